@@ -1,0 +1,3 @@
+module github.com/helve-serve/helve
+
+go 1.26.0

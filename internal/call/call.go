@@ -1,0 +1,124 @@
+package call
+
+import "time"
+
+// Codec says how a payload is encoded. The numbers are wire format (docs/wire.md).
+type Codec uint8
+
+// The codecs. Native is a Go value in memory and never leaves its process. Plain is never a payload's codec but a wish:
+// "answer with Text, Raw, JSON or None, whichever the value is", which is what the HTTP proxy asks for.
+const (
+	None        Codec = 0
+	Msgpack     Codec = 1
+	Cloudpickle Codec = 2
+	Pickle      Codec = 3
+	JSON        Codec = 4 // "orjson" in handle options
+	Raw         Codec = 5 // bytes as they are
+	Text        Codec = 6 // UTF-8 text as it is
+	Plain       Codec = 254
+	Native      Codec = 255
+)
+
+var codecNames = map[Codec]string{
+	None: "none", Msgpack: "msgpack", Cloudpickle: "cloudpickle", Pickle: "pickle", JSON: "orjson", Raw: "raw",
+	Text: "text", Plain: "plain", Native: "native",
+}
+
+// String is the codec's name in handle options.
+func (c Codec) String() string {
+	if s, ok := codecNames[c]; ok {
+		return s
+	}
+	return "unknown"
+}
+
+// Payload is one value: in memory (Codec Native, Value) or encoded (Data).
+// Data is read-only for everybody who gets a Payload; see [Sink] for how long it stays valid.
+type Payload struct {
+	Codec Codec
+	Value any
+	Data  []byte
+}
+
+// SlotKind says which argument a slot is.
+type SlotKind uint8
+
+// A Packed slot is the whole argument list in one payload (a Python (args, kwargs) pair); it stands alone.
+const (
+	Packed     SlotKind = 0
+	Positional SlotKind = 1
+	Named      SlotKind = 2
+)
+
+// Slot is one argument of a call.
+type Slot struct {
+	Kind  SlotKind
+	Index uint16 // Positional: which
+	Name  string // Named: which
+	Payload
+}
+
+// Call is one untyped call. Whoever makes it owns it until it is submitted; from then on it is read-only, except that
+// the node sets Info.Replica on admission, until the [Sink] was told the result.
+type Call struct {
+	Info  Info
+	Slots []Slot
+	Want  Codec // how the result should be encoded; Native where the caller shares the replica's process
+	one   [1]Slot
+}
+
+// SetOne makes s the only argument, without an allocation.
+func (c *Call) SetOne(s Slot) {
+	c.one[0] = s
+	c.Slots = c.one[:]
+}
+
+// Result is how a call ended.
+type Result struct {
+	Payload
+	Err *Error
+	// NotStarted marks a failure before the call was started (docs of DESIGN's "admitted" and "started"): no byte of it
+	// reached a worker and no user function was entered, so it may be routed again.
+	NotStarted bool
+}
+
+// Sink is told the end of a call, exactly once. Result.Data may point into a read buffer and is valid only
+// during Complete: a sink that keeps it copies it. Complete must not block; b collects connections that it wrote to.
+type Sink interface {
+	Complete(b *Batch, r Result)
+}
+
+// Flusher is a connection with bytes waiting to be written.
+type Flusher interface{ Flush() }
+
+// Batch defers flushes while a reader works through what one read brought, so that every touched connection is written
+// once. A nil *Batch flushes at once. A Batch belongs to one goroutine.
+type Batch struct{ touched []Flusher }
+
+// Touch flushes f now, or when the batch ends.
+func (b *Batch) Touch(f Flusher) {
+	if b == nil {
+		f.Flush()
+		return
+	}
+	for _, t := range b.touched {
+		if t == f {
+			return
+		}
+	}
+	b.touched = append(b.touched, f)
+}
+
+// End flushes what was touched and empties the batch for re-use.
+func (b *Batch) End() {
+	for i, f := range b.touched {
+		f.Flush()
+		b.touched[i] = nil
+	}
+	b.touched = b.touched[:0]
+}
+
+// Now is a monotonic reading in nanoseconds since an arbitrary start, for durations. It costs half of time.Now.
+func Now() int64 { return int64(time.Since(start)) }
+
+var start = time.Now()

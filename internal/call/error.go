@@ -1,0 +1,221 @@
+package call
+
+import (
+	"context"
+	"errors"
+	"strings"
+)
+
+// Code classifies a failure. Names and numbers are gRPC's
+// (https://grpc.io/docs/guides/status-codes/), so that they survive any edge.
+type Code uint32
+
+// The codes that Helve produces; users may attach any gRPC code to an error of theirs.
+const (
+	OK                 Code = 0
+	Canceled           Code = 1
+	Unknown            Code = 2
+	InvalidArgument    Code = 3
+	DeadlineExceeded   Code = 4
+	NotFound           Code = 5
+	AlreadyExists      Code = 6
+	PermissionDenied   Code = 7
+	ResourceExhausted  Code = 8
+	FailedPrecondition Code = 9
+	Aborted            Code = 10
+	OutOfRange         Code = 11
+	Unimplemented      Code = 12
+	Internal           Code = 13
+	Unavailable        Code = 14
+	DataLoss           Code = 15
+	Unauthenticated    Code = 16
+)
+
+var codeNames = [...]string{
+	"OK", "Canceled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound", "AlreadyExists",
+	"PermissionDenied", "ResourceExhausted", "FailedPrecondition", "Aborted", "OutOfRange", "Unimplemented",
+	"Internal", "Unavailable", "DataLoss", "Unauthenticated",
+}
+
+// String is the gRPC name of the code.
+func (c Code) String() string {
+	if int(c) < len(codeNames) {
+		return codeNames[c]
+	}
+	return "Unknown"
+}
+
+// Reason says which of Helve's own rules produced an error. It is finer than [Code] and
+// stable: programs may switch on it. The set is closed; [Table] lists it.
+type Reason string
+
+// The reasons. What each means to a caller is in [Table] and docs/errors.md.
+const (
+	Backpressure          Reason = "backpressure"
+	DeploymentUnavailable Reason = "deployment_unavailable"
+	ReplicaUnavailable    Reason = "replica_unavailable"
+	ReplicaDied           Reason = "replica_died"
+	MayHaveRun            Reason = "may_have_run"
+	Deadline              Reason = "deadline"
+	Cancelled             Reason = "cancelled"
+	NoMethod              Reason = "no_method"
+	BadInput              Reason = "bad_input"
+	UnsupportedMedia      Reason = "unsupported_media"
+	MethodNotAllowed      Reason = "method_not_allowed"
+	TooLarge              Reason = "too_large"
+	Cycle                 Reason = "cycle"
+	DepthExceeded         Reason = "depth"
+	Lost                  Reason = "data_loss"
+	User                  Reason = "user"
+	Fault                 Reason = "internal"
+)
+
+// Row is one line of the error table: what a [Reason] becomes in gRPC, HTTP and Python.
+type Row struct {
+	Reason Reason
+	Code   Code
+	HTTP   int
+	Python string // exception class; "" stands for the user's own type
+}
+
+// Table is the one error table. Go, the wire, HTTP and Python all use it; none has a table of its own.
+// 499 is nginx's "client closed request", as in Ray Serve.
+var Table = [...]Row{
+	{Backpressure, ResourceExhausted, 503, "BackPressureError"},
+	{DeploymentUnavailable, Unavailable, 503, "DeploymentUnavailableError"},
+	{ReplicaUnavailable, Unavailable, 500, "ReplicaUnavailableError"},
+	{ReplicaDied, Unavailable, 500, "RayServeException"},
+	{MayHaveRun, Unavailable, 500, "RayServeException"},
+	{Deadline, DeadlineExceeded, 408, "TimeoutError"},
+	{Cancelled, Canceled, 499, "RequestCancelledError"},
+	{NoMethod, Unimplemented, 500, "RayServeException"},
+	{BadInput, InvalidArgument, 400, "TypeError"},
+	{UnsupportedMedia, InvalidArgument, 415, "TypeError"},
+	{MethodNotAllowed, Unimplemented, 405, "TypeError"},
+	{TooLarge, ResourceExhausted, 413, "RayServeException"},
+	{Cycle, FailedPrecondition, 500, "RayServeException"},
+	{DepthExceeded, FailedPrecondition, 500, "RayServeException"},
+	{Lost, DataLoss, 500, "RayServeException"},
+	{User, Unknown, 500, ""},
+	{Fault, Internal, 500, "RayServeException"},
+}
+
+// RowOf finds the row of a reason. An unknown reason (a newer peer's) is treated as internal.
+func RowOf(r Reason) Row {
+	for _, row := range Table {
+		if row.Reason == r {
+			return row
+		}
+	}
+	return Row{r, Internal, 500, "RayServeException"}
+}
+
+// Error is the one error type that handles return. It is immutable once returned and safe to share.
+type Error struct {
+	Code    Code
+	Reason  Reason
+	Message string // what happened, for logs and for callers inside the system
+
+	App, Deployment, Method, Replica string // where, as far as known
+	RequestID                        string
+
+	Public    string // what clients outside the system may see; "" shows the code only
+	Type      string // the user's error type, Go or Python
+	Traceback string // the user's traceback or panic stack
+	Pickle    []byte // a Python exception, opaque to Go
+	Remote    bool   // the error crossed a process boundary
+
+	Cause error // local only: never leaves the process
+}
+
+// Errorf-like constructor without formatting: the code follows from the reason.
+func NewError(r Reason, message string) *Error {
+	return &Error{Code: RowOf(r).Code, Reason: r, Message: message}
+}
+
+// Error gives where, what and the reason in one line.
+func (e *Error) Error() string {
+	var b strings.Builder
+	if e.App != "" {
+		b.WriteString(e.App)
+		b.WriteByte('/')
+	}
+	b.WriteString(e.Deployment)
+	if e.Method != "" {
+		b.WriteByte('.')
+		b.WriteString(e.Method)
+	}
+	if b.Len() > 0 {
+		b.WriteString(": ")
+	}
+	b.WriteString(e.Message)
+	if e.Reason != User {
+		b.WriteString(" (")
+		b.WriteString(string(e.Reason))
+		b.WriteByte(')')
+	}
+	return b.String()
+}
+
+// Unwrap gives the local cause, so that errors.Is and errors.As see what the user's method returned.
+func (e *Error) Unwrap() error { return e.Cause }
+
+// Is lets errors.Is(err, context.DeadlineExceeded) and context.Canceled hold for errors that crossed a process.
+func (e *Error) Is(target error) bool {
+	switch target {
+	case context.DeadlineExceeded:
+		return e.Reason == Deadline
+	case context.Canceled:
+		return e.Reason == Cancelled
+	}
+	return false
+}
+
+// At returns e with the place filled in where it was unknown. It copies, because errors are shared.
+func (e *Error) At(info *Info) *Error {
+	if e.Deployment != "" && e.RequestID != "" {
+		return e
+	}
+	c := *e
+	if c.Deployment == "" {
+		c.App, c.Deployment, c.Method = info.App, info.Deployment, info.Method
+		if c.Replica == "" {
+			c.Replica = info.Replica
+		}
+	}
+	if c.RequestID == "" {
+		c.RequestID = info.Request.String()
+	}
+	return &c
+}
+
+// FromContext turns an ended context's cause into an *Error with reason deadline or cancelled.
+func FromContext(ctx context.Context) *Error {
+	cause := Cause(ctx)
+	if cause == nil {
+		cause = context.Canceled
+	}
+	return FromCause(cause)
+}
+
+// FromCause is FromContext for a cause already at hand. A cause that is an *Error stays itself.
+func FromCause(cause error) *Error {
+	if e, ok := errors.AsType[*Error](cause); ok {
+		return e
+	}
+	r := Cancelled
+	if errors.Is(cause, context.DeadlineExceeded) {
+		r = Deadline
+	}
+	e := NewError(r, cause.Error())
+	e.Cause = cause
+	return e
+}
+
+// AsError is err as an *Error: itself where it is one already, else a user error that wraps it.
+func AsError(err error) *Error {
+	if e, ok := err.(*Error); ok { //nolint:errorlint // only the outermost counts: a wrapped one is the user's text
+		return e
+	}
+	return &Error{Code: Unknown, Reason: User, Message: err.Error(), Cause: err}
+}

@@ -1,0 +1,97 @@
+// Package call holds the untyped core of a handle call: its information, arguments, result, errors and context.
+//
+// Everything above it (the typed API) and beside it (router, gate, transports, wire, proxy) speaks in these terms.
+// It imports the standard library only.
+package call
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"math/rand/v2"
+	"time"
+)
+
+// ID is a request id: 128 random bits written as a UUIDv4, or the text that a client outside gave.
+// The text is made when somebody reads it, because most calls are never looked at.
+type ID struct {
+	hi, lo uint64
+	text   string
+}
+
+// NewID draws a random id. math/rand/v2's top-level generator is ChaCha8, seeded by the runtime:
+// ids are unguessable enough for correlation, and never a secret.
+func NewID() ID {
+	return ID{hi: rand.Uint64()&^0xf000 | 0x4000, lo: rand.Uint64()&^(3<<62) | 1<<63}
+}
+
+// IDFrom takes a client's own id.
+func IDFrom(text string) ID { return ID{text: text} }
+
+// IDFromBytes reads what [ID.Bytes] wrote.
+func IDFromBytes(b [16]byte) ID {
+	return ID{hi: binary.BigEndian.Uint64(b[:8]), lo: binary.BigEndian.Uint64(b[8:])}
+}
+
+// IsZero reports whether no id was set.
+func (id ID) IsZero() bool { return id == ID{} }
+
+// Text is the client's own id, or "" for a random one.
+func (id ID) Text() string { return id.text }
+
+// Bytes are the 16 bytes of a random id (zero for a client's own).
+func (id ID) Bytes() (b [16]byte) {
+	binary.BigEndian.PutUint64(b[:8], id.hi)
+	binary.BigEndian.PutUint64(b[8:], id.lo)
+	return b
+}
+
+// String is the id as users and logs see it.
+func (id ID) String() string {
+	if id.text != "" || id.IsZero() {
+		return id.text
+	}
+	b := id.Bytes()
+	var s [36]byte
+	hex.Encode(s[0:8], b[0:4])
+	hex.Encode(s[9:13], b[4:6])
+	hex.Encode(s[14:18], b[6:8])
+	hex.Encode(s[19:23], b[8:10])
+	hex.Encode(s[24:36], b[10:16])
+	s[8], s[13], s[18], s[23] = '-', '-', '-', '-'
+	return string(s[:])
+}
+
+// Info is what travels with a call beside its arguments. One request (one Request id) spans all the calls of a
+// composition; each call has an id of its own and knows its parent's.
+//
+// An Info is written before the call is submitted and read-only afterwards.
+type Info struct {
+	Request  ID
+	Call     uint64 // this call; unique within the process that made it, random at its start
+	Parent   uint64 // the call whose method made this one, 0 for none
+	Deadline time.Time
+	Trace    [16]byte // W3C trace id, zero when not traced
+	Span     [8]byte  // W3C parent span id
+	Sampled  bool
+	Depth    uint8 // number of calls above this one
+
+	App, Deployment, Method string
+	Replica                 string // the replica that runs it, set on admission
+	Origin                  string // who queues it: "proxy", "driver:…", or "app/deployment" of the caller
+	ModelID, SessionID      string
+}
+
+// TimeLeft is how long until the deadline: 0 means none, and a passed deadline is 1 ns, never 0.
+func (i *Info) TimeLeft(now time.Time) time.Duration {
+	if i.Deadline.IsZero() {
+		return 0
+	}
+	return max(i.Deadline.Sub(now), 1)
+}
+
+// Child fills what a call made inside the method of parent inherits: request id, trace, depth, parent's id.
+// Model and session ids are not inherited (they come from the handle), as in the reference.
+func (i *Info) Child(parent *Info) {
+	i.Request, i.Parent, i.Depth = parent.Request, parent.Call, parent.Depth+1
+	i.Trace, i.Span, i.Sampled = parent.Trace, parent.Span, parent.Sampled
+}

@@ -1,6 +1,9 @@
 package call
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // Codec says how a payload is encoded. The numbers are wire format (docs/wire.md).
 type Codec uint8
@@ -58,13 +61,32 @@ type Slot struct {
 	Payload
 }
 
-// Call is one untyped call. Whoever makes it owns it until it is submitted; from then on it is read-only, except that
+// Empty is the input of a method that takes none and the output of one that gives none (helve.None).
+type Empty struct{}
+
+// Args are arguments of both kinds, for deployments written in Python (helve.Args).
+type Args struct {
+	Positional []any
+	Named      map[string]any
+}
+
+// Encoded is the argument list of a call as it came over a wire: the slot table with what follows it, and the value
+// segments. A node forwards it as it is, with what it does not understand in it.
+type Encoded struct {
+	Slots int    // number of argument slots
+	Table []byte // slot table and extensible tail
+	Body  []byte // value segments, one after another
+}
+
+// Call is one untyped call. Its arguments are in Slots or, when it came over a wire, in Encoded (Table is not nil). Whoever makes it owns it until it is submitted; from then on it is read-only, except that
 // the node sets Info.Replica on admission, until the [Sink] was told the result.
 type Call struct {
-	Info  Info
-	Slots []Slot
-	Want  Codec // how the result should be encoded; Native where the caller shares the replica's process
-	one   [1]Slot
+	Info    Info
+	Slots   []Slot
+	Encoded Encoded
+	Values  context.Context // what a method in this process finds its context values in; nil for none
+	Want    Codec           // how the result should be encoded; Native where the caller shares the replica's process
+	one     [1]Slot
 }
 
 // SetOne makes s the only argument, without an allocation.
@@ -80,6 +102,8 @@ type Result struct {
 	// NotStarted marks a failure before the call was started (docs of DESIGN's "admitted" and "started"): no byte of it
 	// reached a worker and no user function was entered, so it may be routed again.
 	NotStarted bool
+	// Unsent are the arguments of a call that was not started, where the transport had taken them over; they own their memory.
+	Unsent *Encoded
 }
 
 // Sink is told the end of a call, exactly once. Result.Data may point into a read buffer and is valid only

@@ -191,3 +191,14 @@ func (c *Context) armLocked() {
 	}
 	c.timer = time.AfterFunc(time.Until(c.info.Deadline), func() { c.Cancel(context.DeadlineExceeded) })
 }
+
+// AfterFunc is context.AfterFunc that leaves nothing behind on a [Context]: the standard one asks for Done first.
+func AfterFunc(ctx context.Context, f func()) (stop func() bool) {
+	switch c := ctx.(type) {
+	case *Context:
+		return c.AfterFunc(f)
+	case *Inline:
+		return AfterFunc(c.Context, f)
+	}
+	return context.AfterFunc(ctx, f)
+}

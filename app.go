@@ -1,0 +1,193 @@
+package helve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/helve-serve/helve/internal/guest"
+	"github.com/helve-serve/helve/internal/node"
+	"github.com/helve-serve/helve/internal/replica"
+	"github.com/helve-serve/helve/internal/spec"
+)
+
+// App is an application while it is being built: a graph of deployments with one ingress. A Build function makes it
+// and hands it to [Run], never directly: workers are the same executable and build the same graph again.
+// It is not safe for concurrent use.
+type App struct {
+	name        string
+	deployments []*deployment
+	ingress     *binding
+	mistakes    []error
+	sealed      bool
+}
+
+// deployment is one vertex of the graph, and what every handle to it points at.
+type deployment struct {
+	app      *App
+	name     string
+	class    *replica.Class // nil for Python
+	receiver reflect.Type
+	options  Options
+	python   *pythonSource
+	bound    []string // Python: the methods that the graph binds
+
+	dep  atomic.Pointer[node.Deployment] // set in a node
+	port atomic.Pointer[guest.Port]      // set in a worker
+}
+
+// NewApp begins an application. Mistakes in names, options and bindings are collected and returned by [Run], together.
+func NewApp(name string) *App { return &App{name: name} }
+
+// Isolation says where the replicas of a Go deployment live.
+type Isolation = spec.Isolation
+
+// InNode replicas share the node's process: a call from the node is a function call. Process replicas live in a worker,
+// a child process: what crashes there costs the worker and not the node. All Process deployments of an application
+// revision share one worker per node.
+const (
+	InNode  = spec.InNode
+	Process = spec.Process
+)
+
+// Options of a deployment. Fields whose zero is legal are pointers (new(0) in Go 1.26); nil takes the default.
+type Options struct {
+	// NumReplicas is how many replicas run. Default 1.
+	NumReplicas *int
+	// MaxOngoingRequests is how many calls one replica executes at a time, over all callers. Default 5.
+	MaxOngoingRequests *int
+	// GracefulShutdownTimeout is how long a replica that stops may finish what it runs. Default 20 s.
+	GracefulShutdownTimeout *time.Duration
+	// Isolation is where replicas live. Default InNode. Python deployments always have a process each.
+	Isolation Isolation
+	// Version takes part in the deployment's code version.
+	Version string
+	// Default is the method that callers reach who name none. Default: the ingress method, else Call.
+	Default string
+	// Uses are the handles and methods that the constructor captures: the edges of the graph.
+	Uses []Target
+}
+
+func (o Options) spec() spec.Options {
+	return spec.Options{
+		NumReplicas: o.NumReplicas, MaxOngoingRequests: o.MaxOngoingRequests,
+		GracefulShutdownTimeout: o.GracefulShutdownTimeout, Isolation: o.Isolation, Version: o.Version, Default: o.Default,
+	}
+}
+
+// Target is what an edge of the graph leads to: a [Handle], or a [Method] of one.
+type Target interface{ target() *deployment }
+
+// Closer is implemented by instances that have something to give back when their replica stops.
+type Closer = replica.Closer
+
+// Deploy adds a deployment written in Go. construct makes one replica's instance; its ctx ends when the node closes.
+// R is usually a pointer to a struct. Every exported method of R with a shape of [MethodOf] or [ActionOf] can be called.
+func Deploy[R any](app *App, name string, construct func(ctx context.Context) (R, error), opts Options) Handle[R] {
+	t := reflect.TypeFor[R]()
+	d := &deployment{app: app, name: name, receiver: t, options: opts}
+	d.class = &replica.Class{App: app.name, Deployment: name, Methods: replica.Methods(t), Default: opts.Default}
+	if construct == nil {
+		d.mistake("the constructor is nil")
+	} else {
+		d.class.Construct = func(ctx context.Context) (any, error) { return construct(ctx) }
+	}
+	if opts.Default != "" && d.class.Methods[opts.Default] == nil {
+		d.mistake("default: %s has no method %q that handles can call", t, opts.Default)
+	}
+	app.deployments = append(app.deployments, d)
+	return Handle[R]{d}
+}
+
+func (d *deployment) mistake(format string, args ...any) error {
+	err := fmt.Errorf("deployment %q: "+format, append([]any{d.name}, args...)...)
+	if d.app != nil && !d.app.sealed {
+		d.app.mistakes = append(d.app.mistakes, err)
+	}
+	return err
+}
+
+// Ingress is what clients outside reach: a [Method]. It is sealed.
+type Ingress interface{ ingress() *binding }
+
+// Ingress makes m the application's ingress, served over HTTP under "/" (see the package comment for the rules).
+func (a *App) Ingress(m Ingress) {
+	b := m.ingress()
+	switch {
+	case b == nil:
+		a.mistakes = append(a.mistakes, errors.New("ingress: a zero Method; bind one with MethodOf"))
+	case a.ingress != nil:
+		a.mistakes = append(a.mistakes, fmt.Errorf("ingress: set twice, to %s and %s", a.ingress, b))
+	default:
+		a.ingress = b
+	}
+}
+
+// seal ends the building: it settles defaults and returns the graph, or all mistakes together.
+func (a *App) seal() (spec.Graph, error) {
+	a.sealed = true
+	g := spec.Graph{App: a.name, RoutePrefix: "/"}
+	if a.ingress != nil {
+		g.Ingress = &spec.IngressSpec{Deployment: a.ingress.d.name, Method: a.ingress.name}
+		if c := a.ingress.d.class; c != nil && c.Default == "" && a.ingress.err == nil {
+			c.Default = a.ingress.name
+		}
+	}
+	errs := a.mistakes
+	for _, d := range a.deployments {
+		s := spec.Deployment{Name: d.name, Language: "go", Options: d.options.spec()}
+		for _, u := range d.options.Uses {
+			if u == nil || u.target() == nil {
+				errs = append(errs, fmt.Errorf("deployment %q: uses: a zero handle or method", d.name))
+				continue
+			}
+			if t := u.target(); t.app != a {
+				errs = append(errs, fmt.Errorf("deployment %q: uses: deployment %q belongs to application %q", d.name, t.name, t.app.name))
+			} else if !slices.Contains(s.Uses, t.name) {
+				s.Uses = append(s.Uses, t.name)
+			}
+		}
+		if d.python != nil {
+			s.Language, s.Import = "python", d.python.importPath
+			for _, name := range d.bound {
+				s.Methods = append(s.Methods, spec.Method{Name: name, Shape: "unary"})
+			}
+		} else {
+			d.describe(&s)
+		}
+		g.Deployments = append(g.Deployments, s)
+	}
+	errs = append(errs, g.Validate()...)
+	if len(errs) > 0 {
+		return g, fmt.Errorf("application %q: %w", a.name, errors.Join(errs...))
+	}
+	return g, nil
+}
+
+func (d *deployment) describe(s *spec.Deployment) {
+	s.Receiver = d.receiver.String()
+	if d.class.Default == "" && d.class.Methods["Call"] != nil {
+		d.class.Default = "Call"
+	}
+	for _, m := range d.class.Methods {
+		sm := spec.Method{Name: m.Name, Shape: "unary", In: spec.DescribeType(m.In), Out: spec.DescribeType(m.Out), InKind: m.InKind()}
+		if m.Action {
+			sm.Shape = "action"
+		}
+		s.Methods = append(s.Methods, sm)
+	}
+}
+
+func (a *App) classes() map[string]*replica.Class {
+	cs := map[string]*replica.Class{}
+	for _, d := range a.deployments {
+		if d.class != nil {
+			cs[d.name] = d.class
+		}
+	}
+	return cs
+}

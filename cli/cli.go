@@ -1,0 +1,173 @@
+// Package cli is the helve command line as a library: programs that contain applications call [Main] with them, and
+// their executable has the commands of the stock binary for its own applications.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/helve-serve/helve"
+)
+
+// Application is an application that this executable contains.
+type Application struct {
+	name  string
+	build helve.Build
+}
+
+// App names an application; the name is the one its Build gives to helve.NewApp.
+func App(name string, build helve.Build) Application { return Application{name, build} }
+
+// Main runs the command line and exits the process. Without arguments it does what `run` does. In a worker that a node
+// started it takes over and hosts replicas.
+func Main(apps ...Application) {
+	builds := make([]helve.Build, len(apps))
+	for i, a := range apps {
+		builds[i] = a.build
+	}
+	helve.WorkerMain(builds...)
+	os.Exit(Run(os.Args[1:], apps...))
+}
+
+// Run is Main without the exit: it returns the exit status, 0, 1 for a failure, 2 for wrong usage.
+func Run(args []string, apps ...Application) int {
+	root := command(apps)
+	root.SetArgs(args)
+	err := root.Execute()
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(os.Stderr, "error:", err)
+	if errors.As(err, new(usageError)) {
+		return 2
+	}
+	return 1
+}
+
+type usageError struct{ error }
+
+func command(apps []Application) *cobra.Command {
+	root := &cobra.Command{
+		Use: "helve", Short: "Serve models and other code as deployments", Version: helve.Version,
+		SilenceUsage: true, SilenceErrors: true, Args: cobra.NoArgs,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
+	})
+	r := &run{apps: apps}
+	root.AddCommand(r.command(), nodeCommand())
+	if len(apps) > 0 {
+		root.RunE = func(c *cobra.Command, _ []string) error { return r.execute(c.Context(), nil) }
+		r.flags(root)
+	}
+	return root
+}
+
+// run is the command that serves an application of this executable.
+type run struct {
+	apps      []Application
+	http      string
+	isolation string
+	verbose   bool
+}
+
+func (r *run) flags(c *cobra.Command) {
+	c.Flags().StringVar(&r.http, "http", "127.0.0.1:8000", `address of the HTTP ingress, "" for none; port 0 picks one`)
+	c.Flags().StringVar(&r.isolation, "isolation", "", "where Go deployments run: node or process (default: what each says)")
+	c.Flags().BoolVarP(&r.verbose, "verbose", "v", false, "log more")
+}
+
+func (r *run) command() *cobra.Command {
+	c := &cobra.Command{
+		Use: "run [application]", Short: "Run an application in this process until it is interrupted",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usageError{fmt.Errorf("run takes one application, got %s", strings.Join(args, ", "))}
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error { return r.execute(c.Context(), args) },
+	}
+	r.flags(c)
+	return c
+}
+
+func (r *run) pick(args []string) (Application, error) {
+	names := make([]string, len(r.apps))
+	for i, a := range r.apps {
+		names[i] = a.name
+	}
+	switch {
+	case len(r.apps) == 0:
+		return Application{}, usageError{errors.New("this binary contains no application: run your program's own executable (cli.Main(cli.App(name, Build))), or a Python script that calls serve.run")}
+	case len(args) == 0 && len(r.apps) == 1:
+		return r.apps[0], nil
+	case len(args) == 0:
+		return Application{}, usageError{fmt.Errorf("which application? this binary contains %s", strings.Join(names, ", "))}
+	}
+	i := slices.Index(names, args[0])
+	if i < 0 {
+		return Application{}, usageError{fmt.Errorf("no application %q in this binary, it contains %s", args[0], strings.Join(names, ", "))}
+	}
+	return r.apps[i], nil
+}
+
+func (r *run) execute(ctx context.Context, args []string) error {
+	app, err := r.pick(args)
+	if err != nil {
+		return err
+	}
+	iso := helve.Isolation(r.isolation)
+	if iso != "" && iso != helve.InNode && iso != helve.Process {
+		return usageError{fmt.Errorf("--isolation %q: must be node or process", r.isolation)}
+	}
+	log := logger(r.verbose)
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	system, err := helve.Config{Logger: log, Isolation: iso}.Run(ctx, app.build)
+	if err != nil {
+		return err
+	}
+	var failed <-chan error
+	if r.http != "" {
+		var url string
+		if url, failed, err = system.Serve(r.http); err != nil {
+			err = fmt.Errorf("--http %s: %w", r.http, err)
+		} else {
+			fmt.Printf("%s serves on %s\n", app.name, url)
+		}
+	}
+	if err == nil {
+		select {
+		case err = <-failed:
+		case <-ctx.Done():
+			log.Info("draining", "cause", context.Cause(ctx))
+		}
+	}
+	stop() // a second signal ends the process at once
+	closing, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+	return errors.Join(err, system.Close(closing))
+}
+
+// drainTime bounds a shutdown: the reference's graceful_shutdown_timeout_s of 20 s, and room for the replicas' Close.
+const drainTime = 30 * time.Second
+
+func logger(verbose bool) *slog.Logger {
+	level := slog.LevelWarn
+	if verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+}

@@ -1,0 +1,62 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/internal/node"
+)
+
+// nodeCommand is what a driver starts: a node that is the driver's child, and that drains and ends when the driver's
+// connection ends, whatever ended it.
+func nodeCommand() *cobra.Command {
+	var driver, token int
+	var verbose bool
+	c := &cobra.Command{
+		Use: "node", Short: "Run a node for the driver on an inherited descriptor", Hidden: true, Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			nc, err := inherited(driver)
+			if err != nil {
+				return fmt.Errorf("--driver-fd %d: %w", driver, err)
+			}
+			var t [32]byte
+			f := os.NewFile(uintptr(token), "token")
+			_, err = io.ReadFull(f, t[:])
+			f.Close()
+			if err != nil {
+				return fmt.Errorf("--token-fd %d: %w", token, err)
+			}
+			n := node.New(node.Settings{Logger: logger(verbose), Version: helve.Version, Program: node.Program{Env: os.Environ()}})
+			err = n.ServeDriver(nc, t)
+			closing, cancel := context.WithTimeout(context.Background(), drainTime)
+			defer cancel()
+			if cerr := n.Close(closing); cerr != nil || errors.Is(err, io.EOF) { // the driver's end is how this ends
+				return cerr
+			}
+			return err
+		},
+	}
+	c.Flags().IntVar(&driver, "driver-fd", -1, "descriptor of the driver's socket")
+	c.Flags().IntVar(&token, "token-fd", -1, "descriptor from which the token is read")
+	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log more")
+	return c
+}
+
+func inherited(fd int) (net.Conn, error) {
+	if fd < 0 {
+		return nil, errors.New("no descriptor: this command is started by the Python package")
+	}
+	f := os.NewFile(uintptr(fd), "driver")
+	if f == nil {
+		return nil, errors.New("not a descriptor")
+	}
+	defer f.Close() // FileConn has one of its own
+	return net.FileConn(f)
+}

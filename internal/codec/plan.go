@@ -1,0 +1,837 @@
+package codec
+
+import (
+	"encoding"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/tinylib/msgp/msgp"
+)
+
+// mode travels down a value.
+type mode struct {
+	json  bool // the other end of the walk is JSON: keys are strings, bytes may be base64 text
+	depth int
+}
+
+func (m mode) down() (mode, error) {
+	m.depth++
+	if m.depth > maxDepth {
+		return m, fmt.Errorf("nested more than %d deep", maxDepth)
+	}
+	return m, nil
+}
+
+// plan is how values of one type are written and read. Plans of recursive types refer to each other through the Codec.
+type plan struct {
+	enc func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error)
+	dec func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error)
+}
+
+func (c *Codec) planOf(t reflect.Type) *plan {
+	if p, ok := c.plans.Load(t); ok {
+		return p.(*plan)
+	}
+	p, _ := c.plans.LoadOrStore(t, makePlan(t))
+	return p.(*plan)
+}
+
+func within(name string, err error) error {
+	if p, ok := err.(*pathError); ok { //nolint:errorlint // ours, never wrapped
+		if p.path[0] == '[' {
+			return &pathError{name + p.path, p.err}
+		}
+		return &pathError{name + "." + p.path, p.err}
+	}
+	return &pathError{name, err}
+}
+
+type pathError struct {
+	path string
+	err  error
+}
+
+func (e *pathError) Error() string { return "field " + e.path + ": " + e.err.Error() }
+func (e *pathError) Unwrap() error { return e.err }
+
+func mismatch(b []byte, v reflect.Value) error {
+	if len(b) == 0 {
+		return errors.New("the value ends too early")
+	}
+	return fmt.Errorf("cannot decode %s into %s", kindName(b), v.Type())
+}
+
+func kindName(b []byte) string {
+	switch msgp.NextType(b) {
+	case msgp.StrType:
+		return "string"
+	case msgp.BinType:
+		return "bytes"
+	case msgp.MapType:
+		return "map"
+	case msgp.ArrayType:
+		return "list"
+	case msgp.Float32Type, msgp.Float64Type:
+		return "float"
+	case msgp.IntType, msgp.UintType:
+		return "int"
+	case msgp.BoolType:
+		return "bool"
+	case msgp.NilType:
+		return "nil"
+	case msgp.TimeType:
+		return "time"
+	}
+	return "an unknown type"
+}
+
+// header checks a length prefix against what is left: every element takes at least a byte, so that a lie allocates
+// nothing.
+func header(n uint32, rest []byte, each int) (int, error) {
+	if uint64(n)*uint64(each) > uint64(len(rest)) {
+		return 0, msgp.ErrShortBytes
+	}
+	return int(n), nil
+}
+
+func makePlan(t reflect.Type) *plan {
+	if t == timeType {
+		return timePlan
+	}
+	if p := ownPlan(t); p != nil {
+		return p
+	}
+	switch t.Kind() {
+	case reflect.Bool:
+		return boolPlan
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return intPlan
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
+		return uintPlan
+	case reflect.Float32, reflect.Float64:
+		return floatPlan
+	case reflect.String:
+		return stringPlan
+	case reflect.Pointer:
+		return pointerPlan(t)
+	case reflect.Interface:
+		if t.NumMethod() == 0 {
+			return anyPlan()
+		}
+	case reflect.Slice:
+		if t.Elem().Kind() == reflect.Uint8 && !HasOwnText(t.Elem()) {
+			return bytesPlan
+		}
+		return slicePlan(t)
+	case reflect.Array:
+		return arrayPlan(t)
+	case reflect.Map:
+		if k := t.Key().Kind(); k == reflect.String || k >= reflect.Int && k <= reflect.Uintptr {
+			return mapPlan(t)
+		}
+	case reflect.Struct:
+		return structPlan(t)
+	}
+	err := fmt.Errorf("%s cannot be encoded", t)
+	return &plan{
+		enc: func(_ *Codec, b []byte, _ reflect.Value, _ mode) ([]byte, error) { return b, err },
+		dec: func(_ *Codec, b []byte, _ reflect.Value, _ mode) ([]byte, error) {
+			return b, fmt.Errorf("%s cannot be decoded", t)
+		},
+	}
+}
+
+var timePlan = &plan{
+	enc: func(_ *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
+		t := v.Interface().(time.Time)
+		if m.json {
+			s, err := t.MarshalText()
+			return msgp.AppendStringFromBytes(b, s), err
+		}
+		return msgp.AppendTimeExt(b, t), nil
+	},
+	dec: func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
+		switch msgp.NextType(b) {
+		case msgp.TimeType:
+			t, rest, err := msgp.ReadTimeUTCBytes(b)
+			v.Set(reflect.ValueOf(t))
+			return rest, err
+		case msgp.StrType:
+			s, rest, err := msgp.ReadStringBytes(b)
+			if err != nil {
+				return b, err
+			}
+			var t time.Time
+			if err := t.UnmarshalText([]byte(s)); err != nil {
+				return b, fmt.Errorf("%q is not an RFC 3339 time", s)
+			}
+			v.Set(reflect.ValueOf(t))
+			return rest, nil
+		case msgp.NilType:
+			v.SetZero()
+			return b[1:], nil
+		}
+		return b, mismatch(b, v)
+	},
+}
+
+var boolPlan = &plan{
+	enc: func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
+		return msgp.AppendBool(b, v.Bool()), nil
+	},
+	dec: func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
+		if msgp.NextType(b) != msgp.BoolType {
+			return b, mismatch(b, v)
+		}
+		x, rest, err := msgp.ReadBoolBytes(b)
+		v.SetBool(x)
+		return rest, err
+	},
+}
+
+var intPlan = &plan{
+	enc: func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
+		return msgp.AppendInt64(b, v.Int()), nil
+	},
+	dec: func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
+		if k := msgp.NextType(b); k != msgp.IntType && k != msgp.UintType {
+			return b, mismatch(b, v)
+		}
+		x, rest, err := msgp.ReadInt64Bytes(b)
+		if err != nil {
+			return b, outOfRange(err, v)
+		}
+		if v.OverflowInt(x) {
+			return b, fmt.Errorf("%d is out of range of %s", x, v.Type())
+		}
+		v.SetInt(x)
+		return rest, nil
+	},
+}
+
+func outOfRange(err error, v reflect.Value) error {
+	if _, ok := errors.AsType[msgp.UintOverflow](err); ok {
+		return fmt.Errorf("the number is out of range of %s", v.Type())
+	}
+	return err
+}
+
+var uintPlan = &plan{
+	enc: func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
+		return msgp.AppendUint64(b, v.Uint()), nil
+	},
+	dec: func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
+		if k := msgp.NextType(b); k != msgp.IntType && k != msgp.UintType {
+			return b, mismatch(b, v)
+		}
+		x, rest, err := msgp.ReadUint64Bytes(b)
+		if err != nil || v.OverflowUint(x) {
+			return b, fmt.Errorf("the number is out of range of %s", v.Type())
+		}
+		v.SetUint(x)
+		return rest, nil
+	},
+}
+
+var floatPlan = &plan{
+	enc: func(_ *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
+		f := v.Float()
+		if m.json && (math.IsNaN(f) || math.IsInf(f, 0)) {
+			return b, fmt.Errorf("JSON has no %v", f)
+		}
+		if v.Kind() == reflect.Float32 {
+			return msgp.AppendFloat32(b, float32(f)), nil
+		}
+		return msgp.AppendFloat64(b, f), nil
+	},
+	dec: func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
+		switch msgp.NextType(b) {
+		case msgp.Float64Type, msgp.Float32Type:
+			x, rest, err := msgp.ReadFloat64Bytes(b)
+			v.SetFloat(x)
+			return rest, err
+		case msgp.IntType:
+			x, rest, err := msgp.ReadInt64Bytes(b)
+			v.SetFloat(float64(x))
+			return rest, err
+		case msgp.UintType:
+			x, rest, err := msgp.ReadUint64Bytes(b)
+			v.SetFloat(float64(x))
+			return rest, err
+		}
+		return b, mismatch(b, v)
+	},
+}
+
+var stringPlan = &plan{
+	enc: func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
+		return msgp.AppendString(b, v.String()), nil
+	},
+	dec: func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
+		if msgp.NextType(b) != msgp.StrType {
+			return b, mismatch(b, v)
+		}
+		s, rest, err := msgp.ReadStringBytes(b)
+		v.SetString(s)
+		return rest, err
+	},
+}
+
+var bytesPlan = &plan{
+	enc: func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
+		if v.IsNil() {
+			return msgp.AppendNil(b), nil
+		}
+		return msgp.AppendBytes(b, v.Bytes()), nil
+	},
+	dec: func(_ *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
+		switch t := msgp.NextType(b); {
+		case t == msgp.BinType:
+			x, rest, err := msgp.ReadBytesBytes(b, nil)
+			v.SetBytes(x)
+			return rest, err
+		case t == msgp.StrType && m.json:
+			s, rest, err := msgp.ReadStringBytes(b)
+			if err != nil {
+				return b, err
+			}
+			x, err := base64.StdEncoding.DecodeString(s)
+			if err != nil {
+				return b, errors.New("bytes must be base64 in JSON")
+			}
+			v.SetBytes(x)
+			return rest, nil
+		case t == msgp.NilType:
+			v.SetZero()
+			return b[1:], nil
+		}
+		return b, mismatch(b, v)
+	},
+}
+
+func pointerPlan(t reflect.Type) *plan {
+	elem := t.Elem()
+	return &plan{
+		enc: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
+			if v.IsNil() {
+				return msgp.AppendNil(b), nil
+			}
+			m, err := m.down()
+			if err != nil {
+				return b, err
+			}
+			return c.planOf(elem).enc(c, b, v.Elem(), m)
+		},
+		dec: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
+			if msgp.NextType(b) == msgp.NilType {
+				v.SetZero()
+				return b[1:], nil
+			}
+			m, err := m.down()
+			if err != nil {
+				return b, err
+			}
+			if v.IsNil() {
+				v.Set(reflect.New(elem))
+			}
+			return c.planOf(elem).dec(c, b, v.Elem(), m)
+		},
+	}
+}
+
+func anyPlan() *plan { // a function, because the plan of any refers to all others
+	return &plan{enc: encodeAny, dec: decodeInto}
+}
+
+func encodeAny(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
+	if v.IsNil() {
+		return msgp.AppendNil(b), nil
+	}
+	m, err := m.down()
+	if err != nil {
+		return b, err
+	}
+	e := v.Elem()
+	return c.planOf(e.Type()).enc(c, b, e, m)
+}
+
+func decodeInto(_ *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
+	x, rest, err := decodeAny(b, m)
+	if err != nil {
+		return b, err
+	}
+	if x == nil {
+		v.SetZero()
+	} else {
+		v.Set(reflect.ValueOf(x))
+	}
+	return rest, nil
+}
+
+// decodeAny gives the natural Go value: int64 (uint64 where it does not fit), float64, string, []byte, bool, nil,
+// time.Time, []any, map[string]any (map[any]any is not needed: other keys are written out).
+func decodeAny(b []byte, m mode) (v any, rest []byte, err error) {
+	m, err = m.down()
+	if err != nil {
+		return nil, b, err
+	}
+	switch msgp.NextType(b) {
+	case msgp.NilType:
+		return nil, b[1:], nil
+	case msgp.BoolType:
+		return anyOf(msgp.ReadBoolBytes(b))
+	case msgp.IntType:
+		return anyOf(msgp.ReadInt64Bytes(b))
+	case msgp.UintType:
+		u, rest, err := msgp.ReadUint64Bytes(b)
+		if u <= math.MaxInt64 {
+			return int64(u), rest, err
+		}
+		return u, rest, err
+	case msgp.Float32Type, msgp.Float64Type:
+		return anyOf(msgp.ReadFloat64Bytes(b))
+	case msgp.StrType:
+		return anyOf(msgp.ReadStringBytes(b))
+	case msgp.BinType:
+		return anyOf(msgp.ReadBytesBytes(b, nil))
+	case msgp.TimeType:
+		return anyOf(msgp.ReadTimeUTCBytes(b))
+	case msgp.ArrayType:
+		return decodeList(b, m)
+	case msgp.MapType:
+		return decodeMap(b, m)
+	case msgp.InvalidType:
+		return nil, b, errors.New("the value is cut short or malformed")
+	}
+	return nil, b, fmt.Errorf("cannot decode %s", kindName(b))
+}
+
+func anyOf[T any](v T, rest []byte, err error) (any, []byte, error) { return v, rest, err }
+
+func decodeList(b []byte, m mode) (any, []byte, error) {
+	k, rest, err := msgp.ReadArrayHeaderBytes(b)
+	if err != nil {
+		return nil, b, err
+	}
+	n, err := header(k, rest, 1)
+	if err != nil {
+		return nil, b, err
+	}
+	list := make([]any, n)
+	for i := range list {
+		if list[i], rest, err = decodeAny(rest, m); err != nil {
+			return nil, b, within("["+strconv.Itoa(i)+"]", err)
+		}
+	}
+	return list, rest, nil
+}
+
+func decodeMap(b []byte, m mode) (any, []byte, error) {
+	k, rest, err := msgp.ReadMapHeaderBytes(b)
+	if err != nil {
+		return nil, b, err
+	}
+	n, err := header(k, rest, 2)
+	if err != nil {
+		return nil, b, err
+	}
+	out := make(map[string]any, n)
+	for range n {
+		var key any
+		if key, rest, err = decodeAny(rest, m); err != nil {
+			return nil, b, err
+		}
+		name, ok := key.(string)
+		if !ok {
+			if _, num := key.(int64); !num {
+				return nil, b, fmt.Errorf("cannot use %T as the key of a map", key)
+			}
+			name = fmt.Sprint(key)
+		}
+		if out[name], rest, err = decodeAny(rest, m); err != nil {
+			return nil, b, within(name, err)
+		}
+	}
+	return out, rest, nil
+}
+
+func slicePlan(t reflect.Type) *plan {
+	elem := t.Elem()
+	return &plan{
+		enc: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
+			if v.IsNil() {
+				return msgp.AppendNil(b), nil
+			}
+			return encodeList(c, b, v, elem, m)
+		},
+		dec: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
+			if msgp.NextType(b) == msgp.NilType {
+				v.SetZero()
+				return b[1:], nil
+			}
+			n, rest, err := listHeader(b, v)
+			if err != nil {
+				return b, err
+			}
+			// A struct of three strings takes three bytes when empty and 48 in memory: grow with what is really there.
+			s := reflect.MakeSlice(t, min(n, 1024), min(n, 1024))
+			for i := range n {
+				if i == s.Len() {
+					s = reflect.AppendSlice(s, reflect.MakeSlice(t, min(n-i, i), min(n-i, i)))
+				}
+				if rest, err = decodeElem(c, rest, s.Index(i), elem, i, m); err != nil {
+					return b, err
+				}
+			}
+			v.Set(s)
+			return rest, nil
+		},
+	}
+}
+
+func arrayPlan(t reflect.Type) *plan {
+	elem := t.Elem()
+	return &plan{
+		enc: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) { return encodeList(c, b, v, elem, m) },
+		dec: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
+			n, rest, err := listHeader(b, v)
+			if err != nil {
+				return b, err
+			}
+			if n != t.Len() {
+				return b, fmt.Errorf("a list of %d does not fit %s", n, t)
+			}
+			for i := range n {
+				if rest, err = decodeElem(c, rest, v.Index(i), elem, i, m); err != nil {
+					return b, err
+				}
+			}
+			return rest, nil
+		},
+	}
+}
+
+func encodeList(c *Codec, b []byte, v reflect.Value, elem reflect.Type, m mode) ([]byte, error) {
+	m, err := m.down()
+	if err != nil {
+		return b, err
+	}
+	p := c.planOf(elem)
+	b = msgp.AppendArrayHeader(b, uint32(v.Len()))
+	for i := range v.Len() {
+		if b, err = p.enc(c, b, v.Index(i), m); err != nil {
+			return b, within("["+strconv.Itoa(i)+"]", err)
+		}
+	}
+	return b, nil
+}
+
+func listHeader(b []byte, v reflect.Value) (int, []byte, error) {
+	if msgp.NextType(b) != msgp.ArrayType {
+		return 0, b, mismatch(b, v)
+	}
+	k, rest, err := msgp.ReadArrayHeaderBytes(b)
+	if err != nil {
+		return 0, b, err
+	}
+	n, err := header(k, rest, 1)
+	return n, rest, err
+}
+
+func decodeElem(c *Codec, b []byte, v reflect.Value, elem reflect.Type, i int, m mode) ([]byte, error) {
+	m, err := m.down()
+	if err != nil {
+		return b, err
+	}
+	rest, err := c.planOf(elem).dec(c, b, v, m)
+	if err != nil {
+		return b, within("["+strconv.Itoa(i)+"]", err)
+	}
+	return rest, nil
+}
+
+func mapPlan(t reflect.Type) *plan {
+	key, elem := t.Key(), t.Elem()
+	return &plan{
+		enc: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
+			if v.IsNil() {
+				return msgp.AppendNil(b), nil
+			}
+			m, err := m.down()
+			if err != nil {
+				return b, err
+			}
+			p := c.planOf(elem)
+			keys := v.MapKeys() // sorted, so that equal values have equal bytes
+			slices.SortFunc(keys, func(x, y reflect.Value) int { return compareKeys(x, y) })
+			b = msgp.AppendMapHeader(b, uint32(v.Len()))
+			for _, k := range keys {
+				if b, err = encodeKey(b, k, m); err != nil {
+					return b, err
+				}
+				if b, err = p.enc(c, b, v.MapIndex(k), m); err != nil {
+					return b, within(fmt.Sprint(k), err)
+				}
+			}
+			return b, nil
+		},
+		dec: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
+			if msgp.NextType(b) == msgp.NilType {
+				v.SetZero()
+				return b[1:], nil
+			}
+			n, rest, err := mapHeader(b, v)
+			if err != nil {
+				return b, err
+			}
+			if m, err = m.down(); err != nil {
+				return b, err
+			}
+			p := c.planOf(elem)
+			out := reflect.MakeMapWithSize(t, min(n, 1024))
+			for range n {
+				k, e := reflect.New(key).Elem(), reflect.New(elem).Elem()
+				if rest, err = decodeKey(rest, k); err != nil {
+					return b, err
+				}
+				if rest, err = p.dec(c, rest, e, m); err != nil {
+					return b, within(fmt.Sprint(k), err)
+				}
+				out.SetMapIndex(k, e)
+			}
+			v.Set(out)
+			return rest, nil
+		},
+	}
+}
+
+func compareKeys(x, y reflect.Value) int {
+	switch {
+	case x.Kind() == reflect.String:
+		if x.String() < y.String() {
+			return -1
+		}
+		return 1
+	case x.CanInt() && x.Int() < y.Int(), x.CanUint() && x.Uint() < y.Uint():
+		return -1
+	}
+	return 1
+}
+
+func mapHeader(b []byte, v reflect.Value) (int, []byte, error) {
+	if msgp.NextType(b) != msgp.MapType {
+		return 0, b, mismatch(b, v)
+	}
+	k, rest, err := msgp.ReadMapHeaderBytes(b)
+	if err != nil {
+		return 0, b, err
+	}
+	n, err := header(k, rest, 2)
+	return n, rest, err
+}
+
+func encodeKey(b []byte, k reflect.Value, m mode) ([]byte, error) {
+	switch {
+	case k.Kind() == reflect.String:
+		return msgp.AppendString(b, k.String()), nil
+	case m.json:
+		return msgp.AppendString(b, fmt.Sprint(k)), nil
+	case k.CanInt():
+		return msgp.AppendInt64(b, k.Int()), nil
+	}
+	return msgp.AppendUint64(b, k.Uint()), nil
+}
+
+func decodeKey(b []byte, k reflect.Value) ([]byte, error) {
+	if k.Kind() == reflect.String {
+		return stringPlan.dec(nil, b, k, mode{})
+	}
+	if msgp.NextType(b) == msgp.StrType { // JSON, and Python callers that went through it
+		s, rest, err := msgp.ReadStringBytes(b)
+		if err != nil {
+			return b, err
+		}
+		if k.CanInt() {
+			x, err := strconv.ParseInt(s, 10, k.Type().Bits())
+			k.SetInt(x)
+			return rest, keyError(s, k, err)
+		}
+		x, err := strconv.ParseUint(s, 10, k.Type().Bits())
+		k.SetUint(x)
+		return rest, keyError(s, k, err)
+	}
+	if k.CanInt() {
+		return intPlan.dec(nil, b, k, mode{})
+	}
+	return uintPlan.dec(nil, b, k, mode{})
+}
+
+func keyError(s string, k reflect.Value, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("key %q is no %s", s, k.Type())
+}
+
+func structPlan(t reflect.Type) *plan {
+	fields := fieldsOf(t)
+	index := make(map[string]int, len(fields))
+	for i, f := range fields {
+		index[f.name] = i
+	}
+	return &plan{
+		enc: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
+			m, err := m.down()
+			if err != nil {
+				return b, err
+			}
+			n := 0
+			present := make([]reflect.Value, len(fields))
+			for i, f := range fields {
+				fv, err := v.FieldByIndexErr(f.index)
+				if err == nil && (!f.omitEmpty || !fv.IsZero()) {
+					present[i] = fv
+					n++
+				}
+			}
+			b = msgp.AppendMapHeader(b, uint32(n))
+			for i, fv := range present {
+				if !fv.IsValid() {
+					continue
+				}
+				b = msgp.AppendString(b, fields[i].name)
+				if b, err = c.planOf(fields[i].typ).enc(c, b, fv, m); err != nil {
+					return b, within(fields[i].name, err)
+				}
+			}
+			return b, nil
+		},
+		dec: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
+			if msgp.NextType(b) == msgp.NilType {
+				v.SetZero()
+				return b[1:], nil
+			}
+			n, rest, err := mapHeader(b, v)
+			if err != nil {
+				return b, err
+			}
+			if m, err = m.down(); err != nil {
+				return b, err
+			}
+			for range n {
+				if msgp.NextType(rest) != msgp.StrType {
+					return b, errors.New("the name of a field must be a string")
+				}
+				var name []byte
+				if name, rest, err = msgp.ReadStringZC(rest); err != nil {
+					return b, err
+				}
+				i, ok := index[string(name)]
+				if !ok {
+					if rest, err = msgp.Skip(rest); err != nil {
+						return b, err
+					}
+					continue
+				}
+				f := &fields[i]
+				if rest, err = c.planOf(f.typ).dec(c, rest, fieldByIndex(v, f.index), m); err != nil {
+					return b, within(f.name, err)
+				}
+			}
+			return rest, nil
+		},
+	}
+}
+
+// ownPlan is for types that write themselves. MessagePack goes before text before JSON.
+func ownPlan(t reflect.Type) *plan {
+	p := &plan{}
+	pt := reflect.PointerTo(t)
+	isIface := t.Kind() == reflect.Interface || t.Kind() == reflect.Pointer
+	if isIface {
+		return nil
+	}
+	switch {
+	case pt.Implements(msgMarshaler):
+		p.enc = func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
+			return addressed(v).(msgp.Marshaler).MarshalMsg(b)
+		}
+	case pt.Implements(textMarshaler):
+		p.enc = func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
+			s, err := addressed(v).(encoding.TextMarshaler).MarshalText()
+			return msgp.AppendStringFromBytes(b, s), err
+		}
+	case pt.Implements(jsonMarshaler):
+		p.enc = func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
+			s, err := addressed(v).(json.Marshaler).MarshalJSON()
+			if err != nil {
+				return b, err
+			}
+			var tree any
+			if err := json.Unmarshal(s, &tree); err != nil {
+				return b, err
+			}
+			return appendTree(b, tree)
+		}
+	}
+	switch {
+	case pt.Implements(msgUnmarsh):
+		p.dec = func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
+			return v.Addr().Interface().(msgp.Unmarshaler).UnmarshalMsg(b)
+		}
+	case pt.Implements(textUnmarsh):
+		p.dec = func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
+			if msgp.NextType(b) != msgp.StrType {
+				return b, mismatch(b, v)
+			}
+			s, rest, err := msgp.ReadStringBytes(b)
+			if err != nil {
+				return b, err
+			}
+			return rest, v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(s))
+		}
+	case pt.Implements(jsonUnmarsh):
+		p.dec = func(_ *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
+			tree, rest, err := decodeAny(b, m)
+			if err != nil {
+				return b, err
+			}
+			s, err := json.Marshal(tree)
+			if err != nil {
+				return b, err
+			}
+			return rest, v.Addr().Interface().(json.Unmarshaler).UnmarshalJSON(s)
+		}
+	}
+	if p.enc == nil && p.dec == nil {
+		return nil
+	}
+	if p.enc == nil {
+		p.enc = func(_ *Codec, b []byte, _ reflect.Value, _ mode) ([]byte, error) {
+			return b, fmt.Errorf("%s can be decoded but not encoded", t)
+		}
+	}
+	if p.dec == nil {
+		p.dec = func(_ *Codec, b []byte, _ reflect.Value, _ mode) ([]byte, error) {
+			return b, fmt.Errorf("%s can be encoded but not decoded", t)
+		}
+	}
+	return p
+}
+
+// addressed gives a pointer to v, or to a copy where v has no address, so that methods of either receiver are found.
+func addressed(v reflect.Value) any {
+	if v.CanAddr() {
+		return v.Addr().Interface()
+	}
+	p := reflect.New(v.Type())
+	p.Elem().Set(v)
+	return p.Interface()
+}

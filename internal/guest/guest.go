@@ -1,0 +1,264 @@
+// Package guest is a Go worker's own side: it dials the node that spawned it, hosts the replicas that the node starts in
+// it, and gives the handles of its deployments a way back to the node.
+package guest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/replica"
+	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/transport"
+	"github.com/helve-serve/helve/internal/wire"
+)
+
+// Settings are what code passes to [Dial].
+type Settings struct {
+	Version string
+	Graph   spec.Graph
+	Classes map[string]*replica.Class
+}
+
+// Guest is a worker's connection to its node.
+type Guest struct {
+	set   Settings
+	codec *codec.Codec
+	peer  *wire.Peer
+	ctx   context.Context // ends with the connection
+	stop  context.CancelFunc
+
+	mu       sync.Mutex
+	replicas map[string]*hosted
+	leaving  bool
+}
+
+type hosted struct {
+	replica *replica.Replica
+	local   transport.Local
+}
+
+// Dial opens the connection that the environment names (docs/wire.md). Nothing is served before [Guest.Serve].
+func Dial(s Settings) (*Guest, error) {
+	token, err := readToken()
+	if err != nil {
+		return nil, err
+	}
+	nc, err := net.Dial("unix", os.Getenv("HELVE_SOCKET"))
+	if err != nil {
+		return nil, fmt.Errorf("the node's socket: %w", err)
+	}
+	graph, err := json.Marshal(s.Graph)
+	if err != nil {
+		return nil, err
+	}
+	_, err = wire.Open(nc, token, wire.Hello{
+		Kind: "worker", Language: "go", Version: s.Version, ID: os.Getenv("HELVE_WORKER_ID"), PID: os.Getpid(), Graph: graph,
+	})
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
+	g := &Guest{set: s, codec: codec.New(), replicas: map[string]*hosted{}}
+	g.ctx, g.stop = context.WithCancel(context.Background())
+	g.peer = wire.NewPeer(wire.NewConn(nc), g)
+	return g, nil
+}
+
+// readToken reads the token from the inherited descriptor, which is closed, so that no child of ours inherits it.
+func readToken() (t wire.Token, err error) {
+	fd, err := strconv.Atoi(os.Getenv("HELVE_TOKEN_FD"))
+	if err != nil {
+		return t, errors.New("HELVE_TOKEN_FD is not set: workers are started by a node")
+	}
+	f := os.NewFile(uintptr(fd), "token")
+	defer f.Close()
+	if _, err := io.ReadFull(f, t[:]); err != nil {
+		return t, fmt.Errorf("the worker's token: %w", err)
+	}
+	return t, nil
+}
+
+// Serve hosts replicas until the node goes away, and gives the reason; nil after an orderly stop.
+func (g *Guest) Serve() error {
+	err := g.peer.Serve()
+	g.stop()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.leaving {
+		return nil
+	}
+	return err
+}
+
+// Route finds the replica that a route of the node leads to.
+func (g *Guest) Route(r wire.Route) any {
+	g.mu.Lock()
+	h := g.replicas[r.Replica]
+	g.mu.Unlock()
+	return &route{h, r}
+}
+
+type route struct {
+	host *hosted
+	wire.Route
+}
+
+// Call runs a method of a hosted replica on a goroutine of its own.
+func (g *Guest) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
+	r, _ := in.Route.(*route)
+	if r == nil || r.host == nil {
+		in.Complete(b, call.Result{Err: call.NewError(call.ReplicaUnavailable, "the replica is not in this worker")})
+		return nil
+	}
+	in.Keep()
+	i := &in.Info
+	c := r.host.replica.Class
+	i.App, i.Deployment, i.Method, i.Replica = c.App, c.Deployment, r.Method, r.host.replica.ID
+	return r.host.local.Start(b, &in.Call, in)
+}
+
+// Control starts and stops replicas.
+func (g *Guest) Control(op string, body json.RawMessage) (any, error) {
+	var req struct {
+		Replica    string  `json:"replica"`
+		Deployment string  `json:"deployment"`
+		TimeoutS   float64 `json:"timeout_s"`
+	}
+	if err := json.Unmarshal(body, &req); err != nil {
+		return nil, err
+	}
+	switch op {
+	case "start_replica":
+		class := g.set.Classes[req.Deployment]
+		if class == nil {
+			return nil, fmt.Errorf("deployment %s is not written in Go", req.Deployment)
+		}
+		r, err := replica.Start(g.ctx, class, req.Replica)
+		if err != nil {
+			return nil, err
+		}
+		g.mu.Lock()
+		g.replicas[r.ID] = &hosted{r, transport.Local{Replica: r, Codec: g.codec}}
+		g.mu.Unlock()
+		return map[string]any{"methods": methods(class)}, nil
+	case "stop_replica":
+		g.mu.Lock()
+		h := g.replicas[req.Replica]
+		delete(g.replicas, req.Replica)
+		g.mu.Unlock()
+		if h == nil {
+			return nil, nil
+		}
+		ctx, cancel := context.WithTimeout(g.ctx, time.Duration(req.TimeoutS*float64(time.Second)))
+		defer cancel()
+		return nil, h.replica.Close(ctx)
+	}
+	return nil, fmt.Errorf("unknown control request %q", op)
+}
+
+func methods(c *replica.Class) []map[string]string {
+	var out []map[string]string
+	for _, name := range slices.Sorted(maps.Keys(c.Methods)) {
+		out = append(out, map[string]string{"name": name, "shape": "unary", "http": c.Methods[name].InKind()})
+	}
+	return out
+}
+
+// Goaway from the node: it has stopped the replicas already, so this worker ends.
+func (g *Guest) Goaway(wire.Goaway) {
+	g.mu.Lock()
+	g.leaving = true
+	g.mu.Unlock()
+	g.peer.Close(wire.ErrClosed)
+}
+
+// Port is how handles in this worker reach one deployment: through the node.
+type Port struct {
+	guest           *Guest
+	app, deployment string
+	python          bool
+
+	routes sync.Map // method -> uint32
+}
+
+// Port makes the way to a deployment; python says how Go values become its arguments.
+func (g *Guest) Port(app, deployment string, python bool) *Port {
+	return &Port{guest: g, app: app, deployment: deployment, python: python}
+}
+
+// Submit sends a call to the node, which queues and routes it.
+func (p *Port) Submit(b *call.Batch, c *call.Call, sink call.Sink) call.Canceler {
+	n, ok := p.routes.Load(c.Info.Method)
+	if !ok {
+		route, err := p.guest.peer.Declare(wire.Route{App: p.app, Deployment: p.deployment, Method: c.Info.Method})
+		if err != nil {
+			sink.Complete(b, call.Result{Err: call.NewError(call.ReplicaUnavailable, "the node has gone away: "+err.Error())})
+			return noCancel{}
+		}
+		p.routes.Store(c.Info.Method, route)
+		n = route
+	}
+	f := &flight{sink: sink, info: &c.Info}
+	h := transport.Send(p.guest.peer, p.guest.codec, n.(uint32), p.python, b, c, f)
+	f.mu.Lock()
+	f.handle = h
+	gone := f.cancelled
+	f.mu.Unlock()
+	if gone != nil {
+		h.Cancel(b, gone)
+	}
+	return f
+}
+
+type noCancel struct{}
+
+func (noCancel) Cancel(*call.Batch, error) {}
+
+// flight is one call to the node: it answers its caller once, at the END or when it is cancelled.
+type flight struct {
+	sink call.Sink
+	info *call.Info
+
+	mu        sync.Mutex
+	answered  bool
+	cancelled error
+	handle    transport.Handle
+}
+
+func (f *flight) Complete(b *call.Batch, r call.Result) {
+	f.mu.Lock()
+	answered := f.answered
+	f.answered = true
+	f.mu.Unlock()
+	if answered {
+		return
+	}
+	if r.Err != nil {
+		r.Err = r.Err.At(f.info)
+	}
+	f.sink.Complete(b, r)
+}
+
+func (f *flight) Cancel(b *call.Batch, cause error) {
+	f.mu.Lock()
+	answered, h := f.answered, f.handle
+	f.answered, f.cancelled = true, cause
+	f.mu.Unlock()
+	if answered {
+		return
+	}
+	f.sink.Complete(b, call.Result{Err: call.FromCause(cause).At(f.info)})
+	h.Cancel(b, cause)
+}

@@ -1,0 +1,154 @@
+package node
+
+import (
+	"sync"
+	"time"
+
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/router"
+	"github.com/helve-serve/helve/internal/transport"
+	"github.com/helve-serve/helve/internal/wire"
+)
+
+// Flight is one call between its submission and its end: waiting in the router, admitted by a gate, started at a
+// replica. It gives the slot back in one place and tells the sink in one place, each exactly once.
+//
+//	waiting --Assigned--> starting --Start returned--> running --Complete--> done
+//	   ^                                                  |
+//	   +------------------ not started ------------------+
+//
+// A cancelled flight answers its caller at once and keeps its slot until the method returned.
+type Flight struct {
+	ticket router.Ticket
+	dep    *Deployment
+	call   *call.Call
+	sink   call.Sink
+	in     *wire.Incoming // set while the arguments still lie in a read buffer
+	timer  *time.Timer
+
+	mu        sync.Mutex
+	state     flightState
+	answered  bool
+	cancelled error // a cancel that came while Start ran
+	replica   *router.Replica
+	handle    transport.Handle
+}
+
+type flightState uint8
+
+const (
+	waiting flightState = iota
+	starting
+	running
+	done
+)
+
+// Assigned has a slot of r: the call is admitted.
+func (f *Flight) Assigned(b *call.Batch, r *router.Replica) {
+	u := r.Value.(*Unit)
+	f.mu.Lock()
+	if f.answered { // cancelled while it was being assigned
+		f.state = done
+		f.mu.Unlock()
+		r.Gate.Release(b)
+		return
+	}
+	f.state, f.replica = starting, r
+	f.call.Info.Replica = r.ID
+	f.mu.Unlock()
+	if f.in != nil && u.transport.Keeps() {
+		f.keep()
+	}
+	h := u.transport.Start(b, f.call, f)
+	f.mu.Lock()
+	cancelled := f.cancelled
+	// f may be done by now, and even be under way again at another replica.
+	if f.state == starting && f.replica == r {
+		f.state, f.handle = running, h
+	}
+	f.mu.Unlock()
+	if cancelled != nil {
+		h.Cancel(b, cancelled)
+	}
+}
+
+// Failed is told that the deployment is gone.
+func (f *Flight) Failed(b *call.Batch, cause *call.Error) {
+	f.mu.Lock()
+	answered := f.answered
+	f.state, f.answered = done, true
+	f.mu.Unlock()
+	if !answered {
+		f.finish(b, call.Result{Err: cause})
+	}
+}
+
+func (f *Flight) keep() {
+	if f.in != nil {
+		f.in.Keep()
+		f.in = nil
+	}
+}
+
+// Complete is told by the transport how the attempt ended.
+func (f *Flight) Complete(b *call.Batch, r call.Result) {
+	f.mu.Lock()
+	rep, answered := f.replica, f.answered
+	retry := r.NotStarted && !answered
+	f.handle = transport.Handle{}
+	if retry {
+		f.state, f.replica = waiting, nil
+	} else {
+		f.state, f.answered = done, true
+	}
+	f.mu.Unlock()
+	if r.NotStarted { // nobody else should be sent there; the node removes it when it has seen the process end
+		rep.Value.(*Unit).gate.Close()
+	}
+	if retry {
+		if r.Unsent != nil {
+			e := *r.Unsent
+			f.call.Encoded = e
+			f.in = nil
+		}
+		f.keep()
+	}
+	rep.Gate.Release(b)
+	if retry {
+		f.dep.Router.Requeue(b, &f.ticket, f.call.Info.Origin, f)
+		return
+	}
+	if !answered {
+		f.finish(b, r)
+	}
+}
+
+// Cancel ends the flight for its caller; cause says why. It does nothing once the caller has its answer.
+func (f *Flight) Cancel(b *call.Batch, cause error) {
+	f.mu.Lock()
+	if f.answered {
+		f.mu.Unlock()
+		return
+	}
+	f.answered = true
+	state, h := f.state, f.handle
+	if state == starting {
+		f.cancelled = cause
+	}
+	f.mu.Unlock()
+	if state == waiting {
+		f.dep.Router.Cancel(&f.ticket) // false: Assigned is on its way and gives the slot back
+	}
+	f.finish(b, call.Result{Err: call.FromCause(cause)})
+	h.Cancel(b, cause)
+}
+
+func (f *Flight) finish(b *call.Batch, r call.Result) {
+	if f.timer != nil {
+		f.timer.Stop()
+	}
+	if r.Err != nil {
+		r.Err = r.Err.At(&f.call.Info)
+	}
+	f.sink.Complete(b, r)
+}

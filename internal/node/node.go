@@ -1,0 +1,361 @@
+// Package node assembles one process that owns replicas: routers and gates, workers, the planner that says what should
+// run, and the HTTP proxy. It is level-triggered: Deploy and Delete change the target, and one loop makes what runs
+// equal to it.
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/proxy"
+	"github.com/helve-serve/helve/internal/replica"
+	"github.com/helve-serve/helve/internal/router"
+	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/worker"
+)
+
+// Program is how a Go worker of this program is started: the same executable, arguments, environment and directory.
+type Program struct {
+	Path string
+	Args []string
+	Env  []string
+	Dir  string
+}
+
+// Settings are what code passes to [New].
+type Settings struct {
+	Logger  *slog.Logger
+	Version string
+	Program Program
+}
+
+// App is an application to deploy.
+type App struct {
+	Graph   spec.Graph
+	Classes map[string]*replica.Class // the Go deployments, by name
+	Python  Python                    // where the Python deployments come from
+	// Bound is told each deployment before anything starts, so that handles lead somewhere when constructors run. May be nil.
+	Bound func(name string, d *Deployment)
+}
+
+// Python says how the Python workers of an application are started, and where their code is.
+type Python struct {
+	Interpreter string
+	SysPath     []string
+	Dir         string
+	Env         map[string]string
+	Blob        []byte                     // one cloudpickle of all deployments, from a driver
+	Code        map[string]json.RawMessage // or per deployment what start_replica carries
+}
+
+// Node owns replicas. Its methods may be called from any goroutine.
+type Node struct {
+	log   *slog.Logger
+	set   Settings
+	codec *codec.Codec
+	proxy *proxy.Proxy
+
+	ctx  context.Context // ends when the node closes
+	stop context.CancelCauseFunc
+	kick chan struct{}
+	wg   sync.WaitGroup // loop, replica starts and stops, connections
+
+	mu      sync.Mutex
+	apps    map[string]*app
+	workers map[string]*workerProc // by worker id, from spawn to reaped
+	spawner *worker.Spawner        // made with the first worker
+	socket  *worker.Listener
+	nextID  uint64
+	url     string
+	closing bool
+	changed chan struct{} // closed when a replica is gone; nil while nobody waits
+}
+
+type app struct {
+	node        *Node
+	name        string
+	def         App
+	deployments map[string]*Deployment
+	goWorker    *workerProc   // the live one, nil if there is none
+	goWorkerUp  chan struct{} // closed when the one being started is up or has failed
+	goWorkerErr error
+	status      spec.ApplicationStatus
+	message     string
+	deleted     bool
+	settled     chan struct{} // closed when the first start succeeded or failed
+	failure     error
+	since       time.Time
+}
+
+// New starts an empty node. Close it.
+func New(s Settings) *Node {
+	if s.Logger == nil {
+		s.Logger = slog.New(slog.DiscardHandler)
+	}
+	ctx, stop := context.WithCancelCause(context.Background())
+	n := &Node{
+		log: s.Logger, set: s, codec: codec.New(), ctx: ctx, stop: stop, kick: make(chan struct{}, 1),
+		apps: map[string]*app{}, workers: map[string]*workerProc{},
+	}
+	n.proxy = proxy.New(proxy.Settings{Logger: s.Logger})
+	n.wg.Go(n.loop)
+	return n
+}
+
+// Deploy starts an application and waits until every replica is ready. The first failure of a constructor, worker or
+// import ends it with that error, and nothing of the application stays behind.
+func (n *Node) Deploy(ctx context.Context, def App) error {
+	a, err := n.add(def)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-a.settled:
+	case <-ctx.Done():
+		n.mu.Lock()
+		n.failLocked(a, context.Cause(ctx))
+		n.mu.Unlock()
+		<-a.settled
+	}
+	n.mu.Lock()
+	err = a.failure
+	n.mu.Unlock()
+	if err == nil {
+		if err = n.publish(); err == nil {
+			return nil
+		}
+	}
+	n.remove(context.WithoutCancel(ctx), a)
+	return err
+}
+
+func (n *Node) add(def App) (*app, error) {
+	g := def.Graph
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closing {
+		return nil, errors.New("the node is closing")
+	}
+	if _, dup := n.apps[g.App]; dup {
+		return nil, fmt.Errorf("application %q is deployed already", g.App)
+	}
+	for _, other := range n.apps {
+		if g.RoutePrefix != "" && other.def.Graph.RoutePrefix == g.RoutePrefix {
+			return nil, fmt.Errorf("application %q: route_prefix %q belongs to application %q", g.App, g.RoutePrefix, other.name)
+		}
+	}
+	a := &app{
+		node: n, name: g.App, def: def, deployments: map[string]*Deployment{}, status: spec.ApplicationDeploying,
+		settled: make(chan struct{}), since: time.Now(),
+	}
+	for _, s := range g.Deployments {
+		d := &Deployment{Router: router.New(), app: a, spec: s, options: s.Options.Effective(), class: def.Classes[s.Name], units: map[string]*Unit{}}
+		switch {
+		case s.Language == "python":
+			d.placement = inPython
+		case d.options.Isolation == spec.Process:
+			d.placement = inGoWorker
+		}
+		a.deployments[s.Name] = d
+		if def.Bound != nil {
+			def.Bound(s.Name, d)
+		}
+	}
+	n.apps[a.name] = a
+	n.wake()
+	return a, nil
+}
+
+// Deployment finds a deployment that is there now, nil if there is none.
+func (n *Node) Deployment(app, name string) *Deployment {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if a := n.apps[app]; a != nil && !a.deleted {
+		return a.deployments[name]
+	}
+	return nil
+}
+
+// Ingress is the name of an application's ingress deployment and method.
+func (n *Node) Ingress(app string) (deployment, method string, ok bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	a := n.apps[app]
+	if a == nil || a.deleted || a.def.Graph.Ingress == nil {
+		return "", "", false
+	}
+	return a.def.Graph.Ingress.Deployment, a.def.Graph.Ingress.Method, true
+}
+
+// Delete drains an application and stops its replicas.
+func (n *Node) Delete(ctx context.Context, name string) error {
+	n.mu.Lock()
+	a := n.apps[name]
+	n.mu.Unlock()
+	if a == nil {
+		return fmt.Errorf("no application %q is deployed", name)
+	}
+	n.remove(ctx, a)
+	return n.publish()
+}
+
+// remove drains: what is queued or runs is answered, within the graceful shutdown timeout.
+func (n *Node) remove(ctx context.Context, a *app) {
+	n.mu.Lock()
+	failed := a.failure != nil
+	a.status = spec.ApplicationDeleting
+	grace := time.Duration(0)
+	for _, d := range a.deployments {
+		grace = max(grace, d.options.GracefulShutdownTimeout)
+	}
+	n.mu.Unlock()
+	n.publish() //nolint:errcheck // fewer routes cannot collide
+	if !failed {
+		drain(ctx, grace, slices.Collect(maps.Values(a.deployments)))
+	}
+	gone := call.NewError(call.DeploymentUnavailable, "application "+a.name+" was deleted")
+	n.mu.Lock()
+	a.deleted = true
+	for _, d := range a.deployments {
+		d.down.Store(gone)
+	}
+	n.wake()
+	n.mu.Unlock()
+	for _, d := range a.deployments {
+		d.Router.Fail(gone)
+	}
+	for { // the loop stops the units, each of which wakes it again
+		n.mu.Lock()
+		left := 0
+		for _, d := range a.deployments {
+			left += len(d.units)
+		}
+		changed := n.changedLocked()
+		if left == 0 {
+			if n.apps[a.name] == a {
+				delete(n.apps, a.name)
+			}
+			w := a.goWorker
+			n.mu.Unlock()
+			if w != nil {
+				w.end(ctx)
+			}
+			return
+		}
+		n.mu.Unlock()
+		<-changed
+	}
+}
+
+// drain waits until nothing waits or runs at the deployments. It looks every 2 ms: a gate that told would pay on every
+// release for something that happens once in a deployment's life.
+func drain(ctx context.Context, grace time.Duration, ds []*Deployment) {
+	ctx, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		busy := 0
+		for _, d := range ds {
+			busy += d.busy()
+		}
+		if busy == 0 {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Serve opens the HTTP ingress. The error of a listener that ends by itself arrives on the channel.
+func (n *Node) Serve(l net.Listener) (url string, failed <-chan error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.url = "http://" + l.Addr().String()
+	c := make(chan error, 1)
+	n.wg.Go(func() {
+		if err := n.proxy.Serve(l); err != nil {
+			c <- err
+		}
+	})
+	return n.url, c
+}
+
+// Close drains: HTTP first, then what runs, then the replicas, then the workers. ctx bounds the whole; when it ends,
+// what is left is killed. No child survives it.
+func (n *Node) Close(ctx context.Context) error {
+	n.mu.Lock()
+	if n.closing {
+		n.mu.Unlock()
+		return nil
+	}
+	n.closing = true
+	apps := slices.Collect(maps.Values(n.apps))
+	n.mu.Unlock()
+	err := n.proxy.Drain(ctx)
+	var wg sync.WaitGroup
+	for _, a := range apps {
+		wg.Go(func() { n.remove(ctx, a) })
+	}
+	wg.Wait()
+	n.stop(errors.New("the node has closed"))
+	n.mu.Lock()
+	left := slices.Collect(maps.Values(n.workers))
+	socket, spawner := n.socket, n.spawner
+	n.mu.Unlock()
+	for _, w := range left {
+		w.proc.Kill()
+	}
+	if socket != nil {
+		socket.Close()
+	}
+	n.wg.Wait()
+	if spawner != nil {
+		spawner.Close()
+	}
+	return err
+}
+
+// Status is what runs now.
+func (n *Node) Status() spec.Status {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s := spec.Status{Applications: map[string]spec.ApplicationStatusInfo{}}
+	for name, a := range n.apps {
+		as := spec.ApplicationStatusInfo{Status: a.status, Message: a.message, Deployments: map[string]spec.DeploymentStatusInfo{}}
+		for dn, d := range a.deployments {
+			ds := spec.DeploymentStatusInfo{Status: spec.DeploymentHealthy}
+			running := 0
+			for _, u := range d.units {
+				rs := spec.ReplicaStatus{ID: u.id, State: u.state, StartedAt: u.startedAt}
+				if u.worker != nil && u.worker.proc != nil {
+					rs.PID = u.worker.proc.PID()
+				}
+				if u.state == spec.ReplicaRunning {
+					running++
+				}
+				ds.Replicas = append(ds.Replicas, rs)
+			}
+			if running < d.options.NumReplicas {
+				ds.Status = spec.DeploymentUpdating
+			}
+			slices.SortFunc(ds.Replicas, func(a, b spec.ReplicaStatus) int { return a.StartedAt.Compare(b.StartedAt) })
+			as.Deployments[dn] = ds
+		}
+		s.Applications[name] = as
+	}
+	return s
+}

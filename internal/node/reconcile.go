@@ -1,0 +1,375 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/gate"
+	"github.com/helve-serve/helve/internal/planner"
+	"github.com/helve-serve/helve/internal/proxy"
+	"github.com/helve-serve/helve/internal/replica"
+	"github.com/helve-serve/helve/internal/router"
+	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/transport"
+)
+
+// wake makes the loop look again. It may be called with or without n.mu.
+func (n *Node) wake() {
+	select {
+	case n.kick <- struct{}{}:
+	default:
+	}
+}
+
+// loop is the node's only actor: it asks the planner what is missing or too much, and starts and stops that.
+func (n *Node) loop() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		select {
+		case <-n.kick:
+		case <-timer.C:
+		case <-n.ctx.Done():
+			return
+		}
+		if wake := n.apply(time.Now()); !wake.IsZero() {
+			timer.Reset(max(time.Until(wake), 0))
+		}
+	}
+}
+
+// apply brings what runs closer to the target, and says when to look again.
+func (n *Node) apply(now time.Time) (wake time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	targets, observed, history := n.observeLocked()
+	actions, wake := planner.Plan(targets, observed, history, now)
+	for _, act := range actions {
+		switch act := act.(type) {
+		case planner.Start:
+			a := n.apps[act.App]
+			if a == nil || a.deleted || a.failure != nil {
+				continue
+			}
+			for range act.Count {
+				n.startLocked(a.deployments[act.Deployment], now)
+			}
+		case planner.Stop:
+			if u := n.unitLocked(act.Replica); u != nil {
+				n.stopLocked(u)
+			}
+		}
+	}
+	return wake
+}
+
+func (n *Node) observeLocked() (targets []planner.Target, observed []planner.Observed, history map[planner.Key]planner.History) {
+	history = map[planner.Key]planner.History{}
+	for _, a := range n.apps {
+		for _, d := range a.deployments {
+			k := planner.Key{App: a.name, Deployment: d.spec.Name}
+			if !a.deleted && a.failure == nil {
+				targets = append(targets, planner.Target{Key: k, Replicas: d.options.NumReplicas})
+			}
+			history[k] = planner.History{Failures: d.failures, LastFailure: d.lastFail}
+			for _, u := range d.units {
+				s := planner.Starting
+				switch u.state {
+				case spec.ReplicaRunning:
+					s = planner.Running
+				case spec.ReplicaStopping:
+					s = planner.Draining
+				}
+				observed = append(observed, planner.Observed{ID: u.id, Key: k, State: s, StartedAt: u.startedAt})
+			}
+		}
+	}
+	return targets, observed, history
+}
+
+func (n *Node) unitLocked(id string) *Unit {
+	for _, a := range n.apps {
+		for _, d := range a.deployments {
+			if u := d.units[id]; u != nil {
+				return u
+			}
+		}
+	}
+	return nil
+}
+
+func (n *Node) startLocked(d *Deployment, now time.Time) {
+	n.nextID++
+	u := &Unit{
+		id:  fmt.Sprintf("%s#%s", d.spec.Name, shortID(n.nextID)),
+		dep: d, gate: gate.New(d.options.MaxOngoingRequests), state: spec.ReplicaStarting, startedAt: now,
+	}
+	u.entry = &router.Replica{ID: u.id, Gate: u.gate, Value: u}
+	d.units[u.id] = u
+	n.wg.Go(func() {
+		if err := n.start(u); err != nil {
+			n.startFailed(u, err)
+			return
+		}
+		n.ready(u)
+	})
+}
+
+// shortID makes replica ids of one node distinct and short enough to read aloud.
+func shortID(k uint64) string {
+	const digits = "0123456789abcdefghjkmnpqrstvwxyz"
+	b := make([]byte, 0, 8)
+	for ; k > 0 || len(b) < 3; k /= 32 {
+		b = append(b, digits[k%32])
+	}
+	for i, j := 0, len(b)-1; i < j; i, j = i+1, j-1 {
+		b[i], b[j] = b[j], b[i]
+	}
+	return string(b)
+}
+
+func (n *Node) start(u *Unit) error {
+	d := u.dep
+	switch d.placement {
+	case inGoWorker:
+		return n.startInGoWorker(u)
+	case inPython:
+		return n.startInPython(u)
+	}
+	r, err := replica.Start(n.ctx, d.class, u.id)
+	if err != nil {
+		return err
+	}
+	u.Local, u.transport = r, &transport.Local{Replica: r, Codec: n.codec}
+	return nil
+}
+
+// ready puts a started replica into its router, unless it is no longer wanted.
+func (n *Node) ready(u *Unit) {
+	n.mu.Lock()
+	d := u.dep
+	if d.units[u.id] != u { // its worker died between the answer and now
+		n.mu.Unlock()
+		return
+	}
+	if u.state == spec.ReplicaStarting {
+		u.state = spec.ReplicaRunning
+	}
+	n.settleLocked(d.app)
+	n.wake()
+	n.mu.Unlock()
+	n.log.Info("replica is ready", "app", d.app.name, "deployment", d.spec.Name, "replica", u.id, "after", time.Since(u.startedAt).Round(time.Millisecond))
+	n.update(d)
+}
+
+func (d *Deployment) runningLocked() []*router.Replica {
+	var set []*router.Replica
+	for _, u := range d.units {
+		if u.state == spec.ReplicaRunning {
+			set = append(set, u.entry)
+		}
+	}
+	return set
+}
+
+// update gives the router its replicas. The set is taken under n.mu and handed over outside of it, because the router
+// may start queued calls at once.
+func (n *Node) update(d *Deployment) {
+	d.updating.Lock()
+	defer d.updating.Unlock()
+	n.mu.Lock()
+	set := d.runningLocked()
+	n.mu.Unlock()
+	d.Router.Update(nil, set)
+}
+
+// settleLocked ends the first start of an application when everything runs.
+func (n *Node) settleLocked(a *app) {
+	if a.status != spec.ApplicationDeploying || a.failure != nil {
+		return
+	}
+	for _, d := range a.deployments {
+		running := 0
+		for _, u := range d.units {
+			if u.state == spec.ReplicaRunning {
+				running++
+			}
+		}
+		if running < d.options.NumReplicas {
+			return
+		}
+	}
+	a.status = spec.ApplicationRunning
+	close(a.settled)
+}
+
+// failLocked ends the first start of an application with its first error.
+func (n *Node) failLocked(a *app, err error) {
+	if a.status != spec.ApplicationDeploying || a.failure != nil {
+		return
+	}
+	a.status, a.failure, a.message = spec.ApplicationDeployFailed, err, err.Error()
+	e := call.NewError(call.DeploymentUnavailable, "application "+a.name+" failed to start: "+err.Error())
+	for _, d := range a.deployments {
+		d.down.Store(e)
+	}
+	close(a.settled)
+	n.wake()
+}
+
+func (n *Node) startFailed(u *Unit, err error) {
+	d := u.dep
+	n.mu.Lock()
+	n.forgetLocked(u)
+	d.failures++
+	d.lastFail = time.Now()
+	first := d.app.status == spec.ApplicationDeploying
+	n.failLocked(d.app, err)
+	n.wake()
+	n.mu.Unlock()
+	if !first {
+		n.log.Error("replica failed to start", "app", d.app.name, "deployment", d.spec.Name, "replica", u.id, "error", err)
+	}
+}
+
+// died is told that a replica's process has ended. Its calls have been answered or routed again by its connection.
+func (n *Node) died(u *Unit, reason string) {
+	d := u.dep
+	u.gate.Close()
+	n.mu.Lock()
+	if d.units[u.id] != u || u.state != spec.ReplicaRunning {
+		// One that is starting or stopping is looked after by whoever starts or stops it.
+		n.mu.Unlock()
+		return
+	}
+	n.forgetLocked(u)
+	d.failures++
+	d.lastFail = time.Now()
+	n.mu.Unlock()
+	n.log.Error("replica died, starting another", "app", d.app.name, "deployment", d.spec.Name, "replica", u.id, "reason", reason)
+	n.update(d)
+	n.wake()
+}
+
+func (n *Node) forgetLocked(u *Unit) {
+	delete(u.dep.units, u.id)
+	n.broadcastLocked()
+}
+
+// stopLocked takes a replica out of service, drains it, and ends it.
+func (n *Node) stopLocked(u *Unit) {
+	if u.state != spec.ReplicaRunning { // a starting one is stopped when it is ready and still too many
+		return
+	}
+	u.state = spec.ReplicaStopping
+	d := u.dep
+	n.wg.Go(func() {
+		u.gate.Close()
+		n.update(d)
+		grace := d.options.GracefulShutdownTimeout
+		if d.app.failed() { // nobody was ever served
+			grace = 0
+		}
+		ctx, cancel := context.WithTimeout(n.ctx, grace)
+		defer cancel()
+		for u.gate.Load() > 0 && ctx.Err() == nil {
+			select {
+			case <-time.After(2 * time.Millisecond):
+			case <-ctx.Done():
+			}
+		}
+		closing, cancel2 := context.WithTimeout(n.ctx, closeTime)
+		defer cancel2()
+		if err := n.end(closing, u); err != nil {
+			n.log.Warn("replica did not close cleanly", "app", d.app.name, "deployment", d.spec.Name, "replica", u.id, "error", err)
+		}
+		n.mu.Lock()
+		n.forgetLocked(u)
+		n.wake()
+		n.mu.Unlock()
+	})
+}
+
+// closeTime bounds a user's Close, as a constructor that is torn down should not hold a shutdown.
+const closeTime = 5 * time.Second
+
+func (a *app) failed() bool {
+	a.node.mu.Lock()
+	defer a.node.mu.Unlock()
+	return a.failure != nil
+}
+
+func (n *Node) end(ctx context.Context, u *Unit) error {
+	switch {
+	case u.Local != nil:
+		return u.Local.Close(ctx)
+	case u.worker != nil:
+		err := u.worker.stopReplica(ctx, u.id)
+		if u.dep.placement == inPython {
+			u.worker.end(ctx)
+		}
+		return err
+	}
+	return nil
+}
+
+// publish gives the proxy the routes of the applications that run.
+func (n *Node) publish() error {
+	n.mu.Lock()
+	var routes []proxy.Route
+	for _, a := range n.apps {
+		g := a.def.Graph
+		if a.status != spec.ApplicationRunning || a.deleted || g.Ingress == nil || g.RoutePrefix == "" {
+			continue
+		}
+		d := a.deployments[g.Ingress.Deployment]
+		r := proxy.Route{Prefix: g.RoutePrefix, App: a.name, In: d.inKind(g.Ingress.Method)}
+		method := g.Ingress.Method
+		r.Call = func(ctx context.Context, c *call.Call) (call.Payload, *call.Error) {
+			c.Info.App, c.Info.Deployment, c.Info.Method = d.app.name, d.spec.Name, method
+			return d.Do(ctx, c)
+		}
+		routes = append(routes, r)
+	}
+	n.mu.Unlock()
+	return n.proxy.SetRoutes(routes)
+}
+
+func (d *Deployment) inKind(method string) proxy.InKind {
+	kind := "json"
+	if d.class != nil {
+		if m, e := d.class.Lookup(method); e == nil {
+			kind = m.InKind()
+		}
+	} else {
+		kind = d.pythonKind(method)
+	}
+	switch kind {
+	case "none":
+		return proxy.InNone
+	case "string", "str":
+		return proxy.InString
+	case "bytes":
+		return proxy.InBytes
+	case "json":
+		return proxy.InJSON
+	}
+	return proxy.InUnsupported
+}
+
+// changedLocked gives a channel that is closed when a replica is gone.
+func (n *Node) changedLocked() <-chan struct{} {
+	if n.changed == nil {
+		n.changed = make(chan struct{})
+	}
+	return n.changed
+}
+
+func (n *Node) broadcastLocked() {
+	if n.changed != nil {
+		close(n.changed)
+		n.changed = nil
+	}
+}

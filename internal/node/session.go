@@ -1,0 +1,66 @@
+package node
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/wire"
+)
+
+// session is what a connected worker or driver may do: call deployments. A driver may do more (driver.go).
+type session struct {
+	node   *Node
+	peer   *wire.Peer
+	origin string
+	app    *app // a worker's; nil for a driver
+	driver *driver
+}
+
+// target is where a declared route leads. The deployment is looked up again when an application was deleted, so that a
+// route outlives a redeploy.
+type target struct {
+	app, deployment, method string
+	found                   *Deployment // only the connection's reader touches it
+}
+
+// Route remembers a route; whether it leads anywhere is seen when it is called.
+func (s *session) Route(r wire.Route) any {
+	t := &target{app: r.App, deployment: r.Deployment, method: r.Method}
+	if t.app == "" && s.app != nil {
+		t.app = s.app.name
+	}
+	return t
+}
+
+// Call relays a call to its deployment.
+func (s *session) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
+	t, _ := in.Route.(*target)
+	if t == nil {
+		in.Complete(b, call.Result{Err: call.NewError(call.Fault, "a call on a route that was never declared")})
+		return nil
+	}
+	if t.found == nil || t.found.down.Load() != nil {
+		if t.found = s.node.Deployment(t.app, t.deployment); t.found == nil {
+			in.Complete(b, call.Result{Err: call.NewError(call.DeploymentUnavailable,
+				fmt.Sprintf("no deployment %q in application %q", t.deployment, t.app))})
+			return nil
+		}
+	}
+	i := &in.Info
+	i.App, i.Deployment, i.Method, i.Origin = t.app, t.deployment, t.method, s.origin
+	return t.found.relay(b, in)
+}
+
+// Control answers drivers; workers have nothing to ask.
+func (s *session) Control(op string, body json.RawMessage) (any, error) {
+	if s.driver != nil {
+		return s.driver.control(op, body)
+	}
+	return nil, call.NewError(call.BadInput, fmt.Sprintf("control request %q is not for workers", op))
+}
+
+// Goaway from a worker: it takes no more calls. The end of its process does the rest.
+func (s *session) Goaway(g wire.Goaway) {
+	s.node.log.Info("worker goes away", "origin", s.origin, "reason", g.Reason, "message", g.Message)
+}

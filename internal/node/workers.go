@@ -1,0 +1,406 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/transport"
+	"github.com/helve-serve/helve/internal/wire"
+	"github.com/helve-serve/helve/internal/worker"
+)
+
+// helloTime bounds the time from spawn to the opened connection. Imports of large libraries take most of it.
+const helloTime = 5 * time.Minute
+
+// workerProc is one child process and the connection to it.
+type workerProc struct {
+	node  *Node
+	id    string
+	app   *app
+	token wire.Token
+	graph *spec.Graph // what a Go worker must have built; nil for Python
+	proc  *worker.Process
+	peer  *wire.Peer
+
+	opened  chan struct{} // closed when peer is set
+	refused chan error    // why the opening failed
+	stopped chan struct{} // closed when the process is reaped and everything on it was answered
+}
+
+// spawn starts a worker and waits until its connection is open.
+func (n *Node) spawn(a *app, graph *spec.Graph, p Program, extra ...string) (*workerProc, error) {
+	n.mu.Lock()
+	if n.closing {
+		n.mu.Unlock()
+		return nil, errors.New("the node is closing")
+	}
+	if err := n.listenLocked(); err != nil {
+		n.mu.Unlock()
+		return nil, err
+	}
+	n.nextID++
+	w := &workerProc{
+		node: n, id: a.name + "-" + strconv.FormatUint(n.nextID, 10), app: a, token: wire.NewToken(), graph: graph,
+		opened: make(chan struct{}), refused: make(chan error, 1), stopped: make(chan struct{}),
+	}
+	n.workers[w.id] = w
+	socket, spawner := n.socket.Path(), n.spawner
+	n.mu.Unlock()
+	env := append(withoutWorkerEnv(p.Env), "HELVE_SOCKET="+socket, "HELVE_WORKER_ID="+w.id)
+	proc, err := spawner.Start(worker.Command{
+		Path: p.Path, Args: p.Args, Dir: p.Dir, Env: append(env, extra...), Token: w.token, ID: w.id,
+		Output: func(stream string, line []byte) {
+			n.log.Info(string(line), "worker", w.id, "stream", stream)
+		},
+	})
+	if err != nil {
+		n.mu.Lock()
+		delete(n.workers, w.id)
+		n.mu.Unlock()
+		return nil, fmt.Errorf("worker of application %s does not start: %w", a.name, err)
+	}
+	n.mu.Lock()
+	w.proc = proc
+	n.mu.Unlock()
+	n.wg.Go(w.watch)
+	late := time.NewTimer(helloTime)
+	defer late.Stop()
+	select {
+	case <-w.opened:
+		return w, nil
+	case err := <-w.refused:
+		proc.Kill()
+		<-w.stopped
+		return nil, err
+	case <-w.stopped:
+		select {
+		case err := <-w.refused: // it ended because it was refused
+			return nil, err
+		default:
+		}
+		return nil, fmt.Errorf("worker of application %s ended before it was ready: %s", a.name, proc.Exit().Reason())
+	case <-late.C:
+		proc.Kill()
+		<-w.stopped
+		return nil, fmt.Errorf("worker of application %s did not connect within %s", a.name, helloTime)
+	case <-n.ctx.Done():
+		proc.Kill()
+		<-w.stopped
+		return nil, context.Cause(n.ctx)
+	}
+}
+
+func withoutWorkerEnv(env []string) []string {
+	out := make([]string, 0, len(env)+4)
+	for _, e := range env {
+		if !strings.HasPrefix(e, "HELVE_SOCKET=") && !strings.HasPrefix(e, "HELVE_WORKER") && !strings.HasPrefix(e, "HELVE_TOKEN_FD=") && !strings.HasPrefix(e, "HELVE_SYS_PATH=") {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// watch reaps the process, and then says that its replicas are dead.
+func (w *workerProc) watch() {
+	n := w.node
+	<-w.proc.Done()
+	n.mu.Lock()
+	peer := w.peer
+	n.mu.Unlock()
+	if peer != nil {
+		peer.Close(errors.New("the worker's process has ended"))
+		<-peer.Done()
+	}
+	n.mu.Lock()
+	delete(n.workers, w.id)
+	if w.app.goWorker == w {
+		w.app.goWorker = nil
+	}
+	var units []*Unit
+	for _, d := range w.app.deployments {
+		for _, u := range d.units {
+			if u.worker == w {
+				units = append(units, u)
+			}
+		}
+	}
+	n.mu.Unlock()
+	close(w.stopped)
+	for _, u := range units {
+		n.died(u, w.proc.Exit().Reason())
+	}
+}
+
+func (n *Node) listenLocked() error {
+	if n.socket != nil {
+		return nil
+	}
+	l, err := worker.Listen("")
+	if err != nil {
+		return err
+	}
+	n.socket, n.spawner = l, worker.NewSpawner()
+	n.wg.Go(func() { n.accept(l) })
+	return nil
+}
+
+func (n *Node) accept(l *worker.Listener) {
+	for {
+		nc, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			n.log.Warn("worker socket", "error", err)
+			if n.ctx.Err() != nil {
+				return
+			}
+			continue
+		}
+		n.wg.Go(func() { n.open(nc) })
+	}
+}
+
+// open completes the opening of a worker's connection and serves it until it ends.
+func (n *Node) open(nc net.Conn) {
+	var w *workerProc
+	_, err := wire.Accept(nc, n.set.Version, "", func(h wire.Hello) (wire.Token, error) {
+		n.mu.Lock()
+		w = n.workers[h.ID]
+		taken := w != nil && w.peer != nil
+		n.mu.Unlock()
+		if w == nil || taken || h.Kind != "worker" {
+			w = nil
+			return wire.Token{}, fmt.Errorf("no worker %q is expected here", h.ID)
+		}
+		return w.token, w.check(h)
+	})
+	if err != nil {
+		if w != nil {
+			w.refused <- err
+		}
+		nc.Close()
+		return
+	}
+	s := &session{node: n, origin: "worker " + w.id, app: w.app}
+	peer := wire.NewPeer(wire.NewConn(nc), s)
+	s.peer = peer
+	n.mu.Lock()
+	w.peer = peer
+	n.mu.Unlock()
+	close(w.opened)
+	err = peer.Serve()
+	n.log.Debug("worker connection ended", "worker", w.id, "error", err)
+	// A worker without its connection is of no use: it should have exited, and if it hangs it must go, so that its
+	// replacement does not run beside it.
+	w.proc.Kill()
+}
+
+// check compares the graph that a Go worker built with the node's.
+func (w *workerProc) check(h wire.Hello) error {
+	if w.graph == nil {
+		return nil
+	}
+	var theirs spec.Graph
+	if err := json.Unmarshal(h.Graph, &theirs); err != nil {
+		return fmt.Errorf("the worker's description of application %s does not parse: %w", w.app.name, err)
+	}
+	if w.graph.Digest() == theirs.Digest() {
+		return nil
+	}
+	return fmt.Errorf("application %s is not the same in its worker as in the node (Build must be deterministic and without side effects):\n  %s",
+		w.app.name, strings.Join(spec.Diff(*w.graph, theirs, "in the node", "in the worker"), "\n  "))
+}
+
+func (w *workerProc) stopReplica(ctx context.Context, id string) error {
+	err := w.peer.Control(ctx, map[string]any{"op": "stop_replica", "replica": id, "timeout_s": closeTime.Seconds()}, nil)
+	select {
+	case <-w.peer.Done(): // it ended on its way out
+		return nil
+	default:
+		return err
+	}
+}
+
+// end asks the worker to exit and sees that it does.
+func (w *workerProc) end(ctx context.Context) {
+	w.peer.Goaway(wire.Goaway{Code: call.Unavailable.String(), Reason: "stopping", Message: "the node stops this worker"})
+	w.proc.Stop(ctx, closeTime)
+	<-w.stopped
+}
+
+type startReplica struct {
+	Op         string          `json:"op"`
+	Replica    string          `json:"replica"`
+	App        string          `json:"app"`
+	Deployment string          `json:"deployment"`
+	MaxOngoing int             `json:"max_ongoing_requests"`
+	Code       json.RawMessage `json:"code,omitempty"`
+}
+
+type started struct {
+	Methods []pythonMethod `json:"methods"`
+}
+
+type pythonMethod struct {
+	Name  string `json:"name"`
+	Shape string `json:"shape"`
+	HTTP  string `json:"http"`
+}
+
+// startInGoWorker starts a replica in the one Go worker of its application's revision, which it starts if need be.
+func (n *Node) startInGoWorker(u *Unit) error {
+	a := u.dep.app
+	w, err := n.goWorker(a)
+	if err != nil {
+		return err
+	}
+	if _, err := n.startAt(w, u, nil); err != nil {
+		return err
+	}
+	u.transport = &transport.Wire{Peer: w.peer, Replica: u.id, Codec: n.codec}
+	return nil
+}
+
+func (n *Node) goWorker(a *app) (*workerProc, error) {
+	for {
+		n.mu.Lock()
+		if w := a.goWorker; w != nil {
+			n.mu.Unlock()
+			return w, nil
+		}
+		up := a.goWorkerUp
+		if up == nil {
+			up = make(chan struct{})
+			a.goWorkerUp = up
+			n.mu.Unlock()
+			w, err := n.spawn(a, &a.def.Graph, n.set.Program, "HELVE_WORKER="+a.name)
+			n.mu.Lock()
+			if err == nil {
+				a.goWorker = w
+				select {
+				case <-w.stopped: // died at once
+					a.goWorker = nil
+				default:
+				}
+			}
+			a.goWorkerUp, a.goWorkerErr = nil, err
+			close(up)
+			n.mu.Unlock()
+			return w, err
+		}
+		n.mu.Unlock()
+		<-up
+		n.mu.Lock()
+		err := a.goWorkerErr
+		n.mu.Unlock()
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (n *Node) startInPython(u *Unit) error {
+	a, d := u.dep.app, u.dep
+	py := a.def.Python
+	code, ok := py.Code[d.spec.Name]
+	if !ok {
+		var err error
+		if code, err = n.blobCode(py.Blob); err != nil {
+			return err
+		}
+	}
+	path, err := json.Marshal(py.SysPath)
+	if err != nil {
+		return err
+	}
+	env := n.set.Program.Env
+	for k, v := range py.Env {
+		env = append(env[:len(env):len(env)], k+"="+v)
+	}
+	p := Program{Path: py.Interpreter, Args: []string{"-m", "helve._worker"}, Env: env, Dir: py.Dir}
+	w, err := n.spawn(a, nil, p, "HELVE_SYS_PATH="+string(path))
+	if err != nil {
+		return fmt.Errorf("deployment %s: %w", d.spec.Name, err)
+	}
+	s, err := n.startAt(w, u, code)
+	if err == nil {
+		err = d.checkPython(s.Methods)
+	}
+	if err != nil {
+		w.end(n.ctx)
+		return err
+	}
+	n.mu.Lock()
+	d.methods = s.Methods
+	n.mu.Unlock()
+	u.transport = &transport.Wire{Peer: w.peer, Replica: u.id, Python: true, Codec: n.codec}
+	return nil
+}
+
+func (n *Node) startAt(w *workerProc, u *Unit, code json.RawMessage) (started, error) {
+	d := u.dep
+	n.mu.Lock()
+	u.worker = w
+	n.mu.Unlock()
+	var s started
+	err := w.peer.Control(n.ctx, startReplica{"start_replica", u.id, d.app.name, d.spec.Name, d.options.MaxOngoingRequests, code}, &s)
+	if err == nil {
+		return s, nil
+	}
+	if e, ok := errors.AsType[*call.Error](err); ok {
+		e := *e
+		e.App, e.Deployment, e.Replica, e.Method = d.app.name, d.spec.Name, u.id, "constructor"
+		return s, &e
+	}
+	select {
+	case <-w.peer.Done():
+		<-w.stopped
+		return s, fmt.Errorf("deployment %s: its worker ended while the constructor ran: %s", d.spec.Name, w.proc.Exit().Reason())
+	default:
+	}
+	return s, fmt.Errorf("deployment %s: %w", d.spec.Name, err)
+}
+
+// checkPython sees that the methods that the graph binds are there.
+func (d *Deployment) checkPython(have []pythonMethod) error {
+	names := make([]string, len(have))
+	for i, m := range have {
+		names[i] = m.Name
+	}
+	for _, m := range d.spec.Methods {
+		if _, ok := codec.MatchName(m.Name, names); !ok {
+			return fmt.Errorf("deployment %s: the Python class %s has no method %s; it has %s",
+				d.spec.Name, d.spec.Import, codec.SnakeCase(m.Name), strings.Join(names, ", "))
+		}
+	}
+	return nil
+}
+
+// pythonKind says what an ingress sends to a Python method.
+func (d *Deployment) pythonKind(method string) string {
+	if method == "" {
+		method = "__call__"
+	}
+	names := make([]string, len(d.methods))
+	for i, m := range d.methods {
+		names[i] = m.Name
+	}
+	if name, ok := codec.MatchName(method, names); ok {
+		for _, m := range d.methods {
+			if m.Name == name {
+				return m.HTTP
+			}
+		}
+	}
+	return "request"
+}

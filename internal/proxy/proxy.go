@@ -1,0 +1,196 @@
+// Package proxy is the HTTP ingress of a node: it finds the application by the longest route prefix, turns a request
+// into a call of the ingress method, and the answer or error into a response. What it reads is untrusted.
+package proxy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/helve-serve/helve/internal/call"
+)
+
+// InKind is what an ingress method takes.
+type InKind uint8
+
+// The kinds. Unsupported is a signature that is not served over HTTP.
+const (
+	InNone InKind = iota
+	InString
+	InBytes
+	InJSON
+	InUnsupported
+)
+
+// Route is one application.
+type Route struct {
+	Prefix string // "/" or "/a/b"
+	App    string
+	In     InKind
+	// Call makes the call and waits. c's place (application, deployment, method) is filled in by it. The payload's codec
+	// is None, Raw, Text or JSON; its memory is the receiver's.
+	Call func(ctx context.Context, c *call.Call) (call.Payload, *call.Error)
+}
+
+// Settings are what code passes to [New].
+type Settings struct {
+	Logger  *slog.Logger
+	MaxBody int64 // bytes of a request's body; default 64 MiB
+}
+
+const (
+	defaultMaxBody    = 64 << 20
+	maxHeader         = 64 << 10
+	readHeaderTimeout = 10 * time.Second
+	idleTimeout       = 2 * time.Minute
+)
+
+// Proxy is an http.Handler and the server around it.
+type Proxy struct {
+	log      *slog.Logger
+	maxBody  int64
+	routes   atomic.Pointer[[]Route] // longest prefix first
+	draining atomic.Bool
+	server   *http.Server
+}
+
+// New makes a proxy without routes.
+func New(s Settings) *Proxy {
+	p := &Proxy{log: s.Logger, maxBody: s.MaxBody}
+	if p.log == nil {
+		p.log = slog.New(slog.DiscardHandler)
+	}
+	if p.maxBody == 0 {
+		p.maxBody = defaultMaxBody
+	}
+	p.routes.Store(&[]Route{})
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	p.server = &http.Server{
+		Handler: p, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		Protocols: &protocols, ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
+	}
+	return p
+}
+
+// SetRoutes replaces the routes. A prefix that occurs twice is an error, and nothing changes.
+func (p *Proxy) SetRoutes(routes []Route) error {
+	rs := slices.Clone(routes)
+	slices.SortFunc(rs, func(a, b Route) int {
+		if d := len(b.Prefix) - len(a.Prefix); d != 0 {
+			return d
+		}
+		return strings.Compare(a.Prefix, b.Prefix)
+	})
+	for i := 1; i < len(rs); i++ {
+		if rs[i].Prefix == rs[i-1].Prefix {
+			return fmt.Errorf("route prefix %q belongs to applications %q and %q", rs[i].Prefix, rs[i-1].App, rs[i].App)
+		}
+	}
+	p.routes.Store(&rs)
+	return nil
+}
+
+// Serve accepts on l until Drain or a failure.
+func (p *Proxy) Serve(l net.Listener) error {
+	err := p.server.Serve(l)
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// Drain stops accepting, lets requests under way finish, and closes. When ctx ends first, the rest is cut off.
+func (p *Proxy) Drain(ctx context.Context) error {
+	p.draining.Store(true)
+	err := p.server.Shutdown(ctx)
+	if err != nil {
+		p.server.Close()
+	}
+	return err
+}
+
+func (p *Proxy) find(path string) *Route {
+	rs := *p.routes.Load()
+	for i := range rs {
+		prefix := rs[i].Prefix
+		if prefix == "/" || strings.HasPrefix(path, prefix) && (len(path) == len(prefix) || path[len(prefix)] == '/') {
+			return &rs[i]
+		}
+	}
+	return nil
+}
+
+// ServeHTTP answers one request.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, "/-/") {
+		p.own(w, r)
+		return
+	}
+	c := &call.Call{Want: call.Plain}
+	if e := p.info(r, &c.Info); e != nil {
+		p.fail(w, r, c, e)
+		return
+	}
+	w.Header()["X-Request-Id"] = []string{c.Info.Request.String()}
+	route := p.find(r.URL.Path)
+	if route == nil {
+		p.notFound(w, r)
+		return
+	}
+	c.Info.App = route.App
+	if e := p.input(r, route, c); e != nil {
+		if e.Reason == call.MethodNotAllowed {
+			w.Header().Set("Allow", allowed(route.In))
+		}
+		p.fail(w, r, c, e)
+		return
+	}
+	out, e := route.Call(r.Context(), c)
+	if e != nil {
+		p.fail(w, r, c, e)
+		return
+	}
+	p.answer(w, r, out)
+}
+
+// own serves what every node has.
+func (p *Proxy) own(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "only GET and HEAD here", http.StatusMethodNotAllowed)
+		return
+	}
+	switch r.URL.Path {
+	case "/-/healthz":
+		if p.draining.Load() {
+			http.Error(w, "draining", http.StatusServiceUnavailable)
+			return
+		}
+		w.Header()["Content-Type"] = textPlain
+		w.Write([]byte("success")) //nolint:errcheck // the client may be gone
+	case "/-/routes":
+		routes := map[string]string{}
+		for _, rt := range *p.routes.Load() {
+			routes[rt.Prefix] = rt.App
+		}
+		b, _ := json.Marshal(routes)
+		w.Header()["Content-Type"] = applicationJSON
+		w.Write(b) //nolint:errcheck // the client may be gone
+	default:
+		p.notFound(w, r)
+	}
+}
+
+func (p *Proxy) notFound(w http.ResponseWriter, r *http.Request) {
+	http.Error(w, fmt.Sprintf("no application serves %q; GET /-/routes lists what is served", r.URL.Path), http.StatusNotFound)
+}

@@ -1,0 +1,126 @@
+package proxy
+
+import (
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/helve-serve/helve/internal/call"
+)
+
+// Header values that are the same every time, so that setting them allocates nothing. They are never written to.
+var (
+	textPlain       = []string{"text/plain; charset=utf-8"}
+	octetStream     = []string{"application/octet-stream"}
+	applicationJSON = []string{"application/json"}
+)
+
+// answer writes a result. A string is text, unless the client takes JSON and nothing that text would be.
+func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, out call.Payload) {
+	h, body := w.Header(), out.Data
+	switch out.Codec {
+	case call.Text:
+		h["Content-Type"] = textPlain
+		if onlyJSON(r) {
+			h["Content-Type"] = applicationJSON
+			body, _ = json.Marshal(string(out.Data))
+		}
+	case call.Raw:
+		h["Content-Type"] = octetStream
+	case call.JSON:
+		h["Content-Type"] = applicationJSON
+	case call.None:
+		if onlyJSON(r) {
+			h["Content-Type"] = applicationJSON
+			body = []byte("null")
+		}
+	}
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	w.Write(body) //nolint:errcheck // the client may be gone
+}
+
+func onlyJSON(r *http.Request) bool {
+	accept := r.Header["Accept"]
+	if len(accept) == 0 {
+		return false
+	}
+	json := false
+	for _, line := range accept {
+		for part := range strings.SplitSeq(line, ",") {
+			t, _, _ := strings.Cut(part, ";")
+			switch t = strings.TrimSpace(t); {
+			case t == "*/*" || strings.HasPrefix(t, "text/"):
+				return false
+			case t == "application/json":
+				json = true
+			}
+		}
+	}
+	return json
+}
+
+// httpOf is the usual HTTP status of a gRPC code, for codes that users chose.
+var httpOf = map[call.Code]int{
+	call.InvalidArgument: 400, call.NotFound: 404, call.AlreadyExists: 409, call.PermissionDenied: 403,
+	call.ResourceExhausted: 429, call.FailedPrecondition: 400, call.Aborted: 409, call.OutOfRange: 400,
+	call.Unimplemented: 501, call.Unavailable: 503, call.Unauthenticated: 401, call.DeadlineExceeded: 504, call.Canceled: 499,
+}
+
+func statusOf(e *call.Error) int {
+	if e.Reason == call.User {
+		if s := httpOf[e.Code]; s != 0 {
+			return s
+		}
+		return http.StatusInternalServerError
+	}
+	return call.RowOf(e.Reason).HTTP
+}
+
+// publicMessage is what a client may read: what the user's code made public, or the text of an error whose text is ours
+// and about the request; for the rest the code only.
+func publicMessage(e *call.Error) string {
+	if e.Public != "" {
+		return e.Public
+	}
+	switch e.Reason {
+	case call.BadInput, call.UnsupportedMedia, call.MethodNotAllowed, call.TooLarge, call.Backpressure:
+		return e.Message
+	case call.Deadline:
+		return "the request took too long"
+	}
+	return "the request failed; the server's log says why, under this request id"
+}
+
+func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, c *call.Call, e *call.Error) {
+	if r.Context().Err() != nil { // nobody reads it
+		return
+	}
+	status, id := statusOf(e), c.Info.Request.String()
+	if status >= http.StatusInternalServerError && e.Public == "" {
+		p.log.LogAttrs(r.Context(), slog.LevelError, "request failed", slog.String("request_id", id), slog.String("app", e.App),
+			slog.String("deployment", e.Deployment), slog.String("method", e.Method), slog.String("replica", e.Replica),
+			slog.String("reason", string(e.Reason)), slog.String("error", e.Message), slog.String("traceback", e.Traceback))
+	}
+	h := w.Header()
+	h["X-Request-Id"] = []string{id}
+	if e.Reason == call.Backpressure {
+		h.Set("Retry-After", "1")
+	}
+	message := publicMessage(e)
+	if !strings.Contains(r.Header.Get("Accept"), "application/json") {
+		http.Error(w, e.Code.String()+": "+message, status)
+		return
+	}
+	type body struct {
+		Code      string      `json:"code"`
+		Reason    call.Reason `json:"reason"`
+		Message   string      `json:"message"`
+		RequestID string      `json:"request_id"`
+	}
+	b, _ := json.Marshal(map[string]body{"error": {e.Code.String(), e.Reason, message, id}})
+	h["Content-Type"] = applicationJSON
+	w.WriteHeader(status)
+	w.Write(b) //nolint:errcheck // the client may be gone
+}

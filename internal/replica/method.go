@@ -1,0 +1,200 @@
+package replica
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/codec"
+)
+
+// Method is one entry of a Go deployment's method table. It is immutable after the graph was built.
+type Method struct {
+	Name    string
+	In, Out reflect.Type
+	Action  bool // no result
+	// Invoke calls the method: a typed thunk where the method was bound in code, reflection otherwise.
+	// recv and in have the types of the table; so has the result.
+	Invoke func(ctx context.Context, recv, in any) (any, error)
+}
+
+var (
+	contextType = reflect.TypeFor[context.Context]()
+	errorType   = reflect.TypeFor[error]()
+	emptyType   = reflect.TypeFor[call.Empty]()
+)
+
+// Methods is the table of every exported method of t that has a shape which handles can call. Others are left out;
+// [ShapeOf] says why.
+func Methods(t reflect.Type) map[string]*Method {
+	table := map[string]*Method{}
+	for i := range t.NumMethod() {
+		m := t.Method(i)
+		if t.Kind() != reflect.Interface && ShapeOf(m.Type, 1) == "" || t.Kind() == reflect.Interface && ShapeOf(m.Type, 0) == "" {
+			table[m.Name] = reflected(t, m)
+		}
+	}
+	return table
+}
+
+// ShapeOf says why a function type (whose first skip parameters are the receiver) cannot be called by handles; "" means
+// that it can.
+func ShapeOf(t reflect.Type, skip int) string {
+	switch {
+	case t.IsVariadic():
+		return "it is variadic; take a slice"
+	case t.NumIn() != skip+2 || t.In(skip) != contextType:
+		return "it must take a context.Context and one input (several values go in a struct, nothing is helve.None)"
+	case t.NumOut() == 1 && t.Out(0) == errorType, t.NumOut() == 2 && t.Out(1) == errorType:
+		return ""
+	}
+	return "it must return (Out, error) or error"
+}
+
+func reflected(t reflect.Type, m reflect.Method) *Method {
+	skip := 1
+	if t.Kind() == reflect.Interface {
+		skip = 0
+	}
+	r := &Method{Name: m.Name, In: m.Type.In(skip + 1), Out: emptyType, Action: m.Type.NumOut() == 1}
+	if !r.Action {
+		r.Out = m.Type.Out(0)
+	}
+	index, name := m.Index, m.Name
+	r.Invoke = func(ctx context.Context, recv, in any) (any, error) {
+		v := reflect.ValueOf(recv)
+		f := v.MethodByName(name)
+		if skip == 1 {
+			f = v.Method(index)
+		}
+		arg := reflect.New(r.In).Elem()
+		if in != nil {
+			arg.Set(reflect.ValueOf(in))
+		}
+		out := f.Call([]reflect.Value{reflect.ValueOf(ctx), arg})
+		err, _ := out[len(out)-1].Interface().(error)
+		if r.Action {
+			return call.Empty{}, err
+		}
+		return out[0].Interface(), err
+	}
+	return r
+}
+
+// Decode makes the method's input from argument slots. Its error is bad_input and names what does not fit.
+func (m *Method) Decode(cd *codec.Codec, slots []call.Slot) (any, *call.Error) {
+	if m.In == emptyType {
+		if len(slots) == 0 || len(slots) == 1 && slots[0].Codec == call.None {
+			return call.Empty{}, nil
+		}
+		if len(slots) == 1 && slots[0].Codec == call.Native {
+			return slots[0].Value, nil
+		}
+		return nil, m.bad("takes no argument, got %d", len(slots))
+	}
+	if len(slots) == 0 {
+		if codec.IsRecord(m.In) { // every field has its zero value
+			return reflect.Zero(m.In).Interface(), nil
+		}
+		return nil, m.bad("takes one argument (%s), got none", m.In)
+	}
+	s := &slots[0]
+	if s.Kind == call.Named {
+		return m.decodeNamed(cd, slots)
+	}
+	if len(slots) > 1 {
+		return nil, m.bad("takes one argument (%s), got %d; several values go in keyword arguments", m.In, len(slots))
+	}
+	if s.Codec == call.Native {
+		return s.Value, nil
+	}
+	p := reflect.New(m.In)
+	if err := cd.Decode(s.Codec, s.Data, p.Interface()); err != nil {
+		return nil, m.bad("%v", err)
+	}
+	return p.Elem().Interface(), nil
+}
+
+func (m *Method) decodeNamed(cd *codec.Codec, slots []call.Slot) (any, *call.Error) {
+	if !codec.IsRecord(m.In) {
+		return nil, m.bad("takes one positional argument (%s), got keyword argument %q", m.In, slots[0].Name)
+	}
+	named := make(map[string]call.Payload, len(slots))
+	for _, s := range slots {
+		if s.Kind != call.Named {
+			return nil, m.bad("takes one positional argument or keyword arguments, not both")
+		}
+		named[s.Name] = s.Payload
+	}
+	p := reflect.New(m.In)
+	if err := cd.SetFields(p.Interface(), named); err != nil {
+		return nil, m.bad("%v", err)
+	}
+	return p.Elem().Interface(), nil
+}
+
+func (m *Method) bad(format string, args ...any) *call.Error {
+	return call.NewError(call.BadInput, "method "+m.Name+": "+fmt.Sprintf(format, args...))
+}
+
+// Encode writes a result as it was wanted: Msgpack, JSON, or Plain, which picks by the type of the value.
+func (m *Method) Encode(cd *codec.Codec, want call.Codec, out any) (call.Payload, *call.Error) {
+	switch want {
+	case call.Native:
+		return call.Payload{Codec: call.Native, Value: out}, nil
+	case call.Plain:
+		want = plain(m.Out)
+	}
+	if m.Out == emptyType {
+		want = call.None
+	}
+	data, err := cd.Append(nil, want, out)
+	if err != nil {
+		e := call.NewError(call.Fault, "method "+m.Name+": the result cannot be encoded: "+err.Error())
+		if want != call.Msgpack && want != call.JSON {
+			e = call.NewError(call.BadInput, fmt.Sprintf("a Go deployment cannot answer in %s, only in msgpack and orjson", want))
+		}
+		return call.Payload{}, e
+	}
+	return call.Payload{Codec: want, Data: data}, nil
+}
+
+// plain is how a value of t is answered to somebody who takes it as it is.
+func plain(t reflect.Type) call.Codec {
+	switch {
+	case t == emptyType:
+		return call.None
+	case t.Kind() == reflect.String && !codec.HasOwnText(t):
+		return call.Text
+	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8 && !codec.HasOwnText(t):
+		return call.Raw
+	}
+	return call.JSON
+}
+
+// InKind says what an HTTP ingress sends to the method: "none", "string", "bytes" or "json".
+func (m *Method) InKind() string {
+	switch plain(m.In) {
+	case call.None:
+		return "none"
+	case call.Text:
+		return "string"
+	case call.Raw:
+		return "bytes"
+	}
+	return "json"
+}
+
+// NoMethod is the error for a name that the table does not have; it lists what there is.
+func NoMethod(deployment, name string, have []string) *call.Error {
+	list := "it has none"
+	if len(have) > 0 {
+		list = "it has " + strings.Join(have, ", ")
+	}
+	if name == "" {
+		return call.NewError(call.NoMethod, fmt.Sprintf("deployment %s has no default method (Options.Default, the ingress method, or one named Call); %s", deployment, list))
+	}
+	return call.NewError(call.NoMethod, fmt.Sprintf("deployment %s has no method %q; %s", deployment, name, list))
+}

@@ -1,0 +1,315 @@
+package spec
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// Graph describes an application: what a worker's hello carries, and what a node without code of its own takes as the
+// spec.
+type Graph struct {
+	App         string       `json:"app"`
+	Ingress     *IngressSpec `json:"ingress,omitempty"`
+	RoutePrefix string       `json:"route_prefix,omitempty"`
+	Deployments []Deployment `json:"deployments"`
+}
+
+// IngressSpec names the method that clients outside reach; Method "" is the deployment's default.
+type IngressSpec struct {
+	Deployment string `json:"deployment"`
+	Method     string `json:"method,omitempty"`
+}
+
+// Deployment is one vertex.
+type Deployment struct {
+	Name     string   `json:"name"`
+	Language string   `json:"language"`           // "go" or "python"
+	Import   string   `json:"import,omitempty"`   // Python: module:Class
+	Receiver string   `json:"receiver,omitempty"` // Go: the type
+	Methods  []Method `json:"methods,omitempty"`
+	Uses     []string `json:"uses,omitempty"`
+	Options  Options  `json:"options"`
+}
+
+// Method is one method that can be called.
+type Method struct {
+	Name   string `json:"name"`
+	Shape  string `json:"shape"` // "unary", "action" or "stream"
+	In     string `json:"in,omitempty"`
+	Out    string `json:"out,omitempty"`
+	InKind string `json:"in_kind,omitempty"` // "none", "string", "bytes" or "json": what HTTP sends
+}
+
+// normal is the graph without options and with everything sorted whose order means nothing.
+func (g Graph) normal() Graph {
+	g.Deployments = slices.Clone(g.Deployments)
+	for i := range g.Deployments {
+		d := &g.Deployments[i]
+		d.Options = Options{}
+		d.Methods = slices.Clone(d.Methods)
+		slices.SortFunc(d.Methods, func(a, b Method) int { return cmp.Compare(a.Name, b.Name) })
+		d.Uses = slices.Clone(d.Uses)
+		slices.Sort(d.Uses)
+		if len(d.Methods) == 0 {
+			d.Methods = nil
+		}
+		if len(d.Uses) == 0 {
+			d.Uses = nil
+		}
+	}
+	slices.SortFunc(g.Deployments, func(a, b Deployment) int { return cmp.Compare(a.Name, b.Name) })
+	return g
+}
+
+// Digest is a SHA-256 over everything but the options, in hex.
+func (g Graph) Digest() string {
+	b, err := json.Marshal(g.normal())
+	if err != nil {
+		panic(err) // plain strings always marshal
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// Diff names the deployments and fields in which two graphs differ, options aside; here and there name the sides.
+// It is empty exactly if the digests are equal.
+func Diff(a, b Graph, here, there string) []string {
+	a, b = a.normal(), b.normal()
+	var out []string
+	differ := func(what, x, y string) {
+		if x != y {
+			out = append(out, fmt.Sprintf("%s is %s %s, %s %s", what, orNone(x), here, orNone(y), there))
+		}
+	}
+	differ("application", a.App, b.App)
+	differ("route prefix", a.RoutePrefix, b.RoutePrefix)
+	differ("ingress", a.Ingress.String(), b.Ingress.String())
+	as, bs := byName(a.Deployments), byName(b.Deployments)
+	for _, name := range names(a.Deployments, b.Deployments) {
+		x, y := as[name], bs[name]
+		if len(x) != len(y) {
+			out = append(out, fmt.Sprintf("deployment %s: %d %s, %d %s", name, len(x), here, len(y), there))
+			continue
+		}
+		for i := range x {
+			diffDeployment("deployment "+name+": ", x[i], y[i], differ)
+		}
+	}
+	return out
+}
+
+func diffDeployment(at string, x, y Deployment, differ func(what, x, y string)) {
+	differ(at+"language", x.Language, y.Language)
+	differ(at+"import path", x.Import, y.Import)
+	differ(at+"type", x.Receiver, y.Receiver)
+	differ(at+"uses", strings.Join(x.Uses, ", "), strings.Join(y.Uses, ", "))
+	for i := range max(len(x.Methods), len(y.Methods)) {
+		if i >= len(x.Methods) || i >= len(y.Methods) || x.Methods[i].Name != y.Methods[i].Name {
+			differ(at+"methods", methodNames(x.Methods), methodNames(y.Methods))
+			return
+		}
+	}
+	for i, m := range x.Methods {
+		n, at := y.Methods[i], at+"method "+m.Name+": "
+		differ(at+"shape", m.Shape, n.Shape)
+		differ(at+"input", m.In, n.In)
+		differ(at+"output", m.Out, n.Out)
+		differ(at+"kind of input", m.InKind, n.InKind)
+	}
+}
+
+func methodNames(ms []Method) string {
+	var s []string
+	for _, m := range ms {
+		s = append(s, m.Name)
+	}
+	return strings.Join(s, ", ")
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+func (i *IngressSpec) String() string {
+	if i == nil {
+		return ""
+	}
+	return i.Deployment + "." + i.Method
+}
+
+func byName(ds []Deployment) map[string][]Deployment {
+	m := map[string][]Deployment{}
+	for _, d := range ds {
+		m[d.Name] = append(m[d.Name], d)
+	}
+	return m
+}
+
+func names(as, bs []Deployment) []string {
+	var s []string
+	for _, d := range as {
+		s = append(s, d.Name)
+	}
+	for _, d := range bs {
+		s = append(s, d.Name)
+	}
+	slices.Sort(s)
+	return slices.Compact(s)
+}
+
+// Validate lists every mistake: names, ingress, uses, options.
+func (g Graph) Validate() []error {
+	var errs []error
+	if err := validName(g.App); err != nil {
+		errs = append(errs, fmt.Errorf("application name %w", err))
+	}
+	if g.RoutePrefix != "" && (g.RoutePrefix[0] != '/' || len(g.RoutePrefix) > 1 && strings.HasSuffix(g.RoutePrefix, "/")) {
+		errs = append(errs, fmt.Errorf("route_prefix %q: must begin with / and not end with it", g.RoutePrefix))
+	}
+	seen := map[string]bool{}
+	for _, d := range g.Deployments {
+		if err := validName(d.Name); err != nil {
+			errs = append(errs, fmt.Errorf("deployment name %w", err))
+		} else if seen[d.Name] {
+			errs = append(errs, fmt.Errorf("deployment %q: the name is used twice", d.Name))
+		}
+		seen[d.Name] = true
+		for _, err := range d.Options.Validate() {
+			errs = append(errs, fmt.Errorf("deployment %q: %w", d.Name, err))
+		}
+	}
+	for _, d := range g.Deployments {
+		for _, u := range d.Uses {
+			if !seen[u] {
+				errs = append(errs, fmt.Errorf("deployment %q: uses: there is no deployment %q", d.Name, u))
+			}
+		}
+	}
+	switch {
+	case g.Ingress == nil:
+		errs = append(errs, errors.New("no ingress: call App.Ingress with a method"))
+	case !seen[g.Ingress.Deployment]:
+		errs = append(errs, fmt.Errorf("ingress: there is no deployment %q", g.Ingress.Deployment))
+	}
+	return errs
+}
+
+const maxName = 128
+
+func validName(s string) error {
+	if s == "" {
+		return errors.New("is empty")
+	}
+	if len(s) > maxName {
+		return fmt.Errorf("%.20q... is %d bytes long, at most %d are allowed", s, len(s), maxName)
+	}
+	for _, c := range s {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("_-.", c) {
+			return fmt.Errorf("%q: only letters, digits, _, - and . are allowed", s)
+		}
+	}
+	return nil
+}
+
+// Cycles lists declared cycles, each once, as the names along it with the first repeated at the end.
+func (g Graph) Cycles() [][]string {
+	uses := map[string][]string{}
+	for _, d := range g.Deployments {
+		uses[d.Name] = d.Uses
+	}
+	var cycles [][]string
+	done, path := map[string]bool{}, []string{}
+	var visit func(string)
+	visit = func(n string) {
+		if i := slices.Index(path, n); i >= 0 {
+			cycles = append(cycles, append(slices.Clone(path[i:]), n))
+			return
+		}
+		if done[n] {
+			return
+		}
+		path = append(path, n)
+		for _, u := range uses[n] {
+			visit(u)
+		}
+		path = path[:len(path)-1]
+		done[n] = true
+	}
+	for _, d := range g.Deployments {
+		visit(d.Name)
+	}
+	return cycles
+}
+
+// DescribeType describes a Go type by what of it can be seen from another process, so that the description changes when
+// an encoded value would. A type that recurs inside itself is named there.
+func DescribeType(t reflect.Type) string {
+	var b strings.Builder
+	describe(&b, t, nil)
+	return b.String()
+}
+
+func describe(b *strings.Builder, t reflect.Type, inside []reflect.Type) {
+	if slices.Contains(inside, t) {
+		b.WriteString(t.String())
+		return
+	}
+	named := t.Name() != "" && t.PkgPath() != ""
+	if named {
+		b.WriteString(t.String())
+		inside = append(inside, t)
+		if t.Kind() == reflect.Struct && t.NumField() == 0 {
+			return
+		}
+		b.WriteByte('=')
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		b.WriteByte('*')
+		describe(b, t.Elem(), inside)
+	case reflect.Slice:
+		b.WriteString("[]")
+		describe(b, t.Elem(), inside)
+	case reflect.Array:
+		fmt.Fprintf(b, "[%d]", t.Len())
+		describe(b, t.Elem(), inside)
+	case reflect.Map:
+		b.WriteString("map[")
+		describe(b, t.Key(), inside)
+		b.WriteByte(']')
+		describe(b, t.Elem(), inside)
+	case reflect.Struct:
+		b.WriteString("{")
+		first := true
+		for f := range t.Fields() {
+			if !f.IsExported() && !f.Anonymous {
+				continue
+			}
+			if !first {
+				b.WriteString("; ")
+			}
+			first = false
+			b.WriteString(f.Name)
+			b.WriteByte(' ')
+			describe(b, f.Type, inside)
+			for _, key := range []string{"helve", "json"} {
+				if tag, ok := f.Tag.Lookup(key); ok {
+					fmt.Fprintf(b, " %s:%q", key, tag)
+				}
+			}
+		}
+		b.WriteString("}")
+	default:
+		b.WriteString(t.Kind().String())
+	}
+}

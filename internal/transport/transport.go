@@ -1,0 +1,230 @@
+// Package transport moves one call to a replica: to an instance in this process, or over a wire to a worker.
+package transport
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/replica"
+	"github.com/helve-serve/helve/internal/wire"
+)
+
+// Transport starts admitted calls at one replica.
+type Transport interface {
+	// Start starts c; sink is told its end exactly once, during Start or later. It does not block. The arguments of c
+	// need not stay valid after Start, except for a local replica ([Transport.Keeps]).
+	Start(b *call.Batch, c *call.Call, sink call.Sink) Handle
+	// Keeps says whether arguments must outlive Start.
+	Keeps() bool
+}
+
+// Handle ends a started call. The zero Handle does nothing.
+type Handle struct {
+	peer *wire.Peer
+	id   uint64
+	ctx  *call.Context
+}
+
+// Cancel ends the method's context, or asks the worker to. The sink is still told when the method returned.
+func (h Handle) Cancel(b *call.Batch, cause error) {
+	if h.ctx != nil {
+		h.ctx.Cancel(cause)
+	}
+	if h.peer != nil && h.id != 0 {
+		h.peer.Cancel(b, h.id)
+	}
+}
+
+// Local runs calls on goroutines of this process.
+type Local struct {
+	Replica *replica.Replica
+	Codec   *codec.Codec
+}
+
+// Keeps is true: the method decodes its arguments on its own goroutine.
+func (l *Local) Keeps() bool { return true }
+
+// Start runs the method on a goroutine of its own.
+func (l *Local) Start(_ *call.Batch, c *call.Call, sink call.Sink) Handle {
+	values := c.Values
+	if values == nil {
+		values = context.Background()
+	}
+	ctx := call.NewContext(values, &c.Info)
+	go l.run(ctx, c, sink)
+	return Handle{ctx: ctx}
+}
+
+func (l *Local) run(ctx *call.Context, c *call.Call, sink call.Sink) {
+	r := l.call(ctx, c)
+	ctx.End()
+	sink.Complete(nil, r)
+}
+
+func (l *Local) call(ctx *call.Context, c *call.Call) call.Result {
+	m, e := l.Replica.Class.Lookup(c.Info.Method)
+	if e != nil {
+		return call.Result{Err: e}
+	}
+	slots := c.Slots
+	if c.Encoded.Table != nil {
+		slots = wire.Slots(c.Encoded)
+	}
+	in, e := m.Decode(l.Codec, slots)
+	if e != nil {
+		return call.Result{Err: e}
+	}
+	if ctx.Err() != nil {
+		return call.Result{Err: call.FromContext(ctx)}
+	}
+	out, e := l.Replica.Run(ctx, m, in)
+	if e != nil {
+		return call.Result{Err: e}
+	}
+	p, e := m.Encode(l.Codec, c.Want, out)
+	return call.Result{Payload: p, Err: e}
+}
+
+// Wire sends calls to a replica in a worker.
+type Wire struct {
+	Peer    *wire.Peer
+	Replica string
+	Python  bool // how a Go value becomes arguments: keyword arguments for a struct, or one positional
+	Codec   *codec.Codec
+
+	routes sync.Map // method name -> uint32
+}
+
+// Keeps is false: the bytes are in the connection's buffer when Start returns.
+func (w *Wire) Keeps() bool { return false }
+
+// Start writes the call. Go values are encoded here, on the caller's goroutine.
+func (w *Wire) Start(b *call.Batch, c *call.Call, sink call.Sink) Handle {
+	route, err := w.route(c.Info.Method)
+	if err != nil {
+		sink.Complete(b, call.Result{Err: call.NewError(call.Fault, err.Error())})
+		return Handle{}
+	}
+	return Send(w.Peer, w.Codec, route, w.Python, b, c, sink)
+}
+
+func (w *Wire) route(method string) (uint32, error) {
+	if r, ok := w.routes.Load(method); ok {
+		return r.(uint32), nil
+	}
+	r, err := w.Peer.Declare(wire.Route{Replica: w.Replica, Method: method})
+	if err != nil {
+		return 0, err
+	}
+	w.routes.Store(method, r) // two goroutines may declare one each; both lead there
+	return r, nil
+}
+
+const scratchMax = 32 << 10 // above, the connection refers to the bytes instead of copying them
+
+var scratch = sync.Pool{New: func() any { b := make([]byte, 0, 512); return &b }} //nolint:gochecknoglobals // a pool of buffers is not state
+
+// Send encodes what c holds as Go values and sends it on a route of peer.
+func Send(peer *wire.Peer, cd *codec.Codec, route uint32, python bool, b *call.Batch, c *call.Call, sink call.Sink) Handle {
+	var left time.Duration
+	if !c.Info.Deadline.IsZero() {
+		left = c.Info.TimeLeft(time.Now())
+	}
+	if c.Encoded.Table != nil && c.Want != call.Native {
+		return Handle{peer: peer, id: peer.Start(b, route, c, left, sink)}
+	}
+	// The call itself stays as it is: it may be routed again, to another kind of replica.
+	out := call.Call{Info: c.Info, Slots: c.Slots, Encoded: c.Encoded, Want: c.Want}
+	if out.Want == call.Native {
+		out.Want = call.Msgpack
+	}
+	var buf *[]byte
+	if c.Encoded.Table == nil {
+		buf = scratch.Get().(*[]byte)
+		var err error
+		if len(c.Slots) == 1 && c.Slots[0].Codec == call.Native {
+			err = encodeOne(cd, python, &c.Slots[0], &out, buf)
+		} else {
+			err = encodeMany(cd, &out)
+		}
+		if err != nil {
+			scratch.Put(buf)
+			sink.Complete(b, call.Result{Err: call.NewError(call.BadInput, "the argument cannot be encoded: "+err.Error())})
+			return Handle{}
+		}
+	}
+	id := peer.Start(b, route, &out, left, sink)
+	if buf != nil && cap(*buf) <= scratchMax {
+		*buf = (*buf)[:0]
+		scratch.Put(buf)
+	}
+	return Handle{peer: peer, id: id}
+}
+
+func encodeOne(cd *codec.Codec, python bool, s *call.Slot, out *call.Call, buf *[]byte) error {
+	switch v := s.Value.(type) {
+	case call.Empty:
+		out.Slots = nil
+		return nil
+	case call.Args:
+		return encodeArgs(cd, v, out)
+	}
+	if python && s.Kind == call.Positional {
+		if fields, ok := codec.Fields(s.Value); ok {
+			slots := make([]call.Slot, 0, 8)
+			for name, value := range fields {
+				slots = append(slots, call.Slot{Kind: call.Named, Name: name, Payload: call.Payload{Codec: call.Native, Value: value}})
+			}
+			out.Slots = slots
+			return encodeMany(cd, out)
+		}
+	}
+	data, err := cd.Append((*buf)[:0], call.Msgpack, s.Value)
+	if err != nil {
+		return err
+	}
+	*buf = data
+	out.SetOne(call.Slot{Kind: s.Kind, Index: s.Index, Name: s.Name, Payload: call.Payload{Codec: call.Msgpack, Data: data}})
+	return nil
+}
+
+func encodeArgs(cd *codec.Codec, args call.Args, out *call.Call) error {
+	out.Slots = nil
+	for i, v := range args.Positional {
+		out.Slots = append(out.Slots, call.Slot{Kind: call.Positional, Index: uint16(i), Payload: call.Payload{Codec: call.Native, Value: v}})
+	}
+	for name, v := range args.Named {
+		out.Slots = append(out.Slots, call.Slot{Kind: call.Named, Name: name, Payload: call.Payload{Codec: call.Native, Value: v}})
+	}
+	return encodeMany(cd, out)
+}
+
+func encodeMany(cd *codec.Codec, out *call.Call) error {
+	slots := make([]call.Slot, len(out.Slots))
+	for i, s := range out.Slots {
+		if s.Codec == call.Native {
+			data, err := cd.Append(nil, call.Msgpack, s.Value)
+			if err != nil {
+				if s.Name != "" {
+					return &argumentError{s.Name, err}
+				}
+				return err
+			}
+			s.Payload = call.Payload{Codec: call.Msgpack, Data: data}
+		}
+		slots[i] = s
+	}
+	out.Slots = slots
+	return nil
+}
+
+type argumentError struct {
+	name string
+	err  error
+}
+
+func (e *argumentError) Error() string { return "argument " + e.name + ": " + e.err.Error() }
+func (e *argumentError) Unwrap() error { return e.err }

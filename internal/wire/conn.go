@@ -1,0 +1,347 @@
+package wire
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/helve-serve/helve/internal/call"
+)
+
+const (
+	readBuf = 64 << 10
+	// A frame up to sharedFrame bytes is handed over inside the read buffer and copied by whoever keeps it; larger ones
+	// get memory of their own, so that anything over it may be referenced instead of copied when it is forwarded.
+	sharedFrame = 32 << 10
+	spareMax    = 1 << 20 // write buffers above this are given back to the collector
+)
+
+// ErrClosed is why a connection ended that was closed on this side.
+var ErrClosed = errors.New("connection closed")
+
+// Conn is one framed connection. Append and Flush may be called from any goroutine; Read has one.
+//
+// Writing: frames are appended to a buffer, and whoever flushes while nobody writes becomes the writer and drains what
+// others append meanwhile. The flush itself never blocks: what the kernel does not take at once is left to a goroutine,
+// because a flusher is often the reader of another connection (a relay), which one full socket must not stall.
+//
+// The position of every frame in the stream of written bytes is known, so that after the connection broke one can tell
+// the calls of which no byte reached the kernel: those have not started.
+type Conn struct {
+	nc  net.Conn
+	raw syscall.RawConn // nil: no non-blocking writes, everything goes through the goroutine
+
+	mu      sync.Mutex
+	pend    []byte   // frames since the last flush, contiguous
+	parts   [][]byte // frames before pend that include referenced segments, in order
+	spare   []byte
+	queued  uint64 // bytes ever appended
+	writing bool
+	err     error
+	unsent  []byte // the end of a write that failed
+
+	written atomic.Uint64 // bytes that the kernel has taken
+
+	// Owned by whoever holds the writing role.
+	wbuf []byte
+	wn   int
+	werr error
+	wfn  func(fd uintptr) bool
+}
+
+// NewConn wraps nc, which has completed the opening.
+func NewConn(nc net.Conn) *Conn {
+	c := &Conn{nc: nc}
+	if sc, ok := nc.(syscall.Conn); ok {
+		c.raw, _ = sc.SyscallConn()
+	}
+	c.wfn = func(fd uintptr) bool { // kept, because a closure per write would be an allocation per write
+		for {
+			c.wn, c.werr = syscall.Write(int(fd), c.wbuf)
+			if c.werr != syscall.EINTR { //nolint:errorlint // raw errno
+				return true
+			}
+		}
+	}
+	return c
+}
+
+// Append queues one frame whose body is the concatenation of segs, and gives its position in the stream. Segments over
+// 32 KiB are referenced, not copied: they must not change any more. Nothing is written before Flush.
+func (c *Conn) Append(h Header, meta []byte, segs ...[]byte) (pos uint64, err error) {
+	n := 0
+	for _, s := range segs {
+		n += len(s)
+	}
+	if n > MaxBody {
+		return 0, fmt.Errorf("a value of %d bytes, at most %d fit into one frame", n, MaxBody)
+	}
+	h.Meta, h.Body = uint16(len(meta)), uint32(n)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return c.queued, c.err
+	}
+	pos = c.queued
+	c.queued += uint64(headerLen + len(meta) + n)
+	if c.pend == nil {
+		c.pend = c.spare[:0]
+		c.spare = nil
+	}
+	c.pend = appendHeader(c.pend, h)
+	c.pend = append(c.pend, meta...)
+	for _, s := range segs {
+		if len(s) <= sharedFrame {
+			c.pend = append(c.pend, s...)
+			continue
+		}
+		c.parts = append(c.parts, c.pend, s)
+		c.pend = nil
+	}
+	return pos, nil
+}
+
+// Flush writes what was appended, or leaves it to whoever is writing.
+func (c *Conn) Flush() {
+	c.mu.Lock()
+	if c.writing || c.err != nil {
+		c.mu.Unlock()
+		return
+	}
+	c.writing = true
+	for len(c.pend) > 0 || len(c.parts) > 0 {
+		if len(c.parts) > 0 || c.raw == nil {
+			c.mu.Unlock()
+			go c.drain(nil)
+			return
+		}
+		b := c.pend
+		c.pend = c.spare[:0]
+		c.spare = nil
+		c.mu.Unlock()
+		c.wbuf, c.wn = b, 0
+		err := c.raw.Write(c.wfn)
+		n := max(c.wn, 0)
+		c.wbuf = nil
+		c.written.Add(uint64(n))
+		if err == nil && c.werr != nil && c.werr != syscall.EAGAIN { //nolint:errorlint // raw errno
+			err = c.werr
+		}
+		if err == nil && n < len(b) {
+			go c.drain(b[n:])
+			return
+		}
+		c.mu.Lock()
+		if err != nil {
+			c.failLocked(err)
+			c.unsent = b[n:]
+			break
+		}
+		if cap(b) <= spareMax {
+			c.spare = b
+		}
+		if c.err != nil {
+			break
+		}
+	}
+	c.writing = false
+	c.mu.Unlock()
+}
+
+// FlushSoon is Flush for a caller on a goroutine of its own: when others are likely to append too it lets them first,
+// so that one write takes the frames of many. With 128 calls in flight this is a third of the system calls.
+func (c *Conn) FlushSoon(busy bool) {
+	if busy {
+		runtime.Gosched()
+	}
+	c.Flush()
+}
+
+// drain has the writing role and may block; rest is what Flush could not write.
+func (c *Conn) drain(rest []byte) {
+	var bufs net.Buffers
+	if len(rest) > 0 {
+		bufs = append(bufs, rest)
+	}
+	for {
+		if len(bufs) > 0 {
+			n, err := bufs.WriteTo(c.nc)
+			c.written.Add(uint64(n))
+			if err != nil {
+				c.mu.Lock()
+				c.failLocked(err)
+				c.unsent = bytes.Join(bufs, nil)
+				c.writing = false
+				c.mu.Unlock()
+				return
+			}
+		}
+		c.mu.Lock()
+		bufs = append(bufs[:0], c.parts...)
+		if len(c.pend) > 0 {
+			bufs = append(bufs, c.pend)
+		}
+		c.parts, c.pend = nil, nil
+		if len(bufs) == 0 || c.err != nil {
+			c.writing = false
+			c.mu.Unlock()
+			return
+		}
+		c.mu.Unlock()
+	}
+}
+
+func (c *Conn) failLocked(err error) {
+	if c.err == nil {
+		c.err = err
+		c.nc.Close() // the reader ends, and with it the peer
+	}
+}
+
+// Close ends the connection; frames not yet written are dropped. The first cause stays.
+func (c *Conn) Close(cause error) {
+	c.mu.Lock()
+	c.failLocked(cause)
+	c.mu.Unlock()
+}
+
+// Err is why the connection ended, nil while it lives.
+func (c *Conn) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// Taken says whether any byte of the frame at pos reached the kernel. Its answer is final only after the connection
+// ended and [Conn.settled] returned.
+func (c *Conn) Taken(pos uint64) bool { return c.written.Load() > pos }
+
+// unsentFrame is the frame at pos, of which no byte was written, after the connection ended and settled.
+func (c *Conn) unsentFrame(pos uint64) (h Header, meta, body []byte, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.parts) > 0 || len(c.pend) > 0 {
+		c.unsent = bytes.Join(append(append([][]byte{c.unsent}, c.parts...), c.pend), nil)
+		c.parts, c.pend = nil, nil
+	}
+	off := pos - c.written.Load()
+	if off+headerLen > uint64(len(c.unsent)) {
+		return h, nil, nil, false
+	}
+	b := c.unsent[off:]
+	h = parseHeader(b)
+	m, n := headerLen+int(h.Meta), headerLen+int(h.Meta)+int(h.Body)
+	if n > len(b) {
+		return h, nil, nil, false
+	}
+	return h, b[headerLen:m], b[m:n:n], true
+}
+
+// settled waits until nobody holds the writing role, after the connection ended.
+func (c *Conn) settled() {
+	for {
+		c.mu.Lock()
+		w := c.writing
+		c.mu.Unlock()
+		if !w {
+			return
+		}
+		runtime.Gosched() // the writer fails at once: the socket is closed
+	}
+}
+
+// Read hands over frames until the connection ends or frame returns an error. meta and body are valid only during the
+// call of frame, except that a body over 32 KiB is given away. After all complete frames of one read the batch is ended.
+func (c *Conn) Read(frame func(b *call.Batch, h Header, meta, body []byte) error) error {
+	err := c.read(frame)
+	c.mu.Lock()
+	if c.err != nil {
+		err = c.err
+	}
+	c.failLocked(err)
+	c.mu.Unlock()
+	return err
+}
+
+func (c *Conn) read(frame func(b *call.Batch, h Header, meta, body []byte) error) error {
+	var batch call.Batch
+	defer batch.End()
+	buf := make([]byte, readBuf)
+	lo, hi := 0, 0
+	for {
+		for hi-lo >= headerLen {
+			h := parseHeader(buf[lo:])
+			if h.Body > MaxBody {
+				return fmt.Errorf("frame of %d bytes, at most %d are allowed", h.Body, MaxBody)
+			}
+			size := headerLen + int(h.Meta) + int(h.Body)
+			if size > sharedFrame {
+				batch.End() // what came before need not wait for a large body
+				own, err := c.readOwn(buf[lo:hi], size)
+				if err != nil {
+					return err
+				}
+				if used := min(size, hi-lo); used < hi-lo {
+					lo += used
+				} else {
+					lo, hi = 0, 0
+				}
+				m := headerLen + int(h.Meta)
+				if err := frame(&batch, h, own[headerLen:m], own[m:size:size]); err != nil {
+					return err
+				}
+				continue
+			}
+			if hi-lo < size {
+				break
+			}
+			m := lo + headerLen + int(h.Meta)
+			body := buf[m : lo+size : lo+size]
+			meta := buf[lo+headerLen : m : m]
+			lo += size
+			if err := frame(&batch, h, meta, body); err != nil {
+				return err
+			}
+		}
+		batch.End()
+		if lo == hi {
+			lo, hi = 0, 0
+		} else if len(buf)-lo < sharedFrame {
+			hi = copy(buf, buf[lo:hi])
+			lo = 0
+		}
+		n, err := c.nc.Read(buf[hi:])
+		hi += n
+		if n == 0 && err != nil {
+			if errors.Is(err, io.EOF) && hi > lo {
+				return io.ErrUnexpectedEOF
+			}
+			return err
+		}
+	}
+}
+
+// readOwn reads a large frame into memory of its own, which grows with what arrives: a peer that only claims a size
+// makes us allocate no more than twice what it sent.
+func (c *Conn) readOwn(have []byte, size int) ([]byte, error) {
+	have = have[:min(len(have), size)]
+	own := make([]byte, min(size, 1<<20))
+	n := copy(own, have)
+	for {
+		if _, err := io.ReadFull(c.nc, own[n:]); err != nil {
+			return nil, err
+		}
+		if n = len(own); n == size {
+			return own, nil
+		}
+		next := make([]byte, min(size, 2*n))
+		copy(next, own)
+		own = next
+	}
+}

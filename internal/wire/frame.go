@@ -1,0 +1,263 @@
+// Package wire is the framed, multiplexed protocol between a node and its workers and drivers: frames, connections, the
+// opening handshake, and peers that carry calls both ways. docs/wire.md specifies it.
+package wire
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/helve-serve/helve/internal/call"
+)
+
+// Type says what a frame is.
+type Type uint8
+
+// The frame types.
+const (
+	TypeHello   Type = 1
+	TypeProof   Type = 2
+	TypeGoaway  Type = 3
+	TypeControl Type = 4
+	TypeReply   Type = 5
+	TypeRoute   Type = 6
+	TypeCall    Type = 16
+	TypeCancel  Type = 17
+	TypeEnd     Type = 18
+)
+
+// FlagError marks an END whose body is an error envelope.
+const FlagError = 1
+
+const (
+	headerLen   = 16
+	callLen     = 64
+	endLen      = 2
+	maxMeta     = 1<<16 - 1
+	maxRoute    = 1<<16 - 1
+	maxSlots    = 1<<16 - 1
+	openingBody = 1 << 20
+	// MaxBody bounds one frame's body. Larger values wait for chunks; until then they are refused with the size.
+	MaxBody = 256 << 20
+	// MaxDepth is how deep calls may nest; the call at this depth fails.
+	MaxDepth = 64
+)
+
+// Header is the first 16 bytes of a frame.
+type Header struct {
+	Body  uint32
+	Meta  uint16
+	Type  Type
+	Flags uint8
+	ID    uint64
+}
+
+var le = binary.LittleEndian
+
+func appendHeader(b []byte, h Header) []byte {
+	b = le.AppendUint32(b, h.Body)
+	b = le.AppendUint16(b, h.Meta)
+	b = append(b, byte(h.Type), h.Flags)
+	return le.AppendUint64(b, h.ID)
+}
+
+func parseHeader(b []byte) Header {
+	return Header{le.Uint32(b), le.Uint16(b[4:]), Type(b[6]), b[7], le.Uint64(b[8:])}
+}
+
+// WriteFrame writes one frame at once, for the opening, when nothing is multiplexed yet.
+func WriteFrame(w io.Writer, t Type, id uint64, body []byte) error {
+	b := appendHeader(make([]byte, 0, headerLen+len(body)), Header{uint32(len(body)), 0, t, 0, id})
+	_, err := w.Write(append(b, body...))
+	return err
+}
+
+// ReadFrame reads one frame of the opening. A body over 1 MiB is refused before anything is allocated for it.
+func ReadFrame(r io.Reader) (Header, []byte, error) {
+	var hb [headerLen]byte
+	if _, err := io.ReadFull(r, hb[:]); err != nil {
+		return Header{}, nil, err
+	}
+	h := parseHeader(hb[:])
+	if h.Body > openingBody || h.Meta != 0 {
+		return h, nil, fmt.Errorf("frame of %d bytes during the opening, at most %d are allowed", h.Body, openingBody)
+	}
+	body := make([]byte, h.Body)
+	_, err := io.ReadFull(r, body)
+	return h, body, err
+}
+
+var errMeta = errors.New("malformed call meta")
+
+// appendCallMeta writes a CALL's meta. Slots of c must be encoded; their data follows as the body.
+func appendCallMeta(b []byte, route uint32, c *call.Call, left time.Duration) ([]byte, error) {
+	n := len(c.Slots)
+	if c.Encoded.Table != nil {
+		n = c.Encoded.Slots
+	}
+	if n > maxSlots {
+		return b, fmt.Errorf("%d arguments, at most %d are possible", n, maxSlots)
+	}
+	i := &c.Info
+	start := len(b)
+	b = le.AppendUint32(b, route)
+	b = append(b, byte(c.Want), i.Depth)
+	b = le.AppendUint16(b, uint16(n))
+	us := uint64(left / time.Microsecond)
+	if left > 0 && us == 0 {
+		us = 1
+	}
+	b = le.AppendUint64(b, us)
+	id := i.Request.Bytes()
+	b = append(b, id[:]...)
+	b = append(b, i.Trace[:]...)
+	b = append(b, i.Span[:]...)
+	b = le.AppendUint64(b, i.Call)
+	if c.Encoded.Table != nil {
+		b = append(b, c.Encoded.Table...)
+	} else {
+		for k := range c.Slots {
+			s := &c.Slots[k]
+			key := s.Index
+			if s.Kind == call.Named {
+				if len(s.Name) > maxMeta {
+					return b, errMeta
+				}
+				key = uint16(len(s.Name))
+			}
+			b = append(b, byte(s.Kind), byte(s.Codec))
+			b = le.AppendUint16(b, key)
+			b = le.AppendUint32(b, uint32(len(s.Data)))
+			b = append(b, s.Name...)
+		}
+		b = appendTail(b, "rid", i.Request.Text())
+		b = appendTail(b, "model", i.ModelID)
+		b = appendTail(b, "session", i.SessionID)
+		if i.Sampled {
+			b = append(b, 7)
+			b = append(b, "sampled\x00\x00"...)
+		}
+	}
+	if len(b)-start > maxMeta {
+		return b, fmt.Errorf("names and metadata of a call take %d bytes, at most %d are possible", len(b)-start, maxMeta)
+	}
+	return b, nil
+}
+
+func appendTail(b []byte, key, value string) []byte {
+	if value == "" {
+		return b
+	}
+	b = append(b, byte(len(key)))
+	b = append(b, key...)
+	b = le.AppendUint16(b, uint16(len(value)))
+	return append(b, value...)
+}
+
+// parseCallMeta reads what appendCallMeta wrote into c, whose Encoded then points into meta and body.
+func parseCallMeta(meta, body []byte, c *call.Call) (route uint32, left time.Duration, err error) {
+	if len(meta) < callLen {
+		return 0, 0, errMeta
+	}
+	i := &c.Info
+	route = le.Uint32(meta)
+	c.Want, i.Depth = call.Codec(meta[4]), meta[5]
+	n := int(le.Uint16(meta[6:]))
+	us := le.Uint64(meta[8:])
+	if us > uint64(365*24*time.Hour/time.Microsecond) { // as good as none, and no overflow
+		us = 0
+	}
+	left = time.Duration(us) * time.Microsecond
+	i.Request = call.IDFromBytes([16]byte(meta[16:32]))
+	i.Trace, i.Span = [16]byte(meta[32:48]), [8]byte(meta[48:56])
+	i.Call = le.Uint64(meta[56:])
+	table := meta[callLen:]
+	c.Encoded = call.Encoded{Slots: n, Table: table, Body: body}
+	rest, total := table, 0
+	for range n {
+		if len(rest) < 8 {
+			return 0, 0, errMeta
+		}
+		kind, key, size := call.SlotKind(rest[0]), int(le.Uint16(rest[2:])), int(le.Uint32(rest[4:]))
+		rest = rest[8:]
+		if kind > call.Named || kind == call.Packed && n > 1 {
+			return 0, 0, errMeta
+		}
+		if kind == call.Named {
+			if len(rest) < key {
+				return 0, 0, errMeta
+			}
+			rest = rest[key:]
+		}
+		if total += size; total > len(body) {
+			return 0, 0, errMeta
+		}
+	}
+	if total != len(body) {
+		return 0, 0, errMeta
+	}
+	for len(rest) > 0 {
+		kl := int(rest[0])
+		if len(rest) < 1+kl+2 {
+			return 0, 0, errMeta
+		}
+		key, vl := rest[1:1+kl], int(le.Uint16(rest[1+kl:]))
+		rest = rest[1+kl+2:]
+		if len(rest) < vl {
+			return 0, 0, errMeta
+		}
+		value := rest[:vl]
+		rest = rest[vl:]
+		switch string(key) {
+		case "rid":
+			if !ValidID(string(value)) {
+				return 0, 0, errMeta
+			}
+			i.Request = call.IDFrom(string(value))
+		case "model":
+			i.ModelID = string(value)
+		case "session":
+			i.SessionID = string(value)
+		case "sampled":
+			i.Sampled = true
+		}
+	}
+	if i.Request.IsZero() {
+		i.Request = call.NewID()
+	}
+	return route, left, nil
+}
+
+// ValidID says whether a request id from outside may be taken: 1 to 256 printable ASCII characters.
+func ValidID(s string) bool {
+	if len(s) == 0 || len(s) > 256 {
+		return false
+	}
+	for i := range len(s) {
+		if s[i] < 0x20 || s[i] > 0x7e {
+			return false
+		}
+	}
+	return true
+}
+
+// Slots reads the argument slots of a call that came over a wire. Their data points into e.Body; names are copied.
+func Slots(e call.Encoded) []call.Slot {
+	slots := make([]call.Slot, e.Slots)
+	rest, body := e.Table, e.Body
+	for i := range slots { // parseCallMeta has checked the lengths
+		kind, codec := call.SlotKind(rest[0]), call.Codec(rest[1])
+		key, size := le.Uint16(rest[2:]), le.Uint32(rest[4:])
+		rest = rest[8:]
+		s := call.Slot{Kind: kind, Index: key, Payload: call.Payload{Codec: codec, Data: body[:size:size]}}
+		if kind == call.Named {
+			s.Index, s.Name = 0, string(rest[:key])
+			rest = rest[key:]
+		}
+		body = body[size:]
+		slots[i] = s
+	}
+	return slots
+}

@@ -1,0 +1,490 @@
+package wire
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/codec"
+)
+
+// Route is where a route number leads: a deployment (from a worker or driver) or a replica (from the node).
+type Route struct {
+	App        string `json:"app,omitempty"`
+	Deployment string `json:"deployment,omitempty"`
+	Replica    string `json:"replica,omitempty"`
+	Method     string `json:"method"`
+}
+
+// Server takes what the other side asks for. Its methods run on the reader goroutine and must not block, except Control,
+// which has a goroutine of its own.
+type Server interface {
+	// Call takes a call. in's arguments are valid only until Call returns: see [Incoming.Keep]. It ends with
+	// in.Complete, exactly once, during Call or later. The result is what a CANCEL reaches; nil where there is nothing.
+	Call(b *call.Batch, in *Incoming) call.Canceler
+	// Route declares a route; handle is what incoming calls on it carry.
+	Route(r Route) (handle any)
+	// Control answers a control request: the reply is marshalled to JSON.
+	Control(op string, body json.RawMessage) (reply any, err error)
+	// Goaway says that the other side takes no more calls.
+	Goaway(g Goaway)
+}
+
+// Incoming is one call of the other side, and the Sink for its result.
+type Incoming struct {
+	call.Call
+	Route any           // what Server.Route gave; nil for a number that was never declared
+	Left  time.Duration // until the deadline, 0 for none; Info.Deadline is set from it
+
+	peer *Peer
+	id   uint64
+
+	mu     sync.Mutex
+	ended  bool
+	gone   error // a cancel that overtook Call's return
+	cancel call.Canceler
+}
+
+// Keep copies the arguments, so that they outlive Server.Call.
+func (in *Incoming) Keep() {
+	e := &in.Encoded
+	n := len(e.Table)
+	if len(e.Body) > sharedFrame { // has memory of its own already
+		e.Table = append([]byte(nil), e.Table...)
+		if e.Table == nil {
+			e.Table = []byte{}
+		}
+		return
+	}
+	own := make([]byte, n+len(e.Body))
+	copy(own, e.Table)
+	copy(own[n:], e.Body)
+	e.Table, e.Body = own[:n:n], own[n:]
+}
+
+// Complete sends the END.
+func (in *Incoming) Complete(b *call.Batch, r call.Result) {
+	in.mu.Lock()
+	ended := in.ended
+	in.ended, in.cancel = true, nil
+	in.mu.Unlock()
+	if ended {
+		return
+	}
+	p := in.peer
+	p.mu.Lock()
+	delete(p.incoming, in.id)
+	p.mu.Unlock()
+	var meta [endLen]byte
+	h := Header{Type: TypeEnd, ID: in.id}
+	body := r.Data
+	if r.Err != nil {
+		h.Flags, body = FlagError, codec.AppendError(nil, r.Err)
+	} else {
+		meta[0] = byte(r.Codec)
+	}
+	if _, err := p.conn.Append(h, meta[:], body); err != nil {
+		if p.conn.Err() != nil {
+			return
+		}
+		e := call.NewError(call.TooLarge, "the result is "+err.Error())
+		h.Flags = FlagError
+		if _, err := p.conn.Append(h, meta[:], codec.AppendError(nil, e)); err != nil {
+			return
+		}
+	}
+	b.Touch(p.conn)
+}
+
+func (in *Incoming) cancelWith(b *call.Batch, cause error) {
+	in.mu.Lock()
+	c := in.cancel
+	if c == nil && !in.ended {
+		in.gone = cause
+	}
+	in.mu.Unlock()
+	if c != nil {
+		c.Cancel(b, cause)
+	}
+}
+
+type outgoing struct {
+	sink call.Sink
+	pos  uint64
+}
+
+// Peer is one end of a connection that carries calls, control requests and routes both ways.
+type Peer struct {
+	conn   *Conn
+	server Server
+
+	mu       sync.Mutex
+	calls    map[uint64]outgoing
+	nextCall uint64
+	incoming map[uint64]*Incoming
+	controls map[uint64]chan<- reply
+	nextCtl  uint64
+	nextRt   uint32
+	ended    bool
+
+	routes []any // by number, declared by the other side; only the reader touches it
+
+	serving sync.WaitGroup // control goroutines
+	done    chan struct{}
+}
+
+type reply struct {
+	body json.RawMessage
+	err  error
+}
+
+// NewPeer wraps a connection after its opening. Nothing is read before [Peer.Serve].
+func NewPeer(conn *Conn, server Server) *Peer {
+	return &Peer{
+		conn: conn, server: server,
+		calls: map[uint64]outgoing{}, incoming: map[uint64]*Incoming{}, controls: map[uint64]chan<- reply{},
+		done: make(chan struct{}),
+	}
+}
+
+// Done is closed when the connection has ended and everything on it was answered.
+func (p *Peer) Done() <-chan struct{} { return p.done }
+
+// Close ends the connection.
+func (p *Peer) Close(cause error) { p.conn.Close(cause) }
+
+// Serve reads until the connection ends and gives the cause. Then every call under way is completed: with NotStarted
+// if no byte of it reached the kernel, with replica_died otherwise. Calls of the other side are cancelled.
+func (p *Peer) Serve() error {
+	err := p.conn.Read(p.frame)
+	p.conn.settled()
+	p.mu.Lock()
+	p.ended = true
+	calls, controls := p.calls, p.controls
+	p.calls, p.controls = map[uint64]outgoing{}, map[uint64]chan<- reply{}
+	incoming := make([]*Incoming, 0, len(p.incoming))
+	for _, in := range p.incoming {
+		incoming = append(incoming, in)
+	}
+	p.mu.Unlock()
+	var b call.Batch
+	for _, o := range calls {
+		o.sink.Complete(&b, p.lost(o.pos))
+	}
+	for _, c := range controls {
+		c <- reply{err: errGone}
+	}
+	for _, in := range incoming {
+		in.cancelWith(&b, errGone)
+	}
+	b.End()
+	p.serving.Wait()
+	close(p.done)
+	return err
+}
+
+var errGone = call.NewError(call.Cancelled, "the caller's process has gone away")
+
+func (p *Peer) lost(pos uint64) call.Result {
+	if !p.conn.Taken(pos) {
+		r := call.Result{Err: call.NewError(call.ReplicaUnavailable, "the replica's process ended before the call was sent"), NotStarted: true}
+		// A relayed call's arguments were only here: nobody copies them on the way, because this happens once in a process's life.
+		if _, meta, body, ok := p.conn.unsentFrame(pos); ok {
+			var c call.Call
+			if _, _, err := parseCallMeta(meta, body, &c); err == nil {
+				r.Unsent = &c.Encoded
+			}
+		}
+		return r
+	}
+	return call.Result{Err: call.NewError(call.ReplicaDied, "the replica's process ended while it was running the call")}
+}
+
+// Declare tells the other side a route and gives its number.
+func (p *Peer) Declare(r Route) (uint32, error) {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return 0, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.nextRt == maxRoute {
+		return 0, errors.New("too many routes on one connection")
+	}
+	p.nextRt++
+	// Under the lock, so that no call on the route can be written before it.
+	_, err = p.conn.Append(Header{Type: TypeRoute, ID: uint64(p.nextRt)}, nil, body)
+	return p.nextRt, err
+}
+
+// Start sends a call; sink is told its end, exactly once. Arguments must be encoded. busy says that b is nil and other
+// goroutines are likely to send too. The id is for [Peer.Cancel].
+func (p *Peer) Start(b *call.Batch, route uint32, c *call.Call, left time.Duration, sink call.Sink) (id uint64) {
+	var scratch [256]byte
+	meta, err := appendCallMeta(scratch[:0], route, c, left)
+	if err != nil {
+		sink.Complete(b, call.Result{Err: call.NewError(call.TooLarge, err.Error())})
+		return 0
+	}
+	p.mu.Lock()
+	if p.ended {
+		p.mu.Unlock()
+		sink.Complete(b, call.Result{Err: call.NewError(call.ReplicaUnavailable, "the replica's process has ended"), NotStarted: true})
+		return 0
+	}
+	p.nextCall++
+	id = p.nextCall
+	h := Header{Type: TypeCall, ID: id}
+	var pos uint64
+	switch {
+	case c.Encoded.Table != nil:
+		pos, err = p.conn.Append(h, meta, c.Encoded.Body)
+	case len(c.Slots) == 1:
+		pos, err = p.conn.Append(h, meta, c.Slots[0].Data)
+	default:
+		segs := make([][]byte, len(c.Slots))
+		for i := range c.Slots {
+			segs[i] = c.Slots[i].Data
+		}
+		pos, err = p.conn.Append(h, meta, segs...)
+	}
+	if err != nil {
+		p.mu.Unlock()
+		r := call.Result{Err: call.NewError(call.TooLarge, "the arguments are "+err.Error())}
+		if p.conn.Err() != nil {
+			r = call.Result{Err: call.NewError(call.ReplicaUnavailable, "the replica's process has ended"), NotStarted: true}
+		}
+		sink.Complete(b, r)
+		return 0
+	}
+	p.calls[id] = outgoing{sink, pos}
+	busy := len(p.calls) > 1
+	p.mu.Unlock()
+	if b == nil {
+		p.conn.FlushSoon(busy)
+	} else {
+		b.Touch(p.conn)
+	}
+	return id
+}
+
+// Cancel asks the other side to end a call; its END still comes.
+func (p *Peer) Cancel(b *call.Batch, id uint64) {
+	p.mu.Lock()
+	_, live := p.calls[id]
+	p.mu.Unlock()
+	if !live {
+		return
+	}
+	if _, err := p.conn.Append(Header{Type: TypeCancel, ID: id}, nil); err == nil {
+		b.Touch(p.conn)
+	}
+}
+
+// Control sends a control request (a JSON object that has "op") and waits for the reply, which is unmarshalled into out
+// if that is not nil.
+func (p *Peer) Control(ctx context.Context, request, out any) error {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return err
+	}
+	c := make(chan reply, 1)
+	p.mu.Lock()
+	if p.ended {
+		p.mu.Unlock()
+		return errors.New("the other process has gone away")
+	}
+	p.nextCtl++
+	id := p.nextCtl
+	p.controls[id] = c
+	p.mu.Unlock()
+	if _, err := p.conn.Append(Header{Type: TypeControl, ID: id}, nil, body); err == nil {
+		p.conn.Flush()
+	}
+	select {
+	case r := <-c:
+		if r.err != nil || out == nil {
+			return r.err
+		}
+		return json.Unmarshal(r.body, out)
+	case <-ctx.Done():
+		p.mu.Lock()
+		delete(p.controls, id)
+		p.mu.Unlock()
+		return context.Cause(ctx)
+	}
+}
+
+// Goaway tells the other side that no more calls are taken.
+func (p *Peer) Goaway(g Goaway) {
+	body, err := json.Marshal(g)
+	if err != nil {
+		return
+	}
+	if _, err := p.conn.Append(Header{Type: TypeGoaway}, nil, body); err == nil {
+		p.conn.Flush()
+	}
+}
+
+func (p *Peer) frame(b *call.Batch, h Header, meta, body []byte) error {
+	switch h.Type {
+	case TypeCall:
+		return p.onCall(b, h, meta, body)
+	case TypeEnd:
+		return p.onEnd(b, h, meta, body)
+	case TypeCancel:
+		p.mu.Lock()
+		in := p.incoming[h.ID]
+		p.mu.Unlock()
+		if in != nil {
+			in.cancelWith(b, context.Canceled)
+		}
+	case TypeRoute:
+		var r Route
+		if err := json.Unmarshal(body, &r); err != nil {
+			return fmt.Errorf("route: %w", err)
+		}
+		if h.ID > maxRoute {
+			return fmt.Errorf("route number %d, at most %d are possible", h.ID, maxRoute)
+		}
+		for uint64(len(p.routes)) <= h.ID {
+			p.routes = append(p.routes, nil)
+		}
+		p.routes[h.ID] = p.server.Route(r)
+	case TypeControl:
+		return p.onControl(h, body)
+	case TypeReply:
+		return p.onReply(h, body)
+	case TypeGoaway:
+		var g Goaway
+		if err := json.Unmarshal(body, &g); err != nil {
+			return fmt.Errorf("goaway: %w", err)
+		}
+		p.server.Goaway(g)
+	default:
+		return fmt.Errorf("frame of unknown type %d", h.Type)
+	}
+	return nil
+}
+
+func (p *Peer) onCall(b *call.Batch, h Header, meta, body []byte) error {
+	in := &Incoming{peer: p, id: h.ID}
+	route, left, err := parseCallMeta(meta, body, &in.Call)
+	if err != nil {
+		return err
+	}
+	if route < uint32(len(p.routes)) {
+		in.Route = p.routes[route]
+	}
+	if left > 0 {
+		in.Left, in.Info.Deadline = left, time.Now().Add(left)
+	}
+	p.mu.Lock()
+	if _, dup := p.incoming[h.ID]; dup {
+		p.mu.Unlock()
+		return fmt.Errorf("call id %d is in use", h.ID)
+	}
+	p.incoming[h.ID] = in
+	p.mu.Unlock()
+	c := p.server.Call(b, in)
+	if c == nil {
+		return nil
+	}
+	in.mu.Lock()
+	gone := in.gone
+	if !in.ended {
+		in.cancel = c
+	}
+	in.mu.Unlock()
+	if gone != nil {
+		c.Cancel(b, gone)
+	}
+	return nil
+}
+
+func (p *Peer) onEnd(b *call.Batch, h Header, meta, body []byte) error {
+	if len(meta) < endLen {
+		return errors.New("malformed end meta")
+	}
+	p.mu.Lock()
+	o, ok := p.calls[h.ID]
+	delete(p.calls, h.ID)
+	p.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	r := call.Result{Payload: call.Payload{Codec: call.Codec(meta[0]), Data: body}}
+	if h.Flags&FlagError != 0 {
+		e, err := codec.ParseError(body)
+		if err != nil {
+			e = call.NewError(call.Fault, "an error that does not parse: "+err.Error())
+		}
+		r = call.Result{Err: e}
+	}
+	o.sink.Complete(b, r)
+	return nil
+}
+
+type replyBody struct {
+	Error *replyError `json:"error,omitempty"`
+}
+
+type replyError struct {
+	Reason    call.Reason `json:"reason"`
+	Type      string      `json:"type,omitempty"`
+	Message   string      `json:"message"`
+	Traceback string      `json:"traceback,omitempty"`
+}
+
+func (p *Peer) onControl(h Header, body []byte) error {
+	var head struct {
+		Op string `json:"op"`
+	}
+	own := append(json.RawMessage(nil), body...)
+	if err := json.Unmarshal(own, &head); err != nil {
+		return fmt.Errorf("control: %w", err)
+	}
+	p.serving.Go(func() {
+		out, err := p.server.Control(head.Op, own)
+		if err != nil {
+			e := call.AsError(err)
+			out = replyBody{&replyError{e.Reason, e.Type, e.Message, e.Traceback}}
+		} else if out == nil {
+			out = struct{}{}
+		}
+		b, err := json.Marshal(out)
+		if err != nil {
+			b, _ = json.Marshal(replyBody{&replyError{Reason: call.Fault, Message: err.Error()}})
+		}
+		if _, err := p.conn.Append(Header{Type: TypeReply, ID: h.ID}, nil, b); err == nil {
+			p.conn.Flush()
+		}
+	})
+	return nil
+}
+
+func (p *Peer) onReply(h Header, body []byte) error {
+	p.mu.Lock()
+	c := p.controls[h.ID]
+	delete(p.controls, h.ID)
+	p.mu.Unlock()
+	if c == nil {
+		return nil
+	}
+	r := reply{body: append(json.RawMessage(nil), body...)}
+	var e replyBody
+	if err := json.Unmarshal(r.body, &e); err != nil {
+		return fmt.Errorf("reply: %w", err)
+	}
+	if e.Error != nil {
+		err := call.NewError(e.Error.Reason, e.Error.Message)
+		err.Type, err.Traceback, err.Remote = e.Error.Type, e.Error.Traceback, true
+		r.err = err
+	}
+	c <- r
+	return nil
+}

@@ -1,0 +1,88 @@
+package worker
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// RuntimeDirEnv overrides where a node makes its private directory.
+const RuntimeDirEnv = "HELVE_RUNTIME_DIR"
+
+// maxPath is what fits into sockaddr_un with its final zero byte.
+const maxPath = 107
+
+// Listener is a unix socket in a private directory: only this user's processes get in.
+type Listener struct {
+	*net.UnixListener
+	path string
+}
+
+// Listen makes the directory (mode 0700) under dir, or under $HELVE_RUNTIME_DIR or the system's temporary directory, and
+// the socket in it. Close removes both.
+func Listen(dir string) (*Listener, error) {
+	if dir == "" {
+		dir = os.Getenv(RuntimeDirEnv)
+	}
+	private, err := os.MkdirTemp(dir, "helve-")
+	if err != nil {
+		return nil, fmt.Errorf("the node's private directory (set %s or TMPDIR): %w", RuntimeDirEnv, err)
+	}
+	path := filepath.Join(private, "node.sock")
+	if len(path) > maxPath {
+		os.Remove(private)
+		return nil, fmt.Errorf("the path of the node's socket is %d bytes long, at most %d are possible; set %s to a shorter directory: %s",
+			len(path), maxPath, RuntimeDirEnv, path)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		os.Remove(private)
+		return nil, fmt.Errorf("the node's socket: %w", err)
+	}
+	return &Listener{l, path}, nil
+}
+
+// Path is the socket's path; its directory is the node's to use.
+func (l *Listener) Path() string { return l.path }
+
+// Close ends the listener and removes the directory with everything in it.
+func (l *Listener) Close() error {
+	err := l.UnixListener.Close()
+	if rerr := os.RemoveAll(filepath.Dir(l.path)); err == nil {
+		err = rerr
+	}
+	return err
+}
+
+// Accept waits for a process of this user. Others are turned away.
+func (l *Listener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.AcceptUnix()
+		if err != nil {
+			return nil, err
+		}
+		if uid, err := peerUID(c); err == nil && uid == os.Getuid() {
+			return c, nil
+		}
+		c.Close()
+	}
+}
+
+func peerUID(c *net.UnixConn) (uid int, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	cerr := raw.Control(func(fd uintptr) {
+		var cred *syscall.Ucred
+		if cred, err = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED); err == nil {
+			uid = int(cred.Uid)
+		}
+	})
+	if cerr != nil {
+		return 0, cerr
+	}
+	return uid, err
+}

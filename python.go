@@ -1,0 +1,164 @@
+package helve
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/tinylib/msgp/msgp"
+
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/node"
+)
+
+// pythonEnv overrides the interpreter of Python deployments.
+const pythonEnv = "HELVE_PYTHON"
+
+type pythonSource struct {
+	importPath string
+	args       Args
+}
+
+// Python adds a deployment written in Python: the class at importPath ("module:Class", found from the working
+// directory), constructed with args. Handles and methods among args arrive as DeploymentHandle objects, which is how
+// Python calls Go. R is an interface whose method names are the class's, in either language's case
+// (Embed and embed are one name). Each replica is a process of its own.
+//
+// The interpreter is $HELVE_PYTHON, else python3 of PATH; it needs the helve package.
+func Python[R any](app *App, name, importPath string, args Args, opts Options) Handle[R] {
+	t := reflect.TypeFor[R]()
+	d := &deployment{app: app, name: name, receiver: t, options: opts, python: &pythonSource{importPath, args}}
+	if module, class, ok := strings.Cut(importPath, ":"); !ok || module == "" || class == "" {
+		d.mistake("import path %q: must be module:Class", importPath)
+	}
+	if t.Kind() != reflect.Interface {
+		d.mistake("%s is not an interface; what Python implements is described by one", t)
+	}
+	if opts.Isolation == InNode {
+		d.mistake("isolation: a Python deployment cannot be in the node's process")
+	}
+	app.deployments = append(app.deployments, d)
+	return Handle[R]{d}
+}
+
+func (d *deployment) bind(method string) {
+	if !slices.Contains(d.bound, method) {
+		d.bound = append(d.bound, method)
+	}
+}
+
+// pythonSource says how the Python workers of the application start and what each constructs.
+func (a *App) pythonSource(dir string) (node.Python, error) {
+	p := node.Python{Dir: dir, SysPath: []string{dir}, Code: map[string]json.RawMessage{}}
+	for _, d := range a.deployments {
+		if d.python == nil {
+			continue
+		}
+		if p.Interpreter == "" {
+			path, err := interpreter()
+			if err != nil {
+				return p, fmt.Errorf("deployment %q: %w", d.name, err)
+			}
+			p.Interpreter = path
+		}
+		args, err := a.encodeArgs(d.python.args)
+		if err != nil {
+			return p, fmt.Errorf("deployment %q: arguments: %w", d.name, err)
+		}
+		code, err := json.Marshal(map[string]any{"import": d.python.importPath, "args": args})
+		if err != nil {
+			return p, err
+		}
+		p.Code[d.name] = code
+	}
+	return p, nil
+}
+
+func interpreter() (string, error) {
+	if path := os.Getenv(pythonEnv); path != "" {
+		return path, nil
+	}
+	path, err := exec.LookPath("python3")
+	if err != nil {
+		return "", fmt.Errorf("no Python interpreter: %w (set %s)", err, pythonEnv)
+	}
+	return path, nil
+}
+
+func (a *App) encodeArgs(args Args) ([]byte, error) {
+	positional := make([]any, len(args.Positional))
+	for i, v := range args.Positional {
+		positional[i] = withRefs(v)
+	}
+	named := make(map[string]any, len(args.Named))
+	for k, v := range args.Named {
+		named[k] = withRefs(v)
+	}
+	return a.codec().Append(nil, call.Msgpack, []any{positional, named})
+}
+
+// withRefs replaces handles and methods by what a Python worker makes DeploymentHandle objects of.
+func withRefs(v any) any {
+	switch v := v.(type) {
+	case Target:
+		return handleRef{v}
+	case []any:
+		out := make([]any, len(v))
+		for i := range v {
+			out[i] = withRefs(v[i])
+		}
+		return out
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for k := range v {
+			out[k] = withRefs(v[k])
+		}
+		return out
+	}
+	return v
+}
+
+type handleRef struct{ t Target }
+
+// MarshalMsg writes the handle as the MessagePack extension 1 of docs/wire.md.
+func (r handleRef) MarshalMsg(b []byte) ([]byte, error) {
+	d := r.t.target()
+	if d == nil {
+		return b, fmt.Errorf("a zero handle or method")
+	}
+	ref := struct {
+		App        string `json:"app"`
+		Deployment string `json:"deployment"`
+		Method     string `json:"method"`
+		Language   string `json:"language"`
+	}{d.app.name, d.name, "", "go"}
+	if d.python != nil {
+		ref.Language = "python"
+	}
+	if m, ok := r.t.(Ingress); ok {
+		ref.Method = m.ingress().name
+	}
+	data, err := json.Marshal(ref)
+	if err != nil {
+		return b, err
+	}
+	return msgp.AppendExtension(b, &msgp.RawExtension{Type: 1, Data: data})
+}
+
+// handleTo checks that R fits a deployment that was found by name.
+func handleTo[R any](d *deployment) (Handle[R], error) {
+	t := reflect.TypeFor[R]()
+	switch {
+	case t == d.receiver || t.Kind() == reflect.Interface && t.NumMethod() == 0:
+		return Handle[R]{d}, nil
+	case t.Kind() == reflect.Interface && d.python == nil && !d.receiver.Implements(t):
+		return Handle[R]{}, fmt.Errorf("deployment %q is %s, which does not implement %s", d.name, d.receiver, t)
+	case t.Kind() != reflect.Interface:
+		return Handle[R]{}, fmt.Errorf("deployment %q is %s, not %s", d.name, d.receiver, t)
+	}
+	return Handle[R]{d}, nil
+}

@@ -1,0 +1,212 @@
+package helve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/guest"
+	"github.com/helve-serve/helve/internal/node"
+	"github.com/helve-serve/helve/internal/spec"
+)
+
+// Version is the version of this module.
+const Version = "0.1.0-dev"
+
+// workerEnv names the application whose replicas this process hosts; the node sets it for its workers.
+const workerEnv = "HELVE_WORKER"
+
+// Build makes an application. It is called in the node and again in every worker, so it must be deterministic and have
+// no side effects.
+type Build = func() (*App, error)
+
+// Config is how a system runs. The zero Config is what [Run] uses.
+type Config struct {
+	// Logger gets the node's log and what workers print. Default: nothing is logged.
+	Logger *slog.Logger
+	// Isolation overrides the isolation of every Go deployment; "" leaves each its own.
+	Isolation Isolation
+}
+
+// System is a running node with one application. It is safe for concurrent use.
+type System struct {
+	node *node.Node
+	app  *App
+}
+
+// Run builds the application, starts it in this process, and returns when every replica is ready. ctx bounds the start
+// and nothing else: [System.Close] ends the system. The first failure of a constructor ends the start with its error.
+//
+// In a worker that a node started, Run takes over and never returns.
+func Run(ctx context.Context, build Build) (*System, error) { return Config{}.Run(ctx, build) }
+
+// Run is the function [Run] with a configuration.
+func (c Config) Run(ctx context.Context, build Build) (*System, error) {
+	WorkerMain(build)
+	app, graph, err := buildApp(build)
+	if err != nil {
+		return nil, err
+	}
+	if c.Isolation != "" {
+		for i := range graph.Deployments {
+			if d := &graph.Deployments[i]; d.Language == "go" {
+				d.Options.Isolation = c.Isolation
+			}
+		}
+	}
+	if c.Logger != nil {
+		for _, cycle := range graph.Cycles() {
+			c.Logger.Warn("deployments use each other in a cycle", "app", app.name, "cycle", strings.Join(cycle, " -> "))
+		}
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("the path of this executable, which workers run too: %w", err)
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return nil, err
+	}
+	n := node.New(node.Settings{
+		Logger: c.Logger, Version: Version,
+		Program: node.Program{Path: exe, Args: os.Args[1:], Env: os.Environ(), Dir: dir},
+	})
+	def := node.App{Graph: graph, Classes: app.classes()}
+	if def.Python, err = app.pythonSource(dir); err == nil {
+		def.Bound = func(name string, d *node.Deployment) {
+			for _, own := range app.deployments {
+				if own.name == name {
+					own.dep.Store(d)
+				}
+			}
+		}
+		err = n.Deploy(ctx, def)
+	}
+	if err != nil {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+		defer cancel()
+		return nil, errors.Join(err, n.Close(closing))
+	}
+	return &System{node: n, app: app}, nil
+}
+
+func buildApp(build Build) (*App, spec.Graph, error) {
+	app, err := build()
+	if err != nil {
+		return nil, spec.Graph{}, fmt.Errorf("build: %w", err)
+	}
+	if app == nil {
+		return nil, spec.Graph{}, errors.New("build: no application and no error")
+	}
+	graph, err := app.seal()
+	return app, graph, err
+}
+
+// WorkerMain takes over in a process that a node started as a worker, and never returns there; in every other process
+// it does nothing. Programs that build several applications call it first in main; [Run] calls it for its own.
+func WorkerMain(builds ...Build) {
+	name := os.Getenv(workerEnv)
+	if name == "" {
+		return
+	}
+	if err := work(name, builds); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func work(name string, builds []Build) error {
+	var mistakes []error
+	for _, build := range builds {
+		app, graph, err := buildApp(build)
+		if app == nil {
+			mistakes = append(mistakes, err)
+			continue
+		}
+		if app.name != name {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		return app.work(graph)
+	}
+	return errors.Join(append(mistakes, fmt.Errorf("application %s is not built here: call helve.WorkerMain(Build%s, ...) first", name, exported(name)))...)
+}
+
+func exported(name string) string {
+	if name == "" {
+		return name
+	}
+	return strings.ToUpper(name[:1]) + name[1:]
+}
+
+func (a *App) work(graph spec.Graph) error {
+	g, err := guest.Dial(guest.Settings{Version: Version, Graph: graph, Classes: a.classes()})
+	if err != nil {
+		return err
+	}
+	for _, d := range a.deployments {
+		d.port.Store(g.Port(a.name, d.name, d.python != nil))
+	}
+	if err := g.Serve(); err != nil {
+		// The usual reason is that the node has gone; there is nobody left to serve.
+		return fmt.Errorf("worker of application %s: connection to the node: %w", a.name, err)
+	}
+	return nil
+}
+
+// Serve opens the HTTP ingress on a TCP address such as "127.0.0.1:8000"; port 0 picks one. It returns the URL. failed
+// receives the error of a listener that ends by itself.
+func (s *System) Serve(addr string) (url string, failed <-chan error, err error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return "", nil, err
+	}
+	url, failed = s.node.Serve(l)
+	return url, failed, nil
+}
+
+// Status is what runs now: a copy.
+func (s *System) Status() Status { return s.node.Status() }
+
+// Status is the state of applications, deployments and replicas, with the reference's names.
+type Status = spec.Status
+
+// Close drains: HTTP first, then the calls under way, then replicas and workers. When ctx ends, what is left is killed.
+func (s *System) Close(ctx context.Context) error { return s.node.Close(ctx) }
+
+// Ingress is a handle to the ingress deployment of an application, for [MethodNamed]; "" is the ingress method there.
+func (s *System) Ingress(app string) (AnyHandle, error) {
+	name, _, ok := s.node.Ingress(app)
+	if !ok {
+		return nil, fmt.Errorf("no application %q is running", app)
+	}
+	return HandleOf[any](s, app, name)
+}
+
+// HandleOf is a handle to a deployment of a running application, for code outside of replicas.
+func HandleOf[R any](s *System, app, name string) (Handle[R], error) {
+	if s.node.Deployment(app, name) == nil {
+		return Handle[R]{}, &Error{Code: call.Unavailable, Reason: call.DeploymentUnavailable, App: app, Deployment: name,
+			Message: fmt.Sprintf("no deployment %q in application %q", name, app)}
+	}
+	for _, d := range s.app.deployments {
+		if d.name == name {
+			return handleTo[R](d)
+		}
+	}
+	return Handle[R]{}, fmt.Errorf("deployment %q is not of this system", name)
+}
+
+var theCodec = codec.New() //nolint:gochecknoglobals // a cache of type plans, the same for every system
+
+func (a *App) codec() *codec.Codec { return theCodec }

@@ -2,6 +2,10 @@
 //
 // It has no goroutine and does no I/O. Whoever finds it full may register as a waiter; a freed slot is then granted to
 // the waiter that has waited longest, and nobody takes a slot by arrival while somebody waits.
+//
+// What holds between any two steps: the waiting bit is set if and only if somebody is in the queue (while mu is free),
+// and while it is set every slot is taken. A slot can therefore neither be free while somebody waits, nor be lost to
+// somebody who comes later.
 package gate
 
 import (
@@ -12,17 +16,23 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// Waiter is told that it has a slot. It is called without the gate's lock, must not block, and must either use the slot
-// or release it. It has left the queue and registers again if it wants more.
+// Waiter is told that it has a slot. It is called on the goroutine that released the slot, without the gate's lock, must
+// not block, and must either use the slot or release it. It has left the queue and registers again if it wants more.
+// Waiters are compared with ==.
 type Waiter = interface{ Granted(b *call.Batch) }
 
-// Gate admits calls to one replica. All methods may be called from any goroutine.
+// Gate admits calls to one replica. All methods may be called from any goroutine. Slots are not tied to who took them:
+// any holder may release, exactly once per slot.
 type Gate struct {
 	max   int64
 	state atomic.Int64 // slots taken, plus the bits below
 
 	mu      sync.Mutex // guards waiters, and every change of the bits
-	waiters []Waiter
+	waiters []Waiter   // the longest waiting first
+
+	// Every call writes state. Without the padding the gates of different replicas would share cache lines (which
+	// processors also prefetch in pairs), and callers on different replicas would slow each other down.
+	_ [128 - 48]byte
 }
 
 // The high bits make the two lock-free operations see, in the one word they touch, that they must not decide alone.
@@ -32,21 +42,21 @@ const (
 	countMask        = closedBit - 1
 )
 
-// New makes a gate with max slots, at least 1.
-func New(limit int) *Gate {
-	if limit < 1 {
-		panic("gate: max must be at least 1")
+// New makes an open gate with slots slots, at least 1; fewer is a mistake of the caller and panics.
+func New(slots int) *Gate {
+	if slots < 1 {
+		panic("gate: at least one slot is needed")
 	}
-	return &Gate{max: int64(limit)}
+	return &Gate{max: int64(slots)}
 }
 
 // Max is the number of slots.
 func (g *Gate) Max() int { return int(g.max) }
 
-// Load is the number of slots taken.
+// Load is the number of slots taken, of a closed gate too. It is never more than Max.
 func (g *Gate) Load() int { return int(g.state.Load() & countMask) }
 
-// TryAcquire takes a slot if one is free, nobody waits, and the gate is open.
+// TryAcquire takes a slot if one is free, nobody waits, and the gate is open. It takes no lock.
 func (g *Gate) TryAcquire() bool {
 	for {
 		s := g.state.Load()
@@ -59,7 +69,8 @@ func (g *Gate) TryAcquire() bool {
 	}
 }
 
-// Release gives a slot back. If somebody waits, it gets the slot.
+// Release gives a slot back. If somebody waits, the one that has waited longest gets it, and is told before Release
+// returns; b is passed on to it. Without waiters it takes no lock. Releasing a slot that was not taken panics.
 func (g *Gate) Release(b *call.Batch) {
 	for {
 		s := g.state.Load()
@@ -71,7 +82,7 @@ func (g *Gate) Release(b *call.Batch) {
 				w.Granted(b)
 				return
 			}
-			continue // the last waiter has just left
+			continue // the last waiter has just left, or the gate was closed
 		}
 		if g.state.CompareAndSwap(s, s-1) {
 			return
@@ -94,8 +105,9 @@ func (g *Gate) next() Waiter {
 	return w
 }
 
-// Wait takes a slot (true) if one is free and nobody waits; otherwise it registers w, once, and w.Granted will be called.
-// At a closed gate it does neither.
+// Wait takes a slot (true) if one is free and nobody waits; otherwise it registers w, and w.Granted is called for the
+// first slot that is w's turn. The two are one step: no slot is freed unnoticed in between. If w is registered already
+// it keeps its place (false). At a closed gate w gets neither a slot nor a place (false).
 func (g *Gate) Wait(w Waiter) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -121,7 +133,7 @@ func (g *Gate) Wait(w Waiter) bool {
 	}
 }
 
-// Unwait takes w out of the queue, and reports whether it was there. If not, it may be about to be granted a slot.
+// Unwait takes w out of the queue, and reports whether it was there. If not, w.Granted may be on its way.
 func (g *Gate) Unwait(w Waiter) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -136,7 +148,8 @@ func (g *Gate) Unwait(w Waiter) bool {
 	return true
 }
 
-// Close ends admission and drops the waiters. Slots that are held may still be released.
+// Close ends admission for good and drops the waiters without telling them. Slots that are held are released as before.
+// A second Close does nothing.
 func (g *Gate) Close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

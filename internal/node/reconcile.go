@@ -225,7 +225,7 @@ func (n *Node) startFailed(u *Unit, err error) {
 	n.forgetLocked(u)
 	d.failures++
 	d.lastFail = time.Now()
-	first := d.app.status == spec.ApplicationDeploying
+	first := d.app.status == spec.ApplicationDeploying || d.app.failure != nil // Deploy returns the first one
 	n.failLocked(d.app, err)
 	n.wake()
 	n.mu.Unlock()

@@ -5,17 +5,32 @@
 // the less loaded one. Only when that fails does it queue, under the router's lock: first in first out within one origin,
 // round robin between origins. While calls are queued the router waits at every full gate, and a slot that one of them
 // grants goes to the next call in turn.
+//
+// What holds whenever the lock is free:
+//
+//   - While something is queued, the router is registered at the gate of every replica (or the gate is closed, or a grant
+//     is on its way here). Registering and finding the gate full are one step of the gate, so no free slot goes unnoticed.
+//   - A ticket is in one place: with its owner, in the queue of its origin, or assigned and about to be delivered.
+//   - Replicas that were removed are in no waiter that would still assign them.
+//
+// Calls leave the queue in turn and are delivered in the order in which they left it. A delivered call may end at once,
+// and its slot then comes back as a grant within the delivery; what this assigns is left to the deliveries that are under
+// way once there are [maxDelivering] of them, so that a long queue of such calls is a loop and not a recursion.
+//
+// Lock order: Router.mu before the lock of a gate. Nothing of the caller's is called with the lock held.
 package router
 
 import (
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// Gate is the admission of one replica, as the router sees it; package gate has the contract.
+// Gate is the admission of one replica, as the router sees it; package gate has the contract. The router relies on two
+// points of it: Wait takes a free slot or registers in one step, and Granted is never called with the gate's lock held.
 type Gate interface {
 	TryAcquire() bool
 	Release(b *call.Batch)
@@ -28,50 +43,53 @@ type Gate interface {
 type Replica struct {
 	ID    string
 	Gate  Gate
-	Value any
+	Value any // whatever the caller wants to find again
 }
 
-// Waiting is a call that wants a slot.
+// Waiting is a call that wants a slot. It is told exactly one of the two, on the goroutine that made it possible (its
+// own, within Submit, or that of whoever released a slot), without router locks. Neither may block.
 type Waiting interface {
-	// Assigned gives it a slot of r. It is called without router locks, must not block, and may come during Submit.
+	// Assigned gives it a slot of r, which it releases at r.Gate. It may release, submit, requeue and cancel.
 	Assigned(b *call.Batch, r *Replica)
-	// Failed says that the call will never get one. It ends the ticket as Assigned does.
+	// Failed says that the call will never get one.
 	Failed(b *call.Batch, cause *call.Error)
 }
 
-// Ticket is a call's place. It is embedded in the caller's struct; the zero Ticket is ready for Submit.
+// Ticket is a call's place. It is embedded in the caller's struct; the zero Ticket is ready for Submit. From Submit or
+// Requeue until Assigned, Failed or a successful Cancel it belongs to the router and must not be moved or submitted again.
 type Ticket struct {
 	to         Waiting
 	origin     string
-	seq        uint64 // order of first submission; 0 before
-	queue      *queue // where it is queued, nil elsewhere
+	seq        uint64   // order of submission; 0 if there was none
+	queue      *queue   // where it is queued, nil elsewhere
+	replica    *Replica // assigned, about to be delivered
 	prev, next *Ticket
-}
-
-// queue holds the tickets of one origin, by seq.
-type queue struct {
-	origin     string
-	head, tail *Ticket
-	prev, next *queue // ring of the queues that are not empty
 }
 
 // Router is the queue and picker of one deployment. All methods may be called from any goroutine.
 type Router struct {
-	set    atomic.Pointer[set]
-	queued atomic.Int64 // tickets in queues; changed under mu
+	// Read by every call, written when the set or the queue changes.
+	set    atomic.Pointer[[]*Replica] // immutable snapshot; stored under mu
+	queued atomic.Int64               // tickets in queues; changed under mu
+	_      [cacheLine - 16]byte
 
-	mu     sync.Mutex
-	seq    uint64
-	queues map[string]*queue
-	turn   *queue // whose ticket is next; nil when nothing is queued
+	seq atomic.Uint64 // written by every Submit
+	_   [cacheLine - 8]byte
+
+	mu         sync.Mutex
+	waiters    []*waiter // one per replica of the set
+	registered int       // how many of waiters are registered
+	queues     queues
+	ready      queue // tickets that are assigned and not yet delivered
+	delivering int   // frames in deliver, over all goroutines
 }
 
-// set is an immutable snapshot.
-type set struct {
-	replicas []*Replica
-	waiters  []*waiter // by index
-	waited   int       // number of waiters that are registered at their gate; guarded by Router.mu
-}
+// cacheLine keeps what every call writes away from what every call reads.
+const cacheLine = 64
+
+// maxDelivering bounds the stack of calls that end while they are being delivered. It also bounds how many goroutines
+// deliver at the same time, so it must not be small; 32 nested deliveries are a few tens of kilobytes of stack.
+const maxDelivering = 32
 
 // waiter is what the router registers at a gate.
 type waiter struct {
@@ -80,44 +98,56 @@ type waiter struct {
 
 	// Guarded by Router.mu.
 	removed    bool
-	registered bool // at its gate, or the gate is closed
+	registered bool // at its gate, or the gate is closed, or a grant is on its way
 }
 
 // New makes a router without replicas: calls wait for the first.
 func New() *Router {
-	r := &Router{queues: map[string]*queue{}}
-	r.set.Store(&set{})
+	r := &Router{queues: queues{byOrigin: map[string]*queue{}}}
+	r.set.Store(new([]*Replica))
 	return r
 }
 
-// TryAcquire takes a slot on the hot path: nil means that the call has to be submitted. Its cost does not depend on the
-// number of replicas.
+// TryAcquire takes a slot on the hot path; the caller releases it at the replica's gate. nil means that the call has to be
+// submitted: something is queued, which it must not overtake, or the replicas drawn are full. It takes no lock and does
+// not allocate, and its cost does not depend on the number of replicas. After Update has returned it gives none of the
+// removed replicas.
 func (r *Router) TryAcquire() *Replica {
-	if r.queued.Load() != 0 {
-		return nil
+	for r.queued.Load() == 0 {
+		set := r.set.Load()
+		got := pick(*set)
+		if got == nil {
+			return nil
+		}
+		// If the set is still the same then the slot was taken before any Update. Otherwise somebody may already have seen
+		// a removed replica idle and be about to stop it.
+		if now := r.set.Load(); now == set || slices.Contains(*now, got) {
+			return got
+		}
+		got.Gate.Release(nil)
 	}
-	return r.set.Load().pick()
+	return nil
 }
 
 // pick is power of two choices: of two replicas drawn at random the less loaded one, then the other.
-func (s *set) pick() *Replica {
-	n := len(s.replicas)
+func pick(set []*Replica) *Replica {
+	n := uint64(len(set))
 	switch n {
 	case 0:
 		return nil
 	case 1:
-		if a := s.replicas[0]; a.Gate.TryAcquire() {
+		if a := set[0]; a.Gate.TryAcquire() {
 			return a
 		}
 		return nil
 	}
 	x := rand.Uint64()
-	i := int(uint32(x)) * n >> 32
-	j := int(x>>32) * (n - 1) >> 32
+	i := x >> 32 * n >> 32
+	j := x & (1<<32 - 1) * (n - 1) >> 32
 	if j >= i {
 		j++
 	}
-	a, b := s.replicas[i], s.replicas[j]
+	a, b := set[i], set[j]
 	if b.Gate.Load() < a.Gate.Load() {
 		a, b = b, a
 	}
@@ -130,33 +160,34 @@ func (s *set) pick() *Replica {
 	return nil
 }
 
-// Submit gives w a slot now or later: Assigned or Failed is called exactly once, unless the ticket is cancelled.
+// Submit gives w a slot now or later: Assigned or Failed is called exactly once, perhaps before Submit returns, unless the
+// ticket is cancelled. Calls of one origin are served in the order of their Submits, origins in turn.
 func (r *Router) Submit(b *call.Batch, t *Ticket, origin string, w Waiting) {
-	t.to, t.origin = w, origin
+	t.to, t.origin, t.seq = w, origin, r.seq.Add(1)
 	if got := r.TryAcquire(); got != nil {
 		w.Assigned(b, got)
 		return
 	}
 	r.mu.Lock()
-	r.seq++
-	t.seq = r.seq
 	r.push(t)
-	r.serve(b)
+	r.serve()
+	r.deliver(b)
 }
 
-// Requeue submits t again, at its original place: before everything of its origin that came later. A call that got its
-// first slot from TryAcquire has no place yet; nothing was queued then, so it goes before all that is.
+// Requeue is for a call whose attempt did not start: it waits again at its original place, before everything of its origin
+// that was submitted later. A call that took its slot with TryAcquire and was never submitted has no place; it goes
+// before all others of its origin. The caller has given the slot back, and has closed or removed a replica that would
+// fail it again: the router assigns whatever has a free slot.
 func (r *Router) Requeue(b *call.Batch, t *Ticket, origin string, w Waiting) {
 	r.mu.Lock()
 	t.to, t.origin = w, origin
-	if t.seq == 0 {
-		t.seq = 1
-	}
 	r.push(t)
-	r.serve(b)
+	r.serve()
+	r.deliver(b)
 }
 
-// Cancel takes t out of its queue. false: it was not queued, so Assigned has been or is being called.
+// Cancel takes t out of its queue. true: neither Assigned nor Failed will be called. false: it was not queued, so one of
+// them has been or is about to be called, or it was never submitted. Its cost does not depend on the queue.
 func (r *Router) Cancel(t *Ticket) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -167,40 +198,52 @@ func (r *Router) Cancel(t *Ticket) bool {
 	return true
 }
 
-// Update sets the replicas. Queued calls stay queued, and are assigned to what is free.
+// Update sets the replicas; the slice is copied, and a replica that occurs twice counts once. Queued calls stay queued,
+// and are assigned to what is free. A replica that is left out gets no new calls: a slot that one of its gate's grants
+// brings is given back. Calls that hold a slot of it, or were assigned one just before, keep it.
 func (r *Router) Update(b *call.Batch, replicas []*Replica) {
 	r.mu.Lock()
-	old := r.set.Load()
-	kept := make(map[*Replica]*waiter, len(old.replicas))
-	for i, rep := range old.replicas {
-		kept[rep] = old.waiters[i]
+	old := make(map[*Replica]*waiter, len(r.waiters))
+	for _, w := range r.waiters {
+		old[w.replica] = w
+		w.removed = true // until it is found in the new set
 	}
-	s := &set{replicas: append([]*Replica(nil), replicas...), waiters: make([]*waiter, len(replicas))}
-	for i, rep := range replicas {
-		w := kept[rep]
-		if w == nil {
+	set := make([]*Replica, 0, len(replicas))
+	waiters := make([]*waiter, 0, len(replicas))
+	registered := 0
+	for _, rep := range replicas {
+		w := old[rep]
+		switch {
+		case w == nil:
 			w = &waiter{router: r, replica: rep}
+			old[rep] = w
+		case w.removed:
+			w.removed = false
+		default:
+			continue // twice
 		}
-		delete(kept, rep)
-		s.waiters[i] = w
 		if w.registered {
-			s.waited++
+			registered++
+		}
+		set, waiters = append(set, rep), append(waiters, w)
+	}
+	for _, w := range r.waiters {
+		if w.removed {
+			w.replica.Gate.Unwait(w) // false if a grant is on its way: Granted will give it back
 		}
 	}
-	for rep, w := range kept {
-		w.removed = true // a grant that is under way gives its slot back
-		rep.Gate.Unwait(w)
-	}
-	r.set.Store(s)
-	r.serve(b)
+	r.waiters, r.registered = waiters, registered
+	r.set.Store(&set)
+	r.serve()
+	r.deliver(b)
 }
 
-// Fail ends every queued call with cause.
+// Fail ends every queued call with cause. Calls that are submitted later queue as before.
 func (r *Router) Fail(cause *call.Error) {
 	r.mu.Lock()
 	var all []*Ticket
-	for r.turn != nil {
-		t := r.turn.head
+	for r.queues.turn != nil {
+		t := r.queues.turn.head
 		r.remove(t)
 		all = append(all, t)
 	}
@@ -213,150 +256,113 @@ func (r *Router) Fail(cause *call.Error) {
 // Queued is the number of calls that wait.
 func (r *Router) Queued() int { return int(r.queued.Load()) }
 
-// Replicas is the current set; it must not be changed.
-func (r *Router) Replicas() []*Replica { return r.set.Load().replicas }
+// Replicas is the current set, in the order of Update. It is shared and must not be changed.
+func (r *Router) Replicas() []*Replica { return *r.set.Load() }
 
 // Granted has a slot of the waiter's replica.
 func (w *waiter) Granted(b *call.Batch) {
 	r := w.router
 	r.mu.Lock()
-	if w.registered && !w.removed {
-		r.set.Load().waited--
-	}
 	w.registered = false
-	if w.removed || r.turn == nil {
+	if !w.removed {
+		r.registered--
+	}
+	if w.removed || r.queues.turn == nil {
 		r.mu.Unlock()
 		w.replica.Gate.Release(b)
 		return
 	}
-	t := r.pop()
-	if r.turn == nil {
-		r.mu.Unlock()
-	} else {
-		// More calls wait. Wait may find another slot free by now.
-		if r.wait(w) {
-			next := r.pop()
-			r.mu.Unlock()
-			t.to.Assigned(b, w.replica)
-			next.to.Assigned(b, w.replica)
-			r.mu.Lock()
-			r.serve(b)
+	r.assign(w.replica)
+	for r.queues.turn != nil && r.wait(w) { // another slot may have become free while w was not registered
+		r.assign(w.replica)
+	}
+	r.deliver(b)
+}
+
+// serve assigns free slots to queued calls until either is used up; then the router is registered at every gate. mu is held.
+func (r *Router) serve() {
+	for r.queues.turn != nil {
+		rep := r.free()
+		if rep == nil {
 			return
 		}
-		r.mu.Unlock()
+		r.assign(rep)
 	}
-	t.to.Assigned(b, w.replica)
 }
 
-// assignment is a ticket that left its queue with a slot.
-type assignment struct {
-	t *Ticket
-	r *Replica
-}
-
-// serve gives free slots to queued calls until either is used up, and then waits at every gate. It is entered with mu
-// held and leaves it released. Assigned is called without the lock, after the queue is in order.
-func (r *Router) serve(b *call.Batch) {
-	var few [4]assignment
-	got := few[:0]
-	s := r.set.Load()
-	for r.turn != nil {
-		rep := s.pick()
-		if rep == nil && s.waited < len(s.waiters) {
-			// Two draws were full. The others are asked one by one; those that are full too are waited at from now on, so
-			// that the next call to come here while all are full asks none.
-			for _, w := range s.waiters {
-				if !w.registered && r.wait(w) {
-					rep = w.replica
-					break
-				}
-			}
+// free takes a slot at any gate that has one, or registers at all of them. mu is held.
+func (r *Router) free() *Replica {
+	if r.registered == len(r.waiters) { // all are full: the usual case of a call that joins a queue
+		return nil
+	}
+	if rep := pick(*r.set.Load()); rep != nil {
+		return rep
+	}
+	// The gates are asked one by one, from a random one on so that the first is not preferred. Registering on this first
+	// round would be correct too, but leaves the router registered at many gates for the sake of a call that found a slot
+	// at the next one, and every one of them would send a grant through the lock for nothing.
+	n := len(r.waiters)
+	from := rand.IntN(n)
+	for i := range n {
+		if w := r.waiters[(from+i)%n]; !w.registered && w.replica.Gate.TryAcquire() {
+			return w.replica
 		}
-		if rep == nil {
-			break
+	}
+	for i := range n {
+		if w := r.waiters[(from+i)%n]; !w.registered && r.wait(w) {
+			return w.replica
 		}
-		got = append(got, assignment{r.pop(), rep})
 	}
-	r.mu.Unlock()
-	for _, a := range got {
-		a.t.to.Assigned(b, a.r)
-	}
+	return nil
 }
 
-// wait takes a slot at w's gate (true), or registers w there.
+// wait takes a slot at w's gate (true), or registers w there. mu is held, w is in the set and not registered.
 func (r *Router) wait(w *waiter) bool {
 	if w.replica.Gate.Wait(w) {
 		return true
 	}
 	w.registered = true
-	r.set.Load().waited++
+	r.registered++
 	return false
 }
 
-func (r *Router) push(t *Ticket) {
-	q := r.queues[t.origin]
-	if q == nil {
-		q = &queue{origin: t.origin}
-		r.queues[t.origin] = q
-		if r.turn == nil {
-			q.prev, q.next = q, q
-			r.turn = q
-		} else { // last in turn
-			q.prev, q.next = r.turn.prev, r.turn
-			q.prev.next, q.next.prev = q, q
+// assign gives a slot of rep to the next call in turn. Whoever calls it calls deliver before the lock is free. mu is held.
+func (r *Router) assign(rep *Replica) {
+	t := r.queues.pop()
+	r.queued.Add(-1)
+	t.replica = rep
+	r.ready.insert(t, r.ready.tail)
+}
+
+// deliver tells assigned calls, in order. It is entered with mu held and leaves it free.
+//
+// A frame that finds maxDelivering others leaves its assignments to them: each of those looks again before it ends.
+func (r *Router) deliver(b *call.Batch) {
+	if r.delivering < maxDelivering {
+		r.delivering++
+		for r.ready.head != nil {
+			t := r.ready.head
+			r.ready.unlink(t)
+			to, rep := t.to, t.replica
+			t.replica = nil
+			r.mu.Unlock()
+			to.Assigned(b, rep) // t is the caller's again
+			r.mu.Lock()
 		}
+		r.delivering--
 	}
-	after := q.tail
-	for after != nil && after.seq > t.seq {
-		after = after.prev
+	r.mu.Unlock()
+}
+
+func (r *Router) push(t *Ticket) {
+	if t.queue != nil || t.replica != nil {
+		panic("router: the ticket is in use")
 	}
-	t.queue, t.prev = q, after
-	if after == nil {
-		t.next, q.head = q.head, t
-	} else {
-		t.next, after.next = after.next, t
-	}
-	if t.next == nil {
-		q.tail = t
-	} else {
-		t.next.prev = t
-	}
+	r.queues.push(t)
 	r.queued.Add(1)
 }
 
-// pop takes the first ticket of the origin whose turn it is, and gives the turn to the next origin.
-func (r *Router) pop() *Ticket {
-	q := r.turn
-	t := q.head
-	r.turn = q.next
-	r.remove(t)
-	return t
-}
-
 func (r *Router) remove(t *Ticket) {
-	q := t.queue
-	if t.prev == nil {
-		q.head = t.next
-	} else {
-		t.prev.next = t.next
-	}
-	if t.next == nil {
-		q.tail = t.prev
-	} else {
-		t.next.prev = t.prev
-	}
-	t.queue, t.prev, t.next = nil, nil, nil
+	r.queues.remove(t)
 	r.queued.Add(-1)
-	if q.head != nil {
-		return
-	}
-	delete(r.queues, q.origin)
-	if q.next == q {
-		r.turn = nil
-		return
-	}
-	q.prev.next, q.next.prev = q.next, q.prev
-	if r.turn == q {
-		r.turn = q.next
-	}
 }

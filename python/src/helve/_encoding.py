@@ -1,0 +1,213 @@
+"""Values and errors on the wire (docs/wire.md)."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import struct
+import traceback as tb
+from typing import Any, Optional
+
+from helve import _errors as exceptions
+
+NONE, MSGPACK, CLOUDPICKLE, PICKLE, JSON, RAW, TEXT, PLAIN = 0, 1, 2, 3, 4, 5, 6, 254
+NAMES = {NONE: "none", MSGPACK: "msgpack", CLOUDPICKLE: "cloudpickle", PICKLE: "pickle", JSON: "orjson", RAW: "raw", TEXT: "text"}
+CODECS = {"cloudpickle": CLOUDPICKLE, "pickle": PICKLE, "msgpack": MSGPACK, "orjson": JSON}
+
+_PLAIN_TYPES = frozenset((bytes, str, int, float, bool, type(None)))
+_dumps, loads = pickle.dumps, pickle.loads
+HANDLE_EXT = 1
+
+
+def dumps(value: Any) -> bytes:
+    """cloudpickle, with a shortcut for values that plain pickle writes the same."""
+    if type(value) in _PLAIN_TYPES:
+        return _dumps(value, 5)
+    import cloudpickle
+
+    return cloudpickle.dumps(value, 5)
+
+
+def dumps_call(args: tuple, kwargs: dict) -> bytes:
+    for v in args:
+        if type(v) not in _PLAIN_TYPES:
+            break
+    else:
+        if not kwargs or all(type(v) in _PLAIN_TYPES for v in kwargs.values()):
+            return _dumps((args, kwargs), 5)
+    import cloudpickle
+
+    return cloudpickle.dumps((args, kwargs), 5)
+
+
+_msgpack = None
+
+
+def _msgspec():
+    global _msgpack
+    if _msgpack is None:
+        import msgspec  # imported when first needed: an application that is all Python never needs it
+
+        def ext(code: int, data: memoryview) -> Any:
+            if code == HANDLE_EXT:
+                from helve.serve.handle import DeploymentHandle
+
+                ref = json.loads(bytes(data))
+                handle = DeploymentHandle(ref["deployment"], ref["app"], language=ref["language"])
+                return handle.options(method_name=ref["method"]) if ref["method"] else handle
+            return msgspec.msgpack.Ext(code, bytes(data))
+
+        _msgpack = (msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(ext_hook=ext).decode)
+    return _msgpack
+
+
+def encode(codec: int, value: Any) -> tuple[int, bytes]:
+    """The value in the wanted codec, and the codec it is in (PLAIN picks one by the type)."""
+    if codec == CLOUDPICKLE:
+        return CLOUDPICKLE, dumps(value)
+    if codec == PLAIN:
+        if type(value) is str:
+            return TEXT, value.encode()
+        if value is None:
+            return NONE, b""
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return RAW, bytes(value)
+        if isinstance(value, str):
+            return TEXT, value.encode()
+        codec = JSON
+    if codec == MSGPACK:
+        return MSGPACK, _msgspec()[0](value)
+    if codec == PICKLE:
+        return PICKLE, _dumps(value, 5)
+    if codec == JSON:
+        return JSON, _json(value)
+    raise TypeError(f"a Python deployment cannot answer in {NAMES.get(codec, codec)}; use cloudpickle, pickle, msgpack or orjson")
+
+
+def _json(value: Any) -> bytes:
+    try:
+        import orjson
+    except ImportError:
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def decode(codec: int, data) -> Any:
+    """data may be a view of a shared buffer: what outlives the call is copied."""
+    if codec == CLOUDPICKLE or codec == PICKLE:
+        return loads(data)
+    if codec == NONE:
+        return None
+    if codec == TEXT:
+        return str(data, "utf-8")
+    if codec == RAW:
+        return bytes(data)
+    if codec == MSGPACK:
+        return _msgspec()[1](data)
+    if codec == JSON:
+        return json.loads(bytes(data))
+    raise TypeError(f"a Python deployment cannot read codec {codec}")
+
+
+# ---- errors
+
+_U32 = struct.Struct("<I")
+_PICKLE_LIMIT = 1 << 20
+
+
+def envelope(entries: dict) -> bytes:
+    out = []
+    for key, value in entries.items():
+        if not value:
+            if key != "message":
+                continue
+            value = ""
+        if isinstance(value, str):
+            value = value.encode("utf-8", "replace")
+        key = key.encode()
+        out += (bytes((len(key),)), key, _U32.pack(len(value)), value)
+    return b"".join(out)
+
+
+def encode_error(exc: BaseException, reason: Optional[str] = None) -> bytes:
+    """The envelope of an exception. One of Helve's own keeps its reason; a user's gets type, text, traceback and itself."""
+    own = getattr(exc, "_helve", None)
+    if own is not None:  # it came from a handle call: it goes on as what it was
+        return own
+    e = {"reason": reason or "user", "message": str(exc), "type": type(exc).__name__}
+    if reason is None:
+        e["reason"] = exceptions.reason_of(exc)
+    if e["reason"] == "user":
+        e["traceback"] = "".join(tb.format_exception(type(exc), exc, _user_frames(exc.__traceback__)))
+        try:
+            p = dumps(exc)
+            loads(p)  # an exception whose __init__ takes other arguments pickles, but does not unpickle
+            if len(p) <= _PICKLE_LIMIT:
+                e["pickle"] = p
+        except Exception:
+            pass
+    return envelope(e)
+
+
+def _user_frames(trace):
+    """The traceback without Helve's own frames at its start."""
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("helve._"):
+        trace = trace.tb_next
+    return trace
+
+
+def parse_envelope(data: bytes) -> dict:
+    e, p, n = {}, 0, len(data)
+    while p < n:
+        k = data[p]
+        key = data[p + 1 : p + 1 + k].decode()
+        p += 1 + k
+        size = _U32.unpack_from(data, p)[0]
+        p += 4
+        if p + size > n:
+            raise ValueError("malformed error envelope")
+        value = data[p : p + size]
+        e[key] = value if key == "pickle" else value.decode("utf-8", "replace")
+        p += size
+    return e
+
+
+class RemoteTraceback(Exception):
+    """The traceback of an exception in the process where it was raised."""
+
+    def __init__(self, text: str):
+        self.text = text
+
+    def __str__(self) -> str:
+        return "\n" + self.text
+
+
+def decode_error(data: bytes) -> BaseException:
+    data = bytes(data)
+    e = parse_envelope(data)
+    reason = e.get("reason", "internal")
+    where = e.get("deployment", "")
+    if where and e.get("method"):
+        where += "." + e["method"]
+    exc: Optional[BaseException] = None
+    if reason == "user" and "pickle" in e:
+        try:
+            exc = loads(e["pickle"])
+        except Exception:
+            exc = None
+        if not isinstance(exc, Exception):
+            exc = None
+    if exc is None:
+        text = e.get("message", "")
+        if reason == "user" and e.get("type"):
+            text = f"{e['type']}: {text}"
+        if where:
+            text = f"{where}: {text}"
+        exc = exceptions.for_reason(reason)(text)
+    if e.get("traceback"):
+        exc.__cause__ = RemoteTraceback(e["traceback"])
+    try:
+        exc._helve = data
+    except Exception:
+        pass
+    return exc

@@ -1,0 +1,54 @@
+"""The exceptions of handle calls. Users import them from helve.serve.exceptions; they live here because everything below
+that package needs them."""
+
+from __future__ import annotations
+
+
+class RayServeException(Exception):
+    """Base of every error that is Helve's own and not a user's."""
+
+
+class BackPressureError(RayServeException):
+    """The queue of the caller is full (max_queued_requests)."""
+
+
+class DeploymentUnavailableError(RayServeException):
+    """The deployment does not exist, failed to deploy, or was deleted."""
+
+
+class ReplicaUnavailableError(RayServeException):
+    """The chosen replica cannot be reached."""
+
+
+class RequestCancelledError(RayServeException):
+    """The request was cancelled."""
+
+
+_TABLE = {
+    "backpressure": BackPressureError,
+    "deployment_unavailable": DeploymentUnavailableError,
+    "replica_unavailable": ReplicaUnavailableError,
+    "deadline": TimeoutError,
+    "cancelled": RequestCancelledError,
+    "bad_input": TypeError,
+    "unsupported_media": TypeError,
+    "method_not_allowed": TypeError,
+}
+
+
+def for_reason(reason: str) -> type:
+    """The class for a reason of the error table (docs/errors.md)."""
+    return _TABLE.get(reason, RayServeException)
+
+
+def reason_of(exc: BaseException) -> str:
+    """The reason under which an exception of a user's method travels."""
+    if isinstance(exc, RequestCancelledError):
+        return "cancelled"
+    if isinstance(exc, BackPressureError):
+        return "backpressure"
+    return "user"
+
+
+for _class in (RayServeException, BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError, RequestCancelledError):
+    _class.__module__ = "helve.serve.exceptions"  # the name under which they are pickled and printed

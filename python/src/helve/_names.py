@@ -1,0 +1,30 @@
+"""Names that mean the same in Go and in Python."""
+
+from __future__ import annotations
+
+from typing import Iterable, Optional
+
+
+def snake_case(s: str) -> str:
+    """A Go name as Python would write it; an initialism is one word: GetURL is get_url."""
+    out = []
+    for i, c in enumerate(s):
+        if c.isupper() and i > 0 and s[i - 1] != "_":
+            before = s[i - 1].islower() or s[i - 1].isdigit()
+            after = i + 1 < len(s) and s[i + 1].islower()
+            if before or after:
+                out.append("_")
+        out.append(c.lower())
+    return "".join(out)
+
+
+def match_name(want: str, have: Iterable[str]) -> Optional[str]:
+    """Finds want: exactly, else as the same name in the other language's case."""
+    have = list(have)
+    if want in have:
+        return want
+    snake = snake_case(want)
+    for h in have:
+        if snake_case(h) == snake:
+            return h
+    return None

@@ -1,0 +1,16 @@
+"""The connection of this process to its node: a worker has one from the start, a driver makes one at the first use."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+connection: Optional[Any] = None  # helve._wire.Connection
+replica: Optional[Any] = None  # helve.serve.context.ReplicaContext, in a worker
+
+
+def current():
+    if connection is None or connection.lost is not None:
+        from helve._errors import RayServeException
+
+        raise RayServeException("no application is running: call serve.run(app) first")
+    return connection

@@ -1,0 +1,600 @@
+"""Frames and the connection to a node (docs/wire.md).
+
+One event loop runs frames and user code. A read hands over all its complete frames, and what they cause to be written
+leaves in one write at the end; outside of a read, writes of one turn of the loop leave together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import hashlib
+import hmac
+import itertools
+import json
+import os
+import socket
+import struct
+import time
+from typing import Any, Callable, Optional
+
+from helve import __version__
+from helve._encoding import (
+    CLOUDPICKLE, MSGPACK, PICKLE, TEXT, decode, decode_error, dumps_call, encode, loads,
+)
+from helve._errors import RayServeException, RequestCancelledError
+
+HELLO, PROOF, GOAWAY, CONTROL, REPLY, ROUTE, CALL, CANCEL, END = 1, 2, 3, 4, 5, 6, 16, 17, 18
+FLAG_ERROR = 1
+PROTOCOL = 1
+MAX_DEPTH = 64
+MAX_BODY = 256 << 20
+
+HEADER = struct.Struct("<IHBBQ")
+CALL_META = struct.Struct("<IBBHQ16s16s8sQ")
+SLOT = struct.Struct("<BBHI")
+# A call with one packed slot and no tail, which is what one Python sends to another: header, meta and slot in one go.
+CALL_PACKED = struct.Struct("<IHBBQIBBHQ16s16s8sQBBHI")
+END_FRAME = struct.Struct("<IHBBQBB")
+U16 = struct.Struct("<H")
+
+BUFFER = 256 << 10
+OWN = 128 << 10  # bodies above this are received into memory of their own
+JOIN_MAX = 64 << 10  # segments above this are written by themselves instead of being joined
+FLUSH_AFTER = 0.0002  # in a long read, what is pending for longer than this leaves early
+
+monotonic = time.monotonic
+request_info: contextvars.ContextVar[Optional["RequestInfo"]] = contextvars.ContextVar("helve_request_info", default=None)
+
+
+class RequestInfo:
+    """What travels with a call beside its arguments, on the side of the method that runs it."""
+
+    __slots__ = ("request", "text", "trace", "span", "call", "depth", "deadline", "model", "session", "children", "tail")
+
+    def __init__(self, request, trace, span, call, depth, deadline):
+        self.request, self.trace, self.span, self.call, self.depth, self.deadline = request, trace, span, call, depth, deadline
+        self.text = self.model = self.session = ""
+        self.children = None
+        self.tail = b""
+
+    @property
+    def request_id(self) -> str:
+        return self.text or format_id(self.request)
+
+
+def format_id(b: bytes) -> str:
+    h = b.hex()
+    return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
+
+
+_ids = itertools.count(int.from_bytes(os.urandom(6), "little") << 8)
+
+
+def new_request() -> bytes:
+    b = bytearray(os.urandom(16))
+    b[6] = b[6] & 0x0F | 0x40
+    b[8] = b[8] & 0x3F | 0x80
+    return bytes(b)
+
+
+class Waiter:
+    """What a task that awaits a call waits on: like a Future, but the task is woken inside the read that brought the
+    answer, not in the next turn of the loop. Cancelling it (as task.cancel() does) does not cancel the call."""
+
+    __slots__ = ("_loop", "_asyncio_future_blocking", "_call", "_callbacks", "_cancelled", "__weakref__")
+
+    def __init__(self, call: "Call"):
+        self._loop = call.conn.loop
+        self._asyncio_future_blocking = False
+        self._call, self._callbacks, self._cancelled = call, None, False
+
+    def get_loop(self):
+        return self._loop
+
+    def done(self):
+        return self._cancelled or self._call.done
+
+    def cancelled(self):
+        return self._cancelled
+
+    def add_done_callback(self, fn, *, context=None):
+        if self.done():
+            self._loop.call_soon(fn, self, context=context)
+        elif self._callbacks is None:
+            self._callbacks = [(fn, context)]
+        else:
+            self._callbacks.append((fn, context))
+
+    def remove_done_callback(self, fn):
+        before = self._callbacks or []
+        self._callbacks = [c for c in before if c[0] != fn] or None
+        return len(before) - len(self._callbacks or ())
+
+    def _wake(self):
+        callbacks, self._callbacks = self._callbacks, None
+        if callbacks:
+            # A read callback runs outside of any task, so the waiting task may be stepped right here.
+            if asyncio.current_task(self._loop) is None:
+                for fn, context in callbacks:
+                    (context or contextvars.copy_context()).run(fn, self)
+            else:
+                for fn, context in callbacks:
+                    self._loop.call_soon(fn, self, context=context)
+
+    def cancel(self, msg=None):
+        if self.done():
+            return False
+        self._cancelled = True
+        callbacks, self._callbacks = self._callbacks, None
+        for fn, context in callbacks or ():
+            self._loop.call_soon(fn, self, context=context)
+        return True
+
+    def result(self):
+        if self._cancelled:
+            raise asyncio.CancelledError
+        return self._call.outcome()
+
+    def exception(self):
+        if self._cancelled:
+            raise asyncio.CancelledError
+        return self._call.error
+
+    def _make_cancelled_error(self):
+        return asyncio.CancelledError()
+
+    def __await__(self):
+        if not self.done():
+            self._asyncio_future_blocking = True
+            yield self
+        return self.result()
+
+    __iter__ = __await__
+
+
+class Call:
+    """One call to the node. All its state belongs to the connection's loop; listeners may be told on other threads."""
+
+    __slots__ = ("conn", "id", "done", "value", "error", "waiters", "listeners", "parent", "request_id", "cancelled")
+
+    def __init__(self, conn: "Connection", request_id):
+        self.conn, self.id, self.done, self.value, self.error = conn, 0, False, None, None
+        self.waiters = self.listeners = self.parent = None
+        self.request_id, self.cancelled = request_id, False
+
+    def outcome(self):
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+    def finish(self, value, error):
+        if self.done:
+            return
+        self.done, self.value, self.error = True, value, error
+        parent, self.parent = self.parent, None
+        if parent is not None:
+            parent.discard(self)
+        waiters, self.waiters = self.waiters, None
+        if waiters is not None:
+            for w in waiters:
+                w._wake()
+        listeners, self.listeners = self.listeners, None
+        if listeners is not None:
+            for fn in listeners:
+                fn(self)
+
+    def add_listener(self, fn: Callable[["Call"], None]):
+        if self.done:
+            fn(self)
+        elif self.listeners is None:
+            self.listeners = [fn]
+        else:
+            self.listeners.append(fn)
+
+    def cancel(self):
+        self.cancelled = True
+        if self.done:
+            return
+        if self.id and self.conn.pending.pop(self.id, None) is not None:
+            self.conn.send(CANCEL, 0, self.id)
+        self.finish(None, RequestCancelledError(f"Request {self.request_text()} was cancelled."))
+
+    def request_text(self) -> str:
+        r = self.request_id
+        return format_id(r) if isinstance(r, bytes) else r
+
+    def __await__(self):
+        if not self.done:
+            w = Waiter(self)
+            if self.waiters is None:
+                self.waiters = [w]
+            else:
+                self.waiters.append(w)
+            return (yield from w.__await__())
+        return self.outcome()
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One connection after its opening. server answers what the node asks: on_call, on_control, on_goaway, on_lost."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, server: Any):
+        self.loop, self.server = loop, server
+        self.buffer = bytearray(BUFFER)
+        self.view = memoryview(self.buffer)
+        self.lo = self.hi = 0
+        self.own: Optional[bytearray] = None
+        self.own_view = self.own_header = None
+        self.own_at = 0
+        self.pending: dict[int, Call] = {}
+        self.controls: dict[int, Any] = {}
+        self.next_call = self.next_control = 0
+        self.routes: dict[tuple, int] = {}
+        self.out: list = []
+        self.big = False
+        self.scheduled = self.reading = False
+        self.lost: Optional[BaseException] = None
+
+    # ---- writing
+
+    def put(self, head: bytes, *segments) -> None:
+        out = self.out
+        out.append(head)
+        for s in segments:
+            if len(s):
+                if len(s) > JOIN_MAX:
+                    self.big = True
+                out.append(s)
+        if not self.reading and not self.scheduled:
+            self.scheduled = True
+            self.loop.call_soon(self.flush)
+
+    def send(self, kind: int, flags: int, id: int, meta: bytes = b"", body=b"") -> None:
+        self.put(HEADER.pack(len(body), len(meta), kind, flags, id) + meta, body)
+
+    def flush(self) -> None:
+        self.scheduled = False
+        out = self.out
+        if not out or self.lost is not None:
+            return
+        self.out = []
+        if len(out) == 1:
+            self.write(out[0])
+        elif not self.big:
+            self.write(b"".join(out))
+        else:
+            self.big = False
+            small: list = []
+            for o in out:
+                if len(o) > JOIN_MAX:
+                    if small:
+                        self.write(b"".join(small))
+                        small = []
+                    self.write(o)
+                else:
+                    small.append(o)
+            if small:
+                self.write(b"".join(small))
+
+    # ---- asyncio.BufferedProtocol
+
+    def connection_made(self, transport) -> None:
+        self.transport = transport
+        self.write = transport.write
+
+    def connection_lost(self, exc) -> None:
+        self.lost = exc or ConnectionError("the connection to the node has ended")
+        error = RayServeException("the node has gone away")
+        pending, self.pending = self.pending, {}
+        for call in list(pending.values()):
+            call.finish(None, error)
+        controls, self.controls = self.controls, {}
+        for f in controls.values():
+            if not f.done():
+                f.set_exception(error)
+        self.server.on_lost(self.lost)
+
+    def eof_received(self):
+        return False
+
+    def get_buffer(self, hint):
+        if self.own is not None:
+            return self.own_view[self.own_at :]
+        return self.view[self.hi :]
+
+    def buffer_updated(self, n: int) -> None:
+        self.reading = True
+        try:
+            if self.own is not None:
+                self.own_at += n
+                if self.own_at < len(self.own):
+                    return
+                view, self.own = self.own_view, None
+                header, meta = self.own_header
+                self.own_view = self.own_header = None
+                self.dispatch(header, meta, view, True)
+            else:
+                self.hi += n
+                self.parse()
+        finally:
+            self.reading = False
+            if self.out and not self.scheduled:
+                self.flush()
+
+    def parse(self) -> None:
+        view, unpack = self.view, HEADER.unpack_from
+        since = 0.0
+        while self.hi - self.lo >= 16:
+            lo = self.lo
+            header = unpack(view, lo)
+            start = lo + 16
+            body = start + header[1]
+            end = body + header[0]
+            if end <= self.hi:
+                self.lo = end  # before the dispatch, so that a frame that fails is not read again
+                self.dispatch(header, view[start:body], view[body:end], False)
+                if self.out and end < self.hi:
+                    now = monotonic()
+                    if not since:
+                        since = now
+                    elif now - since > FLUSH_AFTER:
+                        self.flush()
+                        since = 0.0
+                continue
+            if header[0] > MAX_BODY:
+                self.transport.abort()
+                return
+            if header[0] > OWN and self.hi >= body:
+                own = bytearray(header[0])
+                self.own_view, have = memoryview(own), self.hi - body
+                self.own_view[:have] = view[body : self.hi]
+                self.own, self.own_at = own, have
+                self.own_header = (header, bytes(view[start:body]))
+                self.lo = self.hi = 0
+                return
+            break
+        if self.lo == self.hi:
+            self.lo = self.hi = 0
+        elif BUFFER - self.lo < OWN + (80 << 10):  # what is left of the frame may not fit behind lo
+            left = bytes(view[self.lo : self.hi])
+            view[: len(left)] = left
+            self.lo, self.hi = 0, len(left)
+
+    def dispatch(self, header, meta, body, owned: bool) -> None:
+        kind, flags, id = header[2], header[3], header[4]
+        try:
+            if kind == END:
+                call = self.pending.pop(id, None)
+                if call is None:
+                    return
+                if flags & FLAG_ERROR:
+                    call.finish(None, decode_error(body))
+                    return
+                try:
+                    value = decode(meta[0], body)
+                except Exception as e:
+                    call.finish(None, e)
+                else:
+                    call.finish(value, None)
+            elif kind == CALL:
+                self.server.on_call(id, meta, body)
+            elif kind == CANCEL:
+                self.server.on_cancel(id)
+            elif kind == CONTROL:
+                self.server.on_control(id, json.loads(bytes(body)))
+            elif kind == REPLY:
+                future = self.controls.pop(id, None)
+                if future is not None and not future.done():
+                    future.set_result(json.loads(bytes(body)))
+            elif kind == ROUTE:
+                self.server.on_route(id, json.loads(bytes(body)))
+            elif kind == GOAWAY:
+                self.server.on_goaway(json.loads(bytes(body)))
+            else:
+                raise ValueError(f"frame of unknown type {kind}")
+        except Exception as e:  # one bad frame must not take the others of this read with it
+            self.loop.call_exception_handler({"message": "helve: a frame could not be handled", "exception": e})
+            if kind not in (CALL, END, CANCEL):
+                self.transport.abort()
+
+    # ---- calls out
+
+    def route(self, app: str, deployment: str, method: str) -> int:
+        key = (app, deployment, method)
+        n = self.routes.get(key)
+        if n is None:
+            n = self.routes[key] = len(self.routes) + 1
+            self.send(ROUTE, 0, n, b"", json.dumps({"app": app, "deployment": deployment, "method": method}).encode())
+        return n
+
+    def start(self, call: Call, target: tuple, info: Optional[RequestInfo], options, args: tuple, kwargs: dict) -> None:
+        """Sends a call. Runs on the loop; errors go to the call."""
+        if call.done:  # cancelled before it was sent
+            return
+        if self.lost is not None:
+            call.finish(None, RayServeException("the node has gone away"))
+            return
+        depth, left, trace, span = 0, 0, b"", b""
+        text = ""
+        if info is not None:
+            depth, trace, span, text = info.depth + 1, info.trace, info.span, info.text
+            if depth >= MAX_DEPTH:
+                call.finish(None, RayServeException(f"calls are nested {depth} deep"))
+                return
+            if info.deadline is not None:
+                left = int((info.deadline - monotonic()) * 1e6)
+                if left <= 0:
+                    call.finish(None, TimeoutError("the deadline of the request has passed"))
+                    return
+        try:
+            request = call.request_id if isinstance(call.request_id, bytes) else b""
+            python = options.python
+            codec = options.request_codec
+            if codec == CLOUDPICKLE or codec == PICKLE:
+                body = dumps_call(args, kwargs) if codec == CLOUDPICKLE else __import__("pickle").dumps((args, kwargs), 5)
+                slots = None
+            else:
+                slots, segments = self.slots(codec, args, kwargs)
+        except Exception as e:
+            call.finish(None, e)
+            return
+        number = self.routes.get(target) or self.route(*target)
+        self.next_call = id = self.next_call + 1
+        call.id = id
+        self.pending[id] = call
+        want = options.response_codec
+        tail = b""
+        if text:
+            tail += entry(b"rid", text.encode())
+        if options.model:
+            tail += entry(b"model", options.model.encode())
+        if options.session:
+            tail += entry(b"session", options.session.encode())
+        if slots is None:
+            size = len(body)
+            if size > MAX_BODY:
+                del self.pending[id]
+                call.finish(None, RayServeException(f"the arguments are {size} bytes, at most {MAX_BODY} fit into one call"))
+                return
+            head = CALL_PACKED.pack(
+                size, 72 + len(tail), CALL, 0, id, number, want, depth, 1, left, request, trace, span, next(_ids), 0, codec, 0, size
+            )
+            self.put(head + tail if tail else head, body)
+            return
+        meta = CALL_META.pack(number, want, depth, len(segments), left, request, trace, span, next(_ids)) + slots + tail
+        size = sum(map(len, segments))
+        self.put(HEADER.pack(size, len(meta), CALL, 0, id) + meta, *segments)
+
+    @staticmethod
+    def slots(codec: int, args: tuple, kwargs: dict):
+        table, segments = [], []
+        for i, v in enumerate(args):
+            used, data = encode(codec, v)
+            table.append(SLOT.pack(1, used, i, len(data)))
+            segments.append(data)
+        for k, v in kwargs.items():
+            used, data = encode(codec, v)
+            name = k.encode()
+            table.append(SLOT.pack(2, used, len(name), len(data)) + name)
+            segments.append(data)
+        return b"".join(table), segments
+
+    def control(self, op: str, **fields) -> "asyncio.Future":
+        self.next_control = id = self.next_control + 1
+        future = self.controls[id] = self.loop.create_future()
+        if self.lost is not None:
+            del self.controls[id]
+            future.set_exception(RayServeException("the node has gone away"))
+            return future
+        self.send(CONTROL, 0, id, b"", json.dumps({"op": op, **fields}).encode())
+        return future
+
+
+def entry(key: bytes, value: bytes) -> bytes:
+    return bytes((len(key),)) + key + U16.pack(len(value)) + value
+
+
+def parse_call(meta) -> tuple:
+    """(route, want, info, slots) of a CALL's meta; slots are (kind, codec, key or name, length)."""
+    route, want, depth, n, left, request, trace, span, call = CALL_META.unpack_from(meta)
+    deadline = monotonic() + left / 1e6 if left else None
+    info = RequestInfo(request, trace, span, call, depth, deadline)
+    if n == 1 and len(meta) == 72:
+        return route, want, info, (SLOT.unpack_from(meta, 64),)
+    slots, p, end = [], 64, len(meta)
+    for _ in range(n):
+        kind, codec, key, size = SLOT.unpack_from(meta, p)
+        p += 8
+        if kind == 2:
+            slots.append((kind, codec, str(meta[p : p + key], "utf-8"), size))
+            p += key
+        else:
+            slots.append((kind, codec, key, size))
+    while p < end:
+        k = meta[p]
+        key = bytes(meta[p + 1 : p + 1 + k])
+        size = U16.unpack_from(meta, p + 1 + k)[0]
+        p += 3 + k
+        value = str(meta[p : p + size], "utf-8")
+        p += size
+        if key == b"rid":
+            info.text = value
+        elif key == b"model":
+            info.model = value
+        elif key == b"session":
+            info.session = value
+    return route, want, info, slots
+
+
+def parse_args(slots, body) -> tuple[tuple, dict]:
+    if len(slots) == 1 and slots[0][0] == 0:
+        if slots[0][1] not in (CLOUDPICKLE, PICKLE):
+            raise TypeError(f"packed arguments in codec {slots[0][1]}")
+        return loads(body)
+    args, kwargs, p = [], {}, 0
+    for kind, codec, key, size in slots:
+        value = decode(codec, body[p : p + size])
+        p += size
+        if kind == 2:
+            kwargs[key] = value
+        else:
+            args.append(value)
+    return tuple(args), kwargs
+
+
+# ---- opening
+
+def read_token(fd: int) -> bytes:
+    token = b""
+    while len(token) < 32:
+        part = os.read(fd, 32 - len(token))
+        if not part:
+            raise RuntimeError("helve: the token is missing: workers are started by a node")
+        token += part
+    os.close(fd)
+    return token
+
+
+def _recv(sock: socket.socket, n: int) -> bytes:
+    out = b""
+    while len(out) < n:
+        part = sock.recv(n - len(out))
+        if not part:
+            raise ConnectionError("the node closed the connection during the opening")
+        out += part
+    return out
+
+
+def _read_frame(sock: socket.socket) -> tuple[int, bytes]:
+    body, meta, kind, _, _ = HEADER.unpack(_recv(sock, 16))
+    if body > 1 << 20 or meta:
+        raise ConnectionError("malformed frame during the opening")
+    return kind, _recv(sock, body)
+
+
+def open_connection(sock: socket.socket, token: bytes, kind: str, id: str) -> None:
+    """The dialler's side of the opening, on a blocking socket. It raises ConnectionRefusedError with the node's text."""
+    sock.settimeout(10)
+    nonce = os.urandom(16)
+    hello = {
+        "protocol": [PROTOCOL, PROTOCOL], "kind": kind, "connection": "small", "language": "python", "version": __version__,
+        "id": id, "pid": os.getpid(), "nonce": nonce.hex(), "features": [],
+    }
+    body = json.dumps(hello).encode()
+    sock.sendall(HEADER.pack(len(body), 0, HELLO, 0, 0) + body)
+    frame, body = _read_frame(sock)
+    if frame == GOAWAY:
+        raise ConnectionRefusedError(json.loads(body)["message"])
+    if frame != HELLO:
+        raise ConnectionError(f"frame of type {frame} during the opening")
+    welcome = json.loads(body)
+    theirs = bytes.fromhex(welcome["nonce"])
+    expect = hmac.new(token, b"node" + nonce + theirs, hashlib.sha256).hexdigest()
+    if not hmac.compare_digest(expect, welcome["proof"]):
+        raise ConnectionError("the node did not prove that it knows this process's token")
+    proof = hmac.new(token, b"dialler" + nonce + theirs, hashlib.sha256).digest()
+    sock.sendall(HEADER.pack(len(proof), 0, PROOF, 0, 0) + proof)
+    sock.settimeout(None)
+
+
+__all__ = ["Call", "Connection", "RequestInfo", "open_connection", "parse_args", "parse_call", "read_token", "request_info", "MSGPACK", "TEXT"]

@@ -1,0 +1,111 @@
+"""serve.run and its company."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from typing import Any, Optional, Union
+
+from helve import _runtime
+from helve.serve.config import HTTPOptions
+from helve.serve.deployment import Application, Graph, http_kind
+from helve.serve.exceptions import RayServeException
+from helve.serve.handle import DeploymentHandle
+
+logger = logging.getLogger("helve.serve")
+
+
+def start(*, http_options: Union[None, dict, HTTPOptions] = None, **ignored: Any) -> None:
+    """Starts the node of this program, if it does not run yet. The other arguments of the reference have no effect."""
+    from helve import _driver
+
+    for name in ignored:
+        if name not in ("proxy_location", "grpc_options", "logging_config", "detached"):
+            raise TypeError(f"start() got an unexpected keyword argument {name!r}")
+    if isinstance(http_options, dict):
+        http_options = HTTPOptions(**http_options)
+    _driver.ensure(http_options)
+
+
+def run(
+    target: Application, *, blocking: bool = False, name: str = "default", route_prefix: Optional[str] = "/",
+    logging_config: Any = None,
+) -> DeploymentHandle:
+    """Runs an application and returns a handle to its ingress, once every replica is ready.
+
+    The first constructor or import that fails ends it with a RuntimeError that carries the user's traceback.
+    """
+    from helve import _driver
+
+    if _runtime.replica is not None:
+        raise RayServeException("serve.run() does not work inside of a replica")
+    graph = Graph(target, name)
+    cls = graph.code[graph.ingress][0]
+    entry = getattr(cls, "__call__", None) if isinstance(cls, type) else cls
+    if route_prefix is not None and http_kind(entry, isinstance(cls, type)) == "request":
+        logger.warning(
+            "%s.__call__ is not served over HTTP in this version: annotate its one parameter as str or bytes, or pass route_prefix=None",
+            cls.__qualname__,
+        )
+    driver = _driver.ensure(None)
+    url = driver.deploy(graph, route_prefix)
+    if url and route_prefix is not None:
+        logger.info("application %s serves on %s%s", name, url, route_prefix)
+    handle = DeploymentHandle(graph.ingress, name)
+    driver.ingress[name] = graph.ingress
+    if blocking:
+        _wait_for_signal()
+        shutdown()
+    return handle
+
+
+def _wait_for_signal() -> None:
+    stop = threading.Event()
+    previous = {s: signal.signal(s, lambda *_: stop.set()) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        while not stop.wait(3600):
+            pass
+    finally:
+        for s, handler in previous.items():
+            signal.signal(s, handler)
+
+
+def delete(name: str) -> None:
+    """Drains an application and stops its replicas."""
+    from helve import _driver
+
+    _driver.running().control("delete", name=name)
+
+
+def status() -> dict:
+    """The state of applications, deployments and replicas."""
+    from helve import _driver
+
+    return _driver.running().control("status")
+
+
+def shutdown() -> None:
+    """Ends the node of this program, after a drain. Nothing happens if there is none."""
+    from helve import _driver
+
+    _driver.shutdown()
+
+
+def get_app_handle(name: str) -> DeploymentHandle:
+    """A handle to the ingress of an application that this program runs."""
+    from helve import _driver
+
+    ingress = _driver.running().ingress.get(name)
+    if ingress is None:
+        raise RayServeException(f"no application {name!r} runs here")
+    return DeploymentHandle(ingress, name)
+
+
+def get_deployment_handle(deployment_name: str, app_name: Optional[str] = None) -> DeploymentHandle:
+    """A handle to a deployment. Inside of a replica, app_name defaults to its own application."""
+    if app_name is None:
+        if _runtime.replica is None:
+            raise RayServeException("app_name is needed outside of replicas")
+        app_name = _runtime.replica.app_name
+    return DeploymentHandle(deployment_name, app_name)

@@ -1,0 +1,13 @@
+"""The exceptions of handle calls, with the reference's names."""
+
+from helve._errors import (
+    BackPressureError, DeploymentUnavailableError, RayServeException, ReplicaUnavailableError, RequestCancelledError,
+)
+
+__all__ = [
+    "RayServeException",
+    "BackPressureError",
+    "DeploymentUnavailableError",
+    "ReplicaUnavailableError",
+    "RequestCancelledError",
+]

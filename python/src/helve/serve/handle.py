@@ -1,0 +1,235 @@
+"""Handles and responses."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+import warnings
+from typing import Any, Optional
+
+from helve import _runtime
+from helve._encoding import CLOUDPICKLE, CODECS, MSGPACK
+from helve._wire import Call, new_request, request_info
+
+
+class _Default:
+    """The value of an option that was not given."""
+
+    def __repr__(self) -> str:
+        return "DEFAULT.VALUE"
+
+
+class DEFAULT:
+    VALUE = _Default()
+
+
+class _Options:
+    __slots__ = ("method", "model", "session", "python", "request_codec", "response_codec", "by_reference", "local")
+
+    def __init__(self, python: bool):
+        self.method = self.model = self.session = ""
+        self.python = python
+        self.request_codec = self.response_codec = CLOUDPICKLE if python else MSGPACK
+        self.by_reference = self.local = None
+
+    def copy(self) -> "_Options":
+        new = _Options.__new__(_Options)
+        for name in _Options.__slots__:
+            setattr(new, name, getattr(self, name))
+        return new
+
+
+def _codec(option: str, name: Any, python: bool) -> int:
+    codec = CODECS.get(name.lower()) if isinstance(name, str) else None
+    if codec is None:
+        raise ValueError(f"{option}: {name!r} is not one of {', '.join(map(repr, CODECS))}")
+    if not python and codec in (CODECS["cloudpickle"], CODECS["pickle"]):
+        raise TypeError(f"{option}: a Go deployment cannot read {name}; use request_serialization='msgpack' or 'orjson'")
+    return codec
+
+
+class DeploymentHandle:
+    """A client of one deployment. Cheap to copy; usable from any thread and any event loop."""
+
+    def __init__(self, deployment_name: str, app_name: str = "default", *, language: str = "python", _options: Optional[_Options] = None):
+        self._deployment, self._app, self._language = deployment_name, app_name, language
+        self._options = _options or _Options(language == "python")
+        self._target = (app_name, deployment_name, self._options.method)
+
+    @property
+    def deployment_name(self) -> str:
+        return self._deployment
+
+    @property
+    def app_name(self) -> str:
+        return self._app
+
+    def __repr__(self) -> str:
+        return f"DeploymentHandle(deployment='{self._deployment}')"
+
+    def __reduce__(self):
+        return _restore, (self._deployment, self._app, self._language, {n: getattr(self._options, n) for n in _Options.__slots__})
+
+    def options(
+        self, *, method_name=DEFAULT.VALUE, multiplexed_model_id=DEFAULT.VALUE, session_id=DEFAULT.VALUE, stream=DEFAULT.VALUE,
+        use_new_handle_api=DEFAULT.VALUE, _prefer_local_routing=DEFAULT.VALUE, _by_reference=DEFAULT.VALUE,
+        request_serialization=DEFAULT.VALUE, response_serialization=DEFAULT.VALUE,
+    ) -> "DeploymentHandle":
+        """A handle with these options changed; the others stay."""
+        o, given = self._options.copy(), lambda v: v is not DEFAULT.VALUE
+        if given(use_new_handle_api):
+            warnings.warn("use_new_handle_api has no effect: there is one handle API", DeprecationWarning, stacklevel=2)
+        if given(stream) and stream:
+            raise NotImplementedError("stream=True: this version of helve makes unary calls only")
+        if given(method_name):
+            o.method = method_name
+        if given(multiplexed_model_id):
+            o.model = multiplexed_model_id
+        if given(session_id):
+            o.session = session_id
+        if given(_prefer_local_routing):
+            o.local = bool(_prefer_local_routing)
+        if given(_by_reference):
+            o.by_reference = bool(_by_reference)
+        if given(request_serialization):
+            o.request_codec = _codec("request_serialization", request_serialization, o.python)
+        if given(response_serialization):
+            o.response_codec = _codec("response_serialization", response_serialization, o.python)
+        return DeploymentHandle(self._deployment, self._app, language=self._language, _options=o)
+
+    def __getattr__(self, name: str) -> "DeploymentHandle":
+        if name.startswith("_"):
+            raise AttributeError(name)
+        handle = self.options(method_name=name)
+        self.__dict__[name] = handle  # found without __getattr__ from now on
+        return handle
+
+    def remote(self, *args, **kwargs) -> "DeploymentResponse":
+        """Sends a call on its way and returns at once. The method runs whether or not anybody reads the response."""
+        conn = _runtime.current()
+        info = request_info.get()
+        call = Call(conn, (info.text or info.request) if info is not None else new_request())
+        on_loop = asyncio._get_running_loop() is conn.loop
+        if info is not None and on_loop:
+            if info.children is None:
+                info.children = {call}
+            else:
+                info.children.add(call)
+            call.parent = info.children
+        for v in args:
+            if type(v) is DeploymentResponse:
+                break
+        else:
+            if not kwargs or not any(type(v) is DeploymentResponse for v in kwargs.values()):
+                if on_loop:
+                    conn.start(call, self._target, info, self._options, args, kwargs)
+                else:
+                    conn.loop.call_soon_threadsafe(conn.start, call, self._target, info, self._options, args, kwargs)
+                return DeploymentResponse(call)
+        resolve = _resolve(conn, call, self._target, info, self._options, args, kwargs)
+        if on_loop:
+            _keep(conn.loop.create_task(resolve))
+        else:
+            asyncio.run_coroutine_threadsafe(resolve, conn.loop)
+        return DeploymentResponse(call)
+
+
+_tasks: set = set()
+
+
+def _keep(task: asyncio.Task) -> None:
+    _tasks.add(task)  # the loop itself keeps only weak references
+    task.add_done_callback(_tasks.discard)
+
+
+async def _resolve(conn, call, target, info, options, args, kwargs) -> None:
+    """Waits for the responses among the arguments, all at once, and then sends the call."""
+    names = list(kwargs)
+    values = [*args, *kwargs.values()]
+    try:
+        for i, v in enumerate(values):
+            if type(v) is DeploymentResponse:
+                values[i] = await v._call
+    except BaseException as e:  # the upstream's error is this call's
+        call.finish(None, e if isinstance(e, Exception) else RuntimeError("the argument was cancelled"))
+        if not isinstance(e, Exception):
+            raise
+        return
+    conn.start(call, target, info, options, tuple(values[: len(args)]), dict(zip(names, values[len(args) :])))
+
+
+def _restore(deployment: str, app: str, language: str, options: dict) -> DeploymentHandle:
+    o = _Options(language == "python")
+    for name, value in options.items():
+        setattr(o, name, value)
+    return DeploymentHandle(deployment, app, language=language, _options=o)
+
+
+class DeploymentResponse:
+    """The answer to come of a call. It may be awaited and read any number of times, from any thread or loop."""
+
+    __slots__ = ("_call", "__weakref__")
+
+    def __init__(self, call: Call):
+        self._call = call
+
+    @property
+    def request_id(self) -> str:
+        return self._call.request_text()
+
+    def cancelled(self) -> bool:
+        """Whether cancel() was called; the request may have completed all the same."""
+        return self._call.cancelled
+
+    def cancel(self) -> None:
+        """Cancels the request, at best effort. Reading the response raises RequestCancelledError from then on."""
+        call = self._call
+        call.cancelled = True
+        if asyncio._get_running_loop() is call.conn.loop:
+            call.cancel()
+        else:
+            call.conn.loop.call_soon_threadsafe(call.cancel)
+
+    def __await__(self):
+        call = self._call
+        if asyncio._get_running_loop() is call.conn.loop:
+            return call.__await__()
+        return asyncio.wrap_future(self._future()).__await__()
+
+    def _future(self) -> concurrent.futures.Future:
+        """A future that other threads and loops can wait on. Cancelling it does not cancel the request."""
+        future: concurrent.futures.Future = concurrent.futures.Future()
+
+        def tell(call: Call) -> None:
+            if future.set_running_or_notify_cancel():
+                if call.error is not None:
+                    future.set_exception(call.error)
+                else:
+                    future.set_result(call.value)
+
+        self._call.conn.loop.call_soon_threadsafe(self._call.add_listener, tell)
+        return future
+
+    def result(self, *, timeout_s: Optional[float] = None) -> Any:
+        """Waits for the answer, in code that is not on an event loop. After TimeoutError the request runs on."""
+        if asyncio._get_running_loop() is not None:
+            raise RuntimeError("result() would block the event loop; use `await response` in async code")
+        if threading.current_thread() is getattr(self._call.conn, "thread", None):
+            raise RuntimeError("result() cannot wait on the thread that receives the answer")
+        if self._call.done:
+            return self._call.outcome()
+        try:
+            return self._future().result(timeout_s)
+        except concurrent.futures.TimeoutError as e:
+            if self._call.done and self._call.error is e:
+                raise
+            raise TimeoutError(f"no answer within {timeout_s} s; the request runs on") from None
+
+    def __reduce__(self):
+        from helve.serve.exceptions import RayServeException
+
+        raise RayServeException("a response cannot be serialized; pass it as a top-level argument, not inside of another object")
+
+
+__all__ = ["DEFAULT", "DeploymentHandle", "DeploymentResponse"]

@@ -147,12 +147,12 @@ func (c *Codec) decodeMsgpack(data []byte, into any) (err error) {
 	var rest []byte
 	switch p := into.(type) {
 	case *string:
-		if msgp.NextType(data) == msgp.StrType {
+		if typeOf(data) == msgp.StrType {
 			*p, rest, err = msgp.ReadStringBytes(data)
 			return tail(rest, err)
 		}
 	case *[]byte:
-		if msgp.NextType(data) == msgp.BinType {
+		if typeOf(data) == msgp.BinType {
 			*p, rest, err = msgp.ReadBytesBytes(data, nil)
 			return tail(rest, err)
 		}

@@ -68,8 +68,24 @@ func mismatch(b []byte, v reflect.Value) error {
 	return fmt.Errorf("cannot decode %s into %s", kindName(b), v.Type())
 }
 
+// typeOf is msgp.NextType, which does not recognise an extension that ends with the input.
+func typeOf(b []byte) msgp.Type {
+	t := msgp.NextType(b)
+	if t != msgp.ExtensionType {
+		return t
+	}
+	at := 1 // fixext
+	if b[0] >= 0xc7 && b[0] <= 0xc9 {
+		at = 1 + 1<<(b[0]-0xc7)
+	}
+	if at < len(b) && int8(b[at]) == msgp.MsgTimeExtension {
+		return msgp.TimeType
+	}
+	return t
+}
+
 func kindName(b []byte) string {
-	switch msgp.NextType(b) {
+	switch typeOf(b) {
 	case msgp.StrType:
 		return "string"
 	case msgp.BinType:
@@ -158,7 +174,7 @@ var timePlan = &plan{
 		return msgp.AppendTimeExt(b, t), nil
 	},
 	dec: func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
-		switch msgp.NextType(b) {
+		switch typeOf(b) {
 		case msgp.TimeType:
 			t, rest, err := msgp.ReadTimeUTCBytes(b)
 			v.Set(reflect.ValueOf(t))
@@ -187,7 +203,7 @@ var boolPlan = &plan{
 		return msgp.AppendBool(b, v.Bool()), nil
 	},
 	dec: func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
-		if msgp.NextType(b) != msgp.BoolType {
+		if typeOf(b) != msgp.BoolType {
 			return b, mismatch(b, v)
 		}
 		x, rest, err := msgp.ReadBoolBytes(b)
@@ -201,7 +217,7 @@ var intPlan = &plan{
 		return msgp.AppendInt64(b, v.Int()), nil
 	},
 	dec: func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
-		if k := msgp.NextType(b); k != msgp.IntType && k != msgp.UintType {
+		if k := typeOf(b); k != msgp.IntType && k != msgp.UintType {
 			return b, mismatch(b, v)
 		}
 		x, rest, err := msgp.ReadInt64Bytes(b)
@@ -228,7 +244,7 @@ var uintPlan = &plan{
 		return msgp.AppendUint64(b, v.Uint()), nil
 	},
 	dec: func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
-		if k := msgp.NextType(b); k != msgp.IntType && k != msgp.UintType {
+		if k := typeOf(b); k != msgp.IntType && k != msgp.UintType {
 			return b, mismatch(b, v)
 		}
 		x, rest, err := msgp.ReadUint64Bytes(b)
@@ -252,7 +268,7 @@ var floatPlan = &plan{
 		return msgp.AppendFloat64(b, f), nil
 	},
 	dec: func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
-		switch msgp.NextType(b) {
+		switch typeOf(b) {
 		case msgp.Float64Type, msgp.Float32Type:
 			x, rest, err := msgp.ReadFloat64Bytes(b)
 			v.SetFloat(x)
@@ -275,7 +291,7 @@ var stringPlan = &plan{
 		return msgp.AppendString(b, v.String()), nil
 	},
 	dec: func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
-		if msgp.NextType(b) != msgp.StrType {
+		if typeOf(b) != msgp.StrType {
 			return b, mismatch(b, v)
 		}
 		s, rest, err := msgp.ReadStringBytes(b)
@@ -292,7 +308,7 @@ var bytesPlan = &plan{
 		return msgp.AppendBytes(b, v.Bytes()), nil
 	},
 	dec: func(_ *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
-		switch t := msgp.NextType(b); {
+		switch t := typeOf(b); {
 		case t == msgp.BinType:
 			x, rest, err := msgp.ReadBytesBytes(b, nil)
 			v.SetBytes(x)
@@ -330,7 +346,7 @@ func pointerPlan(t reflect.Type) *plan {
 			return c.planOf(elem).enc(c, b, v.Elem(), m)
 		},
 		dec: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
-			if msgp.NextType(b) == msgp.NilType {
+			if typeOf(b) == msgp.NilType {
 				v.SetZero()
 				return b[1:], nil
 			}
@@ -382,7 +398,7 @@ func decodeAny(b []byte, m mode) (v any, rest []byte, err error) {
 	if err != nil {
 		return nil, b, err
 	}
-	switch msgp.NextType(b) {
+	switch typeOf(b) {
 	case msgp.NilType:
 		return nil, b[1:], nil
 	case msgp.BoolType:
@@ -472,7 +488,7 @@ func slicePlan(t reflect.Type) *plan {
 			return encodeList(c, b, v, elem, m)
 		},
 		dec: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
-			if msgp.NextType(b) == msgp.NilType {
+			if typeOf(b) == msgp.NilType {
 				v.SetZero()
 				return b[1:], nil
 			}
@@ -534,7 +550,7 @@ func encodeList(c *Codec, b []byte, v reflect.Value, elem reflect.Type, m mode) 
 }
 
 func listHeader(b []byte, v reflect.Value) (int, []byte, error) {
-	if msgp.NextType(b) != msgp.ArrayType {
+	if typeOf(b) != msgp.ArrayType {
 		return 0, b, mismatch(b, v)
 	}
 	k, rest, err := msgp.ReadArrayHeaderBytes(b)
@@ -583,7 +599,7 @@ func mapPlan(t reflect.Type) *plan {
 			return b, nil
 		},
 		dec: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
-			if msgp.NextType(b) == msgp.NilType {
+			if typeOf(b) == msgp.NilType {
 				v.SetZero()
 				return b[1:], nil
 			}
@@ -626,7 +642,7 @@ func compareKeys(x, y reflect.Value) int {
 }
 
 func mapHeader(b []byte, v reflect.Value) (int, []byte, error) {
-	if msgp.NextType(b) != msgp.MapType {
+	if typeOf(b) != msgp.MapType {
 		return 0, b, mismatch(b, v)
 	}
 	k, rest, err := msgp.ReadMapHeaderBytes(b)
@@ -653,7 +669,7 @@ func decodeKey(b []byte, k reflect.Value) ([]byte, error) {
 	if k.Kind() == reflect.String {
 		return stringPlan.dec(nil, b, k, mode{})
 	}
-	if msgp.NextType(b) == msgp.StrType { // JSON, and Python callers that went through it
+	if typeOf(b) == msgp.StrType { // JSON, and Python callers that went through it
 		s, rest, err := msgp.ReadStringBytes(b)
 		if err != nil {
 			return b, err
@@ -714,7 +730,7 @@ func structPlan(t reflect.Type) *plan {
 			return b, nil
 		},
 		dec: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
-			if msgp.NextType(b) == msgp.NilType {
+			if typeOf(b) == msgp.NilType {
 				v.SetZero()
 				return b[1:], nil
 			}
@@ -726,7 +742,7 @@ func structPlan(t reflect.Type) *plan {
 				return b, err
 			}
 			for range n {
-				if msgp.NextType(rest) != msgp.StrType {
+				if typeOf(rest) != msgp.StrType {
 					return b, errors.New("the name of a field must be a string")
 				}
 				var name []byte
@@ -788,7 +804,7 @@ func ownPlan(t reflect.Type) *plan {
 		}
 	case pt.Implements(textUnmarsh):
 		p.dec = func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
-			if msgp.NextType(b) != msgp.StrType {
+			if typeOf(b) != msgp.StrType {
 				return b, mismatch(b, v)
 			}
 			s, rest, err := msgp.ReadStringBytes(b)

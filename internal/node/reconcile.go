@@ -2,7 +2,9 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
@@ -110,7 +112,7 @@ func (n *Node) startLocked(d *Deployment, now time.Time) {
 	d.units[u.id] = u
 	n.wg.Go(func() {
 		if err := n.start(u); err != nil {
-			n.startFailed(u, err)
+			n.startFailed(u, constructorError(u, err))
 			return
 		}
 		n.ready(u)
@@ -144,6 +146,24 @@ func (n *Node) start(u *Unit) error {
 	}
 	u.Local, u.transport = r, &transport.Local{Replica: r, Codec: n.codec}
 	return nil
+}
+
+// constructorError is what the user reads when a replica does not start: where, what, and the user's traceback.
+func constructorError(u *Unit, err error) error {
+	e, ok := errors.AsType[*call.Error](err)
+	if !ok {
+		return err
+	}
+	c := *e
+	c.App, c.Deployment, c.Replica, c.Method = u.dep.app.name, u.dep.spec.Name, u.id, "constructor"
+	switch {
+	case c.Traceback != "":
+		c.Message += "\n" + strings.TrimRight(c.Traceback, "\n")
+	case c.Type != "" && c.Remote:
+		c.Message = c.Type + ": " + c.Message
+	}
+	c.Traceback = ""
+	return &c
 }
 
 // ready puts a started replica into its router, unless it is no longer wanted.

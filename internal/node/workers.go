@@ -357,10 +357,8 @@ func (n *Node) startAt(w *workerProc, u *Unit, code json.RawMessage) (started, e
 	if err == nil {
 		return s, nil
 	}
-	if e, ok := errors.AsType[*call.Error](err); ok {
-		e := *e
-		e.App, e.Deployment, e.Replica, e.Method = d.app.name, d.spec.Name, u.id, "constructor"
-		return s, &e
+	if _, ok := errors.AsType[*call.Error](err); ok {
+		return s, err
 	}
 	select {
 	case <-w.peer.Done():

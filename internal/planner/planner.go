@@ -1,5 +1,8 @@
 // Package planner decides what a node must start and stop to get from what runs to what should run. It is pure: no
-// clock, no I/O, the same answer for the same question.
+// clock, no I/O, no state, the same answer for the same question in any order of its arguments.
+//
+// It is level-triggered. Nothing remembers what was asked for before: a replica that is being started is observed as
+// starting and counts, so asking twice changes nothing.
 package planner
 
 import (
@@ -11,32 +14,36 @@ import (
 // Key names a deployment.
 type Key struct{ App, Deployment string }
 
-// Target is how many replicas of a deployment should run.
+// Target is how many replicas of which revision of a deployment should run; fewer than none is none.
 type Target struct {
 	Key
+	Revision string
 	Replicas int
 }
 
 // State is what a replica is doing.
 type State uint8
 
-// The states. A dead replica is not observed at all.
+// The states. Only starting and running replicas count: one that drains is on its way out, and one that is dead is
+// waiting for its owner to forget it.
 const (
 	Starting State = iota
 	Running
 	Draining
+	Dead
 )
 
 // Observed is one replica of the node.
 type Observed struct {
 	Key
-	ID        string
+	ID        string // unique in the node
+	Revision  string
 	State     State
 	StartedAt time.Time
 }
 
-// History is how a deployment's replicas have fared: starts that failed and replicas that died, since the last one that
-// ran well for long.
+// History is how a deployment's replicas have fared: starts that failed and replicas that died. The caller resets it when
+// one has run well for long.
 type History struct {
 	Failures    int
 	LastFailure time.Time
@@ -45,7 +52,7 @@ type History struct {
 // Action is a [Start] or a [Stop].
 type Action interface{ action() }
 
-// Start asks for replicas of a deployment.
+// Start asks for Count more replicas of the target's revision.
 type Start struct {
 	Key
 	Count int
@@ -78,53 +85,77 @@ func Delay(failures int) time.Duration {
 	return d
 }
 
-// Plan compares target and observed. Actions come sorted. wake is when to ask again although nothing changes, because
-// a start is held back; zero if never. A deployment without a target is stopped.
+// Plan compares target and observed. There is at most one target per deployment; a deployment without one is stopped.
+// Actions are sorted by deployment, and for one deployment come starts, then stops. wake is when to ask again although
+// nothing has changed, because a start is held back; zero if there is no such time.
 func Plan(targets []Target, observed []Observed, history map[Key]History, now time.Time) (actions []Action, wake time.Time) {
-	have := map[Key][]Observed{}
+	live := map[Key][]Observed{}
+	wanted := map[Key]Target{}
 	for _, o := range observed {
-		if o.State != Draining {
-			have[o.Key] = append(have[o.Key], o)
+		if o.State == Starting || o.State == Running {
+			live[o.Key] = append(live[o.Key], o)
+			wanted[o.Key] = Target{Key: o.Key}
 		}
 	}
-	targets = slices.Clone(targets)
-	slices.SortFunc(targets, func(a, b Target) int { return compare(a.Key, b.Key) })
 	for _, t := range targets {
-		live := have[t.Key]
-		delete(have, t.Key)
-		switch missing := t.Replicas - len(live); {
-		case missing > 0:
-			h := history[t.Key]
+		wanted[t.Key] = t
+	}
+	keys := make([]Key, 0, len(wanted))
+	for k := range wanted {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, func(a, b Key) int {
+		return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Deployment, b.Deployment))
+	})
+	for _, k := range keys {
+		start, stop := compare(wanted[k], live[k])
+		if start > 0 {
+			h := history[k]
 			if at := h.LastFailure.Add(Delay(h.Failures)); h.Failures > 1 && at.After(now) {
 				if wake.IsZero() || at.Before(wake) {
 					wake = at
 				}
-				continue
-			}
-			actions = append(actions, Start{t.Key, missing})
-		case missing < 0:
-			// Those that serve nobody yet go first, and of those the youngest.
-			slices.SortFunc(live, func(a, b Observed) int {
-				return cmp.Or(cmp.Compare(a.State, b.State), b.StartedAt.Compare(a.StartedAt), cmp.Compare(a.ID, b.ID))
-			})
-			for _, o := range live[:-missing] {
-				actions = append(actions, Stop{o.ID})
+			} else {
+				actions = append(actions, Start{k, start})
 			}
 		}
-	}
-	var rest []string
-	for _, live := range have {
-		for _, o := range live {
-			rest = append(rest, o.ID)
+		for _, o := range stop {
+			actions = append(actions, Stop{o.ID})
 		}
-	}
-	slices.Sort(rest)
-	for _, id := range rest {
-		actions = append(actions, Stop{id})
 	}
 	return actions, wake
 }
 
-func compare(a, b Key) int {
-	return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Deployment, b.Deployment))
+// compare gives how many replicas one deployment lacks and which are too many.
+func compare(t Target, live []Observed) (start int, stop []Observed) {
+	replicas := max(t.Replicas, 0)
+	var current, former []Observed
+	running := 0
+	for _, o := range live {
+		switch {
+		case o.Revision != t.Revision:
+			former = append(former, o)
+		default:
+			current = append(current, o)
+			if o.State == Running {
+				running++
+			}
+		}
+	}
+	// Replicas of another revision stand in for those of the target's that do not run yet.
+	stop = append(surplus(former, replicas-running), surplus(current, replicas)...)
+	return max(replicas-len(current), 0), stop
+}
+
+// surplus are the replicas beyond the keep that are worth most. Those that serve nobody yet go first, and then the
+// youngest, which have the least to lose.
+func surplus(of []Observed, keep int) []Observed {
+	n := len(of) - max(keep, 0)
+	if n <= 0 {
+		return nil
+	}
+	slices.SortFunc(of, func(a, b Observed) int {
+		return cmp.Or(cmp.Compare(a.State, b.State), b.StartedAt.Compare(a.StartedAt), cmp.Compare(a.ID, b.ID))
+	})
+	return of[:n:n]
 }

@@ -36,6 +36,21 @@ func (q *queue) unlink(t *Ticket) {
 	t.prev, t.next = nil, nil
 }
 
+// before finds the last ticket that is not later than seq, nil for none. New calls belong to the end and requeued ones
+// near the head, so both ends are walked at once: the loss of a replica must not cost a walk of the whole queue per call.
+func (q *queue) before(seq uint64) *Ticket {
+	head, tail := q.head, q.tail
+	for {
+		if tail == nil || tail.seq <= seq {
+			return tail
+		}
+		if head.seq > seq {
+			return head.prev
+		}
+		head, tail = head.next, tail.prev
+	}
+}
+
 // queues holds the queued tickets: a list per origin, and a ring of the origins that have any. It is not safe for
 // concurrent use.
 type queues struct {
@@ -61,11 +76,7 @@ func (s *queues) push(t *Ticket) {
 			q.prev.next, q.next.prev = q, q
 		}
 	}
-	after := q.tail // nearly always the right one
-	for after != nil && after.seq > t.seq {
-		after = after.prev
-	}
-	q.insert(t, after)
+	q.insert(t, q.before(t.seq))
 	t.queue = q
 }
 

@@ -11,7 +11,7 @@
 //   - While something is queued, the router is registered at the gate of every replica (or the gate is closed, or a grant
 //     is on its way here). Registering and finding the gate full are one step of the gate, so no free slot goes unnoticed.
 //   - A ticket is in one place: with its owner, in the queue of its origin, or assigned and about to be delivered.
-//   - Replicas that were removed are in no waiter that would still assign them.
+//   - A grant of a replica that was removed is given back.
 //
 // Calls leave the queue in turn and are delivered in the order in which they left it. A delivered call may end at once,
 // and its slot then comes back as a grant within the delivery; what this assigns is left to the deliveries that are under

@@ -176,7 +176,7 @@ func (p *Peer) Serve() error {
 		o.sink.Complete(&b, p.lost(o.pos))
 	}
 	for _, c := range controls {
-		c <- reply{err: errGone}
+		c <- reply{err: errEnded}
 	}
 	for _, in := range incoming {
 		in.cancelWith(&b, errGone)
@@ -186,6 +186,8 @@ func (p *Peer) Serve() error {
 	close(p.done)
 	return err
 }
+
+var errEnded = errors.New("the other process has gone away")
 
 var errGone = call.NewError(call.Cancelled, "the caller's process has gone away")
 
@@ -296,7 +298,7 @@ func (p *Peer) Control(ctx context.Context, request, out any) error {
 	p.mu.Lock()
 	if p.ended {
 		p.mu.Unlock()
-		return errors.New("the other process has gone away")
+		return errEnded
 	}
 	p.nextCtl++
 	id := p.nextCtl

@@ -1,0 +1,26 @@
+package helve
+
+import (
+	"context"
+
+	"github.com/helve-serve/helve/internal/call"
+)
+
+// Replica says which replica runs a method.
+type Replica struct{ App, Deployment, ID string }
+
+// ReplicaFrom is the replica whose method received ctx; zero outside of methods.
+func ReplicaFrom(ctx context.Context) Replica {
+	if i := call.InfoFrom(ctx); i != nil {
+		return Replica{i.App, i.Deployment, i.Replica}
+	}
+	return Replica{}
+}
+
+// RequestIDFrom is the id of the request that ctx belongs to: one id for all calls of a composition. "" outside of methods.
+func RequestIDFrom(ctx context.Context) string {
+	if i := call.InfoFrom(ctx); i != nil {
+		return i.Request.String()
+	}
+	return ""
+}

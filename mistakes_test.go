@@ -1,0 +1,229 @@
+package helve_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/helve-serve/helve"
+)
+
+// start runs an application that must fail to start, within a time that shows that nothing hangs.
+func start(t *testing.T, c helve.Config, build helve.Build) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	s, err := c.Run(ctx, build)
+	if err == nil {
+		s.Close(ctx)
+		t.Fatal("it started")
+	}
+	return err
+}
+
+func wants(t *testing.T, err error, texts ...string) {
+	t.Helper()
+	for _, w := range texts {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("the error does not say %q:\n%v", w, err)
+		}
+	}
+}
+
+func (s *Subject) hidden(context.Context, string) (string, error) { return "", nil }
+
+func free(*Subject, context.Context, string) (string, error) { return "", nil }
+
+func TestMistakesAreReportedTogether(t *testing.T) {
+	t.Parallel()
+	constructed := false
+	err := start(t, helve.Config{}, func() (*helve.App, error) {
+		app := helve.NewApp("mistakes")
+		con := func(context.Context) (*Subject, error) { constructed = true; return &Subject{}, nil }
+		a := helve.Deploy(app, "A", con, helve.Options{NumReplicas: new(0), MaxOngoingRequests: new(-1), Isolation: "thread"})
+		helve.Deploy(app, "A", con, helve.Options{Default: "Nope"})
+		helve.Deploy(app, "B b", con, helve.Options{Uses: []helve.Target{helve.Method[string, string]{}}})
+		helve.Deploy[*Subject](app, "C", nil, helve.Options{})
+		one := &Subject{}
+		bad := func(s *Subject, ctx context.Context, in string) (string, error) { return s.Echo(ctx, in) }
+		helve.MethodOf(a, bad)
+		helve.MethodOf(a, free)
+		helve.MethodOf(a, (*Subject).hidden)
+		_ = one
+		return app, nil
+	})
+	wants(t, err, `application "mistakes"`, `deployment "A": num_replicas: must be at least 1, is 0`,
+		`deployment "A": max_ongoing_requests: must be at least 1, is -1`, `deployment "A": isolation: must be node or process`,
+		`deployment "A": the name is used twice`, `deployment "A": default: *helve_test.Subject has no method "Nope"`,
+		`"B b": only letters`, `uses: a zero handle or method`, `deployment "C": the constructor is nil`,
+		`is a closure; give a method expression such as (*helve_test.Subject).Method`,
+		`helve_test.free is a function, not a method`, `hidden is not an exported method`, `no ingress`)
+	if constructed {
+		t.Error("a constructor ran although the graph has mistakes")
+	}
+}
+
+func TestZeroMethodReturnsAnError(t *testing.T) {
+	t.Parallel()
+	var m helve.Method[string, string]
+	if _, err := m.Call(t.Context(), "x"); helve.ReasonOf(err) != helve.BadInput {
+		t.Errorf("Call: %v", err)
+	}
+	if _, err := m.Remote(t.Context(), "x").Result(t.Context()); helve.ReasonOf(err) != helve.BadInput {
+		t.Errorf("Remote: %v", err)
+	}
+}
+
+func TestBuildErrorsAndNilApps(t *testing.T) {
+	t.Parallel()
+	why := errors.New("no config")
+	if err := start(t, helve.Config{}, func() (*helve.App, error) { return nil, why }); !errors.Is(err, why) {
+		t.Error(err)
+	}
+	wants(t, start(t, helve.Config{}, func() (*helve.App, error) { return nil, nil }), "no application and no error")
+}
+
+func TestMethodBeforeRun(t *testing.T) {
+	t.Parallel()
+	app := helve.NewApp("early")
+	h := helve.Deploy(app, "S", newSubject, helve.Options{})
+	_, err := helve.MethodOf(h, (*Subject).Echo).Call(t.Context(), "x")
+	if helve.ReasonOf(err) != helve.DeploymentUnavailable {
+		t.Error(err)
+	}
+}
+
+// worker reports whether this process is a worker: what a Build must never ask, which is why these do.
+func worker() bool { return os.Getenv("HELVE_WORKER") != "" }
+
+func ingressOf(app *helve.App, con func(context.Context) (*Subject, error)) *helve.App {
+	h := helve.Deploy(app, "Subject", con, helve.Options{Isolation: helve.Process})
+	app.Ingress(helve.MethodOf(h, (*Subject).Echo))
+	return app
+}
+
+type Other struct{ Subject }
+
+func (o *Other) Echo(_ context.Context, n int) (int, error) { return n, nil }
+
+func buildDiffers() (*helve.App, error) {
+	app := helve.NewApp("differs")
+	if !worker() {
+		return ingressOf(app, newSubject), nil
+	}
+	h := helve.Deploy(app, "Subject", func(context.Context) (*Other, error) { return &Other{}, nil }, helve.Options{})
+	helve.Deploy(app, "Extra", newSubject, helve.Options{})
+	app.Ingress(helve.MethodOf(h, (*Other).Echo))
+	return app, nil
+}
+
+func buildDies() (*helve.App, error) {
+	return ingressOf(helve.NewApp("dies"), func(context.Context) (*Subject, error) {
+		fmt.Fprintln(os.Stderr, "the disk is on fire")
+		os.Exit(7)
+		return nil, nil
+	}), nil
+}
+
+func buildExits() (*helve.App, error) {
+	if os.Getenv("HELVE_WORKER") == "exits" {
+		fmt.Fprintln(os.Stderr, "no licence")
+		os.Exit(3)
+	}
+	return ingressOf(helve.NewApp("exits"), newSubject), nil
+}
+
+func buildRaises() (*helve.App, error) {
+	return ingressOf(helve.NewApp("raises"), func(context.Context) (*Subject, error) {
+		panic("no weights")
+	}), nil
+}
+
+func buildUnknown() (*helve.App, error) {
+	return ingressOf(helve.NewApp("unknown"), newSubject), nil
+}
+
+func TestWorkersThatCannotStart(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		build helve.Build
+		texts []string
+	}{
+		"another graph": {buildDiffers, []string{"application differs is not the same", "deployment Extra: 0 in the node, 1 in the worker",
+			"deployment Subject: type is *helve_test.Subject in the node, *helve_test.Other in the worker",
+			"deployment Subject: method Echo: input is string in the node, int in the worker"}},
+		"constructor exits":  {buildDies, []string{"deployment Subject", "exit status 7", "the disk is on fire"}},
+		"exits at once":      {buildExits, []string{"application exits", "exit status 3", "no licence"}},
+		"constructor panics": {buildRaises, []string{"Subject", "panic: no weights"}},
+		"not built here":     {buildUnknown, []string{"application unknown is not built here: call helve.WorkerMain(BuildUnknown, ...) first"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			wants(t, start(t, helve.Config{}, test.build), test.texts...)
+		})
+	}
+}
+
+func TestConstructorErrors(t *testing.T) {
+	t.Parallel()
+	why := errors.New("no weights")
+	for name, con := range map[string]func(context.Context) (*Subject, error){
+		"error": func(context.Context) (*Subject, error) { return nil, why },
+		"panic": func(context.Context) (*Subject, error) { panic(why) },
+		"nil":   func(context.Context) (*Subject, error) { return nil, nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := start(t, helve.Config{Isolation: helve.InNode}, func() (*helve.App, error) {
+				return ingressOf(helve.NewApp("c"), con), nil
+			})
+			wants(t, err, "Subject")
+			if name != "nil" && !errors.Is(err, why) {
+				t.Errorf("the constructor's own error is lost: %v", err)
+			}
+		})
+	}
+}
+
+func TestPythonThatCannotStart(t *testing.T) {
+	t.Parallel()
+	type echo interface {
+		Echo(context.Context, string) (string, error)
+	}
+	type other interface {
+		Predict(context.Context, string) (string, error)
+	}
+	python := func(path string, args helve.Args) helve.Build {
+		return func() (*helve.App, error) {
+			app := helve.NewApp("py")
+			h := helve.Python[echo](app, "Model", path, args, helve.Options{})
+			app.Ingress(helve.MethodOf(h, echo.Echo))
+			return app, nil
+		}
+	}
+	for name, test := range map[string]struct {
+		build helve.Build
+		texts []string
+	}{
+		"no module":   {python("testdata.nothing:Subject", helve.Args{}), []string{"Model", "No module named 'testdata.nothing'"}},
+		"no class":    {python("testdata.subject:Nobody", helve.Args{}), []string{"Model", "Nobody"}},
+		"raises":      {python("testdata.subject:Raises", helve.Args{}), []string{"Model", "no weights", "ValueError", "subject.py"}},
+		"arguments":   {python("testdata.subject:Subject", helve.Args{Named: map[string]any{"colour": 1}}), []string{"Model", "colour"}},
+		"import path": {python("testdata.subject", helve.Args{}), []string{`deployment "Model": import path "testdata.subject": must be module:Class`}},
+		"no such method": {func() (*helve.App, error) {
+			app := helve.NewApp("py")
+			h := helve.Python[other](app, "Model", "testdata.subject:Subject", helve.Args{}, helve.Options{})
+			app.Ingress(helve.MethodOf(h, other.Predict))
+			return app, nil
+		}, []string{"Model", "no method predict", "echo"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			wants(t, start(t, helve.Config{}, test.build), test.texts...)
+		})
+	}
+}

@@ -1,0 +1,72 @@
+package helve_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/helvetest"
+)
+
+// Greeter is called by Python, through handles among the arguments of its constructor.
+type Greeter struct{}
+
+func (Greeter) SayHi(_ context.Context, name string) (string, error) {
+	return "Hello " + name + "!", nil
+}
+func (Greeter) Sum(_ context.Context, in AddIn) (int, error)        { return in.X + in.Y, nil }
+func (Greeter) Fail(_ context.Context, text string) (string, error) { return "", &Quota{text} }
+
+type caller interface {
+	Via(context.Context, string) (string, error)
+	ViaArgs(context.Context, int) (int, error)
+	ViaBad(context.Context, int) (int, error)
+	ViaFail(context.Context, string) (string, error)
+	Echo(context.Context, string) (string, error)
+	Left(context.Context, helve.None) (*float64, error)
+}
+
+func buildMixed() (*helve.App, error) {
+	app := helve.NewApp("mixed")
+	g := helve.Deploy(app, "Greeter", func(context.Context) (Greeter, error) { return Greeter{}, nil }, helve.Options{})
+	p := helve.Python[caller](app, "Caller", "testdata.subject:Subject",
+		helve.Args{Positional: []any{"> "}, Named: map[string]any{"downstream": g}}, helve.Options{Uses: []helve.Target{g}})
+	for _, m := range []func(caller, context.Context, string) (string, error){caller.Via, caller.ViaFail, caller.Echo} {
+		_ = m
+	}
+	app.Ingress(helve.MethodOf(p, caller.Via))
+	return app, nil
+}
+
+// TestMixedGraph calls Go from Python and Python from Go, with Go in the node and in a worker.
+func TestMixedGraph(t *testing.T) {
+	t.Parallel()
+	helvetest.Run(t, buildMixed, func(t *testing.T, s *helve.System) {
+		h, err := helve.HandleOf[caller](s, "mixed", "Caller")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := t.Context()
+		if got, err := helve.MethodOf(h, caller.Echo).Call(ctx, "x"); err != nil || got != "> x" {
+			t.Errorf("the constructor's positional argument: %q, %v", got, err)
+		}
+		if got, err := helve.MethodOf(h, caller.Via).Call(ctx, "snake"); err != nil || got != "Hello snake!" {
+			t.Errorf("say_hi is SayHi: %q, %v", got, err)
+		}
+		if got, err := helve.MethodOf(h, caller.ViaArgs).Call(ctx, 40); err != nil || got != 42 {
+			t.Errorf("keyword arguments fill fields: %d, %v", got, err)
+		}
+		_, err = helve.MethodOf(h, caller.ViaBad).Call(ctx, 40)
+		if err == nil || !strings.Contains(err.Error(), `"z"`) {
+			t.Errorf("an unknown field is named: %v", err)
+		}
+		_, err = helve.MethodOf(h, caller.ViaFail).Call(ctx, "through Python")
+		if err == nil || !strings.Contains(err.Error(), "through Python") {
+			t.Errorf("a Go error through Python: %v", err)
+		}
+		if left, err := helve.MethodOf(h, caller.Left).Call(ctx, helve.None{}); err != nil || left != nil && *left <= 0 {
+			t.Errorf("time left: %v, %v", left, err)
+		}
+	})
+}

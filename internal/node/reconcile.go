@@ -255,7 +255,8 @@ func (n *Node) startFailed(u *Unit, err error) {
 }
 
 // died is told that a replica's process has ended. Its calls have been answered or routed again by its connection.
-func (n *Node) died(u *Unit, reason string) {
+// counts says whether it is a failure of its own for the back-off of starts.
+func (n *Node) died(u *Unit, reason string, counts bool) {
 	d := u.dep
 	u.gate.Close()
 	n.mu.Lock()
@@ -265,13 +266,21 @@ func (n *Node) died(u *Unit, reason string) {
 		return
 	}
 	n.forgetLocked(u)
-	d.failures++
-	d.lastFail = time.Now()
+	if now := time.Now(); counts {
+		if now.Sub(u.startedAt) > healthyTime {
+			d.failures = 0
+		}
+		d.failures++
+		d.lastFail = now
+	}
 	n.mu.Unlock()
 	n.log.Error("replica died, starting another", "app", d.app.name, "deployment", d.spec.Name, "replica", u.id, "reason", reason)
 	n.update(d)
 	n.wake()
 }
+
+// healthyTime is how long a replica must have run for its end to count as the first failure again.
+const healthyTime = 10 * time.Minute
 
 func (n *Node) forgetLocked(u *Unit) {
 	delete(u.dep.units, u.id)

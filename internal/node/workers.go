@@ -135,8 +135,10 @@ func (w *workerProc) watch() {
 	}
 	n.mu.Unlock()
 	close(w.stopped)
+	counted := map[*Deployment]bool{}
 	for _, u := range units {
-		n.died(u, w.proc.Exit().Reason())
+		n.died(u, w.proc.Exit().Reason(), !counted[u.dep]) // one crash is one failure, whatever it took with it
+		counted[u.dep] = true
 	}
 }
 

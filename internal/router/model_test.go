@@ -252,20 +252,17 @@ func (r *Router) check(t *testing.T) {
 	t.Helper()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	registered := 0
+	set := *r.set.Load()
+	if len(r.waiters) != len(set) {
+		t.Fatal("waiters and replicas differ")
+	}
 	for i, w := range r.waiters {
-		if w.removed || w.replica != (*r.set.Load())[i] {
-			t.Fatal("waiters and replicas differ")
-		}
-		if w.registered {
-			registered++
+		if w.removed || w.index != i || w.registered != (i >= r.free) || !slices.Contains(set, w.replica) {
+			t.Fatalf("waiter %d of %d, of which %d are not registered: %+v", i, len(set), r.free, w)
 		}
 	}
-	if registered != r.registered {
-		t.Fatalf("registered %d, counted %d", registered, r.registered)
-	}
-	if r.queues.turn != nil && registered != len(r.waiters) {
-		t.Fatalf("calls wait, registered at %d of %d gates", registered, len(r.waiters))
+	if r.queues.turn != nil && r.free != 0 {
+		t.Fatalf("calls wait, not registered at %d of %d gates", r.free, len(r.waiters))
 	}
 	if r.ready.head != nil || r.delivering != 0 {
 		t.Fatalf("%d deliveries", r.delivering)

@@ -77,8 +77,8 @@ type Router struct {
 	_   [cacheLine - 8]byte
 
 	mu         sync.Mutex
-	waiters    []*waiter // one per replica of the set
-	registered int       // how many of waiters are registered
+	waiters    []*waiter // one per replica of the set; those that are not registered come first
+	free       int       // how many those are
 	queues     queues
 	ready      queue // tickets that are assigned and not yet delivered
 	delivering int   // frames in deliver, over all goroutines
@@ -97,6 +97,7 @@ type waiter struct {
 	replica *Replica
 
 	// Guarded by Router.mu.
+	index      int // in Router.waiters
 	removed    bool
 	registered bool // at its gate, or the gate is closed, or a grant is on its way
 }
@@ -210,7 +211,6 @@ func (r *Router) Update(b *call.Batch, replicas []*Replica) {
 	}
 	set := make([]*Replica, 0, len(replicas))
 	waiters := make([]*waiter, 0, len(replicas))
-	registered := 0
 	for _, rep := range replicas {
 		w := old[rep]
 		switch {
@@ -222,9 +222,6 @@ func (r *Router) Update(b *call.Batch, replicas []*Replica) {
 		default:
 			continue // twice
 		}
-		if w.registered {
-			registered++
-		}
 		set, waiters = append(set, rep), append(waiters, w)
 	}
 	for _, w := range r.waiters {
@@ -232,7 +229,14 @@ func (r *Router) Update(b *call.Batch, replicas []*Replica) {
 			w.replica.Gate.Unwait(w) // false if a grant is on its way: Granted will give it back
 		}
 	}
-	r.waiters, r.registered = waiters, registered
+	r.waiters, r.free = waiters, 0
+	for i, w := range waiters {
+		w.index = i
+		if !w.registered {
+			r.swap(w, r.free)
+			r.free++
+		}
+	}
 	r.set.Store(&set)
 	r.serve()
 	r.deliver(b)
@@ -265,7 +269,8 @@ func (w *waiter) Granted(b *call.Batch) {
 	r.mu.Lock()
 	w.registered = false
 	if !w.removed {
-		r.registered--
+		r.swap(w, r.free)
+		r.free++
 	}
 	if w.removed || r.queues.turn == nil {
 		r.mu.Unlock()
@@ -282,7 +287,7 @@ func (w *waiter) Granted(b *call.Batch) {
 // serve assigns free slots to queued calls until either is used up; then the router is registered at every gate. mu is held.
 func (r *Router) serve() {
 	for r.queues.turn != nil {
-		rep := r.free()
+		rep := r.take()
 		if rep == nil {
 			return
 		}
@@ -290,9 +295,9 @@ func (r *Router) serve() {
 	}
 }
 
-// free takes a slot at any gate that has one, or registers at all of them. mu is held.
-func (r *Router) free() *Replica {
-	if r.registered == len(r.waiters) { // all are full: the usual case of a call that joins a queue
+// take takes a slot at any gate that has one, or registers at all of them. mu is held.
+func (r *Router) take() *Replica {
+	if r.free == 0 { // all are full: the usual case of a call that joins a queue
 		return nil
 	}
 	if rep := pick(*r.set.Load()); rep != nil {
@@ -301,15 +306,14 @@ func (r *Router) free() *Replica {
 	// The gates are asked one by one, from a random one on so that the first is not preferred. Registering on this first
 	// round would be correct too, but leaves the router registered at many gates for the sake of a call that found a slot
 	// at the next one, and every one of them would send a grant through the lock for nothing.
-	n := len(r.waiters)
-	from := rand.IntN(n)
-	for i := range n {
-		if w := r.waiters[(from+i)%n]; !w.registered && w.replica.Gate.TryAcquire() {
+	from := rand.IntN(r.free)
+	for i := range r.free {
+		if w := r.waiters[(from+i)%r.free]; w.replica.Gate.TryAcquire() {
 			return w.replica
 		}
 	}
-	for i := range n {
-		if w := r.waiters[(from+i)%n]; !w.registered && r.wait(w) {
+	for r.free > 0 {
+		if w := r.waiters[r.free-1]; r.wait(w) {
 			return w.replica
 		}
 	}
@@ -322,8 +326,16 @@ func (r *Router) wait(w *waiter) bool {
 		return true
 	}
 	w.registered = true
-	r.registered++
+	r.free--
+	r.swap(w, r.free)
 	return false
+}
+
+// swap moves w to place i of waiters.
+func (r *Router) swap(w *waiter, i int) {
+	other := r.waiters[i]
+	r.waiters[i], r.waiters[w.index] = w, other
+	w.index, other.index = i, w.index
 }
 
 // assign gives a slot of rep to the next call in turn. Whoever calls it calls deliver before the lock is free. mu is held.

@@ -1,0 +1,119 @@
+"""The two ends of the minimal relay: pickled arguments in frames, an eager task per call, one write per read, and nothing
+of what a library needs: no ids of requests, deadlines, errors, cancellation, codecs or several replicas."""
+
+import asyncio
+import json
+import os
+import pickle
+import struct
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from pybench.loops import measure  # noqa: E402
+
+HEAD = struct.Struct("<IIQ")
+CALL, RESULT = 1, 2
+
+
+class Conn(asyncio.BufferedProtocol):
+    def __init__(self, loop):
+        self.loop = loop
+        self.buf = memoryview(bytearray(256 << 10))
+        self.lo = self.hi = 0
+        self.out, self.reading, self.scheduled = [], False, False
+        self.pending, self.next = {}, 0
+
+    def connection_made(self, transport):
+        self.write = transport.write
+
+    def connection_lost(self, exc):
+        os._exit(0)
+
+    def get_buffer(self, hint):
+        return self.buf[self.hi :]
+
+    def buffer_updated(self, n):
+        self.hi += n
+        self.reading = True
+        buf = self.buf
+        while self.hi - self.lo >= 16:
+            size, kind, id = HEAD.unpack_from(buf, self.lo)
+            start, end = self.lo + 16, self.lo + 16 + size
+            if end > self.hi:
+                break
+            self.lo = end
+            if kind == CALL:
+                self.eager(self.serve(id, pickle.loads(buf[start:end])))
+            else:
+                self.pending.pop(id).set_result(pickle.loads(buf[start:end]))
+        if self.lo == self.hi:
+            self.lo = self.hi = 0
+        elif len(buf) - self.lo < 64 << 10:
+            left = bytes(buf[self.lo : self.hi])
+            buf[: len(left)] = left
+            self.lo, self.hi = 0, len(left)
+        self.reading = False
+        if self.out:
+            self.flush()
+
+    def put(self, kind, id, body):
+        self.out.append(HEAD.pack(len(body), kind, id))
+        self.out.append(body)
+        if not self.reading and not self.scheduled:
+            self.scheduled = True
+            self.loop.call_soon(self.flush)
+
+    def flush(self):
+        self.scheduled = False
+        out, self.out = self.out, []
+        if out:
+            self.write(b"".join(out))
+
+    def eager(self, coro):
+        if sys.version_info >= (3, 12):
+            return asyncio.Task(coro, loop=self.loop, eager_start=True)
+        steps = []
+        self.loop.call_soon = lambda f, *a, context=None: steps.append((f, context))
+        try:
+            task = asyncio.Task(coro, loop=self.loop)
+        finally:
+            del self.loop.call_soon
+        f, context = steps.pop()
+        context.run(f)
+        return task
+
+    async def serve(self, id, args):
+        self.put(RESULT, id, pickle.dumps(await self.echo(*args[0], **args[1]), 5))
+
+    async def echo(self, value):
+        return value
+
+    def call(self, *args, **kwargs):
+        self.next += 1
+        future = self.pending[self.next] = self.loop.create_future()
+        self.put(CALL, self.next, pickle.dumps((args, kwargs), 5))
+        return future
+
+
+async def main(role, sock):
+    loop = asyncio.get_running_loop()
+    conn = Conn(loop)
+    await loop.create_unix_connection(lambda: conn, sock)
+    print("ready", flush=True)
+    if role == "callee":
+        await asyncio.sleep(3600)
+    while True:
+        line = await loop.run_in_executor(None, sys.stdin.readline)
+        if not line:
+            return
+        r = json.loads(line)
+        print(json.dumps(await measure(lambda: conn.call(b"x" * 100), r["seconds"], r["in_flight"])), flush=True)
+
+
+try:
+    import uvloop
+
+    uvloop.install()
+except ImportError:
+    pass
+asyncio.run(main(sys.argv[1], sys.argv[2]))

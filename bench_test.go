@@ -83,3 +83,15 @@ func TestCallAllocates(t *testing.T) {
 		t.Errorf("%.1f allocations a call, at most 2 are promised", n)
 	}
 }
+
+func BenchmarkCallParallel(b *testing.B) {
+	echo := benchEcho(b, helve.Config{})
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := echo.Call(context.Background(), "x"); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}

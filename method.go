@@ -42,9 +42,10 @@ func (h Handle[R]) Deployment() string {
 
 // binding is the untyped half of a bound method.
 type binding struct {
-	d    *deployment
-	name string
-	err  error // why it cannot be called
+	d     *deployment
+	name  string
+	place call.Place
+	err   error // why it cannot be called
 }
 
 func (b *binding) String() string { return b.d.name + "." + b.name }
@@ -99,7 +100,9 @@ func ActionOf[R, In any](h Handle[R], f func(R, context.Context, In) error) Meth
 func MethodNamed[In, Out any](h AnyHandle, name string) Method[In, Out] {
 	m := &method[In, Out]{}
 	m.d, m.name = h.target(), name
-	if m.d == nil {
+	if m.d != nil {
+		m.place = call.Place{App: m.d.app.name, Deployment: m.d.name, Method: name}
+	} else {
 		m.err = call.NewError(call.BadInput, "a zero Handle")
 	}
 	return Method[In, Out]{m}
@@ -116,7 +119,7 @@ func bind(d *deployment, receiver reflect.Type, f reflect.Value, invoke func(ctx
 	if why != "" {
 		return binding{d: d, name: name, err: d.mistake("MethodOf: %s", why)}
 	}
-	b := binding{d: d, name: name}
+	b := binding{d: d, name: name, place: call.Place{App: d.app.name, Deployment: d.name, Method: name}}
 	switch {
 	case d.python != nil:
 		if !d.app.sealed {
@@ -173,7 +176,7 @@ func (m Method[In, Out]) Call(ctx context.Context, in In) (Out, error) {
 	if d == nil || b.invoke == nil || ctx.Err() != nil {
 		return b.wait(ctx, in)
 	}
-	r := d.Router.TryAcquire()
+	r := d.Router.TryAcquireNear()
 	if r == nil {
 		return b.wait(ctx, in)
 	}
@@ -224,15 +227,15 @@ func (b *binding) fill(ctx context.Context, i *call.Info) {
 		i.Request = call.NewID()
 	}
 	i.Call = rand.Uint64()
-	i.App, i.Deployment, i.Method = b.d.app.name, b.d.name, b.name
+	i.Place = &b.place
 }
 
 // prepare makes the untyped call.
 func (b *method[In, Out]) prepare(ctx context.Context, in In) *call.Call {
 	c := &call.Call{Want: call.Native, Values: context.WithoutCancel(ctx)}
 	b.fill(ctx, &c.Info)
-	c.Info.Deadline, _ = ctx.Deadline()
-	c.Info.Origin = origin(ctx)
+	c.Deadline, _ = ctx.Deadline()
+	c.Origin = origin(ctx)
 	c.SetOne(call.Slot{Kind: call.Positional, Payload: call.Payload{Codec: call.Native, Value: in}})
 	return c
 }

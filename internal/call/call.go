@@ -81,12 +81,22 @@ type Encoded struct {
 // Call is one untyped call. Its arguments are in Slots or, when it came over a wire, in Encoded (Table is not nil). Whoever makes it owns it until it is submitted; from then on it is read-only, except that
 // the node sets Info.Replica on admission, until the [Sink] was told the result.
 type Call struct {
-	Info    Info
-	Slots   []Slot
-	Encoded Encoded
-	Values  context.Context // what a method in this process finds its context values in; nil for none
-	Want    Codec           // how the result should be encoded; Native where the caller shares the replica's process
-	one     [1]Slot
+	Info     Info
+	Slots    []Slot
+	Encoded  Encoded
+	Deadline time.Time       // zero for none
+	Origin   string          // in whose queue it waits: "proxy", "driver:…", or "app/deployment" of the caller
+	Values   context.Context // what a method in this process finds its context values in; nil for none
+	Want     Codec           // how the result should be encoded; Native where the caller shares the replica's process
+	one      [1]Slot
+}
+
+// TimeLeft is how long until the deadline: 0 means none, and a passed deadline is 1 ns, never 0.
+func (c *Call) TimeLeft(now time.Time) time.Duration {
+	if c.Deadline.IsZero() {
+		return 0
+	}
+	return max(c.Deadline.Sub(now), 1)
 }
 
 // SetOne makes s the only argument, without an allocation.

@@ -62,8 +62,9 @@ func (c *Inline) Value(key any) any {
 // it, and nobody may when a method returns. Here the flight that owns the call cancels (it watches caller and deadline
 // anyway); [Context.End] leaves a timer only if somebody still listens.
 type Context struct {
-	values context.Context
-	info   *Info
+	values   context.Context
+	info     *Info
+	deadline time.Time
 
 	mu    sync.Mutex
 	done  chan struct{} // made by the first Done
@@ -76,13 +77,13 @@ type Context struct {
 type afterFunc struct{ f func() }
 
 // NewContext makes the context of one call. values is asked for keys other than Helve's; its end is ignored.
-// info must not change any more.
-func NewContext(values context.Context, info *Info) *Context {
-	return &Context{values: values, info: info}
+// c must not change any more.
+func NewContext(values context.Context, c *Call) *Context {
+	return &Context{values: values, info: &c.Info, deadline: c.Deadline}
 }
 
 // Deadline is the call's.
-func (c *Context) Deadline() (time.Time, bool) { return c.info.Deadline, !c.info.Deadline.IsZero() }
+func (c *Context) Deadline() (time.Time, bool) { return c.deadline, !c.deadline.IsZero() }
 
 // Done is closed when the call is cancelled or its deadline passes.
 func (c *Context) Done() <-chan struct{} {
@@ -105,7 +106,7 @@ func (c *Context) Err() error {
 	defer c.mu.Unlock()
 	switch {
 	case c.cause == nil:
-		if c.ended && !c.info.Deadline.IsZero() && !time.Now().Before(c.info.Deadline) {
+		if c.ended && !c.deadline.IsZero() && !time.Now().Before(c.deadline) {
 			return context.DeadlineExceeded
 		}
 		return nil
@@ -186,10 +187,10 @@ func (c *Context) End() {
 }
 
 func (c *Context) armLocked() {
-	if !c.ended || c.timer != nil || c.cause != nil || c.info.Deadline.IsZero() {
+	if !c.ended || c.timer != nil || c.cause != nil || c.deadline.IsZero() {
 		return
 	}
-	c.timer = time.AfterFunc(time.Until(c.info.Deadline), func() { c.Cancel(context.DeadlineExceeded) })
+	c.timer = time.AfterFunc(time.Until(c.deadline), func() { c.Cancel(context.DeadlineExceeded) })
 }
 
 // AfterFunc is context.AfterFunc that leaves nothing behind on a [Context]: the standard one asks for Done first.

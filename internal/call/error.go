@@ -177,7 +177,7 @@ func (e *Error) At(info *Info) *Error {
 		return e
 	}
 	c := *e
-	if c.Deployment == "" {
+	if c.Deployment == "" && info.Place != nil {
 		c.App, c.Deployment, c.Method = info.App, info.Deployment, info.Method
 		if c.Replica == "" {
 			c.Replica = info.Replica

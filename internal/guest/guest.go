@@ -107,12 +107,16 @@ func (g *Guest) Route(r wire.Route) any {
 	g.mu.Lock()
 	h := g.replicas[r.Replica]
 	g.mu.Unlock()
-	return &route{h, r}
+	rt := &route{host: h}
+	if h != nil {
+		rt.place = call.Place{App: h.replica.Class.App, Deployment: h.replica.Class.Deployment, Method: r.Method}
+	}
+	return rt
 }
 
 type route struct {
-	host *hosted
-	wire.Route
+	host  *hosted
+	place call.Place
 }
 
 // Call runs a method of a hosted replica on a goroutine of its own.
@@ -123,9 +127,7 @@ func (g *Guest) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
 		return nil
 	}
 	in.Keep()
-	i := &in.Info
-	c := r.host.replica.Class
-	i.App, i.Deployment, i.Method, i.Replica = c.App, c.Deployment, r.Method, r.host.replica.ID
+	in.Info.Place, in.Info.Replica = &r.place, r.host.replica.ID
 	return r.host.local.Start(b, &in.Call, in)
 }
 

@@ -70,7 +70,7 @@ func (d *Deployment) Submit(b *call.Batch, c *call.Call, sink call.Sink) *Flight
 		f.finish(b, call.Result{Err: e})
 		return f
 	}
-	d.Router.Submit(b, &f.ticket, c.Info.Origin, f)
+	d.Router.Submit(b, &f.ticket, c.Origin, f)
 	return f
 }
 
@@ -100,7 +100,8 @@ func (d *Deployment) relay(b *call.Batch, in *wire.Incoming) call.Canceler {
 		return f
 	}
 	f.keep()
-	d.Router.Submit(b, &f.ticket, in.Info.Origin, f)
+	d.Router.Submit(b, &f.ticket, in.Origin, f)
+	f.leave()
 	return f
 }
 

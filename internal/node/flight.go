@@ -115,7 +115,8 @@ func (f *Flight) Complete(b *call.Batch, r call.Result) {
 	}
 	rep.Gate.Release(b)
 	if retry {
-		f.dep.Router.Requeue(b, &f.ticket, f.call.Info.Origin, f)
+		f.dep.Router.Requeue(b, &f.ticket, f.call.Origin, f)
+		f.leave()
 		return
 	}
 	if !answered {
@@ -141,6 +142,16 @@ func (f *Flight) Cancel(b *call.Batch, cause error) {
 	}
 	f.finish(b, call.Result{Err: call.FromCause(cause)})
 	h.Cancel(b, cause)
+}
+
+// leave takes the flight out of the queue if it was cancelled on its way there, so that it holds no place.
+func (f *Flight) leave() {
+	f.mu.Lock()
+	gone := f.answered && f.state == waiting
+	f.mu.Unlock()
+	if gone {
+		f.dep.Router.Cancel(&f.ticket)
+	}
 }
 
 func (f *Flight) finish(b *call.Batch, r call.Result) {

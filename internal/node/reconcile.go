@@ -355,9 +355,9 @@ func (n *Node) publish() error {
 		}
 		d := a.deployments[g.Ingress.Deployment]
 		r := proxy.Route{Prefix: g.RoutePrefix, App: a.name, In: d.inKind(g.Ingress.Method)}
-		method := g.Ingress.Method
+		place := &call.Place{App: a.name, Deployment: d.spec.Name, Method: g.Ingress.Method}
 		r.Call = func(ctx context.Context, c *call.Call) (call.Payload, *call.Error) {
-			c.Info.App, c.Info.Deployment, c.Info.Method = d.app.name, d.spec.Name, method
+			c.Info.Place = place
 			return d.Do(ctx, c)
 		}
 		routes = append(routes, r)

@@ -20,15 +20,15 @@ type session struct {
 // target is where a declared route leads. The deployment is looked up again when an application was deleted, so that a
 // route outlives a redeploy.
 type target struct {
-	app, deployment, method string
-	found                   *Deployment // only the connection's reader touches it
+	call.Place
+	found *Deployment // only the connection's reader touches it
 }
 
 // Route remembers a route; whether it leads anywhere is seen when it is called.
 func (s *session) Route(r wire.Route) any {
-	t := &target{app: r.App, deployment: r.Deployment, method: r.Method}
-	if t.app == "" && s.app != nil {
-		t.app = s.app.name
+	t := &target{Place: call.Place{App: r.App, Deployment: r.Deployment, Method: r.Method}}
+	if t.App == "" && s.app != nil {
+		t.App = s.app.name
 	}
 	return t
 }
@@ -41,14 +41,13 @@ func (s *session) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
 		return nil
 	}
 	if t.found == nil || t.found.down.Load() != nil {
-		if t.found = s.node.Deployment(t.app, t.deployment); t.found == nil {
+		if t.found = s.node.Deployment(t.App, t.Deployment); t.found == nil {
 			in.Complete(b, call.Result{Err: call.NewError(call.DeploymentUnavailable,
-				fmt.Sprintf("no deployment %q in application %q", t.deployment, t.app))})
+				fmt.Sprintf("no deployment %q in application %q", t.Deployment, t.App))})
 			return nil
 		}
 	}
-	i := &in.Info
-	i.App, i.Deployment, i.Method, i.Origin = t.app, t.deployment, t.method, s.origin
+	in.Info.Place, in.Origin = &t.Place, s.origin
 	return t.found.relay(b, in)
 }
 

@@ -31,7 +31,8 @@ func TestPlan(t *testing.T) {
 	}{
 		{name: "nothing"},
 		{name: "starts what is missing", targets: []Target{{Key: b, Replicas: 2}, {Key: a, Replicas: 3}},
-			observed: []Observed{seen(a, "a1", Running, 0), seen(b, "b1", Starting, 0)}, want: []Action{Start{a, 2}, Start{b, 1}}},
+			observed: []Observed{seen(a, "a1", Running, 0), seen(b, "b1", Starting, 0)},
+			want:     []Action{Start{a, 2}, Start{b, 1}}},
 		{name: "leaves what is right", targets: one, observed: []Observed{seen(a, "a1", Starting, 0)}},
 		{name: "draining and dead do not count", targets: one,
 			observed: []Observed{seen(a, "a1", Draining, 0), seen(a, "a2", Dead, 0)}, want: []Action{Start{a, 1}}},
@@ -41,15 +42,18 @@ func TestPlan(t *testing.T) {
 				seen(a, "old", Running, 9), seen(a, "young", Running, 1), seen(a, "slow", Starting, 5), seen(a, "new", Starting, 1),
 			},
 			want: []Action{Stop{"new"}, Stop{"slow"}, Stop{"young"}}},
-		{name: "same age", targets: one, observed: []Observed{seen(a, "2", Running, 1), seen(a, "1", Running, 1)}, want: []Action{Stop{"1"}}},
-		{name: "stops what has no target", observed: []Observed{seen(b, "b1", Running, 0), seen(a, "a1", Starting, 0), seen(a, "a2", Running, 0)},
-			want: []Action{Stop{"a1"}, Stop{"a2"}, Stop{"b1"}}},
+		{name: "same age", targets: one,
+			observed: []Observed{seen(a, "2", Running, 1), seen(a, "1", Running, 1)}, want: []Action{Stop{"1"}}},
+		{name: "stops what has no target",
+			observed: []Observed{seen(b, "b1", Running, 0), seen(a, "a1", Starting, 0), seen(a, "a2", Running, 0)},
+			want:     []Action{Stop{"a1"}, Stop{"a2"}, Stop{"b1"}}},
 		{name: "a target of none", targets: []Target{{Key: a}, {Key: b, Replicas: -1}},
 			observed: []Observed{seen(a, "a1", Running, 0)}, want: []Action{Stop{"a1"}}},
 		{name: "the first failure is made good at once", targets: one,
 			history: map[Key]History{a: {1, start}}, want: []Action{Start{a, 1}}},
 		{name: "the second is not", targets: one, history: map[Key]History{a: {2, start}}, wake: time.Second},
-		{name: "the delay is over", targets: one, history: map[Key]History{a: {2, start.Add(-time.Second)}}, want: []Action{Start{a, 1}}},
+		{name: "the delay is over", targets: one,
+			history: map[Key]History{a: {2, start.Add(-time.Second)}}, want: []Action{Start{a, 1}}},
 		{name: "the earliest wake", targets: []Target{{Key: a, Replicas: 1}, {Key: b, Replicas: 1}},
 			history: map[Key]History{a: {9, start}, b: {4, start}}, wake: 4 * time.Second},
 		{name: "back-off of one does not hold up another", targets: []Target{{Key: a, Replicas: 1}, {Key: b, Replicas: 1}},
@@ -63,8 +67,11 @@ func TestPlan(t *testing.T) {
 			observed: []Observed{{a, "1", "1", Running, start}, {a, "2", "1", Running, start}, {a, "3", "2", Starting, start}},
 			want:     []Action{Start{a, 1}}},
 		{name: "and is replaced one by one", targets: []Target{{a, "2", 2}},
-			observed: []Observed{{a, "1", "1", Running, start}, {a, "2", "1", Running, start}, {a, "3", "2", Running, start}, {a, "4", "2", Starting, start}},
-			want:     []Action{Stop{"1"}}},
+			observed: []Observed{
+				{a, "1", "1", Running, start}, {a, "2", "1", Running, start},
+				{a, "3", "2", Running, start}, {a, "4", "2", Starting, start},
+			},
+			want: []Action{Stop{"1"}}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -91,7 +98,7 @@ func TestDelay(t *testing.T) {
 			t.Errorf("after %d failures %v, want %v s", failures, got, int(want))
 		}
 	}
-	if got := Delay(1 << 40); got != 64*time.Second {
+	if got := Delay(1 << 30); got != 64*time.Second {
 		t.Errorf("after very many failures %v", got)
 	}
 }
@@ -117,7 +124,8 @@ func newWorld(t *testing.T, seed uint64) *world {
 		}
 		for range w.rng.IntN(7) {
 			w.add(Observed{
-				Key: k, Revision: fmt.Sprint(w.rng.IntN(2)), State: State(w.rng.IntN(4)), StartedAt: w.now.Add(-time.Duration(w.rng.IntN(9)) * time.Second),
+				Key: k, Revision: fmt.Sprint(w.rng.IntN(2)), State: State(w.rng.IntN(4)),
+				StartedAt: w.now.Add(-time.Duration(w.rng.IntN(9)) * time.Second),
 			})
 		}
 		if w.rng.IntN(3) == 0 {
@@ -208,7 +216,9 @@ func (w *world) plan() (actions []Action, wake time.Time) {
 
 // live lets time and fate pass: starts finish or fail, drains finish, replicas die.
 func (w *world) live(fate bool) {
-	w.observed = slices.DeleteFunc(w.observed, func(o Observed) bool { return o.State >= Draining && (!fate || w.rng.IntN(2) == 0) })
+	w.observed = slices.DeleteFunc(w.observed, func(o Observed) bool {
+		return o.State >= Draining && (!fate || w.rng.IntN(2) == 0)
+	})
 	for i := range w.observed {
 		o := &w.observed[i]
 		dies := fate && w.rng.IntN(4) == 0

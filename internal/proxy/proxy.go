@@ -136,7 +136,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.own(w, r)
 		return
 	}
-	c := &call.Call{Want: call.Plain}
+	c := &call.Call{Want: call.Plain, Origin: "proxy"}
 	if e := p.info(r, &c.Info); e != nil {
 		p.fail(w, r, c, e)
 		return
@@ -147,7 +147,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.notFound(w, r)
 		return
 	}
-	c.Info.App = route.App
+	c.Info.Place = &call.Place{App: route.App}
 	if e := p.input(r, route, c); e != nil {
 		if e.Reason == call.MethodNotAllowed {
 			w.Header().Set("Allow", allowed(route.In))

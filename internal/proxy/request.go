@@ -17,7 +17,6 @@ import (
 // info fills in what headers say. An id that cannot be taken is an error, because a request that is logged under
 // another id than its client's is lost to the client.
 func (p *Proxy) info(r *http.Request, i *call.Info) *call.Error {
-	i.Origin = "proxy"
 	i.Request = call.NewID()
 	if ids := r.Header["X-Request-Id"]; len(ids) > 0 {
 		if len(ids) > 1 || !validID(ids[0]) {
@@ -32,7 +31,7 @@ func (p *Proxy) info(r *http.Request, i *call.Info) *call.Error {
 		if !validID(id) {
 			return call.NewError(call.BadInput, "serve_multiplexed_model_id must be 1 to 256 printable ASCII characters")
 		}
-		i.ModelID = id
+		i.Affinity = &call.Affinity{Model: id}
 	}
 	return nil
 }

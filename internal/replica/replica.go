@@ -52,9 +52,11 @@ type Replica struct {
 	Class    *Class
 	Instance any
 
+	_        [64]byte // what every call reads stays off the lines that every call writes
 	started  atomic.Uint64
 	failed   atomic.Uint64
 	busyTime atomic.Int64
+	_        [64]byte
 }
 
 // Start runs the constructor. Its error, panic or nil instance is returned as an *call.Error with the user's traceback.

@@ -498,6 +498,48 @@ func TestGrantUnderWay(t *testing.T) {
 	})
 }
 
+// hookGate does something before it admits.
+type hookGate struct {
+	*gate.Gate
+	before func()
+}
+
+func (g *hookGate) TryAcquire() bool {
+	if f := g.before; f != nil {
+		g.before = nil
+		f()
+	}
+	return g.Gate.TryAcquire()
+}
+
+func TestTryAcquireDuringUpdate(t *testing.T) {
+	t.Parallel()
+	g, b := &hookGate{Gate: gate.New(1)}, replica("b", 1)
+	a := &Replica{ID: "a", Gate: g}
+	x := newBench(t, a)
+	g.before = func() { x.Update(nil, []*Replica{b}) }
+	if got := x.TryAcquire(); got != b || g.Load() != 0 {
+		t.Errorf("got %v, the removed replica has load %d", got, g.Load())
+	}
+	x.Update(nil, []*Replica{a})
+	g.before = func() { x.Update(nil, []*Replica{a, b}) }
+	if got := x.TryAcquire(); got != a || g.Load() != 1 {
+		t.Errorf("a replica that stayed was not taken: %v", got)
+	}
+}
+
+func TestUpdateUnregisters(t *testing.T) {
+	t.Parallel()
+	a := occupied("a", 1)
+	x := newBench(t, a)
+	x.submit("o", "1")
+	w := x.waiters[0]
+	x.Update(nil, nil)
+	if a.Gate.Unwait(w) {
+		t.Error("the router still waits at a replica that was removed")
+	}
+}
+
 // TestTwoRoutersShareAGate: slots go to them in turn, whatever each has queued.
 func TestTwoRoutersShareAGate(t *testing.T) {
 	t.Parallel()

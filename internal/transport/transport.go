@@ -53,7 +53,7 @@ func (l *Local) Start(_ *call.Batch, c *call.Call, sink call.Sink) Handle {
 	if values == nil {
 		values = context.Background()
 	}
-	ctx := call.NewContext(values, &c.Info)
+	ctx := call.NewContext(values, c)
 	go l.run(ctx, c, sink)
 	return Handle{ctx: ctx}
 }
@@ -130,8 +130,8 @@ var scratch = sync.Pool{New: func() any { b := make([]byte, 0, 512); return &b }
 // Send encodes what c holds as Go values and sends it on a route of peer.
 func Send(peer *wire.Peer, cd *codec.Codec, route uint32, python bool, b *call.Batch, c *call.Call, sink call.Sink) Handle {
 	var left time.Duration
-	if !c.Info.Deadline.IsZero() {
-		left = c.Info.TimeLeft(time.Now())
+	if !c.Deadline.IsZero() {
+		left = c.TimeLeft(time.Now())
 	}
 	if c.Encoded.Table != nil && c.Want != call.Native {
 		return Handle{peer: peer, id: peer.Start(b, route, c, left, sink)}

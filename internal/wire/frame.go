@@ -133,8 +133,10 @@ func appendCallMeta(b []byte, route uint32, c *call.Call, left time.Duration) ([
 			b = append(b, s.Name...)
 		}
 		b = appendTail(b, "rid", i.Request.Text())
-		b = appendTail(b, "model", i.ModelID)
-		b = appendTail(b, "session", i.SessionID)
+		if a := i.Affinity; a != nil {
+			b = appendTail(b, "model", a.Model)
+			b = appendTail(b, "session", a.Session)
+		}
 		if i.Sampled {
 			b = append(b, 7)
 			b = append(b, "sampled\x00\x00"...)
@@ -217,9 +219,9 @@ func parseCallMeta(meta, body []byte, c *call.Call) (route uint32, left time.Dur
 			}
 			i.Request = call.IDFrom(string(value))
 		case "model":
-			i.ModelID = string(value)
+			affinity(i).Model = string(value)
 		case "session":
-			i.SessionID = string(value)
+			affinity(i).Session = string(value)
 		case "sampled":
 			i.Sampled = true
 		}
@@ -228,6 +230,13 @@ func parseCallMeta(meta, body []byte, c *call.Call) (route uint32, left time.Dur
 		i.Request = call.NewID()
 	}
 	return route, left, nil
+}
+
+func affinity(i *call.Info) *call.Affinity {
+	if i.Affinity == nil {
+		i.Affinity = &call.Affinity{}
+	}
+	return i.Affinity
 }
 
 // ValidID says whether a request id from outside may be taken: 1 to 256 printable ASCII characters.

@@ -38,7 +38,7 @@ type Server interface {
 type Incoming struct {
 	call.Call
 	Route any           // what Server.Route gave; nil for a number that was never declared
-	Left  time.Duration // until the deadline, 0 for none; Info.Deadline is set from it
+	Left  time.Duration // until the deadline, 0 for none; Deadline is set from it
 
 	peer *Peer
 	id   uint64
@@ -383,7 +383,7 @@ func (p *Peer) onCall(b *call.Batch, h Header, meta, body []byte) error {
 		in.Route = p.routes[route]
 	}
 	if left > 0 {
-		in.Left, in.Info.Deadline = left, time.Now().Add(left)
+		in.Left, in.Deadline = left, time.Now().Add(left)
 	}
 	p.mu.Lock()
 	if _, dup := p.incoming[h.ID]; dup {

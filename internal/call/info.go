@@ -26,6 +26,19 @@ func NewID() ID {
 // IDFrom takes a client's own id.
 func IDFrom(text string) ID { return ID{text: &text} }
 
+// ValidID says whether an id from outside may be taken: 1 to 256 printable ASCII characters.
+func ValidID(s string) bool {
+	if s == "" || len(s) > 256 {
+		return false
+	}
+	for i := range len(s) {
+		if s[i] < 0x20 || s[i] > 0x7e {
+			return false
+		}
+	}
+	return true
+}
+
 // IDFromBytes reads what [ID.Bytes] wrote.
 func IDFromBytes(b [16]byte) ID {
 	return ID{hi: binary.BigEndian.Uint64(b[:8]), lo: binary.BigEndian.Uint64(b[8:])}

@@ -19,7 +19,7 @@ import (
 func (p *Proxy) info(r *http.Request, i *call.Info) *call.Error {
 	i.Request = call.NewID()
 	if ids := r.Header["X-Request-Id"]; len(ids) > 0 {
-		if len(ids) > 1 || !validID(ids[0]) {
+		if len(ids) > 1 || !call.ValidID(ids[0]) {
 			return call.NewError(call.BadInput, "X-Request-ID must be 1 to 256 printable ASCII characters")
 		}
 		i.Request = call.IDFrom(ids[0])
@@ -28,24 +28,12 @@ func (p *Proxy) info(r *http.Request, i *call.Info) *call.Error {
 		traceparent(tp[0], i)
 	}
 	if id := r.Header.Get("Serve_multiplexed_model_id"); id != "" {
-		if !validID(id) {
+		if !call.ValidID(id) {
 			return call.NewError(call.BadInput, "serve_multiplexed_model_id must be 1 to 256 printable ASCII characters")
 		}
 		i.Affinity = &call.Affinity{Model: id}
 	}
 	return nil
-}
-
-func validID(s string) bool {
-	if s == "" || len(s) > 256 {
-		return false
-	}
-	for i := range len(s) {
-		if s[i] < 0x20 || s[i] > 0x7e {
-			return false
-		}
-	}
-	return true
 }
 
 // traceparent reads a W3C trace context header, version 00 and what later ones share with it; others are ignored.

@@ -214,7 +214,7 @@ func parseCallMeta(meta, body []byte, c *call.Call) (route uint32, left time.Dur
 		rest = rest[vl:]
 		switch string(key) {
 		case "rid":
-			if !ValidID(string(value)) {
+			if !call.ValidID(string(value)) {
 				return 0, 0, errMeta
 			}
 			i.Request = call.IDFrom(string(value))
@@ -237,19 +237,6 @@ func affinity(i *call.Info) *call.Affinity {
 		i.Affinity = &call.Affinity{}
 	}
 	return i.Affinity
-}
-
-// ValidID says whether a request id from outside may be taken: 1 to 256 printable ASCII characters.
-func ValidID(s string) bool {
-	if len(s) == 0 || len(s) > 256 {
-		return false
-	}
-	for i := range len(s) {
-		if s[i] < 0x20 || s[i] > 0x7e {
-			return false
-		}
-	}
-	return true
 }
 
 // Slots reads the argument slots of a call that came over a wire. Their data points into e.Body; names are copied.

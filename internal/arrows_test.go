@@ -1,0 +1,89 @@
+package internal_test
+
+import (
+	"encoding/json"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// layers are the packages of this module from the top down (ARCHITECTURE.md). A package may import packages of lower
+// layers only; those of one layer do not know each other.
+var layers = [][]string{
+	{"cmd/helve", "examples/hello"},
+	{"cli", "helvetest"},
+	{""},
+	{"internal/node", "internal/guest"},
+	{"internal/proxy", "internal/planner", "internal/worker", "internal/transport", "internal/router", "internal/gate"},
+	{"internal/replica", "internal/wire"},
+	{"internal/codec"},
+	{"internal/call", "internal/spec"},
+}
+
+// only narrows what some packages may import beside the standard library; the others may import whatever is below.
+var only = map[string][]string{
+	"internal/call":    {},
+	"internal/spec":    {},
+	"internal/planner": {},
+	"internal/worker":  {},
+	"internal/gate":    {"internal/call"},
+	"internal/router":  {"internal/call"},
+	"internal/codec":   {"internal/call", "github.com/tinylib/msgp/msgp"},
+	"internal/wire":    {"internal/call", "internal/codec"},
+	"internal/proxy":   {"internal/call"},
+}
+
+const module = "github.com/helve-serve/helve"
+
+// TestArrows holds the direction of imports.
+func TestArrows(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", module+"/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer := map[string]int{}
+	for i, l := range layers {
+		for _, p := range l {
+			layer[p] = i
+		}
+	}
+	seen := 0
+	for d := json.NewDecoder(strings.NewReader(string(out))); d.More(); {
+		var p struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := d.Decode(&p); err != nil {
+			t.Fatal(err)
+		}
+		name := local(p.ImportPath)
+		if name == "internal" { // this test
+			continue
+		}
+		seen++
+		at, ok := layer[name]
+		if !ok {
+			t.Errorf("package %q is in no layer: give it one, here and in ARCHITECTURE.md", name)
+		}
+		for _, imp := range p.Imports {
+			if allowed, narrow := only[name]; narrow && strings.Contains(imp, ".") && !slices.Contains(allowed, local(imp)) {
+				t.Errorf("%s imports %s; it may import the standard library and %v", name, imp, allowed)
+			}
+			if below, ours := layer[local(imp)]; ours && strings.HasPrefix(imp, module) && below <= at {
+				t.Errorf("%s imports %s, which is not below it", name, local(imp))
+			}
+		}
+	}
+	if seen < len(layer) {
+		t.Errorf("%d packages were seen, %d are in layers", seen, len(layer))
+	}
+}
+
+func local(path string) string {
+	if path == module {
+		return ""
+	}
+	return strings.TrimPrefix(path, module+"/")
+}

@@ -1,0 +1,312 @@
+"""Applications over a real node: what a program sees."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from helve import serve
+from helve.serve.exceptions import DeploymentUnavailableError, RayServeException, RequestCancelledError
+from helve.serve.handle import DeploymentHandle
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Quota(Exception):
+    def __init__(self, limit, used):
+        super().__init__(f"{used} of {limit}")
+        self.limit, self.used = limit, used
+
+    def __reduce__(self):
+        return Quota, (self.limit, self.used)
+
+
+@serve.deployment(max_ongoing_requests=20)
+class Down:
+    def __init__(self):
+        self.started, self.cancelled = asyncio.Event(), asyncio.Event()
+
+    def say_hi(self, message: str):
+        return f"Hello {message}!"
+
+    async def echo(self, *args, **kwargs):
+        return args, kwargs
+
+    async def fail(self):
+        raise Quota(10, 11)
+
+    async def block(self):
+        self.started.set()
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+
+    async def await_started(self):
+        await self.started.wait()
+
+    async def await_cancelled(self):
+        await self.cancelled.wait()
+
+    async def pid(self):
+        return os.getpid()
+
+    def _hidden(self):
+        return 1
+
+
+@serve.deployment
+class Front:
+    def __init__(self, down: DeploymentHandle, nested):
+        self.down, self.nested = down, nested
+
+    async def __call__(self, name: str) -> str:
+        return await self.down.say_hi.remote(name)
+
+    async def chain(self, name):
+        hi = self.down.say_hi.remote(name)
+        return await self.down.echo.remote(hi, again=hi)
+
+    async def chain_fails(self):
+        await self.down.echo.remote(self.down.fail.remote())
+
+    async def fails(self):
+        await self.down.fail.remote()
+
+    async def both(self, name):
+        return await asyncio.gather(*(h.say_hi.remote(name) for h in (self.down, self.nested["same"][0])))
+
+    async def gives_up(self):
+        response = self.down.block.remote()
+        await self.down.await_started.remote()
+        try:
+            await asyncio.wait_for(asyncio.shield(asyncio.ensure_future(as_coroutine(response))), 0.01)
+        except asyncio.TimeoutError:
+            pass
+        response.cancel()
+        try:
+            await response
+        except RequestCancelledError:
+            await self.down.await_cancelled.remote()
+            return "cancelled"
+
+    async def cancelled_by_caller(self):
+        await self.down.block.remote()
+
+    def context(self):
+        c = serve.get_replica_context()
+        return c.app_name, c.deployment, c.replica_id.split("#")[0]
+
+    async def by_name(self):
+        return await serve.get_deployment_handle("Down").say_hi.remote("name")
+
+    async def blocking(self):
+        return self.down.say_hi.remote("x").result()
+
+
+async def as_coroutine(response):
+    return await response
+
+
+@pytest.fixture(scope="module")
+def front():
+    serve.start(http_options={"port": 0})
+    down = Down.bind()
+    handle = serve.run(Front.bind(down, {"same": [down]}))
+    yield handle
+    serve.shutdown()
+
+
+def test_result_is_repeatable(front):
+    r = front.remote("world")
+    assert r.result() == "Hello world!"
+    assert r.result(timeout_s=1) == "Hello world!"
+    assert len(r.request_id) == 36
+
+
+def test_attribute_and_options_are_the_same(front):
+    assert front.options(method_name="chain").remote("a").result() == front.chain.remote("a").result() == (("Hello a!",), {"again": "Hello a!"})
+
+
+@pytest.mark.parametrize("value", [None, 1, "x", b"\0\xff", [1, {"a": (2, 3)}], {1, 2}, 3 + 4j, "long" * 100_000, b"b" * 3_000_000])
+def test_values(front, value):
+    down = serve.get_deployment_handle("Down", "default")
+    assert down.echo.remote(value, key=value).result() == ((value,), {"key": value})
+
+
+def test_classes_of_main_travel_by_value():
+    done = subprocess.run([sys.executable, str(ROOT / "examples" / "python" / "hello.py")], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "Hello world!"
+
+
+def test_user_exception_is_itself(front):
+    for method in ("fails", "chain_fails"):
+        with pytest.raises(Quota) as e:
+            getattr(front, method).remote().result()
+        assert (e.value.limit, e.value.used) == (10, 11)
+        assert "raise Quota(10, 11)" in str(e.value.__cause__)
+
+
+def test_missing_method_lists_those_there_are(front):
+    with pytest.raises(RayServeException, match=r"no method 'nope'.*chain"):
+        front.nope.remote().result()
+    with pytest.raises(RayServeException, match="_hidden"):
+        front.options(method_name="_hidden").remote().result()
+
+
+def test_wrong_arguments(front):
+    with pytest.raises(TypeError, match="positional argument"):
+        front.chain.remote().result()
+
+
+def test_missing_deployment(front):
+    with pytest.raises(DeploymentUnavailableError, match="Nobody"):
+        serve.get_deployment_handle("Nobody", "default").remote().result()
+
+
+def test_bound_once_is_one_deployment(front):
+    assert front.both.remote("x").result() == ["Hello x!", "Hello x!"]
+    assert set(serve.status()["applications"]["default"]["deployments"]) == {"Front", "Down"}
+
+
+def test_cancel_reaches_the_method(front):
+    assert front.gives_up.remote().result(timeout_s=30) == "cancelled"
+
+
+def test_cancelling_a_parent_cancels_its_children(front):
+    r = front.cancelled_by_caller.remote()
+    serve.get_deployment_handle("Down", "default").await_started.remote().result(timeout_s=30)
+    r.cancel()
+    with pytest.raises(RequestCancelledError):
+        r.result()
+    assert r.cancelled()
+    serve.get_deployment_handle("Down", "default").await_cancelled.remote().result(timeout_s=30)
+
+
+def test_timeout_leaves_the_request_running(front):
+    down = serve.get_deployment_handle("Down", "default")
+    r = down.block.remote()
+    with pytest.raises(TimeoutError):
+        r.result(timeout_s=0.01)
+    assert not r.cancelled()
+    r.cancel()
+    with pytest.raises(RequestCancelledError):
+        r.result()
+
+
+def test_result_on_an_event_loop_is_an_error(front):
+    with pytest.raises(RuntimeError, match="await response"):
+        front.blocking.remote().result()
+
+    async def main():
+        front.remote("x").result()
+
+    with pytest.raises(RuntimeError, match="await response"):
+        asyncio.run(main())
+
+
+def test_await_from_any_loop_and_thread(front):
+    async def main():
+        r = front.remote("loop")
+        return [await r, await r, *(await asyncio.gather(*(as_coroutine(front.remote(str(i))) for i in range(20))))]
+
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(asyncio.run(main()))) for _ in range(3)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    expect = ["Hello loop!", "Hello loop!"] + [f"Hello {i}!" for i in range(20)]
+    assert results == [expect] * 3
+
+
+def test_context(front):
+    assert front.context.remote().result() == ("default", "Front", "Front")
+    assert front.by_name.remote().result() == "Hello name!"
+
+
+def test_http(front):
+    from helve import _driver
+
+    url = _driver.running().control("http", host="127.0.0.1", port=0)["url"]
+    for data in (b"world", b'"world"'):
+        assert urllib.request.urlopen(urllib.request.Request(url, data=data, method="POST")).read() == b"Hello world!"
+    with pytest.raises(urllib.error.HTTPError) as e:
+        urllib.request.urlopen(url)
+    assert e.value.code == 405
+
+
+def test_several_applications_and_delete(front):
+    h = serve.run(Down.options(name="Only").bind(), name="second", route_prefix=None)
+    assert h.say_hi.remote("two").result() == "Hello two!"
+    with pytest.raises(RuntimeError, match='"second" is deployed already'):
+        serve.run(Down.bind(), name="second", route_prefix=None)
+    with pytest.raises(RuntimeError, match="route_prefix"):
+        serve.run(Down.bind(), name="third")
+    serve.delete("second")
+    with pytest.raises(DeploymentUnavailableError):
+        h.say_hi.remote("gone").result()
+    with pytest.raises(RuntimeError, match="no application"):
+        serve.delete("second")
+
+
+def test_constructor_that_raises(front):
+    @serve.deployment
+    class Bad:
+        def __init__(self):
+            raise ValueError("no weights")
+
+        def __call__(self) -> str:
+            return ""
+
+    with pytest.raises(RuntimeError, match="no weights") as e:
+        serve.run(Bad.bind(), name="bad", route_prefix=None)
+    assert "ValueError" in str(e.value) and 'raise ValueError("no weights")' in str(e.value)
+    assert "bad" not in serve.status()["applications"]
+
+
+def test_handles_of_derived_options_pickle(front):
+    import pickle
+
+    h = pickle.loads(pickle.dumps(front.options(method_name="chain", multiplexed_model_id="m")))
+    assert h.remote("p").result() == (("Hello p!",), {"again": "Hello p!"})
+    with pytest.raises(RayServeException, match="top-level argument"):
+        pickle.dumps(front.remote("x"))
+
+
+def test_codecs(front):
+    down = serve.get_deployment_handle("Down", "default")
+    for codec in ("pickle", "MsgPack", "orjson"):
+        h = down.echo.options(request_serialization=codec, response_serialization=codec)
+        args, kwargs = h.remote("a", k=1).result()
+        assert (list(args), kwargs) == (["a"], {"k": 1})
+    with pytest.raises(ValueError, match="request_serialization: 'xml'"):
+        down.options(request_serialization="xml")
+
+
+def test_port_in_use():
+    import socket
+
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        s.listen()
+        port = s.getsockname()[1]
+        code = f"""
+from helve import serve
+@serve.deployment
+class A:
+    def __call__(self) -> str: return ""
+serve.start(http_options={{"port": {port}}})
+serve.run(A.bind())
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert f"127.0.0.1:{port}" in done.stderr and "http_options" in done.stderr

@@ -48,7 +48,7 @@ func cases(t *testing.T, s *helve.System, app string) {
 	for _, test := range []struct {
 		name string
 		f    func(*testing.T, *helve.System, helve.Handle[Service])
-	}{{"deadline", deadline}, {"cancel", cancelCall}, {"parent", parentCancelled}, {"strict", strict}, {"queue", cancelQueued}} {
+	}{{"cancel", cancelCall}, {"deadline", deadline}, {"parent", parentCancelled}, {"strict", strict}, {"queue", cancelQueued}} {
 		t.Run("alone/"+test.name, func(t *testing.T) { test.f(t, s, h) })
 	}
 }
@@ -216,36 +216,40 @@ func deadline(t *testing.T, _ *helve.System, h helve.Handle[Service]) {
 func cancelCall(t *testing.T, _ *helve.System, h helve.Handle[Service]) {
 	block, awaitStarted, awaitCancelled := helve.ActionOf(h, Service.Block), helve.ActionOf(h, Service.AwaitStarted), helve.ActionOf(h, Service.AwaitCancelled)
 	r := block.Remote(t.Context(), helve.None{})
-	// One of the replicas has started it, and says so; asked often enough, power of two choices comes by.
-	until(t, func(ctx context.Context) error { _, err := awaitStarted.Call(ctx, helve.None{}); return err })
+	reached(t, awaitStarted, replicas*ongoing-1)
 	r.Cancel()
 	if _, err := r.Result(t.Context()); helve.ReasonOf(err) != helve.Cancelled {
 		t.Errorf("got %v", err)
 	}
-	until(t, func(ctx context.Context) error { _, err := awaitCancelled.Call(ctx, helve.None{}); return err })
+	reached(t, awaitCancelled, replicas*ongoing)
 }
 
-// until calls f, each time for a short while, until it succeeds.
-func until(t *testing.T, f func(context.Context) error) {
+// reached waits until the replica that runs Block says so: it is asked through every slot that is left, so that it is
+// among those asked.
+func reached(t *testing.T, action helve.Method[helve.None, helve.None], free int) {
 	t.Helper()
-	for range 500 {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-		err := f(ctx)
-		cancel()
-		if err == nil {
-			return
-		}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	answers := make(chan error)
+	for range free {
+		r := action.Remote(ctx, helve.None{})
+		go func() {
+			_, err := r.Result(ctx)
+			select {
+			case answers <- err:
+			case <-ctx.Done():
+			}
+		}()
 	}
-	t.Fatal("it never happened")
+	if err := <-answers; err != nil {
+		t.Fatal(err)
+	}
 }
 
 func parentCancelled(t *testing.T, _ *helve.System, h helve.Handle[Service]) {
 	ctx, cancel := context.WithCancel(t.Context())
 	r := helve.ActionOf(h, Service.Block).Remote(ctx, helve.None{})
-	until(t, func(ctx context.Context) error {
-		_, err := helve.ActionOf(h, Service.AwaitStarted).Call(ctx, helve.None{})
-		return err
-	})
+	reached(t, helve.ActionOf(h, Service.AwaitStarted), replicas*ongoing-1)
 	cancel()
 	if _, err := r.Result(t.Context()); helve.ReasonOf(err) != helve.Cancelled {
 		t.Errorf("got %v", err)

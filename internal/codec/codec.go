@@ -174,22 +174,27 @@ func (c *Codec) decodeJSON(data []byte, into any) error {
 	if p, ok := into.(*string); ok && len(data) > 0 && data[0] == '"' {
 		return jsonError(json.Unmarshal(data, p))
 	}
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.UseNumber()
-	var v any
-	if err := d.Decode(&v); err != nil {
-		return jsonError(err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("invalid JSON: more follows the value")
-	}
-	mp, err := appendTree(nil, v)
+	mp, err := appendJSONText(nil, data)
 	if err != nil {
 		return err
 	}
 	rv := reflect.ValueOf(into).Elem()
 	rest, err := c.planOf(rv.Type()).dec(c, mp, rv, mode{json: true})
 	return tail(rest, err)
+}
+
+// appendJSONText writes a JSON text as MessagePack.
+func appendJSONText(b, text []byte) ([]byte, error) {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	var v any
+	if err := d.Decode(&v); err != nil {
+		return b, jsonError(err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return b, errors.New("invalid JSON: more follows the value")
+	}
+	return appendTree(b, v)
 }
 
 func jsonError(err error) error {

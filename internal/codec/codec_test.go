@@ -1,0 +1,379 @@
+package codec
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"math/big"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/helve-serve/helve/internal/call"
+)
+
+type Inner struct {
+	GetURL string
+	Tagged int    `json:"other_name"`
+	Ours   int    `json:"no" helve:"yes"`
+	Omit   string `json:",omitempty"`
+	Never  string `json:"-"`
+	hidden int
+}
+
+type Embedded struct{ FromEmbedded string }
+
+type everything struct {
+	Embedded
+	*Inner
+	B    bool
+	I8   int8
+	I64  int64
+	U16  uint16
+	U64  uint64
+	F32  float32
+	F64  float64
+	S    string
+	Raw  []byte
+	L    []string
+	Arr  [2]int
+	M    map[string]int
+	MI   map[int]string
+	P    *int
+	Nil  *int
+	T    time.Time
+	D    time.Duration
+	Big  *big.Int
+	Any  any
+	Next *everything
+	JM   jsonOnly
+}
+
+// jsonOnly writes itself as JSON and as nothing else.
+type jsonOnly struct{ x int }
+
+func (j jsonOnly) MarshalJSON() ([]byte, error) { return fmt.Appendf(nil, `{"x":%d}`, j.x), nil }
+func (j *jsonOnly) UnmarshalJSON(b []byte) error {
+	var v struct{ X int }
+	err := json.Unmarshal(b, &v)
+	j.x = v.X
+	return err
+}
+
+func sample() everything {
+	return everything{
+		Embedded: Embedded{"e"}, Inner: &Inner{GetURL: "u", Tagged: 1, Ours: 2}, B: true, I8: -128, I64: math.MinInt64, U16: 65535,
+		U64: math.MaxUint64, F32: 1.5, F64: math.Pi, S: "héllo", Raw: []byte{0, 255}, L: []string{"a", ""}, Arr: [2]int{1, -2},
+		M: map[string]int{"a": 1, "b": 2}, MI: map[int]string{-1: "x"}, P: new(5), T: time.Unix(1e9, 123456789).UTC(), D: time.Minute,
+		Big: new(big.Int).Lsh(big.NewInt(1), 100), Any: []any{int64(1), "x", nil, true, 2.5, map[string]any{"k": int64(7)}},
+		Next: &everything{S: "deeper", Big: new(big.Int)}, JM: jsonOnly{9},
+	}
+}
+
+func equal(a, b any) string {
+	return cmp.Diff(a, b, cmp.AllowUnexported(everything{}, Inner{}, jsonOnly{}), cmp.Comparer(func(a, b *big.Int) bool {
+		return a == b || a != nil && b != nil && a.Cmp(b) == 0
+	}))
+}
+
+func TestRoundTrip(t *testing.T) {
+	t.Parallel()
+	c := New()
+	for _, as := range []call.Codec{call.Msgpack, call.JSON} {
+		t.Run(as.String(), func(t *testing.T) {
+			t.Parallel()
+			in := sample()
+			data, err := c.Append([]byte("before"), as, in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			data = bytes.TrimPrefix(data, []byte("before"))
+			var out everything
+			if err := c.Decode(as, data, &out); err != nil {
+				t.Fatalf("%v\n%s", err, data)
+			}
+			if d := equal(in, out); d != "" {
+				t.Error(d)
+			}
+			again, err := c.Append(nil, as, out)
+			if err != nil || !bytes.Equal(data, again) {
+				t.Errorf("equal values have other bytes: %v", err)
+			}
+			for _, name := range []string{"get_url", "other_name", "yes", "from_embedded", "f64"} {
+				if !bytes.Contains(data, []byte(name)) {
+					t.Errorf("no field %q in %q", name, data)
+				}
+			}
+			for _, name := range []string{"omit", "never", "hidden", "ours"} {
+				if bytes.Contains(bytes.ToLower(data), []byte(name)) {
+					t.Errorf("field %q in %q", name, data)
+				}
+			}
+		})
+	}
+}
+
+// TestJSONIsJSON: what is written is what encoding/json reads, in the order of the fields.
+func TestJSONIsJSON(t *testing.T) {
+	t.Parallel()
+	data, err := New().Append(nil, call.JSON, struct {
+		B string
+		A []byte
+		T time.Time
+		M map[int]bool
+		S string
+		X any
+	}{"é\"<", []byte{1, 2}, time.Unix(0, 5).UTC(), map[int]bool{3: true}, "\u2028", nil})
+	want := `{"b":"é\"<","a":"AQI=","t":"1970-01-01T00:00:00.000000005Z","m":{"3":true},"s":"` + "\u2028" + `","x":null}`
+	var a, b any
+	if err != nil || json.Unmarshal(data, &a) != nil || json.Unmarshal([]byte(want), &b) != nil || cmp.Diff(a, b) != "" || !strings.HasPrefix(string(data), `{"b"`) {
+		t.Errorf("%s, %v\nwant %s", data, err, want)
+	}
+}
+
+// TestGolden holds bytes that other implementations of MessagePack write for the same values (Python's msgspec 0.18).
+func TestGolden(t *testing.T) {
+	t.Parallel()
+	c := New()
+	for _, test := range []struct {
+		v    any
+		want string
+	}{
+		{"hi", "a26869"}, {[]byte{1}, "c40101"}, {int64(-1), "ff"}, {int64(300), "d1012c"}, {1.5, "cb3ff8000000000000"}, {true, "c3"},
+		{[]any{int64(1), nil}, "9201c0"}, {map[string]any{"a": int64(1)}, "81a16101"}, {time.Unix(1, 0).UTC(), "d6ff00000001"},
+	} {
+		got, err := c.Append(nil, call.Msgpack, test.v)
+		if err != nil || hex.EncodeToString(got) != test.want {
+			t.Errorf("%v is %x, %v; want %s", test.v, got, err, test.want)
+		}
+		data, _ := hex.DecodeString(test.want)
+		var back any
+		if err := c.Decode(call.Msgpack, data, &back); err != nil || cmp.Diff(back, test.v) != "" {
+			t.Errorf("%s reads as %#v, %v; want %#v", test.want, back, err, test.v)
+		}
+	}
+}
+
+func TestErrorsNameTheField(t *testing.T) {
+	t.Parallel()
+	c := New()
+	type user struct{ Age int8 }
+	type in struct {
+		User  user
+		Users []user
+		ByID  map[string]user
+		C     chan int `json:"c,omitempty"`
+	}
+	for data, text := range map[string]string{
+		`{"user":{"age":"x"}}`:             "field user.age: cannot decode string into int8",
+		`{"user":{"age":300}}`:             "field user.age: 300 is out of range of int8",
+		`{"user":{"age":1.5}}`:             "field user.age: cannot decode float into int8",
+		`{"users":[{"age":1},{"age":""}]}`: "field users[1].age: cannot decode string into int8",
+		`{"by_id":{"k":{"age":[]}}}`:       "field by_id.k.age: cannot decode list into int8",
+		`{"user":5}`:                       "field user: cannot decode int into codec.user",
+		`{"user":{"age":1}`:                "invalid JSON: it ends too early",
+		`{} {}`:                            "invalid JSON: more follows",
+	} {
+		var v in
+		if err := c.Decode(call.JSON, []byte(data), &v); err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("%s: %v, want %s", data, err, text)
+		}
+	}
+	if _, err := c.Append(nil, call.Msgpack, in{C: make(chan int)}); err == nil || !strings.Contains(err.Error(), "field c: chan int cannot be encoded") {
+		t.Errorf("a channel: %v", err)
+	}
+	if _, err := c.Append(nil, call.JSON, []float64{1, math.NaN()}); err == nil || !strings.Contains(err.Error(), "NaN") {
+		t.Errorf("NaN in JSON: %v", err)
+	}
+	if data, err := c.Append(nil, call.Msgpack, []float64{math.NaN(), math.Inf(-1)}); err != nil || len(data) == 0 {
+		t.Errorf("NaN in MessagePack: %v", err)
+	}
+	var u uint8
+	if err := c.Decode(call.Msgpack, []byte{0xff}, &u); err == nil {
+		t.Error("-1 fits into uint8")
+	}
+	for _, as := range []call.Codec{call.Cloudpickle, call.Pickle} {
+		var v any
+		if _, ok := errors.AsType[*UnreadableError](c.Decode(as, nil, &v)); !ok {
+			t.Errorf("%s is readable", as)
+		}
+	}
+}
+
+func TestDepthEndsInAnError(t *testing.T) {
+	t.Parallel()
+	c := New()
+	loop := &everything{}
+	loop.Next = loop
+	if _, err := c.Append(nil, call.Msgpack, loop); err == nil || !strings.Contains(err.Error(), "deep") {
+		t.Errorf("a cycle: %.80v", err)
+	}
+	var v any
+	if err := c.Decode(call.Msgpack, bytes.Repeat([]byte{0x91}, 1<<20), &v); err == nil {
+		t.Error("a million nested lists")
+	}
+	var n everything
+	if err := c.Decode(call.Msgpack, bytes.Repeat([]byte("\x81\xa4next"), 1<<16), &n); err == nil {
+		t.Error("a deep struct")
+	}
+}
+
+func TestLyingLengths(t *testing.T) {
+	t.Parallel()
+	c := New()
+	for _, h := range []string{"ddffffffff", "dfffffffff", "dbffffffff", "c6ffffffff"} { // list, map, string, bytes of 4 Gi
+		data, _ := hex.DecodeString(h + "00")
+		for _, into := range []any{new(any), new([]string), new(map[string]int), new(string), new([]byte), new([]everything)} {
+			if err := c.Decode(call.Msgpack, data, into); err == nil {
+				t.Errorf("%s into %T was accepted", h, into)
+			}
+		}
+	}
+}
+
+func TestFieldsAndSetFields(t *testing.T) {
+	t.Parallel()
+	c := New()
+	type args struct {
+		X      int
+		Labels map[string]string `json:"labels,omitempty"`
+	}
+	fields, ok := Fields(args{X: 4})
+	got := map[string]any{}
+	for k, v := range fields {
+		got[k] = v
+	}
+	if !ok || cmp.Diff(got, map[string]any{"x": 4}) != "" {
+		t.Errorf("%v %v", got, ok)
+	}
+	for _, v := range []any{time.Now(), 5, "x", new(big.Int), nil, []int{1}} {
+		if _, ok := Fields(v); ok {
+			t.Errorf("%T is a record", v)
+		}
+	}
+	var a args
+	err := c.SetFields(&a, map[string]call.Payload{"x": {Codec: call.Msgpack, Data: []byte{7}}, "labels": {Codec: call.JSON, Data: []byte(`{"a":"b"}`)}})
+	if err != nil || a.X != 7 || a.Labels["a"] != "b" {
+		t.Errorf("%+v, %v", a, err)
+	}
+	if err := c.SetFields(&a, map[string]call.Payload{"y": {}}); err == nil || !strings.Contains(err.Error(), `"y"; there are ["x" "labels"]`) {
+		t.Errorf("%v", err)
+	}
+	if err := c.SetFields(&a, map[string]call.Payload{"x": {Codec: call.Text, Data: []byte("t")}}); err == nil || !strings.Contains(err.Error(), "argument x") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestNames(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"SayHi": "say_hi", "GetURL": "get_url", "HTTPServer": "http_server", "UserID2": "user_id2", "X": "x", "": "", "already_snake": "already_snake",
+		"A_B": "a_b", "ÄÖ": "äö",
+	} {
+		if got := SnakeCase(in); got != want {
+			t.Errorf("%s is %s, want %s", in, got, want)
+		}
+	}
+	have := []string{"SayHi", "say_hi", "GetURL"}
+	for want, found := range map[string]string{"say_hi": "say_hi", "SayHi": "SayHi", "get_url": "GetURL", "GetUrl": "GetURL", "nope": ""} {
+		if got, _ := MatchName(want, have); got != found {
+			t.Errorf("%s found %q, want %q", want, got, found)
+		}
+	}
+}
+
+func TestEnvelope(t *testing.T) {
+	t.Parallel()
+	in := &call.Error{
+		Code: call.NotFound, Reason: call.User, Message: "", App: "a", Deployment: "d", Method: "m", Replica: "r", RequestID: "id",
+		Public: "p", Type: "T", Traceback: "tb\nline", Pickle: []byte{0, 1}, Remote: true,
+	}
+	out, err := ParseError(AppendError(nil, in))
+	if err != nil || cmp.Diff(in, out) != "" {
+		t.Errorf("%v\n%s", err, cmp.Diff(in, out))
+	}
+	for _, bad := range []string{"", "\x06reason\x04\x00\x00\x00user", "\x06reason\xff\xff\xff\xffuser", "\xff", "\x07message\x00\x00\x00\x00"} {
+		if e, err := ParseError([]byte(bad)); err == nil {
+			t.Errorf("%q is %v", bad, e)
+		}
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	c := New()
+	for _, as := range []call.Codec{call.Msgpack, call.JSON} {
+		data, err := c.Append(nil, as, sample())
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(byte(as), data)
+	}
+	f.Add(byte(call.Text), []byte("x"))
+	f.Fuzz(func(t *testing.T, as byte, data []byte) {
+		for _, into := range []any{new(any), new(everything), new(string), new([]everything), new(map[int]any)} {
+			if err := c.Decode(call.Codec(as), data, into); err != nil {
+				continue
+			}
+			// What was read can be written and read again, and is then the same.
+			v := reflect.ValueOf(into).Elem().Interface()
+			once, err := c.Append(nil, call.Msgpack, v)
+			if err != nil {
+				continue // nested close to the limit, or a year that has no text
+			}
+			back := reflect.New(reflect.TypeOf(into).Elem())
+			if err := c.Decode(call.Msgpack, once, back.Interface()); err != nil {
+				t.Fatalf("%T read, written, and not readable: %v", into, err)
+			}
+			twice, err := c.Append(nil, call.Msgpack, back.Elem().Interface())
+			if err != nil || !bytes.Equal(once, twice) {
+				t.Fatalf("%T changes when it is written again: %v\n%x\n%x", into, err, once, twice)
+			}
+		}
+	})
+}
+
+func FuzzError(f *testing.F) {
+	f.Add(AppendError(nil, call.NewError(call.User, "x")))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		e, err := ParseError(data)
+		if err != nil {
+			return
+		}
+		again, err := ParseError(AppendError(nil, e))
+		if err != nil || cmp.Diff(e, again) != "" {
+			t.Fatalf("%v\n%s", err, cmp.Diff(e, again))
+		}
+	})
+}
+
+func BenchmarkString(b *testing.B) {
+	c, s := New(), strings.Repeat("x", 100)
+	var buf []byte
+	b.ReportAllocs()
+	for b.Loop() {
+		var out string
+		buf, _ = c.Append(buf[:0], call.Msgpack, s)
+		c.Decode(call.Msgpack, buf, &out)
+	}
+}
+
+func BenchmarkStruct(b *testing.B) {
+	c, in := New(), struct {
+		Name   string
+		Age    int
+		Scores []float64
+	}{"Ada", 36, make([]float64, 16)}
+	var buf []byte
+	b.ReportAllocs()
+	for b.Loop() {
+		out := in
+		buf, _ = c.Append(buf[:0], call.Msgpack, in)
+		c.Decode(call.Msgpack, buf, &out)
+	}
+}

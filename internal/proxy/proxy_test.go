@@ -1,0 +1,344 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/helve-serve/helve/internal/call"
+)
+
+// echo answers with what it got, in the codec in which it got it.
+func echo(_ context.Context, c *call.Call) (call.Payload, *call.Error) {
+	if len(c.Slots) == 0 {
+		return call.Payload{Codec: call.None}, nil
+	}
+	return c.Slots[0].Payload, nil
+}
+
+func with(t testing.TB, routes ...Route) *Proxy {
+	t.Helper()
+	p := New(Settings{MaxBody: 1000})
+	if err := p.SetRoutes(routes); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestNegotiation(t *testing.T) {
+	t.Parallel()
+	const (
+		form  = "application/x-www-form-urlencoded"
+		octet = "application/octet-stream"
+		js    = "application/json"
+		text  = "text/plain"
+	)
+	for _, test := range []struct {
+		in          InKind
+		method      string
+		contentType string
+		body        string
+		status      int
+		answer      string
+		answerType  string
+	}{
+		// A string: JSON where it says so or decodes, text as it is.
+		{InString, "POST", js, `"a\u00e9"`, 200, "aé", text},
+		{InString, "POST", js + "; charset=utf-8", ` "a" `, 200, "a", text},
+		{InString, "POST", "application/vnd.x+json", `"a"`, 200, "a", text},
+		{InString, "POST", js, `a`, 400, "", ""},
+		{InString, "POST", js, `5`, 400, "", ""},
+		{InString, "POST", js, ``, 400, "", ""},
+		{InString, "PUT", text, `"a"`, 200, `"a"`, text},
+		{InString, "PATCH", "text/html; charset=UTF-8", "<p>", 200, "<p>", text},
+		{InString, "POST", "text/plain; charset=latin-1", "a", 415, "", ""},
+		{InString, "POST", text, "\xff", 400, "", ""},
+		{InString, "POST", form, `"a"`, 200, "a", text},
+		{InString, "POST", form, `a`, 200, "a", text},
+		{InString, "POST", form, `"a`, 200, `"a`, text},
+		{InString, "POST", octet, "a", 200, "a", text},
+		{InString, "POST", "", "a=b", 200, "a=b", text},
+		{InString, "POST", "", "", 200, "", text},
+		{InString, "POST", "image/png", "a", 415, "", ""},
+		{InString, "POST", "a/b/c; =", "a", 415, "", ""},
+		{InString, "GET", "", "", 405, "", ""},
+		{InString, "DELETE", "", "", 405, "", ""},
+		{InString, "POST", text, strings.Repeat("x", 1000), 200, strings.Repeat("x", 1000), text},
+		{InString, "POST", text, strings.Repeat("x", 1001), 413, "", ""},
+		// Bytes: base64 in JSON.
+		{InBytes, "POST", js, `"AQI="`, 200, "\x01\x02", octet},
+		{InBytes, "POST", js, `"!"`, 400, "", ""},
+		{InBytes, "POST", octet, "\xff\x00", 200, "\xff\x00", octet},
+		{InBytes, "POST", text, "x", 200, "x", octet},
+		// Everything else is JSON.
+		{InJSON, "POST", js, `{"a":1}`, 200, `{"a":1}`, js},
+		{InJSON, "POST", form, `[1]`, 200, `[1]`, js},
+		{InJSON, "POST", "", `nope`, 400, "", ""},
+		{InJSON, "POST", text, `{}`, 415, "", ""},
+		{InJSON, "POST", js, ``, 400, "", ""},
+		{InJSON, "GET", "", "", 405, "", ""},
+		// Nothing.
+		{InNone, "GET", "", "", 200, "", ""},
+		{InNone, "POST", js, "", 200, "", ""},
+		{InNone, "POST", js, "{}", 400, "", ""},
+		{InNone, "DELETE", "", "", 405, "", ""},
+		{InUnsupported, "POST", "", "x", 500, "", ""},
+	} {
+		p := with(t, Route{Prefix: "/", App: "a", In: test.in, Call: echo})
+		r := httptest.NewRequest(test.method, "/any/path", strings.NewReader(test.body))
+		if test.contentType != "" {
+			r.Header.Set("Content-Type", test.contentType)
+		}
+		w := httptest.NewRecorder()
+		p.ServeHTTP(w, r)
+		got := w.Body.String()
+		if w.Code != test.status || test.status == 200 && (got != test.answer || !strings.HasPrefix(w.Header().Get("Content-Type"), test.answerType)) {
+			t.Errorf("kind %d, %s %q %.20q: %d %q %.40q, want %d %q %.40q", test.in, test.method, test.contentType, test.body,
+				w.Code, w.Header().Get("Content-Type"), got, test.status, test.answerType, test.answer)
+		}
+		if test.status == 405 && w.Header().Get("Allow") == "" {
+			t.Errorf("405 without Allow")
+		}
+		if len(w.Header().Get("X-Request-ID")) != 36 {
+			t.Errorf("no request id in %v", w.Header())
+		}
+	}
+}
+
+func TestStringsAreJSONOnlyWhenAsked(t *testing.T) {
+	t.Parallel()
+	p := with(t, Route{Prefix: "/", In: InString, Call: echo})
+	for accept, want := range map[string]string{
+		"": `a"`, "*/*": `a"`, "application/json": `"a\""`, "application/json, text/plain": `a"`, "application/json, */*;q=0.1": `a"`,
+		"application/json; q=0.9": `"a\""`, "text/html": `a"`, "image/png": `a"`,
+	} {
+		r := httptest.NewRequest("POST", "/", strings.NewReader(`a"`))
+		r.Header.Set("Accept", accept)
+		w := httptest.NewRecorder()
+		if p.ServeHTTP(w, r); w.Body.String() != want {
+			t.Errorf("Accept %q: %s, want %s", accept, w.Body, want)
+		}
+	}
+}
+
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	var fail *call.Error
+	p := New(Settings{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	p.SetRoutes([]Route{{Prefix: "/", App: "a", In: InNone, Call: func(context.Context, *call.Call) (call.Payload, *call.Error) {
+		return call.Payload{}, fail
+	}}})
+	for _, test := range []struct {
+		err    *call.Error
+		status int
+		says   string
+	}{
+		{call.NewError(call.Backpressure, "Request dropped due to backpressure"), 503, "Request dropped due to backpressure"},
+		{call.NewError(call.DeploymentUnavailable, "secret"), 503, "Unavailable: the request failed"},
+		{call.NewError(call.ReplicaDied, "secret"), 500, "Unavailable: the request failed"},
+		{call.NewError(call.Deadline, "secret"), 408, "DeadlineExceeded: the request took too long"},
+		{call.NewError(call.BadInput, "field x"), 400, "InvalidArgument: field x"},
+		{call.NewError(call.User, "secret"), 500, "Unknown: the request failed"},
+		{&call.Error{Reason: call.User, Code: call.NotFound, Message: "secret", Public: "no such user"}, 404, "NotFound: no such user"},
+		{&call.Error{Reason: call.User, Code: call.PermissionDenied, Message: "secret"}, 403, "PermissionDenied: the request failed"},
+	} {
+		log.Reset()
+		fail = test.err
+		w := httptest.NewRecorder()
+		p.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+		if w.Code != test.status || !strings.Contains(w.Body.String(), test.says) || strings.Contains(w.Body.String(), "secret") {
+			t.Errorf("%v: %d %s", test.err, w.Code, w.Body)
+		}
+		if test.status >= 500 && test.err.Message == "secret" && !strings.Contains(log.String(), "secret") {
+			t.Errorf("%v is not in the log: %s", test.err, &log)
+		}
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Accept", "application/json")
+		r.Header.Set("X-Request-ID", "mine")
+		w = httptest.NewRecorder()
+		p.ServeHTTP(w, r)
+		var body struct {
+			Error struct{ Code, Reason, Message, RequestID string } `json:"error"`
+		}
+		var raw map[string]map[string]string
+		if err := errors.Join(json.Unmarshal(w.Body.Bytes(), &body), json.Unmarshal(w.Body.Bytes(), &raw)); err != nil ||
+			body.Error.Reason != string(test.err.Reason) || body.Error.Code != test.err.Code.String() || raw["error"]["request_id"] != "mine" {
+			t.Errorf("%v as JSON: %s", test.err, w.Body)
+		}
+	}
+}
+
+func TestIDsAndTrace(t *testing.T) {
+	t.Parallel()
+	var got call.Info
+	p := with(t, Route{Prefix: "/", App: "a", In: InNone, Call: func(_ context.Context, c *call.Call) (call.Payload, *call.Error) {
+		got = c.Info
+		return call.Payload{}, nil
+	}})
+	const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	for _, test := range []struct {
+		header http.Header
+		status int
+		traced bool
+	}{
+		{http.Header{"X-Request-Id": {"abc 1"}, "Traceparent": {trace}}, 200, true},
+		{http.Header{"X-Request-Id": {strings.Repeat("x", 256)}}, 200, false},
+		{http.Header{"X-Request-Id": {strings.Repeat("x", 257)}}, 400, false},
+		{http.Header{"X-Request-Id": {""}}, 400, false},
+		{http.Header{"X-Request-Id": {"a\tb"}}, 400, false},
+		{http.Header{"X-Request-Id": {"a", "b"}}, 400, false},
+		{http.Header{"Serve_multiplexed_model_id": {"m\x00"}}, 400, false},
+		{http.Header{"Serve_multiplexed_model_id": {"m:1"}}, 200, false},
+		{http.Header{"Traceparent": {trace + "x"}}, 200, false},
+		{http.Header{"Traceparent": {"ff" + trace[2:]}}, 200, false},
+		{http.Header{"Traceparent": {"00-00000000000000000000000000000000-b7ad6b7169203331-01"}}, 200, false},
+		{http.Header{"Traceparent": {"01" + trace[2:] + "-more"}}, 200, true},
+	} {
+		got = call.Info{}
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header = test.header
+		w := httptest.NewRecorder()
+		p.ServeHTTP(w, r)
+		if w.Code != test.status || test.status == 200 && (got.Trace != [16]byte{}) != test.traced {
+			t.Errorf("%v: %d, trace %x", test.header, w.Code, got.Trace)
+		}
+		if id := r.Header.Get("X-Request-ID"); test.status == 200 && id != "" && (w.Header().Get("X-Request-ID") != id || got.Request.String() != id) {
+			t.Errorf("id %q arrived as %q, echoed as %q", id, got.Request, w.Header().Get("X-Request-ID"))
+		}
+		if m := r.Header.Get("Serve_multiplexed_model_id"); test.status == 200 && m != "" && (got.Affinity == nil || got.Affinity.Model != m) {
+			t.Errorf("model id %+v", got.Affinity)
+		}
+	}
+}
+
+func TestRoutes(t *testing.T) {
+	t.Parallel()
+	named := func(name string) Route {
+		return Route{Prefix: name, App: name, In: InNone, Call: func(context.Context, *call.Call) (call.Payload, *call.Error) {
+			return call.Payload{Codec: call.Text, Data: []byte(name)}, nil
+		}}
+	}
+	p := with(t, named("/a"), named("/a/b"), named("/c"))
+	for path, want := range map[string]string{"/a": "/a", "/a/": "/a", "/a/x": "/a", "/a/b": "/a/b", "/a/b/c": "/a/b", "/ab": "", "/": "", "/c/a": "/c", "/-/nope": ""} {
+		w := httptest.NewRecorder()
+		p.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		if want == "" && w.Code != 404 || want != "" && w.Body.String() != want {
+			t.Errorf("%s: %d %s, want %q", path, w.Code, w.Body, want)
+		}
+	}
+	if err := p.SetRoutes([]Route{named("/a"), named("/a")}); err == nil {
+		t.Error("a prefix twice")
+	}
+	w := httptest.NewRecorder()
+	p.ServeHTTP(w, httptest.NewRequest("GET", "/-/routes", nil))
+	if w.Body.String() != `{"/a":"/a","/a/b":"/a/b","/c":"/c"}` {
+		t.Error(w.Body)
+	}
+	w = httptest.NewRecorder()
+	if p.ServeHTTP(w, httptest.NewRequest("GET", "/-/healthz", nil)); w.Code != 200 || w.Body.String() != "success" {
+		t.Error(w.Code, w.Body)
+	}
+	w = httptest.NewRecorder()
+	if p.ServeHTTP(w, httptest.NewRequest("POST", "/-/healthz", nil)); w.Code != 405 {
+		t.Error(w.Code)
+	}
+}
+
+// pipes is a listener whose connections are pipes, so that a server runs in a synctest bubble.
+type pipes struct{ conns chan net.Conn }
+
+func (p *pipes) Accept() (net.Conn, error) {
+	c, ok := <-p.conns
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+func (p *pipes) Close() error   { close(p.conns); return nil }
+func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
+
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		p := with(t, Route{Prefix: "/", In: InNone, Call: func(context.Context, *call.Call) (call.Payload, *call.Error) {
+			<-release
+			return call.Payload{Codec: call.Text, Data: []byte("finished")}, nil
+		}})
+		l := &pipes{conns: make(chan net.Conn)}
+		served := make(chan error, 1)
+		go func() { served <- p.Serve(l) }()
+		ours, theirs := net.Pipe()
+		l.conns <- theirs
+		answer := make(chan string, 1)
+		go func() {
+			io.WriteString(ours, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+			b, _ := io.ReadAll(ours)
+			answer <- string(b)
+		}()
+		synctest.Wait()
+		drained := make(chan error, 1)
+		go func() { drained <- p.Drain(context.Background()) }()
+		synctest.Wait()
+		select {
+		case <-drained:
+			t.Fatal("drained while a request ran")
+		default:
+		}
+		w := httptest.NewRecorder()
+		if p.ServeHTTP(w, httptest.NewRequest("GET", "/-/healthz", nil)); w.Code != 503 {
+			t.Errorf("healthz answers %d while draining", w.Code)
+		}
+		close(release)
+		if err := errors.Join(<-drained, <-served); err != nil {
+			t.Error(err)
+		}
+		if a := <-answer; !strings.Contains(a, "finished") {
+			t.Errorf("%q", a)
+		}
+	})
+}
+
+func FuzzRequest(f *testing.F) {
+	f.Add(byte(InString), "application/json", "id", "*/*", []byte(`"x"`))
+	f.Add(byte(InBytes), "text/plain; charset=utf-8", "", "application/json", []byte("x"))
+	f.Fuzz(func(t *testing.T, kind byte, contentType, id, accept string, body []byte) {
+		in := InKind(kind % 5)
+		p := with(t, Route{Prefix: "/", In: in, Call: func(ctx context.Context, c *call.Call) (call.Payload, *call.Error) {
+			for _, s := range c.Slots {
+				if s.Codec == call.JSON && !json.Valid(s.Data) || in == InString && s.Codec != call.Text || in == InBytes && s.Codec != call.Raw {
+					t.Fatalf("kind %d got %s %q", in, s.Codec, s.Data)
+				}
+			}
+			return echo(ctx, c)
+		}})
+		r := httptest.NewRequest("POST", "/", bytes.NewReader(body))
+		r.Header = http.Header{"Content-Type": {contentType}, "X-Request-Id": {id}, "Accept": {accept}}
+		w := httptest.NewRecorder()
+		p.ServeHTTP(w, r)
+		if w.Code == 0 || w.Code == 200 && !call.ValidID(id) {
+			t.Fatalf("%d with id %q", w.Code, id)
+		}
+	})
+}
+
+func BenchmarkNoop(b *testing.B) {
+	p := with(b, Route{Prefix: "/", In: InString, Call: echo})
+	r := httptest.NewRequest("POST", "/", nil)
+	r.Header.Set("Content-Type", "text/plain")
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Body, r.ContentLength = io.NopCloser(strings.NewReader("world")), 5
+		p.ServeHTTP(httptest.NewRecorder(), r)
+	}
+}

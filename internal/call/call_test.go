@@ -1,0 +1,163 @@
+package call
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestIDs(t *testing.T) {
+	t.Parallel()
+	uuid := regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
+	seen := map[string]bool{}
+	for range 1000 {
+		id := NewID()
+		s := id.String()
+		if !uuid.MatchString(s) || seen[s] || IDFromBytes(id.Bytes()).String() != s {
+			t.Fatalf("%s", s)
+		}
+		seen[s] = true
+	}
+	if id := IDFrom("mine"); id.String() != "mine" || id.Text() != "mine" || id.IsZero() {
+		t.Errorf("%v", id)
+	}
+	if !(ID{}).IsZero() || (ID{}).String() != "" {
+		t.Error("the zero id")
+	}
+}
+
+func TestTableIsWhole(t *testing.T) {
+	t.Parallel()
+	seen := map[Reason]bool{}
+	for _, r := range Table {
+		if seen[r.Reason] || r.HTTP < 400 || r.Code == OK || RowOf(r.Reason) != r {
+			t.Errorf("%+v", r)
+		}
+		seen[r.Reason] = true
+	}
+	if r := RowOf("from a newer peer"); r.Code != Internal || r.HTTP != 500 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	inner := errors.New("inner")
+	e := AsError(fmt.Errorf("outer: %w", inner))
+	if e.Reason != User || !errors.Is(e, inner) || e.Error() != "outer: inner" {
+		t.Errorf("%v", e)
+	}
+	coded := NewError(Deadline, "late")
+	if AsError(coded) != coded || !errors.Is(coded, context.DeadlineExceeded) || errors.Is(coded, context.Canceled) {
+		t.Error("a coded error")
+	}
+	if wrapped := AsError(fmt.Errorf("more: %w", coded)); wrapped.Reason != User || !errors.Is(wrapped, context.DeadlineExceeded) {
+		t.Errorf("%v", wrapped)
+	}
+	at := coded.At(&Info{Place: &Place{"a", "D", "M"}, Replica: "D#1", Request: IDFrom("r")})
+	if at.Error() != "a/D.M: late (deadline)" || at.RequestID != "r" || coded.Deployment != "" {
+		t.Errorf("%v", at)
+	}
+}
+
+func newContext(c *Call) *Context { return NewContext(context.Background(), c) }
+
+func TestContextEndsWithItsCall(t *testing.T) {
+	t.Parallel()
+	why := errors.New("why")
+	c := newContext(&Call{})
+	child, cancel := context.WithCancel(c)
+	defer cancel()
+	ran := make(chan bool)
+	stop := AfterFunc(c, func() { close(ran) })
+	c.Cancel(why)
+	c.Cancel(errors.New("too late"))
+	<-child.Done()
+	<-ran
+	if c.Err() != context.Canceled || Cause(c) != why || Cause(child) == nil || stop() { //nolint:errorlint // identity
+		t.Errorf("%v, cause %v", c.Err(), Cause(c))
+	}
+	again := make(chan bool)
+	AfterFunc(c, func() { close(again) }) // of one that has ended: at once
+	<-again
+}
+
+// TestContextAfterReturn: what a method started lives on after it, bounded by the deadline, and nothing is left of a
+// context that nobody listens to.
+func TestContextAfterReturn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newContext(&Call{Deadline: time.Now().Add(time.Minute)})
+		done := c.Done()
+		c.End()
+		select {
+		case <-done:
+			t.Fatal("the context ended with the method")
+		default:
+		}
+		time.Sleep(time.Minute) // fake: the bubble's clock
+		synctest.Wait()
+		<-done
+		if c.Err() != context.DeadlineExceeded { //nolint:errorlint // identity
+			t.Error(c.Err())
+		}
+		quiet := newContext(&Call{Deadline: time.Now().Add(time.Minute)})
+		quiet.End()
+		stop := quiet.AfterFunc(func() { t.Error("it was stopped") })
+		if quiet.timer == nil {
+			t.Error("somebody listens, and nobody watches the deadline")
+		}
+		if !stop() || quiet.timer != nil {
+			t.Error("a timer is left behind")
+		}
+		time.Sleep(2 * time.Minute) // fake
+		if quiet.Err() != context.DeadlineExceeded { //nolint:errorlint // identity
+			t.Error("a passed deadline, without a timer:", quiet.Err())
+		}
+	})
+}
+
+func TestInfoTravels(t *testing.T) {
+	t.Parallel()
+	type key struct{}
+	values := context.WithValue(context.Background(), key{}, "v")
+	c := &Call{Info: Info{Call: 7, Depth: 2, Request: IDFrom("r")}}
+	ctx := NewContext(values, c)
+	derived, cancel := context.WithTimeout(context.WithValue(ctx, key{}, "w"), time.Hour)
+	defer cancel()
+	inline := &Inline{Context: derived}
+	inline.Info.Child(InfoFrom(derived))
+	if ctx.Value(key{}) != "v" || InfoFrom(derived) != &c.Info || InfoFrom(inline) != &inline.Info || InfoFrom(context.Background()) != nil {
+		t.Error("information or values are lost")
+	}
+	if i := inline.Info; i.Parent != 7 || i.Depth != 3 || i.Request.String() != "r" {
+		t.Errorf("%+v", i)
+	}
+}
+
+type flusher struct{ n int }
+
+func (f *flusher) Flush() { f.n++ }
+
+func TestBatch(t *testing.T) {
+	t.Parallel()
+	var b Batch
+	var none *Batch
+	x, y := &flusher{}, &flusher{}
+	b.Touch(x)
+	b.Touch(y)
+	b.Touch(x)
+	if x.n+y.n != 0 {
+		t.Error("flushed before the end")
+	}
+	b.End()
+	b.End()
+	none.Touch(x)
+	if x.n != 2 || y.n != 1 {
+		t.Errorf("%d, %d flushes", x.n, y.n)
+	}
+}

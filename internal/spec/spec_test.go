@@ -1,0 +1,179 @@
+package spec
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestOptions(t *testing.T) {
+	t.Parallel()
+	e := Options{NumReplicas: new(3), Isolation: Process}.Effective()
+	if e.NumReplicas != 3 || e.MaxOngoingRequests != 5 || e.GracefulShutdownTimeout != 20*time.Second || e.Isolation != Process {
+		t.Errorf("%+v", e)
+	}
+	for name, want := range map[string]Source{"num_replicas": FromCode, "isolation": FromCode, "max_ongoing_requests": FromDefault, "version": FromDefault} {
+		if e.Sources[name] != want {
+			t.Errorf("%s comes from %s, want %s", name, e.Sources[name], want)
+		}
+	}
+	bad := Options{NumReplicas: new(0), MaxOngoingRequests: new(-1), GracefulShutdownTimeout: new(-time.Second), GracefulShutdownWaitLoop: new(-time.Second), Isolation: "x"}
+	if errs := bad.Validate(); len(errs) != 5 {
+		t.Errorf("%v", errs)
+	}
+	if errs := (Options{NumReplicas: new(MaxReplicas + 1)}).Validate(); len(errs) != 1 {
+		t.Errorf("%v", errs)
+	}
+	in := Options{NumReplicas: new(2), GracefulShutdownTimeout: new(1500 * time.Millisecond), Isolation: InNode, Version: "v", Default: "d"}
+	b, err := json.Marshal(in)
+	var out Options
+	if err != nil || json.Unmarshal(b, &out) != nil || cmp.Diff(in, out) != "" || !strings.Contains(string(b), `"graceful_shutdown_timeout_s":1.5`) {
+		t.Errorf("%s %v", b, err)
+	}
+	if err := json.Unmarshal([]byte(`{"num_replica": 2}`), &out); err == nil || !strings.Contains(err.Error(), "num_replica") {
+		t.Errorf("an unknown option: %v", err)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	t.Parallel()
+	good := Graph{App: "a", RoutePrefix: "/x", Ingress: &IngressSpec{Deployment: "D"}, Deployments: []Deployment{{Name: "D", Uses: []string{"E"}}, {Name: "E"}}}
+	if errs := good.Validate(); len(errs) > 0 {
+		t.Errorf("%v", errs)
+	}
+	for text, g := range map[string]Graph{
+		"application name is empty":              {},
+		`application name "a b"`:                 {App: "a b"},
+		"129 bytes long":                         {App: strings.Repeat("a", 129)},
+		`route_prefix "x"`:                       {App: "a", RoutePrefix: "x"},
+		`route_prefix "/x/"`:                     {App: "a", RoutePrefix: "/x/"},
+		"no ingress":                             {App: "a"},
+		`ingress: there is no deployment "X"`:    {App: "a", Ingress: &IngressSpec{Deployment: "X"}},
+		`deployment "D": the name is used twice`: {App: "a", Deployments: []Deployment{{Name: "D"}, {Name: "D"}}},
+		`"D": uses: there is no deployment "X"`:  {App: "a", Deployments: []Deployment{{Name: "D", Uses: []string{"X"}}}},
+		`deployment "D": num_replicas`:           {App: "a", Deployments: []Deployment{{Name: "D", Options: Options{NumReplicas: new(-1)}}}},
+	} {
+		if got := fmt.Sprint(g.Validate()); !strings.Contains(got, text) {
+			t.Errorf("%s: %s", text, got)
+		}
+	}
+	g := Graph{Deployments: []Deployment{{Name: "A", Uses: []string{"B"}}, {Name: "B", Uses: []string{"C", "B"}}, {Name: "C", Uses: []string{"A"}}, {Name: "D", Uses: []string{"A"}}}}
+	if got := g.Cycles(); cmp.Diff(got, [][]string{{"A", "B", "C", "A"}, {"B", "B"}}) != "" {
+		t.Errorf("%v", got)
+	}
+}
+
+// random makes graphs that often differ in little.
+func random(r *rand.Rand) Graph {
+	pick := func(of ...string) string { return of[r.IntN(len(of))] }
+	g := Graph{App: pick("a", "b"), RoutePrefix: pick("", "/")}
+	if r.IntN(4) > 0 {
+		g.Ingress = &IngressSpec{Deployment: pick("A", "B"), Method: pick("", "M")}
+	}
+	for range r.IntN(3) {
+		d := Deployment{Name: pick("A", "B", "C"), Language: pick("go", "python"), Import: pick("", "m:C"), Receiver: pick("", "*T")}
+		for range r.IntN(3) {
+			d.Methods = append(d.Methods, Method{Name: pick("M", "N"), Shape: pick("unary", "action"), In: pick("", "string"), Out: pick("", "int"), InKind: pick("", "json")})
+		}
+		for range r.IntN(3) {
+			d.Uses = append(d.Uses, pick("A", "B"))
+		}
+		if r.IntN(2) == 0 {
+			d.Options = Options{NumReplicas: new(r.IntN(5))}
+		}
+		g.Deployments = append(g.Deployments, d)
+	}
+	return g
+}
+
+// TestDigestAgreesWithDiff: two graphs have one digest exactly if there is nothing to say about their difference, and
+// order and options do not count.
+func TestDigestAgreesWithDiff(t *testing.T) {
+	t.Parallel()
+	equal := 0
+	for seed := range uint64(20_000) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		a, b := random(r), random(r)
+		same := func(g Graph) bool { // graphs in which a name occurs twice are refused before anybody compares them
+			seen := map[string]bool{}
+			for _, d := range g.Deployments {
+				if seen[d.Name] {
+					return true
+				}
+				seen[d.Name] = true
+				m := map[string]bool{}
+				for _, x := range d.Methods {
+					if m[x.Name] {
+						return true
+					}
+					m[x.Name] = true
+				}
+			}
+			return false
+		}
+		if same(a) || same(b) {
+			continue
+		}
+		diff := Diff(a, b, "here", "there")
+		if (len(diff) == 0) != (a.Digest() == b.Digest()) {
+			t.Fatalf("seed %d: diff %q\n%+v\n%+v", seed, diff, a, b)
+		}
+		if len(diff) == 0 {
+			equal++
+		}
+		c := a
+		c.Deployments = append([]Deployment(nil), a.Deployments...)
+		r.Shuffle(len(c.Deployments), func(i, j int) { c.Deployments[i], c.Deployments[j] = c.Deployments[j], c.Deployments[i] })
+		for i := range c.Deployments {
+			c.Deployments[i].Options = Options{Version: "other"}
+		}
+		if c.Digest() != a.Digest() || len(Diff(a, c, "x", "y")) > 0 {
+			t.Fatalf("seed %d: order or options count", seed)
+		}
+		text, err := json.Marshal(a)
+		var back Graph
+		if err != nil || json.Unmarshal(text, &back) != nil || back.Digest() != a.Digest() {
+			t.Fatalf("seed %d: JSON changes the digest", seed)
+		}
+	}
+	if equal < 20 {
+		t.Errorf("only %d pairs were equal; this test shows little", equal)
+	}
+}
+
+func TestDiffNamesFields(t *testing.T) {
+	t.Parallel()
+	a := Graph{App: "a", Deployments: []Deployment{{Name: "D", Methods: []Method{{Name: "M", In: "string"}}}}}
+	b := Graph{App: "a", Deployments: []Deployment{{Name: "D", Methods: []Method{{Name: "M", In: "int"}}}, {Name: "E"}}}
+	want := []string{"deployment D: method M: input is string in the node, int in the worker", "deployment E: 0 in the node, 1 in the worker"}
+	if got := Diff(a, b, "in the node", "in the worker"); cmp.Diff(got, want) != "" {
+		t.Errorf("%q", got)
+	}
+}
+
+type node struct {
+	Name string `json:"n"`
+	Next *node
+	x    int
+}
+
+func TestDescribeType(t *testing.T) {
+	t.Parallel()
+	type a struct{ X []map[string]*int }
+	type b struct{ X []map[string]*int64 }
+	for want, typ := range map[string]reflect.Type{
+		"string": reflect.TypeFor[string](), "[]uint8": reflect.TypeFor[[]byte](), "[2]*bool": reflect.TypeFor[[2]*bool](),
+		"spec.a={X []map[string]*int}": reflect.TypeFor[a](), "spec.b={X []map[string]*int64}": reflect.TypeFor[b](),
+		`spec.node={Name string json:"n"; Next *spec.node}`: reflect.TypeFor[node](), "interface": reflect.TypeFor[any](),
+	} {
+		if got := DescribeType(typ); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}

@@ -1,0 +1,277 @@
+package worker
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The test executable is also the children that it starts.
+func TestMain(m *testing.M) {
+	switch os.Getenv("WORKER_TEST") {
+	case "":
+		os.Exit(m.Run())
+	case "token":
+		fd, _ := strconv.Atoi(os.Getenv("HELVE_TOKEN_FD"))
+		b, _ := io.ReadAll(os.NewFile(uintptr(fd), "token"))
+		wd, _ := os.Getwd()
+		fmt.Println(hex.EncodeToString(b), os.Getenv("EXTRA"), wd, os.Args[1])
+	case "fail":
+		for i := range 60 {
+			fmt.Fprintln(os.Stderr, "line", i)
+		}
+		os.Exit(3)
+	case "hang":
+		signal.Ignore(syscall.SIGTERM)
+		fmt.Println("hanging")
+		select {}
+	case "wait":
+		fmt.Println("waiting")
+		select {}
+	case "grandchild": // leaves a child behind that holds the output open
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), "WORKER_TEST=wait")
+		cmd.Stdout = os.Stdout
+		cmd.Start()
+		fmt.Println("pid", cmd.Process.Pid)
+	case "middle": // a node that is killed
+		s := NewSpawner()
+		p, err := s.Start(command("wait", func(_ string, line []byte) { fmt.Println(string(line)) }))
+		if err != nil {
+			panic(err)
+		}
+		fmt.Println("leaf", p.PID())
+		select {}
+	case "long":
+		fmt.Println(strings.Repeat("x", 3*lineMax))
+		fmt.Println("after")
+	}
+}
+
+func command(mode string, output func(string, []byte)) Command {
+	c := Command{Path: os.Args[0], Args: []string{"-arg"}, Env: append(os.Environ(), "WORKER_TEST="+mode, "EXTRA=e"), Output: output}
+	rand.Read(c.Token[:])
+	return c
+}
+
+// lines collects output and tells when a line has come.
+type lines struct {
+	mu   sync.Mutex
+	all  []string
+	come chan string
+}
+
+func newLines() *lines { return &lines{come: make(chan string, 1000)} }
+
+func (l *lines) add(_ string, line []byte) {
+	l.mu.Lock()
+	l.all = append(l.all, string(line))
+	l.mu.Unlock()
+	l.come <- string(line)
+}
+
+func start(t *testing.T, mode string, out *lines) *Process {
+	t.Helper()
+	s := NewSpawner()
+	c := command(mode, nil)
+	if out != nil {
+		c.Output = out.add
+	}
+	p, err := s.Start(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Kill(); <-p.Done(); s.Close() })
+	return p
+}
+
+func TestTokenEnvironmentAndDirectory(t *testing.T) {
+	t.Parallel()
+	s := NewSpawner()
+	defer s.Close()
+	out := newLines()
+	c := command("token", out.add)
+	c.Dir = t.TempDir()
+	p, err := s.Start(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-p.Done()
+	want := fmt.Sprintf("%x e %s -arg", c.Token, c.Dir)
+	if got := strings.Join(out.all, "\n"); got != want || p.Exit().Code != 0 {
+		t.Errorf("%s, want %s (%s)", got, want, p.Exit().Reason())
+	}
+	if err := p.cmd.Process.Signal(syscall.Signal(0)); err == nil {
+		t.Error("the process was not reaped")
+	}
+}
+
+func TestStartErrors(t *testing.T) {
+	t.Parallel()
+	s := NewSpawner()
+	defer s.Close()
+	if _, err := s.Start(Command{Path: "/nonexistent/program"}); err == nil || !strings.Contains(err.Error(), "/nonexistent/program") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestExitReasons(t *testing.T) {
+	t.Parallel()
+	p := start(t, "fail", nil)
+	<-p.Done()
+	r := p.Exit().Reason()
+	if p.Exit().Code != 3 || !strings.HasPrefix(r, "exit status 3: line 10\n") || !strings.HasSuffix(r, "line 59") {
+		t.Errorf("%q", r)
+	}
+	out := newLines()
+	p = start(t, "wait", out)
+	<-out.come
+	p.Kill()
+	<-p.Done()
+	if p.Exit().Signal != syscall.SIGKILL || !strings.Contains(p.Exit().Reason(), "SIGKILL") {
+		t.Errorf("%+v", p.Exit())
+	}
+	p.Kill() // of one that is gone
+}
+
+func TestStopEscalates(t *testing.T) {
+	t.Parallel()
+	out := newLines()
+	p := start(t, "wait", out)
+	<-out.come
+	p.Stop(t.Context(), time.Millisecond)
+	if p.Exit().Signal != syscall.SIGTERM {
+		t.Errorf("%+v, want SIGTERM", p.Exit())
+	}
+	out = newLines()
+	p = start(t, "hang", out)
+	<-out.come
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // shortens the waits
+	p.Stop(ctx, time.Hour)
+	if p.Exit().Signal != syscall.SIGKILL {
+		t.Errorf("%+v, want SIGKILL", p.Exit())
+	}
+}
+
+func TestLongLinesAreCut(t *testing.T) {
+	t.Parallel()
+	out := newLines()
+	p := start(t, "long", out)
+	<-p.Done()
+	if len(out.all) != 2 || len(out.all[0]) != lineMax || out.all[1] != "after" {
+		t.Errorf("%d lines", len(out.all))
+	}
+}
+
+// alive reports whether a process runs: one that has ended and waits for its parent does not.
+func alive(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !bytes.Contains(b, []byte(") Z "))
+}
+
+func ends(t *testing.T, pid int) {
+	t.Helper()
+	for alive(pid) {
+		if t.Context().Err() != nil {
+			t.Fatalf("process %d lives on", pid)
+		}
+	}
+}
+
+func TestGrandchildrenEndWithTheProcess(t *testing.T) {
+	t.Parallel()
+	out := newLines()
+	p := start(t, "grandchild", out)
+	var pid int
+	for pid == 0 {
+		fmt.Sscanf(<-out.come, "pid %d", &pid)
+	}
+	<-p.Done()
+	ends(t, pid)
+}
+
+// TestKilledParent: a node that is killed takes its workers along.
+func TestKilledParent(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "WORKER_TEST=middle")
+	r, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var leaf int
+	waiting := false
+	for in := bufio.NewScanner(r); (leaf == 0 || !waiting) && in.Scan(); {
+		fmt.Sscanf(in.Text(), "leaf %d", &leaf)
+		waiting = waiting || in.Text() == "waiting"
+	}
+	if leaf == 0 || !alive(leaf) {
+		t.Fatalf("leaf %d", leaf)
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
+	ends(t, leaf)
+}
+
+func TestSocket(t *testing.T) {
+	t.Parallel()
+	l, err := Listen(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := strings.TrimSuffix(l.Path(), "/node.sock")
+	if st, err := os.Stat(dir); err != nil || st.Mode().Perm() != 0o700 {
+		t.Errorf("%v %v", st.Mode(), err)
+	}
+	go func() {
+		c, err := net.Dial("unix", l.Path())
+		if err == nil {
+			c.Close()
+		}
+	}()
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("the directory is still there: %v", err)
+	}
+	if _, err := l.Accept(); err == nil {
+		t.Error("accepted after the close")
+	}
+	long := t.TempDir() + "/" + strings.Repeat("d", 100)
+	if err := os.Mkdir(long, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Listen(long); err == nil || !strings.Contains(err.Error(), RuntimeDirEnv) {
+		t.Errorf("a long path: %v", err)
+	}
+	if left, _ := os.ReadDir(long); len(left) > 0 {
+		t.Error("a directory was left behind")
+	}
+	if _, err := Listen("/nonexistent"); err == nil || !strings.Contains(err.Error(), RuntimeDirEnv) {
+		t.Errorf("%v", err)
+	}
+}

@@ -114,7 +114,7 @@ func TestContextAfterReturn(t *testing.T) {
 		if !stop() || quiet.timer != nil {
 			t.Error("a timer is left behind")
 		}
-		time.Sleep(2 * time.Minute) // fake
+		time.Sleep(2 * time.Minute)                  // fake
 		if quiet.Err() != context.DeadlineExceeded { //nolint:errorlint // identity
 			t.Error("a passed deadline, without a timer:", quiet.Err())
 		}

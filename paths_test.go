@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -299,4 +300,32 @@ func cancelQueued(t *testing.T, _ *helve.System, h helve.Handle[Service]) {
 	if got, err := kept.Result(t.Context()); err != nil || got != "kept" {
 		t.Errorf("%q, %v", got, err)
 	}
+}
+
+// TestIsolationPerDeployment: each deployment lives where it says, and those in a worker share one.
+func TestIsolationPerDeployment(t *testing.T) {
+	t.Parallel()
+	s := helvetest.Start(t, helve.Config{}, buildSplit)
+	pid := map[string]int{}
+	for _, name := range []string{"Here", "There", "ThereToo"} {
+		h, err := helve.HandleOf[Service](s, "split", name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if pid[name], err = helve.MethodOf(h, Service.PID).Call(t.Context(), helve.None{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if pid["Here"] != os.Getpid() || pid["There"] == os.Getpid() || pid["There"] != pid["ThereToo"] {
+		t.Errorf("%v, the node is %d", pid, os.Getpid())
+	}
+}
+
+func buildSplit() (*helve.App, error) {
+	app := helve.NewApp("split")
+	h := helve.Deploy(app, "Here", newSubject, helve.Options{})
+	helve.Deploy(app, "There", newSubject, helve.Options{Isolation: helve.Process, NumReplicas: new(2)})
+	helve.Deploy(app, "ThereToo", newSubject, helve.Options{Isolation: helve.Process})
+	app.Ingress(helve.MethodOf(h, (*Subject).Echo))
+	return app, nil
 }

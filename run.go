@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -33,6 +34,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Isolation overrides the isolation of every Go deployment; "" leaves each its own.
 	Isolation Isolation
+	// Output gets what workers print, line by line, behind the name of the worker. nil: it goes to the log.
+	Output io.Writer
 }
 
 // System is a running node with one application. It is safe for concurrent use.
@@ -75,7 +78,7 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 		return nil, err
 	}
 	n := node.New(node.Settings{
-		Logger: c.Logger, Version: Version,
+		Logger: c.Logger, Version: Version, Output: c.Output,
 		Program: node.Program{Path: exe, Args: os.Args[1:], Env: os.Environ(), Dir: dir},
 	})
 	def := node.App{Graph: graph, Classes: app.classes()}

@@ -135,7 +135,7 @@ func (r *run) execute(ctx context.Context, args []string) error {
 	log := logger(r.verbose)
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	system, err := helve.Config{Logger: log, Isolation: iso}.Run(ctx, app.build)
+	system, err := helve.Config{Logger: log, Isolation: iso, Output: os.Stderr}.Run(ctx, app.build)
 	if err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ func nodeCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("--token-fd %d: %w", token, err)
 			}
-			n := node.New(node.Settings{Logger: logger(verbose), Version: helve.Version, Program: node.Program{Env: os.Environ()}})
+			n := node.New(node.Settings{Logger: logger(verbose), Version: helve.Version, Output: os.Stderr, Program: node.Program{Env: os.Environ()}})
 			err = n.ServeDriver(nc, t)
 			closing, cancel := context.WithTimeout(context.Background(), drainTime)
 			defer cancel()

@@ -10,8 +10,11 @@ package helvetest
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,9 +22,37 @@ import (
 )
 
 // Main takes over in workers; elsewhere it runs the tests and exits. builds are those that the tests of the package run.
+// If the tests pass, and a goroutine of Helve is left although every system was closed, that fails the run.
 func Main(m *testing.M, builds ...helve.Build) {
 	helve.WorkerMain(builds...)
-	os.Exit(m.Run())
+	code := m.Run()
+	if code == 0 {
+		if leaked := leaks(leakTime); leaked != "" {
+			fmt.Fprintf(os.Stderr, "goroutines are left after the tests:\n\n%s\n", leaked)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// leakTime is how long goroutines that are on their way out may take.
+const leakTime = 5 * time.Second
+
+// leaks gives the stacks of Helve's goroutines, when there still are some after a while.
+func leaks(patience time.Duration) string {
+	for end := time.Now().Add(patience); ; {
+		buf := make([]byte, 4<<20)
+		var left []string
+		for stack := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+			if strings.Contains(stack, "helve-serve/helve/internal/") && !strings.Contains(stack, "helvetest.leaks") {
+				left = append(left, stack)
+			}
+		}
+		if len(left) == 0 || time.Now().After(end) {
+			return strings.Join(left, "\n\n")
+		}
+		runtime.Gosched()
+	}
 }
 
 // startTime and closeTime bound a test's system; both are far above what they take.
@@ -31,8 +62,8 @@ const (
 )
 
 // Run runs body as a subtest per runner: "local" has Go deployments in the test's process, "process" in a worker.
-// Python deployments have processes of their own in both. The system is closed after the body, and a call that is still
-// running then, or an error of the close, fails the test.
+// Python deployments have processes of their own in both. The system is drained and closed after the body; an error of
+// that fails the test.
 func Run(t *testing.T, build helve.Build, body func(t *testing.T, s *helve.System)) {
 	t.Helper()
 	for _, runner := range []struct {

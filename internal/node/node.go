@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -37,6 +38,8 @@ type Settings struct {
 	Logger  *slog.Logger
 	Version string
 	Program Program
+	// Output gets what workers print, line by line, behind the name of the worker. nil: it goes to the log.
+	Output io.Writer
 }
 
 // App is an application to deploy.
@@ -70,15 +73,16 @@ type Node struct {
 	kick chan struct{}
 	wg   sync.WaitGroup // loop, replica starts and stops, connections
 
-	mu      sync.Mutex
-	apps    map[string]*app
-	workers map[string]*workerProc // by worker id, from spawn to reaped
-	spawner *worker.Spawner        // made with the first worker
-	socket  *worker.Listener
-	nextID  uint64
-	url     string
-	closing bool
-	changed chan struct{} // closed when a replica is gone; nil while nobody waits
+	mu       sync.Mutex
+	apps     map[string]*app
+	workers  map[string]*workerProc // by worker id, from spawn to reaped
+	spawner  *worker.Spawner        // made with the first worker
+	socket   *worker.Listener
+	nextID   uint64
+	url      string
+	closing  bool
+	printing sync.Mutex    // one line of Output at a time
+	changed  chan struct{} // closed when a replica is gone; nil while nobody waits
 }
 
 type app struct {

@@ -37,7 +37,8 @@ type workerProc struct {
 }
 
 // spawn starts a worker and waits until its connection is open.
-func (n *Node) spawn(a *app, graph *spec.Graph, p Program, extra ...string) (*workerProc, error) {
+// name is what its output is shown under.
+func (n *Node) spawn(a *app, name string, graph *spec.Graph, p Program, extra ...string) (*workerProc, error) {
 	n.mu.Lock()
 	if n.closing {
 		n.mu.Unlock()
@@ -58,9 +59,7 @@ func (n *Node) spawn(a *app, graph *spec.Graph, p Program, extra ...string) (*wo
 	env := append(withoutWorkerEnv(p.Env), "HELVE_SOCKET="+socket, "HELVE_WORKER_ID="+w.id)
 	proc, err := spawner.Start(worker.Command{
 		Path: p.Path, Args: p.Args, Dir: p.Dir, Env: append(env, extra...), Token: w.token, ID: w.id,
-		Output: func(stream string, line []byte) {
-			n.log.Info(string(line), "worker", w.id, "stream", stream)
-		},
+		Output: func(stream string, line []byte) { n.print(name, stream, line) },
 	})
 	if err != nil {
 		n.mu.Lock()
@@ -97,6 +96,16 @@ func (n *Node) spawn(a *app, graph *spec.Graph, p Program, extra ...string) (*wo
 		<-w.stopped
 		return nil, context.Cause(n.ctx)
 	}
+}
+
+func (n *Node) print(name, stream string, line []byte) {
+	if n.set.Output == nil {
+		n.log.Info(string(line), "worker", name, "stream", stream)
+		return
+	}
+	n.printing.Lock()
+	defer n.printing.Unlock()
+	fmt.Fprintf(n.set.Output, "(%s) %s\n", name, line)
 }
 
 func withoutWorkerEnv(env []string) []string {
@@ -285,7 +294,7 @@ func (n *Node) goWorker(a *app) (*workerProc, error) {
 			up = make(chan struct{})
 			a.goWorkerUp = up
 			n.mu.Unlock()
-			w, err := n.spawn(a, &a.def.Graph, n.set.Program, "HELVE_WORKER="+a.name)
+			w, err := n.spawn(a, a.name, &a.def.Graph, n.set.Program, "HELVE_WORKER="+a.name)
 			n.mu.Lock()
 			if err == nil {
 				a.goWorker = w
@@ -330,7 +339,7 @@ func (n *Node) startInPython(u *Unit) error {
 		env = append(env[:len(env):len(env)], k+"="+v)
 	}
 	p := Program{Path: py.Interpreter, Args: []string{"-m", "helve._worker"}, Env: env, Dir: py.Dir}
-	w, err := n.spawn(a, nil, p, "HELVE_SYS_PATH="+string(path))
+	w, err := n.spawn(a, u.id, nil, p, "HELVE_SYS_PATH="+string(path))
 	if err != nil {
 		return fmt.Errorf("deployment %s: %w", d.spec.Name, err)
 	}

@@ -134,8 +134,8 @@ func (d *driver) deploy(a pythonApp) (any, error) {
 	err := n.Deploy(n.ctx, App{Graph: g, Python: Python{
 		Interpreter: a.Python, SysPath: a.SysPath, Dir: a.Dir, Env: a.Env, Blob: a.Blob,
 	}})
-	if err != nil {
-		return nil, err
+	if err != nil { // the driver shows the text alone: it has to say where
+		return nil, call.NewError(call.AsError(err).Reason, err.Error())
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -75,7 +75,9 @@ func (p *Proxy) input(r *http.Request, route *Route, c *call.Call) *call.Error {
 		return notAllowed(r, route)
 	}
 	if route.In == InUnsupported {
-		return call.NewError(call.NoMethod, "the signature of the ingress method is not served over HTTP; annotate its one parameter as str or bytes")
+		e := call.NewError(call.NoMethod, "the signature of the ingress method is not served over HTTP; annotate its one parameter as str or bytes")
+		e.Public = e.Message // about the program, and of use to whoever is trying it
+		return e
 	}
 	body, e := p.body(r)
 	if e != nil {

@@ -1,11 +1,13 @@
 package worker
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 )
 
 // RuntimeDirEnv overrides where a node makes its private directory.
@@ -26,6 +28,7 @@ func Listen(dir string) (*Listener, error) {
 	if dir == "" {
 		dir = os.Getenv(RuntimeDirEnv)
 	}
+	sweep(dir)
 	private, err := os.MkdirTemp(dir, "helve-")
 	if err != nil {
 		return nil, fmt.Errorf("the node's private directory (set %s or TMPDIR): %w", RuntimeDirEnv, err)
@@ -42,6 +45,33 @@ func Listen(dir string) (*Listener, error) {
 		return nil, fmt.Errorf("the node's socket: %w", err)
 	}
 	return &Listener{l, path}, nil
+}
+
+// staleAfter keeps sweep away from a node that is just starting, whose socket refuses too.
+const staleAfter = time.Minute
+
+// sweep removes what nodes left behind that were killed: directories of this user whose socket nobody serves.
+func sweep(dir string) {
+	if dir == "" {
+		dir = os.TempDir()
+	}
+	found, _ := filepath.Glob(filepath.Join(dir, "helve-*", "node.sock"))
+	for _, path := range found {
+		private := filepath.Dir(path)
+		st, err := os.Stat(private)
+		if err != nil || time.Since(st.ModTime()) < staleAfter {
+			continue
+		}
+		if sys, ok := st.Sys().(*syscall.Stat_t); !ok || int(sys.Uid) != os.Getuid() {
+			continue
+		}
+		c, err := net.Dial("unix", path)
+		if err == nil {
+			c.Close()
+		} else if errors.Is(err, syscall.ECONNREFUSED) {
+			os.RemoveAll(private)
+		}
+	}
 }
 
 // Path is the socket's path; its directory is the node's to use.

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -273,5 +274,45 @@ func TestSocket(t *testing.T) {
 	}
 	if _, err := Listen("/nonexistent"); err == nil || !strings.Contains(err.Error(), RuntimeDirEnv) {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestSweep: what a killed node left is removed by the next, and nothing else is.
+func TestSweep(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	live, err := Listen(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer live.Close()
+	old := time.Now().Add(-time.Hour)
+	dead := filepath.Join(dir, "helve-dead")
+	young := filepath.Join(dir, "helve-young")
+	for _, d := range []string{dead, young} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(d, "node.sock"), Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.SetUnlinkOnClose(false) // as when the process is killed
+		l.Close()
+	}
+	for _, d := range []string{dead, filepath.Dir(live.Path())} {
+		if err := os.Chtimes(d, old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next, err := Listen(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.Close()
+	for d, there := range map[string]bool{dead: false, young: true, filepath.Dir(live.Path()): true} {
+		if _, err := os.Stat(d); (err == nil) != there {
+			t.Errorf("%s: %v", d, err)
+		}
 	}
 }

@@ -103,7 +103,13 @@ func Deploy[R any](app *App, name string, construct func(ctx context.Context) (R
 	return Handle[R]{d}
 }
 
-func (d *deployment) mistake(format string, args ...any) error {
+// mistake records what is wrong with the graph, for Run to report with everything else.
+func (d *deployment) mistake(format string, args ...any) {
+	d.wrong(format, args...) //nolint:errcheck // recorded
+}
+
+// wrong is mistake that also gives the error, for a binding that is made when the graph is built already.
+func (d *deployment) wrong(format string, args ...any) error {
 	err := fmt.Errorf("deployment %q: "+format, append([]any{d.name}, args...)...)
 	if d.app != nil && !d.app.sealed {
 		d.app.mistakes = append(d.app.mistakes, err)

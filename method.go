@@ -113,11 +113,11 @@ func bind(d *deployment, receiver reflect.Type, f reflect.Value, invoke func(ctx
 		return binding{d: &deployment{}, err: call.NewError(call.BadInput, "a zero Handle")}
 	}
 	if f.IsNil() {
-		return binding{d: d, name: "nil", err: d.mistake("MethodOf: the method is nil")}
+		return binding{d: d, name: "nil", err: d.wrong("MethodOf: the method is nil")}
 	}
 	name, why := methodName(receiver, f)
 	if why != "" {
-		return binding{d: d, name: name, err: d.mistake("MethodOf: %s", why)}
+		return binding{d: d, name: name, err: d.wrong("MethodOf: %s", why)}
 	}
 	b := binding{d: d, name: name, place: call.Place{App: d.app.name, Deployment: d.name, Method: name}}
 	switch {

@@ -93,9 +93,9 @@ func TestPlan(t *testing.T) {
 
 func TestDelay(t *testing.T) {
 	t.Parallel()
-	for failures, want := range []time.Duration{0, 0, 1, 2, 4, 8, 16, 32, 64, 64} {
-		if got := Delay(failures); got != want*time.Second {
-			t.Errorf("after %d failures %v, want %v s", failures, got, int(want))
+	for failures, seconds := range []int{0, 0, 1, 2, 4, 8, 16, 32, 64, 64} {
+		if got := Delay(failures); got != time.Duration(seconds)*time.Second {
+			t.Errorf("after %d failures %v, want %v s", failures, got, seconds)
 		}
 	}
 	if got := Delay(1 << 30); got != 64*time.Second {

@@ -360,6 +360,40 @@ sys.stdin.read()
 	})
 }
 
+// TestDriverKilledDuringDeploy: a constructor that takes for ever does not keep the node of a driver that is gone.
+func TestDriverKilledDuringDeploy(t *testing.T) {
+	t.Parallel()
+	script := filepath.Join(t.TempDir(), "script.py")
+	code := `
+from helve import serve
+import time
+
+@serve.deployment
+class Slow:
+    def __init__(self):
+        print("constructing", flush=True)
+        time.sleep(3600)
+
+serve.start(http_options={"port": None})
+serve.run(Slow.bind(), route_prefix=None)
+`
+	if err := os.WriteFile(script, []byte(code), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Getenv("HELVE_PYTHON"), script)
+	out, _ := launch(t, cmd)
+	out.line(t, "constructing")
+	nodes := children(t, cmd.Process.Pid)
+	workers := children(t, nodes[0])
+	if len(nodes) != 1 || len(workers) != 1 {
+		t.Fatalf("nodes %v, workers %v", nodes, workers)
+	}
+	cmd.Process.Kill()
+	for _, pid := range append(workers, nodes...) {
+		gone(t, pid)
+	}
+}
+
 // TestDrain shows that a close answers what runs.
 func TestDrain(t *testing.T) {
 	t.Parallel()

@@ -227,3 +227,47 @@ func TestPythonThatCannotStart(t *testing.T) {
 		})
 	}
 }
+
+// never is closed when the test that uses it is over, so that it leaves no goroutine behind.
+var never = make(chan struct{})
+
+func buildStuck() (*helve.App, error) {
+	return ingressOf(helve.NewApp("stuck"), func(context.Context) (*Subject, error) {
+		<-never // it ignores its context
+		return nil, errors.New("late")
+	}), nil
+}
+
+// TestGivingUpOnAStart: the end of the context given to Run ends a start, whatever a constructor does.
+func TestGivingUpOnAStart(t *testing.T) {
+	t.Parallel()
+	never = make(chan struct{})
+	t.Cleanup(func() { close(never) })
+	type echo interface {
+		Echo(context.Context, string) (string, error)
+	}
+	for name, test := range map[string]struct {
+		isolation helve.Isolation
+		build     helve.Build
+	}{
+		"node":   {helve.InNode, buildStuck},
+		"worker": {helve.Process, buildStuck},
+		"python": {"", func() (*helve.App, error) {
+			app := helve.NewApp("py")
+			h := helve.Python[echo](app, "Model", "testdata.subject:Stuck", helve.Args{}, helve.Options{NumReplicas: new(2)})
+			app.Ingress(helve.MethodOf(h, echo.Echo))
+			return app, nil
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			why := errors.New("no patience")
+			ctx, cancel := context.WithTimeoutCause(t.Context(), 500*time.Millisecond, why)
+			defer cancel()
+			s, err := helve.Config{Isolation: test.isolation}.Run(ctx, test.build)
+			if !errors.Is(err, why) {
+				t.Errorf("%v, %v", s, err)
+			}
+		})
+	}
+}

@@ -110,7 +110,7 @@ func (wireEcho) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
 	return nil
 }
 func (wireEcho) Route(wire.Route) any { return wireEcho{} }
-func (wireEcho) Control(string, json.RawMessage) (any, error) {
+func (wireEcho) Control(context.Context, string, json.RawMessage) (any, error) {
 	return nil, errors.New("none")
 }
 func (wireEcho) Goaway(wire.Goaway) {}

@@ -98,6 +98,14 @@ class Subject:
         return None if d is None else d - time.monotonic()
 
 
+class Stuck:
+    def __init__(self):
+        time.sleep(3600)
+
+    async def echo(self, value):
+        return value
+
+
 class Raises:
     def __init__(self):
         raise ValueError("no weights")

@@ -36,8 +36,6 @@ type Guest struct {
 	set   Settings
 	codec *codec.Codec
 	peer  *wire.Peer
-	ctx   context.Context // ends with the connection
-	stop  context.CancelFunc
 
 	mu       sync.Mutex
 	replicas map[string]*hosted
@@ -71,7 +69,6 @@ func Dial(s Settings) (*Guest, error) {
 		return nil, err
 	}
 	g := &Guest{set: s, codec: codec.New(), replicas: map[string]*hosted{}}
-	g.ctx, g.stop = context.WithCancel(context.Background())
 	g.peer = wire.NewPeer(wire.NewConn(nc), g)
 	return g, nil
 }
@@ -93,7 +90,6 @@ func readToken() (t wire.Token, err error) {
 // Serve hosts replicas until the node goes away, and gives the reason; nil after an orderly stop.
 func (g *Guest) Serve() error {
 	err := g.peer.Serve()
-	g.stop()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.leaving {
@@ -132,7 +128,7 @@ func (g *Guest) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
 }
 
 // Control starts and stops replicas.
-func (g *Guest) Control(op string, body json.RawMessage) (any, error) {
+func (g *Guest) Control(ctx context.Context, op string, body json.RawMessage) (any, error) {
 	var req struct {
 		Replica    string  `json:"replica"`
 		Deployment string  `json:"deployment"`
@@ -147,7 +143,7 @@ func (g *Guest) Control(op string, body json.RawMessage) (any, error) {
 		if class == nil {
 			return nil, fmt.Errorf("deployment %s is not written in Go", req.Deployment)
 		}
-		r, err := replica.Start(g.ctx, class, req.Replica)
+		r, err := replica.Start(ctx, class, req.Replica)
 		if err != nil {
 			return nil, err
 		}
@@ -163,7 +159,7 @@ func (g *Guest) Control(op string, body json.RawMessage) (any, error) {
 		if h == nil {
 			return nil, nil
 		}
-		ctx, cancel := context.WithTimeout(g.ctx, time.Duration(req.TimeoutS*float64(time.Second)))
+		ctx, cancel := context.WithTimeout(ctx, time.Duration(req.TimeoutS*float64(time.Second)))
 		defer cancel()
 		return nil, h.replica.Close(ctx)
 	}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -57,7 +58,7 @@ type pythonApp struct {
 	} `json:"deployments"`
 }
 
-func (d *driver) control(op string, body json.RawMessage) (any, error) {
+func (d *driver) control(ctx context.Context, op string, body json.RawMessage) (any, error) {
 	n := d.node
 	switch op {
 	case "deploy":
@@ -67,7 +68,7 @@ func (d *driver) control(op string, body json.RawMessage) (any, error) {
 		if err := json.Unmarshal(body, &req); err != nil {
 			return nil, call.NewError(call.BadInput, "deploy: "+err.Error())
 		}
-		return d.deploy(req.App)
+		return d.deploy(ctx, req.App)
 	case "delete":
 		var req struct {
 			Name string `json:"name"`
@@ -75,7 +76,7 @@ func (d *driver) control(op string, body json.RawMessage) (any, error) {
 		if err := json.Unmarshal(body, &req); err != nil {
 			return nil, call.NewError(call.BadInput, "delete: "+err.Error())
 		}
-		return nil, n.Delete(n.ctx, req.Name)
+		return nil, n.Delete(ctx, req.Name)
 	case "status":
 		return n.Status(), nil
 	case "http":
@@ -117,7 +118,7 @@ func (d *driver) http(host string, port *int) (any, error) {
 	return reply{url}, nil
 }
 
-func (d *driver) deploy(a pythonApp) (any, error) {
+func (d *driver) deploy(ctx context.Context, a pythonApp) (any, error) {
 	n := d.node
 	g := spec.Graph{App: a.Name, Ingress: &spec.IngressSpec{Deployment: a.Ingress}}
 	if a.RoutePrefix != nil {
@@ -131,7 +132,7 @@ func (d *driver) deploy(a pythonApp) (any, error) {
 	if err := errors.Join(g.Validate()...); err != nil {
 		return nil, call.NewError(call.BadInput, err.Error())
 	}
-	err := n.Deploy(n.ctx, App{Graph: g, Python: Python{
+	err := n.Deploy(ctx, App{Graph: g, Python: Python{
 		Interpreter: a.Python, SysPath: a.SysPath, Dir: a.Dir, Env: a.Env, Blob: a.Blob,
 	}})
 	if err != nil { // the driver shows the text alone: it has to say where

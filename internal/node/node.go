@@ -87,6 +87,8 @@ type Node struct {
 
 type app struct {
 	node        *Node
+	ctx         context.Context // ends when the application failed to start or is gone: starts under way are given up
+	cancel      context.CancelCauseFunc
 	name        string
 	def         App
 	deployments map[string]*Deployment
@@ -158,8 +160,9 @@ func (n *Node) add(def App) (*app, error) {
 			return nil, fmt.Errorf("application %q: route_prefix %q belongs to application %q", g.App, g.RoutePrefix, other.name)
 		}
 	}
+	ctx, cancel := context.WithCancelCause(n.ctx)
 	a := &app{
-		node: n, name: g.App, def: def, deployments: map[string]*Deployment{}, status: spec.ApplicationDeploying,
+		ctx: ctx, cancel: cancel, node: n, name: g.App, def: def, deployments: map[string]*Deployment{}, status: spec.ApplicationDeploying,
 		settled: make(chan struct{}), since: time.Now(),
 	}
 	for _, s := range g.Deployments {
@@ -228,6 +231,7 @@ func (n *Node) remove(ctx context.Context, a *app) {
 		drain(ctx, grace, slices.Collect(maps.Values(a.deployments)))
 	}
 	gone := call.NewError(call.DeploymentUnavailable, "application "+a.name+" was deleted")
+	a.cancel(gone)
 	n.mu.Lock()
 	a.deleted = true
 	for _, d := range a.deployments {

@@ -140,7 +140,7 @@ func (n *Node) start(u *Unit) error {
 	case inPython:
 		return n.startInPython(u)
 	}
-	r, err := replica.Start(n.ctx, d.class, u.id)
+	r, err := replica.Start(d.app.ctx, d.class, u.id)
 	if err != nil {
 		return err
 	}
@@ -236,6 +236,7 @@ func (n *Node) failLocked(a *app, err error) {
 		d.down.Store(e)
 	}
 	close(a.settled)
+	a.cancel(err)
 	n.wake()
 }
 

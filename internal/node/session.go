@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 
@@ -52,9 +53,9 @@ func (s *session) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
 }
 
 // Control answers drivers; workers have nothing to ask.
-func (s *session) Control(op string, body json.RawMessage) (any, error) {
+func (s *session) Control(ctx context.Context, op string, body json.RawMessage) (any, error) {
 	if s.driver != nil {
-		return s.driver.control(op, body)
+		return s.driver.control(ctx, op, body)
 	}
 	return nil, call.NewError(call.BadInput, fmt.Sprintf("control request %q is not for workers", op))
 }

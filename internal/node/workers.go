@@ -8,6 +8,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
@@ -31,6 +32,7 @@ type workerProc struct {
 	proc  *worker.Process
 	peer  *wire.Peer
 
+	ending  atomic.Bool   // somebody sees to its end
 	opened  chan struct{} // closed when peer is set
 	refused chan error    // why the opening failed
 	stopped chan struct{} // closed when the process is reaped and everything on it was answered
@@ -91,10 +93,10 @@ func (n *Node) spawn(a *app, name string, graph *spec.Graph, p Program, extra ..
 		proc.Kill()
 		<-w.stopped
 		return nil, fmt.Errorf("worker of application %s did not connect within %s", a.name, helloTime)
-	case <-n.ctx.Done():
+	case <-a.ctx.Done():
 		proc.Kill()
 		<-w.stopped
-		return nil, context.Cause(n.ctx)
+		return nil, context.Cause(a.ctx)
 	}
 }
 
@@ -211,9 +213,11 @@ func (n *Node) open(nc net.Conn) {
 	close(w.opened)
 	err = peer.Serve()
 	n.log.Debug("worker connection ended", "worker", w.id, "error", err)
-	// A worker without its connection is of no use: it should have exited, and if it hangs it must go, so that its
+	// A worker without its connection is of no use. If nobody ends it already, it must go at once, so that its
 	// replacement does not run beside it.
-	w.proc.Kill()
+	if !w.ending.Load() {
+		w.proc.Kill()
+	}
 }
 
 // check compares the graph that a Go worker built with the node's.
@@ -244,6 +248,7 @@ func (w *workerProc) stopReplica(ctx context.Context, id string) error {
 
 // end asks the worker to exit and sees that it does.
 func (w *workerProc) end(ctx context.Context) {
+	w.ending.Store(true)
 	w.peer.Goaway(wire.Goaway{Code: call.Unavailable.String(), Reason: "stopping", Message: "the node stops this worker"})
 	w.proc.Stop(ctx, closeTime)
 	<-w.stopped
@@ -348,7 +353,7 @@ func (n *Node) startInPython(u *Unit) error {
 		err = d.checkPython(s.Methods)
 	}
 	if err != nil {
-		w.end(n.ctx)
+		w.end(a.ctx)
 		return err
 	}
 	n.mu.Lock()
@@ -364,7 +369,7 @@ func (n *Node) startAt(w *workerProc, u *Unit, code json.RawMessage) (started, e
 	u.worker = w
 	n.mu.Unlock()
 	var s started
-	err := w.peer.Control(n.ctx, startReplica{"start_replica", u.id, d.app.name, d.spec.Name, d.options.MaxOngoingRequests, code}, &s)
+	err := w.peer.Control(d.app.ctx, startReplica{"start_replica", u.id, d.app.name, d.spec.Name, d.options.MaxOngoingRequests, code}, &s)
 	if err == nil {
 		return s, nil
 	}

@@ -61,26 +61,26 @@ type Replica struct {
 
 // Start runs the constructor. Its error, panic or nil instance is returned as an *call.Error with the user's traceback.
 func Start(ctx context.Context, class *Class, id string) (*Replica, error) {
-	r := &Replica{ID: id, Class: class}
-	err := guard(func() (err error) {
-		r.Instance, err = class.Construct(ctx)
-		return err
-	})
-	if err == nil {
-		if v := reflect.ValueOf(r.Instance); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
+	var instance any
+	err := guard(ctx, func() error {
+		i, err := class.Construct(ctx)
+		if v := reflect.ValueOf(i); err == nil && (!v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil()) {
 			err = call.NewError(call.User, "the constructor returned nil and no error")
 		}
-	}
+		instance = i
+		return err
+	})
 	if err != nil {
 		e := *call.AsError(err)
 		e.App, e.Deployment, e.Replica, e.Method = class.App, class.Deployment, id, "constructor"
 		return nil, &e
 	}
-	return r, nil
+	return &Replica{ID: id, Class: class, Instance: instance}, nil
 }
 
-// guard runs f on a goroutine of its own, so that a panic and a runtime.Goexit in it become errors.
-func guard(f func() error) error {
+// guard runs f on a goroutine of its own, so that a panic and a runtime.Goexit in it become errors, and so that nobody
+// waits for it any more when ctx has ended. Go cannot end a function that ignores its context: its goroutine is left.
+func guard(ctx context.Context, f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		ended := false
@@ -93,7 +93,12 @@ func guard(f func() error) error {
 		ended = true
 		done <- err
 	}()
-	return <-done
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // Recovered is the error for a recovered panic value; nil stands for runtime.Goexit. It is called in the deferred
@@ -170,5 +175,5 @@ func (r *Replica) Close(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
-	return guard(func() error { return c.Close(ctx) })
+	return guard(ctx, func() error { return c.Close(ctx) })
 }

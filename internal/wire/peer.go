@@ -28,8 +28,8 @@ type Server interface {
 	Call(b *call.Batch, in *Incoming) call.Canceler
 	// Route declares a route; handle is what incoming calls on it carry.
 	Route(r Route) (handle any)
-	// Control answers a control request: the reply is marshalled to JSON.
-	Control(op string, body json.RawMessage) (reply any, err error)
+	// Control answers a control request: the reply is marshalled to JSON. ctx ends with the connection.
+	Control(ctx context.Context, op string, body json.RawMessage) (reply any, err error)
 	// Goaway says that the other side takes no more calls.
 	Goaway(g Goaway)
 }
@@ -78,6 +78,7 @@ func (in *Incoming) Complete(b *call.Batch, r call.Result) {
 	p := in.peer
 	p.mu.Lock()
 	delete(p.incoming, in.id)
+	busy := len(p.incoming) > 0
 	p.mu.Unlock()
 	var meta [endLen]byte
 	h := Header{Type: TypeEnd, ID: in.id}
@@ -97,7 +98,11 @@ func (in *Incoming) Complete(b *call.Batch, r call.Result) {
 			return
 		}
 	}
-	b.Touch(p.conn)
+	if b == nil {
+		p.conn.FlushSoon(busy)
+	} else {
+		b.Touch(p.conn)
+	}
 }
 
 func (in *Incoming) cancelWith(b *call.Batch, cause error) {
@@ -133,6 +138,8 @@ type Peer struct {
 
 	routes []any // by number, declared by the other side; only the reader touches it
 
+	ctx     context.Context // ends with the connection, for control requests
+	stop    context.CancelCauseFunc
 	serving sync.WaitGroup // control goroutines
 	done    chan struct{}
 }
@@ -144,8 +151,9 @@ type reply struct {
 
 // NewPeer wraps a connection after its opening. Nothing is read before [Peer.Serve].
 func NewPeer(conn *Conn, server Server) *Peer {
+	ctx, stop := context.WithCancelCause(context.Background())
 	return &Peer{
-		conn: conn, server: server,
+		conn: conn, server: server, ctx: ctx, stop: stop,
 		calls: map[uint64]outgoing{}, incoming: map[uint64]*Incoming{}, controls: map[uint64]chan<- reply{},
 		done: make(chan struct{}),
 	}
@@ -161,6 +169,7 @@ func (p *Peer) Close(cause error) { p.conn.Close(cause) }
 // if no byte of it reached the kernel, with replica_died otherwise. Calls of the other side are cancelled.
 func (p *Peer) Serve() error {
 	err := p.conn.Read(p.frame)
+	p.stop(errEnded)
 	p.conn.settled()
 	p.mu.Lock()
 	p.ended = true
@@ -451,7 +460,7 @@ func (p *Peer) onControl(h Header, body []byte) error {
 		return fmt.Errorf("control: %w", err)
 	}
 	p.serving.Go(func() {
-		out, err := p.server.Control(head.Op, own)
+		out, err := p.server.Control(p.ctx, head.Op, own)
 		if err != nil {
 			e := call.AsError(err)
 			out = replyBody{&replyError{e.Reason, e.Type, e.Message, e.Traceback}}

@@ -62,7 +62,7 @@ func (s *server) Goaway(g Goaway) {
 	}
 }
 
-func (s *server) Control(op string, body json.RawMessage) (any, error) {
+func (s *server) Control(_ context.Context, op string, body json.RawMessage) (any, error) {
 	return s.control(op, body)
 }
 

@@ -67,7 +67,7 @@ func sweep(dir string) {
 		}
 		c, err := net.Dial("unix", path)
 		if err == nil {
-			c.Close()
+			c.Close() //nolint:errcheck // somebody serves it, which was the question
 		} else if errors.Is(err, syscall.ECONNREFUSED) {
 			os.RemoveAll(private)
 		}

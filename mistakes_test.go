@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -229,11 +230,15 @@ func TestPythonThatCannotStart(t *testing.T) {
 }
 
 // never is closed when the test that uses it is over, so that it leaves no goroutine behind.
-var never = make(chan struct{})
+var never atomic.Pointer[chan struct{}]
 
 func buildStuck() (*helve.App, error) {
 	return ingressOf(helve.NewApp("stuck"), func(context.Context) (*Subject, error) {
-		<-never // it ignores its context
+		if c := never.Load(); c != nil {
+			<-*c // it ignores its context
+		} else { // in a worker
+			select {}
+		}
 		return nil, errors.New("late")
 	}), nil
 }
@@ -241,8 +246,9 @@ func buildStuck() (*helve.App, error) {
 // TestGivingUpOnAStart: the end of the context given to Run ends a start, whatever a constructor does.
 func TestGivingUpOnAStart(t *testing.T) {
 	t.Parallel()
-	never = make(chan struct{})
-	t.Cleanup(func() { close(never) })
+	release := make(chan struct{})
+	never.Store(&release)
+	t.Cleanup(func() { close(release) })
 	type echo interface {
 		Echo(context.Context, string) (string, error)
 	}

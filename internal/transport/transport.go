@@ -125,7 +125,14 @@ func (w *Wire) route(method string) (uint32, error) {
 
 const scratchMax = 32 << 10 // above, the connection refers to the bytes instead of copying them
 
-var scratch = sync.Pool{New: func() any { b := make([]byte, 0, 512); return &b }} //nolint:gochecknoglobals // a pool of buffers is not state
+// sending is what one Send works with: the encoded form of a call that stays as it is, because it may be routed again,
+// to another kind of replica.
+type sending struct {
+	call call.Call
+	buf  []byte
+}
+
+var sendings = sync.Pool{New: func() any { return &sending{buf: make([]byte, 0, 512)} }} //nolint:gochecknoglobals // a pool of buffers is not state
 
 // Send encodes what c holds as Go values and sends it on a route of peer.
 func Send(peer *wire.Peer, cd *codec.Codec, route uint32, python bool, b *call.Batch, c *call.Call, sink call.Sink) Handle {
@@ -136,30 +143,30 @@ func Send(peer *wire.Peer, cd *codec.Codec, route uint32, python bool, b *call.B
 	if c.Encoded.Table != nil && c.Want != call.Native {
 		return Handle{peer: peer, id: peer.Start(b, route, c, left, sink)}
 	}
-	// The call itself stays as it is: it may be routed again, to another kind of replica.
-	out := call.Call{Info: c.Info, Slots: c.Slots, Encoded: c.Encoded, Want: c.Want}
+	s := sendings.Get().(*sending)
+	out := &s.call
+	out.Info, out.Slots, out.Encoded, out.Want = c.Info, c.Slots, c.Encoded, c.Want
 	if out.Want == call.Native {
 		out.Want = call.Msgpack
 	}
-	var buf *[]byte
-	if c.Encoded.Table == nil {
-		buf = scratch.Get().(*[]byte)
-		var err error
-		if len(c.Slots) == 1 && c.Slots[0].Codec == call.Native {
-			err = encodeOne(cd, python, &c.Slots[0], &out, buf)
-		} else {
-			err = encodeMany(cd, &out)
-		}
-		if err != nil {
-			scratch.Put(buf)
-			sink.Complete(b, call.Result{Err: call.NewError(call.BadInput, "the argument cannot be encoded: "+err.Error())})
-			return Handle{}
-		}
+	var err error
+	switch {
+	case c.Encoded.Table != nil:
+	case len(c.Slots) == 1 && c.Slots[0].Codec == call.Native:
+		err = encodeOne(cd, python, &c.Slots[0], out, &s.buf)
+	default:
+		err = encodeMany(cd, out)
 	}
-	id := peer.Start(b, route, &out, left, sink)
-	if buf != nil && cap(*buf) <= scratchMax {
-		*buf = (*buf)[:0]
-		scratch.Put(buf)
+	var id uint64
+	if err == nil {
+		id = peer.Start(b, route, out, left, sink)
+	}
+	if cap(s.buf) <= scratchMax {
+		*s = sending{buf: s.buf[:0]}
+		sendings.Put(s)
+	}
+	if err != nil {
+		sink.Complete(b, call.Result{Err: call.NewError(call.BadInput, "the argument cannot be encoded: "+err.Error())})
 	}
 	return Handle{peer: peer, id: id}
 }

@@ -149,6 +149,7 @@ func TestErrors(t *testing.T) {
 		{call.NewError(call.Deadline, "secret"), 408, "DeadlineExceeded: the request took too long"},
 		{call.NewError(call.BadInput, "field x"), 400, "InvalidArgument: field x"},
 		{call.NewError(call.User, "secret"), 500, "Unknown: the request failed"},
+		{&call.Error{Reason: call.BadInput, Code: call.InvalidArgument, Deployment: "Deeper", Message: "secret"}, 500, "Internal: the request failed"},
 		{&call.Error{Reason: call.User, Code: call.NotFound, Message: "secret", Public: "no such user"}, 404, "NotFound: no such user"},
 		{&call.Error{Reason: call.User, Code: call.PermissionDenied, Message: "secret"}, 403, "PermissionDenied: the request failed"},
 	} {
@@ -167,12 +168,16 @@ func TestErrors(t *testing.T) {
 		r.Header.Set("X-Request-ID", "mine")
 		w = httptest.NewRecorder()
 		p.ServeHTTP(w, r)
+		reason, code := test.err.Reason, test.err.Code
+		if test.err.Deployment == "Deeper" { // not the client's fault
+			reason, code = call.Fault, call.Internal
+		}
 		var body struct {
 			Error struct{ Code, Reason, Message, RequestID string } `json:"error"`
 		}
 		var raw map[string]map[string]string
 		if err := errors.Join(json.Unmarshal(w.Body.Bytes(), &body), json.Unmarshal(w.Body.Bytes(), &raw)); err != nil ||
-			body.Error.Reason != string(test.err.Reason) || body.Error.Code != test.err.Code.String() || raw["error"]["request_id"] != "mine" {
+			body.Error.Reason != string(reason) || body.Error.Code != code.String() || raw["error"]["request_id"] != "mine" {
 			t.Errorf("%v as JSON: %s", test.err, w.Body)
 		}
 	}

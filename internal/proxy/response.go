@@ -93,9 +93,23 @@ func publicMessage(e *call.Error) string {
 	return "the request failed; the server's log says why, under this request id"
 }
 
+// aboutRequest says whether an error is about what the client sent: one that the proxy or the ingress method's own
+// decoding found. The same reasons from a call deeper in the composition are a fault of the program, not of the client.
+func aboutRequest(c *call.Call, e *call.Error) bool {
+	return e.Deployment == "" || c.Info.Place != nil && e.Deployment == c.Info.Deployment && e.Method == c.Info.Method
+}
+
 func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, c *call.Call, e *call.Error) {
 	if r.Context().Err() != nil { // nobody reads it
 		return
+	}
+	switch e.Reason {
+	case call.BadInput, call.UnsupportedMedia, call.MethodNotAllowed, call.TooLarge:
+		if !aboutRequest(c, e) {
+			inner := *e
+			inner.Code, inner.Reason = call.Internal, call.Fault
+			e = &inner
+		}
 	}
 	status, id := statusOf(e), c.Info.Request.String()
 	if status >= http.StatusInternalServerError && e.Public == "" {

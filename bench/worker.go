@@ -57,35 +57,26 @@ func grpcRole() error {
 
 // rawRole echoes fixed-size messages, the floor of any exchange over a socket.
 func rawRole() error {
-	l, err := net.Listen("unix", os.Getenv("BENCH_SOCKET"))
-	if err != nil {
-		return err
-	}
-	go func() {
+	return serveConns(func(c net.Conn) {
+		buf := make([]byte, len(payload))
 		for {
-			c, err := l.Accept()
-			if err != nil {
+			if _, err := io.ReadFull(c, buf); err != nil {
 				return
 			}
-			go func() {
-				buf := make([]byte, len(payload))
-				for {
-					if _, err := io.ReadFull(c, buf); err != nil {
-						return
-					}
-					if _, err := c.Write(buf); err != nil {
-						return
-					}
-				}
-			}()
+			if _, err := c.Write(buf); err != nil {
+				return
+			}
 		}
-	}()
-	ready()
-	return nil
+	})
 }
 
 // wireRole echoes calls on a bare connection of internal/wire: frames, ids and flushes, without router and gate.
 func wireRole() error {
+	return serveConns(func(c net.Conn) { wire.NewPeer(wire.NewConn(c), wireEcho{}).Serve() })
+}
+
+// serveConns serves every connection to the socket that BENCH_SOCKET names.
+func serveConns(serve func(net.Conn)) error {
 	l, err := net.Listen("unix", os.Getenv("BENCH_SOCKET"))
 	if err != nil {
 		return err
@@ -96,7 +87,7 @@ func wireRole() error {
 			if err != nil {
 				return
 			}
-			go wire.NewPeer(wire.NewConn(c), wireEcho{}).Serve()
+			go serve(c)
 		}
 	}()
 	ready()

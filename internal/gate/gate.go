@@ -25,9 +25,7 @@ type Waiter = interface{ Granted(b *call.Batch) }
 // any holder may release, exactly once per slot.
 type Gate struct {
 	max   int64
-	_     [64]byte     // the word that every call writes has a cache line of its own
 	state atomic.Int64 // slots taken, plus the bits below
-	_     [64]byte
 
 	mu      sync.Mutex // guards waiters, and every change of the bits
 	waiters []Waiter   // the longest waiting first

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/helvetest"
@@ -18,6 +19,14 @@ func (Greeter) SayHi(_ context.Context, name string) (string, error) {
 func (Greeter) Sum(_ context.Context, in AddIn) (int, error)        { return in.X + in.Y, nil }
 func (Greeter) Fail(_ context.Context, text string) (string, error) { return "", &Quota{text} }
 
+// Left is the time until the deadline, in seconds, 0 for none.
+func (Greeter) Left(ctx context.Context, _ helve.None) (float64, error) {
+	if d, ok := ctx.Deadline(); ok {
+		return time.Until(d).Seconds(), nil
+	}
+	return 0, nil
+}
+
 type caller interface {
 	Via(context.Context, string) (string, error)
 	ViaArgs(context.Context, int) (int, error)
@@ -25,6 +34,7 @@ type caller interface {
 	ViaFail(context.Context, string) (string, error)
 	Echo(context.Context, string) (string, error)
 	Left(context.Context, helve.None) (*float64, error)
+	ViaLeft(context.Context, helve.None) (float64, error)
 }
 
 func buildMixed() (*helve.App, error) {
@@ -32,9 +42,6 @@ func buildMixed() (*helve.App, error) {
 	g := helve.Deploy(app, "Greeter", func(context.Context) (Greeter, error) { return Greeter{}, nil }, helve.Options{})
 	p := helve.Python[caller](app, "Caller", "testdata.subject:Subject",
 		helve.Args{Positional: []any{"> "}, Named: map[string]any{"downstream": g}}, helve.Options{Uses: []helve.Target{g}})
-	for _, m := range []func(caller, context.Context, string) (string, error){caller.Via, caller.ViaFail, caller.Echo} {
-		_ = m
-	}
 	app.Ingress(helve.MethodOf(p, caller.Via))
 	return app, nil
 }
@@ -65,8 +72,17 @@ func TestMixedGraph(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "through Python") {
 			t.Errorf("a Go error through Python: %v", err)
 		}
-		if left, err := helve.MethodOf(h, caller.Left).Call(ctx, helve.None{}); err != nil || left != nil && *left <= 0 {
-			t.Errorf("time left: %v, %v", left, err)
+		left := helve.MethodOf(h, caller.Left)
+		if none, err := left.Call(ctx, helve.None{}); err != nil || none != nil {
+			t.Errorf("time left without a deadline: %v, %v", none, err)
+		}
+		hour, cancel := context.WithTimeout(ctx, time.Hour)
+		defer cancel()
+		if s, err := left.Call(hour, helve.None{}); err != nil || s == nil || *s <= 0 || *s > 3600 {
+			t.Errorf("time left of an hour: %v, %v", s, err)
+		}
+		if s, err := helve.MethodOf(h, caller.ViaLeft).Call(hour, helve.None{}); err != nil || s <= 0 || s > 3600 {
+			t.Errorf("time left two calls down: %v, %v", s, err)
 		}
 	})
 }

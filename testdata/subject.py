@@ -93,6 +93,9 @@ class Subject:
     async def via_fail(self, text):
         return await self.downstream.fail.remote(text)
 
+    async def via_left(self):
+        return await self.downstream.left.remote()
+
     async def left(self):
         d = request_info.get().deadline
         return None if d is None else d - time.monotonic()

@@ -50,6 +50,7 @@ const (
 	defaultMaxBody    = 64 << 20
 	maxHeader         = 64 << 10
 	readHeaderTimeout = 10 * time.Second
+	readTimeout       = 5 * time.Minute // of a whole request: 64 MiB at 2 Mbit/s
 	idleTimeout       = 2 * time.Minute
 )
 
@@ -76,7 +77,7 @@ func New(s Settings) *Proxy {
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
 	p.server = &http.Server{
-		Handler: p, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		Handler: p, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		Protocols: &protocols, ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 	}
 	return p

@@ -6,7 +6,7 @@ import json
 import pickle
 import struct
 import traceback as tb
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from helve import _errors as exceptions
 
@@ -28,7 +28,10 @@ def dumps(value: Any) -> bytes:
     return cloudpickle.dumps(value, 5)
 
 
-def dumps_call(args: tuple, kwargs: dict) -> bytes:
+def dumps_call(codec: int, args: tuple, kwargs: dict) -> bytes:
+    """A whole argument list, with plain pickle if that was asked for."""
+    if codec == PICKLE:
+        return _dumps((args, kwargs), 5)
     for v in args:
         if type(v) not in _PLAIN_TYPES:
             break
@@ -41,6 +44,7 @@ def dumps_call(args: tuple, kwargs: dict) -> bytes:
 
 
 _msgpack = None
+handle_of: Optional[Callable[[dict], Any]] = None  # set by helve.serve.handle, which is above this module
 
 
 def _msgspec():
@@ -49,12 +53,8 @@ def _msgspec():
         import msgspec  # imported when first needed: an application that is all Python never needs it
 
         def ext(code: int, data: memoryview) -> Any:
-            if code == HANDLE_EXT:
-                from helve.serve.handle import DeploymentHandle
-
-                ref = json.loads(bytes(data))
-                handle = DeploymentHandle(ref["deployment"], ref["app"], language=ref["language"])
-                return handle.options(method_name=ref["method"]) if ref["method"] else handle
+            if code == HANDLE_EXT and handle_of is not None:
+                return handle_of(json.loads(bytes(data)))
             return msgspec.msgpack.Ext(code, bytes(data))
 
         _msgpack = (msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(ext_hook=ext).decode)

@@ -428,10 +428,9 @@ class Connection(asyncio.BufferedProtocol):
                     return
         try:
             request = call.request_id if isinstance(call.request_id, bytes) else b""
-            python = options.python
             codec = options.request_codec
             if codec == CLOUDPICKLE or codec == PICKLE:
-                body = dumps_call(args, kwargs) if codec == CLOUDPICKLE else __import__("pickle").dumps((args, kwargs), 5)
+                body = dumps_call(codec, args, kwargs)
                 slots = None
             else:
                 slots, segments = self.slots(codec, args, kwargs)

@@ -8,7 +8,7 @@ import threading
 import warnings
 from typing import Any, Optional
 
-from helve import _runtime
+from helve import _encoding, _runtime
 from helve._encoding import CLOUDPICKLE, CODECS, MSGPACK
 from helve._wire import Call, new_request, request_info
 
@@ -164,6 +164,15 @@ def _restore(deployment: str, app: str, language: str, options: dict) -> Deploym
     for name, value in options.items():
         setattr(o, name, value)
     return DeploymentHandle(deployment, app, language=language, _options=o)
+
+
+def _from_ref(ref: dict) -> DeploymentHandle:
+    """The handle that a graph declared in Go passes to a constructor."""
+    handle = DeploymentHandle(ref["deployment"], ref["app"], language=ref["language"])
+    return handle.options(method_name=ref["method"]) if ref["method"] else handle
+
+
+_encoding.handle_of = _from_ref
 
 
 class DeploymentResponse:

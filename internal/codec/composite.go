@@ -1,7 +1,6 @@
 package codec
 
 import (
-	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -11,7 +10,7 @@ import (
 )
 
 func slicePlan(t reflect.Type) *plan {
-	elem := t.Elem()
+	elem := &lazy{t: t.Elem()}
 	return &plan{
 		enc: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
 			if v.IsNil() {
@@ -24,18 +23,22 @@ func slicePlan(t reflect.Type) *plan {
 				v.SetZero()
 				return b[1:], nil
 			}
-			n, rest, err := listHeader(b, v)
+			n, rest, err := listHeader(b, t)
 			if err != nil {
 				return b, err
 			}
 			// A struct of three strings takes three bytes when empty and 48 in memory: grow with what is really there.
-			s := reflect.MakeSlice(t, min(n, 1024), min(n, 1024))
+			s := reflect.MakeSlice(t, min(n, firstRoom), min(n, firstRoom))
+			if m, err = m.down(); err != nil {
+				return b, err
+			}
+			p := elem.of(c)
 			for i := range n {
 				if i == s.Len() {
 					s = reflect.AppendSlice(s, reflect.MakeSlice(t, min(n-i, i), min(n-i, i)))
 				}
-				if rest, err = decodeElem(c, rest, s.Index(i), elem, i, m); err != nil {
-					return b, err
+				if rest, err = p.dec(c, rest, s.Index(i), m); err != nil {
+					return b, within("["+strconv.Itoa(i)+"]", err)
 				}
 			}
 			v.Set(s)
@@ -45,20 +48,24 @@ func slicePlan(t reflect.Type) *plan {
 }
 
 func arrayPlan(t reflect.Type) *plan {
-	elem := t.Elem()
+	elem := &lazy{t: t.Elem()}
 	return &plan{
 		enc: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) { return encodeList(c, b, v, elem, m) },
 		dec: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
-			n, rest, err := listHeader(b, v)
+			n, rest, err := listHeader(b, t)
 			if err != nil {
 				return b, err
 			}
 			if n != t.Len() {
 				return b, fmt.Errorf("a list of %d does not fit %s", n, t)
 			}
+			if m, err = m.down(); err != nil {
+				return b, err
+			}
+			p := elem.of(c)
 			for i := range n {
-				if rest, err = decodeElem(c, rest, v.Index(i), elem, i, m); err != nil {
-					return b, err
+				if rest, err = p.dec(c, rest, v.Index(i), m); err != nil {
+					return b, within("["+strconv.Itoa(i)+"]", err)
 				}
 			}
 			return rest, nil
@@ -66,12 +73,12 @@ func arrayPlan(t reflect.Type) *plan {
 	}
 }
 
-func encodeList(c *Codec, b []byte, v reflect.Value, elem reflect.Type, m mode) ([]byte, error) {
+func encodeList(c *Codec, b []byte, v reflect.Value, elem *lazy, m mode) ([]byte, error) {
 	m, err := m.down()
 	if err != nil {
 		return b, err
 	}
-	p := c.planOf(elem)
+	p := elem.of(c)
 	b = msgp.AppendArrayHeader(b, uint32(v.Len()))
 	for i := range v.Len() {
 		if b, err = p.enc(c, b, v.Index(i), m); err != nil {
@@ -81,9 +88,9 @@ func encodeList(c *Codec, b []byte, v reflect.Value, elem reflect.Type, m mode) 
 	return b, nil
 }
 
-func listHeader(b []byte, v reflect.Value) (int, []byte, error) {
+func listHeader(b []byte, t reflect.Type) (int, []byte, error) {
 	if typeOf(b) != msgp.ArrayType {
-		return 0, b, mismatch(b, v)
+		return 0, b, mismatch(b, t)
 	}
 	k, rest, err := msgp.ReadArrayHeaderBytes(b)
 	if err != nil {
@@ -93,20 +100,8 @@ func listHeader(b []byte, v reflect.Value) (int, []byte, error) {
 	return n, rest, err
 }
 
-func decodeElem(c *Codec, b []byte, v reflect.Value, elem reflect.Type, i int, m mode) ([]byte, error) {
-	m, err := m.down()
-	if err != nil {
-		return b, err
-	}
-	rest, err := c.planOf(elem).dec(c, b, v, m)
-	if err != nil {
-		return b, within("["+strconv.Itoa(i)+"]", err)
-	}
-	return rest, nil
-}
-
 func mapPlan(t reflect.Type) *plan {
-	key, elem := t.Key(), t.Elem()
+	key, elem := t.Key(), &lazy{t: t.Elem()}
 	return &plan{
 		enc: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
 			if v.IsNil() {
@@ -116,9 +111,9 @@ func mapPlan(t reflect.Type) *plan {
 			if err != nil {
 				return b, err
 			}
-			p := c.planOf(elem)
+			p := elem.of(c)
 			keys := v.MapKeys() // sorted, so that equal values have equal bytes
-			slices.SortFunc(keys, func(x, y reflect.Value) int { return compareKeys(x, y) })
+			slices.SortFunc(keys, compareKeys)
 			b = msgp.AppendMapHeader(b, uint32(v.Len()))
 			for _, k := range keys {
 				if b, err = encodeKey(b, k, m); err != nil {
@@ -135,17 +130,18 @@ func mapPlan(t reflect.Type) *plan {
 				v.SetZero()
 				return b[1:], nil
 			}
-			n, rest, err := mapHeader(b, v)
+			n, rest, err := mapHeader(b, t)
 			if err != nil {
 				return b, err
 			}
 			if m, err = m.down(); err != nil {
 				return b, err
 			}
-			p := c.planOf(elem)
-			out := reflect.MakeMapWithSize(t, min(n, 1024))
+			p := elem.of(c)
+			out := reflect.MakeMapWithSize(t, min(n, firstRoom))
+			k, e := reflect.New(key).Elem(), reflect.New(elem.t).Elem() // SetMapIndex copies them
 			for range n {
-				k, e := reflect.New(key).Elem(), reflect.New(elem).Elem()
+				e.SetZero()
 				if rest, err = decodeKey(rest, k); err != nil {
 					return b, err
 				}
@@ -173,9 +169,9 @@ func compareKeys(x, y reflect.Value) int {
 	return 1
 }
 
-func mapHeader(b []byte, v reflect.Value) (int, []byte, error) {
+func mapHeader(b []byte, t reflect.Type) (int, []byte, error) {
 	if typeOf(b) != msgp.MapType {
-		return 0, b, mismatch(b, v)
+		return 0, b, mismatch(b, t)
 	}
 	k, rest, err := msgp.ReadMapHeaderBytes(b)
 	if err != nil {
@@ -192,7 +188,7 @@ func encodeKey(b []byte, k reflect.Value, m mode) ([]byte, error) {
 	case m.json:
 		return msgp.AppendString(b, fmt.Sprint(k)), nil
 	case k.CanInt():
-		return msgp.AppendInt64(b, k.Int()), nil
+		return appendInt(b, k.Int()), nil
 	}
 	return msgp.AppendUint64(b, k.Uint()), nil
 }
@@ -226,74 +222,4 @@ func keyError(s string, k reflect.Value, err error) error {
 		return nil
 	}
 	return fmt.Errorf("key %q is no %s", s, k.Type())
-}
-
-func structPlan(t reflect.Type) *plan {
-	fields := fieldsOf(t)
-	index := make(map[string]int, len(fields))
-	for i, f := range fields {
-		index[f.name] = i
-	}
-	return &plan{
-		enc: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
-			m, err := m.down()
-			if err != nil {
-				return b, err
-			}
-			n := 0
-			present := make([]reflect.Value, len(fields))
-			for i, f := range fields {
-				fv, err := v.FieldByIndexErr(f.index)
-				if err == nil && (!f.omitEmpty || !fv.IsZero()) {
-					present[i] = fv
-					n++
-				}
-			}
-			b = msgp.AppendMapHeader(b, uint32(n))
-			for i, fv := range present {
-				if !fv.IsValid() {
-					continue
-				}
-				b = msgp.AppendString(b, fields[i].name)
-				if b, err = c.planOf(fields[i].typ).enc(c, b, fv, m); err != nil {
-					return b, within(fields[i].name, err)
-				}
-			}
-			return b, nil
-		},
-		dec: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
-			if typeOf(b) == msgp.NilType {
-				v.SetZero()
-				return b[1:], nil
-			}
-			n, rest, err := mapHeader(b, v)
-			if err != nil {
-				return b, err
-			}
-			if m, err = m.down(); err != nil {
-				return b, err
-			}
-			for range n {
-				if typeOf(rest) != msgp.StrType {
-					return b, errors.New("the name of a field must be a string")
-				}
-				var name []byte
-				if name, rest, err = msgp.ReadStringZC(rest); err != nil {
-					return b, err
-				}
-				i, ok := index[string(name)]
-				if !ok {
-					if rest, err = msgp.Skip(rest); err != nil {
-						return b, err
-					}
-					continue
-				}
-				f := &fields[i]
-				if rest, err = c.planOf(f.typ).dec(c, rest, fieldByIndex(v, f.index), m); err != nil {
-					return b, within(f.name, err)
-				}
-			}
-			return rest, nil
-		},
-	}
 }

@@ -2,6 +2,7 @@ package codec
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"unicode"
 )
@@ -40,17 +41,55 @@ func MatchName(want string, have []string) (string, bool) {
 }
 
 type field struct {
-	name      string
-	index     []int
-	omitEmpty bool
-	typ       reflect.Type
+	name  string
+	index []int
+	omit  omit
+	typ   reflect.Type
+}
+
+// omit says when a field is left out, as in encoding/json.
+type omit uint8
+
+const (
+	omitNever omit = 0
+	omitEmpty omit = 1 << iota // false, 0, "", a nil pointer, and anything without elements
+	omitZero                   // the zero value, or what the type's method IsZero says
+)
+
+func (o omit) leavesOut(v reflect.Value) bool {
+	if o == omitNever {
+		return false
+	}
+	if o&omitZero != 0 {
+		if z, ok := v.Interface().(interface{ IsZero() bool }); ok && (v.Kind() != reflect.Pointer || !v.IsNil()) {
+			return z.IsZero()
+		}
+		if v.IsZero() {
+			return true
+		}
+	}
+	if o&omitEmpty == 0 {
+		return false
+	}
+	switch v.Kind() {
+	case reflect.Array, reflect.Map, reflect.Slice, reflect.String:
+		return v.Len() == 0
+	case reflect.Struct:
+		return false
+	}
+	return v.IsZero()
 }
 
 // fieldsOf are the fields of a struct as they are encoded. The name is the tag helve, else json, else snake case; "-"
-// leaves a field out. Embedded structs without a name of their own are flattened; an outer field hides an inner one.
+// leaves a field out. Embedded structs without a name of their own are flattened. Of fields of one name the least deep
+// counts, among those one with a tag, and none where that leaves several: the rules of encoding/json.
 func fieldsOf(t reflect.Type) []field {
-	var out []field
-	at := map[string]int{} // name -> position in out
+	type candidate struct {
+		field
+		tagged bool
+	}
+	var all []candidate // in the order of the source
+	best := map[string][]int{}
 	var walk func(t reflect.Type, index []int, inside []reflect.Type)
 	walk = func(t reflect.Type, index []int, inside []reflect.Type) {
 		for i := range t.NumField() {
@@ -64,12 +103,8 @@ func fieldsOf(t reflect.Type) []field {
 			if et.Kind() == reflect.Pointer {
 				et = et.Elem()
 			}
-			if f.Anonymous && name == "" && et.Kind() == reflect.Struct && !HasOwnText(et) {
-				recurs := false
-				for _, x := range inside {
-					recurs = recurs || x == et
-				}
-				if !recurs && (f.IsExported() || f.Type.Kind() != reflect.Pointer) {
+			if f.Anonymous && name == "" && et.Kind() == reflect.Struct && et != timeType && !HasOwnText(et) {
+				if !slices.Contains(inside, et) && (f.IsExported() || f.Type.Kind() != reflect.Pointer) {
 					walk(et, path, append(inside, et))
 				}
 				continue
@@ -77,34 +112,51 @@ func fieldsOf(t reflect.Type) []field {
 			if !f.IsExported() {
 				continue
 			}
-			if name == "" {
+			tagged := name != ""
+			if !tagged {
 				name = SnakeCase(f.Name)
 			}
-			if k, dup := at[name]; dup {
-				if len(out[k].index) > len(path) {
-					out[k] = field{name, path, omit, f.Type}
+			c := candidate{field{name, path, omit, f.Type}, tagged}
+			had := best[name]
+			if len(had) > 0 {
+				h := all[had[0]]
+				switch d := len(path) - len(h.index); {
+				case d > 0 || d == 0 && h.tagged && !tagged:
+					continue
+				case d < 0 || tagged && !h.tagged:
+					had = nil
 				}
-				continue
 			}
-			at[name] = len(out)
-			out = append(out, field{name, path, omit, f.Type})
+			best[name] = append(had, len(all))
+			all = append(all, c)
 		}
 	}
 	walk(t, nil, []reflect.Type{t})
+	var out []field
+	for i, c := range all {
+		if slices.Equal(best[c.name], []int{i}) {
+			out = append(out, c.field)
+		}
+	}
 	return out
 }
 
-func fieldName(f reflect.StructField) (name string, omitEmpty, skip bool) {
+func fieldName(f reflect.StructField) (name string, o omit, skip bool) {
 	tag, ok := f.Tag.Lookup("helve")
 	if !ok {
 		tag = f.Tag.Get("json")
 	}
+	if tag == "-" {
+		return "", omitNever, true
+	}
 	name, rest, _ := strings.Cut(tag, ",")
-	if name == "-" && rest == "" {
-		return "", false, true
-	}
 	for opt := range strings.SplitSeq(rest, ",") {
-		omitEmpty = omitEmpty || opt == "omitempty" || opt == "omitzero"
+		switch opt {
+		case "omitempty":
+			o |= omitEmpty
+		case "omitzero":
+			o |= omitZero
+		}
 	}
-	return name, omitEmpty, false
+	return name, o, false
 }

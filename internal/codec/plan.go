@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/tinylib/msgp/msgp"
@@ -17,8 +18,9 @@ import (
 
 // mode travels down a value.
 type mode struct {
-	json  bool // the other end of the walk is JSON: keys are strings, bytes may be base64 text
-	depth int
+	json   bool // the other end of the walk is JSON: keys are strings, bytes may be base64 text
+	strict bool // a field that a struct has not is an error
+	depth  int
 }
 
 func (m mode) down() (mode, error) {
@@ -31,8 +33,25 @@ func (m mode) down() (mode, error) {
 
 // plan is how values of one type are written and read. Plans of recursive types refer to each other through the Codec.
 type plan struct {
-	enc func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error)
-	dec func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error)
+	enc    func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error)
+	dec    func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error)
+	record *record // of a record (see [IsRecord]), else nil
+}
+
+// lazy finds a plan on first use, so that plans of recursive types can refer to each other, and keeps it: a look-up per
+// element or field costs more than encoding a number.
+type lazy struct {
+	t reflect.Type
+	p atomic.Pointer[plan]
+}
+
+func (l *lazy) of(c *Codec) *plan {
+	if p := l.p.Load(); p != nil {
+		return p
+	}
+	p := c.planOf(l.t)
+	l.p.Store(p)
+	return p
 }
 
 func (c *Codec) planOf(t reflect.Type) *plan {
@@ -61,11 +80,11 @@ type pathError struct {
 func (e *pathError) Error() string { return "field " + e.path + ": " + e.err.Error() }
 func (e *pathError) Unwrap() error { return e.err }
 
-func mismatch(b []byte, v reflect.Value) error {
+func mismatch(b []byte, t reflect.Type) error {
 	if len(b) == 0 {
 		return errors.New("the value ends too early")
 	}
-	return fmt.Errorf("cannot decode %s into %s", kindName(b), v.Type())
+	return fmt.Errorf("cannot decode %s into %s", kindName(b), t)
 }
 
 // typeOf is msgp.NextType, which does not recognise an extension that ends with the input.
@@ -108,6 +127,10 @@ func kindName(b []byte) string {
 	return "an unknown type"
 }
 
+// firstRoom is how many elements memory is made for before any was read. Lists can nest: if every level believed its
+// length prefix, one message of n bytes could ask for the square of n.
+const firstRoom = 1024
+
 // header checks a length prefix against what is left: every element takes at least a byte, so that a lie allocates
 // nothing.
 func header(n uint32, rest []byte, each int) (int, error) {
@@ -123,6 +146,16 @@ func makePlan(t reflect.Type) *plan {
 	}
 	if p := ownPlan(t); p != nil {
 		return p
+	}
+	switch t {
+	case reflect.TypeFor[[]float64]():
+		return exactPlan(appendFloats[float64], readFloats[float64])
+	case reflect.TypeFor[[]float32]():
+		return exactPlan(appendFloats[float32], readFloats[float32])
+	case reflect.TypeFor[[]string]():
+		return exactPlan(appendStrings, readStrings)
+	case reflect.TypeFor[map[string]string]():
+		return exactPlan(appendStringMap, readStringMap)
 	}
 	switch t.Kind() {
 	case reflect.Bool:
@@ -194,7 +227,7 @@ var timePlan = &plan{
 			v.SetZero()
 			return b[1:], nil
 		}
-		return b, mismatch(b, v)
+		return b, mismatch(b, v.Type())
 	},
 }
 
@@ -204,7 +237,7 @@ var boolPlan = &plan{
 	},
 	dec: func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
 		if typeOf(b) != msgp.BoolType {
-			return b, mismatch(b, v)
+			return b, mismatch(b, v.Type())
 		}
 		x, rest, err := msgp.ReadBoolBytes(b)
 		v.SetBool(x)
@@ -214,11 +247,11 @@ var boolPlan = &plan{
 
 var intPlan = &plan{
 	enc: func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
-		return msgp.AppendInt64(b, v.Int()), nil
+		return appendInt(b, v.Int()), nil
 	},
 	dec: func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
 		if k := typeOf(b); k != msgp.IntType && k != msgp.UintType {
-			return b, mismatch(b, v)
+			return b, mismatch(b, v.Type())
 		}
 		x, rest, err := msgp.ReadInt64Bytes(b)
 		if err != nil {
@@ -230,6 +263,14 @@ var intPlan = &plan{
 		v.SetInt(x)
 		return rest, nil
 	},
+}
+
+// appendInt writes what is not negative in the unsigned forms, the shorter ones, as other implementations do.
+func appendInt(b []byte, i int64) []byte {
+	if i >= 0 {
+		return msgp.AppendUint64(b, uint64(i))
+	}
+	return msgp.AppendInt64(b, i)
 }
 
 func outOfRange(err error, v reflect.Value) error {
@@ -245,7 +286,7 @@ var uintPlan = &plan{
 	},
 	dec: func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
 		if k := typeOf(b); k != msgp.IntType && k != msgp.UintType {
-			return b, mismatch(b, v)
+			return b, mismatch(b, v.Type())
 		}
 		x, rest, err := msgp.ReadUint64Bytes(b)
 		if err != nil || v.OverflowUint(x) {
@@ -259,8 +300,10 @@ var uintPlan = &plan{
 var floatPlan = &plan{
 	enc: func(_ *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
 		f := v.Float()
-		if m.json && (math.IsNaN(f) || math.IsInf(f, 0)) {
-			return b, fmt.Errorf("JSON has no %v", f)
+		if m.json {
+			if err := finite(f); err != nil {
+				return b, err
+			}
 		}
 		if v.Kind() == reflect.Float32 {
 			return msgp.AppendFloat32(b, float32(f)), nil
@@ -271,6 +314,9 @@ var floatPlan = &plan{
 		switch typeOf(b) {
 		case msgp.Float64Type, msgp.Float32Type:
 			x, rest, err := msgp.ReadFloat64Bytes(b)
+			if v.OverflowFloat(x) {
+				return b, fmt.Errorf("%v is out of range of %s", x, v.Type())
+			}
 			v.SetFloat(x)
 			return rest, err
 		case msgp.IntType:
@@ -282,7 +328,7 @@ var floatPlan = &plan{
 			v.SetFloat(float64(x))
 			return rest, err
 		}
-		return b, mismatch(b, v)
+		return b, mismatch(b, v.Type())
 	},
 }
 
@@ -292,7 +338,7 @@ var stringPlan = &plan{
 	},
 	dec: func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
 		if typeOf(b) != msgp.StrType {
-			return b, mismatch(b, v)
+			return b, mismatch(b, v.Type())
 		}
 		s, rest, err := msgp.ReadStringBytes(b)
 		v.SetString(s)
@@ -328,12 +374,12 @@ var bytesPlan = &plan{
 			v.SetZero()
 			return b[1:], nil
 		}
-		return b, mismatch(b, v)
+		return b, mismatch(b, v.Type())
 	},
 }
 
 func pointerPlan(t reflect.Type) *plan {
-	elem := t.Elem()
+	elem := &lazy{t: t.Elem()}
 	return &plan{
 		enc: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
 			if v.IsNil() {
@@ -343,7 +389,7 @@ func pointerPlan(t reflect.Type) *plan {
 			if err != nil {
 				return b, err
 			}
-			return c.planOf(elem).enc(c, b, v.Elem(), m)
+			return elem.of(c).enc(c, b, v.Elem(), m)
 		},
 		dec: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
 			if typeOf(b) == msgp.NilType {
@@ -355,9 +401,9 @@ func pointerPlan(t reflect.Type) *plan {
 				return b, err
 			}
 			if v.IsNil() {
-				v.Set(reflect.New(elem))
+				v.Set(reflect.New(elem.t))
 			}
-			return c.planOf(elem).dec(c, b, v.Elem(), m)
+			return elem.of(c).dec(c, b, v.Elem(), m)
 		},
 	}
 }
@@ -367,15 +413,7 @@ func anyPlan() *plan { // a function, because the plan of any refers to all othe
 }
 
 func encodeAny(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
-	if v.IsNil() {
-		return msgp.AppendNil(b), nil
-	}
-	m, err := m.down()
-	if err != nil {
-		return b, err
-	}
-	e := v.Elem()
-	return c.planOf(e.Type()).enc(c, b, e, m)
+	return c.appendValue(b, v.Interface(), m)
 }
 
 func decodeInto(_ *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
@@ -440,11 +478,13 @@ func decodeList(b []byte, m mode) (any, []byte, error) {
 	if err != nil {
 		return nil, b, err
 	}
-	list := make([]any, n)
-	for i := range list {
-		if list[i], rest, err = decodeAny(rest, m); err != nil {
+	list := make([]any, 0, min(n, firstRoom))
+	for i := range n {
+		var e any
+		if e, rest, err = decodeAny(rest, m); err != nil {
 			return nil, b, within("["+strconv.Itoa(i)+"]", err)
 		}
+		list = append(list, e)
 	}
 	return list, rest, nil
 }
@@ -458,24 +498,34 @@ func decodeMap(b []byte, m mode) (any, []byte, error) {
 	if err != nil {
 		return nil, b, err
 	}
-	out := make(map[string]any, n)
+	out := make(map[string]any, min(n, firstRoom))
 	for range n {
-		var key any
-		if key, rest, err = decodeAny(rest, m); err != nil {
+		var name string
+		if name, rest, err = decodeName(rest); err != nil {
 			return nil, b, err
-		}
-		name, ok := key.(string)
-		if !ok {
-			if _, num := key.(int64); !num {
-				return nil, b, fmt.Errorf("cannot use %T as the key of a map", key)
-			}
-			name = fmt.Sprint(key)
 		}
 		if out[name], rest, err = decodeAny(rest, m); err != nil {
 			return nil, b, within(name, err)
 		}
 	}
 	return out, rest, nil
+}
+
+// decodeName reads a key of a map that nobody gave a type: text, or an integer, which is written out.
+func decodeName(b []byte) (string, []byte, error) {
+	switch typeOf(b) {
+	case msgp.StrType:
+		return msgp.ReadStringBytes(b)
+	case msgp.IntType:
+		i, rest, err := msgp.ReadInt64Bytes(b)
+		return strconv.FormatInt(i, 10), rest, err
+	case msgp.UintType:
+		u, rest, err := msgp.ReadUint64Bytes(b)
+		return strconv.FormatUint(u, 10), rest, err
+	case msgp.InvalidType:
+		return "", b, errors.New("the value is cut short or malformed")
+	}
+	return "", b, fmt.Errorf("cannot use %s as the key of a map", kindName(b))
 }
 
 // ownPlan is for types that write themselves. MessagePack goes before text before JSON.
@@ -513,7 +563,7 @@ func ownPlan(t reflect.Type) *plan {
 	case pt.Implements(textUnmarsh):
 		p.dec = func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
 			if typeOf(b) != msgp.StrType {
-				return b, mismatch(b, v)
+				return b, mismatch(b, v.Type())
 			}
 			s, rest, err := msgp.ReadStringBytes(b)
 			if err != nil {

@@ -115,8 +115,27 @@ func (d *Deployment) refuses(c *call.Call) *call.Error {
 	return nil
 }
 
-// Do submits a call and waits for its end or the end of ctx. The result owns its memory.
+// Do makes a call and waits for its end or the end of ctx. The result owns its memory.
+//
+// A call without a deadline whose replica lives in this process runs on the caller's goroutine: the only one who can be
+// kept waiting by a method that ignores its context is then a client that has gone away.
 func (d *Deployment) Do(ctx context.Context, c *call.Call) (call.Payload, *call.Error) {
+	if _, limited := ctx.Deadline(); !limited && d.refuses(c) == nil {
+		if r := d.Router.TryAcquireNear(); r != nil {
+			u := r.Value.(*Unit)
+			if local, ok := u.transport.(*transport.Local); ok {
+				c.Info.Replica = r.ID
+				defer r.Gate.Release(nil)
+				out, e := local.Inline(ctx, c)
+				if e != nil {
+					e = e.At(&c.Info)
+				}
+				return out, e
+			}
+			w := call.NewWaiter()
+			return w.Wait(ctx, d.SubmitAssigned(r, c, w))
+		}
+	}
 	w := call.NewWaiter()
 	f := d.Submit(nil, c, w)
 	return w.Wait(ctx, f)

@@ -133,8 +133,13 @@ const (
 )
 
 func mediaOf(contentType string) (media, *call.Error) {
-	if contentType == "" {
+	switch contentType { // what nearly all clients send, without a parse
+	case "", "application/x-www-form-urlencoded", "application/octet-stream":
 		return mediaNone, nil
+	case "application/json":
+		return mediaJSON, nil
+	case "text/plain", "text/plain; charset=utf-8":
+		return mediaText, nil
 	}
 	mt, params, err := mime.ParseMediaType(contentType)
 	if err != nil {

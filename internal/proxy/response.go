@@ -17,6 +17,9 @@ var (
 	applicationJSON = []string{"application/json"}
 )
 
+// netHTTPBuffer is how much net/http gathers before it writes; of a body that fits it sets the length itself.
+const netHTTPBuffer = 2048
+
 // answer writes a result. A string is text, unless the client takes JSON and nothing that text would be.
 func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, out call.Payload) {
 	h, body := w.Header(), out.Data
@@ -37,7 +40,9 @@ func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, out call.Payload)
 			body = []byte("null")
 		}
 	}
-	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	if len(body) > netHTTPBuffer {
+		h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	}
 	w.Write(body) //nolint:errcheck // the client may be gone
 }
 

@@ -24,6 +24,7 @@ var (
 	contextType = reflect.TypeFor[context.Context]()
 	errorType   = reflect.TypeFor[error]()
 	emptyType   = reflect.TypeFor[call.Empty]()
+	stringType  = reflect.TypeFor[string]()
 )
 
 // Methods is the table of every exported method of t that has a shape which handles can call. Others are left out;
@@ -109,6 +110,13 @@ func (m *Method) Decode(cd *codec.Codec, slots []call.Slot) (any, *call.Error) {
 	}
 	if s.Codec == call.Native {
 		return s.Value, nil
+	}
+	if m.In == stringType { // most HTTP requests, without reflection
+		var v string
+		if err := cd.Decode(s.Codec, s.Data, &v); err != nil {
+			return nil, m.bad("%v", err)
+		}
+		return v, nil
 	}
 	p := reflect.New(m.In)
 	if err := cd.Decode(s.Codec, s.Data, p.Interface()); err != nil {

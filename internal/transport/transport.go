@@ -64,7 +64,13 @@ func (l *Local) run(ctx *call.Context, c *call.Call, sink call.Sink) {
 	sink.Complete(nil, r)
 }
 
-func (l *Local) call(ctx *call.Context, c *call.Call) call.Result {
+// Inline runs the method on the caller's goroutine.
+func (l *Local) Inline(ctx context.Context, c *call.Call) (call.Payload, *call.Error) {
+	r := l.call(&call.Inline{Context: ctx, Info: c.Info}, c)
+	return r.Payload, r.Err
+}
+
+func (l *Local) call(ctx context.Context, c *call.Call) call.Result {
 	m, e := l.Replica.Class.Lookup(c.Info.Method)
 	if e != nil {
 		return call.Result{Err: e}

@@ -1,0 +1,281 @@
+package codec
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/tinylib/msgp/msgp"
+)
+
+// JSON goes through MessagePack both ways, so that one walk over Go types serves both. The alternative, encoding/json,
+// names fields in its own way at every depth.
+
+var (
+	errJSONShort = errors.New("invalid JSON: it ends too early")
+	errJSONMore  = errors.New("invalid JSON: more follows the value")
+)
+
+// jsonError says what is wrong with a text that is not JSON.
+func jsonError(text []byte) error {
+	var raw json.RawMessage
+	err := json.Unmarshal(text, &raw)
+	switch {
+	case err == nil:
+		return nil
+	case err.Error() == "unexpected end of JSON input":
+		return errJSONShort
+	case strings.HasSuffix(err.Error(), "after top-level value"):
+		return errJSONMore
+	}
+	return fmt.Errorf("invalid JSON: %w", err)
+}
+
+// appendJSONText writes a JSON text as MessagePack. Members keep their order, and integers that fit stay integers.
+func appendJSONText(b, text []byte) ([]byte, error) {
+	if !json.Valid(text) {
+		if err := jsonError(text); err != nil {
+			return b, err
+		}
+	}
+	b, _, err := transcode(b, text, mode{})
+	return b, err
+}
+
+// transcode writes the first value of a text that is known to be valid.
+func transcode(b, s []byte, m mode) (out, rest []byte, err error) {
+	m, err = m.down()
+	if err != nil {
+		return b, s, err
+	}
+	s = space(s)
+	switch s[0] {
+	case '{':
+		head, n := len(b), 0
+		b = append(b, 0xdf, 0, 0, 0, 0) // map 32; the number is known at the end
+		for s = space(s[1:]); s[0] != '}'; n++ {
+			if s[0] == ',' {
+				s = space(s[1:])
+			}
+			if b, s, err = transcodeString(b, s); err != nil {
+				return b, s, err
+			}
+			if b, s, err = transcode(b, space(s)[1:], m); err != nil { // after the colon
+				return b, s, err
+			}
+			s = space(s)
+		}
+		binary.BigEndian.PutUint32(b[head+1:], uint32(n))
+		return b, s[1:], nil
+	case '[':
+		head, n := len(b), 0
+		b = append(b, 0xdd, 0, 0, 0, 0) // array 32
+		for s = space(s[1:]); s[0] != ']'; n++ {
+			if s[0] == ',' {
+				s = s[1:]
+			}
+			if b, s, err = transcode(b, s, m); err != nil {
+				return b, s, err
+			}
+			s = space(s)
+		}
+		binary.BigEndian.PutUint32(b[head+1:], uint32(n))
+		return b, s[1:], nil
+	case '"':
+		return transcodeString(b, s)
+	case 't':
+		return msgp.AppendBool(b, true), s[4:], nil
+	case 'f':
+		return msgp.AppendBool(b, false), s[5:], nil
+	case 'n':
+		return msgp.AppendNil(b), s[4:], nil
+	}
+	return transcodeNumber(b, s)
+}
+
+func space(s []byte) []byte {
+	for len(s) > 0 && (s[0] == ' ' || s[0] == '\n' || s[0] == '\t' || s[0] == '\r') {
+		s = s[1:]
+	}
+	return s
+}
+
+func transcodeString(b, s []byte) (out, rest []byte, err error) {
+	end, plain := 1, true
+	for ; s[end] != '"'; end++ {
+		if s[end] == '\\' {
+			plain = false
+			end++
+		}
+	}
+	if in := s[1:end]; plain && utf8.Valid(in) {
+		return msgp.AppendStringFromBytes(b, in), s[end+1:], nil
+	}
+	var text string // with escapes, or with bytes that become U+FFFD
+	if err := json.Unmarshal(s[:end+1], &text); err != nil {
+		return b, s, fmt.Errorf("invalid JSON: %w", err)
+	}
+	return msgp.AppendString(b, text), s[end+1:], nil
+}
+
+func transcodeNumber(b, s []byte) (out, rest []byte, err error) {
+	end, whole := 0, true
+scan:
+	for ; end < len(s); end++ {
+		switch c := s[end]; {
+		case c >= '0' && c <= '9' || c == '-' || c == '+':
+		case c == '.' || c == 'e' || c == 'E':
+			whole = false
+		default:
+			break scan
+		}
+	}
+	if whole {
+		if i, err := strconv.ParseInt(string(s[:end]), 10, 64); err == nil {
+			return appendInt(b, i), s[end:], nil
+		}
+		if u, err := strconv.ParseUint(string(s[:end]), 10, 64); err == nil {
+			return msgp.AppendUint64(b, u), s[end:], nil
+		}
+	}
+	f, err := strconv.ParseFloat(string(s[:end]), 64)
+	if err != nil {
+		return b, s, fmt.Errorf("number %s is out of range", s[:end])
+	}
+	return msgp.AppendFloat64(b, f), s[end:], nil
+}
+
+// appendAsJSON writes the first value of mp as JSON. (msgp.UnmarshalAsJSON was tried: it writes NaN as it is, and 1e-300
+// with three hundred zeros.)
+func appendAsJSON(b, mp []byte, m mode) (out, rest []byte, err error) {
+	m, err = m.down()
+	if err != nil {
+		return b, mp, err
+	}
+	switch t := typeOf(mp); t {
+	case msgp.NilType:
+		return append(b, "null"...), mp[1:], nil
+	case msgp.BoolType:
+		v, rest, err := msgp.ReadBoolBytes(mp)
+		return strconv.AppendBool(b, v), rest, err
+	case msgp.IntType:
+		v, rest, err := msgp.ReadInt64Bytes(mp)
+		return strconv.AppendInt(b, v, 10), rest, err
+	case msgp.UintType:
+		v, rest, err := msgp.ReadUint64Bytes(mp)
+		return strconv.AppendUint(b, v, 10), rest, err
+	case msgp.Float32Type:
+		v, rest, err := msgp.ReadFloat32Bytes(mp)
+		if err == nil {
+			b, err = appendJSONFloat(b, float64(v), 32)
+		}
+		return b, rest, err
+	case msgp.Float64Type:
+		v, rest, err := msgp.ReadFloat64Bytes(mp)
+		if err == nil {
+			b, err = appendJSONFloat(b, v, 64)
+		}
+		return b, rest, err
+	case msgp.StrType:
+		v, rest, err := msgp.ReadStringZC(mp)
+		return appendQuoted(b, v), rest, err
+	case msgp.BinType:
+		v, rest, err := msgp.ReadBytesZC(mp)
+		return append(base64.StdEncoding.AppendEncode(append(b, '"'), v), '"'), rest, err
+	case msgp.TimeType:
+		v, rest, err := msgp.ReadTimeUTCBytes(mp)
+		if err != nil {
+			return b, mp, err
+		}
+		s, err := v.MarshalText()
+		return appendQuoted(b, s), rest, err
+	case msgp.ArrayType:
+		n, rest, err := msgp.ReadArrayHeaderBytes(mp)
+		b = append(b, '[')
+		for i := uint32(0); i < n && err == nil; i++ {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b, rest, err = appendAsJSON(b, rest, m)
+		}
+		return append(b, ']'), rest, err
+	case msgp.MapType:
+		n, rest, err := msgp.ReadMapHeaderBytes(mp)
+		b = append(b, '{')
+		for i := uint32(0); i < n && err == nil; i++ {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			if typeOf(rest) == msgp.StrType {
+				b, rest, err = appendAsJSON(b, rest, m)
+			} else { // a type that writes its own MessagePack may use integers
+				var name string
+				name, rest, err = decodeName(rest)
+				b = appendQuoted(b, []byte(name))
+			}
+			if err == nil {
+				b, rest, err = appendAsJSON(append(b, ':'), rest, m)
+			}
+		}
+		return append(b, '}'), rest, err
+	}
+	return b, mp, fmt.Errorf("JSON has no form for %s", kindName(mp))
+}
+
+// appendJSONFloat writes the shortest text that reads as f again, in the notation of encoding/json (ECMAScript's).
+func appendJSONFloat(b []byte, f float64, bits int) ([]byte, error) {
+	if err := finite(f); err != nil {
+		return b, err
+	}
+	format := byte('f')
+	if abs := math.Abs(f); abs != 0 && (abs < 1e-6 || abs >= 1e21) {
+		format = 'e'
+	}
+	return strconv.AppendFloat(b, f, format, -1, bits), nil
+}
+
+const hexDigits = "0123456789abcdef"
+
+// appendQuoted writes s as a JSON string. Bytes that are not UTF-8 become U+FFFD, as in encoding/json.
+func appendQuoted[S string | []byte](b []byte, s S) []byte {
+	b = append(b, '"')
+	done := 0 // what of s is written
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= utf8.RuneSelf {
+			r, n := utf8.DecodeRuneInString(string(s[i:min(i+utf8.UTFMax, len(s))]))
+			if r == utf8.RuneError && n == 1 {
+				b = append(append(b, s[done:i]...), "\ufffd"...)
+				done = i + 1
+			}
+			i += n
+			continue
+		}
+		if c >= ' ' && c != '"' && c != '\\' {
+			i++
+			continue
+		}
+		b = append(b, s[done:i]...)
+		switch c {
+		case '"', '\\':
+			b = append(b, '\\', c)
+		case '\n':
+			b = append(b, '\\', 'n')
+		case '\t':
+			b = append(b, '\\', 't')
+		case '\r':
+			b = append(b, '\\', 'r')
+		default:
+			b = append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+		}
+		i++
+		done = i
+	}
+	return append(append(b, s[done:]...), '"')
+}

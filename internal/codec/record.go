@@ -1,0 +1,208 @@
+package codec
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"reflect"
+
+	"github.com/tinylib/msgp/msgp"
+
+	"github.com/helve-serve/helve/internal/call"
+)
+
+// record is a struct as it is encoded.
+type record struct {
+	fields []recordField
+	index  map[string]int // name -> position in fields
+	whole  bool           // every value has all fields: none is left out when empty, none is behind a pointer
+}
+
+type recordField struct {
+	field
+	plan lazy
+}
+
+func newRecord(t reflect.Type) *record {
+	fields := fieldsOf(t)
+	r := &record{fields: make([]recordField, len(fields)), index: make(map[string]int, len(fields)), whole: true}
+	for i, f := range fields {
+		r.fields[i].field, r.fields[i].plan.t = f, f.typ
+		r.index[f.name] = i
+		r.whole = r.whole && f.omit == omitNever && len(f.index) == 1
+	}
+	return r
+}
+
+// get is the field's value in v; ok is false where it is not encoded.
+func (f *field) get(v reflect.Value) (fv reflect.Value, ok bool) {
+	if len(f.index) == 1 {
+		fv = v.Field(f.index[0])
+	} else {
+		var err error
+		if fv, err = v.FieldByIndexErr(f.index); err != nil { // behind an embedded pointer that is nil
+			return fv, false
+		}
+	}
+	return fv, !f.omit.leavesOut(fv)
+}
+
+// set is the field's place in v; embedded pointers on the way are made.
+func (f *field) set(v reflect.Value) reflect.Value {
+	for i, x := range f.index {
+		if i > 0 && v.Kind() == reflect.Pointer {
+			if v.IsNil() {
+				v.Set(reflect.New(v.Type().Elem()))
+			}
+			v = v.Elem()
+		}
+		v = v.Field(x)
+	}
+	return v
+}
+
+func (r *record) names() []string {
+	names := make([]string, len(r.fields))
+	for i := range r.fields {
+		names[i] = r.fields[i].name
+	}
+	return names
+}
+
+func (r *record) append(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
+	m, err := m.down()
+	if err != nil {
+		return b, err
+	}
+	n := len(r.fields)
+	if !r.whole {
+		n = 0
+		for i := range r.fields {
+			if _, ok := r.fields[i].get(v); ok {
+				n++
+			}
+		}
+	}
+	b = msgp.AppendMapHeader(b, uint32(n))
+	for i := range r.fields {
+		f := &r.fields[i]
+		fv, ok := f.get(v)
+		if !ok {
+			continue
+		}
+		b = msgp.AppendString(b, f.name)
+		if b, err = f.plan.of(c).enc(c, b, fv, m); err != nil {
+			return b, within(f.name, err)
+		}
+	}
+	return b, nil
+}
+
+func (r *record) read(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
+	if typeOf(b) == msgp.NilType {
+		v.SetZero()
+		return b[1:], nil
+	}
+	n, rest, err := mapHeader(b, v.Type())
+	if err != nil {
+		return b, err
+	}
+	if m, err = m.down(); err != nil {
+		return b, err
+	}
+	for range n {
+		if typeOf(rest) != msgp.StrType {
+			return b, errors.New("the name of a field must be a string")
+		}
+		var name []byte
+		if name, rest, err = msgp.ReadStringZC(rest); err != nil {
+			return b, err
+		}
+		i, ok := r.index[string(name)]
+		if !ok {
+			if m.strict {
+				return b, fmt.Errorf("unknown field %q; there are %q", name, r.names())
+			}
+			if rest, err = msgp.Skip(rest); err != nil {
+				return b, err
+			}
+			continue
+		}
+		f := &r.fields[i]
+		if rest, err = f.plan.of(c).dec(c, rest, f.set(v), m); err != nil {
+			return b, within(f.name, err)
+		}
+	}
+	return rest, nil
+}
+
+func structPlan(t reflect.Type) *plan {
+	r := newRecord(t)
+	return &plan{enc: r.append, dec: r.read, record: r}
+}
+
+// IsRecord reports whether t is a struct whose fields are arguments of their own for a Python method: not time.Time,
+// and without a marshaller of its own.
+func IsRecord(t reflect.Type) bool {
+	return t.Kind() == reflect.Struct && t != timeType && !HasOwnText(t)
+}
+
+// Fields is [Fields] without working out the type's names again each time.
+func (c *Codec) Fields(v any) (fields iter.Seq2[string, any], ok bool) {
+	rv := reflect.ValueOf(v)
+	if rv.Kind() == reflect.Pointer {
+		rv = rv.Elem()
+	}
+	if rv.Kind() != reflect.Struct {
+		return nil, false
+	}
+	r := c.planOf(rv.Type()).record
+	if r == nil {
+		return nil, false
+	}
+	return r.all(rv), true
+}
+
+// Fields gives the fields of a record, or of a pointer to one, by their encoded names, without those that omitempty
+// leaves out. ok is false for anything else.
+func Fields(v any) (fields iter.Seq2[string, any], ok bool) { return New().Fields(v) }
+
+func (r *record) all(v reflect.Value) iter.Seq2[string, any] {
+	return func(yield func(string, any) bool) {
+		for i := range r.fields {
+			fv, ok := r.fields[i].get(v)
+			if ok && !yield(r.fields[i].name, fv.Interface()) {
+				return
+			}
+		}
+	}
+}
+
+// SetFields decodes named payloads into the fields of the record that into points to. A name that it has not is an
+// error that lists those it has. A field that is not named keeps its value.
+func (c *Codec) SetFields(into any, named map[string]call.Payload) error {
+	rv := reflect.ValueOf(into).Elem()
+	r := c.planOf(rv.Type()).record
+	if r == nil {
+		return fmt.Errorf("%s takes no keyword arguments", rv.Type())
+	}
+	for name, p := range named {
+		i, ok := r.index[name]
+		if !ok {
+			return fmt.Errorf("unexpected keyword argument %q; there are %q", name, r.names())
+		}
+		fv := r.fields[i].set(rv)
+		if p.Codec == call.Native {
+			nv := reflect.ValueOf(p.Value)
+			if !nv.IsValid() || !nv.Type().AssignableTo(fv.Type()) {
+				return fmt.Errorf("argument %s: cannot use %T as %s", name, p.Value, fv.Type())
+			}
+			fv.Set(nv)
+			continue
+		}
+		if err := c.Decode(p.Codec, p.Data, fv.Addr().Interface()); err != nil {
+			return fmt.Errorf("argument %s: %w", name, err)
+		}
+	}
+	return nil
+}

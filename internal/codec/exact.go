@@ -254,7 +254,7 @@ func readFast(b []byte, into any) (rest []byte, done bool, err error) {
 		}
 	case *[]byte:
 		if done = typeOf(b) == msgp.BinType; done {
-			*p, rest, err = msgp.ReadBytesBytes(b, nil)
+			*p, rest, err = readBytes(b)
 		}
 	case *bool:
 		if done = typeOf(b) == msgp.BoolType; done {

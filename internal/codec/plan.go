@@ -356,7 +356,7 @@ var bytesPlan = &plan{
 	dec: func(_ *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
 		switch t := typeOf(b); {
 		case t == msgp.BinType:
-			x, rest, err := msgp.ReadBytesBytes(b, nil)
+			x, rest, err := readBytes(b)
 			v.SetBytes(x)
 			return rest, err
 		case t == msgp.StrType && m.json:
@@ -376,6 +376,12 @@ var bytesPlan = &plan{
 		}
 		return b, mismatch(b, v.Type())
 	},
+}
+
+// readBytes reads bytes into memory of their own; none are an empty slice, which is not nil.
+func readBytes(b []byte) (v, rest []byte, err error) {
+	in, rest, err := msgp.ReadBytesZC(b)
+	return append(make([]byte, 0, len(in)), in...), rest, err
 }
 
 func pointerPlan(t reflect.Type) *plan {
@@ -454,7 +460,7 @@ func decodeAny(b []byte, m mode) (v any, rest []byte, err error) {
 	case msgp.StrType:
 		return anyOf(msgp.ReadStringBytes(b))
 	case msgp.BinType:
-		return anyOf(msgp.ReadBytesBytes(b, nil))
+		return anyOf(readBytes(b))
 	case msgp.TimeType:
 		return anyOf(msgp.ReadTimeUTCBytes(b))
 	case msgp.ArrayType:

@@ -35,8 +35,9 @@ type Route struct {
 	Prefix string // "/" or "/a/b"
 	App    string
 	In     InKind
-	// Call makes the call and waits. c's place (application, deployment, method) is filled in by it. The payload's codec
-	// is None, Raw, Text or JSON; its memory is the receiver's.
+	// Call makes the call and waits. c's place (application, deployment, method) is set by it: the one that c comes with
+	// is shared and names the application only. ctx ends when the client is gone. The payload's codec is None, Raw, Text
+	// or JSON; its memory is the receiver's.
 	Call func(ctx context.Context, c *call.Call) (call.Payload, *call.Error)
 }
 
@@ -54,11 +55,11 @@ const (
 	idleTimeout       = 2 * time.Minute
 )
 
-// Proxy is an http.Handler and the server around it.
+// Proxy is an http.Handler and the server around it. All methods are safe for concurrent use.
 type Proxy struct {
 	log      *slog.Logger
 	maxBody  int64
-	routes   atomic.Pointer[[]Route] // longest prefix first
+	routes   atomic.Pointer[[]served] // longest prefix first
 	draining atomic.Bool
 	server   *http.Server
 }
@@ -72,7 +73,7 @@ func New(s Settings) *Proxy {
 	if p.maxBody == 0 {
 		p.maxBody = defaultMaxBody
 	}
-	p.routes.Store(&[]Route{})
+	p.routes.Store(&[]served{})
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
@@ -83,10 +84,26 @@ func New(s Settings) *Proxy {
 	return p
 }
 
-// SetRoutes replaces the routes. A prefix that occurs twice is an error, and nothing changes.
+// served is a route with what is the same for all its calls.
+type served struct {
+	Route
+	place *call.Place
+}
+
+// SetRoutes replaces the routes; requests under way keep theirs. A prefix that occurs twice, that can match nothing or
+// that is the proxy's own is an error, and nothing changes. It is safe for concurrent use.
 func (p *Proxy) SetRoutes(routes []Route) error {
-	rs := slices.Clone(routes)
-	slices.SortFunc(rs, func(a, b Route) int {
+	rs := make([]served, len(routes))
+	for i, r := range routes {
+		if r.Prefix != "/" && (!strings.HasPrefix(r.Prefix, "/") || strings.HasSuffix(r.Prefix, "/")) {
+			return fmt.Errorf("route prefix %q of application %q: must begin with / and not end with it", r.Prefix, r.App)
+		}
+		if r.Prefix == "/-" || strings.HasPrefix(r.Prefix, "/-/") {
+			return fmt.Errorf("route prefix %q of application %q: what begins with /- belongs to the proxy", r.Prefix, r.App)
+		}
+		rs[i] = served{r, &call.Place{App: r.App}}
+	}
+	slices.SortFunc(rs, func(a, b served) int {
 		if d := len(b.Prefix) - len(a.Prefix); d != 0 {
 			return d
 		}
@@ -101,7 +118,7 @@ func (p *Proxy) SetRoutes(routes []Route) error {
 	return nil
 }
 
-// Serve accepts on l until Drain or a failure.
+// Serve accepts HTTP/1.1 and HTTP/2 without TLS on l, which it closes, until Drain or a failure.
 func (p *Proxy) Serve(l net.Listener) error {
 	err := p.server.Serve(l)
 	if errors.Is(err, http.ErrServerClosed) {
@@ -110,7 +127,8 @@ func (p *Proxy) Serve(l net.Listener) error {
 	return err
 }
 
-// Drain stops accepting, lets requests under way finish, and closes. When ctx ends first, the rest is cut off.
+// Drain stops accepting at once, closes connections that are idle, lets requests under way finish, and closes; healthz
+// answers 503 on those. When ctx ends first, the rest is cut off and ctx's error returned.
 func (p *Proxy) Drain(ctx context.Context) error {
 	p.draining.Store(true)
 	err := p.server.Shutdown(ctx)
@@ -120,7 +138,7 @@ func (p *Proxy) Drain(ctx context.Context) error {
 	return err
 }
 
-func (p *Proxy) find(path string) *Route {
+func (p *Proxy) find(path string) *served {
 	rs := *p.routes.Load()
 	for i := range rs {
 		prefix := rs[i].Prefix
@@ -148,8 +166,8 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.notFound(w, r)
 		return
 	}
-	c.Info.Place = &call.Place{App: route.App}
-	if e := p.input(r, route, c); e != nil {
+	c.Info.Place = route.place
+	if e := p.input(r, &route.Route, c); e != nil {
 		if e.Reason == call.MethodNotAllowed {
 			w.Header().Set("Allow", allowed(route.In))
 		}

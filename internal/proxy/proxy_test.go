@@ -62,6 +62,8 @@ func TestNegotiation(t *testing.T) {
 		{InString, "PATCH", "text/html; charset=UTF-8", "<p>", 200, "<p>", text},
 		{InString, "POST", "text/plain; charset=latin-1", "a", 415, "", ""},
 		{InString, "POST", text, "\xff", 400, "", ""},
+		{InString, "POST", js, "\"\xff\"", 400, "", ""},
+		{InString, "POST", form, "\"\xff\"", 400, "", ""},
 		{InString, "POST", form, `"a"`, 200, "a", text},
 		{InString, "POST", form, `a`, 200, "a", text},
 		{InString, "POST", form, `"a`, 200, `"a`, text},
@@ -160,8 +162,12 @@ func TestErrors(t *testing.T) {
 		if w.Code != test.status || !strings.Contains(w.Body.String(), test.says) || strings.Contains(w.Body.String(), "secret") {
 			t.Errorf("%v: %d %s", test.err, w.Code, w.Body)
 		}
-		if test.status >= 500 && test.err.Message == "secret" && !strings.Contains(log.String(), "secret") {
-			t.Errorf("%v is not in the log: %s", test.err, &log)
+		// What the client is not told is in the log, and nothing else is.
+		if logged := strings.Contains(log.String(), "secret"); logged != strings.Contains(w.Body.String(), withheld) {
+			t.Errorf("%v: in the log %v, answered %s", test.err, logged, w.Body)
+		}
+		if (log.Len() > 0) != strings.Contains(w.Body.String(), withheld) {
+			t.Errorf("%v logs %s", test.err, &log)
 		}
 		r := httptest.NewRequest("GET", "/", nil)
 		r.Header.Set("Accept", "application/json")
@@ -205,6 +211,10 @@ func TestIDsAndTrace(t *testing.T) {
 		{http.Header{"Serve_multiplexed_model_id": {"m\x00"}}, 400, false},
 		{http.Header{"Serve_multiplexed_model_id": {"m:1"}}, 200, false},
 		{http.Header{"Traceparent": {trace + "x"}}, 200, false},
+		{http.Header{"Traceparent": {trace + "-more"}}, 200, false},
+		{http.Header{"Traceparent": {strings.ToUpper(trace)}}, 200, false},
+		{http.Header{"Traceparent": {"zz" + trace[2:]}}, 200, false},
+		{http.Header{"Traceparent": {trace, trace}}, 200, false},
 		{http.Header{"Traceparent": {"ff" + trace[2:]}}, 200, false},
 		{http.Header{"Traceparent": {"00-00000000000000000000000000000000-b7ad6b7169203331-01"}}, 200, false},
 		{http.Header{"Traceparent": {"01" + trace[2:] + "-more"}}, 200, true},
@@ -241,8 +251,10 @@ func TestRoutes(t *testing.T) {
 			t.Errorf("%s: %d %s, want %q", path, w.Code, w.Body, want)
 		}
 	}
-	if err := p.SetRoutes([]Route{named("/a"), named("/a")}); err == nil {
-		t.Error("a prefix twice")
+	for _, bad := range [][]Route{{named("/a"), named("/a")}, {named("")}, {named("a")}, {named("/a/")}, {named("/-")}, {named("/-/x")}} {
+		if err := p.SetRoutes(bad); err == nil {
+			t.Errorf("%q was taken", bad[0].Prefix)
+		}
 	}
 	w := httptest.NewRecorder()
 	p.ServeHTTP(w, httptest.NewRequest("GET", "/-/routes", nil))

@@ -8,6 +8,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"os"
 	"strings"
 	"unicode/utf8"
 
@@ -38,8 +39,13 @@ func (p *Proxy) info(r *http.Request, i *call.Info) *call.Error {
 
 // traceparent reads a W3C trace context header, version 00 and what later ones share with it; others are ignored.
 func traceparent(s string, i *call.Info) {
-	if len(s) < 55 || s[2] != '-' || s[35] != '-' || s[52] != '-' || s[:2] == "ff" || len(s) > 55 && s[55] != '-' {
+	if len(s) < 55 || s[2] != '-' || s[35] != '-' || s[52] != '-' || s[:2] == "ff" || len(s) > 55 && (s[:2] == "00" || s[55] != '-') {
 		return
+	}
+	for _, c := range []byte(s[:55]) {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') && c != '-' { // upper case is not allowed either
+			return
+		}
 	}
 	var trace [16]byte
 	var span [8]byte
@@ -110,6 +116,10 @@ func (p *Proxy) body(r *http.Request) ([]byte, *call.Error) {
 		body, err = io.ReadAll(io.LimitReader(r.Body, p.maxBody+1))
 	}
 	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		e := call.NewError(call.Deadline, "the body did not arrive in time")
+		e.Public = e.Message
+		return nil, e
 	case err != nil && r.Context().Err() != nil:
 		return nil, call.FromContext(r.Context())
 	case err != nil:
@@ -182,6 +192,9 @@ func argument(in InKind, contentType string, body []byte) (slot call.Slot, ok bo
 		slot.Codec, slot.Data = call.JSON, body
 		return slot, true, nil
 	}
+	if in == InString && !utf8.Valid(body) { // before JSON, which would replace what is not
+		return slot, false, call.NewError(call.BadInput, "the body is not UTF-8 text")
+	}
 	if m != mediaText {
 		data, err := decodeJSON(in, body)
 		switch {
@@ -193,9 +206,6 @@ func argument(in InKind, contentType string, body []byte) (slot call.Slot, ok bo
 	}
 	slot.Codec, slot.Data = call.Raw, body
 	if in == InString {
-		if !utf8.Valid(body) {
-			return slot, false, call.NewError(call.BadInput, "the body is not UTF-8 text")
-		}
 		slot.Codec = call.Text
 	}
 	return slot, true, nil

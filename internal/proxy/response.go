@@ -83,6 +83,8 @@ func statusOf(e *call.Error) int {
 	return call.RowOf(e.Reason).HTTP
 }
 
+const withheld = "the request failed; the server's log says why, under this request id"
+
 // publicMessage is what a client may read: what the user's code made public, or the text of an error whose text is ours
 // and about the request; for the rest the code only.
 func publicMessage(e *call.Error) string {
@@ -95,7 +97,7 @@ func publicMessage(e *call.Error) string {
 	case call.Deadline:
 		return "the request took too long"
 	}
-	return "the request failed; the server's log says why, under this request id"
+	return withheld
 }
 
 // aboutRequest says whether an error is about what the client sent: one that the proxy or the ingress method's own
@@ -105,9 +107,6 @@ func aboutRequest(c *call.Call, e *call.Error) bool {
 }
 
 func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, c *call.Call, e *call.Error) {
-	if r.Context().Err() != nil { // nobody reads it
-		return
-	}
 	switch e.Reason {
 	case call.BadInput, call.UnsupportedMedia, call.MethodNotAllowed, call.TooLarge:
 		if !aboutRequest(c, e) {
@@ -117,7 +116,10 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, c *call.Call, e *ca
 		}
 	}
 	status, id := statusOf(e), c.Info.Request.String()
-	if status >= http.StatusInternalServerError && e.Public == "" {
+	message := publicMessage(e)
+	// What is withheld from the client has to be somewhere. A client that went away cancelled its call: no failure.
+	gone := r.Context().Err() != nil && e.Reason == call.Cancelled
+	if message == withheld && !gone {
 		p.log.LogAttrs(r.Context(), slog.LevelError, "request failed", slog.String("request_id", id), slog.String("app", e.App),
 			slog.String("deployment", e.Deployment), slog.String("method", e.Method), slog.String("replica", e.Replica),
 			slog.String("reason", string(e.Reason)), slog.String("error", e.Message), slog.String("traceback", e.Traceback))
@@ -127,7 +129,6 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, c *call.Call, e *ca
 	if e.Reason == call.Backpressure {
 		h.Set("Retry-After", "1")
 	}
-	message := publicMessage(e)
 	if !strings.Contains(r.Header.Get("Accept"), "application/json") {
 		http.Error(w, e.Code.String()+": "+message, status)
 		return

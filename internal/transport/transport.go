@@ -186,7 +186,7 @@ func encodeOne(cd *codec.Codec, python bool, s *call.Slot, out *call.Call, buf *
 		return encodeArgs(cd, v, out)
 	}
 	if python && s.Kind == call.Positional {
-		if fields, ok := codec.Fields(s.Value); ok {
+		if fields, ok := cd.Fields(s.Value); ok {
 			slots := make([]call.Slot, 0, 8)
 			for name, value := range fields {
 				slots = append(slots, call.Slot{Kind: call.Named, Name: name, Payload: call.Payload{Codec: call.Native, Value: value}})

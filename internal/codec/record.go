@@ -147,7 +147,8 @@ func IsRecord(t reflect.Type) bool {
 	return t.Kind() == reflect.Struct && t != timeType && !HasOwnText(t)
 }
 
-// Fields is [Fields] without working out the type's names again each time.
+// Fields gives the fields of a record, or of a pointer to one, by their encoded names, without those that omitempty
+// leaves out. ok is false for anything else.
 func (c *Codec) Fields(v any) (fields iter.Seq2[string, any], ok bool) {
 	rv := reflect.ValueOf(v)
 	if rv.Kind() == reflect.Pointer {
@@ -162,10 +163,6 @@ func (c *Codec) Fields(v any) (fields iter.Seq2[string, any], ok bool) {
 	}
 	return r.all(rv), true
 }
-
-// Fields gives the fields of a record, or of a pointer to one, by their encoded names, without those that omitempty
-// leaves out. ok is false for anything else.
-func Fields(v any) (fields iter.Seq2[string, any], ok bool) { return New().Fields(v) }
 
 func (r *record) all(v reflect.Value) iter.Seq2[string, any] {
 	return func(yield func(string, any) bool) {

@@ -5,12 +5,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -34,27 +34,25 @@ func httpBareRole() error {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.Write(body)
 	}))
-	fmt.Println(l.Addr())
-	io.Copy(io.Discard, os.Stdin)
-	return nil
+	return ready(l.Addr())
 }
 
 // httpHelveRole is the proxy, the router and a Go replica in the node.
 func httpHelveRole() error {
-	s, _, err := startEcho(helve.InNode)
+	ctx := context.Background()
+	s, _, err := startEcho(ctx, helve.InNode)
 	if err != nil {
 		return err
 	}
-	defer s.Close(context.Background())
+	defer s.Close(ctx)
 	url, _, err := s.Serve("127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	fmt.Println(strings.TrimPrefix(url, "http://"))
-	io.Copy(io.Discard, os.Stdin)
-	return nil
+	return ready(strings.TrimPrefix(url, "http://"))
 }
 
+// load is what the client saw.
 type load struct {
 	Rate float64
 	P50  time.Duration
@@ -63,12 +61,12 @@ type load struct {
 
 // loadRole is the client: keep-alive connections, one request at a time on each, as little work per request as can be.
 func loadRole() error {
-	addr := os.Getenv("BENCH_ADDR")
-	conns, err := strconv.Atoi(os.Getenv("BENCH_CONNS"))
+	addr := os.Getenv(addrEnv)
+	conns, err := strconv.Atoi(os.Getenv(connsEnv))
 	if err != nil {
 		return err
 	}
-	length, err := time.ParseDuration(os.Getenv("BENCH_TIME"))
+	length, err := time.ParseDuration(os.Getenv(timeEnv))
 	if err != nil {
 		return err
 	}
@@ -85,6 +83,7 @@ func loadRole() error {
 			var mine []time.Duration
 			if err == nil {
 				defer c.Close()
+				c.SetDeadline(end.Add(10 * time.Second)) // a server that hangs is an error
 				r := bufio.NewReader(c)
 				for time.Now().Before(end) {
 					t := time.Now()
@@ -109,10 +108,8 @@ func loadRole() error {
 	if first != nil {
 		return first
 	}
-	slices.Sort(all)
-	return json.NewEncoder(os.Stdout).Encode(load{
-		float64(len(all)) / time.Since(start).Seconds(), all[len(all)/2], all[len(all)*99/100],
-	})
+	rate := float64(len(all)) / time.Since(start).Seconds()
+	return json.NewEncoder(os.Stdout).Encode(load{rate, median(all), quantile(all, 0.99)})
 }
 
 // readResponse reads a response that has a Content-Length.
@@ -130,7 +127,7 @@ func readResponse(r *bufio.Reader) error {
 			}
 		case len(line) == 2:
 			if n < 0 {
-				return fmt.Errorf("no Content-Length")
+				return errors.New("no Content-Length")
 			}
 			_, err := r.Discard(n)
 			return err
@@ -142,40 +139,46 @@ func readResponse(r *bufio.Reader) error {
 	}
 }
 
-func measureHTTP(addr string, conns int, length time.Duration) (load, error) {
+func (b *bench) load(addr string, conns int, length time.Duration) (load, error) {
 	var l load
-	out, err := child("load", "BENCH_ADDR="+addr, "BENCH_CONNS="+strconv.Itoa(conns), "BENCH_TIME="+length.String()).Output()
+	out, err := b.output("load", addrEnv+"="+addr, connsEnv+"="+strconv.Itoa(conns), timeEnv+"="+length.String())
 	if err != nil {
 		return l, err
 	}
 	return l, json.Unmarshal(out, &l)
 }
 
-func httpRows(b *bench) ([]row, error) {
-	stop1, ours, err := serve("http-helve")
-	if err != nil {
-		return nil, err
+func httpRows(b *bench) []measurement {
+	helveAddr := sync.OnceValues(func() (string, error) { return b.serve("http-helve") })
+	bareAddr := sync.OnceValues(func() (string, error) { return b.serve("http-bare") })
+	row := func(text func(sample) string, measure func(addr string) (sample, error)) func() (result, error) {
+		return func() (result, error) {
+			ours, err := helveAddr()
+			if err != nil {
+				return result{}, err
+			}
+			bare, err := bareAddr()
+			if err != nil {
+				return result{}, err
+			}
+			return b.row(text,
+				func() (sample, error) { return measure(ours) },
+				func() (sample, error) { return measure(bare) })
+		}
 	}
-	defer stop1()
-	stop2, bare, err := serve("http-bare")
-	if err != nil {
-		return nil, err
+	rate := func(addr string) (sample, error) {
+		l, err := b.load(addr, 64, b.length)
+		return sample{v: l.Rate}, err
 	}
-	defer stop2()
-	ours, bare = strings.TrimSpace(ours), strings.TrimSpace(bare)
-	rate := func(addr string) func() (float64, error) {
-		return func() (float64, error) { l, err := measureHTTP(addr, 64, b.length); return l.Rate, err }
+	latency := func(conns int) func(string) (sample, error) {
+		return func(addr string) (sample, error) {
+			l, err := b.load(addr, conns, b.length/2)
+			return sample{float64(l.P50), float64(l.P99)}, err
+		}
 	}
-	p50 := func(addr string) func() (float64, error) {
-		return func() (float64, error) { l, err := measureHTTP(addr, 1, b.length/2); return float64(l.P50), err }
+	return []measurement{
+		{name: "HTTP noop, 64 connections / net/http", bar: 0.75, atLeast: true, measure: row(perSecond, rate)},
+		{name: "HTTP noop, p50 at 64 / net/http", measure: row(latencyText, latency(64))},
+		{name: "HTTP noop, p50 at 1 / net/http", measure: row(latencyText, latency(1))},
 	}
-	o, r, err := b.both(rate(ours), rate(bare))
-	if err != nil {
-		return nil, err
-	}
-	rows := []row{{"HTTP noop, 64 connections / net/http", perSecond(o), perSecond(r), o / r, 0.75, true}}
-	if o, r, err = b.both(p50(ours), p50(bare)); err != nil {
-		return nil, err
-	}
-	return append(rows, row{"HTTP noop, p50 at 1 / net/http", us(time.Duration(o)), us(time.Duration(r)), o / r, 0, false}), nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -27,121 +28,162 @@ func buildEcho() (*helve.App, error) {
 	return app, nil
 }
 
-func startEcho(isolation helve.Isolation) (*helve.System, helve.Method[string, string], error) {
-	s, err := helve.Config{Isolation: isolation}.Run(context.Background(), buildEcho)
+// startEcho starts the echo, and calls it once to see that it is one.
+func startEcho(ctx context.Context, isolation helve.Isolation) (*helve.System, helve.Method[string, string], error) {
+	var echo helve.Method[string, string]
+	s, err := helve.Config{Isolation: isolation}.Run(ctx, buildEcho)
 	if err != nil {
-		return nil, helve.Method[string, string]{}, err
+		return nil, echo, err
 	}
 	h, err := helve.HandleOf[*Echo](s, "echo", "Echo")
-	return s, helve.MethodOf(h, (*Echo).Echo), err
+	if err == nil {
+		echo = helve.MethodOf(h, (*Echo).Echo)
+		var got string
+		if got, err = echo.Call(ctx, payload); err == nil && got != payload {
+			err = fmt.Errorf("the echo of %q is %q", payload, got)
+		}
+	}
+	if err != nil {
+		s.Close(ctx)
+		return nil, echo, err
+	}
+	return s, echo, nil
 }
 
-type inproc struct{ Call, Ping, Remote, Goroutine, Allocs float64 }
+// echo starts the echo, until the group ends.
+func (b *bench) echo(isolation helve.Isolation) (helve.Method[string, string], error) {
+	s, echo, err := startEcho(b.ctx, isolation)
+	if err == nil {
+		b.onEnd(func() { s.Close(context.WithoutCancel(b.ctx)) })
+	}
+	return echo, err
+}
+
+// pair is what inprocRole measured: nanoseconds, or allocations, of both sides.
+type pair struct{ Ours, Reference float64 }
 
 // inprocRole measures at GOMAXPROCS=1: calls and their floors are then the same kind of work on one core.
 func inprocRole() error {
-	s, echo, err := startEcho(helve.InNode)
+	ctx := context.Background()
+	rounds, err := strconv.Atoi(os.Getenv(roundsEnv))
 	if err != nil {
 		return err
 	}
-	ctx := context.Background()
+	length, err := time.ParseDuration(os.Getenv(timeEnv))
+	if err != nil {
+		return err
+	}
+	s, echo, err := startEcho(ctx, helve.InNode)
+	if err != nil {
+		return err
+	}
 	defer s.Close(ctx)
-	ping, pong := make(chan string), make(chan string)
-	go func() {
-		for v := range ping {
-			pong <- v
-		}
-	}()
-	perOp := func(f func()) float64 {
-		const batch = 1000
-		n := 0
-		start := time.Now()
-		for time.Since(start) < 300*time.Millisecond {
-			for range batch {
-				f()
+	perCall := func(f func()) func() (sample, error) {
+		return func() (sample, error) {
+			const batch = 1000
+			n := 0
+			start := time.Now()
+			for time.Since(start) < length {
+				for range batch {
+					f()
+				}
+				n += batch
 			}
-			n += batch
-		}
-		return float64(time.Since(start)) / float64(n)
-	}
-	var all [4][]float64
-	for range 5 {
-		for i, f := range []func(){
-			func() { echo.Call(ctx, payload) },
-			func() { ping <- payload; <-pong },
-			func() { echo.Remote(ctx, payload).Result(ctx) },
-			func() {
-				c := make(chan string, 1)
-				go func() { c <- payload }()
-				<-c
-			},
-		} {
-			all[i] = append(all[i], perOp(f))
+			return sample{v: float64(time.Since(start)) / float64(n)}, nil
 		}
 	}
-	r := inproc{median(all[0]), median(all[1]), median(all[2]), median(all[3]), 0}
-	r.Allocs = testing.AllocsPerRun(1000, func() { echo.Call(ctx, payload) })
-	return json.NewEncoder(os.Stdout).Encode(r)
+	var ours, reference func() (sample, error)
+	switch which := os.Getenv(pairEnv); which {
+	case "call":
+		ping, pong := make(chan string), make(chan string)
+		defer close(ping)
+		go func() {
+			for v := range ping {
+				pong <- v
+			}
+		}()
+		ours = perCall(func() { echo.Call(ctx, payload) })
+		reference = perCall(func() { ping <- payload; <-pong })
+	case "remote":
+		ours = perCall(func() { echo.Remote(ctx, payload).Result(ctx) })
+		reference = perCall(func() {
+			c := make(chan string, 1)
+			go func() { c <- payload }()
+			<-c
+		})
+	case "allocs":
+		ours = func() (sample, error) {
+			return sample{v: testing.AllocsPerRun(1000, func() { echo.Call(ctx, payload) })}, nil
+		}
+		reference = func() (sample, error) { return sample{v: 2}, nil }
+	default:
+		return fmt.Errorf("no pair %q", which)
+	}
+	o, r, err := settings{rounds: rounds}.both(ours, reference)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(pair{o.v, r.v})
 }
 
-func inprocRows(*bench) ([]row, error) {
-	out, err := child("inproc", "GOMAXPROCS=1").Output()
-	if err != nil {
-		return nil, err
+func inprocRows(b *bench) []measurement {
+	measure := func(which string, text func(sample) string) func() (result, error) {
+		return func() (result, error) {
+			// More and shorter rounds than elsewhere: nothing has to warm up, and a disturbance meets fewer of them.
+			out, err := b.output("inproc", "GOMAXPROCS=1", pairEnv+"="+which,
+				roundsEnv+"="+strconv.Itoa(2*b.rounds-1), timeEnv+"="+(b.length*3/10).String())
+			if err != nil {
+				return result{}, err
+			}
+			var p pair
+			if err := json.Unmarshal(out, &p); err != nil {
+				return result{}, err
+			}
+			return result{text(sample{v: p.Ours}), text(sample{v: p.Reference}), p.Ours / p.Reference}, nil
+		}
 	}
-	var r inproc
-	if err := json.Unmarshal(out, &r); err != nil {
-		return nil, err
+	count := func(s sample) string { return fmt.Sprintf("%.0f", s.v) }
+	return []measurement{
+		{name: "Call in process / channel ping-pong", bar: 1, measure: measure("call", nanoseconds)},
+		{name: "Call in process, allocations / promised", bar: 1, exact: true, measure: measure("allocs", count)},
+		{name: "Remote + Result in process / goroutine + channel", measure: measure("remote", nanoseconds)},
 	}
-	ns := func(v float64) string { return fmt.Sprintf("%.0f ns", v) }
-	return []row{
-		{"Call in process / channel ping-pong", ns(r.Call), ns(r.Ping), r.Call / r.Ping, 1, false},
-		{"Call in process, allocations / promised", fmt.Sprintf("%.0f", r.Allocs), "2", r.Allocs / 2, 1, false},
-		{"Remote + Result in process / goroutine + channel", ns(r.Remote), ns(r.Goroutine), r.Remote / r.Goroutine, 0, false},
-	}, nil
 }
 
 // scalingRows compares how calls of two goroutines to different replicas scale with how a pure-CPU loop does.
-func scalingRows(b *bench) ([]row, error) {
-	if runtime.NumCPU() < 2 {
-		return nil, nil
-	}
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
-	s, echo, err := startEcho(helve.InNode)
-	if err != nil {
-		return nil, err
-	}
-	ctx := context.Background()
-	defer s.Close(ctx)
-	// A process that serves has a heap; one of 2 MB collects hundreds of times a second, on the core that is measured.
-	heap := make([]byte, 64<<20)
-	defer runtime.KeepAlive(heap)
-	rate := func(n int) float64 {
-		var wg sync.WaitGroup
-		var total atomic.Int64
-		start := time.Now()
-		end := start.Add(b.length / 2)
-		for range n {
-			wg.Go(func() {
-				k := 0
-				for time.Now().Before(end) {
-					for range 200 {
-						echo.Call(ctx, payload)
-					}
-					k += 200
-				}
-				total.Add(int64(k))
-			})
+func scalingRows(b *bench) []measurement {
+	measure := func() (result, error) {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
+		echo, err := b.echo(helve.InNode)
+		if err != nil {
+			return result{}, err
 		}
-		wg.Wait()
-		return float64(total.Load()) / time.Since(start).Seconds()
+		// A process that serves has a heap; one of 2 MB collects hundreds of times a second, on the core that is measured.
+		heap := make([]byte, 64<<20)
+		defer runtime.KeepAlive(heap)
+		rate := func(n int) float64 {
+			var wg sync.WaitGroup
+			var total atomic.Int64
+			start := time.Now()
+			end := start.Add(b.length / 2)
+			for range n {
+				wg.Go(func() {
+					k := 0
+					for time.Now().Before(end) {
+						for range 200 {
+							echo.Call(b.ctx, payload)
+						}
+						k += 200
+					}
+					total.Add(int64(k))
+				})
+			}
+			wg.Wait()
+			return float64(total.Load()) / time.Since(start).Seconds()
+		}
+		return b.row(times,
+			func() (sample, error) { one := rate(1); return sample{v: rate(2) / one}, b.ctx.Err() },
+			func() (sample, error) { return sample{v: cpuScaling()}, nil })
 	}
-	ours, cpu, err := b.both(
-		func() (float64, error) { one := rate(1); return rate(2) / one, nil },
-		func() (float64, error) { return cpuScaling(), nil })
-	if err != nil {
-		return nil, err
-	}
-	x := func(v float64) string { return fmt.Sprintf("%.2fx", v) }
-	return []row{{"Call, two callers / CPU loop on two cores", x(ours), x(cpu), ours / cpu, 0.85, true}}, nil
+	return []measurement{{name: "Call, two callers / CPU loop on two cores", bar: 0.85, atLeast: true, measure: measure}}
 }

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -10,10 +8,8 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
-	"time"
 
 	"github.com/helve-serve/helve"
 )
@@ -29,22 +25,28 @@ func pythonPath() string {
 	return p
 }
 
-type caller interface {
+type pyCaller interface {
 	Run(context.Context, runIn) (timings, error)
 }
 
 type pyEcho interface {
 	Echo(context.Context, string) (string, error)
+	EchoSync(context.Context, string) (string, error)
 }
 
+// runIn is what the measuring loop does: a closed loop, or, with a rate, calls at random moments (Poisson).
 type runIn struct {
-	Seconds  float64 `json:"seconds"`
-	InFlight int     `json:"in_flight"`
+	Seconds   float64 `json:"seconds"`
+	InFlight  int     `json:"in_flight"`
+	PerSecond float64 `json:"per_second"`
+	Sync      bool    `json:"sync"` // the method called is a def, not an async def
 }
 
 type timings struct {
-	Rate float64 `json:"rate"`
-	P50  float64 `json:"p50"` // seconds
+	Rate  float64 `json:"rate"`
+	P50   float64 `json:"p50"` // seconds
+	P99   float64 `json:"p99"`
+	Calls float64 `json:"calls"` // those that were not timed included
 }
 
 // buildPython is one Python deployment that calls another; the measuring loop is in the calling replica.
@@ -53,36 +55,47 @@ func buildPython() (*helve.App, error) {
 	opts := helve.Options{MaxOngoingRequests: new(1000)}
 	echo := helve.Python[pyEcho](app, "Echo", "pybench.app:Echo", helve.Args{}, opts)
 	opts.Uses = []helve.Target{echo}
-	c := helve.Python[caller](app, "Caller", "pybench.app:Caller", helve.Args{Positional: []any{echo}}, opts)
-	app.Ingress(helve.MethodOf(c, caller.Run))
+	c := helve.Python[pyCaller](app, "Caller", "pybench.app:Caller", helve.Args{Positional: []any{echo}}, opts)
+	app.Ingress(helve.MethodOf(c, pyCaller.Run))
 	return app, nil
 }
 
 // relayRole is the minimal relay: two connections, frames of a header and a body, ids mapped, one write per read.
 func relayRole() error {
-	l, err := net.Listen("unix", os.Getenv("BENCH_SOCKET"))
+	l, err := net.Listen("unix", os.Getenv(socketEnv))
 	if err != nil {
 		return err
 	}
-	fmt.Println("ready")
+	done := make(chan error, 2)
+	go func() { done <- relayPair(l) }()
+	go func() { done <- ready("ready") }() // also ends a relay that nobody has connected to
+	return <-done
+}
+
+func relayPair(l net.Listener) error {
 	callee, err := l.Accept()
 	if err != nil {
 		return err
 	}
+	defer callee.Close()
 	calling, err := l.Accept()
 	if err != nil {
 		return err
 	}
+	defer calling.Close()
 	var mu sync.Mutex
 	pending := map[uint64]uint64{}
 	next := uint64(0)
-	go relay(calling, callee, func(id uint64) uint64 {
-		mu.Lock()
-		defer mu.Unlock()
-		next++
-		pending[next] = id
-		return next
-	})
+	go func() {
+		relay(calling, callee, func(id uint64) uint64 {
+			mu.Lock()
+			defer mu.Unlock()
+			next++
+			pending[next] = id
+			return next
+		})
+		callee.Close() // ends the other direction
+	}()
 	relay(callee, calling, func(id uint64) uint64 {
 		mu.Lock()
 		defer mu.Unlock()
@@ -93,11 +106,12 @@ func relayRole() error {
 	return nil
 }
 
-// relay copies frames (u32 length, u32 type, u64 id, body), giving each the id that its receiver knows.
-func relay(from, to net.Conn, rename func(uint64) uint64) {
+// relay copies frames (u32 length, u32 type, u64 id, body), giving each the id that its receiver knows, until one side
+// ends or sends a frame larger than the buffer.
+func relay(from io.Reader, to io.Writer, rename func(uint64) uint64) {
 	in := make([]byte, 256<<10)
 	lo, hi := 0, 0
-	for {
+	for hi < len(in) {
 		n, err := from.Read(in[hi:])
 		if err != nil {
 			return
@@ -113,115 +127,111 @@ func relay(from, to net.Conn, rename func(uint64) uint64) {
 			binary.LittleEndian.PutUint64(id, rename(binary.LittleEndian.Uint64(id)))
 			lo += size
 		}
-		if _, err := to.Write(in[start:lo]); err != nil {
-			return
+		if lo > start {
+			if _, err := to.Write(in[start:lo]); err != nil {
+				return
+			}
 		}
 		hi = copy(in, in[lo:hi])
 		lo = 0
 	}
 }
 
-// minimal runs the two Python processes of the relay.
-type minimal struct {
-	in  io.WriteCloser
-	out *bufio.Reader
-	end []func()
-}
+// run measures one side.
+type runFunc func(context.Context, runIn) (timings, error)
 
-func startMinimal(dir string) (*minimal, error) {
-	m := &minimal{}
-	sock := filepath.Join(dir, "relay")
-	stop, _, err := serve("relay", "BENCH_SOCKET="+sock)
+// minimal starts the two Python processes of the relay, until the group ends.
+func (b *bench) minimal() (runFunc, error) {
+	dir, err := b.tempDir()
 	if err != nil {
 		return nil, err
 	}
-	m.end = append(m.end, stop)
-	for _, role := range []string{"callee", "caller"} {
-		cmd := exec.Command(pythonPath(), "pybench/minimal.py", role, sock)
-		cmd.Stderr = os.Stderr
-		in, err := cmd.StdinPipe()
-		if err != nil {
-			return nil, err
-		}
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			return nil, err
-		}
-		if err := cmd.Start(); err != nil {
-			return nil, err
-		}
-		m.end = append(m.end, func() { in.Close(); waitFor(cmd) })
-		m.in, m.out = in, bufio.NewReader(out)
-		if _, err := m.out.ReadString('\n'); err != nil {
+	sock := filepath.Join(dir, "relay")
+	if _, err := b.serve("relay", socketEnv+"="+sock); err != nil {
+		return nil, err
+	}
+	var p *served
+	for _, role := range []string{"callee", "caller"} { // in the order in which the relay accepts them
+		if p, err = start(command(b.ctx, pythonPath(), "pybench/minimal.py", role, sock)); err != nil {
 			return nil, fmt.Errorf("minimal %s: %w", role, err)
 		}
+		b.onEnd(p.stop)
 	}
-	return m, nil
-}
-
-func (m *minimal) run(in runIn) (t timings, err error) {
-	if err = json.NewEncoder(m.in).Encode(in); err != nil {
-		return t, err
-	}
-	line, err := m.out.ReadBytes('\n')
-	if err != nil {
-		return t, err
-	}
-	return t, json.NewDecoder(bytes.NewReader(line)).Decode(&t)
-}
-
-func (m *minimal) close() {
-	for i := len(m.end) - 1; i >= 0; i-- {
-		m.end[i]()
-	}
-}
-
-func pythonRows(b *bench) ([]row, error) {
-	os.Setenv("HELVE_PYTHON", pythonPath())
-	dir, err := os.MkdirTemp("", "bench")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(dir)
-	m, err := startMinimal(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer m.close()
-	ctx := context.Background()
-	s, err := helve.Run(ctx, buildPython)
-	if err != nil {
-		return nil, err
-	}
-	defer s.Close(ctx)
-	h, err := helve.HandleOf[caller](s, "python", "Caller")
-	if err != nil {
-		return nil, err
-	}
-	run := helve.MethodOf(h, caller.Run)
-	var rows []row
-	for _, inFlight := range []int{64, 8, 1} {
-		in := runIn{b.length.Seconds(), inFlight}
-		pick := func(t timings, err error) (float64, error) {
-			if inFlight == 1 {
-				return t.P50 * 1e9, err
-			}
-			return t.Rate, err
+	return func(_ context.Context, in runIn) (t timings, err error) {
+		if err = json.NewEncoder(p.in).Encode(in); err != nil {
+			return t, err
 		}
-		o, r, err := b.both(
-			func() (float64, error) { return pick(run.Call(ctx, in)) },
-			func() (float64, error) { return pick(m.run(in)) })
+		line, err := p.out.ReadBytes('\n')
 		if err != nil {
-			return nil, err
+			return t, err
 		}
-		switch inFlight {
-		case 1:
-			rows = append(rows, row{"Python to Python, p50 at 1 / minimal relay", us(time.Duration(o)), us(time.Duration(r)), o / r, 1.8, false})
-		case 64:
-			rows = append(rows, row{"Python to Python, 64 in flight / minimal relay", perSecond(o), perSecond(r), o / r, 0.4, true})
-		default:
-			rows = append(rows, row{"Python to Python, 8 in flight / minimal relay", perSecond(o), perSecond(r), o / r, 0, true})
+		return t, json.Unmarshal(line, &t)
+	}, nil
+}
+
+// python starts the two deployments, until the group ends.
+func (b *bench) python() (runFunc, error) {
+	// The node finds the interpreter of its workers there.
+	if err := os.Setenv("HELVE_PYTHON", pythonPath()); err != nil {
+		return nil, err
+	}
+	s, err := helve.Run(b.ctx, buildPython)
+	if err != nil {
+		return nil, err
+	}
+	b.onEnd(func() { s.Close(context.WithoutCancel(b.ctx)) })
+	h, err := helve.HandleOf[pyCaller](s, "python", "Caller")
+	return helve.MethodOf(h, pyCaller.Run).Call, err
+}
+
+func pythonRows(b *bench) []measurement {
+	minimal, ours := sync.OnceValues(b.minimal), sync.OnceValues(b.python)
+	row := func(text func(sample) string, in runIn, measure func(runFunc, runIn) (sample, error)) func() (result, error) {
+		return func() (result, error) {
+			m, err := minimal()
+			if err != nil {
+				return result{}, err
+			}
+			o, err := ours()
+			if err != nil {
+				return result{}, err
+			}
+			in.Seconds = b.length.Seconds()
+			return b.row(text,
+				func() (sample, error) { return measure(o, in) },
+				func() (sample, error) { return measure(m, in) })
 		}
 	}
-	return rows, nil
+	rate := func(run runFunc, in runIn) (sample, error) {
+		t, err := run(b.ctx, in)
+		return sample{v: t.Rate}, err
+	}
+	latency := func(run runFunc, in runIn) (sample, error) {
+		t, err := run(b.ctx, in)
+		return sample{t.P50 * 1e9, t.P99 * 1e9}, err
+	}
+	// Everything that works for a call is below this process, or this process itself: the node, the relay, the
+	// interpreters. The side that is not measured is idle meanwhile.
+	cpu := func(run runFunc, in runIn) (sample, error) {
+		before, err := treeCPU(os.Getpid())
+		if err != nil {
+			return sample{}, err
+		}
+		t, err := run(b.ctx, in)
+		if err != nil {
+			return sample{}, err
+		}
+		after, err := treeCPU(os.Getpid())
+		return sample{v: float64(after-before) / t.Calls}, err
+	}
+	return []measurement{
+		{name: "Python to Python, 64 in flight / minimal relay", bar: 0.4, atLeast: true, measure: row(perSecond, runIn{InFlight: 64}, rate)},
+		{name: "Python to Python, p50 at 1 / minimal relay", bar: 1.8, measure: row(latencyText, runIn{InFlight: 1}, latency)},
+		{name: "Python to Python, 8 in flight / minimal relay", measure: row(perSecond, runIn{InFlight: 8}, rate)},
+		{name: "Python to Python, CPU per call at 64 / relay", measure: row(microseconds, runIn{InFlight: 64}, cpu)},
+		{name: "Python to Python, CPU per call at 1 / relay", measure: row(microseconds, runIn{InFlight: 1}, cpu)},
+		{name: "Python to Python, CPU, Poisson 1k/s / relay", measure: row(microseconds, runIn{PerSecond: 1000}, cpu)},
+		{name: "Python to Python, def, 64 in flight / relay", measure: row(perSecond, runIn{InFlight: 64, Sync: true}, rate)},
+		{name: "Python to Python, def, p50 at 1 / relay", measure: row(latencyText, runIn{InFlight: 1, Sync: true}, latency)},
+	}
 }

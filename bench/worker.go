@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,9 +8,8 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"time"
+	"sync"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -35,9 +33,9 @@ func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	return nil
 }
 
-// grpcRole serves an echo on the socket that BENCH_SOCKET names.
+// grpcRole serves an echo on the socket that its environment names.
 func grpcRole() error {
-	l, err := net.Listen("unix", os.Getenv("BENCH_SOCKET"))
+	l, err := net.Listen("unix", os.Getenv(socketEnv))
 	if err != nil {
 		return err
 	}
@@ -51,8 +49,7 @@ func grpcRole() error {
 		}}},
 	}, nil)
 	go s.Serve(l)
-	ready()
-	return nil
+	return ready("ready")
 }
 
 // rawRole echoes fixed-size messages, the floor of any exchange over a socket.
@@ -75,9 +72,9 @@ func wireRole() error {
 	return serveConns(func(c net.Conn) { wire.NewPeer(wire.NewConn(c), wireEcho{}).Serve() })
 }
 
-// serveConns serves every connection to the socket that BENCH_SOCKET names.
+// serveConns serves every connection to the socket that its environment names.
 func serveConns(serve func(net.Conn)) error {
-	l, err := net.Listen("unix", os.Getenv("BENCH_SOCKET"))
+	l, err := net.Listen("unix", os.Getenv(socketEnv))
 	if err != nil {
 		return err
 	}
@@ -90,8 +87,7 @@ func serveConns(serve func(net.Conn)) error {
 			go serve(c)
 		}
 	}()
-	ready()
-	return nil
+	return ready("ready")
 }
 
 type wireEcho struct{}
@@ -106,151 +102,120 @@ func (wireEcho) Control(context.Context, string, json.RawMessage) (any, error) {
 }
 func (wireEcho) Goaway(wire.Goaway) {}
 
-// ready says that the child serves, and waits until the parent is done with it.
-func ready() {
-	fmt.Println("ready")
-	io.Copy(io.Discard, os.Stdin)
-}
+// caller makes one call.
+type caller func(context.Context) error
 
-// serve starts a role and waits until it is ready.
-func serve(role string, env ...string) (stop func(), line string, err error) {
-	cmd := child(role, env...)
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, "", err
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, "", err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, "", err
-	}
-	line, err = bufio.NewReader(out).ReadString('\n')
-	stop = func() { in.Close(); waitFor(cmd) }
-	if err != nil {
-		stop()
-		return nil, "", fmt.Errorf("%s did not start: %w", role, err)
-	}
-	return stop, line, nil
-}
-
-func waitFor(cmd *exec.Cmd) {
-	done := make(chan struct{})
-	go func() { cmd.Wait(); close(done) }()
-	select {
-	case <-done:
-	case <-time.After(5 * time.Second):
-		cmd.Process.Kill()
-		<-done
-	}
-}
-
-func workerRows(b *bench) ([]row, error) {
-	dir, err := os.MkdirTemp("", "bench")
+// workerCalls are an echo through a Go worker ("ours"), and its references by their role.
+func (b *bench) workerCalls() (map[string]caller, error) {
+	dir, err := b.tempDir()
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
-	ctx := context.Background()
-	s, echo, err := startEcho(helve.Process)
+	echo, err := b.echo(helve.Process)
 	if err != nil {
 		return nil, err
 	}
-	defer s.Close(ctx)
-	ours := func() error { _, err := echo.Call(ctx, payload); return err }
-
-	var calls []func() error
+	calls := map[string]caller{"ours": func(ctx context.Context) error { _, err := echo.Call(ctx, payload); return err }}
 	for _, role := range []string{"grpc", "raw", "wire"} {
 		sock := filepath.Join(dir, role)
-		stop, _, err := serve(role, "BENCH_SOCKET="+sock)
-		if err != nil {
+		if _, err := b.serve(role, socketEnv+"="+sock); err != nil {
 			return nil, err
 		}
-		defer stop()
-		f, end, err := client(role, sock)
-		if err != nil {
-			return nil, err
+		f, err := b.client(role, sock)
+		if err == nil {
+			err = f(b.ctx)
 		}
-		defer end()
-		calls = append(calls, f)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", role, err)
+		}
+		calls[role] = f
 	}
-	grpcCall, rawCall, wireCall := calls[0], calls[1], calls[2]
-
-	throughput := func(f func() error) func() (float64, error) {
-		return func() (float64, error) { return closedLoop(128, b.length, f) }
-	}
-	latency := func(f func() error) func() (float64, error) {
-		return func() (float64, error) { return p50(b.length/2, f) }
-	}
-	var rows []row
-	o, r, err := b.both(throughput(ours), throughput(grpcCall))
-	if err != nil {
-		return nil, err
-	}
-	rows = append(rows, row{"Go worker, 128 in flight / grpc-go", perSecond(o), perSecond(r), o / r, 3, true})
-	if o, r, err = b.both(throughput(wireCall), throughput(grpcCall)); err != nil {
-		return nil, err
-	}
-	rows = append(rows, row{"bare internal/wire, 128 in flight / grpc-go", perSecond(o), perSecond(r), o / r, 4, true})
-	if o, r, err = b.both(latency(ours), latency(grpcCall)); err != nil {
-		return nil, err
-	}
-	rows = append(rows, row{"Go worker, p50 at 1 / grpc-go", us(time.Duration(o)), us(time.Duration(r)), o / r, 0.6, false})
-	if o, r, err = b.both(latency(ours), latency(rawCall)); err != nil {
-		return nil, err
-	}
-	rows = append(rows, row{"Go worker, p50 at 1 / raw socket ping-pong", us(time.Duration(o)), us(time.Duration(r)), o / r, 0, false})
-	return rows, nil
+	return calls, nil
 }
 
-// client gives one call of a reference.
-func client(role, sock string) (f func() error, end func(), err error) {
+func workerRows(b *bench) []measurement {
+	start := sync.OnceValues(b.workerCalls)
+	row := func(text func(sample) string, measure func(caller) (sample, error), ours, reference string) func() (result, error) {
+		return func() (result, error) {
+			calls, err := start()
+			if err != nil {
+				return result{}, err
+			}
+			return b.row(text,
+				func() (sample, error) { return measure(calls[ours]) },
+				func() (sample, error) { return measure(calls[reference]) })
+		}
+	}
+	at128 := func(f caller) (sample, error) { return b.closedLoop(128, f) }
+	return []measurement{
+		{name: "Go worker, 128 in flight / grpc-go", bar: 3, atLeast: true, measure: row(perSecond, at128, "ours", "grpc")},
+		{name: "bare internal/wire, 128 in flight / grpc-go", bar: 4, atLeast: true, measure: row(perSecond, at128, "wire", "grpc")},
+		{name: "Go worker, p50 at 1 / grpc-go", bar: 0.6, measure: row(latencyText, b.latency, "ours", "grpc")},
+		{name: "Go worker, p50 at 1 / raw socket ping-pong", measure: row(latencyText, b.latency, "ours", "raw")},
+	}
+}
+
+// client gives one call of a reference, which fails if what comes back has not the size of what was sent.
+func (b *bench) client(role, sock string) (caller, error) {
 	if role == "grpc" {
 		cc, err := grpc.NewClient("unix:"+sock, grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{})))
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
+		b.onEnd(func() { cc.Close() })
 		in := []byte(payload)
-		return func() error {
+		return func(ctx context.Context) error {
 			var out []byte
-			return cc.Invoke(context.Background(), "/bench.Echo/Echo", &in, &out)
-		}, func() { cc.Close() }, nil
+			if err := cc.Invoke(ctx, "/bench.Echo/Echo", &in, &out); err != nil {
+				return err
+			}
+			return checkSize(out)
+		}, nil
 	}
 	c, err := net.Dial("unix", sock)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	end = func() { c.Close() }
+	b.onEnd(func() { c.Close() })
 	if role == "raw" {
+		if end, ok := b.ctx.Deadline(); ok {
+			c.SetDeadline(end)
+		}
 		in, out := []byte(payload), make([]byte, len(payload))
-		return func() error {
+		return func(context.Context) error {
 			if _, err := c.Write(in); err != nil {
 				return err
 			}
 			_, err := io.ReadFull(c, out)
 			return err
-		}, end, nil
+		}, nil
 	}
 	p := wire.NewPeer(wire.NewConn(c), wireEcho{})
-	go p.Serve()
+	go p.Serve() // until the connection is closed
 	route, err := p.Declare(wire.Route{Method: "echo"})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	data := []byte(payload)
-	return func() error {
+	return func(ctx context.Context) error {
 		var k call.Call
 		k.SetOne(call.Slot{Kind: call.Positional, Payload: call.Payload{Codec: call.Raw, Data: data}})
 		w := call.NewWaiter()
 		id := p.Start(nil, route, &k, 0, w)
-		_, e := w.Wait(context.Background(), canceler{p, id})
+		answer, e := w.Wait(ctx, canceler{p, id})
 		if e != nil {
 			return e
 		}
-		return nil
-	}, end, nil
+		return checkSize(answer.Data)
+	}, nil
+}
+
+func checkSize(answer []byte) error {
+	if len(answer) != len(payload) {
+		return fmt.Errorf("the answer to %d bytes has %d", len(payload), len(answer))
+	}
+	return nil
 }
 
 type canceler struct {

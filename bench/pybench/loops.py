@@ -1,13 +1,30 @@
-"""The closed loop that measures both sides of a row."""
+"""The loops that measure both sides of a row: closed (callers that wait for their answer), and open (calls that come when
+they come)."""
 
 import asyncio
+import random
 import time
 
+PAYLOAD = b"x" * 100
+WARM = 200
 
-async def measure(call, seconds, in_flight):
+
+async def measure(call, seconds, in_flight, per_second):
+    for _ in range(WARM):
+        if await call() != PAYLOAD:
+            raise RuntimeError("the echo is not what was sent")
+    took, done, elapsed = await (open_loop(call, seconds, per_second) if per_second else closed_loop(call, seconds, in_flight))
+    took.sort()
+    return {
+        "rate": done / elapsed,
+        "p50": took[len(took) // 2] if took else 0.0,
+        "p99": took[len(took) * 99 // 100] if took else 0.0,
+        "calls": float(done + WARM),
+    }
+
+
+async def closed_loop(call, seconds, in_flight):
     now = time.perf_counter
-    for _ in range(200):
-        await call()
     took, done = [], 0
     start = now()
     end = start + seconds
@@ -24,6 +41,27 @@ async def measure(call, seconds, in_flight):
                 took.append(now() - t)
 
     await asyncio.gather(*(caller() for _ in range(in_flight)))
-    rate = done / (now() - start)
-    took.sort()
-    return {"rate": rate, "p50": took[len(took) // 2] if took else 0.0}
+    return took, done, now() - start
+
+
+async def open_loop(call, seconds, per_second):
+    """Poisson arrivals, as fine as the event loop's timers; the same ones on both sides."""
+    draw = random.Random(1)
+    now = time.perf_counter
+    took, tasks = [], set()
+
+    async def one(due):
+        await call()
+        took.append(now() - due)
+
+    start = due = now()
+    while due < start + seconds:
+        due += draw.expovariate(per_second)
+        if (wait := due - now()) > 0:
+            await asyncio.sleep(wait)
+        task = asyncio.ensure_future(one(due))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+    if tasks:
+        await asyncio.gather(*tasks)
+    return took, len(took), now() - start

@@ -9,10 +9,10 @@ import struct
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from pybench.loops import measure  # noqa: E402
+from pybench.loops import PAYLOAD, measure  # noqa: E402
 
 HEAD = struct.Struct("<IIQ")
-CALL, RESULT = 1, 2
+CALL, RESULT, CALL_SYNC = 1, 2, 3
 
 
 class Conn(asyncio.BufferedProtocol):
@@ -44,6 +44,9 @@ class Conn(asyncio.BufferedProtocol):
             self.lo = end
             if kind == CALL:
                 self.eager(self.serve(id, pickle.loads(buf[start:end])))
+            elif kind == CALL_SYNC:
+                args = pickle.loads(buf[start:end])
+                self.put(RESULT, id, pickle.dumps(self.echo_sync(*args[0], **args[1]), 5))
             else:
                 self.pending.pop(id).set_result(pickle.loads(buf[start:end]))
         if self.lo == self.hi:
@@ -88,10 +91,13 @@ class Conn(asyncio.BufferedProtocol):
     async def echo(self, value):
         return value
 
-    def call(self, *args, **kwargs):
+    def echo_sync(self, value):
+        return value
+
+    def call(self, kind, *args, **kwargs):
         self.next += 1
         future = self.pending[self.next] = self.loop.create_future()
-        self.put(CALL, self.next, pickle.dumps((args, kwargs), 5))
+        self.put(kind, self.next, pickle.dumps((args, kwargs), 5))
         return future
 
 
@@ -100,14 +106,10 @@ async def main(role, sock):
     conn = Conn(loop)
     await loop.create_unix_connection(lambda: conn, sock)
     print("ready", flush=True)
-    if role == "callee":
-        await asyncio.sleep(3600)
-    while True:
-        line = await loop.run_in_executor(None, sys.stdin.readline)
-        if not line:
-            return
+    while line := await loop.run_in_executor(None, sys.stdin.readline):  # the callee waits for the end of it
         r = json.loads(line)
-        print(json.dumps(await measure(lambda: conn.call(b"x" * 100), r["seconds"], r["in_flight"])), flush=True)
+        kind = CALL_SYNC if r.pop("sync") else CALL
+        print(json.dumps(await measure(lambda: conn.call(kind, PAYLOAD), **r)), flush=True)
 
 
 try:

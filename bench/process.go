@@ -1,0 +1,226 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// The variables that tell this executable what it is as a child.
+const (
+	roleEnv   = "BENCH_ROLE"
+	socketEnv = "BENCH_SOCKET"
+	addrEnv   = "BENCH_ADDR"
+	connsEnv  = "BENCH_CONNS"
+	timeEnv   = "BENCH_TIME"
+	roundsEnv = "BENCH_ROUNDS"
+	pairEnv   = "BENCH_PAIR"
+)
+
+// playRole is what this executable does as a child.
+func playRole(role string) error {
+	switch role {
+	case "inproc":
+		return inprocRole()
+	case "grpc":
+		return grpcRole()
+	case "raw":
+		return rawRole()
+	case "wire":
+		return wireRole()
+	case "relay":
+		return relayRole()
+	case "http-bare":
+		return httpBareRole()
+	case "http-helve":
+		return httpHelveRole()
+	case "load":
+		return loadRole()
+	}
+	return errors.New("no such role")
+}
+
+// child is this executable in a role. It ends with ctx.
+func child(ctx context.Context, role string, env ...string) (*exec.Cmd, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := command(ctx, exe)
+	cmd.Env = append(os.Environ(), append(env, roleEnv+"="+role)...)
+	return cmd, nil
+}
+
+// command is a child whose errors are shown and which cannot outlive ctx, nor hold its reader with what it left behind.
+func command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Stderr = os.Stderr
+	cmd.WaitDelay = 5 * time.Second
+	return cmd
+}
+
+// served is a child that runs until its standard input ends.
+type served struct {
+	cmd  *exec.Cmd
+	in   io.WriteCloser
+	out  *bufio.Reader
+	line string // the first that it printed
+}
+
+// start starts a child and waits until it says in a line that it is ready. A child that does not is ended.
+func start(cmd *exec.Cmd) (*served, error) {
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	p := &served{cmd: cmd, in: in, out: bufio.NewReader(out)}
+	line, err := p.out.ReadString('\n')
+	if err != nil {
+		p.stop()
+		return nil, fmt.Errorf("%s did not start: %w", filepath.Base(cmd.Path), err)
+	}
+	p.line = strings.TrimSpace(line)
+	return p, nil
+}
+
+// stop ends the child's input and waits until it is gone.
+func (p *served) stop() {
+	p.in.Close()
+	done := make(chan struct{})
+	go func() { defer close(done); p.cmd.Wait() }() // how it ended says nothing: it was told to
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		p.cmd.Process.Kill()
+		<-done
+	}
+}
+
+// serve starts a role, until the group ends.
+func (b *bench) serve(role string, env ...string) (line string, err error) {
+	cmd, err := child(b.ctx, role, env...)
+	if err != nil {
+		return "", err
+	}
+	p, err := start(cmd)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", role, err)
+	}
+	b.onEnd(p.stop)
+	return p.line, nil
+}
+
+// output runs a role to its end.
+func (b *bench) output(role string, env ...string) ([]byte, error) {
+	cmd, err := child(b.ctx, role, env...)
+	if err != nil {
+		return nil, err
+	}
+	return cmd.Output()
+}
+
+// tempDir is a directory for sockets and programs, until the group ends.
+func (b *bench) tempDir() (string, error) {
+	dir, err := os.MkdirTemp("", "bench")
+	if err == nil {
+		b.onEnd(func() { os.RemoveAll(dir) })
+	}
+	return dir, err
+}
+
+// ready says in a line that a child serves, and waits until its parent is done with it, or gone.
+func ready(line any) error {
+	fmt.Println(line)
+	_, err := io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// ticks is the unit of the times in /proc/PID/stat, the same on all of Linux.
+const ticks = 100
+
+// treeCPU is the processor time that a process and everything below it have used.
+func treeCPU(pid int) (time.Duration, error) {
+	total, err := sumTree(pid, func(pid int) (float64, error) {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			return 0, err
+		}
+		// The name, in brackets, may hold anything; user and system time are the 12th and 13th field behind it.
+		f := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+		if len(f) < 13 {
+			return 0, fmt.Errorf("stat of %d has %d fields", pid, len(f))
+		}
+		user, err1 := strconv.ParseFloat(string(f[11]), 64)
+		system, err2 := strconv.ParseFloat(string(f[12]), 64)
+		return user + system, errors.Join(err1, err2)
+	})
+	return time.Duration(total * float64(time.Second) / ticks), err
+}
+
+// treePSS is the proportional set size of a process and everything below it, in MB.
+func treePSS(pid int) (float64, error) {
+	return sumTree(pid, func(pid int) (float64, error) {
+		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+		if err != nil {
+			return 0, err
+		}
+		for line := range strings.Lines(string(data)) {
+			if f := strings.Fields(line); len(f) == 3 && f[0] == "Pss:" {
+				kb, err := strconv.ParseFloat(f[1], 64)
+				return kb / 1024, err
+			}
+		}
+		return 0, fmt.Errorf("no Pss in smaps_rollup of %d", pid)
+	})
+}
+
+// sumTree adds up a number of a process and of everything below it. One that ends meanwhile counts nothing.
+func sumTree(pid int, f func(pid int) (float64, error)) (float64, error) {
+	total, err := f(pid)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil {
+		return 0, err
+	}
+	for _, t := range tasks {
+		kids, err := os.ReadFile(t)
+		if err != nil {
+			continue // a thread that ended
+		}
+		for _, k := range strings.Fields(string(kids)) {
+			n, err := strconv.Atoi(k)
+			if err != nil {
+				return 0, err
+			}
+			v, err := sumTree(n, f)
+			if err != nil {
+				return 0, err
+			}
+			total += v
+		}
+	}
+	return total, nil
+}

@@ -2,6 +2,7 @@ package helve
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -9,9 +10,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/guest"
 	"github.com/helve-serve/helve/internal/node"
 	"github.com/helve-serve/helve/internal/replica"
+	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -22,6 +25,8 @@ type App struct {
 	name        string
 	deployments []*deployment
 	ingress     *binding
+	prefix      string
+	errors      codec.Registry
 	mistakes    []error
 	sealed      bool
 }
@@ -41,7 +46,7 @@ type deployment struct {
 }
 
 // NewApp begins an application. Mistakes in names, options and bindings are collected and returned by [Run], together.
-func NewApp(name string) *App { return &App{name: name} }
+func NewApp(name string) *App { return &App{name: name, prefix: "/"} }
 
 // Isolation says where the replicas of a Go deployment live.
 type Isolation = spec.Isolation
@@ -60,10 +65,31 @@ type Options struct {
 	NumReplicas *int
 	// MaxOngoingRequests is how many calls one replica executes at a time, over all callers. Default 5.
 	MaxOngoingRequests *int
+	// MaxQueuedRequests is how many calls of one origin may wait for a slot: each calling deployment, the HTTP proxy and
+	// everything else are an origin. More fail at once with reason backpressure. Default -1, no limit.
+	MaxQueuedRequests *int
+	// UserConfig is given to the instance's Reconfigure(context.Context, C) error before it is ready, and again when it
+	// changes ([System.Reconfigure]). It is anything that encodes as JSON which decodes into C. nil: it is not called.
+	UserConfig any
+	// ConstructTimeout is how long a replica may take to be ready: constructor, Reconfigure and first health check. Default
+	// 20 minutes.
+	ConstructTimeout *time.Duration
+	// MaxConstructorRetries bounds how often starts that fail are repeated, with three times the number of replicas, before
+	// a deployment that never ran is given up. Default 20. The first application of [Run] is not retried at all.
+	MaxConstructorRetries *int
+	// HealthCheckPeriod is how often an instance that implements [HealthChecker] is asked, give or take a tenth. Default
+	// 10 s. After three failures in a row the replica is replaced.
+	HealthCheckPeriod *time.Duration
+	// HealthCheckTimeout is how long a check may take. Default 30 s.
+	HealthCheckTimeout *time.Duration
 	// GracefulShutdownTimeout is how long a replica that stops may finish what it runs. Default 20 s.
 	GracefulShutdownTimeout *time.Duration
+	// Routing is how replicas are picked. Default PowerOfTwoChoices{}.
+	Routing Routing
 	// Isolation is where replicas live. Default InNode. Python deployments always have a process each.
 	Isolation Isolation
+	// StrictCodec encodes and decodes calls between deployments of one process as if they were apart.
+	StrictCodec bool
 	// Version takes part in the deployment's code version.
 	Version string
 	// Default is the method that callers reach who name none. Default: the ingress method, else Call.
@@ -72,12 +98,41 @@ type Options struct {
 	Uses []Target
 }
 
-func (o Options) spec() spec.Options {
-	return spec.Options{
-		NumReplicas: o.NumReplicas, MaxOngoingRequests: o.MaxOngoingRequests,
-		GracefulShutdownTimeout: o.GracefulShutdownTimeout, Isolation: o.Isolation, Version: o.Version, Default: o.Default,
+// spec is the options as everything below this package has them.
+func (o Options) spec() (spec.Options, error) {
+	s := spec.Options{
+		NumReplicas: o.NumReplicas, MaxOngoingRequests: o.MaxOngoingRequests, MaxQueuedRequests: o.MaxQueuedRequests,
+		ConstructTimeout: o.ConstructTimeout, MaxConstructorRetries: o.MaxConstructorRetries,
+		HealthCheckPeriod: o.HealthCheckPeriod, HealthCheckTimeout: o.HealthCheckTimeout,
+		GracefulShutdownTimeout: o.GracefulShutdownTimeout, Isolation: o.Isolation, StrictCodec: o.StrictCodec,
+		Version: o.Version, Default: o.Default,
 	}
+	if o.Routing != nil {
+		r, _ := o.Routing.routing()
+		s.RequestRouter = &r
+	}
+	if o.UserConfig != nil {
+		b, err := json.Marshal(o.UserConfig)
+		if err != nil {
+			return s, fmt.Errorf("user_config: %w", err)
+		}
+		s.UserConfig = b
+	}
+	return s, nil
 }
+
+// Effective are the options with every default filled in, and where each value came from.
+func (o Options) Effective() (EffectiveOptions, error) {
+	s, err := o.spec()
+	if err != nil {
+		return EffectiveOptions{}, err
+	}
+	return s.Effective(), errors.Join(s.Validate()...)
+}
+
+// EffectiveOptions are options with their defaults. Sources says of each, by its name in files, whether it is the default
+// or was set in code or in a file.
+type EffectiveOptions = spec.Effective
 
 // Target is what an edge of the graph leads to: a [Handle], or a [Method] of one.
 type Target interface{ target() *deployment }
@@ -85,12 +140,22 @@ type Target interface{ target() *deployment }
 // Closer is implemented by instances that have something to give back when their replica stops.
 type Closer = replica.Closer
 
+// HealthChecker is implemented by instances that can tell whether they still work. CheckHealth is asked before the replica
+// gets its first call, and then periodically; see [Options]. It runs beside calls.
+type HealthChecker = replica.HealthChecker
+
 // Deploy adds a deployment written in Go. construct makes one replica's instance; its ctx ends when the node closes.
 // R is usually a pointer to a struct. Every exported method of R with a shape of [MethodOf] or [ActionOf] can be called.
 func Deploy[R any](app *App, name string, construct func(ctx context.Context) (R, error), opts Options) Handle[R] {
 	t := reflect.TypeFor[R]()
 	d := &deployment{app: app, name: name, receiver: t, options: opts}
-	d.class = &replica.Class{App: app.name, Deployment: name, Methods: replica.Methods(t), Default: opts.Default}
+	d.class = &replica.Class{
+		App: app.name, Deployment: name, Home: app, Methods: replica.Methods(t), Default: opts.Default, Errors: &app.errors,
+	}
+	d.class.Configure = replica.Configure(t, theCodec)
+	if d.class.Configure == nil && opts.UserConfig != nil {
+		d.mistake("user_config: %s has no method Reconfigure(context.Context, C) error", t)
+	}
 	if construct == nil {
 		d.mistake("the constructor is nil")
 	} else {
@@ -100,7 +165,7 @@ func Deploy[R any](app *App, name string, construct func(ctx context.Context) (R
 		d.mistake("default: %s has no method %q that handles can call", t, opts.Default)
 	}
 	app.deployments = append(app.deployments, d)
-	return Handle[R]{d}
+	return Handle[R]{d: d}
 }
 
 // mistake records what is wrong with the graph, for Run to report with everything else.
@@ -133,10 +198,23 @@ func (a *App) Ingress(m Ingress) {
 	}
 }
 
+// RoutePrefix sets the path under which the ingress is served over HTTP; default "/". "" serves it to handles only.
+func (a *App) RoutePrefix(prefix string) { a.prefix = prefix }
+
+// Errors registers errors that keep their identity when they leave their process: values, for errors.Is, and types, given
+// as (*T)(nil), for errors.As. The error of a call whose method returned one of them, wrapped or not, unwraps to it.
+func (a *App) Errors(errs ...error) {
+	for _, e := range errs {
+		if err := a.errors.Add(e); err != nil {
+			a.mistakes = append(a.mistakes, err)
+		}
+	}
+}
+
 // seal ends the building: it settles defaults and returns the graph, or all mistakes together.
 func (a *App) seal() (spec.Graph, error) {
 	a.sealed = true
-	g := spec.Graph{App: a.name, RoutePrefix: "/"}
+	g := spec.Graph{App: a.name, RoutePrefix: a.prefix}
 	if a.ingress != nil {
 		g.Ingress = &spec.IngressSpec{Deployment: a.ingress.d.name, Method: a.ingress.name}
 		if c := a.ingress.d.class; c != nil && c.Default == "" && a.ingress.err == nil {
@@ -145,7 +223,11 @@ func (a *App) seal() (spec.Graph, error) {
 	}
 	errs := a.mistakes
 	for _, d := range a.deployments {
-		s := spec.Deployment{Name: d.name, Language: "go", Options: d.options.spec()}
+		opts, err := d.options.spec()
+		if err != nil {
+			errs = append(errs, fmt.Errorf("deployment %q: %w", d.name, err))
+		}
+		s := spec.Deployment{Name: d.name, Language: "go", Options: opts}
 		for _, u := range d.options.Uses {
 			if u == nil || u.target() == nil {
 				errs = append(errs, fmt.Errorf("deployment %q: uses: a zero handle or method", d.name))
@@ -180,11 +262,9 @@ func (d *deployment) describe(s *spec.Deployment) {
 		d.class.Default = "Call"
 	}
 	for _, m := range d.class.Methods {
-		sm := spec.Method{Name: m.Name, Shape: "unary", In: spec.DescribeType(m.In), Out: spec.DescribeType(m.Out), InKind: m.InKind()}
-		if m.Action {
-			sm.Shape = "action"
-		}
-		s.Methods = append(s.Methods, sm)
+		s.Methods = append(s.Methods, spec.Method{
+			Name: m.Name, Shape: string(m.Shape), In: spec.DescribeType(m.In), Out: spec.DescribeType(m.Out), InKind: m.InKind(),
+		})
 	}
 }
 
@@ -196,4 +276,26 @@ func (a *App) classes() map[string]*replica.Class {
 		}
 	}
 	return cs
+}
+
+func (a *App) policies() map[string]func() router.Policy {
+	ps := map[string]func() router.Policy{}
+	for _, d := range a.deployments {
+		if d.options.Routing != nil {
+			if _, make := d.options.Routing.routing(); make != nil {
+				ps[d.name] = make
+			}
+		}
+	}
+	return ps
+}
+
+// find is a deployment by its name, nil if there is none.
+func (a *App) find(name string) *deployment {
+	for _, d := range a.deployments {
+		if d.name == name {
+			return d
+		}
+	}
+	return nil
 }

@@ -57,9 +57,3 @@ func ReasonOf(err error) Reason {
 func Public(code Code, message string) error {
 	return &Error{Code: code, Reason: call.User, Message: message, Public: message}
 }
-
-const maxDepth = 64
-
-func tooDeep(i *call.Info) *call.Error {
-	return call.NewError(call.DepthExceeded, "calls are nested 64 deep").At(i)
-}

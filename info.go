@@ -24,3 +24,23 @@ func RequestIDFrom(ctx context.Context) string {
 	}
 	return ""
 }
+
+// ModelIDFrom is the model id of the call that ctx belongs to, "" if it has none.
+func ModelIDFrom(ctx context.Context) string {
+	if i := call.InfoFrom(ctx); i != nil {
+		return i.Model()
+	}
+	return ""
+}
+
+// SessionIDFrom is the session id of the call that ctx belongs to, "" if it has none.
+func SessionIDFrom(ctx context.Context) string {
+	if i := call.InfoFrom(ctx); i != nil && i.Affinity != nil {
+		return i.Affinity.Session
+	}
+	return ""
+}
+
+// Detach gives a context for calls that outlive the one that ctx belongs to: without its deadline and its end, and with
+// its values, request id and trace.
+func Detach(ctx context.Context) context.Context { return call.Detach(ctx) }

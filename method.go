@@ -21,16 +21,22 @@ type None = call.Empty
 type Args = call.Args
 
 // Handle is a client of one deployment. R says which methods there are; for a deployment in another language or binary
-// R is an interface. It is a small value: copy it freely, use it from any goroutine.
-type Handle[R any] struct{ d *deployment }
+// R is an interface. It is a small value: copy it freely, use it from any goroutine. Handles that were derived with
+// [Handle.With] share the router.
+type Handle[R any] struct {
+	d *deployment
+	o *callOptions // nil for none
+}
 
 // AnyHandle is a handle whose R does not matter. It is sealed.
 type AnyHandle interface {
 	Target
 	Deployment() string
+	options() *callOptions
 }
 
-func (h Handle[R]) target() *deployment { return h.d }
+func (h Handle[R]) target() *deployment   { return h.d }
+func (h Handle[R]) options() *callOptions { return h.o }
 
 // Deployment is the name of the deployment.
 func (h Handle[R]) Deployment() string {
@@ -45,7 +51,9 @@ type binding struct {
 	d     *deployment
 	name  string
 	place call.Place
-	err   error // why it cannot be called
+	o     *callOptions // nil for none
+	err   error        // why it cannot be called
+	fake  *fake        // instead of a deployment; nil as a rule
 }
 
 func (b *binding) String() string { return b.d.name + "." + b.name }
@@ -79,9 +87,11 @@ func (m Method[In, Out]) ingress() *binding {
 // binding is made later).
 func MethodOf[R, In, Out any](h Handle[R], f func(R, context.Context, In) (Out, error)) Method[In, Out] {
 	m := &method[In, Out]{invoke: func(recv any, ctx context.Context, in In) (Out, error) { return f(recv.(R), ctx, in) }}
-	m.binding = bind(h.d, reflect.TypeFor[R](), reflect.ValueOf(f), func(ctx context.Context, recv, in any) (any, error) {
-		v, _ := in.(In) // nil for a nil interface
-		return f(recv.(R), ctx, v)
+	m.binding = bind(h, reflect.ValueOf(f), "MethodOf", func(r *replica.Method) {
+		r.Invoke = func(ctx context.Context, recv, in any) (any, error) {
+			v, _ := in.(In) // nil for a nil interface
+			return f(recv.(R), ctx, v)
+		}
 	})
 	return Method[In, Out]{m}
 }
@@ -89,46 +99,60 @@ func MethodOf[R, In, Out any](h Handle[R], f func(R, context.Context, In) (Out, 
 // ActionOf is [MethodOf] for methods without a result.
 func ActionOf[R, In any](h Handle[R], f func(R, context.Context, In) error) Method[In, None] {
 	m := &method[In, None]{invoke: func(recv any, ctx context.Context, in In) (None, error) { return None{}, f(recv.(R), ctx, in) }}
-	m.binding = bind(h.d, reflect.TypeFor[R](), reflect.ValueOf(f), func(ctx context.Context, recv, in any) (any, error) {
-		v, _ := in.(In)
-		return None{}, f(recv.(R), ctx, v)
+	m.binding = bind(h, reflect.ValueOf(f), "ActionOf", func(r *replica.Method) {
+		r.Invoke = func(ctx context.Context, recv, in any) (any, error) {
+			v, _ := in.(In)
+			return None{}, f(recv.(R), ctx, v)
+		}
 	})
 	return Method[In, None]{m}
 }
 
 // MethodNamed binds a method by name; "" is the default method. Types are checked when a call arrives.
 func MethodNamed[In, Out any](h AnyHandle, name string) Method[In, Out] {
-	m := &method[In, Out]{}
-	m.d, m.name = h.target(), name
-	if m.d != nil {
-		m.place = call.Place{App: m.d.app.name, Deployment: m.d.name, Method: name}
-	} else {
-		m.err = call.NewError(call.BadInput, "a zero Handle")
-	}
-	return Method[In, Out]{m}
+	return Method[In, Out]{&method[In, Out]{binding: named(h, name)}}
 }
 
-func bind(d *deployment, receiver reflect.Type, f reflect.Value, invoke func(ctx context.Context, recv, in any) (any, error)) binding {
+func named(h AnyHandle, name string) binding {
+	d := h.target()
 	if d == nil {
-		return binding{d: &deployment{}, err: call.NewError(call.BadInput, "a zero Handle")}
+		return binding{d: noDeployment, err: call.NewError(call.BadInput, "a zero Handle")}
+	}
+	return binding{d: d, name: name, place: d.place(name), o: h.options(), err: h.options().mistake()}
+}
+
+// noDeployment is what bindings that lead nowhere belong to.
+var noDeployment = &deployment{app: &App{}} //nolint:gochecknoglobals // never written to
+
+func (d *deployment) place(method string) call.Place {
+	return call.Place{App: d.app.name, Deployment: d.name, Method: method, Home: d.app}
+}
+
+// bind finds the method that f is an expression of. thunk is told the name, to note how the method is called in this
+// process; it may be nil.
+func bind[R any](h Handle[R], f reflect.Value, by string, thunk func(*replica.Method)) binding {
+	d := h.d
+	if d == nil {
+		return binding{d: noDeployment, err: call.NewError(call.BadInput, "a zero Handle")}
 	}
 	if f.IsNil() {
-		return binding{d: d, name: "nil", err: d.wrong("MethodOf: the method is nil")}
+		return binding{d: d, name: "nil", err: d.wrong("%s: the method is nil", by)}
 	}
-	name, why := methodName(receiver, f)
+	name, why := methodName(reflect.TypeFor[R](), f)
 	if why != "" {
-		return binding{d: d, name: name, err: d.wrong("MethodOf: %s", why)}
+		return binding{d: d, name: name, err: d.wrong("%s: %s", by, why)}
 	}
-	b := binding{d: d, name: name, place: call.Place{App: d.app.name, Deployment: d.name, Method: name}}
 	switch {
 	case d.python != nil:
 		if !d.app.sealed {
 			d.bind(name)
 		}
+	case d.class != nil && d.class.Methods[name] == nil:
+		return binding{d: d, name: name, err: d.wrong("%s: %s is called by Helve, not by handles", by, name)}
 	case d.class != nil && !d.app.sealed:
-		d.class.Methods[name].Invoke = invoke
+		thunk(d.class.Methods[name])
 	}
-	return b
+	return binding{d: d, name: name, place: d.place(name), o: h.o, err: h.o.mistake()}
 }
 
 // methodName finds the name of a method expression by its code pointer, which reflection gives for each method of a
@@ -173,26 +197,58 @@ func (m Method[In, Out]) Call(ctx context.Context, in In) (Out, error) {
 		return zero[Out](b.failure(ctx))
 	}
 	d := b.d.dep.Load()
-	if d == nil || b.invoke == nil || ctx.Err() != nil {
-		return b.wait(ctx, in)
+	if d == nil || b.invoke == nil || b.o != nil || ctx.Err() != nil {
+		return b.call(ctx, in)
 	}
 	r := d.Router.TryAcquireNear()
 	if r == nil {
-		return b.wait(ctx, in)
+		return b.call(ctx, in)
 	}
-	u := r.Value.(*node.Unit)
-	if u.Local == nil {
-		c := b.prepare(ctx, in)
+	c := &call.Inline{Caller: ctx}
+	b.fill(ctx, &c.Info)
+	c.Info.Link = call.Awaited
+	if rep := r.Value.(*node.Unit).Local; rep != nil {
+		return b.inline(c, r, rep, in)
+	}
+	return b.send(ctx, c.Info, d, r, in)
+}
+
+// call is Call off the fast path: for a fake, in a worker, with options, or when the call has to wait for a slot.
+func (b *method[In, Out]) call(ctx context.Context, in In) (Out, error) {
+	c := &call.Inline{Caller: ctx}
+	b.fill(ctx, &c.Info)
+	c.Info.Link = call.Awaited
+	if ctx.Err() != nil {
+		return zero[Out](call.FromContext(ctx).At(&c.Info))
+	}
+	if b.fake != nil {
+		return b.inline(c, &b.fake.slot, b.fake.replica, in)
+	}
+	d := b.d.dep.Load()
+	if d == nil {
+		u := b.untyped(ctx, c.Info, in)
 		w := call.NewWaiter()
-		return b.result(w.Wait(ctx, d.SubmitAssigned(r, c, w)))
+		return b.result(w.Wait(ctx, b.submit(u, w)))
 	}
-	return b.inline(ctx, r, u.Local, in)
+	r, e := d.Acquire(ctx, &c.Info, origin(ctx))
+	if e != nil {
+		return zero[Out](e)
+	}
+	if rep := r.Value.(*node.Unit).Local; rep != nil && b.invoke != nil {
+		return b.inline(c, r, rep, in)
+	}
+	return b.send(ctx, c.Info, d, r, in)
+}
+
+// send sends the call to a replica that the caller has a slot of, and waits.
+func (b *method[In, Out]) send(ctx context.Context, i call.Info, d *node.Deployment, r *router.Replica, in In) (Out, error) {
+	c := b.untyped(ctx, i, in)
+	w := call.NewWaiter()
+	return b.result(w.Wait(ctx, d.SubmitAssigned(r, c, w)))
 }
 
 // inline runs the method on the caller's goroutine, with a slot of r that it gives back.
-func (b *method[In, Out]) inline(ctx context.Context, r *router.Replica, rep *replica.Replica, in In) (out Out, err error) {
-	c := &call.Inline{Context: ctx}
-	b.fill(ctx, &c.Info)
+func (b *method[In, Out]) inline(c *call.Inline, r *router.Replica, rep *replica.Replica, in In) (out Out, err error) {
 	c.Info.Replica = r.ID
 	entered := rep.Enter()
 	ended := false
@@ -201,23 +257,26 @@ func (b *method[In, Out]) inline(ctx context.Context, r *router.Replica, rep *re
 			err = replica.Recovered(recover()).At(&c.Info)
 		}
 		rep.Leave(entered, err != nil)
+		c.End()
 		r.Gate.Release(nil)
 	}()
 	if c.Info.Depth >= maxDepth {
 		ended = true
-		return out, tooDeep(&c.Info)
+		return out, call.TooDeep(&c.Info)
 	}
 	out, err = b.invoke(rep.Instance, c, in)
 	ended = true
-	if ctx.Err() != nil {
+	if c.Caller.Err() != nil {
 		var none Out
-		return none, call.FromContext(ctx).At(&c.Info)
+		return none, call.FromContext(c.Caller).At(&c.Info)
 	}
 	if err != nil {
 		return out, replica.UserError(err).At(&c.Info)
 	}
 	return out, nil
 }
+
+const maxDepth = 64
 
 // fill sets what a call inherits from ctx and what the binding knows.
 func (b *binding) fill(ctx context.Context, i *call.Info) {
@@ -228,14 +287,18 @@ func (b *binding) fill(ctx context.Context, i *call.Info) {
 	}
 	i.Call = rand.Uint64()
 	i.Place = &b.place
+	if b.o != nil {
+		i.Affinity = b.o.affinity
+	}
 }
 
-// prepare makes the untyped call.
-func (b *method[In, Out]) prepare(ctx context.Context, in In) *call.Call {
-	c := &call.Call{Want: call.Native, Values: context.WithoutCancel(ctx)}
-	b.fill(ctx, &c.Info)
+// untyped makes the call as everything below this package sees it.
+func (b *binding) untyped(ctx context.Context, i call.Info, in any) *call.Call {
+	c := &call.Call{Info: i, Want: call.Native, Values: ctx, Origin: origin(ctx)}
+	if b.o != nil {
+		c.Options = b.o.options
+	}
 	c.Deadline, _ = ctx.Deadline()
-	c.Origin = origin(ctx)
 	c.SetOne(call.Slot{Kind: call.Positional, Payload: call.Payload{Codec: call.Native, Value: in}})
 	return c
 }
@@ -256,46 +319,51 @@ func (b *binding) submit(c *call.Call, sink call.Sink) call.Canceler {
 	if p := b.d.port.Load(); p != nil {
 		return p.Submit(nil, c, sink)
 	}
-	sink.Complete(nil, call.Result{Err: call.NewError(call.DeploymentUnavailable,
-		"the application is not running: call methods after Run, or inside of replicas").At(&c.Info)})
+	sink.Complete(nil, call.Result{Err: notRunning().At(&c.Info)})
 	return ended{}
+}
+
+func notRunning() *call.Error {
+	return call.NewError(call.DeploymentUnavailable, "the application is not running: call methods after Run, or inside of replicas")
 }
 
 type ended struct{}
 
 func (ended) Cancel(*call.Batch, error) {}
 
-func (b *method[In, Out]) wait(ctx context.Context, in In) (Out, error) {
-	c := b.prepare(ctx, in)
-	if ctx.Err() != nil {
-		return zero[Out](call.FromContext(ctx).At(&c.Info))
-	}
-	w := call.NewWaiter()
-	return b.result(w.Wait(ctx, b.submit(c, w)))
-}
-
 func (b *method[In, Out]) result(p call.Payload, e *call.Error) (Out, error) {
 	if e != nil {
-		return zero[Out](e)
+		return zero[Out](b.arrived(e))
 	}
 	return decode[Out](&b.binding, p)
 }
 
+// arrived is an error as callers see it: one that crossed a process has its registered cause again.
+func (b *binding) arrived(e *call.Error) *call.Error {
+	if e.Known == "" || e.Cause != nil {
+		return e
+	}
+	return b.d.app.errors.Restore(theCodec, e)
+}
+
 func decode[Out any](b *binding, p call.Payload) (out Out, err error) {
+	bad := func(message string, cause error) *call.Error {
+		e := call.NewError(call.BadInput, message)
+		e.App, e.Deployment, e.Method, e.Cause = b.d.app.name, b.d.name, b.name, cause
+		return e
+	}
 	if p.Codec == call.Native {
 		out, ok := p.Value.(Out)
 		if !ok && p.Value != nil {
-			return out, &call.Error{Code: call.InvalidArgument, Reason: call.BadInput, App: b.d.app.name, Deployment: b.d.name, Method: b.name,
-				Message: fmt.Sprintf("the method returns %T, the caller wants %s", p.Value, reflect.TypeFor[Out]())}
+			return out, bad(fmt.Sprintf("the method returns %T, the caller wants %s", p.Value, reflect.TypeFor[Out]()), nil)
 		}
 		return out, nil
 	}
 	if _, none := any(out).(None); none {
 		return out, nil
 	}
-	if err := b.d.app.codec().Decode(p.Codec, p.Data, &out); err != nil {
-		return out, &call.Error{Code: call.InvalidArgument, Reason: call.BadInput, App: b.d.app.name, Deployment: b.d.name, Method: b.name,
-			Message: fmt.Sprintf("the result does not fit %s: %v", reflect.TypeFor[Out](), err), Cause: err}
+	if err := theCodec.Decode(p.Codec, p.Data, &out); err != nil {
+		return out, bad(fmt.Sprintf("the result does not fit %s: %v", reflect.TypeFor[Out](), err), err)
 	}
 	return out, nil
 }
@@ -305,6 +373,10 @@ func (b *method[In, Out]) failure(context.Context) *call.Error {
 	if b == nil {
 		return call.NewError(call.BadInput, "a zero Method: bind one with MethodOf")
 	}
+	return b.unusable()
+}
+
+func (b *binding) unusable() *call.Error {
 	e := *call.AsError(b.err)
 	e.Code, e.Reason = call.InvalidArgument, call.BadInput
 	return &e

@@ -42,7 +42,7 @@ func Python[R any](app *App, name, importPath string, args Args, opts Options) H
 		d.mistake("isolation: a Python deployment cannot be in the node's process")
 	}
 	app.deployments = append(app.deployments, d)
-	return Handle[R]{d}
+	return Handle[R]{d: d}
 }
 
 func (d *deployment) bind(method string) {
@@ -98,7 +98,7 @@ func (a *App) encodeArgs(args Args) ([]byte, error) {
 	for k, v := range args.Named {
 		named[k] = withRefs(v)
 	}
-	return a.codec().Append(nil, call.Msgpack, []any{positional, named})
+	return theCodec.Append(nil, call.Msgpack, []any{positional, named})
 }
 
 // withRefs replaces handles and methods by what a Python worker makes DeploymentHandle objects of.
@@ -154,11 +154,11 @@ func handleTo[R any](d *deployment) (Handle[R], error) {
 	t := reflect.TypeFor[R]()
 	switch {
 	case t == d.receiver || t.Kind() == reflect.Interface && t.NumMethod() == 0:
-		return Handle[R]{d}, nil
+		return Handle[R]{d: d}, nil
 	case t.Kind() == reflect.Interface && d.python == nil && !d.receiver.Implements(t):
 		return Handle[R]{}, fmt.Errorf("deployment %q is %s, which does not implement %s", d.name, d.receiver, t)
 	case t.Kind() != reflect.Interface:
 		return Handle[R]{}, fmt.Errorf("deployment %q is %s, not %s", d.name, d.receiver, t)
 	}
-	return Handle[R]{d}, nil
+	return Handle[R]{d: d}, nil
 }

@@ -5,119 +5,328 @@ import (
 	"sync"
 
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/node"
+	"github.com/helve-serve/helve/internal/replica"
+	"github.com/helve-serve/helve/internal/router"
 )
 
-// Response is the answer to come of a call that is under way. It may be read any number of times, from any goroutine.
+// Response is the answer to come of a call that is under way. It may be read any number of times, from any goroutine, and
+// passed to other calls ([Method.RemoteFrom], [Fill]).
 type Response[T any] struct {
 	pending
-	decode sync.Once
-	value  T
-	err    error
+	decode  sync.Once
+	payload call.Payload // what decode makes value of; None where value was set at once
+	value   T
+	err     error
 }
 
-// pending is the untyped part of a response, and the sink of its call.
+// pending is the untyped part of what a call that is under way gives its caller. It ends once.
 type pending struct {
 	b    *binding
-	id   call.ID
-	done chan struct{}
+	info *call.Info
 
 	mu     sync.Mutex
+	ended  bool
+	done   chan struct{} // made by the first who waits, closed at the end
+	then   []func()      // told at the end
 	flight call.Canceler
 	stop   func() bool // ends the watch over the caller's context
-	ended  bool
 
-	payload call.Payload // after done
-	failure *call.Error
+	failure *call.Error // after the end
 }
 
-// Remote sends the call on its way and returns at once. The method runs whether or not anybody reads the response; it is
-// cancelled when ctx ends, with [Response.Cancel], or when its deadline passes.
-func (m Method[In, Out]) Remote(ctx context.Context, in In) *Response[Out] {
-	b := m.m
-	if b == nil || b.err != nil {
-		return failed[Out](&binding{d: &deployment{app: &App{}}}, call.Info{}, b.failure(ctx))
-	}
-	c := b.prepare(ctx, in)
-	if ctx.Err() != nil {
-		return failed[Out](&b.binding, c.Info, call.FromContext(ctx).At(&c.Info))
-	}
-	r := &Response[Out]{}
-	r.b, r.id, r.done = &b.binding, c.Info.Request, make(chan struct{})
-	r.watch(ctx, b.submit(c, (*sink)(&r.pending)))
-	return r
-}
-
-// watch cancels the call when ctx ends, until it has its answer.
-func (p *pending) watch(ctx context.Context, f call.Canceler) {
+// end ends p, once: it sets what the answer is with set, without further locking. false: p had ended before.
+func (p *pending) end(failure *call.Error, set func()) bool {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	if p.ended {
-		return
+		p.mu.Unlock()
+		return false
 	}
-	p.flight = f
-	if ctx.Done() != nil {
-		p.stop = call.AfterFunc(ctx, func() { f.Cancel(nil, call.Cause(ctx)) })
+	if set != nil {
+		set()
 	}
-}
-
-func failed[T any](b *binding, i call.Info, e *call.Error) *Response[T] {
-	r := &Response[T]{}
-	r.b, r.id, r.done, r.ended, r.failure = b, i.Request, make(chan struct{}), true, e
-	close(r.done)
-	return r
-}
-
-// sink keeps Complete out of the public methods of Response.
-type sink pending
-
-func (r *sink) Complete(_ *call.Batch, res call.Result) {
-	if len(res.Data) > 0 {
-		res.Data = append([]byte(nil), res.Data...)
+	p.failure, p.ended = failure, true
+	stop, then := p.stop, p.then
+	p.stop, p.flight, p.then = nil, nil, nil
+	if p.done != nil {
+		close(p.done)
 	}
-	r.mu.Lock()
-	r.payload, r.failure, r.ended = res.Payload, res.Err, true
-	stop := r.stop
-	r.stop, r.flight = nil, nil
-	r.mu.Unlock()
+	p.mu.Unlock()
 	if stop != nil {
 		stop()
 	}
-	close(r.done)
+	for _, f := range then {
+		f()
+	}
+	return true
 }
+
+// wait waits for the end of p, or of ctx (false).
+func (p *pending) wait(ctx context.Context) bool {
+	p.mu.Lock()
+	if p.ended {
+		p.mu.Unlock()
+		return true
+	}
+	if p.done == nil {
+		p.done = make(chan struct{})
+	}
+	p.mu.Unlock()
+	select {
+	case <-p.done:
+		return true
+	case <-ctx.Done():
+	}
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// whenEnded runs f after the end, on whatever goroutine that comes from.
+func (p *pending) whenEnded(f func()) {
+	p.mu.Lock()
+	if !p.ended {
+		p.then = append(p.then, f)
+		p.mu.Unlock()
+		return
+	}
+	p.mu.Unlock()
+	f()
+}
+
+// carry says what cancels p from now on.
+func (p *pending) carry(f call.Canceler) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.ended {
+		p.flight = f
+	}
+}
+
+// watch cancels the call when ctx ends, until it has its answer.
+func (p *pending) watch(ctx context.Context) {
+	if ctx.Done() == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.ended {
+		p.stop = call.AfterFunc(ctx, func() { p.cancel(call.Cause(ctx)) })
+	}
+}
+
+// cancel ends p for its caller at once, and asks the call to end.
+func (p *pending) cancel(cause error) {
+	p.mu.Lock()
+	f := p.flight
+	p.mu.Unlock()
+	if p.end(call.FromCause(cause).At(p.info), nil) && f != nil {
+		f.Cancel(nil, cause)
+	}
+}
+
+// Cancel ends the call: Result gives an error with reason cancelled, and the method's context ends. A call that waits,
+// for a slot or for its arguments, never starts. It does nothing to a call that has ended, and may be called any number of
+// times.
+func (p *pending) Cancel() { p.cancel(context.Canceled) }
+
+// RequestID is the id of the request that the call belongs to, the same for all calls of a composition.
+func (p *pending) RequestID() string { return p.info.Request.String() }
 
 // Result waits for the answer. When ctx ends first its error is returned and the call runs on: Result may be called again.
 func (r *Response[T]) Result(ctx context.Context) (T, error) {
-	select {
-	case <-r.done:
-	default:
-		select {
-		case <-r.done:
-		case <-ctx.Done():
-			var none T
-			return none, call.FromContext(ctx)
-		}
+	if !r.wait(ctx) {
+		var none T
+		return none, call.FromContext(ctx)
 	}
 	if r.failure != nil {
 		var none T
-		return none, r.failure
+		return none, r.b.arrived(r.failure)
 	}
-	r.decode.Do(func() {
-		r.value, r.err = decode[T](r.b, r.payload)
-		r.payload = call.Payload{}
-	})
+	if r.payload.Codec != call.None {
+		r.decode.Do(func() {
+			r.value, r.err = decode[T](r.b, r.payload)
+			r.payload.Value, r.payload.Data = nil, nil
+		})
+	}
 	return r.value, r.err
 }
 
-// Cancel ends the call: Result gives an error with reason cancelled, and the method's context ends. It does nothing to
-// a call that has ended, and may be called any number of times.
-func (r *Response[T]) Cancel() {
-	r.mu.Lock()
-	f := r.flight
-	r.mu.Unlock()
-	if f != nil {
-		f.Cancel(nil, context.Canceled)
+// Complete keeps the answer of a call that took another way than a function call.
+func (r *remote[In, Out]) Complete(_ *call.Batch, res call.Result) {
+	if len(res.Data) > 0 {
+		res.Data = append([]byte(nil), res.Data...)
+	}
+	r.end(res.Err, func() { r.payload = res.Payload })
+}
+
+// remote is a call made with Remote: the response, and everything that the call needs in this process, in one piece of
+// memory. It runs the method of a replica in this process on a goroutine of its own without another.
+type remote[In, Out any] struct {
+	Response[Out]
+	m       *method[In, Out]
+	in      In
+	info    call.Info
+	context call.Context
+	caller  context.Context
+	slot    *router.Replica
+	replica *replica.Replica
+}
+
+// Remote sends the call on its way and returns at once. The method runs whether or not anybody reads the response; it is
+// cancelled when ctx ends, with Cancel, or when its deadline passes.
+func (m Method[In, Out]) Remote(ctx context.Context, in In) *Response[Out] {
+	r := m.prepare(ctx)
+	if !r.ended {
+		r.begin(in)
+		r.watch(ctx)
+	}
+	return &r.Response
+}
+
+// prepare makes a call that begins later. It may have ended already, with the error of a method that cannot be called.
+func (m Method[In, Out]) prepare(ctx context.Context) *remote[In, Out] {
+	r := &remote[In, Out]{m: m.m, caller: ctx}
+	r.pending.info = &r.info
+	if b := m.m; b == nil || b.err != nil {
+		r.b, r.ended, r.failure = &binding{d: noDeployment}, true, b.failure(ctx)
+		return r
+	}
+	r.b = &m.m.binding
+	m.m.fill(ctx, &r.info)
+	if ctx.Err() != nil {
+		r.ended, r.failure = true, call.FromContext(ctx).At(&r.info)
+	}
+	return r
+}
+
+// begin sends the call on its way, with its input.
+func (r *remote[In, Out]) begin(in In) {
+	b := r.m
+	r.in = in
+	if b.fake != nil {
+		r.start(&b.fake.slot, b.fake.replica)
+		return
+	}
+	if d := b.d.dep.Load(); d != nil && b.invoke != nil && r.info.Depth < maxDepth {
+		if s := d.Router.TryAcquire(&r.info); s != nil {
+			r.sendTo(d, s, false)
+			return
+		}
+	}
+	c := b.untyped(r.caller, r.info, in)
+	r.carry(b.submit(c, r))
+}
+
+// sendTo sends the call to a replica of which it has a slot. If it is pinned it goes to no other.
+func (r *remote[In, Out]) sendTo(d *node.Deployment, s *router.Replica, pinned bool) {
+	if rep := s.Value.(*node.Unit).Local; rep != nil && r.m.invoke != nil {
+		r.start(s, rep)
+		return
+	}
+	c := r.m.untyped(r.caller, r.info, r.in)
+	if pinned {
+		r.carry(d.SubmitTo(s, c, r))
+	} else {
+		r.carry(d.SubmitAssigned(s, c, r))
 	}
 }
 
-// RequestID is the id of the request that the call belongs to, the same for all calls of a composition.
-func (r *Response[T]) RequestID() string { return r.id.String() }
+// start runs the method on a goroutine of its own, with a slot that it gives back.
+func (r *remote[In, Out]) start(s *router.Replica, rep *replica.Replica) {
+	r.slot, r.replica = s, rep
+	r.info.Replica = s.ID
+	deadline, _ := r.caller.Deadline()
+	r.context.Init(r.caller, &r.info, deadline)
+	r.carry(canceler{&r.context})
+	go r.run()
+}
+
+// canceler ends the context of a method that runs.
+type canceler struct{ c *call.Context }
+
+func (c canceler) Cancel(_ *call.Batch, cause error) { c.c.Cancel(cause) }
+
+func (r *remote[In, Out]) run() {
+	var out Out
+	var failure *call.Error
+	entered := r.replica.Enter()
+	ended := false
+	defer func() {
+		if !ended {
+			failure = replica.Recovered(recover())
+		}
+		r.replica.Leave(entered, failure != nil)
+		r.context.End()
+		r.slot.Gate.Release(nil)
+		if failure != nil {
+			failure = failure.At(&r.info)
+		}
+		r.end(failure, func() { r.value = out })
+	}()
+	if r.caller.Err() == nil {
+		var err error
+		if out, err = r.m.invoke(r.replica.Instance, &r.context, r.in); err != nil {
+			failure = replica.UserError(err)
+		}
+	}
+	ended = true
+	if r.caller.Err() != nil { // the watch over it may be a moment late
+		failure = call.FromContext(r.caller)
+	}
+}
+
+// RemoteFrom is Remote with the result of another call as its input, without waiting for that: the call begins when from
+// has its answer, and counts as queued from then on. If from fails its error is this call's, as it is, and no replica is
+// asked. Cancelling the call does not cancel from.
+func (m Method[In, Out]) RemoteFrom(ctx context.Context, from *Response[In]) *Response[Out] {
+	r := m.prepare(ctx)
+	if r.ended {
+		return &r.Response
+	}
+	r.watch(ctx)
+	from.whenEnded(func() {
+		if in, err := from.Result(context.Background()); err != nil { // it has ended: this does not wait
+			r.end(call.AsError(err), nil)
+		} else {
+			r.beginLater(in)
+		}
+	})
+	return &r.Response
+}
+
+// beginLater is begin for a call that may have been cancelled meanwhile.
+func (r *remote[In, Out]) beginLater(in In) {
+	r.mu.Lock()
+	ended := r.ended
+	r.mu.Unlock()
+	if !ended {
+		r.begin(in)
+	}
+}
+
+// All waits for all responses and gives their values in order. The first failure in time is returned at once; the other
+// calls run on.
+func All[T any](ctx context.Context, rs ...*Response[T]) ([]T, error) {
+	ends := make(chan int, len(rs))
+	for i, r := range rs {
+		r.whenEnded(func() { ends <- i })
+	}
+	out := make([]T, len(rs))
+	for range rs {
+		select {
+		case i := <-ends:
+			v, err := rs[i].Result(ctx)
+			if err != nil {
+				return nil, err
+			}
+			out[i] = v
+		case <-ctx.Done():
+			return nil, call.FromContext(ctx)
+		}
+	}
+	return out, nil
+}

@@ -2,6 +2,7 @@ package helve
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,12 +10,14 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/guest"
 	"github.com/helve-serve/helve/internal/node"
+	"github.com/helve-serve/helve/internal/replica"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -36,12 +39,21 @@ type Config struct {
 	Isolation Isolation
 	// Output gets what workers print, line by line, behind the name of the worker. nil: it goes to the log.
 	Output io.Writer
+	// StrictCodec names the codec, msgpack or orjson, with which calls that stay in this process are encoded and decoded
+	// all the same. "" encodes only those of deployments whose options say so.
+	StrictCodec string
+	// OutOfLine runs the methods of Call and Stream.Call on goroutines of their own too.
+	OutOfLine bool
 }
 
-// System is a running node with one application. It is safe for concurrent use.
+// System is a running node with its applications. It is safe for concurrent use.
 type System struct {
-	node *node.Node
-	app  *App
+	node   *node.Node
+	config Config
+	dir    string
+
+	mu   sync.Mutex
+	apps map[string]*App
 }
 
 // Run builds the application, starts it in this process, and returns when every replica is ready. ctx bounds the start
@@ -53,20 +65,11 @@ func Run(ctx context.Context, build Build) (*System, error) { return Config{}.Ru
 // Run is the function [Run] with a configuration.
 func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 	WorkerMain(build)
-	app, graph, err := buildApp(build)
-	if err != nil {
-		return nil, err
-	}
-	if c.Isolation != "" {
-		for i := range graph.Deployments {
-			if d := &graph.Deployments[i]; d.Language == "go" {
-				d.Options.Isolation = c.Isolation
-			}
-		}
-	}
-	if c.Logger != nil {
-		for _, cycle := range graph.Cycles() {
-			c.Logger.Warn("deployments use each other in a cycle", "app", app.name, "cycle", strings.Join(cycle, " -> "))
+	strict := call.None
+	if c.StrictCodec != "" {
+		strict, _ = call.CodecNamed(c.StrictCodec)
+		if strict != call.Msgpack && strict != call.JSON {
+			return nil, fmt.Errorf("StrictCodec: must be msgpack or orjson, is %q", c.StrictCodec)
 		}
 	}
 	exe, err := os.Executable()
@@ -77,27 +80,77 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := node.New(node.Settings{
-		Logger: c.Logger, Version: Version, Output: c.Output,
+	s := &System{config: c, dir: dir, apps: map[string]*App{}, node: node.New(node.Settings{
+		Logger: c.Logger, Version: Version, Output: c.Output, Strict: strict, OutOfLine: c.OutOfLine,
 		Program: node.Program{Path: exe, Args: os.Args[1:], Env: os.Environ(), Dir: dir},
-	})
-	def := node.App{Graph: graph, Classes: app.classes()}
-	if def.Python, err = app.pythonSource(dir); err == nil {
-		def.Bound = func(name string, d *node.Deployment) {
-			for _, own := range app.deployments {
-				if own.name == name {
-					own.dep.Store(d)
-				}
-			}
-		}
-		err = n.Deploy(ctx, def)
-	}
-	if err != nil {
+	})}
+	if err := s.deploy(ctx, build, false); err != nil {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 		defer cancel()
-		return nil, errors.Join(err, n.Close(closing))
+		return nil, errors.Join(err, s.node.Close(closing))
 	}
-	return &System{node: n, app: app}, nil
+	return s, nil
+}
+
+// Deploy adds another application to a running system, and returns when every replica is ready. Starts that fail are
+// repeated, with a delay that doubles from 1 s to 64 s, until a deployment of which no replica ever ran is given up
+// ([Options].MaxConstructorRetries); then nothing of the application stays behind.
+func (s *System) Deploy(ctx context.Context, build Build) error { return s.deploy(ctx, build, true) }
+
+// Delete drains an application and stops its replicas.
+func (s *System) Delete(ctx context.Context, app string) error {
+	err := s.node.Delete(ctx, app)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		delete(s.apps, app)
+	}
+	return err
+}
+
+// Reconfigure gives a deployment another user config: every replica that runs, and those that start later. config is
+// anything that encodes as JSON. The errors of replicas that refused it, and keep what they had, are joined.
+func (s *System) Reconfigure(ctx context.Context, app, deployment string, config any) error {
+	b, err := json.Marshal(config)
+	if err != nil {
+		return fmt.Errorf("user_config: %w", err)
+	}
+	return s.node.Reconfigure(ctx, app, deployment, b)
+}
+
+func (s *System) deploy(ctx context.Context, build Build, retry bool) error {
+	app, graph, err := buildApp(build)
+	if err != nil {
+		return err
+	}
+	if i := s.config.Isolation; i != "" {
+		for j := range graph.Deployments {
+			if d := &graph.Deployments[j]; d.Language == "go" {
+				d.Options.Isolation = i
+			}
+		}
+	}
+	if s.config.Logger != nil {
+		for _, cycle := range graph.Cycles() {
+			s.config.Logger.Warn("deployments use each other in a cycle", "app", app.name, "cycle", strings.Join(cycle, " -> "))
+		}
+	}
+	def := node.App{Graph: graph, Classes: app.classes(), Policies: app.policies(), Home: app, Retry: retry}
+	if def.Python, err = app.pythonSource(s.dir); err != nil {
+		return err
+	}
+	def.Bound = func(name string, d *node.Deployment) {
+		if own := app.find(name); own != nil {
+			own.dep.Store(d)
+		}
+	}
+	if err := s.node.Deploy(ctx, def); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.apps[app.name] = app
+	return nil
 }
 
 func buildApp(build Build) (*App, spec.Graph, error) {
@@ -153,7 +206,7 @@ func exported(name string) string {
 }
 
 func (a *App) work(graph spec.Graph) error {
-	g, err := guest.Dial(guest.Settings{Version: Version, Graph: graph, Classes: a.classes()})
+	g, err := guest.Dial(guest.Settings{Version: Version, Graph: graph, Classes: a.classes(), Home: a})
 	if err != nil {
 		return err
 	}
@@ -199,17 +252,40 @@ func (s *System) Ingress(app string) (AnyHandle, error) {
 // HandleOf is a handle to a deployment of a running application, for code outside of replicas.
 func HandleOf[R any](s *System, app, name string) (Handle[R], error) {
 	if s.node.Deployment(app, name) == nil {
-		return Handle[R]{}, &Error{Code: call.Unavailable, Reason: call.DeploymentUnavailable, App: app, Deployment: name,
-			Message: fmt.Sprintf("no deployment %q in application %q", name, app)}
+		return Handle[R]{}, unknownDeployment(app, name)
 	}
-	for _, d := range s.app.deployments {
-		if d.name == name {
-			return handleTo[R](d)
-		}
+	s.mu.Lock()
+	a := s.apps[app]
+	s.mu.Unlock()
+	if a == nil { // it is being deployed, or deleted
+		return Handle[R]{}, unknownDeployment(app, name)
 	}
-	return Handle[R]{}, fmt.Errorf("deployment %q is not of this system", name)
+	return handleTo[R](a.find(name))
+}
+
+func unknownDeployment(app, name string) *call.Error {
+	return &Error{Code: call.Unavailable, Reason: call.DeploymentUnavailable, App: app, Deployment: name,
+		Message: fmt.Sprintf("no deployment %q in application %q", name, app)}
+}
+
+// HandleFrom is a handle to another deployment of the application whose method or constructor received ctx. A handle that
+// is bound when the graph is built is better: the graph knows it.
+func HandleFrom[R any](ctx context.Context, name string) (Handle[R], error) {
+	var home any
+	if i := call.InfoFrom(ctx); i != nil && i.Place != nil {
+		home = i.Home
+	} else if s := replica.ScopeFrom(ctx); s != nil {
+		home = s.Home
+	}
+	app, ok := home.(*App)
+	if !ok {
+		return Handle[R]{}, call.NewError(call.BadInput, "HandleFrom: the context is not one that a method or constructor received; use HandleOf")
+	}
+	d := app.find(name)
+	if d == nil {
+		return Handle[R]{}, unknownDeployment(app.name, name)
+	}
+	return handleTo[R](d)
 }
 
 var theCodec = codec.New() //nolint:gochecknoglobals // a cache of type plans, the same for every system
-
-func (a *App) codec() *codec.Codec { return theCodec }

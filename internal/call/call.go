@@ -2,6 +2,7 @@ package call
 
 import (
 	"context"
+	"strings"
 	"time"
 )
 
@@ -88,7 +89,18 @@ type Call struct {
 	Origin   string          // in whose queue it waits: "proxy", "driver:…", or "app/deployment" of the caller
 	Values   context.Context // what a method in this process finds its context values in; nil for none
 	Want     Codec           // how the result should be encoded; Native where the caller shares the replica's process
-	one      [1]Slot
+	Options  *Options        // nil for none
+	// Items makes the call a stream: it is given each item, in order, on the goroutine of the method, and waits while the
+	// consumer is behind, until ctx ends. false: nobody wants more. What it is given is valid during the call only.
+	Items func(ctx context.Context, p Payload) bool
+	one   [1]Slot
+}
+
+// Options are what a handle says of its calls beside [Affinity].
+type Options struct {
+	Request, Response Codec // for calls that leave their process; None: the default
+	ByReference       bool
+	Idempotent        bool // may run again when it is not known whether it ran
 }
 
 // TimeLeft is how long until the deadline: 0 means none, and a passed deadline is 1 ns, never 0.
@@ -156,3 +168,16 @@ func (b *Batch) End() {
 func Now() int64 { return int64(time.Since(start)) }
 
 var start = time.Now()
+
+// CodecNames are the codecs that handle options may name.
+func CodecNames() []string { return []string{"cloudpickle", "pickle", "msgpack", "orjson", "raw"} }
+
+// CodecNamed finds a codec by the name of a handle option, in any case.
+func CodecNamed(name string) (Codec, bool) {
+	for _, c := range []Codec{Cloudpickle, Pickle, Msgpack, JSON, Raw} {
+		if strings.EqualFold(codecNames[c], name) {
+			return c, true
+		}
+	}
+	return None, false
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -58,7 +59,7 @@ func TestErrors(t *testing.T) {
 	if wrapped := AsError(fmt.Errorf("more: %w", coded)); wrapped.Reason != User || !errors.Is(wrapped, context.DeadlineExceeded) {
 		t.Errorf("%v", wrapped)
 	}
-	at := coded.At(&Info{Place: &Place{"a", "D", "M"}, Replica: "D#1", Request: IDFrom("r")})
+	at := coded.At(&Info{Place: &Place{App: "a", Deployment: "D", Method: "M"}, Replica: "D#1", Request: IDFrom("r")})
 	if at.Error() != "a/D.M: late (deadline)" || at.RequestID != "r" || coded.Deployment != "" {
 		t.Errorf("%v", at)
 	}
@@ -129,7 +130,7 @@ func TestInfoTravels(t *testing.T) {
 	ctx := NewContext(values, c)
 	derived, cancel := context.WithTimeout(context.WithValue(ctx, key{}, "w"), time.Hour)
 	defer cancel()
-	inline := &Inline{Context: derived}
+	inline := &Inline{Caller: derived}
 	inline.Info.Child(InfoFrom(derived))
 	if ctx.Value(key{}) != "v" || InfoFrom(derived) != &c.Info || InfoFrom(inline) != &inline.Info || InfoFrom(context.Background()) != nil {
 		t.Error("information or values are lost")
@@ -160,4 +161,105 @@ func TestBatch(t *testing.T) {
 	if x.n != 2 || y.n != 1 {
 		t.Errorf("%d, %d flushes", x.n, y.n)
 	}
+}
+
+func TestInlineEndsWithItsCallerUntilItsMethodReturned(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		why := errors.New("why")
+		run := func(touch bool) (*Inline, context.CancelCauseFunc) {
+			outer, cancel := context.WithTimeout(t.Context(), time.Minute)
+			t.Cleanup(cancel)
+			caller, stop := context.WithCancelCause(outer)
+			c := &Inline{Caller: caller}
+			if touch {
+				c.Done()
+			}
+			return c, stop
+		}
+		for _, touch := range []bool{false, true} {
+			c, stop := run(touch)
+			child, cancel := context.WithCancel(c)
+			stop(why)
+			synctest.Wait()
+			if c.Err() != context.Canceled || Cause(c) != why || Cause(child) != why || child.Err() == nil {
+				t.Errorf("before the return: %v, cause %v, child %v", c.Err(), Cause(c), child.Err())
+			}
+			cancel()
+
+			c, stop = run(touch)
+			var early context.Context
+			if touch {
+				var stopEarly context.CancelFunc
+				early, stopEarly = context.WithCancel(c)
+				t.Cleanup(stopEarly)
+			}
+			c.End()
+			stop(why)
+			late, cancelLate := context.WithCancel(c)
+			synctest.Wait()
+			if c.Err() != nil || late.Err() != nil || early != nil && early.Err() != nil {
+				t.Errorf("a context ended with its caller's after the method had returned: %v", c.Err())
+			}
+			done := c.Done()
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if c.Err() != context.DeadlineExceeded || late.Err() == nil || early != nil && early.Err() == nil {
+				t.Errorf("after the deadline: %v, %v", c.Err(), late.Err())
+			}
+			<-done
+			cancelLate()
+		}
+	})
+}
+
+func TestDetach(t *testing.T) {
+	t.Parallel()
+	type key struct{}
+	why := errors.New("why")
+	c := NewContext(context.WithValue(t.Context(), key{}, 1), &Call{Info: Info{Call: 7}, Deadline: time.Now().Add(time.Hour)})
+	c.Cancel(why)
+	d := Detach(c)
+	if _, limited := d.Deadline(); limited || d.Done() != nil || d.Err() != nil || d.Value(key{}) != 1 || InfoFrom(d).Call != 7 {
+		t.Error("a detached context keeps the values and nothing else")
+	}
+	own, cancel := context.WithCancelCause(d)
+	mine := errors.New("mine")
+	cancel(mine)
+	if Cause(own) != mine {
+		t.Errorf("the cause of a context below a detached one: %v", Cause(own))
+	}
+}
+
+// TestFinishedCallsLeaveNothing holds that calls which are over keep neither their context nor a timer until a deadline
+// that is far away, although their methods asked for Done.
+func TestFinishedCallsLeaveNothing(t *testing.T) {
+	caller, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	const calls = 100_000
+	heap := func() uint64 {
+		for range 3 { // a cleanup runs after the collection that found its channel, and frees the timer for the next
+			runtime.GC()
+		}
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	for range calls {
+		in := &Inline{Caller: caller}
+		in.Done()
+		in.End()
+		c := NewContext(caller, &Call{Deadline: time.Now().Add(time.Hour)})
+		c.Done()
+		c.End()
+	}
+	settled := func() bool { return heap() < before+calls*8 }
+	for range 100 { // cleanups run on a goroutine of the runtime
+		if settled() {
+			return
+		}
+		runtime.Gosched()
+	}
+	t.Errorf("%d calls that are over hold %d bytes each", calls, (heap()-before)/calls)
 }

@@ -2,9 +2,14 @@ package call
 
 import (
 	"context"
+	"reflect"
+	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
+	"unsafe"
+	"weak"
 )
 
 type infoKey struct{}
@@ -23,7 +28,7 @@ func InfoFrom(ctx context.Context) *Info {
 
 // Cause is context.Cause that also knows the cause of a [Context].
 func Cause(ctx context.Context) error {
-	if c, ok := ctx.Value(contextKey{}).(*Context); ok {
+	if c, ok := ctx.Value(contextKey{}).(*Context); ok && c != nil {
 		c.mu.Lock()
 		cause := c.cause
 		c.mu.Unlock()
@@ -40,19 +45,113 @@ func Cause(ctx context.Context) error {
 
 type contextKey struct{}
 
-// Inline is what a method receives that runs on its caller's goroutine: the caller's context, so the same end, with
-// information of its own. It is the only allocation that a call in process needs.
+// Inline is what a method receives that runs on its caller's goroutine. It ends with the caller's context until the method
+// returns, and then, as [Context] does, only when the deadline passes. It is the only allocation that a call in process
+// needs: what the method may never ask for is made when it does.
 type Inline struct {
-	context.Context
-	Info Info
+	Caller context.Context
+	Info   Info
+	Breaks bool                    // it may end by Cancel although the caller's never does
+	own    atomic.Pointer[Context] // made by the first Done or AfterFunc
+}
+
+// over stands for a context of its own in an Inline whose method returned before anybody asked for one.
+var over = new(Context)
+
+// Deadline is the caller's.
+func (c *Inline) Deadline() (time.Time, bool) { return c.Caller.Deadline() }
+
+// Done is closed when the caller's context ends before the method returned, or when the deadline passes.
+func (c *Inline) Done() <-chan struct{} {
+	if c.Caller.Done() == nil && !c.Breaks {
+		return nil
+	}
+	return c.context().Done()
+}
+
+// Err is context.Canceled or context.DeadlineExceeded once the context ended.
+func (c *Inline) Err() error {
+	switch own := c.own.Load(); own {
+	case nil:
+		return c.Caller.Err()
+	case over:
+		if d, ok := c.Caller.Deadline(); ok && !time.Now().Before(d) {
+			return context.DeadlineExceeded
+		}
+		return nil
+	default:
+		return own.Err()
+	}
 }
 
 // Value finds the call's information here and everything else in the caller's context.
 func (c *Inline) Value(key any) any {
-	if key == (infoKey{}) {
+	switch key {
+	case infoKey{}:
 		return &c.Info
+	case contextKey{}:
+		switch own := c.own.Load(); own {
+		case nil:
+		case over:
+			return nil
+		default:
+			return own
+		}
 	}
-	return c.Context.Value(key)
+	return c.Caller.Value(key)
+}
+
+// AfterFunc is as in [Context.AfterFunc].
+func (c *Inline) AfterFunc(f func()) (stop func() bool) {
+	if c.Caller.Done() == nil && !c.Breaks {
+		return func() bool { return true }
+	}
+	return c.context().AfterFunc(f)
+}
+
+// context is the context of its own.
+func (c *Inline) context() *Context {
+	for {
+		own := c.own.Load()
+		if own != nil && own != over {
+			return own
+		}
+		x := &Context{values: c.Caller, info: &c.Info, ended: own == over}
+		x.deadline, _ = c.Caller.Deadline()
+		if c.own.CompareAndSwap(own, x) {
+			if own == nil {
+				x.follow(c.Caller)
+			}
+			return x
+		}
+	}
+}
+
+// Cancel ends the context although the caller's goes on, where Breaks is set.
+func (c *Inline) Cancel(cause error) { c.context().Cancel(cause) }
+
+// End says that the method returned.
+func (c *Inline) End() {
+	if !c.own.CompareAndSwap(nil, over) {
+		c.own.Load().End()
+	}
+}
+
+// Detach gives a context without the deadline and the end of ctx, and with its values.
+func Detach(ctx context.Context) context.Context { return detached{ctx} }
+
+type detached struct{ of context.Context }
+
+func (detached) Deadline() (t time.Time, ok bool) { return }
+func (detached) Done() <-chan struct{}            { return nil }
+func (detached) Err() error                       { return nil }
+
+// Value hides the call's context, so that nobody takes its cause for that of a context which descends from here.
+func (d detached) Value(key any) any {
+	if key == (contextKey{}) {
+		return nil
+	}
+	return d.of.Value(key)
 }
 
 // Context is what a method receives that runs on a goroutine of its own. It ends when its call is cancelled or its
@@ -70,8 +169,10 @@ type Context struct {
 	done  chan struct{} // made by the first Done
 	cause error
 	after []*afterFunc
-	timer *time.Timer
+	timer *time.Timer // cancels at the deadline, for somebody in after
+	swept bool        // done is closed at the deadline by closeAt
 	ended bool
+	stop  func() bool // ends the watch over the caller's context
 }
 
 type afterFunc struct{ f func() }
@@ -80,6 +181,11 @@ type afterFunc struct{ f func() }
 // c must not change any more.
 func NewContext(values context.Context, c *Call) *Context {
 	return &Context{values: values, info: &c.Info, deadline: c.Deadline}
+}
+
+// Init is NewContext for a Context that is part of something else.
+func (c *Context) Init(values context.Context, info *Info, deadline time.Time) {
+	c.values, c.info, c.deadline = values, info, deadline
 }
 
 // Deadline is the call's.
@@ -147,7 +253,7 @@ func (c *Context) AfterFunc(f func()) (stop func() bool) {
 			return false
 		}
 		c.after = slices.Delete(c.after, i, i+1)
-		if len(c.after) == 0 && c.done == nil && c.timer != nil {
+		if len(c.after) == 0 && c.timer != nil {
 			c.timer.Stop()
 			c.timer = nil
 		}
@@ -163,7 +269,7 @@ func (c *Context) Cancel(cause error) {
 		return
 	}
 	c.cause = cause
-	if c.done != nil {
+	if c.done != nil && !c.swept {
 		close(c.done)
 	}
 	if c.timer != nil {
@@ -175,22 +281,66 @@ func (c *Context) Cancel(cause error) {
 	c.after = nil
 }
 
+// follow cancels c when ctx ends, until End.
+func (c *Context) follow(ctx context.Context) {
+	if ctx.Err() != nil {
+		c.Cancel(Cause(ctx))
+		return
+	}
+	stop := AfterFunc(ctx, func() { c.Cancel(Cause(ctx)) })
+	c.mu.Lock()
+	ended := c.ended
+	if !ended {
+		c.stop = stop
+	}
+	c.mu.Unlock()
+	if ended {
+		stop()
+	}
+}
+
 // End says that the method returned. From now on nobody cancels, and the deadline is watched only while somebody
 // listens.
 func (c *Context) End() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.ended = true
-	if c.done != nil || len(c.after) > 0 {
-		c.armLocked()
+	stop := c.stop
+	c.stop = nil
+	c.armLocked()
+	c.mu.Unlock()
+	if stop != nil {
+		stop()
 	}
 }
 
+// armLocked watches the deadline of a call that has ended, for whoever listens.
 func (c *Context) armLocked() {
-	if !c.ended || c.timer != nil || c.cause != nil || c.deadline.IsZero() {
+	if !c.ended || c.cause != nil || c.deadline.IsZero() {
 		return
 	}
-	c.timer = time.AfterFunc(time.Until(c.deadline), func() { c.Cancel(context.DeadlineExceeded) })
+	if len(c.after) > 0 && c.timer == nil {
+		c.timer = time.AfterFunc(time.Until(c.deadline), func() { c.Cancel(context.DeadlineExceeded) })
+	}
+	if c.done != nil && !c.swept {
+		c.swept = true
+		closeAt(c.done, c.deadline)
+	}
+}
+
+// closeAt closes c at t, if anybody can see c by then; the timer goes when c does. Most methods that ask for Done have
+// returned long before their deadline, and a timer of each would stay until then.
+func closeAt(c chan struct{}, t time.Time) {
+	p := (*byte)(reflect.ValueOf(c).UnsafePointer())
+	seen := weak.Make(p)
+	timer := time.AfterFunc(time.Until(t), func() {
+		if p := seen.Value(); p != nil {
+			close(*(*chan struct{})(unsafe.Pointer(&p))) // a channel is a pointer: reflect gave it as one above
+		}
+	})
+	runtime.AddCleanup(p, func(t *time.Timer) {
+		defer func() { recover() }() //nolint:errcheck // a timer of a synctest bubble may not be stopped from outside
+		t.Stop()
+	}, timer)
 }
 
 // AfterFunc is context.AfterFunc that leaves nothing behind on a [Context]: the standard one asks for Done first.
@@ -199,7 +349,7 @@ func AfterFunc(ctx context.Context, f func()) (stop func() bool) {
 	case *Context:
 		return c.AfterFunc(f)
 	case *Inline:
-		return AfterFunc(c.Context, f)
+		return c.AfterFunc(f)
 	}
 	return context.AfterFunc(ctx, f)
 }

@@ -124,6 +124,8 @@ type Error struct {
 	Traceback string // the user's traceback or panic stack
 	Pickle    []byte // a Python exception, opaque to Go
 	Remote    bool   // the error crossed a process boundary
+	Known     string // names a registered error, which Value holds the fields of (MessagePack)
+	Value     []byte
 
 	Cause error // local only: never leaves the process
 }

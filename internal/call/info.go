@@ -7,6 +7,7 @@ package call
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 	"math/rand/v2"
 )
 
@@ -80,10 +81,25 @@ func (id ID) String() string {
 
 // Place is where a call goes. One Place serves all calls of a bound method or route, so it is never written to once
 // a call refers to it.
-type Place struct{ App, Deployment, Method string }
+type Place struct {
+	App, Deployment, Method string
+	Home                    any // what the root package finds the application by that a context belongs to
+}
 
 // Affinity says to which replicas a call would rather go. Few calls have one.
-type Affinity struct{ Model, Session string }
+type Affinity struct {
+	Model, Session string
+	Local          bool // rather on the caller's node
+}
+
+// Link says how a call hangs on the call whose method made it.
+type Link uint8
+
+// The links. The caller of an Awaited call cannot end before it does; that of a Loose one can.
+const (
+	Loose Link = iota
+	Awaited
+)
 
 // Info is what travels with a call beside its arguments. One request (one Request id) spans all the calls of a
 // composition; each call has an id of its own and knows its parent's.
@@ -99,9 +115,11 @@ type Info struct {
 	Span     [8]byte  // W3C parent span id
 	Sampled  bool
 	Depth    uint8  // number of calls above this one
+	Link     Link   // how it hangs on the one above
 	*Place          // never nil in a call that was submitted
 	Replica  string // the replica that runs it, set on admission
 	Affinity *Affinity
+	Above    *Info // the call whose method made this one, if that runs in this process
 }
 
 // Child fills what a call made inside the method of parent inherits: request id, trace, depth, parent's id.
@@ -109,4 +127,27 @@ type Info struct {
 func (i *Info) Child(parent *Info) {
 	i.Request, i.Parent, i.Depth = parent.Request, parent.Call, parent.Depth+1
 	i.Trace, i.Span, i.Sampled = parent.Trace, parent.Span, parent.Sampled
+	i.Above = parent
+}
+
+// Model is the model id that the call carries, "" for none.
+func (i *Info) Model() string {
+	if i.Affinity == nil {
+		return ""
+	}
+	return i.Affinity.Model
+}
+
+// Chain lists the calls from the first known one down to this, for messages.
+func (i *Info) Chain() string {
+	s := i.Deployment + "." + i.Method
+	for a := i.Above; a != nil; a = a.Above {
+		s = a.Deployment + "." + a.Method + " -> " + s
+	}
+	return s
+}
+
+// TooDeep is the error of a call that is nested as deep as calls may be.
+func TooDeep(i *Info) *Error {
+	return NewError(DepthExceeded, fmt.Sprintf("calls are nested %d deep: %s", i.Depth, i.Chain())).At(i)
 }

@@ -18,6 +18,7 @@ func AppendError(b []byte, e *call.Error) []byte {
 	for _, kv := range [...]struct{ key, value string }{
 		{"app", e.App}, {"deployment", e.Deployment}, {"method", e.Method}, {"replica", e.Replica}, {"request", e.RequestID},
 		{"public", e.Public}, {"type", e.Type}, {"traceback", e.Traceback}, {"pickle", string(e.Pickle)},
+		{"known", e.Known}, {"value", string(e.Value)},
 	} {
 		if kv.value != "" {
 			b = appendEntry(b, kv.key, kv.value)
@@ -77,6 +78,10 @@ func ParseError(data []byte) (*call.Error, error) {
 			e.Traceback = value
 		case "pickle":
 			e.Pickle = []byte(value)
+		case "known":
+			e.Known = value
+		case "value":
+			e.Value = []byte(value)
 		}
 	}
 	if e.Reason == "" || !message {

@@ -29,6 +29,7 @@ type Settings struct {
 	Version string
 	Graph   spec.Graph
 	Classes map[string]*replica.Class
+	Home    any // goes into the places of calls
 }
 
 // Guest is a worker's connection to its node.
@@ -105,7 +106,7 @@ func (g *Guest) Route(r wire.Route) any {
 	g.mu.Unlock()
 	rt := &route{host: h}
 	if h != nil {
-		rt.place = call.Place{App: h.replica.Class.App, Deployment: h.replica.Class.Deployment, Method: r.Method}
+		rt.place = call.Place{App: h.replica.Class.App, Deployment: h.replica.Class.Deployment, Method: r.Method, Home: g.set.Home}
 	}
 	return rt
 }
@@ -130,9 +131,10 @@ func (g *Guest) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
 // Control starts and stops replicas.
 func (g *Guest) Control(ctx context.Context, op string, body json.RawMessage) (any, error) {
 	var req struct {
-		Replica    string  `json:"replica"`
-		Deployment string  `json:"deployment"`
-		TimeoutS   float64 `json:"timeout_s"`
+		Replica    string          `json:"replica"`
+		Deployment string          `json:"deployment"`
+		TimeoutS   float64         `json:"timeout_s"`
+		UserConfig json.RawMessage `json:"user_config"`
 	}
 	if err := json.Unmarshal(body, &req); err != nil {
 		return nil, err
@@ -143,14 +145,14 @@ func (g *Guest) Control(ctx context.Context, op string, body json.RawMessage) (a
 		if class == nil {
 			return nil, fmt.Errorf("deployment %s is not written in Go", req.Deployment)
 		}
-		r, err := replica.Start(ctx, class, req.Replica)
+		r, err := replica.Start(ctx, class, req.Replica, req.UserConfig, seconds(req.TimeoutS))
 		if err != nil {
 			return nil, err
 		}
 		g.mu.Lock()
 		g.replicas[r.ID] = &hosted{r, transport.Local{Replica: r, Codec: g.codec}}
 		g.mu.Unlock()
-		return map[string]any{"methods": methods(class)}, nil
+		return map[string]any{"methods": methods(class), "health": r.CanTell()}, nil
 	case "stop_replica":
 		g.mu.Lock()
 		h := g.replicas[req.Replica]
@@ -159,17 +161,32 @@ func (g *Guest) Control(ctx context.Context, op string, body json.RawMessage) (a
 		if h == nil {
 			return nil, nil
 		}
-		ctx, cancel := context.WithTimeout(ctx, time.Duration(req.TimeoutS*float64(time.Second)))
+		ctx, cancel := context.WithTimeout(ctx, seconds(req.TimeoutS))
 		defer cancel()
 		return nil, h.replica.Close(ctx)
+	case "check_health", "reconfigure":
+		g.mu.Lock()
+		h := g.replicas[req.Replica]
+		g.mu.Unlock()
+		if h == nil {
+			return nil, call.NewError(call.ReplicaUnavailable, "the replica is not in this worker")
+		}
+		ctx, cancel := context.WithTimeout(ctx, seconds(req.TimeoutS))
+		defer cancel()
+		if op == "reconfigure" {
+			return nil, h.replica.Reconfigure(ctx, req.UserConfig)
+		}
+		return nil, h.replica.CheckHealth(ctx)
 	}
 	return nil, fmt.Errorf("unknown control request %q", op)
 }
 
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
 func methods(c *replica.Class) []map[string]string {
 	var out []map[string]string
 	for _, name := range slices.Sorted(maps.Keys(c.Methods)) {
-		out = append(out, map[string]string{"name": name, "shape": "unary", "http": c.Methods[name].InKind()})
+		out = append(out, map[string]string{"name": name, "shape": string(c.Methods[name].Shape), "http": c.Methods[name].InKind()})
 	}
 	return out
 }

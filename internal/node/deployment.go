@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -34,7 +35,12 @@ type Deployment struct {
 	units    map[string]*Unit
 	failures int
 	lastFail time.Time
-	methods  []pythonMethod // of the first Python replica that became ready
+	lastErr  error
+	message  string // of the last failure
+	ran      bool   // a replica was ready once
+	gaveUp   bool
+	config   json.RawMessage // the user config, nil for none
+	methods  []pythonMethod  // of the first Python replica that became ready
 }
 
 type placement uint8
@@ -47,7 +53,9 @@ const (
 
 // Unit is one replica as the node sees it.
 type Unit struct {
-	Local *replica.Replica // set when it lives in this process
+	Local *replica.Replica // set when callers in this process may run its methods themselves
+
+	instance *replica.Replica // set when it lives in this process
 
 	id        string
 	dep       *Deployment
@@ -55,22 +63,51 @@ type Unit struct {
 	entry     *router.Replica
 	transport transport.Transport
 	worker    *workerProc // nil in process
+	lane      lane        // of broadcasts
+	checked   bool        // a worker's replica that has a health check
 
 	// Guarded by Node.mu.
 	state     spec.ReplicaState
 	startedAt time.Time
 }
 
+// Gate is the replica's admission.
+func (u *Unit) Gate() *gate.Gate { return u.gate }
+
+// policy makes the routing policy; nil for the default.
+func (d *Deployment) policy() router.Policy {
+	or := func(v *int, def int) int {
+		if v != nil {
+			return *v
+		}
+		return def
+	}
+	switch r := d.options.RequestRouter; r.Policy {
+	case spec.RoundRobin:
+		return router.NewRoundRobin()
+	case spec.ConsistentHash:
+		return router.NewConsistentHash(or(r.VirtualNodes, router.DefaultVirtualNodes), or(r.FallbackReplicas, router.DefaultFallbacks))
+	case spec.Custom:
+		if make := d.app.def.Policies[d.spec.Name]; make != nil {
+			return make()
+		}
+	}
+	return nil
+}
+
 // Submit sends a call on its way. sink is told its end exactly once; the arguments must stay valid until then.
 // Whoever submits watches the caller's context and cancels the flight when it ends.
 func (d *Deployment) Submit(b *call.Batch, c *call.Call, sink call.Sink) *Flight {
 	f := &Flight{dep: d, call: c, sink: sink}
-	if e := d.refuses(c); e != nil {
+	if e := d.refuses(&c.Info); e != nil {
 		f.state, f.answered = done, true
 		f.finish(b, call.Result{Err: e})
 		return f
 	}
-	d.Router.Submit(b, &f.ticket, c.Origin, f)
+	d.Router.Submit(b, &f.ticket, c.Origin, &c.Info, f)
+	if c.Info.Above != nil {
+		f.suspect(b)
+	}
 	return f
 }
 
@@ -81,11 +118,114 @@ func (d *Deployment) SubmitAssigned(r *router.Replica, c *call.Call, sink call.S
 	return f
 }
 
+// SubmitTo is SubmitAssigned that does not go to another replica if this one is lost before the call has started.
+func (d *Deployment) SubmitTo(r *router.Replica, c *call.Call, sink call.Sink) *Flight {
+	f := &Flight{dep: d, call: c, sink: sink, pinned: true}
+	f.Assigned(nil, r)
+	return f
+}
+
+// acquiring is a caller that waits for a slot on its own goroutine.
+type acquiring struct {
+	ticket router.Ticket
+	got    chan acquired // of one
+}
+
+type acquired struct {
+	replica *router.Replica
+	failure *call.Error
+}
+
+func (a *acquiring) Assigned(_ *call.Batch, r *router.Replica) { a.got <- acquired{replica: r} }
+func (a *acquiring) Failed(_ *call.Batch, cause *call.Error)   { a.got <- acquired{failure: cause} }
+
+var acquirings = sync.Pool{New: func() any { return &acquiring{got: make(chan acquired, 1)} }} //nolint:gochecknoglobals // a pool is not state
+
+// Acquire waits for a slot for a call that its caller's goroutine will run or send. The caller releases it at the replica's
+// gate. An end of ctx ends the wait at once, with its cause.
+func (d *Deployment) Acquire(ctx context.Context, c *call.Info, origin string) (*router.Replica, *call.Error) {
+	if e := d.refuses(c); e != nil {
+		return nil, e.At(c)
+	}
+	a := acquirings.Get().(*acquiring)
+	d.Router.Submit(nil, &a.ticket, origin, c, a)
+	var r acquired
+	select {
+	case r = <-a.got:
+	default:
+		r = d.await(ctx, c, a)
+	}
+	a.ticket = router.Ticket{}
+	acquirings.Put(a)
+	if r.failure != nil {
+		return nil, r.failure.At(c)
+	}
+	if ctx.Err() != nil {
+		r.replica.Gate.Release(nil)
+		return nil, call.FromContext(ctx).At(c)
+	}
+	return r.replica, nil
+}
+
+func (d *Deployment) await(ctx context.Context, c *call.Info, a *acquiring) acquired {
+	fail := func(e *call.Error) acquired {
+		if d.Router.Cancel(&a.ticket) {
+			return acquired{failure: e}
+		}
+		return <-a.got
+	}
+	if c.Above != nil {
+		switch cycle, hopeless := d.cycle(c); {
+		case hopeless:
+			return fail(cycle)
+		case cycle != nil:
+			defer time.AfterFunc(cycleTime, func() { d.reportCycle(cycle) }).Stop()
+		}
+	}
+	select {
+	case r := <-a.got:
+		return r
+	case <-ctx.Done():
+		return fail(call.FromContext(ctx))
+	}
+}
+
+// cycleTime is how long a call may wait for its ancestors before that is reported.
+const cycleTime = time.Second
+
+// cycle says whether c waits for slots that only calls above it hold. It is hopeless if none of those can end before c does.
+// nil if others hold a slot too: those end, and queues are fair.
+func (d *Deployment) cycle(c *call.Info) (e *call.Error, hopeless bool) {
+	reps := d.Router.Replicas()
+	if len(reps) == 0 {
+		return nil, false
+	}
+	awaited, hopeless, held := true, true, map[string]int{}
+	for i := c; i.Above != nil; i = i.Above {
+		awaited = awaited && i.Link == call.Awaited
+		if a := i.Above; a.Deployment == d.spec.Name && a.App == d.app.name {
+			held[a.Replica]++
+			hopeless = hopeless && awaited
+		}
+	}
+	for _, r := range reps {
+		if held[r.ID] < r.Value.(*Unit).gate.Max() {
+			return nil, false
+		}
+	}
+	return call.NewError(call.Cycle, fmt.Sprintf("the call waits for a slot that only its own callers hold: %s", c.Chain())).At(c), hopeless
+}
+
+func (d *Deployment) reportCycle(e *call.Error) {
+	d.app.node.log.Warn("a call has waited 1 s for slots that its own callers hold",
+		"app", e.App, "deployment", e.Deployment, "method", e.Method, "request", e.RequestID, "cycle", e.Message)
+}
+
 // relay submits a call that came over a wire. Its arguments are forwarded from the read buffer if a replica takes it at
 // once, and copied if it has to wait.
 func (d *Deployment) relay(b *call.Batch, in *wire.Incoming) call.Canceler {
 	f := &Flight{dep: d, call: &in.Call, sink: in, in: in}
-	if e := d.refuses(&in.Call); e != nil {
+	if e := d.refuses(&in.Info); e != nil {
 		f.state, f.answered = done, true
 		f.finish(b, call.Result{Err: e})
 		return nil
@@ -95,22 +235,22 @@ func (d *Deployment) relay(b *call.Batch, in *wire.Incoming) call.Canceler {
 		f.timer = time.AfterFunc(in.Left, func() { f.Cancel(nil, context.DeadlineExceeded) })
 		f.mu.Unlock()
 	}
-	if r := d.Router.TryAcquire(); r != nil {
+	if r := d.Router.TryAcquire(&in.Info); r != nil {
 		f.Assigned(b, r)
 		return f
 	}
 	f.keep()
-	d.Router.Submit(b, &f.ticket, in.Origin, f)
+	d.Router.Submit(b, &f.ticket, in.Origin, &in.Info, f)
 	f.leave()
 	return f
 }
 
-func (d *Deployment) refuses(c *call.Call) *call.Error {
+func (d *Deployment) refuses(c *call.Info) *call.Error {
 	if e := d.down.Load(); e != nil {
 		return e
 	}
-	if c.Info.Depth >= wire.MaxDepth {
-		return call.NewError(call.DepthExceeded, fmt.Sprintf("calls are nested %d deep", c.Info.Depth))
+	if c.Depth >= wire.MaxDepth {
+		return call.TooDeep(c)
 	}
 	return nil
 }
@@ -120,7 +260,7 @@ func (d *Deployment) refuses(c *call.Call) *call.Error {
 // A call without a deadline whose replica lives in this process runs on the caller's goroutine: the only one who can be
 // kept waiting by a method that ignores its context is then a client that has gone away.
 func (d *Deployment) Do(ctx context.Context, c *call.Call) (call.Payload, *call.Error) {
-	if _, limited := ctx.Deadline(); !limited && d.refuses(c) == nil {
+	if _, limited := ctx.Deadline(); !limited && d.refuses(&c.Info) == nil && c.Info.Affinity == nil {
 		if r := d.Router.TryAcquireNear(); r != nil {
 			u := r.Value.(*Unit)
 			if local, ok := u.transport.(*transport.Local); ok {

@@ -25,6 +25,8 @@ type Flight struct {
 	sink   call.Sink
 	in     *wire.Incoming // set while the arguments still lie in a read buffer
 	timer  *time.Timer
+	watch  *time.Timer // reports a cycle
+	pinned bool        // to its replica
 
 	mu        sync.Mutex
 	state     flightState
@@ -55,6 +57,9 @@ func (f *Flight) Assigned(b *call.Batch, r *router.Replica) {
 	}
 	f.state, f.replica = starting, r
 	f.call.Info.Replica = r.ID
+	if f.watch != nil {
+		f.watch.Stop()
+	}
 	f.mu.Unlock()
 	if f.in != nil && u.transport.Keeps() {
 		f.keep()
@@ -94,7 +99,7 @@ func (f *Flight) keep() {
 func (f *Flight) Complete(b *call.Batch, r call.Result) {
 	f.mu.Lock()
 	rep, answered := f.replica, f.answered
-	retry := r.NotStarted && !answered
+	retry := r.NotStarted && !answered && !f.pinned
 	f.handle = transport.Handle{}
 	if retry {
 		f.state, f.replica = waiting, nil
@@ -115,7 +120,7 @@ func (f *Flight) Complete(b *call.Batch, r call.Result) {
 	}
 	rep.Gate.Release(b)
 	if retry {
-		f.dep.Router.Requeue(b, &f.ticket, f.call.Origin, f)
+		f.dep.Router.Requeue(b, &f.ticket, f.call.Origin, &f.call.Info, f)
 		f.leave()
 		return
 	}
@@ -132,6 +137,9 @@ func (f *Flight) Cancel(b *call.Batch, cause error) {
 		return
 	}
 	f.answered = true
+	if f.watch != nil {
+		f.watch.Stop()
+	}
 	state, h := f.state, f.handle
 	if state == starting {
 		f.cancelled = cause
@@ -151,6 +159,27 @@ func (f *Flight) leave() {
 	f.mu.Unlock()
 	if gone {
 		f.dep.Router.Cancel(&f.ticket)
+	}
+}
+
+// suspect looks whether a call that was submitted waits for its own ancestors.
+func (f *Flight) suspect(b *call.Batch) {
+	f.mu.Lock()
+	waits := f.state == waiting && !f.answered
+	f.mu.Unlock()
+	if !waits {
+		return
+	}
+	cycle, hopeless := f.dep.cycle(&f.call.Info)
+	switch {
+	case hopeless:
+		f.Cancel(b, cycle)
+	case cycle != nil:
+		f.mu.Lock()
+		if f.state == waiting && !f.answered {
+			f.watch = time.AfterFunc(cycleTime, func() { f.dep.reportCycle(cycle) })
+		}
+		f.mu.Unlock()
 	}
 }
 

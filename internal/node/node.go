@@ -40,6 +40,10 @@ type Settings struct {
 	Program Program
 	// Output gets what workers print, line by line, behind the name of the worker. nil: it goes to the log.
 	Output io.Writer
+	// Strict is the codec that every call in this process passes through, although it need not; None for none.
+	Strict call.Codec
+	// OutOfLine says that no method runs on its caller's goroutine.
+	OutOfLine bool
 }
 
 // App is an application to deploy.
@@ -49,6 +53,11 @@ type App struct {
 	Python  Python                    // where the Python deployments come from
 	// Bound is told each deployment before anything starts, so that handles lead somewhere when constructors run. May be nil.
 	Bound func(name string, d *Deployment)
+	// Policies are the routing policies that the deployments' own code brings, made anew for every router.
+	Policies map[string]func() router.Policy
+	Home     any // goes into the places of calls that the node makes itself, for handles of their methods
+	// Retry says that failed starts are made again, as often as the reference does, before Deploy fails.
+	Retry bool
 }
 
 // Python says how the Python workers of an application are started, and where their code is.
@@ -64,6 +73,7 @@ type Python struct {
 // Node owns replicas. Its methods may be called from any goroutine.
 type Node struct {
 	log   *slog.Logger
+	id    string
 	set   Settings
 	codec *codec.Codec
 	proxy *proxy.Proxy
@@ -110,7 +120,7 @@ func New(s Settings) *Node {
 	}
 	ctx, stop := context.WithCancelCause(context.Background())
 	n := &Node{
-		log: s.Logger, set: s, codec: codec.New(), ctx: ctx, stop: stop, kick: make(chan struct{}, 1),
+		log: s.Logger, id: "local", set: s, codec: codec.New(), ctx: ctx, stop: stop, kick: make(chan struct{}, 1),
 		apps: map[string]*app{}, workers: map[string]*workerProc{},
 	}
 	n.proxy = proxy.New(proxy.Settings{Logger: s.Logger})
@@ -166,7 +176,12 @@ func (n *Node) add(def App) (*app, error) {
 		settled: make(chan struct{}), since: time.Now(),
 	}
 	for _, s := range g.Deployments {
-		d := &Deployment{Router: router.New(), app: a, spec: s, options: s.Options.Effective(), class: def.Classes[s.Name], units: map[string]*Unit{}}
+		d := &Deployment{
+			Router: router.New(n.id), app: a, spec: s, options: s.Options.Effective(), class: def.Classes[s.Name],
+			units: map[string]*Unit{}, config: s.Options.UserConfig,
+		}
+		d.Router.SetLimit(d.options.MaxQueuedRequests)
+		d.Router.SetPolicy(d.policy())
 		switch {
 		case s.Language == "python":
 			d.placement = inPython
@@ -357,7 +372,12 @@ func (n *Node) Status() spec.Status {
 				}
 				ds.Replicas = append(ds.Replicas, rs)
 			}
-			if running < d.options.NumReplicas {
+			switch {
+			case d.gaveUp:
+				ds.Status, ds.Message = spec.DeploymentDeployFailed, d.message
+			case running < d.options.NumReplicas && d.failures > 0:
+				ds.Status, ds.Message = spec.DeploymentUnhealthy, d.message
+			case running < d.options.NumReplicas:
 				ds.Status = spec.DeploymentUpdating
 			}
 			slices.SortFunc(ds.Replicas, func(a, b spec.ReplicaStatus) int { return a.StartedAt.Compare(b.StartedAt) })

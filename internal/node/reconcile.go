@@ -58,6 +58,12 @@ func (n *Node) apply(now time.Time) (wake time.Time) {
 			for range act.Count {
 				n.startLocked(a.deployments[act.Deployment], now)
 			}
+		case planner.GiveUp:
+			if a := n.apps[act.App]; a != nil {
+				d := a.deployments[act.Deployment]
+				d.gaveUp = true
+				n.failLocked(a, d.lastErr)
+			}
 		case planner.Stop:
 			if u := n.unitLocked(act.Replica); u != nil {
 				n.stopLocked(u)
@@ -73,9 +79,13 @@ func (n *Node) observeLocked() (targets []planner.Target, observed []planner.Obs
 		for _, d := range a.deployments {
 			k := planner.Key{App: a.name, Deployment: d.spec.Name}
 			if !a.deleted && a.failure == nil {
-				targets = append(targets, planner.Target{Key: k, Replicas: d.options.NumReplicas})
+				giveUp := 1
+				if a.def.Retry {
+					giveUp = planner.MaxFailures(d.options.MaxConstructorRetries, d.options.NumReplicas)
+				}
+				targets = append(targets, planner.Target{Key: k, Replicas: d.options.NumReplicas, GiveUp: giveUp})
 			}
-			history[k] = planner.History{Failures: d.failures, LastFailure: d.lastFail}
+			history[k] = planner.History{Failures: d.failures, LastFailure: d.lastFail, Ran: d.ran && (a.def.Retry || a.status != spec.ApplicationDeploying)}
 			for _, u := range d.units {
 				s := planner.Starting
 				switch u.state {
@@ -108,7 +118,7 @@ func (n *Node) startLocked(d *Deployment, now time.Time) {
 		id:  fmt.Sprintf("%s#%s", d.spec.Name, shortID(n.nextID)),
 		dep: d, gate: gate.New(d.options.MaxOngoingRequests), state: spec.ReplicaStarting, startedAt: now,
 	}
-	u.entry = &router.Replica{ID: u.id, Gate: u.gate, Value: u}
+	u.entry = &router.Replica{ID: u.id, Node: n.id, Gate: u.gate, Value: u}
 	d.units[u.id] = u
 	n.wg.Go(func() {
 		if err := n.start(u); err != nil {
@@ -140,11 +150,26 @@ func (n *Node) start(u *Unit) error {
 	case inPython:
 		return n.startInPython(u)
 	}
-	r, err := replica.Start(d.app.ctx, d.class, u.id)
+	n.mu.Lock()
+	config := d.config
+	n.mu.Unlock()
+	r, err := replica.Start(d.app.ctx, d.class, u.id, config, d.options.ConstructTimeout)
 	if err != nil {
 		return err
 	}
-	u.Local, u.transport = r, &transport.Local{Replica: r, Codec: n.codec}
+	local := &transport.Local{Replica: r, Codec: n.codec}
+	u.instance, u.transport = r, local
+	strict := n.set.Strict
+	if strict == call.None && d.options.StrictCodec {
+		strict = call.Msgpack
+	}
+	switch {
+	case strict != call.None:
+		u.transport = &transport.Encoded{Local: local, Default: strict}
+	case !n.set.OutOfLine:
+		u.Local = r
+	}
+	r.Scope.WatchModels(func(ids []string) { d.Router.SetModels(u.entry, ids) })
 	return nil
 }
 
@@ -155,7 +180,10 @@ func constructorError(u *Unit, err error) error {
 		return err
 	}
 	c := *e
-	c.App, c.Deployment, c.Replica, c.Method = u.dep.app.name, u.dep.spec.Name, u.id, "constructor"
+	c.App, c.Deployment, c.Replica = u.dep.app.name, u.dep.spec.Name, u.id
+	if c.Method == "" {
+		c.Method = "constructor"
+	}
 	switch {
 	case c.Traceback != "":
 		c.Message += "\n" + strings.TrimRight(c.Traceback, "\n")
@@ -176,6 +204,10 @@ func (n *Node) ready(u *Unit) {
 	}
 	if u.state == spec.ReplicaStarting {
 		u.state = spec.ReplicaRunning
+		d.ran = true
+		if n.checked(u) {
+			n.wg.Go(func() { n.watchHealth(u) })
+		}
 	}
 	n.settleLocked(d.app)
 	n.wake()
@@ -244,15 +276,18 @@ func (n *Node) startFailed(u *Unit, err error) {
 	d := u.dep
 	n.mu.Lock()
 	n.forgetLocked(u)
-	d.failures++
-	d.lastFail = time.Now()
-	first := d.app.status == spec.ApplicationDeploying || d.app.failure != nil // Deploy returns the first one
-	n.failLocked(d.app, err)
+	d.failedLocked(err)
+	silent := d.app.failure != nil || d.app.status == spec.ApplicationDeploying && !d.app.def.Retry // Deploy returns it
 	n.wake()
 	n.mu.Unlock()
-	if !first {
+	if !silent {
 		n.log.Error("replica failed to start", "app", d.app.name, "deployment", d.spec.Name, "replica", u.id, "error", err)
 	}
+}
+
+func (d *Deployment) failedLocked(err error) {
+	d.failures++
+	d.lastFail, d.lastErr, d.message = time.Now(), err, err.Error()
 }
 
 // died is told that a replica's process has ended. Its calls have been answered or routed again by its connection.
@@ -260,6 +295,7 @@ func (n *Node) startFailed(u *Unit, err error) {
 func (n *Node) died(u *Unit, reason string, counts bool) {
 	d := u.dep
 	u.gate.Close()
+	u.lane.close()
 	n.mu.Lock()
 	if d.units[u.id] != u || u.state != spec.ReplicaRunning {
 		// One that is starting or stopping is looked after by whoever starts or stops it.
@@ -267,12 +303,11 @@ func (n *Node) died(u *Unit, reason string, counts bool) {
 		return
 	}
 	n.forgetLocked(u)
-	if now := time.Now(); counts {
-		if now.Sub(u.startedAt) > healthyTime {
+	if counts {
+		if time.Since(u.startedAt) > healthyTime {
 			d.failures = 0
 		}
-		d.failures++
-		d.lastFail = now
+		d.failedLocked(errors.New(reason))
 	}
 	n.mu.Unlock()
 	n.log.Error("replica died, starting another", "app", d.app.name, "deployment", d.spec.Name, "replica", u.id, "reason", reason)
@@ -298,13 +333,14 @@ func (n *Node) stopLocked(u *Unit) {
 	n.wg.Go(func() {
 		u.gate.Close()
 		n.update(d)
+		u.lane.close()
 		grace := d.options.GracefulShutdownTimeout
 		if d.app.failed() { // nobody was ever served
 			grace = 0
 		}
 		ctx, cancel := context.WithTimeout(n.ctx, grace)
 		defer cancel()
-		for u.gate.Load() > 0 && ctx.Err() == nil {
+		for (u.gate.Load() > 0 || u.lane.busy()) && ctx.Err() == nil {
 			select {
 			case <-time.After(2 * time.Millisecond):
 			case <-ctx.Done():
@@ -333,8 +369,8 @@ func (a *app) failed() bool {
 
 func (n *Node) end(ctx context.Context, u *Unit) error {
 	switch {
-	case u.Local != nil:
-		return u.Local.Close(ctx)
+	case u.instance != nil:
+		return u.instance.Close(ctx)
 	case u.worker != nil:
 		err := u.worker.stopReplica(ctx, u.id)
 		if u.dep.placement == inPython {
@@ -356,7 +392,7 @@ func (n *Node) publish() error {
 		}
 		d := a.deployments[g.Ingress.Deployment]
 		r := proxy.Route{Prefix: g.RoutePrefix, App: a.name, In: d.inKind(g.Ingress.Method)}
-		place := &call.Place{App: a.name, Deployment: d.spec.Name, Method: g.Ingress.Method}
+		place := &call.Place{App: a.name, Deployment: d.spec.Name, Method: g.Ingress.Method, Home: a.def.Home}
 		r.Call = func(ctx context.Context, c *call.Call) (call.Payload, *call.Error) {
 			c.Info.Place = place
 			return d.Do(ctx, c)

@@ -261,10 +261,13 @@ type startReplica struct {
 	Deployment string          `json:"deployment"`
 	MaxOngoing int             `json:"max_ongoing_requests"`
 	Code       json.RawMessage `json:"code,omitempty"`
+	UserConfig json.RawMessage `json:"user_config,omitempty"`
+	TimeoutS   float64         `json:"timeout_s"`
 }
 
 type started struct {
 	Methods []pythonMethod `json:"methods"`
+	Health  bool           `json:"health"` // it has a health check
 }
 
 type pythonMethod struct {
@@ -280,9 +283,11 @@ func (n *Node) startInGoWorker(u *Unit) error {
 	if err != nil {
 		return err
 	}
-	if _, err := n.startAt(w, u, nil); err != nil {
+	s, err := n.startAt(w, u, nil)
+	if err != nil {
 		return err
 	}
+	u.checked = s.Health
 	u.transport = &transport.Wire{Peer: w.peer, Replica: u.id, Codec: n.codec}
 	return nil
 }
@@ -367,9 +372,12 @@ func (n *Node) startAt(w *workerProc, u *Unit, code json.RawMessage) (started, e
 	d := u.dep
 	n.mu.Lock()
 	u.worker = w
+	config := d.config
 	n.mu.Unlock()
 	var s started
-	err := w.peer.Control(d.app.ctx, startReplica{"start_replica", u.id, d.app.name, d.spec.Name, d.options.MaxOngoingRequests, code}, &s)
+	err := w.peer.Control(d.app.ctx, startReplica{
+		"start_replica", u.id, d.app.name, d.spec.Name, d.options.MaxOngoingRequests, code, config, d.options.ConstructTimeout.Seconds(),
+	}, &s)
 	if err == nil {
 		return s, nil
 	}

@@ -19,7 +19,12 @@ type Target struct {
 	Key
 	Revision string
 	Replicas int
+	// GiveUp is after how many failed starts a deployment of which no replica ever ran is given up; 0 for never.
+	GiveUp int
 }
+
+// MaxFailures is the reference's bound on failed starts, for [Target].GiveUp: retries in all, and three per replica.
+func MaxFailures(retries, replicas int) int { return min(retries, 3*replicas) }
 
 // State is what a replica is doing.
 type State uint8
@@ -47,9 +52,10 @@ type Observed struct {
 type History struct {
 	Failures    int
 	LastFailure time.Time
+	Ran         bool // a replica of the target's revision was ready once: from then on failures are retried for ever
 }
 
-// Action is a [Start] or a [Stop].
+// Action is a [Start], a [Stop] or a [GiveUp].
 type Action interface{ action() }
 
 // Start asks for Count more replicas of the target's revision.
@@ -61,8 +67,12 @@ type Start struct {
 // Stop asks for one replica to be drained and ended.
 type Stop struct{ Replica string }
 
-func (Start) action() {}
-func (Stop) action()  {}
+// GiveUp says that a deployment cannot start.
+type GiveUp struct{ Key }
+
+func (Start) action()  {}
+func (Stop) action()   {}
+func (GiveUp) action() {}
 
 // The first failure is made good at once, because most are a crash that will not repeat; then the delay doubles from 1 s
 // to 64 s, as the reference's does.
@@ -86,7 +96,7 @@ func Delay(failures int) time.Duration {
 }
 
 // Plan compares target and observed. There is at most one target per deployment; a deployment without one is stopped.
-// Actions are sorted by deployment, and for one deployment come starts, then stops. wake is when to ask again although
+// Actions are sorted by deployment, and for one deployment come starts, or that it is given up, then stops. wake is when to ask again although
 // nothing has changed, because a start is held back; zero if there is no such time.
 func Plan(targets []Target, observed []Observed, history map[Key]History, now time.Time) (actions []Action, wake time.Time) {
 	live := map[Key][]Observed{}
@@ -111,7 +121,9 @@ func Plan(targets []Target, observed []Observed, history map[Key]History, now ti
 		start, stop := compare(wanted[k], live[k])
 		if start > 0 {
 			h := history[k]
-			if at := h.LastFailure.Add(Delay(h.Failures)); h.Failures > 1 && at.After(now) {
+			if t := wanted[k]; t.GiveUp > 0 && !h.Ran && h.Failures >= t.GiveUp {
+				actions = append(actions, GiveUp{k})
+			} else if at := h.LastFailure.Add(Delay(h.Failures)); h.Failures > 1 && at.After(now) {
 				if wake.IsZero() || at.Before(wake) {
 					wake = at
 				}

@@ -2,7 +2,10 @@ package replica
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"iter"
 	"reflect"
 	"strings"
 
@@ -13,12 +16,24 @@ import (
 // Method is one entry of a Go deployment's method table. It is immutable after the graph was built.
 type Method struct {
 	Name    string
-	In, Out reflect.Type
-	Action  bool // no result
+	Shape   Shape
+	In, Out reflect.Type // Out of a stream is what it yields
 	// Invoke calls the method: a typed thunk where the method was bound in code, reflection otherwise.
 	// recv and in have the types of the table; so has the result.
 	Invoke func(ctx context.Context, recv, in any) (any, error)
+	// Stream is Invoke of a method that streams.
+	Stream func(ctx context.Context, recv, in any) iter.Seq2[any, error]
 }
+
+// Shape is what a method gives back.
+type Shape string
+
+// The shapes: one result, none, or an iter.Seq2 of them.
+const (
+	Unary  Shape = "unary"
+	Action Shape = "action"
+	Stream Shape = "stream"
+)
 
 var (
 	contextType = reflect.TypeFor[context.Context]()
@@ -27,12 +42,36 @@ var (
 	stringType  = reflect.TypeFor[string]()
 )
 
+// reconfigure is the method that Helve calls itself, with a user config.
+const reconfigure = "Reconfigure"
+
+// Configure is how instances of t are given a user config, nil if they have no Reconfigure(context.Context, C) error.
+func Configure(t reflect.Type, cd *codec.Codec) func(ctx context.Context, recv any, config json.RawMessage) error {
+	m, ok := t.MethodByName(reconfigure)
+	if !ok || t.Kind() == reflect.Interface || ShapeOf(m.Type, 1) != "" || m.Type.NumOut() != 1 || m.Type.Out(0) != errorType {
+		return nil
+	}
+	in, index := m.Type.In(2), m.Index
+	return func(ctx context.Context, recv any, config json.RawMessage) error {
+		p := reflect.New(in)
+		if err := cd.DecodeStrict(call.JSON, config, p.Interface()); err != nil {
+			return call.NewError(call.BadInput, "user_config does not fit "+in.String()+": "+err.Error())
+		}
+		out := reflect.ValueOf(recv).Method(index).Call([]reflect.Value{reflect.ValueOf(ctx), p.Elem()})
+		err, _ := out[0].Interface().(error)
+		return err
+	}
+}
+
 // Methods is the table of every exported method of t that has a shape which handles can call. Others are left out;
 // [ShapeOf] says why.
 func Methods(t reflect.Type) map[string]*Method {
 	table := map[string]*Method{}
 	for i := range t.NumMethod() {
 		m := t.Method(i)
+		if m.Name == reconfigure {
+			continue
+		}
 		if t.Kind() != reflect.Interface && ShapeOf(m.Type, 1) == "" || t.Kind() == reflect.Interface && ShapeOf(m.Type, 0) == "" {
 			table[m.Name] = reflected(t, m)
 		}
@@ -48,10 +87,18 @@ func ShapeOf(t reflect.Type, skip int) string {
 		return "it is variadic; take a slice"
 	case t.NumIn() != skip+2 || t.In(skip) != contextType:
 		return "it must take a context.Context and one input (several values go in a struct, nothing is helve.None)"
-	case t.NumOut() == 1 && t.Out(0) == errorType, t.NumOut() == 2 && t.Out(1) == errorType:
+	case t.NumOut() == 1 && (t.Out(0) == errorType || yields(t.Out(0)) != nil), t.NumOut() == 2 && t.Out(1) == errorType:
 		return ""
 	}
-	return "it must return (Out, error) or error"
+	return "it must return (Out, error), error or iter.Seq2[Out, error]"
+}
+
+// yields is the T of an iter.Seq2[T, error], nil for every other type.
+func yields(t reflect.Type) reflect.Type {
+	if t.PkgPath() != "iter" || !strings.HasPrefix(t.Name(), "Seq2[") || t.In(0).In(1) != errorType {
+		return nil
+	}
+	return t.In(0).In(0)
 }
 
 func reflected(t reflect.Type, m reflect.Method) *Method {
@@ -59,12 +106,15 @@ func reflected(t reflect.Type, m reflect.Method) *Method {
 	if t.Kind() == reflect.Interface {
 		skip = 0
 	}
-	r := &Method{Name: m.Name, In: m.Type.In(skip + 1), Out: emptyType, Action: m.Type.NumOut() == 1}
-	if !r.Action {
-		r.Out = m.Type.Out(0)
+	r := &Method{Name: m.Name, Shape: Action, In: m.Type.In(skip + 1), Out: emptyType}
+	switch item := yields(m.Type.Out(0)); {
+	case item != nil:
+		r.Shape, r.Out = Stream, item
+	case m.Type.NumOut() == 2:
+		r.Shape, r.Out = Unary, m.Type.Out(0)
 	}
 	index, name := m.Index, m.Name
-	r.Invoke = func(ctx context.Context, recv, in any) (any, error) {
+	invoke := func(ctx context.Context, recv, in any) []reflect.Value {
 		v := reflect.ValueOf(recv)
 		f := v.MethodByName(name)
 		if skip == 1 {
@@ -74,15 +124,38 @@ func reflected(t reflect.Type, m reflect.Method) *Method {
 		if in != nil {
 			arg.Set(reflect.ValueOf(in))
 		}
-		out := f.Call([]reflect.Value{reflect.ValueOf(ctx), arg})
+		return f.Call([]reflect.Value{reflect.ValueOf(ctx), arg})
+	}
+	if r.Shape == Stream {
+		r.Stream = func(ctx context.Context, recv, in any) iter.Seq2[any, error] { return boxed(invoke(ctx, recv, in)[0]) }
+		return r
+	}
+	r.Invoke = func(ctx context.Context, recv, in any) (any, error) {
+		out := invoke(ctx, recv, in)
 		err, _ := out[len(out)-1].Interface().(error)
-		if r.Action {
+		if r.Shape == Action {
 			return call.Empty{}, err
 		}
 		return out[0].Interface(), err
 	}
 	return r
 }
+
+// boxed is an iter.Seq2[T, error] of any T as one of any.
+func boxed(seq reflect.Value) iter.Seq2[any, error] {
+	return func(yield func(any, error) bool) {
+		if seq.IsNil() {
+			yield(nil, errNilStream)
+			return
+		}
+		seq.Call([]reflect.Value{reflect.MakeFunc(seq.Type().In(0), func(args []reflect.Value) []reflect.Value {
+			err, _ := args[1].Interface().(error)
+			return []reflect.Value{reflect.ValueOf(yield(args[0].Interface(), err))}
+		})})
+	}
+}
+
+var errNilStream = errors.New("the method returned a nil iterator")
 
 // Decode makes the method's input from argument slots. Its error is bad_input and names what does not fit.
 func (m *Method) Decode(cd *codec.Codec, slots []call.Slot) (any, *call.Error) {
@@ -145,6 +218,14 @@ func (m *Method) decodeNamed(cd *codec.Codec, slots []call.Slot) (any, *call.Err
 
 func (m *Method) bad(format string, args ...any) *call.Error {
 	return call.NewError(call.BadInput, "method "+m.Name+": "+fmt.Sprintf(format, args...))
+}
+
+// Mismatch is the error for a call of the wrong shape.
+func (m *Method) Mismatch() *call.Error {
+	if m.Shape == Stream {
+		return m.bad("streams; call it as a stream (helve.StreamOf, stream=True)")
+	}
+	return m.bad("does not stream; call it without (helve.MethodOf, stream=False)")
 }
 
 // Encode writes a result as it was wanted: Msgpack, JSON, or Plain, which picks by the type of the value.

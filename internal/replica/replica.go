@@ -4,12 +4,16 @@ package replica
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
@@ -19,9 +23,13 @@ import (
 // It is immutable after the graph was built.
 type Class struct {
 	App, Deployment string
+	Home            any // what handles find their application by, for the contexts of constructors
 	Construct       func(context.Context) (any, error)
 	Methods         map[string]*Method
 	Default         string // name of the default method, "" for none
+	// Configure decodes a user config and gives it to the instance's Reconfigure; nil if it has none.
+	Configure func(ctx context.Context, recv any, config json.RawMessage) error
+	Errors    *codec.Registry // of the application; nil for none
 }
 
 // Lookup finds a method by the name that a caller used: exactly, else as the same name in the other language's case.
@@ -46,11 +54,15 @@ func (c *Class) Lookup(name string) (*Method, *call.Error) {
 // Closer is what an instance implements that has something to give back when its replica stops.
 type Closer interface{ Close(context.Context) error }
 
+// HealthChecker is what an instance implements that can tell whether it still works.
+type HealthChecker interface{ CheckHealth(context.Context) error }
+
 // Replica is one instance. Its methods may be called from any goroutine.
 type Replica struct {
 	ID       string
 	Class    *Class
 	Instance any
+	Scope    *Scope
 
 	_        [64]byte // what every call reads stays off the lines that every call writes
 	started  atomic.Uint64
@@ -59,23 +71,129 @@ type Replica struct {
 	_        [64]byte
 }
 
-// Start runs the constructor. Its error, panic or nil instance is returned as an *call.Error with the user's traceback.
-func Start(ctx context.Context, class *Class, id string) (*Replica, error) {
-	var instance any
-	err := guard(ctx, func() error {
-		i, err := class.Construct(ctx)
-		if v := reflect.ValueOf(i); err == nil && (!v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil()) {
-			err = call.NewError(call.User, "the constructor returned nil and no error")
-		}
-		instance = i
-		return err
-	})
+// Scope is what code in a constructor finds its replica by: what else ends with it, and which models it has.
+type Scope struct {
+	App, Deployment, Replica string
+	Home                     any // as in [Class]
+
+	mu      sync.Mutex
+	closers []func(context.Context) error
+	models  []string
+	told    func([]string)
+}
+
+type scopeKey struct{}
+
+// ScopeFrom is the scope of the replica whose constructor received ctx, nil elsewhere.
+func ScopeFrom(ctx context.Context) *Scope {
+	s, _ := ctx.Value(scopeKey{}).(*Scope)
+	return s
+}
+
+// OnClose runs f when the replica stops, after the instance's own Close, the latest first.
+func (s *Scope) OnClose(f func(context.Context) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closers = append(s.closers, f)
+}
+
+// SetModels says which models the replica has or is loading.
+func (s *Scope) SetModels(ids []string) {
+	s.mu.Lock()
+	s.models = ids
+	told := s.told
+	s.mu.Unlock()
+	if told != nil {
+		told(ids)
+	}
+}
+
+// WatchModels tells f the models now and after every change.
+func (s *Scope) WatchModels(f func([]string)) {
+	s.mu.Lock()
+	s.told = f
+	ids := s.models
+	s.mu.Unlock()
+	if len(ids) > 0 {
+		f(ids)
+	}
+}
+
+// Start makes a replica that is ready: its constructor has returned, config (if it is not nil) was given to Reconfigure,
+// and the first health check passed, all within limit. An error, a panic and a nil instance are an *call.Error that says
+// in Method which of the three it was, with the user's traceback.
+func Start(ctx context.Context, class *Class, id string, config json.RawMessage, limit time.Duration) (*Replica, error) {
+	late := fmt.Errorf("it is not ready after construct_timeout_s (%s): %w", limit, context.DeadlineExceeded)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
+	defer cancel()
+	r := &Replica{ID: id, Class: class, Scope: &Scope{App: class.App, Deployment: class.Deployment, Replica: id, Home: class.Home}}
+	step, err := "constructor", r.construct(ctx)
+	if err == nil && config != nil {
+		step, err = "Reconfigure", r.Reconfigure(ctx, config)
+	}
+	if err == nil {
+		step, err = "CheckHealth", r.CheckHealth(ctx)
+	}
 	if err != nil {
+		if r.Instance != nil {
+			r.Close(context.WithoutCancel(ctx)) //nolint:errcheck // why it did not start counts
+		}
 		e := *call.AsError(err)
-		e.App, e.Deployment, e.Replica, e.Method = class.App, class.Deployment, id, "constructor"
+		e.App, e.Deployment, e.Replica, e.Method = class.App, class.Deployment, id, step
 		return nil, &e
 	}
-	return &Replica{ID: id, Class: class, Instance: instance}, nil
+	return r, nil
+}
+
+// construct runs the constructor. If it outlives ctx, what it makes is closed.
+func (r *Replica) construct(ctx context.Context) error {
+	var mu sync.Mutex
+	var instance any
+	left := false
+	err := guard(ctx, func() error {
+		i, err := r.Class.Construct(context.WithValue(ctx, scopeKey{}, r.Scope))
+		if v := reflect.ValueOf(i); err == nil && (!v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil()) {
+			return call.NewError(call.User, "the constructor returned nil and no error")
+		}
+		mu.Lock()
+		instance = i
+		abandoned := left && err == nil
+		mu.Unlock()
+		if abandoned {
+			(&Replica{Instance: i, Scope: r.Scope}).Close(context.WithoutCancel(ctx)) //nolint:errcheck // nobody is left to tell
+		}
+		return err
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	left = true
+	if err == nil {
+		r.Instance = instance
+	}
+	return err
+}
+
+// Reconfigure gives the instance a user config.
+func (r *Replica) Reconfigure(ctx context.Context, config json.RawMessage) error {
+	if r.Class.Configure == nil {
+		return call.NewError(call.BadInput, "user_config is set, but the deployment has no method Reconfigure(context.Context, C) error")
+	}
+	return guard(ctx, func() error { return r.Class.Configure(ctx, r.Instance, config) })
+}
+
+// CheckHealth asks the instance whether it works; one that cannot tell does.
+func (r *Replica) CheckHealth(ctx context.Context) error {
+	c, ok := r.Instance.(HealthChecker)
+	if !ok {
+		return nil
+	}
+	return guard(ctx, func() error { return c.CheckHealth(ctx) })
+}
+
+// CanTell says whether the instance has a health check.
+func (r *Replica) CanTell() bool {
+	_, ok := r.Instance.(HealthChecker)
+	return ok
 }
 
 // guard runs f on a goroutine of its own, so that a panic and a runtime.Goexit in it become errors, and so that nobody
@@ -169,11 +287,49 @@ func UserError(err error) *call.Error {
 	return e
 }
 
-// Close gives the instance the chance to clean up.
-func (r *Replica) Close(ctx context.Context) error {
-	c, ok := r.Instance.(Closer)
-	if !ok {
-		return nil
+// RunStream executes a method that streams and passes its items to item, until that returns false. It returns how the
+// stream ended; breaking off is no error.
+func (r *Replica) RunStream(ctx context.Context, m *Method, in any, item func(any) bool) (failure *call.Error) {
+	entered := r.Enter()
+	ended := false
+	defer func() {
+		if !ended {
+			failure = Recovered(recover())
+		}
+		r.Leave(entered, failure != nil)
+	}()
+	for v, err := range m.Stream(ctx, r.Instance, in) {
+		if ctx.Err() != nil {
+			failure = call.FromContext(ctx)
+			break
+		}
+		if err != nil {
+			failure = UserError(err)
+			break
+		}
+		if !item(v) {
+			break
+		}
 	}
-	return guard(ctx, func() error { return c.Close(ctx) })
+	ended = true
+	if failure == nil && ctx.Err() != nil {
+		failure = call.FromContext(ctx)
+	}
+	return failure
+}
+
+// Close gives the instance, and then what was made with it, the chance to clean up.
+func (r *Replica) Close(ctx context.Context) error {
+	var errs []error
+	if c, ok := r.Instance.(Closer); ok {
+		errs = append(errs, guard(ctx, func() error { return c.Close(ctx) }))
+	}
+	r.Scope.mu.Lock()
+	closers := r.Scope.closers
+	r.Scope.closers = nil
+	r.Scope.mu.Unlock()
+	for _, f := range slices.Backward(closers) {
+		errs = append(errs, guard(ctx, func() error { return f(ctx) }))
+	}
+	return errors.Join(errs...)
 }

@@ -17,7 +17,7 @@ func TestNoAllocations(t *testing.T) { //nolint:paralleltest // see above
 			t.Errorf("%d replicas: TryAcquire and Release allocate %v times", n, allocs)
 		}
 	}
-	x := New()
+	x := newLane(newBacklog())
 	a := occupied("a", 1)
 	x.Update(nil, []*Replica{a})
 	q := new(quiet)
@@ -35,8 +35,8 @@ type quiet struct{ ticket Ticket }
 func (*quiet) Assigned(*call.Batch, *Replica)  {}
 func (*quiet) Failed(*call.Batch, *call.Error) {}
 
-func withReplicas(n int) *Router {
-	x := New()
+func withReplicas(n int) *lane {
+	x := newLane(newBacklog())
 	set := make([]*Replica, n)
 	for i := range set {
 		set[i] = replica(fmt.Sprint(i), 100)
@@ -81,7 +81,7 @@ func BenchmarkSubmit(b *testing.B) {
 			for i := range set {
 				set[i] = occupied(fmt.Sprint(i), 1)
 			}
-			x, q := New(), new(quiet)
+			x, q := newLane(newBacklog()), new(quiet)
 			x.Update(nil, set)
 			i := 0
 			b.ReportAllocs()

@@ -13,7 +13,7 @@ import (
 // model is what a router should be, in the simplest words: a list of origins, each a list of calls. It says which call is
 // next; which replica it gets is the router's choice, and is checked against what is free.
 type model struct {
-	*Router
+	*lane
 	t      *testing.T
 	ring   []*line
 	member map[*gate.Gate]bool
@@ -125,7 +125,7 @@ func runModel(t *testing.T, rng *rand.Rand) {
 	}
 	models := make([]*model, 2)
 	for i := range models {
-		m := &model{Router: New(), t: t, all: map[*gate.Gate]*Replica{}}
+		m := &model{lane: newLane(newBacklog()), t: t, all: map[*gate.Gate]*Replica{}}
 		for k, g := range gates {
 			m.all[g] = &Replica{ID: fmt.Sprint(i, "/", k), Gate: g}
 		}
@@ -248,7 +248,7 @@ func runModel(t *testing.T, rng *rand.Rand) {
 }
 
 // check looks at what has to hold whenever the lock is free.
-func (r *Router) check(t *testing.T) {
+func (r *lane) check(t *testing.T) {
 	t.Helper()
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -2,26 +2,13 @@
 // does no I/O: gates are joined to it by an interface.
 //
 // The hot path takes no lock: with nothing queued, a call draws two replicas of an immutable snapshot and takes a slot at
-// the less loaded one. Only when that fails does it queue, under the router's lock: first in first out within one origin,
-// round robin between origins. While calls are queued the router waits at every full gate, and a slot that one of them
-// grants goes to the next call in turn.
-//
-// What holds whenever the lock is free:
-//
-//   - While something is queued, the router is registered at the gate of every replica (or the gate is closed, or a grant
-//     is on its way here). Registering and finding the gate full are one step of the gate, so no free slot goes unnoticed.
-//   - A ticket is in one place: with its owner, in the queue of its origin, or assigned and about to be delivered.
-//   - A grant of a replica that was removed is given back.
-//
-// Calls leave the queue in turn and are delivered in the order in which they left it. A delivered call may end at once,
-// and its slot then comes back as a grant within the delivery; what this assigns is left to the deliveries that are under
-// way once there are [maxDelivering] of them, so that a long queue of such calls is a loop and not a recursion.
-//
-// Lock order: Router.mu before the lock of a gate. Nothing of the caller's is called with the lock held.
+// the less loaded one. A [Policy], and the affinity of a call, put other replicas first. Only when that fails does the call
+// queue, in a lane: one for the calls that any replica may serve, and one for each set of replicas to which a policy has
+// restricted calls that had to wait. Lanes take turns at the gates they share, as the routers of different processes do.
 package router
 
 import (
-	"math/rand/v2"
+	"cmp"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -29,393 +16,324 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// Gate is the admission of one replica, as the router sees it; package gate has the contract. The router relies on two
-// points of it: Wait takes a free slot or registers in one step, and Granted is never called with the gate's lock held.
-type Gate interface {
-	TryAcquire() bool
-	Release(b *call.Batch)
-	Load() int
-	Wait(w interface{ Granted(b *call.Batch) }) bool
-	Unwait(w interface{ Granted(b *call.Batch) }) bool
-}
-
-// Replica is one member of the set. It is immutable once given to [Router.Update], and compared by pointer.
-type Replica struct {
-	ID    string
-	Gate  Gate
-	Value any // whatever the caller wants to find again
-}
-
-// Waiting is a call that wants a slot. It is told exactly one of the two, on the goroutine that made it possible (its
-// own, within Submit, or that of whoever released a slot), without router locks. Neither may block.
-type Waiting interface {
-	// Assigned gives it a slot of r, which it releases at r.Gate. It may release, submit, requeue and cancel.
-	Assigned(b *call.Batch, r *Replica)
-	// Failed says that the call will never get one.
-	Failed(b *call.Batch, cause *call.Error)
-}
-
-// Ticket is a call's place. It is embedded in the caller's struct; the zero Ticket is ready for Submit. From Submit or
-// Requeue until Assigned, Failed or a successful Cancel it belongs to the router and must not be moved or submitted again.
-type Ticket struct {
-	to         Waiting
-	origin     string
-	seq        uint64   // order of submission; 0 if there was none
-	queue      *queue   // where it is queued, nil elsewhere
-	replica    *Replica // assigned, about to be delivered
-	prev, next *Ticket
+// Policy ranks replicas for a call. Its methods are called on the goroutine of the call, concurrently, and must not block.
+type Policy interface {
+	// Rank appends to ranks the places in set of the replicas that the call should go to, best first: a full one is passed
+	// over for the next. If only is true the call goes to none but those, and waits for one of them; otherwise, and if
+	// there are none, the rest of the set follows by power of two choices. set is shared and must not be changed; ranks
+	// has room for some and may grow. A place that set does not have is passed over.
+	Rank(c *call.Info, set []*Replica, ranks []int) (_ []int, only bool)
 }
 
 // Router is the queue and picker of one deployment. All methods may be called from any goroutine.
 type Router struct {
-	// Read by every call, written when the set or the queue changes.
-	set    atomic.Pointer[[]*Replica] // immutable snapshot; stored under mu
-	queued atomic.Int64               // tickets in queues; changed under mu
-	_      [cacheLine - 16]byte
+	any    *lane // of the calls that any replica may serve
+	shared *backlog
+	policy atomic.Pointer[Policy] // nil: power of two choices, and what follows
+	node   string
+	local  atomic.Pointer[locality]
+	models models
 
-	near sync.Pool // of *preference, one per processor as a rule
+	sessions *ConsistentHash // from which calls spill over to all
 
-	seq atomic.Uint64 // written by every Submit
-	_   [cacheLine - 8]byte
+	updating sync.Mutex // one Update at a time
 
-	mu         sync.Mutex
-	waiters    []*waiter // one per replica of the set; those that are not registered come first
-	free       int       // how many those are
-	queues     queues
-	ready      queue // tickets that are assigned and not yet delivered
-	delivering int   // frames in deliver, over all goroutines
+	mu    sync.Mutex
+	lanes map[string]*lane // by the places in the set that they are restricted to
+	many  atomic.Int32     // 0 if there are none, and no ticket is between two
 }
 
-// cacheLine keeps what every call writes away from what every call reads.
-const cacheLine = 64
-
-// maxDelivering bounds the stack of calls that end while they are being delivered. It also bounds how many goroutines
-// deliver at the same time, so it must not be small; 32 nested deliveries are a few tens of kilobytes of stack.
-const maxDelivering = 32
-
-// waiter is what the router registers at a gate.
-type waiter struct {
-	router  *Router
-	replica *Replica
-
-	// Guarded by Router.mu.
-	index      int // in Router.waiters
-	removed    bool
-	registered bool // at its gate, or the gate is closed, or a grant is on its way
+// New makes a router without replicas: calls wait for the first. node is where its callers are.
+func New(node string) *Router {
+	s := newBacklog()
+	return &Router{
+		any: newLane(s), shared: s, node: node, lanes: map[string]*lane{},
+		sessions: NewConsistentHash(DefaultVirtualNodes, DefaultFallbacks),
+	}
 }
 
-// New makes a router without replicas: calls wait for the first.
-func New() *Router {
-	r := &Router{queues: queues{byOrigin: map[string]*queue{}}}
-	r.set.Store(new([]*Replica))
-	return r
+// SetPolicy replaces the policy, for calls that are routed from now on; nil is power of two choices.
+func (r *Router) SetPolicy(p Policy) {
+	if p == nil {
+		r.policy.Store(nil)
+		return
+	}
+	r.policy.Store(&p)
+}
+
+// SetLimit is how many calls of one origin may wait (the reference's max_queued_requests); negative means any number.
+// Those that wait already stay.
+func (r *Router) SetLimit(n int) { r.shared.limit.Store(int64(n)) }
+
+// TryAcquireNear is TryAcquire for calls without affinity that run on the caller's goroutine: it prefers the replica that
+// this processor used last, as long as that is idle. Under a policy it gives nothing.
+func (r *Router) TryAcquireNear() *Replica {
+	if r.policy.Load() != nil {
+		return nil
+	}
+	return r.any.TryAcquireNear()
 }
 
 // TryAcquire takes a slot on the hot path; the caller releases it at the replica's gate. nil means that the call has to be
-// submitted: something is queued, which it must not overtake, or the replicas drawn are full. It takes no lock and does
-// not allocate, and its cost does not depend on the number of replicas. After Update has returned it gives none of the
-// removed replicas.
-func (r *Router) TryAcquire() *Replica {
-	for r.queued.Load() == 0 {
-		set := r.set.Load()
-		got := pick(*set)
-		if got == nil {
-			return nil
-		}
-		// If the set is still the same then the slot was taken before any Update. Otherwise somebody may already have seen
-		// a removed replica idle and be about to stop it.
-		if now := r.set.Load(); now == set || slices.Contains(*now, got) {
-			return got
-		}
-		got.Gate.Release(nil)
+// submitted: something is queued, which it must not overtake, or the replicas that it should go to are full. Without a
+// policy and affinity it takes no lock and does not allocate, and its cost does not depend on the number of replicas.
+// After Update has returned it gives none of the removed replicas.
+func (r *Router) TryAcquire(c *call.Info) *Replica {
+	if c.Affinity == nil && r.policy.Load() == nil {
+		return r.any.TryAcquire()
 	}
-	return nil
-}
-
-// preference is the replica that a processor used last.
-type preference struct {
-	set     *[]*Replica // in which it was chosen
-	replica *Replica
-	left    int // calls until a new draw
-}
-
-// stickiness is how many calls of a processor may go to one idle replica before there is a new draw, so that all get
-// their share of a single caller's calls.
-const stickiness = 64
-
-// TryAcquireNear is TryAcquire for calls that run on the caller's goroutine: it prefers the replica that this processor
-// used last, as long as that is idle, which no other choice could better. Power of two choices alone has every processor
-// write to every replica's words: two callers then scaled to 0.6 of what two cores give.
-func (r *Router) TryAcquireNear() *Replica {
-	if r.queued.Load() != 0 {
-		return nil
-	}
-	p, _ := r.near.Get().(*preference)
-	if p == nil {
-		p = &preference{}
-	}
-	set, got := r.set.Load(), p.replica
-	p.left--
-	if p.left < 0 || p.set != set || got.Gate.Load() != 0 || !got.Gate.TryAcquire() {
-		if got = r.TryAcquire(); got != nil {
-			p.set, p.replica, p.left = set, got, stickiness // if set is old by now, the next call draws anew
-		} else {
-			p.left = 0
-		}
-	} else if r.set.Load() != set { // as in TryAcquire
-		got.Gate.Release(nil)
-		p.left = 0
-		got = r.TryAcquire()
-	}
-	r.near.Put(p)
+	var room [8]int
+	set := *r.any.set.Load()
+	ranks, only := r.rank(c, set, room[:0])
+	got, _ := r.ranked(c, set, ranks, only)
 	return got
 }
 
-// pick is power of two choices: of two replicas drawn at random the less loaded one, then the other.
-func pick(set []*Replica) *Replica {
-	n := uint64(len(set))
-	switch n {
-	case 0:
-		return nil
-	case 1:
-		if a := set[0]; a.Gate.TryAcquire() {
-			return a
+// ranked takes a slot of the first of ranks that has one; for a call that may go anywhere, else of any. lane is where the
+// call waits if there is none.
+func (r *Router) ranked(c *call.Info, set []*Replica, ranks []int, only bool) (got *Replica, wait *lane) {
+	wait = r.any
+	only = only && (len(ranks) > 0 || len(set) == 0)
+	if only {
+		if wait = r.waitingIn(ranks); wait != nil && wait.queued.Load() > 0 {
+			return nil, wait
 		}
+	} else if r.any.queued.Load() > 0 {
+		return nil, wait
+	}
+	for _, i := range ranks {
+		if i < 0 || i >= len(set) || !set[i].Gate.TryAcquire() {
+			continue
+		}
+		if slices.Contains(*r.any.set.Load(), set[i]) { // as in lane.TryAcquire
+			r.models.expect(c.Model(), set[i])
+			return set[i], nil
+		}
+		set[i].Gate.Release(nil)
+	}
+	if !only {
+		if got = r.any.TryAcquire(); got != nil {
+			r.models.expect(c.Model(), got)
+		}
+	}
+	return got, wait
+}
+
+// waitingIn is the lane of the calls that are restricted to ranks, if there is one.
+func (r *Router) waitingIn(ranks []int) *lane {
+	if r.many.Load() == 0 {
 		return nil
 	}
-	x := rand.Uint64()
-	i := x >> 32 * n >> 32
-	j := x & (1<<32 - 1) * (n - 1) >> 32
-	if j >= i {
-		j++
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lanes[laneKey(ranks)]
+}
+
+// laneKey names the set of places.
+func laneKey(ranks []int) string {
+	sorted := slices.Sorted(slices.Values(ranks))
+	key := make([]byte, 0, 3*len(sorted))
+	for _, i := range sorted {
+		key = append(key, byte(i), byte(i>>8), byte(i>>16))
 	}
-	a, b := set[i], set[j]
-	if b.Gate.Load() < a.Gate.Load() {
-		a, b = b, a
-	}
-	if a.Gate.TryAcquire() {
-		return a
-	}
-	if b.Gate.TryAcquire() {
-		return b
-	}
-	return nil
+	return string(key)
 }
 
 // Submit gives w a slot now or later: Assigned or Failed is called exactly once, perhaps before Submit returns, unless the
-// ticket is cancelled. Calls of one origin are served in the order of their Submits, origins in turn.
-func (r *Router) Submit(b *call.Batch, t *Ticket, origin string, w Waiting) {
-	t.to, t.origin, t.seq = w, origin, r.seq.Add(1)
-	if got := r.TryAcquire(); got != nil {
-		w.Assigned(b, got)
+// ticket is cancelled. Calls of one origin that the same replicas may serve are served in the order of their Submits,
+// origins in turn. Failed has reason backpressure if too many of the origin wait.
+func (r *Router) Submit(b *call.Batch, t *Ticket, origin string, c *call.Info, w Waiting) {
+	t.info = c
+	if c.Affinity == nil && r.policy.Load() == nil {
+		r.any.Submit(b, t, origin, w)
 		return
 	}
-	r.mu.Lock()
-	r.push(t)
-	r.serve()
-	r.deliver(b)
+	t.to, t.origin, t.seq = w, origin, r.shared.seq.Add(1)
+	r.place(b, t, false)
 }
 
 // Requeue is for a call whose attempt did not start: it waits again at its original place, before everything of its origin
 // that was submitted later. A call that took its slot with TryAcquire and was never submitted has no place; it goes
 // before all others of its origin. The caller has given the slot back, and has closed or removed a replica that would
 // fail it again: the router assigns whatever has a free slot.
-func (r *Router) Requeue(b *call.Batch, t *Ticket, origin string, w Waiting) {
-	r.mu.Lock()
+func (r *Router) Requeue(b *call.Batch, t *Ticket, origin string, c *call.Info, w Waiting) {
+	t.info = c
+	if c.Affinity == nil && r.policy.Load() == nil {
+		r.any.Requeue(b, t, origin, w)
+		return
+	}
 	t.to, t.origin = w, origin
-	r.push(t)
-	r.serve()
-	r.deliver(b)
+	r.place(b, t, true)
+}
+
+// place assigns a slot, or queues the call where it has to wait.
+func (r *Router) place(b *call.Batch, t *Ticket, again bool) {
+	var room [8]int
+	for {
+		set := *r.any.set.Load()
+		ranks, only := r.rank(t.info, set, room[:0])
+		got, in := r.ranked(t.info, set, ranks, only)
+		if got != nil {
+			t.to.Assigned(b, got)
+			return
+		}
+		if in == nil {
+			in = r.restricted(set, ranks)
+		}
+		if in != nil && in.enter(b, t, again) {
+			return
+		}
+	}
+}
+
+// maxLanes is how many lanes there are before empty ones are retired.
+const maxLanes = 64
+
+// restricted finds or makes the lane of the calls that may go to ranks of set only; nil if the set has changed meanwhile.
+func (r *Router) restricted(set []*Replica, ranks []int) *lane {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now := *r.any.set.Load(); len(now) != len(set) || len(set) > 0 && &now[0] != &set[0] {
+		return nil
+	}
+	return r.laneLocked(set, ranks)
+}
+
+func (r *Router) laneLocked(set []*Replica, ranks []int) *lane {
+	key := laneKey(ranks)
+	if l := r.lanes[key]; l != nil {
+		return l
+	}
+	if len(r.lanes) >= maxLanes {
+		for k, l := range r.lanes {
+			if l.close() {
+				delete(r.lanes, k)
+			}
+		}
+	}
+	l := newLane(r.shared)
+	members := make([]*Replica, 0, len(ranks))
+	for _, i := range ranks {
+		if i >= 0 && i < len(set) {
+			members = append(members, set[i])
+		}
+	}
+	l.Update(nil, members)
+	r.lanes[key] = l
+	r.many.Store(int32(len(r.lanes)))
+	return l
 }
 
 // Cancel takes t out of its queue. true: neither Assigned nor Failed will be called. false: it was not queued, so one of
 // them has been or is about to be called, or it was never submitted. Its cost does not depend on the queue.
 func (r *Router) Cancel(t *Ticket) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if t.queue == nil {
-		return false
+	if r.many.Load() == 0 && r.policy.Load() == nil {
+		return r.any.Cancel(t)
 	}
-	r.remove(t)
-	return true
+	r.mu.Lock() // nothing moves between lanes
+	defer r.mu.Unlock()
+	if t.moving {
+		t.moving = false
+		return true
+	}
+	if r.any.Cancel(t) {
+		return true
+	}
+	for _, l := range r.lanes {
+		if l.Cancel(t) {
+			return true
+		}
+	}
+	return false
 }
 
 // Update sets the replicas; the slice is copied, and a replica that occurs twice counts once. Queued calls stay queued,
 // and are assigned to what is free. A replica that is left out gets no new calls: a slot that one of its gate's grants
 // brings is given back. Calls that hold a slot of it, or were assigned one just before, keep it.
 func (r *Router) Update(b *call.Batch, replicas []*Replica) {
+	r.updating.Lock()
+	defer r.updating.Unlock()
+	r.models.keep(replicas)
+	r.any.Update(b, replicas)
 	r.mu.Lock()
-	old := make(map[*Replica]*waiter, len(r.waiters))
-	for _, w := range r.waiters {
-		old[w.replica] = w
-		w.removed = true // until it is found in the new set
+	var moved []*Ticket
+	for k, l := range r.lanes {
+		moved = append(moved, l.retire()...)
+		delete(r.lanes, k)
 	}
-	set := make([]*Replica, 0, len(replicas))
-	waiters := make([]*waiter, 0, len(replicas))
-	for _, rep := range replicas {
-		w := old[rep]
-		switch {
-		case w == nil:
-			w = &waiter{router: r, replica: rep}
-			old[rep] = w
-		case w.removed:
-			w.removed = false
-		default:
-			continue // twice
-		}
-		set, waiters = append(set, rep), append(waiters, w)
+	for _, t := range moved {
+		t.moving = true
 	}
-	for _, w := range r.waiters {
-		if w.removed {
-			w.replica.Gate.Unwait(w) // false if a grant is on its way: Granted will give it back
+	r.mu.Unlock()
+	r.move(b, moved)
+}
+
+// move queues the calls of retired lanes where they have to wait now, at their places.
+func (r *Router) move(b *call.Batch, moved []*Ticket) {
+	slices.SortFunc(moved, func(x, y *Ticket) int { return cmp.Compare(x.seq, y.seq) })
+	set := *r.any.set.Load()
+	to := make([][]int, len(moved)) // nil: anywhere
+	for i, t := range moved {
+		ranks, only := r.rank(t.info, set, nil)
+		if only && (len(ranks) > 0 || len(set) == 0) {
+			to[i] = append([]int{}, ranks...)
 		}
 	}
-	r.waiters, r.free = waiters, 0
-	for i, w := range waiters {
-		w.index = i
-		if !w.registered {
-			r.swap(w, r.free)
-			r.free++
+	var touched []*lane
+	r.mu.Lock()
+	for i, t := range moved {
+		r.shared.leave(t.origin)
+		if !t.moving { // cancelled
+			continue
+		}
+		t.moving = false
+		l := r.any
+		if to[i] != nil {
+			l = r.laneLocked(set, to[i])
+		}
+		l.mu.Lock()                   // a lane that is in the map, or the one that is always there, is not dead
+		r.shared.join(t.origin, true) //nolint:errcheck // it waited before
+		l.push(t)
+		l.mu.Unlock()
+		if !slices.Contains(touched, l) {
+			touched = append(touched, l)
 		}
 	}
-	r.set.Store(&set)
-	r.serve()
-	r.deliver(b)
+	r.many.Store(int32(len(r.lanes)))
+	r.mu.Unlock()
+	for _, l := range touched {
+		l.mu.Lock()
+		l.serve()
+		l.deliver(b)
+	}
 }
 
 // Fail ends every queued call with cause. Calls that are submitted later queue as before.
 func (r *Router) Fail(cause *call.Error) {
+	r.any.Fail(cause)
 	r.mu.Lock()
-	var all []*Ticket
-	for r.queues.turn != nil {
-		t := r.queues.turn.head
-		r.remove(t)
-		all = append(all, t)
+	lanes := make([]*lane, 0, len(r.lanes))
+	for _, l := range r.lanes {
+		lanes = append(lanes, l)
 	}
 	r.mu.Unlock()
-	for _, t := range all {
-		t.to.Failed(nil, cause)
+	for _, l := range lanes {
+		l.Fail(cause)
 	}
 }
 
 // Queued is the number of calls that wait.
-func (r *Router) Queued() int { return int(r.queued.Load()) }
+func (r *Router) Queued() int {
+	n := r.any.Queued()
+	if r.many.Load() > 0 {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, l := range r.lanes {
+			n += l.Queued()
+		}
+	}
+	return n
+}
 
 // Replicas is the current set, in the order of Update. It is shared and must not be changed.
-func (r *Router) Replicas() []*Replica { return *r.set.Load() }
-
-// Granted has a slot of the waiter's replica.
-func (w *waiter) Granted(b *call.Batch) {
-	r := w.router
-	r.mu.Lock()
-	w.registered = false
-	if !w.removed {
-		r.swap(w, r.free)
-		r.free++
-	}
-	if w.removed || r.queues.turn == nil {
-		r.mu.Unlock()
-		w.replica.Gate.Release(b)
-		return
-	}
-	r.assign(w.replica)
-	for r.queues.turn != nil && r.wait(w) { // another slot may have become free while w was not registered
-		r.assign(w.replica)
-	}
-	r.deliver(b)
-}
-
-// serve assigns free slots to queued calls until either is used up; then the router is registered at every gate. mu is held.
-func (r *Router) serve() {
-	for r.queues.turn != nil {
-		rep := r.take()
-		if rep == nil {
-			return
-		}
-		r.assign(rep)
-	}
-}
-
-// take takes a slot at any gate that has one, or registers at all of them. mu is held.
-func (r *Router) take() *Replica {
-	if r.free == 0 { // all are full: the usual case of a call that joins a queue
-		return nil
-	}
-	if rep := pick(*r.set.Load()); rep != nil {
-		return rep
-	}
-	// The gates are asked one by one, from a random one on so that the first is not preferred. Registering on this first
-	// round would be correct too, but leaves the router registered at many gates for the sake of a call that found a slot
-	// at the next one, and every one of them would send a grant through the lock for nothing.
-	from := rand.IntN(r.free)
-	for i := range r.free {
-		if w := r.waiters[(from+i)%r.free]; w.replica.Gate.TryAcquire() {
-			return w.replica
-		}
-	}
-	for r.free > 0 {
-		if w := r.waiters[r.free-1]; r.wait(w) {
-			return w.replica
-		}
-	}
-	return nil
-}
-
-// wait takes a slot at w's gate (true), or registers w there. mu is held, w is in the set and not registered.
-func (r *Router) wait(w *waiter) bool {
-	if w.replica.Gate.Wait(w) {
-		return true
-	}
-	w.registered = true
-	r.free--
-	r.swap(w, r.free)
-	return false
-}
-
-// swap moves w to place i of waiters.
-func (r *Router) swap(w *waiter, i int) {
-	other := r.waiters[i]
-	r.waiters[i], r.waiters[w.index] = w, other
-	w.index, other.index = i, w.index
-}
-
-// assign gives a slot of rep to the next call in turn. Whoever calls it calls deliver before the lock is free. mu is held.
-func (r *Router) assign(rep *Replica) {
-	t := r.queues.pop()
-	r.queued.Add(-1)
-	t.replica = rep
-	r.ready.insert(t, r.ready.tail)
-}
-
-// deliver tells assigned calls, in order. It is entered with mu held and leaves it free.
-//
-// A frame that finds maxDelivering others leaves its assignments to them: each of those looks again before it ends.
-func (r *Router) deliver(b *call.Batch) {
-	if r.delivering < maxDelivering {
-		r.delivering++
-		for r.ready.head != nil {
-			t := r.ready.head
-			r.ready.unlink(t)
-			to, rep := t.to, t.replica
-			t.replica = nil
-			r.mu.Unlock()
-			to.Assigned(b, rep) // t is the caller's again
-			r.mu.Lock()
-		}
-		r.delivering--
-	}
-	r.mu.Unlock()
-}
-
-func (r *Router) push(t *Ticket) {
-	if t.queue != nil || t.replica != nil {
-		panic("router: the ticket is in use")
-	}
-	r.queues.push(t)
-	r.queued.Add(1)
-}
-
-func (r *Router) remove(t *Ticket) {
-	r.queues.remove(t)
-	r.queued.Add(-1)
-}
+func (r *Router) Replicas() []*Replica { return r.any.Replicas() }

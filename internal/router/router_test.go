@@ -11,14 +11,14 @@ import (
 
 // bench is a router with the calls that were submitted to it, in the order in which they were told.
 type bench struct {
-	*Router
+	*lane
 	t     *testing.T
 	order []string
 }
 
 func newBench(t *testing.T, replicas ...*Replica) *bench {
 	t.Helper()
-	x := &bench{Router: New(), t: t}
+	x := &bench{lane: newLane(newBacklog()), t: t}
 	x.Update(nil, replicas)
 	return x
 }
@@ -92,7 +92,7 @@ func TestTryAcquire(t *testing.T) {
 	t.Parallel()
 	t.Run("no replica", func(t *testing.T) {
 		t.Parallel()
-		if r := New().TryAcquire(); r != nil {
+		if r := newLane(newBacklog()).TryAcquire(); r != nil {
 			t.Errorf("got %v", r.ID)
 		}
 	})
@@ -545,7 +545,7 @@ func TestTwoRoutersShareAGate(t *testing.T) {
 	t.Parallel()
 	a := occupied("a", 1)
 	x := newBench(t, a)
-	y := &bench{Router: New(), t: t}
+	y := &bench{lane: newLane(newBacklog()), t: t}
 	y.Update(nil, []*Replica{{ID: "a", Gate: a.Gate}})
 	for i := range 100 {
 		x.submit("o", fmt.Sprint(i))

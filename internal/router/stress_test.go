@@ -56,7 +56,7 @@ func (c *stressCall) Assigned(b *call.Batch, r *Replica) {
 func (c *stressCall) Failed(*call.Batch, *call.Error) { c.s.t.Error("failed") }
 
 // one is one call from start to end: however it goes, it is told exactly once per submission that was not cancelled.
-func (s *stress) one(x *Router, rng *rand.Rand) {
+func (s *stress) one(x *lane, rng *rand.Rand) {
 	if rng.IntN(2) == 0 {
 		if r := x.TryAcquire(); r != nil {
 			s.use(r)
@@ -110,7 +110,7 @@ func runStress(t *testing.T, updates, replicas int, seed uint64) {
 	t.Helper()
 	const callers, calls = 16, 150
 	s := &stress{t: t, inside: map[*gate.Gate]*atomic.Int64{}, retired: map[*gate.Gate]*atomic.Bool{}}
-	routers := []*Router{New(), New()}
+	routers := []*lane{newLane(newBacklog()), newLane(newBacklog())}
 	var gates []*gate.Gate
 	entries := make([][]*Replica, len(routers))
 	for i := range replicas + updates/10 { // those beyond the first come and go for good

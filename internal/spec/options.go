@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -32,45 +33,92 @@ const (
 type Options struct {
 	NumReplicas              *int
 	MaxOngoingRequests       *int
+	MaxQueuedRequests        *int
 	GracefulShutdownTimeout  *time.Duration
 	GracefulShutdownWaitLoop *time.Duration
+	HealthCheckPeriod        *time.Duration
+	HealthCheckTimeout       *time.Duration
+	ConstructTimeout         *time.Duration
+	MaxConstructorRetries    *int
+	UserConfig               json.RawMessage
+	RequestRouter            *RequestRouter
 	Isolation                Isolation
 	Version                  string
 	Default                  string
+	StrictCodec              bool
 }
+
+// RequestRouter says how the router of a deployment picks replicas.
+type RequestRouter struct {
+	Policy           Policy `json:"policy"`
+	VirtualNodes     *int   `json:"virtual_nodes,omitempty"`     // of ConsistentHash
+	FallbackReplicas *int   `json:"fallback_replicas,omitempty"` // of ConsistentHash
+}
+
+// Policy names a way of picking.
+type Policy string
+
+// The policies. Custom is one that the deployment's own code brings.
+const (
+	PowerOfTwo     Policy = "power_of_two_choices"
+	RoundRobin     Policy = "round_robin"
+	ConsistentHash Policy = "consistent_hash"
+	Custom         Policy = "custom"
+)
 
 // Effective are options with every default filled in; Sources has an entry per option, by its name in files.
 type Effective struct {
 	NumReplicas              int
 	MaxOngoingRequests       int
+	MaxQueuedRequests        int // -1 for no limit
 	GracefulShutdownTimeout  time.Duration
 	GracefulShutdownWaitLoop time.Duration
+	HealthCheckPeriod        time.Duration
+	HealthCheckTimeout       time.Duration
+	ConstructTimeout         time.Duration
+	MaxConstructorRetries    int
+	UserConfig               json.RawMessage // nil for none
+	RequestRouter            RequestRouter
 	Isolation                Isolation
 	Version                  string
 	Default                  string
+	StrictCodec              bool
 	Sources                  map[string]Source
 }
 
-// Effective fills in the defaults, which are the reference's (ray.serve.deployment; control-plane.md).
+// Effective fills in the defaults. They are the reference's (ray.serve.deployment; control-plane.md), which has none for
+// the time of a constructor: that one is long enough for models of tens of gigabytes.
 func (o Options) Effective() Effective {
 	e := Effective{
-		NumReplicas: 1, MaxOngoingRequests: 5, GracefulShutdownTimeout: 20 * time.Second,
-		GracefulShutdownWaitLoop: 2 * time.Second, Isolation: InNode, Version: o.Version, Default: o.Default,
+		NumReplicas: 1, MaxOngoingRequests: 5, MaxQueuedRequests: -1,
+		GracefulShutdownTimeout: 20 * time.Second, GracefulShutdownWaitLoop: 2 * time.Second,
+		HealthCheckPeriod: 10 * time.Second, HealthCheckTimeout: 30 * time.Second,
+		ConstructTimeout: 20 * time.Minute, MaxConstructorRetries: 20,
+		UserConfig: o.UserConfig, RequestRouter: RequestRouter{Policy: PowerOfTwo},
+		Isolation: InNode, Version: o.Version, Default: o.Default, StrictCodec: o.StrictCodec,
 		Sources: map[string]Source{},
 	}
 	pick(&e.NumReplicas, o.NumReplicas, e.Sources, "num_replicas")
 	pick(&e.MaxOngoingRequests, o.MaxOngoingRequests, e.Sources, "max_ongoing_requests")
+	pick(&e.MaxQueuedRequests, o.MaxQueuedRequests, e.Sources, "max_queued_requests")
 	pick(&e.GracefulShutdownTimeout, o.GracefulShutdownTimeout, e.Sources, "graceful_shutdown_timeout_s")
 	pick(&e.GracefulShutdownWaitLoop, o.GracefulShutdownWaitLoop, e.Sources, "graceful_shutdown_wait_loop_s")
-	e.Sources["isolation"], e.Sources["version"], e.Sources["default"] = FromDefault, FromDefault, FromDefault
+	pick(&e.HealthCheckPeriod, o.HealthCheckPeriod, e.Sources, "health_check_period_s")
+	pick(&e.HealthCheckTimeout, o.HealthCheckTimeout, e.Sources, "health_check_timeout_s")
+	pick(&e.ConstructTimeout, o.ConstructTimeout, e.Sources, "construct_timeout_s")
+	pick(&e.MaxConstructorRetries, o.MaxConstructorRetries, e.Sources, "max_constructor_retry_count")
+	pick(&e.RequestRouter, o.RequestRouter, e.Sources, "request_router")
+	for name, set := range map[string]bool{
+		"user_config": o.UserConfig != nil, "isolation": o.Isolation != "", "version": o.Version != "",
+		"default": o.Default != "", "strict_codec": o.StrictCodec,
+	} {
+		e.Sources[name] = FromDefault
+		if set {
+			e.Sources[name] = FromCode
+		}
+	}
 	if o.Isolation != "" {
-		e.Isolation, e.Sources["isolation"] = o.Isolation, FromCode
-	}
-	if o.Version != "" {
-		e.Sources["version"] = FromCode
-	}
-	if o.Default != "" {
-		e.Sources["default"] = FromCode
+		e.Isolation = o.Isolation
 	}
 	return e
 }
@@ -88,45 +136,80 @@ const MaxReplicas = 100_000
 // Validate lists what is out of range, by the option's name in files.
 func (o Options) Validate() []error {
 	var errs []error
+	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	number := func(name string, v *int, least, most int) {
 		switch {
 		case v == nil:
 		case *v < least:
-			errs = append(errs, fmt.Errorf("%s: must be at least %d, is %d", name, least, *v))
+			wrong("%s: must be at least %d, is %d", name, least, *v)
 		case *v > most:
-			errs = append(errs, fmt.Errorf("%s: must be at most %d, is %d", name, most, *v))
+			wrong("%s: must be at most %d, is %d", name, most, *v)
 		}
 	}
 	number("num_replicas", o.NumReplicas, 1, MaxReplicas)
 	number("max_ongoing_requests", o.MaxOngoingRequests, 1, 1<<30)
-	duration := func(name string, v *time.Duration) {
-		if v != nil && *v < 0 {
-			errs = append(errs, fmt.Errorf("%s: must not be negative, is %s", name, *v))
+	if q := o.MaxQueuedRequests; q != nil && *q != -1 && *q < 1 {
+		wrong("max_queued_requests: must be -1 (no limit) or at least 1, is %d", *q)
+	}
+	number("max_constructor_retry_count", o.MaxConstructorRetries, 1, math.MaxInt)
+	duration := func(name string, v *time.Duration, positive bool) {
+		switch {
+		case v == nil:
+		case *v < 0:
+			wrong("%s: must not be negative, is %s", name, *v)
+		case *v == 0 && positive:
+			wrong("%s: must be more than 0", name)
 		}
 	}
-	duration("graceful_shutdown_timeout_s", o.GracefulShutdownTimeout)
-	duration("graceful_shutdown_wait_loop_s", o.GracefulShutdownWaitLoop)
+	duration("graceful_shutdown_timeout_s", o.GracefulShutdownTimeout, false)
+	duration("graceful_shutdown_wait_loop_s", o.GracefulShutdownWaitLoop, false)
+	duration("health_check_period_s", o.HealthCheckPeriod, true)
+	duration("health_check_timeout_s", o.HealthCheckTimeout, true)
+	duration("construct_timeout_s", o.ConstructTimeout, true)
+	if o.UserConfig != nil && !json.Valid(o.UserConfig) {
+		wrong("user_config: is not JSON")
+	}
+	if r := o.RequestRouter; r != nil {
+		switch r.Policy {
+		case PowerOfTwo, RoundRobin, ConsistentHash, Custom:
+		default:
+			wrong("request_router: policy must be %s, %s or %s, is %q", PowerOfTwo, RoundRobin, ConsistentHash, r.Policy)
+		}
+		number("request_router: virtual_nodes", r.VirtualNodes, 1, 100_000)
+		number("request_router: fallback_replicas", r.FallbackReplicas, 0, MaxReplicas)
+	}
 	if o.Isolation != "" && o.Isolation != InNode && o.Isolation != Process {
-		errs = append(errs, fmt.Errorf("isolation: must be %s or %s, is %q", InNode, Process, o.Isolation))
+		wrong("isolation: must be %s or %s, is %q", InNode, Process, o.Isolation)
 	}
 	return errs
 }
 
+// optionsJSON has the reference's names, and durations in seconds.
 type optionsJSON struct {
-	NumReplicas              *int      `json:"num_replicas,omitempty"`
-	MaxOngoingRequests       *int      `json:"max_ongoing_requests,omitempty"`
-	GracefulShutdownTimeout  *float64  `json:"graceful_shutdown_timeout_s,omitempty"`
-	GracefulShutdownWaitLoop *float64  `json:"graceful_shutdown_wait_loop_s,omitempty"`
-	Isolation                Isolation `json:"isolation,omitempty"`
-	Version                  string    `json:"version,omitempty"`
-	Default                  string    `json:"default,omitempty"`
+	NumReplicas              *int            `json:"num_replicas,omitempty"`
+	MaxOngoingRequests       *int            `json:"max_ongoing_requests,omitempty"`
+	MaxQueuedRequests        *int            `json:"max_queued_requests,omitempty"`
+	GracefulShutdownTimeout  *seconds        `json:"graceful_shutdown_timeout_s,omitempty"`
+	GracefulShutdownWaitLoop *seconds        `json:"graceful_shutdown_wait_loop_s,omitempty"`
+	HealthCheckPeriod        *seconds        `json:"health_check_period_s,omitempty"`
+	HealthCheckTimeout       *seconds        `json:"health_check_timeout_s,omitempty"`
+	ConstructTimeout         *seconds        `json:"construct_timeout_s,omitempty"`
+	MaxConstructorRetries    *int            `json:"max_constructor_retry_count,omitempty"`
+	UserConfig               json.RawMessage `json:"user_config,omitempty"`
+	RequestRouter            *RequestRouter  `json:"request_router,omitempty"`
+	Isolation                Isolation       `json:"isolation,omitempty"`
+	Version                  string          `json:"version,omitempty"`
+	Default                  string          `json:"default,omitempty"`
+	StrictCodec              bool            `json:"strict_codec,omitempty"`
 }
 
 // MarshalJSON writes the reference's names, durations in seconds.
 func (o Options) MarshalJSON() ([]byte, error) {
 	return json.Marshal(optionsJSON{
-		o.NumReplicas, o.MaxOngoingRequests, seconds(o.GracefulShutdownTimeout), seconds(o.GracefulShutdownWaitLoop),
-		o.Isolation, o.Version, o.Default,
+		o.NumReplicas, o.MaxOngoingRequests, o.MaxQueuedRequests, (*seconds)(o.GracefulShutdownTimeout),
+		(*seconds)(o.GracefulShutdownWaitLoop), (*seconds)(o.HealthCheckPeriod), (*seconds)(o.HealthCheckTimeout),
+		(*seconds)(o.ConstructTimeout), o.MaxConstructorRetries, o.UserConfig, o.RequestRouter, o.Isolation, o.Version,
+		o.Default, o.StrictCodec,
 	})
 }
 
@@ -139,22 +222,27 @@ func (o *Options) UnmarshalJSON(b []byte) error {
 		return fmt.Errorf("options: %w", err)
 	}
 	*o = Options{
-		j.NumReplicas, j.MaxOngoingRequests, duration(j.GracefulShutdownTimeout), duration(j.GracefulShutdownWaitLoop),
-		j.Isolation, j.Version, j.Default,
+		j.NumReplicas, j.MaxOngoingRequests, j.MaxQueuedRequests, (*time.Duration)(j.GracefulShutdownTimeout),
+		(*time.Duration)(j.GracefulShutdownWaitLoop), (*time.Duration)(j.HealthCheckPeriod),
+		(*time.Duration)(j.HealthCheckTimeout), (*time.Duration)(j.ConstructTimeout), j.MaxConstructorRetries,
+		j.UserConfig, j.RequestRouter, j.Isolation, j.Version, j.Default, j.StrictCodec,
 	}
 	return nil
 }
 
-func seconds(d *time.Duration) *float64 {
-	if d == nil {
-		return nil
-	}
-	return new(d.Seconds())
-}
+// seconds is a duration as files have it.
+type seconds time.Duration
 
-func duration(s *float64) *time.Duration {
-	if s == nil {
-		return nil
+func (s seconds) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(s).Seconds()) }
+
+func (s *seconds) UnmarshalJSON(b []byte) error {
+	var f float64
+	if err := json.Unmarshal(b, &f); err != nil {
+		return err
 	}
-	return new(time.Duration(*s * float64(time.Second)))
+	if math.Abs(f) > math.MaxInt64/float64(time.Second) {
+		return fmt.Errorf("%v seconds are too many", f)
+	}
+	*s = seconds(f * float64(time.Second))
+	return nil
 }

@@ -59,19 +59,32 @@ func (l *Local) Start(_ *call.Batch, c *call.Call, sink call.Sink) Handle {
 }
 
 func (l *Local) run(ctx *call.Context, c *call.Call, sink call.Sink) {
-	r := l.call(ctx, c)
-	ctx.End()
-	sink.Complete(nil, r)
+	var r call.Result
+	ended := false
+	defer func() {
+		if !ended { // the method has ended its goroutine
+			r = call.Result{Err: replica.Recovered(recover())}
+		}
+		ctx.End()
+		sink.Complete(nil, r)
+	}()
+	r = l.call(ctx, c)
+	ended = true
 }
 
 // Inline runs the method on the caller's goroutine.
 func (l *Local) Inline(ctx context.Context, c *call.Call) (call.Payload, *call.Error) {
-	r := l.call(&call.Inline{Context: ctx, Info: c.Info}, c)
+	in := &call.Inline{Caller: ctx, Info: c.Info}
+	defer in.End()
+	r := l.call(in, c)
 	return r.Payload, r.Err
 }
 
 func (l *Local) call(ctx context.Context, c *call.Call) call.Result {
 	m, e := l.Replica.Class.Lookup(c.Info.Method)
+	if e == nil && (m.Shape == replica.Stream) != (c.Items != nil) {
+		e = m.Mismatch()
+	}
 	if e != nil {
 		return call.Result{Err: e}
 	}
@@ -86,12 +99,30 @@ func (l *Local) call(ctx context.Context, c *call.Call) call.Result {
 	if ctx.Err() != nil {
 		return call.Result{Err: call.FromContext(ctx)}
 	}
+	if c.Items != nil {
+		return call.Result{Err: l.stream(ctx, c, m, in)}
+	}
 	out, e := l.Replica.Run(ctx, m, in)
 	if e != nil {
 		return call.Result{Err: e}
 	}
 	p, e := m.Encode(l.Codec, c.Want, out)
 	return call.Result{Payload: p, Err: e}
+}
+
+func (l *Local) stream(ctx context.Context, c *call.Call, m *replica.Method, in any) (failure *call.Error) {
+	e := l.Replica.RunStream(ctx, m, in, func(v any) bool {
+		p, e := m.Encode(l.Codec, c.Want, v)
+		if e != nil {
+			failure = e
+			return false
+		}
+		return c.Items(ctx, p)
+	})
+	if failure == nil {
+		failure = e
+	}
+	return failure
 }
 
 // Wire sends calls to a replica in a worker.

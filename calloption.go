@@ -1,0 +1,118 @@
+package helve
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/helve-serve/helve/internal/call"
+)
+
+// CallOption changes how calls are made through a handle or method; see [Handle.With] and [Method.With]. Later ones win.
+type CallOption struct{ apply func(*callOptions) }
+
+// callOptions are what a derived handle or method says of its calls. They are immutable once a handle has them.
+type callOptions struct {
+	affinity *call.Affinity
+	options  *call.Options
+	err      error // a mistake in an option
+}
+
+// ModelID sends calls to replicas that have the model, as long as those are not full; the method finds the id with
+// [ModelIDFrom]. "" takes an earlier one back. Calls that a method makes do not inherit it.
+func ModelID(id string) CallOption {
+	return CallOption{func(o *callOptions) { o.affinity.Model = id }}
+}
+
+// SessionID sends calls with the same id to the same replica: strictly under [ConsistentHash], as long as it is not full
+// under [PowerOfTwoChoices].
+func SessionID(id string) CallOption {
+	return CallOption{func(o *callOptions) { o.affinity.Session = id }}
+}
+
+// PreferLocal sends calls to replicas on the caller's node, as long as those are not full. Calls with a model or session id
+// ignore it.
+var PreferLocal = CallOption{func(o *callOptions) { o.affinity.Local = true }} //nolint:gochecknoglobals // a constant
+
+// Idempotent says that the method may run twice: a call whose replica died while it ran is sent to another.
+var Idempotent = CallOption{func(o *callOptions) { o.options.Idempotent = true }} //nolint:gochecknoglobals // a constant
+
+// ByReference leaves a result on the node that made it until somebody reads it, between processes.
+var ByReference = CallOption{func(o *callOptions) { o.options.ByReference = true }} //nolint:gochecknoglobals // a constant
+
+// RequestCodec names the codec of arguments that leave their process: cloudpickle, pickle, msgpack (the default), orjson
+// or raw, in any case. A name that is none of these is a mistake that [Run] and the call return.
+func RequestCodec(name string) CallOption {
+	return CallOption{func(o *callOptions) { o.codec(&o.options.Request, "RequestCodec", name) }}
+}
+
+// ResponseCodec is [RequestCodec] for results.
+func ResponseCodec(name string) CallOption {
+	return CallOption{func(o *callOptions) { o.codec(&o.options.Response, "ResponseCodec", name) }}
+}
+
+func (o *callOptions) codec(into *call.Codec, option, name string) {
+	c, ok := call.CodecNamed(name)
+	if !ok {
+		o.err = fmt.Errorf("%s: there is no codec %q; the codecs are %s", option, name, strings.Join(call.CodecNames(), ", "))
+		return
+	}
+	*into = c
+}
+
+// with derives options. o may be nil, and is not changed.
+func (o *callOptions) with(d *deployment, opts []CallOption) *callOptions {
+	n := &callOptions{affinity: &call.Affinity{}, options: &call.Options{}}
+	if o != nil {
+		*n.affinity, *n.options, n.err = *o.affinity, *o.options, o.err
+	}
+	before := n.err
+	for _, opt := range opts {
+		if opt.apply != nil {
+			opt.apply(n)
+		}
+	}
+	if n.err != nil && n.err != before && d != nil { //nolint:errorlint // identity
+		d.mistake("%w", n.err)
+	}
+	return n
+}
+
+func (o *callOptions) mistake() error {
+	if o == nil {
+		return nil
+	}
+	return o.err
+}
+
+// With derives a handle whose calls have the options; what is not named stays as it was. It shares the router.
+func (h Handle[R]) With(opts ...CallOption) Handle[R] {
+	return Handle[R]{h.d, h.o.with(h.d, opts)}
+}
+
+// With derives a method whose calls have the options; what is not named stays as it was. It shares the router.
+func (m Method[In, Out]) With(opts ...CallOption) Method[In, Out] {
+	if m.m == nil {
+		return m
+	}
+	c := *m.m
+	c.binding = c.derive(opts)
+	return Method[In, Out]{&c}
+}
+
+// With derives a stream whose calls have the options; what is not named stays as it was. It shares the router.
+func (s Stream[In, Out]) With(opts ...CallOption) Stream[In, Out] {
+	if s.s == nil {
+		return s
+	}
+	c := *s.s
+	c.binding = c.derive(opts)
+	return Stream[In, Out]{&c}
+}
+
+func (b binding) derive(opts []CallOption) binding {
+	b.o = b.o.with(b.d, opts)
+	if b.err == nil {
+		b.err = b.o.err
+	}
+	return b
+}

@@ -1,0 +1,123 @@
+package helve
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/gate"
+	"github.com/helve-serve/helve/internal/node"
+	"github.com/helve-serve/helve/internal/router"
+)
+
+// SelectionTime is how long a [Selection] keeps its slot.
+const SelectionTime = 10 * time.Second
+
+// Selection is a slot of a replica that was chosen and not used yet. It is given back with Release, by itself when the
+// context of its Choose ends, and after [SelectionTime]. Its methods may be called from any goroutine.
+type Selection struct {
+	d     *deployment
+	slot  *router.Replica
+	lease *gate.Lease // nil for a fake
+	stop  func() bool // ends the watch over the context
+	used  func() bool // whether this is the second dispatch
+}
+
+// Replica is the id of the chosen replica.
+func (s *Selection) Replica() string { return s.slot.ID }
+
+// Node is where it runs.
+func (s *Selection) Node() string { return s.slot.Node }
+
+// Release gives the slot back if it was not used. It may be called any number of times.
+func (s *Selection) Release() {
+	s.stop()
+	if s.lease != nil {
+		s.lease.Release(nil)
+	}
+}
+
+// Choose waits for a slot as a call does, with the handle's options, and reserves it: the caller may look at the replica
+// before it sends a call there with [Method.Dispatch]. It counts against MaxOngoingRequests until it is used or given
+// back, and against MaxQueuedRequests while it waits.
+func (m Method[In, Out]) Choose(ctx context.Context) (*Selection, error) {
+	b := m.m
+	if b == nil || b.err != nil {
+		return nil, b.failure(ctx)
+	}
+	var i call.Info
+	b.fill(ctx, &i)
+	if ctx.Err() != nil {
+		return nil, call.FromContext(ctx).At(&i)
+	}
+	s := &Selection{d: b.d, used: once(), stop: func() bool { return true }}
+	d := b.d.dep.Load()
+	switch {
+	case b.fake != nil:
+		s.slot = &b.fake.slot
+		return s, nil
+	case d == nil && b.d.port.Load() != nil:
+		return nil, call.NewError(call.NoMethod, "a replica cannot be chosen from a worker yet").At(&i)
+	case d == nil:
+		return nil, notRunning().At(&i)
+	}
+	r, e := d.Acquire(ctx, &i, origin(ctx))
+	if e != nil {
+		return nil, e
+	}
+	s.slot, s.lease = r, r.Value.(*node.Unit).Gate().Lease(SelectionTime)
+	if ctx.Done() != nil {
+		s.stop = call.AfterFunc(ctx, func() { s.lease.Release(nil) })
+	}
+	return s, nil
+}
+
+// once gives a function that is false the first time, and true from then on.
+func once() func() bool {
+	first := make(chan struct{}, 1)
+	first <- struct{}{}
+	return func() bool {
+		select {
+		case <-first:
+			return false
+		default:
+			return true
+		}
+	}
+}
+
+// Dispatch is [Method.Remote] to the chosen replica, with its slot; the method may be another one of the deployment than
+// Choose was called on. A selection can be dispatched once. One of another deployment, or that was used, is an error with
+// reason bad_input; one that is over, or whose replica has gone, with reason replica_unavailable: choose again.
+func (m Method[In, Out]) Dispatch(ctx context.Context, s *Selection, in In) *Response[Out] {
+	r := m.prepare(ctx)
+	if r.ended {
+		return &r.Response
+	}
+	fail := func(reason Reason, format string, args ...any) *Response[Out] {
+		r.end(call.NewError(reason, fmt.Sprintf(format, args...)).At(&r.info), nil)
+		return &r.Response
+	}
+	switch {
+	case s == nil:
+		return fail(BadInput, "Dispatch: the selection is nil")
+	case s.d != m.m.d:
+		return fail(BadInput, "Dispatch: the selection is of deployment %q", s.d.name)
+	case s.used():
+		return fail(BadInput, "Dispatch: the selection was dispatched before")
+	}
+	s.stop()
+	switch {
+	case s.lease == nil:
+		r.in = in
+		r.start(s.slot, m.m.fake.replica)
+	case !s.lease.Use():
+		return fail(ReplicaUnavailable, "Dispatch: the selection of replica %s is over; choose again", s.slot.ID)
+	default:
+		r.in = in
+		r.sendTo(m.m.d.dep.Load(), s.slot, true)
+	}
+	r.watch(ctx)
+	return &r.Response
+}

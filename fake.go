@@ -1,0 +1,47 @@
+package helve
+
+import (
+	"context"
+	"iter"
+
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/replica"
+	"github.com/helve-serve/helve/internal/router"
+)
+
+// fake stands for a deployment with one replica that takes any number of calls.
+type fake struct {
+	slot    router.Replica
+	replica *replica.Replica
+}
+
+func newFake() binding {
+	d := &deployment{app: &App{}, name: "fake"}
+	f := &fake{slot: router.Replica{ID: "fake", Gate: open{}}, replica: &replica.Replica{ID: "fake"}}
+	return binding{d: d, name: "fake", place: call.Place{Deployment: "fake", Method: "fake"}, fake: f}
+}
+
+// open is a gate that is never full.
+type open struct{}
+
+func (open) TryAcquire() bool                                { return true }
+func (open) Release(*call.Batch)                             {}
+func (open) Load() int                                       { return 0 }
+func (open) Wait(interface{ Granted(b *call.Batch) }) bool   { return true }
+func (open) Unwait(interface{ Granted(b *call.Batch) }) bool { return false }
+
+// MethodFunc is a Method that calls f, for tests of code that holds methods: no application runs. Everything that a Method
+// does works, with the rules of the package: its errors are *[Error], a panic of f is one, and f runs on a goroutine of its
+// own under Remote. A broadcast has one replica.
+func MethodFunc[In, Out any](f func(context.Context, In) (Out, error)) Method[In, Out] {
+	m := &method[In, Out]{binding: newFake()}
+	m.invoke = func(_ any, ctx context.Context, in In) (Out, error) { return f(ctx, in) }
+	return Method[In, Out]{m}
+}
+
+// StreamFunc is [MethodFunc] for streams.
+func StreamFunc[In, Out any](f func(context.Context, In) iter.Seq2[Out, error]) Stream[In, Out] {
+	s := &stream[In, Out]{binding: newFake()}
+	s.invoke = func(_ any, ctx context.Context, in In) iter.Seq2[Out, error] { return f(ctx, in) }
+	return Stream[In, Out]{s}
+}

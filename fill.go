@@ -1,0 +1,100 @@
+package helve
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/helve-serve/helve/internal/call"
+)
+
+// Filler puts the result of another call into one field of an input; [Fill] makes it. It is sealed.
+type Filler[In any] interface {
+	// whenEnded runs f when the result is there.
+	whenEnded(f func())
+	// fill writes the result, which is there, and gives the place of the field in the input.
+	fill(in *In) (from, to uintptr, failure *call.Error)
+}
+
+type filler[In, F any] struct {
+	field func(*In) *F
+	from  *Response[F]
+}
+
+// Fill says that the field of the input to which field points gets the result of from:
+//
+//	vote.RemoteWith(ctx, VoteIn{Rule: "mean"}, helve.Fill(func(in *VoteIn) *float64 { return &in.A }, a))
+//
+// field must return the address of a field of its argument and do nothing else: the place of the field names the argument
+// for replicas in other processes.
+func Fill[In, F any](field func(in *In) *F, from *Response[F]) Filler[In] {
+	return filler[In, F]{field, from}
+}
+
+func (f filler[In, F]) whenEnded(then func()) { f.from.whenEnded(then) }
+
+func (f filler[In, F]) fill(in *In) (from, to uintptr, failure *call.Error) {
+	v, err := f.from.Result(context.Background()) // it has ended: this does not wait
+	if err != nil {
+		return 0, 0, call.AsError(err)
+	}
+	p := f.field(in)
+	from = uintptr(unsafe.Pointer(p)) - uintptr(unsafe.Pointer(in))
+	to = from + unsafe.Sizeof(*p)
+	if p == nil || to < from || to > unsafe.Sizeof(*in) {
+		return 0, 0, call.NewError(call.BadInput, fmt.Sprintf("Fill: the function must return the address of a field of its %T", in))
+	}
+	*p = v
+	return from, to, nil
+}
+
+// RemoteWith is [Method.Remote] with results of other calls in some fields of the input, without waiting for those: the call
+// begins when all are there, and counts as queued from then on. If one fails its error is this call's, as it is, at once.
+// in is copied.
+func (m Method[In, Out]) RemoteWith(ctx context.Context, in In, fills ...Filler[In]) *Response[Out] {
+	r := m.prepare(ctx)
+	if r.ended {
+		return &r.Response
+	}
+	if len(fills) == 0 {
+		r.begin(in)
+		r.watch(ctx)
+		return &r.Response
+	}
+	r.watch(ctx)
+	left := new(atomic.Int64)
+	left.Store(int64(len(fills)))
+	for _, f := range fills {
+		f.whenEnded(func() {
+			// Each looks for its own failure only, so that a call fails with the first and without waiting for the rest.
+			var scratch In
+			if _, _, e := f.fill(&scratch); e != nil {
+				r.end(e, nil)
+			}
+			if left.Add(-1) == 0 {
+				r.beginFilled(in, fills)
+			}
+		})
+	}
+	return &r.Response
+}
+
+func (r *remote[In, Out]) beginFilled(in In, fills []Filler[In]) {
+	type span struct{ from, to uintptr }
+	var filled []span
+	for _, f := range fills {
+		from, to, e := f.fill(&in)
+		for _, s := range filled {
+			if e == nil && from < s.to && s.from < to {
+				e = call.NewError(call.BadInput, "Fill: two responses for one field")
+			}
+		}
+		if e != nil {
+			r.end(e.At(&r.info), nil)
+			return
+		}
+		filled = append(filled, span{from, to})
+	}
+	r.beginLater(in)
+}

@@ -1,0 +1,134 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/helve-serve/helve/internal/spec"
+)
+
+// maxUnhealthy is how many checks in a row must fail before a replica is replaced (the reference's number).
+const maxUnhealthy = 3
+
+// checked says whether a replica can tell its health.
+func (n *Node) checked(u *Unit) bool {
+	if u.instance != nil {
+		return u.instance.CanTell()
+	}
+	return u.checked
+}
+
+// watchHealth checks a replica until it is no longer in service. Periods vary by a tenth, so that the checks of replicas
+// that started together do not stay together.
+func (n *Node) watchHealth(u *Unit) {
+	o := u.dep.options
+	failed := 0
+	timer := time.NewTimer(jittered(o.HealthCheckPeriod))
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-n.ctx.Done():
+			return
+		}
+		if !n.serving(u) {
+			return
+		}
+		ctx, cancel := context.WithTimeoutCause(n.ctx, o.HealthCheckTimeout,
+			fmt.Errorf("the check took longer than health_check_timeout_s (%s)", o.HealthCheckTimeout))
+		err := n.checkHealth(ctx, u)
+		cancel()
+		if err == nil {
+			failed = 0
+		} else if failed++; failed >= maxUnhealthy {
+			n.unhealthy(u, err)
+			return
+		}
+		timer.Reset(jittered(o.HealthCheckPeriod))
+	}
+}
+
+func jittered(d time.Duration) time.Duration {
+	return d - d/10 + time.Duration(rand.Int64N(int64(d/5)+1))
+}
+
+func (n *Node) serving(u *Unit) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return u.dep.units[u.id] == u && u.state == spec.ReplicaRunning
+}
+
+func (n *Node) checkHealth(ctx context.Context, u *Unit) error {
+	if u.instance != nil {
+		return u.instance.CheckHealth(ctx)
+	}
+	return u.control(ctx, "check_health", nil, u.dep.options.HealthCheckTimeout)
+}
+
+func (u *Unit) control(ctx context.Context, op string, config json.RawMessage, limit time.Duration) error {
+	return u.worker.peer.Control(ctx, struct {
+		Op         string          `json:"op"`
+		Replica    string          `json:"replica"`
+		UserConfig json.RawMessage `json:"user_config,omitempty"`
+		TimeoutS   float64         `json:"timeout_s"`
+	}{op, u.id, config, limit.Seconds()}, nil)
+}
+
+// unhealthy replaces a replica whose checks have failed: it drains like one that is too many.
+func (n *Node) unhealthy(u *Unit, err error) {
+	d := u.dep
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if d.units[u.id] != u || u.state != spec.ReplicaRunning {
+		return
+	}
+	n.log.Error("replica is unhealthy, starting another", "app", d.app.name, "deployment", d.spec.Name, "replica", u.id, "error", err)
+	if time.Since(u.startedAt) > healthyTime {
+		d.failures = 0
+	}
+	d.failedLocked(fmt.Errorf("replica %s failed %d health checks: %w", u.id, maxUnhealthy, err))
+	n.stopLocked(u)
+	n.wake()
+}
+
+// Reconfigure gives a deployment another user config: every replica that runs, and those that start later. A replica
+// whose Reconfigure fails keeps what it had, and its error is returned with the others'.
+func (n *Node) Reconfigure(ctx context.Context, app, deployment string, config json.RawMessage) error {
+	d := n.Deployment(app, deployment)
+	if d == nil {
+		return fmt.Errorf("no deployment %q in application %q", deployment, app)
+	}
+	n.mu.Lock()
+	d.config = config
+	var units []*Unit
+	for _, u := range d.units {
+		if u.state == spec.ReplicaRunning {
+			units = append(units, u)
+		}
+	}
+	n.mu.Unlock()
+	errs := make(chan error, len(units))
+	for _, u := range units {
+		go func() { // its end is awaited below
+			var err error
+			if u.instance != nil {
+				err = u.instance.Reconfigure(ctx, config)
+			} else {
+				err = u.control(ctx, "reconfigure", config, d.options.ConstructTimeout)
+			}
+			if err != nil {
+				err = fmt.Errorf("replica %s: Reconfigure: %w", u.id, err)
+			}
+			errs <- err
+		}()
+	}
+	var all []error
+	for range units {
+		all = append(all, <-errs)
+	}
+	return errors.Join(all...)
+}

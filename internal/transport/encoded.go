@@ -1,0 +1,95 @@
+package transport
+
+import (
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/codec"
+)
+
+// Encoded runs calls in this process as if the replica lived in another: arguments, results, items and errors are encoded
+// and decoded, and context values stay behind. It finds values that two deployments share, values that do not encode,
+// and errors that lose their identity.
+type Encoded struct {
+	Local   *Local
+	Default call.Codec // for calls whose handle names none
+}
+
+// Keeps is false: the arguments are encoded when Start returns.
+func (*Encoded) Keeps() bool { return false }
+
+// Start runs the method on a goroutine of its own.
+func (t *Encoded) Start(b *call.Batch, c *call.Call, sink call.Sink) Handle {
+	cd := t.Local.Codec
+	out := &call.Call{Info: c.Info, Deadline: c.Deadline, Origin: c.Origin, Want: c.Want, Options: c.Options}
+	request := t.Default
+	if o := c.Options; o != nil && o.Request != call.None {
+		request = o.Request
+	}
+	if out.Want == call.Native {
+		out.Want = t.Default
+		if o := c.Options; o != nil && o.Response != call.None {
+			out.Want = o.Response
+		}
+	}
+	if c.Encoded.Table != nil {
+		out.Encoded = call.Encoded{
+			Slots: c.Encoded.Slots, Table: append([]byte{}, c.Encoded.Table...), Body: append([]byte(nil), c.Encoded.Body...),
+		}
+	} else if err := encodeSlots(cd, request, c.Slots, out); err != nil {
+		sink.Complete(b, call.Result{Err: call.NewError(call.BadInput, "the argument cannot be encoded: "+err.Error())})
+		return Handle{}
+	}
+	if items := c.Items; items != nil {
+		out.Items = items // what Local gives it is encoded by out.Want
+	}
+	return t.Local.Start(b, out, &apart{sink, cd, t.Local.Replica.Class.Errors})
+}
+
+func encodeSlots(cd *codec.Codec, as call.Codec, slots []call.Slot, out *call.Call) error {
+	for _, s := range slots {
+		if s.Codec == call.Native {
+			if _, none := s.Value.(call.Empty); none {
+				continue
+			}
+			data, err := cd.Append(nil, as, s.Value)
+			if err != nil {
+				return err
+			}
+			s.Payload = call.Payload{Codec: as, Data: data}
+		} else {
+			s.Data = append([]byte(nil), s.Data...)
+		}
+		out.Slots = append(out.Slots, s)
+	}
+	return nil
+}
+
+// apart takes from an error what does not leave a process.
+type apart struct {
+	to     call.Sink
+	codec  *codec.Codec
+	errors *codec.Registry
+}
+
+func (a *apart) Complete(b *call.Batch, r call.Result) {
+	if r.Err != nil {
+		r.Err = Leaving(a.codec, a.errors, r.Err)
+		e, err := codec.ParseError(codec.AppendError(nil, r.Err))
+		if err != nil {
+			e = call.NewError(call.Fault, "the error cannot be encoded: "+err.Error())
+		}
+		r.Err = e
+	}
+	a.to.Complete(b, r)
+}
+
+// Leaving is e as it leaves its process: with what makes a registered cause again at the other side.
+func Leaving(cd *codec.Codec, errors *codec.Registry, e *call.Error) *call.Error {
+	if errors == nil || e.Cause == nil || e.Known != "" {
+		return e
+	}
+	known := *e
+	errors.Describe(cd, &known)
+	return &known
+}
+
+var _ Transport = (*Encoded)(nil)

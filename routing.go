@@ -1,0 +1,116 @@
+package helve
+
+import (
+	"sync/atomic"
+
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/node"
+	"github.com/helve-serve/helve/internal/router"
+	"github.com/helve-serve/helve/internal/spec"
+)
+
+// Routing says how a deployment's router picks replicas: [PowerOfTwoChoices] (the default), [RoundRobin], [ConsistentHash]
+// or [CustomRouting]. It is sealed.
+type Routing interface {
+	routing() (spec.RequestRouter, func() router.Policy)
+}
+
+// PowerOfTwoChoices sends a call to the less loaded of two replicas drawn at random; before those it tries replicas that
+// have the call's model, else those of its session, else those of its node if the handle prefers them.
+type PowerOfTwoChoices struct{}
+
+// RoundRobin sends calls to the replicas in turn, and past full ones. It looks at no model, session or node.
+type RoundRobin struct{}
+
+// ConsistentHash sends the calls of one session to one replica, when that is full to the ones that follow on the ring, and
+// waits for one of those when all are full. Calls without a session go anywhere.
+type ConsistentHash struct {
+	VirtualNodes *int // points on the ring per replica; default 100
+	Fallbacks    *int // replicas that follow the owner of a session; default 2
+}
+
+func (PowerOfTwoChoices) routing() (spec.RequestRouter, func() router.Policy) {
+	return spec.RequestRouter{Policy: spec.PowerOfTwo}, nil
+}
+
+func (RoundRobin) routing() (spec.RequestRouter, func() router.Policy) {
+	return spec.RequestRouter{Policy: spec.RoundRobin}, nil
+}
+
+func (c ConsistentHash) routing() (spec.RequestRouter, func() router.Policy) {
+	return spec.RequestRouter{Policy: spec.ConsistentHash, VirtualNodes: c.VirtualNodes, FallbackReplicas: c.Fallbacks}, nil
+}
+
+// RoutingPolicy is a way of picking of your own.
+type RoutingPolicy interface {
+	// Rank appends to ranks the places in replicas of those that the call should go to, best first, and returns it. One
+	// that is full is passed over for the next; places that do not exist too. If only is true the call goes to none but
+	// those and waits for one of them; otherwise, and if there are none, the others follow by power of two choices. It is
+	// called on the goroutine of the call, concurrently, perhaps more than once for a call, and must not block. If it
+	// panics the call goes anywhere.
+	Rank(c RoutedCall, replicas []ReplicaView, ranks []int) (_ []int, only bool)
+}
+
+// RoutedCall is what a policy sees of a call.
+type RoutedCall struct{ Method, Model, Session, RequestID string }
+
+// ReplicaView is what a policy sees of a replica.
+type ReplicaView struct{ r *router.Replica }
+
+// ID is the replica's id.
+func (v ReplicaView) ID() string { return v.r.ID }
+
+// Node is where it runs.
+func (v ReplicaView) Node() string { return v.r.Node }
+
+// Ongoing is how many calls it executes now, of all callers, with the slots that are reserved.
+func (v ReplicaView) Ongoing() int { return v.r.Gate.Load() }
+
+// Max is how many it may execute at a time.
+func (v ReplicaView) Max() int { return v.r.Value.(*node.Unit).Gate().Max() }
+
+// CustomRouting has policies that make makes: one for each router.
+func CustomRouting(make func() RoutingPolicy) Routing { return custom{make} }
+
+type custom struct{ make func() RoutingPolicy }
+
+func (c custom) routing() (spec.RequestRouter, func() router.Policy) {
+	return spec.RequestRouter{Policy: spec.Custom}, func() router.Policy { return &policy{of: c.make()} }
+}
+
+// policy is a RoutingPolicy as the router knows it.
+type policy struct {
+	of    RoutingPolicy
+	views atomic.Pointer[viewed]
+}
+
+// Rank implements router.Policy.
+func (p *policy) Rank(c *call.Info, set []*router.Replica, ranks []int) (places []int, only bool) {
+	views := p.views.Load()
+	if views == nil || len(set) == 0 || views.of != &set[0] {
+		views = &viewed{all: make([]ReplicaView, len(set))}
+		for i, r := range set {
+			views.all[i] = ReplicaView{r}
+		}
+		if len(set) > 0 {
+			views.of = &set[0]
+			p.views.Store(views)
+		}
+	}
+	rc := RoutedCall{Method: c.Method, RequestID: c.Request.String()}
+	if c.Affinity != nil {
+		rc.Model, rc.Session = c.Affinity.Model, c.Affinity.Session
+	}
+	defer func() {
+		if recover() != nil {
+			places, only = nil, false
+		}
+	}()
+	return p.of.Rank(rc, views.all, ranks)
+}
+
+// viewed is what policies see of one set.
+type viewed struct {
+	of  **router.Replica // the set's first element: each set has a slice of its own
+	all []ReplicaView
+}

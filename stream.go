@@ -1,0 +1,473 @@
+package helve
+
+import (
+	"context"
+	"iter"
+	"reflect"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/node"
+	"github.com/helve-serve/helve/internal/replica"
+	"github.com/helve-serve/helve/internal/router"
+)
+
+// Stream is a bound method that gives a sequence of values: a small value, safe for concurrent use. The zero Stream gives
+// an error.
+type Stream[In, Out any] struct{ s *stream[In, Out] }
+
+type stream[In, Out any] struct {
+	binding
+	invoke func(recv any, ctx context.Context, in In) iter.Seq2[Out, error] // as in method
+}
+
+func (s Stream[In, Out]) target() *deployment {
+	if s.s == nil {
+		return nil
+	}
+	return s.s.d
+}
+
+// StreamOf binds a method expression whose method returns an iter.Seq2[Out, error]: StreamOf(h, (*D).Tokens). It checks
+// what [MethodOf] does.
+func StreamOf[R, In, Out any](h Handle[R], f func(R, context.Context, In) iter.Seq2[Out, error]) Stream[In, Out] {
+	s := &stream[In, Out]{invoke: func(recv any, ctx context.Context, in In) iter.Seq2[Out, error] { return f(recv.(R), ctx, in) }}
+	s.binding = bind(h, reflect.ValueOf(f), "StreamOf", func(r *replica.Method) {
+		r.Stream = func(ctx context.Context, recv, in any) iter.Seq2[any, error] {
+			return func(yield func(any, error) bool) {
+				v, _ := in.(In)
+				for out, err := range f(recv.(R), ctx, v) {
+					if !yield(out, err) {
+						return
+					}
+				}
+			}
+		}
+	})
+	return Stream[In, Out]{s}
+}
+
+// StreamNamed binds a method that streams by name; "" is the default method. Types are checked when items arrive.
+func StreamNamed[In, Out any](h AnyHandle, name string) Stream[In, Out] {
+	return Stream[In, Out]{&stream[In, Out]{binding: named(h, name)}}
+}
+
+// failure is why a stream cannot be called at all.
+func (b *stream[In, Out]) failure() *call.Error {
+	if b == nil {
+		return call.NewError(call.BadInput, "a zero Stream: bind one with StreamOf")
+	}
+	return b.unusable()
+}
+
+// Call gives the sequence without starting anything: the method runs while the sequence is ranged over, for a replica in
+// this process on the caller's goroutine, and holds its slot until then. An error is yielded last and once. Breaking out
+// of the loop cancels the method. The sequence can be ranged over once; a second range yields an error.
+func (s Stream[In, Out]) Call(ctx context.Context, in In) iter.Seq2[Out, error] {
+	b := s.s
+	var ranged atomic.Bool
+	return func(yield func(Out, error) bool) {
+		fail := func(e *call.Error) {
+			var none Out
+			yield(none, e)
+		}
+		switch {
+		case b == nil || b.err != nil:
+			fail(b.failure())
+			return
+		case ranged.Swap(true):
+			fail(rangedTwice())
+			return
+		}
+		c := &call.Inline{Caller: ctx, Breaks: true}
+		b.fill(ctx, &c.Info)
+		c.Info.Link = call.Awaited
+		if ctx.Err() != nil {
+			fail(call.FromContext(ctx).At(&c.Info))
+			return
+		}
+		slot, rep, e := b.find(ctx, c)
+		switch {
+		case e != nil:
+			fail(e)
+		case rep == nil: // not a function call: take the items from a buffer
+			r := s.remote(ctx, in, &c.Info, slot)
+			defer r.Close()
+			r.All()(yield)
+		default:
+			if e := b.inline(c, slot, rep, in, yield); e != nil {
+				fail(e.At(&c.Info))
+			}
+		}
+	}
+}
+
+func rangedTwice() *call.Error {
+	return call.NewError(call.BadInput, "the stream was ranged over before; call it again for another")
+}
+
+// find waits for a slot. rep is nil if the method cannot run on the caller's goroutine; so is slot in a worker.
+func (b *stream[In, Out]) find(ctx context.Context, c *call.Inline) (slot *router.Replica, rep *replica.Replica, e *call.Error) {
+	if b.fake != nil {
+		return &b.fake.slot, b.fake.replica, nil
+	}
+	d := b.d.dep.Load()
+	if d == nil {
+		return nil, nil, nil
+	}
+	if b.o == nil && c.Info.Depth < maxDepth {
+		slot = d.Router.TryAcquireNear()
+	}
+	if slot == nil {
+		if slot, e = d.Acquire(ctx, &c.Info, origin(ctx)); e != nil {
+			return nil, nil, e
+		}
+	}
+	if b.invoke != nil {
+		rep = slot.Value.(*node.Unit).Local
+	}
+	return slot, rep, nil
+}
+
+// inline runs the method on the caller's goroutine, with a slot that it gives back. The failure is not yet yielded.
+func (b *stream[In, Out]) inline(c *call.Inline, slot *router.Replica, rep *replica.Replica, in In, yield func(Out, error) bool) (failure *call.Error) {
+	c.Info.Replica = slot.ID
+	entered := rep.Enter()
+	ended, consuming := false, false
+	defer func() {
+		// A panic of the loop's body passes through the method and belongs to the caller.
+		if !ended && !consuming {
+			failure = replica.Recovered(recover())
+		}
+		rep.Leave(entered, failure != nil)
+		c.End()
+		slot.Gate.Release(nil)
+	}()
+	done := c.Caller.Done()
+	for v, err := range b.invoke(rep.Instance, c, in) {
+		if done != nil && c.Caller.Err() != nil {
+			break
+		}
+		if err != nil {
+			failure = replica.UserError(err)
+			break
+		}
+		consuming = true
+		more := yield(v, nil)
+		consuming = false
+		if !more {
+			c.Cancel(context.Canceled)
+			ended = true
+			return nil
+		}
+	}
+	ended = true
+	if c.Caller.Err() != nil {
+		return call.FromContext(c.Caller)
+	}
+	return failure
+}
+
+// ResponseStream is the sequence to come of a stream that is under way: the method runs at once, up to 64 items or 1 MB of
+// strings or bytes ahead of whoever reads. All, Cancel and Close may be called from any goroutine.
+type ResponseStream[T any] struct {
+	*flow[T]
+	ranged atomic.Bool
+}
+
+// Remote starts the stream and returns at once. It is cancelled when ctx ends, with Cancel or Close, when its deadline
+// passes, and when the ResponseStream is forgotten without having been read.
+func (s Stream[In, Out]) Remote(ctx context.Context, in In) *ResponseStream[Out] {
+	return s.remote(ctx, in, nil, nil)
+}
+
+// remote starts the stream; info and slot are set if the caller has them already.
+func (s Stream[In, Out]) remote(ctx context.Context, in In, info *call.Info, slot *router.Replica) *ResponseStream[Out] {
+	f := &flow[Out]{more: make(chan struct{}, 1), room: make(chan struct{}, 1), gone: make(chan struct{})}
+	f.limit()
+	r := &ResponseStream[Out]{flow: f}
+	f.pending.info = &f.own
+	b := s.s
+	if b == nil || b.err != nil {
+		f.b = &binding{d: noDeployment}
+		f.finish(b.failure())
+		return r
+	}
+	f.b = &b.binding
+	if info != nil {
+		f.own = *info
+	} else {
+		b.fill(ctx, &f.own)
+	}
+	if ctx.Err() != nil {
+		f.finish(call.FromContext(ctx))
+		if slot != nil {
+			slot.Gate.Release(nil)
+		}
+		return r
+	}
+	b.start(ctx, f, in, slot)
+	f.watch(ctx)
+	// f does not lead to r, so r can be collected while the method runs.
+	runtime.AddCleanup(r, func(f *flow[Out]) { f.Close() }, f)
+	return r
+}
+
+// All gives the items as they come. An error is yielded last and once; breaking out of the loop cancels the stream. It can
+// be ranged over once; a second range yields an error.
+func (r *ResponseStream[T]) All() iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var none T
+		if r.ranged.Swap(true) {
+			yield(none, rangedTwice())
+			return
+		}
+		defer r.Close()
+		for {
+			items, failure, ended := r.take()
+			for _, v := range items {
+				if !yield(v, nil) {
+					return
+				}
+			}
+			if ended {
+				if failure != nil {
+					yield(none, r.b.arrived(failure))
+				}
+				return
+			}
+		}
+	}
+}
+
+// flow is the buffer between a method that streams and its reader, and the call.
+type flow[T any] struct {
+	pending
+	own  call.Info
+	size func(*T) int // bytes of an item; nil if they do not count
+
+	buffer     sync.Mutex
+	items      []T
+	spare      []T // what the reader has read
+	bytes      int
+	over       bool          // nothing more comes
+	last       *call.Error   // after over
+	closed     bool          // nobody reads
+	more, room chan struct{} // one token each: there is something to read, there is room to write
+	gone       chan struct{} // closed with closed
+}
+
+// Half of the promised 64 items and 1 MB wait in the buffer; the reader may have taken as much at one time, which saves
+// the two sides a synchronisation per item.
+const (
+	flowItems = 32
+	flowBytes = 512 << 10
+)
+
+func (f *flow[T]) limit() {
+	switch reflect.TypeFor[T]().Kind() {
+	case reflect.String:
+		f.size = func(v *T) int { return reflect.ValueOf(v).Elem().Len() }
+	case reflect.Slice:
+		if reflect.TypeFor[T]().Elem().Kind() == reflect.Uint8 {
+			f.size = func(v *T) int { return reflect.ValueOf(v).Elem().Len() }
+		}
+	}
+}
+
+// put waits for room, until ctx ends. false: nobody wants more.
+func (f *flow[T]) put(ctx context.Context, v T) bool {
+	n := 0
+	if f.size != nil {
+		n = f.size(&v)
+	}
+	for {
+		f.buffer.Lock()
+		if f.closed {
+			f.buffer.Unlock()
+			return false
+		}
+		if len(f.items) < flowItems && (f.bytes+n <= flowBytes || len(f.items) == 0) {
+			f.items, f.bytes = append(f.items, v), f.bytes+n
+			first := len(f.items) == 1
+			f.buffer.Unlock()
+			if first {
+				signal(f.more)
+			}
+			return true
+		}
+		f.buffer.Unlock()
+		select {
+		case <-f.room:
+		case <-f.gone:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// take waits for items or the end. The items are the reader's until it calls take again.
+func (f *flow[T]) take() (items []T, failure *call.Error, ended bool) {
+	for {
+		f.buffer.Lock()
+		if len(f.items) > 0 {
+			items = f.items
+			clear(f.spare)
+			f.items, f.spare, f.bytes = f.spare[:0], items, 0
+			f.buffer.Unlock()
+			signal(f.room)
+			return items, nil, false
+		}
+		over, last := f.over, f.last
+		f.buffer.Unlock()
+		if over {
+			return nil, last, true
+		}
+		<-f.more
+	}
+}
+
+// finish ends the stream for its reader, behind what is buffered.
+func (f *flow[T]) finish(failure *call.Error) {
+	if failure != nil {
+		failure = failure.At(&f.own)
+	}
+	f.end(failure, func() { f.stopped(failure, false) })
+}
+
+// stopped says that nothing more comes; drop, that what is buffered is not wanted either.
+func (f *flow[T]) stopped(failure *call.Error, drop bool) {
+	f.buffer.Lock()
+	if !f.over {
+		f.over, f.last = true, failure
+	}
+	if drop {
+		clear(f.items)
+		f.items = f.items[:0]
+	}
+	f.buffer.Unlock()
+	signal(f.more)
+}
+
+// cancel ends the stream for its reader at once, and asks the method to end.
+func (f *flow[T]) cancel(cause error) {
+	f.mu.Lock()
+	flight := f.flight
+	f.mu.Unlock()
+	e := call.FromCause(cause).At(&f.own)
+	if f.end(e, func() { f.stopped(e, true) }) && flight != nil {
+		flight.Cancel(nil, cause)
+	}
+}
+
+// watch is as in pending.
+func (f *flow[T]) watch(ctx context.Context) {
+	if ctx.Done() == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.ended {
+		f.stop = call.AfterFunc(ctx, func() { f.cancel(call.Cause(ctx)) })
+	}
+}
+
+// Cancel ends the stream: a reader gets an error with reason cancelled, and the method's context ends. A call that waits
+// for a slot never starts. It does nothing to a stream that has ended.
+func (f *flow[T]) Cancel() { f.cancel(context.Canceled) }
+
+// Close says that nobody reads any more: the stream is cancelled if it has not ended, and what is buffered is dropped.
+func (f *flow[T]) Close() {
+	f.buffer.Lock()
+	if !f.closed {
+		f.closed = true
+		close(f.gone)
+	}
+	f.buffer.Unlock()
+	f.Cancel()
+}
+
+// start sends the call on its way, with a slot if the caller has one.
+func (b *stream[In, Out]) start(ctx context.Context, f *flow[Out], in In, slot *router.Replica) {
+	if b.fake != nil {
+		b.run(ctx, f, in, &b.fake.slot, b.fake.replica)
+		return
+	}
+	d := b.d.dep.Load()
+	if d != nil && slot == nil && f.own.Depth < maxDepth {
+		slot = d.Router.TryAcquire(&f.own)
+	}
+	if slot != nil && b.invoke != nil {
+		if rep := slot.Value.(*node.Unit).Local; rep != nil {
+			b.run(ctx, f, in, slot, rep)
+			return
+		}
+	}
+	c := b.untyped(ctx, f.own, in)
+	c.Items = func(ctx context.Context, p call.Payload) bool {
+		v, err := decode[Out](&b.binding, p)
+		if err != nil {
+			f.finish(call.AsError(err))
+			return false
+		}
+		return f.put(ctx, v)
+	}
+	switch {
+	case d == nil && b.d.port.Load() != nil:
+		f.finish(call.NewError(call.NoMethod, "streams cannot be called from a worker yet"))
+	case slot != nil:
+		f.carry(d.SubmitAssigned(slot, c, flowSink[Out]{f}))
+	default:
+		f.carry(b.submit(c, flowSink[Out]{f}))
+	}
+}
+
+// flowSink is told the end of a stream that took another way than a function call.
+type flowSink[T any] struct{ f *flow[T] }
+
+func (s flowSink[T]) Complete(_ *call.Batch, r call.Result) { s.f.finish(r.Err) }
+
+// run runs the method on a goroutine of its own, with a slot that it gives back.
+func (b *stream[In, Out]) run(caller context.Context, f *flow[Out], in In, slot *router.Replica, rep *replica.Replica) {
+	ctx := &call.Context{}
+	f.own.Replica = slot.ID
+	deadline, _ := caller.Deadline()
+	ctx.Init(caller, &f.own, deadline)
+	f.carry(canceler{ctx})
+	go func() {
+		var failure *call.Error
+		entered := rep.Enter()
+		ended := false
+		defer func() {
+			if !ended {
+				failure = replica.Recovered(recover())
+			}
+			rep.Leave(entered, failure != nil)
+			ctx.End()
+			slot.Gate.Release(nil)
+			f.finish(failure)
+		}()
+		for v, err := range b.invoke(rep.Instance, ctx, in) {
+			if err != nil {
+				failure = replica.UserError(err)
+				break
+			}
+			if !f.put(ctx, v) {
+				break
+			}
+		}
+		ended = true
+		if caller.Err() != nil {
+			failure = call.FromContext(caller)
+		}
+	}()
+}

@@ -1,5 +1,6 @@
 // Package helvetest runs one test body against an application in every way that it can run: with its Go deployments in
-// the node's process, and in a worker.
+// the node's process, there with every call encoded or on a goroutine of its own, and in a worker. Code that holds methods
+// needs no application in its tests: helve.MethodFunc and helve.StreamFunc make fakes.
 //
 // A test package that uses it has
 //
@@ -61,18 +62,44 @@ const (
 	closeTime = time.Minute
 )
 
-// Run runs body as a subtest per runner: "local" has Go deployments in the test's process, "process" in a worker.
-// Python deployments have processes of their own in both. The system is drained and closed after the body; an error of
-// that fails the test.
-func Run(t *testing.T, build helve.Build, body func(t *testing.T, s *helve.System)) {
+// Runner is one way to run an application.
+type Runner struct {
+	Name   string // of the subtest
+	Config helve.Config
+}
+
+// The runners.
+var (
+	// Local has Go deployments in the test's process.
+	Local = Runner{"local", helve.Config{Isolation: helve.InNode}}
+	// Stubborn is Local with every method on a goroutine of its own: what relies on Call running on the caller's fails.
+	Stubborn = Runner{"stubborn", helve.Config{Isolation: helve.InNode, OutOfLine: true}}
+	// Encoded is Local with arguments, results, items and errors encoded in MessagePack and decoded on their way: what
+	// deployments share, what does not encode, and errors that lose their identity show.
+	Encoded = Runner{"encoded", helve.Config{Isolation: helve.InNode, StrictCodec: "msgpack"}}
+	// EncodedJSON is Encoded with JSON, the codec orjson.
+	EncodedJSON = Runner{"encoded-json", helve.Config{Isolation: helve.InNode, StrictCodec: "orjson"}}
+	// Process has Go deployments in a worker: unary methods and actions.
+	Process = Runner{"process", helve.Config{Isolation: helve.Process}}
+)
+
+// All are all runners.
+func All() []Runner { return []Runner{Local, Stubborn, Encoded, EncodedJSON, Process} }
+
+// InNode are the runners without workers, for streams, broadcasts and selections, which do not reach those yet.
+func InNode() []Runner { return []Runner{Local, Stubborn, Encoded, EncodedJSON} }
+
+// Run runs body as a parallel subtest per runner; without any, per runner of [All]. Python deployments have processes of
+// their own in each. The system is drained and closed after the body; an error of that fails the test.
+func Run(t *testing.T, build helve.Build, body func(t *testing.T, s *helve.System), runners ...Runner) {
 	t.Helper()
-	for _, runner := range []struct {
-		name      string
-		isolation helve.Isolation
-	}{{"local", helve.InNode}, {"process", helve.Process}} {
-		t.Run(runner.name, func(t *testing.T) {
+	if len(runners) == 0 {
+		runners = All()
+	}
+	for _, r := range runners {
+		t.Run(r.Name, func(t *testing.T) {
 			t.Parallel()
-			body(t, Start(t, helve.Config{Isolation: runner.isolation}, build))
+			body(t, Start(t, r.Config, build))
 		})
 	}
 }

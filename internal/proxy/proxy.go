@@ -174,7 +174,17 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.fail(w, r, c, e)
 		return
 	}
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		// A method that runs here has ended its goroutine, which is this connection's: answer while it unwinds.
+		p.fail(w, r, c, call.NewError(call.User, "the method ended its goroutine with runtime.Goexit"))
+		http.NewResponseController(w).Flush() //nolint:errcheck // the client may be gone
+	}()
 	out, e := route.Call(r.Context(), c)
+	returned = true
 	if e != nil {
 		p.fail(w, r, c, e)
 		return

@@ -135,11 +135,14 @@ func (b *stream[In, Out]) find(ctx context.Context, c *call.Inline) (slot *route
 func (b *stream[In, Out]) inline(c *call.Inline, slot *router.Replica, rep *replica.Replica, in In, yield func(Out, error) bool) (failure *call.Error) {
 	c.Info.Replica = slot.ID
 	entered := rep.Enter()
-	ended, consuming := false, false
+	ended, consuming, broke := false, false, false
 	defer func() {
-		// A panic of the loop's body passes through the method and belongs to the caller.
+		// A panic of the loop's body passes through the method and belongs to the caller. One of a method that goes on after
+		// it was told to stop comes too late to matter.
 		if !ended && !consuming {
-			failure = replica.Recovered(recover())
+			if e := replica.Recovered(recover()); failure == nil && !broke {
+				failure = e
+			}
 		}
 		rep.Leave(entered, failure != nil)
 		c.End()
@@ -148,6 +151,7 @@ func (b *stream[In, Out]) inline(c *call.Inline, slot *router.Replica, rep *repl
 	done := c.Caller.Done()
 	for v, err := range b.invoke(rep.Instance, c, in) {
 		if done != nil && c.Caller.Err() != nil {
+			failure = call.FromContext(c.Caller)
 			break
 		}
 		if err != nil {
@@ -158,13 +162,13 @@ func (b *stream[In, Out]) inline(c *call.Inline, slot *router.Replica, rep *repl
 		more := yield(v, nil)
 		consuming = false
 		if !more {
+			broke = true
 			c.Cancel(context.Canceled)
-			ended = true
-			return nil
+			break
 		}
 	}
 	ended = true
-	if c.Caller.Err() != nil {
+	if !broke && c.Caller.Err() != nil {
 		return call.FromContext(c.Caller)
 	}
 	return failure
@@ -449,7 +453,9 @@ func (b *stream[In, Out]) run(caller context.Context, f *flow[Out], in In, slot 
 		ended := false
 		defer func() {
 			if !ended {
-				failure = replica.Recovered(recover())
+				if e := replica.Recovered(recover()); failure == nil { // as in inline
+					failure = e
+				}
 			}
 			rep.Leave(entered, failure != nil)
 			ctx.End()

@@ -1,20 +1,16 @@
 package call
 
-import (
-	"context"
-	"sync"
-)
+import "context"
 
-// Waiter is a Sink for one goroutine that waits. Waiters are pooled: it must not be used after Wait.
+// Waiter is a Sink for one goroutine that waits, once. (Pooled ones saved little beside what they wait for, and a channel
+// that was made in one testing/synctest bubble cannot be used in another.)
 type Waiter struct {
 	done   chan struct{}
 	result Result
 }
 
-var waiters = sync.Pool{New: func() any { return &Waiter{done: make(chan struct{}, 1)} }} //nolint:gochecknoglobals // a pool is not state
-
-// NewWaiter takes one from the pool.
-func NewWaiter() *Waiter { return waiters.Get().(*Waiter) }
+// NewWaiter makes one.
+func NewWaiter() *Waiter { return &Waiter{done: make(chan struct{}, 1)} }
 
 // Complete keeps the result, with memory of its own, and wakes the waiting goroutine.
 func (w *Waiter) Complete(_ *Batch, r Result) {
@@ -38,8 +34,5 @@ func (w *Waiter) Wait(ctx context.Context, c Canceler) (Payload, *Error) {
 		c.Cancel(nil, Cause(ctx))
 		<-w.done // a flight answers exactly once, and by now it has or is about to
 	}
-	r := w.result
-	w.result = Result{}
-	waiters.Put(w)
-	return r.Payload, r.Err
+	return w.result.Payload, w.result.Err
 }

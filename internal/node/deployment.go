@@ -139,15 +139,13 @@ type acquired struct {
 func (a *acquiring) Assigned(_ *call.Batch, r *router.Replica) { a.got <- acquired{replica: r} }
 func (a *acquiring) Failed(_ *call.Batch, cause *call.Error)   { a.got <- acquired{failure: cause} }
 
-var acquirings = sync.Pool{New: func() any { return &acquiring{got: make(chan acquired, 1)} }} //nolint:gochecknoglobals // a pool is not state
-
 // Acquire waits for a slot for a call that its caller's goroutine will run or send. The caller releases it at the replica's
 // gate. An end of ctx ends the wait at once, with its cause.
 func (d *Deployment) Acquire(ctx context.Context, c *call.Info, origin string) (*router.Replica, *call.Error) {
 	if e := d.refuses(c); e != nil {
 		return nil, e.At(c)
 	}
-	a := acquirings.Get().(*acquiring)
+	a := &acquiring{got: make(chan acquired, 1)}
 	d.Router.Submit(nil, &a.ticket, origin, c, a)
 	var r acquired
 	select {
@@ -155,8 +153,6 @@ func (d *Deployment) Acquire(ctx context.Context, c *call.Info, origin string) (
 	default:
 		r = d.await(ctx, c, a)
 	}
-	a.ticket = router.Ticket{}
-	acquirings.Put(a)
 	if r.failure != nil {
 		return nil, r.failure.At(c)
 	}

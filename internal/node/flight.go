@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -55,6 +56,13 @@ func (f *Flight) Assigned(b *call.Batch, r *router.Replica) {
 		r.Gate.Release(b)
 		return
 	}
+	if e := f.expired(); e != nil { // whoever cancels it is on the way
+		f.state, f.answered = done, true
+		f.mu.Unlock()
+		r.Gate.Release(b)
+		f.finish(b, call.Result{Err: e})
+		return
+	}
 	f.state, f.replica = starting, r
 	f.call.Info.Replica = r.ID
 	if f.watch != nil {
@@ -75,6 +83,18 @@ func (f *Flight) Assigned(b *call.Batch, r *router.Replica) {
 	if cancelled != nil {
 		h.Cancel(b, cancelled)
 	}
+}
+
+// expired is why a call must not start any more, nil if it may.
+func (f *Flight) expired() *call.Error {
+	c := f.call
+	if !c.Deadline.IsZero() && !time.Now().Before(c.Deadline) {
+		return call.FromCause(context.DeadlineExceeded)
+	}
+	if c.Values != nil && c.Values.Err() != nil {
+		return call.FromContext(c.Values)
+	}
+	return nil
 }
 
 // Failed is told that the deployment is gone.

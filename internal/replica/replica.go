@@ -291,10 +291,12 @@ func UserError(err error) *call.Error {
 // stream ended; breaking off is no error.
 func (r *Replica) RunStream(ctx context.Context, m *Method, in any, item func(any) bool) (failure *call.Error) {
 	entered := r.Enter()
-	ended := false
+	ended, broke := false, false
 	defer func() {
 		if !ended {
-			failure = Recovered(recover())
+			if e := Recovered(recover()); failure == nil && !broke { // a method that goes on after it was told to stop
+				failure = e
+			}
 		}
 		r.Leave(entered, failure != nil)
 	}()
@@ -308,6 +310,7 @@ func (r *Replica) RunStream(ctx context.Context, m *Method, in any, item func(an
 			break
 		}
 		if !item(v) {
+			broke = true
 			break
 		}
 	}

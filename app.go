@@ -2,7 +2,6 @@ package helve
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -10,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/guest"
 	"github.com/helve-serve/helve/internal/node"
@@ -112,7 +112,7 @@ func (o Options) spec() (spec.Options, error) {
 		s.RequestRouter = &r
 	}
 	if o.UserConfig != nil {
-		b, err := json.Marshal(o.UserConfig)
+		b, err := theCodec.Append(nil, call.JSON, o.UserConfig) // field names as everywhere
 		if err != nil {
 			return s, fmt.Errorf("user_config: %w", err)
 		}

@@ -2,7 +2,6 @@ package helve
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -111,7 +110,7 @@ func (s *System) Delete(ctx context.Context, app string) error {
 // Reconfigure gives a deployment another user config: every replica that runs, and those that start later. config is
 // anything that encodes as JSON. The errors of replicas that refused it, and keep what they had, are joined.
 func (s *System) Reconfigure(ctx context.Context, app, deployment string, config any) error {
-	b, err := json.Marshal(config)
+	b, err := theCodec.Append(nil, call.JSON, config)
 	if err != nil {
 		return fmt.Errorf("user_config: %w", err)
 	}

@@ -209,11 +209,13 @@ func (n *Node) ready(u *Unit) {
 			n.wg.Go(func() { n.watchHealth(u) })
 		}
 	}
-	n.settleLocked(d.app)
 	n.wake()
 	n.mu.Unlock()
 	n.log.Info("replica is ready", "app", d.app.name, "deployment", d.spec.Name, "replica", u.id, "after", time.Since(u.startedAt).Round(time.Millisecond))
 	n.update(d)
+	n.mu.Lock()
+	n.settleLocked(d.app) // after the router has it: who waits for the application may count on all
+	n.mu.Unlock()
 }
 
 func (d *Deployment) runningLocked() []*router.Replica {
@@ -243,13 +245,7 @@ func (n *Node) settleLocked(a *app) {
 		return
 	}
 	for _, d := range a.deployments {
-		running := 0
-		for _, u := range d.units {
-			if u.state == spec.ReplicaRunning {
-				running++
-			}
-		}
-		if running < d.options.NumReplicas {
+		if len(d.Router.Replicas()) < d.options.NumReplicas {
 			return
 		}
 	}

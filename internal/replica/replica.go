@@ -139,6 +139,9 @@ func Start(ctx context.Context, class *Class, id string, config json.RawMessage,
 			r.Close(context.WithoutCancel(ctx)) //nolint:errcheck // why it did not start counts
 		}
 		e := *call.AsError(err)
+		if errors.Is(err, late) {
+			e = *call.FromCause(late)
+		}
 		e.App, e.Deployment, e.Replica, e.Method = class.App, class.Deployment, id, step
 		return nil, &e
 	}

@@ -41,7 +41,7 @@ func (t *Encoded) Start(b *call.Batch, c *call.Call, sink call.Sink) Handle {
 	if items := c.Items; items != nil {
 		out.Items = items // what Local gives it is encoded by out.Want
 	}
-	return t.Local.Start(b, out, &apart{sink, cd, t.Local.Replica.Class.Errors})
+	return t.Local.Start(b, out, apart{sink})
 }
 
 func encodeSlots(cd *codec.Codec, as call.Codec, slots []call.Slot, out *call.Call) error {
@@ -64,15 +64,10 @@ func encodeSlots(cd *codec.Codec, as call.Codec, slots []call.Slot, out *call.Ca
 }
 
 // apart takes from an error what does not leave a process.
-type apart struct {
-	to     call.Sink
-	codec  *codec.Codec
-	errors *codec.Registry
-}
+type apart struct{ to call.Sink }
 
-func (a *apart) Complete(b *call.Batch, r call.Result) {
+func (a apart) Complete(b *call.Batch, r call.Result) {
 	if r.Err != nil {
-		r.Err = Leaving(a.codec, a.errors, r.Err)
 		e, err := codec.ParseError(codec.AppendError(nil, r.Err))
 		if err != nil {
 			e = call.NewError(call.Fault, "the error cannot be encoded: "+err.Error())
@@ -80,16 +75,6 @@ func (a *apart) Complete(b *call.Batch, r call.Result) {
 		r.Err = e
 	}
 	a.to.Complete(b, r)
-}
-
-// Leaving is e as it leaves its process: with what makes a registered cause again at the other side.
-func Leaving(cd *codec.Codec, errors *codec.Registry, e *call.Error) *call.Error {
-	if errors == nil || e.Cause == nil || e.Known != "" {
-		return e
-	}
-	known := *e
-	errors.Describe(cd, &known)
-	return &known
 }
 
 var _ Transport = (*Encoded)(nil)

@@ -66,10 +66,24 @@ func (l *Local) run(ctx *call.Context, c *call.Call, sink call.Sink) {
 			r = call.Result{Err: replica.Recovered(recover())}
 		}
 		ctx.End()
+		if r.Err != nil && c.Want != call.Native {
+			r.Err = l.leaving(r.Err)
+		}
 		sink.Complete(nil, r)
 	}()
 	r = l.call(ctx, c)
 	ended = true
+}
+
+// leaving is e as it leaves its process: with what makes a registered cause again at the other side.
+func (l *Local) leaving(e *call.Error) *call.Error {
+	r := l.Replica.Class.Errors
+	if r == nil || e.Cause == nil || e.Known != "" {
+		return e
+	}
+	known := *e
+	r.Describe(l.Codec, &known)
+	return &known
 }
 
 // Inline runs the method on the caller's goroutine.

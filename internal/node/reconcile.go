@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -225,6 +226,7 @@ func (d *Deployment) runningLocked() []*router.Replica {
 			set = append(set, u.entry)
 		}
 	}
+	slices.SortFunc(set, func(a, b *router.Replica) int { return strings.Compare(a.ID, b.ID) }) // turns keep their order
 	return set
 }
 

@@ -254,7 +254,7 @@ func (b *method[In, Out]) inline(c *call.Inline, r *router.Replica, rep *replica
 	ended := false
 	defer func() {
 		if !ended {
-			err = replica.Recovered(recover()).At(&c.Info)
+			err = call.Recovered(recover()).At(&c.Info)
 		}
 		rep.Leave(entered, err != nil)
 		c.End()

@@ -257,7 +257,7 @@ func (r *remote[In, Out]) run() {
 	ended := false
 	defer func() {
 		if !ended {
-			failure = replica.Recovered(recover())
+			failure = call.Recovered(recover())
 		}
 		r.replica.Leave(entered, failure != nil)
 		r.context.End()

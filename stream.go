@@ -140,7 +140,7 @@ func (b *stream[In, Out]) inline(c *call.Inline, slot *router.Replica, rep *repl
 		// A panic of the loop's body passes through the method and belongs to the caller. One of a method that goes on after
 		// it was told to stop comes too late to matter.
 		if !ended && !consuming {
-			if e := replica.Recovered(recover()); failure == nil && !broke {
+			if e := call.Recovered(recover()); failure == nil && !broke {
 				failure = e
 			}
 		}
@@ -453,7 +453,7 @@ func (b *stream[In, Out]) run(caller context.Context, f *flow[Out], in In, slot 
 		ended := false
 		defer func() {
 			if !ended {
-				if e := replica.Recovered(recover()); failure == nil { // as in inline
+				if e := call.Recovered(recover()); failure == nil { // as in inline
 					failure = e
 				}
 			}

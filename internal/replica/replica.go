@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -207,7 +206,7 @@ func guard(ctx context.Context, f func() error) error {
 		ended := false
 		defer func() {
 			if !ended {
-				done <- Recovered(recover())
+				done <- call.Recovered(recover())
 			}
 		}()
 		err := f()
@@ -220,21 +219,6 @@ func guard(ctx context.Context, f func() error) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-}
-
-// Recovered is the error for a recovered panic value; nil stands for runtime.Goexit. It is called in the deferred
-// function, where the stack still shows the panic.
-func Recovered(v any) *call.Error {
-	e := &call.Error{Code: call.Unknown, Reason: call.User, Type: "panic", Traceback: string(debug.Stack())}
-	if v == nil {
-		e.Type, e.Message = "goexit", "the method ended its goroutine with runtime.Goexit"
-		return e
-	}
-	e.Message = fmt.Sprintf("panic: %v", v)
-	if err, ok := v.(error); ok {
-		e.Cause = err
-	}
-	return e
 }
 
 // Enter and Leave bracket every execution of a method, on whichever path it came: they are the metrics of the replica.
@@ -263,7 +247,7 @@ func (r *Replica) Run(ctx context.Context, m *Method, in any) (out any, failure 
 	ended := false
 	defer func() {
 		if !ended {
-			failure = Recovered(recover())
+			failure = call.Recovered(recover())
 		}
 		r.Leave(entered, failure != nil)
 	}()
@@ -297,7 +281,7 @@ func (r *Replica) RunStream(ctx context.Context, m *Method, in any, item func(an
 	ended, broke := false, false
 	defer func() {
 		if !ended {
-			if e := Recovered(recover()); failure == nil && !broke { // a method that goes on after it was told to stop
+			if e := call.Recovered(recover()); failure == nil && !broke { // a method that goes on after it was told to stop
 				failure = e
 			}
 		}

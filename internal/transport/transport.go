@@ -63,7 +63,7 @@ func (l *Local) run(ctx *call.Context, c *call.Call, sink call.Sink) {
 	ended := false
 	defer func() {
 		if !ended { // the method has ended its goroutine
-			r = call.Result{Err: replica.Recovered(recover())}
+			r = call.Result{Err: call.Recovered(recover())}
 		}
 		ctx.End()
 		if r.Err != nil && c.Want != call.Native {

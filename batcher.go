@@ -1,0 +1,93 @@
+package helve
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"github.com/helve-serve/helve/internal/batch"
+)
+
+// BatchOptions say how calls are joined into batches.
+type BatchOptions[In any] struct {
+	// MaxSize is how much a batch holds at most, in items or in what Size gives. Default 10.
+	MaxSize int
+	// Wait is how long the first item of a batch waits for others; 0 takes what is there. Default 10 ms.
+	Wait *time.Duration
+	// MaxConcurrent is how many batches run at a time. Default 1. The deployment's MaxOngoingRequests bounds how many calls
+	// can wait here: full batches need at least MaxSize times MaxConcurrent.
+	MaxConcurrent int
+	// Size is what an item counts towards MaxSize. nil: 1 each. An item that alone exceeds MaxSize fails.
+	Size func(In) int
+}
+
+func (o BatchOptions[In]) core() batch.Options {
+	return batch.Options{MaxSize: o.MaxSize, Wait: o.Wait, MaxConcurrent: o.MaxConcurrent}
+}
+
+// Batcher runs a function that takes many inputs at once for calls that have one each: an instance makes it in its
+// constructor, and its methods call Do. Calls keep their order; those for different models are never in one batch. It is
+// safe for concurrent use.
+type Batcher[In, Out any] struct{ b *batch.Batcher[In, Out] }
+
+// NewBatcher makes a batcher of run, which gives a result per input, in order. An error, a panic and a wrong number of
+// results reach every member of the batch. The ctx that run receives has the values of the first member's, the latest
+// deadline if all have one, and ends when nobody waits for the batch any more; [BatchMembers] are the members' own. Mistakes
+// in the options are returned together.
+func NewBatcher[In, Out any](run func(ctx context.Context, in []In) ([]Out, error), o BatchOptions[In]) (*Batcher[In, Out], error) {
+	b, err := batch.New(run, o.core(), o.Size)
+	if err != nil {
+		return nil, err
+	}
+	return &Batcher[In, Out]{b}, nil
+}
+
+// Do joins a batch and waits for its own result. If ctx ends first its cause is returned: an item that still waits drops
+// out of its batch, and a batch that runs goes on for the others.
+func (b *Batcher[In, Out]) Do(ctx context.Context, in In) (Out, error) { return b.b.Do(ctx, in) }
+
+// Set changes the options, from the next batch on; Size stays what it was.
+func (b *Batcher[In, Out]) Set(o BatchOptions[In]) error { return b.b.Set(o.core()) }
+
+// Close fails what waits and what comes; batches that run finish.
+func (b *Batcher[In, Out]) Close() { b.b.Close() }
+
+// Stats is what was and is done.
+func (b *Batcher[In, Out]) Stats() BatchStats { return b.b.Stats() }
+
+// BatchStats are counts of batches and items since the start, the items that wait and the batches that run now.
+type BatchStats = batch.Stats
+
+// BatchItem is what one step of a batched stream gives one member of the batch.
+type BatchItem[Out any] = batch.Item[Out]
+
+// StreamBatcher is a [Batcher] whose function streams.
+type StreamBatcher[In, Out any] struct{ b *batch.Stream[In, Out] }
+
+// NewStreamBatcher makes a batcher of run, each step of which has a [BatchItem] per input, in order: a value, nothing for
+// this step, or the end of that member's stream. When run ends, so do all streams. The batch goes at the pace of its slowest
+// reader, 64 items ahead; readers that leave drop out.
+func NewStreamBatcher[In, Out any](run func(ctx context.Context, in []In) iter.Seq2[[]BatchItem[Out], error], o BatchOptions[In]) (*StreamBatcher[In, Out], error) {
+	b, err := batch.NewStream(run, o.core(), o.Size)
+	if err != nil {
+		return nil, err
+	}
+	return &StreamBatcher[In, Out]{b}, nil
+}
+
+// Do joins a batch when it is ranged over, and gives its own items as they come. An error is yielded last and once.
+func (b *StreamBatcher[In, Out]) Do(ctx context.Context, in In) iter.Seq2[Out, error] {
+	return b.b.Do(ctx, in)
+}
+
+// Set changes the options, from the next batch on; Size stays what it was.
+func (b *StreamBatcher[In, Out]) Set(o BatchOptions[In]) error { return b.b.Set(o.core()) }
+
+// Close fails what waits and what comes; batches that run finish.
+func (b *StreamBatcher[In, Out]) Close() { b.b.Close() }
+
+// Stats is what was and is done.
+func (b *StreamBatcher[In, Out]) Stats() BatchStats { return b.b.Stats() }
+
+// BatchMembers are the contexts of the calls in the batch whose context ctx is, in the order of their items; nil elsewhere.
+func BatchMembers(ctx context.Context) []context.Context { return batch.Members(ctx) }

@@ -1,0 +1,350 @@
+// Package batch joins calls that come one by one into batches. It does no I/O, and has no goroutine while nothing waits.
+//
+// A batch forms from the first call that waits: it runs when it is full, or when its first call has waited for the wait
+// time, as soon as fewer than the allowed number of batches run. Calls keep their order; one that does not fit begins the
+// next batch. Calls for different models are never in one batch.
+package batch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/helve-serve/helve/internal/call"
+)
+
+// Options of a batcher. The zero value of a field takes its default.
+type Options struct {
+	MaxSize       int            // of a batch, in items or in what the size function gives; default 10
+	Wait          *time.Duration // since the first item of a batch; 0 takes what is there; default 10 ms
+	MaxConcurrent int            // batches that run at a time; default 1
+}
+
+func (o Options) withDefaults() Options {
+	if o.MaxSize == 0 {
+		o.MaxSize = 10
+	}
+	if o.Wait == nil {
+		o.Wait = new(10 * time.Millisecond)
+	}
+	if o.MaxConcurrent == 0 {
+		o.MaxConcurrent = 1
+	}
+	return o
+}
+
+// Validate lists every mistake.
+func (o Options) Validate() error {
+	var errs []error
+	if o.MaxSize < 0 {
+		errs = append(errs, fmt.Errorf("batch: MaxSize must be at least 1, is %d", o.MaxSize))
+	}
+	if o.Wait != nil && *o.Wait < 0 {
+		errs = append(errs, fmt.Errorf("batch: Wait must not be negative, is %s", *o.Wait))
+	}
+	if o.MaxConcurrent < 0 {
+		errs = append(errs, fmt.Errorf("batch: MaxConcurrent must be at least 1, is %d", o.MaxConcurrent))
+	}
+	return errors.Join(errs...)
+}
+
+// Stats are counts since the start, and what waits now.
+type Stats struct {
+	Batches, Items uint64
+	Waiting        int
+	Running        int // batches
+}
+
+// item is one call. Its fields but the channels are guarded by queue.mu.
+type item[In, Out any] struct {
+	ctx   context.Context
+	in    In
+	size  int
+	at    time.Time
+	group *group[In, Out] // where it waits, nil once it does not
+	of    *running        // the batch it is in
+
+	out  chan Out      // a stream's; nil for one answer
+	gone chan struct{} // a stream's: closed when nobody reads
+	done chan struct{} // closed when value, or the end of out, and err are set
+	over bool
+	val  Out
+	err  error
+}
+
+// end settles an item; only the first counts. q.mu is held.
+func (it *item[In, Out]) end(err error) {
+	if !it.over {
+		it.over, it.err = true, err
+		close(it.done)
+	}
+}
+
+// group is the calls for one model that wait.
+type group[In, Out any] struct {
+	model string
+	items []*item[In, Out]
+}
+
+// running is a batch that runs.
+type running struct {
+	left   int // members that still want their answer
+	cancel context.CancelCauseFunc
+}
+
+// queue is what both kinds of batcher are.
+type queue[In, Out any] struct {
+	size func(In) int // nil: every item counts 1
+	run  func(ctx context.Context, b []*item[In, Out])
+
+	mu      sync.Mutex
+	options Options
+	groups  []*group[In, Out] // those with the longest waiting first item first
+	running int
+	timer   *time.Timer // for the next batch that will be due
+	closed  bool
+	batches uint64
+	items   uint64
+}
+
+func (q *queue[In, Out]) init(o Options, size func(In) int) error {
+	if err := o.Validate(); err != nil {
+		return err
+	}
+	q.options, q.size = o.withDefaults(), size
+	return nil
+}
+
+// Set changes the options, from the next batch on. Safe for concurrent use.
+func (q *queue[In, Out]) Set(o Options) error {
+	if err := o.Validate(); err != nil {
+		return err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.options = o.withDefaults()
+	q.schedule()
+	return nil
+}
+
+// Options are those in force.
+func (q *queue[In, Out]) Options() Options {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.options
+}
+
+// Stats is what was and is done.
+func (q *queue[In, Out]) Stats() Stats {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s := Stats{Batches: q.batches, Items: q.items, Running: q.running}
+	for _, g := range q.groups {
+		s.Waiting += len(g.items)
+	}
+	return s
+}
+
+// Close fails what waits and what comes; batches that run finish.
+func (q *queue[In, Out]) Close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	for _, g := range q.groups {
+		for _, it := range g.items {
+			it.group = nil
+			it.end(errClosed())
+		}
+	}
+	q.groups = nil
+	q.schedule()
+}
+
+func errClosed() error { return call.NewError(call.ReplicaUnavailable, "the batcher is closed") }
+
+// measure is the size of an item, or why it cannot be in any batch.
+func (q *queue[In, Out]) measure(in In) (n int, err error) {
+	if q.size == nil {
+		return 1, nil
+	}
+	ended := false
+	defer func() {
+		if !ended {
+			err = call.Recovered(recover())
+		}
+	}()
+	n = q.size(in)
+	ended = true
+	if n < 0 {
+		return 0, call.NewError(call.BadInput, fmt.Sprintf("batch: the size of an item is %d", n))
+	}
+	return n, nil
+}
+
+// add lets an item wait for its batch.
+func (q *queue[In, Out]) add(it *item[In, Out]) error {
+	if it.ctx.Err() != nil {
+		return call.FromContext(it.ctx)
+	}
+	size, err := q.measure(it.in)
+	if err != nil {
+		return err
+	}
+	it.size, it.at = size, time.Now()
+	model := ""
+	if i := call.InfoFrom(it.ctx); i != nil {
+		model = i.Model()
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return errClosed()
+	}
+	if size > q.options.MaxSize {
+		return call.NewError(call.BadInput, fmt.Sprintf("batch: the size of the item is %d, a batch holds at most %d", size, q.options.MaxSize))
+	}
+	i := slices.IndexFunc(q.groups, func(g *group[In, Out]) bool { return g.model == model })
+	if i < 0 {
+		i = len(q.groups)
+		q.groups = append(q.groups, &group[In, Out]{model: model})
+	}
+	g := q.groups[i]
+	g.items = append(g.items, it)
+	it.group = g
+	q.schedule()
+	return nil
+}
+
+// leave is for a caller that wants its answer no more: its item drops out of what waits, and a batch that nobody wants any
+// more is cancelled.
+func (q *queue[In, Out]) leave(it *item[In, Out], cause error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if it.over {
+		return
+	}
+	it.end(cause)
+	if g := it.group; g != nil {
+		it.group = nil
+		g.items = slices.DeleteFunc(g.items, func(x *item[In, Out]) bool { return x == it })
+		q.schedule()
+	}
+	if it.of != nil {
+		q.dropped(it.of, cause)
+	}
+}
+
+func (q *queue[In, Out]) dropped(r *running, cause error) {
+	if r.left--; r.left == 0 {
+		r.cancel(cause)
+	}
+}
+
+// schedule starts the batches that are due, and looks again when the next will be. mu is held.
+func (q *queue[In, Out]) schedule() {
+	q.groups = slices.DeleteFunc(q.groups, func(g *group[In, Out]) bool { return len(g.items) == 0 })
+	if q.timer != nil {
+		q.timer.Stop()
+		q.timer = nil
+	}
+	now := time.Now()
+	var next time.Time
+	for i := 0; i < len(q.groups) && q.running < q.options.MaxConcurrent; {
+		g := q.groups[i]
+		n, full := q.fits(g)
+		due := g.items[0].at.Add(*q.options.Wait)
+		if !full && now.Before(due) {
+			if next.IsZero() || due.Before(next) {
+				next = due
+			}
+			i++
+			continue
+		}
+		q.start(g, n)
+		if len(g.items) == 0 {
+			q.groups = slices.Delete(q.groups, i, i+1)
+			continue
+		}
+		// What is left of the group waits behind groups whose first item is older.
+		slices.SortStableFunc(q.groups, func(a, b *group[In, Out]) int { return a.items[0].at.Compare(b.items[0].at) })
+		i = 0
+	}
+	if !next.IsZero() && q.running < q.options.MaxConcurrent {
+		q.timer = time.AfterFunc(next.Sub(now), func() {
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			q.schedule()
+		})
+	}
+}
+
+// fits is how many items of a group go into one batch, and whether no more would.
+func (q *queue[In, Out]) fits(g *group[In, Out]) (n int, full bool) {
+	total := 0
+	for _, it := range g.items {
+		if n > 0 && total+it.size > q.options.MaxSize {
+			return n, true
+		}
+		n, total = n+1, total+it.size
+	}
+	return n, total >= q.options.MaxSize
+}
+
+// start runs the first n items of a group. mu is held.
+func (q *queue[In, Out]) start(g *group[In, Out], n int) {
+	b := slices.Clone(g.items[:n])
+	g.items = slices.Delete(g.items, 0, n)
+	r := &running{left: n}
+	ctx, stop := context.WithCancelCause(context.WithoutCancel(b[0].ctx))
+	r.cancel = stop
+	members := make([]context.Context, n)
+	var latest time.Time
+	limited := true // every member has a deadline: the batch has the latest
+	for i, it := range b {
+		it.group, it.of, members[i] = nil, r, it.ctx
+		d, ok := it.ctx.Deadline()
+		limited = limited && ok
+		if d.After(latest) {
+			latest = d
+		}
+	}
+	done := func() { stop(nil) }
+	if limited {
+		bounded, cancel := context.WithDeadline(ctx, latest)
+		ctx, done = bounded, func() { cancel(); stop(nil) }
+	}
+	ctx = context.WithValue(ctx, membersKey{}, members)
+	q.running++
+	q.batches++
+	q.items += uint64(n)
+	go func() {
+		defer func() {
+			done()
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			q.running--
+			q.schedule()
+		}()
+		q.run(ctx, b)
+	}()
+}
+
+// settle ends the items of a batch that are not over with err.
+func (q *queue[In, Out]) settle(b []*item[In, Out], err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, it := range b {
+		it.end(err)
+	}
+}
+
+type membersKey struct{}
+
+// Members are the contexts of the calls in the batch whose context ctx is, in the order of their items; nil elsewhere.
+func Members(ctx context.Context) []context.Context {
+	m, _ := ctx.Value(membersKey{}).([]context.Context)
+	return m
+}

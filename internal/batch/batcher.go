@@ -1,0 +1,209 @@
+package batch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/helve-serve/helve/internal/call"
+)
+
+// Batcher runs a function that takes many inputs for callers that have one each. It is safe for concurrent use.
+type Batcher[In, Out any] struct{ queue[In, Out] }
+
+// New makes a batcher of run, which gives a result per input, in order. size is what an item counts; nil is 1 each.
+func New[In, Out any](run func(ctx context.Context, in []In) ([]Out, error), o Options, size func(In) int) (*Batcher[In, Out], error) {
+	if run == nil {
+		return nil, errors.New("batch: the function is nil")
+	}
+	b := &Batcher[In, Out]{}
+	if err := b.init(o, size); err != nil {
+		return nil, err
+	}
+	b.run = func(ctx context.Context, members []*item[In, Out]) {
+		var out []Out
+		var err error
+		ended := false
+		defer func() {
+			if !ended {
+				err = call.Recovered(recover())
+			}
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			for i, m := range members {
+				if err == nil && !m.over {
+					m.val = out[i]
+				}
+				m.end(err)
+			}
+		}()
+		out, err = run(ctx, inputs(members))
+		if err == nil && len(out) != len(members) {
+			err = wrongLength(len(out), len(members))
+		}
+		ended = true
+	}
+	return b, nil
+}
+
+func inputs[In, Out any](members []*item[In, Out]) []In {
+	in := make([]In, len(members))
+	for i, m := range members {
+		in[i] = m.in
+	}
+	return in
+}
+
+func wrongLength(got, want int) error {
+	return call.NewError(call.User, fmt.Sprintf("batch: the function gave %d results for %d inputs", got, want))
+}
+
+// Do joins a batch and waits for its own result. If ctx ends first its cause is returned: an item that waits drops out, and
+// a batch that runs goes on for the others.
+func (b *Batcher[In, Out]) Do(ctx context.Context, in In) (Out, error) {
+	it := &item[In, Out]{ctx: ctx, in: in, done: make(chan struct{})}
+	if err := b.add(it); err != nil {
+		var none Out
+		return none, err
+	}
+	select {
+	case <-it.done:
+	case <-ctx.Done():
+		b.leave(it, call.FromContext(ctx))
+		<-it.done
+	}
+	return it.val, it.err
+}
+
+// Item is what a step of a batched stream gives one member.
+type Item[Out any] struct {
+	Value Out
+	Skip  bool // nothing for this member in this step
+	End   bool // the member's stream has ended; Value does not count
+}
+
+// Stream is a [Batcher] whose function streams: each step gives an [Item] per member.
+type Stream[In, Out any] struct{ queue[In, Out] }
+
+// ahead is how many items of a member may wait for its reader. The batch waits for the slowest reader beyond that.
+const ahead = 64
+
+// NewStream makes a batcher of run, whose steps have an item per input, in order.
+func NewStream[In, Out any](run func(ctx context.Context, in []In) iter.Seq2[[]Item[Out], error], o Options, size func(In) int) (*Stream[In, Out], error) {
+	if run == nil {
+		return nil, errors.New("batch: the function is nil")
+	}
+	s := &Stream[In, Out]{}
+	if err := s.init(o, size); err != nil {
+		return nil, err
+	}
+	s.run = func(ctx context.Context, members []*item[In, Out]) {
+		var err error
+		ended, stopped := false, false
+		defer func() {
+			if !ended {
+				if e := call.Recovered(recover()); err == nil && !stopped { // a function that goes on after it was told to stop
+					err = e
+				}
+			}
+			s.settle(members, err)
+		}()
+		for step, e := range run(ctx, inputs(members)) {
+			if e != nil {
+				err = e
+				break
+			}
+			if len(step) != len(members) {
+				err = wrongLength(len(step), len(members))
+				break
+			}
+			if !s.deliver(ctx, members, step) {
+				stopped = true
+				break
+			}
+		}
+		ended = true
+		if err == nil && ctx.Err() != nil {
+			err = call.FromContext(ctx)
+		}
+	}
+	return s, nil
+}
+
+// deliver gives each member its item. false: nobody wants more.
+func (s *Stream[In, Out]) deliver(ctx context.Context, members []*item[In, Out], step []Item[Out]) bool {
+	wanted := 0
+	for i, m := range members {
+		select {
+		case <-m.done:
+			continue
+		default:
+		}
+		if step[i].End {
+			s.mu.Lock()
+			if !m.over {
+				m.end(nil)
+				s.dropped(m.of, context.Canceled)
+			}
+			s.mu.Unlock()
+			continue
+		}
+		wanted++
+		if step[i].Skip {
+			continue
+		}
+		select {
+		case m.out <- step[i].Value:
+		case <-m.gone:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return wanted > 0
+}
+
+// Do joins a batch when it is ranged over, and gives its own items as they come. An error is yielded last and once. A reader
+// that breaks out, or whose ctx ends, drops out of the batch.
+func (s *Stream[In, Out]) Do(ctx context.Context, in In) iter.Seq2[Out, error] {
+	return func(yield func(Out, error) bool) {
+		it := &item[In, Out]{ctx: ctx, in: in, done: make(chan struct{}), gone: make(chan struct{}), out: make(chan Out, ahead)}
+		var none Out
+		if err := s.add(it); err != nil {
+			yield(none, err)
+			return
+		}
+		defer func() {
+			close(it.gone)
+			s.leave(it, context.Canceled)
+		}()
+		for {
+			select {
+			case v := <-it.out:
+				if !yield(v, nil) {
+					return
+				}
+				continue
+			case <-it.done:
+			case <-ctx.Done():
+				yield(none, call.FromContext(ctx))
+				return
+			}
+			for { // what came before the end
+				select {
+				case v := <-it.out:
+					if !yield(v, nil) {
+						return
+					}
+					continue
+				default:
+				}
+				break
+			}
+			if it.err != nil {
+				yield(none, it.err)
+			}
+			return
+		}
+	}
+}

@@ -1,0 +1,377 @@
+package models
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/helve-serve/helve/internal/call"
+)
+
+// model is a fake one.
+type model struct {
+	id     string
+	closed bool
+	shelf  *shelf
+}
+
+// shelf loads and closes models, in fake time.
+type shelf struct {
+	mu            sync.Mutex
+	log           []string
+	open, most    int
+	loading, peak int
+	bad           map[string]string // how loads go wrong
+	changed       [][]string
+	reported      []string
+}
+
+func (s *shelf) note(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.log = append(s.log, fmt.Sprintf(format, args...))
+}
+
+func (s *shelf) take() []string {
+	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.log
+	s.log = nil
+	return l
+}
+
+func (s *shelf) load(ctx context.Context, id string) (*model, error) {
+	s.mu.Lock()
+	s.loading++
+	s.peak = max(s.peak, s.loading)
+	how := s.bad[id]
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.loading--
+		s.mu.Unlock()
+	}()
+	s.note("load %s", id)
+	switch how {
+	case "fails":
+		return nil, errors.New("no " + id)
+	case "panics":
+		panic(id)
+	case "exits":
+		runtime.Goexit()
+	}
+	select {
+	case <-time.After(time.Second):
+	case <-ctx.Done():
+		s.note("gave up %s", id)
+		return nil, context.Cause(ctx)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open++
+	s.most = max(s.most, s.open)
+	return &model{id: id, shelf: s}, nil
+}
+
+func (m *model) Close() error {
+	m.shelf.mu.Lock()
+	m.closed = true
+	m.shelf.open--
+	m.shelf.mu.Unlock()
+	m.shelf.note("close %s", m.id)
+	switch m.id {
+	case "angry":
+		panic("angry")
+	case "sad":
+		return errors.New("sad")
+	}
+	return nil
+}
+
+func bubble(t *testing.T, o Options, f func(t *testing.T, s *shelf, c *Cache[*model])) {
+	t.Helper()
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &shelf{bad: map[string]string{}}
+		c, err := New(s.load, o, Hooks[*model]{
+			Size:    func(m *model) int64 { return int64(len(m.id)) },
+			Changed: func(ids []string) { s.changed = append(s.changed, ids) },
+			Report:  func(id string, err error) { s.note("report %s", id) },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f(t, s, c)
+		synctest.Wait()
+		if err := c.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if s.open != 0 {
+			t.Errorf("%d models are left open", s.open)
+		}
+		if _, _, err := c.Get(t.Context(), "a"); call.AsError(err).Reason != call.ReplicaUnavailable {
+			t.Errorf("after Close: %v", err)
+		}
+	})
+}
+
+func get(t *testing.T, c *Cache[*model], id string) (release func()) {
+	t.Helper()
+	m, release, err := c.Get(t.Context(), id)
+	if err != nil || m.id != id || m.closed {
+		t.Fatalf("%s: %+v, %v", id, m, err)
+	}
+	return release
+}
+
+func TestLeastRecentlyUsed(t *testing.T) {
+	bubble(t, Options{Max: 2}, func(t *testing.T, s *shelf, c *Cache[*model]) {
+		for _, id := range []string{"a", "b", "a", "c", "b"} {
+			release := get(t, c, id)
+			release()
+			release()
+		}
+		want := []string{"load a", "load b", "close b", "load c", "close a", "load b"}
+		if got := s.take(); !slices.Equal(got, want) {
+			t.Errorf("%v, want %v", got, want)
+		}
+		if ids := c.IDs(); !slices.Equal(ids, []string{"b", "c"}) || s.most != 2 {
+			t.Errorf("%v, %d at a time", ids, s.most)
+		}
+		wantChanges := [][]string{{"a"}, {"a", "b"}, {"a", "c"}, {"b", "c"}}
+		last := s.changed[len(s.changed)-1]
+		if !slices.Equal(last, wantChanges[3]) || !slices.Equal(s.changed[0], wantChanges[0]) {
+			t.Errorf("%v", s.changed)
+		}
+		if st := c.Stats(); st.Gets != 5 || st.Loads != 4 || st.Unloads != 2 || st.Loaded != 2 {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+func TestModelsInUseStay(t *testing.T) {
+	bubble(t, Options{Max: 1}, func(t *testing.T, s *shelf, c *Cache[*model]) {
+		release := get(t, c, "a")
+		got := make(chan error, 2)
+		short, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		for _, ctx := range []context.Context{short, t.Context()} {
+			go func() {
+				_, release, err := c.Get(ctx, "b")
+				release()
+				got <- err
+			}()
+		}
+		synctest.Wait()
+		get(t, c, "a")() // who waits for room is in nobody's way
+		if err := <-got; call.AsError(err).Reason != call.Deadline {
+			t.Errorf("%v", err)
+		}
+		release()
+		if err := <-got; err != nil {
+			t.Error(err)
+		}
+		if log := s.take(); !slices.Equal(log, []string{"load a", "close a", "load b"}) || s.most != 1 {
+			t.Errorf("%v", log)
+		}
+	})
+}
+
+func TestLoads(t *testing.T) {
+	bubble(t, Options{Max: -1, MaxLoads: 2}, func(t *testing.T, s *shelf, c *Cache[*model]) {
+		var wg sync.WaitGroup
+		start := time.Now()
+		for _, id := range []string{"a", "b", "a", "c", "a", "d"} {
+			wg.Go(func() { get(t, c, id)() })
+		}
+		wg.Wait()
+		log := s.take()
+		slices.Sort(log)
+		if !slices.Equal(log, []string{"load a", "load b", "load c", "load d"}) || s.peak != 2 || time.Since(start) != 2*time.Second {
+			t.Errorf("%v, %d at a time, in %v", log, s.peak, time.Since(start))
+		}
+	})
+}
+
+func TestFailedLoadsAreForgotten(t *testing.T) {
+	bubble(t, Options{Max: 1}, func(t *testing.T, s *shelf, c *Cache[*model]) {
+		for how, want := range map[string]string{"fails": "", "panics": "panic", "exits": "goexit"} {
+			s.bad["x"] = how
+			if _, _, err := c.Get(t.Context(), "x"); err == nil || call.AsError(err).Type != want {
+				t.Errorf("%s: %v", how, err)
+			}
+		}
+		delete(s.bad, "x")
+		get(t, c, "x")()
+		if _, _, err := c.Get(t.Context(), ""); call.AsError(err).Reason != call.BadInput {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+func TestLoadOutlivesSomeOfItsCallers(t *testing.T) {
+	bubble(t, Options{}, func(t *testing.T, s *shelf, c *Cache[*model]) {
+		one, stopOne := context.WithCancel(t.Context())
+		errs := make(chan error, 2)
+		ask := func(ctx context.Context) {
+			go func() {
+				_, release, err := c.Get(ctx, "a")
+				release()
+				errs <- err
+			}()
+			synctest.Wait()
+		}
+		ask(one)
+		ask(t.Context())
+		stopOne()
+		if err := <-errs; call.AsError(err).Reason != call.Cancelled {
+			t.Errorf("%v", err)
+		}
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+		two, stopTwo := context.WithCancel(t.Context())
+		go func() {
+			_, _, err := c.Get(two, "b")
+			errs <- err
+		}()
+		synctest.Wait()
+		stopTwo()
+		<-errs
+		if log := s.take(); !slices.Equal(log, []string{"load a", "load b", "gave up b"}) {
+			t.Errorf("%v", log)
+		}
+	})
+}
+
+func TestBytes(t *testing.T) {
+	bubble(t, Options{Max: -1, MaxBytes: 5}, func(t *testing.T, s *shelf, c *Cache[*model]) {
+		get(t, c, "aa")()
+		get(t, c, "bb")()
+		get(t, c, "ccc")()
+		if _, _, err := c.Get(t.Context(), "dddddd"); call.AsError(err).Reason != call.BadInput {
+			t.Errorf("%v", err)
+		}
+		s.take()
+		if ids := c.IDs(); !slices.Equal(ids, []string{"ccc", "bb"}) || c.Stats().Bytes != 5 {
+			t.Errorf("%v, %+v", ids, c.Stats())
+		}
+	})
+}
+
+func TestClosesThatFail(t *testing.T) {
+	bubble(t, Options{Max: 1}, func(t *testing.T, s *shelf, c *Cache[*model]) {
+		for _, id := range []string{"angry", "sad", "a"} {
+			get(t, c, id)()
+		}
+		want := []string{"load angry", "close angry", "report angry", "load sad", "close sad", "report sad", "load a"}
+		if log := s.take(); !slices.Equal(log, want) {
+			t.Errorf("%v", log)
+		}
+	})
+}
+
+func TestCloseWaitsForUsers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &shelf{}
+		c, err := New(s.load, Options{}, Hooks[*model]{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, b := get(t, c, "a"), get(t, c, "b")
+		time.AfterFunc(time.Second, a)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		start := time.Now()
+		if err := c.Close(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != time.Minute {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+		b()
+		synctest.Wait()
+		if s.open != 0 {
+			t.Errorf("%d are open", s.open)
+		}
+	})
+}
+
+func TestMistakes(t *testing.T) {
+	t.Parallel()
+	if _, err := New[int](nil, Options{Max: -2, MaxBytes: 1, MaxLoads: -1}, Hooks[int]{}); err == nil {
+		t.Error("accepted")
+	}
+}
+
+// TestModelsHoldAnything is a property of any mix of gets, failures and cancellations: what is in use is open, and there
+// are never more than allowed.
+func TestModelsHoldAnything(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(40) {
+		synctest.Test(t, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, 2))
+			s := &shelf{bad: map[string]string{"m0": "fails", "m1": "panics"}}
+			limit := 1 + rng.IntN(3)
+			c, err := New(s.load, Options{Max: limit, MaxLoads: 1 + rng.IntN(3)}, Hooks[*model]{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var wg sync.WaitGroup
+			for range 200 {
+				id := fmt.Sprintf("m%d", rng.IntN(7))
+				patience, hold := time.Duration(rng.IntN(20))*time.Second, time.Duration(rng.IntN(3000))*time.Millisecond
+				wg.Go(func() {
+					ctx, cancel := context.WithTimeout(t.Context(), patience)
+					defer cancel()
+					m, release, err := c.Get(ctx, id)
+					defer release()
+					if err == nil {
+						for range 3 {
+							if s.mu.Lock(); m.closed || m.id != id {
+								t.Errorf("seed %d: %s was closed in use", seed, id)
+							}
+							s.mu.Unlock()
+							time.Sleep(hold / 3)
+						}
+					}
+				})
+				if rng.IntN(3) == 0 {
+					time.Sleep(time.Duration(rng.IntN(1000)) * time.Millisecond)
+				}
+			}
+			wg.Wait()
+			synctest.Wait()
+			if s.most > limit {
+				t.Errorf("seed %d: %d models at a time, %d are allowed", seed, s.most, limit)
+			}
+			for _, id := range []string{"m3", "m4", "m5"} { // nothing is stuck
+				get(t, c, id)()
+			}
+			if err := c.Close(t.Context()); err != nil || s.open != 0 {
+				t.Errorf("seed %d: %v, %d are open", seed, err, s.open)
+			}
+		})
+	}
+}
+
+func BenchmarkGetLoaded(b *testing.B) {
+	c, err := New(func(context.Context, string) (int, error) { return 1, nil }, Options{}, Hooks[int]{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		_, release, err := c.Get(b.Context(), "a")
+		if err != nil {
+			b.Fatal(err)
+		}
+		release()
+	}
+}

@@ -1,0 +1,200 @@
+package helve_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/helvetest"
+)
+
+// Zoo serves models.
+type Zoo struct {
+	models *helve.Models[*animal]
+	hold   latch
+}
+
+type animal struct {
+	id     string
+	closed *atomic.Int64
+}
+
+func (a *animal) Close() error { a.closed.Add(1); return nil }
+
+func (z *Zoo) Where(ctx context.Context, _ helve.None) (string, error) {
+	a, release, err := z.models.Get(ctx)
+	defer release()
+	if err != nil {
+		return "", err
+	}
+	if a.id != helve.ModelIDFrom(ctx) {
+		return "", fmt.Errorf("%s for %s", a.id, helve.ModelIDFrom(ctx))
+	}
+	return helve.ReplicaFrom(ctx).ID, nil
+}
+
+func (z *Zoo) Hold(ctx context.Context, _ helve.None) (where string, err error) {
+	err = z.models.With(ctx, func(ctx context.Context, _ *animal) error {
+		where = helve.ReplicaFrom(ctx).ID
+		return z.hold.wait(ctx)
+	})
+	return where, err
+}
+
+func TestModels(t *testing.T) {
+	t.Parallel()
+	eachRunner(t, func(t *testing.T, r helvetest.Runner) {
+		var loads, closed atomic.Int64
+		hold := make(latch)
+		var sys *helve.System
+		t.Run("", func(t *testing.T) { // the system ends with it
+			sys = helvetest.Start(t, r.Config, func() (*helve.App, error) {
+				app := helve.NewApp("zoo")
+				h := helve.Deploy(app, "Zoo", func(ctx context.Context) (*Zoo, error) {
+					ms, err := helve.NewModels(ctx, func(_ context.Context, id string) (*animal, error) {
+						loads.Add(1)
+						if id == "none" {
+							return nil, errors.New("there is none")
+						}
+						return &animal{id, &closed}, nil
+					}, helve.ModelsOptions[*animal]{Max: 2})
+					return &Zoo{ms, hold}, err
+				}, helve.Options{NumReplicas: new(3), MaxOngoingRequests: new(1)})
+				app.Ingress(helve.MethodOf(h, (*Zoo).Where))
+				return app, nil
+			})
+			h, err := helve.HandleOf[*Zoo](sys, "zoo", "Zoo")
+			if err != nil {
+				t.Fatal(err)
+			}
+			where, ctx := helve.MethodOf(h, (*Zoo).Where), t.Context()
+			at := map[string]string{}
+			for range 20 {
+				for _, id := range []string{"cat", "dog", "owl"} {
+					got, err := where.With(helve.ModelID(id)).Call(ctx, helve.None{})
+					if err != nil || at[id] != "" && at[id] != got {
+						t.Fatalf("%s at %s and %s: %v", id, at[id], got, err)
+					}
+					at[id] = got
+				}
+			}
+			if at["cat"] == at["dog"] || at["dog"] == at["owl"] || at["cat"] == at["owl"] || loads.Load() != 3 {
+				t.Errorf("new models go to the replica with the fewest: %v, %d loads", at, loads.Load())
+			}
+			_, err = where.Call(ctx, helve.None{})
+			wantReason(t, err, helve.BadInput)
+			for range 2 {
+				_, err = where.With(helve.ModelID("none")).Call(ctx, helve.None{})
+				wantReason(t, err, helve.User)
+			}
+			// A busy holder spills over.
+			held := helve.MethodOf(h, (*Zoo).Hold).With(helve.ModelID("cat")).Remote(ctx, helve.None{})
+			for full := false; !full; {
+				got, err := where.With(helve.ModelID("cat"), helve.PreferLocal).Call(ctx, helve.None{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				full = got != at["cat"]
+			}
+			close(hold)
+			if got, err := held.Result(ctx); err != nil || got != at["cat"] {
+				t.Errorf("%s, %v", got, err)
+			}
+		})
+		if n := closed.Load(); n < 4 {
+			t.Errorf("%d models were closed", n)
+		}
+	})
+}
+
+// Joiner batches.
+type Joiner struct {
+	sum    *helve.Batcher[int, int]
+	tokens *helve.StreamBatcher[int, int]
+}
+
+func (j *Joiner) Sum(ctx context.Context, n int) (int, error)             { return j.sum.Do(ctx, n) }
+func (j *Joiner) Tokens(ctx context.Context, n int) iter.Seq2[int, error] { return j.tokens.Do(ctx, n) }
+
+func TestBatching(t *testing.T) {
+	t.Parallel()
+	for _, r := range []helvetest.Runner{helvetest.Local, helvetest.Encoded} {
+		t.Run(r.Name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var sizes []int
+				var mu sync.Mutex
+				sys := helvetest.Start(t, r.Config, func() (*helve.App, error) {
+					app := helve.NewApp("join")
+					h := helve.Deploy(app, "Joiner", func(context.Context) (*Joiner, error) {
+						sum, err := helve.NewBatcher(func(ctx context.Context, in []int) ([]int, error) {
+							if len(helve.BatchMembers(ctx)) != len(in) {
+								return nil, errors.New("members")
+							}
+							mu.Lock()
+							defer mu.Unlock()
+							sizes = append(sizes, len(in))
+							total := 0
+							for _, n := range in {
+								total += n
+							}
+							return slices.Repeat([]int{total}, len(in)), nil
+						}, helve.BatchOptions[int]{MaxSize: 4, Wait: new(time.Minute)})
+						if err != nil {
+							return nil, err
+						}
+						tokens, err := helve.NewStreamBatcher(func(_ context.Context, in []int) iter.Seq2[[]helve.BatchItem[int], error] {
+							return func(yield func([]helve.BatchItem[int], error) bool) {
+								for i := range 3 {
+									step := make([]helve.BatchItem[int], len(in))
+									for k, n := range in {
+										step[k] = helve.BatchItem[int]{Value: 10*n + i}
+									}
+									if !yield(step, nil) {
+										return
+									}
+								}
+							}
+						}, helve.BatchOptions[int]{MaxSize: 2, Wait: new(time.Minute)})
+						return &Joiner{sum, tokens}, err
+					}, helve.Options{MaxOngoingRequests: new(8)})
+					app.Ingress(helve.MethodOf(h, (*Joiner).Sum))
+					return app, nil
+				})
+				h, err := helve.HandleOf[*Joiner](sys, "join", "Joiner")
+				if err != nil {
+					t.Fatal(err)
+				}
+				sum, tokens, ctx := helve.MethodOf(h, (*Joiner).Sum), helve.StreamOf(h, (*Joiner).Tokens), t.Context()
+				var rs []*helve.Response[int]
+				for n := range 5 {
+					rs = append(rs, sum.Remote(ctx, n))
+					synctest.Wait()
+				}
+				start := time.Now()
+				vs, err := helve.All(ctx, rs...)
+				if err != nil || !slices.Equal(vs, []int{6, 6, 6, 6, 4}) || !slices.Equal(sizes, []int{4, 1}) || time.Since(start) != time.Minute {
+					t.Errorf("%v, %v, batches of %v after %v", vs, err, sizes, time.Since(start))
+				}
+				a, b := tokens.Remote(ctx, 1), tokens.Remote(ctx, 2)
+				if got, err := collect(a.All()); err != nil || !slices.Equal(got, []int{10, 11, 12}) {
+					t.Errorf("%v, %v", got, err)
+				}
+				if got, err := collect(b.All()); err != nil || !slices.Equal(got, []int{20, 21, 22}) {
+					t.Errorf("%v, %v", got, err)
+				}
+			})
+		})
+	}
+	if _, err := helve.NewBatcher[int, int](nil, helve.BatchOptions[int]{MaxSize: -1}); err == nil {
+		t.Error("mistakes were accepted")
+	}
+}

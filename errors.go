@@ -57,3 +57,16 @@ func ReasonOf(err error) Reason {
 func Public(code Code, message string) error {
 	return &Error{Code: code, Reason: call.User, Message: message, Public: message}
 }
+
+// The codes that a method may want to give to [Public]; the others are gRPC's numbers.
+const (
+	InvalidArgument    = call.InvalidArgument
+	NotFound           = call.NotFound
+	AlreadyExists      = call.AlreadyExists
+	PermissionDenied   = call.PermissionDenied
+	ResourceExhausted  = call.ResourceExhausted
+	FailedPrecondition = call.FailedPrecondition
+	Unavailable        = call.Unavailable
+	Internal           = call.Internal
+	Unauthenticated    = call.Unauthenticated
+)

@@ -189,10 +189,8 @@ func (s Stream[In, Out]) Remote(ctx context.Context, in In) *ResponseStream[Out]
 
 // remote starts the stream; info and slot are set if the caller has them already.
 func (s Stream[In, Out]) remote(ctx context.Context, in In, info *call.Info, slot *router.Replica) *ResponseStream[Out] {
-	f := &flow[Out]{more: make(chan struct{}, 1), room: make(chan struct{}, 1), gone: make(chan struct{})}
-	f.limit()
+	f := newFlow[Out]()
 	r := &ResponseStream[Out]{flow: f}
-	f.pending.info = &f.own
 	b := s.s
 	if b == nil || b.err != nil {
 		f.b = &binding{d: noDeployment}
@@ -230,86 +228,120 @@ func (r *ResponseStream[T]) All() iter.Seq2[T, error] {
 		}
 		defer r.Close()
 		for {
-			items, failure, ended := r.take()
-			for _, v := range items {
+			v, ok := r.take()
+			switch {
+			case ok:
 				if !yield(v, nil) {
 					return
 				}
+				continue
+			case r.last != nil:
+				yield(none, r.b.arrived(r.last))
 			}
-			if ended {
-				if failure != nil {
-					yield(none, r.b.arrived(failure))
-				}
-				return
-			}
+			return
 		}
 	}
 }
 
-// flow is the buffer between a method that streams and its reader, and the call.
+// flow is a stream that is under way: the call, and the ring of items between the method, which writes, and the one reader.
+// The two synchronise with one atomic store an item; only who finds the ring empty or full waits at a channel.
 type flow[T any] struct {
 	pending
 	own  call.Info
-	size func(*T) int // bytes of an item; nil if they do not count
+	size func(T) int // bytes of an item; nil if they do not count
 
-	buffer     sync.Mutex
-	items      []T
-	spare      []T // what the reader has read
-	bytes      int
-	over       bool          // nothing more comes
-	last       *call.Error   // after over
-	closed     bool          // nobody reads
-	more, room chan struct{} // one token each: there is something to read, there is room to write
-	gone       chan struct{} // closed with closed
+	// The two sides do not write to one cache line, and look at what the other has written only when they must.
+	written  atomic.Uint64 // items so far; the method's
+	readSeen uint64        // what the method last saw of read
+	_        [48]byte
+	read     atomic.Uint64 // the reader's
+	toRead   uint64        // what the reader last saw of written
+	_        [48]byte
+	bytes   atomic.Int64 // in the ring
+	hungry  atomic.Bool  // the reader waits at more
+	stuck   atomic.Bool  // the method waits at room
+	more    chan struct{}
+	room    chan struct{}
+	over    atomic.Uint32 // of the states below
+	last    *call.Error   // how it ended; set before over
+	gone    chan struct{} // closed when nobody reads any more
+	leaving sync.Once
+	ring    [flowItems]T
 }
 
-// Half of the promised 64 items and 1 MB wait in the buffer; the reader may have taken as much at one time, which saves
-// the two sides a synchronisation per item.
+// What comes for the reader of a flow.
 const (
-	flowItems = 32
-	flowBytes = 512 << 10
+	flowing uint32 = iota
+	drained        // nothing more behind what is in the ring
+	cut            // nothing more, and nobody wants what is in the ring
 )
 
-func (f *flow[T]) limit() {
-	switch reflect.TypeFor[T]().Kind() {
-	case reflect.String:
-		f.size = func(v *T) int { return reflect.ValueOf(v).Elem().Len() }
-	case reflect.Slice:
-		if reflect.TypeFor[T]().Elem().Kind() == reflect.Uint8 {
-			f.size = func(v *T) int { return reflect.ValueOf(v).Elem().Len() }
+// The promised bounds of what runs ahead of the reader.
+const (
+	flowItems = 64
+	flowBytes = 1 << 20
+)
+
+func newFlow[T any]() *flow[T] {
+	f := &flow[T]{more: make(chan struct{}, 1), room: make(chan struct{}, 1), gone: make(chan struct{})}
+	f.pending.info = &f.own
+	t := reflect.TypeFor[T]()
+	if t.Kind() == reflect.String || t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8 {
+		f.size = func(v T) int { // by value, or every item would be on the heap
+			switch v := any(v).(type) {
+			case string:
+				return len(v)
+			case []byte:
+				return len(v)
+			}
+			return reflect.ValueOf(v).Len()
 		}
 	}
+	return f
 }
 
-// put waits for room, until ctx ends. false: nobody wants more.
+// put waits for room, until ctx ends. false: nobody wants more. It belongs to the goroutine of the method.
 func (f *flow[T]) put(ctx context.Context, v T) bool {
 	n := 0
 	if f.size != nil {
-		n = f.size(&v)
+		n = f.size(v)
 	}
-	for {
-		f.buffer.Lock()
-		if f.closed {
-			f.buffer.Unlock()
-			return false
+	w := f.written.Load()
+	for !f.fits(w, n) {
+		f.stuck.Store(true)
+		if f.fits(w, n) { // the reader may not have seen that it should say so
+			f.stuck.Store(false)
+			break
 		}
-		if len(f.items) < flowItems && (f.bytes+n <= flowBytes || len(f.items) == 0) {
-			f.items, f.bytes = append(f.items, v), f.bytes+n
-			first := len(f.items) == 1
-			f.buffer.Unlock()
-			if first {
-				signal(f.more)
-			}
-			return true
-		}
-		f.buffer.Unlock()
 		select {
 		case <-f.room:
 		case <-f.gone:
+			return false
 		case <-ctx.Done():
 			return false
 		}
 	}
+	if f.over.Load() != flowing {
+		return false
+	}
+	f.ring[w%flowItems] = v
+	if n > 0 {
+		f.bytes.Add(int64(n))
+	}
+	f.written.Store(w + 1)
+	if f.hungry.Load() && f.hungry.Swap(false) {
+		signal(f.more)
+	}
+	return true
+}
+
+func (f *flow[T]) fits(w uint64, n int) bool {
+	if n == 0 && w-f.readSeen < flowItems {
+		return true
+	}
+	f.readSeen = f.read.Load()
+	ahead := w - f.readSeen
+	return ahead == 0 || ahead < flowItems && (n == 0 || f.bytes.Load()+int64(n) <= flowBytes)
 }
 
 func signal(c chan struct{}) {
@@ -319,46 +351,53 @@ func signal(c chan struct{}) {
 	}
 }
 
-// take waits for items or the end. The items are the reader's until it calls take again.
-func (f *flow[T]) take() (items []T, failure *call.Error, ended bool) {
-	for {
-		f.buffer.Lock()
-		if len(f.items) > 0 {
-			items = f.items
-			clear(f.spare)
-			f.items, f.spare, f.bytes = f.spare[:0], items, 0
-			f.buffer.Unlock()
-			signal(f.room)
-			return items, nil, false
+// take waits for an item (true) or the end. It belongs to the reader.
+func (f *flow[T]) take() (v T, ok bool) {
+	r := f.read.Load()
+	for f.over.Load() != cut {
+		if f.toRead == r {
+			f.toRead = f.written.Load()
 		}
-		over, last := f.over, f.last
-		f.buffer.Unlock()
-		if over {
-			return nil, last, true
+		if f.toRead != r {
+			slot := &f.ring[r%flowItems]
+			v = *slot
+			var none T
+			*slot = none
+			if f.size != nil {
+				f.bytes.Add(-int64(f.size(v)))
+			}
+			f.read.Store(r + 1)
+			// A method that waits is woken when half of the ring is free, so that it does not wait again at once.
+			if f.stuck.Load() && f.written.Load()-r <= flowItems/2+1 && f.stuck.Swap(false) {
+				signal(f.room)
+			}
+			return v, true
+		}
+		if f.over.Load() == drained && f.written.Load() == r {
+			break
+		}
+		f.hungry.Store(true)
+		if f.written.Load() != r || f.over.Load() != flowing {
+			f.hungry.Store(false)
+			continue
 		}
 		<-f.more
 	}
+	return v, false
 }
 
-// finish ends the stream for its reader, behind what is buffered.
+// finish ends the stream for its reader, behind what is in the ring.
 func (f *flow[T]) finish(failure *call.Error) {
 	if failure != nil {
 		failure = failure.At(&f.own)
 	}
-	f.end(failure, func() { f.stopped(failure, false) })
+	f.end(failure, func() { f.stopped(failure, drained) })
 }
 
-// stopped says that nothing more comes; drop, that what is buffered is not wanted either.
-func (f *flow[T]) stopped(failure *call.Error, drop bool) {
-	f.buffer.Lock()
-	if !f.over {
-		f.over, f.last = true, failure
-	}
-	if drop {
-		clear(f.items)
-		f.items = f.items[:0]
-	}
-	f.buffer.Unlock()
+// stopped says that nothing more comes; f.mu is held, and it is called once.
+func (f *flow[T]) stopped(failure *call.Error, how uint32) {
+	f.last = failure
+	f.over.Store(how)
 	signal(f.more)
 }
 
@@ -368,7 +407,7 @@ func (f *flow[T]) cancel(cause error) {
 	flight := f.flight
 	f.mu.Unlock()
 	e := call.FromCause(cause).At(&f.own)
-	if f.end(e, func() { f.stopped(e, true) }) && flight != nil {
+	if f.end(e, func() { f.stopped(e, cut) }) && flight != nil {
 		flight.Cancel(nil, cause)
 	}
 }
@@ -391,12 +430,7 @@ func (f *flow[T]) Cancel() { f.cancel(context.Canceled) }
 
 // Close says that nobody reads any more: the stream is cancelled if it has not ended, and what is buffered is dropped.
 func (f *flow[T]) Close() {
-	f.buffer.Lock()
-	if !f.closed {
-		f.closed = true
-		close(f.gone)
-	}
-	f.buffer.Unlock()
+	f.leaving.Do(func() { close(f.gone) })
 	f.Cancel()
 }
 

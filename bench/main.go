@@ -28,7 +28,7 @@ func main() {
 	}
 	helve.WorkerMain(buildEcho, buildPython)
 	only := flag.String("run", ".", "regular expression of the rows to run, matched against group/name; "+
-		"groups: inproc, scaling, worker, python, http, start")
+		"groups: inproc, core, scaling, worker, python, http, start")
 	quick := flag.Bool("quick", false, "one short round: to see that it runs, not to compare")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -59,7 +59,7 @@ func run(ctx context.Context, only string, quick bool) error {
 		name string
 		plan func(*bench) []measurement
 	}{
-		{"inproc", inprocRows}, {"scaling", scalingRows}, {"worker", workerRows},
+		{"inproc", inprocRows}, {"core", coreRows}, {"scaling", scalingRows}, {"worker", workerRows},
 		{"python", pythonRows}, {"http", httpRows}, {"start", startRows},
 	} {
 		if err := runGroup(ctx, s, t, g.name, match, g.plan); err != nil {

@@ -18,11 +18,21 @@ type Lease struct {
 }
 
 // Lease turns a slot that the caller holds into one that returns after ttl. From now on it is the lease's.
-func (g *Gate) Lease(ttl time.Duration) *Lease {
+func (g *Gate) Lease(ttl time.Duration) *Lease { return g.lease(ttl, nil) }
+
+// lease is Lease that tells expired, if it is not nil, before the slot returns.
+func (g *Gate) lease(ttl time.Duration, expired func()) *Lease {
 	l := &Lease{gate: g}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.timer = time.AfterFunc(ttl, func() { l.Release(nil) })
+	l.timer = time.AfterFunc(ttl, func() {
+		if l.Use() {
+			if expired != nil {
+				expired()
+			}
+			g.Release(nil)
+		}
+	})
 	return l
 }
 

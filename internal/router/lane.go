@@ -43,10 +43,11 @@ type Ticket struct {
 	to         Waiting
 	origin     string
 	info       *call.Info
-	seq        uint64   // order of submission; 0 if there was none
-	moving     bool     // between two lanes; guarded by Router.mu
-	queue      *queue   // where it is queued, nil elsewhere
-	replica    *Replica // assigned, about to be delivered
+	seq        uint64               // order of submission; 0 if there was none
+	lane       atomic.Pointer[lane] // the last one it was queued in
+	moving     bool                 // between two lanes; guarded by Router.mu
+	queue      *queue               // where it is queued, nil elsewhere
+	replica    *Replica             // assigned, about to be delivered
 	prev, next *Ticket
 }
 
@@ -268,15 +269,23 @@ func (r *lane) enter(b *call.Batch, t *Ticket, again bool) bool {
 		r.mu.Unlock()
 		return false
 	}
-	if e := r.shared.join(t.origin, again); e != nil {
+	if e := r.queueUp(t, again); e != nil {
 		r.mu.Unlock()
 		t.to.Failed(b, e)
 		return true
 	}
-	r.push(t)
 	r.serve()
 	r.deliver(b)
 	return true
+}
+
+// queueUp puts t in its queue, unless there are too many of its origin. mu is held.
+func (r *lane) queueUp(t *Ticket, again bool) *call.Error {
+	e := r.shared.join(t.origin, again)
+	if e == nil {
+		r.push(t)
+	}
+	return e
 }
 
 // retire ends the lane, in which nothing is served any more, and gives the calls that waited in it, in turn, still counted as waiting.
@@ -486,6 +495,7 @@ func (r *lane) push(t *Ticket) {
 	if t.queue != nil || t.replica != nil {
 		panic("router: the ticket is in use")
 	}
+	t.lane.Store(r)
 	r.queues.push(t)
 	r.queued.Add(1)
 }

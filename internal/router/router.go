@@ -85,21 +85,17 @@ func (r *Router) TryAcquire(c *call.Info) *Replica {
 	var room [8]int
 	set := *r.any.set.Load()
 	ranks, only := r.rank(c, set, room[:0])
-	got, _ := r.ranked(c, set, ranks, only)
-	return got
+	return r.ranked(c, set, ranks, only && (len(ranks) > 0 || len(set) == 0))
 }
 
-// ranked takes a slot of the first of ranks that has one; for a call that may go anywhere, else of any. lane is where the
-// call waits if there is none.
-func (r *Router) ranked(c *call.Info, set []*Replica, ranks []int, only bool) (got *Replica, wait *lane) {
-	wait = r.any
-	only = only && (len(ranks) > 0 || len(set) == 0)
+// ranked takes a slot of the first of ranks that has one; for a call that may go anywhere, else of any.
+func (r *Router) ranked(c *call.Info, set []*Replica, ranks []int, only bool) *Replica {
 	if only {
-		if wait = r.waitingIn(ranks); wait != nil && wait.queued.Load() > 0 {
-			return nil, wait
+		if l := r.waitingIn(ranks); l != nil && l.queued.Load() > 0 {
+			return nil
 		}
 	} else if r.any.queued.Load() > 0 {
-		return nil, wait
+		return nil
 	}
 	for _, i := range ranks {
 		if i < 0 || i >= len(set) || !set[i].Gate.TryAcquire() {
@@ -107,16 +103,18 @@ func (r *Router) ranked(c *call.Info, set []*Replica, ranks []int, only bool) (g
 		}
 		if slices.Contains(*r.any.set.Load(), set[i]) { // as in lane.TryAcquire
 			r.models.expect(c.Model(), set[i])
-			return set[i], nil
+			return set[i]
 		}
 		set[i].Gate.Release(nil)
 	}
-	if !only {
-		if got = r.any.TryAcquire(); got != nil {
-			r.models.expect(c.Model(), got)
-		}
+	if only {
+		return nil
 	}
-	return got, wait
+	got := r.any.TryAcquire()
+	if got != nil {
+		r.models.expect(c.Model(), got)
+	}
+	return got
 }
 
 // waitingIn is the lane of the calls that are restricted to ranks, if there is one.
@@ -166,39 +164,46 @@ func (r *Router) Requeue(b *call.Batch, t *Ticket, origin string, c *call.Info, 
 	r.place(b, t, true)
 }
 
-// place assigns a slot, or queues the call where it has to wait.
+// place assigns a slot, or queues the call where it has to wait. Calls that policies and affinities have a say in are queued
+// with mu held, so that Cancel and Update find each in one place.
 func (r *Router) place(b *call.Batch, t *Ticket, again bool) {
 	var room [8]int
 	for {
 		set := *r.any.set.Load()
 		ranks, only := r.rank(t.info, set, room[:0])
-		got, in := r.ranked(t.info, set, ranks, only)
-		if got != nil {
+		only = only && (len(ranks) > 0 || len(set) == 0)
+		if got := r.ranked(t.info, set, ranks, only); got != nil {
 			t.to.Assigned(b, got)
 			return
 		}
-		if in == nil {
-			in = r.restricted(set, ranks)
+		r.mu.Lock()
+		l := r.any
+		if only {
+			if now := *r.any.set.Load(); len(now) != len(set) || len(set) > 0 && &now[0] != &set[0] {
+				r.mu.Unlock()
+				continue // other replicas, and perhaps other ranks
+			}
+			l = r.laneLocked(set, ranks)
 		}
-		if in != nil && in.enter(b, t, again) {
+		l.mu.Lock()
+		e := l.queueUp(t, again)
+		r.mu.Unlock()
+		if e != nil {
+			l.mu.Unlock()
+			t.to.Failed(b, e)
 			return
 		}
+		l.serve()
+		l.deliver(b)
+		return
 	}
 }
 
 // maxLanes is how many lanes there are before empty ones are retired.
 const maxLanes = 64
 
-// restricted finds or makes the lane of the calls that may go to ranks of set only; nil if the set has changed meanwhile.
-func (r *Router) restricted(set []*Replica, ranks []int) *lane {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if now := *r.any.set.Load(); len(now) != len(set) || len(set) > 0 && &now[0] != &set[0] {
-		return nil
-	}
-	return r.laneLocked(set, ranks)
-}
-
+// laneLocked finds or makes the lane of the calls that may go to ranks of set, which is the newest, only. mu is held, and as
+// long as it is, the lane is not retired.
 func (r *Router) laneLocked(set []*Replica, ranks []int) *lane {
 	key := laneKey(ranks)
 	if l := r.lanes[key]; l != nil {
@@ -236,15 +241,8 @@ func (r *Router) Cancel(t *Ticket) bool {
 		t.moving = false
 		return true
 	}
-	if r.any.Cancel(t) {
-		return true
-	}
-	for _, l := range r.lanes {
-		if l.Cancel(t) {
-			return true
-		}
-	}
-	return false
+	l := t.lane.Load()
+	return l != nil && l.Cancel(t)
 }
 
 // Update sets the replicas; the slice is copied, and a replica that occurs twice counts once. Queued calls stay queued,
@@ -254,15 +252,25 @@ func (r *Router) Update(b *call.Batch, replicas []*Replica) {
 	r.updating.Lock()
 	defer r.updating.Unlock()
 	r.models.keep(replicas)
+	var moved []*Ticket
+	if r.policy.Load() != nil { // what it says of those may be different now
+		r.mu.Lock()
+		r.any.mu.Lock()
+		moved = r.any.takeAll()
+		r.any.mu.Unlock()
+		for _, t := range moved {
+			t.moving = true
+		}
+		r.mu.Unlock()
+	}
 	r.any.Update(b, replicas)
 	r.mu.Lock()
-	var moved []*Ticket
 	for k, l := range r.lanes {
-		moved = append(moved, l.retire()...)
+		for _, t := range l.retire() {
+			t.moving = true
+			moved = append(moved, t)
+		}
 		delete(r.lanes, k)
-	}
-	for _, t := range moved {
-		t.moving = true
 	}
 	r.mu.Unlock()
 	r.move(b, moved)

@@ -114,6 +114,9 @@ func (m Method[In, Out]) Dispatch(ctx context.Context, s *Selection, in In) *Res
 		r.start(s.slot, m.m.fake.replica)
 	case !s.lease.Use():
 		return fail(ReplicaUnavailable, "Dispatch: the selection of replica %s is over; choose again", s.slot.ID)
+	case s.slot.Value.(*node.Unit).Stopped():
+		s.slot.Gate.Release(nil)
+		return fail(ReplicaUnavailable, "Dispatch: replica %s has stopped; choose again", s.slot.ID)
 	default:
 		r.in = in
 		r.sendTo(m.m.d.dep.Load(), s.slot, true)

@@ -13,6 +13,8 @@ import (
 type Filler[In any] interface {
 	// whenEnded runs f when the result is there.
 	whenEnded(f func())
+	// failed is why there is no result, after the end.
+	failed() *call.Error
 	// fill writes the result, which is there, and gives the place of the field in the input.
 	fill(in *In) (from, to uintptr, failure *call.Error)
 }
@@ -34,8 +36,20 @@ func Fill[In, F any](field func(in *In) *F, from *Response[F]) Filler[In] {
 
 func (f filler[In, F]) whenEnded(then func()) { f.from.whenEnded(then) }
 
+func (f filler[In, F]) failed() *call.Error {
+	if _, err := f.from.Result(context.Background()); err != nil { // it has ended: this does not wait
+		return call.AsError(err)
+	}
+	return nil
+}
+
 func (f filler[In, F]) fill(in *In) (from, to uintptr, failure *call.Error) {
-	v, err := f.from.Result(context.Background()) // it has ended: this does not wait
+	defer func() {
+		if v := recover(); v != nil { // a pointer on the way to the field is nil
+			failure = call.NewError(call.BadInput, fmt.Sprintf("Fill: the function panicked: %v", v))
+		}
+	}()
+	v, err := f.from.Result(context.Background())
 	if err != nil {
 		return 0, 0, call.AsError(err)
 	}
@@ -68,8 +82,7 @@ func (m Method[In, Out]) RemoteWith(ctx context.Context, in In, fills ...Filler[
 	for _, f := range fills {
 		f.whenEnded(func() {
 			// Each looks for its own failure only, so that a call fails with the first and without waiting for the rest.
-			var scratch In
-			if _, _, e := f.fill(&scratch); e != nil {
+			if e := f.failed(); e != nil {
 				r.end(e, nil)
 			}
 			if left.Add(-1) == 0 {

@@ -33,6 +33,7 @@ type pending struct {
 	stop   func() bool // ends the watch over the caller's context
 
 	failure *call.Error // after the end
+	cause   error       // of a cancel that ended it
 }
 
 // end ends p, once: it sets what the answer is with set, without further locking. false: p had ended before.
@@ -97,13 +98,25 @@ func (p *pending) whenEnded(f func()) {
 	f()
 }
 
-// carry says what cancels p from now on.
+// carry says what cancels p from now on. If p was cancelled while f set out, f is cancelled now.
 func (p *pending) carry(f call.Canceler) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.ended {
+	ended, cause := p.ended, p.cause
+	if !ended {
 		p.flight = f
 	}
+	p.mu.Unlock()
+	if ended && cause != nil {
+		f.Cancel(nil, cause)
+	}
+}
+
+// runAt says which replica runs the call. false: it was cancelled before.
+func (p *pending) runAt(replica string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.info.Replica = replica
+	return !p.ended
 }
 
 // watch cancels the call when ctx ends, until it has its answer.
@@ -120,12 +133,19 @@ func (p *pending) watch(ctx context.Context) {
 
 // cancel ends p for its caller at once, and asks the call to end.
 func (p *pending) cancel(cause error) {
-	p.mu.Lock()
-	f := p.flight
-	p.mu.Unlock()
-	if p.end(call.FromCause(cause).At(p.info), nil) && f != nil {
+	if f, e := p.cancelling(cause); p.end(e, nil) && f != nil {
 		f.Cancel(nil, cause)
 	}
+}
+
+// cancelling notes the cause, for a flight that is about to set out, and gives the one that has.
+func (p *pending) cancelling(cause error) (call.Canceler, *call.Error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cause == nil && !p.ended {
+		p.cause = cause
+	}
+	return p.flight, call.FromCause(cause).At(p.info)
 }
 
 // Cancel ends the call: Result gives an error with reason cancelled, and the method's context ends. A call that waits,
@@ -238,7 +258,10 @@ func (r *remote[In, Out]) sendTo(d *node.Deployment, s *router.Replica, pinned b
 // start runs the method on a goroutine of its own, with a slot that it gives back.
 func (r *remote[In, Out]) start(s *router.Replica, rep *replica.Replica) {
 	r.slot, r.replica = s, rep
-	r.info.Replica = s.ID
+	if !r.runAt(s.ID) {
+		s.Gate.Release(nil)
+		return
+	}
 	deadline, _ := r.caller.Deadline()
 	r.context.Init(r.caller, &r.info, deadline)
 	r.carry(canceler{&r.context})
@@ -267,7 +290,7 @@ func (r *remote[In, Out]) run() {
 		}
 		r.end(failure, func() { r.value = out })
 	}()
-	if r.caller.Err() == nil {
+	if r.caller.Err() == nil && r.context.Err() == nil {
 		var err error
 		if out, err = r.m.invoke(r.replica.Instance, &r.context, r.in); err != nil {
 			failure = replica.UserError(err)

@@ -257,16 +257,16 @@ type flow[T any] struct {
 	read     atomic.Uint64 // the reader's
 	toRead   uint64        // what the reader last saw of written
 	_        [48]byte
-	bytes   atomic.Int64 // in the ring
-	hungry  atomic.Bool  // the reader waits at more
-	stuck   atomic.Bool  // the method waits at room
-	more    chan struct{}
-	room    chan struct{}
-	over    atomic.Uint32 // of the states below
-	last    *call.Error   // how it ended; set before over
-	gone    chan struct{} // closed when nobody reads any more
-	leaving sync.Once
-	ring    [flowItems]T
+	bytes    atomic.Int64 // in the ring
+	hungry   atomic.Bool  // the reader waits at more
+	stuck    atomic.Bool  // the method waits at room
+	more     chan struct{}
+	room     chan struct{}
+	over     atomic.Uint32 // of the states below
+	last     *call.Error   // how it ended; set before over
+	gone     chan struct{} // closed when nobody reads any more
+	leaving  sync.Once
+	ring     [flowItems]T
 }
 
 // What comes for the reader of a flow.
@@ -403,10 +403,7 @@ func (f *flow[T]) stopped(failure *call.Error, how uint32) {
 
 // cancel ends the stream for its reader at once, and asks the method to end.
 func (f *flow[T]) cancel(cause error) {
-	f.mu.Lock()
-	flight := f.flight
-	f.mu.Unlock()
-	e := call.FromCause(cause).At(&f.own)
+	flight, e := f.cancelling(cause)
 	if f.end(e, func() { f.stopped(e, cut) }) && flight != nil {
 		flight.Cancel(nil, cause)
 	}
@@ -477,7 +474,10 @@ func (s flowSink[T]) Complete(_ *call.Batch, r call.Result) { s.f.finish(r.Err) 
 // run runs the method on a goroutine of its own, with a slot that it gives back.
 func (b *stream[In, Out]) run(caller context.Context, f *flow[Out], in In, slot *router.Replica, rep *replica.Replica) {
 	ctx := &call.Context{}
-	f.own.Replica = slot.ID
+	if !f.runAt(slot.ID) {
+		slot.Gate.Release(nil)
+		return
+	}
 	deadline, _ := caller.Deadline()
 	ctx.Init(caller, &f.own, deadline)
 	f.carry(canceler{ctx})

@@ -181,6 +181,8 @@ func (c *Cache[M]) abandon(ctx context.Context, e *entry[M]) bool {
 			c.queue = slices.Delete(c.queue, i, i+1)
 			c.failLocked(e, call.FromContext(ctx))
 			c.schedule()
+		} else if c.entries[e.id] == e { // it is given up: who asks now begins a load of its own
+			delete(c.entries, e.id)
 		}
 	}
 	c.mu.Unlock()

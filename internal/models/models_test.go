@@ -375,3 +375,35 @@ func BenchmarkGetLoaded(b *testing.B) {
 		release()
 	}
 }
+
+// TestWhoComesLateIsNotCancelled: a load that everybody has left belongs to nobody who comes while it still cleans up.
+func TestWhoComesLateIsNotCancelled(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		loads := 0
+		c, err := New(func(ctx context.Context, _ string) (int, error) {
+			if loads++; loads > 1 {
+				return 7, nil
+			}
+			<-ctx.Done()
+			time.Sleep(time.Second)
+			return 0, ctx.Err()
+		}, Options{}, Hooks[int]{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		go c.Get(ctx, "m") //nolint:errcheck // it gives up
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		m, release, err := c.Get(t.Context(), "m")
+		if release(); m != 7 || err != nil {
+			t.Errorf("%d, %v", m, err)
+		}
+		synctest.Wait()
+		if err := c.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -29,7 +29,8 @@ type Deployment struct {
 	placement placement
 	down      atomic.Pointer[call.Error] // why calls are refused
 
-	updating sync.Mutex // one Router.Update at a time; taken before Node.mu
+	updating    sync.Mutex // one Router.Update at a time; taken before Node.mu
+	configuring sync.Mutex // one Reconfigure at a time; taken before Node.mu
 
 	// Guarded by Node.mu.
 	units    map[string]*Unit
@@ -40,6 +41,7 @@ type Deployment struct {
 	ran      bool   // a replica was ready once
 	gaveUp   bool
 	config   json.RawMessage // the user config, nil for none
+	version  int             // of config
 	methods  []pythonMethod  // of the first Python replica that became ready
 }
 
@@ -65,11 +67,16 @@ type Unit struct {
 	worker    *workerProc // nil in process
 	lane      lane        // of broadcasts
 	checked   bool        // a worker's replica that has a health check
+	stopped   atomic.Bool // its instance is being closed
 
 	// Guarded by Node.mu.
 	state     spec.ReplicaState
 	startedAt time.Time
+	version   int // of the user config that it has
 }
+
+// Stopped says that the replica drains no more: its instance is being closed or is gone.
+func (u *Unit) Stopped() bool { return u.stopped.Load() }
 
 // Gate is the replica's admission.
 func (u *Unit) Gate() *gate.Gate { return u.gate }

@@ -102,33 +102,50 @@ func (n *Node) Reconfigure(ctx context.Context, app, deployment string, config j
 	if d == nil {
 		return fmt.Errorf("no deployment %q in application %q", deployment, app)
 	}
+	d.configuring.Lock()
+	defer d.configuring.Unlock()
 	n.mu.Lock()
 	d.config = config
+	d.version++
 	var units []*Unit
 	for _, u := range d.units {
-		if u.state == spec.ReplicaRunning {
+		if u.state == spec.ReplicaRunning { // one that starts sees the version when it is ready
+			u.version = d.version
 			units = append(units, u)
 		}
 	}
 	n.mu.Unlock()
 	errs := make(chan error, len(units))
 	for _, u := range units {
-		go func() { // its end is awaited below
-			var err error
-			if u.instance != nil {
-				err = u.instance.Reconfigure(ctx, config)
-			} else {
-				err = u.control(ctx, "reconfigure", config, d.options.ConstructTimeout)
-			}
-			if err != nil {
-				err = fmt.Errorf("replica %s: Reconfigure: %w", u.id, err)
-			}
-			errs <- err
-		}()
+		go func() { errs <- n.reconfigure(ctx, u, config) }() // its end is awaited below
 	}
 	var all []error
 	for range units {
 		all = append(all, <-errs)
 	}
 	return errors.Join(all...)
+}
+
+func (n *Node) reconfigure(ctx context.Context, u *Unit, config json.RawMessage) error {
+	var err error
+	if u.instance != nil {
+		err = u.instance.Reconfigure(ctx, config)
+	} else {
+		err = u.control(ctx, "reconfigure", config, u.dep.options.ConstructTimeout)
+	}
+	if err != nil {
+		return fmt.Errorf("replica %s: Reconfigure: %w", u.id, err)
+	}
+	return nil
+}
+
+// renew gives a replica that is not ready yet the newest user config.
+func (n *Node) renew(u *Unit) error {
+	n.mu.Lock()
+	config := u.dep.config
+	u.version = u.dep.version
+	n.mu.Unlock()
+	ctx, cancel := context.WithTimeout(u.dep.app.ctx, u.dep.options.ConstructTimeout)
+	defer cancel()
+	return n.reconfigure(ctx, u, config)
 }

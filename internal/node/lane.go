@@ -71,11 +71,18 @@ func (u *Unit) gone() *call.Error {
 }
 
 func (e *Errand) start(b *call.Batch) {
-	h := e.unit.transport.Start(b, e.call, e)
 	l := &e.unit.lane
 	l.mu.Lock()
+	cancelled := e.answered
+	l.mu.Unlock()
+	if cancelled { // between the queue and here
+		e.next()
+		return
+	}
+	h := e.unit.transport.Start(b, e.call, e)
+	l.mu.Lock()
 	e.handle = h
-	cancelled := e.answered && l.now == e
+	cancelled = e.answered && l.now == e
 	l.mu.Unlock()
 	if cancelled {
 		h.Cancel(b, call.NewError(call.Cancelled, "the broadcast was cancelled"))
@@ -91,17 +98,22 @@ func (e *Errand) Complete(b *call.Batch, r call.Result) {
 	l.mu.Lock()
 	answered := e.answered
 	e.answered = true
-	var next *Errand
-	if len(l.queue) > 0 {
-		next, l.queue = l.queue[0], l.queue[1:]
-	}
-	l.now = next
 	l.mu.Unlock()
 	if !answered {
 		e.finish(b, r)
 	}
-	if next != nil { // on a goroutine of its own: calls that end at once would nest
-		go next.start(nil)
+	e.next()
+}
+
+// next gives the lane to the next call, on a goroutine of its own: calls that end at once would nest.
+func (e *Errand) next() {
+	l := &e.unit.lane
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.now = nil
+	if len(l.queue) > 0 {
+		l.now, l.queue = l.queue[0], l.queue[1:]
+		go l.now.start(nil)
 	}
 }
 

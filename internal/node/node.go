@@ -255,7 +255,7 @@ func (n *Node) remove(ctx context.Context, a *app) {
 	n.wake()
 	n.mu.Unlock()
 	for _, d := range a.deployments {
-		d.Router.Fail(gone)
+		d.Router.Close(gone)
 	}
 	for { // the loop stops the units, each of which wakes it again
 		n.mu.Lock()

@@ -122,11 +122,13 @@ func (n *Node) startLocked(d *Deployment, now time.Time) {
 	u.entry = &router.Replica{ID: u.id, Node: n.id, Gate: u.gate, Value: u}
 	d.units[u.id] = u
 	n.wg.Go(func() {
-		if err := n.start(u); err != nil {
-			n.startFailed(u, constructorError(u, err))
-			return
+		err := n.start(u)
+		for err == nil && !n.ready(u) { // it has an old user config
+			err = n.renew(u)
 		}
-		n.ready(u)
+		if err != nil {
+			n.startFailed(u, constructorError(u, err))
+		}
 	})
 }
 
@@ -153,6 +155,7 @@ func (n *Node) start(u *Unit) error {
 	}
 	n.mu.Lock()
 	config := d.config
+	u.version = d.version
 	n.mu.Unlock()
 	r, err := replica.Start(d.app.ctx, d.class, u.id, config, d.options.ConstructTimeout)
 	if err != nil {
@@ -195,13 +198,18 @@ func constructorError(u *Unit, err error) error {
 	return &c
 }
 
-// ready puts a started replica into its router, unless it is no longer wanted.
-func (n *Node) ready(u *Unit) {
+// ready puts a started replica into its router, unless it is no longer wanted. false: it must be given the newest user
+// config first.
+func (n *Node) ready(u *Unit) bool {
 	n.mu.Lock()
 	d := u.dep
 	if d.units[u.id] != u { // its worker died between the answer and now
 		n.mu.Unlock()
-		return
+		return true
+	}
+	if u.version != d.version {
+		n.mu.Unlock()
+		return false
 	}
 	if u.state == spec.ReplicaStarting {
 		u.state = spec.ReplicaRunning
@@ -217,6 +225,7 @@ func (n *Node) ready(u *Unit) {
 	n.mu.Lock()
 	n.settleLocked(d.app) // after the router has it: who waits for the application may count on all
 	n.mu.Unlock()
+	return true
 }
 
 func (d *Deployment) runningLocked() []*router.Replica {
@@ -344,6 +353,7 @@ func (n *Node) stopLocked(u *Unit) {
 			case <-ctx.Done():
 			}
 		}
+		u.stopped.Store(true)
 		closing, cancel2 := context.WithTimeout(n.ctx, closeTime)
 		defer cancel2()
 		if err := n.end(closing, u); err != nil {

@@ -373,6 +373,7 @@ func (n *Node) startAt(w *workerProc, u *Unit, code json.RawMessage) (started, e
 	n.mu.Lock()
 	u.worker = w
 	config := d.config
+	u.version = d.version
 	n.mu.Unlock()
 	var s started
 	err := w.peer.Control(d.app.ctx, startReplica{

@@ -94,6 +94,7 @@ type backlog struct {
 
 	mu       sync.Mutex
 	byOrigin map[string]int
+	closed   *call.Error // why nothing waits any more
 }
 
 func newBacklog() *backlog {
@@ -106,6 +107,9 @@ func newBacklog() *backlog {
 func (s *backlog) join(origin string, again bool) *call.Error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed != nil {
+		return s.closed
+	}
 	n := s.byOrigin[origin]
 	if limit := int(s.limit.Load()); limit >= 0 && n >= limit && !again {
 		return call.NewError(call.Backpressure, fmt.Sprintf( // the reference's text, which its users match on
@@ -290,11 +294,16 @@ func (r *lane) queueUp(t *Ticket, again bool) *call.Error {
 
 // retire ends the lane, in which nothing is served any more, and gives the calls that waited in it, in turn, still counted as waiting.
 func (r *lane) retire() []*Ticket {
-	r.Update(nil, nil)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.dead = true
-	return r.takeAll()
+	for _, w := range r.waiters {
+		w.removed = true
+		w.replica.Gate.Unwait(w) // false if a grant is on its way: Granted will give it back
+	}
+	r.waiters, r.free = nil, 0
+	r.set.Store(new([]*Replica))
+	return r.takeAll() // what is assigned already is delivered by whoever assigned it
 }
 
 // close retires the lane if nothing waits in it.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/helve-serve/helve/internal/call"
 )
@@ -432,5 +433,63 @@ func TestRestrictedCallsUnderUpdates(t *testing.T) {
 	}
 	if r.Queued() != 0 || len(r.shared.byOrigin) != 0 {
 		t.Errorf("%d wait, %v", r.Queued(), r.shared.byOrigin)
+	}
+}
+
+// TestRetireDoesNotDeliver: a call that is told of its slot while the set changes may use the router.
+func TestRetireDoesNotDeliver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := New("here")
+		r.SetPolicy(NewConsistentHash(10, 0))
+		a := replica("a", 2)
+		r.Update(nil, []*Replica{a})
+		s := session("s")
+		r.TryAcquire(s)
+		r.TryAcquire(s)
+		updated := make(chan struct{})
+		var t1, t2, t3 Ticket
+		r.Submit(nil, &t1, "o", s, told(func() {
+			go a.Gate.Release(nil) // assigns the second while the first is being told
+			synctest.Wait()
+			go func() { r.Update(nil, nil); close(updated) }()
+			synctest.Wait()
+		}))
+		r.Submit(nil, &t2, "o", s, told(func() { r.Submit(nil, &t3, "o", s, told(func() {})) }))
+		go a.Gate.Release(nil)
+		<-updated
+		if !r.Cancel(&t3) || r.Queued() != 0 {
+			t.Errorf("%d wait", r.Queued())
+		}
+	})
+}
+
+// told does something when it has a slot.
+type told func()
+
+func (f told) Assigned(*call.Batch, *Replica)  { f() }
+func (f told) Failed(*call.Batch, *call.Error) {}
+
+func TestClose(t *testing.T) {
+	t.Parallel()
+	r := New("here")
+	r.SetPolicy(subset{})
+	a := occupied("a", 1)
+	r.Update(nil, []*Replica{a})
+	x, cause := &bench{t: t}, call.NewError(call.DeploymentUnavailable, "gone")
+	jobs := []*job{{x: x}, {x: x}}
+	r.Submit(nil, &jobs[0].ticket, "o", session("a"), jobs[0])
+	r.Submit(nil, &jobs[1].ticket, "o", session(""), jobs[1])
+	r.Close(cause)
+	late := &job{x: x}
+	r.Submit(nil, &late.ticket, "o", session("a"), late)
+	for _, j := range append(jobs, late) {
+		if j.failed != cause {
+			t.Errorf("%+v", j.failed)
+		}
+	}
+	a.Gate.Release(nil)
+	if r.TryAcquire(session("a")) != a || r.Queued() != 0 {
+		t.Error("a slot that is free")
 	}
 }

@@ -9,6 +9,7 @@ package router
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -288,6 +289,8 @@ func (r *Router) move(b *call.Batch, moved []*Ticket) {
 		}
 	}
 	var touched []*lane
+	var failed []*Ticket
+	var cause *call.Error
 	r.mu.Lock()
 	for i, t := range moved {
 		r.shared.leave(t.origin)
@@ -309,6 +312,9 @@ func (r *Router) move(b *call.Batch, moved []*Ticket) {
 	}
 	r.many.Store(int32(len(r.lanes)))
 	r.mu.Unlock()
+	for _, t := range failed {
+		t.to.Failed(b, cause)
+	}
 	for _, l := range touched {
 		l.mu.Lock()
 		l.serve()
@@ -316,14 +322,17 @@ func (r *Router) move(b *call.Batch, moved []*Ticket) {
 	}
 }
 
-// Fail ends every queued call with cause. Calls that are submitted later queue as before.
-func (r *Router) Fail(cause *call.Error) {
+// Close ends every call that waits with cause, and every one that would have to wait from now on. Calls that find a slot
+// still get it.
+func (r *Router) Close(cause *call.Error) {
+	r.shared.mu.Lock()
+	if r.shared.closed == nil {
+		r.shared.closed = cause
+	}
+	r.shared.mu.Unlock()
 	r.any.Fail(cause)
 	r.mu.Lock()
-	lanes := make([]*lane, 0, len(r.lanes))
-	for _, l := range r.lanes {
-		lanes = append(lanes, l)
-	}
+	lanes := slices.Collect(maps.Values(r.lanes))
 	r.mu.Unlock()
 	for _, l := range lanes {
 		l.Fail(cause)

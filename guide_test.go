@@ -1,0 +1,389 @@
+package helve_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/helvetest"
+)
+
+// This file is the code of the guides in docs/: TestGuides holds that every Go block there is here, line by line, and the
+// other tests run it.
+
+// Scorer is the model of the guides.
+type Scorer struct {
+	batcher *helve.Batcher[string, int]
+	cache   sync.Map
+	limit   atomic.Int64
+}
+
+type ScorerConfig struct {
+	Limit int `json:"limit"`
+}
+
+func NewScorer(ctx context.Context) (*Scorer, error) {
+	s := &Scorer{}
+	batcher, err := helve.NewBatcher(s.scoreAll, helve.BatchOptions[string]{MaxSize: 8, Wait: new(2 * time.Millisecond)})
+	s.batcher = batcher
+	return s, err
+}
+
+func (s *Scorer) scoreAll(ctx context.Context, texts []string) ([]int, error) {
+	scores := make([]int, len(texts))
+	for i, t := range texts {
+		scores[i] = min(len(t), int(s.limit.Load()))
+	}
+	return scores, nil
+}
+
+func (s *Scorer) Score(ctx context.Context, text string) (int, error) { return s.batcher.Do(ctx, text) }
+
+func (s *Scorer) Words(ctx context.Context, text string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for w := range strings.FieldsSeq(text) {
+			if !yield(w, nil) {
+				return // nobody wants more
+			}
+		}
+	}
+}
+
+func (s *Scorer) ResetCache(ctx context.Context, _ helve.None) error {
+	s.cache.Clear()
+	return nil
+}
+
+func (s *Scorer) Reconfigure(ctx context.Context, c ScorerConfig) error {
+	if c.Limit < 1 {
+		return fmt.Errorf("limit: must be at least 1, is %d", c.Limit)
+	}
+	s.limit.Store(int64(c.Limit)) // calls run meanwhile
+	return nil
+}
+
+func (s *Scorer) CheckHealth(ctx context.Context) error { return nil }
+func (s *Scorer) Close(ctx context.Context) error       { return nil }
+
+// Judge takes two scores.
+type Judge struct{}
+
+type Scores struct{ A, B int }
+
+func (*Judge) Better(ctx context.Context, s Scores) (string, error) {
+	if s.A >= s.B {
+		return "the first", nil
+	}
+	return "the second", nil
+}
+
+// Guide is the ingress of the guides.
+type Guide struct {
+	score  helve.Method[string, int]
+	words  helve.Stream[string, string]
+	reset  helve.Method[helve.None, helve.None]
+	better helve.Method[Scores, string]
+}
+
+func (g *Guide) Compare(ctx context.Context, texts []string) (string, error) {
+	if len(texts) != 2 {
+		return "", helve.Public(helve.InvalidArgument, "two texts are needed")
+	}
+	a, b := g.score.Remote(ctx, texts[0]), g.score.Remote(ctx, texts[1]) // both are under way
+	return g.better.RemoteWith(ctx, Scores{},
+		helve.Fill(func(s *Scores) *int { return &s.A }, a),
+		helve.Fill(func(s *Scores) *int { return &s.B }, b)).Result(ctx)
+}
+
+func (g *Guide) Longest(ctx context.Context, text string) (string, error) {
+	longest := ""
+	for word, err := range g.words.Call(ctx, text) {
+		if err != nil {
+			return "", err
+		}
+		if len(word) > len(longest) {
+			longest = word
+		}
+	}
+	return longest, nil
+}
+
+func (g *Guide) First(ctx context.Context, text string) (string, error) {
+	words := g.words.Remote(ctx, text) // runs at once, up to 64 items or 1 MB ahead
+	defer words.Close()
+	for word, err := range words.All() {
+		return word, err // breaking out cancels the method
+	}
+	return "", nil
+}
+
+func (g *Guide) ResetAll(ctx context.Context, _ helve.None) (int, error) {
+	entries, err := g.reset.Broadcast(ctx, helve.None{}).Results(ctx)
+	for _, e := range entries {
+		if e.Err != nil {
+			fmt.Println("replica", e.Replica, "of node", e.Node, "was not reset:", e.Err)
+		}
+	}
+	return len(entries), err
+}
+
+func (g *Guide) Reserved(ctx context.Context, text string) (string, error) {
+	sel, err := g.score.Choose(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer sel.Release() // does nothing once it was dispatched
+	n, err := g.score.Dispatch(ctx, sel, text).Result(ctx)
+	return fmt.Sprintf("%s says %d", sel.Replica(), n), err
+}
+
+func (g *Guide) Audit(ctx context.Context, text string) (string, error) {
+	g.score.Remote(helve.Detach(ctx), text) // survives the end of this request, whatever that is
+	return "noted", nil
+}
+
+func buildGuide() (*helve.App, error) {
+	app := helve.NewApp("guide")
+	scorer := helve.Deploy(app, "Scorer", NewScorer, helve.Options{
+		NumReplicas:        new(2),
+		MaxOngoingRequests: new(16),
+		MaxQueuedRequests:  new(1000),
+		UserConfig:         ScorerConfig{Limit: 50},
+		HealthCheckPeriod:  new(5 * time.Second),
+	})
+	judge := helve.Deploy(app, "Judge", func(context.Context) (*Judge, error) { return &Judge{}, nil }, helve.Options{})
+	g := Guide{
+		score:  helve.MethodOf(scorer, (*Scorer).Score),
+		words:  helve.StreamOf(scorer, (*Scorer).Words),
+		reset:  helve.ActionOf(scorer, (*Scorer).ResetCache),
+		better: helve.MethodOf(judge, (*Judge).Better),
+	}
+	guide := helve.Deploy(app, "Guide", func(context.Context) (*Guide, error) { own := g; return &own, nil },
+		helve.Options{Uses: []helve.Target{scorer, judge}})
+	app.Ingress(helve.MethodOf(guide, (*Guide).Compare))
+	return app, nil
+}
+
+func TestGuide(t *testing.T) {
+	t.Parallel()
+	helvetest.Run(t, buildGuide, func(t *testing.T, sys *helve.System) {
+		h, err := helve.HandleOf[*Guide](sys, "guide", "Guide")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := t.Context()
+		if got, err := helve.MethodOf(h, (*Guide).Compare).Call(ctx, []string{"abc", "abcd"}); got != "the second" || err != nil {
+			t.Errorf("%s, %v", got, err)
+		}
+		if _, err := helve.MethodOf(h, (*Guide).Compare).Call(ctx, nil); helve.CodeOf(err) != helve.InvalidArgument {
+			t.Errorf("%v", err)
+		}
+		for method, want := range map[helve.Method[string, string]]string{
+			helve.MethodOf(h, (*Guide).Longest): "three", helve.MethodOf(h, (*Guide).First): "one", helve.MethodOf(h, (*Guide).Audit): "noted",
+		} {
+			if got, err := method.Call(ctx, "one two three"); got != want || err != nil {
+				t.Errorf("%s, %v, want %s", got, err, want)
+			}
+		}
+		if got, err := helve.MethodOf(h, (*Guide).Reserved).Call(ctx, "abc"); !strings.HasSuffix(got, " says 3") || err != nil {
+			t.Errorf("%s, %v", got, err)
+		}
+		if n, err := helve.MethodOf(h, (*Guide).ResetAll).Call(ctx, helve.None{}); n != 2 || err != nil {
+			t.Errorf("%d, %v", n, err)
+		}
+		if err := sys.Reconfigure(ctx, "guide", "Scorer", ScorerConfig{Limit: 2}); err != nil {
+			t.Error(err)
+		}
+		if err := sys.Reconfigure(ctx, "guide", "Scorer", ScorerConfig{Limit: 0}); err == nil {
+			t.Error("a limit of 0 was accepted")
+		}
+		errs := guideErrors(ctx, helve.MethodOf(h, (*Guide).Compare))
+		if errs != "two texts are needed" {
+			t.Errorf("%s", errs)
+		}
+	}, helvetest.InNode()...)
+}
+
+func guideErrors(ctx context.Context, compare helve.Method[[]string, string]) string {
+	_, err := compare.Call(ctx, []string{"one"})
+	switch {
+	case helve.ReasonOf(err) == helve.Backpressure:
+		return "too many calls wait; try again later"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "it took too long, in the queue or in the method"
+	case helve.CodeOf(err) == helve.InvalidArgument:
+		var e *helve.Error
+		errors.As(err, &e)
+		return e.Message
+	}
+	return ""
+}
+
+// Adapter has models.
+type Adapter struct{ models *helve.Models[*Weights] }
+
+type Weights struct{ language string }
+
+func (w *Weights) Close() error { return nil }
+
+func NewAdapter(ctx context.Context) (*Adapter, error) {
+	models, err := helve.NewModels(ctx, loadWeights, helve.ModelsOptions[*Weights]{Max: 4})
+	return &Adapter{models}, err
+}
+
+func loadWeights(ctx context.Context, id string) (*Weights, error) { return &Weights{id}, nil }
+
+func (a *Adapter) Greet(ctx context.Context, name string) (string, error) {
+	weights, release, err := a.models.Get(ctx) // the model id travels with the call
+	if err != nil {
+		return "", err
+	}
+	defer release() // until here it is not unloaded
+	return weights.language + ": " + name, nil
+}
+
+func TestGuideModels(t *testing.T) {
+	t.Parallel()
+	helvetest.Run(t, func() (*helve.App, error) {
+		app := helve.NewApp("adapter")
+		adapter := helve.Deploy(app, "Adapter", NewAdapter, helve.Options{NumReplicas: new(3)})
+		app.Ingress(helve.MethodOf(adapter, (*Adapter).Greet))
+		return app, nil
+	}, func(t *testing.T, sys *helve.System) {
+		h, err := helve.HandleOf[*Adapter](sys, "adapter", "Adapter")
+		if err != nil {
+			t.Fatal(err)
+		}
+		greet := helve.MethodOf(h, (*Adapter).Greet)
+		french := greet.With(helve.ModelID("fr"))
+		if got, err := french.Call(t.Context(), "Ada"); got != "fr: Ada" || err != nil {
+			t.Errorf("%s, %v", got, err)
+		}
+	}, helvetest.InNode()...)
+}
+
+func TestGuideRouting(t *testing.T) {
+	t.Parallel()
+	helvetest.Run(t, func() (*helve.App, error) {
+		app := helve.NewApp("routed")
+		h := helve.Deploy(app, "Judge", func(context.Context) (*Judge, error) { return &Judge{}, nil }, helve.Options{
+			NumReplicas: new(4),
+			Routing:     helve.ConsistentHash{},
+		})
+		better := helve.MethodOf(h, (*Judge).Better)
+		app.Ingress(better.With(helve.SessionID("user-17"), helve.PreferLocal))
+		helve.Deploy(app, "Other", func(context.Context) (*Judge, error) { return &Judge{}, nil }, helve.Options{
+			Routing: helve.CustomRouting(func() helve.RoutingPolicy { return idlest{} }),
+		})
+		return app, nil
+	}, func(t *testing.T, sys *helve.System) {
+		for _, name := range []string{"Judge", "Other"} {
+			h, err := helve.HandleOf[*Judge](sys, "routed", name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := helve.MethodOf(h, (*Judge).Better).Call(t.Context(), Scores{2, 1}); got != "the first" || err != nil {
+				t.Errorf("%s: %s, %v", name, got, err)
+			}
+		}
+	}, helvetest.Local)
+}
+
+// idlest looks at every replica, which costs the more the more there are.
+type idlest struct{}
+
+func (idlest) Rank(c helve.RoutedCall, replicas []helve.ReplicaView, ranks []int) ([]int, bool) {
+	for i := range replicas {
+		ranks = append(ranks, i)
+	}
+	slices.SortFunc(ranks, func(i, j int) int { return replicas[i].Ongoing() - replicas[j].Ongoing() })
+	return ranks, false // false: if all of them are full, the call waits for any
+}
+
+// Code that holds methods is tested without an application.
+func TestGuideCompare(t *testing.T) {
+	t.Parallel()
+	g := &Guide{
+		score:  helve.MethodFunc(func(_ context.Context, text string) (int, error) { return len(text), nil }),
+		better: helve.MethodFunc((&Judge{}).Better),
+	}
+	if got, err := g.Compare(t.Context(), []string{"abc", "ab"}); got != "the first" || err != nil {
+		t.Errorf("%s, %v", got, err)
+	}
+}
+
+// Time in a test is fake inside of a bubble of testing/synctest, for a whole application.
+func TestGuideDeadline(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		slow := helve.MethodFunc(func(ctx context.Context, _ helve.None) (int, error) {
+			<-ctx.Done()
+			return 0, ctx.Err()
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if _, err := slow.Call(ctx, helve.None{}); helve.ReasonOf(err) != helve.Deadline {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// TestGuides holds that the Go code of the guides is code of this repository that compiles.
+func TestGuides(t *testing.T) {
+	t.Parallel()
+	var code []string
+	for _, file := range []string{"guide_test.go", "calls_test.go", "python.go", "examples/hello/main.go", "examples/iris/app.go", "helvetest/helvetest.go"} {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(b)) {
+			code = append(code, strings.Join(strings.Fields(line), " "))
+		}
+	}
+	guides, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := 0
+	for _, file := range guides {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, part := range strings.Split(string(b), "```go\n")[1:] {
+			block, _, _ := strings.Cut(part, "```")
+			blocks++
+			from := 0 // an ellipsis of lines may be left out, in order
+			for line := range strings.Lines(block) {
+				want := strings.Join(strings.Fields(line), " ")
+				if want == "" || want == "// ..." {
+					continue
+				}
+				at := slices.Index(code[from:], want)
+				if at < 0 {
+					if at = slices.Index(code, want); at < 0 {
+						t.Errorf("%s, Go block %d: no code has the line\n%s", file, i+1, line)
+						continue
+					}
+					from = 0
+				}
+				from += at + 1
+			}
+		}
+	}
+	if blocks < 10 {
+		t.Errorf("%d blocks of Go code in %d guides", blocks, len(guides))
+	}
+}

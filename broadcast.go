@@ -27,7 +27,7 @@ type BroadcastResponse[T any] struct {
 // answer is one replica's.
 type answer[T any] struct {
 	Response[T]
-	info call.Info
+	own  call.Info
 	node string
 }
 
@@ -57,7 +57,7 @@ func (m Method[In, Out]) Broadcast(ctx context.Context, in In) *BroadcastRespons
 	case b.fake != nil:
 		one := m.Remote(ctx, in)
 		a := &answer[Out]{}
-		a.pending.b, a.pending.info = &b.binding, one.info
+		a.b, a.info = &b.binding, one.info
 		one.whenEnded(func() {
 			v, err := one.Result(context.Background()) // it has ended: this does not wait
 			var e *call.Error
@@ -76,11 +76,11 @@ func (m Method[In, Out]) Broadcast(ctx context.Context, in In) *BroadcastRespons
 		targets, e := d.Targets()
 		r.failure = e
 		for _, t := range targets {
-			a := &answer[Out]{info: parent, node: t.Node}
-			a.info.Call = rand.Uint64()
-			a.info.Replica = t.ID
-			a.pending.b, a.pending.info = &b.binding, &a.info
-			a.carry(d.SubmitControl(t, b.untyped(ctx, a.info, in), a))
+			a := &answer[Out]{own: parent, node: t.Node}
+			a.own.Call = rand.Uint64()
+			a.own.Replica = t.ID
+			a.b, a.info = &b.binding, &a.own
+			a.carry(d.SubmitControl(t, b.untyped(ctx, a.own, in), a))
 			a.watch(ctx)
 			r.replicas = append(r.replicas, a)
 		}
@@ -107,7 +107,7 @@ func (r *BroadcastResponse[T]) Results(ctx context.Context) ([]ReplicaResult[T],
 	out := make([]ReplicaResult[T], len(r.replicas))
 	var errs []error
 	for i, a := range r.replicas {
-		out[i].Replica, out[i].Node = a.pending.info.Replica, a.node
+		out[i].Replica, out[i].Node = a.info.Replica, a.node
 		out[i].Value, out[i].Err = a.Result(ctx)
 		if out[i].Err != nil {
 			errs = append(errs, out[i].Err)
@@ -121,7 +121,7 @@ func (r *BroadcastResponse[T]) Missed(ctx context.Context) []string {
 	var ids []string
 	for _, a := range r.replicas {
 		if _, err := a.Result(ctx); ReasonOf(err) == ReplicaUnavailable {
-			ids = append(ids, a.pending.info.Replica)
+			ids = append(ids, a.info.Replica)
 		}
 	}
 	return ids

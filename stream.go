@@ -284,7 +284,7 @@ const (
 
 func newFlow[T any]() *flow[T] {
 	f := &flow[T]{more: make(chan struct{}, 1), room: make(chan struct{}, 1), gone: make(chan struct{})}
-	f.pending.info = &f.own
+	f.info = &f.own
 	t := reflect.TypeFor[T]()
 	if t.Kind() == reflect.String || t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8 {
 		f.size = func(v T) int { // by value, or every item would be on the heap

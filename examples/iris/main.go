@@ -13,6 +13,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -42,7 +43,7 @@ func rows(ctx context.Context, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer sys.Close(context.WithoutCancel(ctx))
+	defer sys.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing runs any more
 	csv, err := io.ReadAll(in)
 	if err != nil {
 		return err
@@ -52,11 +53,10 @@ func rows(ctx context.Context, in io.Reader, out io.Writer) error {
 		return err
 	}
 	w := bufio.NewWriter(out)
-	defer w.Flush()
 	known, right := 0, 0
 	for row, err := range helve.StreamOf(front, (*Front).Rows).Call(ctx, string(csv)) {
 		if err != nil {
-			return err
+			return errors.Join(err, w.Flush()) // what there is comes before the mistake
 		}
 		fmt.Fprintf(w, "%d: %s (%.0f %%)", row.Line, row.Species, 100*row.Probability)
 		if row.Truth != "" {
@@ -67,12 +67,12 @@ func rows(ctx context.Context, in io.Reader, out io.Writer) error {
 				fmt.Fprintf(w, ", the file says %s", row.Truth)
 			}
 		}
-		fmt.Fprintln(w)
+		fmt.Fprintf(w, "\n")
 	}
 	reset, err := helve.MethodOf(front, (*Front).Reset).Call(ctx, helve.None{})
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(w, "%d of %d agree with the file; %d replicas had answered %d times\n", right, known, reset.Replicas, reset.Flowers)
-	return nil
+	return w.Flush()
 }

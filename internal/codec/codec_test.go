@@ -297,7 +297,7 @@ type (
 		tagged
 		*Inner2
 		Deep int `json:"deep"`
-		Dash int `json:"-,"`
+		Dash int `json:"-,"` //nolint:staticcheck // what it means is tested here
 	}
 	Inner2 struct {
 		*promoted // a circle

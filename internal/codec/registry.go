@@ -24,7 +24,7 @@ func (r *Registry) Add(e error) error {
 	case e == nil:
 		return errors.New("errors: nil; give an error value, or (*T)(nil) for a type")
 	case v.Kind() == reflect.Pointer && v.IsNil(), v.Kind() != reflect.Pointer && v.IsZero() && v.Comparable() && IsRecord(t):
-		if !IsRecord(t) && !(t.Kind() == reflect.Pointer && IsRecord(t.Elem())) {
+		if !IsRecord(t) && (t.Kind() != reflect.Pointer || !IsRecord(t.Elem())) {
 			return fmt.Errorf("errors: %s is not a struct, so its values cannot be rebuilt in another process", t)
 		}
 		r.types = append(r.types, t)

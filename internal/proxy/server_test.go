@@ -61,6 +61,7 @@ func TestTimeLimitIsForTheBody(t *testing.T) {
 					t.Fatal(err)
 				}
 				body, err := io.ReadAll(r.Body)
+				r.Body.Close()
 				if err != nil || r.StatusCode != 200 || strings.HasPrefix(request, "POST") && string(body) != "hi" {
 					t.Errorf("%q: %s %q, %v", request, r.Status, body, err)
 				}
@@ -83,7 +84,9 @@ func TestSlowBody(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if body, _ := io.ReadAll(r.Body); r.StatusCode != 408 || !strings.Contains(string(body), "the body did not arrive in time") {
+			body, _ := io.ReadAll(r.Body)
+			r.Body.Close()
+			if r.StatusCode != 408 || !strings.Contains(string(body), "the body did not arrive in time") {
 				t.Errorf("%s %q", r.Status, body)
 			}
 			if d := time.Since(start); d != readTimeout { // of the bubble's clock

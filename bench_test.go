@@ -67,7 +67,8 @@ func BenchmarkWorker(b *testing.B) {
 	}
 }
 
-// TestCallAllocates holds the promise of at most two allocations for a call in process.
+// TestCallAllocates holds the promised allocations of calls in process: the method's context for Call; the call and the
+// channel at which its caller waits for Remote, and room for one more.
 func TestCallAllocates(t *testing.T) {
 	s := helvetest.Start(t, helve.Config{Isolation: helve.InNode}, buildGo)
 	h, err := helve.HandleOf[*Subject](s, "go", "Subject")
@@ -75,12 +76,28 @@ func TestCallAllocates(t *testing.T) {
 		t.Fatal(err)
 	}
 	echo, ctx := helve.MethodOf(h, (*Subject).Echo), context.Background()
-	if n := testing.AllocsPerRun(1000, func() {
-		if _, err := echo.Call(ctx, "x"); err != nil {
-			t.Fatal(err)
+	for _, c := range []struct {
+		name string
+		most float64
+		call func() (string, error)
+	}{
+		{"Call", 2, func() (string, error) { return echo.Call(ctx, "x") }},
+		{"Remote and Result", 3, func() (string, error) { return echo.Remote(ctx, "x").Result(ctx) }},
+	} {
+		if n := testing.AllocsPerRun(1000, func() {
+			if _, err := c.call(); err != nil {
+				t.Fatal(err)
+			}
+		}); n > c.most {
+			t.Errorf("%s: %.1f allocations, at most %.0f are promised", c.name, n, c.most)
 		}
-	}); n > 2 {
-		t.Errorf("%.1f allocations a call, at most 2 are promised", n)
+	}
+	counting := helve.StreamFunc(count)
+	if n := testing.AllocsPerRun(100, func() {
+		for range counting.Call(ctx, 1000) {
+		}
+	}); n > 20 {
+		t.Errorf("a stream of 1,000 items: %.1f allocations; items need none", n)
 	}
 }
 

@@ -471,3 +471,47 @@ func TestDrain(t *testing.T) {
 		})
 	}
 }
+
+// Crasher does what Go cannot recover.
+type Crasher struct{}
+
+func (*Crasher) Crash(_ context.Context, how string) (string, error) {
+	switch how {
+	case "exit":
+		os.Exit(3)
+	case "panic elsewhere":
+		done := make(chan struct{})
+		go func() { defer close(done); panic("on a goroutine of the method's own") }()
+		<-done
+		select {}
+	case "fatal":
+		var mu sync.Mutex
+		mu.Unlock() // a fatal error, not a panic
+	}
+	return how, nil
+}
+
+func buildCrash() (*helve.App, error) {
+	app := helve.NewApp("crash")
+	h := helve.Deploy(app, "Crasher", func(context.Context) (*Crasher, error) { return &Crasher{}, nil }, helve.Options{Isolation: helve.Process})
+	app.Ingress(helve.MethodOf(h, (*Crasher).Crash))
+	return app, nil
+}
+
+// TestOnlyTheWorkerGoes: what Go cannot recover costs the worker, whose call is lost, and another takes over.
+func TestOnlyTheWorkerGoes(t *testing.T) {
+	t.Parallel()
+	sys := helvetest.Start(t, helve.Config{}, buildCrash)
+	h, err := helve.HandleOf[*Crasher](sys, "crash", "Crasher")
+	if err != nil {
+		t.Fatal(err)
+	}
+	crash := helve.MethodOf(h, (*Crasher).Crash)
+	for _, how := range []string{"exit", "panic elsewhere", "fatal"} {
+		_, err := crash.Call(t.Context(), how)
+		wantReason(t, err, helve.ReplicaDied)
+		if got, err := crash.Call(t.Context(), "fine"); got != "fine" || err != nil { // waits for the next worker
+			t.Errorf("after %q: %q, %v", how, got, err)
+		}
+	}
+}

@@ -49,12 +49,10 @@ func TestMistakesAreReportedTogether(t *testing.T) {
 		helve.Deploy(app, "A", con, helve.Options{Default: "Nope"})
 		helve.Deploy(app, "B b", con, helve.Options{Uses: []helve.Target{helve.Method[string, string]{}}})
 		helve.Deploy[*Subject](app, "C", nil, helve.Options{})
-		one := &Subject{}
 		bad := func(s *Subject, ctx context.Context, in string) (string, error) { return s.Echo(ctx, in) }
 		helve.MethodOf(a, bad)
 		helve.MethodOf(a, free)
 		helve.MethodOf(a, (*Subject).hidden)
-		_ = one
 		return app, nil
 	})
 	wants(t, err, `application "mistakes"`, `deployment "A": num_replicas: must be at least 1, is 0`,
@@ -66,6 +64,55 @@ func TestMistakesAreReportedTogether(t *testing.T) {
 	if constructed {
 		t.Error("a constructor ran although the graph has mistakes")
 	}
+}
+
+// clerk has methods of the shape of a method expression.
+type clerk struct{}
+
+func (clerk) Echo(s *Subject, ctx context.Context, in string) (string, error) { return s.Echo(ctx, in) }
+
+func TestMistakesInOptionsAreReportedTogether(t *testing.T) {
+	t.Parallel()
+	err := start(t, helve.Config{}, func() (*helve.App, error) {
+		app := helve.NewApp("mistakes")
+		app.RoutePrefix("no-slash/")
+		app.Errors(nil, errors.New("twice"), errors.New("twice"))
+		h := helve.Deploy(app, "A", newSubject, helve.Options{
+			MaxQueuedRequests: new(0), MaxConstructorRetries: new(0), ConstructTimeout: new(time.Duration(0)),
+			HealthCheckPeriod: new(-time.Second), HealthCheckTimeout: new(time.Duration(0)), UserConfig: make(chan int),
+			GracefulShutdownTimeout: new(-time.Second), Routing: helve.ConsistentHash{VirtualNodes: new(0), Fallbacks: new(-1)},
+		})
+		echo := helve.MethodOf(h, clerk{}.Echo)
+		h.With(helve.RequestCodec("yaml"))
+		echo.With(helve.ResponseCodec("xml"), helve.RequestCodec("MsgPack"))
+		helve.StreamOf[*Subject, string, string](h, nil)
+		return app, nil
+	})
+	wants(t, err, `deployment "A": max_queued_requests: must be -1 (no limit) or at least 1, is 0`,
+		`deployment "A": max_constructor_retry_count: must be at least 1`, `deployment "A": construct_timeout_s: must be more than 0`,
+		`deployment "A": health_check_period_s: must not be negative`, `deployment "A": health_check_timeout_s: must be more than 0`,
+		`deployment "A": user_config: `, `has no method Reconfigure(context.Context, C) error`,
+		`deployment "A": graceful_shutdown_timeout_s: must not be negative, is -1s`,
+		`deployment "A": request_router: virtual_nodes: must be at least 1`, `fallback_replicas: must be at least 0`,
+		`is a method value, bound to one instance`, `StreamOf: the method is nil`,
+		`deployment "A": RequestCodec: there is no codec "yaml"; the codecs are cloudpickle, pickle, msgpack, orjson, raw`,
+		`deployment "A": ResponseCodec: there is no codec "xml"`, `errors: nil`, `two values of type *errors.errorString with the text "twice"`,
+		`route_prefix "no-slash/"`, `no ingress`)
+
+	// A mistake that is made later is the call's.
+	m := helve.MethodFunc(func(context.Context, int) (int, error) { return 1, nil }).With(helve.RequestCodec("yaml"))
+	_, err = m.Call(t.Context(), 1)
+	wantReason(t, err, helve.BadInput)
+	_, err = m.Remote(t.Context(), 1).Result(t.Context())
+	wantReason(t, err, helve.BadInput)
+	if _, err := (helve.Options{NumReplicas: new(-1)}).Effective(); err == nil {
+		t.Error("Effective accepted -1 replicas")
+	}
+	if e, err := (helve.Options{NumReplicas: new(3)}).Effective(); err != nil || e.NumReplicas != 3 || e.MaxOngoingRequests != 5 ||
+		e.Sources["num_replicas"] != "code" || e.Sources["max_ongoing_requests"] != "default" {
+		t.Errorf("%+v, %v", e, err)
+	}
+	wants(t, start(t, helve.Config{StrictCodec: "pickle"}, buildErrors), "StrictCodec: must be msgpack or orjson")
 }
 
 func TestZeroMethodReturnsAnError(t *testing.T) {

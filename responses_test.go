@@ -513,6 +513,9 @@ func TestHandleFrom(t *testing.T) {
 		if v, err := labs["A"].do.Call(t.Context(), 1); v != 2 || err != nil {
 			t.Errorf("%d, %v", v, err)
 		}
+		if ds := labs["A"].sys.Status().Applications["labs"].Deployments["A"]; !slices.Equal(ds.DynamicUses, []string{"B"}) || len(ds.Uses) != 0 {
+			t.Errorf("%+v", ds)
+		}
 		if _, err := helve.HandleFrom[*Lab](t.Context(), "A"); helve.ReasonOf(err) != helve.BadInput {
 			t.Errorf("outside: %v", err)
 		}

@@ -268,13 +268,14 @@ func unknownDeployment(app, name string) *call.Error {
 }
 
 // HandleFrom is a handle to another deployment of the application whose method or constructor received ctx. A handle that
-// is bound when the graph is built is better: the graph knows it.
+// is bound when the graph is built is better: the graph knows it. This one is noted as a dynamic use in [System.Status].
 func HandleFrom[R any](ctx context.Context, name string) (Handle[R], error) {
 	var home any
+	var from string
 	if i := call.InfoFrom(ctx); i != nil && i.Place != nil {
-		home = i.Home
+		home, from = i.Home, i.Deployment
 	} else if s := replica.ScopeFrom(ctx); s != nil {
-		home = s.Home
+		home, from = s.Home, s.Deployment
 	}
 	app, ok := home.(*App)
 	if !ok {
@@ -283,6 +284,11 @@ func HandleFrom[R any](ctx context.Context, name string) (Handle[R], error) {
 	d := app.find(name)
 	if d == nil {
 		return Handle[R]{}, unknownDeployment(app.name, name)
+	}
+	if caller := app.find(from); caller != nil {
+		if dep := caller.dep.Load(); dep != nil {
+			dep.Uses(name)
+		}
 	}
 	return handleTo[R](d)
 }

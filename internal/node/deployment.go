@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,6 +43,7 @@ type Deployment struct {
 	gaveUp   bool
 	config   json.RawMessage // the user config, nil for none
 	version  int             // of config
+	dynamic  []string        // deployments whose handles its replicas asked for
 	methods  []pythonMethod  // of the first Python replica that became ready
 }
 
@@ -73,6 +75,16 @@ type Unit struct {
 	state     spec.ReplicaState
 	startedAt time.Time
 	version   int // of the user config that it has
+}
+
+// Uses notes that a replica asked for a handle to another deployment, which the graph does not say.
+func (d *Deployment) Uses(name string) {
+	n := d.app.node
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !slices.Contains(d.spec.Uses, name) && !slices.Contains(d.dynamic, name) {
+		d.dynamic = append(d.dynamic, name)
+	}
 }
 
 // Stopped says that the replica drains no more: its instance is being closed or is gone.

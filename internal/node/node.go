@@ -360,7 +360,7 @@ func (n *Node) Status() spec.Status {
 	for name, a := range n.apps {
 		as := spec.ApplicationStatusInfo{Status: a.status, Message: a.message, Deployments: map[string]spec.DeploymentStatusInfo{}}
 		for dn, d := range a.deployments {
-			ds := spec.DeploymentStatusInfo{Status: spec.DeploymentHealthy}
+			ds := spec.DeploymentStatusInfo{Status: spec.DeploymentHealthy, Uses: d.spec.Uses, DynamicUses: slices.Clone(d.dynamic)}
 			running := 0
 			for _, u := range d.units {
 				rs := spec.ReplicaStatus{ID: u.id, State: u.state, StartedAt: u.startedAt}

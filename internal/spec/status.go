@@ -53,6 +53,9 @@ type DeploymentStatusInfo struct {
 	Status   DeploymentStatus `json:"status"`
 	Message  string           `json:"message"`
 	Replicas []ReplicaStatus  `json:"replicas"`
+	// Uses are the deployments that the graph says it calls; DynamicUses those whose handles its replicas asked for.
+	Uses        []string `json:"uses,omitempty"`
+	DynamicUses []string `json:"dynamic_uses,omitempty"`
 }
 
 // ReplicaStatus is one replica; PID is its worker's, 0 for one in the node's process.

@@ -2,10 +2,13 @@ package helve
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"math"
 	"math/rand/v2"
 
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/wire"
 )
 
 // ReplicaResult is what one replica answered to a broadcast.
@@ -20,7 +23,9 @@ type ReplicaResult[T any] struct {
 // any number of times.
 type BroadcastResponse[T any] struct {
 	id       call.ID
-	failure  *call.Error // nothing was sent
+	known    chan struct{} // closed when the two below are set; nil if they are from the start
+	far      *gathering[T] // in a worker
+	failure  *call.Error   // nothing was sent
 	replicas []*answer[T]
 }
 
@@ -69,7 +74,8 @@ func (m Method[In, Out]) Broadcast(ctx context.Context, in In) *BroadcastRespons
 		a.carry(oneCall{&one.pending})
 		r.replicas = append(r.replicas, a)
 	case d == nil && b.d.port.Load() != nil:
-		r.failure = call.NewError(call.NoMethod, "a broadcast cannot be made from a worker yet")
+		r.gather(ctx, &b.binding, parent, in)
+		return r
 	case d == nil:
 		r.failure = notRunning()
 	default:
@@ -101,6 +107,13 @@ func (c oneCall) Cancel(_ *call.Batch, cause error) { c.p.cancel(cause) }
 // answered have its error, the calls run on, and Results may be called again. A deployment without replicas is an error
 // with reason deployment_unavailable.
 func (r *BroadcastResponse[T]) Results(ctx context.Context) ([]ReplicaResult[T], error) {
+	if r.known != nil {
+		select {
+		case <-r.known:
+		case <-ctx.Done():
+			return nil, call.FromContext(ctx)
+		}
+	}
 	if r.failure != nil {
 		return nil, r.failure
 	}
@@ -119,6 +132,13 @@ func (r *BroadcastResponse[T]) Results(ctx context.Context) ([]ReplicaResult[T],
 // Missed waits as Results does, and gives the ids of the replicas that were gone before the call was sent to them.
 func (r *BroadcastResponse[T]) Missed(ctx context.Context) []string {
 	var ids []string
+	if r.known != nil {
+		select {
+		case <-r.known:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 	for _, a := range r.replicas {
 		if _, err := a.Result(ctx); ReasonOf(err) == ReplicaUnavailable {
 			ids = append(ids, a.info.Replica)
@@ -129,8 +149,122 @@ func (r *BroadcastResponse[T]) Missed(ctx context.Context) []string {
 
 // Cancel ends the calls that have not ended: replicas that have not begun never do.
 func (r *BroadcastResponse[T]) Cancel() {
+	if r.far != nil {
+		r.far.cancel(context.Canceled)
+		return
+	}
 	for _, a := range r.replicas {
 		a.Cancel()
+	}
+}
+
+// gathering is a broadcast that the node makes for a caller in a worker: a call whose items are the answers. The first says
+// who was asked (docs/wire.md).
+type gathering[T any] struct {
+	pending
+	own      call.Info
+	response *BroadcastResponse[T]
+}
+
+func (r *BroadcastResponse[T]) gather(ctx context.Context, b *binding, i call.Info, in any) {
+	g := &gathering[T]{own: i, response: r}
+	g.b, g.info = b, &g.own
+	r.known, r.far = make(chan struct{}), g
+	c := b.untyped(ctx, i, in)
+	c.Mode, c.Items, c.Window = call.Broadcast, g, call.Window{Items: math.MaxUint32, Bytes: math.MaxUint32}
+	g.carry(b.submit(c, g))
+	g.watch(ctx)
+}
+
+// Item is not used: the items come over a wire.
+func (g *gathering[T]) Item(context.Context, call.Payload) bool { return false }
+
+// Frame takes answers.
+func (g *gathering[T]) Frame(_ *call.Batch, _ call.Source, frame []byte) {
+	frame = append([]byte(nil), frame...)
+	for len(frame) > 0 {
+		p, rest, ok := call.NextItem(frame)
+		if !ok {
+			return
+		}
+		frame = rest
+		if g.response.replicas == nil {
+			g.asked(p)
+			continue
+		}
+		i, res, err := wire.ParseAnswer(p)
+		if err == nil && i < len(g.response.replicas) {
+			g.response.replicas[i].Complete(nil, res)
+		}
+	}
+}
+
+// asked notes who was asked.
+func (g *gathering[T]) asked(p call.Payload) {
+	var list []struct {
+		Replica string `json:"replica"`
+		Node    string `json:"node"`
+	}
+	if err := json.Unmarshal(p.Data, &list); err != nil {
+		g.Complete(nil, call.Result{Err: call.NewError(call.Fault, "broadcast: "+err.Error())})
+		return
+	}
+	replicas := make([]*answer[T], len(list))
+	for i, t := range list {
+		a := &answer[T]{own: g.own, node: t.Node}
+		a.own.Replica = t.Replica
+		a.b, a.info = g.b, &a.own
+		replicas[i] = a
+	}
+	g.mu.Lock()
+	ended := g.ended
+	if !ended {
+		g.response.replicas = replicas
+	}
+	g.mu.Unlock()
+	if !ended {
+		close(g.response.known)
+	}
+}
+
+// Complete ends the broadcast: replicas that have not answered never will.
+func (g *gathering[T]) Complete(_ *call.Batch, r call.Result) {
+	unknown := false
+	if !g.end(r.Err, func() { unknown = g.response.replicas == nil }) {
+		return
+	}
+	e := r.Err
+	if e == nil {
+		e = call.NewError(call.Fault, "the broadcast ended without an answer").At(&g.own)
+	}
+	if unknown {
+		g.response.failure = e
+		close(g.response.known)
+		return
+	}
+	for _, a := range g.response.replicas {
+		a.end(e, nil)
+	}
+}
+
+// cancel ends the broadcast for its caller at once, and asks the replicas to end.
+func (g *gathering[T]) cancel(cause error) {
+	flight, e := g.cancelling(cause)
+	g.Complete(nil, call.Result{Err: e})
+	if flight != nil {
+		flight.Cancel(nil, cause)
+	}
+}
+
+// watch is as in pending.
+func (g *gathering[T]) watch(ctx context.Context) {
+	if ctx.Done() == nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.ended {
+		g.stop = call.AfterFunc(ctx, func() { g.cancel(call.Cause(ctx)) })
 	}
 }
 

@@ -2,24 +2,26 @@ package helve
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
-	"time"
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/gate"
 	"github.com/helve-serve/helve/internal/node"
 	"github.com/helve-serve/helve/internal/router"
+	"github.com/helve-serve/helve/internal/wire"
 )
 
 // SelectionTime is how long a [Selection] keeps its slot.
-const SelectionTime = 10 * time.Second
+const SelectionTime = node.ReserveTime
 
 // Selection is a slot of a replica that was chosen and not used yet. It is given back with Release, by itself when the
 // context of its Choose ends, and after [SelectionTime]. Its methods may be called from any goroutine.
 type Selection struct {
 	d     *deployment
 	slot  *router.Replica
-	lease *gate.Lease // nil for a fake
+	lease *gate.Lease // nil for a fake, and in a worker
+	far   uint64      // in a worker: what the node calls the lease
 	stop  func() bool // ends the watch over the context
 	used  func() bool // whether this is the second dispatch
 }
@@ -33,8 +35,15 @@ func (s *Selection) Node() string { return s.slot.Node }
 // Release gives the slot back if it was not used. It may be called any number of times.
 func (s *Selection) Release() {
 	s.stop()
-	if s.lease != nil {
+	s.release()
+}
+
+func (s *Selection) release() {
+	switch {
+	case s.lease != nil:
 		s.lease.Release(nil)
+	case s.far != 0 && !s.used():
+		s.d.port.Load().Release(s.far)
 	}
 }
 
@@ -58,7 +67,7 @@ func (m Method[In, Out]) Choose(ctx context.Context) (*Selection, error) {
 		s.slot = &b.fake.slot
 		return s, nil
 	case d == nil && b.d.port.Load() != nil:
-		return nil, call.NewError(call.NoMethod, "a replica cannot be chosen from a worker yet").At(&i)
+		return s.reserve(ctx, b.untyped(ctx, i, None{}), &b.binding)
 	case d == nil:
 		return nil, notRunning().At(&i)
 	}
@@ -68,7 +77,26 @@ func (m Method[In, Out]) Choose(ctx context.Context) (*Selection, error) {
 	}
 	s.slot, s.lease = r, r.Value.(*node.Unit).Gate().Lease(SelectionTime)
 	if ctx.Done() != nil {
-		s.stop = call.AfterFunc(ctx, func() { s.lease.Release(nil) })
+		s.stop = call.AfterFunc(ctx, s.release)
+	}
+	return s, nil
+}
+
+// reserve is Choose in a worker, where the node holds the slot.
+func (s *Selection) reserve(ctx context.Context, c *call.Call, b *binding) (*Selection, error) {
+	c.Mode = call.Reserve
+	w := call.NewWaiter()
+	p, e := w.Wait(ctx, b.submit(c, w))
+	if e != nil {
+		return nil, b.arrived(e)
+	}
+	var held wire.Held
+	if err := json.Unmarshal(p.Data, &held); err != nil {
+		return nil, call.NewError(call.Fault, "choose: "+err.Error()).At(&c.Info)
+	}
+	s.slot, s.far = &router.Replica{ID: held.Replica, Node: held.Node}, held.Lease
+	if ctx.Done() != nil {
+		s.stop = call.AfterFunc(ctx, s.release)
 	}
 	return s, nil
 }
@@ -109,6 +137,10 @@ func (m Method[In, Out]) Dispatch(ctx context.Context, s *Selection, in In) *Res
 	}
 	s.stop()
 	switch {
+	case s.far != 0:
+		c := m.m.untyped(ctx, r.info, in)
+		c.Lease = s.far
+		r.carry(m.m.submit(c, r))
 	case s.lease == nil:
 		r.in = in
 		r.start(s.slot, m.m.fake.replica)

@@ -212,7 +212,7 @@ func TestGuide(t *testing.T) {
 		if errs != "two texts are needed" {
 			t.Errorf("%s", errs)
 		}
-	}, helvetest.InNode()...)
+	})
 }
 
 func guideErrors(ctx context.Context, compare helve.Method[[]string, string]) string {
@@ -253,14 +253,16 @@ func (a *Adapter) Greet(ctx context.Context, name string) (string, error) {
 	return weights.language + ": " + name, nil
 }
 
+func buildAdapter() (*helve.App, error) {
+	app := helve.NewApp("adapter")
+	adapter := helve.Deploy(app, "Adapter", NewAdapter, helve.Options{NumReplicas: new(3)})
+	app.Ingress(helve.MethodOf(adapter, (*Adapter).Greet))
+	return app, nil
+}
+
 func TestGuideModels(t *testing.T) {
 	t.Parallel()
-	helvetest.Run(t, func() (*helve.App, error) {
-		app := helve.NewApp("adapter")
-		adapter := helve.Deploy(app, "Adapter", NewAdapter, helve.Options{NumReplicas: new(3)})
-		app.Ingress(helve.MethodOf(adapter, (*Adapter).Greet))
-		return app, nil
-	}, func(t *testing.T, sys *helve.System) {
+	helvetest.Run(t, buildAdapter, func(t *testing.T, sys *helve.System) {
 		h, err := helve.HandleOf[*Adapter](sys, "adapter", "Adapter")
 		if err != nil {
 			t.Fatal(err)
@@ -270,7 +272,7 @@ func TestGuideModels(t *testing.T) {
 		if got, err := french.Call(t.Context(), "Ada"); got != "fr: Ada" || err != nil {
 			t.Errorf("%s, %v", got, err)
 		}
-	}, helvetest.InNode()...)
+	})
 }
 
 func TestGuideRouting(t *testing.T) {

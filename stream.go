@@ -3,6 +3,7 @@ package helve
 import (
 	"context"
 	"iter"
+	"math"
 	"reflect"
 	"runtime"
 	"sync"
@@ -235,6 +236,8 @@ func (r *ResponseStream[T]) All() iter.Seq2[T, error] {
 					return
 				}
 				continue
+			case r.bad != nil:
+				yield(none, r.bad)
 			case r.last != nil:
 				yield(none, r.b.arrived(r.last))
 			}
@@ -266,6 +269,8 @@ type flow[T any] struct {
 	last     *call.Error   // how it ended; set before over
 	gone     chan struct{} // closed when nobody reads any more
 	leaving  sync.Once
+	far      far
+	bad      *call.Error // the reader's: an item that does not decode
 	ring     [flowItems]T
 }
 
@@ -329,10 +334,15 @@ func (f *flow[T]) put(ctx context.Context, v T) bool {
 		f.bytes.Add(int64(n))
 	}
 	f.written.Store(w + 1)
+	f.wake()
+	return true
+}
+
+// wake wakes a reader that waits.
+func (f *flow[T]) wake() {
 	if f.hungry.Load() && f.hungry.Swap(false) {
 		signal(f.more)
 	}
-	return true
 }
 
 func (f *flow[T]) fits(w uint64, n int) bool {
@@ -358,6 +368,14 @@ func (f *flow[T]) take() (v T, ok bool) {
 		if f.toRead == r {
 			f.toRead = f.written.Load()
 		}
+		if p, ok := f.far.take(); ok {
+			v, err := decode[T](f.b, p)
+			if err != nil {
+				f.bad = call.AsError(err).At(&f.own)
+				f.Close()
+			}
+			return v, err == nil
+		}
 		if f.toRead != r {
 			slot := &f.ring[r%flowItems]
 			v = *slot
@@ -373,11 +391,11 @@ func (f *flow[T]) take() (v T, ok bool) {
 			}
 			return v, true
 		}
-		if f.over.Load() == drained && f.written.Load() == r {
+		if f.over.Load() == drained && f.written.Load() == r && f.far.empty() {
 			break
 		}
 		f.hungry.Store(true)
-		if f.written.Load() != r || f.over.Load() != flowing {
+		if f.written.Load() != r || f.over.Load() != flowing || !f.far.empty() {
 			f.hungry.Store(false)
 			continue
 		}
@@ -448,28 +466,87 @@ func (b *stream[In, Out]) start(ctx context.Context, f *flow[Out], in In, slot *
 		}
 	}
 	c := b.untyped(ctx, f.own, in)
-	c.Items = func(ctx context.Context, p call.Payload) bool {
-		v, err := decode[Out](&b.binding, p)
-		if err != nil {
-			f.finish(call.AsError(err))
-			return false
-		}
-		return f.put(ctx, v)
-	}
-	switch {
-	case d == nil && b.d.port.Load() != nil:
-		f.finish(call.NewError(call.NoMethod, "streams cannot be called from a worker yet"))
-	case slot != nil:
-		f.carry(d.SubmitAssigned(slot, c, flowSink[Out]{f}))
-	default:
-		f.carry(b.submit(c, flowSink[Out]{f}))
+	sink := flowSink[Out]{f}
+	c.Items = sink
+	if slot != nil {
+		f.carry(d.SubmitAssigned(slot, c, sink))
+	} else {
+		f.carry(b.submit(c, sink))
 	}
 }
 
-// flowSink is told the end of a stream that took another way than a function call.
+// flowSink is given the items and the end of a stream that took another way than a function call.
 type flowSink[T any] struct{ f *flow[T] }
 
+// Item takes an item of a method in this process that was called without its types.
+func (s flowSink[T]) Item(ctx context.Context, p call.Payload) bool {
+	v, err := decode[T](s.f.b, p)
+	if err != nil {
+		s.f.finish(call.AsError(err))
+		return false
+	}
+	return s.f.put(ctx, v)
+}
+
+// Frame takes items of a method in another process. The reader decodes them: this goroutine reads the connection.
+func (s flowSink[T]) Frame(_ *call.Batch, from call.Source, frame []byte) {
+	s.f.far.put(s.f, from, frame)
+}
+
 func (s flowSink[T]) Complete(_ *call.Batch, r call.Result) { s.f.finish(r.Err) }
+
+// far are the items that came over a wire and were not read yet. Its window bounds them.
+type far struct {
+	arrived atomic.Uint64 // frames so far
+	mu      sync.Mutex
+	frames  [][]byte
+	from    call.Source
+
+	// The reader's.
+	taken uint64
+	now   []byte // the rest of the frame that is being read
+	owed  call.Window
+}
+
+func (a *far) put(f interface{ wake() }, from call.Source, frame []byte) {
+	a.mu.Lock()
+	a.frames = append(a.frames, append([]byte(nil), frame...))
+	a.from = from
+	a.mu.Unlock()
+	a.arrived.Add(1)
+	f.wake()
+}
+
+func (a *far) empty() bool { return len(a.now) == 0 && a.arrived.Load() == a.taken }
+
+// take gives the next item, which stays valid, and lets the method go on when half of the window was read.
+func (a *far) take() (call.Payload, bool) {
+	if len(a.now) == 0 {
+		if a.arrived.Load() == a.taken {
+			return call.Payload{}, false
+		}
+		a.mu.Lock()
+		a.now, a.frames = a.frames[0], a.frames[1:]
+		a.mu.Unlock()
+		a.taken++
+	}
+	p, rest, ok := call.NextItem(a.now)
+	if !ok { // the connection has looked through it
+		a.now = nil
+		return p, false
+	}
+	a.now = rest
+	a.owed.Items++
+	a.owed.Bytes += uint32(min(len(p.Data), math.MaxUint32/2))
+	if room := call.Room; a.owed.Items >= room.Items/2 || a.owed.Bytes >= room.Bytes/2 {
+		a.mu.Lock()
+		from := a.from
+		a.mu.Unlock()
+		from.Credit(nil, a.owed)
+		a.owed = call.Window{}
+	}
+	return p, true
+}
 
 // run runs the method on a goroutine of its own, with a slot that it gives back.
 func (b *stream[In, Out]) run(caller context.Context, f *flow[Out], in In, slot *router.Replica, rep *replica.Replica) {

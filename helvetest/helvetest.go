@@ -79,14 +79,14 @@ var (
 	Encoded = Runner{"encoded", helve.Config{Isolation: helve.InNode, StrictCodec: "msgpack"}}
 	// EncodedJSON is Encoded with JSON, the codec orjson.
 	EncodedJSON = Runner{"encoded-json", helve.Config{Isolation: helve.InNode, StrictCodec: "orjson"}}
-	// Process has Go deployments in a worker: unary methods and actions.
+	// Process has Go deployments in a worker.
 	Process = Runner{"process", helve.Config{Isolation: helve.Process}}
 )
 
 // All are all runners.
 func All() []Runner { return []Runner{Local, Stubborn, Encoded, EncodedJSON, Process} }
 
-// InNode are the runners without workers, for streams, broadcasts and selections, which do not reach those yet.
+// InNode are the runners without workers, for tests whose deployments share variables with them.
 func InNode() []Runner { return []Runner{Local, Stubborn, Encoded, EncodedJSON} }
 
 // Run runs body as a parallel subtest per runner; without any, per runner of [All]. Python deployments have processes of

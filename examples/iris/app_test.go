@@ -92,7 +92,7 @@ func TestRowsAndReset(t *testing.T) {
 		if n != 1 || last == nil || !strings.Contains(last.Error(), "line 3: petal_length") {
 			t.Errorf("%d rows, then %v", n, last)
 		}
-	}, helvetest.InNode()...)
+	})
 }
 
 func TestOverHTTP(t *testing.T) {

@@ -2,6 +2,7 @@ package call
 
 import (
 	"context"
+	"encoding/binary"
 	"strings"
 	"time"
 )
@@ -90,10 +91,70 @@ type Call struct {
 	Values   context.Context // what a method in this process finds its context values in; nil for none
 	Want     Codec           // how the result should be encoded; Native where the caller shares the replica's process
 	Options  *Options        // nil for none
-	// Items makes the call a stream: it is given each item, in order, on the goroutine of the method, and waits while the
-	// consumer is behind, until ctx ends. false: nobody wants more. What it is given is valid during the call only.
-	Items func(ctx context.Context, p Payload) bool
-	one   [1]Slot
+	Items    Items           // makes the call a stream; nil for none
+	Window   Window          // of a stream that crosses processes: how far it may run ahead at first
+	Mode     Mode            // what is asked of the deployment
+	Lease    uint64          // the slot that a Reserve got, for this call to use; 0 for none
+	one      [1]Slot
+}
+
+// Mode says what a call asks of its deployment. Other modes than Run are for callers in other processes than the router:
+// those beside it ask it directly.
+type Mode uint8
+
+// Run runs the method at one replica. Broadcast runs it at every replica through the control lanes; the answers are a
+// stream (docs/wire.md). Reserve takes a slot and holds it; the answer says which.
+const (
+	Run Mode = iota
+	Broadcast
+	Reserve
+)
+
+// Items is where the items of a stream go. A stream has one source at a time, which uses one of the two methods.
+type Items interface {
+	// Item is given one item on the goroutine of a method in this process, and waits while the consumer is behind, until
+	// ctx ends. false: nobody wants more. p is valid during the call only.
+	Item(ctx context.Context, p Payload) bool
+	// Frame is given items as they came over a wire (see [NextItem]) and does not block: the source keeps to the window,
+	// which from widens as the consumer reads. frame is valid during the call only.
+	Frame(b *Batch, from Source, frame []byte)
+}
+
+// Source is the far side of a stream that came over a wire.
+type Source interface {
+	// Credit lets the source send that many more items and bytes. It may be called from any goroutine.
+	Credit(b *Batch, w Window)
+}
+
+// Window is how far a stream may run ahead of what its consumer has read. An item may be sent while both are positive, and
+// takes 1 and its length: so an item of any size passes, and Bytes is exceeded by one item at most.
+type Window struct{ Items, Bytes uint32 }
+
+// Room is the window of a consumer that has no reason for another. One of 64 items halves the throughput over a unix
+// socket, where a round trip takes as long as 100 items (measured; more than 256 bring little).
+var Room = Window{Items: 256, Bytes: 1 << 20} //nolint:gochecknoglobals // a constant
+
+// AppendItem appends an encoded item to a frame of them.
+func AppendItem(b []byte, p Payload) []byte {
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(p.Data)))
+	b = append(b, byte(p.Codec))
+	return append(b, p.Data...)
+}
+
+// ItemOverhead is what AppendItem adds to an item's length.
+const ItemOverhead = 5
+
+// NextItem reads the first item of a frame, and gives what follows. ok is false for a frame that ends inside an item.
+func NextItem(frame []byte) (p Payload, rest []byte, ok bool) {
+	if len(frame) < ItemOverhead {
+		return p, nil, false
+	}
+	n := uint64(binary.LittleEndian.Uint32(frame))
+	if uint64(len(frame)-ItemOverhead) < n {
+		return p, nil, false
+	}
+	end := ItemOverhead + int(n)
+	return Payload{Codec: Codec(frame[4]), Data: frame[ItemOverhead:end:end]}, frame[end:], true
 }
 
 // Options are what a handle says of its calls beside [Affinity].

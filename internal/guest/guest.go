@@ -225,7 +225,7 @@ func (p *Port) Submit(b *call.Batch, c *call.Call, sink call.Sink) call.Canceler
 		p.routes.Store(c.Info.Method, route)
 		n = route
 	}
-	f := &flight{sink: sink, info: &c.Info}
+	f := &flight{sink: sink, call: c, port: p}
 	h := transport.Send(p.guest.peer, p.guest.codec, n.(uint32), p.python, b, c, f)
 	f.mu.Lock()
 	f.handle = h
@@ -237,6 +237,14 @@ func (p *Port) Submit(b *call.Batch, c *call.Call, sink call.Sink) call.Canceler
 	return f
 }
 
+// Release gives back a slot that a call with mode Reserve got. It does not wait.
+func (p *Port) Release(lease uint64) {
+	go p.guest.peer.Control(context.Background(), struct { //nolint:errcheck // a node that has gone has no slots
+		Op string `json:"op"`
+		wire.Held
+	}{"release", wire.Held{Lease: lease}}, nil)
+}
+
 type noCancel struct{}
 
 func (noCancel) Cancel(*call.Batch, error) {}
@@ -244,7 +252,8 @@ func (noCancel) Cancel(*call.Batch, error) {}
 // flight is one call to the node: it answers its caller once, at the END or when it is cancelled.
 type flight struct {
 	sink call.Sink
-	info *call.Info
+	call *call.Call
+	port *Port
 
 	mu        sync.Mutex
 	answered  bool
@@ -258,10 +267,16 @@ func (f *flight) Complete(b *call.Batch, r call.Result) {
 	f.answered = true
 	f.mu.Unlock()
 	if answered {
+		if f.call.Mode == call.Reserve && r.Err == nil { // nobody waits for the slot any more
+			var held wire.Held
+			if json.Unmarshal(r.Data, &held) == nil {
+				f.port.Release(held.Lease)
+			}
+		}
 		return
 	}
 	if r.Err != nil {
-		r.Err = r.Err.At(f.info)
+		r.Err = r.Err.At(&f.call.Info)
 	}
 	f.sink.Complete(b, r)
 }
@@ -274,6 +289,6 @@ func (f *flight) Cancel(b *call.Batch, cause error) {
 	if answered {
 		return
 	}
-	f.sink.Complete(b, call.Result{Err: call.FromCause(cause).At(f.info)})
+	f.sink.Complete(b, call.Result{Err: call.FromCause(cause).At(&f.call.Info)})
 	h.Cancel(b, cause)
 }

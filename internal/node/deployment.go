@@ -245,11 +245,7 @@ func (d *Deployment) relay(b *call.Batch, in *wire.Incoming) call.Canceler {
 		f.finish(b, call.Result{Err: e})
 		return nil
 	}
-	if in.Left > 0 {
-		f.mu.Lock() // the timer may fire before it is assigned
-		f.timer = time.AfterFunc(in.Left, func() { f.Cancel(nil, context.DeadlineExceeded) })
-		f.mu.Unlock()
-	}
+	f.expireAfter(in.Left)
 	if r := d.Router.TryAcquire(&in.Info); r != nil {
 		f.Assigned(b, r)
 		return f

@@ -37,6 +37,7 @@ func (n *Node) ServeDriver(nc net.Conn, token wire.Token) error {
 	s := &session{node: n, origin: "driver:" + strconv.Itoa(h.PID), driver: &driver{node: n}}
 	peer := wire.NewPeer(wire.NewConn(nc), s)
 	s.peer = peer
+	defer s.releaseAll()
 	return peer.Serve()
 }
 

@@ -108,6 +108,15 @@ func (f *Flight) Failed(b *call.Batch, cause *call.Error) {
 	}
 }
 
+// expireAfter cancels the flight when its deadline passes; 0 is none.
+func (f *Flight) expireAfter(left time.Duration) {
+	if left > 0 {
+		f.mu.Lock() // the timer may fire before it is assigned
+		f.timer = time.AfterFunc(left, func() { f.Cancel(nil, context.DeadlineExceeded) })
+		f.mu.Unlock()
+	}
+}
+
 func (f *Flight) keep() {
 	if f.in != nil {
 		f.in.Keep()

@@ -16,6 +16,7 @@ type session struct {
 	origin string
 	app    *app // a worker's; nil for a driver
 	driver *driver
+	leases leases
 }
 
 // target is where a declared route leads. The deployment is looked up again when an application was deleted, so that a
@@ -49,11 +50,29 @@ func (s *session) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
 		}
 	}
 	in.Info.Place, in.Origin = &t.Place, s.origin
+	switch {
+	case in.Mode == call.Broadcast:
+		return t.found.relayBroadcast(b, in)
+	case in.Mode == call.Reserve:
+		return t.found.reserve(b, s, in)
+	case in.Lease != 0:
+		return t.found.dispatch(b, s, in)
+	}
 	return t.found.relay(b, in)
 }
 
-// Control answers drivers; workers have nothing to ask.
+// Control answers drivers; workers have little to ask.
 func (s *session) Control(ctx context.Context, op string, body json.RawMessage) (any, error) {
+	if op == "release" {
+		var req wire.Held
+		if err := json.Unmarshal(body, &req); err != nil {
+			return nil, call.NewError(call.BadInput, "release: "+err.Error())
+		}
+		if h := s.take(req.Lease); h != nil {
+			h.Release(nil)
+		}
+		return nil, nil
+	}
 	if s.driver != nil {
 		return s.driver.control(ctx, op, body)
 	}

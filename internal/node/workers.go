@@ -212,6 +212,7 @@ func (n *Node) open(nc net.Conn) {
 	n.mu.Unlock()
 	close(w.opened)
 	err = peer.Serve()
+	s.releaseAll()
 	n.log.Debug("worker connection ended", "worker", w.id, "error", err)
 	// A worker without its connection is of no use. If nobody ends it already, it must go at once, so that its
 	// replacement does not run beside it.

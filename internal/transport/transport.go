@@ -131,7 +131,7 @@ func (l *Local) stream(ctx context.Context, c *call.Call, m *replica.Method, in 
 			failure = e
 			return false
 		}
-		return c.Items(ctx, p)
+		return c.Items.Item(ctx, p)
 	})
 	if failure == nil {
 		failure = e
@@ -197,6 +197,10 @@ func Send(peer *wire.Peer, cd *codec.Codec, route uint32, python bool, b *call.B
 	s := sendings.Get().(*sending)
 	out := &s.call
 	out.Info, out.Slots, out.Encoded, out.Want = c.Info, c.Slots, c.Encoded, c.Want
+	out.Items, out.Window, out.Mode, out.Lease = c.Items, c.Window, c.Mode, c.Lease
+	if out.Items != nil && out.Window == (call.Window{}) {
+		out.Window = call.Room
+	}
 	if out.Want == call.Native {
 		out.Want = call.Msgpack
 	}

@@ -26,6 +26,8 @@ const (
 	TypeCall    Type = 16
 	TypeCancel  Type = 17
 	TypeEnd     Type = 18
+	TypeItems   Type = 19
+	TypeCredit  Type = 20
 )
 
 // FlagError marks an END whose body is an error envelope.
@@ -141,6 +143,26 @@ func appendCallMeta(b []byte, route uint32, c *call.Call, left time.Duration) ([
 			b = append(b, 7)
 			b = append(b, "sampled\x00\x00"...)
 		}
+		if c.Items != nil {
+			b = append(b, 6)
+			b = append(b, "window\x08\x00"...)
+			b = le.AppendUint32(b, c.Window.Items)
+			b = le.AppendUint32(b, c.Window.Bytes)
+		}
+		if c.Lease != 0 {
+			b = append(b, 5)
+			b = append(b, "lease\x08\x00"...)
+			b = le.AppendUint64(b, c.Lease)
+		}
+		switch c.Mode {
+		case call.Broadcast:
+			b = append(b, 9)
+			b = append(b, "broadcast\x00\x00"...)
+		case call.Reserve:
+			b = append(b, 7)
+			b = append(b, "reserve\x00\x00"...)
+		case call.Run:
+		}
 	}
 	if len(b)-start > maxMeta {
 		return b, fmt.Errorf("names and metadata of a call take %d bytes, at most %d are possible", len(b)-start, maxMeta)
@@ -201,17 +223,11 @@ func parseCallMeta(meta, body []byte, c *call.Call) (route uint32, left time.Dur
 		return 0, 0, errMeta
 	}
 	for len(rest) > 0 {
-		kl := int(rest[0])
-		if len(rest) < 1+kl+2 {
+		key, value, next, ok := nextTail(rest)
+		if !ok {
 			return 0, 0, errMeta
 		}
-		key, vl := rest[1:1+kl], int(le.Uint16(rest[1+kl:]))
-		rest = rest[1+kl+2:]
-		if len(rest) < vl {
-			return 0, 0, errMeta
-		}
-		value := rest[:vl]
-		rest = rest[vl:]
+		rest = next
 		switch string(key) {
 		case "rid":
 			if !call.ValidID(string(value)) {
@@ -224,12 +240,43 @@ func parseCallMeta(meta, body []byte, c *call.Call) (route uint32, left time.Dur
 			affinity(i).Session = string(value)
 		case "sampled":
 			i.Sampled = true
+		case "window":
+			if len(value) != 8 {
+				return 0, 0, errMeta
+			}
+			c.Window = call.Window{Items: le.Uint32(value), Bytes: le.Uint32(value[4:])}
+			if c.Window.Items == 0 || c.Window.Bytes == 0 {
+				return 0, 0, errMeta
+			}
+		case "lease":
+			if len(value) != 8 {
+				return 0, 0, errMeta
+			}
+			c.Lease = le.Uint64(value)
+		case "broadcast":
+			c.Mode = call.Broadcast
+		case "reserve":
+			c.Mode = call.Reserve
 		}
 	}
 	if i.Request.IsZero() {
 		i.Request = call.NewID()
 	}
 	return route, left, nil
+}
+
+// nextTail reads the first entry of a tail.
+func nextTail(tail []byte) (key, value, rest []byte, ok bool) {
+	kl := int(tail[0])
+	if len(tail) < 1+kl+2 {
+		return nil, nil, nil, false
+	}
+	vl := int(le.Uint16(tail[1+kl:]))
+	rest = tail[1+kl+2:]
+	if len(rest) < vl {
+		return nil, nil, nil, false
+	}
+	return tail[1 : 1+kl], rest[:vl], rest[vl:], true
 }
 
 func affinity(i *call.Info) *call.Affinity {

@@ -42,6 +42,7 @@ type Incoming struct {
 
 	peer *Peer
 	id   uint64
+	out  *outflow // of a stream
 
 	mu     sync.Mutex
 	ended  bool
@@ -80,7 +81,7 @@ func (in *Incoming) Complete(b *call.Batch, r call.Result) {
 	delete(p.incoming, in.id)
 	busy := len(p.incoming) > 0
 	p.mu.Unlock()
-	var meta [endLen]byte
+	var meta [endLen + 12]byte
 	h := Header{Type: TypeEnd, ID: in.id}
 	body := r.Data
 	if r.Err != nil {
@@ -88,13 +89,24 @@ func (in *Incoming) Complete(b *call.Batch, r call.Result) {
 	} else {
 		meta[0] = byte(r.Codec)
 	}
-	if _, err := p.conn.Append(h, meta[:], body); err != nil {
+	m := meta[:endLen]
+	if o := in.out; o != nil {
+		o.mu.Lock()
+		in.sendItems()
+		if o.frames > 0 {
+			m = append(m, 5)
+			m = append(m, "items\x04\x00"...)
+			m = le.AppendUint32(m, o.frames)
+		}
+		o.mu.Unlock()
+	}
+	if _, err := p.conn.Append(h, m, body); err != nil {
 		if p.conn.Err() != nil {
 			return
 		}
 		e := call.NewError(call.TooLarge, "the result is "+err.Error())
 		h.Flags = FlagError
-		if _, err := p.conn.Append(h, meta[:], codec.AppendError(nil, e)); err != nil {
+		if _, err := p.conn.Append(h, m, codec.AppendError(nil, e)); err != nil {
 			return
 		}
 	}
@@ -120,6 +132,7 @@ func (in *Incoming) cancelWith(b *call.Batch, cause error) {
 type outgoing struct {
 	sink call.Sink
 	pos  uint64
+	flow *inflow // of a stream
 }
 
 // Peer is one end of a connection that carries calls, control requests and routes both ways.
@@ -272,7 +285,11 @@ func (p *Peer) Start(b *call.Batch, route uint32, c *call.Call, left time.Durati
 		sink.Complete(b, r)
 		return 0
 	}
-	p.calls[id] = outgoing{sink, pos}
+	o := outgoing{sink: sink, pos: pos}
+	if c.Items != nil {
+		o.flow = &inflow{peer: p, id: id, items: c.Items, left: [2]int64{int64(c.Window.Items), int64(c.Window.Bytes)}}
+	}
+	p.calls[id] = o
 	busy := len(p.calls) > 1
 	p.mu.Unlock()
 	if b == nil {
@@ -354,6 +371,18 @@ func (p *Peer) frame(b *call.Batch, h Header, meta, body []byte) error {
 		if in != nil {
 			in.cancelWith(b, context.Canceled)
 		}
+	case TypeItems:
+		return p.onItems(b, h, meta, body)
+	case TypeCredit:
+		if len(meta) != creditLen {
+			return errors.New("malformed credit")
+		}
+		p.mu.Lock()
+		in := p.incoming[h.ID]
+		p.mu.Unlock()
+		if in != nil {
+			return in.credit(b, call.Window{Items: le.Uint32(meta), Bytes: le.Uint32(meta[4:])})
+		}
 	case TypeRoute:
 		var r Route
 		if err := json.Unmarshal(body, &r); err != nil {
@@ -394,6 +423,9 @@ func (p *Peer) onCall(b *call.Batch, h Header, meta, body []byte) error {
 	if left > 0 {
 		in.Left, in.Deadline = left, time.Now().Add(left)
 	}
+	if in.Window.Items > 0 {
+		in.Items, in.out = in, newOutflow(in.Window)
+	}
 	p.mu.Lock()
 	if _, dup := p.incoming[h.ID]; dup {
 		p.mu.Unlock()
@@ -423,7 +455,9 @@ func (p *Peer) onEnd(b *call.Batch, h Header, meta, body []byte) error {
 	}
 	p.mu.Lock()
 	o, ok := p.calls[h.ID]
-	delete(p.calls, h.ID)
+	if o.flow == nil {
+		delete(p.calls, h.ID)
+	}
 	p.mu.Unlock()
 	if !ok {
 		return nil
@@ -436,9 +470,64 @@ func (p *Peer) onEnd(b *call.Batch, h Header, meta, body []byte) error {
 		}
 		r = call.Result{Err: e}
 	}
+	if o.flow != nil {
+		frames, err := endFrames(meta[endLen:])
+		if err != nil {
+			return err
+		}
+		if !o.flow.complete(frames, r) {
+			return nil
+		}
+		p.forget(h.ID)
+	}
 	o.sink.Complete(b, r)
 	return nil
 }
+
+// endFrames reads the number of ITEMS from the tail of an END.
+func endFrames(tail []byte) (n uint32, err error) {
+	for len(tail) > 0 {
+		key, value, rest, ok := nextTail(tail)
+		if !ok || string(key) == "items" && len(value) != 4 {
+			return 0, errors.New("malformed end meta")
+		}
+		if string(key) == "items" {
+			n = le.Uint32(value)
+		}
+		tail = rest
+	}
+	return n, nil
+}
+
+func (p *Peer) forget(id uint64) {
+	p.mu.Lock()
+	delete(p.calls, id)
+	p.mu.Unlock()
+}
+
+func (p *Peer) onItems(b *call.Batch, h Header, meta, body []byte) error {
+	if len(meta) < itemsMeta {
+		return errors.New("malformed items meta")
+	}
+	p.mu.Lock()
+	o, ok := p.calls[h.ID]
+	p.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	if o.flow == nil {
+		return errors.New("items for a call that is no stream")
+	}
+	end, err := o.flow.frame(b, le.Uint32(meta), body)
+	if end != nil {
+		p.forget(h.ID)
+		o.sink.Complete(b, end.result)
+	}
+	return err
+}
+
+// limit is the largest value that fits into a frame.
+func (p *Peer) limit() int { return MaxBody - call.ItemOverhead }
 
 type replyBody struct {
 	Error *replyError `json:"error,omitempty"`

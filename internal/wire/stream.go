@@ -1,0 +1,283 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/codec"
+)
+
+// itemsMeta is the length of the meta of ITEMS (number of the frame in its stream) and creditLen that of CREDIT.
+const (
+	itemsMeta = 4
+	creditLen = 8
+)
+
+// itemsFrame is how much is sent together at most, unless one item is larger: what is copied at its receiver, too.
+const itemsFrame = 32 << 10
+
+// outflow is the producing end of a stream that the other side asked for.
+type outflow struct {
+	mu           sync.Mutex
+	items, bytes int64 // that may be sent yet
+	pend         []byte
+	frames       uint32      // sent
+	writing      bool        // a goroutine is about to send what is pending
+	far          call.Source // of a stream that is relayed, once its first items came
+	wake         chan struct{}
+}
+
+func newOutflow(w call.Window) *outflow {
+	return &outflow{items: int64(w.Items), bytes: int64(w.Bytes), wake: make(chan struct{}, 1)}
+}
+
+// Item sends an item of a method in this process. It belongs to the goroutine of the method.
+func (in *Incoming) Item(ctx context.Context, p call.Payload) bool {
+	o := in.out
+	if p.Codec == call.Native || len(p.Data) > in.peer.limit() {
+		return false // Local has encoded it, and refused what is too large
+	}
+	o.mu.Lock()
+	for o.items <= 0 || o.bytes <= 0 {
+		in.sendItems()
+		o.mu.Unlock()
+		in.peer.conn.Flush()
+		select {
+		case <-o.wake:
+		case <-ctx.Done():
+			return false
+		}
+		o.mu.Lock()
+	}
+	o.items--
+	o.bytes -= int64(len(p.Data))
+	o.pend = call.AppendItem(o.pend, p)
+	full := len(o.pend) >= itemsFrame
+	begin := !full && !o.writing
+	switch {
+	case full:
+		in.sendItems()
+	case begin:
+		o.writing = true
+	}
+	o.mu.Unlock()
+	switch {
+	case full:
+		in.peer.conn.Flush()
+	case begin:
+		// While it writes, the method produces the items of the next frame: so there is no setting of how many or how long.
+		go in.writeItems()
+	}
+	return ctx.Err() == nil
+}
+
+// sendItems makes a frame of what is pending; o.mu is held.
+func (in *Incoming) sendItems() {
+	o := in.out
+	if len(o.pend) == 0 {
+		return
+	}
+	var meta [itemsMeta]byte
+	le.PutUint32(meta[:], o.frames)
+	o.frames++
+	in.peer.conn.Append(Header{Type: TypeItems, ID: in.id}, meta[:], o.pend) //nolint:errcheck // the connection's end ends the stream
+	if len(o.pend) > sharedFrame {                                           // the connection refers to it
+		o.pend = nil
+	}
+	o.pend = o.pend[:0]
+}
+
+func (in *Incoming) writeItems() {
+	o := in.out
+	o.mu.Lock()
+	for len(o.pend) > 0 {
+		in.sendItems()
+		o.mu.Unlock()
+		in.peer.conn.Flush()
+		o.mu.Lock()
+	}
+	o.writing = false
+	o.mu.Unlock()
+}
+
+// Frame relays items. The other side's window is the far side's too, so nothing is counted here.
+func (in *Incoming) Frame(b *call.Batch, from call.Source, frame []byte) {
+	o := in.out
+	if len(frame) > sharedFrame {
+		frame = append([]byte(nil), frame...) // the connection would refer to it
+	}
+	var meta [itemsMeta]byte
+	o.mu.Lock()
+	o.far = from
+	le.PutUint32(meta[:], o.frames)
+	o.frames++
+	_, err := in.peer.conn.Append(Header{Type: TypeItems, ID: in.id}, meta[:], frame)
+	o.mu.Unlock()
+	if err == nil {
+		b.Touch(in.peer.conn)
+	}
+}
+
+// credit is told that the other side has read more.
+func (in *Incoming) credit(b *call.Batch, w call.Window) error {
+	o := in.out
+	if o == nil {
+		return errors.New("credit for a call that is no stream")
+	}
+	o.mu.Lock()
+	far := o.far
+	if far == nil {
+		o.items, o.bytes = o.items+int64(w.Items), o.bytes+int64(w.Bytes)
+		if o.items > 1<<40 || o.bytes > 1<<50 { // no consumer has read as much
+			o.mu.Unlock()
+			return errors.New("credit beyond all bounds")
+		}
+	}
+	o.mu.Unlock()
+	if far != nil {
+		far.Credit(b, w)
+		return nil
+	}
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// inflow is the consuming end of a stream that this side asked for.
+type inflow struct {
+	peer  *Peer
+	id    uint64
+	items call.Items
+
+	mu    sync.Mutex
+	left  [2]int64 // items and bytes that may come yet
+	next  uint32   // number of the frame that is due
+	early map[uint32][]byte
+	end   *held // an END that came before items of its stream
+}
+
+type held struct {
+	frames uint32
+	result call.Result
+}
+
+// Credit lets the other side send more.
+func (f *inflow) Credit(b *call.Batch, w call.Window) {
+	f.mu.Lock()
+	f.left[0] += int64(w.Items)
+	f.left[1] += int64(w.Bytes)
+	f.mu.Unlock()
+	var meta [creditLen]byte
+	le.PutUint32(meta[:], w.Items)
+	le.PutUint32(meta[4:], w.Bytes)
+	if _, err := f.peer.conn.Append(Header{Type: TypeCredit, ID: f.id}, meta[:]); err == nil {
+		b.Touch(f.peer.conn)
+	}
+}
+
+// frame takes ITEMS in the order in which they were sent. Frames on two connections may overtake each other.
+func (f *inflow) frame(b *call.Batch, number uint32, body []byte) (ended *held, err error) {
+	f.mu.Lock()
+	for rest := body; ; {
+		p, r, ok := call.NextItem(rest)
+		if !ok || f.left[0] <= 0 || f.left[1] <= 0 {
+			f.mu.Unlock()
+			if !ok {
+				return nil, errors.New("malformed items")
+			}
+			return nil, errors.New("items beyond the window of a stream")
+		}
+		f.left[0]--
+		f.left[1] -= int64(len(p.Data))
+		if rest = r; len(rest) == 0 {
+			break
+		}
+	}
+	if number != f.next {
+		if _, twice := f.early[number]; twice || number < f.next {
+			f.mu.Unlock()
+			return nil, fmt.Errorf("items number %d came twice", number)
+		}
+		if f.early == nil {
+			f.early = map[uint32][]byte{}
+		}
+		f.early[number] = append([]byte(nil), body...)
+		f.mu.Unlock()
+		return nil, nil
+	}
+	for ok := true; ok; body, ok = f.early[f.next] {
+		delete(f.early, f.next)
+		f.next++
+		f.mu.Unlock()
+		f.items.Frame(b, f, body)
+		f.mu.Lock()
+	}
+	if f.end != nil && f.end.frames == f.next {
+		ended = f.end
+	}
+	f.mu.Unlock()
+	return ended, nil
+}
+
+// complete says whether the END may be told now; otherwise it is kept until the items before it have come.
+func (f *inflow) complete(frames uint32, r call.Result) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if frames <= f.next {
+		return true
+	}
+	r.Data = append([]byte(nil), r.Data...)
+	f.end = &held{frames, r}
+	return false
+}
+
+// Held answers a call that reserved a slot.
+type Held struct {
+	Lease   uint64 `json:"lease"`
+	Replica string `json:"replica,omitempty"`
+	Node    string `json:"node,omitempty"`
+}
+
+// failed stands for the codec of an answer that is an error envelope.
+const failed call.Codec = 255
+
+// Answer is what one replica answered to a broadcast, as an item of the stream of answers.
+func Answer(index int, r call.Result) call.Payload {
+	b := le.AppendUint32(nil, uint32(index))
+	if r.Err != nil {
+		return call.Payload{Codec: call.Raw, Data: codec.AppendError(append(b, byte(failed)), r.Err)}
+	}
+	return call.Payload{Codec: call.Raw, Data: append(append(b, byte(r.Codec)), r.Data...)}
+}
+
+// ParseAnswer reads what Answer made.
+func ParseAnswer(p call.Payload) (index int, r call.Result, err error) {
+	b := p.Data
+	if len(b) < 5 {
+		return 0, r, errors.New("malformed answer to a broadcast")
+	}
+	index = int(le.Uint32(b))
+	r.Payload = call.Payload{Codec: call.Codec(b[4]), Data: b[5:]}
+	if r.Codec == failed {
+		r.Payload = call.Payload{}
+		if r.Err, err = codec.ParseError(b[5:]); err != nil {
+			return 0, r, err
+		}
+	}
+	return index, r, nil
+}
+
+// Send sends an item at once, whatever the window: for streams whose length is known to both sides.
+func (in *Incoming) Send(b *call.Batch, p call.Payload) {
+	o := in.out
+	o.mu.Lock()
+	o.pend = call.AppendItem(o.pend, p)
+	in.sendItems()
+	o.mu.Unlock()
+	b.Touch(in.peer.conn)
+}

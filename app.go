@@ -29,6 +29,7 @@ type App struct {
 	errors      codec.Registry
 	mistakes    []error
 	sealed      bool
+	external    *external // nil if its code is here
 }
 
 // deployment is one vertex of the graph, and what every handle to it points at.

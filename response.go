@@ -111,6 +111,13 @@ func (p *pending) carry(f call.Canceler) {
 	}
 }
 
+// wanted says whether p still waits for its end.
+func (p *pending) wanted() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.ended
+}
+
 // runAt says which replica runs the call. false: it was cancelled before.
 func (p *pending) runAt(replica string) bool {
 	p.mu.Lock()
@@ -182,6 +189,9 @@ func (r *remote[In, Out]) Complete(_ *call.Batch, res call.Result) {
 	}
 	r.end(res.Err, func() { r.payload = res.Payload })
 }
+
+// Wanted is false once the response was cancelled.
+func (r *remote[In, Out]) Wanted() bool { return r.wanted() }
 
 // remote is a call made with Remote: the response, and everything that the call needs in this process, in one piece of
 // memory. It runs the method of a replica in this process on a goroutine of its own without another.

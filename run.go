@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/guest"
@@ -94,6 +95,10 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 // Deploy adds another application to a running system, and returns when every replica is ready. Starts that fail are
 // repeated, with a delay that doubles from 1 s to 64 s, until a deployment of which no replica ever ran is given up
 // ([Options].MaxConstructorRetries); then nothing of the application stays behind.
+//
+// An application of that name that runs already changes to the new revision: new replicas start beside the old, and each
+// that is ready takes the place of an old one, which drains. Calls that wait go on waiting in the same queues, and
+// handles stay good. If the new revision cannot start the old one is restored, and the error says so.
 func (s *System) Deploy(ctx context.Context, build Build) error { return s.deploy(ctx, build, true) }
 
 // Delete drains an application and stops its replicas.
@@ -117,8 +122,15 @@ func (s *System) Reconfigure(ctx context.Context, app, deployment string, config
 	return s.node.Reconfigure(ctx, app, deployment, b)
 }
 
-func (s *System) deploy(ctx context.Context, build Build, retry bool) error {
-	app, graph, err := buildApp(build)
+func (s *System) deploy(ctx context.Context, make Build, retry bool) error {
+	if app, err := make(); err == nil && app != nil && app.external != nil {
+		app, def, err := s.load(ctx, app.external)
+		if err != nil {
+			return err
+		}
+		return s.start(ctx, app, def, retry)
+	}
+	app, graph, err := buildApp(make)
 	if err != nil {
 		return err
 	}
@@ -134,10 +146,16 @@ func (s *System) deploy(ctx context.Context, build Build, retry bool) error {
 			s.config.Logger.Warn("deployments use each other in a cycle", "app", app.name, "cycle", strings.Join(cycle, " -> "))
 		}
 	}
-	def := node.App{Graph: graph, Classes: app.classes(), Policies: app.policies(), Home: app, Retry: retry}
+	def := node.App{Graph: graph, Classes: app.classes(), Policies: app.policies()}
 	if def.Python, err = app.pythonSource(s.dir); err != nil {
 		return err
 	}
+	return s.start(ctx, app, def, retry)
+}
+
+// start deploys what was built or loaded.
+func (s *System) start(ctx context.Context, app *App, def node.App, later bool) error {
+	def.Home, def.Retry, def.Replace = app, later, later
 	def.Bound = func(name string, d *node.Deployment) {
 		if own := app.find(name); own != nil {
 			own.dep.Store(d)
@@ -168,6 +186,13 @@ func buildApp(build Build) (*App, spec.Graph, error) {
 // it does nothing. Programs that build several applications call it first in main; [Run] calls it for its own.
 func WorkerMain(builds ...Build) {
 	name := os.Getenv(workerEnv)
+	if asked := os.Getenv(build.DescribeEnv); asked != "" {
+		if err := describe(asked, builds); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if name == "" {
 		return
 	}

@@ -493,6 +493,9 @@ func (s flowSink[T]) Frame(_ *call.Batch, from call.Source, frame []byte) {
 	s.f.far.put(s.f, from, frame)
 }
 
+// Wanted is false once the stream was cancelled.
+func (s flowSink[T]) Wanted() bool { return s.f.wanted() }
+
 func (s flowSink[T]) Complete(_ *call.Batch, r call.Result) { s.f.finish(r.Err) }
 
 // far are the items that came over a wire and were not read yet. Its window bounds them.

@@ -195,6 +195,9 @@ type Sink interface {
 	Complete(b *Batch, r Result)
 }
 
+// Wanter is a [Sink] that knows when nobody wants its call any more, before whoever cancels can reach the call itself.
+type Wanter interface{ Wanted() bool }
+
 // Flusher is a connection with bytes waiting to be written.
 type Flusher interface{ Flush() }
 

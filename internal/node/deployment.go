@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"sync"
@@ -23,12 +22,10 @@ import (
 type Deployment struct {
 	Router *router.Router
 
-	app       *app
-	spec      spec.Deployment
-	options   spec.Effective
-	class     *replica.Class // nil for Python
-	placement placement
-	down      atomic.Pointer[call.Error] // why calls are refused
+	app  *app
+	name string
+	now  atomic.Pointer[edition]
+	down atomic.Pointer[call.Error] // why calls are refused
 
 	updating    sync.Mutex // one Router.Update at a time; taken before Node.mu
 	configuring sync.Mutex // one Reconfigure at a time; taken before Node.mu
@@ -39,21 +36,12 @@ type Deployment struct {
 	lastFail time.Time
 	lastErr  error
 	message  string // of the last failure
-	ran      bool   // a replica was ready once
 	gaveUp   bool
-	config   json.RawMessage // the user config, nil for none
-	version  int             // of config
-	dynamic  []string        // deployments whose handles its replicas asked for
-	methods  []pythonMethod  // of the first Python replica that became ready
+	dropped  bool           // it is not part of its application any more
+	former   *edition       // while its application changes: what it was
+	dynamic  []string       // deployments whose handles its replicas asked for
+	methods  []pythonMethod // of the first Python replica that became ready
 }
-
-type placement uint8
-
-const (
-	inNode placement = iota
-	inGoWorker
-	inPython
-)
 
 // Unit is one replica as the node sees it.
 type Unit struct {
@@ -63,6 +51,7 @@ type Unit struct {
 
 	id        string
 	dep       *Deployment
+	*edition  // that it was started as
 	gate      *gate.Gate
 	entry     *router.Replica
 	transport transport.Transport
@@ -82,7 +71,7 @@ func (d *Deployment) Uses(name string) {
 	n := d.app.node
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if !slices.Contains(d.spec.Uses, name) && !slices.Contains(d.dynamic, name) {
+	if !slices.Contains(d.now.Load().spec.Uses, name) && !slices.Contains(d.dynamic, name) {
 		d.dynamic = append(d.dynamic, name)
 	}
 }
@@ -94,7 +83,7 @@ func (u *Unit) Stopped() bool { return u.stopped.Load() }
 func (u *Unit) Gate() *gate.Gate { return u.gate }
 
 // policy makes the routing policy; nil for the default.
-func (d *Deployment) policy() router.Policy {
+func (d *edition) policy() router.Policy {
 	or := func(v *int, def int) int {
 		if v != nil {
 			return *v
@@ -107,7 +96,7 @@ func (d *Deployment) policy() router.Policy {
 	case spec.ConsistentHash:
 		return router.NewConsistentHash(or(r.VirtualNodes, router.DefaultVirtualNodes), or(r.FallbackReplicas, router.DefaultFallbacks))
 	case spec.Custom:
-		if make := d.app.def.Policies[d.spec.Name]; make != nil {
+		if make := d.def.Policies[d.spec.Name]; make != nil {
 			return make()
 		}
 	}
@@ -218,7 +207,7 @@ func (d *Deployment) cycle(c *call.Info) (e *call.Error, hopeless bool) {
 	awaited, hopeless, held := true, true, map[string]int{}
 	for i := c; i.Above != nil; i = i.Above {
 		awaited = awaited && i.Link == call.Awaited
-		if a := i.Above; a.Deployment == d.spec.Name && a.App == d.app.name {
+		if a := i.Above; a.Deployment == d.name && a.App == d.app.name {
 			held[a.Replica]++
 			hopeless = hopeless && awaited
 		}

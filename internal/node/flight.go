@@ -94,6 +94,9 @@ func (f *Flight) expired() *call.Error {
 	if c.Values != nil && c.Values.Err() != nil {
 		return call.FromContext(c.Values)
 	}
+	if w, ok := f.sink.(call.Wanter); ok && !w.Wanted() { // cancelled before its caller had the flight
+		return call.FromCause(context.Canceled)
+	}
 	return nil
 }
 

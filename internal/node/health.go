@@ -25,7 +25,7 @@ func (n *Node) checked(u *Unit) bool {
 // watchHealth checks a replica until it is no longer in service. Periods vary by a tenth, so that the checks of replicas
 // that started together do not stay together.
 func (n *Node) watchHealth(u *Unit) {
-	o := u.dep.options
+	o := u.options
 	failed := 0
 	timer := time.NewTimer(jittered(o.HealthCheckPeriod))
 	defer timer.Stop()
@@ -66,7 +66,7 @@ func (n *Node) checkHealth(ctx context.Context, u *Unit) error {
 	if u.instance != nil {
 		return u.instance.CheckHealth(ctx)
 	}
-	return u.control(ctx, "check_health", nil, u.dep.options.HealthCheckTimeout)
+	return u.control(ctx, "check_health", nil, u.options.HealthCheckTimeout)
 }
 
 func (u *Unit) control(ctx context.Context, op string, config json.RawMessage, limit time.Duration) error {
@@ -86,7 +86,7 @@ func (n *Node) unhealthy(u *Unit, err error) {
 	if d.units[u.id] != u || u.state != spec.ReplicaRunning {
 		return
 	}
-	n.log.Error("replica is unhealthy, starting another", "app", d.app.name, "deployment", d.spec.Name, "replica", u.id, "error", err)
+	n.log.Error("replica is unhealthy, starting another", "app", d.app.name, "deployment", d.name, "replica", u.id, "error", err)
 	if time.Since(u.startedAt) > healthyTime {
 		d.failures = 0
 	}
@@ -105,12 +105,13 @@ func (n *Node) Reconfigure(ctx context.Context, app, deployment string, config j
 	d.configuring.Lock()
 	defer d.configuring.Unlock()
 	n.mu.Lock()
-	d.config = config
-	d.version++
+	e := d.now.Load()
+	e.config = config
+	e.configVersion++
 	var units []*Unit
 	for _, u := range d.units {
-		if u.state == spec.ReplicaRunning { // one that starts sees the version when it is ready
-			u.version = d.version
+		if u.state == spec.ReplicaRunning && u.edition == e { // one that starts sees the version when it is ready
+			u.version = e.configVersion
 			units = append(units, u)
 		}
 	}
@@ -131,7 +132,7 @@ func (n *Node) reconfigure(ctx context.Context, u *Unit, config json.RawMessage)
 	if u.instance != nil {
 		err = u.instance.Reconfigure(ctx, config)
 	} else {
-		err = u.control(ctx, "reconfigure", config, u.dep.options.ConstructTimeout)
+		err = u.control(ctx, "reconfigure", config, u.options.ConstructTimeout)
 	}
 	if err != nil {
 		return fmt.Errorf("replica %s: Reconfigure: %w", u.id, err)
@@ -142,10 +143,10 @@ func (n *Node) reconfigure(ctx context.Context, u *Unit, config json.RawMessage)
 // renew gives a replica that is not ready yet the newest user config.
 func (n *Node) renew(u *Unit) error {
 	n.mu.Lock()
-	config := u.dep.config
-	u.version = u.dep.version
+	config := u.config
+	u.version = u.configVersion
 	n.mu.Unlock()
-	ctx, cancel := context.WithTimeout(u.dep.app.ctx, u.dep.options.ConstructTimeout)
+	ctx, cancel := context.WithTimeout(u.ctx, u.options.ConstructTimeout)
 	defer cancel()
 	return n.reconfigure(ctx, u, config)
 }

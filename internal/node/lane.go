@@ -35,7 +35,7 @@ func (d *Deployment) Targets() ([]*router.Replica, *call.Error) {
 	}
 	rs := d.Router.Replicas()
 	if len(rs) == 0 {
-		return nil, call.NewError(call.DeploymentUnavailable, fmt.Sprintf("deployment %s has no replica to broadcast to", d.spec.Name))
+		return nil, call.NewError(call.DeploymentUnavailable, fmt.Sprintf("deployment %s has no replica to broadcast to", d.name))
 	}
 	return rs, nil
 }

@@ -56,6 +56,10 @@ type App struct {
 	// Policies are the routing policies that the deployments' own code brings, made anew for every router.
 	Policies map[string]func() router.Policy
 	Home     any // goes into the places of calls that the node makes itself, for handles of their methods
+	// Program starts the Go worker of an application that lives in another executable; nil for the node's own.
+	Program *Program
+	// Replace says that an application of this name that runs already changes to this one.
+	Replace bool
 	// Retry says that failed starts are made again, as often as the reference does, before Deploy fails.
 	Retry bool
 }
@@ -100,16 +104,14 @@ type app struct {
 	ctx         context.Context // ends when the application failed to start or is gone: starts under way are given up
 	cancel      context.CancelCauseFunc
 	name        string
-	def         App
 	deployments map[string]*Deployment
-	goWorker    *workerProc   // the live one, nil if there is none
-	goWorkerUp  chan struct{} // closed when the one being started is up or has failed
-	goWorkerErr error
+	revisions   int       // so far
+	current     *revision // what runs, or should
+	previous    *revision // what a change began from; nil while there is none
 	status      spec.ApplicationStatus
 	message     string
 	deleted     bool
-	settled     chan struct{} // closed when the first start succeeded or failed
-	failure     error
+	failure     error // why the first revision failed to start
 	since       time.Time
 }
 
@@ -130,72 +132,71 @@ func New(s Settings) *Node {
 
 // Deploy starts an application and waits until every replica is ready. The first failure of a constructor, worker or
 // import ends it with that error, and nothing of the application stays behind.
+//
+// An application that is there already changes to the new revision, if def says so: new replicas start beside the old, each that is ready lets an old
+// one drain, and calls that wait go on waiting in the same queues. If a deployment of the new revision cannot start, the
+// old one stays, and Deploy gives the error.
 func (n *Node) Deploy(ctx context.Context, def App) error {
-	a, err := n.add(def)
+	r, err := n.add(def)
 	if err != nil {
 		return err
 	}
+	a := r.app
 	select {
-	case <-a.settled:
+	case <-r.settled:
 	case <-ctx.Done():
 		n.mu.Lock()
-		n.failLocked(a, context.Cause(ctx))
+		n.failLocked(r, context.Cause(ctx))
 		n.mu.Unlock()
-		<-a.settled
+		<-r.settled
 	}
 	n.mu.Lock()
-	err = a.failure
+	err = r.failure
 	n.mu.Unlock()
 	if err == nil {
 		if err = n.publish(); err == nil {
 			return nil
 		}
 	}
+	if r.number > 1 {
+		return fmt.Errorf("application %s stays at revision %d: %w", a.name, r.number-1, err)
+	}
 	n.remove(context.WithoutCancel(ctx), a)
 	return err
 }
 
-func (n *Node) add(def App) (*app, error) {
+func (n *Node) add(def App) (*revision, error) {
 	g := def.Graph
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.closing {
 		return nil, errors.New("the node is closing")
 	}
-	if _, dup := n.apps[g.App]; dup {
+	there := n.apps[g.App]
+	switch {
+	case there == nil:
+	case !def.Replace:
 		return nil, fmt.Errorf("application %q is deployed already", g.App)
+	case there.deleted || there.status == spec.ApplicationDeleting:
+		return nil, fmt.Errorf("application %q is being deleted", g.App)
+	case there.status == spec.ApplicationDeploying:
+		return nil, fmt.Errorf("application %q is being deployed; wait until that is over", g.App)
 	}
 	for _, other := range n.apps {
-		if g.RoutePrefix != "" && other.def.Graph.RoutePrefix == g.RoutePrefix {
+		if other != there && g.RoutePrefix != "" && other.current.def.Graph.RoutePrefix == g.RoutePrefix {
 			return nil, fmt.Errorf("application %q: route_prefix %q belongs to application %q", g.App, g.RoutePrefix, other.name)
 		}
 	}
-	ctx, cancel := context.WithCancelCause(n.ctx)
-	a := &app{
-		ctx: ctx, cancel: cancel, node: n, name: g.App, def: def, deployments: map[string]*Deployment{}, status: spec.ApplicationDeploying,
-		settled: make(chan struct{}), since: time.Now(),
+	a := there
+	if a == nil {
+		a = &app{node: n, name: g.App, deployments: map[string]*Deployment{}}
+		a.ctx, a.cancel = context.WithCancelCause(n.ctx)
+		n.apps[a.name] = a
 	}
-	for _, s := range g.Deployments {
-		d := &Deployment{
-			Router: router.New(n.id), app: a, spec: s, options: s.Options.Effective(), class: def.Classes[s.Name],
-			units: map[string]*Unit{}, config: s.Options.UserConfig,
-		}
-		d.Router.SetLimit(d.options.MaxQueuedRequests)
-		d.Router.SetPolicy(d.policy())
-		switch {
-		case s.Language == "python":
-			d.placement = inPython
-		case d.options.Isolation == spec.Process:
-			d.placement = inGoWorker
-		}
-		a.deployments[s.Name] = d
-		if def.Bound != nil {
-			def.Bound(s.Name, d)
-		}
-	}
-	n.apps[a.name] = a
+	r := a.newRevision(def)
+	a.adoptLocked(r)
 	n.wake()
-	return a, nil
+	return r, nil
 }
 
 // Deployment finds a deployment that is there now, nil if there is none.
@@ -213,10 +214,11 @@ func (n *Node) Ingress(app string) (deployment, method string, ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	a := n.apps[app]
-	if a == nil || a.deleted || a.def.Graph.Ingress == nil {
+	if a == nil || a.deleted || a.current.def.Graph.Ingress == nil {
 		return "", "", false
 	}
-	return a.def.Graph.Ingress.Deployment, a.def.Graph.Ingress.Method, true
+	in := a.current.def.Graph.Ingress
+	return in.Deployment, in.Method, true
 }
 
 // Delete drains an application and stops its replicas.
@@ -238,12 +240,13 @@ func (n *Node) remove(ctx context.Context, a *app) {
 	a.status = spec.ApplicationDeleting
 	grace := time.Duration(0)
 	for _, d := range a.deployments {
-		grace = max(grace, d.options.GracefulShutdownTimeout)
+		grace = max(grace, d.now.Load().options.GracefulShutdownTimeout)
 	}
+	all := slices.Collect(maps.Values(a.deployments))
 	n.mu.Unlock()
 	n.publish() //nolint:errcheck // fewer routes cannot collide
 	if !failed {
-		drain(ctx, grace, slices.Collect(maps.Values(a.deployments)))
+		drain(ctx, grace, all)
 	}
 	gone := call.NewError(call.DeploymentUnavailable, "application "+a.name+" was deleted")
 	a.cancel(gone)
@@ -254,7 +257,7 @@ func (n *Node) remove(ctx context.Context, a *app) {
 	}
 	n.wake()
 	n.mu.Unlock()
-	for _, d := range a.deployments {
+	for _, d := range all {
 		d.Router.Close(gone)
 	}
 	for { // the loop stops the units, each of which wakes it again
@@ -268,9 +271,14 @@ func (n *Node) remove(ctx context.Context, a *app) {
 			if n.apps[a.name] == a {
 				delete(n.apps, a.name)
 			}
-			w := a.goWorker
+			var left []*workerProc
+			for _, w := range n.workers {
+				if w.app == a && w.rev.goWorker == w {
+					left = append(left, w)
+				}
+			}
 			n.mu.Unlock()
-			if w != nil {
+			for _, w := range left {
 				w.end(ctx)
 			}
 			return
@@ -360,7 +368,7 @@ func (n *Node) Status() spec.Status {
 	for name, a := range n.apps {
 		as := spec.ApplicationStatusInfo{Status: a.status, Message: a.message, Deployments: map[string]spec.DeploymentStatusInfo{}}
 		for dn, d := range a.deployments {
-			ds := spec.DeploymentStatusInfo{Status: spec.DeploymentHealthy, Uses: d.spec.Uses, DynamicUses: slices.Clone(d.dynamic)}
+			ds := spec.DeploymentStatusInfo{Status: spec.DeploymentHealthy, Uses: d.now.Load().spec.Uses, DynamicUses: slices.Clone(d.dynamic)}
 			running := 0
 			for _, u := range d.units {
 				rs := spec.ReplicaStatus{ID: u.id, State: u.state, StartedAt: u.startedAt}
@@ -375,9 +383,9 @@ func (n *Node) Status() spec.Status {
 			switch {
 			case d.gaveUp:
 				ds.Status, ds.Message = spec.DeploymentDeployFailed, d.message
-			case running < d.options.NumReplicas && d.failures > 0:
+			case running < d.now.Load().options.NumReplicas && d.failures > 0:
 				ds.Status, ds.Message = spec.DeploymentUnhealthy, d.message
-			case running < d.options.NumReplicas:
+			case running < d.now.Load().options.NumReplicas:
 				ds.Status = spec.DeploymentUpdating
 			}
 			slices.SortFunc(ds.Replicas, func(a, b spec.ReplicaStatus) int { return a.StartedAt.Compare(b.StartedAt) })

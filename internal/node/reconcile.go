@@ -53,7 +53,7 @@ func (n *Node) apply(now time.Time) (wake time.Time) {
 		switch act := act.(type) {
 		case planner.Start:
 			a := n.apps[act.App]
-			if a == nil || a.deleted || a.failure != nil {
+			if a == nil || a.deleted || a.failure != nil || a.deployments[act.Deployment] == nil {
 				continue
 			}
 			for range act.Count {
@@ -63,7 +63,7 @@ func (n *Node) apply(now time.Time) (wake time.Time) {
 			if a := n.apps[act.App]; a != nil {
 				d := a.deployments[act.Deployment]
 				d.gaveUp = true
-				n.failLocked(a, d.lastErr)
+				n.failLocked(d.now.Load().revision, d.lastErr)
 			}
 		case planner.Stop:
 			if u := n.unitLocked(act.Replica); u != nil {
@@ -71,22 +71,26 @@ func (n *Node) apply(now time.Time) (wake time.Time) {
 			}
 		}
 	}
+	for _, a := range n.apps { // one without replicas is ready at once
+		n.settleLocked(a.current)
+	}
 	return wake
 }
 
 func (n *Node) observeLocked() (targets []planner.Target, observed []planner.Observed, history map[planner.Key]planner.History) {
 	history = map[planner.Key]planner.History{}
 	for _, a := range n.apps {
+		a.tidyLocked()
 		for _, d := range a.deployments {
-			k := planner.Key{App: a.name, Deployment: d.spec.Name}
-			if !a.deleted && a.failure == nil {
+			k, e := planner.Key{App: a.name, Deployment: d.name}, d.now.Load()
+			if !a.deleted && a.failure == nil && !d.dropped {
 				giveUp := 1
-				if a.def.Retry {
-					giveUp = planner.MaxFailures(d.options.MaxConstructorRetries, d.options.NumReplicas)
+				if e.def.Retry {
+					giveUp = planner.MaxFailures(e.options.MaxConstructorRetries, e.options.NumReplicas)
 				}
-				targets = append(targets, planner.Target{Key: k, Replicas: d.options.NumReplicas, GiveUp: giveUp})
+				targets = append(targets, planner.Target{Key: k, Revision: e.id(), Replicas: e.options.NumReplicas, GiveUp: giveUp})
 			}
-			history[k] = planner.History{Failures: d.failures, LastFailure: d.lastFail, Ran: d.ran && (a.def.Retry || a.status != spec.ApplicationDeploying)}
+			history[k] = planner.History{Failures: d.failures, LastFailure: d.lastFail, Ran: e.ran && (e.def.Retry || a.status != spec.ApplicationDeploying)}
 			for _, u := range d.units {
 				s := planner.Starting
 				switch u.state {
@@ -95,7 +99,7 @@ func (n *Node) observeLocked() (targets []planner.Target, observed []planner.Obs
 				case spec.ReplicaStopping:
 					s = planner.Draining
 				}
-				observed = append(observed, planner.Observed{ID: u.id, Key: k, State: s, StartedAt: u.startedAt})
+				observed = append(observed, planner.Observed{ID: u.id, Key: k, Revision: u.revision.id(), State: s, StartedAt: u.startedAt})
 			}
 		}
 	}
@@ -115,9 +119,10 @@ func (n *Node) unitLocked(id string) *Unit {
 
 func (n *Node) startLocked(d *Deployment, now time.Time) {
 	n.nextID++
+	e := d.now.Load()
 	u := &Unit{
-		id:  fmt.Sprintf("%s#%s", d.spec.Name, shortID(n.nextID)),
-		dep: d, gate: gate.New(d.options.MaxOngoingRequests), state: spec.ReplicaStarting, startedAt: now,
+		id:  fmt.Sprintf("%s#%s", d.name, shortID(n.nextID)),
+		dep: d, edition: e, gate: gate.New(e.options.MaxOngoingRequests), state: spec.ReplicaStarting, startedAt: now,
 	}
 	u.entry = &router.Replica{ID: u.id, Node: n.id, Gate: u.gate, Value: u}
 	d.units[u.id] = u
@@ -147,24 +152,24 @@ func shortID(k uint64) string {
 
 func (n *Node) start(u *Unit) error {
 	d := u.dep
-	switch d.placement {
+	switch u.placement {
 	case inGoWorker:
 		return n.startInGoWorker(u)
 	case inPython:
 		return n.startInPython(u)
 	}
 	n.mu.Lock()
-	config := d.config
-	u.version = d.version
+	config := u.config
+	u.version = u.configVersion
 	n.mu.Unlock()
-	r, err := replica.Start(d.app.ctx, d.class, u.id, config, d.options.ConstructTimeout)
+	r, err := replica.Start(u.ctx, u.class, u.id, config, u.options.ConstructTimeout)
 	if err != nil {
 		return err
 	}
 	local := &transport.Local{Replica: r, Codec: n.codec}
 	u.instance, u.transport = r, local
 	strict := n.set.Strict
-	if strict == call.None && d.options.StrictCodec {
+	if strict == call.None && u.options.StrictCodec {
 		strict = call.Msgpack
 	}
 	switch {
@@ -184,7 +189,7 @@ func constructorError(u *Unit, err error) error {
 		return err
 	}
 	c := *e
-	c.App, c.Deployment, c.Replica = u.dep.app.name, u.dep.spec.Name, u.id
+	c.App, c.Deployment, c.Replica = u.dep.app.name, u.dep.name, u.id
 	if c.Method == "" {
 		c.Method = "constructor"
 	}
@@ -207,23 +212,23 @@ func (n *Node) ready(u *Unit) bool {
 		n.mu.Unlock()
 		return true
 	}
-	if u.version != d.version {
+	if u.version != u.configVersion {
 		n.mu.Unlock()
 		return false
 	}
 	if u.state == spec.ReplicaStarting {
 		u.state = spec.ReplicaRunning
-		d.ran = true
+		u.ran = true
 		if n.checked(u) {
 			n.wg.Go(func() { n.watchHealth(u) })
 		}
 	}
 	n.wake()
 	n.mu.Unlock()
-	n.log.Info("replica is ready", "app", d.app.name, "deployment", d.spec.Name, "replica", u.id, "after", time.Since(u.startedAt).Round(time.Millisecond))
+	n.log.Info("replica is ready", "app", d.app.name, "deployment", d.name, "replica", u.id, "after", time.Since(u.startedAt).Round(time.Millisecond))
 	n.update(d)
 	n.mu.Lock()
-	n.settleLocked(d.app) // after the router has it: who waits for the application may count on all
+	n.settleLocked(u.revision) // after the router has it: who waits for the application may count on all
 	n.mu.Unlock()
 	return true
 }
@@ -250,31 +255,55 @@ func (n *Node) update(d *Deployment) {
 	d.Router.Update(nil, set)
 }
 
-// settleLocked ends the first start of an application when everything runs.
-func (n *Node) settleLocked(a *app) {
-	if a.status != spec.ApplicationDeploying || a.failure != nil {
+// settleLocked ends the first start of a revision when everything runs.
+func (n *Node) settleLocked(r *revision) {
+	a := r.app
+	if a.status != spec.ApplicationDeploying || a.failure != nil || a.current != r {
 		return
 	}
 	for _, d := range a.deployments {
-		if len(d.Router.Replicas()) < d.options.NumReplicas {
+		e := d.now.Load()
+		if e.revision != r {
+			continue
+		}
+		ready := 0
+		for _, rep := range d.Router.Replicas() {
+			if rep.Value.(*Unit).revision == r {
+				ready++
+			}
+		}
+		if ready < e.options.NumReplicas {
 			return
 		}
 	}
-	a.status = spec.ApplicationRunning
-	close(a.settled)
+	a.status, a.previous = spec.ApplicationRunning, nil
+	for _, d := range a.deployments {
+		d.former = nil
+	}
+	close(r.settled)
+	n.wake() // for what is left of the revision before
 }
 
-// failLocked ends the first start of an application with its first error.
-func (n *Node) failLocked(a *app, err error) {
-	if a.status != spec.ApplicationDeploying || a.failure != nil {
+// failLocked ends the first start of a revision with its first error.
+func (n *Node) failLocked(r *revision, err error) {
+	a := r.app
+	if a.status != spec.ApplicationDeploying || a.failure != nil || a.current != r {
 		return
 	}
-	a.status, a.failure, a.message = spec.ApplicationDeployFailed, err, err.Error()
+	if a.previous != nil {
+		r.failure = err
+		a.revertLocked(err)
+		close(r.settled)
+		r.cancel(err)
+		n.wake()
+		return
+	}
+	a.status, a.failure, a.message, r.failure = spec.ApplicationDeployFailed, err, err.Error(), err
 	e := call.NewError(call.DeploymentUnavailable, "application "+a.name+" failed to start: "+err.Error())
 	for _, d := range a.deployments {
 		d.down.Store(e)
 	}
-	close(a.settled)
+	close(r.settled)
 	a.cancel(err)
 	n.wake()
 }
@@ -283,12 +312,14 @@ func (n *Node) startFailed(u *Unit, err error) {
 	d := u.dep
 	n.mu.Lock()
 	n.forgetLocked(u)
-	d.failedLocked(err)
-	silent := d.app.failure != nil || d.app.status == spec.ApplicationDeploying && !d.app.def.Retry // Deploy returns it
+	if u.edition == d.now.Load() {
+		d.failedLocked(err)
+	}
+	silent := d.app.failure != nil || d.app.status == spec.ApplicationDeploying && !u.def.Retry // Deploy returns it
 	n.wake()
 	n.mu.Unlock()
 	if !silent {
-		n.log.Error("replica failed to start", "app", d.app.name, "deployment", d.spec.Name, "replica", u.id, "error", err)
+		n.log.Error("replica failed to start", "app", d.app.name, "deployment", d.name, "replica", u.id, "error", err)
 	}
 }
 
@@ -310,14 +341,14 @@ func (n *Node) died(u *Unit, reason string, counts bool) {
 		return
 	}
 	n.forgetLocked(u)
-	if counts {
+	if counts && u.edition == d.now.Load() {
 		if time.Since(u.startedAt) > healthyTime {
 			d.failures = 0
 		}
 		d.failedLocked(errors.New(reason))
 	}
 	n.mu.Unlock()
-	n.log.Error("replica died, starting another", "app", d.app.name, "deployment", d.spec.Name, "replica", u.id, "reason", reason)
+	n.log.Error("replica died, starting another", "app", d.app.name, "deployment", d.name, "replica", u.id, "reason", reason)
 	n.update(d)
 	n.wake()
 }
@@ -341,7 +372,7 @@ func (n *Node) stopLocked(u *Unit) {
 		u.gate.Close()
 		n.update(d)
 		u.lane.close()
-		grace := d.options.GracefulShutdownTimeout
+		grace := u.options.GracefulShutdownTimeout
 		if d.app.failed() { // nobody was ever served
 			grace = 0
 		}
@@ -357,7 +388,7 @@ func (n *Node) stopLocked(u *Unit) {
 		closing, cancel2 := context.WithTimeout(n.ctx, closeTime)
 		defer cancel2()
 		if err := n.end(closing, u); err != nil {
-			n.log.Warn("replica did not close cleanly", "app", d.app.name, "deployment", d.spec.Name, "replica", u.id, "error", err)
+			n.log.Warn("replica did not close cleanly", "app", d.app.name, "deployment", d.name, "replica", u.id, "error", err)
 		}
 		n.mu.Lock()
 		n.forgetLocked(u)
@@ -381,7 +412,7 @@ func (n *Node) end(ctx context.Context, u *Unit) error {
 		return u.instance.Close(ctx)
 	case u.worker != nil:
 		err := u.worker.stopReplica(ctx, u.id)
-		if u.dep.placement == inPython {
+		if u.placement == inPython {
 			u.worker.end(ctx)
 		}
 		return err
@@ -394,13 +425,18 @@ func (n *Node) publish() error {
 	n.mu.Lock()
 	var routes []proxy.Route
 	for _, a := range n.apps {
-		g := a.def.Graph
-		if a.status != spec.ApplicationRunning || a.deleted || g.Ingress == nil || g.RoutePrefix == "" {
+		g := a.current.def.Graph
+		if a.previous != nil { // until all of the new revision runs
+			g = a.previous.def.Graph
+		} else if a.status != spec.ApplicationRunning {
+			continue
+		}
+		if a.deleted || g.Ingress == nil || g.RoutePrefix == "" {
 			continue
 		}
 		d := a.deployments[g.Ingress.Deployment]
-		r := proxy.Route{Prefix: g.RoutePrefix, App: a.name, In: d.inKind(g.Ingress.Method)}
-		place := &call.Place{App: a.name, Deployment: d.spec.Name, Method: g.Ingress.Method, Home: a.def.Home}
+		r := proxy.Route{Prefix: g.RoutePrefix, App: a.name, In: d.now.Load().inKind(g.Ingress.Method, d.methods)}
+		place := &call.Place{App: a.name, Deployment: d.name, Method: g.Ingress.Method, Home: a.current.def.Home}
 		r.Call = func(ctx context.Context, c *call.Call) (call.Payload, *call.Error) {
 			c.Info.Place = place
 			return d.Do(ctx, c)
@@ -411,14 +447,22 @@ func (n *Node) publish() error {
 	return n.proxy.SetRoutes(routes)
 }
 
-func (d *Deployment) inKind(method string) proxy.InKind {
+// inKind says what an ingress method takes; python are the methods that a Python class has.
+func (e *edition) inKind(method string, python []pythonMethod) proxy.InKind {
 	kind := "json"
-	if d.class != nil {
-		if m, e := d.class.Lookup(method); e == nil {
+	switch {
+	case e.class != nil:
+		if m, failure := e.class.Lookup(method); failure == nil {
 			kind = m.InKind()
 		}
-	} else {
-		kind = d.pythonKind(method)
+	case e.placement == inPython:
+		kind = pythonKind(method, python)
+	default:
+		for _, m := range e.spec.Methods {
+			if m.Name == method {
+				kind = m.InKind
+			}
+		}
 	}
 	switch kind {
 	case "none":

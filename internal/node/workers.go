@@ -27,6 +27,7 @@ type workerProc struct {
 	node  *Node
 	id    string
 	app   *app
+	rev   *revision // whose replicas it hosts
 	token wire.Token
 	graph *spec.Graph // what a Go worker must have built; nil for Python
 	proc  *worker.Process
@@ -40,7 +41,8 @@ type workerProc struct {
 
 // spawn starts a worker and waits until its connection is open.
 // name is what its output is shown under.
-func (n *Node) spawn(a *app, name string, graph *spec.Graph, p Program, extra ...string) (*workerProc, error) {
+func (n *Node) spawn(r *revision, name string, graph *spec.Graph, p Program, extra ...string) (*workerProc, error) {
+	a := r.app
 	n.mu.Lock()
 	if n.closing {
 		n.mu.Unlock()
@@ -52,7 +54,7 @@ func (n *Node) spawn(a *app, name string, graph *spec.Graph, p Program, extra ..
 	}
 	n.nextID++
 	w := &workerProc{
-		node: n, id: a.name + "-" + strconv.FormatUint(n.nextID, 10), app: a, token: wire.NewToken(), graph: graph,
+		node: n, id: a.name + "-" + strconv.FormatUint(n.nextID, 10), app: a, rev: r, token: wire.NewToken(), graph: graph,
 		opened: make(chan struct{}), refused: make(chan error, 1), stopped: make(chan struct{}),
 	}
 	n.workers[w.id] = w
@@ -93,10 +95,10 @@ func (n *Node) spawn(a *app, name string, graph *spec.Graph, p Program, extra ..
 		proc.Kill()
 		<-w.stopped
 		return nil, fmt.Errorf("worker of application %s did not connect within %s", a.name, helloTime)
-	case <-a.ctx.Done():
+	case <-r.ctx.Done():
 		proc.Kill()
 		<-w.stopped
-		return nil, context.Cause(a.ctx)
+		return nil, context.Cause(r.ctx)
 	}
 }
 
@@ -133,8 +135,8 @@ func (w *workerProc) watch() {
 	}
 	n.mu.Lock()
 	delete(n.workers, w.id)
-	if w.app.goWorker == w {
-		w.app.goWorker = nil
+	if w.rev.goWorker == w {
+		w.rev.goWorker = nil
 	}
 	var units []*Unit
 	for _, d := range w.app.deployments {
@@ -279,8 +281,7 @@ type pythonMethod struct {
 
 // startInGoWorker starts a replica in the one Go worker of its application's revision, which it starts if need be.
 func (n *Node) startInGoWorker(u *Unit) error {
-	a := u.dep.app
-	w, err := n.goWorker(a)
+	w, err := n.goWorker(u.revision)
 	if err != nil {
 		return err
 	}
@@ -293,7 +294,11 @@ func (n *Node) startInGoWorker(u *Unit) error {
 	return nil
 }
 
-func (n *Node) goWorker(a *app) (*workerProc, error) {
+func (n *Node) goWorker(a *revision) (*workerProc, error) {
+	program := a.def.Program
+	if program == nil {
+		program = &n.set.Program
+	}
 	for {
 		n.mu.Lock()
 		if w := a.goWorker; w != nil {
@@ -305,7 +310,7 @@ func (n *Node) goWorker(a *app) (*workerProc, error) {
 			up = make(chan struct{})
 			a.goWorkerUp = up
 			n.mu.Unlock()
-			w, err := n.spawn(a, a.name, &a.def.Graph, n.set.Program, "HELVE_WORKER="+a.name)
+			w, err := n.spawn(a, a.app.name, &a.def.Graph, *program, "HELVE_WORKER="+a.app.name)
 			n.mu.Lock()
 			if err == nil {
 				a.goWorker = w
@@ -332,9 +337,9 @@ func (n *Node) goWorker(a *app) (*workerProc, error) {
 }
 
 func (n *Node) startInPython(u *Unit) error {
-	a, d := u.dep.app, u.dep
-	py := a.def.Python
-	code, ok := py.Code[d.spec.Name]
+	d := u.dep
+	py := u.def.Python
+	code, ok := py.Code[d.name]
 	if !ok {
 		var err error
 		if code, err = n.blobCode(py.Blob); err != nil {
@@ -350,16 +355,16 @@ func (n *Node) startInPython(u *Unit) error {
 		env = append(env[:len(env):len(env)], k+"="+v)
 	}
 	p := Program{Path: py.Interpreter, Args: []string{"-m", "helve._worker"}, Env: env, Dir: py.Dir}
-	w, err := n.spawn(a, u.id, nil, p, "HELVE_SYS_PATH="+string(path))
+	w, err := n.spawn(u.revision, u.id, nil, p, "HELVE_SYS_PATH="+string(path))
 	if err != nil {
-		return fmt.Errorf("deployment %s: %w", d.spec.Name, err)
+		return fmt.Errorf("deployment %s: %w", d.name, err)
 	}
 	s, err := n.startAt(w, u, code)
 	if err == nil {
-		err = d.checkPython(s.Methods)
+		err = u.checkPython(s.Methods)
 	}
 	if err != nil {
-		w.end(a.ctx)
+		w.end(u.ctx)
 		return err
 	}
 	n.mu.Lock()
@@ -373,12 +378,12 @@ func (n *Node) startAt(w *workerProc, u *Unit, code json.RawMessage) (started, e
 	d := u.dep
 	n.mu.Lock()
 	u.worker = w
-	config := d.config
-	u.version = d.version
+	config := u.config
+	u.version = u.configVersion
 	n.mu.Unlock()
 	var s started
-	err := w.peer.Control(d.app.ctx, startReplica{
-		"start_replica", u.id, d.app.name, d.spec.Name, d.options.MaxOngoingRequests, code, config, d.options.ConstructTimeout.Seconds(),
+	err := w.peer.Control(u.ctx, startReplica{
+		"start_replica", u.id, d.app.name, d.name, u.options.MaxOngoingRequests, code, config, u.options.ConstructTimeout.Seconds(),
 	}, &s)
 	if err == nil {
 		return s, nil
@@ -389,38 +394,38 @@ func (n *Node) startAt(w *workerProc, u *Unit, code json.RawMessage) (started, e
 	select {
 	case <-w.peer.Done():
 		<-w.stopped
-		return s, fmt.Errorf("deployment %s: its worker ended while the constructor ran: %s", d.spec.Name, w.proc.Exit().Reason())
+		return s, fmt.Errorf("deployment %s: its worker ended while the constructor ran: %s", d.name, w.proc.Exit().Reason())
 	default:
 	}
-	return s, fmt.Errorf("deployment %s: %w", d.spec.Name, err)
+	return s, fmt.Errorf("deployment %s: %w", d.name, err)
 }
 
 // checkPython sees that the methods that the graph binds are there.
-func (d *Deployment) checkPython(have []pythonMethod) error {
+func (e *edition) checkPython(have []pythonMethod) error {
 	names := make([]string, len(have))
 	for i, m := range have {
 		names[i] = m.Name
 	}
-	for _, m := range d.spec.Methods {
+	for _, m := range e.spec.Methods {
 		if _, ok := codec.MatchName(m.Name, names); !ok {
 			return fmt.Errorf("deployment %s: the Python class %s has no method %s; it has %s",
-				d.spec.Name, d.spec.Import, codec.SnakeCase(m.Name), strings.Join(names, ", "))
+				e.spec.Name, e.spec.Import, codec.SnakeCase(m.Name), strings.Join(names, ", "))
 		}
 	}
 	return nil
 }
 
 // pythonKind says what an ingress sends to a Python method.
-func (d *Deployment) pythonKind(method string) string {
+func pythonKind(method string, methods []pythonMethod) string {
 	if method == "" {
 		method = "__call__"
 	}
-	names := make([]string, len(d.methods))
-	for i, m := range d.methods {
+	names := make([]string, len(methods))
+	for i, m := range methods {
 		names[i] = m.Name
 	}
 	if name, ok := codec.MatchName(method, names); ok {
-		for _, m := range d.methods {
+		for _, m := range methods {
 			if m.Name == name {
 				return m.HTTP
 			}

@@ -1,0 +1,224 @@
+// Package build looks into executables that contain Go applications: what they are, and which graph an application in them
+// has. It starts them only to ask.
+package build
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"debug/buildinfo"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/helve-serve/helve/internal/spec"
+)
+
+// Scheme begins the import path of an application in an executable: exec:/srv/ranker/v2#ranker.
+const Scheme = "exec:"
+
+// DescribeEnv names the application whose graph an executable is asked for, [Only] for the one that it contains, and
+// DescribeFD the descriptor on which the answer is expected.
+const (
+	DescribeEnv = "HELVE_DESCRIBE"
+	DescribeFD  = "HELVE_DESCRIBE_FD"
+	Only        = "*"
+)
+
+// module is the path of the module that an executable with Helve applications is linked with.
+const module = "github.com/helve-serve/helve"
+
+// describeTime bounds the answer to [Build.Describe]. Building a graph takes microseconds; the rest is the start of the
+// program.
+const describeTime = 30 * time.Second
+
+// describeMax bounds the size of a description.
+const describeMax = 16 << 20
+
+// ParseImportPath splits an import path into the executable's path and the application's name, "" if it names none. ok is
+// false for a path of another kind.
+func ParseImportPath(s string) (path, app string, ok bool) {
+	rest, ok := strings.CutPrefix(s, Scheme)
+	if !ok {
+		return "", "", false
+	}
+	path, app, _ = strings.Cut(rest, "#")
+	return path, app, true
+}
+
+// Build is an executable with Helve applications.
+type Build struct {
+	Path   string // absolute
+	Digest string // of the file: SHA-256 in hex
+	Helve  string // the version of Helve that it was built with, as far as it says
+}
+
+// Open looks at an executable without starting it. Errors say what is wrong with the path.
+func Open(path string) (Build, error) {
+	if path == "" {
+		return Build{}, errors.New("the path of the executable is missing: exec:PATH#APPLICATION")
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return Build{}, err
+	}
+	st, err := os.Stat(abs)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return Build{}, fmt.Errorf("there is no executable %s", abs)
+	case err != nil:
+		return Build{}, err
+	case st.IsDir():
+		return Build{}, fmt.Errorf("%s is a directory: give the executable that `go build` made of it", abs)
+	case st.Mode().Perm()&0o111 == 0:
+		return Build{}, fmt.Errorf("%s is not executable: chmod +x it", abs)
+	}
+	info, err := buildinfo.ReadFile(abs)
+	if err != nil {
+		return Build{}, fmt.Errorf("%s is not a Helve build: it was not made by Go (%w)", abs, err)
+	}
+	b := Build{Path: abs}
+	found := info.Main.Path == module
+	for _, m := range info.Deps {
+		if m.Path == module {
+			found, b.Helve = true, m.Version
+		}
+	}
+	if !found {
+		return Build{}, fmt.Errorf("%s is not a Helve build: it is a Go program that does not use %s", abs, module)
+	}
+	f, err := os.Open(abs)
+	if err != nil {
+		return Build{}, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return Build{}, err
+	}
+	b.Digest = hex.EncodeToString(h.Sum(nil))
+	return b, nil
+}
+
+// Command is how the executable is started.
+type Command struct {
+	Args []string
+	Env  []string
+	Dir  string
+}
+
+// Describe asks the executable for the graph of an application; "" is the only one that it contains.
+func (b Build) Describe(ctx context.Context, app string, c Command) (spec.Graph, error) {
+	if app == "" {
+		app = Only
+	}
+	var g spec.Graph
+	r, w, err := os.Pipe()
+	if err != nil {
+		return g, err
+	}
+	defer r.Close()
+	ctx, cancel := context.WithTimeoutCause(ctx, describeTime, fmt.Errorf("it gave no answer within %s: does its main call cli.Main or helve.WorkerMain first?", describeTime))
+	defer cancel()
+	cmd := exec.CommandContext(ctx, b.Path, c.Args...)
+	cmd.Dir, cmd.ExtraFiles = c.Dir, []*os.File{w}
+	cmd.Env = append(c.Env[:len(c.Env):len(c.Env)], DescribeEnv+"="+app, DescribeFD+"=3")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
+	var output tail
+	cmd.Stdout, cmd.Stderr = &output, &output
+	err = cmd.Start()
+	w.Close()
+	if err != nil {
+		return g, fmt.Errorf("%s does not start: %w", b.Path, err)
+	}
+	answer := make(chan []byte, 1)
+	go func() {
+		body, _ := io.ReadAll(io.LimitReader(r, describeMax))
+		answer <- body
+	}()
+	err = cmd.Wait()
+	r.SetReadDeadline(time.Now()) //nolint:errcheck // what it wrote is in the pipe; a child of its own may hold the other end
+	body := <-answer
+	switch {
+	case ctx.Err() != nil:
+		return g, fmt.Errorf("%s: %w", b.Path, context.Cause(ctx))
+	case err != nil:
+		return g, fmt.Errorf("%s: %w", b.Path, errors.New(output.or(err.Error())))
+	case len(body) == 0:
+		return g, fmt.Errorf("%s ended without describing an application: its main must call cli.Main or helve.WorkerMain first", b.Path)
+	}
+	if err := json.Unmarshal(body, &g); err != nil {
+		return g, fmt.Errorf("%s: its description of application %s does not parse: %w", b.Path, app, err)
+	}
+	if err := errors.Join(g.Validate()...); err != nil {
+		return g, fmt.Errorf("%s: application %s: %w", b.Path, g.App, err)
+	}
+	return g, nil
+}
+
+// tail keeps the end of what was written.
+type tail struct{ b []byte }
+
+func (t *tail) Write(p []byte) (int, error) {
+	const most = 4 << 10
+	t.b = append(t.b, p...)
+	if len(t.b) > most {
+		t.b = append(t.b[:0], t.b[len(t.b)-most:]...)
+	}
+	return len(p), nil
+}
+
+func (t *tail) or(text string) string {
+	if s := string(bytes.TrimSpace(t.b)); s != "" {
+		return s
+	}
+	return text
+}
+
+// Keep copies the executable into dir under its digest, so that its workers run the same code when the file at its path
+// has been replaced, and gives the path of the copy.
+func (b Build) Keep(dir string) (string, error) {
+	path := filepath.Join(dir, "build-"+b.Digest[:16])
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	in, err := os.Open(b.Path)
+	if err != nil {
+		return "", err
+	}
+	defer in.Close()
+	out, err := os.CreateTemp(dir, "build-")
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	_, err = io.Copy(io.MultiWriter(out, h), in)
+	if err == nil && hex.EncodeToString(h.Sum(nil)) != b.Digest {
+		err = fmt.Errorf("%s was replaced while it was being deployed: deploy it again", b.Path)
+	}
+	if err == nil {
+		err = out.Chmod(0o500)
+	}
+	if cerr := out.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(out.Name(), path)
+	}
+	if err != nil {
+		os.Remove(out.Name())
+		return "", err
+	}
+	return path, nil
+}

@@ -28,6 +28,12 @@ const (
 	TypeEnd     Type = 18
 )
 
+// Frames of streams, which an announced body must not be overtaken by.
+const (
+	typeItems  Type = 19
+	typeCredit Type = 20
+)
+
 // FlagError marks an END whose body is an error envelope.
 const FlagError = 1
 
@@ -39,7 +45,7 @@ const (
 	maxRoute    = 1<<16 - 1
 	maxSlots    = 1<<16 - 1
 	openingBody = 1 << 20
-	// MaxBody bounds one frame's body. Larger values wait for chunks; until then they are refused with the size.
+	// MaxBody is the largest body that is taken where nothing else is configured.
 	MaxBody = 256 << 20
 	// MaxDepth is how deep calls may nest; the call at this depth fails.
 	MaxDepth = 64

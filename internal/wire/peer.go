@@ -5,11 +5,20 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
+)
+
+// What a peer can have on one connection at once; over it the connection ends, with a GOAWAY that says so.
+const (
+	maxIncoming   = 1 << 20  // calls
+	maxControls   = 4096     // control requests
+	maxRouteBytes = 16 << 20 // of all route declarations ever
 )
 
 // Route is where a route number leads: a deployment (from a worker or driver) or a replica (from the node).
@@ -89,7 +98,7 @@ func (in *Incoming) Complete(b *call.Batch, r call.Result) {
 		meta[0] = byte(r.Codec)
 	}
 	if _, err := p.conn.Append(h, meta[:], body); err != nil {
-		if p.conn.Err() != nil {
+		if p.conn.Err() != nil || errors.Is(err, ErrClosed) {
 			return
 		}
 		e := call.NewError(call.TooLarge, "the result is "+err.Error())
@@ -124,7 +133,7 @@ type outgoing struct {
 
 // Peer is one end of a connection that carries calls, control requests and routes both ways.
 type Peer struct {
-	conn   *Conn
+	conn   *Link
 	server Server
 
 	mu       sync.Mutex
@@ -136,7 +145,9 @@ type Peer struct {
 	nextRt   uint32
 	ended    bool
 
-	routes []any // by number, declared by the other side; only the reader touches it
+	routes     []any        // by number, declared by the other side; only a reader touches it, one at a time
+	routeBytes int          // of all declarations
+	handling   atomic.Int32 // control requests of the other side
 
 	ctx     context.Context // ends with the connection, for control requests
 	stop    context.CancelCauseFunc
@@ -149,8 +160,11 @@ type reply struct {
 	err  error
 }
 
-// NewPeer wraps a connection after its opening. Nothing is read before [Peer.Serve].
-func NewPeer(conn *Conn, server Server) *Peer {
+// NewPeer wraps a connection after its opening, with the default terms. Nothing is read before [Peer.Serve].
+func NewPeer(conn *Conn, server Server) *Peer { return NewLinkPeer(NewLink(conn, Terms{}), server) }
+
+// NewLinkPeer is NewPeer for a connection, or a pair of them, whose opening agreed on something.
+func NewLinkPeer(conn *Link, server Server) *Peer {
 	ctx, stop := context.WithCancelCause(context.Background())
 	return &Peer{
 		conn: conn, server: server, ctx: ctx, stop: stop,
@@ -161,6 +175,9 @@ func NewPeer(conn *Conn, server Server) *Peer {
 
 // Done is closed when the connection has ended and everything on it was answered.
 func (p *Peer) Done() <-chan struct{} { return p.done }
+
+// Attach gives the peer its second connection: see [Link.Attach].
+func (p *Peer) Attach(nc net.Conn) error { return p.conn.Attach(nc) }
 
 // Close ends the connection.
 func (p *Peer) Close(cause error) { p.conn.Close(cause) }
@@ -266,8 +283,11 @@ func (p *Peer) Start(b *call.Batch, route uint32, c *call.Call, left time.Durati
 	if err != nil {
 		p.mu.Unlock()
 		r := call.Result{Err: call.NewError(call.TooLarge, "the arguments are "+err.Error())}
-		if p.conn.Err() != nil {
+		switch {
+		case p.conn.Err() != nil || errors.Is(err, ErrClosed):
 			r = call.Result{Err: call.NewError(call.ReplicaUnavailable, "the replica's process has ended"), NotStarted: true}
+		case errors.Is(err, errBacklog):
+			r.Err = call.NewError(call.ReplicaUnavailable, err.Error())
 		}
 		sink.Complete(b, r)
 		return 0
@@ -283,12 +303,22 @@ func (p *Peer) Start(b *call.Batch, route uint32, c *call.Call, left time.Durati
 	return id
 }
 
-// Cancel asks the other side to end a call; its END still comes.
+// Cancel asks the other side to end a call; its END still comes. A call whose arguments are not all on their way is taken
+// back instead, and its sink is told so at once.
 func (p *Peer) Cancel(b *call.Batch, id uint64) {
 	p.mu.Lock()
-	_, live := p.calls[id]
+	o, live := p.calls[id]
+	back := live && p.conn.withdraw(o.pos)
+	if back {
+		delete(p.calls, id)
+	}
 	p.mu.Unlock()
 	if !live {
+		return
+	}
+	if back {
+		b.Touch(p.conn)
+		o.sink.Complete(b, call.Result{Err: call.NewError(call.Cancelled, "the call was cancelled before it was sent")})
 		return
 	}
 	if _, err := p.conn.Append(Header{Type: TypeCancel, ID: id}, nil); err == nil {
@@ -362,6 +392,9 @@ func (p *Peer) frame(b *call.Batch, h Header, meta, body []byte) error {
 		if h.ID > maxRoute {
 			return fmt.Errorf("route number %d, at most %d are possible", h.ID, maxRoute)
 		}
+		if p.routeBytes += len(body); p.routeBytes > maxRouteBytes {
+			return fmt.Errorf("routes of %d bytes, at most %d are possible", p.routeBytes, maxRouteBytes)
+		}
 		for uint64(len(p.routes)) <= h.ID {
 			p.routes = append(p.routes, nil)
 		}
@@ -374,6 +407,9 @@ func (p *Peer) frame(b *call.Batch, h Header, meta, body []byte) error {
 		var g Goaway
 		if err := json.Unmarshal(body, &g); err != nil {
 			return fmt.Errorf("goaway: %w", err)
+		}
+		if g.Reason == goawayProtocol { // not for the server: there is nothing left to finish
+			return fmt.Errorf("%w: %s", errRemote, g.Message)
 		}
 		p.server.Goaway(g)
 	default:
@@ -398,6 +434,10 @@ func (p *Peer) onCall(b *call.Batch, h Header, meta, body []byte) error {
 	if _, dup := p.incoming[h.ID]; dup {
 		p.mu.Unlock()
 		return fmt.Errorf("call id %d is in use", h.ID)
+	}
+	if len(p.incoming) == maxIncoming {
+		p.mu.Unlock()
+		return fmt.Errorf("over %d calls at once on one connection", maxIncoming)
 	}
 	p.incoming[h.ID] = in
 	p.mu.Unlock()
@@ -459,7 +499,12 @@ func (p *Peer) onControl(h Header, body []byte) error {
 	if err := json.Unmarshal(own, &head); err != nil {
 		return fmt.Errorf("control: %w", err)
 	}
+	if p.handling.Add(1) > maxControls {
+		p.handling.Add(-1)
+		return fmt.Errorf("over %d control requests at once on one connection", maxControls)
+	}
 	p.serving.Go(func() {
+		defer p.handling.Add(-1)
 		out, err := p.server.Control(p.ctx, head.Op, own)
 		if err != nil {
 			e := call.AsError(err)

@@ -140,11 +140,11 @@ func (r *bulkReceiver) announce(b *call.Batch, key order, h Header, meta, body [
 	r.number = number
 	h.Flags &^= FlagBulk
 	m := &inBody{number: number, h: h, meta: append([]byte(nil), meta[:n]...), key: key, at: time.Now(), total: int(total)}
-	m.credit = min(m.total, freeCredit)
+	m.credit = min(m.total, r.l.free)
 	r.metaBytes += n
 	r.open[number] = m
 	r.queues[key] = append(r.queues[key], held{body: m})
-	if m.total > freeCredit {
+	if m.total > r.l.free {
 		r.waiting = append(r.waiting, m)
 		if err := r.admit(b); err != nil {
 			return err
@@ -253,7 +253,7 @@ func (r *bulkReceiver) read(nc net.Conn) error {
 			return err
 		}
 		h := parseHeader(head)
-		if h.Type != TypeChunk || h.Meta != 0 || h.Body > chunkMax {
+		if h.Type != TypeChunk || h.Meta != 0 || int64(h.Body) > int64(r.l.chunk) {
 			return &protocolError{fmt.Errorf("frame of type %d, with %d bytes of meta and %d of body, on the bulk connection", h.Type, h.Meta, h.Body)}
 		}
 		m, place, err := r.chunk(&batch, h)
@@ -266,7 +266,7 @@ func (r *bulkReceiver) read(nc net.Conn) error {
 		}
 		if place == nil {
 			if waste == nil {
-				waste = make([]byte, chunkMax)
+				waste = make([]byte, r.l.chunk)
 			}
 			place = waste[:h.Body]
 		}

@@ -67,7 +67,7 @@ func (s *bulkSender) announce(h Header, meta []byte, segs [][]byte, n int) (pos 
 	if len(meta)+announceLen > maxMeta {
 		return 0, fmt.Errorf("%d bytes with %d bytes of names and metadata, at most %d of those are possible", n, len(meta), maxMeta-announceLen)
 	}
-	m := &outBody{h: h, segs: keep(segs, n), total: n, credit: min(n, freeCredit)}
+	m := &outBody{h: h, segs: keep(segs, n), total: n, credit: min(n, s.l.free)}
 	m.meta = append(make([]byte, 0, len(meta)+announceLen), meta...)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -150,7 +150,7 @@ func (s *bulkSender) write() {
 		m := s.next()
 		switch {
 		case m != nil:
-			n := min(chunkMax, m.credit-m.sent)
+			n := min(s.l.chunk, m.credit-m.sent)
 			h.ID, h.Body = m.number, uint32(n)
 			chunk = m.take(chunk, n)
 			m.last = m.sent == m.total

@@ -60,6 +60,8 @@ type Link struct {
 	send  bulkSender
 	recv  bulkReceiver
 
+	chunk, free int // chunkMax and freeCredit, except in tests
+
 	mu      sync.Mutex // guards what follows
 	bulk    net.Conn   // nil until attached
 	ended   bool
@@ -75,7 +77,7 @@ func NewLink(small *Conn, t Terms) *Link {
 			*n = MaxBody
 		}
 	}
-	l := &Link{small: small, terms: t}
+	l := &Link{small: small, terms: t, chunk: chunkMax, free: freeCredit}
 	small.maxIn, small.maxOut = t.MaxIn, t.MaxOut
 	if t.Bulk {
 		small.maxIn = min(t.MaxIn, chunkMax)
@@ -130,7 +132,7 @@ func (l *Link) Append(h Header, meta []byte, segs ...[]byte) (pos uint64, err er
 	for _, s := range segs {
 		n += len(s)
 	}
-	if n <= chunkMax {
+	if n <= l.chunk {
 		return l.small.Append(h, meta, segs...)
 	}
 	return l.send.announce(h, meta, segs, n)

@@ -47,6 +47,7 @@ type Conn struct {
 	writing bool
 	err     error
 	expired error  // why it ends soon
+	closed  bool   // this side ended it
 	unsent  []byte // the end of a write that failed
 
 	written atomic.Uint64 // bytes that the kernel has taken
@@ -219,8 +220,18 @@ func (c *Conn) failLocked(err error) {
 // Close ends the connection; frames not yet written are dropped. The first cause stays.
 func (c *Conn) Close(cause error) {
 	c.mu.Lock()
+	if c.err == nil {
+		c.closed = true
+	}
 	c.failLocked(cause)
 	c.mu.Unlock()
+}
+
+// endedHere says, after the end, whether this side ended the connection.
+func (c *Conn) endedHere() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closed
 }
 
 // Err is why the connection ended, nil while it lives.

@@ -217,10 +217,10 @@ func (l *Link) Read(frame func(b *call.Batch, h Header, meta, body []byte) error
 		l.late.Stop()
 	}
 	if l.bulk != nil {
-		if isEOF(err) {
-			l.bulk.SetReadDeadline(time.Now().Add(linger)) //nolint:errcheck // it is closed in the end anyway
-		} else {
+		if l.small.endedHere() {
 			l.bulk.Close()
+		} else {
+			l.bulk.SetReadDeadline(time.Now().Add(linger)) //nolint:errcheck // it is closed in the end anyway
 		}
 	}
 	l.mu.Unlock()

@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
@@ -58,6 +56,3 @@ func (c *Conn) expire(cause error) {
 	c.mu.Unlock()
 	c.nc.SetReadDeadline(time.Now().Add(linger)) //nolint:errcheck // it has ended already then
 }
-
-// isEOF says whether the other side ended the connection, after which what arrived elsewhere still counts.
-func isEOF(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, os.ErrDeadlineExceeded) }

@@ -546,12 +546,13 @@ func TestUnread(t *testing.T) {
 	for _, size := range []int{20 << 10, chunkMax + 1} {
 		p, e := halfLinked(t, &server{}, bulkTerms)
 		p.conn.small.backlog = 4 << 20
+		data := pattern(size)
 		serve(t, p)
 		var fs []*future
 		for range 1000 {
 			f := newFuture()
 			fs = append(fs, f)
-			p.Start(nil, 0, raw(pattern(size)), 0, f)
+			p.Start(nil, 0, raw(data), 0, f)
 		}
 		refused := 0
 		for _, f := range fs {
@@ -571,7 +572,7 @@ func TestUnread(t *testing.T) {
 		in := &Incoming{peer: p, id: 1}
 		for i := 0; p.conn.Err() == nil && i < 1000; i++ {
 			in.ended = false
-			in.Complete(nil, call.Result{Payload: call.Payload{Codec: call.Raw, Data: pattern(30 << 10)}})
+			in.Complete(nil, call.Result{Payload: call.Payload{Codec: call.Raw, Data: data[:20<<10]}})
 		}
 		if !errors.Is(p.conn.Err(), errBacklog) {
 			t.Errorf("still open: %v", p.conn.Err())

@@ -254,7 +254,8 @@ func (r *bulkReceiver) read(nc net.Conn) error {
 		}
 		h := parseHeader(head)
 		if h.Type != TypeChunk || h.Meta != 0 || int64(h.Body) > int64(r.l.chunk) {
-			return &protocolError{fmt.Errorf("frame of type %d, with %d bytes of meta and %d of body, on the bulk connection", h.Type, h.Meta, h.Body)}
+			return &protocolError{fmt.Errorf("frame of type %d, with %d bytes of meta and %d of body, on the bulk connection",
+				h.Type, h.Meta, h.Body)}
 		}
 		m, place, err := r.chunk(&batch, h)
 		batch.End()
@@ -303,7 +304,8 @@ func (r *bulkReceiver) chunk(b *call.Batch, h Header) (m *inBody, place []byte, 
 	case n == 0:
 		return nil, nil, &protocolError{fmt.Errorf("an empty chunk of body %d", h.ID)}
 	case m.got+n > m.credit:
-		return nil, nil, &protocolError{fmt.Errorf("body %d has %d bytes, of which %d may be sent; a chunk ends at %d", h.ID, m.total, m.credit, m.got+n)}
+		return nil, nil, &protocolError{fmt.Errorf("body %d has %d bytes, of which %d may be sent; a chunk ends at %d",
+			h.ID, m.total, m.credit, m.got+n)}
 	}
 	if !m.begun {
 		if r.begun == maxBegun {

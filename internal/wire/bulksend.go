@@ -65,7 +65,8 @@ func (s *bulkSender) announce(h Header, meta []byte, segs [][]byte, n int) (pos 
 		return 0, tooLarge(n, limit)
 	}
 	if len(meta)+announceLen > maxMeta {
-		return 0, fmt.Errorf("%d bytes with %d bytes of names and metadata, at most %d of those are possible", n, len(meta), maxMeta-announceLen)
+		return 0, fmt.Errorf("%d bytes with %d bytes of names and metadata, at most %d of those are possible",
+			n, len(meta), maxMeta-announceLen)
 	}
 	m := &outBody{h: h, segs: keep(segs, n), total: n, credit: min(n, s.l.free)}
 	m.meta = append(make([]byte, 0, len(meta)+announceLen), meta...)
@@ -129,7 +130,8 @@ func (s *bulkSender) kick() {
 }
 
 func (s *bulkSender) kickLocked() {
-	if !s.writing && s.nc != nil && s.err == nil && (len(s.aborts) > 0 || len(s.turns) > 0 || len(s.queue) > 0 && s.begun < maxBegun) {
+	work := len(s.aborts) > 0 || len(s.turns) > 0 || len(s.queue) > 0 && s.begun < maxBegun
+	if work && !s.writing && s.nc != nil && s.err == nil {
 		s.writing = true
 		go s.write()
 	}
@@ -205,7 +207,7 @@ func (s *bulkSender) next() *outBody {
 		return nil
 	}
 	m := s.turns[0]
-	s.turns = append(s.turns[:0], s.turns[1:]...)
+	s.turns = slices.Delete(s.turns, 0, 1) // which forgets the pointer, and with it the body
 	return m
 }
 

@@ -280,7 +280,8 @@ func (c *Conn) settled() {
 }
 
 // Read hands over frames until the connection ends or frame returns an error. meta and body are valid only during the
-// call of frame, except that a body over 32 KiB is given away. The other side is told an error of frame (GOAWAY). After all complete frames of one read the batch is ended.
+// call of frame, except that a body over 32 KiB is given away. The other side is told an error of
+// frame (GOAWAY). After all complete frames of one read the batch is ended.
 func (c *Conn) Read(frame func(b *call.Batch, h Header, meta, body []byte) error) error {
 	err := c.read(frame)
 	if p, ok := errors.AsType[*protocolError](err); ok {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -102,10 +103,14 @@ func many(data []byte) *call.Call {
 	c.Slots = nil
 	for i := 0; len(data) > 0 || i == 0; i++ {
 		n := min(len(data), []int{1, sharedFrame, sharedFrame + 1, 0, 100_000}[i%5])
-		c.Slots = append(c.Slots, call.Slot{Kind: call.Positional, Index: uint16(i), Payload: call.Payload{Codec: call.Raw, Data: data[:n]}})
+		c.Slots = append(c.Slots, slot(i, data[:n]))
 		data = data[n:]
 	}
 	return c
+}
+
+func slot(i int, data []byte) call.Slot {
+	return call.Slot{Kind: call.Positional, Index: uint16(i), Payload: call.Payload{Codec: call.Raw, Data: data}}
 }
 
 // TestSmallOwnersMayChange: what is not referenced is copied before Start returns.
@@ -121,7 +126,7 @@ func TestSmallOwnersMayChange(t *testing.T) {
 	k := raw(nil)
 	k.Slots = nil
 	for s := range slices.Chunk(bytes.Clone(data), sharedFrame) {
-		k.Slots = append(k.Slots, call.Slot{Kind: call.Positional, Index: uint16(len(k.Slots)), Payload: call.Payload{Codec: call.Raw, Data: s}})
+		k.Slots = append(k.Slots, slot(len(k.Slots), s))
 	}
 	f := newFuture()
 	p.Start(nil, 0, k, 0, f)
@@ -848,5 +853,36 @@ func TestManyControls(t *testing.T) {
 	}()
 	if err := p.Serve(); err == nil || !strings.Contains(err.Error(), "over 4096 control requests") {
 		t.Error(err)
+	}
+}
+
+// TestBulkExamples holds the byte-level examples of the second connection in docs/wire.md.
+func TestBulkExamples(t *testing.T) {
+	t.Parallel()
+	doc, err := os.ReadFile("../../docs/wire.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, e := halfLinked(t, &server{}, bulkTerms)
+	serve(t, p)
+	c := &call.Call{Want: call.Text}
+	c.Info.Request = call.IDFromBytes([16]byte{0x11, 0x22})
+	c.Info.Call = 5
+	c.SetOne(call.Slot{Kind: call.Positional, Payload: call.Payload{Codec: call.Text, Data: pattern(300_000)}})
+	p.nextCall = 1
+	p.Start(nil, 3, c, 1500*time.Microsecond, newFuture())
+	frame := make([]byte, headerLen+callLen+8+announceLen)
+	first, last := make([]byte, headerLen+chunkMax), make([]byte, headerLen+300_000-chunkMax)
+	if err := errors.Join(full(e.small, frame), full(e.bulk, first), full(e.bulk, last)); err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range map[string][]byte{
+		"CALL": frame, "first CHUNK": first[:headerLen], "last CHUNK": last[:headerLen],
+		"GRANT": frameOf(Header{Type: TypeGrant, ID: 2}, le.AppendUint64(nil, 3_000_000), nil),
+		"abort": frameOf(Header{Type: TypeChunk, Flags: FlagAbort, ID: 3}, nil, nil),
+	} {
+		if dump := hexDump(b); !strings.Contains(string(doc), "```\n"+dump+"```") {
+			t.Errorf("docs/wire.md does not show this %s:\n%s", name, dump)
+		}
 	}
 }

@@ -29,8 +29,8 @@ type Route struct {
 	Method     string `json:"method"`
 }
 
-// Server takes what the other side asks for. Its methods run on the reader goroutine and must not block, except Control,
-// which has a goroutine of its own.
+// Server takes what the other side asks for. Its methods run on a reader goroutine, one at a time, and must not block,
+// except Control, which has a goroutine of its own.
 type Server interface {
 	// Call takes a call. in's arguments are valid only until Call returns: see [Incoming.Keep]. It ends with
 	// in.Complete, exactly once, during Call or later. The result is what a CANCEL reaches; nil where there is nothing.

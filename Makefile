@@ -44,6 +44,7 @@ fuzz:
 	go test -run '^$$' -fuzz FuzzError     -fuzztime $(FUZZTIME) ./internal/codec
 	go test -run '^$$' -fuzz FuzzCallMeta  -fuzztime $(FUZZTIME) ./internal/wire
 	go test -run '^$$' -fuzz FuzzConn      -fuzztime $(FUZZTIME) ./internal/wire
+	go test -run '^$$' -fuzz FuzzLink      -fuzztime $(FUZZTIME) -fuzzminimizetime 1x ./internal/wire
 	go test -run '^$$' -fuzz FuzzRequest   -fuzztime $(FUZZTIME) ./internal/proxy
 
 clean:

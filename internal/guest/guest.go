@@ -54,24 +54,49 @@ func Dial(s Settings) (*Guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	nc, err := net.Dial("unix", os.Getenv("HELVE_SOCKET"))
-	if err != nil {
-		return nil, fmt.Errorf("the node's socket: %w", err)
-	}
 	graph, err := json.Marshal(s.Graph)
 	if err != nil {
 		return nil, err
 	}
-	_, err = wire.Open(nc, token, wire.Hello{
-		Kind: "worker", Language: "go", Version: s.Version, ID: os.Getenv("HELVE_WORKER_ID"), PID: os.Getpid(), Graph: graph,
-	})
+	h := wire.Hello{
+		Kind: "worker", Language: "go", Version: s.Version, ID: os.Getenv("HELVE_WORKER_ID"), PID: os.Getpid(),
+		Features: []string{wire.FeatureBulk}, Graph: graph,
+	}
+	nc, terms, err := open(token, h)
 	if err != nil {
-		nc.Close()
 		return nil, err
 	}
 	g := &Guest{set: s, codec: codec.New(), replicas: map[string]*hosted{}}
-	g.peer = wire.NewPeer(wire.NewConn(nc), g)
+	g.peer = wire.NewLinkPeer(wire.NewLink(wire.NewConn(nc), terms), g)
+	if terms.Bulk {
+		h.Connection, h.Graph = wire.ConnBulk, nil
+		go g.dialBulk(token, h)
+	}
 	return g, nil
+}
+
+func open(token wire.Token, h wire.Hello) (net.Conn, wire.Terms, error) {
+	nc, err := net.Dial("unix", os.Getenv("HELVE_SOCKET"))
+	if err != nil {
+		return nil, wire.Terms{}, fmt.Errorf("the node's socket: %w", err)
+	}
+	w, err := wire.Open(nc, token, h)
+	if err != nil {
+		nc.Close()
+		return nil, w.Terms, err
+	}
+	return nc, w.Terms, nil
+}
+
+// dialBulk opens the second connection, beside the start of the first replica: nothing waits for it but large values.
+func (g *Guest) dialBulk(token wire.Token, h wire.Hello) {
+	nc, _, err := open(token, h)
+	if err == nil {
+		err = g.peer.Attach(nc)
+	}
+	if err != nil {
+		g.peer.Close(fmt.Errorf("the connection for large values: %w", err))
+	}
 }
 
 // readToken reads the token from the inherited descriptor, which is closed, so that no child of ours inherits it.

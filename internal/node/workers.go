@@ -188,26 +188,35 @@ func (n *Node) accept(l *worker.Listener) {
 // open completes the opening of a worker's connection and serves it until it ends.
 func (n *Node) open(nc net.Conn) {
 	var w *workerProc
-	_, err := wire.Accept(nc, n.set.Version, "", func(h wire.Hello) (wire.Token, error) {
+	offer := wire.Offer{Version: n.set.Version, Features: []string{wire.FeatureBulk}}
+	h, err := offer.Accept(nc, func(h wire.Hello) (wire.Token, error) {
 		n.mu.Lock()
 		w = n.workers[h.ID]
-		taken := w != nil && w.peer != nil
+		second := h.Connection == wire.ConnBulk
+		unexpected := w == nil || h.Kind != "worker" || !second && w.peer != nil
 		n.mu.Unlock()
-		if w == nil || taken || h.Kind != "worker" {
+		if unexpected {
 			w = nil
 			return wire.Token{}, fmt.Errorf("no worker %q is expected here", h.ID)
 		}
+		if second {
+			return w.token, nil
+		}
 		return w.token, w.check(h)
 	})
+	if err == nil && h.Connection == wire.ConnBulk {
+		w.attach(nc)
+		return
+	}
 	if err != nil {
-		if w != nil {
+		if w != nil && h.Connection != wire.ConnBulk {
 			w.refused <- err
 		}
 		nc.Close()
 		return
 	}
 	s := &session{node: n, origin: "worker " + w.id, app: w.app}
-	peer := wire.NewPeer(wire.NewConn(nc), s)
+	peer := wire.NewLinkPeer(wire.NewLink(wire.NewConn(nc), h.Terms), s)
 	s.peer = peer
 	n.mu.Lock()
 	w.peer = peer
@@ -220,6 +229,18 @@ func (n *Node) open(nc net.Conn) {
 	// replacement does not run beside it.
 	if !w.ending.Load() {
 		w.proc.Kill()
+	}
+}
+
+// attach gives a worker's peer its second connection. The first one's opening may be just ending.
+func (w *workerProc) attach(nc net.Conn) {
+	select {
+	case <-w.opened:
+		if err := w.peer.Attach(nc); err != nil {
+			w.node.log.Warn("a worker's second connection", "worker", w.id, "error", err)
+		}
+	case <-w.stopped:
+		nc.Close()
 	}
 }
 

@@ -37,6 +37,8 @@ type Conn struct {
 	nc  net.Conn
 	raw syscall.RawConn // nil: no non-blocking writes, everything goes through the goroutine
 
+	maxIn, maxOut, backlog int // bytes; set before anything is read or written
+
 	mu      sync.Mutex
 	pend    []byte   // frames since the last flush, contiguous
 	parts   [][]byte // frames before pend that include referenced segments, in order
@@ -44,6 +46,8 @@ type Conn struct {
 	queued  uint64 // bytes ever appended
 	writing bool
 	err     error
+	expired error  // why it ends soon
+	closed  bool   // this side ended it
 	unsent  []byte // the end of a write that failed
 
 	written atomic.Uint64 // bytes that the kernel has taken
@@ -57,7 +61,7 @@ type Conn struct {
 
 // NewConn wraps nc, which has completed the opening.
 func NewConn(nc net.Conn) *Conn {
-	c := &Conn{nc: nc}
+	c := &Conn{nc: nc, maxIn: MaxBody, maxOut: MaxBody, backlog: maxBacklog}
 	if sc, ok := nc.(syscall.Conn); ok {
 		c.raw, _ = sc.SyscallConn()
 	}
@@ -79,14 +83,23 @@ func (c *Conn) Append(h Header, meta []byte, segs ...[]byte) (pos uint64, err er
 	for _, s := range segs {
 		n += len(s)
 	}
-	if n > MaxBody {
-		return 0, fmt.Errorf("a value of %d bytes, at most %d fit into one frame", n, MaxBody)
+	if n > c.maxOut {
+		return 0, tooLarge(n, c.maxOut)
 	}
 	h.Meta, h.Body = uint16(len(meta)), uint32(n)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
 		return c.queued, c.err
+	}
+	if wait := c.queued - c.written.Load(); wait > uint64(c.backlog) {
+		if h.Type == TypeCall || h.Type == TypeControl {
+			return c.queued, errBacklog
+		}
+		if wait > 4*uint64(c.backlog) {
+			c.failLocked(errBacklog)
+			return c.queued, errBacklog
+		}
 	}
 	pos = c.queued
 	c.queued += uint64(headerLen + len(meta) + n)
@@ -207,8 +220,18 @@ func (c *Conn) failLocked(err error) {
 // Close ends the connection; frames not yet written are dropped. The first cause stays.
 func (c *Conn) Close(cause error) {
 	c.mu.Lock()
+	if c.err == nil {
+		c.closed = true
+	}
 	c.failLocked(cause)
 	c.mu.Unlock()
+}
+
+// endedHere says, after the end, whether this side ended the connection.
+func (c *Conn) endedHere() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closed
 }
 
 // Err is why the connection ended, nil while it lives.
@@ -257,10 +280,18 @@ func (c *Conn) settled() {
 }
 
 // Read hands over frames until the connection ends or frame returns an error. meta and body are valid only during the
-// call of frame, except that a body over 32 KiB is given away. After all complete frames of one read the batch is ended.
+// call of frame, except that a body over 32 KiB is given away. The other side is told an error of
+// frame (GOAWAY). After all complete frames of one read the batch is ended.
 func (c *Conn) Read(frame func(b *call.Batch, h Header, meta, body []byte) error) error {
 	err := c.read(frame)
+	if p, ok := errors.AsType[*protocolError](err); ok {
+		err = p.err
+		c.refuse(err)
+	}
 	c.mu.Lock()
+	if c.err == nil && c.expired != nil {
+		err = c.expired
+	}
 	if c.err != nil {
 		err = c.err
 	}
@@ -277,8 +308,8 @@ func (c *Conn) read(frame func(b *call.Batch, h Header, meta, body []byte) error
 	for {
 		for hi-lo >= headerLen {
 			h := parseHeader(buf[lo:])
-			if h.Body > MaxBody {
-				return fmt.Errorf("frame of %d bytes, at most %d are allowed", h.Body, MaxBody)
+			if int64(h.Body) > int64(c.maxIn) {
+				return &protocolError{fmt.Errorf("frame of %d bytes, at most %d are allowed", h.Body, c.maxIn)}
 			}
 			size := headerLen + int(h.Meta) + int(h.Body)
 			if size > sharedFrame {
@@ -294,7 +325,7 @@ func (c *Conn) read(frame func(b *call.Batch, h Header, meta, body []byte) error
 				}
 				m := headerLen + int(h.Meta)
 				if err := frame(&batch, h, own[headerLen:m], own[m:size:size]); err != nil {
-					return err
+					return &protocolError{err}
 				}
 				continue
 			}
@@ -306,7 +337,7 @@ func (c *Conn) read(frame func(b *call.Batch, h Header, meta, body []byte) error
 			meta := buf[lo+headerLen : m : m]
 			lo += size
 			if err := frame(&batch, h, meta, body); err != nil {
-				return err
+				return &protocolError{err}
 			}
 		}
 		batch.End()

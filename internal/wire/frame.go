@@ -41,7 +41,7 @@ const (
 	maxRoute    = 1<<16 - 1
 	maxSlots    = 1<<16 - 1
 	openingBody = 1 << 20
-	// MaxBody bounds one frame's body. Larger values wait for chunks; until then they are refused with the size.
+	// MaxBody is the largest body that is taken where nothing else is configured.
 	MaxBody = 256 << 20
 	// MaxDepth is how deep calls may nest; the call at this depth fails.
 	MaxDepth = 64

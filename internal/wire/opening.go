@@ -9,13 +9,26 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// Protocol is the version of docs/wire.md that this code speaks.
-const Protocol = 1
+// The versions of docs/wire.md that this code speaks: this one and the one before.
+const (
+	ProtocolMin = 1 // one connection, bodies in their frames
+	Protocol    = 2 // a second connection for large bodies, where both sides want it
+)
+
+// FeatureBulk says that a side can have a second connection, for large bodies.
+const FeatureBulk = "bulk"
+
+// What the connection of a hello is for.
+const (
+	ConnSmall = "small"
+	ConnBulk  = "bulk"
+)
 
 // openingTime bounds the whole opening, so that a peer that says nothing holds nothing.
 const openingTime = 10 * time.Second
@@ -29,18 +42,21 @@ func NewToken() (t Token) {
 	return t
 }
 
-// Hello is the dialler's first frame.
+// Hello is the dialler's first frame. [Open] fills in what has no value.
 type Hello struct {
-	Protocol   [2]int          `json:"protocol"` // lowest, highest
-	Kind       string          `json:"kind"`     // "worker" or "driver"
-	Connection string          `json:"connection"`
+	Protocol   [2]int          `json:"protocol"`   // lowest, highest
+	Kind       string          `json:"kind"`       // "worker" or "driver"
+	Connection string          `json:"connection"` // ConnSmall or ConnBulk
 	Language   string          `json:"language"`
 	Version    string          `json:"version"`
 	ID         string          `json:"id"`
 	PID        int             `json:"pid"`
 	Nonce      string          `json:"nonce"`
-	Features   []string        `json:"features"`
+	Features   []string        `json:"features"` // what the dialler can do; protocol 2 only
+	MaxBody    int             `json:"max_body,omitempty"`
 	Graph      json.RawMessage `json:"graph,omitempty"`
+
+	Terms Terms `json:"-"` // what was agreed on; set by [Accept]
 }
 
 // Welcome is the node's answer.
@@ -49,8 +65,31 @@ type Welcome struct {
 	Version  string   `json:"version"`
 	Nonce    string   `json:"nonce"`
 	Proof    string   `json:"proof"`
-	Features []string `json:"features"`
+	Features []string `json:"features"` // those of the hello that the node can do too
+	MaxBody  int      `json:"max_body,omitempty"`
 	Node     string   `json:"node"`
+
+	Terms Terms `json:"-"` // what was agreed on; set by [Open]
+}
+
+// Offer is what the accepting side says of itself.
+type Offer struct {
+	Version  string
+	Node     string
+	Features []string // nil: none
+	MaxBody  int      // 0 for the default
+}
+
+// versions are the lowest and the highest protocol that a side speaks.
+type versions [2]int
+
+var spoken = versions{ProtocolMin, Protocol} //nolint:gochecknoglobals // a constant
+
+func (v versions) String() string {
+	if v[0] == v[1] {
+		return fmt.Sprintf("protocol %d", v[0])
+	}
+	return fmt.Sprintf("protocol %d to %d", v[0], v[1])
 }
 
 // Goaway says that no more calls are taken, and why.
@@ -73,14 +112,21 @@ func prove(t Token, role string, dialler, node []byte) []byte {
 	return m.Sum(nil)
 }
 
-// Open is the dialler's side of the opening. It proves the token both ways and leaves nc ready for [NewConn].
-func Open(nc net.Conn, token Token, h Hello) (Welcome, error) {
+// Open is the dialler's side of the opening. It proves the token both ways and leaves nc ready for [NewConn] or, if h says
+// that it is the bulk connection, for [Link.Attach]. Whoever offers [FeatureBulk] and finds it in the terms opens a second
+// connection with the same id and token, within ten seconds.
+func Open(nc net.Conn, token Token, h Hello) (Welcome, error) { return open(nc, token, h, spoken) }
+
+func open(nc net.Conn, token Token, h Hello, v versions) (Welcome, error) {
 	if err := nc.SetDeadline(time.Now().Add(openingTime)); err != nil {
 		return Welcome{}, err
 	}
 	var mine [16]byte
 	rand.Read(mine[:]) //nolint:errcheck // never fails
-	h.Protocol, h.Connection, h.Nonce = [2]int{Protocol, Protocol}, "small", hex.EncodeToString(mine[:])
+	h.Protocol, h.Nonce = v, hex.EncodeToString(mine[:])
+	if h.Connection == "" {
+		h.Connection = ConnSmall
+	}
 	if h.Features == nil {
 		h.Features = []string{}
 	}
@@ -95,6 +141,9 @@ func Open(nc net.Conn, token Token, h Hello) (Welcome, error) {
 	if err := readOpening(nc, TypeHello, &w); err != nil {
 		return w, err
 	}
+	if w.Protocol < v[0] || w.Protocol > v[1] {
+		return w, fmt.Errorf("the node wants protocol %d, this %s speaks %v: use builds of one version", w.Protocol, h.Kind, v)
+	}
 	theirs, err := hex.DecodeString(w.Nonce)
 	if err != nil || len(theirs) != 16 {
 		return w, errors.New("the node's nonce is not 16 bytes of hex")
@@ -106,7 +155,17 @@ func Open(nc net.Conn, token Token, h Hello) (Welcome, error) {
 	if err := WriteFrame(nc, TypeProof, 0, prove(token, "dialler", mine[:], theirs)); err != nil {
 		return w, err
 	}
+	w.Terms = agreed(w.Protocol, h.Features, w.Features, h.MaxBody, w.MaxBody)
 	return w, nc.SetDeadline(time.Time{})
+}
+
+func agreed(protocol int, mine, theirs []string, in, out int) Terms {
+	return Terms{
+		Protocol: protocol,
+		Bulk:     protocol >= 2 && slices.Contains(mine, FeatureBulk) && slices.Contains(theirs, FeatureBulk),
+		MaxIn:    in,
+		MaxOut:   out,
+	}
 }
 
 func readOpening(nc net.Conn, want Type, into any) error {
@@ -134,9 +193,18 @@ func readOpening(nc net.Conn, want Type, into any) error {
 
 // Accept is the node's side of the opening. check looks at the hello and gives the token that belongs to its id;
 // its error, a common protocol version that does not exist and a wrong proof are sent as GOAWAY and returned.
+func (o Offer) Accept(nc net.Conn, check func(Hello) (Token, error)) (Hello, error) {
+	return o.accept(nc, spoken, check)
+}
+
+// Accept is [Offer.Accept] without features.
 func Accept(nc net.Conn, version, node string, check func(Hello) (Token, error)) (Hello, error) {
+	return Offer{Version: version, Node: node}.Accept(nc, check)
+}
+
+func (o Offer) accept(nc net.Conn, v versions, check func(Hello) (Token, error)) (Hello, error) {
 	var h Hello
-	err := accept(nc, version, node, check, &h)
+	err := o.answer(nc, v, check, &h)
 	if err != nil {
 		if _, sent := errors.AsType[net.Error](err); !sent {
 			Refuse(nc, err.Error())
@@ -152,16 +220,19 @@ func Refuse(nc net.Conn, message string) {
 	WriteFrame(nc, TypeGoaway, 0, body) //nolint:errcheck // the peer may be gone
 }
 
-func accept(nc net.Conn, version, node string, check func(Hello) (Token, error), h *Hello) error {
+func (o Offer) answer(nc net.Conn, v versions, check func(Hello) (Token, error), h *Hello) error {
 	if err := nc.SetDeadline(time.Now().Add(openingTime)); err != nil {
 		return err
 	}
 	if err := readOpening(nc, TypeHello, h); err != nil {
 		return err
 	}
-	if h.Protocol[0] > Protocol || h.Protocol[1] < Protocol {
-		return fmt.Errorf("the %s speaks protocol %d to %d, this node speaks %d: use builds of one version",
-			h.Kind, h.Protocol[0], h.Protocol[1], Protocol)
+	protocol := min(h.Protocol[1], v[1])
+	if protocol < max(h.Protocol[0], v[0]) {
+		return fmt.Errorf("the %s speaks %v, this node speaks %v: use builds of one version", h.Kind, versions(h.Protocol), v)
+	}
+	if h.Connection != ConnSmall && h.Connection != ConnBulk || h.Connection == ConnBulk && protocol < 2 {
+		return fmt.Errorf("a connection for %q, which protocol %d does not have", h.Connection, protocol)
 	}
 	theirs, err := hex.DecodeString(h.Nonce)
 	if err != nil || len(theirs) != 16 {
@@ -173,7 +244,19 @@ func accept(nc net.Conn, version, node string, check func(Hello) (Token, error),
 	}
 	var mine [16]byte
 	rand.Read(mine[:]) //nolint:errcheck // never fails
-	w := Welcome{Protocol, version, hex.EncodeToString(mine[:]), hex.EncodeToString(prove(token, "node", theirs, mine[:])), []string{}, node}
+	w := Welcome{
+		Protocol: protocol, Version: o.Version, Node: o.Node, Nonce: hex.EncodeToString(mine[:]),
+		Proof: hex.EncodeToString(prove(token, "node", theirs, mine[:])), Features: []string{},
+	}
+	if protocol >= 2 {
+		w.MaxBody = o.MaxBody
+		for _, f := range o.Features {
+			if slices.Contains(h.Features, f) {
+				w.Features = append(w.Features, f)
+			}
+		}
+	}
+	h.Terms = agreed(protocol, w.Features, h.Features, o.MaxBody, h.MaxBody)
 	body, err := json.Marshal(w)
 	if err != nil {
 		return err

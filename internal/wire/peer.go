@@ -5,11 +5,20 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
+)
+
+// What a peer can have on one connection at once; over it the connection ends, with a GOAWAY that says so.
+const (
+	maxIncoming   = 1 << 20  // calls
+	maxControls   = 4096     // control requests
+	maxRouteBytes = 16 << 20 // of all route declarations ever
 )
 
 // Route is where a route number leads: a deployment (from a worker or driver) or a replica (from the node).
@@ -20,8 +29,8 @@ type Route struct {
 	Method     string `json:"method"`
 }
 
-// Server takes what the other side asks for. Its methods run on the reader goroutine and must not block, except Control,
-// which has a goroutine of its own.
+// Server takes what the other side asks for. Its methods run on a reader goroutine, one at a time, and must not block,
+// except Control, which has a goroutine of its own.
 type Server interface {
 	// Call takes a call. in's arguments are valid only until Call returns: see [Incoming.Keep]. It ends with
 	// in.Complete, exactly once, during Call or later. The result is what a CANCEL reaches; nil where there is nothing.
@@ -81,7 +90,7 @@ func (in *Incoming) Complete(b *call.Batch, r call.Result) {
 	delete(p.incoming, in.id)
 	busy := len(p.incoming) > 0
 	p.mu.Unlock()
-	var meta [endLen + 12]byte
+	var meta [endLen]byte
 	h := Header{Type: TypeEnd, ID: in.id}
 	body := r.Data
 	if r.Err != nil {
@@ -89,24 +98,18 @@ func (in *Incoming) Complete(b *call.Batch, r call.Result) {
 	} else {
 		meta[0] = byte(r.Codec)
 	}
-	m := meta[:endLen]
 	if o := in.out; o != nil {
 		o.mu.Lock()
 		in.sendItems()
-		if o.frames > 0 {
-			m = append(m, 5)
-			m = append(m, "items\x04\x00"...)
-			m = le.AppendUint32(m, o.frames)
-		}
 		o.mu.Unlock()
 	}
-	if _, err := p.conn.Append(h, m, body); err != nil {
-		if p.conn.Err() != nil {
+	if _, err := p.conn.Append(h, meta[:], body); err != nil {
+		if p.conn.Err() != nil || errors.Is(err, ErrClosed) {
 			return
 		}
 		e := call.NewError(call.TooLarge, "the result is "+err.Error())
 		h.Flags = FlagError
-		if _, err := p.conn.Append(h, m, codec.AppendError(nil, e)); err != nil {
+		if _, err := p.conn.Append(h, meta[:], codec.AppendError(nil, e)); err != nil {
 			return
 		}
 	}
@@ -137,7 +140,7 @@ type outgoing struct {
 
 // Peer is one end of a connection that carries calls, control requests and routes both ways.
 type Peer struct {
-	conn   *Conn
+	conn   *Link
 	server Server
 
 	mu       sync.Mutex
@@ -149,7 +152,9 @@ type Peer struct {
 	nextRt   uint32
 	ended    bool
 
-	routes []any // by number, declared by the other side; only the reader touches it
+	routes     []any        // by number, declared by the other side; only a reader touches it, one at a time
+	routeBytes int          // of all declarations
+	handling   atomic.Int32 // control requests of the other side
 
 	ctx     context.Context // ends with the connection, for control requests
 	stop    context.CancelCauseFunc
@@ -162,8 +167,11 @@ type reply struct {
 	err  error
 }
 
-// NewPeer wraps a connection after its opening. Nothing is read before [Peer.Serve].
-func NewPeer(conn *Conn, server Server) *Peer {
+// NewPeer wraps a connection after its opening, with the default terms. Nothing is read before [Peer.Serve].
+func NewPeer(conn *Conn, server Server) *Peer { return NewLinkPeer(NewLink(conn, Terms{}), server) }
+
+// NewLinkPeer is NewPeer for a connection, or a pair of them, whose opening agreed on something.
+func NewLinkPeer(conn *Link, server Server) *Peer {
 	ctx, stop := context.WithCancelCause(context.Background())
 	return &Peer{
 		conn: conn, server: server, ctx: ctx, stop: stop,
@@ -174,6 +182,9 @@ func NewPeer(conn *Conn, server Server) *Peer {
 
 // Done is closed when the connection has ended and everything on it was answered.
 func (p *Peer) Done() <-chan struct{} { return p.done }
+
+// Attach gives the peer its second connection: see [Link.Attach].
+func (p *Peer) Attach(nc net.Conn) error { return p.conn.Attach(nc) }
 
 // Close ends the connection.
 func (p *Peer) Close(cause error) { p.conn.Close(cause) }
@@ -279,8 +290,11 @@ func (p *Peer) Start(b *call.Batch, route uint32, c *call.Call, left time.Durati
 	if err != nil {
 		p.mu.Unlock()
 		r := call.Result{Err: call.NewError(call.TooLarge, "the arguments are "+err.Error())}
-		if p.conn.Err() != nil {
+		switch {
+		case p.conn.Err() != nil || errors.Is(err, ErrClosed):
 			r = call.Result{Err: call.NewError(call.ReplicaUnavailable, "the replica's process has ended"), NotStarted: true}
+		case errors.Is(err, errBacklog):
+			r.Err = call.NewError(call.ReplicaUnavailable, err.Error())
 		}
 		sink.Complete(b, r)
 		return 0
@@ -300,12 +314,22 @@ func (p *Peer) Start(b *call.Batch, route uint32, c *call.Call, left time.Durati
 	return id
 }
 
-// Cancel asks the other side to end a call; its END still comes.
+// Cancel asks the other side to end a call; its END still comes. A call whose arguments are not all on their way is taken
+// back instead, and its sink is told so at once.
 func (p *Peer) Cancel(b *call.Batch, id uint64) {
 	p.mu.Lock()
-	_, live := p.calls[id]
+	o, live := p.calls[id]
+	back := live && p.conn.withdraw(o.pos)
+	if back {
+		delete(p.calls, id)
+	}
 	p.mu.Unlock()
 	if !live {
+		return
+	}
+	if back {
+		b.Touch(p.conn)
+		o.sink.Complete(b, call.Result{Err: call.NewError(call.Cancelled, "the call was cancelled before it was sent")})
 		return
 	}
 	if _, err := p.conn.Append(Header{Type: TypeCancel, ID: id}, nil); err == nil {
@@ -372,7 +396,7 @@ func (p *Peer) frame(b *call.Batch, h Header, meta, body []byte) error {
 			in.cancelWith(b, context.Canceled)
 		}
 	case TypeItems:
-		return p.onItems(b, h, meta, body)
+		return p.onItems(b, h, body)
 	case TypeCredit:
 		if len(meta) != creditLen {
 			return errors.New("malformed credit")
@@ -391,6 +415,9 @@ func (p *Peer) frame(b *call.Batch, h Header, meta, body []byte) error {
 		if h.ID > maxRoute {
 			return fmt.Errorf("route number %d, at most %d are possible", h.ID, maxRoute)
 		}
+		if p.routeBytes += len(body); p.routeBytes > maxRouteBytes {
+			return fmt.Errorf("routes of %d bytes, at most %d are possible", p.routeBytes, maxRouteBytes)
+		}
 		for uint64(len(p.routes)) <= h.ID {
 			p.routes = append(p.routes, nil)
 		}
@@ -403,6 +430,9 @@ func (p *Peer) frame(b *call.Batch, h Header, meta, body []byte) error {
 		var g Goaway
 		if err := json.Unmarshal(body, &g); err != nil {
 			return fmt.Errorf("goaway: %w", err)
+		}
+		if g.Reason == goawayProtocol { // not for the server: there is nothing left to finish
+			return fmt.Errorf("%w: %s", errRemote, g.Message)
 		}
 		p.server.Goaway(g)
 	default:
@@ -431,6 +461,10 @@ func (p *Peer) onCall(b *call.Batch, h Header, meta, body []byte) error {
 		p.mu.Unlock()
 		return fmt.Errorf("call id %d is in use", h.ID)
 	}
+	if len(p.incoming) == maxIncoming {
+		p.mu.Unlock()
+		return fmt.Errorf("over %d calls at once on one connection", maxIncoming)
+	}
 	p.incoming[h.ID] = in
 	p.mu.Unlock()
 	c := p.server.Call(b, in)
@@ -455,9 +489,7 @@ func (p *Peer) onEnd(b *call.Batch, h Header, meta, body []byte) error {
 	}
 	p.mu.Lock()
 	o, ok := p.calls[h.ID]
-	if o.flow == nil {
-		delete(p.calls, h.ID)
-	}
+	delete(p.calls, h.ID)
 	p.mu.Unlock()
 	if !ok {
 		return nil
@@ -470,45 +502,11 @@ func (p *Peer) onEnd(b *call.Batch, h Header, meta, body []byte) error {
 		}
 		r = call.Result{Err: e}
 	}
-	if o.flow != nil {
-		frames, err := endFrames(meta[endLen:])
-		if err != nil {
-			return err
-		}
-		if !o.flow.complete(frames, r) {
-			return nil
-		}
-		p.forget(h.ID)
-	}
 	o.sink.Complete(b, r)
 	return nil
 }
 
-// endFrames reads the number of ITEMS from the tail of an END.
-func endFrames(tail []byte) (n uint32, err error) {
-	for len(tail) > 0 {
-		key, value, rest, ok := nextTail(tail)
-		if !ok || string(key) == "items" && len(value) != 4 {
-			return 0, errors.New("malformed end meta")
-		}
-		if string(key) == "items" {
-			n = le.Uint32(value)
-		}
-		tail = rest
-	}
-	return n, nil
-}
-
-func (p *Peer) forget(id uint64) {
-	p.mu.Lock()
-	delete(p.calls, id)
-	p.mu.Unlock()
-}
-
-func (p *Peer) onItems(b *call.Batch, h Header, meta, body []byte) error {
-	if len(meta) < itemsMeta {
-		return errors.New("malformed items meta")
-	}
+func (p *Peer) onItems(b *call.Batch, h Header, body []byte) error {
 	p.mu.Lock()
 	o, ok := p.calls[h.ID]
 	p.mu.Unlock()
@@ -518,12 +516,7 @@ func (p *Peer) onItems(b *call.Batch, h Header, meta, body []byte) error {
 	if o.flow == nil {
 		return errors.New("items for a call that is no stream")
 	}
-	end, err := o.flow.frame(b, le.Uint32(meta), body)
-	if end != nil {
-		p.forget(h.ID)
-		o.sink.Complete(b, end.result)
-	}
-	return err
+	return o.flow.frame(b, body)
 }
 
 // limit is the largest value that fits into a frame.
@@ -548,7 +541,12 @@ func (p *Peer) onControl(h Header, body []byte) error {
 	if err := json.Unmarshal(own, &head); err != nil {
 		return fmt.Errorf("control: %w", err)
 	}
+	if p.handling.Add(1) > maxControls {
+		p.handling.Add(-1)
+		return fmt.Errorf("over %d control requests at once on one connection", maxControls)
+	}
 	p.serving.Go(func() {
+		defer p.handling.Add(-1)
 		out, err := p.server.Control(p.ctx, head.Op, own)
 		if err != nil {
 			e := call.AsError(err)

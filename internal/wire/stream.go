@@ -3,18 +3,14 @@ package wire
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 )
 
-// itemsMeta is the length of the meta of ITEMS (number of the frame in its stream) and creditLen that of CREDIT.
-const (
-	itemsMeta = 4
-	creditLen = 8
-)
+// creditLen is the length of the meta of CREDIT.
+const creditLen = 8
 
 // itemsFrame is how much is sent together at most, unless one item is larger: what is copied at its receiver, too.
 const itemsFrame = 32 << 10
@@ -24,7 +20,6 @@ type outflow struct {
 	mu           sync.Mutex
 	items, bytes int64 // that may be sent yet
 	pend         []byte
-	frames       uint32      // sent
 	writing      bool        // a goroutine is about to send what is pending
 	far          call.Source // of a stream that is relayed, once its first items came
 	wake         chan struct{}
@@ -80,11 +75,8 @@ func (in *Incoming) sendItems() {
 	if len(o.pend) == 0 {
 		return
 	}
-	var meta [itemsMeta]byte
-	le.PutUint32(meta[:], o.frames)
-	o.frames++
-	in.peer.conn.Append(Header{Type: TypeItems, ID: in.id}, meta[:], o.pend) //nolint:errcheck // the connection's end ends the stream
-	if len(o.pend) > sharedFrame {                                           // the connection refers to it
+	in.peer.conn.Append(Header{Type: TypeItems, ID: in.id}, nil, o.pend) //nolint:errcheck // the connection's end ends the stream
+	if len(o.pend) > sharedFrame {                                       // the connection refers to it
 		o.pend = nil
 	}
 	o.pend = o.pend[:0]
@@ -109,12 +101,9 @@ func (in *Incoming) Frame(b *call.Batch, from call.Source, frame []byte) {
 	if len(frame) > sharedFrame {
 		frame = append([]byte(nil), frame...) // the connection would refer to it
 	}
-	var meta [itemsMeta]byte
 	o.mu.Lock()
 	o.far = from
-	le.PutUint32(meta[:], o.frames)
-	o.frames++
-	_, err := in.peer.conn.Append(Header{Type: TypeItems, ID: in.id}, meta[:], frame)
+	_, err := in.peer.conn.Append(Header{Type: TypeItems, ID: in.id}, nil, frame)
 	o.mu.Unlock()
 	if err == nil {
 		b.Touch(in.peer.conn)
@@ -154,16 +143,8 @@ type inflow struct {
 	id    uint64
 	items call.Items
 
-	mu    sync.Mutex
-	left  [2]int64 // items and bytes that may come yet
-	next  uint32   // number of the frame that is due
-	early map[uint32][]byte
-	end   *held // an END that came before items of its stream
-}
-
-type held struct {
-	frames uint32
-	result call.Result
+	mu   sync.Mutex
+	left [2]int64 // items and bytes that may come yet
 }
 
 // Credit lets the other side send more.
@@ -180,17 +161,17 @@ func (f *inflow) Credit(b *call.Batch, w call.Window) {
 	}
 }
 
-// frame takes ITEMS in the order in which they were sent. Frames on two connections may overtake each other.
-func (f *inflow) frame(b *call.Batch, number uint32, body []byte) (ended *held, err error) {
+// frame takes ITEMS.
+func (f *inflow) frame(b *call.Batch, body []byte) error {
 	f.mu.Lock()
 	for rest := body; ; {
 		p, r, ok := call.NextItem(rest)
 		if !ok || f.left[0] <= 0 || f.left[1] <= 0 {
 			f.mu.Unlock()
 			if !ok {
-				return nil, errors.New("malformed items")
+				return errors.New("malformed items")
 			}
-			return nil, errors.New("items beyond the window of a stream")
+			return errors.New("items beyond the window of a stream")
 		}
 		f.left[0]--
 		f.left[1] -= int64(len(p.Data))
@@ -198,42 +179,9 @@ func (f *inflow) frame(b *call.Batch, number uint32, body []byte) (ended *held, 
 			break
 		}
 	}
-	if number != f.next {
-		if _, twice := f.early[number]; twice || number < f.next {
-			f.mu.Unlock()
-			return nil, fmt.Errorf("items number %d came twice", number)
-		}
-		if f.early == nil {
-			f.early = map[uint32][]byte{}
-		}
-		f.early[number] = append([]byte(nil), body...)
-		f.mu.Unlock()
-		return nil, nil
-	}
-	for ok := true; ok; body, ok = f.early[f.next] {
-		delete(f.early, f.next)
-		f.next++
-		f.mu.Unlock()
-		f.items.Frame(b, f, body)
-		f.mu.Lock()
-	}
-	if f.end != nil && f.end.frames == f.next {
-		ended = f.end
-	}
 	f.mu.Unlock()
-	return ended, nil
-}
-
-// complete says whether the END may be told now; otherwise it is kept until the items before it have come.
-func (f *inflow) complete(frames uint32, r call.Result) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if frames <= f.next {
-		return true
-	}
-	r.Data = append([]byte(nil), r.Data...)
-	f.end = &held{frames, r}
-	return false
+	f.items.Frame(b, f, body)
+	return nil
 }
 
 // Held answers a call that reserved a slot.

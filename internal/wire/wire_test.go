@@ -329,12 +329,12 @@ func TestOpening(t *testing.T) {
 		t.Parallel()
 		a, b := pair(t)
 		go Accept(a, "v", "n", func(Hello) (Token, error) { return token, nil }) //nolint:errcheck // the dialler's side is looked at
-		body, _ := json.Marshal(Hello{Protocol: [2]int{7, 9}, Kind: "worker", Nonce: hex.EncodeToString(make([]byte, 16))})
+		body, _ := json.Marshal(Hello{Protocol: [2]int{7, 9}, Kind: "worker", Connection: ConnSmall, Nonce: hex.EncodeToString(make([]byte, 16))})
 		if err := WriteFrame(b, TypeHello, 0, body); err != nil {
 			t.Fatal(err)
 		}
 		err := readOpening(b, TypeHello, nil)
-		if refused, ok := errors.AsType[*RefusedError](err); !ok || !strings.Contains(refused.Message, "protocol 7 to 9, this node speaks 1") {
+		if refused, ok := errors.AsType[*RefusedError](err); !ok || !strings.Contains(refused.Message, "protocol 7 to 9, this node speaks protocol 1 to 2: use builds of one version") {
 			t.Errorf("%v", err)
 		}
 	})
@@ -346,7 +346,7 @@ func TestOpening(t *testing.T) {
 			_, err := Accept(a, "v", "n", func(Hello) (Token, error) { return token, nil })
 			result <- err
 		}()
-		body, _ := json.Marshal(Hello{Protocol: [2]int{1, 1}, Nonce: hex.EncodeToString(make([]byte, 16))})
+		body, _ := json.Marshal(Hello{Protocol: [2]int{1, 1}, Connection: ConnSmall, Nonce: hex.EncodeToString(make([]byte, 16))})
 		WriteFrame(b, TypeHello, 0, body)
 		readOpening(b, TypeHello, nil)
 		WriteFrame(b, TypeProof, 0, make([]byte, 32))

@@ -1,0 +1,458 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/codec"
+)
+
+const (
+	// maxAnnounced and maxAnnouncedMeta bound the bodies that were announced and are not complete.
+	maxAnnounced     = 1 << 16
+	maxAnnouncedMeta = 64 << 20
+	// maxHeld bounds the frames that wait for an announced body before them, in bytes.
+	maxHeld      = 64 << 20
+	heldOverhead = 128
+)
+
+// inBody is one announced body on its way in. The receiver's lock guards it, except buf, which is the reader's.
+type inBody struct {
+	number uint64
+	h      Header
+	meta   []byte
+	key    order
+	at     time.Time // when it was announced
+	total  int
+	credit int // how far the other side may send
+
+	buf      []byte
+	got      int
+	begun    bool
+	reserved bool // counts in the budget, until it is handed over
+	dropped  bool // what still comes is thrown away
+	complete bool
+}
+
+// order names frames that must be handed over in the order in which they came: those of one call, whose id was chosen by
+// one side.
+type order struct {
+	class uint8
+	id    uint64
+}
+
+// orderOf says what a frame must not overtake.
+func orderOf(h Header) (order, bool) {
+	switch h.Type {
+	case TypeCall, TypeCancel, TypeCredit:
+		return order{0, h.ID}, true
+	case TypeEnd, TypeItems:
+		return order{1, h.ID}, true
+	case TypeControl:
+		return order{2, h.ID}, true
+	case TypeReply:
+		return order{3, h.ID}, true
+	}
+	return order{}, false
+}
+
+// held is a body that is not complete, or a frame or a complete body behind one.
+type held struct {
+	body *inBody // nil: a frame
+	h    Header
+	meta []byte
+	data []byte
+}
+
+// bulkReceiver puts announced bodies together. A body over [freeCredit] gets the memory for all of it before it is
+// granted, in the order of the announcements: whoever was granted can be finished, so that nobody waits for good.
+type bulkReceiver struct {
+	l     *Link
+	frame func(b *call.Batch, h Header, meta, body []byte) error
+
+	mu        sync.Mutex // also held while a frame is handed over: one at a time, whichever reader has it
+	announced *sync.Cond // a body was announced, or none will be any more
+	ended     bool       // no frame comes any more
+	lastCall  uint64
+	number    uint64 // of the body announced last
+	open      map[uint64]*inBody
+	queues    map[order][]held
+	waiting   []*inBody // for the budget, in order
+	reserved  int       // bytes
+	budget    int
+	begun     int
+	metaBytes int
+	heldBytes int
+}
+
+func (r *bulkReceiver) init(l *Link) {
+	r.l, r.open, r.queues = l, map[uint64]*inBody{}, map[order][]held{}
+	r.announced = sync.NewCond(&r.mu)
+	r.budget = max(l.terms.Budget, l.terms.MaxIn)
+}
+
+// small takes a frame of the small connection.
+func (r *bulkReceiver) small(b *call.Batch, h Header, meta, body []byte) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if h.Type == TypeCall {
+		if h.ID <= r.lastCall {
+			return fmt.Errorf("call id %d after %d: ids count up", h.ID, r.lastCall)
+		}
+		r.lastCall = h.ID
+	}
+	if r.l.terms.Bulk {
+		key, ordered := orderOf(h)
+		switch {
+		case ordered && h.Flags&FlagBulk != 0 && h.Type != TypeCancel && h.Type != TypeCredit:
+			return r.announce(b, key, h, meta, body)
+		case h.Type == TypeGrant:
+			if len(meta) < 8 {
+				return errors.New("malformed grant meta")
+			}
+			return r.l.send.grant(h.ID, le.Uint64(meta))
+		case ordered && len(r.queues) > 0 && r.queues[key] != nil:
+			return r.hold(b, key, h, meta, body)
+		}
+	}
+	return r.frame(b, h, meta, body)
+}
+
+func (r *bulkReceiver) announce(b *call.Batch, key order, h Header, meta, body []byte) error {
+	n := len(meta) - announceLen
+	if n < 0 || len(body) > 0 {
+		return errors.New("malformed announcement of a body")
+	}
+	number, total := le.Uint64(meta[n:]), le.Uint64(meta[n+8:])
+	switch {
+	case number != r.number+1:
+		return fmt.Errorf("body %d is announced after %d: they count up", number, r.number)
+	case total == 0 || total > uint64(r.l.terms.MaxIn):
+		return fmt.Errorf("a body of %d bytes is announced, at most %d are allowed", total, r.l.terms.MaxIn)
+	case len(r.open) == maxAnnounced || r.metaBytes+n > maxAnnouncedMeta:
+		return fmt.Errorf("%d bodies are announced and not complete", len(r.open))
+	}
+	r.number = number
+	h.Flags &^= FlagBulk
+	m := &inBody{number: number, h: h, meta: append([]byte(nil), meta[:n]...), key: key, at: time.Now(), total: int(total)}
+	m.credit = min(m.total, r.l.free)
+	r.metaBytes += n
+	r.open[number] = m
+	r.queues[key] = append(r.queues[key], held{body: m})
+	if m.total > r.l.free {
+		r.waiting = append(r.waiting, m)
+		if err := r.admit(b); err != nil {
+			return err
+		}
+	}
+	r.announced.Broadcast()
+	return nil
+}
+
+// admit reserves memory for those who wait, in order: a large body is not overtaken for good by smaller ones.
+func (r *bulkReceiver) admit(b *call.Batch) error {
+	for len(r.waiting) > 0 {
+		m := r.waiting[0]
+		if !m.dropped {
+			if r.reserved+m.total > r.budget {
+				return nil
+			}
+			r.reserved += m.total
+			m.reserved = true
+			if err := r.grant(b, m); err != nil {
+				return err
+			}
+		}
+		r.waiting[0] = nil
+		r.waiting = r.waiting[1:]
+	}
+	return nil
+}
+
+// grant lets the other side send all of m. Nothing is gained by less: the memory is reserved.
+func (r *bulkReceiver) grant(b *call.Batch, m *inBody) error {
+	m.credit = m.total
+	var meta [8]byte
+	le.PutUint64(meta[:], uint64(m.total))
+	if _, err := r.l.small.Append(Header{Type: TypeGrant, ID: m.number}, meta[:]); err != nil {
+		return nil //nolint:nilerr // the connection has ended, which its reader will see
+	}
+	b.Touch(r.l)
+	return nil
+}
+
+func (r *bulkReceiver) release(m *inBody) {
+	if m.reserved {
+		r.reserved -= m.total
+		m.reserved = false
+	}
+}
+
+// hold queues a frame behind the announced body of the same id. A CANCEL does not wait: its call is answered.
+func (r *bulkReceiver) hold(b *call.Batch, key order, h Header, meta, body []byte) error {
+	if h.Type == TypeCancel {
+		r.cancelled(b, key)
+		return nil
+	}
+	if r.heldBytes += heldOverhead + len(meta) + len(body); r.heldBytes > maxHeld {
+		return fmt.Errorf("over %d bytes of frames wait for bodies that were announced before them", maxHeld)
+	}
+	data := make([]byte, len(meta)+len(body))
+	copy(data, meta)
+	copy(data[len(meta):], body)
+	r.queues[key] = append(r.queues[key], held{h: h, meta: data[:len(meta):len(meta)], data: data[len(meta):]})
+	return nil
+}
+
+// cancelled answers a call whose body is not complete, and forgets it.
+func (r *bulkReceiver) cancelled(b *call.Batch, key order) {
+	for _, e := range r.queues[key] {
+		if e.body == nil {
+			r.heldBytes -= heldOverhead + len(e.meta) + len(e.data)
+			continue
+		}
+		m := e.body
+		m.dropped = true
+		r.release(m)
+		if m.credit < m.total {
+			r.grant(b, m) //nolint:errcheck // never fails
+		}
+	}
+	delete(r.queues, key)
+	r.admit(b) //nolint:errcheck // never fails
+	e := call.NewError(call.Cancelled, "the call was cancelled before its arguments had arrived")
+	h := Header{Type: TypeEnd, Flags: FlagError, ID: key.id}
+	if _, err := r.l.small.Append(h, make([]byte, endLen), codec.AppendError(nil, e)); err == nil {
+		b.Touch(r.l)
+	}
+}
+
+// smallEnded says that no announcement comes any more.
+func (r *bulkReceiver) smallEnded() {
+	r.mu.Lock()
+	r.ended = true
+	r.announced.Broadcast()
+	r.mu.Unlock()
+}
+
+// read reads the bulk connection until it ends. Bodies are read into their place; only what one read brought beyond a
+// header is copied.
+func (r *bulkReceiver) read(nc net.Conn) error {
+	var batch call.Batch
+	defer batch.End()
+	in := &chunkReader{nc: nc}
+	var waste []byte
+	for {
+		head, err := in.header()
+		if err != nil {
+			return err
+		}
+		h := parseHeader(head)
+		if h.Type != TypeChunk || h.Meta != 0 || int64(h.Body) > int64(r.l.chunk) {
+			return &protocolError{fmt.Errorf("frame of type %d, with %d bytes of meta and %d of body, on the bulk connection",
+				h.Type, h.Meta, h.Body)}
+		}
+		m, place, err := r.chunk(&batch, h)
+		batch.End()
+		if err != nil {
+			return err
+		}
+		if m == nil {
+			continue
+		}
+		if place == nil {
+			if waste == nil {
+				waste = make([]byte, r.l.chunk)
+			}
+			place = waste[:h.Body]
+		}
+		if err := in.full(place); err != nil {
+			return err
+		}
+		err = r.arrived(&batch, m, len(place))
+		batch.End()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+var errLinkEnded = errors.New("the small connection has ended")
+
+// chunk checks a chunk and says where it goes: place is nil for one that is thrown away, m is nil for an ABORT.
+func (r *bulkReceiver) chunk(b *call.Batch, h Header) (m *inBody, place []byte, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for h.ID > r.number && !r.ended { // the connections are not in step
+		r.announced.Wait()
+	}
+	if h.ID > r.number {
+		return nil, nil, errLinkEnded
+	}
+	m = r.open[h.ID]
+	n := int(h.Body)
+	switch {
+	case m == nil:
+		return nil, nil, &protocolError{fmt.Errorf("a chunk of body %d, which is complete", h.ID)}
+	case h.Flags&FlagAbort != 0:
+		return nil, nil, r.abort(b, m, n)
+	case n == 0:
+		return nil, nil, &protocolError{fmt.Errorf("an empty chunk of body %d", h.ID)}
+	case m.got+n > m.credit:
+		return nil, nil, &protocolError{fmt.Errorf("body %d has %d bytes, of which %d may be sent; a chunk ends at %d",
+			h.ID, m.total, m.credit, m.got+n)}
+	}
+	if !m.begun {
+		if r.begun == maxBegun {
+			return nil, nil, &protocolError{fmt.Errorf("over %d bodies at once", maxBegun)}
+		}
+		m.begun = true
+		r.begun++
+	}
+	if m.dropped {
+		m.buf = nil
+		return m, nil, nil
+	}
+	if len(m.buf) < m.got+n {
+		own := make([]byte, m.credit) // all of it, or what may be sent unasked
+		copy(own, m.buf[:m.got])
+		m.buf = own
+	}
+	return m, m.buf[m.got : m.got+n], nil
+}
+
+func (r *bulkReceiver) abort(b *call.Batch, m *inBody, n int) error {
+	if n > 0 || m.h.Type != TypeCall && m.h.Type != TypeItems {
+		return &protocolError{fmt.Errorf("an abort of body %d, a frame of type %d", m.number, m.h.Type)}
+	}
+	r.close(m)
+	r.release(m)
+	if !m.dropped {
+		m.dropped = true
+		q := r.queues[m.key]
+		for i := range q {
+			if q[i].body == m {
+				r.queues[m.key] = append(q[:i:i], q[i+1:]...)
+				break
+			}
+		}
+		if err := r.handOver(b, m.key); err != nil {
+			return err
+		}
+	}
+	return r.admit(b)
+}
+
+// close forgets a body of which no chunk comes any more.
+func (r *bulkReceiver) close(m *inBody) {
+	delete(r.open, m.number)
+	r.metaBytes -= len(m.meta)
+	if m.begun {
+		r.begun--
+	}
+}
+
+// arrived is told that n more bytes of m are in their place.
+func (r *bulkReceiver) arrived(b *call.Batch, m *inBody, n int) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if m.got += n; m.got < m.total {
+		return nil
+	}
+	r.close(m)
+	if m.dropped {
+		return nil
+	}
+	m.complete = true
+	if err := r.handOver(b, m.key); err != nil {
+		return err
+	}
+	return r.admit(b)
+}
+
+// handOver hands over what waits under key, up to a body that is not complete.
+func (r *bulkReceiver) handOver(b *call.Batch, key order) error {
+	q := r.queues[key]
+	for len(q) > 0 && (q[0].body == nil || q[0].body.complete) {
+		e := q[0]
+		q = q[1:]
+		// Before the hand-over, which may lead to further frames of this id.
+		if len(q) == 0 {
+			delete(r.queues, key)
+		} else {
+			r.queues[key] = q
+		}
+		if m := e.body; m != nil {
+			r.release(m)
+			m.h.Body = uint32(m.total)
+			if m.h.Type == TypeCall {
+				age(m.meta, time.Since(m.at))
+			}
+			e.h, e.meta, e.data = m.h, m.meta, m.buf
+			m.buf = nil
+		} else {
+			r.heldBytes -= heldOverhead + len(e.meta) + len(e.data)
+		}
+		if err := r.frame(b, e.h, e.meta, e.data); err != nil {
+			return &protocolError{err}
+		}
+	}
+	if len(q) == 0 {
+		delete(r.queues, key)
+	}
+	return nil
+}
+
+// age takes the time that the body needed from the time that the call has left.
+func age(meta []byte, d time.Duration) {
+	if len(meta) < callLen {
+		return
+	}
+	if left := le.Uint64(meta[8:]); left > 0 {
+		spent := uint64(max(d, 0) / time.Microsecond)
+		le.PutUint64(meta[8:], max(left, spent+1)-spent)
+	}
+}
+
+// chunkReader reads headers with little beyond them, and bodies straight into their place.
+type chunkReader struct {
+	nc     net.Conn
+	lo, hi int
+	buf    [4 << 10]byte
+}
+
+func (c *chunkReader) header() ([]byte, error) {
+	for c.hi-c.lo < headerLen {
+		if c.lo > 0 {
+			c.hi = copy(c.buf[:], c.buf[c.lo:c.hi])
+			c.lo = 0
+		}
+		n, err := c.nc.Read(c.buf[c.hi:])
+		c.hi += n
+		if n == 0 && err != nil {
+			if errors.Is(err, io.EOF) && c.hi > 0 {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, err
+		}
+	}
+	c.lo += headerLen
+	return c.buf[c.lo-headerLen : c.lo], nil
+}
+
+func (c *chunkReader) full(p []byte) error {
+	n := copy(p, c.buf[c.lo:c.hi])
+	if c.lo += n; n == len(p) {
+		return nil
+	}
+	_, err := io.ReadFull(c.nc, p[n:])
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}

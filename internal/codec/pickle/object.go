@@ -220,10 +220,11 @@ func (r *reader) latin1(text string, encoding any) (any, error) {
 	if encoding != "latin1" && encoding != "latin-1" {
 		return &Object{Class: "_codecs.encode"}, nil
 	}
-	if r.spare -= len(text); r.spare < 0 { // no writer encodes one text again and again
+	n := utf8.RuneCountInString(text)
+	if r.spare -= n; r.spare < 0 { // no writer encodes one text again and again
 		return nil, errors.New("it makes more bytes than it has")
 	}
-	out := make([]byte, 0, utf8.RuneCountInString(text))
+	out := make([]byte, 0, n)
 	for _, c := range text {
 		if c > 0xff {
 			return nil, errors.New("bytes hold a character that is no byte")
@@ -269,7 +270,10 @@ func datetime(b []byte, zone any) (any, error) {
 	if err != nil || aware {
 		return t.UTC(), err
 	}
-	return t.Format("2006-01-02T15:04:05.999999"), nil
+	if t.Nanosecond() == 0 { // as datetime.isoformat does
+		return t.Format("2006-01-02T15:04:05"), nil
+	}
+	return t.Format("2006-01-02T15:04:05.000000"), nil
 }
 
 func date(day, clock []byte, where *time.Location) (time.Time, error) {

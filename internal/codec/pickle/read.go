@@ -38,7 +38,10 @@ func Read(data []byte, buffers [][]byte, depth int) (any, error) {
 		}
 		return nil, fmt.Errorf("invalid pickle near byte %d: %w", r.at, err)
 	}
-	return v, acyclic(v, depth)
+	if err := acyclic(v, depth); err != nil {
+		return nil, err
+	}
+	return v, nil
 }
 
 // whole marks an error about a pickle that is valid.

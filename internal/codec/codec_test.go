@@ -529,7 +529,7 @@ func TestEnvelope(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	c := New()
-	for _, as := range []call.Codec{call.Msgpack, call.JSON} {
+	for _, as := range []call.Codec{call.Msgpack, call.JSON, call.Pickle} {
 		data, err := c.Append(nil, as, sample())
 		if err != nil {
 			f.Fatal(err)
@@ -570,11 +570,18 @@ func FuzzRoundTrip(f *testing.F) {
 			M: map[string]int{s: int(i)}, MI: map[int]string{int(i): s}, P: new(int(i)), D: time.Duration(i), T: time.Unix(sec, nsec).UTC(),
 			Any: []any{s, i, b, map[string]any{s: raw}}, Next: &everything{S: s},
 		}
-		for _, as := range []call.Codec{call.Msgpack, call.JSON} {
+		for _, as := range []call.Codec{call.Msgpack, call.JSON, call.Pickle} {
+			in := in
+			if as == call.Pickle {
+				in.T = in.T.Truncate(time.Microsecond)
+			}
 			data, err := c.Append(nil, as, in)
 			if err != nil {
 				if y := in.T.Year(); as == call.JSON && (math.IsNaN(x) || math.IsInf(float64(float32(x)), 0) || y < 0 || y > 9999) {
 					continue // JSON has no form for it
+				}
+				if y := in.T.Year(); as == call.Pickle && (y < 1 || y > 9999 || !utf8.ValidString(s)) {
+					continue // nor has Python
 				}
 				t.Fatalf("%s: %v", as, err)
 			}
@@ -591,7 +598,7 @@ func FuzzRoundTrip(f *testing.F) {
 			if as == call.JSON {
 				in.Any, out.Any = nil, nil // bytes are text in it
 			}
-			if as == call.Msgpack && in.Any.([]any)[3].(map[string]any)[s].([]byte) == nil {
+			if as != call.JSON && in.Any.([]any)[3].(map[string]any)[s].([]byte) == nil {
 				in.Any.([]any)[3].(map[string]any)[s] = nil // and comes back without a type
 			}
 			if d := cmp.Diff(in, out, cmp.AllowUnexported(everything{}, Inner{}, jsonOnly{}), cmp.Comparer(func(a, b float64) bool {
@@ -630,7 +637,11 @@ func BenchmarkString(b *testing.B) {
 	}
 }
 
-func BenchmarkStruct(b *testing.B) {
+func BenchmarkStruct(b *testing.B) { benchmarkStruct(b, call.Msgpack) }
+
+func BenchmarkStructPickled(b *testing.B) { benchmarkStruct(b, call.Pickle) }
+
+func benchmarkStruct(b *testing.B, as call.Codec) {
 	c, in := New(), struct {
 		Name   string
 		Age    int
@@ -640,7 +651,7 @@ func BenchmarkStruct(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		out := in
-		buf, _ = c.Append(buf[:0], call.Msgpack, in)
-		c.Decode(call.Msgpack, buf, &out)
+		buf, _ = c.Append(buf[:0], as, in)
+		c.Decode(as, buf, &out)
 	}
 }

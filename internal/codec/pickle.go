@@ -109,6 +109,8 @@ func writePickle(w *pickle.Writer, mp []byte, m mode) (rest []byte, err error) {
 		if v, rest, ok := readBig(mp); ok {
 			return rest, w.Big(v)
 		}
+	case msgp.InvalidType:
+		return mp, errors.New("the value is cut short or malformed")
 	}
 	return mp, fmt.Errorf("pickle has no form for %s", kindName(mp))
 }

@@ -37,7 +37,8 @@ func New() *Codec { return &Codec{} }
 type UnreadableError struct{ Codec call.Codec }
 
 func (e *UnreadableError) Error() string {
-	return fmt.Sprintf("Go has no codec %s (%d); use msgpack, pickle or orjson (request_serialization, response_serialization)", e.Codec, uint8(e.Codec))
+	return fmt.Sprintf("Go has no codec %s (%d); use msgpack, pickle or orjson (request_serialization, response_serialization)",
+		e.Codec, uint8(e.Codec))
 }
 
 // Append encodes v behind dst. Errors name the path to the field that does not encode; what is behind dst then has no

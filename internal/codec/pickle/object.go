@@ -284,7 +284,8 @@ func date(day, clock []byte, where *time.Location) (time.Time, error) {
 	}
 	y := int(day[0])<<8 | int(day[1])
 	t := time.Date(y, time.Month(day[2]), int(day[3]), h, m, s, us*1000, where)
-	if y < 1 || y > 9999 || t.Month() != time.Month(day[2]) || t.Day() != int(day[3]) || h > 23 || m > 59 || s > 59 || us > 999999 {
+	ofCalendar := y >= 1 && y <= 9999 && t.Month() == time.Month(day[2]) && t.Day() == int(day[3])
+	if !ofCalendar || h > 23 || m > 59 || s > 59 || us > 999999 {
 		return t, errors.New("a date is none of the calendar")
 	}
 	return t, nil

@@ -263,7 +263,7 @@ func TestErrorsSayWhatItIs(t *testing.T) {
 	}
 	for data, want := range map[string]string{
 		"Pid\n.":                         "persistent id",
-		"\x83\x05\x00.":                  "the registered class 5",
+		"\x83\x05\x00.":                  "class 5 of copyreg's extensions",
 		"\x80\x07N.":                     "protocol 7 is newer",
 		"\x97.":                          "was not sent",
 		"](K\x01":                        "invalid pickle near byte 4: it ends too early",

@@ -291,7 +291,7 @@ func (r *reader) step(op byte) error {
 	case opExt1, opExt2, opExt4:
 		n, err := r.uint(1 << (op - opExt1))
 		if err == nil {
-			err = &whole{fmt.Errorf("pickle holds an instance of the registered class %d (copyreg extension), which Go does not read", n)}
+			err = &whole{fmt.Errorf("pickle holds an instance of class %d of copyreg's extensions, which Go does not read", n)}
 		}
 		return err
 	case opGlobal, opStackGlobal, opReduce, opNewObj, opNewObjEx, opInst, opObj, opBuild:

@@ -42,6 +42,7 @@ FUZZTIME ?= 60s
 fuzz:
 	go test -run '^$$' -fuzz FuzzDecode    -fuzztime $(FUZZTIME) ./internal/codec
 	go test -run '^$$' -fuzz FuzzError     -fuzztime $(FUZZTIME) ./internal/codec
+	go test -run '^$$' -fuzz FuzzPickle    -fuzztime $(FUZZTIME) ./internal/codec/pickle
 	go test -run '^$$' -fuzz FuzzCallMeta  -fuzztime $(FUZZTIME) ./internal/wire
 	go test -run '^$$' -fuzz FuzzConn      -fuzztime $(FUZZTIME) ./internal/wire
 	go test -run '^$$' -fuzz FuzzLink      -fuzztime $(FUZZTIME) -fuzzminimizetime 1x ./internal/wire

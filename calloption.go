@@ -40,7 +40,7 @@ var Idempotent = CallOption{func(o *callOptions) { o.options.Idempotent = true }
 var ByReference = CallOption{func(o *callOptions) { o.options.ByReference = true }} //nolint:gochecknoglobals // a constant
 
 // RequestCodec names the codec of arguments that leave their process: cloudpickle, pickle, msgpack (the default), orjson
-// or raw, in any case. A name that is none of these is a mistake that [Run] and the call return.
+// or raw, in any case. From and to Go both pickles hold plain data only. A name that is none of these is a mistake that [Run] and the call return.
 func RequestCodec(name string) CallOption {
 	return CallOption{func(o *callOptions) { o.codec(&o.options.Request, "RequestCodec", name) }}
 }

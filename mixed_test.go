@@ -30,6 +30,8 @@ func (Greeter) Left(ctx context.Context, _ helve.None) (float64, error) {
 type caller interface {
 	Via(context.Context, string) (string, error)
 	ViaArgs(context.Context, int) (int, error)
+	ViaCodec(context.Context, string) (int, error)
+	ViaInstance(context.Context, string) (int, error)
 	ViaBad(context.Context, int) (int, error)
 	ViaFail(context.Context, string) (string, error)
 	Echo(context.Context, string) (string, error)
@@ -63,6 +65,17 @@ func TestMixedGraph(t *testing.T) {
 		}
 		if got, err := helve.MethodOf(h, caller.ViaArgs).Call(ctx, 40); err != nil || got != 42 {
 			t.Errorf("keyword arguments fill fields: %d, %v", got, err)
+		}
+		for _, codec := range []string{"msgpack", "orjson", "pickle", "cloudpickle"} {
+			if got, err := helve.MethodOf(h, caller.ViaCodec).Call(ctx, codec); err != nil || got != 42 {
+				t.Errorf("%s from Python: %d, %v", codec, got, err)
+			}
+		}
+		for _, codec := range []string{"pickle", "cloudpickle"} {
+			_, err := helve.MethodOf(h, caller.ViaInstance).Call(ctx, codec)
+			if err == nil || !strings.Contains(err.Error(), "argument x: pickle holds an instance of testdata.subject.Quota, which Go does not read") {
+				t.Errorf("an instance in %s: %v", codec, err)
+			}
 		}
 		_, err = helve.MethodOf(h, caller.ViaBad).Call(ctx, 40)
 		if err == nil || !strings.Contains(err.Error(), `"z"`) {

@@ -18,22 +18,23 @@ var layers = [][]string{
 	{"internal/proxy", "internal/planner", "internal/worker", "internal/transport", "internal/router", "internal/gate", "internal/batch", "internal/models"},
 	{"internal/replica", "internal/wire"},
 	{"internal/codec"},
-	{"internal/call", "internal/spec"},
+	{"internal/call", "internal/spec", "internal/codec/pickle"},
 }
 
 // only narrows what some packages may import beside the standard library; the others may import whatever is below.
 var only = map[string][]string{
-	"internal/call":    {},
-	"internal/spec":    {},
-	"internal/planner": {},
-	"internal/worker":  {},
-	"internal/gate":    {"internal/call"},
-	"internal/router":  {"internal/call"},
-	"internal/batch":   {"internal/call"},
-	"internal/models":  {"internal/call"},
-	"internal/codec":   {"internal/call", "github.com/tinylib/msgp/msgp"},
-	"internal/wire":    {"internal/call", "internal/codec"},
-	"internal/proxy":   {"internal/call"},
+	"internal/call":         {},
+	"internal/spec":         {},
+	"internal/codec/pickle": {},
+	"internal/planner":      {},
+	"internal/worker":       {},
+	"internal/gate":         {"internal/call"},
+	"internal/router":       {"internal/call"},
+	"internal/batch":        {"internal/call"},
+	"internal/models":       {"internal/call"},
+	"internal/codec":        {"internal/call", "internal/codec/pickle", "github.com/tinylib/msgp/msgp"},
+	"internal/wire":         {"internal/call", "internal/codec"},
+	"internal/proxy":        {"internal/call"},
 }
 
 const module = "github.com/helve-serve/helve"

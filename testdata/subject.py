@@ -87,6 +87,14 @@ class Subject:
     async def via_args(self, x):
         return await self.downstream.sum.remote(x=x, y=2)
 
+    async def via_codec(self, codec):
+        down = self.downstream.options(request_serialization=codec, response_serialization=codec)
+        assert await down.sum.remote({"x": 40, "y": 1}) == 41
+        return await down.sum.remote(x=40, y=2)
+
+    async def via_instance(self, codec):
+        return await self.downstream.options(request_serialization=codec).sum.remote(x=Quota("no plain data"))
+
     async def via_bad(self, x):
         return await self.downstream.sum.remote(x=x, z=2)
 

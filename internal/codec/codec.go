@@ -33,11 +33,12 @@ type Codec struct{ plans sync.Map } // reflect.Type -> *plan
 // New makes a codec.
 func New() *Codec { return &Codec{} }
 
-// UnreadableError is a payload in a codec that Go does not read.
+// UnreadableError is a payload in a codec that Go does not know.
 type UnreadableError struct{ Codec call.Codec }
 
 func (e *UnreadableError) Error() string {
-	return fmt.Sprintf("a Go deployment cannot read %s; use msgpack or orjson (request_serialization, response_serialization)", e.Codec)
+	return fmt.Sprintf("Go has no codec %s (%d); use msgpack, pickle or orjson (request_serialization, response_serialization)",
+		e.Codec, uint8(e.Codec))
 }
 
 // Append encodes v behind dst. Errors name the path to the field that does not encode; what is behind dst then has no
@@ -50,6 +51,8 @@ func (c *Codec) Append(dst []byte, as call.Codec, v any) ([]byte, error) {
 		return c.appendValue(dst, v, mode{})
 	case call.JSON:
 		return c.appendJSON(dst, v)
+	case call.Pickle, call.Cloudpickle: // the same for plain data
+		return c.appendPickle(dst, v)
 	case call.Raw, call.Text:
 		if s, ok := v.(string); ok {
 			return append(dst, s...), nil
@@ -108,6 +111,13 @@ func (c *Codec) decode(from call.Codec, data []byte, into any, m mode) error {
 			return err
 		}
 		data = mp
+	case call.Pickle, call.Cloudpickle:
+		m.pickle = true
+		mp, err := appendPickled(nil, data)
+		if err != nil {
+			return err
+		}
+		data = mp
 	case call.Raw, call.Text:
 		switch p := into.(type) { // most HTTP requests, without reflection
 		case *string:
@@ -124,7 +134,7 @@ func (c *Codec) decode(from call.Codec, data []byte, into any, m mode) error {
 	default:
 		return &UnreadableError{from}
 	}
-	if rest, done, err := readFast(data, into); done {
+	if rest, done, err := readFast(data, into, m); done {
 		return tail(rest, err)
 	}
 	v := reflect.ValueOf(into).Elem()

@@ -65,7 +65,7 @@ func finite(f float64) error {
 	return nil
 }
 
-func readFloats[F float32 | float64](b []byte, _ mode) ([]F, []byte, error) {
+func readFloats[F float32 | float64](b []byte, m mode) ([]F, []byte, error) {
 	n, rest, err := listHeader(b, reflect.TypeFor[[]F]())
 	if err != nil {
 		return nil, b, err
@@ -85,7 +85,7 @@ func readFloats[F float32 | float64](b []byte, _ mode) ([]F, []byte, error) {
 			x, rest, err = msgp.ReadUint64Bytes(rest)
 			f = float64(x)
 		default:
-			err = mismatch(rest, reflect.TypeFor[F]())
+			f, rest, err = readBigFloat(rest, reflect.TypeFor[F](), m)
 		}
 		if err == nil && math.IsInf(float64(F(f)), 0) && !math.IsInf(f, 0) {
 			err = fmt.Errorf("%v is out of range of %s", f, reflect.TypeFor[F]())
@@ -246,7 +246,7 @@ func (c *Codec) appendValue(b []byte, v any, m mode) ([]byte, error) {
 
 // readFast reads what needs no reflection. done is false where the plan of the type has to decide, for the value or for
 // the words of the error.
-func readFast(b []byte, into any) (rest []byte, done bool, err error) {
+func readFast(b []byte, into any, m mode) (rest []byte, done bool, err error) {
 	switch p := into.(type) {
 	case *string:
 		if done = typeOf(b) == msgp.StrType; done {
@@ -276,23 +276,24 @@ func readFast(b []byte, into any) (rest []byte, done bool, err error) {
 		}
 	case *[]float64:
 		if done = typeOf(b) == msgp.ArrayType; done {
-			*p, rest, err = readFloats[float64](b, mode{})
+			*p, rest, err = readFloats[float64](b, m)
 		}
 	case *[]string:
 		if done = typeOf(b) == msgp.ArrayType; done {
-			*p, rest, err = readStrings(b, mode{})
+			*p, rest, err = readStrings(b, m)
 		}
 	case *map[string]string:
 		if done = typeOf(b) == msgp.MapType; done {
-			*p, rest, err = readStringMap(b, mode{})
+			*p, rest, err = readStringMap(b, m)
 		}
 	case *any:
 		done = true
-		*p, rest, err = decodeAny(b, mode{})
+		*p, rest, err = decodeAny(b, m)
 	case *map[string]any:
 		if done = typeOf(b) == msgp.MapType; done {
 			var v any
-			if v, rest, err = decodeMap(b, mode{depth: 1}); err == nil {
+			m.depth = 1
+			if v, rest, err = decodeMap(b, m); err == nil {
 				*p = v.(map[string]any)
 			}
 		}

@@ -19,6 +19,7 @@ import (
 // mode travels down a value.
 type mode struct {
 	json   bool // the other end of the walk is JSON: keys are strings, bytes may be base64 text
+	pickle bool // the other end of the walk is a pickle: integers have no limit
 	strict bool // a field that a struct has not is an error
 	depth  int
 }
@@ -123,6 +124,10 @@ func kindName(b []byte) string {
 		return "nil"
 	case msgp.TimeType:
 		return "time"
+	case msgp.ExtensionType:
+		if _, _, ok := readBig(b); ok {
+			return "int of more than 64 bits"
+		}
 	}
 	return "an unknown type"
 }
@@ -141,8 +146,11 @@ func header(n uint32, rest []byte, each int) (int, error) {
 }
 
 func makePlan(t reflect.Type) *plan {
-	if t == timeType {
+	switch t {
+	case timeType:
 		return timePlan
+	case bigType:
+		return bigPlan
 	}
 	if p := ownPlan(t); p != nil {
 		return p
@@ -310,7 +318,7 @@ var floatPlan = &plan{
 		}
 		return msgp.AppendFloat64(b, f), nil
 	},
-	dec: func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
+	dec: func(_ *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
 		switch typeOf(b) {
 		case msgp.Float64Type, msgp.Float32Type:
 			x, rest, err := msgp.ReadFloat64Bytes(b)
@@ -328,7 +336,12 @@ var floatPlan = &plan{
 			v.SetFloat(float64(x))
 			return rest, err
 		}
-		return b, mismatch(b, v.Type())
+		x, rest, err := readBigFloat(b, v.Type(), m)
+		if err == nil && v.OverflowFloat(x) {
+			err = fmt.Errorf("%v is out of range of %s", x, v.Type())
+		}
+		v.SetFloat(x)
+		return rest, err
 	},
 }
 
@@ -436,7 +449,7 @@ func decodeInto(_ *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
 }
 
 // decodeAny gives the natural Go value: int64 (uint64 where it does not fit), float64, string, []byte, bool, nil,
-// time.Time, []any, map[string]any (map[any]any is not needed: other keys are written out).
+// time.Time, *big.Int, []any, map[string]any (map[any]any is not needed: other keys are written out).
 func decodeAny(b []byte, m mode) (v any, rest []byte, err error) {
 	m, err = m.down()
 	if err != nil {
@@ -469,6 +482,10 @@ func decodeAny(b []byte, m mode) (v any, rest []byte, err error) {
 		return decodeMap(b, m)
 	case msgp.InvalidType:
 		return nil, b, errors.New("the value is cut short or malformed")
+	case msgp.ExtensionType:
+		if v, rest, ok := readBig(b); ok && m.pickle {
+			return v, rest, nil
+		}
 	}
 	return nil, b, fmt.Errorf("cannot decode %s", kindName(b))
 }

@@ -175,6 +175,9 @@ func (m *Method) Decode(cd *codec.Codec, slots []call.Slot) (any, *call.Error) {
 		return nil, m.bad("takes one argument (%s), got none", m.In)
 	}
 	s := &slots[0]
+	if s.Kind == call.Packed && (s.Codec == call.Pickle || s.Codec == call.Cloudpickle) { // the pair (args, kwargs)
+		return nil, m.bad("takes its arguments one by one, not packed as a Python deployment does")
+	}
 	if s.Kind == call.Named {
 		return m.decodeNamed(cd, slots)
 	}
@@ -228,7 +231,8 @@ func (m *Method) Mismatch() *call.Error {
 	return m.bad("does not stream; call it without (helve.MethodOf, stream=False)")
 }
 
-// Encode writes a result as it was wanted: Msgpack, JSON, or Plain, which picks by the type of the value.
+// Encode writes a result as it was wanted, where Plain picks by the type of the value. A codec that the type does not fit
+// (Raw, of a struct) is the caller's mistake.
 func (m *Method) Encode(cd *codec.Codec, want call.Codec, out any) (call.Payload, *call.Error) {
 	switch want {
 	case call.Native:
@@ -242,8 +246,9 @@ func (m *Method) Encode(cd *codec.Codec, want call.Codec, out any) (call.Payload
 	data, err := cd.Append(nil, want, out)
 	if err != nil {
 		e := call.NewError(call.Fault, "method "+m.Name+": the result cannot be encoded: "+err.Error())
-		if want != call.Msgpack && want != call.JSON {
-			e = call.NewError(call.BadInput, fmt.Sprintf("a Go deployment cannot answer in %s, only in msgpack and orjson", want))
+		_, unknown := errors.AsType[*codec.UnreadableError](err)
+		if unknown || want == call.Raw || want == call.Text {
+			e = call.NewError(call.BadInput, fmt.Sprintf("method %s cannot answer in %s: %v", m.Name, want, err))
 		}
 		return call.Payload{}, e
 	}

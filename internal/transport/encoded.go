@@ -20,15 +20,12 @@ func (*Encoded) Keeps() bool { return false }
 func (t *Encoded) Start(b *call.Batch, c *call.Call, sink call.Sink) Handle {
 	cd := t.Local.Codec
 	out := &call.Call{Info: c.Info, Deadline: c.Deadline, Origin: c.Origin, Want: c.Want, Options: c.Options}
-	request := t.Default
-	if o := c.Options; o != nil && o.Request != call.None {
-		request = o.Request
+	request, response := t.Default, t.Default
+	if o := c.Options; o != nil {
+		request, response = chosen(o.Request, request), chosen(o.Response, response)
 	}
 	if out.Want == call.Native {
-		out.Want = t.Default
-		if o := c.Options; o != nil && o.Response != call.None {
-			out.Want = o.Response
-		}
+		out.Want = response
 	}
 	if c.Encoded.Table != nil {
 		out.Encoded = call.Encoded{

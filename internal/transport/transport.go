@@ -201,16 +201,20 @@ func Send(peer *wire.Peer, cd *codec.Codec, route uint32, python bool, b *call.B
 	if out.Items != nil && out.Window == (call.Window{}) {
 		out.Window = call.Room
 	}
+	request, response := call.Msgpack, call.Msgpack
+	if o := c.Options; o != nil {
+		request, response = chosen(o.Request, request), chosen(o.Response, response)
+	}
 	if out.Want == call.Native {
-		out.Want = call.Msgpack
+		out.Want = response
 	}
 	var err error
 	switch {
 	case c.Encoded.Table != nil:
 	case len(c.Slots) == 1 && c.Slots[0].Codec == call.Native:
-		err = encodeOne(cd, python, &c.Slots[0], out, &s.buf)
+		err = encodeOne(cd, request, python, &c.Slots[0], out, &s.buf)
 	default:
-		err = encodeMany(cd, out)
+		err = encodeMany(cd, request, out)
 	}
 	var id uint64
 	if err == nil {
@@ -226,13 +230,21 @@ func Send(peer *wire.Peer, cd *codec.Codec, route uint32, python bool, b *call.B
 	return Handle{peer: peer, id: id}
 }
 
-func encodeOne(cd *codec.Codec, python bool, s *call.Slot, out *call.Call, buf *[]byte) error {
+// chosen is what a handle's option says, or what it leaves open.
+func chosen(option, otherwise call.Codec) call.Codec {
+	if option == call.None {
+		return otherwise
+	}
+	return option
+}
+
+func encodeOne(cd *codec.Codec, as call.Codec, python bool, s *call.Slot, out *call.Call, buf *[]byte) error {
 	switch v := s.Value.(type) {
 	case call.Empty:
 		out.Slots = nil
 		return nil
 	case call.Args:
-		return encodeArgs(cd, v, out)
+		return encodeArgs(cd, as, v, out)
 	}
 	if python && s.Kind == call.Positional {
 		if fields, ok := cd.Fields(s.Value); ok {
@@ -241,19 +253,19 @@ func encodeOne(cd *codec.Codec, python bool, s *call.Slot, out *call.Call, buf *
 				slots = append(slots, call.Slot{Kind: call.Named, Name: name, Payload: call.Payload{Codec: call.Native, Value: value}})
 			}
 			out.Slots = slots
-			return encodeMany(cd, out)
+			return encodeMany(cd, as, out)
 		}
 	}
-	data, err := cd.Append((*buf)[:0], call.Msgpack, s.Value)
+	data, err := cd.Append((*buf)[:0], as, s.Value)
 	if err != nil {
 		return err
 	}
 	*buf = data
-	out.SetOne(call.Slot{Kind: s.Kind, Index: s.Index, Name: s.Name, Payload: call.Payload{Codec: call.Msgpack, Data: data}})
+	out.SetOne(call.Slot{Kind: s.Kind, Index: s.Index, Name: s.Name, Payload: call.Payload{Codec: as, Data: data}})
 	return nil
 }
 
-func encodeArgs(cd *codec.Codec, args call.Args, out *call.Call) error {
+func encodeArgs(cd *codec.Codec, as call.Codec, args call.Args, out *call.Call) error {
 	out.Slots = nil
 	for i, v := range args.Positional {
 		out.Slots = append(out.Slots, call.Slot{Kind: call.Positional, Index: uint16(i), Payload: call.Payload{Codec: call.Native, Value: v}})
@@ -261,21 +273,21 @@ func encodeArgs(cd *codec.Codec, args call.Args, out *call.Call) error {
 	for name, v := range args.Named {
 		out.Slots = append(out.Slots, call.Slot{Kind: call.Named, Name: name, Payload: call.Payload{Codec: call.Native, Value: v}})
 	}
-	return encodeMany(cd, out)
+	return encodeMany(cd, as, out)
 }
 
-func encodeMany(cd *codec.Codec, out *call.Call) error {
+func encodeMany(cd *codec.Codec, as call.Codec, out *call.Call) error {
 	slots := make([]call.Slot, len(out.Slots))
 	for i, s := range out.Slots {
 		if s.Codec == call.Native {
-			data, err := cd.Append(nil, call.Msgpack, s.Value)
+			data, err := cd.Append(nil, as, s.Value)
 			if err != nil {
 				if s.Name != "" {
 					return &argumentError{s.Name, err}
 				}
 				return err
 			}
-			s.Payload = call.Payload{Codec: call.Msgpack, Data: data}
+			s.Payload = call.Payload{Codec: as, Data: data}
 		}
 		slots[i] = s
 	}

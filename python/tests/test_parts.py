@@ -339,7 +339,8 @@ def test_handle_options():
         h.options(use_new_handle_api=True)
     assert caught and "no effect" in str(caught[0].message)
     go = DeploymentHandle("D", "app", language="go")
-    with pytest.raises(TypeError, match="a Go deployment cannot read pickle"):
-        go.options(request_serialization="pickle")
+    assert go._options.request_codec == encoding.MSGPACK  # the default: Go reads plain data only, in a pickle too
+    assert go.options(request_serialization="Pickle")._options.request_codec == encoding.PICKLE
+    assert go.options(response_serialization="raw")._options.response_codec == encoding.RAW
     with pytest.raises(exceptions.RayServeException, match="call serve.run"):
         h.remote()

@@ -12,7 +12,7 @@ from helve import _errors as exceptions
 
 NONE, MSGPACK, CLOUDPICKLE, PICKLE, JSON, RAW, TEXT, PLAIN = 0, 1, 2, 3, 4, 5, 6, 254
 NAMES = {NONE: "none", MSGPACK: "msgpack", CLOUDPICKLE: "cloudpickle", PICKLE: "pickle", JSON: "orjson", RAW: "raw", TEXT: "text"}
-CODECS = {"cloudpickle": CLOUDPICKLE, "pickle": PICKLE, "msgpack": MSGPACK, "orjson": JSON}
+CODECS = {"cloudpickle": CLOUDPICKLE, "pickle": PICKLE, "msgpack": MSGPACK, "orjson": JSON, "raw": RAW}
 
 _PLAIN_TYPES = frozenset((bytes, str, int, float, bool, type(None)))
 _dumps, loads = pickle.dumps, pickle.loads
@@ -81,7 +81,13 @@ def encode(codec: int, value: Any) -> tuple[int, bytes]:
         return PICKLE, _dumps(value, 5)
     if codec == JSON:
         return JSON, _json(value)
-    raise TypeError(f"a Python deployment cannot answer in {NAMES.get(codec, codec)}; use cloudpickle, pickle, msgpack or orjson")
+    if codec == RAW:
+        if isinstance(value, str):
+            return RAW, value.encode()
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return RAW, bytes(value)
+        raise TypeError(f"{type(value).__qualname__} cannot be encoded as raw, which takes bytes and str")
+    raise TypeError(f"a Python deployment cannot answer in {NAMES.get(codec, codec)}; use cloudpickle, pickle, msgpack, orjson or raw")
 
 
 def _json(value: Any) -> bytes:

@@ -429,7 +429,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             request = call.request_id if isinstance(call.request_id, bytes) else b""
             codec = options.request_codec
-            if codec == CLOUDPICKLE or codec == PICKLE:
+            if options.python and (codec == CLOUDPICKLE or codec == PICKLE):  # Go takes arguments one by one
                 body = dumps_call(codec, args, kwargs)
                 slots = None
             else:

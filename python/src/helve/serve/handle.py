@@ -40,12 +40,10 @@ class _Options:
         return new
 
 
-def _codec(option: str, name: Any, python: bool) -> int:
+def _codec(option: str, name: Any) -> int:
     codec = CODECS.get(name.lower()) if isinstance(name, str) else None
     if codec is None:
         raise ValueError(f"{option}: {name!r} is not one of {', '.join(map(repr, CODECS))}")
-    if not python and codec in (CODECS["cloudpickle"], CODECS["pickle"]):
-        raise TypeError(f"{option}: a Go deployment cannot read {name}; use request_serialization='msgpack' or 'orjson'")
     return codec
 
 
@@ -93,9 +91,9 @@ class DeploymentHandle:
         if given(_by_reference):
             o.by_reference = bool(_by_reference)
         if given(request_serialization):
-            o.request_codec = _codec("request_serialization", request_serialization, o.python)
+            o.request_codec = _codec("request_serialization", request_serialization)
         if given(response_serialization):
-            o.response_codec = _codec("response_serialization", response_serialization, o.python)
+            o.response_codec = _codec("response_serialization", response_serialization)
         return DeploymentHandle(self._deployment, self._app, language=self._language, _options=o)
 
     def __getattr__(self, name: str) -> "DeploymentHandle":

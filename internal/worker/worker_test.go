@@ -57,6 +57,26 @@ func TestMain(m *testing.M) {
 		}
 		fmt.Println("leaf", p.PID())
 		select {}
+	case "limits":
+		var files syscall.Rlimit
+		syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files)
+		fmt.Println(files.Cur, files.Max)
+	case "eat":
+		var all [][]byte
+		for range 64 {
+			b := make([]byte, 16<<20)
+			for i := 0; i < len(b); i += 4096 {
+				b[i] = 1
+			}
+			all = append(all, b)
+		}
+		fmt.Println("ate", len(all))
+	case "escape": // its child leaves the process group
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), "WORKER_TEST=wait")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		cmd.Start()
+		fmt.Println(cmd.Process.Pid)
 	case "long":
 		fmt.Println(strings.Repeat("x", 3*lineMax))
 		fmt.Println("after")

@@ -90,7 +90,8 @@ func restrict(pid int, set []rlimit) error {
 func prlimit(pid int, set []rlimit) error {
 	for _, r := range set {
 		l := syscall.Rlimit{Cur: r.most, Max: r.most}
-		_, _, e := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, uintptr(pid), uintptr(r.resource), uintptr(unsafe.Pointer(&l)), 0, 0, 0)
+		_, _, e := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, uintptr(pid), uintptr(r.resource),
+			uintptr(unsafe.Pointer(&l)), 0, 0, 0)
 		if e != 0 {
 			return fmt.Errorf("prlimit: %w", e)
 		}
@@ -107,7 +108,8 @@ func awaitStop(pid int) error {
 	)
 	var info [16]int64 // siginfo_t is 128 bytes
 	for {
-		_, _, e := syscall.Syscall6(syscall.SYS_WAITID, byPID, uintptr(pid), uintptr(unsafe.Pointer(&info)), stopped|exited|leaveBe, 0, 0)
+		_, _, e := syscall.Syscall6(syscall.SYS_WAITID, byPID, uintptr(pid), uintptr(unsafe.Pointer(&info)),
+			stopped|exited|leaveBe, 0, 0)
 		if e == syscall.EINTR {
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -60,7 +61,7 @@ func TestMemory(t *testing.T) {
 	p := startLimited(t, "eat", Limits{MemoryBytes: 512 << 20, CPUs: 1}, out)
 	<-p.Done()
 	e, how := p.Exit(), p.Enforcement()
-	if !e.OutOfMemory || !strings.HasPrefix(e.Reason(), "out of memory (limit 512 MiB): ") || len(out.all) > 0 && strings.Contains(out.all[0], "ate") {
+	if !e.OutOfMemory || !strings.HasPrefix(e.Reason(), "out of memory (limit 512 MiB): ") || slices.Contains(out.all, "ate") {
 		t.Errorf("%+v, %q", how, e.Reason())
 	}
 	switch {

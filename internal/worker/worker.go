@@ -307,13 +307,9 @@ func (p *Process) outOfMemory() bool {
 	case "cgroup":
 		return p.group.oomKills() > 0
 	case "RLIMIT_DATA":
+		texts := []string{"out of memory", "annot allocate memory", "failed to allocate", "MemoryError", "std::bad_alloc"}
 		return !p.exit.Killed && slices.ContainsFunc(p.last, func(line string) bool {
-			for _, text := range []string{"out of memory", "cannot allocate memory", "Cannot allocate memory", "MemoryError", "std::bad_alloc", "failed to allocate"} {
-				if strings.Contains(line, text) {
-					return true
-				}
-			}
-			return false
+			return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(line, text) })
 		})
 	}
 	return false

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -70,7 +71,8 @@ func TestMain(m *testing.M) {
 			}
 			all = append(all, b)
 		}
-		fmt.Println("ate", len(all))
+		fmt.Println("ate")
+		runtime.KeepAlive(all)
 	case "escape": // its child leaves the process group
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), "WORKER_TEST=wait")

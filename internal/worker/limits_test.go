@@ -103,6 +103,24 @@ func TestNotOutOfMemory(t *testing.T) {
 	}
 }
 
+// TestCrash: the reason of a crash is not lost behind the stacks of all goroutines.
+func TestCrash(t *testing.T) {
+	t.Parallel()
+	s := NewSpawner()
+	defer s.Close()
+	c := command("crash", nil)
+	c.Env = append(c.Env, "GOTRACEBACK=all")
+	p, err := s.Start(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-p.Done()
+	e := p.Exit()
+	if e.Code != 2 || len(e.Lines) != keptMax || e.Lines[0] != "panic: here" || !strings.Contains(e.Lines[2], "TestMain(") {
+		t.Errorf("%d lines: %s", len(e.Lines), e.Reason())
+	}
+}
+
 func TestKeep(t *testing.T) {
 	t.Parallel()
 	s := NewSpawner()

@@ -38,6 +38,7 @@ type Command struct {
 const (
 	tokenFD  = 3 // the first descriptor after the standard ones
 	keptMax  = 50
+	crashMax = 30
 	lineMax  = 64 << 10
 	pipeWait = time.Second     // how long a grandchild may keep the output open after the child has ended
 	termWait = 2 * time.Second // between SIGTERM and SIGKILL
@@ -81,8 +82,10 @@ type Process struct {
 	group       *group // nil without a cgroup
 	killed      atomic.Bool
 
-	mu   sync.Mutex
-	last []string // ring of the last lines of stderr
+	// What the process wrote to stderr. wait reads it after the readers have ended.
+	last     []string // the last lines
+	crash    []string // the first lines since Go began to report a crash
+	noMemory bool     // a line said that memory was lacking
 }
 
 // Exit is how a process ended.
@@ -92,7 +95,7 @@ type Exit struct {
 	// OutOfMemory: its cgroup's limit killed it, or it failed under RLIMIT_DATA and said that memory was the reason.
 	OutOfMemory bool
 	Killed      bool     // by [Process.Kill] or [Process.Stop]
-	Lines       []string // the last that it wrote to stderr, at most 50
+	Lines       []string // what it wrote to stderr last, and first of a crash; at most 50
 	At          time.Time
 
 	limits Limits
@@ -251,6 +254,8 @@ func (p *Process) read(stream string, r io.Reader, c Command) {
 	}
 }
 
+// keep is called by the reader of stderr only. A crash of Go is reported from its reason to every goroutine's stack, so
+// that the reason and the stack of the goroutine at fault come first and must outlast the rest.
 func (p *Process) keep(line string, only func([]byte) []byte) {
 	if only != nil {
 		line = string(only([]byte(line)))
@@ -258,9 +263,18 @@ func (p *Process) keep(line string, only func([]byte) []byte) {
 	if line == "" {
 		return
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.last) == keptMax {
+	p.noMemory = p.noMemory || slices.ContainsFunc(
+		[]string{"out of memory", "annot allocate memory", "failed to allocate", "MemoryError", "std::bad_alloc"},
+		func(text string) bool { return strings.Contains(line, text) })
+	if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
+		p.crash, p.last = []string{line}, nil
+		return
+	}
+	if n := len(p.crash); n > 0 && n < crashMax {
+		p.crash = append(p.crash, line)
+		return
+	}
+	if len(p.last) == keptMax-len(p.crash) {
 		p.last = append(p.last[:0], p.last[1:]...)
 	}
 	p.last = append(p.last, line)
@@ -286,7 +300,7 @@ func (p *Process) wait(readers *sync.WaitGroup, pipes []*os.File) {
 	}
 	<-read
 	st := p.cmd.ProcessState
-	p.exit = Exit{Code: st.ExitCode(), Killed: p.killed.Load(), Lines: p.last, At: time.Now(), limits: p.limits}
+	p.exit = Exit{Code: st.ExitCode(), Killed: p.killed.Load(), Lines: slices.Concat(p.crash, p.last), At: time.Now(), limits: p.limits}
 	if ws, ok := st.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
 		p.exit.Signal = ws.Signal()
 	}
@@ -307,10 +321,7 @@ func (p *Process) outOfMemory() bool {
 	case "cgroup":
 		return p.group.oomKills() > 0
 	case "RLIMIT_DATA":
-		texts := []string{"out of memory", "annot allocate memory", "failed to allocate", "MemoryError", "std::bad_alloc"}
-		return !p.exit.Killed && slices.ContainsFunc(p.last, func(line string) bool {
-			return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(line, text) })
-		})
+		return !p.exit.Killed && p.noMemory
 	}
 	return false
 }

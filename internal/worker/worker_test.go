@@ -37,6 +37,11 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, "line", i)
 		}
 		os.Exit(3)
+	case "crash":
+		for range 100 {
+			go func() { select {} }()
+		}
+		panic("here")
 	case "hang":
 		signal.Ignore(syscall.SIGTERM)
 		fmt.Println("hanging")

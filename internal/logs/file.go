@@ -84,7 +84,7 @@ type File struct {
 	lost bool // a warning was logged, and nothing has been written since
 }
 
-// File opens group_name.log, to append, and removes what is oldest of the ended ones of its group. The file is made with
+// File opens group_name.log, to append, and removes what is oldest of the ended ones of its group. name has no _ and no -. The file is made with
 // its first line. Close it.
 func (d *Dir) File(group, name string) *File {
 	path := filepath.Join(d.path, group+"_"+name+".log")
@@ -107,6 +107,9 @@ func (d *Dir) prune(group string) {
 	var all []ended
 	d.mu.Lock()
 	for _, path := range found {
+		if strings.ContainsAny(strings.TrimPrefix(path, filepath.Join(d.path, group)+"_"), "_-") {
+			continue // of a group whose name begins with this one's
+		}
 		if st, err := os.Stat(path); err == nil && !d.files[path] {
 			all = append(all, ended{path, st.ModTime()})
 		}

@@ -44,7 +44,9 @@ type Deployment struct {
 	config   json.RawMessage // the user config, nil for none
 	version  int             // of config
 	dynamic  []string        // deployments whose handles its replicas asked for
-	methods  []pythonMethod  // of the first Python replica that became ready
+	vacant   []lineage       // places whose replica is gone, for the next to start
+	lastExit *spec.Exit
+	methods  []pythonMethod // of the first Python replica that became ready
 }
 
 type placement uint8
@@ -74,7 +76,8 @@ type Unit struct {
 	// Guarded by Node.mu.
 	state     spec.ReplicaState
 	startedAt time.Time
-	version   int // of the user config that it has
+	before    lineage // those that had its place
+	version   int     // of the user config that it has
 }
 
 // Uses notes that a replica asked for a handle to another deployment, which the graph does not say.

@@ -101,6 +101,24 @@ type Exit struct {
 	limits Limits
 }
 
+// SignalName is the name of the signal, "" if it exited by itself.
+func (e Exit) SignalName() string {
+	names := map[syscall.Signal]string{
+		syscall.SIGHUP: "SIGHUP", syscall.SIGINT: "SIGINT", syscall.SIGQUIT: "SIGQUIT", syscall.SIGILL: "SIGILL",
+		syscall.SIGTRAP: "SIGTRAP", syscall.SIGABRT: "SIGABRT", syscall.SIGBUS: "SIGBUS", syscall.SIGFPE: "SIGFPE",
+		syscall.SIGKILL: "SIGKILL", syscall.SIGUSR1: "SIGUSR1", syscall.SIGSEGV: "SIGSEGV", syscall.SIGUSR2: "SIGUSR2",
+		syscall.SIGPIPE: "SIGPIPE", syscall.SIGALRM: "SIGALRM", syscall.SIGTERM: "SIGTERM", syscall.SIGXCPU: "SIGXCPU",
+		syscall.SIGXFSZ: "SIGXFSZ", syscall.SIGSYS: "SIGSYS",
+	}
+	switch name, ok := names[e.Signal]; {
+	case ok:
+		return name
+	case e.Signal == 0:
+		return ""
+	}
+	return fmt.Sprintf("signal %d", int(e.Signal))
+}
+
 // Summary says it in words.
 func (e Exit) Summary() string {
 	how := fmt.Sprintf("exit status %d", e.Code)
@@ -112,7 +130,7 @@ func (e Exit) Summary() string {
 	case e.Signal == syscall.SIGKILL:
 		how = "killed by SIGKILL (by somebody, or by the kernel for lack of memory)"
 	case e.Signal != 0:
-		how = fmt.Sprintf("ended by signal %d (%s)", e.Signal, e.Signal)
+		how = fmt.Sprintf("ended by %s (%s)", e.SignalName(), e.Signal)
 	}
 	if e.OutOfMemory {
 		return fmt.Sprintf("out of memory (limit %d MiB): %s", e.limits.MemoryBytes>>20, how)

@@ -201,14 +201,14 @@ func (f *File) put(lines []byte, dropped int) error {
 	if len(lines) == 0 && dropped == 0 {
 		return nil
 	}
-	if f.out != nil && f.size >= partSize {
-		f.out.Close()
-		f.out = nil
-		if err := f.rotate(); err != nil {
-			return err
+	for f.out == nil || f.size >= partSize {
+		if f.out != nil {
+			f.out.Close()
+			f.out = nil
+			if err := f.rotate(); err != nil {
+				return err
+			}
 		}
-	}
-	if f.out == nil {
 		out, size, err := f.dir.open(f.path)
 		if err != nil {
 			return err

@@ -42,7 +42,7 @@ func (l *Levels) Of(line []byte) slog.Level {
 	case stated:
 	case bytes.HasPrefix(line, []byte("Traceback (most recent call last):")):
 		l.trace, level = true, slog.LevelError
-	case bytes.HasPrefix(line, []byte("panic: ")), bytes.HasPrefix(line, []byte("fatal error: ")):
+	case Crash(line):
 		l.crash, level = true, slog.LevelError
 	case trace: // the exception itself
 		level = slog.LevelError
@@ -51,6 +51,14 @@ func (l *Levels) Of(line []byte) slog.Level {
 	}
 	l.last = level
 	return level
+}
+
+// Crash says whether a line begins the report of a crash of Go: a panic, an error of the runtime, or a signal.
+func Crash(line []byte) bool {
+	if signal, _, ok := bytes.Cut(line[:min(len(line), len("SIGSEGV: "))], []byte(": ")); ok && bytes.HasPrefix(signal, []byte("SIG")) {
+		return true
+	}
+	return bytes.HasPrefix(line, []byte("panic: ")) || bytes.HasPrefix(line, []byte("fatal error: "))
 }
 
 // headMax is how far into a line a level is looked for.

@@ -37,7 +37,7 @@ func TestLevels(t *testing.T) {
 		"stderr": {
 			{"loading", warn}, {"INFO: ready", info}, {"\tmore", info}, {"again", warn},
 			{"Traceback (most recent call last):", fail}, {`  File "x.py", line 1`, fail}, {"ValueError: x", fail}, {"after", warn},
-			{"panic: x", fail}, {"", fail}, {"goroutine 1 [running]:", fail}, {"INFO x", fail},
+			{"SIGN here: x", warn}, {"SIGSEGV: segmentation violation", fail}, {"", fail}, {"goroutine 1 [running]:", fail}, {"INFO x", fail},
 		},
 	} {
 		l := NewLevels(stream)

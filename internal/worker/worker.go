@@ -17,6 +17,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/helve-serve/helve/internal/logs"
 )
 
 // Command says what to start.
@@ -84,7 +86,7 @@ type Process struct {
 
 	// What the process wrote to stderr. wait reads it after the readers have ended.
 	last     []string // the last lines
-	crash    []string // the first lines since Go began to report a crash
+	crash    []string // what came just before Go began to report a crash, and the first lines of that
 	noMemory bool     // a line said that memory was lacking
 }
 
@@ -284,8 +286,8 @@ func (p *Process) keep(line string, only func([]byte) []byte) {
 	p.noMemory = p.noMemory || slices.ContainsFunc(
 		[]string{"out of memory", "annot allocate memory", "failed to allocate", "MemoryError", "std::bad_alloc"},
 		func(text string) bool { return strings.Contains(line, text) })
-	if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
-		p.crash, p.last = []string{line}, nil
+	if logs.Crash([]byte(line)) {
+		p.crash, p.last = append(p.last[max(len(p.last)-crashMax/3, 0):], line), nil
 		return
 	}
 	if n := len(p.crash); n > 0 && n < crashMax {

@@ -87,8 +87,10 @@ func pythonWatched(name string, o helve.Options) (*helve.App, error) {
 	return app, nil
 }
 
+type watchedBody = func(t *testing.T, s *helve.System, app string, h helve.Handle[watched], log *records)
+
 // eachWatched runs body with the application in Go and in Python, and with what both log.
-func eachWatched(t *testing.T, c helve.Config, body func(t *testing.T, s *helve.System, app string, h helve.Handle[watched], log *records)) {
+func eachWatched(t *testing.T, c helve.Config, body watchedBody) {
 	for app, build := range map[string]helve.Build{"watched": buildWatched, "watchedpy": buildWatchedPython} {
 		t.Run(app, func(t *testing.T) {
 			t.Parallel()

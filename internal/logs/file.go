@@ -22,6 +22,8 @@ const (
 	closeTime  = time.Second // how long Close waits for a disk that hangs
 )
 
+const stampLayout = "2006-01-02T15:04:05.000Z07:00"
+
 // Dir is a directory of log files. Its methods may be called from any goroutine.
 type Dir struct {
 	path string
@@ -84,8 +86,8 @@ type File struct {
 	lost bool // a warning was logged, and nothing has been written since
 }
 
-// File opens group_name.log, to append, and removes what is oldest of the ended ones of its group. name has no _ and no -. The file is made with
-// its first line. Close it.
+// File opens group_name.log, to append, and removes what is oldest of the ended ones of its group. name has no _ and no -.
+// The file is made with its first line. Close it.
 func (d *Dir) File(group, name string) *File {
 	path := filepath.Join(d.path, group+"_"+name+".log")
 	d.mu.Lock()
@@ -134,7 +136,7 @@ func (f *File) Write(at time.Time, level slog.Level, stream string, text []byte)
 		f.dropped++
 		return
 	}
-	f.pending = at.AppendFormat(f.pending, "2006-01-02T15:04:05.000Z07:00 ")
+	f.pending = append(at.AppendFormat(f.pending, stampLayout), ' ')
 	f.pending = append(f.pending, level.String()...)
 	f.pending = append(f.pending, ' ')
 	f.pending = append(f.pending, stream...)
@@ -220,7 +222,7 @@ func (f *File) put(lines []byte, dropped int) error {
 		note = "\n"
 	}
 	if dropped > 0 {
-		note += fmt.Sprintf("%s WARN helve %d lines were dropped here\n", time.Now().Format("2006-01-02T15:04:05.000Z07:00"), dropped)
+		note += fmt.Sprintf("%s WARN helve %d lines were dropped here\n", time.Now().Format(stampLayout), dropped)
 	}
 	for _, b := range [][]byte{[]byte(note), lines} {
 		if len(b) == 0 {

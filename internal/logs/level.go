@@ -55,7 +55,8 @@ func (l *Levels) Of(line []byte) slog.Level {
 
 // Crash says whether a line begins the report of a crash of Go: a panic, an error of the runtime, or a signal.
 func Crash(line []byte) bool {
-	if signal, _, ok := bytes.Cut(line[:min(len(line), len("SIGSEGV: "))], []byte(": ")); ok && bytes.HasPrefix(signal, []byte("SIG")) {
+	signal, _, ok := bytes.Cut(line[:min(len(line), len("SIGSEGV: "))], []byte(": "))
+	if ok && bytes.HasPrefix(signal, []byte("SIG")) && !bytes.ContainsRune(signal, ' ') {
 		return true
 	}
 	return bytes.HasPrefix(line, []byte("panic: ")) || bytes.HasPrefix(line, []byte("fatal error: "))

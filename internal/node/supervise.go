@@ -109,7 +109,7 @@ func (o *outlet) put(level slog.Level, stream string, text []byte) {
 	}
 	n := o.node
 	if n.set.Output == nil {
-		n.log.Log(context.Background(), level, string(text), append(o.attrs[:len(o.attrs):len(o.attrs)], "stream", stream)...)
+		n.log.Log(context.Background(), level, string(text), slices.Concat(o.attrs, []any{"stream", stream})...)
 		return
 	}
 	n.printing.Lock()
@@ -123,7 +123,8 @@ func (n *Node) limited(w *workerProc, l worker.Limits) {
 		return
 	}
 	e := w.proc.Enforcement()
-	n.log.Info("limits of a worker", "app", w.app.name, "worker", w.id, "limits", l.String(), "memory_by", e.Memory, "cpus_by", e.CPUs)
+	n.log.Info("limits of a worker", "app", w.app.name, "worker", w.id, "limits", l.String(),
+		"memory_by", e.Memory, "cpus_by", e.CPUs)
 	if l.CPUs > 0 && e.CPUs == "" && !n.cpusTold.Swap(true) {
 		n.log.Warn("num_cpus is not enforced on this machine, which takes a cgroup v2", "reason", e.Why)
 	}

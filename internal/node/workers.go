@@ -360,7 +360,8 @@ func (n *Node) goBirth(a *app) birth {
 		b.program.Dir = dir
 	}
 	b.program.Env = with(b.program.Env, env)
-	if limits.Memory > 0 && !slices.ContainsFunc(b.program.Env, func(v string) bool { return strings.HasPrefix(v, "GOMEMLIMIT=") }) {
+	isSet := func(v string) bool { return strings.HasPrefix(v, "GOMEMLIMIT=") }
+	if limits.Memory > 0 && !slices.ContainsFunc(b.program.Env, isSet) {
 		// Else the collector lets the heap double past the limit before it works harder.
 		b.extra = append(b.extra, "GOMEMLIMIT="+strconv.FormatInt(limits.Memory/10*9, 10))
 	}

@@ -104,6 +104,7 @@ func (d Deployment) inGoWorker() bool {
 func (g Graph) validateWorkers() []error {
 	var errs []error
 	type value struct{ text, from string }
+	const shared = "with which it shares a worker"
 	var dir value
 	env := map[string]value{}
 	for _, d := range g.Deployments {
@@ -117,15 +118,15 @@ func (g Graph) validateWorkers() []error {
 		}
 		for _, name := range slices.Sorted(maps.Keys(o.Env)) {
 			if v, ok := env[name]; ok && v.text != o.Env[name] {
-				errs = append(errs, fmt.Errorf("deployment %q: env_vars: %s is %q here and %q in deployment %q, with which it shares a worker",
-					d.Name, name, o.Env[name], v.text, v.from))
+				errs = append(errs, fmt.Errorf("deployment %q: env_vars: %s is %q here and %q in deployment %q, %s",
+					d.Name, name, o.Env[name], v.text, v.from, shared))
 			}
 			env[name] = value{o.Env[name], d.Name}
 		}
 		if o.Dir != "" {
 			if dir.from != "" && dir.text != o.Dir {
-				errs = append(errs, fmt.Errorf("deployment %q: working_dir: %q here and %q in deployment %q, with which it shares a worker",
-					d.Name, o.Dir, dir.text, dir.from))
+				errs = append(errs, fmt.Errorf("deployment %q: working_dir: %q here and %q in deployment %q, %s",
+					d.Name, o.Dir, dir.text, dir.from, shared))
 			}
 			dir = value{o.Dir, d.Name}
 		}

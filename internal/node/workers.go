@@ -258,12 +258,10 @@ func (w *workerProc) check(h wire.Hello) error {
 
 func (w *workerProc) stopReplica(ctx context.Context, id string) error {
 	err := w.peer.Control(ctx, map[string]any{"op": "stop_replica", "replica": id, "timeout_s": closeTime.Seconds()}, nil)
-	select {
-	case <-w.peer.Done(): // it ended on its way out
+	if errors.Is(err, wire.ErrEnded) { // on its way out
 		return nil
-	default:
-		return err
 	}
+	return err
 }
 
 // end asks the worker to exit and sees that it does.
@@ -443,11 +441,9 @@ func (n *Node) startAt(w *workerProc, u *Unit, code json.RawMessage) (started, e
 	if _, ok := errors.AsType[*call.Error](err); ok {
 		return s, err
 	}
-	select {
-	case <-w.peer.Done():
-		<-w.stopped
+	if errors.Is(err, wire.ErrEnded) {
+		<-w.stopped // a worker that lost its connection is killed
 		return s, &endedError{fmt.Sprintf("deployment %s: its worker ended while the constructor ran", d.spec.Name), w.proc.Exit()}
-	default:
 	}
 	return s, fmt.Errorf("deployment %s: %w", d.spec.Name, err)
 }

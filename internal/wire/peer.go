@@ -198,6 +198,9 @@ func (p *Peer) Serve() error {
 
 var errEnded = errors.New("the other process has gone away")
 
+// ErrEnded is the error of control requests whose connection ended before their reply.
+var ErrEnded = errEnded
+
 var errGone = call.NewError(call.Cancelled, "the caller's process has gone away")
 
 func (p *Peer) lost(pos uint64) call.Result {

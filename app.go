@@ -60,6 +60,11 @@ const (
 	Process = spec.Process
 )
 
+// Limits bound a worker process: Memory in bytes, CPUs in cores, OpenFiles in descriptors; 0 is no limit. A cgroup enforces
+// memory and CPUs where cgroup v2 is delegated to the node. Elsewhere memory is limited by RLIMIT_DATA, which fails
+// allocations instead of killing, and CPUs are not limited; the log says so.
+type Limits = spec.Limits
+
 // Options of a deployment. Fields whose zero is legal are pointers (new(0) in Go 1.26); nil takes the default.
 type Options struct {
 	// NumReplicas is how many replicas run. Default 1.
@@ -89,6 +94,20 @@ type Options struct {
 	Routing Routing
 	// Isolation is where replicas live. Default InNode. Python deployments always have a process each.
 	Isolation Isolation
+	// Env are variables of the worker's environment, beside the node's own, which they replace. Env, Dir and Limits are for
+	// deployments with processes: [Python] ones, of which every replica has one, and those with Isolation Process, which
+	// share one per application: its variables are those of all of them, and its limits the sums.
+	Env map[string]string
+	// Dir is the worker's working directory. Default: the node's.
+	Dir string
+	// Limits bound each worker process.
+	Limits Limits
+	// UnresponsiveAfter is how long a worker may leave the node without an answer, or a Python worker's event loop may
+	// stand, before that is an event and shown in [System.Status], with stacks. Default 5 s.
+	UnresponsiveAfter *time.Duration
+	// MaxUnresponsive is after how much of that the worker is killed and replaced. Default 0: never, because to be slow is
+	// not to be broken; [HealthChecker] is for those who know better.
+	MaxUnresponsive *time.Duration
 	// StrictCodec encodes and decodes calls between deployments of one process as if they were apart.
 	StrictCodec bool
 	// Version takes part in the deployment's code version.
@@ -106,7 +125,8 @@ func (o Options) spec() (spec.Options, error) {
 		ConstructTimeout: o.ConstructTimeout, MaxConstructorRetries: o.MaxConstructorRetries,
 		HealthCheckPeriod: o.HealthCheckPeriod, HealthCheckTimeout: o.HealthCheckTimeout,
 		GracefulShutdownTimeout: o.GracefulShutdownTimeout, Isolation: o.Isolation, StrictCodec: o.StrictCodec,
-		Version: o.Version, Default: o.Default,
+		Version: o.Version, Default: o.Default, Env: o.Env, Dir: o.Dir, Limits: o.Limits,
+		UnresponsiveAfter: o.UnresponsiveAfter, MaxUnresponsive: o.MaxUnresponsive,
 	}
 	if o.Routing != nil {
 		r, _ := o.Routing.routing()

@@ -33,6 +33,24 @@ type ScorerConfig struct {
 	Limit int `json:"limit"`
 }
 
+// supervised are the options of a worker in docs/workers.md.
+func supervised() helve.Options {
+	return helve.Options{
+		Isolation:       helve.Process,
+		Env:             map[string]string{"OMP_NUM_THREADS": "1"},
+		Dir:             "/srv/scorer",
+		Limits:          helve.Limits{Memory: 2 << 30, CPUs: 1.5, OpenFiles: 1024},
+		MaxUnresponsive: new(time.Minute),
+	}
+}
+
+func TestSupervisedOptions(t *testing.T) {
+	t.Parallel()
+	if e, err := supervised().Effective(); err != nil || e.MaxUnresponsive != time.Minute || e.Limits.OpenFiles != 1024 {
+		t.Errorf("%+v, %v", e, err)
+	}
+}
+
 func NewScorer(ctx context.Context) (*Scorer, error) {
 	s := &Scorer{}
 	batcher, err := helve.NewBatcher(s.scoreAll, helve.BatchOptions[string]{MaxSize: 8, Wait: new(2 * time.Millisecond)})

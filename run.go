@@ -16,6 +16,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/guest"
+	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/node"
 	"github.com/helve-serve/helve/internal/replica"
 	"github.com/helve-serve/helve/internal/spec"
@@ -39,6 +40,10 @@ type Config struct {
 	Isolation Isolation
 	// Output gets what workers print, line by line, behind the name of the worker. nil: it goes to the log.
 	Output io.Writer
+	// LogDir is a directory, made if need be, in which every worker gets a log file: replica_<app>_<replica>.log of a
+	// Python replica, worker_<app>_<number>.log of a Go worker, which may host several. A file is renamed at 16 MiB, to .1 and
+	// so on to .3; the files of at most 16 workers that have ended are kept per deployment. "" for none.
+	LogDir string
 	// StrictCodec names the codec, msgpack or orjson, with which calls that stay in this process are encoded and decoded
 	// all the same. "" encodes only those of deployments whose options say so.
 	StrictCodec string
@@ -80,8 +85,14 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 	if err != nil {
 		return nil, err
 	}
+	var files *logs.Dir
+	if c.LogDir != "" {
+		if files, err = logs.OpenDir(c.LogDir, c.Logger); err != nil {
+			return nil, fmt.Errorf("LogDir: %w", err)
+		}
+	}
 	s := &System{config: c, dir: dir, apps: map[string]*App{}, node: node.New(node.Settings{
-		Logger: c.Logger, Version: Version, Output: c.Output, Strict: strict, OutOfLine: c.OutOfLine,
+		Logger: c.Logger, Version: Version, Output: c.Output, Logs: files, Strict: strict, OutOfLine: c.OutOfLine,
 		Program: node.Program{Path: exe, Args: os.Args[1:], Env: os.Environ(), Dir: dir},
 	})}
 	if err := s.deploy(ctx, build, false); err != nil {
@@ -136,8 +147,14 @@ func (s *System) deploy(ctx context.Context, make Build, retry bool) error {
 	}
 	if i := s.config.Isolation; i != "" {
 		for j := range graph.Deployments {
-			if d := &graph.Deployments[j]; d.Language == "go" {
-				d.Options.Isolation = i
+			d := &graph.Deployments[j]
+			if d.Language != "go" {
+				continue
+			}
+			d.Options.Isolation = i
+			if names := d.Options.NeedsProcess(); i == InNode && len(names) > 0 && s.config.Logger != nil {
+				s.config.Logger.Warn("options have no effect in the node's process", "app", app.name, "deployment", d.Name,
+					"options", strings.Join(names, ", "))
 			}
 		}
 	}
@@ -260,6 +277,14 @@ func (s *System) Status() Status { return s.node.Status() }
 
 // Status is the state of applications, deployments and replicas, with the reference's names.
 type Status = spec.Status
+
+// ReplicaStatus is one replica in a [Status]; Exit is how the one before it ended; Unresponsive is set while its worker does
+// not answer.
+type (
+	ReplicaStatus = spec.ReplicaStatus
+	Exit          = spec.Exit
+	Unresponsive  = spec.Unresponsive
+)
 
 // Close drains: HTTP first, then the calls under way, then replicas and workers. When ctx ends, what is left is killed.
 func (s *System) Close(ctx context.Context) error { return s.node.Close(ctx) }

@@ -18,7 +18,7 @@ var layers = [][]string{
 	{"internal/proxy", "internal/planner", "internal/worker", "internal/transport", "internal/router", "internal/gate", "internal/batch", "internal/models"},
 	{"internal/replica", "internal/wire"},
 	{"internal/codec"},
-	{"internal/call", "internal/spec", "internal/codec/pickle"},
+	{"internal/call", "internal/spec", "internal/codec/pickle", "internal/logs"},
 }
 
 // only narrows what some packages may import beside the standard library; the others may import whatever is below.
@@ -27,7 +27,8 @@ var only = map[string][]string{
 	"internal/spec":         {},
 	"internal/codec/pickle": {},
 	"internal/planner":      {},
-	"internal/worker":       {},
+	"internal/logs":         {},
+	"internal/worker":       {"internal/logs"},
 	"internal/gate":         {"internal/call"},
 	"internal/router":       {"internal/call"},
 	"internal/batch":        {"internal/call"},

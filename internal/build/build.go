@@ -161,6 +161,11 @@ func (b Build) Describe(ctx context.Context, app string, c Command) (spec.Graph,
 	if err := json.Unmarshal(body, &g); err != nil {
 		return g, fmt.Errorf("%s: its description of application %s does not parse: %w", b.Path, app, err)
 	}
+	for i := range g.Deployments { // here it has no other place
+		if d := &g.Deployments[i]; d.Language == "go" {
+			d.Options.Isolation = spec.Process
+		}
+	}
 	if err := errors.Join(g.Validate()...); err != nil {
 		return g, fmt.Errorf("%s: application %s: %w", b.Path, g.App, err)
 	}

@@ -165,6 +165,8 @@ func (g *Guest) Control(ctx context.Context, op string, body json.RawMessage) (a
 		return nil, err
 	}
 	switch op {
+	case "ping":
+		return nil, nil
 	case "start_replica":
 		class := g.set.Classes[req.Deployment]
 		if class == nil {

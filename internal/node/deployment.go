@@ -37,9 +37,11 @@ type Deployment struct {
 	lastErr  error
 	message  string // of the last failure
 	gaveUp   bool
-	dropped  bool           // it is not part of its application any more
-	former   *edition       // while its application changes: what it was
-	dynamic  []string       // deployments whose handles its replicas asked for
+	dropped  bool      // it is not part of its application any more
+	former   *edition  // while its application changes: what it was
+	dynamic  []string  // deployments whose handles its replicas asked for
+	vacant   []lineage // places whose replica is gone, for the next to start
+	lastExit *spec.Exit
 	methods  []pythonMethod // of the first Python replica that became ready
 }
 
@@ -63,7 +65,8 @@ type Unit struct {
 	// Guarded by Node.mu.
 	state     spec.ReplicaState
 	startedAt time.Time
-	version   int // of the user config that it has
+	before    lineage // those that had its place
+	version   int     // of the user config that it has
 }
 
 // Uses notes that a replica asked for a handle to another deployment, which the graph does not say.

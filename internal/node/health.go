@@ -90,7 +90,9 @@ func (n *Node) unhealthy(u *Unit, err error) {
 	if time.Since(u.startedAt) > healthyTime {
 		d.failures = 0
 	}
-	d.failedLocked(fmt.Errorf("replica %s failed %d health checks: %w", u.id, maxUnhealthy, err))
+	err = fmt.Errorf("replica %s failed %d health checks: %w", u.id, maxUnhealthy, err)
+	d.vacateLocked(u, &spec.Exit{Replica: u.id, Reason: err.Error(), Code: -1, At: time.Now()})
+	d.failedLocked(err)
 	n.stopLocked(u)
 	n.wake()
 }

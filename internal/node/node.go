@@ -14,10 +14,12 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/replica"
 	"github.com/helve-serve/helve/internal/router"
@@ -40,6 +42,8 @@ type Settings struct {
 	Program Program
 	// Output gets what workers print, line by line, behind the name of the worker. nil: it goes to the log.
 	Output io.Writer
+	// Logs gets a file per worker. May be nil.
+	Logs *logs.Dir
 	// Strict is the codec that every call in this process passes through, although it need not; None for none.
 	Strict call.Codec
 	// OutOfLine says that no method runs on its caller's goroutine.
@@ -95,6 +99,7 @@ type Node struct {
 	nextID   uint64
 	url      string
 	closing  bool
+	cpusTold atomic.Bool   // it was logged that CPU time is not limited
 	printing sync.Mutex    // one line of Output at a time
 	changed  chan struct{} // closed when a replica is gone; nil while nobody waits
 }
@@ -368,12 +373,17 @@ func (n *Node) Status() spec.Status {
 	for name, a := range n.apps {
 		as := spec.ApplicationStatusInfo{Status: a.status, Message: a.message, Deployments: map[string]spec.DeploymentStatusInfo{}}
 		for dn, d := range a.deployments {
-			ds := spec.DeploymentStatusInfo{Status: spec.DeploymentHealthy, Uses: d.now.Load().spec.Uses, DynamicUses: slices.Clone(d.dynamic)}
+			ds := spec.DeploymentStatusInfo{Status: spec.DeploymentHealthy, Uses: d.now.Load().spec.Uses, DynamicUses: slices.Clone(d.dynamic), LastExit: d.lastExit}
 			running := 0
 			for _, u := range d.units {
-				rs := spec.ReplicaStatus{ID: u.id, State: u.state, StartedAt: u.startedAt}
+				rs := spec.ReplicaStatus{
+					ID: u.id, State: u.state, StartedAt: u.startedAt, Restarts: u.before.restarts, LastExit: u.before.exit,
+				}
 				if u.worker != nil && u.worker.proc != nil {
 					rs.PID = u.worker.proc.PID()
+					if st := u.worker.stuck; st != nil {
+						rs.Unresponsive = &spec.Unresponsive{Since: st.since, Stacks: st.stacks}
+					}
 				}
 				if u.state == spec.ReplicaRunning {
 					running++

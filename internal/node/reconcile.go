@@ -124,6 +124,7 @@ func (n *Node) startLocked(d *Deployment, now time.Time) {
 		id:  fmt.Sprintf("%s#%s", d.name, shortID(n.nextID)),
 		dep: d, edition: e, gate: gate.New(e.options.MaxOngoingRequests), state: spec.ReplicaStarting, startedAt: now,
 	}
+	u.before = d.inheritLocked()
 	u.entry = &router.Replica{ID: u.id, Node: n.id, Gate: u.gate, Value: u}
 	d.units[u.id] = u
 	n.wg.Go(func() {
@@ -313,6 +314,11 @@ func (n *Node) startFailed(u *Unit, err error) {
 	n.mu.Lock()
 	n.forgetLocked(u)
 	if u.edition == d.now.Load() {
+		exit := &spec.Exit{Replica: u.id, Reason: err.Error(), Code: -1, At: time.Now()}
+		if ended, ok := errors.AsType[*endedError](err); ok {
+			exit = exitOf(u, ended.exit, "")
+		}
+		d.vacateLocked(u, exit)
 		d.failedLocked(err)
 	}
 	silent := d.app.failure != nil || d.app.status == spec.ApplicationDeploying && !u.def.Retry // Deploy returns it
@@ -330,7 +336,7 @@ func (d *Deployment) failedLocked(err error) {
 
 // died is told that a replica's process has ended. Its calls have been answered or routed again by its connection.
 // counts says whether it is a failure of its own for the back-off of starts.
-func (n *Node) died(u *Unit, reason string, counts bool) {
+func (n *Node) died(u *Unit, exit *spec.Exit, counts bool) {
 	d := u.dep
 	u.gate.Close()
 	u.lane.close()
@@ -341,6 +347,8 @@ func (n *Node) died(u *Unit, reason string, counts bool) {
 		return
 	}
 	n.forgetLocked(u)
+	d.vacateLocked(u, exit)
+	reason := strings.Join(append([]string{exit.Reason}, exit.Lines...), "\n")
 	if counts && u.edition == d.now.Load() {
 		if time.Since(u.startedAt) > healthyTime {
 			d.failures = 0
@@ -348,7 +356,8 @@ func (n *Node) died(u *Unit, reason string, counts bool) {
 		d.failedLocked(errors.New(reason))
 	}
 	n.mu.Unlock()
-	n.log.Error("replica died, starting another", "app", d.app.name, "deployment", d.name, "replica", u.id, "reason", reason)
+	n.log.Error("replica died, starting another", "app", d.app.name, "deployment", d.name, "replica", u.id, "reason", reason,
+		"code", exit.Code, "signal", exit.Signal, "out_of_memory", exit.OutOfMemory, "restarts", u.before.restarts+1)
 	n.update(d)
 	n.wake()
 }

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -33,15 +35,31 @@ type workerProc struct {
 	proc  *worker.Process
 	peer  *wire.Peer
 
+	after time.Duration // without an answer it is unresponsive
+
+	// Guarded by Node.mu.
+	stuck *stuck // nil while it answers
+	doom  string // why the node killed it
+
 	ending  atomic.Bool   // somebody sees to its end
 	opened  chan struct{} // closed when peer is set
 	refused chan error    // why the opening failed
 	stopped chan struct{} // closed when the process is reaped and everything on it was answered
 }
 
+// birth is what a worker is started for and with.
+type birth struct {
+	name                string // what its output is shown under
+	deployment, replica string // of a Python worker
+	graph               *spec.Graph
+	program             Program
+	extra               []string // environment that nobody overrides
+	limits              spec.Limits
+	after               time.Duration // without an answer it is unresponsive
+}
+
 // spawn starts a worker and waits until its connection is open.
-// name is what its output is shown under.
-func (n *Node) spawn(r *revision, name string, graph *spec.Graph, p Program, extra ...string) (*workerProc, error) {
+func (n *Node) spawn(r *revision, of birth) (*workerProc, error) {
 	a := r.app
 	n.mu.Lock()
 	if n.closing {
@@ -54,18 +72,23 @@ func (n *Node) spawn(r *revision, name string, graph *spec.Graph, p Program, ext
 	}
 	n.nextID++
 	w := &workerProc{
-		node: n, id: a.name + "-" + strconv.FormatUint(n.nextID, 10), app: a, rev: r, token: wire.NewToken(), graph: graph,
+		node: n, id: a.name + "-" + strconv.FormatUint(n.nextID, 10), app: a, rev: r, token: wire.NewToken(), graph: of.graph,
+		after:  of.after,
 		opened: make(chan struct{}), refused: make(chan error, 1), stopped: make(chan struct{}),
 	}
 	n.workers[w.id] = w
 	socket, spawner := n.socket.Path(), n.spawner
 	n.mu.Unlock()
+	p := of.program
 	env := append(withoutWorkerEnv(p.Env), "HELVE_SOCKET="+socket, "HELVE_WORKER_ID="+w.id)
+	limits := worker.Limits{MemoryBytes: of.limits.Memory, CPUs: of.limits.CPUs, OpenFiles: of.limits.OpenFiles}
+	out := n.newOutlet(w, of.name, of.deployment, of.replica)
 	proc, err := spawner.Start(worker.Command{
-		Path: p.Path, Args: p.Args, Dir: p.Dir, Env: append(env, extra...), Token: w.token, ID: w.id,
-		Output: func(stream string, line []byte) { n.print(name, stream, line) },
+		Path: p.Path, Args: p.Args, Dir: p.Dir, Env: append(env, of.extra...), Token: w.token, ID: w.id,
+		Output: out.line, Keep: kept, Limits: limits,
 	})
 	if err != nil {
+		out.close()
 		n.mu.Lock()
 		delete(n.workers, w.id)
 		n.mu.Unlock()
@@ -74,7 +97,8 @@ func (n *Node) spawn(r *revision, name string, graph *spec.Graph, p Program, ext
 	n.mu.Lock()
 	w.proc = proc
 	n.mu.Unlock()
-	n.wg.Go(w.watch)
+	n.limited(w, limits)
+	n.wg.Go(func() { w.watch(out) })
 	late := time.NewTimer(helloTime)
 	defer late.Stop()
 	select {
@@ -90,7 +114,7 @@ func (n *Node) spawn(r *revision, name string, graph *spec.Graph, p Program, ext
 			return nil, err
 		default:
 		}
-		return nil, fmt.Errorf("worker of application %s ended before it was ready: %s", a.name, proc.Exit().Reason())
+		return nil, &endedError{fmt.Sprintf("worker of application %s ended before it was ready", a.name), proc.Exit()}
 	case <-late.C:
 		proc.Kill()
 		<-w.stopped
@@ -100,16 +124,6 @@ func (n *Node) spawn(r *revision, name string, graph *spec.Graph, p Program, ext
 		<-w.stopped
 		return nil, context.Cause(r.ctx)
 	}
-}
-
-func (n *Node) print(name, stream string, line []byte) {
-	if n.set.Output == nil {
-		n.log.Info(string(line), "worker", name, "stream", stream)
-		return
-	}
-	n.printing.Lock()
-	defer n.printing.Unlock()
-	fmt.Fprintf(n.set.Output, "(%s) %s\n", name, line)
 }
 
 func withoutWorkerEnv(env []string) []string {
@@ -123,9 +137,10 @@ func withoutWorkerEnv(env []string) []string {
 }
 
 // watch reaps the process, and then says that its replicas are dead.
-func (w *workerProc) watch() {
+func (w *workerProc) watch(out *outlet) {
 	n := w.node
 	<-w.proc.Done()
+	out.close()
 	n.mu.Lock()
 	peer := w.peer
 	n.mu.Unlock()
@@ -138,6 +153,10 @@ func (w *workerProc) watch() {
 	if w.rev.goWorker == w {
 		w.rev.goWorker = nil
 	}
+	if w.stuck != nil && w.stuck.timer != nil {
+		w.stuck.timer.Stop()
+	}
+	doom := w.doom
 	var units []*Unit
 	for _, d := range w.app.deployments {
 		for _, u := range d.units {
@@ -150,7 +169,7 @@ func (w *workerProc) watch() {
 	close(w.stopped)
 	counted := map[*Deployment]bool{}
 	for _, u := range units {
-		n.died(u, w.proc.Exit().Reason(), !counted[u.dep]) // one crash is one failure, whatever it took with it
+		n.died(u, exitOf(u, w.proc.Exit(), doom), !counted[u.dep]) // one crash is one failure, whatever it took with it
 		counted[u.dep] = true
 	}
 }
@@ -222,6 +241,7 @@ func (n *Node) open(nc net.Conn) {
 	w.peer = peer
 	n.mu.Unlock()
 	close(w.opened)
+	n.wg.Go(w.ping)
 	err = peer.Serve()
 	s.releaseAll()
 	n.log.Debug("worker connection ended", "worker", w.id, "error", err)
@@ -262,12 +282,10 @@ func (w *workerProc) check(h wire.Hello) error {
 
 func (w *workerProc) stopReplica(ctx context.Context, id string) error {
 	err := w.peer.Control(ctx, map[string]any{"op": "stop_replica", "replica": id, "timeout_s": closeTime.Seconds()}, nil)
-	select {
-	case <-w.peer.Done(): // it ended on its way out
+	if errors.Is(err, wire.ErrEnded) { // on its way out
 		return nil
-	default:
-		return err
 	}
+	return err
 }
 
 // end asks the worker to exit and sees that it does.
@@ -287,6 +305,8 @@ type startReplica struct {
 	Code       json.RawMessage `json:"code,omitempty"`
 	UserConfig json.RawMessage `json:"user_config,omitempty"`
 	TimeoutS   float64         `json:"timeout_s"`
+	// After this long a Python worker tells that its event loop stands.
+	UnresponsiveAfterS float64 `json:"unresponsive_after_s"`
 }
 
 type started struct {
@@ -331,7 +351,7 @@ func (n *Node) goWorker(a *revision) (*workerProc, error) {
 			up = make(chan struct{})
 			a.goWorkerUp = up
 			n.mu.Unlock()
-			w, err := n.spawn(a, a.app.name, &a.def.Graph, *program, "HELVE_WORKER="+a.app.name)
+			w, err := n.spawn(a, n.goBirth(a, *program))
 			n.mu.Lock()
 			if err == nil {
 				a.goWorker = w
@@ -357,6 +377,36 @@ func (n *Node) goWorker(a *revision) (*workerProc, error) {
 	}
 }
 
+// goBirth joins what the deployments ask for that share the worker.
+func (n *Node) goBirth(a *revision, program Program) birth {
+	env, dir, limits := a.def.Graph.GoWorker()
+	b := birth{name: a.app.name, graph: &a.def.Graph, program: program, extra: []string{"HELVE_WORKER=" + a.app.name}, limits: limits}
+	if dir != "" {
+		b.program.Dir = dir
+	}
+	b.program.Env = with(b.program.Env, env)
+	isSet := func(v string) bool { return strings.HasPrefix(v, "GOMEMLIMIT=") }
+	if limits.Memory > 0 && !slices.ContainsFunc(b.program.Env, isSet) {
+		// Else the collector lets the heap double past the limit before it works harder.
+		b.extra = append(b.extra, "GOMEMLIMIT="+strconv.FormatInt(limits.Memory/10*9, 10))
+	}
+	for _, s := range a.def.Graph.Deployments {
+		if e := a.edition(s); e.placement == inGoWorker && (b.after == 0 || e.options.UnresponsiveAfter < b.after) {
+			b.after = e.options.UnresponsiveAfter
+		}
+	}
+	return b
+}
+
+// with is an environment with variables added or replaced: of two of one name the later counts.
+func with(env []string, vars map[string]string) []string {
+	env = slices.Clone(env)
+	for _, k := range slices.Sorted(maps.Keys(vars)) {
+		env = append(env, k+"="+vars[k])
+	}
+	return env
+}
+
 func (n *Node) startInPython(u *Unit) error {
 	d := u.dep
 	py := u.def.Python
@@ -371,12 +421,17 @@ func (n *Node) startInPython(u *Unit) error {
 	if err != nil {
 		return err
 	}
-	env := n.set.Program.Env
-	for k, v := range py.Env {
-		env = append(env[:len(env):len(env)], k+"="+v)
+	p := Program{
+		Path: py.Interpreter, Args: []string{"-m", "helve._worker"}, Dir: py.Dir,
+		Env: with(with(n.set.Program.Env, py.Env), u.options.Env),
 	}
-	p := Program{Path: py.Interpreter, Args: []string{"-m", "helve._worker"}, Env: env, Dir: py.Dir}
-	w, err := n.spawn(u.revision, u.id, nil, p, "HELVE_SYS_PATH="+string(path))
+	if u.options.Dir != "" {
+		p.Dir = u.options.Dir
+	}
+	w, err := n.spawn(u.revision, birth{
+		name: u.id, deployment: d.name, replica: u.id, program: p, extra: []string{"HELVE_SYS_PATH=" + string(path)},
+		limits: u.options.Limits, after: u.options.UnresponsiveAfter,
+	})
 	if err != nil {
 		return fmt.Errorf("deployment %s: %w", d.name, err)
 	}
@@ -405,6 +460,7 @@ func (n *Node) startAt(w *workerProc, u *Unit, code json.RawMessage) (started, e
 	var s started
 	err := w.peer.Control(u.ctx, startReplica{
 		"start_replica", u.id, d.app.name, d.name, u.options.MaxOngoingRequests, code, config, u.options.ConstructTimeout.Seconds(),
+		u.options.UnresponsiveAfter.Seconds(),
 	}, &s)
 	if err == nil {
 		return s, nil
@@ -412,11 +468,9 @@ func (n *Node) startAt(w *workerProc, u *Unit, code json.RawMessage) (started, e
 	if _, ok := errors.AsType[*call.Error](err); ok {
 		return s, err
 	}
-	select {
-	case <-w.peer.Done():
-		<-w.stopped
-		return s, fmt.Errorf("deployment %s: its worker ended while the constructor ran: %s", d.name, w.proc.Exit().Reason())
-	default:
+	if errors.Is(err, wire.ErrEnded) {
+		<-w.stopped // a worker that lost its connection is killed
+		return s, &endedError{fmt.Sprintf("deployment %s: its worker ended while the constructor ran", d.name), w.proc.Exit()}
 	}
 	return s, fmt.Errorf("deployment %s: %w", d.name, err)
 }

@@ -195,6 +195,7 @@ func (g Graph) Validate() []error {
 			}
 		}
 	}
+	errs = append(errs, g.validateWorkers()...)
 	switch {
 	case g.Ingress == nil:
 		errs = append(errs, errors.New("no ingress: call App.Ingress with a method"))

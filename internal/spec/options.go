@@ -46,6 +46,11 @@ type Options struct {
 	Version                  string
 	Default                  string
 	StrictCodec              bool
+	Env                      map[string]string
+	Dir                      string
+	Limits                   Limits
+	UnresponsiveAfter        *time.Duration
+	MaxUnresponsive          *time.Duration
 }
 
 // RequestRouter says how the router of a deployment picks replicas.
@@ -83,6 +88,11 @@ type Effective struct {
 	Version                  string
 	Default                  string
 	StrictCodec              bool
+	Env                      map[string]string
+	Dir                      string
+	Limits                   Limits
+	UnresponsiveAfter        time.Duration
+	MaxUnresponsive          time.Duration // 0 for never
 	Sources                  map[string]Source
 }
 
@@ -96,6 +106,7 @@ func (o Options) Effective() Effective {
 		ConstructTimeout: 20 * time.Minute, MaxConstructorRetries: 20,
 		UserConfig: o.UserConfig, RequestRouter: RequestRouter{Policy: PowerOfTwo},
 		Isolation: InNode, Version: o.Version, Default: o.Default, StrictCodec: o.StrictCodec,
+		Env: o.Env, Dir: o.Dir, Limits: o.Limits, UnresponsiveAfter: 5 * time.Second,
 		Sources: map[string]Source{},
 	}
 	pick(&e.NumReplicas, o.NumReplicas, e.Sources, "num_replicas")
@@ -108,9 +119,12 @@ func (o Options) Effective() Effective {
 	pick(&e.ConstructTimeout, o.ConstructTimeout, e.Sources, "construct_timeout_s")
 	pick(&e.MaxConstructorRetries, o.MaxConstructorRetries, e.Sources, "max_constructor_retry_count")
 	pick(&e.RequestRouter, o.RequestRouter, e.Sources, "request_router")
+	pick(&e.UnresponsiveAfter, o.UnresponsiveAfter, e.Sources, "unresponsive_after_s")
+	pick(&e.MaxUnresponsive, o.MaxUnresponsive, e.Sources, "max_unresponsive_s")
 	for name, set := range map[string]bool{
 		"user_config": o.UserConfig != nil, "isolation": o.Isolation != "", "version": o.Version != "",
 		"default": o.Default != "", "strict_codec": o.StrictCodec,
+		"env_vars": len(o.Env) > 0, "working_dir": o.Dir != "", "limits": o.Limits != Limits{},
 	} {
 		e.Sources[name] = FromDefault
 		if set {
@@ -178,6 +192,9 @@ func (o Options) Validate() []error {
 		number("request_router: virtual_nodes", r.VirtualNodes, 1, 100_000)
 		number("request_router: fallback_replicas", r.FallbackReplicas, 0, MaxReplicas)
 	}
+	duration("unresponsive_after_s", o.UnresponsiveAfter, true)
+	duration("max_unresponsive_s", o.MaxUnresponsive, false)
+	errs = append(errs, o.validateProcess()...)
 	if o.Isolation != "" && o.Isolation != InNode && o.Isolation != Process {
 		wrong("isolation: must be %s or %s, is %q", InNode, Process, o.Isolation)
 	}
@@ -201,15 +218,29 @@ type optionsJSON struct {
 	Version                  string          `json:"version,omitempty"`
 	Default                  string          `json:"default,omitempty"`
 	StrictCodec              bool            `json:"strict_codec,omitempty"`
+	RuntimeEnv               *runtimeEnv     `json:"runtime_env,omitempty"`
+	Limits                   Limits          `json:"limits,omitzero"`
+	UnresponsiveAfter        *seconds        `json:"unresponsive_after_s,omitempty"`
+	MaxUnresponsive          *seconds        `json:"max_unresponsive_s,omitempty"`
+}
+
+// runtimeEnv has the keys that the reference's has and that mean something here.
+type runtimeEnv struct {
+	EnvVars    map[string]string `json:"env_vars,omitempty"`
+	WorkingDir string            `json:"working_dir,omitempty"`
 }
 
 // MarshalJSON writes the reference's names, durations in seconds.
 func (o Options) MarshalJSON() ([]byte, error) {
+	var env *runtimeEnv
+	if len(o.Env) > 0 || o.Dir != "" {
+		env = &runtimeEnv{o.Env, o.Dir}
+	}
 	return json.Marshal(optionsJSON{
 		o.NumReplicas, o.MaxOngoingRequests, o.MaxQueuedRequests, (*seconds)(o.GracefulShutdownTimeout),
 		(*seconds)(o.GracefulShutdownWaitLoop), (*seconds)(o.HealthCheckPeriod), (*seconds)(o.HealthCheckTimeout),
 		(*seconds)(o.ConstructTimeout), o.MaxConstructorRetries, o.UserConfig, o.RequestRouter, o.Isolation, o.Version,
-		o.Default, o.StrictCodec,
+		o.Default, o.StrictCodec, env, o.Limits, (*seconds)(o.UnresponsiveAfter), (*seconds)(o.MaxUnresponsive),
 	})
 }
 
@@ -221,11 +252,16 @@ func (o *Options) UnmarshalJSON(b []byte) error {
 	if err := d.Decode(&j); err != nil {
 		return fmt.Errorf("options: %w", err)
 	}
+	if j.RuntimeEnv == nil {
+		j.RuntimeEnv = &runtimeEnv{}
+	}
 	*o = Options{
 		j.NumReplicas, j.MaxOngoingRequests, j.MaxQueuedRequests, (*time.Duration)(j.GracefulShutdownTimeout),
 		(*time.Duration)(j.GracefulShutdownWaitLoop), (*time.Duration)(j.HealthCheckPeriod),
 		(*time.Duration)(j.HealthCheckTimeout), (*time.Duration)(j.ConstructTimeout), j.MaxConstructorRetries,
 		j.UserConfig, j.RequestRouter, j.Isolation, j.Version, j.Default, j.StrictCodec,
+		j.RuntimeEnv.EnvVars, j.RuntimeEnv.WorkingDir, j.Limits, (*time.Duration)(j.UnresponsiveAfter),
+		(*time.Duration)(j.MaxUnresponsive),
 	}
 	return nil
 }

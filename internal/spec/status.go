@@ -56,6 +56,8 @@ type DeploymentStatusInfo struct {
 	// Uses are the deployments that the graph says it calls; DynamicUses those whose handles its replicas asked for.
 	Uses        []string `json:"uses,omitempty"`
 	DynamicUses []string `json:"dynamic_uses,omitempty"`
+	// LastExit is how the last replica ended that nobody had asked to end; nil if none has.
+	LastExit *Exit `json:"last_exit,omitempty"`
 }
 
 // ReplicaStatus is one replica; PID is its worker's, 0 for one in the node's process.
@@ -64,4 +66,29 @@ type ReplicaStatus struct {
 	State     ReplicaState `json:"state"`
 	PID       int          `json:"pid,omitempty"`
 	StartedAt time.Time    `json:"started_at"`
+	// Restarts is how many replicas in a row ended, or failed to start, before this one took their place; LastExit is
+	// how the last of them ended.
+	Restarts int   `json:"restarts,omitempty"`
+	LastExit *Exit `json:"last_exit,omitempty"`
+	// Unresponsive is set while the replica's worker does not answer.
+	Unresponsive *Unresponsive `json:"unresponsive,omitempty"`
+}
+
+// Exit is how a replica ended, or why it did not start. Code, Signal and Lines are its process's; a replica in the node's
+// process, or one that was replaced while its process was well, has a Reason only.
+type Exit struct {
+	Replica     string    `json:"replica_id"`
+	Reason      string    `json:"reason"` // in one line
+	Code        int       `json:"code"`   // -1 when a signal ended it, or it has none
+	Signal      string    `json:"signal,omitempty"`
+	OutOfMemory bool      `json:"out_of_memory,omitempty"`
+	At          time.Time `json:"at"`
+	Lines       []string  `json:"lines,omitempty"` // of stderr, at most 50
+}
+
+// Unresponsive says since when a worker does not answer, and what it does instead: the stacks of its threads where it can
+// still tell (Python), else what the kernel says.
+type Unresponsive struct {
+	Since  time.Time `json:"since"`
+	Stacks string    `json:"stacks"`
 }

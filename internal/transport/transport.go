@@ -3,6 +3,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -156,7 +157,11 @@ func (w *Wire) Keeps() bool { return false }
 func (w *Wire) Start(b *call.Batch, c *call.Call, sink call.Sink) Handle {
 	route, err := w.route(c.Info.Method)
 	if err != nil {
-		sink.Complete(b, call.Result{Err: call.NewError(call.Fault, err.Error())})
+		r := call.Result{Err: call.NewError(call.Fault, err.Error())}
+		if errors.Is(err, wire.ErrEnded) {
+			r = call.Result{Err: call.NewError(call.ReplicaUnavailable, "the replica's process has ended"), NotStarted: true}
+		}
+		sink.Complete(b, r)
 		return Handle{}
 	}
 	return Send(w.Peer, w.Codec, route, w.Python, b, c, sink)

@@ -222,6 +222,9 @@ func (p *Peer) Serve() error {
 
 var errEnded = errors.New("the other process has gone away")
 
+// ErrEnded is the error of control requests whose connection ended before their reply, and of routes after its end.
+var ErrEnded = errEnded
+
 var errGone = call.NewError(call.Cancelled, "the caller's process has gone away")
 
 func (p *Peer) lost(pos uint64) call.Result {
@@ -252,7 +255,9 @@ func (p *Peer) Declare(r Route) (uint32, error) {
 	}
 	p.nextRt++
 	// Under the lock, so that no call on the route can be written before it.
-	_, err = p.conn.Append(Header{Type: TypeRoute, ID: uint64(p.nextRt)}, nil, body)
+	if _, err = p.conn.Append(Header{Type: TypeRoute, ID: uint64(p.nextRt)}, nil, body); err != nil && p.conn.Err() != nil {
+		err = errEnded
+	}
 	return p.nextRt, err
 }
 

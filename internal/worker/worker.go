@@ -11,10 +11,14 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/helve-serve/helve/internal/logs"
 )
 
 // Command says what to start.
@@ -28,11 +32,15 @@ type Command struct {
 	// Output gets every line that the child prints, without its end, on a goroutine of its own per stream
 	// ("stdout", "stderr"). The line is valid only during the call. May be nil.
 	Output func(stream string, line []byte)
+	// Keep is what of a line of stderr is kept for [Exit].Lines, nil for nothing. nil keeps all.
+	Keep   func(line []byte) []byte
+	Limits Limits
 }
 
 const (
 	tokenFD  = 3 // the first descriptor after the standard ones
 	keptMax  = 50
+	crashMax = 30
 	lineMax  = 64 << 10
 	pipeWait = time.Second     // how long a grandchild may keep the output open after the child has ended
 	termWait = 2 * time.Second // between SIGTERM and SIGKILL
@@ -41,8 +49,9 @@ const (
 // Spawner starts children, all on one goroutine that keeps its thread for itself: Pdeathsig fires when the thread that
 // created a child ends, not when the process does (golang/go#27505), and the runtime ends threads as it likes.
 type Spawner struct {
-	work chan func()
-	done chan struct{}
+	work   chan func()
+	done   chan struct{}
+	groups groups // only the goroutine touches it
 }
 
 // NewSpawner starts the goroutine. Close ends it, and with its thread every child that still lives.
@@ -70,34 +79,80 @@ type Process struct {
 	done chan struct{}
 	exit Exit // after done
 
-	mu   sync.Mutex
-	last []string // ring of the last lines of stderr
+	limits      Limits
+	enforcement Enforcement
+	group       *group // nil without a cgroup
+	killed      atomic.Bool
+
+	// What the process wrote to stderr. wait reads it after the readers have ended.
+	last     []string // the last lines
+	crash    []string // what came just before Go began to report a crash, and the first lines of that
+	noMemory bool     // a line said that memory was lacking
 }
 
 // Exit is how a process ended.
 type Exit struct {
 	Code   int            // -1 when a signal ended it
 	Signal syscall.Signal // 0 when it exited by itself
-	last   []string
+	// OutOfMemory: its cgroup's limit killed it, or it failed under RLIMIT_DATA and said that memory was the reason.
+	OutOfMemory bool
+	Killed      bool     // by [Process.Kill] or [Process.Stop]
+	Lines       []string // what it wrote to stderr last, and first of a crash; at most 50
+	At          time.Time
+
+	limits Limits
 }
 
-// Reason says it in words, with the last lines that the process wrote to stderr.
-func (e Exit) Reason() string {
-	s := fmt.Sprintf("exit status %d", e.Code)
+// SignalName is the name of the signal, "" if it exited by itself.
+func (e Exit) SignalName() string {
+	names := map[syscall.Signal]string{
+		syscall.SIGHUP: "SIGHUP", syscall.SIGINT: "SIGINT", syscall.SIGQUIT: "SIGQUIT", syscall.SIGILL: "SIGILL",
+		syscall.SIGTRAP: "SIGTRAP", syscall.SIGABRT: "SIGABRT", syscall.SIGBUS: "SIGBUS", syscall.SIGFPE: "SIGFPE",
+		syscall.SIGKILL: "SIGKILL", syscall.SIGUSR1: "SIGUSR1", syscall.SIGSEGV: "SIGSEGV", syscall.SIGUSR2: "SIGUSR2",
+		syscall.SIGPIPE: "SIGPIPE", syscall.SIGALRM: "SIGALRM", syscall.SIGTERM: "SIGTERM", syscall.SIGXCPU: "SIGXCPU",
+		syscall.SIGXFSZ: "SIGXFSZ", syscall.SIGSYS: "SIGSYS",
+	}
+	switch name, ok := names[e.Signal]; {
+	case ok:
+		return name
+	case e.Signal == 0:
+		return ""
+	}
+	return fmt.Sprintf("signal %d", int(e.Signal))
+}
+
+// Summary says it in words.
+func (e Exit) Summary() string {
+	how := fmt.Sprintf("exit status %d", e.Code)
 	switch {
+	case e.Killed && e.Signal == syscall.SIGKILL:
+		how = "killed by its node (SIGKILL)"
+	case e.Signal == syscall.SIGKILL && e.OutOfMemory:
+		how = "killed by SIGKILL"
 	case e.Signal == syscall.SIGKILL:
-		s = "killed by SIGKILL (by somebody, or by the kernel for lack of memory)"
+		how = "killed by SIGKILL (by somebody, or by the kernel for lack of memory)"
 	case e.Signal != 0:
-		s = fmt.Sprintf("ended by signal %d (%s)", e.Signal, e.Signal)
+		how = fmt.Sprintf("ended by %s (%s)", e.SignalName(), e.Signal)
 	}
-	if len(e.last) > 0 {
-		s += ": " + strings.Join(e.last, "\n")
+	if e.OutOfMemory {
+		return fmt.Sprintf("out of memory (limit %d MiB): %s", e.limits.MemoryBytes>>20, how)
 	}
-	return s
+	return how
+}
+
+// Reason is the summary with the last lines.
+func (e Exit) Reason() string {
+	if len(e.Lines) == 0 {
+		return e.Summary()
+	}
+	return e.Summary() + ": " + strings.Join(e.Lines, "\n")
 }
 
 // Start starts a child in a process group of its own, with /dev/null as its standard input.
-func (s *Spawner) Start(c Command) (*Process, error) {
+func (s *Spawner) Start(c Command) (*Process, error) { return s.start(c, nil) }
+
+// start is Start in a cgroup that exists already, if it is not nil.
+func (s *Spawner) start(c Command, in *group) (*Process, error) {
 	tr, tw, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -110,23 +165,28 @@ func (s *Spawner) Start(c Command) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{done: make(chan struct{})}
-	cmd := exec.Command(c.Path, c.Args...)
-	cmd.Dir, cmd.ExtraFiles = c.Dir, []*os.File{tr}
-	cmd.Env = append(c.Env[:len(c.Env):len(c.Env)], fmt.Sprintf("HELVE_TOKEN_FD=%d", tokenFD))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	p.cmd = cmd
-	var pipes [2]*os.File
-	for i, out := range []*io.Writer{&cmd.Stdout, &cmd.Stderr} {
+	p := &Process{done: make(chan struct{}), limits: c.Limits, group: in}
+	var pipes, ends [2]*os.File
+	for i := range pipes {
 		r, w, err := os.Pipe()
 		if err != nil {
+			if i > 0 {
+				pipes[0].Close()
+			}
 			return nil, err
 		}
 		defer w.Close()
-		*out, pipes[i] = w, r
+		pipes[i], ends[i] = r, w
+	}
+	build := func() *exec.Cmd {
+		cmd := exec.Command(c.Path, c.Args...)
+		cmd.Dir, cmd.ExtraFiles, cmd.Stdout, cmd.Stderr = c.Dir, []*os.File{tr}, ends[0], ends[1]
+		cmd.Env = append(c.Env[:len(c.Env):len(c.Env)], fmt.Sprintf("HELVE_TOKEN_FD=%d", tokenFD))
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+		return cmd
 	}
 	started := make(chan error, 1)
-	s.work <- func() { started <- cmd.Start() }
+	s.work <- func() { started <- s.launch(p, c.ID, build) }
 	if err := <-started; err != nil {
 		pipes[0].Close()
 		pipes[1].Close()
@@ -134,23 +194,77 @@ func (s *Spawner) Start(c Command) (*Process, error) {
 	}
 	var readers sync.WaitGroup
 	for i, stream := range []string{"stdout", "stderr"} {
-		readers.Go(func() { p.read(stream, pipes[i], c.Output) })
+		readers.Go(func() { p.read(stream, pipes[i], c) })
 	}
 	go p.wait(&readers, pipes[:])
 	return p, nil
 }
 
-func (p *Process) read(stream string, r io.Reader, output func(string, []byte)) {
+// launch starts the child within its limits, on the spawner's goroutine. What the kernel forbids it does without.
+func (s *Spawner) launch(p *Process, id string, build func() *exec.Cmd) error {
+	l := p.limits
+	var why error
+	if p.group == nil && (l.MemoryBytes > 0 || l.CPUs > 0) {
+		p.group, why = s.groups.make(id, l)
+	}
+	for stopped := true; ; {
+		p.enforcement = l.enforcement(p.group != nil, why)
+		set := l.rlimits(p.enforcement)
+		p.cmd = build()
+		err := p.run(set, stopped && len(set) > 0)
+		if p.group != nil {
+			p.group.started()
+		}
+		switch {
+		case err == nil:
+			return nil
+		case p.group != nil: // it may divide this cgroup, and still not move a process into it
+			p.group.remove()
+			p.group, why = nil, err
+		case errors.Is(err, syscall.EPERM) && stopped: // being traced is forbidden here
+			stopped = false
+		default:
+			return err
+		}
+	}
+}
+
+// run starts the child and sets its rlimits: while it is stopped, or else as soon as it runs, which lets its first
+// instructions escape them.
+func (p *Process) run(set []rlimit, stopped bool) error {
+	if p.group != nil {
+		p.cmd.SysProcAttr.UseCgroupFD, p.cmd.SysProcAttr.CgroupFD = true, int(p.group.dir.Fd())
+	}
+	p.cmd.SysProcAttr.Ptrace = stopped
+	if err := p.cmd.Start(); err != nil {
+		return err
+	}
+	pid := p.cmd.Process.Pid
+	var err error
+	if stopped {
+		err = restrict(pid, set)
+	} else {
+		err = prlimit(pid, set)
+	}
+	if err != nil {
+		syscall.Kill(-pid, syscall.SIGKILL) //nolint:errcheck // it may have ended
+		p.cmd.Wait()                        //nolint:errcheck // reaped, whatever it says
+		return fmt.Errorf("the limits of the process: %w", err)
+	}
+	return nil
+}
+
+func (p *Process) read(stream string, r io.Reader, c Command) {
 	in := bufio.NewReaderSize(r, lineMax)
 	for cut := false; ; {
 		line, err := in.ReadSlice('\n')
 		if len(line) > 0 && !cut {
 			text := strings.TrimRight(string(line), "\r\n")
-			if stream == "stderr" && text != "" {
-				p.keep(text)
+			if stream == "stderr" {
+				p.keep(text, c.Keep)
 			}
-			if output != nil {
-				output(stream, []byte(text))
+			if c.Output != nil {
+				c.Output(stream, []byte(text))
 			}
 		}
 		cut = errors.Is(err, bufio.ErrBufferFull) // the rest of a very long line is dropped
@@ -160,10 +274,27 @@ func (p *Process) read(stream string, r io.Reader, output func(string, []byte)) 
 	}
 }
 
-func (p *Process) keep(line string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.last) == keptMax {
+// keep is called by the reader of stderr only. A crash of Go is reported from its reason to every goroutine's stack, so
+// that the reason and the stack of the goroutine at fault come first and must outlast the rest.
+func (p *Process) keep(line string, only func([]byte) []byte) {
+	if only != nil {
+		line = string(only([]byte(line)))
+	}
+	if line == "" {
+		return
+	}
+	p.noMemory = p.noMemory || slices.ContainsFunc(
+		[]string{"out of memory", "annot allocate memory", "failed to allocate", "MemoryError", "std::bad_alloc"},
+		func(text string) bool { return strings.Contains(line, text) })
+	if logs.Crash([]byte(line)) {
+		p.crash, p.last = append(p.last[max(len(p.last)-crashMax/3, 0):], line), nil
+		return
+	}
+	if n := len(p.crash); n > 0 && n < crashMax {
+		p.crash = append(p.crash, line)
+		return
+	}
+	if len(p.last) == keptMax-len(p.crash) {
 		p.last = append(p.last[:0], p.last[1:]...)
 	}
 	p.last = append(p.last, line)
@@ -173,6 +304,9 @@ func (p *Process) keep(line string) {
 func (p *Process) wait(readers *sync.WaitGroup, pipes []*os.File) {
 	p.cmd.Wait()                                      //nolint:errcheck // the state says more
 	syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) //nolint:errcheck // nobody may be left
+	if p.group != nil {
+		p.group.kill()
+	}
 	read := make(chan struct{})
 	go func() { readers.Wait(); close(read) }()
 	late := time.NewTimer(pipeWait)
@@ -186,12 +320,34 @@ func (p *Process) wait(readers *sync.WaitGroup, pipes []*os.File) {
 	}
 	<-read
 	st := p.cmd.ProcessState
-	p.exit = Exit{Code: st.ExitCode(), last: p.last}
+	p.exit = Exit{Code: st.ExitCode(), Killed: p.killed.Load(), Lines: slices.Concat(p.crash, p.last), At: time.Now(), limits: p.limits}
 	if ws, ok := st.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
 		p.exit.Signal = ws.Signal()
 	}
+	p.exit.OutOfMemory = p.outOfMemory()
+	if p.group != nil {
+		p.group.remove()
+	}
 	close(p.done)
 }
+
+// outOfMemory asks the cgroup, which knows. A process under RLIMIT_DATA that could not allocate ends in its own way; then
+// what it said last is all there is.
+func (p *Process) outOfMemory() bool {
+	if p.exit.Code == 0 {
+		return false
+	}
+	switch p.enforcement.Memory {
+	case "cgroup":
+		return p.group.oomKills() > 0
+	case "RLIMIT_DATA":
+		return !p.exit.Killed && p.noMemory
+	}
+	return false
+}
+
+// Enforcement is how its limits hold.
+func (p *Process) Enforcement() Enforcement { return p.enforcement }
 
 // PID is the child's process id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
@@ -213,6 +369,7 @@ func (p *Process) Kill() {
 
 func (p *Process) signal(s syscall.Signal) {
 	// The group is there as long as the child is not reaped, and wait alone reaps.
+	p.killed.Store(true)
 	syscall.Kill(-p.cmd.Process.Pid, s) //nolint:errcheck // it may have ended
 }
 

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,6 +37,11 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, "line", i)
 		}
 		os.Exit(3)
+	case "crash":
+		for range 100 {
+			go func() { select {} }()
+		}
+		panic("here")
 	case "hang":
 		signal.Ignore(syscall.SIGTERM)
 		fmt.Println("hanging")
@@ -57,6 +63,27 @@ func TestMain(m *testing.M) {
 		}
 		fmt.Println("leaf", p.PID())
 		select {}
+	case "limits":
+		var files syscall.Rlimit
+		syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files)
+		fmt.Println(files.Cur, files.Max)
+	case "eat":
+		var all [][]byte
+		for range 64 {
+			b := make([]byte, 16<<20)
+			for i := 0; i < len(b); i += 4096 {
+				b[i] = 1
+			}
+			all = append(all, b)
+		}
+		fmt.Println("ate")
+		runtime.KeepAlive(all)
+	case "escape": // its child leaves the process group
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), "WORKER_TEST=wait")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		cmd.Start()
+		fmt.Println(cmd.Process.Pid)
 	case "long":
 		fmt.Println(strings.Repeat("x", 3*lineMax))
 		fmt.Println("after")

@@ -62,6 +62,16 @@ class Down:
         return 1
 
 
+@serve.deployment(
+    runtime_env={"env_vars": {"SUPERVISED": "yes"}, "working_dir": "/"}, limits={"open_files": 99}, max_unresponsive_s=60,
+)
+class Supervised:
+    def __call__(self):
+        import resource
+
+        return os.environ["SUPERVISED"], os.getcwd(), resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
 @serve.deployment
 class Front:
     def __init__(self, down: DeploymentHandle, nested):
@@ -231,6 +241,16 @@ def test_await_from_any_loop_and_thread(front):
 def test_context(front):
     assert front.context.remote().result() == ("default", "Front", "Front")
     assert front.by_name.remote().result() == "Hello name!"
+
+
+def test_options_of_the_process(front):
+    h = serve.run(Supervised.bind(), name="supervised", route_prefix=None)
+    try:
+        assert h.remote().result() == ("yes", "/", 99)
+    finally:
+        serve.delete("supervised")
+    with pytest.raises(RuntimeError, match="open_files must be 0"):
+        serve.run(Supervised.options(limits={"open_files": 1}).bind(), name="supervised", route_prefix=None)
 
 
 def test_http(front):

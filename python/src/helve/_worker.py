@@ -12,7 +12,7 @@ import socket
 import sys
 import traceback
 
-from helve import _runtime
+from helve import _runtime, _supervise
 from helve._encoding import CLOUDPICKLE, decode, dumps, encode, encode_error, envelope, loads
 from helve._names import match_name
 from helve._tasks import make_eager
@@ -51,6 +51,7 @@ class Worker:
         self.target = self.instance = None
         self.app = self.deployment = self.replica = ""
         self.pool = None
+        self.watchdog = None
         if os.environ.get("RAY_SERVE_RUN_SYNC_IN_THREADPOOL") == "1":
             from concurrent.futures import ThreadPoolExecutor
 
@@ -180,7 +181,12 @@ class Worker:
             op = request["op"]
             if op == "start_replica":
                 reply = await self.start_replica(request)
+                self.watchdog = _supervise.Watchdog(self.loop, request["unresponsive_after_s"])
+            elif op == "ping":
+                reply = {}
             elif op == "stop_replica":
+                if self.watchdog is not None:
+                    self.watchdog.stop()
                 reply = await self.stop_replica()
             else:
                 raise ValueError(f"unknown control request {op!r}")
@@ -248,6 +254,7 @@ class Worker:
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in the terminal is for the node, which stops its workers
     sys.path[:0] = [p for p in json.loads(os.environ.get("HELVE_SYS_PATH", "[]")) if p not in sys.path]
+    _supervise.set_up_logging()
     token = read_token(int(os.environ.pop("HELVE_TOKEN_FD")))
     sock = socket.socket(socket.AF_UNIX)
     try:

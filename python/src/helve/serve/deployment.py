@@ -11,6 +11,10 @@ _OPTIONS = {
     "graceful_shutdown_timeout_s": (int, float),
     "graceful_shutdown_wait_loop_s": (int, float),
     "version": str,
+    "runtime_env": dict,  # env_vars, working_dir
+    "limits": dict,  # memory, num_cpus, open_files
+    "unresponsive_after_s": (int, float),
+    "max_unresponsive_s": (int, float),
 }
 
 
@@ -25,7 +29,7 @@ def _check(options: dict) -> dict:
             raise TypeError(f"{name}: {value!r} is a {type(value).__name__}")
         if kind is int and value < 1:
             raise ValueError(f"{name}: must be at least 1, is {value}")
-        if kind is not str and value < 0:
+        if kind is not str and kind is not dict and value < 0:
             raise ValueError(f"{name}: must not be negative, is {value}")
     return {k: v for k, v in options.items() if v is not None}
 

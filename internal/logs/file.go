@@ -1,0 +1,268 @@
+package logs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// The bounds of files. A worker's logs take at most keepParts times partSize on disk, and pendingMax in memory.
+const (
+	partSize   = 16 << 20
+	keepParts  = 4
+	keepEnded  = 16
+	pendingMax = 1 << 20
+	closeTime  = time.Second // how long Close waits for a disk that hangs
+)
+
+const stampLayout = "2006-01-02T15:04:05.000Z07:00"
+
+// Dir is a directory of log files. Its methods may be called from any goroutine.
+type Dir struct {
+	path string
+	log  *slog.Logger
+	open func(path string) (io.WriteCloser, int64, error) // a file to append to, and its size; tests replace it
+
+	mu    sync.Mutex
+	files map[string]bool // those being written
+}
+
+// OpenDir makes the directory if need be, and sees that files can be made in it. log is told once when lines are lost, and
+// when that is over; nil for nobody.
+func OpenDir(path string, log *slog.Logger) (*Dir, error) {
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		return nil, err
+	}
+	probe, err := os.CreateTemp(path, ".helve-")
+	if err != nil {
+		return nil, err
+	}
+	probe.Close()
+	os.Remove(probe.Name()) //nolint:errcheck // an empty file
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Dir{path: path, log: log, open: appendTo, files: map[string]bool{}}, nil
+}
+
+func appendTo(path string) (io.WriteCloser, int64, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, 0, err
+	}
+	st, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, 0, err
+	}
+	return f, st.Size(), nil
+}
+
+// File is the log of one worker. Write never waits for the disk: a goroutine does, and what comes while too much is
+// pending, or cannot be written, is dropped and counted.
+type File struct {
+	dir  *Dir
+	path string
+	more chan struct{} // of one: something is pending, or it is closed
+	done chan struct{} // the goroutine has ended
+
+	mu      sync.Mutex
+	pending []byte
+	lines   int // in pending
+	dropped int // since the last that was reported in the file
+	closed  bool
+
+	// The goroutine's.
+	out  io.WriteCloser
+	size int64
+	torn bool // the last line was written in part
+	lost bool // a warning was logged, and nothing has been written since
+}
+
+// File opens group_name.log, to append, and removes what is oldest of the ended ones of its group. name has no _ and no -.
+// The file is made with its first line. Close it.
+func (d *Dir) File(group, name string) *File {
+	path := filepath.Join(d.path, group+"_"+name+".log")
+	d.mu.Lock()
+	d.files[path] = true
+	d.mu.Unlock()
+	d.prune(group)
+	f := &File{dir: d, path: path, more: make(chan struct{}, 1), done: make(chan struct{})}
+	go f.write()
+	return f
+}
+
+// prune keeps a deployment that crashes again and again from filling the directory.
+func (d *Dir) prune(group string) {
+	found, _ := filepath.Glob(filepath.Join(d.path, group+"_*.log"))
+	type ended struct {
+		path string
+		at   time.Time
+	}
+	var all []ended
+	d.mu.Lock()
+	for _, path := range found {
+		if strings.ContainsAny(strings.TrimPrefix(path, filepath.Join(d.path, group)+"_"), "_-") {
+			continue // of a group whose name begins with this one's
+		}
+		if st, err := os.Stat(path); err == nil && !d.files[path] {
+			all = append(all, ended{path, st.ModTime()})
+		}
+	}
+	d.mu.Unlock()
+	slices.SortFunc(all, func(a, b ended) int { return b.at.Compare(a.at) })
+	for _, e := range all[min(len(all), keepEnded):] {
+		os.Remove(e.path) //nolint:errcheck // the next file tries again
+		for i := 1; i < keepParts; i++ {
+			os.Remove(part(e.path, i)) //nolint:errcheck // there may be none
+		}
+	}
+}
+
+func part(path string, i int) string { return fmt.Sprintf("%s.%d", path, i) }
+
+// Write adds a line: its time, level, stream and text. It does not keep text.
+func (f *File) Write(at time.Time, level slog.Level, stream string, text []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed || len(f.pending)+len(text) > pendingMax {
+		f.dropped++
+		return
+	}
+	f.pending = append(at.AppendFormat(f.pending, stampLayout), ' ')
+	f.pending = append(f.pending, level.String()...)
+	f.pending = append(f.pending, ' ')
+	f.pending = append(f.pending, stream...)
+	f.pending = append(f.pending, ' ')
+	f.pending = append(f.pending, text...)
+	f.pending = append(f.pending, '\n')
+	f.lines++
+	f.wake()
+}
+
+func (f *File) wake() {
+	select {
+	case f.more <- struct{}{}:
+	default:
+	}
+}
+
+// Close writes what is pending and closes the file, unless the disk hangs.
+func (f *File) Close() {
+	f.mu.Lock()
+	f.closed = true
+	f.wake()
+	f.mu.Unlock()
+	late := time.NewTimer(closeTime)
+	defer late.Stop()
+	select {
+	case <-f.done:
+	case <-late.C:
+	}
+	f.dir.mu.Lock()
+	delete(f.dir.files, f.path)
+	f.dir.mu.Unlock()
+}
+
+func (f *File) write() {
+	defer close(f.done)
+	var buf []byte
+	for range f.more {
+		f.mu.Lock()
+		buf, f.pending = f.pending, buf[:0]
+		lines, dropped, closed := f.lines, f.dropped, f.closed
+		f.lines, f.dropped = 0, 0
+		f.mu.Unlock()
+		if err := f.put(buf, dropped); err != nil {
+			f.mu.Lock()
+			f.dropped += dropped + lines
+			f.mu.Unlock()
+			if !f.lost {
+				f.lost = true
+				f.dir.log.Warn("log lines are lost", "file", f.path, "error", err)
+			}
+		}
+		if closed {
+			break
+		}
+	}
+	if f.out != nil {
+		f.out.Close()
+	}
+}
+
+// put writes lines, after a note of those that were dropped before them.
+func (f *File) put(lines []byte, dropped int) error {
+	if len(lines) == 0 && dropped == 0 {
+		return nil
+	}
+	for f.out == nil || f.size >= partSize {
+		if f.out != nil {
+			f.out.Close()
+			f.out = nil
+			if err := f.rotate(); err != nil {
+				return err
+			}
+		}
+		out, size, err := f.dir.open(f.path)
+		if err != nil {
+			return err
+		}
+		f.out, f.size = out, size
+	}
+	var note string
+	if f.torn {
+		note = "\n"
+	}
+	if dropped > 0 {
+		note += fmt.Sprintf("%s WARN helve %d lines were dropped here\n", time.Now().Format(stampLayout), dropped)
+	}
+	for _, b := range [][]byte{[]byte(note), lines} {
+		if len(b) == 0 {
+			continue
+		}
+		n, err := f.out.Write(b)
+		f.size += int64(n)
+		f.torn = n > 0 && b[n-1] != '\n' || n == 0 && f.torn
+		if err != nil {
+			f.out.Close()
+			f.out = nil // opened again for the next line: the file system may have come back under another file
+			return err
+		}
+	}
+	if f.lost {
+		f.lost = false
+		f.dir.log.Info("log lines are written again", "file", f.path, "dropped", dropped)
+	}
+	return nil
+}
+
+func (f *File) rotate() error {
+	for i := keepParts - 1; i > 0; i-- {
+		from := f.path
+		if i > 1 {
+			from = part(f.path, i-1)
+		}
+		if err := os.Rename(from, part(f.path, i)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Name makes parts of names into one of a file.
+func Name(parts ...string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r) {
+			return r
+		}
+		return '_'
+	}, strings.Join(parts, "_"))
+}

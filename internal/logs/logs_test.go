@@ -1,0 +1,265 @@
+package logs
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestLevels(t *testing.T) {
+	t.Parallel()
+	const debug, info, warn, fail = slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError
+	type line struct {
+		text string
+		want slog.Level
+	}
+	for stream, lines := range map[string][]line{
+		"stdout": {
+			{"hello", info}, {"", info},
+			{"ERROR:root:bad", fail}, {"  in detail", fail}, {"next", info},
+			{"2026-01-02 10:00:00,123 WARNING text", warn}, {"2026/01/02 10:00:00 INFO text", info},
+			{"[2026-01-02 10:00:00] [DEBUG] text", debug}, {"[CRITICAL] text", fail}, {"INFO - x", info},
+			{`{"time":"2026-01-02T10:00:00Z","level":"WARN","msg":"x"}`, warn}, {`{"levelname": "error", "x": 1}`, fail},
+			{`{"level":3}`, info}, {`{"msg":"ERROR"}`, info},
+			{`time=2026-01-02T10:00:00.000+00:00 level=DEBUG msg=x`, debug}, {`level=INFO+2 msg=x`, info + 2},
+			{"this is no ERROR", info}, {"Error: x", info}, {"warning: x", info}, {"1 2 3 4 ERROR", info},
+		},
+		"stderr": {
+			{"loading", warn}, {"INFO: ready", info}, {"\tmore", info}, {"again", warn},
+			{"Traceback (most recent call last):", fail}, {`  File "x.py", line 1`, fail}, {"ValueError: x", fail}, {"after", warn},
+			{"SIGN here: x", warn}, {"SIGSEGV: segmentation violation", fail}, {"", fail}, {"goroutine 1 [running]:", fail}, {"INFO x", fail},
+		},
+	} {
+		l := NewLevels(stream)
+		for _, line := range lines {
+			if got := l.Of([]byte(line.text)); got != line.want {
+				t.Errorf("%s: %q is %s, want %s", stream, line.text, got, line.want)
+			}
+		}
+	}
+}
+
+var at = time.Date(2026, 1, 2, 10, 0, 0, 0, time.UTC)
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func openDir(t *testing.T) *Dir {
+	t.Helper()
+	d, err := OpenDir(filepath.Join(t.TempDir(), "a", "b"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func TestFile(t *testing.T) {
+	t.Parallel()
+	d := openDir(t)
+	path := filepath.Join(d.path, "replica_app_D_1.log")
+	for i, text := range []string{"one", "two"} { // the second appends
+		f := d.File("replica_app_D", "1")
+		f.Write(at, slog.LevelWarn, "stderr", []byte(text))
+		f.Close()
+		f.Write(at, slog.LevelWarn, "stderr", []byte("late"))
+		if got := strings.Count(read(t, path), "\n"); got != i+1 {
+			t.Errorf("%d lines", got)
+		}
+	}
+	want := "2026-01-02T10:00:00.000Z WARN stderr one\n2026-01-02T10:00:00.000Z WARN stderr two\n"
+	if got := read(t, path); got != want {
+		t.Errorf("%q", got)
+	}
+	f := d.File("replica_app_D", "quiet")
+	f.Close()
+	if found, _ := filepath.Glob(filepath.Join(d.path, "*")); len(found) != 1 {
+		t.Errorf("%v", found)
+	}
+}
+
+func TestOpenDirFails(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenDir(filepath.Join(file, "logs"), nil); !errors.Is(err, syscall.ENOTDIR) {
+		t.Error(err)
+	}
+}
+
+// TestRotation writes six parts' worth, and finds the newest keepParts of them.
+func TestRotation(t *testing.T) {
+	t.Parallel()
+	d := openDir(t)
+	path := filepath.Join(d.path, "g_n.log")
+	text := bytes.Repeat([]byte("x"), 64<<10)
+	for i := range 6 {
+		f := d.File("g", "n")
+		for j := range partSize / len(text) {
+			f.Write(at, 0, "stdout", fmt.Appendf(nil, "%d.%d %s", i, j, text))
+			if j%8 == 7 { // let it write
+				f.Close()
+				f = d.File("g", "n")
+			}
+		}
+		f.Close()
+	}
+	for i, want := range []string{" 5.", " 4.", " 3.", " 2."} {
+		p := path
+		if i > 0 {
+			p = part(path, i)
+		}
+		got := read(t, p)
+		if !strings.Contains(got[:64], want) || len(got) > partSize+pendingMax+1<<17 {
+			t.Errorf("%s: %d bytes, %.64q", p, len(got), got)
+		}
+	}
+	if _, err := os.Stat(part(path, keepParts)); err == nil {
+		t.Error("too many parts are kept")
+	}
+}
+
+func TestOldFilesGo(t *testing.T) {
+	t.Parallel()
+	d := openDir(t)
+	alive := d.File("g", "alive")
+	alive.Write(at, 0, "stdout", []byte("x"))
+	for i := range keepEnded + 3 {
+		path := filepath.Join(d.path, fmt.Sprintf("g_%02d.log", i))
+		for _, p := range []string{path, part(path, 1)} {
+			if err := os.WriteFile(p, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chtimes(p, at, at.Add(time.Duration(i)*time.Second)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	other := filepath.Join(d.path, "h_1.log")
+	if err := os.WriteFile(other, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.File("g", "next").Close()
+	alive.Close()
+	var left []string
+	found, _ := filepath.Glob(filepath.Join(d.path, "*"))
+	for _, p := range found {
+		left = append(left, filepath.Base(p))
+	}
+	got := strings.Join(left, " ")
+	if len(left) != 2*keepEnded+2 || strings.Contains(got, "g_02.log") || !strings.Contains(got, "g_03.log g_03.log.1") ||
+		!strings.Contains(got, "g_alive.log") || !strings.Contains(got, "h_1.log") {
+		t.Error(got)
+	}
+}
+
+// disk is a fake file: it fails, hangs or takes a part.
+type disk struct {
+	mu      sync.Mutex
+	fail    error
+	take    int // of a write that fails
+	hang    chan struct{}
+	content bytes.Buffer
+}
+
+func (d *disk) Write(b []byte) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.hang != nil {
+		<-d.hang
+	}
+	if d.fail != nil {
+		n, _ := d.content.Write(b[:min(d.take, len(b))])
+		return n, d.fail
+	}
+	return d.content.Write(b)
+}
+
+func (d *disk) Close() error { return nil }
+
+func (d *disk) set(err error, take int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fail, d.take = err, take
+}
+
+// TestFullDisk: what cannot be written is dropped and counted; it is said once, and the file says it when it can again.
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		d := &Dir{files: map[string]bool{}, log: slog.New(slog.NewTextHandler(&log, nil))}
+		disk := &disk{}
+		d.open = func(string) (io.WriteCloser, int64, error) { return disk, 0, nil }
+		f := d.File("g", "n")
+		put := func(text string) {
+			f.Write(at, 0, "stdout", []byte(text))
+			synctest.Wait()
+		}
+		put("a")
+		disk.set(syscall.ENOSPC, 30)
+		put("b")
+		disk.set(syscall.ENOSPC, 0)
+		put("c")
+		put("d")
+		disk.set(nil, 0)
+		put("e")
+		f.Close()
+		want := "2026-01-02T10:00:00.000Z INFO stdout a\n2026-01-02T10:00:00.000Z INFO \n" +
+			"2000-01-01T00:00:00.000Z WARN helve 3 lines were dropped here\n2026-01-02T10:00:00.000Z INFO stdout e\n"
+		if got := disk.content.String(); got != want {
+			t.Errorf("%q", got)
+		}
+		if got := log.String(); strings.Count(got, "lines are lost") != 1 || strings.Count(got, "dropped=3") != 1 || !strings.Contains(got, "no space") {
+			t.Error(got)
+		}
+	})
+}
+
+// TestHangingDisk: nobody waits for it, and memory is bounded.
+func TestHangingDisk(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := &Dir{files: map[string]bool{}, log: slog.New(slog.DiscardHandler)}
+		disk := &disk{hang: make(chan struct{})}
+		d.open = func(string) (io.WriteCloser, int64, error) { return disk, 0, nil }
+		f := d.File("g", "n")
+		text := bytes.Repeat([]byte("x"), 1000)
+		for range 5000 {
+			f.Write(at, 0, "stdout", text)
+		}
+		synctest.Wait()
+		f.mu.Lock()
+		if len(f.pending) > pendingMax+1000 || f.dropped == 0 {
+			t.Errorf("%d bytes are pending, %d lines dropped", len(f.pending), f.dropped)
+		}
+		f.mu.Unlock()
+		start := time.Now()
+		f.Close()
+		if took := time.Since(start); took != closeTime {
+			t.Errorf("Close took %s", took)
+		}
+		close(disk.hang)
+		<-f.done
+		if got := disk.content.String(); !strings.Contains(got, "lines were dropped here") {
+			t.Errorf("%d bytes without a note", len(got))
+		}
+	})
+}

@@ -1,0 +1,206 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/helve-serve/helve/internal/replica"
+	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/worker"
+)
+
+type nothing struct{}
+
+// TestCrashLoop: replicas that die as soon as they are ready are replaced at once, then after 1, 2, 4 ... 64 s; one that
+// ran for long starts over. The next in its place knows the exit.
+func TestCrashLoop(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := New(Settings{})
+		defer n.Close(t.Context())
+		class := &replica.Class{
+			App: "app", Deployment: "D", Methods: replica.Methods(reflect.TypeFor[nothing]()),
+			Construct: func(context.Context) (any, error) { return nothing{}, nil },
+		}
+		err := n.Deploy(t.Context(), App{
+			Graph:   spec.Graph{App: "app", Deployments: []spec.Deployment{{Name: "D", Language: "go"}}},
+			Classes: map[string]*replica.Class{"D": class},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		running := func() *Unit {
+			for {
+				synctest.Wait()
+				n.mu.Lock()
+				for _, u := range n.apps["app"].deployments["D"].units {
+					if u.state == spec.ReplicaRunning {
+						n.mu.Unlock()
+						return u
+					}
+				}
+				n.mu.Unlock()
+				time.Sleep(100 * time.Millisecond)
+			}
+		}
+		die := func(i int) time.Duration {
+			u := running()
+			start := time.Now()
+			n.died(u, &spec.Exit{Replica: u.id, Reason: fmt.Sprint("exit ", i), Code: i}, true)
+			running()
+			return time.Since(start)
+		}
+		var took []time.Duration
+		for i := range 10 {
+			took = append(took, die(i))
+		}
+		if got := fmt.Sprint(took); got != "[0s 1s 2s 4s 8s 16s 32s 1m4s 1m4s 1m4s]" {
+			t.Error(got)
+		}
+		d := n.Status().Applications["app"].Deployments["D"]
+		if r := d.Replicas[0]; r.Restarts != 10 || r.LastExit.Code != 9 || d.LastExit.Reason != "exit 9" || d.Status != spec.DeploymentHealthy {
+			t.Errorf("%+v", d)
+		}
+		time.Sleep(healthyTime + time.Second)
+		if took := die(10); took != 0 {
+			t.Errorf("one that ran for long is replaced after %s", took)
+		}
+	})
+}
+
+// told runs lines of a worker's stderr through an outlet, with a log and Status to look at.
+type told struct {
+	node *Node
+	log  bytes.Buffer
+	w    *workerProc
+	out  *outlet
+}
+
+func newTold(t *testing.T, state spec.ReplicaState) *told {
+	t.Helper()
+	x := &told{}
+	x.node = New(Settings{Logger: slog.New(slog.NewTextHandler(&x.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	t.Cleanup(func() {
+		x.node.mu.Lock()
+		clear(x.node.apps)
+		x.node.mu.Unlock()
+		x.node.Close(context.Background())
+	})
+	a := &app{node: x.node, name: "app", deployments: map[string]*Deployment{}}
+	a.ctx, a.cancel = context.WithCancelCause(t.Context())
+	a.current = a.newRevision(App{})
+	e := a.current.edition(spec.Deployment{Name: "D"})
+	d := &Deployment{app: a, name: "D", units: map[string]*Unit{}}
+	d.now.Store(e)
+	a.deployments["D"] = d
+	s := worker.NewSpawner()
+	proc, err := s.Start(worker.Command{Path: "/bin/true"}) // any process that has a number
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { proc.Kill(); <-proc.Done(); s.Close() })
+	x.w = &workerProc{node: x.node, id: "app-1", app: a, rev: a.current, proc: proc}
+	d.units["D#1"] = &Unit{id: "D#1", dep: d, edition: e, worker: x.w, state: state}
+	x.node.mu.Lock()
+	x.node.apps["app"] = a
+	x.node.mu.Unlock()
+	x.out = x.node.newOutlet(x.w, "D#1", "D", "D#1")
+	return x
+}
+
+func (x *told) status() *spec.Unresponsive {
+	return x.node.Status().Applications["app"].Deployments["D"].Replicas[0].Unresponsive
+}
+
+func (x *told) lines(lines ...string) {
+	for _, l := range lines {
+		x.out.line("stderr", []byte(l))
+	}
+}
+
+func TestWhatWorkersTell(t *testing.T) {
+	t.Parallel()
+	x := newTold(t, spec.ReplicaRunning)
+	x.lines("plain", "\x1ehelve:log ERROR name -- text", "\x1ehelve:log DEBUG hidden level=ERROR",
+		"half\x1ehelve:stack Thread MainThread:", "\x1ehelve:stack   in spin")
+	x.out.line("stdout", []byte("out\x1ehelve:responsive"))
+	if x.status() != nil {
+		t.Error("unresponsive before it was told")
+	}
+	x.lines("\x1ehelve:unresponsive 2.5")
+	s := x.status()
+	if s == nil || s.Stacks != "Thread MainThread:\n  in spin\n" || time.Since(s.Since) < 2500*time.Millisecond {
+		t.Errorf("%+v", s)
+	}
+	x.node.unresponsive(x.w, time.Now(), "not told by itself", false)
+	x.node.responsive(x.w, s.Since) // asked before
+	if got := x.status(); got == nil || got.Stacks != s.Stacks {
+		t.Errorf("%+v", got)
+	}
+	x.lines("\x1ehelve:responsive")
+	if got := x.status(); got != nil {
+		t.Errorf("%+v", got)
+	}
+	log := x.log.String()
+	for _, want := range []string{
+		`level=WARN msg=plain app=app worker=app-1 deployment=D replica=D#1 stream=stderr`, `level=ERROR msg="name -- text"`,
+		`level=DEBUG msg="hidden level=ERROR"`, "level=WARN msg=half", `level=INFO msg="out\x1ehelve:responsive"`,
+		`level=WARN msg="worker is unresponsive"`, `in spin\n`, `level=INFO msg="worker answers again"`,
+	} {
+		if !strings.Contains(log, want) {
+			t.Errorf("no %s in\n%s", want, log)
+		}
+	}
+	for line, want := range map[string]string{
+		"plain": "plain", "\x1ehelve:log INFO x": "INFO x", "\x1ehelve:stack x": "", "half\x1ehelve:stack x": "half",
+	} {
+		if got := string(kept([]byte(line))); got != want {
+			t.Errorf("of %q is kept %q", line, got)
+		}
+	}
+}
+
+// TestPingFindsThenWorkerTells: the stacks that come later replace what the kernel said, and the first time counts.
+func TestPingFindsThenWorkerTells(t *testing.T) {
+	t.Parallel()
+	x := newTold(t, spec.ReplicaRunning)
+	since := time.Now()
+	x.node.unresponsive(x.w, since, "State: R", false)
+	x.lines("\x1ehelve:stack x", "\x1ehelve:unresponsive 1")
+	if s := x.status(); s == nil || s.Stacks != "x\n" || !s.Since.Equal(since) {
+		t.Errorf("%+v", s)
+	}
+	x.node.responsive(x.w, time.Now())
+	if s := x.status(); s != nil {
+		t.Errorf("%+v", s)
+	}
+	x.node.responsive(x.w, time.Now()) // and again
+}
+
+// TestConstructorsMayBlock: a replica that is not in service is not unresponsive.
+func TestConstructorsMayBlock(t *testing.T) {
+	t.Parallel()
+	x := newTold(t, spec.ReplicaStarting)
+	x.lines("\x1ehelve:stack x", "\x1ehelve:unresponsive 1")
+	if s := x.status(); s != nil {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestExitOf(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	got := exitOf(&Unit{id: "D#1"}, worker.Exit{Code: -1, Signal: syscall.SIGSEGV, Lines: []string{"x"}, At: now}, "late")
+	want := &spec.Exit{Replica: "D#1", Reason: "late: ended by SIGSEGV (segmentation fault)", Code: -1, Signal: "SIGSEGV", At: now, Lines: []string{"x"}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v", got)
+	}
+}

@@ -1,0 +1,228 @@
+package worker
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// groups makes cgroups for children. The zero value works on the cgroup2 file system of this machine.
+type groups struct {
+	mount string // where cgroup2 is; "" finds it
+	self  string // this process's cgroup in it
+}
+
+// group is one child's cgroup.
+type group struct {
+	path string
+	dir  *os.File // open until the child is in it
+}
+
+var errNoCgroup2 = errors.New("no cgroup v2 file system is mounted")
+
+// find sets mount and self.
+func (g *groups) find() error {
+	if g.mount != "" {
+		return nil
+	}
+	own, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return err
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	mount := mountOf(mounts)
+	if mount == "" {
+		return errNoCgroup2
+	}
+	for line := range bytes.Lines(own) {
+		if path, ok := bytes.CutPrefix(line, []byte("0::")); ok {
+			g.mount, g.self = mount, strings.TrimSpace(string(path))
+			return nil
+		}
+	}
+	return errNoCgroup2
+}
+
+// mountOf is where the root of cgroup2 is mounted. The fields are those of proc(5): the mount point is the fifth, and the
+// type the first after a lone hyphen.
+func mountOf(mountinfo []byte) string {
+	for line := range bytes.Lines(mountinfo) {
+		before, after, ok := bytes.Cut(line, []byte(" - "))
+		f := bytes.Fields(before)
+		if ok && len(f) > 4 && bytes.HasPrefix(after, []byte("cgroup2 ")) && string(f[3]) == "/" {
+			return string(f[4])
+		}
+	}
+	return ""
+}
+
+// make makes a cgroup with limits. It must not be called concurrently.
+func (g *groups) make(id string, l Limits) (*group, error) {
+	if err := g.find(); err != nil {
+		return nil, err
+	}
+	var need []string
+	if l.CPUs > 0 {
+		need = append(need, "cpu")
+	}
+	if l.MemoryBytes > 0 {
+		need = append(need, "memory")
+	}
+	parent, err := g.parent(need)
+	if err != nil {
+		return nil, err
+	}
+	sweepGroups(parent)
+	path, err := os.MkdirTemp(parent, "helve-"+id+"-")
+	if err != nil {
+		return nil, err
+	}
+	c := &group{path: path}
+	if err := c.limit(l); err != nil {
+		os.Remove(path) //nolint:errcheck // the first error counts
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *group) limit(l Limits) (err error) {
+	if l.MemoryBytes > 0 {
+		if err := c.set("memory.max", strconv.FormatInt(l.MemoryBytes, 10)); err != nil {
+			return err
+		}
+		// A worker that lost one of its processes is of no use, and swap would only put its end off.
+		c.set("memory.oom.group", "1") //nolint:errcheck // not before Linux 4.19
+		c.set("memory.swap.max", "0")  //nolint:errcheck // not there without swap accounting
+	}
+	if l.CPUs > 0 {
+		if err := c.set("cpu.max", quota(l.CPUs)); err != nil {
+			return err
+		}
+	}
+	c.dir, err = os.Open(c.path)
+	return err
+}
+
+func (c *group) set(file, value string) error {
+	return os.WriteFile(filepath.Join(c.path, file), []byte(value), 0o644)
+}
+
+// started is called when the child is in the cgroup.
+func (c *group) started() { c.dir.Close() }
+
+// parent finds where cgroups with those controllers may be made: beneath our own cgroup, or beside it where its parent
+// was delegated to us (systemd's DelegateSubgroup=). A cgroup whose controllers are handed on may hold no process, so that
+// we move into one of our own first, which is done only when nobody else is there.
+func (g *groups) parent(need []string) (string, error) {
+	own := filepath.Join(g.mount, g.self)
+	if has(own, "cgroup.subtree_control", need) && g.delegated(own) {
+		return own, nil
+	}
+	if above := filepath.Dir(own); own != g.mount && has(above, "cgroup.subtree_control", need) && g.delegated(above) {
+		return above, nil
+	}
+	switch {
+	case !has(own, "cgroup.controllers", need):
+		return "", fmt.Errorf("cgroup v2 has no %s controller for %s", strings.Join(need, " and "), own)
+	case !g.delegated(own):
+		return "", fmt.Errorf("the cgroup %s is not delegated to this process", own)
+	}
+	enable := []byte("+" + strings.Join(need, " +"))
+	control := filepath.Join(own, "cgroup.subtree_control")
+	err := os.WriteFile(control, enable, 0o644)
+	if !errors.Is(err, syscall.EBUSY) {
+		return own, err
+	}
+	procs, err := os.ReadFile(filepath.Join(own, "cgroup.procs"))
+	if err != nil {
+		return "", err
+	}
+	if pids := bytes.Fields(procs); len(pids) != 1 || string(pids[0]) != strconv.Itoa(os.Getpid()) {
+		return "", fmt.Errorf("other processes are in the cgroup %s", own)
+	}
+	leaf := filepath.Join(own, "helve-node")
+	if err := os.Mkdir(leaf, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return "", err
+	}
+	if err := os.WriteFile(filepath.Join(leaf, "cgroup.procs"), []byte("0"), 0o644); err != nil {
+		return "", err
+	}
+	return own, os.WriteFile(control, enable, 0o644)
+}
+
+// has says whether a file that lists controllers has all of them.
+func has(dir, file string, need []string) bool {
+	b, err := os.ReadFile(filepath.Join(dir, file))
+	have := strings.Fields(string(b))
+	return err == nil && !slices.ContainsFunc(need, func(c string) bool { return !slices.Contains(have, c) })
+}
+
+// delegated says whether a cgroup is ours to divide. Whoever is not root can only write where he was allowed to. Root can
+// write everywhere, also into what systemd manages: there the mark counts that systemd sets, or that it is the root that
+// this process sees, as in a container.
+func (g *groups) delegated(dir string) bool {
+	const write = 2
+	if syscall.Access(dir, write) != nil || syscall.Access(filepath.Join(dir, "cgroup.procs"), write) != nil {
+		return false
+	}
+	if os.Geteuid() != 0 || dir == g.mount {
+		return true
+	}
+	for _, name := range []string{"user.delegate", "trusted.delegate"} {
+		var v [8]byte
+		if n, err := syscall.Getxattr(dir, name, v[:]); err == nil && string(v[:n]) == "1" {
+			return true
+		}
+	}
+	return false
+}
+
+// sweepGroups removes what nodes left behind that were killed. It leaves alone what is so young that its child may be about
+// to start; the kernel refuses where processes are.
+func sweepGroups(parent string) {
+	found, _ := filepath.Glob(filepath.Join(parent, "helve-*-*"))
+	for _, path := range found {
+		if st, err := os.Stat(path); err == nil && time.Since(st.ModTime()) > staleAfter {
+			os.Remove(path) //nolint:errcheck // it is in use
+		}
+	}
+}
+
+// oomKills is how many processes of the cgroup the kernel killed for lack of memory.
+func (c *group) oomKills() int {
+	f, err := os.Open(filepath.Join(c.path, "memory.events"))
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	for in := bufio.NewScanner(f); in.Scan(); {
+		if n, ok := strings.CutPrefix(in.Text(), "oom_kill "); ok {
+			k, _ := strconv.Atoi(n)
+			return k
+		}
+	}
+	return 0
+}
+
+// kill ends every process in the cgroup, those included that have left the child's process group.
+func (c *group) kill() { c.set("cgroup.kill", "1") } //nolint:errcheck // not before Linux 5.14
+
+// remove removes the cgroup, which the kernel allows when the last process in it has been reaped.
+func (c *group) remove() {
+	for end := time.Now().Add(pipeWait); ; time.Sleep(time.Millisecond) {
+		if err := syscall.Rmdir(c.path); !errors.Is(err, syscall.EBUSY) || time.Now().After(end) {
+			return // the next node's sweep may try again
+		}
+	}
+}

@@ -1,0 +1,99 @@
+"""What a worker tells its node about itself on stderr: log records with their levels, and the stacks of its threads when its
+event loop stands. Every line of it begins with MARK (docs/wire.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+import time
+import traceback
+
+MARK = "\x1ehelve:"
+
+_stderr = 2  # set_up_logging replaces it by a descriptor that user code does not redirect
+
+
+def _tell(text: str) -> None:
+    """Writes a line at once and alone: one write, which a pipe keeps whole up to 4 KiB."""
+    try:
+        os.write(_stderr, (MARK + text + "\n").encode(errors="backslashreplace"))
+    except OSError:
+        pass  # the node is gone
+
+
+def _named(level: int) -> str:
+    for least, name in ((logging.ERROR, "ERROR"), (logging.WARNING, "WARNING"), (logging.INFO, "INFO")):
+        if level >= least:
+            return name
+    return "DEBUG"
+
+
+class Handler(logging.Handler):
+    """Sends records to the node with their level, which text alone may not show."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            level = _named(record.levelno)
+            for line in self.format(record).splitlines():
+                _tell(f"log {level} {line}")
+        except Exception:
+            self.handleError(record)
+
+
+def set_up_logging() -> None:
+    """The logger ray.serve is sent from INFO on, as the reference has it, and warnings of loggers that have no handler. What
+    the user configures, with logging.basicConfig or otherwise, stays his: the node finds its levels in the text."""
+    global _stderr
+    _stderr = os.dup(2)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # a pipe is buffered in blocks, and what is printed would come late
+    serve = logging.getLogger("ray.serve")
+    handler = Handler()
+    handler.setFormatter(logging.Formatter("%(name)s %(filename)s:%(lineno)d -- %(message)s"))
+    serve.addHandler(handler)
+    serve.setLevel(logging.INFO)
+    serve.propagate = False
+    logging.lastResort = Handler(logging.WARNING)
+    logging.lastResort.setFormatter(logging.Formatter("%(name)s -- %(message)s"))
+
+
+class Watchdog:
+    """A thread that sees whether the event loop turns, and tells the node the stacks of all threads when it did not for
+    after seconds, and when it does again. Not started by fork: it watches the process that made it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, after: float):
+        self.loop, self.after = loop, after
+        self.stopped = threading.Event()
+        threading.Thread(target=self.watch, name="helve-watchdog", daemon=True).start()
+
+    def stop(self) -> None:
+        self.stopped.set()
+
+    def watch(self) -> None:
+        while not self.stopped.wait(self.after / 2):
+            turned = threading.Event()
+            asked = time.monotonic()
+            try:
+                self.loop.call_soon_threadsafe(turned.set)
+            except RuntimeError:  # the loop is closed
+                return
+            if turned.wait(self.after) or self.stopped.is_set():
+                continue
+            self.dump()
+            _tell(f"unresponsive {time.monotonic() - asked:.3f}")
+            turned.wait()
+            _tell("responsive")
+
+    def dump(self) -> None:
+        names = {t.ident: t.name for t in threading.enumerate()}
+        me = threading.get_ident()
+        for ident, frame in sorted(sys._current_frames().items(), key=lambda f: f[0] != threading.main_thread().ident):
+            if ident == me:
+                continue
+            _tell(f"stack Thread {names.get(ident, ident)}:")
+            for entry in traceback.format_stack(frame):
+                for line in entry.splitlines():
+                    _tell(f"stack {line}")

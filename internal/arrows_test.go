@@ -16,7 +16,7 @@ var layers = [][]string{
 	{""},
 	{"internal/node", "internal/guest"},
 	{"internal/proxy", "internal/planner", "internal/worker", "internal/transport", "internal/router", "internal/gate", "internal/batch", "internal/models"},
-	{"internal/replica", "internal/wire"},
+	{"internal/replica", "internal/wire", "internal/arena"},
 	{"internal/codec"},
 	{"internal/call", "internal/spec"},
 }
@@ -33,6 +33,7 @@ var only = map[string][]string{
 	"internal/models":  {"internal/call"},
 	"internal/codec":   {"internal/call", "github.com/tinylib/msgp/msgp"},
 	"internal/wire":    {"internal/call", "internal/codec"},
+	"internal/arena":   {},
 	"internal/proxy":   {"internal/call"},
 }
 

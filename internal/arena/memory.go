@@ -23,7 +23,6 @@ const (
 	fallocPunchHole  = 2
 	fillStep         = 1 << 20
 	wantedSeals      = fSealSeal | fSealShrink | fSealGrow
-	unsealedTooSmall = "arena: the memory is not sealed: its size could change under the mapping"
 )
 
 // ErrClosed is for what is asked of a Memory or a View after its end.
@@ -35,8 +34,8 @@ var ErrClosed = errors.New("arena: closed")
 //
 // The seals: the size never changes, and nobody can seal more. Any process with the descriptor could otherwise make the
 // file shorter, and everybody who reads beyond its end then dies of a SIGBUS. F_SEAL_WRITE and F_SEAL_FUTURE_WRITE are
-// of no use, as workers that come later must be able to write. Who only reads gets a descriptor of its own that was opened for
-// reading (ReadOnly): no mapping of that can be made writable. See the package's comment for what this does not prevent.
+// of no use, as workers that come later must be able to write. Who only reads gets a descriptor of its own that was
+// opened for reading (ReadOnly): no mapping of that can be made writable. See the package's comment for what this does not prevent.
 type Memory struct {
 	id   uint64
 	size uint64
@@ -93,7 +92,7 @@ func Open(file *os.File, o Offer) (m *Memory, err error) {
 	err = m.control(func(fd int) error {
 		seals, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), fGetSeals, 0)
 		if errno != 0 || seals&wantedSeals != wantedSeals {
-			return errors.New(unsealedTooSmall)
+			return errors.New("arena: the memory is not sealed: its size could change under the mapping")
 		}
 		m.read, err = syscall.Mmap(fd, 0, int(m.size), syscall.PROT_READ, syscall.MAP_SHARED)
 		return os.NewSyscallError("mmap", err)
@@ -255,8 +254,8 @@ func (m *Memory) Resident() (uint64, error) {
 	return uint64(st.Blocks) * 512, err
 }
 
-// Reclaim gives memory back to the system that was free in t at the last Reclaim too, at most max bytes of it. It is to be called
-// from time to time. t must be the account of m.
+// Reclaim gives memory back to the system that was free in t at the last Reclaim too, at most max bytes of it. It is to
+// be called from time to time. t must be the account of m.
 func (m *Memory) Reclaim(t *Table, max uint64) error {
 	var errs error
 	for _, e := range t.Sweep(max) {

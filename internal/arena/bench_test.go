@@ -111,7 +111,8 @@ func BenchmarkTable(b *testing.B) {
 			for b.Loop() {
 				g, _, err := tab.Lease(o, 2*Slab)
 				r := refOf(g, 2*Slab)
-				if err != nil || tab.Publish(o, r) != nil || tab.Share(o, h, r) != nil || tab.Release(o, r) != nil || tab.Release(h, r) != nil {
+				if err != nil || tab.Publish(o, r) != nil || tab.Share(o, h, r) != nil ||
+					tab.Release(o, r) != nil || tab.Release(h, r) != nil {
 					b.Fatal("refused")
 				}
 			}

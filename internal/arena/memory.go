@@ -12,17 +12,17 @@ import (
 
 // Values of linux/memfd.h, linux/fcntl.h and linux/falloc.h that package syscall lacks.
 const (
-	mfdCloexec       = 1
-	mfdAllowSealing  = 2
-	fAddSeals        = 1033
-	fGetSeals        = 1034
-	fSealSeal        = 1
-	fSealShrink      = 2
-	fSealGrow        = 4
-	fallocKeepSize   = 1
-	fallocPunchHole  = 2
-	fillStep         = 1 << 20
-	wantedSeals      = fSealSeal | fSealShrink | fSealGrow
+	mfdCloexec      = 1
+	mfdAllowSealing = 2
+	fAddSeals       = 1033
+	fGetSeals       = 1034
+	fSealSeal       = 1
+	fSealShrink     = 2
+	fSealGrow       = 4
+	fallocKeepSize  = 1
+	fallocPunchHole = 2
+	fillStep        = 1 << 20
+	wantedSeals     = fSealSeal | fSealShrink | fSealGrow
 )
 
 // ErrClosed is for what is asked of a Memory or a View after its end.
@@ -35,7 +35,8 @@ var ErrClosed = errors.New("arena: closed")
 // The seals: the size never changes, and nobody can seal more. Any process with the descriptor could otherwise make the
 // file shorter, and everybody who reads beyond its end then dies of a SIGBUS. F_SEAL_WRITE and F_SEAL_FUTURE_WRITE are
 // of no use, as workers that come later must be able to write. Who only reads gets a descriptor of its own that was
-// opened for reading (ReadOnly): no mapping of that can be made writable. See the package's comment for what this does not prevent.
+// opened for reading (ReadOnly): no mapping of that can be made writable. The package's
+// comment says what this does not prevent.
 type Memory struct {
 	id   uint64
 	size uint64

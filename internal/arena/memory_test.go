@@ -340,7 +340,8 @@ func TestInheritedBySpawnedWorker(t *testing.T) {
 	}
 	cmd := exec.Command(os.Args[0])
 	cmd.ExtraFiles = []*os.File{nil, m.File()}
-	cmd.Env = append(os.Environ(), m.Offer().Environ(4), fmt.Sprintf("ARENA_TEST=%d %d %d %d", testID, g.Generation, g.Offset, 100_000))
+	lease := fmt.Sprintf("ARENA_TEST=%d %d %d %d", testID, g.Generation, g.Offset, 100_000)
+	cmd.Env = append(os.Environ(), m.Offer().Environ(4), lease)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {

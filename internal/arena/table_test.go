@@ -118,7 +118,9 @@ func TestRefusedRanges(t *testing.T) {
 	} {
 		wantErr(t, fmt.Sprintf("publish %+v", r), tab.Publish(h, r), ErrLease)
 	}
-	for _, e := range []Extent{{g.Offset, 0}, {g.Offset, 1}, {g.Offset, 5 * Slab}, {g.Offset, most - Slab + 1}, {most - Slab + 1, Slab}} {
+	for _, e := range []Extent{
+		{g.Offset, 0}, {g.Offset, 1}, {g.Offset, 5 * Slab}, {g.Offset, most - Slab + 1}, {most - Slab + 1, Slab},
+	} {
 		wantErr(t, fmt.Sprintf("return %+v", e), tab.Return(h, Grant{e, g.Generation}), ErrLease)
 	}
 	if s := tab.Stats(); s.Leased != 5*Slab || s.Rejected != 17 {
@@ -284,8 +286,8 @@ func (m *model) lease(h Holder, n uint64) (offset uint64, ok bool) {
 // cut is Table.cut by enumeration of slabs.
 func (m *model) cut(h Holder, e Extent, generation uint64) bool {
 	for i, g := range m.leases[h] {
-		if g.Generation != generation || e.Length == 0 || e.Offset%Slab != 0 || e.Length%Slab != 0 || e.Length > uint64(m.size)*Slab ||
-			e.Offset < g.Offset || e.Offset >= g.end() || e.end() > g.end() {
+		if g.Generation != generation || e.Length == 0 || e.Offset%Slab != 0 || e.Length%Slab != 0 ||
+			e.Length > uint64(m.size)*Slab || e.Offset < g.Offset || e.Offset >= g.end() || e.end() > g.end() {
 			continue
 		}
 		m.leases[h] = slices.Delete(m.leases[h], i, i+1)
@@ -343,7 +345,10 @@ func compareWithModel(steps int, c choices) error {
 	const size = 24
 	limits := Limits{Lease: 12 * Slab, Buffers: 8}
 	tab := NewTable(testID, size*Slab, limits)
-	m := &model{size: size, limits: limits, owner: make([]string, size), leases: map[Holder][]Grant{}, refs: map[Ref]map[Holder]int{}}
+	m := &model{
+		size: size, limits: limits, owner: make([]string, size),
+		leases: map[Holder][]Grant{}, refs: map[Ref]map[Holder]int{},
+	}
 	var known []Ref   // published ever
 	var seen []Grant  // granted ever
 	var dead []Holder // dropped ever

@@ -142,8 +142,8 @@ class Arena:
     others read, whatever flags are set on it (the process dies at the instruction). Writing goes through another.
 
     `wake` is called when a first release is queued, from whatever thread and at whatever point the garbage collector ran:
-    it must not take locks or raise. `loop.call_soon_threadsafe(flush)` is right while the loop is open. After a fork the child's releases are its own and
-    never sent: it may not use views beyond its parent's.
+    it must not take locks or raise. `loop.call_soon_threadsafe(flush)` is right while the loop is open. After a fork
+    the child's releases are its own and never sent: it may not use views for longer than its parent has them.
     """
 
     def __init__(self, fd: int, arena: int, size: int, *, most: int = 64 << 20, writable: bool = True,
@@ -199,9 +199,9 @@ class Arena:
         if ref.offset < 0 or ref.length < 0 or ref.offset + ref.length > self.size:
             raise ValueError(f"arena: {ref.length} bytes at {ref.offset} are outside of the arena's {self.size}")
         # The array is what all views of the buffer keep alive: a memoryview's slices, casts and consumers refer to the
-        # exporter at the bottom, not to the memoryview that they were made of. Its window may reach beyond the buffer, and
-        # even the mapping: only the slice is ever handed out. memoryview itself takes no weak reference's place here, since a
-        # slice outlives it, and a class with __buffer__ needs Python 3.12.
+        # exporter at the bottom, not to the memoryview that they were made of, whose own end would tell nothing. Its window
+        # may reach beyond the buffer, and even the mapping: only the slice is handed out. A class with __buffer__ would do
+        # from Python 3.12 on; a numpy array, were numpy always there.
         exporter = _window(ref.length).from_address(self._base[0] + ref.offset)
         self._last = key = self._last + 1
         self._views[key] = ref

@@ -37,7 +37,7 @@ lint:
 	go run $(GOLANGCI_LINT) run ./...
 	cd bench && go vet ./...
 
-# Every decoder, a minute each: make fuzz FUZZTIME=1h for the long run.
+# Every decoder, and what peers may ask, a minute each: make fuzz FUZZTIME=1h for the long run.
 FUZZTIME ?= 60s
 fuzz:
 	go test -run '^$$' -fuzz FuzzDecode    -fuzztime $(FUZZTIME) ./internal/codec
@@ -47,6 +47,7 @@ fuzz:
 	go test -run '^$$' -fuzz FuzzConn      -fuzztime $(FUZZTIME) ./internal/wire
 	go test -run '^$$' -fuzz FuzzLink      -fuzztime $(FUZZTIME) -fuzzminimizetime 1x ./internal/wire
 	go test -run '^$$' -fuzz FuzzRequest   -fuzztime $(FUZZTIME) ./internal/proxy
+	go test -run '^$$' -fuzz FuzzTable     -fuzztime $(FUZZTIME) -fuzzminimizetime 100x ./internal/arena
 
 clean:
 	rm -rf bin $(VENV) python/src/helve/_bin python/build

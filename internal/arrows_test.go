@@ -15,8 +15,8 @@ var layers = [][]string{
 	{"cli", "helvetest"},
 	{""},
 	{"internal/node", "internal/guest"},
-	{"internal/proxy", "internal/planner", "internal/worker", "internal/transport", "internal/router", "internal/gate", "internal/batch", "internal/models"},
-	{"internal/replica", "internal/wire"},
+	{"internal/proxy", "internal/planner", "internal/worker", "internal/build", "internal/transport", "internal/router", "internal/gate", "internal/batch", "internal/models"},
+	{"internal/replica", "internal/wire", "internal/arena"},
 	{"internal/codec"},
 	{"internal/call", "internal/spec", "internal/codec/pickle", "internal/logs"},
 }
@@ -36,6 +36,8 @@ var only = map[string][]string{
 	"internal/codec":        {"internal/call", "internal/codec/pickle", "github.com/tinylib/msgp/msgp"},
 	"internal/wire":         {"internal/call", "internal/codec"},
 	"internal/proxy":        {"internal/call"},
+	"internal/arena":        {},
+	"internal/build":        {"internal/spec"},
 }
 
 const module = "github.com/helve-serve/helve"

@@ -181,7 +181,7 @@ class Worker:
             op = request["op"]
             if op == "start_replica":
                 reply = await self.start_replica(request)
-                self.watchdog = _supervise.Watchdog(self.loop, request["unresponsive_after_s"])
+                self.watchdog = _supervise.Watchdog(self.loop, request.get("unresponsive_after_s", 5.0))
             elif op == "ping":
                 reply = {}
             elif op == "stop_replica":

@@ -1,0 +1,476 @@
+package arena
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"unsafe"
+)
+
+// The test executable is also the worker that it starts.
+func TestMain(m *testing.M) {
+	if os.Getenv("ARENA_TEST") == "" {
+		os.Exit(m.Run())
+	}
+	mem, err := Inherited(os.Getenv(Env))
+	if err != nil {
+		panic(err)
+	}
+	var r Ref // what the node has leased to us comes in the environment, as there is no wire here
+	if _, err := fmt.Sscan(os.Getenv("ARENA_TEST"), &r.Arena, &r.Generation, &r.Offset, &r.Length); err != nil {
+		panic(err)
+	}
+	if err := mem.Write(r.Offset, bytes.Repeat([]byte("w"), int(r.Length))); err != nil {
+		panic(err)
+	}
+	fmt.Print(r.Arena, " ", r.Generation, " ", r.Offset, " ", r.Length)
+}
+
+func newMemory(tb testing.TB, size uint64) *Memory {
+	tb.Helper()
+	m, err := New("test", testID, size)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { m.Close() })
+	return m
+}
+
+func content(seed uint64, n int) []byte {
+	b := make([]byte, n)
+	rand.NewChaCha8([32]byte{byte(seed)}).Read(b)
+	return b
+}
+
+func resident(t *testing.T, m *Memory) uint64 {
+	t.Helper()
+	n, err := m.Resident()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestMemoryIsSparseAndShrinks(t *testing.T) {
+	t.Parallel()
+	m := newMemory(t, 64<<30)
+	tab := NewTable(testID, m.Offer().Size, Limits{})
+	h := tab.Join()
+	if n := resident(t, m); n != 0 {
+		t.Errorf("an unused arena has %d bytes", n)
+	}
+	g, err := m.Lease(tab, h, 3<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := resident(t, m); n != 3<<20 {
+		t.Errorf("a lease of 3 MB has %d bytes", n)
+	}
+	p := content(1, 3<<20)
+	if err := m.Write(g.Offset, p); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Lease(tab, h, 1<<20); err != nil { // stays
+		t.Fatal(err)
+	}
+	r := refOf(g, 3<<20)
+	if err := tab.Publish(h, r); err != nil {
+		t.Fatal(err)
+	}
+	v, err := m.View(r, func(r Ref) { tab.Release(h, r) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := m.Reclaim(tab, 1<<30); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if b, err := v.Copy(); err != nil || !bytes.Equal(b, p) {
+		t.Errorf("the view changed under reclaim: %v", err)
+	}
+	v.Release()
+	for i, want := range []uint64{4 << 20, 1 << 20} {
+		if err := m.Reclaim(tab, 1<<30); err != nil {
+			t.Fatal(err)
+		}
+		if n := resident(t, m); n != want || tab.Stats().Filled != want {
+			t.Errorf("after %d reclaims: %d bytes, filled %d, want %d", i+1, n, tab.Stats().Filled, want)
+		}
+	}
+}
+
+func TestLeaseWithoutMemory(t *testing.T) {
+	t.Parallel()
+	m := newMemory(t, 4*Slab)
+	tab := NewTable(testID, 4*Slab, Limits{})
+	h := tab.Join()
+	m.Close() // stands for a system that has no memory left: Fill fails
+	_, err := m.Lease(tab, h, Slab)
+	wantErr(t, "lease", err, ErrFull)
+	wantErr(t, "why", err, ErrClosed)
+	wantErr(t, "reclaim", errors.Join(m.Punch(Extent{0, Slab}), m.Write(0, nil)), ErrClosed)
+	if s := tab.Stats(); s.Leased != 0 || s.Filled != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestMemoryBounds(t *testing.T) {
+	t.Parallel()
+	m := newMemory(t, 2*Slab-1)
+	if m.Offer() != (Offer{testID, 2 * Slab}) {
+		t.Fatalf("%+v", m.Offer())
+	}
+	const most = ^uint64(0)
+	for _, e := range []Extent{{2 * Slab, 1}, {0, 2*Slab + 1}, {most, 1}, {most - 1, 2}, {1, most}} {
+		if _, err := m.View(Ref{testID, 1, e.Offset, e.Length}, nil); err == nil {
+			t.Errorf("a view of %+v", e)
+		}
+		if m.Fill(e) == nil || m.Punch(e) == nil {
+			t.Errorf("%+v was filled or punched", e)
+		}
+	}
+	if m.Write(2*Slab-1, []byte("ab")) == nil {
+		t.Error("written beyond the end")
+	}
+	_, err := m.View(Ref{testID + 1, 1, 0, 1}, nil)
+	wantErr(t, "another arena", err, ErrBuffer)
+	if v, err := m.View(Ref{testID, 1, 2 * Slab, 0}, nil); err != nil || v.Len() != 0 {
+		t.Errorf("an empty view at the end: %v", err)
+	}
+	if err := errors.Join(m.Write(2*Slab-1, []byte("a")), m.Punch(Extent{2 * Slab, 0})); err != nil {
+		t.Error(err)
+	}
+	for _, size := range []uint64{0, 1<<62 + 1, 1 << 62} { // the last is larger than files are
+		if m, err := New("test", 1, size); err == nil {
+			m.Close()
+			t.Errorf("an arena of %d bytes", size)
+		}
+	}
+	if _, err := New("a\x00b", 1, Slab); err == nil {
+		t.Error("a name with a zero byte")
+	}
+}
+
+// What a peer with the descriptor tries must not end this process.
+func TestSeals(t *testing.T) {
+	t.Parallel()
+	m := newMemory(t, 4*Slab)
+	if m.File().Truncate(0) == nil || m.File().Truncate(8*Slab) == nil {
+		t.Error("the size was changed")
+	}
+	const fSealWrite = 8
+	if _, _, errno := syscall.Syscall(syscall.SYS_FCNTL, m.File().Fd(), fAddSeals, fSealWrite); errno != syscall.EPERM {
+		t.Errorf("sealed against writing: %v", errno)
+	}
+	plain, err := os.CreateTemp(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := plain.Truncate(Slab); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(plain, Offer{1, Slab}); err == nil || plain.Close() == nil {
+		t.Errorf("a file that is not sealed: %v; or it was left open", err)
+	}
+	for _, size := range []uint64{0, 1, Slab, 8 * Slab} {
+		f, err := m.ReadOnly()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(f, Offer{1, size}); err == nil {
+			t.Errorf("opened as %d bytes", size)
+		}
+	}
+	if _, err := Open(plain, Offer{1, Slab}); err == nil {
+		t.Error("opened a closed file")
+	}
+}
+
+func TestReadOnly(t *testing.T) {
+	t.Parallel()
+	m := newMemory(t, 4*Slab)
+	f, err := m.ReadOnly()
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader, err := Open(f, m.Offer())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	m.Write(Slab, []byte("seen"))
+	v, err := reader.View(Ref{testID, 1, Slab, 4}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Release()
+	if b, err := v.Copy(); string(b) != "seen" || err != nil {
+		t.Errorf("%q, %v", b, err)
+	}
+	if err := reader.Write(0, []byte("x")); !errors.Is(err, syscall.EACCES) {
+		t.Errorf("write: %v", err)
+	}
+	if err := reader.Punch(Extent{0, Slab}); !errors.Is(err, syscall.EBADF) {
+		t.Errorf("punch: %v", err)
+	}
+	v.Read(func(b []byte) error { // nor can what is mapped be made writable
+		page := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(b))), Slab)
+		if err := syscall.Mprotect(page, syscall.PROT_READ|syscall.PROT_WRITE); err != syscall.EACCES {
+			t.Errorf("mprotect: %v", err)
+		}
+		return nil
+	})
+}
+
+func TestViewEndsOnce(t *testing.T) {
+	t.Parallel()
+	m := newMemory(t, Slab)
+	m.Write(0, []byte("abcd"))
+	var ended []Ref
+	r := Ref{testID, 1, 1, 2}
+	v, err := m.View(r, func(r Ref) { ended = append(ended, r) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.Ref() != r || v.Len() != 2 {
+		t.Errorf("%+v", v.Ref())
+	}
+	var out bytes.Buffer
+	if n, err := v.WriteTo(&out); n != 2 || err != nil || out.String() != "bc" {
+		t.Errorf("%d, %v, %q", n, err, out.String())
+	}
+	m.Close()
+	err = v.Read(func(b []byte) error {
+		v.Release()
+		v.Release()
+		if len(ended) != 0 || string(b) != "bc" || cap(b) != 2 {
+			t.Errorf("released under a Read: %v, %q", ended, b)
+		}
+		return io.EOF
+	})
+	wantErr(t, "the error of the function", err, io.EOF)
+	if len(ended) != 1 || ended[0] != r {
+		t.Errorf("ended %v", ended)
+	}
+	if m.read != nil {
+		t.Error("the memory is still mapped after the last view of a closed arena")
+	}
+	_, err = v.Copy()
+	wantErr(t, "read after release", err, ErrClosed)
+	_, err = m.View(r, nil)
+	wantErr(t, "view after close", err, ErrClosed)
+	wantErr(t, "close again", m.Close(), nil)
+}
+
+// A forgotten view is released by the collector, one that is in use is not.
+func TestForgottenView(t *testing.T) {
+	t.Parallel()
+	m := newMemory(t, Slab)
+	ended := make(chan Ref, 2)
+	forgotten, kept := Ref{testID, 1, 0, 1}, Ref{testID, 2, 1, 1}
+	k, err := m.View(kept, func(r Ref) { ended <- r })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.View(forgotten, func(r Ref) { ended <- r }); err != nil {
+		t.Fatal(err)
+	}
+	for done := false; !done; {
+		runtime.GC()
+		select {
+		case r := <-ended:
+			if r != forgotten {
+				t.Fatalf("ended %+v", r)
+			}
+			done = true
+		default:
+			runtime.Gosched()
+		}
+	}
+	runtime.GC()
+	if err := k.Read(func([]byte) error { return nil }); err != nil {
+		t.Error(err)
+	}
+	k.Release()
+	if r := <-ended; r != kept {
+		t.Errorf("ended %+v", r)
+	}
+}
+
+func TestViewConcurrently(t *testing.T) {
+	t.Parallel()
+	m := newMemory(t, Slab)
+	for range 200 {
+		var ends sync.WaitGroup
+		ends.Add(1) // a second end panics
+		v, err := m.View(Ref{testID, 1, 0, Slab}, func(Ref) { ends.Done() })
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			go v.Release()
+			go v.Copy()
+		}
+		ends.Wait()
+	}
+	if m.users != 0 {
+		t.Errorf("%d users are left", m.users)
+	}
+}
+
+func TestInheritedBySpawnedWorker(t *testing.T) {
+	t.Parallel()
+	m := newMemory(t, 16*Slab)
+	tab := NewTable(testID, 16*Slab, Limits{})
+	w := tab.Join()
+	g, err := m.Lease(tab, w, 100_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.ExtraFiles = []*os.File{nil, m.File()}
+	lease := fmt.Sprintf("ARENA_TEST=%d %d %d %d", testID, g.Generation, g.Offset, 100_000)
+	cmd.Env = append(os.Environ(), m.Offer().Environ(4), lease)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r Ref
+	if _, err := fmt.Sscan(string(out), &r.Arena, &r.Generation, &r.Offset, &r.Length); err != nil {
+		t.Fatal(err)
+	}
+	node := tab.Join()
+	if err := errors.Join(tab.Publish(w, r), tab.Share(w, node, r)); err != nil {
+		t.Fatal(err)
+	}
+	tab.Drop(w) // it has ended
+	v, err := m.View(r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Release()
+	if b, _ := v.Copy(); string(b) != strings.Repeat("w", 100_000) {
+		t.Errorf("%d bytes came", len(b))
+	}
+}
+
+func TestInheritedNonsense(t *testing.T) {
+	t.Parallel()
+	if m, err := Inherited(""); m != nil || err != nil {
+		t.Errorf("nothing: %v, %v", m, err)
+	}
+	for _, v := range []string{"1", "x,1,2", "1,2", "1,2,3,4", "-1,1,1", "5,1,x", "5,x,1", "2147483640,1,65536"} {
+		if _, err := Inherited(v); err == nil {
+			t.Errorf("%q was opened", v)
+		}
+	}
+}
+
+func socketPair(tb testing.TB) (a, b *net.UnixConn) {
+	tb.Helper()
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var out [2]*net.UnixConn
+	for i, fd := range fds {
+		f := os.NewFile(uintptr(fd), "pair")
+		c, err := net.FileConn(f)
+		f.Close()
+		if err != nil {
+			tb.Fatal(err)
+		}
+		tb.Cleanup(func() { c.Close() })
+		out[i] = c.(*net.UnixConn)
+	}
+	return out[0], out[1]
+}
+
+func TestSendFiles(t *testing.T) {
+	t.Parallel()
+	m := newMemory(t, 2*Slab)
+	m.Write(5, []byte("over"))
+	a, b := socketPair(t)
+	ro, err := m.ReadOnly()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := SendFiles(a, []byte("hello"), m.File(), ro); err != nil {
+		t.Fatal(err)
+	}
+	ro.Close()
+	data := make([]byte, 16)
+	n, files, err := ReceiveFiles(b, data, 2)
+	if err != nil || len(files) != 2 || string(data[:n]) != "hello" {
+		t.Fatalf("%d files, %q, %v", len(files), data[:n], err)
+	}
+	for i, f := range files {
+		if flags, _, _ := syscall.Syscall(syscall.SYS_FCNTL, f.Fd(), syscall.F_GETFD, 0); flags&syscall.FD_CLOEXEC == 0 {
+			t.Errorf("file %d is inherited by children", i)
+		}
+		other, err := Open(f, m.Offer())
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := other.View(Ref{testID, 1, 5, 4}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, _ := v.Copy(); string(b) != "over" {
+			t.Errorf("file %d: %q", i, b)
+		}
+		v.Release()
+		if err := other.Write(0, []byte("x")); (err == nil) != (i == 0) {
+			t.Errorf("writing by file %d: %v", i, err)
+		}
+		other.Close()
+	}
+}
+
+func TestReceiveFilesRefuses(t *testing.T) {
+	t.Parallel()
+	m := newMemory(t, Slab)
+	a, b := socketPair(t)
+	f := m.File()
+	data := make([]byte, 1)
+	for _, c := range []struct{ sent, max int }{{2, 1}, {9, 2}, {1, 0}} {
+		files := []*os.File{f, f, f, f, f, f, f, f, f}
+		if err := SendFiles(a, []byte("x"), files[:c.sent]...); err != nil {
+			t.Fatal(err)
+		}
+		if _, got, err := ReceiveFiles(b, data, c.max); err == nil || got != nil {
+			t.Errorf("%d sent, %d wanted: %d came, %v", c.sent, c.max, len(got), err)
+		}
+	}
+	a.Write([]byte("y"))
+	if n, got, err := ReceiveFiles(b, data, 1); n != 1 || got != nil || err != nil {
+		t.Errorf("bytes alone: %d, %v, %v", n, got, err)
+	}
+	if SendFiles(a, nil, f) == nil || SendFiles(a, data) == nil {
+		t.Error("sent nothing")
+	}
+	closed, _ := m.ReadOnly()
+	closed.Close()
+	if SendFiles(a, data, f, closed) == nil {
+		t.Error("sent a closed file")
+	}
+	a.Close()
+	if SendFiles(a, data, f) == nil {
+		t.Error("sent over a closed connection")
+	}
+	if _, _, err := ReceiveFiles(b, data, 1); !errors.Is(err, io.EOF) {
+		t.Errorf("at the end: %v", err)
+	}
+}

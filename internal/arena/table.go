@@ -1,0 +1,444 @@
+package arena
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+)
+
+// Slab is the unit of allocation and the alignment of every buffer. 64 KB is half of the smallest buffer that is worth a
+// place here (128 KB), and keeps the state of the pages of an arena of 1 GB in 16 KB.
+const Slab = 64 << 10
+
+// What Table refuses with, to be told apart by errors.Is. ErrFull is an ordinary answer; the others mean that the peer
+// is confused or lies, and the error says in what.
+var (
+	ErrFull   = errors.New("arena: no room")
+	ErrHolder = errors.New("arena: unknown holder")
+	ErrLease  = errors.New("arena: not leased")
+	ErrBuffer = errors.New("arena: no such buffer held")
+)
+
+// Holder is a process as Table knows it. The zero Holder is nobody.
+type Holder uint64
+
+// Limits bound what holders may take; zero values set no limit but the arena's size.
+type Limits struct {
+	Lease   uint64 // bytes that one holder may have leased at a time
+	Buffers int    // with so many buffers nothing is leased any more; what is in stock can still be published
+}
+
+// Stats is the state of a Table. Bytes count whole slabs: Size = Free + Leased + Published + Sweeping.
+type Stats struct {
+	Size, Free, Leased, Published, Sweeping uint64
+	Filled                                  uint64 // bytes of slabs that have memory, whosever they are
+	Holders, Buffers                        int
+	References                              int    // of all holders to all buffers
+	Full                                    uint64 // leases refused for lack of room or by a limit, ever
+	Rejected                                uint64 // what peers asked that they must not, ever
+}
+
+// Table is the account of one arena, on the node. It does no I/O, and all methods may be called from any goroutine.
+//
+// It allocates extents of whole slabs, the lowest that fits (first fit), and joins what is freed with its neighbours. Size
+// classes of powers of two, the usual choice, would waste up to half of the room on tensors, whose sizes are anything;
+// and buffers are so large that there are few of them: the list of free extents is short, and searching it costs less
+// than copying the buffer does. Lowest first also keeps the same few pages in use, which are in every process's page
+// table already, and leaves the rest of the arena without memory.
+type Table struct {
+	id     uint64
+	size   uint64
+	limits Limits
+
+	mu         sync.Mutex // guards all below
+	free       []Extent   // by offset; no two touch
+	sweeping   []Extent   // taken out of free by Sweep
+	pages      []pages    // by slab
+	holders    map[Holder]*holder
+	buffers    map[uint64]*buffer // by offset
+	lastHolder Holder
+	generation uint64
+	stats      Stats
+}
+
+// pages is what is known of one slab's memory.
+type pages uint8
+
+const (
+	hole pages = iota // has none
+	idle              // has some, and was free at the last Sweep already
+	warm              // has some
+)
+
+type holder struct {
+	leases []Grant // by offset
+	leased uint64
+	refs   map[*buffer]int
+}
+
+type buffer struct {
+	ref   Ref
+	slabs Extent
+	refs  int // over all holders, at least 1
+}
+
+// NewTable makes the account of an empty arena without memory. A size that is not a positive multiple of Slab panics.
+func NewTable(id, size uint64, l Limits) *Table {
+	if size == 0 || size%Slab != 0 || size > 1<<62 {
+		panic(fmt.Sprintf("arena: size %d is not a positive multiple of %d", size, Slab))
+	}
+	return &Table{
+		id: id, size: size, limits: l,
+		free:    []Extent{{0, size}},
+		pages:   make([]pages, size/Slab),
+		holders: map[Holder]*holder{},
+		buffers: map[uint64]*buffer{},
+	}
+}
+
+// Join admits a process (the node itself is one, too). Holders are never used twice: what is done in the name of one that
+// was dropped fails, and so cannot leave anything behind that nobody would free.
+func (t *Table) Join() Holder {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.lastHolder++
+	t.holders[t.lastHolder] = &holder{refs: map[*buffer]int{}}
+	return t.lastHolder
+}
+
+// Drop takes everything back that h held: its leases are free, its references released. Buffers that it published live on
+// while others refer to them. It must not be called before the process can no longer write or read, that is, before it
+// has ended or has unmapped the arena. Dropping somebody unknown does nothing.
+func (t *Table) Drop(h Holder) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	who := t.holders[h]
+	if who == nil {
+		return
+	}
+	delete(t.holders, h)
+	for _, l := range who.leases {
+		t.put(l.Extent)
+	}
+	t.stats.Leased -= who.leased
+	for b, n := range who.refs {
+		t.unref(b, n)
+	}
+}
+
+// Lease gives h one extent of at least n bytes to write into. If unfilled, a part of it has no memory: the caller calls
+// Memory.Fill and then Filled before it lets anybody write, or Return if that fails. ErrFull if there is no room, or a
+// limit is reached.
+func (t *Table) Lease(h Holder, n uint64) (g Grant, unfilled bool, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	who := t.holders[h]
+	if who == nil {
+		return Grant{}, false, t.reject(ErrHolder, "%d asks for a lease", h)
+	}
+	if n == 0 {
+		return Grant{}, false, t.reject(ErrLease, "a lease of 0 bytes is asked for")
+	}
+	if n > t.size {
+		t.stats.Full++
+		return Grant{}, false, ErrFull
+	}
+	n = slabs(n)
+	i := slices.IndexFunc(t.free, func(e Extent) bool { return e.Length >= n })
+	if i < 0 || t.limits.Lease > 0 && n+who.leased > t.limits.Lease ||
+		t.limits.Buffers > 0 && len(t.buffers) >= t.limits.Buffers {
+		t.stats.Full++
+		return Grant{}, false, ErrFull
+	}
+	t.generation++
+	g = Grant{Extent{t.free[i].Offset, n}, t.generation}
+	t.take(i, g.Extent)
+	at, _ := who.find(g.Offset)
+	who.leases = slices.Insert(who.leases, at, g)
+	who.leased += n
+	t.stats.Leased += n
+	return g, slices.Contains(t.state(g.Extent), hole), nil
+}
+
+// Filled records that all of e has memory.
+func (t *Table) Filled(e Extent) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.mark(e, warm)
+}
+
+// Return gives up a lease or a part of it, as whole slabs.
+func (t *Table) Return(h Holder, g Grant) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	who := t.holders[h]
+	if who == nil {
+		return t.reject(ErrHolder, "%d returns a lease", h)
+	}
+	if g.Length%Slab != 0 || !t.cut(who, g.Extent, g.Generation) {
+		return t.reject(ErrLease, "%d returns %d bytes at %d, generation %d", h, g.Length, g.Offset, g.Generation)
+	}
+	t.put(g.Extent)
+	return nil
+}
+
+// Publish makes a buffer of a part of h's lease that begins at a slab, and gives h the first reference to it. What is left
+// of the last slab goes with the buffer; the rest of the lease stays one. It never fails for lack of anything: the value
+// has been sent already, so the limits hold when leases are given.
+func (t *Table) Publish(h Holder, r Ref) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	who := t.holders[h]
+	if who == nil {
+		return t.reject(ErrHolder, "%d publishes", h)
+	}
+	if r.Arena != t.id || r.Length > t.size {
+		return t.reject(ErrLease, "%d publishes %+v", h, r)
+	}
+	e := Extent{r.Offset, slabs(r.Length)}
+	if !t.cut(who, e, r.Generation) {
+		return t.reject(ErrLease, "%d publishes %+v", h, r)
+	}
+	b := &buffer{ref: r, slabs: e, refs: 1}
+	t.buffers[r.Offset] = b
+	who.refs[b] = 1
+	t.stats.Published += e.Length
+	t.stats.References++
+	return nil
+}
+
+// Share gives to a reference to a buffer that from holds: from has published it, or passes on what it received. Each
+// reference is released once.
+func (t *Table) Share(from, to Holder, r Ref) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	b, err := t.held(from, r)
+	if err != nil {
+		return err
+	}
+	return t.ref(to, b)
+}
+
+// Retain gives h a reference to a buffer, whoever else holds it. It is for the node's own decisions; what a peer asks for
+// goes through Share, which checks that the peer has something to give.
+func (t *Table) Retain(h Holder, r Ref) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	b := t.buffers[r.Offset]
+	if b == nil || b.ref != r {
+		return t.reject(ErrBuffer, "%d retains %+v", h, r)
+	}
+	return t.ref(h, b)
+}
+
+// Release takes one of h's references back. With the last reference of all the buffer is gone.
+func (t *Table) Release(h Holder, r Ref) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	b, err := t.held(h, r)
+	if err != nil {
+		return err
+	}
+	refs := t.holders[h].refs
+	if refs[b]--; refs[b] == 0 {
+		delete(refs, b)
+	}
+	t.unref(b, 1)
+	return nil
+}
+
+// Sweep gives at most max bytes of free memory that were free at the last Sweep too, and keeps them from being leased
+// until Swept: they are to be punched out of the memfd. Called every ten seconds, say, it returns what was not used for
+// that long.
+func (t *Table) Sweep(max uint64) []Extent {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var found []Extent
+	for _, e := range t.free {
+		for o := e.Offset; o < e.end(); o += Slab {
+			switch s := &t.pages[o/Slab]; *s {
+			case warm:
+				*s = idle
+			case idle:
+				if max < Slab {
+					continue
+				}
+				max -= Slab
+				if n := len(found); n > 0 && found[n-1].end() == o {
+					found[n-1].Length += Slab
+				} else {
+					found = append(found, Extent{o, Slab})
+				}
+			}
+		}
+	}
+	for _, e := range found {
+		t.take(t.covering(e.Offset), e)
+		t.stats.Sweeping += e.Length
+	}
+	t.sweeping = append(t.sweeping, found...)
+	return found
+}
+
+// Swept gives an extent back that Sweep gave out, once. punched says whether its memory is gone. Anything else than one of
+// Sweep's extents is a mistake of the caller and panics.
+func (t *Table) Swept(e Extent, punched bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	i := slices.Index(t.sweeping, e)
+	if i < 0 {
+		panic(fmt.Sprintf("arena: %+v is not being swept", e))
+	}
+	t.sweeping = slices.Delete(t.sweeping, i, i+1)
+	t.stats.Sweeping -= e.Length
+	if punched {
+		t.mark(e, hole)
+	}
+	t.put(e)
+}
+
+// Stats is the present state.
+func (t *Table) Stats() Stats {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.stats
+	s.Size, s.Holders, s.Buffers = t.size, len(t.holders), len(t.buffers)
+	s.Free = s.Size - s.Leased - s.Published - s.Sweeping
+	for _, p := range t.pages {
+		if p != hole {
+			s.Filled += Slab
+		}
+	}
+	return s
+}
+
+// The rest is called with mu held.
+
+func (t *Table) reject(err error, format string, args ...any) error {
+	t.stats.Rejected++
+	return fmt.Errorf("%w: "+format, append([]any{err}, args...)...)
+}
+
+// held finds a buffer by a reference that h says it has.
+func (t *Table) held(h Holder, r Ref) (*buffer, error) {
+	who := t.holders[h]
+	if who == nil {
+		return nil, t.reject(ErrHolder, "%d refers to %+v", h, r)
+	}
+	b := t.buffers[r.Offset]
+	if b == nil || b.ref != r || who.refs[b] == 0 {
+		return nil, t.reject(ErrBuffer, "%d refers to %+v", h, r)
+	}
+	return b, nil
+}
+
+func (t *Table) ref(h Holder, b *buffer) error {
+	who := t.holders[h]
+	if who == nil {
+		return t.reject(ErrHolder, "%d is to receive %+v", h, b.ref)
+	}
+	who.refs[b]++
+	b.refs++
+	t.stats.References++
+	return nil
+}
+
+func (t *Table) unref(b *buffer, n int) {
+	t.stats.References -= n
+	if b.refs -= n; b.refs == 0 {
+		delete(t.buffers, b.ref.Offset)
+		t.stats.Published -= b.slabs.Length
+		t.put(b.slabs)
+	}
+}
+
+// cut takes e out of the one lease of that generation that contains it, and reports whether there is one.
+func (t *Table) cut(who *holder, e Extent, generation uint64) bool {
+	if e.Length == 0 || e.Length > t.size || e.Offset > t.size-e.Length || e.Offset%Slab != 0 {
+		return false
+	}
+	i, ok := who.find(e.Offset)
+	if !ok {
+		if i == 0 {
+			return false
+		}
+		i-- // the lease that begins before e
+	}
+	l := who.leases[i]
+	if l.Generation != generation || e.end() > l.end() {
+		return false
+	}
+	var rest []Grant
+	if e.Offset > l.Offset {
+		rest = append(rest, Grant{Extent{l.Offset, e.Offset - l.Offset}, generation})
+	}
+	if e.end() < l.end() {
+		rest = append(rest, Grant{Extent{e.end(), l.end() - e.end()}, generation})
+	}
+	who.leases = slices.Replace(who.leases, i, i+1, rest...)
+	who.leased -= e.Length
+	t.stats.Leased -= e.Length
+	return true
+}
+
+// find is the place of the lease at an offset, and whether one begins there.
+func (h *holder) find(offset uint64) (int, bool) {
+	return slices.BinarySearchFunc(h.leases, offset, func(g Grant, o uint64) int { return cmp.Compare(g.Offset, o) })
+}
+
+// take removes e from the free extent i, which contains it.
+func (t *Table) take(i int, e Extent) {
+	f := t.free[i]
+	var buf [2]Extent
+	rest := buf[:0]
+	if e.Offset > f.Offset {
+		rest = append(rest, Extent{f.Offset, e.Offset - f.Offset})
+	}
+	if e.end() < f.end() {
+		rest = append(rest, Extent{e.end(), f.end() - e.end()})
+	}
+	t.free = slices.Replace(t.free, i, i+1, rest...)
+}
+
+// put makes e free, in one with its neighbours.
+func (t *Table) put(e Extent) {
+	for i, s := range t.state(e) {
+		if s == idle { // in use since, or it could not be punched
+			t.state(e)[i] = warm
+		}
+	}
+	i := t.covering(e.Offset) + 1
+	j := i
+	if i > 0 && t.free[i-1].end() == e.Offset {
+		i--
+		e = Extent{t.free[i].Offset, t.free[i].Length + e.Length}
+	}
+	if j < len(t.free) && t.free[j].Offset == e.end() {
+		e.Length += t.free[j].Length
+		j++
+	}
+	t.free = slices.Replace(t.free, i, j, e)
+}
+
+// covering is the last free extent that does not begin after offset, or -1.
+func (t *Table) covering(offset uint64) int {
+	i, ok := slices.BinarySearchFunc(t.free, offset, func(e Extent, o uint64) int { return cmp.Compare(e.Offset, o) })
+	if ok {
+		return i
+	}
+	return i - 1
+}
+
+func (t *Table) state(e Extent) []pages { return t.pages[e.Offset/Slab : e.end()/Slab] }
+
+func (t *Table) mark(e Extent, p pages) {
+	s := t.state(e)
+	for i := range s {
+		s[i] = p
+	}
+}
+
+// slabs rounds up to whole slabs; n is at most an arena's size.
+func slabs(n uint64) uint64 { return (n + Slab - 1) / Slab * Slab }

@@ -61,6 +61,7 @@ func describe(name string, builds []Build) error {
 	var graphs []spec.Graph
 	var names []string
 	var mistakes []error
+	var wrong error
 	for _, b := range builds {
 		app, graph, err := buildApp(b)
 		if app == nil {
@@ -71,12 +72,11 @@ func describe(name string, builds []Build) error {
 		if app.name != name && name != build.Only {
 			continue
 		}
-		if err != nil {
-			return err
-		}
-		graphs = append(graphs, graph)
+		graphs, wrong = append(graphs, graph), errors.Join(wrong, err)
 	}
 	switch {
+	case len(graphs) == 1 && wrong != nil:
+		return wrong
 	case len(graphs) == 1:
 		body, err := json.Marshal(graphs[0])
 		if err != nil {
@@ -87,7 +87,11 @@ func describe(name string, builds []Build) error {
 	case len(graphs) > 1:
 		return fmt.Errorf("which application? exec:PATH#APPLICATION; it contains %q", names)
 	}
-	if len(mistakes) == 0 {
+	switch {
+	case len(mistakes) > 0:
+	case len(names) == 0:
+		return errors.New("this executable contains no application")
+	default:
 		return fmt.Errorf("no application %q in this executable, it contains %q", name, names)
 	}
 	return errors.Join(mistakes...)

@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	"github.com/helve-serve/helve"
-	"github.com/helve-serve/helve/helvetest"
 )
 
 // buildProgram compiles testdata/program, whose answers say its version.
@@ -33,12 +32,20 @@ func TestExecutable(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "program")
 	buildProgram(t, path, "1")
-	sys := helvetest.Start(t, helve.Config{}, helve.Executable("exec:"+path+"#program"))
+	ctx := t.Context()
+	sys, err := helve.Run(ctx, helve.Executable("exec:"+path+"#program"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := sys.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
 	in, err := sys.Ingress("program")
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx := t.Context()
 	say := helve.MethodNamed[string, string](in, "")
 	if got, err := say.Call(ctx, "x"); got != "1: x" || err != nil {
 		t.Fatalf("%q, %v", got, err)
@@ -93,7 +100,8 @@ func TestExecutable(t *testing.T) {
 			}
 		})
 	}
-	if err := sys.Deploy(ctx, helve.Executable("exec:"+path+"#program")); err != nil {
+	err = sys.Deploy(ctx, helve.Executable("exec:"+path+"#program"))
+	if err != nil {
 		t.Fatal(err)
 	}
 	for answered[2].Load() < 100 && !t.Failed() {
@@ -135,6 +143,10 @@ func TestNotAnExecutable(t *testing.T) {
 	}
 	program := filepath.Join(dir, "program")
 	buildProgram(t, program, "1")
+	stock := filepath.Join(dir, "helve")
+	if out, err := exec.Command("go", "build", "-o", stock, "./cmd/helve").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
 	goTool, err := exec.LookPath("go")
 	if err != nil {
 		t.Fatal(err)
@@ -151,6 +163,7 @@ func TestNotAnExecutable(t *testing.T) {
 		"exec:" + program + "#mistaken":  "num_replicas",
 		"exec:" + program + "#withRoute": "runs only in its own executable",
 		"exec:" + program:                "which application",
+		"exec:" + stock:                  "contains no application",
 	} {
 		s, err := helve.Config{}.Run(t.Context(), helve.Executable(path))
 		if err == nil {

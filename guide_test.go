@@ -363,7 +363,7 @@ func TestGuideDeadline(t *testing.T) {
 func TestGuides(t *testing.T) {
 	t.Parallel()
 	var code []string
-	for _, file := range []string{"guide_test.go", "calls_test.go", "python.go", "examples/hello/main.go", "examples/iris/app.go", "helvetest/helvetest.go"} {
+	for _, file := range []string{"guide_test.go", "calls_test.go", "executable_test.go", "python.go", "examples/hello/main.go", "examples/iris/app.go", "helvetest/helvetest.go"} {
 		b, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -90,10 +90,19 @@ func (r *run) flags(c *cobra.Command) {
 
 func (r *run) command() *cobra.Command {
 	c := &cobra.Command{
-		Use: "run [application]", Short: "Run an application in this process until it is interrupted",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return usageError{fmt.Errorf("run takes one application, got %s", strings.Join(args, ", "))}
+		Use: "run [application | exec:PATH#APPLICATION [-- argument...]]", Short: "Run an application until it is interrupted",
+		Long: "Run an application of this executable in this process, or one of another executable in workers of that, until it is\n" +
+			"interrupted. Then SIGHUP changes an application of another executable to what lies at its path now, without losing a request.",
+		Args: func(c *cobra.Command, args []string) error {
+			own := args
+			if i := c.ArgsLenAtDash(); i >= 0 {
+				own = args[:i]
+			}
+			switch {
+			case len(own) > 1:
+				return usageError{fmt.Errorf("run takes one application, got %s", strings.Join(own, ", "))}
+			case len(own) < len(args) && (len(own) == 0 || !strings.HasPrefix(own[0], execScheme)):
+				return usageError{errors.New("arguments after -- are for the executable of exec:PATH#APPLICATION")}
 			}
 			return nil
 		},
@@ -109,8 +118,14 @@ func (r *run) pick(args []string) (Application, error) {
 		names[i] = a.name
 	}
 	switch {
+	case len(args) > 0 && strings.HasPrefix(args[0], execScheme):
+		_, name, _ := strings.Cut(args[0], "#")
+		if name == "" {
+			name = args[0]
+		}
+		return Application{name, helve.Executable(args[0], args[1:]...)}, nil
 	case len(r.apps) == 0:
-		return Application{}, usageError{errors.New("this binary contains no application: run your program's own executable (cli.Main(cli.App(name, Build))), or a Python script that calls serve.run")}
+		return Application{}, usageError{errors.New("this binary contains no application: give one of another executable (run exec:PATH#APPLICATION), run your program's own executable (cli.Main(cli.App(name, Build))), or a Python script that calls serve.run")}
 	case len(args) == 0 && len(r.apps) == 1:
 		return r.apps[0], nil
 	case len(args) == 0:
@@ -149,16 +164,38 @@ func (r *run) execute(ctx context.Context, args []string) error {
 		}
 	}
 	if err == nil {
-		select {
-		case err = <-failed:
-		case <-ctx.Done():
-			log.Info("draining", "cause", context.Cause(ctx))
-		}
+		err = serve(ctx, system, app, len(args) > 0 && strings.HasPrefix(args[0], execScheme), failed, log)
 	}
 	stop() // a second signal ends the process at once
 	closing, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
 	return errors.Join(err, system.Close(closing))
+}
+
+const execScheme = "exec:"
+
+// serve waits for the end. An application of another executable is deployed again at every SIGHUP.
+func serve(ctx context.Context, system *helve.System, app Application, external bool, failed <-chan error, log *slog.Logger) error {
+	hup := make(chan os.Signal, 1)
+	if external {
+		signal.Notify(hup, syscall.SIGHUP)
+		defer signal.Stop(hup)
+	}
+	for {
+		select {
+		case err := <-failed:
+			return err
+		case <-ctx.Done():
+			log.Info("draining", "cause", context.Cause(ctx))
+			return nil
+		case <-hup:
+			if err := system.Deploy(ctx, app.build); err != nil {
+				log.Error("the application was not changed", "app", app.name, "error", err)
+			} else {
+				fmt.Printf("%s has changed to the executable that is there now\n", app.name)
+			}
+		}
+	}
 }
 
 // drainTime bounds a shutdown: the reference's graceful_shutdown_timeout_s of 20 s, and room for the replicas' Close.

@@ -148,8 +148,15 @@ func (b Build) Describe(ctx context.Context, app string, c Command) (spec.Graph,
 		answer <- body
 	}()
 	err = cmd.Wait()
-	r.SetReadDeadline(time.Now()) //nolint:errcheck // what it wrote is in the pipe; a child of its own may hold the other end
-	body := <-answer
+	var body []byte
+	late := time.NewTimer(cmd.WaitDelay)
+	select {
+	case body = <-answer:
+	case <-late.C: // a child of its own holds the other end
+		r.SetReadDeadline(time.Now()) //nolint:errcheck // a pipe has deadlines
+		body = <-answer
+	}
+	late.Stop()
 	switch {
 	case ctx.Err() != nil:
 		return g, fmt.Errorf("%s: %w", b.Path, context.Cause(ctx))

@@ -269,9 +269,10 @@ func (n *Node) settleLocked(r *revision) {
 		}
 		ready := 0
 		for _, rep := range d.Router.Replicas() {
-			if rep.Value.(*Unit).revision == r {
-				ready++
+			if rep.Value.(*Unit).revision != r { // it takes calls until the loop has stopped it
+				return
 			}
+			ready++
 		}
 		if ready < e.options.NumReplicas {
 			return
@@ -380,6 +381,9 @@ func (n *Node) stopLocked(u *Unit) {
 	n.wg.Go(func() {
 		u.gate.Close()
 		n.update(d)
+		n.mu.Lock()
+		n.settleLocked(d.app.current)
+		n.mu.Unlock()
 		u.lane.close()
 		grace := u.options.GracefulShutdownTimeout
 		if d.app.failed() { // nobody was ever served

@@ -197,17 +197,22 @@ func (m Method[In, Out]) Call(ctx context.Context, in In) (Out, error) {
 		return zero[Out](b.failure(ctx))
 	}
 	d := b.d.dep.Load()
-	if d == nil || b.invoke == nil || b.o != nil || ctx.Err() != nil {
+	if b.invoke == nil || b.o != nil || ctx.Err() != nil {
 		return b.call(ctx, in)
 	}
-	r := d.Router.TryAcquireNear()
+	var r *router.Replica
+	if d != nil {
+		r = d.Router.TryAcquireNear()
+	} else {
+		r = b.near()
+	}
 	if r == nil {
 		return b.call(ctx, in)
 	}
 	c := &call.Inline{Caller: ctx}
 	b.fill(ctx, &c.Info)
 	c.Info.Link = call.Awaited
-	if rep := r.Value.(*node.Unit).Local; rep != nil {
+	if rep := here(r); rep != nil {
 		return b.inline(c, r, rep, in)
 	}
 	return b.send(ctx, c.Info, d, r, in)
@@ -234,7 +239,7 @@ func (b *method[In, Out]) call(ctx context.Context, in In) (Out, error) {
 	if e != nil {
 		return zero[Out](e)
 	}
-	if rep := r.Value.(*node.Unit).Local; rep != nil && b.invoke != nil {
+	if rep := here(r); rep != nil && b.invoke != nil {
 		return b.inline(c, r, rep, in)
 	}
 	return b.send(ctx, c.Info, d, r, in)
@@ -277,6 +282,19 @@ func (b *method[In, Out]) inline(c *call.Inline, r *router.Replica, rep *replica
 }
 
 const maxDepth = 64
+
+// here is the instance behind a slot, if its methods may run on goroutines of this process.
+func here(r *router.Replica) *replica.Replica {
+	return r.Value.(interface{ Here() *replica.Replica }).Here()
+}
+
+// near takes a slot of a replica in this worker; nil if the node has lent none, and in a node.
+func (b *binding) near() *router.Replica {
+	if p := b.d.port.Load(); p != nil {
+		return p.TryAcquire()
+	}
+	return nil
+}
 
 // fill sets what a call inherits from ctx and what the binding knows.
 func (b *binding) fill(ctx context.Context, i *call.Info) {

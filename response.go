@@ -247,13 +247,19 @@ func (r *remote[In, Out]) begin(in In) {
 			return
 		}
 	}
+	if b.invoke != nil && b.o == nil && r.info.Depth < maxDepth {
+		if s := b.near(); s != nil {
+			r.start(s, here(s))
+			return
+		}
+	}
 	c := b.untyped(r.caller, r.info, in)
 	r.carry(b.submit(c, r))
 }
 
 // sendTo sends the call to a replica of which it has a slot. If it is pinned it goes to no other.
 func (r *remote[In, Out]) sendTo(d *node.Deployment, s *router.Replica, pinned bool) {
-	if rep := s.Value.(*node.Unit).Local; rep != nil && r.m.invoke != nil {
+	if rep := here(s); rep != nil && r.m.invoke != nil {
 		r.start(s, rep)
 		return
 	}

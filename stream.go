@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 
 	"github.com/helve-serve/helve/internal/call"
-	"github.com/helve-serve/helve/internal/node"
 	"github.com/helve-serve/helve/internal/replica"
 	"github.com/helve-serve/helve/internal/router"
 )
@@ -116,6 +115,11 @@ func (b *stream[In, Out]) find(ctx context.Context, c *call.Inline) (slot *route
 	}
 	d := b.d.dep.Load()
 	if d == nil {
+		if b.invoke != nil && b.o == nil && c.Info.Depth < maxDepth {
+			if slot = b.near(); slot != nil {
+				return slot, here(slot), nil
+			}
+		}
 		return nil, nil, nil
 	}
 	if b.o == nil && c.Info.Depth < maxDepth {
@@ -127,7 +131,7 @@ func (b *stream[In, Out]) find(ctx context.Context, c *call.Inline) (slot *route
 		}
 	}
 	if b.invoke != nil {
-		rep = slot.Value.(*node.Unit).Local
+		rep = here(slot)
 	}
 	return slot, rep, nil
 }
@@ -459,8 +463,11 @@ func (b *stream[In, Out]) start(ctx context.Context, f *flow[Out], in In, slot *
 	if d != nil && slot == nil && f.own.Depth < maxDepth {
 		slot = d.Router.TryAcquire(&f.own)
 	}
+	if d == nil && slot == nil && b.invoke != nil && b.o == nil && f.own.Depth < maxDepth {
+		slot = b.near()
+	}
 	if slot != nil && b.invoke != nil {
-		if rep := slot.Value.(*node.Unit).Local; rep != nil {
+		if rep := here(slot); rep != nil {
 			b.run(ctx, f, in, slot, rep)
 			return
 		}

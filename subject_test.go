@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 			os.Setenv("HELVE_PYTHON", path)
 		}
 	}
-	helvetest.Main(m, buildGo, buildPython, buildMixed, buildErrors, buildCrash, buildDiffers, buildDies, buildExits, buildRaises, buildSplit, buildStuck, buildBlock, buildFar, buildWatched,
+	helvetest.Main(m, buildGo, buildPython, buildMixed, buildErrors, buildCrash, buildDiffers, buildDies, buildExits, buildRaises, buildSplit, buildStuck, buildBlock, buildFar, buildWatched, buildShelf,
 		buildGuide, buildAdapter)
 }
 

@@ -29,10 +29,11 @@ type Gate struct {
 
 	mu      sync.Mutex // guards waiters, and every change of the bits
 	waiters []Waiter   // the longest waiting first
+	crowded func()     // told when somebody begins to wait where nobody did; nil for none
 
 	// Every call writes state. Without the padding the gates of different replicas would share cache lines (which
 	// processors also prefetch in pairs), and callers on different replicas would slow each other down.
-	_ [128 - 48]byte
+	_ [128 - 56]byte
 }
 
 // The high bits make the two lock-free operations see, in the one word they touch, that they must not decide alone.
@@ -49,6 +50,10 @@ func New(slots int) *Gate {
 	}
 	return &Gate{max: int64(slots)}
 }
+
+// WhenWaiting has f called whenever somebody begins to wait at a gate where nobody waited, on that goroutine and without
+// the gate's lock. It is set before the gate is used.
+func (g *Gate) WhenWaiting(f func()) { g.crowded = f }
 
 // Max is the number of slots.
 func (g *Gate) Max() int { return int(g.max) }
@@ -109,25 +114,33 @@ func (g *Gate) next() Waiter {
 // first slot that is w's turn. The two are one step: no slot is freed unnoticed in between. If w is registered already
 // it keeps its place (false). At a closed gate w gets neither a slot nor a place (false).
 func (g *Gate) Wait(w Waiter) bool {
+	got, first := g.wait(w)
+	if first && g.crowded != nil {
+		g.crowded()
+	}
+	return got
+}
+
+func (g *Gate) wait(w Waiter) (got, first bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if slices.Contains(g.waiters, w) {
-		return false
+		return false, false
 	}
 	for {
 		s := g.state.Load()
 		switch {
 		case s&closedBit != 0:
-			return false
+			return false, false
 		case s&waitingBit == 0 && s&countMask < g.max:
 			if g.state.CompareAndSwap(s, s+1) {
-				return true
+				return true, false
 			}
 		default:
 			// With the bit set in the same step in which the gate was seen full, no Release can slip in between.
 			if g.state.CompareAndSwap(s, s|waitingBit) {
 				g.waiters = append(g.waiters, w)
-				return false
+				return false, len(g.waiters) == 1
 			}
 		}
 	}

@@ -14,11 +14,14 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/gate"
 	"github.com/helve-serve/helve/internal/replica"
+	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/transport"
 	"github.com/helve-serve/helve/internal/wire"
@@ -40,12 +43,75 @@ type Guest struct {
 
 	mu       sync.Mutex
 	replicas map[string]*hosted
+	ports    []*Port
 	leaving  bool
 }
 
 type hosted struct {
 	replica *replica.Replica
 	local   transport.Local
+	block   *gate.Block // slots for calls from this process
+	entry   *router.Replica
+	rest    *time.Timer
+}
+
+// Here is the instance.
+func (h *hosted) Here() *replica.Replica { return h.replica }
+
+// restTime is how long slots are kept that nobody uses.
+const restTime = time.Second
+
+// host takes a replica that was started into service.
+func (g *Guest) host(r *replica.Replica) {
+	h := &hosted{replica: r, local: transport.Local{Replica: r, Codec: g.codec}}
+	h.block = gate.NewBlock(func(_ *call.Batch, n int) {
+		go g.peer.Control(context.Background(), wire.Block{Op: "return_block", Replica: r.ID, Slots: n}, nil) //nolint:errcheck // a node that has gone counts nothing
+	})
+	h.entry = &router.Replica{ID: r.ID, Gate: h.block, Value: h}
+	h.rest = time.AfterFunc(time.Hour, func() {
+		if !h.block.Rest() {
+			h.rest.Reset(restTime)
+		}
+	})
+	h.rest.Stop()
+	g.mu.Lock()
+	g.replicas[r.ID] = h
+	g.mu.Unlock()
+}
+
+// offer gives the slots of a replica to callers in this process.
+func (g *Guest) offer(h *hosted, k wire.Block) {
+	g.mu.Lock()
+	for _, p := range g.ports {
+		if p.deployment != h.replica.Class.Deployment {
+			continue
+		}
+		near := p.near.Load()
+		if near == nil || !slices.Contains(*near, h.entry) {
+			var next []*router.Replica
+			if near != nil {
+				next = append(next, *near...)
+			}
+			next = append(next, h.entry)
+			p.near.Store(&next)
+		}
+	}
+	g.mu.Unlock()
+	h.block.Grant(nil, k.Number, k.Slots)
+	h.rest.Reset(restTime)
+}
+
+// withdraw is told that a replica stops.
+func (g *Guest) withdraw(h *hosted) {
+	h.rest.Stop()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, p := range g.ports {
+		if near := p.near.Load(); near != nil {
+			next := slices.DeleteFunc(slices.Clone(*near), func(r *router.Replica) bool { return r == h.entry })
+			p.near.Store(&next)
+		}
+	}
 }
 
 // Dial opens the connection that the environment names (docs/wire.md). Nothing is served before [Guest.Serve].
@@ -176,9 +242,7 @@ func (g *Guest) Control(ctx context.Context, op string, body json.RawMessage) (a
 		if err != nil {
 			return nil, err
 		}
-		g.mu.Lock()
-		g.replicas[r.ID] = &hosted{r, transport.Local{Replica: r, Codec: g.codec}}
-		g.mu.Unlock()
+		g.host(r)
 		return map[string]any{"methods": methods(class), "health": r.CanTell()}, nil
 	case "stop_replica":
 		g.mu.Lock()
@@ -188,9 +252,26 @@ func (g *Guest) Control(ctx context.Context, op string, body json.RawMessage) (a
 		if h == nil {
 			return nil, nil
 		}
+		g.withdraw(h)
 		ctx, cancel := context.WithTimeout(ctx, seconds(req.TimeoutS))
 		defer cancel()
 		return nil, h.replica.Close(ctx)
+	case "grant_block", "recall_block":
+		var k wire.Block
+		if err := json.Unmarshal(body, &k); err != nil {
+			return nil, err
+		}
+		g.mu.Lock()
+		h := g.replicas[k.Replica]
+		g.mu.Unlock()
+		switch {
+		case h == nil:
+			return nil, call.NewError(call.ReplicaUnavailable, "the replica is not in this worker")
+		case op == "grant_block":
+			g.offer(h, k)
+			return nil, nil
+		}
+		return wire.Block{Slots: h.block.Recall(k.Number)}, nil
 	case "check_health", "reconfigure":
 		g.mu.Lock()
 		h := g.replicas[req.Replica]
@@ -233,11 +314,34 @@ type Port struct {
 	python          bool
 
 	routes sync.Map // method -> uint32
+	near   atomic.Pointer[[]*router.Replica]
+	turn   atomic.Uint32
+}
+
+// TryAcquire takes a slot of a replica in this process, if the node has lent some and one is free. The caller runs the
+// method itself and releases the slot at the replica's gate.
+func (p *Port) TryAcquire() *router.Replica {
+	near := p.near.Load()
+	if near == nil || len(*near) == 0 {
+		return nil
+	}
+	set := *near
+	first := int(p.turn.Add(1))
+	for i := range set {
+		if r := set[(first+i)%len(set)]; r.Gate.TryAcquire() {
+			return r
+		}
+	}
+	return nil
 }
 
 // Port makes the way to a deployment; python says how Go values become its arguments.
 func (g *Guest) Port(app, deployment string, python bool) *Port {
-	return &Port{guest: g, app: app, deployment: deployment, python: python}
+	p := &Port{guest: g, app: app, deployment: deployment, python: python}
+	g.mu.Lock()
+	g.ports = append(g.ports, p)
+	g.mu.Unlock()
+	return p
 }
 
 // Submit sends a call to the node, which queues and routes it.

@@ -59,6 +59,7 @@ type Unit struct {
 	transport transport.Transport
 	worker    *workerProc // nil in process
 	lane      lane        // of broadcasts
+	loan      loan
 	checked   bool        // a worker's replica that has a health check
 	stopped   atomic.Bool // its instance is being closed
 
@@ -81,6 +82,9 @@ func (d *Deployment) Uses(name string) {
 
 // Stopped says that the replica drains no more: its instance is being closed or is gone.
 func (u *Unit) Stopped() bool { return u.stopped.Load() }
+
+// Here is [Unit.Local].
+func (u *Unit) Here() *replica.Replica { return u.Local }
 
 // Gate is the replica's admission.
 func (u *Unit) Gate() *gate.Gate { return u.gate }
@@ -230,7 +234,7 @@ func (d *Deployment) reportCycle(e *call.Error) {
 
 // relay submits a call that came over a wire. Its arguments are forwarded from the read buffer if a replica takes it at
 // once, and copied if it has to wait.
-func (d *Deployment) relay(b *call.Batch, in *wire.Incoming) call.Canceler {
+func (d *Deployment) relay(b *call.Batch, s *session, in *wire.Incoming) call.Canceler {
 	f := &Flight{dep: d, call: &in.Call, sink: in, in: in}
 	if e := d.refuses(&in.Info); e != nil {
 		f.state, f.answered = done, true
@@ -239,6 +243,9 @@ func (d *Deployment) relay(b *call.Batch, in *wire.Incoming) call.Canceler {
 	}
 	f.expireAfter(in.Left)
 	if r := d.Router.TryAcquire(&in.Info); r != nil {
+		if s.worker != nil {
+			r.Value.(*Unit).lend(s.worker)
+		}
 		f.Assigned(b, r)
 		return f
 	}

@@ -248,6 +248,11 @@ func (n *Node) remove(ctx context.Context, a *app) {
 		grace = max(grace, d.now.Load().options.GracefulShutdownTimeout)
 	}
 	all := slices.Collect(maps.Values(a.deployments))
+	for _, d := range all {
+		for _, u := range d.units {
+			u.recall(true)
+		}
+	}
 	n.mu.Unlock()
 	n.publish() //nolint:errcheck // fewer routes cannot collide
 	if !failed {

@@ -125,6 +125,9 @@ func (n *Node) startLocked(d *Deployment, now time.Time) {
 		dep: d, edition: e, gate: gate.New(e.options.MaxOngoingRequests), state: spec.ReplicaStarting, startedAt: now,
 	}
 	u.before = d.inheritLocked()
+	if e.placement == inGoWorker {
+		u.gate.WhenWaiting(func() { u.recall(false) })
+	}
 	u.entry = &router.Replica{ID: u.id, Node: n.id, Gate: u.gate, Value: u}
 	d.units[u.id] = u
 	n.wg.Go(func() {
@@ -380,6 +383,7 @@ func (n *Node) stopLocked(u *Unit) {
 	d := u.dep
 	n.wg.Go(func() {
 		u.gate.Close()
+		u.recall(true)
 		n.update(d)
 		n.mu.Lock()
 		n.settleLocked(d.app.current)

@@ -15,6 +15,7 @@ type session struct {
 	peer   *wire.Peer
 	origin string
 	app    *app // a worker's; nil for a driver
+	worker *workerProc
 	driver *driver
 	leases leases
 }
@@ -58,11 +59,14 @@ func (s *session) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
 	case in.Lease != 0:
 		return t.found.dispatch(b, s, in)
 	}
-	return t.found.relay(b, in)
+	return t.found.relay(b, s, in)
 }
 
 // Control answers drivers; workers have little to ask.
 func (s *session) Control(ctx context.Context, op string, body json.RawMessage) (any, error) {
+	if op == "return_block" {
+		return nil, s.returnBlock(body)
+	}
 	if op == "release" {
 		var req wire.Held
 		if err := json.Unmarshal(body, &req); err != nil {

@@ -234,7 +234,7 @@ func (n *Node) open(nc net.Conn) {
 		nc.Close()
 		return
 	}
-	s := &session{node: n, origin: "worker " + w.id, app: w.app}
+	s := &session{node: n, origin: "worker " + w.id, app: w.app, worker: w}
 	peer := wire.NewLinkPeer(wire.NewLink(wire.NewConn(nc), h.Terms), s)
 	s.peer = peer
 	n.mu.Lock()
@@ -244,6 +244,7 @@ func (n *Node) open(nc net.Conn) {
 	n.wg.Go(w.ping)
 	err = peer.Serve()
 	s.releaseAll()
+	n.unlend(w)
 	n.log.Debug("worker connection ended", "worker", w.id, "error", err)
 	// A worker without its connection is of no use. If nobody ends it already, it must go at once, so that its
 	// replacement does not run beside it.

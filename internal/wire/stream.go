@@ -191,6 +191,15 @@ type Held struct {
 	Node    string `json:"node,omitempty"`
 }
 
+// Block is a control request about slots that a node lends to a worker for calls between replicas in it, and the reply to
+// recall_block. Number orders what concerns one replica.
+type Block struct {
+	Op      string `json:"op,omitempty"` // grant_block, recall_block or return_block
+	Replica string `json:"replica,omitempty"`
+	Number  uint64 `json:"number,omitempty"`
+	Slots   int    `json:"slots,omitempty"`
+}
+
 // failed stands for the codec of an answer that is an error envelope.
 const failed call.Codec = 255
 

@@ -469,7 +469,8 @@ func (n *Node) startAt(w *workerProc, u *Unit, code json.RawMessage) (started, e
 	if _, ok := errors.AsType[*call.Error](err); ok {
 		return s, err
 	}
-	if errors.Is(err, wire.ErrEnded) {
+	// The start may also be given up because another connection ended, a driver's, with the same error.
+	if errors.Is(err, wire.ErrEnded) && u.ctx.Err() == nil {
 		<-w.stopped // a worker that lost its connection is killed
 		return s, &endedError{fmt.Sprintf("deployment %s: its worker ended while the constructor ran", d.name), w.proc.Exit()}
 	}

@@ -18,6 +18,7 @@ type Source struct {
 	count   atomic.Int64
 	ended   chan error // how an endless stream ended
 	reached atomic.Int64
+	open    atomic.Int64
 }
 
 // Count yields 0 to n-1.
@@ -52,6 +53,20 @@ func (s *Source) Endless(ctx context.Context, size int) iter.Seq2[[]byte, error]
 		}
 	}
 }
+
+// Hold yields one item, and then nothing until it is told to stop.
+func (s *Source) Hold(ctx context.Context, _ helve.None) iter.Seq2[int, error] {
+	return func(yield func(int, error) bool) {
+		s.open.Add(1)
+		defer s.open.Add(-1)
+		if yield(0, nil) {
+			<-ctx.Done()
+		}
+	}
+}
+
+// Open is how many streams of Hold are under way.
+func (s *Source) Open(context.Context, helve.None) (int64, error) { return s.open.Load(), nil }
 
 // Ended waits for the end of a stream of Endless, and says how far it came.
 func (s *Source) Ended(ctx context.Context, _ helve.None) (int64, error) {
@@ -182,6 +197,7 @@ func buildFar() (*helve.App, error) {
 	single := helve.Deploy(a, "Single", func(context.Context) (*Source, error) {
 		return &Source{ended: make(chan error, 10)}, nil
 	}, helve.Options{})
+	helve.Deploy(a, "Many", func(context.Context) (*Source, error) { return &Source{}, nil }, helve.Options{MaxOngoingRequests: new(manyStreams + 1)})
 	f := &Relay{
 		helve.StreamOf(source, (*Source).Count), helve.StreamOf(source, (*Source).Fail), helve.StreamOf(single, (*Source).Endless),
 		helve.MethodOf(source, (*Source).Add),
@@ -280,6 +296,45 @@ func TestStreamsStop(t *testing.T) {
 			}
 		}
 	})
+}
+
+const manyStreams = 10_000
+
+// TestManyStreamsCancelledAtOnce: each ends for its reader and at its method, and the connection serves on.
+func TestManyStreamsCancelledAtOnce(t *testing.T) {
+	t.Parallel()
+	helvetest.Run(t, buildFar, func(t *testing.T, s *helve.System) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		many := handle[*Source](t, s, "Many")
+		hold, open := helve.StreamOf(many, (*Source).Hold), helve.MethodOf(many, (*Source).Open)
+		streams := make([]*helve.ResponseStream[int], manyStreams)
+		for i := range streams {
+			streams[i] = hold.Remote(ctx, helve.None{})
+		}
+		for n := int64(0); n < manyStreams; {
+			var err error
+			if n, err = open.Call(ctx, helve.None{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cancel()
+		for _, r := range streams {
+			var last error
+			for _, err := range r.All() {
+				last = err
+			}
+			if helve.ReasonOf(last) != helve.Cancelled {
+				t.Fatalf("%v", last)
+			}
+		}
+		for n := int64(1); n != 0; {
+			var err error
+			if n, err = open.Call(t.Context(), helve.None{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}, helvetest.Local, helvetest.Process)
 }
 
 // TestStreamsWait: a method whose consumer has stopped reading waits, over every path, so that memory is bounded.

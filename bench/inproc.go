@@ -28,6 +28,35 @@ func buildEcho() (*helve.App, error) {
 	return app, nil
 }
 
+// Timer calls Echo from the worker in which both live.
+type Timer struct{ echo helve.Method[string, string] }
+
+// Time calls for a while and gives the nanoseconds of one call.
+func (t *Timer) Time(ctx context.Context, length time.Duration) (float64, error) {
+	n := 0
+	start := time.Now()
+	for time.Since(start) < length {
+		for range 1000 {
+			if _, err := t.echo.Call(ctx, payload); err != nil {
+				return 0, err
+			}
+		}
+		n += 1000
+	}
+	return float64(time.Since(start)) / float64(n), nil
+}
+
+func buildInside() (*helve.App, error) {
+	app := helve.NewApp("inside")
+	h := helve.Deploy(app, "Echo", func(context.Context) (*Echo, error) { return &Echo{}, nil },
+		helve.Options{NumReplicas: new(2), MaxOngoingRequests: new(1000), Isolation: helve.Process})
+	echo := helve.MethodOf(h, (*Echo).Echo)
+	t := helve.Deploy(app, "Timer", func(context.Context) (*Timer, error) { return &Timer{echo}, nil },
+		helve.Options{Uses: []helve.Target{h}, Isolation: helve.Process})
+	app.Ingress(helve.MethodOf(t, (*Timer).Time))
+	return app, nil
+}
+
 // startEcho starts the echo, and calls it once to see that it is one.
 func startEcho(ctx context.Context, isolation helve.Isolation) (*helve.System, helve.Method[string, string], error) {
 	var echo helve.Method[string, string]
@@ -94,7 +123,7 @@ func inprocRole() error {
 	}
 	var ours, reference func() (sample, error)
 	switch which := os.Getenv(pairEnv); which {
-	case "call":
+	case "call", "inside":
 		ping, pong := make(chan string), make(chan string)
 		defer close(ping)
 		go func() {
@@ -104,6 +133,22 @@ func inprocRole() error {
 		}()
 		ours = perCall(func() { echo.Call(ctx, payload) })
 		reference = perCall(func() { ping <- payload; <-pong })
+		if which == "inside" { // the worker has this process's GOMAXPROCS
+			inside, err := helve.Run(ctx, buildInside)
+			if err != nil {
+				return err
+			}
+			defer inside.Close(ctx)
+			h, err := helve.HandleOf[*Timer](inside, "inside", "Timer")
+			if err != nil {
+				return err
+			}
+			measure := helve.MethodOf(h, (*Timer).Time)
+			ours = func() (sample, error) {
+				v, err := measure.Call(ctx, length)
+				return sample{v: v}, err
+			}
+		}
 	case "remote":
 		ours = perCall(func() { echo.Remote(ctx, payload).Result(ctx) })
 		reference = perCall(func() {
@@ -146,6 +191,7 @@ func inprocRows(b *bench) []measurement {
 	return []measurement{
 		{name: "Call in process / channel ping-pong", bar: 1, measure: measure("call", nanoseconds)},
 		{name: "Call in process, allocations / promised", bar: 1, exact: true, measure: measure("allocs", count)},
+		{name: "Call inside a Go worker / channel ping-pong", bar: 2, measure: measure("inside", nanoseconds)},
 		{name: "Remote + Result in process / goroutine + channel", bar: 2.5, measure: measure("remote", nanoseconds)},
 	}
 }

@@ -19,6 +19,7 @@ import (
 const limit = 4 * time.Minute
 
 func main() {
+	helve.WorkerMain(buildEcho, buildInside, buildPython) // first: a worker of a role has that role in its environment
 	if role := os.Getenv(roleEnv); role != "" {
 		if err := playRole(role); err != nil {
 			fmt.Fprintln(os.Stderr, role+":", err)
@@ -26,7 +27,6 @@ func main() {
 		}
 		return
 	}
-	helve.WorkerMain(buildEcho, buildPython)
 	only := flag.String("run", ".", "regular expression of the rows to run, matched against group/name; "+
 		"groups: inproc, core, scaling, worker, python, http, start")
 	quick := flag.Bool("quick", false, "one short round: to see that it runs, not to compare")

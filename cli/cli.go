@@ -154,6 +154,9 @@ func (r *run) execute(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	for name := range system.Status().Applications { // an executable may have been asked for the only one in it
+		app.name = name
+	}
 	var failed <-chan error
 	if r.http != "" {
 		var url string

@@ -107,3 +107,54 @@ func answers[In any](t *testing.T, h helve.AnyHandle, method string, in In, want
 		t.Errorf("%s(%v): %q, %v", method, in, out, err)
 	}
 }
+
+// Finder finds the Sorter by name.
+type Finder struct{}
+
+func (*Finder) Find(ctx context.Context, s string) (string, error) {
+	h, err := helve.HandleFrom[*Sorter](ctx, "Sorter")
+	if err != nil {
+		return "", err
+	}
+	return helve.MethodOf(h, (*Sorter).Text).Call(ctx, s)
+}
+
+// Asker asks a Finder from wherever it lives.
+type Asker struct{ find helve.Method[string, string] }
+
+func (a *Asker) Ask(ctx context.Context, s string) (string, error) { return a.find.Call(ctx, s) }
+func (a *Asker) Send(ctx context.Context, s string) (string, error) {
+	return a.find.Remote(ctx, s).Result(ctx)
+}
+
+func buildFinder() (*helve.App, error) {
+	app := helve.NewApp("finder")
+	helve.Deploy(app, "Sorter", func(context.Context) (*Sorter, error) { return &Sorter{}, nil }, helve.Options{})
+	f := helve.MethodOf(helve.Deploy(app, "Finder", func(context.Context) (*Finder, error) { return &Finder{}, nil }, helve.Options{}), (*Finder).Find)
+	asker := func(name string, i helve.Isolation) helve.Handle[*Asker] {
+		return helve.Deploy(app, name, func(context.Context) (*Asker, error) { return &Asker{f}, nil },
+			helve.Options{Isolation: i, Uses: []helve.Target{f}})
+	}
+	app.Ingress(helve.MethodOf(asker("Here", helve.InNode), (*Asker).Ask))
+	asker("There", helve.Process)
+	return app, nil
+}
+
+// TestHandleFromInCallsOfWorkers: a method in the node finds its application whoever called it, also after that changed.
+func TestHandleFromInCallsOfWorkers(t *testing.T) {
+	t.Parallel()
+	sys := helvetest.Start(t, helve.Config{}, buildFinder)
+	for range 2 {
+		for _, name := range []string{"Here", "There"} {
+			h, err := helve.HandleOf[*Asker](sys, "finder", name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answers(t, h, "Ask", "x", "text x")
+			answers(t, h, "Send", "x", "text x")
+		}
+		if err := sys.Deploy(t.Context(), buildFinder); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

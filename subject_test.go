@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 		}
 	}
 	helvetest.Main(m, buildGo, buildPython, buildMixed, buildErrors, buildCrash, buildDiffers, buildDies, buildExits, buildRaises, buildSplit, buildStuck, buildBlock, buildFar, buildWatched,
-		buildGuide, buildAdapter)
+		buildGuide, buildAdapter, buildFinder)
 }
 
 // Service is what the same cases call on every path: in process, in a Go worker, in a Python worker.

@@ -227,8 +227,11 @@ func (m Method[In, Out]) prepare(ctx context.Context) *remote[In, Out] {
 	}
 	r.b = &m.m.binding
 	m.m.fill(ctx, &r.info)
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		r.ended, r.failure = true, call.FromContext(ctx).At(&r.info)
+	case r.info.Depth >= maxDepth:
+		r.ended, r.failure = true, call.TooDeep(&r.info)
 	}
 	return r
 }
@@ -241,7 +244,7 @@ func (r *remote[In, Out]) begin(in In) {
 		r.start(&b.fake.slot, b.fake.replica)
 		return
 	}
-	if d := b.d.dep.Load(); d != nil && b.invoke != nil && r.info.Depth < maxDepth {
+	if d := b.d.dep.Load(); d != nil && b.invoke != nil {
 		if s := d.Router.TryAcquire(&r.info); s != nil {
 			r.sendTo(d, s, false)
 			return

@@ -3,6 +3,7 @@ package helve_test
 import (
 	"context"
 	"errors"
+	"iter"
 	"slices"
 	"strings"
 	"sync"
@@ -401,6 +402,63 @@ func TestDepth(t *testing.T) {
 		if !strings.Contains(err.Error(), "64 deep: Lab.Do -> Lab.Do -> ") {
 			t.Errorf("%v", err)
 		}
+	})
+}
+
+// TestDepthOfOneWay: the limit holds although every call goes the same way, as long as there are slots.
+func TestDepthOfOneWay(t *testing.T) {
+	t.Parallel()
+	ways := map[string]func(ctx context.Context, l lab, n int) (int, error){
+		"Call":   func(ctx context.Context, l lab, n int) (int, error) { return l.do.Call(ctx, n) },
+		"Remote": func(ctx context.Context, l lab, n int) (int, error) { return l.do.Remote(ctx, n).Result(ctx) },
+		"named": func(ctx context.Context, l lab, n int) (int, error) {
+			return helve.MethodNamed[int, int](l.h, "Do").Call(ctx, n)
+		},
+		"dispatch": func(ctx context.Context, l lab, n int) (int, error) {
+			s, err := l.do.Choose(context.WithoutCancel(ctx))
+			if err != nil {
+				return 0, err
+			}
+			return l.do.Dispatch(ctx, s, n).Result(ctx)
+		},
+	}
+	eachRunner(t, func(t *testing.T, r helvetest.Runner) {
+		for name, call := range ways {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				var l lab
+				var deepest atomic.Int64
+				l = startLab(t, r, helve.Options{MaxOngoingRequests: new(400)}, &Lab{do: func(ctx context.Context, n int) (int, error) {
+					deepest.Store(int64(n))
+					return call(ctx, l, n+1)
+				}})
+				_, err := call(t.Context(), l, 0)
+				wantReason(t, err, "depth")
+				if deepest.Load() != 63 {
+					t.Errorf("%d calls nested", deepest.Load()+1)
+				}
+			})
+		}
+		t.Run("stream", func(t *testing.T) {
+			t.Parallel()
+			for _, remote := range []bool{false, true} {
+				var l lab
+				var deepest atomic.Int64
+				l = startLab(t, r, helve.Options{MaxOngoingRequests: new(400)}, &Lab{seq: func(ctx context.Context, n int) iter.Seq2[int, error] {
+					deepest.Store(int64(n))
+					if remote {
+						return l.seq.Remote(ctx, n+1).All()
+					}
+					return l.seq.Call(ctx, n+1)
+				}})
+				for _, err := range l.seq.Call(t.Context(), 0) {
+					wantReason(t, err, "depth")
+				}
+				if deepest.Load() != 63 {
+					t.Errorf("%d streams nested, remote %t", deepest.Load()+1, remote)
+				}
+			}
+		})
 	})
 }
 

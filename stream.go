@@ -84,8 +84,12 @@ func (s Stream[In, Out]) Call(ctx context.Context, in In) iter.Seq2[Out, error] 
 		c := &call.Inline{Caller: ctx, Breaks: true}
 		b.fill(ctx, &c.Info)
 		c.Info.Link = call.Awaited
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			fail(call.FromContext(ctx).At(&c.Info))
+			return
+		case c.Info.Depth >= maxDepth:
+			fail(call.TooDeep(&c.Info))
 			return
 		}
 		slot, rep, e := b.find(ctx, c)
@@ -122,7 +126,7 @@ func (b *stream[In, Out]) find(ctx context.Context, c *call.Inline) (slot *route
 		}
 		return nil, nil, nil
 	}
-	if b.o == nil && c.Info.Depth < maxDepth {
+	if b.o == nil {
 		slot = d.Router.TryAcquireNear()
 	}
 	if slot == nil {
@@ -213,6 +217,10 @@ func (s Stream[In, Out]) remote(ctx context.Context, in In, info *call.Info, slo
 		if slot != nil {
 			slot.Gate.Release(nil)
 		}
+		return r
+	}
+	if slot == nil && f.own.Depth >= maxDepth {
+		f.finish(call.TooDeep(&f.own))
 		return r
 	}
 	b.start(ctx, f, in, slot)
@@ -460,7 +468,7 @@ func (b *stream[In, Out]) start(ctx context.Context, f *flow[Out], in In, slot *
 		return
 	}
 	d := b.d.dep.Load()
-	if d != nil && slot == nil && f.own.Depth < maxDepth {
+	if d != nil && slot == nil {
 		slot = d.Router.TryAcquire(&f.own)
 	}
 	if d == nil && slot == nil && b.invoke != nil && b.o == nil && f.own.Depth < maxDepth {

@@ -21,8 +21,8 @@ func TestMain(m *testing.M) {
 			os.Setenv("HELVE_PYTHON", path)
 		}
 	}
-	helvetest.Main(m, buildGo, buildPython, buildMixed, buildErrors, buildCrash, buildDiffers, buildDies, buildExits, buildRaises, buildSplit, buildStuck, buildBlock, buildFar, buildWatched, buildShelf,
-		buildGuide, buildAdapter)
+	helvetest.Main(m, buildGo, buildPython, buildMixed, buildErrors, buildCrash, buildDiffers, buildDies, buildExits, buildRaises, buildSplit, buildStuck, buildBlock,
+		buildFar, buildWatched, buildShelf, buildGuide, buildAdapter, buildFinder)
 }
 
 // Service is what the same cases call on every path: in process, in a Go worker, in a Python worker.

@@ -126,6 +126,9 @@ type Info struct {
 // Model and session ids are not inherited (they come from the handle), as in the reference.
 func (i *Info) Child(parent *Info) {
 	i.Request, i.Parent, i.Depth = parent.Request, parent.Call, parent.Depth+1
+	if i.Depth == 0 { // a counter that wraps would bound nothing
+		i.Depth = parent.Depth
+	}
 	i.Trace, i.Span, i.Sampled = parent.Trace, parent.Span, parent.Sampled
 	i.Above = parent
 }

@@ -88,6 +88,9 @@ func (f *Flight) Assigned(b *call.Batch, r *router.Replica) {
 // expired is why a call must not start any more, nil if it may.
 func (f *Flight) expired() *call.Error {
 	c := f.call
+	if c.Info.Depth >= wire.MaxDepth { // of a caller that took its slot without asking whether the deployment refuses
+		return call.TooDeep(&c.Info)
+	}
 	if !c.Deadline.IsZero() && !time.Now().Before(c.Deadline) {
 		return call.FromCause(context.DeadlineExceeded)
 	}

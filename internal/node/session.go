@@ -23,13 +23,13 @@ type session struct {
 // target is where a declared route leads. The deployment is looked up again when an application was deleted, so that a
 // route outlives a redeploy.
 type target struct {
-	call.Place
-	found *Deployment // only the connection's reader touches it
+	*call.Place             // replaced, not written to: calls refer to it
+	found       *Deployment // only the connection's reader touches these
 }
 
 // Route remembers a route; whether it leads anywhere is seen when it is called.
 func (s *session) Route(r wire.Route) any {
-	t := &target{Place: call.Place{App: r.App, Deployment: r.Deployment, Method: r.Method}}
+	t := &target{Place: &call.Place{App: r.App, Deployment: r.Deployment, Method: r.Method}}
 	if t.App == "" && s.app != nil {
 		t.App = s.app.name
 	}
@@ -50,7 +50,10 @@ func (s *session) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
 			return nil
 		}
 	}
-	in.Info.Place, in.Origin = &t.Place, s.origin
+	if home := t.found.now.Load().def.Home; t.Home != home { // methods in this process find their application by it
+		t.Place = &call.Place{App: t.App, Deployment: t.Deployment, Method: t.Method, Home: home}
+	}
+	in.Info.Place, in.Origin = t.Place, s.origin
 	switch {
 	case in.Mode == call.Broadcast:
 		return t.found.relayBroadcast(b, in)

@@ -164,7 +164,7 @@ func (m *Method) Decode(cd *codec.Codec, slots []call.Slot) (any, *call.Error) {
 			return call.Empty{}, nil
 		}
 		if len(slots) == 1 && slots[0].Codec == call.Native {
-			return slots[0].Value, nil
+			return m.native(slots[0].Value)
 		}
 		return nil, m.bad("takes no argument, got %d", len(slots))
 	}
@@ -185,7 +185,7 @@ func (m *Method) Decode(cd *codec.Codec, slots []call.Slot) (any, *call.Error) {
 		return nil, m.bad("takes one argument (%s), got %d; several values go in keyword arguments", m.In, len(slots))
 	}
 	if s.Codec == call.Native {
-		return s.Value, nil
+		return m.native(s.Value)
 	}
 	if m.In == stringType { // most HTTP requests, without reflection
 		var v string
@@ -199,6 +199,19 @@ func (m *Method) Decode(cd *codec.Codec, slots []call.Slot) (any, *call.Error) {
 		return nil, m.bad("%v", err)
 	}
 	return p.Elem().Interface(), nil
+}
+
+// native is an input that comes as a Go value. It is not converted: the thunks assert its type, and would run the method
+// with the zero value instead. nil stands for the zero value, as the null of an encoded input does.
+func (m *Method) native(v any) (any, *call.Error) {
+	t := reflect.TypeOf(v)
+	if t == m.In || t == nil || t.AssignableTo(m.In) && m.In.Kind() == reflect.Interface {
+		return v, nil
+	}
+	if m.In == emptyType {
+		return nil, m.bad("takes no argument, got %s", t)
+	}
+	return nil, m.bad("takes %s, got %s", m.In, t)
 }
 
 func (m *Method) decodeNamed(cd *codec.Codec, slots []call.Slot) (any, *call.Error) {

@@ -1,0 +1,160 @@
+package helve_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"testing"
+
+	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/helvetest"
+)
+
+// Sorter has methods of many inputs. Only some are bound where the graph is built: those have thunks of their own.
+type Sorter struct{}
+
+type left struct{ A int }
+
+type right struct{ B int }
+
+func (*Sorter) Text(_ context.Context, s string) (string, error)     { return "text " + s, nil }
+func (*Sorter) Unbound(_ context.Context, s string) (string, error)  { return "unbound " + s, nil }
+func (*Sorter) Act(context.Context, string) error                    { return nil }
+func (*Sorter) Left(_ context.Context, l left) (string, error)       { return fmt.Sprint(l.A), nil }
+func (*Sorter) Any(_ context.Context, v any) (string, error)         { return fmt.Sprint(v), nil }
+func (*Sorter) Failure(_ context.Context, err error) (string, error) { return fmt.Sprint(err), nil }
+func (*Sorter) Pointer(_ context.Context, l *left) (string, error)   { return fmt.Sprint(l == nil), nil }
+func (*Sorter) Nothing(context.Context, helve.None) (string, error)  { return "nothing", nil }
+func (*Sorter) Items(_ context.Context, s string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) { yield("item "+s, nil) }
+}
+
+func buildSorter() (*helve.App, error) {
+	app := helve.NewApp("sorter")
+	h := helve.Deploy(app, "Sorter", func(context.Context) (*Sorter, error) { return &Sorter{}, nil }, helve.Options{})
+	app.Ingress(helve.MethodOf(h, (*Sorter).Text))
+	helve.MethodOf(h, (*Sorter).Left)
+	helve.MethodOf(h, (*Sorter).Any)
+	helve.MethodOf(h, (*Sorter).Failure)
+	helve.ActionOf(h, (*Sorter).Act)
+	helve.StreamOf(h, (*Sorter).Items)
+	return app, nil
+}
+
+// refused holds that every way to call the method fails with an error that says all of texts.
+func refused[In any](t *testing.T, h helve.AnyHandle, method string, in In, texts ...string) {
+	t.Helper()
+	ctx, m := t.Context(), helve.MethodNamed[In, string](h, method)
+	_, byCall := m.Call(ctx, in)
+	_, byRemote := m.Remote(ctx, in).Result(ctx)
+	_, byBroadcast := m.Broadcast(ctx, in).Results(ctx)
+	for way, err := range map[string]error{"Call": byCall, "Remote": byRemote, "Broadcast": byBroadcast} {
+		wantReason(t, err, helve.BadInput)
+		for _, text := range texts {
+			if err == nil || !strings.Contains(err.Error(), text) {
+				t.Errorf("%s of %s with %T: %v does not say %q", way, method, in, err, text)
+			}
+		}
+	}
+}
+
+// TestInputOfAnotherType: a method named by the caller never runs with an input that it did not give.
+func TestInputOfAnotherType(t *testing.T) {
+	t.Parallel()
+	eachRunner(t, func(t *testing.T, r helvetest.Runner) {
+		sys := helvetest.Start(t, r.Config, buildSorter)
+		h, err := helve.HandleOf[*Sorter](sys, "sorter", "Sorter")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, method := range []string{"Text", "Unbound", "Act", "text"} {
+			refused(t, h, method, 65, "int", "string")
+		}
+		refused(t, h, "Text", 1.5, "float", "string")
+		refused(t, h, "Text", left{1}, "string")
+		refused(t, h, "Nothing", "x", "Nothing", "takes no argument")
+		refused(t, h, "Left", "x", "string", "left")
+		for _, err := range helve.StreamNamed[int, string](h, "Items").Call(t.Context(), 65) {
+			wantReason(t, err, helve.BadInput)
+		}
+		for _, err := range helve.StreamNamed[int, string](h, "Items").Remote(t.Context(), 65).All() {
+			wantReason(t, err, helve.BadInput)
+		}
+		for v, err := range helve.StreamNamed[string, string](h, "Items").Call(t.Context(), "x") {
+			if v != "item x" || err != nil {
+				t.Error(v, err)
+			}
+		}
+		if r.Config.StrictCodec == "" { // encoded, a record is what its fields are
+			refused(t, h, "Left", right{1}, "right", "left")
+			answers(t, h, "Failure", errors.New("e"), "e")
+			answers[error](t, h, "Failure", nil, "<nil>")
+		}
+		answers[any](t, h, "Any", "x", "x")
+		answers(t, h, "Any", "x", "x")
+		answers[any](t, h, "Any", nil, "<nil>")
+		answers[*left](t, h, "Pointer", nil, "true")
+		answers[any](t, h, "Pointer", nil, "true")
+		answers(t, h, "Nothing", helve.None{}, "nothing")
+	})
+}
+
+func answers[In any](t *testing.T, h helve.AnyHandle, method string, in In, want string) {
+	t.Helper()
+	if out, err := helve.MethodNamed[In, string](h, method).Call(t.Context(), in); out != want || err != nil {
+		t.Errorf("%s(%v): %q, %v", method, in, out, err)
+	}
+}
+
+// Finder finds the Sorter by name.
+type Finder struct{}
+
+func (*Finder) Find(ctx context.Context, s string) (string, error) {
+	h, err := helve.HandleFrom[*Sorter](ctx, "Sorter")
+	if err != nil {
+		return "", err
+	}
+	return helve.MethodOf(h, (*Sorter).Text).Call(ctx, s)
+}
+
+// Asker asks a Finder from wherever it lives.
+type Asker struct{ find helve.Method[string, string] }
+
+func (a *Asker) Ask(ctx context.Context, s string) (string, error) { return a.find.Call(ctx, s) }
+func (a *Asker) Send(ctx context.Context, s string) (string, error) {
+	return a.find.Remote(ctx, s).Result(ctx)
+}
+
+func buildFinder() (*helve.App, error) {
+	app := helve.NewApp("finder")
+	helve.Deploy(app, "Sorter", func(context.Context) (*Sorter, error) { return &Sorter{}, nil }, helve.Options{})
+	f := helve.MethodOf(helve.Deploy(app, "Finder", func(context.Context) (*Finder, error) { return &Finder{}, nil }, helve.Options{}), (*Finder).Find)
+	asker := func(name string, i helve.Isolation) helve.Handle[*Asker] {
+		return helve.Deploy(app, name, func(context.Context) (*Asker, error) { return &Asker{f}, nil },
+			helve.Options{Isolation: i, Uses: []helve.Target{f}})
+	}
+	app.Ingress(helve.MethodOf(asker("Here", helve.InNode), (*Asker).Ask))
+	asker("There", helve.Process)
+	return app, nil
+}
+
+// TestHandleFromInCallsOfWorkers: a method in the node finds its application whoever called it, also after that changed.
+func TestHandleFromInCallsOfWorkers(t *testing.T) {
+	t.Parallel()
+	sys := helvetest.Start(t, helve.Config{}, buildFinder)
+	for range 2 {
+		for _, name := range []string{"Here", "There"} {
+			h, err := helve.HandleOf[*Asker](sys, "finder", name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answers(t, h, "Ask", "x", "text x")
+			answers(t, h, "Send", "x", "text x")
+		}
+		if err := sys.Deploy(t.Context(), buildFinder); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

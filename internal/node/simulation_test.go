@@ -126,7 +126,7 @@ type subject struct {
 	sim  *simulation
 	name string
 	max  int
-	late bool // it was made when its constructor's context had ended: nobody waits for its Close
+	made time.Time
 
 	mu       sync.Mutex
 	running  int // methods that hold a slot
@@ -167,7 +167,7 @@ func (s *simulation) construct(ctx context.Context, name string, o spec.Effectiv
 	default:
 		wait(ctx, takes)
 	}
-	i.late = ctx.Err() != nil
+	i.made = time.Now()
 	s.mu.Lock()
 	s.subjects = append(s.subjects, i)
 	s.mu.Unlock()
@@ -184,11 +184,14 @@ func wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-func (i *subject) CheckHealth(ctx context.Context) error {
+func (i *subject) ill() int {
 	i.mu.Lock()
-	sick := i.sick
-	i.mu.Unlock()
-	switch sick {
+	defer i.mu.Unlock()
+	return i.sick
+}
+
+func (i *subject) CheckHealth(ctx context.Context) error {
+	switch i.ill() {
 	case 1:
 		return errors.New("sick")
 	case 2:
@@ -736,6 +739,9 @@ func (s *simulation) converge() {
 		d := s.node.Deployment("app", name)
 		s.node.mu.Lock()
 		for _, u := range d.units {
+			if u.state != spec.ReplicaRunning {
+				continue
+			}
 			if i := u.instance.Instance.(*subject); strconv.FormatInt(i.config, 10) != string(config) {
 				s.wrong("replica %s has config %d, not %s", u.id, i.config, config)
 			}
@@ -774,6 +780,15 @@ func (s *simulation) unwell(p *plan) string {
 			}
 		}
 	}
+	s.node.mu.Lock()
+	defer s.node.mu.Unlock()
+	for _, d := range s.node.apps["app"].deployments {
+		for _, u := range d.units {
+			if i := u.instance.Instance.(*subject); i.ill() != 0 {
+				return fmt.Sprintf("replica %s serves although it is sick", u.id)
+			}
+		}
+	}
 	return ""
 }
 
@@ -783,21 +798,22 @@ func (s *simulation) end() {
 		s.wrong("close: %v", err)
 	}
 	s.closed.Store(true)
-	check := func(late bool) {
+	now := time.Now()
+	check := func(before time.Time) { // one that is made as the node gives up its start is closed by whoever made it
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		for _, i := range s.subjects {
 			i.mu.Lock()
-			if i.closes != 1 && i.late == late {
+			if i.closes != 1 && i.made.Before(before) {
 				s.wrong("the node has closed, but an instance of %s was closed %d times", i.name, i.closes)
 			}
 			i.mu.Unlock()
 		}
 	}
-	check(false)
+	check(now)
 	time.Sleep(time.Minute) // for code that ignores its context
 	synctest.Wait()
-	check(true)
+	check(time.Now())
 	s.within(0, s.operatorsDone)
 	for _, c := range s.calls {
 		c.mu.Lock()

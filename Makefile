@@ -4,7 +4,7 @@ VENV   := .venv
 VENVPY := $(VENV)/bin/python
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: build test test-go test-python bench lint fuzz clean
+.PHONY: build test test-go test-python bench lint fuzz simulate clean
 
 build:
 	go build -trimpath -o bin/ ./cmd/helve ./examples/hello
@@ -48,6 +48,10 @@ fuzz:
 	go test -run '^$$' -fuzz FuzzLink      -fuzztime $(FUZZTIME) -fuzzminimizetime 1x ./internal/wire
 	go test -run '^$$' -fuzz FuzzRequest   -fuzztime $(FUZZTIME) ./internal/proxy
 	go test -run '^$$' -fuzz FuzzTable     -fuzztime $(FUZZTIME) -fuzzminimizetime 100x ./internal/arena
+
+# A node under random crashes, beyond the seeds that every test run tries.
+simulate:
+	HELVE_SIMULATION_SEEDS=2000 go test -timeout 30m -run TestSimulation ./internal/node
 
 clean:
 	rm -rf bin $(VENV) python/src/helve/_bin python/build

@@ -27,8 +27,8 @@ type Deployment struct {
 	now  atomic.Pointer[edition]
 	down atomic.Pointer[call.Error] // why calls are refused
 
-	updating    sync.Mutex // one Router.Update at a time; taken before Node.mu
-	configuring sync.Mutex // one Reconfigure at a time; taken before Node.mu
+	updating    sync.Mutex    // one Router.Update at a time; taken before Node.mu
+	configuring chan struct{} // of one: full while a Reconfigure runs, which waits for user code; filled before Node.mu
 
 	// Guarded by Node.mu.
 	units    map[string]*Unit

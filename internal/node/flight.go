@@ -56,7 +56,7 @@ func (f *Flight) Assigned(b *call.Batch, r *router.Replica) {
 		r.Gate.Release(b)
 		return
 	}
-	if e := f.expired(); e != nil { // whoever cancels it is on the way
+	if e := expired(f.call, f.sink); e != nil { // whoever cancels it is on the way
 		f.state, f.answered = done, true
 		f.mu.Unlock()
 		r.Gate.Release(b)
@@ -86,8 +86,7 @@ func (f *Flight) Assigned(b *call.Batch, r *router.Replica) {
 }
 
 // expired is why a call must not start any more, nil if it may.
-func (f *Flight) expired() *call.Error {
-	c := f.call
+func expired(c *call.Call, sink call.Sink) *call.Error {
 	if c.Info.Depth >= wire.MaxDepth { // of a caller that took its slot without asking whether the deployment refuses
 		return call.TooDeep(&c.Info)
 	}
@@ -97,7 +96,7 @@ func (f *Flight) expired() *call.Error {
 	if c.Values != nil && c.Values.Err() != nil {
 		return call.FromContext(c.Values)
 	}
-	if w, ok := f.sink.(call.Wanter); ok && !w.Wanted() { // cancelled before its caller had the flight
+	if w, ok := sink.(call.Wanter); ok && !w.Wanted() { // cancelled before its caller had the flight
 		return call.FromCause(context.Canceled)
 	}
 	return nil

@@ -104,8 +104,12 @@ func (n *Node) Reconfigure(ctx context.Context, app, deployment string, config j
 	if d == nil {
 		return fmt.Errorf("no deployment %q in application %q", deployment, app)
 	}
-	d.configuring.Lock()
-	defer d.configuring.Unlock()
+	select {
+	case d.configuring <- struct{}{}:
+		defer func() { <-d.configuring }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	n.mu.Lock()
 	e := d.now.Load()
 	e.config = config

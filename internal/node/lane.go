@@ -79,6 +79,10 @@ func (e *Errand) start(b *call.Batch) {
 		e.next()
 		return
 	}
+	if failure := expired(e.call, e.sink); failure != nil { // whoever cancels it is on the way
+		e.Complete(b, call.Result{Err: failure})
+		return
+	}
 	h := e.unit.transport.Start(b, e.call, e)
 	l.mu.Lock()
 	e.handle = h

@@ -157,6 +157,7 @@ func (n *Node) Deploy(ctx context.Context, def App) error {
 	}
 	n.mu.Lock()
 	err = r.failure
+	deleted := a.status == spec.ApplicationDeleting
 	n.mu.Unlock()
 	if err == nil {
 		if err = n.publish(); err == nil {
@@ -164,6 +165,9 @@ func (n *Node) Deploy(ctx context.Context, def App) error {
 		}
 	}
 	if r.number > 1 {
+		if deleted { // whoever deletes it waits for its end
+			return err
+		}
 		return fmt.Errorf("application %s stays at revision %d: %w", a.name, r.number-1, err)
 	}
 	n.remove(context.WithoutCancel(ctx), a)
@@ -182,7 +186,7 @@ func (n *Node) add(def App) (*revision, error) {
 	case there == nil:
 	case !def.Replace:
 		return nil, fmt.Errorf("application %q is deployed already", g.App)
-	case there.deleted || there.status == spec.ApplicationDeleting:
+	case there.deleted || there.status == spec.ApplicationDeleting || there.failure != nil:
 		return nil, fmt.Errorf("application %q is being deleted", g.App)
 	case there.status == spec.ApplicationDeploying:
 		return nil, fmt.Errorf("application %q is being deployed; wait until that is over", g.App)
@@ -242,6 +246,10 @@ func (n *Node) Delete(ctx context.Context, name string) error {
 func (n *Node) remove(ctx context.Context, a *app) {
 	n.mu.Lock()
 	failed := a.failure != nil
+	if a.status == spec.ApplicationDeploying && !failed { // it will not settle any more, and somebody waits for that
+		a.current.failure = fmt.Errorf("application %s was deleted before it was ready", a.name)
+		close(a.current.settled)
+	}
 	a.status = spec.ApplicationDeleting
 	grace := time.Duration(0)
 	for _, d := range a.deployments {

@@ -49,6 +49,7 @@ func (n *Node) apply(now time.Time) (wake time.Time) {
 	defer n.mu.Unlock()
 	targets, observed, history := n.observeLocked()
 	actions, wake := planner.Plan(targets, observed, history, now)
+do:
 	for _, act := range actions {
 		switch act := act.(type) {
 		case planner.Start:
@@ -62,8 +63,12 @@ func (n *Node) apply(now time.Time) (wake time.Time) {
 		case planner.GiveUp:
 			if a := n.apps[act.App]; a != nil {
 				d := a.deployments[act.Deployment]
+				r := d.now.Load().revision
 				d.gaveUp = true
-				n.failLocked(d.now.Load().revision, d.lastErr)
+				n.failLocked(r, d.lastErr)
+				if a.current != r { // it went back: the other actions are for what is not the target any more
+					break do
+				}
 			}
 		case planner.Stop:
 			if u := n.unitLocked(act.Replica); u != nil {
@@ -132,10 +137,16 @@ func (n *Node) startLocked(d *Deployment, now time.Time) {
 	d.units[u.id] = u
 	n.wg.Go(func() {
 		err := n.start(u)
+		started := err == nil
 		for err == nil && !n.ready(u) { // it has an old user config
 			err = n.renew(u)
 		}
 		if err != nil {
+			if started { // the newest user config was refused
+				closing, cancel := context.WithTimeout(n.ctx, closeTime)
+				n.end(closing, u) //nolint:errcheck // why it did not start counts
+				cancel()
+			}
 			n.startFailed(u, constructorError(u, err))
 		}
 	})

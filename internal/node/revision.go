@@ -82,7 +82,7 @@ func (a *app) adoptLocked(r *revision) {
 		e := r.edition(s)
 		d := a.deployments[s.Name]
 		if d == nil || d.dropped { // what is left of a dropped one drains by itself
-			d = &Deployment{Router: router.New(a.node.id), app: a, name: s.Name, units: map[string]*Unit{}}
+			d = &Deployment{Router: router.New(a.node.id), app: a, name: s.Name, units: map[string]*Unit{}, configuring: make(chan struct{}, 1)}
 			a.deployments[s.Name] = d
 		}
 		d.former = d.now.Load()

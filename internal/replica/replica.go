@@ -135,7 +135,7 @@ func Start(ctx context.Context, class *Class, id string, config json.RawMessage,
 	}
 	if err != nil {
 		if r.Instance != nil {
-			r.Close(context.WithoutCancel(ctx)) //nolint:errcheck // why it did not start counts
+			r.discard(ctx)
 		}
 		e := *call.AsError(err)
 		if errors.Is(err, late) {
@@ -158,21 +158,31 @@ func (r *Replica) construct(ctx context.Context) error {
 			return call.NewError(call.User, "the constructor returned nil and no error")
 		}
 		mu.Lock()
-		instance = i
+		if err == nil {
+			instance = i
+		}
 		abandoned := left && err == nil
 		mu.Unlock()
 		if abandoned {
-			(&Replica{Instance: i, Scope: r.Scope}).Close(context.WithoutCancel(ctx)) //nolint:errcheck // nobody is left to tell
+			(&Replica{Instance: i, Scope: r.Scope}).discard(ctx)
 		}
 		return err
 	})
 	mu.Lock()
 	defer mu.Unlock()
 	left = true
-	if err == nil {
-		r.Instance = instance
-	}
+	r.Instance = instance // with an error too, if it was made at the moment ctx ended: Start closes it
 	return err
+}
+
+// discardTime bounds the Close of an instance that never served: nobody should wait for longer to hear why.
+const discardTime = 5 * time.Second
+
+// discard closes an instance that is not wanted, although ctx has ended perhaps.
+func (r *Replica) discard(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTime)
+	defer cancel()
+	r.Close(ctx) //nolint:errcheck // why it is not wanted counts
 }
 
 // Reconfigure gives the instance a user config.

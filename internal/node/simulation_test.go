@@ -1,0 +1,825 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"reflect"
+	"runtime"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/replica"
+	"github.com/helve-serve/helve/internal/router"
+	"github.com/helve-serve/helve/internal/spec"
+)
+
+// keptSeeds are always simulated.
+var keptSeeds = []uint64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20} //nolint:gochecknoglobals // a constant
+
+// TestSimulation runs a node of deployments in this process against callers and operators who do random things, with
+// instances that fail in every way that Go code can, all in fake time. A seed decides what is done and when; two goroutines
+// that are ready at the same instant run in any order, so a rare failure may need its seed more than once.
+//
+// HELVE_SIMULATION_SEEDS is how many random seeds come on top of the kept ones (default 20). HELVE_SIMULATION_SEED runs one.
+func TestSimulation(t *testing.T) {
+	t.Parallel()
+	seeds := keptSeeds
+	if one, ok := os.LookupEnv("HELVE_SIMULATION_SEED"); ok {
+		seed, err := strconv.ParseUint(one, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seeds = []uint64{seed}
+	} else {
+		more := 20
+		if v, ok := os.LookupEnv("HELVE_SIMULATION_SEEDS"); ok {
+			var err error
+			if more, err = strconv.Atoi(v); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range more {
+			seeds = append(seeds[:len(seeds):len(seeds)], rand.Uint64N(1e9))
+		}
+	}
+	for _, seed := range seeds {
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := &simulation{t: t, seed: seed, rnd: rand.New(rand.NewPCG(seed, 1)), code: rand.New(rand.NewPCG(seed, 2))}
+				s.run()
+			})
+		})
+	}
+}
+
+// Times and numbers of the simulation.
+const (
+	actions       = 150
+	longest       = 2 * time.Second  // that a method takes
+	graceful      = 3 * time.Second  // more, so that whatever runs may finish
+	convergeLimit = 4 * time.Minute  // more than the longest delay of starts, the longest constructor and three health checks
+	operatorLimit = 20 * time.Minute // for what an operator asked for: a revision that cannot start is tried for long
+)
+
+// simulation is one seed's world.
+type simulation struct {
+	t      *testing.T
+	seed   uint64
+	rnd    *rand.Rand // of the actions
+	node   *Node
+	calm   atomic.Bool // the user code no longer misbehaves
+	closed atomic.Bool // Node.Close has returned
+	polite bool        // operators wait for each other
+	busy   atomic.Int64
+	config atomic.Int64
+
+	mu          sync.Mutex
+	code        *rand.Rand // of the constructors and checks
+	deployments []*Deployment
+	subjects    []*subject
+	calls       []*simCall
+	expected    *plan // where operators are polite: what should run, nil for nothing
+}
+
+// plan is a revision of the application.
+type plan struct {
+	names    []string
+	replicas map[string]int
+	broken   string // the deployment that cannot start, "" for none
+}
+
+func (s *simulation) wrong(format string, args ...any) {
+	s.t.Helper()
+	s.t.Errorf("seed %d, %s: %s", s.seed, time.Since(epoch).Round(time.Millisecond), fmt.Sprintf(format, args...))
+}
+
+// epoch is when fake time begins.
+var epoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) //nolint:gochecknoglobals // a constant
+
+// draw is a number below n for user code.
+func (s *simulation) draw(n int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.code.IntN(n)
+}
+
+// span is a random time up to d, often none.
+func span(r *rand.Rand, d time.Duration) time.Duration {
+	if r.IntN(4) == 0 {
+		return 0
+	}
+	return time.Duration(r.Int64N(int64(d)))
+}
+
+// subject is a fake user's instance.
+type subject struct {
+	sim  *simulation
+	name string
+	max  int
+	made time.Time
+
+	mu       sync.Mutex
+	running  int // methods that hold a slot
+	closes   int
+	closedAt time.Time
+	sick     int // how its checks fail, 0 for not
+	config   int64
+}
+
+// construct is the constructor.
+func (s *simulation) construct(ctx context.Context, name string, o spec.Effective, broken bool) (any, error) {
+	fate, takes := 100, time.Duration(0)
+	if !s.calm.Load() {
+		fate, takes = s.draw(100), time.Duration(s.draw(1000))*time.Millisecond
+	}
+	if broken {
+		fate %= 25
+	}
+	i := &subject{sim: s, name: name, max: o.MaxOngoingRequests}
+	switch {
+	case fate < 8:
+		wait(ctx, takes)
+		return nil, errors.New("the constructor failed")
+	case fate < 12:
+		panic("the constructor panicked")
+	case fate < 16:
+		runtime.Goexit()
+	case fate < 21:
+		<-ctx.Done()
+		return nil, context.Cause(ctx)
+	case fate < 25:
+		var none *subject
+		return none, nil
+	case fate < 30: // it ignores its context
+		time.Sleep(10 * takes)
+	case fate < 33:
+		i.sick = 1 + s.draw(4)
+	default:
+		wait(ctx, takes)
+	}
+	i.made = time.Now()
+	s.mu.Lock()
+	s.subjects = append(s.subjects, i)
+	s.mu.Unlock()
+	return i, nil
+}
+
+// wait waits for d or the end of ctx, and says whether it was d.
+func wait(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (i *subject) ill() int {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.sick
+}
+
+func (i *subject) CheckHealth(ctx context.Context) error {
+	switch i.ill() {
+	case 1:
+		return errors.New("sick")
+	case 2:
+		panic("sick")
+	case 3:
+		runtime.Goexit()
+	case 4:
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return nil
+}
+
+func (i *subject) Close(ctx context.Context) error {
+	i.mu.Lock()
+	i.closes++
+	i.closedAt = time.Now()
+	if i.closes > 1 {
+		i.sim.wrong("an instance of %s was closed %d times", i.name, i.closes)
+	}
+	i.mu.Unlock()
+	if i.sim.calm.Load() {
+		return nil
+	}
+	switch i.sim.draw(8) {
+	case 0:
+		return errors.New("not closed well")
+	case 1:
+		panic("not closed well")
+	case 2:
+		wait(ctx, time.Second)
+	case 3:
+		<-ctx.Done()
+	}
+	return nil
+}
+
+func configure(ctx context.Context, recv any, config json.RawMessage) error {
+	i := recv.(*subject)
+	fate := 100
+	if !i.sim.calm.Load() {
+		fate = i.sim.draw(100)
+	}
+	switch {
+	case fate < 5:
+		return errors.New("the config is not liked")
+	case fate < 8:
+		panic("the config is not liked")
+	case fate < 30:
+		wait(ctx, time.Duration(fate)*10*time.Millisecond)
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return json.Unmarshal(config, &i.config)
+}
+
+// ending is how a method ends.
+type ending int
+
+const (
+	returns ending = iota
+	fails
+	panics
+	exits
+)
+
+// simCall is one call: what its method does, and its sink.
+type simCall struct {
+	sim     *simulation
+	id      int
+	how     string
+	slot    bool // it holds a slot of its replica
+	inline  bool // its method runs on the caller's goroutine, which may be kept beyond the deadline
+	takes   time.Duration
+	ignores bool // its context
+	ends    ending
+	call    call.Call
+
+	mu         sync.Mutex
+	stop       func()
+	runs       int
+	answers    int
+	answeredAt time.Time
+	failure    *call.Error
+}
+
+// work is the method.
+func work(ctx context.Context, recv, in any) (any, error) {
+	i, c := recv.(*subject), in.(*simCall)
+	c.entered(i)
+	if c.slot {
+		i.mu.Lock()
+		i.running++
+		if i.running > i.max {
+			i.sim.wrong("%d methods hold a slot of a replica of %s, which has %d", i.running, i.name, i.max)
+		}
+		i.mu.Unlock()
+		defer func() {
+			i.mu.Lock()
+			i.running--
+			i.mu.Unlock()
+		}()
+	}
+	if c.ignores {
+		time.Sleep(c.takes)
+	} else if !wait(ctx, c.takes) {
+		return nil, ctx.Err()
+	}
+	switch c.ends {
+	case fails:
+		return nil, errors.New("the method failed")
+	case panics:
+		panic("the method panicked")
+	case exits:
+		runtime.Goexit()
+	}
+	return c.id, nil
+}
+
+// entered checks what must hold when user code is entered. Time stands while anything can run, so what must come first
+// has come at an earlier instant or at this one.
+func (c *simCall) entered(i *subject) {
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.runs++; c.runs > 1 {
+		c.sim.wrong("%s: it runs %d times", c, c.runs)
+	}
+	if c.answers > 0 && c.answeredAt.Before(now) {
+		c.sim.wrong("%s: it begins %s after its caller was told %v", c, now.Sub(c.answeredAt), c.failure)
+	}
+	if d := c.call.Deadline; !d.IsZero() && !now.Before(d) && !(c.inline && now.Equal(d)) { // its context may be about to end
+		c.sim.wrong("%s: it begins %s after its deadline", c, now.Sub(d))
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.closes > 0 && i.closedAt.Before(now) {
+		c.sim.wrong("%s: it begins %s after its instance was closed", c, now.Sub(i.closedAt))
+	}
+	if c.sim.closed.Load() {
+		c.sim.wrong("%s: it begins after the node has closed", c)
+	}
+}
+
+func (c *simCall) String() string {
+	return fmt.Sprintf("call %d of %s by %s", c.id, c.call.Info.Deployment, c.how)
+}
+
+// Complete is told the end of the call.
+func (c *simCall) Complete(_ *call.Batch, r call.Result) {
+	now := time.Now()
+	c.mu.Lock()
+	if c.answers++; c.answers > 1 {
+		c.sim.wrong("%s: answer %d: %v after %v", c, c.answers, r.Err, c.failure)
+	}
+	c.answeredAt, c.failure = now, r.Err
+	if d := c.call.Deadline; !d.IsZero() && now.After(d) && !c.inline {
+		c.sim.wrong("%s: it is answered %s after its deadline", c, now.Sub(d))
+	}
+	switch {
+	case r.Err == nil && (c.runs != 1 || c.ends != returns || r.Value != c.id):
+		c.sim.wrong("%s: it gives %v although it ran %d times and ends so: %d", c, r.Value, c.runs, c.ends)
+	case r.Err != nil && r.Err.Reason == call.Backpressure && c.runs > 0:
+		c.sim.wrong("%s: %v, but it ran", c, r.Err)
+	}
+	stop := c.stop
+	c.mu.Unlock()
+	if stop != nil {
+		stop()
+	}
+}
+
+// newCall makes a call with a random course.
+func (s *simulation) newCall(how, name string) *simCall {
+	c := &simCall{sim: s, how: how, slot: true, takes: span(s.rnd, longest), ignores: s.rnd.IntN(5) == 0}
+	switch s.rnd.IntN(12) {
+	case 0:
+		c.ends = fails
+	case 1:
+		c.ends = panics
+	case 2:
+		c.ends = exits
+	}
+	s.mu.Lock()
+	c.id = len(s.calls)
+	s.calls = append(s.calls, c)
+	s.mu.Unlock()
+	c.call.Info.Place = &call.Place{App: "app", Deployment: name, Method: "Work"}
+	c.call.Info.Call = uint64(c.id) + 1
+	c.call.Origin = []string{"driver", "proxy"}[s.rnd.IntN(2)]
+	c.call.Want = call.Native
+	c.call.SetOne(call.Slot{Payload: call.Payload{Codec: call.Native, Value: c}})
+	return c
+}
+
+// context is a caller's: with a deadline, cancelled at some time, or neither.
+func (s *simulation) context(c *simCall) (context.Context, context.CancelFunc) {
+	switch s.rnd.IntN(3) {
+	case 0:
+		ctx, cancel := context.WithTimeout(context.Background(), span(s.rnd, longest))
+		c.call.Deadline, _ = ctx.Deadline()
+		return ctx, cancel
+	case 1:
+		ctx, cancel := context.WithCancel(context.Background())
+		time.AfterFunc(span(s.rnd, longest), cancel)
+		return ctx, cancel
+	}
+	return context.WithCancel(context.Background())
+}
+
+// watch cancels the call when ctx ends, as the root package does.
+func (c *simCall) watch(ctx context.Context, cancel context.CancelFunc, f call.Canceler) {
+	stop := context.AfterFunc(ctx, func() { f.Cancel(nil, call.Cause(ctx)) })
+	c.mu.Lock()
+	c.stop = func() { stop(); cancel() }
+	answered := c.answers > 0
+	c.mu.Unlock()
+	if answered {
+		stop()
+		cancel()
+	}
+}
+
+// someone is a deployment that a caller has a handle of, perhaps from long ago.
+func (s *simulation) someone() *Deployment {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.deployments) == 0 {
+		return nil
+	}
+	recent := s.deployments[max(0, len(s.deployments)-3):]
+	if s.rnd.IntN(10) == 0 {
+		recent = s.deployments
+	}
+	return recent[s.rnd.IntN(len(recent))]
+}
+
+func (s *simulation) submit() {
+	d := s.someone()
+	if d == nil {
+		return
+	}
+	c := s.newCall("Submit", d.name)
+	ctx, cancel := s.context(c)
+	if s.rnd.IntN(2) == 0 {
+		c.call.Values = ctx
+	}
+	switch s.rnd.IntN(6) {
+	case 0:
+		c.how = "SubmitAssigned"
+	case 1:
+		c.how = "SubmitTo"
+	}
+	var r *router.Replica
+	if c.how != "Submit" {
+		if r = d.Router.TryAcquire(&c.call.Info); r == nil {
+			c.how = "Submit"
+		}
+	}
+	switch c.how {
+	case "SubmitAssigned":
+		c.watch(ctx, cancel, d.SubmitAssigned(r, &c.call, c))
+	case "SubmitTo":
+		c.watch(ctx, cancel, d.SubmitTo(r, &c.call, c))
+	default:
+		c.watch(ctx, cancel, d.Submit(nil, &c.call, c))
+	}
+}
+
+// do calls as the proxy does.
+func (s *simulation) do() {
+	d := s.someone()
+	if d == nil {
+		return
+	}
+	c := s.newCall("Do", d.name)
+	ctx, cancel := s.context(c)
+	go func() {
+		defer cancel()
+		r := call.Result{Err: call.Recovered(nil)} // the method may end this goroutine
+		defer func() { c.Complete(nil, r) }()
+		r.Payload, r.Err = d.Do(ctx, &c.call)
+	}()
+}
+
+// acquire takes a slot and runs the method on this goroutine, as the root package does.
+func (s *simulation) acquire() {
+	d := s.someone()
+	if d == nil {
+		return
+	}
+	c := s.newCall("Acquire", d.name)
+	c.inline = true
+	ctx, cancel := s.context(c)
+	go func() {
+		defer cancel()
+		r := call.Result{Err: call.Recovered(nil)}
+		defer func() { c.Complete(nil, r) }()
+		rep, e := d.Acquire(ctx, &c.call.Info, c.call.Origin)
+		if now := time.Now(); !c.call.Deadline.IsZero() && now.After(c.call.Deadline) {
+			s.wrong("%s: it waited %s beyond its deadline", c, now.Sub(c.call.Deadline))
+		}
+		if e != nil {
+			r.Err = e
+			return
+		}
+		defer rep.Gate.Release(nil)
+		u := rep.Value.(*Unit)
+		m, e := u.Local.Class.Lookup("Work")
+		if e == nil {
+			r.Value, e = u.Local.Run(ctx, m, c)
+		}
+		r.Err = e
+	}()
+}
+
+func (s *simulation) broadcast() {
+	d := s.someone()
+	if d == nil {
+		return
+	}
+	targets, _ := d.Targets()
+	for _, r := range targets {
+		c := s.newCall("SubmitControl", d.name)
+		c.slot = false
+		ctx, cancel := s.context(c)
+		c.watch(ctx, cancel, d.SubmitControl(r, &c.call, c))
+	}
+}
+
+func (s *simulation) sicken() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.subjects) == 0 {
+		return
+	}
+	recent := s.subjects[max(0, len(s.subjects)-8):]
+	i := recent[s.rnd.IntN(len(recent))]
+	i.mu.Lock()
+	i.sick = s.rnd.IntN(5) // it may get well again
+	i.mu.Unlock()
+}
+
+// newPlan makes a revision and its definition.
+func (s *simulation) newPlan() (*plan, App) {
+	p := &plan{replicas: map[string]int{}}
+	def := App{Graph: spec.Graph{App: "app"}, Classes: map[string]*replica.Class{}, Retry: true, Replace: true, Home: p}
+	if s.rnd.IntN(6) == 0 {
+		p.broken = "A"
+	}
+	for _, name := range []string{"A", "B", "C"} {
+		if name != "A" && s.rnd.IntN(4) == 0 {
+			continue
+		}
+		replicas := s.rnd.IntN(5)
+		if name == p.broken {
+			replicas++
+		}
+		ms := func(least, most int) *time.Duration {
+			return new(time.Duration(least+s.rnd.IntN(most-least)) * time.Millisecond)
+		}
+		o := spec.Options{
+			NumReplicas: new(replicas), MaxOngoingRequests: new(1 + s.rnd.IntN(5)), MaxQueuedRequests: new(s.rnd.IntN(8) - 1),
+			HealthCheckPeriod: ms(100, 2000), HealthCheckTimeout: ms(50, 1000), ConstructTimeout: ms(1000, 5000),
+			GracefulShutdownTimeout: new(graceful), MaxConstructorRetries: new(1 + s.rnd.IntN(6)),
+		}
+		if s.rnd.IntN(3) == 0 {
+			o.RequestRouter = &spec.RequestRouter{Policy: spec.RoundRobin}
+		}
+		if s.rnd.IntN(3) == 0 {
+			o.UserConfig = json.RawMessage("0")
+		}
+		e, broken := o.Effective(), name == p.broken
+		def.Classes[name] = &replica.Class{
+			App: "app", Deployment: name, Configure: configure,
+			Construct: func(ctx context.Context) (any, error) { return s.construct(ctx, name, e, broken) },
+			Methods: map[string]*replica.Method{"Work": {
+				Name: "Work", Shape: replica.Unary, In: reflect.TypeFor[*simCall](), Out: reflect.TypeFor[int](), Invoke: work,
+			}},
+		}
+		def.Graph.Deployments = append(def.Graph.Deployments, spec.Deployment{Name: name, Language: "go", Options: o})
+		p.names = append(p.names, name)
+		p.replicas[name] = replicas
+	}
+	def.Bound = func(_ string, d *Deployment) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, old := range s.deployments {
+			if old == d {
+				return
+			}
+		}
+		s.deployments = append(s.deployments, d)
+	}
+	return p, def
+}
+
+// operate does what an operator asks for, in the background.
+func (s *simulation) operate(f func()) {
+	if s.polite && s.busy.Load() > 0 {
+		return
+	}
+	s.busy.Add(1)
+	go func() {
+		defer s.busy.Add(-1)
+		f()
+	}()
+}
+
+func (s *simulation) deploy() {
+	p, def := s.newPlan()
+	ctx, cancel := context.Background(), context.CancelFunc(func() {})
+	if s.rnd.IntN(4) == 0 {
+		ctx, cancel = context.WithTimeout(ctx, span(s.rnd, 5*time.Second))
+	}
+	s.operate(func() {
+		defer cancel()
+		err := s.node.Deploy(ctx, def)
+		if err == nil && p.broken != "" {
+			s.wrong("a revision was deployed although %s cannot start", p.broken)
+		}
+		if err == nil && s.polite {
+			s.mu.Lock()
+			s.expected = p
+			s.mu.Unlock()
+		}
+	})
+}
+
+func (s *simulation) delete() {
+	s.operate(func() {
+		err := s.node.Delete(context.Background(), "app")
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.polite && err == nil != (s.expected != nil) {
+			s.wrong("delete: %v, but what should run is %+v", err, s.expected)
+		}
+		s.expected = nil
+	})
+}
+
+func (s *simulation) reconfigure() {
+	name := []string{"A", "B", "C"}[s.rnd.IntN(3)]
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	go func() {
+		defer cancel()
+		s.node.Reconfigure(ctx, "app", name, s.nextConfig()) //nolint:errcheck // it may be disliked
+	}()
+}
+
+func (s *simulation) nextConfig() json.RawMessage {
+	return json.RawMessage(strconv.FormatInt(s.config.Add(1), 10))
+}
+
+func (s *simulation) run() {
+	s.node = New(Settings{})
+	s.polite = s.rnd.IntN(2) == 0
+	abrupt := s.rnd.IntN(4) == 0
+	s.deploy()
+	for range actions {
+		switch k := s.rnd.IntN(100); {
+		case k < 40:
+			s.submit()
+		case k < 55:
+			s.acquire()
+		case k < 65:
+			s.do()
+		case k < 75:
+			s.broadcast()
+		case k < 83:
+			s.sicken()
+		case k < 88:
+			s.reconfigure()
+		case k < 94:
+			s.deploy()
+		case k < 96:
+			s.delete()
+		case k < 98:
+			time.Sleep(span(s.rnd, 10*time.Second))
+		}
+		time.Sleep(span(s.rnd, 300*time.Millisecond))
+	}
+	if !abrupt {
+		s.converge()
+	}
+	s.end()
+}
+
+// within waits until ok gives "", and reports what it gives after limit.
+func (s *simulation) within(limit time.Duration, ok func() string) bool {
+	for start := time.Now(); ; time.Sleep(500 * time.Millisecond) {
+		synctest.Wait()
+		why := ok()
+		if why == "" {
+			return true
+		}
+		if time.Since(start) > limit {
+			s.wrong("after %s: %s", limit, why)
+			return false
+		}
+	}
+}
+
+func (s *simulation) operatorsDone() string {
+	if n := s.busy.Load(); n > 0 {
+		return fmt.Sprintf("%d operators still wait", n)
+	}
+	return ""
+}
+
+// converge ends the chaos, and checks that the node gets well by itself.
+func (s *simulation) converge() {
+	s.calm.Store(true)
+	if !s.within(operatorLimit, s.operatorsDone) {
+		return
+	}
+	if _, there := s.node.Status().Applications["app"]; !there || s.expected == nil && s.polite {
+		if there {
+			s.wrong("the application is there although nothing should run")
+		}
+		p, def := s.newPlan()
+		for p.broken != "" {
+			p, def = s.newPlan()
+		}
+		if err := s.node.Deploy(context.Background(), def); err != nil {
+			s.wrong("deploy of a sound application: %v", err)
+			return
+		}
+		s.expected = p
+	}
+	s.node.mu.Lock()
+	p := s.node.apps["app"].current.def.Home.(*plan)
+	s.node.mu.Unlock()
+	if s.polite && p != s.expected || p.broken != "" {
+		s.wrong("%+v runs, expected %+v", p, s.expected)
+	}
+	if !s.within(convergeLimit, func() string { return s.unwell(p) }) {
+		return
+	}
+	for _, name := range p.names {
+		config := s.nextConfig()
+		if err := s.node.Reconfigure(context.Background(), "app", name, config); err != nil {
+			s.wrong("reconfigure %s: %v", name, err)
+		}
+		d := s.node.Deployment("app", name)
+		s.node.mu.Lock()
+		for _, u := range d.units {
+			if u.state != spec.ReplicaRunning {
+				continue
+			}
+			if i := u.instance.Instance.(*subject); strconv.FormatInt(i.config, 10) != string(config) {
+				s.wrong("replica %s has config %d, not %s", u.id, i.config, config)
+			}
+		}
+		s.node.mu.Unlock()
+		if p.replicas[name] == 0 {
+			continue
+		}
+		c := s.newCall("Submit", name)
+		c.ends = returns
+		w := call.NewWaiter()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		out, e := w.Wait(ctx, d.Submit(nil, &c.call, w))
+		cancel()
+		c.Complete(nil, call.Result{Payload: out, Err: e})
+		if e != nil {
+			s.wrong("a fresh call of %s: %v", name, e)
+		}
+	}
+}
+
+// unwell says how the node is not what p says, "" if it is.
+func (s *simulation) unwell(p *plan) string {
+	a, ok := s.node.Status().Applications["app"]
+	if !ok || a.Status != spec.ApplicationRunning || len(a.Deployments) != len(p.names) {
+		return fmt.Sprintf("status %+v, expected %v", a, p.names)
+	}
+	for _, name := range p.names {
+		d := a.Deployments[name]
+		if d.Status != spec.DeploymentHealthy || len(d.Replicas) != p.replicas[name] {
+			return fmt.Sprintf("%s is %s (%s) with %d replicas, expected %d: %+v", name, d.Status, d.Message, len(d.Replicas), p.replicas[name], d.Replicas)
+		}
+		for _, r := range d.Replicas {
+			if r.State != spec.ReplicaRunning {
+				return fmt.Sprintf("replica %s is %s", r.ID, r.State)
+			}
+		}
+	}
+	s.node.mu.Lock()
+	defer s.node.mu.Unlock()
+	for _, d := range s.node.apps["app"].deployments {
+		for _, u := range d.units {
+			if i := u.instance.Instance.(*subject); i.ill() != 0 {
+				return fmt.Sprintf("replica %s serves although it is sick", u.id)
+			}
+		}
+	}
+	return ""
+}
+
+// end closes the node, and checks that nothing is left.
+func (s *simulation) end() {
+	if err := s.node.Close(context.Background()); err != nil {
+		s.wrong("close: %v", err)
+	}
+	s.closed.Store(true)
+	now := time.Now()
+	check := func(before time.Time) { // one that is made as the node gives up its start is closed by whoever made it
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, i := range s.subjects {
+			i.mu.Lock()
+			if i.closes != 1 && i.made.Before(before) {
+				s.wrong("the node has closed, but an instance of %s was closed %d times", i.name, i.closes)
+			}
+			i.mu.Unlock()
+		}
+	}
+	check(now)
+	time.Sleep(time.Minute) // for code that ignores its context
+	synctest.Wait()
+	check(time.Now())
+	s.within(0, s.operatorsDone)
+	for _, c := range s.calls {
+		c.mu.Lock()
+		if c.answers != 1 {
+			s.wrong("%s: %d answers, ran %d times", c, c.answers, c.runs)
+		}
+		c.mu.Unlock()
+	}
+}

@@ -1,10 +1,10 @@
-# make test | bench | lint | build | fuzz
+# make test | bench | lint | build | fuzz | simulate
 PYTHON ?= python3
 VENV   := .venv
 VENVPY := $(VENV)/bin/python
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: build test test-go test-python bench lint fuzz clean
+.PHONY: build test test-go test-python bench lint fuzz simulate clean
 
 build:
 	go build -trimpath -o bin/ ./cmd/helve ./examples/hello
@@ -48,6 +48,11 @@ fuzz:
 	go test -run '^$$' -fuzz FuzzLink      -fuzztime $(FUZZTIME) -fuzzminimizetime 1x ./internal/wire
 	go test -run '^$$' -fuzz FuzzRequest   -fuzztime $(FUZZTIME) ./internal/proxy
 	go test -run '^$$' -fuzz FuzzTable     -fuzztime $(FUZZTIME) -fuzzminimizetime 100x ./internal/arena
+
+# A node with crashes at random: make simulate SEEDS=100000 for the long run. HELVE_SIMULATION_SEED=n runs one seed again.
+SEEDS ?= 2000
+simulate:
+	HELVE_SIMULATION_SEEDS=$(SEEDS) go test -race -count=1 -timeout 1h -run '^TestSimulation$$' ./internal/node
 
 clean:
 	rm -rf bin $(VENV) python/src/helve/_bin python/build

@@ -784,6 +784,9 @@ func (s *simulation) unwell(p *plan) string {
 	defer s.node.mu.Unlock()
 	for _, d := range s.node.apps["app"].deployments {
 		for _, u := range d.units {
+			if u.revision != s.node.apps["app"].current {
+				return fmt.Sprintf("replica %s is of revision %d", u.id, u.number)
+			}
 			if i := u.instance.Instance.(*subject); i.ill() != 0 {
 				return fmt.Sprintf("replica %s serves although it is sick", u.id)
 			}

@@ -23,7 +23,15 @@ import (
 )
 
 // keptSeeds are always simulated.
-var keptSeeds = []uint64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20} //nolint:gochecknoglobals // a constant
+var keptSeeds = []uint64{ //nolint:gochecknoglobals // a constant
+	1, // an instance that was made as its context ended was never closed
+	2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18,
+	19, // Deploy never returned when its application was deleted before it was ready
+	20,
+	203634056, // two deployments gave up at once: the second marked the revision that was gone back to as failed
+	407515881, // a Reconfigure that waited for another did not look at its context
+	914096310, // an instance that refused a config which came while it was made was never closed
+}
 
 // TestSimulation runs a node of deployments in this process against callers and operators who do random things, with
 // instances that fail in every way that Go code can, all in fake time. A seed decides what is done and when; two goroutines

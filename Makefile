@@ -1,4 +1,4 @@
-# make test | bench | lint | build | fuzz
+# make test | bench | lint | build | fuzz | simulate
 PYTHON ?= python3
 VENV   := .venv
 VENVPY := $(VENV)/bin/python
@@ -49,9 +49,10 @@ fuzz:
 	go test -run '^$$' -fuzz FuzzRequest   -fuzztime $(FUZZTIME) ./internal/proxy
 	go test -run '^$$' -fuzz FuzzTable     -fuzztime $(FUZZTIME) -fuzzminimizetime 100x ./internal/arena
 
-# A node under random crashes, beyond the seeds that every test run tries.
+# A node with crashes at random: make simulate SEEDS=100000 for the long run. HELVE_SIMULATION_SEED=n runs one seed again.
+SEEDS ?= 2000
 simulate:
-	HELVE_SIMULATION_SEEDS=2000 go test -timeout 30m -run TestSimulation ./internal/node
+	HELVE_SIMULATION_SEEDS=$(SEEDS) go test -race -count=1 -timeout 1h -run '^TestSimulation$$' ./internal/node
 
 clean:
 	rm -rf bin $(VENV) python/src/helve/_bin python/build

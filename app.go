@@ -271,10 +271,50 @@ func (a *App) seal() (spec.Graph, error) {
 		g.Deployments = append(g.Deployments, s)
 	}
 	errs = append(errs, g.Validate()...)
+	errs = append(errs, a.misnamed()...)
 	if len(errs) > 0 {
 		return g, fmt.Errorf("application %q: %w", a.name, errors.Join(errs...))
 	}
 	return g, nil
+}
+
+// misnamed are the mistakes in bindings by name, of which only the whole graph can tell.
+func (a *App) misnamed() (errs []error) {
+	if a.ingress != nil {
+		if err := a.ingress.misnamed(); err != nil {
+			errs = append(errs, fmt.Errorf("ingress: %w", err))
+		}
+	}
+	for _, d := range a.deployments {
+		for _, u := range d.options.Uses {
+			if u, ok := u.(interface{ bound() *binding }); ok {
+				if err := u.bound().misnamed(); err != nil {
+					errs = append(errs, fmt.Errorf("deployment %q: uses: %w", d.name, err))
+				}
+			}
+		}
+	}
+	return errs
+}
+
+// misnamed says why a binding by name leads nowhere. Types are compared where calls do not encode.
+func (b *binding) misnamed() error {
+	if b == nil || b.types == nil || b.err != nil || b.d.class == nil {
+		return nil
+	}
+	m, e := b.d.class.Lookup(b.name)
+	if e == nil && b.types.stream != (m.Shape == replica.Stream) {
+		e = m.Mismatch()
+	}
+	if e != nil {
+		return errors.New(e.Message)
+	}
+	if o := b.d.options; o.Isolation != Process && !o.StrictCodec {
+		if why := m.Misfit(b.types.in, b.types.out); why != "" {
+			return fmt.Errorf("deployment %s: %s", b.d.name, why)
+		}
+	}
+	return nil
 }
 
 func (d *deployment) describe(s *spec.Deployment) {

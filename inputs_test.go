@@ -158,3 +158,30 @@ func TestHandleFromInCallsOfWorkers(t *testing.T) {
 		}
 	}
 }
+
+// TestNamedMethodsOfTheGraph: Run finds bindings by name that lead nowhere.
+func TestNamedMethodsOfTheGraph(t *testing.T) {
+	t.Parallel()
+	newSorter := func(context.Context) (*Sorter, error) { return &Sorter{}, nil }
+	err := start(t, helve.Config{}, func() (*helve.App, error) {
+		app := helve.NewApp("named")
+		h := helve.Deploy(app, "A", newSorter, helve.Options{Default: "Text"})
+		far := helve.Deploy(app, "Far", newSorter, helve.Options{Isolation: helve.Process})
+		helve.Deploy(app, "B", newSorter, helve.Options{Uses: []helve.Target{
+			helve.MethodNamed[int, string](h, "Text"), helve.MethodNamed[string, int](h, ""), helve.MethodNamed[string, string](h, "Items"),
+			helve.StreamNamed[string, string](h, "Left"), helve.StreamNamed[string, int](h, "items"),
+			helve.MethodNamed[string, string](far, "Nope"), helve.MethodNamed[string, string](far, ""),
+			helve.MethodNamed[right, int](far, "Left"), // what it sends may decode
+			helve.MethodNamed[any, any](h, "Left"), helve.MethodNamed[helve.None, string](h, "Left"), helve.MethodNamed[error, string](h, "Any"),
+		}})
+		app.Ingress(helve.MethodNamed[string, string](h, "nope"))
+		return app, nil
+	})
+	wants(t, err, `ingress: deployment A has no method "nope"; it has Act, Any,`,
+		`deployment "B": uses: deployment A: method Text takes string, the binding gives int`, `method Text returns string, the binding wants int`,
+		`method Items: streams; call it as a stream`, `method Left: does not stream`, `method Items returns string, the binding wants int`,
+		`deployment Far has no method "Nope"`, `deployment Far has no default method`)
+	if n := strings.Count(err.Error(), "uses: "); n != 7 {
+		t.Errorf("%d mistakes in uses: %v", n, err)
+	}
+}

@@ -54,6 +54,13 @@ type binding struct {
 	o     *callOptions // nil for none
 	err   error        // why it cannot be called
 	fake  *fake        // instead of a deployment; nil as a rule
+	types *types       // of one that was bound by name, else nil
+}
+
+// types are what a binding by name claims of its method.
+type types struct {
+	in, out reflect.Type
+	stream  bool
 }
 
 func (b *binding) String() string { return b.d.name + "." + b.name }
@@ -82,6 +89,8 @@ func (m Method[In, Out]) ingress() *binding {
 	return &m.m.binding
 }
 
+func (m Method[In, Out]) bound() *binding { return m.ingress() }
+
 // MethodOf binds a method expression: MethodOf(h, (*D).SayHi). The compiler checks receiver, input and output; that it
 // is an exported method and no closure is checked here, and a mistake is returned by [Run] (or by the call, when the
 // binding is made later).
@@ -108,9 +117,13 @@ func ActionOf[R, In any](h Handle[R], f func(R, context.Context, In) error) Meth
 	return Method[In, None]{m}
 }
 
-// MethodNamed binds a method by name; "" is the default method. Types are checked when a call arrives.
+// MethodNamed binds a method by name; "" is the default method. Name and types are checked by [Run] where the method is
+// the ingress or in [Options].Uses, and by every call: in the node's process the types must be the method's own, or
+// interfaces that they fit; elsewhere what is sent must decode into them.
 func MethodNamed[In, Out any](h AnyHandle, name string) Method[In, Out] {
-	return Method[In, Out]{&method[In, Out]{binding: named(h, name)}}
+	m := &method[In, Out]{binding: named(h, name)}
+	m.types = &types{reflect.TypeFor[In](), reflect.TypeFor[Out](), false}
+	return Method[In, Out]{m}
 }
 
 func named(h AnyHandle, name string) binding {

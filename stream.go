@@ -49,9 +49,18 @@ func StreamOf[R, In, Out any](h Handle[R], f func(R, context.Context, In) iter.S
 	return Stream[In, Out]{s}
 }
 
-// StreamNamed binds a method that streams by name; "" is the default method. Types are checked when items arrive.
+// StreamNamed binds a method that streams by name, as [MethodNamed] does.
 func StreamNamed[In, Out any](h AnyHandle, name string) Stream[In, Out] {
-	return Stream[In, Out]{&stream[In, Out]{binding: named(h, name)}}
+	s := &stream[In, Out]{binding: named(h, name)}
+	s.types = &types{reflect.TypeFor[In](), reflect.TypeFor[Out](), true}
+	return Stream[In, Out]{s}
+}
+
+func (s Stream[In, Out]) bound() *binding {
+	if s.s == nil {
+		return nil
+	}
+	return &s.s.binding
 }
 
 // failure is why a stream cannot be called at all.

@@ -168,6 +168,11 @@ func (m *Method) Decode(cd *codec.Codec, slots []call.Slot) (any, *call.Error) {
 		}
 		return nil, m.bad("takes no argument, got %d", len(slots))
 	}
+	if len(slots) == 1 && slots[0].Codec == call.Native && m.In.Kind() != reflect.Interface {
+		if _, none := slots[0].Value.(call.Empty); none { // as it is encoded
+			slots = nil
+		}
+	}
 	if len(slots) == 0 {
 		if codec.IsRecord(m.In) { // every field has its zero value
 			return reflect.Zero(m.In).Interface(), nil
@@ -234,6 +239,21 @@ func (m *Method) decodeNamed(cd *codec.Codec, slots []call.Slot) (any, *call.Err
 
 func (m *Method) bad(format string, args ...any) *call.Error {
 	return call.NewError(call.BadInput, "method "+m.Name+": "+fmt.Sprintf(format, args...))
+}
+
+// Misfit says why calls with input in and result out, which are not encoded on their way, can never work: "" if they can.
+// An interface holds what is known only when it is called.
+func (m *Method) Misfit(in, out reflect.Type) string {
+	holds := func(to, from reflect.Type) bool {
+		return from == to || from.Kind() == reflect.Interface || to.Kind() == reflect.Interface && from.AssignableTo(to)
+	}
+	switch {
+	case !holds(m.In, in) && !(in == emptyType && codec.IsRecord(m.In)):
+		return fmt.Sprintf("method %s takes %s, the binding gives %s", m.Name, m.In, in)
+	case !holds(out, m.Out):
+		return fmt.Sprintf("method %s returns %s, the binding wants %s", m.Name, m.Out, out)
+	}
+	return ""
 }
 
 // Mismatch is the error for a call of the wrong shape.

@@ -129,7 +129,10 @@ func (o Options) spec() (spec.Options, error) {
 		UnresponsiveAfter: o.UnresponsiveAfter, MaxUnresponsive: o.MaxUnresponsive,
 	}
 	if o.Routing != nil {
-		r, _ := o.Routing.routing()
+		r, make := o.Routing.routing()
+		if r.Policy == spec.Custom && make == nil {
+			return s, errors.New("request_router: CustomRouting(nil): give a function that makes a policy")
+		}
 		s.RequestRouter = &r
 	}
 	if o.UserConfig != nil {
@@ -300,7 +303,7 @@ func (a *App) misnamed() (errs []error) {
 // misnamed says why a binding by name leads nowhere. Types are compared where calls do not encode.
 func (b *binding) misnamed() error {
 	if b == nil || b.types == nil || b.err != nil || b.d.class == nil {
-		return nil
+		return nil //nolint:nilerr // said where the binding was made
 	}
 	m, e := b.d.class.Lookup(b.name)
 	if e == nil && b.types.stream != (m.Shape == replica.Stream) {

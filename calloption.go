@@ -1,6 +1,7 @@
 package helve
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -53,7 +54,7 @@ func ResponseCodec(name string) CallOption {
 func (o *callOptions) codec(into *call.Codec, option, name string) {
 	c, ok := call.CodecNamed(name)
 	if !ok {
-		o.err = fmt.Errorf("%s: there is no codec %q; the codecs are %s", option, name, strings.Join(call.CodecNames(), ", "))
+		o.err = errors.Join(o.err, fmt.Errorf("%s: there is no codec %q; the codecs are %s", option, name, strings.Join(call.CodecNames(), ", ")))
 		return
 	}
 	*into = c

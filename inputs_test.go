@@ -185,3 +185,44 @@ func TestNamedMethodsOfTheGraph(t *testing.T) {
 		t.Errorf("%d mistakes in uses: %v", n, err)
 	}
 }
+
+func (s *Sorter) Reconfigure(_ context.Context, c struct{ Limit int }) error {
+	if c.Limit > 3 {
+		return errors.New("too much")
+	}
+	return nil
+}
+
+// TestRefusalsOfReplicasThatAreAlike are said once.
+func TestRefusalsOfReplicasThatAreAlike(t *testing.T) {
+	t.Parallel()
+	sys := helvetest.Start(t, helve.Config{}, func() (*helve.App, error) {
+		app := helve.NewApp("alike")
+		h := helve.Deploy(app, "Sorter", func(context.Context) (*Sorter, error) { return &Sorter{}, nil }, helve.Options{NumReplicas: new(3)})
+		app.Ingress(helve.MethodOf(h, (*Sorter).Text))
+		return app, nil
+	})
+	for text, config := range map[string]any{"too much": map[string]int{"limit": 9}, "limitt": map[string]int{"limitt": 1}} {
+		err := sys.Reconfigure(t.Context(), "alike", "Sorter", config)
+		if err == nil || strings.Count(err.Error(), text) != 1 || !strings.Contains(err.Error(), "3 of 3 replicas") {
+			t.Errorf("%v", err)
+		}
+	}
+	if err := sys.Reconfigure(t.Context(), "alike", "Sorter", map[string]int{"limit": 2}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMistakesInBothCodecs(t *testing.T) {
+	t.Parallel()
+	err := start(t, helve.Config{}, func() (*helve.App, error) {
+		app := helve.NewApp("codecs")
+		h := helve.Deploy(app, "Sorter", func(context.Context) (*Sorter, error) { return &Sorter{}, nil }, helve.Options{})
+		app.Ingress(helve.MethodOf(h, (*Sorter).Text).With(helve.RequestCodec("jsn"), helve.ResponseCodec("xml")))
+		return app, nil
+	})
+	wants(t, err, `RequestCodec: there is no codec "jsn"`, `ResponseCodec: there is no codec "xml"`)
+	m := helve.MethodFunc(func(context.Context, int) (int, error) { return 1, nil })
+	_, err = m.With(helve.RequestCodec("jsn"), helve.ResponseCodec("xml")).Call(t.Context(), 1)
+	wants(t, err, `there is no codec "jsn"`, `there is no codec "xml"`)
+}

@@ -45,7 +45,8 @@ func (c ConsistentHash) routing() (spec.RequestRouter, func() router.Policy) {
 type RoutingPolicy interface {
 	// Rank appends to ranks the places in replicas of those that the call should go to, best first, and returns it. One
 	// that is full is passed over for the next; places that do not exist too. If only is true the call goes to none but
-	// those and waits for one of them; otherwise, and if there are none, the others follow by power of two choices. It is
+	// those and waits for one of them; otherwise, and if there are none that exist, the others follow by power of two
+	// choices. It is
 	// called on the goroutine of the call, concurrently, perhaps more than once for a call, and must not block. If it
 	// panics the call goes anywhere.
 	Rank(c RoutedCall, replicas []ReplicaView, ranks []int) (_ []int, only bool)
@@ -69,12 +70,15 @@ func (v ReplicaView) Ongoing() int { return v.r.Gate.Load() }
 // Max is how many it may execute at a time.
 func (v ReplicaView) Max() int { return v.r.Value.(*node.Unit).Gate().Max() }
 
-// CustomRouting has policies that make makes: one for each router.
+// CustomRouting has policies that make makes: one for each router. A nil make is a mistake that [Run] returns.
 func CustomRouting(make func() RoutingPolicy) Routing { return custom{make} }
 
 type custom struct{ make func() RoutingPolicy }
 
 func (c custom) routing() (spec.RequestRouter, func() router.Policy) {
+	if c.make == nil {
+		return spec.RequestRouter{Policy: spec.Custom}, nil
+	}
 	return spec.RequestRouter{Policy: spec.Custom}, func() router.Policy { return &policy{of: c.make()} }
 }
 

@@ -124,7 +124,8 @@ func (s *System) Delete(ctx context.Context, app string) error {
 }
 
 // Reconfigure gives a deployment another user config: every replica that runs, and those that start later. config is
-// anything that encodes as JSON. The errors of replicas that refused it, and keep what they had, are joined.
+// anything that encodes as JSON. The errors of replicas that refused it, and keep what they had, are joined,
+// those that are alike as one.
 func (s *System) Reconfigure(ctx context.Context, app, deployment string, config any) error {
 	b, err := theCodec.Append(nil, call.JSON, config)
 	if err != nil {
@@ -134,7 +135,7 @@ func (s *System) Reconfigure(ctx context.Context, app, deployment string, config
 }
 
 func (s *System) deploy(ctx context.Context, make Build, retry bool) error {
-	if app, err := make(); err == nil && app != nil && app.external != nil {
+	if app, err := built(make); err == nil && app != nil && app.external != nil {
 		app, def, err := s.load(ctx, app.external)
 		if err != nil {
 			return err
@@ -187,8 +188,22 @@ func (s *System) start(ctx context.Context, app *App, def node.App, later bool) 
 	return nil
 }
 
+// built calls a Build. A panic in it is an error, with the stack: nobody else would show that.
+func built(build Build) (app *App, err error) {
+	if build == nil {
+		return nil, errors.New("the Build function is nil")
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			e := call.Recovered(v)
+			app, err = nil, fmt.Errorf("%w\n%s", e, e.Traceback)
+		}
+	}()
+	return build()
+}
+
 func buildApp(build Build) (*App, spec.Graph, error) {
-	app, err := build()
+	app, err := built(build)
 	if err != nil {
 		return nil, spec.Graph{}, fmt.Errorf("build: %w", err)
 	}
@@ -262,14 +277,16 @@ func (a *App) work(graph spec.Graph) error {
 }
 
 // Serve opens the HTTP ingress on a TCP address such as "127.0.0.1:8000"; port 0 picks one. It returns the URL. failed
-// receives the error of a listener that ends by itself.
+// receives the error of a listener that ends by itself. A system that is closing, or closed, serves no more: an error.
 func (s *System) Serve(addr string) (url string, failed <-chan error, err error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return "", nil, err
 	}
-	url, failed = s.node.Serve(l)
-	return url, failed, nil
+	if url, failed, err = s.node.Serve(l); err != nil {
+		l.Close()
+	}
+	return url, failed, err
 }
 
 // Status is what runs now: a copy.

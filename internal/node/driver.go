@@ -108,7 +108,11 @@ func (d *driver) http(host string, port *int) (any, error) {
 	if err != nil {
 		return nil, call.NewError(call.BadInput, err.Error())
 	}
-	url, failed := n.Serve(l)
+	url, failed, err := n.Serve(l)
+	if err != nil {
+		l.Close()
+		return nil, err
+	}
 	n.wg.Go(func() {
 		select {
 		case err := <-failed:

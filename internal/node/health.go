@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -122,28 +123,42 @@ func (n *Node) Reconfigure(ctx context.Context, app, deployment string, config j
 		}
 	}
 	n.mu.Unlock()
-	errs := make(chan error, len(units))
+	type refusal struct {
+		replica string
+		err     error
+	}
+	refusals := make(chan refusal, len(units))
 	for _, u := range units {
-		go func() { errs <- n.reconfigure(ctx, u, config) }() // its end is awaited below
+		go func() { refusals <- refusal{u.id, n.reconfigure(ctx, u, config)} }() // its end is awaited below
+	}
+	// What several replicas say alike is said once. Errors that cross a process carry their replica: the message counts.
+	said, order := map[string][]refusal{}, []string(nil)
+	for range units {
+		if r := <-refusals; r.err != nil {
+			text := call.AsError(r.err).Message
+			if said[text] == nil {
+				order = append(order, text)
+			}
+			said[text] = append(said[text], r)
+		}
 	}
 	var all []error
-	for range units {
-		all = append(all, <-errs)
+	for _, text := range order {
+		switch rs := said[text]; len(rs) {
+		case 1:
+			all = append(all, fmt.Errorf("replica %s: Reconfigure: %w", rs[0].replica, rs[0].err))
+		default:
+			all = append(all, fmt.Errorf("%d of %d replicas: Reconfigure: %w", len(rs), len(units), rs[0].err))
+		}
 	}
 	return errors.Join(all...)
 }
 
 func (n *Node) reconfigure(ctx context.Context, u *Unit, config json.RawMessage) error {
-	var err error
 	if u.instance != nil {
-		err = u.instance.Reconfigure(ctx, config)
-	} else {
-		err = u.control(ctx, "reconfigure", config, u.options.ConstructTimeout)
+		return u.instance.Reconfigure(ctx, config)
 	}
-	if err != nil {
-		return fmt.Errorf("replica %s: Reconfigure: %w", u.id, err)
-	}
-	return nil
+	return u.control(ctx, "reconfigure", config, u.options.ConstructTimeout)
 }
 
 // renew gives a replica that is not ready yet the newest user config.
@@ -154,5 +169,8 @@ func (n *Node) renew(u *Unit) error {
 	n.mu.Unlock()
 	ctx, cancel := context.WithTimeout(u.ctx, u.options.ConstructTimeout)
 	defer cancel()
-	return n.reconfigure(ctx, u, config)
+	if err := n.reconfigure(ctx, u, config); err != nil {
+		return fmt.Errorf("replica %s: Reconfigure: %w", u.id, err)
+	}
+	return nil
 }

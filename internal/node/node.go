@@ -330,9 +330,13 @@ func drain(ctx context.Context, grace time.Duration, ds []*Deployment) {
 }
 
 // Serve opens the HTTP ingress. The error of a listener that ends by itself arrives on the channel.
-func (n *Node) Serve(l net.Listener) (url string, failed <-chan error) {
+// A node that is closing takes no more: it gives an error and leaves l alone.
+func (n *Node) Serve(l net.Listener) (url string, failed <-chan error, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.closing {
+		return "", nil, errors.New("the node is closing")
+	}
 	n.url = "http://" + l.Addr().String()
 	c := make(chan error, 1)
 	n.wg.Go(func() {
@@ -340,7 +344,7 @@ func (n *Node) Serve(l net.Listener) (url string, failed <-chan error) {
 			c <- err
 		}
 	})
-	return n.url, c
+	return n.url, c, nil
 }
 
 // Close drains: HTTP first, then what runs, then the replicas, then the workers. ctx bounds the whole; when it ends,

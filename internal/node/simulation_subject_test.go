@@ -215,7 +215,7 @@ func (c *simCall) entered(i *subject) {
 	if c.answers > 0 && c.answeredAt.Before(now) {
 		c.sim.wrong("%s: it begins %s after its caller was told %v", c, now.Sub(c.answeredAt), c.failure)
 	}
-	if d := c.call.Deadline; !d.IsZero() && !now.Before(d) && !(c.inline && now.Equal(d)) { // its context may be about to end
+	if d := c.call.Deadline; !d.IsZero() && !now.Before(d) && (!c.inline || now.After(d)) { // its context may be about to end
 		c.sim.wrong("%s: it begins %s after its deadline", c, now.Sub(d))
 	}
 	i.mu.Lock()

@@ -248,7 +248,7 @@ func (m *Method) Misfit(in, out reflect.Type) string {
 		return from == to || from.Kind() == reflect.Interface || to.Kind() == reflect.Interface && from.AssignableTo(to)
 	}
 	switch {
-	case !holds(m.In, in) && !(in == emptyType && codec.IsRecord(m.In)):
+	case !holds(m.In, in) && (in != emptyType || !codec.IsRecord(m.In)):
 		return fmt.Sprintf("method %s takes %s, the binding gives %s", m.Name, m.In, in)
 	case !holds(out, m.Out):
 		return fmt.Sprintf("method %s returns %s, the binding wants %s", m.Name, m.Out, out)

@@ -12,7 +12,12 @@ import (
 // rank is what the policy, or else the affinity of a call, says of set.
 func (r *Router) rank(c *call.Info, set []*Replica, ranks []int) (_ []int, only bool) {
 	if p := r.policy.Load(); p != nil {
-		return (*p).Rank(c, set, ranks)
+		before := len(ranks)
+		ranks, only = (*p).Rank(c, set, ranks)
+		if only && len(set) > 0 && !slices.ContainsFunc(ranks, func(i int) bool { return i >= 0 && i < len(set) }) {
+			return ranks[:min(before, len(ranks))], false // to wait for a replica that does not exist is to wait for ever
+		}
+		return ranks, only
 	}
 	a := c.Affinity
 	switch {

@@ -21,7 +21,7 @@ import (
 type Policy interface {
 	// Rank appends to ranks the places in set of the replicas that the call should go to, best first: a full one is passed
 	// over for the next. If only is true the call goes to none but those, and waits for one of them; otherwise, and if
-	// there are none, the rest of the set follows by power of two choices. set is shared and must not be changed; ranks
+	// there are none in set, the rest of the set follows by power of two choices. set is shared and must not be changed; ranks
 	// has room for some and may grow. A place that set does not have is passed over.
 	Rank(c *call.Info, set []*Replica, ranks []int) (_ []int, only bool)
 }

@@ -14,26 +14,22 @@ import (
 	"testing"
 )
 
-// TestParentThatDies is not a test of its own: it is the process that starts a child which outlives it.
-func TestParentThatDies(t *testing.T) {
-	dir := os.Getenv("HELVE_TEST_OUTLIVED")
-	if dir == "" {
-		return // run by TestAdopt only
-	}
-	s := NewSpawner()
-	p, err := s.Start(Command{
+// startAndWait is the process that starts a child which outlives it.
+func startAndWait(dir string) {
+	p, err := NewSpawner().Start(Command{
 		Path: "/bin/sh", Args: []string{"-c", "echo born; read line < " + dir + "/go; echo $line; echo failed >&2; exit 3"},
 		ID: "child", Outlives: dir,
 	})
 	if err != nil {
-		t.Fatal(err)
+		os.Stderr.WriteString(err.Error() + "\n")
+		os.Exit(1)
 	}
 	b, err := json.Marshal(p.Identity())
 	if err != nil {
-		t.Fatal(err)
+		os.Exit(1)
 	}
 	os.Stdout.Write(append(b, '\n'))
-	io.Copy(io.Discard, os.Stdin) // until it is killed
+	io.Copy(io.Discard, os.Stdin) //nolint:errcheck // until it is killed
 }
 
 // outlived is a child whose parent was killed with SIGKILL.
@@ -43,8 +39,8 @@ func outlived(t *testing.T) (dir string, i Identity) {
 	if err := syscall.Mkfifo(dir+"/go", 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestParentThatDies$")
-	cmd.Env = append(os.Environ(), "HELVE_TEST_OUTLIVED="+dir)
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), "WORKER_TEST=outlived", "OUTLIVED="+dir)
 	if _, err := cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}

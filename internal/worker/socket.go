@@ -122,7 +122,9 @@ func (l *Listener) Path() string { return l.path }
 func (l *Listener) Close() error {
 	err := l.UnixListener.Close()
 	if l.lock != nil {
-		l.lock.Close() // and with it ends the lock
+		// Not by closing alone: a child that is just being started has the descriptor too, until it executes its program.
+		syscall.Flock(int(l.lock.Fd()), syscall.LOCK_UN) //nolint:errcheck // it is ours
+		l.lock.Close()
 		return err
 	}
 	if rerr := os.RemoveAll(filepath.Dir(l.path)); err == nil {

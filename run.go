@@ -1,6 +1,7 @@
 package helve
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,9 +48,19 @@ type Config struct {
 	// StrictCodec names the codec, msgpack or orjson, with which calls that stay in this process are encoded and decoded
 	// all the same. "" encodes only those of deployments whose options say so.
 	StrictCodec string
+	// StateDir is a directory, made if need be, in which the node keeps what the next one must know if this one is killed: what runs,
+	// and which processes run it. Worker processes then live on for WorkerGrace, and a system that is started with the same
+	// directory and the same application takes them over, with their replicas and all that those have in memory. Calls that
+	// were under way are cancelled. One system at a time uses a directory. "" for none: workers end with their node.
+	StateDir string
+	// WorkerGrace is how long worker processes wait for the next node. 0 is 30 s. Only with StateDir.
+	WorkerGrace time.Duration
 	// OutOfLine runs the methods of Call and Stream.Call on goroutines of their own too.
 	OutOfLine bool
 }
+
+// defaultGrace is how long workers wait for the next node.
+const defaultGrace = 30 * time.Second
 
 // System is a running node with its applications. It is safe for concurrent use.
 type System struct {
@@ -77,6 +88,13 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 			return nil, fmt.Errorf("StrictCodec: must be msgpack or orjson, is %q", c.StrictCodec)
 		}
 	}
+	grace := cmp.Or(c.WorkerGrace, defaultGrace)
+	switch {
+	case grace < 0:
+		return nil, fmt.Errorf("WorkerGrace: must not be negative, is %s", grace)
+	case c.WorkerGrace != 0 && c.StateDir == "":
+		return nil, errors.New("WorkerGrace: needs StateDir, where the next node finds the workers")
+	}
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("the path of this executable, which workers run too: %w", err)
@@ -95,6 +113,11 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 		Logger: c.Logger, Version: Version, Output: c.Output, Logs: files, Strict: strict, OutOfLine: c.OutOfLine,
 		Program: node.Program{Path: exe, Args: os.Args[1:], Env: os.Environ(), Dir: dir},
 	})}
+	if c.StateDir != "" {
+		if err := s.node.UseState(c.StateDir, grace); err != nil {
+			return nil, errors.Join(fmt.Errorf("StateDir: %w", err), s.node.Close(ctx))
+		}
+	}
 	if err := s.deploy(ctx, build, false); err != nil {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 		defer cancel()

@@ -21,7 +21,10 @@ func TestMain(m *testing.M) {
 			os.Setenv("HELVE_PYTHON", path)
 		}
 	}
-	helvetest.Main(m, buildGo, buildPython, buildMixed, buildErrors, buildCrash, buildDiffers, buildDies, buildExits, buildRaises, buildSplit, buildStuck, buildBlock,
+	if dir := os.Getenv("HELVE_TEST_NODE"); dir != "" && os.Getenv("HELVE_WORKER") == "" {
+		ledgerNode(dir)
+	}
+	helvetest.Main(m, buildLedger, buildGo, buildPython, buildMixed, buildErrors, buildCrash, buildDiffers, buildDies, buildExits, buildRaises, buildSplit, buildStuck, buildBlock,
 		buildFar, buildWatched, buildShelf, buildGuide, buildAdapter, buildFinder)
 }
 

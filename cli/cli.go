@@ -79,12 +79,16 @@ type run struct {
 	apps      []Application
 	http      string
 	isolation string
+	stateDir  string
+	grace     time.Duration
 	verbose   bool
 }
 
 func (r *run) flags(c *cobra.Command) {
 	c.Flags().StringVar(&r.http, "http", "127.0.0.1:8000", `address of the HTTP ingress, "" for none; port 0 picks one`)
 	c.Flags().StringVar(&r.isolation, "isolation", "", "where Go deployments run: node or process (default: what each says)")
+	c.Flags().StringVar(&r.stateDir, "state-dir", "", "directory from which the next node takes over the workers if this one is killed")
+	c.Flags().DurationVar(&r.grace, "worker-grace", 0, "how long workers wait for the next node (default 30s; needs --state-dir)")
 	c.Flags().BoolVarP(&r.verbose, "verbose", "v", false, "log more")
 }
 
@@ -150,7 +154,7 @@ func (r *run) execute(ctx context.Context, args []string) error {
 	log := logger(r.verbose)
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	system, err := helve.Config{Logger: log, Isolation: iso, Output: os.Stderr}.Run(ctx, app.build)
+	system, err := helve.Config{Logger: log, Isolation: iso, Output: os.Stderr, StateDir: r.stateDir, WorkerGrace: r.grace}.Run(ctx, app.build)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"math"
 	"sync"
 
 	"github.com/helve-serve/helve/internal/call"
@@ -13,9 +14,8 @@ import (
 // It keeps returned slots for the next call until it is recalled, because somebody waits at the gate, or was not used for a
 // while. All methods may be called from any goroutine.
 type Block struct {
-	back func(b *call.Batch, n int) // gives slots back to the gate
-
 	mu       sync.Mutex
+	back     func(b *call.Batch, n int) // gives slots back to the gate
 	idle     int
 	used     int
 	uses     uint64
@@ -32,8 +32,9 @@ func NewBlock(back func(b *call.Batch, n int)) *Block { return &Block{back: back
 func (k *Block) Grant(b *call.Batch, number uint64, n int) {
 	k.mu.Lock()
 	if number < k.last {
+		back := k.back
 		k.mu.Unlock()
-		k.back(b, n)
+		back(b, n)
 		return
 	}
 	k.last, k.recalled = number, false
@@ -58,10 +59,10 @@ func (k *Block) Rest() bool {
 		n, k.idle = k.idle, 0
 	}
 	k.seen = k.uses
-	empty := k.idle+k.used == 0
+	empty, back := k.idle+k.used == 0, k.back
 	k.mu.Unlock()
 	if n > 0 {
-		k.back(nil, n)
+		back(nil, n)
 	}
 	return empty
 }
@@ -92,8 +93,18 @@ func (k *Block) Release(b *call.Batch) {
 		k.mu.Unlock()
 		return
 	}
+	back := k.back
 	k.mu.Unlock()
-	k.back(b, 1)
+	back(b, 1)
+}
+
+// Abandon ends the block, because the gate is gone: nothing is taken any more, idle slots are forgotten, and the ends of
+// those in use, whose number it gives, are told back.
+func (k *Block) Abandon(back func(b *call.Batch, n int)) (used int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.idle, k.recalled, k.last, k.back = 0, true, math.MaxUint64, back
+	return k.used
 }
 
 // Load is how many slots are in use.

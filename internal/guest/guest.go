@@ -19,7 +19,6 @@ import (
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
-	"github.com/helve-serve/helve/internal/gate"
 	"github.com/helve-serve/helve/internal/replica"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/spec"
@@ -39,79 +38,15 @@ type Settings struct {
 type Guest struct {
 	set   Settings
 	codec *codec.Codec
-	peer  *wire.Peer
+	token wire.Token
+	hello wire.Hello
+	grace time.Duration // how long it looks for another node; 0: it ends with its own
+	peer  atomic.Pointer[wire.Peer]
 
 	mu       sync.Mutex
 	replicas map[string]*hosted
 	ports    []*Port
 	leaving  bool
-}
-
-type hosted struct {
-	replica *replica.Replica
-	local   transport.Local
-	block   *gate.Block // slots for calls from this process
-	entry   *router.Replica
-	rest    *time.Timer
-}
-
-// Here is the instance.
-func (h *hosted) Here() *replica.Replica { return h.replica }
-
-// restTime is how long slots are kept that nobody uses.
-const restTime = time.Second
-
-// host takes a replica that was started into service.
-func (g *Guest) host(r *replica.Replica) {
-	h := &hosted{replica: r, local: transport.Local{Replica: r, Codec: g.codec}}
-	h.block = gate.NewBlock(func(_ *call.Batch, n int) {
-		go g.peer.Control(context.Background(), wire.Block{Op: "return_block", Replica: r.ID, Slots: n}, nil) //nolint:errcheck // a node that has gone counts nothing
-	})
-	h.entry = &router.Replica{ID: r.ID, Gate: h.block, Value: h}
-	h.rest = time.AfterFunc(time.Hour, func() {
-		if !h.block.Rest() {
-			h.rest.Reset(restTime)
-		}
-	})
-	h.rest.Stop()
-	g.mu.Lock()
-	g.replicas[r.ID] = h
-	g.mu.Unlock()
-}
-
-// offer gives the slots of a replica to callers in this process.
-func (g *Guest) offer(h *hosted, k wire.Block) {
-	g.mu.Lock()
-	for _, p := range g.ports {
-		if p.deployment != h.replica.Class.Deployment {
-			continue
-		}
-		near := p.near.Load()
-		if near == nil || !slices.Contains(*near, h.entry) {
-			var next []*router.Replica
-			if near != nil {
-				next = append(next, *near...)
-			}
-			next = append(next, h.entry)
-			p.near.Store(&next)
-		}
-	}
-	g.mu.Unlock()
-	h.block.Grant(nil, k.Number, k.Slots)
-	h.rest.Reset(restTime)
-}
-
-// withdraw is told that a replica stops.
-func (g *Guest) withdraw(h *hosted) {
-	h.rest.Stop()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, p := range g.ports {
-		if near := p.near.Load(); near != nil {
-			next := slices.DeleteFunc(slices.Clone(*near), func(r *router.Replica) bool { return r == h.entry })
-			p.near.Store(&next)
-		}
-	}
 }
 
 // Dial opens the connection that the environment names (docs/wire.md). Nothing is served before [Guest.Serve].
@@ -128,17 +63,34 @@ func Dial(s Settings) (*Guest, error) {
 		Kind: "worker", Language: "go", Version: s.Version, ID: os.Getenv("HELVE_WORKER_ID"), PID: os.Getpid(),
 		Features: []string{wire.FeatureBulk}, Graph: graph,
 	}
-	nc, terms, err := open(token, h)
+	g := &Guest{set: s, codec: codec.New(), token: token, hello: h, replicas: map[string]*hosted{}}
+	if v := os.Getenv("HELVE_WORKER_GRACE"); v != "" {
+		if g.grace, err = time.ParseDuration(v); err != nil {
+			return nil, fmt.Errorf("HELVE_WORKER_GRACE: %w", err)
+		}
+	}
+	peer, err := g.connect(nil)
 	if err != nil {
 		return nil, err
 	}
-	g := &Guest{set: s, codec: codec.New(), replicas: map[string]*hosted{}}
-	g.peer = wire.NewLinkPeer(wire.NewLink(wire.NewConn(nc), terms), g)
-	if terms.Bulk {
-		h.Connection, h.Graph = wire.ConnBulk, nil
-		go g.dialBulk(token, h)
-	}
+	g.peer.Store(peer)
 	return g, nil
+}
+
+// connect opens the connections; resume is what the worker has already.
+func (g *Guest) connect(resume *wire.Resume) (*wire.Peer, error) {
+	h := g.hello
+	h.Resume = resume
+	nc, terms, err := open(g.token, h)
+	if err != nil {
+		return nil, err
+	}
+	peer := wire.NewLinkPeer(wire.NewLink(wire.NewConn(nc), terms), g)
+	if terms.Bulk {
+		h.Connection, h.Graph, h.Resume = wire.ConnBulk, nil, nil
+		go dialBulk(peer, g.token, h)
+	}
+	return peer, nil
 }
 
 func open(token wire.Token, h wire.Hello) (net.Conn, wire.Terms, error) {
@@ -155,13 +107,13 @@ func open(token wire.Token, h wire.Hello) (net.Conn, wire.Terms, error) {
 }
 
 // dialBulk opens the second connection, beside the start of the first replica: nothing waits for it but large values.
-func (g *Guest) dialBulk(token wire.Token, h wire.Hello) {
+func dialBulk(peer *wire.Peer, token wire.Token, h wire.Hello) {
 	nc, _, err := open(token, h)
 	if err == nil {
-		err = g.peer.Attach(nc)
+		err = peer.Attach(nc)
 	}
 	if err != nil {
-		g.peer.Close(fmt.Errorf("the connection for large values: %w", err))
+		peer.Close(fmt.Errorf("the connection for large values: %w", err))
 	}
 }
 
@@ -179,15 +131,24 @@ func readToken() (t wire.Token, err error) {
 	return t, nil
 }
 
-// Serve hosts replicas until the node goes away, and gives the reason; nil after an orderly stop.
+// Serve hosts replicas until the node goes away and no other takes them over, and gives the reason; nil after an orderly
+// stop.
 func (g *Guest) Serve() error {
-	err := g.peer.Serve()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.leaving {
-		return nil
+	for {
+		err := g.peer.Load().Serve()
+		g.mu.Lock()
+		leaving := g.leaving
+		g.mu.Unlock()
+		switch {
+		case leaving:
+			return nil
+		case g.grace == 0:
+			return err
+		}
+		if err := g.resume(); err != nil {
+			return err
+		}
 	}
-	return err
 }
 
 // Route finds the replica that a route of the node leads to.
@@ -215,6 +176,9 @@ func (g *Guest) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
 		return nil
 	}
 	in.Keep()
+	s := r.host.now.Load()
+	s.running.Add(1)
+	in.OnEnd = s
 	in.Info.Place, in.Info.Replica = &r.place, r.host.replica.ID
 	return r.host.local.Start(b, &in.Call, in)
 }
@@ -242,7 +206,12 @@ func (g *Guest) Control(ctx context.Context, op string, body json.RawMessage) (a
 		if err != nil {
 			return nil, err
 		}
-		g.host(r)
+		if ctx.Err() != nil { // the node that wanted it has gone
+			closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), lateClose)
+			defer cancel()
+			return nil, errors.Join(context.Cause(ctx), r.Close(closing))
+		}
+		g.host(r, req.UserConfig)
 		return map[string]any{"methods": methods(class), "health": r.CanTell()}, nil
 	case "stop_replica":
 		g.mu.Lock()
@@ -252,7 +221,7 @@ func (g *Guest) Control(ctx context.Context, op string, body json.RawMessage) (a
 		if h == nil {
 			return nil, nil
 		}
-		g.withdraw(h)
+		g.withdraw(h.now.Load())
 		ctx, cancel := context.WithTimeout(ctx, seconds(req.TimeoutS))
 		defer cancel()
 		return nil, h.replica.Close(ctx)
@@ -271,7 +240,7 @@ func (g *Guest) Control(ctx context.Context, op string, body json.RawMessage) (a
 			g.offer(h, k)
 			return nil, nil
 		}
-		return wire.Block{Slots: h.block.Recall(k.Number)}, nil
+		return wire.Block{Slots: h.now.Load().block.Recall(k.Number)}, nil
 	case "check_health", "reconfigure":
 		g.mu.Lock()
 		h := g.replicas[req.Replica]
@@ -282,7 +251,11 @@ func (g *Guest) Control(ctx context.Context, op string, body json.RawMessage) (a
 		ctx, cancel := context.WithTimeout(ctx, seconds(req.TimeoutS))
 		defer cancel()
 		if op == "reconfigure" {
-			return nil, h.replica.Reconfigure(ctx, req.UserConfig)
+			err := h.replica.Reconfigure(ctx, req.UserConfig)
+			if err == nil {
+				h.configured(req.UserConfig)
+			}
+			return nil, err
 		}
 		return nil, h.replica.CheckHealth(ctx)
 	}
@@ -304,7 +277,7 @@ func (g *Guest) Goaway(wire.Goaway) {
 	g.mu.Lock()
 	g.leaving = true
 	g.mu.Unlock()
-	g.peer.Close(wire.ErrClosed)
+	g.peer.Load().Close(wire.ErrClosed)
 }
 
 // Port is how handles in this worker reach one deployment: through the node.
@@ -313,7 +286,7 @@ type Port struct {
 	app, deployment string
 	python          bool
 
-	routes sync.Map // method -> uint32
+	routes sync.Map // method -> declared
 	near   atomic.Pointer[[]*router.Replica]
 	turn   atomic.Uint32
 }
@@ -344,20 +317,28 @@ func (g *Guest) Port(app, deployment string, python bool) *Port {
 	return p
 }
 
+// declared is a route on one connection.
+type declared struct {
+	peer  *wire.Peer
+	route uint32
+}
+
 // Submit sends a call to the node, which queues and routes it.
 func (p *Port) Submit(b *call.Batch, c *call.Call, sink call.Sink) call.Canceler {
-	n, ok := p.routes.Load(c.Info.Method)
-	if !ok {
-		route, err := p.guest.peer.Declare(wire.Route{App: p.app, Deployment: p.deployment, Method: c.Info.Method})
+	peer := p.guest.peer.Load()
+	v, _ := p.routes.Load(c.Info.Method)
+	to, ok := v.(declared)
+	if !ok || to.peer != peer {
+		route, err := peer.Declare(wire.Route{App: p.app, Deployment: p.deployment, Method: c.Info.Method})
 		if err != nil {
 			sink.Complete(b, call.Result{Err: call.NewError(call.ReplicaUnavailable, "the node has gone away: "+err.Error())})
 			return noCancel{}
 		}
-		p.routes.Store(c.Info.Method, route)
-		n = route
+		to = declared{peer, route}
+		p.routes.Store(c.Info.Method, to)
 	}
 	f := &flight{sink: sink, call: c, port: p}
-	h := transport.Send(p.guest.peer, p.guest.codec, n.(uint32), p.python, b, c, f)
+	h := transport.Send(peer, p.guest.codec, to.route, p.python, b, c, f)
 	f.mu.Lock()
 	f.handle = h
 	gone := f.cancelled
@@ -370,7 +351,7 @@ func (p *Port) Submit(b *call.Batch, c *call.Call, sink call.Sink) call.Canceler
 
 // Release gives back a slot that a call with mode Reserve got. It does not wait.
 func (p *Port) Release(lease uint64) {
-	go p.guest.peer.Control(context.Background(), struct { //nolint:errcheck // a node that has gone has no slots
+	go p.guest.peer.Load().Control(context.Background(), struct { //nolint:errcheck // a node that has gone has no slots
 		Op string `json:"op"`
 		wire.Held
 	}{"release", wire.Held{Lease: lease}}, nil)

@@ -66,8 +66,9 @@ type Unit struct {
 	// Guarded by Node.mu.
 	state     spec.ReplicaState
 	startedAt time.Time
-	before    lineage // those that had its place
-	version   int     // of the user config that it has
+	before    lineage  // those that had its place
+	version   int      // of the user config that it has
+	models    []string // those that it had when it was taken over
 }
 
 // Uses notes that a replica asked for a handle to another deployment, which the graph does not say.

@@ -123,6 +123,9 @@ func (n *Node) Reconfigure(ctx context.Context, app, deployment string, config j
 		}
 	}
 	n.mu.Unlock()
+	if err := n.save(); err != nil {
+		n.log.Error("the node's state was not saved", "error", err)
+	}
 	type refusal struct {
 		replica string
 		err     error

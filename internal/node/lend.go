@@ -21,6 +21,7 @@ type loan struct {
 	mu     sync.Mutex
 	calls  int    // from its worker since the last grant
 	lent   int    // slots
+	excess int    // calls that go on under no slot: their replica has fewer slots than under the node before
 	number uint64 // of the last grant or recall
 	over   bool   // nothing is lent any more
 }
@@ -83,7 +84,9 @@ func (u *Unit) recall(forGood bool) {
 func (u *Unit) returned(n int) {
 	l := &u.loan
 	l.mu.Lock()
-	n = min(n, l.lent)
+	without := min(n, l.excess)
+	l.excess -= max(without, 0)
+	n = min(n-without, l.lent)
 	l.lent -= max(n, 0)
 	l.mu.Unlock()
 	for range n {

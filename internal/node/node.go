@@ -97,6 +97,7 @@ type Node struct {
 	spawner  *worker.Spawner        // made with the first worker
 	socket   *worker.Listener
 	nextID   uint64
+	state    state
 	url      string
 	closing  bool
 	cpusTold atomic.Bool   // it was logged that CPU time is not limited
@@ -128,7 +129,7 @@ func New(s Settings) *Node {
 	ctx, stop := context.WithCancelCause(context.Background())
 	n := &Node{
 		log: s.Logger, id: "local", set: s, codec: codec.New(), ctx: ctx, stop: stop, kick: make(chan struct{}, 1),
-		apps: map[string]*app{}, workers: map[string]*workerProc{},
+		apps: map[string]*app{}, workers: map[string]*workerProc{}, state: state{kick: make(chan struct{}, 1)},
 	}
 	n.proxy = proxy.New(proxy.Settings{Logger: s.Logger})
 	n.wg.Go(n.loop)
@@ -160,11 +161,11 @@ func (n *Node) Deploy(ctx context.Context, def App) error {
 	deleted := a.status == spec.ApplicationDeleting
 	n.mu.Unlock()
 	if err == nil {
-		if err = n.publish(); err == nil {
+		if err = errors.Join(n.publish(), n.save()); err == nil {
 			return nil
 		}
 	}
-	if r.number > 1 {
+	if !r.first {
 		if deleted { // whoever deletes it waits for its end
 			return err
 		}
@@ -202,8 +203,16 @@ func (n *Node) add(def App) (*revision, error) {
 		a.ctx, a.cancel = context.WithCancelCause(n.ctx)
 		n.apps[a.name] = a
 	}
+	if was, ok := n.state.apps[a.name]; ok { // revisions are counted on
+		a.revisions = was.Revision
+		if was.Identity == def.identity(n.set.Program) {
+			a.revisions--
+		}
+	}
 	r := a.newRevision(def)
+	r.first = there == nil
 	a.adoptLocked(r)
+	n.claimLocked(r)
 	n.wake()
 	return r, nil
 }
@@ -370,7 +379,9 @@ func (n *Node) Close(ctx context.Context) error {
 	socket, spawner := n.socket, n.spawner
 	n.mu.Unlock()
 	for _, w := range left {
-		w.proc.Kill()
+		if w.proc != nil {
+			w.proc.Kill()
+		}
 	}
 	if socket != nil {
 		socket.Close()
@@ -379,6 +390,7 @@ func (n *Node) Close(ctx context.Context) error {
 	if spawner != nil {
 		spawner.Close()
 	}
+	n.forget()
 	return err
 }
 

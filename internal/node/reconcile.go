@@ -24,6 +24,10 @@ func (n *Node) wake() {
 	case n.kick <- struct{}{}:
 	default:
 	}
+	select {
+	case n.state.kick <- struct{}{}:
+	default:
+	}
 }
 
 // loop is the node's only actor: it asks the planner what is missing or too much, and starts and stops that.
@@ -47,6 +51,9 @@ func (n *Node) loop() {
 func (n *Node) apply(now time.Time) (wake time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if until := n.holdingLocked(now); !until.IsZero() {
+		return until
+	}
 	targets, observed, history := n.observeLocked()
 	actions, wake := planner.Plan(targets, observed, history, now)
 do:
@@ -124,32 +131,37 @@ func (n *Node) unitLocked(id string) *Unit {
 
 func (n *Node) startLocked(d *Deployment, now time.Time) {
 	n.nextID++
-	e := d.now.Load()
-	u := &Unit{
-		id:  fmt.Sprintf("%s#%s", d.name, shortID(n.nextID)),
-		dep: d, edition: e, gate: gate.New(e.options.MaxOngoingRequests), state: spec.ReplicaStarting, startedAt: now,
-	}
+	u := n.unitOfLocked(d, fmt.Sprintf("%s#%s", d.name, shortID(n.nextID)), now)
 	u.before = d.inheritLocked()
+	n.wg.Go(func() { n.finishStart(u, n.start(u)) })
+}
+
+// unitOfLocked makes a replica as the deployment has them now.
+func (n *Node) unitOfLocked(d *Deployment, id string, now time.Time) *Unit {
+	e := d.now.Load()
+	u := &Unit{id: id, dep: d, edition: e, gate: gate.New(e.options.MaxOngoingRequests), state: spec.ReplicaStarting, startedAt: now}
 	if e.placement == inGoWorker {
 		u.gate.WhenWaiting(func() { u.recall(false) })
 	}
 	u.entry = &router.Replica{ID: u.id, Node: n.id, Gate: u.gate, Value: u}
 	d.units[u.id] = u
-	n.wg.Go(func() {
-		err := n.start(u)
-		started := err == nil
-		for err == nil && !n.ready(u) { // it has an old user config
-			err = n.renew(u)
+	return u
+}
+
+// finishStart puts a replica into service whose start ended with err.
+func (n *Node) finishStart(u *Unit, err error) {
+	started := err == nil
+	for err == nil && !n.ready(u) { // it has an old user config
+		err = n.renew(u)
+	}
+	if err != nil {
+		if started { // the newest user config was refused
+			closing, cancel := context.WithTimeout(n.ctx, closeTime)
+			n.end(closing, u) //nolint:errcheck // why it did not start counts
+			cancel()
 		}
-		if err != nil {
-			if started { // the newest user config was refused
-				closing, cancel := context.WithTimeout(n.ctx, closeTime)
-				n.end(closing, u) //nolint:errcheck // why it did not start counts
-				cancel()
-			}
-			n.startFailed(u, constructorError(u, err))
-		}
-	})
+		n.startFailed(u, constructorError(u, err))
+	}
 }
 
 // shortID makes replica ids of one node distinct and short enough to read aloud.
@@ -227,11 +239,16 @@ func (n *Node) ready(u *Unit) bool {
 		n.mu.Unlock()
 		return true
 	}
+	if w := u.worker; w != nil && n.workers[w.id] != w { // likewise, and whoever saw it leaves those that start alone
+		n.mu.Unlock()
+		n.startFailed(u, &endedError{fmt.Sprintf("deployment %s: its worker ended", d.name), w.proc.Exit()})
+		return true
+	}
 	if u.version != u.configVersion {
 		n.mu.Unlock()
 		return false
 	}
-	if u.state == spec.ReplicaStarting {
+	if u.state == spec.ReplicaStarting || u.state == spec.ReplicaRecovering {
 		u.state = spec.ReplicaRunning
 		u.ran = true
 		if n.checked(u) {

@@ -15,11 +15,13 @@ import (
 // revision is one version of an application: what was deployed, and the process that its Go replicas share. An application
 // has one; while it changes from one to the next it has two, whose replicas serve side by side.
 type revision struct {
-	app    *app
-	number int
-	def    App
-	ctx    context.Context // ends when it failed or its application is gone: starts under way are given up
-	cancel context.CancelCauseFunc
+	app      *app
+	number   int
+	first    bool // the application was not there before
+	def      App
+	identity string          // see [App.identity]
+	ctx      context.Context // ends when it failed or its application is gone: starts under way are given up
+	cancel   context.CancelCauseFunc
 
 	settled chan struct{} // closed when its first start succeeded or failed
 
@@ -57,7 +59,7 @@ func (r *revision) id() string { return strconv.Itoa(r.number) }
 // newRevision makes the next revision of an application.
 func (a *app) newRevision(def App) *revision {
 	a.revisions++
-	r := &revision{app: a, number: a.revisions, def: def, settled: make(chan struct{})}
+	r := &revision{app: a, number: a.revisions, def: def, identity: def.identity(a.node.set.Program), settled: make(chan struct{})}
 	r.ctx, r.cancel = context.WithCancelCause(a.ctx)
 	return r
 }

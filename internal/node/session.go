@@ -67,8 +67,11 @@ func (s *session) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
 
 // Control answers drivers; workers have little to ask.
 func (s *session) Control(ctx context.Context, op string, body json.RawMessage) (any, error) {
-	if op == "return_block" {
+	switch op {
+	case "return_block":
 		return nil, s.returnBlock(body)
+	case "models":
+		return nil, s.setModels(body)
 	}
 	if op == "release" {
 		var req wire.Held

@@ -37,6 +37,8 @@ type workerProc struct {
 
 	after time.Duration // without an answer it is unresponsive
 
+	resume *wire.Resume // what it had when it was taken over; set before opened is closed
+
 	// Guarded by Node.mu.
 	stuck *stuck // nil while it answers
 	doom  string // why the node killed it
@@ -77,15 +79,18 @@ func (n *Node) spawn(r *revision, of birth) (*workerProc, error) {
 		opened: make(chan struct{}), refused: make(chan error, 1), stopped: make(chan struct{}),
 	}
 	n.workers[w.id] = w
-	socket, spawner := n.socket.Path(), n.spawner
+	socket, spawner, state, grace := n.socket.Path(), n.spawner, n.state.dir, n.state.grace
 	n.mu.Unlock()
 	p := of.program
 	env := append(withoutWorkerEnv(p.Env), "HELVE_SOCKET="+socket, "HELVE_WORKER_ID="+w.id)
+	if state != "" {
+		env = append(env, "HELVE_WORKER_GRACE="+grace.String())
+	}
 	limits := worker.Limits{MemoryBytes: of.limits.Memory, CPUs: of.limits.CPUs, OpenFiles: of.limits.OpenFiles}
 	out := n.newOutlet(w, of.name, of.deployment, of.replica)
 	proc, err := spawner.Start(worker.Command{
 		Path: p.Path, Args: p.Args, Dir: p.Dir, Env: append(env, of.extra...), Token: w.token, ID: w.id,
-		Output: out.line, Keep: kept, Limits: limits,
+		Output: out.line, Keep: kept, Limits: limits, Outlives: state,
 	})
 	if err != nil {
 		out.close()
@@ -209,7 +214,12 @@ func (n *Node) open(nc net.Conn) {
 	var w *workerProc
 	offer := wire.Offer{Version: n.set.Version, Features: []string{wire.FeatureBulk}}
 	h, err := offer.Accept(nc, func(h wire.Hello) (wire.Token, error) {
+		n.await(h.ID)
 		n.mu.Lock()
+		if n.state.expected[h.ID] != nil {
+			n.mu.Unlock()
+			return wire.Token{}, turnAway(nc)
+		}
 		w = n.workers[h.ID]
 		second := h.Connection == wire.ConnBulk
 		unexpected := w == nil || h.Kind != "worker" || !second && w.peer != nil
@@ -238,7 +248,7 @@ func (n *Node) open(nc net.Conn) {
 	peer := wire.NewLinkPeer(wire.NewLink(wire.NewConn(nc), h.Terms), s)
 	s.peer = peer
 	n.mu.Lock()
-	w.peer = peer
+	w.peer, w.resume = peer, h.Resume
 	n.mu.Unlock()
 	close(w.opened)
 	n.wg.Go(w.ping)

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
@@ -313,4 +314,17 @@ func describe(b *strings.Builder, t reflect.Type, inside []reflect.Type) {
 	default:
 		b.WriteString(t.Kind().String())
 	}
+}
+
+// ConfigDigest is a SHA-256 over a user config, in hex, whatever white space it has; "" for none.
+func ConfigDigest(config json.RawMessage) string {
+	if config == nil {
+		return ""
+	}
+	var b bytes.Buffer
+	if json.Compact(&b, config) != nil {
+		return ""
+	}
+	sum := sha256.Sum256(b.Bytes())
+	return hex.EncodeToString(sum[:])
 }

@@ -32,8 +32,10 @@ type ReplicaState string
 // The states of a replica.
 const (
 	ReplicaStarting ReplicaState = "STARTING"
-	ReplicaRunning  ReplicaState = "RUNNING"
-	ReplicaStopping ReplicaState = "STOPPING"
+	// ReplicaRecovering: its worker lived on when the node before this one was gone, and is being looked for.
+	ReplicaRecovering ReplicaState = "RECOVERING"
+	ReplicaRunning    ReplicaState = "RUNNING"
+	ReplicaStopping   ReplicaState = "STOPPING"
 )
 
 // Status is what runs.

@@ -55,6 +55,8 @@ type Hello struct {
 	Features   []string        `json:"features"` // what the dialler can do; protocol 2 only
 	MaxBody    int             `json:"max_body,omitempty"`
 	Graph      json.RawMessage `json:"graph,omitempty"`
+	// Resume is set by a worker that lost its node and looks for the next: what it still has.
+	Resume *Resume `json:"resume,omitempty"`
 
 	Terms Terms `json:"-"` // what was agreed on; set by [Accept]
 }

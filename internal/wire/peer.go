@@ -48,6 +48,8 @@ type Incoming struct {
 	call.Call
 	Route any           // what Server.Route gave; nil for a number that was never declared
 	Left  time.Duration // until the deadline, 0 for none; Deadline is set from it
+	// OnEnd is told when the call has ended, also if nobody is there any more who could be told its result. May be nil.
+	OnEnd interface{ Ended() }
 
 	peer *Peer
 	id   uint64
@@ -84,6 +86,9 @@ func (in *Incoming) Complete(b *call.Batch, r call.Result) {
 	in.mu.Unlock()
 	if ended {
 		return
+	}
+	if in.OnEnd != nil {
+		in.OnEnd.Ended()
 	}
 	p := in.peer
 	p.mu.Lock()

@@ -200,6 +200,14 @@ type Block struct {
 	Slots   int    `json:"slots,omitempty"`
 }
 
+// Models is a worker's control request about the models that one of its replicas has or is loading, all of them. Changes that come
+// while one is on its way go together with the next.
+type Models struct {
+	Op      string   `json:"op"` // models
+	Replica string   `json:"replica"`
+	Models  []string `json:"models"`
+}
+
 // failed stands for the codec of an answer that is an error envelope.
 const failed call.Codec = 255
 

@@ -40,7 +40,7 @@ func (l Limits) String() string {
 type Enforcement struct {
 	Memory string // what limits it: "cgroup", "RLIMIT_DATA", "" for nothing
 	CPUs   string // "cgroup", "" for nothing
-	Why    error  // why no cgroup was used, if one would have been
+	Why    error  `json:"-"` // why no cgroup was used, if one would have been
 }
 
 func (l Limits) enforcement(cgroup bool, why error) (e Enforcement) {

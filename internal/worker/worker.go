@@ -35,6 +35,9 @@ type Command struct {
 	// Keep is what of a line of stderr is kept for [Exit].Lines, nil for nothing. nil keeps all.
 	Keep   func(line []byte) []byte
 	Limits Limits
+	// Outlives is a directory for the pipes of a child that goes on when this process ends, until somebody adopts it or it
+	// gives up; "" for a child that the kernel kills then.
+	Outlives string
 }
 
 const (
@@ -75,7 +78,9 @@ func (s *Spawner) Close() {
 
 // Process is one child. Its methods may be called from any goroutine.
 type Process struct {
-	cmd  *exec.Cmd
+	cmd  *exec.Cmd // nil for an adopted one
+	pid  int
+	id   Identity
 	done chan struct{}
 	exit Exit // after done
 
@@ -92,13 +97,15 @@ type Process struct {
 
 // Exit is how a process ended.
 type Exit struct {
-	Code   int            // -1 when a signal ended it
+	Code   int            // -1 when a signal ended it, and when nobody knows
 	Signal syscall.Signal // 0 when it exited by itself
 	// OutOfMemory: its cgroup's limit killed it, or it failed under RLIMIT_DATA and said that memory was the reason.
 	OutOfMemory bool
 	Killed      bool     // by [Process.Kill] or [Process.Stop]
 	Lines       []string // what it wrote to stderr last, and first of a crash; at most 50
 	At          time.Time
+	// Adopted: another process had started it, and the kernel tells how a process ended only to who started it.
+	Adopted bool
 
 	limits Limits
 }
@@ -125,6 +132,10 @@ func (e Exit) SignalName() string {
 func (e Exit) Summary() string {
 	how := fmt.Sprintf("exit status %d", e.Code)
 	switch {
+	case e.Adopted && e.Killed:
+		how = "ended by its node"
+	case e.Adopted:
+		how = "ended; an earlier node started it, so that nobody knows how"
 	case e.Killed && e.Signal == syscall.SIGKILL:
 		how = "killed by its node (SIGKILL)"
 	case e.Signal == syscall.SIGKILL && e.OutOfMemory:
@@ -168,7 +179,7 @@ func (s *Spawner) start(c Command, in *group) (*Process, error) {
 	p := &Process{done: make(chan struct{}), limits: c.Limits, group: in}
 	var pipes, ends [2]*os.File
 	for i := range pipes {
-		r, w, err := os.Pipe()
+		r, w, err := c.pipe(streams[i])
 		if err != nil {
 			if i > 0 {
 				pipes[0].Close()
@@ -178,11 +189,15 @@ func (s *Spawner) start(c Command, in *group) (*Process, error) {
 		defer w.Close()
 		pipes[i], ends[i] = r, w
 	}
+	death := syscall.SIGKILL
+	if c.Outlives != "" {
+		death = 0
+	}
 	build := func() *exec.Cmd {
 		cmd := exec.Command(c.Path, c.Args...)
 		cmd.Dir, cmd.ExtraFiles, cmd.Stdout, cmd.Stderr = c.Dir, []*os.File{tr}, ends[0], ends[1]
 		cmd.Env = append(c.Env[:len(c.Env):len(c.Env)], fmt.Sprintf("HELVE_TOKEN_FD=%d", tokenFD))
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: death}
 		return cmd
 	}
 	started := make(chan error, 1)
@@ -192,12 +207,20 @@ func (s *Spawner) start(c Command, in *group) (*Process, error) {
 		pipes[1].Close()
 		return nil, err
 	}
+	p.identify(c)
+	p.follow(pipes, c, p.reap)
+	return p, nil
+}
+
+var streams = [2]string{"stdout", "stderr"} //nolint:gochecknoglobals // a constant
+
+// follow reads what the child prints, and sees to its end, which ended waits for.
+func (p *Process) follow(pipes [2]*os.File, c Command, ended func()) {
 	var readers sync.WaitGroup
-	for i, stream := range []string{"stdout", "stderr"} {
+	for i, stream := range streams {
 		readers.Go(func() { p.read(stream, pipes[i], c) })
 	}
-	go p.wait(&readers, pipes[:])
-	return p, nil
+	go p.wait(&readers, pipes[:], ended)
 }
 
 // launch starts the child within its limits, on the spawner's goroutine. What the kernel forbids it does without.
@@ -240,6 +263,7 @@ func (p *Process) run(set []rlimit, stopped bool) error {
 		return err
 	}
 	pid := p.cmd.Process.Pid
+	p.pid = pid
 	var err error
 	if stopped {
 		err = restrict(pid, set)
@@ -301,9 +325,9 @@ func (p *Process) keep(line string, only func([]byte) []byte) {
 }
 
 // wait reaps the child, ends its group, and closes done when its output has been read.
-func (p *Process) wait(readers *sync.WaitGroup, pipes []*os.File) {
-	p.cmd.Wait()                                      //nolint:errcheck // the state says more
-	syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) //nolint:errcheck // nobody may be left
+func (p *Process) wait(readers *sync.WaitGroup, pipes []*os.File, ended func()) {
+	ended()
+	syscall.Kill(-p.pid, syscall.SIGKILL) //nolint:errcheck // nobody may be left
 	if p.group != nil {
 		p.group.kill()
 	}
@@ -319,16 +343,23 @@ func (p *Process) wait(readers *sync.WaitGroup, pipes []*os.File) {
 		r.Close() // ends the readers, if they have not
 	}
 	<-read
-	st := p.cmd.ProcessState
-	p.exit = Exit{Code: st.ExitCode(), Killed: p.killed.Load(), Lines: slices.Concat(p.crash, p.last), At: time.Now(), limits: p.limits}
-	if ws, ok := st.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
-		p.exit.Signal = ws.Signal()
-	}
+	p.exit.Killed, p.exit.Lines, p.exit.At, p.exit.limits = p.killed.Load(), slices.Concat(p.crash, p.last), time.Now(), p.limits
 	p.exit.OutOfMemory = p.outOfMemory()
+	p.id.removePipes()
 	if p.group != nil {
 		p.group.remove()
 	}
 	close(p.done)
+}
+
+// reap waits for a child of this process.
+func (p *Process) reap() {
+	p.cmd.Wait() //nolint:errcheck // the state says more
+	st := p.cmd.ProcessState
+	p.exit.Code = st.ExitCode()
+	if ws, ok := st.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		p.exit.Signal = ws.Signal()
+	}
 }
 
 // outOfMemory asks the cgroup, which knows. A process under RLIMIT_DATA that could not allocate ends in its own way; then
@@ -350,7 +381,7 @@ func (p *Process) outOfMemory() bool {
 func (p *Process) Enforcement() Enforcement { return p.enforcement }
 
 // PID is the child's process id.
-func (p *Process) PID() int { return p.cmd.Process.Pid }
+func (p *Process) PID() int { return p.pid }
 
 // Done is closed when the child has ended, was reaped, and its output was read.
 func (p *Process) Done() <-chan struct{} { return p.done }
@@ -368,9 +399,10 @@ func (p *Process) Kill() {
 }
 
 func (p *Process) signal(s syscall.Signal) {
-	// The group is there as long as the child is not reaped, and wait alone reaps.
+	// The group is there as long as the child is not reaped, and wait alone reaps. An adopted one is reaped by others, but
+	// its id is not used again so soon.
 	p.killed.Store(true)
-	syscall.Kill(-p.cmd.Process.Pid, s) //nolint:errcheck // it may have ended
+	syscall.Kill(-p.pid, s) //nolint:errcheck // it may have ended
 }
 
 // Stop waits until the child exits by itself, for at most grace; then it is asked by SIGTERM, then killed. It returns

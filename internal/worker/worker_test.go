@@ -32,6 +32,8 @@ func TestMain(m *testing.M) {
 		b, _ := io.ReadAll(os.NewFile(uintptr(fd), "token"))
 		wd, _ := os.Getwd()
 		fmt.Println(hex.EncodeToString(b), os.Getenv("EXTRA"), wd, os.Args[1])
+	case "outlived":
+		startAndWait(os.Getenv("OUTLIVED"))
 	case "fail":
 		for i := range 60 {
 			fmt.Fprintln(os.Stderr, "line", i)

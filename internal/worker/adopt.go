@@ -1,0 +1,168 @@
+package worker
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// Identity is what another process needs to [Adopt] a child that outlives the one that started it. A process id alone may
+// be somebody else's by then: Started, in clock ticks since boot (proc(5), field 22), tells them apart.
+type Identity struct {
+	PID         int         `json:"pid"`
+	Started     uint64      `json:"started"`
+	Pipes       [2]string   `json:"pipes"` // paths of stdout's and stderr's
+	Group       string      `json:"group,omitempty"`
+	Limits      Limits      `json:"limits"`
+	Enforcement Enforcement `json:"enforcement"`
+}
+
+// ErrGone is the error of [Adopt] for a process that has ended.
+var ErrGone = errors.New("the process has ended")
+
+// Identity tells a child that was started to outlive this process from all others.
+func (p *Process) Identity() Identity { return p.id }
+
+func (p *Process) identify(c Command) {
+	if c.Outlives == "" {
+		return
+	}
+	p.id = Identity{PID: p.pid, Pipes: c.pipePaths(), Limits: p.limits, Enforcement: p.enforcement}
+	p.id.Started, _ = startedAt(p.pid) // a child that has ended already has no successor
+	if p.group != nil {
+		p.id.Group = p.group.path
+	}
+}
+
+func (c *Command) pipePaths() (paths [2]string) {
+	for i, stream := range streams {
+		paths[i] = filepath.Join(c.Outlives, c.ID+"."+stream)
+	}
+	return paths
+}
+
+// pipe makes the pipe for what a child prints. One that outlives us holds both ends of a named pipe, so that nothing
+// breaks when nobody reads: it waits when the pipe is full.
+func (c *Command) pipe(stream string) (r, w *os.File, err error) {
+	if c.Outlives == "" {
+		return os.Pipe()
+	}
+	path := filepath.Join(c.Outlives, c.ID+"."+stream)
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	// Not by os.OpenFile: it would make the child's descriptor non-blocking.
+	fd, err := syscall.Open(path, syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	w = os.NewFile(uintptr(fd), path)
+	if r, err = os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0); err != nil {
+		w.Close()
+		return nil, nil, err
+	}
+	const capacity = 1 << 20                                                        // what a child can print while nobody reads; pipe-max-size of an ordinary user
+	syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_SETPIPE_SZ, capacity) //nolint:errcheck // else 64 KiB
+	return r, w, nil
+}
+
+func (i Identity) removePipes() {
+	for _, path := range i.Pipes {
+		if path != "" {
+			os.Remove(path)
+		}
+	}
+}
+
+// startedAt is when a process began, in clock ticks since boot.
+func startedAt(pid int) (uint64, error) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, err
+	}
+	// The second field, the name, is in parentheses and may hold anything; the third is the state.
+	_, rest, _ := cutLast(b, []byte(") "))
+	f := bytes.Fields(rest)
+	if len(f) < 20 || string(f[0]) == "Z" {
+		return 0, ErrGone
+	}
+	return strconv.ParseUint(string(f[19]), 10, 64)
+}
+
+func cutLast(b, sep []byte) (before, after []byte, ok bool) {
+	if i := bytes.LastIndex(b, sep); i >= 0 {
+		return b[:i], b[i+len(sep):], true
+	}
+	return b, nil, false
+}
+
+// Adopt takes over a child of a process that has ended. Of c it needs Output and Keep. How the child ends, nobody will
+// know: see [Exit].Adopted. ErrGone: it has ended already, and what was left of it is removed.
+func Adopt(i Identity, c Command) (*Process, error) {
+	gone := func() (*Process, error) {
+		i.removePipes()
+		if i.Group != "" {
+			g := group{path: i.Group}
+			g.kill()
+			syscall.Rmdir(i.Group) //nolint:errcheck // the next sweep may try again
+		}
+		return nil, ErrGone
+	}
+	// First the descriptor, then the question: what the answer is about is what the descriptor holds.
+	fd, err := pidfdOpen(i.PID)
+	if errors.Is(err, syscall.ESRCH) {
+		return gone()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("process %d: %w", i.PID, err)
+	}
+	if started, err := startedAt(i.PID); err != nil || started != i.Started {
+		syscall.Close(fd)
+		return gone()
+	}
+	p := &Process{pid: i.PID, id: i, done: make(chan struct{}), limits: i.Limits, enforcement: i.Enforcement}
+	p.exit = Exit{Code: -1, Adopted: true}
+	if i.Group != "" {
+		p.group = &group{path: i.Group}
+	}
+	var pipes [2]*os.File
+	for k, path := range i.Pipes {
+		if pipes[k], err = os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0); err != nil {
+			syscall.Close(fd)
+			if k > 0 {
+				pipes[0].Close()
+			}
+			return nil, err
+		}
+	}
+	p.follow(pipes, c, func() { awaitExit(fd) })
+	return p, nil
+}
+
+// awaitExit waits until the process of a pidfd has ended, which makes the descriptor readable, and closes it.
+func awaitExit(fd int) {
+	f := os.NewFile(uintptr(fd), "pidfd")
+	defer f.Close()
+	asked := false
+	if c, err := f.SyscallConn(); err == nil {
+		c.Read(func(uintptr) bool { //nolint:errcheck // nobody else closes it
+			first := !asked
+			asked = true
+			return !first
+		})
+	}
+}
+
+// pidfdOpen is pidfd_open(2), the same number on every architecture; the descriptor is close-on-exec. Since Linux 5.3.
+func pidfdOpen(pid int) (int, error) {
+	const number = 434
+	fd, _, e := syscall.Syscall(number, uintptr(pid), 0, 0)
+	if e != 0 {
+		return 0, e
+	}
+	return int(fd), syscall.SetNonblock(int(fd), true) // for the runtime's poller
+}

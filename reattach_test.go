@@ -1,0 +1,403 @@
+package helve_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/helve-serve/helve"
+)
+
+// Ledger has something to lose: a count that is in memory only. It writes what happens to it into files in a directory.
+type Ledger struct {
+	dir   string
+	mu    sync.Mutex
+	count int
+}
+
+type task struct {
+	Op string `json:"op"`
+	ID string `json:"id"`
+	MS int    `json:"ms"` // how long the caller waits
+}
+
+type kept struct {
+	PID     int    `json:"pid"`
+	Replica string `json:"replica"`
+	Count   int    `json:"count"`
+	Late    bool   `json:"late"`
+}
+
+// note appends a line; a line is written whole.
+func (k *Ledger) note(file, line string) error {
+	f, err := os.OpenFile(filepath.Join(k.dir, file), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = f.WriteString(line + "\n")
+	return err
+}
+
+// newLedger notes if the process that had its place still lives.
+func newLedger(ctx context.Context) (*Ledger, error) {
+	k := &Ledger{dir: os.Getenv("HELVE_TEST_NODE")}
+	for _, pid := range lines(filepath.Join(k.dir, "pids")) {
+		if n, _ := strconv.Atoi(pid); alive(n) {
+			if err := k.note("overlaps", pid); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return k, k.note("pids", strconv.Itoa(os.Getpid()))
+}
+
+func lines(path string) []string {
+	b, _ := os.ReadFile(path)
+	return strings.Fields(string(b))
+}
+
+// alive says whether a process runs; one that has ended and was not reaped does not.
+func alive(pid int) bool {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	_, state, _ := bytes.Cut(b, []byte(") "))
+	return err == nil && !bytes.HasPrefix(state, []byte("Z"))
+}
+
+func (k *Ledger) Do(ctx context.Context, t task) (kept, error) {
+	switch t.Op {
+	case "hold": // until somebody opens the pipe, whatever its context says
+		if err := k.note("held", t.ID); err != nil {
+			return kept{}, err
+		}
+		if _, err := os.ReadFile(filepath.Join(k.dir, "pipe")); err != nil {
+			return kept{}, err
+		}
+	case "note":
+		if err := k.note("ids", t.ID); err != nil {
+			return kept{}, err
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.count++
+	return kept{PID: os.Getpid(), Replica: helve.ReplicaFrom(ctx).ID, Count: k.count}, nil
+}
+
+// Door runs in the node, and waits for a Ledger only so long.
+type Door struct{ do helve.Method[task, kept] }
+
+func (d *Door) Do(ctx context.Context, t task) (kept, error) {
+	if t.MS > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(t.MS)*time.Millisecond)
+		defer cancel()
+	}
+	out, err := d.do.Call(ctx, t)
+	if helve.ReasonOf(err) == helve.Deadline {
+		return kept{Late: true}, nil
+	}
+	return out, err
+}
+
+func buildLedger() (*helve.App, error) {
+	app := helve.NewApp("ledger")
+	o := helve.Options{Isolation: helve.Process, NumReplicas: new(1), MaxOngoingRequests: new(1)}
+	if v := os.Getenv("HELVE_TEST_VARIANT"); v != "" {
+		o.Env = map[string]string{"VARIANT": v}
+	}
+	h := helve.Deploy(app, "Ledger", newLedger, o)
+	do := helve.MethodOf(h, (*Ledger).Do)
+	door := helve.Deploy(app, "Door", func(context.Context) (*Door, error) { return &Door{do}, nil }, helve.Options{Uses: []helve.Target{do}})
+	app.Ingress(helve.MethodOf(door, (*Door).Do))
+	return app, nil
+}
+
+// ledgerNode is a node's process. It says its URL, and closes in order when its standard input ends.
+func ledgerNode(dir string) {
+	grace, err := time.ParseDuration(os.Getenv("HELVE_TEST_GRACE"))
+	if err != nil {
+		grace = 30 * time.Second
+	}
+	sys, err := helve.Config{StateDir: filepath.Join(dir, "state"), WorkerGrace: grace, Output: os.Stderr}.Run(context.Background(), buildLedger)
+	if err == nil {
+		var url string
+		if url, _, err = sys.Serve("127.0.0.1:0"); err == nil {
+			fmt.Println(url)
+			io.Copy(io.Discard, os.Stdin) //nolint:errcheck // until it ends
+			err = sys.Close(context.Background())
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// testNode is a node in a process of its own.
+type testNode struct {
+	t   *testing.T
+	cmd *exec.Cmd
+	in  io.Closer
+	url string
+}
+
+func startNode(t *testing.T, dir string, env ...string) *testNode {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(append(os.Environ(), "HELVE_TEST_NODE="+dir), env...)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	n := &testNode{t: t, cmd: cmd, in: in}
+	t.Cleanup(n.kill)
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatalf("the node does not start: %v", err)
+	}
+	n.url = strings.TrimSpace(line)
+	return n
+}
+
+func (n *testNode) kill() {
+	n.cmd.Process.Kill() //nolint:errcheck // it may have ended
+	n.cmd.Wait()         //nolint:errcheck // it was killed
+}
+
+// close ends the node in order, and with it its workers.
+func (n *testNode) close() {
+	n.t.Helper()
+	n.in.Close()
+	if err := n.cmd.Wait(); err != nil {
+		n.t.Error(err)
+	}
+}
+
+func (n *testNode) send(do task) (out kept, err error) {
+	body, err := json.Marshal(do)
+	if err != nil {
+		return out, err
+	}
+	resp, err := http.Post(n.url, "application/json", bytes.NewReader(body))
+	if err != nil {
+		return out, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return out, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return out, fmt.Errorf("%s: %s", resp.Status, b)
+	}
+	return out, json.Unmarshal(b, &out)
+}
+
+func (n *testNode) do(do task) kept {
+	n.t.Helper()
+	out, err := n.send(do)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return out
+}
+
+// TestNodeIsKilled: a worker goes on when its node is killed, and the next node serves with the same replica and what it has
+// in memory. The node that closes in order takes it along.
+func TestNodeIsKilled(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first := startNode(t, dir)
+	was := first.do(task{})
+	for i := range 3 {
+		first.kill()
+		next := startNode(t, dir)
+		is := next.do(task{})
+		if is.PID != was.PID || is.Replica != was.Replica || is.Count != was.Count+1+i {
+			t.Fatalf("was %+v, is %+v", was, is)
+		}
+		first = next
+	}
+	first.close()
+	if alive(was.PID) {
+		t.Error("the worker is left")
+	}
+	last := startNode(t, dir)
+	if is := last.do(task{}); is.PID == was.PID || is.Count != 1 {
+		t.Errorf("was %+v, is %+v", was, is)
+	}
+	last.close()
+	if got := lines(filepath.Join(dir, "overlaps")); len(got) > 0 {
+		t.Errorf("replicas began while %v still ran", got)
+	}
+}
+
+// TestSlotsAreCountedOn: a call that does not end when its node is gone holds its slot under the next.
+func TestSlotsAreCountedOn(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	first := startNode(t, dir)
+	was := first.do(task{})
+	go first.send(task{Op: "hold", ID: "x"}) //nolint:errcheck // its node will be killed
+	for len(lines(filepath.Join(dir, "held"))) == 0 {
+		if t.Context().Err() != nil {
+			t.Fatal("it does not begin")
+		}
+	}
+	for range 2 {
+		first.kill()
+		first = startNode(t, dir)
+		if is := first.do(task{MS: 200}); !is.Late {
+			t.Fatalf("the only slot is taken, and a call ran: %+v", is)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "pipe"), nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	if is := first.do(task{}); is.PID != was.PID || is.Count != was.Count+2 {
+		t.Errorf("was %+v, is %+v", was, is)
+	}
+	for range 8 { // the slot is there once
+		first.do(task{})
+	}
+	first.close()
+}
+
+// TestChangedApplication: workers of an application that has changed are not taken over.
+func TestChangedApplication(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first := startNode(t, dir)
+	was := first.do(task{})
+	first.kill()
+	next := startNode(t, dir, "HELVE_TEST_VARIANT=2")
+	if is := next.do(task{}); is.PID == was.PID || is.Count != 1 {
+		t.Errorf("was %+v, is %+v", was, is)
+	}
+	next.close()
+	if alive(was.PID) {
+		t.Error("the worker of the application that was is left")
+	}
+}
+
+// TestNoReplacementBesideTheOld: a worker that lives and does not come back is ended before another takes its place.
+func TestNoReplacementBesideTheOld(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	grace := "HELVE_TEST_GRACE=500ms"
+	first := startNode(t, dir, grace)
+	was := first.do(task{})
+	if err := syscall.Kill(was.PID, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	first.kill()
+	next := startNode(t, dir, grace)
+	if is := next.do(task{}); is.PID == was.PID || is.Count != 1 {
+		t.Errorf("was %+v, is %+v", was, is)
+	}
+	next.close()
+	if got := lines(filepath.Join(dir, "overlaps")); len(got) > 0 {
+		t.Errorf("a replica began while %v still ran", got)
+	}
+}
+
+// TestNobodyComes: a worker ends when no node takes it over within its grace, and one that ended meanwhile is replaced.
+func TestNobodyComes(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first := startNode(t, dir, "HELVE_TEST_GRACE=100ms")
+	was := first.do(task{})
+	first.kill()
+	for alive(was.PID) {
+		if t.Context().Err() != nil {
+			t.Fatal("it goes on")
+		}
+	}
+	next := startNode(t, dir)
+	if is := next.do(task{}); is.PID == was.PID || is.Count != 1 {
+		t.Errorf("was %+v, is %+v", was, is)
+	}
+	next.close()
+}
+
+// TestKilledUnderLoad: whatever is killed, no call runs twice, and what was answered has run.
+func TestKilledUnderLoad(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	node := startNode(t, dir)
+	answered := map[string]bool{}
+	var mu sync.Mutex
+	for round := range 4 {
+		var wg sync.WaitGroup
+		n := node
+		for c := range 4 {
+			wg.Go(func() {
+				for i := 0; ; i++ {
+					id := fmt.Sprintf("%d-%d-%d", round, c, i)
+					if _, err := n.send(task{Op: "note", ID: id}); err != nil {
+						return
+					}
+					mu.Lock()
+					answered[id] = true
+					mu.Unlock()
+				}
+			})
+		}
+		before := len(lines(filepath.Join(dir, "ids")))
+		for len(lines(filepath.Join(dir, "ids"))) < before+50 {
+			if t.Context().Err() != nil {
+				t.Fatal("nothing runs")
+			}
+		}
+		if round%2 == 1 { // both at once
+			pids := lines(filepath.Join(dir, "pids"))
+			if pid, err := strconv.Atoi(pids[len(pids)-1]); err == nil {
+				syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
+		node.kill()
+		wg.Wait()
+		node = startNode(t, dir)
+	}
+	node.close()
+	ran := map[string]int{}
+	for _, id := range lines(filepath.Join(dir, "ids")) {
+		if ran[id]++; ran[id] > 1 {
+			t.Errorf("%s ran twice", id)
+		}
+	}
+	for id := range answered {
+		if ran[id] == 0 {
+			t.Errorf("%s was answered and has not run", id)
+		}
+	}
+	if len(answered) < 100 {
+		t.Errorf("only %d calls were answered; this test shows little", len(answered))
+	}
+}

@@ -121,7 +121,7 @@ func Adopt(i Identity, c Command) (*Process, error) {
 		return nil, fmt.Errorf("process %d: %w", i.PID, err)
 	}
 	if started, err := startedAt(i.PID); err != nil || started != i.Started {
-		syscall.Close(fd)
+		syscall.Close(fd) //nolint:errcheck // it was only looked at
 		return gone()
 	}
 	p := &Process{pid: i.PID, id: i, done: make(chan struct{}), limits: i.Limits, enforcement: i.Enforcement}
@@ -132,7 +132,7 @@ func Adopt(i Identity, c Command) (*Process, error) {
 	var pipes [2]*os.File
 	for k, path := range i.Pipes {
 		if pipes[k], err = os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0); err != nil {
-			syscall.Close(fd)
+			syscall.Close(fd) //nolint:errcheck // as above
 			if k > 0 {
 				pipes[0].Close()
 			}

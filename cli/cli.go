@@ -173,10 +173,22 @@ func (r *run) execute(ctx context.Context, args []string) error {
 	if err == nil {
 		err = serve(ctx, system, app, len(args) > 0 && strings.HasPrefix(args[0], execScheme), failed, log)
 	}
-	stop() // a second signal ends the process at once
-	closing, cancel := context.WithTimeout(context.Background(), drainTime)
-	defer cancel()
-	return errors.Join(err, system.Close(closing))
+	stop()
+	return errors.Join(err, system.Close(impatient()))
+}
+
+// impatient is a context that ends with the next signal: what is left is cut off, and the process ends. The one after that
+// ends it whatever it does. Not the default action of the signal: a shell that starts a program in the background has it ignored.
+func impatient() context.Context {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	go func() {
+		cancel(fmt.Errorf("a second signal: %s", <-signals))
+		<-signals
+		os.Exit(1)
+	}()
+	return ctx
 }
 
 const execScheme = "exec:"
@@ -204,9 +216,6 @@ func serve(ctx context.Context, system *helve.System, app Application, external 
 		}
 	}
 }
-
-// drainTime bounds a shutdown: the reference's graceful_shutdown_timeout_s of 20 s, and room for the replicas' Close.
-const drainTime = 30 * time.Second
 
 func logger(verbose bool) *slog.Logger {
 	level := slog.LevelWarn

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -35,9 +34,7 @@ func nodeCommand() *cobra.Command {
 			}
 			n := node.New(node.Settings{Logger: logger(verbose), Version: helve.Version, Output: os.Stderr, Program: node.Program{Env: os.Environ()}})
 			err = n.ServeDriver(nc, t)
-			closing, cancel := context.WithTimeout(context.Background(), drainTime)
-			defer cancel()
-			if cerr := n.Close(closing); cerr != nil || errors.Is(err, io.EOF) { // the driver's end is how this ends
+			if cerr := n.Close(impatient()); cerr != nil || errors.Is(err, io.EOF) { // the driver's end is how this ends
 				return cerr
 			}
 			return err

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -290,6 +292,27 @@ func (d *Deployment) Do(ctx context.Context, c *call.Call) (call.Payload, *call.
 	w := call.NewWaiter()
 	f := d.Submit(nil, c, w)
 	return w.Wait(ctx, f)
+}
+
+// unfinished says what busy counts, "" for nothing.
+func (d *Deployment) unfinished() string {
+	var parts []string
+	if n := d.Router.Queued(); n > 0 {
+		parts = append(parts, calls(n)+" waited for a slot")
+	}
+	for _, r := range d.Router.Replicas() {
+		if n := r.Gate.Load(); n > 0 {
+			parts = append(parts, calls(n)+" still ran in replica "+r.ID)
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+func calls(n int) string {
+	if n == 1 {
+		return "1 call"
+	}
+	return strconv.Itoa(n) + " calls"
 }
 
 // busy is the number of calls that wait or run.

@@ -171,7 +171,8 @@ func (n *Node) Deploy(ctx context.Context, def App) error {
 		}
 		return fmt.Errorf("application %s stays at revision %d: %w", a.name, r.number-1, err)
 	}
-	n.remove(context.WithoutCancel(ctx), a)
+	ctx = context.WithoutCancel(ctx)
+	n.remove(ctx, ctx, a) //nolint:errcheck // nothing of it was ever called
 	return err
 }
 
@@ -243,16 +244,22 @@ func (n *Node) Ingress(app string) (deployment, method string, ok bool) {
 func (n *Node) Delete(ctx context.Context, name string) error {
 	n.mu.Lock()
 	a := n.apps[name]
-	n.mu.Unlock()
 	if a == nil {
+		n.mu.Unlock()
 		return fmt.Errorf("no application %q is deployed", name)
 	}
-	n.remove(ctx, a)
+	grace := a.graceLocked()
+	n.mu.Unlock()
+	draining, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	if cut := n.remove(ctx, draining, a); cut != nil {
+		n.log.Warn("calls were cut off", "app", name, "error", cut)
+	}
 	return n.publish()
 }
 
-// remove drains: what is queued or runs is answered, within the graceful shutdown timeout.
-func (n *Node) remove(ctx context.Context, a *app) {
+// remove drains: what is queued or runs is answered, until draining ends. The error says what was not.
+func (n *Node) remove(ctx, draining context.Context, a *app) (cut error) {
 	n.mu.Lock()
 	failed := a.failure != nil
 	if a.status == spec.ApplicationDeploying && !failed { // it will not settle any more, and somebody waits for that
@@ -260,10 +267,6 @@ func (n *Node) remove(ctx context.Context, a *app) {
 		close(a.current.settled)
 	}
 	a.status = spec.ApplicationDeleting
-	grace := time.Duration(0)
-	for _, d := range a.deployments {
-		grace = max(grace, d.now.Load().options.GracefulShutdownTimeout)
-	}
 	all := slices.Collect(maps.Values(a.deployments))
 	for _, d := range all {
 		for _, u := range d.units {
@@ -273,7 +276,7 @@ func (n *Node) remove(ctx context.Context, a *app) {
 	n.mu.Unlock()
 	n.publish() //nolint:errcheck // fewer routes cannot collide
 	if !failed {
-		drain(ctx, grace, all)
+		cut = drain(draining, all)
 	}
 	gone := call.NewError(call.DeploymentUnavailable, "application "+a.name+" was deleted")
 	a.cancel(gone)
@@ -308,7 +311,7 @@ func (n *Node) remove(ctx context.Context, a *app) {
 			for _, w := range left {
 				w.end(ctx)
 			}
-			return
+			return cut
 		}
 		n.mu.Unlock()
 		<-changed
@@ -317,9 +320,7 @@ func (n *Node) remove(ctx context.Context, a *app) {
 
 // drain waits until nothing waits or runs at the deployments. It looks every 2 ms: a gate that told would pay on every
 // release for something that happens once in a deployment's life.
-func drain(ctx context.Context, grace time.Duration, ds []*Deployment) {
-	ctx, cancel := context.WithTimeout(ctx, grace)
-	defer cancel()
+func drain(ctx context.Context, ds []*Deployment) error {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -328,14 +329,32 @@ func drain(ctx context.Context, grace time.Duration, ds []*Deployment) {
 			busy += d.busy()
 		}
 		if busy == 0 {
-			return
+			return nil
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return
+			var cut []error
+			for _, d := range ds {
+				if e := d.unfinished(); e != "" {
+					cut = append(cut, fmt.Errorf("%s/%s: %s when its %w (graceful_shutdown_timeout_s %g)",
+						d.app.name, d.name, e, ErrUnfinished, d.now.Load().options.GracefulShutdownTimeout.Seconds()))
+				}
+			}
+			return errors.Join(cut...)
 		}
 	}
+}
+
+// ErrUnfinished is in the error of [Node.Close] if calls were cut off.
+var ErrUnfinished = errors.New("time to finish was over")
+
+// graceLocked is how long its calls have to finish.
+func (a *app) graceLocked() (grace time.Duration) {
+	for _, d := range a.deployments {
+		grace = max(grace, d.now.Load().options.GracefulShutdownTimeout)
+	}
+	return grace
 }
 
 // Serve opens the HTTP ingress. The error of a listener that ends by itself arrives on the channel.
@@ -356,8 +375,9 @@ func (n *Node) Serve(l net.Listener) (url string, failed <-chan error, err error
 	return n.url, c, nil
 }
 
-// Close drains: HTTP first, then what runs, then the replicas, then the workers. ctx bounds the whole; when it ends,
-// what is left is killed. No child survives it.
+// Close drains: what came by HTTP and what else runs, as long as the applications' graceful shutdown timeouts say, then the
+// replicas, then the workers. ctx bounds the whole; when it ends, what is left is killed. No child survives it. The error
+// names what did not finish.
 func (n *Node) Close(ctx context.Context) error {
 	n.mu.Lock()
 	if n.closing {
@@ -366,13 +386,21 @@ func (n *Node) Close(ctx context.Context) error {
 	}
 	n.closing = true
 	apps := slices.Collect(maps.Values(n.apps))
-	n.mu.Unlock()
-	err := n.proxy.Drain(ctx)
-	var wg sync.WaitGroup
+	grace := time.Duration(0)
 	for _, a := range apps {
-		wg.Go(func() { n.remove(ctx, a) })
+		grace = max(grace, a.graceLocked())
+	}
+	n.mu.Unlock()
+	draining, cancel := context.WithTimeout(ctx, grace) // one time for both: requests are calls
+	defer cancel()
+	n.proxy.Drain(draining) //nolint:errcheck // what is cut off then are calls, which are named below
+	errs := make([]error, len(apps))
+	var wg sync.WaitGroup
+	for i, a := range apps {
+		wg.Go(func() { errs[i] = n.remove(ctx, draining, a) })
 	}
 	wg.Wait()
+	err := errors.Join(errs...)
 	n.stop(errors.New("the node has closed"))
 	n.mu.Lock()
 	left := slices.Collect(maps.Values(n.workers))

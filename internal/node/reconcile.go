@@ -418,7 +418,7 @@ func (n *Node) stopLocked(u *Unit) {
 		n.mu.Unlock()
 		u.lane.close()
 		grace := u.options.GracefulShutdownTimeout
-		if d.app.failed() { // nobody was ever served
+		if d.app.over() { // nobody was ever served, or the application has had its time to finish
 			grace = 0
 		}
 		ctx, cancel := context.WithTimeout(n.ctx, grace)
@@ -445,10 +445,10 @@ func (n *Node) stopLocked(u *Unit) {
 // closeTime bounds a user's Close, as a constructor that is torn down should not hold a shutdown.
 const closeTime = 5 * time.Second
 
-func (a *app) failed() bool {
+func (a *app) over() bool {
 	a.node.mu.Lock()
 	defer a.node.mu.Unlock()
-	return a.failure != nil
+	return a.failure != nil || a.deleted
 }
 
 func (n *Node) end(ctx context.Context, u *Unit) error {

@@ -61,6 +61,7 @@ type Proxy struct {
 	maxBody  int64
 	routes   atomic.Pointer[[]served] // longest prefix first
 	draining atomic.Bool
+	active   atomic.Int64 // requests to applications
 	server   *http.Server
 }
 
@@ -127,10 +128,18 @@ func (p *Proxy) Serve(l net.Listener) error {
 	return err
 }
 
-// Drain stops accepting at once, closes connections that are idle, lets requests under way finish, and closes; healthz
-// answers 503 on those. When ctx ends first, the rest is cut off and ctx's error returned.
+// Drain lets requests under way finish, and closes. Meanwhile healthz answers 503, so that who sends the requests learns to
+// send them elsewhere, and so do new requests. When ctx ends first, the rest is cut off and ctx's error returned.
 func (p *Proxy) Drain(ctx context.Context) error {
 	p.draining.Store(true)
+	tick := time.NewTicker(2 * time.Millisecond) // one that ends does not pay for somebody who waits once in a process's life
+	defer tick.Stop()
+	for p.active.Load() > 0 && ctx.Err() == nil {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
 	err := p.server.Shutdown(ctx)
 	if err != nil {
 		p.server.Close()
@@ -153,6 +162,14 @@ func (p *Proxy) find(path string) *served {
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(r.URL.Path, "/-/") {
 		p.own(w, r)
+		return
+	}
+	p.active.Add(1)
+	defer p.active.Add(-1)
+	if p.draining.Load() {
+		w.Header().Set("Connection", "close")
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, "this node is shutting down", http.StatusServiceUnavailable)
 		return
 	}
 	c := &call.Call{Want: call.Plain, Origin: "proxy"}

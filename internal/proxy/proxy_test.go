@@ -316,6 +316,12 @@ func TestDrain(t *testing.T) {
 		if p.ServeHTTP(w, httptest.NewRequest("GET", "/-/healthz", nil)); w.Code != 503 {
 			t.Errorf("healthz answers %d while draining", w.Code)
 		}
+		late, theirs := net.Pipe()
+		l.conns <- theirs // it still listens
+		go io.WriteString(late, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		if b, _ := io.ReadAll(late); !strings.HasPrefix(string(b), "HTTP/1.1 503") || !strings.Contains(string(b), "Connection: close") {
+			t.Errorf("a new request while draining: %q", b)
+		}
 		close(release)
 		if err := errors.Join(<-drained, <-served); err != nil {
 			t.Error(err)

@@ -130,6 +130,9 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, c *call.Call, e *ca
 		h.Set("Retry-After", "1")
 	}
 	if !strings.Contains(r.Header.Get("Accept"), "application/json") {
+		if message == withheld {
+			message += " " + id
+		}
 		http.Error(w, e.Code.String()+": "+message, status)
 		return
 	}

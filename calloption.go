@@ -34,7 +34,8 @@ func SessionID(id string) CallOption {
 // ignore it.
 var PreferLocal = CallOption{func(o *callOptions) { o.affinity.Local = true }} //nolint:gochecknoglobals // a constant
 
-// Idempotent says that the method may run twice: a call whose replica died while it ran is sent to another.
+// Idempotent says that the method may run twice: a call whose replica died while it ran is sent to another, once. Streams are
+// not: their items have been read. Nor are calls to a replica that was chosen.
 var Idempotent = CallOption{func(o *callOptions) { o.options.Idempotent = true }} //nolint:gochecknoglobals // a constant
 
 // ByReference leaves a result on the node that made it until somebody reads it, between processes.

@@ -476,6 +476,7 @@ func TestDrain(t *testing.T) {
 type Crasher struct{}
 
 func (*Crasher) Crash(_ context.Context, how string) (string, error) {
+	how, file, _ := strings.Cut(how, " at ")
 	switch how {
 	case "exit":
 		os.Exit(3)
@@ -484,6 +485,12 @@ func (*Crasher) Crash(_ context.Context, how string) (string, error) {
 		go func() { defer close(done); panic("on a goroutine of the method's own") }()
 		<-done
 		select {}
+	case "first":
+		f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL, 0o600)
+		if err == nil {
+			f.Close()
+			os.Exit(3)
+		}
 	case "fatal":
 		var mu sync.Mutex
 		mu.Unlock() // a fatal error, not a panic
@@ -514,4 +521,23 @@ func TestOnlyTheWorkerGoes(t *testing.T) {
 			t.Errorf("after %q: %q, %v", how, got, err)
 		}
 	}
+}
+
+// TestIdempotent: a call that may run twice does when its worker dies, and no more often.
+func TestIdempotent(t *testing.T) {
+	t.Parallel()
+	sys := helvetest.Start(t, helve.Config{}, buildCrash)
+	h, err := helve.HandleOf[*Crasher](sys, "crash", "Crasher")
+	if err != nil {
+		t.Fatal(err)
+	}
+	crash := helve.MethodOf(h, (*Crasher).Crash)
+	first := func(name string) string { return "first at " + filepath.Join(t.TempDir(), name) }
+	if got, err := crash.With(helve.Idempotent).Call(t.Context(), first("a")); got != "first" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	_, err = crash.Call(t.Context(), first("c"))
+	wantReason(t, err, helve.ReplicaDied)
+	_, err = crash.With(helve.Idempotent).Call(t.Context(), "exit")
+	wantReason(t, err, helve.ReplicaDied)
 }

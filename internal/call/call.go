@@ -185,6 +185,8 @@ type Result struct {
 	// NotStarted marks a failure before the call was started (docs of DESIGN's "admitted" and "started"): no byte of it
 	// reached a worker and no user function was entered, so it may be routed again.
 	NotStarted bool
+	// Lost marks a failure of which nobody knows how far the call came: its process ended while it ran.
+	Lost bool
 	// Unsent are the arguments of a call that was not started, where the transport had taken them over; they own their memory.
 	Unsent *Encoded
 }

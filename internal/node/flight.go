@@ -28,6 +28,7 @@ type Flight struct {
 	timer  *time.Timer
 	watch  *time.Timer // reports a cycle
 	pinned bool        // to its replica
+	again  bool        // it was lost with a replica once, and runs again
 
 	mu        sync.Mutex
 	state     flightState
@@ -69,7 +70,7 @@ func (f *Flight) Assigned(b *call.Batch, r *router.Replica) {
 		f.watch.Stop()
 	}
 	f.mu.Unlock()
-	if f.in != nil && u.transport.Keeps() {
+	if f.in != nil && (u.transport.Keeps() || f.repeatable()) {
 		f.keep()
 	}
 	h := u.transport.Start(b, f.call, f)
@@ -113,6 +114,11 @@ func (f *Flight) Failed(b *call.Batch, cause *call.Error) {
 	}
 }
 
+// repeatable says that the call may run twice. A stream's items are with its reader already.
+func (f *Flight) repeatable() bool {
+	return f.call.Options != nil && f.call.Options.Idempotent && f.call.Items == nil
+}
+
 // expireAfter cancels the flight when its deadline passes; 0 is none.
 func (f *Flight) expireAfter(left time.Duration) {
 	if left > 0 {
@@ -133,7 +139,9 @@ func (f *Flight) keep() {
 func (f *Flight) Complete(b *call.Batch, r call.Result) {
 	f.mu.Lock()
 	rep, answered := f.replica, f.answered
-	retry := r.NotStarted && !answered && !f.pinned
+	lost := r.Lost && !f.again && f.repeatable()
+	f.again = f.again || lost
+	retry := (r.NotStarted || lost) && !answered && !f.pinned
 	f.handle = transport.Handle{}
 	if retry {
 		f.state, f.replica = waiting, nil
@@ -141,7 +149,7 @@ func (f *Flight) Complete(b *call.Batch, r call.Result) {
 		f.state, f.answered = done, true
 	}
 	f.mu.Unlock()
-	if r.NotStarted { // nobody else should be sent there; the node removes it when it has seen the process end
+	if r.NotStarted || r.Lost { // nobody else should be sent there; the node removes it when it has seen the process end
 		rep.Value.(*Unit).gate.Close()
 	}
 	if retry {

@@ -202,7 +202,7 @@ func Send(peer *wire.Peer, cd *codec.Codec, route uint32, python bool, b *call.B
 	s := sendings.Get().(*sending)
 	out := &s.call
 	out.Info, out.Slots, out.Encoded, out.Want = c.Info, c.Slots, c.Encoded, c.Want
-	out.Items, out.Window, out.Mode, out.Lease = c.Items, c.Window, c.Mode, c.Lease
+	out.Items, out.Window, out.Mode, out.Lease, out.Options = c.Items, c.Window, c.Mode, c.Lease, c.Options
 	if out.Items != nil && out.Window == (call.Window{}) {
 		out.Window = call.Room
 	}

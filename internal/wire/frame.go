@@ -154,6 +154,10 @@ func appendCallMeta(b []byte, route uint32, c *call.Call, left time.Duration) ([
 			b = append(b, "lease\x08\x00"...)
 			b = le.AppendUint64(b, c.Lease)
 		}
+		if c.Options != nil && c.Options.Idempotent {
+			b = append(b, 10)
+			b = append(b, "idempotent\x00\x00"...)
+		}
 		switch c.Mode {
 		case call.Broadcast:
 			b = append(b, 9)
@@ -238,6 +242,8 @@ func parseCallMeta(meta, body []byte, c *call.Call) (route uint32, left time.Dur
 			affinity(i).Model = string(value)
 		case "session":
 			affinity(i).Session = string(value)
+		case "idempotent":
+			c.Options = &call.Options{Idempotent: true}
 		case "sampled":
 			i.Sampled = true
 		case "window":

@@ -244,7 +244,7 @@ func (p *Peer) lost(pos uint64) call.Result {
 		}
 		return r
 	}
-	return call.Result{Err: call.NewError(call.ReplicaDied, "the replica's process ended while it was running the call")}
+	return call.Result{Err: call.NewError(call.ReplicaDied, "the replica's process ended while it was running the call"), Lost: true}
 }
 
 // Declare tells the other side a route and gives its number.

@@ -141,12 +141,13 @@ func TestWhatTravels(t *testing.T) {
 		{Kind: call.Named, Name: "", Payload: call.Payload{Codec: call.None}},
 	}}
 	c.Info = call.Info{Request: call.IDFrom("my id"), Call: 7, Depth: 3, Sampled: true, Affinity: &call.Affinity{Model: "m:1", Session: "s"}}
+	c.Options = &call.Options{Idempotent: true}
 	c.Info.Trace[0], c.Info.Span[7] = 1, 2
 	f := newFuture()
 	p.Start(nil, route, c, 90*time.Second, f)
 	in := <-got
 	i := in.Info
-	if i.Request.String() != "my id" || i.Call != 7 || i.Depth != 3 || !i.Sampled || *i.Affinity != *c.Info.Affinity ||
+	if i.Request.String() != "my id" || i.Call != 7 || i.Depth != 3 || !i.Sampled || in.Options == nil || !in.Options.Idempotent || *i.Affinity != *c.Info.Affinity ||
 		i.Trace != c.Info.Trace || i.Span != c.Info.Span || in.Want != call.Msgpack || in.Left != 90*time.Second || in.Route != (Route{App: "a", Deployment: "d", Method: "m"}) {
 		t.Errorf("arrived as %+v, left %v, route %v", i, in.Left, in.Route)
 	}

@@ -275,6 +275,9 @@ func (a *App) seal() (spec.Graph, error) {
 	}
 	errs = append(errs, g.Validate()...)
 	errs = append(errs, a.misnamed()...)
+	for i, err := range errs {
+		errs[i] = inGo(err)
+	}
 	if len(errs) > 0 {
 		return g, fmt.Errorf("application %q: %w", a.name, errors.Join(errs...))
 	}

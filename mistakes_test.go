@@ -88,12 +88,12 @@ func TestMistakesInOptionsAreReportedTogether(t *testing.T) {
 		helve.StreamOf[*Subject, string, string](h, nil)
 		return app, nil
 	})
-	wants(t, err, `deployment "A": max_queued_requests: must be -1 (no limit) or at least 1, is 0`,
-		`deployment "A": max_constructor_retry_count: must be at least 1`, `deployment "A": construct_timeout_s: must be more than 0`,
-		`deployment "A": health_check_period_s: must not be negative`, `deployment "A": health_check_timeout_s: must be more than 0`,
-		`deployment "A": user_config: `, `has no method Reconfigure(context.Context, C) error`,
-		`deployment "A": graceful_shutdown_timeout_s: must not be negative, is -1s`,
-		`deployment "A": request_router: virtual_nodes: must be at least 1`, `fallback_replicas: must be at least 0`,
+	wants(t, err, `deployment "A": MaxQueuedRequests (max_queued_requests): must be -1 (no limit) or at least 1, is 0`,
+		`deployment "A": MaxConstructorRetries (max_constructor_retry_count): must be at least 1`, `deployment "A": ConstructTimeout (construct_timeout_s): must be more than 0`,
+		`deployment "A": HealthCheckPeriod (health_check_period_s): must not be negative`, `deployment "A": HealthCheckTimeout (health_check_timeout_s): must be more than 0`,
+		`deployment "A": UserConfig (user_config): `, `has no method Reconfigure(context.Context, C) error`,
+		`deployment "A": GracefulShutdownTimeout (graceful_shutdown_timeout_s): must not be negative, is -1s`,
+		`deployment "A": Routing (request_router): virtual_nodes: must be at least 1`, `fallback_replicas: must be at least 0`,
 		`is a method value, bound to one instance`, `StreamOf: the method is nil`,
 		`deployment "A": RequestCodec: there is no codec "yaml"; the codecs are cloudpickle, pickle, msgpack, orjson, raw`,
 		`deployment "A": ResponseCodec: there is no codec "xml"`, `errors: nil`, `two values of type *errors.errorString with the text "twice"`,

@@ -35,7 +35,8 @@ type Build = func() (*App, error)
 
 // Config is how a system runs. The zero Config is what [Run] uses.
 type Config struct {
-	// Logger gets the node's log and what workers print. Default: nothing is logged.
+	// Logger gets the node's log and what workers print. nil: warnings and errors go to slog.Default, as it is when Run is
+	// called; a logger with slog.DiscardHandler has nothing logged.
 	Logger *slog.Logger
 	// Isolation overrides the isolation of every Go deployment; "" leaves each its own.
 	Isolation Isolation
@@ -81,6 +82,7 @@ func Run(ctx context.Context, build Build) (*System, error) { return Config{}.Ru
 // Run is the function [Run] with a configuration.
 func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 	WorkerMain(build)
+	c.Logger = c.logger()
 	strict := call.None
 	if c.StrictCodec != "" {
 		strict, _ = call.CodecNamed(c.StrictCodec)
@@ -176,16 +178,14 @@ func (s *System) deploy(ctx context.Context, make Build, retry bool) error {
 				continue
 			}
 			d.Options.Isolation = i
-			if names := d.Options.NeedsProcess(); i == InNode && len(names) > 0 && s.config.Logger != nil {
+			if names := d.Options.NeedsProcess(); i == InNode && len(names) > 0 {
 				s.config.Logger.Warn("options have no effect in the node's process", "app", app.name, "deployment", d.Name,
 					"options", strings.Join(names, ", "))
 			}
 		}
 	}
-	if s.config.Logger != nil {
-		for _, cycle := range graph.Cycles() {
-			s.config.Logger.Warn("deployments use each other in a cycle", "app", app.name, "cycle", strings.Join(cycle, " -> "))
-		}
+	for _, cycle := range graph.Cycles() {
+		s.config.Logger.Warn("deployments use each other in a cycle", "app", app.name, "cycle", strings.Join(cycle, " -> "))
 	}
 	def := node.App{Graph: graph, Classes: app.classes(), Policies: app.policies()}
 	if def.Python, err = app.pythonSource(s.dir); err != nil {

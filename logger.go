@@ -1,0 +1,27 @@
+package helve
+
+import (
+	"context"
+	"log/slog"
+)
+
+// warnings passes on what is at least a warning.
+type warnings struct{ slog.Handler }
+
+func (w warnings) Enabled(ctx context.Context, l slog.Level) bool {
+	return l >= slog.LevelWarn && w.Handler.Enabled(ctx, l)
+}
+
+func (w warnings) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return warnings{w.Handler.WithAttrs(attrs)}
+}
+func (w warnings) WithGroup(name string) slog.Handler { return warnings{w.Handler.WithGroup(name)} }
+
+// logger is where the node's log goes. Somebody who has configured nothing must still learn why a request failed and why a
+// worker ended; that a replica is ready is for who asks.
+func (c Config) logger() *slog.Logger {
+	if c.Logger != nil {
+		return c.Logger
+	}
+	return slog.New(warnings{slog.Default().Handler()})
+}

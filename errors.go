@@ -53,7 +53,8 @@ func ReasonOf(err error) Reason {
 	return ""
 }
 
-// Public is an error whose code and message clients outside the system see. Of every other error they see the code.
+// Public is an error whose code and message clients outside the system see, also when a method returns it wrapped; what wraps it
+// is for the log. Of every other error they see the code.
 func Public(code Code, message string) error {
 	return &Error{Code: code, Reason: call.User, Message: message, Public: message}
 }

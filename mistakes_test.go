@@ -55,8 +55,8 @@ func TestMistakesAreReportedTogether(t *testing.T) {
 		helve.MethodOf(a, (*Subject).hidden)
 		return app, nil
 	})
-	wants(t, err, `application "mistakes"`, `deployment "A": num_replicas: must be at least 1, is 0`,
-		`deployment "A": max_ongoing_requests: must be at least 1, is -1`, `deployment "A": isolation: must be node or process`,
+	wants(t, err, `application "mistakes"`, `deployment "A": NumReplicas (num_replicas): must be at least 1, is 0`,
+		`deployment "A": MaxOngoingRequests (max_ongoing_requests): must be at least 1, is -1`, `deployment "A": isolation: must be node or process`,
 		`deployment "A": the name is used twice`, `deployment "A": default: *helve_test.Subject has no method "Nope"`,
 		`"B b": only letters`, `uses: a zero handle or method`, `deployment "C": the constructor is nil`,
 		`is a closure; give a method expression such as (*helve_test.Subject).Method`,

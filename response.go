@@ -148,11 +148,16 @@ func (p *pending) cancel(cause error) {
 // cancelling notes the cause, for a flight that is about to set out, and gives the one that has.
 func (p *pending) cancelling(cause error) (call.Canceler, *call.Error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	if p.cause == nil && !p.ended {
 		p.cause = cause
 	}
-	return p.flight, call.FromCause(cause).At(p.info)
+	flight := p.flight
+	p.mu.Unlock()
+	e := call.FromCause(cause)
+	if f, ok := flight.(interface{ Explain(*call.Error) *call.Error }); ok {
+		e = f.Explain(e)
+	}
+	return flight, e.At(p.info)
 }
 
 // Cancel ends the call: Result gives an error with reason cancelled, and the method's context ends. A call that waits,

@@ -200,8 +200,25 @@ func (d *Deployment) await(ctx context.Context, c *call.Info, a *acquiring) acqu
 	case r := <-a.got:
 		return r
 	case <-ctx.Done():
-		return fail(call.FromContext(ctx))
+		return fail(d.explain(call.FromContext(ctx)))
 	}
+}
+
+// explain says of a call whose deadline has passed while it waited that there was nobody to run it, and why.
+func (d *Deployment) explain(e *call.Error) *call.Error {
+	if e.Reason != call.Deadline || len(d.Router.Replicas()) > 0 {
+		return e
+	}
+	n := d.app.node
+	n.mu.Lock()
+	why := d.message
+	n.mu.Unlock()
+	if why == "" {
+		why = "none has started yet"
+	}
+	c := *e
+	c.Message += "; the deployment has no replica: " + why
+	return &c
 }
 
 // cycleTime is how long a call may wait for its ancestors before that is reported.

@@ -190,8 +190,23 @@ func (f *Flight) Cancel(b *call.Batch, cause error) {
 	if state == waiting {
 		f.dep.Router.Cancel(&f.ticket) // false: Assigned is on its way and gives the slot back
 	}
-	f.finish(b, call.Result{Err: call.FromCause(cause)})
+	e := call.FromCause(cause)
+	if state == waiting {
+		e = f.dep.explain(e)
+	}
+	f.finish(b, call.Result{Err: e})
 	h.Cancel(b, cause)
+}
+
+// Explain adds to the failure of a call that is being cancelled what it waits for, if that is known.
+func (f *Flight) Explain(e *call.Error) *call.Error {
+	f.mu.Lock()
+	waits := f.state == waiting && !f.answered
+	f.mu.Unlock()
+	if waits {
+		return f.dep.explain(e)
+	}
+	return e
 }
 
 // leave takes the flight out of the queue if it was cancelled on its way there, so that it holds no place.

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -187,7 +188,7 @@ func argument(in InKind, contentType string, body []byte) (slot call.Slot, ok bo
 			return slot, false, call.NewError(call.UnsupportedMedia, "this method takes JSON, not text; send application/json")
 		}
 		if !json.Valid(body) {
-			return slot, false, call.NewError(call.BadInput, "the body is not valid JSON")
+			return slot, false, notJSON("JSON", body)
 		}
 		slot.Codec, slot.Data = call.JSON, body
 		return slot, true, nil
@@ -201,7 +202,7 @@ func argument(in InKind, contentType string, body []byte) (slot call.Slot, ok bo
 		case err == nil:
 			body = data
 		case m == mediaJSON:
-			return slot, false, call.NewError(call.BadInput, "the body is not a JSON "+map[InKind]string{InString: "string", InBytes: "string in base64"}[in])
+			return slot, false, notJSON("a JSON "+map[InKind]string{InString: "string", InBytes: "string in base64"}[in], body)
 		}
 	}
 	slot.Codec, slot.Data = call.Raw, body
@@ -209,6 +210,32 @@ func argument(in InKind, contentType string, body []byte) (slot call.Slot, ok bo
 		slot.Codec = call.Text
 	}
 	return slot, true, nil
+}
+
+// notJSON says where a body stops being JSON, or what JSON it is.
+func notJSON(wanted string, body []byte) *call.Error {
+	if len(bytes.TrimSpace(body)) == 0 {
+		return call.NewError(call.BadInput, "the body is empty; this method takes "+wanted)
+	}
+	var v any
+	err := json.Unmarshal(body, &v)
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return call.NewError(call.BadInput, fmt.Sprintf("the body is not valid JSON: byte %d: %s", syntax.Offset, syntax))
+	}
+	kind := "null"
+	switch v.(type) {
+	case string:
+		kind = "a string"
+	case bool:
+		kind = "a boolean"
+	case float64:
+		kind = "a number"
+	case []any:
+		kind = "an array"
+	case map[string]any:
+		kind = "an object"
+	}
+	return call.NewError(call.BadInput, "the body is "+kind+"; this method takes "+wanted)
 }
 
 var errNotJSON = errors.New("not a JSON string")

@@ -279,6 +279,10 @@ func UserError(err error) *call.Error {
 	if e.Reason == call.User && e.Type == "" {
 		c := *e
 		c.Type = reflect.TypeOf(err).String()
+		// What wraps an error that says its code and what clients may read adds to the message, which is for the log.
+		if inner, ok := errors.AsType[*call.Error](err); ok && inner != e && inner.Reason == call.User {
+			c.Code, c.Public = inner.Code, inner.Public
+		}
 		return &c
 	}
 	return e

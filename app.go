@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"sync/atomic"
@@ -275,6 +276,7 @@ func (a *App) seal() (spec.Graph, error) {
 	}
 	errs = append(errs, g.Validate()...)
 	errs = append(errs, a.misnamed()...)
+	errs = append(errs, a.unencodable(false)...)
 	for i, err := range errs {
 		errs[i] = inGo(err)
 	}
@@ -282,6 +284,31 @@ func (a *App) seal() (spec.Graph, error) {
 		return g, fmt.Errorf("application %q: %w", a.name, errors.Join(errs...))
 	}
 	return g, nil
+}
+
+// unencodable are the types of bound methods of which no value can leave a process, where it has to.
+// apart says that all deployments are in processes of their own.
+func (a *App) unencodable(apart bool) (errs []error) {
+	for _, d := range a.deployments {
+		if d.class == nil || d.options.Isolation != Process && !d.options.StrictCodec && !apart {
+			continue
+		}
+		for _, name := range slices.Sorted(maps.Keys(d.class.Methods)) {
+			m := d.class.Methods[name]
+			if !m.Bound {
+				continue
+			}
+			for what, t := range map[string]reflect.Type{"input": m.In, "output": m.Out} {
+				if t == nil {
+					continue
+				}
+				if err := codec.Check(t); err != nil {
+					errs = append(errs, fmt.Errorf("deployment %q: method %s: its %s %w", d.name, name, what, err))
+				}
+			}
+		}
+	}
+	return errs
 }
 
 // misnamed are the mistakes in bindings by name, of which only the whole graph can tell.

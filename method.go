@@ -164,6 +164,7 @@ func bind[R any](h Handle[R], f reflect.Value, by string, thunk func(*replica.Me
 		return binding{d: d, name: name, err: d.wrong("%s: %s is called by Helve, not by handles", by, name)}
 	case d.class != nil && !d.app.sealed:
 		thunk(d.class.Methods[name])
+		d.class.Methods[name].Bound = true
 	}
 	return binding{d: d, name: name, place: d.place(name), o: h.o, err: h.o.mistake()}
 }

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -184,6 +186,11 @@ func (s *System) deploy(ctx context.Context, make Build, retry bool) error {
 			}
 		}
 	}
+	if s.config.Isolation == Process {
+		if errs := app.unencodable(true); len(errs) > 0 {
+			return fmt.Errorf("application %q: %w", app.name, errors.Join(errs...))
+		}
+	}
 	for _, cycle := range graph.Cycles() {
 		s.config.Logger.Warn("deployments use each other in a cycle", "app", app.name, "cycle", strings.Join(cycle, " -> "))
 	}
@@ -340,21 +347,36 @@ func (s *System) Ingress(app string) (AnyHandle, error) {
 
 // HandleOf is a handle to a deployment of a running application, for code outside of replicas.
 func HandleOf[R any](s *System, app, name string) (Handle[R], error) {
-	if s.node.Deployment(app, name) == nil {
-		return Handle[R]{}, unknownDeployment(app, name)
-	}
 	s.mu.Lock()
 	a := s.apps[app]
+	names := slices.Sorted(maps.Keys(s.apps))
 	s.mu.Unlock()
-	if a == nil { // it is being deployed, or deleted
-		return Handle[R]{}, unknownDeployment(app, name)
+	if a == nil { // perhaps it is being deployed, or deleted
+		e := unknownDeployment(app, name, nil)
+		e.Message = fmt.Sprintf("no application %q is running", app)
+		if len(names) > 0 {
+			e.Message += "; there is " + strings.Join(names, ", ")
+		}
+		return Handle[R]{}, e
+	}
+	if s.node.Deployment(app, name) == nil {
+		return Handle[R]{}, unknownDeployment(app, name, a)
 	}
 	return handleTo[R](a.find(name))
 }
 
-func unknownDeployment(app, name string) *call.Error {
-	return &Error{Code: call.Unavailable, Reason: call.DeploymentUnavailable, App: app, Deployment: name,
+// unknownDeployment names those that a has.
+func unknownDeployment(app, name string, a *App) *call.Error {
+	e := &Error{Code: call.Unavailable, Reason: call.DeploymentUnavailable, App: app, Deployment: name,
 		Message: fmt.Sprintf("no deployment %q in application %q", name, app)}
+	if a != nil {
+		var names []string
+		for _, d := range a.deployments {
+			names = append(names, d.name)
+		}
+		e.Message += "; it has " + strings.Join(names, ", ")
+	}
+	return e
 }
 
 // HandleFrom is a handle to another deployment of the application whose method or constructor received ctx. A handle that
@@ -373,11 +395,13 @@ func HandleFrom[R any](ctx context.Context, name string) (Handle[R], error) {
 	}
 	d := app.find(name)
 	if d == nil {
-		return Handle[R]{}, unknownDeployment(app.name, name)
+		return Handle[R]{}, unknownDeployment(app.name, name, app)
 	}
 	if caller := app.find(from); caller != nil {
 		if dep := caller.dep.Load(); dep != nil {
 			dep.Uses(name)
+		} else if p := caller.port.Load(); p != nil {
+			p.Uses(name)
 		}
 	}
 	return handleTo[R](d)

@@ -138,3 +138,51 @@ func TestWhatClientsRead(t *testing.T) {
 		}
 	}, helvetest.Local, helvetest.Encoded)
 }
+
+// Piper has methods whose types stay in their process.
+type Piper struct{}
+
+type pipe struct {
+	Name string
+	Ends []struct{ In, Out chan int }
+}
+
+func (Piper) Open(context.Context, helve.None) (pipe, error)              { return pipe{}, nil }
+func (Piper) Run(context.Context, func()) (string, error)                 { return "", nil }
+func (Piper) Unbound(context.Context, chan int) (map[chan int]int, error) { return nil, nil }
+
+// TestTypesThatCannotLeave: Run finds them where a deployment has a process of its own, and does not mind elsewhere.
+func TestTypesThatCannotLeave(t *testing.T) {
+	t.Parallel()
+	build := func(o helve.Options) helve.Build {
+		return func() (*helve.App, error) {
+			app := helve.NewApp("pipes")
+			h := helve.Deploy(app, "Piper", func(context.Context) (Piper, error) { return Piper{}, nil }, o)
+			helve.MethodOf(h, Piper.Run)
+			app.Ingress(helve.MethodOf(h, Piper.Open))
+			return app, nil
+		}
+	}
+	for name, err := range map[string]error{
+		"Options": start(t, helve.Config{}, build(helve.Options{Isolation: helve.Process})),
+		"Config":  start(t, helve.Config{Isolation: helve.Process}, build(helve.Options{})),
+		"strict":  start(t, helve.Config{}, build(helve.Options{StrictCodec: true})),
+	} {
+		if err == nil {
+			t.Errorf("%s: no error", name)
+			continue
+		}
+		wants(t, err, `deployment "Piper": method Open: its output .ends[].in: chan int cannot be encoded`,
+			`deployment "Piper": method Run: its input func() cannot be encoded`)
+		if strings.Contains(err.Error(), "Unbound") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	sys := helvetest.Start(t, helve.Config{}, build(helve.Options{}))
+	if _, err := helve.HandleOf[Piper](sys, "pips", "Piper"); err == nil || !strings.Contains(err.Error(), `no application "pips" is running; there is pipes`) {
+		t.Errorf("%v", err)
+	}
+	if _, err := helve.HandleOf[Piper](sys, "pipes", "Pipers"); err == nil || !strings.Contains(err.Error(), "it has Piper") {
+		t.Errorf("%v", err)
+	}
+}

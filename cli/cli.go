@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -58,8 +59,19 @@ type usageError struct{ error }
 
 func command(apps []Application) *cobra.Command {
 	root := &cobra.Command{
-		Use: "helve", Short: "Serve models and other code as deployments", Version: helve.Version,
-		SilenceUsage: true, SilenceErrors: true, Args: cobra.NoArgs,
+		Use: filepath.Base(os.Args[0]), Short: "Serve models and other code as deployments", Version: helve.Version,
+		SilenceUsage: true, SilenceErrors: true, Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			var names []string
+			for _, sub := range c.Commands() {
+				if !sub.Hidden {
+					names = append(names, sub.Name())
+				}
+			}
+			return usageError{fmt.Errorf("there is no command %q; %s has %s", args[0], c.Name(), strings.Join(names, ", "))}
+		},
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
@@ -169,6 +181,8 @@ func (r *run) execute(ctx context.Context, args []string) error {
 		} else {
 			fmt.Printf("%s serves on %s\n", app.name, url)
 		}
+	} else {
+		fmt.Printf("%s runs, without HTTP\n", app.name)
 	}
 	if err == nil {
 		err = serve(ctx, system, app, len(args) > 0 && strings.HasPrefix(args[0], execScheme), failed, log)

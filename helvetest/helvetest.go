@@ -107,6 +107,10 @@ func Run(t *testing.T, build helve.Build, body func(t *testing.T, s *helve.Syste
 // Start runs a system for one test and closes it at the test's end. Its log goes to the test's.
 func Start(t testing.TB, c helve.Config, build helve.Build) *helve.System {
 	t.Helper()
+	if os.Getenv("HELVE_WORKER") != "" { // a worker that runs tests instead of hosting replicas
+		fmt.Fprintln(os.Stderr, "this test binary is also its workers' executable: TestMain must call helvetest.Main(m, Build)")
+		os.Exit(1)
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}

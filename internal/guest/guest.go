@@ -289,6 +289,7 @@ type Port struct {
 	routes sync.Map // method -> declared
 	near   atomic.Pointer[[]*router.Replica]
 	turn   atomic.Uint32
+	uses   sync.Map // name -> true
 }
 
 // TryAcquire takes a slot of a replica in this process, if the node has lent some and one is free. The caller runs the
@@ -315,6 +316,15 @@ func (g *Guest) Port(app, deployment string, python bool) *Port {
 	g.ports = append(g.ports, p)
 	g.mu.Unlock()
 	return p
+}
+
+// Uses tells the node that a replica of the deployment asked for a handle to another one, which the graph does not say. It
+// does not wait; once is enough.
+func (p *Port) Uses(name string) {
+	if _, told := p.uses.LoadOrStore(name, true); told {
+		return
+	}
+	go p.guest.peer.Load().Control(context.Background(), wire.Uses{Op: "uses", Deployment: p.deployment, Name: name}, nil) //nolint:errcheck // the next node is told nothing: it is for people who look
 }
 
 // declared is a route on one connection.

@@ -70,6 +70,15 @@ func (s *session) Control(ctx context.Context, op string, body json.RawMessage) 
 	switch op {
 	case "return_block":
 		return nil, s.returnBlock(body)
+	case "uses":
+		var u wire.Uses
+		if err := json.Unmarshal(body, &u); err != nil || s.app == nil {
+			return nil, call.NewError(call.BadInput, "uses: for workers, with the names of two deployments")
+		}
+		if d := s.node.Deployment(s.app.name, u.Deployment); d != nil && s.node.Deployment(s.app.name, u.Name) != nil {
+			d.Uses(u.Name)
+		}
+		return nil, nil
 	case "models":
 		return nil, s.setModels(body)
 	}

@@ -21,6 +21,8 @@ type Method struct {
 	// Invoke calls the method: a typed thunk where the method was bound in code, reflection otherwise.
 	// recv and in have the types of the table; so has the result.
 	Invoke func(ctx context.Context, recv, in any) (any, error)
+	// Bound says that a handle binds it.
+	Bound bool
 	// Stream is Invoke of a method that streams.
 	Stream func(ctx context.Context, recv, in any) iter.Seq2[any, error]
 }

@@ -200,6 +200,13 @@ type Block struct {
 	Slots   int    `json:"slots,omitempty"`
 }
 
+// Uses is a worker's control request: a replica of a deployment asked for a handle to another one.
+type Uses struct {
+	Op         string `json:"op"` // uses
+	Deployment string `json:"deployment"`
+	Name       string `json:"name"`
+}
+
 // Models is a worker's control request about the models that one of its replicas has or is loading, all of them. Changes that come
 // while one is on its way go together with the next.
 type Models struct {

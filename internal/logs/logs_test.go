@@ -242,10 +242,11 @@ func TestHangingDisk(t *testing.T) {
 		d.open = func(string) (io.WriteCloser, int64, error) { return disk, 0, nil }
 		f := d.File("g", "n")
 		text := bytes.Repeat([]byte("x"), 1000)
+		f.Write(at, 0, "stdout", text)
+		synctest.Wait() // it hangs now
 		for range 5000 {
 			f.Write(at, 0, "stdout", text)
 		}
-		synctest.Wait()
 		f.mu.Lock()
 		if len(f.pending) > pendingMax+1000 || f.dropped == 0 {
 			t.Errorf("%d bytes are pending, %d lines dropped", len(f.pending), f.dropped)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -41,6 +42,24 @@ func supervised() helve.Options {
 		Dir:             "/srv/scorer",
 		Limits:          helve.Limits{Memory: 2 << 30, CPUs: 1.5, OpenFiles: 1024},
 		MaxUnresponsive: new(time.Minute),
+	}
+}
+
+// serveInProgram is a program that runs an application itself.
+func serveInProgram(ctx context.Context, logger *slog.Logger, Build helve.Build) error {
+	sys, err := helve.Config{Logger: logger}.Run(ctx, Build)
+	if err != nil {
+		return err // every mistake in names, options and bindings, or the first constructor that failed
+	}
+	url, failed, err := sys.Serve("127.0.0.1:8000")
+	_, _ = url, failed
+	return errors.Join(err, sys.Close(ctx))
+}
+
+func TestServeInProgram(t *testing.T) {
+	t.Parallel()
+	if err := serveInProgram(t.Context(), nil, nil); err == nil {
+		t.Error("a Build that is nil was run")
 	}
 }
 

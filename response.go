@@ -155,8 +155,10 @@ func (p *pending) cancelling(cause error) (call.Canceler, *call.Error) {
 	p.mu.Unlock()
 	e := call.FromCause(cause)
 	if f, ok := flight.(interface{ Explain(*call.Error) *call.Error }); ok {
-		e = f.Explain(e)
+		e = f.Explain(e) // without the lock: it asks the node
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	return flight, e.At(p.info)
 }
 

@@ -259,9 +259,18 @@ func (n *Node) open(nc net.Conn) {
 	// A worker without its connection is of no use. If nobody ends it already, it must go at once, so that its
 	// replacement does not run beside it.
 	if !w.ending.Load() {
+		soon := time.NewTimer(endTime) // the usual reason is that it has ended, by something that its exit should name
+		defer soon.Stop()
+		select {
+		case <-w.proc.Done():
+		case <-soon.C:
+		}
 		w.proc.Kill()
 	}
 }
+
+// endTime is how long a process may take to end whose connection has.
+const endTime = 100 * time.Millisecond
 
 // attach gives a worker's peer its second connection. The first one's opening may be just ending.
 func (w *workerProc) attach(nc net.Conn) {

@@ -332,8 +332,7 @@ def test_handle_options():
     assert h._options.method == ""
     with pytest.raises(TypeError):
         h.options(nonsense=1)
-    with pytest.raises(NotImplementedError, match="stream=True"):
-        h.options(stream=True)
+    assert h.options(stream=True)._options.stream and not h.options(stream=True).options(stream=False)._options.stream
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         h.options(use_new_handle_api=True)

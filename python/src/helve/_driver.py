@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from helve import _runtime
+from helve._pickling import dumps
 from helve._wire import Connection, open_connection
 from helve.serve.config import HTTPOptions
 from helve.serve.deployment import Graph
@@ -130,10 +131,8 @@ class Driver:
                     f"serve.start(http_options={{'port': ...}}), or none with 'port': None"
                 ) from None
             self.http_ready = True
-        import cloudpickle
-
         try:
-            blob = cloudpickle.dumps(graph.code, 5)
+            blob = dumps(graph.code)
         except Exception as e:
             raise TypeError(f"application {graph.app_name!r} cannot be pickled: {e}") from e
         app = {
@@ -173,4 +172,4 @@ class Driver:
     def on_route(self, number: int, route: dict) -> None:
         raise ValueError("a driver has no replicas")
 
-    on_call = on_cancel = on_control = on_route
+    on_call = on_cancel = on_credit = on_control = on_route

@@ -3,45 +3,18 @@
 from __future__ import annotations
 
 import json
-import pickle
 import struct
 import traceback as tb
 from typing import Any, Callable, Optional
 
 from helve import _errors as exceptions
+from helve._pickling import dumps, dumps_plain, loads
 
 NONE, MSGPACK, CLOUDPICKLE, PICKLE, JSON, RAW, TEXT, PLAIN = 0, 1, 2, 3, 4, 5, 6, 254
 NAMES = {NONE: "none", MSGPACK: "msgpack", CLOUDPICKLE: "cloudpickle", PICKLE: "pickle", JSON: "orjson", RAW: "raw", TEXT: "text"}
 CODECS = {"cloudpickle": CLOUDPICKLE, "pickle": PICKLE, "msgpack": MSGPACK, "orjson": JSON, "raw": RAW}
 
-_PLAIN_TYPES = frozenset((bytes, str, int, float, bool, type(None)))
-_dumps, loads = pickle.dumps, pickle.loads
 HANDLE_EXT = 1
-
-
-def dumps(value: Any) -> bytes:
-    """cloudpickle, with a shortcut for values that plain pickle writes the same."""
-    if type(value) in _PLAIN_TYPES:
-        return _dumps(value, 5)
-    import cloudpickle
-
-    return cloudpickle.dumps(value, 5)
-
-
-def dumps_call(codec: int, args: tuple, kwargs: dict) -> bytes:
-    """A whole argument list, with plain pickle if that was asked for."""
-    if codec == PICKLE:
-        return _dumps((args, kwargs), 5)
-    for v in args:
-        if type(v) not in _PLAIN_TYPES:
-            break
-    else:
-        if not kwargs or all(type(v) in _PLAIN_TYPES for v in kwargs.values()):
-            return _dumps((args, kwargs), 5)
-    import cloudpickle
-
-    return cloudpickle.dumps((args, kwargs), 5)
-
 
 _msgpack = None
 handle_of: Optional[Callable[[dict], Any]] = None  # set by helve.serve.handle, which is above this module
@@ -78,7 +51,7 @@ def encode(codec: int, value: Any) -> tuple[int, bytes]:
     if codec == MSGPACK:
         return MSGPACK, _msgspec()[0](value)
     if codec == PICKLE:
-        return PICKLE, _dumps(value, 5)
+        return PICKLE, dumps_plain(value)
     if codec == JSON:
         return JSON, _json(value)
     if codec == RAW:

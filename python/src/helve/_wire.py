@@ -20,11 +20,12 @@ from typing import Any, Callable, Optional
 
 from helve import __version__
 from helve._encoding import (
-    CLOUDPICKLE, MSGPACK, PICKLE, TEXT, decode, decode_error, dumps_call, encode, loads,
+    CLOUDPICKLE, MSGPACK, PICKLE, TEXT, decode, decode_error, encode,
 )
 from helve._errors import RayServeException, RequestCancelledError
+from helve._pickling import dumps_call, loads
 
-HELLO, PROOF, GOAWAY, CONTROL, REPLY, ROUTE, CALL, CANCEL, END = 1, 2, 3, 4, 5, 6, 16, 17, 18
+HELLO, PROOF, GOAWAY, CONTROL, REPLY, ROUTE, CALL, CANCEL, END, ITEMS, CREDIT = 1, 2, 3, 4, 5, 6, 16, 17, 18, 19, 20
 FLAG_ERROR = 1
 PROTOCOL = 1
 MAX_DEPTH = 64
@@ -37,6 +38,7 @@ SLOT = struct.Struct("<BBHI")
 CALL_PACKED = struct.Struct("<IHBBQIBBHQ16s16s8sQBBHI")
 END_FRAME = struct.Struct("<IHBBQBB")
 U16 = struct.Struct("<H")
+WINDOW = struct.Struct("<II")
 
 BUFFER = 256 << 10
 OWN = 128 << 10  # bodies above this are received into memory of their own
@@ -50,12 +52,12 @@ request_info: contextvars.ContextVar[Optional["RequestInfo"]] = contextvars.Cont
 class RequestInfo:
     """What travels with a call beside its arguments, on the side of the method that runs it."""
 
-    __slots__ = ("request", "text", "trace", "span", "call", "depth", "deadline", "model", "session", "children", "tail")
+    __slots__ = ("request", "text", "trace", "span", "call", "depth", "deadline", "model", "session", "children", "tail", "window")
 
     def __init__(self, request, trace, span, call, depth, deadline):
         self.request, self.trace, self.span, self.call, self.depth, self.deadline = request, trace, span, call, depth, deadline
         self.text = self.model = self.session = ""
-        self.children = None
+        self.children = self.window = None
         self.tail = b""
 
     @property
@@ -156,12 +158,13 @@ class Waiter:
 class Call:
     """One call to the node. All its state belongs to the connection's loop; listeners may be told on other threads."""
 
-    __slots__ = ("conn", "id", "done", "value", "error", "waiters", "listeners", "parent", "request_id", "cancelled")
+    __slots__ = ("conn", "id", "done", "value", "error", "waiters", "listeners", "parent", "request_id", "cancelled", "tail")
 
     def __init__(self, conn: "Connection", request_id):
         self.conn, self.id, self.done, self.value, self.error = conn, 0, False, None, None
         self.waiters = self.listeners = self.parent = None
         self.request_id, self.cancelled = request_id, False
+        self.tail = b""  # of the CALL, for streams and broadcasts
 
     def outcome(self):
         if self.error is not None:
@@ -378,6 +381,12 @@ class Connection(asyncio.BufferedProtocol):
                     call.finish(value, None)
             elif kind == CALL:
                 self.server.on_call(id, meta, body)
+            elif kind == ITEMS:
+                call = self.pending.get(id)
+                if call is not None:
+                    call.on_items(body)
+            elif kind == CREDIT:
+                self.server.on_credit(id, *WINDOW.unpack(meta))
             elif kind == CANCEL:
                 self.server.on_cancel(id)
             elif kind == CONTROL:
@@ -430,7 +439,7 @@ class Connection(asyncio.BufferedProtocol):
             request = call.request_id if isinstance(call.request_id, bytes) else b""
             codec = options.request_codec
             if options.python and (codec == CLOUDPICKLE or codec == PICKLE):  # Go takes arguments one by one
-                body = dumps_call(codec, args, kwargs)
+                body = dumps_call(codec == PICKLE, args, kwargs)
                 slots = None
             else:
                 slots, segments = self.slots(codec, args, kwargs)
@@ -449,6 +458,8 @@ class Connection(asyncio.BufferedProtocol):
             tail += entry(b"model", options.model.encode())
         if options.session:
             tail += entry(b"session", options.session.encode())
+        if call.tail:
+            tail += call.tail
         if slots is None:
             size = len(body)
             if size > MAX_BODY:
@@ -514,14 +525,16 @@ def parse_call(meta) -> tuple:
         key = bytes(meta[p + 1 : p + 1 + k])
         size = U16.unpack_from(meta, p + 1 + k)[0]
         p += 3 + k
-        value = str(meta[p : p + size], "utf-8")
+        value = meta[p : p + size]
         p += size
         if key == b"rid":
-            info.text = value
+            info.text = str(value, "utf-8")
         elif key == b"model":
-            info.model = value
+            info.model = str(value, "utf-8")
         elif key == b"session":
-            info.session = value
+            info.session = str(value, "utf-8")
+        elif key == b"window":
+            info.window = WINDOW.unpack(value)
     return route, want, info, slots
 
 

@@ -15,6 +15,7 @@ import traceback
 from helve import _runtime, _supervise
 from helve._encoding import CLOUDPICKLE, decode, dumps, encode, encode_error, envelope, loads
 from helve._names import match_name
+from helve._stream import Outflow, is_stream
 from helve._tasks import make_eager
 from helve._wire import (
     END, END_FRAME, FLAG_ERROR, HEADER, MAX_BODY, REPLY, Connection, open_connection, parse_args, parse_call, read_token, request_info,
@@ -26,6 +27,14 @@ from helve._errors import RequestCancelledError
 import json
 
 ASYNC, SYNC, STREAM = 0, 1, 2
+
+
+def _name(fn) -> str:
+    return getattr(fn, "__qualname__", type(fn).__name__)
+
+
+def not_streamed(fn) -> TypeError:
+    return TypeError(f"{_name(fn)} is a generator: call it with stream=True (handle.options(stream=True))")
 
 
 def leave(code: int):
@@ -46,6 +55,7 @@ class Worker:
         self.conn = Connection(loop, self)
         self.eager = make_eager(loop)
         self.running: dict[int, asyncio.Task] = {}  # calls that did not finish in their first step
+        self.flows: dict[int, Outflow] = {}
         self.routes: dict[int, tuple] = {}  # number -> (kind, callable) or (None, error envelope)
         self.declared: dict[int, dict] = {}
         self.target = self.instance = None
@@ -80,9 +90,8 @@ class Worker:
                 })
             fn = getattr(self.instance, found)
         call = fn if inspect.isfunction(fn) or inspect.ismethod(fn) else getattr(fn, "__call__", fn)
-        if inspect.isasyncgenfunction(call) or inspect.isgeneratorfunction(call):
-            return None, envelope({"reason": "bad_input", "message": f"{self.deployment}.{name} is a generator: this version of helve makes unary calls only"})
-        entry = (ASYNC if inspect.iscoroutinefunction(call) else SYNC, fn)
+        stream = inspect.isasyncgenfunction(call) or inspect.isgeneratorfunction(call)
+        entry = (STREAM if stream else ASYNC if inspect.iscoroutinefunction(call) else SYNC, fn)
         self.routes[number] = entry
         return entry
 
@@ -97,7 +106,14 @@ class Worker:
         except Exception as e:
             self.fail_with(id, encode_error(e, "bad_input"))
             return
-        if kind == ASYNC:
+        if info.window is not None:
+            self.flows[id] = Outflow(self.conn, id, want, info.window)
+            task = self.eager(self.stream(id, want, info, fn, args, kwargs))  # one that never began could not be cancelled
+            if not task.done():
+                self.running[id] = task
+        elif kind == STREAM:
+            self.fail_with(id, encode_error(not_streamed(fn), "bad_input"))
+        elif kind == ASYNC:
             task = self.eager(self.run(id, want, info, fn, args, kwargs))
             if not task.done():
                 self.running[id] = task
@@ -119,6 +135,32 @@ class Worker:
                 raise
         finally:
             self.running.pop(id, None)
+
+    async def stream(self, id, want, info, fn, args, kwargs) -> None:
+        request_info.set(info)
+        flow = self.flows[id]
+        try:
+            value = fn(*args, **kwargs)
+            if inspect.isawaitable(value):
+                value = await value
+            if not is_stream(value):
+                raise TypeError(f"{_name(fn)} was called with stream=True and did not return a generator, but {type(value).__name__}")
+            await flow.drain(value, self.pool)
+            flow.emit()
+            self.conn.put(END_FRAME.pack(0, 2, END, 0, id, 0, 0), b"")
+        except BaseException as e:
+            flow.emit()
+            self.fail(id, e, info)
+            if isinstance(e, (KeyboardInterrupt, SystemExit)):
+                raise
+        finally:
+            self.running.pop(id, None)
+            self.flows.pop(id, None)
+
+    def on_credit(self, id: int, items: int, size: int) -> None:
+        flow = self.flows.get(id)
+        if flow is not None:
+            flow.credit(items, size)
 
     def run_sync(self, id, want, info, fn, args, kwargs) -> None:
         request_info.set(info)
@@ -146,6 +188,9 @@ class Worker:
                 raise
 
     def reply(self, id: int, want: int, value) -> None:
+        if is_stream(value):
+            value.close() if inspect.isgenerator(value) else None
+            raise TypeError("the method returned a generator: call it with stream=True (handle.options(stream=True))")
         if want == CLOUDPICKLE:
             body, codec = dumps(value), CLOUDPICKLE
         else:

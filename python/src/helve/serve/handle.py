@@ -10,7 +10,8 @@ from typing import Any, Optional
 
 from helve import _encoding, _runtime
 from helve._encoding import CLOUDPICKLE, CODECS, MSGPACK
-from helve._wire import Call, new_request, request_info
+from helve._stream import ROOM, StreamCall, WINDOW
+from helve._wire import Call, entry, new_request, request_info
 
 
 class _Default:
@@ -25,13 +26,14 @@ class DEFAULT:
 
 
 class _Options:
-    __slots__ = ("method", "model", "session", "python", "request_codec", "response_codec", "by_reference", "local")
+    __slots__ = ("method", "model", "session", "python", "request_codec", "response_codec", "by_reference", "local", "stream")
 
     def __init__(self, python: bool):
         self.method = self.model = self.session = ""
         self.python = python
         self.request_codec = self.response_codec = CLOUDPICKLE if python else MSGPACK
         self.by_reference = self.local = None
+        self.stream = False
 
     def copy(self) -> "_Options":
         new = _Options.__new__(_Options)
@@ -78,8 +80,8 @@ class DeploymentHandle:
         o, given = self._options.copy(), lambda v: v is not DEFAULT.VALUE
         if given(use_new_handle_api):
             warnings.warn("use_new_handle_api has no effect: there is one handle API", DeprecationWarning, stacklevel=2)
-        if given(stream) and stream:
-            raise NotImplementedError("stream=True: this version of helve makes unary calls only")
+        if given(stream):
+            o.stream = bool(stream)
         if given(method_name):
             o.method = method_name
         if given(multiplexed_model_id):
@@ -103,11 +105,21 @@ class DeploymentHandle:
         self.__dict__[name] = handle  # found without __getattr__ from now on
         return handle
 
-    def remote(self, *args, **kwargs) -> "DeploymentResponse":
-        """Sends a call on its way and returns at once. The method runs whether or not anybody reads the response."""
+    def remote(self, *args, **kwargs) -> "DeploymentResponse | DeploymentResponseGenerator":
+        """Sends a call on its way and returns at once. The method runs whether or not anybody reads the response; with
+        stream=True at most 256 items or 1 MiB ahead of whoever reads, until nobody can read any more."""
+        if not self._options.stream:
+            return DeploymentResponse(self._start(Call, b"", args, kwargs))
+        return DeploymentResponseGenerator(self._start(StreamCall, _STREAM, args, kwargs))
+
+    def _start(self, kind: type, tail: bytes, args: tuple, kwargs: dict) -> Call:
+        for v in (*args, *kwargs.values()):
+            if type(v) is DeploymentResponseGenerator:
+                raise RuntimeError("streaming results cannot be passed to downstream handle calls; read the items, and pass those")
         conn = _runtime.current()
         info = request_info.get()
-        call = Call(conn, (info.text or info.request) if info is not None else new_request())
+        call = kind(conn, (info.text or info.request) if info is not None else new_request())
+        call.tail = tail
         on_loop = asyncio._get_running_loop() is conn.loop
         if info is not None and on_loop:
             if info.children is None:
@@ -124,13 +136,13 @@ class DeploymentHandle:
                     conn.start(call, self._target, info, self._options, args, kwargs)
                 else:
                     conn.loop.call_soon_threadsafe(conn.start, call, self._target, info, self._options, args, kwargs)
-                return DeploymentResponse(call)
+                return call
         resolve = _resolve(conn, call, self._target, info, self._options, args, kwargs)
         if on_loop:
             _keep(conn.loop.create_task(resolve))
         else:
             asyncio.run_coroutine_threadsafe(resolve, conn.loop)
-        return DeploymentResponse(call)
+        return call
 
 
 _tasks: set = set()
@@ -171,6 +183,9 @@ def _from_ref(ref: dict) -> DeploymentHandle:
 
 
 _encoding.handle_of = _from_ref
+
+
+_STREAM = entry(b"window", WINDOW.pack(*ROOM))
 
 
 class DeploymentResponse:
@@ -239,4 +254,77 @@ class DeploymentResponse:
         raise RayServeException("a response cannot be serialized; pass it as a top-level argument, not inside of another object")
 
 
-__all__ = ["DEFAULT", "DeploymentHandle", "DeploymentResponse"]
+class DeploymentResponseGenerator:
+    """The items to come of a streaming call. It is read once, with `for` outside of event loops or `async for` in one. When
+    nobody holds it any more, or it is cancelled, the generator at the other end is closed."""
+
+    __slots__ = ("_call", "__weakref__")
+
+    def __init__(self, call: StreamCall):
+        self._call = call
+
+    @property
+    def request_id(self) -> str:
+        return self._call.request_text()
+
+    def cancelled(self) -> bool:
+        """Whether cancel() was called; the request may have completed all the same."""
+        return self._call.cancelled
+
+    def cancel(self) -> None:
+        """Ends the stream: the next read raises RequestCancelledError, and the generator is closed."""
+        call = self._call
+        call.cancelled = True
+        if asyncio._get_running_loop() is call.conn.loop:
+            call.cancel()
+        else:
+            call.conn.loop.call_soon_threadsafe(call.cancel)
+
+    def __iter__(self) -> "DeploymentResponseGenerator":
+        return self
+
+    def __next__(self) -> Any:
+        if asyncio._get_running_loop() is not None:
+            raise RuntimeError("next() would block the event loop; use `async for` in async code")
+        if threading.current_thread() is getattr(self._call.conn, "thread", None):
+            raise RuntimeError("next() cannot wait on the thread that receives the items")
+        while True:
+            there, item = self._call.take()
+            if there:
+                return item
+            self._call.block()
+
+    def __aiter__(self) -> "DeploymentResponseGenerator":
+        return self
+
+    async def __anext__(self) -> Any:
+        while True:
+            try:
+                there, item = self._call.take()
+            except StopIteration:
+                raise StopAsyncIteration from None
+            if there:
+                return item
+            await self._call.wait()
+
+    def __await__(self):
+        raise TypeError("a stream cannot be awaited; use `async for`")
+
+    def result(self, *, timeout_s: Optional[float] = None) -> Any:
+        raise TypeError("a stream has no result(); use `for`, or `async for` in async code")
+
+    def __del__(self) -> None:
+        try:
+            call = self._call
+            if not call.done:
+                call.conn.loop.call_soon_threadsafe(call.cancel)
+        except (AttributeError, RuntimeError):  # half made, or the loop is closed
+            pass
+
+    def __reduce__(self):
+        from helve.serve.exceptions import RayServeException
+
+        raise RayServeException("a stream cannot be serialized; read the items, and pass those")
+
+
+__all__ = ["DEFAULT", "DeploymentHandle", "DeploymentResponse", "DeploymentResponseGenerator"]

@@ -1,0 +1,112 @@
+"""Pickles of values and of argument lists. Large buffers stay outside of a pickle where its writer can carry them apart."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from typing import Any, Optional
+
+PROTOCOL = 5
+APART = 128 << 10  # buffers from this size on travel outside of their pickle: copying them into it costs more than a segment
+
+_PLAIN_TYPES = frozenset((bytes, str, int, float, bool, type(None)))
+_dumps, loads = pickle.dumps, pickle.loads
+
+_pickler: Optional[type] = None  # made when first needed: the import of cloudpickle takes longer than many a script
+
+
+class _Bytes:
+    """A large bytes object, which by itself is always written into the pickle. It unpickles to the bytes."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: bytes):
+        self.value = value
+
+    def __reduce_ex__(self, protocol):
+        return bytes, (pickle.PickleBuffer(self.value),)
+
+
+def _make_pickler() -> type:
+    global _pickler
+    from collections import ChainMap
+    from types import CodeType
+
+    import cloudpickle
+
+    reduce = cloudpickle.Pickler.dispatch_table[CodeType]
+
+    def code(obj: CodeType):
+        # From 3.1.3 on cloudpickle writes "<dynamic-code>" for the file of every function that it pickles by value. A traceback
+        # without the lines of one's own program is of little use.
+        made, args = reduce(obj)[:2]
+        return made, tuple(obj.co_filename if type(a) is str and a == "<dynamic-code>" else a for a in args)
+
+    class Pickler(cloudpickle.Pickler):
+        dispatch_table = ChainMap({CodeType: code}, cloudpickle.Pickler.dispatch_table)
+
+    _pickler = Pickler
+    return Pickler
+
+
+def _aside(buffers: Optional[list]):
+    """The callback that keeps large buffers out of a pickle: what it gives says whether one goes in."""
+    if buffers is None:
+        return None
+
+    def callback(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            raw = buffer.raw()
+        except BufferError:  # not contiguous
+            return True
+        if raw.nbytes < APART:
+            return True
+        buffers.append(raw)
+        return False
+
+    return callback
+
+
+def _cloudpickle(value: Any, buffers: Optional[list]) -> bytes:
+    with io.BytesIO() as file:
+        (_pickler or _make_pickler())(file, PROTOCOL, buffer_callback=_aside(buffers)).dump(value)
+        return file.getvalue()
+
+
+def dumps(value: Any, buffers: Optional[list] = None) -> bytes:
+    """cloudpickle, with a shortcut for values that plain pickle writes the same. Large buffers are appended to buffers, in the
+    order in which loads() wants them; without a list they go into the pickle."""
+    if type(value) in _PLAIN_TYPES:
+        if buffers is None or type(value) is not bytes or len(value) < APART:
+            return _dumps(value, PROTOCOL)
+        return _dumps(_Bytes(value), PROTOCOL, buffer_callback=_aside(buffers))
+    return _cloudpickle(value, buffers)
+
+
+def dumps_plain(value: Any, buffers: Optional[list] = None) -> bytes:
+    """dumps() with pickle itself, which writes functions and classes by their names."""
+    if buffers is not None and type(value) is bytes and len(value) >= APART:
+        value = _Bytes(value)
+    return _dumps(value, PROTOCOL, buffer_callback=_aside(buffers))
+
+
+def _wrapped(v: Any) -> Any:
+    return _Bytes(v) if type(v) is bytes and len(v) >= APART else v
+
+
+def dumps_call(plain: bool, args: tuple, kwargs: dict, buffers: Optional[list] = None) -> bytes:
+    """A whole argument list; plain says that it is written by pickle itself."""
+    for v in args:
+        if type(v) not in _PLAIN_TYPES or type(v) is bytes and len(v) >= APART:
+            break
+    else:
+        if not kwargs or all(type(v) in _PLAIN_TYPES and not (type(v) is bytes and len(v) >= APART) for v in kwargs.values()):
+            return _dumps((args, kwargs), PROTOCOL)
+    if buffers is not None:
+        args, kwargs = tuple(map(_wrapped, args)), {k: _wrapped(v) for k, v in kwargs.items()}
+    if plain:
+        return _dumps((args, kwargs), PROTOCOL, buffer_callback=_aside(buffers))
+    return _cloudpickle((args, kwargs), buffers)
+
+
+__all__ = ["APART", "dumps", "dumps_call", "dumps_plain", "loads"]

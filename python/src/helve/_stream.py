@@ -1,0 +1,202 @@
+"""Streams of items over the wire (docs/wire.md, "Streams"): the side of the generator and the side of its reader."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import inspect
+import struct
+from collections import deque
+from typing import Any, Optional
+
+from helve._encoding import CLOUDPICKLE, decode, dumps, encode
+from helve._errors import RequestCancelledError
+from helve._wire import CANCEL, CREDIT, ITEMS, MAX_BODY, WINDOW, Call
+
+ITEM = struct.Struct("<IB")
+ROOM = (256, 1 << 20)  # items and bytes that a generator may be ahead of its reader
+FRAME = 32 << 10  # items of one turn of the loop travel together, up to this size
+TURN = 32  # after so many items without a pause others have their turn
+
+
+def is_stream(value: Any) -> bool:
+    return inspect.isgenerator(value) or inspect.isasyncgen(value)
+
+
+class Outflow:
+    """What a generator in this process yields for one call. It belongs to the connection's loop."""
+
+    __slots__ = ("conn", "id", "want", "items", "bytes", "pending", "size", "scheduled", "room")
+
+    def __init__(self, conn, id: int, want: int, window: tuple):
+        self.conn, self.id, self.want = conn, id, want
+        self.items, self.bytes = window
+        self.pending: list = []
+        self.size = 0
+        self.scheduled = False
+        self.room: Optional[asyncio.Future] = None
+
+    def credit(self, items: int, size: int) -> None:
+        self.items += items
+        self.bytes += size
+        room, self.room = self.room, None
+        if room is not None and not room.done():
+            room.set_result(None)
+
+    async def put(self, value: Any) -> None:
+        """Sends an item as soon as the reader has room for it."""
+        if self.want == CLOUDPICKLE:
+            codec, data = CLOUDPICKLE, dumps(value)
+        else:
+            codec, data = encode(self.want, value)
+        n = len(data)
+        if n + ITEM.size > MAX_BODY:
+            raise ValueError(f"the item is {n} bytes, at most {MAX_BODY - ITEM.size} fit into one")
+        while self.items <= 0 or self.bytes <= 0:
+            self.emit()
+            self.room = self.conn.loop.create_future()
+            await self.room
+        self.items -= 1
+        self.bytes -= n
+        if self.size and self.size + n > FRAME:
+            self.emit()
+        self.pending.append(ITEM.pack(n, codec))
+        self.pending.append(data)
+        self.size += ITEM.size + n
+        if not self.scheduled:
+            self.scheduled = True
+            self.conn.loop.call_soon(self.emit)
+
+    def emit(self) -> None:
+        self.scheduled = False
+        if not self.size:
+            return
+        body = b"".join(self.pending)
+        self.pending, self.size = [], 0
+        self.conn.send(ITEMS, 0, self.id, b"", body)
+
+    async def drain(self, value: Any, pool) -> None:
+        """Sends everything that a generator gives, and closes it whatever happens."""
+        n = 0
+        if inspect.isasyncgen(value):
+            try:
+                async for item in value:
+                    await self.put(item)
+                    n += 1
+                    if n % TURN == 0:
+                        await asyncio.sleep(0)
+            finally:
+                await value.aclose()
+            return
+        end = object()
+        try:
+            while True:
+                if pool is not None:
+                    item = await self.conn.loop.run_in_executor(pool, next, value, end)
+                else:
+                    item = next(value, end)
+                if item is end:
+                    return
+                await self.put(item)
+                # The next step may take long, and the loop stands meanwhile: what is there goes out before it.
+                self.emit()
+                self.conn.flush()
+                await asyncio.sleep(0)
+        finally:
+            value.close()
+
+
+class StreamCall(Call):
+    """One streaming call to the node. Items are appended on the connection's loop and taken wherever the reader is."""
+
+    __slots__ = ("items", "wanted", "owed_items", "owed_bytes")
+
+    def __init__(self, conn, request_id):
+        super().__init__(conn, request_id)
+        self.items: deque = deque()
+        self.wanted: list = []  # told when there is more, once
+        self.owed_items = self.owed_bytes = 0
+
+    def on_items(self, body) -> None:
+        data, p, end = bytes(body), 0, len(body)
+        items = self.items
+        while p < end:
+            size, codec = ITEM.unpack_from(data, p)
+            p += ITEM.size
+            if size > end - p:
+                raise ValueError("malformed items")
+            items.append((codec, data[p : p + size]))
+            p += size
+        self._tell()
+
+    def finish(self, value, error) -> None:
+        super().finish(value, error)
+        self._tell()
+
+    def _tell(self) -> None:
+        wanted, self.wanted = self.wanted, []
+        for future in wanted:
+            if not future.done():
+                future.set_result(None)
+
+    def want(self, future) -> None:
+        """Completes future when there is an item or the end. On the loop."""
+        if self.items or self.done:
+            if not future.done():
+                future.set_result(None)
+        else:
+            self.wanted.append(future)
+
+    def take(self) -> tuple:
+        """(True, item) or (False, None): nothing is there yet. At the end it raises StopIteration or the error."""
+        done = self.done  # before the look at the items: the last come before the end
+        try:
+            codec, data = self.items.popleft()
+        except IndexError:
+            if not done:
+                return False, None
+            if self.error is not None:
+                raise self.error
+            raise StopIteration from None
+        self.owed_items += 1
+        self.owed_bytes += len(data)
+        if not done and (self.owed_items >= ROOM[0] // 2 or self.owed_bytes >= ROOM[1] // 2):
+            meta = WINDOW.pack(self.owed_items, self.owed_bytes)
+            self.owed_items = self.owed_bytes = 0
+            if asyncio._get_running_loop() is self.conn.loop:
+                self._credit(meta)
+            else:
+                self.conn.loop.call_soon_threadsafe(self._credit, meta)
+        return True, decode(codec, data)
+
+    def _credit(self, meta: bytes) -> None:
+        if self.id and self.id in self.conn.pending:
+            self.conn.send(CREDIT, 0, self.id, meta)
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        if self.done:
+            return
+        self.items.clear()
+        if self.id and self.conn.pending.pop(self.id, None) is not None:
+            self.conn.send(CANCEL, 0, self.id)
+        self.finish(None, RequestCancelledError(f"Request {self.request_text()} was cancelled."))
+
+    async def wait(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop is self.conn.loop:
+            future = loop.create_future()
+            self.want(future)
+            await future
+            return
+        other: concurrent.futures.Future = concurrent.futures.Future()
+        self.conn.loop.call_soon_threadsafe(self.want, other)
+        await asyncio.wrap_future(other)
+
+    def block(self) -> None:
+        future: concurrent.futures.Future = concurrent.futures.Future()
+        self.conn.loop.call_soon_threadsafe(self.want, future)
+        future.result()
+
+
+__all__ = ["Outflow", "ROOM", "StreamCall", "WINDOW", "is_stream"]

@@ -271,6 +271,9 @@ func (d *Deployment) dispatch(b *call.Batch, s *session, in *wire.Incoming) call
 	}
 	f := &Flight{dep: d, call: &in.Call, sink: in, in: in, pinned: true}
 	f.expireAfter(in.Left)
+	if len(in.Encoded.Shared) > 0 {
+		f.keep()
+	}
 	f.Assigned(b, h.replica)
 	return f
 }

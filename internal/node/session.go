@@ -18,6 +18,9 @@ type session struct {
 	worker *workerProc
 	driver *driver
 	leases leases
+	kept   shelf
+	// referenceOver is the size in bytes over which results are kept here for the other side unless it says otherwise; 0: none.
+	referenceOver int
 }
 
 // target is where a declared route leads. The deployment is looked up again when an application was deleted, so that a
@@ -38,6 +41,13 @@ func (s *session) Route(r wire.Route) any {
 
 // Call relays a call to its deployment.
 func (s *session) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
+	if in.Mode == call.Fetch {
+		return s.fetch(b, in)
+	}
+	if failure := s.referring(in); failure != nil {
+		in.Complete(b, call.Result{Err: failure})
+		return nil
+	}
 	t, _ := in.Route.(*target)
 	if t == nil {
 		in.Complete(b, call.Result{Err: call.NewError(call.Fault, "a call on a route that was never declared")})

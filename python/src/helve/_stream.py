@@ -75,8 +75,9 @@ class Outflow:
         self.pending, self.size = [], 0
         self.conn.send(ITEMS, 0, self.id, b"", body)
 
-    async def drain(self, value: Any, pool) -> None:
-        """Sends everything that a generator gives, and closes it whatever happens."""
+    async def drain(self, value: Any, in_thread) -> None:
+        """Sends everything that a generator gives, and closes it whatever happens. in_thread, if there is one, runs the steps of a
+        plain generator, and returns only when its thread is done: a generator cannot be closed while it executes."""
         n = 0
         if inspect.isasyncgen(value):
             try:
@@ -91,8 +92,8 @@ class Outflow:
         end = object()
         try:
             while True:
-                if pool is not None:
-                    item = await self.conn.loop.run_in_executor(pool, next, value, end)
+                if in_thread is not None:
+                    item = await in_thread(next, value, end)
                 else:
                     item = next(value, end)
                 if item is end:
@@ -103,7 +104,10 @@ class Outflow:
                 self.conn.flush()
                 await asyncio.sleep(0)
         finally:
-            value.close()
+            if in_thread is not None:
+                await in_thread(value.close)
+            else:
+                value.close()
 
 
 class StreamCall(Call):

@@ -52,13 +52,14 @@ request_info: contextvars.ContextVar[Optional["RequestInfo"]] = contextvars.Cont
 class RequestInfo:
     """What travels with a call beside its arguments, on the side of the method that runs it."""
 
-    __slots__ = ("request", "text", "trace", "span", "call", "depth", "deadline", "model", "session", "children", "tail", "window")
+    __slots__ = ("request", "text", "trace", "span", "call", "depth", "deadline", "model", "session", "children", "tail", "window", "begun")
 
     def __init__(self, request, trace, span, call, depth, deadline):
         self.request, self.trace, self.span, self.call, self.depth, self.deadline = request, trace, span, call, depth, deadline
         self.text = self.model = self.session = ""
         self.children = self.window = None
         self.tail = b""
+        self.begun = False  # the coroutine of the call has run its first step
 
     @property
     def request_id(self) -> str:

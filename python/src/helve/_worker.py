@@ -108,23 +108,35 @@ class Worker:
             return
         if info.window is not None:
             self.flows[id] = Outflow(self.conn, id, want, info.window)
-            task = self.eager(self.stream(id, want, info, fn, args, kwargs))  # one that never began could not be cancelled
-            if not task.done():
-                self.running[id] = task
+            self.launch(id, info, self.stream(id, want, info, fn, args, kwargs))
         elif kind == STREAM:
             self.fail_with(id, encode_error(not_streamed(fn), "bad_input"))
         elif kind == ASYNC:
-            task = self.eager(self.run(id, want, info, fn, args, kwargs))
-            if not task.done():
-                self.running[id] = task
+            self.launch(id, info, self.run(id, want, info, fn, args, kwargs))
         elif self.pool is None:
             contextvars.copy_context().run(self.run_sync, id, want, info, fn, args, kwargs)
         else:
-            task = self.loop.create_task(self.run_in_pool(id, want, info, fn, args, kwargs))
-            self.running[id] = task
-            task.add_done_callback(lambda _: self.running.pop(id, None))
+            self.launch(id, info, self.run_in_pool(id, want, info, fn, args, kwargs))
+
+    def launch(self, id: int, info, coro, awaited=None) -> None:
+        """Runs a coroutine that answers the call, whatever becomes of it. A task that could not begin at once may be cancelled
+        before its first step: then nothing of the coroutine runs, and the call is answered here."""
+        task = self.eager(coro)
+        if task.done():
+            return
+        self.running[id] = task
+        if not info.begun:
+            task.add_done_callback(lambda _: self.never_ran(id, info, awaited))
+
+    def never_ran(self, id: int, info, awaited) -> None:
+        if not info.begun and self.running.pop(id, None) is not None:
+            if inspect.iscoroutine(awaited):
+                awaited.close()
+            self.flows.pop(id, None)
+            self.fail(id, asyncio.CancelledError(), info)
 
     async def run(self, id, want, info, fn, args, kwargs) -> None:
+        info.begun = True
         request_info.set(info)  # in the task's own context: nothing to reset
         try:
             value = await fn(*args, **kwargs)
@@ -137,6 +149,7 @@ class Worker:
             self.running.pop(id, None)
 
     async def stream(self, id, want, info, fn, args, kwargs) -> None:
+        info.begun = True
         request_info.set(info)
         flow = self.flows[id]
         try:
@@ -145,7 +158,7 @@ class Worker:
                 value = await value
             if not is_stream(value):
                 raise TypeError(f"{_name(fn)} was called with stream=True and did not return a generator, but {type(value).__name__}")
-            await flow.drain(value, self.pool)
+            await flow.drain(value, self.in_thread if self.pool is not None else None)
             flow.emit()
             self.conn.put(END_FRAME.pack(0, 2, END, 0, id, 0, 0), b"")
         except BaseException as e:
@@ -167,8 +180,7 @@ class Worker:
         try:
             value = fn(*args, **kwargs)
             if inspect.isawaitable(value):  # a plain function that returned a coroutine or response
-                task = self.loop.create_task(self.run(id, want, info, lambda: value, (), {}))
-                self.running[id] = task
+                self.launch(id, info, self.run(id, want, info, lambda: value, (), {}), value)
                 return
             self.reply(id, want, value)
         except BaseException as e:
@@ -177,15 +189,42 @@ class Worker:
                 raise
 
     async def run_in_pool(self, id, want, info, fn, args, kwargs) -> None:
+        info.begun = True
         request_info.set(info)
-        context = contextvars.copy_context()
         try:
-            value = await self.loop.run_in_executor(self.pool, lambda: context.run(fn, *args, **kwargs))
-            self.reply(id, want, value)
+            self.reply(id, want, await self.in_thread(fn, *args, **kwargs))
         except BaseException as e:
             self.fail(id, e, info)
             if isinstance(e, (KeyboardInterrupt, SystemExit)):
                 raise
+        finally:
+            self.running.pop(id, None)
+
+    async def in_thread(self, fn, *args, **kwargs):
+        """Runs fn in a thread of the pool and waits for its end. Nothing interrupts a thread: who is cancelled meanwhile learns
+        of it when the thread is done, because until then the call goes on, and has its slot."""
+        context = contextvars.copy_context()
+
+        def attempt():  # a future does not take StopIteration as its exception
+            try:
+                return True, context.run(fn, *args, **kwargs)
+            except BaseException as e:
+                return False, e
+
+        work, cancelled = self.pool.submit(attempt), None
+        while True:
+            try:
+                good, value = await asyncio.wrap_future(work, loop=self.loop)
+                break
+            except asyncio.CancelledError as e:
+                if work.cancelled():  # before a thread was free for it
+                    raise
+                cancelled = e
+        if cancelled is not None:
+            raise cancelled
+        if not good:
+            raise value
+        return value
 
     def reply(self, id: int, want: int, value) -> None:
         if is_stream(value):

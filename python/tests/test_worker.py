@@ -1,0 +1,209 @@
+"""A worker without a node: frames go into its connection, and what it answers is looked at."""
+
+import asyncio
+import pickle
+import struct
+import threading
+
+import pytest
+
+from helve import _encoding as encoding
+from helve import _wire as wire
+from helve._worker import Worker
+from helve.serve.deployment import methods_of
+
+
+class Transport:
+    def __init__(self):
+        self.data, self.closed = b"", False
+
+    def write(self, data):
+        self.data += bytes(data)
+
+    def close(self):
+        self.closed = True
+
+    abort = close
+
+    def frames(self):
+        """(type, flags, id, meta, body) of everything that was written so far."""
+        out, data, p = [], self.data, 0
+        while p < len(data):
+            body, meta, kind, flags, id = wire.HEADER.unpack_from(data, p)
+            p += 16 + meta + body
+            out.append((kind, flags, id, data[p - body - meta : p - body], data[p - body : p]))
+        return out
+
+
+class Methods:
+    def __init__(self):
+        self.begun, self.go = threading.Event(), threading.Event()
+        self.log = []
+
+    async def later(self):
+        await asyncio.sleep(3600)
+
+    def sync(self):
+        return 1
+
+    def awaitable(self):
+        return self.later()
+
+    def waits(self):
+        self.begun.set()
+        self.go.wait()
+        self.log.append("ended")
+        return 1
+
+    async def items(self):
+        yield 1
+        await asyncio.sleep(3600)
+
+    def sync_items(self):
+        while True:
+            yield 1
+
+    def waiting_items(self):
+        try:
+            yield 1
+            self.begun.set()
+            self.go.wait()
+            yield 2
+        finally:
+            self.log.append("closed")
+
+    def stops(self):
+        raise StopIteration
+
+    async def mute(self):
+        class Mute(Exception):
+            def __str__(self):
+                raise ValueError
+
+        raise Mute
+
+
+class Bench:
+    """A worker that hosts Methods."""
+
+    def __init__(self, factory=False):
+        self.loop = asyncio.new_event_loop()
+        if factory:
+            self.loop.set_task_factory(lambda loop, coro, **k: asyncio.Task(coro, loop=loop, **k))
+        self.worker, self.transport = Worker(self.loop), Transport()
+        self.worker.conn.connection_made(self.transport)
+        w = self.worker
+        w.target, w.instance, w.replica, w.deployment = Methods, Methods(), "r", "Methods"
+        w.methods = methods_of(Methods)
+        self.names = [m["name"] for m in w.methods]
+        for i, name in enumerate(self.names):
+            w.on_route(i + 1, {"replica": "r", "method": name})
+
+    @property
+    def instance(self):
+        return self.worker.instance
+
+    def call(self, id, method, stream=False, args=()):
+        body = pickle.dumps((args, {}))
+        tail = wire.entry(b"window", wire.WINDOW.pack(256, 1 << 20)) if stream else b""
+        return wire.CALL_PACKED.pack(
+            len(body), 72 + len(tail), wire.CALL, 0, id, self.names.index(method) + 1, encoding.CLOUDPICKLE, 0, 1, 0,
+            b"\1" * 16, b"", b"", 7, 0, encoding.CLOUDPICKLE, 0, len(body),
+        ) + tail + body
+
+    def feed(self, *frames):
+        """All in one read, on the loop."""
+        data = b"".join(frames)
+        self.worker.conn.get_buffer(-1)[: len(data)] = data
+        self.loop.call_soon(self.worker.conn.buffer_updated, len(data))
+        self.turn(1)
+
+    def ends(self):
+        return [f for f in self.transport.frames() if f[0] == wire.END]
+
+    async def until(self, what):
+        while not what():
+            await asyncio.sleep(0.001)  # threads have no other way to tell this loop
+
+    def run(self, what):
+        self.loop.run_until_complete(asyncio.wait_for(self.until(what), 10))
+
+    def turn(self, times=5):
+        for _ in range(times):
+            self.loop.run_until_complete(asyncio.sleep(0))
+
+
+def cancel(id):
+    return wire.HEADER.pack(0, 0, wire.CANCEL, 0, id)
+
+
+def reason(end):
+    assert end[1] == wire.FLAG_ERROR
+    return encoding.parse_envelope(end[4])["reason"]
+
+
+@pytest.fixture
+def bench(request, monkeypatch):
+    how = getattr(request, "param", "")
+    if "pool" in how:
+        monkeypatch.setenv("RAY_SERVE_RUN_SYNC_IN_THREADPOOL", "1")
+    b = Bench(factory="factory" in how)
+    yield b
+    if b.worker.pool is not None:
+        b.instance.go.set()
+        b.worker.pool.shutdown()
+    for task in asyncio.all_tasks(b.loop):
+        task.cancel()
+    b.turn()
+    b.loop.close()
+
+
+@pytest.mark.parametrize("bench", ["", "factory", "pool", "pool factory"], indirect=True)
+@pytest.mark.parametrize("method, stream", [
+    ("later", False), ("sync", False), ("awaitable", False), ("waits", False), ("items", True), ("sync_items", True),
+    ("waiting_items", True), ("later", True),
+])
+def test_a_call_and_its_cancel_in_one_read_end_once(bench, method, stream):
+    bench.instance.go.set()
+    bench.feed(bench.call(1, method, stream), cancel(1))
+    bench.run(bench.ends)
+    bench.turn()
+    assert [e[2] for e in bench.ends()] == [1]
+    assert not bench.worker.running and not bench.worker.flows
+    bench.feed(bench.call(2, "sync"))  # and the worker goes on
+    bench.run(lambda: len(bench.ends()) == 2)
+    assert pickle.loads(bench.ends()[1][4]) == 1
+
+
+@pytest.mark.parametrize("bench", ["pool", "pool factory"], indirect=True)
+def test_a_thread_has_its_slot_until_it_is_done(bench):
+    bench.feed(bench.call(1, "waits"))
+    bench.run(bench.instance.begun.is_set)
+    bench.feed(cancel(1))
+    bench.turn()
+    bench.feed(cancel(1))
+    bench.turn()
+    assert not bench.ends(), "the method still runs, and its slot was given back"
+    bench.instance.go.set()
+    bench.run(bench.ends)
+    assert bench.instance.log == ["ended"] and reason(bench.ends()[0]) == "cancelled"
+
+
+@pytest.mark.parametrize("bench", ["pool"], indirect=True)
+def test_a_generator_in_a_thread_is_closed_when_its_step_is_done(bench):
+    bench.feed(bench.call(1, "waiting_items", True))
+    bench.run(bench.instance.begun.is_set)
+    bench.feed(cancel(1))
+    bench.turn()
+    assert not bench.ends() and not bench.instance.log
+    bench.instance.go.set()
+    bench.run(bench.ends)
+    assert bench.instance.log == ["closed"] and reason(bench.ends()[0]) == "cancelled"
+
+
+@pytest.mark.parametrize("bench", ["", "pool"], indirect=True)
+@pytest.mark.parametrize("method", ["stops", "mute"])
+def test_odd_exceptions_are_answered(bench, method):
+    bench.feed(bench.call(1, method))
+    bench.run(bench.ends)
+    assert reason(bench.ends()[0]) == "user"

@@ -1,14 +1,15 @@
 """A worker without a node: frames go into its connection, and what it answers is looked at."""
 
 import asyncio
+import json
 import pickle
-import struct
 import threading
 
 import pytest
 
 from helve import _encoding as encoding
 from helve import _wire as wire
+from helve._errors import TooLargeError
 from helve._worker import Worker
 from helve.serve.deployment import methods_of
 
@@ -74,6 +75,20 @@ class Methods:
 
     def stops(self):
         raise StopIteration
+
+    def large(self):
+        return b"x" * 2000
+
+    async def large_items(self):
+        yield 1
+        yield b"x" * 2000
+
+    async def small_items(self):
+        for _ in range(10):
+            yield b"x" * 400
+
+    async def large_error(self):
+        raise ValueError("x" * 2000)
 
     async def mute(self):
         class Mute(Exception):
@@ -207,3 +222,85 @@ def test_odd_exceptions_are_answered(bench, method):
     bench.feed(bench.call(1, method))
     bench.run(bench.ends)
     assert reason(bench.ends()[0]) == "user"
+
+
+# ---- limits
+
+@pytest.mark.parametrize("method, stream", [("large", False), ("large_items", True), ("large_error", False)])
+def test_what_the_other_side_does_not_take_fails_alone(bench, method, stream):
+    bench.worker.conn.max_body = 1000
+    bench.feed(bench.call(1, method, stream), bench.call(2, "sync"))
+    bench.run(lambda: len(bench.ends()) == 2)
+    ends = {e[2]: e for e in bench.ends()}
+    assert reason(ends[1]) == "too_large"
+    text = encoding.parse_envelope(ends[1][4])["message"]
+    assert "1000" in text or "995" in text, text
+    assert any(n > "1000" for n in text.split() if n.isdigit()), text
+    assert pickle.loads(ends[2][4]) == 1 and not bench.transport.closed
+    assert all(len(f[4]) <= 1000 for f in bench.transport.frames())
+
+
+def test_items_of_one_frame_are_within_the_limit(bench):
+    bench.worker.conn.max_body = 1000
+    bench.feed(bench.call(1, "small_items", True))
+    bench.run(bench.ends)
+    frames = [f for f in bench.transport.frames() if f[0] == wire.ITEMS]
+    assert all(len(f[4]) <= 1000 for f in frames) and not bench.ends()[0][1]
+    assert sum(len(f[4]) for f in frames) > 10 * 400
+
+
+@pytest.mark.parametrize("bench", [""], indirect=True)
+def test_a_large_reply_to_the_node(bench):
+    bench.worker.conn.max_body = 500
+    bench.worker.on_control(1, {"op": "x" * 2000})
+    bench.run(lambda: bench.transport.data)
+    [(kind, _, _, _, body)] = bench.transport.frames()
+    assert kind == wire.REPLY and len(body) <= 500 and json.loads(body)["error"]["reason"] == "too_large"
+
+
+class Server:
+    def on_lost(self, error):
+        pass
+
+
+class Options:
+    def __init__(self, python=True, codec=encoding.CLOUDPICKLE, model="", session=""):
+        self.python, self.request_codec, self.response_codec = python, codec, encoding.CLOUDPICKLE
+        self.model, self.session = model, session
+
+
+@pytest.mark.parametrize("options, args, kwargs, says", [
+    (Options(model="m" * 70_000), (), {}, ["the model id", "70000", "65535"]),
+    (Options(session="s" * 70_000), (), {}, ["the session id", "70000", "65535"]),
+    (Options(model="m" * 40_000, session="s" * 40_000), (), {}, ["80", "65535"]),
+    (Options(False, encoding.MSGPACK), (1,) * 70_000, {}, ["70000 arguments", "65535"]),
+    (Options(False, encoding.MSGPACK), (1,) * 10_000, {}, ["65535", "arguments"]),
+    (Options(False, encoding.MSGPACK), (), {"k" * 70_000: 1}, ["the name of an argument", "70000", "65535"]),
+    (Options(False, encoding.MSGPACK), (b"x" * 2_000_000,), {}, ["the arguments", "20000", "1000000"]),
+    (Options(False, encoding.RAW), (b"x" * 2_000_000,), {}, ["the arguments", "2000000", "1000000"]),
+    (Options(), (b"x" * 2_000_000,), {}, ["the arguments", "20000", "1000000"]),
+    (Options(False, encoding.MSGPACK), (), {"\ud800": 1}, ["surrogates"]),
+])
+def test_what_does_not_fit_into_a_call_ends_it(bench, options, args, kwargs, says):
+    conn, transport = wire.Connection(bench.loop, Server()), Transport()
+    conn.connection_made(transport)
+    conn.max_body = 1_000_000
+    call = wire.Call(conn, wire.new_request())
+    conn.start(call, ("a", "d", ""), None, options, args, kwargs)
+    assert call.done and not conn.pending
+    assert all(s in str(call.error) for s in says), str(call.error)
+    good = wire.Call(conn, wire.new_request())
+    conn.start(good, ("a", "d", ""), None, Options(), (1,), {})
+    assert conn.pending == {good.id: good} and not good.done
+    bench.turn()
+    assert [f[0] for f in transport.frames()] == [wire.ROUTE, wire.CALL] and not transport.closed
+    conn.connection_lost(None)
+
+
+def test_a_control_request_that_does_not_fit(bench):
+    conn, transport = wire.Connection(bench.loop, Server()), Transport()
+    conn.connection_made(transport)
+    conn.max_body = 1000
+    with pytest.raises(TooLargeError, match="'deploy'.* 20.. bytes.* 1000"):
+        bench.loop.run_until_complete(conn.control("deploy", app="x" * 2000))
+    assert not conn.controls and not transport.data

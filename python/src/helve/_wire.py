@@ -22,7 +22,7 @@ from helve import __version__
 from helve._encoding import (
     CLOUDPICKLE, MSGPACK, PICKLE, TEXT, decode, decode_error, encode,
 )
-from helve._errors import RayServeException, RequestCancelledError
+from helve._errors import RayServeException, RequestCancelledError, too_large
 from helve._pickling import dumps_call, loads
 
 HELLO, PROOF, GOAWAY, CONTROL, REPLY, ROUTE, CALL, CANCEL, END, ITEMS, CREDIT = 1, 2, 3, 4, 5, 6, 16, 17, 18, 19, 20
@@ -30,6 +30,7 @@ FLAG_ERROR = 1
 PROTOCOL = 1
 MAX_DEPTH = 64
 MAX_BODY = 256 << 20
+MAX_META = MAX_SLOTS = 65535
 
 HEADER = struct.Struct("<IHBBQ")
 CALL_META = struct.Struct("<IBBHQ16s16s8sQ")
@@ -238,6 +239,7 @@ class Connection(asyncio.BufferedProtocol):
         self.big = False
         self.scheduled = self.reading = False
         self.lost: Optional[BaseException] = None
+        self.max_body = MAX_BODY  # what the other side takes
 
     # ---- writing
 
@@ -413,44 +415,49 @@ class Connection(asyncio.BufferedProtocol):
         key = (app, deployment, method)
         n = self.routes.get(key)
         if n is None:
+            body = json.dumps({"app": app, "deployment": deployment, "method": method}).encode()
+            if len(body) > self.max_body:
+                raise too_large("the names of deployment and method", len(body), self.max_body)
             n = self.routes[key] = len(self.routes) + 1
-            self.send(ROUTE, 0, n, b"", json.dumps({"app": app, "deployment": deployment, "method": method}).encode())
+            self.send(ROUTE, 0, n, b"", body)
         return n
 
     def start(self, call: Call, target: tuple, info: Optional[RequestInfo], options, args: tuple, kwargs: dict) -> None:
         """Sends a call. Runs on the loop; errors go to the call."""
         if call.done:  # cancelled before it was sent
             return
+        try:
+            self.send_call(call, target, info, options, args, kwargs)
+        except Exception as e:  # nothing of it was sent
+            call.finish(None, e)
+
+    def send_call(self, call: Call, target: tuple, info: Optional[RequestInfo], options, args: tuple, kwargs: dict) -> None:
+        """Sends a call, or raises before anything of it is sent."""
         if self.lost is not None:
-            call.finish(None, RayServeException("the node has gone away"))
-            return
+            raise RayServeException("the node has gone away")
         depth, left, trace, span = 0, 0, b"", b""
         text = ""
         if info is not None:
             depth, trace, span, text = info.depth + 1, info.trace, info.span, info.text
             if depth >= MAX_DEPTH:
-                call.finish(None, RayServeException(f"calls are nested {depth} deep"))
-                return
+                raise RayServeException(f"calls are nested {depth} deep")
             if info.deadline is not None:
                 left = int((info.deadline - monotonic()) * 1e6)
                 if left <= 0:
-                    call.finish(None, TimeoutError("the deadline of the request has passed"))
-                    return
-        try:
-            request = call.request_id if isinstance(call.request_id, bytes) else b""
-            codec = options.request_codec
-            if options.python and (codec == CLOUDPICKLE or codec == PICKLE):  # Go takes arguments one by one
-                body = dumps_call(codec == PICKLE, args, kwargs)
-                slots = None
-            else:
-                slots, segments = self.slots(codec, args, kwargs)
-        except Exception as e:
-            call.finish(None, e)
-            return
+                    raise TimeoutError("the deadline of the request has passed")
+        request = call.request_id if isinstance(call.request_id, bytes) else b""
+        codec = options.request_codec
+        if options.python and (codec == CLOUDPICKLE or codec == PICKLE):  # Go takes arguments one by one
+            body = dumps_call(codec == PICKLE, args, kwargs)
+            size = len(body)
+            slots = None
+        else:
+            slots, segments = self.slots(codec, args, kwargs)
+            size = sum(map(len, segments))
+        if size > self.max_body:
+            raise too_large("the arguments", size, self.max_body)
         number = self.routes.get(target) or self.route(*target)
-        self.next_call = id = self.next_call + 1
-        call.id = id
-        self.pending[id] = call
+        id = self.next_call + 1
         want = options.response_codec
         tail = b""
         if text:
@@ -461,24 +468,27 @@ class Connection(asyncio.BufferedProtocol):
             tail += entry(b"session", options.session.encode())
         if call.tail:
             tail += call.tail
+        length = len(tail) + (72 if slots is None else 64 + len(slots))
+        if length > MAX_META:
+            raise ValueError(f"the call's own data, with the names of its arguments: {length} bytes, at most {MAX_META} fit into one call")
         if slots is None:
-            size = len(body)
-            if size > MAX_BODY:
-                del self.pending[id]
-                call.finish(None, RayServeException(f"the arguments are {size} bytes, at most {MAX_BODY} fit into one call"))
-                return
             head = CALL_PACKED.pack(
                 size, 72 + len(tail), CALL, 0, id, number, want, depth, 1, left, request, trace, span, next(_ids), 0, codec, 0, size
             )
+            self.next_call = call.id = id
+            self.pending[id] = call
             self.put(head + tail if tail else head, body)
             return
         meta = CALL_META.pack(number, want, depth, len(segments), left, request, trace, span, next(_ids)) + slots + tail
-        size = sum(map(len, segments))
+        self.next_call = call.id = id
+        self.pending[id] = call
         self.put(HEADER.pack(size, len(meta), CALL, 0, id) + meta, *segments)
 
     @staticmethod
     def slots(codec: int, args: tuple, kwargs: dict):
         table, segments = [], []
+        if len(args) + len(kwargs) > MAX_SLOTS:
+            raise ValueError(f"{len(args) + len(kwargs)} arguments: at most {MAX_SLOTS} fit into one call")
         for i, v in enumerate(args):
             used, data = encode(codec, v)
             table.append(SLOT.pack(1, used, i, len(data)))
@@ -486,6 +496,8 @@ class Connection(asyncio.BufferedProtocol):
         for k, v in kwargs.items():
             used, data = encode(codec, v)
             name = k.encode()
+            if len(name) > MAX_META:
+                raise ValueError(f"the name of an argument ({k[:30]}...): {len(name)} bytes, at most {MAX_META} fit into one call")
             table.append(SLOT.pack(2, used, len(name), len(data)) + name)
             segments.append(data)
         return b"".join(table), segments
@@ -497,11 +509,20 @@ class Connection(asyncio.BufferedProtocol):
             del self.controls[id]
             future.set_exception(RayServeException("the node has gone away"))
             return future
-        self.send(CONTROL, 0, id, b"", json.dumps({"op": op, **fields}).encode())
+        body = json.dumps({"op": op, **fields}).encode()
+        if len(body) > self.max_body:
+            del self.controls[id]
+            future.set_exception(too_large(f"what {op!r} sends", len(body), self.max_body))
+            return future
+        self.send(CONTROL, 0, id, b"", body)
         return future
 
 
 def entry(key: bytes, value: bytes) -> bytes:
+    """One of a call's tail."""
+    if len(value) > MAX_META:
+        what = {b"rid": "the request id", b"model": "the model id", b"session": "the session id"}.get(key) or key.decode()
+        raise ValueError(f"{what} ({str(value[:30], 'utf-8', 'replace')}...): {len(value)} bytes, at most {MAX_META} fit into one call")
     return bytes((len(key),)) + key + U16.pack(len(value)) + value
 
 
@@ -585,8 +606,9 @@ def _read_frame(sock: socket.socket) -> tuple[int, bytes]:
     return kind, _recv(sock, body)
 
 
-def open_connection(sock: socket.socket, token: bytes, kind: str, id: str) -> None:
-    """The dialler's side of the opening, on a blocking socket. It raises ConnectionRefusedError with the node's text."""
+def open_connection(sock: socket.socket, token: bytes, kind: str, id: str) -> dict:
+    """The dialler's side of the opening, on a blocking socket. It gives the node's HELLO, and raises ConnectionRefusedError with
+    the node's text."""
     sock.settimeout(10)
     nonce = os.urandom(16)
     hello = {
@@ -608,6 +630,7 @@ def open_connection(sock: socket.socket, token: bytes, kind: str, id: str) -> No
     proof = hmac.new(token, b"dialler" + nonce + theirs, hashlib.sha256).digest()
     sock.sendall(HEADER.pack(len(proof), 0, PROOF, 0, 0) + proof)
     sock.settimeout(None)
+    return welcome
 
 
 __all__ = ["Call", "Connection", "RequestInfo", "open_connection", "parse_args", "parse_call", "read_token", "request_info", "MSGPACK", "TEXT"]

@@ -22,7 +22,7 @@ from helve._wire import (
 )
 from helve.serve.context import ReplicaContext
 from helve.serve.deployment import Deployment, methods_of
-from helve._errors import RequestCancelledError
+from helve._errors import RequestCancelledError, too_large
 
 import json
 
@@ -192,7 +192,10 @@ class Worker:
         info.begun = True
         request_info.set(info)
         try:
-            self.reply(id, want, await self.in_thread(fn, *args, **kwargs))
+            value = await self.in_thread(fn, *args, **kwargs)
+            if inspect.isawaitable(value):
+                value = await value
+            self.reply(id, want, value)
         except BaseException as e:
             self.fail(id, e, info)
             if isinstance(e, (KeyboardInterrupt, SystemExit)):
@@ -234,8 +237,8 @@ class Worker:
             body, codec = dumps(value), CLOUDPICKLE
         else:
             codec, body = encode(want, value)
-        if len(body) > MAX_BODY:
-            raise ValueError(f"the result is {len(body)} bytes, at most {MAX_BODY} fit into one answer")
+        if len(body) > self.conn.max_body:
+            raise too_large("the result", len(body), self.conn.max_body)
         self.conn.put(END_FRAME.pack(len(body), 2, END, 0, id, codec, 0), body)
 
     def fail(self, id: int, e: BaseException, info) -> None:
@@ -248,6 +251,8 @@ class Worker:
         self.fail_with(id, encode_error(e))
 
     def fail_with(self, id: int, error: bytes) -> None:
+        if len(error) > self.conn.max_body:
+            error = encode_error(too_large("the error of the method", len(error), self.conn.max_body))
         self.conn.put(HEADER.pack(len(error), 2, END, FLAG_ERROR, id) + b"\0\0", error)
 
     def on_cancel(self, id: int) -> None:
@@ -282,7 +287,11 @@ class Worker:
                 "reason": "user", "type": type(e).__name__, "message": str(e) or type(e).__name__,
                 "traceback": "".join(traceback.format_exception(type(e), e, trace)),
             }}
-        self.conn.send(REPLY, 0, id, b"", json.dumps(reply).encode())
+        body = json.dumps(reply).encode()
+        if len(body) > self.conn.max_body:
+            text = str(too_large("the reply", len(body), self.conn.max_body))
+            body = json.dumps({"error": {"reason": "too_large", "message": text}}).encode()
+        self.conn.send(REPLY, 0, id, b"", body)
 
     async def start_replica(self, request: dict) -> dict:
         self.app, self.deployment, self.replica = request["app"], request["deployment"], request["replica"]
@@ -343,7 +352,7 @@ def main() -> None:
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.connect(os.environ["HELVE_SOCKET"])
-        open_connection(sock, token, "worker", os.environ["HELVE_WORKER_ID"])
+        welcome = open_connection(sock, token, "worker", os.environ["HELVE_WORKER_ID"])
     except OSError as e:
         print(f"helve: {e}", file=sys.stderr)
         leave(1)
@@ -356,6 +365,7 @@ def main() -> None:
         loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     worker = Worker(loop)
+    worker.conn.max_body = welcome.get("max_body") or MAX_BODY
     _runtime.connection = worker.conn
     loop.run_until_complete(loop.create_unix_connection(lambda: worker.conn, sock=sock))
     loop.run_forever()

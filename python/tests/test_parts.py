@@ -164,6 +164,8 @@ class Transport:
     def abort(self):
         self.aborted = True
 
+    close = abort
+
 
 def connection(loop, server):
     conn, transport = wire.Connection(loop, server), Transport()

@@ -304,3 +304,57 @@ def test_a_control_request_that_does_not_fit(bench):
     with pytest.raises(TooLargeError, match="'deploy'.* 20.. bytes.* 1000"):
         bench.loop.run_until_complete(conn.control("deploy", app="x" * 2000))
     assert not conn.controls and not transport.data
+
+
+# ---- a peer that does not keep to the protocol
+
+def frame(kind, meta=b"", body=b"", id=1):
+    return wire.HEADER.pack(len(body), len(meta), kind, 0, id) + meta + body
+
+
+CALL = wire.CALL_META.pack(1, encoding.CLOUDPICKLE, 0, 1, 0, b"", b"", b"", 7)
+SLOT = wire.SLOT.pack(0, encoding.CLOUDPICKLE, 0, 0)
+
+
+@pytest.mark.parametrize("data", [
+    frame(wire.CALL, b"short"), frame(wire.CALL, CALL),
+    frame(wire.CALL, CALL + wire.SLOT.pack(2, 1, 500, 0) + b"name"), frame(wire.CALL, CALL + SLOT + b"\x05model\xff\xff"),
+    frame(wire.CALL, CALL + SLOT + b"\x05model\x00\x01x"), frame(wire.CALL, CALL + SLOT + b"\x06window\x01\x00x"),
+    frame(wire.CALL, CALL + SLOT + b"\x05model\x01\x00\xff"), frame(99), frame(wire.CONTROL, b"", b"{"), frame(wire.CREDIT, b"x"),
+    wire.HEADER.pack(wire.MAX_BODY + 1, 0, wire.CALL, 0, 1),
+])
+def test_what_does_not_parse_ends_the_connection_with_its_reason(bench, data):
+    bench.loop.set_exception_handler(lambda loop, context: None)
+    bench.feed(data, bench.call(2, "sync"))
+    kind, _, _, _, body = bench.transport.frames()[-1]
+    assert kind == wire.GOAWAY and json.loads(body)["reason"] == "protocol" and json.loads(body)["message"]
+    assert bench.transport.closed and not bench.ends()
+
+
+@pytest.mark.parametrize("data", [
+    frame(wire.CALL, CALL + SLOT, b"not a pickle"), frame(wire.CALL, CALL + wire.SLOT.pack(1, encoding.MSGPACK, 0, 9), b"\x01"),
+    frame(wire.CALL, CALL + wire.SLOT.pack(1, encoding.MSGPACK, 0, 0), b"\x01"), frame(wire.CALL, CALL + wire.SLOT.pack(1, 77, 0, 1), b"\x01"),
+    frame(wire.CALL, CALL + wire.SLOT.pack(7, 1, 0, 1), b"\x01"),
+])
+def test_arguments_that_do_not_parse_fail_their_call(bench, data):
+    bench.feed(data, bench.call(2, "sync"))
+    assert [reason(e) if e[1] else e[2] for e in bench.ends()] == ["bad_input", 2] and not bench.transport.closed
+
+
+def test_an_attribute_that_fails_fails_its_call(bench):
+    bench.worker.methods.append({"name": "broken"})
+    bench.worker.on_route(50, {"replica": "r", "method": "broken"})
+    bench.feed(frame(wire.CALL, wire.CALL_META.pack(50, 2, 0, 0, 0, b"", b"", b"", 7)), bench.call(2, "sync"))
+    assert [reason(e) if e[1] else e[2] for e in bench.ends()] == ["user", 2]
+
+
+def test_an_error_that_does_not_parse_is_the_calls(bench):
+    conn = wire.Connection(bench.loop, Server())
+    conn.connection_made(Transport())
+    call = wire.Call(conn, wire.new_request())
+    conn.start(call, ("a", "d", ""), None, Options(), (), {})
+    data = wire.HEADER.pack(4, 2, wire.END, wire.FLAG_ERROR, call.id) + b"\0\0" + b"\xff\xff\xff\xff"
+    conn.get_buffer(-1)[: len(data)] = data
+    conn.buffer_updated(len(data))
+    assert call.done and "does not parse" in str(call.error)
+    conn.connection_lost(None)

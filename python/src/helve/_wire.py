@@ -240,6 +240,7 @@ class Connection(asyncio.BufferedProtocol):
         self.scheduled = self.reading = False
         self.lost: Optional[BaseException] = None
         self.max_body = MAX_BODY  # what the other side takes
+        self.refused = False  # it did not keep to the protocol
 
     # ---- writing
 
@@ -330,7 +331,7 @@ class Connection(asyncio.BufferedProtocol):
     def parse(self) -> None:
         view, unpack = self.view, HEADER.unpack_from
         since = 0.0
-        while self.hi - self.lo >= 16:
+        while self.hi - self.lo >= 16 and not self.refused:
             lo = self.lo
             header = unpack(view, lo)
             start = lo + 16
@@ -348,7 +349,7 @@ class Connection(asyncio.BufferedProtocol):
                         since = 0.0
                 continue
             if header[0] > MAX_BODY:
-                self.transport.abort()
+                self.refuse(f"a body of {header[0]} bytes, at most {MAX_BODY} are taken")
                 return
             if header[0] > OWN and self.hi >= body:
                 own = bytearray(header[0])
@@ -374,7 +375,11 @@ class Connection(asyncio.BufferedProtocol):
                 if call is None:
                     return
                 if flags & FLAG_ERROR:
-                    call.finish(None, decode_error(body))
+                    try:
+                        error = decode_error(body)
+                    except Exception as e:
+                        error = RayServeException(f"an error that does not parse: {e}")
+                    call.finish(None, error)
                     return
                 try:
                     value = decode(meta[0], body)
@@ -404,10 +409,18 @@ class Connection(asyncio.BufferedProtocol):
                 self.server.on_goaway(json.loads(bytes(body)))
             else:
                 raise ValueError(f"frame of unknown type {kind}")
-        except Exception as e:  # one bad frame must not take the others of this read with it
+        except Exception as e:
             self.loop.call_exception_handler({"message": "helve: a frame could not be handled", "exception": e})
-            if kind not in (CALL, END, CANCEL):
-                self.transport.abort()
+            self.refuse(f"frame of type {kind}: {type(e).__name__}: {e}")
+
+    def refuse(self, why: str) -> None:
+        """Ends the connection, and says why: the other side does not keep to the protocol. Nothing that it sent after that is read."""
+        if self.refused:
+            return
+        self.refused = True
+        self.send(GOAWAY, 0, 0, b"", json.dumps({"code": "InvalidArgument", "reason": "protocol", "message": why[:1000]}).encode())
+        self.flush()
+        self.transport.close()
 
     # ---- calls out
 
@@ -534,6 +547,8 @@ def parse_call(meta) -> tuple:
     if n == 1 and len(meta) == 72:
         return route, want, info, (SLOT.unpack_from(meta, 64),)
     slots, p, end = [], 64, len(meta)
+    if n * SLOT.size > end:
+        raise ValueError("a call with fewer slots than it says")
     for _ in range(n):
         kind, codec, key, size = SLOT.unpack_from(meta, p)
         p += 8
@@ -549,6 +564,8 @@ def parse_call(meta) -> tuple:
         p += 3 + k
         value = meta[p : p + size]
         p += size
+        if p > end:
+            break
         if key == b"rid":
             info.text = str(value, "utf-8")
         elif key == b"model":
@@ -557,6 +574,8 @@ def parse_call(meta) -> tuple:
             info.session = str(value, "utf-8")
         elif key == b"window":
             info.window = WINDOW.unpack(value)
+    if p != end:
+        raise ValueError("a call whose meta is cut off")
     return route, want, info, slots
 
 
@@ -566,13 +585,17 @@ def parse_args(slots, body) -> tuple[tuple, dict]:
             raise TypeError(f"packed arguments in codec {slots[0][1]}")
         return loads(body)
     args, kwargs, p = [], {}, 0
+    if sum(slot[3] for slot in slots) != len(body):
+        raise ValueError("the lengths of the arguments are not that of the body")
     for kind, codec, key, size in slots:
         value = decode(codec, body[p : p + size])
         p += size
         if kind == 2:
             kwargs[key] = value
-        else:
+        elif kind == 1:
             args.append(value)
+        else:
+            raise ValueError(f"an argument of kind {kind}")
     return tuple(args), kwargs
 
 

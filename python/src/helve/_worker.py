@@ -96,7 +96,15 @@ class Worker:
         return entry
 
     def on_call(self, id: int, meta, body) -> None:
-        number, want, info, slots = parse_call(meta)
+        number, want, info, slots = parse_call(meta)  # what does not parse ends the connection
+        try:
+            self.begin(id, number, want, info, slots, body)
+        except Exception as e:  # an attribute of the user's that is looked up, a task factory of his
+            if not info.begun:
+                self.flows.pop(id, None)
+                self.fail(id, e, info)
+
+    def begin(self, id: int, number: int, want: int, info, slots, body) -> None:
         kind, fn = self.routes.get(number) or self.resolve(number)
         if kind is None:
             self.fail_with(id, fn)
@@ -224,6 +232,8 @@ class Worker:
                     raise
                 cancelled = e
         if cancelled is not None:
+            if inspect.iscoroutine(value):
+                value.close()
             raise cancelled
         if not good:
             raise value

@@ -9,6 +9,7 @@ import pytest
 
 from helve import _encoding as encoding
 from helve import _wire as wire
+from helve._attach import duration
 from helve._errors import TooLargeError
 from helve._worker import Worker
 from helve.serve.deployment import methods_of
@@ -358,3 +359,16 @@ def test_an_error_that_does_not_parse_is_the_calls(bench):
     conn.buffer_updated(len(data))
     assert call.done and "does not parse" in str(call.error)
     conn.connection_lost(None)
+
+
+# ---- a node that is gone
+
+@pytest.mark.parametrize("text, seconds", [("30s", 30), ("1m0.5s", 60.5), ("0s", 0), ("100ms", 0.1), ("2h1m", 7260)])
+def test_durations(text, seconds):
+    assert duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "30", "s", "1d", "-1s"])
+def test_what_is_no_duration(text):
+    with pytest.raises(ValueError):
+        duration(text)

@@ -176,4 +176,7 @@ class Driver:
     def on_route(self, number: int, route: dict) -> None:
         raise ValueError("a driver has no replicas")
 
-    on_call = on_cancel = on_credit = on_control = on_route
+    def on_control(self, id: int, request: dict, raw: bytes) -> None:
+        raise ValueError("a driver answers no control requests")
+
+    on_call = on_cancel = on_credit = on_route

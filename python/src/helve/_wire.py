@@ -22,7 +22,7 @@ from helve import __version__
 from helve._encoding import (
     CLOUDPICKLE, MSGPACK, PICKLE, TEXT, decode, decode_error, encode,
 )
-from helve._errors import RayServeException, RequestCancelledError, too_large
+from helve._errors import RayServeException, ReplicaUnavailableError, RequestCancelledError, too_large
 from helve._pickling import dumps_call, loads
 
 HELLO, PROOF, GOAWAY, CONTROL, REPLY, ROUTE, CALL, CANCEL, END, ITEMS, CREDIT = 1, 2, 3, 4, 5, 6, 16, 17, 18, 19, 20
@@ -262,9 +262,11 @@ class Connection(asyncio.BufferedProtocol):
     def flush(self) -> None:
         self.scheduled = False
         out = self.out
-        if not out or self.lost is not None:
+        if not out:
             return
         self.out = []
+        if self.lost is not None:
+            return
         if len(out) == 1:
             self.write(out[0])
         elif not self.big:
@@ -291,7 +293,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc) -> None:
         self.lost = exc or ConnectionError("the connection to the node has ended")
-        error = RayServeException("the node has gone away")
+        error = ReplicaUnavailableError("the node has gone away")
         pending, self.pending = self.pending, {}
         for call in list(pending.values()):
             call.finish(None, error)
@@ -398,7 +400,8 @@ class Connection(asyncio.BufferedProtocol):
             elif kind == CANCEL:
                 self.server.on_cancel(id)
             elif kind == CONTROL:
-                self.server.on_control(id, json.loads(bytes(body)))
+                raw = bytes(body)
+                self.server.on_control(id, json.loads(raw), raw)
             elif kind == REPLY:
                 future = self.controls.pop(id, None)
                 if future is not None and not future.done():
@@ -447,7 +450,7 @@ class Connection(asyncio.BufferedProtocol):
     def send_call(self, call: Call, target: tuple, info: Optional[RequestInfo], options, args: tuple, kwargs: dict) -> None:
         """Sends a call, or raises before anything of it is sent."""
         if self.lost is not None:
-            raise RayServeException("the node has gone away")
+            raise ReplicaUnavailableError("the node has gone away")
         depth, left, trace, span = 0, 0, b"", b""
         text = ""
         if info is not None:
@@ -520,7 +523,7 @@ class Connection(asyncio.BufferedProtocol):
         future = self.controls[id] = self.loop.create_future()
         if self.lost is not None:
             del self.controls[id]
-            future.set_exception(RayServeException("the node has gone away"))
+            future.set_exception(ReplicaUnavailableError("the node has gone away"))
             return future
         body = json.dumps({"op": op, **fields}).encode()
         if len(body) > self.max_body:
@@ -629,20 +632,26 @@ def _read_frame(sock: socket.socket) -> tuple[int, bytes]:
     return kind, _recv(sock, body)
 
 
-def open_connection(sock: socket.socket, token: bytes, kind: str, id: str) -> dict:
-    """The dialler's side of the opening, on a blocking socket. It gives the node's HELLO, and raises ConnectionRefusedError with
-    the node's text."""
+class RefusedError(ConnectionError):
+    """The node does not want this process, and says why."""
+
+
+def open_connection(sock: socket.socket, token: bytes, kind: str, id: str, resume: Optional[dict] = None) -> dict:
+    """The dialler's side of the opening, on a blocking socket. It gives the node's HELLO, and raises RefusedError with the node's
+    text. resume is what a worker has that lost its node."""
     sock.settimeout(10)
     nonce = os.urandom(16)
     hello = {
         "protocol": [PROTOCOL, PROTOCOL], "kind": kind, "connection": "small", "language": "python", "version": __version__,
         "id": id, "pid": os.getpid(), "nonce": nonce.hex(), "features": [],
     }
+    if resume is not None:
+        hello["resume"] = resume
     body = json.dumps(hello).encode()
     sock.sendall(HEADER.pack(len(body), 0, HELLO, 0, 0) + body)
     frame, body = _read_frame(sock)
     if frame == GOAWAY:
-        raise ConnectionRefusedError(json.loads(body)["message"])
+        raise RefusedError(json.loads(body)["message"])
     if frame != HELLO:
         raise ConnectionError(f"frame of type {frame} during the opening")
     welcome = json.loads(body)

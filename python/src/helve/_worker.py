@@ -10,15 +10,18 @@ import os
 import signal
 import socket
 import sys
+import threading
 import traceback
+from typing import Optional
 
 from helve import _runtime, _supervise
+from helve._attach import DIAL, Node, duration, give_up
 from helve._encoding import CLOUDPICKLE, decode, dumps, encode, encode_error, envelope, loads
 from helve._names import match_name
 from helve._stream import Outflow, is_stream
 from helve._tasks import make_eager
 from helve._wire import (
-    END, END_FRAME, FLAG_ERROR, HEADER, MAX_BODY, REPLY, Connection, open_connection, parse_args, parse_call, read_token, request_info,
+    END, END_FRAME, FLAG_ERROR, HEADER, MAX_BODY, REPLY, Connection, RefusedError, parse_args, parse_call, read_token, request_info,
 )
 from helve.serve.context import ReplicaContext
 from helve.serve.deployment import Deployment, methods_of
@@ -27,6 +30,8 @@ from helve._errors import RequestCancelledError, too_large
 import json
 
 ASYNC, SYNC, STREAM = 0, 1, 2
+
+_tasks: set = set()
 
 
 def _name(fn) -> str:
@@ -48,10 +53,11 @@ def leave(code: int):
 
 
 class Worker:
-    """The server half of the connection."""
+    """The server half of one connection. When the node of a worker is gone, another Worker takes over the replica with the
+    connection to the next one; the former answers nobody any more, and counts what still runs of its calls."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop):
-        self.loop = loop
+    def __init__(self, loop: asyncio.AbstractEventLoop, node=None, former: "Optional[Worker]" = None):
+        self.loop, self.node = loop, node
         self.conn = Connection(loop, self)
         self.eager = make_eager(loop)
         self.running: dict[int, asyncio.Task] = {}  # calls that did not finish in their first step
@@ -62,7 +68,17 @@ class Worker:
         self.app = self.deployment = self.replica = ""
         self.pool = None
         self.watchdog = None
-        if os.environ.get("RAY_SERVE_RUN_SYNC_IN_THREADPOOL") == "1":
+        self.methods: list = []
+        self.over = False  # the node is gone
+        self.told = 0  # calls that the next node counts as running
+        self.heir: Optional[Worker] = None
+        self.formers: list[Worker] = []
+        if former is not None:
+            self.eager, self.pool, self.watchdog = former.eager, former.pool, former.watchdog
+            self.target, self.instance, self.methods = former.target, former.instance, former.methods
+            self.app, self.deployment, self.replica = former.app, former.deployment, former.replica
+            self.formers = [w for w in (*former.formers, former) if w.running]
+        elif os.environ.get("RAY_SERVE_RUN_SYNC_IN_THREADPOOL") == "1":
             from concurrent.futures import ThreadPoolExecutor
 
             self.pool = ThreadPoolExecutor(thread_name_prefix="helve-sync")
@@ -142,6 +158,7 @@ class Worker:
                 awaited.close()
             self.flows.pop(id, None)
             self.fail(id, asyncio.CancelledError(), info)
+            self.settle()
 
     async def run(self, id, want, info, fn, args, kwargs) -> None:
         info.begun = True
@@ -155,6 +172,8 @@ class Worker:
                 raise
         finally:
             self.running.pop(id, None)
+            if self.over:
+                self.settle()
 
     async def stream(self, id, want, info, fn, args, kwargs) -> None:
         info.begun = True
@@ -176,6 +195,8 @@ class Worker:
                 raise
         finally:
             self.running.pop(id, None)
+            if self.over:
+                self.settle()
             self.flows.pop(id, None)
 
     def on_credit(self, id: int, items: int, size: int) -> None:
@@ -210,6 +231,8 @@ class Worker:
                 raise
         finally:
             self.running.pop(id, None)
+            if self.over:
+                self.settle()
 
     async def in_thread(self, fn, *args, **kwargs):
         """Runs fn in a thread of the pool and waits for its end. Nothing interrupts a thread: who is cancelled meanwhile learns
@@ -272,14 +295,22 @@ class Worker:
 
     # ---- control
 
-    def on_control(self, id: int, request: dict) -> None:
-        self.loop.create_task(self.control(id, request))
+    def on_control(self, id: int, request: dict, raw: bytes = b"") -> None:
+        self.keep(self.control(id, request, raw))
 
-    async def control(self, id: int, request: dict) -> None:
+    def keep(self, coro) -> None:
+        task = self.loop.create_task(coro)
+        _tasks.add(task)  # the loop itself keeps only weak references
+        task.add_done_callback(_tasks.discard)
+
+    async def control(self, id: int, request: dict, raw: bytes) -> None:
         try:
             op = request["op"]
             if op == "start_replica":
                 reply = await self.start_replica(request)
+                if self.over:  # the node that wanted it has gone
+                    await self.stop_replica()
+                    return
                 self.watchdog = _supervise.Watchdog(self.loop, request.get("unresponsive_after_s", 5.0))
             elif op == "ping":
                 reply = {}
@@ -339,6 +370,7 @@ class Worker:
 
     async def stop_replica(self) -> dict:
         instance, self.instance = self.instance, None
+        _runtime.replica = None
         self.routes.clear()
         end = getattr(type(instance), "__del__", None)
         if end is not None:
@@ -348,10 +380,71 @@ class Worker:
         return {}
 
     def on_goaway(self, goaway: dict) -> None:
+        if goaway.get("reason") == "protocol":
+            print(f"helve: the node ended the connection: {goaway.get('message')}", file=sys.stderr)
+            leave(1)
         leave(0)
 
+    # ---- when the node is gone
+
     def on_lost(self, error: BaseException) -> None:
-        leave(1)
+        if self.node is None or not self.node.grace:
+            leave(1)
+        self.over = True
+        for task in list(self.running.values()):
+            task.cancel()
+        self.keep(self.look())
+
+    async def look(self) -> None:
+        """Looks for the next node until one takes the worker over, or the leash ends the process. Dialling blocks, in a thread of
+        its own: the executors are the user's, and may be full."""
+        await asyncio.sleep(0)  # what was cancelled ends, if it lets itself be cancelled
+        heir = Worker(self.loop, self.node, self)
+        while True:
+            found = self.loop.create_future()
+            threading.Thread(target=self.dial, args=(heir.resume(), found), name="helve-dial", daemon=True).start()
+            try:
+                sock, welcome = await found
+                break
+            except RefusedError as e:
+                give_up(f"helve: {e}")
+            except (OSError, ValueError, KeyError):
+                await asyncio.sleep(DIAL)
+        await heir.attach(sock, welcome)
+
+    def dial(self, resume: dict, found: asyncio.Future) -> None:
+        try:
+            set_, value = found.set_result, self.node.dial(resume)
+        except Exception as e:
+            set_, value = found.set_exception, e
+        self.loop.call_soon_threadsafe(set_, value)
+
+    def resume(self) -> dict:
+        """What the worker has, for the next node."""
+        if self.instance is None:
+            return {"replicas": []}
+        self.formers = [w for w in self.formers if w.running]
+        executing = 0
+        for w in self.formers:
+            w.heir, w.told = None, len(w.running)
+            executing += w.told
+        return {"replicas": [{"replica": self.replica, "deployment": self.deployment, "executing": executing, "methods": self.methods}]}
+
+    async def attach(self, sock: socket.socket, welcome: dict) -> None:
+        self.conn.max_body = welcome.get("max_body") or MAX_BODY
+        await self.loop.create_unix_connection(lambda: self.conn, sock=sock)
+        _runtime.connection = self.conn
+        for w in self.formers:
+            w.heir = self
+            w.settle()
+
+    def settle(self) -> None:
+        """Tells the next node of the calls of this one that have ended since the last time."""
+        if self.heir is None:
+            return
+        n, self.told = self.told - len(self.running), len(self.running)
+        if n > 0 and self.heir.conn.lost is None:
+            self.heir.conn.control("return_block", replica=self.replica, slots=n).add_done_callback(lambda f: f.exception())
 
 
 def main() -> None:
@@ -359,14 +452,13 @@ def main() -> None:
     sys.path[:0] = [p for p in json.loads(os.environ.get("HELVE_SYS_PATH", "[]")) if p not in sys.path]
     _supervise.set_up_logging()
     token = read_token(int(os.environ.pop("HELVE_TOKEN_FD")))
-    sock = socket.socket(socket.AF_UNIX)
+    grace = duration(os.environ.get("HELVE_WORKER_GRACE") or "0s")
+    node = Node(token, os.environ["HELVE_SOCKET"], os.environ["HELVE_WORKER_ID"], grace)
     try:
-        sock.connect(os.environ["HELVE_SOCKET"])
-        welcome = open_connection(sock, token, "worker", os.environ["HELVE_WORKER_ID"])
+        sock, welcome = node.dial()
     except OSError as e:
         print(f"helve: {e}", file=sys.stderr)
         leave(1)
-    sock.setblocking(False)
     try:
         import uvloop
 
@@ -374,10 +466,7 @@ def main() -> None:
     except ImportError:
         loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    worker = Worker(loop)
-    worker.conn.max_body = welcome.get("max_body") or MAX_BODY
-    _runtime.connection = worker.conn
-    loop.run_until_complete(loop.create_unix_connection(lambda: worker.conn, sock=sock))
+    loop.run_until_complete(Worker(loop, node).attach(sock, welcome))
     loop.run_forever()
 
 

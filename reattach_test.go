@@ -129,7 +129,10 @@ func buildLedgerPython() (*helve.App, error) {
 	app := helve.NewApp("ledgerpy")
 	notes := helve.Deploy(app, "Notes", func(context.Context) (*Notes, error) { return &Notes{os.Getenv("HELVE_TEST_NODE")}, nil }, helve.Options{})
 	note := helve.MethodOf(notes, (*Notes).Note)
-	o := helve.Options{NumReplicas: new(1), MaxOngoingRequests: new(1), Uses: []helve.Target{note}}
+	o := helve.Options{
+		NumReplicas: new(1), MaxOngoingRequests: new(1), Uses: []helve.Target{note},
+		UserConfig: map[string]any{"word": "é", "n": 1.5, "list": []any{nil, true}}, HealthCheckPeriod: new(50 * time.Millisecond),
+	}
 	if v := os.Getenv("HELVE_TEST_VARIANT"); v != "" {
 		o.Env = map[string]string{"VARIANT": v}
 	}
@@ -470,6 +473,17 @@ func TestHandlesAfterANode(t *testing.T) {
 	}
 	if got := lines(filepath.Join(dir, "ids")); len(got) != 2 {
 		t.Errorf("noted %v", got)
+	}
+	if got := lines(filepath.Join(dir, "configs")); len(got) != 1 {
+		t.Errorf("the replica has its user config, and was given it again: %v", got)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "sick"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for next.do(task{}).PID == was.PID { // its health is watched by the next node too
+		if t.Context().Err() != nil {
+			t.Fatal("a sick replica goes on")
+		}
 	}
 	next.close()
 }

@@ -23,6 +23,16 @@ class Ledger:
                     self.note("overlaps", pid)
         self.note("pids", str(os.getpid()))
 
+    def reconfigure(self, config):
+        self.note("configs", config["word"])
+
+    def check_health(self):
+        if (self.dir / "sick").exists():
+            (self.dir / "sick").unlink()
+            self.sick = True
+        if getattr(self, "sick", False):
+            raise ValueError("sick")
+
     def note(self, file, line):
         with open(self.dir / file, "a") as f:
             f.write(line + "\n")

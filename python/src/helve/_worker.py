@@ -17,6 +17,7 @@ from typing import Optional
 from helve import _runtime, _supervise
 from helve._attach import DIAL, Node, duration, give_up
 from helve._encoding import CLOUDPICKLE, decode, dumps, encode, encode_error, envelope, loads
+from helve._hooks import digest, hook, no_reconfigure, raw_field
 from helve._names import match_name
 from helve._stream import Outflow, is_stream
 from helve._tasks import make_eager
@@ -25,7 +26,7 @@ from helve._wire import (
 )
 from helve.serve.context import ReplicaContext
 from helve.serve.deployment import Deployment, methods_of
-from helve._errors import RequestCancelledError, too_large
+from helve._errors import ReplicaUnavailableError, RequestCancelledError, too_large
 
 import json
 
@@ -69,6 +70,7 @@ class Worker:
         self.pool = None
         self.watchdog = None
         self.methods: list = []
+        self.config = ""  # the digest of its user config
         self.over = False  # the node is gone
         self.told = 0  # calls that the next node counts as running
         self.heir: Optional[Worker] = None
@@ -76,6 +78,7 @@ class Worker:
         if former is not None:
             self.eager, self.pool, self.watchdog = former.eager, former.pool, former.watchdog
             self.target, self.instance, self.methods = former.target, former.instance, former.methods
+            self.config = former.config
             self.app, self.deployment, self.replica = former.app, former.deployment, former.replica
             self.formers = [w for w in (*former.formers, former) if w.running]
         elif os.environ.get("RAY_SERVE_RUN_SYNC_IN_THREADPOOL") == "1":
@@ -307,12 +310,24 @@ class Worker:
         try:
             op = request["op"]
             if op == "start_replica":
-                reply = await self.start_replica(request)
+                limit = request.get("timeout_s") or None
+                try:
+                    reply = await asyncio.wait_for(self.start_replica(request, raw), limit)
+                except asyncio.TimeoutError as e:
+                    if limit is None or self.instance is not None:
+                        raise
+                    raise TimeoutError(f"it is not ready after construct_timeout_s ({limit:g} s)") from e
                 if self.over:  # the node that wanted it has gone
                     await self.stop_replica()
                     return
                 self.watchdog = _supervise.Watchdog(self.loop, request.get("unresponsive_after_s", 5.0))
             elif op == "ping":
+                reply = {}
+            elif op == "check_health" or op == "reconfigure":
+                if self.instance is None or request["replica"] != self.replica:
+                    raise ReplicaUnavailableError("the replica is not in this worker")
+                change = self.check_health() if op == "check_health" else self.reconfigure(self.instance, request, raw)
+                await asyncio.wait_for(change, request.get("timeout_s") or None)
                 reply = {}
             elif op == "stop_replica":
                 if self.watchdog is not None:
@@ -325,7 +340,7 @@ class Worker:
             while trace is not None and trace.tb_frame.f_globals.get("__name__", "") in (__name__, "__main__") and trace.tb_frame.f_code.co_filename == __file__:
                 trace = trace.tb_next
             reply = {"error": {
-                "reason": "user", "type": type(e).__name__, "message": str(e) or type(e).__name__,
+                "reason": "replica_unavailable" if isinstance(e, ReplicaUnavailableError) else "user", "type": type(e).__name__, "message": str(e) or type(e).__name__,
                 "traceback": "".join(traceback.format_exception(type(e), e, trace)),
             }}
         body = json.dumps(reply).encode()
@@ -334,7 +349,7 @@ class Worker:
             body = json.dumps({"error": {"reason": "too_large", "message": text}}).encode()
         self.conn.send(REPLY, 0, id, b"", body)
 
-    async def start_replica(self, request: dict) -> dict:
+    async def start_replica(self, request: dict, raw: bytes) -> dict:
         self.app, self.deployment, self.replica = request["app"], request["deployment"], request["replica"]
         code = request["code"]
         if "blob" in code:
@@ -365,8 +380,32 @@ class Worker:
         else:
             instance = target
         _runtime.replica = ReplicaContext(self.app, self.deployment, self.replica, instance)
+        if "user_config" in request:
+            await self.reconfigure(instance, request, raw)
+        check = hook(target, "check_health")
+        if check is not None:
+            await self.run_hook(instance.check_health)
         self.instance = instance
-        return {"methods": self.methods}
+        return {"methods": self.methods, "health": check is not None}
+
+    async def run_hook(self, fn, *args) -> None:
+        """Calls a method of the instance, as a call to it would run: beside the calls."""
+        if self.pool is not None and not inspect.iscoroutinefunction(fn):
+            done = await self.in_thread(fn, *args)
+        else:
+            done = fn(*args)
+        if inspect.isawaitable(done):
+            await done
+
+    async def check_health(self) -> None:
+        if hook(self.target, "check_health") is not None:
+            await self.run_hook(self.instance.check_health)
+
+    async def reconfigure(self, instance, request: dict, raw: bytes) -> None:
+        if hook(self.target, "reconfigure") is None:
+            raise no_reconfigure(self.target, self.deployment)
+        await self.run_hook(instance.reconfigure, request.get("user_config"))
+        self.config = digest(raw_field(raw.decode(), "user_config"))
 
     async def stop_replica(self) -> dict:
         instance, self.instance = self.instance, None
@@ -428,7 +467,10 @@ class Worker:
         for w in self.formers:
             w.heir, w.told = None, len(w.running)
             executing += w.told
-        return {"replicas": [{"replica": self.replica, "deployment": self.deployment, "executing": executing, "methods": self.methods}]}
+        return {"replicas": [{
+            "replica": self.replica, "deployment": self.deployment, "executing": executing, "config": self.config,
+            "health": hook(self.target, "check_health") is not None, "methods": self.methods,
+        }]}
 
     async def attach(self, sock: socket.socket, welcome: dict) -> None:
         self.conn.max_body = welcome.get("max_body") or MAX_BODY

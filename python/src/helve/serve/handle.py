@@ -112,6 +112,27 @@ class DeploymentHandle:
             return DeploymentResponse(self._start(Call, b"", args, kwargs))
         return DeploymentResponseGenerator(self._start(StreamCall, _STREAM, args, kwargs))
 
+    def broadcast(self, method_name: str, /, *args, **kwargs) -> "DeploymentBroadcastResponse":
+        """Calls a method of every replica that the deployment has now, and returns at once. It takes no slots and waits for none: the
+        calls run beside others. Arguments that are responses are waited for first."""
+        from helve.serve.broadcast import TAIL, BroadcastCall, DeploymentBroadcastResponse
+
+        handle = self.options(method_name=method_name, stream=False)
+        return DeploymentBroadcastResponse(handle._start(BroadcastCall, TAIL, args, kwargs))
+
+    def choose_replica(self, *args, **kwargs):
+        """A context in which a slot of a replica is held, for dispatch(): `async with handle.choose_replica() as selection`, or `with`
+        outside of event loops. It waits for a slot as a call does. The arguments play no part in the choice."""
+        from helve.serve.choose import Choosing
+
+        return Choosing(self)
+
+    def dispatch(self, selection, /, *args, **kwargs) -> "DeploymentResponse | DeploymentResponseGenerator":
+        """remote() to the replica that was chosen, with its slot: the method and stream are those of the handle that chose."""
+        from helve.serve.choose import dispatch
+
+        return dispatch(self, selection, args, kwargs)
+
     def _start(self, kind: type, tail: bytes, args: tuple, kwargs: dict) -> Call:
         for v in (*args, *kwargs.values()):
             if type(v) is DeploymentResponseGenerator:

@@ -137,6 +137,10 @@ func buildLedgerPython() (*helve.App, error) {
 		o.Env = map[string]string{"VARIANT": v}
 	}
 	h := helve.Python[pyLedger](app, "Ledger", "testdata.ledger:Ledger", helve.Args{Positional: []any{notes}}, o)
+	if os.Getenv("HELVE_TEST_LEDGER") == "python ingress" {
+		app.Ingress(helve.MethodNamed[string, string](h, "said"))
+		return app, nil
+	}
 	do := helve.MethodOf(h, pyLedger.Do)
 	door := helve.Deploy(app, "Door", func(context.Context) (*Door, error) { return &Door{do}, nil }, helve.Options{Uses: []helve.Target{do}})
 	app.Ingress(helve.MethodOf(door, (*Door).Do))
@@ -163,7 +167,7 @@ func ledgerNode(dir string) {
 		grace = 30 * time.Second
 	}
 	build := buildLedger
-	if os.Getenv("HELVE_TEST_LEDGER") == "python" {
+	if strings.HasPrefix(os.Getenv("HELVE_TEST_LEDGER"), "python") {
 		build = buildLedgerPython
 	}
 	sys, err := helve.Config{StateDir: filepath.Join(dir, "state"), WorkerGrace: grace, Output: os.Stderr}.Run(context.Background(), build)
@@ -511,4 +515,31 @@ func TestBlockedAndNobodyComes(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond) // nothing tells of the end of another's child
 	}
+}
+
+// TestIngressAfterANode: the next node knows what a Python ingress takes, though it has not started it.
+func TestIngressAfterANode(t *testing.T) {
+	t.Parallel()
+	dir, language := t.TempDir(), "HELVE_TEST_LEDGER=python ingress"
+	n := startNode(t, dir, language)
+	say := func() string {
+		t.Helper()
+		resp, err := http.Post(n.url, "text/plain", strings.NewReader("hi"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatalf("%s: %s, %v", resp.Status, b, err)
+		}
+		return string(b)
+	}
+	was := say()
+	n.kill()
+	n = startNode(t, dir, language)
+	if is := say(); is != was || !strings.HasSuffix(is, " hi") {
+		t.Errorf("was %q, is %q", was, is)
+	}
+	n.close()
 }

@@ -55,3 +55,6 @@ class Ledger:
             await self.peer.note.remote(id)
         self.count += 1
         return {"pid": os.getpid(), "replica": serve.get_replica_context().replica_id, "count": self.count, "late": False}
+
+    async def said(self, text: str) -> str:
+        return f"{os.getpid()} {text}"

@@ -47,6 +47,25 @@ class Late:
         await asyncio.Event().wait()
 
 
+@serve.deployment
+class GivesUp:
+    async def __init__(self):
+        raise TimeoutError("of its own")
+
+
+@serve.deployment
+class Leaves:
+    def __init__(self, path):
+        self.path = path
+
+    def __call__(self):
+        return 1
+
+    def __del__(self):
+        with open(self.path, "w") as f:
+            f.write(serve.get_replica_context().deployment)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def node():
     serve.start(http_options={"port": None})
@@ -67,7 +86,15 @@ def test_the_life_of_a_replica():
     assert configs == [{"word": "first", "n": [1, None, "é"]}]
 
 
-@pytest.mark.parametrize("deployment, says", [(Refuses, "the word bad"), (Sick, "sick from the start"), (Late, "construct_timeout_s")])
+@pytest.mark.parametrize("deployment, says", [(Refuses, "the word bad"), (Sick, "sick from the start"), (Late, "construct_timeout_s"), (GivesUp, "of its own")])
 def test_a_start_that_fails(deployment, says):
     with pytest.raises(RuntimeError, match=says):
         serve.run(deployment.bind(), name="fails", route_prefix=None)
+
+
+def test_a_replica_knows_itself_to_its_end(tmp_path):
+    path = tmp_path / "left"
+    h = serve.run(Leaves.bind(str(path)), name="leaves", route_prefix=None)
+    assert h.remote().result(timeout_s=30) == 1
+    serve.delete("leaves")
+    assert path.read_text() == "Leaves"

@@ -311,12 +311,12 @@ class Worker:
             op = request["op"]
             if op == "start_replica":
                 limit = request.get("timeout_s") or None
-                try:
-                    reply = await asyncio.wait_for(self.start_replica(request, raw), limit)
-                except asyncio.TimeoutError as e:
-                    if limit is None or self.instance is not None:
-                        raise
-                    raise TimeoutError(f"it is not ready after construct_timeout_s ({limit:g} s)") from e
+                start = self.loop.create_task(self.start_replica(request, raw))
+                await asyncio.wait([start], timeout=limit)
+                if not start.done():
+                    start.cancel()
+                    raise TimeoutError(f"it is not ready after construct_timeout_s ({limit:g} s)")
+                reply = start.result()
                 if self.over:  # the node that wanted it has gone
                     await self.stop_replica()
                     return
@@ -409,7 +409,6 @@ class Worker:
 
     async def stop_replica(self) -> dict:
         instance, self.instance = self.instance, None
-        _runtime.replica = None
         self.routes.clear()
         end = getattr(type(instance), "__del__", None)
         if end is not None:

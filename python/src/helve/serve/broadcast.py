@@ -15,7 +15,7 @@ from helve._errors import DeploymentUnavailableError, RayServeException, Replica
 from helve._stream import ITEM
 from helve._wire import WINDOW, Call, entry
 
-TAIL = entry(b"broadcast", b"") + entry(b"window", WINDOW.pack(0xFFFFFFFF, 0xFFFFFFFF))  # no credit: the answers are few
+BROADCAST = entry(b"broadcast", b"") + entry(b"window", WINDOW.pack(0xFFFFFFFF, 0xFFFFFFFF))  # no credit: the answers are few
 ANSWER = struct.Struct("<IB")
 FAILED = 255
 

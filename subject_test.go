@@ -24,8 +24,11 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv("HELVE_TEST_NODE"); dir != "" && os.Getenv("HELVE_WORKER") == "" {
 		ledgerNode(dir)
 	}
-	helvetest.Main(m, buildLedger, buildGo, buildPython, buildMixed, buildErrors, buildCrash, buildDiffers, buildDies, buildExits, buildRaises, buildSplit, buildStuck, buildBlock,
-		buildFar, buildPyStreams, buildQuarry, buildWatched, buildShelf, buildGuide, buildAdapter, buildFinder)
+	helvetest.Main(m,
+		buildLedger, buildGo, buildPython, buildMixed, buildErrors, buildCrash, buildDiffers, buildDies, buildExits,
+		buildRaises, buildSplit, buildStuck, buildBlock, buildFar, buildPyStreams, buildQuarry, buildWatched,
+		buildShelf, buildGuide, buildAdapter, buildFinder, buildLedgerPython, buildPyAsker,
+	)
 }
 
 // Service is what the same cases call on every path: in process, in a Go worker, in a Python worker.

@@ -468,6 +468,7 @@ func (n *Node) startInPython(u *Unit) error {
 	}
 	s, err := n.startAt(w, u, code)
 	if err == nil {
+		u.checked = s.Health
 		err = u.checkPython(s.Methods)
 	}
 	if err != nil {

@@ -1,5 +1,7 @@
 package wire
 
+import "encoding/json"
+
 // Resume is what a worker has that lost its node and found another, or the same one started anew.
 type Resume struct {
 	Replicas []Resumed `json:"replicas"`
@@ -15,4 +17,6 @@ type Resumed struct {
 	Config    string   `json:"config,omitempty"` // digest of the user config that it has (spec.ConfigDigest)
 	Models    []string `json:"models,omitempty"`
 	Health    bool     `json:"health,omitempty"` // it has a health check
+	// Methods are what a Python class has, as in the reply of start_replica.
+	Methods json.RawMessage `json:"methods,omitempty"`
 }

@@ -113,7 +113,7 @@ def encode_error(exc: BaseException, reason: Optional[str] = None) -> bytes:
     own = getattr(exc, "_helve", None)
     if own is not None:  # it came from a handle call: it goes on as what it was
         return own
-    e = {"reason": reason or "user", "message": str(exc), "type": type(exc).__name__}
+    e = {"reason": reason or "user", "message": _text(exc), "type": type(exc).__name__}
     if reason is None:
         e["reason"] = exceptions.reason_of(exc)
     if e["reason"] == "user":
@@ -126,6 +126,13 @@ def encode_error(exc: BaseException, reason: Optional[str] = None) -> bytes:
         except Exception:
             pass
     return envelope(e)
+
+
+def _text(exc: BaseException) -> str:
+    try:
+        return str(exc)
+    except Exception as e:  # a user's __str__: the call must be answered all the same
+        return f"<its text failed: {type(e).__name__}>"
 
 
 def _user_frames(trace):

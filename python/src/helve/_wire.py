@@ -22,7 +22,7 @@ from helve import __version__
 from helve._encoding import (
     CLOUDPICKLE, MSGPACK, PICKLE, TEXT, decode, decode_error, encode,
 )
-from helve._errors import RayServeException, RequestCancelledError
+from helve._errors import RayServeException, ReplicaUnavailableError, RequestCancelledError, too_large
 from helve._pickling import dumps_call, loads
 
 HELLO, PROOF, GOAWAY, CONTROL, REPLY, ROUTE, CALL, CANCEL, END, ITEMS, CREDIT = 1, 2, 3, 4, 5, 6, 16, 17, 18, 19, 20
@@ -30,6 +30,7 @@ FLAG_ERROR = 1
 PROTOCOL = 1
 MAX_DEPTH = 64
 MAX_BODY = 256 << 20
+MAX_META = MAX_SLOTS = 65535
 
 HEADER = struct.Struct("<IHBBQ")
 CALL_META = struct.Struct("<IBBHQ16s16s8sQ")
@@ -52,13 +53,14 @@ request_info: contextvars.ContextVar[Optional["RequestInfo"]] = contextvars.Cont
 class RequestInfo:
     """What travels with a call beside its arguments, on the side of the method that runs it."""
 
-    __slots__ = ("request", "text", "trace", "span", "call", "depth", "deadline", "model", "session", "children", "tail", "window")
+    __slots__ = ("request", "text", "trace", "span", "call", "depth", "deadline", "model", "session", "children", "tail", "window", "begun")
 
     def __init__(self, request, trace, span, call, depth, deadline):
         self.request, self.trace, self.span, self.call, self.depth, self.deadline = request, trace, span, call, depth, deadline
         self.text = self.model = self.session = ""
         self.children = self.window = None
         self.tail = b""
+        self.begun = False  # the coroutine of the call has run its first step
 
     @property
     def request_id(self) -> str:
@@ -237,6 +239,8 @@ class Connection(asyncio.BufferedProtocol):
         self.big = False
         self.scheduled = self.reading = False
         self.lost: Optional[BaseException] = None
+        self.max_body = MAX_BODY  # what the other side takes
+        self.refused = False  # it did not keep to the protocol
 
     # ---- writing
 
@@ -258,9 +262,11 @@ class Connection(asyncio.BufferedProtocol):
     def flush(self) -> None:
         self.scheduled = False
         out = self.out
-        if not out or self.lost is not None:
+        if not out:
             return
         self.out = []
+        if self.lost is not None:
+            return
         if len(out) == 1:
             self.write(out[0])
         elif not self.big:
@@ -287,7 +293,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc) -> None:
         self.lost = exc or ConnectionError("the connection to the node has ended")
-        error = RayServeException("the node has gone away")
+        error = ReplicaUnavailableError("the node has gone away")
         pending, self.pending = self.pending, {}
         for call in list(pending.values()):
             call.finish(None, error)
@@ -327,7 +333,7 @@ class Connection(asyncio.BufferedProtocol):
     def parse(self) -> None:
         view, unpack = self.view, HEADER.unpack_from
         since = 0.0
-        while self.hi - self.lo >= 16:
+        while self.hi - self.lo >= 16 and not self.refused:
             lo = self.lo
             header = unpack(view, lo)
             start = lo + 16
@@ -345,7 +351,7 @@ class Connection(asyncio.BufferedProtocol):
                         since = 0.0
                 continue
             if header[0] > MAX_BODY:
-                self.transport.abort()
+                self.refuse(f"a body of {header[0]} bytes, at most {MAX_BODY} are taken")
                 return
             if header[0] > OWN and self.hi >= body:
                 own = bytearray(header[0])
@@ -371,7 +377,11 @@ class Connection(asyncio.BufferedProtocol):
                 if call is None:
                     return
                 if flags & FLAG_ERROR:
-                    call.finish(None, decode_error(body))
+                    try:
+                        error = decode_error(body)
+                    except Exception as e:
+                        error = RayServeException(f"an error that does not parse: {e}")
+                    call.finish(None, error)
                     return
                 try:
                     value = decode(meta[0], body)
@@ -390,7 +400,8 @@ class Connection(asyncio.BufferedProtocol):
             elif kind == CANCEL:
                 self.server.on_cancel(id)
             elif kind == CONTROL:
-                self.server.on_control(id, json.loads(bytes(body)))
+                raw = bytes(body)
+                self.server.on_control(id, json.loads(raw), raw)
             elif kind == REPLY:
                 future = self.controls.pop(id, None)
                 if future is not None and not future.done():
@@ -401,10 +412,18 @@ class Connection(asyncio.BufferedProtocol):
                 self.server.on_goaway(json.loads(bytes(body)))
             else:
                 raise ValueError(f"frame of unknown type {kind}")
-        except Exception as e:  # one bad frame must not take the others of this read with it
+        except Exception as e:
             self.loop.call_exception_handler({"message": "helve: a frame could not be handled", "exception": e})
-            if kind not in (CALL, END, CANCEL):
-                self.transport.abort()
+            self.refuse(f"frame of type {kind}: {type(e).__name__}: {e}")
+
+    def refuse(self, why: str) -> None:
+        """Ends the connection, and says why: the other side does not keep to the protocol. Nothing that it sent after that is read."""
+        if self.refused:
+            return
+        self.refused = True
+        self.send(GOAWAY, 0, 0, b"", json.dumps({"code": "InvalidArgument", "reason": "protocol", "message": why[:1000]}).encode())
+        self.flush()
+        self.transport.close()
 
     # ---- calls out
 
@@ -412,44 +431,49 @@ class Connection(asyncio.BufferedProtocol):
         key = (app, deployment, method)
         n = self.routes.get(key)
         if n is None:
+            body = json.dumps({"app": app, "deployment": deployment, "method": method}).encode()
+            if len(body) > self.max_body:
+                raise too_large("the names of deployment and method", len(body), self.max_body)
             n = self.routes[key] = len(self.routes) + 1
-            self.send(ROUTE, 0, n, b"", json.dumps({"app": app, "deployment": deployment, "method": method}).encode())
+            self.send(ROUTE, 0, n, b"", body)
         return n
 
     def start(self, call: Call, target: tuple, info: Optional[RequestInfo], options, args: tuple, kwargs: dict) -> None:
         """Sends a call. Runs on the loop; errors go to the call."""
         if call.done:  # cancelled before it was sent
             return
+        try:
+            self.send_call(call, target, info, options, args, kwargs)
+        except Exception as e:  # nothing of it was sent
+            call.finish(None, e)
+
+    def send_call(self, call: Call, target: tuple, info: Optional[RequestInfo], options, args: tuple, kwargs: dict) -> None:
+        """Sends a call, or raises before anything of it is sent."""
         if self.lost is not None:
-            call.finish(None, RayServeException("the node has gone away"))
-            return
+            raise ReplicaUnavailableError("the node has gone away")
         depth, left, trace, span = 0, 0, b"", b""
         text = ""
         if info is not None:
             depth, trace, span, text = info.depth + 1, info.trace, info.span, info.text
             if depth >= MAX_DEPTH:
-                call.finish(None, RayServeException(f"calls are nested {depth} deep"))
-                return
+                raise RayServeException(f"calls are nested {depth} deep")
             if info.deadline is not None:
                 left = int((info.deadline - monotonic()) * 1e6)
                 if left <= 0:
-                    call.finish(None, TimeoutError("the deadline of the request has passed"))
-                    return
-        try:
-            request = call.request_id if isinstance(call.request_id, bytes) else b""
-            codec = options.request_codec
-            if options.python and (codec == CLOUDPICKLE or codec == PICKLE):  # Go takes arguments one by one
-                body = dumps_call(codec == PICKLE, args, kwargs)
-                slots = None
-            else:
-                slots, segments = self.slots(codec, args, kwargs)
-        except Exception as e:
-            call.finish(None, e)
-            return
+                    raise TimeoutError("the deadline of the request has passed")
+        request = call.request_id if isinstance(call.request_id, bytes) else b""
+        codec = options.request_codec
+        if options.python and (codec == CLOUDPICKLE or codec == PICKLE):  # Go takes arguments one by one
+            body = dumps_call(codec == PICKLE, args, kwargs)
+            size = len(body)
+            slots = None
+        else:
+            slots, segments = self.slots(codec, args, kwargs)
+            size = sum(map(len, segments))
+        if size > self.max_body:
+            raise too_large("the arguments", size, self.max_body)
         number = self.routes.get(target) or self.route(*target)
-        self.next_call = id = self.next_call + 1
-        call.id = id
-        self.pending[id] = call
+        id = self.next_call + 1
         want = options.response_codec
         tail = b""
         if text:
@@ -460,24 +484,27 @@ class Connection(asyncio.BufferedProtocol):
             tail += entry(b"session", options.session.encode())
         if call.tail:
             tail += call.tail
+        length = len(tail) + (72 if slots is None else 64 + len(slots))
+        if length > MAX_META:
+            raise ValueError(f"the call's own data, with the names of its arguments: {length} bytes, at most {MAX_META} fit into one call")
         if slots is None:
-            size = len(body)
-            if size > MAX_BODY:
-                del self.pending[id]
-                call.finish(None, RayServeException(f"the arguments are {size} bytes, at most {MAX_BODY} fit into one call"))
-                return
             head = CALL_PACKED.pack(
                 size, 72 + len(tail), CALL, 0, id, number, want, depth, 1, left, request, trace, span, next(_ids), 0, codec, 0, size
             )
+            self.next_call = call.id = id
+            self.pending[id] = call
             self.put(head + tail if tail else head, body)
             return
         meta = CALL_META.pack(number, want, depth, len(segments), left, request, trace, span, next(_ids)) + slots + tail
-        size = sum(map(len, segments))
+        self.next_call = call.id = id
+        self.pending[id] = call
         self.put(HEADER.pack(size, len(meta), CALL, 0, id) + meta, *segments)
 
     @staticmethod
     def slots(codec: int, args: tuple, kwargs: dict):
         table, segments = [], []
+        if len(args) + len(kwargs) > MAX_SLOTS:
+            raise ValueError(f"{len(args) + len(kwargs)} arguments: at most {MAX_SLOTS} fit into one call")
         for i, v in enumerate(args):
             used, data = encode(codec, v)
             table.append(SLOT.pack(1, used, i, len(data)))
@@ -485,6 +512,8 @@ class Connection(asyncio.BufferedProtocol):
         for k, v in kwargs.items():
             used, data = encode(codec, v)
             name = k.encode()
+            if len(name) > MAX_META:
+                raise ValueError(f"the name of an argument ({k[:30]}...): {len(name)} bytes, at most {MAX_META} fit into one call")
             table.append(SLOT.pack(2, used, len(name), len(data)) + name)
             segments.append(data)
         return b"".join(table), segments
@@ -494,13 +523,22 @@ class Connection(asyncio.BufferedProtocol):
         future = self.controls[id] = self.loop.create_future()
         if self.lost is not None:
             del self.controls[id]
-            future.set_exception(RayServeException("the node has gone away"))
+            future.set_exception(ReplicaUnavailableError("the node has gone away"))
             return future
-        self.send(CONTROL, 0, id, b"", json.dumps({"op": op, **fields}).encode())
+        body = json.dumps({"op": op, **fields}).encode()
+        if len(body) > self.max_body:
+            del self.controls[id]
+            future.set_exception(too_large(f"what {op!r} sends", len(body), self.max_body))
+            return future
+        self.send(CONTROL, 0, id, b"", body)
         return future
 
 
 def entry(key: bytes, value: bytes) -> bytes:
+    """One of a call's tail."""
+    if len(value) > MAX_META:
+        what = {b"rid": "the request id", b"model": "the model id", b"session": "the session id"}.get(key) or key.decode()
+        raise ValueError(f"{what} ({str(value[:30], 'utf-8', 'replace')}...): {len(value)} bytes, at most {MAX_META} fit into one call")
     return bytes((len(key),)) + key + U16.pack(len(value)) + value
 
 
@@ -512,6 +550,8 @@ def parse_call(meta) -> tuple:
     if n == 1 and len(meta) == 72:
         return route, want, info, (SLOT.unpack_from(meta, 64),)
     slots, p, end = [], 64, len(meta)
+    if n * SLOT.size > end:
+        raise ValueError("a call with fewer slots than it says")
     for _ in range(n):
         kind, codec, key, size = SLOT.unpack_from(meta, p)
         p += 8
@@ -527,6 +567,8 @@ def parse_call(meta) -> tuple:
         p += 3 + k
         value = meta[p : p + size]
         p += size
+        if p > end:
+            break
         if key == b"rid":
             info.text = str(value, "utf-8")
         elif key == b"model":
@@ -535,6 +577,8 @@ def parse_call(meta) -> tuple:
             info.session = str(value, "utf-8")
         elif key == b"window":
             info.window = WINDOW.unpack(value)
+    if p != end:
+        raise ValueError("a call whose meta is cut off")
     return route, want, info, slots
 
 
@@ -544,13 +588,17 @@ def parse_args(slots, body) -> tuple[tuple, dict]:
             raise TypeError(f"packed arguments in codec {slots[0][1]}")
         return loads(body)
     args, kwargs, p = [], {}, 0
+    if sum(slot[3] for slot in slots) != len(body):
+        raise ValueError("the lengths of the arguments are not that of the body")
     for kind, codec, key, size in slots:
         value = decode(codec, body[p : p + size])
         p += size
         if kind == 2:
             kwargs[key] = value
-        else:
+        elif kind == 1:
             args.append(value)
+        else:
+            raise ValueError(f"an argument of kind {kind}")
     return tuple(args), kwargs
 
 
@@ -584,19 +632,26 @@ def _read_frame(sock: socket.socket) -> tuple[int, bytes]:
     return kind, _recv(sock, body)
 
 
-def open_connection(sock: socket.socket, token: bytes, kind: str, id: str) -> None:
-    """The dialler's side of the opening, on a blocking socket. It raises ConnectionRefusedError with the node's text."""
+class RefusedError(ConnectionError):
+    """The node does not want this process, and says why."""
+
+
+def open_connection(sock: socket.socket, token: bytes, kind: str, id: str, resume: Optional[dict] = None) -> dict:
+    """The dialler's side of the opening, on a blocking socket. It gives the node's HELLO, and raises RefusedError with the node's
+    text. resume is what a worker has that lost its node."""
     sock.settimeout(10)
     nonce = os.urandom(16)
     hello = {
         "protocol": [PROTOCOL, PROTOCOL], "kind": kind, "connection": "small", "language": "python", "version": __version__,
         "id": id, "pid": os.getpid(), "nonce": nonce.hex(), "features": [],
     }
+    if resume is not None:
+        hello["resume"] = resume
     body = json.dumps(hello).encode()
     sock.sendall(HEADER.pack(len(body), 0, HELLO, 0, 0) + body)
     frame, body = _read_frame(sock)
     if frame == GOAWAY:
-        raise ConnectionRefusedError(json.loads(body)["message"])
+        raise RefusedError(json.loads(body)["message"])
     if frame != HELLO:
         raise ConnectionError(f"frame of type {frame} during the opening")
     welcome = json.loads(body)
@@ -607,6 +662,7 @@ def open_connection(sock: socket.socket, token: bytes, kind: str, id: str) -> No
     proof = hmac.new(token, b"dialler" + nonce + theirs, hashlib.sha256).digest()
     sock.sendall(HEADER.pack(len(proof), 0, PROOF, 0, 0) + proof)
     sock.settimeout(None)
+    return welcome
 
 
 __all__ = ["Call", "Connection", "RequestInfo", "open_connection", "parse_args", "parse_call", "read_token", "request_info", "MSGPACK", "TEXT"]

@@ -12,6 +12,8 @@ from helve import _encoding, _runtime
 from helve._encoding import CLOUDPICKLE, CODECS, MSGPACK
 from helve._stream import ROOM, StreamCall, WINDOW
 from helve._wire import Call, entry, new_request, request_info
+from helve.serve.broadcast import BROADCAST, BroadcastCall, DeploymentBroadcastResponse
+from helve.serve.choose import Choosing, dispatch
 
 
 class _Default:
@@ -111,6 +113,21 @@ class DeploymentHandle:
         if not self._options.stream:
             return DeploymentResponse(self._start(Call, b"", args, kwargs))
         return DeploymentResponseGenerator(self._start(StreamCall, _STREAM, args, kwargs))
+
+    def broadcast(self, method_name: str, /, *args, **kwargs) -> "DeploymentBroadcastResponse":
+        """Calls a method of every replica that the deployment has now, and returns at once. It takes no slots and waits for none: the
+        calls run beside others. Arguments that are responses are waited for first."""
+        handle = self.options(method_name=method_name, stream=False)
+        return DeploymentBroadcastResponse(handle._start(BroadcastCall, BROADCAST, args, kwargs))
+
+    def choose_replica(self, *args, **kwargs):
+        """A context in which a slot of a replica is held, for dispatch(): `async with handle.choose_replica() as selection`, or `with`
+        outside of event loops. It waits for a slot as a call does. The arguments play no part in the choice."""
+        return Choosing(self)
+
+    def dispatch(self, selection, /, *args, **kwargs) -> "DeploymentResponse | DeploymentResponseGenerator":
+        """remote() to the replica that was chosen, with its slot: the method and stream are those of the handle that chose."""
+        return dispatch(self, selection, args, kwargs)
 
     def _start(self, kind: type, tail: bytes, args: tuple, kwargs: dict) -> Call:
         for v in (*args, *kwargs.values()):
@@ -327,4 +344,4 @@ class DeploymentResponseGenerator:
         raise RayServeException("a stream cannot be serialized; read the items, and pass those")
 
 
-__all__ = ["DEFAULT", "DeploymentHandle", "DeploymentResponse", "DeploymentResponseGenerator"]
+__all__ = ["DEFAULT", "DeploymentBroadcastResponse", "DeploymentHandle", "DeploymentResponse", "DeploymentResponseGenerator"]

@@ -104,9 +104,9 @@ func (in *Incoming) Complete(b *call.Batch, r call.Result) {
 		meta[0] = byte(r.Codec)
 	}
 	if o := in.out; o != nil {
-		o.mu.Lock()
-		in.sendItems()
-		o.mu.Unlock()
+		if e := in.lastItems(); e != nil {
+			meta[0], h.Flags, body = 0, FlagError, codec.AppendError(nil, e)
+		}
 	}
 	if _, err := p.conn.Append(h, meta[:], body); err != nil {
 		if p.conn.Err() != nil || errors.Is(err, ErrClosed) {
@@ -528,9 +528,6 @@ func (p *Peer) onItems(b *call.Batch, h Header, body []byte) error {
 	}
 	return o.flow.frame(b, body)
 }
-
-// limit is the largest value that fits into a frame.
-func (p *Peer) limit() int { return MaxBody - call.ItemOverhead }
 
 type replyBody struct {
 	Error *replyError `json:"error,omitempty"`

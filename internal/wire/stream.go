@@ -21,6 +21,8 @@ type outflow struct {
 	items, bytes int64 // that may be sent yet
 	pend         []byte
 	writing      bool        // a goroutine is about to send what is pending
+	failed       *call.Error // why items are missing: it is the stream's end, whatever its method says
+	over         bool        // the END is written, or about to be
 	far          call.Source // of a stream that is relayed, once its first items came
 	wake         chan struct{}
 }
@@ -32,8 +34,14 @@ func newOutflow(w call.Window) *outflow {
 // Item sends an item of a method in this process. It belongs to the goroutine of the method.
 func (in *Incoming) Item(ctx context.Context, p call.Payload) bool {
 	o := in.out
-	if p.Codec == call.Native || len(p.Data) > in.peer.limit() {
-		return false // Local has encoded it, and refused what is too large
+	if p.Codec == call.Native {
+		return false // Local has encoded it
+	}
+	if n, limit := call.ItemOverhead+len(p.Data), in.peer.maxOut(); n > limit {
+		o.mu.Lock()
+		o.fail(tooLarge(n, limit))
+		o.mu.Unlock()
+		return false
 	}
 	o.mu.Lock()
 	for o.items <= 0 || o.bytes <= 0 {
@@ -49,7 +57,7 @@ func (in *Incoming) Item(ctx context.Context, p call.Payload) bool {
 	}
 	o.items--
 	o.bytes -= int64(len(p.Data))
-	o.pend = call.AppendItem(o.pend, p)
+	in.pendItem(p)
 	full := len(o.pend) >= itemsFrame
 	begin := !full && !o.writing
 	switch {
@@ -69,14 +77,25 @@ func (in *Incoming) Item(ctx context.Context, p call.Payload) bool {
 	return ctx.Err() == nil
 }
 
+// pendItem adds an item to what is pending, which leaves before it if both do not fit into one frame; o.mu is held.
+func (in *Incoming) pendItem(p call.Payload) {
+	o := in.out
+	if len(o.pend)+call.ItemOverhead+len(p.Data) > min(itemsFrame, in.peer.maxOut()) {
+		in.sendItems()
+	}
+	o.pend = call.AppendItem(o.pend, p)
+}
+
 // sendItems makes a frame of what is pending; o.mu is held.
 func (in *Incoming) sendItems() {
 	o := in.out
 	if len(o.pend) == 0 {
 		return
 	}
-	in.peer.conn.Append(Header{Type: TypeItems, ID: in.id}, nil, o.pend) //nolint:errcheck // the connection's end ends the stream
-	if len(o.pend) > sharedFrame {                                       // the connection refers to it
+	if _, err := in.peer.conn.Append(Header{Type: TypeItems, ID: in.id}, nil, o.pend); err != nil {
+		o.fail(err)
+	}
+	if len(o.pend) > sharedFrame { // the connection refers to it
 		o.pend = nil
 	}
 	o.pend = o.pend[:0]
@@ -93,21 +112,6 @@ func (in *Incoming) writeItems() {
 	}
 	o.writing = false
 	o.mu.Unlock()
-}
-
-// Frame relays items. The other side's window is the far side's too, so nothing is counted here.
-func (in *Incoming) Frame(b *call.Batch, from call.Source, frame []byte) {
-	o := in.out
-	if len(frame) > sharedFrame {
-		frame = append([]byte(nil), frame...) // the connection would refer to it
-	}
-	o.mu.Lock()
-	o.far = from
-	_, err := in.peer.conn.Append(Header{Type: TypeItems, ID: in.id}, nil, frame)
-	o.mu.Unlock()
-	if err == nil {
-		b.Touch(in.peer.conn)
-	}
 }
 
 // credit is told that the other side has read more.
@@ -242,14 +246,4 @@ func ParseAnswer(p call.Payload) (index int, r call.Result, err error) {
 		}
 	}
 	return index, r, nil
-}
-
-// Send sends an item at once, whatever the window: for streams whose length is known to both sides.
-func (in *Incoming) Send(b *call.Batch, p call.Payload) {
-	o := in.out
-	o.mu.Lock()
-	o.pend = call.AppendItem(o.pend, p)
-	in.sendItems()
-	o.mu.Unlock()
-	b.Touch(in.peer.conn)
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/worker"
@@ -241,8 +243,20 @@ func (w *workerProc) ping() {
 		asked := time.Now()
 		answered := make(chan struct{})
 		n.wg.Go(func() {
-			w.peer.Control(n.ctx, map[string]string{"op": "ping"}, nil) //nolint:errcheck // an error is an answer
-			close(answered)
+			defer close(answered)
+			for {
+				err := w.peer.Control(n.ctx, map[string]string{"op": "ping"}, nil)
+				if e, ok := errors.AsType[*call.Error](err); !ok || e.Remote { // the worker's error is an answer
+					return
+				}
+				select { // it does not even read
+				case <-time.After(w.after):
+				case <-w.stopped:
+					return
+				case <-n.ctx.Done():
+					return
+				}
+			}
 		})
 		select {
 		case <-answered:

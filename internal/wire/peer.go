@@ -364,9 +364,13 @@ func (p *Peer) Control(ctx context.Context, request, out any) error {
 	id := p.nextCtl
 	p.controls[id] = c
 	p.mu.Unlock()
-	if _, err := p.conn.Append(Header{Type: TypeControl, ID: id}, nil, body); err == nil {
-		p.conn.Flush()
+	if _, err := p.conn.Append(Header{Type: TypeControl, ID: id}, nil, body); err != nil {
+		p.mu.Lock()
+		delete(p.controls, id)
+		p.mu.Unlock()
+		return p.unsent("the request is ", err)
 	}
+	p.conn.Flush()
 	select {
 	case r := <-c:
 		if r.err != nil || out == nil {
@@ -565,9 +569,7 @@ func (p *Peer) onControl(h Header, body []byte) error {
 		if err != nil {
 			b, _ = json.Marshal(replyBody{&replyError{Reason: call.Fault, Message: err.Error()}})
 		}
-		if _, err := p.conn.Append(Header{Type: TypeReply, ID: h.ID}, nil, b); err == nil {
-			p.conn.Flush()
-		}
+		p.reply(h.ID, b)
 	})
 	return nil
 }

@@ -78,6 +78,10 @@ func (s *bulkSender) announce(h Header, meta []byte, segs [][]byte, n int) (pos 
 	if (h.Type == TypeCall || h.Type == TypeControl) && (len(s.bodies) >= maxWaiting || s.bytes > s.l.small.backlog) {
 		return 0, errBacklog
 	}
+	if s.bytes > 4*s.l.small.backlog { // answers are not refused, but end a connection that takes none of them
+		s.l.small.fail(errBacklog)
+		return 0, errBacklog
+	}
 	m.number = s.number + 1
 	full := le.AppendUint64(le.AppendUint64(m.meta, m.number), uint64(n))
 	h.Flags |= FlagBulk

@@ -53,6 +53,7 @@ type Incoming struct {
 
 	peer *Peer
 	id   uint64
+	size int      // counts against what the other side may have under way
 	out  *outflow // of a stream
 
 	mu     sync.Mutex
@@ -93,6 +94,7 @@ func (in *Incoming) Complete(b *call.Batch, r call.Result) {
 	p := in.peer
 	p.mu.Lock()
 	delete(p.incoming, in.id)
+	p.underWay.calls -= in.size
 	busy := len(p.incoming) > 0
 	p.mu.Unlock()
 	var meta [endLen]byte
@@ -155,6 +157,7 @@ type Peer struct {
 	controls map[uint64]chan<- reply
 	nextCtl  uint64
 	nextRt   uint32
+	underWay underWay
 	ended    bool
 
 	routes     []any        // by number, declared by the other side; only a reader touches it, one at a time
@@ -479,6 +482,12 @@ func (p *Peer) onCall(b *call.Batch, h Header, meta, body []byte) error {
 		p.mu.Unlock()
 		return fmt.Errorf("over %d calls at once on one connection", maxIncoming)
 	}
+	in.size = len(meta) + len(body)
+	if e := p.admit(in.size); e != nil {
+		p.mu.Unlock()
+		p.refuse(b, h.ID, e)
+		return nil
+	}
 	p.incoming[h.ID] = in
 	p.mu.Unlock()
 	c := p.server.Call(b, in)
@@ -556,8 +565,13 @@ func (p *Peer) onControl(h Header, body []byte) error {
 		p.handling.Add(-1)
 		return fmt.Errorf("over %d control requests at once on one connection", maxControls)
 	}
+	if err := p.admitControl(len(own)); err != nil {
+		p.handling.Add(-1)
+		return err
+	}
 	p.serving.Go(func() {
 		defer p.handling.Add(-1)
+		defer p.controlEnded(len(own))
 		out, err := p.server.Control(p.ctx, head.Op, own)
 		if err != nil {
 			e := call.AsError(err)

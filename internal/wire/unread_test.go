@@ -12,7 +12,9 @@ func TestUnreadAnswers(t *testing.T) {
 	t.Parallel()
 	data := pattern(chunkMax + 1)
 	for name, send := range map[string]func(p *Peer){
-		"END":   func(p *Peer) { (&Incoming{peer: p, id: 1}).Complete(nil, call.Result{Payload: call.Payload{Codec: call.Raw, Data: data}}) },
+		"END": func(p *Peer) {
+			(&Incoming{peer: p, id: 1}).Complete(nil, call.Result{Payload: call.Payload{Codec: call.Raw, Data: data}})
+		},
 		"REPLY": func(p *Peer) { p.reply(1, data) },
 		"ITEMS": func(p *Peer) {
 			in := &Incoming{peer: p, id: 1, out: newOutflow(call.Window{Items: 1, Bytes: 1})}

@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"errors"
+
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -9,7 +11,11 @@ func (p *Peer) maxOut() int { return p.conn.terms.MaxOut }
 
 // fail notes why items of the stream are missing; mu is held. The first reason stays.
 func (o *outflow) fail(err error) {
-	if o.failed == nil {
+	switch {
+	case o.failed != nil:
+	case errors.Is(err, errBacklog):
+		o.failed = errSlowReader
+	default:
 		o.failed = call.NewError(call.TooLarge, "an item of the stream is "+err.Error())
 	}
 }
@@ -84,8 +90,8 @@ func (in *Incoming) Send(b *call.Batch, p call.Payload) *call.Error {
 	}
 	o := in.out
 	o.mu.Lock()
-	if !o.over {
-		in.pendItem(p)
+	if !o.over && o.failed == nil {
+		o.pend = call.AppendItem(o.pend, p)
 		in.sendItems()
 	}
 	o.mu.Unlock()

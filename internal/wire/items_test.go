@@ -61,6 +61,7 @@ func producer(sizes ...int) *server {
 					break
 				}
 			}
+			in.Drain(ctx)
 			r := call.Result{}
 			if ctx.Err() != nil {
 				r.Err = call.FromContext(ctx)

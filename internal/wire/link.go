@@ -62,7 +62,8 @@ type Link struct {
 	send  bulkSender
 	recv  bulkReceiver
 
-	chunk, free int // chunkMax and freeCredit, except in tests
+	turn        chan struct{} // held by the stream that sends items
+	chunk, free int           // chunkMax and freeCredit, except in tests
 
 	mu      sync.Mutex // guards what follows
 	bulk    net.Conn   // nil until attached
@@ -86,7 +87,7 @@ func NewLink(small *Conn, t Terms) *Link {
 	if t.Controls <= 0 {
 		t.Controls = max(maxControlBytes, 2*t.MaxIn)
 	}
-	l := &Link{small: small, terms: t, chunk: chunkMax, free: freeCredit}
+	l := &Link{small: small, terms: t, turn: make(chan struct{}, 1), chunk: chunkMax, free: freeCredit}
 	small.maxIn, small.maxOut = t.MaxIn, t.MaxOut
 	if t.Bulk {
 		small.maxIn = min(t.MaxIn, chunkMax)

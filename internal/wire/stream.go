@@ -45,9 +45,10 @@ func (in *Incoming) Item(ctx context.Context, p call.Payload) bool {
 	}
 	o.mu.Lock()
 	for o.items <= 0 || o.bytes <= 0 {
-		in.sendItems()
 		o.mu.Unlock()
-		in.peer.conn.Flush()
+		if !in.emit(ctx) {
+			return false
+		}
 		select {
 		case <-o.wake:
 		case <-ctx.Done():
@@ -55,35 +56,38 @@ func (in *Incoming) Item(ctx context.Context, p call.Payload) bool {
 		}
 		o.mu.Lock()
 	}
+	if !in.fits(p) {
+		o.mu.Unlock()
+		if !in.emit(ctx) {
+			return false
+		}
+		o.mu.Lock()
+	}
 	o.items--
 	o.bytes -= int64(len(p.Data))
-	in.pendItem(p)
+	o.pend = call.AppendItem(o.pend, p)
 	full := len(o.pend) >= itemsFrame
 	begin := !full && !o.writing
-	switch {
-	case full:
-		in.sendItems()
-	case begin:
+	if begin {
 		o.writing = true
 	}
 	o.mu.Unlock()
 	switch {
 	case full:
-		in.peer.conn.Flush()
+		if !in.emit(ctx) {
+			return false
+		}
 	case begin:
 		// While it writes, the method produces the items of the next frame: so there is no setting of how many or how long.
-		go in.writeItems()
+		go in.writeItems(ctx)
 	}
 	return ctx.Err() == nil
 }
 
-// pendItem adds an item to what is pending, which leaves before it if both do not fit into one frame; o.mu is held.
-func (in *Incoming) pendItem(p call.Payload) {
-	o := in.out
-	if len(o.pend)+call.ItemOverhead+len(p.Data) > min(itemsFrame, in.peer.maxOut()) {
-		in.sendItems()
-	}
-	o.pend = call.AppendItem(o.pend, p)
+// fits says that an item may be added to what is pending: both fit into one frame. o.mu is held.
+func (in *Incoming) fits(p call.Payload) bool {
+	n := len(in.out.pend)
+	return n == 0 || n+call.ItemOverhead+len(p.Data) <= min(itemsFrame, in.peer.maxOut())
 }
 
 // sendItems makes a frame of what is pending; o.mu is held.
@@ -101,14 +105,16 @@ func (in *Incoming) sendItems() {
 	o.pend = o.pend[:0]
 }
 
-func (in *Incoming) writeItems() {
+func (in *Incoming) writeItems(ctx context.Context) {
 	o := in.out
 	o.mu.Lock()
 	for len(o.pend) > 0 {
-		in.sendItems()
 		o.mu.Unlock()
-		in.peer.conn.Flush()
+		ok := in.emit(ctx)
 		o.mu.Lock()
+		if !ok { // the END takes it along, if it still counts
+			break
+		}
 	}
 	o.writing = false
 	o.mu.Unlock()

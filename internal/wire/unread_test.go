@@ -7,7 +7,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// TestUnreadAnswers: large answers, replies and items that nobody reads end the connection, as small ones do.
+// TestUnreadAnswers: large answers and replies that nobody reads end the connection, as small ones do.
 func TestUnreadAnswers(t *testing.T) {
 	t.Parallel()
 	data := pattern(chunkMax + 1)
@@ -16,10 +16,6 @@ func TestUnreadAnswers(t *testing.T) {
 			(&Incoming{peer: p, id: 1}).Complete(nil, call.Result{Payload: call.Payload{Codec: call.Raw, Data: data}})
 		},
 		"REPLY": func(p *Peer) { p.reply(1, data) },
-		"ITEMS": func(p *Peer) {
-			in := &Incoming{peer: p, id: 1, out: newOutflow(call.Window{Items: 1, Bytes: 1})}
-			in.Send(nil, call.Payload{Codec: call.Raw, Data: data})
-		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

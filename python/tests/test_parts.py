@@ -164,6 +164,9 @@ class Transport:
     def abort(self):
         self.aborted = True
 
+    def set_write_buffer_limits(self, high):
+        self.high = high
+
 
 def connection(loop, server):
     conn, transport = wire.Connection(loop, server), Transport()

@@ -35,6 +35,11 @@ type outlet struct {
 // prints without ending its line may have come before.
 var mark = []byte("\x1ehelve:") //nolint:gochecknoglobals // a constant
 
+const (
+	stacksMax       = 1 << 20        // of the text that a worker tells
+	unresponsiveMax = 24 * time.Hour // what a worker may say that it has been unresponsive for
+)
+
 // newOutlet opens the worker's file. deployment and replica are "" for a Go worker, whose lines may be any replica's.
 func (n *Node) newOutlet(w *workerProc, name, deployment, replica string) *outlet {
 	o := &outlet{node: n, worker: w, name: name, out: logs.NewLevels("stdout"), err: logs.NewLevels("stderr")}
@@ -82,10 +87,15 @@ func (o *outlet) told(text []byte) {
 		}
 		o.put(level, "log", record)
 	case "stack":
-		o.stacks = append(append(o.stacks, rest...), '\n')
+		if len(o.stacks)+len(rest) < stacksMax {
+			o.stacks = append(append(o.stacks, rest...), '\n')
+		}
 	case "unresponsive":
 		s, _ := strconv.ParseFloat(string(rest), 64)
-		since := time.Now().Add(-time.Duration(s * float64(time.Second)))
+		if !(s > 0) { // or is no number
+			s = 0
+		}
+		since := time.Now().Add(-time.Duration(min(s, unresponsiveMax.Seconds()) * float64(time.Second)))
 		o.node.unresponsive(o.worker, since, string(o.stacks), true)
 		o.stacks = nil
 	case "responsive":

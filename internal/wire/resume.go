@@ -1,5 +1,7 @@
 package wire
 
+import "fmt"
+
 // Resume is what a worker has that lost its node and found another, or the same one started anew.
 type Resume struct {
 	Replicas []Resumed `json:"replicas"`
@@ -15,4 +17,19 @@ type Resumed struct {
 	Config    string   `json:"config,omitempty"` // digest of the user config that it has (spec.ConfigDigest)
 	Models    []string `json:"models,omitempty"`
 	Health    bool     `json:"health,omitempty"` // it has a health check
+}
+
+// Check says what is wrong with what a worker tells.
+func (r *Resume) Check() error {
+	seen := map[string]bool{}
+	for _, x := range r.Replicas {
+		switch {
+		case x.Replica == "" || seen[x.Replica]:
+			return fmt.Errorf("resume: replica %q without a name, or twice", x.Replica)
+		case x.Executing < 0 || x.Executing > maxIncoming:
+			return fmt.Errorf("resume: replica %q executes %d calls", x.Replica, x.Executing)
+		}
+		seen[x.Replica] = true
+	}
+	return nil
 }

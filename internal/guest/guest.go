@@ -189,9 +189,11 @@ func (g *Guest) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
 		return nil
 	}
 	in.Keep()
-	s := r.host.now.Load()
-	s.running.Add(1)
-	in.OnEnd = s
+	if in.Mode != call.Broadcast { // which holds no slot
+		s := r.host.now.Load()
+		s.running.Add(1)
+		in.OnEnd = s
+	}
 	in.Info.Place, in.Info.Replica = &r.place, r.host.replica.ID
 	return r.host.local.Start(b, &in.Call, in)
 }

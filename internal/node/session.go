@@ -108,7 +108,10 @@ func (s *session) Control(ctx context.Context, op string, body json.RawMessage) 
 	return nil, call.NewError(call.BadInput, fmt.Sprintf("control request %q is not for workers", op))
 }
 
-// Goaway from a worker: it takes no more calls. The end of its process does the rest.
+// Goaway from a worker: it takes no more calls, so its replicas get none. The end of its process does the rest.
 func (s *session) Goaway(g wire.Goaway) {
+	if s.worker != nil {
+		s.worker.refuseCalls()
+	}
 	s.node.log.Info("worker goes away", "origin", s.origin, "reason", g.Reason, "message", g.Message)
 }

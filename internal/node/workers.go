@@ -237,6 +237,11 @@ func (n *Node) open(nc net.Conn) {
 		if second {
 			return w.token, nil
 		}
+		if h.Resume != nil {
+			if err := h.Resume.Check(); err != nil {
+				return w.token, err
+			}
+		}
 		return w.token, w.check(h)
 	})
 	if err == nil && h.Connection == wire.ConnBulk {

@@ -56,6 +56,7 @@ type Incoming struct {
 
 	peer *Peer
 	id   uint64
+	size int      // counts against what the other side may have under way
 	out  *outflow // of a stream
 
 	mu     sync.Mutex
@@ -99,6 +100,7 @@ func (in *Incoming) Complete(b *call.Batch, r call.Result) {
 	p := in.peer
 	p.mu.Lock()
 	delete(p.incoming, in.id)
+	p.underWay.calls -= in.size
 	busy := len(p.incoming) > 0
 	p.mu.Unlock()
 	if r.Err == nil && (r.Parts != nil || in.References != nil || p.memory != nil && len(r.Data) >= SharedLeast) {
@@ -114,9 +116,9 @@ func (in *Incoming) Complete(b *call.Batch, r call.Result) {
 		meta[0] = byte(r.Codec)
 	}
 	if o := in.out; o != nil {
-		o.mu.Lock()
-		in.sendItems()
-		o.mu.Unlock()
+		if e := in.lastItems(); e != nil {
+			meta[0], h.Flags, body = 0, FlagError, codec.AppendError(nil, e)
+		}
 	}
 	if _, err := p.conn.Append(h, meta[:], body); err != nil {
 		if p.conn.Err() != nil || errors.Is(err, ErrClosed) {
@@ -167,6 +169,7 @@ type Peer struct {
 	controls map[uint64]chan<- reply
 	nextCtl  uint64
 	nextRt   uint32
+	underWay underWay
 	ended    bool
 
 	routes     []any        // by number, declared by the other side; only a reader touches it, one at a time
@@ -400,9 +403,13 @@ func (p *Peer) Control(ctx context.Context, request, out any) error {
 	id := p.nextCtl
 	p.controls[id] = c
 	p.mu.Unlock()
-	if _, err := p.conn.Append(Header{Type: TypeControl, ID: id}, nil, body); err == nil {
-		p.conn.Flush()
+	if _, err := p.conn.Append(Header{Type: TypeControl, ID: id}, nil, body); err != nil {
+		p.mu.Lock()
+		delete(p.controls, id)
+		p.mu.Unlock()
+		return p.unsent("the request is ", err)
 	}
+	p.conn.Flush()
 	select {
 	case r := <-c:
 		if r.err != nil || out == nil {
@@ -523,6 +530,12 @@ func (p *Peer) onCall(b *call.Batch, h Header, meta, body []byte) error {
 		p.mu.Unlock()
 		return fmt.Errorf("over %d calls at once on one connection", maxIncoming)
 	}
+	in.size = len(meta) + len(body)
+	if e := p.admit(in.size); e != nil {
+		p.mu.Unlock()
+		p.refuse(b, h.ID, e)
+		return nil
+	}
 	p.incoming[h.ID] = in
 	p.mu.Unlock()
 	c := p.server.Call(b, in)
@@ -589,9 +602,6 @@ func (p *Peer) onItems(b *call.Batch, h Header, body []byte) error {
 	return o.flow.frame(b, body)
 }
 
-// limit is the largest value that fits into a frame.
-func (p *Peer) limit() int { return MaxBody - call.ItemOverhead }
-
 type replyBody struct {
 	Error *replyError `json:"error,omitempty"`
 }
@@ -615,8 +625,13 @@ func (p *Peer) onControl(h Header, body []byte) error {
 		p.handling.Add(-1)
 		return fmt.Errorf("over %d control requests at once on one connection", maxControls)
 	}
+	if err := p.admitControl(len(own)); err != nil {
+		p.handling.Add(-1)
+		return err
+	}
 	p.serving.Go(func() {
 		defer p.handling.Add(-1)
+		defer p.controlEnded(len(own))
 		out, err := p.server.Control(p.ctx, head.Op, own)
 		if err != nil {
 			e := call.AsError(err)
@@ -628,9 +643,7 @@ func (p *Peer) onControl(h Header, body []byte) error {
 		if err != nil {
 			b, _ = json.Marshal(replyBody{&replyError{Reason: call.Fault, Message: err.Error()}})
 		}
-		if _, err := p.conn.Append(Header{Type: TypeReply, ID: h.ID}, nil, b); err == nil {
-			p.conn.Flush()
-		}
+		p.reply(h.ID, b)
 	})
 	return nil
 }

@@ -249,6 +249,9 @@ class Transport:
     def write(self, data):
         pass
 
+    def set_write_buffer_limits(self, high):
+        pass
+
 
 def by_hand(*items):
     loop = asyncio.new_event_loop()

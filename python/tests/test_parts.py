@@ -169,6 +169,9 @@ class Transport:
 
     close = abort
 
+    def set_write_buffer_limits(self, high):
+        self.high = high
+
 
 def connection(loop, server):
     conn, transport = wire.Connection(loop, server), Transport()

@@ -27,6 +27,9 @@ class Transport:
 
     abort = close
 
+    def set_write_buffer_limits(self, high):
+        pass
+
     def frames(self):
         """(type, flags, id, meta, body) of everything that was written so far."""
         out, data, p = [], self.data, 0

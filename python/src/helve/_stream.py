@@ -56,10 +56,13 @@ class Outflow:
             self.emit()
             self.room = self.conn.loop.create_future()
             await self.room
-        self.items -= 1
-        self.bytes -= n
         if self.size and self.size + ITEM.size + n > min(FRAME, self.conn.max_body):
             self.emit()
+            self.conn.flush()  # so that what waits is known
+        while not self.conn.room.is_set():  # many windows together may be more than a node that is slow should be sent
+            await self.conn.room.wait()
+        self.items -= 1
+        self.bytes -= n
         self.pending.append(ITEM.pack(n, codec))
         self.pending.append(data)
         self.size += ITEM.size + n

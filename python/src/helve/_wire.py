@@ -44,6 +44,7 @@ WINDOW = struct.Struct("<II")
 BUFFER = 256 << 10
 OWN = 128 << 10  # bodies above this are received into memory of their own
 JOIN_MAX = 64 << 10  # segments above this are written by themselves instead of being joined
+STREAM_BACKLOG = 64 << 20  # bytes that wait to be written before generators wait too
 FLUSH_AFTER = 0.0002  # in a long read, what is pending for longer than this leaves early
 
 monotonic = time.monotonic
@@ -241,6 +242,8 @@ class Connection(asyncio.BufferedProtocol):
         self.lost: Optional[BaseException] = None
         self.max_body = MAX_BODY  # what the other side takes
         self.refused = False  # it did not keep to the protocol
+        self.room = asyncio.Event()  # cleared while so much waits to be written that generators wait
+        self.room.set()
 
     # ---- writing
 
@@ -290,9 +293,17 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport) -> None:
         self.transport = transport
         self.write = transport.write
+        transport.set_write_buffer_limits(STREAM_BACKLOG)
+
+    def pause_writing(self) -> None:
+        self.room.clear()
+
+    def resume_writing(self) -> None:
+        self.room.set()
 
     def connection_lost(self, exc) -> None:
         self.lost = exc or ConnectionError("the connection to the node has ended")
+        self.room.set()
         error = ReplicaUnavailableError("the node has gone away")
         pending, self.pending = self.pending, {}
         for call in list(pending.values()):

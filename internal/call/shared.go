@@ -167,17 +167,28 @@ func (p *Payload) Flatten() error {
 	return err
 }
 
-// Own makes p outlive the read buffer in which it came: what it shares stays shared, the rest is copied.
+// GivenAway is the size in bytes over which what a connection hands over is its receiver's for good; all else may lie in a
+// buffer that is used again. Nobody writes to either.
+const GivenAway = 32 << 10
+
+func own(b []byte) []byte {
+	if len(b) > GivenAway {
+		return b
+	}
+	return bytes.Clone(b)
+}
+
+// Own makes p outlive the read buffer in which it came: what it shares stays shared, and what may lie in the buffer is copied.
 func (p *Payload) Own() {
-	p.Data = bytes.Clone(p.Data)
+	p.Data = own(p.Data)
 	if p.Parts == nil {
 		return
 	}
-	own := &Parts{Main: p.Parts.Main, Buffers: make([]Segment, len(p.Parts.Buffers))}
+	parts := &Parts{Main: p.Parts.Main, Buffers: make([]Segment, len(p.Parts.Buffers))}
 	for i, s := range p.Parts.Buffers {
-		own.Buffers[i] = Segment{Data: bytes.Clone(s.Data), Shared: s.Shared}
+		parts.Buffers[i] = Segment{Data: own(s.Data), Shared: s.Shared}
 	}
-	p.Parts = own
+	p.Parts = parts
 }
 
 // Parted is a [Sink] that takes results which lie in parts. Others get them in one piece.

@@ -18,7 +18,7 @@ const (
 	readBuf = 64 << 10
 	// A frame up to sharedFrame bytes is handed over inside the read buffer and copied by whoever keeps it; larger ones
 	// get memory of their own, so that anything over it may be referenced instead of copied when it is forwarded.
-	sharedFrame = 32 << 10
+	sharedFrame = call.GivenAway
 	spareMax    = 1 << 20 // write buffers above this are given back to the collector
 )
 

@@ -511,9 +511,7 @@ func (in *Incoming) completeApart(b *call.Batch, r call.Result, busy bool) {
 	s, meta, err := p.endSegments(r.Payload)
 	if err == nil && in.References != nil && s.plain > in.Over {
 		keep := r.Payload
-		if s.plain <= sharedFrame { // it may lie in a read buffer
-			keep.Own()
-		}
+		keep.Own()
 		switch number, failure := in.References.Keep(keep); {
 		case failure == nil:
 			size := s.total

@@ -191,6 +191,7 @@ def feed(conn, data, cuts):
 
 class Options:
     python, request_codec, response_codec, model, session = True, encoding.CLOUDPICKLE, encoding.CLOUDPICKLE, "", ""
+    by_reference = None
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -9,6 +9,7 @@ import socket
 from pathlib import Path
 
 from helve import _encoding as encoding
+from helve import _parts as parts
 from helve import _wire as wire
 from helve._stream import ITEM, Outflow
 
@@ -75,8 +76,19 @@ def of(kind, id=None, bulk=False):
     return [(h, m, b) for h, m, b in frames() if h[2] == kind and id in (None, h[4]) and bool(h[3] & 0x80) == bulk]
 
 
+class Parts:
+    """A connection that takes whatever is said to lie in shared memory."""
+
+    def __init__(self):
+        self.taken, self.owned, self.memory, self.loop = [], False, self, None
+
+    def take(self, ref):
+        self.taken.append(parts.REF.unpack(ref))
+        return parts.Segment(b"\xa2hi", ref)
+
+
 def test_the_page_shows_every_type():
-    assert {h[2] for h, _, _ in frames()} == {1, 2, 3, 4, 5, 6, 16, 17, 18, 19, 20, 21, 22}
+    assert {h[2] for h, _, _ in frames()} == {1, 2, 3, 4, 5, 6, 16, 17, 18, 19, 20, 21, 22, 23, 24, 26}
 
 
 def test_the_opening_of_the_page():
@@ -91,7 +103,11 @@ def test_the_opening_of_the_page():
 
 
 def test_the_calls_of_the_page():
-    (_, meta, body), (_, stream, arguments) = of(wire.CALL)
+    (_, meta, body), (_, shared, reference), (_, stream, arguments) = sorted(of(wire.CALL), key=lambda f: len(f[1]))
+    conn = Parts()
+    assert wire.in_parts(wire.parse_call(shared)[3])
+    wire.parse_parts(conn, wire.parse_call(shared)[3], memoryview(reference))
+    assert conn.taken == [(7, 12, 0x20000, 200_000)]
     route, want, info, slots = wire.parse_call(meta)
     assert (route, want, info.depth, info.call, info.window) == (3, encoding.TEXT, 0, 5, None)
     assert info.request_id == "11220000-0000-0000-0000-000000000000"
@@ -104,7 +120,13 @@ def test_the_calls_of_the_page():
 
 
 def test_the_answers_of_the_page():
-    good, failed = of(wire.END)
+    good, failed, buffer, kept = of(wire.END)
+    conn = Parts()
+    value = parts.parse_end(conn, buffer[0][3], buffer[1], memoryview(buffer[2]))
+    assert (value.codec, bytes(value.main.data), len(value.buffers)) == (encoding.CLOUDPICKLE, b"pickle", 1)
+    assert conn.taken == [(7, 12, 0x20000, 200_000)]
+    value = parts.parse_end(conn, kept[0][3], kept[1], b"")
+    assert (value.codec, value.number, value.size) == (encoding.MSGPACK, 4, 300_000)
     assert encoding.decode(good[1][0], good[2]) == "hi!" and not good[0][3] & wire.FLAG_ERROR
     assert failed[0][3] & wire.FLAG_ERROR and "none" in str(encoding.decode_error(failed[2]))
     streams = of(wire.ITEMS)
@@ -130,6 +152,10 @@ def test_the_rest_of_the_page():
     assert [json.loads(b)["reason"] for _, _, b in of(wire.GOAWAY)] == ["stopping"]
     (cancel, meta, body), = of(wire.CANCEL)
     assert (cancel[4], meta, body) == (1, b"", b"")
+    (_, _, lease), = of(parts.LEASE)
+    (_, _, release), = of(parts.RELEASE)
+    (drop, _, _), = of(parts.DROP)
+    assert parts.NUMBER.unpack(lease) == (1 << 20,) and parts.REF.unpack(release) == (7, 12, 0x20000, 200_000) and drop[4] == 4
 
 
 def test_the_page_names_every_control_request():

@@ -270,7 +270,7 @@ class Server:
 class Options:
     def __init__(self, python=True, codec=encoding.CLOUDPICKLE, model="", session=""):
         self.python, self.request_codec, self.response_codec = python, codec, encoding.CLOUDPICKLE
-        self.model, self.session = model, session
+        self.model, self.session, self.by_reference = model, session, None
 
 
 @pytest.mark.parametrize("options, args, kwargs, says", [

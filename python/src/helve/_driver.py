@@ -15,7 +15,7 @@ from typing import Any, Optional
 
 from helve import _runtime
 from helve._pickling import dumps
-from helve._wire import MAX_BODY, Connection, open_connection
+from helve._wire import Connection, open_connection
 from helve.serve.config import HTTPOptions
 from helve.serve.deployment import Graph
 from helve._errors import RayServeException, TooLargeError
@@ -94,7 +94,7 @@ class Driver:
         ours.setblocking(False)
         self.loop = asyncio.new_event_loop()
         self.conn = Connection(self.loop, self)
-        self.conn.max_body = welcome.get("max_body") or MAX_BODY
+        self.conn.agreed(welcome)
         self.thread = threading.Thread(target=self._serve, args=(ours,), name="helve-driver", daemon=True)
         self.conn.thread = self.thread
         self.ready = threading.Event()

@@ -71,10 +71,13 @@ def _json(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def decode(codec: int, data) -> Any:
-    """data may be a view of a shared buffer: what outlives the call is copied."""
+def decode(codec: int, data, buffers=None) -> Any:
+    """data may be a view of a shared buffer: what outlives the call is copied. buffers are those out of band, of a pickle: what is
+    decoded refers to them."""
     if codec == CLOUDPICKLE or codec == PICKLE:
-        return loads(data)
+        return loads(data, buffers=buffers) if buffers else loads(data)
+    if buffers:
+        raise TypeError(f"buffers out of band belong to pickles, not to codec {NAMES.get(codec, codec)}")
     if codec == NONE:
         return None
     if codec == TEXT:

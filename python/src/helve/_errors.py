@@ -31,12 +31,17 @@ class TooLargeError(RayServeException):
         super().__init__(text)
 
 
+class DataLossError(RayServeException):
+    """A result that was kept for its caller is not there any more."""
+
+
 def too_large(what: str, size: int, limit: int) -> TooLargeError:
     return TooLargeError(f"{what}: {size} bytes, the other side takes at most {limit} (max_body)")
 
 
 _TABLE = {
     "too_large": TooLargeError,
+    "data_loss": DataLossError,
     "backpressure": BackPressureError,
     "deployment_unavailable": DeploymentUnavailableError,
     "replica_unavailable": ReplicaUnavailableError,
@@ -64,5 +69,5 @@ def reason_of(exc: BaseException) -> str:
     return "user"
 
 
-for _class in (RayServeException, BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError, RequestCancelledError, TooLargeError):
+for _class in (RayServeException, BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError, RequestCancelledError, TooLargeError, DataLossError):
     _class.__module__ = "helve.serve.exceptions"  # the name under which they are pickled and printed

@@ -19,10 +19,13 @@ from helve._attach import DIAL, Node, duration, give_up
 from helve._encoding import CLOUDPICKLE, decode, dumps, encode, encode_error, envelope, loads
 from helve._hooks import digest, hook, no_reconfigure, raw_field
 from helve._names import match_name
+from helve._parts import WHERE, Out, parse_slots
+from helve._pickling import APART
 from helve._stream import Outflow, is_stream
 from helve._tasks import make_eager
 from helve._wire import (
-    END, END_FRAME, FLAG_ERROR, HEADER, MAX_BODY, REPLY, Connection, RefusedError, parse_args, parse_call, read_token, request_info,
+    END, END_FRAME, FLAG_ERROR, HEADER, REPLY, Connection, RefusedError, entry, in_parts, parse_args, parse_call, parse_parts, read_token,
+    request_info,
 )
 from helve.serve.context import ReplicaContext
 from helve.serve.deployment import Deployment, methods_of
@@ -126,10 +129,12 @@ class Worker:
     def begin(self, id: int, number: int, want: int, info, slots, body) -> None:
         kind, fn = self.routes.get(number) or self.resolve(number)
         if kind is None:
+            if in_parts(slots):
+                parse_slots(self.conn, slots, body)  # it has references to give back
             self.fail_with(id, fn)
             return
         try:
-            args, kwargs = parse_args(slots, body)
+            args, kwargs = parse_parts(self.conn, slots, body) if in_parts(slots) else parse_args(slots, body)
         except Exception as e:
             self.fail_with(id, encode_error(e, "bad_input"))
             return
@@ -269,13 +274,27 @@ class Worker:
         if is_stream(value):
             value.close() if inspect.isgenerator(value) else None
             raise TypeError("the method returned a generator: call it with stream=True (handle.options(stream=True))")
+        buffers: list = []
         if want == CLOUDPICKLE:
-            body, codec = dumps(value), CLOUDPICKLE
+            body, codec = dumps(value, buffers if self.conn.segments else None), CLOUDPICKLE
         else:
             codec, body = encode(want, value)
+        if buffers or len(body) >= APART and self.conn.memory is not None:
+            self.reply_in_parts(id, codec, body, buffers)
+            return
         if len(body) > self.conn.max_body:
             raise too_large("the result", len(body), self.conn.max_body)
         self.conn.put(END_FRAME.pack(len(body), 2, END, 0, id, codec, 0), body)
+
+    def reply_in_parts(self, id: int, codec: int, body, buffers: list) -> None:
+        out = Out(self.conn)
+        where, _ = out.add(body)
+        meta = bytes((codec, where))
+        if buffers:
+            meta += entry(b"buffers", b"".join(WHERE.pack(*out.add(b)) for b in buffers))
+        if out.total > self.conn.max_body:
+            raise too_large("the result", out.total, self.conn.max_body)
+        self.conn.put(HEADER.pack(out.size, len(meta), END, 0, id) + meta, *out.segments)
 
     def fail(self, id: int, e: BaseException, info) -> None:
         if isinstance(e, asyncio.CancelledError):
@@ -472,7 +491,7 @@ class Worker:
         }]}
 
     async def attach(self, sock: socket.socket, welcome: dict) -> None:
-        self.conn.max_body = welcome.get("max_body") or MAX_BODY
+        self.conn.agreed(welcome)
         await self.loop.create_unix_connection(lambda: self.conn, sock=sock)
         _runtime.connection = self.conn
         for w in self.formers:

@@ -58,6 +58,9 @@ type Config struct {
 	StateDir string
 	// WorkerGrace is how long worker processes wait for the next node. 0 is 30 s. Only with StateDir.
 	WorkerGrace time.Duration
+	// MaxBody is the largest value, in bytes, that calls, results and items may have between processes: 1 MiB to 4 GiB less one
+	// byte. 0 is 256 MiB. What is larger fails with the reason too_large.
+	MaxBody int
 	// OutOfLine runs the methods of Call and Stream.Call on goroutines of their own too.
 	OutOfLine bool
 }
@@ -99,6 +102,9 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 	case c.WorkerGrace != 0 && c.StateDir == "":
 		return nil, errors.New("WorkerGrace: needs StateDir, where the next node finds the workers")
 	}
+	if err := node.CheckMaxBody(c.MaxBody); err != nil {
+		return nil, fmt.Errorf("MaxBody: %w", err)
+	}
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("the path of this executable, which workers run too: %w", err)
@@ -114,7 +120,7 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 		}
 	}
 	s := &System{config: c, dir: dir, apps: map[string]*App{}, node: node.New(node.Settings{
-		Logger: c.Logger, Version: Version, Output: c.Output, Logs: files, Strict: strict, OutOfLine: c.OutOfLine,
+		Logger: c.Logger, Version: Version, Output: c.Output, Logs: files, Strict: strict, OutOfLine: c.OutOfLine, MaxBody: c.MaxBody,
 		Program: node.Program{Path: exe, Args: os.Args[1:], Env: os.Environ(), Dir: dir},
 	})}
 	if c.StateDir != "" {

@@ -93,6 +93,7 @@ type run struct {
 	isolation string
 	stateDir  string
 	grace     time.Duration
+	maxBody   size
 	verbose   bool
 }
 
@@ -101,6 +102,7 @@ func (r *run) flags(c *cobra.Command) {
 	c.Flags().StringVar(&r.isolation, "isolation", "", "where Go deployments run: node or process (default: what each says)")
 	c.Flags().StringVar(&r.stateDir, "state-dir", "", "directory from which the next node takes over the workers if this one is killed")
 	c.Flags().DurationVar(&r.grace, "worker-grace", 0, "how long workers wait for the next node (default 30s; needs --state-dir)")
+	c.Flags().Var(&r.maxBody, "max-body", "largest value of a call between processes, in bytes or as 64MiB (default 256MiB)")
 	c.Flags().BoolVarP(&r.verbose, "verbose", "v", false, "log more")
 }
 
@@ -166,7 +168,7 @@ func (r *run) execute(ctx context.Context, args []string) error {
 	log := logger(r.verbose)
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	system, err := helve.Config{Logger: log, Isolation: iso, Output: os.Stderr, StateDir: r.stateDir, WorkerGrace: r.grace}.Run(ctx, app.build)
+	system, err := helve.Config{Logger: log, Isolation: iso, Output: os.Stderr, StateDir: r.stateDir, WorkerGrace: r.grace, MaxBody: int(r.maxBody)}.Run(ctx, app.build)
 	if err != nil {
 		return err
 	}

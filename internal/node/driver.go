@@ -24,7 +24,7 @@ type driver struct {
 
 // ServeDriver serves the driver on nc until it goes away. The node is the driver's own child: the caller closes it then.
 func (n *Node) ServeDriver(nc net.Conn, token wire.Token) error {
-	h, err := wire.Accept(nc, n.set.Version, "", func(h wire.Hello) (wire.Token, error) {
+	h, err := wire.Offer{Version: n.set.Version, MaxBody: n.set.MaxBody}.Accept(nc, func(h wire.Hello) (wire.Token, error) {
 		if h.Kind != "driver" {
 			return wire.Token{}, fmt.Errorf("a %s where a driver was expected", h.Kind)
 		}
@@ -35,7 +35,7 @@ func (n *Node) ServeDriver(nc net.Conn, token wire.Token) error {
 		return err
 	}
 	s := &session{node: n, origin: "driver:" + strconv.Itoa(h.PID), driver: &driver{node: n}}
-	peer := wire.NewPeer(wire.NewConn(nc), s)
+	peer := wire.NewLinkPeer(wire.NewLink(wire.NewConn(nc), h.Terms), s)
 	s.peer = peer
 	defer s.releaseAll()
 	return peer.Serve()

@@ -48,6 +48,8 @@ type Settings struct {
 	Strict call.Codec
 	// OutOfLine says that no method runs on its caller's goroutine.
 	OutOfLine bool
+	// MaxBody is the largest body that the node and its workers take, in bytes; 0 for the default.
+	MaxBody int
 }
 
 // App is an application to deploy.

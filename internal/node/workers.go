@@ -83,6 +83,7 @@ func (n *Node) spawn(r *revision, of birth) (*workerProc, error) {
 	n.mu.Unlock()
 	p := of.program
 	env := append(withoutWorkerEnv(p.Env), "HELVE_SOCKET="+socket, "HELVE_WORKER_ID="+w.id)
+	env = append(env, n.maxBodyEnv()...)
 	if state != "" {
 		env = append(env, "HELVE_WORKER_GRACE="+grace.String())
 	}
@@ -212,7 +213,7 @@ func (n *Node) accept(l *worker.Listener) {
 // open completes the opening of a worker's connection and serves it until it ends.
 func (n *Node) open(nc net.Conn) {
 	var w *workerProc
-	offer := wire.Offer{Version: n.set.Version, Features: []string{wire.FeatureBulk}}
+	offer := wire.Offer{Version: n.set.Version, Features: []string{wire.FeatureBulk}, MaxBody: n.set.MaxBody}
 	h, err := offer.Accept(nc, func(h wire.Hello) (wire.Token, error) {
 		n.await(h.ID)
 		n.mu.Lock()

@@ -162,6 +162,9 @@ func open(nc net.Conn, token Token, h Hello, v versions) (Welcome, error) {
 }
 
 func agreed(protocol int, mine, theirs []string, in, out int) Terms {
+	if protocol < 2 { // neither side can say
+		in, out = 0, 0
+	}
 	return Terms{
 		Protocol: protocol,
 		Bulk:     protocol >= 2 && slices.Contains(mine, FeatureBulk) && slices.Contains(theirs, FeatureBulk),

@@ -78,22 +78,23 @@ class Driver:
         os.close(write)
         try:
             # A session of its own: a Ctrl-C in the terminal reaches this program, which ends the node with its connection.
+            limit = os.environ.get("HELVE_MAX_BODY")
             self.process = subprocess.Popen(
-                [binary(), "node", "--driver-fd", str(theirs.fileno()), "--token-fd", str(read)],
+                [binary(), "node", "--driver-fd", str(theirs.fileno()), "--token-fd", str(read), *(["--max-body", limit] if limit else [])],
                 pass_fds=(theirs.fileno(), read), stdin=subprocess.DEVNULL, stdout=sys.__stderr__, start_new_session=True,
             )
         finally:
             theirs.close()
             os.close(read)
         try:
-            open_connection(ours, token, "driver", "")
+            max_body = open_connection(ours, token, "driver", "")
         except (OSError, ValueError) as e:
             ours.close()
             self.process.wait(EXIT_TIME)
             raise RayServeException(f"the node did not start: {e}") from None
         ours.setblocking(False)
         self.loop = asyncio.new_event_loop()
-        self.conn = Connection(self.loop, self)
+        self.conn = Connection(self.loop, self, max_body)
         self.thread = threading.Thread(target=self._serve, args=(ours,), name="helve-driver", daemon=True)
         self.conn.thread = self.thread
         self.ready = threading.Event()

@@ -11,7 +11,7 @@ from typing import Any, Optional
 
 from helve._encoding import CLOUDPICKLE, decode, dumps, encode
 from helve._errors import RequestCancelledError
-from helve._wire import CANCEL, CREDIT, ITEMS, MAX_BODY, WINDOW, Call
+from helve._wire import CANCEL, CREDIT, ITEMS, WINDOW, Call, too_large
 
 ITEM = struct.Struct("<IB")
 ROOM = (256, 1 << 20)  # items and bytes that a generator may be ahead of its reader
@@ -50,8 +50,8 @@ class Outflow:
         else:
             codec, data = encode(self.want, value)
         n = len(data)
-        if n + ITEM.size > MAX_BODY:
-            raise ValueError(f"the item is {n} bytes, at most {MAX_BODY - ITEM.size} fit into one")
+        if n + ITEM.size > self.conn.max_body:
+            raise too_large("an item of the stream is", n + ITEM.size, self.conn.max_body)
         while self.items <= 0 or self.bytes <= 0:
             self.emit()
             self.room = self.conn.loop.create_future()

@@ -20,16 +20,17 @@ from typing import Any, Callable, Optional
 
 from helve import __version__
 from helve._encoding import (
-    CLOUDPICKLE, MSGPACK, PICKLE, TEXT, decode, decode_error, encode,
+    CLOUDPICKLE, MSGPACK, PICKLE, TEXT, decode, decode_error, encode, envelope,
 )
 from helve._errors import RayServeException, RequestCancelledError
 from helve._pickling import dumps_call, loads
 
 HELLO, PROOF, GOAWAY, CONTROL, REPLY, ROUTE, CALL, CANCEL, END, ITEMS, CREDIT = 1, 2, 3, 4, 5, 6, 16, 17, 18, 19, 20
 FLAG_ERROR = 1
-PROTOCOL = 1
+PROTOCOL = (1, 2)
 MAX_DEPTH = 64
-MAX_BODY = 256 << 20
+MAX_BODY = 256 << 20  # of a side that says nothing else
+OWN_MAX_BODY = int(os.environ.get("HELVE_WORKER_MAX_BODY") or MAX_BODY)  # a node tells its workers
 
 HEADER = struct.Struct("<IHBBQ")
 CALL_META = struct.Struct("<IBBHQ16s16s8sQ")
@@ -222,8 +223,9 @@ class Call:
 class Connection(asyncio.BufferedProtocol):
     """One connection after its opening. server answers what the node asks: on_call, on_control, on_goaway, on_lost."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, server: Any):
+    def __init__(self, loop: asyncio.AbstractEventLoop, server: Any, max_body: int = MAX_BODY):
         self.loop, self.server = loop, server
+        self.max_body = max_body  # that the node takes
         self.buffer = bytearray(BUFFER)
         self.view = memoryview(self.buffer)
         self.lo = self.hi = 0
@@ -355,7 +357,7 @@ class Connection(asyncio.BufferedProtocol):
                         self.flush()
                         since = 0.0
                 continue
-            if header[0] > MAX_BODY:
+            if header[0] > OWN_MAX_BODY:
                 self.transport.abort()
                 return
             if header[0] > OWN and self.hi >= body:
@@ -473,9 +475,8 @@ class Connection(asyncio.BufferedProtocol):
             tail += call.tail
         if slots is None:
             size = len(body)
-            if size > MAX_BODY:
-                del self.pending[id]
-                call.finish(None, RayServeException(f"the arguments are {size} bytes, at most {MAX_BODY} fit into one call"))
+            if size > self.max_body:
+                self.refuse(call, size)
                 return
             head = CALL_PACKED.pack(
                 size, 72 + len(tail), CALL, 0, id, number, want, depth, 1, left, request, trace, span, next(_ids), 0, codec, 0, size
@@ -484,7 +485,14 @@ class Connection(asyncio.BufferedProtocol):
             return
         meta = CALL_META.pack(number, want, depth, len(segments), left, request, trace, span, next(_ids)) + slots + tail
         size = sum(map(len, segments))
+        if size > self.max_body:
+            self.refuse(call, size)
+            return
         self.put(HEADER.pack(size, len(meta), CALL, 0, id) + meta, *segments)
+
+    def refuse(self, call: Call, size: int) -> None:
+        del self.pending[call.id]
+        call.finish(None, too_large("the arguments are", size, self.max_body))
 
     @staticmethod
     def slots(codec: int, args: tuple, kwargs: dict):
@@ -507,8 +515,19 @@ class Connection(asyncio.BufferedProtocol):
             del self.controls[id]
             future.set_exception(RayServeException("the node has gone away"))
             return future
-        self.send(CONTROL, 0, id, b"", json.dumps({"op": op, **fields}).encode())
+        body = json.dumps({"op": op, **fields}).encode()
+        if len(body) > self.max_body:
+            del self.controls[id]
+            future.set_exception(too_large("the request is", len(body), self.max_body))
+            return future
+        self.send(CONTROL, 0, id, b"", body)
         return future
+
+
+def too_large(what: str, size: int, limit: int) -> RayServeException:
+    e = RayServeException(f"{what} a value of {size} bytes, the other side takes at most {limit} (max_body)")
+    e._helve = envelope({"reason": "too_large", "message": str(e)})
+    return e
 
 
 def entry(key: bytes, value: bytes) -> bytes:
@@ -595,13 +614,14 @@ def _read_frame(sock: socket.socket) -> tuple[int, bytes]:
     return kind, _recv(sock, body)
 
 
-def open_connection(sock: socket.socket, token: bytes, kind: str, id: str) -> None:
-    """The dialler's side of the opening, on a blocking socket. It raises ConnectionRefusedError with the node's text."""
+def open_connection(sock: socket.socket, token: bytes, kind: str, id: str) -> int:
+    """The dialler's side of the opening, on a blocking socket: the largest body that the node takes. It raises
+    ConnectionRefusedError with the node's text."""
     sock.settimeout(10)
     nonce = os.urandom(16)
     hello = {
-        "protocol": [PROTOCOL, PROTOCOL], "kind": kind, "connection": "small", "language": "python", "version": __version__,
-        "id": id, "pid": os.getpid(), "nonce": nonce.hex(), "features": [],
+        "protocol": PROTOCOL, "kind": kind, "connection": "small", "language": "python", "version": __version__,
+        "id": id, "pid": os.getpid(), "nonce": nonce.hex(), "features": [], "max_body": OWN_MAX_BODY,
     }
     body = json.dumps(hello).encode()
     sock.sendall(HEADER.pack(len(body), 0, HELLO, 0, 0) + body)
@@ -618,6 +638,7 @@ def open_connection(sock: socket.socket, token: bytes, kind: str, id: str) -> No
     proof = hmac.new(token, b"dialler" + nonce + theirs, hashlib.sha256).digest()
     sock.sendall(HEADER.pack(len(proof), 0, PROOF, 0, 0) + proof)
     sock.settimeout(None)
+    return welcome.get("max_body") or MAX_BODY
 
 
 __all__ = ["Call", "Connection", "RequestInfo", "open_connection", "parse_args", "parse_call", "read_token", "request_info", "MSGPACK", "TEXT"]

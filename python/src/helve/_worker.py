@@ -18,7 +18,7 @@ from helve._names import match_name
 from helve._stream import Outflow, is_stream
 from helve._tasks import make_eager
 from helve._wire import (
-    END, END_FRAME, FLAG_ERROR, HEADER, MAX_BODY, REPLY, Connection, open_connection, parse_args, parse_call, read_token, request_info,
+    END, END_FRAME, FLAG_ERROR, HEADER, REPLY, Connection, open_connection, parse_args, parse_call, read_token, request_info, too_large,
 )
 from helve.serve.context import ReplicaContext
 from helve.serve.deployment import Deployment, methods_of
@@ -195,8 +195,8 @@ class Worker:
             body, codec = dumps(value), CLOUDPICKLE
         else:
             codec, body = encode(want, value)
-        if len(body) > MAX_BODY:
-            raise ValueError(f"the result is {len(body)} bytes, at most {MAX_BODY} fit into one answer")
+        if len(body) > self.conn.max_body:
+            raise too_large("the result is", len(body), self.conn.max_body)
         self.conn.put(END_FRAME.pack(len(body), 2, END, 0, id, codec, 0), body)
 
     def fail(self, id: int, e: BaseException, info) -> None:
@@ -209,6 +209,8 @@ class Worker:
         self.fail_with(id, encode_error(e))
 
     def fail_with(self, id: int, error: bytes) -> None:
+        if len(error) > self.conn.max_body:
+            error = encode_error(too_large("the error is", len(error), self.conn.max_body))
         self.conn.put(HEADER.pack(len(error), 2, END, FLAG_ERROR, id) + b"\0\0", error)
 
     def on_cancel(self, id: int) -> None:
@@ -304,7 +306,7 @@ def main() -> None:
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.connect(os.environ["HELVE_SOCKET"])
-        open_connection(sock, token, "worker", os.environ["HELVE_WORKER_ID"])
+        max_body = open_connection(sock, token, "worker", os.environ["HELVE_WORKER_ID"])
     except OSError as e:
         print(f"helve: {e}", file=sys.stderr)
         leave(1)
@@ -317,6 +319,7 @@ def main() -> None:
         loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     worker = Worker(loop)
+    worker.conn.max_body = max_body
     _runtime.connection = worker.conn
     loop.run_until_complete(loop.create_unix_connection(lambda: worker.conn, sock=sock))
     loop.run_forever()

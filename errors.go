@@ -27,6 +27,7 @@ const (
 	Cancelled             = call.Cancelled
 	NoMethod              = call.NoMethod
 	BadInput              = call.BadInput
+	TooLarge              = call.TooLarge
 	User                  = call.User
 )
 

@@ -26,13 +26,6 @@ func withModel(id string) *call.Info {
 	return &call.Info{Affinity: &call.Affinity{Model: id}}
 }
 
-func ids(set []*Replica, ranks []int) (out []string) {
-	for _, i := range ranks {
-		out = append(out, set[i].ID)
-	}
-	return out
-}
-
 func TestConsistentHash(t *testing.T) {
 	t.Parallel()
 	owners := func(n int) (map[string]string, *ConsistentHash, []*Replica) {
@@ -116,46 +109,61 @@ func TestModelAffinity(t *testing.T) {
 	t.Parallel()
 	r, set := New("here"), replicas(3, 1)
 	r.Update(nil, set)
-	rank := func(id string) []string {
-		ranks, only := r.rank(withModel(id), set, nil)
-		if only {
-			t.Error("a model restricts")
+	where := func(id string) string {
+		got := r.TryAcquire(withModel(id))
+		if got == nil {
+			return "nowhere"
 		}
-		return ids(set, ranks)
+		got.Gate.Release(nil)
+		return got.ID
 	}
 	r.SetModels(set[0], []string{"a", "b"})
 	r.SetModels(set[1], []string{"a"})
-	if got := rank("b"); !slices.Equal(got, []string{"r0"}) {
+	if got := where("b"); got != "r0" {
 		t.Errorf("the holder of b: %v", got)
 	}
-	if got := rank("new"); !slices.Equal(got, []string{"r2"}) {
+	if r := r.models.fewest(set); r != set[2] {
+		t.Errorf("the fewest models: %v", r.ID)
+	}
+	for range 20 {
+		if got := where("a"); got == "r2" {
+			t.Errorf("a holder of a: %v", got)
+		}
+	}
+	// The first call for a new model decides where the next go, before anything is loaded. They do not go elsewhere.
+	if got := r.TryAcquire(withModel("new")); got != set[2] {
 		t.Errorf("a new model goes to the fewest: %v", got)
 	}
-	if got := rank("a"); len(got) != 2 || slices.Contains(got, "r2") {
-		t.Errorf("the holders of a: %v", got)
+	if spilled := r.TryAcquire(withModel("new")); spilled != nil {
+		t.Errorf("a call went to %s while another loads its model", spilled.ID)
 	}
-	// The first call for a new model decides where the next go, before anything is loaded.
-	got := r.TryAcquire(withModel("new"))
-	if got != set[2] || !slices.Equal(rank("new"), []string{"r2"}) {
-		t.Errorf("%v, then %v", got, rank("new"))
-	}
-	if spilled := r.TryAcquire(withModel("new")); spilled == nil || spilled == set[2] {
-		t.Errorf("a full holder did not spill over: %v", spilled)
+	set[2].Gate.Release(nil)
+	if got := where("new"); got != "r2" {
+		t.Errorf("the second call for a new model: %v", got)
 	}
 	r.SetModels(set[2], []string{"new"})
 	r.SetModels(set[2], nil) // unloaded
-	if got := rank("b"); !slices.Equal(got, []string{"r0"}) {
+	if got := where("b"); got != "r0" {
 		t.Errorf("%v", got)
 	}
+	set[2].Gate.TryAcquire()
+	if got := where("another"); got == "r2" || got == "nowhere" { // r2 has the fewest
+		t.Errorf("a new model while the replica with the fewest is full: %v", got)
+	}
 	r.Update(nil, set[1:])
-	if len(r.models.has) != 1 || len(r.models.holders) != 1 || len(r.models.expected) != 0 || len(r.models.expects) != 0 {
+	if len(r.models.has) != 1 || len(r.models.holders) != 1+len(r.models.expected) {
 		t.Errorf("models of a replica that is gone: %+v", &r.models)
 	}
 	for i := range 3 * maxExpected {
 		r.models.expect(fmt.Sprint(i), set[1])
 	}
-	if len(r.models.expected) != maxExpected || len(r.models.order) != maxExpected || r.models.expects[set[1]] != maxExpected {
-		t.Errorf("%d expected", len(r.models.expected))
+	r.models.expect("1", set[2])
+	if m := &r.models; len(m.expected) != maxExpected || len(m.order) != maxExpected || len(m.holders) != maxExpected+1 {
+		t.Errorf("%d expected, %d holders", len(m.expected), len(m.holders))
+	}
+	r.Update(nil, nil)
+	if m := &r.models; len(m.expected) != 0 || len(m.expects) != 0 || len(m.order) != 0 || len(m.holders) != 0 {
+		t.Errorf("models of replicas that are gone: %+v", m)
 	}
 }
 
@@ -177,8 +185,9 @@ func TestPreferLocal(t *testing.T) {
 		t.Errorf("local first, then the others: %v", got)
 	}
 	r.SetModels(set[0], []string{"m"})
-	if ranks, _ := r.rank(&call.Info{Affinity: &call.Affinity{Local: true, Model: "m"}}, set, nil); !slices.Equal(ids(set, ranks), []string{"r0"}) {
-		t.Errorf("with a model the node does not count: %v", ids(set, ranks))
+	set[0].Gate.Release(nil)
+	if got := r.TryAcquire(&call.Info{Affinity: &call.Affinity{Local: true, Model: "m"}}); got != set[0] {
+		t.Errorf("with a model the node does not count: %v", got)
 	}
 }
 

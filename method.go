@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/node"
 	"github.com/helve-serve/helve/internal/replica"
 	"github.com/helve-serve/helve/internal/router"
@@ -395,6 +396,10 @@ func decode[Out any](b *binding, p call.Payload) (out Out, err error) {
 		return out, nil
 	}
 	if err := theCodec.Decode(p.Codec, p.Data, &out); err != nil {
+		if e := codec.Panicked("the result cannot be decoded", err); e != nil {
+			e.App, e.Deployment, e.Method = b.d.app.name, b.d.name, b.name
+			return out, e
+		}
 		return out, bad(fmt.Sprintf("the result does not fit %s: %v", reflect.TypeFor[Out](), err), err)
 	}
 	return out, nil

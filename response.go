@@ -98,6 +98,18 @@ func (p *pending) whenEnded(f func()) {
 	f()
 }
 
+// whenReadable is whenEnded for what reads the value: where that has to be decoded, on a goroutine of its own. Whoever
+// ends a response reads a connection, or gives a slot back, and waits for no code of a value's.
+func (r *Response[T]) whenReadable(f func()) {
+	r.whenEnded(func() {
+		if r.payload.Codec == call.None || r.payload.Codec == call.Native {
+			f()
+		} else {
+			go f()
+		}
+	})
+}
+
 // carry says what cancels p from now on. If p was cancelled while f set out, f is cancelled now.
 func (p *pending) carry(f call.Canceler) {
 	p.mu.Lock()
@@ -337,7 +349,7 @@ func (m Method[In, Out]) RemoteFrom(ctx context.Context, from *Response[In]) *Re
 		return &r.Response
 	}
 	r.watch(ctx)
-	from.whenEnded(func() {
+	from.whenReadable(func() {
 		if in, err := from.Result(context.Background()); err != nil { // it has ended: this does not wait
 			r.end(call.AsError(err), nil)
 		} else {

@@ -390,17 +390,6 @@ func (r *lane) members(replicas []*Replica) {
 	r.set.Store(&set)
 }
 
-// Fail ends every queued call with cause. Calls that are submitted later queue as before.
-func (r *lane) Fail(cause *call.Error) {
-	r.mu.Lock()
-	all := r.takeAll()
-	r.mu.Unlock()
-	for _, t := range all {
-		r.shared.leave(t.origin)
-		t.to.Failed(nil, cause)
-	}
-}
-
 // Queued is the number of calls that wait.
 func (r *lane) Queued() int { return int(r.queued.Load()) }
 

@@ -351,7 +351,9 @@ func (r *Router) placeModel(b *call.Batch, t *Ticket, again bool) {
 	e := r.closed
 	if e == nil {
 		l := r.modelLaneLocked(id)
-		t.since = call.Now()
+		if !again || t.since == 0 {
+			t.since = call.Now()
+		}
 		l.mu.Lock()
 		e = l.queueUp(t, again)
 		l.mu.Unlock()
@@ -395,16 +397,24 @@ func (r *Router) settleLocked(run *delivery, l *lane) {
 		*run = append(*run, l)
 	}
 	t := l.oldest()
-	if l.scout != nil || t == nil {
+	all := r.any
+	before := l.scout
+	switch {
+	case t == nil || before != nil && before.seq <= t.seq:
 		return
+	case before != nil: // t came back to its place before it
+		if !all.claim(before) {
+			return // it has a slot
+		}
+		l.scout = nil
+		l.push(before)
 	}
-	if now := call.Now(); len(*l.set.Load()) > 0 && (now-t.since < int64(matchingTime) || now-l.spilled < int64(matchingTime)) {
+	if now := call.Now(); before == nil && len(*l.set.Load()) > 0 && (now-t.since < int64(matchingTime) || now-l.spilled < int64(matchingTime)) {
 		return
 	}
 	l.queues.remove(t)
 	l.queued.Add(-1)
 	l.scout = t
-	all := r.any
 	all.mu.Lock()
 	defer all.mu.Unlock()
 	all.push(t)

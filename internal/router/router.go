@@ -9,7 +9,6 @@ package router
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -325,7 +324,7 @@ func (r *Router) takeModelsLocked() (all []*Ticket) {
 
 // move queues the calls of retired lanes where they have to wait now, at their places.
 func (r *Router) move(b *call.Batch, moved []*Ticket) {
-	slices.SortFunc(moved, func(x, y *Ticket) int { return cmp.Compare(x.seq, y.seq) })
+	slices.SortFunc(moved, inOrder)
 	set := *r.any.set.Load()
 	to := make([][]int, len(moved)) // nil: anywhere
 	for i, t := range moved {
@@ -335,6 +334,7 @@ func (r *Router) move(b *call.Batch, moved []*Ticket) {
 		}
 	}
 	var touched, run delivery
+	var failed []*Ticket
 	r.mu.Lock()
 	for i, t := range moved {
 		r.shared.leave(t.origin)
@@ -342,6 +342,10 @@ func (r *Router) move(b *call.Batch, moved []*Ticket) {
 			continue
 		}
 		t.moving = false
+		if r.closed != nil {
+			failed = append(failed, t)
+			continue
+		}
 		l := r.any
 		switch {
 		case to[i] != nil:
@@ -350,7 +354,7 @@ func (r *Router) move(b *call.Batch, moved []*Ticket) {
 			l = r.modelLaneLocked(t.info.Model())
 		}
 		l.mu.Lock()                   // a lane that is in the map, or the one that is always there, is not dead
-		r.shared.join(t.origin, true) //nolint:errcheck // it waited before
+		r.shared.join(t.origin, true) //nolint:errcheck // it waited before; Close takes it out if it comes in between
 		l.push(t)
 		l.mu.Unlock()
 		if !slices.Contains(touched, l) {
@@ -358,12 +362,16 @@ func (r *Router) move(b *call.Batch, moved []*Ticket) {
 		}
 	}
 	r.countLocked()
+	cause := r.closed
 	for _, l := range touched {
 		if l.model != "" {
 			r.settleLocked(&run, l)
 		}
 	}
 	r.mu.Unlock()
+	for _, t := range failed {
+		t.to.Failed(b, cause)
+	}
 	run.deliver(b)
 	for _, l := range touched {
 		l.mu.Lock()
@@ -375,20 +383,31 @@ func (r *Router) move(b *call.Batch, moved []*Ticket) {
 // Close ends every call that waits with cause, and every one that would have to wait from now on. Calls that find a slot
 // still get it.
 func (r *Router) Close(cause *call.Error) {
-	r.shared.mu.Lock()
-	if r.shared.closed == nil {
-		r.shared.closed = cause
-	}
-	r.shared.mu.Unlock()
-	r.any.Fail(cause)
 	r.mu.Lock()
-	r.closed = cause
-	lanes := slices.AppendSeq(slices.Collect(maps.Values(r.lanes)), maps.Values(r.byModel))
+	if r.closed == nil { // what Update has between two lanes ends with this too
+		r.closed = cause
+	}
+	r.shared.mu.Lock()
+	r.shared.closed = r.closed
+	r.shared.mu.Unlock()
+	all := r.takeModelsLocked()
+	for _, l := range r.lanes {
+		l.mu.Lock()
+		all = append(all, l.takeAll()...)
+		l.mu.Unlock()
+	}
+	r.any.mu.Lock()
+	all = append(all, r.any.takeAll()...)
+	r.any.mu.Unlock()
 	r.mu.Unlock()
-	for _, l := range lanes {
-		l.Fail(cause)
+	slices.SortFunc(all, inOrder)
+	for _, t := range all {
+		r.shared.leave(t.origin)
+		t.to.Failed(nil, cause)
 	}
 }
+
+func inOrder(x, y *Ticket) int { return cmp.Compare(x.seq, y.seq) }
 
 // Queued is the number of calls that wait.
 func (r *Router) Queued() int {

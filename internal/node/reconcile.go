@@ -251,6 +251,9 @@ func (n *Node) ready(u *Unit) bool {
 	if u.state == spec.ReplicaStarting || u.state == spec.ReplicaRecovering {
 		u.state = spec.ReplicaRunning
 		u.ran = true
+		if d.app.deployments[d.name] != d { // another has its name by now
+			n.stopLocked(u)
+		}
 		if n.checked(u) {
 			n.wg.Go(func() { n.watchHealth(u) })
 		}

@@ -83,7 +83,13 @@ func (a *app) adoptLocked(r *revision) {
 	for _, s := range r.def.Graph.Deployments {
 		e := r.edition(s)
 		d := a.deployments[s.Name]
-		if d == nil || d.dropped { // what is left of a dropped one drains by itself
+		if d != nil && d.dropped { // the loop does not see it any more: what runs drains, what starts does when it is ready
+			for _, u := range d.units {
+				a.node.stopLocked(u)
+			}
+			d = nil
+		}
+		if d == nil {
 			d = &Deployment{Router: router.New(a.node.id), app: a, name: s.Name, units: map[string]*Unit{}, configuring: make(chan struct{}, 1)}
 			a.deployments[s.Name] = d
 		}

@@ -288,11 +288,20 @@ func (r *lane) enter(b *call.Batch, t *Ticket, again bool) bool {
 	return true
 }
 
-// queueUp puts t in its queue, unless there are too many of its origin. mu is held.
+// queueUp puts t in its queue, unless there are too many of its origin: then it has a slot at once or not at all. Whoever calls
+// it calls serve and deliver. mu is held.
 func (r *lane) queueUp(t *Ticket, again bool) *call.Error {
 	e := r.shared.join(t.origin, again)
 	if e == nil {
 		r.push(t)
+		return nil
+	}
+	if r.queues.turn == nil {
+		if rep := r.scan(); rep != nil { // which was not drawn
+			t.replica = rep
+			r.ready.insert(t, r.ready.tail)
+			return nil
+		}
 	}
 	return e
 }
@@ -430,23 +439,30 @@ func (r *lane) serve() {
 
 // take takes a slot at any gate that has one, or registers at all of them. mu is held.
 func (r *lane) take() *Replica {
+	// Registering on the first round would be correct too, but leaves the router registered at many gates for the sake of a
+	// call that found a slot at the next one, and every one of them would send a grant through the lock for nothing.
+	if rep := r.scan(); rep != nil {
+		return rep
+	}
+	for r.free > 0 {
+		if w := r.waiters[r.free-1]; r.wait(w) {
+			return w.replica
+		}
+	}
+	return nil
+}
+
+// scan takes a slot at any gate that has one. mu is held.
+func (r *lane) scan() *Replica {
 	if r.free == 0 { // all are full: the usual case of a call that joins a queue
 		return nil
 	}
 	if rep := pick(*r.set.Load()); rep != nil {
 		return rep
 	}
-	// The gates are asked one by one, from a random one on so that the first is not preferred. Registering on this first
-	// round would be correct too, but leaves the router registered at many gates for the sake of a call that found a slot
-	// at the next one, and every one of them would send a grant through the lock for nothing.
-	from := rand.IntN(r.free)
+	from := rand.IntN(r.free) // so that the first is not preferred
 	for i := range r.free {
 		if w := r.waiters[(from+i)%r.free]; w.replica.Gate.TryAcquire() {
-			return w.replica
-		}
-	}
-	for r.free > 0 {
-		if w := r.waiters[r.free-1]; r.wait(w) {
 			return w.replica
 		}
 	}

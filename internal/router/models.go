@@ -342,7 +342,8 @@ func (r *lane) waits() bool {
 // placeModel assigns a slot to a call with a model, or queues it with the others of its model.
 func (r *Router) placeModel(b *call.Batch, t *Ticket, again bool) {
 	id := t.info.Model()
-	if got := r.tryModel(id); got != nil {
+	got := r.tryModel(id)
+	if got != nil {
 		t.to.Assigned(b, got)
 		return
 	}
@@ -356,11 +357,25 @@ func (r *Router) placeModel(b *call.Batch, t *Ticket, again bool) {
 		}
 		l.mu.Lock()
 		e = l.queueUp(t, again)
+		if e != nil && l.scout == nil && l.queues.turn == nil && len(r.models.of(id)) == 0 {
+			r.any.mu.Lock()
+			if r.any.queues.turn == nil {
+				got = r.any.scan()
+			}
+			r.any.mu.Unlock()
+			if got != nil {
+				r.models.expect(id, got)
+			}
+		}
 		l.mu.Unlock()
 		r.settleLocked(&run, l)
 	}
 	r.mu.Unlock()
 	run.deliver(b)
+	if got != nil {
+		t.to.Assigned(b, got)
+		return
+	}
 	if e != nil {
 		t.to.Failed(b, e)
 	}

@@ -333,6 +333,12 @@ func (c *routed) Failed(_ *call.Batch, cause *call.Error) {
 	}
 	if c.w.closed != nil {
 		c.next()
+	} else {
+		for _, rep := range c.allowed() {
+			if rep.Gate.TryAcquire() {
+				c.w.fatal("call %d was refused, and %s has a slot", c.order, rep.ID)
+			}
+		}
 	}
 	c.waiting = false
 }

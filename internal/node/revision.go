@@ -95,7 +95,7 @@ func (a *app) adoptLocked(r *revision) {
 		}
 		d.former = d.now.Load()
 		d.become(e)
-		d.failures, d.gaveUp = 0, false
+		d.failures, d.starting.n, d.running.n, d.gaveUp = 0, 0, 0, false
 		if r.def.Bound != nil {
 			r.def.Bound(s.Name, d)
 		}
@@ -119,7 +119,8 @@ func (a *app) revertLocked(cause error) {
 			d.become(d.former)
 			d.former = nil
 		}
-		if d.failures, d.gaveUp = 0, false; d.now.Load().revision == a.current {
+		d.failures, d.starting.n, d.running.n, d.gaveUp = 0, 0, 0, false
+		if d.now.Load().revision == a.current {
 			continue
 		}
 		a.dropLocked(d, call.NewError(call.DeploymentUnavailable, "revision "+failed.id()+" of application "+a.name+" failed to start: "+cause.Error()))

@@ -32,7 +32,6 @@ var keptSeeds = []uint64{ //nolint:gochecknoglobals // a constant
 	203634056, // two deployments gave up at once: the second marked the revision that was gone back to as failed
 	407515881, // a Reconfigure that waited for another did not look at its context
 	914096310, // an instance that refused a config which came while it was made was never closed
-	570188975, // a replica that started while its deployment was dropped and deployed again ran for ever
 }
 
 // TestSimulation runs a node of deployments in this process against callers and operators who do random things, with

@@ -93,11 +93,16 @@ func (r *Router) TryAcquire(c *call.Info) *Replica {
 			return r.tryModel(c.Affinity.Model)
 		}
 	}
-	var room [8]int
+	room := rooms.Get().(*[8]int)
 	set := r.any.set.Load()
 	ranks, only := r.rank(c, *set, room[:0])
-	return r.ranked(set, ranks, only && (len(ranks) > 0 || len(*set) == 0))
+	got := r.ranked(set, ranks, only && (len(ranks) > 0 || len(*set) == 0))
+	rooms.Put(room)
+	return got
 }
+
+// rooms are for ranks, which escape to policies.
+var rooms = sync.Pool{New: func() any { return new([8]int) }} //nolint:gochecknoglobals // a pool of buffers is not state
 
 // ranked takes a slot of the first of ranks, places in set, that has one; for a call that may go anywhere, else of any.
 func (r *Router) ranked(set *[]*Replica, ranks []int, only bool) *Replica {
@@ -181,7 +186,8 @@ func (r *Router) place(b *call.Batch, t *Ticket, again bool) {
 		r.placeModel(b, t, again)
 		return
 	}
-	var room [8]int
+	room := rooms.Get().(*[8]int)
+	defer rooms.Put(room)
 	for {
 		set := r.any.set.Load()
 		ranks, only := r.rank(t.info, *set, room[:0])

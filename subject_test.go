@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	helvetest.Main(m,
 		buildLedger, buildGo, buildPython, buildMixed, buildErrors, buildCrash, buildDiffers, buildDies, buildExits,
 		buildRaises, buildSplit, buildStuck, buildBlock, buildFar, buildPyStreams, buildQuarry, buildWatched,
-		buildShelf, buildGuide, buildAdapter, buildFinder, buildLedgerPython, buildPyAsker, buildSizes,
+		buildShelf, buildGuide, buildAdapter, buildFinder, buildLedgerPython, buildPyAsker, buildSizes, buildTouchy,
 	)
 }
 

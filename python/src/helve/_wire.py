@@ -821,7 +821,7 @@ def open_connection(sock: socket.socket, token: bytes, kind: str, id: str, resum
     nonce = os.urandom(16)
     hello = {
         "protocol": PROTOCOL, "kind": kind, "connection": "small", "language": "python", "version": __version__,
-        "id": id, "pid": os.getpid(), "nonce": nonce.hex(),
+        "id": id, "pid": os.getpid(), "nonce": nonce.hex(), "max_body": OWN_MAX_BODY,
         "features": ["segments", "arena"] if kind == "worker" else ["segments"], "reference_over": REFERENCE_OVER,
         "max_body": OWN_MAX_BODY,
     }

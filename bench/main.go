@@ -50,11 +50,11 @@ func run(ctx context.Context, only string, quick bool) error {
 	if err != nil {
 		return fmt.Errorf("-run: %w", err)
 	}
-	s := settings{rounds: 3, length: time.Second}
+	s := settings{rounds: 3, length: time.Second, spin: 100 * time.Millisecond}
 	if quick {
-		s = settings{rounds: 1, length: 200 * time.Millisecond}
+		s = settings{rounds: 1, length: 100 * time.Millisecond, spin: 10 * time.Millisecond}
 	}
-	t := newTable(os.Stdout, cpuScaling)
+	t := newTable(os.Stdout, s.cpuScaling)
 	for _, g := range []struct {
 		name string
 		plan func(*bench) []measurement

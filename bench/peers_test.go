@@ -45,6 +45,11 @@ func TestPeers(t *testing.T) {
 						t.Error(err)
 					}
 				}
+				if g, ok := p.(grpcPeer); ok {
+					if err := g.chain(1000)(t.Context()); err != nil {
+						t.Error(err)
+					}
+				}
 			})
 		}
 	}

@@ -40,6 +40,7 @@ type runIn struct {
 	InFlight  int     `json:"in_flight"`
 	PerSecond float64 `json:"per_second"`
 	Sync      bool    `json:"sync"` // the method called is a def, not an async def
+	Size      int     `json:"size"` // of the value, in bytes; 0: 100
 }
 
 type timings struct {

@@ -58,6 +58,7 @@ func buildFar() (*helve.App, error) {
 	h := helve.Deploy(app, "Far", func(context.Context) (*Far, error) { return &Far{holder: newHolder()}, nil },
 		helve.Options{MaxOngoingRequests: new(1000), Isolation: helve.Process})
 	app.Ingress(helve.MethodOf(h, (*Far).Echo))
+	helve.StreamOf(h, (*Far).Items) // as the graph of an application does that uses it: the worker needs no reflection for an item
 	return app, nil
 }
 

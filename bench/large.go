@@ -134,20 +134,22 @@ func largeRows(b *bench) (rows []measurement) {
 			if err != nil {
 				return sample{}, err
 			}
-			return b.latency(f(l))
+			return b.timedLoop(1, b.length/2, f(l))
 		}
 	}
 	for _, mb := range []int{1, 10} {
 		size := mb << 20
-		data := make([]byte, size)
-		echo := func(l *blobs) caller { return l.echoing(data) }
+		echo := func(l *blobs) caller { return l.echoing(make([]byte, size)) }
 		byValue := func(l *blobs) caller { return l.chain(size) }
 		byReference := func(l *blobs) caller { return l.chain(size, helve.ByReference) }
 		raw := s.raw(overUnix, size)
 		add := func(name string, ours, reference func() (sample, error)) {
 			rows = append(rows, measurement{name: fmt.Sprintf("%d MB %s", mb, name), measure: b.once(ours, reference).row(latencyText, p50)})
 		}
-		add("echo, Go worker / grpc-go", timed(worker, echo), of(grpc, func(p peer) (sample, error) { return b.latency(echoing(p, data)) }))
+		echoes := b.once(timed(worker, echo), of(grpc, func(p peer) (sample, error) { return b.timedLoop(1, b.length/2, echoing(p, make([]byte, size))) }))
+		rows = append(rows,
+			measurement{name: fmt.Sprintf("%d MB echo, Go worker / grpc-go", mb), measure: echoes.row(latencyText, p50)},
+			measurement{name: fmt.Sprintf("%d MB echo, Go worker, CPU per call / grpc-go", mb), measure: echoes.row(microseconds, cpu)})
 		add("echo, Go worker / raw socket", timed(worker, echo), raw)
 		add("echo, Python worker / raw socket", timed(python, echo), raw)
 		add("echo, Python to Python / raw socket", func() (sample, error) {
@@ -161,7 +163,7 @@ func largeRows(b *bench) (rows []measurement) {
 		add("three hops, Go worker / grpc-go", timed(worker, byValue), of(grpc, func(p peer) (sample, error) {
 			return b.latency(p.(grpcPeer).chain(size))
 		}))
-		add("three hops by reference, Go worker / by value", timed(worker, byReference), timed(worker, byValue))
+		add("three hops by reference, Go / by value", timed(worker, byReference), timed(worker, byValue))
 		add("three hops by reference, Python / by value", timed(python, byReference), timed(python, byValue))
 	}
 	return rows

@@ -121,21 +121,32 @@ func (s *servers) setUp(role, kind string, dial func(context.Context, end) (peer
 	}
 }
 
-// raw measures a ping-pong over a bare socket.
+// raw measures a ping-pong of that many bytes over a bare socket.
 func (s *servers) raw(kind string, size int) func() (sample, error) {
-	dial := sync.OnceValues(func() (caller, error) {
-		ends, err := s.ends["raw"]()
-		if err != nil {
-			return nil, err
-		}
-		return s.b.dialRaw(ends[kind], size)
-	})
 	return func() (sample, error) {
-		f, err := dial()
+		ends, err := s.ends["raw"]()
 		if err != nil {
 			return sample{}, err
 		}
-		return s.b.latency(f)
+		c, err := ends[kind].dial(s.b.ctx)
+		if err != nil {
+			return sample{}, err
+		}
+		defer c.Close()
+		if until, ok := s.b.ctx.Deadline(); ok {
+			c.SetDeadline(until)
+		}
+		if _, err := c.Write(binary.LittleEndian.AppendUint32(nil, uint32(size))); err != nil {
+			return sample{}, err
+		}
+		in, out := make([]byte, size), make([]byte, size)
+		return s.b.latency(func(context.Context) error {
+			if _, err := c.Write(in); err != nil {
+				return err
+			}
+			_, err := io.ReadFull(c, out)
+			return err
+		})
 	}
 }
 
@@ -155,27 +166,4 @@ func of(dial func() (peer, error), measure func(peer) (sample, error)) func() (s
 		}
 		return measure(p)
 	}
-}
-
-// dialRaw gives an echo of that many bytes, for one caller.
-func (b *bench) dialRaw(e end, size int) (caller, error) {
-	c, err := e.dial(b.ctx)
-	if err != nil {
-		return nil, err
-	}
-	b.onEnd(func() { c.Close() })
-	if until, ok := b.ctx.Deadline(); ok {
-		c.SetDeadline(until)
-	}
-	if _, err := c.Write(binary.LittleEndian.AppendUint32(nil, uint32(size))); err != nil {
-		return nil, err
-	}
-	in, out := make([]byte, size), make([]byte, size)
-	return func(context.Context) error {
-		if _, err := c.Write(in); err != nil {
-			return err
-		}
-		_, err := io.ReadFull(c, out)
-		return err
-	}, nil
 }

@@ -31,7 +31,7 @@ func streamRows(b *bench) []measurement {
 			return checkCount(n*len(item), taken)
 		})
 	}
-	grpc := b.once(items, of(s.peer("grpc", overUnix), b.itemTime))
+	grpc := b.once(items, of(s.peer("grpc", overUnix), b.itemRate))
 	const million = 1e6
 	return []measurement{
 		{name: "Go worker, 64 B items of a stream / 1 M/s", bar: 1, atLeast: true, measure: func() (result, error) {
@@ -40,6 +40,7 @@ func streamRows(b *bench) []measurement {
 			return result{perSecond(o), perSecond(sample{v: million}), o.v / million}, err
 		}},
 		{name: "Go worker, 64 B items of a stream / grpc-go", measure: grpc.row(perSecond, p50)},
+		{name: "Go worker, CPU per item of a stream / grpc-go", measure: grpc.row(nanoseconds, cpu)},
 		{name: "streams whose reader stopped, memory each / bound", bar: 1, exact: true, measure: b.standing(far)},
 	}
 }

@@ -26,11 +26,9 @@ func (b *bench) wireRows(s *servers, kind string) []measurement {
 		return both(func(p peer) (sample, error) { return b.timedLoop(n, length, echoing(p, []byte(payload))) })
 	}
 	echo := func(size int) func() (result, error) {
-		data := make([]byte, size)
-		return both(func(p peer) (sample, error) { return b.latency(echoing(p, data)) }).row(latencyText, p50)
+		return both(func(p peer) (sample, error) { return b.latency(echoing(p, make([]byte, size))) }).row(latencyText, p50)
 	}
 	one, many := load(1, b.length/2), load(128, b.length)
-	stream := both(b.itemTime)
 	beside := b.once(b.beside(ours, ours), b.beside(grpc, s.peer("grpc", kind)))
 	rows := []measurement{
 		{name: "128 in flight / grpc-go", bar: 4, atLeast: true, measure: many.row(perSecond, rate)},
@@ -43,7 +41,7 @@ func (b *bench) wireRows(s *servers, kind string) []measurement {
 		{name: "p50 at 1 / raw ping-pong", measure: b.once(
 			of(ours, func(p peer) (sample, error) { return b.latency(echoing(p, []byte(payload))) }),
 			s.raw(kind, len(payload))).row(latencyText, p50)},
-		{name: "64 B items of a stream / grpc-go", measure: stream.row(perSecond, p50)},
+		{name: "64 B items of a stream / grpc-go", measure: both(b.itemRate).row(perSecond, p50)},
 		{name: "p50 beside 1 MB / two grpc-go", bar: 0.4, measure: beside.row(latencyText, p50)},
 		{name: "p99 beside 1 MB / two grpc-go", bar: 0.8, measure: beside.row(microseconds, p99)},
 		{name: "1 MB calls beside / two grpc-go", measure: beside.row(perSecond, rate)},
@@ -63,23 +61,16 @@ func (b *bench) wireRows(s *servers, kind string) []measurement {
 	return rows
 }
 
-// itemTime gives items of streams per second.
-func (b *bench) itemTime(p peer) (sample, error) {
+// itemRate gives items of streams per second.
+func (b *bench) itemRate(p peer) (sample, error) {
 	const n = 20_000
 	return b.itemsPerSecond(n, func(ctx context.Context) error { return p.items(ctx, n) })
 }
 
-// itemsPerSecond reads streams of n items one after the other.
+// itemsPerSecond reads streams of n items one after the other. cpu is of an item.
 func (b *bench) itemsPerSecond(n int, read caller) (sample, error) {
-	ctx, cancel := context.WithTimeout(b.ctx, time.Minute)
-	defer cancel()
-	start, streams := time.Now(), 0
-	for ; streams == 0 || time.Since(start) < b.length/2; streams++ {
-		if err := read(ctx); err != nil {
-			return sample{}, err
-		}
-	}
-	return sample{v: float64(n*streams) / time.Since(start).Seconds()}, nil
+	s, err := b.timedLoop(1, b.length/2, read)
+	return sample{v: s.rate * float64(n), cpu: s.cpu / float64(n)}, err
 }
 
 // beside times small calls of four callers while two others send 1 MB there and back. rate is of the large calls.

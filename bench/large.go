@@ -94,7 +94,11 @@ func (l *blobs) echoing(data []byte) caller {
 func (l *blobs) chain(size int, opts ...helve.CallOption) caller {
 	first, second := l.make.With(opts...), l.echo.With(opts...)
 	return func(ctx context.Context) error {
-		n, err := l.size.RemoteFrom(ctx, second.RemoteFrom(ctx, first.Remote(ctx, size))).Result(ctx)
+		made := first.Remote(ctx, size)
+		defer made.Close()
+		echoed := second.RemoteFrom(ctx, made)
+		defer echoed.Close()
+		n, err := l.size.RemoteFrom(ctx, echoed).Result(ctx)
 		if err != nil {
 			return err
 		}

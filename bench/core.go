@@ -291,7 +291,7 @@ func (b *bench) overload(latency bool) func() (result, error) {
 			}
 			if latency {
 				full := float64(limit)/capacity.v*1e9 + float64(service)
-				r = result{latencyText(sample{offered.p50, offered.p99}), fmt.Sprintf("%.1f us", full/1e3), offered.p99 / full}
+				r = result{latencyText(sample{v: offered.p50, p99: offered.p99}), fmt.Sprintf("%.1f us", full/1e3), offered.p99 / full}
 				return nil
 			}
 			again, err := b.closedLoop(replicas*slots+limit/2, call)

@@ -100,6 +100,19 @@ func TestRoundRobin(t *testing.T) {
 		}
 		last = ranks[0]
 	}
+	// Load does not change the order, as long as there is a slot.
+	r, loaded := New("here"), replicas(3, 100)
+	r.SetPolicy(NewRoundRobin())
+	r.Update(nil, loaded)
+	for range 90 {
+		loaded[1].Gate.TryAcquire()
+	}
+	at := slices.Index(loaded, r.TryAcquire(&call.Info{}))
+	for i := range 12 {
+		if got := r.TryAcquire(&call.Info{}); got != loaded[(at+1+i)%3] {
+			t.Fatalf("call %d went to %s", i, got.ID)
+		}
+	}
 	before := p.cursor.Load()
 	if ranks, _ := p.Rank(&call.Info{}, nil, nil); len(ranks) != 0 || p.cursor.Load() != before {
 		t.Error("the cursor moved without replicas")
@@ -672,4 +685,44 @@ func TestCloseDuringUpdate(t *testing.T) {
 	if j.failed != cause || gone.failed != nil || r.Queued() != 0 || len(r.shared.byOrigin) != 0 {
 		t.Errorf("%v, %v, %d wait, %v", j.failed, gone.failed, r.Queued(), r.shared.byOrigin)
 	}
+}
+
+// asking counts how often a policy is asked.
+type asking struct {
+	ConsistentHash
+	times int
+}
+
+func (p *asking) Rank(c *call.Info, set []*Replica, ranks []int) ([]int, bool) {
+	p.times++
+	return p.ConsistentHash.Rank(c, set, ranks)
+}
+
+// TestWaitingCostsNothing: a call that waits for its replicas is ranked when it comes and never again while it waits, and
+// nothing happens until a slot is free.
+func TestWaitingCostsNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, p, x := New("here"), &asking{ConsistentHash: *NewConsistentHash(10, 0)}, &bench{t: t}
+		r.SetPolicy(p)
+		a := occupied("a", 1)
+		r.Update(nil, []*Replica{a})
+		const calls = 100
+		for i := range calls {
+			j := &job{x: x, name: fmt.Sprint(i)}
+			r.Submit(nil, &j.ticket, "o", session("s"), j)
+		}
+		time.Sleep(24 * time.Hour)
+		synctest.Wait()
+		if p.times != calls || r.Queued() != calls {
+			t.Errorf("%d calls, ranked %d times, %d wait", calls, p.times, r.Queued())
+		}
+		for i := range calls {
+			a.Gate.Release(nil)
+			x.want(fmt.Sprint(i))
+		}
+		if p.times != calls {
+			t.Errorf("ranked %d times", p.times)
+		}
+	})
 }

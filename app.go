@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"reflect"
 	"slices"
 	"sync/atomic"
@@ -26,6 +27,7 @@ type App struct {
 	name        string
 	deployments []*deployment
 	ingress     *binding
+	kind        spec.IngressKind
 	prefix      string
 	errors      codec.Registry
 	mistakes    []error
@@ -193,6 +195,14 @@ func Deploy[R any](app *App, name string, construct func(ctx context.Context) (R
 	return Handle[R]{d: d}
 }
 
+// handlerApart is the mistake of an ingress that is a handler where requests would have to leave the node's process.
+const handlerApart = "isolation: an ingress of helve.HTTP must be in the node's process, requests and responses do not travel to a worker yet"
+
+// misplaced records a mistake that shows when the graph is complete.
+func (d *deployment) misplaced(what string) {
+	d.app.mistakes = append(d.app.mistakes, fmt.Errorf("deployment %q: %s", d.name, what))
+}
+
 // mistake records what is wrong with the graph, for Run to report with everything else.
 func (d *deployment) mistake(format string, args ...any) {
 	d.wrong(format, args...) //nolint:errcheck // recorded
@@ -207,21 +217,49 @@ func (d *deployment) wrong(format string, args ...any) error {
 	return err
 }
 
-// Ingress is what clients outside reach: a [Method]. It is sealed.
-type Ingress interface{ ingress() *binding }
+// Ingress is what clients outside reach: a [Method], a [Stream], or a deployment that is an http.Handler ([HTTP]). It is
+// sealed.
+type Ingress interface {
+	ingress() (*binding, spec.IngressKind)
+}
 
-// Ingress makes m the application's ingress, served over HTTP under "/" (see the package comment for the rules).
-func (a *App) Ingress(m Ingress) {
-	b := m.ingress()
+// Ingress makes i the application's ingress, served over HTTP under "/" (see the package comment for the rules).
+func (a *App) Ingress(i Ingress) {
+	var b *binding
+	var kind spec.IngressKind
+	if i != nil {
+		b, kind = i.ingress()
+	}
 	switch {
-	case b == nil:
-		a.mistakes = append(a.mistakes, errors.New("ingress: a zero Method; bind one with MethodOf"))
+	case b == nil || b.d == noDeployment:
+		a.mistakes = append(a.mistakes, errors.New("ingress: a zero value; bind a method with MethodOf or a stream with StreamOf, or give HTTP(handle)"))
 	case a.ingress != nil:
 		a.mistakes = append(a.mistakes, fmt.Errorf("ingress: set twice, to %s and %s", a.ingress, b))
+	case b.d.app != a:
+		a.mistakes = append(a.mistakes, fmt.Errorf("ingress: deployment %q belongs to application %q", b.d.name, b.d.app.name))
 	default:
-		a.ingress = b
+		a.ingress, a.kind = b, kind
 	}
 }
+
+// HTTP is the ingress of a deployment that is an http.Handler: the handler has requests to itself, whatever their method,
+// type and path, and answers as it likes, upgrades of the connection included. A request is a call all the same: it waits
+// in the queue, takes a slot of the replica until ServeHTTP returns, and its context has what a method's has. Of the path the handler
+// sees what follows the application's [App.RoutePrefix]. Such replicas are in the node's process only.
+func HTTP[R http.Handler](h Handle[R]) Ingress {
+	d := h.d
+	if d == nil {
+		d = noDeployment
+	}
+	return handler{binding{d: d, name: handlerName}}
+}
+
+// handlerName is what messages call the method of an ingress that is a handler.
+const handlerName = "ServeHTTP"
+
+type handler struct{ b binding }
+
+func (h handler) ingress() (*binding, spec.IngressKind) { return &h.b, spec.IngressHTTP }
 
 // RoutePrefix sets the path under which the ingress is served over HTTP; default "/". "" serves it to handles only.
 func (a *App) RoutePrefix(prefix string) { a.prefix = prefix }
@@ -241,8 +279,17 @@ func (a *App) seal() (spec.Graph, error) {
 	a.sealed = true
 	g := spec.Graph{App: a.name, RoutePrefix: a.prefix}
 	if a.ingress != nil {
-		g.Ingress = &spec.IngressSpec{Deployment: a.ingress.d.name, Method: a.ingress.name}
-		if c := a.ingress.d.class; c != nil && c.Default == "" && a.ingress.err == nil {
+		d := a.ingress.d
+		g.Ingress = &spec.IngressSpec{Deployment: d.name, Method: a.ingress.name, Kind: a.kind}
+		switch c := d.class; {
+		case a.kind == spec.IngressHTTP:
+			g.Ingress.Method = ""
+			if c == nil {
+				d.misplaced("ingress: a deployment in Python is no http.Handler")
+			} else if d.options.Isolation == Process {
+				d.misplaced(handlerApart)
+			}
+		case c != nil && c.Default == "" && a.ingress.err == nil:
 			c.Default = a.ingress.name
 		}
 	}

@@ -40,5 +40,7 @@
 // input, else 400. text/* is taken as it is if the input is a string or []byte, else 415. No content type,
 // application/x-www-form-urlencoded (curl's default) and application/octet-stream: JSON if the body decodes, else as it is
 // if the input is a string or []byte, else 400. Other types 415. A string is answered as text/plain, []byte as
-// octet-stream, the rest as JSON; a string as JSON only when Accept has application/json and neither text nor */*.
+// octet-stream, the rest as JSON; a string as JSON only when Accept has application/json and neither text nor */*. The items of
+// a [Stream] leave as they come: text as text/plain, []byte as octet-stream, the rest as lines of JSON (application/x-ndjson); an
+// error after the first cuts the connection off. A deployment that is an http.Handler ([HTTP]) answers by itself.
 package helve

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -188,6 +190,41 @@ func (g *Guide) Reserved(ctx context.Context, text string) (string, error) {
 func (g *Guide) Audit(ctx context.Context, text string) (string, error) {
 	g.score.Remote(helve.Detach(ctx), text) // survives the end of this request, whatever that is
 	return "noted", nil
+}
+
+// Page is a handler of HTTP.
+type Page struct{ score helve.Method[string, int] }
+
+func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	score, err := p.score.Call(r.Context(), r.URL.Query().Get("text"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	fmt.Fprintln(w, score)
+}
+
+func buildPage() (*helve.App, error) {
+	app := helve.NewApp("page")
+	scorer := helve.Deploy(app, "Scorer", NewScorer, helve.Options{UserConfig: ScorerConfig{Limit: 50}})
+	score := helve.MethodOf(scorer, (*Scorer).Score)
+	page := helve.Deploy(app, "Page", func(context.Context) (*Page, error) { return &Page{score}, nil },
+		helve.Options{Uses: []helve.Target{score}})
+	app.Ingress(helve.HTTP(page)) // the compiler checks that it is an http.Handler
+	return app, nil
+}
+
+func TestGuidePage(t *testing.T) {
+	t.Parallel()
+	s := helvetest.Start(t, helve.Config{}, buildPage)
+	url, _, err := s.Serve("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := request(t, t.Context(), http.MethodGet, url+"?text=abc", "")
+	if body, err := io.ReadAll(r.Body); string(body) != "3\n" || err != nil {
+		t.Errorf("%q, %v", body, err)
+	}
 }
 
 func buildGuide() (*helve.App, error) {

@@ -12,6 +12,7 @@ import (
 	"github.com/helve-serve/helve/internal/node"
 	"github.com/helve-serve/helve/internal/replica"
 	"github.com/helve-serve/helve/internal/router"
+	"github.com/helve-serve/helve/internal/spec"
 )
 
 // None is the input of a method that takes nothing, and the output of one that gives nothing.
@@ -82,14 +83,14 @@ func (m Method[In, Out]) target() *deployment {
 	return m.m.d
 }
 
-func (m Method[In, Out]) ingress() *binding {
+func (m Method[In, Out]) ingress() (*binding, spec.IngressKind) { return m.bound(), spec.IngressMethod }
+
+func (m Method[In, Out]) bound() *binding {
 	if m.m == nil {
 		return nil
 	}
 	return &m.m.binding
 }
-
-func (m Method[In, Out]) bound() *binding { return m.ingress() }
 
 // MethodOf binds a method expression: MethodOf(h, (*D).SayHi). The compiler checks receiver, input and output; that it
 // is an exported method and no closure is checked here, and a mistake is returned by [Run] (or by the call, when the

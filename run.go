@@ -187,6 +187,9 @@ func (s *System) deploy(ctx context.Context, make Build, retry bool) error {
 		}
 	}
 	if s.config.Isolation == Process {
+		if app.kind == spec.IngressHTTP {
+			return fmt.Errorf("application %q: %w", app.name, inGo(fmt.Errorf("deployment %q: %s", app.ingress.d.name, handlerApart)))
+		}
 		if errs := app.unencodable(true); len(errs) > 0 {
 			return fmt.Errorf("application %q: %w", app.name, errors.Join(errs...))
 		}

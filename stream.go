@@ -12,6 +12,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/replica"
 	"github.com/helve-serve/helve/internal/router"
+	"github.com/helve-serve/helve/internal/spec"
 )
 
 // Stream is a bound method that gives a sequence of values: a small value, safe for concurrent use. The zero Stream gives
@@ -55,6 +56,8 @@ func StreamNamed[In, Out any](h AnyHandle, name string) Stream[In, Out] {
 	s.types = &types{reflect.TypeFor[In](), reflect.TypeFor[Out](), true}
 	return Stream[In, Out]{s}
 }
+
+func (s Stream[In, Out]) ingress() (*binding, spec.IngressKind) { return s.bound(), spec.IngressStream }
 
 func (s Stream[In, Out]) bound() *binding {
 	if s.s == nil {

@@ -25,7 +25,8 @@ func TestMain(m *testing.M) {
 		ledgerNode(dir)
 	}
 	helvetest.Main(m, buildLedger, buildGo, buildPython, buildMixed, buildErrors, buildCrash, buildDiffers, buildDies, buildExits, buildRaises, buildSplit, buildStuck, buildBlock,
-		buildFar, buildPyStreams, buildWatched, buildShelf, buildGuide, buildAdapter, buildFinder)
+		buildFar, buildPyStreams, buildWatched, buildShelf, buildGuide, buildAdapter, buildFinder,
+		buildText, buildBytes, buildWords, buildCount)
 }
 
 // Service is what the same cases call on every path: in process, in a Go worker, in a Python worker.

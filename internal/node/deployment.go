@@ -65,6 +65,11 @@ type Unit struct {
 	checked   bool        // a worker's replica that has a health check
 	stopped   atomic.Bool // its instance is being closed
 
+	// life ends when its time to drain is over: what still runs then and knows of it, the streams and handlers of clients
+	// outside, ends.
+	life    context.Context
+	endLife context.CancelCauseFunc
+
 	// Guarded by Node.mu.
 	state     spec.ReplicaState
 	startedAt time.Time

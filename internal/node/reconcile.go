@@ -143,6 +143,7 @@ func (n *Node) unitOfLocked(d *Deployment, id string, now time.Time) *Unit {
 	if e.placement == inGoWorker {
 		u.gate.WhenWaiting(func() { u.recall(false) })
 	}
+	u.life, u.endLife = context.WithCancelCause(n.ctx)
 	u.entry = &router.Replica{ID: u.id, Node: n.id, Gate: u.gate, Value: u}
 	d.units[u.id] = u
 	return u
@@ -398,6 +399,7 @@ func (n *Node) died(u *Unit, exit *spec.Exit, counts bool) {
 const healthyTime = 10 * time.Minute
 
 func (n *Node) forgetLocked(u *Unit) {
+	u.endLife(u.gone())
 	delete(u.dep.units, u.id)
 	n.broadcastLocked()
 }
@@ -430,6 +432,7 @@ func (n *Node) stopLocked(u *Unit) {
 			}
 		}
 		u.stopped.Store(true)
+		u.endLife(call.NewError(call.ReplicaUnavailable, "replica "+u.id+" has stopped"))
 		closing, cancel2 := context.WithTimeout(n.ctx, closeTime)
 		defer cancel2()
 		if err := n.end(closing, u); err != nil {
@@ -482,9 +485,27 @@ func (n *Node) publish() error {
 		d := a.deployments[g.Ingress.Deployment]
 		r := proxy.Route{Prefix: g.RoutePrefix, App: a.name, In: d.now.Load().inKind(g.Ingress.Method, d.methods)}
 		place := &call.Place{App: a.name, Deployment: d.name, Method: g.Ingress.Method, Home: a.current.def.Home}
-		r.Call = func(ctx context.Context, c *call.Call) (call.Payload, *call.Error) {
-			c.Info.Place = place
-			return d.Do(ctx, c)
+		kind := g.Ingress.Kind
+		if d.now.Load().placement == inPython && pythonStreams(g.Ingress.Method, d.methods) {
+			kind = spec.IngressStream
+		}
+		switch kind {
+		case spec.IngressHTTP:
+			place.Method = "ServeHTTP"
+			r.Handle = func(ctx context.Context, c *call.Call, serve proxy.Serve) *call.Error {
+				c.Info.Place = place
+				return d.Handle(ctx, c, serve)
+			}
+		case spec.IngressStream:
+			r.Stream = func(ctx context.Context, c *call.Call, item proxy.Item) *call.Error {
+				c.Info.Place = place
+				return d.Stream(ctx, c, item)
+			}
+		case spec.IngressMethod:
+			r.Call = func(ctx context.Context, c *call.Call) (call.Payload, *call.Error) {
+				c.Info.Place = place
+				return d.Do(ctx, c)
+			}
 		}
 		routes = append(routes, r)
 	}

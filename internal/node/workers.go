@@ -513,6 +513,19 @@ func (e *edition) checkPython(have []pythonMethod) error {
 
 // pythonKind says what an ingress sends to a Python method.
 func pythonKind(method string, methods []pythonMethod) string {
+	if m := findPython(method, methods); m != nil {
+		return m.HTTP
+	}
+	return "request"
+}
+
+// pythonStreams says whether a Python method gives a stream.
+func pythonStreams(method string, methods []pythonMethod) bool {
+	m := findPython(method, methods)
+	return m != nil && m.Shape == "stream"
+}
+
+func findPython(method string, methods []pythonMethod) *pythonMethod {
 	if method == "" {
 		method = "__call__"
 	}
@@ -521,11 +534,11 @@ func pythonKind(method string, methods []pythonMethod) string {
 		names[i] = m.Name
 	}
 	if name, ok := codec.MatchName(method, names); ok {
-		for _, m := range methods {
-			if m.Name == name {
-				return m.HTTP
+		for i := range methods {
+			if methods[i].Name == name {
+				return &methods[i]
 			}
 		}
 	}
-	return "request"
+	return nil
 }

@@ -95,6 +95,11 @@ type Options struct {
 	GracefulShutdownTimeout *time.Duration
 	// Routing is how replicas are picked. Default PowerOfTwoChoices{}.
 	Routing Routing
+	// RoutingStatsPeriod is how often instances that implement [RoutingReporter] are asked, give or take a tenth, where Routing is a
+	// policy of your own. Default 10 s.
+	RoutingStatsPeriod *time.Duration
+	// RoutingStatsTimeout is how long they may take. Default 30 s.
+	RoutingStatsTimeout *time.Duration
 	// Isolation is where replicas live. Default InNode. Python deployments always have a process each.
 	Isolation Isolation
 	// Env are variables of the worker's environment, beside the node's own, which they replace. Env, Dir and Limits are for
@@ -130,6 +135,7 @@ func (o Options) spec() (spec.Options, error) {
 		GracefulShutdownTimeout: o.GracefulShutdownTimeout, Isolation: o.Isolation, StrictCodec: o.StrictCodec,
 		Version: o.Version, Default: o.Default, Env: o.Env, Dir: o.Dir, Limits: o.Limits,
 		UnresponsiveAfter: o.UnresponsiveAfter, MaxUnresponsive: o.MaxUnresponsive,
+		RoutingStatsPeriod: o.RoutingStatsPeriod, RoutingStatsTimeout: o.RoutingStatsTimeout,
 	}
 	if o.Routing != nil {
 		r, make := o.Routing.routing()
@@ -170,6 +176,11 @@ type Closer = replica.Closer
 // HealthChecker is implemented by instances that can tell whether they still work. CheckHealth is asked before the replica
 // gets its first call, and then periodically; see [Options]. It runs beside calls.
 type HealthChecker = replica.HealthChecker
+
+// RoutingReporter is implemented by instances that have more to say to a [RoutingPolicy] than how many calls they execute.
+// RoutingStats is asked when the replica is ready and then periodically, beside calls; see [Options]. What it gives must
+// encode as JSON.
+type RoutingReporter = replica.RoutingReporter
 
 // Deploy adds a deployment written in Go. construct makes one replica's instance; its ctx ends when the node closes.
 // R is usually a pointer to a struct. Every exported method of R with a shape of [MethodOf] or [ActionOf] can be called.

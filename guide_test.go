@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"iter"
 	"log/slog"
@@ -110,6 +111,10 @@ func (s *Scorer) Reconfigure(ctx context.Context, c ScorerConfig) error {
 	}
 	s.limit.Store(int64(c.Limit)) // calls run meanwhile
 	return nil
+}
+
+func (s *Scorer) RoutingStats(ctx context.Context) (map[string]any, error) {
+	return map[string]any{"free_blocks": s.limit.Load()}, nil
 }
 
 func (s *Scorer) CheckHealth(ctx context.Context) error { return nil }
@@ -385,6 +390,54 @@ func (idlest) Rank(c helve.RoutedCall, replicas []helve.ReplicaView, ranks []int
 	}
 	slices.SortFunc(ranks, func(i, j int) int { return replicas[i].Ongoing() - replicas[j].Ongoing() })
 	return ranks, false // false: if all of them are full, the call waits for any
+}
+
+// roomiest goes by what replicas say of themselves.
+type roomiest struct{}
+
+func (roomiest) Rank(c helve.RoutedCall, replicas []helve.ReplicaView, ranks []int) ([]int, bool) {
+	best, most := 0, int64(-1)
+	for i, r := range replicas {
+		stats, _ := r.Stats() // and when it said so
+		if free, _ := stats["free_blocks"].(int64); free > most {
+			best, most = i, free
+		}
+	}
+	return append(ranks, best), false
+}
+
+// byPrefix sends prompts that begin alike to the same replica.
+type byPrefix struct{}
+
+func (byPrefix) Rank(c helve.RoutedCall, replicas []helve.ReplicaView, ranks []int) ([]int, bool) {
+	prompt, ok := helve.InputOf[string](c)
+	if !ok || prompt == "" {
+		return ranks, false
+	}
+	h := fnv.New32a()
+	h.Write([]byte(prompt[:min(len(prompt), 64)]))
+	return append(ranks, int(h.Sum32())%len(replicas)), false // a full one is passed over
+}
+
+func TestGuidePolicies(t *testing.T) {
+	t.Parallel()
+	for _, p := range []helve.RoutingPolicy{roomiest{}, byPrefix{}} {
+		s := helvetest.Start(t, helve.Config{}, func() (*helve.App, error) {
+			app := helve.NewApp("scores")
+			h := helve.Deploy(app, "Scorer", NewScorer, helve.Options{
+				UserConfig: ScorerConfig{Limit: 50}, NumReplicas: new(2), Routing: helve.CustomRouting(func() helve.RoutingPolicy { return p }),
+			})
+			app.Ingress(helve.MethodOf(h, (*Scorer).Score))
+			return app, nil
+		})
+		h, err := helve.HandleOf[*Scorer](s, "scores", "Scorer")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := helve.MethodOf(h, (*Scorer).Score).Call(t.Context(), "abc"); n != 3 || err != nil {
+			t.Errorf("%d, %v", n, err)
+		}
+	}
 }
 
 // Code that holds methods is tested without an application.

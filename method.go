@@ -250,6 +250,9 @@ func (b *method[In, Out]) call(ctx context.Context, in In) (Out, error) {
 		w := call.NewWaiter()
 		return b.result(w.Wait(ctx, b.submit(u, w)))
 	}
+	if d.Looks() {
+		shown(&c.Info, in)
+	}
 	r, e := d.Acquire(ctx, &c.Info, origin(ctx))
 	if e != nil {
 		return zero[Out](e)

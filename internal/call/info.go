@@ -89,7 +89,8 @@ type Place struct {
 // Affinity says to which replicas a call would rather go. Few calls have one.
 type Affinity struct {
 	Model, Session string
-	Local          bool // rather on the caller's node
+	Local          bool  // rather on the caller's node
+	Of             *Call // the call itself, for a policy that looks at its arguments; nil for others
 }
 
 // Link says how a call hangs on the call whose method made it.

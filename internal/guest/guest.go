@@ -212,7 +212,7 @@ func (g *Guest) Control(ctx context.Context, op string, body json.RawMessage) (a
 			return nil, errors.Join(context.Cause(ctx), r.Close(closing))
 		}
 		g.host(r, req.UserConfig)
-		return map[string]any{"methods": methods(class), "health": r.CanTell()}, nil
+		return map[string]any{"methods": methods(class), "health": r.CanTell(), "routing_stats": r.Reports()}, nil
 	case "stop_replica":
 		g.mu.Lock()
 		h := g.replicas[req.Replica]
@@ -241,7 +241,7 @@ func (g *Guest) Control(ctx context.Context, op string, body json.RawMessage) (a
 			return nil, nil
 		}
 		return wire.Block{Slots: h.now.Load().block.Recall(k.Number)}, nil
-	case "check_health", "reconfigure":
+	case "check_health", "reconfigure", "routing_stats":
 		g.mu.Lock()
 		h := g.replicas[req.Replica]
 		g.mu.Unlock()
@@ -250,7 +250,14 @@ func (g *Guest) Control(ctx context.Context, op string, body json.RawMessage) (a
 		}
 		ctx, cancel := context.WithTimeout(ctx, seconds(req.TimeoutS))
 		defer cancel()
-		if op == "reconfigure" {
+		switch op {
+		case "routing_stats":
+			stats, err := h.replica.RoutingStats(ctx, g.codec)
+			if err != nil {
+				return nil, err
+			}
+			return map[string]json.RawMessage{"stats": stats}, nil
+		case "reconfigure":
 			err := h.replica.Reconfigure(ctx, req.UserConfig)
 			if err == nil {
 				h.configured(req.UserConfig)

@@ -29,6 +29,8 @@ type Deployment struct {
 	now  atomic.Pointer[edition]
 	down atomic.Pointer[call.Error] // why calls are refused
 
+	looks atomic.Bool // its policy is a user's, which may look at the arguments of calls
+
 	updating    sync.Mutex    // one Router.Update at a time; taken before Node.mu
 	configuring chan struct{} // of one: full while a Reconfigure runs, which waits for user code; filled before Node.mu
 
@@ -62,7 +64,10 @@ type Unit struct {
 	worker    *workerProc // nil in process
 	lane      lane        // of broadcasts
 	loan      loan
-	checked   bool        // a worker's replica that has a health check
+	checked   bool // a worker's replica that has a health check
+	reports   bool // a worker's replica that has stats for routing
+	has       atomic.Pointer[[]string]
+	stats     atomic.Pointer[Stats]
 	stopped   atomic.Bool // its instance is being closed
 
 	// life ends when its time to drain is over: what still runs then and knows of it, the streams and handlers of clients
@@ -118,6 +123,19 @@ func (d *edition) policy() router.Policy {
 	return nil
 }
 
+// Looks says that the deployment's routing policy may look at the arguments of calls, which [Show] gives to it.
+func (d *Deployment) Looks() bool { return d.looks.Load() }
+
+// Show gives the call to the deployment's policy, which is a user's and may look at the arguments.
+func Show(i *call.Info, c *call.Call) {
+	a := call.Affinity{}
+	if i.Affinity != nil {
+		a = *i.Affinity
+	}
+	a.Of = c
+	i.Affinity = &a
+}
+
 // Submit sends a call on its way. sink is told its end exactly once; the arguments must stay valid until then.
 // Whoever submits watches the caller's context and cancels the flight when it ends.
 func (d *Deployment) Submit(b *call.Batch, c *call.Call, sink call.Sink) *Flight {
@@ -126,6 +144,9 @@ func (d *Deployment) Submit(b *call.Batch, c *call.Call, sink call.Sink) *Flight
 		f.state, f.answered = done, true
 		f.finish(b, call.Result{Err: e})
 		return f
+	}
+	if d.looks.Load() {
+		Show(&c.Info, c)
 	}
 	d.Router.Submit(b, &f.ticket, c.Origin, &c.Info, f)
 	if c.Info.Above != nil {
@@ -267,6 +288,9 @@ func (d *Deployment) relay(b *call.Batch, s *session, in *wire.Incoming) call.Ca
 		return nil
 	}
 	f.expireAfter(in.Left)
+	if d.looks.Load() {
+		Show(&in.Info, &in.Call)
+	}
 	if r := d.Router.TryAcquire(&in.Info); r != nil {
 		if s.worker != nil {
 			r.Value.(*Unit).lend(s.worker)

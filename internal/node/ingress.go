@@ -21,6 +21,9 @@ func (d *Deployment) slot(ctx context.Context, c *call.Call) (*router.Replica, *
 			return r, nil
 		}
 	}
+	if d.looks.Load() {
+		Show(&c.Info, c)
+	}
 	return d.Acquire(ctx, &c.Info, c.Origin)
 }
 

@@ -179,7 +179,6 @@ func shortID(k uint64) string {
 }
 
 func (n *Node) start(u *Unit) error {
-	d := u.dep
 	switch u.placement {
 	case inGoWorker:
 		return n.startInGoWorker(u)
@@ -206,7 +205,7 @@ func (n *Node) start(u *Unit) error {
 	case !n.set.OutOfLine:
 		u.Local = r
 	}
-	r.Scope.WatchModels(func(ids []string) { d.Router.SetModels(u.entry, ids) })
+	r.Scope.WatchModels(u.setModels)
 	return nil
 }
 
@@ -254,6 +253,9 @@ func (n *Node) ready(u *Unit) bool {
 		u.ran = true
 		if n.checked(u) {
 			n.wg.Go(func() { n.watchHealth(u) })
+		}
+		if n.reports(u) {
+			n.wg.Go(func() { n.watchStats(u) })
 		}
 	}
 	n.wake()

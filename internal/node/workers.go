@@ -331,7 +331,8 @@ type startReplica struct {
 
 type started struct {
 	Methods []pythonMethod `json:"methods"`
-	Health  bool           `json:"health"` // it has a health check
+	Health  bool           `json:"health"`        // it has a health check
+	Reports bool           `json:"routing_stats"` // it has stats for routing
 }
 
 type pythonMethod struct {
@@ -350,7 +351,7 @@ func (n *Node) startInGoWorker(u *Unit) error {
 	if err != nil {
 		return err
 	}
-	u.checked = s.Health
+	u.checked, u.reports = s.Health, s.Reports
 	u.transport = &transport.Wire{Peer: w.peer, Replica: u.id, Codec: n.codec}
 	return nil
 }
@@ -463,6 +464,7 @@ func (n *Node) startInPython(u *Unit) error {
 		w.end(u.ctx)
 		return err
 	}
+	u.reports = s.Reports
 	n.mu.Lock()
 	d.methods = s.Methods
 	n.mu.Unlock()

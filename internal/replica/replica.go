@@ -56,6 +56,11 @@ type Closer interface{ Close(context.Context) error }
 // HealthChecker is what an instance implements that can tell whether it still works.
 type HealthChecker interface{ CheckHealth(context.Context) error }
 
+// RoutingReporter is what an instance implements that has something to say to routing policies.
+type RoutingReporter interface {
+	RoutingStats(ctx context.Context) (map[string]any, error)
+}
+
 // Replica is one instance. Its methods may be called from any goroutine.
 type Replica struct {
 	ID       string
@@ -206,6 +211,37 @@ func (r *Replica) CheckHealth(ctx context.Context) error {
 func (r *Replica) CanTell() bool {
 	_, ok := r.Instance.(HealthChecker)
 	return ok
+}
+
+// Reports says whether the instance has stats for routing.
+func (r *Replica) Reports() bool {
+	_, ok := r.Instance.(RoutingReporter)
+	return ok
+}
+
+// RoutingStats asks the instance for its stats, as JSON: what a policy reads is the same wherever the replica is, and not
+// what the instance goes on writing to.
+func (r *Replica) RoutingStats(ctx context.Context, cd *codec.Codec) (stats json.RawMessage, err error) {
+	c, ok := r.Instance.(RoutingReporter)
+	if !ok {
+		return nil, nil
+	}
+	var b []byte
+	err = guard(ctx, func() error { // b is not read if it is left behind
+		m, err := c.RoutingStats(ctx)
+		if err != nil {
+			return err
+		}
+		encoded, err := cd.Append(nil, call.JSON, m)
+		if ctx.Err() == nil {
+			b = encoded
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
 // guard runs f on a goroutine of its own, so that a panic and a runtime.Goexit in it become errors, and so that nobody

@@ -22,7 +22,8 @@
 //
 // Call and Remote. Remote runs the method on a goroutine of its own; Call to a replica in the same process runs it on the
 // caller's. If the context ended before the method returned, the result is the context's cause, whatever the method
-// returned, and the slot is held until it returns. Call may therefore return late when a method ignores its context.
+// returned, and the slot is held until it returns. Call may therefore return late when a method ignores its context;
+// the status counts such calls.
 //
 // Context. What a method receives ends when its call is cancelled or its deadline passes, not when the method returns.
 // Calls that a method makes inherit the deadline and the cancellation of its own call, its request id and its trace.

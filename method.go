@@ -290,6 +290,7 @@ func (b *method[In, Out]) inline(c *call.Inline, r *router.Replica, rep *replica
 	out, err = b.invoke(rep.Instance, c, in)
 	ended = true
 	if c.Caller.Err() != nil {
+		rep.Overran(c.Caller, err)
 		var none Out
 		return none, call.FromContext(c.Caller).At(&c.Info)
 	}

@@ -328,12 +328,14 @@ func (s *System) Status() Status { return s.node.Status() }
 // Status is the state of applications, deployments and replicas, with the reference's names.
 type Status = spec.Status
 
-// ReplicaStatus is one replica in a [Status]; Exit is how the one before it ended; Unresponsive is set while its worker does
+// DeploymentStatus is one deployment in a [Status], with the counts of its Calls; ReplicaStatus is one replica in a [Status]; Exit is how the one before it ended; Unresponsive is set while its worker does
 // not answer.
 type (
-	ReplicaStatus = spec.ReplicaStatus
-	Exit          = spec.Exit
-	Unresponsive  = spec.Unresponsive
+	DeploymentStatus = spec.DeploymentStatusInfo
+	Calls            = spec.Calls
+	ReplicaStatus    = spec.ReplicaStatus
+	Exit             = spec.Exit
+	Unresponsive     = spec.Unresponsive
 )
 
 // Close drains: HTTP first, then the calls under way, then replicas and workers. When ctx ends, what is left is killed.

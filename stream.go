@@ -193,6 +193,9 @@ func (b *stream[In, Out]) inline(c *call.Inline, slot *router.Replica, rep *repl
 	}
 	ended = true
 	if !broke && c.Caller.Err() != nil {
+		if failure == nil { // it went on to its end
+			rep.Overran(c.Caller, nil)
+		}
 		return call.FromContext(c.Caller)
 	}
 	return failure

@@ -197,6 +197,14 @@ func (g *Guest) Control(ctx context.Context, op string, body json.RawMessage) (a
 	switch op {
 	case "ping":
 		return nil, nil
+	case "counts":
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		counts := map[string]replica.Counts{}
+		for id, h := range g.replicas {
+			counts[id] = h.replica.Counts()
+		}
+		return map[string]any{"replicas": counts}, nil
 	case "start_replica":
 		class := g.set.Classes[req.Deployment]
 		if class == nil {

@@ -46,6 +46,7 @@ type Deployment struct {
 	dynamic  []string  // deployments whose handles its replicas asked for
 	vacant   []lineage // places whose replica is gone, for the next to start
 	lastExit *spec.Exit
+	past     replica.Counts // of replicas that are gone
 	methods  []pythonMethod // of the first Python replica that became ready
 }
 
@@ -68,6 +69,9 @@ type Unit struct {
 	reports   bool // a worker's replica that has stats for routing
 	has       atomic.Pointer[[]string]
 	stats     atomic.Pointer[Stats]
+	counted   atomic.Pointer[replica.Counts] // what its worker last said
+	ended     atomic.Uint64                  // calls, of a replica in Python
+	failed    atomic.Uint64
 	stopped   atomic.Bool // its instance is being closed
 
 	// life ends when its time to drain is over: what still runs then and knows of it, the streams and handlers of clients

@@ -95,6 +95,7 @@ func (e *Errand) start(b *call.Batch) {
 
 // Complete is told by the transport how the call ended, and starts the next.
 func (e *Errand) Complete(b *call.Batch, r call.Result) {
+	e.unit.count(r)
 	if r.NotStarted {
 		r = call.Result{Err: e.unit.gone()}
 	}

@@ -424,13 +424,14 @@ func (n *Node) Close(ctx context.Context) error {
 
 // Status is what runs now.
 func (n *Node) Status() spec.Status {
+	n.countAll()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	s := spec.Status{Applications: map[string]spec.ApplicationStatusInfo{}}
 	for name, a := range n.apps {
 		as := spec.ApplicationStatusInfo{Status: a.status, Message: a.message, Deployments: map[string]spec.DeploymentStatusInfo{}}
 		for dn, d := range a.deployments {
-			ds := spec.DeploymentStatusInfo{Status: spec.DeploymentHealthy, Uses: d.now.Load().spec.Uses, DynamicUses: slices.Clone(d.dynamic), LastExit: d.lastExit}
+			ds := spec.DeploymentStatusInfo{Status: spec.DeploymentHealthy, Uses: d.now.Load().spec.Uses, DynamicUses: slices.Clone(d.dynamic), LastExit: d.lastExit, Calls: d.callsLocked()}
 			running := 0
 			for _, u := range d.units {
 				rs := spec.ReplicaStatus{

@@ -402,6 +402,10 @@ const healthyTime = 10 * time.Minute
 
 func (n *Node) forgetLocked(u *Unit) {
 	u.endLife(u.gone())
+	if u.dep.units[u.id] == u {
+		past, c := &u.dep.past, u.counts()
+		*past = replica.Counts{Started: past.Started + c.Started, Failed: past.Failed + c.Failed, Late: past.Late + c.Late, Busy: past.Busy + c.Busy}
+	}
 	delete(u.dep.units, u.id)
 	n.broadcastLocked()
 }
@@ -461,6 +465,7 @@ func (n *Node) end(ctx context.Context, u *Unit) error {
 	case u.instance != nil:
 		return u.instance.Close(ctx)
 	case u.worker != nil:
+		n.askCounts(ctx, u.worker)
 		err := u.worker.stopReplica(ctx, u.id)
 		if u.placement == inPython {
 			u.worker.end(ctx)

@@ -72,6 +72,7 @@ type Replica struct {
 	started  atomic.Uint64
 	failed   atomic.Uint64
 	busyTime atomic.Int64
+	late     atomic.Uint64
 	_        [64]byte
 }
 
@@ -281,9 +282,25 @@ func (r *Replica) Leave(entered int64, failed bool) {
 	}
 }
 
-// Counts are the executions so far, those that failed, and the nanoseconds spent in user code.
-func (r *Replica) Counts() (started, failed uint64, busy int64) {
-	return r.started.Load(), r.failed.Load(), r.busyTime.Load()
+// Overran is told of a method that ran on its caller's goroutine, and returned err although the caller's context had
+// ended: unless err says so, the method has kept its caller waiting.
+func (r *Replica) Overran(caller context.Context, err error) {
+	if err == nil || !errors.Is(err, caller.Err()) && !errors.Is(err, call.Cause(caller)) {
+		r.late.Add(1)
+	}
+}
+
+// Counts are what became of the executions so far.
+type Counts struct {
+	Started uint64        `json:"started"`
+	Failed  uint64        `json:"failed"`
+	Late    uint64        `json:"late"`    // kept their callers waiting after the end of their contexts
+	Busy    time.Duration `json:"busy_ns"` // in user code
+}
+
+// Counts are the executions so far.
+func (r *Replica) Counts() Counts {
+	return Counts{r.started.Load(), r.failed.Load(), r.late.Load(), time.Duration(r.busyTime.Load())}
 }
 
 // Run executes a method with boxed values. If ctx ended before the method returned, the result is the context's cause,

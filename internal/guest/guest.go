@@ -179,7 +179,7 @@ func (g *Guest) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
 	s := r.host.now.Load()
 	s.running.Add(1)
 	in.OnEnd = s
-	in.Info.Place, in.Info.Replica = &r.place, r.host.replica.ID
+	in.Info.Place, in.Info.Replica, in.Info.Frame = &r.place, r.host.replica.ID, in.ID()
 	return r.host.local.Start(b, &in.Call, in)
 }
 

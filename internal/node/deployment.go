@@ -296,6 +296,9 @@ func (d *Deployment) relay(b *call.Batch, s *session, in *wire.Incoming) call.Ca
 		Show(&in.Info, &in.Call)
 	}
 	if r := d.Router.TryAcquire(&in.Info); r != nil {
+		if in.Above != nil && r.Value.(*Unit).instance != nil {
+			in.Info.Above = ancestors(&in.Call)
+		}
 		if s.worker != nil {
 			r.Value.(*Unit).lend(s.worker)
 		}
@@ -303,8 +306,12 @@ func (d *Deployment) relay(b *call.Batch, s *session, in *wire.Incoming) call.Ca
 		return f
 	}
 	f.keep()
+	in.Info.Above = ancestors(&in.Call)
 	d.Router.Submit(b, &f.ticket, in.Origin, &in.Info, f)
 	f.leave()
+	if in.Info.Above != nil {
+		f.suspect(b)
+	}
 	return f
 }
 

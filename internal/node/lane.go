@@ -44,6 +44,9 @@ func (d *Deployment) Targets() ([]*router.Replica, *call.Error) {
 func (d *Deployment) SubmitControl(r *router.Replica, c *call.Call, sink call.Sink) *Errand {
 	u := r.Value.(*Unit)
 	c.Info.Replica = u.id
+	if c.Above != nil && u.instance != nil {
+		c.Info.Above = ancestors(c)
+	}
 	e := &Errand{unit: u, call: c, sink: sink}
 	if failure := d.refuses(&c.Info); failure != nil {
 		e.finish(nil, call.Result{Err: failure})

@@ -167,6 +167,9 @@ func appendCallMeta(b []byte, route uint32, c *call.Call, left time.Duration) ([
 			b = append(b, "reserve\x00\x00"...)
 		case call.Run:
 		}
+		if i.Above != nil {
+			b = appendAbove(b, i) // the last one
+		}
 	}
 	if len(b)-start > maxMeta {
 		return b, fmt.Errorf("names and metadata of a call take %d bytes, at most %d are possible", len(b)-start, maxMeta)
@@ -227,6 +230,7 @@ func parseCallMeta(meta, body []byte, c *call.Call) (route uint32, left time.Dur
 		return 0, 0, errMeta
 	}
 	for len(rest) > 0 {
+		at := len(table) - len(rest)
 		key, value, next, ok := nextTail(rest)
 		if !ok {
 			return 0, 0, errMeta
@@ -259,6 +263,13 @@ func parseCallMeta(meta, body []byte, c *call.Call) (route uint32, left time.Dur
 				return 0, 0, errMeta
 			}
 			c.Lease = le.Uint64(value)
+		case "above":
+			if c.Above, i.Link, ok = parseAbove(value); !ok {
+				return 0, 0, errMeta
+			}
+			if len(rest) == 0 { // for this side only
+				c.Encoded.Table = table[:at:at]
+			}
 		case "broadcast":
 			c.Mode = call.Broadcast
 		case "reserve":

@@ -39,6 +39,7 @@ CALL_PACKED = struct.Struct("<IHBBQIBBHQ16s16s8sQBBHI")
 END_FRAME = struct.Struct("<IHBBQBB")
 U16 = struct.Struct("<H")
 WINDOW = struct.Struct("<II")
+ABOVE = struct.Struct("<B5sHBBI")
 
 BUFFER = 256 << 10
 OWN = 128 << 10  # bodies above this are received into memory of their own
@@ -52,13 +53,14 @@ request_info: contextvars.ContextVar[Optional["RequestInfo"]] = contextvars.Cont
 class RequestInfo:
     """What travels with a call beside its arguments, on the side of the method that runs it."""
 
-    __slots__ = ("request", "text", "trace", "span", "call", "depth", "deadline", "model", "session", "children", "tail", "window")
+    __slots__ = ("request", "text", "trace", "span", "call", "depth", "deadline", "model", "session", "children", "tail", "window", "frame")
 
     def __init__(self, request, trace, span, call, depth, deadline):
         self.request, self.trace, self.span, self.call, self.depth, self.deadline = request, trace, span, call, depth, deadline
         self.text = self.model = self.session = ""
         self.children = self.window = None
         self.tail = b""
+        self.frame = 0
 
     @property
     def request_id(self) -> str:
@@ -460,6 +462,8 @@ class Connection(asyncio.BufferedProtocol):
             tail += entry(b"session", options.session.encode())
         if call.tail:
             tail += call.tail
+        if info is not None and info.frame:
+            tail += ABOVE.pack(5, b"above", 6, 0, 0, info.frame & 0xFFFFFFFF)  # the last one; loose: a call does not wait for its children
         if slots is None:
             size = len(body)
             if size > MAX_BODY:

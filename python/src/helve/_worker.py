@@ -97,6 +97,7 @@ class Worker:
 
     def on_call(self, id: int, meta, body) -> None:
         number, want, info, slots = parse_call(meta)
+        info.frame = id
         kind, fn = self.routes.get(number) or self.resolve(number)
         if kind is None:
             self.fail_with(id, fn)

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -44,6 +45,8 @@ type deployment struct {
 	options  Options
 	python   *pythonSource
 	bound    []string // Python: the methods that the graph binds
+
+	used sync.Map // names of deployments that its replicas were seen to use, which the graph may not say
 
 	dep  atomic.Pointer[node.Deployment] // set in a node
 	port atomic.Pointer[guest.Port]      // set in a worker
@@ -122,7 +125,8 @@ type Options struct {
 	Version string
 	// Default is the method that callers reach who name none. Default: the ingress method, else Call.
 	Default string
-	// Uses are the handles and methods that the constructor captures: the edges of the graph.
+	// Uses are the handles and methods that the constructor captures: the edges of the graph. A replica is started when a replica
+	// of each of those deployments is ready, or was; deployments that use each other start together.
 	Uses []Target
 }
 
@@ -440,6 +444,22 @@ func (a *App) policies() map[string]func() router.Policy {
 		}
 	}
 	return ps
+}
+
+// noteUse tells the node that a replica of from uses the deployment to.
+func (a *App) noteUse(from, to string) {
+	caller := a.find(from)
+	if caller == nil || from == to {
+		return
+	}
+	if _, told := caller.used.LoadOrStore(to, true); told {
+		return
+	}
+	if dep := caller.dep.Load(); dep != nil {
+		dep.Uses(to)
+	} else if p := caller.port.Load(); p != nil {
+		p.Uses(to)
+	}
 }
 
 // find is a deployment by its name, nil if there is none.

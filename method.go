@@ -56,6 +56,7 @@ type binding struct {
 	err   error        // why it cannot be called
 	fake  *fake        // instead of a deployment; nil as a rule
 	types *types       // of one that was bound by name, else nil
+	late  bool         // it was bound when the graph was complete, which does not know of it
 }
 
 // types are what a binding by name claims of its method.
@@ -132,7 +133,7 @@ func named(h AnyHandle, name string) binding {
 	if d == nil {
 		return binding{d: noDeployment, err: call.NewError(call.BadInput, "a zero Handle")}
 	}
-	return binding{d: d, name: name, place: d.place(name), o: h.options(), err: h.options().mistake()}
+	return binding{d: d, name: name, place: d.place(name), o: h.options(), err: h.options().mistake(), late: d.app.sealed}
 }
 
 // noDeployment is what bindings that lead nowhere belong to.
@@ -167,7 +168,7 @@ func bind[R any](h Handle[R], f reflect.Value, by string, thunk func(*replica.Me
 		thunk(d.class.Methods[name])
 		d.class.Methods[name].Bound = true
 	}
-	return binding{d: d, name: name, place: d.place(name), o: h.o, err: h.o.mistake()}
+	return binding{d: d, name: name, place: d.place(name), o: h.o, err: h.o.mistake(), late: d.app.sealed}
 }
 
 // methodName finds the name of a method expression by its code pointer, which reflection gives for each method of a
@@ -324,6 +325,11 @@ func (b *binding) fill(ctx context.Context, i *call.Info) {
 	}
 	i.Call = rand.Uint64()
 	i.Place = &b.place
+	if b.late {
+		if app, from := callerOf(ctx); app != nil && app == b.d.app {
+			app.noteUse(from, b.d.name)
+		}
+	}
 	if b.o != nil {
 		i.Affinity = b.o.affinity
 	}

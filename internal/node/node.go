@@ -103,6 +103,7 @@ type Node struct {
 	cpusTold atomic.Bool   // it was logged that CPU time is not limited
 	printing sync.Mutex    // one line of Output at a time
 	changed  chan struct{} // closed when a replica is gone; nil while nobody waits
+	readier  chan struct{} // closed when a replica is ready; nil while nobody waits
 }
 
 type app struct {

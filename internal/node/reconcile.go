@@ -100,7 +100,11 @@ func (n *Node) observeLocked() (targets []planner.Target, observed []planner.Obs
 				if e.def.Retry {
 					giveUp = planner.MaxFailures(e.options.MaxConstructorRetries, e.options.NumReplicas)
 				}
-				targets = append(targets, planner.Target{Key: k, Revision: e.id(), Replicas: e.options.NumReplicas, GiveUp: giveUp})
+				t := planner.Target{Key: k, Revision: e.id(), Replicas: e.options.NumReplicas, GiveUp: giveUp, Early: e.placement == inPython}
+				for _, u := range e.spec.Uses {
+					t.Uses = append(t.Uses, planner.Key{App: a.name, Deployment: u})
+				}
+				targets = append(targets, t)
 			}
 			history[k] = planner.History{Failures: d.failures, LastFailure: d.lastFail, Ran: e.ran && (e.def.Retry || a.status != spec.ApplicationDeploying)}
 			for _, u := range d.units {
@@ -251,6 +255,10 @@ func (n *Node) ready(u *Unit) bool {
 	if u.state == spec.ReplicaStarting || u.state == spec.ReplicaRecovering {
 		u.state = spec.ReplicaRunning
 		u.ran = true
+		if n.readier != nil {
+			close(n.readier)
+			n.readier = nil
+		}
 		if n.checked(u) {
 			n.wg.Go(func() { n.watchHealth(u) })
 		}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/transport"
 	"github.com/helve-serve/helve/internal/wire"
@@ -456,7 +457,10 @@ func (n *Node) startInPython(u *Unit) error {
 	if err != nil {
 		return fmt.Errorf("deployment %s: %w", d.name, err)
 	}
-	s, err := n.startAt(w, u, code)
+	var s started
+	if err = n.awaitUses(u); err == nil {
+		s, err = n.startAt(w, u, code)
+	}
 	if err == nil {
 		err = u.checkPython(s.Methods)
 	}
@@ -496,6 +500,29 @@ func (n *Node) startAt(w *workerProc, u *Unit, code json.RawMessage) (started, e
 		return s, &endedError{fmt.Sprintf("deployment %s: its worker ended while the constructor ran", d.name), w.proc.Exit()}
 	}
 	return s, fmt.Errorf("deployment %s: %w", d.name, err)
+}
+
+// awaitUses waits until what the deployment uses is ready. A Python interpreter comes up meanwhile, which takes
+// longer than most constructors.
+func (n *Node) awaitUses(u *Unit) error {
+	for {
+		n.mu.Lock()
+		targets, observed, history := n.observeLocked()
+		waits := planner.Waits(targets, observed, history, planner.Key{App: u.dep.app.name, Deployment: u.dep.name})
+		if waits && n.readier == nil {
+			n.readier = make(chan struct{})
+		}
+		ready := n.readier
+		n.mu.Unlock()
+		if !waits {
+			return nil
+		}
+		select {
+		case <-ready:
+		case <-u.ctx.Done():
+			return context.Cause(u.ctx)
+		}
+	}
 }
 
 // checkPython sees that the methods that the graph binds are there.

@@ -37,18 +37,25 @@ lint:
 	go run $(GOLANGCI_LINT) run ./...
 	cd bench && go vet ./...
 
-# Every decoder, and what peers may ask, a minute each: make fuzz FUZZTIME=1h for the long run.
+# Every decoder, and what peers may ask, a minute each: make fuzz FUZZTIME=1h for the long run. What was found is kept in testdata/fuzz.
 FUZZTIME ?= 60s
+FUZZ = go test -run '^$$' -fuzztime $(FUZZTIME) -parallel 2
 fuzz:
-	go test -run '^$$' -fuzz FuzzDecode    -fuzztime $(FUZZTIME) ./internal/codec
-	go test -run '^$$' -fuzz FuzzError     -fuzztime $(FUZZTIME) ./internal/codec
-	go test -run '^$$' -fuzz FuzzPickle    -fuzztime $(FUZZTIME) ./internal/codec/pickle
-	go test -run '^$$' -fuzz FuzzCallMeta  -fuzztime $(FUZZTIME) ./internal/wire
-	go test -run '^$$' -fuzz FuzzConn      -fuzztime $(FUZZTIME) ./internal/wire
-	go test -run '^$$' -fuzz FuzzLink      -fuzztime $(FUZZTIME) -fuzzminimizetime 1x ./internal/wire
-	go test -run '^$$' -fuzz FuzzRequest   -fuzztime $(FUZZTIME) ./internal/proxy
-	go test -run '^$$' -fuzz FuzzSnapshot  -fuzztime $(FUZZTIME) ./internal/node
-	go test -run '^$$' -fuzz FuzzTable     -fuzztime $(FUZZTIME) -fuzzminimizetime 100x ./internal/arena
+	$(FUZZ) -fuzz '^FuzzDecode$$'   ./internal/codec
+	$(FUZZ) -fuzz '^FuzzError$$'    ./internal/codec
+	$(FUZZ) -fuzz '^FuzzPickle$$'   ./internal/codec/pickle
+	$(FUZZ) -fuzz '^FuzzOpening$$'  -fuzzminimizetime 10x ./internal/wire
+	$(FUZZ) -fuzz '^FuzzResume$$'   ./internal/wire
+	$(FUZZ) -fuzz '^FuzzCallMeta$$' ./internal/wire
+	$(FUZZ) -fuzz '^FuzzItems$$'    ./internal/wire
+	$(FUZZ) -fuzz '^FuzzAnswer$$'   ./internal/wire
+	$(FUZZ) -fuzz '^FuzzConn$$'     -fuzzminimizetime 10x ./internal/wire
+	$(FUZZ) -fuzz '^FuzzLink$$'     -fuzzminimizetime 1x ./internal/wire
+	$(FUZZ) -fuzz '^FuzzGraph$$'    ./internal/spec
+	$(FUZZ) -fuzz '^FuzzRequest$$'  ./internal/proxy
+	$(FUZZ) -fuzz '^FuzzSnapshot$$' ./internal/node
+	$(FUZZ) -fuzz '^FuzzTold$$'     ./internal/node
+	$(FUZZ) -fuzz '^FuzzTable$$'    -fuzzminimizetime 100x ./internal/arena
 
 # A node with crashes at random: make simulate SEEDS=100000 for the long run. HELVE_SIMULATION_SEED=n runs one seed again.
 SEEDS ?= 2000

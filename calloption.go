@@ -38,9 +38,6 @@ var PreferLocal = CallOption{func(o *callOptions) { o.affinity.Local = true }} /
 // not: their items have been read. Nor are calls to a replica that was chosen.
 var Idempotent = CallOption{func(o *callOptions) { o.options.Idempotent = true }} //nolint:gochecknoglobals // a constant
 
-// ByReference leaves a result on the node that made it until somebody reads it, between processes.
-var ByReference = CallOption{func(o *callOptions) { o.options.ByReference = true }} //nolint:gochecknoglobals // a constant
-
 // RequestCodec names the codec of arguments that leave their process: cloudpickle, pickle, msgpack (the default), orjson
 // or raw, in any case. From and to Go both pickles hold plain data only. A name that is none of these is a mistake that [Run] and the call return.
 func RequestCodec(name string) CallOption {

@@ -107,7 +107,7 @@ func TestErrorsPage(t *testing.T) {
 		}
 		want := []string{"`helve." + names[row.Reason] + "`", got[2], code, status, python}
 		for i, w := range want {
-			if got[i+1] != w {
+			if cell := got[i+1]; cell != w && !strings.HasSuffix(cell, ", a "+w) { // a class of its own below the table's
 				t.Errorf("%s: the page says %q, the table %q", row.Reason, got[i+1], w)
 			}
 		}

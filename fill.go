@@ -3,6 +3,7 @@ package helve
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"sync/atomic"
 	"unsafe"
 
@@ -15,6 +16,8 @@ type Filler[In any] interface {
 	whenEnded(f func())
 	// failed is why there is no result, after the end.
 	failed() *call.Error
+	// apart is the result where it lies somewhere else, and the field that it is for; false for others.
+	apart(in *In) (offset uintptr, field reflect.Type, p call.Payload, ok bool)
 	// fill writes the result, which is there, and gives the place of the field in the input.
 	fill(in *In) (from, to uintptr, failure *call.Error)
 }
@@ -37,10 +40,23 @@ func Fill[In, F any](field func(in *In) *F, from *Response[F]) Filler[In] {
 func (f filler[In, F]) whenEnded(then func()) { f.from.whenEnded(then) }
 
 func (f filler[In, F]) failed() *call.Error {
-	if _, err := f.from.Result(context.Background()); err != nil { // it has ended: this does not wait
-		return call.AsError(err)
+	if e := f.from.failure; e != nil { // it has ended. Result would read, and perhaps fetch, a value that nobody needs yet
+		return f.from.b.arrived(e)
 	}
 	return nil
+}
+
+func (f filler[In, F]) apart(in *In) (offset uintptr, field reflect.Type, p call.Payload, ok bool) {
+	defer func() {
+		if recover() != nil { // fill says so
+			p.Release()
+			ok = false
+		}
+	}()
+	if p, ok = f.from.apart(); ok {
+		offset = uintptr(unsafe.Pointer(f.field(in))) - uintptr(unsafe.Pointer(in))
+	}
+	return offset, reflect.TypeFor[F](), p, ok
 }
 
 func (f filler[In, F]) fill(in *In) (from, to uintptr, failure *call.Error) {
@@ -74,9 +90,11 @@ func (m Method[In, Out]) RemoteWith(ctx context.Context, in In, fills ...Filler[
 	if len(fills) == 0 {
 		r.begin(in)
 		r.watch(ctx)
+		r.scoped()
 		return &r.Response
 	}
 	r.watch(ctx)
+	r.scoped()
 	left := new(atomic.Int64)
 	left.Store(int64(len(fills)))
 	for _, f := range fills {
@@ -94,20 +112,42 @@ func (m Method[In, Out]) RemoteWith(ctx context.Context, in In, fills ...Filler[
 }
 
 func (r *remote[In, Out]) beginFilled(in In, fills []Filler[In]) {
+	typed := func() (In, *call.Error) {
+		e := fillAll(&in, fills)
+		if e != nil {
+			e = e.At(&r.info)
+		}
+		return in, e
+	}
+	if r.wanted() {
+		if slots, ok := fieldSlots(&in, fills); ok {
+			go r.beginApart(slots, typed)
+			return
+		}
+	}
+	in, e := typed()
+	if e != nil {
+		r.end(e, nil)
+		return
+	}
+	r.beginLater(in)
+}
+
+// fillAll writes the results into their fields.
+func fillAll[In any](in *In, fills []Filler[In]) *call.Error {
 	type span struct{ from, to uintptr }
 	var filled []span
 	for _, f := range fills {
-		from, to, e := f.fill(&in)
+		from, to, e := f.fill(in)
 		for _, s := range filled {
 			if e == nil && from < s.to && s.from < to {
 				e = call.NewError(call.BadInput, "Fill: two responses for one field")
 			}
 		}
 		if e != nil {
-			r.end(e.At(&r.info), nil)
-			return
+			return e
 		}
 		filled = append(filled, span{from, to})
 	}
-	r.beginLater(in)
+	return nil
 }

@@ -248,6 +248,7 @@ func (b *method[In, Out]) call(ctx context.Context, in In) (Out, error) {
 	d := b.d.dep.Load()
 	if d == nil {
 		u := b.untyped(ctx, c.Info, in)
+		u.Options = u.Options.Awaited()
 		w := call.NewWaiter()
 		return b.result(w.Wait(ctx, b.submit(u, w)))
 	}
@@ -378,6 +379,7 @@ func (b *method[In, Out]) result(p call.Payload, e *call.Error) (Out, error) {
 	if e != nil {
 		return zero[Out](b.arrived(e))
 	}
+	defer p.Release()
 	return decode[Out](&b.binding, p)
 }
 
@@ -405,7 +407,7 @@ func decode[Out any](b *binding, p call.Payload) (out Out, err error) {
 	if _, none := any(out).(None); none {
 		return out, nil
 	}
-	if err := theCodec.Decode(p.Codec, p.Data, &out); err != nil {
+	if err := theCodec.DecodePayload(p, &out); err != nil {
 		return out, bad(fmt.Sprintf("the result does not fit %s: %v", reflect.TypeFor[Out](), err), err)
 	}
 	return out, nil

@@ -113,6 +113,40 @@ func (d *Door) Do(ctx context.Context, t task) (kept, error) {
 	return out, err
 }
 
+// pyLedger is Ledger as testdata/ledger.py has it.
+type pyLedger interface {
+	Do(context.Context, task) (kept, error)
+}
+
+// Notes is what the Python Ledger calls.
+type Notes struct{ dir string }
+
+func (n *Notes) Note(_ context.Context, id string) (bool, error) {
+	return true, (&Ledger{dir: n.dir}).note("ids", id)
+}
+
+func buildLedgerPython() (*helve.App, error) {
+	app := helve.NewApp("ledgerpy")
+	notes := helve.Deploy(app, "Notes", func(context.Context) (*Notes, error) { return &Notes{os.Getenv("HELVE_TEST_NODE")}, nil }, helve.Options{})
+	note := helve.MethodOf(notes, (*Notes).Note)
+	o := helve.Options{
+		NumReplicas: new(1), MaxOngoingRequests: new(1), Uses: []helve.Target{note},
+		UserConfig: map[string]any{"word": "é", "n": 1.5, "list": []any{nil, true}}, HealthCheckPeriod: new(50 * time.Millisecond),
+	}
+	if v := os.Getenv("HELVE_TEST_VARIANT"); v != "" {
+		o.Env = map[string]string{"VARIANT": v}
+	}
+	h := helve.Python[pyLedger](app, "Ledger", "testdata.ledger:Ledger", helve.Args{Positional: []any{notes}}, o)
+	if os.Getenv("HELVE_TEST_LEDGER") == "python ingress" {
+		app.Ingress(helve.MethodNamed[string, string](h, "said"))
+		return app, nil
+	}
+	do := helve.MethodOf(h, pyLedger.Do)
+	door := helve.Deploy(app, "Door", func(context.Context) (*Door, error) { return &Door{do}, nil }, helve.Options{Uses: []helve.Target{do}})
+	app.Ingress(helve.MethodOf(door, (*Door).Do))
+	return app, nil
+}
+
 func buildLedger() (*helve.App, error) {
 	app := helve.NewApp("ledger")
 	o := helve.Options{Isolation: helve.Process, NumReplicas: new(1), MaxOngoingRequests: new(1)}
@@ -132,7 +166,11 @@ func ledgerNode(dir string) {
 	if err != nil {
 		grace = 30 * time.Second
 	}
-	sys, err := helve.Config{StateDir: filepath.Join(dir, "state"), WorkerGrace: grace, Output: os.Stderr}.Run(context.Background(), buildLedger)
+	build := buildLedger
+	if strings.HasPrefix(os.Getenv("HELVE_TEST_LEDGER"), "python") {
+		build = buildLedgerPython
+	}
+	sys, err := helve.Config{StateDir: filepath.Join(dir, "state"), WorkerGrace: grace, Output: os.Stderr}.Run(context.Background(), build)
 	if err == nil {
 		var url string
 		if url, _, err = sys.Serve("127.0.0.1:0"); err == nil {
@@ -146,6 +184,17 @@ func ledgerNode(dir string) {
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// eachLedger runs body for a replica in a Go worker, and in a Python one.
+func eachLedger(t *testing.T, body func(t *testing.T, dir, language string)) {
+	t.Parallel()
+	for _, language := range []string{"go", "python"} {
+		t.Run(language, func(t *testing.T) {
+			t.Parallel()
+			body(t, t.TempDir(), "HELVE_TEST_LEDGER="+language)
+		})
+	}
 }
 
 // testNode is a node in a process of its own.
@@ -228,13 +277,15 @@ func (n *testNode) do(do task) kept {
 // TestNodeIsKilled: a worker goes on when its node is killed, and the next node serves with the same replica and what it has
 // in memory. The node that closes in order takes it along.
 func TestNodeIsKilled(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	first := startNode(t, dir)
+	eachLedger(t, testNodeIsKilled)
+}
+
+func testNodeIsKilled(t *testing.T, dir, language string) {
+	first := startNode(t, dir, language)
 	was := first.do(task{})
 	for i := range 3 {
 		first.kill()
-		next := startNode(t, dir)
+		next := startNode(t, dir, language)
 		is := next.do(task{})
 		if is.PID != was.PID || is.Replica != was.Replica || is.Count != was.Count+1+i {
 			t.Fatalf("was %+v, is %+v", was, is)
@@ -245,7 +296,7 @@ func TestNodeIsKilled(t *testing.T) {
 	if alive(was.PID) {
 		t.Error("the worker is left")
 	}
-	last := startNode(t, dir)
+	last := startNode(t, dir, language)
 	if is := last.do(task{}); is.PID == was.PID || is.Count != 1 {
 		t.Errorf("was %+v, is %+v", was, is)
 	}
@@ -257,12 +308,14 @@ func TestNodeIsKilled(t *testing.T) {
 
 // TestSlotsAreCountedOn: a call that does not end when its node is gone holds its slot under the next.
 func TestSlotsAreCountedOn(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
+	eachLedger(t, testSlotsAreCountedOn)
+}
+
+func testSlotsAreCountedOn(t *testing.T, dir, language string) {
 	if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	first := startNode(t, dir)
+	first := startNode(t, dir, language)
 	was := first.do(task{})
 	go first.send(task{Op: "hold", ID: "x"}) //nolint:errcheck // its node will be killed
 	for len(lines(filepath.Join(dir, "held"))) == 0 {
@@ -272,7 +325,7 @@ func TestSlotsAreCountedOn(t *testing.T) {
 	}
 	for range 2 {
 		first.kill()
-		first = startNode(t, dir)
+		first = startNode(t, dir, language)
 		if is := first.do(task{MS: 200}); !is.Late {
 			t.Fatalf("the only slot is taken, and a call ran: %+v", is)
 		}
@@ -291,12 +344,14 @@ func TestSlotsAreCountedOn(t *testing.T) {
 
 // TestChangedApplication: workers of an application that has changed are not taken over.
 func TestChangedApplication(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	first := startNode(t, dir)
+	eachLedger(t, testChangedApplication)
+}
+
+func testChangedApplication(t *testing.T, dir, language string) {
+	first := startNode(t, dir, language)
 	was := first.do(task{})
 	first.kill()
-	next := startNode(t, dir, "HELVE_TEST_VARIANT=2")
+	next := startNode(t, dir, language, "HELVE_TEST_VARIANT=2")
 	if is := next.do(task{}); is.PID == was.PID || is.Count != 1 {
 		t.Errorf("was %+v, is %+v", was, is)
 	}
@@ -308,16 +363,18 @@ func TestChangedApplication(t *testing.T) {
 
 // TestNoReplacementBesideTheOld: a worker that lives and does not come back is ended before another takes its place.
 func TestNoReplacementBesideTheOld(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
+	eachLedger(t, testNoReplacementBesideTheOld)
+}
+
+func testNoReplacementBesideTheOld(t *testing.T, dir, language string) {
 	grace := "HELVE_TEST_GRACE=500ms"
-	first := startNode(t, dir, grace)
+	first := startNode(t, dir, language, grace)
 	was := first.do(task{})
 	if err := syscall.Kill(was.PID, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	first.kill()
-	next := startNode(t, dir, grace)
+	next := startNode(t, dir, language, grace)
 	if is := next.do(task{}); is.PID == was.PID || is.Count != 1 {
 		t.Errorf("was %+v, is %+v", was, is)
 	}
@@ -329,9 +386,11 @@ func TestNoReplacementBesideTheOld(t *testing.T) {
 
 // TestNobodyComes: a worker ends when no node takes it over within its grace, and one that ended meanwhile is replaced.
 func TestNobodyComes(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	first := startNode(t, dir, "HELVE_TEST_GRACE=100ms")
+	eachLedger(t, testNobodyComes)
+}
+
+func testNobodyComes(t *testing.T, dir, language string) {
+	first := startNode(t, dir, language, "HELVE_TEST_GRACE=100ms")
 	was := first.do(task{})
 	first.kill()
 	for alive(was.PID) {
@@ -339,7 +398,7 @@ func TestNobodyComes(t *testing.T) {
 			t.Fatal("it goes on")
 		}
 	}
-	next := startNode(t, dir)
+	next := startNode(t, dir, language)
 	if is := next.do(task{}); is.PID == was.PID || is.Count != 1 {
 		t.Errorf("was %+v, is %+v", was, is)
 	}
@@ -348,9 +407,11 @@ func TestNobodyComes(t *testing.T) {
 
 // TestKilledUnderLoad: whatever is killed, no call runs twice, and what was answered has run.
 func TestKilledUnderLoad(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	node := startNode(t, dir)
+	eachLedger(t, testKilledUnderLoad)
+}
+
+func testKilledUnderLoad(t *testing.T, dir, language string) {
+	node := startNode(t, dir, language)
 	answered := map[string]bool{}
 	var mu sync.Mutex
 	for round := range 4 {
@@ -383,7 +444,7 @@ func TestKilledUnderLoad(t *testing.T) {
 		}
 		node.kill()
 		wg.Wait()
-		node = startNode(t, dir)
+		node = startNode(t, dir, language)
 	}
 	node.close()
 	ran := map[string]int{}
@@ -400,4 +461,85 @@ func TestKilledUnderLoad(t *testing.T) {
 	if len(answered) < 100 {
 		t.Errorf("only %d calls were answered; this test shows little", len(answered))
 	}
+}
+
+// TestHandlesAfterANode: what a Python replica calls, it calls through the node that there is.
+func TestHandlesAfterANode(t *testing.T) {
+	t.Parallel()
+	dir, language := t.TempDir(), "HELVE_TEST_LEDGER=python"
+	first := startNode(t, dir, language)
+	was := first.do(task{Op: "peer", ID: "1"})
+	first.kill()
+	next := startNode(t, dir, language)
+	is := next.do(task{Op: "peer", ID: "2"})
+	if is.PID != was.PID || is.Count != 2 {
+		t.Errorf("was %+v, is %+v", was, is)
+	}
+	if got := lines(filepath.Join(dir, "ids")); len(got) != 2 {
+		t.Errorf("noted %v", got)
+	}
+	if got := lines(filepath.Join(dir, "configs")); len(got) != 1 {
+		t.Errorf("the replica has its user config, and was given it again: %v", got)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "sick"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for next.do(task{}).PID == was.PID { // its health is watched by the next node too
+		if t.Context().Err() != nil {
+			t.Fatal("a sick replica goes on")
+		}
+	}
+	next.close()
+}
+
+// TestBlockedAndNobodyComes: a Python worker whose event loop stands ends with its grace too.
+func TestBlockedAndNobodyComes(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	first := startNode(t, dir, "HELVE_TEST_LEDGER=python", "HELVE_TEST_GRACE=100ms")
+	was := first.do(task{})
+	go first.send(task{Op: "block", ID: "x"}) //nolint:errcheck // its node will be killed
+	for len(lines(filepath.Join(dir, "held"))) == 0 {
+		if t.Context().Err() != nil {
+			t.Fatal("it does not begin")
+		}
+	}
+	first.kill()
+	for deadline := time.Now().Add(20 * time.Second); alive(was.PID); {
+		if time.Now().After(deadline) {
+			syscall.Kill(was.PID, syscall.SIGKILL)
+			t.Fatal("it goes on")
+		}
+		time.Sleep(10 * time.Millisecond) // nothing tells of the end of another's child
+	}
+}
+
+// TestIngressAfterANode: the next node knows what a Python ingress takes, though it has not started it.
+func TestIngressAfterANode(t *testing.T) {
+	t.Parallel()
+	dir, language := t.TempDir(), "HELVE_TEST_LEDGER=python ingress"
+	n := startNode(t, dir, language)
+	say := func() string {
+		t.Helper()
+		resp, err := http.Post(n.url, "text/plain", strings.NewReader("hi"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatalf("%s: %s, %v", resp.Status, b, err)
+		}
+		return string(b)
+	}
+	was := say()
+	n.kill()
+	n = startNode(t, dir, language)
+	if is := say(); is != was || !strings.HasSuffix(is, " hi") {
+		t.Errorf("was %q, is %q", was, is)
+	}
+	n.close()
 }

@@ -2,6 +2,7 @@ package helve
 
 import (
 	"context"
+	"reflect"
 	"sync"
 
 	"github.com/helve-serve/helve/internal/call"
@@ -14,10 +15,12 @@ import (
 // passed to other calls ([Method.RemoteFrom], [Fill]).
 type Response[T any] struct {
 	pending
-	decode  sync.Once
-	payload call.Payload // what decode makes value of; None where value was set at once
-	value   T
-	err     error
+	decoding sync.Mutex   // guards what follows, after the end
+	payload  call.Payload // what value is made of; None where value was set at once, or the payload is not needed any more
+	decoded  bool
+	closed   bool // what payload shares was given up
+	value    T
+	err      error
 }
 
 // pending is the untyped part of what a call that is under way gives its caller. It ends once.
@@ -181,21 +184,21 @@ func (r *Response[T]) Result(ctx context.Context) (T, error) {
 		return none, r.b.arrived(r.failure)
 	}
 	if r.payload.Codec != call.None {
-		r.decode.Do(func() {
-			r.value, r.err = decode[T](r.b, r.payload)
-			r.payload.Value, r.payload.Data = nil, nil
-		})
+		return r.read(ctx)
 	}
 	return r.value, r.err
 }
 
 // Complete keeps the answer of a call that took another way than a function call.
 func (r *remote[In, Out]) Complete(_ *call.Batch, res call.Result) {
-	if len(res.Data) > 0 {
-		res.Data = append([]byte(nil), res.Data...)
+	res.Own()
+	if !r.end(res.Err, func() { r.payload = res.Payload }) {
+		res.Release()
 	}
-	r.end(res.Err, func() { r.payload = res.Payload })
 }
+
+// TakesParts says that an answer may lie somewhere else.
+func (r *remote[In, Out]) TakesParts() {}
 
 // Wanted is false once the response was cancelled.
 func (r *remote[In, Out]) Wanted() bool { return r.wanted() }
@@ -220,6 +223,7 @@ func (m Method[In, Out]) Remote(ctx context.Context, in In) *Response[Out] {
 	if !r.ended {
 		r.begin(in)
 		r.watch(ctx)
+		r.scoped()
 	}
 	return &r.Response
 }
@@ -340,9 +344,19 @@ func (m Method[In, Out]) RemoteFrom(ctx context.Context, from *Response[In]) *Re
 		return &r.Response
 	}
 	r.watch(ctx)
+	r.scoped()
+	typed := func() (In, *call.Error) {
+		in, err := from.Result(context.Background()) // it has ended: this does not wait for a method
+		if err != nil {
+			return in, call.AsError(err)
+		}
+		return in, nil
+	}
 	from.whenEnded(func() {
-		if in, err := from.Result(context.Background()); err != nil { // it has ended: this does not wait
-			r.end(call.AsError(err), nil)
+		if p, ok := from.apart(); ok && !m.m.keywords(reflect.TypeFor[In]()) {
+			go r.beginApart([]call.Slot{{Kind: call.Positional, Payload: p}}, typed) // it may have to be fetched
+		} else if in, e := typed(); e != nil {
+			r.end(e, nil)
 		} else {
 			r.beginLater(in)
 		}

@@ -58,12 +58,22 @@ type Config struct {
 	StateDir string
 	// WorkerGrace is how long worker processes wait for the next node. 0 is 30 s. Only with StateDir.
 	WorkerGrace time.Duration
+	// ArenaSize is how many bytes of shared memory the workers of one application may use for large values (128 KiB and
+	// more); what does not fit travels over sockets. It takes memory only as far as it is used. 0 is 1 GiB, less than 0 none.
+	ArenaSize int64
+	// ReferenceLimit is how many bytes of results the node keeps for callers in workers and drivers that asked for them by
+	// reference, beside those in shared memory. Over it a call answers by value, or fails with reason too_large if the
+	// value has 8 MiB or more. 0 is 256 MiB.
+	ReferenceLimit int64
 	// OutOfLine runs the methods of Call and Stream.Call on goroutines of their own too.
 	OutOfLine bool
 }
 
 // defaultGrace is how long workers wait for the next node.
 const defaultGrace = 30 * time.Second
+
+// minArena is the smallest arena that is of any use.
+const minArena = 1 << 20
 
 // System is a running node with its applications. It is safe for concurrent use.
 type System struct {
@@ -99,6 +109,12 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 	case c.WorkerGrace != 0 && c.StateDir == "":
 		return nil, errors.New("WorkerGrace: needs StateDir, where the next node finds the workers")
 	}
+	switch {
+	case c.ReferenceLimit < 0:
+		return nil, fmt.Errorf("ReferenceLimit: must not be negative, is %d", c.ReferenceLimit)
+	case c.ArenaSize > 0 && c.ArenaSize < minArena:
+		return nil, fmt.Errorf("ArenaSize: must be at least %d bytes, or less than 0 for none, is %d", minArena, c.ArenaSize)
+	}
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("the path of this executable, which workers run too: %w", err)
@@ -115,6 +131,7 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 	}
 	s := &System{config: c, dir: dir, apps: map[string]*App{}, node: node.New(node.Settings{
 		Logger: c.Logger, Version: Version, Output: c.Output, Logs: files, Strict: strict, OutOfLine: c.OutOfLine,
+		ArenaSize: c.ArenaSize, ReferenceLimit: c.ReferenceLimit,
 		Program: node.Program{Path: exe, Args: os.Args[1:], Env: os.Environ(), Dir: dir},
 	})}
 	if c.StateDir != "" {

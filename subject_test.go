@@ -24,9 +24,12 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv("HELVE_TEST_NODE"); dir != "" && os.Getenv("HELVE_WORKER") == "" {
 		ledgerNode(dir)
 	}
-	helvetest.Main(m, buildLedger, buildGo, buildPython, buildMixed, buildErrors, buildCrash, buildDiffers, buildDies, buildExits, buildRaises, buildSplit, buildStuck, buildBlock,
-		buildFar, buildPyStreams, buildWatched, buildShelf, buildGuide, buildAdapter, buildFinder,
-		buildText, buildBytes, buildWords, buildCount, buildDesks(nil), loops[0], loops[1], loops[2], loops[3], buildLookup)
+	helvetest.Main(m,
+		buildLedger, buildGo, buildPython, buildMixed, buildErrors, buildCrash, buildDiffers, buildDies, buildExits,
+		buildRaises, buildSplit, buildStuck, buildBlock, buildFar, buildPyStreams, buildQuarry, buildWatched,
+		buildShelf, buildGuide, buildAdapter, buildFinder, buildLedgerPython, buildPyAsker,
+		buildText, buildBytes, buildWords, buildCount, buildDesks(nil), loops[0], loops[1], loops[2], loops[3], buildLookup,
+	)
 }
 
 // Service is what the same cases call on every path: in process, in a Go worker, in a Python worker.

@@ -93,6 +93,7 @@ type run struct {
 	isolation string
 	stateDir  string
 	grace     time.Duration
+	arena     int64
 	verbose   bool
 }
 
@@ -101,6 +102,7 @@ func (r *run) flags(c *cobra.Command) {
 	c.Flags().StringVar(&r.isolation, "isolation", "", "where Go deployments run: node or process (default: what each says)")
 	c.Flags().StringVar(&r.stateDir, "state-dir", "", "directory from which the next node takes over the workers if this one is killed")
 	c.Flags().DurationVar(&r.grace, "worker-grace", 0, "how long workers wait for the next node (default 30s; needs --state-dir)")
+	c.Flags().Int64Var(&r.arena, "arena-size", 0, "bytes of shared memory for the large values of an application's workers (default 1 GiB; -1: none)")
 	c.Flags().BoolVarP(&r.verbose, "verbose", "v", false, "log more")
 }
 
@@ -166,7 +168,10 @@ func (r *run) execute(ctx context.Context, args []string) error {
 	log := logger(r.verbose)
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	system, err := helve.Config{Logger: log, Isolation: iso, Output: os.Stderr, StateDir: r.stateDir, WorkerGrace: r.grace}.Run(ctx, app.build)
+	config := helve.Config{
+		Logger: log, Isolation: iso, Output: os.Stderr, StateDir: r.stateDir, WorkerGrace: r.grace, ArenaSize: r.arena,
+	}
+	system, err := config.Run(ctx, app.build)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,8 @@ package arena
 import (
 	"fmt"
 	"io"
+	"os"
+	"syscall"
 	"testing"
 )
 
@@ -118,4 +120,18 @@ func BenchmarkTable(b *testing.B) {
 			}
 		})
 	}
+}
+
+func socketPair(tb testing.TB) (a, b *os.File) {
+	tb.Helper()
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	a, b = os.NewFile(uintptr(fds[0]), "a"), os.NewFile(uintptr(fds[1]), "b")
+	tb.Cleanup(func() {
+		a.Close()
+		b.Close()
+	})
+	return a, b
 }

@@ -23,7 +23,7 @@
 // A published buffer may therefore change under a reader if its producer misbehaves: decoders must be safe with that.
 //
 // An arena lives as long as its node. Workers that outlive a node keep the old memory mapped while they have views of it,
-// and get the new node's arena over their new connection (SendFiles); releases for another arena than the present one
+// and get the new node's arena over their new connection; releases for another arena than the present one
 // mean nothing and are dropped.
 //
 // # Messages
@@ -32,7 +32,7 @@
 // learns of the arena. Sizes and offsets are in bytes.
 package arena
 
-// Offer tells a process of an arena; the descriptor comes beside it, inherited or by SendFiles.
+// Offer tells a process of an arena; the descriptor comes beside it.
 type Offer struct {
 	Arena uint64 // identifies the arena; a node that starts anew takes another
 	Size  uint64

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"runtime"
@@ -22,7 +21,11 @@ func TestMain(m *testing.M) {
 	if os.Getenv("ARENA_TEST") == "" {
 		os.Exit(m.Run())
 	}
-	mem, err := Inherited(os.Getenv(Env))
+	var size uint64
+	if _, err := fmt.Sscan(os.Getenv("ARENA_SIZE"), &size); err != nil {
+		panic(err)
+	}
+	mem, err := Open(os.NewFile(4, "inherited"), Offer{testID, size})
 	if err != nil {
 		panic(err)
 	}
@@ -341,7 +344,7 @@ func TestInheritedBySpawnedWorker(t *testing.T) {
 	cmd := exec.Command(os.Args[0])
 	cmd.ExtraFiles = []*os.File{nil, m.File()}
 	lease := fmt.Sprintf("ARENA_TEST=%d %d %d %d", testID, g.Generation, g.Offset, 100_000)
-	cmd.Env = append(os.Environ(), m.Offer().Environ(4), lease)
+	cmd.Env = append(os.Environ(), fmt.Sprint("ARENA_SIZE=", m.Offer().Size), lease)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -363,114 +366,5 @@ func TestInheritedBySpawnedWorker(t *testing.T) {
 	defer v.Release()
 	if b, _ := v.Copy(); string(b) != strings.Repeat("w", 100_000) {
 		t.Errorf("%d bytes came", len(b))
-	}
-}
-
-func TestInheritedNonsense(t *testing.T) {
-	t.Parallel()
-	if m, err := Inherited(""); m != nil || err != nil {
-		t.Errorf("nothing: %v, %v", m, err)
-	}
-	for _, v := range []string{"1", "x,1,2", "1,2", "1,2,3,4", "-1,1,1", "5,1,x", "5,x,1", "2147483640,1,65536"} {
-		if _, err := Inherited(v); err == nil {
-			t.Errorf("%q was opened", v)
-		}
-	}
-}
-
-func socketPair(tb testing.TB) (a, b *net.UnixConn) {
-	tb.Helper()
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	var out [2]*net.UnixConn
-	for i, fd := range fds {
-		f := os.NewFile(uintptr(fd), "pair")
-		c, err := net.FileConn(f)
-		f.Close()
-		if err != nil {
-			tb.Fatal(err)
-		}
-		tb.Cleanup(func() { c.Close() })
-		out[i] = c.(*net.UnixConn)
-	}
-	return out[0], out[1]
-}
-
-func TestSendFiles(t *testing.T) {
-	t.Parallel()
-	m := newMemory(t, 2*Slab)
-	m.Write(5, []byte("over"))
-	a, b := socketPair(t)
-	ro, err := m.ReadOnly()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := SendFiles(a, []byte("hello"), m.File(), ro); err != nil {
-		t.Fatal(err)
-	}
-	ro.Close()
-	data := make([]byte, 16)
-	n, files, err := ReceiveFiles(b, data, 2)
-	if err != nil || len(files) != 2 || string(data[:n]) != "hello" {
-		t.Fatalf("%d files, %q, %v", len(files), data[:n], err)
-	}
-	for i, f := range files {
-		if flags, _, _ := syscall.Syscall(syscall.SYS_FCNTL, f.Fd(), syscall.F_GETFD, 0); flags&syscall.FD_CLOEXEC == 0 {
-			t.Errorf("file %d is inherited by children", i)
-		}
-		other, err := Open(f, m.Offer())
-		if err != nil {
-			t.Fatal(err)
-		}
-		v, err := other.View(Ref{testID, 1, 5, 4}, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if b, _ := v.Copy(); string(b) != "over" {
-			t.Errorf("file %d: %q", i, b)
-		}
-		v.Release()
-		if err := other.Write(0, []byte("x")); (err == nil) != (i == 0) {
-			t.Errorf("writing by file %d: %v", i, err)
-		}
-		other.Close()
-	}
-}
-
-func TestReceiveFilesRefuses(t *testing.T) {
-	t.Parallel()
-	m := newMemory(t, Slab)
-	a, b := socketPair(t)
-	f := m.File()
-	data := make([]byte, 1)
-	for _, c := range []struct{ sent, max int }{{2, 1}, {9, 2}, {1, 0}} {
-		files := []*os.File{f, f, f, f, f, f, f, f, f}
-		if err := SendFiles(a, []byte("x"), files[:c.sent]...); err != nil {
-			t.Fatal(err)
-		}
-		if _, got, err := ReceiveFiles(b, data, c.max); err == nil || got != nil {
-			t.Errorf("%d sent, %d wanted: %d came, %v", c.sent, c.max, len(got), err)
-		}
-	}
-	a.Write([]byte("y"))
-	if n, got, err := ReceiveFiles(b, data, 1); n != 1 || got != nil || err != nil {
-		t.Errorf("bytes alone: %d, %v, %v", n, got, err)
-	}
-	if SendFiles(a, nil, f) == nil || SendFiles(a, data) == nil {
-		t.Error("sent nothing")
-	}
-	closed, _ := m.ReadOnly()
-	closed.Close()
-	if SendFiles(a, data, f, closed) == nil {
-		t.Error("sent a closed file")
-	}
-	a.Close()
-	if SendFiles(a, data, f) == nil {
-		t.Error("sent over a closed connection")
-	}
-	if _, _, err := ReceiveFiles(b, data, 1); !errors.Is(err, io.EOF) {
-		t.Errorf("at the end: %v", err)
 	}
 }

@@ -190,20 +190,36 @@ func (t *Table) Return(h Holder, g Grant) error {
 func (t *Table) Publish(h Holder, r Ref) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	who := t.holders[h]
-	if who == nil {
-		return t.reject(ErrHolder, "%d publishes", h)
+	return t.publish(h, h, r)
+}
+
+// Receive is told that from has sent r to another holder, who has a reference from then on: the first one of what from
+// publishes by that out of its lease, and another one of what it holds itself.
+func (t *Table) Receive(from, to Holder, r Ref) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if who, b := t.holders[from], t.buffers[r.Offset]; who != nil && b != nil && b.ref == r && who.refs[b] > 0 {
+		return t.ref(to, b)
+	}
+	return t.publish(from, to, r)
+}
+
+// publish is called with mu held.
+func (t *Table) publish(from, to Holder, r Ref) error {
+	who, owner := t.holders[from], t.holders[to]
+	if who == nil || owner == nil {
+		return t.reject(ErrHolder, "%d publishes to %d", from, to)
 	}
 	if r.Arena != t.id || r.Length > t.size {
-		return t.reject(ErrLease, "%d publishes %+v", h, r)
+		return t.reject(ErrLease, "%d publishes %+v", from, r)
 	}
 	e := Extent{r.Offset, slabs(r.Length)}
 	if !t.cut(who, e, r.Generation) {
-		return t.reject(ErrLease, "%d publishes %+v", h, r)
+		return t.reject(ErrLease, "%d publishes %+v", from, r)
 	}
 	b := &buffer{ref: r, slabs: e, refs: 1}
 	t.buffers[r.Offset] = b
-	who.refs[b] = 1
+	owner.refs[b] = 1
 	t.stats.Published += e.Length
 	t.stats.References++
 	return nil
@@ -336,8 +352,8 @@ func (t *Table) held(h Holder, r Ref) (*buffer, error) {
 
 func (t *Table) ref(h Holder, b *buffer) error {
 	who := t.holders[h]
-	if who == nil {
-		return t.reject(ErrHolder, "%d is to receive %+v", h, b.ref)
+	if who == nil { // it has ended meanwhile, which is nobody's mistake
+		return fmt.Errorf("%w: %d is to receive %+v", ErrHolder, h, b.ref)
 	}
 	who.refs[b]++
 	b.refs++

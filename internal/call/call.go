@@ -43,16 +43,19 @@ type Payload struct {
 	Codec Codec
 	Value any
 	Data  []byte
+	Parts *Parts // nil: all of it is in Data
 }
 
 // SlotKind says which argument a slot is.
 type SlotKind uint8
 
-// A Packed slot is the whole argument list in one payload (a Python (args, kwargs) pair); it stands alone.
+// A Packed slot is the whole argument list in one payload (a Python (args, kwargs) pair); it stands alone. A Buffer is out
+// of band and belongs to the value before it.
 const (
 	Packed     SlotKind = 0
 	Positional SlotKind = 1
 	Named      SlotKind = 2
+	Buffer     SlotKind = 3
 )
 
 // Slot is one argument of a call.
@@ -75,9 +78,11 @@ type Args struct {
 // Encoded is the argument list of a call as it came over a wire: the slot table with what follows it, and the value
 // segments. A node forwards it as it is, with what it does not understand in it.
 type Encoded struct {
-	Slots int    // number of argument slots
-	Table []byte // slot table and extensible tail
-	Body  []byte // value segments, one after another
+	Slots  int       // number of argument slots
+	Table  []byte    // slot table and extensible tail
+	Body   []byte    // value segments, one after another
+	Shared []*Shared // what the segments are that the table says to be shared, in order; the body has placeholders
+	Held   bool      // some segments are results that the receiver keeps, by their numbers
 }
 
 // Call is one untyped call. Its arguments are in Slots or, when it came over a wire, in Encoded (Table is not nil). Whoever makes it owns it until it is submitted; from then on it is read-only, except that
@@ -96,6 +101,7 @@ type Call struct {
 	Mode     Mode            // what is asked of the deployment
 	Lease    uint64          // the slot that a Reserve got, for this call to use; 0 for none
 	Above    *Above          // of a call that came from a worker's method; nil for others
+	Kept     uint64          // of a Fetch: the number of the result
 	one      [1]Slot
 }
 
@@ -118,11 +124,12 @@ type Hop struct {
 type Mode uint8
 
 // Run runs the method at one replica. Broadcast runs it at every replica through the control lanes; the answers are a
-// stream (docs/wire.md). Reserve takes a slot and holds it; the answer says which.
+// stream (docs/wire.md). Reserve takes a slot and holds it; the answer says which. Fetch answers with a result that was kept.
 const (
 	Run Mode = iota
 	Broadcast
 	Reserve
+	Fetch
 )
 
 // Items is where the items of a stream go. A stream has one source at a time, which uses one of the two methods.
@@ -175,8 +182,19 @@ func NextItem(frame []byte) (p Payload, rest []byte, ok bool) {
 // Options are what a handle says of its calls beside [Affinity].
 type Options struct {
 	Request, Response Codec // for calls that leave their process; None: the default
-	ByReference       bool
-	Idempotent        bool // may run again when it is not known whether it ran
+	ByReference       bool  // the result stays where it is until it is read
+	ByValue           bool  // and never does, whatever its size
+	Idempotent        bool  // may run again when it is not known whether it ran
+}
+
+// Awaited is o for a caller that waits for its answer: it has no use for a reference.
+func (o *Options) Awaited() *Options {
+	if o == nil || !o.ByReference {
+		return o
+	}
+	c := *o
+	c.ByReference = false
+	return &c
 }
 
 // TimeLeft is how long until the deadline: 0 means none, and a passed deadline is 1 ns, never 0.

@@ -45,6 +45,16 @@ func Cause(ctx context.Context) error {
 
 type contextKey struct{}
 
+// scopeKey finds the context of the method that a context comes from.
+type scopeKey struct{}
+
+// AtEnd runs f when the method that received ctx returns, on its goroutine; false, and not at all, where ctx is of no
+// method, or of one that has returned.
+func AtEnd(ctx context.Context, f func()) bool {
+	c, _ := ctx.Value(scopeKey{}).(*Context)
+	return c != nil && c.tellEnd(f)
+}
+
 // Inline is what a method receives that runs on its caller's goroutine. It ends with the caller's context until the method
 // returns, and then, as [Context] does, only when the deadline passes. It is the only allocation that a call in process
 // needs: what the method may never ask for is made when it does.
@@ -89,6 +99,8 @@ func (c *Inline) Value(key any) any {
 	switch key {
 	case infoKey{}:
 		return &c.Info
+	case scopeKey{}:
+		return c.context()
 	case contextKey{}:
 		switch own := c.own.Load(); own {
 		case nil:
@@ -148,7 +160,7 @@ func (detached) Err() error                       { return nil }
 
 // Value hides the call's context, so that nobody takes its cause for that of a context which descends from here.
 func (d detached) Value(key any) any {
-	if key == (contextKey{}) {
+	if key == (contextKey{}) || key == (scopeKey{}) {
 		return nil
 	}
 	return d.of.Value(key)
@@ -172,6 +184,7 @@ type Context struct {
 	timer *time.Timer // cancels at the deadline, for somebody in after
 	swept bool        // done is closed at the deadline by closeAt
 	ended bool
+	atEnd func()      // told when the method returns; nil for nobody
 	stop  func() bool // ends the watch over the caller's context
 }
 
@@ -227,7 +240,7 @@ func (c *Context) Value(key any) any {
 	switch key {
 	case infoKey{}:
 		return c.info
-	case contextKey{}:
+	case contextKey{}, scopeKey{}:
 		return c
 	}
 	return c.values.Value(key)
@@ -304,13 +317,33 @@ func (c *Context) follow(ctx context.Context) {
 func (c *Context) End() {
 	c.mu.Lock()
 	c.ended = true
-	stop := c.stop
-	c.stop = nil
+	stop, atEnd := c.stop, c.atEnd
+	c.stop, c.atEnd = nil, nil
 	c.armLocked()
 	c.mu.Unlock()
 	if stop != nil {
 		stop()
 	}
+	if atEnd != nil {
+		atEnd()
+	}
+}
+
+func (c *Context) tellEnd(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		return false
+	}
+	if before := c.atEnd; before != nil {
+		c.atEnd = func() {
+			before()
+			f()
+		}
+	} else {
+		c.atEnd = f
+	}
+	return true
 }
 
 // armLocked watches the deadline of a call that has ended, for whoever listens.

@@ -14,12 +14,13 @@ func NewWaiter() *Waiter { return &Waiter{done: make(chan struct{}, 1)} }
 
 // Complete keeps the result, with memory of its own, and wakes the waiting goroutine.
 func (w *Waiter) Complete(_ *Batch, r Result) {
-	if len(r.Data) > 0 {
-		r.Data = append([]byte(nil), r.Data...)
-	}
+	r.Own()
 	w.result = r
 	w.done <- struct{}{}
 }
+
+// TakesParts says that the result may lie in parts; whoever gets it releases them.
+func (w *Waiter) TakesParts() {}
 
 // Canceler ends a submitted call: its sink is told at once.
 type Canceler interface {

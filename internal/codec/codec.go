@@ -90,15 +90,23 @@ func (c *Codec) appendJSON(dst []byte, v any) ([]byte, error) {
 // Decode decodes data into the value that the pointer into points to; nothing of data is kept. Fields of structs that
 // data names and the struct has not are ignored. After an error the value may be partly written.
 func (c *Codec) Decode(from call.Codec, data []byte, into any) error {
-	return c.decode(from, data, into, mode{})
+	return c.decode(from, data, nil, into, mode{})
+}
+
+// DecodePayload is Decode for a payload, wherever it lies.
+func (c *Codec) DecodePayload(p call.Payload, into any) error {
+	if p.Parts == nil {
+		return c.Decode(p.Codec, p.Data, into)
+	}
+	return p.Read(func(data []byte, buffers [][]byte) error { return c.decode(p.Codec, data, buffers, into, mode{}) })
 }
 
 // DecodeStrict is Decode where a field that a struct has not is an error that names it.
 func (c *Codec) DecodeStrict(from call.Codec, data []byte, into any) error {
-	return c.decode(from, data, into, mode{strict: true})
+	return c.decode(from, data, nil, into, mode{strict: true})
 }
 
-func (c *Codec) decode(from call.Codec, data []byte, into any, m mode) error {
+func (c *Codec) decode(from call.Codec, data []byte, buffers [][]byte, into any, m mode) error {
 	switch from {
 	case call.None:
 		reflect.ValueOf(into).Elem().SetZero()
@@ -113,7 +121,7 @@ func (c *Codec) decode(from call.Codec, data []byte, into any, m mode) error {
 		data = mp
 	case call.Pickle, call.Cloudpickle:
 		m.pickle = true
-		mp, err := appendPickled(nil, data)
+		mp, err := appendPickled(nil, data, buffers)
 		if err != nil {
 			return err
 		}

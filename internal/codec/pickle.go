@@ -131,8 +131,8 @@ func writePickledKey(w *pickle.Writer, mp []byte) (rest []byte, err error) {
 }
 
 // appendPickled writes a pickle as MessagePack.
-func appendPickled(b, data []byte) ([]byte, error) {
-	v, err := pickle.Read(data, nil, maxDepth)
+func appendPickled(b, data []byte, buffers [][]byte) ([]byte, error) {
+	v, err := pickle.Read(data, buffers, maxDepth)
 	if err != nil {
 		return b, err
 	}

@@ -164,6 +164,32 @@ func (c *Codec) Fields(v any) (fields iter.Seq2[string, any], ok bool) {
 	return r.all(rv), true
 }
 
+// FieldAt is the encoded name of the field of the record t that is of type field and begins at offset; false where there is
+// none, or it lies behind a pointer.
+func (c *Codec) FieldAt(t reflect.Type, offset uintptr, field reflect.Type) (name string, ok bool) {
+	if t.Kind() != reflect.Struct {
+		return "", false
+	}
+	r := c.planOf(t).record
+	if r == nil {
+		return "", false
+	}
+	for i := range r.fields {
+		at, in := uintptr(0), t
+		for _, x := range r.fields[i].index {
+			if in.Kind() != reflect.Struct {
+				at = ^uintptr(0)
+				break
+			}
+			at, in = at+in.Field(x).Offset, in.Field(x).Type
+		}
+		if at == offset && in == field {
+			return r.fields[i].name, true
+		}
+	}
+	return "", false
+}
+
 func (r *record) all(v reflect.Value) iter.Seq2[string, any] {
 	return func(yield func(string, any) bool) {
 		for i := range r.fields {
@@ -197,7 +223,7 @@ func (c *Codec) SetFields(into any, named map[string]call.Payload) error {
 			fv.Set(nv)
 			continue
 		}
-		if err := c.Decode(p.Codec, p.Data, fv.Addr().Interface()); err != nil {
+		if err := c.DecodePayload(p, fv.Addr().Interface()); err != nil {
 			return fmt.Errorf("argument %s: %w", name, err)
 		}
 	}

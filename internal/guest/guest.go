@@ -41,7 +41,9 @@ type Guest struct {
 	token wire.Token
 	hello wire.Hello
 	grace time.Duration // how long it looks for another node; 0: it ends with its own
-	peer  atomic.Pointer[wire.Peer]
+
+	memory *memory // shared with the present node; nil without. The goroutine of Dial and Serve has it
+	peer   atomic.Pointer[wire.Peer]
 
 	mu       sync.Mutex
 	replicas map[string]*hosted
@@ -61,7 +63,7 @@ func Dial(s Settings) (*Guest, error) {
 	}
 	h := wire.Hello{
 		Kind: "worker", Language: "go", Version: s.Version, ID: os.Getenv("HELVE_WORKER_ID"), PID: os.Getpid(),
-		Features: []string{wire.FeatureBulk}, Graph: graph,
+		Features: []string{wire.FeatureBulk, wire.FeatureSegments, wire.FeatureArena}, Graph: graph,
 	}
 	g := &Guest{set: s, codec: codec.New(), token: token, hello: h, replicas: map[string]*hosted{}}
 	if v := os.Getenv("HELVE_WORKER_GRACE"); v != "" {
@@ -81,11 +83,22 @@ func Dial(s Settings) (*Guest, error) {
 func (g *Guest) connect(resume *wire.Resume) (*wire.Peer, error) {
 	h := g.hello
 	h.Resume = resume
-	nc, terms, err := open(g.token, h)
+	nc, welcome, err := open(g.token, h)
 	if err != nil {
 		return nil, err
 	}
+	m, err := openMemory(welcome.Arena)
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
+	terms := welcome.Terms
 	peer := wire.NewLinkPeer(wire.NewLink(wire.NewConn(nc), terms), g)
+	g.memory.close() // what is still read of the former node's memory stays
+	if g.memory = m; m != nil {
+		m.peer = peer
+		peer.Share(m)
+	}
 	if terms.Bulk {
 		h.Connection, h.Graph, h.Resume = wire.ConnBulk, nil, nil
 		go dialBulk(peer, g.token, h)
@@ -93,17 +106,17 @@ func (g *Guest) connect(resume *wire.Resume) (*wire.Peer, error) {
 	return peer, nil
 }
 
-func open(token wire.Token, h wire.Hello) (net.Conn, wire.Terms, error) {
+func open(token wire.Token, h wire.Hello) (net.Conn, wire.Welcome, error) {
 	nc, err := net.Dial("unix", os.Getenv("HELVE_SOCKET"))
 	if err != nil {
-		return nil, wire.Terms{}, fmt.Errorf("the node's socket: %w", err)
+		return nil, wire.Welcome{}, fmt.Errorf("the node's socket: %w", err)
 	}
 	w, err := wire.Open(nc, token, h)
 	if err != nil {
 		nc.Close()
-		return nil, w.Terms, err
+		return nil, w, err
 	}
-	return nc, w.Terms, nil
+	return nc, w, nil
 }
 
 // dialBulk opens the second connection, beside the start of the first replica: nothing waits for it but large values.
@@ -176,9 +189,11 @@ func (g *Guest) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
 		return nil
 	}
 	in.Keep()
-	s := r.host.now.Load()
-	s.running.Add(1)
-	in.OnEnd = s
+	if in.Mode != call.Broadcast { // which holds no slot
+		s := r.host.now.Load()
+		s.running.Add(1)
+		in.OnEnd = s
+	}
 	in.Info.Place, in.Info.Replica, in.Info.Frame = &r.place, r.host.replica.ID, in.ID()
 	return r.host.local.Start(b, &in.Call, in)
 }
@@ -404,6 +419,7 @@ func (f *flight) Complete(b *call.Batch, r call.Result) {
 	f.answered = true
 	f.mu.Unlock()
 	if answered {
+		r.Release()
 		if f.call.Mode == call.Reserve && r.Err == nil { // nobody waits for the slot any more
 			var held wire.Held
 			if json.Unmarshal(r.Data, &held) == nil {
@@ -415,8 +431,12 @@ func (f *flight) Complete(b *call.Batch, r call.Result) {
 	if r.Err != nil {
 		r.Err = r.Err.At(&f.call.Info)
 	}
+	r.Fit(f.sink)
 	f.sink.Complete(b, r)
 }
+
+// TakesParts says that results may come in parts.
+func (f *flight) TakesParts() {}
 
 func (f *flight) Cancel(b *call.Batch, cause error) {
 	f.mu.Lock()

@@ -61,12 +61,14 @@ func (d *Deployment) relayBroadcast(b *call.Batch, in *wire.Incoming) call.Cance
 	if err != nil {
 		return fail(call.NewError(call.Fault, err.Error()))
 	}
+	if e := in.Send(b, call.Payload{Codec: call.JSON, Data: head}); e != nil {
+		return fail(e)
+	}
 	in.Keep()
 	all := &broadcasting{in: in, left: 1 + len(targets)}
 	if in.Left > 0 {
 		all.timer = time.AfterFunc(in.Left, func() { all.Cancel(nil, context.DeadlineExceeded) })
 	}
-	in.Send(b, call.Payload{Codec: call.JSON, Data: head})
 	slots := wire.Slots(in.Encoded)
 	for i, r := range targets {
 		c := &call.Call{Info: in.Info, Slots: slots, Deadline: in.Deadline, Origin: in.Origin, Want: in.Want, Above: in.Above}
@@ -86,7 +88,9 @@ func (d *Deployment) relayBroadcast(b *call.Batch, in *wire.Incoming) call.Cance
 
 // Complete sends the answer on.
 func (a *answer) Complete(b *call.Batch, r call.Result) {
-	a.all.in.Send(b, wire.Answer(a.index, r))
+	if e := a.all.in.Send(b, wire.Answer(a.index, r)); e != nil { // too large: that is its answer, and the others are not concerned
+		a.all.in.Send(b, wire.Answer(a.index, call.Result{Err: e}))
+	}
 	a.all.finish(b)
 }
 
@@ -274,6 +278,9 @@ func (d *Deployment) dispatch(b *call.Batch, s *session, in *wire.Incoming) call
 	}
 	f := &Flight{dep: d, call: &in.Call, sink: in, in: in, pinned: true}
 	f.expireAfter(in.Left)
+	if len(in.Encoded.Shared) > 0 {
+		f.keep()
+	}
 	f.Assigned(b, h.replica)
 	return f
 }

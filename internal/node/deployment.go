@@ -97,6 +97,9 @@ func (d *Deployment) Uses(name string) {
 	}
 }
 
+// Inside says that the deployment's replicas live in this process.
+func (d *Deployment) Inside() bool { return d.now.Load().placement == inNode }
+
 // Stopped says that the replica drains no more: its instance is being closed or is gone.
 func (u *Unit) Stopped() bool { return u.stopped.Load() }
 
@@ -295,6 +298,9 @@ func (d *Deployment) relay(b *call.Batch, s *session, in *wire.Incoming) call.Ca
 	if d.looks.Load() {
 		Show(&in.Info, &in.Call)
 	}
+	if len(in.Encoded.Shared) > 0 { // the little that is in the frame is not worth a second look
+		f.keep()
+	}
 	if r := d.Router.TryAcquire(&in.Info); r != nil {
 		if in.Above != nil && r.Value.(*Unit).instance != nil {
 			in.Info.Above = ancestors(&in.Call)
@@ -343,12 +349,22 @@ func (d *Deployment) Do(ctx context.Context, c *call.Call) (call.Payload, *call.
 				return out, e
 			}
 			w := call.NewWaiter()
-			return w.Wait(ctx, d.SubmitAssigned(r, c, w))
+			return flat(w.Wait(ctx, d.SubmitAssigned(r, c, w)))
 		}
 	}
 	w := call.NewWaiter()
 	f := d.Submit(nil, c, w)
-	return w.Wait(ctx, f)
+	return flat(w.Wait(ctx, f))
+}
+
+// flat is a result in one piece.
+func flat(p call.Payload, e *call.Error) (call.Payload, *call.Error) {
+	if e == nil {
+		if err := p.Flatten(); err != nil {
+			e = call.AsError(err)
+		}
+	}
+	return p, e
 }
 
 // unfinished says what busy counts, "" for nothing.

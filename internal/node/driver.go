@@ -24,7 +24,8 @@ type driver struct {
 
 // ServeDriver serves the driver on nc until it goes away. The node is the driver's own child: the caller closes it then.
 func (n *Node) ServeDriver(nc net.Conn, token wire.Token) error {
-	h, err := wire.Accept(nc, n.set.Version, "", func(h wire.Hello) (wire.Token, error) {
+	offer := wire.Offer{Version: n.set.Version, Features: []string{wire.FeatureSegments}}
+	h, err := offer.Accept(nc, func(h wire.Hello) (wire.Token, error) {
 		if h.Kind != "driver" {
 			return wire.Token{}, fmt.Errorf("a %s where a driver was expected", h.Kind)
 		}
@@ -34,9 +35,10 @@ func (n *Node) ServeDriver(nc net.Conn, token wire.Token) error {
 		nc.Close()
 		return err
 	}
-	s := &session{node: n, origin: "driver:" + strconv.Itoa(h.PID), driver: &driver{node: n}}
-	peer := wire.NewPeer(wire.NewConn(nc), s)
+	s := &session{node: n, origin: "driver:" + strconv.Itoa(h.PID), driver: &driver{node: n}, referenceOver: h.ReferenceOver}
+	peer := wire.NewLinkPeer(wire.NewLink(wire.NewConn(nc), h.Terms), s)
 	s.peer = peer
+	defer s.dropAll()
 	defer s.releaseAll()
 	return peer.Serve()
 }

@@ -154,7 +154,7 @@ func (f *Flight) Complete(b *call.Batch, r call.Result) {
 		rep.Value.(*Unit).gate.Close()
 	}
 	if retry {
-		if r.Unsent != nil {
+		if r.Unsent != nil && len(f.call.Encoded.Shared) == 0 {
 			e := *r.Unsent
 			f.call.Encoded = e
 			f.in = nil
@@ -167,10 +167,15 @@ func (f *Flight) Complete(b *call.Batch, r call.Result) {
 		f.leave()
 		return
 	}
-	if !answered {
-		f.finish(b, r)
+	if answered {
+		r.Release()
+		return
 	}
+	f.finish(b, r)
 }
+
+// TakesParts says that results may come in parts: they are made fit for whoever gets them.
+func (f *Flight) TakesParts() {}
 
 // Cancel ends the flight for its caller; cause says why. It does nothing once the caller has its answer.
 func (f *Flight) Cancel(b *call.Batch, cause error) {
@@ -248,5 +253,6 @@ func (f *Flight) finish(b *call.Batch, r call.Result) {
 	if r.Err != nil {
 		r.Err = r.Err.At(&f.call.Info)
 	}
+	r.Fit(f.sink)
 	f.sink.Complete(b, r)
 }

@@ -47,6 +47,7 @@ func (d *Deployment) SubmitControl(r *router.Replica, c *call.Call, sink call.Si
 	if c.Above != nil && u.instance != nil {
 		c.Info.Above = ancestors(c)
 	}
+	c.Mode = call.Broadcast // so that its worker counts no slot
 	e := &Errand{unit: u, call: c, sink: sink}
 	if failure := d.refuses(&c.Info); failure != nil {
 		e.finish(nil, call.Result{Err: failure})

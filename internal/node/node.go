@@ -48,6 +48,9 @@ type Settings struct {
 	Strict call.Codec
 	// OutOfLine says that no method runs on its caller's goroutine.
 	OutOfLine bool
+	// ArenaSize is how many bytes of shared memory the workers of one application may have for large values; 0 for
+	// 1 GiB, less than 0 for none. ReferenceLimit is how many bytes of results are kept for callers; 0 for 256 MiB.
+	ArenaSize, ReferenceLimit int64
 }
 
 // App is an application to deploy.
@@ -80,11 +83,12 @@ type Python struct {
 
 // Node owns replicas. Its methods may be called from any goroutine.
 type Node struct {
-	log   *slog.Logger
-	id    string
-	set   Settings
-	codec *codec.Codec
-	proxy *proxy.Proxy
+	log     *slog.Logger
+	id      string
+	set     Settings
+	keeping keeping
+	codec   *codec.Codec
+	proxy   *proxy.Proxy
 
 	ctx  context.Context // ends when the node closes
 	stop context.CancelCauseFunc
@@ -118,7 +122,8 @@ type app struct {
 	status      spec.ApplicationStatus
 	message     string
 	deleted     bool
-	failure     error // why the first revision failed to start
+	failure     error   // why the first revision failed to start
+	memory      *memory // shared with its workers; nil until the first, or for good
 	since       time.Time
 }
 
@@ -131,6 +136,9 @@ func New(s Settings) *Node {
 	n := &Node{
 		log: s.Logger, id: "local", set: s, codec: codec.New(), ctx: ctx, stop: stop, kick: make(chan struct{}, 1),
 		apps: map[string]*app{}, workers: map[string]*workerProc{}, state: state{kick: make(chan struct{}, 1)},
+	}
+	if n.keeping.most = s.ReferenceLimit; n.keeping.most == 0 {
+		n.keeping.most = keptBytes
 	}
 	n.proxy = proxy.New(proxy.Settings{Logger: s.Logger})
 	n.wg.Go(n.loop)
@@ -312,6 +320,10 @@ func (n *Node) remove(ctx, draining context.Context, a *app) (cut error) {
 			for _, w := range left {
 				w.end(ctx)
 			}
+			n.mu.Lock()
+			m := a.memory
+			n.mu.Unlock()
+			m.close()
 			return cut
 		}
 		n.mu.Unlock()
@@ -460,7 +472,9 @@ func (n *Node) Status() spec.Status {
 			slices.SortFunc(ds.Replicas, func(a, b spec.ReplicaStatus) int { return a.StartedAt.Compare(b.StartedAt) })
 			as.Deployments[dn] = ds
 		}
+		as.SharedMemory = a.memory.status()
 		s.Applications[name] = as
 	}
+	s.References = n.keeping.status()
 	return s
 }

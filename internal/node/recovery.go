@@ -364,6 +364,9 @@ func (n *Node) resumed(w *workerProc, units []*Unit) {
 // resumeLocked makes a unit of what a worker tells of a replica.
 func (u *Unit) resumeLocked(r wire.Resumed) {
 	u.checked, u.reports, u.models = r.Health, r.Reports, r.Models
+	if u.placement == inPython {
+		json.Unmarshal(r.Methods, &u.dep.methods) //nolint:errcheck // without them an ingress serves nothing, and says so
+	}
 	u.transport = &transport.Wire{Peer: u.worker.peer, Replica: u.id, Python: u.placement == inPython, Codec: u.dep.app.node.codec}
 	u.version = -1 // Reconfigure brings it up to date
 	if r.Config == spec.ConfigDigest(u.config) {

@@ -18,6 +18,9 @@ type session struct {
 	worker *workerProc
 	driver *driver
 	leases leases
+	kept   shelf
+	// referenceOver is the size in bytes over which results are kept here for the other side unless it says otherwise; 0: none.
+	referenceOver int
 }
 
 // target is where a declared route leads. The deployment is looked up again when an application was deleted, so that a
@@ -38,6 +41,13 @@ func (s *session) Route(r wire.Route) any {
 
 // Call relays a call to its deployment.
 func (s *session) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
+	if in.Mode == call.Fetch {
+		return s.fetch(b, in)
+	}
+	if failure := s.referring(in); failure != nil {
+		in.Complete(b, call.Result{Err: failure})
+		return nil
+	}
 	t, _ := in.Route.(*target)
 	if t == nil {
 		in.Complete(b, call.Result{Err: call.NewError(call.Fault, "a call on a route that was never declared")})
@@ -101,7 +111,10 @@ func (s *session) Control(ctx context.Context, op string, body json.RawMessage) 
 	return nil, call.NewError(call.BadInput, fmt.Sprintf("control request %q is not for workers", op))
 }
 
-// Goaway from a worker: it takes no more calls. The end of its process does the rest.
+// Goaway from a worker: it takes no more calls, so its replicas get none. The end of its process does the rest.
 func (s *session) Goaway(g wire.Goaway) {
+	if s.worker != nil {
+		s.worker.refuseCalls()
+	}
 	s.node.log.Info("worker goes away", "origin", s.origin, "reason", g.Reason, "message", g.Message)
 }

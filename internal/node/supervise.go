@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/worker"
@@ -32,6 +34,11 @@ type outlet struct {
 // mark begins what a Python worker tells on stderr (docs/wire.md). It is looked for anywhere in a line, because code that
 // prints without ending its line may have come before.
 var mark = []byte("\x1ehelve:") //nolint:gochecknoglobals // a constant
+
+const (
+	stacksMax       = 1 << 20        // of the text that a worker tells
+	unresponsiveMax = 24 * time.Hour // what a worker may say that it has been unresponsive for
+)
 
 // newOutlet opens the worker's file. deployment and replica are "" for a Go worker, whose lines may be any replica's.
 func (n *Node) newOutlet(w *workerProc, name, deployment, replica string) *outlet {
@@ -80,10 +87,15 @@ func (o *outlet) told(text []byte) {
 		}
 		o.put(level, "log", record)
 	case "stack":
-		o.stacks = append(append(o.stacks, rest...), '\n')
+		if len(o.stacks)+len(rest) < stacksMax {
+			o.stacks = append(append(o.stacks, rest...), '\n')
+		}
 	case "unresponsive":
 		s, _ := strconv.ParseFloat(string(rest), 64)
-		since := time.Now().Add(-time.Duration(s * float64(time.Second)))
+		if !(s > 0) { // or is no number
+			s = 0
+		}
+		since := time.Now().Add(-time.Duration(min(s, unresponsiveMax.Seconds()) * float64(time.Second)))
 		o.node.unresponsive(o.worker, since, string(o.stacks), true)
 		o.stacks = nil
 	case "responsive":
@@ -241,8 +253,20 @@ func (w *workerProc) ping() {
 		asked := time.Now()
 		answered := make(chan struct{})
 		n.wg.Go(func() {
-			w.peer.Control(n.ctx, map[string]string{"op": "ping"}, nil) //nolint:errcheck // an error is an answer
-			close(answered)
+			defer close(answered)
+			for {
+				err := w.peer.Control(n.ctx, map[string]string{"op": "ping"}, nil)
+				if e, ok := errors.AsType[*call.Error](err); !ok || e.Remote { // the worker's error is an answer
+					return
+				}
+				select { // it does not even read
+				case <-time.After(w.after):
+				case <-w.stopped:
+					return
+				case <-n.ctx.Done():
+					return
+				}
+			}
 		})
 		select {
 		case <-answered:

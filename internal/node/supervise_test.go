@@ -86,7 +86,7 @@ type told struct {
 	out  *outlet
 }
 
-func newTold(t *testing.T, state spec.ReplicaState) *told {
+func newTold(t testing.TB, state spec.ReplicaState) *told {
 	t.Helper()
 	x := &told{}
 	x.node = New(Settings{Logger: slog.New(slog.NewTextHandler(&x.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})

@@ -40,6 +40,8 @@ type workerProc struct {
 
 	resume *wire.Resume // what it had when it was taken over; set before opened is closed
 
+	sharing *sharing // its part in the application's arena; nil without. Guarded by Node.mu until opened is closed
+
 	// Guarded by Node.mu.
 	stuck *stuck // nil while it answers
 	doom  string // why the node killed it
@@ -155,6 +157,7 @@ func (w *workerProc) watch(out *outlet) {
 		<-peer.Done()
 	}
 	n.mu.Lock()
+	n.unshare(w)
 	delete(n.workers, w.id)
 	if w.rev.goWorker == w {
 		w.rev.goWorker = nil
@@ -213,7 +216,10 @@ func (n *Node) accept(l *worker.Listener) {
 // open completes the opening of a worker's connection and serves it until it ends.
 func (n *Node) open(nc net.Conn) {
 	var w *workerProc
-	offer := wire.Offer{Version: n.set.Version, Features: []string{wire.FeatureBulk}}
+	offer := wire.Offer{
+		Version: n.set.Version, Features: []string{wire.FeatureBulk, wire.FeatureSegments, wire.FeatureArena},
+		Arena: func(wire.Hello) *wire.Arena { return n.share(w) },
+	}
 	h, err := offer.Accept(nc, func(h wire.Hello) (wire.Token, error) {
 		n.await(h.ID)
 		n.mu.Lock()
@@ -232,6 +238,11 @@ func (n *Node) open(nc net.Conn) {
 		if second {
 			return w.token, nil
 		}
+		if h.Resume != nil {
+			if err := h.Resume.Check(); err != nil {
+				return w.token, err
+			}
+		}
 		return w.token, w.check(h)
 	})
 	if err == nil && h.Connection == wire.ConnBulk {
@@ -245,16 +256,21 @@ func (n *Node) open(nc net.Conn) {
 		nc.Close()
 		return
 	}
-	s := &session{node: n, origin: "worker " + w.id, app: w.app, worker: w}
+	s := &session{node: n, origin: "worker " + w.id, app: w.app, worker: w, referenceOver: h.ReferenceOver}
 	peer := wire.NewLinkPeer(wire.NewLink(wire.NewConn(nc), h.Terms), s)
 	s.peer = peer
 	n.mu.Lock()
+	if w.sharing != nil {
+		w.sharing.peer = peer
+		peer.Share(w.sharing)
+	}
 	w.peer, w.resume = peer, h.Resume
 	n.mu.Unlock()
 	close(w.opened)
 	n.wg.Go(w.ping)
 	err = peer.Serve()
 	s.releaseAll()
+	s.dropAll()
 	n.unlend(w)
 	n.log.Debug("worker connection ended", "worker", w.id, "error", err)
 	// A worker without its connection is of no use. If nobody ends it already, it must go at once, so that its
@@ -462,6 +478,7 @@ func (n *Node) startInPython(u *Unit) error {
 		s, err = n.startAt(w, u, code)
 	}
 	if err == nil {
+		u.checked = s.Health
 		err = u.checkPython(s.Methods)
 	}
 	if err != nil {

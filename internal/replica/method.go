@@ -196,13 +196,13 @@ func (m *Method) Decode(cd *codec.Codec, slots []call.Slot) (any, *call.Error) {
 	}
 	if m.In == stringType { // most HTTP requests, without reflection
 		var v string
-		if err := cd.Decode(s.Codec, s.Data, &v); err != nil {
+		if err := cd.DecodePayload(s.Payload, &v); err != nil {
 			return nil, m.bad("%v", err)
 		}
 		return v, nil
 	}
 	p := reflect.New(m.In)
-	if err := cd.Decode(s.Codec, s.Data, p.Interface()); err != nil {
+	if err := cd.DecodePayload(s.Payload, p.Interface()); err != nil {
 		return nil, m.bad("%v", err)
 	}
 	return p.Elem().Interface(), nil

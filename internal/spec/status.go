@@ -41,6 +41,28 @@ const (
 // Status is what runs.
 type Status struct {
 	Applications map[string]ApplicationStatusInfo `json:"applications"`
+	// References are the results that the node keeps for callers in other processes; nil if there never were any.
+	References *References `json:"references,omitempty"`
+}
+
+// References count results that are kept until they are read. What of them lies in shared memory counts there.
+type References struct {
+	Bytes   int64  `json:"bytes"`
+	Results int    `json:"results"`
+	Refused uint64 `json:"refused"` // for want of room, ever
+}
+
+// SharedMemory is the account of the memory through which an application's large values pass between its workers, in bytes
+// of whole slabs of 64 KiB.
+type SharedMemory struct {
+	Size       uint64 `json:"size"`
+	Leased     uint64 `json:"leased"`     // that workers may write into
+	Published  uint64 `json:"published"`  // that somebody may read
+	Filled     uint64 `json:"filled"`     // that has memory
+	Buffers    int    `json:"buffers"`    // that are published
+	References int    `json:"references"` // to them
+	Full       uint64 `json:"full"`       // leases refused for want of room, ever
+	Rejected   uint64 `json:"rejected"`   // what workers asked that they must not, ever
 }
 
 // ApplicationStatusInfo is the state of one application; Message says why it is not RUNNING.
@@ -48,6 +70,8 @@ type ApplicationStatusInfo struct {
 	Status      ApplicationStatus               `json:"status"`
 	Message     string                          `json:"message"`
 	Deployments map[string]DeploymentStatusInfo `json:"deployments"`
+	// SharedMemory is nil for an application that has never had a worker.
+	SharedMemory *SharedMemory `json:"shared_memory,omitempty"`
 }
 
 // DeploymentStatusInfo is the state of one deployment.

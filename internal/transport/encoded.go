@@ -30,6 +30,7 @@ func (t *Encoded) Start(b *call.Batch, c *call.Call, sink call.Sink) Handle {
 	if c.Encoded.Table != nil {
 		out.Encoded = call.Encoded{
 			Slots: c.Encoded.Slots, Table: append([]byte{}, c.Encoded.Table...), Body: append([]byte(nil), c.Encoded.Body...),
+			Shared: c.Encoded.Shared,
 		}
 	} else if err := encodeSlots(cd, request, c.Slots, out); err != nil {
 		sink.Complete(b, call.Result{Err: call.NewError(call.BadInput, "the argument cannot be encoded: "+err.Error())})

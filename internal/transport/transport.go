@@ -137,6 +137,9 @@ func (l *Local) stream(ctx context.Context, c *call.Call, m *replica.Method, in 
 	if failure == nil {
 		failure = e
 	}
+	if d, ok := c.Items.(interface{ Drain(ctx context.Context) }); ok {
+		d.Drain(ctx)
+	}
 	return failure
 }
 

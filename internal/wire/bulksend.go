@@ -40,6 +40,7 @@ type outBody struct {
 type bulkSender struct {
 	l       *Link
 	waiting atomic.Bool // something was queued since the last kick
+	jam     congestion
 
 	mu      sync.Mutex
 	idle    *sync.Cond // writing became false
@@ -75,7 +76,11 @@ func (s *bulkSender) announce(h Header, meta []byte, segs [][]byte, n int) (pos 
 	if s.err != nil {
 		return 0, fmt.Errorf("%w: %w", ErrClosed, s.err)
 	}
-	if (h.Type == TypeCall || h.Type == TypeControl) && (len(s.bodies) >= maxWaiting || s.bytes > s.l.small.backlog) {
+	if (h.Type == TypeCall || h.Type == TypeControl || h.Type == TypeItems) && (len(s.bodies) >= maxWaiting || s.bytes > s.l.small.backlog) {
+		return 0, errBacklog
+	}
+	if s.bytes > 4*s.l.small.backlog { // answers are not refused, but end a connection that takes none of them
+		s.l.small.fail(errBacklog)
 		return 0, errBacklog
 	}
 	m.number = s.number + 1
@@ -89,6 +94,7 @@ func (s *bulkSender) announce(h Header, meta []byte, segs [][]byte, n int) (pos 
 	s.bodies[m.number] = m
 	s.queue = append(s.queue, m)
 	s.bytes += n
+	s.jam.update(s.bytes, s.l.small.streams)
 	s.waiting.Store(true)
 	return bulkPos | m.number, nil
 }
@@ -176,6 +182,7 @@ func (s *bulkSender) write() {
 				delete(s.bodies, m.number)
 				s.begun--
 				s.bytes -= m.total
+				s.jam.update(s.bytes, s.l.small.streams)
 			case m.sent == m.credit:
 				m.parked = true
 			default:
@@ -232,6 +239,7 @@ func (s *bulkSender) failed(err error) {
 	if s.err == nil {
 		s.err = err
 	}
+	s.jam.update(0, 0)
 	s.nc.SetReadDeadline(time.Now().Add(linger)) //nolint:errcheck // it has ended already then
 }
 
@@ -265,6 +273,7 @@ func (s *bulkSender) withdraw(pos uint64) bool {
 	delete(s.bodies, m.number)
 	m.dropped = true
 	s.bytes -= m.total
+	s.jam.update(s.bytes, s.l.small.streams)
 	if m.begun {
 		s.begun--
 		if i := slices.Index(s.turns, m); i >= 0 {
@@ -304,6 +313,7 @@ func (s *bulkSender) end() {
 	if s.err == nil {
 		s.err = errors.New("the link has ended")
 	}
+	s.jam.update(0, 0)
 	s.mu.Unlock()
 }
 

@@ -18,7 +18,7 @@ const (
 	readBuf = 64 << 10
 	// A frame up to sharedFrame bytes is handed over inside the read buffer and copied by whoever keeps it; larger ones
 	// get memory of their own, so that anything over it may be referenced instead of copied when it is forwarded.
-	sharedFrame = 32 << 10
+	sharedFrame = call.GivenAway
 	spareMax    = 1 << 20 // write buffers above this are given back to the collector
 )
 
@@ -38,6 +38,8 @@ type Conn struct {
 	raw syscall.RawConn // nil: no non-blocking writes, everything goes through the goroutine
 
 	maxIn, maxOut, backlog int // bytes; set before anything is read or written
+	streams                int // the backlog at which streams wait
+	jam                    congestion
 
 	mu      sync.Mutex
 	pend    []byte   // frames since the last flush, contiguous
@@ -61,7 +63,7 @@ type Conn struct {
 
 // NewConn wraps nc, which has completed the opening.
 func NewConn(nc net.Conn) *Conn {
-	c := &Conn{nc: nc, maxIn: MaxBody, maxOut: MaxBody, backlog: maxBacklog}
+	c := &Conn{nc: nc, maxIn: MaxBody, maxOut: MaxBody, backlog: maxBacklog, streams: maxStreamBacklog}
 	if sc, ok := nc.(syscall.Conn); ok {
 		c.raw, _ = sc.SyscallConn()
 	}
@@ -93,7 +95,7 @@ func (c *Conn) Append(h Header, meta []byte, segs ...[]byte) (pos uint64, err er
 		return c.queued, c.err
 	}
 	if wait := c.queued - c.written.Load(); wait > uint64(c.backlog) {
-		if h.Type == TypeCall || h.Type == TypeControl {
+		if h.Type == TypeCall || h.Type == TypeControl || h.Type == TypeItems {
 			return c.queued, errBacklog
 		}
 		if wait > 4*uint64(c.backlog) {
@@ -103,6 +105,7 @@ func (c *Conn) Append(h Header, meta []byte, segs ...[]byte) (pos uint64, err er
 	}
 	pos = c.queued
 	c.queued += uint64(headerLen + len(meta) + n)
+	c.jam.update(int(c.queued-c.written.Load()), c.streams)
 	if c.pend == nil {
 		c.pend = c.spare[:0]
 		c.spare = nil
@@ -151,6 +154,7 @@ func (c *Conn) Flush() {
 			return
 		}
 		c.mu.Lock()
+		c.jam.update(int(c.queued-c.written.Load()), c.streams)
 		if err != nil {
 			c.failLocked(err)
 			c.unsent = b[n:]
@@ -196,6 +200,7 @@ func (c *Conn) drain(rest []byte) {
 			}
 		}
 		c.mu.Lock()
+		c.jam.update(int(c.queued-c.written.Load()), c.streams)
 		bufs = append(bufs[:0], c.parts...)
 		if len(c.pend) > 0 {
 			bufs = append(bufs, c.pend)
@@ -213,6 +218,7 @@ func (c *Conn) drain(rest []byte) {
 func (c *Conn) failLocked(err error) {
 	if c.err == nil {
 		c.err = err
+		c.jam.update(0, 0)
 		c.nc.Close() // the reader ends, and with it the peer
 	}
 }

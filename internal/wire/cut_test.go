@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/helve-serve/helve/internal/call"
 )
@@ -31,6 +32,15 @@ func script(t testing.TB) (small, bulk []byte) {
 		frameOf(Header{Type: TypeCancel, ID: 3}, nil, nil),
 		frameOf(Header{Type: TypeReply, ID: 1}, nil, []byte(`{}`)),
 		frameOf(Header{Type: TypeGrant, ID: 1}, make([]byte, 8), nil),
+		frameOf(Header{Type: TypeCall, ID: 4}, special(t, call.Call{Window: call.Room}), []byte("abxyz")),
+		frameOf(Header{Type: TypeCredit, ID: 4}, []byte{1, 0, 0, 0, 9, 0, 0, 0}, nil),
+		frameOf(Header{Type: TypeCall, ID: 5}, special(t, call.Call{Window: call.Room, Mode: call.Broadcast}), []byte("abxyz")),
+		frameOf(Header{Type: TypeCall, ID: 6}, special(t, call.Call{Mode: call.Reserve}), []byte("abxyz")),
+		frameOf(Header{Type: TypeCall, ID: 7}, special(t, call.Call{Lease: 9}), []byte("abxyz")),
+		frameOf(Header{Type: TypeItems, ID: 5}, nil, itemsOf("one", "")),
+		frameOf(Header{Type: TypeItems, ID: 5}, nil, itemsOf("three")),
+		frameOf(Header{Type: TypeItems, Flags: FlagBulk, ID: 5}, le.AppendUint64(le.AppendUint64(nil, 4), 47), nil),
+		frameOf(Header{Type: TypeEnd, ID: 5}, []byte{byte(call.None), 0}, nil),
 		frameOf(Header{Type: TypeGoaway}, nil, []byte(`{}`)),
 	} {
 		small = append(small, f...)
@@ -43,16 +53,46 @@ func script(t testing.TB) (small, bulk []byte) {
 	}
 	bulk = append(append(bulk, one[3*frame:]...), two[3*frame:]...)
 	bulk = append(bulk, chunks(3, body[:16], 16)...)
-	return small, append(bulk, frameOf(Header{Type: TypeChunk, Flags: FlagAbort, ID: 3}, nil, nil)...)
+	bulk = append(bulk, frameOf(Header{Type: TypeChunk, Flags: FlagAbort, ID: 3}, nil, nil)...)
+	return small, append(bulk, chunks(4, itemsOf(string(pattern(42))), 30)...)
+}
+
+// special is the meta of a call as c says, with a named slot between two others and everything that a tail may have.
+func special(t testing.TB, c call.Call) []byte {
+	t.Helper()
+	c.Slots = []call.Slot{slot(0, []byte("ab")), {Kind: call.Named, Name: "größe", Payload: call.Payload{Codec: call.Text, Data: []byte("xyz")}}, slot(7, nil)}
+	c.Info.Request = call.IDFrom("my id")
+	c.Info.Affinity, c.Info.Sampled = &call.Affinity{Model: "m", Session: "s"}, true
+	if c.Window.Items > 0 {
+		c.Items = &collector{}
+	}
+	meta, err := appendCallMeta(nil, 1, &c, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return meta
+}
+
+func itemsOf(items ...string) (out []byte) {
+	for _, i := range items {
+		out = call.AppendItem(out, call.Payload{Codec: call.Raw, Data: []byte(i)})
+	}
+	return out
 }
 
 // feed lets a peer with calls of its own read what one side wrote before it was killed. It returns when the peer has
 // ended; a call that is not completed, or completed twice, ends the test.
-func feed(t testing.TB, small, bulk []byte) (called int, results []call.Result) {
+func feed(t testing.TB, small, bulk []byte) (called int, results []call.Result, items [][]byte) {
 	t.Helper()
 	s := &server{control: func(string, json.RawMessage) (any, error) { return nil, nil }}
 	s.call = func(b *call.Batch, in *Incoming) call.Canceler {
-		if called++; called%2 == 0 {
+		called++
+		if in.Items != nil {
+			in.Send(b, call.Payload{Codec: call.Raw, Data: pattern(50)})
+			in.Complete(b, call.Result{})
+			return nil
+		}
+		if called%2 == 0 {
 			in.Complete(b, call.Result{Payload: call.Payload{Codec: call.Raw, Data: in.Encoded.Body}})
 			return nil
 		}
@@ -65,6 +105,8 @@ func feed(t testing.TB, small, bulk []byte) (called int, results []call.Result) 
 		fs[i] = newFuture()
 		p.Start(nil, 0, raw(pattern(i*30)), 0, fs[i])
 	}
+	stream, f, _ := streamed(p, call.Window{Items: 5, Bytes: 60})
+	fs = append(fs, f)
 	for nc, data := range map[net.Conn][]byte{e.small: small, e.bulk: bulk} {
 		go func() {
 			nc.Write(data)
@@ -84,31 +126,36 @@ func feed(t testing.TB, small, bulk []byte) (called int, results []call.Result) 
 	}
 	e.small.Close()
 	e.bulk.Close()
-	return called, results
+	return called, results, stream.items
 }
 
 // TestCut kills the other side at every byte of what it sends on either connection.
 func TestCut(t *testing.T) {
 	t.Parallel()
 	small, bulk := script(t)
-	called, results := feed(t, small, bulk)
-	if called != 2 || string(results[0].Data) != "small" || string(results[1].Data) != string(pattern(50)) || results[2].Err == nil {
-		t.Fatalf("uncut: %d calls, %+v", called, results)
+	called, results, items := feed(t, small, bulk)
+	if called != 6 || len(items) != 4 || results[4].Err != nil || string(results[0].Data) != "small" || string(results[1].Data) != string(pattern(50)) || results[2].Err == nil {
+		t.Fatalf("uncut: %d calls, %d items, %+v", called, len(items), results)
 	}
 	for name, cut := range map[string]struct {
 		n    int
-		feed func(n int) (int, []call.Result)
+		feed func(n int) (int, []call.Result, [][]byte)
 	}{
-		"small": {len(small), func(n int) (int, []call.Result) { return feed(t, small[:n], bulk) }},
-		"bulk":  {len(bulk), func(n int) (int, []call.Result) { return feed(t, small, bulk[:n]) }},
+		"small": {len(small), func(n int) (int, []call.Result, [][]byte) { return feed(t, small[:n], bulk) }},
+		"bulk":  {len(bulk), func(n int) (int, []call.Result, [][]byte) { return feed(t, small, bulk[:n]) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for n := range cut.n {
-				called, results := cut.feed(n)
+				called, results, items := cut.feed(n)
+				for i, item := range items { // those that came are whole and in order
+					if string(item) != []string{"one", "", "three", string(pattern(42))}[i] {
+						t.Errorf("cut at %d: item %d is %q", n, i, item)
+					}
+				}
 				for i, r := range results {
-					whole := r.Err == nil && (i == 0 && string(r.Data) == "small" || i == 1 && string(r.Data) == string(pattern(50)))
-					if !whole && r.Err == nil || called > 2 {
+					whole := r.Err == nil && (i == 4 && len(items) == 4 || i == 0 && string(r.Data) == "small" || i == 1 && string(r.Data) == string(pattern(50)))
+					if !whole && r.Err == nil || called > 6 {
 						t.Errorf("cut at %d: call %d ended with %+v", n, i, r)
 					}
 				}

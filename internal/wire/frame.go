@@ -28,10 +28,17 @@ const (
 	TypeEnd     Type = 18
 	TypeItems   Type = 19
 	TypeCredit  Type = 20
+	TypeLease   Type = 23 // shared memory is asked for, or given: see [Memory]
+	TypeRelease Type = 24 // references to shared memory that are not needed any more
+	TypeReturn  Type = 25 // leased memory that is not needed any more
+	TypeDrop    Type = 26 // a kept result that is not needed any more
 )
 
-// FlagError marks an END whose body is an error envelope.
-const FlagError = 1
+// FlagError marks an END whose body is an error envelope, FlagReference one whose result the node keeps.
+const (
+	FlagError     = 1
+	FlagReference = 2
+)
 
 const (
 	headerLen   = 16
@@ -95,8 +102,16 @@ var errMeta = errors.New("malformed call meta")
 
 // appendCallMeta writes a CALL's meta. Slots of c must be encoded; their data follows as the body.
 func appendCallMeta(b []byte, route uint32, c *call.Call, left time.Duration) ([]byte, error) {
+	return appendCall(b, route, c, left, nil)
+}
+
+// appendCall is appendCallMeta for arguments that were collected in apart, if that is not nil.
+func appendCall(b []byte, route uint32, c *call.Call, left time.Duration, apart *segments) ([]byte, error) {
 	n := len(c.Slots)
-	if c.Encoded.Table != nil {
+	switch {
+	case apart != nil:
+		n = apart.slots
+	case c.Encoded.Table != nil:
 		n = c.Encoded.Slots
 	}
 	if n > maxSlots {
@@ -117,22 +132,30 @@ func appendCallMeta(b []byte, route uint32, c *call.Call, left time.Duration) ([
 	b = append(b, i.Trace[:]...)
 	b = append(b, i.Span[:]...)
 	b = le.AppendUint64(b, i.Call)
-	if c.Encoded.Table != nil {
+	switch {
+	case apart != nil && c.Encoded.Table != nil:
+		b = append(b, apart.table...)
+		b = append(b, tailOf(c.Encoded)...)
+	case c.Encoded.Table != nil:
 		b = append(b, c.Encoded.Table...)
-	} else {
-		for k := range c.Slots {
-			s := &c.Slots[k]
-			key := s.Index
-			if s.Kind == call.Named {
-				if len(s.Name) > maxMeta {
-					return b, errMeta
+	default:
+		if apart != nil {
+			b = append(b, apart.table...)
+		} else {
+			for k := range c.Slots {
+				s := &c.Slots[k]
+				key := s.Index
+				if s.Kind == call.Named {
+					if len(s.Name) > maxMeta {
+						return b, errMeta
+					}
+					key = uint16(len(s.Name))
 				}
-				key = uint16(len(s.Name))
+				b = append(b, byte(s.Kind), byte(s.Codec))
+				b = le.AppendUint16(b, key)
+				b = le.AppendUint32(b, uint32(len(s.Data)))
+				b = append(b, s.Name...)
 			}
-			b = append(b, byte(s.Kind), byte(s.Codec))
-			b = le.AppendUint16(b, key)
-			b = le.AppendUint32(b, uint32(len(s.Data)))
-			b = append(b, s.Name...)
 		}
 		b = appendTail(b, "rid", i.Request.Text())
 		if a := i.Affinity; a != nil {
@@ -158,6 +181,10 @@ func appendCallMeta(b []byte, route uint32, c *call.Call, left time.Duration) ([
 			b = append(b, 10)
 			b = append(b, "idempotent\x00\x00"...)
 		}
+		if c.Options != nil && c.Options.ByReference {
+			b = append(b, 9)
+			b = append(b, "reference\x00\x00"...)
+		}
 		switch c.Mode {
 		case call.Broadcast:
 			b = append(b, 9)
@@ -165,6 +192,10 @@ func appendCallMeta(b []byte, route uint32, c *call.Call, left time.Duration) ([
 		case call.Reserve:
 			b = append(b, 7)
 			b = append(b, "reserve\x00\x00"...)
+		case call.Fetch:
+			b = append(b, 5)
+			b = append(b, "fetch\x08\x00"...)
+			b = le.AppendUint64(b, c.Kept)
 		case call.Run:
 		}
 		if i.Above != nil {
@@ -206,14 +237,25 @@ func parseCallMeta(meta, body []byte, c *call.Call) (route uint32, left time.Dur
 	i.Call = le.Uint64(meta[56:])
 	table := meta[callLen:]
 	c.Encoded = call.Encoded{Slots: n, Table: table, Body: body}
-	rest, total := table, 0
-	for range n {
+	rest, total, shared, packed := table, 0, 0, false
+	for k := range n {
 		if len(rest) < 8 {
 			return 0, 0, errMeta
 		}
-		kind, key, size := call.SlotKind(rest[0]), int(le.Uint16(rest[2:])), int(le.Uint32(rest[4:]))
+		kind, where, key, size := call.SlotKind(rest[0]&kindMask), rest[0]&^kindMask, int(le.Uint16(rest[2:])), int(le.Uint32(rest[4:]))
 		rest = rest[8:]
-		if kind > call.Named || kind == call.Packed && n > 1 {
+		// A packed slot is the first and only value; a buffer belongs to the value before it.
+		if kind > call.Buffer || kind == call.Packed && k > 0 || kind != call.Buffer && packed || kind == call.Buffer && k == 0 {
+			return 0, 0, errMeta
+		}
+		packed = packed || kind == call.Packed
+		switch {
+		case where == 0:
+		case where == inMemory && size == RefLen:
+			shared++
+		case where == inKeeping && size == numberLen && kind != call.Buffer:
+			c.Encoded.Held = true
+		default:
 			return 0, 0, errMeta
 		}
 		if kind == call.Named {
@@ -228,6 +270,9 @@ func parseCallMeta(meta, body []byte, c *call.Call) (route uint32, left time.Dur
 	}
 	if total != len(body) {
 		return 0, 0, errMeta
+	}
+	if shared > 0 {
+		c.Encoded.Shared = make([]*call.Shared, shared) // for Peer.receive to fill
 	}
 	for len(rest) > 0 {
 		at := len(table) - len(rest)
@@ -247,7 +292,16 @@ func parseCallMeta(meta, body []byte, c *call.Call) (route uint32, left time.Dur
 		case "session":
 			affinity(i).Session = string(value)
 		case "idempotent":
-			c.Options = &call.Options{Idempotent: true}
+			options(c).Idempotent = true
+		case "reference":
+			options(c).ByReference = true
+		case "value":
+			options(c).ByValue = true
+		case "fetch":
+			if len(value) != numberLen {
+				return 0, 0, errMeta
+			}
+			c.Mode, c.Kept = call.Fetch, le.Uint64(value)
 		case "sampled":
 			i.Sampled = true
 		case "window":
@@ -303,21 +357,9 @@ func affinity(i *call.Info) *call.Affinity {
 	return i.Affinity
 }
 
-// Slots reads the argument slots of a call that came over a wire. Their data points into e.Body; names are copied.
-func Slots(e call.Encoded) []call.Slot {
-	slots := make([]call.Slot, e.Slots)
-	rest, body := e.Table, e.Body
-	for i := range slots { // parseCallMeta has checked the lengths
-		kind, codec := call.SlotKind(rest[0]), call.Codec(rest[1])
-		key, size := le.Uint16(rest[2:]), le.Uint32(rest[4:])
-		rest = rest[8:]
-		s := call.Slot{Kind: kind, Index: key, Payload: call.Payload{Codec: codec, Data: body[:size:size]}}
-		if kind == call.Named {
-			s.Index, s.Name = 0, string(rest[:key])
-			rest = rest[key:]
-		}
-		body = body[size:]
-		slots[i] = s
+func options(c *call.Call) *call.Options {
+	if c.Options == nil {
+		c.Options = &call.Options{}
 	}
-	return slots
+	return c.Options
 }

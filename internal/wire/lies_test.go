@@ -8,7 +8,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/helve-serve/helve/internal/call"
 )
+
+// window is the meta of a call for a stream.
+func window(items, bytes uint32) []byte {
+	b := append(make([]byte, callLen), "\x06window\x08\x00"...)
+	return le.AppendUint32(le.AppendUint32(b, items), bytes)
+}
 
 // TestLinkLies: what is not so ends the link, with a GOAWAY that says why, and allocates little.
 func TestLinkLies(t *testing.T) {
@@ -50,6 +58,16 @@ func TestLinkLies(t *testing.T) {
 			bulk: frameOf(Header{Type: TypeChunk, Flags: FlagAbort, ID: 1}, nil, nil), text: "a frame of type 18"},
 		"over the credit": {small: slices.Concat(announcement(t, 1, 1, body), announcement(t, 2, 2, body)),
 			bulk: slices.Concat(chunks(1, body[:1<<20], chunkMax), chunks(2, body[:5*chunkMax], chunkMax)), text: "of which 1048576 may be sent"},
+		"items of no stream": {small: frameOf(Header{Type: TypeItems, ID: 1}, nil, itemsOf("a")), text: "items for a call that is no stream"},
+		"items beyond":       {small: frameOf(Header{Type: TypeItems, ID: 2}, nil, itemsOf("a", "b", "c")), text: "beyond the window"},
+		"large items beyond": {small: frameOf(Header{Type: TypeItems, Flags: FlagBulk, ID: 2}, le.AppendUint64(le.AppendUint64(nil, 1), 2<<20+5), nil),
+			bulk: chunks(1, slices.Concat(itemsOf(""), itemsOf(string(body))[:2<<20]), chunkMax), text: "malformed items"},
+		"too large items": {small: frameOf(Header{Type: TypeItems, Flags: FlagBulk, ID: 2}, le.AppendUint64(le.AppendUint64(nil, 1), 4<<20), nil), text: "a body of 4194304 bytes is announced"},
+		"no window":       {small: frameOf(Header{Type: TypeCall, ID: 1}, window(0, 1), nil), text: "malformed call meta"},
+		"half a window":   {small: frameOf(Header{Type: TypeCall, ID: 1}, append(window(1, 1)[:64], "\x06window\x04\x00\x01\x00\x00\x00"...), nil), text: "malformed call meta"},
+		"short lease":     {small: frameOf(Header{Type: TypeCall, ID: 1}, append(window(1, 1)[:64], "\x05lease\x01\x00\x01"...), nil), text: "malformed call meta"},
+		"name past meta":  {small: frameOf(Header{Type: TypeCall, ID: 1}, append([]byte{6: 1, 63: 0}, 2, 0, 99, 0, 0, 0, 0, 0), nil), text: "malformed call meta"},
+		"packed of two":   {small: frameOf(Header{Type: TypeCall, ID: 1}, append([]byte{6: 2, 63: 0}, make([]byte, 16)...), nil), text: "malformed call meta"},
 		"many at once": {small: func() (out []byte) {
 			for i := range uint64(maxBegun + 1) {
 				out = append(out, ann(i+1, 9)...)
@@ -65,6 +83,10 @@ func TestLinkLies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p, e := halfLinked(t, &server{}, Terms{Protocol: 2, Bulk: true, MaxIn: 3 << 20, Budget: 3 << 20})
+			p.Start(nil, 0, raw(nil), 0, newFuture())
+			streamed(p, call.Window{Items: 2, Bytes: 100})
+			reader{t, e.small}.expect(TypeCall, 0, 1)
+			reader{t, e.small}.expect(TypeCall, 0, 2)
 			go e.small.Write(test.small) //nolint:errcheck // the other side closes
 			go e.bulk.Write(test.bulk)   //nolint:errcheck // as above
 			if err := p.Serve(); err == nil || !strings.Contains(err.Error(), test.text) {

@@ -40,9 +40,12 @@ const linger = time.Second
 type Terms struct {
 	Protocol int
 	Bulk     bool // a second connection carries the large bodies
+	Segments bool // values may lie in parts: buffers out of band, shared memory, results that the node keeps
 	MaxIn    int  // the largest body that this side takes, in bytes; 0 for MaxBody
 	MaxOut   int  // the largest that the other side takes; 0 for MaxBody
 	Budget   int  // bytes of unfinished bodies that this side holds at most; 0 for MaxBody, and never less than MaxIn
+	Calls    int  // bytes of calls that have not ended, which the other side may have here; 0 for 1 GiB, and never less than MaxIn
+	Controls int  // bytes of its control requests that are not answered; 0 for 512 MiB or two of MaxIn
 }
 
 // Link is what a [Peer] writes to and reads from: one connection, or a pair of them. In a pair every frame travels on the
@@ -60,7 +63,8 @@ type Link struct {
 	send  bulkSender
 	recv  bulkReceiver
 
-	chunk, free int // chunkMax and freeCredit, except in tests
+	turn        chan struct{} // held by the stream that sends items
+	chunk, free int           // chunkMax and freeCredit, except in tests
 
 	mu      sync.Mutex // guards what follows
 	bulk    net.Conn   // nil until attached
@@ -77,7 +81,14 @@ func NewLink(small *Conn, t Terms) *Link {
 			*n = MaxBody
 		}
 	}
-	l := &Link{small: small, terms: t, chunk: chunkMax, free: freeCredit}
+	if t.Calls <= 0 {
+		t.Calls = maxCallBytes
+	}
+	t.Calls = max(t.Calls, t.MaxIn)
+	if t.Controls <= 0 {
+		t.Controls = max(maxControlBytes, 2*t.MaxIn)
+	}
+	l := &Link{small: small, terms: t, turn: make(chan struct{}, 1), chunk: chunkMax, free: freeCredit}
 	small.maxIn, small.maxOut = t.MaxIn, t.MaxOut
 	if t.Bulk {
 		small.maxIn = min(t.MaxIn, chunkMax)

@@ -8,7 +8,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"os"
 	"slices"
 	"time"
 
@@ -21,8 +23,13 @@ const (
 	Protocol    = 2 // a second connection for large bodies, where both sides want it
 )
 
-// FeatureBulk says that a side can have a second connection, for large bodies.
-const FeatureBulk = "bulk"
+// FeatureBulk says that a side can have a second connection, for large bodies. FeatureSegments: that it takes values in
+// parts, as buffers out of band or as results that the node keeps. FeatureArena: that it can share memory with the node.
+const (
+	FeatureBulk     = "bulk"
+	FeatureSegments = "segments"
+	FeatureArena    = "arena"
+)
 
 // What the connection of a hello is for.
 const (
@@ -44,17 +51,20 @@ func NewToken() (t Token) {
 
 // Hello is the dialler's first frame. [Open] fills in what has no value.
 type Hello struct {
-	Protocol   [2]int          `json:"protocol"`   // lowest, highest
-	Kind       string          `json:"kind"`       // "worker" or "driver"
-	Connection string          `json:"connection"` // ConnSmall or ConnBulk
-	Language   string          `json:"language"`
-	Version    string          `json:"version"`
-	ID         string          `json:"id"`
-	PID        int             `json:"pid"`
-	Nonce      string          `json:"nonce"`
-	Features   []string        `json:"features"` // what the dialler can do; protocol 2 only
-	MaxBody    int             `json:"max_body,omitempty"`
-	Graph      json.RawMessage `json:"graph,omitempty"`
+	Protocol   [2]int   `json:"protocol"`   // lowest, highest
+	Kind       string   `json:"kind"`       // "worker" or "driver"
+	Connection string   `json:"connection"` // ConnSmall or ConnBulk
+	Language   string   `json:"language"`
+	Version    string   `json:"version"`
+	ID         string   `json:"id"`
+	PID        int      `json:"pid"`
+	Nonce      string   `json:"nonce"`
+	Features   []string `json:"features"` // what the dialler can do; protocol 2 only
+	MaxBody    int      `json:"max_body,omitempty"`
+	// ReferenceOver is the size in bytes over which the node keeps results for the dialler, unless a call says otherwise;
+	// with [FeatureSegments]. 0: it keeps none.
+	ReferenceOver int             `json:"reference_over,omitempty"`
+	Graph         json.RawMessage `json:"graph,omitempty"`
 	// Resume is set by a worker that lost its node and looks for the next: what it still has.
 	Resume *Resume `json:"resume,omitempty"`
 
@@ -70,8 +80,19 @@ type Welcome struct {
 	Features []string `json:"features"` // those of the hello that the node can do too
 	MaxBody  int      `json:"max_body,omitempty"`
 	Node     string   `json:"node"`
+	// Arena is the memory that the node shares with the dialler, whose descriptor came with this frame; with [FeatureArena].
+	Arena *Arena `json:"arena,omitempty"`
 
 	Terms Terms `json:"-"` // what was agreed on; set by [Open]
+}
+
+// Arena tells a worker of the memory that it shares with its node.
+type Arena struct {
+	ID   uint64 `json:"id"`
+	Size uint64 `json:"size"` // in bytes
+	Most uint64 `json:"most"` // bytes that one worker may have leased at a time
+
+	File *os.File `json:"-"` // in a [Welcome] the receiver's to close; in an answer of [Offer] the node's
 }
 
 // Offer is what the accepting side says of itself.
@@ -80,6 +101,9 @@ type Offer struct {
 	Node     string
 	Features []string // nil: none
 	MaxBody  int      // 0 for the default
+	// Arena gives the memory for a dialler whose hello was checked and has [FeatureArena]; nil, or a nil result: none.
+	// It needs a unix socket.
+	Arena func(Hello) *Arena
 }
 
 // versions are the lowest and the highest protocol that a side speaks.
@@ -140,38 +164,84 @@ func open(nc net.Conn, token Token, h Hello, v versions) (Welcome, error) {
 		return Welcome{}, err
 	}
 	var w Welcome
-	if err := readOpening(nc, TypeHello, &w); err != nil {
+	if err := readWelcome(nc, slices.Contains(h.Features, FeatureArena), &w); err != nil {
 		return w, err
 	}
-	if w.Protocol < v[0] || w.Protocol > v[1] {
-		return w, fmt.Errorf("the node wants protocol %d, this %s speaks %v: use builds of one version", w.Protocol, h.Kind, v)
+	if err := w.check(h, v, token, mine[:]); err != nil {
+		w.noArena()
+		return w, err
 	}
-	theirs, err := hex.DecodeString(w.Nonce)
-	if err != nil || len(theirs) != 16 {
-		return w, errors.New("the node's nonce is not 16 bytes of hex")
-	}
-	proof, err := hex.DecodeString(w.Proof)
-	if err != nil || !hmac.Equal(proof, prove(token, "node", mine[:], theirs)) {
-		return w, errors.New("the node did not prove that it knows this worker's token")
-	}
+	theirs, _ := hex.DecodeString(w.Nonce)
 	if err := WriteFrame(nc, TypeProof, 0, prove(token, "dialler", mine[:], theirs)); err != nil {
+		w.noArena()
 		return w, err
 	}
 	w.Terms = agreed(w.Protocol, h.Features, w.Features, h.MaxBody, w.MaxBody)
 	return w, nc.SetDeadline(time.Time{})
 }
 
+// readWelcome reads the node's hello, and the descriptor that may come with it.
+func readWelcome(nc net.Conn, files bool, w *Welcome) error {
+	uc, unix := nc.(*net.UnixConn)
+	if !files || !unix {
+		if err := readOpening(nc, TypeHello, w); err != nil {
+			return err
+		}
+		w.Arena = nil
+		return nil
+	}
+	r := &fileReader{conn: uc}
+	err := readOpening(r, TypeHello, w)
+	if err == nil && w.Arena != nil && r.file == nil {
+		err = errors.New("opening: the node tells of shared memory and has sent none")
+	}
+	if err != nil || w.Arena == nil {
+		w.Arena = nil
+		if r.file != nil {
+			r.file.Close()
+		}
+		return err
+	}
+	w.Arena.File = r.file
+	return nil
+}
+
+// noArena gives up the memory of an opening that failed.
+func (w *Welcome) noArena() {
+	if w.Arena != nil {
+		w.Arena.File.Close()
+		w.Arena = nil
+	}
+}
+
+// check sees that the node speaks a protocol that the dialler does, and knows the token.
+func (w *Welcome) check(h Hello, v versions, token Token, mine []byte) error {
+	if w.Protocol < v[0] || w.Protocol > v[1] {
+		return fmt.Errorf("the node wants protocol %d, this %s speaks %v: use builds of one version", w.Protocol, h.Kind, v)
+	}
+	theirs, err := hex.DecodeString(w.Nonce)
+	if err != nil || len(theirs) != 16 {
+		return errors.New("the node's nonce is not 16 bytes of hex")
+	}
+	proof, err := hex.DecodeString(w.Proof)
+	if err != nil || !hmac.Equal(proof, prove(token, "node", mine, theirs)) {
+		return errors.New("the node did not prove that it knows this worker's token")
+	}
+	return nil
+}
+
 func agreed(protocol int, mine, theirs []string, in, out int) Terms {
 	return Terms{
 		Protocol: protocol,
 		Bulk:     protocol >= 2 && slices.Contains(mine, FeatureBulk) && slices.Contains(theirs, FeatureBulk),
+		Segments: protocol >= 2 && slices.Contains(mine, FeatureSegments) && slices.Contains(theirs, FeatureSegments),
 		MaxIn:    in,
 		MaxOut:   out,
 	}
 }
 
-func readOpening(nc net.Conn, want Type, into any) error {
-	h, body, err := ReadFrame(nc)
+func readOpening(r io.Reader, want Type, into any) error {
+	h, body, err := ReadFrame(r)
 	switch {
 	case err != nil:
 		return fmt.Errorf("opening: %w", err)
@@ -259,11 +329,21 @@ func (o Offer) answer(nc net.Conn, v versions, check func(Hello) (Token, error),
 		}
 	}
 	h.Terms = agreed(protocol, w.Features, h.Features, o.MaxBody, h.MaxBody)
+	uc, unix := nc.(*net.UnixConn)
+	if unix && o.Arena != nil && slices.Contains(w.Features, FeatureArena) && h.Connection == ConnSmall {
+		w.Arena = o.Arena(*h)
+	}
 	body, err := json.Marshal(w)
 	if err != nil {
 		return err
 	}
-	if err := WriteFrame(nc, TypeHello, 0, body); err != nil {
+	if w.Arena == nil {
+		err = WriteFrame(nc, TypeHello, 0, body)
+	} else {
+		frame := appendHeader(nil, Header{Type: TypeHello, Body: uint32(len(body))})
+		err = sendFiles(uc, append(frame, body...), w.Arena.File)
+	}
+	if err != nil {
 		return err
 	}
 	fh, proof, err := ReadFrame(nc)

@@ -50,9 +50,13 @@ type Incoming struct {
 	Left  time.Duration // until the deadline, 0 for none; Deadline is set from it
 	// OnEnd is told when the call has ended, also if nobody is there any more who could be told its result. May be nil.
 	OnEnd interface{ Ended() }
+	// References keeps a result of more than Over bytes for the caller, who gets a reference; nil: all go to the caller.
+	References References
+	Over       int
 
 	peer *Peer
 	id   uint64
+	size int      // counts against what the other side may have under way
 	out  *outflow // of a stream
 
 	mu     sync.Mutex
@@ -90,11 +94,19 @@ func (in *Incoming) Complete(b *call.Batch, r call.Result) {
 	if in.OnEnd != nil {
 		in.OnEnd.Ended()
 	}
+	for _, s := range in.Encoded.Shared { // whoever may still read them has been cancelled
+		s.Release()
+	}
 	p := in.peer
 	p.mu.Lock()
 	delete(p.incoming, in.id)
+	p.underWay.calls -= in.size
 	busy := len(p.incoming) > 0
 	p.mu.Unlock()
+	if r.Err == nil && (r.Parts != nil || in.References != nil || p.memory != nil && len(r.Data) >= SharedLeast) {
+		in.completeApart(b, r, busy)
+		return
+	}
 	var meta [endLen]byte
 	h := Header{Type: TypeEnd, ID: in.id}
 	body := r.Data
@@ -104,9 +116,9 @@ func (in *Incoming) Complete(b *call.Batch, r call.Result) {
 		meta[0] = byte(r.Codec)
 	}
 	if o := in.out; o != nil {
-		o.mu.Lock()
-		in.sendItems()
-		o.mu.Unlock()
+		if e := in.lastItems(); e != nil {
+			meta[0], h.Flags, body = 0, FlagError, codec.AppendError(nil, e)
+		}
 	}
 	if _, err := p.conn.Append(h, meta[:], body); err != nil {
 		if p.conn.Err() != nil || errors.Is(err, ErrClosed) {
@@ -138,15 +150,17 @@ func (in *Incoming) cancelWith(b *call.Batch, cause error) {
 }
 
 type outgoing struct {
-	sink call.Sink
-	pos  uint64
-	flow *inflow // of a stream
+	sink  call.Sink
+	pos   uint64
+	flow  *inflow   // of a stream
+	apart *segments // nil: the arguments are in the frame
 }
 
 // Peer is one end of a connection that carries calls, control requests and routes both ways.
 type Peer struct {
 	conn   *Link
 	server Server
+	memory Memory // nil: none is shared
 
 	mu       sync.Mutex
 	calls    map[uint64]outgoing
@@ -155,6 +169,7 @@ type Peer struct {
 	controls map[uint64]chan<- reply
 	nextCtl  uint64
 	nextRt   uint32
+	underWay underWay
 	ended    bool
 
 	routes     []any        // by number, declared by the other side; only a reader touches it, one at a time
@@ -185,6 +200,9 @@ func NewLinkPeer(conn *Link, server Server) *Peer {
 	}
 }
 
+// Share gives the peer the memory that both sides have. It is called before [Peer.Serve].
+func (p *Peer) Share(m Memory) { p.memory = m }
+
 // Done is closed when the connection has ended and everything on it was answered.
 func (p *Peer) Done() <-chan struct{} { return p.done }
 
@@ -211,6 +229,7 @@ func (p *Peer) Serve() error {
 	p.mu.Unlock()
 	var b call.Batch
 	for _, o := range calls {
+		o.apart.release()
 		o.sink.Complete(&b, p.lost(o.pos))
 	}
 	for _, c := range controls {
@@ -270,7 +289,18 @@ func (p *Peer) Declare(r Route) (uint32, error) {
 // goroutines are likely to send too. The id is for [Peer.Cancel].
 func (p *Peer) Start(b *call.Batch, route uint32, c *call.Call, left time.Duration, sink call.Sink) (id uint64) {
 	var scratch [256]byte
-	meta, err := appendCallMeta(scratch[:0], route, c, left)
+	var apart *segments
+	var err error
+	if p.apart(c) {
+		apart, err = p.arguments(c)
+	}
+	meta := scratch[:0]
+	if err == nil {
+		meta, err = appendCall(meta, route, c, left, apart)
+		if err != nil && apart != nil {
+			apart.undo()
+		}
+	}
 	if err != nil {
 		sink.Complete(b, call.Result{Err: call.NewError(call.TooLarge, err.Error())})
 		return 0
@@ -278,6 +308,7 @@ func (p *Peer) Start(b *call.Batch, route uint32, c *call.Call, left time.Durati
 	p.mu.Lock()
 	if p.ended {
 		p.mu.Unlock()
+		apart.release() // there is nobody any more who could hold a reference
 		sink.Complete(b, call.Result{Err: call.NewError(call.ReplicaUnavailable, "the replica's process has ended"), NotStarted: true})
 		return 0
 	}
@@ -286,6 +317,8 @@ func (p *Peer) Start(b *call.Batch, route uint32, c *call.Call, left time.Durati
 	h := Header{Type: TypeCall, ID: id}
 	var pos uint64
 	switch {
+	case apart != nil:
+		pos, err = p.conn.Append(h, meta, apart.body...)
 	case c.Encoded.Table != nil:
 		pos, err = p.conn.Append(h, meta, c.Encoded.Body)
 	case len(c.Slots) == 1:
@@ -299,6 +332,9 @@ func (p *Peer) Start(b *call.Batch, route uint32, c *call.Call, left time.Durati
 	}
 	if err != nil {
 		p.mu.Unlock()
+		if apart != nil {
+			apart.undo()
+		}
 		r := call.Result{Err: call.NewError(call.TooLarge, "the arguments are "+err.Error())}
 		switch {
 		case p.conn.Err() != nil || errors.Is(err, ErrClosed):
@@ -309,7 +345,7 @@ func (p *Peer) Start(b *call.Batch, route uint32, c *call.Call, left time.Durati
 		sink.Complete(b, r)
 		return 0
 	}
-	o := outgoing{sink: sink, pos: pos}
+	o := outgoing{sink: sink, pos: pos, apart: apart}
 	if c.Items != nil {
 		o.flow = &inflow{peer: p, id: id, items: c.Items, left: [2]int64{int64(c.Window.Items), int64(c.Window.Bytes)}}
 	}
@@ -339,6 +375,9 @@ func (p *Peer) Cancel(b *call.Batch, id uint64) {
 	}
 	if back {
 		b.Touch(p.conn)
+		if o.apart != nil {
+			o.apart.undo()
+		}
 		o.sink.Complete(b, call.Result{Err: call.NewError(call.Cancelled, "the call was cancelled before it was sent")})
 		return
 	}
@@ -364,9 +403,13 @@ func (p *Peer) Control(ctx context.Context, request, out any) error {
 	id := p.nextCtl
 	p.controls[id] = c
 	p.mu.Unlock()
-	if _, err := p.conn.Append(Header{Type: TypeControl, ID: id}, nil, body); err == nil {
-		p.conn.Flush()
+	if _, err := p.conn.Append(Header{Type: TypeControl, ID: id}, nil, body); err != nil {
+		p.mu.Lock()
+		delete(p.controls, id)
+		p.mu.Unlock()
+		return p.unsent("the request is ", err)
 	}
+	p.conn.Flush()
 	select {
 	case r := <-c:
 		if r.err != nil || out == nil {
@@ -445,6 +488,15 @@ func (p *Peer) frame(b *call.Batch, h Header, meta, body []byte) error {
 			return fmt.Errorf("%w: %s", errRemote, g.Message)
 		}
 		p.server.Goaway(g)
+	case TypeLease, TypeRelease, TypeReturn:
+		if p.memory == nil {
+			return fmt.Errorf("frame of type %d, and no memory is shared", h.Type)
+		}
+		return p.memory.Frame(h.Type, body)
+	case TypeDrop:
+		if d, ok := p.server.(interface{ Drop(number uint64) }); ok {
+			d.Drop(h.ID)
+		}
 	default:
 		return fmt.Errorf("frame of unknown type %d", h.Type)
 	}
@@ -454,6 +506,9 @@ func (p *Peer) frame(b *call.Batch, h Header, meta, body []byte) error {
 func (p *Peer) onCall(b *call.Batch, h Header, meta, body []byte) error {
 	in := &Incoming{peer: p, id: h.ID}
 	route, left, err := parseCallMeta(meta, body, &in.Call)
+	if err == nil {
+		err = p.receive(&in.Encoded)
+	}
 	if err != nil {
 		return err
 	}
@@ -474,6 +529,12 @@ func (p *Peer) onCall(b *call.Batch, h Header, meta, body []byte) error {
 	if len(p.incoming) == maxIncoming {
 		p.mu.Unlock()
 		return fmt.Errorf("over %d calls at once on one connection", maxIncoming)
+	}
+	in.size = len(meta) + len(body)
+	if e := p.admit(in.size); e != nil {
+		p.mu.Unlock()
+		p.refuse(b, h.ID, e)
+		return nil
 	}
 	p.incoming[h.ID] = in
 	p.mu.Unlock()
@@ -501,17 +562,29 @@ func (p *Peer) onEnd(b *call.Batch, h Header, meta, body []byte) error {
 	o, ok := p.calls[h.ID]
 	delete(p.calls, h.ID)
 	p.mu.Unlock()
-	if !ok {
-		return nil
-	}
-	r := call.Result{Payload: call.Payload{Codec: call.Codec(meta[0]), Data: body}}
+	var r call.Result
 	if h.Flags&FlagError != 0 {
 		e, err := codec.ParseError(body)
 		if err != nil {
 			e = call.NewError(call.Fault, "an error that does not parse: "+err.Error())
 		}
-		r = call.Result{Err: e}
+		r.Err = e
+	} else {
+		payload, err := p.parseEnd(h.Flags, meta, body)
+		if err != nil {
+			if ok { // it is the last that its caller hears
+				o.sink.Complete(b, call.Result{Err: call.NewError(call.ReplicaDied, "the answer does not parse: "+err.Error()), Lost: true})
+			}
+			return err
+		}
+		r.Payload = payload
 	}
+	o.apart.release()
+	if !ok {
+		r.Release()
+		return nil
+	}
+	r.Fit(o.sink)
 	o.sink.Complete(b, r)
 	return nil
 }
@@ -528,9 +601,6 @@ func (p *Peer) onItems(b *call.Batch, h Header, body []byte) error {
 	}
 	return o.flow.frame(b, body)
 }
-
-// limit is the largest value that fits into a frame.
-func (p *Peer) limit() int { return MaxBody - call.ItemOverhead }
 
 type replyBody struct {
 	Error *replyError `json:"error,omitempty"`
@@ -555,8 +625,13 @@ func (p *Peer) onControl(h Header, body []byte) error {
 		p.handling.Add(-1)
 		return fmt.Errorf("over %d control requests at once on one connection", maxControls)
 	}
+	if err := p.admitControl(len(own)); err != nil {
+		p.handling.Add(-1)
+		return err
+	}
 	p.serving.Go(func() {
 		defer p.handling.Add(-1)
+		defer p.controlEnded(len(own))
 		out, err := p.server.Control(p.ctx, head.Op, own)
 		if err != nil {
 			e := call.AsError(err)
@@ -568,9 +643,7 @@ func (p *Peer) onControl(h Header, body []byte) error {
 		if err != nil {
 			b, _ = json.Marshal(replyBody{&replyError{Reason: call.Fault, Message: err.Error()}})
 		}
-		if _, err := p.conn.Append(Header{Type: TypeReply, ID: h.ID}, nil, b); err == nil {
-			p.conn.Flush()
-		}
+		p.reply(h.ID, b)
 	})
 	return nil
 }

@@ -47,6 +47,13 @@ func (c *Conn) refuse(err error) {
 	c.Close(err)
 }
 
+// fail ends the connection after an error of this side.
+func (c *Conn) fail(err error) {
+	c.mu.Lock()
+	c.failLocked(err)
+	c.mu.Unlock()
+}
+
 // expire ends the connection when what has arrived is read, or soon; cause is kept as the reason.
 func (c *Conn) expire(cause error) {
 	c.mu.Lock()

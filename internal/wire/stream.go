@@ -21,6 +21,8 @@ type outflow struct {
 	items, bytes int64 // that may be sent yet
 	pend         []byte
 	writing      bool        // a goroutine is about to send what is pending
+	failed       *call.Error // why items are missing: it is the stream's end, whatever its method says
+	over         bool        // the END is written, or about to be
 	far          call.Source // of a stream that is relayed, once its first items came
 	wake         chan struct{}
 }
@@ -32,17 +34,31 @@ func newOutflow(w call.Window) *outflow {
 // Item sends an item of a method in this process. It belongs to the goroutine of the method.
 func (in *Incoming) Item(ctx context.Context, p call.Payload) bool {
 	o := in.out
-	if p.Codec == call.Native || len(p.Data) > in.peer.limit() {
-		return false // Local has encoded it, and refused what is too large
+	if p.Codec == call.Native {
+		return false // Local has encoded it
+	}
+	if n, limit := call.ItemOverhead+len(p.Data), in.peer.maxOut(); n > limit {
+		o.mu.Lock()
+		o.fail(tooLarge(n, limit))
+		o.mu.Unlock()
+		return false
 	}
 	o.mu.Lock()
 	for o.items <= 0 || o.bytes <= 0 {
-		in.sendItems()
 		o.mu.Unlock()
-		in.peer.conn.Flush()
+		if !in.emit(ctx) {
+			return false
+		}
 		select {
 		case <-o.wake:
 		case <-ctx.Done():
+			return false
+		}
+		o.mu.Lock()
+	}
+	if !in.fits(p) {
+		o.mu.Unlock()
+		if !in.emit(ctx) {
 			return false
 		}
 		o.mu.Lock()
@@ -52,21 +68,26 @@ func (in *Incoming) Item(ctx context.Context, p call.Payload) bool {
 	o.pend = call.AppendItem(o.pend, p)
 	full := len(o.pend) >= itemsFrame
 	begin := !full && !o.writing
-	switch {
-	case full:
-		in.sendItems()
-	case begin:
+	if begin {
 		o.writing = true
 	}
 	o.mu.Unlock()
 	switch {
 	case full:
-		in.peer.conn.Flush()
+		if !in.emit(ctx) {
+			return false
+		}
 	case begin:
 		// While it writes, the method produces the items of the next frame: so there is no setting of how many or how long.
-		go in.writeItems()
+		go in.writeItems(ctx)
 	}
 	return ctx.Err() == nil
+}
+
+// fits says that an item may be added to what is pending: both fit into one frame. o.mu is held.
+func (in *Incoming) fits(p call.Payload) bool {
+	n := len(in.out.pend)
+	return n == 0 || n+call.ItemOverhead+len(p.Data) <= min(itemsFrame, in.peer.maxOut())
 }
 
 // sendItems makes a frame of what is pending; o.mu is held.
@@ -75,39 +96,28 @@ func (in *Incoming) sendItems() {
 	if len(o.pend) == 0 {
 		return
 	}
-	in.peer.conn.Append(Header{Type: TypeItems, ID: in.id}, nil, o.pend) //nolint:errcheck // the connection's end ends the stream
-	if len(o.pend) > sharedFrame {                                       // the connection refers to it
+	if _, err := in.peer.conn.Append(Header{Type: TypeItems, ID: in.id}, nil, o.pend); err != nil {
+		o.fail(err)
+	}
+	if len(o.pend) > sharedFrame { // the connection refers to it
 		o.pend = nil
 	}
 	o.pend = o.pend[:0]
 }
 
-func (in *Incoming) writeItems() {
+func (in *Incoming) writeItems(ctx context.Context) {
 	o := in.out
 	o.mu.Lock()
 	for len(o.pend) > 0 {
-		in.sendItems()
 		o.mu.Unlock()
-		in.peer.conn.Flush()
+		ok := in.emit(ctx)
 		o.mu.Lock()
+		if !ok { // the END takes it along, if it still counts
+			break
+		}
 	}
 	o.writing = false
 	o.mu.Unlock()
-}
-
-// Frame relays items. The other side's window is the far side's too, so nothing is counted here.
-func (in *Incoming) Frame(b *call.Batch, from call.Source, frame []byte) {
-	o := in.out
-	if len(frame) > sharedFrame {
-		frame = append([]byte(nil), frame...) // the connection would refer to it
-	}
-	o.mu.Lock()
-	o.far = from
-	_, err := in.peer.conn.Append(Header{Type: TypeItems, ID: in.id}, nil, frame)
-	o.mu.Unlock()
-	if err == nil {
-		b.Touch(in.peer.conn)
-	}
 }
 
 // credit is told that the other side has read more.
@@ -242,14 +252,4 @@ func ParseAnswer(p call.Payload) (index int, r call.Result, err error) {
 		}
 	}
 	return index, r, nil
-}
-
-// Send sends an item at once, whatever the window: for streams whose length is known to both sides.
-func (in *Incoming) Send(b *call.Batch, p call.Payload) {
-	o := in.out
-	o.mu.Lock()
-	o.pend = call.AppendItem(o.pend, p)
-	in.sendItems()
-	o.mu.Unlock()
-	b.Touch(in.peer.conn)
 }

@@ -485,11 +485,16 @@ func FuzzConn(f *testing.F) {
 	f.Add(append(append(appendHeader(nil, Header{Body: 3, Meta: uint16(len(meta)), Type: TypeCall, ID: 1}), meta...), "abc"...))
 	f.Add(appendHeader(nil, Header{Type: TypeCancel, ID: 1}))
 	f.Add(append(appendHeader(nil, Header{Body: 2, Type: TypeRoute, ID: 5}), "{}"...))
+	for _, c := range []call.Call{{Window: call.Room}, {Window: call.Room, Mode: call.Broadcast}, {Mode: call.Reserve}, {Lease: 3}} {
+		f.Add(append(frameOf(Header{Type: TypeCall, ID: 1}, special(f, c), []byte("abxyz")), frameOf(Header{Type: TypeCredit, ID: 1}, make([]byte, creditLen), nil)...))
+	}
+	f.Add(append(frameOf(Header{Type: TypeItems, ID: 2}, nil, itemsOf("a", "", "b")), frameOf(Header{Type: TypeEnd, ID: 2}, []byte{0, 0}, nil)...))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		a, b := pair(t)
 		p := NewPeer(NewConn(a), &server{control: func(string, json.RawMessage) (any, error) { return nil, nil }})
 		f := newFuture()
 		p.Start(nil, 0, raw(nil), 0, f)
+		_, stream, _ := streamed(p, call.Window{Items: 4, Bytes: 100})
 		go func() {
 			b.Write(data)
 			b.CloseWrite()
@@ -502,5 +507,6 @@ func FuzzConn(f *testing.F) {
 		}()
 		p.Serve()
 		<-f.done
+		<-stream.done
 	})
 }

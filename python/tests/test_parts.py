@@ -2,6 +2,8 @@
 
 import asyncio
 import contextvars
+import hashlib
+import json
 import pickle
 import random
 import warnings
@@ -11,6 +13,7 @@ import pytest
 from helve import _encoding as encoding
 from helve import _wire as wire
 from helve import serve
+from helve._hooks import digest, raw_field
 from helve._names import match_name, snake_case
 from helve._tasks import make_eager
 from helve.serve import exceptions
@@ -164,6 +167,11 @@ class Transport:
     def abort(self):
         self.aborted = True
 
+    close = abort
+
+    def set_write_buffer_limits(self, high):
+        self.high = high
+
 
 def connection(loop, server):
     conn, transport = wire.Connection(loop, server), Transport()
@@ -183,6 +191,7 @@ def feed(conn, data, cuts):
 
 class Options:
     python, request_codec, response_codec, model, session = True, encoding.CLOUDPICKLE, encoding.CLOUDPICKLE, "", ""
+    by_reference = None
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -343,3 +352,29 @@ def test_handle_options():
     assert go.options(response_serialization="raw")._options.response_codec == encoding.RAW
     with pytest.raises(exceptions.RayServeException, match="call serve.run"):
         h.remote()
+
+
+# ---- hooks
+
+@pytest.mark.parametrize("value", [{}, {"a": [1.0, "b c", {"x\\\" y": None}]}, "x", 5, None, [True]])
+def test_the_text_of_a_field_and_its_digest(value):
+    for indent, separators in ((None, (",", ":")), (2, None), (None, (" , ", " : "))):
+        text = json.dumps({"op": "x, {", "user_config": value, "n": 1, "z": {"user_config": 7}}, indent=indent, separators=separators)
+        raw = raw_field(text, "user_config")
+        assert json.loads(raw) == value
+        assert digest(raw) == hashlib.sha256(json.dumps(value, separators=(",", ":")).encode()).hexdigest()
+        assert raw_field(text, "not there") is None
+    assert digest(None) == ""
+
+
+def test_user_config_is_checked_before_the_run():
+    class Plain:
+        pass
+
+    with pytest.raises(exceptions.RayServeException, match="Plain has no method reconfigure"):
+        Graph(serve.deployment(Plain, user_config={"a": 1}).bind(), "app")
+    with pytest.raises(exceptions.RayServeException, match="is a function"):
+        Graph(serve.deployment(lambda: 1, name="f", user_config={"a": 1}).bind(), "app")
+    with pytest.raises(TypeError, match="user_config: it must be JSON"):
+        serve.deployment(user_config={1, 2})
+    assert serve.deployment(max_queued_requests=-1, health_check_period_s=0.5)(Plain)

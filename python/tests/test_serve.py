@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from helve import serve
+from helve import _driver, serve
 from helve.serve.exceptions import DeploymentUnavailableError, RayServeException, RequestCancelledError
 from helve.serve.handle import DeploymentHandle
 
@@ -320,7 +320,7 @@ def test_port_in_use():
         s.listen()
         port = s.getsockname()[1]
         code = f"""
-from helve import serve
+from helve import _driver, serve
 @serve.deployment
 class A:
     def __call__(self) -> str: return ""
@@ -330,3 +330,22 @@ serve.run(A.bind())
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert f"127.0.0.1:{port}" in done.stderr and "http_options" in done.stderr
+
+
+@pytest.mark.parametrize("options, kwargs", [
+    ({"multiplexed_model_id": "m" * 70_000}, {}), ({"session_id": "s" * 70_000}, {}),
+    ({"request_serialization": "raw"}, {"x": b"x" * 2000}), ({"request_serialization": "cloudpickle"}, {"x": b"x" * 2000}),
+])
+def test_a_call_that_does_not_fit_fails_and_the_next_one_works(front, monkeypatch, options, kwargs):
+    monkeypatch.setattr(_driver.running().conn, "max_body", 1000)
+    down = serve.get_deployment_handle("Down", "default")
+    with pytest.raises(Exception, match="at most (65535|1000)"):
+        down.options(**options).echo.remote(**kwargs).result(timeout_s=10)
+    assert down.say_hi.remote("x").result(timeout_s=10) == "Hello x!"
+
+
+def test_an_application_that_does_not_fit(front, monkeypatch):
+    monkeypatch.setattr(_driver.running().conn, "max_body", 1000)
+    with pytest.raises(RayServeException, match="application 'large'.* at most 1000"):
+        serve.run(Down.bind(b"x" * 2000), name="large", route_prefix=None)
+    assert front.remote("x").result(timeout_s=10) == "Hello x!"

@@ -18,7 +18,7 @@ from helve._pickling import dumps
 from helve._wire import Connection, open_connection
 from helve.serve.config import HTTPOptions
 from helve.serve.deployment import Graph
-from helve._errors import RayServeException
+from helve._errors import RayServeException, TooLargeError
 
 EXIT_TIME = 40  # seconds that a node may drain; its own limit is 30
 
@@ -86,7 +86,7 @@ class Driver:
             theirs.close()
             os.close(read)
         try:
-            open_connection(ours, token, "driver", "")
+            welcome = open_connection(ours, token, "driver", "")
         except (OSError, ValueError) as e:
             ours.close()
             self.process.wait(EXIT_TIME)
@@ -94,6 +94,7 @@ class Driver:
         ours.setblocking(False)
         self.loop = asyncio.new_event_loop()
         self.conn = Connection(self.loop, self)
+        self.conn.agreed(welcome)
         self.thread = threading.Thread(target=self._serve, args=(ours,), name="helve-driver", daemon=True)
         self.conn.thread = self.thread
         self.ready = threading.Event()
@@ -140,7 +141,10 @@ class Driver:
             "sys_path": [p or os.getcwd() for p in sys.path], "cwd": os.getcwd(), "env": {},
             "blob": base64.b64encode(blob).decode(), "deployments": graph.deployments,
         }
-        return self.control("deploy", app=app)["url"]
+        try:
+            return self.control("deploy", app=app)["url"]
+        except TooLargeError as e:
+            raise TooLargeError(f"application {graph.app_name!r} with what its deployments are bound to: {e}") from None
 
     def close(self) -> None:
         """Ends the connection, which ends the node, after a drain."""
@@ -172,4 +176,7 @@ class Driver:
     def on_route(self, number: int, route: dict) -> None:
         raise ValueError("a driver has no replicas")
 
-    on_call = on_cancel = on_credit = on_control = on_route
+    def on_control(self, id: int, request: dict, raw: bytes) -> None:
+        raise ValueError("a driver answers no control requests")
+
+    on_call = on_cancel = on_credit = on_route

@@ -71,10 +71,13 @@ def _json(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def decode(codec: int, data) -> Any:
-    """data may be a view of a shared buffer: what outlives the call is copied."""
+def decode(codec: int, data, buffers=None) -> Any:
+    """data may be a view of a shared buffer: what outlives the call is copied. buffers are those out of band, of a pickle: what is
+    decoded refers to them."""
     if codec == CLOUDPICKLE or codec == PICKLE:
-        return loads(data)
+        return loads(data, buffers=buffers) if buffers else loads(data)
+    if buffers:
+        raise TypeError(f"buffers out of band belong to pickles, not to codec {NAMES.get(codec, codec)}")
     if codec == NONE:
         return None
     if codec == TEXT:
@@ -113,7 +116,7 @@ def encode_error(exc: BaseException, reason: Optional[str] = None) -> bytes:
     own = getattr(exc, "_helve", None)
     if own is not None:  # it came from a handle call: it goes on as what it was
         return own
-    e = {"reason": reason or "user", "message": str(exc), "type": type(exc).__name__}
+    e = {"reason": reason or "user", "message": _text(exc), "type": type(exc).__name__}
     if reason is None:
         e["reason"] = exceptions.reason_of(exc)
     if e["reason"] == "user":
@@ -126,6 +129,13 @@ def encode_error(exc: BaseException, reason: Optional[str] = None) -> bytes:
         except Exception:
             pass
     return envelope(e)
+
+
+def _text(exc: BaseException) -> str:
+    try:
+        return str(exc)
+    except Exception as e:  # a user's __str__: the call must be answered all the same
+        return f"<its text failed: {type(e).__name__}>"
 
 
 def _user_frames(trace):

@@ -24,7 +24,24 @@ class RequestCancelledError(RayServeException):
     """The request was cancelled."""
 
 
+class TooLargeError(RayServeException):
+    """A value does not fit into what the other side takes."""
+
+    def __init__(self, text: str):
+        super().__init__(text)
+
+
+class DataLossError(RayServeException):
+    """A result that was kept for its caller is not there any more."""
+
+
+def too_large(what: str, size: int, limit: int) -> TooLargeError:
+    return TooLargeError(f"{what}: {size} bytes, the other side takes at most {limit} (max_body)")
+
+
 _TABLE = {
+    "too_large": TooLargeError,
+    "data_loss": DataLossError,
     "backpressure": BackPressureError,
     "deployment_unavailable": DeploymentUnavailableError,
     "replica_unavailable": ReplicaUnavailableError,
@@ -47,8 +64,10 @@ def reason_of(exc: BaseException) -> str:
         return "cancelled"
     if isinstance(exc, BackPressureError):
         return "backpressure"
+    if isinstance(exc, TooLargeError):
+        return "too_large"
     return "user"
 
 
-for _class in (RayServeException, BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError, RequestCancelledError):
+for _class in (RayServeException, BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError, RequestCancelledError, TooLargeError, DataLossError):
     _class.__module__ = "helve.serve.exceptions"  # the name under which they are pickled and printed

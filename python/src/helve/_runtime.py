@@ -10,7 +10,9 @@ replica: Optional[Any] = None  # helve.serve.context.ReplicaContext, in a worker
 
 def current():
     if connection is None or connection.lost is not None:
-        from helve._errors import RayServeException
+        from helve._errors import RayServeException, ReplicaUnavailableError
 
+        if replica is not None:
+            raise ReplicaUnavailableError("the node has gone away, and none has taken over yet")
         raise RayServeException("no application is running: call serve.run(app) first")
     return connection

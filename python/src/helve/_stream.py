@@ -10,8 +10,8 @@ from collections import deque
 from typing import Any, Optional
 
 from helve._encoding import CLOUDPICKLE, decode, dumps, encode
-from helve._errors import RequestCancelledError
-from helve._wire import CANCEL, CREDIT, ITEMS, MAX_BODY, WINDOW, Call
+from helve._errors import RequestCancelledError, too_large
+from helve._wire import CANCEL, CREDIT, ITEMS, WINDOW, Call
 
 ITEM = struct.Struct("<IB")
 ROOM = (256, 1 << 20)  # items and bytes that a generator may be ahead of its reader
@@ -50,16 +50,19 @@ class Outflow:
         else:
             codec, data = encode(self.want, value)
         n = len(data)
-        if n + ITEM.size > MAX_BODY:
-            raise ValueError(f"the item is {n} bytes, at most {MAX_BODY - ITEM.size} fit into one")
+        if n + ITEM.size > self.conn.max_body:
+            raise too_large("an item", n, self.conn.max_body - ITEM.size)
         while self.items <= 0 or self.bytes <= 0:
             self.emit()
             self.room = self.conn.loop.create_future()
             await self.room
+        if self.size and self.size + ITEM.size + n > min(FRAME, self.conn.max_body):
+            self.emit()
+            self.conn.flush()  # so that what waits is known
+        while not self.conn.room.is_set():  # many windows together may be more than a node that is slow should be sent
+            await self.conn.room.wait()
         self.items -= 1
         self.bytes -= n
-        if self.size and self.size + n > FRAME:
-            self.emit()
         self.pending.append(ITEM.pack(n, codec))
         self.pending.append(data)
         self.size += ITEM.size + n
@@ -75,8 +78,9 @@ class Outflow:
         self.pending, self.size = [], 0
         self.conn.send(ITEMS, 0, self.id, b"", body)
 
-    async def drain(self, value: Any, pool) -> None:
-        """Sends everything that a generator gives, and closes it whatever happens."""
+    async def drain(self, value: Any, in_thread) -> None:
+        """Sends everything that a generator gives, and closes it whatever happens. in_thread, if there is one, runs the steps of a
+        plain generator, and returns only when its thread is done: a generator cannot be closed while it executes."""
         n = 0
         if inspect.isasyncgen(value):
             try:
@@ -91,8 +95,8 @@ class Outflow:
         end = object()
         try:
             while True:
-                if pool is not None:
-                    item = await self.conn.loop.run_in_executor(pool, next, value, end)
+                if in_thread is not None:
+                    item = await in_thread(next, value, end)
                 else:
                     item = next(value, end)
                 if item is end:
@@ -103,7 +107,10 @@ class Outflow:
                 self.conn.flush()
                 await asyncio.sleep(0)
         finally:
-            value.close()
+            if in_thread is not None:
+                await in_thread(value.close)
+            else:
+                value.close()
 
 
 class StreamCall(Call):

@@ -20,16 +20,20 @@ from typing import Any, Callable, Optional
 
 from helve import __version__
 from helve._encoding import (
-    CLOUDPICKLE, MSGPACK, PICKLE, TEXT, decode, decode_error, encode,
+    CLOUDPICKLE, MSGPACK, PICKLE, RAW, TEXT, decode, decode_error, encode,
 )
-from helve._errors import RayServeException, RequestCancelledError
-from helve._pickling import dumps_call, loads
+from helve._errors import RayServeException, ReplicaUnavailableError, RequestCancelledError, too_large
+from helve._parts import (
+    BUFFER_SLOT, DROP, FLAG_REFERENCE, KIND, LEASE, NUMBER, REFERENCE_OVER, Kept, Memory, Out, Value, lost, parse_end, parse_slots,
+)
+from helve._pickling import APART, dumps, dumps_call, loads
 
 HELLO, PROOF, GOAWAY, CONTROL, REPLY, ROUTE, CALL, CANCEL, END, ITEMS, CREDIT = 1, 2, 3, 4, 5, 6, 16, 17, 18, 19, 20
 FLAG_ERROR = 1
-PROTOCOL = 1
+PROTOCOL = (1, 2)
 MAX_DEPTH = 64
 MAX_BODY = 256 << 20
+MAX_META = MAX_SLOTS = 65535
 
 HEADER = struct.Struct("<IHBBQ")
 CALL_META = struct.Struct("<IBBHQ16s16s8sQ")
@@ -44,6 +48,7 @@ ABOVE = struct.Struct("<B5sHBBI")
 BUFFER = 256 << 10
 OWN = 128 << 10  # bodies above this are received into memory of their own
 JOIN_MAX = 64 << 10  # segments above this are written by themselves instead of being joined
+STREAM_BACKLOG = 64 << 20  # bytes that wait to be written before generators wait too
 FLUSH_AFTER = 0.0002  # in a long read, what is pending for longer than this leaves early
 
 monotonic = time.monotonic
@@ -53,7 +58,7 @@ request_info: contextvars.ContextVar[Optional["RequestInfo"]] = contextvars.Cont
 class RequestInfo:
     """What travels with a call beside its arguments, on the side of the method that runs it."""
 
-    __slots__ = ("request", "text", "trace", "span", "call", "depth", "deadline", "model", "session", "children", "tail", "window", "frame")
+    __slots__ = ("request", "text", "trace", "span", "call", "depth", "deadline", "model", "session", "children", "tail", "window", "frame", "begun")
 
     def __init__(self, request, trace, span, call, depth, deadline):
         self.request, self.trace, self.span, self.call, self.depth, self.deadline = request, trace, span, call, depth, deadline
@@ -61,6 +66,7 @@ class RequestInfo:
         self.children = self.window = None
         self.tail = b""
         self.frame = 0
+        self.begun = False  # the coroutine of the call has run its first step
 
     @property
     def request_id(self) -> str:
@@ -92,6 +98,16 @@ class Waiter:
         self._loop = call.conn.loop
         self._asyncio_future_blocking = False
         self._call, self._callbacks, self._cancelled = call, None, False
+
+    @classmethod
+    def of(cls, call: "Call") -> "Waiter":
+        """One for a call that has not ended."""
+        w = cls(call)
+        if call.waiters is None:
+            call.waiters = [w]
+        else:
+            call.waiters.append(w)
+        return w
 
     def get_loop(self):
         return self._loop
@@ -160,23 +176,59 @@ class Waiter:
 class Call:
     """One call to the node. All its state belongs to the connection's loop; listeners may be told on other threads."""
 
-    __slots__ = ("conn", "id", "done", "value", "error", "waiters", "listeners", "parent", "request_id", "cancelled", "tail")
+    __slots__ = (
+        "conn", "id", "done", "value", "error", "waiters", "listeners", "parent", "request_id", "cancelled", "tail", "part", "reading",
+        "passes", "fetches", "by_value",
+    )
 
     def __init__(self, conn: "Connection", request_id):
         self.conn, self.id, self.done, self.value, self.error = conn, 0, False, None, None
         self.waiters = self.listeners = self.parent = None
         self.request_id, self.cancelled = request_id, False
         self.tail = b""  # of the CALL, for streams and broadcasts
+        self.part = None  # the value where it lies, until it is read: a Value or a Kept
+        self.reading = None  # the task that fetches it
+        self.passes = False  # some arguments are parts, which go as they are
+        self.by_value = False  # its handle says so
+        self.fetches = None  # the number of a kept result, which this call is for
 
     def outcome(self):
         if self.error is not None:
             raise self.error
         return self.value
 
-    def finish(self, value, error):
+    def unread(self) -> bool:
+        """Whether the value has to be read first; load() reads it."""
+        return self.part is not None and self.reading is not True
+
+    async def load(self) -> None:
+        """Reads the value from where it lies, once. An error of that may be tried again; the part stays, to be passed on."""
+        if self.reading is True:
+            return
+        part = self.part
+        if type(part) is Kept:
+            if self.reading is None:
+                self.reading = self.conn.fetch(part)
+            fetch = self.reading
+            try:
+                if not fetch.done:
+                    await Waiter.of(fetch)
+                if fetch.error is not None:
+                    raise fetch.error
+                value = fetch.part.load() if fetch.part is not None else fetch.value
+            except BaseException:
+                if self.reading is fetch and fetch.done:
+                    self.reading = None
+                raise
+        else:
+            value = part.load()
+        if self.reading is not True:
+            self.value, self.reading = value, True
+
+    def finish(self, value, error, part=None):
         if self.done:
             return
-        self.done, self.value, self.error = True, value, error
+        self.done, self.value, self.error, self.part = True, value, error, part
         parent, self.parent = self.parent, None
         if parent is not None:
             parent.discard(self)
@@ -211,12 +263,9 @@ class Call:
 
     def __await__(self):
         if not self.done:
-            w = Waiter(self)
-            if self.waiters is None:
-                self.waiters = [w]
-            else:
-                self.waiters.append(w)
-            return (yield from w.__await__())
+            yield from Waiter.of(self).__await__()
+        if self.part is not None:
+            yield from self.load().__await__()
         return self.outcome()
 
 
@@ -239,6 +288,21 @@ class Connection(asyncio.BufferedProtocol):
         self.big = False
         self.scheduled = self.reading = False
         self.lost: Optional[BaseException] = None
+        self.max_body = MAX_BODY  # what the other side takes
+        self.segments = False  # it takes values in parts
+        self.memory: Optional[Memory] = None  # shared with it
+        self.owned = False  # the frame that is being handled has memory of its own
+        self.refused = False  # it did not keep to the protocol
+        self.room = asyncio.Event()  # cleared while so much waits to be written that generators wait
+        self.room.set()
+
+    def agreed(self, welcome: dict) -> None:
+        """Takes what the node's HELLO says."""
+        self.max_body = welcome.get("max_body") or MAX_BODY
+        self.segments = "segments" in welcome.get("features", ())
+        fd = welcome.pop("arena_fd", None)
+        if fd is not None:
+            self.memory = Memory(self, fd, welcome["arena"])
 
     # ---- writing
 
@@ -260,9 +324,11 @@ class Connection(asyncio.BufferedProtocol):
     def flush(self) -> None:
         self.scheduled = False
         out = self.out
-        if not out or self.lost is not None:
+        if not out:
             return
         self.out = []
+        if self.lost is not None:
+            return
         if len(out) == 1:
             self.write(out[0])
         elif not self.big:
@@ -286,10 +352,20 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport) -> None:
         self.transport = transport
         self.write = transport.write
+        transport.set_write_buffer_limits(STREAM_BACKLOG)
+
+    def pause_writing(self) -> None:
+        self.room.clear()
+
+    def resume_writing(self) -> None:
+        self.room.set()
 
     def connection_lost(self, exc) -> None:
         self.lost = exc or ConnectionError("the connection to the node has ended")
-        error = RayServeException("the node has gone away")
+        self.room.set()
+        if self.memory is not None:
+            self.memory.close()
+        error = ReplicaUnavailableError("the node has gone away")
         pending, self.pending = self.pending, {}
         for call in list(pending.values()):
             call.finish(None, error)
@@ -329,7 +405,7 @@ class Connection(asyncio.BufferedProtocol):
     def parse(self) -> None:
         view, unpack = self.view, HEADER.unpack_from
         since = 0.0
-        while self.hi - self.lo >= 16:
+        while self.hi - self.lo >= 16 and not self.refused:
             lo = self.lo
             header = unpack(view, lo)
             start = lo + 16
@@ -347,7 +423,7 @@ class Connection(asyncio.BufferedProtocol):
                         since = 0.0
                 continue
             if header[0] > MAX_BODY:
-                self.transport.abort()
+                self.refuse(f"a body of {header[0]} bytes, at most {MAX_BODY} are taken")
                 return
             if header[0] > OWN and self.hi >= body:
                 own = bytearray(header[0])
@@ -367,13 +443,23 @@ class Connection(asyncio.BufferedProtocol):
 
     def dispatch(self, header, meta, body, owned: bool) -> None:
         kind, flags, id = header[2], header[3], header[4]
+        self.owned = owned
         try:
             if kind == END:
                 call = self.pending.pop(id, None)
+                if meta[1] or flags & FLAG_REFERENCE or len(meta) > 2:
+                    part = parse_end(self, flags, meta, body)  # also for nobody: it has references to give back
+                    if call is not None:
+                        call.finish(None, None, part)
+                    return
                 if call is None:
                     return
                 if flags & FLAG_ERROR:
-                    call.finish(None, decode_error(body))
+                    try:
+                        error = decode_error(body)
+                    except Exception as e:
+                        error = RayServeException(f"an error that does not parse: {e}")
+                    call.finish(None, error)
                     return
                 try:
                     value = decode(meta[0], body)
@@ -392,21 +478,32 @@ class Connection(asyncio.BufferedProtocol):
             elif kind == CANCEL:
                 self.server.on_cancel(id)
             elif kind == CONTROL:
-                self.server.on_control(id, json.loads(bytes(body)))
+                raw = bytes(body)
+                self.server.on_control(id, json.loads(raw), raw)
             elif kind == REPLY:
                 future = self.controls.pop(id, None)
                 if future is not None and not future.done():
                     future.set_result(json.loads(bytes(body)))
+            elif kind == LEASE and self.memory is not None:
+                self.memory.on_lease(body)
             elif kind == ROUTE:
                 self.server.on_route(id, json.loads(bytes(body)))
             elif kind == GOAWAY:
                 self.server.on_goaway(json.loads(bytes(body)))
             else:
                 raise ValueError(f"frame of unknown type {kind}")
-        except Exception as e:  # one bad frame must not take the others of this read with it
+        except Exception as e:
             self.loop.call_exception_handler({"message": "helve: a frame could not be handled", "exception": e})
-            if kind not in (CALL, END, CANCEL):
-                self.transport.abort()
+            self.refuse(f"frame of type {kind}: {type(e).__name__}: {e}")
+
+    def refuse(self, why: str) -> None:
+        """Ends the connection, and says why: the other side does not keep to the protocol. Nothing that it sent after that is read."""
+        if self.refused:
+            return
+        self.refused = True
+        self.send(GOAWAY, 0, 0, b"", json.dumps({"code": "InvalidArgument", "reason": "protocol", "message": why[:1000]}).encode())
+        self.flush()
+        self.transport.close()
 
     # ---- calls out
 
@@ -414,44 +511,61 @@ class Connection(asyncio.BufferedProtocol):
         key = (app, deployment, method)
         n = self.routes.get(key)
         if n is None:
+            body = json.dumps({"app": app, "deployment": deployment, "method": method}).encode()
+            if len(body) > self.max_body:
+                raise too_large("the names of deployment and method", len(body), self.max_body)
             n = self.routes[key] = len(self.routes) + 1
-            self.send(ROUTE, 0, n, b"", json.dumps({"app": app, "deployment": deployment, "method": method}).encode())
+            self.send(ROUTE, 0, n, b"", body)
         return n
 
     def start(self, call: Call, target: tuple, info: Optional[RequestInfo], options, args: tuple, kwargs: dict) -> None:
         """Sends a call. Runs on the loop; errors go to the call."""
         if call.done:  # cancelled before it was sent
             return
+        try:
+            self.send_call(call, target, info, options, args, kwargs)
+        except Exception as e:  # nothing of it was sent
+            call.finish(None, e)
+
+    def send_call(self, call: Call, target: tuple, info: Optional[RequestInfo], options, args: tuple, kwargs: dict) -> None:
+        """Sends a call, or raises before anything of it is sent."""
         if self.lost is not None:
-            call.finish(None, RayServeException("the node has gone away"))
-            return
+            raise ReplicaUnavailableError("the node has gone away")
         depth, left, trace, span = 0, 0, b"", b""
         text = ""
         if info is not None:
             depth, trace, span, text = info.depth + 1, info.trace, info.span, info.text
             if depth >= MAX_DEPTH:
-                call.finish(None, RayServeException(f"calls are nested {depth} deep"))
-                return
+                raise RayServeException(f"calls are nested {depth} deep")
             if info.deadline is not None:
                 left = int((info.deadline - monotonic()) * 1e6)
                 if left <= 0:
-                    call.finish(None, TimeoutError("the deadline of the request has passed"))
-                    return
-        try:
-            request = call.request_id if isinstance(call.request_id, bytes) else b""
-            codec = options.request_codec
-            if options.python and (codec == CLOUDPICKLE or codec == PICKLE):  # Go takes arguments one by one
-                body = dumps_call(codec == PICKLE, args, kwargs)
-                slots = None
-            else:
-                slots, segments = self.slots(codec, args, kwargs)
-        except Exception as e:
-            call.finish(None, e)
-            return
+                    raise TimeoutError("the deadline of the request has passed")
+        request = call.request_id if isinstance(call.request_id, bytes) else b""
+        codec = options.request_codec
+        out = None
+        if call.fetches is not None:
+            slots = b""
+            segments: list = []
+            size = count = 0
+        elif options.python and (codec == CLOUDPICKLE or codec == PICKLE) and not call.passes:  # Go takes arguments one by one
+            buffers: Optional[list] = [] if self.segments else None
+            body = dumps_call(codec == PICKLE, args, kwargs, buffers)
+            size = len(body)
+            slots = None
+            if buffers or size >= APART and self.memory is not None:
+                out = Out(self)
+                slots = packed(out, codec, body, buffers)
+                segments, size, count = out.segments, out.size, 1 + len(buffers)
+        else:
+            out = Out(self)
+            slots, count = self.slots(out, options, args, kwargs)
+            segments, size = out.segments, out.size
+        total = size if out is None else max(size, out.total)
+        if total > self.max_body:
+            raise too_large("the arguments", total, self.max_body)
         number = self.routes.get(target) or self.route(*target)
-        self.next_call = id = self.next_call + 1
-        call.id = id
-        self.pending[id] = call
+        id = self.next_call + 1
         want = options.response_codec
         tail = b""
         if text:
@@ -462,49 +576,106 @@ class Connection(asyncio.BufferedProtocol):
             tail += entry(b"session", options.session.encode())
         if call.tail:
             tail += call.tail
+        elif call.fetches is not None:
+            tail += entry(b"fetch", NUMBER.pack(call.fetches))
+        elif options.by_reference is not None and self.segments:
+            tail += _BY_REFERENCE if options.by_reference else _BY_VALUE
         if info is not None and info.frame:
             tail += ABOVE.pack(5, b"above", 6, 0, 0, info.frame & 0xFFFFFFFF)  # the last one; loose: a call does not wait for its children
+        length = len(tail) + (72 if slots is None else 64 + len(slots))
+        if length > MAX_META:
+            raise ValueError(f"the call's own data, with the names of its arguments: {length} bytes, at most {MAX_META} fit into one call")
         if slots is None:
-            size = len(body)
-            if size > MAX_BODY:
-                del self.pending[id]
-                call.finish(None, RayServeException(f"the arguments are {size} bytes, at most {MAX_BODY} fit into one call"))
-                return
             head = CALL_PACKED.pack(
                 size, 72 + len(tail), CALL, 0, id, number, want, depth, 1, left, request, trace, span, next(_ids), 0, codec, 0, size
             )
+            self.next_call = call.id = id
+            self.pending[id] = call
             self.put(head + tail if tail else head, body)
             return
-        meta = CALL_META.pack(number, want, depth, len(segments), left, request, trace, span, next(_ids)) + slots + tail
-        size = sum(map(len, segments))
+        meta = CALL_META.pack(number, want, depth, count, left, request, trace, span, next(_ids)) + slots + tail
+        self.next_call = call.id = id
+        self.pending[id] = call
         self.put(HEADER.pack(size, len(meta), CALL, 0, id) + meta, *segments)
 
-    @staticmethod
-    def slots(codec: int, args: tuple, kwargs: dict):
-        table, segments = [], []
+    def drop(self, number: int) -> None:
+        """Nobody needs a kept result any more."""
+        if self.lost is None:
+            self.send(DROP, 0, number)
+
+    def fetch(self, kept: Kept) -> "Call":
+        """A call for a result that the node keeps."""
+        call = Call(self, new_request())
+        call.fetches = kept.number
+        if self.lost is not None or kept.conn is not self:
+            call.finish(None, lost(kept))
+        else:
+            self.start(call, ("", "", ""), None, _PLAIN_OPTIONS, (), {})
+        return call
+
+    def slots(self, out: Out, options, args: tuple, kwargs: dict):
+        """The slot table of arguments one by one, and how many entries it has."""
+        table: list = []
+        if len(args) + len(kwargs) > MAX_SLOTS:
+            raise ValueError(f"{len(args) + len(kwargs)} arguments: at most {MAX_SLOTS} fit into one call")
         for i, v in enumerate(args):
-            used, data = encode(codec, v)
-            table.append(SLOT.pack(1, used, i, len(data)))
-            segments.append(data)
+            self.slot(out, options, table, 1, i, b"", v)
         for k, v in kwargs.items():
-            used, data = encode(codec, v)
             name = k.encode()
-            table.append(SLOT.pack(2, used, len(name), len(data)) + name)
-            segments.append(data)
-        return b"".join(table), segments
+            if len(name) > MAX_META:
+                raise ValueError(f"the name of an argument ({k[:30]}...): {len(name)} bytes, at most {MAX_META} fit into one call")
+            self.slot(out, options, table, 2, len(name), name, v)
+        if len(table) > MAX_SLOTS:
+            raise ValueError(f"{len(table)} arguments and buffers: at most {MAX_SLOTS} fit into one call")
+        return b"".join(table), len(table)
+
+    def slot(self, out: Out, options, table: list, kind: int, key: int, name: bytes, v) -> None:
+        buffers: list = []
+        if type(v) is Value:
+            codec, main, buffers = v.codec, v.main, v.buffers
+        elif type(v) is Kept:
+            codec, main = v.codec, v
+        elif options.python and options.request_codec == CLOUDPICKLE and self.segments:
+            codec, main = CLOUDPICKLE, dumps(v, buffers)
+        else:
+            codec, main = encode(options.request_codec, v)
+        where, size = out.add(main)
+        table.append(SLOT.pack(kind | where, codec, key, size) + name)
+        for b in buffers:
+            where, size = out.add(b)
+            table.append(SLOT.pack(BUFFER_SLOT | where, RAW, 0, size))
 
     def control(self, op: str, **fields) -> "asyncio.Future":
         self.next_control = id = self.next_control + 1
         future = self.controls[id] = self.loop.create_future()
         if self.lost is not None:
             del self.controls[id]
-            future.set_exception(RayServeException("the node has gone away"))
+            future.set_exception(ReplicaUnavailableError("the node has gone away"))
             return future
-        self.send(CONTROL, 0, id, b"", json.dumps({"op": op, **fields}).encode())
+        body = json.dumps({"op": op, **fields}).encode()
+        if len(body) > self.max_body:
+            del self.controls[id]
+            future.set_exception(too_large(f"what {op!r} sends", len(body), self.max_body))
+            return future
+        self.send(CONTROL, 0, id, b"", body)
         return future
 
 
+def packed(out: Out, codec: int, body: bytes, buffers: Optional[list]) -> bytes:
+    """The slot table of a packed argument list."""
+    where, size = out.add(body)
+    table = [SLOT.pack(where, codec, 0, size)]
+    for b in buffers or ():
+        where, size = out.add(b)
+        table.append(SLOT.pack(BUFFER_SLOT | where, RAW, 0, size))
+    return b"".join(table)
+
+
 def entry(key: bytes, value: bytes) -> bytes:
+    """One of a call's tail."""
+    if len(value) > MAX_META:
+        what = {b"rid": "the request id", b"model": "the model id", b"session": "the session id"}.get(key) or key.decode()
+        raise ValueError(f"{what} ({str(value[:30], 'utf-8', 'replace')}...): {len(value)} bytes, at most {MAX_META} fit into one call")
     return bytes((len(key),)) + key + U16.pack(len(value)) + value
 
 
@@ -516,10 +687,12 @@ def parse_call(meta) -> tuple:
     if n == 1 and len(meta) == 72:
         return route, want, info, (SLOT.unpack_from(meta, 64),)
     slots, p, end = [], 64, len(meta)
+    if n * SLOT.size > end:
+        raise ValueError("a call with fewer slots than it says")
     for _ in range(n):
         kind, codec, key, size = SLOT.unpack_from(meta, p)
         p += 8
-        if kind == 2:
+        if kind & KIND == 2:
             slots.append((kind, codec, str(meta[p : p + key], "utf-8"), size))
             p += key
         else:
@@ -531,6 +704,8 @@ def parse_call(meta) -> tuple:
         p += 3 + k
         value = meta[p : p + size]
         p += size
+        if p > end:
+            break
         if key == b"rid":
             info.text = str(value, "utf-8")
         elif key == b"model":
@@ -539,7 +714,45 @@ def parse_call(meta) -> tuple:
             info.session = str(value, "utf-8")
         elif key == b"window":
             info.window = WINDOW.unpack(value)
+    if p != end:
+        raise ValueError("a call whose meta is cut off")
     return route, want, info, slots
+
+
+_BY_REFERENCE, _BY_VALUE = entry(b"reference", b""), entry(b"value", b"")
+
+
+class _PlainOptions:
+    request_codec = response_codec = CLOUDPICKLE
+    python, by_reference, model, session = True, None, "", ""
+
+
+_PLAIN_OPTIONS = _PlainOptions()
+
+
+def in_parts(slots) -> bool:
+    """Whether arguments do not all lie in their frame, one segment each."""
+    for slot in slots:
+        if slot[0] > 2:
+            return True
+    return False
+
+
+def parse_parts(conn: "Connection", slots, body) -> tuple[tuple, dict]:
+    """parse_args() of a call whose arguments are in parts."""
+    args, kwargs = [], {}
+    for kind, key, value in parse_slots(conn, slots, body):
+        if kind == 0:
+            if value.codec not in (CLOUDPICKLE, PICKLE) or args or kwargs:
+                raise TypeError(f"packed arguments in codec {value.codec}")
+            return value.load()
+        if kind == 2:
+            kwargs[key] = value.load()
+        elif kind == 1:
+            args.append(value.load())
+        else:
+            raise ValueError(f"an argument of kind {kind}")
+    return tuple(args), kwargs
 
 
 def parse_args(slots, body) -> tuple[tuple, dict]:
@@ -548,13 +761,17 @@ def parse_args(slots, body) -> tuple[tuple, dict]:
             raise TypeError(f"packed arguments in codec {slots[0][1]}")
         return loads(body)
     args, kwargs, p = [], {}, 0
+    if sum(slot[3] for slot in slots) != len(body):
+        raise ValueError("the lengths of the arguments are not that of the body")
     for kind, codec, key, size in slots:
         value = decode(codec, body[p : p + size])
         p += size
         if kind == 2:
             kwargs[key] = value
-        else:
+        elif kind == 1:
             args.append(value)
+        else:
+            raise ValueError(f"an argument of kind {kind}")
     return tuple(args), kwargs
 
 
@@ -571,36 +788,52 @@ def read_token(fd: int) -> bytes:
     return token
 
 
-def _recv(sock: socket.socket, n: int) -> bytes:
+def _recv(sock: socket.socket, n: int, fds: Optional[list] = None) -> bytes:
+    """n bytes; fds gets the descriptor that may come with the first of them."""
     out = b""
     while len(out) < n:
-        part = sock.recv(n - len(out))
+        if fds is None or out:
+            part = sock.recv(n - len(out))
+        else:
+            part, came, _, _ = socket.recv_fds(sock, n, 1, socket.MSG_CMSG_CLOEXEC)
+            for fd in came:
+                os.set_inheritable(fd, False)
+            fds += came
         if not part:
             raise ConnectionError("the node closed the connection during the opening")
         out += part
     return out
 
 
-def _read_frame(sock: socket.socket) -> tuple[int, bytes]:
-    body, meta, kind, _, _ = HEADER.unpack(_recv(sock, 16))
+def _read_frame(sock: socket.socket, fds: Optional[list] = None) -> tuple[int, bytes]:
+    body, meta, kind, _, _ = HEADER.unpack(_recv(sock, 16, fds))
     if body > 1 << 20 or meta:
         raise ConnectionError("malformed frame during the opening")
     return kind, _recv(sock, body)
 
 
-def open_connection(sock: socket.socket, token: bytes, kind: str, id: str) -> None:
-    """The dialler's side of the opening, on a blocking socket. It raises ConnectionRefusedError with the node's text."""
+class RefusedError(ConnectionError):
+    """The node does not want this process, and says why."""
+
+
+def open_connection(sock: socket.socket, token: bytes, kind: str, id: str, resume: Optional[dict] = None) -> dict:
+    """The dialler's side of the opening, on a blocking socket. It gives the node's HELLO, and raises RefusedError with the node's
+    text. resume is what a worker has that lost its node."""
     sock.settimeout(10)
     nonce = os.urandom(16)
     hello = {
-        "protocol": [PROTOCOL, PROTOCOL], "kind": kind, "connection": "small", "language": "python", "version": __version__,
-        "id": id, "pid": os.getpid(), "nonce": nonce.hex(), "features": [],
+        "protocol": PROTOCOL, "kind": kind, "connection": "small", "language": "python", "version": __version__,
+        "id": id, "pid": os.getpid(), "nonce": nonce.hex(),
+        "features": ["segments", "arena"] if kind == "worker" else ["segments"], "reference_over": REFERENCE_OVER,
     }
+    if resume is not None:
+        hello["resume"] = resume
     body = json.dumps(hello).encode()
     sock.sendall(HEADER.pack(len(body), 0, HELLO, 0, 0) + body)
-    frame, body = _read_frame(sock)
+    fds: list = []
+    frame, body = _read_frame(sock, fds)
     if frame == GOAWAY:
-        raise ConnectionRefusedError(json.loads(body)["message"])
+        raise RefusedError(json.loads(body)["message"])
     if frame != HELLO:
         raise ConnectionError(f"frame of type {frame} during the opening")
     welcome = json.loads(body)
@@ -611,6 +844,9 @@ def open_connection(sock: socket.socket, token: bytes, kind: str, id: str) -> No
     proof = hmac.new(token, b"dialler" + nonce + theirs, hashlib.sha256).digest()
     sock.sendall(HEADER.pack(len(proof), 0, PROOF, 0, 0) + proof)
     sock.settimeout(None)
+    if fds:
+        welcome["arena_fd"] = fds[0]
+    return welcome
 
 
 __all__ = ["Call", "Connection", "RequestInfo", "open_connection", "parse_args", "parse_call", "read_token", "request_info", "MSGPACK", "TEXT"]

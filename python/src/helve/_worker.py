@@ -10,23 +10,32 @@ import os
 import signal
 import socket
 import sys
+import threading
 import traceback
+from typing import Optional
 
 from helve import _runtime, _supervise
+from helve._attach import DIAL, Node, duration, give_up
 from helve._encoding import CLOUDPICKLE, decode, dumps, encode, encode_error, envelope, loads
+from helve._hooks import digest, hook, no_reconfigure, raw_field
 from helve._names import match_name
+from helve._parts import WHERE, Out, parse_slots
+from helve._pickling import APART
 from helve._stream import Outflow, is_stream
 from helve._tasks import make_eager
 from helve._wire import (
-    END, END_FRAME, FLAG_ERROR, HEADER, MAX_BODY, REPLY, Connection, open_connection, parse_args, parse_call, read_token, request_info,
+    END, END_FRAME, FLAG_ERROR, HEADER, REPLY, Connection, RefusedError, entry, in_parts, parse_args, parse_call, parse_parts, read_token,
+    request_info,
 )
 from helve.serve.context import ReplicaContext
 from helve.serve.deployment import Deployment, methods_of
-from helve._errors import RequestCancelledError
+from helve._errors import ReplicaUnavailableError, RequestCancelledError, too_large
 
 import json
 
 ASYNC, SYNC, STREAM = 0, 1, 2
+
+_tasks: set = set()
 
 
 def _name(fn) -> str:
@@ -48,10 +57,11 @@ def leave(code: int):
 
 
 class Worker:
-    """The server half of the connection."""
+    """The server half of one connection. When the node of a worker is gone, another Worker takes over the replica with the
+    connection to the next one; the former answers nobody any more, and counts what still runs of its calls."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop):
-        self.loop = loop
+    def __init__(self, loop: asyncio.AbstractEventLoop, node=None, former: "Optional[Worker]" = None):
+        self.loop, self.node = loop, node
         self.conn = Connection(loop, self)
         self.eager = make_eager(loop)
         self.running: dict[int, asyncio.Task] = {}  # calls that did not finish in their first step
@@ -62,7 +72,19 @@ class Worker:
         self.app = self.deployment = self.replica = ""
         self.pool = None
         self.watchdog = None
-        if os.environ.get("RAY_SERVE_RUN_SYNC_IN_THREADPOOL") == "1":
+        self.methods: list = []
+        self.config = ""  # the digest of its user config
+        self.over = False  # the node is gone
+        self.told = 0  # calls that the next node counts as running
+        self.heir: Optional[Worker] = None
+        self.formers: list[Worker] = []
+        if former is not None:
+            self.eager, self.pool, self.watchdog = former.eager, former.pool, former.watchdog
+            self.target, self.instance, self.methods = former.target, former.instance, former.methods
+            self.config = former.config
+            self.app, self.deployment, self.replica = former.app, former.deployment, former.replica
+            self.formers = [w for w in (*former.formers, former) if w.running]
+        elif os.environ.get("RAY_SERVE_RUN_SYNC_IN_THREADPOOL") == "1":
             from concurrent.futures import ThreadPoolExecutor
 
             self.pool = ThreadPoolExecutor(thread_name_prefix="helve-sync")
@@ -96,36 +118,59 @@ class Worker:
         return entry
 
     def on_call(self, id: int, meta, body) -> None:
-        number, want, info, slots = parse_call(meta)
+        number, want, info, slots = parse_call(meta)  # what does not parse ends the connection
         info.frame = id
+        try:
+            self.begin(id, number, want, info, slots, body)
+        except Exception as e:  # an attribute of the user's that is looked up, a task factory of his
+            if not info.begun:
+                self.flows.pop(id, None)
+                self.fail(id, e, info)
+
+    def begin(self, id: int, number: int, want: int, info, slots, body) -> None:
         kind, fn = self.routes.get(number) or self.resolve(number)
         if kind is None:
+            if in_parts(slots):
+                parse_slots(self.conn, slots, body)  # it has references to give back
             self.fail_with(id, fn)
             return
         try:
-            args, kwargs = parse_args(slots, body)
+            args, kwargs = parse_parts(self.conn, slots, body) if in_parts(slots) else parse_args(slots, body)
         except Exception as e:
             self.fail_with(id, encode_error(e, "bad_input"))
             return
         if info.window is not None:
             self.flows[id] = Outflow(self.conn, id, want, info.window)
-            task = self.eager(self.stream(id, want, info, fn, args, kwargs))  # one that never began could not be cancelled
-            if not task.done():
-                self.running[id] = task
+            self.launch(id, info, self.stream(id, want, info, fn, args, kwargs))
         elif kind == STREAM:
             self.fail_with(id, encode_error(not_streamed(fn), "bad_input"))
         elif kind == ASYNC:
-            task = self.eager(self.run(id, want, info, fn, args, kwargs))
-            if not task.done():
-                self.running[id] = task
+            self.launch(id, info, self.run(id, want, info, fn, args, kwargs))
         elif self.pool is None:
             contextvars.copy_context().run(self.run_sync, id, want, info, fn, args, kwargs)
         else:
-            task = self.loop.create_task(self.run_in_pool(id, want, info, fn, args, kwargs))
-            self.running[id] = task
-            task.add_done_callback(lambda _: self.running.pop(id, None))
+            self.launch(id, info, self.run_in_pool(id, want, info, fn, args, kwargs))
+
+    def launch(self, id: int, info, coro, awaited=None) -> None:
+        """Runs a coroutine that answers the call, whatever becomes of it. A task that could not begin at once may be cancelled
+        before its first step: then nothing of the coroutine runs, and the call is answered here."""
+        task = self.eager(coro)
+        if task.done():
+            return
+        self.running[id] = task
+        if not info.begun:
+            task.add_done_callback(lambda _: self.never_ran(id, info, awaited))
+
+    def never_ran(self, id: int, info, awaited) -> None:
+        if not info.begun and self.running.pop(id, None) is not None:
+            if inspect.iscoroutine(awaited):
+                awaited.close()
+            self.flows.pop(id, None)
+            self.fail(id, asyncio.CancelledError(), info)
+            self.settle()
 
     async def run(self, id, want, info, fn, args, kwargs) -> None:
+        info.begun = True
         request_info.set(info)  # in the task's own context: nothing to reset
         try:
             value = await fn(*args, **kwargs)
@@ -136,8 +181,11 @@ class Worker:
                 raise
         finally:
             self.running.pop(id, None)
+            if self.over:
+                self.settle()
 
     async def stream(self, id, want, info, fn, args, kwargs) -> None:
+        info.begun = True
         request_info.set(info)
         flow = self.flows[id]
         try:
@@ -146,7 +194,7 @@ class Worker:
                 value = await value
             if not is_stream(value):
                 raise TypeError(f"{_name(fn)} was called with stream=True and did not return a generator, but {type(value).__name__}")
-            await flow.drain(value, self.pool)
+            await flow.drain(value, self.in_thread if self.pool is not None else None)
             flow.emit()
             self.conn.put(END_FRAME.pack(0, 2, END, 0, id, 0, 0), b"")
         except BaseException as e:
@@ -156,6 +204,8 @@ class Worker:
                 raise
         finally:
             self.running.pop(id, None)
+            if self.over:
+                self.settle()
             self.flows.pop(id, None)
 
     def on_credit(self, id: int, items: int, size: int) -> None:
@@ -168,8 +218,7 @@ class Worker:
         try:
             value = fn(*args, **kwargs)
             if inspect.isawaitable(value):  # a plain function that returned a coroutine or response
-                task = self.loop.create_task(self.run(id, want, info, lambda: value, (), {}))
-                self.running[id] = task
+                self.launch(id, info, self.run(id, want, info, lambda: value, (), {}), value)
                 return
             self.reply(id, want, value)
         except BaseException as e:
@@ -178,27 +227,75 @@ class Worker:
                 raise
 
     async def run_in_pool(self, id, want, info, fn, args, kwargs) -> None:
+        info.begun = True
         request_info.set(info)
-        context = contextvars.copy_context()
         try:
-            value = await self.loop.run_in_executor(self.pool, lambda: context.run(fn, *args, **kwargs))
+            value = await self.in_thread(fn, *args, **kwargs)
+            if inspect.isawaitable(value):
+                value = await value
             self.reply(id, want, value)
         except BaseException as e:
             self.fail(id, e, info)
             if isinstance(e, (KeyboardInterrupt, SystemExit)):
                 raise
+        finally:
+            self.running.pop(id, None)
+            if self.over:
+                self.settle()
+
+    async def in_thread(self, fn, *args, **kwargs):
+        """Runs fn in a thread of the pool and waits for its end. Nothing interrupts a thread: who is cancelled meanwhile learns
+        of it when the thread is done, because until then the call goes on, and has its slot."""
+        context = contextvars.copy_context()
+
+        def attempt():  # a future does not take StopIteration as its exception
+            try:
+                return True, context.run(fn, *args, **kwargs)
+            except BaseException as e:
+                return False, e
+
+        work, cancelled = self.pool.submit(attempt), None
+        while True:
+            try:
+                good, value = await asyncio.wrap_future(work, loop=self.loop)
+                break
+            except asyncio.CancelledError as e:
+                if work.cancelled():  # before a thread was free for it
+                    raise
+                cancelled = e
+        if cancelled is not None:
+            if inspect.iscoroutine(value):
+                value.close()
+            raise cancelled
+        if not good:
+            raise value
+        return value
 
     def reply(self, id: int, want: int, value) -> None:
         if is_stream(value):
             value.close() if inspect.isgenerator(value) else None
             raise TypeError("the method returned a generator: call it with stream=True (handle.options(stream=True))")
+        buffers: list = []
         if want == CLOUDPICKLE:
-            body, codec = dumps(value), CLOUDPICKLE
+            body, codec = dumps(value, buffers if self.conn.segments else None), CLOUDPICKLE
         else:
             codec, body = encode(want, value)
-        if len(body) > MAX_BODY:
-            raise ValueError(f"the result is {len(body)} bytes, at most {MAX_BODY} fit into one answer")
+        if buffers or len(body) >= APART and self.conn.memory is not None:
+            self.reply_in_parts(id, codec, body, buffers)
+            return
+        if len(body) > self.conn.max_body:
+            raise too_large("the result", len(body), self.conn.max_body)
         self.conn.put(END_FRAME.pack(len(body), 2, END, 0, id, codec, 0), body)
+
+    def reply_in_parts(self, id: int, codec: int, body, buffers: list) -> None:
+        out = Out(self.conn)
+        where, _ = out.add(body)
+        meta = bytes((codec, where))
+        if buffers:
+            meta += entry(b"buffers", b"".join(WHERE.pack(*out.add(b)) for b in buffers))
+        if out.total > self.conn.max_body:
+            raise too_large("the result", out.total, self.conn.max_body)
+        self.conn.put(HEADER.pack(out.size, len(meta), END, 0, id) + meta, *out.segments)
 
     def fail(self, id: int, e: BaseException, info) -> None:
         if isinstance(e, asyncio.CancelledError):
@@ -210,6 +307,8 @@ class Worker:
         self.fail_with(id, encode_error(e))
 
     def fail_with(self, id: int, error: bytes) -> None:
+        if len(error) > self.conn.max_body:
+            error = encode_error(too_large("the error of the method", len(error), self.conn.max_body))
         self.conn.put(HEADER.pack(len(error), 2, END, FLAG_ERROR, id) + b"\0\0", error)
 
     def on_cancel(self, id: int) -> None:
@@ -219,16 +318,36 @@ class Worker:
 
     # ---- control
 
-    def on_control(self, id: int, request: dict) -> None:
-        self.loop.create_task(self.control(id, request))
+    def on_control(self, id: int, request: dict, raw: bytes = b"") -> None:
+        self.keep(self.control(id, request, raw))
 
-    async def control(self, id: int, request: dict) -> None:
+    def keep(self, coro) -> None:
+        task = self.loop.create_task(coro)
+        _tasks.add(task)  # the loop itself keeps only weak references
+        task.add_done_callback(_tasks.discard)
+
+    async def control(self, id: int, request: dict, raw: bytes) -> None:
         try:
             op = request["op"]
             if op == "start_replica":
-                reply = await self.start_replica(request)
+                limit = request.get("timeout_s") or None
+                start = self.loop.create_task(self.start_replica(request, raw))
+                await asyncio.wait([start], timeout=limit)
+                if not start.done():
+                    start.cancel()
+                    raise TimeoutError(f"it is not ready after construct_timeout_s ({limit:g} s)")
+                reply = start.result()
+                if self.over:  # the node that wanted it has gone
+                    await self.stop_replica()
+                    return
                 self.watchdog = _supervise.Watchdog(self.loop, request.get("unresponsive_after_s", 5.0))
             elif op == "ping":
+                reply = {}
+            elif op == "check_health" or op == "reconfigure":
+                if self.instance is None or request["replica"] != self.replica:
+                    raise ReplicaUnavailableError("the replica is not in this worker")
+                change = self.check_health() if op == "check_health" else self.reconfigure(self.instance, request, raw)
+                await asyncio.wait_for(change, request.get("timeout_s") or None)
                 reply = {}
             elif op == "stop_replica":
                 if self.watchdog is not None:
@@ -241,12 +360,16 @@ class Worker:
             while trace is not None and trace.tb_frame.f_globals.get("__name__", "") in (__name__, "__main__") and trace.tb_frame.f_code.co_filename == __file__:
                 trace = trace.tb_next
             reply = {"error": {
-                "reason": "user", "type": type(e).__name__, "message": str(e) or type(e).__name__,
+                "reason": "replica_unavailable" if isinstance(e, ReplicaUnavailableError) else "user", "type": type(e).__name__, "message": str(e) or type(e).__name__,
                 "traceback": "".join(traceback.format_exception(type(e), e, trace)),
             }}
-        self.conn.send(REPLY, 0, id, b"", json.dumps(reply).encode())
+        body = json.dumps(reply).encode()
+        if len(body) > self.conn.max_body:
+            text = str(too_large("the reply", len(body), self.conn.max_body))
+            body = json.dumps({"error": {"reason": "too_large", "message": text}}).encode()
+        self.conn.send(REPLY, 0, id, b"", body)
 
-    async def start_replica(self, request: dict) -> dict:
+    async def start_replica(self, request: dict, raw: bytes) -> dict:
         self.app, self.deployment, self.replica = request["app"], request["deployment"], request["replica"]
         code = request["code"]
         if "blob" in code:
@@ -277,8 +400,32 @@ class Worker:
         else:
             instance = target
         _runtime.replica = ReplicaContext(self.app, self.deployment, self.replica, instance)
+        if "user_config" in request:
+            await self.reconfigure(instance, request, raw)
+        check = hook(target, "check_health")
+        if check is not None:
+            await self.run_hook(instance.check_health)
         self.instance = instance
-        return {"methods": self.methods}
+        return {"methods": self.methods, "health": check is not None}
+
+    async def run_hook(self, fn, *args) -> None:
+        """Calls a method of the instance, as a call to it would run: beside the calls."""
+        if self.pool is not None and not inspect.iscoroutinefunction(fn):
+            done = await self.in_thread(fn, *args)
+        else:
+            done = fn(*args)
+        if inspect.isawaitable(done):
+            await done
+
+    async def check_health(self) -> None:
+        if hook(self.target, "check_health") is not None:
+            await self.run_hook(self.instance.check_health)
+
+    async def reconfigure(self, instance, request: dict, raw: bytes) -> None:
+        if hook(self.target, "reconfigure") is None:
+            raise no_reconfigure(self.target, self.deployment)
+        await self.run_hook(instance.reconfigure, request.get("user_config"))
+        self.config = digest(raw_field(raw.decode(), "user_config"))
 
     async def stop_replica(self) -> dict:
         instance, self.instance = self.instance, None
@@ -291,10 +438,74 @@ class Worker:
         return {}
 
     def on_goaway(self, goaway: dict) -> None:
+        if goaway.get("reason") == "protocol":
+            print(f"helve: the node ended the connection: {goaway.get('message')}", file=sys.stderr)
+            leave(1)
         leave(0)
 
+    # ---- when the node is gone
+
     def on_lost(self, error: BaseException) -> None:
-        leave(1)
+        if self.node is None or not self.node.grace:
+            leave(1)
+        self.over = True
+        for task in list(self.running.values()):
+            task.cancel()
+        self.keep(self.look())
+
+    async def look(self) -> None:
+        """Looks for the next node until one takes the worker over, or the leash ends the process. Dialling blocks, in a thread of
+        its own: the executors are the user's, and may be full."""
+        await asyncio.sleep(0)  # what was cancelled ends, if it lets itself be cancelled
+        heir = Worker(self.loop, self.node, self)
+        while True:
+            found = self.loop.create_future()
+            threading.Thread(target=self.dial, args=(heir.resume(), found), name="helve-dial", daemon=True).start()
+            try:
+                sock, welcome = await found
+                break
+            except RefusedError as e:
+                give_up(f"helve: {e}")
+            except (OSError, ValueError, KeyError):
+                await asyncio.sleep(DIAL)
+        await heir.attach(sock, welcome)
+
+    def dial(self, resume: dict, found: asyncio.Future) -> None:
+        try:
+            set_, value = found.set_result, self.node.dial(resume)
+        except Exception as e:
+            set_, value = found.set_exception, e
+        self.loop.call_soon_threadsafe(set_, value)
+
+    def resume(self) -> dict:
+        """What the worker has, for the next node."""
+        if self.instance is None:
+            return {"replicas": []}
+        self.formers = [w for w in self.formers if w.running]
+        executing = 0
+        for w in self.formers:
+            w.heir, w.told = None, len(w.running)
+            executing += w.told
+        return {"replicas": [{
+            "replica": self.replica, "deployment": self.deployment, "executing": executing, "config": self.config,
+            "health": hook(self.target, "check_health") is not None, "methods": self.methods,
+        }]}
+
+    async def attach(self, sock: socket.socket, welcome: dict) -> None:
+        self.conn.agreed(welcome)
+        await self.loop.create_unix_connection(lambda: self.conn, sock=sock)
+        _runtime.connection = self.conn
+        for w in self.formers:
+            w.heir = self
+            w.settle()
+
+    def settle(self) -> None:
+        """Tells the next node of the calls of this one that have ended since the last time."""
+        if self.heir is None:
+            return
+        n, self.told = self.told - len(self.running), len(self.running)
+        if n > 0 and self.heir.conn.lost is None:
+            self.heir.conn.control("return_block", replica=self.replica, slots=n).add_done_callback(lambda f: f.exception())
 
 
 def main() -> None:
@@ -302,14 +513,13 @@ def main() -> None:
     sys.path[:0] = [p for p in json.loads(os.environ.get("HELVE_SYS_PATH", "[]")) if p not in sys.path]
     _supervise.set_up_logging()
     token = read_token(int(os.environ.pop("HELVE_TOKEN_FD")))
-    sock = socket.socket(socket.AF_UNIX)
+    grace = duration(os.environ.get("HELVE_WORKER_GRACE") or "0s")
+    node = Node(token, os.environ["HELVE_SOCKET"], os.environ["HELVE_WORKER_ID"], grace)
     try:
-        sock.connect(os.environ["HELVE_SOCKET"])
-        open_connection(sock, token, "worker", os.environ["HELVE_WORKER_ID"])
+        sock, welcome = node.dial()
     except OSError as e:
         print(f"helve: {e}", file=sys.stderr)
         leave(1)
-    sock.setblocking(False)
     try:
         import uvloop
 
@@ -317,9 +527,7 @@ def main() -> None:
     except ImportError:
         loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    worker = Worker(loop)
-    _runtime.connection = worker.conn
-    loop.run_until_complete(loop.create_unix_connection(lambda: worker.conn, sock=sock))
+    loop.run_until_complete(Worker(loop, node).attach(sock, welcome))
     loop.run_forever()
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import json
 from typing import Any, Callable, Optional, Union
+
+from helve._hooks import hook, no_reconfigure
 
 _OPTIONS = {
     "num_replicas": int,
@@ -11,6 +14,12 @@ _OPTIONS = {
     "graceful_shutdown_timeout_s": (int, float),
     "graceful_shutdown_wait_loop_s": (int, float),
     "version": str,
+    "user_config": None,  # whatever JSON has
+    "max_queued_requests": int,
+    "health_check_period_s": (int, float),
+    "health_check_timeout_s": (int, float),
+    "construct_timeout_s": (int, float),
+    "max_constructor_retry_count": int,
     "runtime_env": dict,  # env_vars, working_dir
     "limits": dict,  # memory, num_cpus, open_files
     "unresponsive_after_s": (int, float),
@@ -20,16 +29,22 @@ _OPTIONS = {
 
 def _check(options: dict) -> dict:
     for name, value in options.items():
-        kind = _OPTIONS.get(name)
-        if kind is None:
+        if name not in _OPTIONS:
             raise TypeError(f"unknown deployment option {name!r}; there are {', '.join(_OPTIONS)}")
+        kind = _OPTIONS[name]
         if value is None:
+            continue
+        if kind is None:
+            try:
+                json.dumps(value, allow_nan=False)
+            except (TypeError, ValueError) as e:
+                raise TypeError(f"{name}: it must be JSON: {e}") from None
             continue
         if not isinstance(value, kind) or isinstance(value, bool):
             raise TypeError(f"{name}: {value!r} is a {type(value).__name__}")
-        if kind is int and value < 1:
+        if kind is int and value < 1 and not (name == "max_queued_requests" and value == -1):
             raise ValueError(f"{name}: must be at least 1, is {value}")
-        if kind is not str and kind is not dict and value < 0:
+        if kind not in (int, str, dict) and value < 0:
             raise ValueError(f"{name}: must not be negative, is {value}")
     return {k: v for k, v in options.items() if v is not None}
 
@@ -110,6 +125,8 @@ class Graph:
         kwargs = {k: self._replace(v, uses) for k, v in app._kwargs.items()}
         self.code[name] = (d._target, args, kwargs)
         target = d._target
+        if d._options.get("user_config") is not None and hook(target, "reconfigure") is None:
+            raise no_reconfigure(target, name)
         self.deployments.append({
             "name": name, "class": f"{target.__module__}:{target.__qualname__}", "options": d._options, "uses": sorted(set(uses)),
         })

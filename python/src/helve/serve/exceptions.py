@@ -1,7 +1,7 @@
 """The exceptions of handle calls, with the reference's names."""
 
 from helve._errors import (
-    BackPressureError, DeploymentUnavailableError, RayServeException, ReplicaUnavailableError, RequestCancelledError,
+    BackPressureError, DeploymentUnavailableError, RayServeException, ReplicaUnavailableError, RequestCancelledError, TooLargeError,
 )
 
 __all__ = [
@@ -10,4 +10,5 @@ __all__ = [
     "DeploymentUnavailableError",
     "ReplicaUnavailableError",
     "RequestCancelledError",
+    "TooLargeError",
 ]

@@ -11,7 +11,10 @@ from typing import Any, Optional
 from helve import _encoding, _runtime
 from helve._encoding import CLOUDPICKLE, CODECS, MSGPACK
 from helve._stream import ROOM, StreamCall, WINDOW
-from helve._wire import Call, entry, new_request, request_info
+from helve._parts import passable
+from helve._wire import Call, Waiter, entry, new_request, request_info
+from helve.serve.broadcast import BROADCAST, BroadcastCall, DeploymentBroadcastResponse
+from helve.serve.choose import Choosing, dispatch
 
 
 class _Default:
@@ -112,6 +115,21 @@ class DeploymentHandle:
             return DeploymentResponse(self._start(Call, b"", args, kwargs))
         return DeploymentResponseGenerator(self._start(StreamCall, _STREAM, args, kwargs))
 
+    def broadcast(self, method_name: str, /, *args, **kwargs) -> "DeploymentBroadcastResponse":
+        """Calls a method of every replica that the deployment has now, and returns at once. It takes no slots and waits for none: the
+        calls run beside others. Arguments that are responses are waited for first."""
+        handle = self.options(method_name=method_name, stream=False)
+        return DeploymentBroadcastResponse(handle._start(BroadcastCall, BROADCAST, args, kwargs))
+
+    def choose_replica(self, *args, **kwargs):
+        """A context in which a slot of a replica is held, for dispatch(): `async with handle.choose_replica() as selection`, or `with`
+        outside of event loops. It waits for a slot as a call does. The arguments play no part in the choice."""
+        return Choosing(self)
+
+    def dispatch(self, selection, /, *args, **kwargs) -> "DeploymentResponse | DeploymentResponseGenerator":
+        """remote() to the replica that was chosen, with its slot: the method and stream are those of the handle that chose."""
+        return dispatch(self, selection, args, kwargs)
+
     def _start(self, kind: type, tail: bytes, args: tuple, kwargs: dict) -> Call:
         for v in (*args, *kwargs.values()):
             if type(v) is DeploymentResponseGenerator:
@@ -120,6 +138,7 @@ class DeploymentHandle:
         info = request_info.get()
         call = kind(conn, (info.text or info.request) if info is not None else new_request())
         call.tail = tail
+        call.by_value = self._options.by_reference is False
         on_loop = asyncio._get_running_loop() is conn.loop
         if info is not None and on_loop:
             if info.children is None:
@@ -128,10 +147,10 @@ class DeploymentHandle:
                 info.children.add(call)
             call.parent = info.children
         for v in args:
-            if type(v) is DeploymentResponse:
+            if type(v) in _RESPONSES:
                 break
         else:
-            if not kwargs or not any(type(v) is DeploymentResponse for v in kwargs.values()):
+            if not kwargs or not any(type(v) in _RESPONSES for v in kwargs.values()):
                 if on_loop:
                     conn.start(call, self._target, info, self._options, args, kwargs)
                 else:
@@ -159,8 +178,14 @@ async def _resolve(conn, call, target, info, options, args, kwargs) -> None:
     values = [*args, *kwargs.values()]
     try:
         for i, v in enumerate(values):
-            if type(v) is DeploymentResponse:
-                values[i] = await v._call
+            if type(v) in _RESPONSES:
+                if not v._call.done:
+                    await Waiter.of(v._call)
+                part = v._call.part
+                if part is not None and v._call.error is None and part.goes_over(conn) and passable(part, options):
+                    values[i], call.passes = part, True
+                else:
+                    values[i] = await v._call
     except BaseException as e:  # the upstream's error is this call's
         call.finish(None, e if isinstance(e, Exception) else RuntimeError("the argument was cancelled"))
         if not isinstance(e, Exception):
@@ -224,7 +249,9 @@ class DeploymentResponse:
         future: concurrent.futures.Future = concurrent.futures.Future()
 
         def tell(call: Call) -> None:
-            if future.set_running_or_notify_cancel():
+            if call.unread() and call.error is None:
+                _keep(call.conn.loop.create_task(_read(call, future)))
+            elif future.set_running_or_notify_cancel():
                 if call.error is not None:
                     future.set_exception(call.error)
                 else:
@@ -239,7 +266,7 @@ class DeploymentResponse:
             raise RuntimeError("result() would block the event loop; use `await response` in async code")
         if threading.current_thread() is getattr(self._call.conn, "thread", None):
             raise RuntimeError("result() cannot wait on the thread that receives the answer")
-        if self._call.done:
+        if self._call.done and not self._call.unread():
             return self._call.outcome()
         try:
             return self._future().result(timeout_s)
@@ -252,6 +279,51 @@ class DeploymentResponse:
         from helve.serve.exceptions import RayServeException
 
         raise RayServeException("a response cannot be serialized; pass it as a top-level argument, not inside of another object")
+
+    @property
+    def by_reference(self) -> bool:
+        """Whether the result may stay where it is until it is read: all but those of handles with _by_reference=False."""
+        return not self._call.by_value
+
+    async def _to_object_ref(self) -> "ObjectRef":
+        """A reference to the result, before that is there."""
+        return self._to_object_ref_sync(_allow_running_in_asyncio_loop=True)
+
+    def _to_object_ref_sync(self, _timeout_s: Optional[float] = None, _allow_running_in_asyncio_loop: bool = False) -> "ObjectRef":
+        """A reference to the result, before that is there."""
+        _may_refer(self._call, _allow_running_in_asyncio_loop)
+        return ObjectRef(self._call)
+
+
+def _may_refer(call: Call, in_loop: bool) -> None:
+    if call.by_value:
+        raise RuntimeError("by-value responses cannot become object refs: the handle has _by_reference=False")
+    if not in_loop and asyncio._get_running_loop() is not None:
+        raise RuntimeError("_to_object_ref_sync() in an event loop: use `await response._to_object_ref()`")
+
+
+class ObjectRef(DeploymentResponse):
+    """A reference to the result of a call. It may be awaited, read with result(), and passed to other calls, which take the value
+    from where it lies."""
+
+    __slots__ = ()
+
+
+async def _read(call: Call, future: concurrent.futures.Future) -> None:
+    """Reads a result that lies somewhere else, for another thread or loop."""
+    try:
+        await call.load()
+    except BaseException as e:
+        if future.set_running_or_notify_cancel():
+            future.set_exception(e)
+        if not isinstance(e, Exception):
+            raise
+        return
+    if future.set_running_or_notify_cancel():
+        future.set_result(call.value)
+
+
+_RESPONSES = frozenset((DeploymentResponse, ObjectRef))
 
 
 class DeploymentResponseGenerator:
@@ -307,6 +379,19 @@ class DeploymentResponseGenerator:
                 return item
             await self._call.wait()
 
+    @property
+    def by_reference(self) -> bool:
+        return not self._call.by_value
+
+    async def _to_object_ref_gen(self) -> "ObjectRefGenerator":
+        """The items as references."""
+        return self._to_object_ref_gen_sync(_allow_running_in_asyncio_loop=True)
+
+    def _to_object_ref_gen_sync(self, _timeout_s: Optional[float] = None, _allow_running_in_asyncio_loop: bool = False) -> "ObjectRefGenerator":
+        """The items as references."""
+        _may_refer(self._call, _allow_running_in_asyncio_loop)
+        return ObjectRefGenerator(self)
+
     def __await__(self):
         raise TypeError("a stream cannot be awaited; use `async for`")
 
@@ -327,4 +412,28 @@ class DeploymentResponseGenerator:
         raise RayServeException("a stream cannot be serialized; read the items, and pass those")
 
 
-__all__ = ["DEFAULT", "DeploymentHandle", "DeploymentResponse", "DeploymentResponseGenerator"]
+class ObjectRefGenerator:
+    """The items of a stream, each as a reference to what has come."""
+
+    def __init__(self, stream: DeploymentResponseGenerator):
+        self._stream = stream
+
+    def _ref(self, item: Any) -> ObjectRef:
+        call = Call(self._stream._call.conn, self._stream._call.request_id)
+        call.finish(item, None)
+        return ObjectRef(call)
+
+    def __iter__(self) -> "ObjectRefGenerator":
+        return self
+
+    def __next__(self) -> ObjectRef:
+        return self._ref(next(self._stream))
+
+    def __aiter__(self) -> "ObjectRefGenerator":
+        return self
+
+    async def __anext__(self) -> ObjectRef:
+        return self._ref(await self._stream.__anext__())
+
+
+__all__ = ["DEFAULT", "DeploymentBroadcastResponse", "DeploymentHandle", "DeploymentResponse", "DeploymentResponseGenerator"]

@@ -1,0 +1,66 @@
+package arena
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// Lengths of what travels (docs/wire.md), in bytes. Numbers are little endian.
+const (
+	RefLen   = 32 // arena, generation, offset, length
+	GrantLen = 32 // the same of an extent
+)
+
+// Encode is r as it travels.
+func (r Ref) Encode() (b [RefLen]byte) {
+	for i, v := range [...]uint64{r.Arena, r.Generation, r.Offset, r.Length} {
+		binary.LittleEndian.PutUint64(b[8*i:], v)
+	}
+	return b
+}
+
+// DecodeRef reads a reference. What it says is for the Table to check.
+func DecodeRef(b [RefLen]byte) Ref {
+	u := binary.LittleEndian.Uint64
+	return Ref{u(b[:]), u(b[8:]), u(b[16:]), u(b[24:])}
+}
+
+// AppendRefs appends references, and AppendGrants the extents of an arena, to the body of a frame.
+func AppendRefs(b []byte, refs ...Ref) []byte {
+	for _, r := range refs {
+		e := r.Encode()
+		b = append(b, e[:]...)
+	}
+	return b
+}
+
+// AppendGrants is [AppendRefs] for extents.
+func AppendGrants(b []byte, arena uint64, grants ...Grant) []byte {
+	for _, g := range grants {
+		b = AppendRefs(b, Ref{arena, g.Generation, g.Offset, g.Length})
+	}
+	return b
+}
+
+// EachRef reads the body of a frame of references.
+func EachRef(b []byte, f func(Ref) error) error {
+	if len(b)%RefLen != 0 {
+		return fmt.Errorf("arena: %d bytes of references", len(b))
+	}
+	for ; len(b) > 0; b = b[RefLen:] {
+		if err := f(DecodeRef([RefLen]byte(b))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// EachGrant reads the body of a frame of extents of one arena; those of another are passed over.
+func EachGrant(b []byte, arena uint64, f func(Grant) error) error {
+	return EachRef(b, func(r Ref) error {
+		if r.Arena != arena {
+			return nil
+		}
+		return f(Grant{Extent{r.Offset, r.Length}, r.Generation})
+	})
+}

@@ -1,0 +1,62 @@
+package node
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/helve-serve/helve/internal/spec"
+)
+
+// FuzzTold: whatever a worker prints, its outlet keeps within bounds, and what it says of itself is about the past.
+func FuzzTold(f *testing.F) {
+	f.Add("plain\nhalf\x1ehelve:stack Thread\n\x1ehelve:stack   in f\n\x1ehelve:unresponsive 2.5\n\x1ehelve:responsive")
+	f.Add("\x1ehelve:log ERROR text\n\x1ehelve:log INFO+3 x\n\x1ehelve:log mine x\n\x1ehelve:\n\x1ehelve:log")
+	f.Add("\x1ehelve:unresponsive NaN\n\x1ehelve:unresponsive -1e300\n\x1ehelve:unresponsive +Inf")
+	x := newTold(f, spec.ReplicaRunning)
+	for _, u := range x.w.app.deployments["D"].units {
+		u.options.MaxUnresponsive = 300 * time.Hour
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		x.log.Reset()
+		x.node.mu.Lock()
+		if s := x.w.stuck; s != nil && s.timer != nil {
+			s.timer.Stop()
+		}
+		x.w.stuck = nil
+		x.node.mu.Unlock()
+		x.out.stacks = nil
+		for line := range strings.Lines(text) {
+			line = strings.TrimSuffix(line, "\n")
+			x.out.line("stderr", []byte(line))
+			if k := kept([]byte(line)); bytes.Contains(k, mark) && !strings.Contains(line, "helve:log ") {
+				t.Errorf("of %q is kept %q", line, k)
+			}
+			if s := x.status(); s != nil && (s.Since.After(time.Now()) || time.Since(s.Since) > 400*24*time.Hour) {
+				t.Errorf("%q: unresponsive since %s", line, s.Since)
+			}
+		}
+		if len(x.out.stacks) > stacksMax {
+			t.Errorf("%d bytes of stacks", len(x.out.stacks))
+		}
+	})
+}
+
+// TestStacksAreBounded: a worker cannot make the node keep more.
+func TestStacksAreBounded(t *testing.T) {
+	t.Parallel()
+	x := newTold(t, spec.ReplicaRunning)
+	line := "\x1ehelve:stack " + strings.Repeat("x", 4<<10)
+	for range 1000 {
+		x.lines(line)
+	}
+	x.lines("\x1ehelve:unresponsive 1e300")
+	s := x.status()
+	if s == nil || len(s.Stacks) > stacksMax || !strings.HasSuffix(s.Stacks, "x\n") {
+		t.Errorf("%d bytes", len(s.Stacks))
+	}
+	if ago := time.Since(s.Since); ago < 0 || ago > 25*time.Hour {
+		t.Errorf("since %s", s.Since)
+	}
+}

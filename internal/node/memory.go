@@ -1,0 +1,189 @@
+package node
+
+import (
+	"encoding/binary"
+	"errors"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/helve-serve/helve/internal/arena"
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/wire"
+)
+
+// memory is what the workers of one application share with the node and with each other, for large buffers
+// (internal/arena).
+type memory struct {
+	table  *arena.Table
+	memory *arena.Memory
+	self   arena.Holder // the node
+	sweep  *time.Timer
+}
+
+// The size of an application's arena where nothing is configured, which takes memory only as far as it is used; what one
+// worker may have leased of it at a time; and how many buffers it may have.
+const (
+	arenaSize    = 1 << 30
+	arenaLease   = 64 << 20
+	arenaBuffers = 1 << 16
+	sweepTime    = 10 * time.Second
+	sweepMost    = 256 << 20
+)
+
+// memoryLocked is the application's arena, which is made for its first worker; nil without. n.mu is held.
+func (n *Node) memoryLocked(a *app) *memory {
+	size := n.set.ArenaSize
+	if size == 0 {
+		size = arenaSize
+	}
+	if a.memory != nil || size < 0 || a.deleted || n.closing {
+		return a.memory
+	}
+	mem, err := arena.New(a.name, rand.Uint64(), uint64(size))
+	if err != nil {
+		n.log.Warn("there is no shared memory for large values: they travel over sockets", "app", a.name, "error", err)
+		n.set.ArenaSize = -1
+		return nil
+	}
+	o := mem.Offer()
+	m := &memory{memory: mem}
+	m.table = arena.NewTable(o.Arena, o.Size, arena.Limits{Lease: min(arenaLease, o.Size/2), Buffers: arenaBuffers})
+	m.self = m.table.Join()
+	m.sweep = time.AfterFunc(sweepTime, func() {
+		if err := m.memory.Reclaim(m.table, sweepMost); errors.Is(err, arena.ErrClosed) {
+			return
+		} else if err != nil {
+			n.log.Warn("shared memory cannot be given back", "app", a.name, "error", err)
+		}
+		m.sweep.Reset(sweepTime)
+	})
+	a.memory = m
+	return m
+}
+
+// close ends the arena. What somebody still reads stays mapped until then.
+func (m *memory) close() {
+	if m != nil {
+		m.sweep.Stop()
+		m.memory.Close()
+	}
+}
+
+// status is the account of the arena as users see it.
+func (m *memory) status() *spec.SharedMemory {
+	if m == nil {
+		return nil
+	}
+	s := m.table.Stats()
+	return &spec.SharedMemory{
+		Size: s.Size, Leased: s.Leased, Published: s.Published, Filled: s.Filled,
+		Buffers: s.Buffers, References: s.References, Full: s.Full, Rejected: s.Rejected,
+	}
+}
+
+// sharing is one worker's part in an arena: the node's side of wire.Memory.
+type sharing struct {
+	*memory
+	node     *Node
+	holder   arena.Holder // the worker
+	peer     *wire.Peer   // set before anything is read
+	granting atomic.Bool
+}
+
+// share lets a worker take part in its application's arena; nil if there is none.
+func (n *Node) share(w *workerProc) *wire.Arena {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	m := n.memoryLocked(w.app)
+	if m == nil || w.sharing != nil {
+		return nil
+	}
+	w.sharing = &sharing{memory: m, node: n, holder: m.table.Join()}
+	o := m.memory.Offer()
+	return &wire.Arena{ID: o.Arena, Size: o.Size, Most: min(arenaLease, o.Size/2), File: m.memory.File()}
+}
+
+// unshare takes back what a worker held. Its process has ended.
+func (n *Node) unshare(w *workerProc) {
+	if w.sharing != nil {
+		w.sharing.table.Drop(w.sharing.holder)
+	}
+}
+
+// Receive gives the node a reference to what the worker has sent.
+func (s *sharing) Receive(r wire.Ref) (*call.Shared, error) {
+	ref := arena.DecodeRef(r)
+	if err := s.table.Receive(s.holder, s.self, ref); err != nil {
+		return nil, err
+	}
+	v, err := s.memory.memory.View(ref, func(r arena.Ref) {
+		s.table.Release(s.self, r) //nolint:errcheck // it is held until here
+	})
+	if err != nil { // the application is going
+		s.table.Release(s.self, ref) //nolint:errcheck // as above
+		return nil, err
+	}
+	return call.NewShared(v), nil
+}
+
+// Send gives the worker a reference to what the node holds.
+func (s *sharing) Send(of *call.Shared) (wire.Ref, bool) {
+	v, ok := of.View().(*arena.View)
+	if !ok || s.table.Share(s.self, s.holder, v.Ref()) != nil {
+		return wire.Ref{}, false
+	}
+	return v.Ref().Encode(), true
+}
+
+// Put copies a buffer of the node's own, and gives the worker a reference to it.
+func (s *sharing) Put(b []byte) (wire.Ref, bool) {
+	g, err := s.memory.memory.Lease(s.table, s.self, uint64(len(b)))
+	if err != nil {
+		return wire.Ref{}, false
+	}
+	ref := arena.Ref{Arena: s.memory.memory.Offer().Arena, Generation: g.Generation, Offset: g.Offset, Length: uint64(len(b))}
+	if s.memory.memory.Write(g.Offset, b) != nil || s.table.Receive(s.self, s.holder, ref) != nil {
+		s.table.Return(s.self, g) //nolint:errcheck // it is leased
+		return wire.Ref{}, false
+	}
+	return ref.Encode(), true
+}
+
+// Unsent takes a reference back from the worker.
+func (s *sharing) Unsent(r wire.Ref, _ bool) {
+	s.table.Release(s.holder, arena.DecodeRef(r)) //nolint:errcheck // the worker may have ended
+}
+
+// Frame answers what the worker asks for, and takes what it gives back.
+func (s *sharing) Frame(t wire.Type, body []byte) error {
+	id := s.memory.memory.Offer().Arena
+	switch t {
+	case wire.TypeRelease:
+		return arena.EachRef(body, func(r arena.Ref) error {
+			if r.Arena != id {
+				return nil
+			}
+			return s.table.Release(s.holder, r)
+		})
+	case wire.TypeReturn:
+		return arena.EachGrant(body, id, func(g arena.Grant) error { return s.table.Return(s.holder, g) })
+	}
+	if len(body) != 8 {
+		return errors.New("malformed lease")
+	}
+	if !s.granting.CompareAndSwap(false, true) {
+		return errors.New("a second lease is asked for before the first was given")
+	}
+	n := binary.LittleEndian.Uint64(body)
+	s.node.wg.Go(func() { // memory that was never used is filled first, which takes a moment
+		g, err := s.memory.memory.Lease(s.table, s.holder, n)
+		if err != nil { // refused: no length
+			g = arena.Grant{}
+		}
+		s.granting.Store(false)
+		s.peer.Tell(wire.TypeLease, arena.AppendGrants(nil, id, g))
+	})
+	return nil
+}

@@ -1,0 +1,57 @@
+package wire
+
+import (
+	"fmt"
+
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/codec"
+)
+
+const (
+	// maxCallBytes bounds the arguments of a peer's calls that have not ended: what a receiver has handed over, the budget
+	// of unfinished bodies does not count any more.
+	maxCallBytes = 1 << 30
+	// maxControlBytes bounds the control requests of a peer that are not answered.
+	maxControlBytes = 512 << 20
+)
+
+// underWay counts the bytes of calls and control requests that a peer has under way; a peer's mu guards it.
+type underWay struct{ calls, controls int }
+
+// admit counts a call of n bytes, or gives the error that it ends with. One alone is always taken. The peer's mu is held.
+func (p *Peer) admit(n int) *call.Error {
+	limit := p.conn.terms.Calls
+	if p.underWay.calls > 0 && p.underWay.calls+n > limit {
+		return call.NewError(call.Backpressure, fmt.Sprintf(
+			"a call with %d bytes of arguments where the calls under way on this connection have %d, at most %d are possible: call again when some have ended",
+			n, p.underWay.calls, limit))
+	}
+	p.underWay.calls += n
+	return nil
+}
+
+// refuse answers a call that is not run.
+func (p *Peer) refuse(b *call.Batch, id uint64, e *call.Error) {
+	h := Header{Type: TypeEnd, Flags: FlagError, ID: id}
+	if _, err := p.conn.Append(h, make([]byte, endLen), codec.AppendError(nil, e)); err == nil {
+		b.Touch(p.conn)
+	}
+}
+
+// admitControl counts a control request.
+func (p *Peer) admitControl(n int) error {
+	limit := p.conn.terms.Controls
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.underWay.controls+n > limit {
+		return fmt.Errorf("control requests of over %d bytes at once on one connection", limit)
+	}
+	p.underWay.controls += n
+	return nil
+}
+
+func (p *Peer) controlEnded(n int) {
+	p.mu.Lock()
+	p.underWay.controls -= n
+	p.mu.Unlock()
+}

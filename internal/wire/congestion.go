@@ -1,0 +1,82 @@
+package wire
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"github.com/helve-serve/helve/internal/call"
+)
+
+// maxStreamBacklog is how many bytes may wait for a peer before the methods whose streams it reads wait too.
+const maxStreamBacklog = 64 << 20
+
+// congestion says whether more waits to be written than streams should add to.
+type congestion struct {
+	over atomic.Bool
+
+	mu     sync.Mutex
+	relief chan struct{} // closed when it is over
+}
+
+// update is told how much waits, by whoever guards that; it is begun above limit and over at the half of it.
+func (c *congestion) update(waiting, limit int) {
+	over := c.over.Load()
+	if over == (waiting > limit) || over && waiting > limit/2 {
+		return
+	}
+	c.mu.Lock()
+	c.over.Store(!over)
+	if over {
+		close(c.relief)
+	} else {
+		c.relief = make(chan struct{})
+	}
+	c.mu.Unlock()
+}
+
+// wait returns when there is room, and false if ctx ended before.
+func (c *congestion) wait(ctx context.Context) bool {
+	for c.over.Load() {
+		c.mu.Lock()
+		relief := c.relief
+		c.mu.Unlock()
+		select {
+		case <-relief:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
+// emit sends what is pending, when there is room for it in what the connection has to write; false if ctx ended before.
+// One stream at a time does, so that many are not let in by the same look.
+func (in *Incoming) emit(ctx context.Context) bool {
+	l := in.peer.conn
+	select {
+	case l.turn <- struct{}{}:
+	case <-ctx.Done():
+		return false
+	}
+	ok := l.small.jam.wait(ctx) && l.send.jam.wait(ctx)
+	o := in.out
+	o.mu.Lock()
+	if ok {
+		in.sendItems()
+	}
+	ok = ok && o.failed == nil
+	o.mu.Unlock()
+	<-l.turn
+	l.Flush()
+	return ok
+}
+
+// Drain waits, at the end of a method, until what it has given may be sent, or ctx ends.
+func (in *Incoming) Drain(ctx context.Context) {
+	if l := in.peer.conn; l.small.jam.over.Load() || l.send.jam.over.Load() {
+		in.emit(ctx)
+	}
+}
+
+var errSlowReader = call.NewError(call.Backpressure, "the process that reads the stream does not read what it is sent")

@@ -1,0 +1,123 @@
+package wire
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/helve-serve/helve/internal/call"
+)
+
+// TestManySlowStreams: methods wait while their reader's process does not read, whatever windows it gave, and the connection
+// lives: when it reads on, everything arrives.
+func TestManySlowStreams(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ streams, size int }{"small": {3_000, 1 << 10}, "large": {200, 40 << 10}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sizes := slices.Repeat([]int{test.size}, 4)
+			p, e := halfLinked(t, &server{}, bulkTerms)
+			q := NewLinkPeer(NewLink(NewConn(e.small), bulkTerms), producer(sizes...))
+			if err := q.Attach(e.bulk); err != nil {
+				t.Fatal(err)
+			}
+			shrink(p, q)
+			const bound = 512 << 10
+			q.conn.small.streams, q.conn.small.backlog = bound, 4*bound
+			serve(t, q)
+			cs, fs := make([]*collector, test.streams), make([]*future, test.streams)
+			for i := range cs {
+				cs[i], fs[i], _ = streamed(p, call.Room)
+			}
+			waiting := func() int { // what q has to write
+				s := &q.conn.send
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				c := q.conn.small
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				return s.bytes + int(c.queued-c.written.Load())
+			}
+			for last := -1; ; { // until nothing more comes
+				time.Sleep(100 * time.Millisecond)
+				n := waiting()
+				if n == last && n > bound {
+					break
+				}
+				last = n
+			}
+			if n := waiting(); n > 4*bound || q.conn.Err() != nil {
+				t.Errorf("%d bytes wait, %v", n, q.conn.Err())
+			}
+			serve(t, p)
+			for i, f := range fs {
+				if <-f.done; f.r.Err != nil || len(cs[i].items) != len(sizes) {
+					t.Fatalf("stream %d has %d items, %v", i, len(cs[i].items), f.r.Err)
+				}
+			}
+		})
+	}
+}
+
+// TestSlowStreamCancelled: a method that waits for its reader's process is reached by a cancel, and by the end.
+func TestSlowStreamCancelled(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{10 << 10, 600 << 10} {
+		ended := make(chan call.Result, 3)
+		s := producer(slices.Repeat([]int{size}, 1000)...)
+		p, e := halfLinked(t, s, bulkTerms)
+		p.conn.small.streams = 1 << 20
+		inner := s.call
+		s.call = func(b *call.Batch, in *Incoming) call.Canceler {
+			in.OnEnd = endFunc(func() { ended <- call.Result{} })
+			return inner(b, in)
+		}
+		serve(t, p)
+		k := raw(nil)
+		k.Items, k.Window = &collector{}, call.Window{Items: 1 << 20, Bytes: 1 << 30}
+		meta, err := appendCallMeta(nil, 0, k, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range uint64(3) {
+			write(t, e.small, frameOf(Header{Type: TypeCall, ID: i + 1}, meta, nil))
+		}
+		jammed := func() bool { return p.conn.small.jam.over.Load() || p.conn.send.jam.over.Load() }
+		for !jammed() {
+			time.Sleep(time.Millisecond)
+		}
+		write(t, e.small, frameOf(Header{Type: TypeCancel, ID: 2}, nil, nil))
+		<-ended
+		e.small.Close()
+		<-ended
+		<-ended
+	}
+}
+
+type endFunc func()
+
+func (f endFunc) Ended() { f() }
+
+// TestRelayedToStopped: a relay cannot wait; streams whose reader's process does not read at all end, and the connection
+// lives.
+func TestRelayedToStopped(t *testing.T) {
+	t.Parallel()
+	p, _ := halfLinked(t, &server{}, bulkTerms)
+	p.conn.small.backlog = 1 << 20
+	serve(t, p)
+	gone := make(chan error, 1)
+	in := &Incoming{peer: p, id: 1, out: newOutflow(call.Room), cancel: cancelFunc(func(_ *call.Batch, cause error) { gone <- cause })}
+	frame := call.AppendItem(nil, call.Payload{Codec: call.Raw, Data: pattern(20 << 10)})
+	for range 200 {
+		in.Frame(nil, nil, frame)
+	}
+	if e, ok := (<-gone).(*call.Error); !ok || e.Reason != call.Backpressure {
+		t.Error(e)
+	}
+	if p.conn.Err() != nil {
+		t.Error(p.conn.Err())
+	}
+	if n := p.conn.small.queued; n > 3<<20 {
+		t.Errorf("%d bytes were taken", n)
+	}
+}

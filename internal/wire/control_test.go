@@ -1,0 +1,63 @@
+package wire
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/helve-serve/helve/internal/call"
+)
+
+// TestControlTooLarge: a request or reply over the other side's limit is an error of the request, which does not wait.
+func TestControlTooLarge(t *testing.T) {
+	t.Parallel()
+	large := strings.Repeat("x", 64<<10)
+	s := &server{control: func(string, json.RawMessage) (any, error) { return large, nil }}
+	terms := Terms{Protocol: 2, Bulk: true, MaxIn: 32 << 10, MaxOut: 32 << 10}
+	p, _ := linked(t, &server{}, s, terms, terms)
+	for text, request := range map[string]map[string]any{
+		"the request is a value of 65545 bytes, the other side takes at most 32768 (max_body)": {"op": large},
+		"the reply is a value of 65538 bytes, the other side takes at most 32768 (max_body)":   {"op": "x"},
+	} {
+		err := p.Control(t.Context(), request, nil)
+		if e, ok := errors.AsType[*call.Error](err); !ok || e.Reason != call.TooLarge || !strings.HasPrefix(e.Message, text) {
+			t.Errorf("%v", err)
+		}
+	}
+	if len(p.controls) != 0 {
+		t.Error("a request is left behind")
+	}
+}
+
+// TestControlUnread: a request to a peer that does not read is refused as calls are.
+func TestControlUnread(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{20 << 10, chunkMax + 1} {
+		p, _ := halfLinked(t, &server{}, bulkTerms)
+		p.conn.small.backlog = 1 << 20
+		serve(t, p)
+		request := map[string]any{"op": strings.Repeat("x", size)}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		for i := 0; ; i++ {
+			err := p.Control(ctx, request, nil)
+			if errors.Is(err, context.Canceled) && i < 1000 {
+				continue
+			}
+			if e, ok := errors.AsType[*call.Error](err); !ok || e.Reason != call.ReplicaUnavailable {
+				t.Errorf("after %d: %v", i, err)
+			}
+			break
+		}
+		// One that would wait is refused as well.
+		if err := p.Control(t.Context(), request, nil); err == nil {
+			t.Error("sent")
+		}
+		p.Close(ErrClosed)
+		if err := p.Control(t.Context(), request, nil); !errors.Is(err, ErrEnded) {
+			t.Errorf("after the end: %v", err)
+		}
+	}
+}

@@ -1,0 +1,91 @@
+"""How a worker comes to its node, and to the next one when that is gone (docs/wire.md, "A node that is gone")."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import socket
+import threading
+from typing import Optional
+
+from helve._wire import open_connection
+
+DIAL = 0.05  # seconds between two looks for the next node
+LINGER = 1.0  # what the event loop has to end the process itself when its node is gone, and no other is awaited
+
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+
+
+def duration(text: str) -> float:
+    """Seconds of a duration as Go writes it: 30s, 1m0.5s, 0s."""
+    parts = re.findall(r"([0-9.]+)(h|ms|us|µs|ns|m|s)", text)
+    if not parts or "".join(n + u for n, u in parts) != text:
+        raise ValueError(f"{text!r} is not a duration")
+    return sum(float(n) * _UNITS[u] for n, u in parts)
+
+
+class Node:
+    """What a worker knows of the node that it belongs to, and of the one that takes its place."""
+
+    def __init__(self, token: bytes, path: str, id: str, grace: float):
+        self.token, self.path, self.id, self.grace = token, path, id, grace
+        self.leash = Leash(grace)
+
+    def dial(self, resume: Optional[dict] = None) -> tuple:
+        """A connection that is open, and the node's HELLO. It blocks."""
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.connect(self.path)
+            welcome = open_connection(sock, self.token, "worker", self.id, resume)
+            sock.setblocking(False)
+        except BaseException:
+            sock.close()
+            raise
+        self.leash.hold(sock)
+        return sock, welcome
+
+
+class Leash:
+    """A thread that ends the process when its node is gone and no other has taken it over within the grace. The event loop sees to
+    that only while it turns: a method that blocks it would keep the process of a node that was killed."""
+
+    def __init__(self, grace: float):
+        self.wait, self.why = grace or LINGER, f"no node took over within {grace:g} s" if grace else "the node is gone"
+        self.changed = threading.Condition()
+        self.fd = -1
+        threading.Thread(target=self.watch, name="helve-leash", daemon=True).start()
+
+    def hold(self, sock: socket.socket) -> None:
+        """Watches a new connection. Its own descriptor: that of the loop may be closed, and its number be another file's."""
+        with self.changed:
+            if self.fd >= 0:
+                os.close(self.fd)
+            self.fd = os.dup(sock.fileno())
+            self.changed.notify()
+
+    def watch(self) -> None:
+        while True:
+            with self.changed:
+                self.changed.wait_for(lambda: self.fd >= 0)
+                fd, self.fd = self.fd, -1
+            gone = select.poll()
+            gone.register(fd, select.POLLRDHUP)
+            gone.poll()
+            os.close(fd)
+            with self.changed:
+                if not self.changed.wait_for(lambda: self.fd >= 0, self.wait):
+                    give_up("helve: " + self.why)
+
+
+def give_up(why: str) -> None:
+    """Ends the process without a word to anybody else: whoever reads stderr may be gone, and its pipe full."""
+    try:
+        os.set_blocking(2, False)
+        os.write(2, why.encode() + b"\n")
+    except OSError:
+        pass
+    os._exit(1)
+
+
+__all__ = ["DIAL", "Node", "duration", "give_up"]

@@ -1,0 +1,48 @@
+"""What a class may implement of the life of its replica: reconfigure(user_config) and check_health()."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import re
+from typing import Any, Optional
+
+from helve._errors import RayServeException
+
+_SPACE = re.compile(r'("(?:\\.|[^"\\])*")|\s+')
+_BLANK = re.compile(r"[\s,:]*")
+
+
+def raw_field(text: str, name: str) -> Optional[str]:
+    """The text of a field of a JSON object, as it stands there. The object was parsed before."""
+    decoder, p = json.JSONDecoder(), text.index("{") + 1
+    while text[p:].lstrip()[:1] not in ("}", ""):
+        key, p = decoder.raw_decode(text, _BLANK.match(text, p).end())
+        start = _BLANK.match(text, p).end()
+        _, p = decoder.raw_decode(text, start)
+        if key == name:
+            return text[start:p]
+        p = _BLANK.match(text, p).end()
+    return None
+
+
+def digest(config: Optional[str]) -> str:
+    """SHA-256 over a user config, whatever white space it has; "" for none. Nodes compute the same (docs/wire.md)."""
+    if config is None:
+        return ""
+    return hashlib.sha256(_SPACE.sub(lambda m: m.group(1) or "", config).encode()).hexdigest()
+
+
+def hook(target: Any, name: str):
+    """The function of a class, or None."""
+    return getattr(target, name, None) if inspect.isclass(target) else None
+
+
+def no_reconfigure(target: Any, deployment: str) -> RayServeException:
+    if not inspect.isclass(target):
+        return RayServeException(f"user_config is set, but deployment {deployment} is a function")
+    return RayServeException(f"user_config is set, but {target.__qualname__} has no method reconfigure(user_config)")
+
+
+__all__ = ["digest", "hook", "no_reconfigure", "raw_field"]

@@ -1,0 +1,216 @@
+"""Calls to every replica of a deployment: handle.broadcast(method, ...)."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import json
+import struct
+import threading
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from helve._encoding import decode, decode_error, parse_envelope
+from helve._errors import DeploymentUnavailableError, RayServeException, ReplicaUnavailableError
+from helve._stream import ITEM
+from helve._wire import WINDOW, Call, entry
+
+BROADCAST = entry(b"broadcast", b"") + entry(b"window", WINDOW.pack(0xFFFFFFFF, 0xFFFFFFFF))  # no credit: the answers are few
+ANSWER = struct.Struct("<IB")
+FAILED = 255
+
+
+@dataclass(frozen=True)
+class ReplicaResult:
+    """What one replica answered. error is a ReplicaUnavailableError, and missed true, if it was gone before the call was sent."""
+
+    replica_id: str
+    node_id: str
+    value: Any = None
+    error: Optional[BaseException] = None
+    missed: bool = False
+
+
+class BroadcastCall(Call):
+    """One broadcast, which the node makes: its first item says who was asked, and then one comes for each answer."""
+
+    __slots__ = ("asked", "answers", "failed", "wanted")
+
+    def __init__(self, conn, request_id):
+        super().__init__(conn, request_id)
+        self.asked: Optional[list] = None
+        self.answers: list = []
+        self.failed = False  # an answer is an error
+        self.wanted: list = []  # (future, whether a failure is enough)
+
+    def on_items(self, body) -> None:
+        data, p = bytes(body), 0
+        while p < len(data):
+            size, codec = ITEM.unpack_from(data, p)
+            p += ITEM.size
+            if size > len(data) - p:
+                raise ValueError("malformed items")
+            self.answer(codec, data[p : p + size])
+            p += size
+        self.tell()
+
+    def answer(self, codec: int, data: bytes) -> None:
+        if self.asked is None:
+            asked = [(t["replica"], t["node"]) for t in json.loads(data)]
+            self.answers = [None] * len(asked)
+            self.asked = asked
+            return
+        index, codec = ANSWER.unpack_from(data)
+        if index >= len(self.answers):
+            raise ValueError(f"an answer of replica {index} of {len(self.answers)}")
+        replica, node = self.asked[index]
+        data = data[ANSWER.size :]
+        if codec != FAILED:
+            try:
+                result = ReplicaResult(replica, node, decode(codec, data))
+            except Exception as e:
+                result = ReplicaResult(replica, node, error=e)
+        else:
+            where = parse_envelope(data)  # the reason alone may be that of another call, which the method made
+            missed = where.get("reason") == "replica_unavailable" and where.get("replica", replica) == replica
+            result = ReplicaResult(replica, node, error=decode_error(data), missed=missed)
+        self.answers[index] = result
+        self.failed = self.failed or result.error is not None and not result.missed
+
+    def finish(self, value, error) -> None:
+        super().finish(None, error)
+        self.tell()
+
+    def tell(self) -> None:
+        wanted, self.wanted = self.wanted, []
+        for future, first in wanted:
+            self.want(future, first)
+
+    def want(self, future, first: bool) -> None:
+        """Completes future at the end, or when a replica has failed if that is enough. On the loop."""
+        if not (self.done or first and self.failed):
+            self.wanted.append((future, first))
+        elif not future.done():
+            future.set_result(None)
+
+    def entries(self, late: str) -> list:
+        """One per replica. Who has not answered has the error of the whole, or a TimeoutError."""
+        if self.asked is None:
+            if not self.done:
+                raise TimeoutError(late)
+            raise self.error or RayServeException("the broadcast ended without an answer")
+        done, out = self.done, []
+        for i, (replica, node) in enumerate(self.asked):
+            result = self.answers[i]
+            if result is None:
+                error = self.error or RayServeException("the broadcast ended without its answer") if done else TimeoutError(late)
+                result = ReplicaResult(replica, node, error=error)
+            out.append(result)
+        return out
+
+
+class DeploymentBroadcastResponse:
+    """The answers to come of a broadcast that is under way. They may be read any number of times, from any thread or loop."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: BroadcastCall):
+        self._call = call
+
+    @property
+    def request_id(self) -> str:
+        return self._call.request_text()
+
+    @property
+    def missed(self) -> list:
+        """The ids of replicas that were gone before the call was sent to them, as far as it is known; complete after results()."""
+        return [r.replica_id for r in list(self._call.answers) if r is not None and r.missed]
+
+    def results(self, *, timeout_s: Optional[float] = None, return_exceptions: bool = False) -> list:
+        """Waits for all answers, in code that is not on an event loop, and gives them in the order in which the replicas were asked,
+        without those in missed. The first error is raised, or stands in its place with return_exceptions; so does a TimeoutError
+        for who has not answered within timeout_s. The calls run on, and may be asked for again."""
+        self._block(timeout_s, not return_exceptions)
+        return self._values(timeout_s, return_exceptions)
+
+    async def results_async(self, *, timeout_s: Optional[float] = None, return_exceptions: bool = False) -> list:
+        """results() for code on an event loop."""
+        await self._wait(timeout_s, not return_exceptions)
+        return self._values(timeout_s, return_exceptions)
+
+    def entries(self, *, timeout_s: Optional[float] = None) -> list:
+        """Waits like results(), and gives a ReplicaResult for every replica that was asked, those in missed too."""
+        self._block(timeout_s, False)
+        return self._call.entries(_late(timeout_s))
+
+    async def entries_async(self, *, timeout_s: Optional[float] = None) -> list:
+        """entries() for code on an event loop."""
+        await self._wait(timeout_s, False)
+        return self._call.entries(_late(timeout_s))
+
+    def cancel(self) -> None:
+        """Ends the calls that have not ended, at best effort: their results are RequestCancelledError from then on."""
+        call = self._call
+        call.cancelled = True
+        if asyncio._get_running_loop() is call.conn.loop:
+            call.cancel()
+        else:
+            call.conn.loop.call_soon_threadsafe(call.cancel)
+
+    def cancelled(self) -> bool:
+        """Whether cancel() was called; the calls may have completed all the same."""
+        return self._call.cancelled
+
+    def _values(self, timeout_s: Optional[float], return_exceptions: bool) -> list:
+        entries = [e for e in self._call.entries(_late(timeout_s)) if not e.missed]
+        if not entries:
+            raise DeploymentUnavailableError("every replica was gone before the call was sent to it")
+        if not return_exceptions:
+            errors = [e.error for e in entries if e.error is not None]
+            if errors:  # what a replica said goes before what it did not say in time
+                raise next((e for e in errors if not isinstance(e, TimeoutError)), errors[0])
+        return [e.value if e.error is None else e.error for e in entries]
+
+    def _block(self, timeout_s: Optional[float], first: bool) -> None:
+        if asyncio._get_running_loop() is not None:
+            raise RuntimeError("results() would block the event loop; use `await response.results_async()` in async code")
+        if threading.current_thread() is getattr(self._call.conn, "thread", None):
+            raise RuntimeError("results() cannot wait on the thread that receives the answers")
+        _check(timeout_s)
+        if self._call.done:
+            return
+        future: concurrent.futures.Future = concurrent.futures.Future()
+        self._call.conn.loop.call_soon_threadsafe(self._call.want, future, first)
+        try:
+            future.result(timeout_s)
+        except concurrent.futures.TimeoutError:
+            pass  # the entries show it
+
+    async def _wait(self, timeout_s: Optional[float], first: bool) -> None:
+        _check(timeout_s)
+        call, loop = self._call, asyncio.get_running_loop()
+        if call.done:
+            return
+        if loop is call.conn.loop:
+            future = loop.create_future()
+            call.want(future, first)
+        else:
+            other: concurrent.futures.Future = concurrent.futures.Future()
+            call.conn.loop.call_soon_threadsafe(call.want, other, first)
+            future = asyncio.wrap_future(other)
+        await asyncio.wait([future], timeout=timeout_s)
+
+    def __reduce__(self):
+        raise RayServeException("a response cannot be serialized; pass its results")
+
+
+def _check(timeout_s: Optional[float]) -> None:
+    if timeout_s is not None and timeout_s < 0:
+        raise ValueError(f"timeout_s: must not be negative, is {timeout_s}")
+
+
+def _late(timeout_s: Optional[float]) -> str:
+    return f"no answer within {timeout_s} s; the calls run on"
+
+
+__all__ = ["DeploymentBroadcastResponse", "ReplicaResult"]

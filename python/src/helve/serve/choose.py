@@ -1,0 +1,147 @@
+"""Choosing a replica before a call is sent there: handle.choose_replica() and handle.dispatch(selection, ...)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+from typing import Any, Optional
+
+from helve import _runtime
+from helve._encoding import MSGPACK
+from helve._errors import ReplicaUnavailableError, RequestCancelledError
+from helve._wire import CANCEL, Call, entry
+
+logger = logging.getLogger("helve.serve")
+
+RESERVE = entry(b"reserve", b"")
+LEASE = struct.Struct("<Q")
+
+
+def _give_back(conn, lease: int) -> None:
+    """On the loop. It does not wait."""
+
+    def done(future) -> None:
+        error = future.exception() or (future.result() or {}).get("error")
+        if error and conn.lost is None:
+            logger.warning("a slot that was not used could not be given back: %s", error)
+
+    conn.control("release", lease=lease).add_done_callback(done)
+
+
+class ReserveCall(Call):
+    """A call that holds a slot. One that nobody waits for any more gives back what it is answered."""
+
+    __slots__ = ()
+
+    def finish(self, value, error) -> None:
+        if self.done:
+            if error is None:
+                _give_back(self.conn, value["lease"])
+            return
+        super().finish(value, error)
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        if self.done:
+            return
+        if self.id and self.id in self.conn.pending:  # and it stays there: the slot may be on its way
+            self.conn.send(CANCEL, 0, self.id)
+        super().finish(None, RequestCancelledError(f"Request {self.request_text()} was cancelled."))
+
+
+class ReplicaSelection:
+    """A slot of a replica that was chosen. It is given back when its context ends, and after 10 s, if it was not dispatched."""
+
+    __slots__ = ("replica_id", "node_id", "_handle", "_conn", "_lease", "_used")
+
+    def __init__(self, handle, conn, held: dict):
+        self.replica_id: str = held["replica"]
+        self.node_id: str = held["node"]
+        self._handle, self._conn, self._lease, self._used = handle, conn, held["lease"], False
+
+    def __repr__(self) -> str:
+        return f"ReplicaSelection(replica_id={self.replica_id!r}, node_id={self.node_id!r})"
+
+    def _release(self) -> None:
+        if self._used:
+            return
+        self._used = True
+        if self._conn.lost is not None:  # a node that has gone has no slots
+            return
+        if asyncio._get_running_loop() is self._conn.loop:
+            _give_back(self._conn, self._lease)
+        else:
+            self._conn.loop.call_soon_threadsafe(_give_back, self._conn, self._lease)
+
+
+class Choosing:
+    """What choose_replica gives: a context, for `async with` on event loops and for `with` elsewhere."""
+
+    def __init__(self, handle):
+        self._handle = handle
+        self._selection: Optional[ReplicaSelection] = None
+
+    def _reserve(self):
+        from helve.serve.handle import DeploymentHandle, DeploymentResponse
+
+        options = self._handle._options.copy()
+        options.python, options.request_codec = False, MSGPACK  # it has no arguments, not even a packed pair of none
+        h = DeploymentHandle(self._handle._deployment, self._handle._app, language=self._handle._language, _options=options)
+        return DeploymentResponse(h._start(ReserveCall, RESERVE, (), {}))
+
+    def _chosen(self, response, held: dict) -> ReplicaSelection:
+        self._selection = ReplicaSelection(self._handle, response._call.conn, held)
+        return self._selection
+
+    async def __aenter__(self) -> ReplicaSelection:
+        response = self._reserve()
+        try:
+            return self._chosen(response, await response)
+        except asyncio.CancelledError:
+            response.cancel()
+            raise
+
+    async def __aexit__(self, *exc: Any) -> None:
+        self._selection._release()
+
+    def __enter__(self) -> ReplicaSelection:
+        response = self._reserve()
+        try:
+            return self._chosen(response, response.result())
+        except BaseException:  # as a Ctrl-C
+            response.cancel()
+            raise
+
+    def __exit__(self, *exc: Any) -> None:
+        self._selection._release()
+
+
+def dispatch(handle, selection: ReplicaSelection, args: tuple, kwargs: dict):
+    """The response of a call to the chosen replica."""
+    from helve._stream import StreamCall
+    from helve.serve.handle import _STREAM, DeploymentResponse, DeploymentResponseGenerator
+
+    if not isinstance(selection, ReplicaSelection):
+        raise TypeError(f"dispatch() takes what choose_replica() gave, not {type(selection).__name__}")
+    chosen = selection._handle
+    if (chosen._app, chosen._deployment) != (handle._app, handle._deployment):
+        raise ValueError(f"the selection is of deployment {chosen._deployment!r}, not of {handle._deployment!r}")
+    stream = chosen._options.stream
+    kind, response = (StreamCall, DeploymentResponseGenerator) if stream else (Call, DeploymentResponse)
+    error: Optional[Exception] = None
+    if selection._used:
+        error = RuntimeError("the selection was dispatched before, or its context has ended; choose again")
+    elif _runtime.connection is not selection._conn:
+        error = ReplicaUnavailableError("the node that held the selection has gone away; choose again")
+    selection._used = True
+    if error is not None:
+        call = kind(selection._conn, b"\0" * 16)
+        call.finish(None, error)
+        return response(call)
+    h = handle.options(method_name=chosen._options.method, stream=stream)
+    tail = entry(b"lease", LEASE.pack(selection._lease))
+    return response(h._start(kind, tail + _STREAM if stream else tail, args, kwargs))
+
+
+__all__ = ["ReplicaSelection"]

@@ -1,0 +1,251 @@
+"""Large values and references between Python deployments, drivers and Go over a real node."""
+
+import asyncio
+import array
+import gc
+import os
+import pickle
+import threading
+
+import pytest
+
+from helve import serve
+from helve.serve.exceptions import RayServeException
+from helve.serve.handle import ObjectRef
+
+
+class Tensor:
+    """What numpy does, without it: a buffer that pickles out of band."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def __reduce_ex__(self, protocol):
+        return Tensor, (pickle.PickleBuffer(self.data),)
+
+
+def pattern(n: int) -> bytes:
+    return (b"0123456789abcdef" * (n // 16 + 1))[:n]
+
+
+@serve.deployment(max_ongoing_requests=50)
+class Maker:
+    def __init__(self):
+        self.kept = None
+
+    def make(self, n: int) -> bytes:
+        return pattern(n)
+
+    def tensor(self, n: int) -> Tensor:
+        return Tensor(bytearray(pattern(n)))
+
+    def text(self, n: int) -> str:
+        return pattern(n).decode()
+
+    def size(self, value, *, also=b"") -> tuple:
+        if isinstance(value, Tensor):
+            value = bytes(value.data)
+        if isinstance(value, str):
+            value = value.encode()
+        assert value == pattern(len(value))
+        return len(value), len(also), os.getpid()
+
+    def echo(self, value):
+        return value
+
+    def keep(self, value) -> None:
+        self.kept = value
+
+    def look(self) -> bytes:
+        return bytes(self.kept.data)
+
+    def readonly(self, t: Tensor) -> bool:
+        return memoryview(t.data).readonly
+
+    async def fail(self, value):
+        raise ValueError(f"{len(value)} bytes")
+
+
+@serve.deployment
+class Chain:
+    def __init__(self, first, second):
+        self.first, self.second = first, second
+
+    async def pass_on(self, n: int, method: str, by_reference) -> tuple:
+        h = self.first.options(method_name=method)
+        if by_reference is not None:
+            h = h.options(_by_reference=by_reference)
+        made = h.remote(n)
+        got = await self.second.size.remote(made, also=made if method == "make" else b"")
+        read = made._call.reading is True  # whether the value came here on its way
+        value = await made
+        again = await made
+        assert value is again
+        value = bytes(value.data) if isinstance(value, Tensor) else value if isinstance(value, bytes) else value.encode()
+        return got[:2], read, value == pattern(n)
+
+    async def pass_failure(self) -> str:
+        try:
+            await self.second.size.remote(self.first.fail.remote(pattern(300_000)))
+        except ValueError as e:
+            return str(e)
+
+    async def refs(self, n: int) -> list:
+        ref = await self.first.make.remote(n)._to_object_ref()
+        out = [type(ref) is ObjectRef, (await self.second.size.remote(ref))[0], len(await ref)]
+        try:
+            self.first.make.remote(n)._to_object_ref_sync()
+        except RuntimeError as e:
+            out.append(str(e))
+        try:
+            await self.first.options(_by_reference=False).make.remote(n)._to_object_ref()
+        except RuntimeError as e:
+            out.append(str(e))
+        return out
+
+
+@pytest.fixture(scope="module")
+def chain():
+    handle = serve.run(Chain.bind(Maker.options(name="First").bind(), Maker.options(name="Second").bind()), name="large", route_prefix=None)
+    yield handle
+    serve.shutdown()
+
+
+def first():
+    return serve.get_deployment_handle("First", "large")
+
+
+SIZES = [0, 1, 100_000, 131_071, 131_072, 300_000, 1 << 20, 5_000_000]
+
+
+@pytest.mark.parametrize("method", ["make", "tensor", "text"])
+@pytest.mark.parametrize("by_reference", [None, True, False])
+def test_results_pass_from_replica_to_replica(chain, method, by_reference):
+    for n in SIZES:
+        sizes, read, same = chain.pass_on.remote(n, method, by_reference).result()
+        assert sizes == (n, n if method == "make" else 0) and same
+        if n > 300_000 and by_reference is not False or by_reference and n > 0:
+            assert not read, f"{n} bytes were read by the caller"
+
+
+def test_the_driver_sends_and_reads_large_values(chain):
+    h = first()
+    for n in SIZES:
+        assert h.echo.remote(pattern(n)).result() == pattern(n)
+        assert bytes(h.echo.remote(Tensor(bytearray(pattern(n)))).result().data) == pattern(n)
+        r = h.options(_by_reference=True).make.remote(n)
+        assert r.result() == r.result() == pattern(n) and r.by_reference
+        assert h.size.remote(r).result()[0] == n
+    h.keep.remote(Tensor(bytearray(pattern(200_000)))).result()
+    for _ in range(50):  # what would overwrite a buffer that is not its own
+        h.echo.remote(pattern(200_000)[::-1]).result()
+    assert h.look.remote().result() == pattern(200_000)
+
+
+def test_large_buffers_are_read_only(chain):
+    h = first()
+    assert h.readonly.remote(Tensor(bytearray(pattern(200_000)))).result()
+
+
+def test_other_codecs(chain):
+    for codec in ("pickle", "msgpack", "orjson", "raw"):
+        h = first().options(request_serialization=codec, response_serialization=codec)
+        value = pattern(400_000) if codec != "orjson" else pattern(400_000).decode()
+        assert h.echo.remote(value).result() == value
+
+
+def test_upstream_errors(chain):
+    assert chain.pass_failure.remote().result() == "300000 bytes"
+
+
+def test_object_refs(chain):
+    got = chain.refs.remote(400_000).result()
+    assert got[:3] == [True, 400_000, 400_000] and "event loop" in got[3] and "by-value responses cannot become object refs" in got[4]
+    h = first()
+    ref = h.make.remote(10)._to_object_ref_sync()
+    assert ref.result() == pattern(10) and h.size.remote(ref).result()[0] == 10
+    with pytest.raises(RuntimeError, match="by-value"):
+        h.options(_by_reference=False).make.remote(1)._to_object_ref_sync()
+
+
+def test_other_threads_and_loops(chain):
+    h, got = first(), []
+
+    def read():
+        r = h.make.remote(500_000)
+        got.append(r.result() == pattern(500_000))
+
+    async def read_async():
+        r = h.make.remote(500_000)
+        got.extend(v == pattern(500_000) for v in await asyncio.gather(*(wait(r) for _ in range(3))))
+
+    async def wait(r):
+        return await r
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    asyncio.run(read_async())
+    assert got == [True] * 7
+
+
+def test_nothing_is_left(chain):
+    h = first()
+    made = [h.options(_by_reference=True).make.remote(300_000) for _ in range(10)]
+    for r in made:
+        r.result()
+    kept = references()
+    assert kept["results"] >= 10
+    del made, r
+    gc.collect()
+    h.keep.remote(None).result()
+    for _ in range(200):
+        chain.pass_on.remote(1000, "make", None).result()
+        if not references().get("results") and not memory()["buffers"]:
+            break
+    assert not references().get("results") and memory()["buffers"] == 0 and memory()["rejected"] == 0
+
+
+def status():
+    from helve import _runtime
+
+    conn = _runtime.current()
+    return asyncio.run_coroutine_threadsafe(_wait(conn), conn.loop).result()
+
+
+async def _wait(conn):
+    return await conn.control("status")
+
+
+def references():
+    return status().get("references") or {}
+
+
+def memory():
+    return status()["applications"]["large"]["shared_memory"]
+
+
+def test_a_killed_worker_leaks_nothing(chain):
+    """What a worker has leased, published and received is free when its process is gone; what others have of it they keep."""
+    h = first()
+    made = [h.make.remote(400_000) for _ in range(5)]  # the driver has these by reference
+    pid = h.size.remote(b"").result()[2]
+    h.keep.remote(Tensor(bytearray(pattern(2_000_000)))).result()
+    assert [r.result() for r in made] == [pattern(400_000)] * 5
+    os.kill(pid, 9)
+    second = serve.get_deployment_handle("Second", "large")
+    assert [second.size.remote(r).result()[0] for r in made] == [400_000] * 5
+    while True:
+        try:
+            if h.size.remote(b"").result()[2] != pid:
+                break
+        except RayServeException:  # it was under way
+            pass
+    del made
+    gc.collect()
+    for _ in range(200):
+        if chain.pass_on.remote(1000, "make", None).result() and not memory()["buffers"] and not references().get("results"):
+            break
+    assert memory()["buffers"] == 0 and memory()["rejected"] == 0 and not references().get("results")

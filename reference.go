@@ -1,0 +1,186 @@
+package helve
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/wire"
+)
+
+// ByReference leaves a result where it is until somebody reads it, in calls between processes: [Response.Result] gets it
+// from there, as often as it is asked, and passing the response on ([Method.RemoteFrom], [Fill]) passes the reference, so
+// that the value goes from the replica that made it to the one that takes it, and never to the caller. It belongs to the
+// method that made the call, and is given up when that returns, unless the call was made with a [Detach]ed context, or
+// outside of any method: then it lives until [Response.Close], or until nobody can reach the response. Reading it later is an
+// error with reason data_loss. Call and streams have no use for it.
+var ByReference = CallOption{func(o *callOptions) { o.options.ByReference = true }} //nolint:gochecknoglobals // a constant
+
+// Close gives up a result that lies somewhere else than in this process, before its time: one by reference, or a large one
+// that was not read. What was read stays, and a call to which the response was passed keeps what it was given. Close may be
+// called at any time, any number of times; of a call that has not ended it gives up the result, and does not cancel it.
+func (r *Response[T]) Close() {
+	r.whenEnded(func() {
+		r.decoding.Lock()
+		defer r.decoding.Unlock()
+		if r.closed || r.payload.Parts == nil {
+			return
+		}
+		r.closed = true
+		r.payload.Release()
+	})
+}
+
+// read makes the value of a payload, once.
+func (r *Response[T]) read(ctx context.Context) (T, error) {
+	r.decoding.Lock()
+	if r.decoded {
+		defer r.decoding.Unlock()
+		return r.value, r.err
+	}
+	if r.closed {
+		defer r.decoding.Unlock()
+		var none T
+		e := call.NewError(call.Lost, fmt.Sprintf("the result of %d bytes was given up: the method that it belonged to has returned, or Close was called", r.payload.Len()))
+		return none, e.At(r.info)
+	}
+	p := r.payload
+	p.Keep()
+	r.decoding.Unlock()
+	defer p.Release()
+	q, failure := wire.Fetched(ctx, p) // may wait, and may be tried again
+	if failure != nil {
+		var none T
+		return none, failure.At(r.info)
+	}
+	if wire.IsKept(p) {
+		defer q.Release()
+	}
+	r.decoding.Lock()
+	defer r.decoding.Unlock()
+	if !r.decoded {
+		r.value, r.err = decode[T](r.b, q)
+		r.decoded = true
+		if !r.byReference() { // passed on from now on as a value
+			if !r.closed {
+				r.payload.Release()
+			}
+			r.payload = call.Payload{Codec: call.Native} // for Result to come here again
+		}
+	}
+	return r.value, r.err
+}
+
+func (r *Response[T]) byReference() bool { return r.b.o != nil && r.b.o.options.ByReference }
+
+// apart is the result as it lies somewhere else, for a call that takes it from there; false if it is here, or is as well
+// sent from here. The call releases it.
+func (r *Response[T]) apart() (call.Payload, bool) {
+	r.decoding.Lock()
+	defer r.decoding.Unlock()
+	if r.closed || r.payload.Parts == nil || r.failure != nil {
+		return call.Payload{}, false
+	}
+	r.payload.Keep()
+	return r.payload, true
+}
+
+// scoped gives the result up when the method returns that made the call.
+func (r *remote[In, Out]) scoped() {
+	if r.byReference() {
+		call.AtEnd(r.caller, r.Close)
+	}
+}
+
+// beginApart is begin with arguments that lie somewhere else, which go to another process as they are. typed makes the input
+// where the method runs in this one. It releases slots.
+func (r *remote[In, Out]) beginApart(slots []call.Slot, typed func() (In, *call.Error)) {
+	release := func() {
+		for _, s := range slots {
+			s.Release()
+		}
+	}
+	if !r.wanted() { // it was cancelled meanwhile
+		release()
+		return
+	}
+	b := r.m
+	here := func() {
+		defer release()
+		if in, e := typed(); e != nil {
+			r.end(e, nil)
+		} else {
+			r.begin(in)
+		}
+	}
+	if b.fake != nil || b.apartUnfit(slots) {
+		here()
+		return
+	}
+	if d := b.d.dep.Load(); d != nil {
+		if b.invoke != nil && d.Inside() {
+			here()
+			return
+		}
+	}
+	c := b.untyped(r.caller, r.info, nil)
+	c.Slots = slots
+	r.carry(b.submit(c, r))
+	r.whenEnded(release)
+}
+
+// apartUnfit says that arguments cannot be sent as they are: an explicit codec wants them in another.
+func (b *binding) apartUnfit(slots []call.Slot) bool {
+	if b.o == nil || b.o.options.Request == call.None {
+		return false
+	}
+	for _, s := range slots {
+		if s.Parts != nil && s.Codec != b.o.options.Request {
+			return true
+		}
+	}
+	return false
+}
+
+// fieldSlots are the arguments of a call whose input has results of other calls in some fields, named as keyword arguments:
+// those that lie somewhere else go as they are. false where that is not possible.
+func fieldSlots[In any](in *In, fills []Filler[In]) ([]call.Slot, bool) {
+	var slots []call.Slot
+	fields, ok := theCodec.Fields(*in)
+	if !ok {
+		return nil, false
+	}
+	apart := map[string]call.Payload{}
+	for _, f := range fills {
+		from, field, p, ok := f.apart(in)
+		if !ok {
+			continue
+		}
+		name, found := theCodec.FieldAt(reflect.TypeFor[In](), from, field)
+		if _, twice := apart[name]; twice || !found { // as values, then, or as the error that it is
+			p.Release()
+			for _, p := range apart {
+				p.Release()
+			}
+			return nil, false
+		}
+		apart[name] = p
+	}
+	if len(apart) == 0 {
+		return nil, false
+	}
+	for name, p := range apart {
+		slots = append(slots, call.Slot{Kind: call.Named, Name: name, Payload: p})
+	}
+	for name, value := range fields {
+		if _, there := apart[name]; !there {
+			slots = append(slots, call.Slot{Kind: call.Named, Name: name, Payload: call.Payload{Codec: call.Native, Value: value}})
+		}
+	}
+	return slots, true
+}
+
+// keywords says that an input of type t becomes keyword arguments, which a result that lies somewhere else cannot.
+func (b *binding) keywords(t reflect.Type) bool { return b.d.python != nil && codec.IsRecord(t) }

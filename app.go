@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"reflect"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +28,7 @@ type App struct {
 	name        string
 	deployments []*deployment
 	ingress     *binding
+	kind        spec.IngressKind
 	prefix      string
 	errors      codec.Registry
 	mistakes    []error
@@ -42,6 +45,8 @@ type deployment struct {
 	options  Options
 	python   *pythonSource
 	bound    []string // Python: the methods that the graph binds
+
+	used sync.Map // names of deployments that its replicas were seen to use, which the graph may not say
 
 	dep  atomic.Pointer[node.Deployment] // set in a node
 	port atomic.Pointer[guest.Port]      // set in a worker
@@ -93,6 +98,11 @@ type Options struct {
 	GracefulShutdownTimeout *time.Duration
 	// Routing is how replicas are picked. Default PowerOfTwoChoices{}.
 	Routing Routing
+	// RoutingStatsPeriod is how often instances that implement [RoutingReporter] are asked, give or take a tenth, where Routing is a
+	// policy of your own. Default 10 s.
+	RoutingStatsPeriod *time.Duration
+	// RoutingStatsTimeout is how long they may take. Default 30 s.
+	RoutingStatsTimeout *time.Duration
 	// Isolation is where replicas live. Default InNode. Python deployments always have a process each.
 	Isolation Isolation
 	// Env are variables of the worker's environment, beside the node's own, which they replace. Env, Dir and Limits are for
@@ -115,7 +125,8 @@ type Options struct {
 	Version string
 	// Default is the method that callers reach who name none. Default: the ingress method, else Call.
 	Default string
-	// Uses are the handles and methods that the constructor captures: the edges of the graph.
+	// Uses are the handles and methods that the constructor captures: the edges of the graph. A replica is started when a replica
+	// of each of those deployments is ready, or was; deployments that use each other start together.
 	Uses []Target
 }
 
@@ -128,6 +139,7 @@ func (o Options) spec() (spec.Options, error) {
 		GracefulShutdownTimeout: o.GracefulShutdownTimeout, Isolation: o.Isolation, StrictCodec: o.StrictCodec,
 		Version: o.Version, Default: o.Default, Env: o.Env, Dir: o.Dir, Limits: o.Limits,
 		UnresponsiveAfter: o.UnresponsiveAfter, MaxUnresponsive: o.MaxUnresponsive,
+		RoutingStatsPeriod: o.RoutingStatsPeriod, RoutingStatsTimeout: o.RoutingStatsTimeout,
 	}
 	if o.Routing != nil {
 		r, make := o.Routing.routing()
@@ -169,6 +181,11 @@ type Closer = replica.Closer
 // gets its first call, and then periodically; see [Options]. It runs beside calls.
 type HealthChecker = replica.HealthChecker
 
+// RoutingReporter is implemented by instances that have more to say to a [RoutingPolicy] than how many calls they execute.
+// RoutingStats is asked when the replica is ready and then periodically, beside calls; see [Options]. What it gives must
+// encode as JSON.
+type RoutingReporter = replica.RoutingReporter
+
 // Deploy adds a deployment written in Go. construct makes one replica's instance; its ctx ends when the node closes.
 // R is usually a pointer to a struct. Every exported method of R with a shape of [MethodOf] or [ActionOf] can be called.
 func Deploy[R any](app *App, name string, construct func(ctx context.Context) (R, error), opts Options) Handle[R] {
@@ -193,6 +210,14 @@ func Deploy[R any](app *App, name string, construct func(ctx context.Context) (R
 	return Handle[R]{d: d}
 }
 
+// handlerApart is the mistake of an ingress that is a handler where requests would have to leave the node's process.
+const handlerApart = "isolation: an ingress of helve.HTTP must be in the node's process, requests and responses do not travel to a worker yet"
+
+// misplaced records a mistake that shows when the graph is complete.
+func (d *deployment) misplaced(what string) {
+	d.app.mistakes = append(d.app.mistakes, fmt.Errorf("deployment %q: %s", d.name, what))
+}
+
 // mistake records what is wrong with the graph, for Run to report with everything else.
 func (d *deployment) mistake(format string, args ...any) {
 	d.wrong(format, args...) //nolint:errcheck // recorded
@@ -207,21 +232,49 @@ func (d *deployment) wrong(format string, args ...any) error {
 	return err
 }
 
-// Ingress is what clients outside reach: a [Method]. It is sealed.
-type Ingress interface{ ingress() *binding }
+// Ingress is what clients outside reach: a [Method], a [Stream], or a deployment that is an http.Handler ([HTTP]). It is
+// sealed.
+type Ingress interface {
+	ingress() (*binding, spec.IngressKind)
+}
 
-// Ingress makes m the application's ingress, served over HTTP under "/" (see the package comment for the rules).
-func (a *App) Ingress(m Ingress) {
-	b := m.ingress()
+// Ingress makes i the application's ingress, served over HTTP under "/" (see the package comment for the rules).
+func (a *App) Ingress(i Ingress) {
+	var b *binding
+	var kind spec.IngressKind
+	if i != nil {
+		b, kind = i.ingress()
+	}
 	switch {
-	case b == nil:
-		a.mistakes = append(a.mistakes, errors.New("ingress: a zero Method; bind one with MethodOf"))
+	case b == nil || b.d == noDeployment:
+		a.mistakes = append(a.mistakes, errors.New("ingress: a zero value; bind a method with MethodOf or a stream with StreamOf, or give HTTP(handle)"))
 	case a.ingress != nil:
 		a.mistakes = append(a.mistakes, fmt.Errorf("ingress: set twice, to %s and %s", a.ingress, b))
+	case b.d.app != a:
+		a.mistakes = append(a.mistakes, fmt.Errorf("ingress: deployment %q belongs to application %q", b.d.name, b.d.app.name))
 	default:
-		a.ingress = b
+		a.ingress, a.kind = b, kind
 	}
 }
+
+// HTTP is the ingress of a deployment that is an http.Handler: the handler has requests to itself, whatever their method,
+// type and path, and answers as it likes, upgrades of the connection included. A request is a call all the same: it waits
+// in the queue, takes a slot of the replica until ServeHTTP returns, and its context has what a method's has. Of the path the handler
+// sees what follows the application's [App.RoutePrefix]. Such replicas are in the node's process only.
+func HTTP[R http.Handler](h Handle[R]) Ingress {
+	d := h.d
+	if d == nil {
+		d = noDeployment
+	}
+	return handler{binding{d: d, name: handlerName}}
+}
+
+// handlerName is what messages call the method of an ingress that is a handler.
+const handlerName = "ServeHTTP"
+
+type handler struct{ b binding }
+
+func (h handler) ingress() (*binding, spec.IngressKind) { return &h.b, spec.IngressHTTP }
 
 // RoutePrefix sets the path under which the ingress is served over HTTP; default "/". "" serves it to handles only.
 func (a *App) RoutePrefix(prefix string) { a.prefix = prefix }
@@ -241,8 +294,17 @@ func (a *App) seal() (spec.Graph, error) {
 	a.sealed = true
 	g := spec.Graph{App: a.name, RoutePrefix: a.prefix}
 	if a.ingress != nil {
-		g.Ingress = &spec.IngressSpec{Deployment: a.ingress.d.name, Method: a.ingress.name}
-		if c := a.ingress.d.class; c != nil && c.Default == "" && a.ingress.err == nil {
+		d := a.ingress.d
+		g.Ingress = &spec.IngressSpec{Deployment: d.name, Method: a.ingress.name, Kind: a.kind}
+		switch c := d.class; {
+		case a.kind == spec.IngressHTTP:
+			g.Ingress.Method = ""
+			if c == nil {
+				d.misplaced("ingress: a deployment in Python is no http.Handler")
+			} else if d.options.Isolation == Process {
+				d.misplaced(handlerApart)
+			}
+		case c != nil && c.Default == "" && a.ingress.err == nil:
 			c.Default = a.ingress.name
 		}
 	}
@@ -382,6 +444,22 @@ func (a *App) policies() map[string]func() router.Policy {
 		}
 	}
 	return ps
+}
+
+// noteUse tells the node that a replica of from uses the deployment to.
+func (a *App) noteUse(from, to string) {
+	caller := a.find(from)
+	if caller == nil || from == to {
+		return
+	}
+	if _, told := caller.used.LoadOrStore(to, true); told {
+		return
+	}
+	if dep := caller.dep.Load(); dep != nil {
+		dep.Uses(to)
+	} else if p := caller.port.Load(); p != nil {
+		p.Uses(to)
+	}
 }
 
 // find is a deployment by its name, nil if there is none.

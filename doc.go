@@ -22,7 +22,8 @@
 //
 // Call and Remote. Remote runs the method on a goroutine of its own; Call to a replica in the same process runs it on the
 // caller's. If the context ended before the method returned, the result is the context's cause, whatever the method
-// returned, and the slot is held until it returns. Call may therefore return late when a method ignores its context.
+// returned, and the slot is held until it returns. Call may therefore return late when a method ignores its context;
+// the status counts such calls.
 //
 // Context. What a method receives ends when its call is cancelled or its deadline passes, not when the method returns.
 // Calls that a method makes inherit the deadline and the cancellation of its own call, its request id and its trace.
@@ -40,5 +41,7 @@
 // input, else 400. text/* is taken as it is if the input is a string or []byte, else 415. No content type,
 // application/x-www-form-urlencoded (curl's default) and application/octet-stream: JSON if the body decodes, else as it is
 // if the input is a string or []byte, else 400. Other types 415. A string is answered as text/plain, []byte as
-// octet-stream, the rest as JSON; a string as JSON only when Accept has application/json and neither text nor */*.
+// octet-stream, the rest as JSON; a string as JSON only when Accept has application/json and neither text nor */*. The items of
+// a [Stream] leave as they come: text as text/plain, []byte as octet-stream, the rest as lines of JSON (application/x-ndjson); an
+// error after the first cuts the connection off. A deployment that is an http.Handler ([HTTP]) answers by itself.
 package helve

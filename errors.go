@@ -17,18 +17,25 @@ type Code = call.Code
 // Reason says which rule of Helve produced an error; docs/errors.md lists them with their code and HTTP status.
 type Reason = call.Reason
 
-// The reasons that a program may want to tell apart.
+// The reasons, all that there are.
 const (
-	Backpressure          = call.Backpressure
-	DeploymentUnavailable = call.DeploymentUnavailable
-	ReplicaUnavailable    = call.ReplicaUnavailable
-	ReplicaDied           = call.ReplicaDied
-	Deadline              = call.Deadline
-	Cancelled             = call.Cancelled
-	NoMethod              = call.NoMethod
-	BadInput              = call.BadInput
-	TooLarge              = call.TooLarge
-	User                  = call.User
+	Backpressure          = call.Backpressure          // the caller's queue is full
+	DeploymentUnavailable = call.DeploymentUnavailable // it does not exist, failed to start, or was deleted
+	ReplicaUnavailable    = call.ReplicaUnavailable    // the replica or the node cannot be reached
+	ReplicaDied           = call.ReplicaDied           // the worker ended while it was running the call
+	MayHaveRun            = call.MayHaveRun            // nobody can know whether it ran
+	Deadline              = call.Deadline              // the deadline passed
+	Cancelled             = call.Cancelled             // the caller cancelled or went away
+	NoMethod              = call.NoMethod              // the deployment has no such method
+	BadInput              = call.BadInput              // the argument does not fit
+	UnsupportedMedia      = call.UnsupportedMedia      // an HTTP content type that the method does not take
+	MethodNotAllowed      = call.MethodNotAllowed      // an HTTP method other than those of the ingress
+	TooLarge              = call.TooLarge              // a body, an argument or a result over its limit
+	Cycle                 = call.Cycle                 // calls that wait for each other
+	DepthExceeded         = call.DepthExceeded         // calls that are nested 64 deep
+	Lost                  = call.Lost                  // a value was lost with its owner
+	User                  = call.User                  // the method returned an error, raised, or panicked
+	Fault                 = call.Fault                 // a fault of Helve's own
 )
 
 // CodeOf is the code of err: OK for nil, Canceled and DeadlineExceeded for a context's errors, Unknown for others.
@@ -60,15 +67,23 @@ func Public(code Code, message string) error {
 	return &Error{Code: code, Reason: call.User, Message: message, Public: message}
 }
 
-// The codes that a method may want to give to [Public]; the others are gRPC's numbers.
+// The codes: gRPC's names and numbers. A method gives one to [Public].
 const (
+	OK                 = call.OK
+	Canceled           = call.Canceled
+	Unknown            = call.Unknown
 	InvalidArgument    = call.InvalidArgument
+	DeadlineExceeded   = call.DeadlineExceeded
 	NotFound           = call.NotFound
 	AlreadyExists      = call.AlreadyExists
 	PermissionDenied   = call.PermissionDenied
 	ResourceExhausted  = call.ResourceExhausted
 	FailedPrecondition = call.FailedPrecondition
-	Unavailable        = call.Unavailable
+	Aborted            = call.Aborted
+	OutOfRange         = call.OutOfRange
+	Unimplemented      = call.Unimplemented
 	Internal           = call.Internal
+	Unavailable        = call.Unavailable
+	DataLoss           = call.DataLoss
 	Unauthenticated    = call.Unauthenticated
 )

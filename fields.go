@@ -14,6 +14,7 @@ var goField = map[string]string{ //nolint:gochecknoglobals // a constant
 	"max_constructor_retry_count": "MaxConstructorRetries", "user_config": "UserConfig", "request_router": "Routing",
 	"env_vars": "Env", "working_dir": "Dir",
 	"unresponsive_after_s": "UnresponsiveAfter", "max_unresponsive_s": "MaxUnresponsive",
+	"request_routing_stats_period_s": "RoutingStatsPeriod", "request_routing_stats_timeout_s": "RoutingStatsTimeout",
 }
 
 var fieldInError = regexp.MustCompile(`^(deployment "[^"]*": )([a-z_]+)(: )`) //nolint:gochecknoglobals // a constant

@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
+	"io"
+	"io/fs"
 	"iter"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,8 +24,8 @@ import (
 	"github.com/helve-serve/helve/helvetest"
 )
 
-// This file is the code of the guides in docs/: TestGuides holds that every Go block there is here, line by line, and the
-// other tests run it.
+// This file is the code of the guides in docs/: TestGuides holds that every Go block there is in a file that compiles, and the other
+// tests run it.
 
 // Scorer is the model of the guides.
 type Scorer struct {
@@ -77,6 +81,8 @@ func NewScorer(ctx context.Context) (*Scorer, error) {
 	return s, err
 }
 
+func (s *Scorer) Score(ctx context.Context, text string) (int, error) { return s.batcher.Do(ctx, text) }
+
 func (s *Scorer) scoreAll(ctx context.Context, texts []string) ([]int, error) {
 	scores := make([]int, len(texts))
 	for i, t := range texts {
@@ -84,8 +90,6 @@ func (s *Scorer) scoreAll(ctx context.Context, texts []string) ([]int, error) {
 	}
 	return scores, nil
 }
-
-func (s *Scorer) Score(ctx context.Context, text string) (int, error) { return s.batcher.Do(ctx, text) }
 
 func (s *Scorer) Words(ctx context.Context, text string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
@@ -112,6 +116,70 @@ func (s *Scorer) Reconfigure(ctx context.Context, c ScorerConfig) error {
 
 func (s *Scorer) CheckHealth(ctx context.Context) error { return nil }
 func (s *Scorer) Close(ctx context.Context) error       { return nil }
+
+func (s *Scorer) RoutingStats(ctx context.Context) (map[string]any, error) {
+	return map[string]any{"free_blocks": s.limit.Load()}, nil
+}
+
+// readme is the code of the first page.
+func readme(ctx context.Context, down helve.Handle[*Downstream]) (string, error) {
+	sayHi := helve.MethodOf(down, (*Downstream).SayHi) // receiver, input and output are checked by the compiler
+	greeting, err := sayHi.Call(ctx, "world")          // in process: a function call of a quarter of a microsecond
+	return greeting, err
+}
+
+// Downstream is the example's.
+type Downstream struct{}
+
+func (*Downstream) SayHi(_ context.Context, name string) (string, error) {
+	return "Hello " + name + "!", nil
+}
+
+func TestFirstPage(t *testing.T) {
+	t.Parallel()
+	s := helvetest.Start(t, helve.Config{}, func() (*helve.App, error) {
+		app := helve.NewApp("first")
+		h := helve.Deploy(app, "Downstream", func(context.Context) (*Downstream, error) { return &Downstream{}, nil }, helve.Options{})
+		app.Ingress(helve.MethodOf(h, (*Downstream).SayHi))
+		return app, nil
+	})
+	h, err := helve.HandleOf[*Downstream](s, "first", "Downstream")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := readme(t.Context(), h); got != "Hello world!" || err != nil {
+		t.Errorf("%s, %v", got, err)
+	}
+}
+
+// Embedder is written in Python.
+type Embedder interface {
+	Embed(ctx context.Context, text string) ([]float64, error)
+}
+
+func newRanker(context.Context) (*Judge, error) { return &Judge{}, nil }
+
+func mixedGraph(app *helve.App) helve.Method[string, []float64] {
+	rank := helve.Deploy(app, "Ranker", newRanker, helve.Options{})
+	emb := helve.Python[Embedder](app, "Embedder", "embed:Embedder", helve.Args{
+		Positional: []any{"small"}, Named: map[string]any{"ranker": rank},
+	}, helve.Options{Uses: []helve.Target{rank}})
+	embed := helve.MethodOf(emb, Embedder.Embed) // calls embed() of class Embedder in embed.py
+	return embed
+}
+
+// TestGuideMixedGraph: the graph has no mistakes; there is no embed.py.
+func TestGuideMixedGraph(t *testing.T) {
+	t.Parallel()
+	_, err := helve.Config{Logger: slog.New(slog.DiscardHandler)}.Run(t.Context(), func() (*helve.App, error) {
+		app := helve.NewApp("mixed")
+		app.Ingress(mixedGraph(app))
+		return app, nil
+	})
+	if err == nil || !strings.Contains(err.Error(), "No module named 'embed'") {
+		t.Errorf("%v", err)
+	}
+}
 
 // Judge takes two scores.
 type Judge struct{}
@@ -188,6 +256,41 @@ func (g *Guide) Reserved(ctx context.Context, text string) (string, error) {
 func (g *Guide) Audit(ctx context.Context, text string) (string, error) {
 	g.score.Remote(helve.Detach(ctx), text) // survives the end of this request, whatever that is
 	return "noted", nil
+}
+
+// Page is a handler of HTTP.
+type Page struct{ score helve.Method[string, int] }
+
+func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	score, err := p.score.Call(r.Context(), r.URL.Query().Get("text"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	fmt.Fprintln(w, score)
+}
+
+func buildPage() (*helve.App, error) {
+	app := helve.NewApp("page")
+	scorer := helve.Deploy(app, "Scorer", NewScorer, helve.Options{UserConfig: ScorerConfig{Limit: 50}})
+	score := helve.MethodOf(scorer, (*Scorer).Score)
+	page := helve.Deploy(app, "Page", func(context.Context) (*Page, error) { return &Page{score}, nil },
+		helve.Options{Uses: []helve.Target{score}})
+	app.Ingress(helve.HTTP(page)) // the compiler checks that it is an http.Handler
+	return app, nil
+}
+
+func TestGuidePage(t *testing.T) {
+	t.Parallel()
+	s := helvetest.Start(t, helve.Config{}, buildPage)
+	url, _, err := s.Serve("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := request(t, t.Context(), http.MethodGet, url+"?text=abc", "")
+	if body, err := io.ReadAll(r.Body); string(body) != "3\n" || err != nil {
+		t.Errorf("%q, %v", body, err)
+	}
 }
 
 func buildGuide() (*helve.App, error) {
@@ -279,8 +382,6 @@ func NewAdapter(ctx context.Context) (*Adapter, error) {
 	return &Adapter{models}, err
 }
 
-func loadWeights(ctx context.Context, id string) (*Weights, error) { return &Weights{id}, nil }
-
 func (a *Adapter) Greet(ctx context.Context, name string) (string, error) {
 	weights, release, err := a.models.Get(ctx) // the model id travels with the call
 	if err != nil {
@@ -289,6 +390,8 @@ func (a *Adapter) Greet(ctx context.Context, name string) (string, error) {
 	defer release() // until here it is not unloaded
 	return weights.language + ": " + name, nil
 }
+
+func loadWeights(ctx context.Context, id string) (*Weights, error) { return &Weights{id}, nil }
 
 func buildAdapter() (*helve.App, error) {
 	app := helve.NewApp("adapter")
@@ -350,6 +453,54 @@ func (idlest) Rank(c helve.RoutedCall, replicas []helve.ReplicaView, ranks []int
 	return ranks, false // false: if all of them are full, the call waits for any
 }
 
+// roomiest goes by what replicas say of themselves.
+type roomiest struct{}
+
+func (roomiest) Rank(c helve.RoutedCall, replicas []helve.ReplicaView, ranks []int) ([]int, bool) {
+	best, most := 0, int64(-1)
+	for i, r := range replicas {
+		stats, _ := r.Stats() // and when it said so
+		if free, _ := stats["free_blocks"].(int64); free > most {
+			best, most = i, free
+		}
+	}
+	return append(ranks, best), false
+}
+
+// byPrefix sends prompts that begin alike to the same replica.
+type byPrefix struct{}
+
+func (byPrefix) Rank(c helve.RoutedCall, replicas []helve.ReplicaView, ranks []int) ([]int, bool) {
+	prompt, ok := helve.InputOf[string](c)
+	if !ok || prompt == "" {
+		return ranks, false
+	}
+	h := fnv.New32a()
+	h.Write([]byte(prompt[:min(len(prompt), 64)]))
+	return append(ranks, int(h.Sum32())%len(replicas)), false // a full one is passed over
+}
+
+func TestGuidePolicies(t *testing.T) {
+	t.Parallel()
+	for _, p := range []helve.RoutingPolicy{roomiest{}, byPrefix{}} {
+		s := helvetest.Start(t, helve.Config{}, func() (*helve.App, error) {
+			app := helve.NewApp("scores")
+			h := helve.Deploy(app, "Scorer", NewScorer, helve.Options{
+				UserConfig: ScorerConfig{Limit: 50}, NumReplicas: new(2), Routing: helve.CustomRouting(func() helve.RoutingPolicy { return p }),
+			})
+			app.Ingress(helve.MethodOf(h, (*Scorer).Score))
+			return app, nil
+		})
+		h, err := helve.HandleOf[*Scorer](s, "scores", "Scorer")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := helve.MethodOf(h, (*Scorer).Score).Call(t.Context(), "abc"); n != 3 || err != nil {
+			t.Errorf("%d, %v", n, err)
+		}
+	}
+}
+
 // Code that holds methods is tested without an application.
 func TestGuideCompare(t *testing.T) {
 	t.Parallel()
@@ -378,51 +529,106 @@ func TestGuideDeadline(t *testing.T) {
 	})
 }
 
-// TestGuides holds that the Go code of the guides is code of this repository that compiles.
+// TestGuides holds that the Go code of the guides is code of this repository that compiles: each block stands in one file,
+// line after line; what "// ..." leaves out stands between.
 func TestGuides(t *testing.T) {
 	t.Parallel()
-	var code []string
-	for _, file := range []string{"guide_test.go", "calls_test.go", "executable_test.go", "python.go", "examples/hello/main.go", "examples/iris/app.go", "helvetest/helvetest.go"} {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
+	var files [][]string
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (path == "python" || path == "bench" || path == ".venv" || path == ".git" || d.Name() == "testdata"):
+			return filepath.SkipDir
+		case strings.HasSuffix(path, ".go"):
+			b, err := os.ReadFile(path)
+			files = append(files, plainLines(string(b)))
+			return err
 		}
-		for line := range strings.Lines(string(b)) {
-			code = append(code, strings.Join(strings.Fields(line), " "))
-		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	guides, err := filepath.Glob("docs/*.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	blocks := 0
-	for _, file := range guides {
-		b, err := os.ReadFile(file)
+	for _, guide := range append(guides, "README.md", "ARCHITECTURE.md") {
+		b, err := os.ReadFile(guide)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for i, part := range strings.Split(string(b), "```go\n")[1:] {
 			block, _, _ := strings.Cut(part, "```")
 			blocks++
-			from := 0 // an ellipsis of lines may be left out, in order
-			for line := range strings.Lines(block) {
-				want := strings.Join(strings.Fields(line), " ")
-				if want == "" || want == "// ..." {
-					continue
-				}
-				at := slices.Index(code[from:], want)
-				if at < 0 {
-					if at = slices.Index(code, want); at < 0 {
-						t.Errorf("%s, Go block %d: no code has the line\n%s", file, i+1, line)
-						continue
-					}
-					from = 0
-				}
-				from += at + 1
+			if !slices.ContainsFunc(files, func(file []string) bool { return stands(file, plainLines(block)) }) {
+				t.Errorf("%s, Go block %d: no file has the lines\n%s", guide, i+1, block)
 			}
 		}
 	}
-	if blocks < 10 {
+	if blocks < 30 {
 		t.Errorf("%d blocks of Go code in %d guides", blocks, len(guides))
+	}
+	for block, want := range map[string]bool{"a\nb": true, "b\na": false, "a\nc": false, "a\n// ...\nc": true, "c\n// ...\na": false, "  a\n\n\tb  ": true, "a": true, "d": false} {
+		if got := stands([]string{"a", "b", "c"}, plainLines(block)); got != want {
+			t.Errorf("%q: %t", block, got)
+		}
+	}
+}
+
+// plainLines are the lines that say something, without how they are set.
+func plainLines(text string) (lines []string) {
+	for line := range strings.Lines(text) {
+		if plain := strings.Join(strings.Fields(line), " "); plain != "" {
+			lines = append(lines, plain)
+		}
+	}
+	return lines
+}
+
+// stands says whether the pieces of block between ellipses stand in file, each in one piece and in this order.
+func stands(file, block []string) bool {
+	for len(block) > 0 {
+		piece := block
+		if i := slices.Index(block, "// ..."); i >= 0 {
+			piece, block = block[:i], block[i+1:]
+		} else {
+			block = nil
+		}
+		for ; len(file) >= len(piece) && !slices.Equal(file[:len(piece)], piece); file = file[1:] {
+		}
+		if len(file) < len(piece) {
+			return false
+		}
+		file = file[len(piece):]
+	}
+	return true
+}
+
+// TestReadme holds what the first page says of the first program.
+func TestReadme(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile("examples/hello/main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("[examples/hello/main.go](examples/hello/main.go), %d lines", strings.Count(string(program), "\n")); !strings.Contains(string(readme), want) {
+		t.Errorf("the README does not say %q", want)
+	}
+	for part := range strings.SplitSeq(string(readme), "](") { // its links lead somewhere
+		link, _, ok := strings.Cut(part, ")")
+		if !ok || strings.Contains(link, "://") || strings.ContainsAny(link, " \n") {
+			continue
+		}
+		path, _, _ := strings.Cut(link, "#")
+		if _, err := os.Stat(path); err != nil {
+			t.Errorf("%v", err)
+		}
 	}
 }

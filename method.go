@@ -13,6 +13,7 @@ import (
 	"github.com/helve-serve/helve/internal/node"
 	"github.com/helve-serve/helve/internal/replica"
 	"github.com/helve-serve/helve/internal/router"
+	"github.com/helve-serve/helve/internal/spec"
 )
 
 // None is the input of a method that takes nothing, and the output of one that gives nothing.
@@ -56,6 +57,7 @@ type binding struct {
 	err   error        // why it cannot be called
 	fake  *fake        // instead of a deployment; nil as a rule
 	types *types       // of one that was bound by name, else nil
+	late  bool         // it was bound when the graph was complete, which does not know of it
 }
 
 // types are what a binding by name claims of its method.
@@ -83,14 +85,14 @@ func (m Method[In, Out]) target() *deployment {
 	return m.m.d
 }
 
-func (m Method[In, Out]) ingress() *binding {
+func (m Method[In, Out]) ingress() (*binding, spec.IngressKind) { return m.bound(), spec.IngressMethod }
+
+func (m Method[In, Out]) bound() *binding {
 	if m.m == nil {
 		return nil
 	}
 	return &m.m.binding
 }
-
-func (m Method[In, Out]) bound() *binding { return m.ingress() }
 
 // MethodOf binds a method expression: MethodOf(h, (*D).SayHi). The compiler checks receiver, input and output; that it
 // is an exported method and no closure is checked here, and a mistake is returned by [Run] (or by the call, when the
@@ -132,7 +134,7 @@ func named(h AnyHandle, name string) binding {
 	if d == nil {
 		return binding{d: noDeployment, err: call.NewError(call.BadInput, "a zero Handle")}
 	}
-	return binding{d: d, name: name, place: d.place(name), o: h.options(), err: h.options().mistake()}
+	return binding{d: d, name: name, place: d.place(name), o: h.options(), err: h.options().mistake(), late: d.app.sealed}
 }
 
 // noDeployment is what bindings that lead nowhere belong to.
@@ -167,7 +169,7 @@ func bind[R any](h Handle[R], f reflect.Value, by string, thunk func(*replica.Me
 		thunk(d.class.Methods[name])
 		d.class.Methods[name].Bound = true
 	}
-	return binding{d: d, name: name, place: d.place(name), o: h.o, err: h.o.mistake()}
+	return binding{d: d, name: name, place: d.place(name), o: h.o, err: h.o.mistake(), late: d.app.sealed}
 }
 
 // methodName finds the name of a method expression by its code pointer, which reflection gives for each method of a
@@ -252,6 +254,9 @@ func (b *method[In, Out]) call(ctx context.Context, in In) (Out, error) {
 		w := call.NewWaiter()
 		return b.result(w.Wait(ctx, b.submit(u, w)))
 	}
+	if d.Looks() {
+		shown(&c.Info, in)
+	}
 	r, e := d.Acquire(ctx, &c.Info, origin(ctx))
 	if e != nil {
 		return zero[Out](e)
@@ -289,6 +294,7 @@ func (b *method[In, Out]) inline(c *call.Inline, r *router.Replica, rep *replica
 	out, err = b.invoke(rep.Instance, c, in)
 	ended = true
 	if c.Caller.Err() != nil {
+		rep.Overran(c.Caller, err)
 		var none Out
 		return none, call.FromContext(c.Caller).At(&c.Info)
 	}
@@ -322,6 +328,11 @@ func (b *binding) fill(ctx context.Context, i *call.Info) {
 	}
 	i.Call = rand.Uint64()
 	i.Place = &b.place
+	if b.late {
+		if app, from := callerOf(ctx); app != nil && app == b.d.app {
+			app.noteUse(from, b.d.name)
+		}
+	}
 	if b.o != nil {
 		i.Affinity = b.o.affinity
 	}

@@ -139,8 +139,8 @@ func (r handleRef) MarshalMsg(b []byte) ([]byte, error) {
 	if d.python != nil {
 		ref.Language = "python"
 	}
-	if m, ok := r.t.(Ingress); ok {
-		ref.Method = m.ingress().name
+	if m, ok := r.t.(interface{ bound() *binding }); ok {
+		ref.Method = m.bound().name
 	}
 	data, err := json.Marshal(ref)
 	if err != nil {

@@ -268,6 +268,9 @@ func (r *remote[In, Out]) begin(in In) {
 		return
 	}
 	if d := b.d.dep.Load(); d != nil && b.invoke != nil {
+		if d.Looks() {
+			shown(&r.info, in)
+		}
 		if s := d.Router.TryAcquire(&r.info); s != nil {
 			r.sendTo(d, s, false)
 			return

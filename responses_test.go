@@ -309,6 +309,15 @@ func TestDeadlines(t *testing.T) {
 						t.Errorf("Call returned after %v", took)
 					}
 				}
+				// Those that ran are 1, 9, 4 and perhaps 9 again, which kept its caller waiting.
+				want := helve.Calls{Total: 3, Errors: 3}
+				if r.Name == "local" {
+					want = helve.Calls{Total: 4, Errors: 4, Late: 1}
+				}
+				synctest.Wait()
+				if got := l.sys.Status().Applications["labs"].Deployments["Lab"].Calls; got != want {
+					t.Errorf("%+v, want %+v", got, want)
+				}
 			})
 		})
 	}

@@ -1,12 +1,16 @@
 package helve
 
 import (
+	"reflect"
 	"sync/atomic"
+	"time"
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/node"
+	"github.com/helve-serve/helve/internal/replica"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/wire"
 )
 
 // Routing says how a deployment's router picks replicas: [PowerOfTwoChoices] (the default), [RoundRobin], [ConsistentHash]
@@ -52,8 +56,43 @@ type RoutingPolicy interface {
 	Rank(c RoutedCall, replicas []ReplicaView, ranks []int) (_ []int, only bool)
 }
 
-// RoutedCall is what a policy sees of a call.
-type RoutedCall struct{ Method, Model, Session, RequestID string }
+// RoutedCall is what a policy sees of a call; [InputOf] is what it was called with.
+type RoutedCall struct {
+	Method, Model, Session, RequestID string
+
+	call *call.Call
+}
+
+// InputOf is the input of a call, for policies that go by what is in it. It is free for a call that was made in the node's process:
+// the input is as its caller gave it, and must not be changed. One that came from elsewhere is decoded, each time it is
+// asked for. false: it is no In.
+func InputOf[In any](c RoutedCall) (in In, ok bool) {
+	if c.call == nil {
+		return in, false
+	}
+	if c.call.Encoded.Table == nil && len(c.call.Slots) == 1 && c.call.Slots[0].Codec == call.Native {
+		in, ok = c.call.Slots[0].Value.(In)
+		return in, ok
+	}
+	slots := c.call.Slots
+	if c.call.Encoded.Table != nil {
+		slots = wire.Slots(c.call.Encoded)
+	}
+	m := replica.Method{Name: c.Method, In: reflect.TypeFor[In]()}
+	v, e := m.Decode(theCodec, slots)
+	if e != nil {
+		return in, false
+	}
+	in, ok = v.(In)
+	return in, ok
+}
+
+// shown gives the input of a call to the policy of its deployment, if that may look at it.
+func shown(i *call.Info, in any) {
+	c := &call.Call{}
+	c.SetOne(call.Slot{Kind: call.Positional, Payload: call.Payload{Codec: call.Native, Value: in}})
+	node.Show(i, c)
+}
 
 // ReplicaView is what a policy sees of a replica.
 type ReplicaView struct{ r *router.Replica }
@@ -69,6 +108,18 @@ func (v ReplicaView) Ongoing() int { return v.r.Gate.Load() }
 
 // Max is how many it may execute at a time.
 func (v ReplicaView) Max() int { return v.r.Value.(*node.Unit).Gate().Max() }
+
+// Models are the ids of the models that it has or is loading ([NewModels]). The slice must not be changed.
+func (v ReplicaView) Models() []string { return v.r.Value.(*node.Unit).Models() }
+
+// Stats are what the replica last said ([RoutingReporter]), as JSON has it (integers are int64), and when; nil if it has not said
+// anything yet. The map must not be changed.
+func (v ReplicaView) Stats() (stats map[string]any, at time.Time) {
+	if s := v.r.Value.(*node.Unit).Stats(); s != nil {
+		return s.Values, s.At
+	}
+	return nil, time.Time{}
+}
 
 // CustomRouting has policies that make makes: one for each router. A nil make is a mistake that [Run] returns.
 func CustomRouting(make func() RoutingPolicy) Routing { return custom{make} }
@@ -103,7 +154,7 @@ func (p *policy) Rank(c *call.Info, set []*router.Replica, ranks []int) (places 
 	}
 	rc := RoutedCall{Method: c.Method, RequestID: c.Request.String()}
 	if c.Affinity != nil {
-		rc.Model, rc.Session = c.Affinity.Model, c.Affinity.Session
+		rc.Model, rc.Session, rc.call = c.Affinity.Model, c.Affinity.Session, c.Affinity.Of
 	}
 	defer func() {
 		if recover() != nil {

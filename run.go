@@ -210,6 +210,9 @@ func (s *System) deploy(ctx context.Context, make Build, retry bool) error {
 		}
 	}
 	if s.config.Isolation == Process {
+		if app.kind == spec.IngressHTTP {
+			return fmt.Errorf("application %q: %w", app.name, inGo(fmt.Errorf("deployment %q: %s", app.ingress.d.name, handlerApart)))
+		}
 		if errs := app.unencodable(true); len(errs) > 0 {
 			return fmt.Errorf("application %q: %w", app.name, errors.Join(errs...))
 		}
@@ -348,12 +351,14 @@ func (s *System) Status() Status { return s.node.Status() }
 // Status is the state of applications, deployments and replicas, with the reference's names.
 type Status = spec.Status
 
-// ReplicaStatus is one replica in a [Status]; Exit is how the one before it ended; Unresponsive is set while its worker does
+// DeploymentStatus is one deployment in a [Status], with the counts of its Calls; ReplicaStatus is one replica in a [Status]; Exit is how the one before it ended; Unresponsive is set while its worker does
 // not answer.
 type (
-	ReplicaStatus = spec.ReplicaStatus
-	Exit          = spec.Exit
-	Unresponsive  = spec.Unresponsive
+	DeploymentStatus = spec.DeploymentStatusInfo
+	Calls            = spec.Calls
+	ReplicaStatus    = spec.ReplicaStatus
+	Exit             = spec.Exit
+	Unresponsive     = spec.Unresponsive
 )
 
 // Close drains: HTTP first, then the calls under way, then replicas and workers. When ctx ends, what is left is killed.
@@ -405,29 +410,29 @@ func unknownDeployment(app, name string, a *App) *call.Error {
 // HandleFrom is a handle to another deployment of the application whose method or constructor received ctx. A handle that
 // is bound when the graph is built is better: the graph knows it. This one is noted as a dynamic use in [System.Status].
 func HandleFrom[R any](ctx context.Context, name string) (Handle[R], error) {
-	var home any
-	var from string
-	if i := call.InfoFrom(ctx); i != nil && i.Place != nil {
-		home, from = i.Home, i.Deployment
-	} else if s := replica.ScopeFrom(ctx); s != nil {
-		home, from = s.Home, s.Deployment
-	}
-	app, ok := home.(*App)
-	if !ok {
+	app, from := callerOf(ctx)
+	if app == nil {
 		return Handle[R]{}, call.NewError(call.BadInput, "HandleFrom: the context is not one that a method or constructor received; use HandleOf")
 	}
 	d := app.find(name)
 	if d == nil {
 		return Handle[R]{}, unknownDeployment(app.name, name, app)
 	}
-	if caller := app.find(from); caller != nil {
-		if dep := caller.dep.Load(); dep != nil {
-			dep.Uses(name)
-		} else if p := caller.port.Load(); p != nil {
-			p.Uses(name)
-		}
-	}
+	app.noteUse(from, name)
 	return handleTo[R](d)
+}
+
+// callerOf is the deployment whose method or constructor received ctx, and its application; nil outside of both.
+func callerOf(ctx context.Context) (*App, string) {
+	if i := call.InfoFrom(ctx); i != nil && i.Place != nil {
+		app, _ := i.Home.(*App)
+		return app, i.Deployment
+	}
+	if s := replica.ScopeFrom(ctx); s != nil {
+		app, _ := s.Home.(*App)
+		return app, s.Deployment
+	}
+	return nil, ""
 }
 
 var theCodec = codec.New() //nolint:gochecknoglobals // a cache of type plans, the same for every system

@@ -12,6 +12,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/replica"
 	"github.com/helve-serve/helve/internal/router"
+	"github.com/helve-serve/helve/internal/spec"
 )
 
 // Stream is a bound method that gives a sequence of values: a small value, safe for concurrent use. The zero Stream gives
@@ -55,6 +56,8 @@ func StreamNamed[In, Out any](h AnyHandle, name string) Stream[In, Out] {
 	s.types = &types{reflect.TypeFor[In](), reflect.TypeFor[Out](), true}
 	return Stream[In, Out]{s}
 }
+
+func (s Stream[In, Out]) ingress() (*binding, spec.IngressKind) { return s.bound(), spec.IngressStream }
 
 func (s Stream[In, Out]) bound() *binding {
 	if s.s == nil {
@@ -101,7 +104,7 @@ func (s Stream[In, Out]) Call(ctx context.Context, in In) iter.Seq2[Out, error] 
 			fail(call.TooDeep(&c.Info))
 			return
 		}
-		slot, rep, e := b.find(ctx, c)
+		slot, rep, e := b.find(ctx, c, in)
 		switch {
 		case e != nil:
 			fail(e)
@@ -122,7 +125,7 @@ func rangedTwice() *call.Error {
 }
 
 // find waits for a slot. rep is nil if the method cannot run on the caller's goroutine; so is slot in a worker.
-func (b *stream[In, Out]) find(ctx context.Context, c *call.Inline) (slot *router.Replica, rep *replica.Replica, e *call.Error) {
+func (b *stream[In, Out]) find(ctx context.Context, c *call.Inline, in In) (slot *router.Replica, rep *replica.Replica, e *call.Error) {
 	if b.fake != nil {
 		return &b.fake.slot, b.fake.replica, nil
 	}
@@ -139,6 +142,9 @@ func (b *stream[In, Out]) find(ctx context.Context, c *call.Inline) (slot *route
 		slot = d.Router.TryAcquireNear()
 	}
 	if slot == nil {
+		if d.Looks() {
+			shown(&c.Info, in)
+		}
 		if slot, e = d.Acquire(ctx, &c.Info, origin(ctx)); e != nil {
 			return nil, nil, e
 		}
@@ -187,6 +193,9 @@ func (b *stream[In, Out]) inline(c *call.Inline, slot *router.Replica, rep *repl
 	}
 	ended = true
 	if !broke && c.Caller.Err() != nil {
+		if failure == nil { // it went on to its end
+			rep.Overran(c.Caller, nil)
+		}
 		return call.FromContext(c.Caller)
 	}
 	return failure
@@ -478,6 +487,9 @@ func (b *stream[In, Out]) start(ctx context.Context, f *flow[Out], in In, slot *
 	}
 	d := b.d.dep.Load()
 	if d != nil && slot == nil {
+		if d.Looks() {
+			shown(&f.own, in)
+		}
 		slot = d.Router.TryAcquire(&f.own)
 	}
 	if d == nil && slot == nil && b.invoke != nil && b.o == nil && f.own.Depth < maxDepth {

@@ -27,7 +27,9 @@ func TestMain(m *testing.M) {
 	helvetest.Main(m,
 		buildLedger, buildGo, buildPython, buildMixed, buildErrors, buildCrash, buildDiffers, buildDies, buildExits,
 		buildRaises, buildSplit, buildStuck, buildBlock, buildFar, buildPyStreams, buildQuarry, buildWatched,
-		buildShelf, buildGuide, buildAdapter, buildFinder, buildLedgerPython, buildPyAsker, buildSizes, buildTouchy,
+		buildShelf, buildGuide, buildAdapter, buildFinder, buildLedgerPython, buildPyAsker,
+		buildText, buildBytes, buildWords, buildCount, buildDesks(nil), loops[0], loops[1], loops[2], loops[3], buildLookup,
+		buildSizes, buildTouchy,
 	)
 }
 

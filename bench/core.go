@@ -47,6 +47,11 @@ func countTo(n int) iter.Seq2[int, error] {
 
 // core starts a Core with options until f returns.
 func core(ctx context.Context, o helve.Options, hold <-chan struct{}, f func(helve.Handle[*Core]) error) error {
+	return coreSystem(ctx, o, hold, func(_ *helve.System, h helve.Handle[*Core]) error { return f(h) })
+}
+
+// coreSystem is core with the system.
+func coreSystem(ctx context.Context, o helve.Options, hold <-chan struct{}, f func(*helve.System, helve.Handle[*Core]) error) error {
 	var h helve.Handle[*Core]
 	sys, err := helve.Run(ctx, func() (*helve.App, error) {
 		app := helve.NewApp("core")
@@ -58,7 +63,7 @@ func core(ctx context.Context, o helve.Options, hold <-chan struct{}, f func(hel
 		return err
 	}
 	defer sys.Close(context.WithoutCancel(ctx))
-	return f(h)
+	return f(sys, h)
 }
 
 // perItem ranges over sequences of n items for a while, and gives nanoseconds an item.
@@ -79,7 +84,9 @@ func coreRows(b *bench) []measurement {
 	rows := []measurement{
 		{name: "Stream.Call, an item / the bare iterator", bar: 4, measure: b.streamCall},
 		{name: "Stream.Remote, an item / buffered channel", bar: 1, measure: b.streamRemote},
-		{name: "a queued call, bytes / goroutine that waits", measure: b.queuedBytes},
+		{name: "a queued Remote, bytes / goroutine that waits", measure: b.queuedBytes(remotes)},
+		{name: "a queued Call, bytes / goroutine that waits", measure: b.queuedBytes(calls)},
+		{name: "a queued stream, bytes / goroutine that waits", measure: b.queuedBytes(streams)},
 		{name: "draining 100,000 calls, each / goroutine", measure: b.queuedDrain},
 		{name: "goodput at 3x overload / capacity", bar: 0.95, atLeast: true, measure: b.overload(false)},
 		{name: "p99 at 3x overload / full queue and service", bar: 1.5, measure: b.overload(true)},
@@ -194,30 +201,85 @@ const queued = 100_000
 
 func heapBytes() float64 {
 	runtime.GC()
+	runtime.GC() // the first frees the stacks of goroutines that have ended, for the second to give back
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return float64(m.HeapAlloc + m.StackInuse)
 }
 
+// queueing begins calls that wait, and gives what waits for their end.
+type queueing func(ctx context.Context, h helve.Handle[*Core]) (wait func() error)
+
+func remotes(ctx context.Context, h helve.Handle[*Core]) func() error {
+	echo := helve.MethodOf(h, (*Core).Echo)
+	rs := make([]*helve.Response[int], queued)
+	for i := range rs {
+		rs[i] = echo.Remote(ctx, i)
+	}
+	return func() error {
+		_, err := helve.All(ctx, rs...)
+		return err
+	}
+}
+
+// calls have a goroutine each, as their callers do.
+func calls(ctx context.Context, h helve.Handle[*Core]) func() error {
+	echo := helve.MethodOf(h, (*Core).Echo)
+	failed := make(chan error, queued)
+	for i := range queued {
+		go func() {
+			_, err := echo.Call(ctx, i)
+			failed <- err
+		}()
+	}
+	return func() error {
+		for range queued {
+			if err := <-failed; err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+func streams(ctx context.Context, h helve.Handle[*Core]) func() error {
+	count := helve.StreamOf(h, (*Core).Count)
+	rs := make([]*helve.ResponseStream[int], queued)
+	for i := range rs {
+		rs[i] = count.Remote(ctx, 1)
+	}
+	return func() error {
+		for _, r := range rs {
+			for _, err := range r.All() {
+				if err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+}
+
 // queue lets 100,000 calls wait for one slot, and measures between that and their end.
-func (b *bench) queue(measure func(before float64, release func() error) (sample, error)) func() (sample, error) {
+func (b *bench) queue(begin queueing, measure func(before float64, release func() error) (sample, error)) func() (sample, error) {
 	return func() (s sample, err error) {
 		hold := make(chan struct{})
-		err = core(b.ctx, helve.Options{MaxOngoingRequests: new(1)}, hold, func(h helve.Handle[*Core]) error {
-			echo := helve.MethodOf(h, (*Core).Echo)
+		err = coreSystem(b.ctx, helve.Options{MaxOngoingRequests: new(1)}, hold, func(sys *helve.System, h helve.Handle[*Core]) error {
 			first := helve.MethodOf(h, (*Core).Hold).Remote(b.ctx, 0)
-			rs := make([]*helve.Response[int], queued)
 			before := heapBytes()
-			for i := range rs {
-				rs[i] = echo.Remote(b.ctx, i)
+			wait := begin(b.ctx, h)
+			for sys.Status().Applications["core"].Deployments["Core"].Calls.Queued < queued { // those on goroutines are on their way
+				if b.ctx.Err() != nil {
+					return b.ctx.Err()
+				}
+				runtime.Gosched()
 			}
 			s, err = measure(before, func() error {
 				close(hold)
 				if _, err := first.Result(b.ctx); err != nil {
 					return err
 				}
-				_, err := helve.All(b.ctx, rs...)
-				return err
+				return wait()
 			})
 			return err
 		})
@@ -253,13 +315,13 @@ func (b *bench) wait(measure func(before float64, release func() error) (sample,
 	}
 }
 
-func (b *bench) queuedBytes() (result, error) {
+func (b *bench) queuedBytes(begin queueing) func() (result, error) {
 	grown := func(before float64, release func() error) (sample, error) {
 		v := (heapBytes() - before) / queued
 		return sample{v: v}, release()
 	}
 	bytes := func(s sample) string { return fmt.Sprintf("%.0f B", s.v) }
-	return b.row(bytes, b.queue(grown), b.wait(grown))
+	return func() (result, error) { return b.row(bytes, b.queue(begin, grown), b.wait(grown)) }
 }
 
 func (b *bench) queuedDrain() (result, error) {
@@ -268,7 +330,8 @@ func (b *bench) queuedDrain() (result, error) {
 		err := release()
 		return sample{v: float64(time.Since(start)) / queued}, err
 	}
-	return b.row(nanoseconds, b.queue(drain), b.wait(drain))
+	both := func(s sample) string { return fmt.Sprintf("%s, %.0f ms in all", nanoseconds(s), s.v*queued/1e6) }
+	return b.row(both, b.queue(remotes, drain), b.wait(drain))
 }
 
 // overload offers three times what four replicas with five slots and 5 ms a call can do, with 20 calls allowed to wait.

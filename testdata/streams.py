@@ -20,3 +20,9 @@ class Relay:
 
     async def one(self, n: int):
         return n
+
+
+class Shouter:
+    async def shout(self, text: str):
+        for word in text.split():
+            yield word.upper() if word != "map" else {"a": 1}

@@ -100,8 +100,23 @@ type Call struct {
 	Window   Window          // of a stream that crosses processes: how far it may run ahead at first
 	Mode     Mode            // what is asked of the deployment
 	Lease    uint64          // the slot that a Reserve got, for this call to use; 0 for none
+	Above    *Above          // of a call that came from a worker's method; nil for others
 	Kept     uint64          // of a Fetch: the number of the result
 	one      [1]Slot
+}
+
+// Above is where in a worker a call was made, as the worker said (docs/wire.md). It is read only if the call has to wait.
+type Above struct {
+	Hops  []Hop  // calls that ran in the worker without a frame, nearest first
+	Frame uint32 // the call of the node above those: the low half of its frame's id; 0 for none
+	Link  Link   // how the farthest of Hops, or without them the call itself, hangs on that
+	From  any    // where it came from, for whoever looks the frame up
+}
+
+// Hop is one call above another, and how that hangs on it.
+type Hop struct {
+	Link            Link
+	Replica, Method string
 }
 
 // Mode says what a call asks of its deployment. Other modes than Run are for callers in other processes than the router:

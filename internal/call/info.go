@@ -89,7 +89,8 @@ type Place struct {
 // Affinity says to which replicas a call would rather go. Few calls have one.
 type Affinity struct {
 	Model, Session string
-	Local          bool // rather on the caller's node
+	Local          bool  // rather on the caller's node
+	Of             *Call // the call itself, for a policy that looks at its arguments; nil for others
 }
 
 // Link says how a call hangs on the call whose method made it.
@@ -116,6 +117,7 @@ type Info struct {
 	Sampled  bool
 	Depth    uint8  // number of calls above this one
 	Link     Link   // how it hangs on the one above
+	Frame    uint32 // in a worker, of a call that its node sent: what the node finds it by; 0 for others
 	*Place          // never nil in a call that was submitted
 	Replica  string // the replica that runs it, set on admission
 	Affinity *Affinity

@@ -199,7 +199,7 @@ func (g *Guest) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
 		s.running.Add(1)
 		in.OnEnd = s
 	}
-	in.Info.Place, in.Info.Replica = &r.place, r.host.replica.ID
+	in.Info.Place, in.Info.Replica, in.Info.Frame = &r.place, r.host.replica.ID, in.ID()
 	return r.host.local.Start(b, &in.Call, in)
 }
 
@@ -217,6 +217,14 @@ func (g *Guest) Control(ctx context.Context, op string, body json.RawMessage) (a
 	switch op {
 	case "ping":
 		return nil, nil
+	case "counts":
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		counts := map[string]replica.Counts{}
+		for id, h := range g.replicas {
+			counts[id] = h.replica.Counts()
+		}
+		return map[string]any{"replicas": counts}, nil
 	case "start_replica":
 		class := g.set.Classes[req.Deployment]
 		if class == nil {
@@ -232,7 +240,7 @@ func (g *Guest) Control(ctx context.Context, op string, body json.RawMessage) (a
 			return nil, errors.Join(context.Cause(ctx), r.Close(closing))
 		}
 		g.host(r, req.UserConfig)
-		return map[string]any{"methods": methods(class), "health": r.CanTell()}, nil
+		return map[string]any{"methods": methods(class), "health": r.CanTell(), "routing_stats": r.Reports()}, nil
 	case "stop_replica":
 		g.mu.Lock()
 		h := g.replicas[req.Replica]
@@ -261,7 +269,7 @@ func (g *Guest) Control(ctx context.Context, op string, body json.RawMessage) (a
 			return nil, nil
 		}
 		return wire.Block{Slots: h.now.Load().block.Recall(k.Number)}, nil
-	case "check_health", "reconfigure":
+	case "check_health", "reconfigure", "routing_stats":
 		g.mu.Lock()
 		h := g.replicas[req.Replica]
 		g.mu.Unlock()
@@ -270,7 +278,14 @@ func (g *Guest) Control(ctx context.Context, op string, body json.RawMessage) (a
 		}
 		ctx, cancel := context.WithTimeout(ctx, seconds(req.TimeoutS))
 		defer cancel()
-		if op == "reconfigure" {
+		switch op {
+		case "routing_stats":
+			stats, err := h.replica.RoutingStats(ctx, g.codec)
+			if err != nil {
+				return nil, err
+			}
+			return map[string]json.RawMessage{"stats": stats}, nil
+		case "reconfigure":
 			err := h.replica.Reconfigure(ctx, req.UserConfig)
 			if err == nil {
 				h.configured(req.UserConfig)

@@ -254,6 +254,7 @@ func (h *hosted) resumed() wire.Resumed {
 	h.former = slices.DeleteFunc(h.former, func(t *tenure) bool { return t.running.Load() == 0 })
 	r := wire.Resumed{
 		Replica: h.replica.ID, Deployment: h.replica.Class.Deployment, Config: h.config, Models: h.models, Health: h.replica.CanTell(),
+		Reports: h.replica.Reports(),
 	}
 	for _, t := range h.former {
 		r.Executing += t.tell()

@@ -71,7 +71,7 @@ func (d *Deployment) relayBroadcast(b *call.Batch, in *wire.Incoming) call.Cance
 	}
 	slots := wire.Slots(in.Encoded)
 	for i, r := range targets {
-		c := &call.Call{Info: in.Info, Slots: slots, Deadline: in.Deadline, Origin: in.Origin, Want: in.Want}
+		c := &call.Call{Info: in.Info, Slots: slots, Deadline: in.Deadline, Origin: in.Origin, Want: in.Want, Above: in.Above}
 		c.Info.Call += uint64(i) // the calls of one broadcast are told apart in logs
 		e := d.SubmitControl(r, c, &answer{all, i})
 		all.mu.Lock()
@@ -272,6 +272,9 @@ func (d *Deployment) dispatch(b *call.Batch, s *session, in *wire.Incoming) call
 		in.Complete(b, call.Result{Err: call.NewError(call.ReplicaUnavailable,
 			fmt.Sprintf("replica %s of the selection has stopped; choose again", h.replica.ID)).At(&in.Info)})
 		return nil
+	}
+	if in.Above != nil && h.replica.Value.(*Unit).instance != nil {
+		in.Info.Above = ancestors(&in.Call)
 	}
 	f := &Flight{dep: d, call: &in.Call, sink: in, in: in, pinned: true}
 	f.expireAfter(in.Left)

@@ -21,6 +21,10 @@ func (n *Node) Load(ctx context.Context, path, app string, c build.Command) (App
 	if err != nil {
 		return App{}, err
 	}
+	if g.Ingress != nil && g.Ingress.Kind == spec.IngressHTTP {
+		return App{}, fmt.Errorf("%s: deployment %s: ingress: an http.Handler runs only in its own executable, not in a worker of this node",
+			b.Path, g.Ingress.Deployment)
+	}
 	for _, d := range g.Deployments {
 		if r := d.Options.RequestRouter; r != nil && r.Policy == spec.Custom {
 			return App{}, fmt.Errorf("%s: deployment %s: routing: a policy of the application's own code runs only in its own executable, not in this node",

@@ -29,6 +29,8 @@ type Deployment struct {
 	now  atomic.Pointer[edition]
 	down atomic.Pointer[call.Error] // why calls are refused
 
+	looks atomic.Bool // its policy is a user's, which may look at the arguments of calls
+
 	updating    sync.Mutex    // one Router.Update at a time; taken before Node.mu
 	configuring chan struct{} // of one: full while a Reconfigure runs, which waits for user code; filled before Node.mu
 
@@ -47,6 +49,7 @@ type Deployment struct {
 	dynamic  []string  // deployments whose handles its replicas asked for
 	vacant   []lineage // places whose replica is gone, for the next to start
 	lastExit *spec.Exit
+	past     replica.Counts // of replicas that are gone
 	methods  []pythonMethod // of the first Python replica that became ready
 }
 
@@ -87,8 +90,19 @@ type Unit struct {
 	worker    *workerProc // nil in process
 	lane      lane        // of broadcasts
 	loan      loan
-	checked   bool        // a worker's replica that has a health check
+	checked   bool // a worker's replica that has a health check
+	reports   bool // a worker's replica that has stats for routing
+	has       atomic.Pointer[[]string]
+	stats     atomic.Pointer[Stats]
+	counted   atomic.Pointer[replica.Counts] // what its worker last said
+	ended     atomic.Uint64                  // calls, of a replica in Python
+	failed    atomic.Uint64
 	stopped   atomic.Bool // its instance is being closed
+
+	// life ends when its time to drain is over: what still runs then and knows of it, the streams and handlers of clients
+	// outside, ends.
+	life    context.Context
+	endLife context.CancelCauseFunc
 
 	// Guarded by Node.mu.
 	state     spec.ReplicaState
@@ -142,6 +156,19 @@ func (d *edition) policy() router.Policy {
 	return nil
 }
 
+// Looks says that the deployment's routing policy may look at the arguments of calls, which [Show] gives to it.
+func (d *Deployment) Looks() bool { return d.looks.Load() }
+
+// Show gives the call to the deployment's policy, which is a user's and may look at the arguments.
+func Show(i *call.Info, c *call.Call) {
+	a := call.Affinity{}
+	if i.Affinity != nil {
+		a = *i.Affinity
+	}
+	a.Of = c
+	i.Affinity = &a
+}
+
 // Submit sends a call on its way. sink is told its end exactly once; the arguments must stay valid until then.
 // Whoever submits watches the caller's context and cancels the flight when it ends.
 func (d *Deployment) Submit(b *call.Batch, c *call.Call, sink call.Sink) *Flight {
@@ -150,6 +177,9 @@ func (d *Deployment) Submit(b *call.Batch, c *call.Call, sink call.Sink) *Flight
 		f.state, f.answered = done, true
 		f.finish(b, call.Result{Err: e})
 		return f
+	}
+	if d.looks.Load() {
+		Show(&c.Info, c)
 	}
 	d.Router.Submit(b, &f.ticket, c.Origin, &c.Info, f)
 	if c.Info.Above != nil {
@@ -291,10 +321,16 @@ func (d *Deployment) relay(b *call.Batch, s *session, in *wire.Incoming) call.Ca
 		return nil
 	}
 	f.expireAfter(in.Left)
+	if d.looks.Load() {
+		Show(&in.Info, &in.Call)
+	}
 	if len(in.Encoded.Shared) > 0 { // the little that is in the frame is not worth a second look
 		f.keep()
 	}
 	if r := d.Router.TryAcquire(&in.Info); r != nil {
+		if in.Above != nil && r.Value.(*Unit).instance != nil {
+			in.Info.Above = ancestors(&in.Call)
+		}
 		if s.worker != nil {
 			r.Value.(*Unit).lend(s.worker)
 		}
@@ -302,8 +338,12 @@ func (d *Deployment) relay(b *call.Batch, s *session, in *wire.Incoming) call.Ca
 		return f
 	}
 	f.keep()
+	in.Info.Above = ancestors(&in.Call)
 	d.Router.Submit(b, &f.ticket, in.Origin, &in.Info, f)
 	f.leave()
+	if in.Info.Above != nil {
+		f.suspect(b)
+	}
 	return f
 }
 

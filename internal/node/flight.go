@@ -149,6 +149,7 @@ func (f *Flight) Complete(b *call.Batch, r call.Result) {
 		f.state, f.answered = done, true
 	}
 	f.mu.Unlock()
+	rep.Value.(*Unit).count(r)
 	if r.NotStarted || r.Lost { // nobody else should be sent there; the node removes it when it has seen the process end
 		rep.Value.(*Unit).gate.Close()
 	}

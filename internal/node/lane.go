@@ -44,6 +44,9 @@ func (d *Deployment) Targets() ([]*router.Replica, *call.Error) {
 func (d *Deployment) SubmitControl(r *router.Replica, c *call.Call, sink call.Sink) *Errand {
 	u := r.Value.(*Unit)
 	c.Info.Replica = u.id
+	if c.Above != nil && u.instance != nil {
+		c.Info.Above = ancestors(c)
+	}
 	c.Mode = call.Broadcast // so that its worker counts no slot
 	e := &Errand{unit: u, call: c, sink: sink}
 	if failure := d.refuses(&c.Info); failure != nil {
@@ -96,6 +99,7 @@ func (e *Errand) start(b *call.Batch) {
 
 // Complete is told by the transport how the call ended, and starts the next.
 func (e *Errand) Complete(b *call.Batch, r call.Result) {
+	e.unit.count(r)
 	if r.NotStarted {
 		r = call.Result{Err: e.unit.gone()}
 	}

@@ -28,7 +28,7 @@ func TestControlLane(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, h := &silent{}, &heard{}
-		u := &Unit{id: "r", transport: s}
+		u := &Unit{edition: &edition{}, id: "r", transport: s}
 		d, r := &Deployment{}, &router.Replica{ID: "r", Value: u}
 		var calls []*call.Call
 		var errands []*Errand

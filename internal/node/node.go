@@ -109,6 +109,7 @@ type Node struct {
 	cpusTold atomic.Bool   // it was logged that CPU time is not limited
 	printing sync.Mutex    // one line of Output at a time
 	changed  chan struct{} // closed when a replica is gone; nil while nobody waits
+	readier  chan struct{} // closed when a replica is ready; nil while nobody waits
 }
 
 type app struct {
@@ -438,13 +439,14 @@ func (n *Node) Close(ctx context.Context) error {
 
 // Status is what runs now.
 func (n *Node) Status() spec.Status {
+	n.countAll()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	s := spec.Status{Applications: map[string]spec.ApplicationStatusInfo{}}
 	for name, a := range n.apps {
 		as := spec.ApplicationStatusInfo{Status: a.status, Message: a.message, Deployments: map[string]spec.DeploymentStatusInfo{}}
 		for dn, d := range a.deployments {
-			ds := spec.DeploymentStatusInfo{Status: spec.DeploymentHealthy, Uses: d.now.Load().spec.Uses, DynamicUses: slices.Clone(d.dynamic), LastExit: d.lastExit}
+			ds := spec.DeploymentStatusInfo{Status: spec.DeploymentHealthy, Uses: d.now.Load().spec.Uses, DynamicUses: slices.Clone(d.dynamic), LastExit: d.lastExit, Calls: d.callsLocked()}
 			running := 0
 			for _, u := range d.units {
 				rs := spec.ReplicaStatus{

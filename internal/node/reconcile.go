@@ -100,7 +100,11 @@ func (n *Node) observeLocked() (targets []planner.Target, observed []planner.Obs
 				if e.def.Retry {
 					giveUp = planner.MaxFailures(e.options.MaxConstructorRetries, e.options.NumReplicas)
 				}
-				targets = append(targets, planner.Target{Key: k, Revision: e.id(), Replicas: e.options.NumReplicas, GiveUp: giveUp})
+				t := planner.Target{Key: k, Revision: e.id(), Replicas: e.options.NumReplicas, GiveUp: giveUp, Early: e.placement == inPython}
+				for _, u := range e.spec.Uses {
+					t.Uses = append(t.Uses, planner.Key{App: a.name, Deployment: u})
+				}
+				targets = append(targets, t)
 			}
 			history[k] = planner.History{Failures: d.failures, Rounds: max(d.starting.n, d.running.n), LastFailure: d.lastFail, Ran: e.ran && (e.def.Retry || a.status != spec.ApplicationDeploying)}
 			for _, u := range d.units {
@@ -145,6 +149,7 @@ func (n *Node) unitOfLocked(d *Deployment, id string, now time.Time) *Unit {
 	if e.placement == inGoWorker {
 		u.gate.WhenWaiting(func() { u.recall(false) })
 	}
+	u.life, u.endLife = context.WithCancelCause(n.ctx)
 	u.entry = &router.Replica{ID: u.id, Node: n.id, Gate: u.gate, Value: u}
 	d.units[u.id] = u
 	return u
@@ -180,7 +185,6 @@ func shortID(k uint64) string {
 }
 
 func (n *Node) start(u *Unit) error {
-	d := u.dep
 	switch u.placement {
 	case inGoWorker:
 		return n.startInGoWorker(u)
@@ -207,7 +211,7 @@ func (n *Node) start(u *Unit) error {
 	case !n.set.OutOfLine:
 		u.Local = r
 	}
-	r.Scope.WatchModels(func(ids []string) { d.Router.SetModels(u.entry, ids) })
+	r.Scope.WatchModels(u.setModels)
 	return nil
 }
 
@@ -254,11 +258,18 @@ func (n *Node) ready(u *Unit) bool {
 		u.state = spec.ReplicaRunning
 		u.ran = true
 		d.starting.n = 0
+		if n.readier != nil {
+			close(n.readier)
+			n.readier = nil
+		}
 		if d.app.deployments[d.name] != d { // another has its name by now
 			n.stopLocked(u)
 		}
 		if n.checked(u) {
 			n.wg.Go(func() { n.watchHealth(u) })
+		}
+		if n.reports(u) {
+			n.wg.Go(func() { n.watchStats(u) })
 		}
 	}
 	n.wake()
@@ -397,6 +408,11 @@ func (n *Node) died(u *Unit, exit *spec.Exit, counts bool) {
 const healthyTime = 10 * time.Minute
 
 func (n *Node) forgetLocked(u *Unit) {
+	u.endLife(u.gone())
+	if u.dep.units[u.id] == u {
+		past, c := &u.dep.past, u.counts()
+		*past = replica.Counts{Started: past.Started + c.Started, Failed: past.Failed + c.Failed, Late: past.Late + c.Late, Busy: past.Busy + c.Busy}
+	}
 	delete(u.dep.units, u.id)
 	n.broadcastLocked()
 }
@@ -429,6 +445,7 @@ func (n *Node) stopLocked(u *Unit) {
 			}
 		}
 		u.stopped.Store(true)
+		u.endLife(call.NewError(call.ReplicaUnavailable, "replica "+u.id+" has stopped"))
 		closing, cancel2 := context.WithTimeout(n.ctx, closeTime)
 		defer cancel2()
 		if err := n.end(closing, u); err != nil {
@@ -455,6 +472,7 @@ func (n *Node) end(ctx context.Context, u *Unit) error {
 	case u.instance != nil:
 		return u.instance.Close(ctx)
 	case u.worker != nil:
+		n.askCounts(ctx, u.worker)
 		err := u.worker.stopReplica(ctx, u.id)
 		if u.placement == inPython {
 			u.worker.end(ctx)
@@ -481,9 +499,27 @@ func (n *Node) publish() error {
 		d := a.deployments[g.Ingress.Deployment]
 		r := proxy.Route{Prefix: g.RoutePrefix, App: a.name, In: d.now.Load().inKind(g.Ingress.Method, d.methods)}
 		place := &call.Place{App: a.name, Deployment: d.name, Method: g.Ingress.Method, Home: a.current.def.Home}
-		r.Call = func(ctx context.Context, c *call.Call) (call.Payload, *call.Error) {
-			c.Info.Place = place
-			return d.Do(ctx, c)
+		kind := g.Ingress.Kind
+		if d.now.Load().placement == inPython && pythonStreams(g.Ingress.Method, d.methods) {
+			kind = spec.IngressStream
+		}
+		switch kind {
+		case spec.IngressHTTP:
+			place.Method = "ServeHTTP"
+			r.Handle = func(ctx context.Context, c *call.Call, serve proxy.Serve) *call.Error {
+				c.Info.Place = place
+				return d.Handle(ctx, c, serve)
+			}
+		case spec.IngressStream:
+			r.Stream = func(ctx context.Context, c *call.Call, item proxy.Item) *call.Error {
+				c.Info.Place = place
+				return d.Stream(ctx, c, item)
+			}
+		case spec.IngressMethod:
+			r.Call = func(ctx context.Context, c *call.Call) (call.Payload, *call.Error) {
+				c.Info.Place = place
+				return d.Do(ctx, c)
+			}
 		}
 		routes = append(routes, r)
 	}

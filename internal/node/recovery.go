@@ -355,7 +355,7 @@ func (n *Node) resumed(w *workerProc, units []*Unit) {
 	}
 	n.log.Info("a worker was taken over", "app", w.app.name, "worker", w.id, "pid", w.proc.PID(), "replicas", len(kept))
 	for _, u := range kept {
-		u.dep.Router.SetModels(u.entry, u.models)
+		u.setModels(u.models)
 		n.wg.Go(func() { n.finishStart(u, nil) })
 	}
 	n.wake()
@@ -363,7 +363,7 @@ func (n *Node) resumed(w *workerProc, units []*Unit) {
 
 // resumeLocked makes a unit of what a worker tells of a replica.
 func (u *Unit) resumeLocked(r wire.Resumed) {
-	u.checked, u.models = r.Health, r.Models
+	u.checked, u.reports, u.models = r.Health, r.Reports, r.Models
 	if u.placement == inPython {
 		json.Unmarshal(r.Methods, &u.dep.methods) //nolint:errcheck // without them an ingress serves nothing, and says so
 	}
@@ -392,7 +392,7 @@ func (s *session) setModels(body json.RawMessage) error {
 	mine := u != nil && u.worker != nil && u.worker.peer == s.peer
 	s.node.mu.Unlock()
 	if mine {
-		u.dep.Router.SetModels(u.entry, m.Models)
+		u.setModels(m.Models)
 	}
 	return nil
 }

@@ -107,6 +107,7 @@ func (d *Deployment) become(e *edition) {
 	d.now.Store(e)
 	d.Router.SetLimit(e.options.MaxQueuedRequests)
 	d.Router.SetPolicy(e.policy())
+	d.looks.Store(e.options.RequestRouter.Policy == spec.Custom)
 }
 
 // revertLocked goes back to the revision before: the new one failed to start. Replicas of the old one that have been

@@ -64,6 +64,9 @@ func (s *session) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
 		t.Place = &call.Place{App: t.App, Deployment: t.Deployment, Method: t.Method, Home: home}
 	}
 	in.Info.Place, in.Origin = t.Place, s.origin
+	if in.Above != nil {
+		in.Above.From = s
+	}
 	switch {
 	case in.Mode == call.Broadcast:
 		return t.found.relayBroadcast(b, in)

@@ -12,7 +12,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/helve-serve/helve/internal/gate"
 	"github.com/helve-serve/helve/internal/replica"
+	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/worker"
 )
@@ -98,7 +100,7 @@ func newTold(t testing.TB, state spec.ReplicaState) *told {
 	a.ctx, a.cancel = context.WithCancelCause(t.Context())
 	a.current = a.newRevision(App{})
 	e := a.current.edition(spec.Deployment{Name: "D"})
-	d := &Deployment{app: a, name: "D", units: map[string]*Unit{}}
+	d := &Deployment{app: a, name: "D", units: map[string]*Unit{}, Router: router.New("local")}
 	d.now.Store(e)
 	a.deployments["D"] = d
 	s := worker.NewSpawner()
@@ -108,7 +110,7 @@ func newTold(t testing.TB, state spec.ReplicaState) *told {
 	}
 	t.Cleanup(func() { proc.Kill(); <-proc.Done(); s.Close() })
 	x.w = &workerProc{node: x.node, id: "app-1", app: a, rev: a.current, proc: proc}
-	d.units["D#1"] = &Unit{id: "D#1", dep: d, edition: e, worker: x.w, state: state}
+	d.units["D#1"] = &Unit{id: "D#1", dep: d, edition: e, worker: x.w, state: state, gate: gate.New(1), endLife: func(error) {}}
 	x.node.mu.Lock()
 	x.node.apps["app"] = a
 	x.node.mu.Unlock()

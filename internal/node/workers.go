@@ -15,6 +15,7 @@ import (
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/transport"
 	"github.com/helve-serve/helve/internal/wire"
@@ -348,7 +349,8 @@ type startReplica struct {
 
 type started struct {
 	Methods []pythonMethod `json:"methods"`
-	Health  bool           `json:"health"` // it has a health check
+	Health  bool           `json:"health"`        // it has a health check
+	Reports bool           `json:"routing_stats"` // it has stats for routing
 }
 
 type pythonMethod struct {
@@ -367,7 +369,7 @@ func (n *Node) startInGoWorker(u *Unit) error {
 	if err != nil {
 		return err
 	}
-	u.checked = s.Health
+	u.checked, u.reports = s.Health, s.Reports
 	u.transport = &transport.Wire{Peer: w.peer, Replica: u.id, Codec: n.codec}
 	return nil
 }
@@ -472,7 +474,10 @@ func (n *Node) startInPython(u *Unit) error {
 	if err != nil {
 		return fmt.Errorf("deployment %s: %w", d.name, err)
 	}
-	s, err := n.startAt(w, u, code)
+	var s started
+	if err = n.awaitUses(u); err == nil {
+		s, err = n.startAt(w, u, code)
+	}
 	if err == nil {
 		u.checked = s.Health
 		err = u.checkPython(s.Methods)
@@ -481,6 +486,7 @@ func (n *Node) startInPython(u *Unit) error {
 		w.end(u.ctx)
 		return err
 	}
+	u.reports = s.Reports
 	n.mu.Lock()
 	d.methods = s.Methods
 	n.mu.Unlock()
@@ -514,6 +520,29 @@ func (n *Node) startAt(w *workerProc, u *Unit, code json.RawMessage) (started, e
 	return s, fmt.Errorf("deployment %s: %w", d.name, err)
 }
 
+// awaitUses waits until what the deployment uses is ready. A Python interpreter comes up meanwhile, which takes
+// longer than most constructors.
+func (n *Node) awaitUses(u *Unit) error {
+	for {
+		n.mu.Lock()
+		targets, observed, history := n.observeLocked()
+		waits := planner.Waits(targets, observed, history, planner.Key{App: u.dep.app.name, Deployment: u.dep.name})
+		if waits && n.readier == nil {
+			n.readier = make(chan struct{})
+		}
+		ready := n.readier
+		n.mu.Unlock()
+		if !waits {
+			return nil
+		}
+		select {
+		case <-ready:
+		case <-u.ctx.Done():
+			return context.Cause(u.ctx)
+		}
+	}
+}
+
 // checkPython sees that the methods that the graph binds are there.
 func (e *edition) checkPython(have []pythonMethod) error {
 	names := make([]string, len(have))
@@ -531,6 +560,19 @@ func (e *edition) checkPython(have []pythonMethod) error {
 
 // pythonKind says what an ingress sends to a Python method.
 func pythonKind(method string, methods []pythonMethod) string {
+	if m := findPython(method, methods); m != nil {
+		return m.HTTP
+	}
+	return "request"
+}
+
+// pythonStreams says whether a Python method gives a stream.
+func pythonStreams(method string, methods []pythonMethod) bool {
+	m := findPython(method, methods)
+	return m != nil && m.Shape == "stream"
+}
+
+func findPython(method string, methods []pythonMethod) *pythonMethod {
 	if method == "" {
 		method = "__call__"
 	}
@@ -539,11 +581,11 @@ func pythonKind(method string, methods []pythonMethod) string {
 		names[i] = m.Name
 	}
 	if name, ok := codec.MatchName(method, names); ok {
-		for _, m := range methods {
-			if m.Name == name {
-				return m.HTTP
+		for i := range methods {
+			if methods[i].Name == name {
+				return &methods[i]
 			}
 		}
 	}
-	return "request"
+	return nil
 }

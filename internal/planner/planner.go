@@ -21,6 +21,11 @@ type Target struct {
 	Replicas int
 	// GiveUp is after how many failed starts a deployment of which no replica ever ran is given up; 0 for never.
 	GiveUp int
+	// Uses are deployments that this one calls: none of its replicas is started before each of those has had a ready one. Those
+	// that use each other, directly or not, do not wait for each other, and one without a target is not waited for.
+	Uses []Key
+	// Early says that its starts begin at once, and ask [Waits] themselves when they have come to the user's code.
+	Early bool
 }
 
 // MaxFailures is the reference's bound on failed starts, for [Target].GiveUp: retries in all, and three per replica.
@@ -100,17 +105,7 @@ func Delay(rounds int) time.Duration {
 // Actions are sorted by deployment, and for one deployment come starts, or that it is given up, then stops. wake is when to ask again although
 // nothing has changed, because a start is held back; zero if there is no such time.
 func Plan(targets []Target, observed []Observed, history map[Key]History, now time.Time) (actions []Action, wake time.Time) {
-	live := map[Key][]Observed{}
-	wanted := map[Key]Target{}
-	for _, o := range observed {
-		if o.State == Starting || o.State == Running {
-			live[o.Key] = append(live[o.Key], o)
-			wanted[o.Key] = Target{Key: o.Key}
-		}
-	}
-	for _, t := range targets {
-		wanted[t.Key] = t
-	}
+	wanted, live := index(targets, observed)
 	keys := make([]Key, 0, len(wanted))
 	for k := range wanted {
 		keys = append(keys, k)
@@ -122,7 +117,9 @@ func Plan(targets []Target, observed []Observed, history map[Key]History, now ti
 		start, stop := compare(wanted[k], live[k])
 		if start > 0 {
 			h := history[k]
-			if t := wanted[k]; t.GiveUp > 0 && !h.Ran && h.Failures >= t.GiveUp {
+			if t := wanted[k]; !t.Early && waits(wanted, live, history, k) {
+				// Whoever becomes ready has the question asked again.
+			} else if t.GiveUp > 0 && !h.Ran && h.Failures >= t.GiveUp {
 				actions = append(actions, GiveUp{k})
 			} else if at := h.LastFailure.Add(Delay(h.Rounds)); h.Rounds > 1 && at.After(now) {
 				if wake.IsZero() || at.Before(wake) {
@@ -137,6 +134,56 @@ func Plan(targets []Target, observed []Observed, history map[Key]History, now ti
 		}
 	}
 	return actions, wake
+}
+
+// Waits says whether user code of the deployment k should not run yet, because what it uses is not ready.
+func Waits(targets []Target, observed []Observed, history map[Key]History, k Key) bool {
+	wanted, live := index(targets, observed)
+	return waits(wanted, live, history, k)
+}
+
+// index sorts both by deployment. What runs without a target has one of none.
+func index(targets []Target, observed []Observed) (wanted map[Key]Target, live map[Key][]Observed) {
+	wanted, live = map[Key]Target{}, map[Key][]Observed{}
+	for _, o := range observed {
+		if o.State == Starting || o.State == Running {
+			live[o.Key] = append(live[o.Key], o)
+			wanted[o.Key] = Target{Key: o.Key}
+		}
+	}
+	for _, t := range targets {
+		wanted[t.Key] = t
+	}
+	return wanted, live
+}
+
+// waits is Waits.
+func waits(wanted map[Key]Target, live map[Key][]Observed, history map[Key]History, k Key) bool {
+	for _, u := range wanted[k].Uses {
+		t := wanted[u]
+		ready := func(o Observed) bool { return o.State == Running && o.Revision == t.Revision }
+		if t.Replicas > 0 && !history[u].Ran && !slices.ContainsFunc(live[u], ready) && !leads(wanted, u, k, nil) {
+			return true
+		}
+	}
+	return false
+}
+
+// leads says whether from uses to, directly or not. It is asked for what is missing only.
+func leads(wanted map[Key]Target, from, to Key, seen map[Key]bool) bool {
+	if from == to {
+		return true
+	}
+	if seen == nil {
+		seen = map[Key]bool{}
+	}
+	seen[from] = true
+	for _, u := range wanted[from].Uses {
+		if !seen[u] && leads(wanted, u, to, seen) {
+			return true
+		}
+	}
+	return false
 }
 
 // compare gives how many replicas one deployment lacks and which are too many.

@@ -95,6 +95,48 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+func TestOrderOfStarts(t *testing.T) {
+	t.Parallel()
+	c, d := Key{"app", "c"}, Key{"app", "d"}
+	uses := func(k Key, of ...Key) Target { return Target{Key: k, Replicas: 1, Uses: of} }
+	for _, tt := range []struct {
+		name     string
+		targets  []Target
+		observed []Observed
+		history  map[Key]History
+		want     []Action
+	}{
+		{name: "those that are used come first", targets: []Target{uses(a, b), uses(b, c), uses(c)}, want: []Action{Start{c, 1}}},
+		{name: "and are waited for", targets: []Target{uses(a, b), uses(b, c), uses(c)},
+			observed: []Observed{seen(c, "1", Starting, 0)}},
+		{name: "until one is ready", targets: []Target{uses(a, b), uses(b, c), {Key: c, Replicas: 2}},
+			observed: []Observed{seen(c, "1", Running, 0), seen(c, "2", Starting, 0)}, want: []Action{Start{b, 1}}},
+		{name: "of this revision", targets: []Target{uses(a, b), {Key: b, Revision: "2", Replicas: 1}},
+			observed: []Observed{{b, "1", "1", Running, start}, {b, "2", "2", Starting, start}}},
+		{name: "once", targets: []Target{uses(a, b), uses(b)}, history: map[Key]History{b: {Ran: true}},
+			want: []Action{Start{a, 1}, Start{b, 1}}},
+		{name: "all of them", targets: []Target{uses(a, b, c), uses(b), uses(c)},
+			observed: []Observed{seen(b, "1", Running, 0), seen(c, "2", Starting, 0)}},
+		{name: "a cycle starts together", targets: []Target{uses(a, b), uses(b, c), uses(c, a), uses(d, a)},
+			want: []Action{Start{a, 1}, Start{b, 1}, Start{c, 1}}},
+		{name: "after what it uses", targets: []Target{uses(a, b), uses(b, a, c), uses(c)}, want: []Action{Start{a, 1}, Start{c, 1}}},
+		{name: "what begins early", targets: []Target{{Key: a, Replicas: 1, Uses: []Key{b}, Early: true}, uses(b)}, want: []Action{Start{a, 1}, Start{b, 1}}},
+		{name: "one that uses itself", targets: []Target{uses(a, a)}, want: []Action{Start{a, 1}}},
+		{name: "what nobody wants is not waited for", targets: []Target{uses(a, b, c), {Key: c}}, want: []Action{Start{a, 1}}},
+		{name: "stops do not wait", targets: []Target{{Key: a, Uses: []Key{b}}, uses(b)},
+			observed: []Observed{seen(a, "1", Running, 0)}, want: []Action{Stop{"1"}, Start{b, 1}}},
+		{name: "nor is one given up that waits", targets: []Target{{Key: a, Replicas: 1, GiveUp: 1, Uses: []Key{b}}, uses(b)},
+			history: map[Key]History{a: {Failures: 1, LastFailure: start}}, want: []Action{Start{b, 1}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if got, wake := Plan(tt.targets, tt.observed, tt.history, start); !slices.Equal(got, tt.want) && len(got)+len(tt.want) > 0 || !wake.IsZero() {
+				t.Errorf("got %v, wake %v, want %v", got, wake, tt.want)
+			}
+		})
+	}
+}
+
 func TestDelay(t *testing.T) {
 	t.Parallel()
 	for failures, seconds := range []int{0, 0, 1, 2, 4, 8, 16, 32, 64, 64} {
@@ -124,7 +166,14 @@ func newWorld(t *testing.T, seed uint64) *world {
 	for i := range 4 {
 		k := Key{"app" + fmt.Sprint(i%2), fmt.Sprint(i)}
 		if w.rng.IntN(4) > 0 {
-			w.targets = append(w.targets, Target{Key: k, Revision: fmt.Sprint(w.rng.IntN(2)), Replicas: w.rng.IntN(5)})
+			t := Target{Key: k, Revision: fmt.Sprint(w.rng.IntN(2)), Replicas: w.rng.IntN(5)}
+			t.Early = w.rng.IntN(4) == 0
+			for j := range 4 {
+				if w.rng.IntN(3) == 0 { // across applications too, and in circles
+					t.Uses = append(t.Uses, Key{"app" + fmt.Sprint(j%2), fmt.Sprint(j)})
+				}
+			}
+			w.targets = append(w.targets, t)
 		}
 		for range w.rng.IntN(7) {
 			w.add(Observed{
@@ -167,6 +216,23 @@ func serves(k Key) func(Observed) bool {
 	return func(o Observed) bool { return o.Key == k && o.State == Running }
 }
 
+// mayStart is what Uses promises, said another way: u is ready, was, is not wanted, or is in a circle with k.
+func (w *world) mayStart(k, u Key) bool {
+	t := w.target(u)
+	if t.Replicas == 0 || w.history[u].Ran || w.count(func(o Observed) bool { return serves(u)(o) && o.Revision == t.Revision }) > 0 {
+		return true
+	}
+	reached := map[Key]bool{u: true}
+	for range 4 { // no path is longer
+		for _, t := range w.targets {
+			for _, v := range t.Uses {
+				reached[v] = reached[v] || reached[t.Key]
+			}
+		}
+	}
+	return reached[k]
+}
+
 // plan plans, checks what every plan promises, and applies it.
 func (w *world) plan() (actions []Action, wake time.Time) {
 	w.t.Helper()
@@ -192,6 +258,15 @@ func (w *world) plan() (actions []Action, wake time.Time) {
 			live := w.count(func(o Observed) bool {
 				return o.Key == act.Key && o.Revision == t.Revision && (o.State == Starting || o.State == Running)
 			})
+			for _, u := range t.Uses {
+				may := w.mayStart(t.Key, u)
+				if !may && !Waits(w.targets, w.observed, w.history, t.Key) {
+					w.t.Fatalf("%v need not wait for %v, which it uses", t.Key, u)
+				}
+				if !may && !t.Early {
+					w.t.Fatalf("starts %v before %v, which it uses, is ready", t.Key, u)
+				}
+			}
 			if act.Count < 1 || live+act.Count > t.Replicas {
 				w.t.Fatalf("starts %d beside %d of %d", act.Count, live, t.Replicas)
 			}
@@ -233,6 +308,10 @@ func (w *world) live(fate bool) {
 			w.history[o.Key] = History{Failures: h.Failures + 1, Rounds: h.Rounds + 1, LastFailure: w.now, Ran: h.Ran}
 		case o.State == Starting && (!fate || w.rng.IntN(2) == 0):
 			o.State = Running
+			if h := w.history[o.Key]; o.Revision == w.target(o.Key).Revision {
+				h.Ran = true
+				w.history[o.Key] = h
+			}
 		}
 	}
 }

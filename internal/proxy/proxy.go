@@ -39,7 +39,19 @@ type Route struct {
 	// is shared and names the application only. ctx ends when the client is gone. The payload's codec is None, Raw, Text
 	// or JSON; its memory is the receiver's.
 	Call func(ctx context.Context, c *call.Call) (call.Payload, *call.Error)
+	// Stream is Call for an ingress that streams; it gives the items to item. One of the three is set.
+	Stream func(ctx context.Context, c *call.Call, item Item) *call.Error
+	// Handle is Call for an ingress that is an http.Handler: it calls serve once it has a replica. It passes
+	// http.ErrAbortHandler on.
+	Handle func(ctx context.Context, c *call.Call, serve Serve) *call.Error
 }
+
+// Item is given one item of a stream, on the goroutine of the request. more says that the next is there already. false: nobody wants
+// more. p is valid during the call only.
+type Item func(p call.Payload, more bool) bool
+
+// Serve lets h answer the request. ctx is the call's context: its end closes a connection that was taken over.
+type Serve func(ctx context.Context, h http.Handler)
 
 // Settings are what code passes to [New].
 type Settings struct {
@@ -184,6 +196,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c.Info.Place = route.place
+	if route.Handle != nil {
+		p.handle(w, r, &route.Route, c)
+		return
+	}
 	if e := p.input(r, &route.Route, c); e != nil {
 		if e.Reason == call.MethodNotAllowed {
 			w.Header().Set("Allow", allowed(route.In))
@@ -191,14 +207,15 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.fail(w, r, c, e)
 		return
 	}
+	if route.Stream != nil {
+		p.stream(w, r, &route.Route, c)
+		return
+	}
 	returned := false
 	defer func() {
-		if returned {
-			return
+		if !returned {
+			p.exited(w, r, c)
 		}
-		// A method that runs here has ended its goroutine, which is this connection's: answer while it unwinds.
-		p.fail(w, r, c, call.NewError(call.User, "the method ended its goroutine with runtime.Goexit"))
-		http.NewResponseController(w).Flush() //nolint:errcheck // the client may be gone
 	}()
 	out, e := route.Call(r.Context(), c)
 	returned = true
@@ -207,6 +224,12 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p.answer(w, r, out)
+}
+
+// exited answers a request whose method runs here and has ended its goroutine, which is this connection's, while it unwinds.
+func (p *Proxy) exited(w http.ResponseWriter, r *http.Request, c *call.Call) {
+	p.fail(w, r, c, call.NewError(call.User, "the method ended its goroutine with runtime.Goexit"))
+	http.NewResponseController(w).Flush() //nolint:errcheck // the client may be gone
 }
 
 // own serves what every node has.

@@ -106,6 +106,16 @@ func aboutRequest(c *call.Call, e *call.Error) bool {
 	return e.Deployment == "" || c.Info.Place != nil && e.Deployment == c.Info.Deployment && e.Method == c.Info.Method
 }
 
+// logFailure logs why a request failed. A client that went away cancelled its call: no failure.
+func (p *Proxy) logFailure(r *http.Request, what string, c *call.Call, e *call.Error) {
+	if r.Context().Err() != nil && e.Reason == call.Cancelled {
+		return
+	}
+	p.log.LogAttrs(r.Context(), slog.LevelError, what, slog.String("request_id", c.Info.Request.String()), slog.String("app", e.App),
+		slog.String("deployment", e.Deployment), slog.String("method", e.Method), slog.String("replica", e.Replica),
+		slog.String("reason", string(e.Reason)), slog.String("error", e.Message), slog.String("traceback", e.Traceback))
+}
+
 func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, c *call.Call, e *call.Error) {
 	switch e.Reason {
 	case call.BadInput, call.UnsupportedMedia, call.MethodNotAllowed, call.TooLarge:
@@ -117,12 +127,8 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, c *call.Call, e *ca
 	}
 	status, id := statusOf(e), c.Info.Request.String()
 	message := publicMessage(e)
-	// What is withheld from the client has to be somewhere. A client that went away cancelled its call: no failure.
-	gone := r.Context().Err() != nil && e.Reason == call.Cancelled
-	if message == withheld && !gone {
-		p.log.LogAttrs(r.Context(), slog.LevelError, "request failed", slog.String("request_id", id), slog.String("app", e.App),
-			slog.String("deployment", e.Deployment), slog.String("method", e.Method), slog.String("replica", e.Replica),
-			slog.String("reason", string(e.Reason)), slog.String("error", e.Message), slog.String("traceback", e.Traceback))
+	if message == withheld { // what is withheld from the client has to be somewhere
+		p.logFailure(r, "request failed", c, e)
 	}
 	h := w.Header()
 	h["X-Request-Id"] = []string{id}

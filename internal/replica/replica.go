@@ -56,6 +56,11 @@ type Closer interface{ Close(context.Context) error }
 // HealthChecker is what an instance implements that can tell whether it still works.
 type HealthChecker interface{ CheckHealth(context.Context) error }
 
+// RoutingReporter is what an instance implements that has something to say to routing policies.
+type RoutingReporter interface {
+	RoutingStats(ctx context.Context) (map[string]any, error)
+}
+
 // Replica is one instance. Its methods may be called from any goroutine.
 type Replica struct {
 	ID       string
@@ -67,6 +72,7 @@ type Replica struct {
 	started  atomic.Uint64
 	failed   atomic.Uint64
 	busyTime atomic.Int64
+	late     atomic.Uint64
 	_        [64]byte
 }
 
@@ -208,6 +214,37 @@ func (r *Replica) CanTell() bool {
 	return ok
 }
 
+// Reports says whether the instance has stats for routing.
+func (r *Replica) Reports() bool {
+	_, ok := r.Instance.(RoutingReporter)
+	return ok
+}
+
+// RoutingStats asks the instance for its stats, as JSON: what a policy reads is the same wherever the replica is, and not
+// what the instance goes on writing to.
+func (r *Replica) RoutingStats(ctx context.Context, cd *codec.Codec) (stats json.RawMessage, err error) {
+	c, ok := r.Instance.(RoutingReporter)
+	if !ok {
+		return nil, nil
+	}
+	var b []byte
+	err = guard(ctx, func() error { // b is not read if it is left behind
+		m, err := c.RoutingStats(ctx)
+		if err != nil {
+			return err
+		}
+		encoded, err := cd.Append(nil, call.JSON, m)
+		if ctx.Err() == nil {
+			b = encoded
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
 // guard runs f on a goroutine of its own, so that a panic and a runtime.Goexit in it become errors, and so that nobody
 // waits for it any more when ctx has ended. Go cannot end a function that ignores its context: its goroutine is left.
 func guard(ctx context.Context, f func() error) error {
@@ -245,9 +282,25 @@ func (r *Replica) Leave(entered int64, failed bool) {
 	}
 }
 
-// Counts are the executions so far, those that failed, and the nanoseconds spent in user code.
-func (r *Replica) Counts() (started, failed uint64, busy int64) {
-	return r.started.Load(), r.failed.Load(), r.busyTime.Load()
+// Overran is told of a method that ran on its caller's goroutine, and returned err although the caller's context had
+// ended: unless err says so, the method has kept its caller waiting.
+func (r *Replica) Overran(caller context.Context, err error) {
+	if err == nil || !errors.Is(err, caller.Err()) && !errors.Is(err, call.Cause(caller)) {
+		r.late.Add(1)
+	}
+}
+
+// Counts are what became of the executions so far.
+type Counts struct {
+	Started uint64        `json:"started"`
+	Failed  uint64        `json:"failed"`
+	Late    uint64        `json:"late"`    // kept their callers waiting after the end of their contexts
+	Busy    time.Duration `json:"busy_ns"` // in user code
+}
+
+// Counts are the executions so far.
+func (r *Replica) Counts() Counts {
+	return Counts{r.started.Load(), r.failed.Load(), r.late.Load(), time.Duration(r.busyTime.Load())}
 }
 
 // Run executes a method with boxed values. If ctx ended before the method returned, the result is the context's cause,

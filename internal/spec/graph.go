@@ -24,9 +24,20 @@ type Graph struct {
 
 // IngressSpec names the method that clients outside reach; Method "" is the deployment's default.
 type IngressSpec struct {
-	Deployment string `json:"deployment"`
-	Method     string `json:"method,omitempty"`
+	Deployment string      `json:"deployment"`
+	Method     string      `json:"method,omitempty"`
+	Kind       IngressKind `json:"kind,omitempty"`
 }
+
+// IngressKind is how an ingress answers.
+type IngressKind string
+
+// The kinds: one result, a stream of them, and an http.Handler, which has no method.
+const (
+	IngressMethod IngressKind = ""
+	IngressStream IngressKind = "stream"
+	IngressHTTP   IngressKind = "http"
+)
 
 // Deployment is one vertex.
 type Deployment struct {
@@ -145,7 +156,11 @@ func (i *IngressSpec) String() string {
 	if i == nil {
 		return ""
 	}
-	return i.Deployment + "." + i.Method
+	s := i.Deployment + "." + i.Method
+	if i.Kind != IngressMethod {
+		s += " (" + string(i.Kind) + ")"
+	}
+	return s
 }
 
 func byName(ds []Deployment) map[string][]Deployment {

@@ -51,6 +51,8 @@ type Options struct {
 	Limits                   Limits
 	UnresponsiveAfter        *time.Duration
 	MaxUnresponsive          *time.Duration
+	RoutingStatsPeriod       *time.Duration
+	RoutingStatsTimeout      *time.Duration
 }
 
 // RequestRouter says how the router of a deployment picks replicas.
@@ -93,6 +95,8 @@ type Effective struct {
 	Limits                   Limits
 	UnresponsiveAfter        time.Duration
 	MaxUnresponsive          time.Duration // 0 for never
+	RoutingStatsPeriod       time.Duration
+	RoutingStatsTimeout      time.Duration
 	Sources                  map[string]Source
 }
 
@@ -107,6 +111,7 @@ func (o Options) Effective() Effective {
 		UserConfig: o.UserConfig, RequestRouter: RequestRouter{Policy: PowerOfTwo},
 		Isolation: InNode, Version: o.Version, Default: o.Default, StrictCodec: o.StrictCodec,
 		Env: o.Env, Dir: o.Dir, Limits: o.Limits, UnresponsiveAfter: 5 * time.Second,
+		RoutingStatsPeriod: 10 * time.Second, RoutingStatsTimeout: 30 * time.Second,
 		Sources: map[string]Source{},
 	}
 	pick(&e.NumReplicas, o.NumReplicas, e.Sources, "num_replicas")
@@ -121,6 +126,8 @@ func (o Options) Effective() Effective {
 	pick(&e.RequestRouter, o.RequestRouter, e.Sources, "request_router")
 	pick(&e.UnresponsiveAfter, o.UnresponsiveAfter, e.Sources, "unresponsive_after_s")
 	pick(&e.MaxUnresponsive, o.MaxUnresponsive, e.Sources, "max_unresponsive_s")
+	pick(&e.RoutingStatsPeriod, o.RoutingStatsPeriod, e.Sources, "request_routing_stats_period_s")
+	pick(&e.RoutingStatsTimeout, o.RoutingStatsTimeout, e.Sources, "request_routing_stats_timeout_s")
 	for name, set := range map[string]bool{
 		"user_config": o.UserConfig != nil, "isolation": o.Isolation != "", "version": o.Version != "",
 		"default": o.Default != "", "strict_codec": o.StrictCodec,
@@ -194,6 +201,8 @@ func (o Options) Validate() []error {
 	}
 	duration("unresponsive_after_s", o.UnresponsiveAfter, true)
 	duration("max_unresponsive_s", o.MaxUnresponsive, false)
+	duration("request_routing_stats_period_s", o.RoutingStatsPeriod, true)
+	duration("request_routing_stats_timeout_s", o.RoutingStatsTimeout, true)
 	errs = append(errs, o.validateProcess()...)
 	if o.Isolation != "" && o.Isolation != InNode && o.Isolation != Process {
 		wrong("isolation: must be %s or %s, is %q", InNode, Process, o.Isolation)
@@ -222,6 +231,8 @@ type optionsJSON struct {
 	Limits                   Limits          `json:"limits,omitzero"`
 	UnresponsiveAfter        *seconds        `json:"unresponsive_after_s,omitempty"`
 	MaxUnresponsive          *seconds        `json:"max_unresponsive_s,omitempty"`
+	RoutingStatsPeriod       *seconds        `json:"request_routing_stats_period_s,omitempty"`
+	RoutingStatsTimeout      *seconds        `json:"request_routing_stats_timeout_s,omitempty"`
 }
 
 // runtimeEnv has the keys that the reference's has and that mean something here.
@@ -241,6 +252,7 @@ func (o Options) MarshalJSON() ([]byte, error) {
 		(*seconds)(o.GracefulShutdownWaitLoop), (*seconds)(o.HealthCheckPeriod), (*seconds)(o.HealthCheckTimeout),
 		(*seconds)(o.ConstructTimeout), o.MaxConstructorRetries, o.UserConfig, o.RequestRouter, o.Isolation, o.Version,
 		o.Default, o.StrictCodec, env, o.Limits, (*seconds)(o.UnresponsiveAfter), (*seconds)(o.MaxUnresponsive),
+		(*seconds)(o.RoutingStatsPeriod), (*seconds)(o.RoutingStatsTimeout),
 	})
 }
 
@@ -261,7 +273,7 @@ func (o *Options) UnmarshalJSON(b []byte) error {
 		(*time.Duration)(j.HealthCheckTimeout), (*time.Duration)(j.ConstructTimeout), j.MaxConstructorRetries,
 		j.UserConfig, j.RequestRouter, j.Isolation, j.Version, j.Default, j.StrictCodec,
 		j.RuntimeEnv.EnvVars, j.RuntimeEnv.WorkingDir, j.Limits, (*time.Duration)(j.UnresponsiveAfter),
-		(*time.Duration)(j.MaxUnresponsive),
+		(*time.Duration)(j.MaxUnresponsive), (*time.Duration)(j.RoutingStatsPeriod), (*time.Duration)(j.RoutingStatsTimeout),
 	}
 	return nil
 }

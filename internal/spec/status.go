@@ -82,8 +82,22 @@ type DeploymentStatusInfo struct {
 	// Uses are the deployments that the graph says it calls; DynamicUses those whose handles its replicas asked for.
 	Uses        []string `json:"uses,omitempty"`
 	DynamicUses []string `json:"dynamic_uses,omitempty"`
+	// Calls are those of all its replicas, also of those that are gone.
+	Calls Calls `json:"calls"`
 	// LastExit is how the last replica ended that nobody had asked to end; nil if none has.
 	LastExit *Exit `json:"last_exit,omitempty"`
+}
+
+// Calls counts the calls of a deployment. What calls between replicas of one worker add to Total, Errors and Late is lost with a
+// worker that dies.
+type Calls struct {
+	Queued  int    `json:"queued"`  // wait for a slot now
+	Running int    `json:"running"` // hold one now
+	Total   uint64 `json:"total"`   // were started; of a replica in Python, have ended
+	Errors  uint64 `json:"errors"`  // of these, failed
+	// Late is how many calls that ran on their caller's goroutine returned after the end of its context, as if they had not
+	// seen it: methods that ignore their context keep callers waiting.
+	Late uint64 `json:"late"`
 }
 
 // ReplicaStatus is one replica; PID is its worker's, 0 for one in the node's process.

@@ -198,6 +198,9 @@ func appendCall(b []byte, route uint32, c *call.Call, left time.Duration, apart 
 			b = le.AppendUint64(b, c.Kept)
 		case call.Run:
 		}
+		if i.Above != nil {
+			b = appendAbove(b, i) // the last one
+		}
 	}
 	if len(b)-start > maxMeta {
 		return b, fmt.Errorf("names and metadata of a call take %d bytes, at most %d are possible", len(b)-start, maxMeta)
@@ -272,6 +275,7 @@ func parseCallMeta(meta, body []byte, c *call.Call) (route uint32, left time.Dur
 		c.Encoded.Shared = make([]*call.Shared, shared) // for Peer.receive to fill
 	}
 	for len(rest) > 0 {
+		at := len(table) - len(rest)
 		key, value, next, ok := nextTail(rest)
 		if !ok {
 			return 0, 0, errMeta
@@ -313,6 +317,13 @@ func parseCallMeta(meta, body []byte, c *call.Call) (route uint32, left time.Dur
 				return 0, 0, errMeta
 			}
 			c.Lease = le.Uint64(value)
+		case "above":
+			if c.Above, i.Link, ok = parseAbove(value); !ok {
+				return 0, 0, errMeta
+			}
+			if len(rest) == 0 { // for this side only
+				c.Encoded.Table = table[:at:at]
+			}
 		case "broadcast":
 			c.Mode = call.Broadcast
 		case "reserve":

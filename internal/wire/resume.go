@@ -19,7 +19,8 @@ type Resumed struct {
 	Executing int      `json:"executing"`
 	Config    string   `json:"config,omitempty"` // digest of the user config that it has (spec.ConfigDigest)
 	Models    []string `json:"models,omitempty"`
-	Health    bool     `json:"health,omitempty"` // it has a health check
+	Health    bool     `json:"health,omitempty"`        // it has a health check
+	Reports   bool     `json:"routing_stats,omitempty"` // it has stats for routing
 	// Methods are what a Python class has, as in the reply of start_replica.
 	Methods json.RawMessage `json:"methods,omitempty"`
 }

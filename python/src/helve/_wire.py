@@ -44,6 +44,7 @@ CALL_PACKED = struct.Struct("<IHBBQIBBHQ16s16s8sQBBHI")
 END_FRAME = struct.Struct("<IHBBQBB")
 U16 = struct.Struct("<H")
 WINDOW = struct.Struct("<II")
+ABOVE = struct.Struct("<B5sHBBI")
 
 BUFFER = 256 << 10
 OWN = 128 << 10  # bodies above this are received into memory of their own
@@ -58,13 +59,14 @@ request_info: contextvars.ContextVar[Optional["RequestInfo"]] = contextvars.Cont
 class RequestInfo:
     """What travels with a call beside its arguments, on the side of the method that runs it."""
 
-    __slots__ = ("request", "text", "trace", "span", "call", "depth", "deadline", "model", "session", "children", "tail", "window", "begun")
+    __slots__ = ("request", "text", "trace", "span", "call", "depth", "deadline", "model", "session", "children", "tail", "window", "frame", "begun")
 
     def __init__(self, request, trace, span, call, depth, deadline):
         self.request, self.trace, self.span, self.call, self.depth, self.deadline = request, trace, span, call, depth, deadline
         self.text = self.model = self.session = ""
         self.children = self.window = None
         self.tail = b""
+        self.frame = 0
         self.begun = False  # the coroutine of the call has run its first step
 
     @property
@@ -580,6 +582,8 @@ class Connection(asyncio.BufferedProtocol):
             tail += entry(b"fetch", NUMBER.pack(call.fetches))
         elif options.by_reference is not None and self.segments:
             tail += _BY_REFERENCE if options.by_reference else _BY_VALUE
+        if info is not None and info.frame:
+            tail += ABOVE.pack(5, b"above", 6, 0, 0, info.frame & 0xFFFFFFFF)  # the last one; loose: a call does not wait for its children
         length = len(tail) + (72 if slots is None else 64 + len(slots))
         if length > MAX_META:
             raise ValueError(f"the call's own data, with the names of its arguments: {length} bytes, at most {MAX_META} fit into one call")

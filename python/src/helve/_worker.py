@@ -119,6 +119,7 @@ class Worker:
 
     def on_call(self, id: int, meta, body) -> None:
         number, want, info, slots = parse_call(meta)  # what does not parse ends the connection
+        info.frame = id
         try:
             self.begin(id, number, want, info, slots, body)
         except Exception as e:  # an attribute of the user's that is looked up, a task factory of his

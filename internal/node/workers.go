@@ -68,9 +68,15 @@ func (n *Node) spawn(r *revision, of birth) (*workerProc, error) {
 		n.mu.Unlock()
 		return nil, errors.New("the node is closing")
 	}
-	if err := n.listenLocked(); err != nil {
-		n.mu.Unlock()
-		return nil, err
+	host := r.def.Host
+	if of.graph == nil { // Python's has a process
+		host = nil
+	}
+	if host == nil {
+		if err := n.listenLocked(); err != nil {
+			n.mu.Unlock()
+			return nil, err
+		}
 	}
 	n.nextID++
 	w := &workerProc{
@@ -79,19 +85,16 @@ func (n *Node) spawn(r *revision, of birth) (*workerProc, error) {
 		opened: make(chan struct{}), refused: make(chan error, 1), stopped: make(chan struct{}),
 	}
 	n.workers[w.id] = w
-	socket, spawner, state, grace := n.socket.Path(), n.spawner, n.state.dir, n.state.grace
 	n.mu.Unlock()
-	p := of.program
-	env := append(withoutWorkerEnv(p.Env), "HELVE_SOCKET="+socket, "HELVE_WORKER_ID="+w.id)
-	if state != "" {
-		env = append(env, "HELVE_WORKER_GRACE="+grace.String())
-	}
 	limits := worker.Limits{MemoryBytes: of.limits.Memory, CPUs: of.limits.CPUs, OpenFiles: of.limits.OpenFiles}
 	out := n.newOutlet(w, of.name, of.deployment, of.replica)
-	proc, err := spawner.Start(worker.Command{
-		Path: p.Path, Args: p.Args, Dir: p.Dir, Env: append(env, of.extra...), Token: w.token, ID: w.id,
-		Output: out.line, Keep: kept, Limits: limits, Outlives: state,
-	})
+	var proc *worker.Process
+	var err error
+	if host != nil {
+		proc = worker.Inside(func(ctx context.Context) error { return host(ctx, w.id, w.token, n.dial) })
+	} else {
+		proc, err = n.startProcess(w, of, limits, out)
+	}
 	if err != nil {
 		out.close()
 		n.mu.Lock()
@@ -129,6 +132,38 @@ func (n *Node) spawn(r *revision, of birth) (*workerProc, error) {
 		<-w.stopped
 		return nil, context.Cause(r.ctx)
 	}
+}
+
+func (n *Node) startProcess(w *workerProc, of birth, limits worker.Limits, out *outlet) (*worker.Process, error) {
+	n.mu.Lock()
+	socket, spawner, state, grace := n.socket.Path(), n.spawner, n.state.dir, n.state.grace
+	n.mu.Unlock()
+	p := of.program
+	env := append(withoutWorkerEnv(p.Env), "HELVE_SOCKET="+socket, "HELVE_WORKER_ID="+w.id)
+	if state != "" {
+		env = append(env, "HELVE_WORKER_GRACE="+grace.String())
+	}
+	return spawner.Start(worker.Command{
+		Path: p.Path, Args: p.Args, Dir: p.Dir, Env: append(env, of.extra...), Token: w.token, ID: w.id,
+		Output: out.line, Keep: kept, Limits: limits, Outlives: state,
+	})
+}
+
+// dial connects a worker that shares this process.
+func (n *Node) dial() (net.Conn, error) {
+	theirs, ours, err := n.set.Pair()
+	if err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ctx.Err() != nil { // wg is, or will be, waited for
+		theirs.Close()
+		ours.Close()
+		return nil, context.Cause(n.ctx)
+	}
+	n.wg.Go(func() { n.open(ours) })
+	return theirs, nil
 }
 
 func withoutWorkerEnv(env []string) []string {

@@ -399,6 +399,7 @@ const healthyTime = 10 * time.Minute
 
 func (n *Node) forgetLocked(u *Unit) {
 	delete(u.dep.units, u.id)
+	u.dep.Router.SetModels(u.entry, nil)
 	n.broadcastLocked()
 }
 

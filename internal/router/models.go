@@ -21,7 +21,8 @@ type models struct {
 // maxExpected bounds the memory of calls for models that are never loaded.
 const maxExpected = 1024
 
-// SetModels is told which models a replica has or is loading, after every change.
+// SetModels is told which models a replica has or is loading, after every change; also before it is in the set. Who tells
+// of one that is never in it, or of one that has left it, tells at last that it has none.
 func (r *Router) SetModels(rep *Replica, ids []string) { r.models.set(rep, ids) }
 
 func (m *models) set(rep *Replica, ids []string) {
@@ -95,17 +96,18 @@ func (m *models) expect(id string, rep *Replica) {
 	m.order = append(m.order, id)
 }
 
-// keep is told the new set.
+// keep is told the new set. Of a replica that is not in it yet it may be known already what it has.
 func (m *models) keep(set []*Replica) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	before := m.place
 	m.place = make(map[*Replica]int, len(set))
 	for _, rep := range set {
 		if _, twice := m.place[rep]; !twice {
 			m.place[rep] = len(m.place) // its place in the set, which has no doubles
 		}
 	}
-	for rep := range m.has {
+	for rep := range before {
 		if _, ok := m.place[rep]; !ok {
 			m.dropLocked(rep)
 		}

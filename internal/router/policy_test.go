@@ -493,3 +493,28 @@ func TestClose(t *testing.T) {
 		t.Error("a slot that is free")
 	}
 }
+
+// TestModelsOfReplicasToCome: what is told of a replica before it is in the set lasts until it has left the set.
+func TestModelsOfReplicasToCome(t *testing.T) {
+	t.Parallel()
+	r, all := New("here"), replicas(3, 1)
+	for i, id := range []string{"a", "b", "c"} {
+		r.SetModels(all[i], []string{id})
+	}
+	for n := range all { // one after the other becomes ready
+		r.Update(nil, all[:n+1])
+	}
+	for i, id := range []string{"a", "b", "c"} {
+		if got := ids(all, first(r.rank(withModel(id), all, nil))); !slices.Equal(got, []string{all[i].ID}) {
+			t.Errorf("the holder of %s: %v", id, got)
+		}
+	}
+	r.Update(nil, all[:1])
+	r.SetModels(all[1], []string{"late"})
+	r.SetModels(all[1], nil)
+	if len(r.models.has) != 1 || len(r.models.holders) != 1 {
+		t.Errorf("of replicas that have left: %v", r.models.has)
+	}
+}
+
+func first(ranks []int, _ bool) []int { return ranks }

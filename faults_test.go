@@ -153,6 +153,21 @@ func (o *output) Write(b []byte) (int, error) {
 	return o.buf.Write(b)
 }
 
+// ended waits for the end of the process.
+func (o *output) ended() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for !o.end {
+		o.cond.Wait()
+	}
+}
+
+func (o *output) text() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
 // line waits for a line that contains text.
 func (o *output) line(t *testing.T, text string) string {
 	t.Helper()

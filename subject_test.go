@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv("HELVE_TEST_NODE"); dir != "" && os.Getenv("HELVE_WORKER") == "" {
 		ledgerNode(dir)
 	}
-	helvetest.Main(m, buildLedger, buildGo, buildPython, buildMixed, buildErrors, buildCrash, buildDiffers, buildDies, buildExits, buildRaises, buildSplit, buildStuck, buildBlock,
+	helvetest.Main(m, buildLedger, buildEstate, buildGo, buildPython, buildMixed, buildErrors, buildCrash, buildDiffers, buildDies, buildExits, buildRaises, buildSplit, buildStuck, buildBlock,
 		buildFar, buildPyStreams, buildWatched, buildShelf, buildGuide, buildAdapter, buildFinder)
 }
 

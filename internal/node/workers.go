@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
@@ -113,16 +115,24 @@ func (n *Node) spawn(r *revision, of birth) (*workerProc, error) {
 	case <-w.opened:
 		return w, nil
 	case err := <-w.refused:
+		if hungUp(err) {
+			w.awaitEnd()
+		}
 		proc.Kill()
 		<-w.stopped
+		if hungUp(err) {
+			return nil, w.unready()
+		}
 		return nil, err
 	case <-w.stopped:
 		select {
 		case err := <-w.refused: // it ended because it was refused
-			return nil, err
+			if !hungUp(err) {
+				return nil, err
+			}
 		default:
 		}
-		return nil, &endedError{fmt.Sprintf("worker of application %s ended before it was ready", a.name), proc.Exit()}
+		return nil, w.unready()
 	case <-late.C:
 		proc.Kill()
 		<-w.stopped
@@ -131,6 +141,27 @@ func (n *Node) spawn(r *revision, of birth) (*workerProc, error) {
 		proc.Kill()
 		<-w.stopped
 		return nil, context.Cause(r.ctx)
+	}
+}
+
+// hungUp says that an opening ended because the worker broke it off, which knows why.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// unready is the end of a worker that was not taken into service.
+func (w *workerProc) unready() error {
+	return &endedError{fmt.Sprintf("worker of application %s ended before it was ready", w.app.name), w.proc.Exit()}
+}
+
+// awaitEnd waits a little for the end of a worker whose connection has ended: the usual reason is that it has too, by
+// something that its exit should name.
+func (w *workerProc) awaitEnd() {
+	soon := time.NewTimer(endTime)
+	defer soon.Stop()
+	select {
+	case <-w.proc.Done():
+	case <-soon.C:
 	}
 }
 
@@ -294,12 +325,7 @@ func (n *Node) open(nc net.Conn) {
 	// A worker without its connection is of no use. If nobody ends it already, it must go at once, so that its
 	// replacement does not run beside it.
 	if !w.ending.Load() {
-		soon := time.NewTimer(endTime) // the usual reason is that it has ended, by something that its exit should name
-		defer soon.Stop()
-		select {
-		case <-w.proc.Done():
-		case <-soon.C:
-		}
+		w.awaitEnd()
 		w.proc.Kill()
 	}
 }

@@ -15,7 +15,10 @@ import (
 )
 
 // buildProgram compiles testdata/program, whose answers say its version.
-func buildProgram(t *testing.T, path, version string) { t.Helper(); buildSpeaking(t, path, version, "") }
+func buildProgram(t *testing.T, path, version string) {
+	t.Helper()
+	buildSpeaking(t, path, version, "")
+}
 
 // speaking is the linker's flag for a build that speaks other versions of the wire protocol than this code.
 func speaking(protocols string) string {

@@ -135,9 +135,13 @@ func TestNodeOneVersionBehind(t *testing.T) {
 	n.said.ended()
 }
 
-// request posts text and gives the answer of status 200.
+// request posts text, or an object in JSON, and gives the answer of status 200.
 func request(url, text string) (string, error) {
-	r, err := http.Post(url, "text/plain", strings.NewReader(text))
+	kind := "text/plain"
+	if strings.HasPrefix(text, "{") {
+		kind = "application/json"
+	}
+	r, err := http.Post(url, kind, strings.NewReader(text))
 	if err != nil {
 		return "", err
 	}

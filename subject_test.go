@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv("HELVE_TEST_NODE"); dir != "" && os.Getenv("HELVE_WORKER") == "" {
 		ledgerNode(dir)
 	}
-	helvetest.Main(m, buildLedger, buildEstate, buildGo, buildPython, buildMixed, buildErrors, buildCrash, buildDiffers, buildDies, buildExits, buildRaises, buildSplit, buildStuck, buildBlock,
+	helvetest.Main(m, buildLedger, buildEstate, buildSender, buildGo, buildPython, buildMixed, buildErrors, buildCrash, buildDiffers, buildDies, buildExits, buildRaises, buildSplit, buildStuck, buildBlock,
 		buildFar, buildPyStreams, buildWatched, buildShelf, buildGuide, buildAdapter, buildFinder)
 }
 
@@ -64,6 +64,7 @@ type Entry struct {
 	File string `json:"file"`
 	ID   string `json:"id"`
 	MS   int    `json:"ms"`
+	Pad  []byte `json:"pad,omitempty"` // makes it large
 }
 
 // Subject is the Go implementation; testdata/subject.py is its twin.

@@ -150,7 +150,7 @@ func joined(err error) []error {
 
 func TestChooseAndDispatch(t *testing.T) {
 	t.Parallel()
-	for _, r := range []helvetest.Runner{helvetest.Local, helvetest.Stubborn, helvetest.Encoded} {
+	for _, r := range []helvetest.Runner{helvetest.Local, helvetest.Stubborn, helvetest.Encoded, helvetest.Pipe} {
 		t.Run(r.Name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -373,7 +373,7 @@ func unique(ids []string) []string {
 
 func TestLifecycle(t *testing.T) {
 	t.Parallel()
-	for _, r := range []helvetest.Runner{helvetest.Local, helvetest.Encoded} {
+	for _, r := range []helvetest.Runner{helvetest.Local, helvetest.Encoded, helvetest.Pipe} {
 		t.Run(r.Name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) { lifecycle(t, r) })

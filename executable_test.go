@@ -17,7 +17,21 @@ import (
 // buildProgram compiles testdata/program, whose answers say its version.
 func buildProgram(t *testing.T, path, version string) {
 	t.Helper()
-	out, err := exec.Command("go", "build", "-ldflags", "-X main.version="+version, "-o", path+".new", "./testdata/program").CombinedOutput()
+	buildSpeaking(t, path, version, "")
+}
+
+// speaking is the linker's flag for a build that speaks other versions of the wire protocol than this code.
+func speaking(protocols string) string {
+	if protocols == "" {
+		return ""
+	}
+	return " -X github.com/helve-serve/helve/internal/wire.protocols=" + protocols
+}
+
+// buildSpeaking is buildProgram with the versions of the wire protocol that the build speaks.
+func buildSpeaking(t *testing.T, path, version, protocols string) {
+	t.Helper()
+	out, err := exec.Command("go", "build", "-ldflags", "-X main.version="+version+speaking(protocols), "-o", path+".new", "./testdata/program").CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
@@ -17,6 +18,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/helvetest"
@@ -35,6 +37,119 @@ func TestKilledWorker(t *testing.T) {
 		t.Parallel()
 		killedWorker(t, helvetest.Start(t, helve.Config{}, buildPython), "python")
 	})
+}
+
+// Sender passes entries on from one worker to another, which the node relays.
+type Sender struct{ record helve.Method[Entry, string] }
+
+func (s *Sender) Send(ctx context.Context, e Entry) (string, error) {
+	if _, err := (&Subject{}).Record(ctx, Entry{File: e.File + ".sent", ID: e.ID}); err != nil {
+		return "", err
+	}
+	return s.record.Call(ctx, e)
+}
+
+func buildSender() (*helve.App, error) {
+	app := helve.NewApp("sender")
+	record := helve.MethodOf(helve.Python[Service](app, "Subject", "testdata.subject:Subject", helve.Args{}, options()), Service.Record)
+	o := options()
+	o.Isolation, o.Uses = helve.Process, []helve.Target{record}
+	sender := helve.Deploy(app, "Sender", func(context.Context) (*Sender, error) { return &Sender{record}, nil }, o)
+	app.Ingress(helve.MethodOf(sender, (*Sender).Send))
+	return app, nil
+}
+
+// TestKilledOnTheWay kills workers at both ends of relayed calls, and calls with bodies that travel beside their frames.
+// HELVE_TEST_SEED runs a seed again.
+func TestKilledOnTheWay(t *testing.T) {
+	t.Parallel()
+	seed := uint64(time.Now().UnixNano())
+	if v, err := strconv.ParseUint(os.Getenv("HELVE_TEST_SEED"), 10, 64); err == nil {
+		seed = v
+	}
+	t.Logf("HELVE_TEST_SEED=%d", seed)
+	draw := rand.New(rand.NewPCG(seed, 0))
+	sys := helvetest.Start(t, helve.Config{}, buildSender)
+	h, err := helve.HandleOf[*Sender](sys, "sender", "Sender")
+	if err != nil {
+		t.Fatal(err)
+	}
+	send := helve.MethodOf(h, (*Sender).Send)
+	file := filepath.Join(t.TempDir(), "ran")
+	pad := bytes.Repeat([]byte("x"), 3<<19)
+	const clients, kills, after = 10, 5, 60
+	var next, answered atomic.Int64
+	var mu sync.Mutex
+	var ok, lost []string
+	call := func(size int) {
+		id := strconv.FormatInt(next.Add(1), 10)
+		got, err := send.Call(t.Context(), Entry{file, id, 1, pad[:size]})
+		mu.Lock()
+		defer mu.Unlock()
+		if err == nil && got == id {
+			ok = append(ok, id)
+		} else if lost = append(lost, id); helve.ReasonOf(err) != helve.ReplicaDied {
+			t.Errorf("call %s: %q, %v", id, got, err)
+		}
+		answered.Add(1)
+	}
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range clients {
+		sizes := rand.New(rand.NewPCG(draw.Uint64(), 0))
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				size := 0
+				if sizes.IntN(4) == 0 { // large ones between small ones
+					size = 300_000 + sizes.IntN(len(pad)-300_000)
+				}
+				call(size)
+			}
+		})
+	}
+	reach := func(n int64) {
+		for answered.Load() < n && t.Context().Err() == nil {
+			call(0)
+		}
+	}
+	most := 0
+	for range kills {
+		reach(answered.Load() + after + draw.Int64N(after))
+		victim, takes := "Subject", ongoing+1
+		if draw.IntN(2) == 0 { // all its replicas share a worker
+			victim, takes = "Sender", replicas*ongoing+1
+		}
+		if err := syscall.Kill(aPID(t, sys, "sender", victim), syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			t.Fatal(err)
+		}
+		most += takes
+	}
+	reach(answered.Load() + after)
+	close(stop)
+	wg.Wait()
+	for _, f := range []string{file + ".sent", file} {
+		ran := map[string]bool{}
+		for _, id := range lines(f) {
+			if ran[id] {
+				t.Errorf("call %s ran twice, says %s", id, filepath.Base(f))
+			}
+			ran[id] = true
+		}
+		for _, id := range ok {
+			if !ran[id] {
+				t.Errorf("call %s was answered and never ran, says %s", id, filepath.Base(f))
+			}
+		}
+	}
+	t.Logf("%d answered, %d lost in %d kills", len(ok), len(lost), kills)
+	if len(lost) > most {
+		t.Errorf("%d calls were lost; only those that had been started may be, at most %d", len(lost), most)
+	}
 }
 
 func killedWorker(t *testing.T, s *helve.System, app string) {
@@ -59,7 +174,7 @@ func killedWorker(t *testing.T, s *helve.System, app string) {
 				default:
 				}
 				id := strconv.FormatInt(next.Add(1), 10)
-				got, err := record.Call(t.Context(), Entry{file, id, 1})
+				got, err := record.Call(t.Context(), Entry{file, id, 1, nil})
 				mu.Lock()
 				if err == nil && got == id {
 					ok = append(ok, id)
@@ -73,14 +188,14 @@ func killedWorker(t *testing.T, s *helve.System, app string) {
 	}
 	reach := func(n int64) {
 		for answered.Load() < n && t.Context().Err() == nil {
-			if _, err := record.Call(t.Context(), Entry{file, "probe" + strconv.FormatInt(next.Add(1), 10), 0}); err != nil && helve.ReasonOf(err) != helve.ReplicaDied {
+			if _, err := record.Call(t.Context(), Entry{file, "probe" + strconv.FormatInt(next.Add(1), 10), 0, nil}); err != nil && helve.ReasonOf(err) != helve.ReplicaDied {
 				t.Errorf("probe: %v", err)
 			}
 		}
 	}
 	for range kills {
 		reach(answered.Load() + after)
-		pid := aPID(t, s, app)
+		pid := aPID(t, s, app, "Subject")
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 			t.Fatal(err)
 		}
@@ -111,9 +226,9 @@ func killedWorker(t *testing.T, s *helve.System, app string) {
 }
 
 // aPID is the process of a running worker.
-func aPID(t *testing.T, s *helve.System, app string) int {
+func aPID(t *testing.T, s *helve.System, app, deployment string) int {
 	for t.Context().Err() == nil {
-		for _, r := range s.Status().Applications[app].Deployments["Subject"].Replicas {
+		for _, r := range s.Status().Applications[app].Deployments[deployment].Replicas {
 			if r.PID != 0 && r.State == "RUNNING" {
 				return r.PID
 			}
@@ -151,6 +266,21 @@ func (o *output) Write(b []byte) (int, error) {
 	defer o.mu.Unlock()
 	defer o.cond.Broadcast()
 	return o.buf.Write(b)
+}
+
+// ended waits for the end of the process.
+func (o *output) ended() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for !o.end {
+		o.cond.Wait()
+	}
+}
+
+func (o *output) text() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
 }
 
 // line waits for a line that contains text.

@@ -354,7 +354,7 @@ func siteApp(site *Site, prefix string, o helve.Options) helve.Build {
 
 func TestHandlerIngress(t *testing.T) {
 	t.Parallel()
-	eachRunner(t, func(t *testing.T, r helvetest.Runner) {
+	eachOf(t, helvetest.InNode(), func(t *testing.T, r helvetest.Runner) { // requests do not travel to workers
 		site := newSite()
 		s := helvetest.Start(t, r.Config, siteApp(site, "/site", helve.Options{MaxOngoingRequests: new(1), MaxQueuedRequests: new(1)}))
 		url, _, err := s.Serve("127.0.0.1:0")

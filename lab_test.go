@@ -30,6 +30,12 @@ type lab struct {
 	seq helve.Stream[int, int]
 }
 
+// in is the lab as a method reaches it that received ctx: from where it runs, which in a worker is over the wire.
+func (l lab) in(ctx context.Context) lab {
+	h, _ := helve.HandleFrom[*Lab](ctx, l.h.Deployment()) // calls of a zero handle say so
+	return lab{l.sys, h, helve.MethodOf(h, (*Lab).Do), helve.StreamOf(h, (*Lab).Seq)}
+}
+
 // startLab runs an application of one deployment, of which every replica is l.
 func startLab(t *testing.T, r helvetest.Runner, o helve.Options, l *Lab) lab {
 	t.Helper()
@@ -70,9 +76,11 @@ func labsOf(t *testing.T, sys *helve.System, app string, os map[string]helve.Opt
 	return labs
 }
 
-// eachRunner runs body with every runner that stays in the node.
-func eachRunner(t *testing.T, body func(t *testing.T, r helvetest.Runner)) {
-	for _, r := range helvetest.InNode() {
+// eachRunner runs body with every runner that stays in the test's process.
+func eachRunner(t *testing.T, body func(t *testing.T, r helvetest.Runner)) { eachOf(t, helvetest.Here(), body) }
+
+func eachOf(t *testing.T, runners []helvetest.Runner, body func(t *testing.T, r helvetest.Runner)) {
+	for _, r := range runners {
 		t.Run(r.Name, func(t *testing.T) {
 			t.Parallel()
 			body(t, r)

@@ -129,7 +129,7 @@ func (j *Joiner) Tokens(ctx context.Context, n int) iter.Seq2[int, error] { retu
 
 func TestBatching(t *testing.T) {
 	t.Parallel()
-	for _, r := range []helvetest.Runner{helvetest.Local, helvetest.Encoded} {
+	for _, r := range []helvetest.Runner{helvetest.Local, helvetest.Encoded, helvetest.Pipe} {
 		t.Run(r.Name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {

@@ -30,9 +30,9 @@ func withHook(o helve.Options) (helve.Options, *atomic.Pointer[func()]) {
 	return o, hook
 }
 
-// inBubbles runs body in fake time with the runners that stay in the node.
+// inBubbles runs body in fake time with the runners that stay in the test's process.
 func inBubbles(t *testing.T, body func(t *testing.T, r helvetest.Runner)) {
-	for _, r := range []helvetest.Runner{helvetest.Local, helvetest.Stubborn, helvetest.Encoded} {
+	for _, r := range []helvetest.Runner{helvetest.Local, helvetest.Stubborn, helvetest.Encoded, helvetest.Pipe} {
 		t.Run(r.Name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) { body(t, r) })

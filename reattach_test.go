@@ -170,8 +170,12 @@ func ledgerNode(dir string) {
 	if strings.HasPrefix(os.Getenv("HELVE_TEST_LEDGER"), "python") {
 		build = buildLedgerPython
 	}
+	if os.Getenv("HELVE_TEST_APP") == "estate" {
+		build = buildEstate
+	}
 	sys, err := helve.Config{StateDir: filepath.Join(dir, "state"), WorkerGrace: grace, Output: os.Stderr}.Run(context.Background(), build)
 	if err == nil {
+		ownSystem.Store(sys)
 		var url string
 		if url, _, err = sys.Serve("127.0.0.1:0"); err == nil {
 			fmt.Println(url)
@@ -203,13 +207,16 @@ type testNode struct {
 	cmd *exec.Cmd
 	in  io.Closer
 	url string
+	// What it logs, and what its workers print.
+	said *output
 }
 
 func startNode(t *testing.T, dir string, env ...string) *testNode {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(append(os.Environ(), "HELVE_TEST_NODE="+dir), env...)
-	cmd.Stderr = os.Stderr
+	said := newOutput()
+	cmd.Stderr = said
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -221,11 +228,11 @@ func startNode(t *testing.T, dir string, env ...string) *testNode {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	n := &testNode{t: t, cmd: cmd, in: in}
+	n := &testNode{t: t, cmd: cmd, in: in, said: said}
 	t.Cleanup(n.kill)
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
-		t.Fatalf("the node does not start: %v", err)
+		t.Fatalf("the node does not start: %v\n%s", err, said.text())
 	}
 	n.url = strings.TrimSpace(line)
 	return n
@@ -233,7 +240,11 @@ func startNode(t *testing.T, dir string, env ...string) *testNode {
 
 func (n *testNode) kill() {
 	n.cmd.Process.Kill() //nolint:errcheck // it may have ended
-	n.cmd.Wait()         //nolint:errcheck // it was killed
+	if n.in == nil {     // see startCommand
+		n.said.ended()
+		return
+	}
+	n.cmd.Wait() //nolint:errcheck // it was killed
 }
 
 // close ends the node in order, and with it its workers.
@@ -245,24 +256,26 @@ func (n *testNode) close() {
 	}
 }
 
-func (n *testNode) send(do task) (out kept, err error) {
+func (n *testNode) send(do task) (out kept, err error) { return out, n.ask(do, &out) }
+
+func (n *testNode) ask(do, out any) error {
 	body, err := json.Marshal(do)
 	if err != nil {
-		return out, err
+		return err
 	}
 	resp, err := http.Post(n.url, "application/json", bytes.NewReader(body))
 	if err != nil {
-		return out, err
+		return err
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return out, err
+		return err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return out, fmt.Errorf("%s: %s", resp.Status, b)
+		return fmt.Errorf("%s: %s", resp.Status, b)
 	}
-	return out, json.Unmarshal(b, &out)
+	return json.Unmarshal(b, out)
 }
 
 func (n *testNode) do(do task) kept {

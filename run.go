@@ -83,6 +83,8 @@ type System struct {
 	node   *node.Node
 	config Config
 	dir    string
+	// hosting says that workers of its Go applications are goroutines here.
+	hosting bool
 
 	mu   sync.Mutex
 	apps map[string]*App
@@ -135,8 +137,12 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 			return nil, fmt.Errorf("LogDir: %w", err)
 		}
 	}
-	s := &System{config: c, dir: dir, apps: map[string]*App{}, node: node.New(node.Settings{
-		Logger: c.Logger, Version: Version, Output: c.Output, Logs: files, Strict: strict, OutOfLine: c.OutOfLine,
+	pair := pairs[c.Isolation]
+	if pair != nil {
+		c.Isolation = Process
+	}
+	s := &System{config: c, dir: dir, apps: map[string]*App{}, hosting: pair != nil, node: node.New(node.Settings{
+		Logger: c.Logger, Version: Version, Output: c.Output, Logs: files, Strict: strict, OutOfLine: c.OutOfLine, Pair: pair,
 		MaxBody: c.MaxBody, ArenaSize: c.ArenaSize, ReferenceLimit: c.ReferenceLimit,
 		Program: node.Program{Path: exe, Args: os.Args[1:], Env: os.Environ(), Dir: dir},
 	})}
@@ -223,6 +229,9 @@ func (s *System) deploy(ctx context.Context, make Build, retry bool) error {
 	def := node.App{Graph: graph, Classes: app.classes(), Policies: app.policies()}
 	if def.Python, err = app.pythonSource(s.dir); err != nil {
 		return err
+	}
+	if s.hosting {
+		def.Host = host(make)
 	}
 	return s.start(ctx, app, def, retry)
 }
@@ -318,10 +327,18 @@ func exported(name string) string {
 }
 
 func (a *App) work(graph spec.Graph) error {
-	g, err := guest.Dial(guest.Settings{Version: Version, Graph: graph, Classes: a.classes(), Home: a})
+	g, err := guest.Dial(a.settings(graph))
 	if err != nil {
 		return err
 	}
+	return a.serve(g)
+}
+
+func (a *App) settings(graph spec.Graph) guest.Settings {
+	return guest.Settings{Version: Version, Graph: graph, Classes: a.classes(), Home: a}
+}
+
+func (a *App) serve(g *guest.Guest) error {
 	for _, d := range a.deployments {
 		d.port.Store(g.Port(a.name, d.name, d.python != nil))
 	}

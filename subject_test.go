@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 		buildRaises, buildSplit, buildStuck, buildBlock, buildFar, buildPyStreams, buildQuarry, buildWatched,
 		buildShelf, buildGuide, buildAdapter, buildFinder, buildLedgerPython, buildPyAsker,
 		buildText, buildBytes, buildWords, buildCount, buildDesks(nil), loops[0], loops[1], loops[2], loops[3], buildLookup,
-		buildSizes, buildTouchy,
+		buildSizes, buildTouchy, buildEstate, buildSender,
 	)
 }
 
@@ -69,6 +69,7 @@ type Entry struct {
 	File string `json:"file"`
 	ID   string `json:"id"`
 	MS   int    `json:"ms"`
+	Pad  []byte `json:"pad,omitempty"` // makes it large
 }
 
 // Subject is the Go implementation; testdata/subject.py is its twin.

@@ -82,6 +82,8 @@ func command(apps []Application) *cobra.Command {
 	if len(apps) > 0 {
 		root.RunE = func(c *cobra.Command, _ []string) error { return r.execute(c.Context(), nil) }
 		r.flags(root)
+	} else {
+		root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() } // else a command that does not exist is no mistake
 	}
 	return root
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/internal/spec"
 )
 
 // Main takes over in workers; elsewhere it runs the tests and exits. builds are those that the tests of the package run.
@@ -58,6 +59,11 @@ var (
 	Encoded = Runner{"encoded", helve.Config{Isolation: helve.InNode, StrictCodec: "msgpack"}}
 	// EncodedJSON is Encoded with JSON, the codec orjson.
 	EncodedJSON = Runner{"encoded-json", helve.Config{Isolation: helve.InNode, StrictCodec: "orjson"}}
+	// Socket has what Process has but the process: the worker is a goroutine of the test's, and every call crosses a socket
+	// pair. Build is called again for it, so deployments share with the test what Build's closures capture.
+	Socket = Runner{"socket", helve.Config{Isolation: spec.Socket}}
+	// Pipe is Socket with pipes in memory, which do not keep the time of a testing/synctest bubble from going on.
+	Pipe = Runner{"pipe", helve.Config{Isolation: spec.Pipe}}
 	// Process has Go deployments in a worker.
 	Process = Runner{"process", helve.Config{Isolation: helve.Process}}
 )
@@ -65,7 +71,11 @@ var (
 // All are all runners.
 func All() []Runner { return []Runner{Local, Stubborn, Encoded, EncodedJSON, Process} }
 
-// InNode are the runners without workers, for tests whose deployments share variables with them.
+// Here are the runners without processes, for tests whose deployments share variables with them. In a bubble of
+// testing/synctest it takes [Pipe] for [Socket].
+func Here() []Runner { return append(InNode(), Socket) }
+
+// InNode are the runners without workers.
 func InNode() []Runner { return []Runner{Local, Stubborn, Encoded, EncodedJSON} }
 
 // Run runs body as a parallel subtest per runner; without any, per runner of [All]. Python deployments have processes of

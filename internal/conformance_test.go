@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -43,6 +44,7 @@ func TestConformance(t *testing.T) {
 			continue
 		}
 		tested++
+		var named []string
 		for _, test := range strings.Split(cells[2], ", ") {
 			where, name, ok := strings.Cut(strings.Trim(test, "` "), ": ")
 			if !ok {
@@ -56,8 +58,25 @@ func TestConformance(t *testing.T) {
 			if strings.HasSuffix(where, ".py") {
 				pattern = `(?m)^\s*(async )?def ` + name + `\(`
 			}
-			if !regexp.MustCompile(pattern).MatchString(code[where]) {
+			at := regexp.MustCompile(pattern).FindStringIndex(code[where])
+			if at == nil {
 				t.Errorf("row %d: there is no test %s in %s", n, name, where)
+				continue
+			}
+			if where == "helve" {
+				body, _, _ := strings.Cut(code[where][at[0]:], "\n}\n")
+				named = append(named, runners(body)...)
+			}
+		}
+		stated := strings.Split(strings.TrimSpace(cells[3]), ", ")
+		for _, r := range named {
+			if !slices.Contains(stated, r) {
+				t.Errorf("row %d: its tests run over %s too", n, r)
+			}
+		}
+		for _, r := range []string{"socket", "pipe"} { // which only tests that name them have
+			if slices.Contains(stated, r) && !slices.Contains(named, r) {
+				t.Errorf("row %d: none of its tests runs over %s", n, r)
 			}
 		}
 	}
@@ -67,6 +86,20 @@ func TestConformance(t *testing.T) {
 	if tested < behaviours/2 {
 		t.Errorf("%d rows name a test", tested)
 	}
+}
+
+// runners are those that the code of a test of the root package names.
+func runners(body string) (names []string) {
+	if strings.Contains(body, "eachRunner(") {
+		names = append(names, "local", "stubborn", "encoded", "encoded-json", "socket")
+	}
+	if strings.Contains(body, "inBubbles(") {
+		names = append(names, "local", "stubborn", "encoded", "pipe")
+	}
+	for _, m := range regexp.MustCompile(`helvetest\.(Local|Stubborn|Encoded|Pipe|Process)[,})]`).FindAllStringSubmatch(body, -1) {
+		names = append(names, strings.ToLower(m[1]))
+	}
+	return names
 }
 
 // tests is the code of the tests in a directory of the repository ("helve" is its root), or of one Python file.

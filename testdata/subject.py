@@ -75,7 +75,7 @@ class Subject:
     async def pid(self):
         return os.getpid()
 
-    async def record(self, file, id, ms):
+    async def record(self, file, id, ms, pad=b""):
         with open(file, "ab", buffering=0) as f:
             f.write((id + "\n").encode())
         await asyncio.sleep(ms / 1000)

@@ -41,6 +41,7 @@ type Guest struct {
 	token wire.Token
 	hello wire.Hello
 	grace time.Duration // how long it looks for another node; 0: it ends with its own
+	dial  func() (net.Conn, error)
 
 	memory *memory // shared with the present node; nil without. The goroutine of Dial and Serve has it
 	peer   atomic.Pointer[wire.Peer]
@@ -57,23 +58,33 @@ func Dial(s Settings) (*Guest, error) {
 	if err != nil {
 		return nil, err
 	}
+	var grace time.Duration
+	if v := os.Getenv("HELVE_WORKER_GRACE"); v != "" {
+		if grace, err = time.ParseDuration(v); err != nil {
+			return nil, fmt.Errorf("HELVE_WORKER_GRACE: %w", err)
+		}
+	}
+	return join(s, os.Getenv("HELVE_WORKER_ID"), token, dialNode, grace)
+}
+
+// Join is Dial in the node's own process: dial gives the guest's ends of connections to it.
+func Join(s Settings, id string, token wire.Token, dial func() (net.Conn, error)) (*Guest, error) {
+	return join(s, id, token, dial, 0)
+}
+
+func join(s Settings, id string, token wire.Token, dial func() (net.Conn, error), grace time.Duration) (*Guest, error) {
 	graph, err := json.Marshal(s.Graph)
 	if err != nil {
 		return nil, err
 	}
 	h := wire.Hello{
-		Kind: "worker", Language: "go", Version: s.Version, ID: os.Getenv("HELVE_WORKER_ID"), PID: os.Getpid(),
+		Kind: "worker", Language: "go", Version: s.Version, ID: id, PID: os.Getpid(),
 		Features: []string{wire.FeatureBulk, wire.FeatureSegments, wire.FeatureArena}, Graph: graph,
 	}
-	g := &Guest{set: s, codec: codec.New(), token: token, hello: h, replicas: map[string]*hosted{}}
+	g := &Guest{set: s, codec: codec.New(), token: token, hello: h, grace: grace, dial: dial, replicas: map[string]*hosted{}}
 	if v := os.Getenv("HELVE_WORKER_MAX_BODY"); v != "" {
 		if g.hello.MaxBody, err = strconv.Atoi(v); err != nil {
 			return nil, fmt.Errorf("HELVE_WORKER_MAX_BODY: %w", err)
-		}
-	}
-	if v := os.Getenv("HELVE_WORKER_GRACE"); v != "" {
-		if g.grace, err = time.ParseDuration(v); err != nil {
-			return nil, fmt.Errorf("HELVE_WORKER_GRACE: %w", err)
 		}
 	}
 	peer, err := g.connect(nil)
@@ -84,11 +95,14 @@ func Dial(s Settings) (*Guest, error) {
 	return g, nil
 }
 
+// Kill breaks the connection to the node off, as the end of the process would: nothing is drained.
+func (g *Guest) Kill() { g.peer.Load().Close(errors.New("the worker was killed")) }
+
 // connect opens the connections; resume is what the worker has already.
 func (g *Guest) connect(resume *wire.Resume) (*wire.Peer, error) {
 	h := g.hello
 	h.Resume = resume
-	nc, welcome, err := open(g.token, h)
+	nc, welcome, err := open(g.dial, g.token, h)
 	if err != nil {
 		return nil, err
 	}
@@ -106,13 +120,15 @@ func (g *Guest) connect(resume *wire.Resume) (*wire.Peer, error) {
 	}
 	if terms.Bulk {
 		h.Connection, h.Graph, h.Resume = wire.ConnBulk, nil, nil
-		go dialBulk(peer, g.token, h)
+		go dialBulk(peer, g.dial, g.token, h)
 	}
 	return peer, nil
 }
 
-func open(token wire.Token, h wire.Hello) (net.Conn, wire.Welcome, error) {
-	nc, err := net.Dial("unix", os.Getenv("HELVE_SOCKET"))
+func dialNode() (net.Conn, error) { return net.Dial("unix", os.Getenv("HELVE_SOCKET")) }
+
+func open(dial func() (net.Conn, error), token wire.Token, h wire.Hello) (net.Conn, wire.Welcome, error) {
+	nc, err := dial()
 	if err != nil {
 		return nil, wire.Welcome{}, fmt.Errorf("the node's socket: %w", err)
 	}
@@ -125,8 +141,8 @@ func open(token wire.Token, h wire.Hello) (net.Conn, wire.Welcome, error) {
 }
 
 // dialBulk opens the second connection, beside the start of the first replica: nothing waits for it but large values.
-func dialBulk(peer *wire.Peer, token wire.Token, h wire.Hello) {
-	nc, _, err := open(token, h)
+func dialBulk(peer *wire.Peer, dial func() (net.Conn, error), token wire.Token, h wire.Hello) {
+	nc, _, err := open(dial, token, h)
 	if err == nil {
 		err = peer.Attach(nc)
 	}

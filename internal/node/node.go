@@ -24,6 +24,7 @@ import (
 	"github.com/helve-serve/helve/internal/replica"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/wire"
 	"github.com/helve-serve/helve/internal/worker"
 )
 
@@ -53,6 +54,8 @@ type Settings struct {
 	ArenaSize, ReferenceLimit int64
 	// MaxBody is the largest body that the node and its workers take, in bytes; 0 for the default.
 	MaxBody int
+	// Pair makes the connections to workers of [App].Host: the worker's end and the node's.
+	Pair func() (net.Conn, net.Conn, error)
 }
 
 // App is an application to deploy.
@@ -67,11 +70,17 @@ type App struct {
 	Home     any // goes into the places of calls that the node makes itself, for handles of their methods
 	// Program starts the Go worker of an application that lives in another executable; nil for the node's own.
 	Program *Program
+	// Host is a Go worker on a goroutine of this process, for tests: it opens its connections with dial, as the worker id,
+	// and returns when they or ctx have ended. nil starts a process.
+	Host Host
 	// Replace says that an application of this name that runs already changes to this one.
 	Replace bool
 	// Retry says that failed starts are made again, as often as the reference does, before Deploy fails.
 	Retry bool
 }
+
+// Host runs what a worker process would run: see [App].
+type Host func(ctx context.Context, id string, token wire.Token, dial func() (net.Conn, error)) error
 
 // Python says how the Python workers of an application are started, and where their code is.
 type Python struct {

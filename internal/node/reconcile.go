@@ -414,6 +414,7 @@ func (n *Node) forgetLocked(u *Unit) {
 		*past = replica.Counts{Started: past.Started + c.Started, Failed: past.Failed + c.Failed, Late: past.Late + c.Late, Busy: past.Busy + c.Busy}
 	}
 	delete(u.dep.units, u.id)
+	u.dep.Router.Forget(u.entry)
 	n.broadcastLocked()
 }
 

@@ -9,6 +9,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -63,7 +66,7 @@ func (n *Node) UseState(dir string, grace time.Duration) error {
 	n.state.dir, n.state.grace = dir, grace
 	n.state.apps, n.state.expected = map[string]snapApplication{}, map[string]*expected{}
 	n.state.hold = time.Now().Add(holdTime)
-	n.nextID = snap.NextID
+	n.nextID = max(snap.NextID, strangers(dir, snap.Workers))
 	for _, a := range snap.Applications {
 		n.state.apps[a.Name] = a
 	}
@@ -79,6 +82,25 @@ func (n *Node) UseState(dir string, grace time.Duration) error {
 		n.wg.Go(n.dismissLate)
 	}
 	return nil
+}
+
+// strangers removes the pipes of workers that the state does not know, and gives an id above theirs. Such workers may still
+// live, until they are told that nobody expects them: none of ours may be taken for one of them.
+func strangers(dir string, known []snapWorker) (above uint64) {
+	for _, stream := range []string{".stdout", ".stderr"} {
+		paths, _ := filepath.Glob(filepath.Join(dir, "*-*"+stream))
+		for _, path := range paths {
+			name := strings.TrimSuffix(filepath.Base(path), stream)
+			if slices.ContainsFunc(known, func(w snapWorker) bool { return w.ID == name }) {
+				continue
+			}
+			if id, err := strconv.ParseUint(name[strings.LastIndexByte(name, '-')+1:], 10, 64); err == nil {
+				above = max(above, id+idsAhead)
+				os.Remove(path)
+			}
+		}
+	}
+	return above
 }
 
 // saver writes what has changed.

@@ -22,7 +22,7 @@ import (
 // which processes run it. It holds tokens: the file is the user's alone.
 type snapshot struct {
 	Version      int               `json:"version"`
-	NextID       uint64            `json:"next_id"` // no id is given out twice
+	NextID       uint64            `json:"next_id"` // above all ids that are given out: none is used twice
 	Applications []snapApplication `json:"applications"`
 	Workers      []snapWorker      `json:"workers"`
 }
@@ -52,6 +52,9 @@ type snapReplica struct {
 const (
 	snapshotVersion = 1
 	snapshotName    = "node.snap"
+	// idsAhead is how many ids, at least, a node may give out before it must have saved again: what it started last may not be in
+	// the file when it is killed, and lives on under its id all the same.
+	idsAhead = 256
 )
 
 // readSnapshot gives an empty one if there is none.
@@ -109,7 +112,7 @@ func writeSnapshot(dir string, b []byte) error {
 
 // snapshotLocked is the node as it is now.
 func (n *Node) snapshotLocked() snapshot {
-	s := snapshot{Version: snapshotVersion, NextID: n.nextID, Applications: []snapApplication{}, Workers: []snapWorker{}}
+	s := snapshot{Version: snapshotVersion, NextID: (n.nextID/idsAhead + 2) * idsAhead, Applications: []snapApplication{}, Workers: []snapWorker{}}
 	for _, a := range n.apps {
 		if a.deleted || a.failure != nil {
 			continue

@@ -135,3 +135,37 @@ func TestIdentity(t *testing.T) {
 		t.Error("another executable at the same path is the same")
 	}
 }
+
+// TestIdsAheadOfTheSnapshot: what is started after the state was saved has ids that the next node does not give out.
+func TestIdsAheadOfTheSnapshot(t *testing.T) {
+	t.Parallel()
+	n := New(Settings{})
+	defer n.Close(t.Context()) //nolint:errcheck // nothing runs
+	for _, id := range []uint64{0, 1, idsAhead - 1, idsAhead, 10*idsAhead + 3} {
+		n.mu.Lock()
+		n.nextID = id
+		saved := n.snapshotLocked().NextID
+		n.mu.Unlock()
+		if saved < id+idsAhead {
+			t.Errorf("%d ids were given out, and the next begins at %d", id, saved)
+		}
+	}
+}
+
+// TestStrangers: pipes of workers that the state does not know go, and their ids are not used again.
+func TestStrangers(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, name := range []string{"app-7.stdout", "app-7.stderr", "an-other-12.stdout", "known-99.stdout", "known-99.stderr", "x-y.stdout", "node.sock"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if above := strangers(dir, []snapWorker{{ID: "known-99"}}); above < 13 || above > 99+idsAhead {
+		t.Errorf("ids begin at %d", above)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(left) != 4 {
+		t.Errorf("%v, %v", left, err)
+	}
+}

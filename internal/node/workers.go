@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
@@ -71,9 +73,15 @@ func (n *Node) spawn(r *revision, of birth) (*workerProc, error) {
 		n.mu.Unlock()
 		return nil, errors.New("the node is closing")
 	}
-	if err := n.listenLocked(); err != nil {
-		n.mu.Unlock()
-		return nil, err
+	host := r.def.Host
+	if of.graph == nil { // Python's has a process
+		host = nil
+	}
+	if host == nil {
+		if err := n.listenLocked(); err != nil {
+			n.mu.Unlock()
+			return nil, err
+		}
 	}
 	n.nextID++
 	w := &workerProc{
@@ -82,20 +90,16 @@ func (n *Node) spawn(r *revision, of birth) (*workerProc, error) {
 		opened: make(chan struct{}), refused: make(chan error, 1), stopped: make(chan struct{}),
 	}
 	n.workers[w.id] = w
-	socket, spawner, state, grace := n.socket.Path(), n.spawner, n.state.dir, n.state.grace
 	n.mu.Unlock()
-	p := of.program
-	env := append(withoutWorkerEnv(p.Env), "HELVE_SOCKET="+socket, "HELVE_WORKER_ID="+w.id)
-	env = append(env, n.maxBodyEnv()...)
-	if state != "" {
-		env = append(env, "HELVE_WORKER_GRACE="+grace.String())
-	}
 	limits := worker.Limits{MemoryBytes: of.limits.Memory, CPUs: of.limits.CPUs, OpenFiles: of.limits.OpenFiles}
 	out := n.newOutlet(w, of.name, of.deployment, of.replica)
-	proc, err := spawner.Start(worker.Command{
-		Path: p.Path, Args: p.Args, Dir: p.Dir, Env: append(env, of.extra...), Token: w.token, ID: w.id,
-		Output: out.line, Keep: kept, Limits: limits, Outlives: state,
-	})
+	var proc *worker.Process
+	var err error
+	if host != nil {
+		proc = worker.Inside(func(ctx context.Context) error { return host(ctx, w.id, w.token, n.dial) })
+	} else {
+		proc, err = n.startProcess(w, of, limits, out)
+	}
 	if err != nil {
 		out.close()
 		n.mu.Lock()
@@ -114,16 +118,24 @@ func (n *Node) spawn(r *revision, of birth) (*workerProc, error) {
 	case <-w.opened:
 		return w, nil
 	case err := <-w.refused:
+		if hungUp(err) {
+			w.awaitEnd()
+		}
 		proc.Kill()
 		<-w.stopped
+		if hungUp(err) {
+			return nil, w.unready()
+		}
 		return nil, err
 	case <-w.stopped:
 		select {
 		case err := <-w.refused: // it ended because it was refused
-			return nil, err
+			if !hungUp(err) {
+				return nil, err
+			}
 		default:
 		}
-		return nil, &endedError{fmt.Sprintf("worker of application %s ended before it was ready", a.name), proc.Exit()}
+		return nil, w.unready()
 	case <-late.C:
 		proc.Kill()
 		<-w.stopped
@@ -133,6 +145,60 @@ func (n *Node) spawn(r *revision, of birth) (*workerProc, error) {
 		<-w.stopped
 		return nil, context.Cause(r.ctx)
 	}
+}
+
+// hungUp says that an opening ended because the worker broke it off, which knows why.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// unready is the end of a worker that was not taken into service.
+func (w *workerProc) unready() error {
+	return &endedError{fmt.Sprintf("worker of application %s ended before it was ready", w.app.name), w.proc.Exit()}
+}
+
+// awaitEnd waits a little for the end of a worker whose connection has ended: the usual reason is that it has too, by
+// something that its exit should name.
+func (w *workerProc) awaitEnd() {
+	soon := time.NewTimer(endTime)
+	defer soon.Stop()
+	select {
+	case <-w.proc.Done():
+	case <-soon.C:
+	}
+}
+
+func (n *Node) startProcess(w *workerProc, of birth, limits worker.Limits, out *outlet) (*worker.Process, error) {
+	n.mu.Lock()
+	socket, spawner, state, grace := n.socket.Path(), n.spawner, n.state.dir, n.state.grace
+	n.mu.Unlock()
+	p := of.program
+	env := append(withoutWorkerEnv(p.Env), "HELVE_SOCKET="+socket, "HELVE_WORKER_ID="+w.id)
+	env = append(env, n.maxBodyEnv()...)
+	if state != "" {
+		env = append(env, "HELVE_WORKER_GRACE="+grace.String())
+	}
+	return spawner.Start(worker.Command{
+		Path: p.Path, Args: p.Args, Dir: p.Dir, Env: append(env, of.extra...), Token: w.token, ID: w.id,
+		Output: out.line, Keep: kept, Limits: limits, Outlives: state,
+	})
+}
+
+// dial connects a worker that shares this process.
+func (n *Node) dial() (net.Conn, error) {
+	theirs, ours, err := n.set.Pair()
+	if err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ctx.Err() != nil { // wg is, or will be, waited for
+		theirs.Close()
+		ours.Close()
+		return nil, context.Cause(n.ctx)
+	}
+	n.wg.Go(func() { n.open(ours) })
+	return theirs, nil
 }
 
 func withoutWorkerEnv(env []string) []string {
@@ -277,12 +343,7 @@ func (n *Node) open(nc net.Conn) {
 	// A worker without its connection is of no use. If nobody ends it already, it must go at once, so that its
 	// replacement does not run beside it.
 	if !w.ending.Load() {
-		soon := time.NewTimer(endTime) // the usual reason is that it has ended, by something that its exit should name
-		defer soon.Stop()
-		select {
-		case <-w.proc.Done():
-		case <-soon.C:
-		}
+		w.awaitEnd()
 		w.proc.Kill()
 	}
 }

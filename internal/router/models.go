@@ -24,8 +24,8 @@ type models struct {
 // maxExpected bounds the memory of calls for models that are never loaded.
 const maxExpected = 1024
 
-// SetModels is told which models a replica has or is loading, after every change. Calls that wait for one of those may go
-// there from now on.
+// SetModels is told which models a replica has or is loading, after every change; also before it is in the set. Calls that
+// wait for one of those may go there from now on.
 func (r *Router) SetModels(rep *Replica, ids []string) {
 	changed := r.models.set(rep, ids)
 	var run delivery
@@ -36,6 +36,9 @@ func (r *Router) SetModels(rep *Replica, ids []string) {
 	r.mu.Unlock()
 	run.deliver(nil)
 }
+
+// Forget is told that a replica is gone for good, whose models may have been told before it was in the set or after it left.
+func (r *Router) Forget(rep *Replica) { r.models.set(rep, nil) }
 
 // set gives the models of which the holders may be others now.
 func (m *models) set(rep *Replica, ids []string) (changed []string) {
@@ -132,17 +135,18 @@ func (m *models) expect(id string, rep *Replica) {
 	m.addLocked(id, rep)
 }
 
-// keep is told the new set.
+// keep is told the new set. Of a replica that is not in it yet it may be known already what it has.
 func (m *models) keep(set []*Replica) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	before := m.place
 	m.place = make(map[*Replica]int, len(set))
 	for _, rep := range set {
 		if _, twice := m.place[rep]; !twice {
 			m.place[rep] = len(m.place) // its place in the set, which has no doubles
 		}
 	}
-	for rep := range m.has {
+	for rep := range before {
 		if _, ok := m.place[rep]; !ok {
 			m.dropLocked(rep)
 		}

@@ -726,3 +726,28 @@ func TestWaitingCostsNothing(t *testing.T) {
 		}
 	})
 }
+
+// TestModelsOfReplicasToCome: what is told of a replica before it is in the set lasts until it has left the set.
+func TestModelsOfReplicasToCome(t *testing.T) {
+	t.Parallel()
+	r, all := New("here"), replicas(3, 1)
+	for i, id := range []string{"a", "b", "c"} {
+		r.SetModels(all[i], []string{id})
+	}
+	for n := range all { // one after the other becomes ready
+		r.Update(nil, all[:n+1])
+	}
+	for i, id := range []string{"a", "b", "c"} {
+		if got := r.TryAcquire(withModel(id)); got != all[i] {
+			t.Errorf("the holder of %s: %v", id, got)
+		} else {
+			got.Gate.Release(nil)
+		}
+	}
+	r.Update(nil, all[:1])
+	r.SetModels(all[1], []string{"late"})
+	r.SetModels(all[1], nil)
+	if len(r.models.has) != 1 || len(r.models.holders) != 1 {
+		t.Errorf("of replicas that have left: %v", r.models.has)
+	}
+}

@@ -17,6 +17,10 @@ type Isolation string
 const (
 	InNode  Isolation = "node"
 	Process Isolation = "process"
+	// Socket and Pipe are Process without the process, for tests: the worker is a goroutine in the node's, and what connects
+	// them is a socket pair or, for fake time, a pair of pipes in memory. They are for whole systems, not for options.
+	Socket Isolation = "socket"
+	Pipe   Isolation = "pipe"
 )
 
 // Source says where the value of an option came from.

@@ -109,8 +109,6 @@ type Offer struct {
 // versions are the lowest and the highest protocol that a side speaks.
 type versions [2]int
 
-var spoken = versions{ProtocolMin, Protocol} //nolint:gochecknoglobals // a constant
-
 func (v versions) String() string {
 	if v[0] == v[1] {
 		return fmt.Sprintf("protocol %d", v[0])

@@ -87,6 +87,7 @@ type Process struct {
 	limits      Limits
 	enforcement Enforcement
 	group       *group // nil without a cgroup
+	inside      func() // kills what is no process: see [Inside]; else nil
 	killed      atomic.Bool
 
 	// What the process wrote to stderr. wait reads it after the readers have ended.
@@ -402,6 +403,10 @@ func (p *Process) signal(s syscall.Signal) {
 	// The group is there as long as the child is not reaped, and wait alone reaps. An adopted one is reaped by others, but
 	// its id is not used again so soon.
 	p.killed.Store(true)
+	if p.inside != nil {
+		p.inside()
+		return
+	}
 	syscall.Kill(-p.pid, s) //nolint:errcheck // it may have ended
 }
 

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"iter"
 	"os"
+	"strconv"
+	"strings"
 
 	"github.com/helve-serve/helve"
 )
@@ -59,6 +61,19 @@ func (anywhere) Rank(helve.RoutedCall, []helve.ReplicaView, []int) ([]int, bool)
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "-silent" {
 		return
+	}
+	for _, arg := range os.Args[1:] {
+		if v, ok := strings.CutPrefix(arg, "-version="); ok {
+			version = v
+		}
+		if arg == "-forget-token" && os.Getenv("HELVE_TOKEN_FD") != "" { // as somebody would who guesses
+			r, w, err := os.Pipe()
+			if err != nil {
+				panic(err)
+			}
+			w.Write(make([]byte, 32)) //nolint:errcheck // it fits into the pipe
+			os.Setenv("HELVE_TOKEN_FD", strconv.Itoa(int(r.Fd())))
+		}
 	}
 	helve.WorkerMain(
 		build("program", helve.Options{NumReplicas: new(2), MaxConstructorRetries: new(1)}),

@@ -60,7 +60,7 @@ func Panicked(during string, err error) *call.Error {
 
 // aside runs f, which runs code of a value's own, on a goroutine of its own: that may be the caller's of a method, the one
 // that released a slot, or the one that reads a connection, and none of these may end for a marshaller that panics or calls
-// runtime.Goexit. It costs less than a microsecond, and values without such code do without.
+// runtime.Goexit. It costs about a microsecond; values without such code do without.
 func aside(f func() ([]byte, error)) ([]byte, error) {
 	type outcome struct {
 		b   []byte

@@ -77,7 +77,9 @@ func labsOf(t *testing.T, sys *helve.System, app string, os map[string]helve.Opt
 }
 
 // eachRunner runs body with every runner that stays in the test's process.
-func eachRunner(t *testing.T, body func(t *testing.T, r helvetest.Runner)) { eachOf(t, helvetest.Here(), body) }
+func eachRunner(t *testing.T, body func(t *testing.T, r helvetest.Runner)) {
+	eachOf(t, helvetest.Here(), body)
+}
 
 func eachOf(t *testing.T, runners []helvetest.Runner, body func(t *testing.T, r helvetest.Runner)) {
 	for _, r := range runners {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -551,6 +552,44 @@ func TestStartFailures(t *testing.T) {
 			t.Error("something stayed behind")
 		}
 	})
+}
+
+// TestReplicasThatFailTogether: what fails in all replicas at once is one failure for the back-off. Counted each by itself,
+// three of ten would already keep the next start back for longer than most things are down.
+func TestReplicasThatFailTogether(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{3, 10} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				sys := helvetest.Start(t, helve.Config{}, buildLabs("x", map[string]helve.Options{"Lab": {}}, func(string) *Lab { return &Lab{do: double} }))
+				var mu sync.Mutex
+				starts, begin := map[time.Duration]int{}, time.Now()
+				if err := sys.Deploy(t.Context(), func() (*helve.App, error) {
+					app := helve.NewApp("many")
+					app.RoutePrefix("")
+					h := helve.Deploy(app, "Lab", func(context.Context) (*Lab, error) {
+						mu.Lock()
+						at := time.Since(begin)
+						starts[at]++
+						mu.Unlock()
+						time.Sleep(100 * time.Millisecond)
+						if at < 500*time.Millisecond {
+							return nil, errors.New("the database is not up")
+						}
+						return &Lab{do: double}, nil
+					}, helve.Options{NumReplicas: new(n), MaxConstructorRetries: new(100)})
+					app.Ingress(helve.MethodOf(h, (*Lab).Do))
+					return app, nil
+				}); err != nil {
+					t.Fatal(err)
+				}
+				if want := map[time.Duration]int{0: n, 100 * time.Millisecond: n, 1200 * time.Millisecond: n}; !maps.Equal(starts, want) {
+					t.Errorf("started at %v, want %v", starts, want)
+				}
+			})
+		})
+	}
 }
 
 func TestConstructorTimeLimit(t *testing.T) {

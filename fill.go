@@ -12,14 +12,16 @@ import (
 
 // Filler puts the result of another call into one field of an input; [Fill] makes it. It is sealed.
 type Filler[In any] interface {
-	// whenEnded runs f when the result is there.
-	whenEnded(f func())
+	// whenReadable runs f when the result is there.
+	whenReadable(f func())
 	// failed is why there is no result, after the end.
 	failed() *call.Error
-	// apart is the result where it lies somewhere else, and the field that it is for; false for others.
-	apart(in *In) (offset uintptr, field reflect.Type, p call.Payload, ok bool)
-	// fill writes the result, which is there, and gives the place of the field in the input.
-	fill(in *In) (from, to uintptr, failure *call.Error)
+	// apart is the result where it lies somewhere else, and the type of the field that it is for; false for others.
+	apart() (field reflect.Type, p call.Payload, ok bool)
+	// place gives the place of the field in the input.
+	place(in *In) (from, to uintptr, failure *call.Error)
+	// write writes the result, which is there, at its place.
+	write(in *In, at uintptr) *call.Error
 }
 
 type filler[In, F any] struct {
@@ -37,7 +39,7 @@ func Fill[In, F any](field func(in *In) *F, from *Response[F]) Filler[In] {
 	return filler[In, F]{field, from}
 }
 
-func (f filler[In, F]) whenEnded(then func()) { f.from.whenEnded(then) }
+func (f filler[In, F]) whenReadable(then func()) { f.from.whenReadable(then) }
 
 func (f filler[In, F]) failed() *call.Error {
 	if e := f.from.failure; e != nil { // it has ended. Result would read, and perhaps fetch, a value that nobody needs yet
@@ -46,42 +48,59 @@ func (f filler[In, F]) failed() *call.Error {
 	return nil
 }
 
-func (f filler[In, F]) apart(in *In) (offset uintptr, field reflect.Type, p call.Payload, ok bool) {
-	defer func() {
-		if recover() != nil { // fill says so
-			p.Release()
-			ok = false
-		}
-	}()
-	if p, ok = f.from.apart(); ok {
-		offset = uintptr(unsafe.Pointer(f.field(in))) - uintptr(unsafe.Pointer(in))
-	}
-	return offset, reflect.TypeFor[F](), p, ok
+func (f filler[In, F]) apart() (field reflect.Type, p call.Payload, ok bool) {
+	p, ok = f.from.apart()
+	return reflect.TypeFor[F](), p, ok
 }
 
-func (f filler[In, F]) fill(in *In) (from, to uintptr, failure *call.Error) {
+func (f filler[In, F]) place(in *In) (from, to uintptr, failure *call.Error) {
 	defer func() {
 		if v := recover(); v != nil { // a pointer on the way to the field is nil
 			failure = call.NewError(call.BadInput, fmt.Sprintf("Fill: the function panicked: %v", v))
 		}
 	}()
-	v, err := f.from.Result(context.Background())
-	if err != nil {
-		return 0, 0, call.AsError(err)
-	}
 	p := f.field(in)
 	from = uintptr(unsafe.Pointer(p)) - uintptr(unsafe.Pointer(in))
 	to = from + unsafe.Sizeof(*p)
 	if p == nil || to < from || to > unsafe.Sizeof(*in) {
 		return 0, 0, call.NewError(call.BadInput, fmt.Sprintf("Fill: the function must return the address of a field of its %T", in))
 	}
-	*p = v
 	return from, to, nil
+}
+
+func (f filler[In, F]) write(in *In, at uintptr) *call.Error {
+	v, err := f.from.Result(context.Background())
+	if err != nil {
+		return call.AsError(err)
+	}
+	*(*F)(unsafe.Add(unsafe.Pointer(in), at)) = v // place has seen that an F is there
+	return nil
+}
+
+// span is where in the input a field is.
+type span struct{ from, to uintptr }
+
+// places are where fills write.
+func places[In any](in *In, fills []Filler[In]) ([]span, *call.Error) {
+	all := make([]span, 0, len(fills))
+	for _, f := range fills {
+		from, to, e := f.place(in)
+		for _, s := range all {
+			if e == nil && from < s.to && s.from < to {
+				e = call.NewError(call.BadInput, "Fill: two responses for one field")
+			}
+		}
+		if e != nil {
+			return nil, e
+		}
+		all = append(all, span{from, to})
+	}
+	return all, nil
 }
 
 // RemoteWith is [Method.Remote] with results of other calls in some fields of the input, without waiting for those: the call
 // begins when all are there, and counts as queued from then on. If one fails its error is this call's, as it is, at once.
-// in is copied.
+// in is copied. The functions of [Fill] run before RemoteWith returns, on the caller's goroutine.
 func (m Method[In, Out]) RemoteWith(ctx context.Context, in In, fills ...Filler[In]) *Response[Out] {
 	r := m.prepare(ctx)
 	if r.ended {
@@ -93,61 +112,47 @@ func (m Method[In, Out]) RemoteWith(ctx context.Context, in In, fills ...Filler[
 		r.scoped()
 		return &r.Response
 	}
+	at, e := places(&in, fills)
+	if e != nil {
+		r.end(e.At(&r.info), nil)
+		return &r.Response
+	}
 	r.watch(ctx)
 	r.scoped()
 	left := new(atomic.Int64)
 	left.Store(int64(len(fills)))
 	for _, f := range fills {
-		f.whenEnded(func() {
+		f.whenReadable(func() {
 			// Each looks for its own failure only, so that a call fails with the first and without waiting for the rest.
 			if e := f.failed(); e != nil {
 				r.end(e, nil)
 			}
 			if left.Add(-1) == 0 {
-				r.beginFilled(in, fills)
+				r.beginFilled(in, fills, at)
 			}
 		})
 	}
 	return &r.Response
 }
 
-func (r *remote[In, Out]) beginFilled(in In, fills []Filler[In]) {
+func (r *remote[In, Out]) beginFilled(in In, fills []Filler[In], at []span) {
 	typed := func() (In, *call.Error) {
-		e := fillAll(&in, fills)
-		if e != nil {
-			e = e.At(&r.info)
+		for i, f := range fills {
+			if e := f.write(&in, at[i].from); e != nil {
+				return in, e
+			}
 		}
-		return in, e
+		return in, nil
 	}
 	if r.wanted() {
-		if slots, ok := fieldSlots(&in, fills); ok {
-			go r.beginApart(slots, typed)
+		if slots, ok := fieldSlots(&in, fills, at); ok {
+			r.beginApart(slots, typed)
 			return
 		}
 	}
-	in, e := typed()
-	if e != nil {
+	if in, e := typed(); e != nil {
 		r.end(e, nil)
-		return
+	} else {
+		r.beginLater(in)
 	}
-	r.beginLater(in)
-}
-
-// fillAll writes the results into their fields.
-func fillAll[In any](in *In, fills []Filler[In]) *call.Error {
-	type span struct{ from, to uintptr }
-	var filled []span
-	for _, f := range fills {
-		from, to, e := f.fill(in)
-		for _, s := range filled {
-			if e == nil && from < s.to && s.from < to {
-				e = call.NewError(call.BadInput, "Fill: two responses for one field")
-			}
-		}
-		if e != nil {
-			return e
-		}
-		filled = append(filled, span{from, to})
-	}
-	return nil
 }

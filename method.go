@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/node"
 	"github.com/helve-serve/helve/internal/replica"
 	"github.com/helve-serve/helve/internal/router"
@@ -206,7 +207,8 @@ func methodName(t reflect.Type, f reflect.Value) (name, why string) {
 
 // Call calls the method and waits for the answer. A replica in this process runs it on the caller's goroutine, so Call
 // may return late when the method ignores a context that has ended; the result is then the context's cause all the
-// same. Errors are *[Error].
+// same. A method that ends its goroutine with runtime.Goexit there ends the caller's, as any function does that it calls;
+// the slot is given back, and a caller that is a method itself fails for its own caller. Errors are *[Error].
 func (m Method[In, Out]) Call(ctx context.Context, in In) (Out, error) {
 	b := m.m
 	if b == nil || b.err != nil {
@@ -408,6 +410,10 @@ func decode[Out any](b *binding, p call.Payload) (out Out, err error) {
 		return out, nil
 	}
 	if err := theCodec.DecodePayload(p, &out); err != nil {
+		if e := codec.Panicked("the result cannot be decoded", err); e != nil {
+			e.App, e.Deployment, e.Method = b.d.app.name, b.d.name, b.name
+			return out, e
+		}
 		return out, bad(fmt.Sprintf("the result does not fit %s: %v", reflect.TypeFor[Out](), err), err)
 	}
 	return out, nil

@@ -11,7 +11,9 @@ import (
 type ModelsOptions[M any] struct {
 	// Max is how many models are loaded at most. Default 3; -1 for no limit.
 	Max int
-	// MaxBytes is how much they hold at most, by Size, which it needs. 0 for no limit.
+	// MaxBytes is how much they hold at most, by Size, which it needs. 0 for no limit. A model that was loaded before has
+	// its room before it loads again; for others as much is kept as the largest so far held, and one loads at a time. If that
+	// was too little and the rest is in use, it is closed and loaded again when there is room.
 	MaxBytes int64
 	// Size is how many bytes a model holds.
 	Size func(M) int64

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -20,6 +21,7 @@ import (
 type Zoo struct {
 	models *helve.Models[*animal]
 	hold   latch
+	rest   time.Duration // before Where answers
 }
 
 type animal struct {
@@ -35,6 +37,7 @@ func (z *Zoo) Where(ctx context.Context, _ helve.None) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	time.Sleep(z.rest)
 	if a.id != helve.ModelIDFrom(ctx) {
 		return "", fmt.Errorf("%s for %s", a.id, helve.ModelIDFrom(ctx))
 	}
@@ -66,7 +69,7 @@ func TestModels(t *testing.T) {
 						}
 						return &animal{id, &closed}, nil
 					}, helve.ModelsOptions[*animal]{Max: 2})
-					return &Zoo{ms, hold}, err
+					return &Zoo{models: ms, hold: hold}, err
 				}, helve.Options{NumReplicas: new(3), MaxOngoingRequests: new(1)})
 				app.Ingress(helve.MethodOf(h, (*Zoo).Where))
 				return app, nil
@@ -95,7 +98,7 @@ func TestModels(t *testing.T) {
 				_, err = where.With(helve.ModelID("none")).Call(ctx, helve.None{})
 				wantReason(t, err, helve.User)
 			}
-			// A busy holder spills over.
+			// A busy holder spills over, when the call has waited for it.
 			held := helve.MethodOf(h, (*Zoo).Hold).With(helve.ModelID("cat")).Remote(ctx, helve.None{})
 			for full := false; !full; {
 				got, err := where.With(helve.ModelID("cat"), helve.PreferLocal).Call(ctx, helve.None{})
@@ -196,5 +199,53 @@ func TestBatching(t *testing.T) {
 	}
 	if _, err := helve.NewBatcher[int, int](nil, helve.BatchOptions[int]{MaxSize: -1}); err == nil {
 		t.Error("mistakes were accepted")
+	}
+}
+
+// TestModelsThatFitStay: 8 models on 4 replicas of 2 fit exactly. Also at 80 % of what the replicas can do, which keeps calls
+// queued all the time, each stays where it is. Calls that went to another replica as soon as theirs was full would put out
+// models that others use: then every other call loads, and that never ends.
+func TestModelsThatFitStay(t *testing.T) {
+	t.Parallel()
+	for _, load := range []float64{0.1, 0.8} {
+		t.Run(fmt.Sprint(load), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				const models, replicas, slots, calls, took = 8, 4, 2, 4000, 10 * time.Millisecond
+				var loads atomic.Int64
+				sys := helvetest.Start(t, helve.Config{}, func() (*helve.App, error) {
+					app := helve.NewApp("zoo")
+					h := helve.Deploy(app, "Zoo", func(ctx context.Context) (*Zoo, error) {
+						ms, err := helve.NewModels(ctx, func(_ context.Context, id string) (*animal, error) {
+							loads.Add(1)
+							time.Sleep(20 * took)
+							return &animal{id, new(atomic.Int64)}, nil
+						}, helve.ModelsOptions[*animal]{Max: models / replicas})
+						return &Zoo{models: ms, rest: took}, err
+					}, helve.Options{NumReplicas: new(replicas), MaxOngoingRequests: new(slots)})
+					app.Ingress(helve.MethodOf(h, (*Zoo).Where))
+					return app, nil
+				})
+				h, err := helve.HandleOf[*Zoo](sys, "zoo", "Zoo")
+				if err != nil {
+					t.Fatal(err)
+				}
+				where, rng, start := helve.MethodOf(h, (*Zoo).Where), rand.New(rand.NewPCG(1, 2)), time.Now()
+				rate := load * replicas * slots / took.Seconds()
+				var rs []*helve.Response[string]
+				for i := range calls {
+					time.Sleep(time.Until(start.Add(time.Duration(float64(i) / rate * float64(time.Second)))))
+					rs = append(rs, where.With(helve.ModelID(fmt.Sprint("m", rng.IntN(models)))).Remote(t.Context(), helve.None{}))
+				}
+				if _, err := helve.All(t.Context(), rs...); err != nil {
+					t.Error(err)
+				}
+				late := time.Since(start) - time.Duration(calls/rate*float64(time.Second))
+				t.Logf("%d calls, %d loads, the last ended %v after it could", calls, loads.Load(), late)
+				if loads.Load() > 2*models || late > time.Second {
+					t.Errorf("%d loads of %d models, the last call ended %v after it could", loads.Load(), models, late)
+				}
+			})
+		})
 	}
 }

@@ -2,6 +2,8 @@ package helve_test
 
 import (
 	"context"
+	"errors"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -214,6 +216,49 @@ func TestNothingComesAfterACancelledStream(t *testing.T) {
 		wantReason(t, err, helve.Cancelled)
 		if len(got) != 0 {
 			t.Errorf("%v came after the cancel", got)
+		}
+	})
+}
+
+// TestGoexitUnderCall: a method that ends its goroutine ends that of its caller where Call runs it there. The caller of that one
+// gets an error, and all slots are free.
+func TestGoexitUnderCall(t *testing.T) {
+	t.Parallel()
+	eachRunner(t, func(t *testing.T, r helvetest.Runner) {
+		var labs map[string]lab
+		labs = startLabs(t, r, map[string]helve.Options{"A": one(), "B": one()}, func(name string) *Lab {
+			do := func(_ context.Context, n int) (int, error) {
+				if n < 0 {
+					runtime.Goexit()
+				}
+				return n, nil
+			}
+			if name == "A" {
+				do = func(ctx context.Context, n int) (int, error) { return labs["B"].do.Call(ctx, n) }
+			}
+			return &Lab{do: do}
+		})
+		ctx, a, b := t.Context(), labs["A"].do, labs["B"].do
+		for way, call := range map[string]func() error{
+			"Remote":    func() error { _, err := a.Remote(ctx, -1).Result(ctx); return err },
+			"Broadcast": func() error { _, err := a.Broadcast(ctx, -1).Results(ctx); return err },
+		} {
+			if e, ok := errors.AsType[*helve.Error](call()); !ok || e.Type != "goexit" {
+				t.Errorf("%s: %v", way, e)
+			}
+		}
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			a.Call(ctx, -1) //nolint:errcheck // it may end this goroutine
+		}()
+		<-ended
+		for way, m := range map[string]helve.Method[int, int]{"A": a, "B": b} {
+			limit, cancel := context.WithTimeout(ctx, 10*time.Second)
+			if v, err := m.Call(limit, 3); v != 3 || err != nil {
+				t.Errorf("then %s: %d, %v", way, v, err)
+			}
+			cancel()
 		}
 	})
 }

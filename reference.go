@@ -67,7 +67,7 @@ func (r *Response[T]) read(ctx context.Context) (T, error) {
 			if !r.closed {
 				r.payload.Release()
 			}
-			r.payload = call.Payload{Codec: call.Native} // for Result to come here again
+			r.payload.Value, r.payload.Data, r.payload.Parts = nil, nil, nil // the codec stays, which is read without a lock
 		}
 	}
 	return r.value, r.err
@@ -146,20 +146,20 @@ func (b *binding) apartUnfit(slots []call.Slot) bool {
 
 // fieldSlots are the arguments of a call whose input has results of other calls in some fields, named as keyword arguments:
 // those that lie somewhere else go as they are. false where that is not possible.
-func fieldSlots[In any](in *In, fills []Filler[In]) ([]call.Slot, bool) {
+func fieldSlots[In any](in *In, fills []Filler[In], at []span) ([]call.Slot, bool) {
 	var slots []call.Slot
-	fields, ok := theCodec.Fields(*in)
-	if !ok {
+	fields, ok, err := theCodec.Fields(*in)
+	if !ok || err != nil { // the codec says what is wrong when the call is sent
 		return nil, false
 	}
 	apart := map[string]call.Payload{}
-	for _, f := range fills {
-		from, field, p, ok := f.apart(in)
+	for i, f := range fills {
+		field, p, ok := f.apart()
 		if !ok {
 			continue
 		}
-		name, found := theCodec.FieldAt(reflect.TypeFor[In](), from, field)
-		if _, twice := apart[name]; twice || !found { // as values, then, or as the error that it is
+		name, found := theCodec.FieldAt(reflect.TypeFor[In](), at[i].from, field)
+		if !found { // as values, then
 			p.Release()
 			for _, p := range apart {
 				p.Release()

@@ -101,6 +101,18 @@ func (p *pending) whenEnded(f func()) {
 	f()
 }
 
+// whenReadable is whenEnded for what reads the value: where that has to be decoded, on a goroutine of its own. Whoever
+// ends a response reads a connection, or gives a slot back, and waits for no code of a value's.
+func (r *Response[T]) whenReadable(f func()) {
+	r.whenEnded(func() {
+		if r.payload.Codec == call.None || r.payload.Codec == call.Native {
+			f()
+		} else {
+			go f()
+		}
+	})
+}
+
 // carry says what cancels p from now on. If p was cancelled while f set out, f is cancelled now.
 func (p *pending) carry(f call.Canceler) {
 	p.mu.Lock()
@@ -352,9 +364,9 @@ func (m Method[In, Out]) RemoteFrom(ctx context.Context, from *Response[In]) *Re
 		}
 		return in, nil
 	}
-	from.whenEnded(func() {
+	from.whenReadable(func() {
 		if p, ok := from.apart(); ok && !m.m.keywords(reflect.TypeFor[In]()) {
-			go r.beginApart([]call.Slot{{Kind: call.Positional, Payload: p}}, typed) // it may have to be fetched
+			r.beginApart([]call.Slot{{Kind: call.Positional, Payload: p}}, typed)
 		} else if in, e := typed(); e != nil {
 			r.end(e, nil)
 		} else {

@@ -65,6 +65,9 @@ type Config struct {
 	// reference, beside those in shared memory. Over it a call answers by value, or fails with reason too_large if the
 	// value has 8 MiB or more. 0 is 256 MiB.
 	ReferenceLimit int64
+	// MaxBody is the largest value, in bytes, that calls, results and items may have between processes: 1 MiB to 4 GiB less one
+	// byte. 0 is 256 MiB. What is larger fails with the reason too_large.
+	MaxBody int
 	// OutOfLine runs the methods of Call and Stream.Call on goroutines of their own too.
 	OutOfLine bool
 }
@@ -115,6 +118,9 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 	case c.ArenaSize > 0 && c.ArenaSize < minArena:
 		return nil, fmt.Errorf("ArenaSize: must be at least %d bytes, or less than 0 for none, is %d", minArena, c.ArenaSize)
 	}
+	if err := node.CheckMaxBody(c.MaxBody); err != nil {
+		return nil, fmt.Errorf("MaxBody: %w", err)
+	}
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("the path of this executable, which workers run too: %w", err)
@@ -131,7 +137,7 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 	}
 	s := &System{config: c, dir: dir, apps: map[string]*App{}, node: node.New(node.Settings{
 		Logger: c.Logger, Version: Version, Output: c.Output, Logs: files, Strict: strict, OutOfLine: c.OutOfLine,
-		ArenaSize: c.ArenaSize, ReferenceLimit: c.ReferenceLimit,
+		MaxBody: c.MaxBody, ArenaSize: c.ArenaSize, ReferenceLimit: c.ReferenceLimit,
 		Program: node.Program{Path: exe, Args: os.Args[1:], Env: os.Environ(), Dir: dir},
 	})}
 	if c.StateDir != "" {

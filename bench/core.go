@@ -81,11 +81,9 @@ func (b *bench) perItem(n int, make func() iter.Seq2[int, error]) (sample, error
 }
 
 func coreRows(b *bench) []measurement {
-	return []measurement{
+	rows := []measurement{
 		{name: "Stream.Call, an item / the bare iterator", bar: 4, measure: b.streamCall},
 		{name: "Stream.Remote, an item / buffered channel", bar: 1, measure: b.streamRemote},
-		{name: "Call at 1,000 replicas / at 10", bar: 1.5, measure: b.picks(1000)},
-		{name: "Call at 10,000 replicas / at 10", bar: 1.5, measure: b.picks(10000)},
 		{name: "a queued Remote, bytes / goroutine that waits", measure: b.queuedBytes(remotes)},
 		{name: "a queued Call, bytes / goroutine that waits", measure: b.queuedBytes(calls)},
 		{name: "a queued stream, bytes / goroutine that waits", measure: b.queuedBytes(streams)},
@@ -93,6 +91,14 @@ func coreRows(b *bench) []measurement {
 		{name: "goodput at 3x overload / capacity", bar: 0.95, atLeast: true, measure: b.overload(false)},
 		{name: "p99 at 3x overload / full queue and service", bar: 1.5, measure: b.overload(true)},
 	}
+	rows = append(rows, measurement{name: "8 routers 0 to 50 ms away, calls of 20 ms / beside the gate", measure: b.farRouters(8)})
+	for _, p := range pickings() {
+		for _, n := range []int{1000, 10000} {
+			name := fmt.Sprintf("%s at %d,000 replicas / at 10", p.name, n/1000)
+			rows = append(rows, measurement{name: name, bar: 1.5, measure: b.picks(n, p)})
+		}
+	}
+	return rows
 }
 
 func (b *bench) streamCall() (r result, err error) {
@@ -136,16 +142,38 @@ func (b *bench) streamRemote() (r result, err error) {
 	return r, err
 }
 
+// picking is a way in which a replica is picked for a call.
+type picking struct {
+	name    string
+	options helve.Options
+	with    []helve.CallOption
+	remote  bool
+}
+
+func pickings() []picking {
+	return []picking{
+		{name: "Call"},
+		{name: "Remote", remote: true},
+		{name: "Call with a model", with: []helve.CallOption{helve.ModelID("m")}},
+		{name: "Call with a session", with: []helve.CallOption{helve.SessionID("s")}},
+		{name: "Call, round robin", options: helve.Options{Routing: helve.RoundRobin{}}},
+	}
+}
+
 // picks compares calls to many replicas with calls to ten. The heap of both systems is there all the time.
-func (b *bench) picks(n int) func() (result, error) {
+func (b *bench) picks(n int, p picking) func() (result, error) {
 	return func() (r result, err error) {
 		time1 := func(h helve.Handle[*Core]) func() (sample, error) {
-			echo := helve.MethodOf(h, (*Core).Echo)
+			echo := helve.MethodOf(h, (*Core).Echo).With(p.with...)
+			one := func() (int, error) { return echo.Call(b.ctx, 1) }
+			if p.remote {
+				one = func() (int, error) { return echo.Remote(b.ctx, 1).Result(b.ctx) }
+			}
 			return func() (sample, error) {
 				start, k := time.Now(), 0
 				for time.Since(start) < b.length/2 {
 					for range 1000 {
-						if _, err := echo.Call(b.ctx, 1); err != nil {
+						if _, err := one(); err != nil {
 							return sample{}, err
 						}
 					}
@@ -154,8 +182,13 @@ func (b *bench) picks(n int) func() (result, error) {
 				return sample{v: float64(time.Since(start)) / float64(k)}, nil
 			}
 		}
-		err = core(b.ctx, helve.Options{NumReplicas: new(n)}, nil, func(many helve.Handle[*Core]) error {
-			return core(b.ctx, helve.Options{NumReplicas: new(10)}, nil, func(ten helve.Handle[*Core]) error {
+		replicas := func(n int) helve.Options {
+			o := p.options
+			o.NumReplicas = &n
+			return o
+		}
+		err = core(b.ctx, replicas(n), nil, func(many helve.Handle[*Core]) error {
+			return core(b.ctx, replicas(10), nil, func(ten helve.Handle[*Core]) error {
 				r, err = b.row(nanoseconds, time1(many), time1(ten))
 				return err
 			})
@@ -322,7 +355,7 @@ func (b *bench) overload(latency bool) func() (result, error) {
 			}
 			if latency {
 				full := float64(limit)/capacity.v*1e9 + float64(service)
-				r = result{latencyText(sample{offered.p50, offered.p99}), fmt.Sprintf("%.1f us", full/1e3), offered.p99 / full}
+				r = result{latencyText(sample{v: offered.p50, p99: offered.p99}), fmt.Sprintf("%.1f us", full/1e3), offered.p99 / full}
 				return nil
 			}
 			again, err := b.closedLoop(replicas*slots+limit/2, call)

@@ -173,7 +173,7 @@ func httpRows(b *bench) []measurement {
 	latency := func(conns int) func(string) (sample, error) {
 		return func(addr string) (sample, error) {
 			l, err := b.load(addr, conns, b.length/2)
-			return sample{float64(l.P50), float64(l.P99)}, err
+			return sample{v: float64(l.P50), p99: float64(l.P99)}, err
 		}
 	}
 	return []measurement{

@@ -229,7 +229,7 @@ func scalingRows(b *bench) []measurement {
 		}
 		return b.row(times,
 			func() (sample, error) { one := rate(1); return sample{v: rate(2) / one}, b.ctx.Err() },
-			func() (sample, error) { return sample{v: cpuScaling()}, nil })
+			func() (sample, error) { return sample{v: b.cpuScaling()}, nil })
 	}
 	return []measurement{{name: "Call, two callers / CPU loop on two cores", bar: 0.85, atLeast: true, measure: measure}}
 }

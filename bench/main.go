@@ -15,11 +15,11 @@ import (
 	"github.com/helve-serve/helve"
 )
 
-// limit bounds a whole run, whatever hangs. A run takes about half of it.
-const limit = 4 * time.Minute
+// limit bounds a whole run, whatever hangs. A run takes a good half of it.
+const limit = 12 * time.Minute
 
 func main() {
-	helve.WorkerMain(buildEcho, buildInside, buildPython) // first: a worker of a role has that role in its environment
+	helve.WorkerMain(buildEcho, buildInside, buildFar, buildBlobs, buildPython) // first: a worker of a role has that role in its environment
 	if role := os.Getenv(roleEnv); role != "" {
 		if err := playRole(role); err != nil {
 			fmt.Fprintln(os.Stderr, role+":", err)
@@ -28,7 +28,7 @@ func main() {
 		return
 	}
 	only := flag.String("run", ".", "regular expression of the rows to run, matched against group/name; "+
-		"groups: inproc, core, scaling, worker, python, http, start")
+		"groups: inproc, core, scaling, worker, wire, stream, large, python, http, start")
 	quick := flag.Bool("quick", false, "one short round: to see that it runs, not to compare")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -50,17 +50,17 @@ func run(ctx context.Context, only string, quick bool) error {
 	if err != nil {
 		return fmt.Errorf("-run: %w", err)
 	}
-	s := settings{rounds: 3, length: time.Second}
+	s := settings{rounds: 3, length: time.Second, spin: 100 * time.Millisecond}
 	if quick {
-		s = settings{rounds: 1, length: 200 * time.Millisecond}
+		s = settings{rounds: 1, length: 100 * time.Millisecond, spin: 10 * time.Millisecond}
 	}
-	t := newTable(os.Stdout, cpuScaling)
+	t := newTable(os.Stdout, s.cpuScaling)
 	for _, g := range []struct {
 		name string
 		plan func(*bench) []measurement
 	}{
-		{"inproc", inprocRows}, {"core", coreRows}, {"scaling", scalingRows}, {"worker", workerRows},
-		{"python", pythonRows}, {"http", httpRows}, {"start", startRows},
+		{"inproc", inprocRows}, {"core", coreRows}, {"scaling", scalingRows}, {"worker", workerRows}, {"wire", wireRows},
+		{"stream", streamRows}, {"large", largeRows}, {"python", pythonRows}, {"http", httpRows}, {"start", startRows},
 	} {
 		if err := runGroup(ctx, s, t, g.name, match, g.plan); err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -13,6 +14,7 @@ import (
 type settings struct {
 	rounds int
 	length time.Duration // of one measurement
+	spin   time.Duration // of a look at what the machine gives
 }
 
 // bench is what the rows of a group share.
@@ -33,8 +35,10 @@ func (b *bench) end() {
 
 // sample is one measurement of one side.
 type sample struct {
-	v   float64 // what the ratio is of
-	p99 float64 // nanoseconds, of a latency
+	v    float64 // what the ratio is of
+	p99  float64 // nanoseconds, of a latency
+	rate float64 // per second, where a latency is v
+	cpu  float64 // nanoseconds of processor time a call, of all processes
 }
 
 // both measures two things in turns, so that what the machine does meanwhile meets both, and gives the medians.
@@ -62,12 +66,47 @@ func (s settings) row(text func(sample) string, ours, reference func() (sample, 
 }
 
 func medians(all []sample) sample {
-	var v, p []float64
-	for _, s := range all {
-		v, p = append(v, s.v), append(p, s.p99)
+	of := func(f func(sample) float64) float64 {
+		var v []float64
+		for _, s := range all {
+			v = append(v, f(s))
+		}
+		return median(v)
 	}
-	return sample{median(v), median(p)}
+	return sample{
+		of(func(s sample) float64 { return s.v }), of(func(s sample) float64 { return s.p99 }),
+		of(func(s sample) float64 { return s.rate }), of(func(s sample) float64 { return s.cpu }),
+	}
 }
+
+// once measures both sides when the first of the rows that share the numbers asks for them.
+func (s settings) once(ours, reference func() (sample, error)) *shared {
+	h := &shared{}
+	h.take = sync.OnceValue(func() (err error) { h.ours, h.reference, err = s.both(ours, reference); return err })
+	return h
+}
+
+// shared is what several rows print something of.
+type shared struct {
+	take            func() error
+	ours, reference sample
+}
+
+// row prints what is picked of the numbers.
+func (h *shared) row(text func(sample) string, pick func(sample) sample) func() (result, error) {
+	return func() (result, error) {
+		err := h.take()
+		o, r := pick(h.ours), pick(h.reference)
+		return result{text(o), text(r), o.v / r.v}, err
+	}
+}
+
+// What rows pick of a latency.
+
+func p50(s sample) sample  { return s }
+func p99(s sample) sample  { return sample{v: s.p99} }
+func rate(s sample) sample { return sample{v: s.rate} }
+func cpu(s sample) sample  { return sample{v: s.cpu} }
 
 func median[T cmp.Ordered](v []T) T { return quantile(v, 0.5) }
 
@@ -82,15 +121,15 @@ func quantile[T cmp.Ordered](v []T, q float64) (t T) {
 }
 
 // cpuScaling is how much more a pure-CPU loop gets done on two cores than on one: what the machine gives right now.
-func cpuScaling() float64 {
-	one := spin(1)
-	return spin(2) / one
+func (s settings) cpuScaling() float64 {
+	one := spin(1, s.spin)
+	return spin(2, s.spin) / one
 }
 
-func spin(n int) float64 {
+func spin(n int, length time.Duration) float64 {
 	var wg sync.WaitGroup
 	counts := make([]uint64, n*16) // a cache line for each
-	end := time.Now().Add(100 * time.Millisecond)
+	end := time.Now().Add(length)
 	for i := range n {
 		wg.Go(func() {
 			x, k := uint64(i+1), uint64(0)
@@ -145,30 +184,87 @@ func (b *bench) closedLoop(n int, f caller) (sample, error) {
 
 // latency measures calls one after the other.
 func (b *bench) latency(f caller) (sample, error) {
+	return b.repeated(func(ctx context.Context) (float64, error) {
+		t := time.Now()
+		err := f(ctx)
+		return float64(time.Since(t)), err
+	})
+}
+
+// repeated takes a time, in nanoseconds, again and again.
+func (b *bench) repeated(f func(context.Context) (float64, error)) (sample, error) {
 	ctx, cancel := context.WithTimeout(b.ctx, time.Minute)
 	defer cancel()
 	var all []float64
-	for end := time.Now().Add(b.length / 2); time.Now().Before(end); {
-		t := time.Now()
-		if err := f(ctx); err != nil {
+	for end := time.Now().Add(b.length / 2); len(all) == 0 || time.Now().Before(end); {
+		v, err := f(ctx)
+		if err != nil {
 			return sample{}, err
 		}
-		all = append(all, float64(time.Since(t)))
+		all = append(all, v)
 	}
-	return sample{median(all), quantile(all, 0.99)}, nil
+	return sample{v: median(all), p99: quantile(all, 0.99)}, nil
+}
+
+// timedLoop is a closed loop of n callers in which every call is timed. What works for the calls is this process and what is below it;
+// the side that is not measured is idle meanwhile.
+func (b *bench) timedLoop(n int, length time.Duration, f caller) (sample, error) {
+	before, err := treeCPU(os.Getpid())
+	if err != nil {
+		return sample{}, err
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var first error
+	var all []float64
+	start := time.Now()
+	for range n {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(b.ctx, time.Minute)
+			defer cancel()
+			var took []float64
+			var err error
+			for t := start; err == nil && t.Sub(start) < length; {
+				err = f(ctx)
+				now := time.Now()
+				took = append(took, float64(now.Sub(t)))
+				t = now
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, took...)
+			first = cmp.Or(first, err)
+		})
+	}
+	wg.Wait()
+	if first != nil {
+		return sample{}, first
+	}
+	seconds := time.Since(start).Seconds()
+	after, err := treeCPU(os.Getpid())
+	calls := float64(len(all))
+	return sample{median(all), quantile(all, 0.99), calls / seconds, float64(after-before) / calls}, err
 }
 
 // The texts of samples.
 
 func perSecond(s sample) string {
-	if s.v >= 1e6 {
+	switch {
+	case s.v >= 1e6:
 		return fmt.Sprintf("%.2fM/s", s.v/1e6)
+	case s.v < 1e3:
+		return fmt.Sprintf("%.0f/s", s.v)
 	}
 	return fmt.Sprintf("%.1fk/s", s.v/1e3)
 }
 
 // latencyText is p50 and p99.
-func latencyText(s sample) string { return fmt.Sprintf("%.1f / %.0f us", s.v/1e3, s.p99/1e3) }
+func latencyText(s sample) string {
+	if s.p99 >= 1e7 {
+		return fmt.Sprintf("%.2f / %.1f ms", s.v/1e6, s.p99/1e6)
+	}
+	return fmt.Sprintf("%.1f / %.0f us", s.v/1e3, s.p99/1e3)
+}
 
 func nanoseconds(s sample) string  { return fmt.Sprintf("%.0f ns", s.v) }
 func microseconds(s sample) string { return fmt.Sprintf("%.1f us", s.v/1e3) }

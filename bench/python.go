@@ -40,6 +40,7 @@ type runIn struct {
 	InFlight  int     `json:"in_flight"`
 	PerSecond float64 `json:"per_second"`
 	Sync      bool    `json:"sync"` // the method called is a def, not an async def
+	Size      int     `json:"size"` // of the value, in bytes; 0: 100
 }
 
 type timings struct {
@@ -208,7 +209,7 @@ func pythonRows(b *bench) []measurement {
 	}
 	latency := func(run runFunc, in runIn) (sample, error) {
 		t, err := run(b.ctx, in)
-		return sample{t.P50 * 1e9, t.P99 * 1e9}, err
+		return sample{v: t.P50 * 1e9, p99: t.P99 * 1e9}, err
 	}
 	// Everything that works for a call is below this process, or this process itself: the node, the relay, the
 	// interpreters. The side that is not measured is idle meanwhile.

@@ -2,225 +2,72 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"net"
-	"os"
-	"path/filepath"
 	"sync"
-
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/mem"
+	"time"
 
 	"github.com/helve-serve/helve"
-	"github.com/helve-serve/helve/internal/call"
-	"github.com/helve-serve/helve/internal/wire"
 )
 
-// rawCodec hands bytes through, so that grpc-go is measured and no encoding.
-type rawCodec struct{}
-
-func (rawCodec) Name() string { return "raw" }
-func (rawCodec) Marshal(v any) (mem.BufferSlice, error) {
-	return mem.BufferSlice{mem.SliceBuffer(*v.(*[]byte))}, nil
-}
-
-func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
-	*v.(*[]byte) = data.Materialize()
-	return nil
-}
-
-// grpcRole serves an echo on the socket that its environment names.
-func grpcRole() error {
-	l, err := net.Listen("unix", os.Getenv(socketEnv))
-	if err != nil {
-		return err
-	}
-	s := grpc.NewServer(grpc.ForceServerCodecV2(rawCodec{}))
-	s.RegisterService(&grpc.ServiceDesc{
-		ServiceName: "bench.Echo", HandlerType: (*any)(nil),
-		Methods: []grpc.MethodDesc{{MethodName: "Echo", Handler: func(_ any, _ context.Context, dec func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
-			var in []byte
-			err := dec(&in)
-			return &in, err
-		}}},
-	}, nil)
-	go s.Serve(l)
-	return ready("ready")
-}
-
-// rawRole echoes fixed-size messages, the floor of any exchange over a socket.
-func rawRole() error {
-	return serveConns(func(c net.Conn) {
-		buf := make([]byte, len(payload))
-		for {
-			if _, err := io.ReadFull(c, buf); err != nil {
-				return
-			}
-			if _, err := c.Write(buf); err != nil {
-				return
-			}
-		}
-	})
-}
-
-// wireRole echoes calls on a bare connection of internal/wire: frames, ids and flushes, without router and gate.
-func wireRole() error {
-	return serveConns(func(c net.Conn) { wire.NewPeer(wire.NewConn(c), wireEcho{}).Serve() })
-}
-
-// serveConns serves every connection to the socket that its environment names.
-func serveConns(serve func(net.Conn)) error {
-	l, err := net.Listen("unix", os.Getenv(socketEnv))
-	if err != nil {
-		return err
-	}
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go serve(c)
-		}
-	}()
-	return ready("ready")
-}
-
-type wireEcho struct{}
-
-func (wireEcho) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
-	in.Complete(b, call.Result{Payload: call.Payload{Codec: call.Raw, Data: in.Encoded.Body}})
-	return nil
-}
-func (wireEcho) Route(wire.Route) any { return wireEcho{} }
-func (wireEcho) Control(context.Context, string, json.RawMessage) (any, error) {
-	return nil, errors.New("none")
-}
-func (wireEcho) Goaway(wire.Goaway) {}
-
-// caller makes one call.
-type caller func(context.Context) error
-
-// workerCalls are an echo through a Go worker ("ours"), and its references by their role.
-func (b *bench) workerCalls() (map[string]caller, error) {
-	dir, err := b.tempDir()
-	if err != nil {
-		return nil, err
-	}
-	echo, err := b.echo(helve.Process)
-	if err != nil {
-		return nil, err
-	}
-	calls := map[string]caller{"ours": func(ctx context.Context) error { _, err := echo.Call(ctx, payload); return err }}
-	for _, role := range []string{"grpc", "raw", "wire"} {
-		sock := filepath.Join(dir, role)
-		if _, err := b.serve(role, socketEnv+"="+sock); err != nil {
-			return nil, err
-		}
-		f, err := b.client(role, sock)
-		if err == nil {
-			err = f(b.ctx)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", role, err)
-		}
-		calls[role] = f
-	}
-	return calls, nil
-}
-
+// workerRows compare calls through a Go worker, with router, gate, frames and deadlines, with grpc-go and with the socket.
 func workerRows(b *bench) []measurement {
-	start := sync.OnceValues(b.workerCalls)
-	row := func(text func(sample) string, measure func(caller) (sample, error), ours, reference string) func() (result, error) {
-		return func() (result, error) {
-			calls, err := start()
+	s := b.servers()
+	grpc := s.peer("grpc", overUnix)
+	echo := sync.OnceValues(func() (helve.Method[string, string], error) { return b.echo(helve.Process) })
+	ours := func(measure func(caller) (sample, error)) func() (sample, error) {
+		return func() (sample, error) {
+			m, err := echo()
 			if err != nil {
-				return result{}, err
+				return sample{}, err
 			}
-			return b.row(text,
-				func() (sample, error) { return measure(calls[ours]) },
-				func() (sample, error) { return measure(calls[reference]) })
+			return measure(func(ctx context.Context) error { _, err := m.Call(ctx, payload); return err })
 		}
 	}
-	at128 := func(f caller) (sample, error) { return b.closedLoop(128, f) }
+	both := func(measure func(caller) (sample, error)) *shared {
+		return b.once(ours(measure), of(grpc, func(p peer) (sample, error) { return measure(echoing(p, []byte(payload))) }))
+	}
+	load := func(n int, length time.Duration) *shared {
+		return both(func(f caller) (sample, error) { return b.timedLoop(n, length, f) })
+	}
+	one, many := load(1, b.length/2), load(128, b.length)
+	far := sync.OnceValues(b.far)
 	return []measurement{
-		{name: "Go worker, 128 in flight / grpc-go", bar: 3, atLeast: true, measure: row(perSecond, at128, "ours", "grpc")},
-		{name: "bare internal/wire, 128 in flight / grpc-go", bar: 4, atLeast: true, measure: row(perSecond, at128, "wire", "grpc")},
-		{name: "Go worker, p50 at 1 / grpc-go", bar: 0.6, measure: row(latencyText, b.latency, "ours", "grpc")},
-		{name: "Go worker, p50 at 1 / raw socket ping-pong", measure: row(latencyText, b.latency, "ours", "raw")},
+		{name: "Go worker, 128 in flight / grpc-go", bar: 3, atLeast: true, measure: many.row(perSecond, rate)},
+		{name: "Go worker, CPU per call at 128 / grpc-go", measure: many.row(microseconds, cpu)},
+		{name: "Go worker, CPU per call at 1 / grpc-go", measure: one.row(microseconds, cpu)},
+		{name: "Go worker, p50 at 1 / grpc-go", bar: 0.6, measure: one.row(latencyText, p50)},
+		{name: "Go worker, p50 at 8 / grpc-go", measure: load(8, b.length/2).row(latencyText, p50)},
+		{name: "Go worker, p50 at 64 / grpc-go", measure: load(64, b.length/2).row(latencyText, p50)},
+		{name: "Go worker, p50 at 512 / grpc-go", measure: load(512, b.length/2).row(latencyText, p50)},
+		{name: "Go worker, p50 at 1 / raw socket ping-pong", measure: b.once(ours(b.latency),
+			s.raw(overUnix, len(payload))).row(latencyText, p50)},
+		{name: "Go worker, cancel to handler, p50 / grpc-go", measure: b.once(
+			func() (sample, error) {
+				f, err := far()
+				if err != nil {
+					return sample{}, err
+				}
+				return b.repeated(f.cancelled)
+			},
+			of(grpc, func(p peer) (sample, error) { return b.repeated(p.cancelled) })).row(latencyText, p50)},
+		{name: "Go worker, allocations a call, both ends / grpc-go", exact: true, measure: b.workerAllocations(far)},
 	}
 }
 
-// client gives one call of a reference, which fails if what comes back has not the size of what was sent.
-func (b *bench) client(role, sock string) (caller, error) {
-	if role == "grpc" {
-		cc, err := grpc.NewClient("unix:"+sock, grpc.WithTransportCredentials(insecure.NewCredentials()),
-			grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{})))
+// workerAllocations counts what node and worker allocate for a call, and what both ends of grpc-go do.
+func (b *bench) workerAllocations(far func() (*far, error)) func() (result, error) {
+	ours := func() (sample, error) {
+		f, err := far()
 		if err != nil {
-			return nil, err
+			return sample{}, err
 		}
-		b.onEnd(func() { cc.Close() })
-		in := []byte(payload)
-		return func(ctx context.Context) error {
-			var out []byte
-			if err := cc.Invoke(ctx, "/bench.Echo/Echo", &in, &out); err != nil {
-				return err
-			}
-			return checkSize(out)
-		}, nil
+		return b.counted(func(ctx context.Context) error { _, err := f.echo.Call(ctx, payload); return err },
+			func(ctx context.Context) (uint64, error) {
+				theirs, err := f.mallocs.Call(ctx, helve.None{})
+				return theirs + mallocs(), err
+			})
 	}
-	c, err := net.Dial("unix", sock)
-	if err != nil {
-		return nil, err
+	return func() (result, error) {
+		return b.row(func(s sample) string { return fmt.Sprintf("%.1f", s.v) }, ours, b.inProcess("grpc", mallocs))
 	}
-	b.onEnd(func() { c.Close() })
-	if role == "raw" {
-		if end, ok := b.ctx.Deadline(); ok {
-			c.SetDeadline(end)
-		}
-		in, out := []byte(payload), make([]byte, len(payload))
-		return func(context.Context) error {
-			if _, err := c.Write(in); err != nil {
-				return err
-			}
-			_, err := io.ReadFull(c, out)
-			return err
-		}, nil
-	}
-	p := wire.NewPeer(wire.NewConn(c), wireEcho{})
-	go p.Serve() // until the connection is closed
-	route, err := p.Declare(wire.Route{Method: "echo"})
-	if err != nil {
-		return nil, err
-	}
-	data := []byte(payload)
-	return func(ctx context.Context) error {
-		var k call.Call
-		k.SetOne(call.Slot{Kind: call.Positional, Payload: call.Payload{Codec: call.Raw, Data: data}})
-		w := call.NewWaiter()
-		id := p.Start(nil, route, &k, 0, w)
-		answer, e := w.Wait(ctx, canceler{p, id})
-		if e != nil {
-			return e
-		}
-		return checkSize(answer.Data)
-	}, nil
 }
-
-func checkSize(answer []byte) error {
-	if len(answer) != len(payload) {
-		return fmt.Errorf("the answer to %d bytes has %d", len(payload), len(answer))
-	}
-	return nil
-}
-
-type canceler struct {
-	p  *wire.Peer
-	id uint64
-}
-
-func (c canceler) Cancel(b *call.Batch, _ error) { c.p.Cancel(b, c.id) }

@@ -94,6 +94,7 @@ type run struct {
 	stateDir  string
 	grace     time.Duration
 	arena     int64
+	maxBody   size
 	verbose   bool
 }
 
@@ -103,6 +104,7 @@ func (r *run) flags(c *cobra.Command) {
 	c.Flags().StringVar(&r.stateDir, "state-dir", "", "directory from which the next node takes over the workers if this one is killed")
 	c.Flags().DurationVar(&r.grace, "worker-grace", 0, "how long workers wait for the next node (default 30s; needs --state-dir)")
 	c.Flags().Int64Var(&r.arena, "arena-size", 0, "bytes of shared memory for the large values of an application's workers (default 1 GiB; -1: none)")
+	c.Flags().Var(&r.maxBody, "max-body", "largest value of a call between processes, in bytes or as 64MiB (default 256MiB)")
 	c.Flags().BoolVarP(&r.verbose, "verbose", "v", false, "log more")
 }
 
@@ -170,6 +172,7 @@ func (r *run) execute(ctx context.Context, args []string) error {
 	defer stop()
 	config := helve.Config{
 		Logger: log, Isolation: iso, Output: os.Stderr, StateDir: r.stateDir, WorkerGrace: r.grace, ArenaSize: r.arena,
+		MaxBody: int(r.maxBody),
 	}
 	system, err := config.Run(ctx, app.build)
 	if err != nil {

@@ -18,9 +18,13 @@ import (
 func nodeCommand() *cobra.Command {
 	var driver, token int
 	var verbose bool
+	var maxBody size
 	c := &cobra.Command{
 		Use: "node", Short: "Run a node for the driver on an inherited descriptor", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
+			if err := node.CheckMaxBody(int(maxBody)); err != nil {
+				return usageError{fmt.Errorf("--max-body: %w", err)}
+			}
 			nc, err := inherited(driver)
 			if err != nil {
 				return fmt.Errorf("--driver-fd %d: %w", driver, err)
@@ -32,7 +36,7 @@ func nodeCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("--token-fd %d: %w", token, err)
 			}
-			n := node.New(node.Settings{Logger: logger(verbose), Version: helve.Version, Output: os.Stderr, Program: node.Program{Env: os.Environ()}})
+			n := node.New(node.Settings{Logger: logger(verbose), Version: helve.Version, Output: os.Stderr, MaxBody: int(maxBody), Program: node.Program{Env: os.Environ()}})
 			err = n.ServeDriver(nc, t)
 			if cerr := n.Close(impatient()); cerr != nil || errors.Is(err, io.EOF) { // the driver's end is how this ends
 				return cerr
@@ -42,6 +46,7 @@ func nodeCommand() *cobra.Command {
 	}
 	c.Flags().IntVar(&driver, "driver-fd", -1, "descriptor of the driver's socket")
 	c.Flags().IntVar(&token, "token-fd", -1, "descriptor from which the token is read")
+	c.Flags().Var(&maxBody, "max-body", "largest value of a call between processes, in bytes or as 64MiB (default 256MiB)")
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log more")
 	return c
 }

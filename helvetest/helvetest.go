@@ -14,8 +14,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"runtime"
-	"strings"
 	"testing"
 	"time"
 
@@ -23,7 +21,8 @@ import (
 )
 
 // Main takes over in workers; elsewhere it runs the tests and exits. builds are those that the tests of the package run.
-// If the tests pass, and a goroutine of Helve is left although every system was closed, that fails the run.
+// If the tests pass, and a goroutine of Helve is left although every system was closed, that fails the run: a method that runs
+// on, somebody who waits for an answer, a system that nobody closed. The test is named if it used [Start] or [Run].
 func Main(m *testing.M, builds ...helve.Build) {
 	helve.WorkerMain(builds...)
 	code := m.Run()
@@ -34,26 +33,6 @@ func Main(m *testing.M, builds ...helve.Build) {
 		}
 	}
 	os.Exit(code)
-}
-
-// leakTime is how long goroutines that are on their way out may take.
-const leakTime = 5 * time.Second
-
-// leaks gives the stacks of Helve's goroutines, when there still are some after a while.
-func leaks(patience time.Duration) string {
-	for end := time.Now().Add(patience); ; {
-		buf := make([]byte, 4<<20)
-		var left []string
-		for stack := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-			if strings.Contains(stack, "helve-serve/helve/internal/") && !strings.Contains(stack, "helvetest.leaks") {
-				left = append(left, stack)
-			}
-		}
-		if len(left) == 0 || time.Now().After(end) {
-			return strings.Join(left, "\n\n")
-		}
-		runtime.Gosched()
-	}
 }
 
 // startTime and closeTime bound a test's system; both are far above what they take.
@@ -114,6 +93,7 @@ func Start(t testing.TB, c helve.Config, build helve.Build) *helve.System {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
+	label(t)
 	ctx, cancel := context.WithTimeout(context.Background(), startTime)
 	defer cancel()
 	s, err := c.Run(ctx, build)

@@ -15,6 +15,20 @@ class Caller:
     def __init__(self, echo):
         self.echo, self.echo_sync = echo.echo, echo.echo_sync
 
-    async def run(self, seconds, in_flight, per_second, sync):
+    async def run(self, seconds, in_flight, per_second, sync, size):
         method = self.echo_sync if sync else self.echo
-        return await measure(lambda: method.remote(PAYLOAD), seconds, in_flight, per_second)
+        payload = b"x" * size if size else PAYLOAD
+        return await measure(lambda: method.remote(payload), seconds, in_flight, per_second, payload)
+
+
+class Blob:
+    """The links of a chain: one makes a value, one passes it on, one looks at it."""
+
+    async def make(self, n):
+        return bytes(n)
+
+    async def echo(self, value):
+        return value
+
+    async def size(self, value):
+        return len(value)

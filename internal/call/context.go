@@ -2,6 +2,7 @@ package call
 
 import (
 	"context"
+	"errors"
 	"reflect"
 	"runtime"
 	"slices"
@@ -110,7 +111,13 @@ func (c *Inline) Value(key any) any {
 			return own
 		}
 	}
-	return c.Caller.Value(key)
+	v := c.Caller.Value(key)
+	if isCancel(key, v) {
+		if own := c.own.Load(); own != nil {
+			return own.known(v)
+		}
+	}
+	return v
 }
 
 // AfterFunc is as in [Context.AfterFunc].
@@ -243,7 +250,34 @@ func (c *Context) Value(key any) any {
 	case contextKey{}, scopeKey{}:
 		return c
 	}
-	return c.values.Value(key)
+	v := c.values.Value(key)
+	if isCancel(key, v) {
+		return c.known(v)
+	}
+	return v
+}
+
+// isCancel says that v is how the standard library finds the cancellable context that a context descends from.
+func isCancel(key, v any) bool {
+	_, ok := key.(*int)
+	return ok && reflect.TypeOf(v) == cancelType
+}
+
+var cancelType = func() reflect.Type {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return reflect.TypeOf(ctx)
+}()
+
+// known gives v, the caller's context, unless it ended without c or c without it: context.Cause takes its cause for c's.
+func (c *Context) known(v any) any {
+	c.mu.Lock()
+	cause := c.cause
+	c.mu.Unlock()
+	if !errors.Is(context.Cause(v.(context.Context)), cause) {
+		return nil
+	}
+	return v
 }
 
 // AfterFunc is what context.AfterFunc and derived contexts of the standard library use, instead of a goroutine that

@@ -42,8 +42,20 @@ func (e *UnreadableError) Error() string {
 }
 
 // Append encodes v behind dst. Errors name the path to the field that does not encode; what is behind dst then has no
-// meaning.
-func (c *Codec) Append(dst []byte, as call.Codec, v any) ([]byte, error) {
+// meaning. Code of the value's own runs on a goroutine of its own; a panic there is an error (see [Panicked]).
+func (c *Codec) Append(dst []byte, as call.Codec, v any) (out []byte, err error) {
+	ended := false
+	defer func() {
+		if !ended { // a walk that code of the value's own has misled
+			out, err = dst, &panicError{call.Recovered(recover())}
+		}
+	}()
+	out, err = c.append(dst, as, v)
+	ended = true
+	return out, err
+}
+
+func (c *Codec) append(dst []byte, as call.Codec, v any) ([]byte, error) {
 	switch as {
 	case call.None:
 		return dst, nil
@@ -88,7 +100,8 @@ func (c *Codec) appendJSON(dst []byte, v any) ([]byte, error) {
 }
 
 // Decode decodes data into the value that the pointer into points to; nothing of data is kept. Fields of structs that
-// data names and the struct has not are ignored. After an error the value may be partly written.
+// data names and the struct has not are ignored. After an error the value may be partly written. Code of the value's own
+// runs on a goroutine of its own; a panic there is an error (see [Panicked]).
 func (c *Codec) Decode(from call.Codec, data []byte, into any) error {
 	return c.decode(from, data, nil, into, mode{})
 }
@@ -106,7 +119,19 @@ func (c *Codec) DecodeStrict(from call.Codec, data []byte, into any) error {
 	return c.decode(from, data, nil, into, mode{strict: true})
 }
 
-func (c *Codec) decode(from call.Codec, data []byte, buffers [][]byte, into any, m mode) error {
+func (c *Codec) decode(from call.Codec, data []byte, buffers [][]byte, into any, m mode) (err error) {
+	ended := false
+	defer func() {
+		if !ended {
+			err = &panicError{call.Recovered(recover())}
+		}
+	}()
+	err = c.read(from, data, buffers, into, m)
+	ended = true
+	return err
+}
+
+func (c *Codec) read(from call.Codec, data []byte, buffers [][]byte, into any, m mode) error {
 	switch from {
 	case call.None:
 		reflect.ValueOf(into).Elem().SetZero()
@@ -146,8 +171,11 @@ func (c *Codec) decode(from call.Codec, data []byte, buffers [][]byte, into any,
 		return tail(rest, err)
 	}
 	v := reflect.ValueOf(into).Elem()
-	rest, err := c.planOf(v.Type()).dec(c, data, v, m)
-	return tail(rest, err)
+	p := c.planOf(v.Type())
+	if p.foreign {
+		return tail(aside(func() ([]byte, error) { return p.dec(c, data, v, m) }))
+	}
+	return tail(p.dec(c, data, v, m))
 }
 
 var errNotUTF8 = errors.New("the text is not UTF-8")

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/big"
 	"reflect"
@@ -466,7 +467,7 @@ func TestFieldsAndSetFields(t *testing.T) {
 		X      int
 		Labels map[string]string `json:"labels,omitempty"`
 	}
-	fields, ok := c.Fields(args{X: 4})
+	fields, ok, _ := c.Fields(args{X: 4})
 	got := map[string]any{}
 	for k, v := range fields {
 		got[k] = v
@@ -475,7 +476,7 @@ func TestFieldsAndSetFields(t *testing.T) {
 		t.Errorf("%v %v", got, ok)
 	}
 	for _, v := range []any{time.Now(), 5, "x", new(big.Int), nil, []int{1}} {
-		if _, ok := c.Fields(v); ok {
+		if _, ok, _ := c.Fields(v); ok {
 			t.Errorf("%T is a record", v)
 		}
 	}
@@ -653,5 +654,62 @@ func benchmarkStruct(b *testing.B, as call.Codec) {
 		out := in
 		buf, _ = c.Append(buf[:0], as, in)
 		c.Decode(as, buf, &out)
+	}
+}
+
+// unlucky has code of its own that panics (1), ends its goroutine (2), or is asked by omitzero (3).
+type unlucky int
+
+func (u unlucky) fail() {
+	switch u {
+	case 1:
+		panic(errUnlucky)
+	case 2:
+		runtime.Goexit()
+	}
+}
+
+var errUnlucky = errors.New("unlucky")
+
+func (u unlucky) MarshalText() ([]byte, error)     { u.fail(); return []byte{byte('0' + u)}, nil }
+func (u *unlucky) UnmarshalText(text []byte) error { unlucky(text[0] - '0').fail(); return nil }
+
+type asked int
+
+func (a asked) IsZero() bool { unlucky(a).fail(); return false }
+
+// TestCodeOfValuesFails: a panic or an end of the goroutine in code of a value is an error, wherever in a value it is.
+func TestCodeOfValuesFails(t *testing.T) {
+	t.Parallel()
+	c := New()
+	type inner struct{ U *unlucky }
+	type outer struct {
+		Zero asked `json:"zero,omitzero"`
+		Any  any
+	}
+	for n, kind := range map[unlucky]string{1: "panic", 2: "goexit"} {
+		for _, v := range []any{n, &n, []unlucky{3, n}, map[string]inner{"a": {&n}}, []any{inner{&n}}, outer{Any: n}, outer{Zero: asked(n)}} {
+			for _, as := range []call.Codec{call.Msgpack, call.JSON, call.Pickle} {
+				_, err := c.Append(nil, as, v)
+				if e := Panicked("here", err); e == nil || e.Type != kind || e.Reason != call.User || !strings.HasPrefix(e.Message, "here: ") || errors.Is(e, errUnlucky) != (n == 1) {
+					t.Errorf("%T as %v: %v", v, as, err)
+				}
+			}
+		}
+		if _, ok, err := c.Fields(outer{Zero: asked(n)}); !ok || Panicked("", err) == nil {
+			t.Errorf("fields: %v, %v", ok, err)
+		}
+		text := []byte(`["` + string(rune('0'+n)) + `"]`)
+		var into struct{ U []unlucky }
+		if err := c.Decode(call.JSON, text, &into.U); Panicked("", err) == nil {
+			t.Errorf("%v", err)
+		}
+		if err := c.SetFields(&into, map[string]call.Payload{"u": {Codec: call.JSON, Data: text}}); Panicked("", err) == nil {
+			t.Errorf("%v", err)
+		}
+	}
+	fields, ok, err := c.Fields(outer{Zero: 3, Any: 4})
+	if n := len(maps.Collect(fields)); n != 2 || !ok || err != nil || Panicked("", errUnlucky) != nil {
+		t.Errorf("%d, %v, %v", n, ok, err)
 	}
 }

@@ -241,7 +241,12 @@ func (c *Codec) appendValue(b []byte, v any, m mode) ([]byte, error) {
 		return b, err
 	}
 	rv := reflect.ValueOf(v)
-	return c.planOf(rv.Type()).enc(c, b, rv, m)
+	p := c.planOf(rv.Type())
+	if p.foreign && !m.aside {
+		m.aside = true
+		return aside(func() ([]byte, error) { return p.enc(c, b, rv, m) })
+	}
+	return p.enc(c, b, rv, m)
 }
 
 // readFast reads what needs no reflection. done is false where the plan of the type has to decide, for the value or for

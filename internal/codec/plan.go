@@ -21,6 +21,7 @@ type mode struct {
 	json   bool // the other end of the walk is JSON: keys are strings, bytes may be base64 text
 	pickle bool // the other end of the walk is a pickle: integers have no limit
 	strict bool // a field that a struct has not is an error
+	aside  bool // the walk is on a goroutine of its own: code of values may do what it likes
 	depth  int
 }
 
@@ -37,6 +38,8 @@ type plan struct {
 	enc    func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error)
 	dec    func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error)
 	record *record // of a record (see [IsRecord]), else nil
+
+	foreign bool // values run code of their own
 }
 
 // lazy finds a plan on first use, so that plans of recursive types can refer to each other, and keeps it: a look-up per
@@ -59,7 +62,11 @@ func (c *Codec) planOf(t reflect.Type) *plan {
 	if p, ok := c.plans.Load(t); ok {
 		return p.(*plan)
 	}
-	p, _ := c.plans.LoadOrStore(t, makePlan(t))
+	made := makePlan(t)
+	if foreign(t) { // else it may be a plan that types share
+		made.foreign = true
+	}
+	p, _ := c.plans.LoadOrStore(t, made)
 	return p.(*plan)
 }
 

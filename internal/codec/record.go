@@ -148,20 +148,44 @@ func IsRecord(t reflect.Type) bool {
 }
 
 // Fields gives the fields of a record, or of a pointer to one, by their encoded names, without those that omitempty
-// leaves out. ok is false for anything else.
-func (c *Codec) Fields(v any) (fields iter.Seq2[string, any], ok bool) {
+// leaves out. ok is false for anything else. What omitzero asks the fields may panic, which is an error as in [Codec.Append].
+func (c *Codec) Fields(v any) (fields iter.Seq2[string, any], ok bool, err error) {
 	rv := reflect.ValueOf(v)
 	if rv.Kind() == reflect.Pointer {
 		rv = rv.Elem()
 	}
 	if rv.Kind() != reflect.Struct {
-		return nil, false
+		return nil, false, nil
 	}
-	r := c.planOf(rv.Type()).record
+	p := c.planOf(rv.Type())
+	r := p.record
 	if r == nil {
-		return nil, false
+		return nil, false, nil
 	}
-	return r.all(rv), true
+	if !p.foreign {
+		return r.all(rv), true, nil
+	}
+	type argument struct {
+		name  string
+		value any
+	}
+	var all []argument
+	_, err = aside(func() ([]byte, error) {
+		for name, value := range r.all(rv) {
+			all = append(all, argument{name, value})
+		}
+		return nil, nil
+	})
+	if err != nil {
+		return nil, true, err
+	}
+	return func(yield func(string, any) bool) {
+		for _, a := range all {
+			if !yield(a.name, a.value) {
+				return
+			}
+		}
+	}, true, nil
 }
 
 // FieldAt is the encoded name of the field of the record t that is of type field and begins at offset; false where there is

@@ -66,6 +66,11 @@ func Dial(s Settings) (*Guest, error) {
 		Features: []string{wire.FeatureBulk, wire.FeatureSegments, wire.FeatureArena}, Graph: graph,
 	}
 	g := &Guest{set: s, codec: codec.New(), token: token, hello: h, replicas: map[string]*hosted{}}
+	if v := os.Getenv("HELVE_WORKER_MAX_BODY"); v != "" {
+		if g.hello.MaxBody, err = strconv.Atoi(v); err != nil {
+			return nil, fmt.Errorf("HELVE_WORKER_MAX_BODY: %w", err)
+		}
+	}
 	if v := os.Getenv("HELVE_WORKER_GRACE"); v != "" {
 		if g.grace, err = time.ParseDuration(v); err != nil {
 			return nil, fmt.Errorf("HELVE_WORKER_GRACE: %w", err)

@@ -18,7 +18,7 @@ import (
 // Options of a cache. The zero value of a field takes its default.
 type Options struct {
 	Max      int   // how many models are loaded at most; default 3 (the reference's), -1 for no limit
-	MaxBytes int64 // how much they hold by the size function at most; 0 for no limit
+	MaxBytes int64 // how much they hold by the size function at most, with those that load and close; 0 for no limit
 	MaxLoads int   // loads under way at a time; default 4
 }
 
@@ -71,8 +71,15 @@ type Cache[M any] struct {
 	closing int // models that make room
 	bytes   int64
 	closed  bool
-	idle    chan struct{} // closed when nothing is left after Close
-	stats   Stats
+
+	// Under MaxBytes alone.
+	sizes    map[string]int64 // of models that were loaded
+	largest  int64            // of those
+	reserved int64            // for models that load
+	leaving  int64            // bytes of those that make room
+	blind    bool             // one loads whose size is not known
+	idle     chan struct{}    // closed when nothing is left after Close
+	stats    Stats
 }
 
 // entry is one model: in the queue, then loading, then loaded. Its fields are guarded by Cache.mu.
@@ -86,7 +93,8 @@ type entry[M any] struct {
 
 	place *list.Element // in recent, when it is loaded
 	model M
-	size  int64
+	size  int64 // while it loads, what is reserved for it
+	blind bool
 	users int
 }
 
@@ -239,19 +247,66 @@ func (c *Cache[M]) schedule() {
 		return
 	}
 	for len(c.queue) > 0 && c.loading < c.o.MaxLoads {
-		if c.o.Max >= 0 && c.recent.Len()+c.loading+c.closing >= c.o.Max {
+		e := c.queue[0]
+		size, known := c.sizeOf(e.id)
+		if c.o.MaxBytes > 0 && !known && c.blind {
+			return
+		}
+		count := c.recent.Len() + c.loading + c.closing
+		if c.o.Max >= 0 && count >= c.o.Max || c.o.MaxBytes > 0 && count > 0 && c.bytes+c.reserved+c.leaving+size > c.o.MaxBytes {
 			// Room is made before a load begins: the memory of the old model may be needed for the new one.
 			if c.closing == 0 {
 				c.unload()
 			}
 			return
 		}
-		e := c.queue[0]
+		e.size, e.blind = size, !known
+		c.reserved += size
+		c.blind = c.blind || e.blind
 		c.queue = slices.Delete(c.queue, 0, 1)
 		c.loading++
 		c.stats.Loads++
 		go c.bring(e)
 	}
+}
+
+// sizeOf is what a model held when it was loaded before, or what is a careful guess for one that was not. mu is held.
+func (c *Cache[M]) sizeOf(id string) (size int64, known bool) {
+	if c.o.MaxBytes == 0 {
+		return 0, true
+	}
+	if size, known = c.sizes[id]; known {
+		return size, true
+	}
+	return c.largest, false
+}
+
+// maxSizes bounds the memory of models that are never asked for again.
+const maxSizes = 10_000
+
+// learn remembers what a model holds. mu is held.
+func (c *Cache[M]) learn(id string, size int64) {
+	if c.o.MaxBytes == 0 {
+		return
+	}
+	if c.sizes == nil || len(c.sizes) >= maxSizes {
+		c.sizes = map[string]int64{}
+	}
+	c.sizes[id] = size
+	c.largest = max(c.largest, size)
+}
+
+// fits says whether a model that was loaded without knowing its size may stay: it may if those that nobody uses go. mu is held.
+func (c *Cache[M]) fits(e *entry[M], size int64) bool {
+	if c.o.MaxBytes == 0 || c.closed || e.waiters == 0 {
+		return true
+	}
+	for c.bytes+c.reserved+size > c.o.MaxBytes {
+		if !c.unload() {
+			return false
+		}
+	}
+	return true
 }
 
 // bring loads a model on a goroutine of its own.
@@ -266,6 +321,27 @@ func (c *Cache[M]) bring(e *entry[M]) {
 		}
 		e.cancel(nil)
 		c.mu.Lock()
+		c.reserved -= e.size
+		if e.blind {
+			c.blind = false
+		}
+		if err == nil {
+			c.learn(e.id, size)
+		}
+		if err == nil && !c.fits(e, size) {
+			// It is larger than was reserved for it, and the rest is in use: it has to wait, now that its size is known.
+			c.leaving += size
+			c.mu.Unlock()
+			c.closeModel(context.WithoutCancel(e.ctx), e.id, m)
+			c.mu.Lock()
+			c.leaving -= size
+			c.loading--
+			c.again(e)
+			c.schedule()
+			c.mu.Unlock()
+			c.tell()
+			return
+		}
 		c.loading--
 		if err != nil {
 			c.stats.Failures++
@@ -289,6 +365,20 @@ func (c *Cache[M]) bring(e *entry[M]) {
 	ended = true
 }
 
+// again puts an entry back in front of the queue. mu is held.
+func (c *Cache[M]) again(e *entry[M]) {
+	if c.closed || e.waiters == 0 {
+		err := call.FromCause(context.Canceled)
+		if c.closed {
+			err = call.AsError(errClosed())
+		}
+		c.failLocked(e, err)
+		return
+	}
+	e.ctx, e.cancel = context.WithCancelCause(context.WithoutCancel(e.ctx))
+	c.queue = slices.Insert(c.queue, 0, e)
+}
+
 // unload takes the least recently used model that nobody uses out and closes it on a goroutine of its own; false if there
 // is none. mu is held.
 func (c *Cache[M]) unload() bool {
@@ -308,6 +398,7 @@ func (c *Cache[M]) remove(e *entry[M]) {
 		delete(c.entries, e.id)
 	}
 	c.bytes -= e.size
+	c.leaving += e.size
 	c.closing++
 	c.stats.Unloads++
 	go func() {
@@ -315,6 +406,7 @@ func (c *Cache[M]) remove(e *entry[M]) {
 		c.closeModel(context.Background(), e.id, e.model)
 		c.mu.Lock()
 		c.closing--
+		c.leaving -= e.size
 		c.schedule()
 		c.mu.Unlock()
 	}()

@@ -257,14 +257,109 @@ func TestBytes(t *testing.T) {
 		get(t, c, "aa")()
 		get(t, c, "bb")()
 		get(t, c, "ccc")()
-		if _, _, err := c.Get(t.Context(), "dddddd"); call.AsError(err).Reason != call.BadInput {
-			t.Errorf("%v", err)
-		}
 		s.take()
 		if ids := c.IDs(); !slices.Equal(ids, []string{"ccc", "bb"}) || c.Stats().Bytes != 5 {
 			t.Errorf("%v, %+v", ids, c.Stats())
 		}
+		if _, _, err := c.Get(t.Context(), "dddddd"); call.AsError(err).Reason != call.BadInput {
+			t.Errorf("%v", err)
+		}
+		s.take()
+		get(t, c, "aa")() // what was too large is no measure for the next
+		get(t, c, "ccc")()
+		if ids := c.IDs(); !slices.Equal(ids, []string{"ccc", "aa"}) || c.Stats().Bytes != 5 {
+			t.Errorf("%v, %+v", ids, c.Stats())
+		}
 	})
+}
+
+// TestBytesInUse: while everything that is loaded is in use, another model waits for room, also one that turned out to be
+// larger than was kept for it.
+func TestBytesInUse(t *testing.T) {
+	bubble(t, Options{Max: -1, MaxBytes: 5}, func(t *testing.T, s *shelf, c *Cache[*model]) {
+		release := get(t, c, "aa")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, _, err := c.Get(ctx, "bbbb"); call.AsError(err).Reason != call.Deadline {
+			t.Errorf("%v", err)
+		}
+		if log := s.take(); !slices.Equal(log, []string{"load aa", "load bbbb", "close bbbb"}) || c.Stats().Bytes != 2 {
+			t.Errorf("%v, %+v", log, c.Stats())
+		}
+		got := make(chan func())
+		go func() { got <- get(t, c, "bbbb") }()
+		time.Sleep(time.Minute)
+		if log := s.take(); len(log) > 0 {
+			t.Errorf("now that its size is known: %v", log)
+		}
+		release()
+		(<-got)()
+		if log := s.take(); !slices.Equal(log, []string{"close aa", "load bbbb"}) {
+			t.Errorf("%v", log)
+		}
+	})
+}
+
+// TestBytesAtOnce: whatever is loaded, loads and closes never holds more than it may together, once sizes are known; before
+// that, one model more.
+func TestBytesAtOnce(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(20) {
+		synctest.Test(t, func(t *testing.T) {
+			const limit, ids, largest = 100, 12, 40
+			rng := rand.New(rand.NewPCG(seed, 1))
+			size := map[string]int64{}
+			for i := range ids {
+				size[fmt.Sprint(i)] = 1 + rng.Int64N(largest)
+			}
+			var mu sync.Mutex
+			var open, most int64
+			hold := func(n int64) {
+				mu.Lock()
+				defer mu.Unlock()
+				open += n
+				most = max(most, open)
+			}
+			c, err := New(func(ctx context.Context, id string) (string, error) {
+				hold(size[id])
+				time.Sleep(time.Second)
+				return id, nil
+			}, Options{Max: -1, MaxBytes: limit}, Hooks[string]{
+				Size:  func(id string) int64 { return size[id] },
+				Close: func(_ context.Context, id string) error { time.Sleep(time.Second / 2); hold(-size[id]); return nil },
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, bound := range []int64{limit + largest, limit} {
+				most = 0
+				var wg sync.WaitGroup
+				for k := range 200 {
+					time.Sleep(time.Duration(rng.Int64N(int64(time.Second) / 2)))
+					id, use := fmt.Sprint(rng.IntN(ids)), time.Duration(rng.Int64N(int64(3*time.Second)))
+					if k < ids {
+						id = fmt.Sprint(k) // each once
+					}
+					wg.Go(func() {
+						_, release, err := c.Get(t.Context(), id)
+						if err != nil {
+							t.Errorf("seed %d: %v", seed, err)
+						}
+						time.Sleep(use)
+						release()
+					})
+				}
+				wg.Wait()
+				if most > bound {
+					t.Errorf("seed %d: %d bytes at once, want at most %d", seed, most, bound)
+				}
+			}
+			c.Close(t.Context()) //nolint:errcheck // nothing is in use
+			if s := c.Stats(); open != 0 || c.reserved != 0 || c.leaving != 0 || s.Bytes != 0 {
+				t.Errorf("seed %d: %d bytes are left, %d reserved, %d leaving, %+v", seed, open, c.reserved, c.leaving, s)
+			}
+		})
+	}
 }
 
 func TestClosesThatFail(t *testing.T) {

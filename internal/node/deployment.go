@@ -36,7 +36,10 @@ type Deployment struct {
 
 	// Guarded by Node.mu.
 	units    map[string]*Unit
-	failures int
+	failures int // for giving up
+	starting rounds
+	running  rounds // replicas that ended soon after they had started
+	starts   int
 	lastFail time.Time
 	lastErr  error
 	message  string // of the last failure
@@ -48,6 +51,28 @@ type Deployment struct {
 	lastExit *spec.Exit
 	past     replica.Counts // of replicas that are gone
 	methods  []pythonMethod // of the first Python replica that became ready
+}
+
+// rounds counts failures for the back-off of starts: those of replicas that were started together, or before one of them
+// failed, are one. A database that was down for a moment has all replicas fail, and is up when the next are started.
+type rounds struct {
+	n    int
+	upTo int // the last start that is in one of them
+}
+
+// failedLocked notes the failure of a replica.
+func (d *Deployment) failedLocked(in *rounds, u *Unit, err error) {
+	if d.failures++; u.start > in.upTo {
+		in.n, in.upTo = in.n+1, d.starts
+	}
+	d.lastFail, d.lastErr, d.message = time.Now(), err, err.Error()
+}
+
+// forgiveLocked forgets failures: u ran for long.
+func (d *Deployment) forgiveLocked(u *Unit) {
+	if time.Since(u.startedAt) > healthyTime {
+		d.failures, d.running.n = 0, 0
+	}
 }
 
 // Unit is one replica as the node sees it.
@@ -82,6 +107,7 @@ type Unit struct {
 	// Guarded by Node.mu.
 	state     spec.ReplicaState
 	startedAt time.Time
+	start     int      // among the starts of its deployment
 	before    lineage  // those that had its place
 	version   int      // of the user config that it has
 	models    []string // those that it had when it was taken over

@@ -24,7 +24,7 @@ type driver struct {
 
 // ServeDriver serves the driver on nc until it goes away. The node is the driver's own child: the caller closes it then.
 func (n *Node) ServeDriver(nc net.Conn, token wire.Token) error {
-	offer := wire.Offer{Version: n.set.Version, Features: []string{wire.FeatureSegments}}
+	offer := wire.Offer{Version: n.set.Version, Features: []string{wire.FeatureSegments}, MaxBody: n.set.MaxBody}
 	h, err := offer.Accept(nc, func(h wire.Hello) (wire.Token, error) {
 		if h.Kind != "driver" {
 			return wire.Token{}, fmt.Errorf("a %s where a driver was expected", h.Kind)

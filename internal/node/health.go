@@ -88,12 +88,10 @@ func (n *Node) unhealthy(u *Unit, err error) {
 		return
 	}
 	n.log.Error("replica is unhealthy, starting another", "app", d.app.name, "deployment", d.name, "replica", u.id, "error", err)
-	if time.Since(u.startedAt) > healthyTime {
-		d.failures = 0
-	}
+	d.forgiveLocked(u)
 	err = fmt.Errorf("replica %s failed %d health checks: %w", u.id, maxUnhealthy, err)
 	d.vacateLocked(u, &spec.Exit{Replica: u.id, Reason: err.Error(), Code: -1, At: time.Now()})
-	d.failedLocked(err)
+	d.failedLocked(&d.running, u, err)
 	n.stopLocked(u)
 	n.wake()
 }

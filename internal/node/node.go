@@ -51,6 +51,8 @@ type Settings struct {
 	// ArenaSize is how many bytes of shared memory the workers of one application may have for large values; 0 for
 	// 1 GiB, less than 0 for none. ReferenceLimit is how many bytes of results are kept for callers; 0 for 256 MiB.
 	ArenaSize, ReferenceLimit int64
+	// MaxBody is the largest body that the node and its workers take, in bytes; 0 for the default.
+	MaxBody int
 }
 
 // App is an application to deploy.

@@ -106,7 +106,7 @@ func (n *Node) observeLocked() (targets []planner.Target, observed []planner.Obs
 				}
 				targets = append(targets, t)
 			}
-			history[k] = planner.History{Failures: d.failures, LastFailure: d.lastFail, Ran: e.ran && (e.def.Retry || a.status != spec.ApplicationDeploying)}
+			history[k] = planner.History{Failures: d.failures, Rounds: max(d.starting.n, d.running.n), LastFailure: d.lastFail, Ran: e.ran && (e.def.Retry || a.status != spec.ApplicationDeploying)}
 			for _, u := range d.units {
 				s := planner.Starting
 				switch u.state {
@@ -136,6 +136,8 @@ func (n *Node) unitLocked(id string) *Unit {
 func (n *Node) startLocked(d *Deployment, now time.Time) {
 	n.nextID++
 	u := n.unitOfLocked(d, fmt.Sprintf("%s#%s", d.name, shortID(n.nextID)), now)
+	d.starts++
+	u.start = d.starts
 	u.before = d.inheritLocked()
 	n.wg.Go(func() { n.finishStart(u, n.start(u)) })
 }
@@ -255,9 +257,13 @@ func (n *Node) ready(u *Unit) bool {
 	if u.state == spec.ReplicaStarting || u.state == spec.ReplicaRecovering {
 		u.state = spec.ReplicaRunning
 		u.ran = true
+		d.starting.n = 0
 		if n.readier != nil {
 			close(n.readier)
 			n.readier = nil
+		}
+		if d.app.deployments[d.name] != d { // another has its name by now
+			n.stopLocked(u)
 		}
 		if n.checked(u) {
 			n.wg.Go(func() { n.watchHealth(u) })
@@ -362,7 +368,7 @@ func (n *Node) startFailed(u *Unit, err error) {
 			exit = exitOf(u, ended.exit, "")
 		}
 		d.vacateLocked(u, exit)
-		d.failedLocked(err)
+		d.failedLocked(&d.starting, u, err)
 	}
 	silent := d.app.failure != nil || d.app.status == spec.ApplicationDeploying && !u.def.Retry // Deploy returns it
 	n.wake()
@@ -370,11 +376,6 @@ func (n *Node) startFailed(u *Unit, err error) {
 	if !silent {
 		n.log.Error("replica failed to start", "app", d.app.name, "deployment", d.name, "replica", u.id, "error", err)
 	}
-}
-
-func (d *Deployment) failedLocked(err error) {
-	d.failures++
-	d.lastFail, d.lastErr, d.message = time.Now(), err, err.Error()
 }
 
 // died is told that a replica's process has ended. Its calls have been answered or routed again by its connection.
@@ -393,10 +394,8 @@ func (n *Node) died(u *Unit, exit *spec.Exit, counts bool) {
 	d.vacateLocked(u, exit)
 	reason := strings.Join(append([]string{exit.Reason}, exit.Lines...), "\n")
 	if counts && u.edition == d.now.Load() {
-		if time.Since(u.startedAt) > healthyTime {
-			d.failures = 0
-		}
-		d.failedLocked(errors.New(reason))
+		d.forgiveLocked(u)
+		d.failedLocked(&d.running, u, errors.New(reason))
 	}
 	n.mu.Unlock()
 	n.log.Error("replica died, starting another", "app", d.app.name, "deployment", d.name, "replica", u.id, "reason", reason,

@@ -83,13 +83,19 @@ func (a *app) adoptLocked(r *revision) {
 	for _, s := range r.def.Graph.Deployments {
 		e := r.edition(s)
 		d := a.deployments[s.Name]
-		if d == nil || d.dropped { // what is left of a dropped one drains by itself
+		if d != nil && d.dropped { // the loop does not see it any more: what runs drains, what starts does when it is ready
+			for _, u := range d.units {
+				a.node.stopLocked(u)
+			}
+			d = nil
+		}
+		if d == nil {
 			d = &Deployment{Router: router.New(a.node.id), app: a, name: s.Name, units: map[string]*Unit{}, configuring: make(chan struct{}, 1)}
 			a.deployments[s.Name] = d
 		}
 		d.former = d.now.Load()
 		d.become(e)
-		d.failures, d.gaveUp = 0, false
+		d.failures, d.starting.n, d.running.n, d.gaveUp = 0, 0, 0, false
 		if r.def.Bound != nil {
 			r.def.Bound(s.Name, d)
 		}
@@ -114,7 +120,8 @@ func (a *app) revertLocked(cause error) {
 			d.become(d.former)
 			d.former = nil
 		}
-		if d.failures, d.gaveUp = 0, false; d.now.Load().revision == a.current {
+		d.failures, d.starting.n, d.running.n, d.gaveUp = 0, 0, 0, false
+		if d.now.Load().revision == a.current {
 			continue
 		}
 		a.dropLocked(d, call.NewError(call.DeploymentUnavailable, "revision "+failed.id()+" of application "+a.name+" failed to start: "+cause.Error()))

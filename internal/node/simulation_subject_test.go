@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"runtime"
 	"sync"
 	"time"
@@ -203,6 +204,27 @@ func work(ctx context.Context, recv, in any) (any, error) {
 	return c.id, nil
 }
 
+// flow is the method that streams: what work gives, in steps.
+func flow(ctx context.Context, recv, in any) iter.Seq2[any, error] {
+	return func(yield func(any, error) bool) {
+		v, err := work(ctx, recv, in)
+		for i := 0; err == nil && i < v.(int)%4; i++ {
+			if !yield(i, nil) {
+				return
+			}
+		}
+		if err != nil {
+			yield(0, err)
+		}
+	}
+}
+
+// Item takes an item of a stream; some callers want no more.
+func (c *simCall) Item(context.Context, call.Payload) bool { return c.id%5 > 0 }
+
+// Frame is for streams that come over a wire.
+func (c *simCall) Frame(*call.Batch, call.Source, []byte) { c.sim.wrong("%s: a frame", c) }
+
 // entered checks what must hold when user code is entered. Time stands while anything can run, so what must come first
 // has come at an earlier instant or at this one.
 func (c *simCall) entered(i *subject) {
@@ -244,7 +266,7 @@ func (c *simCall) Complete(_ *call.Batch, r call.Result) {
 		c.sim.wrong("%s: it is answered %s after its deadline", c, now.Sub(d))
 	}
 	switch {
-	case r.Err == nil && (c.runs != 1 || c.ends != returns || r.Value != c.id):
+	case r.Err == nil && (c.runs != 1 || c.ends != returns || c.call.Items == nil && r.Value != c.id):
 		c.sim.wrong("%s: it gives %v although it ran %d times and ends so: %d", c, r.Value, c.runs, c.ends)
 	case r.Err != nil && r.Err.Reason == call.Backpressure && c.runs > 0:
 		c.sim.wrong("%s: %v, but it ran", c, r.Err)

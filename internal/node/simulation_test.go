@@ -8,7 +8,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"reflect"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -147,6 +149,14 @@ func (s *simulation) newCall(how, name string) *simCall {
 	c.call.Info.Call = uint64(c.id) + 1
 	c.call.Origin = []string{"driver", "proxy"}[s.rnd.IntN(2)]
 	c.call.Want = call.Native
+	switch s.rnd.IntN(4) {
+	case 0:
+		c.call.Info.Affinity = &call.Affinity{Session: strconv.Itoa(s.rnd.IntN(6))}
+	case 1:
+		c.call.Info.Affinity = &call.Affinity{Model: strconv.Itoa(s.rnd.IntN(6))}
+	case 2:
+		c.call.Info.Affinity = &call.Affinity{Local: s.rnd.IntN(2) == 0}
+	}
 	c.call.SetOne(call.Slot{Payload: call.Payload{Codec: call.Native, Value: c}})
 	return c
 }
@@ -202,6 +212,9 @@ func (s *simulation) submit() {
 	ctx, cancel := s.context(c)
 	if s.rnd.IntN(2) == 0 {
 		c.call.Values = ctx //nolint:fatcontext // a call of its own each time
+	}
+	if s.rnd.IntN(4) == 0 {
+		c.call.Items, c.call.Info.Place = c, &call.Place{App: "app", Deployment: d.name, Method: "Flow"}
 	}
 	switch s.rnd.IntN(6) {
 	case 0:
@@ -299,6 +312,39 @@ func (s *simulation) sicken() {
 	i.mu.Unlock()
 }
 
+// kill ends a replica as the end of its process does: nobody asks it to stop. What runs in it goes on, which the process
+// of a test cannot help.
+func (s *simulation) kill() {
+	s.node.mu.Lock()
+	var running []*Unit
+	for _, a := range s.node.apps {
+		for _, d := range a.deployments {
+			for _, u := range d.units {
+				if u.state == spec.ReplicaRunning {
+					running = append(running, u)
+				}
+			}
+		}
+	}
+	s.node.mu.Unlock()
+	if len(running) == 0 {
+		return
+	}
+	slices.SortFunc(running, func(a, b *Unit) int { return strings.Compare(a.id, b.id) })
+	u := running[s.rnd.IntN(len(running))]
+	s.node.died(u, &spec.Exit{Replica: u.id, Reason: "killed", Code: -1, At: time.Now()}, true)
+	s.node.mu.Lock()
+	gone := u.dep.units[u.id] == nil && u.state == spec.ReplicaRunning
+	s.node.mu.Unlock()
+	if gone { // else it began to stop at the same instant, and is closed by that
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+			defer cancel()
+			u.instance.Close(ctx) //nolint:errcheck // it may not like it
+		}()
+	}
+}
+
 // newPlan makes a revision and its definition.
 func (s *simulation) newPlan() (*plan, App) {
 	p := &plan{replicas: map[string]int{}}
@@ -322,8 +368,11 @@ func (s *simulation) newPlan() (*plan, App) {
 			HealthCheckPeriod: ms(100, 2000), HealthCheckTimeout: ms(50, 1000), ConstructTimeout: ms(1000, 5000),
 			GracefulShutdownTimeout: new(graceful), MaxConstructorRetries: new(1 + s.rnd.IntN(6)),
 		}
-		if s.rnd.IntN(3) == 0 {
+		switch s.rnd.IntN(4) {
+		case 0:
 			o.RequestRouter = &spec.RequestRouter{Policy: spec.RoundRobin}
+		case 1:
+			o.RequestRouter = &spec.RequestRouter{Policy: spec.ConsistentHash, FallbackReplicas: new(s.rnd.IntN(2))}
 		}
 		if s.rnd.IntN(3) == 0 {
 			o.UserConfig = json.RawMessage("0")
@@ -334,6 +383,8 @@ func (s *simulation) newPlan() (*plan, App) {
 			Construct: func(ctx context.Context) (any, error) { return s.construct(ctx, name, e, broken) },
 			Methods: map[string]*replica.Method{"Work": {
 				Name: "Work", Shape: replica.Unary, In: reflect.TypeFor[*simCall](), Out: reflect.TypeFor[int](), Invoke: work,
+			}, "Flow": {
+				Name: "Flow", Shape: replica.Stream, In: reflect.TypeFor[*simCall](), Out: reflect.TypeFor[int](), Stream: flow,
 			}},
 		}
 		def.Graph.Deployments = append(def.Graph.Deployments, spec.Deployment{Name: name, Language: "go", Options: o})
@@ -425,8 +476,10 @@ func (s *simulation) run() {
 			s.do()
 		case k < 75:
 			s.broadcast()
-		case k < 83:
+		case k < 81:
 			s.sicken()
+		case k < 83:
+			s.kill()
 		case k < 88:
 			s.reconfigure()
 		case k < 94:
@@ -514,8 +567,9 @@ func (s *simulation) converge() {
 		if p.replicas[name] == 0 {
 			continue
 		}
+		s.within(time.Minute, d.unfinished) // so that a limit of the queue refuses nothing
 		c := s.newCall("Submit", name)
-		c.ends = returns
+		c.ends, c.call.Info.Affinity = returns, nil // it may go anywhere
 		w := call.NewWaiter()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		out, e := w.Wait(ctx, d.Submit(nil, &c.call, w))

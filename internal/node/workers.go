@@ -86,6 +86,7 @@ func (n *Node) spawn(r *revision, of birth) (*workerProc, error) {
 	n.mu.Unlock()
 	p := of.program
 	env := append(withoutWorkerEnv(p.Env), "HELVE_SOCKET="+socket, "HELVE_WORKER_ID="+w.id)
+	env = append(env, n.maxBodyEnv()...)
 	if state != "" {
 		env = append(env, "HELVE_WORKER_GRACE="+grace.String())
 	}
@@ -217,7 +218,7 @@ func (n *Node) accept(l *worker.Listener) {
 func (n *Node) open(nc net.Conn) {
 	var w *workerProc
 	offer := wire.Offer{
-		Version: n.set.Version, Features: []string{wire.FeatureBulk, wire.FeatureSegments, wire.FeatureArena},
+		Version: n.set.Version, MaxBody: n.set.MaxBody, Features: []string{wire.FeatureBulk, wire.FeatureSegments, wire.FeatureArena},
 		Arena: func(wire.Hello) *wire.Arena { return n.share(w) },
 	}
 	h, err := offer.Accept(nc, func(h wire.Hello) (wire.Token, error) {

@@ -55,7 +55,8 @@ type Observed struct {
 // History is how a deployment's replicas have fared: starts that failed and replicas that died. The caller resets it when
 // one has run well for long.
 type History struct {
-	Failures    int
+	Failures    int // for giving up
+	Rounds      int // the same, where replicas that failed together count once, for the delay of the next start
 	LastFailure time.Time
 	Ran         bool // a replica of the target's revision was ready once: from then on failures are retried for ever
 }
@@ -86,13 +87,13 @@ const (
 	lastDelay  = 64 * time.Second
 )
 
-// Delay is how long to wait after the last of n failures before the next start.
-func Delay(failures int) time.Duration {
-	if failures <= 1 {
+// Delay is how long to wait after the last of n rounds of starts that failed before the next start.
+func Delay(rounds int) time.Duration {
+	if rounds <= 1 {
 		return 0
 	}
 	d := firstDelay
-	for range failures - 2 {
+	for range rounds - 2 {
 		if d *= 2; d >= lastDelay {
 			return lastDelay
 		}
@@ -120,7 +121,7 @@ func Plan(targets []Target, observed []Observed, history map[Key]History, now ti
 				// Whoever becomes ready has the question asked again.
 			} else if t.GiveUp > 0 && !h.Ran && h.Failures >= t.GiveUp {
 				actions = append(actions, GiveUp{k})
-			} else if at := h.LastFailure.Add(Delay(h.Failures)); h.Failures > 1 && at.After(now) {
+			} else if at := h.LastFailure.Add(Delay(h.Rounds)); h.Rounds > 1 && at.After(now) {
 				if wake.IsZero() || at.Before(wake) {
 					wake = at
 				}

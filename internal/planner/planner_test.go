@@ -50,23 +50,23 @@ func TestPlan(t *testing.T) {
 		{name: "a target of none", targets: []Target{{Key: a}, {Key: b, Replicas: -1}},
 			observed: []Observed{seen(a, "a1", Running, 0)}, want: []Action{Stop{"a1"}}},
 		{name: "the first failure is made good at once", targets: one,
-			history: map[Key]History{a: {Failures: 1, LastFailure: start}}, want: []Action{Start{a, 1}}},
-		{name: "the second is not", targets: one, history: map[Key]History{a: {Failures: 2, LastFailure: start}}, wake: time.Second},
+			history: map[Key]History{a: {Failures: 1, Rounds: 1, LastFailure: start}}, want: []Action{Start{a, 1}}},
+		{name: "the second is not", targets: one, history: map[Key]History{a: {Failures: 2, Rounds: 2, LastFailure: start}}, wake: time.Second},
 		{name: "the delay is over", targets: one,
-			history: map[Key]History{a: {Failures: 2, LastFailure: start.Add(-time.Second)}}, want: []Action{Start{a, 1}}},
+			history: map[Key]History{a: {Failures: 2, Rounds: 2, LastFailure: start.Add(-time.Second)}}, want: []Action{Start{a, 1}}},
 		{name: "the earliest wake", targets: []Target{{Key: a, Replicas: 1}, {Key: b, Replicas: 1}},
-			history: map[Key]History{a: {Failures: 9, LastFailure: start}, b: {Failures: 4, LastFailure: start}}, wake: 4 * time.Second},
+			history: map[Key]History{a: {Failures: 9, Rounds: 9, LastFailure: start}, b: {Failures: 4, Rounds: 4, LastFailure: start}}, wake: 4 * time.Second},
 		{name: "back-off of one does not hold up another", targets: []Target{{Key: a, Replicas: 1}, {Key: b, Replicas: 1}},
-			history: map[Key]History{a: {Failures: 3, LastFailure: start}}, want: []Action{Start{b, 1}}, wake: 2 * time.Second},
+			history: map[Key]History{a: {Failures: 3, Rounds: 3, LastFailure: start}}, want: []Action{Start{b, 1}}, wake: 2 * time.Second},
 		{name: "back-off does not hold up stops", targets: []Target{{Key: a, Replicas: 1}, {Key: b, Replicas: 1}},
 			observed: []Observed{seen(b, "1", Running, 2), seen(b, "2", Running, 1)},
-			history:  map[Key]History{a: {Failures: 3, LastFailure: start}, b: {Failures: 3, LastFailure: start}}, want: []Action{Stop{"2"}}, wake: 2 * time.Second},
+			history:  map[Key]History{a: {Failures: 3, Rounds: 3, LastFailure: start}, b: {Failures: 3, Rounds: 3, LastFailure: start}}, want: []Action{Stop{"2"}}, wake: 2 * time.Second},
 		{name: "no wake when nothing is missing", targets: one, observed: []Observed{seen(a, "a1", Running, 0)},
-			history: map[Key]History{a: {Failures: 5, LastFailure: start}}},
+			history: map[Key]History{a: {Failures: 5, Rounds: 5, LastFailure: start}}},
 		{name: "too many failures of a deployment that never ran", targets: []Target{{Key: a, Replicas: 1, GiveUp: MaxFailures(20, 1)}},
-			history: map[Key]History{a: {Failures: 3, LastFailure: start}}, want: []Action{GiveUp{a}}},
+			history: map[Key]History{a: {Failures: 3, Rounds: 3, LastFailure: start}}, want: []Action{GiveUp{a}}},
 		{name: "but not of one that did", targets: []Target{{Key: a, Replicas: 1, GiveUp: 3}},
-			history: map[Key]History{a: {Failures: 3, LastFailure: start, Ran: true}}, wake: 2 * time.Second},
+			history: map[Key]History{a: {Failures: 3, Rounds: 3, LastFailure: start, Ran: true}}, wake: 2 * time.Second},
 		{name: "a former revision serves until the new one runs", targets: []Target{{Key: a, Revision: "2", Replicas: 2}},
 			observed: []Observed{{a, "1", "1", Running, start}, {a, "2", "1", Running, start}, {a, "3", "2", Starting, start}},
 			want:     []Action{Start{a, 1}}},
@@ -182,7 +182,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 			})
 		}
 		if w.rng.IntN(3) == 0 {
-			w.history[k] = History{Failures: w.rng.IntN(9), LastFailure: w.now.Add(-time.Duration(w.rng.IntN(9)) * time.Second)}
+			w.history[k] = History{Failures: w.rng.IntN(9), Rounds: w.rng.IntN(5), LastFailure: w.now.Add(-time.Duration(w.rng.IntN(9)) * time.Second)}
 		}
 	}
 	return w
@@ -305,7 +305,7 @@ func (w *world) live(fate bool) {
 		case dies && o.State <= Running:
 			o.State = Dead
 			h := w.history[o.Key]
-			w.history[o.Key] = History{Failures: h.Failures + 1, LastFailure: w.now, Ran: h.Ran}
+			w.history[o.Key] = History{Failures: h.Failures + 1, Rounds: h.Rounds + 1, LastFailure: w.now, Ran: h.Ran}
 		case o.State == Starting && (!fate || w.rng.IntN(2) == 0):
 			o.State = Running
 			if h := w.history[o.Key]; o.Revision == w.target(o.Key).Revision {

@@ -197,13 +197,13 @@ func (m *Method) Decode(cd *codec.Codec, slots []call.Slot) (any, *call.Error) {
 	if m.In == stringType { // most HTTP requests, without reflection
 		var v string
 		if err := cd.DecodePayload(s.Payload, &v); err != nil {
-			return nil, m.bad("%v", err)
+			return nil, m.unfit(err)
 		}
 		return v, nil
 	}
 	p := reflect.New(m.In)
 	if err := cd.DecodePayload(s.Payload, p.Interface()); err != nil {
-		return nil, m.bad("%v", err)
+		return nil, m.unfit(err)
 	}
 	return p.Elem().Interface(), nil
 }
@@ -234,9 +234,17 @@ func (m *Method) decodeNamed(cd *codec.Codec, slots []call.Slot) (any, *call.Err
 	}
 	p := reflect.New(m.In)
 	if err := cd.SetFields(p.Interface(), named); err != nil {
-		return nil, m.bad("%v", err)
+		return nil, m.unfit(err)
 	}
 	return p.Elem().Interface(), nil
+}
+
+// unfit is the failure of a call whose input cannot be decoded.
+func (m *Method) unfit(err error) *call.Error {
+	if e := codec.Panicked("method "+m.Name+": the input cannot be decoded", err); e != nil {
+		return e
+	}
+	return m.bad("%v", err)
 }
 
 func (m *Method) bad(format string, args ...any) *call.Error {
@@ -280,7 +288,11 @@ func (m *Method) Encode(cd *codec.Codec, want call.Codec, out any) (call.Payload
 	}
 	data, err := cd.Append(nil, want, out)
 	if err != nil {
-		e := call.NewError(call.Fault, "method "+m.Name+": the result cannot be encoded: "+err.Error())
+		what := "method " + m.Name + ": the result cannot be encoded"
+		if e := codec.Panicked(what, err); e != nil {
+			return call.Payload{}, e
+		}
+		e := call.NewError(call.Fault, what+": "+err.Error())
 		_, unknown := errors.AsType[*codec.UnreadableError](err)
 		if unknown || want == call.Raw || want == call.Text {
 			e = call.NewError(call.BadInput, fmt.Sprintf("method %s cannot answer in %s: %v", m.Name, want, err))

@@ -17,6 +17,15 @@ func TestNoAllocations(t *testing.T) { //nolint:paralleltest // see above
 			t.Errorf("%d replicas: TryAcquire and Release allocate %v times", n, allocs)
 		}
 	}
+	for _, kind := range pickings {
+		r, c := picking(kind, 100)
+		r.TryAcquire(c).Gate.Release(nil)
+		if allocs := testing.AllocsPerRun(100, func() {
+			r.TryAcquire(c).Gate.Release(nil)
+		}); allocs != 0 {
+			t.Errorf("%s: TryAcquire and Release allocate %v times", kind, allocs)
+		}
+	}
 	x := newLane(newBacklog())
 	a := occupied("a", 1)
 	x.Update(nil, []*Replica{a})
@@ -43,6 +52,47 @@ func withReplicas(n int) *lane {
 	}
 	x.Update(nil, set)
 	return x
+}
+
+// picking makes a router under which a call is routed in one of the ways that there are.
+func picking(kind string, n int) (*Router, *call.Info) {
+	r, c, set := New("here"), &call.Info{}, replicas(n, 100)
+	for _, rep := range set {
+		rep.Node = "here"
+	}
+	switch kind {
+	case "round robin":
+		r.SetPolicy(NewRoundRobin())
+	case "hash":
+		r.SetPolicy(NewConsistentHash(DefaultVirtualNodes, DefaultFallbacks))
+		c = session("me")
+	case "model":
+		c = withModel("m")
+	case "session":
+		c = session("me")
+	case "local":
+		c.Affinity = &call.Affinity{Local: true}
+	}
+	r.Update(nil, set)
+	r.SetModels(set[n-1], []string{"m"})
+	return r, c
+}
+
+var pickings = []string{"any", "round robin", "hash", "model", "session", "local"}
+
+func BenchmarkPick(b *testing.B) {
+	for _, kind := range pickings {
+		for _, n := range []int{10, 1000, 10000} {
+			b.Run(fmt.Sprintf("%s/replicas=%d", kind, n), func(b *testing.B) {
+				r, c := picking(kind, n)
+				r.TryAcquire(c).Gate.Release(nil) // makes the ring
+				b.ReportAllocs()
+				for b.Loop() {
+					r.TryAcquire(c).Gate.Release(nil)
+				}
+			})
+		}
+	}
 }
 
 func BenchmarkTryAcquire(b *testing.B) {

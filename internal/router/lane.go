@@ -44,6 +44,7 @@ type Ticket struct {
 	origin     string
 	info       *call.Info
 	seq        uint64               // order of submission; 0 if there was none
+	since      int64                // when a call with a model began to wait; guarded by Router.mu
 	lane       atomic.Pointer[lane] // the last one it was queued in
 	moving     bool                 // between two lanes; guarded by Router.mu
 	queue      *queue               // where it is queued, nil elsewhere
@@ -66,7 +67,8 @@ type Ticket struct {
 // and its slot then comes back as a grant within the delivery; what this assigns is left to the deliveries that are under
 // way once there are [maxDelivering] of them, so that a long queue of such calls is a loop and not a recursion.
 //
-// Lock order: lane.mu before the lock of a gate, and before backlog.mu. Nothing of the caller's is called with it held.
+// Lock order: lane.mu before the lock of a gate, and before backlog.mu; that of a model's lane before that of the lane of all
+// replicas. Nothing of the caller's is called with it held.
 type lane struct {
 	// Read by every call, written when the set or the queue changes.
 	set    atomic.Pointer[[]*Replica] // immutable snapshot; stored under mu
@@ -83,6 +85,9 @@ type lane struct {
 	queues     queues
 	ready      queue // tickets that are assigned and not yet delivered
 	delivering int   // frames in deliver, over all goroutines
+
+	home *Router // of the lane of all replicas: told which call with a model got which replica
+	modelQueue
 }
 
 // backlog is what the lanes of a router have in common: the order of submission, and how many calls of each origin wait.
@@ -283,11 +288,20 @@ func (r *lane) enter(b *call.Batch, t *Ticket, again bool) bool {
 	return true
 }
 
-// queueUp puts t in its queue, unless there are too many of its origin. mu is held.
+// queueUp puts t in its queue, unless there are too many of its origin: then it has a slot at once or not at all. Whoever calls
+// it calls serve and deliver. mu is held.
 func (r *lane) queueUp(t *Ticket, again bool) *call.Error {
 	e := r.shared.join(t.origin, again)
 	if e == nil {
 		r.push(t)
+		return nil
+	}
+	if r.queues.turn == nil {
+		if rep := r.scan(); rep != nil { // which was not drawn
+			t.replica = rep
+			r.ready.insert(t, r.ready.tail)
+			return nil
+		}
 	}
 	return e
 }
@@ -303,6 +317,7 @@ func (r *lane) retire() []*Ticket {
 	}
 	r.waiters, r.free = nil, 0
 	r.set.Store(new([]*Replica))
+	r.scout = nil
 	return r.takeAll() // what is assigned already is delivered by whoever assigned it
 }
 
@@ -310,7 +325,7 @@ func (r *lane) retire() []*Ticket {
 func (r *lane) close() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.dead = r.queues.turn == nil && r.ready.head == nil
+	r.dead = r.queues.turn == nil && r.ready.head == nil && r.scout == nil
 	return r.dead
 }
 
@@ -341,6 +356,13 @@ func (r *lane) Cancel(t *Ticket) bool {
 // brings is given back. Calls that hold a slot of it, or were assigned one just before, keep it.
 func (r *lane) Update(b *call.Batch, replicas []*Replica) {
 	r.mu.Lock()
+	r.members(replicas)
+	r.serve()
+	r.deliver(b)
+}
+
+// members sets the replicas. Whoever calls it calls serve before the lock is free. mu is held.
+func (r *lane) members(replicas []*Replica) {
 	old := make(map[*Replica]*waiter, len(r.waiters))
 	for _, w := range r.waiters {
 		old[w.replica] = w
@@ -375,19 +397,6 @@ func (r *lane) Update(b *call.Batch, replicas []*Replica) {
 		}
 	}
 	r.set.Store(&set)
-	r.serve()
-	r.deliver(b)
-}
-
-// Fail ends every queued call with cause. Calls that are submitted later queue as before.
-func (r *lane) Fail(cause *call.Error) {
-	r.mu.Lock()
-	all := r.takeAll()
-	r.mu.Unlock()
-	for _, t := range all {
-		r.shared.leave(t.origin)
-		t.to.Failed(nil, cause)
-	}
 }
 
 // Queued is the number of calls that wait.
@@ -430,23 +439,30 @@ func (r *lane) serve() {
 
 // take takes a slot at any gate that has one, or registers at all of them. mu is held.
 func (r *lane) take() *Replica {
+	// Registering on the first round would be correct too, but leaves the router registered at many gates for the sake of a
+	// call that found a slot at the next one, and every one of them would send a grant through the lock for nothing.
+	if rep := r.scan(); rep != nil {
+		return rep
+	}
+	for r.free > 0 {
+		if w := r.waiters[r.free-1]; r.wait(w) {
+			return w.replica
+		}
+	}
+	return nil
+}
+
+// scan takes a slot at any gate that has one. mu is held.
+func (r *lane) scan() *Replica {
 	if r.free == 0 { // all are full: the usual case of a call that joins a queue
 		return nil
 	}
 	if rep := pick(*r.set.Load()); rep != nil {
 		return rep
 	}
-	// The gates are asked one by one, from a random one on so that the first is not preferred. Registering on this first
-	// round would be correct too, but leaves the router registered at many gates for the sake of a call that found a slot
-	// at the next one, and every one of them would send a grant through the lock for nothing.
-	from := rand.IntN(r.free)
+	from := rand.IntN(r.free) // so that the first is not preferred
 	for i := range r.free {
 		if w := r.waiters[(from+i)%r.free]; w.replica.Gate.TryAcquire() {
-			return w.replica
-		}
-	}
-	for r.free > 0 {
-		if w := r.waiters[r.free-1]; r.wait(w) {
 			return w.replica
 		}
 	}
@@ -473,8 +489,11 @@ func (r *lane) swap(w *waiter, i int) {
 
 // assign gives a slot of rep to the next call in turn. Whoever calls it calls deliver before the lock is free. mu is held.
 func (r *lane) assign(rep *Replica) {
-	t := r.queues.pop()
-	r.queued.Add(-1)
+	t := r.older()
+	if t == nil {
+		t = r.queues.pop()
+		r.queued.Add(-1)
+	}
 	r.shared.leave(t.origin)
 	t.replica = rep
 	r.ready.insert(t, r.ready.tail)
@@ -489,10 +508,18 @@ func (r *lane) deliver(b *call.Batch) {
 		for r.ready.head != nil {
 			t := r.ready.head
 			r.ready.unlink(t)
-			to, rep := t.to, t.replica
+			to, rep, model := t.to, t.replica, ""
 			t.replica = nil
 			r.mu.Unlock()
+			if r.home != nil && t.info != nil {
+				if model = t.info.Model(); model != "" {
+					r.home.sent(t, model, rep)
+				}
+			}
 			to.Assigned(b, rep) // t is the caller's again
+			if model != "" {
+				r.home.settle(b, model)
+			}
 			r.mu.Lock()
 		}
 		r.delivering--

@@ -24,7 +24,7 @@ func (r *Router) rank(c *call.Info, set []*Replica, ranks []int) (_ []int, only 
 	case a == nil || len(set) == 0:
 		return ranks, false
 	case a.Model != "":
-		return r.models.rank(a.Model, set, ranks), false
+		return ranks, false // see tryModel
 	case a.Session != "":
 		return r.sessions.find(a.Session, set, ranks), false
 	case a.Local:

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/helve-serve/helve/internal/call"
 )
@@ -24,13 +25,6 @@ func replicas(n, slots int) []*Replica {
 func session(id string) *call.Info { return &call.Info{Affinity: &call.Affinity{Session: id}} }
 func withModel(id string) *call.Info {
 	return &call.Info{Affinity: &call.Affinity{Model: id}}
-}
-
-func ids(set []*Replica, ranks []int) (out []string) {
-	for _, i := range ranks {
-		out = append(out, set[i].ID)
-	}
-	return out
 }
 
 func TestConsistentHash(t *testing.T) {
@@ -106,6 +100,19 @@ func TestRoundRobin(t *testing.T) {
 		}
 		last = ranks[0]
 	}
+	// Load does not change the order, as long as there is a slot.
+	r, loaded := New("here"), replicas(3, 100)
+	r.SetPolicy(NewRoundRobin())
+	r.Update(nil, loaded)
+	for range 90 {
+		loaded[1].Gate.TryAcquire()
+	}
+	at := slices.Index(loaded, r.TryAcquire(&call.Info{}))
+	for i := range 12 {
+		if got := r.TryAcquire(&call.Info{}); got != loaded[(at+1+i)%3] {
+			t.Fatalf("call %d went to %s", i, got.ID)
+		}
+	}
 	before := p.cursor.Load()
 	if ranks, _ := p.Rank(&call.Info{}, nil, nil); len(ranks) != 0 || p.cursor.Load() != before {
 		t.Error("the cursor moved without replicas")
@@ -116,46 +123,61 @@ func TestModelAffinity(t *testing.T) {
 	t.Parallel()
 	r, set := New("here"), replicas(3, 1)
 	r.Update(nil, set)
-	rank := func(id string) []string {
-		ranks, only := r.rank(withModel(id), set, nil)
-		if only {
-			t.Error("a model restricts")
+	where := func(id string) string {
+		got := r.TryAcquire(withModel(id))
+		if got == nil {
+			return "nowhere"
 		}
-		return ids(set, ranks)
+		got.Gate.Release(nil)
+		return got.ID
 	}
 	r.SetModels(set[0], []string{"a", "b"})
 	r.SetModels(set[1], []string{"a"})
-	if got := rank("b"); !slices.Equal(got, []string{"r0"}) {
+	if got := where("b"); got != "r0" {
 		t.Errorf("the holder of b: %v", got)
 	}
-	if got := rank("new"); !slices.Equal(got, []string{"r2"}) {
+	if r := r.models.fewest(set); r != set[2] {
+		t.Errorf("the fewest models: %v", r.ID)
+	}
+	for range 20 {
+		if got := where("a"); got == "r2" {
+			t.Errorf("a holder of a: %v", got)
+		}
+	}
+	// The first call for a new model decides where the next go, before anything is loaded. They do not go elsewhere.
+	if got := r.TryAcquire(withModel("new")); got != set[2] {
 		t.Errorf("a new model goes to the fewest: %v", got)
 	}
-	if got := rank("a"); len(got) != 2 || slices.Contains(got, "r2") {
-		t.Errorf("the holders of a: %v", got)
+	if spilled := r.TryAcquire(withModel("new")); spilled != nil {
+		t.Errorf("a call went to %s while another loads its model", spilled.ID)
 	}
-	// The first call for a new model decides where the next go, before anything is loaded.
-	got := r.TryAcquire(withModel("new"))
-	if got != set[2] || !slices.Equal(rank("new"), []string{"r2"}) {
-		t.Errorf("%v, then %v", got, rank("new"))
-	}
-	if spilled := r.TryAcquire(withModel("new")); spilled == nil || spilled == set[2] {
-		t.Errorf("a full holder did not spill over: %v", spilled)
+	set[2].Gate.Release(nil)
+	if got := where("new"); got != "r2" {
+		t.Errorf("the second call for a new model: %v", got)
 	}
 	r.SetModels(set[2], []string{"new"})
 	r.SetModels(set[2], nil) // unloaded
-	if got := rank("b"); !slices.Equal(got, []string{"r0"}) {
+	if got := where("b"); got != "r0" {
 		t.Errorf("%v", got)
 	}
+	set[2].Gate.TryAcquire()
+	if got := where("another"); got == "r2" || got == "nowhere" { // r2 has the fewest
+		t.Errorf("a new model while the replica with the fewest is full: %v", got)
+	}
 	r.Update(nil, set[1:])
-	if len(r.models.has) != 1 || len(r.models.holders) != 1 || len(r.models.expected) != 0 || len(r.models.expects) != 0 {
+	if len(r.models.has) != 1 || len(r.models.holders) != 1+len(r.models.expected) {
 		t.Errorf("models of a replica that is gone: %+v", &r.models)
 	}
 	for i := range 3 * maxExpected {
 		r.models.expect(fmt.Sprint(i), set[1])
 	}
-	if len(r.models.expected) != maxExpected || len(r.models.order) != maxExpected || r.models.expects[set[1]] != maxExpected {
-		t.Errorf("%d expected", len(r.models.expected))
+	r.models.expect("1", set[2])
+	if m := &r.models; len(m.expected) != maxExpected || len(m.order) != maxExpected || len(m.holders) != maxExpected+1 {
+		t.Errorf("%d expected, %d holders", len(m.expected), len(m.holders))
+	}
+	r.Update(nil, nil)
+	if m := &r.models; len(m.expected) != 0 || len(m.expects) != 0 || len(m.order) != 0 || len(m.holders) != 0 {
+		t.Errorf("models of replicas that are gone: %+v", m)
 	}
 }
 
@@ -177,8 +199,9 @@ func TestPreferLocal(t *testing.T) {
 		t.Errorf("local first, then the others: %v", got)
 	}
 	r.SetModels(set[0], []string{"m"})
-	if ranks, _ := r.rank(&call.Info{Affinity: &call.Affinity{Local: true, Model: "m"}}, set, nil); !slices.Equal(ids(set, ranks), []string{"r0"}) {
-		t.Errorf("with a model the node does not count: %v", ids(set, ranks))
+	set[0].Gate.Release(nil)
+	if got := r.TryAcquire(&call.Info{Affinity: &call.Affinity{Local: true, Model: "m"}}); got != set[0] {
+		t.Errorf("with a model the node does not count: %v", got)
 	}
 }
 
@@ -243,134 +266,252 @@ type routed struct {
 	order   int
 	at      *Replica
 	waiting bool
+	fails   *call.Error // as it has to
 }
 
 type routedWorld struct {
-	t     *testing.T
-	seed  uint64
-	set   []*Replica
+	t      *testing.T
+	seed   uint64
+	r      *Router
+	policy bool
+	set    []*Replica
+	limit  int
+	closed *call.Error
+
+	mu    sync.Mutex // a timer of the router may tell a call
 	calls []*routed
 }
 
-func (c *routed) allowed(set []*Replica) (out []*Replica) {
-	ranks, only := subset{}.Rank(c.info, set, nil)
-	if !only || len(ranks) == 0 && len(set) > 0 {
-		return set
+func (w *routedWorld) fatal(format string, args ...any) {
+	w.t.Helper()
+	w.t.Fatalf("seed %d: %s", w.seed, fmt.Sprintf(format, args...))
+}
+
+// like says which calls are equal to c: they are served in turn.
+func (c *routed) like() string {
+	if c.w.policy {
+		return c.info.Affinity.Session
 	}
-	for _, i := range ranks {
-		out = append(out, set[i])
+	return c.info.Affinity.Model
+}
+
+// allowed are the replicas of which c must have a slot if they have one.
+func (c *routed) allowed() []*Replica {
+	set := c.w.set
+	if c.w.policy {
+		ranks, only := subset{}.Rank(c.info, set, nil)
+		if !only || len(ranks) == 0 && len(set) > 0 {
+			return set
+		}
+		var out []*Replica
+		for _, i := range ranks {
+			out = append(out, set[i])
+		}
+		return out
 	}
-	return out
+	if has := c.w.r.models.of(c.like()); c.like() != "" && len(has) > 0 {
+		return has
+	}
+	return set
+}
+
+// next fails the test if c overtakes a call.
+func (c *routed) next() {
+	if !c.waiting {
+		c.w.fatal("a call that does not wait was told")
+	}
+	c.waiting = false
+	for _, other := range c.w.calls {
+		if other.waiting && other.origin == c.origin && other.order < c.order && other.like() == c.like() {
+			c.w.fatal("call %d overtook %d of its origin", c.order, other.order)
+		}
+	}
 }
 
 func (c *routed) Assigned(_ *call.Batch, r *Replica) {
-	if !c.waiting {
-		c.w.t.Fatalf("seed %d: a call that does not wait was assigned", c.w.seed)
-	}
-	c.waiting, c.at = false, r
-	if !slices.Contains(c.allowed(c.w.set), r) {
-		c.w.t.Fatalf("seed %d: a call for %q went to %s", c.w.seed, c.info.Affinity.Session, r.ID)
-	}
-	for _, other := range c.w.calls {
-		if other.waiting && other.origin == c.origin && other.order < c.order && other.info.Affinity.Session == c.info.Affinity.Session {
-			c.w.t.Fatalf("seed %d: call %d overtook %d of its origin", c.w.seed, c.order, other.order)
-		}
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	c.next()
+	c.at = r
+	if !slices.Contains(c.w.set, r) || c.w.policy && !slices.Contains(c.allowed(), r) {
+		c.w.fatal("a call for %q went to %s", c.like(), r.ID)
 	}
 }
 
-func (c *routed) Failed(*call.Batch, *call.Error) { c.w.t.Fatalf("seed %d: failed", c.w.seed) }
+func (c *routed) Failed(_ *call.Batch, cause *call.Error) {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	if c.fails == nil && c.w.closed == nil || c.w.closed != nil && cause != c.w.closed || c.w.closed == nil && cause.Reason != call.Backpressure {
+		c.w.fatal("call %d failed: %v", c.order, cause)
+	}
+	if c.w.closed != nil {
+		c.next()
+	} else {
+		for _, rep := range c.allowed() {
+			if rep.Gate.TryAcquire() {
+				c.w.fatal("call %d was refused, and %s has a slot", c.order, rep.ID)
+			}
+		}
+	}
+	c.waiting = false
+}
 
-// TestRestrictedCallsAgainstAModel does anything in any order with calls that may go to some replicas only. The model: a
-// call goes where it may, in turn, and none waits while a replica that it may go to has a slot.
+// waits counts calls that wait, of one origin or of all.
+func (w *routedWorld) waits(origin string) (n int) {
+	for _, c := range w.calls {
+		if c.waiting && (origin == "" || c.origin == origin) {
+			n++
+		}
+	}
+	return n
+}
+
+// TestRestrictedCallsAgainstAModel does anything in any order with calls that may go to some replicas only, by a policy or
+// for their model. The model: a call goes where it may, in turn, none waits while a replica that it may go to has a slot, no
+// more of one origin wait than may, and whatever waits when the router is closed is told.
 func TestRestrictedCallsAgainstAModel(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(150) {
-		rng := rand.New(rand.NewPCG(seed, 6))
-		all := replicas(4, 1+rng.IntN(2))
-		w := &routedWorld{t: t, seed: seed}
-		r := New("here")
+	for seed := range uint64(300) {
+		synctest.Test(t, func(t *testing.T) {
+			w := &routedWorld{t: t, seed: seed, r: New("here"), policy: seed%2 == 0, limit: -1}
+			w.run(rand.New(rand.NewPCG(seed, 6)))
+		})
+	}
+}
+
+func (w *routedWorld) run(rng *rand.Rand) {
+	all, r := replicas(4, 1+rng.IntN(2)), w.r
+	if w.policy {
 		r.SetPolicy(subset{})
-		update := func() {
-			w.set = nil
-			for _, rep := range all {
-				if rng.IntN(4) > 0 {
-					w.set = append(w.set, rep)
+	}
+	update := func() {
+		w.mu.Lock()
+		w.set = nil
+		for _, rep := range all {
+			if rng.IntN(4) > 0 {
+				w.set = append(w.set, rep)
+			}
+		}
+		w.mu.Unlock()
+		r.Update(nil, w.set)
+	}
+	update()
+	running := func() *routed {
+		for range 8 {
+			if len(w.calls) > 0 {
+				if c := w.calls[rng.IntN(len(w.calls))]; c.at != nil {
+					return c
 				}
 			}
-			r.Update(nil, w.set)
 		}
-		update()
-		running := func() *routed {
-			for range 8 {
-				if len(w.calls) > 0 {
-					if c := w.calls[rng.IntN(len(w.calls))]; c.at != nil {
-						return c
+		return nil
+	}
+	for step := range 200 {
+		switch op := rng.IntN(24); {
+		default:
+			s := ""
+			for range rng.IntN(3) {
+				s += fmt.Sprintf("r%d ", rng.IntN(4))
+			}
+			c := &routed{w: w, info: session(s), origin: fmt.Sprint(rng.IntN(2)), order: step, waiting: true}
+			if !w.policy {
+				c.info = withModel([]string{"", "", "m", "n", "o"}[rng.IntN(5)])
+			}
+			if n := w.waits(c.origin); w.limit >= 0 && n >= w.limit {
+				c.fails = call.NewError(call.Backpressure, "")
+			}
+			w.mu.Lock()
+			w.calls = append(w.calls, c)
+			w.mu.Unlock()
+			r.Submit(nil, &c.ticket, c.origin, c.info, c)
+			if c.waiting && c.fails != nil {
+				w.fatal("%d calls of an origin wait, which is too many", w.waits(c.origin))
+			}
+		case op < 7:
+			if c := running(); c != nil {
+				rep := c.at
+				c.at = nil
+				rep.Gate.Release(nil)
+			}
+		case op < 9:
+			if c := w.calls; len(c) > 0 {
+				if c := c[rng.IntN(len(c))]; c.waiting {
+					c.waiting = false
+					if !r.Cancel(&c.ticket) {
+						w.fatal("a call that waits could not be cancelled")
 					}
 				}
 			}
-			return nil
-		}
-		for step := range 200 {
-			switch rng.IntN(10) {
-			default:
-				s := ""
-				for range rng.IntN(3) {
-					s += fmt.Sprintf("r%d ", rng.IntN(4))
-				}
-				c := &routed{w: w, info: session(s), origin: fmt.Sprint(rng.IntN(2)), order: step, waiting: true}
-				w.calls = append(w.calls, c)
-				r.Submit(nil, &c.ticket, c.origin, c.info, c)
-			case 0, 1, 2:
-				if c := running(); c != nil {
-					rep := c.at
-					c.at = nil
-					rep.Gate.Release(nil)
-				}
-			case 3:
-				if c := w.calls; len(c) > 0 {
-					if c := c[rng.IntN(len(c))]; c.waiting {
-						c.waiting = false
-						if !r.Cancel(&c.ticket) {
-							t.Fatalf("seed %d: a call that waits could not be cancelled", seed)
-						}
-					}
-				}
-			case 4:
-				update()
-			case 5:
-				if c := running(); c != nil && slices.Contains(w.set, c.at) {
-					rep := c.at
-					c.at = nil
-					rep.Gate.Release(nil)
-					c.waiting = true
-					r.Requeue(nil, &c.ticket, c.origin, c.info, c)
-				}
+		case op < 11:
+			update()
+		case op < 13:
+			if c := running(); c != nil && slices.Contains(w.set, c.at) {
+				rep := c.at
+				c.at = nil
+				rep.Gate.Release(nil)
+				c.waiting = true
+				r.Requeue(nil, &c.ticket, c.origin, c.info, c)
 			}
-			waiting := 0
-			for _, c := range w.calls {
-				if !c.waiting {
-					continue
-				}
-				waiting++
-				for _, rep := range c.allowed(w.set) {
-					if rep.Gate.TryAcquire() {
-						t.Fatalf("seed %d step %d: a call for %q waits, and %s has a slot", seed, step, c.info.Affinity.Session, rep.ID)
-					}
-				}
-			}
-			if r.Queued() != waiting {
-				t.Fatalf("seed %d step %d: %d calls wait, the router counts %d", seed, step, waiting, r.Queued())
+		case op < 14:
+			w.limit = rng.IntN(12) - 2
+			r.SetLimit(w.limit)
+		case op < 17:
+			r.SetModels(all[rng.IntN(4)], []string{"m", "n", "o"}[rng.IntN(2):rng.IntN(2)+2])
+		case op < 18:
+			time.Sleep(time.Duration(rng.IntN(3)) * matchingTime / 2)
+		case op < 19 && rng.IntN(8) == 0 && w.closed == nil:
+			w.closed = call.NewError(call.DeploymentUnavailable, "gone")
+			r.Close(w.closed)
+			if n := w.waits(""); n > 0 {
+				w.fatal("%d calls wait at a router that is closed", n)
 			}
 		}
-		for _, c := range w.calls {
-			if c.waiting {
-				c.waiting = false
-				r.Cancel(&c.ticket)
+		synctest.Wait()
+		w.check(step)
+	}
+	for _, c := range w.calls {
+		if c.waiting {
+			c.waiting = false
+			r.Cancel(&c.ticket)
+		}
+	}
+	if n := len(r.shared.byOrigin); n != 0 {
+		w.fatal("%d origins are counted and nothing waits", n)
+	}
+	time.Sleep(3 * matchingTick)
+	synctest.Wait()
+	if n := len(r.byModel); n != 0 {
+		w.fatal("%d lanes of models are left", n)
+	}
+}
+
+func (w *routedWorld) check(step int) {
+	for _, c := range w.calls {
+		if !c.waiting {
+			continue
+		}
+		for _, rep := range c.allowed() {
+			if rep.Gate.TryAcquire() {
+				w.fatal("step %d: a call for %q waits, and %s has a slot", step, c.like(), rep.ID)
 			}
 		}
-		if n := len(r.shared.byOrigin); n != 0 {
-			t.Errorf("seed %d: %d origins are counted and nothing waits", seed, n)
+		late := func() bool {
+			w.r.mu.Lock()
+			defer w.r.mu.Unlock()
+			l, now := w.r.byModel[c.like()], call.Now()
+			return c.waiting && now-c.ticket.since > int64(matchingTime+matchingTick) &&
+				(l == nil || l.scout == nil && now-l.spilled > int64(matchingTime+matchingTick))
 		}
+		if !w.policy && c.like() != "" && late() {
+			time.Sleep(matchingTick) // one before it may have left just now
+			synctest.Wait()
+			if late() {
+				w.fatal("step %d: a call has waited for its model for %v, and none tries elsewhere", step, time.Duration(call.Now()-c.ticket.since))
+			}
+		}
+	}
+	if n := w.waits(""); w.r.Queued() != n {
+		w.fatal("step %d: %d calls wait, the router counts %d", step, n, w.r.Queued())
 	}
 }
 
@@ -386,9 +527,21 @@ func (c *racing) Failed(_ *call.Batch, cause *call.Error) { panic(cause) }
 // TestRestrictedCallsUnderUpdates: whatever runs at the same time, every call ends once and every slot comes back.
 func TestRestrictedCallsUnderUpdates(t *testing.T) {
 	t.Parallel()
+	for _, models := range []bool{false, true} {
+		t.Run(fmt.Sprint("models=", models), func(t *testing.T) {
+			t.Parallel()
+			underUpdates(t, models)
+		})
+	}
+}
+
+func underUpdates(t *testing.T, models bool) {
+	t.Helper()
 	all := replicas(4, 2)
 	r := New("here")
-	r.SetPolicy(subset{})
+	if !models {
+		r.SetPolicy(subset{})
+	}
 	r.Update(nil, all)
 	stop, updated := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -401,6 +554,7 @@ func TestRestrictedCallsUnderUpdates(t *testing.T) {
 				return
 			default:
 				r.Update(nil, all[rng.IntN(4):])
+				r.SetModels(all[rng.IntN(4)], []string{"m", "n", "o"}[rng.IntN(2):rng.IntN(2)+2])
 			}
 		}
 	}()
@@ -409,12 +563,15 @@ func TestRestrictedCallsUnderUpdates(t *testing.T) {
 		callers.Go(func() {
 			rng := rand.New(rand.NewPCG(uint64(k), 8))
 			for i := range 2000 {
-				s := fmt.Sprintf("r%d r%d", rng.IntN(4), rng.IntN(4))
+				info := session(fmt.Sprintf("r%d r%d", rng.IntN(4), rng.IntN(4)))
+				if models {
+					info = withModel([]string{"m", "n", "o", "p"}[rng.IntN(4)])
+				}
 				if rng.IntN(3) == 0 {
-					s = ""
+					info = session("")
 				}
 				c := &racing{end: make(chan *Replica, 1)}
-				r.Submit(nil, &c.ticket, fmt.Sprint(i%3), session(s), c)
+				r.Submit(nil, &c.ticket, fmt.Sprint(i%3), info, c)
 				if rng.IntN(4) == 0 && r.Cancel(&c.ticket) {
 					continue
 				}
@@ -484,7 +641,7 @@ func TestClose(t *testing.T) {
 	late := &job{x: x}
 	r.Submit(nil, &late.ticket, "o", session("a"), late)
 	for _, j := range append(jobs, late) {
-		if j.failed != cause {
+		if j.failed != cause || r.Cancel(&j.ticket) {
 			t.Errorf("%+v", j.failed)
 		}
 	}
@@ -492,4 +649,80 @@ func TestClose(t *testing.T) {
 	if r.TryAcquire(session("a")) != a || r.Queued() != 0 {
 		t.Error("a slot that is free")
 	}
+}
+
+// ranking calls a function in the middle of a ranking.
+type ranking struct{ hook func() }
+
+func (p *ranking) Rank(_ *call.Info, set []*Replica, ranks []int) ([]int, bool) {
+	if f := p.hook; f != nil {
+		p.hook = nil
+		f()
+	}
+	for i := range set {
+		ranks = append(ranks, i)
+	}
+	return ranks, true
+}
+
+// TestCloseDuringUpdate: a call that a change of the set has in its hands while the router is closed is told too.
+func TestCloseDuringUpdate(t *testing.T) {
+	t.Parallel()
+	r, p, x := New("here"), &ranking{}, &bench{t: t}
+	r.SetPolicy(p)
+	r.Update(nil, []*Replica{occupied("a", 1)})
+	j, gone := &job{x: x}, &job{x: x}
+	r.Submit(nil, &j.ticket, "o", session("s"), j)
+	r.Submit(nil, &gone.ticket, "o", session("s"), gone)
+	cause := call.NewError(call.DeploymentUnavailable, "gone")
+	p.hook = func() {
+		r.Close(cause)
+		if !r.Cancel(&gone.ticket) {
+			t.Error("not cancelled")
+		}
+	}
+	r.Update(nil, nil)
+	if j.failed != cause || gone.failed != nil || r.Queued() != 0 || len(r.shared.byOrigin) != 0 {
+		t.Errorf("%v, %v, %d wait, %v", j.failed, gone.failed, r.Queued(), r.shared.byOrigin)
+	}
+}
+
+// asking counts how often a policy is asked.
+type asking struct {
+	ConsistentHash
+	times int
+}
+
+func (p *asking) Rank(c *call.Info, set []*Replica, ranks []int) ([]int, bool) {
+	p.times++
+	return p.ConsistentHash.Rank(c, set, ranks)
+}
+
+// TestWaitingCostsNothing: a call that waits for its replicas is ranked when it comes and never again while it waits, and
+// nothing happens until a slot is free.
+func TestWaitingCostsNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, p, x := New("here"), &asking{ConsistentHash: *NewConsistentHash(10, 0)}, &bench{t: t}
+		r.SetPolicy(p)
+		a := occupied("a", 1)
+		r.Update(nil, []*Replica{a})
+		const calls = 100
+		for i := range calls {
+			j := &job{x: x, name: fmt.Sprint(i)}
+			r.Submit(nil, &j.ticket, "o", session("s"), j)
+		}
+		time.Sleep(24 * time.Hour)
+		synctest.Wait()
+		if p.times != calls || r.Queued() != calls {
+			t.Errorf("%d calls, ranked %d times, %d wait", calls, p.times, r.Queued())
+		}
+		for i := range calls {
+			a.Gate.Release(nil)
+			x.want(fmt.Sprint(i))
+		}
+		if p.times != calls {
+			t.Errorf("ranked %d times", p.times)
+		}
+	})
 }

@@ -9,10 +9,10 @@ package router
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/helve-serve/helve/internal/call"
 )
@@ -39,18 +39,23 @@ type Router struct {
 
 	updating sync.Mutex // one Update at a time
 
-	mu    sync.Mutex
-	lanes map[string]*lane // by the places in the set that they are restricted to
-	many  atomic.Int32     // 0 if there are none, and no ticket is between two
+	mu      sync.Mutex
+	lanes   map[string]*lane // by the places in the set that they are restricted to
+	byModel map[string]*lane // of calls that wait for a replica with their model
+	aging   *time.Timer      // looks at those, as long as there are any
+	many    atomic.Int32     // 0 if there are none of both, and no ticket is between two
+	closed  *call.Error      // why nothing waits any more
 }
 
 // New makes a router without replicas: calls wait for the first. node is where its callers are.
 func New(node string) *Router {
 	s := newBacklog()
-	return &Router{
-		any: newLane(s), shared: s, node: node, lanes: map[string]*lane{},
+	r := &Router{
+		any: newLane(s), shared: s, node: node, lanes: map[string]*lane{}, byModel: map[string]*lane{},
 		sessions: NewConsistentHash(DefaultVirtualNodes, DefaultFallbacks),
 	}
+	r.any.home = r
+	return r
 }
 
 // SetPolicy replaces the policy, for calls that are routed from now on; nil is power of two choices.
@@ -80,17 +85,27 @@ func (r *Router) TryAcquireNear() *Replica {
 // policy and affinity it takes no lock and does not allocate, and its cost does not depend on the number of replicas.
 // After Update has returned it gives none of the removed replicas.
 func (r *Router) TryAcquire(c *call.Info) *Replica {
-	if c.Affinity == nil && r.policy.Load() == nil {
-		return r.any.TryAcquire()
+	if r.policy.Load() == nil {
+		if c.Affinity == nil {
+			return r.any.TryAcquire()
+		}
+		if c.Affinity.Model != "" {
+			return r.tryModel(c.Affinity.Model)
+		}
 	}
-	var room [8]int
-	set := *r.any.set.Load()
-	ranks, only := r.rank(c, set, room[:0])
-	return r.ranked(c, set, ranks, only && (len(ranks) > 0 || len(set) == 0))
+	room := rooms.Get().(*[8]int)
+	set := r.any.set.Load()
+	ranks, only := r.rank(c, *set, room[:0])
+	got := r.ranked(set, ranks, only && (len(ranks) > 0 || len(*set) == 0))
+	rooms.Put(room)
+	return got
 }
 
-// ranked takes a slot of the first of ranks that has one; for a call that may go anywhere, else of any.
-func (r *Router) ranked(c *call.Info, set []*Replica, ranks []int, only bool) *Replica {
+// rooms are for ranks, which escape to policies.
+var rooms = sync.Pool{New: func() any { return new([8]int) }} //nolint:gochecknoglobals // a pool of buffers is not state
+
+// ranked takes a slot of the first of ranks, places in set, that has one; for a call that may go anywhere, else of any.
+func (r *Router) ranked(set *[]*Replica, ranks []int, only bool) *Replica {
 	if only {
 		if l := r.waitingIn(ranks); l != nil && l.queued.Load() > 0 {
 			return nil
@@ -99,23 +114,22 @@ func (r *Router) ranked(c *call.Info, set []*Replica, ranks []int, only bool) *R
 		return nil
 	}
 	for _, i := range ranks {
-		if i < 0 || i >= len(set) || !set[i].Gate.TryAcquire() {
+		if i < 0 || i >= len(*set) {
 			continue
 		}
-		if slices.Contains(*r.any.set.Load(), set[i]) { // as in lane.TryAcquire
-			r.models.expect(c.Model(), set[i])
-			return set[i]
+		rep := (*set)[i]
+		if !rep.Gate.TryAcquire() {
+			continue
 		}
-		set[i].Gate.Release(nil)
+		if r.stays(set, rep) {
+			return rep
+		}
+		rep.Gate.Release(nil)
 	}
 	if only {
 		return nil
 	}
-	got := r.any.TryAcquire()
-	if got != nil {
-		r.models.expect(c.Model(), got)
-	}
-	return got
+	return r.any.TryAcquire()
 }
 
 // waitingIn is the lane of the calls that are restricted to ranks, if there is one.
@@ -168,23 +182,28 @@ func (r *Router) Requeue(b *call.Batch, t *Ticket, origin string, c *call.Info, 
 // place assigns a slot, or queues the call where it has to wait. Calls that policies and affinities have a say in are queued
 // with mu held, so that Cancel and Update find each in one place.
 func (r *Router) place(b *call.Batch, t *Ticket, again bool) {
-	var room [8]int
+	if r.byItsModel(t) {
+		r.placeModel(b, t, again)
+		return
+	}
+	room := rooms.Get().(*[8]int)
+	defer rooms.Put(room)
 	for {
-		set := *r.any.set.Load()
-		ranks, only := r.rank(t.info, set, room[:0])
-		only = only && (len(ranks) > 0 || len(set) == 0)
-		if got := r.ranked(t.info, set, ranks, only); got != nil {
+		set := r.any.set.Load()
+		ranks, only := r.rank(t.info, *set, room[:0])
+		only = only && (len(ranks) > 0 || len(*set) == 0)
+		if got := r.ranked(set, ranks, only); got != nil {
 			t.to.Assigned(b, got)
 			return
 		}
 		r.mu.Lock()
 		l := r.any
 		if only {
-			if now := *r.any.set.Load(); len(now) != len(set) || len(set) > 0 && &now[0] != &set[0] {
+			if r.any.set.Load() != set {
 				r.mu.Unlock()
 				continue // other replicas, and perhaps other ranks
 			}
-			l = r.laneLocked(set, ranks)
+			l = r.laneLocked(*set, ranks)
 		}
 		l.mu.Lock()
 		e := l.queueUp(t, again)
@@ -199,6 +218,12 @@ func (r *Router) place(b *call.Batch, t *Ticket, again bool) {
 		return
 	}
 }
+
+// byItsModel says that where a call goes depends on its model.
+func (r *Router) byItsModel(t *Ticket) bool { return t.info.Model() != "" && r.policy.Load() == nil }
+
+// countLocked is called after a change of the lanes. mu is held.
+func (r *Router) countLocked() { r.many.Store(int32(len(r.lanes) + len(r.byModel))) }
 
 // maxLanes is how many lanes there are before empty ones are retired.
 const maxLanes = 64
@@ -226,7 +251,7 @@ func (r *Router) laneLocked(set []*Replica, ranks []int) *lane {
 	}
 	l.Update(nil, members)
 	r.lanes[key] = l
-	r.many.Store(int32(len(r.lanes)))
+	r.countLocked()
 	return l
 }
 
@@ -243,7 +268,18 @@ func (r *Router) Cancel(t *Ticket) bool {
 		return true
 	}
 	l := t.lane.Load()
-	return l != nil && l.Cancel(t)
+	if l == nil || !l.Cancel(t) {
+		return false
+	}
+	if m := r.byModel[t.info.Model()]; m != nil && l == r.any {
+		m.mu.Lock()
+		if m.scout == t {
+			m.scout = nil
+			r.aging.Reset(0) // the next in order goes in its stead
+		}
+		m.mu.Unlock()
+	}
+	return true
 }
 
 // Update sets the replicas; the slice is copied, and a replica that occurs twice counts once. Queued calls stay queued,
@@ -254,10 +290,12 @@ func (r *Router) Update(b *call.Batch, replicas []*Replica) {
 	defer r.updating.Unlock()
 	r.models.keep(replicas)
 	var moved []*Ticket
+	var run delivery
 	if r.policy.Load() != nil { // what it says of those may be different now
 		r.mu.Lock()
+		moved = r.takeModelsLocked()
 		r.any.mu.Lock()
-		moved = r.any.takeAll()
+		moved = append(moved, r.any.takeAll()...)
 		r.any.mu.Unlock()
 		for _, t := range moved {
 			t.moving = true
@@ -273,13 +311,26 @@ func (r *Router) Update(b *call.Batch, replicas []*Replica) {
 		}
 		delete(r.lanes, k)
 	}
+	for _, l := range r.byModel {
+		r.settleLocked(&run, l)
+	}
 	r.mu.Unlock()
+	run.deliver(b)
 	r.move(b, moved)
+}
+
+// takeModelsLocked retires the lanes of models. Their scouts are left where they wait. mu is held.
+func (r *Router) takeModelsLocked() (all []*Ticket) {
+	for id, l := range r.byModel {
+		all = append(all, l.retire()...)
+		delete(r.byModel, id)
+	}
+	return all
 }
 
 // move queues the calls of retired lanes where they have to wait now, at their places.
 func (r *Router) move(b *call.Batch, moved []*Ticket) {
-	slices.SortFunc(moved, func(x, y *Ticket) int { return cmp.Compare(x.seq, y.seq) })
+	slices.SortFunc(moved, inOrder)
 	set := *r.any.set.Load()
 	to := make([][]int, len(moved)) // nil: anywhere
 	for i, t := range moved {
@@ -288,9 +339,8 @@ func (r *Router) move(b *call.Batch, moved []*Ticket) {
 			to[i] = append([]int{}, ranks...)
 		}
 	}
-	var touched []*lane
+	var touched, run delivery
 	var failed []*Ticket
-	var cause *call.Error
 	r.mu.Lock()
 	for i, t := range moved {
 		r.shared.leave(t.origin)
@@ -298,23 +348,37 @@ func (r *Router) move(b *call.Batch, moved []*Ticket) {
 			continue
 		}
 		t.moving = false
+		if r.closed != nil {
+			failed = append(failed, t)
+			continue
+		}
 		l := r.any
-		if to[i] != nil {
+		switch {
+		case to[i] != nil:
 			l = r.laneLocked(set, to[i])
+		case r.byItsModel(t):
+			l = r.modelLaneLocked(t.info.Model())
 		}
 		l.mu.Lock()                   // a lane that is in the map, or the one that is always there, is not dead
-		r.shared.join(t.origin, true) //nolint:errcheck // it waited before
+		r.shared.join(t.origin, true) //nolint:errcheck // it waited before; Close takes it out if it comes in between
 		l.push(t)
 		l.mu.Unlock()
 		if !slices.Contains(touched, l) {
 			touched = append(touched, l)
 		}
 	}
-	r.many.Store(int32(len(r.lanes)))
+	r.countLocked()
+	cause := r.closed
+	for _, l := range touched {
+		if l.model != "" {
+			r.settleLocked(&run, l)
+		}
+	}
 	r.mu.Unlock()
 	for _, t := range failed {
 		t.to.Failed(b, cause)
 	}
+	run.deliver(b)
 	for _, l := range touched {
 		l.mu.Lock()
 		l.serve()
@@ -325,19 +389,31 @@ func (r *Router) move(b *call.Batch, moved []*Ticket) {
 // Close ends every call that waits with cause, and every one that would have to wait from now on. Calls that find a slot
 // still get it.
 func (r *Router) Close(cause *call.Error) {
-	r.shared.mu.Lock()
-	if r.shared.closed == nil {
-		r.shared.closed = cause
-	}
-	r.shared.mu.Unlock()
-	r.any.Fail(cause)
 	r.mu.Lock()
-	lanes := slices.Collect(maps.Values(r.lanes))
+	if r.closed == nil { // what Update has between two lanes ends with this too
+		r.closed = cause
+	}
+	r.shared.mu.Lock()
+	r.shared.closed = r.closed
+	r.shared.mu.Unlock()
+	all := r.takeModelsLocked()
+	for _, l := range r.lanes {
+		l.mu.Lock()
+		all = append(all, l.takeAll()...)
+		l.mu.Unlock()
+	}
+	r.any.mu.Lock()
+	all = append(all, r.any.takeAll()...)
+	r.any.mu.Unlock()
 	r.mu.Unlock()
-	for _, l := range lanes {
-		l.Fail(cause)
+	slices.SortFunc(all, inOrder)
+	for _, t := range all {
+		r.shared.leave(t.origin)
+		t.to.Failed(nil, cause)
 	}
 }
+
+func inOrder(x, y *Ticket) int { return cmp.Compare(x.seq, y.seq) }
 
 // Queued is the number of calls that wait.
 func (r *Router) Queued() int {
@@ -346,6 +422,9 @@ func (r *Router) Queued() int {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		for _, l := range r.lanes {
+			n += l.Queued()
+		}
+		for _, l := range r.byModel {
 			n += l.Queued()
 		}
 	}

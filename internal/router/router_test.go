@@ -605,27 +605,6 @@ func TestDeliveryOrder(t *testing.T) {
 	x.want("0", "1", "2", "3")
 }
 
-func TestFail(t *testing.T) {
-	t.Parallel()
-	a := occupied("a", 1)
-	x := newBench(t, a)
-	jobs := []*job{x.submit("o", "1"), x.submit("p", "2"), x.submit("o", "3")}
-	cause := call.NewError(call.DeploymentUnavailable, "gone")
-	x.Fail(cause)
-	for _, j := range jobs {
-		if j.failed != cause || x.Cancel(&j.ticket) {
-			t.Errorf("call %s: %v", j.name, j.failed)
-		}
-	}
-	a.Gate.Release(nil)
-	if x.Queued() != 0 || a.Gate.Load() != 0 {
-		t.Errorf("%d queued, load %d", x.Queued(), a.Gate.Load())
-	}
-	if j := x.submit("o", "4"); j.replica != a {
-		t.Error("a call after Fail was not served")
-	}
-}
-
 func TestTicketInUse(t *testing.T) {
 	t.Parallel()
 	x := newBench(t)

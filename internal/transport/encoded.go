@@ -33,7 +33,7 @@ func (t *Encoded) Start(b *call.Batch, c *call.Call, sink call.Sink) Handle {
 			Shared: c.Encoded.Shared,
 		}
 	} else if err := encodeSlots(cd, request, c.Slots, out); err != nil {
-		sink.Complete(b, call.Result{Err: call.NewError(call.BadInput, "the argument cannot be encoded: "+err.Error())})
+		sink.Complete(b, call.Result{Err: unencodable(err)})
 		return Handle{}
 	}
 	if items := c.Items; items != nil {

@@ -233,9 +233,18 @@ func Send(peer *wire.Peer, cd *codec.Codec, route uint32, python bool, b *call.B
 		sendings.Put(s)
 	}
 	if err != nil {
-		sink.Complete(b, call.Result{Err: call.NewError(call.BadInput, "the argument cannot be encoded: "+err.Error())})
+		sink.Complete(b, call.Result{Err: unencodable(err)})
 	}
 	return Handle{peer: peer, id: id}
+}
+
+// unencodable is the failure of a call whose arguments cannot be encoded.
+func unencodable(err error) *call.Error {
+	const what = "the argument cannot be encoded"
+	if e := codec.Panicked(what, err); e != nil {
+		return e
+	}
+	return call.NewError(call.BadInput, what+": "+err.Error())
 }
 
 // chosen is what a handle's option says, or what it leaves open.
@@ -255,7 +264,11 @@ func encodeOne(cd *codec.Codec, as call.Codec, python bool, s *call.Slot, out *c
 		return encodeArgs(cd, as, v, out)
 	}
 	if python && s.Kind == call.Positional {
-		if fields, ok := cd.Fields(s.Value); ok {
+		fields, ok, err := cd.Fields(s.Value)
+		if err != nil {
+			return err
+		}
+		if ok {
 			slots := make([]call.Slot, 0, 8)
 			for name, value := range fields {
 				slots = append(slots, call.Slot{Kind: call.Named, Name: name, Payload: call.Payload{Codec: call.Native, Value: value}})

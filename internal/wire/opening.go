@@ -231,6 +231,9 @@ func (w *Welcome) check(h Hello, v versions, token Token, mine []byte) error {
 }
 
 func agreed(protocol int, mine, theirs []string, in, out int) Terms {
+	if protocol < 2 { // neither side can say
+		in, out = 0, 0
+	}
 	return Terms{
 		Protocol: protocol,
 		Bulk:     protocol >= 2 && slices.Contains(mine, FeatureBulk) && slices.Contains(theirs, FeatureBulk),

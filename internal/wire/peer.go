@@ -302,6 +302,9 @@ func (p *Peer) Start(b *call.Batch, route uint32, c *call.Call, left time.Durati
 		}
 	}
 	if err != nil {
+		if _, large := errors.AsType[*sizeError](err); large {
+			err = fmt.Errorf("the arguments are %w", err)
+		}
 		sink.Complete(b, call.Result{Err: call.NewError(call.TooLarge, err.Error())})
 		return 0
 	}

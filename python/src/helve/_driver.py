@@ -78,8 +78,9 @@ class Driver:
         os.close(write)
         try:
             # A session of its own: a Ctrl-C in the terminal reaches this program, which ends the node with its connection.
+            limit = os.environ.get("HELVE_MAX_BODY")
             self.process = subprocess.Popen(
-                [binary(), "node", "--driver-fd", str(theirs.fileno()), "--token-fd", str(read)],
+                [binary(), "node", "--driver-fd", str(theirs.fileno()), "--token-fd", str(read), *(["--max-body", limit] if limit else [])],
                 pass_fds=(theirs.fileno(), read), stdin=subprocess.DEVNULL, stdout=sys.__stderr__, start_new_session=True,
             )
         finally:

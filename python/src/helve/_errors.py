@@ -36,7 +36,8 @@ class DataLossError(RayServeException):
 
 
 def too_large(what: str, size: int, limit: int) -> TooLargeError:
-    return TooLargeError(f"{what}: {size} bytes, the other side takes at most {limit} (max_body)")
+    is_ = "are" if what.endswith("s") else "is"
+    return TooLargeError(f"{what} {is_} a value of {size} bytes, the other side takes at most {limit} (max_body)")
 
 
 _TABLE = {

@@ -51,7 +51,7 @@ class Outflow:
             codec, data = encode(self.want, value)
         n = len(data)
         if n + ITEM.size > self.conn.max_body:
-            raise too_large("an item", n, self.conn.max_body - ITEM.size)
+            raise too_large("an item of the stream", n + ITEM.size, self.conn.max_body)
         while self.items <= 0 or self.bytes <= 0:
             self.emit()
             self.room = self.conn.loop.create_future()

@@ -32,7 +32,8 @@ HELLO, PROOF, GOAWAY, CONTROL, REPLY, ROUTE, CALL, CANCEL, END, ITEMS, CREDIT = 
 FLAG_ERROR = 1
 PROTOCOL = (1, 2)
 MAX_DEPTH = 64
-MAX_BODY = 256 << 20
+MAX_BODY = 256 << 20  # of a side that says nothing else
+OWN_MAX_BODY = int(os.environ.get("HELVE_WORKER_MAX_BODY") or MAX_BODY)  # a node tells its workers
 MAX_META = MAX_SLOTS = 65535
 
 HEADER = struct.Struct("<IHBBQ")
@@ -272,8 +273,9 @@ class Call:
 class Connection(asyncio.BufferedProtocol):
     """One connection after its opening. server answers what the node asks: on_call, on_control, on_goaway, on_lost."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, server: Any):
+    def __init__(self, loop: asyncio.AbstractEventLoop, server: Any, max_body: int = MAX_BODY):
         self.loop, self.server = loop, server
+        self.max_body = max_body  # that the node takes
         self.buffer = bytearray(BUFFER)
         self.view = memoryview(self.buffer)
         self.lo = self.hi = 0
@@ -422,8 +424,8 @@ class Connection(asyncio.BufferedProtocol):
                         self.flush()
                         since = 0.0
                 continue
-            if header[0] > MAX_BODY:
-                self.refuse(f"a body of {header[0]} bytes, at most {MAX_BODY} are taken")
+            if header[0] > OWN_MAX_BODY:
+                self.refuse(f"a body of {header[0]} bytes, at most {OWN_MAX_BODY} are taken")
                 return
             if header[0] > OWN and self.hi >= body:
                 own = bytearray(header[0])
@@ -513,7 +515,7 @@ class Connection(asyncio.BufferedProtocol):
         if n is None:
             body = json.dumps({"app": app, "deployment": deployment, "method": method}).encode()
             if len(body) > self.max_body:
-                raise too_large("the names of deployment and method", len(body), self.max_body)
+                raise too_large("the route", len(body), self.max_body)
             n = self.routes[key] = len(self.routes) + 1
             self.send(ROUTE, 0, n, b"", body)
         return n
@@ -655,7 +657,7 @@ class Connection(asyncio.BufferedProtocol):
         body = json.dumps({"op": op, **fields}).encode()
         if len(body) > self.max_body:
             del self.controls[id]
-            future.set_exception(too_large(f"what {op!r} sends", len(body), self.max_body))
+            future.set_exception(too_large(f"the request {op}", len(body), self.max_body))
             return future
         self.send(CONTROL, 0, id, b"", body)
         return future
@@ -823,8 +825,9 @@ def open_connection(sock: socket.socket, token: bytes, kind: str, id: str, resum
     nonce = os.urandom(16)
     hello = {
         "protocol": PROTOCOL, "kind": kind, "connection": "small", "language": "python", "version": __version__,
-        "id": id, "pid": os.getpid(), "nonce": nonce.hex(),
+        "id": id, "pid": os.getpid(), "nonce": nonce.hex(), "max_body": OWN_MAX_BODY,
         "features": ["segments", "arena"] if kind == "worker" else ["segments"], "reference_over": REFERENCE_OVER,
+        "max_body": OWN_MAX_BODY,
     }
     if resume is not None:
         hello["resume"] = resume

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"time"
+)
+
+func mallocs() uint64   { return memory().Mallocs }
+func allocated() uint64 { return memory().TotalAlloc }
+
+func memory() (m runtime.MemStats) {
+	runtime.ReadMemStats(&m)
+	return m
+}
+
+// allocations counts what both ends of a call allocate, calls one after the other.
+func (b *bench) allocations(format string, count func() uint64) func() (result, error) {
+	return func() (result, error) {
+		return b.row(func(s sample) string { return fmt.Sprintf(format, s.v) }, b.inProcess("wire", count), b.inProcess("grpc", count))
+	}
+}
+
+// inProcess has a server and a client in this process, so that one number counts for both.
+func (b *bench) inProcess(role string, count func() uint64) func() (sample, error) {
+	return func() (sample, error) {
+		dir, err := b.tempDir()
+		if err != nil {
+			return sample{}, err
+		}
+		serve := listenWire
+		if role == "grpc" {
+			serve = listenGRPC
+		}
+		l, err := serve(overUnix, filepath.Join(dir, role), nil)
+		if err != nil {
+			return sample{}, err
+		}
+		defer l.Close()
+		p, err := dialPeer(b.ctx, role, end{kind: overUnix, addr: l.Addr().String()})
+		if err != nil {
+			return sample{}, err
+		}
+		defer p.close()
+		return b.counted(echoing(p, []byte(payload)), func(context.Context) (uint64, error) { return count(), nil })
+	}
+}
+
+// counted is by how much a count grows with a call.
+func (b *bench) counted(f caller, count func(context.Context) (uint64, error)) (sample, error) {
+	const warm, calls = 500, 2000
+	ctx, cancel := context.WithTimeout(b.ctx, time.Minute)
+	defer cancel()
+	before := uint64(0)
+	for i := range warm + calls {
+		if i == warm {
+			var err error
+			if before, err = count(ctx); err != nil {
+				return sample{}, err
+			}
+		}
+		if err := f(ctx); err != nil {
+			return sample{}, err
+		}
+	}
+	after, err := count(ctx)
+	return sample{v: float64(after-before) / calls}, err
+}

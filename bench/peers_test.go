@@ -1,0 +1,56 @@
+package main
+
+import (
+	"crypto/tls"
+	"net"
+	"path/filepath"
+	"testing"
+)
+
+// Both sides of a row do what is asked of them, over every kind of socket.
+func TestPeers(t *testing.T) {
+	t.Parallel()
+	id, err := newIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, server, err := configs(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for role, serve := range map[string]func(kind, sock string, cfg *tls.Config) (net.Listener, error){"wire": listenWire, "grpc": listenGRPC} {
+		for _, kind := range kinds() {
+			t.Run(role+" "+kind, func(t *testing.T) {
+				t.Parallel()
+				l, err := serve(kind, filepath.Join(t.TempDir(), "s"), server)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { l.Close() })
+				p, err := dialPeer(t.Context(), role, end{kind, l.Addr().String(), client})
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(p.close)
+				for _, size := range []int{0, 100, 1 << 20, 5 << 20} {
+					if err := p.echo(t.Context(), make([]byte, size)); err != nil {
+						t.Errorf("echo of %d bytes: %v", size, err)
+					}
+				}
+				if err := p.items(t.Context(), 5000); err != nil {
+					t.Error(err)
+				}
+				for range 3 {
+					if _, err := p.cancelled(t.Context()); err != nil {
+						t.Error(err)
+					}
+				}
+				if g, ok := p.(grpcPeer); ok {
+					if err := g.chain(1000)(t.Context()); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+	}
+}

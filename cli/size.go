@@ -1,0 +1,35 @@
+package cli
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// size is a flag in bytes, with KiB, MiB or GiB behind it if one likes.
+type size int
+
+func (s *size) String() string {
+	if *s == 0 {
+		return ""
+	}
+	return strconv.Itoa(int(*s))
+}
+
+func (*size) Type() string { return "size" }
+
+func (s *size) Set(text string) error {
+	number, unit := text, 1
+	for suffix, u := range map[string]int{"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30} {
+		if rest, ok := strings.CutSuffix(text, suffix); ok {
+			number, unit = rest, u
+		}
+	}
+	n, err := strconv.Atoi(number)
+	if err != nil || n <= 0 || n > math.MaxInt/unit {
+		return fmt.Errorf("must be a number of bytes, or one with KiB, MiB or GiB, is %q", text)
+	}
+	*s = size(n * unit)
+	return nil
+}

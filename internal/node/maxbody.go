@@ -1,0 +1,26 @@
+package node
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+)
+
+// minBody leaves room for what is not a call.
+const minBody = 1 << 20
+
+// CheckMaxBody says what is wrong with a limit; 0 is the default.
+func CheckMaxBody(n int) error {
+	if n != 0 && n < minBody || n > math.MaxUint32 {
+		return fmt.Errorf("must be %d (1 MiB) to %d (4 GiB less one) bytes, is %d", minBody, math.MaxUint32, n)
+	}
+	return nil
+}
+
+// maxBodyEnv tells workers what they should take, too.
+func (n *Node) maxBodyEnv() []string {
+	if n.set.MaxBody == 0 {
+		return nil
+	}
+	return []string{"HELVE_WORKER_MAX_BODY=" + strconv.Itoa(n.set.MaxBody)}
+}

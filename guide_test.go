@@ -288,6 +288,7 @@ func TestGuidePage(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := request(t, t.Context(), http.MethodGet, url+"?text=abc", "")
+	defer r.Body.Close()
 	if body, err := io.ReadAll(r.Body); string(body) != "3\n" || err != nil {
 		t.Errorf("%q, %v", body, err)
 	}

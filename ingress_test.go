@@ -177,6 +177,7 @@ func TestStreamsOverHTTP(t *testing.T) {
 		} {
 			r := request(t, ctx, test.method, url+test.path, test.body, "Accept", test.accept)
 			body, err := io.ReadAll(r.Body)
+			r.Body.Close()
 			if err != nil || r.StatusCode != test.status || r.Header.Get("Content-Type") != test.kind || string(body) != test.want || r.Header.Get("X-Request-Id") == "" {
 				t.Errorf("%s %s %q: %s %q %q, %v", test.method, test.path, test.body, r.Status, r.Header.Get("Content-Type"), body, err)
 			}
@@ -184,6 +185,7 @@ func TestStreamsOverHTTP(t *testing.T) {
 		for _, body := range []string{"one FAIL", "one PANIC"} {
 			r := postText(t, ctx, url+"/words", body)
 			got, err := io.ReadAll(r.Body)
+			r.Body.Close()
 			if r.StatusCode != 200 || string(got) != "{\"word\":\"one\"}\n" || !errors.Is(err, io.ErrUnexpectedEOF) {
 				t.Errorf("%s: %s %q, %v; the connection should be cut off", body, r.Status, got, err)
 			}

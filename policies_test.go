@@ -143,6 +143,9 @@ func TestPolicySeesTheInput(t *testing.T) {
 					"a replica's call": func() (string, error) {
 						return helve.MethodOf(clerk, (*Clerk).Ask).Call(ctx, Ask{Key: key})
 					},
+					"a replica's large call": func() (string, error) { // which does not travel in its frame
+						return helve.MethodOf(clerk, (*Clerk).Ask).Call(ctx, Ask{Key: key, Rest: make([]int, 300_000)})
+					},
 					"a replica's stream": func() (string, error) {
 						return helve.MethodOf(clerk, (*Clerk).AskByStream).Call(ctx, Ask{Key: key})
 					},

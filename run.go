@@ -18,6 +18,7 @@ import (
 	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/gcfloor"
 	"github.com/helve-serve/helve/internal/guest"
 	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/node"
@@ -293,6 +294,7 @@ func WorkerMain(builds ...Build) {
 	if name == "" {
 		return
 	}
+	gcfloor.Set()
 	if err := work(name, builds); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

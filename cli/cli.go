@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/internal/gcfloor"
 )
 
 // Application is an application that this executable contains.
@@ -37,6 +38,7 @@ func Main(apps ...Application) {
 		builds[i] = a.build
 	}
 	helve.WorkerMain(builds...)
+	gcfloor.Set()
 	os.Exit(Run(os.Args[1:], apps...))
 }
 

@@ -18,7 +18,7 @@ var layers = [][]string{
 	{"internal/proxy", "internal/planner", "internal/worker", "internal/build", "internal/transport", "internal/router", "internal/gate", "internal/batch", "internal/models"},
 	{"internal/replica", "internal/wire", "internal/arena"},
 	{"internal/codec"},
-	{"internal/call", "internal/spec", "internal/codec/pickle", "internal/logs"},
+	{"internal/call", "internal/spec", "internal/codec/pickle", "internal/logs", "internal/gcfloor"},
 }
 
 // only narrows what some packages may import beside the standard library; the others may import whatever is below.
@@ -28,6 +28,7 @@ var only = map[string][]string{
 	"internal/codec/pickle": {},
 	"internal/planner":      {},
 	"internal/logs":         {},
+	"internal/gcfloor":      {},
 	"internal/worker":       {"internal/logs"},
 	"internal/gate":         {"internal/call"},
 	"internal/router":       {"internal/call"},

@@ -277,6 +277,11 @@ func (m *Method) Mismatch() *call.Error {
 // Encode writes a result as it was wanted, where Plain picks by the type of the value. A codec that the type does not fit
 // (Raw, of a struct) is the caller's mistake.
 func (m *Method) Encode(cd *codec.Codec, want call.Codec, out any) (call.Payload, *call.Error) {
+	return m.EncodeTo(nil, cd, want, out)
+}
+
+// EncodeTo is Encode into the memory of buf, if that is large enough.
+func (m *Method) EncodeTo(buf []byte, cd *codec.Codec, want call.Codec, out any) (call.Payload, *call.Error) {
 	switch want {
 	case call.Native:
 		return call.Payload{Codec: call.Native, Value: out}, nil
@@ -286,7 +291,7 @@ func (m *Method) Encode(cd *codec.Codec, want call.Codec, out any) (call.Payload
 	if m.Out == emptyType {
 		want = call.None
 	}
-	data, err := cd.Append(nil, want, out)
+	data, err := cd.Append(buf[:0], want, out)
 	if err != nil {
 		what := "method " + m.Name + ": the result cannot be encoded"
 		if e := codec.Panicked(what, err); e != nil {

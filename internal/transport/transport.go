@@ -126,11 +126,15 @@ func (l *Local) call(ctx context.Context, c *call.Call) call.Result {
 }
 
 func (l *Local) stream(ctx context.Context, c *call.Call, m *replica.Method, in any) (failure *call.Error) {
+	var buf []byte // an item is of use during the call only
 	e := l.Replica.RunStream(ctx, m, in, func(v any) bool {
-		p, e := m.Encode(l.Codec, c.Want, v)
+		p, e := m.EncodeTo(buf, l.Codec, c.Want, v)
 		if e != nil {
 			failure = e
 			return false
+		}
+		if c.Want != call.Native && cap(p.Data) <= scratchMax {
+			buf = p.Data
 		}
 		return c.Items.Item(ctx, p)
 	})

@@ -152,7 +152,7 @@ func (s *segments) slot(kind call.SlotKind, cd call.Codec, key uint16, name stri
 // apart says whether a call's arguments need more than to be copied into its frame.
 func (p *Peer) apart(c *call.Call) bool {
 	if c.Encoded.Table != nil {
-		return len(c.Encoded.Shared) > 0
+		return len(c.Encoded.Shared) > 0 || p.memory != nil && len(c.Encoded.Body) >= SharedLeast
 	}
 	for i := range c.Slots {
 		if s := &c.Slots[i]; s.Parts != nil || p.memory != nil && len(s.Data) >= SharedLeast {

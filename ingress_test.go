@@ -140,7 +140,6 @@ func request(t *testing.T, ctx context.Context, method, url, body string, header
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { r.Body.Close() })
 	return r
 }
 
@@ -197,6 +196,7 @@ func TestStreamsOverHTTP(t *testing.T) {
 		proceed := helve.ActionOf(h, (*Teller).Proceed)
 		t.Run("items leave as they come", func(t *testing.T) {
 			r := postText(t, ctx, url+"/words", "one WAIT two")
+			defer r.Body.Close()
 			in := bufio.NewReader(r.Body)
 			if line, err := in.ReadString('\n'); line != "{\"word\":\"one\"}\n" {
 				t.Errorf("%q, %v", line, err)
@@ -226,6 +226,7 @@ func TestStreamsOverHTTP(t *testing.T) {
 					t.Error(err)
 				}
 				cancel()
+				r.Body.Close()
 				if _, err := drained.Call(ctx, helve.None{}); err != nil {
 					t.Errorf("%s: %v", body, err)
 				}
@@ -253,7 +254,9 @@ func TestPythonStreamOverHTTP(t *testing.T) {
 	}
 	for body, want := range map[string]string{"one two": "ONETWO", "map two": "{\"a\":1}\n\"TWO\"\n", "one map": "ONE{\"a\":1}"} {
 		r := postText(t, t.Context(), url, body)
-		if got, err := io.ReadAll(r.Body); string(got) != want || err != nil || r.StatusCode != 200 {
+		got, err := io.ReadAll(r.Body)
+		r.Body.Close()
+		if string(got) != want || err != nil || r.StatusCode != 200 {
 			t.Errorf("%s: %s %q, %v", body, r.Status, got, err)
 		}
 	}
@@ -269,6 +272,7 @@ func TestStreamIsLoggedWhenItFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := postText(t, t.Context(), url+"/text", "one PANIC", "X-Request-Id", "my-id")
+	defer r.Body.Close()
 	if _, err := io.ReadAll(r.Body); err == nil {
 		t.Error("the body came to its end")
 	}
@@ -374,11 +378,14 @@ func TestHandlerIngress(t *testing.T) {
 			{"/site/panic", 500, "Unknown: the request failed; the server's log says why, under this request id my-id\n"},
 		} {
 			resp := request(t, ctx, "GET", url+test.path, "", "X-Request-Id", "my-id")
-			if body, err := io.ReadAll(resp.Body); resp.StatusCode != test.status || string(body) != test.want || err != nil {
+			body, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if resp.StatusCode != test.status || string(body) != test.want || err != nil {
 				t.Errorf("%s: %s %q, %v", test.path, resp.Status, body, err)
 			}
 		}
 		resp := request(t, ctx, "GET", url+"/site/late-panic", "")
+		defer resp.Body.Close()
 		if body, err := io.ReadAll(resp.Body); string(body) != "begun" || err == nil {
 			t.Errorf("a panic after the first byte: %q, %v", body, err)
 		}
@@ -389,7 +396,11 @@ func TestHandlerIngress(t *testing.T) {
 		}
 		// One runs, one of the other two waits, and the third is too many.
 		answers := make(chan int, 3)
-		get := func() { answers <- request(t, ctx, "GET", url+"/site/hold", "").StatusCode }
+		get := func() {
+			resp := request(t, ctx, "GET", url+"/site/hold", "")
+			resp.Body.Close()
+			answers <- resp.StatusCode
+		}
 		go get()
 		<-site.entered
 		go get()
@@ -429,6 +440,7 @@ func TestHandlerTakesConnectionsOver(t *testing.T) {
 		if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
 			t.Fatalf("%v, %v", resp, err)
 		}
+		resp.Body.Close() // a switch has none
 		if line, err := in.ReadString('\n'); line != "HELLO\n" {
 			t.Fatalf("%q, %v", line, err)
 		}
@@ -462,7 +474,11 @@ func TestHandlerDrains(t *testing.T) {
 		t.Fatal(err)
 	}
 	status := make(chan int, 1)
-	go func() { status <- request(t, t.Context(), "GET", url+"/hold", "").StatusCode }()
+	go func() {
+		resp := request(t, t.Context(), "GET", url+"/hold", "")
+		resp.Body.Close()
+		status <- resp.StatusCode
+	}()
 	<-site.entered
 	closed := make(chan error, 1)
 	go func() { closed <- s.Close(context.Background()) }()

@@ -116,6 +116,13 @@ func (m *mason) HaulBoth(ctx context.Context, n int) (hauled, error) {
 	return hauled{Total: total, Written: int(blobs.written.Load() - written), Read: int(blobs.read.Load() - read)}, err
 }
 
+// Ship is the code of docs/references.md.
+func (g *mason) Ship(ctx context.Context, size int) (int, error) {
+	made := g.make.With(helve.ByReference).Remote(ctx, size) // the result stays where it is made
+	weight := g.weigh.RemoteFrom(ctx, made)                  // goes there from where it lies, and never comes here
+	return weight.Result(ctx)
+}
+
 // Keep keeps a response until after the method has returned.
 func (m *mason) Keep(ctx context.Context, detached bool) (string, error) {
 	if detached {
@@ -278,6 +285,9 @@ func TestByReference(t *testing.T) {
 			}
 			if apart && (h.Written != 2 || h.Read != 2) {
 				t.Errorf("two of %d bytes: written %d times and read %d times on their way", n, h.Written, h.Read)
+			}
+			if total, err := helve.MethodOf(m, (*mason).Ship).Call(ctx, n); err != nil || total != n {
+				t.Errorf("%d bytes were shipped as %d, %v", n, total, err)
 			}
 			text, err := helve.MethodOf(m, (*mason).Upstream).Call(ctx, n)
 			if err != nil || !strings.Contains(text, "it fails") {

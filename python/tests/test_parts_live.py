@@ -1,10 +1,11 @@
 """Large values and references between Python deployments, drivers and Go over a real node."""
 
 import asyncio
-import array
 import gc
 import os
 import pickle
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -61,6 +62,13 @@ class Maker:
 
     def readonly(self, t: Tensor) -> bool:
         return memoryview(t.data).readonly
+
+    def items(self, n: int):
+        for i in range(n):
+            yield i
+
+    async def never(self):
+        await asyncio.Event().wait()
 
     async def fail(self, value):
         raise ValueError(f"{len(value)} bytes")
@@ -166,6 +174,45 @@ def test_object_refs(chain):
     assert ref.result() == pattern(10) and h.size.remote(ref).result()[0] == 10
     with pytest.raises(RuntimeError, match="by-value"):
         h.options(_by_reference=False).make.remote(1)._to_object_ref_sync()
+
+
+def test_streams_as_object_refs(chain):
+    h = first().options(stream=True)
+    assert [r.result() for r in h.items.remote(5)._to_object_ref_gen_sync()] == list(range(5))
+
+    async def read():
+        return [await r async for r in await h.items.remote(5)._to_object_ref_gen()]
+
+    assert asyncio.run(read()) == list(range(5))
+    with pytest.raises(RuntimeError, match="by-value"):
+        h.options(_by_reference=False).items.remote(1)._to_object_ref_gen_sync()
+
+
+def test_a_shutdown_ends_the_wait_for_a_reference():
+    """In a process of its own, whose node is shut down."""
+    program = """
+import threading
+from helve import serve
+
+@serve.deployment(graceful_shutdown_timeout_s=0.1)
+class Never:
+    async def __call__(self):
+        import asyncio
+        await asyncio.Event().wait()
+
+ref = serve.run(Never.bind(), route_prefix=None).remote()._to_object_ref_sync()
+def wait():
+    try:
+        print("got", ref.result())
+    except Exception as e:
+        print("ended", type(e).__name__)
+t = threading.Thread(target=wait)
+t.start()
+serve.shutdown()
+t.join()
+"""
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert out.stdout.startswith("ended"), out
 
 
 def test_other_threads_and_loops(chain):

@@ -200,6 +200,7 @@ class Never:
         import asyncio
         await asyncio.Event().wait()
 
+serve.start(http_options={"port": None})
 ref = serve.run(Never.bind(), route_prefix=None).remote()._to_object_ref_sync()
 def wait():
     try:

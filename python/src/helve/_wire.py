@@ -59,7 +59,10 @@ request_info: contextvars.ContextVar[Optional["RequestInfo"]] = contextvars.Cont
 class RequestInfo:
     """What travels with a call beside its arguments, on the side of the method that runs it."""
 
-    __slots__ = ("request", "text", "trace", "span", "call", "depth", "deadline", "model", "session", "children", "tail", "window", "frame", "begun")
+    __slots__ = (
+        "request", "text", "trace", "span", "call", "depth", "deadline", "model", "session", "children", "tail", "window", "frame", "begun",
+        "broadcast",
+    )
 
     def __init__(self, request, trace, span, call, depth, deadline):
         self.request, self.trace, self.span, self.call, self.depth, self.deadline = request, trace, span, call, depth, deadline
@@ -68,6 +71,7 @@ class RequestInfo:
         self.tail = b""
         self.frame = 0
         self.begun = False  # the coroutine of the call has run its first step
+        self.broadcast = False  # its result travels in one piece, beside those of others
 
     @property
     def request_id(self) -> str:
@@ -716,6 +720,8 @@ def parse_call(meta) -> tuple:
             info.session = str(value, "utf-8")
         elif key == b"window":
             info.window = WINDOW.unpack(value)
+        elif key == b"broadcast":
+            info.broadcast = True
     if p != end:
         raise ValueError("a call whose meta is cut off")
     return route, want, info, slots

@@ -289,12 +289,16 @@ class Worker:
 
     def reply_in_parts(self, id: int, codec: int, body, buffers: list) -> None:
         out = Out(self.conn)
-        where, _ = out.add(body)
-        meta = bytes((codec, where))
-        if buffers:
-            meta += entry(b"buffers", b"".join(WHERE.pack(*out.add(b)) for b in buffers))
-        if out.total > self.conn.max_body:
-            raise too_large("the result", out.total, self.conn.max_body)
+        try:
+            where, _ = out.add(body)
+            meta = bytes((codec, where))
+            if buffers:
+                meta += entry(b"buffers", b"".join(WHERE.pack(*out.add(b)) for b in buffers))
+            if out.total > self.conn.max_body:
+                raise too_large("the result", out.total, self.conn.max_body)
+        except BaseException:
+            out.undo()
+            raise
         self.conn.put(HEADER.pack(out.size, len(meta), END, 0, id) + meta, *out.segments)
 
     def fail(self, id: int, e: BaseException, info) -> None:

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"unsafe"
@@ -308,6 +309,24 @@ func TestForgottenView(t *testing.T) {
 	k.Release()
 	if r := <-ended; r != kept {
 		t.Errorf("ended %+v", r)
+	}
+}
+
+// TestForgottenViewsAreFound: views that nobody can reach end without anything else for the collector to do.
+func TestForgottenViewsAreFound(t *testing.T) {
+	t.Parallel()
+	m := newMemory(t, 16*Slab)
+	var open, most atomic.Int64
+	for range 10_000 {
+		if _, err := m.View(Ref{testID, 1, 0, 16 * Slab}, func(Ref) { open.Add(-1) }); err != nil {
+			t.Fatal(err)
+		}
+		if n := open.Add(1); n > most.Load() {
+			most.Store(n)
+		}
+	}
+	if most.Load() > 5_000 {
+		t.Errorf("%d views of 1 MB were open at once", most.Load())
 	}
 }
 

@@ -39,9 +39,27 @@ func (m *Memory) View(r Ref, released func(Ref)) (*View, error) {
 	}
 	in := &view{memory: m, ref: r, released: released}
 	in.uses.Store(1)
+	m.press(int64(r.Length))
 	v := &View{in}
 	in.cleanup = runtime.AddCleanup(v, (*view).release, in)
 	return v, nil
+}
+
+// pressLeast is how much may be viewed before the collector is asked whether all of it can still be reached.
+const pressLeast = 64 << 20
+
+// press counts what is viewed, which the collector does not see: a view is a hundred bytes to it, and a heap of those is never
+// worth collecting. Whenever what is viewed has doubled, it runs once, so that views which were forgotten end.
+func (m *Memory) press(n int64) {
+	limit := m.pressed.Load()
+	if m.viewed.Add(n) <= max(limit, pressLeast) || !m.pressing.CompareAndSwap(false, true) {
+		return
+	}
+	go func() {
+		runtime.GC()
+		m.pressed.Store(2 * m.viewed.Load())
+		m.pressing.Store(false)
+	}()
 }
 
 // Ref is what the view is of.
@@ -104,6 +122,7 @@ func (v *view) done() {
 	if v.uses.Add(-1) > 0 {
 		return
 	}
+	v.memory.viewed.Add(-int64(v.ref.Length))
 	v.memory.leave()
 	if v.released != nil {
 		v.released(v.ref)

@@ -49,7 +49,8 @@ func (m *Memory) View(r Ref, released func(Ref)) (*View, error) {
 const pressLeast = 64 << 20
 
 // press counts what is viewed, which the collector does not see: a view is a hundred bytes to it, and a heap of those is never
-// worth collecting. Whenever what is viewed has doubled, it runs once, so that views which were forgotten end.
+// worth collecting. Whenever what is viewed has grown by a quarter, and by so much at least, it runs once, so that views which were
+// forgotten end. (Not when it has doubled: the views end some time after the collection that found them.)
 func (m *Memory) press(n int64) {
 	limit := m.pressed.Load()
 	if m.viewed.Add(n) <= max(limit, pressLeast) || !m.pressing.CompareAndSwap(false, true) {
@@ -57,7 +58,8 @@ func (m *Memory) press(n int64) {
 	}
 	go func() {
 		runtime.GC()
-		m.pressed.Store(2 * m.viewed.Load())
+		viewed := m.viewed.Load()
+		m.pressed.Store(viewed + max(pressLeast, viewed/4))
 		m.pressing.Store(false)
 	}()
 }

@@ -67,7 +67,7 @@ func (n *Node) memoryLocked(a *app) *memory {
 func (m *memory) close() {
 	if m != nil {
 		m.sweep.Stop()
-		m.memory.Close()
+		m.memory.Close() //nolint:errcheck // what is viewed stays, and nothing was written
 	}
 }
 

@@ -117,18 +117,16 @@ func (r *Remote) grant(b *call.Batch) {
 // there are none before it says something.
 func (r *Remote) expired(id uint64) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	g, unanswered := r.leases[id]
-	delete(r.leases, id)
-	if unanswered {
-		r.upto = min(r.upto, r.made)
-		if r.trip > 0 && g.at.After(r.slowed) {
-			r.trip = min(2*max(r.trip, leaseMin/leaseTrips), leaseMax/leaseTrips)
-			r.slowed = time.Now()
-		}
+	if !unanswered {
+		return
 	}
-	r.mu.Unlock()
-	if unanswered {
-		r.gate.Unwait(r)
+	delete(r.leases, id)
+	r.upto = min(r.upto, r.made) // it stays in the queue, because it may be heard from now: a grant passes it by
+	if r.trip > 0 && g.at.After(r.slowed) {
+		r.trip = min(2*max(r.trip, leaseMin/leaseTrips), leaseMax/leaseTrips)
+		r.slowed = time.Now()
 	}
 }
 

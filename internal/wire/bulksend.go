@@ -75,7 +75,7 @@ func (s *bulkSender) announce(h Header, meta []byte, segs [][]byte, n int) (pos 
 	if s.err != nil {
 		return 0, fmt.Errorf("%w: %w", ErrClosed, s.err)
 	}
-	if (h.Type == TypeCall || h.Type == TypeControl) && (len(s.bodies) >= maxWaiting || s.bytes > s.l.small.backlog) {
+	if (h.Type == TypeCall || h.Type == TypeControl || h.Type == TypeArrival) && (len(s.bodies) >= maxWaiting || s.bytes > s.l.small.backlog) {
 		return 0, errBacklog
 	}
 	m.number = s.number + 1

@@ -59,6 +59,8 @@ type Incoming struct {
 	ended  bool
 	gone   error // a cancel that overtook Call's return
 	cancel call.Canceler
+
+	admitted admitted // of an ARRIVAL
 }
 
 // Keep copies the arguments, so that they outlive Server.Call.
@@ -108,13 +110,13 @@ func (in *Incoming) Complete(b *call.Batch, r call.Result) {
 		in.sendItems()
 		o.mu.Unlock()
 	}
-	if _, err := p.conn.Append(h, meta[:], body); err != nil {
+	if err := in.appendEnd(h, meta[:], body); err != nil {
 		if p.conn.Err() != nil || errors.Is(err, ErrClosed) {
 			return
 		}
 		e := call.NewError(call.TooLarge, "the result is "+err.Error())
 		h.Flags = FlagError
-		if _, err := p.conn.Append(h, meta[:], codec.AppendError(nil, e)); err != nil {
+		if err := in.appendEnd(h, meta[:], codec.AppendError(nil, e)); err != nil {
 			return
 		}
 	}
@@ -160,6 +162,8 @@ type Peer struct {
 	routes     []any        // by number, declared by the other side; only a reader touches it, one at a time
 	routeBytes int          // of all declarations
 	handling   atomic.Int32 // control requests of the other side
+
+	nodes *nodes // nil unless the other side is a node
 
 	ctx     context.Context // ends with the connection, for control requests
 	stop    context.CancelCauseFunc
@@ -210,6 +214,7 @@ func (p *Peer) Serve() error {
 	}
 	p.mu.Unlock()
 	var b call.Batch
+	p.nodes.end(&b)
 	for _, o := range calls {
 		o.sink.Complete(&b, p.lost(o.pos))
 	}
@@ -446,7 +451,7 @@ func (p *Peer) frame(b *call.Batch, h Header, meta, body []byte) error {
 		}
 		p.server.Goaway(g)
 	default:
-		return fmt.Errorf("frame of unknown type %d", h.Type)
+		return p.nodes.frame(b, h, meta, body)
 	}
 	return nil
 }
@@ -503,6 +508,11 @@ func (p *Peer) onEnd(b *call.Batch, h Header, meta, body []byte) error {
 	p.mu.Unlock()
 	if !ok {
 		return nil
+	}
+	if d, departed := o.sink.(*departed); departed {
+		if err := d.end(meta[endLen:]); err != nil {
+			return err
+		}
 	}
 	r := call.Result{Payload: call.Payload{Codec: call.Codec(meta[0]), Data: body}}
 	if h.Flags&FlagError != 0 {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 )
 
 // TestStrict: many routers at once never have more calls at the replica than it has slots, and all of them are served.
@@ -56,6 +57,9 @@ func TestFairness(t *testing.T) {
 	everywhere(t, func(t *testing.T, k kind) {
 		const slots, routers, calls, counted = 2, 3, 200, 300
 		s := newSite(t, "r", slots, nil)
+		if k.name == "pipe" { // all that is sent arrives before a slot is free again
+			s.method = func(e *execution) { time.AfterFunc(time.Millisecond, func() { e.end(nil, nil) }) }
+		}
 		idle(t, s)
 		var cs []*client
 		for range routers {
@@ -80,7 +84,7 @@ func TestFairness(t *testing.T) {
 		for _, j := range js {
 			j.await(t)
 		}
-		tolerance := 10 // percent
+		tolerance := 5 // percent
 		if k.name == "unix" || k.name == "tls" {
 			tolerance = 60 // a router that gets no processor for the time of a lease has its turn later
 		}

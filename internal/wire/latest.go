@@ -84,8 +84,7 @@ func toTheEnd(nc net.Conn, err error) bool {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return true
 	}
-	_, unix := nc.(*net.UnixConn)
-	return unix && errors.Is(err, syscall.ECONNRESET)
+	return errors.Is(err, syscall.ECONNRESET) && nc.LocalAddr().Network() == "unix"
 }
 
 // wholly says, after the end, whether everything was read that the other side wrote.

@@ -46,6 +46,7 @@ fuzz:
 	go test -run '^$$' -fuzz FuzzCallMeta  -fuzztime $(FUZZTIME) ./internal/wire
 	go test -run '^$$' -fuzz FuzzConn      -fuzztime $(FUZZTIME) ./internal/wire
 	go test -run '^$$' -fuzz FuzzLink      -fuzztime $(FUZZTIME) -fuzzminimizetime 1x ./internal/wire
+	go test -run '^$$' -fuzz FuzzNodes     -fuzztime $(FUZZTIME) -fuzzminimizetime 1x ./internal/transport
 	go test -run '^$$' -fuzz FuzzRequest   -fuzztime $(FUZZTIME) ./internal/proxy
 	go test -run '^$$' -fuzz FuzzSnapshot  -fuzztime $(FUZZTIME) ./internal/node
 	go test -run '^$$' -fuzz FuzzTable     -fuzztime $(FUZZTIME) -fuzzminimizetime 100x ./internal/arena

@@ -51,8 +51,8 @@ func TestAcceptFirst(t *testing.T) {
 		}
 		for i, body := range []string{"a", "b", "c", "d"} {
 			write(t, b, frameOf(Header{Type: TypeArrival, ID: uint64(i + 1)}, arrivalMeta(t, 1, 0, 0, []byte(body)), []byte(body)))
+			check()
 		}
-		check()
 		if c.Load() != 4 {
 			t.Errorf("%d slots are taken", c.Load())
 		}

@@ -43,7 +43,7 @@ const (
 const (
 	maxMembers     = 1 << 16
 	maxMemberBytes = 16 << 20 // of their descriptions and models
-	maxModelBytes  = 32 << 10 // of one MODELS
+	maxOneMember   = 32 << 10 // bytes of one MEMBER, and of one MODELS
 )
 
 // Member describes a replica of a node to another node.
@@ -189,8 +189,9 @@ func (n *nodes) onMember(b *call.Batch, h Header, body []byte) error {
 	}
 	n.lastMember = number
 	n.members[number] = member{info: len(body)}
-	if n.memberBytes += len(body); n.memberBytes > maxMemberBytes || len(n.members) > maxMembers {
-		return fmt.Errorf("%d replicas, described in %d bytes", len(n.members), n.memberBytes)
+	n.memberBytes += len(body)
+	if len(body) > maxOneMember || n.memberBytes > maxMemberBytes || len(n.members) > maxMembers {
+		return fmt.Errorf("a replica described in %d bytes, %d replicas in %d", len(body), len(n.members), n.memberBytes)
 	}
 	n.far.Joined(b, number, m)
 	return nil
@@ -204,8 +205,8 @@ func (n *nodes) onModels(number uint32, m member, body []byte) error {
 	n.memberBytes += len(body) - m.models
 	m.models = len(body)
 	n.members[number] = m
-	if len(body) > maxModelBytes || n.memberBytes > maxMemberBytes {
-		return fmt.Errorf("models in %d bytes, replicas described in %d bytes", len(body), n.memberBytes)
+	if len(body) > maxOneMember || n.memberBytes > maxMemberBytes {
+		return fmt.Errorf("models in %d bytes, replicas described in %d", len(body), n.memberBytes)
 	}
 	n.far.Models(number, ids)
 	return nil

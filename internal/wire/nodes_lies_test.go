@@ -89,7 +89,7 @@ func TestNodesLies(t *testing.T) {
 		"short load":           {frameOf(Header{Type: TypeLoad, ID: 1}, nil, nil), "malformed meta"},
 		"models of nobody":     {frameOf(Header{Type: TypeModels, ID: 1}, nil, []byte("[]")), "type 39 about replica 1"},
 		"models not JSON":      {slices.Concat(memberFrame(1, member), frameOf(Header{Type: TypeModels, ID: 1}, nil, []byte("["))), "models: "},
-		"many models":          {slices.Concat(memberFrame(1, member), frameOf(Header{Type: TypeModels, ID: 1}, nil, fmt.Appendf(nil, "[%q]", pattern(maxModelBytes)))), "models in 32772 bytes"},
+		"many models":          {slices.Concat(memberFrame(1, member), frameOf(Header{Type: TypeModels, ID: 1}, nil, fmt.Appendf(nil, "[%q]", pattern(maxOneMember)))), "models in 32772 bytes"},
 		"member 0":             {memberFrame(0, member), "a replica with the number 0"},
 		"member beyond":        {memberFrame(1<<32, member), "a replica with the number 4294967296"},
 		"member again":         {slices.Concat(memberFrame(3, member), memberFrame(3, member)), "replica 3 is announced after 3"},
@@ -97,12 +97,13 @@ func TestNodesLies(t *testing.T) {
 		"member not JSON":      {memberFrame(1, "{"), "member: "},
 		"member without slots": {memberFrame(1, "{}"), "a replica with 0 slots"},
 		"member of debt":       {memberFrame(1, `{"slots":1,"load":-1}`), "of which -1 are taken"},
+		"large member":         {memberFrame(1, fmt.Sprintf(`{"slots":1,"replica":%q}`, pattern(maxOneMember))), "a replica described in 32792 bytes"},
 		"large members": {func() (out []byte) {
-			for i := range uint64(maxMemberBytes>>17 + 1) {
-				out = append(out, memberFrame(i+1, fmt.Sprintf(`{"slots":1,"replica":%q}`, pattern(1<<17)))...)
+			for i := range uint64(maxMemberBytes>>14 + 1) {
+				out = append(out, memberFrame(i+1, fmt.Sprintf(`{"slots":1,"replica":%q}`, pattern(1<<14)))...)
 			}
 			return out
-		}(), "replicas, described in"},
+		}(), "replicas in 167"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -21,7 +21,7 @@ type told struct {
 	some chan struct{}
 }
 
-func newTold() *told { return &told{some: make(chan struct{}, 1000)} }
+func newTold() *told { return &told{some: make(chan struct{}, 10_000)} }
 
 func (n *told) add(format string, args ...any) {
 	n.mu.Lock()
@@ -182,7 +182,7 @@ func TestNodeExamples(t *testing.T) {
 	show("ARRIVAL", arrival)
 	write(t, e.small, arrival)
 	show("ACCEPT", frame())
-	small.expect(TypeEnd, 0, 1)
+	show("END", frame())
 	c.set(5)
 	le.PutUint64(arrival[8:], 2)
 	write(t, e.small, arrival)
@@ -199,11 +199,6 @@ func TestNodeExamples(t *testing.T) {
 	show("LOAD", frame())
 	s.SetModels([]string{"m:1"})
 	show("MODELS", frame())
-	c.set(3)
-	le.PutUint64(arrival[8:], 3)
-	write(t, e.small, arrival)
-	small.expect(TypeAccept, 0, 3)
-	show("END", frame())
 	s.Remove(nil)
 	show("MEMBER that has gone", frame())
 }

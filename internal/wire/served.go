@@ -142,7 +142,7 @@ func (s *Served) SetModels(ids []string) error {
 		if body, err = json.Marshal(append([]string{}, ids[:room]...)); err != nil {
 			return err
 		}
-		if len(body) <= maxModelBytes {
+		if len(body) <= maxOneMember {
 			break
 		}
 	}

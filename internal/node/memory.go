@@ -167,7 +167,7 @@ func (s *sharing) Frame(t wire.Type, body []byte) error {
 			}
 			return s.table.Release(s.holder, r)
 		})
-	case wire.TypeReturn:
+	case wire.TypeUnlease:
 		return arena.EachGrant(body, id, func(g arena.Grant) error { return s.table.Return(s.holder, g) })
 	}
 	if len(body) != 8 {

@@ -267,7 +267,8 @@ func (p *Peer) lost(pos uint64) call.Result {
 		// A relayed call's arguments were only here: nobody copies them on the way, because this happens once in a process's life.
 		if _, meta, body, ok := p.conn.unsentFrame(pos); ok {
 			var c call.Call
-			if _, _, err := parseCallMeta(meta, body, &c); err == nil {
+			// Arguments in parts are still the caller's: what of them is in the other side's memory went with its process.
+			if _, _, err := parseCallMeta(meta, body, &c); err == nil && len(c.Encoded.Shared) == 0 && !c.Encoded.Held {
 				r.Unsent = &c.Encoded
 			}
 		}
@@ -315,7 +316,11 @@ func (p *Peer) Start(b *call.Batch, route uint32, c *call.Call, left time.Durati
 		if _, large := errors.AsType[*sizeError](err); large {
 			err = fmt.Errorf("the arguments are %w", err)
 		}
-		sink.Complete(b, call.Result{Err: call.NewError(call.TooLarge, err.Error())})
+		failure, known := errors.AsType[*call.Error](err) // a result among them that cannot be read any more
+		if !known {
+			failure = call.NewError(call.TooLarge, err.Error())
+		}
+		sink.Complete(b, call.Result{Err: failure})
 		return 0
 	}
 	p.mu.Lock()
@@ -546,6 +551,7 @@ func (p *Peer) onCall(b *call.Batch, h Header, meta, body []byte) error {
 	in.size = len(meta) + len(body)
 	if e := p.admit(in.size); e != nil {
 		p.mu.Unlock()
+		in.Encoded.Release()
 		p.refuse(b, h.ID, e)
 		return nil
 	}

@@ -115,6 +115,12 @@ class Memory:
         self.timer = self.conn.loop.call_later(IDLE, self.rest)
         return REF.pack(*ref) if ref is not None else None
 
+    def back(self, ref: bytes) -> None:
+        """Takes back what put() gave and was not sent."""
+        from helve._arena import Ref
+
+        self.arena.stock.back(Ref(*REF.unpack(ref)))
+
     def rest(self) -> None:
         self.timer = None
         if self.conn.lost is None:
@@ -149,10 +155,11 @@ class Memory:
 class Out:
     """Collects the segments of a frame that is about to be written."""
 
-    __slots__ = ("conn", "segments", "size", "total")
+    __slots__ = ("conn", "segments", "size", "total", "put")
 
     def __init__(self, conn):
         self.conn, self.segments, self.size, self.total = conn, [], 0, 0
+        self.put: list = []  # what of it was copied into memory
 
     def add(self, data) -> tuple:
         """Where a segment lies, and its length in the body. data is bytes, a buffer, a Segment or a Kept."""
@@ -167,14 +174,21 @@ class Out:
             self.total += len(data.data)
             if data.ref is not None and memory is not None and REF.unpack(data.ref)[0] == memory.id:
                 return self._append(IN_MEMORY, data.ref)
-            data = data.data
+            data, own = data.data, True
         else:
             self.total += len(data)
+            own = type(data) is not memoryview or type(data.obj) is bytes
         if memory is not None and len(data) >= APART:
             ref = memory.put(data)
             if ref is not None:
+                self.put.append(ref)
                 return self._append(IN_MEMORY, ref)
-        return self._append(0, data)
+        return self._append(0, data if own else bytes(data))  # it is written later, and its owner may change it
+
+    def undo(self) -> None:
+        """The frame will not be sent."""
+        for ref in self.put:
+            self.conn.memory.back(ref)
 
     def _append(self, where: int, data) -> tuple:
         self.segments.append(data)

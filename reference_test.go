@@ -148,6 +148,9 @@ func (m *mason) Keep(ctx context.Context, detached bool) (string, error) {
 	if detached {
 		ctx = helve.Detach(ctx)
 	}
+	if m.kept != nil {
+		m.kept.Close()
+	}
 	m.kept = m.make.With(helve.ByReference).Remote(ctx, 300_000)
 	_, err := helve.All(ctx, m.weigh.RemoteFrom(ctx, m.kept))
 	return "", err

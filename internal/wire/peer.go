@@ -63,6 +63,8 @@ type Incoming struct {
 	ended  bool
 	gone   error // a cancel that overtook Call's return
 	cancel call.Canceler
+
+	admitted admitted // of an ARRIVAL
 }
 
 // Keep copies the arguments, so that they outlive Server.Call.
@@ -103,6 +105,11 @@ func (in *Incoming) Complete(b *call.Batch, r call.Result) {
 	p.underWay.calls -= in.size
 	busy := len(p.incoming) > 0
 	p.mu.Unlock()
+	if r.Parts != nil && in.admitted.at != nil { // another node has no part in this one's memory
+		if r = flattened(r); r.Parts != nil {
+			r = call.Result{Err: call.NewError(call.BadInput, "the result has buffers out of band, which do not travel between nodes; name another codec (response_serialization)")}
+		}
+	}
 	if r.Err == nil && (r.Parts != nil || in.References != nil || p.memory != nil && len(r.Data) >= SharedLeast) {
 		in.completeApart(b, r, busy)
 		return
@@ -120,13 +127,13 @@ func (in *Incoming) Complete(b *call.Batch, r call.Result) {
 			meta[0], h.Flags, body = 0, FlagError, codec.AppendError(nil, e)
 		}
 	}
-	if _, err := p.conn.Append(h, meta[:], body); err != nil {
+	if err := in.appendEnd(h, meta[:], body); err != nil {
 		if p.conn.Err() != nil || errors.Is(err, ErrClosed) {
 			return
 		}
 		e := call.NewError(call.TooLarge, "the result is "+err.Error())
 		h.Flags = FlagError
-		if _, err := p.conn.Append(h, meta[:], codec.AppendError(nil, e)); err != nil {
+		if err := in.appendEnd(h, meta[:], codec.AppendError(nil, e)); err != nil {
 			return
 		}
 	}
@@ -175,6 +182,8 @@ type Peer struct {
 	routes     []any        // by number, declared by the other side; only a reader touches it, one at a time
 	routeBytes int          // of all declarations
 	handling   atomic.Int32 // control requests of the other side
+
+	nodes *nodes // nil unless the other side is a node
 
 	ctx     context.Context // ends with the connection, for control requests
 	stop    context.CancelCauseFunc
@@ -228,6 +237,7 @@ func (p *Peer) Serve() error {
 	}
 	p.mu.Unlock()
 	var b call.Batch
+	p.nodes.end(&b)
 	for _, o := range calls {
 		o.apart.release()
 		o.sink.Complete(&b, p.lost(o.pos))
@@ -496,7 +506,7 @@ func (p *Peer) frame(b *call.Batch, h Header, meta, body []byte) error {
 			return fmt.Errorf("%w: %s", errRemote, g.Message)
 		}
 		p.server.Goaway(g)
-	case TypeLease, TypeRelease, TypeReturn:
+	case TypeLease, TypeRelease, TypeUnlease:
 		if p.memory == nil {
 			return fmt.Errorf("frame of type %d, and no memory is shared", h.Type)
 		}
@@ -506,7 +516,7 @@ func (p *Peer) frame(b *call.Batch, h Header, meta, body []byte) error {
 			d.Drop(h.ID)
 		}
 	default:
-		return fmt.Errorf("frame of unknown type %d", h.Type)
+		return p.nodes.frame(b, h, meta, body)
 	}
 	return nil
 }
@@ -571,6 +581,11 @@ func (p *Peer) onEnd(b *call.Batch, h Header, meta, body []byte) error {
 	o, ok := p.calls[h.ID]
 	delete(p.calls, h.ID)
 	p.mu.Unlock()
+	if d, departed := o.sink.(*departed); ok && departed {
+		if err := d.end(meta[endLen:]); err != nil {
+			return err
+		}
+	}
 	var r call.Result
 	if h.Flags&FlagError != 0 {
 		e, err := codec.ParseError(body)

@@ -43,7 +43,7 @@ type Memory interface {
 	Put(b []byte) (r Ref, ok bool)
 	// Unsent takes back what Send (put is false) or Put gave, in a frame that will not be sent.
 	Unsent(r Ref, put bool)
-	// Frame handles a LEASE, RELEASE or RETURN of the other side. An error ends the connection.
+	// Frame handles a LEASE, RELEASE or UNLEASE of the other side. An error ends the connection.
 	Frame(t Type, body []byte) error
 }
 
@@ -439,9 +439,6 @@ func (p *Peer) parseEnd(flags byte, meta, body []byte) (r call.Payload, err erro
 		r.Data = body
 		return r, nil
 	}
-	if !p.conn.terms.Segments {
-		return r, errors.New("an answer in parts, which was not agreed on")
-	}
 	var buffers, reference []byte
 	for rest := meta[endLen:]; len(rest) > 0; {
 		key, value, next, ok := nextTail(rest)
@@ -455,6 +452,9 @@ func (p *Peer) parseEnd(flags byte, meta, body []byte) (r call.Payload, err erro
 		case tailReference:
 			reference = value
 		}
+	}
+	if !p.conn.terms.Segments && (where != 0 || buffers != nil || flags&FlagReference != 0) {
+		return r, errors.New("an answer in parts, which was not agreed on")
 	}
 	if flags&FlagReference != 0 {
 		if _, node := p.server.(References); node {
@@ -567,6 +567,14 @@ func (in *Incoming) completeApart(b *call.Batch, r call.Result, busy bool) {
 	} else {
 		b.Touch(p.conn)
 	}
+}
+
+// flattened is a result in one piece, or why it cannot be.
+func flattened(r call.Result) call.Result {
+	if err := r.Flatten(); err != nil {
+		return call.Result{Err: call.AsError(err)}
+	}
+	return r
 }
 
 // TakesParts says that a result in parts is passed on in parts.

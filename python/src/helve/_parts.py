@@ -12,7 +12,7 @@ from helve._pickling import APART
 
 IN_MEMORY, IN_KEEPING, KIND = 0x80, 0x40, 0x3F
 BUFFER_SLOT = 3
-LEASE, RELEASE, RETURN, DROP = 23, 24, 25, 26
+LEASE, RELEASE, UNLEASE, DROP = 23, 24, 25, 26
 FLAG_REFERENCE = 2
 REFERENCE_OVER = 256 << 10  # results over this stay with the node until they are read, unless a handle says otherwise
 IDLE = 10.0  # seconds for which leased memory is kept that nobody uses
@@ -128,7 +128,7 @@ class Memory:
 
     def give(self, grants: list) -> None:
         if grants:
-            self.conn.send(RETURN, 0, 0, b"", b"".join(REF.pack(self.id, *g) for g in grants))
+            self.conn.send(UNLEASE, 0, 0, b"", b"".join(REF.pack(self.id, *g) for g in grants))
 
     def on_lease(self, body) -> None:
         arena, generation, offset, length = REF.unpack(body)

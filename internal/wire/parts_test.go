@@ -151,6 +151,41 @@ func TestPartsOfACallThatFails(t *testing.T) {
 	in.Complete(nil, call.Result{Payload: c.Slots[0].Payload})
 }
 
+// TestCancelOvertakesParts: a call that is cancelled before its body has arrived gives back what that refers to.
+func TestCancelOvertakesParts(t *testing.T) {
+	t.Parallel()
+	memory := newShelf()
+	s := &server{call: func(_ *call.Batch, in *Incoming) call.Canceler { return untilCancelled{in} }}
+	terms := Terms{Protocol: 2, Bulk: true, Segments: true}
+	p, e := halfLinked(t, s, terms)
+	p.Share(memory)
+	serve(t, p)
+	ref, _ := memory.Put([]byte("there"))
+	body := append(pattern(300_000), ref[:]...)
+	c := &call.Call{Encoded: call.Encoded{Slots: 2, Table: le.AppendUint32([]byte{1, 5, 0, 0}, 300_000)}}
+	c.Encoded.Table = append(c.Encoded.Table, 1|inMemory, 5, 1, 0, RefLen, 0, 0, 0)
+	c.Info.Request = call.NewID()
+	meta, err := appendCallMeta(nil, 0, c, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	meta = le.AppendUint64(le.AppendUint64(meta, 1), uint64(len(body)))
+	write(t, e.small, frameOf(Header{Type: TypeCall, Flags: FlagBulk, ID: 1}, meta, nil), frameOf(Header{Type: TypeCancel, ID: 1}, nil, nil))
+	write(t, e.bulk, chunks(1, body, chunkMax))
+	small := reader{t, e.small}
+	small.expect(TypeEnd, FlagError, 1)
+	if n := memory.settled(); n != 0 || memory.received != 1 {
+		t.Errorf("%d references are left, %d were received", n, memory.received)
+	}
+}
+
+// untilCancelled ends a call when it is cancelled.
+type untilCancelled struct{ in *Incoming }
+
+func (e untilCancelled) Cancel(b *call.Batch, cause error) {
+	e.in.Complete(b, call.Result{Err: call.FromCause(cause)})
+}
+
 // anything is memory in which every reference leads somewhere. It counts what is given and what is released.
 type anything struct{ given, released, sent, unsent int }
 

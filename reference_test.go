@@ -451,3 +451,33 @@ func TestKilledWorkerLeaksNothing(t *testing.T) {
 	}
 	nothingKept(t, s)
 }
+
+// TestReferencesBetweenApplications: applications have memory of their own, and what lies in one's goes to the other as a copy.
+func TestReferencesBetweenApplications(t *testing.T) {
+	t.Parallel()
+	helvetest.Run(t, buildQuarry, func(t *testing.T, s *helve.System) {
+		ctx := t.Context()
+		if err := s.Deploy(ctx, func() (*helve.App, error) {
+			app := helve.NewApp("other")
+			app.RoutePrefix("/other")
+			q := helve.Deploy(app, "Quarry", func(context.Context) (quarry, error) { return quarry{}, nil }, helve.Options{})
+			app.Ingress(helve.MethodOf(q, quarry.Weigh))
+			return app, nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		q, _ := quarryHandles(t, s)
+		other, err := helve.HandleOf[quarry](s, "other", "Quarry")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			made := helve.MethodOf(q, quarry.Make).With(helve.ByReference).Remote(ctx, 300_000)
+			if n, err := helve.MethodOf(other, quarry.Weigh).RemoteFrom(ctx, made).Result(ctx); err != nil || n != 300_000 {
+				t.Errorf("%d, %v", n, err)
+			}
+			made.Close()
+		}
+		nothingKept(t, s)
+	}, helvetest.Socket)
+}

@@ -155,8 +155,9 @@ func (f *Flight) Complete(b *call.Batch, r call.Result) {
 	}
 	if retry {
 		if r.Unsent != nil && len(f.call.Encoded.Shared) == 0 {
-			e := *r.Unsent
-			f.call.Encoded = e
+			// Shared stays as it is, none: whoever cancels the call looks at it.
+			e := &f.call.Encoded
+			e.Slots, e.Table, e.Body = r.Unsent.Slots, r.Unsent.Table, r.Unsent.Body
 			f.in = nil
 		}
 		f.keep()

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,7 +20,11 @@ type memory struct {
 	table  *arena.Table
 	memory *arena.Memory
 	self   arena.Holder // the node
+	again  func()       // sweeps
+
+	mu     sync.Mutex // guards what follows
 	sweep  *time.Timer
+	closed bool
 }
 
 // The size of an application's arena where nothing is configured, which takes memory only as far as it is used; what one
@@ -51,22 +56,33 @@ func (n *Node) memoryLocked(a *app) *memory {
 	m := &memory{memory: mem}
 	m.table = arena.NewTable(o.Arena, o.Size, arena.Limits{Lease: min(arenaLease, o.Size/2), Buffers: arenaBuffers})
 	m.self = m.table.Join()
-	m.sweep = time.AfterFunc(sweepTime, func() {
-		if err := m.memory.Reclaim(m.table, sweepMost); errors.Is(err, arena.ErrClosed) {
-			return
-		} else if err != nil {
+	m.again = func() {
+		if err := m.memory.Reclaim(m.table, sweepMost); err != nil && !errors.Is(err, arena.ErrClosed) {
 			n.log.Warn("shared memory cannot be given back", "app", a.name, "error", err)
 		}
-		m.sweep.Reset(sweepTime)
-	})
+		m.schedule()
+	}
+	m.schedule()
 	a.memory = m
 	return m
+}
+
+// schedule has the memory that is free swept after a while.
+func (m *memory) schedule() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.closed {
+		m.sweep = time.AfterFunc(sweepTime, m.again)
+	}
 }
 
 // close ends the arena. What somebody still reads stays mapped until then.
 func (m *memory) close() {
 	if m != nil {
+		m.mu.Lock()
+		m.closed = true
 		m.sweep.Stop()
+		m.mu.Unlock()
 		m.memory.Close() //nolint:errcheck // what is viewed stays, and nothing was written
 	}
 }
@@ -131,7 +147,7 @@ func (s *sharing) Receive(r wire.Ref) (*call.Shared, error) {
 // Send gives the worker a reference to what the node holds.
 func (s *sharing) Send(of *call.Shared) (wire.Ref, bool) {
 	v, ok := of.View().(*arena.View)
-	if !ok || s.table.Share(s.self, s.holder, v.Ref()) != nil {
+	if !ok || v.Ref().Arena != s.memory.memory.Offer().Arena || s.table.Share(s.self, s.holder, v.Ref()) != nil {
 		return wire.Ref{}, false
 	}
 	return v.Ref().Encode(), true

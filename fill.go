@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
 	"sync/atomic"
 	"unsafe"
 
@@ -12,8 +13,10 @@ import (
 
 // Filler puts the result of another call into one field of an input; [Fill] makes it. It is sealed.
 type Filler[In any] interface {
-	// whenReadable runs f when the result is there.
-	whenReadable(f func())
+	// whenEnded runs f when the result is there, or is known not to come, on whatever goroutine that comes from.
+	whenEnded(f func())
+	// encoded says, after the end, that the result has to be read, which is not for a goroutine of whenEnded.
+	encoded() bool
 	// failed is why there is no result, after the end.
 	failed() *call.Error
 	// apart is the result where it lies somewhere else, and the type of the field that it is for; false for others.
@@ -39,7 +42,9 @@ func Fill[In, F any](field func(in *In) *F, from *Response[F]) Filler[In] {
 	return filler[In, F]{field, from}
 }
 
-func (f filler[In, F]) whenReadable(then func()) { f.from.whenReadable(then) }
+func (f filler[In, F]) whenEnded(then func()) { f.from.whenEnded(then) }
+
+func (f filler[In, F]) encoded() bool { return f.from.encoded() }
 
 func (f filler[In, F]) failed() *call.Error {
 	if e := f.from.failure; e != nil { // it has ended. Result would read, and perhaps fetch, a value that nobody needs yet
@@ -122,12 +127,16 @@ func (m Method[In, Out]) RemoteWith(ctx context.Context, in In, fills ...Filler[
 	left := new(atomic.Int64)
 	left.Store(int64(len(fills)))
 	for _, f := range fills {
-		f.whenReadable(func() {
+		f.whenEnded(func() {
 			// Each looks for its own failure only, so that a call fails with the first and without waiting for the rest.
 			if e := f.failed(); e != nil {
 				r.end(e, nil)
 			}
-			if left.Add(-1) == 0 {
+			switch {
+			case left.Add(-1) > 0 || !r.wanted():
+			case slices.ContainsFunc(fills, Filler[In].encoded): // whichever of them ended last
+				go r.beginFilled(in, fills, at)
+			default:
 				r.beginFilled(in, fills, at)
 			}
 		})
@@ -144,11 +153,9 @@ func (r *remote[In, Out]) beginFilled(in In, fills []Filler[In], at []span) {
 		}
 		return in, nil
 	}
-	if r.wanted() {
-		if slots, ok := fieldSlots(&in, fills, at); ok {
-			r.beginApart(slots, typed)
-			return
-		}
+	if slots, ok := fieldSlots(in, fills, at); ok {
+		r.beginApart(slots, typed)
+		return
 	}
 	if in, e := typed(); e != nil {
 		r.end(e, nil)

@@ -146,29 +146,38 @@ func (b *binding) apartUnfit(slots []call.Slot) bool {
 
 // fieldSlots are the arguments of a call whose input has results of other calls in some fields, named as keyword arguments:
 // those that lie somewhere else go as they are. false where that is not possible.
-func fieldSlots[In any](in *In, fills []Filler[In], at []span) ([]call.Slot, bool) {
-	var slots []call.Slot
-	fields, ok, err := theCodec.Fields(*in)
-	if !ok || err != nil { // the codec says what is wrong when the call is sent
-		return nil, false
-	}
+func fieldSlots[In any](in In, fills []Filler[In], at []span) (slots []call.Slot, ok bool) {
 	apart := map[string]call.Payload{}
-	for i, f := range fills {
-		field, p, ok := f.apart()
-		if !ok {
-			continue
-		}
-		name, found := theCodec.FieldAt(reflect.TypeFor[In](), at[i].from, field)
-		if !found { // as values, then
-			p.Release()
+	defer func() {
+		if !ok { // as values, then
 			for _, p := range apart {
 				p.Release()
 			}
+		}
+	}()
+	if !codec.IsRecord(reflect.TypeFor[In]()) {
+		return nil, false
+	}
+	for i, f := range fills {
+		field, p, there := f.apart()
+		if !there {
+			if f.write(&in, at[i].from) != nil { // it is told when all are written
+				return nil, false
+			}
+			continue
+		}
+		name, found := theCodec.FieldAt(reflect.TypeFor[In](), at[i].from, field)
+		if !found {
+			p.Release()
 			return nil, false
 		}
 		apart[name] = p
 	}
 	if len(apart) == 0 {
+		return nil, false
+	}
+	fields, ok, err := theCodec.Fields(in)
+	if !ok || err != nil { // the codec says what is wrong when the call is sent
 		return nil, false
 	}
 	for name, p := range apart {

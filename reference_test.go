@@ -116,6 +116,26 @@ func (m *mason) HaulBoth(ctx context.Context, n int) (hauled, error) {
 	return hauled{Total: total, Written: int(blobs.written.Load() - written), Read: int(blobs.read.Load() - read)}, err
 }
 
+// HaulMixed has one result by reference and one by value in the fields of an input.
+func (m *mason) HaulMixed(ctx context.Context, n int) (int, error) {
+	a, b := m.make.With(helve.ByReference).Remote(ctx, n), m.make.Remote(ctx, 10)
+	return m.weighBoth.With(helve.Idempotent).RemoteWith(ctx, pair{Tag: "tag"},
+		helve.Fill(func(p *pair) *blob { return &p.Left }, a), helve.Fill(func(p *pair) *blob { return &p.Right }, b)).Result(ctx)
+}
+
+// FillFailed fills an input with a result by reference that is there, and one of a call that fails after that.
+func (m *mason) FillFailed(ctx context.Context, n int) (string, error) {
+	a := m.make.With(helve.ByReference).Remote(ctx, n)
+	if _, err := m.weigh.With(helve.Idempotent).RemoteFrom(ctx, a).Result(ctx); err != nil {
+		return "", err
+	}
+	b := m.fail.With(helve.Idempotent).Remote(ctx, newBlob(n))
+	_, err := m.weighBoth.With(helve.Idempotent).RemoteWith(ctx, pair{Tag: "tag"},
+		helve.Fill(func(p *pair) *blob { return &p.Left }, a), helve.Fill(func(p *pair) *blob { return &p.Right }, b)).Result(ctx)
+	again, err2 := m.weigh.With(helve.Idempotent).Call(ctx, newBlob(10)) // the connection works
+	return fmt.Sprint(err, again), err2
+}
+
 // Ship is the code of docs/references.md.
 func (g *mason) Ship(ctx context.Context, size int) (int, error) {
 	made := g.make.With(helve.ByReference).Remote(ctx, size) // the result stays where it is made
@@ -127,6 +147,9 @@ func (g *mason) Ship(ctx context.Context, size int) (int, error) {
 func (m *mason) Keep(ctx context.Context, detached bool) (string, error) {
 	if detached {
 		ctx = helve.Detach(ctx)
+	}
+	if m.kept != nil {
+		m.kept.Close()
 	}
 	m.kept = m.make.With(helve.ByReference).Remote(ctx, 300_000)
 	_, err := helve.All(ctx, m.weigh.RemoteFrom(ctx, m.kept))
@@ -285,6 +308,12 @@ func TestByReference(t *testing.T) {
 			}
 			if apart && (h.Written != 2 || h.Read != 2) {
 				t.Errorf("two of %d bytes: written %d times and read %d times on their way", n, h.Written, h.Read)
+			}
+			if total, err := helve.MethodOf(m, (*mason).HaulMixed).Call(ctx, n); err != nil || total != n+10 {
+				t.Errorf("one of %d bytes by reference, one of 10 by value: %d, %v", n, total, err)
+			}
+			if text, err := helve.MethodOf(m, (*mason).FillFailed).Call(ctx, n); err != nil || !strings.Contains(text, "it fails") || !strings.HasSuffix(text, "10") {
+				t.Errorf("one of %d bytes, one fails: %s, %v", n, text, err)
 			}
 			if total, err := helve.MethodOf(m, (*mason).Ship).Call(ctx, n); err != nil || total != n {
 				t.Errorf("%d bytes were shipped as %d, %v", n, total, err)

@@ -105,12 +105,17 @@ func (p *pending) whenEnded(f func()) {
 // ends a response reads a connection, or gives a slot back, and waits for no code of a value's.
 func (r *Response[T]) whenReadable(f func()) {
 	r.whenEnded(func() {
-		if r.payload.Codec == call.None || r.payload.Codec == call.Native {
-			f()
-		} else {
+		if r.encoded() {
 			go f()
+		} else {
+			f()
 		}
 	})
+}
+
+// encoded says, after the end, that the value was not there at once.
+func (r *Response[T]) encoded() bool {
+	return r.payload.Codec != call.None && r.payload.Codec != call.Native
 }
 
 // carry says what cancels p from now on. If p was cancelled while f set out, f is cancelled now.

@@ -26,10 +26,10 @@ type farRouter struct {
 func (f *farRouter) Grant(_ *call.Batch, id uint64, _ time.Duration) {
 	time.AfterFunc(2*f.latency, func() {
 		if f.over.Load() {
-			f.remote.Return(nil, id, 0)
+			f.remote.Return(nil, id)
 			return
 		}
-		if f.remote.Arrive(nil, id, 1000) {
+		if f.remote.Arrive(id) {
 			time.AfterFunc(serviceTime(), func() { f.done.Add(1); f.remote.Done(nil) })
 		}
 	})
@@ -47,7 +47,7 @@ func (b *bench) farRouters(n int) func() (result, error) {
 			for i := range n {
 				f := &farRouter{latency: 50 * time.Millisecond * time.Duration(i) / time.Duration(n-1), done: done, over: over}
 				f.remote = g.Remote(f)
-				f.remote.Want(nil, 1000)
+				f.remote.Want(nil, 1<<62)
 			}
 			time.Sleep(b.length)
 			over.Store(true)

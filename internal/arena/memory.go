@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 )
@@ -47,6 +48,9 @@ type Memory struct {
 	write []byte // mapped when first needed
 	users int    // views and operations under way
 	ended bool
+
+	viewed, pressed atomic.Int64 // bytes that views are of, and over which the collector is asked again
+	pressing        atomic.Bool
 }
 
 // New makes an arena's memory. The size is rounded up to whole slabs. The name is what /proc shows.

@@ -11,8 +11,10 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 )
 
@@ -308,6 +310,29 @@ func TestForgottenView(t *testing.T) {
 	k.Release()
 	if r := <-ended; r != kept {
 		t.Errorf("ended %+v", r)
+	}
+}
+
+// TestForgottenViewsAreFound: views that nobody can reach end without anything else for the collector to do.
+func TestForgottenViewsAreFound(t *testing.T) {
+	t.Parallel()
+	m := newMemory(t, 16*Slab)
+	var open atomic.Int64
+	for range 200 {
+		open.Add(1)
+		if _, err := m.View(Ref{testID, 1, 0, 16 * Slab}, func(Ref) { open.Add(-1) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A collection began at the 65th. It tells nobody when it has ended.
+	late := time.After(20 * time.Second)
+	for open.Load() > 150 {
+		select {
+		case <-late:
+			t.Fatalf("%d views are open", open.Load())
+		default:
+			runtime.Gosched()
+		}
 	}
 }
 

@@ -109,7 +109,7 @@ func (m *memory) order() {
 
 func (m *memory) give(gs []arena.Grant) {
 	if len(gs) > 0 {
-		m.peer.Tell(wire.TypeReturn, arena.AppendGrants(nil, m.memory.Offer().Arena, gs...))
+		m.peer.Tell(wire.TypeUnlease, arena.AppendGrants(nil, m.memory.Offer().Arena, gs...))
 	}
 }
 

@@ -89,7 +89,7 @@ func (d *Deployment) relayBroadcast(b *call.Batch, in *wire.Incoming) call.Cance
 // Complete sends the answer on.
 func (a *answer) Complete(b *call.Batch, r call.Result) {
 	if e := a.all.in.Send(b, wire.Answer(a.index, r)); e != nil { // too large: that is its answer, and the others are not concerned
-		a.all.in.Send(b, wire.Answer(a.index, call.Result{Err: e}))
+		a.all.in.Send(b, wire.Answer(a.index, call.Result{Err: e})) //nolint:errcheck // this one is small
 	}
 	a.all.finish(b)
 }

@@ -67,7 +67,7 @@ func (n *Node) memoryLocked(a *app) *memory {
 func (m *memory) close() {
 	if m != nil {
 		m.sweep.Stop()
-		m.memory.Close()
+		m.memory.Close() //nolint:errcheck // what is viewed stays, and nothing was written
 	}
 }
 
@@ -167,7 +167,7 @@ func (s *sharing) Frame(t wire.Type, body []byte) error {
 			}
 			return s.table.Release(s.holder, r)
 		})
-	case wire.TypeReturn:
+	case wire.TypeUnlease:
 		return arena.EachGrant(body, id, func(g arena.Grant) error { return s.table.Return(s.holder, g) })
 	}
 	if len(body) != 8 {

@@ -199,12 +199,21 @@ var sendings = sync.Pool{New: func() any { return &sending{buf: make([]byte, 0, 
 
 // Send encodes what c holds as Go values and sends it on a route of peer.
 func Send(peer *wire.Peer, cd *codec.Codec, route uint32, python bool, b *call.Batch, c *call.Call, sink call.Sink) Handle {
+	return Handle{peer: peer, id: send(peer, cd, route, python, b, c, sink)}
+}
+
+// starter sends calls whose arguments are encoded.
+type starter interface {
+	Start(b *call.Batch, route uint32, c *call.Call, left time.Duration, sink call.Sink) (id uint64)
+}
+
+func send(to starter, cd *codec.Codec, route uint32, python bool, b *call.Batch, c *call.Call, sink call.Sink) (id uint64) {
 	var left time.Duration
 	if !c.Deadline.IsZero() {
 		left = c.TimeLeft(time.Now())
 	}
 	if c.Encoded.Table != nil && c.Want != call.Native {
-		return Handle{peer: peer, id: peer.Start(b, route, c, left, sink)}
+		return to.Start(b, route, c, left, sink)
 	}
 	s := sendings.Get().(*sending)
 	out := &s.call
@@ -228,9 +237,8 @@ func Send(peer *wire.Peer, cd *codec.Codec, route uint32, python bool, b *call.B
 	default:
 		err = encodeMany(cd, request, out)
 	}
-	var id uint64
 	if err == nil {
-		id = peer.Start(b, route, out, left, sink)
+		id = to.Start(b, route, out, left, sink)
 	}
 	if cap(s.buf) <= scratchMax {
 		*s = sending{buf: s.buf[:0]}
@@ -239,7 +247,7 @@ func Send(peer *wire.Peer, cd *codec.Codec, route uint32, python bool, b *call.B
 	if err != nil {
 		sink.Complete(b, call.Result{Err: unencodable(err)})
 	}
-	return Handle{peer: peer, id: id}
+	return id
 }
 
 // unencodable is the failure of a call whose arguments cannot be encoded.

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/helve-serve/helve/internal/call"
 )
@@ -51,8 +52,12 @@ type Conn struct {
 	expired error  // why it ends soon
 	closed  bool   // this side ended it
 	unsent  []byte // the end of a write that failed
+	latest  latest
+	whole   bool // everything that the other side's kernel took has been read
 
 	written atomic.Uint64 // bytes that the kernel has taken
+	mark    atomic.Uint64 // passed is told when written reaches it; 0 for none
+	passed  func()        // on a goroutine of its own; set before anything is written
 
 	// Owned by whoever holds the writing role.
 	wbuf []byte
@@ -95,7 +100,7 @@ func (c *Conn) Append(h Header, meta []byte, segs ...[]byte) (pos uint64, err er
 		return c.queued, c.err
 	}
 	if wait := c.queued - c.written.Load(); wait > uint64(c.backlog) {
-		if h.Type == TypeCall || h.Type == TypeControl || h.Type == TypeItems {
+		if h.Type == TypeCall || h.Type == TypeControl || h.Type == TypeItems || h.Type == TypeArrival {
 			return c.queued, errBacklog
 		}
 		if wait > 4*uint64(c.backlog) {
@@ -131,7 +136,7 @@ func (c *Conn) Flush() {
 		return
 	}
 	c.writing = true
-	for len(c.pend) > 0 || len(c.parts) > 0 {
+	for c.takeLatest(); len(c.pend) > 0 || len(c.parts) > 0; c.takeLatest() {
 		if len(c.parts) > 0 || c.raw == nil {
 			c.mu.Unlock()
 			go c.drain(nil)
@@ -145,7 +150,7 @@ func (c *Conn) Flush() {
 		err := c.raw.Write(c.wfn)
 		n := max(c.wn, 0)
 		c.wbuf = nil
-		c.written.Add(uint64(n))
+		c.wrote(n)
 		if err == nil && c.werr != nil && c.werr != syscall.EAGAIN { //nolint:errorlint // raw errno
 			err = c.werr
 		}
@@ -156,7 +161,7 @@ func (c *Conn) Flush() {
 		c.mu.Lock()
 		c.jam.update(int(c.queued-c.written.Load()), c.streams)
 		if err != nil {
-			c.failLocked(err)
+			c.deafLocked(err)
 			c.unsent = b[n:]
 			break
 		}
@@ -189,10 +194,10 @@ func (c *Conn) drain(rest []byte) {
 	for {
 		if len(bufs) > 0 {
 			n, err := bufs.WriteTo(c.nc)
-			c.written.Add(uint64(n))
+			c.wrote(int(n))
 			if err != nil {
 				c.mu.Lock()
-				c.failLocked(err)
+				c.deafLocked(err)
 				c.unsent = bytes.Join(bufs, nil)
 				c.writing = false
 				c.mu.Unlock()
@@ -201,6 +206,7 @@ func (c *Conn) drain(rest []byte) {
 		}
 		c.mu.Lock()
 		c.jam.update(int(c.queued-c.written.Load()), c.streams)
+		c.takeLatest()
 		bufs = append(bufs[:0], c.parts...)
 		if len(c.pend) > 0 {
 			bufs = append(bufs, c.pend)
@@ -218,8 +224,24 @@ func (c *Conn) drain(rest []byte) {
 func (c *Conn) failLocked(err error) {
 	if c.err == nil {
 		c.err = err
+	}
+	c.nc.Close() // the reader ends, and with it the peer
+}
+
+// deafLocked is failLocked after a write that failed: the other side takes nothing more, but what it has written before counts.
+func (c *Conn) deafLocked(err error) {
+	if c.err == nil {
+		c.err = err
 		c.jam.update(0, 0)
-		c.nc.Close() // the reader ends, and with it the peer
+		c.nc.SetReadDeadline(time.Now().Add(linger)) //nolint:errcheck // it has ended already then
+	}
+}
+
+// wrote is told that the kernel has taken n more bytes.
+func (c *Conn) wrote(n int) {
+	at := c.written.Add(uint64(n))
+	if m := c.mark.Load(); m != 0 && at >= m && c.mark.CompareAndSwap(m, 0) {
+		go c.passed()
 	}
 }
 
@@ -290,6 +312,7 @@ func (c *Conn) settled() {
 // frame (GOAWAY). After all complete frames of one read the batch is ended.
 func (c *Conn) Read(frame func(b *call.Batch, h Header, meta, body []byte) error) error {
 	err := c.read(frame)
+	whole := toTheEnd(c.nc, err)
 	if p, ok := errors.AsType[*protocolError](err); ok {
 		err = p.err
 		c.refuse(err)
@@ -302,6 +325,7 @@ func (c *Conn) Read(frame func(b *call.Batch, h Header, meta, body []byte) error
 		err = c.err
 	}
 	c.failLocked(err)
+	c.whole = whole
 	c.mu.Unlock()
 	return err
 }

@@ -100,9 +100,9 @@ func feed(t testing.TB, small, bulk []byte) (called int, results []call.Result, 
 	}
 	p, e := halfLinked(t, s, Terms{Protocol: 2, Bulk: true, MaxIn: 1 << 20})
 	p.conn.chunk, p.conn.free = 40, 45
-	fs := make([]*future, 4)
-	for i := range fs {
-		fs[i] = newFuture()
+	var fs []*future
+	for i := range 4 {
+		fs = append(fs, newFuture())
 		p.Start(nil, 0, raw(pattern(i*30)), 0, fs[i])
 	}
 	stream, f, _ := streamed(p, call.Window{Items: 5, Bytes: 60})

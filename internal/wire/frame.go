@@ -30,7 +30,7 @@ const (
 	TypeCredit  Type = 20
 	TypeLease   Type = 23 // shared memory is asked for, or given: see [Memory]
 	TypeRelease Type = 24 // references to shared memory that are not needed any more
-	TypeReturn  Type = 25 // leased memory that is not needed any more
+	TypeUnlease Type = 25 // leased memory that is not needed any more
 	TypeDrop    Type = 26 // a kept result that is not needed any more
 )
 

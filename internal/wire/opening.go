@@ -52,7 +52,7 @@ func NewToken() (t Token) {
 // Hello is the dialler's first frame. [Open] fills in what has no value.
 type Hello struct {
 	Protocol   [2]int   `json:"protocol"`   // lowest, highest
-	Kind       string   `json:"kind"`       // "worker" or "driver"
+	Kind       string   `json:"kind"`       // "worker", "driver" or "node"
 	Connection string   `json:"connection"` // ConnSmall or ConnBulk
 	Language   string   `json:"language"`
 	Version    string   `json:"version"`
@@ -236,6 +236,7 @@ func agreed(protocol int, mine, theirs []string, in, out int) Terms {
 		Protocol: protocol,
 		Bulk:     protocol >= 2 && slices.Contains(mine, FeatureBulk) && slices.Contains(theirs, FeatureBulk),
 		Segments: protocol >= 2 && slices.Contains(mine, FeatureSegments) && slices.Contains(theirs, FeatureSegments),
+		Nodes:    protocol >= 2 && slices.Contains(mine, FeatureNodes) && slices.Contains(theirs, FeatureNodes),
 		MaxIn:    in,
 		MaxOut:   out,
 	}

@@ -63,6 +63,8 @@ type Incoming struct {
 	ended  bool
 	gone   error // a cancel that overtook Call's return
 	cancel call.Canceler
+
+	admitted admitted // of an ARRIVAL
 }
 
 // Keep copies the arguments, so that they outlive Server.Call.
@@ -103,6 +105,11 @@ func (in *Incoming) Complete(b *call.Batch, r call.Result) {
 	p.underWay.calls -= in.size
 	busy := len(p.incoming) > 0
 	p.mu.Unlock()
+	if r.Parts != nil && in.admitted.at != nil { // another node has no part in this one's memory
+		if r = flattened(r); r.Parts != nil {
+			r = call.Result{Err: call.NewError(call.BadInput, "the result has buffers out of band, which do not travel between nodes; name another codec (response_serialization)")}
+		}
+	}
 	if r.Err == nil && (r.Parts != nil || in.References != nil || p.memory != nil && len(r.Data) >= SharedLeast) {
 		in.completeApart(b, r, busy)
 		return
@@ -120,13 +127,13 @@ func (in *Incoming) Complete(b *call.Batch, r call.Result) {
 			meta[0], h.Flags, body = 0, FlagError, codec.AppendError(nil, e)
 		}
 	}
-	if _, err := p.conn.Append(h, meta[:], body); err != nil {
+	if err := in.appendEnd(h, meta[:], body); err != nil {
 		if p.conn.Err() != nil || errors.Is(err, ErrClosed) {
 			return
 		}
 		e := call.NewError(call.TooLarge, "the result is "+err.Error())
 		h.Flags = FlagError
-		if _, err := p.conn.Append(h, meta[:], codec.AppendError(nil, e)); err != nil {
+		if err := in.appendEnd(h, meta[:], codec.AppendError(nil, e)); err != nil {
 			return
 		}
 	}
@@ -187,6 +194,8 @@ type Peer struct {
 	routeBytes int          // of all declarations
 	handling   atomic.Int32 // control requests of the other side
 
+	nodes *nodes // nil unless the other side is a node
+
 	ctx     context.Context // ends with the connection, for control requests
 	stop    context.CancelCauseFunc
 	serving sync.WaitGroup // control goroutines
@@ -239,6 +248,7 @@ func (p *Peer) Serve() error {
 	}
 	p.mu.Unlock()
 	var b call.Batch
+	p.nodes.end(&b)
 	for _, o := range calls {
 		o.apart.release()
 		o.sink.Complete(&b, p.lost(o.pos))
@@ -268,7 +278,8 @@ func (p *Peer) lost(pos uint64) call.Result {
 		// A relayed call's arguments were only here: nobody copies them on the way, because this happens once in a process's life.
 		if _, meta, body, ok := p.conn.unsentFrame(pos); ok {
 			var c call.Call
-			if _, _, err := parseCallMeta(meta, body, &c); err == nil {
+			// Arguments in parts are still the caller's: what of them is in the other side's memory went with its process.
+			if _, _, err := parseCallMeta(meta, body, &c); err == nil && len(c.Encoded.Shared) == 0 && !c.Encoded.Held {
 				r.Unsent = &c.Encoded
 			}
 		}
@@ -316,7 +327,11 @@ func (p *Peer) Start(b *call.Batch, route uint32, c *call.Call, left time.Durati
 		if _, large := errors.AsType[*sizeError](err); large {
 			err = fmt.Errorf("the arguments are %w", err)
 		}
-		sink.Complete(b, call.Result{Err: call.NewError(call.TooLarge, err.Error())})
+		failure, known := errors.AsType[*call.Error](err) // a result among them that cannot be read any more
+		if !known {
+			failure = call.NewError(call.TooLarge, err.Error())
+		}
+		sink.Complete(b, call.Result{Err: failure})
 		return 0
 	}
 	p.mu.Lock()
@@ -502,7 +517,7 @@ func (p *Peer) frame(b *call.Batch, h Header, meta, body []byte) error {
 			return fmt.Errorf("%w: %s", errRemote, g.Message)
 		}
 		p.server.Goaway(g)
-	case TypeLease, TypeRelease, TypeReturn:
+	case TypeLease, TypeRelease, TypeUnlease:
 		if p.memory == nil {
 			return fmt.Errorf("frame of type %d, and no memory is shared", h.Type)
 		}
@@ -512,7 +527,7 @@ func (p *Peer) frame(b *call.Batch, h Header, meta, body []byte) error {
 			d.Drop(h.ID)
 		}
 	default:
-		return fmt.Errorf("frame of unknown type %d", h.Type)
+		return p.nodes.frame(b, h, meta, body)
 	}
 	return nil
 }
@@ -547,6 +562,7 @@ func (p *Peer) onCall(b *call.Batch, h Header, meta, body []byte) error {
 	in.size = len(meta) + len(body)
 	if e := p.admit(in.size); e != nil {
 		p.mu.Unlock()
+		in.Encoded.Release()
 		p.refuse(b, h.ID, e)
 		return nil
 	}
@@ -576,6 +592,11 @@ func (p *Peer) onEnd(b *call.Batch, h Header, meta, body []byte) error {
 	o, ok := p.calls[h.ID]
 	delete(p.calls, h.ID)
 	p.mu.Unlock()
+	if d, departed := o.sink.(*departed); ok && departed {
+		if err := d.end(meta[endLen:]); err != nil {
+			return err
+		}
+	}
 	var r call.Result
 	if h.Flags&FlagError != 0 {
 		e, err := codec.ParseError(body)

@@ -43,7 +43,7 @@ type Memory interface {
 	Put(b []byte) (r Ref, ok bool)
 	// Unsent takes back what Send (put is false) or Put gave, in a frame that will not be sent.
 	Unsent(r Ref, put bool)
-	// Frame handles a LEASE, RELEASE or RETURN of the other side. An error ends the connection.
+	// Frame handles a LEASE, RELEASE or UNLEASE of the other side. An error ends the connection.
 	Frame(t Type, body []byte) error
 }
 
@@ -70,6 +70,13 @@ func (s *segments) add(data []byte, shared *call.Shared) (where byte, n int, err
 	m := s.peer.memory
 	if shared != nil {
 		s.total += shared.Len()
+	} else {
+		s.total += len(data)
+	}
+	if limit := s.peer.conn.terms.MaxOut; s.total > limit { // before anything more is copied
+		return 0, 0, tooLarge(s.total, limit)
+	}
+	if shared != nil {
 		if k, ok := shared.View().(*kept); ok && k.peer == s.peer {
 			s.keep = append(s.keep, shared.Keep())
 			return inKeeping, s.append(le.AppendUint64(nil, k.id)), nil
@@ -93,8 +100,6 @@ func (s *segments) add(data []byte, shared *call.Shared) (where byte, n int, err
 				return 0, 0, err
 			}
 		}
-	} else {
-		s.total += len(data)
 	}
 	if m != nil && len(data) >= SharedLeast {
 		if r, ok := m.Put(data); ok {
@@ -133,7 +138,7 @@ func (s *segments) release() {
 
 func (s *segments) slot(kind call.SlotKind, cd call.Codec, key uint16, name string, data []byte, shared *call.Shared) error {
 	if s.slots++; s.slots > maxSlots {
-		return fmt.Errorf("over %d arguments and buffers, which a call cannot have", maxSlots)
+		return errTooMany
 	}
 	where, n, err := s.add(data, shared)
 	if err != nil {
@@ -165,11 +170,7 @@ func (p *Peer) apart(c *call.Call) bool {
 // arguments collects a call's arguments.
 func (p *Peer) arguments(c *call.Call) (*segments, error) {
 	s := &segments{peer: p}
-	err := s.arguments(c)
-	if err == nil && s.total > p.conn.terms.MaxOut {
-		err = tooLarge(s.total, p.conn.terms.MaxOut)
-	}
-	if err != nil {
+	if err := s.arguments(c); err != nil {
 		s.undo()
 		return nil, err
 	}
@@ -281,6 +282,8 @@ func (p *Peer) receive(e *call.Encoded) error {
 	return err
 }
 
+var errTooMany = fmt.Errorf("over %d arguments and buffers, which a call cannot have", maxSlots)
+
 // Resolve replaces the numbers of kept results among the arguments of a call that came by what lookup gives for them, whose
 // payloads it has a user of.
 func Resolve(e *call.Encoded, lookup func(number uint64) (call.Payload, *call.Error)) *call.Error {
@@ -317,6 +320,10 @@ func Resolve(e *call.Encoded, lookup func(number uint64) (call.Payload, *call.Er
 			if main == nil {
 				main = call.NewShared(call.Bytes(p.Data))
 			}
+			if out.Slots+1+len(parts.Buffers) > maxSlots {
+				p.Release()
+				return errTooMany
+			}
 			share(t.kind, p.Codec, t.key, t.name, main)
 			for _, b := range parts.Buffers {
 				if b.Shared == nil {
@@ -330,7 +337,10 @@ func Resolve(e *call.Encoded, lookup func(number uint64) (call.Payload, *call.Er
 		return nil
 	})
 	if err == nil && out.Slots > maxSlots {
-		failure = call.NewError(call.TooLarge, "the call has too many arguments and buffers")
+		err = errTooMany
+	}
+	if err != nil && failure == nil {
+		failure = call.NewError(call.TooLarge, err.Error())
 	}
 	e.Release()
 	if failure != nil {
@@ -410,9 +420,6 @@ func (p *Peer) endSegments(r call.Payload) (s *segments, meta []byte, err error)
 			meta = le.AppendUint32(meta, uint32(k))
 		}
 	}
-	if s.total > p.conn.terms.MaxOut {
-		return s, nil, tooLarge(s.total, p.conn.terms.MaxOut)
-	}
 	return s, meta, nil
 }
 
@@ -432,9 +439,6 @@ func (p *Peer) parseEnd(flags byte, meta, body []byte) (r call.Payload, err erro
 		r.Data = body
 		return r, nil
 	}
-	if !p.conn.terms.Segments {
-		return r, errors.New("an answer in parts, which was not agreed on")
-	}
 	var buffers, reference []byte
 	for rest := meta[endLen:]; len(rest) > 0; {
 		key, value, next, ok := nextTail(rest)
@@ -449,7 +453,13 @@ func (p *Peer) parseEnd(flags byte, meta, body []byte) (r call.Payload, err erro
 			reference = value
 		}
 	}
+	if !p.conn.terms.Segments && (where != 0 || buffers != nil || flags&FlagReference != 0) {
+		return r, errors.New("an answer in parts, which was not agreed on")
+	}
 	if flags&FlagReference != 0 {
+		if _, node := p.server.(References); node {
+			return r, errors.New("a result that the other side keeps, which only a node does")
+		}
 		if len(reference) != referenceLen || len(body) > 0 {
 			return r, errors.New("malformed reference")
 		}
@@ -539,8 +549,10 @@ func (in *Incoming) completeApart(b *call.Batch, r call.Result, busy bool) {
 		if p.conn.Err() != nil {
 			return
 		}
-		e := call.NewError(call.TooLarge, "the result is "+err.Error())
-		if _, large := errors.AsType[*sizeError](err); !large {
+		e, known := errors.AsType[*call.Error](err)
+		if _, large := errors.AsType[*sizeError](err); large {
+			e = call.NewError(call.TooLarge, "the result is "+err.Error())
+		} else if !known {
 			e = call.NewError(call.BadInput, err.Error())
 		}
 		h.Flags = FlagError
@@ -555,6 +567,14 @@ func (in *Incoming) completeApart(b *call.Batch, r call.Result, busy bool) {
 	} else {
 		b.Touch(p.conn)
 	}
+}
+
+// flattened is a result in one piece, or why it cannot be.
+func flattened(r call.Result) call.Result {
+	if err := r.Flatten(); err != nil {
+		return call.Result{Err: call.AsError(err)}
+	}
+	return r
 }
 
 // TakesParts says that a result in parts is passed on in parts.

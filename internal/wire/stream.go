@@ -231,6 +231,9 @@ const failed call.Codec = 255
 // Answer is what one replica answered to a broadcast, as an item of the stream of answers.
 func Answer(index int, r call.Result) call.Payload {
 	b := le.AppendUint32(nil, uint32(index))
+	if r.Err == nil && r.Parts != nil { // a worker is told that it is a broadcast
+		r.Err = call.NewError(call.Fault, "the answer to a broadcast has buffers out of band")
+	}
 	if r.Err != nil {
 		return call.Payload{Codec: call.Raw, Data: codec.AppendError(append(b, byte(failed)), r.Err)}
 	}

@@ -297,3 +297,11 @@ def test_a_killed_worker_leaks_nothing(chain):
         if chain.pass_on.remote(1000, "make", None).result() and not memory()["buffers"] and not references().get("results"):
             break
     assert memory()["buffers"] == 0 and memory()["rejected"] == 0 and not references().get("results")
+
+
+def test_broadcasts_of_large_values(chain):
+    h = first()
+    value = Tensor(bytearray(pattern(300_000)))
+    got = h.broadcast("echo", value).results()
+    assert [bytes(v.data) for v in got] == [pattern(300_000)]
+    assert h.broadcast("make", 300_000).results() == [pattern(300_000)]

@@ -12,7 +12,7 @@ from helve._pickling import APART
 
 IN_MEMORY, IN_KEEPING, KIND = 0x80, 0x40, 0x3F
 BUFFER_SLOT = 3
-LEASE, RELEASE, RETURN, DROP = 23, 24, 25, 26
+LEASE, RELEASE, UNLEASE, DROP = 23, 24, 25, 26
 FLAG_REFERENCE = 2
 REFERENCE_OVER = 256 << 10  # results over this stay with the node until they are read, unless a handle says otherwise
 IDLE = 10.0  # seconds for which leased memory is kept that nobody uses
@@ -115,6 +115,12 @@ class Memory:
         self.timer = self.conn.loop.call_later(IDLE, self.rest)
         return REF.pack(*ref) if ref is not None else None
 
+    def back(self, ref: bytes) -> None:
+        """Takes back what put() gave and was not sent."""
+        from helve._arena import Ref
+
+        self.arena.stock.back(Ref(*REF.unpack(ref)))
+
     def rest(self) -> None:
         self.timer = None
         if self.conn.lost is None:
@@ -122,7 +128,7 @@ class Memory:
 
     def give(self, grants: list) -> None:
         if grants:
-            self.conn.send(RETURN, 0, 0, b"", b"".join(REF.pack(self.id, *g) for g in grants))
+            self.conn.send(UNLEASE, 0, 0, b"", b"".join(REF.pack(self.id, *g) for g in grants))
 
     def on_lease(self, body) -> None:
         arena, generation, offset, length = REF.unpack(body)
@@ -149,10 +155,11 @@ class Memory:
 class Out:
     """Collects the segments of a frame that is about to be written."""
 
-    __slots__ = ("conn", "segments", "size", "total")
+    __slots__ = ("conn", "segments", "size", "total", "put")
 
     def __init__(self, conn):
         self.conn, self.segments, self.size, self.total = conn, [], 0, 0
+        self.put: list = []  # what of it was copied into memory
 
     def add(self, data) -> tuple:
         """Where a segment lies, and its length in the body. data is bytes, a buffer, a Segment or a Kept."""
@@ -167,14 +174,21 @@ class Out:
             self.total += len(data.data)
             if data.ref is not None and memory is not None and REF.unpack(data.ref)[0] == memory.id:
                 return self._append(IN_MEMORY, data.ref)
-            data = data.data
+            data, own = data.data, True
         else:
             self.total += len(data)
+            own = type(data) is not memoryview or type(data.obj) is bytes
         if memory is not None and len(data) >= APART:
             ref = memory.put(data)
             if ref is not None:
+                self.put.append(ref)
                 return self._append(IN_MEMORY, ref)
-        return self._append(0, data)
+        return self._append(0, data if own else bytes(data))  # it is written later, and its owner may change it
+
+    def undo(self) -> None:
+        """The frame will not be sent."""
+        for ref in self.put:
+            self.conn.memory.back(ref)
 
     def _append(self, where: int, data) -> tuple:
         self.segments.append(data)

@@ -9,8 +9,8 @@ from typing import Any, Optional
 PROTOCOL = 5
 APART = 128 << 10  # buffers from this size on travel outside of their pickle: copying them into it costs more than a segment
 
-_PLAIN_TYPES = frozenset((bytes, str, int, float, bool, type(None)))
-_dumps, loads = pickle.dumps, pickle.loads
+PLAIN_TYPES = frozenset((bytes, str, int, float, bool, type(None)))
+pickled, loads = pickle.dumps, pickle.loads
 
 _pickler: Optional[type] = None  # made when first needed: the import of cloudpickle takes longer than many a script
 
@@ -76,10 +76,10 @@ def _cloudpickle(value: Any, buffers: Optional[list]) -> bytes:
 def dumps(value: Any, buffers: Optional[list] = None) -> bytes:
     """cloudpickle, with a shortcut for values that plain pickle writes the same. Large buffers are appended to buffers, in the
     order in which loads() wants them; without a list they go into the pickle."""
-    if type(value) in _PLAIN_TYPES:
+    if type(value) in PLAIN_TYPES:
         if buffers is None or type(value) is not bytes or len(value) < APART:
-            return _dumps(value, PROTOCOL)
-        return _dumps(_Bytes(value), PROTOCOL, buffer_callback=_aside(buffers))
+            return pickled(value, PROTOCOL)
+        return pickled(_Bytes(value), PROTOCOL, buffer_callback=_aside(buffers))
     return _cloudpickle(value, buffers)
 
 
@@ -87,7 +87,7 @@ def dumps_plain(value: Any, buffers: Optional[list] = None) -> bytes:
     """dumps() with pickle itself, which writes functions and classes by their names."""
     if buffers is not None and type(value) is bytes and len(value) >= APART:
         value = _Bytes(value)
-    return _dumps(value, PROTOCOL, buffer_callback=_aside(buffers))
+    return pickled(value, PROTOCOL, buffer_callback=_aside(buffers))
 
 
 def _wrapped(v: Any) -> Any:
@@ -97,16 +97,16 @@ def _wrapped(v: Any) -> Any:
 def dumps_call(plain: bool, args: tuple, kwargs: dict, buffers: Optional[list] = None) -> bytes:
     """A whole argument list; plain says that it is written by pickle itself."""
     for v in args:
-        if type(v) not in _PLAIN_TYPES or type(v) is bytes and len(v) >= APART:
+        if type(v) not in PLAIN_TYPES or type(v) is bytes and len(v) >= APART:
             break
     else:
-        if not kwargs or all(type(v) in _PLAIN_TYPES and not (type(v) is bytes and len(v) >= APART) for v in kwargs.values()):
-            return _dumps((args, kwargs), PROTOCOL)
+        if not kwargs or all(type(v) in PLAIN_TYPES and not (type(v) is bytes and len(v) >= APART) for v in kwargs.values()):
+            return pickled((args, kwargs), PROTOCOL)
     if buffers is not None:
         args, kwargs = tuple(map(_wrapped, args)), {k: _wrapped(v) for k, v in kwargs.items()}
     if plain:
-        return _dumps((args, kwargs), PROTOCOL, buffer_callback=_aside(buffers))
+        return pickled((args, kwargs), PROTOCOL, buffer_callback=_aside(buffers))
     return _cloudpickle((args, kwargs), buffers)
 
 
-__all__ = ["APART", "dumps", "dumps_call", "dumps_plain", "loads"]
+__all__ = ["APART", "PLAIN_TYPES", "dumps", "dumps_call", "dumps_plain", "loads", "pickled"]

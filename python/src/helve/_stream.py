@@ -11,12 +11,16 @@ from typing import Any, Optional
 
 from helve._encoding import CLOUDPICKLE, decode, dumps, encode
 from helve._errors import RequestCancelledError, too_large
-from helve._wire import CANCEL, CREDIT, ITEMS, WINDOW, Call
+from helve._pickling import PLAIN_TYPES, loads, pickled
+from helve._wire import CANCEL, CREDIT, ITEMS, WINDOW, Call, monotonic
 
 ITEM = struct.Struct("<IB")
 ROOM = (256, 1 << 20)  # items and bytes that a generator may be ahead of its reader
 FRAME = 32 << 10  # items of one turn of the loop travel together, up to this size
 TURN = 32  # after so many items without a pause others have their turn
+SMALL = 8 << 10
+QUICK = 50e-6  # seconds that a step of a plain generator takes of which more may go together,
+TRUST = 8  # after so many
 
 
 def is_stream(value: Any) -> bool:
@@ -26,11 +30,12 @@ def is_stream(value: Any) -> bool:
 class Outflow:
     """What a generator in this process yields for one call. It belongs to the connection's loop."""
 
-    __slots__ = ("conn", "id", "want", "items", "bytes", "pending", "size", "scheduled", "room")
+    __slots__ = ("conn", "id", "want", "items", "bytes", "pending", "size", "scheduled", "room", "frame")
 
     def __init__(self, conn, id: int, want: int, window: tuple):
         self.conn, self.id, self.want = conn, id, want
         self.items, self.bytes = window
+        self.frame = min(FRAME, conn.max_body)
         self.pending: list = []
         self.size = 0
         self.scheduled = False
@@ -42,6 +47,23 @@ class Outflow:
         room, self.room = self.room, None
         if room is not None and not room.done():
             room.set_result(None)
+
+    def fits(self, value: Any) -> bool:
+        """put() for most items: plain ones, for which there is room. False: nothing was done."""
+        if self.want != CLOUDPICKLE or type(value) not in PLAIN_TYPES or self.items <= 0 or self.bytes <= 0 or not self.conn.room.is_set():
+            return False
+        data = pickled(value, 5)
+        n = len(data)
+        if n > SMALL or self.size + ITEM.size + n > self.frame:
+            return False
+        self.items -= 1
+        self.bytes -= n
+        self.pending += (ITEM.pack(n, CLOUDPICKLE), data)
+        self.size += ITEM.size + n
+        if not self.scheduled:
+            self.scheduled = True
+            self.conn.loop.call_soon(self.emit)
+        return True
 
     async def put(self, value: Any) -> None:
         """Sends an item as soon as the reader has room for it."""
@@ -56,7 +78,7 @@ class Outflow:
             self.emit()
             self.room = self.conn.loop.create_future()
             await self.room
-        if self.size and self.size + ITEM.size + n > min(FRAME, self.conn.max_body):
+        if self.size and self.size + ITEM.size + n > self.frame:
             self.emit()
             self.conn.flush()  # so that what waits is known
         while not self.conn.room.is_set():  # many windows together may be more than a node that is slow should be sent
@@ -85,7 +107,8 @@ class Outflow:
         if inspect.isasyncgen(value):
             try:
                 async for item in value:
-                    await self.put(item)
+                    if not self.fits(item):
+                        await self.put(item)
                     n += 1
                     if n % TURN == 0:
                         await asyncio.sleep(0)
@@ -93,19 +116,26 @@ class Outflow:
                 await value.aclose()
             return
         end = object()
+        quick = 0  # steps in a row that took no time worth speaking of
         try:
             while True:
+                began = monotonic()
                 if in_thread is not None:
                     item = await in_thread(next, value, end)
                 else:
                     item = next(value, end)
                 if item is end:
                     return
-                await self.put(item)
-                # The next step may take long, and the loop stands meanwhile: what is there goes out before it.
-                self.emit()
-                self.conn.flush()
-                await asyncio.sleep(0)
+                if not self.fits(item):
+                    await self.put(item)
+                n += 1
+                quick = quick + 1 if monotonic() - began < QUICK else 0
+                # The next step may take long, and the loop stands meanwhile: what is there goes out before it, unless the last
+                # steps say that it will not.
+                if quick < TRUST or n % TURN == 0:
+                    self.emit()
+                    self.conn.flush()
+                    await asyncio.sleep(0)
         finally:
             if in_thread is not None:
                 await in_thread(value.close)
@@ -175,6 +205,30 @@ class StreamCall(Call):
             else:
                 self.conn.loop.call_soon_threadsafe(self._credit, meta)
         return True, decode(codec, data)
+
+    def take_many(self):
+        """The items that are there now, one by one, for a reader on the connection's loop: take() without what it asks each time."""
+        items, n, size = self.items, 0, 0
+        try:
+            while items:
+                codec, data = items.popleft()
+                n += 1
+                size += len(data)
+                if n >= ROOM[0] // 2 or size >= ROOM[1] // 2:
+                    self.owe(n, size)
+                    n = size = 0
+                yield loads(data) if codec == CLOUDPICKLE else decode(codec, data)
+        finally:
+            self.owe(n, size)
+
+    def owe(self, items: int, size: int) -> None:
+        """Gives the method credit for what was read, in halves of its window. On the loop."""
+        self.owed_items += items
+        self.owed_bytes += size
+        if not self.done and (self.owed_items >= ROOM[0] // 2 or self.owed_bytes >= ROOM[1] // 2):
+            meta = WINDOW.pack(self.owed_items, self.owed_bytes)
+            self.owed_items = self.owed_bytes = 0
+            self._credit(meta)
 
     def _credit(self, meta: bytes) -> None:
         if self.id and self.id in self.conn.pending:

@@ -59,7 +59,10 @@ request_info: contextvars.ContextVar[Optional["RequestInfo"]] = contextvars.Cont
 class RequestInfo:
     """What travels with a call beside its arguments, on the side of the method that runs it."""
 
-    __slots__ = ("request", "text", "trace", "span", "call", "depth", "deadline", "model", "session", "children", "tail", "window", "frame", "begun")
+    __slots__ = (
+        "request", "text", "trace", "span", "call", "depth", "deadline", "model", "session", "children", "tail", "window", "frame", "begun",
+        "broadcast",
+    )
 
     def __init__(self, request, trace, span, call, depth, deadline):
         self.request, self.trace, self.span, self.call, self.depth, self.deadline = request, trace, span, call, depth, deadline
@@ -68,6 +71,7 @@ class RequestInfo:
         self.tail = b""
         self.frame = 0
         self.begun = False  # the coroutine of the call has run its first step
+        self.broadcast = False  # its result travels in one piece, beside those of others
 
     @property
     def request_id(self) -> str:
@@ -273,9 +277,8 @@ class Call:
 class Connection(asyncio.BufferedProtocol):
     """One connection after its opening. server answers what the node asks: on_call, on_control, on_goaway, on_lost."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, server: Any, max_body: int = MAX_BODY):
+    def __init__(self, loop: asyncio.AbstractEventLoop, server: Any):
         self.loop, self.server = loop, server
-        self.max_body = max_body  # that the node takes
         self.buffer = bytearray(BUFFER)
         self.view = memoryview(self.buffer)
         self.lo = self.hi = 0
@@ -543,62 +546,67 @@ class Connection(asyncio.BufferedProtocol):
                 left = int((info.deadline - monotonic()) * 1e6)
                 if left <= 0:
                     raise TimeoutError("the deadline of the request has passed")
-        request = call.request_id if isinstance(call.request_id, bytes) else b""
-        codec = options.request_codec
         out = None
-        if call.fetches is not None:
-            slots = b""
-            segments: list = []
-            size = count = 0
-        elif options.python and (codec == CLOUDPICKLE or codec == PICKLE) and not call.passes:  # Go takes arguments one by one
-            buffers: Optional[list] = [] if self.segments else None
-            body = dumps_call(codec == PICKLE, args, kwargs, buffers)
-            size = len(body)
-            slots = None
-            if buffers or size >= APART and self.memory is not None:
+        try:
+            request = call.request_id if isinstance(call.request_id, bytes) else b""
+            codec = options.request_codec
+            if call.fetches is not None:
+                slots = b""
+                segments: list = []
+                size = count = 0
+            elif options.python and (codec == CLOUDPICKLE or codec == PICKLE) and not call.passes:  # Go takes arguments one by one
+                buffers: Optional[list] = [] if self.segments else None
+                body = dumps_call(codec == PICKLE, args, kwargs, buffers)
+                size = len(body)
+                slots = None
+                if buffers or size >= APART and self.memory is not None:
+                    out = Out(self)
+                    slots = packed(out, codec, body, buffers)
+                    segments, size, count = out.segments, out.size, 1 + len(buffers)
+            else:
                 out = Out(self)
-                slots = packed(out, codec, body, buffers)
-                segments, size, count = out.segments, out.size, 1 + len(buffers)
-        else:
-            out = Out(self)
-            slots, count = self.slots(out, options, args, kwargs)
-            segments, size = out.segments, out.size
-        total = size if out is None else max(size, out.total)
-        if total > self.max_body:
-            raise too_large("the arguments", total, self.max_body)
-        number = self.routes.get(target) or self.route(*target)
-        id = self.next_call + 1
-        want = options.response_codec
-        tail = b""
-        if text:
-            tail += entry(b"rid", text.encode())
-        if options.model:
-            tail += entry(b"model", options.model.encode())
-        if options.session:
-            tail += entry(b"session", options.session.encode())
-        if call.tail:
-            tail += call.tail
-        elif call.fetches is not None:
-            tail += entry(b"fetch", NUMBER.pack(call.fetches))
-        elif options.by_reference is not None and self.segments:
-            tail += _BY_REFERENCE if options.by_reference else _BY_VALUE
-        if info is not None and info.frame:
-            tail += ABOVE.pack(5, b"above", 6, 0, 0, info.frame & 0xFFFFFFFF)  # the last one; loose: a call does not wait for its children
-        length = len(tail) + (72 if slots is None else 64 + len(slots))
-        if length > MAX_META:
-            raise ValueError(f"the call's own data, with the names of its arguments: {length} bytes, at most {MAX_META} fit into one call")
-        if slots is None:
-            head = CALL_PACKED.pack(
-                size, 72 + len(tail), CALL, 0, id, number, want, depth, 1, left, request, trace, span, next(_ids), 0, codec, 0, size
-            )
+                slots, count = self.slots(out, options, args, kwargs)
+                segments, size = out.segments, out.size
+            total = size if out is None else max(size, out.total)
+            if total > self.max_body:
+                raise too_large("the arguments", total, self.max_body)
+            number = self.routes.get(target) or self.route(*target)
+            id = self.next_call + 1
+            want = options.response_codec
+            tail = b""
+            if text:
+                tail += entry(b"rid", text.encode())
+            if options.model:
+                tail += entry(b"model", options.model.encode())
+            if options.session:
+                tail += entry(b"session", options.session.encode())
+            if call.tail:
+                tail += call.tail
+            elif call.fetches is not None:
+                tail += entry(b"fetch", NUMBER.pack(call.fetches))
+            elif options.by_reference is not None and self.segments:
+                tail += _BY_REFERENCE if options.by_reference else _BY_VALUE
+            if info is not None and info.frame:
+                tail += ABOVE.pack(5, b"above", 6, 0, 0, info.frame & 0xFFFFFFFF)  # the last one; loose: a call does not wait for its children
+            length = len(tail) + (72 if slots is None else 64 + len(slots))
+            if length > MAX_META:
+                raise ValueError(f"the call's own data, with the names of its arguments: {length} bytes, at most {MAX_META} fit into one call")
+            if slots is None:
+                head = CALL_PACKED.pack(
+                    size, 72 + len(tail), CALL, 0, id, number, want, depth, 1, left, request, trace, span, next(_ids), 0, codec, 0, size
+                )
+                self.next_call = call.id = id
+                self.pending[id] = call
+                self.put(head + tail if tail else head, body)
+                return
+            meta = CALL_META.pack(number, want, depth, count, left, request, trace, span, next(_ids)) + slots + tail
             self.next_call = call.id = id
             self.pending[id] = call
-            self.put(head + tail if tail else head, body)
-            return
-        meta = CALL_META.pack(number, want, depth, count, left, request, trace, span, next(_ids)) + slots + tail
-        self.next_call = call.id = id
-        self.pending[id] = call
-        self.put(HEADER.pack(size, len(meta), CALL, 0, id) + meta, *segments)
+            self.put(HEADER.pack(size, len(meta), CALL, 0, id) + meta, *segments)
+        except BaseException:
+            if out is not None:
+                out.undo()
+            raise
 
     def drop(self, number: int) -> None:
         """Nobody needs a kept result any more."""
@@ -716,6 +724,8 @@ def parse_call(meta) -> tuple:
             info.session = str(value, "utf-8")
         elif key == b"window":
             info.window = WINDOW.unpack(value)
+        elif key == b"broadcast":
+            info.broadcast = True
     if p != end:
         raise ValueError("a call whose meta is cut off")
     return route, want, info, slots
@@ -825,7 +835,7 @@ def open_connection(sock: socket.socket, token: bytes, kind: str, id: str, resum
     nonce = os.urandom(16)
     hello = {
         "protocol": PROTOCOL, "kind": kind, "connection": "small", "language": "python", "version": __version__,
-        "id": id, "pid": os.getpid(), "nonce": nonce.hex(), "max_body": OWN_MAX_BODY,
+        "id": id, "pid": os.getpid(), "nonce": nonce.hex(),
         "features": ["segments", "arena"] if kind == "worker" else ["segments"], "reference_over": REFERENCE_OVER,
         "max_body": OWN_MAX_BODY,
     }

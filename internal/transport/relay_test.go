@@ -26,7 +26,7 @@ func (c *collected) Item(_ context.Context, p call.Payload) bool {
 func (c *collected) Frame(b *call.Batch, from call.Source, frame []byte) {
 	for len(frame) > 0 {
 		p, rest, _ := call.NextItem(frame)
-		c.Item(nil, p)
+		c.Item(context.Background(), p)
 		from.Credit(b, call.Window{Items: 1, Bytes: uint32(len(p.Data))})
 		frame = rest
 	}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -24,8 +25,16 @@ import (
 // Ledger has something to lose: a count that is in memory only. It writes what happens to it into files in a directory.
 type Ledger struct {
 	dir   string
+	mill  mill
 	mu    sync.Mutex
 	count int
+	kept  []*helve.Response[[]byte]
+}
+
+// mill is what it has of Notes.
+type mill struct {
+	make  helve.Method[int, []byte]
+	weigh helve.Method[[]byte, int]
 }
 
 type task struct {
@@ -39,6 +48,7 @@ type kept struct {
 	Replica string `json:"replica"`
 	Count   int    `json:"count"`
 	Late    bool   `json:"late"`
+	Said    string `json:"said,omitempty"`
 }
 
 // note appends a line; a line is written whole.
@@ -94,8 +104,31 @@ func (k *Ledger) Do(ctx context.Context, t task) (kept, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.count++
-	return kept{PID: os.Getpid(), Replica: helve.ReplicaFrom(ctx).ID, Count: k.count}, nil
+	out := kept{PID: os.Getpid(), Replica: helve.ReplicaFrom(ctx).ID, Count: k.count}
+	switch t.Op {
+	case "keep": // results by reference, a large one in shared memory and a small one at the node
+		for _, n := range []int{millLarge, millSmall} {
+			r := k.mill.make.With(helve.ByReference).Remote(helve.Detach(ctx), n)
+			if got, err := k.mill.weigh.RemoteFrom(ctx, r).Result(ctx); err != nil || got != n {
+				return out, fmt.Errorf("%d bytes weigh %d, %w", n, got, err)
+			}
+			k.kept = append(k.kept, r)
+		}
+	case "kept": // what is left of them
+		large, err := k.mill.weigh.RemoteFrom(ctx, k.kept[0]).Result(ctx)
+		b, err2 := k.kept[0].Result(ctx)
+		_, passed := k.mill.weigh.RemoteFrom(ctx, k.kept[1]).Result(ctx)
+		_, read := k.kept[1].Result(ctx)
+		out.Said = fmt.Sprintf("%d %d %v %s %s", large, len(b), errors.Join(err, err2), helve.ReasonOf(passed), helve.ReasonOf(read))
+		if read != nil && strings.Contains(read.Error(), "lost with the node") {
+			out.Said += " with the node"
+		}
+	}
+	return out, nil
 }
+
+// The sizes of what Ledger keeps.
+const millLarge, millSmall = 300_000, 10
 
 // Door runs in the node, and waits for a Ledger only so long.
 type Door struct{ do helve.Method[task, kept] }
@@ -123,6 +156,16 @@ type Notes struct{ dir string }
 
 func (n *Notes) Note(_ context.Context, id string) (bool, error) {
 	return true, (&Ledger{dir: n.dir}).note("ids", id)
+}
+
+// Make and Weigh are what Ledger keeps results of, and passes them to.
+func (n *Notes) Make(_ context.Context, size int) ([]byte, error) { return newBlob(size).data, nil }
+
+func (n *Notes) Weigh(_ context.Context, b []byte) (int, error) {
+	if !bytes.Equal(b, newBlob(len(b)).data) {
+		return 0, errors.New("it is damaged")
+	}
+	return len(b), nil
 }
 
 func buildLedgerPython() (*helve.App, error) {
@@ -153,7 +196,14 @@ func buildLedger() (*helve.App, error) {
 	if v := os.Getenv("HELVE_TEST_VARIANT"); v != "" {
 		o.Env = map[string]string{"VARIANT": v}
 	}
-	h := helve.Deploy(app, "Ledger", newLedger, o)
+	notes := helve.Deploy(app, "Notes", func(context.Context) (*Notes, error) { return &Notes{os.Getenv("HELVE_TEST_NODE")}, nil }, helve.Options{})
+	m := mill{helve.MethodOf(notes, (*Notes).Make), helve.MethodOf(notes, (*Notes).Weigh)}
+	o.Uses = []helve.Target{m.make, m.weigh}
+	h := helve.Deploy(app, "Ledger", func(ctx context.Context) (*Ledger, error) {
+		k, err := newLedger(ctx)
+		k.mill = m
+		return k, err
+	}, o)
 	do := helve.MethodOf(h, (*Ledger).Do)
 	door := helve.Deploy(app, "Door", func(context.Context) (*Door, error) { return &Door{do}, nil }, helve.Options{Uses: []helve.Target{do}})
 	app.Ingress(helve.MethodOf(door, (*Door).Do))
@@ -503,6 +553,23 @@ func TestHandlesAfterANode(t *testing.T) {
 		}
 	}
 	next.close()
+}
+
+// TestReferencesAfterANode: what a worker has in the shared memory of a node that is gone it still has, and what the node kept
+// for it is lost.
+func TestReferencesAfterANode(t *testing.T) {
+	eachLedger(t, func(t *testing.T, dir, language string) {
+		first := startNode(t, dir, language)
+		was := first.do(task{Op: "keep"})
+		first.kill()
+		next := startNode(t, dir, language)
+		is := next.do(task{Op: "kept"})
+		if is.PID != was.PID || is.Said != "300000 300000 <nil> data_loss data_loss with the node" {
+			t.Errorf("was %+v, is %+v", was, is)
+		}
+		next.do(task{Op: "keep"}) // the next one has memory too
+		next.close()
+	})
 }
 
 // TestBlockedAndNobodyComes: a Python worker whose event loop stands ends with its grace too.

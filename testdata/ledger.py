@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from helve import serve
+from helve.serve.exceptions import DataLossError
 
 
 def alive(pid):
@@ -53,7 +54,24 @@ class Ledger:
             self.note("ids", id)
         elif op == "peer":
             await self.peer.note.remote(id)
+        elif op == "keep":  # results by reference, a large one in shared memory and a small one at the node
+            make = self.peer.make.options(_by_reference=True)
+            self.kept = [make.remote(300_000), make.remote(10)]
+            assert [await self.peer.weigh.remote(r) for r in self.kept] == [300_000, 10]
+        elif op == "kept":  # what is left of them
+            large, small = self.kept
+            said = [str(await self.peer.weigh.remote(large)), str(len(await large)), "<nil>"]
+            for lost in (self.peer.weigh.remote(small), small):
+                try:
+                    said.append(str(await lost))
+                except DataLossError as e:
+                    said.append("data_loss with the node" if "lost with the node" in str(e) and lost is small else "data_loss")
+            self.count += 1
+            return {**self.state(), "said": " ".join(said)}
         self.count += 1
+        return self.state()
+
+    def state(self):
         return {"pid": os.getpid(), "replica": serve.get_replica_context().replica_id, "count": self.count, "late": False}
 
     async def said(self, text: str) -> str:

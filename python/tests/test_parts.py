@@ -269,6 +269,14 @@ def test_errors_round_trip():
         encoding.parse_envelope(b"\x06reason\xff\xff\xff\xffuser")
 
 
+@pytest.mark.parametrize("name", exceptions.__all__)
+def test_our_exceptions_pass_through_methods(name):
+    cls = getattr(exceptions, name)
+    again = pickle.loads(pickle.dumps(cls("m")))
+    assert type(again) is cls and str(again) == "m"
+    assert type(encoding.decode_error(encoding.encode_error(exceptions.DataLossError("m")))) is exceptions.DataLossError
+
+
 def test_plain_answers():
     assert encoding.encode(encoding.PLAIN, "é") == (encoding.TEXT, "é".encode())
     assert encoding.encode(encoding.PLAIN, b"x") == (encoding.RAW, b"x")

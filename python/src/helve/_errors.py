@@ -67,6 +67,8 @@ def reason_of(exc: BaseException) -> str:
         return "backpressure"
     if isinstance(exc, TooLargeError):
         return "too_large"
+    if isinstance(exc, DataLossError):
+        return "data_loss"
     return "user"
 
 

@@ -1,12 +1,13 @@
 """The exceptions of handle calls, with the reference's names."""
 
 from helve._errors import (
-    BackPressureError, DeploymentUnavailableError, RayServeException, ReplicaUnavailableError, RequestCancelledError, TooLargeError,
+    BackPressureError, DataLossError, DeploymentUnavailableError, RayServeException, ReplicaUnavailableError, RequestCancelledError, TooLargeError,
 )
 
 __all__ = [
     "RayServeException",
     "BackPressureError",
+    "DataLossError",
     "DeploymentUnavailableError",
     "ReplicaUnavailableError",
     "RequestCancelledError",

@@ -189,6 +189,10 @@ func (r *run) execute(ctx context.Context, args []string) error {
 		return flagged(err)
 	}
 	for name := range system.Status().Applications { // an executable may have been asked for the only one in it
+		if !external && name != app.name {
+			return errors.Join(fmt.Errorf("application %q: its Build names it %q in helve.NewApp; cli.App must have the same name", app.name, name),
+				system.Close(ctx))
+		}
 		app.name = name
 	}
 	var failed <-chan error

@@ -134,8 +134,8 @@ type app struct {
 	message     string
 	deleted     bool
 	left        context.Context // of one that is deleted: the time that its replicas have to finish
-	failure     error   // why the first revision failed to start
-	memory      *memory // shared with its workers; nil until the first, or for good
+	failure     error           // why the first revision failed to start
+	memory      *memory         // shared with its workers; nil until the first, or for good
 	since       time.Time
 }
 

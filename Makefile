@@ -47,6 +47,7 @@ fuzz:
 	$(FUZZ) -fuzz '^FuzzOpening$$'  -fuzzminimizetime 10x ./internal/wire
 	$(FUZZ) -fuzz '^FuzzResume$$'   ./internal/wire
 	$(FUZZ) -fuzz '^FuzzCallMeta$$' ./internal/wire
+	$(FUZZ) -fuzz '^FuzzParts$$'    ./internal/wire
 	$(FUZZ) -fuzz '^FuzzItems$$'    ./internal/wire
 	$(FUZZ) -fuzz '^FuzzAnswer$$'   ./internal/wire
 	$(FUZZ) -fuzz '^FuzzConn$$'     -fuzzminimizetime 10x ./internal/wire

@@ -69,6 +69,14 @@ type held struct {
 	data []byte
 }
 
+// callMeta is the meta of a call.
+func (e held) callMeta() []byte {
+	if e.body != nil {
+		return e.body.meta
+	}
+	return e.meta
+}
+
 // bulkReceiver puts announced bodies together. A body over [freeCredit] gets the memory for all of it before it is
 // granted, in the order of the announcements: whoever was granted can be finished, so that nobody waits for good.
 type bulkReceiver struct {
@@ -207,9 +215,10 @@ func (r *bulkReceiver) release(m *inBody) {
 	}
 }
 
-// hold queues a frame behind the announced body of the same id. A CANCEL does not wait: its call is answered.
+// hold queues a frame behind the announced body of the same id. A CANCEL does not wait: its call is answered. But it does
+// where the body has references to shared memory, which have to be taken over to be given back.
 func (r *bulkReceiver) hold(b *call.Batch, key order, h Header, meta, body []byte) error {
-	if h.Type == TypeCancel {
+	if h.Type == TypeCancel && !refers(r.queues[key][0].callMeta()) {
 		r.cancelled(b, key)
 		return nil
 	}

@@ -2,6 +2,9 @@ package wire
 
 import (
 	"bytes"
+	"errors"
+	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -146,4 +149,193 @@ func TestPartsOfACallThatFails(t *testing.T) {
 	}
 	in := &Incoming{peer: p, id: 1}
 	in.Complete(nil, call.Result{Payload: c.Slots[0].Payload})
+}
+
+// TestCancelOvertakesParts: a call that is cancelled before its body has arrived gives back what that refers to.
+func TestCancelOvertakesParts(t *testing.T) {
+	t.Parallel()
+	memory := newShelf()
+	s := &server{call: func(_ *call.Batch, in *Incoming) call.Canceler { return untilCancelled{in} }}
+	terms := Terms{Protocol: 2, Bulk: true, Segments: true}
+	p, e := halfLinked(t, s, terms)
+	p.Share(memory)
+	serve(t, p)
+	ref, _ := memory.Put([]byte("there"))
+	body := append(pattern(300_000), ref[:]...)
+	c := &call.Call{Encoded: call.Encoded{Slots: 2, Table: le.AppendUint32([]byte{1, 5, 0, 0}, 300_000)}}
+	c.Encoded.Table = append(c.Encoded.Table, 1|inMemory, 5, 1, 0, RefLen, 0, 0, 0)
+	c.Info.Request = call.NewID()
+	meta, err := appendCallMeta(nil, 0, c, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	meta = le.AppendUint64(le.AppendUint64(meta, 1), uint64(len(body)))
+	write(t, e.small, frameOf(Header{Type: TypeCall, Flags: FlagBulk, ID: 1}, meta, nil), frameOf(Header{Type: TypeCancel, ID: 1}, nil, nil))
+	write(t, e.bulk, chunks(1, body, chunkMax))
+	small := reader{t, e.small}
+	small.expect(TypeEnd, FlagError, 1)
+	if n := memory.settled(); n != 0 || memory.received != 1 {
+		t.Errorf("%d references are left, %d were received", n, memory.received)
+	}
+}
+
+// untilCancelled ends a call when it is cancelled.
+type untilCancelled struct{ in *Incoming }
+
+func (e untilCancelled) Cancel(b *call.Batch, cause error) {
+	e.in.Complete(b, call.Result{Err: call.FromCause(cause)})
+}
+
+// anything is memory in which every reference leads somewhere. It counts what is given and what is released.
+type anything struct{ given, released, sent, unsent int }
+
+type anywhere struct {
+	call.Bytes
+	ref Ref
+	m   *anything
+}
+
+func (v anywhere) Release() { v.m.released++ }
+
+func (m *anything) Receive(r Ref) (*call.Shared, error) {
+	if r[0] == 0xff {
+		return nil, errors.New("not this one")
+	}
+	m.given++
+	return call.NewShared(anywhere{call.Bytes(r[:8]), r, m}), nil
+}
+
+func (m *anything) Send(s *call.Shared) (Ref, bool) {
+	v, ok := s.View().(anywhere)
+	if ok {
+		m.sent++
+	}
+	return v.ref, ok
+}
+
+func (m *anything) Put([]byte) (Ref, bool)   { return Ref{}, false }
+func (m *anything) Unsent(Ref, bool)         { m.unsent++ }
+func (m *anything) Frame(Type, []byte) error { return nil }
+
+// FuzzParts: whatever is said to be in parts, what of it is accepted is given back once, and what is sent on is accepted by the
+// next.
+func FuzzParts(f *testing.F) {
+	for _, frame := range segmentExamples(f) {
+		if h := parseHeader(frame); h.Type == TypeCall || h.Type == TypeEnd {
+			f.Add(h.Type == TypeEnd, h.Flags, frame[headerLen:headerLen+int(h.Meta)], frame[headerLen+int(h.Meta):])
+		}
+	}
+	many := &call.Call{Info: call.Info{Request: call.NewID()}, Encoded: call.Encoded{Slots: 4, Table: []byte{
+		1 | inKeeping, 2, 0, 0, numberLen, 0, 0, 0, 3 | inMemory, 5, 0, 0, RefLen, 0, 0, 0, 2, 5, 1, 0, 2, 0, 0, 0, 'n', 1 | inMemory, 1, 1, 0, RefLen, 0, 0, 0,
+	}}}
+	meta, err := appendCallMeta(nil, 0, many, 0)
+	if err != nil {
+		f.Fatal(err)
+	}
+	body := append(append(make([]byte, numberLen+RefLen), "ab"...), make([]byte, RefLen)...)
+	f.Add(false, byte(0), meta, body)
+	f.Add(false, byte(0), meta, append(body[:len(body)-RefLen:len(body)-RefLen], bytes.Repeat([]byte{0xff}, RefLen)...))
+	f.Fuzz(func(t *testing.T, end bool, flags byte, meta, body []byte) {
+		a, b := net.Pipe()
+		defer a.Close()
+		defer b.Close()
+		m := &anything{}
+		p := NewLinkPeer(NewLink(NewConn(a), Terms{Protocol: 2, Segments: true}), &server{})
+		p.Share(m)
+		p.conn.Close(ErrClosed) // nobody reads what it tells
+		if end {
+			fuzzResult(t, p, flags, meta, body)
+		} else {
+			fuzzArguments(t, p, m, meta, body)
+		}
+		if m.given != m.released || m.sent != m.unsent {
+			t.Errorf("of %d references %d were released, of %d sent %d are taken back", m.given, m.released, m.sent, m.unsent)
+		}
+	})
+}
+
+func fuzzResult(t *testing.T, p *Peer, flags byte, meta, body []byte) {
+	if len(meta) < endLen {
+		return
+	}
+	r, err := p.parseEnd(flags, meta, body)
+	if err != nil {
+		return
+	}
+	defer r.Release()
+	if IsKept(r) { // which go on as arguments only
+		return
+	}
+	s, onMeta, err := p.endSegments(r)
+	if err != nil {
+		t.Fatalf("accepted, and cannot be sent on: %v", err)
+	}
+	defer s.undo()
+	again, err := p.parseEnd(0, onMeta, bytes.Join(s.body, nil))
+	if err != nil {
+		t.Fatalf("sent on, it is refused: %v", err)
+	}
+	defer again.Release()
+	same(t, r, again)
+}
+
+func same(t *testing.T, p, q call.Payload) {
+	t.Helper()
+	main, buffers := read(t, p)
+	main2, buffers2 := read(t, q)
+	if p.Codec != q.Codec || !bytes.Equal(main, main2) || !slices.EqualFunc(buffers, buffers2, bytes.Equal) {
+		t.Fatalf("%x and %x, sent on, are %x and %x", main, buffers, main2, buffers2)
+	}
+}
+
+func fuzzArguments(t *testing.T, p *Peer, m *anything, meta, body []byte) {
+	var c call.Call
+	route, left, err := parseCallMeta(meta, body, &c)
+	if err != nil || p.receive(&c.Encoded) != nil {
+		return
+	}
+	defer func() { c.Encoded.Release() }()
+	kept := call.Payload{Codec: call.Cloudpickle, Data: []byte("kept"), Parts: &call.Parts{Buffers: []call.Segment{{Data: []byte("inline")}, {}}}}
+	if c.Encoded.Held {
+		failure := Resolve(&c.Encoded, func(n uint64) (call.Payload, *call.Error) {
+			if n == 1 {
+				return kept, call.NewError(call.Lost, "it is not kept")
+			}
+			m.given++
+			q := kept
+			q.Parts = &call.Parts{Buffers: slices.Clone(kept.Parts.Buffers)}
+			q.Parts.Buffers[1].Shared = call.NewShared(anywhere{make(call.Bytes, 8), Ref{}, m})
+			return q, nil
+		})
+		if failure != nil {
+			return
+		}
+	}
+	s, err := p.arguments(&c)
+	if err != nil {
+		return // too many, too large
+	}
+	defer s.undo()
+	on, err := appendCall(nil, route, &c, left, s)
+	if err != nil {
+		return
+	}
+	var d call.Call
+	if _, _, err := parseCallMeta(on, bytes.Join(s.body, nil), &d); err != nil {
+		t.Fatalf("sent on, it is refused: %v", err)
+	}
+	if err := p.receive(&d.Encoded); err != nil {
+		t.Fatalf("sent on, its parts are refused: %v", err)
+	}
+	defer func() { d.Encoded.Release() }()
+	was, is := Slots(c.Encoded), Slots(d.Encoded)
+	if len(was) != len(is) {
+		t.Fatalf("%d arguments became %d", len(was), len(is))
+	}
+	for i := range was {
+		if was[i].Kind != is[i].Kind || was[i].Name != is[i].Name || was[i].Index != is[i].Index {
+			t.Fatalf("argument %+v became %+v", was[i], is[i])
+		}
+		same(t, was[i].Payload, is[i].Payload)
+	}
 }

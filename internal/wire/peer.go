@@ -156,12 +156,13 @@ func (in *Incoming) cancelWith(b *call.Batch, cause error) {
 	}
 }
 
-// cancelSlack is how much earlier than the deadline here the caller's may be: both count the time left from when they had it.
+// cancelSlack is how much earlier than the deadline here the caller's may be at most, because both count the time left from
+// when they had it. Of a short time it is an eighth.
 const cancelSlack = 20 * time.Millisecond
 
 // whyCancelled is what a CANCEL means, which does not say why: the caller's side watches the deadline and tells its end so.
 func (in *Incoming) whyCancelled() error {
-	if d := in.Deadline; !d.IsZero() && time.Until(d) < cancelSlack {
+	if d := in.Deadline; !d.IsZero() && time.Until(d) < min(cancelSlack, in.Left/8) {
 		return context.DeadlineExceeded
 	}
 	return context.Canceled

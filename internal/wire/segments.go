@@ -241,6 +241,28 @@ func eachSegment(e call.Encoded, f func(t tableEntry, data []byte) error) error 
 	return nil
 }
 
+// refers says whether arguments of a call are in shared memory, by its meta, which was not looked at yet.
+func refers(meta []byte) bool {
+	if len(meta) < callLen {
+		return false
+	}
+	rest := meta[callLen:]
+	for range le.Uint16(meta[6:]) {
+		if len(rest) < 8 {
+			return false
+		}
+		n := 8
+		if call.SlotKind(rest[0]&kindMask) == call.Named {
+			n += int(le.Uint16(rest[2:]))
+		}
+		if rest[0]&inMemory != 0 {
+			return true
+		}
+		rest = rest[min(n, len(rest)):]
+	}
+	return false
+}
+
 // tailOf is what follows the slot table.
 func tailOf(e call.Encoded) []byte {
 	rest := e.Table

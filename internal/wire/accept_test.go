@@ -71,7 +71,7 @@ func TestAcceptFirst(t *testing.T) {
 			t.Fatal(err)
 		}
 		check("a", "c", "d")
-		if _, body := small.expect(TypeEnd, FlagError, 2); !bytes.Contains(body, []byte("deadline")) { // 1.5 ms are left: that is why
+		if _, body := small.expect(TypeEnd, FlagError, 2); !bytes.Contains(body, []byte("cancelled")) {
 			t.Errorf("%q", body)
 		}
 		write(t, b, frameOf(Header{Type: TypeArrival, ID: 5}, arrivalMeta(t, 1, 0, 0, []byte("e")), []byte("e")))

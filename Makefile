@@ -10,9 +10,9 @@ build:
 	go build -trimpath -o bin/ ./cmd/helve ./examples/hello
 
 # The virtual environment has the helve package in place (editable), with the binary of this checkout in it.
-$(VENVPY): python/pyproject.toml python/setup.py
+$(VENVPY): python/pyproject.toml python/setup.py python/constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENVPY) -m pip install -q -e './python[test]'
+	$(VENVPY) -m pip install -q -c python/constraints.txt -e './python[test]'
 	touch $(VENVPY)
 
 python/src/helve/_bin/helve: $(VENVPY) FORCE
@@ -24,7 +24,7 @@ test: test-go test-python
 
 test-go: python/src/helve/_bin/helve
 	go vet ./...
-	HELVE_PYTHON=$(abspath $(VENVPY)) go test -race -shuffle=on ./...
+	HELVE_PYTHON=$(abspath $(VENVPY)) go test -race -shuffle=on -timeout 20m ./...
 	cd bench && go vet ./... && go test ./...
 
 test-python: python/src/helve/_bin/helve

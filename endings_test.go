@@ -17,10 +17,10 @@ import (
 	"github.com/helve-serve/helve/helvetest"
 )
 
-// eachBubble runs body in fake time with every runner that stays in the node.
+// eachBubble runs body in fake time with every runner that stays in the test's process.
 func eachBubble(t *testing.T, body func(t *testing.T, r helvetest.Runner)) {
 	t.Helper()
-	for _, r := range helvetest.InNode() {
+	for _, r := range append(helvetest.InNode(), helvetest.Pipe) {
 		t.Run(r.Name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) { body(t, r) })
@@ -100,7 +100,7 @@ func TestWhatAMethodLeavesRunning(t *testing.T) {
 		var labs map[string]lab
 		labs = startLabs(t, r, map[string]helve.Options{"A": {}, "B": {}}, func(name string) *Lab {
 			leave := func(ctx context.Context) {
-				down := labs["B"].do
+				down := labs["B"].in(ctx).do
 				down.Remote(ctx, 1)
 				go down.Call(ctx, 2) //nolint:errcheck // what it sees counts
 				go func() { <-ctx.Done(); ended <- fmt.Sprint("goroutine ", time.Since(start), " ", context.Cause(ctx)) }()
@@ -149,7 +149,7 @@ func TestWhatAMethodLeavesRunning(t *testing.T) {
 // TestManyFinishedCallsLeaveNothing: no timer, context or place in a table, also under a deadline that is far away. It is not
 // parallel, because the heap is the process's.
 func TestManyFinishedCallsLeaveNothing(t *testing.T) { //nolint:paralleltest // see above
-	for _, r := range []helvetest.Runner{helvetest.Local, helvetest.Encoded} {
+	for _, r := range []helvetest.Runner{helvetest.Local, helvetest.Encoded, helvetest.Socket} {
 		t.Run(r.Name, func(t *testing.T) {
 			l := startLab(t, r, helve.Options{MaxOngoingRequests: new(100)}, &Lab{
 				do:  func(ctx context.Context, n int) (int, error) { ctx.Done(); return n, nil },

@@ -176,6 +176,7 @@ func TestNotAnExecutable(t *testing.T) {
 		"exec:" + program + "#other":     `no application "other"`,
 		"exec:" + program + "#mistaken":  "num_replicas",
 		"exec:" + program + "#withRoute": "runs only in its own executable",
+		"exec:" + program + "#mixed":     "deployment Embedder: a Python deployment runs only under its application's own executable",
 		"exec:" + program:                "which application",
 		"exec:" + stock:                  "contains no application",
 	} {

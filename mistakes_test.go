@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -321,6 +322,33 @@ func TestGivingUpOnAStart(t *testing.T) {
 			if !errors.Is(err, why) {
 				t.Errorf("%v, %v", s, err)
 			}
+		})
+	}
+}
+
+// TestInterpreters: an interpreter that does not exist, and one without the package, are named with what to do.
+func TestInterpreters(t *testing.T) {
+	type echo interface {
+		Echo(context.Context, string) (string, error)
+	}
+	bare := filepath.Join(t.TempDir(), "python")
+	script := "#!/bin/sh\necho \"$0: Error while finding module specification for 'helve._worker' (ModuleNotFoundError: No module named 'helve')\" >&2\nexit 1\n"
+	if err := os.WriteFile(bare, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	build := func() (*helve.App, error) {
+		app := helve.NewApp("py")
+		h := helve.Python[echo](app, "Model", "testdata.subject:Subject", helve.Args{}, helve.Options{})
+		app.Ingress(helve.MethodOf(h, echo.Echo))
+		return app, nil
+	}
+	for path, want := range map[string]string{
+		bare:             "install the helve package for that interpreter, or set HELVE_PYTHON",
+		"/none/of/these": `deployment "Model": no Python interpreter: HELVE_PYTHON: `,
+	} {
+		t.Run(path, func(t *testing.T) {
+			t.Setenv("HELVE_PYTHON", path)
+			wants(t, start(t, helve.Config{}, build), want)
 		})
 	}
 }

@@ -79,7 +79,11 @@ func (a *App) pythonSource(dir string) (node.Python, error) {
 }
 
 func interpreter() (string, error) {
-	if path := os.Getenv(pythonEnv); path != "" {
+	if name := os.Getenv(pythonEnv); name != "" {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			return "", fmt.Errorf("no Python interpreter: %s: %w", pythonEnv, err)
+		}
 		return path, nil
 	}
 	path, err := exec.LookPath("python3")

@@ -97,7 +97,7 @@ type run struct {
 	isolation string
 	stateDir  string
 	grace     time.Duration
-	arena     int64
+	arena     arena
 	maxBody   size
 	verbose   bool
 }
@@ -107,7 +107,7 @@ func (r *run) flags(c *cobra.Command) {
 	c.Flags().StringVar(&r.isolation, "isolation", "", "where Go deployments run: node or process (default: what each says)")
 	c.Flags().StringVar(&r.stateDir, "state-dir", "", "directory from which the next node takes over the workers if this one is killed")
 	c.Flags().DurationVar(&r.grace, "worker-grace", 0, "how long workers wait for the next node (default 30s; needs --state-dir)")
-	c.Flags().Int64Var(&r.arena, "arena-size", 0, "bytes of shared memory for the large values of an application's workers (default 1 GiB; -1: none)")
+	c.Flags().Var(&r.arena, "arena-size", "shared memory for the large values of an application's workers, in bytes or as 64MiB (default 1GiB; -1: none)")
 	c.Flags().Var(&r.maxBody, "max-body", "largest value of a call between processes, in bytes or as 64MiB (default 256MiB)")
 	c.Flags().BoolVarP(&r.verbose, "verbose", "v", false, "log more")
 }
@@ -148,6 +148,8 @@ func (r *run) pick(args []string) (Application, error) {
 			name = args[0]
 		}
 		return Application{name, helve.Executable(args[0], args[1:]...)}, nil
+	case len(r.apps) == 0 && len(args) > 0 && strings.ContainsRune(args[0], '/'):
+		return Application{}, usageError{fmt.Errorf("this binary contains no application %q; one of another executable is given as exec:%s", args[0], args[0])}
 	case len(r.apps) == 0:
 		return Application{}, usageError{errors.New("this binary contains no application: give one of another executable (run exec:PATH#APPLICATION), run your program's own executable (cli.Main(cli.App(name, Build))), or a Python script that calls serve.run")}
 	case len(args) == 0 && len(r.apps) == 1:
@@ -171,18 +173,26 @@ func (r *run) execute(ctx context.Context, args []string) error {
 	if iso != "" && iso != helve.InNode && iso != helve.Process {
 		return usageError{fmt.Errorf("--isolation %q: must be node or process", r.isolation)}
 	}
+	external := len(args) > 0 && strings.HasPrefix(args[0], execScheme)
+	if external && iso == helve.InNode {
+		return usageError{errors.New("--isolation node: an application of another executable runs in workers of that")}
+	}
 	log := logger(r.verbose)
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	config := helve.Config{
-		Logger: log, Isolation: iso, Output: os.Stderr, StateDir: r.stateDir, WorkerGrace: r.grace, ArenaSize: r.arena,
+		Logger: log, Isolation: iso, Output: os.Stderr, StateDir: r.stateDir, WorkerGrace: r.grace, ArenaSize: int64(r.arena),
 		MaxBody: int(r.maxBody),
 	}
 	system, err := config.Run(ctx, app.build)
 	if err != nil {
-		return err
+		return flagged(err)
 	}
 	for name := range system.Status().Applications { // an executable may have been asked for the only one in it
+		if !external && name != app.name {
+			return errors.Join(fmt.Errorf("application %q: its Build names it %q in helve.NewApp; cli.App must have the same name", app.name, name),
+				system.Close(ctx))
+		}
 		app.name = name
 	}
 	var failed <-chan error
@@ -197,10 +207,22 @@ func (r *run) execute(ctx context.Context, args []string) error {
 		fmt.Printf("%s runs, without HTTP\n", app.name)
 	}
 	if err == nil {
-		err = serve(ctx, system, app, len(args) > 0 && strings.HasPrefix(args[0], execScheme), failed, log)
+		err = serve(ctx, system, app, external, failed, log)
 	}
 	stop()
 	return errors.Join(err, system.Close(impatient()))
+}
+
+// flagged names the flag in front of an error of [helve.Config], which names its field.
+func flagged(err error) error {
+	for field, flag := range map[string]string{
+		"StateDir": "state-dir", "WorkerGrace": "worker-grace", "ArenaSize": "arena-size", "MaxBody": "max-body",
+	} {
+		if strings.HasPrefix(err.Error(), field+": ") {
+			return fmt.Errorf("--%s: %w", flag, err)
+		}
+	}
+	return err
 }
 
 // impatient is a context that ends with the next signal: what is left is cut off, and the process ends. The one after that

@@ -7,6 +7,31 @@ import (
 	"strings"
 )
 
+// arena is a size that may be -1, for none.
+type arena int64
+
+func (a *arena) String() string {
+	if *a == 0 {
+		return ""
+	}
+	return strconv.FormatInt(int64(*a), 10)
+}
+
+func (*arena) Type() string { return "size" }
+
+func (a *arena) Set(text string) error {
+	if n, err := strconv.ParseInt(text, 10, 64); err == nil && n <= 0 {
+		*a = arena(n) // 0 is the default, as in Config
+		return nil
+	}
+	var s size
+	if err := s.Set(text); err != nil {
+		return fmt.Errorf("%w; -1 is none", err)
+	}
+	*a = arena(s)
+	return nil
+}
+
 // size is a flag in bytes, with KiB, MiB or GiB behind it if one likes.
 type size int
 

@@ -93,10 +93,13 @@ func runners(body string) (names []string) {
 	if strings.Contains(body, "eachRunner(") {
 		names = append(names, "local", "stubborn", "encoded", "encoded-json", "socket")
 	}
+	if strings.Contains(body, "eachBubble(") {
+		names = append(names, "local", "stubborn", "encoded", "encoded-json", "pipe")
+	}
 	if strings.Contains(body, "inBubbles(") {
 		names = append(names, "local", "stubborn", "encoded", "pipe")
 	}
-	for _, m := range regexp.MustCompile(`helvetest\.(Local|Stubborn|Encoded|Pipe|Process)[,})]`).FindAllStringSubmatch(body, -1) {
+	for _, m := range regexp.MustCompile(`helvetest\.(Local|Stubborn|Encoded|Socket|Pipe|Process)[,})]`).FindAllStringSubmatch(body, -1) {
 		names = append(names, strings.ToLower(m[1]))
 	}
 	return names

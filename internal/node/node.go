@@ -133,8 +133,9 @@ type app struct {
 	status      spec.ApplicationStatus
 	message     string
 	deleted     bool
-	failure     error   // why the first revision failed to start
-	memory      *memory // shared with its workers; nil until the first, or for good
+	left        context.Context // of one that is deleted: the time that its replicas have to finish
+	failure     error           // why the first revision failed to start
+	memory      *memory         // shared with its workers; nil until the first, or for good
 	since       time.Time
 }
 
@@ -301,7 +302,7 @@ func (n *Node) remove(ctx, draining context.Context, a *app) (cut error) {
 	gone := call.NewError(call.DeploymentUnavailable, "application "+a.name+" was deleted")
 	a.cancel(gone)
 	n.mu.Lock()
-	a.deleted = true
+	a.deleted, a.left = true, draining
 	for _, d := range a.deployments {
 		d.down.Store(gone)
 	}

@@ -433,11 +433,7 @@ func (n *Node) stopLocked(u *Unit) {
 		n.settleLocked(d.app.current)
 		n.mu.Unlock()
 		u.lane.close()
-		grace := u.options.GracefulShutdownTimeout
-		if d.app.over() { // nobody was ever served, or the application has had its time to finish
-			grace = 0
-		}
-		ctx, cancel := context.WithTimeout(n.ctx, grace)
+		ctx, cancel := context.WithTimeout(d.app.draining(), u.options.GracefulShutdownTimeout)
 		defer cancel()
 		for (u.gate.Load() > 0 || u.lane.busy()) && ctx.Err() == nil {
 			select {
@@ -462,11 +458,25 @@ func (n *Node) stopLocked(u *Unit) {
 // closeTime bounds a user's Close, as a constructor that is torn down should not hold a shutdown.
 const closeTime = 5 * time.Second
 
-func (a *app) over() bool {
+// draining is how long a replica of the application that stops may finish what it runs, beside its own time. Of one that is
+// deleted the calls have had their time; broadcasts, which nothing waited for, have what is left of it.
+func (a *app) draining() context.Context {
 	a.node.mu.Lock()
 	defer a.node.mu.Unlock()
-	return a.failure != nil || a.deleted
+	switch {
+	case a.failure != nil: // nobody was ever served
+		return noTime
+	case a.deleted:
+		return a.left
+	}
+	return a.node.ctx
 }
+
+var noTime = func() context.Context { //nolint:gochecknoglobals // a constant
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
 
 func (n *Node) end(ctx context.Context, u *Unit) error {
 	switch {

@@ -413,8 +413,14 @@ func (s *session) setModels(body json.RawMessage) error {
 	u := s.node.unitLocked(m.Replica)
 	mine := u != nil && u.worker != nil && u.worker.peer == s.peer
 	s.node.mu.Unlock()
-	if mine {
-		u.setModels(m.Models)
+	if !mine {
+		return nil
+	}
+	u.setModels(m.Models)
+	s.node.mu.Lock()
+	defer s.node.mu.Unlock()
+	if s.node.unitLocked(m.Replica) != u { // it was forgotten meanwhile
+		u.dep.Router.Forget(u.entry)
 	}
 	return nil
 }

@@ -154,7 +154,12 @@ func hungUp(err error) bool {
 
 // unready is the end of a worker that was not taken into service.
 func (w *workerProc) unready() error {
-	return &endedError{fmt.Sprintf("worker of application %s ended before it was ready", w.app.name), w.proc.Exit()}
+	exit := w.proc.Exit()
+	err := &endedError{fmt.Sprintf("worker of application %s ended before it was ready", w.app.name), exit}
+	if w.graph == nil && strings.Contains(exit.Reason(), "No module named 'helve'") {
+		return fmt.Errorf("%w; install the helve package for that interpreter, or set HELVE_PYTHON to one that has it", err)
+	}
+	return err
 }
 
 // awaitEnd waits a little for the end of a worker whose connection has ended: the usual reason is that it has too, by

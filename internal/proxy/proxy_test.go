@@ -116,6 +116,23 @@ func TestNegotiation(t *testing.T) {
 	}
 }
 
+// TestUnsupportedMediaSaysWhatIs: what to send instead, and nothing that is refused too.
+func TestUnsupportedMediaSaysWhatIs(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[InKind]string{
+		InString: `Content-Type "image/png" is not supported; send application/json or text/plain` + "\n",
+		InJSON:   `Content-Type "image/png" is not supported; send application/json` + "\n",
+	} {
+		p := with(t, Route{Prefix: "/", In: in, Call: echo})
+		r := httptest.NewRequest("POST", "/", strings.NewReader("a"))
+		r.Header.Set("Content-Type", "image/png")
+		w := httptest.NewRecorder()
+		if p.ServeHTTP(w, r); !strings.HasSuffix(w.Body.String(), want) {
+			t.Errorf("kind %d: %q, want %q", in, w.Body, want)
+		}
+	}
+}
+
 func TestStringsAreJSONOnlyWhenAsked(t *testing.T) {
 	t.Parallel()
 	p := with(t, Route{Prefix: "/", In: InString, Call: echo})

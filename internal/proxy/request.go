@@ -143,7 +143,7 @@ const (
 	mediaText
 )
 
-func mediaOf(contentType string) (media, *call.Error) {
+func mediaOf(in InKind, contentType string) (media, *call.Error) {
 	switch contentType { // what nearly all clients send, without a parse
 	case "", "application/x-www-form-urlencoded", "application/octet-stream":
 		return mediaNone, nil
@@ -167,7 +167,11 @@ func mediaOf(contentType string) (media, *call.Error) {
 	case mt == "application/x-www-form-urlencoded" || mt == "application/octet-stream":
 		return mediaNone, nil
 	}
-	return 0, call.NewError(call.UnsupportedMedia, fmt.Sprintf("Content-Type %q is not supported; send application/json or text/plain", mt))
+	takes := "application/json"
+	if in != InJSON {
+		takes += " or text/plain"
+	}
+	return 0, call.NewError(call.UnsupportedMedia, fmt.Sprintf("Content-Type %q is not supported; send %s", mt, takes))
 }
 
 // argument decides what the body is. ok is false for a method without an input.
@@ -179,7 +183,7 @@ func argument(in InKind, contentType string, body []byte) (slot call.Slot, ok bo
 		}
 		return slot, false, nil
 	}
-	m, e := mediaOf(contentType)
+	m, e := mediaOf(in, contentType)
 	if e != nil {
 		return slot, false, e
 	}

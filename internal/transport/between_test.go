@@ -28,7 +28,7 @@ type kind struct {
 	pair func(t testing.TB) (a, b net.Conn) // nil: they are one node
 }
 
-func kinds(t *testing.T) []kind {
+func kinds(t testing.TB) []kind {
 	return []kind{{"local", nil}, {"pipe", pipe}, {"unix", socketPair}, {"tls", secured(t)}}
 }
 
@@ -128,13 +128,13 @@ type road struct {
 }
 
 // nobody is a client that calls nothing.
-func nobody(t *testing.T) *client { return newClient(t) }
+func nobody(t testing.TB) *client { return newClient(t) }
 
 // wrap stands between a connection and its user: ours is the client's end.
 type wrap func(nc net.Conn, ours, bulk bool) net.Conn
 
 // join lets c call s. When the test ends, both ends are closed, and nothing of them is left.
-func join(t *testing.T, k kind, c *client, s *site, through wrap) *road {
+func join(t testing.TB, k kind, c *client, s *site, through wrap) *road {
 	t.Helper()
 	if k.pair == nil {
 		c.add(nil, "local", s.gate, s)
@@ -190,7 +190,7 @@ func everywhere(t *testing.T, body func(t *testing.T, k kind)) {
 }
 
 // idle checks that every slot is free once nobody is connected any more.
-func idle(t *testing.T, sites ...*site) {
+func idle(t testing.TB, sites ...*site) {
 	t.Helper()
 	t.Cleanup(func() { // runs after those that were registered later
 		for _, s := range sites {

@@ -22,8 +22,9 @@ type waiter = interface{ Granted(b *call.Batch) }
 // for the routers that wait here, and each slot that the gate keeps for it is granted to the next of them. A slot that none needs
 // goes back.
 //
-// Slots are not tied to who took them, as at any gate. A slot whose call has set out with [Far.Start] is released after the
-// call's end was told. All methods may be called from any goroutine.
+// Slots are not tied to who took them, as at any gate. Who has one starts a call or releases it at once, because what was taken by
+// arrival is not kept by the gate, and what was kept only for a while. A slot whose call has set out with [Far.Start] is released
+// after the call's end was told. All methods may be called from any goroutine.
 type Far struct {
 	Member wire.Member // as its node described it
 

@@ -19,7 +19,7 @@ import (
 // site is a node with one replica, whose method the test writes. It holds what must hold wherever its callers are: no more calls
 // at once than the gate has slots, and none twice.
 type site struct {
-	t      *testing.T
+	t      testing.TB
 	gate   *gate.Gate
 	shared *transport.Shared
 	method func(e *execution) // it ends e, now or later; nil echoes
@@ -44,7 +44,7 @@ type execution struct {
 	result func(b *call.Batch, r call.Result)
 }
 
-func newSite(t *testing.T, name string, slots int, method func(e *execution)) *site {
+func newSite(t testing.TB, name string, slots int, method func(e *execution)) *site {
 	s := &site{t: t, gate: gate.New(slots), method: method, runs: map[string]int{}}
 	s.shared = transport.NewShared(
 		wire.Member{Replica: name, App: "app", Deployment: "d", Slots: slots, Load: 0},
@@ -104,7 +104,7 @@ func (e *execution) Cancel(b *call.Batch, cause error) { e.end(b, call.FromCause
 
 // client is a node with a router, and calls of its own.
 type client struct {
-	t      *testing.T
+	t      testing.TB
 	router *router.Router
 	joined chan *transport.Far
 
@@ -113,7 +113,7 @@ type client struct {
 	models   map[string][]string
 }
 
-func newClient(t *testing.T) *client {
+func newClient(t testing.TB) *client {
 	return &client{t: t, router: router.New("here"), joined: make(chan *transport.Far, 100), models: map[string][]string{}}
 }
 
@@ -164,7 +164,7 @@ func (*client) Control(context.Context, string, json.RawMessage) (any, error) {
 type journey struct {
 	ticket router.Ticket
 	c      *client
-	call   call.Call
+	call   *call.Call
 	done   chan struct{}
 	result call.Result
 
@@ -179,12 +179,17 @@ type journey struct {
 
 // submit sends a call with a name, which is its request id, and a body.
 func (c *client) submit(name, origin string, body []byte) *journey {
-	j := &journey{c: c, done: make(chan struct{})}
-	j.call.Info.Request = call.IDFrom(name)
-	j.call.Info.Place = &call.Place{App: "app", Deployment: "d", Method: name[:1]}
-	j.call.Want, j.call.Origin = call.Raw, origin
-	j.call.SetOne(call.Slot{Kind: call.Positional, Payload: call.Payload{Codec: call.Raw, Data: body}})
-	c.router.Submit(nil, &j.ticket, origin, &j.call.Info, j)
+	k := &call.Call{Want: call.Raw, Origin: origin}
+	k.Info.Request = call.IDFrom(name)
+	k.SetOne(call.Slot{Kind: call.Positional, Payload: call.Payload{Codec: call.Raw, Data: body}})
+	return c.send(nil, k)
+}
+
+// send sends a call on its way, whose method is the first letter of its name.
+func (c *client) send(b *call.Batch, k *call.Call) *journey {
+	j := &journey{c: c, call: k, done: make(chan struct{})}
+	k.Info.Place = &call.Place{App: "app", Deployment: "d", Method: k.Info.Request.Text()[:1]}
+	c.router.Submit(b, &j.ticket, k.Origin, &k.Info, j)
 	return j
 }
 
@@ -203,7 +208,7 @@ func (j *journey) Assigned(b *call.Batch, r *router.Replica) {
 	var cancel func(b *call.Batch)
 	switch v := r.Value.(type) {
 	case *transport.Far:
-		h := v.Start(b, &j.call, j)
+		h := v.Start(b, j.call, j)
 		cancel = func(b *call.Batch) { h.Cancel(b, context.Canceled) }
 	case *site:
 		e := v.begin(b, &execution{name: j.call.Info.Request.Text(), body: j.call.Slots[0].Data, result: func(b *call.Batch, r call.Result) {

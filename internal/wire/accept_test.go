@@ -156,7 +156,7 @@ func TestLargeDepartures(t *testing.T) {
 			t.Error(failed)
 		}
 		p.Sent(nil)
-		small.expect(TypeArrival, FlagBulk, uint64(p.nextCall))
+		small.expect(TypeArrival, FlagBulk, p.nextCall)
 	}
 	depart(first)
 	for range freeCredit / chunkMax {

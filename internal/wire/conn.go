@@ -10,7 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/helve-serve/helve/internal/call"
 )
@@ -226,23 +225,6 @@ func (c *Conn) failLocked(err error) {
 		c.err = err
 	}
 	c.nc.Close() // the reader ends, and with it the peer
-}
-
-// deafLocked is failLocked after a write that failed: the other side takes nothing more, but what it has written before counts.
-func (c *Conn) deafLocked(err error) {
-	if c.err == nil {
-		c.err = err
-		c.jam.update(0, 0)
-		c.nc.SetReadDeadline(time.Now().Add(linger)) //nolint:errcheck // it has ended already then
-	}
-}
-
-// wrote is told that the kernel has taken n more bytes.
-func (c *Conn) wrote(n int) {
-	at := c.written.Add(uint64(n))
-	if m := c.mark.Load(); m != 0 && at >= m && c.mark.CompareAndSwap(m, 0) {
-		go c.passed()
-	}
 }
 
 // Close ends the connection; frames not yet written are dropped. The first cause stays.

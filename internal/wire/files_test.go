@@ -3,32 +3,11 @@ package wire
 import (
 	"errors"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
 )
-
-func unixPair(tb testing.TB) (a, b *net.UnixConn) {
-	tb.Helper()
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	var out [2]*net.UnixConn
-	for i, fd := range fds {
-		f := os.NewFile(uintptr(fd), "pair")
-		c, err := net.FileConn(f)
-		f.Close()
-		if err != nil {
-			tb.Fatal(err)
-		}
-		tb.Cleanup(func() { c.Close() })
-		out[i] = c.(*net.UnixConn)
-	}
-	return out[0], out[1]
-}
 
 func testFile(tb testing.TB) *os.File {
 	tb.Helper()
@@ -46,7 +25,7 @@ func testFile(tb testing.TB) *os.File {
 
 func TestSendFiles(t *testing.T) {
 	t.Parallel()
-	a, b := unixPair(t)
+	a, b := pair(t)
 	if err := sendFiles(a, []byte("hello"), testFile(t), testFile(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +47,7 @@ func TestSendFiles(t *testing.T) {
 
 func TestReceiveFilesRefuses(t *testing.T) {
 	t.Parallel()
-	a, b := unixPair(t)
+	a, b := pair(t)
 	f := testFile(t)
 	data := make([]byte, 1)
 	for _, c := range []struct{ sent, max int }{{2, 1}, {9, 2}, {1, 0}} {

@@ -1,5 +1,5 @@
-// Package wire is the framed, multiplexed protocol between a node and its workers and drivers: frames, connections, the
-// opening handshake, and peers that carry calls both ways. docs/wire.md specifies it.
+// Package wire is the framed, multiplexed protocol between a node and its workers and drivers, and between nodes: frames,
+// connections, the opening handshake, and peers that carry calls both ways. docs/wire.md specifies it.
 package wire
 
 import (

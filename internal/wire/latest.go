@@ -1,12 +1,6 @@
 package wire
 
-import (
-	"errors"
-	"io"
-	"net"
-	"slices"
-	"syscall"
-)
+import "slices"
 
 // latest are frames that say how something is now, of which nobody needs an old one: of each type and id at most one waits, and
 // a newer one takes its place. They join the stream when the writer is ready for more, so a peer that does not read keeps one
@@ -76,31 +70,4 @@ func (c *Conn) takeLatest() {
 	}
 	l.order = l.order[:0]
 	clear(l.frames)
-}
-
-// toTheEnd says, of a connection whose reading ended with err, whether everything was read that the other side's kernel took. A
-// connection that was reset may have lost some of it, except on one machine.
-func toTheEnd(nc net.Conn, err error) bool {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return true
-	}
-	return errors.Is(err, syscall.ECONNRESET) && nc.LocalAddr().Network() == "unix"
-}
-
-// wholly says, after the end, whether everything was read that the other side wrote.
-func (c *Conn) wholly() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.whole
-}
-
-// reached says whether the kernel has taken everything up to at. If not, passed is told when it has; one position is watched at
-// a time.
-func (c *Conn) reached(at uint64) bool {
-	if c.written.Load() >= at {
-		return true
-	}
-	c.mark.Store(at)
-	// It may have been written before it was marked. Whoever takes the mark back is the one to say so.
-	return c.written.Load() >= at && c.mark.CompareAndSwap(at, 0)
 }

@@ -156,6 +156,18 @@ func (in *Incoming) cancelWith(b *call.Batch, cause error) {
 	}
 }
 
+// cancelSlack is how much earlier than the deadline here the caller's may be at most, because both count the time left from
+// when they had it. Of a short time it is an eighth.
+const cancelSlack = 20 * time.Millisecond
+
+// whyCancelled is what a CANCEL means, which does not say why: the caller's side watches the deadline and tells its end so.
+func (in *Incoming) whyCancelled() error {
+	if d := in.Deadline; !d.IsZero() && time.Until(d) < min(cancelSlack, in.Left/8) {
+		return context.DeadlineExceeded
+	}
+	return context.Canceled
+}
+
 type outgoing struct {
 	sink  call.Sink
 	pos   uint64
@@ -464,7 +476,7 @@ func (p *Peer) frame(b *call.Batch, h Header, meta, body []byte) error {
 		in := p.incoming[h.ID]
 		p.mu.Unlock()
 		if in != nil {
-			in.cancelWith(b, context.Canceled)
+			in.cancelWith(b, in.whyCancelled())
 		}
 	case TypeItems:
 		return p.onItems(b, h, body)

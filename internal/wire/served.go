@@ -324,7 +324,7 @@ func (n *nodes) admit(b *call.Batch, in *Incoming, meta []byte) (bool, error) {
 	pos, err := s.append(Header{Type: TypeAccept, ID: in.id}, verdict[:], 0)
 	if err != nil { // the connection has ended: the call is not started
 		in.unstarted(b, errGone)
-		return false, nil
+		return false, nil //nolint:nilerr // its reader will see it
 	}
 	in.admitted.end = pos + headerLen + verdictLen
 	b.Touch(p.conn)

@@ -75,3 +75,22 @@ func (s *starts) end() []*Incoming {
 	s.waiting = nil
 	return left
 }
+
+// wrote is told that the kernel has taken n more bytes.
+func (c *Conn) wrote(n int) {
+	at := c.written.Add(uint64(n))
+	if m := c.mark.Load(); m != 0 && at >= m && c.mark.CompareAndSwap(m, 0) {
+		go c.passed()
+	}
+}
+
+// reached says whether the kernel has taken everything up to at. If not, passed is told when it has; one position is watched at
+// a time.
+func (c *Conn) reached(at uint64) bool {
+	if c.written.Load() >= at {
+		return true
+	}
+	c.mark.Store(at)
+	// It may have been written before it was marked. Whoever takes the mark back is the one to say so.
+	return c.written.Load() >= at && c.mark.CompareAndSwap(at, 0)
+}

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 
 import pytest
 
@@ -47,6 +48,12 @@ class Late:
         await asyncio.Event().wait()
 
 
+@serve.deployment(construct_timeout_s=0.2)
+class LateAndDeaf:
+    def __init__(self):
+        time.sleep(0.5)
+
+
 @serve.deployment
 class GivesUp:
     async def __init__(self):
@@ -86,7 +93,7 @@ def test_the_life_of_a_replica():
     assert configs == [{"word": "first", "n": [1, None, "é"]}]
 
 
-@pytest.mark.parametrize("deployment, says", [(Refuses, "the word bad"), (Sick, "sick from the start"), (Late, "construct_timeout_s"), (GivesUp, "of its own")])
+@pytest.mark.parametrize("deployment, says", [(Refuses, "the word bad"), (Sick, "sick from the start"), (Late, "construct_timeout_s"), (LateAndDeaf, "construct_timeout_s"), (GivesUp, "of its own")])
 def test_a_start_that_fails(deployment, says):
     with pytest.raises(RuntimeError, match=says):
         serve.run(deployment.bind(), name="fails", route_prefix=None)

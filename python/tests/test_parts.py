@@ -326,13 +326,31 @@ def test_graph():
         Graph(A, "app")
 
 
+def test_what_is_not_there_yet_says_so():
+    with pytest.raises(AttributeError, match="serve.batch is not there yet"):
+        serve.batch  # noqa: B018
+    with pytest.raises(AttributeError, match="has no attribute 'deploymnt'"):
+        serve.deploymnt  # noqa: B018
+
+
 def test_deployment_options():
     with pytest.raises(TypeError, match="unknown deployment option 'replicas'"):
         serve.deployment(replicas=2)
     with pytest.raises(ValueError, match="num_replicas: must be at least 1, is 0"):
         A.options(num_replicas=0)
-    with pytest.raises(TypeError, match="max_ongoing_requests"):
+    with pytest.raises(TypeError, match="max_ongoing_requests: must be an integer, is '5'"):
         A.options(max_ongoing_requests="5")
+    with pytest.raises(ValueError, match=r"max_queued_requests: must be -1 \(no limit\) or at least 1, is 0"):
+        A.options(max_queued_requests=0)
+    with pytest.raises(TypeError, match="limits: unknown key 'memry'; there are memory, num_cpus, open_files"):
+        A.options(limits={"memry": 1})
+    with pytest.raises(TypeError, match="limits: num_cpus: must be a number, is 'all'"):
+        A.options(limits={"num_cpus": "all"})
+    with pytest.raises(TypeError, match="runtime_env: unknown key 'pip'"):
+        A.options(runtime_env={"pip": []})
+    with pytest.raises(TypeError, match="runtime_env: env_vars: 'A' must be text with a value of text, has 1"):
+        A.options(runtime_env={"env_vars": {"A": 1}})
+    A.options(runtime_env={"env_vars": None, "working_dir": "/"}, limits={"num_cpus": 1, "memory": 1 << 30})
     with pytest.raises(RuntimeError, match="cannot be constructed directly"):
         A()
 

@@ -54,6 +54,16 @@ func build(name string, o helve.Options) helve.Build {
 	}
 }
 
+// mixed has a deployment in Python, which no other node can start.
+func mixed() (*helve.App, error) {
+	app := helve.NewApp("mixed")
+	emb := helve.Python[interface {
+		Embed(ctx context.Context, text string) (int, error)
+	}](app, "Embedder", "embed:Embedder", helve.Args{}, helve.Options{})
+	app.Ingress(helve.MethodNamed[string, int](emb, "embed"))
+	return app, nil
+}
+
 type anywhere struct{}
 
 func (anywhere) Rank(helve.RoutedCall, []helve.ReplicaView, []int) ([]int, bool) { return nil, false }
@@ -79,5 +89,6 @@ func main() {
 		build("program", helve.Options{NumReplicas: new(2), MaxConstructorRetries: new(1)}),
 		build("mistaken", helve.Options{NumReplicas: new(-1)}),
 		build("withRoute", helve.Options{Routing: helve.CustomRouting(func() helve.RoutingPolicy { return anywhere{} })}),
+		mixed,
 	)
 }

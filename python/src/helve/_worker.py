@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 from typing import Optional
 
@@ -335,12 +336,16 @@ class Worker:
             op = request["op"]
             if op == "start_replica":
                 limit = request.get("timeout_s") or None
+                begun = time.monotonic()
                 start = self.loop.create_task(self.start_replica(request, raw))
                 await asyncio.wait([start], timeout=limit)
                 if not start.done():
                     start.cancel()
                     raise TimeoutError(f"it is not ready after construct_timeout_s ({limit:g} s)")
                 reply = start.result()
+                if limit is not None and time.monotonic() - begun > limit:  # a constructor that held up the loop, and its timers
+                    await self.stop_replica()
+                    raise TimeoutError(f"it is not ready after construct_timeout_s ({limit:g} s)")
                 if self.over:  # the node that wanted it has gone
                     await self.stop_replica()
                     return

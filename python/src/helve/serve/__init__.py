@@ -9,3 +9,9 @@ __all__ = [
     "Application", "Deployment", "HTTPOptions", "delete", "deployment", "get_app_handle", "get_deployment_handle",
     "get_multiplexed_model_id", "get_replica_context", "run", "shutdown", "start", "status",
 ]
+
+
+def __getattr__(name: str):
+    if name in ("batch", "ingress", "multiplexed"):
+        raise AttributeError(f"serve.{name} is not there yet")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -43,7 +43,9 @@ def run(
     graph = Graph(target, name)
     cls = graph.code[graph.ingress][0]
     entry = getattr(cls, "__call__", None) if isinstance(cls, type) else cls
-    if route_prefix is not None and http_kind(entry, isinstance(cls, type)) == "request":
+    if route_prefix is not None and entry is None:
+        logger.warning("%s has no __call__, so HTTP has nothing to call: pass route_prefix=None if that is meant", cls.__qualname__)
+    elif route_prefix is not None and http_kind(entry, isinstance(cls, type)) == "request":
         logger.warning(
             "%s.__call__ is not served over HTTP in this version: annotate its one parameter as str or bytes, or pass route_prefix=None",
             cls.__qualname__,

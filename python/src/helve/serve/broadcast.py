@@ -14,6 +14,7 @@ from helve._encoding import decode, decode_error, parse_envelope
 from helve._errors import DeploymentUnavailableError, RayServeException, ReplicaUnavailableError
 from helve._stream import ITEM
 from helve._wire import WINDOW, Call, entry
+from helve.serve.responses import Pending
 
 BROADCAST = entry(b"broadcast", b"") + entry(b"window", WINDOW.pack(0xFFFFFFFF, 0xFFFFFFFF))  # no credit: the answers are few
 ANSWER = struct.Struct("<IB")
@@ -109,17 +110,10 @@ class BroadcastCall(Call):
         return out
 
 
-class DeploymentBroadcastResponse:
+class DeploymentBroadcastResponse(Pending):
     """The answers to come of a broadcast that is under way. They may be read any number of times, from any thread or loop."""
 
-    __slots__ = ("_call",)
-
-    def __init__(self, call: BroadcastCall):
-        self._call = call
-
-    @property
-    def request_id(self) -> str:
-        return self._call.request_text()
+    __slots__ = ()
 
     @property
     def missed(self) -> list:
@@ -147,19 +141,6 @@ class DeploymentBroadcastResponse:
         """entries() for code on an event loop."""
         await self._wait(timeout_s, False)
         return self._call.entries(_late(timeout_s))
-
-    def cancel(self) -> None:
-        """Ends the calls that have not ended, at best effort: their results are RequestCancelledError from then on."""
-        call = self._call
-        call.cancelled = True
-        if asyncio._get_running_loop() is call.conn.loop:
-            call.cancel()
-        else:
-            call.conn.loop.call_soon_threadsafe(call.cancel)
-
-    def cancelled(self) -> bool:
-        """Whether cancel() was called; the calls may have completed all the same."""
-        return self._call.cancelled
 
     def _values(self, timeout_s: Optional[float], return_exceptions: bool) -> list:
         entries = [e for e in self._call.entries(_late(timeout_s)) if not e.missed]

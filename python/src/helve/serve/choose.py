@@ -10,7 +10,9 @@ from typing import Any, Optional
 from helve import _runtime
 from helve._encoding import MSGPACK
 from helve._errors import ReplicaUnavailableError, RequestCancelledError
+from helve._stream import StreamCall
 from helve._wire import CANCEL, Call, entry
+from helve.serve.responses import STREAM, DeploymentResponse, DeploymentResponseGenerator
 
 logger = logging.getLogger("helve.serve")
 
@@ -83,11 +85,9 @@ class Choosing:
         self._selection: Optional[ReplicaSelection] = None
 
     def _reserve(self):
-        from helve.serve.handle import DeploymentHandle, DeploymentResponse
-
         options = self._handle._options.copy()
         options.python, options.request_codec = False, MSGPACK  # it has no arguments, not even a packed pair of none
-        h = DeploymentHandle(self._handle._deployment, self._handle._app, language=self._handle._language, _options=options)
+        h = type(self._handle)(self._handle._deployment, self._handle._app, language=self._handle._language, _options=options)
         return DeploymentResponse(h._start(ReserveCall, RESERVE, (), {}))
 
     def _chosen(self, response, held: dict) -> ReplicaSelection:
@@ -119,9 +119,6 @@ class Choosing:
 
 def dispatch(handle, selection: ReplicaSelection, args: tuple, kwargs: dict):
     """The response of a call to the chosen replica."""
-    from helve._stream import StreamCall
-    from helve.serve.handle import _STREAM, DeploymentResponse, DeploymentResponseGenerator
-
     if not isinstance(selection, ReplicaSelection):
         raise TypeError(f"dispatch() takes what choose_replica() gave, not {type(selection).__name__}")
     chosen = selection._handle
@@ -141,7 +138,7 @@ def dispatch(handle, selection: ReplicaSelection, args: tuple, kwargs: dict):
         return response(call)
     h = handle.options(method_name=chosen._options.method, stream=stream)
     tail = entry(b"lease", LEASE.pack(selection._lease))
-    return response(h._start(kind, tail + _STREAM if stream else tail, args, kwargs))
+    return response(h._start(kind, tail + STREAM if stream else tail, args, kwargs))
 
 
 __all__ = ["ReplicaSelection"]

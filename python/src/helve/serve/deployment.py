@@ -26,6 +26,28 @@ _OPTIONS = {
     "max_unresponsive_s": (int, float),
 }
 
+_KINDS = {int: "an integer", str: "text", (int, float): "a number of seconds", dict: "a dict"}
+
+_KEYS = {
+    "runtime_env": {"env_vars": dict, "working_dir": str},
+    "limits": {"memory": int, "num_cpus": (int, float), "open_files": int},
+}
+
+
+def _check_keys(name: str, value: dict) -> None:
+    keys = _KEYS[name]
+    for key, v in value.items():
+        if key not in keys:
+            raise TypeError(f"{name}: unknown key {key!r}; there are {', '.join(keys)}")
+        if v is None:
+            continue
+        kind = keys[key]
+        if not isinstance(v, kind) or isinstance(v, bool):
+            raise TypeError(f"{name}: {key}: must be {'a number' if key == 'num_cpus' else _KINDS[kind]}, is {v!r}")
+    for variable, v in (value.get("env_vars") or {}).items():
+        if not isinstance(variable, str) or not isinstance(v, str):
+            raise TypeError(f"{name}: env_vars: {variable!r} must be text with a value of text, has {v!r}")
+
 
 def _check(options: dict) -> dict:
     for name, value in options.items():
@@ -41,9 +63,12 @@ def _check(options: dict) -> dict:
                 raise TypeError(f"{name}: it must be JSON: {e}") from None
             continue
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise TypeError(f"{name}: {value!r} is a {type(value).__name__}")
+            raise TypeError(f"{name}: must be {_KINDS[kind]}, is {value!r}")
         if kind is int and value < 1 and not (name == "max_queued_requests" and value == -1):
-            raise ValueError(f"{name}: must be at least 1, is {value}")
+            no_limit = "-1 (no limit) or " if name == "max_queued_requests" else ""
+            raise ValueError(f"{name}: must be {no_limit}at least 1, is {value}")
+        if kind is dict:
+            _check_keys(name, value)
         if kind not in (int, str, dict) and value < 0:
             raise ValueError(f"{name}: must not be negative, is {value}")
     return {k: v for k, v in options.items() if v is not None}

@@ -1,0 +1,245 @@
+"""What calls give back: responses, streams, and references to results."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from typing import Any, Optional
+
+from helve._stream import ROOM, StreamCall, WINDOW
+from helve._wire import Call, entry
+
+STREAM = entry(b"window", WINDOW.pack(*ROOM))
+
+_tasks: set = set()
+
+
+def keep(task: asyncio.Task) -> None:
+    _tasks.add(task)  # the loop itself keeps only weak references
+    task.add_done_callback(_tasks.discard)
+
+
+class Pending:
+    """What all that is under way has in common: its request, and its end by cancel()."""
+
+    __slots__ = ("_call", "__weakref__")
+
+    def __init__(self, call: Call):
+        self._call = call
+
+    @property
+    def request_id(self) -> str:
+        return self._call.request_text()
+
+    @property
+    def by_reference(self) -> bool:
+        """Whether results may stay where they are until they are read: all but those of handles with _by_reference=False."""
+        return not self._call.by_value
+
+    def cancelled(self) -> bool:
+        """Whether cancel() was called; the request may have completed all the same."""
+        return self._call.cancelled
+
+    def cancel(self) -> None:
+        """Cancels the request, at best effort. Reading from it raises RequestCancelledError from then on, and a generator is closed."""
+        call = self._call
+        call.cancelled = True
+        if asyncio._get_running_loop() is call.conn.loop:
+            call.cancel()
+        else:
+            call.conn.loop.call_soon_threadsafe(call.cancel)
+
+
+class DeploymentResponse(Pending):
+    """The answer to come of a call. It may be awaited and read any number of times, from any thread or loop."""
+
+    __slots__ = ()
+
+    def __await__(self):
+        call = self._call
+        if asyncio._get_running_loop() is call.conn.loop:
+            return call.__await__()
+        return asyncio.wrap_future(self._future()).__await__()
+
+    def _future(self) -> concurrent.futures.Future:
+        """A future that other threads and loops can wait on. Cancelling it does not cancel the request."""
+        future: concurrent.futures.Future = concurrent.futures.Future()
+
+        def tell(call: Call) -> None:
+            if call.unread() and call.error is None:
+                keep(call.conn.loop.create_task(_read(call, future)))
+            elif future.set_running_or_notify_cancel():
+                if call.error is not None:
+                    future.set_exception(call.error)
+                else:
+                    future.set_result(call.value)
+
+        self._call.conn.loop.call_soon_threadsafe(self._call.add_listener, tell)
+        return future
+
+    def result(self, *, timeout_s: Optional[float] = None) -> Any:
+        """Waits for the answer, in code that is not on an event loop. After TimeoutError the request runs on."""
+        if asyncio._get_running_loop() is not None:
+            raise RuntimeError("result() would block the event loop; use `await response` in async code")
+        if threading.current_thread() is getattr(self._call.conn, "thread", None):
+            raise RuntimeError("result() cannot wait on the thread that receives the answer")
+        if self._call.done and not self._call.unread():
+            return self._call.outcome()
+        try:
+            return self._future().result(timeout_s)
+        except concurrent.futures.TimeoutError as e:
+            if self._call.done and self._call.error is e:
+                raise
+            raise TimeoutError(f"no answer within {timeout_s} s; the request runs on") from None
+
+    def __reduce__(self):
+        from helve.serve.exceptions import RayServeException
+
+        raise RayServeException("a response cannot be serialized; pass it as a top-level argument, not inside of another object")
+
+    async def _to_object_ref(self) -> "ObjectRef":
+        """A reference to the result, before that is there."""
+        return self._to_object_ref_sync(_allow_running_in_asyncio_loop=True)
+
+    def _to_object_ref_sync(self, _timeout_s: Optional[float] = None, _allow_running_in_asyncio_loop: bool = False) -> "ObjectRef":
+        """A reference to the result, before that is there."""
+        _may_refer(self._call, _allow_running_in_asyncio_loop)
+        return ObjectRef(self._call)
+
+
+def _may_refer(call: Call, in_loop: bool) -> None:
+    if call.by_value:
+        raise RuntimeError("by-value responses cannot become object refs: the handle has _by_reference=False")
+    if not in_loop and asyncio._get_running_loop() is not None:
+        raise RuntimeError("_to_object_ref_sync() in an event loop: use `await response._to_object_ref()`")
+
+
+class ObjectRef(DeploymentResponse):
+    """A reference to the result of a call. It may be awaited, read with result(), and passed to other calls, which take the value
+    from where it lies."""
+
+    __slots__ = ()
+
+
+async def _read(call: Call, future: concurrent.futures.Future) -> None:
+    """Reads a result that lies somewhere else, for another thread or loop."""
+    try:
+        await call.load()
+    except BaseException as e:
+        if future.set_running_or_notify_cancel():
+            future.set_exception(e)
+        if not isinstance(e, Exception):
+            raise
+        return
+    if future.set_running_or_notify_cancel():
+        future.set_result(call.value)
+
+
+RESPONSES = frozenset((DeploymentResponse, ObjectRef))
+
+
+class DeploymentResponseGenerator(Pending):
+    """The items to come of a streaming call. It is read once, with `for` outside of event loops or `async for` in one. When
+    nobody holds it any more, or it is cancelled, the generator at the other end is closed."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> "DeploymentResponseGenerator":
+        return self
+
+    def __next__(self) -> Any:
+        if asyncio._get_running_loop() is not None:
+            raise RuntimeError("next() would block the event loop; use `async for` in async code")
+        if threading.current_thread() is getattr(self._call.conn, "thread", None):
+            raise RuntimeError("next() cannot wait on the thread that receives the items")
+        while True:
+            there, item = self._call.take()
+            if there:
+                return item
+            self._call.block()
+
+    def __aiter__(self):
+        if asyncio._get_running_loop() is self._call.conn.loop:
+            return self._items()
+        return self
+
+    async def _items(self):
+        """`async for` on the connection's loop, at a quarter of what __anext__ costs: an asynchronous generator's step is no
+        coroutine of its own. It holds self, so that a reader that breaks off is seen to have gone."""
+        call = self._call
+        while True:
+            for item in call.take_many():
+                yield item
+            if call.done and not call.items:
+                if call.error is not None:
+                    raise call.error
+                return
+            await call.wait()
+
+    async def __anext__(self) -> Any:
+        while True:
+            try:
+                there, item = self._call.take()
+            except StopIteration:
+                raise StopAsyncIteration from None
+            if there:
+                return item
+            await self._call.wait()
+
+    async def _to_object_ref_gen(self) -> "ObjectRefGenerator":
+        """The items as references."""
+        return self._to_object_ref_gen_sync(_allow_running_in_asyncio_loop=True)
+
+    def _to_object_ref_gen_sync(self, _timeout_s: Optional[float] = None, _allow_running_in_asyncio_loop: bool = False) -> "ObjectRefGenerator":
+        """The items as references."""
+        _may_refer(self._call, _allow_running_in_asyncio_loop)
+        return ObjectRefGenerator(self)
+
+    def __await__(self):
+        raise TypeError("a stream cannot be awaited; use `async for`")
+
+    def result(self, *, timeout_s: Optional[float] = None) -> Any:
+        raise TypeError("a stream has no result(); use `for`, or `async for` in async code")
+
+    def __del__(self) -> None:
+        try:
+            call = self._call
+            if not call.done:
+                call.conn.loop.call_soon_threadsafe(call.cancel)
+        except (AttributeError, RuntimeError):  # half made, or the loop is closed
+            pass
+
+    def __reduce__(self):
+        from helve.serve.exceptions import RayServeException
+
+        raise RayServeException("a stream cannot be serialized; read the items, and pass those")
+
+
+class ObjectRefGenerator:
+    """The items of a stream, each as a reference to what has come."""
+
+    def __init__(self, stream: DeploymentResponseGenerator):
+        self._stream = stream
+
+    def _ref(self, item: Any) -> ObjectRef:
+        call = Call(self._stream._call.conn, self._stream._call.request_id)
+        call.finish(item, None)
+        return ObjectRef(call)
+
+    def __iter__(self) -> "ObjectRefGenerator":
+        return self
+
+    def __next__(self) -> ObjectRef:
+        return self._ref(next(self._stream))
+
+    def __aiter__(self) -> "ObjectRefGenerator":
+        return self
+
+    async def __anext__(self) -> ObjectRef:
+        return self._ref(await self._stream.__anext__())
+
+
+__all__ = [
+    "DeploymentResponse", "DeploymentResponseGenerator", "ObjectRef", "ObjectRefGenerator", "Pending", "RESPONSES", "STREAM", "keep",
+]

@@ -333,7 +333,9 @@ func (t *Table) Stats() Stats {
 // The rest is called with mu held.
 
 func (t *Table) reject(err error, format string, args ...any) error {
-	t.stats.Rejected++
+	if err != ErrHolder { //nolint:errorlint // identity. Who has ended meanwhile has made no mistake
+		t.stats.Rejected++
+	}
 	return fmt.Errorf("%w: "+format, append([]any{err}, args...)...)
 }
 

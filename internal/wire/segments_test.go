@@ -3,7 +3,7 @@ package wire
 import (
 	"bytes"
 	"errors"
-
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -324,7 +324,8 @@ func TestReferences(t *testing.T) {
 	}
 	p.Close(ErrClosed)
 	<-q.Done()
-	if len(node.dropped) != 2 {
+	slices.Sort(node.dropped)
+	if !slices.Equal(slices.DeleteFunc(node.dropped, func(n uint64) bool { return n == 99 }), []uint64{1, 2}) { // the collector drops 99, or not
 		t.Errorf("dropped: %v", node.dropped)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -257,3 +258,62 @@ func TestWriteFailsAndNothingEnds(t *testing.T) {
 type deaf struct{ net.Conn }
 
 func (*deaf) Write([]byte) (int, error) { return 0, errTest }
+
+// TestArrivalsUnderWay: the arguments of calls that have not ended are bounded in bytes, as those of others are.
+func TestArrivalsUnderWay(t *testing.T) {
+	t.Parallel()
+	started := make(chan *Incoming, 9)
+	p, e, _, c, _ := halfNodes(t, 9, func(_ *call.Batch, in *Incoming) call.Canceler { started <- in; return nil })
+	p.conn.terms.Calls = 100 << 10
+	serve(t, p)
+	small := reader{t, e.small}
+	small.expect(TypeMember, 0, 1)
+	body := pattern(60 << 10)
+	arrive := func(id uint64) {
+		write(t, e.small, frameOf(Header{Type: TypeArrival, ID: id}, arrivalMeta(t, 1, 0, 0, body), body))
+		small.expect(TypeAccept, 0, id)
+	}
+	arrive(1)
+	arrive(2)
+	if _, answer := small.expect(TypeEnd, FlagError, 2); !bytes.Contains(answer, []byte("backpressure")) {
+		t.Errorf("%q", answer)
+	}
+	if c.Load() != 1 {
+		t.Errorf("%d slots are taken", c.Load())
+	}
+	in := <-started
+	c.Done(nil)
+	in.Complete(nil, call.Result{})
+	small.expect(TypeEnd, 0, 1)
+	arrive(3)
+	if in := <-started; in.id != 3 {
+		t.Errorf("call %d was started", in.id)
+	}
+}
+
+// TestDepartsInOnePiece: arguments that lie in parts in this node's memory are sent with the call.
+func TestDepartsInOnePiece(t *testing.T) {
+	t.Parallel()
+	p, e, _, _, _ := halfNodes(t, 1, nil)
+	small := reader{t, e.small}
+	body := pattern(5000)
+	s := call.NewShared(call.Bytes(body))
+	c := raw(nil)
+	c.Slots[0].Parts = &call.Parts{Main: s}
+	p.Depart(Arrival{Replica: 1}, 1, c, 0, newDeparture())
+	p.Sent(nil)
+	for {
+		h, meta, got := small.next()
+		if h.Type == TypeMember {
+			continue
+		}
+		if h.Type != TypeArrival || meta[arrivalLen+callLen]&^kindMask != 0 || !bytes.Equal(got, body) {
+			t.Errorf("%+v with %d bytes", h, len(got))
+		}
+		break
+	}
+	c.Slots[0].Parts.Buffers = []call.Segment{{Data: []byte("more")}}
+	if _, failed := p.Depart(Arrival{Replica: 1}, 1, c, 0, newDeparture()); failed == nil || !strings.Contains(failed.Err.Message, "out of band") {
+		t.Errorf("%+v", failed)
+	}
+}

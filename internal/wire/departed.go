@@ -40,24 +40,40 @@ type departed struct {
 }
 
 // Depart queues a call to a replica of the other node; to is told its end. Arguments must be encoded; those over 32 KiB must not
-// change before that. If it fails the result says why, and to is told nothing. Nothing is written before [Peer.Sent].
+// change before that. Those that lie in this node's memory are copied out of it. If it fails the result says why, and to is told
+// nothing. Nothing is written before [Peer.Sent].
 func (p *Peer) Depart(a Arrival, route uint32, c *call.Call, left time.Duration, to Departure) (id uint64, failed *call.Result) {
 	var scratch [256]byte
 	meta := le.AppendUint32(scratch[:0], a.Replica)
 	meta = le.AppendUint32(meta, 0)
 	meta = le.AppendUint64(le.AppendUint64(meta, a.Slot), a.Upto)
-	meta, err := appendCallMeta(meta, route, c, left)
-	if err != nil || len(meta) > maxMeta {
-		if err == nil {
-			err = fmt.Errorf("names and metadata of a call take %d bytes, at most %d are possible", len(meta), maxMeta)
+	var apart *segments
+	var err error
+	if p.apart(c) {
+		apart, err = p.arguments(c)
+	}
+	if err == nil {
+		meta, err = appendCall(meta, route, c, left, apart)
+	}
+	if err == nil && len(meta) > maxMeta {
+		err = fmt.Errorf("names and metadata of a call take %d bytes, at most %d are possible", len(meta), maxMeta)
+	}
+	if err != nil {
+		apart.release()
+		e, known := errors.AsType[*call.Error](err) // an argument that cannot be read any more
+		if !known {
+			e = call.NewError(call.TooLarge, err.Error())
 		}
-		return 0, &call.Result{Err: call.NewError(call.TooLarge, err.Error())}
+		return 0, &call.Result{Err: e}
 	}
 	var room [4][]byte
 	segs := room[:0]
-	if c.Encoded.Table != nil {
+	switch {
+	case apart != nil:
+		segs = apart.body
+	case c.Encoded.Table != nil:
 		segs = append(segs, c.Encoded.Body)
-	} else {
+	default:
 		for i := range c.Slots {
 			segs = append(segs, c.Slots[i].Data)
 		}
@@ -65,11 +81,13 @@ func (p *Peer) Depart(a Arrival, route uint32, c *call.Call, left time.Duration,
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.ended {
+		apart.release()
 		return 0, nodeEnded()
 	}
 	id = p.nextCall + 1
 	pos, err := p.conn.Append(Header{Type: TypeArrival, ID: id}, meta, segs...)
 	if err != nil {
+		apart.release()
 		switch {
 		case p.conn.Err() != nil || errors.Is(err, ErrClosed):
 			return 0, nodeEnded()
@@ -79,7 +97,7 @@ func (p *Peer) Depart(a Arrival, route uint32, c *call.Call, left time.Duration,
 		return 0, &call.Result{Err: call.NewError(call.TooLarge, "the arguments are "+err.Error())}
 	}
 	p.nextCall = id
-	o := outgoing{sink: &departed{peer: p, to: to}, pos: pos}
+	o := outgoing{sink: &departed{peer: p, to: to}, pos: pos, apart: apart}
 	if c.Items != nil {
 		o.flow = &inflow{peer: p, id: id, items: c.Items, left: [2]int64{int64(c.Window.Items), int64(c.Window.Bytes)}}
 	}
@@ -149,6 +167,7 @@ func (n *nodes) onVerdict(b *call.Batch, h Header, load int) error {
 		b.Touch(p.conn)
 	}
 	if live {
+		o.apart.release()
 		d.to.Rejected(b, load, h.Flags&FlagGone != 0)
 	}
 	return nil

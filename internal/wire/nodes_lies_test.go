@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -68,6 +69,8 @@ func TestNodesLies(t *testing.T) {
 		"short arrival":        {arrival(1, meta[:arrivalLen-1]), "malformed meta of a frame between nodes"},
 		"shorter call":         {arrival(1, meta[:arrivalLen+callLen-1]), "malformed call meta"},
 		"slots past body":      {arrival(1, long), "malformed call meta"},
+		"arguments elsewhere":  {frameOf(Header{Type: TypeArrival, ID: 1}, elsewhere(t, inMemory), make([]byte, RefLen)), "arguments in the memory of one node"},
+		"arguments kept":       {frameOf(Header{Type: TypeArrival, ID: 1}, elsewhere(t, inKeeping), make([]byte, numberLen)), "arguments in the memory of one node"},
 		"arrival at 0":         {arrival(1, arrivalMeta(t, 0, 0, 0, []byte("abc"))), "replica 0 was never announced"},
 		"arrival nowhere":      {arrival(1, arrivalMeta(t, 2, 0, 0, []byte("abc"))), "replica 2 was never announced"},
 		"arrival id again":     {slices.Concat(arrival(1, meta), arrival(1, meta)), "call id 1 after 1"},
@@ -110,6 +113,10 @@ func TestNodesLies(t *testing.T) {
 			p, e, _, _, _ := halfNodes(t, 5, nil)
 			p.Depart(Arrival{Replica: 1}, 1, raw(nil), 0, newDeparture())
 			p.Start(nil, 1, raw(nil), 0, newFuture())
+			for p.nodes.wanted.Load() { // somebody is about to write, who would not be done with the GOAWAY before the end
+				runtime.Gosched()
+			}
+			p.conn.Flush()
 			go e.small.Write(test.small) //nolint:errcheck // the other side closes
 			if err := p.Serve(); err == nil || !strings.Contains(err.Error(), test.text) {
 				t.Errorf("ended with %v", err)
@@ -127,6 +134,17 @@ func TestNodesLies(t *testing.T) {
 			}
 		})
 	}
+}
+
+// elsewhere is the meta of a call whose argument is not in the frame.
+func elsewhere(t testing.TB, where byte) []byte {
+	n := RefLen
+	if where == inKeeping {
+		n = numberLen
+	}
+	meta := arrivalMeta(t, 1, 0, 0, make([]byte, n))
+	meta[arrivalLen+callLen] |= where
+	return meta
 }
 
 // TestNodesExtensible: longer metas are taken, and what concerns a replica that has gone is ignored, or rejected.

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -225,6 +226,9 @@ func (n *nodes) onArrival(b *call.Batch, h Header, meta, body []byte) error {
 		in = &Incoming{peer: p, id: h.ID}
 	}
 	route, left, err := parseCallMeta(meta[arrivalLen:], body, &in.Call)
+	if err == nil && (in.Encoded.Held || len(in.Encoded.Shared) > 0) {
+		err = errors.New("arguments in the memory of one node, of which another one has none")
+	}
 	if err != nil {
 		if before {
 			in.unstarted(b, errGone)
@@ -244,6 +248,17 @@ func (n *nodes) onArrival(b *call.Batch, h Header, meta, body []byte) error {
 		if admitted, err := n.admit(b, in, meta); err != nil || !admitted {
 			return err
 		}
+	}
+	p.mu.Lock()
+	size := len(meta) + len(body)
+	e := p.admit(size)
+	if e == nil {
+		in.size = size
+	}
+	p.mu.Unlock()
+	if e != nil {
+		in.unstarted(b, e)
+		return nil
 	}
 	in.Keep()
 	n.starts.add(in)

@@ -9,7 +9,7 @@ import socket
 import threading
 from typing import Optional
 
-from helve._wire import open_connection
+from helve._opening import open_connection
 
 DIAL = 0.05  # seconds between two looks for the next node
 LINGER = 1.0  # what the event loop has to end the process itself when its node is gone, and no other is awaited

@@ -15,7 +15,8 @@ from typing import Any, Optional
 
 from helve import _runtime
 from helve._pickling import dumps
-from helve._wire import Connection, open_connection
+from helve._opening import open_connection
+from helve._wire import Connection
 from helve.serve.config import HTTPOptions
 from helve.serve.deployment import Graph
 from helve._errors import RayServeException, TooLargeError

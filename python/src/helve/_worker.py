@@ -20,13 +20,13 @@ from helve._attach import DIAL, Node, duration, give_up
 from helve._encoding import CLOUDPICKLE, decode, dumps, encode, encode_error, envelope, loads
 from helve._hooks import digest, hook, no_reconfigure, raw_field
 from helve._names import match_name
+from helve._opening import RefusedError, read_token
 from helve._parts import WHERE, Out, parse_slots
 from helve._pickling import APART
 from helve._stream import Outflow, is_stream
 from helve._tasks import make_eager
 from helve._wire import (
-    END, END_FRAME, FLAG_ERROR, HEADER, REPLY, Connection, RefusedError, entry, in_parts, parse_args, parse_call, parse_parts, read_token,
-    request_info,
+    END, END_FRAME, FLAG_ERROR, HEADER, REPLY, Connection, entry, in_parts, parse_args, parse_call, parse_parts, request_info,
 )
 from helve.serve.context import ReplicaContext
 from helve.serve.deployment import Deployment, methods_of

@@ -1,0 +1,90 @@
+"""How a process comes to be connected to a node (docs/wire.md, "Opening")."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import socket
+from typing import Optional
+
+from helve import __version__
+from helve._parts import REFERENCE_OVER
+from helve._wire import GOAWAY, HEADER, HELLO, OWN_MAX_BODY, PROOF, PROTOCOL
+
+
+def read_token(fd: int) -> bytes:
+    token = b""
+    while len(token) < 32:
+        part = os.read(fd, 32 - len(token))
+        if not part:
+            raise RuntimeError("helve: the token is missing: workers are started by a node")
+        token += part
+    os.close(fd)
+    return token
+
+
+def _recv(sock: socket.socket, n: int, fds: Optional[list] = None) -> bytes:
+    """n bytes; fds gets the descriptor that may come with the first of them."""
+    out = b""
+    while len(out) < n:
+        if fds is None or out:
+            part = sock.recv(n - len(out))
+        else:
+            part, came, _, _ = socket.recv_fds(sock, n, 1, socket.MSG_CMSG_CLOEXEC)
+            for fd in came:
+                os.set_inheritable(fd, False)
+            fds += came
+        if not part:
+            raise ConnectionError("the node closed the connection during the opening")
+        out += part
+    return out
+
+
+def _read_frame(sock: socket.socket, fds: Optional[list] = None) -> tuple[int, bytes]:
+    body, meta, kind, _, _ = HEADER.unpack(_recv(sock, 16, fds))
+    if body > 1 << 20 or meta:
+        raise ConnectionError("malformed frame during the opening")
+    return kind, _recv(sock, body)
+
+
+class RefusedError(ConnectionError):
+    """The node does not want this process, and says why."""
+
+
+def open_connection(sock: socket.socket, token: bytes, kind: str, id: str, resume: Optional[dict] = None) -> dict:
+    """The dialler's side of the opening, on a blocking socket. It gives the node's HELLO, and raises RefusedError with the node's
+    text. resume is what a worker has that lost its node."""
+    sock.settimeout(10)
+    nonce = os.urandom(16)
+    hello = {
+        "protocol": PROTOCOL, "kind": kind, "connection": "small", "language": "python", "version": __version__,
+        "id": id, "pid": os.getpid(), "nonce": nonce.hex(),
+        "features": ["segments", "arena"] if kind == "worker" else ["segments"], "reference_over": REFERENCE_OVER,
+        "max_body": OWN_MAX_BODY,
+    }
+    if resume is not None:
+        hello["resume"] = resume
+    body = json.dumps(hello).encode()
+    sock.sendall(HEADER.pack(len(body), 0, HELLO, 0, 0) + body)
+    fds: list = []
+    frame, body = _read_frame(sock, fds)
+    if frame == GOAWAY:
+        raise RefusedError(json.loads(body)["message"])
+    if frame != HELLO:
+        raise ConnectionError(f"frame of type {frame} during the opening")
+    welcome = json.loads(body)
+    theirs = bytes.fromhex(welcome["nonce"])
+    expect = hmac.new(token, b"node" + nonce + theirs, hashlib.sha256).hexdigest()
+    if not hmac.compare_digest(expect, welcome["proof"]):
+        raise ConnectionError("the node did not prove that it knows this process's token")
+    proof = hmac.new(token, b"dialler" + nonce + theirs, hashlib.sha256).digest()
+    sock.sendall(HEADER.pack(len(proof), 0, PROOF, 0, 0) + proof)
+    sock.settimeout(None)
+    if fds:
+        welcome["arena_fd"] = fds[0]
+    return welcome
+
+
+__all__ = ["RefusedError", "open_connection", "read_token"]

@@ -3,6 +3,8 @@ package helve
 import (
 	"context"
 	"log/slog"
+
+	"github.com/helve-serve/helve/internal/call"
 )
 
 // warnings passes on what is at least a warning.
@@ -24,4 +26,15 @@ func (c Config) logger() *slog.Logger {
 		return c.Logger
 	}
 	return slog.New(warnings{slog.Default().Handler()})
+}
+
+// LoggerFrom is slog.Default with what says where a method runs: app, deployment, replica and request, as attributes. What a
+// worker hosts several replicas of writes to one output: this is how its lines are told apart. Outside of methods it is
+// slog.Default itself.
+func LoggerFrom(ctx context.Context) *slog.Logger {
+	i := call.InfoFrom(ctx)
+	if i == nil {
+		return slog.Default()
+	}
+	return slog.Default().With("app", i.App, "deployment", i.Deployment, "replica", i.Replica, "request", i.Request.String())
 }

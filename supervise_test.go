@@ -44,7 +44,8 @@ func (Watched) Files(context.Context, helve.None) (files int, err error) {
 	return int(l.Cur), err
 }
 
-func (Watched) Say(_ context.Context, text string) error {
+func (Watched) Say(ctx context.Context, text string) error {
+	helve.LoggerFrom(ctx).Warn("of a replica: " + text)
 	fmt.Println(text)
 	fmt.Fprintln(os.Stderr, text)
 	slog.New(slog.NewJSONHandler(os.Stderr, nil)).Info("slog " + text)
@@ -196,6 +197,7 @@ func TestWorkerLogs(t *testing.T) {
 		file, origin := "worker_watched_", "worker=watched-"
 		lines := [][]string{
 			{"INFO", "slog hello", `stream=stderr`}, {"level=ERROR", "slog hello", "stream=stdout"},
+			{"WARN", "of a replica: hello", "app=watched deployment=Watched replica=Watched#", "request="},
 		}
 		if app == "watchedpy" {
 			file, origin = "replica_watchedpy_Watched_", "replica=Watched#"

@@ -113,7 +113,13 @@ func mapPlan(t reflect.Type) *plan {
 			}
 			p := elem.of(c)
 			keys := v.MapKeys() // sorted, so that equal values have equal bytes
-			slices.SortFunc(keys, compareKeys)
+			if textKeyed(key) {
+				if err := sortByText(keys); err != nil {
+					return b, err
+				}
+			} else {
+				slices.SortFunc(keys, compareKeys)
+			}
 			b = msgp.AppendMapHeader(b, uint32(v.Len()))
 			for _, k := range keys {
 				if b, err = encodeKey(b, k, m); err != nil {
@@ -185,6 +191,9 @@ func encodeKey(b []byte, k reflect.Value, m mode) ([]byte, error) {
 	switch {
 	case k.Kind() == reflect.String:
 		return msgp.AppendString(b, k.String()), nil
+	case textKeyed(k.Type()):
+		text, err := keyText(k)
+		return msgp.AppendString(b, text), err
 	case m.json:
 		return msgp.AppendString(b, fmt.Sprint(k)), nil
 	case k.CanInt():
@@ -196,6 +205,9 @@ func encodeKey(b []byte, k reflect.Value, m mode) ([]byte, error) {
 func decodeKey(b []byte, k reflect.Value) ([]byte, error) {
 	if k.Kind() == reflect.String {
 		return stringPlan.dec(nil, b, k, mode{})
+	}
+	if textKeyed(k.Type()) {
+		return decodeTextKey(b, k)
 	}
 	if typeOf(b) == msgp.StrType { // JSON, and Python callers that went through it
 		s, rest, err := msgp.ReadStringBytes(b)

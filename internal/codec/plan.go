@@ -197,7 +197,7 @@ func makePlan(t reflect.Type) *plan {
 	case reflect.Array:
 		return arrayPlan(t)
 	case reflect.Map:
-		if k := t.Key().Kind(); k == reflect.String || k >= reflect.Int && k <= reflect.Uintptr {
+		if k := t.Key().Kind(); k == reflect.String || k >= reflect.Int && k <= reflect.Uintptr || textKeyed(t.Key()) {
 			return mapPlan(t)
 		}
 	case reflect.Struct:

@@ -1,0 +1,51 @@
+package codec
+
+import (
+	"encoding"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/tinylib/msgp/msgp"
+)
+
+// textKeyed says that keys of type t are written as the text that they make of themselves, as encoding/json does: addresses,
+// UUIDs and the like. Keys that are strings or integers are written as what they are.
+func textKeyed(t reflect.Type) bool {
+	k := t.Kind()
+	if k == reflect.String || k >= reflect.Int && k <= reflect.Uintptr || k == reflect.Interface || k == reflect.Pointer {
+		return false
+	}
+	return t.Implements(textMarshaler) && reflect.PointerTo(t).Implements(textUnmarsh)
+}
+
+func keyText(k reflect.Value) (string, error) {
+	text, err := k.Interface().(encoding.TextMarshaler).MarshalText()
+	if err != nil {
+		return "", fmt.Errorf("the key of a map: %w", err)
+	}
+	return string(text), nil
+}
+
+func sortByText(keys []reflect.Value) error {
+	texts := make(map[any]string, len(keys)) // what is a key of a map can be one of this
+	for _, k := range keys {
+		text, err := keyText(k)
+		if err != nil {
+			return err
+		}
+		texts[k.Interface()] = text
+	}
+	slices.SortFunc(keys, func(a, b reflect.Value) int { return strings.Compare(texts[a.Interface()], texts[b.Interface()]) })
+	return nil
+}
+
+func decodeTextKey(b []byte, k reflect.Value) ([]byte, error) {
+	text, rest, err := msgp.ReadStringBytes(b)
+	if err != nil {
+		return b, mismatch(b, k.Type())
+	}
+	k.SetZero()
+	return rest, keyError(text, k, k.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(text)))
+}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"log/slog"
@@ -450,6 +451,12 @@ func TestHandlerTakesConnectionsOver(t *testing.T) {
 	conn.Close()
 	<-site.ended // the handler saw the client go
 	_, in := dial()
+	settled(t, func() string { // its slot comes back a moment after the handler has seen it
+		if n := s.Status().Applications["site"].Deployments["Site"].Calls.Running; n != 1 {
+			return fmt.Sprintf("%d calls run", n)
+		}
+		return ""
+	})
 	err = s.Close(t.Context()) // it has no time to finish
 	if err == nil || !strings.Contains(err.Error(), "1 call still ran") {
 		t.Errorf("%v", err)

@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/helve-serve/helve/internal/call"
@@ -39,17 +40,30 @@ func (k *keeping) take(n int64) *call.Error {
 	return nil
 }
 
-func (k *keeping) give(n int64) {
+func (k *keeping) give(results int, bytes int64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.bytes -= n
-	k.results--
+	k.results -= results
+	k.bytes -= bytes
 }
+
+// counted is memory of a kept result, which counts until the last who uses it has released it: calls that the result was passed
+// to use it after its caller has dropped it.
+type counted struct {
+	call.Bytes
+	keeping *keeping
+}
+
+// Heap is the bytes, which stay valid as long as somebody has them, so that a send need not copy them.
+func (c counted) Heap() []byte { return c.Bytes }
+
+// Release gives their room back.
+func (c counted) Release() { c.keeping.give(0, int64(len(c.Bytes))) }
 
 func (k *keeping) status() *spec.References {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.results == 0 && k.refused == 0 {
+	if k.results == 0 && k.bytes == 0 && k.refused == 0 {
 		return nil
 	}
 	return &spec.References{Bytes: k.bytes, Results: k.results, Refused: k.refused}
@@ -59,13 +73,8 @@ func (k *keeping) status() *spec.References {
 type shelf struct {
 	mu   sync.Mutex
 	last uint64
-	has  map[uint64]keptResult
+	has  map[uint64]call.Payload
 	over bool
-}
-
-type keptResult struct {
-	call.Payload
-	size int64
 }
 
 // Keep keeps a result for the other side.
@@ -79,20 +88,42 @@ func (s *session) Keep(p call.Payload) (uint64, *call.Error) {
 	if failure := s.node.keeping.take(size); failure != nil {
 		return 0, failure
 	}
+	p.Keep()
+	p = s.node.keeping.count(p)
 	k := &s.kept
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	k.last++
-	if k.over { // there is nobody any more to read it
-		s.node.keeping.give(size)
-		return k.last, nil
+	number := k.last
+	over := k.over
+	if !over {
+		if k.has == nil {
+			k.has = map[uint64]call.Payload{}
+		}
+		k.has[number] = p
 	}
-	p.Keep()
-	if k.has == nil {
-		k.has = map[uint64]keptResult{}
+	k.mu.Unlock()
+	if over { // there is nobody any more to read it
+		p.Release()
+		s.node.keeping.give(1, 0)
 	}
-	k.has[k.last] = keptResult{p, size}
-	return k.last, nil
+	return number, nil
+}
+
+// count has every byte of p in something shared.
+func (k *keeping) count(p call.Payload) call.Payload {
+	parts := &call.Parts{}
+	if p.Parts != nil {
+		parts = &call.Parts{Main: p.Parts.Main, Buffers: slices.Clone(p.Parts.Buffers)}
+	}
+	if parts.Main == nil {
+		parts.Main = call.NewShared(counted{p.Data, k})
+	}
+	for i, b := range parts.Buffers {
+		if b.Shared == nil {
+			parts.Buffers[i] = call.Segment{Shared: call.NewShared(counted{b.Data, k})}
+		}
+	}
+	return call.Payload{Codec: p.Codec, Parts: parts}
 }
 
 // Drop forgets a result that nobody needs any more.
@@ -104,7 +135,7 @@ func (s *session) Drop(number uint64) {
 	k.mu.Unlock()
 	if ok {
 		r.Release()
-		s.node.keeping.give(r.size)
+		s.node.keeping.give(1, 0)
 	}
 }
 
@@ -117,7 +148,7 @@ func (s *session) dropAll() {
 	k.mu.Unlock()
 	for _, r := range has {
 		r.Release()
-		s.node.keeping.give(r.size)
+		s.node.keeping.give(1, 0)
 	}
 }
 
@@ -131,7 +162,7 @@ func (s *session) look(number uint64) (call.Payload, *call.Error) {
 		return call.Payload{}, call.NewError(call.Lost, fmt.Sprintf("result %d is not kept any more", number))
 	}
 	r.Keep()
-	return r.Payload, nil
+	return r, nil
 }
 
 // fetch answers with a result that is kept.

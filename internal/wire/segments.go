@@ -91,6 +91,8 @@ func (s *segments) add(data []byte, shared *call.Shared) (where byte, n int, err
 		switch v := shared.View().(type) {
 		case call.Bytes:
 			data = v
+		case interface{ Heap() []byte }: // stays valid as long as somebody has it
+			data = v.Heap()
 		default:
 			err = v.Read(func(b []byte) error {
 				data = append([]byte(nil), b...)

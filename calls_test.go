@@ -467,17 +467,17 @@ func lifecycle(t *testing.T, r helvetest.Runner) {
 		t.Error(err)
 	}
 	take()
-	time.Sleep(95 * time.Second) // nine or ten periods of 10 s
+	time.Sleep(95 * time.Second) // in fake time, nine or ten periods of 10 s
 	if n := len(take()); n < 8 || n > 11 {
 		t.Errorf("%d checks in 95 s", n)
 	}
 	before := sys.Status().Applications["cared"].Deployments["Cared"].Replicas[0].ID
 	sick.Store(true)
 	slow := word.Remote(ctx, 34*time.Second) // it runs while its replica is replaced
-	time.Sleep(34 * time.Second)             // three periods fail
+	time.Sleep(34 * time.Second)             // in fake time, three periods fail
 	sick.Store(false)
 	synctest.Wait()
-	time.Sleep(time.Second)
+	time.Sleep(time.Second) // in fake time: the next replica starts
 	after := sys.Status().Applications["cared"].Deployments["Cared"]
 	if len(after.Replicas) != 1 || after.Replicas[0].ID == before || after.Status != "HEALTHY" {
 		t.Errorf("%s was followed by %+v", before, after)
@@ -506,7 +506,7 @@ func lifecycle(t *testing.T, r helvetest.Runner) {
 		t.Errorf("%v", got)
 	}
 	late.Cancel()
-	time.Sleep(time.Minute)
+	time.Sleep(time.Minute) // in fake time: its method, which ignores its context, ends within the bubble
 }
 
 func TestStartFailures(t *testing.T) {
@@ -573,7 +573,7 @@ func TestReplicasThatFailTogether(t *testing.T) {
 						at := time.Since(begin)
 						starts[at]++
 						mu.Unlock()
-						time.Sleep(100 * time.Millisecond)
+						time.Sleep(100 * time.Millisecond) // in fake time, what a start takes
 						if at < 500*time.Millisecond {
 							return nil, errors.New("the database is not up")
 						}

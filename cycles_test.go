@@ -100,7 +100,7 @@ func TestCyclesAreLogged(t *testing.T) {
 			if found := log.find(waitsForItself); len(found) > 0 {
 				t.Errorf("too soon: %v", found)
 			}
-			time.Sleep(2 * time.Millisecond)
+			time.Sleep(2 * time.Millisecond) // in fake time: now it is a second
 			synctest.Wait()
 			if found := log.find(waitsForItself); len(found) != 1 || found[0]["level"] != "WARN" || found[0]["deployment"] != "A" ||
 				!strings.Contains(found[0]["cycle"], "A.Do -> B.Do -> A.Do") || found[0]["request"] != resp.RequestID() {

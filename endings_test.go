@@ -300,7 +300,7 @@ func TestLimitThatIsNotReached(t *testing.T) {
 			if left := time.Until(d); !ok || left != time.Hour || ctx.Err() != nil {
 				return 0, fmt.Errorf("%v left of an hour, %v", left, ctx.Err())
 			}
-			time.Sleep(59 * time.Minute)
+			time.Sleep(59 * time.Minute) // in fake time
 			return 2 * n, ctx.Err()
 		}})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)

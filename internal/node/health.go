@@ -28,7 +28,23 @@ func (n *Node) checked(u *Unit) bool {
 func (n *Node) watchHealth(u *Unit) {
 	o := u.options
 	failed := 0
-	timer := time.NewTimer(jittered(o.HealthCheckPeriod))
+	late := fmt.Errorf("the check took longer than health_check_timeout_s (%s)", o.HealthCheckTimeout)
+	n.watch(u, jittered(o.HealthCheckPeriod), o.HealthCheckPeriod, o.HealthCheckTimeout, late, func(ctx context.Context) bool {
+		err := n.checkHealth(ctx, u)
+		if err == nil {
+			failed = 0
+		} else if failed++; failed >= maxUnhealthy {
+			n.unhealthy(u, err)
+			return false
+		}
+		return true
+	})
+}
+
+// watch asks a replica something, first after a while and then in periods, until it is no longer in service or ask returns false.
+// The context of ask ends after the timeout, with the cause late.
+func (n *Node) watch(u *Unit, first, period, timeout time.Duration, late error, ask func(context.Context) bool) {
+	timer := time.NewTimer(first)
 	defer timer.Stop()
 	for {
 		select {
@@ -39,17 +55,13 @@ func (n *Node) watchHealth(u *Unit) {
 		if !n.serving(u) {
 			return
 		}
-		ctx, cancel := context.WithTimeoutCause(n.ctx, o.HealthCheckTimeout,
-			fmt.Errorf("the check took longer than health_check_timeout_s (%s)", o.HealthCheckTimeout))
-		err := n.checkHealth(ctx, u)
+		ctx, cancel := context.WithTimeoutCause(n.ctx, timeout, late)
+		again := ask(ctx)
 		cancel()
-		if err == nil {
-			failed = 0
-		} else if failed++; failed >= maxUnhealthy {
-			n.unhealthy(u, err)
+		if !again {
 			return
 		}
-		timer.Reset(jittered(o.HealthCheckPeriod))
+		timer.Reset(jittered(period))
 	}
 }
 

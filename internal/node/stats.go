@@ -46,22 +46,10 @@ func (n *Node) reports(u *Unit) bool {
 // watchStats asks a replica until it is no longer in service. What it said last stands when it fails.
 func (n *Node) watchStats(u *Unit) {
 	o := u.options
-	timer := time.NewTimer(0)
-	defer timer.Stop()
 	failed := false
-	for {
-		select {
-		case <-timer.C:
-		case <-n.ctx.Done():
-			return
-		}
-		if !n.serving(u) {
-			return
-		}
-		ctx, cancel := context.WithTimeoutCause(n.ctx, o.RoutingStatsTimeout,
-			fmt.Errorf("they took longer than request_routing_stats_timeout_s (%s)", o.RoutingStatsTimeout))
+	late := fmt.Errorf("they took longer than request_routing_stats_timeout_s (%s)", o.RoutingStatsTimeout)
+	n.watch(u, 0, o.RoutingStatsPeriod, o.RoutingStatsTimeout, late, func(ctx context.Context) bool {
 		stats, err := n.routingStats(ctx, u)
-		cancel()
 		switch {
 		case err == nil:
 			u.stats.Store(&Stats{stats, time.Now()})
@@ -69,8 +57,8 @@ func (n *Node) watchStats(u *Unit) {
 			n.log.Warn("a replica's stats for routing", "app", u.dep.app.name, "deployment", u.dep.name, "replica", u.id, "error", err)
 		}
 		failed = err != nil
-		timer.Reset(jittered(o.RoutingStatsPeriod))
-	}
+		return true
+	})
 }
 
 func (n *Node) routingStats(ctx context.Context, u *Unit) (stats map[string]any, err error) {

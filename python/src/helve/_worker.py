@@ -228,21 +228,11 @@ class Worker:
                 raise
 
     async def run_in_pool(self, id, want, info, fn, args, kwargs) -> None:
-        info.begun = True
-        request_info.set(info)
-        try:
+        async def in_pool():
             value = await self.in_thread(fn, *args, **kwargs)
-            if inspect.isawaitable(value):
-                value = await value
-            self.reply(id, want, value, info)
-        except BaseException as e:
-            self.fail(id, e, info)
-            if isinstance(e, (KeyboardInterrupt, SystemExit)):
-                raise
-        finally:
-            self.running.pop(id, None)
-            if self.over:
-                self.settle()
+            return await value if inspect.isawaitable(value) else value
+
+        await self.run(id, want, info, in_pool, (), {})
 
     async def in_thread(self, fn, *args, **kwargs):
         """Runs fn in a thread of the pool and waits for its end. Nothing interrupts a thread: who is cancelled meanwhile learns

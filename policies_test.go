@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"log/slog"
@@ -346,4 +347,27 @@ type policyFunc func([]helve.ReplicaView)
 func (f policyFunc) Rank(_ helve.RoutedCall, rs []helve.ReplicaView, ranks []int) ([]int, bool) {
 	f(rs)
 	return ranks, false
+}
+
+// A method learns the session that its caller chose, wherever it runs; with the default policy too when it is named.
+func TestSessionOfACall(t *testing.T) {
+	t.Parallel()
+	eachRunner(t, func(t *testing.T, r helvetest.Runner) {
+		l := startLab(t, r, helve.Options{Routing: helve.PowerOfTwoChoices{}}, &Lab{do: func(ctx context.Context, n int) (int, error) {
+			if got, want := helve.SessionIDFrom(ctx), strings.Repeat("s", n); got != want {
+				return 0, fmt.Errorf("session %q, want %q", got, want)
+			}
+			return n, nil
+		}})
+		if _, err := l.do.Call(t.Context(), 0); err != nil {
+			t.Error(err)
+		}
+		with := l.do.With(helve.SessionID("sss"))
+		if _, err := with.Call(t.Context(), 3); err != nil {
+			t.Error(err)
+		}
+		if _, err := with.Remote(t.Context(), 3).Result(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 }

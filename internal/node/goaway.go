@@ -4,14 +4,7 @@ package node
 func (w *workerProc) refuseCalls() {
 	n := w.node
 	n.mu.Lock()
-	var units []*Unit
-	for _, d := range w.app.deployments {
-		for _, u := range d.units {
-			if u.worker == w {
-				units = append(units, u)
-			}
-		}
-	}
+	units := w.unitsLocked()
 	n.mu.Unlock()
 	for _, u := range units {
 		u.gate.Close()

@@ -97,14 +97,7 @@ func (u *Unit) returned(n int) {
 // unlend gives back what a worker held that has gone.
 func (n *Node) unlend(w *workerProc) {
 	n.mu.Lock()
-	var units []*Unit
-	for _, d := range w.app.deployments {
-		for _, u := range d.units {
-			if u.worker == w {
-				units = append(units, u)
-			}
-		}
-	}
+	units := w.unitsLocked()
 	n.mu.Unlock()
 	for _, u := range units {
 		u.loan.mu.Lock()

@@ -137,11 +137,9 @@ func (n *Node) snapshotLocked() snapshot {
 			ID: w.id, App: w.app.name, Revision: w.rev.number, Token: hex.EncodeToString(w.token[:]), Process: w.proc.Identity(),
 			Replicas: []snapReplica{},
 		}
-		for _, d := range w.app.deployments {
-			for _, u := range d.units {
-				if u.worker == w && u.state != spec.ReplicaStopping {
-					sw.Replicas = append(sw.Replicas, snapReplica{u.id, d.name})
-				}
+		for _, u := range w.unitsLocked() {
+			if u.state != spec.ReplicaStopping {
+				sw.Replicas = append(sw.Replicas, snapReplica{u.id, u.dep.name})
 			}
 		}
 		slices.SortFunc(sw.Replicas, func(a, b snapReplica) int { return strings.Compare(a.ID, b.ID) })

@@ -218,14 +218,7 @@ func (n *Node) expire(w *workerProc, s *stuck, limit time.Duration) {
 
 // servingLocked are the replicas of a worker that are in service. A constructor may block the worker as long as it likes.
 func (n *Node) servingLocked(w *workerProc) []*Unit {
-	var units []*Unit
-	for _, d := range w.app.deployments {
-		for _, u := range d.units {
-			if u.worker == w && u.state == spec.ReplicaRunning {
-				units = append(units, u)
-			}
-		}
-	}
+	units := slices.DeleteFunc(w.unitsLocked(), func(u *Unit) bool { return u.state != spec.ReplicaRunning })
 	slices.SortFunc(units, func(a, b *Unit) int { return strings.Compare(a.id, b.id) })
 	return units
 }

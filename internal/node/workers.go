@@ -238,14 +238,7 @@ func (w *workerProc) watch(out *outlet) {
 		w.stuck.timer.Stop()
 	}
 	doom := w.doom
-	var units []*Unit
-	for _, d := range w.app.deployments {
-		for _, u := range d.units {
-			if u.worker == w {
-				units = append(units, u)
-			}
-		}
-	}
+	units := w.unitsLocked()
 	n.mu.Unlock()
 	close(w.stopped)
 	counted := map[*Deployment]bool{}
@@ -253,6 +246,18 @@ func (w *workerProc) watch(out *outlet) {
 		n.died(u, exitOf(u, w.proc.Exit(), doom), !counted[u.dep]) // one crash is one failure, whatever it took with it
 		counted[u.dep] = true
 	}
+}
+
+// unitsLocked are the replicas in the worker, of whatever state.
+func (w *workerProc) unitsLocked() (units []*Unit) {
+	for _, d := range w.app.deployments {
+		for _, u := range d.units {
+			if u.worker == w {
+				units = append(units, u)
+			}
+		}
+	}
+	return units
 }
 
 func (n *Node) listenLocked() error {

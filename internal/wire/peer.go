@@ -533,6 +533,19 @@ func (p *Peer) frame(b *call.Batch, h Header, meta, body []byte) error {
 	return nil
 }
 
+// placed tells a call that has come where it goes, how long it has, and how its items go back.
+func (in *Incoming) placed(route uint32, left time.Duration) {
+	if routes := in.peer.routes; route < uint32(len(routes)) {
+		in.Route = routes[route]
+	}
+	if left > 0 {
+		in.Left, in.Deadline = left, time.Now().Add(left)
+	}
+	if in.Window.Items > 0 {
+		in.Items, in.out = in, newOutflow(in.Window)
+	}
+}
+
 func (p *Peer) onCall(b *call.Batch, h Header, meta, body []byte) error {
 	in := &Incoming{peer: p, id: h.ID}
 	route, left, err := parseCallMeta(meta, body, &in.Call)
@@ -542,15 +555,7 @@ func (p *Peer) onCall(b *call.Batch, h Header, meta, body []byte) error {
 	if err != nil {
 		return err
 	}
-	if route < uint32(len(p.routes)) {
-		in.Route = p.routes[route]
-	}
-	if left > 0 {
-		in.Left, in.Deadline = left, time.Now().Add(left)
-	}
-	if in.Window.Items > 0 {
-		in.Items, in.out = in, newOutflow(in.Window)
-	}
+	in.placed(route, left)
 	p.mu.Lock()
 	if _, dup := p.incoming[h.ID]; dup {
 		p.mu.Unlock()

@@ -235,15 +235,7 @@ func (n *nodes) onArrival(b *call.Batch, h Header, meta, body []byte) error {
 		}
 		return err
 	}
-	if route < uint32(len(p.routes)) {
-		in.Route = p.routes[route]
-	}
-	if left > 0 {
-		in.Left, in.Deadline = left, time.Now().Add(left)
-	}
-	if in.Window.Items > 0 {
-		in.Items, in.out = in, newOutflow(in.Window)
-	}
+	in.placed(route, left)
 	if !before {
 		if admitted, err := n.admit(b, in, meta); err != nil || !admitted {
 			return err

@@ -1,7 +1,11 @@
 package helve_test
 
 import (
+	"context"
+	"iter"
+	"os"
 	"testing"
+	"time"
 
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/helvetest"
@@ -53,5 +57,135 @@ func TestCounts(t *testing.T) {
 				check("after another deploy")
 			}, runners...)
 		})
+	}
+}
+
+// Counted ends its worker when it is asked to.
+type Counted struct{}
+
+func (Counted) Do(_ context.Context, what string) (string, error) {
+	if what == "die" {
+		os.Exit(7)
+	}
+	return what, nil
+}
+
+func (Counted) Flow(_ context.Context, what string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		if yield(what, nil) && what == "die" {
+			os.Exit(7)
+		}
+	}
+}
+
+// Repeater calls from the same worker, under slots that are lent to it.
+type Repeater struct{ do helve.Method[string, string] }
+
+func (c *Repeater) Repeat(ctx context.Context, times int) (int, error) {
+	for range times {
+		if _, err := c.do.Call(ctx, "x"); err != nil {
+			return 0, err
+		}
+	}
+	return times, nil
+}
+
+func buildCounted() (*helve.App, error) {
+	app := helve.NewApp("counted")
+	h := helve.Deploy(app, "Counted", func(context.Context) (Counted, error) { return Counted{}, nil }, helve.Options{NumReplicas: new(2)})
+	do := helve.MethodOf(h, Counted.Do)
+	caller := helve.Deploy(app, "Repeater", func(context.Context) (*Repeater, error) { return &Repeater{do}, nil }, helve.Options{Uses: []helve.Target{h}})
+	app.Ingress(helve.MethodOf(caller, (*Repeater).Repeat))
+	return app, nil
+}
+
+// awaitCalls waits until the counts of a deployment are as wanted: the slot of a call that has answered may be about to be given back.
+func awaitCalls(t *testing.T, s *helve.System, app, deployment, when string, want helve.Calls) {
+	t.Helper()
+	var got helve.Calls
+	for until := time.Now().Add(10 * time.Second); time.Now().Before(until); {
+		if got = s.Status().Applications[app].Deployments[deployment].Calls; got == want {
+			return
+		}
+	}
+	t.Errorf("%s: %+v, want %+v", when, got, want)
+}
+
+// TestCountsSurviveTheDeathOfAWorker, and what it takes with it are errors: calls, broadcasts and streams alike.
+func TestCountsSurviveTheDeathOfAWorker(t *testing.T) {
+	t.Parallel()
+	helvetest.Run(t, buildCounted, func(t *testing.T, s *helve.System) {
+		ctx := t.Context()
+		h, err := helve.HandleOf[Counted](s, "counted", "Counted")
+		if err != nil {
+			t.Fatal(err)
+		}
+		do, flow := helve.MethodOf(h, Counted.Do), helve.StreamOf(h, Counted.Flow)
+		call := func(what string) error { _, err := do.Call(ctx, what); return err }
+		broadcast := func(what string) error { _, err := do.Broadcast(ctx, what).Results(ctx); return err }
+		stream := func(what string) error { _, err := collect(flow.Remote(ctx, what).All()); return err }
+		want := helve.Calls{}
+		for _, ways := range []struct {
+			name string
+			do   func(string) error
+			each uint64
+		}{{"calls", call, 1}, {"broadcasts", broadcast, 2}, {"streams", stream, 1}} {
+			for range 5 {
+				if err := ways.do("x"); err != nil {
+					t.Fatal(ways.name, err)
+				}
+			}
+			want.Total += 5 * ways.each
+			awaitCalls(t, s, "counted", "Counted", ways.name, want)
+			if err := ways.do("die"); err == nil {
+				t.Fatal(ways.name, "no error")
+			}
+			want.Total, want.Errors = want.Total+ways.each, want.Errors+ways.each
+			awaitCalls(t, s, "counted", "Counted", ways.name+" that died", want)
+			if err := call("x"); err != nil { // another worker serves
+				t.Fatal(err)
+			}
+			want.Total++
+		}
+		in, err := s.Ingress("counted")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := helve.MethodNamed[int, int](in, "").Call(ctx, 100); err != nil {
+			t.Fatal(err)
+		}
+		want.Total += 100
+		awaitCalls(t, s, "counted", "Counted", "calls in the worker", want)
+		call("die") //nolint:errcheck // it does
+		want.Total, want.Errors = want.Total+1, want.Errors+1
+		awaitCalls(t, s, "counted", "Counted", "calls in the worker that died", want)
+	}, helvetest.Process)
+}
+
+// TestCountsOfPythonSurviveTheDeathOfAWorker likewise.
+func TestCountsOfPythonSurviveTheDeathOfAWorker(t *testing.T) {
+	t.Parallel()
+	s := helvetest.Start(t, helve.Config{}, func() (*helve.App, error) {
+		app := helve.NewApp("countedpy")
+		h := helve.Python[watched](app, "Watched", "testdata.watched:Watched", helve.Args{}, helve.Options{})
+		app.Ingress(helve.MethodOf(h, watched.Dir))
+		return app, nil
+	})
+	h, err := helve.HandleOf[watched](s, "countedpy", "Watched")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	for i, end := range []func() error{
+		func() error { _, err := helve.ActionOf(h, watched.End).Call(ctx, "exit"); return err },
+		func() error { _, err := helve.ActionOf(h, watched.End).Broadcast(ctx, "exit").Results(ctx); return err },
+	} {
+		if _, err := helve.MethodOf(h, watched.Dir).Call(ctx, helve.None{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := end(); err == nil {
+			t.Fatal("no error")
+		}
+		awaitCalls(t, s, "countedpy", "Watched", "after a death", helve.Calls{Total: uint64(2*i + 2), Errors: uint64(i + 1)})
 	}
 }

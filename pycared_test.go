@@ -27,13 +27,14 @@ func buildPyCared(class string, o helve.Options) helve.Build {
 			app.Ingress(helve.MethodNamed[helve.None, int](h, "PID"))
 			return app, nil
 		}
-		h := helve.Python[pyCared](app, "Cared", "testdata.cared:Cared", helve.Args{}, o)
+		h := helve.Python[pyCared](app, "Cared", "testdata.cared:"+class, helve.Args{}, o)
 		app.Ingress(helve.MethodOf(h, pyCared.Word))
 		return app, nil
 	}
 }
 
-// TestPythonReplicaIsCaredFor: a Python class is given its user config at the start and again, and says whether it works.
+// TestPythonReplicaIsCaredFor: a Python class is given its user config at the start and again, and says whether it works. A
+// config that it refused is not what the next replica starts with.
 func TestPythonReplicaIsCaredFor(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -59,10 +60,7 @@ func TestPythonReplicaIsCaredFor(t *testing.T) {
 	if err := sys.Reconfigure(ctx, "pycared", "Cared", map[string]string{"word": "bad"}); err == nil || !strings.Contains(err.Error(), "a bad word") {
 		t.Errorf("%v", err)
 	}
-	says("second")
-	if err := sys.Reconfigure(ctx, "pycared", "Cared", map[string]string{"word": "third"}); err != nil {
-		t.Error(err)
-	}
+	says("second") // and so does the next one, below
 	was, err := helve.MethodOf(h, pyCared.FallSick).Call(ctx, helve.None{})
 	if err != nil {
 		t.Fatal(err)
@@ -76,6 +74,10 @@ func TestPythonReplicaIsCaredFor(t *testing.T) {
 			break
 		}
 	}
+	says("second")
+	if err := sys.Reconfigure(ctx, "pycared", "Cared", map[string]string{"word": "third"}); err != nil {
+		t.Error(err)
+	}
 	says("third")
 	exit := sys.Status().Applications["pycared"].Deployments["Cared"].LastExit
 	if exit == nil || !strings.Contains(exit.Reason, "sick") {
@@ -83,7 +85,7 @@ func TestPythonReplicaIsCaredFor(t *testing.T) {
 	}
 }
 
-// TestPythonUserConfigWithoutReconfigure: nobody would be given it.
+// TestPythonUserConfigWithoutReconfigure: nobody would be given it. What fails of a start is named.
 func TestPythonUserConfigWithoutReconfigure(t *testing.T) {
 	t.Parallel()
 	_, err := helve.Config{}.Run(t.Context(), buildPyCared("Plain", helve.Options{UserConfig: map[string]string{"word": "x"}}))
@@ -91,7 +93,11 @@ func TestPythonUserConfigWithoutReconfigure(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	_, err = helve.Config{}.Run(t.Context(), buildPyCared("Cared", helve.Options{UserConfig: map[string]string{"word": "bad"}}))
-	if err == nil || !strings.Contains(err.Error(), "a bad word") {
+	if err == nil || !strings.Contains(err.Error(), "pycared/Cared.reconfigure: a bad word") { // not the constructor
+		t.Errorf("%v", err)
+	}
+	_, err = helve.Config{}.Run(t.Context(), buildPyCared("Sick", helve.Options{}))
+	if err == nil || !strings.Contains(err.Error(), "pycared/Cared.check_health: sick") {
 		t.Errorf("%v", err)
 	}
 }

@@ -181,8 +181,9 @@ func (s *System) Delete(ctx context.Context, app string) error {
 }
 
 // Reconfigure gives a deployment another user config: every replica that runs, and those that start later. config is
-// anything that encodes as JSON. The errors of replicas that refused it, and keep what they had, are joined,
-// those that are alike as one.
+// anything that encodes as JSON. If a replica refuses it all are given again what they had, which stays in use, also for replicas
+// that start later; the errors of those that refused it are joined, those that are alike as one. When ctx ends first the config
+// is withdrawn. While no replica runs, the first that starts with it decides.
 func (s *System) Reconfigure(ctx context.Context, app, deployment string, config any) error {
 	b, err := theCodec.Append(nil, call.JSON, config)
 	if err != nil {

@@ -27,6 +27,12 @@ class Cared:
         return os.getpid()
 
 
+class Sick(Cared):
+    def __init__(self):
+        super().__init__()
+        self.sick = True
+
+
 class Plain:
     def pid(self):
         return os.getpid()

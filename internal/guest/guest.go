@@ -238,7 +238,7 @@ func (g *Guest) Control(ctx context.Context, op string, body json.RawMessage) (a
 		defer g.mu.Unlock()
 		counts := map[string]replica.Counts{}
 		for id, h := range g.replicas {
-			counts[id] = h.replica.Counts()
+			counts[id] = h.near.Counts()
 		}
 		return map[string]any{"replicas": counts}, nil
 	case "start_replica":

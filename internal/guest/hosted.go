@@ -22,7 +22,8 @@ import (
 // hosted is a replica in this process.
 type hosted struct {
 	guest   *Guest
-	replica *replica.Replica
+	replica *replica.Replica // counts the calls of the node
+	near    *replica.Replica // the same instance; counts the calls under lent slots, which the node does not see
 	local   transport.Local
 	now     atomic.Pointer[tenure]
 
@@ -34,8 +35,8 @@ type hosted struct {
 	asking bool // a goroutine tells the node
 }
 
-// Here is the instance.
-func (h *hosted) Here() *replica.Replica { return h.replica }
+// Here is the instance, for callers in this process.
+func (h *hosted) Here() *replica.Replica { return h.near }
 
 // tenure is a replica's time under one node, which counts its slots. When the node is gone, what still runs is owed to the
 // next: it must count those slots as taken until they end.
@@ -119,7 +120,7 @@ func (t *tenure) settle(heir *wire.Peer) {
 
 // host takes a replica that was started into service.
 func (g *Guest) host(r *replica.Replica, config json.RawMessage) {
-	h := &hosted{guest: g, replica: r, local: transport.Local{Replica: r, Codec: g.codec}}
+	h := &hosted{guest: g, replica: r, near: r.Sibling(), local: transport.Local{Replica: r, Codec: g.codec}}
 	h.begin()
 	h.configured(config)
 	g.mu.Lock()
@@ -256,6 +257,8 @@ func (h *hosted) resumed() wire.Resumed {
 		Replica: h.replica.ID, Deployment: h.replica.Class.Deployment, Config: h.config, Models: h.models, Health: h.replica.CanTell(),
 		Reports: h.replica.Reports(),
 	}
+	c := h.replica.Counts()
+	r.Started, r.Failed = c.Started, c.Failed
 	for _, t := range h.former {
 		r.Executing += t.tell()
 	}

@@ -10,8 +10,10 @@ import (
 	"github.com/helve-serve/helve/internal/spec"
 )
 
-// Calls are counted where they run: in the node's process by the replica itself, in a Go worker likewise, which is asked, and for Python
-// by the node.
+// Calls are counted where no end of a worker takes the count along: in the node's process by the replica itself, and for a
+// replica in a worker by the node, when a call is sent and when its end is known. For example, of three calls that a worker
+// had when it died the node has counted three, and three errors. The node does not see calls that run in a Go worker under
+// slots that it lent: the worker counts those, and is asked.
 
 // countTime is how long a status waits for workers to say what they have counted. One that does not answer is shown with what
 // it said last.
@@ -34,50 +36,59 @@ func (n *Node) countAll() {
 	defer cancel()
 	var wg sync.WaitGroup
 	for _, w := range ask {
-		wg.Go(func() { n.askCounts(ctx, w) })
+		wg.Go(func() { n.askCounts(ctx, w) }) //nolint:errcheck // what it said last stands
 	}
 	wg.Wait()
 }
 
-// askCounts asks a Go worker.
-func (n *Node) askCounts(ctx context.Context, w *workerProc) {
+// askCounts asks a Go worker for what has run under lent slots.
+func (n *Node) askCounts(ctx context.Context, w *workerProc) error {
 	if w.graph == nil { // Python
-		return
+		return nil
 	}
 	var reply struct {
 		Replicas map[string]replica.Counts `json:"replicas"`
 	}
-	if w.peer.Control(ctx, map[string]string{"op": "counts"}, &reply) != nil {
-		return
+	if err := w.peer.Control(ctx, map[string]string{"op": "counts"}, &reply); err != nil {
+		return err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for id, c := range reply.Replicas {
 		if u := n.unitLocked(id); u != nil && u.worker == w {
-			u.counted.Store(&c)
+			u.lent.Store(&c)
 		}
+	}
+	return nil
+}
+
+// sent counts a call that is about to be sent to the replica.
+func (u *Unit) sent() {
+	if u.placement != inNode {
+		u.started.Add(1)
 	}
 }
 
-// count is told how a call at a replica ended.
-func (u *Unit) count(r call.Result) {
-	if u.placement != inPython || r.NotStarted {
-		return
-	}
-	u.ended.Add(1)
-	if r.Err != nil {
+// ended counts how a call ended that [Unit.sent] has counted.
+func (u *Unit) ended(r call.Result) {
+	switch {
+	case u.placement == inNode:
+	case r.NotStarted:
+		u.started.Add(^uint64(0)) // one less
+	case r.Err != nil:
 		u.failed.Add(1)
 	}
 }
 
 func (u *Unit) counts() replica.Counts {
-	switch c := u.counted.Load(); {
-	case u.instance != nil:
+	if u.instance != nil {
 		return u.instance.Counts()
-	case c != nil:
-		return *c
 	}
-	return replica.Counts{Started: u.ended.Load(), Failed: u.failed.Load()}
+	c := replica.Counts{Started: u.started.Load(), Failed: u.failed.Load()}
+	if lent := u.lent.Load(); lent != nil {
+		c.Add(*lent)
+	}
+	return c
 }
 
 func (d *Deployment) callsLocked() spec.Calls {

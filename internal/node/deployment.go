@@ -44,13 +44,10 @@ type Deployment struct {
 	lastErr  error
 	message  string // of the last failure
 	gaveUp   bool
-	dropped  bool      // it is not part of its application any more
-	former   *edition  // while its application changes: what it was
-	dynamic  []string  // deployments whose handles its replicas asked for
-	vacant   []lineage // places whose replica is gone, for the next to start
-	lastExit *spec.Exit
+	dropped  bool           // it is not part of its application any more
+	former   *edition       // while its application changes: what it was
+	dynamic  []string       // deployments whose handles its replicas asked for
 	past     replica.Counts // of replicas that are gone
-	methods  []pythonMethod // of the first Python replica that became ready
 }
 
 // rounds counts failures for the back-off of starts: those of replicas that were started together, or before one of them
@@ -94,10 +91,10 @@ type Unit struct {
 	reports   bool // a worker's replica that has stats for routing
 	has       atomic.Pointer[[]string]
 	stats     atomic.Pointer[Stats]
-	counted   atomic.Pointer[replica.Counts] // what its worker last said
-	ended     atomic.Uint64                  // calls, of a replica in Python
-	failed    atomic.Uint64
-	stopped   atomic.Bool // its instance is being closed
+	started   atomic.Uint64                  // calls that were sent to its worker
+	failed    atomic.Uint64                  // of these
+	lent      atomic.Pointer[replica.Counts] // of calls under lent slots: what its worker said last
+	stopped   atomic.Bool                    // its instance is being closed
 
 	// life ends when its time to drain is over: what still runs then and knows of it, the streams and handlers of clients
 	// outside, ends.

@@ -73,6 +73,7 @@ func (f *Flight) Assigned(b *call.Batch, r *router.Replica) {
 	if f.in != nil && (u.transport.Keeps() || f.repeatable()) {
 		f.keep()
 	}
+	u.sent()
 	h := u.transport.Start(b, f.call, f)
 	f.mu.Lock()
 	cancelled := f.cancelled
@@ -149,7 +150,7 @@ func (f *Flight) Complete(b *call.Batch, r call.Result) {
 		f.state, f.answered = done, true
 	}
 	f.mu.Unlock()
-	rep.Value.(*Unit).count(r)
+	rep.Value.(*Unit).ended(r)
 	if r.NotStarted && !r.Rejected || r.Lost { // nobody else should be sent there; the node removes it when it has seen the process end
 		rep.Value.(*Unit).gate.Close()
 	}

@@ -3,12 +3,10 @@ package node
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
 
-	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -93,97 +91,23 @@ func (u *Unit) control(ctx context.Context, op string, config json.RawMessage, l
 
 // unhealthy replaces a replica whose checks have failed: it drains like one that is too many.
 func (n *Node) unhealthy(u *Unit, err error) {
-	d := u.dep
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.replaceLocked(u, fmt.Errorf("replica %s failed %d health checks: %w", u.id, maxUnhealthy, err))
+}
+
+// replaceLocked takes a replica out of service that is of no use, so that another starts in its place.
+func (n *Node) replaceLocked(u *Unit, err error) {
+	d := u.dep
 	if d.units[u.id] != u || u.state != spec.ReplicaRunning {
 		return
 	}
 	n.log.Error("replica is unhealthy, starting another", "app", d.app.name, "deployment", d.name, "replica", u.id, "error", err)
 	d.forgiveLocked(u)
-	err = fmt.Errorf("replica %s failed %d health checks: %w", u.id, maxUnhealthy, err)
-	d.vacateLocked(u, &spec.Exit{Replica: u.id, Reason: err.Error(), Code: -1, At: time.Now()})
-	d.failedLocked(&d.running, u, err)
+	u.vacateLocked(&spec.Exit{Replica: u.id, Reason: err.Error(), Code: -1, At: time.Now()})
+	if u.edition == d.now.Load() {
+		d.failedLocked(&d.running, u, err)
+	}
 	n.stopLocked(u)
 	n.wake()
-}
-
-// Reconfigure gives a deployment another user config: every replica that runs, and those that start later. A replica
-// whose Reconfigure fails keeps what it had, and its error is returned with the others'.
-func (n *Node) Reconfigure(ctx context.Context, app, deployment string, config json.RawMessage) error {
-	d := n.Deployment(app, deployment)
-	if d == nil {
-		return fmt.Errorf("no deployment %q in application %q", deployment, app)
-	}
-	select {
-	case d.configuring <- struct{}{}:
-		defer func() { <-d.configuring }()
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	n.mu.Lock()
-	e := d.now.Load()
-	e.config = config
-	e.configVersion++
-	var units []*Unit
-	for _, u := range d.units {
-		if u.state == spec.ReplicaRunning && u.edition == e { // one that starts sees the version when it is ready
-			u.version = e.configVersion
-			units = append(units, u)
-		}
-	}
-	n.mu.Unlock()
-	if err := n.save(); err != nil {
-		n.log.Error("the node's state was not saved", "error", err)
-	}
-	type refusal struct {
-		replica string
-		err     error
-	}
-	refusals := make(chan refusal, len(units))
-	for _, u := range units {
-		go func() { refusals <- refusal{u.id, n.reconfigure(ctx, u, config)} }() // its end is awaited below
-	}
-	// What several replicas say alike is said once. Errors that cross a process carry their replica: the message counts.
-	said, order := map[string][]refusal{}, []string(nil)
-	for range units {
-		if r := <-refusals; r.err != nil {
-			text := call.AsError(r.err).Message
-			if said[text] == nil {
-				order = append(order, text)
-			}
-			said[text] = append(said[text], r)
-		}
-	}
-	var all []error
-	for _, text := range order {
-		switch rs := said[text]; len(rs) {
-		case 1:
-			all = append(all, fmt.Errorf("replica %s: Reconfigure: %w", rs[0].replica, rs[0].err))
-		default:
-			all = append(all, fmt.Errorf("%d of %d replicas: Reconfigure: %w", len(rs), len(units), rs[0].err))
-		}
-	}
-	return errors.Join(all...)
-}
-
-func (n *Node) reconfigure(ctx context.Context, u *Unit, config json.RawMessage) error {
-	if u.instance != nil {
-		return u.instance.Reconfigure(ctx, config)
-	}
-	return u.control(ctx, "reconfigure", config, u.options.ConstructTimeout)
-}
-
-// renew gives a replica that is not ready yet the newest user config.
-func (n *Node) renew(u *Unit) error {
-	n.mu.Lock()
-	config := u.config
-	u.version = u.configVersion
-	n.mu.Unlock()
-	ctx, cancel := context.WithTimeout(u.ctx, u.options.ConstructTimeout)
-	defer cancel()
-	if err := n.reconfigure(ctx, u, config); err != nil {
-		return fmt.Errorf("replica %s: Reconfigure: %w", u.id, err)
-	}
-	return nil
 }

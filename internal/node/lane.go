@@ -23,6 +23,8 @@ type Errand struct {
 	call *call.Call
 	sink call.Sink
 
+	started bool // it was given to the transport
+
 	// Guarded by lane.mu.
 	answered bool
 	handle   transport.Handle
@@ -87,6 +89,8 @@ func (e *Errand) start(b *call.Batch) {
 		e.Complete(b, call.Result{Err: failure})
 		return
 	}
+	e.started = true
+	e.unit.sent()
 	h := e.unit.transport.Start(b, e.call, e)
 	l.mu.Lock()
 	e.handle = h
@@ -99,7 +103,9 @@ func (e *Errand) start(b *call.Batch) {
 
 // Complete is told by the transport how the call ended, and starts the next.
 func (e *Errand) Complete(b *call.Batch, r call.Result) {
-	e.unit.count(r)
+	if e.started {
+		e.unit.ended(r)
+	}
 	if r.NotStarted {
 		r = call.Result{Err: e.unit.gone()}
 	}

@@ -138,7 +138,7 @@ func (n *Node) startLocked(d *Deployment, now time.Time) {
 	u := n.unitOfLocked(d, fmt.Sprintf("%s#%s", d.name, shortID(n.nextID)), now)
 	d.starts++
 	u.start = d.starts
-	u.before = d.inheritLocked()
+	u.before = u.inheritLocked()
 	n.wg.Go(func() { n.finishStart(u, n.start(u)) })
 }
 
@@ -155,14 +155,35 @@ func (n *Node) unitOfLocked(d *Deployment, id string, now time.Time) *Unit {
 	return u
 }
 
+// refusal says that a replica did not start because of its user config, or perhaps: its process ended.
+func refusal(err error) bool {
+	if e, ok := errors.AsType[*call.Error](err); ok {
+		return strings.EqualFold(e.Method, "Reconfigure")
+	}
+	e, ended := errors.AsType[*endedError](err)
+	return ended && e.begun
+}
+
+// abandoned forgets a replica whose start has ended in nothing, without a failure of its own.
+func (n *Node) abandoned(u *Unit) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.forgetLocked(u)
+	n.wake()
+}
+
 // finishStart puts a replica into service whose start ended with err.
 func (n *Node) finishStart(u *Unit, err error) {
-	started := err == nil
+	ready := err == nil
+	if err != nil && refusal(err) && n.refusedTrial(u, u.version, err) {
+		n.abandoned(u)
+		return
+	}
 	for err == nil && !n.ready(u) { // it has an old user config
 		err = n.renew(u)
 	}
 	if err != nil {
-		if started { // the newest user config was refused
+		if ready { // the user config that it should have was refused
 			closing, cancel := context.WithTimeout(n.ctx, closeTime)
 			n.end(closing, u) //nolint:errcheck // why it did not start counts
 			cancel()
@@ -192,8 +213,8 @@ func (n *Node) start(u *Unit) error {
 		return n.startInPython(u)
 	}
 	n.mu.Lock()
-	config := u.config
-	u.version = u.configVersion
+	config, version := u.configLocked()
+	u.version = version
 	n.mu.Unlock()
 	r, err := replica.Start(u.ctx, u.class, u.id, config, u.options.ConstructTimeout)
 	if err != nil {
@@ -247,12 +268,14 @@ func (n *Node) ready(u *Unit) bool {
 	}
 	if w := u.worker; w != nil && n.workers[w.id] != w { // likewise, and whoever saw it leaves those that start alone
 		n.mu.Unlock()
-		n.startFailed(u, &endedError{fmt.Sprintf("deployment %s: its worker ended", d.name), w.proc.Exit()})
+		n.startFailed(u, &endedError{fmt.Sprintf("deployment %s: its worker ended", d.name), w.proc.Exit(), false})
 		return true
 	}
-	if u.version != u.configVersion {
+	if config, version := u.configLocked(); u.version != version {
 		n.mu.Unlock()
 		return false
+	} else if u.trial != nil {
+		u.acceptLocked(config, version)
 	}
 	if u.state == spec.ReplicaStarting || u.state == spec.ReplicaRecovering {
 		u.state = spec.ReplicaRunning
@@ -371,7 +394,7 @@ func (n *Node) startFailed(u *Unit, err error) {
 		if ended, ok := errors.AsType[*endedError](err); ok {
 			exit = exitOf(u, ended.exit, "")
 		}
-		d.vacateLocked(u, exit)
+		u.vacateLocked(exit)
 		d.failedLocked(&d.starting, u, err)
 	}
 	silent := d.app.failure != nil || d.app.status == spec.ApplicationDeploying && !u.def.Retry // Deploy returns it
@@ -395,7 +418,7 @@ func (n *Node) died(u *Unit, exit *spec.Exit, counts bool) {
 		return
 	}
 	n.forgetLocked(u)
-	d.vacateLocked(u, exit)
+	u.vacateLocked(exit)
 	reason := strings.Join(append([]string{exit.Reason}, exit.Lines...), "\n")
 	if counts && u.edition == d.now.Load() {
 		d.forgiveLocked(u)
@@ -414,8 +437,7 @@ const healthyTime = 10 * time.Minute
 func (n *Node) forgetLocked(u *Unit) {
 	u.endLife(u.gone())
 	if u.dep.units[u.id] == u {
-		past, c := &u.dep.past, u.counts()
-		*past = replica.Counts{Started: past.Started + c.Started, Failed: past.Failed + c.Failed, Late: past.Late + c.Late, Busy: past.Busy + c.Busy}
+		u.dep.past.Add(u.counts())
 	}
 	delete(u.dep.units, u.id)
 	u.dep.Router.Forget(u.entry)
@@ -487,7 +509,7 @@ func (n *Node) end(ctx context.Context, u *Unit) error {
 	case u.instance != nil:
 		return u.instance.Close(ctx)
 	case u.worker != nil:
-		n.askCounts(ctx, u.worker)
+		n.askCounts(ctx, u.worker) //nolint:errcheck // what it said last stands
 		err := u.worker.stopReplica(ctx, u.id)
 		if u.placement == inPython {
 			u.worker.end(ctx)
@@ -512,10 +534,14 @@ func (n *Node) publish() error {
 			continue
 		}
 		d := a.deployments[g.Ingress.Deployment]
-		r := proxy.Route{Prefix: g.RoutePrefix, App: a.name, In: d.now.Load().inKind(g.Ingress.Method, d.methods)}
+		e := d.now.Load()
+		if a.previous != nil && d.former != nil {
+			e = d.former
+		}
+		r := proxy.Route{Prefix: g.RoutePrefix, App: a.name, In: e.inKind(g.Ingress.Method)}
 		place := &call.Place{App: a.name, Deployment: d.name, Method: g.Ingress.Method, Home: a.current.def.Home}
 		kind := g.Ingress.Kind
-		if d.now.Load().placement == inPython && pythonStreams(g.Ingress.Method, d.methods) {
+		if e.placement == inPython && pythonStreams(g.Ingress.Method, e.methods) {
 			kind = spec.IngressStream
 		}
 		switch kind {
@@ -542,8 +568,8 @@ func (n *Node) publish() error {
 	return n.proxy.SetRoutes(routes)
 }
 
-// inKind says what an ingress method takes; python are the methods that a Python class has.
-func (e *edition) inKind(method string, python []pythonMethod) proxy.InKind {
+// inKind says what an ingress method takes.
+func (e *edition) inKind(method string) proxy.InKind {
 	kind := "json"
 	switch {
 	case e.class != nil:
@@ -551,7 +577,7 @@ func (e *edition) inKind(method string, python []pythonMethod) proxy.InKind {
 			kind = m.InKind()
 		}
 	case e.placement == inPython:
-		kind = pythonKind(method, python)
+		kind = pythonKind(method, e.methods)
 	default:
 		for _, m := range e.spec.Methods {
 			if m.Name == method {

@@ -219,7 +219,11 @@ func (n *Node) claimLocked(r *revision) {
 	for _, d := range a.deployments {
 		if config, ok := was.Configs[d.name]; ok && same {
 			e := d.now.Load()
-			e.config, e.configVersion = config, 1
+			e.acceptLocked(config, e.versionLocked())
+		}
+		if config, ok := was.Trials[d.name]; ok && same {
+			e := d.now.Load()
+			e.trial = &trial{config, e.versionLocked()}
 		}
 	}
 	for _, x := range n.state.expected {
@@ -333,7 +337,7 @@ func (n *Node) lost(w *workerProc, units []*Unit, err error) {
 	}
 	for _, u := range units {
 		n.forgetLocked(u)
-		u.dep.vacateLocked(u, &spec.Exit{Replica: u.id, Reason: "it was lost with its node: " + err.Error(), Code: -1, At: time.Now()})
+		u.vacateLocked(&spec.Exit{Replica: u.id, Reason: "it was lost with its node: " + err.Error(), Code: -1, At: time.Now()})
 	}
 	n.wake()
 }
@@ -386,13 +390,15 @@ func (n *Node) resumed(w *workerProc, units []*Unit) {
 // resumeLocked makes a unit of what a worker tells of a replica.
 func (u *Unit) resumeLocked(r wire.Resumed) {
 	u.checked, u.reports, u.models = r.Health, r.Reports, r.Models
+	u.started.Store(r.Started)
+	u.failed.Store(r.Failed)
 	if u.placement == inPython {
-		json.Unmarshal(r.Methods, &u.dep.methods) //nolint:errcheck // without them an ingress serves nothing, and says so
+		json.Unmarshal(r.Methods, &u.edition.methods) //nolint:errcheck // without them an ingress serves nothing, and says so
 	}
 	u.transport = &transport.Wire{Peer: u.worker.peer, Replica: u.id, Python: u.placement == inPython, Codec: u.dep.app.node.codec}
 	u.version = -1 // Reconfigure brings it up to date
-	if r.Config == spec.ConfigDigest(u.config) {
-		u.version = u.configVersion
+	if config, version := u.configLocked(); r.Config == spec.ConfigDigest(config) {
+		u.version = version
 	}
 	for range max(r.Executing, 0) {
 		if !u.gate.TryAcquire() { // it may have fewer slots than before

@@ -41,9 +41,14 @@ type edition struct {
 	placement placement
 
 	// Guarded by Node.mu.
-	ran           bool            // a replica was ready once
-	config        json.RawMessage // the user config, nil for none
-	configVersion int
+	ran            bool            // a replica was ready once
+	config         json.RawMessage // the user config that replicas have, nil for none
+	configVersion  int             // 0: what was deployed
+	configVersions int             // that were given out
+	trial          *trial          // a user config that may replace it; nil for none
+	vacant         []lineage       // places whose replica is gone, for the next to start
+	lastExit       *spec.Exit
+	methods        []pythonMethod // of the first Python replica that became ready
 }
 
 type placement uint8
@@ -95,12 +100,17 @@ func (a *app) adoptLocked(r *revision) {
 		}
 		d.former = d.now.Load()
 		d.become(e)
-		d.failures, d.starting.n, d.running.n, d.gaveUp = 0, 0, 0, false
+		d.forgetFailuresLocked()
 		if r.def.Bound != nil {
 			r.def.Bound(s.Name, d)
 		}
 	}
 	a.status, a.message, a.since = spec.ApplicationDeploying, "", time.Now()
+}
+
+// forgetFailuresLocked is for a deployment that becomes what another revision has it as: those of the former say nothing of it.
+func (d *Deployment) forgetFailuresLocked() {
+	d.failures, d.starting.n, d.running.n, d.gaveUp, d.message = 0, 0, 0, false, ""
 }
 
 func (d *Deployment) become(e *edition) {
@@ -120,7 +130,7 @@ func (a *app) revertLocked(cause error) {
 			d.become(d.former)
 			d.former = nil
 		}
-		d.failures, d.starting.n, d.running.n, d.gaveUp = 0, 0, 0, false
+		d.forgetFailuresLocked()
 		if d.now.Load().revision == a.current {
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"runtime"
+	"strconv"
 	"sync"
 	"time"
 
@@ -81,6 +82,12 @@ func (i *subject) ill() int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.sick
+}
+
+func (i *subject) holds() string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return strconv.FormatInt(i.config, 10)
 }
 
 func (i *subject) CheckHealth(ctx context.Context) error {

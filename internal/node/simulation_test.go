@@ -606,8 +606,16 @@ func (s *simulation) unwell(p *plan) string {
 			if u.revision != s.node.apps["app"].current {
 				return fmt.Sprintf("replica %s is of revision %d", u.id, u.number)
 			}
-			if i := u.instance.Instance.(*subject); i.ill() != 0 {
+			i := u.instance.Instance.(*subject)
+			if i.ill() != 0 {
 				return fmt.Sprintf("replica %s serves although it is sick", u.id)
+			}
+			target := "0"
+			if u.config != nil {
+				target = string(u.config)
+			}
+			if has := i.holds(); has != target || u.trial != nil {
+				return fmt.Sprintf("replica %s has the config %s, the target is %s (trial: %v)", u.id, has, target, u.trial)
 			}
 		}
 	}

@@ -33,6 +33,7 @@ type snapApplication struct {
 	Identity string                     `json:"identity"` // of graph and code: see [App.identity]
 	Graph    spec.Graph                 `json:"graph"`    // specs and route
 	Configs  map[string]json.RawMessage `json:"configs,omitempty"`
+	Trials   map[string]json.RawMessage `json:"trials,omitempty"` // user configs that no replica has taken yet
 }
 
 type snapWorker struct {
@@ -120,11 +121,12 @@ func (n *Node) snapshotLocked() snapshot {
 		r := a.current
 		app := snapApplication{Name: a.name, Revision: r.number, Identity: r.identity, Graph: r.def.Graph}
 		for _, d := range a.deployments {
-			if e := d.now.Load(); e.revision == r && e.configVersion > 0 {
-				if app.Configs == nil {
-					app.Configs = map[string]json.RawMessage{}
-				}
-				app.Configs[d.name] = e.config
+			e := d.now.Load()
+			if e.revision == r && e.configVersion > 0 {
+				put(&app.Configs, d.name, e.config)
+			}
+			if e.revision == r && e.trial != nil {
+				put(&app.Trials, d.name, e.trial.config)
 			}
 		}
 		s.Applications = append(s.Applications, app)
@@ -148,6 +150,13 @@ func (n *Node) snapshotLocked() snapshot {
 	slices.SortFunc(s.Applications, func(a, b snapApplication) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortFunc(s.Workers, func(a, b snapWorker) int { return strings.Compare(a.ID, b.ID) })
 	return s
+}
+
+func put(m *map[string]json.RawMessage, name string, config json.RawMessage) {
+	if *m == nil {
+		*m = map[string]json.RawMessage{}
+	}
+	(*m)[name] = config
 }
 
 // save writes the snapshot if anything in it has changed since the last time.

@@ -248,7 +248,7 @@ func (w *workerProc) ping() {
 		n.wg.Go(func() {
 			defer close(answered)
 			for {
-				err := w.peer.Control(n.ctx, map[string]string{"op": "ping"}, nil)
+				err := w.sign(n.ctx)
 				if e, ok := errors.AsType[*call.Error](err); !ok || e.Remote { // the worker's error is an answer
 					return
 				}
@@ -278,6 +278,15 @@ func (w *workerProc) ping() {
 	}
 }
 
+// sign asks the worker for a sign of life. A Go worker gives one that is of use: should it die, what it has counted until now
+// is known.
+func (w *workerProc) sign(ctx context.Context) error {
+	if w.graph != nil {
+		return w.node.askCounts(ctx, w)
+	}
+	return w.peer.Control(ctx, map[string]string{"op": "ping"}, nil)
+}
+
 // processState is what the kernel says about a process that cannot speak for itself.
 func processState(pid int) string {
 	var b strings.Builder
@@ -298,8 +307,9 @@ func processState(pid int) string {
 
 // endedError says that a worker's process has ended.
 type endedError struct {
-	text string
-	exit worker.Exit
+	text  string
+	exit  worker.Exit
+	begun bool // it had begun to start a replica
 }
 
 func (e *endedError) Error() string { return e.text + ": " + e.exit.Reason() }
@@ -321,18 +331,20 @@ func exitOf(u *Unit, e worker.Exit, doom string) *spec.Exit {
 	return x
 }
 
-// vacateLocked leaves a replica's place to the next that starts.
-func (d *Deployment) vacateLocked(u *Unit, exit *spec.Exit) {
-	d.lastExit = exit
-	d.vacant = append(d.vacant, lineage{u.before.restarts + 1, exit})
-	if extra := len(d.vacant) - d.now.Load().options.NumReplicas; extra > 0 {
-		d.vacant = d.vacant[extra:]
+// vacateLocked leaves the replica's place to the next that starts of its revision. Those of other revisions are not in its place:
+// for example, what is known of a build that did not start is no restart of the next one.
+func (u *Unit) vacateLocked(exit *spec.Exit) {
+	e := u.edition
+	e.lastExit = exit
+	e.vacant = append(e.vacant, lineage{u.before.restarts + 1, exit})
+	if extra := len(e.vacant) - e.options.NumReplicas; extra > 0 {
+		e.vacant = e.vacant[extra:]
 	}
 }
 
-func (d *Deployment) inheritLocked() (l lineage) {
-	if len(d.vacant) > 0 {
-		l, d.vacant = d.vacant[0], d.vacant[1:]
+func (e *edition) inheritLocked() (l lineage) {
+	if len(e.vacant) > 0 {
+		l, e.vacant = e.vacant[0], e.vacant[1:]
 	}
 	return l
 }

@@ -155,7 +155,7 @@ func hungUp(err error) bool {
 // unready is the end of a worker that was not taken into service.
 func (w *workerProc) unready() error {
 	exit := w.proc.Exit()
-	err := &endedError{fmt.Sprintf("worker of application %s ended before it was ready", w.app.name), exit}
+	err := &endedError{fmt.Sprintf("worker of application %s ended before it was ready", w.app.name), exit, false}
 	if w.graph == nil && strings.Contains(exit.Reason(), "No module named 'helve'") {
 		return fmt.Errorf("%w; install the helve package for that interpreter, or set HELVE_PYTHON to one that has it", err)
 	}
@@ -559,7 +559,7 @@ func (n *Node) startInPython(u *Unit) error {
 	}
 	u.reports = s.Reports
 	n.mu.Lock()
-	d.methods = s.Methods
+	u.methods = s.Methods
 	n.mu.Unlock()
 	u.transport = &transport.Wire{Peer: w.peer, Replica: u.id, Python: true, Codec: n.codec}
 	return nil
@@ -569,8 +569,8 @@ func (n *Node) startAt(w *workerProc, u *Unit, code json.RawMessage) (started, e
 	d := u.dep
 	n.mu.Lock()
 	u.worker = w
-	config := u.config
-	u.version = u.configVersion
+	config, version := u.configLocked()
+	u.version = version
 	n.mu.Unlock()
 	var s started
 	err := w.peer.Control(u.ctx, startReplica{
@@ -586,7 +586,7 @@ func (n *Node) startAt(w *workerProc, u *Unit, code json.RawMessage) (started, e
 	// The start may also be given up because another connection ended, a driver's, with the same error.
 	if errors.Is(err, wire.ErrEnded) && u.ctx.Err() == nil {
 		<-w.stopped // a worker that lost its connection is killed
-		return s, &endedError{fmt.Sprintf("deployment %s: its worker ended while the constructor ran", d.name), w.proc.Exit()}
+		return s, &endedError{fmt.Sprintf("deployment %s: its worker ended while the constructor ran", d.name), w.proc.Exit(), true}
 	}
 	return s, fmt.Errorf("deployment %s: %w", d.name, err)
 }

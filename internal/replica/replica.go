@@ -68,12 +68,19 @@ type Replica struct {
 	Instance any
 	Scope    *Scope
 
+	configuring chan struct{} // of one: full while the instance's Reconfigure runs; nil for a replica that Start did not make
+
 	_        [64]byte // what every call reads stays off the lines that every call writes
 	started  atomic.Uint64
 	failed   atomic.Uint64
 	busyTime atomic.Int64
 	late     atomic.Uint64
 	_        [64]byte
+}
+
+// Sibling is the same instance with counts of its own.
+func (r *Replica) Sibling() *Replica {
+	return &Replica{ID: r.ID, Class: r.Class, Instance: r.Instance, Scope: r.Scope}
 }
 
 // Scope is what code in a constructor finds its replica by: what else ends with it, and which models it has.
@@ -131,7 +138,7 @@ func Start(ctx context.Context, class *Class, id string, config json.RawMessage,
 	late := fmt.Errorf("it is not ready after construct_timeout_s (%s): %w", limit, context.DeadlineExceeded)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
 	defer cancel()
-	r := &Replica{ID: id, Class: class, Scope: &Scope{App: class.App, Deployment: class.Deployment, Replica: id, Home: class.Home}}
+	r := &Replica{ID: id, Class: class, configuring: make(chan struct{}, 1), Scope: &Scope{App: class.App, Deployment: class.Deployment, Replica: id, Home: class.Home}}
 	step, err := "constructor", r.construct(ctx)
 	if err == nil && config != nil {
 		step, err = "Reconfigure", r.Reconfigure(ctx, config)
@@ -191,12 +198,25 @@ func (r *Replica) discard(ctx context.Context) {
 	r.Close(ctx) //nolint:errcheck // why it is not wanted counts
 }
 
-// Reconfigure gives the instance a user config.
+// Reconfigure gives the instance a user config. One that an earlier caller has left behind, because its context ended, ends
+// first: for example, "b" was given and did not return in time, and then "a" again; the instance is left with "a".
 func (r *Replica) Reconfigure(ctx context.Context, config json.RawMessage) error {
 	if r.Class.Configure == nil {
 		return call.NewError(call.BadInput, "user_config is set, but the deployment has no method Reconfigure(context.Context, C) error")
 	}
-	return guard(ctx, func() error { return r.Class.Configure(ctx, r.Instance, config) })
+	if r.configuring != nil {
+		select {
+		case r.configuring <- struct{}{}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return guard(ctx, func() error {
+		if r.configuring != nil {
+			defer func() { <-r.configuring }()
+		}
+		return r.Class.Configure(ctx, r.Instance, config)
+	})
 }
 
 // CheckHealth asks the instance whether it works; one that cannot tell does.
@@ -296,6 +316,11 @@ type Counts struct {
 	Failed  uint64        `json:"failed"`
 	Late    uint64        `json:"late"`    // kept their callers waiting after the end of their contexts
 	Busy    time.Duration `json:"busy_ns"` // in user code
+}
+
+// Add adds other executions.
+func (c *Counts) Add(d Counts) {
+	c.Started, c.Failed, c.Late, c.Busy = c.Started+d.Started, c.Failed+d.Failed, c.Late+d.Late, c.Busy+d.Busy
 }
 
 // Counts are the executions so far.

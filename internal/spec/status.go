@@ -5,7 +5,7 @@ import "time"
 // ApplicationStatus is the reference's ApplicationStatus.
 type ApplicationStatus string
 
-// The statuses of an application.
+// The statuses of an application. One that has started is as its worst deployment is. NotStarted is for names that are unknown.
 const (
 	ApplicationNotStarted   ApplicationStatus = "NOT_STARTED"
 	ApplicationDeploying    ApplicationStatus = "DEPLOYING"
@@ -18,7 +18,8 @@ const (
 // DeploymentStatus is the reference's DeploymentStatus.
 type DeploymentStatus string
 
-// The statuses of a deployment.
+// The statuses of a deployment. Updating: its revision starts, or it is being deleted. Unhealthy: replicas are missing because some
+// have failed.
 const (
 	DeploymentUpdating     DeploymentStatus = "UPDATING"
 	DeploymentHealthy      DeploymentStatus = "HEALTHY"
@@ -88,12 +89,12 @@ type DeploymentStatusInfo struct {
 	LastExit *Exit `json:"last_exit,omitempty"`
 }
 
-// Calls counts the calls of a deployment. What calls between replicas of one worker add to Total, Errors and Late is lost with a
-// worker that dies.
+// Calls counts the calls of a deployment. A call that was under way in a worker that died is in Total and in Errors. Of the calls
+// between replicas of one worker that dies, those are lost that the node has not heard of: at most those of the last UnresponsiveAfter.
 type Calls struct {
 	Queued  int    `json:"queued"`  // wait for a slot now
 	Running int    `json:"running"` // hold one now
-	Total   uint64 `json:"total"`   // were started; of a replica in Python, have ended
+	Total   uint64 `json:"total"`   // were started
 	Errors  uint64 `json:"errors"`  // of these, failed
 	// Late is how many calls that ran on their caller's goroutine returned after the end of its context, as if they had not
 	// seen it: methods that ignore their context keep callers waiting.

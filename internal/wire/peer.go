@@ -649,6 +649,7 @@ type replyBody struct {
 
 type replyError struct {
 	Reason    call.Reason `json:"reason"`
+	Step      string      `json:"step,omitempty"` // of a start_replica: which one failed
 	Type      string      `json:"type,omitempty"`
 	Message   string      `json:"message"`
 	Traceback string      `json:"traceback,omitempty"`
@@ -676,7 +677,11 @@ func (p *Peer) onControl(h Header, body []byte) error {
 		out, err := p.server.Control(p.ctx, head.Op, own)
 		if err != nil {
 			e := call.AsError(err)
-			out = replyBody{&replyError{e.Reason, e.Type, e.Message, e.Traceback}}
+			failed := &replyError{Reason: e.Reason, Type: e.Type, Message: e.Message, Traceback: e.Traceback}
+			if head.Op == "start_replica" {
+				failed.Step = e.Method
+			}
+			out = replyBody{failed}
 		} else if out == nil {
 			out = struct{}{}
 		}
@@ -704,7 +709,7 @@ func (p *Peer) onReply(h Header, body []byte) error {
 	}
 	if e.Error != nil {
 		err := call.NewError(e.Error.Reason, e.Error.Message)
-		err.Type, err.Traceback, err.Remote = e.Error.Type, e.Error.Traceback, true
+		err.Type, err.Traceback, err.Remote, err.Method = e.Error.Type, e.Error.Traceback, true, e.Error.Step
 		r.err = err
 	}
 	c <- r

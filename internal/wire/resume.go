@@ -19,6 +19,8 @@ type Resumed struct {
 	Executing int      `json:"executing"`
 	Config    string   `json:"config,omitempty"` // digest of the user config that it has (spec.ConfigDigest)
 	Models    []string `json:"models,omitempty"`
+	Started   uint64   `json:"started,omitempty"`       // calls from the nodes before; of a Go worker
+	Failed    uint64   `json:"failed,omitempty"`        // of these
 	Health    bool     `json:"health,omitempty"`        // it has a health check
 	Reports   bool     `json:"routing_stats,omitempty"` // it has stats for routing
 	// Methods are what a Python class has, as in the reply of start_replica.

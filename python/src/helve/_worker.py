@@ -74,6 +74,8 @@ class Worker:
         self.pool = None
         self.watchdog = None
         self.methods: list = []
+        self.step = ""  # of the start that is under way
+        self.configuring = asyncio.Lock()
         self.config = ""  # the digest of its user config
         self.over = False  # the node is gone
         self.told = 0  # calls that the next node counts as running
@@ -82,7 +84,7 @@ class Worker:
         if former is not None:
             self.eager, self.pool, self.watchdog = former.eager, former.pool, former.watchdog
             self.target, self.instance, self.methods = former.target, former.instance, former.methods
-            self.config = former.config
+            self.config, self.configuring = former.config, former.configuring
             self.app, self.deployment, self.replica = former.app, former.deployment, former.replica
             self.formers = [w for w in (*former.formers, former) if w.running]
         elif os.environ.get("RAY_SERVE_RUN_SYNC_IN_THREADPOOL") == "1":
@@ -362,6 +364,8 @@ class Worker:
                 "reason": "replica_unavailable" if isinstance(e, ReplicaUnavailableError) else "user", "type": type(e).__name__, "message": str(e) or type(e).__name__,
                 "traceback": "".join(traceback.format_exception(type(e), e, trace)),
             }}
+            if request.get("op") == "start_replica" and self.step:
+                reply["error"]["step"] = self.step
         body = json.dumps(reply).encode()
         if len(body) > self.conn.max_body:
             text = str(too_large("the reply", len(body), self.conn.max_body))
@@ -400,9 +404,11 @@ class Worker:
             instance = target
         _runtime.replica = ReplicaContext(self.app, self.deployment, self.replica, instance)
         if "user_config" in request:
+            self.step = "reconfigure"
             await self.reconfigure(instance, request, raw)
         check = hook(target, "check_health")
         if check is not None:
+            self.step = "check_health"
             await self.run_hook(instance.check_health)
         self.instance = instance
         return {"methods": self.methods, "health": check is not None}
@@ -423,8 +429,9 @@ class Worker:
     async def reconfigure(self, instance, request: dict, raw: bytes) -> None:
         if hook(self.target, "reconfigure") is None:
             raise no_reconfigure(self.target, self.deployment)
-        await self.run_hook(instance.reconfigure, request.get("user_config"))
-        self.config = digest(raw_field(raw.decode(), "user_config"))
+        async with self.configuring:  # one that its node has given up ends first
+            await self.run_hook(instance.reconfigure, request.get("user_config"))
+            self.config = digest(raw_field(raw.decode(), "user_config"))
 
     async def stop_replica(self) -> dict:
         instance, self.instance = self.instance, None

@@ -1,0 +1,106 @@
+package helve_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"testing"
+
+	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/helvetest"
+)
+
+// Picky refuses some user configs. In a worker it can end its process, also when it is given one.
+type Picky struct{ word string }
+
+func (p *Picky) Reconfigure(_ context.Context, word string) error {
+	p.word = word
+	switch word {
+	case "bad":
+		return errors.New("refused")
+	case "deadly":
+		os.Exit(3)
+	}
+	return nil
+}
+
+func (p *Picky) Do(_ context.Context, what string) (string, error) {
+	if what == "die" {
+		os.Exit(1)
+	}
+	return p.word, nil
+}
+
+func buildPicky() (*helve.App, error) {
+	app := helve.NewApp("picky")
+	h := helve.Deploy(app, "Picky", func(context.Context) (*Picky, error) { return &Picky{}, nil },
+		helve.Options{UserConfig: "first", NumReplicas: new(2)})
+	app.Ingress(helve.MethodOf(h, (*Picky).Do))
+	return app, nil
+}
+
+// TestRefusedConfigsDoNotOutliveAWorker: a config that replicas refused, or that ended their process, is not what those start
+// with that take their place.
+func TestRefusedConfigsDoNotOutliveAWorker(t *testing.T) {
+	t.Parallel()
+	helvetest.Run(t, buildPicky, func(t *testing.T, s *helve.System) {
+		ctx := t.Context()
+		h, err := helve.HandleOf[*Picky](s, "picky", "Picky")
+		if err != nil {
+			t.Fatal(err)
+		}
+		do := helve.MethodOf(h, (*Picky).Do)
+		says := func(when, want string) {
+			t.Helper()
+			if got, err := do.Call(ctx, "x"); got != want || err != nil {
+				t.Errorf("%s: %q, %v; want %q", when, got, err, want)
+			}
+		}
+		says("at first", "first")
+		if err := s.Reconfigure(ctx, "picky", "Picky", "second"); err != nil {
+			t.Fatal(err)
+		}
+		err = s.Reconfigure(ctx, "picky", "Picky", "bad")
+		if err == nil {
+			t.Fatal("it was not refused")
+		}
+		wants(t, err, "the user config was refused, the one before stays in use", "2 of 2 replicas: Reconfigure: ", "refused")
+		says("after a refusal", "second")
+		if d := s.Status().Applications["picky"].Deployments["Picky"]; d.Status != "HEALTHY" {
+			t.Errorf("%+v", d)
+		}
+		if _, err := do.Call(ctx, "die"); err == nil {
+			t.Error("it lives")
+		}
+		says("after a crash", "second")
+		if err := s.Reconfigure(ctx, "picky", "Picky", "deadly"); err == nil {
+			t.Error("a config that ended the worker was taken")
+		}
+		says("after a config that ended the worker", "second")
+	}, helvetest.Process)
+}
+
+// TestConfigThatDoesNotEncode changes nothing.
+func TestConfigThatDoesNotEncode(t *testing.T) {
+	t.Parallel()
+	helvetest.Run(t, buildPicky, func(t *testing.T, s *helve.System) {
+		err := s.Reconfigure(t.Context(), "picky", "Picky", make(chan int))
+		if err == nil {
+			t.Fatal("it was taken")
+		}
+		wants(t, err, "user_config")
+		for name, ask := range map[string]func() error{
+			`no deployment "Nope" in application "picky"; it has Picky`: func() error { return s.Reconfigure(t.Context(), "picky", "Nope", 1) },
+			`no application "nope" is deployed; there is picky`:         func() error { return s.Reconfigure(t.Context(), "nope", "Nope", 1) },
+		} {
+			wants(t, ask(), name)
+		}
+		h, err := helve.HandleOf[*Picky](s, "picky", "Picky")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := helve.MethodOf(h, (*Picky).Do).Call(t.Context(), "x"); got != "first" || err != nil {
+			t.Errorf("%q, %v", got, err)
+		}
+	}, helvetest.Local)
+}

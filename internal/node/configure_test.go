@@ -1,0 +1,316 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/helve-serve/helve/internal/replica"
+	"github.com/helve-serve/helve/internal/spec"
+)
+
+// configured is an instance that knows which user configs it was given.
+type configured struct {
+	number int // among those that were made
+
+	mu   sync.Mutex
+	has  string
+	seen []string
+}
+
+func (c *configured) holds() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.has
+}
+
+// configurable is a node with one deployment, D, whose instances judge configs with judge.
+type configurable struct {
+	node *Node
+	mu   sync.Mutex
+	made []*configured
+}
+
+// newConfigurable deploys D. judge is told an instance's number and a config; before it is asked, the instance has taken the
+// config already, as one that fails half way through has.
+func newConfigurable(t *testing.T, replicas int, judge func(ctx context.Context, number int, config string) error) *configurable {
+	t.Helper()
+	x := &configurable{node: New(Settings{})}
+	t.Cleanup(func() { x.node.Close(context.Background()) }) //nolint:errcheck // nothing runs
+	class := &replica.Class{
+		App: "app", Deployment: "D", Methods: replica.Methods(reflect.TypeFor[nothing]()),
+		Construct: func(context.Context) (any, error) {
+			x.mu.Lock()
+			defer x.mu.Unlock()
+			x.made = append(x.made, &configured{number: len(x.made)})
+			return x.made[len(x.made)-1], nil
+		},
+		Configure: func(ctx context.Context, recv any, config json.RawMessage) error {
+			c := recv.(*configured)
+			c.mu.Lock()
+			c.has = string(config)
+			c.seen = append(c.seen, c.has)
+			c.mu.Unlock()
+			return judge(ctx, c.number, string(config))
+		},
+	}
+	err := x.node.Deploy(t.Context(), App{
+		Graph: spec.Graph{App: "app", Deployments: []spec.Deployment{{Name: "D", Language: "go", Options: spec.Options{
+			NumReplicas: new(replicas), UserConfig: json.RawMessage(`"a"`), ConstructTimeout: new(time.Minute),
+		}}}},
+		Classes: map[string]*replica.Class{"D": class}, Retry: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+func (x *configurable) give(ctx context.Context, config string) error {
+	return x.node.Reconfigure(ctx, "app", "D", json.RawMessage(config))
+}
+
+// running are the configs of the replicas that run.
+func (x *configurable) running() (configs []string) {
+	synctest.Wait()
+	x.node.mu.Lock()
+	defer x.node.mu.Unlock()
+	for _, u := range x.node.apps["app"].deployments["D"].units {
+		if u.state == spec.ReplicaRunning {
+			configs = append(configs, u.instance.Instance.(*configured).holds())
+		}
+	}
+	slices.Sort(configs)
+	return configs
+}
+
+// kill ends all replicas that run as the end of their process does.
+func (x *configurable) kill() {
+	x.node.mu.Lock()
+	var units []*Unit
+	for _, u := range x.node.apps["app"].deployments["D"].units {
+		if u.state == spec.ReplicaRunning {
+			units = append(units, u)
+		}
+	}
+	x.node.mu.Unlock()
+	for _, u := range units {
+		x.node.died(u, &spec.Exit{Replica: u.id, Reason: "killed"}, false)
+	}
+}
+
+func (x *configurable) want(t *testing.T, when string, configs ...string) {
+	t.Helper()
+	if got := x.running(); !slices.Equal(got, configs) {
+		t.Errorf("%s the replicas have %v, want %v", when, got, configs)
+	}
+}
+
+// TestRefusedConfigIsNotTheTarget: not with the replicas that refused it, not with those that had taken it, and not with those that
+// start later.
+func TestRefusedConfigIsNotTheTarget(t *testing.T) {
+	t.Parallel()
+	for name, refuses := range map[string]func(number int) bool{
+		"by all": func(int) bool { return true }, "by one of three": func(n int) bool { return n == 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				x := newConfigurable(t, 3, func(_ context.Context, number int, config string) error {
+					if config == `"bad"` && refuses(number) {
+						return errors.New("not this one")
+					}
+					return nil
+				})
+				if err := x.give(t.Context(), `"b"`); err != nil {
+					t.Fatal(err)
+				}
+				err := x.give(t.Context(), `"bad"`)
+				if err == nil || !strings.Contains(err.Error(), "not this one") || !strings.Contains(err.Error(), "the one before stays") {
+					t.Errorf("%v", err)
+				}
+				x.want(t, "after the refusal", `"b"`, `"b"`, `"b"`)
+				x.kill()
+				x.want(t, "after a crash", `"b"`, `"b"`, `"b"`)
+				if err := x.give(t.Context(), `"c"`); err != nil {
+					t.Error(err)
+				}
+				x.want(t, "with the next", `"c"`, `"c"`, `"c"`)
+			})
+		})
+	}
+}
+
+// TestConfigsAtOnceEndWithOneThatWasTaken: whichever comes last, all replicas have the same, and it is none that was refused.
+func TestConfigsAtOnceEndWithOneThatWasTaken(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		x := newConfigurable(t, 3, func(_ context.Context, number int, config string) error {
+			time.Sleep(time.Duration(number+1) * time.Millisecond)
+			if strings.HasPrefix(config, `"bad`) && number == 2 {
+				return errors.New("not this one")
+			}
+			return nil
+		})
+		var wg sync.WaitGroup
+		for i := range 6 {
+			wg.Go(func() {
+				if err := x.give(t.Context(), fmt.Sprintf(`"%s%d"`, []string{"good", "bad"}[i%2], i)); (err == nil) != (i%2 == 0) {
+					t.Errorf("%d: %v", i, err)
+				}
+			})
+		}
+		wg.Wait()
+		got := x.running()
+		if len(slices.Compact(got)) != 1 || !strings.HasPrefix(got[0], `"good`) {
+			t.Errorf("the replicas have %v", got)
+		}
+	})
+}
+
+// TestConfigWithoutAReplicaToAskIsATrial: the first that starts with it decides.
+func TestConfigWithoutAReplicaToAskIsATrial(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		broken := "none"
+		x := newConfigurable(t, 2, func(_ context.Context, _ int, config string) error {
+			if config == `"bad"` || config == broken {
+				return errors.New("not this one")
+			}
+			return nil
+		})
+		x.kill()
+		if err := x.give(t.Context(), `"bad"`); err != nil {
+			t.Errorf("nobody was there to refuse it: %v", err)
+		}
+		x.want(t, "after a trial that was refused", `"a"`, `"a"`)
+		if d := x.node.Status().Applications["app"].Deployments["D"]; d.Status != spec.DeploymentHealthy || d.Replicas[0].Restarts > 1 {
+			t.Errorf("%+v", d)
+		}
+		broken = `"a"` // what was good is not any more, and the next one is
+		x.kill()
+		time.Sleep(time.Second)
+		x.want(t, "when the good one is refused")
+		if err := x.give(t.Context(), `"b"`); err != nil {
+			t.Error(err)
+		}
+		x.want(t, "after a trial that was taken", `"b"`, `"b"`)
+		x.kill()
+		x.want(t, "later", `"b"`, `"b"`)
+	})
+}
+
+// TestConfigIsWithdrawnWithItsContext: a replica that does not come to an end with it has the one before all the same, and last.
+func TestConfigIsWithdrawnWithItsContext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		x := newConfigurable(t, 2, func(_ context.Context, number int, config string) error {
+			if config == `"slow"` && number == 1 {
+				time.Sleep(10 * time.Second) // it ignores its context
+			}
+			return nil
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start := time.Now()
+		if err := x.give(ctx, `"slow"`); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > time.Second {
+			t.Errorf("%v after %s", err, time.Since(start))
+		}
+		if err := x.give(t.Context(), `"b"`); err != nil { // it waits for the end of the other
+			t.Error(err)
+		}
+		x.want(t, "after all", `"b"`, `"b"`)
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if got := x.made[1].seen; !slices.Equal(got, []string{`"a"`, `"slow"`, `"a"`, `"b"`}) {
+			t.Errorf("the slow one was given %v", got)
+		}
+	})
+}
+
+// TestReplicaThatCannotGoBackIsReplaced: one that has a refused config for good must not go on with it.
+func TestReplicaThatCannotGoBackIsReplaced(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		second := false
+		var mu sync.Mutex
+		x := newConfigurable(t, 2, func(_ context.Context, number int, config string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case config == `"bad"` && number == 1:
+				second = true
+				return errors.New("not this one")
+			case config == `"a"` && number == 0 && second:
+				return errors.New("not again")
+			}
+			return nil
+		})
+		if err := x.give(t.Context(), `"bad"`); err == nil {
+			t.Error("no error")
+		}
+		x.want(t, "then", `"a"`, `"a"`)
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if len(x.made) != 3 {
+			t.Errorf("%d replicas were made", len(x.made))
+		}
+	})
+}
+
+// TestConfigWhileARevisionChanges: it is the new revision's that counts, and what the new one refuses the old one never had.
+func TestConfigWhileARevisionChanges(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		x := newConfigurable(t, 2, func(_ context.Context, _ int, config string) error {
+			if config == `"bad"` {
+				return errors.New("not this one")
+			}
+			return nil
+		})
+		x.node.mu.Lock()
+		def := x.node.apps["app"].current.def
+		x.node.mu.Unlock()
+		def.Replace = true
+		def.Graph.Deployments = slices.Clone(def.Graph.Deployments)
+		def.Graph.Deployments[0].Options.UserConfig = json.RawMessage(`"bad"`)
+		if err := x.node.Deploy(t.Context(), def); err == nil || !strings.Contains(err.Error(), "not this one") {
+			t.Errorf("%v", err)
+		}
+		x.want(t, "after a revision that did not start", `"a"`, `"a"`)
+		if d := x.node.Status().Applications["app"].Deployments["D"]; d.LastExit != nil || d.Replicas[0].Restarts+d.Replicas[1].Restarts > 0 {
+			t.Errorf("the good revision has %+v", d)
+		}
+		if err := x.give(t.Context(), `"b"`); err != nil {
+			t.Error(err)
+		}
+		x.kill()
+		x.want(t, "later", `"b"`, `"b"`)
+	})
+}
+
+// TestTrialsOutlastTheirNode: the next node starts replicas with what was asked for last.
+func TestTrialsOutlastTheirNode(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		x := newConfigurable(t, 1, func(context.Context, int, string) error { return nil })
+		x.kill()
+		x.node.mu.Lock()
+		e := x.node.apps["app"].deployments["D"].now.Load()
+		e.trial = &trial{json.RawMessage(`"t"`), e.versionLocked()}
+		s := x.node.snapshotLocked()
+		x.node.mu.Unlock()
+		if got := string(s.Applications[0].Trials["D"]); got != `"t"` {
+			t.Errorf("the snapshot has %q", got)
+		}
+		x.want(t, "the replicas", `"t"`)
+	})
+}

@@ -1,0 +1,151 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/helve-serve/helve/internal/spec"
+)
+
+// Statuses follow the reference's rules. A deployment is UPDATING while its revision starts, DEPLOY_FAILED when that was given
+// up, and later UNHEALTHY while replicas are missing because some have failed. An application that has started is as its worst
+// deployment is: for example, of two deployments one is HEALTHY and one UNHEALTHY, then the application is UNHEALTHY.
+
+// Status is what runs now.
+func (n *Node) Status() spec.Status {
+	n.countAll()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s := spec.Status{Applications: map[string]spec.ApplicationStatusInfo{}}
+	for name, a := range n.apps {
+		s.Applications[name] = a.statusLocked()
+	}
+	s.References = n.keeping.status()
+	return s
+}
+
+func (a *app) statusLocked() spec.ApplicationStatusInfo {
+	s := spec.ApplicationStatusInfo{
+		Status: a.status, Message: a.message, Deployments: map[string]spec.DeploymentStatusInfo{}, SharedMemory: a.memory.status(),
+	}
+	worst := spec.DeploymentHealthy
+	for _, name := range slices.Sorted(maps.Keys(a.deployments)) {
+		d := a.deployments[name]
+		ds := d.statusLocked()
+		s.Deployments[name] = ds
+		if d.now.Load().revision != a.current { // it goes with the revision before
+			continue
+		}
+		if badness[ds.Status] > badness[worst] {
+			worst = ds.Status
+			if a.status != spec.ApplicationDeployFailed && ds.Message != "" {
+				s.Message = fmt.Sprintf("deployment %s: %s", name, ds.Message)
+			}
+		}
+	}
+	if a.status == spec.ApplicationRunning {
+		s.Status = ofApplication[worst]
+	}
+	return s
+}
+
+// badness orders statuses: the reference's ranks, the worst last.
+var badness = map[spec.DeploymentStatus]int{ //nolint:gochecknoglobals // a constant
+	spec.DeploymentHealthy: 0, spec.DeploymentUpdating: 1, spec.DeploymentUnhealthy: 2, spec.DeploymentDeployFailed: 3,
+}
+
+// ofApplication is what an application is whose worst deployment is so.
+var ofApplication = map[spec.DeploymentStatus]spec.ApplicationStatus{ //nolint:gochecknoglobals // a constant
+	spec.DeploymentHealthy: spec.ApplicationRunning, spec.DeploymentUpdating: spec.ApplicationDeploying,
+	spec.DeploymentUnhealthy: spec.ApplicationUnhealthy, spec.DeploymentDeployFailed: spec.ApplicationDeployFailed,
+}
+
+func (d *Deployment) statusLocked() spec.DeploymentStatusInfo {
+	a, e := d.app, d.now.Load()
+	s := spec.DeploymentStatusInfo{
+		Status: spec.DeploymentHealthy, Replicas: []spec.ReplicaStatus{}, Uses: e.spec.Uses, DynamicUses: slices.Clone(d.dynamic),
+		LastExit: e.lastExit, Calls: d.callsLocked(),
+	}
+	ready, former := 0, 0
+	for _, u := range d.units {
+		s.Replicas = append(s.Replicas, u.statusLocked())
+		switch {
+		case u.state != spec.ReplicaRunning:
+		case u.edition != e:
+			former++
+		default:
+			ready++
+		}
+	}
+	slices.SortFunc(s.Replicas, func(a, b spec.ReplicaStatus) int {
+		if c := a.StartedAt.Compare(b.StartedAt); c != 0 {
+			return c
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	missing := ready < e.options.NumReplicas
+	switch {
+	case d.gaveUp:
+		s.Status, s.Message = spec.DeploymentDeployFailed, d.message
+	case a.status == spec.ApplicationDeleting:
+		s.Status = spec.DeploymentUpdating
+	case missing && d.failures > 0 && a.status != spec.ApplicationDeploying:
+		s.Status, s.Message = spec.DeploymentUnhealthy, d.message
+	case missing && d.failures > 0:
+		s.Status, s.Message = spec.DeploymentUpdating, d.message
+	case missing || former > 0:
+		s.Status = spec.DeploymentUpdating
+	}
+	return s
+}
+
+func (u *Unit) statusLocked() spec.ReplicaStatus {
+	s := spec.ReplicaStatus{
+		ID: u.id, State: u.state, StartedAt: u.startedAt, Restarts: u.before.restarts, LastExit: u.before.exit,
+	}
+	if u.worker != nil && u.worker.proc != nil {
+		s.PID = u.worker.proc.PID()
+		if st := u.worker.stuck; st != nil {
+			s.Unresponsive = &spec.Unresponsive{Since: st.since, Stacks: st.stacks}
+		}
+	}
+	return s
+}
+
+// Missing says why there is no application of the name that serves.
+func (n *Node) Missing(name string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.missingLocked(name)
+}
+
+func (n *Node) missingLocked(name string) error {
+	a := n.apps[name]
+	switch {
+	case n.closing:
+		return errors.New("the node is closing")
+	case a == nil && len(n.apps) == 0:
+		return fmt.Errorf("no application %q is deployed; there is none", name)
+	case a == nil:
+		return fmt.Errorf("no application %q is deployed; there is %s", name, strings.Join(slices.Sorted(maps.Keys(n.apps)), ", "))
+	case a.status == spec.ApplicationDeleting:
+		return fmt.Errorf("application %q is being deleted", name)
+	case a.status == spec.ApplicationDeploying && a.previous == nil:
+		return fmt.Errorf("application %q is being deployed", name)
+	}
+	return fmt.Errorf("application %q failed to start", name)
+}
+
+// noDeployment says why there is no deployment of the name.
+func (n *Node) noDeployment(app, name string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	a := n.apps[app]
+	if a == nil || a.deleted || n.closing {
+		return n.missingLocked(app)
+	}
+	return fmt.Errorf("no deployment %q in application %q; it has %s", name, app, strings.Join(slices.Sorted(maps.Keys(a.deployments)), ", "))
+}

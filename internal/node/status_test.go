@@ -1,0 +1,156 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/helve-serve/helve/internal/replica"
+	"github.com/helve-serve/helve/internal/spec"
+)
+
+// patient is an instance whose health is somebody else's matter.
+type patient struct{ sick *atomic.Bool }
+
+func (p patient) CheckHealth(context.Context) error {
+	if p.sick.Load() {
+		return errors.New("it is sick")
+	}
+	return nil
+}
+
+// ward is an application of deployments whose replicas fall sick together.
+func ward(names ...string) (def App, sick map[string]*atomic.Bool) {
+	def, sick = App{Graph: spec.Graph{App: "app"}, Classes: map[string]*replica.Class{}, Retry: true, Replace: true}, map[string]*atomic.Bool{}
+	for _, name := range names {
+		p := patient{new(atomic.Bool)}
+		sick[name] = p.sick
+		def.Classes[name] = &replica.Class{
+			App: "app", Deployment: name, Methods: replica.Methods(reflect.TypeFor[nothing]()),
+			Construct: func(context.Context) (any, error) { return p, nil },
+		}
+		def.Graph.Deployments = append(def.Graph.Deployments, spec.Deployment{Name: name, Language: "go", Options: spec.Options{
+			HealthCheckPeriod: new(time.Second),
+		}})
+	}
+	return def, sick
+}
+
+// brief is the status of the application and its deployments.
+func brief(n *Node) string {
+	synctest.Wait()
+	a := n.Status().Applications["app"]
+	s := fmt.Sprintf("%s", a.Status)
+	for _, name := range []string{"A", "B"} {
+		if d, ok := a.Deployments[name]; ok {
+			s += fmt.Sprintf(" %s:%s", name, d.Status)
+		}
+	}
+	return s
+}
+
+// TestApplicationIsAsItsWorstDeploymentIs, and says which one and why.
+func TestApplicationIsAsItsWorstDeploymentIs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := New(Settings{})
+		defer n.Close(t.Context())
+		def, sick := ward("A", "B")
+		if err := n.Deploy(t.Context(), def); err != nil {
+			t.Fatal(err)
+		}
+		want := func(status string, message ...string) {
+			t.Helper()
+			if got := brief(n); got != status {
+				t.Errorf("%s, want %s", got, status)
+			}
+			text := n.Status().Applications["app"].Message
+			for _, m := range message {
+				if !strings.Contains(text, m) {
+					t.Errorf("the message %q does not say %q", text, m)
+				}
+			}
+			if len(message) == 0 && text != "" {
+				t.Errorf("the message is %q", text)
+			}
+		}
+		want("RUNNING A:HEALTHY B:HEALTHY")
+		sick["B"].Store(true)
+		time.Sleep(5 * time.Second)
+		want("UNHEALTHY A:HEALTHY B:UNHEALTHY", "deployment B: ", "B.CheckHealth: it is sick")
+		sick["B"].Store(false)
+		time.Sleep(time.Minute)
+		want("RUNNING A:HEALTHY B:HEALTHY")
+		next, sickNext := ward("A", "B")
+		sickNext["A"].Store(true)
+		deployed := make(chan error, 1)
+		go func() { deployed <- n.Deploy(t.Context(), next) }()
+		want("DEPLOYING A:UPDATING B:HEALTHY", "deployment A: ", "A.CheckHealth: it is sick")
+		sickNext["A"].Store(false)
+		if err := <-deployed; err != nil {
+			t.Error(err)
+		}
+		want("RUNNING A:HEALTHY B:HEALTHY")
+	})
+}
+
+// TestEmptyListsOfAStatusAreLists for clients in all languages.
+func TestEmptyListsOfAStatusAreLists(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := New(Settings{})
+		defer n.Close(t.Context())
+		def, _ := ward("A")
+		def.Graph.Deployments[0].Options.NumReplicas = new(0)
+		if err := n.Deploy(t.Context(), def); err != nil {
+			t.Fatal(err)
+		}
+		b, err := json.Marshal(n.Status())
+		if err != nil || !strings.Contains(string(b), `"replicas":[]`) || strings.Contains(string(b), "null") {
+			t.Errorf("%s, %v", b, err)
+		}
+	})
+}
+
+// TestRefusedRevisionLeavesNoTrace: what failed of a revision that did not start is nothing of the next one, nor of the one before.
+func TestRefusedRevisionLeavesNoTrace(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := New(Settings{})
+		defer n.Close(t.Context())
+		clean := func(when string) {
+			t.Helper()
+			synctest.Wait()
+			a := n.Status().Applications["app"]
+			d := a.Deployments["A"]
+			if d.LastExit != nil || d.Message != "" || len(d.Replicas) != 1 || d.Replicas[0].Restarts != 0 || d.Replicas[0].LastExit != nil {
+				t.Errorf("%s: %+v", when, d)
+			}
+		}
+		good, _ := ward("A")
+		if err := n.Deploy(t.Context(), good); err != nil {
+			t.Fatal(err)
+		}
+		bad, sick := ward("A")
+		sick["A"].Store(true)
+		if err := n.Deploy(t.Context(), bad); err == nil {
+			t.Fatal("it started")
+		}
+		clean("the one before")
+		next, _ := ward("A")
+		if err := n.Deploy(t.Context(), next); err != nil {
+			t.Fatal(err)
+		}
+		clean("the next one")
+		if m := n.Status().Applications["app"].Message; m != "" {
+			t.Errorf("the message is %q", m)
+		}
+	})
+}

@@ -55,7 +55,7 @@ func (m Method[In, Out]) Broadcast(ctx context.Context, in In) *BroadcastRespons
 	var parent call.Info
 	b.fill(ctx, &parent)
 	r := &BroadcastResponse[Out]{id: parent.Request}
-	d := b.d.dep.Load()
+	d := b.d.serving()
 	switch {
 	case ctx.Err() != nil:
 		r.failure = call.FromContext(ctx)

@@ -61,7 +61,7 @@ func (m Method[In, Out]) Choose(ctx context.Context) (*Selection, error) {
 		return nil, call.FromContext(ctx).At(&i)
 	}
 	s := &Selection{d: b.d, used: once(), stop: func() bool { return true }}
-	d := b.d.dep.Load()
+	d := b.d.serving()
 	switch {
 	case b.fake != nil:
 		s.slot = &b.fake.slot

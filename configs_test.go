@@ -91,7 +91,7 @@ func TestConfigThatDoesNotEncode(t *testing.T) {
 		wants(t, err, "user_config")
 		for name, ask := range map[string]func() error{
 			`no deployment "Nope" in application "picky"; it has Picky`: func() error { return s.Reconfigure(t.Context(), "picky", "Nope", 1) },
-			`no application "nope" is deployed; there is picky`:         func() error { return s.Reconfigure(t.Context(), "nope", "Nope", 1) },
+			`no application "nope" is running; there is picky`:          func() error { return s.Reconfigure(t.Context(), "nope", "Nope", 1) },
 		} {
 			wants(t, ask(), name)
 		}

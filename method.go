@@ -247,7 +247,7 @@ func (b *method[In, Out]) call(ctx context.Context, in In) (Out, error) {
 	if b.fake != nil {
 		return b.inline(c, &b.fake.slot, b.fake.replica, in)
 	}
-	d := b.d.dep.Load()
+	d := b.d.serving()
 	if d == nil {
 		u := b.untyped(ctx, c.Info, in)
 		u.Options = u.Options.Awaited()
@@ -359,7 +359,7 @@ func origin(ctx context.Context) string {
 
 // submit sends a call on its way, in a node or in a worker.
 func (b *binding) submit(c *call.Call, sink call.Sink) call.Canceler {
-	if d := b.d.dep.Load(); d != nil {
+	if d := b.d.serving(); d != nil {
 		return d.Submit(nil, c, sink)
 	}
 	if p := b.d.port.Load(); p != nil {
@@ -367,6 +367,28 @@ func (b *binding) submit(c *call.Call, sink call.Sink) call.Canceler {
 	}
 	sink.Complete(nil, call.Result{Err: notRunning().At(&c.Info)})
 	return ended{}
+}
+
+// serving is the deployment in this node, nil elsewhere. When its application was deleted it is the one that has been deployed under
+// the name since, if that is of the same type: handles are good for names, whatever serves them.
+func (d *deployment) serving() *node.Deployment {
+	dep := d.dep.Load()
+	if dep == nil || !dep.Down() {
+		return dep
+	}
+	next := dep.Successor()
+	if next == nil {
+		return dep
+	}
+	app, _ := next.Home().(*App)
+	if app == nil {
+		return dep
+	}
+	if own := app.find(d.name); own == nil || own.receiver != d.receiver {
+		return dep
+	}
+	d.dep.Store(next)
+	return next
 }
 
 func notRunning() *call.Error {

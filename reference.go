@@ -119,7 +119,7 @@ func (r *remote[In, Out]) beginApart(slots []call.Slot, typed func() (In, *call.
 		here()
 		return
 	}
-	if d := b.d.dep.Load(); d != nil {
+	if d := b.d.serving(); d != nil {
 		if b.invoke != nil && d.Inside() {
 			here()
 			return

@@ -7,10 +7,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"net"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -169,12 +167,15 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 // handles stay good. If the new revision cannot start the old one is restored, and the error says so.
 func (s *System) Deploy(ctx context.Context, build Build) error { return s.deploy(ctx, build, true) }
 
-// Delete drains an application and stops its replicas.
+// Delete drains an application and stops its replicas. A [System.Deploy] of its name waits until it is gone.
 func (s *System) Delete(ctx context.Context, app string) error {
+	s.mu.Lock()
+	was := s.apps[app]
+	s.mu.Unlock()
 	err := s.node.Delete(ctx, app)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err == nil {
+	if err == nil && s.apps[app] == was { // another may have been deployed as soon as it was gone
 		delete(s.apps, app)
 	}
 	return err
@@ -388,7 +389,7 @@ func (s *System) Close(ctx context.Context) error { return s.node.Close(ctx) }
 func (s *System) Ingress(app string) (AnyHandle, error) {
 	name, _, ok := s.node.Ingress(app)
 	if !ok {
-		return nil, fmt.Errorf("no application %q is running", app)
+		return nil, s.node.Missing(app)
 	}
 	return HandleOf[any](s, app, name)
 }
@@ -397,20 +398,19 @@ func (s *System) Ingress(app string) (AnyHandle, error) {
 func HandleOf[R any](s *System, app, name string) (Handle[R], error) {
 	s.mu.Lock()
 	a := s.apps[app]
-	names := slices.Sorted(maps.Keys(s.apps))
 	s.mu.Unlock()
-	if a == nil { // perhaps it is being deployed, or deleted
+	var d *deployment
+	if a != nil && s.node.Deployment(app, name) != nil {
+		d = a.find(name)
+	}
+	if d == nil {
 		e := unknownDeployment(app, name, nil)
-		e.Message = fmt.Sprintf("no application %q is running", app)
-		if len(names) > 0 {
-			e.Message += "; there is " + strings.Join(names, ", ")
+		if why := s.node.Absent(app, name); why != nil {
+			e.Message = why.Error()
 		}
 		return Handle[R]{}, e
 	}
-	if s.node.Deployment(app, name) == nil {
-		return Handle[R]{}, unknownDeployment(app, name, a)
-	}
-	return handleTo[R](a.find(name))
+	return handleTo[R](d)
 }
 
 // unknownDeployment names those that a has.

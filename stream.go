@@ -129,7 +129,7 @@ func (b *stream[In, Out]) find(ctx context.Context, c *call.Inline, in In) (slot
 	if b.fake != nil {
 		return &b.fake.slot, b.fake.replica, nil
 	}
-	d := b.d.dep.Load()
+	d := b.d.serving()
 	if d == nil {
 		if b.invoke != nil && b.o == nil && c.Info.Depth < maxDepth {
 			if slot = b.near(); slot != nil {

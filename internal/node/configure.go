@@ -53,7 +53,7 @@ func (e *edition) acceptLocked(config json.RawMessage, version int) {
 func (n *Node) Reconfigure(ctx context.Context, app, deployment string, config json.RawMessage) error {
 	d := n.Deployment(app, deployment)
 	if d == nil {
-		return n.noDeployment(app, deployment)
+		return n.Absent(app, deployment)
 	}
 	select {
 	case d.configuring <- struct{}{}:

@@ -137,6 +137,7 @@ type app struct {
 	failure     error           // why the first revision failed to start
 	memory      *memory         // shared with its workers; nil until the first, or for good
 	since       time.Time
+	gone        chan struct{} // closed when nothing of it is left
 }
 
 // New starts an empty node. Close it.
@@ -164,7 +165,7 @@ func New(s Settings) *Node {
 // one drain, and calls that wait go on waiting in the same queues. If a deployment of the new revision cannot start, the
 // old one stays, and Deploy gives the error.
 func (n *Node) Deploy(ctx context.Context, def App) error {
-	r, err := n.add(def)
+	r, err := n.add(ctx, def)
 	if err != nil {
 		return err
 	}
@@ -197,31 +198,45 @@ func (n *Node) Deploy(ctx context.Context, def App) error {
 	return err
 }
 
-func (n *Node) add(def App) (*revision, error) {
+// add makes def what should run. One of its name that is being deleted has its time to drain first.
+func (n *Node) add(ctx context.Context, def App) (*revision, error) {
+	for {
+		n.mu.Lock()
+		r, leaving, err := n.addLocked(def)
+		n.mu.Unlock()
+		if leaving == nil {
+			return r, err
+		}
+		select {
+		case <-leaving.gone:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("application %q is being deleted, and was not gone in time: %w", leaving.name, context.Cause(ctx))
+		}
+	}
+}
+
+// addLocked gives the application of the name that is to be gone first, if there is one.
+func (n *Node) addLocked(def App) (_ *revision, leaving *app, _ error) {
 	g := def.Graph
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	if n.closing {
-		return nil, errors.New("the node is closing")
+		return nil, nil, errors.New("the node is closing")
 	}
 	there := n.apps[g.App]
 	switch {
 	case there == nil:
+	case there.status == spec.ApplicationDeleting || there.failure != nil:
+		return nil, there, nil
 	case !def.Replace:
-		return nil, fmt.Errorf("application %q is deployed already", g.App)
-	case there.deleted || there.status == spec.ApplicationDeleting || there.failure != nil:
-		return nil, fmt.Errorf("application %q is being deleted", g.App)
+		return nil, nil, fmt.Errorf("application %q is deployed already", g.App)
 	case there.status == spec.ApplicationDeploying:
-		return nil, fmt.Errorf("application %q is being deployed; wait until that is over", g.App)
+		return nil, nil, fmt.Errorf("application %q is being deployed; wait until that is over", g.App)
 	}
-	for _, other := range n.apps {
-		if other != there && g.RoutePrefix != "" && other.current.def.Graph.RoutePrefix == g.RoutePrefix {
-			return nil, fmt.Errorf("application %q: route_prefix %q belongs to application %q", g.App, g.RoutePrefix, other.name)
-		}
+	if err := n.unroutableLocked(there, g); err != nil {
+		return nil, nil, err
 	}
 	a := there
 	if a == nil {
-		a = &app{node: n, name: g.App, deployments: map[string]*Deployment{}}
+		a = &app{node: n, name: g.App, deployments: map[string]*Deployment{}, gone: make(chan struct{})}
 		a.ctx, a.cancel = context.WithCancelCause(n.ctx)
 		n.apps[a.name] = a
 	}
@@ -236,7 +251,31 @@ func (n *Node) add(def App) (*revision, error) {
 	a.adoptLocked(r)
 	n.claimLocked(r)
 	n.wake()
-	return r, nil
+	return r, nil, nil
+}
+
+// unroutableLocked is why the routes of g cannot be served beside those of the other applications; nil if they can. An application
+// that changes has those of both its revisions: it may go back. One that is being deleted has none any more.
+func (n *Node) unroutableLocked(there *app, g spec.Graph) error {
+	if g.RoutePrefix == "" {
+		return nil
+	}
+	if err := proxy.CheckPrefix(g.RoutePrefix); err != nil {
+		return fmt.Errorf("application %q: %w", g.App, err)
+	}
+	for _, other := range n.apps {
+		if other == there || other.status == spec.ApplicationDeleting || other.failure != nil {
+			continue
+		}
+		taken := other.current.def.Graph.RoutePrefix == g.RoutePrefix
+		if p := other.previous; p != nil {
+			taken = taken || p.def.Graph.RoutePrefix == g.RoutePrefix
+		}
+		if taken {
+			return fmt.Errorf("application %q: route_prefix %q belongs to application %q", g.App, g.RoutePrefix, other.name)
+		}
+	}
+	return nil
 }
 
 // Deployment finds a deployment that is there now, nil if there is none.
@@ -248,6 +287,20 @@ func (n *Node) Deployment(app, name string) *Deployment {
 	}
 	return nil
 }
+
+// Down says that the deployment refuses all calls: it is gone, or failed to start.
+func (d *Deployment) Down() bool { return d.down.Load() != nil }
+
+// Successor is the deployment of the same name that is there now, nil if there is no other.
+func (d *Deployment) Successor() *Deployment {
+	if next := d.app.node.Deployment(d.app.name, d.name); next != d {
+		return next
+	}
+	return nil
+}
+
+// Home is what finds the application in the program's own terms.
+func (d *Deployment) Home() any { return d.now.Load().def.Home }
 
 // Ingress is the name of an application's ingress deployment and method.
 func (n *Node) Ingress(app string) (deployment, method string, ok bool) {
@@ -266,8 +319,9 @@ func (n *Node) Delete(ctx context.Context, name string) error {
 	n.mu.Lock()
 	a := n.apps[name]
 	if a == nil {
+		err := n.missingLocked(name)
 		n.mu.Unlock()
-		return fmt.Errorf("no application %q is deployed", name)
+		return err
 	}
 	grace := a.graceLocked()
 	n.mu.Unlock()
@@ -319,9 +373,6 @@ func (n *Node) remove(ctx, draining context.Context, a *app) (cut error) {
 		}
 		changed := n.changedLocked()
 		if left == 0 {
-			if n.apps[a.name] == a {
-				delete(n.apps, a.name)
-			}
 			var left []*workerProc
 			for _, w := range n.workers {
 				if w.app == a && w.rev.goWorker == w {
@@ -336,6 +387,13 @@ func (n *Node) remove(ctx, draining context.Context, a *app) (cut error) {
 			m := a.memory
 			n.mu.Unlock()
 			m.close()
+			n.mu.Lock()
+			if n.apps[a.name] == a {
+				delete(n.apps, a.name)
+				close(a.gone)
+				n.wake()
+			}
+			n.mu.Unlock()
 			return cut
 		}
 		n.mu.Unlock()

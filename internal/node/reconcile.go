@@ -525,7 +525,9 @@ func (n *Node) publish() error {
 	var routes []proxy.Route
 	for _, a := range n.apps {
 		g := a.current.def.Graph
-		if a.previous != nil { // until all of the new revision runs
+		if a.status == spec.ApplicationDeleting {
+			continue
+		} else if a.previous != nil { // until all of the new revision runs
 			g = a.previous.def.Graph
 		} else if a.status != spec.ApplicationRunning {
 			continue

@@ -128,23 +128,23 @@ func (n *Node) missingLocked(name string) error {
 	case n.closing:
 		return errors.New("the node is closing")
 	case a == nil && len(n.apps) == 0:
-		return fmt.Errorf("no application %q is deployed; there is none", name)
+		return fmt.Errorf("no application %q is running", name)
 	case a == nil:
-		return fmt.Errorf("no application %q is deployed; there is %s", name, strings.Join(slices.Sorted(maps.Keys(n.apps)), ", "))
+		return fmt.Errorf("no application %q is running; there is %s", name, strings.Join(slices.Sorted(maps.Keys(n.apps)), ", "))
 	case a.status == spec.ApplicationDeleting:
 		return fmt.Errorf("application %q is being deleted", name)
-	case a.status == spec.ApplicationDeploying && a.previous == nil:
-		return fmt.Errorf("application %q is being deployed", name)
+	case a.failure != nil:
+		return fmt.Errorf("application %q failed to start: %w", name, a.failure)
 	}
-	return fmt.Errorf("application %q failed to start", name)
+	return fmt.Errorf("application %q is being deployed", name)
 }
 
-// noDeployment says why there is no deployment of the name.
-func (n *Node) noDeployment(app, name string) error {
+// Absent says why no deployment of the name serves.
+func (n *Node) Absent(app, name string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	a := n.apps[app]
-	if a == nil || a.deleted || n.closing {
+	if a == nil || a.deleted || n.closing || a.deployments[name] != nil {
 		return n.missingLocked(app)
 	}
 	return fmt.Errorf("no deployment %q in application %q; it has %s", name, app, strings.Join(slices.Sorted(maps.Keys(a.deployments)), ", "))

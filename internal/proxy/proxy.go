@@ -103,16 +103,24 @@ type served struct {
 	place *call.Place
 }
 
+// CheckPrefix is why a prefix cannot be served, nil if it can.
+func CheckPrefix(prefix string) error {
+	if prefix != "/" && (!strings.HasPrefix(prefix, "/") || strings.HasSuffix(prefix, "/")) {
+		return fmt.Errorf("route_prefix %q: must begin with / and not end with it", prefix)
+	}
+	if prefix == "/-" || strings.HasPrefix(prefix, "/-/") {
+		return fmt.Errorf("route_prefix %q: what begins with /- belongs to the proxy", prefix)
+	}
+	return nil
+}
+
 // SetRoutes replaces the routes; requests under way keep theirs. A prefix that occurs twice, that can match nothing or
 // that is the proxy's own is an error, and nothing changes. It is safe for concurrent use.
 func (p *Proxy) SetRoutes(routes []Route) error {
 	rs := make([]served, len(routes))
 	for i, r := range routes {
-		if r.Prefix != "/" && (!strings.HasPrefix(r.Prefix, "/") || strings.HasSuffix(r.Prefix, "/")) {
-			return fmt.Errorf("route prefix %q of application %q: must begin with / and not end with it", r.Prefix, r.App)
-		}
-		if r.Prefix == "/-" || strings.HasPrefix(r.Prefix, "/-/") {
-			return fmt.Errorf("route prefix %q of application %q: what begins with /- belongs to the proxy", r.Prefix, r.App)
+		if err := CheckPrefix(r.Prefix); err != nil {
+			return fmt.Errorf("application %q: %w", r.App, err)
 		}
 		rs[i] = served{r, &call.Place{App: r.App}}
 	}

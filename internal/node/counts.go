@@ -56,6 +56,9 @@ func (n *Node) askCounts(ctx context.Context, w *workerProc) error {
 	defer n.mu.Unlock()
 	for id, c := range reply.Replicas {
 		if u := n.unitLocked(id); u != nil && u.worker == w {
+			if last := u.lent.Load(); last != nil { // of two that ask at once, the one that asked first may be told last
+				c.Raise(*last)
+			}
 			u.lent.Store(&c)
 		}
 	}

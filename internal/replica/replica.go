@@ -323,6 +323,11 @@ func (c *Counts) Add(d Counts) {
 	c.Started, c.Failed, c.Late, c.Busy = c.Started+d.Started, c.Failed+d.Failed, c.Late+d.Late, c.Busy+d.Busy
 }
 
+// Raise makes of two counts of one replica the later one: none of them ever falls.
+func (c *Counts) Raise(d Counts) {
+	c.Started, c.Failed, c.Late, c.Busy = max(c.Started, d.Started), max(c.Failed, d.Failed), max(c.Late, d.Late), max(c.Busy, d.Busy)
+}
+
 // Counts are the executions so far.
 func (r *Replica) Counts() Counts {
 	return Counts{r.started.Load(), r.failed.Load(), r.late.Load(), time.Duration(r.busyTime.Load())}

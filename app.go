@@ -55,6 +55,9 @@ type deployment struct {
 // NewApp begins an application. Mistakes in names, options and bindings are collected and returned by [Run], together.
 func NewApp(name string) *App { return &App{name: name, prefix: "/"} }
 
+// Name is the name of the application.
+func (a *App) Name() string { return a.name }
+
 // Isolation says where the replicas of a Go deployment live.
 type Isolation = spec.Isolation
 

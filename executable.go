@@ -39,7 +39,7 @@ func Executable(importPath string, args ...string) Build {
 
 // load asks the executable for the graph, and makes the application that handles refer to.
 func (s *System) load(ctx context.Context, x *external) (*App, node.App, error) {
-	def, err := s.node.Load(ctx, x.path, x.app, build.Command{Args: x.args, Env: os.Environ(), Dir: s.dir})
+	def, err := node.Load(ctx, x.path, x.app, build.Command{Args: x.args, Env: os.Environ(), Dir: s.dir})
 	if err != nil {
 		return nil, def, err
 	}

@@ -43,6 +43,10 @@ type Config struct {
 	Isolation Isolation
 	// Output gets what workers print, line by line, behind the name of the worker. nil: it goes to the log.
 	Output io.Writer
+	// HTTP is the address of the HTTP ingress, such as "127.0.0.1:8000"; port 0 picks one ([System.HTTP]). It is opened before
+	// anything of the application starts, so that an address that is in use costs no start. "" for none: [System.Serve] can
+	// open one later.
+	HTTP string
 	// LogDir is a directory, made if need be, in which every worker gets a log file: replica_<app>_<replica>.log of a
 	// Python replica, worker_<app>_<number>.log of a Go worker, which may host several. A file is renamed at 16 MiB, to .1 and
 	// so on to .3; the files of at most 16 workers that have ended are kept per deployment. "" for none.
@@ -87,6 +91,9 @@ type System struct {
 
 	mu   sync.Mutex
 	apps map[string]*App
+
+	url    string // of the ingress that the configuration asked for
+	failed <-chan error
 }
 
 // Run builds the application, starts it in this process, and returns when every replica is ready. ctx bounds the start
@@ -95,33 +102,15 @@ type System struct {
 // In a worker that a node started, Run takes over and never returns.
 func Run(ctx context.Context, build Build) (*System, error) { return Config{}.Run(ctx, build) }
 
-// Run is the function [Run] with a configuration.
+// Run is the function [Run] with a configuration. Mistakes in the configuration and in the graph, and an address that is in
+// use, are found before anything starts: no constructor runs, no directory is made, and no worker of a former node is touched.
 func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 	WorkerMain(build)
 	c.Logger = c.logger()
-	strict := call.None
-	if c.StrictCodec != "" {
-		strict, _ = call.CodecNamed(c.StrictCodec)
-		if strict != call.Msgpack && strict != call.JSON {
-			return nil, fmt.Errorf("StrictCodec: must be msgpack or orjson, is %q", c.StrictCodec)
-		}
+	if err := c.check(); err != nil {
+		return nil, err
 	}
-	grace := cmp.Or(c.WorkerGrace, defaultGrace)
-	switch {
-	case grace < 0:
-		return nil, fmt.Errorf("WorkerGrace: must not be negative, is %s", grace)
-	case c.WorkerGrace != 0 && c.StateDir == "":
-		return nil, errors.New("WorkerGrace: needs StateDir, where the next node finds the workers")
-	}
-	switch {
-	case c.ReferenceLimit < 0:
-		return nil, fmt.Errorf("ReferenceLimit: must not be negative, is %d", c.ReferenceLimit)
-	case c.ArenaSize > 0 && c.ArenaSize < minArena:
-		return nil, fmt.Errorf("ArenaSize: must be at least %d bytes, or less than 0 for none, is %d", minArena, c.ArenaSize)
-	}
-	if err := node.CheckMaxBody(c.MaxBody); err != nil {
-		return nil, fmt.Errorf("MaxBody: %w", err)
-	}
+	strict, _ := call.CodecNamed(c.StrictCodec)
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("the path of this executable, which workers run too: %w", err)
@@ -130,33 +119,95 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 	if err != nil {
 		return nil, err
 	}
-	var files *logs.Dir
-	if c.LogDir != "" {
-		if files, err = logs.OpenDir(c.LogDir, c.Logger); err != nil {
-			return nil, fmt.Errorf("LogDir: %w", err)
-		}
-	}
 	pair := pairs[c.Isolation]
 	if pair != nil {
 		c.Isolation = Process
 	}
-	s := &System{config: c, dir: dir, apps: map[string]*App{}, hosting: pair != nil, node: node.New(node.Settings{
-		Logger: c.Logger, Version: Version, Output: c.Output, Logs: files, Strict: strict, OutOfLine: c.OutOfLine, Pair: pair,
+	set := node.Settings{
+		Logger: c.Logger, Version: Version, Output: c.Output, Strict: strict, OutOfLine: c.OutOfLine, Pair: pair,
 		MaxBody: c.MaxBody, ArenaSize: c.ArenaSize, ReferenceLimit: c.ReferenceLimit,
 		Program: node.Program{Path: exe, Args: os.Args[1:], Env: os.Environ(), Dir: dir},
-	})}
-	if c.StateDir != "" {
-		if err := s.node.UseState(c.StateDir, grace); err != nil {
-			return nil, errors.Join(fmt.Errorf("StateDir: %w", err), s.node.Close(ctx))
+	}
+	s := &System{config: c, dir: dir, apps: map[string]*App{}, hosting: pair != nil}
+	app, def, err := s.prepare(ctx, build)
+	if err == nil {
+		err = set.Check(def)
+	}
+	if err != nil {
+		return nil, err
+	}
+	var l net.Listener
+	if c.HTTP != "" {
+		if l, err = net.Listen("tcp", c.HTTP); err != nil {
+			return nil, fmt.Errorf("HTTP: %w", err)
+		}
+		defer func() {
+			if s.failed == nil { // else it is the node's
+				l.Close()
+			}
+		}()
+	}
+	if c.LogDir != "" {
+		if set.Logs, err = logs.OpenDir(c.LogDir, c.Logger); err != nil {
+			return nil, fmt.Errorf("LogDir: %w", err)
 		}
 	}
-	if err := s.deploy(ctx, build, false); err != nil {
+	s.node = node.New(set)
+	if c.StateDir != "" {
+		if err = s.node.UseState(c.StateDir, cmp.Or(c.WorkerGrace, defaultGrace)); err != nil {
+			err = fmt.Errorf("StateDir: %w", err)
+		}
+	}
+	if err == nil && l != nil {
+		s.url, s.failed, err = s.node.Serve(l)
+	}
+	if err == nil {
+		err = s.start(ctx, app, def, false)
+	}
+	if err != nil {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 		defer cancel()
 		return nil, errors.Join(err, s.node.Close(closing))
 	}
 	return s, nil
 }
+
+// check lists what is wrong with the configuration, by its fields.
+func (c Config) check() error {
+	var errs []error
+	wrong := func(field, format string, args ...any) { errs = append(errs, fmt.Errorf(field+": "+format, args...)) }
+	if c.Logger.Handler() == nil {
+		wrong("Logger", "it has no handler; make one with slog.New")
+	}
+	if i := c.Isolation; i != "" && i != InNode && i != Process && pairs[i] == nil {
+		wrong("Isolation", "must be %s or %s, is %q", InNode, Process, i)
+	}
+	if c.StrictCodec != "" {
+		if strict, _ := call.CodecNamed(c.StrictCodec); strict != call.Msgpack && strict != call.JSON {
+			wrong("StrictCodec", "must be msgpack or orjson, is %q", c.StrictCodec)
+		}
+	}
+	switch {
+	case c.WorkerGrace < 0:
+		wrong("WorkerGrace", "must not be negative, is %s", c.WorkerGrace)
+	case c.WorkerGrace != 0 && c.StateDir == "":
+		wrong("WorkerGrace", "needs StateDir, where the next node finds the workers")
+	}
+	switch {
+	case c.ReferenceLimit < 0:
+		wrong("ReferenceLimit", "must not be negative, is %d", c.ReferenceLimit)
+	case c.ArenaSize > 0 && c.ArenaSize < minArena:
+		wrong("ArenaSize", "must be at least %d bytes, or less than 0 for none, is %d", minArena, c.ArenaSize)
+	}
+	if err := node.CheckMaxBody(c.MaxBody); err != nil {
+		wrong("MaxBody", "%w", err)
+	}
+	return errors.Join(errs...)
+}
+
+// HTTP is the URL of the ingress that [Config].HTTP opened, and the channel that receives the error of a listener that ends by
+// itself; "" and nil without.
+func (s *System) HTTP() (url string, failed <-chan error) { return s.url, s.failed }
 
 // Deploy adds another application to a running system, and returns when every replica is ready. Starts that fail are
 // repeated, with a delay that doubles from 1 s to 64 s, until a deployment of which no replica ever ran is given up
@@ -194,16 +245,25 @@ func (s *System) Reconfigure(ctx context.Context, app, deployment string, config
 }
 
 func (s *System) deploy(ctx context.Context, make Build, retry bool) error {
-	if app, err := built(make); err == nil && app != nil && app.external != nil {
-		app, def, err := s.load(ctx, app.external)
-		if err != nil {
-			return err
-		}
-		return s.start(ctx, app, def, retry)
-	}
-	app, graph, err := buildApp(make)
+	app, def, err := s.prepare(ctx, make)
 	if err != nil {
 		return err
+	}
+	return s.start(ctx, app, def, retry)
+}
+
+// prepare builds or loads an application and looks for its mistakes. It starts nothing.
+func (s *System) prepare(ctx context.Context, make Build) (*App, node.App, error) {
+	app, err := built(make)
+	if err == nil && app != nil && app.external != nil {
+		return s.load(ctx, app.external)
+	}
+	app, graph, err := sealed(app, err)
+	if err != nil {
+		return nil, node.App{}, err
+	}
+	wrong := func(err error) (*App, node.App, error) {
+		return nil, node.App{}, fmt.Errorf("application %q: %w", app.name, err)
 	}
 	if i := s.config.Isolation; i != "" {
 		for j := range graph.Deployments {
@@ -220,10 +280,10 @@ func (s *System) deploy(ctx context.Context, make Build, retry bool) error {
 	}
 	if s.config.Isolation == Process {
 		if app.kind == spec.IngressHTTP {
-			return fmt.Errorf("application %q: %w", app.name, inGo(fmt.Errorf("deployment %q: %s", app.ingress.d.name, handlerApart)))
+			return wrong(inGo(fmt.Errorf("deployment %q: %s", app.ingress.d.name, handlerApart)))
 		}
 		if errs := app.unencodable(true); len(errs) > 0 {
-			return fmt.Errorf("application %q: %w", app.name, errors.Join(errs...))
+			return wrong(errors.Join(errs...))
 		}
 	}
 	for _, cycle := range graph.Cycles() {
@@ -231,12 +291,12 @@ func (s *System) deploy(ctx context.Context, make Build, retry bool) error {
 	}
 	def := node.App{Graph: graph, Classes: app.classes(), Policies: app.policies()}
 	if def.Python, err = app.pythonSource(s.dir); err != nil {
-		return err
+		return wrong(err)
 	}
 	if s.hosting {
 		def.Host = host(make)
 	}
-	return s.start(ctx, app, def, retry)
+	return app, def, nil
 }
 
 // start deploys what was built or loaded.
@@ -270,8 +330,10 @@ func built(build Build) (app *App, err error) {
 	return build()
 }
 
-func buildApp(build Build) (*App, spec.Graph, error) {
-	app, err := built(build)
+func buildApp(build Build) (*App, spec.Graph, error) { return sealed(built(build)) }
+
+// sealed is what a Build has given when it is looked through.
+func sealed(app *App, err error) (*App, spec.Graph, error) {
 	if err != nil {
 		return nil, spec.Graph{}, fmt.Errorf("build: %w", err)
 	}

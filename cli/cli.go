@@ -181,42 +181,52 @@ func (r *run) execute(ctx context.Context, args []string) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	config := helve.Config{
-		Logger: log, Isolation: iso, Output: os.Stderr, StateDir: r.stateDir, WorkerGrace: r.grace, ArenaSize: int64(r.arena),
+		Logger: log, Isolation: iso, Output: os.Stderr, HTTP: r.http, StateDir: r.stateDir, WorkerGrace: r.grace, ArenaSize: int64(r.arena),
 		MaxBody: int(r.maxBody),
 	}
-	system, err := config.Run(ctx, app.build)
+	build := app.build
+	if !external {
+		build = app.named
+	}
+	system, err := config.Run(ctx, build)
 	if err != nil {
 		return flagged(err)
 	}
 	for name := range system.Status().Applications { // an executable may have been asked for the only one in it
-		if !external && name != app.name {
-			return errors.Join(fmt.Errorf("application %q: its Build names it %q in helve.NewApp; cli.App must have the same name", app.name, name),
-				system.Close(ctx))
-		}
 		app.name = name
 	}
-	var failed <-chan error
-	if r.http != "" {
-		var url string
-		if url, failed, err = system.Serve(r.http); err != nil {
-			err = fmt.Errorf("--http %s: %w", r.http, err)
-		} else {
-			fmt.Printf("%s serves on %s\n", app.name, url)
-		}
+	url, failed := system.HTTP()
+	if url != "" {
+		fmt.Printf("%s serves on %s\n", app.name, url)
 	} else {
 		fmt.Printf("%s runs, without HTTP\n", app.name)
 	}
-	if err == nil {
-		err = serve(ctx, system, app, external, failed, log)
-	}
+	err = serve(ctx, system, app, external, failed, log)
 	stop()
 	return errors.Join(err, system.Close(impatient()))
 }
 
+// named is the build of an application of this executable, whose name must be the same inside: status, routes and exec: paths
+// have that one.
+func (a Application) named() (*helve.App, error) {
+	app, err := a.build()
+	if err == nil && app != nil && app.Name() != a.name {
+		return nil, fmt.Errorf("application %q: its Build names it %q in helve.NewApp; cli.App must have the same name", a.name, app.Name())
+	}
+	return app, err
+}
+
 // flagged names the flag in front of an error of [helve.Config], which names its field.
 func flagged(err error) error {
+	if all, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // only the outermost is several
+		var errs []error
+		for _, e := range all.Unwrap() {
+			errs = append(errs, flagged(e))
+		}
+		return errors.Join(errs...)
+	}
 	for field, flag := range map[string]string{
-		"StateDir": "state-dir", "WorkerGrace": "worker-grace", "ArenaSize": "arena-size", "MaxBody": "max-body",
+		"HTTP": "http", "StateDir": "state-dir", "WorkerGrace": "worker-grace", "ArenaSize": "arena-size", "MaxBody": "max-body",
 	} {
 		if strings.HasPrefix(err.Error(), field+": ") {
 			return fmt.Errorf("--%s: %w", flag, err)

@@ -3,6 +3,7 @@ package cli_test
 import (
 	"context"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -15,14 +16,9 @@ type echo struct{}
 
 func (echo) Say(_ context.Context, text string) (string, error) { return text, nil }
 
-// TestNamesDiffer: the name on the command line is the one that the application runs under, in status, routes and exec: paths.
-func TestNamesDiffer(t *testing.T) {
-	build := func() (*helve.App, error) {
-		app := helve.NewApp("inside")
-		h := helve.Deploy(app, "Echo", func(context.Context) (echo, error) { return echo{}, nil }, helve.Options{})
-		app.Ingress(helve.MethodOf(h, echo.Say))
-		return app, nil
-	}
+// said runs a command line and gives its exit status and what it wrote to stderr.
+func said(t *testing.T, args []string, apps ...cli.Application) (status int, text string) {
+	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -30,12 +26,49 @@ func TestNamesDiffer(t *testing.T) {
 	defer r.Close()
 	stderr := os.Stderr
 	os.Stderr = w
-	status := cli.Run([]string{"run", "outside", "--http", ""}, cli.App("outside", build))
+	status = cli.Run(args, apps...)
 	os.Stderr = stderr
 	w.Close()
-	said, err := io.ReadAll(r)
-	want := `application "outside": its Build names it "inside" in helve.NewApp`
-	if status != 1 || err != nil || !strings.Contains(string(said), want) {
-		t.Errorf("status %d, %v: %s; want %q", status, err, said, want)
+	b, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status, string(b)
+}
+
+// TestMistakesAreFoundBeforeAConstructorRuns: a name that is not the one inside, which status, routes and exec: paths have; an
+// address that is in use; flags.
+func TestMistakesAreFoundBeforeAConstructorRuns(t *testing.T) {
+	constructed := false
+	build := func() (*helve.App, error) {
+		app := helve.NewApp("inside")
+		h := helve.Deploy(app, "Echo", func(context.Context) (echo, error) { constructed = true; return echo{}, nil }, helve.Options{})
+		app.Ingress(helve.MethodOf(h, echo.Say))
+		return app, nil
+	}
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for want, c := range map[string]struct {
+		status int
+		args   []string
+	}{
+		`application "outside": its Build names it "inside" in helve.NewApp`: {1, []string{"run", "outside", "--http", ""}},
+		"--http: HTTP: listen tcp " + taken.Addr().String():                  {1, []string{"run", "inside", "--http", taken.Addr().String()}},
+		"--http: HTTP: listen tcp: address nonsense":                         {1, []string{"run", "inside", "--http", "nonsense"}},
+		"--worker-grace: WorkerGrace: needs StateDir":                        {1, []string{"run", "inside", "--http", "", "--worker-grace", "1s"}},
+		"--arena-size: ArenaSize: must be at least":                          {1, []string{"run", "inside", "--http", "", "--arena-size", "1"}},
+		`--isolation "x": must be node or process`:                           {2, []string{"run", "inside", "--http", "", "--isolation", "x"}},
+		"unknown flag: --nope":                                               {2, []string{"run", "inside", "--nope"}},
+	} {
+		status, text := said(t, c.args, cli.App("inside", build), cli.App("outside", build))
+		if status != c.status || !strings.Contains(text, want) {
+			t.Errorf("status %d: %s; want %q", status, text, want)
+		}
+		if constructed {
+			t.Fatalf("%v: a constructor ran", c.args)
+		}
 	}
 }

@@ -10,8 +10,8 @@ import (
 )
 
 // Load looks into an executable with Go applications and gives what [Node.Deploy] takes to run one of them in workers of
-// that executable. app is the application's name, "" for the only one in it.
-func (n *Node) Load(ctx context.Context, path, app string, c build.Command) (App, error) {
+// that executable. app is the application's name, "" for the only one in it. Nothing is kept yet.
+func Load(ctx context.Context, path, app string, c build.Command) (App, error) {
 	b, err := build.Open(path)
 	if err != nil {
 		return App{}, err
@@ -35,15 +35,26 @@ func (n *Node) Load(ctx context.Context, path, app string, c build.Command) (App
 				b.Path, d.Name)
 		}
 	}
+	return App{Graph: g, Program: &Program{Path: b.Path, Args: c.Args, Env: c.Env, Dir: c.Dir}, build: &b}, nil
+}
+
+// keep copies the executable of an application into the node's private directory, so that its file may be replaced.
+func (n *Node) keep(def *App) error {
+	if def.build == nil {
+		return nil
+	}
 	n.mu.Lock()
-	err = n.listenLocked()
+	err := n.listenLocked()
 	n.mu.Unlock()
 	if err != nil {
-		return App{}, err
+		return err
 	}
-	kept, err := b.Keep(filepath.Dir(n.socket.Path()))
+	kept, err := def.build.Keep(filepath.Dir(n.socket.Path()))
 	if err != nil {
-		return App{}, fmt.Errorf("%s cannot be kept: %w", b.Path, err)
+		return fmt.Errorf("%s cannot be kept: %w", def.build.Path, err)
 	}
-	return App{Graph: g, Program: &Program{Path: kept, Args: c.Args, Env: c.Env, Dir: c.Dir}}, nil
+	p := *def.Program
+	p.Path = kept
+	def.Program, def.build = &p, nil
+	return nil
 }

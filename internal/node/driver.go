@@ -54,10 +54,10 @@ type pythonApp struct {
 	Env         map[string]string `json:"env"`
 	Blob        []byte            `json:"blob"`
 	Deployments []struct {
-		Name    string       `json:"name"`
-		Class   string       `json:"class"`
-		Options spec.Options `json:"options"`
-		Uses    []string     `json:"uses"`
+		Name    string          `json:"name"`
+		Class   string          `json:"class"`
+		Options json.RawMessage `json:"options"`
+		Uses    []string        `json:"uses"`
 	} `json:"deployments"`
 }
 
@@ -131,12 +131,17 @@ func (d *driver) deploy(ctx context.Context, a pythonApp) (any, error) {
 	if a.RoutePrefix != nil {
 		g.RoutePrefix = *a.RoutePrefix
 	}
+	var mistakes []error
 	for _, s := range a.Deployments {
-		g.Deployments = append(g.Deployments, spec.Deployment{
-			Name: s.Name, Language: "python", Import: s.Class, Uses: s.Uses, Options: s.Options,
-		})
+		p := spec.Deployment{Name: s.Name, Language: "python", Import: s.Class, Uses: s.Uses}
+		if len(s.Options) > 0 {
+			if err := json.Unmarshal(s.Options, &p.Options); err != nil {
+				mistakes = append(mistakes, fmt.Errorf("deployment %q: %w", s.Name, err))
+			}
+		}
+		g.Deployments = append(g.Deployments, p)
 	}
-	if err := errors.Join(g.Validate()...); err != nil {
+	if err := errors.Join(append(mistakes, g.Validate()...)...); err != nil {
 		return nil, call.NewError(call.BadInput, err.Error())
 	}
 	err := n.Deploy(ctx, App{Graph: g, Python: Python{

@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/logs"
@@ -75,6 +76,7 @@ type App struct {
 	Host Host
 	// Replace says that an application of this name that runs already changes to this one.
 	Replace bool
+	build   *build.Build // set by [Load] until the executable is kept
 	// Retry says that failed starts are made again, as often as the reference does, before Deploy fails.
 	Retry bool
 }
@@ -165,6 +167,9 @@ func New(s Settings) *Node {
 // one drain, and calls that wait go on waiting in the same queues. If a deployment of the new revision cannot start, the
 // old one stays, and Deploy gives the error.
 func (n *Node) Deploy(ctx context.Context, def App) error {
+	if err := errors.Join(n.set.Check(def), n.keep(&def)); err != nil {
+		return err
+	}
 	r, err := n.add(ctx, def)
 	if err != nil {
 		return err
@@ -259,9 +264,6 @@ func (n *Node) addLocked(def App) (_ *revision, leaving *app, _ error) {
 func (n *Node) unroutableLocked(there *app, g spec.Graph) error {
 	if g.RoutePrefix == "" {
 		return nil
-	}
-	if err := proxy.CheckPrefix(g.RoutePrefix); err != nil {
-		return fmt.Errorf("application %q: %w", g.App, err)
 	}
 	for _, other := range n.apps {
 		if other == there || other.status == spec.ApplicationDeleting || other.failure != nil {

@@ -190,7 +190,7 @@ func (r *run) execute(ctx context.Context, args []string) error {
 	}
 	system, err := config.Run(ctx, build)
 	if err != nil {
-		return flagged(err)
+		return r.flagged(err)
 	}
 	for name := range system.Status().Applications { // an executable may have been asked for the only one in it
 		app.name = name
@@ -217,16 +217,19 @@ func (a Application) named() (*helve.App, error) {
 }
 
 // flagged names the flag in front of an error of [helve.Config], which names its field.
-func flagged(err error) error {
+func (r *run) flagged(err error) error {
 	if all, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // only the outermost is several
 		var errs []error
 		for _, e := range all.Unwrap() {
-			errs = append(errs, flagged(e))
+			errs = append(errs, r.flagged(e))
 		}
 		return errors.Join(errs...)
 	}
+	if text, ok := strings.CutPrefix(err.Error(), "HTTP: "); ok {
+		return fmt.Errorf("--http %s: %s", r.http, text)
+	}
 	for field, flag := range map[string]string{
-		"HTTP": "http", "StateDir": "state-dir", "WorkerGrace": "worker-grace", "ArenaSize": "arena-size", "MaxBody": "max-body",
+		"StateDir": "state-dir", "WorkerGrace": "worker-grace", "ArenaSize": "arena-size", "MaxBody": "max-body",
 	} {
 		if strings.HasPrefix(err.Error(), field+": ") {
 			return fmt.Errorf("--%s: %w", flag, err)

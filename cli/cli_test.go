@@ -56,8 +56,8 @@ func TestMistakesAreFoundBeforeAConstructorRuns(t *testing.T) {
 		args   []string
 	}{
 		`application "outside": its Build names it "inside" in helve.NewApp`: {1, []string{"run", "outside", "--http", ""}},
-		"--http: HTTP: listen tcp " + taken.Addr().String():                  {1, []string{"run", "inside", "--http", taken.Addr().String()}},
-		"--http: HTTP: listen tcp: address nonsense":                         {1, []string{"run", "inside", "--http", "nonsense"}},
+		"--http " + taken.Addr().String() + ": listen tcp ":                  {1, []string{"run", "inside", "--http", taken.Addr().String()}},
+		"--http nonsense: listen tcp: address nonsense":                      {1, []string{"run", "inside", "--http", "nonsense"}},
 		"--worker-grace: WorkerGrace: needs StateDir":                        {1, []string{"run", "inside", "--http", "", "--worker-grace", "1s"}},
 		"--arena-size: ArenaSize: must be at least":                          {1, []string{"run", "inside", "--http", "", "--arena-size", "1"}},
 		`--isolation "x": must be node or process`:                           {2, []string{"run", "inside", "--http", "", "--isolation", "x"}},

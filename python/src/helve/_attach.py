@@ -9,6 +9,7 @@ import socket
 import threading
 from typing import Optional
 
+from helve import _fork
 from helve._opening import open_connection
 
 DIAL = 0.05  # seconds between two looks for the next node
@@ -30,11 +31,15 @@ class Node:
 
     def __init__(self, token: bytes, path: str, id: str, grace: float):
         self.token, self.path, self.id, self.grace = token, path, id, grace
+        self.fd = -1  # of the last connection
         self.leash = Leash(grace)
 
     def dial(self, resume: Optional[dict] = None) -> tuple:
         """A connection that is open, and the node's HELLO. It blocks."""
         sock = socket.socket(socket.AF_UNIX)
+        _fork.release(self.fd)
+        self.fd = sock.fileno()
+        _fork.hold(self.fd)
         try:
             sock.connect(self.path)
             welcome = open_connection(sock, self.token, "worker", self.id, resume)
@@ -60,8 +65,10 @@ class Leash:
         """Watches a new connection. Its own descriptor: that of the loop may be closed, and its number be another file's."""
         with self.changed:
             if self.fd >= 0:
+                _fork.release(self.fd)
                 os.close(self.fd)
             self.fd = os.dup(sock.fileno())
+            _fork.hold(self.fd)
             self.changed.notify()
 
     def watch(self) -> None:
@@ -72,6 +79,7 @@ class Leash:
             gone = select.poll()
             gone.register(fd, select.POLLRDHUP)
             gone.poll()
+            _fork.release(fd)
             os.close(fd)
             with self.changed:
                 if not self.changed.wait_for(lambda: self.fd >= 0, self.wait):

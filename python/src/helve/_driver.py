@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import atexit
 import base64
+import concurrent.futures
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,7 +16,7 @@ import threading
 from pathlib import Path
 from typing import Any, Optional
 
-from helve import _runtime
+from helve import _fork, _runtime
 from helve._pickling import dumps
 from helve._opening import open_connection
 from helve._wire import Connection
@@ -22,30 +25,50 @@ from helve.serve.deployment import Graph
 from helve._errors import RayServeException, TooLargeError
 
 EXIT_TIME = 40  # seconds that a node may drain; its own limit is 30
+SEEN_TIME = 1.0  # seconds between the end of a connection and the end of its node, within which it is told how that ended
 
 _lock = threading.Lock()
 _driver: Optional["Driver"] = None
+_http: Optional[HTTPOptions] = None  # what serve.start was given last: a node that is started anew has it too
+_inherited: list = []  # drivers of the processes that this one was forked from
 
 
 def ensure(http: Optional[HTTPOptions]) -> "Driver":
-    """The driver of this process; it is started if need be, with these HTTP options."""
-    global _driver
+    """The driver of this process; it is started if need be, with these HTTP options or those that were given last."""
+    global _driver, _http
     with _lock:
         if _driver is not None and _driver.conn.lost is not None:
             _driver.close()
             _driver = None
+        if _driver is not None and http is not None and http != _driver.http:
+            if _driver.http_ready:
+                raise RayServeException(f"the node runs with {_driver.http} already; call serve.shutdown() first")
+            _driver.http = http
+        _http = http or _http
         if _driver is None:
-            _driver = Driver(http or HTTPOptions())
-            atexit.register(shutdown)
-        elif http is not None and http != _driver.http:
-            raise RayServeException(f"the node runs with {_driver.http} already; call serve.shutdown() first")
+            _driver = Driver(_http or HTTPOptions())
         return _driver
 
 
 def running() -> "Driver":
-    if _driver is None or _driver.conn.lost is not None:
-        raise RayServeException("no application is running: call serve.run(app) first")
-    return _driver
+    driver = _driver
+    if driver is None or driver.conn.lost is not None:
+        _runtime.current()  # says why there is none
+        raise RayServeException(_runtime.NONE)
+    return driver
+
+
+def _in_child() -> None:
+    """After a fork: the node is the parent's child, and locks may be held by threads that are not here."""
+    global _driver, _lock
+    _lock = threading.Lock()
+    if _driver is not None:
+        _driver.process.returncode = 0  # this process can neither wait for it nor end it
+        _inherited.append(_driver)
+        _driver = None
+
+
+os.register_at_fork(after_in_child=_in_child)
 
 
 def shutdown() -> None:
@@ -54,6 +77,9 @@ def shutdown() -> None:
         driver, _driver = _driver, None
     if driver is not None:
         driver.close()
+
+
+atexit.register(shutdown)
 
 
 def binary() -> str:
@@ -72,8 +98,12 @@ class Driver:
     def __init__(self, http: HTTPOptions):
         self.http, self.http_ready = http, False
         self.ingress: dict[str, str] = {}
+        self.closing, self.refused = False, ""
+        self.ended = threading.Event()
         ours, theirs = socket.socketpair()
         read, write = os.pipe()
+        for fd in (ours.fileno(), theirs.fileno(), read):
+            _fork.hold(fd)
         token = os.urandom(32)
         os.write(write, token)
         os.close(write)
@@ -84,15 +114,27 @@ class Driver:
                 [binary(), "node", "--driver-fd", str(theirs.fileno()), "--token-fd", str(read), *(["--max-body", limit] if limit else [])],
                 pass_fds=(theirs.fileno(), read), stdin=subprocess.DEVNULL, stdout=sys.__stderr__, start_new_session=True,
             )
+        except BaseException as e:
+            ours.close()
+            if not isinstance(e, OSError):
+                raise
+            raise RayServeException(f"the node did not start: {e}") from None
         finally:
+            _fork.release(theirs.fileno())
             theirs.close()
+            _fork.release(read)
             os.close(read)
         try:
             welcome = open_connection(ours, token, "driver", "")
-        except (OSError, ValueError) as e:
+        except BaseException as e:  # as a Ctrl-C
             ours.close()
-            self.process.wait(EXIT_TIME)
-            raise RayServeException(f"the node did not start: {e}") from None
+            how = self._how_it_ended(SEEN_TIME)
+            self.process.kill()
+            self.process.wait()
+            if not isinstance(e, (OSError, ValueError, KeyError)):
+                raise
+            raise RayServeException(f"the node did not start: {how or e}") from None
+        self.fd = ours.fileno()
         ours.setblocking(False)
         self.loop = asyncio.new_event_loop()
         self.conn = Connection(self.loop, self)
@@ -106,16 +148,21 @@ class Driver:
 
     def _serve(self, sock: socket.socket) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_until_complete(self.loop.create_unix_connection(lambda: self.conn, sock=sock))
-        self.ready.set()
-        self.loop.run_forever()
-        self.loop.close()
+        try:
+            self.loop.run_until_complete(self.loop.create_unix_connection(lambda: self.conn, sock=sock))
+            self.ready.set()
+            self.loop.run_forever()
+        finally:
+            if self.conn.lost is None:
+                self.conn.connection_lost(None)
+            self.loop.close()
+            self.conn.take_posted_here()  # what came too late for the loop
+            self.ready.set()
 
     def control(self, op: str, **fields: Any) -> dict:
-        async def ask() -> dict:
-            return await self.conn.control(op, **fields)
-
-        reply = asyncio.run_coroutine_threadsafe(ask(), self.loop).result()
+        future: concurrent.futures.Future = concurrent.futures.Future()
+        self.conn.post(self.conn.ask, future, op, json.dumps({"op": op, **fields}).encode())
+        reply = future.result()
         error = reply.get("error")
         if error:
             text = error["message"]
@@ -150,30 +197,51 @@ class Driver:
 
     def close(self) -> None:
         """Ends the connection, which ends the node, after a drain."""
+        self.closing = True
         if _runtime.connection is self.conn:
             _runtime.connection = None
-        if not self.loop.is_closed():
-            def end() -> None:
-                if self.conn.lost is None:
-                    self.conn.transport.close()
-                else:
-                    self.loop.stop()
-
-            self.loop.call_soon_threadsafe(end)
-            self.thread.join(5)
+        self.conn.post(self._end)
+        self.thread.join(5)
         try:
             self.process.wait(EXIT_TIME)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self.thread.join(5)
+
+    def _end(self) -> None:
+        if self.conn.lost is None:
+            self.conn.transport.close()
+
+    def _how_it_ended(self, timeout: float) -> str:
+        """"" if it goes on."""
+        try:
+            code = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return ""
+        if code >= 0:
+            return f"it ended with exit status {code}"
+        try:
+            return f"it was ended by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"it was ended by signal {-code}"
 
     # ---- what the connection tells
 
+    def ending(self) -> str:
+        """What those that wait are told when the connection has ended. On the loop."""
+        if self.closing:
+            return "serve.shutdown() has ended the node"
+        why = self.refused or self._how_it_ended(SEEN_TIME)
+        return "the node has gone away" + (": " + why if why else "")
+
     def on_lost(self, error: BaseException) -> None:
+        _fork.release(self.fd)
         self.loop.stop()
+        self.ended.set()
 
     def on_goaway(self, goaway: dict) -> None:
-        pass
+        self.refused = f"it ended the connection: {goaway.get('message')}"
 
     def on_route(self, number: int, route: dict) -> None:
         raise ValueError("a driver has no replicas")

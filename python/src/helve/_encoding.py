@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import struct
 import traceback as tb
@@ -113,22 +114,94 @@ def envelope(entries: dict) -> bytes:
 
 def encode_error(exc: BaseException, reason: Optional[str] = None) -> bytes:
     """The envelope of an exception. One of Helve's own keeps its reason; a user's gets type, text, traceback and itself."""
-    own = getattr(exc, "_helve", None)
+    own = _attributes(exc).get("_helve")
     if own is not None:  # it came from a handle call: it goes on as what it was
         return own
     e = {"reason": reason or "user", "message": _text(exc), "type": type(exc).__name__}
     if reason is None:
         e["reason"] = exceptions.reason_of(exc)
     if e["reason"] == "user":
-        e["traceback"] = "".join(tb.format_exception(type(exc), exc, _user_frames(exc.__traceback__)))
-        try:
-            p = dumps(exc)
-            loads(p)  # an exception whose __init__ takes other arguments pickles, but does not unpickle
-            if len(p) <= _PICKLE_LIMIT:
-                e["pickle"] = p
-        except Exception:
-            pass
+        e["traceback"] = _trace(exc, _user_frames(exc.__traceback__))
+        p = _pickle_error(exc, e["message"])
+        if p is not None and len(p) <= _PICKLE_LIMIT:
+            e["pickle"] = p
     return envelope(e)
+
+
+def _attributes(exc: BaseException) -> dict:
+    """The attributes of an exception, whatever its class does when it is asked for one."""
+    return object.__getattribute__(exc, "__dict__")
+
+
+def _set(exc: BaseException, name: str, value: Any) -> None:
+    """Sets an attribute of an exception, whatever its class does then: one of a frozen dataclass refuses."""
+    BaseException.__setattr__(exc, name, value)
+
+
+def _pickle_error(exc: BaseException, text: str) -> Optional[bytes]:
+    """An exception as a pickle that is known to give one back, if there is one. By itself an exception is made anew of its arguments,
+    and then gets its attributes. That gives another text where __init__ makes the text: of `def __init__(self, used):
+    super().__init__(f"{used} used")` it says "3 used used". It fails where the class refuses attributes, as a frozen dataclass does,
+    and where __init__ takes more arguments than it hands to Exception; the last one travels as its text."""
+    good = None
+    for make in (lambda: exc, lambda: _Remade(exc)):
+        try:
+            p = dumps(make())
+            back = loads(p)
+        except Exception:
+            back = None
+        if isinstance(back, BaseException):
+            if _text(back) == text:
+                return p
+            good = good or p
+        elif type(exc).__setattr__ is BaseException.__setattr__:
+            break
+    return good
+
+
+class _Remade:
+    """Unpickles to an exception like the one that it is made of, without its __init__ and __setattr__."""
+
+    def __init__(self, exc: BaseException):
+        self.exc = exc
+
+    def parts(self) -> tuple:
+        exc = self.exc
+        reduced = _builtin(type(exc)).__reduce__(exc)
+        state = dict(reduced[2]) if len(reduced) > 2 and isinstance(reduced[2], dict) else {}
+        state.pop("_helve", None)
+        for cls in type(exc).__mro__:
+            names = vars(cls).get("__slots__", ())
+            for name in (names,) if isinstance(names, str) else names:
+                if name.startswith("__") and not name.endswith("__"):
+                    name = f"_{cls.__name__.lstrip('_')}{name}"
+                try:
+                    state[name] = object.__getattribute__(exc, name)
+                except AttributeError:  # not set, or __dict__ itself
+                    pass
+        state.pop("__dict__", None)
+        state.pop("__weakref__", None)
+        return type(exc), reduced[1], state
+
+    def __reduce__(self):
+        return remake, self.parts()
+
+
+def _builtin(cls: type) -> type:
+    """The class of Python's own that an exception is made of."""
+    return next(c for c in cls.__mro__ if c.__module__ == "builtins")
+
+
+def remake(cls: type, args: tuple, state: dict) -> BaseException:
+    """An exception with these arguments and attributes, made without the user's code but for a __new__."""
+    exc = cls.__new__(cls, *args)
+    try:
+        _builtin(cls).__init__(exc, *args)  # for what an OSError or a UnicodeError has beside its arguments
+    except Exception:
+        _set(exc, "args", args)
+    for name, value in state.items():
+        _set(exc, name, value)
+    return exc
 
 
 def _text(exc: BaseException) -> str:
@@ -136,6 +209,13 @@ def _text(exc: BaseException) -> str:
         return str(exc)
     except Exception as e:  # a user's __str__: the call must be answered all the same
         return f"<its text failed: {type(e).__name__}>"
+
+
+def _trace(exc: BaseException, frames) -> str:
+    try:
+        return "".join(tb.format_exception(type(exc), exc, frames))
+    except Exception:  # a user's __getattr__, which is asked for notes
+        return "".join(tb.format_tb(frames)) + f"{type(exc).__name__}: {_text(exc)}\n"
 
 
 def _user_frames(trace):
@@ -171,7 +251,7 @@ class RemoteTraceback(Exception):
         return "\n" + self.text
 
 
-def decode_error(data: bytes) -> BaseException:
+def decode_error(data: bytes) -> Exception:
     data = bytes(data)
     e = parse_envelope(data)
     reason = e.get("reason", "internal")
@@ -182,7 +262,7 @@ def decode_error(data: bytes) -> BaseException:
     if reason == "user" and "pickle" in e:
         try:
             exc = loads(e["pickle"])
-        except Exception:
+        except (Exception, *_CONTROL):
             exc = None
         if not isinstance(exc, Exception):
             exc = None
@@ -193,10 +273,69 @@ def decode_error(data: bytes) -> BaseException:
         if where:
             text = f"{where}: {text}"
         exc = exceptions.for_reason(reason)(text)
-    if e.get("traceback"):
-        exc.__cause__ = RemoteTraceback(e["traceback"])
+    exc = outcome(exc, where)
     try:
-        exc._helve = data
+        if e.get("traceback"):
+            _set(exc, "__cause__", RemoteTraceback(e["traceback"]))
+        _set(exc, "_helve", data)
     except Exception:
         pass
     return exc
+
+
+_CONTROL = (SystemExit, GeneratorExit, asyncio.CancelledError)  # KeyboardInterrupt is the user's who is reading
+
+
+def outcome(exc: BaseException, where: str = "") -> Exception:
+    """An exception as the outcome of a call: one that is no order to whatever runs the reader. StopIteration would end a reader's
+    `for` as if everything had been read, and CancelledError a task that nobody has cancelled; neither goes through a future."""
+    if isinstance(exc, (StopIteration, StopAsyncIteration)) or not isinstance(exc, Exception):
+        text = _text(exc)
+        made = RuntimeError(f"{where or 'the call'} raised {type(exc).__name__}{': ' if text else ''}{text}")
+        made.__cause__ = exc
+        return made
+    return exc
+
+
+class Failure:
+    """How a call failed. Every reader gets an exception of its own: one that is raised is tied to the frames that it went through,
+    and these to the response, so that a response which keeps it would live, with all that those frames hold, until the cyclic
+    collector runs. Example: a stream in a variable beside `except`, whose generator would run on."""
+
+    __slots__ = ("_data", "_error")
+
+    def __init__(self, error: Optional[BaseException], data: Optional[bytes] = None):
+        """Of an exception that was caught here, or of an envelope that came."""
+        self._error, self._data = None, data
+        if error is None:
+            return
+        if error.__traceback__ is not None or error.__cause__ is not None or error.__context__ is not None:
+            own = _attributes(error).get("_helve")
+            if own is not None:
+                self._data = own
+                return
+            trace = _user_frames(error.__traceback__)
+            cause = None
+            if trace is not None or error.__cause__ is not None:
+                cause = RemoteTraceback(_trace(error, trace))
+            error = _again(outcome(error))
+            _set(error, "__cause__", cause)
+        self._error = outcome(error)
+
+    def exception(self) -> Exception:
+        if self._data is not None:
+            try:
+                return decode_error(self._data)
+            except Exception as e:
+                return exceptions.RayServeException(f"an error that does not parse: {e}")
+        error = _again(self._error)
+        _set(error, "__cause__", self._error.__cause__)
+        return error
+
+
+def _again(exc: Exception) -> Exception:
+    """Another exception like it, without where it was raised."""
+    try:
+        return remake(*_Remade(exc).parts())
+    except Exception:
+        return exc.with_traceback(None)

@@ -61,7 +61,8 @@ class Kept:
 
     def __del__(self):
         try:
-            self.conn.loop.call_soon_threadsafe(self.conn.drop, self.number)
+            if self.conn.lost is None:  # in the child of a fork the loop is the parent's
+                self.conn.loop.call_soon_threadsafe(self.conn.drop, self.number)
         except (AttributeError, RuntimeError):  # the loop is closed
             pass
 
@@ -94,7 +95,8 @@ class Memory:
     def wake(self) -> None:
         """Views have died, wherever the collector ran."""
         try:
-            self.conn.loop.call_soon_threadsafe(self.release)
+            if self.conn.lost is None:  # in the child of a fork the loop is the parent's
+                self.conn.loop.call_soon_threadsafe(self.release)
         except RuntimeError:  # the loop is closed
             pass
 

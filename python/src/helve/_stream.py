@@ -9,10 +9,11 @@ import struct
 from collections import deque
 from typing import Any, Optional
 
-from helve._encoding import CLOUDPICKLE, decode, dumps, encode
+from helve._call import wake
+from helve._encoding import CLOUDPICKLE, decode, dumps, encode, outcome
 from helve._errors import RequestCancelledError, too_large
 from helve._pickling import PLAIN_TYPES, loads, pickled
-from helve._wire import CANCEL, CREDIT, ITEMS, WINDOW, Call, monotonic
+from helve._wire import CREDIT, ITEMS, WINDOW, Call, monotonic
 
 ITEM = struct.Struct("<IB")
 ROOM = (256, 1 << 20)  # items and bytes that a generator may be ahead of its reader
@@ -170,17 +171,19 @@ class StreamCall(Call):
         super().finish(value, error)
         self._tell()
 
+    def forget(self) -> None:
+        super().forget()
+        self.wanted = []
+
     def _tell(self) -> None:
         wanted, self.wanted = self.wanted, []
         for future in wanted:
-            if not future.done():
-                future.set_result(None)
+            wake(future)
 
     def want(self, future) -> None:
         """Completes future when there is an item or the end. On the loop."""
-        if self.items or self.done:
-            if not future.done():
-                future.set_result(None)
+        if self.items or self.over():
+            wake(future)
         else:
             self.wanted.append(future)
 
@@ -192,8 +195,7 @@ class StreamCall(Call):
         except IndexError:
             if not done:
                 return False, None
-            if self.error is not None:
-                raise self.error
+            self.outcome()
             raise StopIteration from None
         self.owed_items += 1
         self.owed_bytes += len(data)
@@ -203,8 +205,13 @@ class StreamCall(Call):
             if asyncio._get_running_loop() is self.conn.loop:
                 self._credit(meta)
             else:
-                self.conn.loop.call_soon_threadsafe(self._credit, meta)
-        return True, decode(codec, data)
+                self.conn.post(self._credit, meta)
+        try:
+            return True, decode(codec, data)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as e:  # a user's class that is unpickled: its StopIteration is not the end of the stream
+            raise outcome(e, "an item of the stream")
 
     def take_many(self):
         """The items that are there now, one by one, for a reader on the connection's loop: take() without what it asks each time."""
@@ -240,7 +247,7 @@ class StreamCall(Call):
             return
         self.items.clear()
         if self.id and self.conn.pending.pop(self.id, None) is not None:
-            self.conn.send(CANCEL, 0, self.id)
+            self.conn.send_cancel(self.id)
         self.finish(None, RequestCancelledError(f"Request {self.request_text()} was cancelled."))
 
     async def wait(self) -> None:
@@ -251,12 +258,12 @@ class StreamCall(Call):
             await future
             return
         other: concurrent.futures.Future = concurrent.futures.Future()
-        self.conn.loop.call_soon_threadsafe(self.want, other)
+        self.conn.post(self.want, other)
         await asyncio.wrap_future(other)
 
     def block(self) -> None:
         future: concurrent.futures.Future = concurrent.futures.Future()
-        self.conn.loop.call_soon_threadsafe(self.want, future)
+        self.conn.post(self.want, future)
         future.result()
 
 

@@ -12,13 +12,16 @@ import itertools
 import json
 import os
 import struct
+import threading
 import time
+from collections import deque
+from concurrent.futures import InvalidStateError
 from typing import Any, Callable, Optional
 
-from helve._encoding import (
-    CLOUDPICKLE, MSGPACK, PICKLE, RAW, TEXT, decode, decode_error, encode,
-)
-from helve._errors import RayServeException, ReplicaUnavailableError, RequestCancelledError, too_large
+from helve import _fork
+from helve._call import Call, Waiter, format_id, new_request, wake
+from helve._encoding import CLOUDPICKLE, MSGPACK, PICKLE, RAW, TEXT, Failure, decode, encode
+from helve._errors import RayServeException, ReplicaUnavailableError, too_large
 from helve._parts import (
     BUFFER_SLOT, DROP, FLAG_REFERENCE, KIND, LEASE, NUMBER, Kept, Memory, Out, Value, lost, parse_end, parse_slots,
 )
@@ -74,200 +77,7 @@ class RequestInfo:
         return self.text or format_id(self.request)
 
 
-def format_id(b: bytes) -> str:
-    h = b.hex()
-    return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
-
-
 _ids = itertools.count(int.from_bytes(os.urandom(6), "little") << 8)
-
-
-def new_request() -> bytes:
-    b = bytearray(os.urandom(16))
-    b[6] = b[6] & 0x0F | 0x40
-    b[8] = b[8] & 0x3F | 0x80
-    return bytes(b)
-
-
-class Waiter:
-    """What a task that awaits a call waits on: like a Future, but the task is woken inside the read that brought the
-    answer, not in the next turn of the loop. Cancelling it (as task.cancel() does) does not cancel the call."""
-
-    __slots__ = ("_loop", "_asyncio_future_blocking", "_call", "_callbacks", "_cancelled", "__weakref__")
-
-    def __init__(self, call: "Call"):
-        self._loop = call.conn.loop
-        self._asyncio_future_blocking = False
-        self._call, self._callbacks, self._cancelled = call, None, False
-
-    @classmethod
-    def of(cls, call: "Call") -> "Waiter":
-        """One for a call that has not ended."""
-        w = cls(call)
-        if call.waiters is None:
-            call.waiters = [w]
-        else:
-            call.waiters.append(w)
-        return w
-
-    def get_loop(self):
-        return self._loop
-
-    def done(self):
-        return self._cancelled or self._call.done
-
-    def cancelled(self):
-        return self._cancelled
-
-    def add_done_callback(self, fn, *, context=None):
-        if self.done():
-            self._loop.call_soon(fn, self, context=context)
-        elif self._callbacks is None:
-            self._callbacks = [(fn, context)]
-        else:
-            self._callbacks.append((fn, context))
-
-    def remove_done_callback(self, fn):
-        before = self._callbacks or []
-        self._callbacks = [c for c in before if c[0] != fn] or None
-        return len(before) - len(self._callbacks or ())
-
-    def _wake(self):
-        callbacks, self._callbacks = self._callbacks, None
-        if callbacks:
-            # A read callback runs outside of any task, so the waiting task may be stepped right here.
-            if asyncio.current_task(self._loop) is None:
-                for fn, context in callbacks:
-                    (context or contextvars.copy_context()).run(fn, self)
-            else:
-                for fn, context in callbacks:
-                    self._loop.call_soon(fn, self, context=context)
-
-    def cancel(self, msg=None):
-        if self.done():
-            return False
-        self._cancelled = True
-        callbacks, self._callbacks = self._callbacks, None
-        for fn, context in callbacks or ():
-            self._loop.call_soon(fn, self, context=context)
-        return True
-
-    def result(self):
-        if self._cancelled:
-            raise asyncio.CancelledError
-        return self._call.outcome()
-
-    def exception(self):
-        if self._cancelled:
-            raise asyncio.CancelledError
-        return self._call.error
-
-    def _make_cancelled_error(self):
-        return asyncio.CancelledError()
-
-    def __await__(self):
-        if not self.done():
-            self._asyncio_future_blocking = True
-            yield self
-        return self.result()
-
-    __iter__ = __await__
-
-
-class Call:
-    """One call to the node. All its state belongs to the connection's loop; listeners may be told on other threads."""
-
-    __slots__ = (
-        "conn", "id", "done", "value", "error", "waiters", "listeners", "parent", "request_id", "cancelled", "tail", "part", "reading",
-        "passes", "fetches", "by_value",
-    )
-
-    def __init__(self, conn: "Connection", request_id):
-        self.conn, self.id, self.done, self.value, self.error = conn, 0, False, None, None
-        self.waiters = self.listeners = self.parent = None
-        self.request_id, self.cancelled = request_id, False
-        self.tail = b""  # of the CALL, for streams and broadcasts
-        self.part = None  # the value where it lies, until it is read: a Value or a Kept
-        self.reading = None  # the task that fetches it
-        self.passes = False  # some arguments are parts, which go as they are
-        self.by_value = False  # its handle says so
-        self.fetches = None  # the number of a kept result, which this call is for
-
-    def outcome(self):
-        if self.error is not None:
-            raise self.error
-        return self.value
-
-    def unread(self) -> bool:
-        """Whether the value has to be read first; load() reads it."""
-        return self.part is not None and self.reading is not True
-
-    async def load(self) -> None:
-        """Reads the value from where it lies, once. An error of that may be tried again; the part stays, to be passed on."""
-        if self.reading is True:
-            return
-        part = self.part
-        if type(part) is Kept:
-            if self.reading is None:
-                self.reading = self.conn.fetch(part)
-            fetch = self.reading
-            try:
-                if not fetch.done:
-                    await Waiter.of(fetch)
-                if fetch.error is not None:
-                    raise fetch.error
-                value = fetch.part.load() if fetch.part is not None else fetch.value
-            except BaseException:
-                if self.reading is fetch and fetch.done:
-                    self.reading = None
-                raise
-        else:
-            value = part.load()
-        if self.reading is not True:
-            self.value, self.reading = value, True
-
-    def finish(self, value, error, part=None):
-        if self.done:
-            return
-        self.done, self.value, self.error, self.part = True, value, error, part
-        parent, self.parent = self.parent, None
-        if parent is not None:
-            parent.discard(self)
-        waiters, self.waiters = self.waiters, None
-        if waiters is not None:
-            for w in waiters:
-                w._wake()
-        listeners, self.listeners = self.listeners, None
-        if listeners is not None:
-            for fn in listeners:
-                fn(self)
-
-    def add_listener(self, fn: Callable[["Call"], None]):
-        if self.done:
-            fn(self)
-        elif self.listeners is None:
-            self.listeners = [fn]
-        else:
-            self.listeners.append(fn)
-
-    def cancel(self):
-        self.cancelled = True
-        if self.done:
-            return
-        if self.id and self.conn.pending.pop(self.id, None) is not None:
-            self.conn.send(CANCEL, 0, self.id)
-        self.finish(None, RequestCancelledError(f"Request {self.request_text()} was cancelled."))
-
-    def request_text(self) -> str:
-        r = self.request_id
-        return format_id(r) if isinstance(r, bytes) else r
-
-    def __await__(self):
-        if not self.done:
-            yield from Waiter.of(self).__await__()
-        if self.part is not None:
-            yield from self.load().__await__()
-        return self.outcome()
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -289,6 +99,12 @@ class Connection(asyncio.BufferedProtocol):
         self.big = False
         self.scheduled = self.reading = False
         self.lost: Optional[BaseException] = None
+        self.over: Optional[Failure] = None  # with lost: what calls that have not ended fail with
+        self.was_forked = False
+        self.posted: deque = deque()  # (function, arguments) of other threads
+        self.woken = False  # the loop has been told of them
+        self.wake = loop.call_soon_threadsafe
+        self.after = threading.RLock()  # once the loop has ended, its holder does what the loop did
         self.max_body = MAX_BODY  # what the other side takes
         self.segments = False  # it takes values in parts
         self.memory: Optional[Memory] = None  # shared with it
@@ -296,6 +112,7 @@ class Connection(asyncio.BufferedProtocol):
         self.refused = False  # it did not keep to the protocol
         self.room = asyncio.Event()  # cleared while so much waits to be written that generators wait
         self.room.set()
+        _fork.tell(self)
 
     def agreed(self, welcome: dict) -> None:
         """Takes what the node's HELLO says."""
@@ -304,6 +121,61 @@ class Connection(asyncio.BufferedProtocol):
         fd = welcome.pop("arena_fd", None)
         if fd is not None:
             self.memory = Memory(self, fd, welcome["arena"])
+
+    # ---- other threads
+
+    def post(self, fn: Callable, *args) -> None:
+        """Runs fn on the loop, after what this thread posted before. When the loop has ended it runs here: what a response has is
+        read for as long as somebody holds it."""
+        self.posted.append((fn, args))
+        if self.woken:
+            return
+        self.woken = True
+        try:
+            self.wake(self.take_posted)
+        except RuntimeError:  # the loop is closed
+            self.take_posted_here()
+
+    def take_posted(self) -> None:
+        self.woken = False  # before the look: what is posted from now on wakes the loop again
+        posted = self.posted
+        for _ in range(len(posted)):
+            try:
+                fn, args = posted.popleft()
+            except IndexError:
+                return
+            try:
+                fn(*args)
+            except Exception as e:
+                self.loop.call_exception_handler({"message": f"helve: {fn} failed", "exception": e})
+            except BaseException:  # the rest is for the next turn of a loop that goes on
+                if posted:
+                    self.post(lambda: None)
+                raise
+
+    def take_posted_here(self) -> None:
+        """take_posted() of a loop that has ended: on its thread once, after the loop was closed, and then by whoever posts."""
+        with self.after:
+            while self.posted:
+                self.take_posted()
+
+    def forked(self) -> None:
+        """This is the copy of a connection in the child of a fork: it is the parent's. Locks may be held by threads that are not here."""
+        if self.over is None:
+            from helve import _runtime
+
+            self.over = Failure(RayServeException(
+                "this process was forked from a replica, and cannot use its connection to the node: call handles in the replica itself"
+                if _runtime.replica is not None else
+                "this process was forked from the program that runs the application, and cannot use its connection to the node: call handles "
+                "in that program, or call serve.run(app) here, which starts another node"
+            ))
+        self.lost = self.lost or ConnectionError("the connection is the parent's")
+        self.was_forked, self.woken = True, False
+        self.posted, self.after, self.wake = deque(), threading.RLock(), _no_loop
+        pending, self.pending, self.controls = self.pending, {}, {}
+        for call in pending.values():
+            call.over()
 
     # ---- writing
 
@@ -318,6 +190,9 @@ class Connection(asyncio.BufferedProtocol):
         if not self.reading and not self.scheduled:
             self.scheduled = True
             self.loop.call_soon(self.flush)
+
+    def send_cancel(self, id: int) -> None:
+        self.send(CANCEL, 0, id)
 
     def send(self, kind: int, flags: int, id: int, meta: bytes = b"", body=b"") -> None:
         self.put(HEADER.pack(len(body), len(meta), kind, flags, id) + meta, body)
@@ -362,18 +237,18 @@ class Connection(asyncio.BufferedProtocol):
         self.room.set()
 
     def connection_lost(self, exc) -> None:
+        ending = getattr(self.server, "ending", None)
+        self.over = Failure(ReplicaUnavailableError(ending() if ending is not None else "the node has gone away"))
         self.lost = exc or ConnectionError("the connection to the node has ended")
         self.room.set()
         if self.memory is not None:
             self.memory.close()
-        error = ReplicaUnavailableError("the node has gone away")
         pending, self.pending = self.pending, {}
         for call in list(pending.values()):
-            call.finish(None, error)
+            call.finish(None, self.over)
         controls, self.controls = self.controls, {}
         for f in controls.values():
-            if not f.done():
-                f.set_exception(error)
+            fail(f, self.over)
         self.server.on_lost(self.lost)
 
     def eof_received(self):
@@ -445,6 +320,7 @@ class Connection(asyncio.BufferedProtocol):
     def dispatch(self, header, meta, body, owned: bool) -> None:
         kind, flags, id = header[2], header[3], header[4]
         self.owned = owned
+        call = None
         try:
             if kind == END:
                 call = self.pending.pop(id, None)
@@ -456,18 +332,17 @@ class Connection(asyncio.BufferedProtocol):
                 if call is None:
                     return
                 if flags & FLAG_ERROR:
-                    try:
-                        error = decode_error(body)
-                    except Exception as e:
-                        error = RayServeException(f"an error that does not parse: {e}")
-                    call.finish(None, error)
+                    call.finish(None, Failure(None, bytes(body)))
                     return
                 try:
                     value = decode(meta[0], body)
-                except Exception as e:
+                except BaseException as e:  # a user's class that is unpickled: its SystemExit does not end this loop
                     call.finish(None, e)
                 else:
-                    call.finish(value, None)
+                    if type(call) is Call:
+                        call.finish(value, None, None, meta, body)
+                    else:
+                        call.finish(value, None)
             elif kind == CALL:
                 self.server.on_call(id, meta, body)
             elif kind == ITEMS:
@@ -483,8 +358,8 @@ class Connection(asyncio.BufferedProtocol):
                 self.server.on_control(id, json.loads(raw), raw)
             elif kind == REPLY:
                 future = self.controls.pop(id, None)
-                if future is not None and not future.done():
-                    future.set_result(json.loads(bytes(body)))
+                if future is not None:
+                    wake(future, json.loads(bytes(body)))
             elif kind == LEASE and self.memory is not None:
                 self.memory.on_lease(body)
             elif kind == ROUTE:
@@ -495,6 +370,8 @@ class Connection(asyncio.BufferedProtocol):
                 raise ValueError(f"frame of unknown type {kind}")
         except Exception as e:
             self.loop.call_exception_handler({"message": "helve: a frame could not be handled", "exception": e})
+            if kind == END and call is not None:
+                self.pending.setdefault(id, call)  # it ends with the connection
             self.refuse(f"frame of type {kind}: {type(e).__name__}: {e}")
 
     def refuse(self, why: str) -> None:
@@ -530,8 +407,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def send_call(self, call: Call, target: tuple, info: Optional[RequestInfo], options, args: tuple, kwargs: dict) -> None:
         """Sends a call, or raises before anything of it is sent."""
-        if self.lost is not None:
-            raise ReplicaUnavailableError("the node has gone away")
+        if self.over is not None:
+            raise self.over.exception()
         depth, left, trace, span = 0, 0, b"", b""
         text = ""
         if info is not None:
@@ -550,6 +427,13 @@ class Connection(asyncio.BufferedProtocol):
                 slots = b""
                 segments: list = []
                 size = count = 0
+            elif call.passes and type(args) is Value:  # of start_elsewhere()
+                body, slots = args.main.data, None
+                size = len(body)
+                if args.buffers or size >= APART and self.memory is not None:
+                    out = Out(self)
+                    slots = packed(out, codec, body, args.buffers)
+                    segments, size, count = out.segments, out.size, 1 + len(args.buffers)
             elif options.python and (codec == CLOUDPICKLE or codec == PICKLE) and not call.passes:  # Go takes arguments one by one
                 buffers: Optional[list] = [] if self.segments else None
                 body = dumps_call(codec == PICKLE, args, kwargs, buffers)
@@ -652,19 +536,33 @@ class Connection(asyncio.BufferedProtocol):
             table.append(SLOT.pack(BUFFER_SLOT | where, RAW, 0, size))
 
     def control(self, op: str, **fields) -> "asyncio.Future":
-        self.next_control = id = self.next_control + 1
-        future = self.controls[id] = self.loop.create_future()
-        if self.lost is not None:
-            del self.controls[id]
-            future.set_exception(ReplicaUnavailableError("the node has gone away"))
-            return future
-        body = json.dumps({"op": op, **fields}).encode()
-        if len(body) > self.max_body:
-            del self.controls[id]
-            future.set_exception(too_large(f"the request {op}", len(body), self.max_body))
-            return future
-        self.send(CONTROL, 0, id, b"", body)
+        future = self.loop.create_future()
+        self.ask(future, op, json.dumps({"op": op, **fields}).encode())
         return future
+
+    def ask(self, future, op: str, body: bytes) -> None:
+        """Sends a control request. future, of asyncio or of concurrent.futures, gets the reply."""
+        if self.over is not None:
+            fail(future, self.over)
+        elif len(body) > self.max_body:
+            fail(future, Failure(too_large(f"the request {op}", len(body), self.max_body)))
+        else:
+            self.next_control = id = self.next_control + 1
+            self.controls[id] = future
+            self.send(CONTROL, 0, id, b"", body)
+
+
+def fail(future, failure: Failure) -> None:
+    """Completes a future of ask() whose reader may have given up at this moment."""
+    try:
+        if not future.done():
+            future.set_exception(failure.exception())
+    except (InvalidStateError, asyncio.InvalidStateError):
+        pass
+
+
+def _no_loop(*_) -> None:
+    raise RuntimeError("the loop is the parent's")
 
 
 def packed(out: Out, codec: int, body: bytes, buffers: Optional[list]) -> bytes:

@@ -57,13 +57,15 @@ def run(
     handle = DeploymentHandle(graph.ingress, name)
     driver.ingress[name] = graph.ingress
     if blocking:
-        _wait_for_signal()
+        _wait_for_signal(driver.ended)
+        if driver.conn.over is not None and not driver.closing:
+            raise driver.conn.over.exception()
         shutdown()
     return handle
 
 
-def _wait_for_signal() -> None:
-    stop = threading.Event()
+def _wait_for_signal(stop: threading.Event) -> None:
+    """stop is set when the node ends."""
     previous = {s: signal.signal(s, lambda *_: stop.set()) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
         while not stop.wait(3600):

@@ -10,7 +10,8 @@ import threading
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from helve._encoding import decode, decode_error, parse_envelope
+from helve._call import wake
+from helve._encoding import Failure, decode, parse_envelope
 from helve._errors import DeploymentUnavailableError, RayServeException, ReplicaUnavailableError
 from helve._stream import ITEM
 from helve._wire import WINDOW, Call, entry
@@ -30,6 +31,21 @@ class ReplicaResult:
     value: Any = None
     error: Optional[BaseException] = None
     missed: bool = False
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """A ReplicaResult as it is kept: everybody who asks is given an exception of its own."""
+
+    replica: str
+    node: str
+    value: Any = None
+    failure: Optional[Failure] = None
+    missed: bool = False
+
+    def result(self) -> ReplicaResult:
+        error = None if self.failure is None else self.failure.exception()
+        return ReplicaResult(self.replica, self.node, self.value, error, self.missed)
 
 
 class BroadcastCall(Call):
@@ -66,21 +82,26 @@ class BroadcastCall(Call):
             raise ValueError(f"an answer of replica {index} of {len(self.answers)}")
         replica, node = self.asked[index]
         data = data[ANSWER.size :]
+        missed = False
         if codec != FAILED:
             try:
-                result = ReplicaResult(replica, node, decode(codec, data))
-            except Exception as e:
-                result = ReplicaResult(replica, node, error=e)
+                answer = _Answer(replica, node, decode(codec, data))
+            except BaseException as e:  # a user's class that is unpickled: its SystemExit does not end this loop
+                answer = _Answer(replica, node, failure=Failure(e))
         else:
             where = parse_envelope(data)  # the reason alone may be that of another call, which the method made
             missed = where.get("reason") == "replica_unavailable" and where.get("replica", replica) == replica
-            result = ReplicaResult(replica, node, error=decode_error(data), missed=missed)
-        self.answers[index] = result
-        self.failed = self.failed or result.error is not None and not result.missed
+            answer = _Answer(replica, node, failure=Failure(None, data), missed=missed)
+        self.answers[index] = answer
+        self.failed = self.failed or answer.failure is not None and not missed
 
     def finish(self, value, error) -> None:
         super().finish(None, error)
         self.tell()
+
+    def forget(self) -> None:
+        super().forget()
+        self.wanted = []
 
     def tell(self) -> None:
         wanted, self.wanted = self.wanted, []
@@ -89,24 +110,25 @@ class BroadcastCall(Call):
 
     def want(self, future, first: bool) -> None:
         """Completes future at the end, or when a replica has failed if that is enough. On the loop."""
-        if not (self.done or first and self.failed):
+        if self.over() or first and self.failed:
+            wake(future)
+        else:
             self.wanted.append((future, first))
-        elif not future.done():
-            future.set_result(None)
 
     def entries(self, late: str) -> list:
         """One per replica. Who has not answered has the error of the whole, or a TimeoutError."""
+        done, out = self.done, []  # before the look at the answers: they come before the end
         if self.asked is None:
-            if not self.done:
+            if not done:
                 raise TimeoutError(late)
             raise self.error or RayServeException("the broadcast ended without an answer")
-        done, out = self.done, []
         for i, (replica, node) in enumerate(self.asked):
-            result = self.answers[i]
-            if result is None:
+            answer = self.answers[i]
+            if answer is not None:
+                out.append(answer.result())
+            else:
                 error = self.error or RayServeException("the broadcast ended without its answer") if done else TimeoutError(late)
-                result = ReplicaResult(replica, node, error=error)
-            out.append(result)
+                out.append(ReplicaResult(replica, node, error=error))
         return out
 
 
@@ -118,7 +140,7 @@ class DeploymentBroadcastResponse(Pending):
     @property
     def missed(self) -> list:
         """The ids of replicas that were gone before the call was sent to them, as far as it is known; complete after results()."""
-        return [r.replica_id for r in list(self._call.answers) if r is not None and r.missed]
+        return [a.replica for a in list(self._call.answers) if a is not None and a.missed]
 
     def results(self, *, timeout_s: Optional[float] = None, return_exceptions: bool = False) -> list:
         """Waits for all answers, in code that is not on an event loop, and gives them in the order in which the replicas were asked,
@@ -149,7 +171,10 @@ class DeploymentBroadcastResponse(Pending):
         if not return_exceptions:
             errors = [e.error for e in entries if e.error is not None]
             if errors:  # what a replica said goes before what it did not say in time
-                raise next((e for e in errors if not isinstance(e, TimeoutError)), errors[0])
+                try:
+                    raise next((e for e in errors if not isinstance(e, TimeoutError)), errors[0])
+                finally:
+                    del errors, entries  # this frame, which the exception holds, would hold it
         return [e.value if e.error is None else e.error for e in entries]
 
     def _block(self, timeout_s: Optional[float], first: bool) -> None:
@@ -161,7 +186,7 @@ class DeploymentBroadcastResponse(Pending):
         if self._call.done:
             return
         future: concurrent.futures.Future = concurrent.futures.Future()
-        self._call.conn.loop.call_soon_threadsafe(self._call.want, future, first)
+        self._call.conn.post(self._call.want, future, first)
         try:
             future.result(timeout_s)
         except concurrent.futures.TimeoutError:
@@ -177,7 +202,7 @@ class DeploymentBroadcastResponse(Pending):
             call.want(future, first)
         else:
             other: concurrent.futures.Future = concurrent.futures.Future()
-            call.conn.loop.call_soon_threadsafe(call.want, other, first)
+            call.conn.post(call.want, other, first)
             future = asyncio.wrap_future(other)
         await asyncio.wait([future], timeout=timeout_s)
 

@@ -11,7 +11,7 @@ from helve import _runtime
 from helve._encoding import MSGPACK
 from helve._errors import ReplicaUnavailableError, RequestCancelledError
 from helve._stream import StreamCall
-from helve._wire import CANCEL, Call, entry
+from helve._wire import Call, entry
 from helve.serve.responses import STREAM, DeploymentResponse, DeploymentResponseGenerator
 
 logger = logging.getLogger("helve.serve")
@@ -28,7 +28,8 @@ def _give_back(conn, lease: int) -> None:
         if error and conn.lost is None:
             logger.warning("a slot that was not used could not be given back: %s", error)
 
-    conn.control("release", lease=lease).add_done_callback(done)
+    if conn.over is None:  # a node that has gone has no slots
+        conn.control("release", lease=lease).add_done_callback(done)
 
 
 class ReserveCall(Call):
@@ -48,7 +49,7 @@ class ReserveCall(Call):
         if self.done:
             return
         if self.id and self.id in self.conn.pending:  # and it stays there: the slot may be on its way
-            self.conn.send(CANCEL, 0, self.id)
+            self.conn.send_cancel(self.id)
         super().finish(None, RequestCancelledError(f"Request {self.request_text()} was cancelled."))
 
 
@@ -74,7 +75,7 @@ class ReplicaSelection:
         if asyncio._get_running_loop() is self._conn.loop:
             _give_back(self._conn, self._lease)
         else:
-            self._conn.loop.call_soon_threadsafe(_give_back, self._conn, self._lease)
+            self._conn.post(_give_back, self._conn, self._lease)
 
 
 class Choosing:

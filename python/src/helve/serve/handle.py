@@ -8,12 +8,12 @@ from typing import Any, Optional
 
 from helve import _encoding, _runtime
 from helve._encoding import CLOUDPICKLE, CODECS, MSGPACK
-from helve._parts import passable
+from helve._arguments import Arguments, start_elsewhere
 from helve._stream import StreamCall
-from helve._wire import Call, Waiter, new_request, request_info
+from helve._wire import Call, new_request, request_info
 from helve.serve.broadcast import BROADCAST, BroadcastCall, DeploymentBroadcastResponse
 from helve.serve.choose import Choosing, dispatch
-from helve.serve.responses import RESPONSES, STREAM, DeploymentResponse, DeploymentResponseGenerator, ObjectRef, keep
+from helve.serve.responses import RESPONSES, STREAM, DeploymentResponse, DeploymentResponseGenerator, ObjectRef
 
 
 class _Default:
@@ -153,36 +153,13 @@ class DeploymentHandle:
                 if on_loop:
                     conn.start(call, self._target, info, self._options, args, kwargs)
                 else:
-                    conn.loop.call_soon_threadsafe(conn.start, call, self._target, info, self._options, args, kwargs)
+                    start_elsewhere(conn, call, self._target, info, self._options, args, kwargs)
                 return call
-        resolve = _resolve(conn, call, self._target, info, self._options, args, kwargs)
-        if on_loop:
-            keep(conn.loop.create_task(resolve))
-        else:
-            asyncio.run_coroutine_threadsafe(resolve, conn.loop)
+        values = [v._call if type(v) in RESPONSES else v for v in (*args, *kwargs.values())]
+        arguments = Arguments(conn, call, self._target, info, self._options, values, list(kwargs))
+        if arguments.take():
+            arguments.wait() if on_loop else conn.post(arguments.wait)
         return call
-
-
-async def _resolve(conn, call, target, info, options, args, kwargs) -> None:
-    """Waits for the responses among the arguments, all at once, and then sends the call."""
-    names = list(kwargs)
-    values = [*args, *kwargs.values()]
-    try:
-        for i, v in enumerate(values):
-            if type(v) in RESPONSES:
-                if not v._call.done:
-                    await Waiter.of(v._call)
-                part = v._call.part
-                if part is not None and v._call.error is None and part.goes_over(conn) and passable(part, options):
-                    values[i], call.passes = part, True
-                else:
-                    values[i] = await v._call
-    except BaseException as e:  # the upstream's error is this call's
-        call.finish(None, e if isinstance(e, Exception) else RuntimeError("the argument was cancelled"))
-        if not isinstance(e, Exception):
-            raise
-        return
-    conn.start(call, target, info, options, tuple(values[: len(args)]), dict(zip(names, values[len(args) :])))
 
 
 def _restore(deployment: str, app: str, language: str, options: dict) -> DeploymentHandle:

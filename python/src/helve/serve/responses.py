@@ -7,18 +7,11 @@ import concurrent.futures
 import threading
 from typing import Any, Optional
 
+from helve._call import wake
 from helve._stream import ROOM, StreamCall, WINDOW
 from helve._wire import Call, entry
 
 STREAM = entry(b"window", WINDOW.pack(*ROOM))
-
-_tasks: set = set()
-
-
-def keep(task: asyncio.Task) -> None:
-    _tasks.add(task)  # the loop itself keeps only weak references
-    task.add_done_callback(_tasks.discard)
-
 
 class Pending:
     """What all that is under way has in common: its request, and its end by cancel()."""
@@ -48,7 +41,7 @@ class Pending:
         if asyncio._get_running_loop() is call.conn.loop:
             call.cancel()
         else:
-            call.conn.loop.call_soon_threadsafe(call.cancel)
+            call.conn.post(call.cancel)
 
 
 class DeploymentResponse(Pending):
@@ -60,22 +53,25 @@ class DeploymentResponse(Pending):
         call = self._call
         if asyncio._get_running_loop() is call.conn.loop:
             return call.__await__()
-        return asyncio.wrap_future(self._future()).__await__()
+        return self._await_elsewhere().__await__()
+
+    async def _await_elsewhere(self) -> Any:
+        failure = None
+        if not self._call.done or self._call.unread():
+            failure = await asyncio.wrap_future(self._future())
+        if failure is not None:
+            raise failure.exception()
+        return self._call.outcome()
 
     def _future(self) -> concurrent.futures.Future:
-        """A future that other threads and loops can wait on. Cancelling it does not cancel the request."""
+        """A future that other threads and loops can wait on until the answer can be read. Its result is why it cannot, or None: an
+        exception in a future changes on its way, and some do not go into one. Cancelling it does not cancel the request."""
         future: concurrent.futures.Future = concurrent.futures.Future()
 
         def tell(call: Call) -> None:
-            if call.unread() and call.error is None:
-                keep(call.conn.loop.create_task(_read(call, future)))
-            elif future.set_running_or_notify_cancel():
-                if call.error is not None:
-                    future.set_exception(call.error)
-                else:
-                    future.set_result(call.value)
+            call.read(lambda failure: wake(future, failure))
 
-        self._call.conn.loop.call_soon_threadsafe(self._call.add_listener, tell)
+        self._call.conn.post(self._call.add_listener, tell)
         return future
 
     def result(self, *, timeout_s: Optional[float] = None) -> Any:
@@ -84,14 +80,15 @@ class DeploymentResponse(Pending):
             raise RuntimeError("result() would block the event loop; use `await response` in async code")
         if threading.current_thread() is getattr(self._call.conn, "thread", None):
             raise RuntimeError("result() cannot wait on the thread that receives the answer")
-        if self._call.done and not self._call.unread():
-            return self._call.outcome()
-        try:
-            return self._future().result(timeout_s)
-        except concurrent.futures.TimeoutError as e:
-            if self._call.done and self._call.error is e:
-                raise
-            raise TimeoutError(f"no answer within {timeout_s} s; the request runs on") from None
+        failure = None
+        if not self._call.done or self._call.unread():
+            try:
+                failure = self._future().result(timeout_s)
+            except concurrent.futures.TimeoutError:
+                raise TimeoutError(f"no answer within {timeout_s} s; the request runs on") from None
+        if failure is not None:
+            raise failure.exception()
+        return self._call.outcome()
 
     def __reduce__(self):
         from helve.serve.exceptions import RayServeException
@@ -120,20 +117,6 @@ class ObjectRef(DeploymentResponse):
     from where it lies."""
 
     __slots__ = ()
-
-
-async def _read(call: Call, future: concurrent.futures.Future) -> None:
-    """Reads a result that lies somewhere else, for another thread or loop."""
-    try:
-        await call.load()
-    except BaseException as e:
-        if future.set_running_or_notify_cancel():
-            future.set_exception(e)
-        if not isinstance(e, Exception):
-            raise
-        return
-    if future.set_running_or_notify_cancel():
-        future.set_result(call.value)
 
 
 RESPONSES = frozenset((DeploymentResponse, ObjectRef))
@@ -172,8 +155,7 @@ class DeploymentResponseGenerator(Pending):
             for item in call.take_many():
                 yield item
             if call.done and not call.items:
-                if call.error is not None:
-                    raise call.error
+                call.outcome()
                 return
             await call.wait()
 
@@ -205,7 +187,7 @@ class DeploymentResponseGenerator(Pending):
     def __del__(self) -> None:
         try:
             call = self._call
-            if not call.done:
+            if not call.done and call.conn.lost is None:  # in the child of a fork the loop is the parent's
                 call.conn.loop.call_soon_threadsafe(call.cancel)
         except (AttributeError, RuntimeError):  # half made, or the loop is closed
             pass
@@ -241,5 +223,5 @@ class ObjectRefGenerator:
 
 
 __all__ = [
-    "DeploymentResponse", "DeploymentResponseGenerator", "ObjectRef", "ObjectRefGenerator", "Pending", "RESPONSES", "STREAM", "keep",
+    "DeploymentResponse", "DeploymentResponseGenerator", "ObjectRef", "ObjectRefGenerator", "Pending", "RESPONSES", "STREAM",
 ]

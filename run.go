@@ -55,7 +55,7 @@ type Config struct {
 	// all the same. "" encodes only those of deployments whose options say so.
 	StrictCodec string
 	// StateDir is a directory, made if need be, in which the node keeps what the next one must know if this one is killed: what runs,
-	// and which processes run it. Worker processes then live on for WorkerGrace, and a system that is started with the same
+	// and which processes run it. One that is there must be empty or have been used by a node before; all others are refused. Worker processes then live on for WorkerGrace, and a system that is started with the same
 	// directory and the same application takes them over, with their replicas and all that those have in memory. Calls that
 	// were under way are cancelled. One system at a time uses a directory. "" for none: workers end with their node.
 	StateDir string

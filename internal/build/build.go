@@ -198,10 +198,39 @@ func (t *tail) or(text string) string {
 	return text
 }
 
+// Names of copies: build-0123456789abcdef, and build-0123456789abcdef.1234.new until it is whole.
+const (
+	keptPrefix     = "build-"
+	keptDigits     = 16
+	keptUnfinished = ".new"
+)
+
+// Forget removes the copies that [Build.Keep] made in a directory: regular files with exactly such a name.
+func Forget(dir string) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if e.Type().IsRegular() && isKept(e.Name()) {
+			os.Remove(filepath.Join(dir, e.Name()))
+		}
+	}
+}
+
+func isKept(name string) bool {
+	rest, ok := strings.CutPrefix(name, keptPrefix)
+	if !ok || len(rest) < keptDigits || strings.Trim(rest[:keptDigits], "0123456789abcdef") != "" {
+		return false
+	}
+	if rest = rest[keptDigits:]; rest == "" {
+		return true
+	}
+	number, unfinished := strings.CutSuffix(rest, keptUnfinished)
+	return unfinished && len(number) > 1 && number[0] == '.' && strings.Trim(number[1:], "0123456789") == ""
+}
+
 // Keep copies the executable into dir under its digest, so that its workers run the same code when the file at its path
 // has been replaced, and gives the path of the copy.
 func (b Build) Keep(dir string) (string, error) {
-	path := filepath.Join(dir, "build-"+b.Digest[:16])
+	path := filepath.Join(dir, keptPrefix+b.Digest[:keptDigits])
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
@@ -210,7 +239,7 @@ func (b Build) Keep(dir string) (string, error) {
 		return "", err
 	}
 	defer in.Close()
-	out, err := os.CreateTemp(dir, "build-")
+	out, err := os.CreateTemp(dir, filepath.Base(path)+".*"+keptUnfinished)
 	if err != nil {
 		return "", err
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -53,16 +54,54 @@ func OpenDir(path string, log *slog.Logger) (*Dir, error) {
 }
 
 func appendTo(path string) (io.WriteCloser, int64, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o644)
 	if err != nil {
 		return nil, 0, err
 	}
 	st, err := f.Stat()
+	if err == nil && !ours(f, st) {
+		err = fmt.Errorf("%s: %w", path, errForeign)
+	}
 	if err != nil {
 		f.Close()
 		return nil, 0, err
 	}
 	return f, st.Size(), nil
+}
+
+var errForeign = errors.New("the file is there, and is not the log of a worker")
+
+// ours says whether a file is one that a node wrote: it is empty, or begins as every line of a log does. The directory may be
+// one that others use too, like /var/log, and have files whose names look like those of logs.
+func ours(f io.ReaderAt, st os.FileInfo) bool {
+	if !st.Mode().IsRegular() {
+		return false
+	}
+	if st.Size() == 0 {
+		return true
+	}
+	b := make([]byte, 128)
+	n, _ := f.ReadAt(b, 0)
+	line, _, _ := strings.Cut(string(b[:n]), "\n")
+	fields := strings.SplitN(line, " ", 4) // a disk that was full may have cut it
+	if _, err := time.Parse(stampLayout, fields[0]); err != nil {
+		return false
+	}
+	if len(fields) > 1 && fields[1] != "" && new(slog.Level).UnmarshalText([]byte(fields[1])) != nil {
+		return false
+	}
+	return len(fields) < 4 || slices.Contains([]string{"stdout", "stderr", "log", "helve"}, fields[2])
+}
+
+// isOurs is ours for a path; false if there is none.
+func isOurs(path string) bool {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	return err == nil && st.Size() > 0 && ours(f, st)
 }
 
 // File is the log of one worker. Write never waits for the disk: a goroutine does, and what comes while too much is
@@ -101,18 +140,21 @@ func (d *Dir) File(group, name string) *File {
 
 // prune keeps a deployment that crashes again and again from filling the directory.
 func (d *Dir) prune(group string) {
-	found, _ := filepath.Glob(filepath.Join(d.path, group+"_*.log"))
+	entries, _ := os.ReadDir(d.path)
 	type ended struct {
 		path string
 		at   time.Time
 	}
 	var all []ended
 	d.mu.Lock()
-	for _, path := range found {
-		if strings.ContainsAny(strings.TrimPrefix(path, filepath.Join(d.path, group)+"_"), "_-") {
-			continue // of a group whose name begins with this one's
+	for _, e := range entries {
+		name, first := strings.CutPrefix(e.Name(), group+"_")
+		name, last := strings.CutSuffix(name, ".log")
+		if !first || !last || strings.ContainsAny(name, "_-") {
+			continue // also of a group whose name begins with this one's
 		}
-		if st, err := os.Stat(path); err == nil && !d.files[path] {
+		path := filepath.Join(d.path, e.Name())
+		if st, err := e.Info(); err == nil && !d.files[path] && isOurs(path) {
 			all = append(all, ended{path, st.ModTime()})
 		}
 	}
@@ -121,7 +163,9 @@ func (d *Dir) prune(group string) {
 	for _, e := range all[min(len(all), keepEnded):] {
 		os.Remove(e.path) //nolint:errcheck // the next file tries again
 		for i := 1; i < keepParts; i++ {
-			os.Remove(part(e.path, i)) //nolint:errcheck // there may be none
+			if isOurs(part(e.path, i)) {
+				os.Remove(part(e.path, i)) //nolint:errcheck // the next file tries again
+			}
 		}
 	}
 }
@@ -210,6 +254,7 @@ func (f *File) put(lines []byte, dropped int) error {
 			if err := f.rotate(); err != nil {
 				return err
 			}
+			f.torn = false // the end of the line is in the part before
 		}
 		out, size, err := f.dir.open(f.path)
 		if err != nil {
@@ -245,6 +290,11 @@ func (f *File) put(lines []byte, dropped int) error {
 }
 
 func (f *File) rotate() error {
+	for i := 1; i < keepParts; i++ {
+		if _, err := os.Lstat(part(f.path, i)); err == nil && !isOurs(part(f.path, i)) {
+			return fmt.Errorf("%s: %w", part(f.path, i), errForeign)
+		}
+	}
 	for i := keepParts - 1; i > 0; i-- {
 		from := f.path
 		if i > 1 {

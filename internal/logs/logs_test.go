@@ -144,7 +144,7 @@ func TestOldFilesGo(t *testing.T) {
 	for i := range keepEnded + 3 {
 		path := filepath.Join(d.path, fmt.Sprintf("g_%02d.log", i))
 		for _, p := range []string{path, part(path, 1)} {
-			if err := os.WriteFile(p, nil, 0o600); err != nil {
+			if err := os.WriteFile(p, []byte(aLine), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			if err := os.Chtimes(p, at, at.Add(time.Duration(i)*time.Second)); err != nil {
@@ -167,6 +167,70 @@ func TestOldFilesGo(t *testing.T) {
 	if len(left) != 2*keepEnded+2 || strings.Contains(got, "g_02.log") || !strings.Contains(got, "g_03.log g_03.log.1") ||
 		!strings.Contains(got, "g_alive.log") || !strings.Contains(got, "h_1.log") {
 		t.Error(got)
+	}
+}
+
+const aLine = "2026-01-02T10:00:00.000Z INFO stdout one\n"
+
+// TestFilesOfOthersStay: in a directory that others use too, a file whose name is that of a log and whose content is not is
+// neither removed, nor written to, nor replaced by a part.
+func TestFilesOfOthersStay(t *testing.T) {
+	t.Parallel()
+	d := openDir(t)
+	var log bytes.Buffer
+	d.log = slog.New(slog.NewTextHandler(&log, nil))
+	others := map[string]string{
+		"g_notes.log": "my notes\n", "g_other.log": "2026-01-02T10:00:00.000Z INFO handler GET /\n", "g_1.log": "not a log\n", "g_2.log.1": "my copy\n",
+		"g_old.log.2": "my notes\n",
+	}
+	for name, text := range others {
+		p := filepath.Join(d.path, name)
+		if err := os.WriteFile(p, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(p, at, at.Add(-time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range keepEnded + 1 {
+		name := fmt.Sprintf("g_w%02d.log", i)
+		if i == 0 {
+			name = "g_old.log" // the first that goes
+		}
+		p := filepath.Join(d.path, name)
+		if err := os.WriteFile(p, []byte(aLine), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(p, at, at.Add(time.Duration(i)*time.Second)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := d.File("g", "1")
+	f.Write(at, 0, "stdout", []byte("x"))
+	f.Close()
+	f = d.File("g", "2")
+	text := bytes.Repeat([]byte("x"), 64<<10)
+	for range partSize/len(text) + 1 {
+		f.Write(at, 0, "stdout", text)
+		if f.size%(8*int64(len(text))) == 0 {
+			f.Close()
+			f = d.File("g", "2")
+		}
+	}
+	f.Close()
+	f = d.File("g", "2") // it has a part's worth, and no place for it
+	f.Write(at, 0, "stdout", []byte("x"))
+	f.Close()
+	for name, want := range others {
+		if got := read(t, filepath.Join(d.path, name)); got != want {
+			t.Errorf("%s: %.60q", name, got)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(d.path, "g_old.log")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the oldest log stays: %v", err)
+	}
+	if n := strings.Count(log.String(), errForeign.Error()); n < 2 {
+		t.Errorf("%d warnings: %s", n, &log)
 	}
 }
 

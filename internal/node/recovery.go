@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/transport"
 	"github.com/helve-serve/helve/internal/wire"
@@ -85,19 +87,18 @@ func (n *Node) UseState(dir string, grace time.Duration) error {
 }
 
 // strangers removes the pipes of workers that the state does not know, and gives an id above theirs. Such workers may still
-// live, until they are told that nobody expects them: none of ours may be taken for one of them.
+// live, until they are told that nobody expects them: none of ours may be taken for one of them. Files that have such a name
+// and are no pipes are not the node's.
 func strangers(dir string, known []snapWorker) (above uint64) {
-	for _, stream := range []string{".stdout", ".stderr"} {
-		paths, _ := filepath.Glob(filepath.Join(dir, "*-*"+stream))
-		for _, path := range paths {
-			name := strings.TrimSuffix(filepath.Base(path), stream)
-			if slices.ContainsFunc(known, func(w snapWorker) bool { return w.ID == name }) {
-				continue
-			}
-			if id, err := strconv.ParseUint(name[strings.LastIndexByte(name, '-')+1:], 10, 64); err == nil {
-				above = max(above, id+idsAhead)
-				os.Remove(path)
-			}
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		name, ok := worker.PipeOf(e.Name())
+		if !ok || e.Type() != fs.ModeNamedPipe || slices.ContainsFunc(known, func(w snapWorker) bool { return w.ID == name }) {
+			continue
+		}
+		if id, err := strconv.ParseUint(name[strings.LastIndexByte(name, '-')+1:], 10, 64); err == nil {
+			above = max(above, id+idsAhead)
+			os.Remove(filepath.Join(dir, e.Name()))
 		}
 	}
 	return above
@@ -128,10 +129,7 @@ func (n *Node) forget() {
 	n.state.saving.Lock()
 	defer n.state.saving.Unlock()
 	os.Remove(filepath.Join(n.state.dir, snapshotName))
-	builds, _ := filepath.Glob(filepath.Join(n.state.dir, "build-*"))
-	for _, path := range builds {
-		os.Remove(path)
-	}
+	build.Forget(n.state.dir)
 }
 
 // holding says until when nothing is started; zero if it may.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -156,7 +157,12 @@ func TestIdsAheadOfTheSnapshot(t *testing.T) {
 func TestStrangers(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	for _, name := range []string{"app-7.stdout", "app-7.stderr", "an-other-12.stdout", "known-99.stdout", "known-99.stderr", "x-y.stdout", "node.sock"} {
+	for _, name := range []string{"app-7.stdout", "app-7.stderr", "an-other-12.stdout", "known-99.stdout", "known-99.stderr", "x-y.stdout"} {
+		if err := syscall.Mkfifo(filepath.Join(dir, name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"node.sock", "run-1.stdout"} { // the latter is no pipe, so it is not a worker's
 		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -165,7 +171,7 @@ func TestStrangers(t *testing.T) {
 		t.Errorf("ids begin at %d", above)
 	}
 	left, err := filepath.Glob(filepath.Join(dir, "*"))
-	if err != nil || len(left) != 4 {
+	if err != nil || len(left) != 5 {
 		t.Errorf("%v, %v", left, err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -43,6 +44,16 @@ func (c *Command) pipePaths() (paths [2]string) {
 		paths[i] = filepath.Join(c.Outlives, c.ID+"."+stream)
 	}
 	return paths
+}
+
+// PipeOf is the id of the worker whose pipe has this name in a directory for those of [Command].Outlives.
+func PipeOf(name string) (id string, ok bool) {
+	for _, stream := range streams {
+		if id, ok := strings.CutSuffix(name, "."+stream); ok && id != "" {
+			return id, true
+		}
+	}
+	return "", false
 }
 
 // pipe makes the pipe for what a child prints. One that outlives us holds both ends of a named pipe, so that nothing

@@ -84,7 +84,7 @@ func (g *groups) make(id string, l Limits) (*group, error) {
 		return nil, err
 	}
 	sweepGroups(parent)
-	path, err := os.MkdirTemp(parent, "helve-"+id+"-")
+	path, err := os.MkdirTemp(parent, groupOwner(os.Getpid())+id+"-")
 	if err != nil {
 		return nil, err
 	}
@@ -188,13 +188,45 @@ func (g *groups) delegated(dir string) bool {
 	return false
 }
 
-// sweepGroups removes what nodes left behind that were killed. It leaves alone what is so young that its child may be about
-// to start; the kernel refuses where processes are.
+// groupPrefix begins the names of the cgroups that nodes make. The process id of the node follows, and when that process
+// started: helve-worker-4711.123456-hello-2-987 is of worker hello-2 of the node with the id 4711.
+const groupPrefix = "helve-worker-"
+
+func groupOwner(pid int) string {
+	started, _ := startedAt(pid)
+	return fmt.Sprintf("%s%d.%d-", groupPrefix, pid, started)
+}
+
+// ownerOf is the node in the name of a cgroup, 0 for a name that no node gives.
+func ownerOf(name string) (pid int, started uint64) {
+	rest, ok := strings.CutPrefix(name, groupPrefix)
+	owner, _, more := strings.Cut(rest, "-")
+	a, b, dot := strings.Cut(owner, ".")
+	if !ok || !more || !dot {
+		return 0, 0
+	}
+	pid, err := strconv.Atoi(a)
+	if started, serr := strconv.ParseUint(b, 10, 64); err == nil && serr == nil && pid > 0 {
+		return pid, started
+	}
+	return 0, 0
+}
+
+// sweepGroups removes what nodes left behind that were killed, which is the cgroups whose names say so. It leaves alone what is
+// so young that its child may be about to start, under a node that this process may not see; the kernel refuses where
+// processes are.
 func sweepGroups(parent string) {
-	found, _ := filepath.Glob(filepath.Join(parent, "helve-*-*"))
-	for _, path := range found {
-		if st, err := os.Stat(path); err == nil && time.Since(st.ModTime()) > staleAfter {
-			os.Remove(path) //nolint:errcheck // it is in use
+	entries, _ := os.ReadDir(parent)
+	for _, e := range entries {
+		pid, started := ownerOf(e.Name())
+		if pid == 0 || !e.IsDir() {
+			continue
+		}
+		if now, err := startedAt(pid); err == nil && now == started {
+			continue
+		}
+		if st, err := e.Info(); err == nil && time.Since(st.ModTime()) > staleAfter {
+			syscall.Rmdir(filepath.Join(parent, e.Name())) //nolint:errcheck // it is in use
 		}
 	}
 }

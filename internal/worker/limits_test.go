@@ -188,7 +188,7 @@ func TestWhereCgroupsAreMade(t *testing.T) {
 				return
 			}
 			c.started()
-			if filepath.Dir(c.path) != filepath.Join(root, tt.want) || !strings.HasPrefix(filepath.Base(c.path), "helve-app-1-") {
+			if filepath.Dir(c.path) != filepath.Join(root, tt.want) || !strings.HasPrefix(filepath.Base(c.path), groupOwner(os.Getpid())+"app-1-") {
 				t.Error(c.path)
 			}
 			for file, want := range map[string]string{"memory.max": "1073741824", "memory.oom.group": "1", "cpu.max": "150000 100000"} {
@@ -210,15 +210,19 @@ func TestWhereCgroupsAreMade(t *testing.T) {
 func TestStaleCgroups(t *testing.T) {
 	t.Parallel()
 	root := tree(t, map[string]string{"cgroup.procs": "", "cgroup.subtree_control": "memory"})
-	old, young := filepath.Join(root, "helve-a-1"), filepath.Join(root, "helve-a-2")
-	for _, dir := range []string{old, young} {
+	const gone = groupPrefix + "99999999.5-"
+	old, young := filepath.Join(root, gone+"a-1-77"), filepath.Join(root, gone+"a-2-77")
+	own, other := filepath.Join(root, groupOwner(os.Getpid())+"a-1-77"), filepath.Join(root, "helve-a-1")
+	for _, dir := range []string{old, young, own, other} {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
 	past := time.Now().Add(-2 * staleAfter)
-	if err := os.Chtimes(old, past, past); err != nil {
-		t.Fatal(err)
+	for _, dir := range []string{old, own, other} {
+		if err := os.Chtimes(dir, past, past); err != nil {
+			t.Fatal(err)
+		}
 	}
 	g := groups{mount: root, self: "/"}
 	if _, err := g.make("a", Limits{MemoryBytes: 1}); err != nil {
@@ -227,8 +231,10 @@ func TestStaleCgroups(t *testing.T) {
 	if _, err := os.Stat(old); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the old one is there: %v", err)
 	}
-	if _, err := os.Stat(young); err != nil {
-		t.Error(err)
+	for _, dir := range []string{young, own, other} { // of a node that may have just begun, of one that lives, of no node
+		if _, err := os.Stat(dir); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

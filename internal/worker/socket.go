@@ -1,8 +1,8 @@
 package worker
 
 import (
-	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -20,7 +20,8 @@ const maxPath = 107
 type Listener struct {
 	*net.UnixListener
 	path string
-	lock *os.File // of a directory that is not ours to remove
+	mark *os.File // locked
+	keep bool     // the directory outlasts the listener
 }
 
 // Listen makes the directory (mode 0700) under dir, or under $HELVE_RUNTIME_DIR or the system's temporary directory, and
@@ -34,83 +35,90 @@ func Listen(dir string) (*Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the node's private directory (set %s or TMPDIR): %w", RuntimeDirEnv, err)
 	}
-	path := filepath.Join(private, "node.sock")
+	path := filepath.Join(private, socketName)
 	if len(path) > maxPath {
 		os.Remove(private)
 		return nil, fmt.Errorf("the path of the node's socket is %d bytes long, at most %d are possible; set %s to a shorter directory: %s",
 			len(path), maxPath, RuntimeDirEnv, path)
 	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	mark, err := makeMark(private, privateMark)
 	if err != nil {
-		os.Remove(private)
-		return nil, fmt.Errorf("the node's socket: %w", err)
+		os.RemoveAll(private)
+		return nil, fmt.Errorf("the node's private directory %s: %w", private, err)
 	}
-	return &Listener{l, path, nil}, nil
+	l, err := listenUnix(path)
+	if err != nil {
+		os.RemoveAll(private)
+		unlock(mark)
+		return nil, err
+	}
+	return &Listener{UnixListener: l, path: path, mark: mark}, nil
 }
 
-// ListenAt is Listen in a directory of the caller's own, made if need be (mode 0700), which outlasts the listener. A lock in
-// it keeps a second node away.
+// ListenAt is Listen in a directory of the caller's own, which outlasts the listener: see claim. The lock of its mark keeps a
+// second node away.
 func ListenAt(dir string) (*Listener, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(dir, 0o700); err != nil {
-		return nil, err
-	}
-	path := filepath.Join(dir, "node.sock")
+	path := filepath.Join(dir, socketName)
 	if len(path) > maxPath {
 		return nil, fmt.Errorf("the path of the node's socket is %d bytes long, at most %d are possible; take a shorter directory: %s",
 			len(path), maxPath, path)
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	mark, err := claim(dir)
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		lock.Close()
-		return nil, fmt.Errorf("another node uses the directory %s: %w", dir, err)
+	if st, err := os.Lstat(path); err == nil && st.Mode()&fs.ModeSocket != 0 {
+		os.Remove(path) // of a node that was killed
 	}
-	os.Remove(path) // of a node that was killed
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	l, err := listenUnix(path)
 	if err != nil {
-		lock.Close()
-		return nil, fmt.Errorf("the node's socket: %w", err)
+		unlock(mark)
+		return nil, err
 	}
-	return &Listener{l, path, lock}, nil
+	return &Listener{UnixListener: l, path: path, mark: mark, keep: true}, nil
 }
 
-const lockName = "node.lock"
+const socketName = "node.sock"
 
-// staleAfter keeps sweep away from a node that is just starting, whose socket refuses too.
+// listenUnix makes the socket. Its mode keeps others away where its directory lets them in.
+func listenUnix(path string) (*net.UnixListener, error) {
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err == nil {
+		if err = os.Chmod(path, 0o600); err != nil {
+			l.Close()
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the node's socket: %w", err)
+	}
+	return l, nil
+}
+
+// staleAfter keeps a sweep away from a node that is just starting, which has made its directory and not locked it yet.
 const staleAfter = time.Minute
 
-// sweep removes what nodes left behind that were killed: directories of this user whose socket nobody serves.
+// sweep removes what nodes left behind that were killed: private directories of this user that carry the mark, and whose
+// lock nobody has. Directories with such a name that carry no mark are not a node's.
 func sweep(dir string) {
 	if dir == "" {
 		dir = os.TempDir()
 	}
-	found, _ := filepath.Glob(filepath.Join(dir, "helve-*", "node.sock"))
-	for _, path := range found {
-		private := filepath.Dir(path)
-		st, err := os.Stat(private)
-		if err != nil || time.Since(st.ModTime()) < staleAfter {
+	found, _ := filepath.Glob(filepath.Join(dir, "helve-*"))
+	for _, private := range found {
+		st, err := os.Lstat(private)
+		if err != nil || !st.IsDir() || time.Since(st.ModTime()) < staleAfter {
 			continue
 		}
-		if _, err := os.Lstat(filepath.Join(private, lockName)); err == nil { // ListenAt's
+		if sys, ok := st.Sys().(*syscall.Stat_t); !ok || int(sys.Uid) != os.Geteuid() || st.Mode().Perm()&0o022 != 0 {
 			continue
 		}
-		if sys, ok := st.Sys().(*syscall.Stat_t); !ok || int(sys.Uid) != os.Getuid() {
-			continue
-		}
-		c, err := net.Dial("unix", path)
-		if err == nil {
-			c.Close() //nolint:errcheck // somebody serves it, which was the question
-		} else if errors.Is(err, syscall.ECONNREFUSED) {
+		if mark, err := openMark(private, privateMark); err == nil {
 			os.RemoveAll(private)
+			unlock(mark)
 		}
 	}
 }
@@ -121,15 +129,12 @@ func (l *Listener) Path() string { return l.path }
 // Close ends the listener and removes the directory with everything in it, if Listen made it.
 func (l *Listener) Close() error {
 	err := l.UnixListener.Close()
-	if l.lock != nil {
-		// Not by closing alone: a child that is just being started has the descriptor too, until it executes its program.
-		syscall.Flock(int(l.lock.Fd()), syscall.LOCK_UN) //nolint:errcheck // it is ours
-		l.lock.Close()
-		return err
+	if !l.keep {
+		if rerr := os.RemoveAll(filepath.Dir(l.path)); err == nil {
+			err = rerr
+		}
 	}
-	if rerr := os.RemoveAll(filepath.Dir(l.path)); err == nil {
-		err = rerr
-	}
+	unlock(l.mark)
 	return err
 }
 

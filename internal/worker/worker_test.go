@@ -306,7 +306,8 @@ func TestSocket(t *testing.T) {
 	}
 }
 
-// TestSweep: what a killed node left is removed by the next, and nothing else is.
+// TestSweep: the directories of nodes that were killed are removed by the next node, and no others: not one of a node that lives
+// or has just begun, and none that carries no mark, whatever its name and content.
 func TestSweep(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -315,21 +316,35 @@ func TestSweep(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer live.Close()
-	old := time.Now().Add(-time.Hour)
-	dead := filepath.Join(dir, "helve-dead")
-	young := filepath.Join(dir, "helve-young")
-	for _, d := range []string{dead, young} {
+	at := func(name string) string { return filepath.Join(dir, "helve-"+name) }
+	files := map[string]map[string]string{
+		at("dead"):    {markName: privateMark, "blob": "x"},
+		at("young"):   {markName: privateMark},
+		at("project"): {"main.go": "x"},
+		at("state"):   {markName: stateMark, "node.snap": "{}"},
+		at("newer"):   {markName: "helve private directory, format 2\n"},
+	}
+	for d, names := range files {
 		if err := os.Mkdir(d, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(d, "node.sock"), Net: "unix"})
+		for name, text := range names {
+			if err := os.WriteFile(filepath.Join(d, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(d, socketName), Net: "unix"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		l.SetUnlinkOnClose(false) // as when the process is killed
 		l.Close()
 	}
-	for _, d := range []string{dead, filepath.Dir(live.Path())} {
+	if err := os.Symlink(at("project"), at("link")); err != nil {
+		t.Fatal(err)
+	}
+	old := time.Now().Add(-time.Hour)
+	for _, d := range []string{at("dead"), at("project"), at("state"), at("newer"), filepath.Dir(live.Path())} {
 		if err := os.Chtimes(d, old, old); err != nil {
 			t.Fatal(err)
 		}
@@ -339,9 +354,86 @@ func TestSweep(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer next.Close()
-	for d, there := range map[string]bool{dead: false, young: true, filepath.Dir(live.Path()): true} {
-		if _, err := os.Stat(d); (err == nil) != there {
+	for _, d := range []string{at("dead"), at("young"), at("project"), at("state"), at("newer"), at("link"), filepath.Dir(live.Path())} {
+		if _, err := os.Stat(d); (err == nil) != (d != at("dead")) {
 			t.Errorf("%s: %v", d, err)
 		}
+	}
+}
+
+// TestForeignDirectoriesAreRefused: a node takes a directory for its state that is new, empty or marked, that belongs to its user
+// and that nobody else can write to. It changes nothing in others, not even their modes.
+func TestForeignDirectoriesAreRefused(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		mode  os.FileMode
+		files map[string]string
+		want  string // "" for taken
+	}{
+		"empty":               {0o755, nil, ""},
+		"a new file system":   {0o700, map[string]string{"lost+found/": ""}, ""},
+		"marked":              {0o750, map[string]string{markName: stateMark, "node.snap": "{}", "notes": "x"}, ""},
+		"half a mark":         {0o700, map[string]string{markName: ""}, ""},
+		"a project":           {0o755, map[string]string{"build-notes.txt": "my notes", "run-1.stdout": "x", "build-out/": ""}, "build-notes.txt"},
+		"a socket's name":     {0o700, map[string]string{socketName: "no socket"}, socketName},
+		"written by others":   {0o1777, nil, "chmod go-w"},
+		"written by a group":  {0o770, map[string]string{markName: stateMark}, "chmod go-w"},
+		"another version":     {0o700, map[string]string{markName: "helve state directory, format 2\n"}, "another version"},
+		"a private directory": {0o700, map[string]string{markName: privateMark}, "not the mark"},
+		"a file of the name":  {0o700, map[string]string{markName: "x"}, "not the mark"},
+		"half a mark of more": {0o700, map[string]string{markName: "", "x": ""}, "not a node's (x)"},
+		"a mark elsewhere":    {0o700, map[string]string{markName + "@": "/dev/null"}, markName},
+		"a directory as mark": {0o700, map[string]string{markName + "/": ""}, markName},
+	} {
+		dir := filepath.Join(t.TempDir(), "d")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for file, text := range c.files {
+			path := filepath.Join(dir, strings.TrimRight(file, "/@"))
+			var err error
+			switch file[len(file)-1] {
+			case '/':
+				err = os.Mkdir(path, 0o755)
+			case '@':
+				err = os.Symlink(text, path)
+			default:
+				err = os.WriteFile(path, []byte(text), 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := syscall.Chmod(dir, uint32(c.mode)); err != nil {
+			t.Fatal(err)
+		}
+		l, err := ListenAt(dir)
+		if (err == nil) != (c.want == "") || err != nil && (!strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), dir)) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if l != nil {
+			l.Close()
+			if l, err = ListenAt(dir); err != nil {
+				t.Errorf("%s, again: %v", name, err)
+			} else {
+				l.Close()
+			}
+		}
+		var st syscall.Stat_t
+		if err := syscall.Stat(dir, &st); err != nil || st.Mode&0o7777 != uint32(c.mode) {
+			t.Errorf("%s: mode %o, %v", name, st.Mode, err)
+		}
+		for file, text := range c.files {
+			if b, err := os.ReadFile(filepath.Join(dir, file)); file != markName && !strings.ContainsAny(file, "/@") && (err != nil || string(b) != text) {
+				t.Errorf("%s: %s: %q, %v", name, file, b, err)
+			}
+		}
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ListenAt(file); err == nil {
+		t.Error("a file was taken")
 	}
 }

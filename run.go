@@ -22,6 +22,7 @@ import (
 	"github.com/helve-serve/helve/internal/node"
 	"github.com/helve-serve/helve/internal/replica"
 	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/worker"
 )
 
 // Version is the version of this module.
@@ -358,6 +359,7 @@ func WorkerMain(builds ...Build) {
 	if name == "" {
 		return
 	}
+	worker.ReportCrashes()
 	gcfloor.Set()
 	if err := work(name, builds); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -185,8 +185,7 @@ func (f *File) Write(at time.Time, level slog.Level, stream string, text []byte)
 	f.pending = append(f.pending, ' ')
 	f.pending = append(f.pending, stream...)
 	f.pending = append(f.pending, ' ')
-	f.pending = append(f.pending, text...)
-	f.pending = append(f.pending, '\n')
+	f.pending = append(Clean(f.pending, text, false), '\n')
 	f.lines++
 	f.wake()
 }

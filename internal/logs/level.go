@@ -12,7 +12,9 @@ import (
 // A line's level is the one that it states: `"level":"error"` in JSON (also levelname and severity), level=WARN, or a name
 // in capitals in front, after nothing but a time: "2026-01-02 10:00:00 INFO ready", "ERROR:root:text", "[WARN] text". What
 // states none is info on stdout and a warning on stderr, where libraries that know no levels complain, except that an
-// indented line has the level of the one before it, and that a Python traceback and all that follows a Go crash are errors.
+// indented line has the level of the one before it, and that a Python traceback and what follows a Go crash are errors. A line that
+// states a level is never part of a crash's report, so that it ends one: a line that only looks like a crash has no effect
+// for good.
 type Levels struct {
 	def, last slog.Level
 	trace     bool // in a traceback
@@ -30,7 +32,12 @@ func NewLevels(stream string) *Levels {
 // Of is the level of the next line.
 func (l *Levels) Of(line []byte) slog.Level {
 	if l.crash {
-		return slog.LevelError
+		level, stated := Stated(line)
+		if !stated {
+			return slog.LevelError
+		}
+		l.crash, l.last = false, level
+		return level
 	}
 	if len(line) == 0 || line[0] == ' ' || line[0] == '\t' {
 		return l.last

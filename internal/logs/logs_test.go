@@ -2,6 +2,7 @@ package logs
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 )
 
 func TestLevels(t *testing.T) {
@@ -37,7 +39,8 @@ func TestLevels(t *testing.T) {
 		"stderr": {
 			{"loading", warn}, {"INFO: ready", info}, {"\tmore", info}, {"again", warn},
 			{"Traceback (most recent call last):", fail}, {`  File "x.py", line 1`, fail}, {"ValueError: x", fail}, {"after", warn},
-			{"SIGN here: x", warn}, {"SIGSEGV: segmentation violation", fail}, {"", fail}, {"goroutine 1 [running]:", fail}, {"INFO x", fail},
+			{"SIGN here: x", warn}, {"SIGSEGV: segmentation violation", fail}, {"", fail}, {"goroutine 1 [running]:", fail}, {"INFO x", info}, {"again", warn},
+			{"panic: a client's text", fail}, {"", fail}, {"text", fail}, {"2026/01/02 10:00:00 INFO text", info}, {"text", warn},
 		},
 	} {
 		l := NewLevels(stream)
@@ -232,6 +235,40 @@ func TestFilesOfOthersStay(t *testing.T) {
 	if n := strings.Count(log.String(), errForeign.Error()); n < 2 {
 		t.Errorf("%d warnings: %s", n, &log)
 	}
+}
+
+// TestClean: text that would act on what is before or after it is shown as text.
+func TestClean(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ text, file, terminal string }{
+		{"plain\ttext", "plain\ttext", ""},
+		{"é 日本 👩\u200d🚀\u00a0", "é 日本 👩\u200d🚀\u00a0", ""},
+		{"a\rb\x00c\x1ed\x7f", `a\rb\x00c\x1ed\x7f`, ""},
+		{"\u2028x\u0085y\u202ez\u009b2J", `\u2028x\u0085y\u202ez\u009b2J`, ""},
+		{"\xff\xc3(", `\xff\xc3(`, ""},
+		{"\x1b[31mred", `\x1b[31mred`, "\x1b[31mred\x1b[0m"},
+		{"\x1b[2J\x1b[1;3", `\x1b[2J\x1b[1;3`, ""},
+		{"\x1b]0;title\a", `\x1b]0;title\x07`, ""},
+	} {
+		if got := string(Clean(nil, []byte(c.text), false)); got != c.file {
+			t.Errorf("%q in a file: %q", c.text, got)
+		}
+		if got := string(Clean(nil, []byte(c.text), true)); got != cmp.Or(c.terminal, c.file) {
+			t.Errorf("%q on a terminal: %q", c.text, got)
+		}
+	}
+}
+
+// FuzzClean: whatever a line has, it stays one line of text.
+func FuzzClean(f *testing.F) {
+	f.Add([]byte("\x1b[31m\r\xff\u2028"))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		got := Clean(nil, line, false)
+		if !utf8.Valid(got) || bytes.ContainsFunc(got, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x1b || r == 0x2028 }) {
+			t.Errorf("%q", got)
+		}
+		Clean(nil, line, true)
+	})
 }
 
 // disk is a fake file: it fails, hangs or takes a part.

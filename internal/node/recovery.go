@@ -272,7 +272,7 @@ func (n *Node) takeOverLocked(x *expected, r *revision) {
 // process is gone: one that does not come within its grace is killed.
 func (n *Node) takeOver(w *workerProc, x *expected, b birth, units []*Unit) {
 	out := n.newOutlet(w, b.name, b.deployment, b.replica)
-	proc, err := worker.Adopt(x.Process, worker.Command{Output: out.line, Keep: kept})
+	proc, err := worker.Adopt(x.Process, out.command(worker.Command{}))
 	if err != nil {
 		out.close()
 		n.mu.Lock()

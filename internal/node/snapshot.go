@@ -51,7 +51,7 @@ type snapReplica struct {
 }
 
 const (
-	snapshotVersion = 1
+	snapshotVersion = 2
 	snapshotName    = "node.snap"
 	// idsAhead is how many ids, at least, a node may give out before it must have saved again: what it started last may not be in
 	// the file when it is killed, and lives on under its id all the same.

@@ -23,7 +23,7 @@ func someSnapshot() snapshot {
 		}},
 		Workers: []snapWorker{{
 			ID: "a-1", App: "a", Revision: 2, Token: strings.Repeat("ab", 32),
-			Process:  worker.Identity{PID: 77, Started: 5, Pipes: [2]string{"/p/out", "/p/err"}},
+			Process:  worker.Identity{PID: 77, Started: 5, Pipes: [3]string{"/p/out", "/p/err", "/p/told"}},
 			Replicas: []snapReplica{{"D#001", "D"}},
 		}},
 	}

@@ -18,22 +18,19 @@ import (
 	"github.com/helve-serve/helve/internal/worker"
 )
 
-// outlet takes what a worker prints: to the log or the node's Output, to the worker's file, and out of it what the worker
-// tells about itself. Each stream has a goroutine of its own; only that of stderr touches stacks.
+// outlet takes what a worker prints, to the log or the node's Output and to the worker's file, and what a Python worker tells
+// about itself. Each stream has a goroutine of its own; only that of what is told touches stacks.
 type outlet struct {
 	node   *Node
 	worker *workerProc
 	name   string // what Output shows
+	python bool
 	attrs  []any
 	file   *logs.File // nil without a log directory
 	out    *logs.Levels
 	err    *logs.Levels
 	stacks []byte // being told
 }
-
-// mark begins what a Python worker tells on stderr (docs/wire.md). It is looked for anywhere in a line, because code that
-// prints without ending its line may have come before.
-var mark = []byte("\x1ehelve:") //nolint:gochecknoglobals // a constant
 
 const (
 	stacksMax       = 1 << 20        // of the text that a worker tells
@@ -42,7 +39,7 @@ const (
 
 // newOutlet opens the worker's file. deployment and replica are "" for a Go worker, whose lines may be any replica's.
 func (n *Node) newOutlet(w *workerProc, name, deployment, replica string) *outlet {
-	o := &outlet{node: n, worker: w, name: name, out: logs.NewLevels("stdout"), err: logs.NewLevels("stderr")}
+	o := &outlet{node: n, worker: w, name: name, python: replica != "", out: logs.NewLevels("stdout"), err: logs.NewLevels("stderr")}
 	o.attrs = []any{"app", w.app.name, "worker", w.id}
 	group, id := logs.Name("worker", w.app.name), strings.TrimPrefix(w.id, w.app.name+"-")
 	if replica != "" {
@@ -61,21 +58,25 @@ func (o *outlet) close() {
 	}
 }
 
-func (o *outlet) line(stream string, text []byte) {
-	if stream != "stderr" {
-		o.put(o.out.Of(text), stream, text)
-		return
+// command sets where what a worker prints and tells goes.
+func (o *outlet) command(c worker.Command) worker.Command {
+	c.Output, c.Crash = o.line, !o.python
+	if o.python {
+		c.Told = o.told
 	}
-	before, told, ok := bytes.Cut(text, mark)
-	if !ok || len(before) > 0 {
-		o.put(o.err.Of(before), stream, before)
-	}
-	if ok {
-		o.told(told)
-	}
+	return c
 }
 
-// told takes "KIND rest": a record of the worker's logging, or the steps of being unresponsive.
+func (o *outlet) line(stream string, text []byte) {
+	levels := o.out
+	if stream == "stderr" {
+		levels = o.err
+	}
+	o.put(levels.Of(text), stream, text)
+}
+
+// told takes "KIND rest" (docs/wire.md): a record of the worker's logging, or the steps of being unresponsive. It comes on a
+// descriptor of its own: what the worker's code prints, with whatever a client has sent, is never taken for that.
 func (o *outlet) told(text []byte) {
 	kind, rest, _ := bytes.Cut(text, []byte(" "))
 	switch string(kind) {
@@ -103,18 +104,6 @@ func (o *outlet) told(text []byte) {
 	}
 }
 
-// kept is what of a line of stderr is worth keeping as one of the last.
-func kept(line []byte) []byte {
-	before, told, ok := bytes.Cut(line, mark)
-	if record, log := bytes.CutPrefix(told, []byte("log ")); log && len(before) == 0 {
-		return record
-	}
-	if ok {
-		return before
-	}
-	return line
-}
-
 func (o *outlet) put(level slog.Level, stream string, text []byte) {
 	if o.file != nil {
 		o.file.Write(time.Now(), level, stream, text)
@@ -124,9 +113,10 @@ func (o *outlet) put(level slog.Level, stream string, text []byte) {
 		n.log.Log(context.Background(), level, string(text), slices.Concat(o.attrs, []any{"stream", stream})...)
 		return
 	}
+	line := append(logs.Clean(fmt.Appendf(nil, "(%s) ", o.name), text, true), '\n')
 	n.printing.Lock()
 	defer n.printing.Unlock()
-	fmt.Fprintf(n.set.Output, "(%s) %s\n", o.name, text)
+	n.set.Output.Write(line) //nolint:errcheck // there is no place to say so
 }
 
 // limited says how a worker's limits hold, and once per node that CPU time is not limited.

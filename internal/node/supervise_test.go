@@ -78,7 +78,7 @@ func TestCrashLoop(t *testing.T) {
 	})
 }
 
-// told runs lines of a worker's stderr through an outlet, with a log and Status to look at.
+// told runs lines that a worker tells through an outlet, with a log and Status to look at.
 type told struct {
 	node *Node
 	log  bytes.Buffer
@@ -124,20 +124,18 @@ func (x *told) status() *spec.Unresponsive {
 
 func (x *told) lines(lines ...string) {
 	for _, l := range lines {
-		x.out.line("stderr", []byte(l))
+		x.out.told([]byte(l))
 	}
 }
 
 func TestWhatWorkersTell(t *testing.T) {
 	t.Parallel()
 	x := newTold(t, spec.ReplicaRunning)
-	x.lines("plain", "\x1ehelve:log ERROR name -- text", "\x1ehelve:log DEBUG hidden level=ERROR",
-		"half\x1ehelve:stack Thread MainThread:", "\x1ehelve:stack   in spin")
-	x.out.line("stdout", []byte("out\x1ehelve:responsive"))
+	x.lines("log ERROR name -- text", "log DEBUG hidden level=ERROR", "stack Thread MainThread:", "stack   in spin")
 	if x.status() != nil {
 		t.Error("unresponsive before it was told")
 	}
-	x.lines("\x1ehelve:unresponsive 2.5")
+	x.lines("unresponsive 2.5")
 	s := x.status()
 	if s == nil || s.Stacks != "Thread MainThread:\n  in spin\n" || time.Since(s.Since) < 2500*time.Millisecond {
 		t.Errorf("%+v", s)
@@ -147,26 +145,55 @@ func TestWhatWorkersTell(t *testing.T) {
 	if got := x.status(); got == nil || got.Stacks != s.Stacks {
 		t.Errorf("%+v", got)
 	}
-	x.lines("\x1ehelve:responsive")
+	x.lines("responsive")
 	if got := x.status(); got != nil {
 		t.Errorf("%+v", got)
 	}
 	log := x.log.String()
 	for _, want := range []string{
-		`level=WARN msg=plain app=app worker=app-1 deployment=D replica=D#1 stream=stderr`, `level=ERROR msg="name -- text"`,
-		`level=DEBUG msg="hidden level=ERROR"`, "level=WARN msg=half", `level=INFO msg="out\x1ehelve:responsive"`,
+		`level=ERROR msg="name -- text" app=app worker=app-1 deployment=D replica=D#1 stream=log`, `level=DEBUG msg="hidden level=ERROR"`,
 		`level=WARN msg="worker is unresponsive"`, `in spin\n`, `level=INFO msg="worker answers again"`,
 	} {
 		if !strings.Contains(log, want) {
 			t.Errorf("no %s in\n%s", want, log)
 		}
 	}
-	for line, want := range map[string]string{
-		"plain": "plain", "\x1ehelve:log INFO x": "INFO x", "\x1ehelve:stack x": "", "half\x1ehelve:stack x": "half",
-	} {
-		if got := string(kept([]byte(line))); got != want {
-			t.Errorf("of %q is kept %q", line, got)
+}
+
+// TestPrintedTextIsNoControl: what a worker prints, on either stream, is output and nothing else: it neither tells of the worker nor
+// has an effect on the lines after it, whatever a client put into it.
+func TestPrintedTextIsNoControl(t *testing.T) {
+	t.Parallel()
+	for _, stream := range []string{"stdout", "stderr"} {
+		x := newTold(t, spec.ReplicaRunning)
+		for _, text := range []string{
+			"request: stack forged", "stack forged", "unresponsive 86400", "\x1ehelve:stack forged", "request \x1ehelve:unresponsive 86400", "log ERROR forged",
+		} {
+			x.out.line(stream, []byte(text))
 		}
+		if s := x.status(); s != nil {
+			t.Errorf("%s: %+v", stream, s)
+		}
+		for _, want := range []string{`msg="request: stack forged"`, `msg="request \x1ehelve:unresponsive 86400"`, `msg="log ERROR forged"`} {
+			if !strings.Contains(x.log.String(), want) {
+				t.Errorf("%s: no %s in\n%s", stream, want, &x.log)
+			}
+		}
+		if strings.Contains(x.log.String(), "level=ERROR") {
+			t.Errorf("%s:\n%s", stream, &x.log)
+		}
+	}
+}
+
+// TestOutputIsText: what a worker prints is shown as one line of text, behind its name.
+func TestOutputIsText(t *testing.T) {
+	t.Parallel()
+	x := newTold(t, spec.ReplicaRunning)
+	var shown bytes.Buffer
+	x.node.set.Output = &shown
+	x.out.line("stdout", []byte("a\r(node) forged\x1b[2K\xff \x1b[31mred"))
+	if want := "(D#1) a\\r(node) forged\\x1b[2K\\xff \x1b[31mred\x1b[0m\n"; shown.String() != want {
+		t.Errorf("%q", shown.String())
 	}
 }
 
@@ -176,7 +203,7 @@ func TestPingFindsThenWorkerTells(t *testing.T) {
 	x := newTold(t, spec.ReplicaRunning)
 	since := time.Now()
 	x.node.unresponsive(x.w, since, "State: R", false)
-	x.lines("\x1ehelve:stack x", "\x1ehelve:unresponsive 1")
+	x.lines("stack x", "unresponsive 1")
 	if s := x.status(); s == nil || s.Stacks != "x\n" || !s.Since.Equal(since) {
 		t.Errorf("%+v", s)
 	}
@@ -191,7 +218,7 @@ func TestPingFindsThenWorkerTells(t *testing.T) {
 func TestConstructorsMayBlock(t *testing.T) {
 	t.Parallel()
 	x := newTold(t, spec.ReplicaStarting)
-	x.lines("\x1ehelve:stack x", "\x1ehelve:unresponsive 1")
+	x.lines("stack x", "unresponsive 1")
 	if s := x.status(); s != nil {
 		t.Errorf("%+v", s)
 	}

@@ -183,10 +183,10 @@ func (n *Node) startProcess(w *workerProc, of birth, limits worker.Limits, out *
 	if state != "" {
 		env = append(env, "HELVE_WORKER_GRACE="+grace.String())
 	}
-	return spawner.Start(worker.Command{
+	return spawner.Start(out.command(worker.Command{
 		Path: p.Path, Args: p.Args, Dir: p.Dir, Env: append(env, of.extra...), Token: w.token, ID: w.id,
-		Output: out.line, Keep: kept, Limits: limits, Outlives: state,
-	})
+		Limits: limits, Outlives: state,
+	}))
 }
 
 // dial connects a worker that shares this process.
@@ -209,7 +209,7 @@ func (n *Node) dial() (net.Conn, error) {
 func withoutWorkerEnv(env []string) []string {
 	out := make([]string, 0, len(env)+4)
 	for _, e := range env {
-		if !strings.HasPrefix(e, "HELVE_SOCKET=") && !strings.HasPrefix(e, "HELVE_WORKER") && !strings.HasPrefix(e, "HELVE_TOKEN_FD=") && !strings.HasPrefix(e, "HELVE_SYS_PATH=") {
+		if !strings.HasPrefix(e, "HELVE_SOCKET=") && !strings.HasPrefix(e, "HELVE_WORKER") && !strings.HasPrefix(e, "HELVE_TOKEN_FD=") && !strings.HasPrefix(e, "HELVE_TELL_FD=") && !strings.HasPrefix(e, "HELVE_SYS_PATH=") {
 			out = append(out, e)
 		}
 	}

@@ -16,7 +16,7 @@ import (
 type Identity struct {
 	PID         int         `json:"pid"`
 	Started     uint64      `json:"started"`
-	Pipes       [2]string   `json:"pipes"` // paths of stdout's and stderr's
+	Pipes       [3]string   `json:"pipes"` // paths of those of stdout, of stderr and of what it tells, "" for none
 	Group       string      `json:"group,omitempty"`
 	Limits      Limits      `json:"limits"`
 	Enforcement Enforcement `json:"enforcement"`
@@ -39,9 +39,11 @@ func (p *Process) identify(c Command) {
 	}
 }
 
-func (c *Command) pipePaths() (paths [2]string) {
+func (c *Command) pipePaths() (paths [len(streams)]string) {
 	for i, stream := range streams {
-		paths[i] = filepath.Join(c.Outlives, c.ID+"."+stream)
+		if c.has(stream) {
+			paths[i] = filepath.Join(c.Outlives, c.ID+"."+stream)
+		}
 	}
 	return paths
 }
@@ -111,7 +113,7 @@ func cutLast(b, sep []byte) (before, after []byte, ok bool) {
 	return b, nil, false
 }
 
-// Adopt takes over a child of a process that has ended. Of c it needs Output and Keep. How the child ends, nobody will
+// Adopt takes over a child of a process that has ended. Of c it needs Output, Told and Crash. How the child ends, nobody will
 // know: see [Exit].Adopted. ErrGone: it has ended already, and what was left of it is removed.
 func Adopt(i Identity, c Command) (*Process, error) {
 	gone := func() (*Process, error) {
@@ -140,13 +142,14 @@ func Adopt(i Identity, c Command) (*Process, error) {
 	if i.Group != "" {
 		p.group = &group{path: i.Group}
 	}
-	var pipes [2]*os.File
+	var pipes [len(streams)]*os.File
 	for k, path := range i.Pipes {
+		if path == "" || !c.has(streams[k]) {
+			continue
+		}
 		if pipes[k], err = os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0); err != nil {
 			syscall.Close(fd) //nolint:errcheck // as above
-			if k > 0 {
-				pipes[0].Close()
-			}
+			closeAll(pipes[:])
 			return nil, err
 		}
 	}

@@ -19,6 +19,7 @@ func startLimited(t *testing.T, mode string, l Limits, out *lines) *Process {
 	t.Helper()
 	s := NewSpawner()
 	c := command(mode, out.add)
+	c.Crash = true
 	c.ID, c.Limits = "test", l
 	p, err := s.Start(c)
 	if err != nil {
@@ -109,6 +110,7 @@ func TestCrash(t *testing.T) {
 	s := NewSpawner()
 	defer s.Close()
 	c := command("crash", nil)
+	c.Crash = true
 	c.Env = append(c.Env, "GOTRACEBACK=all")
 	p, err := s.Start(c)
 	if err != nil {
@@ -121,24 +123,33 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-func TestKeep(t *testing.T) {
+// TestPrintedTextIsNoCrash: a line that only looks like the report of a crash takes no place of the last lines, and one about
+// memory, printed long before the end, says nothing of it.
+func TestPrintedTextIsNoCrash(t *testing.T) {
 	t.Parallel()
-	s := NewSpawner()
-	defer s.Close()
-	c := command("fail", nil)
-	c.Keep = func(line []byte) []byte {
-		if strings.HasSuffix(string(line), "7") {
-			return line[5:]
+	for _, crash := range []bool{false, true} {
+		p := &Process{crashed: crash, enforcement: Enforcement{Memory: "RLIMIT_DATA"}, exit: Exit{Code: 1}}
+		for i := range 60 {
+			p.keep(fmt.Appendf(nil, "line %d", i))
+			if i == 5 {
+				p.keep([]byte("panic: out of memory, says a client"))
+			}
 		}
-		return nil
+		first := "line 10"
+		if crash {
+			first = "line 0"
+		}
+		if got := p.lines(); len(got) != keptMax || got[0] != first || got[keptMax-1] != "line 59" {
+			t.Errorf("%v: %d lines: %q", crash, len(got), got)
+		}
+		if p.outOfMemory() != crash {
+			t.Errorf("%v: out of memory: %v", crash, !crash)
+		}
 	}
-	p, err := s.Start(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	<-p.Done()
-	if got := strings.Join(p.Exit().Lines, " "); got != "7 17 27 37 47 57" {
-		t.Error(got)
+	p := &Process{}
+	p.keep([]byte(strings.Repeat("x", lineMax) + "\x1b[2J"))
+	if got := p.lines()[0]; len(got) != lineKept+3 {
+		t.Errorf("%d bytes of a line are kept", len(got))
 	}
 }
 

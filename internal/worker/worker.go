@@ -4,6 +4,7 @@ package worker
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +12,9 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -32,8 +35,11 @@ type Command struct {
 	// Output gets every line that the child prints, without its end, on a goroutine of its own per stream
 	// ("stdout", "stderr"). The line is valid only during the call. May be nil.
 	Output func(stream string, line []byte)
-	// Keep is what of a line of stderr is kept for [Exit].Lines, nil for nothing. nil keeps all.
-	Keep   func(line []byte) []byte
+	// Told gets every line that the child writes to the descriptor in HELVE_TELL_FD, on a goroutine of its own. That is for
+	// what the child itself has to say, apart from what its code prints. nil: the child has no such descriptor, unless Crash.
+	Told func(line []byte)
+	// Crash says that the child, a Go program, has its crashes reported on that descriptor: see [ReportCrashes].
+	Crash  bool
 	Limits Limits
 	// Outlives is a directory for the pipes of a child that goes on when this process ends, until somebody adopts it or it
 	// gives up; "" for a child that the kernel kills then.
@@ -42,8 +48,10 @@ type Command struct {
 
 const (
 	tokenFD  = 3 // the first descriptor after the standard ones
+	tellFD   = 4
 	keptMax  = 50
 	crashMax = 30
+	lineKept = 1 << 10 // of a line that is kept
 	lineMax  = 64 << 10
 	pipeWait = time.Second     // how long a grandchild may keep the output open after the child has ended
 	termWait = 2 * time.Second // between SIGTERM and SIGKILL
@@ -90,10 +98,12 @@ type Process struct {
 	inside      func() // kills what is no process: see [Inside]; else nil
 	killed      atomic.Bool
 
-	// What the process wrote to stderr. wait reads it after the readers have ended.
-	last     []string // the last lines
-	crash    []string // what came just before Go began to report a crash, and the first lines of that
-	noMemory bool     // a line said that memory was lacking
+	// What the process wrote. wait reads it after the readers have ended; the last is of the reader of what is told, the others are
+	// of that of stderr.
+	last    []string // the last lines
+	crash   []string // what came just before a line that may begin Go's report of a crash, and the first lines of that
+	after   int      // how many lines came after those in crash
+	crashed bool     // there was a crash: see [ReportCrashes]
 }
 
 // Exit is how a process ended.
@@ -178,13 +188,14 @@ func (s *Spawner) start(c Command, in *group) (*Process, error) {
 		return nil, err
 	}
 	p := &Process{done: make(chan struct{}), limits: c.Limits, group: in}
-	var pipes, ends [2]*os.File
-	for i := range pipes {
-		r, w, err := c.pipe(streams[i])
+	var pipes, ends [len(streams)]*os.File
+	for i, stream := range streams {
+		if !c.has(stream) {
+			continue
+		}
+		r, w, err := c.pipe(stream)
 		if err != nil {
-			if i > 0 {
-				pipes[0].Close()
-			}
+			closeAll(pipes[:])
 			return nil, err
 		}
 		defer w.Close()
@@ -198,14 +209,17 @@ func (s *Spawner) start(c Command, in *group) (*Process, error) {
 		cmd := exec.Command(c.Path, c.Args...)
 		cmd.Dir, cmd.ExtraFiles, cmd.Stdout, cmd.Stderr = c.Dir, []*os.File{tr}, ends[0], ends[1]
 		cmd.Env = append(c.Env[:len(c.Env):len(c.Env)], fmt.Sprintf("HELVE_TOKEN_FD=%d", tokenFD))
+		if c.has(told) {
+			cmd.ExtraFiles = append(cmd.ExtraFiles, ends[2])
+			cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d", tellEnv, tellFD))
+		}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: death}
 		return cmd
 	}
 	started := make(chan error, 1)
 	s.work <- func() { started <- s.launch(p, c.ID, build) }
 	if err := <-started; err != nil {
-		pipes[0].Close()
-		pipes[1].Close()
+		closeAll(pipes[:])
 		return nil, err
 	}
 	p.identify(c)
@@ -213,15 +227,64 @@ func (s *Spawner) start(c Command, in *group) (*Process, error) {
 	return p, nil
 }
 
-var streams = [2]string{"stdout", "stderr"} //nolint:gochecknoglobals // a constant
+const (
+	told    = "told"
+	tellEnv = "HELVE_TELL_FD"
+)
 
-// follow reads what the child prints, and sees to its end, which ended waits for.
-func (p *Process) follow(pipes [2]*os.File, c Command, ended func()) {
+var streams = [...]string{"stdout", "stderr", told} //nolint:gochecknoglobals // a constant
+
+// has says whether the child has a stream.
+func (c *Command) has(stream string) bool { return stream != told || c.Told != nil || c.Crash }
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
+// ReportCrashes has this process, a Go worker, report its crashes on the descriptor that is for them too. Else the node would have
+// to look for them in what is printed, where a client's text may look like one.
+func ReportCrashes() {
+	fd, err := strconv.Atoi(os.Getenv(tellEnv))
+	os.Unsetenv(tellEnv) //nolint:errcheck // it has a name
+	if err != nil {
+		return
+	}
+	f := os.NewFile(uintptr(fd), told)
+	debug.SetCrashOutput(f, debug.CrashOptions{}) //nolint:errcheck // stderr has them all the same
+	f.Close()                                     // the runtime has a duplicate, which no child inherits
+}
+
+// follow reads what the child prints and tells, and sees to its end, which ended waits for.
+func (p *Process) follow(pipes [len(streams)]*os.File, c Command, ended func()) {
 	var readers sync.WaitGroup
 	for i, stream := range streams {
-		readers.Go(func() { p.read(stream, pipes[i], c) })
+		if pipes[i] != nil {
+			readers.Go(func() { p.read(pipes[i], p.sink(stream, c)) })
+		}
 	}
 	go p.wait(&readers, pipes[:], ended)
+}
+
+// sink is where the lines of a stream go.
+func (p *Process) sink(stream string, c Command) func(line []byte) {
+	switch {
+	case stream == told && c.Crash:
+		return func([]byte) { p.crashed = true }
+	case stream == told:
+		return c.Told
+	}
+	return func(line []byte) {
+		if stream == "stderr" {
+			p.keep(line)
+		}
+		if c.Output != nil {
+			c.Output(stream, line)
+		}
+	}
 }
 
 // launch starts the child within its limits, on the spawner's goroutine. What the kernel forbids it does without.
@@ -279,18 +342,12 @@ func (p *Process) run(set []rlimit, stopped bool) error {
 	return nil
 }
 
-func (p *Process) read(stream string, r io.Reader, c Command) {
+func (p *Process) read(r io.Reader, sink func(line []byte)) {
 	in := bufio.NewReaderSize(r, lineMax)
 	for cut := false; ; {
 		line, err := in.ReadSlice('\n')
 		if len(line) > 0 && !cut {
-			text := strings.TrimRight(string(line), "\r\n")
-			if stream == "stderr" {
-				p.keep(text, c.Keep)
-			}
-			if c.Output != nil {
-				c.Output(stream, []byte(text))
-			}
+			sink(bytes.TrimRight(line, "\r\n"))
 		}
 		cut = errors.Is(err, bufio.ErrBufferFull) // the rest of a very long line is dropped
 		if err != nil && !cut {
@@ -299,30 +356,41 @@ func (p *Process) read(stream string, r io.Reader, c Command) {
 	}
 }
 
-// keep is called by the reader of stderr only. A crash of Go is reported from its reason to every goroutine's stack, so
-// that the reason and the stack of the goroutine at fault come first and must outlast the rest.
-func (p *Process) keep(line string, only func([]byte) []byte) {
-	if only != nil {
-		line = string(only([]byte(line)))
-	}
-	if line == "" {
+// keep remembers the last lines of stderr. A crash of Go is reported from its reason to every goroutine's stack, so that
+// the reason and the stack of the goroutine at fault come first and must outlast the rest. A line that begins like such a report may be
+// any text; whether there was a crash is told apart.
+func (p *Process) keep(line []byte) {
+	if len(line) == 0 {
 		return
 	}
-	p.noMemory = p.noMemory || slices.ContainsFunc(
-		[]string{"out of memory", "annot allocate memory", "failed to allocate", "MemoryError", "std::bad_alloc"},
-		func(text string) bool { return strings.Contains(line, text) })
-	if logs.Crash([]byte(line)) {
-		p.crash, p.last = append(p.last[max(len(p.last)-crashMax/3, 0):], line), nil
-		return
+	text := keepable(line)
+	switch {
+	case logs.Crash(line):
+		p.crash, p.after = slices.Concat(p.last[max(len(p.last)-crashMax/3, 0):], []string{text}), 0
+	case len(p.crash) > 0 && len(p.crash) < crashMax:
+		p.crash = append(p.crash, text)
+	default:
+		p.after++
 	}
-	if n := len(p.crash); n > 0 && n < crashMax {
-		p.crash = append(p.crash, line)
-		return
-	}
-	if len(p.last) == keptMax-len(p.crash) {
+	if len(p.last) == keptMax {
 		p.last = append(p.last[:0], p.last[1:]...)
 	}
-	p.last = append(p.last, line)
+	p.last = append(p.last, text)
+}
+
+func keepable(line []byte) string {
+	if len(line) > lineKept {
+		return string(logs.Clean(nil, line[:lineKept], false)) + "..."
+	}
+	return string(logs.Clean(nil, line, false))
+}
+
+// lines are the last lines of stderr, and the first of a crash.
+func (p *Process) lines() []string {
+	if !p.crashed {
+		return p.last
+	}
+	return slices.Concat(p.crash, p.last[len(p.last)-min(p.after, keptMax-len(p.crash), len(p.last)):])
 }
 
 // wait reaps the child, ends its group, and closes done when its output has been read.
@@ -340,11 +408,9 @@ func (p *Process) wait(readers *sync.WaitGroup, pipes []*os.File, ended func()) 
 	case <-late.C: // somebody who left the group holds the pipe
 	}
 	late.Stop()
-	for _, r := range pipes {
-		r.Close() // ends the readers, if they have not
-	}
+	closeAll(pipes) // ends the readers, if they have not
 	<-read
-	p.exit.Killed, p.exit.Lines, p.exit.At, p.exit.limits = p.killed.Load(), slices.Concat(p.crash, p.last), time.Now(), p.limits
+	p.exit.Killed, p.exit.Lines, p.exit.At, p.exit.limits = p.killed.Load(), p.lines(), time.Now(), p.limits
 	p.exit.OutOfMemory = p.outOfMemory()
 	p.id.removePipes()
 	if p.group != nil {
@@ -373,9 +439,25 @@ func (p *Process) outOfMemory() bool {
 	case "cgroup":
 		return p.group.oomKills() > 0
 	case "RLIMIT_DATA":
-		return !p.exit.Killed && p.noMemory
+		return !p.exit.Killed && slices.ContainsFunc(p.lastWords(), noMemory)
 	}
 	return false
+}
+
+// lastWords are what a process says of its own end: a Go program in its report of a crash, others in their last lines. What it
+// printed long before says nothing of that, and may be a client's text.
+func (p *Process) lastWords() []string {
+	const most = 10
+	if p.crashed {
+		return p.crash
+	}
+	return p.last[max(len(p.last)-most, 0):]
+}
+
+func noMemory(line string) bool {
+	return slices.ContainsFunc(
+		[]string{"out of memory", "annot allocate memory", "failed to allocate", "MemoryError", "std::bad_alloc"},
+		func(text string) bool { return strings.Contains(line, text) })
 }
 
 // Enforcement is how its limits hold.

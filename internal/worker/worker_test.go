@@ -24,6 +24,7 @@ import (
 
 // The test executable is also the children that it starts.
 func TestMain(m *testing.M) {
+	ReportCrashes()
 	switch os.Getenv("WORKER_TEST") {
 	case "":
 		os.Exit(m.Run())

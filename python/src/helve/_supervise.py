@@ -1,5 +1,5 @@
-"""What a worker tells its node about itself on stderr: log records with their levels, and the stacks of its threads when its
-event loop stands. Every line of it begins with MARK (docs/wire.md)."""
+"""What a worker tells its node about itself: log records with their levels, and the stacks of its threads when its event loop
+stands. It goes over a pipe of its own (docs/wire.md), so that nothing that code prints is ever taken for it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,22 @@ import threading
 import time
 import traceback
 
-MARK = "\x1ehelve:"
+_pipe = -1  # the descriptor of the node's pipe; -1 without one
+_owner = 0  # the process whose pipe it is: a forked child has a copy, and no part in the order of its lines
+_lock = threading.RLock()  # one line at a time; a signal handler may log in the middle of another record
 
-_stderr = 2  # set_up_logging replaces it by a descriptor that user code does not redirect
 
-
-def _tell(text: str) -> None:
-    """Writes a line at once and alone: one write, which a pipe keeps whole up to 4 KiB."""
+def _tell(kind: str, text: str = "") -> None:
+    """Writes one line."""
+    line = f"{kind} {text}".replace("\n", "\\n").encode(errors="backslashreplace") + b"\n"
+    if _pipe < 0 or os.getpid() != _owner:
+        if kind == "log":
+            print(text, file=sys.stderr)
+        return
     try:
-        os.write(_stderr, (MARK + text + "\n").encode(errors="backslashreplace"))
+        with _lock:
+            while line:
+                line = line[os.write(_pipe, line):]
     except OSError:
         pass  # the node is gone
 
@@ -37,8 +44,9 @@ class Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             level = _named(record.levelno)
-            for line in self.format(record).splitlines():
-                _tell(f"log {level} {line}")
+            first, *rest = self.format(record).split("\n")
+            for line in [first, *("  " + line for line in rest)]:  # none of the rest looks like the beginning of a record
+                _tell("log", f"{level} {line}")
         except Exception:
             self.handleError(record)
 
@@ -46,8 +54,10 @@ class Handler(logging.Handler):
 def set_up_logging() -> None:
     """The logger ray.serve is sent from INFO on, as the reference has it, and warnings of loggers that have no handler. What
     the user configures, with logging.basicConfig or otherwise, stays his: the node finds its levels in the text."""
-    global _stderr
-    _stderr = os.dup(2)
+    global _pipe, _owner
+    _pipe, _owner = int(os.environ.pop("HELVE_TELL_FD", "-1")), os.getpid()
+    if _pipe >= 0:
+        os.set_inheritable(_pipe, False)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # a pipe is buffered in blocks, and what is printed would come late
     serve = logging.getLogger("ray.serve")
@@ -83,7 +93,7 @@ class Watchdog:
             if turned.wait(self.after) or self.stopped.is_set():
                 continue
             self.dump()
-            _tell(f"unresponsive {time.monotonic() - asked:.3f}")
+            _tell("unresponsive", f"{time.monotonic() - asked:.3f}")
             turned.wait()
             _tell("responsive")
 
@@ -93,7 +103,7 @@ class Watchdog:
         for ident, frame in sorted(sys._current_frames().items(), key=lambda f: f[0] != threading.main_thread().ident):
             if ident == me:
                 continue
-            _tell(f"stack Thread {names.get(ident, ident)}:")
+            _tell("stack", f"Thread {names.get(ident, ident)}:")
             for entry in traceback.format_stack(frame):
                 for line in entry.splitlines():
-                    _tell(f"stack {line}")
+                    _tell("stack", line)

@@ -170,7 +170,7 @@ func (o Options) Effective() (EffectiveOptions, error) {
 	return s.Effective(), errors.Join(s.Validate()...)
 }
 
-// EffectiveOptions are options with their defaults. Sources says of each, by its name in files, whether it is the default
+// EffectiveOptions are options with their defaults. Sources says of each, by its name in Python and in messages, whether it is the default
 // or was set in code or in a file.
 type EffectiveOptions = spec.Effective
 

@@ -5,7 +5,7 @@ import (
 	"regexp"
 )
 
-// goField is the field of [Options] or of what is in it, by its name in files and on the wire, where they differ by more than
+// goField is the field of [Options] or of what is in it, by its name in Python, in messages and on the wire, where they differ by more than
 // the unit or the case.
 var goField = map[string]string{ //nolint:gochecknoglobals // a constant
 	"num_replicas": "NumReplicas", "max_ongoing_requests": "MaxOngoingRequests", "max_queued_requests": "MaxQueuedRequests",

@@ -77,7 +77,7 @@ const (
 	Custom         Policy = "custom"
 )
 
-// Effective are options with every default filled in; Sources has an entry per option, by its name in files.
+// Effective are options with every default filled in; Sources has an entry per option, by its name in Python and in messages.
 type Effective struct {
 	NumReplicas              int
 	MaxOngoingRequests       int
@@ -158,7 +158,7 @@ func pick[T any](into, set *T, sources map[string]Source, name string) {
 // MaxReplicas bounds num_replicas, so that a slip of the keyboard does not start a million processes.
 const MaxReplicas = 100_000
 
-// Validate lists what is out of range, by the option's name in files.
+// Validate lists what is out of range, by the option's name in Python and in messages.
 func (o Options) Validate() []error {
 	var errs []error
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }

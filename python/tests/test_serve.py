@@ -349,3 +349,78 @@ def test_an_application_that_does_not_fit(front, monkeypatch):
     with pytest.raises(RayServeException, match="application 'large'.* at most 1000"):
         serve.run(Down.bind(b"x" * 2000), name="large", route_prefix=None)
     assert front.remote("x").result(timeout_s=10) == "Hello x!"
+
+
+@serve.deployment
+def scale(x, by=2):
+    return x * by
+
+
+@serve.deployment
+async def later(x):
+    return x + 1
+
+
+@serve.deployment
+def below(n):
+    yield from range(n)
+
+
+@pytest.mark.parametrize("target, args, kwargs, want", [
+    (scale, (4,), {}, 8), (scale, (4,), {"by": 3}, 12), (later, (4,), {}, 5), (below, (4,), {}, [0, 1, 2, 3]),
+])
+def test_functions_are_deployments(front, target, args, kwargs, want):
+    name = target.name + "-" + str(len(kwargs))
+    handle = serve.run(target.bind(), name=name, route_prefix=None)
+    try:
+        if isinstance(want, list):
+            assert list(handle.options(stream=True).remote(*args, **kwargs)) == want
+        else:
+            assert handle.remote(*args, **kwargs).result(timeout_s=10) == want
+    finally:
+        serve.delete(name)
+
+
+@pytest.mark.parametrize("inside", [lambda r: [r], lambda r: {"a": (r,)}, lambda r: {1: [[r]]}])
+def test_a_response_inside_of_another_object_is_refused(front, inside):
+    handle = serve.run(scale.bind(), name="refuses", route_prefix=None)
+    try:
+        with pytest.raises(RayServeException, match="a response cannot be serialized; pass it as a top-level argument"):
+            handle.remote(inside(handle.remote(1))).result(timeout_s=10)
+        assert handle.remote(handle.remote(1)).result(timeout_s=10) == 4
+    finally:
+        serve.delete("refuses")
+
+
+@serve.deployment
+class Held:
+    def __init__(self):
+        self.event = asyncio.Event()
+
+    async def __call__(self, x):
+        await self.event.wait()
+        return x
+
+    async def release(self):
+        self.event.set()
+
+
+def test_a_name_is_free_again_when_the_former_has_drained(front):
+    """serve.run waits for the end of a delete of its name, and a handle from before finds what has the name then."""
+    before = serve.run(Held.bind(), name="again", route_prefix=None)
+    slow = before.remote(3)
+    deleting = threading.Thread(target=serve.delete, args=("again",))
+    deleting.start()
+    while serve.status()["applications"]["again"]["status"] != "DELETING":
+        pass
+    started = []
+    starting = threading.Thread(target=lambda: started.append(serve.run(later.options(name="Held").bind(), name="again", route_prefix=None)))
+    starting.start()
+    before.release.remote().result(timeout_s=10)
+    assert slow.result(timeout_s=10) == 3
+    deleting.join(30)
+    starting.join(30)
+    try:
+        assert started[0].remote(1).result(timeout_s=10) == before.remote(1).result(timeout_s=10) == 2
+    finally:
+        serve.delete("again")

@@ -232,7 +232,7 @@ func (n *Node) addLocked(def App) (_ *revision, leaving *app, _ error) {
 	case there.status == spec.ApplicationDeleting || there.failure != nil:
 		return nil, there, nil
 	case !def.Replace:
-		return nil, nil, fmt.Errorf("application %q is deployed already", g.App)
+		return nil, nil, fmt.Errorf("application %q is deployed already: delete it first", g.App)
 	case there.status == spec.ApplicationDeploying:
 		return nil, nil, fmt.Errorf("application %q is being deployed; wait until that is over", g.App)
 	}

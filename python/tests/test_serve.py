@@ -424,3 +424,53 @@ def test_a_name_is_free_again_when_the_former_has_drained(front):
         assert started[0].remote(1).result(timeout_s=10) == before.remote(1).result(timeout_s=10) == 2
     finally:
         serve.delete("again")
+
+
+def test_attributes_that_handles_of_the_reference_have_are_no_methods(front):
+    assert front.deployment_id.name == "Front" and front.deployment_id.app_name == "default"
+    assert str(front.deployment_id) == "Deployment(name='Front', app='default')"
+    assert front.is_initialized is True
+    assert front.shutdown() is None and asyncio.run(front.shutdown_async()) is None
+    for name in ("handle_id", "init_options", "handle_options", "request_counter", "running_replicas_populated", "_init"):
+        assert not hasattr(front, name)
+    assert front.remote("x").result(timeout_s=10) == "Hello x!"
+    with pytest.raises(RayServeException, match="no method 'shutdown'"):  # which a class may have all the same
+        front.options(method_name="shutdown").remote().result(timeout_s=10)
+
+
+def test_what_cannot_be_pickled_is_named_with_its_deployment(front):
+    with pytest.raises(TypeError, match="deployment 'Down' of application 'lock' cannot be pickled: .*lock"):
+        serve.run(Front.bind(Down.bind(threading.Lock()), 1), name="lock", route_prefix=None)
+
+
+@pytest.mark.parametrize("wait", ["serve.run(Hangs.bind(), name='hangs', route_prefix=None)", "serve.run(Hangs.bind(), route_prefix=None).block.remote().result()"])
+def test_a_ctrl_c_is_the_programs_alone(wait, tmp_path):
+    """Beside the user's KeyboardInterrupt nothing is said, and the node ends."""
+    import signal
+
+    pipe = tmp_path / "begun"
+    os.mkfifo(pipe)
+    code = f"""
+import asyncio, time
+from helve import _driver, serve
+
+@serve.deployment
+class Hangs:
+    def __init__(self):
+        if {"hangs" in wait}:
+            open({str(pipe)!r}, "w").close()
+            time.sleep(3600)
+    async def block(self):
+        open({str(pipe)!r}, "w").close()
+        await asyncio.sleep(3600)
+
+serve.start(http_options={{"port": None}})
+print(_driver._driver.process.pid, flush=True)
+{wait}
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+        open(pipe).close()  # opened by the method, or the constructor
+        program.send_signal(signal.SIGINT)
+        said = program.communicate(timeout=60)[1]
+    assert program.returncode == -signal.SIGINT, said
+    assert said.startswith("Traceback") and said.rstrip().endswith("KeyboardInterrupt") and said.count("Traceback") == 1, said

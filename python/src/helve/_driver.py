@@ -92,6 +92,14 @@ def binary() -> str:
     return str(built)
 
 
+def _pickles(code: tuple) -> bool:
+    try:
+        dumps(code)
+        return True
+    except Exception:
+        return False
+
+
 class Driver:
     """A node as a child, a connection to it, and the thread whose loop serves the connection."""
 
@@ -184,7 +192,9 @@ class Driver:
         try:
             blob = dumps(graph.code)
         except Exception as e:
-            raise TypeError(f"application {graph.app_name!r} cannot be pickled: {e}") from e
+            which = next((n for n, code in graph.code.items() if not _pickles(code)), "")
+            where = f"deployment {which!r} of " if which else ""
+            raise TypeError(f"{where}application {graph.app_name!r} cannot be pickled: {e}") from e
         app = {
             "name": graph.app_name, "route_prefix": route_prefix, "ingress": graph.ingress, "python": sys.executable,
             "sys_path": [p or os.getcwd() for p in sys.path], "cwd": os.getcwd(), "env": {},

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import warnings
+from dataclasses import dataclass
 from typing import Any, Optional
 
 from helve import _encoding, _runtime
-from helve._encoding import CLOUDPICKLE, CODECS, MSGPACK
 from helve._arguments import Arguments, start_elsewhere
+from helve._encoding import CLOUDPICKLE, CODECS, MSGPACK
 from helve._stream import StreamCall
 from helve._wire import Call, new_request, request_info
 from helve.serve.broadcast import BROADCAST, BroadcastCall, DeploymentBroadcastResponse
@@ -51,6 +52,21 @@ def _codec(option: str, name: Any) -> int:
     return codec
 
 
+@dataclass(frozen=True)
+class DeploymentID:
+    """A deployment by its names."""
+
+    name: str
+    app_name: str = "default"
+
+    def __str__(self) -> str:
+        return f"Deployment(name='{self.name}', app='{self.app_name}')"
+
+
+# What the reference's handles have beside methods, and these have not.
+_NO_METHODS = frozenset(("handle_id", "handle_options", "init_options", "request_counter", "running_replicas_populated"))
+
+
 class DeploymentHandle:
     """A client of one deployment. Cheap to copy; usable from any thread and any event loop."""
 
@@ -66,6 +82,22 @@ class DeploymentHandle:
     @property
     def app_name(self) -> str:
         return self._app
+
+    @property
+    def deployment_id(self) -> DeploymentID:
+        return DeploymentID(self._deployment, self._app)
+
+    @property
+    def is_initialized(self) -> bool:
+        """Whether calls can be made: always, a handle needs nothing first."""
+        return True
+
+    def shutdown(self) -> None:
+        """Does nothing: a handle holds nothing that is to be ended. A method of this name is called with
+        options(method_name="shutdown"), as one of the name of any attribute here."""
+
+    async def shutdown_async(self) -> None:
+        """shutdown(), awaited."""
 
     def __repr__(self) -> str:
         return f"DeploymentHandle(deployment='{self._deployment}')"
@@ -103,6 +135,8 @@ class DeploymentHandle:
     def __getattr__(self, name: str) -> "DeploymentHandle":
         if name.startswith("_"):
             raise AttributeError(name)
+        if name in _NO_METHODS:
+            raise AttributeError(f"a handle has no {name} here; a method of this name is called with options(method_name={name!r})")
         handle = self.options(method_name=name)
         self.__dict__[name] = handle  # found without __getattr__ from now on
         return handle

@@ -10,7 +10,7 @@ import (
 func Check(t reflect.Type) error { return check(t, "", map[reflect.Type]bool{}) }
 
 func check(t reflect.Type, at string, seen map[reflect.Type]bool) error {
-	if seen[t] || t == timeType || t == bigType || ownPlan(t) != nil {
+	if seen[t] || t == timeType || t == bigType || t == numberType || HasOwnForm(t) {
 		return nil
 	}
 	seen[t] = true
@@ -20,17 +20,27 @@ func check(t reflect.Type, at string, seen map[reflect.Type]bool) error {
 	case reflect.Slice, reflect.Array:
 		return check(t.Elem(), at+"[]", seen)
 	case reflect.Map:
-		if k := t.Key().Kind(); k != reflect.String && (k < reflect.Int || k > reflect.Uintptr) {
+		if !keyable(t.Key()) {
 			break
 		}
 		return check(t.Elem(), at+"[]", seen)
 	case reflect.Struct:
+		if err := lossy(t); err != nil {
+			if at == "" {
+				return err
+			}
+			return fmt.Errorf("%s: %w", at, err)
+		}
 		for _, f := range fieldsOf(t) {
 			if err := check(f.typ, at+"."+f.name, seen); err != nil {
 				return err
 			}
 		}
 		return nil
+	case reflect.Interface:
+		if t.NumMethod() == 0 {
+			return nil
+		}
 	case reflect.Chan, reflect.Func, reflect.UnsafePointer, reflect.Complex64, reflect.Complex128:
 	default:
 		return nil
@@ -39,4 +49,23 @@ func check(t reflect.Type, at string, seen map[reflect.Type]bool) error {
 		return fmt.Errorf("%s cannot be encoded", t)
 	}
 	return fmt.Errorf("%s: %s cannot be encoded", at, t)
+}
+
+// lossy says why values of the struct t would lose something on their way: they keep what they are in fields that are not
+// exported, or two fields have one name on the wire, so that neither can be written.
+func lossy(t reflect.Type) error {
+	fields, shared := walkFields(t)
+	if shared != "" {
+		return fmt.Errorf("%s has several fields that are called %q on the wire; give them names with the tag helve or json", t, shared)
+	}
+	if len(fields) > 0 {
+		return nil
+	}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if _, _, skip := fieldName(f); !skip && !f.IsExported() && f.Name != "_" && f.Type.Size() > 0 {
+			return fmt.Errorf("%s has no exported fields, so nothing of it would arrive; export them, or give it MarshalBinary and UnmarshalBinary", t)
+		}
+	}
+	return nil
 }

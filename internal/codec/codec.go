@@ -11,15 +11,12 @@ package codec
 import (
 	"bytes"
 	"encoding"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
 	"sync"
 	"time"
 	"unicode/utf8"
-
-	"github.com/tinylib/msgp/msgp"
 
 	"github.com/helve-serve/helve/internal/call"
 )
@@ -86,7 +83,7 @@ func (c *Codec) append(dst []byte, as call.Codec, v any) ([]byte, error) {
 
 func (c *Codec) appendJSON(dst []byte, v any) ([]byte, error) {
 	if s, ok := v.(string); ok {
-		return appendQuoted(dst, s), nil
+		return appendQuoted(dst, s)
 	}
 	mp, err := c.appendValue(nil, v, mode{json: true})
 	if err != nil {
@@ -208,21 +205,6 @@ func tail(rest []byte, err error) error {
 
 var (
 	timeType      = reflect.TypeFor[time.Time]()
-	msgMarshaler  = reflect.TypeFor[msgp.Marshaler]()
-	msgUnmarsh    = reflect.TypeFor[msgp.Unmarshaler]()
 	textMarshaler = reflect.TypeFor[encoding.TextMarshaler]()
 	textUnmarsh   = reflect.TypeFor[encoding.TextUnmarshaler]()
-	jsonMarshaler = reflect.TypeFor[json.Marshaler]()
-	jsonUnmarsh   = reflect.TypeFor[json.Unmarshaler]()
 )
-
-// HasOwnText reports whether values of t are written by a method of theirs, as text, JSON or MessagePack.
-func HasOwnText(t reflect.Type) bool {
-	p := reflect.PointerTo(t)
-	for _, i := range []reflect.Type{msgMarshaler, textMarshaler, jsonMarshaler, msgUnmarsh, textUnmarsh, jsonUnmarsh} {
-		if t.Implements(i) || p.Implements(i) {
-			return true
-		}
-	}
-	return false
-}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import struct
 import traceback as tb
@@ -15,7 +16,7 @@ NONE, MSGPACK, CLOUDPICKLE, PICKLE, JSON, RAW, TEXT, PLAIN = 0, 1, 2, 3, 4, 5, 6
 NAMES = {NONE: "none", MSGPACK: "msgpack", CLOUDPICKLE: "cloudpickle", PICKLE: "pickle", JSON: "orjson", RAW: "raw", TEXT: "text"}
 CODECS = {"cloudpickle": CLOUDPICKLE, "pickle": PICKLE, "msgpack": MSGPACK, "orjson": JSON, "raw": RAW}
 
-HANDLE_EXT = 1
+HANDLE_EXT, BIG_EXT = 1, 66  # extensions of MessagePack: a handle, an integer of more than 64 bits
 
 _msgpack = None
 handle_of: Optional[Callable[[dict], Any]] = None  # set by helve.serve.handle, which is above this module
@@ -29,6 +30,8 @@ def _msgspec():
         def ext(code: int, data: memoryview) -> Any:
             if code == HANDLE_EXT and handle_of is not None:
                 return handle_of(json.loads(bytes(data)))
+            if code == BIG_EXT:
+                return int.from_bytes(data[1:], "big") * (-1 if data[0] == 1 else 1)
             return msgspec.msgpack.Ext(code, bytes(data))
 
         _msgpack = (msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(ext_hook=ext).decode)
@@ -68,8 +71,32 @@ def _json(value: Any) -> bytes:
     try:
         import orjson
     except ImportError:
+        _check_json(value, "")
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    out = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    if b"null" in out:  # orjson writes it for NaN too
+        _check_json(value, "")
+    return out
+
+
+def _check_json(value: Any, at: str) -> None:
+    """Raises for values that JSON would change without a word: NaN becomes null, and of the keys 1 and "1" one is left."""
+    if isinstance(value, float):
+        if value - value != 0:  # NaN and the infinities
+            raise ValueError(f"{at or 'the value'}: JSON has no {value}; use another request_serialization or response_serialization")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"{at or 'the value'}: JSON has keys of type str only, not {type(key).__qualname__}")
+            _check_json(item, f"{at}.{key}" if at else key)
+    elif isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            _check_json(item, f"{at}[{i}]")
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            _check_json(getattr(value, field.name, None), f"{at}.{field.name}" if at else field.name)
+    elif getattr(getattr(value, "dtype", None), "kind", "") == "f":  # of numpy
+        _check_json(value.tolist(), at)
 
 
 def decode(codec: int, data, buffers=None) -> Any:

@@ -37,10 +37,6 @@ func check(t reflect.Type, at string, seen map[reflect.Type]bool) error {
 			}
 		}
 		return nil
-	case reflect.Interface:
-		if t.NumMethod() == 0 {
-			return nil
-		}
 	case reflect.Chan, reflect.Func, reflect.UnsafePointer, reflect.Complex64, reflect.Complex128:
 	default:
 		return nil

@@ -113,6 +113,7 @@ type Node struct {
 	workers  map[string]*workerProc // by worker id, from spawn to reaped
 	spawner  *worker.Spawner        // made with the first worker
 	socket   *worker.Listener
+	openings []net.Conn // connections in their opening, the oldest first
 	nextID   uint64
 	state    state
 	url      string
@@ -490,6 +491,9 @@ func (n *Node) Close(ctx context.Context) error {
 	n.mu.Lock()
 	left := slices.Collect(maps.Values(n.workers))
 	socket, spawner := n.socket, n.spawner
+	for _, nc := range n.openings {
+		nc.Close()
+	}
 	n.mu.Unlock()
 	for _, w := range left {
 		if w.proc != nil {

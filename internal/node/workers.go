@@ -42,6 +42,8 @@ type workerProc struct {
 
 	resume *wire.Resume // what it had when it was taken over; set before opened is closed
 
+	admitted bool // a connection has proved its token, and is or becomes peer's. Guarded by Node.mu
+
 	sharing *sharing // its part in the application's arena; nil without. Guarded by Node.mu until opened is closed
 
 	// Guarded by Node.mu.
@@ -290,45 +292,61 @@ func (n *Node) accept(l *worker.Listener) {
 	}
 }
 
-// open completes the opening of a worker's connection and serves it until it ends.
+// open completes the opening of a worker's connection and serves it until it ends. Until the dialler has proved that it has the worker's
+// token it may be any process of this user: it is refused without a trace at the worker whose id it says.
 func (n *Node) open(nc net.Conn) {
+	opened, ok := n.halfOpen(nc)
+	if !ok {
+		nc.Close()
+		return
+	}
 	var w *workerProc
+	admitted := false
 	offer := wire.Offer{
 		Version: n.set.Version, MaxBody: n.set.MaxBody, Features: []string{wire.FeatureBulk, wire.FeatureSegments, wire.FeatureArena},
+		Admit: func(h wire.Hello) error {
+			if h.Connection == wire.ConnBulk {
+				return nil
+			}
+			if err := n.admit(w); err != nil {
+				return err
+			}
+			admitted = true
+			if h.Resume != nil {
+				if err := h.Resume.Check(); err != nil {
+					return err
+				}
+			}
+			return w.check(h)
+		},
 		Arena: func(wire.Hello) *wire.Arena { return n.share(w) },
 	}
 	h, err := offer.Accept(nc, func(h wire.Hello) (wire.Token, error) {
 		n.await(h.ID)
 		n.mu.Lock()
+		defer n.mu.Unlock()
 		if n.state.expected[h.ID] != nil {
-			n.mu.Unlock()
 			return wire.Token{}, turnAway(nc)
 		}
-		w = n.workers[h.ID]
-		second := h.Connection == wire.ConnBulk
-		unexpected := w == nil || h.Kind != "worker" || !second && w.peer != nil
-		n.mu.Unlock()
-		if unexpected {
-			w = nil
+		if w = n.workers[h.ID]; w == nil || h.Kind != "worker" {
 			return wire.Token{}, fmt.Errorf("no worker %q is expected here", h.ID)
 		}
-		if second {
-			return w.token, nil
-		}
-		if h.Resume != nil {
-			if err := h.Resume.Check(); err != nil {
-				return w.token, err
-			}
-		}
-		return w.token, w.check(h)
+		return w.token, nil
 	})
+	opened()
 	if err == nil && h.Connection == wire.ConnBulk {
 		w.attach(nc)
 		return
 	}
 	if err != nil {
-		if w != nil && h.Connection != wire.ConnBulk {
-			w.refused <- err
+		if admitted {
+			n.mu.Lock()
+			w.admitted = false // one that lives on, with its node's state, dials again
+			n.mu.Unlock()
+			select {
+			case w.refused <- err:
+			default: // the first says it
+			}
 		}
 		nc.Close()
 		return
@@ -356,6 +374,40 @@ func (n *Node) open(nc net.Conn) {
 		w.awaitEnd()
 		w.proc.Kill()
 	}
+}
+
+// admit takes the one connection of a worker that has proved its token.
+func (n *Node) admit(w *workerProc) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if w.admitted || n.workers[w.id] != w {
+		return fmt.Errorf("no worker %q is expected here", w.id)
+	}
+	w.admitted = true
+	return nil
+}
+
+// halfOpenMax is how many connections may be in their opening. Over it the oldest is closed: for example, 256 connections that say nothing do
+// not keep the next worker out, whose opening takes milliseconds, and the 257th ends the first of them.
+const halfOpenMax = 256
+
+// halfOpen notes a connection that is in its opening, until it calls the function. false: the node is closing.
+func (n *Node) halfOpen(nc net.Conn) (opened func(), ok bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ctx.Err() != nil {
+		return nil, false
+	}
+	if len(n.openings) == halfOpenMax {
+		n.openings[0].Close()
+		n.openings = slices.Delete(n.openings, 0, 1)
+	}
+	n.openings = append(n.openings, nc)
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.openings = slices.DeleteFunc(n.openings, func(c net.Conn) bool { return c == nc })
+	}, true
 }
 
 // endTime is how long a process may take to end whose connection has.

@@ -58,6 +58,7 @@ func examples(t testing.TB) map[string][]byte {
 			Features: []string{FeatureBulk}, Node: "n1",
 		}),
 		"PROOF":   frameOf(Header{Type: TypeProof}, nil, prove(secret, "dialler", mine, theirs)),
+		"READY":   value(Header{Type: TypeReady}, ready{Arena: &Arena{ID: 7, Size: 1 << 30, Most: 64 << 20}}),
 		"ROUTE":   value(Header{Type: TypeRoute, ID: 3}, Route{Replica: "D#1", Method: "SayHi"}),
 		"CONTROL": value(Header{Type: TypeControl, ID: 1}, map[string]string{"op": "ping"}),
 		"REPLY":   value(Header{Type: TypeReply, ID: 1}, struct{}{}),

@@ -27,7 +27,7 @@ from helve._parts import (
 )
 from helve._pickling import APART, dumps, dumps_call, loads
 
-HELLO, PROOF, GOAWAY, CONTROL, REPLY, ROUTE, CALL, CANCEL, END, ITEMS, CREDIT = 1, 2, 3, 4, 5, 6, 16, 17, 18, 19, 20
+HELLO, PROOF, GOAWAY, CONTROL, REPLY, ROUTE, READY, CALL, CANCEL, END, ITEMS, CREDIT = 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20
 FLAG_ERROR = 1
 PROTOCOL = (1, 2)
 MAX_DEPTH = 64

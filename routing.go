@@ -130,7 +130,13 @@ func (c custom) routing() (spec.RequestRouter, func() router.Policy) {
 	if c.make == nil {
 		return spec.RequestRouter{Policy: spec.Custom}, nil
 	}
-	return spec.RequestRouter{Policy: spec.Custom}, func() router.Policy { return &policy{of: c.make()} }
+	return spec.RequestRouter{Policy: spec.Custom}, func() router.Policy {
+		p := c.make()
+		if p == nil {
+			return nil
+		}
+		return &policy{of: p}
+	}
 }
 
 // policy is a RoutingPolicy as the router knows it.

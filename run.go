@@ -132,7 +132,7 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 	s := &System{config: c, dir: dir, apps: map[string]*App{}, hosting: pair != nil}
 	app, def, err := s.prepare(ctx, build)
 	if err == nil {
-		err = set.Check(def)
+		err = set.Check(&def)
 	}
 	if err != nil {
 		return nil, err

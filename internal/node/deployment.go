@@ -48,6 +48,7 @@ type Deployment struct {
 	former   *edition       // while its application changes: what it was
 	dynamic  []string       // deployments whose handles its replicas asked for
 	past     replica.Counts // of replicas that are gone
+	leaving  []*Unit        // replicas that are gone and had calls under way, which count when they end
 }
 
 // rounds counts failures for the back-off of starts: those of replicas that were started together, or before one of them
@@ -146,8 +147,8 @@ func (d *edition) policy() router.Policy {
 	case spec.ConsistentHash:
 		return router.NewConsistentHash(or(r.VirtualNodes, router.DefaultVirtualNodes), or(r.FallbackReplicas, router.DefaultFallbacks))
 	case spec.Custom:
-		if make := d.def.Policies[d.spec.Name]; make != nil {
-			return make()
+		if p := d.def.policies[d.spec.Name]; p != nil {
+			return p
 		}
 	}
 	return nil

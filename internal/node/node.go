@@ -66,8 +66,9 @@ type App struct {
 	Python  Python                    // where the Python deployments come from
 	// Bound is told each deployment before anything starts, so that handles lead somewhere when constructors run. May be nil.
 	Bound func(name string, d *Deployment)
-	// Policies are the routing policies that the deployments' own code brings, made anew for every router.
+	// Policies make the routing policies that the deployments' own code brings, anew for every Deploy.
 	Policies map[string]func() router.Policy
+	policies map[string]router.Policy
 	Home     any // goes into the places of calls that the node makes itself, for handles of their methods
 	// Program starts the Go worker of an application that lives in another executable; nil for the node's own.
 	Program *Program
@@ -168,7 +169,10 @@ func New(s Settings) *Node {
 // one drain, and calls that wait go on waiting in the same queues. If a deployment of the new revision cannot start, the
 // old one stays, and Deploy gives the error.
 func (n *Node) Deploy(ctx context.Context, def App) error {
-	if err := errors.Join(n.set.Check(def), n.keep(&def)); err != nil {
+	if err := n.set.Check(&def); err != nil {
+		return err
+	}
+	if err := n.keep(&def); err != nil {
 		return err
 	}
 	r, err := n.add(ctx, def)
@@ -186,18 +190,21 @@ func (n *Node) Deploy(ctx context.Context, def App) error {
 	}
 	n.mu.Lock()
 	err = r.failure
-	deleted := a.status == spec.ApplicationDeleting
+	failed, deleted, now := err != nil, a.status == spec.ApplicationDeleting, a.current.number
 	n.mu.Unlock()
 	if err == nil {
 		if err = errors.Join(n.publish(), n.save()); err == nil {
 			return nil
 		}
 	}
-	if !r.first {
+	switch {
+	case !r.first && !failed:
+		return fmt.Errorf("application %s has changed to revision %d all the same: %w", a.name, r.number, err)
+	case !r.first:
 		if deleted { // whoever deletes it waits for its end
 			return err
 		}
-		return fmt.Errorf("application %s stays at revision %d: %w", a.name, r.number-1, err)
+		return fmt.Errorf("application %s stays at revision %d: %w", a.name, now, err)
 	}
 	ctx = context.WithoutCancel(ctx)
 	n.remove(ctx, ctx, a) //nolint:errcheck // nothing of it was ever called

@@ -437,7 +437,8 @@ const healthyTime = 10 * time.Minute
 func (n *Node) forgetLocked(u *Unit) {
 	u.endLife(u.gone())
 	if u.dep.units[u.id] == u {
-		u.dep.past.Add(u.counts())
+		u.dep.leaving = append(u.dep.leaving, u)
+		u.dep.tallyLocked()
 	}
 	delete(u.dep.units, u.id)
 	u.dep.Router.Forget(u.entry)

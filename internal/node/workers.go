@@ -17,6 +17,7 @@ import (
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/transport"
@@ -276,17 +277,16 @@ func (n *Node) listenLocked() error {
 }
 
 func (n *Node) accept(l *worker.Listener) {
+	patient := listen.New(l, func(err error, times int) {
+		n.log.Warn("workers cannot connect now, the node tries again", "error", err, "times", times)
+	})
 	for {
-		nc, err := l.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
+		nc, err := patient.Accept()
 		if err != nil {
-			n.log.Warn("worker socket", "error", err)
-			if n.ctx.Err() != nil {
-				return
+			if !errors.Is(err, net.ErrClosed) {
+				n.log.Error("the workers' socket has failed", "error", err)
 			}
-			continue
+			return
 		}
 		n.wg.Go(func() { n.open(nc) })
 	}

@@ -355,6 +355,18 @@ func (d *Deployment) refuses(c *call.Info) *call.Error {
 	return nil
 }
 
+// Full says why a call would be refused now, nil if it would not be or if that cannot be known without its arguments.
+func (d *Deployment) Full(c *call.Call) *call.Error {
+	e := d.refuses(&c.Info)
+	if e == nil && !d.looks.Load() {
+		e = d.Router.Full(c.Origin, &c.Info)
+	}
+	if e != nil {
+		e = e.At(&c.Info)
+	}
+	return e
+}
+
 // Do makes a call and waits for its end or the end of ctx. The result owns its memory.
 //
 // A call without a deadline whose replica lives in this process runs on the caller's goroutine: the only one who can be

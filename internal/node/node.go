@@ -55,6 +55,8 @@ type Settings struct {
 	ArenaSize, ReferenceLimit int64
 	// MaxBody is the largest body that the node and its workers take, in bytes; 0 for the default.
 	MaxBody int
+	// HTTP bounds what clients of the ingress may hold of the node.
+	HTTP proxy.Limits
 	// Pair makes the connections to workers of [App].Host: the worker's end and the node's.
 	Pair func() (net.Conn, net.Conn, error)
 }
@@ -157,7 +159,7 @@ func New(s Settings) *Node {
 	if n.keeping.most = s.ReferenceLimit; n.keeping.most == 0 {
 		n.keeping.most = keptBytes
 	}
-	n.proxy = proxy.New(proxy.Settings{Logger: s.Logger})
+	n.proxy = proxy.New(proxy.Settings{Logger: s.Logger, Limits: s.HTTP, Apps: n.readiness})
 	n.wg.Go(n.loop)
 	return n
 }

@@ -525,6 +525,9 @@ func (n *Node) publish() error {
 	n.mu.Lock()
 	var routes []proxy.Route
 	for _, a := range n.apps {
+		if a.status == spec.ApplicationRunning {
+			n.proxy.Open()
+		}
 		g := a.current.def.Graph
 		if a.status == spec.ApplicationDeleting {
 			continue
@@ -542,7 +545,11 @@ func (n *Node) publish() error {
 			e = d.former
 		}
 		r := proxy.Route{Prefix: g.RoutePrefix, App: a.name, In: e.inKind(g.Ingress.Method)}
-		place := &call.Place{App: a.name, Deployment: d.name, Method: g.Ingress.Method, Home: a.current.def.Home}
+		place := &call.Place{App: a.name, Deployment: d.name, Method: g.Ingress.Method, Prefix: g.RoutePrefix, Home: a.current.def.Home}
+		r.Refuses = func(c *call.Call) *call.Error {
+			c.Info.Place = place
+			return d.Full(c)
+		}
 		kind := g.Ingress.Kind
 		if e.placement == inPython && pythonStreams(g.Ingress.Method, e.methods) {
 			kind = spec.IngressStream
@@ -569,6 +576,36 @@ func (n *Node) publish() error {
 	}
 	n.mu.Unlock()
 	return n.proxy.SetRoutes(routes)
+}
+
+// readiness says of every application whether it answers requests: it runs, and no deployment is without a replica that should have one.
+func (n *Node) readiness() map[string]bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	all := make(map[string]bool, len(n.apps))
+	for name, a := range n.apps {
+		all[name] = a.readyLocked()
+	}
+	return all
+}
+
+func (a *app) readyLocked() bool {
+	if a.deleted || a.status == spec.ApplicationDeleting || a.previous == nil && a.status != spec.ApplicationRunning {
+		return false
+	}
+	ingress := ""
+	if in := a.current.def.Graph.Ingress; in != nil {
+		ingress = in.Deployment
+	}
+	for _, d := range a.deployments {
+		if d.dropped || len(d.Router.Replicas()) > 0 {
+			continue
+		}
+		if d.name == ingress || d.former != nil || d.now.Load().options.NumReplicas > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // inKind says what an ingress method takes.

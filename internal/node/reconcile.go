@@ -175,7 +175,7 @@ func (n *Node) abandoned(u *Unit) {
 // finishStart puts a replica into service whose start ended with err.
 func (n *Node) finishStart(u *Unit, err error) {
 	ready := err == nil
-	if err != nil && refusal(err) && n.refusedTrial(u, u.version, err) {
+	if err != nil && refusal(err) && n.refusedTrial(u, u.version, constructorError(u, err)) {
 		n.abandoned(u)
 		return
 	}

@@ -140,7 +140,15 @@ def envelope(entries: dict) -> bytes:
 
 
 def encode_error(exc: BaseException, reason: Optional[str] = None) -> bytes:
-    """The envelope of an exception. One of Helve's own keeps its reason; a user's gets type, text, traceback and itself."""
+    """The envelope of an exception. One of Helve's own keeps its reason; a user's gets type, text, traceback and itself. It does not
+    raise, whatever the exception's class does: the call is answered with its name at least."""
+    try:
+        return _encode_error(exc, reason)
+    except Exception:
+        return envelope({"reason": reason or "user", "message": _text(exc), "type": type.__getattribute__(type(exc), "__name__")})
+
+
+def _encode_error(exc: BaseException, reason: Optional[str]) -> bytes:
     own = _attributes(exc).get("_helve")
     if own is not None:  # it came from a handle call: it goes on as what it was
         return own
@@ -336,6 +344,12 @@ class Failure:
         self._error, self._data = None, data
         if error is None:
             return
+        try:
+            self._keep(error)
+        except Exception:  # a class that raises when it is asked for its attributes
+            self._data = encode_error(error)
+
+    def _keep(self, error: BaseException) -> None:
         if error.__traceback__ is not None or error.__cause__ is not None or error.__context__ is not None:
             own = _attributes(error).get("_helve")
             if own is not None:

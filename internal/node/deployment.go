@@ -103,12 +103,14 @@ type Unit struct {
 	endLife context.CancelCauseFunc
 
 	// Guarded by Node.mu.
-	state     spec.ReplicaState
-	startedAt time.Time
-	start     int      // among the starts of its deployment
-	before    lineage  // those that had its place
-	version   int      // of the user config that it has
-	models    []string // those that it had when it was taken over
+	state      spec.ReplicaState
+	startedAt  time.Time
+	waits      string // what its start waits for
+	waitsSince time.Time
+	start      int      // among the starts of its deployment
+	before     lineage  // those that had its place
+	version    int      // of the user config that it has
+	models     []string // those that it had when it was taken over
 }
 
 // Uses notes that a replica asked for a handle to another deployment, which the graph does not say.

@@ -155,8 +155,11 @@ func (n *Node) unitOfLocked(d *Deployment, id string, now time.Time) *Unit {
 	return u
 }
 
-// refusal says that a replica did not start because of its user config, or perhaps: its process ended.
+// refusal says that a replica did not start because of its user config, or perhaps: its process ended, or was ended.
 func refusal(err error) bool {
+	if _, ok := errors.AsType[*overdueError](err); ok {
+		return true
+	}
 	if e, ok := errors.AsType[*call.Error](err); ok {
 		return strings.EqualFold(e.Method, "Reconfigure")
 	}
@@ -216,7 +219,9 @@ func (n *Node) start(u *Unit) error {
 	config, version := u.configLocked()
 	u.version = version
 	n.mu.Unlock()
+	done := n.waiting(u, waitsForConstructor)
 	r, err := replica.Start(u.ctx, u.class, u.id, config, u.options.ConstructTimeout)
+	done()
 	if err != nil {
 		return err
 	}

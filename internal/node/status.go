@@ -99,6 +99,9 @@ func (d *Deployment) statusLocked() spec.DeploymentStatusInfo {
 	case missing || former > 0:
 		s.Status = spec.DeploymentUpdating
 	}
+	if s.Message == "" && missing {
+		s.Message = d.slowLocked()
+	}
 	return s
 }
 

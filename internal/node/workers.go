@@ -25,9 +25,6 @@ import (
 	"github.com/helve-serve/helve/internal/worker"
 )
 
-// helloTime bounds the time from spawn to the opened connection. Imports of large libraries take most of it.
-const helloTime = 5 * time.Minute
-
 // workerProc is one child process and the connection to it.
 type workerProc struct {
 	node  *Node
@@ -66,6 +63,7 @@ type birth struct {
 	extra               []string // environment that nobody overrides
 	limits              spec.Limits
 	after               time.Duration // without an answer it is unresponsive
+	construct           time.Duration // what its replicas may take to start; the longest
 }
 
 // spawn starts a worker and waits until its connection is open.
@@ -115,7 +113,8 @@ func (n *Node) spawn(r *revision, of birth) (*workerProc, error) {
 	n.mu.Unlock()
 	n.limited(w, limits)
 	n.wg.Go(func() { w.watch(out) })
-	late := time.NewTimer(helloTime)
+	hello := helloLimit(of.construct)
+	late := time.NewTimer(hello)
 	defer late.Stop()
 	select {
 	case <-w.opened:
@@ -142,7 +141,7 @@ func (n *Node) spawn(r *revision, of birth) (*workerProc, error) {
 	case <-late.C:
 		proc.Kill()
 		<-w.stopped
-		return nil, fmt.Errorf("worker of application %s did not connect within %s", a.name, helloTime)
+		return nil, fmt.Errorf("worker of application %s did not connect within %s: %s", a.name, hello, proc.Exit().Reason())
 	case <-r.ctx.Done():
 		proc.Kill()
 		<-w.stopped
@@ -484,7 +483,9 @@ type pythonMethod struct {
 
 // startInGoWorker starts a replica in the one Go worker of its application's revision, which it starts if need be.
 func (n *Node) startInGoWorker(u *Unit) error {
+	done := n.waiting(u, waitsForProcess)
 	w, err := n.goWorker(u.revision)
+	done()
 	if err != nil {
 		return err
 	}
@@ -553,7 +554,12 @@ func (n *Node) goBirth(a *revision, program Program) birth {
 		b.extra = append(b.extra, "GOMEMLIMIT="+strconv.FormatInt(limits.Memory/10*9, 10))
 	}
 	for _, s := range a.def.Graph.Deployments {
-		if e := a.edition(s); e.placement == inGoWorker && (b.after == 0 || e.options.UnresponsiveAfter < b.after) {
+		e := a.edition(s)
+		if e.placement != inGoWorker {
+			continue
+		}
+		b.construct = max(b.construct, e.options.ConstructTimeout)
+		if b.after == 0 || e.options.UnresponsiveAfter < b.after {
 			b.after = e.options.UnresponsiveAfter
 		}
 	}
@@ -590,10 +596,12 @@ func (n *Node) startInPython(u *Unit) error {
 	if u.options.Dir != "" {
 		p.Dir = u.options.Dir
 	}
+	done := n.waiting(u, waitsForProcess)
 	w, err := n.spawn(u.revision, birth{
 		name: u.id, deployment: d.name, replica: u.id, program: p, extra: []string{"HELVE_SYS_PATH=" + string(path)},
-		limits: u.options.Limits, after: u.options.UnresponsiveAfter,
+		limits: u.options.Limits, after: u.options.UnresponsiveAfter, construct: u.options.ConstructTimeout,
 	})
+	done()
 	if err != nil {
 		return fmt.Errorf("deployment %s: %w", d.name, err)
 	}
@@ -624,11 +632,11 @@ func (n *Node) startAt(w *workerProc, u *Unit, code json.RawMessage) (started, e
 	config, version := u.configLocked()
 	u.version = version
 	n.mu.Unlock()
-	var s started
-	err := w.peer.Control(u.ctx, startReplica{
+	defer n.waiting(u, waitsForConstructor)()
+	s, err := n.construct(w, u, startReplica{
 		"start_replica", u.id, d.app.name, d.name, u.options.MaxOngoingRequests, code, config, u.options.ConstructTimeout.Seconds(),
 		u.options.UnresponsiveAfter.Seconds(),
-	}, &s)
+	})
 	if err == nil {
 		return s, nil
 	}
@@ -646,6 +654,7 @@ func (n *Node) startAt(w *workerProc, u *Unit, code json.RawMessage) (started, e
 // awaitUses waits until what the deployment uses is ready. A Python interpreter comes up meanwhile, which takes
 // longer than most constructors.
 func (n *Node) awaitUses(u *Unit) error {
+	defer n.waiting(u, waitsForUses)()
 	for {
 		n.mu.Lock()
 		targets, observed, history := n.observeLocked()

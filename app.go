@@ -263,7 +263,8 @@ func (a *App) Ingress(i Ingress) {
 // HTTP is the ingress of a deployment that is an http.Handler: the handler has requests to itself, whatever their method,
 // type and path, and answers as it likes, upgrades of the connection included. A request is a call all the same: it waits
 // in the queue, takes a slot of the replica until ServeHTTP returns, and its context has what a method's has. Of the path the handler
-// sees what follows the application's [App.RoutePrefix]. Such replicas are in the node's process only.
+// sees what follows the application's [App.RoutePrefix] ([RoutePrefixFrom]); in its answers Location and Content-Location get that in front if
+// they are paths. Such replicas are in the node's process only, also where [Config].Isolation moves all others.
 func HTTP[R http.Handler](h Handle[R]) Ingress {
 	d := h.d
 	if d == nil {

@@ -1,6 +1,7 @@
 package helve_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -363,7 +364,7 @@ func TestHealth(t *testing.T) {
 		t.Fatal(f.err)
 	}
 	s := f.s
-	all("with the first", map[string]int{"healthz": 200, "readyz": 200, "readyz?app=first": 200, "readyz?app=second": 404, "readyz?app=first&app=second": 404})
+	all("with the first", map[string]int{"healthz": 200, "readyz": 200, "readyz?app=first": 200, "readyz?app=second": 404, "readyz?app=first&app=second": 404, "readyz?app=%zz": 400})
 	second := make(chan error, 1)
 	deploy := func(ctx context.Context) { second <- s.Deploy(ctx, patient("second")) }
 	ctx, cancel := context.WithCancel(t.Context())
@@ -534,4 +535,75 @@ func buildFacade() (*helve.App, error) {
 	shout := helve.MethodOf(back, Back.Shout)
 	app.Ingress(helve.HTTP(helve.Deploy(app, "Facade", func(context.Context) (*Facade, error) { return &Facade{shout}, nil }, helve.Options{Uses: []helve.Target{shout}})))
 	return app, nil
+}
+
+// TestFullQueueIsSaidBeforeTheBody: a request for which the queue has no place is refused before its body is sent, and one that finds a
+// slot or a place is not.
+func TestFullQueueIsSaidBeforeTheBody(t *testing.T) {
+	t.Parallel()
+	entered, release := make(chan struct{}, 10), make(chan struct{})
+	s, url := served(t, helve.Config{}, func() (*helve.App, error) {
+		app := helve.NewApp("narrow")
+		h := helve.Deploy(app, "Narrow", func(context.Context) (Narrow, error) { return Narrow{entered, release}, nil },
+			helve.Options{MaxOngoingRequests: new(1), MaxQueuedRequests: new(1)})
+		app.Ingress(helve.MethodOf(h, Narrow.Pass))
+		return app, nil
+	})
+	offer := func() (net.Conn, *bufio.Reader, string) {
+		c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+		in := bufio.NewReader(c)
+		line, err := in.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c, in, line
+	}
+	answers := make(chan string, 2)
+	take := func() {
+		c, in, line := offer()
+		if !strings.HasPrefix(line, "HTTP/1.1 100 ") {
+			t.Fatalf("offered: %q", line)
+		}
+		io.WriteString(c, "hi")
+		go func() {
+			in.ReadString('\n') //nolint:errcheck // the empty line after it
+			line, _ := in.ReadString('\n')
+			answers <- line
+		}()
+	}
+	take()
+	<-entered
+	take()
+	settled(t, func() string {
+		if n := s.Status().Applications["narrow"].Deployments["Narrow"].Calls.Queued; n != 1 {
+			return fmt.Sprintf("%d calls are queued", n)
+		}
+		return ""
+	})
+	if _, _, line := offer(); !strings.HasPrefix(line, "HTTP/1.1 503 ") {
+		t.Errorf("one too many: %q", line)
+	}
+	close(release)
+	for range 2 {
+		if line := <-answers; !strings.HasPrefix(line, "HTTP/1.1 200 ") {
+			t.Errorf("%q", line)
+		}
+	}
+}
+
+// Narrow has a method that waits for the test.
+type Narrow struct {
+	entered chan<- struct{}
+	release <-chan struct{}
+}
+
+func (n Narrow) Pass(_ context.Context, text string) (string, error) {
+	n.entered <- struct{}{}
+	<-n.release
+	return text, nil
 }

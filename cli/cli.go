@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -201,7 +200,7 @@ func (r *run) execute(ctx context.Context, args []string) error {
 	}
 	base, failed := system.HTTP()
 	if base != "" && prefix != "" {
-		fmt.Printf("%s serves on %s\n", app.name, base+strings.TrimSuffix((&url.URL{Path: prefix}).EscapedPath(), "/"))
+		fmt.Printf("%s serves on %s\n", app.name, address(base, prefix))
 	} else {
 		fmt.Printf("%s runs, without HTTP\n", app.name)
 	}

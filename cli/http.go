@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -57,4 +58,9 @@ func (l *httpLimits) fromEnv(c *cobra.Command) error {
 		}
 	}
 	return nil
+}
+
+// address is the URL of an application.
+func address(base, prefix string) string {
+	return base + strings.TrimSuffix((&url.URL{Path: prefix}).EscapedPath(), "/")
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -56,7 +57,12 @@ func (p *Proxy) readyz(w http.ResponseWriter, r *http.Request) {
 		unready(w, "draining")
 		return
 	}
-	apps, names := p.states(), r.URL.Query()["app"]
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	apps, names := p.states(), query["app"]
 	if len(names) == 0 {
 		if names = slices.Collect(maps.Keys(apps)); len(names) == 0 {
 			unready(w, "there is no application")

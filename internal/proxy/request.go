@@ -247,7 +247,10 @@ func brokenBody(r *http.Request, err error) *call.Error {
 	case r.Context().Err() != nil:
 		return call.FromContext(r.Context())
 	}
-	return call.NewError(call.BadInput, "the body ends too early")
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return call.NewError(call.BadInput, "the body ends too early")
+	}
+	return call.NewError(call.BadInput, "the body cannot be read: "+err.Error()) // a chunk that is none, a trailer that is none
 }
 
 func tooLarge(limit int64) *call.Error {

@@ -66,8 +66,9 @@ func (l *Listener) Accept() (net.Conn, error) {
 
 // Close closes the listener and ends a pause of Accept.
 func (l *Listener) Close() error {
+	err := l.Listener.Close() // first: what Accept tries after its pause fails for good
 	l.close.Do(func() { close(l.closed) })
-	return l.Listener.Close()
+	return err
 }
 
 // passes says that Accept may succeed later: too many open files, a connection that was reset before it was accepted.

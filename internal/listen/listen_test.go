@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -14,12 +15,12 @@ import (
 type failing struct {
 	answers []error // nil: a connection
 	calls   int
-	closed  bool
+	closed  atomic.Bool
 }
 
 func (f *failing) Accept() (net.Conn, error) {
 	f.calls++
-	if f.closed {
+	if f.closed.Load() {
 		return nil, net.ErrClosed
 	}
 	err := f.answers[min(f.calls-1, len(f.answers)-1)]
@@ -30,7 +31,7 @@ func (f *failing) Accept() (net.Conn, error) {
 	b.Close()
 	return a, nil
 }
-func (f *failing) Close() error   { f.closed = true; return nil }
+func (f *failing) Close() error   { f.closed.Store(true); return nil }
 func (f *failing) Addr() net.Addr { return &net.UnixAddr{} }
 
 // noFiles is what Accept gives if there is no free descriptor.

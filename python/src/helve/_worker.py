@@ -427,6 +427,8 @@ class Worker:
                 self.take_leave(e)
             reason = "replica_unavailable" if issubclass(type(e), ReplicaUnavailableError) else "user"
             reply = {"error": {"reason": reason, "type": type_name(e), "message": text(e) or type_name(e), "traceback": trace(e)}}
+            if request.get("op") == "start_replica" and self.step:
+                reply["error"]["step"] = self.step
         body = json.dumps(reply).encode()
         if len(body) > self.conn.max_body:
             error = {"reason": "too_large", "message": str(too_large("the reply", len(body), self.conn.max_body))}

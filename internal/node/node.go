@@ -90,7 +90,8 @@ type Host func(ctx context.Context, id string, token wire.Token, dial func() (ne
 // Python says how the Python workers of an application are started, and where their code is.
 type Python struct {
 	Interpreter string
-	SysPath     []string
+	SysPath     []string // the driver's sys.path, which workers have too
+	Last        []string // directories in which modules are found that are nowhere else
 	Dir         string
 	Env         map[string]string
 	Blob        []byte                     // one cloudpickle of all deployments, from a driver

@@ -575,6 +575,25 @@ func with(env []string, vars map[string]string) []string {
 	return env
 }
 
+// sysPath says where a Python worker looks for modules: in what is first, where its own interpreter looks, and in what is last.
+type sysPath struct {
+	First []string `json:"first"`
+	Last  []string `json:"last"`
+}
+
+// pythonMain is the program of a Python worker. Its first import comes after the current directory, which Python puts in front of
+// everything else, is out of the way: who can write there could replace any module of the library. Example: a program that is
+// started in a folder of downloads.
+const pythonMain = `import sys
+if sys.path[:1] == [""]:
+    del sys.path[0]
+import json, os
+path = json.loads(os.environ["HELVE_SYS_PATH"])
+sys.path[:] = dict.fromkeys([*(path["first"] or ()), *sys.path, *(path["last"] or ())])
+from helve._worker import main
+main()
+`
+
 func (n *Node) startInPython(u *Unit) error {
 	d := u.dep
 	py := u.def.Python
@@ -585,12 +604,16 @@ func (n *Node) startInPython(u *Unit) error {
 			return err
 		}
 	}
-	path, err := json.Marshal(py.SysPath)
+	last := py.Last
+	if u.options.Dir != "" {
+		last = append([]string{u.options.Dir}, last...)
+	}
+	path, err := json.Marshal(sysPath{py.SysPath, last})
 	if err != nil {
 		return err
 	}
 	p := Program{
-		Path: py.Interpreter, Args: []string{"-m", "helve._worker"}, Dir: py.Dir,
+		Path: py.Interpreter, Args: []string{"-c", pythonMain}, Dir: py.Dir,
 		Env: with(with(n.set.Program.Env, py.Env), u.options.Env),
 	}
 	if u.options.Dir != "" {

@@ -582,7 +582,6 @@ class Worker:
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in the terminal is for the node, which stops its workers
-    sys.path[:0] = [p for p in json.loads(os.environ.get("HELVE_SYS_PATH", "[]")) if p not in sys.path]
     _supervise.set_up_logging()
     token = read_token(int(os.environ.pop("HELVE_TOKEN_FD")))
     grace = duration(os.environ.get("HELVE_WORKER_GRACE") or "0s")
@@ -614,7 +613,3 @@ def main() -> None:
             print(f"helve: the worker ends: {type_name(why)}: {text(why)}", file=sys.stderr)
             worker.take_leave(why)
         loop.call_soon(worker.leave, code)
-
-
-if __name__ == "__main__":
-    main()

@@ -232,7 +232,7 @@ func readBig(b []byte) (v *big.Int, rest []byte, ok bool) {
 // readBigFloat reads an integer of more than 64 bits as a float of type t, and is a mismatch for all else.
 func readBigFloat(b []byte, t reflect.Type, m mode) (float64, []byte, error) {
 	x, rest, ok := readBig(b)
-	if !ok || !m.pickle && !m.json {
+	if !ok || !m.pickle {
 		return 0, b, mismatch(b, t)
 	}
 	f, _ := new(big.Float).SetInt(x).Float64()
@@ -242,8 +242,7 @@ func readBigFloat(b []byte, t reflect.Type, m mode) (float64, []byte, error) {
 	return f, rest, nil
 }
 
-// bigPlan is text, as big.Int writes itself, except in pickles, whose int has no limit. Integers are read everywhere, in JSON
-// those of more than 64 bits too.
+// bigPlan is text, as big.Int writes itself, except in pickles, whose int has no limit. Integers are read everywhere.
 var bigPlan = &plan{
 	enc: func(_ *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
 		x := addressed(v).(*big.Int)
@@ -271,7 +270,7 @@ var bigPlan = &plan{
 			into.SetUint64(x)
 			return rest, err
 		}
-		if x, rest, ok := readBig(b); ok && (m.pickle || m.json) {
+		if x, rest, ok := readBig(b); ok && m.pickle {
 			into.Set(x)
 			return rest, nil
 		}

@@ -61,14 +61,13 @@ def for_reason(reason: str) -> type:
 
 def reason_of(exc: BaseException) -> str:
     """The reason under which an exception of a user's method travels."""
-    cls = type(exc)  # isinstance would also ask the exception, whose __class__ may be anything
-    if issubclass(cls, RequestCancelledError):
+    if isinstance(exc, RequestCancelledError):
         return "cancelled"
-    if issubclass(cls, BackPressureError):
+    if isinstance(exc, BackPressureError):
         return "backpressure"
-    if issubclass(cls, TooLargeError):
+    if isinstance(exc, TooLargeError):
         return "too_large"
-    if issubclass(cls, DataLossError):
+    if isinstance(exc, DataLossError):
         return "data_loss"
     return "user"
 

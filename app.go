@@ -263,7 +263,8 @@ func (a *App) Ingress(i Ingress) {
 // HTTP is the ingress of a deployment that is an http.Handler: the handler has requests to itself, whatever their method,
 // type and path, and answers as it likes, upgrades of the connection included. A request is a call all the same: it waits
 // in the queue, takes a slot of the replica until ServeHTTP returns, and its context has what a method's has. Of the path the handler
-// sees what follows the application's [App.RoutePrefix]. Such replicas are in the node's process only.
+// sees what follows the application's [App.RoutePrefix] ([RoutePrefixFrom]); in its answers Location and Content-Location get that in front if
+// they are paths. Such replicas are in the node's process only, also where [Config].Isolation moves all others.
 func HTTP[R http.Handler](h Handle[R]) Ingress {
 	d := h.d
 	if d == nil {
@@ -437,25 +438,16 @@ func (a *App) classes() map[string]*replica.Class {
 	return cs
 }
 
-// policies makes the policies of the user's own, so that one that cannot be made is a mistake that Run returns.
-func (a *App) policies() (map[string]router.Policy, error) {
-	ps := map[string]router.Policy{}
-	var errs []error
+func (a *App) policies() map[string]func() router.Policy {
+	ps := map[string]func() router.Policy{}
 	for _, d := range a.deployments {
-		if d.options.Routing == nil {
-			continue
+		if d.options.Routing != nil {
+			if _, make := d.options.Routing.routing(); make != nil {
+				ps[d.name] = make
+			}
 		}
-		_, make := d.options.Routing.routing()
-		if make == nil {
-			continue
-		}
-		p, err := make()
-		if err != nil {
-			errs = append(errs, fmt.Errorf("deployment %q: Routing (request_router): %w", d.name, err))
-		}
-		ps[d.name] = p
 	}
-	return ps, errors.Join(errs...)
+	return ps
 }
 
 // noteUse tells the node that a replica of from uses the deployment to.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -29,6 +30,8 @@ func counting(name string, made *atomic.Int64, o helve.Options) helve.Build {
 	}
 }
 
+func policyMaker(f func() helve.RoutingPolicy) helve.Routing { return helve.CustomRouting(f) }
+
 // TestMistakesAreFoundBeforeAnythingStarts: of the configuration, of the address, and of what workers need. No constructor has run,
 // and no directory was made.
 func TestMistakesAreFoundBeforeAnythingStarts(t *testing.T) {
@@ -48,19 +51,22 @@ func TestMistakesAreFoundBeforeAnythingStarts(t *testing.T) {
 		o      helve.Options
 		prefix string
 	}{
-		"HTTP: listen tcp":                               {config: helve.Config{HTTP: taken.Addr().String()}},
-		"HTTP: listen tcp: address nonsense":             {config: helve.Config{HTTP: "nonsense"}},
-		`Isolation: must be node or process, is "x"`:     {config: helve.Config{Isolation: "x"}},
-		"Logger: it has no handler":                      {config: helve.Config{Logger: &slog.Logger{}}},
-		"StrictCodec: must be":                           {config: helve.Config{StrictCodec: "xml"}},
-		"WorkerGrace: must not be":                       {config: helve.Config{WorkerGrace: -1}},
-		"ArenaSize: must be":                             {config: helve.Config{ArenaSize: 1}},
-		"ReferenceLimit: must not":                       {config: helve.Config{ReferenceLimit: -1}},
-		"MaxBody: ":                                      {config: helve.Config{MaxBody: 1}},
-		"LogDir: ":                                       {config: helve.Config{LogDir: file}},
-		"StateDir: ":                                     {config: helve.Config{StateDir: file}},
-		"num_replicas":                                   {o: helve.Options{NumReplicas: new(-1)}},
-		`deployment "Second": working_dir: stat ` + file: {o: nowhere},
+		"HTTP: listen tcp":                           {config: helve.Config{HTTP: taken.Addr().String()}},
+		"HTTP: listen tcp: address nonsense":         {config: helve.Config{HTTP: "nonsense"}},
+		`Isolation: must be node or process, is "x"`: {config: helve.Config{Isolation: "x"}},
+		"Logger: it has no handler":                  {config: helve.Config{Logger: &slog.Logger{}}},
+		"StrictCodec: must be":                       {config: helve.Config{StrictCodec: "xml"}},
+		"WorkerGrace: must not be":                   {config: helve.Config{WorkerGrace: -1}},
+		"ArenaSize: must be":                         {config: helve.Config{ArenaSize: 1}},
+		"ReferenceLimit: must not":                   {config: helve.Config{ReferenceLimit: -1}},
+		"MaxBody: ":                                  {config: helve.Config{MaxBody: 1}},
+		"LogDir: ":                                   {config: helve.Config{LogDir: file}},
+		"StateDir: ":                                 {config: helve.Config{StateDir: file}},
+		`deployment "Second": request_router: panic: no policy`:      {o: helve.Options{Routing: policyMaker(func() helve.RoutingPolicy { panic("no policy") })}},
+		`deployment "Second": request_router: the function ended`:    {o: helve.Options{Routing: policyMaker(func() helve.RoutingPolicy { runtime.Goexit(); return nil })}},
+		`deployment "Second": request_router: the function gives no`: {o: helve.Options{Routing: policyMaker(func() helve.RoutingPolicy { return nil })}},
+		"num_replicas": {o: helve.Options{NumReplicas: new(-1)}},
+		`deployment "Second": working_dir: stat ` + file:                    {o: nowhere},
 		`deployment "Second": working_dir: ` + file + " is not a directory": {o: helve.Options{Isolation: helve.Process, Dir: file}},
 		`route_prefix "/-/x": what begins with /- belongs to the proxy`:     {prefix: "/-/x"},
 		`route_prefix "x": must begin with / and not end with it`:           {prefix: "x"},

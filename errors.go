@@ -2,6 +2,7 @@ package helve
 
 import (
 	"context"
+	"errors"
 
 	"github.com/helve-serve/helve/internal/call"
 )
@@ -39,14 +40,14 @@ const (
 
 // CodeOf is the code of err: OK for nil, Canceled and DeadlineExceeded for a context's errors, Unknown for others.
 func CodeOf(err error) Code {
-	switch e := call.ErrorIn(err); {
+	switch e, ok := errors.AsType[*Error](err); {
 	case err == nil:
 		return call.OK
-	case e != nil:
+	case ok:
 		return e.Code
-	case call.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded):
 		return call.DeadlineExceeded
-	case call.Is(err, context.Canceled):
+	case errors.Is(err, context.Canceled):
 		return call.Canceled
 	}
 	return call.Unknown
@@ -54,7 +55,7 @@ func CodeOf(err error) Code {
 
 // ReasonOf is the reason of err, "" when it is not an [*Error].
 func ReasonOf(err error) Reason {
-	if e := call.ErrorIn(err); e != nil {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Reason
 	}
 	return ""

@@ -41,6 +41,15 @@ func SessionIDFrom(ctx context.Context) string {
 	return ""
 }
 
+// RoutePrefixFrom is the [App.RoutePrefix] of the application, in the context of a request or call that came by HTTP; "" elsewhere. A
+// handler needs it for the links in its pages; paths in Location get it by themselves ([HTTP]).
+func RoutePrefixFrom(ctx context.Context) string {
+	if i := call.InfoFrom(ctx); i != nil && i.Place != nil {
+		return i.Prefix
+	}
+	return ""
+}
+
 // Detach gives a context for calls that outlive the one that ctx belongs to: without its deadline and its end, and with
 // its values, request id and trace.
 func Detach(ctx context.Context) context.Context { return call.Detach(ctx) }

@@ -23,8 +23,8 @@ type pythonSource struct {
 	args       Args
 }
 
-// Python adds a deployment written in Python: the class at importPath ("module:Class", found from the working
-// directory), constructed with args. Handles and methods among args arrive as DeploymentHandle objects, which is how
+// Python adds a deployment written in Python: the class at importPath ("module:Class", found where the
+// interpreter looks, else from the working directory), constructed with args. Handles and methods among args arrive as DeploymentHandle objects, which is how
 // Python calls Go. R is an interface whose method names are the class's, in either language's case
 // (Embed and embed are one name). Each replica is a process of its own.
 //
@@ -53,7 +53,7 @@ func (d *deployment) bind(method string) {
 
 // pythonSource says how the Python workers of the application start and what each constructs.
 func (a *App) pythonSource(dir string) (node.Python, error) {
-	p := node.Python{Dir: dir, SysPath: []string{dir}, Code: map[string]json.RawMessage{}}
+	p := node.Python{Dir: dir, Last: []string{dir}, Code: map[string]json.RawMessage{}}
 	for _, d := range a.deployments {
 		if d.python == nil {
 			continue

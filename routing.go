@@ -1,8 +1,6 @@
 package helve
 
 import (
-	"errors"
-	"fmt"
 	"reflect"
 	"sync/atomic"
 	"time"
@@ -18,7 +16,7 @@ import (
 // Routing says how a deployment's router picks replicas: [PowerOfTwoChoices] (the default), [RoundRobin], [ConsistentHash]
 // or [CustomRouting]. It is sealed.
 type Routing interface {
-	routing() (spec.RequestRouter, func() (router.Policy, error))
+	routing() (spec.RequestRouter, func() router.Policy)
 }
 
 // PowerOfTwoChoices sends a call to the less loaded of two replicas drawn at random; before those it tries replicas that
@@ -35,15 +33,15 @@ type ConsistentHash struct {
 	Fallbacks    *int // replicas that follow the owner of a session; default 2
 }
 
-func (PowerOfTwoChoices) routing() (spec.RequestRouter, func() (router.Policy, error)) {
+func (PowerOfTwoChoices) routing() (spec.RequestRouter, func() router.Policy) {
 	return spec.RequestRouter{Policy: spec.PowerOfTwo}, nil
 }
 
-func (RoundRobin) routing() (spec.RequestRouter, func() (router.Policy, error)) {
+func (RoundRobin) routing() (spec.RequestRouter, func() router.Policy) {
 	return spec.RequestRouter{Policy: spec.RoundRobin}, nil
 }
 
-func (c ConsistentHash) routing() (spec.RequestRouter, func() (router.Policy, error)) {
+func (c ConsistentHash) routing() (spec.RequestRouter, func() router.Policy) {
 	return spec.RequestRouter{Policy: spec.ConsistentHash, VirtualNodes: c.VirtualNodes, FallbackReplicas: c.Fallbacks}, nil
 }
 
@@ -128,19 +126,16 @@ func CustomRouting(make func() RoutingPolicy) Routing { return custom{make} }
 
 type custom struct{ make func() RoutingPolicy }
 
-func (c custom) routing() (spec.RequestRouter, func() (router.Policy, error)) {
+func (c custom) routing() (spec.RequestRouter, func() router.Policy) {
 	if c.make == nil {
 		return spec.RequestRouter{Policy: spec.Custom}, nil
 	}
-	return spec.RequestRouter{Policy: spec.Custom}, func() (router.Policy, error) {
-		var of RoutingPolicy
-		if e := call.Enclose(func() { of = c.make() }); e != nil {
-			return nil, fmt.Errorf("the function of CustomRouting: %w", e)
+	return spec.RequestRouter{Policy: spec.Custom}, func() router.Policy {
+		p := c.make()
+		if p == nil {
+			return nil
 		}
-		if of == nil {
-			return nil, errors.New("the function of CustomRouting gives nil")
-		}
-		return &policy{of: of}, nil
+		return &policy{of: p}
 	}
 }
 
@@ -167,11 +162,12 @@ func (p *policy) Rank(c *call.Info, set []*router.Replica, ranks []int) (places 
 	if c.Affinity != nil {
 		rc.Model, rc.Session, rc.call = c.Affinity.Model, c.Affinity.Session, c.Affinity.Of
 	}
-	// On a goroutine of its own, because this one may be the one that reads a connection.
-	if call.Enclose(func() { places, only = p.of.Rank(rc, views.all, ranks) }) != nil {
-		return nil, false
-	}
-	return places, only
+	defer func() {
+		if recover() != nil {
+			places, only = nil, false
+		}
+	}()
+	return p.of.Rank(rc, views.all, ranks)
 }
 
 // viewed is what policies see of one set.

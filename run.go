@@ -40,7 +40,8 @@ type Config struct {
 	// Logger gets the node's log and what workers print. nil: warnings and errors go to slog.Default, as it is when Run is
 	// called; a logger with slog.DiscardHandler has nothing logged.
 	Logger *slog.Logger
-	// Isolation overrides the isolation of every Go deployment; "" leaves each its own.
+	// Isolation overrides the isolation of every Go deployment; "" leaves each its own. An ingress that is an http.Handler ([HTTP]) is
+	// in the node's process all the same.
 	Isolation Isolation
 	// Output gets what workers print, line by line, behind the name of the worker. nil: it goes to the log.
 	Output io.Writer
@@ -48,6 +49,8 @@ type Config struct {
 	// anything of the application starts, so that an address that is in use costs no start. "" for none: [System.Serve] can
 	// open one later.
 	HTTP string
+	// HTTPLimits bound what clients of the ingress may hold of the node.
+	HTTPLimits HTTPLimits
 	// LogDir is a directory, made if need be, in which every worker gets a log file: replica_<app>_<replica>.log of a
 	// Python replica, worker_<app>_<number>.log of a Go worker, which may host several. A file is renamed at 16 MiB, to .1 and
 	// so on to .3; the files of at most 16 workers that have ended are kept per deployment. "" for none.
@@ -126,13 +129,13 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 	}
 	set := node.Settings{
 		Logger: c.Logger, Version: Version, Output: c.Output, Strict: strict, OutOfLine: c.OutOfLine, Pair: pair,
-		MaxBody: c.MaxBody, ArenaSize: c.ArenaSize, ReferenceLimit: c.ReferenceLimit,
+		MaxBody: c.MaxBody, ArenaSize: c.ArenaSize, ReferenceLimit: c.ReferenceLimit, HTTP: c.HTTPLimits.limits(),
 		Program: node.Program{Path: exe, Args: os.Args[1:], Env: os.Environ(), Dir: dir},
 	}
 	s := &System{config: c, dir: dir, apps: map[string]*App{}, hosting: pair != nil}
 	app, def, err := s.prepare(ctx, build)
 	if err == nil {
-		err = set.Check(def)
+		err = set.Check(&def)
 	}
 	if err != nil {
 		return nil, err
@@ -199,6 +202,9 @@ func (c Config) check() error {
 		wrong("ReferenceLimit", "must not be negative, is %d", c.ReferenceLimit)
 	case c.ArenaSize > 0 && c.ArenaSize < minArena:
 		wrong("ArenaSize", "must be at least %d bytes, or less than 0 for none, is %d", minArena, c.ArenaSize)
+	}
+	if err := c.HTTPLimits.limits().Check(); err != nil {
+		wrong("HTTPLimits", "%w", err)
 	}
 	if err := node.CheckMaxBody(c.MaxBody); err != nil {
 		wrong("MaxBody", "%w", err)
@@ -269,7 +275,7 @@ func (s *System) prepare(ctx context.Context, make Build) (*App, node.App, error
 	if i := s.config.Isolation; i != "" {
 		for j := range graph.Deployments {
 			d := &graph.Deployments[j]
-			if d.Language != "go" {
+			if d.Language != "go" || i == Process && app.kind == spec.IngressHTTP && d.Name == graph.Ingress.Deployment {
 				continue
 			}
 			d.Options.Isolation = i
@@ -280,9 +286,6 @@ func (s *System) prepare(ctx context.Context, make Build) (*App, node.App, error
 		}
 	}
 	if s.config.Isolation == Process {
-		if app.kind == spec.IngressHTTP {
-			return wrong(inGo(fmt.Errorf("deployment %q: %s", app.ingress.d.name, handlerApart)))
-		}
 		if errs := app.unencodable(true); len(errs) > 0 {
 			return wrong(errors.Join(errs...))
 		}
@@ -290,11 +293,7 @@ func (s *System) prepare(ctx context.Context, make Build) (*App, node.App, error
 	for _, cycle := range graph.Cycles() {
 		s.config.Logger.Warn("deployments use each other in a cycle", "app", app.name, "cycle", strings.Join(cycle, " -> "))
 	}
-	policies, err := app.policies()
-	if err != nil {
-		return wrong(err)
-	}
-	def := node.App{Graph: graph, Classes: app.classes(), Policies: policies}
+	def := node.App{Graph: graph, Classes: app.classes(), Policies: app.policies()}
 	if def.Python, err = app.pythonSource(s.dir); err != nil {
 		return wrong(err)
 	}
@@ -332,8 +331,7 @@ func built(build Build) (app *App, err error) {
 			app, err = nil, fmt.Errorf("%w\n%s", e, e.Traceback)
 		}
 	}()
-	app, err = build()
-	return app, call.Guard(err)
+	return build()
 }
 
 func buildApp(build Build) (*App, spec.Graph, error) { return sealed(built(build)) }

@@ -99,6 +99,7 @@ type run struct {
 	grace     time.Duration
 	arena     arena
 	maxBody   size
+	limits    httpLimits
 	verbose   bool
 }
 
@@ -109,6 +110,7 @@ func (r *run) flags(c *cobra.Command) {
 	c.Flags().DurationVar(&r.grace, "worker-grace", 0, "how long workers wait for the next node (default 30s; needs --state-dir)")
 	c.Flags().Var(&r.arena, "arena-size", "shared memory for the large values of an application's workers, in bytes or as 64MiB (default 1GiB; -1: none)")
 	c.Flags().Var(&r.maxBody, "max-body", "largest value of a call between processes, in bytes or as 64MiB (default 256MiB)")
+	r.limits.flags(c)
 	c.Flags().BoolVarP(&r.verbose, "verbose", "v", false, "log more")
 }
 
@@ -182,7 +184,7 @@ func (r *run) execute(ctx context.Context, args []string) error {
 	defer stop()
 	config := helve.Config{
 		Logger: log, Isolation: iso, Output: os.Stderr, HTTP: r.http, StateDir: r.stateDir, WorkerGrace: r.grace, ArenaSize: int64(r.arena),
-		MaxBody: int(r.maxBody),
+		MaxBody: int(r.maxBody), HTTPLimits: r.limits.limits(),
 	}
 	build := app.build
 	if !external {
@@ -192,12 +194,13 @@ func (r *run) execute(ctx context.Context, args []string) error {
 	if err != nil {
 		return r.flagged(err)
 	}
-	for name := range system.Status().Applications { // an executable may have been asked for the only one in it
-		app.name = name
+	prefix := ""
+	for name, a := range system.Status().Applications { // an executable may have been asked for the only one in it
+		app.name, prefix = name, a.RoutePrefix
 	}
-	url, failed := system.HTTP()
-	if url != "" {
-		fmt.Printf("%s serves on %s\n", app.name, url)
+	base, failed := system.HTTP()
+	if base != "" && prefix != "" {
+		fmt.Printf("%s serves on %s\n", app.name, address(base, prefix))
 	} else {
 		fmt.Printf("%s runs, without HTTP\n", app.name)
 	}
@@ -227,6 +230,10 @@ func (r *run) flagged(err error) error {
 	}
 	if text, ok := strings.CutPrefix(err.Error(), "HTTP: "); ok {
 		return fmt.Errorf("--http %s: %s", r.http, text)
+	}
+	if of, ok := strings.CutPrefix(err.Error(), "HTTPLimits: "); ok {
+		field, _, _ := strings.Cut(of, ":")
+		return fmt.Errorf("--%s: %w", httpFlags[field], err)
 	}
 	for field, flag := range map[string]string{
 		"StateDir": "state-dir", "WorkerGrace": "worker-grace", "ArenaSize": "arena-size", "MaxBody": "max-body",

@@ -11,6 +11,7 @@ import (
 
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/internal/node"
+	"github.com/helve-serve/helve/internal/proxy"
 )
 
 // nodeCommand is what a driver starts: a node that is the driver's child, and that drains and ends when the driver's
@@ -19,9 +20,16 @@ func nodeCommand() *cobra.Command {
 	var driver, token int
 	var verbose bool
 	var maxBody size
+	var limits httpLimits
 	c := &cobra.Command{
 		Use: "node", Short: "Run a node for the driver on an inherited descriptor", Hidden: true, Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := limits.fromEnv(c); err != nil {
+				return usageError{err}
+			}
+			if err := proxy.Limits(limits.limits()).Check(); err != nil {
+				return usageError{fmt.Errorf("limits of HTTP: %w", err)}
+			}
 			if err := node.CheckMaxBody(int(maxBody)); err != nil {
 				return usageError{fmt.Errorf("--max-body: %w", err)}
 			}
@@ -36,7 +44,10 @@ func nodeCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("--token-fd %d: %w", token, err)
 			}
-			n := node.New(node.Settings{Logger: logger(verbose), Version: helve.Version, Output: os.Stderr, MaxBody: int(maxBody), Program: node.Program{Env: os.Environ()}})
+			n := node.New(node.Settings{
+				Logger: logger(verbose), Version: helve.Version, Output: os.Stderr, MaxBody: int(maxBody),
+				HTTP: proxy.Limits(limits.limits()), Program: node.Program{Env: os.Environ()},
+			})
 			err = n.ServeDriver(nc, t)
 			if cerr := n.Close(impatient()); cerr != nil || errors.Is(err, io.EOF) { // the driver's end is how this ends
 				return cerr
@@ -47,6 +58,7 @@ func nodeCommand() *cobra.Command {
 	c.Flags().IntVar(&driver, "driver-fd", -1, "descriptor of the driver's socket")
 	c.Flags().IntVar(&token, "token-fd", -1, "descriptor from which the token is read")
 	c.Flags().Var(&maxBody, "max-body", "largest value of a call between processes, in bytes or as 64MiB (default 256MiB)")
+	limits.flags(c)
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log more")
 	return c
 }

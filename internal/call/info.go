@@ -83,7 +83,8 @@ func (id ID) String() string {
 // a call refers to it.
 type Place struct {
 	App, Deployment, Method string
-	Home                    any // what the root package finds the application by that a context belongs to
+	Prefix                  string // of the route, of calls that came by HTTP
+	Home                    any    // what the root package finds the application by that a context belongs to
 }
 
 // Affinity says to which replicas a call would rather go. Few calls have one.

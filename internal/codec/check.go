@@ -9,11 +9,8 @@ import (
 // values can. What an interface holds is known only when it is encoded.
 func Check(t reflect.Type) error { return check(t, "", map[reflect.Type]bool{}) }
 
-// checkError is Check for a type of errors, whose fields may be errors.
-func checkError(t reflect.Type) error { return check(t, "", map[reflect.Type]bool{errorType: true}) }
-
 func check(t reflect.Type, at string, seen map[reflect.Type]bool) error {
-	if seen[t] || t == timeType || t == bigType || ownPlan(t) != nil {
+	if seen[t] || t == timeType || t == bigType || t == numberType || HasOwnForm(t) {
 		return nil
 	}
 	seen[t] = true
@@ -23,11 +20,17 @@ func check(t reflect.Type, at string, seen map[reflect.Type]bool) error {
 	case reflect.Slice, reflect.Array:
 		return check(t.Elem(), at+"[]", seen)
 	case reflect.Map:
-		if k := t.Key().Kind(); k != reflect.String && (k < reflect.Int || k > reflect.Uintptr) {
+		if !keyable(t.Key()) {
 			break
 		}
 		return check(t.Elem(), at+"[]", seen)
 	case reflect.Struct:
+		if err := lossy(t); err != nil {
+			if at == "" {
+				return err
+			}
+			return fmt.Errorf("%s: %w", at, err)
+		}
 		for _, f := range fieldsOf(t) {
 			if err := check(f.typ, at+"."+f.name, seen); err != nil {
 				return err
@@ -42,4 +45,23 @@ func check(t reflect.Type, at string, seen map[reflect.Type]bool) error {
 		return fmt.Errorf("%s cannot be encoded", t)
 	}
 	return fmt.Errorf("%s: %s cannot be encoded", at, t)
+}
+
+// lossy says why values of the struct t would lose something on their way: they keep what they are in fields that are not
+// exported, or two fields have one name on the wire, so that neither can be written.
+func lossy(t reflect.Type) error {
+	fields, shared := walkFields(t)
+	if shared != "" {
+		return fmt.Errorf("%s has several fields that are called %q on the wire; give them names with the tag helve or json", t, shared)
+	}
+	if len(fields) > 0 {
+		return nil
+	}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if _, _, skip := fieldName(f); !skip && !f.IsExported() && f.Name != "_" && f.Type.Size() > 0 {
+			return fmt.Errorf("%s has no exported fields, so nothing of it would arrive; export them, or give it MarshalBinary and UnmarshalBinary", t)
+		}
+	}
+	return nil
 }

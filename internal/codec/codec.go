@@ -11,15 +11,12 @@ package codec
 import (
 	"bytes"
 	"encoding"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
 	"sync"
 	"time"
 	"unicode/utf8"
-
-	"github.com/tinylib/msgp/msgp"
 
 	"github.com/helve-serve/helve/internal/call"
 )
@@ -44,27 +41,23 @@ func (e *UnreadableError) Error() string {
 // Append encodes v behind dst. Errors name the path to the field that does not encode; what is behind dst then has no
 // meaning. Code of the value's own runs on a goroutine of its own; a panic there is an error (see [Panicked]).
 func (c *Codec) Append(dst []byte, as call.Codec, v any) (out []byte, err error) {
-	return c.guardedAppend(dst, as, v, mode{})
-}
-
-func (c *Codec) guardedAppend(dst []byte, as call.Codec, v any, m mode) (out []byte, err error) {
 	ended := false
 	defer func() {
 		if !ended { // a walk that code of the value's own has misled
 			out, err = dst, &panicError{call.Recovered(recover())}
 		}
 	}()
-	out, err = c.append(dst, as, v, m)
+	out, err = c.append(dst, as, v)
 	ended = true
 	return out, err
 }
 
-func (c *Codec) append(dst []byte, as call.Codec, v any, m mode) ([]byte, error) {
+func (c *Codec) append(dst []byte, as call.Codec, v any) ([]byte, error) {
 	switch as {
 	case call.None:
 		return dst, nil
 	case call.Msgpack:
-		return c.appendValue(dst, v, m)
+		return c.appendValue(dst, v, mode{})
 	case call.JSON:
 		return c.appendJSON(dst, v)
 	case call.Pickle, call.Cloudpickle: // the same for plain data
@@ -90,7 +83,7 @@ func (c *Codec) append(dst []byte, as call.Codec, v any, m mode) ([]byte, error)
 
 func (c *Codec) appendJSON(dst []byte, v any) ([]byte, error) {
 	if s, ok := v.(string); ok {
-		return appendQuoted(dst, s), nil
+		return appendQuoted(dst, s)
 	}
 	mp, err := c.appendValue(nil, v, mode{json: true})
 	if err != nil {
@@ -212,21 +205,6 @@ func tail(rest []byte, err error) error {
 
 var (
 	timeType      = reflect.TypeFor[time.Time]()
-	msgMarshaler  = reflect.TypeFor[msgp.Marshaler]()
-	msgUnmarsh    = reflect.TypeFor[msgp.Unmarshaler]()
 	textMarshaler = reflect.TypeFor[encoding.TextMarshaler]()
 	textUnmarsh   = reflect.TypeFor[encoding.TextUnmarshaler]()
-	jsonMarshaler = reflect.TypeFor[json.Marshaler]()
-	jsonUnmarsh   = reflect.TypeFor[json.Unmarshaler]()
 )
-
-// HasOwnText reports whether values of t are written by a method of theirs, as text, JSON or MessagePack.
-func HasOwnText(t reflect.Type) bool {
-	p := reflect.PointerTo(t)
-	for _, i := range []reflect.Type{msgMarshaler, textMarshaler, jsonMarshaler, msgUnmarsh, textUnmarsh, jsonUnmarsh} {
-		if t.Implements(i) || p.Implements(i) {
-			return true
-		}
-	}
-	return false
-}

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/big"
+	"reflect"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -20,6 +22,9 @@ import (
 var (
 	errJSONShort = errors.New("invalid JSON: it ends too early")
 	errJSONMore  = errors.New("invalid JSON: more follows the value")
+	errJSONText  = errors.New("invalid JSON: it is not UTF-8")
+	errJSONPair  = errors.New("invalid JSON: half of a surrogate pair stands in a text")
+	errNotText   = errors.New("the text is not UTF-8, which JSON needs; send it as bytes")
 )
 
 // jsonError says what is wrong with a text that is not JSON.
@@ -36,6 +41,9 @@ func jsonError(text []byte) error {
 	}
 	return fmt.Errorf("invalid JSON: %w", err)
 }
+
+// maxJSONDigits bounds integers in JSON, because reading one takes time that grows with the square of its digits. Python has the same bound.
+const maxJSONDigits = 4300
 
 // appendJSONText writes a JSON text as MessagePack. Members keep their order, and integers that fit stay integers.
 func appendJSONText(b, text []byte) ([]byte, error) {
@@ -114,14 +122,46 @@ func transcodeString(b, s []byte) (out, rest []byte, err error) {
 			end++
 		}
 	}
-	if in := s[1:end]; plain && utf8.Valid(in) {
+	in := s[1:end]
+	switch {
+	case !utf8.Valid(in):
+		return b, s, errJSONText // encoding/json reads U+FFFD, and makes one key of two
+	case plain:
 		return msgp.AppendStringFromBytes(b, in), s[end+1:], nil
+	case halfPair(in):
+		return b, s, errJSONPair
 	}
-	var text string // with escapes, or with bytes that become U+FFFD
+	var text string // with escapes
 	if err := json.Unmarshal(s[:end+1], &text); err != nil {
 		return b, s, fmt.Errorf("invalid JSON: %w", err)
 	}
 	return msgp.AppendString(b, text), s[end+1:], nil
+}
+
+// halfPair says that a valid text with escapes has a \u of a surrogate without the other half, which stands for no character.
+func halfPair(s []byte) bool {
+	unit := func(i int) (uint64, bool) {
+		if i+6 > len(s) || s[i] != '\\' || s[i+1] != 'u' {
+			return 0, false
+		}
+		u, err := strconv.ParseUint(string(s[i+2:i+6]), 16, 16)
+		return u, err == nil
+	}
+	for i := 0; i < len(s); i++ {
+		if s[i] != '\\' {
+			continue
+		}
+		u, ok := unit(i)
+		if !ok || u&0xf800 != 0xd800 { // an escape of another kind, or no surrogate
+			i++
+			continue
+		}
+		if low, ok := unit(i + 6); u >= 0xdc00 || !ok || low&0xfc00 != 0xdc00 {
+			return true
+		}
+		i += 11
+	}
+	return false
 }
 
 func transcodeNumber(b, s []byte) (out, rest []byte, err error) {
@@ -142,6 +182,12 @@ scan:
 		}
 		if u, err := strconv.ParseUint(string(s[:end]), 10, 64); err == nil {
 			return msgp.AppendUint64(b, u), s[end:], nil
+		}
+		if end > maxJSONDigits {
+			return b, s, fmt.Errorf("a number of %d digits is out of range", end)
+		}
+		if x, ok := new(big.Int).SetString(string(s[:end]), 10); ok {
+			return appendBig(b, x), s[end:], nil
 		}
 	}
 	f, err := strconv.ParseFloat(string(s[:end]), 64)
@@ -184,7 +230,10 @@ func appendAsJSON(b, mp []byte, m mode) (out, rest []byte, err error) {
 		return b, rest, err
 	case msgp.StrType:
 		v, rest, err := msgp.ReadStringZC(mp)
-		return appendQuoted(b, v), rest, err
+		if err == nil {
+			b, err = appendQuoted(b, v)
+		}
+		return b, rest, err
 	case msgp.BinType:
 		v, rest, err := msgp.ReadBytesZC(mp)
 		return append(base64.StdEncoding.AppendEncode(append(b, '"'), v), '"'), rest, err
@@ -194,7 +243,10 @@ func appendAsJSON(b, mp []byte, m mode) (out, rest []byte, err error) {
 			return b, mp, err
 		}
 		s, err := v.MarshalText()
-		return appendQuoted(b, s), rest, err
+		if err == nil {
+			b, err = appendQuoted(b, s)
+		}
+		return b, rest, err
 	case msgp.ArrayType:
 		n, rest, err := msgp.ReadArrayHeaderBytes(mp)
 		b = append(b, '[')
@@ -202,7 +254,9 @@ func appendAsJSON(b, mp []byte, m mode) (out, rest []byte, err error) {
 			if i > 0 {
 				b = append(b, ',')
 			}
-			b, rest, err = appendAsJSON(b, rest, m)
+			if b, rest, err = appendAsJSON(b, rest, m); err != nil {
+				err = within("["+strconv.Itoa(int(i))+"]", err)
+			}
 		}
 		return append(b, ']'), rest, err
 	case msgp.MapType:
@@ -212,18 +266,27 @@ func appendAsJSON(b, mp []byte, m mode) (out, rest []byte, err error) {
 			if i > 0 {
 				b = append(b, ',')
 			}
+			key := rest
 			if typeOf(rest) == msgp.StrType {
 				b, rest, err = appendAsJSON(b, rest, m)
 			} else { // a type that writes its own MessagePack may use integers
 				var name string
-				name, rest, err = decodeName(rest)
-				b = appendQuoted(b, []byte(name))
+				if name, rest, err = decodeName(rest); err == nil {
+					b, err = appendQuoted(b, name)
+				}
 			}
-			if err == nil {
-				b, rest, err = appendAsJSON(append(b, ':'), rest, m)
+			if err != nil {
+				continue // which ends the loop
+			}
+			if b, rest, err = appendAsJSON(append(b, ':'), rest, m); err != nil {
+				name, _, _ := decodeName(key)
+				err = within(name, err)
 			}
 		}
 		return append(b, '}'), rest, err
+	}
+	if x, rest, ok := readBig(mp); ok {
+		return x.Append(b, 10), rest, nil
 	}
 	return b, mp, fmt.Errorf("JSON has no form for %s", kindName(mp))
 }
@@ -247,8 +310,9 @@ func appendJSONFloat(b []byte, f float64, bits int) ([]byte, error) {
 
 const hexDigits = "0123456789abcdef"
 
-// appendQuoted writes s as a JSON string. Bytes that are not UTF-8 become U+FFFD, as in encoding/json.
-func appendQuoted[S string | []byte](b []byte, s S) []byte {
+// appendQuoted writes s as a JSON string. Bytes that are not UTF-8 are an error: encoding/json writes U+FFFD for them, which
+// makes one key of the two keys "\xff" and "\xfe" of a map.
+func appendQuoted[S string | []byte](b []byte, s S) ([]byte, error) {
 	b = append(b, '"')
 	done := 0 // what of s is written
 	for i := 0; i < len(s); {
@@ -256,8 +320,7 @@ func appendQuoted[S string | []byte](b []byte, s S) []byte {
 		if c >= utf8.RuneSelf {
 			r, n := utf8.DecodeRuneInString(string(s[i:min(i+utf8.UTFMax, len(s))]))
 			if r == utf8.RuneError && n == 1 {
-				b = append(append(b, s[done:i]...), "\ufffd"...)
-				done = i + 1
+				return b, errNotText
 			}
 			i += n
 			continue
@@ -286,5 +349,49 @@ func appendQuoted[S string | []byte](b []byte, s S) []byte {
 		i++
 		done = i
 	}
-	return append(append(b, s[done:]...), '"')
+	return append(append(b, s[done:]...), '"'), nil
+}
+
+var numberType = reflect.TypeFor[json.Number]()
+
+// numberPlan is for json.Number, which is a number in JSON and text elsewhere, and is read from both.
+var numberPlan = &plan{
+	enc: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
+		s := v.String()
+		if !m.json {
+			return msgp.AppendString(b, s), nil
+		}
+		if s == "" { // as encoding/json has it
+			s = "0"
+		}
+		out, err := appendJSONText(b, []byte(s))
+		if k := len(b); err != nil || len(out) == k || !isNumber(out[k:]) {
+			return b, fmt.Errorf("%q is no number", s)
+		}
+		return out, nil
+	},
+	dec: func(_ *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
+		switch {
+		case typeOf(b) == msgp.StrType:
+			s, rest, err := msgp.ReadStringBytes(b)
+			v.SetString(s)
+			return rest, err
+		case isNumber(b):
+			text, rest, err := appendAsJSON(nil, b, m)
+			v.SetString(string(text))
+			return rest, err
+		case typeOf(b) == msgp.NilType:
+			return b[1:], nil
+		}
+		return b, mismatch(b, v.Type())
+	},
+}
+
+func isNumber(mp []byte) bool {
+	switch typeOf(mp) {
+	case msgp.IntType, msgp.UintType, msgp.Float32Type, msgp.Float64Type:
+		return true
+	}
+	_, _, big := readBig(mp)
+	return big
 }

@@ -41,10 +41,11 @@ func MatchName(want string, have []string) (string, bool) {
 }
 
 type field struct {
-	name  string
-	index []int
-	omit  omit
-	typ   reflect.Type
+	name   string
+	index  []int
+	omit   omit
+	typ    reflect.Type
+	quoted bool // the tag json has ",string": in JSON the value is a text
 }
 
 // omit says when a field is left out, as in encoding/json.
@@ -54,10 +55,11 @@ const (
 	omitNever omit = 0
 	omitEmpty omit = 1 << iota // false, 0, "", a nil pointer, and anything without elements
 	omitZero                   // the zero value, or what the type's method IsZero says
+	inQuotes                   // not about leaving out: the option "string"
 )
 
 func (o omit) leavesOut(v reflect.Value) bool {
-	if o == omitNever {
+	if o&(omitZero|omitEmpty) == 0 {
 		return false
 	}
 	if o&omitZero != 0 {
@@ -84,6 +86,12 @@ func (o omit) leavesOut(v reflect.Value) bool {
 // leaves a field out. Embedded structs without a name of their own are flattened. Of fields of one name the least deep
 // counts, among those one with a tag, and none where that leaves several: the rules of encoding/json.
 func fieldsOf(t reflect.Type) []field {
+	fields, _ := walkFields(t)
+	return fields
+}
+
+// walkFields is fieldsOf, with a name that several fields share, if there is one.
+func walkFields(t reflect.Type) (out []field, shared string) {
 	type candidate struct {
 		field
 		tagged bool
@@ -103,7 +111,7 @@ func fieldsOf(t reflect.Type) []field {
 			if et.Kind() == reflect.Pointer {
 				et = et.Elem()
 			}
-			if f.Anonymous && name == "" && et.Kind() == reflect.Struct && et != timeType && !HasOwnText(et) {
+			if f.Anonymous && name == "" && et.Kind() == reflect.Struct && et != timeType && !HasOwnForm(et) {
 				if !slices.Contains(inside, et) && (f.IsExported() || f.Type.Kind() != reflect.Pointer) {
 					walk(et, path, append(inside, et))
 				}
@@ -116,7 +124,7 @@ func fieldsOf(t reflect.Type) []field {
 			if !tagged {
 				name = SnakeCase(f.Name)
 			}
-			c := candidate{field{name, path, omit, f.Type}, tagged}
+			c := candidate{field{name, path, omit &^ inQuotes, f.Type, omit&inQuotes != 0 && quotable(f.Type)}, tagged}
 			had := best[name]
 			if len(had) > 0 {
 				h := all[had[0]]
@@ -132,13 +140,25 @@ func fieldsOf(t reflect.Type) []field {
 		}
 	}
 	walk(t, nil, []reflect.Type{t})
-	var out []field
 	for i, c := range all {
-		if slices.Equal(best[c.name], []int{i}) {
+		switch at := best[c.name]; {
+		case slices.Equal(at, []int{i}):
 			out = append(out, c.field)
+		case slices.Contains(at, i):
+			shared = c.name
 		}
 	}
-	return out
+	return out, shared
+}
+
+// quotable says that the option "string" of the tag json has a meaning for t, as in encoding/json: numbers, bool, text, and
+// pointers to these, unless they write themselves.
+func quotable(t reflect.Type) bool {
+	if t.Kind() == reflect.Pointer && t.Name() == "" {
+		t = t.Elem()
+	}
+	k := t.Kind()
+	return (k >= reflect.Bool && k <= reflect.Float64 || k == reflect.String) && !HasOwnForm(t)
 }
 
 func fieldName(f reflect.StructField) (name string, o omit, skip bool) {
@@ -156,6 +176,8 @@ func fieldName(f reflect.StructField) (name string, o omit, skip bool) {
 			o |= omitEmpty
 		case "omitzero":
 			o |= omitZero
+		case "string":
+			o |= inQuotes
 		}
 	}
 	return name, o, false

@@ -232,7 +232,7 @@ func readBig(b []byte) (v *big.Int, rest []byte, ok bool) {
 // readBigFloat reads an integer of more than 64 bits as a float of type t, and is a mismatch for all else.
 func readBigFloat(b []byte, t reflect.Type, m mode) (float64, []byte, error) {
 	x, rest, ok := readBig(b)
-	if !ok || !m.pickle {
+	if !ok || !m.pickle && !m.json {
 		return 0, b, mismatch(b, t)
 	}
 	f, _ := new(big.Float).SetInt(x).Float64()
@@ -242,7 +242,8 @@ func readBigFloat(b []byte, t reflect.Type, m mode) (float64, []byte, error) {
 	return f, rest, nil
 }
 
-// bigPlan is text, as big.Int writes itself, except in pickles, whose int has no limit. Integers are read everywhere.
+// bigPlan is text, as big.Int writes itself, except in pickles, whose int has no limit. Integers are read everywhere, in JSON
+// those of more than 64 bits too.
 var bigPlan = &plan{
 	enc: func(_ *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
 		x := addressed(v).(*big.Int)
@@ -270,7 +271,7 @@ var bigPlan = &plan{
 			into.SetUint64(x)
 			return rest, err
 		}
-		if x, rest, ok := readBig(b); ok && m.pickle {
+		if x, rest, ok := readBig(b); ok && (m.pickle || m.json) {
 			into.Set(x)
 			return rest, nil
 		}

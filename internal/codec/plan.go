@@ -1,9 +1,7 @@
 package codec
 
 import (
-	"encoding"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -18,12 +16,10 @@ import (
 
 // mode travels down a value.
 type mode struct {
-	json   bool      // the other end of the walk is JSON: keys are strings, bytes may be base64 text
-	pickle bool      // the other end of the walk is a pickle: integers have no limit
-	strict bool      // a field that a struct has not is an error
-	errors *Registry // the walk is over a registered error: its fields may be errors
-	inner  bool      // of which one is walked over
-	aside  bool      // the walk is on a goroutine of its own: code of values may do what it likes
+	json   bool // the other end of the walk is JSON: keys are strings, bytes may be base64 text
+	pickle bool // the other end of the walk is a pickle: integers have no limit
+	strict bool // a field that a struct has not is an error
+	aside  bool // the walk is on a goroutine of its own: code of values may do what it likes
 	depth  int
 }
 
@@ -160,8 +156,8 @@ func makePlan(t reflect.Type) *plan {
 		return timePlan
 	case bigType:
 		return bigPlan
-	case errorType:
-		return errorPlan()
+	case numberType:
+		return numberPlan
 	}
 	if p := ownPlan(t); p != nil {
 		return p
@@ -194,14 +190,14 @@ func makePlan(t reflect.Type) *plan {
 			return anyPlan()
 		}
 	case reflect.Slice:
-		if t.Elem().Kind() == reflect.Uint8 && !HasOwnText(t.Elem()) {
+		if t.Elem().Kind() == reflect.Uint8 && !HasOwnForm(t.Elem()) {
 			return bytesPlan
 		}
 		return slicePlan(t)
 	case reflect.Array:
 		return arrayPlan(t)
 	case reflect.Map:
-		if k := t.Key().Kind(); k == reflect.String || k >= reflect.Int && k <= reflect.Uintptr || textKeyed(t.Key()) {
+		if keyable(t.Key()) {
 			return mapPlan(t)
 		}
 	case reflect.Struct:
@@ -496,6 +492,8 @@ func decodeAny(b []byte, m mode) (v any, rest []byte, err error) {
 	case msgp.ExtensionType:
 		if v, rest, ok := readBig(b); ok && m.pickle {
 			return v, rest, nil
+		} else if ok && m.json { // as encoding/json has it
+			return anyOf(readBigFloat(b, reflect.TypeFor[float64](), m))
 		}
 	}
 	return nil, b, fmt.Errorf("cannot decode %s", kindName(b))
@@ -560,86 +558,4 @@ func decodeName(b []byte) (string, []byte, error) {
 		return "", b, errors.New("the value is cut short or malformed")
 	}
 	return "", b, fmt.Errorf("cannot use %s as the key of a map", kindName(b))
-}
-
-// ownPlan is for types that write themselves. MessagePack goes before text before JSON.
-func ownPlan(t reflect.Type) *plan {
-	p := &plan{}
-	pt := reflect.PointerTo(t)
-	isIface := t.Kind() == reflect.Interface || t.Kind() == reflect.Pointer
-	if isIface {
-		return nil
-	}
-	switch {
-	case pt.Implements(msgMarshaler):
-		p.enc = func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
-			return addressed(v).(msgp.Marshaler).MarshalMsg(b)
-		}
-	case pt.Implements(textMarshaler):
-		p.enc = func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
-			s, err := addressed(v).(encoding.TextMarshaler).MarshalText()
-			return msgp.AppendStringFromBytes(b, s), err
-		}
-	case pt.Implements(jsonMarshaler):
-		p.enc = func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
-			s, err := addressed(v).(json.Marshaler).MarshalJSON()
-			if err != nil {
-				return b, err
-			}
-			return appendJSONText(b, s)
-		}
-	}
-	switch {
-	case pt.Implements(msgUnmarsh):
-		p.dec = func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
-			return v.Addr().Interface().(msgp.Unmarshaler).UnmarshalMsg(b)
-		}
-	case pt.Implements(textUnmarsh):
-		p.dec = func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
-			if typeOf(b) != msgp.StrType {
-				return b, mismatch(b, v.Type())
-			}
-			s, rest, err := msgp.ReadStringBytes(b)
-			if err != nil {
-				return b, err
-			}
-			return rest, v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(s))
-		}
-	case pt.Implements(jsonUnmarsh):
-		p.dec = func(_ *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
-			tree, rest, err := decodeAny(b, m)
-			if err != nil {
-				return b, err
-			}
-			s, err := json.Marshal(tree)
-			if err != nil {
-				return b, err
-			}
-			return rest, v.Addr().Interface().(json.Unmarshaler).UnmarshalJSON(s)
-		}
-	}
-	if p.enc == nil && p.dec == nil {
-		return nil
-	}
-	if p.enc == nil {
-		p.enc = func(_ *Codec, b []byte, _ reflect.Value, _ mode) ([]byte, error) {
-			return b, fmt.Errorf("%s can be decoded but not encoded", t)
-		}
-	}
-	if p.dec == nil {
-		p.dec = func(_ *Codec, b []byte, _ reflect.Value, _ mode) ([]byte, error) {
-			return b, fmt.Errorf("%s can be encoded but not decoded", t)
-		}
-	}
-	return p
-}
-
-// addressed gives a pointer to v, or to a copy where v has no address, so that methods of either receiver are found.
-func addressed(v reflect.Value) any {
-	if v.CanAddr() {
-		return v.Addr().Interface()
-	}
-	p := reflect.New(v.Type())
-	p.Elem().Set(v)
-	return p.Interface()
 }

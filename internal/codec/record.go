@@ -16,6 +16,7 @@ type record struct {
 	fields []recordField
 	index  map[string]int // name -> position in fields
 	whole  bool           // every value has all fields: none is left out when empty, none is behind a pointer
+	lossy  error          // why values would not arrive whole
 }
 
 type recordField struct {
@@ -25,7 +26,7 @@ type recordField struct {
 
 func newRecord(t reflect.Type) *record {
 	fields := fieldsOf(t)
-	r := &record{fields: make([]recordField, len(fields)), index: make(map[string]int, len(fields)), whole: true}
+	r := &record{fields: make([]recordField, len(fields)), index: make(map[string]int, len(fields)), whole: true, lossy: lossy(t)}
 	for i, f := range fields {
 		r.fields[i].field, r.fields[i].plan.t = f, f.typ
 		r.index[f.name] = i
@@ -70,6 +71,9 @@ func (r *record) names() []string {
 }
 
 func (r *record) append(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
+	if r.lossy != nil {
+		return b, r.lossy
+	}
 	m, err := m.down()
 	if err != nil {
 		return b, err
@@ -91,7 +95,11 @@ func (r *record) append(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, er
 			continue
 		}
 		b = msgp.AppendString(b, f.name)
-		if b, err = f.plan.of(c).enc(c, b, fv, m); err != nil {
+		start := len(b)
+		if b, err = f.plan.of(c).enc(c, b, fv, m); err == nil && f.quoted && m.json {
+			b, err = quote(b, start)
+		}
+		if err != nil {
 			return b, within(f.name, err)
 		}
 	}
@@ -129,9 +137,42 @@ func (r *record) read(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, erro
 			continue
 		}
 		f := &r.fields[i]
-		if rest, err = f.plan.of(c).dec(c, rest, f.set(v), m); err != nil {
+		if f.quoted && m.json && typeOf(rest) == msgp.StrType {
+			rest, err = f.readQuoted(c, rest, f.set(v), m)
+		} else {
+			rest, err = f.plan.of(c).dec(c, rest, f.set(v), m)
+		}
+		if err != nil {
 			return b, within(f.name, err)
 		}
+	}
+	return rest, nil
+}
+
+// quote makes a text of the value at the end of b, which begins at start: 5 becomes "5". Nil stays as it is.
+func quote(b []byte, start int) ([]byte, error) {
+	if typeOf(b[start:]) == msgp.NilType {
+		return b, nil
+	}
+	text, _, err := appendAsJSON(nil, b[start:], mode{})
+	if err != nil {
+		return b, err
+	}
+	return msgp.AppendStringFromBytes(b[:start], text), nil
+}
+
+// readQuoted reads what quote wrote.
+func (f *recordField) readQuoted(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
+	text, rest, err := msgp.ReadStringZC(b)
+	if err != nil {
+		return b, err
+	}
+	value, err := appendJSONText(nil, text)
+	if err != nil || typeOf(value) == msgp.MapType || typeOf(value) == msgp.ArrayType {
+		return b, fmt.Errorf("%q is no %s in a text", text, f.typ)
+	}
+	if _, err := f.plan.of(c).dec(c, value, v, m); err != nil {
+		return b, err
 	}
 	return rest, nil
 }
@@ -144,7 +185,7 @@ func structPlan(t reflect.Type) *plan {
 // IsRecord reports whether t is a struct whose fields are arguments of their own for a Python method: not time.Time,
 // and without a marshaller of its own.
 func IsRecord(t reflect.Type) bool {
-	return t.Kind() == reflect.Struct && t != timeType && !HasOwnText(t)
+	return t.Kind() == reflect.Struct && t != timeType && !HasOwnForm(t)
 }
 
 // Fields gives the fields of a record, or of a pointer to one, by their encoded names, without those that omitempty

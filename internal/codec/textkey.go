@@ -20,6 +20,12 @@ func textKeyed(t reflect.Type) bool {
 	return t.Implements(textMarshaler) && reflect.PointerTo(t).Implements(textUnmarsh)
 }
 
+// keyable says that a map with keys of type t can be encoded.
+func keyable(t reflect.Type) bool {
+	k := t.Kind()
+	return k == reflect.String || k >= reflect.Int && k <= reflect.Uintptr || textKeyed(t)
+}
+
 func keyText(k reflect.Value) (string, error) {
 	text, err := k.Interface().(encoding.TextMarshaler).MarshalText()
 	if err != nil {
@@ -38,6 +44,11 @@ func sortByText(keys []reflect.Value) error {
 		texts[k.Interface()] = text
 	}
 	slices.SortFunc(keys, func(a, b reflect.Value) int { return strings.Compare(texts[a.Interface()], texts[b.Interface()]) })
+	for i := 1; i < len(keys); i++ {
+		if text := texts[keys[i].Interface()]; text == texts[keys[i-1].Interface()] {
+			return fmt.Errorf("two keys of the map are both written as %q", text)
+		}
+	}
 	return nil
 }
 

@@ -3,17 +3,21 @@ package node
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
+	"slices"
 
+	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/proxy"
+	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
-// Check lists what of an application is wrong that can be seen without starting anything: its route, and the executables and
-// directories of its workers. Deploy looks before anything starts; a caller who has more to lose looks earlier: for example, a
+// Check lists what of an application is wrong that can be seen without starting anything: its route, the executables and
+// directories of its workers, and its routing policies, which it makes. Deploy looks before anything starts; a caller who has more to lose looks earlier: for example, a
 // node that takes over the workers of the one before ends them if its application cannot be deployed.
-func (s Settings) Check(def App) error {
+func (s Settings) Check(def *App) error {
 	var errs []error
 	if p := def.Graph.RoutePrefix; p != "" {
 		if err := proxy.CheckPrefix(p); err != nil {
@@ -53,10 +57,47 @@ func (s Settings) Check(def App) error {
 			errs = append(errs, fmt.Errorf("the executable of the workers: %w", err))
 		}
 	}
+	if def.policies == nil {
+		errs = append(errs, def.makePolicies()...)
+	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("application %q: %w", def.Graph.App, err)
 	}
 	return nil
+}
+
+// makePolicies makes the routing policies, which is users' code, before anything waits for it or holds a lock.
+func (a *App) makePolicies() (errs []error) {
+	a.policies = map[string]router.Policy{}
+	for _, name := range slices.Sorted(maps.Keys(a.Policies)) {
+		p, err := made(a.Policies[name])
+		if err == nil && p == nil {
+			err = errors.New("the function gives no policy")
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("deployment %q: request_router: %w", name, err))
+		}
+		a.policies[name] = p
+	}
+	return errs
+}
+
+// made calls make on a goroutine of its own, so that a panic and a runtime.Goexit in it are errors.
+func made(policy func() router.Policy) (p router.Policy, err error) {
+	done := make(chan struct{})
+	go func() {
+		ended := false
+		defer func() {
+			if !ended {
+				err = call.Recovered(recover())
+			}
+			close(done)
+		}()
+		p = policy()
+		ended = true
+	}()
+	<-done
+	return p, err
 }
 
 func isDir(path string) error {

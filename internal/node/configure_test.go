@@ -138,6 +138,11 @@ func TestRefusedConfigIsNotTheTarget(t *testing.T) {
 					t.Errorf("%v", err)
 				}
 				x.want(t, "after the refusal", `"b"`, `"b"`, `"b"`)
+				x.node.mu.Lock()
+				if got := string(x.node.snapshotLocked().Applications[0].Configs["D"]); got != `"b"` {
+					t.Errorf("the next node would have %s", got)
+				}
+				x.node.mu.Unlock()
 				x.kill()
 				x.want(t, "after a crash", `"b"`, `"b"`, `"b"`)
 				if err := x.give(t.Context(), `"c"`); err != nil {

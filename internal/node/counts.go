@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -94,15 +95,33 @@ func (u *Unit) counts() replica.Counts {
 	return c
 }
 
-func (d *Deployment) callsLocked() spec.Calls {
-	c := spec.Calls{Queued: d.Router.Queued(), Total: d.past.Started, Errors: d.past.Failed, Late: d.past.Late}
-	for _, u := range d.units {
-		if u.state == spec.ReplicaStarting { // whoever starts it writes to it
-			continue
+// tallyLocked adds up the counts of replicas that are gone, once their last call has ended: one that was cut off ends later than its
+// replica, and is an error all the same.
+func (d *Deployment) tallyLocked() {
+	d.leaving = slices.DeleteFunc(d.leaving, func(u *Unit) bool {
+		over := u.gate.Load() == 0 && !u.lane.busy()
+		if over {
+			d.past.Add(u.counts())
 		}
+		return over
+	})
+}
+
+func (d *Deployment) callsLocked() spec.Calls {
+	d.tallyLocked()
+	c := spec.Calls{Queued: d.Router.Queued(), Total: d.past.Started, Errors: d.past.Failed, Late: d.past.Late}
+	count := func(u *Unit) {
 		s := u.counts()
 		c.Running += u.gate.Load()
 		c.Total, c.Errors, c.Late = c.Total+s.Started, c.Errors+s.Failed, c.Late+s.Late
+	}
+	for _, u := range d.units {
+		if u.state != spec.ReplicaStarting { // whoever starts it writes to it
+			count(u)
+		}
+	}
+	for _, u := range d.leaving {
+		count(u)
 	}
 	return c
 }

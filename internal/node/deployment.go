@@ -48,6 +48,7 @@ type Deployment struct {
 	former   *edition       // while its application changes: what it was
 	dynamic  []string       // deployments whose handles its replicas asked for
 	past     replica.Counts // of replicas that are gone
+	leaving  []*Unit        // replicas that are gone and had calls under way, which count when they end
 }
 
 // rounds counts failures for the back-off of starts: those of replicas that were started together, or before one of them
@@ -102,12 +103,14 @@ type Unit struct {
 	endLife context.CancelCauseFunc
 
 	// Guarded by Node.mu.
-	state     spec.ReplicaState
-	startedAt time.Time
-	start     int      // among the starts of its deployment
-	before    lineage  // those that had its place
-	version   int      // of the user config that it has
-	models    []string // those that it had when it was taken over
+	state      spec.ReplicaState
+	startedAt  time.Time
+	waits      string // what its start waits for
+	waitsSince time.Time
+	start      int      // among the starts of its deployment
+	before     lineage  // those that had its place
+	version    int      // of the user config that it has
+	models     []string // those that it had when it was taken over
 }
 
 // Uses notes that a replica asked for a handle to another deployment, which the graph does not say.
@@ -146,7 +149,9 @@ func (d *edition) policy() router.Policy {
 	case spec.ConsistentHash:
 		return router.NewConsistentHash(or(r.VirtualNodes, router.DefaultVirtualNodes), or(r.FallbackReplicas, router.DefaultFallbacks))
 	case spec.Custom:
-		return d.def.Policies[d.spec.Name]
+		if p := d.def.policies[d.spec.Name]; p != nil {
+			return p
+		}
 	}
 	return nil
 }
@@ -350,6 +355,18 @@ func (d *Deployment) refuses(c *call.Info) *call.Error {
 		return call.TooDeep(c)
 	}
 	return nil
+}
+
+// Full says why a call would be refused now, nil if it would not be or if that cannot be known without its arguments.
+func (d *Deployment) Full(c *call.Call) *call.Error {
+	e := d.refuses(&c.Info)
+	if e == nil && !d.looks.Load() {
+		e = d.Router.Full(c.Origin, &c.Info)
+	}
+	if e != nil {
+		e = e.At(&c.Info)
+	}
+	return e
 }
 
 // Do makes a call and waits for its end or the end of ctx. The result owns its memory.

@@ -4,11 +4,13 @@ import (
 	"context"
 	"reflect"
 	"testing"
+	"testing/synctest"
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/replica"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/wire"
+	"github.com/helve-serve/helve/internal/worker"
 )
 
 type ended chan call.Result
@@ -33,7 +35,7 @@ func TestWorkerGoesAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := n.Deployment("app", "D")
-	w := &workerProc{node: n, app: d.app}
+	w := &workerProc{node: n, app: d.app, proc: worker.Inside(func(context.Context) error { return nil })}
 	targets, e := d.Targets()
 	if e != nil || len(targets) != 2 {
 		t.Fatal(targets, e)
@@ -61,4 +63,23 @@ func TestWorkerGoesAway(t *testing.T) {
 	n.mu.Unlock()
 	second.gate.Release(nil)
 	(&session{node: n, driver: &driver{n}}).Goaway(wire.Goaway{}) // a driver's means nothing
+}
+
+// TestWorkerThatSaysItEndsIsEnded: something holds up the end of a process, and the node does not wait for ever.
+func TestWorkerThatSaysItEndsIsEnded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := New(Settings{})
+		defer n.Close(t.Context())
+		w := &workerProc{node: n, app: &app{name: "app"}}
+		w.proc = worker.Inside(func(ctx context.Context) error {
+			<-ctx.Done() // until it is killed
+			return nil
+		})
+		(&session{node: n, worker: w}).Goaway(wire.Goaway{Reason: "leaving"})
+		<-w.proc.Done()
+		if exit := w.proc.Exit(); !exit.Killed {
+			t.Errorf("%+v", exit)
+		}
+	})
 }

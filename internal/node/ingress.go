@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync"
 
@@ -202,8 +203,8 @@ func (d *Deployment) Handle(ctx context.Context, c *call.Call, serve proxy.Serve
 		var abort any
 		if !ended {
 			v := recover()
-			if err, ok := v.(error); ok && call.Is(err, http.ErrAbortHandler) {
-				abort = http.ErrAbortHandler // as net/http knows it
+			if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+				abort = v
 			} else {
 				failure = call.Recovered(v).At(&c.Info)
 			}

@@ -55,6 +55,8 @@ type Settings struct {
 	ArenaSize, ReferenceLimit int64
 	// MaxBody is the largest body that the node and its workers take, in bytes; 0 for the default.
 	MaxBody int
+	// HTTP bounds what clients of the ingress may hold of the node.
+	HTTP proxy.Limits
 	// Pair makes the connections to workers of [App].Host: the worker's end and the node's.
 	Pair func() (net.Conn, net.Conn, error)
 }
@@ -66,8 +68,9 @@ type App struct {
 	Python  Python                    // where the Python deployments come from
 	// Bound is told each deployment before anything starts, so that handles lead somewhere when constructors run. May be nil.
 	Bound func(name string, d *Deployment)
-	// Policies are the routing policies that the deployments' own code brings, made anew for every router.
-	Policies map[string]router.Policy
+	// Policies make the routing policies that the deployments' own code brings, anew for every Deploy.
+	Policies map[string]func() router.Policy
+	policies map[string]router.Policy
 	Home     any // goes into the places of calls that the node makes itself, for handles of their methods
 	// Program starts the Go worker of an application that lives in another executable; nil for the node's own.
 	Program *Program
@@ -87,7 +90,8 @@ type Host func(ctx context.Context, id string, token wire.Token, dial func() (ne
 // Python says how the Python workers of an application are started, and where their code is.
 type Python struct {
 	Interpreter string
-	SysPath     []string
+	SysPath     []string // the driver's sys.path, which workers have too
+	Last        []string // directories in which modules are found that are nowhere else
 	Dir         string
 	Env         map[string]string
 	Blob        []byte                     // one cloudpickle of all deployments, from a driver
@@ -113,6 +117,7 @@ type Node struct {
 	workers  map[string]*workerProc // by worker id, from spawn to reaped
 	spawner  *worker.Spawner        // made with the first worker
 	socket   *worker.Listener
+	openings []net.Conn // connections in their opening, the oldest first
 	nextID   uint64
 	state    state
 	url      string
@@ -155,7 +160,7 @@ func New(s Settings) *Node {
 	if n.keeping.most = s.ReferenceLimit; n.keeping.most == 0 {
 		n.keeping.most = keptBytes
 	}
-	n.proxy = proxy.New(proxy.Settings{Logger: s.Logger})
+	n.proxy = proxy.New(proxy.Settings{Logger: s.Logger, Limits: s.HTTP, Apps: n.readiness})
 	n.wg.Go(n.loop)
 	return n
 }
@@ -167,7 +172,10 @@ func New(s Settings) *Node {
 // one drain, and calls that wait go on waiting in the same queues. If a deployment of the new revision cannot start, the
 // old one stays, and Deploy gives the error.
 func (n *Node) Deploy(ctx context.Context, def App) error {
-	if err := errors.Join(n.set.Check(def), n.keep(&def)); err != nil {
+	if err := n.set.Check(&def); err != nil {
+		return err
+	}
+	if err := n.keep(&def); err != nil {
 		return err
 	}
 	r, err := n.add(ctx, def)
@@ -178,26 +186,28 @@ func (n *Node) Deploy(ctx context.Context, def App) error {
 	select {
 	case <-r.settled:
 	case <-ctx.Done():
-		why := call.EndOf(ctx) // it may run methods of the user's error: not under the lock
 		n.mu.Lock()
-		n.failLocked(r, why)
+		n.failLocked(r, context.Cause(ctx))
 		n.mu.Unlock()
 		<-r.settled
 	}
 	n.mu.Lock()
 	err = r.failure
-	deleted := a.status == spec.ApplicationDeleting
+	failed, deleted, now := err != nil, a.status == spec.ApplicationDeleting, a.current.number
 	n.mu.Unlock()
 	if err == nil {
 		if err = errors.Join(n.publish(), n.save()); err == nil {
 			return nil
 		}
 	}
-	if !r.first {
+	switch {
+	case !r.first && !failed:
+		return fmt.Errorf("application %s has changed to revision %d all the same: %w", a.name, r.number, err)
+	case !r.first:
 		if deleted { // whoever deletes it waits for its end
 			return err
 		}
-		return fmt.Errorf("application %s stays at revision %d: %w", a.name, r.number-1, err)
+		return fmt.Errorf("application %s stays at revision %d: %w", a.name, now, err)
 	}
 	ctx = context.WithoutCancel(ctx)
 	n.remove(ctx, ctx, a) //nolint:errcheck // nothing of it was ever called
@@ -216,7 +226,7 @@ func (n *Node) add(ctx context.Context, def App) (*revision, error) {
 		select {
 		case <-leaving.gone:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("application %q is being deleted, and was not gone in time: %w", leaving.name, call.EndOf(ctx))
+			return nil, fmt.Errorf("application %q is being deleted, and was not gone in time: %w", leaving.name, context.Cause(ctx))
 		}
 	}
 }
@@ -491,6 +501,9 @@ func (n *Node) Close(ctx context.Context) error {
 	n.mu.Lock()
 	left := slices.Collect(maps.Values(n.workers))
 	socket, spawner := n.socket, n.spawner
+	for _, nc := range n.openings {
+		nc.Close()
+	}
 	n.mu.Unlock()
 	for _, w := range left {
 		if w.proc != nil {

@@ -155,8 +155,11 @@ func (n *Node) unitOfLocked(d *Deployment, id string, now time.Time) *Unit {
 	return u
 }
 
-// refusal says that a replica did not start because of its user config, or perhaps: its process ended.
+// refusal says that a replica did not start because of its user config, or perhaps: its process ended, or was ended.
 func refusal(err error) bool {
+	if _, ok := errors.AsType[*overdueError](err); ok {
+		return true
+	}
 	if e, ok := errors.AsType[*call.Error](err); ok {
 		return strings.EqualFold(e.Method, "Reconfigure")
 	}
@@ -175,7 +178,7 @@ func (n *Node) abandoned(u *Unit) {
 // finishStart puts a replica into service whose start ended with err.
 func (n *Node) finishStart(u *Unit, err error) {
 	ready := err == nil
-	if err != nil && refusal(err) && n.refusedTrial(u, u.version, err) {
+	if err != nil && refusal(err) && n.refusedTrial(u, u.version, constructorError(u, err)) {
 		n.abandoned(u)
 		return
 	}
@@ -216,7 +219,9 @@ func (n *Node) start(u *Unit) error {
 	config, version := u.configLocked()
 	u.version = version
 	n.mu.Unlock()
+	done := n.waiting(u, waitsForConstructor)
 	r, err := replica.Start(u.ctx, u.class, u.id, config, u.options.ConstructTimeout)
+	done()
 	if err != nil {
 		return err
 	}
@@ -437,7 +442,8 @@ const healthyTime = 10 * time.Minute
 func (n *Node) forgetLocked(u *Unit) {
 	u.endLife(u.gone())
 	if u.dep.units[u.id] == u {
-		u.dep.past.Add(u.counts())
+		u.dep.leaving = append(u.dep.leaving, u)
+		u.dep.tallyLocked()
 	}
 	delete(u.dep.units, u.id)
 	u.dep.Router.Forget(u.entry)
@@ -524,6 +530,9 @@ func (n *Node) publish() error {
 	n.mu.Lock()
 	var routes []proxy.Route
 	for _, a := range n.apps {
+		if a.status == spec.ApplicationRunning {
+			n.proxy.Open()
+		}
 		g := a.current.def.Graph
 		if a.status == spec.ApplicationDeleting {
 			continue
@@ -541,7 +550,11 @@ func (n *Node) publish() error {
 			e = d.former
 		}
 		r := proxy.Route{Prefix: g.RoutePrefix, App: a.name, In: e.inKind(g.Ingress.Method)}
-		place := &call.Place{App: a.name, Deployment: d.name, Method: g.Ingress.Method, Home: a.current.def.Home}
+		place := &call.Place{App: a.name, Deployment: d.name, Method: g.Ingress.Method, Prefix: g.RoutePrefix, Home: a.current.def.Home}
+		r.Refuses = func(c *call.Call) *call.Error {
+			c.Info.Place = place
+			return d.Full(c)
+		}
 		kind := g.Ingress.Kind
 		if e.placement == inPython && pythonStreams(g.Ingress.Method, e.methods) {
 			kind = spec.IngressStream
@@ -568,6 +581,36 @@ func (n *Node) publish() error {
 	}
 	n.mu.Unlock()
 	return n.proxy.SetRoutes(routes)
+}
+
+// readiness says of every application whether it answers requests: it runs, and no deployment is without a replica that should have one.
+func (n *Node) readiness() map[string]bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	all := make(map[string]bool, len(n.apps))
+	for name, a := range n.apps {
+		all[name] = a.readyLocked()
+	}
+	return all
+}
+
+func (a *app) readyLocked() bool {
+	if a.deleted || a.status == spec.ApplicationDeleting || a.previous == nil && a.status != spec.ApplicationRunning {
+		return false
+	}
+	ingress := ""
+	if in := a.current.def.Graph.Ingress; in != nil {
+		ingress = in.Deployment
+	}
+	for _, d := range a.deployments {
+		if d.dropped || len(d.Router.Replicas()) > 0 {
+			continue
+		}
+		if d.name == ingress || d.former != nil || d.now.Load().options.NumReplicas > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // inKind says what an ingress method takes.

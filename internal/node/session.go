@@ -115,6 +115,7 @@ func (s *session) Control(ctx context.Context, op string, body json.RawMessage) 
 func (s *session) Goaway(g wire.Goaway) {
 	if s.worker != nil {
 		s.worker.refuseCalls()
+		s.node.wg.Go(s.worker.awaitLeft)
 	}
 	s.node.log.Info("worker goes away", "origin", s.origin, "reason", g.Reason, "message", g.Message)
 }

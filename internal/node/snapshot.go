@@ -196,7 +196,7 @@ func (a *App) identity(own Program) string {
 	blob := sha256.Sum256(a.Python.Blob)
 	b, err := json.Marshal([]any{
 		a.Graph.Digest(), p.Path, fingerprint(p.Path), p.Args, p.Dir, env, dir, limits,
-		python, a.Python.Interpreter, a.Python.SysPath, a.Python.Dir, a.Python.Env, hex.EncodeToString(blob[:]), a.Python.Code,
+		python, a.Python.Interpreter, a.Python.SysPath, a.Python.Last, a.Python.Dir, a.Python.Env, hex.EncodeToString(blob[:]), a.Python.Code,
 	})
 	if err != nil {
 		return "" // equal to nothing, see [Node.claimLocked]

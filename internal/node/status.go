@@ -29,7 +29,7 @@ func (n *Node) Status() spec.Status {
 
 func (a *app) statusLocked() spec.ApplicationStatusInfo {
 	s := spec.ApplicationStatusInfo{
-		Status: a.status, Message: a.message, Deployments: map[string]spec.DeploymentStatusInfo{}, SharedMemory: a.memory.status(),
+		Status: a.status, Message: a.message, RoutePrefix: a.current.def.Graph.RoutePrefix, Deployments: map[string]spec.DeploymentStatusInfo{}, SharedMemory: a.memory.status(),
 	}
 	worst := spec.DeploymentHealthy
 	for _, name := range slices.Sorted(maps.Keys(a.deployments)) {
@@ -98,6 +98,9 @@ func (d *Deployment) statusLocked() spec.DeploymentStatusInfo {
 		s.Status, s.Message = spec.DeploymentUpdating, d.message
 	case missing || former > 0:
 		s.Status = spec.DeploymentUpdating
+	}
+	if s.Message == "" && missing {
+		s.Message = d.slowLocked()
 	}
 	return s
 }

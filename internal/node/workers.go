@@ -17,15 +17,13 @@ import (
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/transport"
 	"github.com/helve-serve/helve/internal/wire"
 	"github.com/helve-serve/helve/internal/worker"
 )
-
-// helloTime bounds the time from spawn to the opened connection. Imports of large libraries take most of it.
-const helloTime = 5 * time.Minute
 
 // workerProc is one child process and the connection to it.
 type workerProc struct {
@@ -41,6 +39,8 @@ type workerProc struct {
 	after time.Duration // without an answer it is unresponsive
 
 	resume *wire.Resume // what it had when it was taken over; set before opened is closed
+
+	admitted bool // a connection has proved its token, and is or becomes peer's. Guarded by Node.mu
 
 	sharing *sharing // its part in the application's arena; nil without. Guarded by Node.mu until opened is closed
 
@@ -63,6 +63,7 @@ type birth struct {
 	extra               []string // environment that nobody overrides
 	limits              spec.Limits
 	after               time.Duration // without an answer it is unresponsive
+	construct           time.Duration // what its replicas may take to start; the longest
 }
 
 // spawn starts a worker and waits until its connection is open.
@@ -112,7 +113,8 @@ func (n *Node) spawn(r *revision, of birth) (*workerProc, error) {
 	n.mu.Unlock()
 	n.limited(w, limits)
 	n.wg.Go(func() { w.watch(out) })
-	late := time.NewTimer(helloTime)
+	hello := helloLimit(of.construct)
+	late := time.NewTimer(hello)
 	defer late.Stop()
 	select {
 	case <-w.opened:
@@ -139,11 +141,11 @@ func (n *Node) spawn(r *revision, of birth) (*workerProc, error) {
 	case <-late.C:
 		proc.Kill()
 		<-w.stopped
-		return nil, fmt.Errorf("worker of application %s did not connect within %s", a.name, helloTime)
+		return nil, fmt.Errorf("worker of application %s did not connect within %s: %s", a.name, hello, proc.Exit().Reason())
 	case <-r.ctx.Done():
 		proc.Kill()
 		<-w.stopped
-		return nil, call.EndOf(r.ctx)
+		return nil, context.Cause(r.ctx)
 	}
 }
 
@@ -200,7 +202,7 @@ func (n *Node) dial() (net.Conn, error) {
 	if n.ctx.Err() != nil { // wg is, or will be, waited for
 		theirs.Close()
 		ours.Close()
-		return nil, call.EndOf(n.ctx)
+		return nil, context.Cause(n.ctx)
 	}
 	n.wg.Go(func() { n.open(ours) })
 	return theirs, nil
@@ -274,61 +276,76 @@ func (n *Node) listenLocked() error {
 }
 
 func (n *Node) accept(l *worker.Listener) {
+	patient := listen.New(l, func(err error, times int) {
+		n.log.Warn("workers cannot connect now, the node tries again", "error", err, "times", times)
+	})
 	for {
-		nc, err := l.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
+		nc, err := patient.Accept()
 		if err != nil {
-			n.log.Warn("worker socket", "error", err)
-			if n.ctx.Err() != nil {
-				return
+			if !errors.Is(err, net.ErrClosed) {
+				n.log.Error("the workers' socket has failed", "error", err)
 			}
-			continue
+			return
 		}
 		n.wg.Go(func() { n.open(nc) })
 	}
 }
 
-// open completes the opening of a worker's connection and serves it until it ends.
+// open completes the opening of a worker's connection and serves it until it ends. Until the dialler has proved that it has the worker's
+// token it may be any process of this user: it is refused without a trace at the worker whose id it says.
 func (n *Node) open(nc net.Conn) {
+	opened, ok := n.halfOpen(nc)
+	if !ok {
+		nc.Close()
+		return
+	}
 	var w *workerProc
+	admitted := false
 	offer := wire.Offer{
 		Version: n.set.Version, MaxBody: n.set.MaxBody, Features: []string{wire.FeatureBulk, wire.FeatureSegments, wire.FeatureArena},
+		Admit: func(h wire.Hello) error {
+			if h.Connection == wire.ConnBulk {
+				return nil
+			}
+			if err := n.admit(w); err != nil {
+				return err
+			}
+			admitted = true
+			if h.Resume != nil {
+				if err := h.Resume.Check(); err != nil {
+					return err
+				}
+			}
+			return w.check(h)
+		},
 		Arena: func(wire.Hello) *wire.Arena { return n.share(w) },
 	}
 	h, err := offer.Accept(nc, func(h wire.Hello) (wire.Token, error) {
 		n.await(h.ID)
 		n.mu.Lock()
+		defer n.mu.Unlock()
 		if n.state.expected[h.ID] != nil {
-			n.mu.Unlock()
 			return wire.Token{}, turnAway(nc)
 		}
-		w = n.workers[h.ID]
-		second := h.Connection == wire.ConnBulk
-		unexpected := w == nil || h.Kind != "worker" || !second && w.peer != nil
-		n.mu.Unlock()
-		if unexpected {
-			w = nil
+		if w = n.workers[h.ID]; w == nil || h.Kind != "worker" {
 			return wire.Token{}, fmt.Errorf("no worker %q is expected here", h.ID)
 		}
-		if second {
-			return w.token, nil
-		}
-		if h.Resume != nil {
-			if err := h.Resume.Check(); err != nil {
-				return w.token, err
-			}
-		}
-		return w.token, w.check(h)
+		return w.token, nil
 	})
+	opened()
 	if err == nil && h.Connection == wire.ConnBulk {
 		w.attach(nc)
 		return
 	}
 	if err != nil {
-		if w != nil && h.Connection != wire.ConnBulk {
-			w.refused <- err
+		if admitted {
+			n.mu.Lock()
+			w.admitted = false // one that lives on, with its node's state, dials again
+			n.mu.Unlock()
+			select {
+			case w.refused <- err:
+			default: // the first says it
+			}
 		}
 		nc.Close()
 		return
@@ -356,6 +373,40 @@ func (n *Node) open(nc net.Conn) {
 		w.awaitEnd()
 		w.proc.Kill()
 	}
+}
+
+// admit takes the one connection of a worker that has proved its token.
+func (n *Node) admit(w *workerProc) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if w.admitted || n.workers[w.id] != w {
+		return fmt.Errorf("no worker %q is expected here", w.id)
+	}
+	w.admitted = true
+	return nil
+}
+
+// halfOpenMax is how many connections may be in their opening. Over it the oldest is closed: for example, 256 connections that say nothing do
+// not keep the next worker out, whose opening takes milliseconds, and the 257th ends the first of them.
+const halfOpenMax = 256
+
+// halfOpen notes a connection that is in its opening, until it calls the function. false: the node is closing.
+func (n *Node) halfOpen(nc net.Conn) (opened func(), ok bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ctx.Err() != nil {
+		return nil, false
+	}
+	if len(n.openings) == halfOpenMax {
+		n.openings[0].Close()
+		n.openings = slices.Delete(n.openings, 0, 1)
+	}
+	n.openings = append(n.openings, nc)
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.openings = slices.DeleteFunc(n.openings, func(c net.Conn) bool { return c == nc })
+	}, true
 }
 
 // endTime is how long a process may take to end whose connection has.
@@ -432,7 +483,9 @@ type pythonMethod struct {
 
 // startInGoWorker starts a replica in the one Go worker of its application's revision, which it starts if need be.
 func (n *Node) startInGoWorker(u *Unit) error {
+	done := n.waiting(u, waitsForProcess)
 	w, err := n.goWorker(u.revision)
+	done()
 	if err != nil {
 		return err
 	}
@@ -501,7 +554,12 @@ func (n *Node) goBirth(a *revision, program Program) birth {
 		b.extra = append(b.extra, "GOMEMLIMIT="+strconv.FormatInt(limits.Memory/10*9, 10))
 	}
 	for _, s := range a.def.Graph.Deployments {
-		if e := a.edition(s); e.placement == inGoWorker && (b.after == 0 || e.options.UnresponsiveAfter < b.after) {
+		e := a.edition(s)
+		if e.placement != inGoWorker {
+			continue
+		}
+		b.construct = max(b.construct, e.options.ConstructTimeout)
+		if b.after == 0 || e.options.UnresponsiveAfter < b.after {
 			b.after = e.options.UnresponsiveAfter
 		}
 	}
@@ -517,6 +575,25 @@ func with(env []string, vars map[string]string) []string {
 	return env
 }
 
+// sysPath says where a Python worker looks for modules: in what is first, where its own interpreter looks, and in what is last.
+type sysPath struct {
+	First []string `json:"first"`
+	Last  []string `json:"last"`
+}
+
+// pythonMain is the program of a Python worker. Its first import comes after the current directory, which Python puts in front of
+// everything else, is out of the way: who can write there could replace any module of the library. Example: a program that is
+// started in a folder of downloads.
+const pythonMain = `import sys
+if sys.path[:1] == [""]:
+    del sys.path[0]
+import json, os
+path = json.loads(os.environ["HELVE_SYS_PATH"])
+sys.path[:] = dict.fromkeys([*(path["first"] or ()), *sys.path, *(path["last"] or ())])
+from helve._worker import main
+main()
+`
+
 func (n *Node) startInPython(u *Unit) error {
 	d := u.dep
 	py := u.def.Python
@@ -527,21 +604,27 @@ func (n *Node) startInPython(u *Unit) error {
 			return err
 		}
 	}
-	path, err := json.Marshal(py.SysPath)
+	last := py.Last
+	if u.options.Dir != "" {
+		last = append([]string{u.options.Dir}, last...)
+	}
+	path, err := json.Marshal(sysPath{py.SysPath, last})
 	if err != nil {
 		return err
 	}
 	p := Program{
-		Path: py.Interpreter, Args: []string{"-m", "helve._worker"}, Dir: py.Dir,
+		Path: py.Interpreter, Args: []string{"-c", pythonMain}, Dir: py.Dir,
 		Env: with(with(n.set.Program.Env, py.Env), u.options.Env),
 	}
 	if u.options.Dir != "" {
 		p.Dir = u.options.Dir
 	}
+	done := n.waiting(u, waitsForProcess)
 	w, err := n.spawn(u.revision, birth{
 		name: u.id, deployment: d.name, replica: u.id, program: p, extra: []string{"HELVE_SYS_PATH=" + string(path)},
-		limits: u.options.Limits, after: u.options.UnresponsiveAfter,
+		limits: u.options.Limits, after: u.options.UnresponsiveAfter, construct: u.options.ConstructTimeout,
 	})
+	done()
 	if err != nil {
 		return fmt.Errorf("deployment %s: %w", d.name, err)
 	}
@@ -572,16 +655,16 @@ func (n *Node) startAt(w *workerProc, u *Unit, code json.RawMessage) (started, e
 	config, version := u.configLocked()
 	u.version = version
 	n.mu.Unlock()
-	var s started
-	err := w.peer.Control(u.ctx, startReplica{
+	defer n.waiting(u, waitsForConstructor)()
+	s, err := n.construct(w, u, startReplica{
 		"start_replica", u.id, d.app.name, d.name, u.options.MaxOngoingRequests, code, config, u.options.ConstructTimeout.Seconds(),
 		u.options.UnresponsiveAfter.Seconds(),
-	}, &s)
+	})
 	if err == nil {
 		return s, nil
 	}
 	if _, ok := errors.AsType[*call.Error](err); ok {
-		return s, u.arrived(err)
+		return s, err
 	}
 	// The start may also be given up because another connection ended, a driver's, with the same error.
 	if errors.Is(err, wire.ErrEnded) && u.ctx.Err() == nil {
@@ -594,6 +677,7 @@ func (n *Node) startAt(w *workerProc, u *Unit, code json.RawMessage) (started, e
 // awaitUses waits until what the deployment uses is ready. A Python interpreter comes up meanwhile, which takes
 // longer than most constructors.
 func (n *Node) awaitUses(u *Unit) error {
+	defer n.waiting(u, waitsForUses)()
 	for {
 		n.mu.Lock()
 		targets, observed, history := n.observeLocked()
@@ -609,7 +693,7 @@ func (n *Node) awaitUses(u *Unit) error {
 		select {
 		case <-ready:
 		case <-u.ctx.Done():
-			return call.EndOf(u.ctx)
+			return context.Cause(u.ctx)
 		}
 	}
 }

@@ -4,18 +4,19 @@ package proxy
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/listen"
 )
 
 // InKind is what an ingress method takes.
@@ -32,9 +33,12 @@ const (
 
 // Route is one application.
 type Route struct {
-	Prefix string // "/" or "/a/b"
+	Prefix string // "/" or "/a/b", as it is in a decoded path
 	App    string
 	In     InKind
+	// Refuses says why a call would be refused now, before its body is read: the queue is full, or the application is not served.
+	// nil: it would not be, or that cannot be known yet. May be nil.
+	Refuses func(c *call.Call) *call.Error
 	// Call makes the call and waits. c's place (application, deployment, method) is set by it: the one that c comes with
 	// is shared and names the application only. ctx ends when the client is gone. The payload's codec is None, Raw, Text
 	// or JSON; its memory is the receiver's.
@@ -55,23 +59,21 @@ type Serve func(ctx context.Context, h http.Handler)
 
 // Settings are what code passes to [New].
 type Settings struct {
-	Logger  *slog.Logger
-	MaxBody int64 // bytes of a request's body; default 64 MiB
+	Logger *slog.Logger
+	Limits Limits
+	// Apps says of every application whether it can answer requests. nil: those can that have a route.
+	Apps func() map[string]bool
 }
-
-const (
-	defaultMaxBody    = 64 << 20
-	maxHeader         = 64 << 10
-	readHeaderTimeout = 10 * time.Second
-	readTimeout       = 5 * time.Minute // of a whole request: 64 MiB at 2 Mbit/s
-	idleTimeout       = 2 * time.Minute
-)
 
 // Proxy is an http.Handler and the server around it. All methods are safe for concurrent use.
 type Proxy struct {
 	log      *slog.Logger
-	maxBody  int64
+	limits   Limits
+	memory   memory
+	clients  clients
+	apps     func() map[string]bool
 	routes   atomic.Pointer[[]served] // longest prefix first
+	opened   atomic.Bool              // an application has been ready
 	draining atomic.Bool
 	active   atomic.Int64 // requests to applications
 	server   *http.Server
@@ -79,20 +81,21 @@ type Proxy struct {
 
 // New makes a proxy without routes.
 func New(s Settings) *Proxy {
-	p := &Proxy{log: s.Logger, maxBody: s.MaxBody}
+	p := &Proxy{log: s.Logger, limits: s.Limits.filled(), apps: s.Apps}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
-	if p.maxBody == 0 {
-		p.maxBody = defaultMaxBody
-	}
+	p.memory.limit = p.limits.Memory
+	p.clients = clients{limit: p.limits.Connections, stall: p.limits.StallTimeout, all: map[*client]struct{}{}}
 	p.routes.Store(&[]served{})
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
 	p.server = &http.Server{
-		Handler: p, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		Protocols: &protocols, ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
+		Handler: p, ReadHeaderTimeout: p.limits.HeaderTimeout, ReadTimeout: p.limits.BodyTimeout, IdleTimeout: p.limits.IdleTimeout,
+		MaxHeaderBytes: p.limits.MaxHeader, Protocols: &protocols, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: p.limits.Streams},
+		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug), ConnContext: connected,
+		ConnState: func(nc net.Conn, s http.ConnState) { nc.(*client).turned(s) },
 	}
 	return p
 }
@@ -110,6 +113,9 @@ func CheckPrefix(prefix string) error {
 	}
 	if prefix == "/-" || strings.HasPrefix(prefix, "/-/") {
 		return fmt.Errorf("route_prefix %q: what begins with /- belongs to the proxy", prefix)
+	}
+	if decoded, err := url.PathUnescape(prefix); err == nil && decoded != prefix {
+		return fmt.Errorf("route_prefix %q: is compared with decoded paths, in which it cannot be: write %q", prefix, decoded)
 	}
 	return nil
 }
@@ -141,7 +147,10 @@ func (p *Proxy) SetRoutes(routes []Route) error {
 
 // Serve accepts HTTP/1.1 and HTTP/2 without TLS on l, which it closes, until Drain or a failure.
 func (p *Proxy) Serve(l net.Listener) error {
-	err := p.server.Serve(l)
+	patient := listen.New(l, func(err error, times int) {
+		p.log.Warn("clients cannot connect now, the node tries again", "error", err, "times", times)
+	})
+	err := p.server.Serve(&door{patient, &p.clients})
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
@@ -180,10 +189,32 @@ func (p *Proxy) find(path string) *served {
 
 // ServeHTTP answers one request.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	client := clientOf(r)
+	switch {
+	case r.ProtoMajor == 2:
+		paced := pace(w, r, p.limits.StallTimeout)
+		defer paced.left()
+		w = paced
+	case client != nil:
+		if r.ContentLength != 0 {
+			client.reading()
+		}
+		if !r.ProtoAtLeast(1, 1) {
+			client.endless.Store(true) // unless it comes to its end in order
+		}
+	}
 	if strings.HasPrefix(r.URL.Path, "/-/") {
 		p.own(w, r)
-		return
+	} else {
+		p.request(w, r, client)
 	}
+	if client != nil && r.ProtoMajor == 1 {
+		client.endless.Store(false)
+	}
+}
+
+// request answers one request to an application. It panics with http.ErrAbortHandler to cut an answer off.
+func (p *Proxy) request(w http.ResponseWriter, r *http.Request, client *client) {
 	p.active.Add(1)
 	defer p.active.Add(-1)
 	if p.draining.Load() {
@@ -198,6 +229,12 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header()["X-Request-Id"] = []string{c.Info.Request.String()}
+	held := hold{of: &p.memory, conn: client}
+	if !held.begin(r) {
+		p.fail(w, r, c, noRoom())
+		return
+	}
+	defer held.end()
 	route := p.find(r.URL.Path)
 	if route == nil {
 		p.notFound(w, r)
@@ -208,9 +245,12 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.handle(w, r, &route.Route, c)
 		return
 	}
-	if e := p.input(r, &route.Route, c); e != nil {
-		if e.Reason == call.MethodNotAllowed {
+	if e := p.input(r, &route.Route, c, &held); e != nil {
+		switch {
+		case e.Reason == call.MethodNotAllowed:
 			w.Header().Set("Allow", allowed(route.In))
+		case errors.Is(e, errCoding):
+			w.Header().Set("Accept-Encoding", codings)
 		}
 		p.fail(w, r, c, e)
 		return
@@ -227,6 +267,11 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}()
 	out, e := route.Call(r.Context(), c)
 	returned = true
+	if e == nil {
+		e = held.result(int64(len(out.Data)))
+	} else {
+		held.bodyless()
+	}
 	if e != nil {
 		p.fail(w, r, c, e)
 		return
@@ -238,34 +283,6 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (p *Proxy) exited(w http.ResponseWriter, r *http.Request, c *call.Call) {
 	p.fail(w, r, c, call.NewError(call.User, "the method ended its goroutine with runtime.Goexit"))
 	http.NewResponseController(w).Flush() //nolint:errcheck // the client may be gone
-}
-
-// own serves what every node has.
-func (p *Proxy) own(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
-		http.Error(w, "only GET and HEAD here", http.StatusMethodNotAllowed)
-		return
-	}
-	switch r.URL.Path {
-	case "/-/healthz":
-		if p.draining.Load() {
-			http.Error(w, "draining", http.StatusServiceUnavailable)
-			return
-		}
-		w.Header()["Content-Type"] = textPlain
-		w.Write([]byte("success")) //nolint:errcheck // the client may be gone
-	case "/-/routes":
-		routes := map[string]string{}
-		for _, rt := range *p.routes.Load() {
-			routes[rt.Prefix] = rt.App
-		}
-		b, _ := json.Marshal(routes)
-		w.Header()["Content-Type"] = applicationJSON
-		w.Write(b) //nolint:errcheck // the client may be gone
-	default:
-		p.notFound(w, r)
-	}
 }
 
 func (p *Proxy) notFound(w http.ResponseWriter, r *http.Request) {

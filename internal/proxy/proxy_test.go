@@ -27,7 +27,7 @@ func echo(_ context.Context, c *call.Call) (call.Payload, *call.Error) {
 
 func with(t testing.TB, routes ...Route) *Proxy {
 	t.Helper()
-	p := New(Settings{MaxBody: 1000})
+	p := New(Settings{Limits: Limits{MaxBody: 1000}})
 	if err := p.SetRoutes(routes); err != nil {
 		t.Fatal(err)
 	}
@@ -279,6 +279,7 @@ func TestRoutes(t *testing.T) {
 		t.Error(w.Body)
 	}
 	w = httptest.NewRecorder()
+	p.Open()
 	if p.ServeHTTP(w, httptest.NewRequest("GET", "/-/healthz", nil)); w.Code != 200 || w.Body.String() != "success" {
 		t.Error(w.Code, w.Body)
 	}

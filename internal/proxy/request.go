@@ -10,6 +10,7 @@ import (
 	"mime"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -29,14 +30,31 @@ func (p *Proxy) info(r *http.Request, i *call.Info) *call.Error {
 	if tp := r.Header["Traceparent"]; len(tp) == 1 {
 		traceparent(tp[0], i)
 	}
-	if id := r.Header.Get("Serve_multiplexed_model_id"); id != "" {
-		if !call.ValidID(id) {
-			return call.NewError(call.BadInput, "serve_multiplexed_model_id must be 1 to 256 printable ASCII characters")
+	id := ""
+	for _, header := range modelHeaders {
+		for _, v := range r.Header[header] {
+			switch {
+			case v == "":
+			case !call.ValidID(v):
+				return call.NewError(call.BadInput, modelHeader+" must be 1 to 256 printable ASCII characters")
+			case id != "" && v != id:
+				return call.NewError(call.BadInput, "two headers name two models: "+modelHeader+" must be one")
+			default:
+				id = v
+			}
 		}
+	}
+	if id != "" {
 		i.Affinity = &call.Affinity{Model: id}
 	}
 	return nil
 }
+
+const modelHeader = "serve_multiplexed_model_id"
+
+// modelHeaders are the keys of the header that names a model. The reference has it with underscores; proxies on the way drop or
+// rewrite such names, so that clients may write hyphens.
+var modelHeaders = [...]string{"Serve_multiplexed_model_id", "Serve-Multiplexed-Model-Id"} //nolint:gochecknoglobals // a constant
 
 // traceparent reads a W3C trace context header, version 00 and what later ones share with it; others are ignored.
 func traceparent(s string, i *call.Info) {
@@ -70,8 +88,9 @@ func allowed(in InKind) string {
 	return "POST, PUT, PATCH"
 }
 
-// input reads the body and makes the argument.
-func (p *Proxy) input(r *http.Request, route *Route, c *call.Call) *call.Error {
+// input reads the body and makes the argument. What can be refused without the body is refused before it is read: then it takes no
+// memory, and a client that waits for "100 Continue" does not send it.
+func (p *Proxy) input(r *http.Request, route *Route, c *call.Call, held *hold) *call.Error {
 	switch r.Method {
 	case http.MethodPost, http.MethodPut, http.MethodPatch:
 	case http.MethodGet, http.MethodHead:
@@ -86,49 +105,152 @@ func (p *Proxy) input(r *http.Request, route *Route, c *call.Call) *call.Error {
 		e.Public = e.Message // about the program, and of use to whoever is trying it
 		return e
 	}
-	body, e := p.body(r)
+	if route.In == InNone {
+		return none(r)
+	}
+	m, e := mediaOf(route.In, r.Header["Content-Type"])
 	if e != nil {
 		return e
 	}
-	slot, ok, e := argument(route.In, r.Header.Get("Content-Type"), body)
-	if e == nil && ok {
+	decode, e := codingOf(r.Header["Content-Encoding"])
+	if e != nil {
+		return e
+	}
+	if r.ContentLength > p.limits.MaxBody {
+		return tooLarge(p.limits.MaxBody)
+	}
+	if route.Refuses != nil {
+		if e := route.Refuses(c); e != nil {
+			return e
+		}
+	}
+	body, e := p.body(r, decode, held)
+	if e != nil {
+		return e
+	}
+	slot, e := argument(route.In, m, body)
+	if e == nil {
 		c.SetOne(slot)
 	}
 	return e
+}
+
+// none sees that there is no body, of which the first byte is enough.
+func none(r *http.Request) *call.Error {
+	if r.ContentLength == 0 {
+		return nil
+	}
+	if r.ContentLength < 0 {
+		switch _, err := io.ReadFull(r.Body, make([]byte, 1)); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return brokenBody(r, err)
+		}
+	}
+	return call.NewError(call.BadInput, "this method takes no input, the body must be empty")
 }
 
 func notAllowed(r *http.Request, route *Route) *call.Error {
 	return call.NewError(call.MethodNotAllowed, fmt.Sprintf("%s is not allowed here, only %s", r.Method, allowed(route.In)))
 }
 
-func (p *Proxy) body(r *http.Request) ([]byte, *call.Error) {
-	if r.ContentLength > p.maxBody {
-		return nil, tooLarge(p.maxBody)
-	}
+// firstRead is how much room a body has that does not say how long it is, or that says it is long.
+const firstRead = 64 << 10
+
+// largestPart is how much room a part of a long body has.
+const largestPart = 4 << 20
+
+// body reads a body. What it holds is counted before there is memory for it, and only as far as bytes have come: a client that
+// announces 64 MiB has no more than 64 KiB until it sends them.
+func (p *Proxy) body(r *http.Request, decode decoder, held *hold) ([]byte, *call.Error) {
 	if r.ContentLength == 0 {
 		return nil, nil
 	}
-	var body []byte
-	var err error
-	if n := r.ContentLength; n > 0 && n <= 64<<10 { // a claim that is cheap to believe
-		body = make([]byte, n)
-		_, err = io.ReadFull(r.Body, body)
-	} else {
-		body, err = io.ReadAll(io.LimitReader(r.Body, p.maxBody+1))
+	var in io.Reader = r.Body
+	length := r.ContentLength // -1: unknown
+	if decode != nil {
+		// The encoded bytes have the limit of the decoded ones: else an endless row of empty parts would be no body at all.
+		d, err := decode(&capped{r.Body, p.limits.MaxBody})
+		if err != nil {
+			return nil, encodedBody(r, err)
+		}
+		in, length = d, -1
 	}
+	if length > 0 && length <= firstRead { // as most are
+		if !held.grow(length) {
+			return nil, noRoom()
+		}
+		body := make([]byte, length)
+		if _, err := io.ReadFull(in, body); err != nil {
+			return nil, brokenBody(r, err)
+		}
+		return body, nil
+	}
+	parts, size, e := p.parts(r, in, length, decode != nil, held)
+	if e != nil {
+		return nil, e
+	}
+	if len(parts) == 1 {
+		return parts[0], nil
+	}
+	if !held.grow(size) {
+		return nil, noRoom()
+	}
+	body := slices.Concat(parts...)
+	room := int64(0)
+	for _, part := range parts {
+		room += int64(cap(part))
+	}
+	held.shrink(room)
+	return body, nil
+}
+
+// parts reads a body of length bytes, -1 for one whose length is not known. It is read into parts that are put together when all are
+// there: a slice that grows would leave as much again behind it.
+func (p *Proxy) parts(r *http.Request, in io.Reader, length int64, encoded bool, held *hold) (parts [][]byte, size int64, _ *call.Error) {
+	for room := int64(firstRead); size != length; room = min(2*room, largestPart) {
+		if length >= 0 {
+			room = min(room, length-size)
+		}
+		if !held.grow(room) {
+			return nil, 0, noRoom()
+		}
+		part := make([]byte, 0, room)
+		for len(part) < cap(part) {
+			n, err := in.Read(part[len(part):cap(part)])
+			part, size = part[:len(part)+n], size+int64(n)
+			switch {
+			case size > p.limits.MaxBody:
+				return nil, 0, tooLarge(p.limits.MaxBody)
+			case errors.Is(err, io.EOF) && (length < 0 || size == length):
+				return append(parts, part), size, nil
+			case err == nil:
+			case encoded:
+				return nil, 0, encodedBody(r, err)
+			default:
+				return nil, 0, brokenBody(r, err)
+			}
+		}
+		parts = append(parts, part)
+	}
+	return parts, size, nil
+}
+
+// brokenBody says why a body could not be read.
+func brokenBody(r *http.Request, err error) *call.Error {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		e := call.NewError(call.Deadline, "the body did not arrive in time")
 		e.Public = e.Message
-		return nil, e
-	case err != nil && r.Context().Err() != nil:
-		return nil, call.FromContext(r.Context())
-	case err != nil:
-		return nil, call.NewError(call.BadInput, "the body ends too early")
-	case int64(len(body)) > p.maxBody:
-		return nil, tooLarge(p.maxBody)
+		return e
+	case r.Context().Err() != nil:
+		return call.FromContext(r.Context())
 	}
-	return body, nil
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return call.NewError(call.BadInput, "the body ends too early")
+	}
+	return call.NewError(call.BadInput, "the body cannot be read: "+err.Error()) // a chunk that is none, a trailer that is none
 }
 
 func tooLarge(limit int64) *call.Error {
@@ -143,7 +265,24 @@ const (
 	mediaText
 )
 
-func mediaOf(in InKind, contentType string) (media, *call.Error) {
+func mediaOf(in InKind, header []string) (media, *call.Error) {
+	m, e := parseMedia(in, header)
+	if e == nil && m == mediaText && in == InJSON {
+		e = call.NewError(call.UnsupportedMedia, "this method takes JSON, not text; send application/json")
+	}
+	return m, e
+}
+
+func parseMedia(in InKind, header []string) (media, *call.Error) {
+	contentType := ""
+	if len(header) > 0 {
+		contentType = header[0]
+	}
+	for _, other := range header {
+		if other != contentType { // a client and a proxy between could each believe another one
+			return 0, call.NewError(call.BadInput, "two Content-Type headers differ")
+		}
+	}
 	switch contentType { // what nearly all clients send, without a parse
 	case "", "application/x-www-form-urlencoded", "application/octet-stream":
 		return mediaNone, nil
@@ -174,31 +313,18 @@ func mediaOf(in InKind, contentType string) (media, *call.Error) {
 	return 0, call.NewError(call.UnsupportedMedia, fmt.Sprintf("Content-Type %q is not supported; send %s", mt, takes))
 }
 
-// argument decides what the body is. ok is false for a method without an input.
-func argument(in InKind, contentType string, body []byte) (slot call.Slot, ok bool, e *call.Error) {
+// argument makes the argument of a body.
+func argument(in InKind, m media, body []byte) (slot call.Slot, e *call.Error) {
 	slot = call.Slot{Kind: call.Positional}
-	if in == InNone {
-		if len(body) > 0 {
-			return slot, false, call.NewError(call.BadInput, "this method takes no input, the body must be empty")
-		}
-		return slot, false, nil
-	}
-	m, e := mediaOf(in, contentType)
-	if e != nil {
-		return slot, false, e
-	}
 	if in == InJSON {
-		if m == mediaText {
-			return slot, false, call.NewError(call.UnsupportedMedia, "this method takes JSON, not text; send application/json")
-		}
 		if !json.Valid(body) {
-			return slot, false, notJSON("JSON", body)
+			return slot, notJSON("JSON", body)
 		}
 		slot.Codec, slot.Data = call.JSON, body
-		return slot, true, nil
+		return slot, nil
 	}
 	if in == InString && !utf8.Valid(body) { // before JSON, which would replace what is not
-		return slot, false, call.NewError(call.BadInput, "the body is not UTF-8 text")
+		return slot, call.NewError(call.BadInput, "the body is not UTF-8 text")
 	}
 	if m != mediaText {
 		data, err := decodeJSON(in, body)
@@ -206,14 +332,14 @@ func argument(in InKind, contentType string, body []byte) (slot call.Slot, ok bo
 		case err == nil:
 			body = data
 		case m == mediaJSON:
-			return slot, false, notJSON("a JSON "+map[InKind]string{InString: "string", InBytes: "string in base64"}[in], body)
+			return slot, notJSON("a JSON "+map[InKind]string{InString: "string", InBytes: "string in base64"}[in], body)
 		}
 	}
 	slot.Codec, slot.Data = call.Raw, body
 	if in == InString {
 		slot.Codec = call.Text
 	}
-	return slot, true, nil
+	return slot, nil
 }
 
 // notJSON says where a body stops being JSON, or what JSON it is.
@@ -221,23 +347,22 @@ func notJSON(wanted string, body []byte) *call.Error {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return call.NewError(call.BadInput, "the body is empty; this method takes "+wanted)
 	}
-	var v any
-	err := json.Unmarshal(body, &v)
-	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+	var raw json.RawMessage // no tree of it: that may be many times as large
+	if syntax, ok := errors.AsType[*json.SyntaxError](json.Unmarshal(body, &raw)); ok {
 		return call.NewError(call.BadInput, fmt.Sprintf("the body is not valid JSON: byte %d: %s", syntax.Offset, syntax))
 	}
-	kind := "null"
-	switch v.(type) {
-	case string:
+	kind := "a number"
+	switch bytes.TrimSpace(body)[0] {
+	case '"':
 		kind = "a string"
-	case bool:
+	case 't', 'f':
 		kind = "a boolean"
-	case float64:
-		kind = "a number"
-	case []any:
+	case '[':
 		kind = "an array"
-	case map[string]any:
+	case '{':
 		kind = "an object"
+	case 'n':
+		kind = "null"
 	}
 	return call.NewError(call.BadInput, "the body is "+kind+"; this method takes "+wanted)
 }

@@ -103,6 +103,9 @@ func publicMessage(e *call.Error) string {
 // aboutRequest says whether an error is about what the client sent: one that the proxy or the ingress method's own
 // decoding found. The same reasons from a call deeper in the composition are a fault of the program, not of the client.
 func aboutRequest(c *call.Call, e *call.Error) bool {
+	if e.Reason == call.TooLarge && e.Remote { // its maker has the arguments already: it is the result that is too large
+		return false
+	}
 	return e.Deployment == "" || c.Info.Place != nil && e.Deployment == c.Info.Deployment && e.Method == c.Info.Method
 }
 
@@ -132,10 +135,11 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, c *call.Call, e *ca
 	}
 	h := w.Header()
 	h["X-Request-Id"] = []string{id}
+	h.Del("Location") // of a handler that failed
 	if e.Reason == call.Backpressure {
 		h.Set("Retry-After", "1")
 	}
-	if !strings.Contains(r.Header.Get("Accept"), "application/json") {
+	if !strings.Contains(strings.Join(r.Header["Accept"], ","), "application/json") {
 		if message == withheld {
 			message += " " + id
 		}
@@ -147,6 +151,9 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, c *call.Call, e *ca
 		Reason    call.Reason `json:"reason"`
 		Message   string      `json:"message"`
 		RequestID string      `json:"request_id"`
+	}
+	for _, of := range []string{"Content-Length", "Content-Encoding", "Etag", "Last-Modified", "Cache-Control"} {
+		h.Del(of) // a handler set it for an answer that did not come
 	}
 	b, _ := json.Marshal(map[string]body{"error": {e.Code.String(), e.Reason, message, id}})
 	h["Content-Type"] = applicationJSON

@@ -41,7 +41,7 @@ func TestTimeLimitIsForTheBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := func(ctx context.Context, c *call.Call) (call.Payload, *call.Error) {
 			select {
-			case <-time.After(3 * readTimeout):
+			case <-time.After(3 * defaultBodyTimeout):
 				return echo(ctx, c)
 			case <-ctx.Done():
 				return call.Payload{}, call.FromContext(ctx)
@@ -89,7 +89,7 @@ func TestSlowBody(t *testing.T) {
 			if r.StatusCode != 408 || !strings.Contains(string(body), "the body did not arrive in time") {
 				t.Errorf("%s %q", r.Status, body)
 			}
-			if d := time.Since(start); d != readTimeout { // of the bubble's clock
+			if d := time.Since(start); d != defaultStallTimeout { // of the bubble's clock
 				t.Errorf("after %v", d)
 			}
 		})

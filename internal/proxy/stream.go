@@ -6,15 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"time"
 
 	"github.com/helve-serve/helve/internal/call"
 )
 
 var ndjson = []string{"application/x-ndjson"} //nolint:gochecknoglobals // a constant
-
-// stallTime is how long a client may leave an item untaken before its stream is cancelled: it holds a slot.
-const stallTime = 5 * time.Minute
 
 // streaming is the response to one request whose ingress streams.
 type streaming struct {
@@ -24,16 +20,16 @@ type streaming struct {
 	cancel context.CancelCauseFunc
 	begun  bool       // the header is out
 	as     call.Codec // of the body: Text, Raw, or JSON for lines of it
-	until  int64      // when the client must have taken what was written, by call.Now
-	broken error      // why nothing more can be written
-	buf    []byte     // one line
+	memory *memory
+	broken error  // why nothing more can be written
+	buf    []byte // one line
 }
 
 // stream answers with the items of a stream as they come. A failure before the first is answered as any is; after it the
 // connection is cut off, so that nobody takes what came for all there is.
 func (p *Proxy) stream(w http.ResponseWriter, r *http.Request, route *Route, c *call.Call) {
 	ctx, cancel := context.WithCancelCause(r.Context())
-	s := &streaming{w: w, r: r, rc: http.NewResponseController(w), cancel: cancel}
+	s := &streaming{w: w, r: r, rc: http.NewResponseController(w), cancel: cancel, memory: &p.memory}
 	returned := false
 	defer func() {
 		cancel(nil)
@@ -50,9 +46,6 @@ func (p *Proxy) stream(w http.ResponseWriter, r *http.Request, route *Route, c *
 	switch {
 	case s.begun && r.Method == http.MethodHead:
 	case e == nil && s.broken == nil:
-		if s.until != 0 {
-			s.rc.SetWriteDeadline(time.Time{}) //nolint:errcheck // it could be set
-		}
 		// Without an item it is an empty body, of which the type is not known.
 	case !s.begun:
 		p.fail(w, r, c, e)
@@ -75,11 +68,12 @@ func (s *streaming) item(p call.Payload, more bool) bool {
 			return false
 		}
 	}
-	if now := call.Now(); s.until-now < int64(stallTime)*4/5 {
-		s.until = now + int64(stallTime)
-		s.rc.SetWriteDeadline(time.Now().Add(stallTime)) //nolint:errcheck // a writer without deadlines is a test's
+	body := s.body(p)
+	if n := int64(len(body)); n > small { // items are bounded by slots and windows; others must know of large ones
+		s.memory.used.Add(n)
+		defer s.memory.used.Add(-n)
 	}
-	_, err := s.w.Write(s.body(p))
+	_, err := s.w.Write(body)
 	if err == nil && !more {
 		err = s.rc.Flush()
 	}

@@ -116,13 +116,31 @@ func (s *backlog) join(origin string, again bool) *call.Error {
 	if s.closed != nil {
 		return s.closed
 	}
+	if e := s.fullLocked(origin); e != nil && !again {
+		return e
+	}
+	s.byOrigin[origin]++
+	return nil
+}
+
+// fullLocked says that as many calls of an origin wait as may.
+func (s *backlog) fullLocked(origin string) *call.Error {
 	n := s.byOrigin[origin]
-	if limit := int(s.limit.Load()); limit >= 0 && n >= limit && !again {
+	if limit := int(s.limit.Load()); limit >= 0 && n >= limit {
 		return call.NewError(call.Backpressure, fmt.Sprintf( // the reference's text, which its users match on
 			"Request dropped due to backpressure (num_queued_requests=%d, max_queued_requests=%d).", n, limit))
 	}
-	s.byOrigin[origin] = n + 1
 	return nil
+}
+
+// full is what join would say now.
+func (s *backlog) full(origin string) *call.Error {
+	if s.limit.Load() < 0 {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fullLocked(origin)
 }
 
 func (s *backlog) leave(origin string) {

@@ -71,6 +71,21 @@ func (r *Router) SetPolicy(p Policy) {
 // Those that wait already stay.
 func (r *Router) SetLimit(n int) { r.shared.limit.Store(int64(n)) }
 
+// Full says why a call without affinity would fail at once if it were submitted now; nil if it would not, or if that cannot be
+// known. It is for callers who would rather not begin what costs much: for example, the proxy does not read the body of a request
+// for which the queue has no place. The answer may be another one when the call is submitted.
+func (r *Router) Full(origin string, c *call.Info) *call.Error {
+	e := r.shared.full(origin)
+	if e == nil || c.Affinity != nil || r.policy.Load() != nil {
+		return nil
+	}
+	if free := r.any.TryAcquire(); free != nil {
+		free.Gate.Release(nil)
+		return nil
+	}
+	return e
+}
+
 // TryAcquireNear is TryAcquire for calls without affinity that run on the caller's goroutine: it prefers the replica that
 // this processor used last, as long as that is idle. Under a policy it gives nothing.
 func (r *Router) TryAcquireNear() *Replica {

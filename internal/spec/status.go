@@ -70,6 +70,7 @@ type SharedMemory struct {
 type ApplicationStatusInfo struct {
 	Status      ApplicationStatus               `json:"status"`
 	Message     string                          `json:"message"`
+	RoutePrefix string                          `json:"route_prefix,omitempty"` // under which HTTP serves it; "": not at all
 	Deployments map[string]DeploymentStatusInfo `json:"deployments"`
 	// SharedMemory is nil for an application that has never had a worker.
 	SharedMemory *SharedMemory `json:"shared_memory,omitempty"`

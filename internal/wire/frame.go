@@ -23,6 +23,7 @@ const (
 	TypeControl Type = 4
 	TypeReply   Type = 5
 	TypeRoute   Type = 6
+	TypeReady   Type = 7 // the last frame of an opening
 	TypeCall    Type = 16
 	TypeCancel  Type = 17
 	TypeEnd     Type = 18

@@ -25,10 +25,12 @@ const (
 
 // FeatureBulk says that a side can have a second connection, for large bodies. FeatureSegments: that it takes values in
 // parts, as buffers out of band or as results that the node keeps. FeatureArena: that it can share memory with the node.
+// FeatureReady: that the node's READY ends the opening, which has what only a peer with the token may have.
 const (
 	FeatureBulk     = "bulk"
 	FeatureSegments = "segments"
 	FeatureArena    = "arena"
+	FeatureReady    = "ready"
 )
 
 // What the connection of a hello is for.
@@ -80,10 +82,15 @@ type Welcome struct {
 	Features []string `json:"features"` // those of the hello that the node can do too
 	MaxBody  int      `json:"max_body,omitempty"`
 	Node     string   `json:"node"`
-	// Arena is the memory that the node shares with the dialler, whose descriptor came with this frame; with [FeatureArena].
-	Arena *Arena `json:"arena,omitempty"`
+	// Arena is the memory that the node shares with the dialler; with [FeatureArena]. [Open] has it from the READY.
+	Arena *Arena `json:"-"`
 
 	Terms Terms `json:"-"` // what was agreed on; set by [Open]
+}
+
+// ready is the node's last word in an opening, when the dialler has proved its token.
+type ready struct {
+	Arena *Arena `json:"arena,omitempty"` // its descriptor comes with the frame
 }
 
 // Arena tells a worker of the memory that it shares with its node.
@@ -92,7 +99,7 @@ type Arena struct {
 	Size uint64 `json:"size"` // in bytes
 	Most uint64 `json:"most"` // bytes that one worker may have leased at a time
 
-	File *os.File `json:"-"` // in a [Welcome] the receiver's to close; in an answer of [Offer] the node's
+	File *os.File `json:"-"` // in a [Welcome] the receiver's to close; in what an [Offer] gives the node's
 }
 
 // Offer is what the accepting side says of itself.
@@ -101,10 +108,16 @@ type Offer struct {
 	Node     string
 	Features []string // nil: none
 	MaxBody  int      // 0 for the default
-	// Arena gives the memory for a dialler whose hello was checked and has [FeatureArena]; nil, or a nil result: none.
-	// It needs a unix socket.
+	// Admit looks at a hello again, when its dialler has proved its token: nothing that has an effect on others is done before. Its
+	// error is sent as GOAWAY. May be nil.
+	Admit func(Hello) error
+	// Arena gives the memory for a dialler that was admitted and has [FeatureArena] and [FeatureReady]; nil, or a nil result:
+	// none. It needs a unix socket.
 	Arena func(Hello) *Arena
 }
+
+// features are those that are offered, and READY, which every opening has if the dialler knows it.
+func (o Offer) features() []string { return append([]string{FeatureReady}, o.Features...) }
 
 // versions are the lowest and the highest protocol that a side speaks.
 type versions [2]int
@@ -151,9 +164,7 @@ func open(nc net.Conn, token Token, h Hello, v versions) (Welcome, error) {
 	if h.Connection == "" {
 		h.Connection = ConnSmall
 	}
-	if h.Features == nil {
-		h.Features = []string{}
-	}
+	h.Features = append([]string{FeatureReady}, h.Features...)
 	body, err := json.Marshal(h)
 	if err != nil {
 		return Welcome{}, err
@@ -162,54 +173,46 @@ func open(nc net.Conn, token Token, h Hello, v versions) (Welcome, error) {
 		return Welcome{}, err
 	}
 	var w Welcome
-	if err := readWelcome(nc, slices.Contains(h.Features, FeatureArena), &w); err != nil {
+	if err := readOpening(nc, TypeHello, &w); err != nil {
 		return w, err
 	}
 	if err := w.check(h, v, token, mine[:]); err != nil {
-		w.noArena()
 		return w, err
 	}
 	theirs, _ := hex.DecodeString(w.Nonce)
 	if err := WriteFrame(nc, TypeProof, 0, prove(token, "dialler", mine[:], theirs)); err != nil {
-		w.noArena()
 		return w, err
+	}
+	if w.Protocol >= 2 && slices.Contains(w.Features, FeatureReady) {
+		if err := w.awaitReady(nc, slices.Contains(h.Features, FeatureArena)); err != nil {
+			return w, err
+		}
 	}
 	w.Terms = agreed(w.Protocol, h.Features, w.Features, h.MaxBody, w.MaxBody)
 	return w, nc.SetDeadline(time.Time{})
 }
 
-// readWelcome reads the node's hello, and the descriptor that may come with it.
-func readWelcome(nc net.Conn, files bool, w *Welcome) error {
+// awaitReady reads the node's READY, and the descriptor that may come with it.
+func (w *Welcome) awaitReady(nc net.Conn, files bool) error {
+	var end ready
 	uc, unix := nc.(*net.UnixConn)
 	if !files || !unix {
-		if err := readOpening(nc, TypeHello, w); err != nil {
-			return err
-		}
-		w.Arena = nil
-		return nil
+		return readOpening(nc, TypeReady, &end)
 	}
 	r := &fileReader{conn: uc}
-	err := readOpening(r, TypeHello, w)
-	if err == nil && w.Arena != nil && r.file == nil {
+	err := readOpening(r, TypeReady, &end)
+	if err == nil && end.Arena != nil && r.file == nil {
 		err = errors.New("opening: the node tells of shared memory and has sent none")
 	}
-	if err != nil || w.Arena == nil {
-		w.Arena = nil
+	if err != nil || end.Arena == nil {
 		if r.file != nil {
 			r.file.Close()
 		}
 		return err
 	}
+	w.Arena = end.Arena
 	w.Arena.File = r.file
 	return nil
-}
-
-// noArena gives up the memory of an opening that failed.
-func (w *Welcome) noArena() {
-	if w.Arena != nil {
-		w.Arena.File.Close()
-		w.Arena = nil
-	}
 }
 
 // check sees that the node speaks a protocol that the dialler does, and knows the token.
@@ -265,8 +268,8 @@ func readOpening(r io.Reader, want Type, into any) error {
 	return nil
 }
 
-// Accept is the node's side of the opening. check looks at the hello and gives the token that belongs to its id;
-// its error, a common protocol version that does not exist and a wrong proof are sent as GOAWAY and returned.
+// Accept is the node's side of the opening. check gives the token that belongs to the id of a hello, whose dialler may be anybody
+// yet; its error, a common protocol version that does not exist, a wrong proof and the error of Admit are sent as GOAWAY and returned.
 func (o Offer) Accept(nc net.Conn, check func(Hello) (Token, error)) (Hello, error) {
 	return o.accept(nc, spoken, check)
 }
@@ -324,28 +327,18 @@ func (o Offer) answer(nc net.Conn, v versions, check func(Hello) (Token, error),
 	}
 	if protocol >= 2 {
 		w.MaxBody = o.MaxBody
-		for _, f := range o.Features {
+		for _, f := range o.features() {
 			if slices.Contains(h.Features, f) {
 				w.Features = append(w.Features, f)
 			}
 		}
 	}
 	h.Terms = agreed(protocol, w.Features, h.Features, o.MaxBody, h.MaxBody)
-	uc, unix := nc.(*net.UnixConn)
-	if unix && o.Arena != nil && slices.Contains(w.Features, FeatureArena) && h.Connection == ConnSmall {
-		w.Arena = o.Arena(*h)
-	}
 	body, err := json.Marshal(w)
 	if err != nil {
 		return err
 	}
-	if w.Arena == nil {
-		err = WriteFrame(nc, TypeHello, 0, body)
-	} else {
-		frame := appendHeader(nil, Header{Type: TypeHello, Body: uint32(len(body))})
-		err = sendFiles(uc, append(frame, body...), w.Arena.File)
-	}
-	if err != nil {
+	if err := WriteFrame(nc, TypeHello, 0, body); err != nil {
 		return err
 	}
 	fh, proof, err := ReadFrame(nc)
@@ -355,5 +348,31 @@ func (o Offer) answer(nc net.Conn, v versions, check func(Hello) (Token, error),
 	if fh.Type != TypeProof || !hmac.Equal(proof, prove(token, "dialler", theirs, mine[:])) {
 		return errors.New("wrong token")
 	}
-	return nil
+	if o.Admit != nil {
+		if err := o.Admit(*h); err != nil {
+			return err
+		}
+	}
+	if !slices.Contains(w.Features, FeatureReady) {
+		return nil
+	}
+	return o.ready(nc, *h, slices.Contains(w.Features, FeatureArena))
+}
+
+// ready ends the opening.
+func (o Offer) ready(nc net.Conn, h Hello, files bool) error {
+	var end ready
+	uc, unix := nc.(*net.UnixConn)
+	if unix && files && o.Arena != nil && h.Connection == ConnSmall {
+		end.Arena = o.Arena(h)
+	}
+	body, err := json.Marshal(end)
+	if err != nil {
+		return err
+	}
+	if end.Arena == nil {
+		return WriteFrame(nc, TypeReady, 0, body)
+	}
+	frame := appendHeader(nil, Header{Type: TypeReady, Body: uint32(len(body))})
+	return sendFiles(uc, append(frame, body...), end.Arena.File)
 }

@@ -58,6 +58,7 @@ func examples(t testing.TB) map[string][]byte {
 			Features: []string{FeatureBulk}, Node: "n1",
 		}),
 		"PROOF":   frameOf(Header{Type: TypeProof}, nil, prove(secret, "dialler", mine, theirs)),
+		"READY":   value(Header{Type: TypeReady}, ready{Arena: &Arena{ID: 7, Size: 1 << 30, Most: 64 << 20}}),
 		"ROUTE":   value(Header{Type: TypeRoute, ID: 3}, Route{Replica: "D#1", Method: "SayHi"}),
 		"CONTROL": value(Header{Type: TypeControl, ID: 1}, map[string]string{"op": "ping"}),
 		"REPLY":   value(Header{Type: TypeReply, ID: 1}, struct{}{}),
@@ -102,7 +103,7 @@ func TestPageNamesEveryOp(t *testing.T) {
 	_, control, _ := strings.Cut(string(doc), "\n## Control\n")
 	control, _, _ = strings.Cut(control, "\n## ")
 	for path, handlers := range map[string][]string{
-		"../node/session.go": {"Control"}, "../node/driver.go": {"control"}, "../guest/guest.go": {"control"},
+		"../node/session.go": {"Control"}, "../node/driver.go": {"control"}, "../guest/guest.go": {"Control"},
 	} {
 		ops := literals(t, path, handlers...)
 		if len(ops) == 0 {

@@ -415,7 +415,7 @@ func TestPartLies(t *testing.T) {
 	}
 }
 
-// TestMemoryTravels: the descriptor of the memory comes with the node's hello, to who wants it.
+// TestMemoryTravels: the descriptor of the memory comes with the node's READY, to diallers that want it.
 func TestMemoryTravels(t *testing.T) {
 	t.Parallel()
 	for _, wants := range []bool{true, false} {

@@ -357,6 +357,58 @@ func TestOpening(t *testing.T) {
 	})
 }
 
+// TestNothingBeforeTheProof: a dialler that has not proved its token gets no shared memory, and nothing is decided for it.
+func TestNothingBeforeTheProof(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t)
+	o := Offer{
+		Features: []string{FeatureArena},
+		Admit:    func(Hello) error { t.Error("it was admitted"); return nil },
+		Arena:    func(Hello) *Arena { t.Error("it was given memory"); return nil },
+	}
+	result := make(chan error, 1)
+	go func() {
+		_, err := o.Accept(a, func(Hello) (Token, error) { return NewToken(), nil })
+		a.Close()
+		result <- err
+	}()
+	body, _ := json.Marshal(Hello{
+		Protocol: spoken, Kind: "worker", Connection: ConnSmall, Nonce: hex.EncodeToString(make([]byte, 16)),
+		Features: []string{FeatureReady, FeatureArena},
+	})
+	r := &fileReader{conn: b}
+	var w Welcome
+	err := errors.Join(WriteFrame(b, TypeHello, 0, body), readOpening(r, TypeHello, &w), WriteFrame(b, TypeProof, 0, make([]byte, 32)))
+	if err != nil || r.file != nil {
+		t.Errorf("%v, %v", r.file, err)
+	}
+	if err := readOpening(r, TypeReady, nil); err == nil || err.Error() != "wrong token" || r.file != nil {
+		t.Errorf("%v, %v", r.file, err)
+	}
+	if err := <-result; err == nil || err.Error() != "wrong token" {
+		t.Error(err)
+	}
+}
+
+// TestRefusedAfterTheProof: a dialler that has the token and is not admitted reads why.
+func TestRefusedAfterTheProof(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t)
+	token, result := NewToken(), make(chan error, 1)
+	go func() {
+		_, err := Offer{Admit: func(Hello) error { return errors.New("the graphs differ") }}.Accept(a, func(Hello) (Token, error) { return token, nil })
+		a.Close()
+		result <- err
+	}()
+	_, err := Open(b, token, Hello{Kind: "worker"})
+	if refused, ok := errors.AsType[*RefusedError](err); !ok || refused.Message != "the graphs differ" {
+		t.Error(err)
+	}
+	if err := <-result; err == nil || err.Error() != "the graphs differ" {
+		t.Error(err)
+	}
+}
+
 // TestLies: frames that claim what is not so end the connection, and allocate little.
 func TestLies(t *testing.T) {
 	t.Parallel()

@@ -11,6 +11,7 @@ import pytest
 
 from helve import _encoding as encoding
 from helve import serve
+from helve.serve.exceptions import RayServeException
 from helve.serve.handle import DeploymentHandle
 
 RAISED = {
@@ -233,6 +234,21 @@ class Says(Exception):
     def __init__(self, used):
         super().__init__(f"{used} used")
         self.used = used
+
+
+class Opaque(Exception):
+    @property
+    def __dict__(self):
+        raise RuntimeError("no dict")
+
+    @property
+    def __cause__(self):
+        raise RuntimeError("no cause")
+
+
+def test_an_exception_that_cannot_even_be_looked_at_answers_its_call():
+    for e in (encoding.decode_error(encoding.encode_error(raised_at_once(Opaque("text")))), encoding.Failure(raised_at_once(Opaque("text"))).exception()):
+        assert type(e) is Opaque and str(e) == "text"
 
 
 def raised_at_once(exc):

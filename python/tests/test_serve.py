@@ -474,3 +474,39 @@ print(_driver._driver.process.pid, flush=True)
         said = program.communicate(timeout=60)[1]
     assert program.returncode == -signal.SIGINT, said
     assert said.startswith("Traceback") and said.rstrip().endswith("KeyboardInterrupt") and said.count("Traceback") == 1, said
+
+
+def test_modules_are_not_taken_from_the_current_directory(tmp_path):
+    """A program in one directory is started in another, which has files that are called as modules of the library are. What its driver
+    does not import from there its replicas do not either; a working_dir comes after the library."""
+    app, shared, work = tmp_path / "app", tmp_path / "shared", tmp_path / "work"
+    for directory in (app, shared, work):
+        directory.mkdir()
+    for directory in (shared, work):
+        for name in ("hmac", "json", "asyncio", "helve"):
+            (directory / f"{name}.py").write_text("raise SystemExit('a module of the current directory')")
+    (work / "extra.py").write_text("name = 'extra of the working_dir'")
+    (shared / "extra.py").write_text("name = 'extra of the current directory'")
+    (app / "mine.py").write_text("name = 'mine'")
+    (app / "main.py").write_text(f"""
+from helve import serve
+
+@serve.deployment
+class Replica:
+    def __call__(self):
+        import asyncio, hmac, json
+        from mine import name
+        try:
+            import extra
+        except ImportError:
+            return name, None
+        return name, extra.name
+
+serve.start(http_options={{"port": None}})
+print(serve.run(Replica.bind(), route_prefix=None).remote().result())
+working = Replica.options(runtime_env={{"working_dir": {str(work)!r}}})
+print(serve.run(working.bind(), name="working", route_prefix=None).remote().result())
+""")
+    done = subprocess.run([sys.executable, str(app / "main.py")], cwd=shared, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["('mine', None)", "('mine', 'extra of the working_dir')"]

@@ -91,7 +91,7 @@ class Parts:
 
 
 def test_the_page_shows_every_type():
-    assert {h[2] for h, _, _ in frames()} - NODES == {1, 2, 3, 4, 5, 6, 16, 17, 18, 19, 20, 21, 22, 23, 24, 26}
+    assert {h[2] for h, _, _ in frames()} - NODES == {1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23, 24, 26}
 
 
 def test_the_opening_of_the_page():
@@ -102,6 +102,8 @@ def test_the_opening_of_the_page():
     assert welcome["proof"] == hmac.new(token, b"node" + mine + theirs, hashlib.sha256).hexdigest()
     (_, _, proof), = of(wire.PROOF)
     assert proof == hmac.new(token, b"dialler" + mine + theirs, hashlib.sha256).digest()
+    (_, _, ready), = of(wire.READY)
+    assert json.loads(ready) == {"arena": {"id": 7, "size": 1 << 30, "most": 64 << 20}}
     assert welcome["proof"] in PAGE.read_text() and proof.hex() in PAGE.read_text()
 
 

@@ -170,7 +170,6 @@ def bench(request, monkeypatch):
     yield b
     if b.worker.pool is not None:
         b.instance.go.set()
-        b.worker.pool.shutdown()
     for task in asyncio.all_tasks(b.loop):
         task.cancel()
     b.turn()

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import struct
-import traceback as tb
 from typing import Any, Callable, Optional
 
-from helve import _errors as exceptions
+from helve import _errors as exceptions, _guard
 from helve._pickling import dumps, dumps_plain, loads
 
 NONE, MSGPACK, CLOUDPICKLE, PICKLE, JSON, RAW, TEXT, PLAIN = 0, 1, 2, 3, 4, 5, 6, 254
 NAMES = {NONE: "none", MSGPACK: "msgpack", CLOUDPICKLE: "cloudpickle", PICKLE: "pickle", JSON: "orjson", RAW: "raw", TEXT: "text"}
 CODECS = {"cloudpickle": CLOUDPICKLE, "pickle": PICKLE, "msgpack": MSGPACK, "orjson": JSON, "raw": RAW}
 
-HANDLE_EXT = 1
+HANDLE_EXT, BIG_EXT = 1, 66  # extensions of MessagePack: a handle, an integer of more than 64 bits
 
 _msgpack = None
 handle_of: Optional[Callable[[dict], Any]] = None  # set by helve.serve.handle, which is above this module
@@ -29,6 +29,8 @@ def _msgspec():
         def ext(code: int, data: memoryview) -> Any:
             if code == HANDLE_EXT and handle_of is not None:
                 return handle_of(json.loads(bytes(data)))
+            if code == BIG_EXT:
+                return int.from_bytes(data[1:], "big") * (-1 if data[0] == 1 else 1)
             return msgspec.msgpack.Ext(code, bytes(data))
 
         _msgpack = (msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(ext_hook=ext).decode)
@@ -68,8 +70,32 @@ def _json(value: Any) -> bytes:
     try:
         import orjson
     except ImportError:
+        _check_json(value, "")
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    out = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    if b"null" in out:  # orjson writes it for NaN too
+        _check_json(value, "")
+    return out
+
+
+def _check_json(value: Any, at: str) -> None:
+    """Raises for values that JSON would change without a word: NaN becomes null, and of the keys 1 and "1" one is left."""
+    if isinstance(value, float):
+        if value - value != 0:  # NaN and the infinities
+            raise ValueError(f"{at or 'the value'}: JSON has no {value}; use another request_serialization or response_serialization")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"{at or 'the value'}: JSON has keys of type str only, not {type(key).__qualname__}")
+            _check_json(item, f"{at}.{key}" if at else key)
+    elif isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            _check_json(item, f"{at}[{i}]")
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            _check_json(getattr(value, field.name, None), f"{at}.{field.name}" if at else field.name)
+    elif getattr(getattr(value, "dtype", None), "kind", "") == "f":  # of numpy
+        _check_json(value.tolist(), at)
 
 
 def decode(codec: int, data, buffers=None) -> Any:
@@ -113,24 +139,20 @@ def envelope(entries: dict) -> bytes:
 
 
 def encode_error(exc: BaseException, reason: Optional[str] = None) -> bytes:
-    """The envelope of an exception. One of Helve's own keeps its reason; a user's gets type, text, traceback and itself."""
-    own = _attributes(exc).get("_helve")
-    if own is not None:  # it came from a handle call: it goes on as what it was
+    """The envelope of an exception. One of Helve's own keeps its reason; a user's gets type, text, traceback and itself. It does not
+    raise, whatever the exception's class does."""
+    own = _guard.attribute(exc, "_helve")
+    if type(own) is bytes:  # it came from a handle call: it goes on as what it was
         return own
-    e = {"reason": reason or "user", "message": _text(exc), "type": type(exc).__name__}
+    e = {"reason": reason or "user", "message": _guard.text(exc), "type": _guard.type_name(exc)}
     if reason is None:
         e["reason"] = exceptions.reason_of(exc)
     if e["reason"] == "user":
-        e["traceback"] = _trace(exc, _user_frames(exc.__traceback__))
-        p = _pickle_error(exc, e["message"])
+        e["traceback"] = _guard.trace(exc)
+        p = _guard.guarded(lambda: _pickle_error(exc, e["message"]), lambda e: None)
         if p is not None and len(p) <= _PICKLE_LIMIT:
             e["pickle"] = p
     return envelope(e)
-
-
-def _attributes(exc: BaseException) -> dict:
-    """The attributes of an exception, whatever its class does when it is asked for one."""
-    return object.__getattribute__(exc, "__dict__")
 
 
 def _set(exc: BaseException, name: str, value: Any) -> None:
@@ -150,8 +172,8 @@ def _pickle_error(exc: BaseException, text: str) -> Optional[bytes]:
             back = loads(p)
         except Exception:
             back = None
-        if isinstance(back, BaseException):
-            if _text(back) == text:
+        if issubclass(type(back), BaseException):
+            if _guard.text(back) == text:
                 return p
             good = good or p
         elif type(exc).__setattr__ is BaseException.__setattr__:
@@ -204,27 +226,6 @@ def remake(cls: type, args: tuple, state: dict) -> BaseException:
     return exc
 
 
-def _text(exc: BaseException) -> str:
-    try:
-        return str(exc)
-    except Exception as e:  # a user's __str__: the call must be answered all the same
-        return f"<its text failed: {type(e).__name__}>"
-
-
-def _trace(exc: BaseException, frames) -> str:
-    try:
-        return "".join(tb.format_exception(type(exc), exc, frames))
-    except Exception:  # a user's __getattr__, which is asked for notes
-        return "".join(tb.format_tb(frames)) + f"{type(exc).__name__}: {_text(exc)}\n"
-
-
-def _user_frames(trace):
-    """The traceback without Helve's own frames at its start."""
-    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("helve._"):
-        trace = trace.tb_next
-    return trace
-
-
 def parse_envelope(data: bytes) -> dict:
     e, p, n = {}, 0, len(data)
     while p < n:
@@ -264,7 +265,7 @@ def decode_error(data: bytes) -> Exception:
             exc = loads(e["pickle"])
         except (Exception, *_CONTROL):
             exc = None
-        if not isinstance(exc, Exception):
+        if not issubclass(type(exc), Exception):
             exc = None
     if exc is None:
         text = e.get("message", "")
@@ -274,12 +275,9 @@ def decode_error(data: bytes) -> Exception:
             text = f"{where}: {text}"
         exc = exceptions.for_reason(reason)(text)
     exc = outcome(exc, where)
-    try:
-        if e.get("traceback"):
-            _set(exc, "__cause__", RemoteTraceback(e["traceback"]))
-        _set(exc, "_helve", data)
-    except Exception:
-        pass
+    if e.get("traceback"):
+        _guard.set_cause(exc, RemoteTraceback(e["traceback"]))
+    _guard.set_attribute(exc, "_helve", data)
     return exc
 
 
@@ -289,9 +287,10 @@ _CONTROL = (SystemExit, GeneratorExit, asyncio.CancelledError)  # KeyboardInterr
 def outcome(exc: BaseException, where: str = "") -> Exception:
     """An exception as the outcome of a call: one that is no order to whatever runs the reader. StopIteration would end a reader's
     `for` as if everything had been read, and CancelledError a task that nobody has cancelled; neither goes through a future."""
-    if isinstance(exc, (StopIteration, StopAsyncIteration)) or not isinstance(exc, Exception):
-        text = _text(exc)
-        made = RuntimeError(f"{where or 'the call'} raised {type(exc).__name__}{': ' if text else ''}{text}")
+    cls = type(exc)
+    if issubclass(cls, (StopIteration, StopAsyncIteration)) or not issubclass(cls, Exception):
+        text = _guard.text(exc)
+        made = RuntimeError(f"{where or 'the call'} raised {_guard.type_name(exc)}{': ' if text else ''}{text}")
         made.__cause__ = exc
         return made
     return exc
@@ -309,17 +308,17 @@ class Failure:
         self._error, self._data = None, data
         if error is None:
             return
-        if error.__traceback__ is not None or error.__cause__ is not None or error.__context__ is not None:
-            own = _attributes(error).get("_helve")
-            if own is not None:
+        field = _guard.field
+        if any(field(error, name) is not None for name in ("__traceback__", "__cause__", "__context__")):
+            own = _guard.attribute(error, "_helve")
+            if type(own) is bytes:
                 self._data = own
                 return
-            trace = _user_frames(error.__traceback__)
             cause = None
-            if trace is not None or error.__cause__ is not None:
-                cause = RemoteTraceback(_trace(error, trace))
+            if _guard.has_frames(error) or field(error, "__cause__") is not None:
+                cause = RemoteTraceback(_guard.trace(error))
             error = _again(outcome(error))
-            _set(error, "__cause__", cause)
+            _guard.set_cause(error, cause)
         self._error = outcome(error)
 
     def exception(self) -> Exception:
@@ -329,7 +328,7 @@ class Failure:
             except Exception as e:
                 return exceptions.RayServeException(f"an error that does not parse: {e}")
         error = _again(self._error)
-        _set(error, "__cause__", self._error.__cause__)
+        _guard.set_cause(error, _guard.field(self._error, "__cause__"))
         return error
 
 
@@ -338,4 +337,4 @@ def _again(exc: Exception) -> Exception:
     try:
         return remake(*_Remade(exc).parts())
     except Exception:
-        return exc.with_traceback(None)
+        return BaseException.with_traceback(exc, None)

@@ -61,13 +61,14 @@ def for_reason(reason: str) -> type:
 
 def reason_of(exc: BaseException) -> str:
     """The reason under which an exception of a user's method travels."""
-    if isinstance(exc, RequestCancelledError):
+    cls = type(exc)  # isinstance would also ask the exception, whose __class__ may be anything
+    if issubclass(cls, RequestCancelledError):
         return "cancelled"
-    if isinstance(exc, BackPressureError):
+    if issubclass(cls, BackPressureError):
         return "backpressure"
-    if isinstance(exc, TooLargeError):
+    if issubclass(cls, TooLargeError):
         return "too_large"
-    if isinstance(exc, DataLossError):
+    if issubclass(cls, DataLossError):
         return "data_loss"
     return "user"
 

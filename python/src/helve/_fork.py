@@ -44,7 +44,6 @@ def _in_child() -> None:
         except OSError:
             pass
     for connection in list(_told):
-        _told.discard(connection)
         connection.forked()
 
 

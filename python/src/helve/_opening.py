@@ -7,11 +7,14 @@ import hmac
 import json
 import os
 import socket
+import time
 from typing import Optional
 
 from helve import __version__
 from helve._parts import REFERENCE_OVER
-from helve._wire import GOAWAY, HEADER, HELLO, OWN_MAX_BODY, PROOF, PROTOCOL
+from helve._wire import GOAWAY, HEADER, HELLO, OWN_MAX_BODY, PROOF, PROTOCOL, READY
+
+OPENING_TIME = 10.0  # seconds for the whole of it
 
 
 def read_token(fd: int) -> bytes:
@@ -25,10 +28,11 @@ def read_token(fd: int) -> bytes:
     return token
 
 
-def _recv(sock: socket.socket, n: int, fds: Optional[list] = None) -> bytes:
+def _recv(sock: socket.socket, n: int, until: float, fds: Optional[list] = None) -> bytes:
     """n bytes; fds gets the descriptor that may come with the first of them."""
     out = b""
     while len(out) < n:
+        sock.settimeout(max(until - time.monotonic(), 0.001))
         if fds is None or out:
             part = sock.recv(n - len(out))
         else:
@@ -42,11 +46,16 @@ def _recv(sock: socket.socket, n: int, fds: Optional[list] = None) -> bytes:
     return out
 
 
-def _read_frame(sock: socket.socket, fds: Optional[list] = None) -> tuple[int, bytes]:
-    body, meta, kind, _, _ = HEADER.unpack(_recv(sock, 16, fds))
+def _read_frame(sock: socket.socket, want: int, until: float, fds: Optional[list] = None) -> dict:
+    body, meta, kind, _, _ = HEADER.unpack(_recv(sock, 16, until, fds))
     if body > 1 << 20 or meta:
         raise ConnectionError("malformed frame during the opening")
-    return kind, _recv(sock, body)
+    value = json.loads(_recv(sock, body, until))
+    if kind == GOAWAY:
+        raise RefusedError(value["message"])
+    if kind != want:
+        raise ConnectionError(f"frame of type {kind} during the opening")
+    return value
 
 
 class RefusedError(ConnectionError):
@@ -56,34 +65,42 @@ class RefusedError(ConnectionError):
 def open_connection(sock: socket.socket, token: bytes, kind: str, id: str, resume: Optional[dict] = None) -> dict:
     """The dialler's side of the opening, on a blocking socket. It gives the node's HELLO, and raises RefusedError with the node's
     text. resume is what a worker has that lost its node."""
-    sock.settimeout(10)
+    until = time.monotonic() + OPENING_TIME
+    sock.settimeout(OPENING_TIME)
     nonce = os.urandom(16)
     hello = {
         "protocol": PROTOCOL, "kind": kind, "connection": "small", "language": "python", "version": __version__,
         "id": id, "pid": os.getpid(), "nonce": nonce.hex(),
-        "features": ["segments", "arena"] if kind == "worker" else ["segments"], "reference_over": REFERENCE_OVER,
+        "features": ["ready", "segments", "arena"] if kind == "worker" else ["ready", "segments"], "reference_over": REFERENCE_OVER,
         "max_body": OWN_MAX_BODY,
     }
     if resume is not None:
         hello["resume"] = resume
     body = json.dumps(hello).encode()
     sock.sendall(HEADER.pack(len(body), 0, HELLO, 0, 0) + body)
-    fds: list = []
-    frame, body = _read_frame(sock, fds)
-    if frame == GOAWAY:
-        raise RefusedError(json.loads(body)["message"])
-    if frame != HELLO:
-        raise ConnectionError(f"frame of type {frame} during the opening")
-    welcome = json.loads(body)
+    welcome = _read_frame(sock, HELLO, until)
     theirs = bytes.fromhex(welcome["nonce"])
     expect = hmac.new(token, b"node" + nonce + theirs, hashlib.sha256).hexdigest()
     if not hmac.compare_digest(expect, welcome["proof"]):
         raise ConnectionError("the node did not prove that it knows this process's token")
     proof = hmac.new(token, b"dialler" + nonce + theirs, hashlib.sha256).digest()
     sock.sendall(HEADER.pack(len(proof), 0, PROOF, 0, 0) + proof)
+    welcome.pop("arena", None)  # it comes with the READY
+    if "ready" in welcome.get("features", ()):
+        fds: list = []
+        try:
+            ready = _read_frame(sock, READY, until, fds)
+            if ready.get("arena") and not fds:
+                raise ConnectionError("the node tells of shared memory and has sent none")
+        except BaseException:
+            for fd in fds:
+                os.close(fd)
+            raise
+        if ready.get("arena"):
+            welcome["arena"], welcome["arena_fd"] = ready["arena"], fds.pop()
+        for fd in fds:
+            os.close(fd)
     sock.settimeout(None)
-    if fds:
-        welcome["arena_fd"] = fds[0]
     return welcome
 
 

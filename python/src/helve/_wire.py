@@ -27,7 +27,7 @@ from helve._parts import (
 )
 from helve._pickling import APART, dumps, dumps_call, loads
 
-HELLO, PROOF, GOAWAY, CONTROL, REPLY, ROUTE, CALL, CANCEL, END, ITEMS, CREDIT = 1, 2, 3, 4, 5, 6, 16, 17, 18, 19, 20
+HELLO, PROOF, GOAWAY, CONTROL, REPLY, ROUTE, READY, CALL, CANCEL, END, ITEMS, CREDIT = 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20
 FLAG_ERROR = 1
 PROTOCOL = (1, 2)
 MAX_DEPTH = 64
@@ -60,7 +60,7 @@ class RequestInfo:
 
     __slots__ = (
         "request", "text", "trace", "span", "call", "depth", "deadline", "model", "session", "children", "tail", "window", "frame", "begun",
-        "broadcast",
+        "broadcast", "task", "threaded", "cancelled",
     )
 
     def __init__(self, request, trace, span, call, depth, deadline):
@@ -71,10 +71,35 @@ class RequestInfo:
         self.frame = 0
         self.begun = False  # the coroutine of the call has run its first step
         self.broadcast = False  # its result travels in one piece, beside those of others
+        self.task = None  # that runs the call
+        self.threaded = self.cancelled = False  # its method runs in a thread, which nothing tells that the call was cancelled
 
     @property
     def request_id(self) -> str:
         return self.text or format_id(self.request)
+
+    def adopt(self, call: "Call", on_loop: bool) -> None:
+        """A call that the method makes, on whatever thread, ends with the method's own when that is cancelled. Those that it makes
+        after that run, so that a method that catches its cancel can call others to clean up. In a thread it cannot catch it."""
+        children = self.children
+        if children is None:
+            with _adopting:
+                children = self.children
+                if children is None:
+                    children = self.children = set()
+        children.add(call)
+        call.parent = children
+        if self.threaded and self.cancelled and not on_loop:
+            call.conn.loop.call_soon_threadsafe(call.cancel)
+
+    def cancel_children(self) -> None:
+        self.cancelled = True
+        if self.children:
+            for child in list(self.children):
+                child.cancel()
+
+
+_adopting = threading.Lock()
 
 
 _ids = itertools.count(int.from_bytes(os.urandom(6), "little") << 8)

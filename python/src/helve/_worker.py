@@ -1,4 +1,4 @@
-"""A Python worker: `python -m helve._worker`, started by a node. It hosts one replica on one event loop."""
+"""A Python worker, which a node starts. It hosts one replica on one event loop."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import socket
 import sys
 import threading
 import time
-import traceback
 from typing import Optional
 
 from helve import _runtime, _supervise
 from helve._attach import DIAL, Node, duration, give_up
 from helve._encoding import CLOUDPICKLE, decode, dumps, encode, encode_error, envelope, loads
+from helve._guard import exit_code, guarded, text, trace, type_name
 from helve._hooks import digest, hook, no_reconfigure, raw_field
 from helve._names import match_name
 from helve._opening import RefusedError, read_token
@@ -25,8 +25,9 @@ from helve._parts import WHERE, Out, parse_slots
 from helve._pickling import APART
 from helve._stream import Outflow, is_stream
 from helve._tasks import make_eager
+from helve._threads import Threads
 from helve._wire import (
-    END, END_FRAME, FLAG_ERROR, HEADER, REPLY, Connection, entry, in_parts, parse_args, parse_call, parse_parts, request_info,
+    END, END_FRAME, FLAG_ERROR, GOAWAY, HEADER, REPLY, Connection, RequestInfo, entry, in_parts, parse_args, parse_call, parse_parts, request_info,
 )
 from helve.serve.context import ReplicaContext
 from helve.serve.deployment import Deployment, methods_of
@@ -47,14 +48,42 @@ def not_streamed(fn) -> TypeError:
     return TypeError(f"{_name(fn)} is a generator: call it with stream=True (handle.options(stream=True))")
 
 
+EXIT = (SystemExit, KeyboardInterrupt)  # of whatever user code: the process ends
+FLUSH = 1.0  # seconds that the last output, and the last answers, may take to be written
+
+
 def leave(code: int):
-    """Ends the process without waiting for threads of the user."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except Exception:
-            pass
-    os._exit(code)
+    """Ends the process at once. It does not wait for the user's threads, of whatever kind, nor run atexit handlers; a stream that
+    cannot be flushed, because its reader does not read or a thread of the user's holds its lock, has a second."""
+    try:
+        flushing = threading.Thread(target=_flush, name="helve-leave", daemon=True)
+        flushing.start()
+        flushing.join(FLUSH)
+    finally:
+        os._exit(code)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        guarded(lambda: stream.flush(), lambda e: None)
+
+
+async def caught(coro) -> tuple:
+    """The outcome of user code, (True, value) or (False, exception), for whoever runs it as a task: one that raises SystemExit takes
+    the loop with it, before anything is answered."""
+    try:
+        return True, await coro
+    except asyncio.CancelledError:
+        raise
+    except BaseException as e:
+        return False, e
+
+
+def opened(outcome: tuple):
+    good, value = outcome
+    if not good:
+        raise value
+    return value
 
 
 class Worker:
@@ -65,7 +94,7 @@ class Worker:
         self.loop, self.node = loop, node
         self.conn = Connection(loop, self)
         self.eager = make_eager(loop)
-        self.running: dict[int, asyncio.Task] = {}  # calls that did not finish in their first step
+        self.running: dict[int, RequestInfo] = {}  # calls that did not finish in their first step
         self.flows: dict[int, Outflow] = {}
         self.routes: dict[int, tuple] = {}  # number -> (kind, callable) or (None, error envelope)
         self.declared: dict[int, dict] = {}
@@ -78,6 +107,7 @@ class Worker:
         self.configuring = asyncio.Lock()
         self.config = ""  # the digest of its user config
         self.over = False  # the node is gone
+        self.leaving = False  # the process is about to end
         self.told = 0  # calls that the next node counts as running
         self.heir: Optional[Worker] = None
         self.formers: list[Worker] = []
@@ -88,9 +118,7 @@ class Worker:
             self.app, self.deployment, self.replica = former.app, former.deployment, former.replica
             self.formers = [w for w in (*former.formers, former) if w.running]
         elif os.environ.get("RAY_SERVE_RUN_SYNC_IN_THREADPOOL") == "1":
-            from concurrent.futures import ThreadPoolExecutor
-
-            self.pool = ThreadPoolExecutor(thread_name_prefix="helve-sync")
+            self.pool = Threads()
 
     # ---- calls in
 
@@ -123,9 +151,12 @@ class Worker:
     def on_call(self, id: int, meta, body) -> None:
         number, want, info, slots = parse_call(meta)  # what does not parse ends the connection
         info.frame = id
+        if self.leaving:
+            self.fail_with(id, envelope({"reason": "replica_unavailable", "message": "the replica's process is ending"}))
+            return
         try:
             self.begin(id, number, want, info, slots, body)
-        except Exception as e:  # an attribute of the user's that is looked up, a task factory of his
+        except BaseException as e:  # an attribute of the user's that is looked up, a task factory of his
             if not info.begun:
                 self.flows.pop(id, None)
                 self.fail(id, e, info)
@@ -139,8 +170,8 @@ class Worker:
             return
         try:
             args, kwargs = parse_parts(self.conn, slots, body) if in_parts(slots) else parse_args(slots, body)
-        except Exception as e:
-            self.fail_with(id, encode_error(e, "bad_input"))
+        except BaseException as e:
+            self.fail(id, e, info, "bad_input")
             return
         if info.window is not None:
             self.flows[id] = Outflow(self.conn, id, want, info.window)
@@ -160,7 +191,8 @@ class Worker:
         task = self.eager(coro)
         if task.done():
             return
-        self.running[id] = task
+        info.task = task
+        self.running[id] = info
         if not info.begun:
             task.add_done_callback(lambda _: self.never_ran(id, info, awaited))
 
@@ -180,8 +212,6 @@ class Worker:
             self.reply(id, want, value, info)
         except BaseException as e:
             self.fail(id, e, info)
-            if isinstance(e, (KeyboardInterrupt, SystemExit)):
-                raise
         finally:
             self.running.pop(id, None)
             if self.over:
@@ -203,8 +233,6 @@ class Worker:
         except BaseException as e:
             flow.emit()
             self.fail(id, e, info)
-            if isinstance(e, (KeyboardInterrupt, SystemExit)):
-                raise
         finally:
             self.running.pop(id, None)
             if self.over:
@@ -226,10 +254,10 @@ class Worker:
             self.reply(id, want, value, info)
         except BaseException as e:
             self.fail(id, e, info)
-            if isinstance(e, (KeyboardInterrupt, SystemExit)):
-                raise
 
     async def run_in_pool(self, id, want, info, fn, args, kwargs) -> None:
+        info.threaded = True
+
         async def in_pool():
             value = await self.in_thread(fn, *args, **kwargs)
             return await value if inspect.isawaitable(value) else value
@@ -253,8 +281,6 @@ class Worker:
                 good, value = await asyncio.wrap_future(work, loop=self.loop)
                 break
             except asyncio.CancelledError as e:
-                if work.cancelled():  # before a thread was free for it
-                    raise
                 cancelled = e
         if cancelled is not None:
             if inspect.iscoroutine(value):
@@ -294,14 +320,18 @@ class Worker:
             raise
         self.conn.put(HEADER.pack(out.size, len(meta), END, 0, id) + meta, *out.segments)
 
-    def fail(self, id: int, e: BaseException, info) -> None:
-        if isinstance(e, asyncio.CancelledError):
-            children = info.children
-            if children:
-                for child in list(children):
-                    child.cancel()
+    def fail(self, id: int, e: BaseException, info, reason: Optional[str] = None) -> None:
+        """Answers a call with what ended it. Where that ends the process too, the node knows it before the caller has the answer:
+        the caller's next call waits for another replica."""
+        exits = issubclass(type(e), EXIT)
+        if exits:
+            self.take_leave(e)
+        elif issubclass(type(e), asyncio.CancelledError):
+            info.cancel_children()
             e = RequestCancelledError(f"Request {info.request_id} was cancelled.")
-        self.fail_with(id, encode_error(e))
+        self.fail_with(id, encode_error(e, reason))
+        if exits:
+            self.leave(exit_code(e))
 
     def fail_with(self, id: int, error: bytes) -> None:
         if len(error) > self.conn.max_body:
@@ -309,9 +339,43 @@ class Worker:
         self.conn.put(HEADER.pack(len(error), 2, END, FLAG_ERROR, id) + b"\0\0", error)
 
     def on_cancel(self, id: int) -> None:
-        task = self.running.get(id)
-        if task is not None:
-            task.cancel()
+        """A method that catches its cancel keeps its slot until it ends. Its children are cancelled now."""
+        info = self.running.get(id)
+        if info is not None:
+            info.task.cancel()
+            info.cancel_children()
+
+    # ---- the end of the process
+
+    def take_leave(self, why: BaseException) -> None:
+        """Tells the node that nothing is taken any more."""
+        now = _runtime.connection  # self's node may have gone
+        if now is None or now.lost is not None or self.leaving:
+            return
+        now.server.leaving = self.leaving = True
+        name = type_name(why)
+        now.send(GOAWAY, 0, 0, b"", json.dumps({
+            "code": "Unavailable", "reason": "leaving", "message": f"{name}: {text(why)}"[:1000],
+        }).encode())
+
+    def leave(self, code: int) -> None:
+        """Ends the process as soon as the kernel has what was answered. Nothing of the user's is waited for, nor is a node that
+        does not read: a thread ends the process if the loop does not."""
+        now = _runtime.connection
+        if now is None or now.lost is not None:
+            leave(code)
+        now.flush()
+        if now.transport.get_write_buffer_size() == 0:
+            leave(code)
+        timer = threading.Timer(FLUSH, leave, (code,))
+        timer.daemon = True
+        timer.start()
+        self.await_written(now, code)
+
+    def await_written(self, conn, code: int) -> None:
+        if conn.lost is not None or conn.transport.get_write_buffer_size() == 0:
+            leave(code)
+        self.loop.call_later(0.001, self.await_written, conn, code)
 
     # ---- control
 
@@ -324,17 +388,18 @@ class Worker:
         task.add_done_callback(_tasks.discard)
 
     async def control(self, id: int, request: dict, raw: bytes) -> None:
+        exits = None
         try:
             op = request["op"]
             if op == "start_replica":
                 limit = request.get("timeout_s") or None
                 begun = time.monotonic()
-                start = self.loop.create_task(self.start_replica(request, raw))
+                start = self.loop.create_task(caught(self.start_replica(request, raw)))
                 await asyncio.wait([start], timeout=limit)
                 if not start.done():
                     start.cancel()
                     raise TimeoutError(f"it is not ready after construct_timeout_s ({limit:g} s)")
-                reply = start.result()
+                reply = opened(start.result())
                 if limit is not None and time.monotonic() - begun > limit:  # a constructor that held up the loop, and its timers
                     await self.stop_replica()
                     raise TimeoutError(f"it is not ready after construct_timeout_s ({limit:g} s)")
@@ -348,7 +413,7 @@ class Worker:
                 if self.instance is None or request["replica"] != self.replica:
                     raise ReplicaUnavailableError("the replica is not in this worker")
                 change = self.check_health() if op == "check_health" else self.reconfigure(self.instance, request, raw)
-                await asyncio.wait_for(change, request.get("timeout_s") or None)
+                opened(await asyncio.wait_for(caught(change), request.get("timeout_s") or None))
                 reply = {}
             elif op == "stop_replica":
                 if self.watchdog is not None:
@@ -357,20 +422,20 @@ class Worker:
             else:
                 raise ValueError(f"unknown control request {op!r}")
         except BaseException as e:
-            trace = e.__traceback__
-            while trace is not None and trace.tb_frame.f_globals.get("__name__", "") in (__name__, "__main__") and trace.tb_frame.f_code.co_filename == __file__:
-                trace = trace.tb_next
-            reply = {"error": {
-                "reason": "replica_unavailable" if isinstance(e, ReplicaUnavailableError) else "user", "type": type(e).__name__, "message": str(e) or type(e).__name__,
-                "traceback": "".join(traceback.format_exception(type(e), e, trace)),
-            }}
+            exits = e if issubclass(type(e), EXIT) else None
+            if exits is not None:
+                self.take_leave(e)
+            reason = "replica_unavailable" if issubclass(type(e), ReplicaUnavailableError) else "user"
+            reply = {"error": {"reason": reason, "type": type_name(e), "message": text(e) or type_name(e), "traceback": trace(e)}}
             if request.get("op") == "start_replica" and self.step:
                 reply["error"]["step"] = self.step
         body = json.dumps(reply).encode()
         if len(body) > self.conn.max_body:
-            text = str(too_large("the reply", len(body), self.conn.max_body))
-            body = json.dumps({"error": {"reason": "too_large", "message": text}}).encode()
+            error = {"reason": "too_large", "message": str(too_large("the reply", len(body), self.conn.max_body))}
+            body = json.dumps({"error": error}).encode()
         self.conn.send(REPLY, 0, id, b"", body)
+        if exits is not None:
+            self.leave(exit_code(exits))
 
     async def start_replica(self, request: dict, raw: bytes) -> dict:
         self.app, self.deployment, self.replica = request["app"], request["deployment"], request["replica"]
@@ -455,8 +520,9 @@ class Worker:
         if self.node is None or not self.node.grace:
             leave(1)
         self.over = True
-        for task in list(self.running.values()):
-            task.cancel()
+        for info in list(self.running.values()):
+            info.task.cancel()
+            info.cancel_children()
         self.keep(self.look())
 
     async def look(self) -> None:
@@ -516,7 +582,6 @@ class Worker:
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in the terminal is for the node, which stops its workers
-    sys.path[:0] = [p for p in json.loads(os.environ.get("HELVE_SYS_PATH", "[]")) if p not in sys.path]
     _supervise.set_up_logging()
     token = read_token(int(os.environ.pop("HELVE_TOKEN_FD")))
     grace = duration(os.environ.get("HELVE_WORKER_GRACE") or "0s")
@@ -533,9 +598,18 @@ def main() -> None:
     except ImportError:
         loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    loop.run_until_complete(Worker(loop, node).attach(sock, welcome))
-    loop.run_forever()
-
-
-if __name__ == "__main__":
-    main()
+    worker = Worker(loop, node)
+    loop.run_until_complete(worker.attach(sock, welcome))
+    why: BaseException = RuntimeError("the replica's event loop was stopped")
+    code = 1
+    while True:  # the loop ends when a task or callback of the user's raises SystemExit, and when it is stopped
+        try:
+            loop.run_forever()
+        except EXIT as e:
+            why, code = e, exit_code(e)
+        except BaseException as e:
+            why = e
+        if not worker.leaving:
+            print(f"helve: the worker ends: {type_name(why)}: {text(why)}", file=sys.stderr)
+            worker.take_leave(why)
+        loop.call_soon(worker.leave, code)

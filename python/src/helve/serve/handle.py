@@ -173,12 +173,8 @@ class DeploymentHandle:
         call.tail = tail
         call.by_value = self._options.by_reference is False
         on_loop = asyncio._get_running_loop() is conn.loop
-        if info is not None and on_loop:
-            if info.children is None:
-                info.children = {call}
-            else:
-                info.children.add(call)
-            call.parent = info.children
+        if info is not None:
+            info.adopt(call, on_loop)
         for v in args:
             if type(v) in RESPONSES:
                 break

@@ -1,0 +1,243 @@
+package codec
+
+import (
+	"encoding"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"runtime"
+
+	"github.com/tinylib/msgp/msgp"
+)
+
+// form is one pair of methods with which values of a type write and read themselves.
+type form struct {
+	marshal, unmarshal reflect.Type // interfaces
+	method             string       // of marshal
+	enc                func(b []byte, v any) ([]byte, error)
+	dec                func(b []byte, v any, t reflect.Type, m mode) ([]byte, error)
+	pair               bool // counts only where a type has both methods
+}
+
+// forms are in the order of preference: a type that writes itself as MessagePack and as text is written as MessagePack.
+// Bytes come last, because only Go reads them.
+var forms = []form{
+	{
+		marshal: reflect.TypeFor[msgp.Marshaler](), unmarshal: reflect.TypeFor[msgp.Unmarshaler](), method: "MarshalMsg",
+		enc: func(b []byte, v any) ([]byte, error) { return v.(msgp.Marshaler).MarshalMsg(b) },
+		dec: func(b []byte, v any, _ reflect.Type, _ mode) ([]byte, error) {
+			return v.(msgp.Unmarshaler).UnmarshalMsg(b)
+		},
+	},
+	{
+		marshal: textMarshaler, unmarshal: textUnmarsh, method: "MarshalText",
+		enc: func(b []byte, v any) ([]byte, error) {
+			s, err := v.(encoding.TextMarshaler).MarshalText()
+			return msgp.AppendStringFromBytes(b, s), err
+		},
+		dec: func(b []byte, v any, t reflect.Type, _ mode) ([]byte, error) {
+			if typeOf(b) != msgp.StrType {
+				return b, mismatch(b, t)
+			}
+			s, rest, err := msgp.ReadStringBytes(b)
+			if err != nil {
+				return b, err
+			}
+			return rest, v.(encoding.TextUnmarshaler).UnmarshalText([]byte(s))
+		},
+	},
+	{
+		marshal: reflect.TypeFor[json.Marshaler](), unmarshal: reflect.TypeFor[json.Unmarshaler](), method: "MarshalJSON",
+		enc: func(b []byte, v any) ([]byte, error) {
+			s, err := v.(json.Marshaler).MarshalJSON()
+			if err != nil {
+				return b, err
+			}
+			return appendJSONText(b, s)
+		},
+		dec: func(b []byte, v any, _ reflect.Type, _ mode) ([]byte, error) {
+			s, rest, err := appendAsJSON(nil, b, mode{})
+			if err != nil {
+				return b, err
+			}
+			return rest, v.(json.Unmarshaler).UnmarshalJSON(s)
+		},
+	},
+	{
+		marshal: reflect.TypeFor[encoding.BinaryMarshaler](), unmarshal: reflect.TypeFor[encoding.BinaryUnmarshaler](), method: "MarshalBinary",
+		enc: func(b []byte, v any) ([]byte, error) {
+			s, err := v.(encoding.BinaryMarshaler).MarshalBinary()
+			return msgp.AppendBytes(b, s), err
+		},
+		dec: func(b []byte, v any, t reflect.Type, m mode) ([]byte, error) {
+			return readOwnBytes(b, t, m, v.(encoding.BinaryUnmarshaler).UnmarshalBinary)
+		},
+		pair: true,
+	},
+	{
+		marshal: reflect.TypeFor[gobEncoder](), unmarshal: reflect.TypeFor[gobDecoder](), method: "GobEncode",
+		enc: func(b []byte, v any) ([]byte, error) {
+			s, err := v.(gobEncoder).GobEncode()
+			return msgp.AppendBytes(b, s), err
+		},
+		dec: func(b []byte, v any, t reflect.Type, m mode) ([]byte, error) {
+			return readOwnBytes(b, t, m, v.(gobDecoder).GobDecode)
+		},
+		pair: true,
+	},
+}
+
+// gobEncoder and gobDecoder are those of encoding/gob, whose package a user's binary is spared.
+type gobEncoder interface{ GobEncode() ([]byte, error) }
+type gobDecoder interface{ GobDecode(data []byte) error }
+
+// readOwnBytes reads the bytes that a value wrote of itself: base64 text in JSON, as []byte has.
+func readOwnBytes(b []byte, t reflect.Type, m mode, read func([]byte) error) ([]byte, error) {
+	switch k := typeOf(b); {
+	case k == msgp.BinType:
+		data, rest, err := readBytes(b)
+		if err != nil {
+			return b, err
+		}
+		return rest, read(data)
+	case k == msgp.StrType && m.json:
+		s, rest, err := msgp.ReadStringBytes(b)
+		if err != nil {
+			return b, err
+		}
+		data, err := base64.StdEncoding.DecodeString(s)
+		if err != nil {
+			return b, errors.New("bytes must be base64 in JSON")
+		}
+		return rest, read(data)
+	}
+	return b, mismatch(b, t)
+}
+
+// ownForms says how values of t write and read themselves; nil where they do not. One form serves both ways if a type has
+// both methods of one: a type with MarshalText (for its log lines), MarshalBinary and UnmarshalBinary is written as bytes.
+func ownForms(t reflect.Type) (enc, dec *form) {
+	if k := t.Kind(); k == reflect.Interface || k == reflect.Pointer {
+		return nil, nil
+	}
+	p := reflect.PointerTo(t)
+	for i := range forms {
+		f := &forms[i]
+		writes, reads := p.Implements(f.marshal), p.Implements(f.unmarshal)
+		if writes && f.hidesFields(t) {
+			continue
+		}
+		if writes && reads {
+			return f, f
+		}
+		if writes && enc == nil && !f.pair {
+			enc = f
+		}
+		if reads && dec == nil && !f.pair && (writes || !f.hidesFields(t)) {
+			dec = f
+		}
+	}
+	return enc, dec
+}
+
+// hidesFields says that t has the form's method from an embedded field only, and exported fields beside that, which the
+// method knows nothing of. Such a struct is written field by field. For example, struct{ time.Time; Place string } would
+// else be written as its time.
+func (f *form) hidesFields(t reflect.Type) bool {
+	if t.Kind() != reflect.Struct || !beside(t, f) {
+		return false
+	}
+	var m reflect.Method
+	var ok bool
+	switch f.method { // constants, so that the linker keeps these methods and no others
+	case "MarshalMsg":
+		m, ok = methodOf(t, func(t reflect.Type) (reflect.Method, bool) { return t.MethodByName("MarshalMsg") })
+	case "MarshalText":
+		m, ok = methodOf(t, func(t reflect.Type) (reflect.Method, bool) { return t.MethodByName("MarshalText") })
+	case "MarshalJSON":
+		m, ok = methodOf(t, func(t reflect.Type) (reflect.Method, bool) { return t.MethodByName("MarshalJSON") })
+	case "MarshalBinary":
+		m, ok = methodOf(t, func(t reflect.Type) (reflect.Method, bool) { return t.MethodByName("MarshalBinary") })
+	case "GobEncode":
+		m, ok = methodOf(t, func(t reflect.Type) (reflect.Method, bool) { return t.MethodByName("GobEncode") })
+	}
+	if !ok {
+		return false
+	}
+	// The compiler writes the method of an embedded field for the struct around it, in a file of this name.
+	fn := runtime.FuncForPC(m.Func.Pointer())
+	if fn == nil {
+		return false
+	}
+	file, _ := fn.FileLine(fn.Entry())
+	return file == "<autogenerated>"
+}
+
+// methodOf finds a method where it was written: a method of the value is one that the compiler wrote for the pointer.
+func methodOf(t reflect.Type, find func(reflect.Type) (reflect.Method, bool)) (reflect.Method, bool) {
+	if m, ok := find(t); ok {
+		return m, true
+	}
+	return find(reflect.PointerTo(t))
+}
+
+// beside says that t embeds a field with the form's method, and has exported fields beside that one.
+func beside(t reflect.Type, f *form) bool {
+	embedded, others := false, false
+	for i := range t.NumField() {
+		sf := t.Field(i)
+		p := sf.Type
+		if p.Kind() != reflect.Pointer && p.Kind() != reflect.Interface {
+			p = reflect.PointerTo(p)
+		}
+		if sf.Anonymous && p.Implements(f.marshal) {
+			embedded = true
+		} else if _, _, skip := fieldName(sf); !skip && (sf.IsExported() || sf.Anonymous) {
+			others = true
+		}
+	}
+	return embedded && others
+}
+
+// ownPlan is for types that write themselves.
+func ownPlan(t reflect.Type) *plan {
+	enc, dec := ownForms(t)
+	if enc == nil && dec == nil {
+		return nil
+	}
+	p := &plan{
+		enc: func(_ *Codec, b []byte, _ reflect.Value, _ mode) ([]byte, error) {
+			return b, fmt.Errorf("%s can be decoded but not encoded", t)
+		},
+		dec: func(_ *Codec, b []byte, _ reflect.Value, _ mode) ([]byte, error) {
+			return b, fmt.Errorf("%s can be encoded but not decoded", t)
+		},
+	}
+	if enc != nil {
+		p.enc = func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) { return enc.enc(b, addressed(v)) }
+	}
+	if dec != nil {
+		p.dec = func(_ *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
+			return dec.dec(b, v.Addr().Interface(), t, m)
+		}
+	}
+	return p
+}
+
+// HasOwnForm reports whether values of t are written or read by methods of theirs.
+func HasOwnForm(t reflect.Type) bool {
+	enc, dec := ownForms(t)
+	return enc != nil || dec != nil
+}
+
+// addressed gives a pointer to v, or to a copy where v has no address, so that methods of either receiver are found.
+func addressed(v reflect.Value) any {
+	if v.CanAddr() {
+		return v.Addr().Interface()
+	}
+	p := reflect.New(v.Type())
+	p.Elem().Set(v)
+	return p.Interface()
+}

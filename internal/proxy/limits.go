@@ -1,0 +1,104 @@
+package proxy
+
+import (
+	"cmp"
+	"fmt"
+	"syscall"
+	"time"
+)
+
+// Limits bound what clients may hold of the node, in bytes, connections and time. A field that is zero has its default.
+type Limits struct {
+	// Connections is how many clients may be connected at the same time.
+	Connections int
+	// Streams is how many requests one HTTP/2 connection may have under way.
+	Streams int
+	// Memory is how many bytes the node holds for all clients together: headers, bodies and results.
+	Memory int64
+	// MaxBody is the largest body of a request to a method or stream, as it is after its content encoding is undone.
+	MaxBody int64
+	// MaxHeader is how many bytes a request's header may have.
+	MaxHeader int
+	// HeaderTimeout is how long the header of a request may take to arrive.
+	HeaderTimeout time.Duration
+	// BodyTimeout is how long a whole request may take to arrive.
+	BodyTimeout time.Duration
+	// StallTimeout is how long a client may send nothing of a body that is being read, and take nothing of what is being written.
+	StallTimeout time.Duration
+	// IdleTimeout is how long a connection may be without a request.
+	IdleTimeout time.Duration
+}
+
+// The defaults.
+const (
+	defaultConnections   = 8192
+	defaultStreams       = 100
+	defaultMemory        = 512 << 20
+	defaultMaxBody       = 64 << 20
+	defaultMaxHeader     = 64 << 10
+	defaultHeaderTimeout = 10 * time.Second
+	defaultBodyTimeout   = 5 * time.Minute // 64 MiB at 2 Mbit/s
+	defaultStallTimeout  = 30 * time.Second
+	defaultIdleTimeout   = 2 * time.Minute
+)
+
+// The smallest values that are of any use.
+const (
+	minMemory = 8 << 20
+	minHeader = 4 << 10
+)
+
+// filled is l with its defaults.
+func (l Limits) filled() Limits {
+	return Limits{
+		Connections:   cmp.Or(l.Connections, min(defaultConnections, halfOfDescriptors())),
+		Streams:       cmp.Or(l.Streams, defaultStreams),
+		Memory:        cmp.Or(l.Memory, defaultMemory),
+		MaxBody:       cmp.Or(l.MaxBody, min(defaultMaxBody, cmp.Or(l.Memory, defaultMemory)/2)),
+		MaxHeader:     cmp.Or(l.MaxHeader, defaultMaxHeader),
+		HeaderTimeout: cmp.Or(l.HeaderTimeout, defaultHeaderTimeout),
+		BodyTimeout:   cmp.Or(l.BodyTimeout, defaultBodyTimeout),
+		StallTimeout:  cmp.Or(l.StallTimeout, defaultStallTimeout),
+		IdleTimeout:   cmp.Or(l.IdleTimeout, defaultIdleTimeout),
+	}
+}
+
+// Check says which limit cannot be, by the name of its field.
+func (l Limits) Check() error {
+	for _, f := range []struct {
+		name  string
+		value int64
+	}{
+		{"Connections", int64(l.Connections)},
+		{"Streams", int64(l.Streams)},
+		{"Memory", l.Memory},
+		{"MaxBody", l.MaxBody},
+		{"MaxHeader", int64(l.MaxHeader)},
+		{"HeaderTimeout", int64(l.HeaderTimeout)},
+		{"BodyTimeout", int64(l.BodyTimeout)},
+		{"StallTimeout", int64(l.StallTimeout)},
+		{"IdleTimeout", int64(l.IdleTimeout)},
+	} {
+		if f.value < 0 {
+			return fmt.Errorf("%s: must not be negative", f.name)
+		}
+	}
+	switch full := l.filled(); {
+	case full.Memory < minMemory:
+		return fmt.Errorf("Memory: must be at least %d bytes (8 MiB), is %d", minMemory, full.Memory)
+	case full.MaxHeader < minHeader:
+		return fmt.Errorf("MaxHeader: must be at least %d bytes (4 KiB), is %d", minHeader, full.MaxHeader)
+	case full.MaxBody > full.Memory/2: // a body in parts is there twice while they are put together
+		return fmt.Errorf("MaxBody: must be at most half of Memory, %d bytes, is %d", full.Memory/2, full.MaxBody)
+	}
+	return nil
+}
+
+// halfOfDescriptors leaves the other half to workers, their pipes and the node's own files.
+func halfOfDescriptors() int {
+	var r syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil || r.Cur > 2*defaultConnections {
+		return defaultConnections
+	}
+	return max(int(r.Cur/2), 1)
+}

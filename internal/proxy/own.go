@@ -1,0 +1,107 @@
+package proxy
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// own serves what every node has.
+func (p *Proxy) own(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "only GET and HEAD here", http.StatusMethodNotAllowed)
+		return
+	}
+	switch r.URL.Path {
+	case "/-/healthz":
+		p.healthz(w)
+	case "/-/readyz":
+		p.readyz(w, r)
+	case "/-/routes":
+		routes := map[string]string{}
+		for _, rt := range *p.routes.Load() {
+			routes[rt.Prefix] = rt.App
+		}
+		b, _ := json.Marshal(routes)
+		w.Header()["Content-Type"] = applicationJSON
+		w.Write(b) //nolint:errcheck // the client may be gone
+	default:
+		p.notFound(w, r)
+	}
+}
+
+// Open says that an application has been ready: from then on the node is healthy, whatever becomes of that application.
+func (p *Proxy) Open() { p.opened.Store(true) }
+
+// healthz says whether the node should be sent requests. The state of one application is not the node's: an application that fails
+// must not take the others from the load balancer, and a node that is restarted for it would take them down.
+func (p *Proxy) healthz(w http.ResponseWriter) {
+	switch {
+	case p.draining.Load():
+		unready(w, "draining")
+	case !p.opened.Load():
+		unready(w, "no application has been ready yet")
+	default:
+		success(w)
+	}
+}
+
+// readyz says whether the applications that app names can answer, by default all there are.
+func (p *Proxy) readyz(w http.ResponseWriter, r *http.Request) {
+	if p.draining.Load() {
+		unready(w, "draining")
+		return
+	}
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	apps, names := p.states(), query["app"]
+	if len(names) == 0 {
+		if names = slices.Collect(maps.Keys(apps)); len(names) == 0 {
+			unready(w, "there is no application")
+			return
+		}
+	}
+	var waiting []string
+	for _, name := range names {
+		switch ready, known := apps[name]; {
+		case !known:
+			http.Error(w, fmt.Sprintf("there is no application %q", name), http.StatusNotFound)
+			return
+		case !ready:
+			waiting = append(waiting, name)
+		}
+	}
+	if len(waiting) > 0 {
+		slices.Sort(waiting)
+		unready(w, "not ready: "+strings.Join(waiting, ", "))
+		return
+	}
+	success(w)
+}
+
+// states says of every application whether it can answer.
+func (p *Proxy) states() map[string]bool {
+	if p.apps != nil {
+		return p.apps()
+	}
+	all := map[string]bool{}
+	for _, rt := range *p.routes.Load() {
+		all[rt.App] = true
+	}
+	return all
+}
+
+func success(w http.ResponseWriter) {
+	w.Header()["Content-Type"] = textPlain
+	w.Write([]byte("success")) //nolint:errcheck // the client may be gone
+}
+
+func unready(w http.ResponseWriter, why string) { http.Error(w, why, http.StatusServiceUnavailable) }

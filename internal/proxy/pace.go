@@ -1,0 +1,153 @@
+package proxy
+
+import (
+	"io"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// An HTTP/2 client may hold a request up without holding its connection up: it gives no window, or sends no data. What a [client] is for
+// a connection, paced and pacedBody are for such a request.
+
+// watch ends what takes too long. For example, begin and end are around a Write: if the end does not come within the stall time,
+// expire is called.
+type watch struct {
+	stall  time.Duration
+	expire func()
+
+	mu    sync.Mutex
+	timer *time.Timer
+	until time.Time // zero: nothing is being watched
+	over  bool      // the request has ended: nothing may expire any more
+}
+
+func (w *watch) begin() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.over {
+		return
+	}
+	w.until = time.Now().Add(w.stall)
+	if w.timer == nil {
+		w.timer = time.AfterFunc(w.stall, w.fire)
+	} else {
+		w.timer.Reset(w.stall)
+	}
+}
+
+func (w *watch) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.until = time.Time{}
+	if w.timer != nil {
+		w.timer.Stop()
+	}
+}
+
+// stop is end for good.
+func (w *watch) stop() {
+	w.end()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.over = true
+}
+
+// fire holds the lock while it calls expire, so that stop waits: the server takes a ResponseWriter apart at the request's end.
+func (w *watch) fire() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.until.IsZero() && !time.Now().Before(w.until) {
+		w.until = time.Time{}
+		w.expire()
+	}
+}
+
+// paced is the ResponseWriter of an HTTP/2 request.
+type paced struct {
+	http.ResponseWriter
+	rc     *http.ResponseController
+	watch  watch
+	body   *pacedBody // nil if there is none
+	chosen bool       // a handler has set a deadline by itself
+}
+
+// past is a deadline that is over, which ends what waits.
+var past = time.Unix(1, 0) //nolint:gochecknoglobals // a constant
+
+// pace puts the limits of time around an HTTP/2 request.
+func pace(w http.ResponseWriter, r *http.Request, stall time.Duration) *paced {
+	rc := http.NewResponseController(w)
+	p := &paced{ResponseWriter: w, rc: rc}
+	p.watch = watch{stall: stall, expire: func() { rc.SetWriteDeadline(past) }} //nolint:errcheck // it cannot fail
+	if r.Body != nil && r.Body != http.NoBody {
+		p.body = &pacedBody{r.Body, watch{stall: stall, expire: func() { rc.SetReadDeadline(past) }}} //nolint:errcheck // as above
+		r.Body = p.body
+	}
+	return p
+}
+
+// during does what may have to wait for the client.
+func (p *paced) during(do func() error) error {
+	if p.chosen {
+		return do()
+	}
+	p.watch.begin()
+	defer p.watch.end()
+	return do()
+}
+
+// Write implements http.ResponseWriter.
+func (p *paced) Write(b []byte) (n int, err error) {
+	for {
+		err = p.during(func() error {
+			m, err := p.ResponseWriter.Write(b[n:min(len(b), n+leastTaken)])
+			n += m
+			return err
+		})
+		if err != nil || n == len(b) {
+			return n, err
+		}
+	}
+}
+
+// WriteString implements io.StringWriter.
+func (p *paced) WriteString(s string) (int, error) { return p.Write([]byte(s)) }
+
+// FlushError is for http.ResponseController.
+func (p *paced) FlushError() error { return p.during(p.rc.Flush) }
+
+// Flush implements http.Flusher.
+func (p *paced) Flush() { p.FlushError() } //nolint:errcheck // as http.Flusher has it
+
+// SetWriteDeadline is for http.ResponseController.
+func (p *paced) SetWriteDeadline(t time.Time) error {
+	p.chosen = !t.IsZero()
+	return p.rc.SetWriteDeadline(t)
+}
+
+// Unwrap is for http.ResponseController.
+func (p *paced) Unwrap() http.ResponseWriter { return p.ResponseWriter }
+
+// left is called when the answer is complete: what of it is still in a buffer has the same time.
+func (p *paced) left() {
+	p.watch.stop()
+	if p.body != nil {
+		p.body.watch.stop()
+	}
+	if !p.chosen {
+		p.rc.SetWriteDeadline(time.Now().Add(p.watch.stall)) //nolint:errcheck // it cannot fail
+	}
+}
+
+// pacedBody is the body of an HTTP/2 request.
+type pacedBody struct {
+	io.ReadCloser
+	watch watch
+}
+
+func (b *pacedBody) Read(p []byte) (int, error) {
+	b.watch.begin()
+	defer b.watch.end()
+	return b.ReadCloser.Read(p)
+}

@@ -1,0 +1,110 @@
+"""The one place where methods of a user's exception are called to say what it is: __str__, __module__ of its class, the __cause__
+that a property gives. Each of them may raise anything, and the failure has to be told all the same. Example: a constructor raises an
+exception whose __str__ raises; serve.run() says which class it was of."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, Callable
+
+_name_of = type.__dict__["__name__"].__get__  # a metaclass may have one of its own
+_OWN = str(Path(__file__).parent) + "/"
+_BEFORE = ("<frozen ", "/importlib/__init__.py", "/asyncio/", "/concurrent/futures/", "/threading.py", "/cloudpickle/", "/pickle.py")
+
+
+def type_name(value: Any) -> str:
+    """The name of a value's class."""
+    return _name_of(type(value))
+
+
+def text(exc: BaseException) -> str:
+    """str(exc)."""
+    return guarded(lambda: _plain(str(exc)), lambda e: f"<its text failed: {type_name(e)}>")
+
+
+def guarded(fn: Callable[[], Any], otherwise: Callable[[BaseException], Any]) -> Any:
+    """What fn gives, or, if the user's code in it raises, what otherwise makes of that."""
+    try:
+        return fn()
+    except BaseException as e:  # also SystemExit: a text that is asked for ends no process
+        return otherwise(e)
+
+
+def _plain(s: str) -> str:
+    """The text alone: an instance of a subclass has methods of its own."""
+    return "".join([s])
+
+
+def attribute(exc: BaseException, name: str) -> Any:
+    """An attribute that was set on an exception, without its class's __getattr__, __getattribute__ and properties; None without."""
+    return guarded(lambda: object.__getattribute__(exc, "__dict__").get(name), lambda e: None)
+
+
+def set_attribute(exc: BaseException, name: str, value: Any) -> None:
+    """Sets an attribute that attribute() gives, also of an exception that refuses attributes, as a frozen dataclass does."""
+    guarded(lambda: object.__getattribute__(exc, "__dict__").__setitem__(name, value), lambda e: None)
+
+
+def field(exc: BaseException, name: str) -> Any:
+    """What every exception has, such as __cause__, whatever else its class calls so."""
+    return BaseException.__dict__[name].__get__(exc)
+
+
+def set_cause(exc: BaseException, cause: Any) -> None:
+    BaseException.__dict__["__cause__"].__set__(exc, cause)
+
+
+def has_frames(exc: BaseException) -> bool:
+    """Whether an exception went through code that is not Helve's."""
+    entry = field(exc, "__traceback__")
+    while entry is not None and entry.tb_frame.f_code.co_filename.startswith(_OWN):
+        entry = entry.tb_next
+    return entry is not None
+
+
+def trace(exc: BaseException) -> str:
+    """The traceback of an exception with those of its causes: the frames of the user's code, without Helve's own and without what
+    leads to the first of the user's."""
+    return guarded(lambda: _format(exc), lambda e: _bare(exc))
+
+
+def _format(exc: BaseException) -> str:
+    whole = traceback.TracebackException(type(exc), exc, field(exc, "__traceback__"))
+    _strip(whole, set())
+    return _plain("".join(whole.format()))
+
+
+def _strip(t: traceback.TracebackException, seen: set) -> None:
+    if t is None or id(t) in seen:
+        return
+    seen.add(id(t))
+    frames = [f for f in t.stack if not f.filename.startswith(_OWN)]
+    while frames and any(part in f"/{frames[0].filename}" for part in _BEFORE):
+        frames.pop(0)
+    t.stack[:] = frames
+    for other in (t.__cause__, t.__context__, *(getattr(t, "exceptions", None) or ())):
+        _strip(other, seen)
+
+
+def _bare(exc: BaseException) -> str:
+    """The frames alone, of an exception whose own methods fail."""
+    frames = guarded(lambda: traceback.format_tb(field(exc, "__traceback__")), lambda e: [])
+    return "Traceback (most recent call last):\n" + "".join(frames) + f"{type_name(exc)}: {text(exc)}\n"
+
+
+def exit_code(exc: BaseException) -> int:
+    """The status with which a program ends that raises exc, a SystemExit or a KeyboardInterrupt."""
+    if not issubclass(type(exc), SystemExit):
+        return 130
+    code = SystemExit.__dict__["code"].__get__(exc)
+    if code is None:
+        return 0
+    if type(code) is int:
+        return code & 0xFF
+    guarded(lambda: print(code, file=sys.stderr), lambda e: None)
+    return 1
+
+
+__all__ = ["attribute", "exit_code", "field", "guarded", "has_frames", "set_attribute", "set_cause", "text", "trace", "type_name"]

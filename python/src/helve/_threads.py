@@ -1,0 +1,81 @@
+"""The threads of a replica's sync methods, where these do not run on the event loop."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from concurrent.futures import Future
+from queue import Empty, SimpleQueue
+from typing import Any, Callable
+
+IDLE = 10.0  # seconds that a thread waits for something to do
+
+
+class Threads:
+    """Runs each function at once, in a thread of its own or in one that is idle. It has no bound: the replica's gate has one, and a
+    second that is lower would hold calls that have their slots. Example: 10 calls of one deployment have all threads of a pool of
+    10, and each waits for a call to the same deployment; these have slots too, no thread, and so nothing ends. Health checks take
+    no slot, and do not wait for one either.
+
+    The threads are daemons: none holds up the end of the process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.idle: list[SimpleQueue] = []  # of threads, the last that became idle at the end
+        self.waiting: deque = deque()  # where the system gives no more threads: for the next one that is idle
+        self.count = 0
+
+    def submit(self, fn: Callable[[], Any]) -> Future:
+        """The future of what fn gives. RuntimeError if the system gives no thread, and there is none yet."""
+        future: Future = Future()
+        future.set_running_or_notify_cancel()  # nothing interrupts a thread
+        work = (future, fn)
+        with self.lock:
+            if self.idle:
+                self.idle.pop().put(work)
+                return future
+            self.count += 1
+        inbox: SimpleQueue = SimpleQueue()
+        inbox.put(work)
+        try:
+            threading.Thread(target=self.serve, args=(inbox,), name="helve-sync", daemon=True).start()
+        except RuntimeError:
+            with self.lock:
+                self.count -= 1
+                if self.idle:
+                    self.idle.pop().put(work)
+                elif self.count == 0:
+                    raise
+                else:
+                    self.waiting.append(work)
+        return future
+
+    def serve(self, inbox: SimpleQueue) -> None:
+        while True:
+            try:
+                future, fn = inbox.get(timeout=IDLE)
+            except Empty:
+                with self.lock:
+                    if inbox in self.idle:
+                        self.idle.remove(inbox)
+                        self.count -= 1
+                        return
+                continue  # it has just been given something
+            error = value = None
+            try:
+                value = fn()
+            except BaseException as e:
+                error = e
+            with self.lock:  # before the future is told, so that the next call of the same caller finds this thread idle
+                if self.waiting:
+                    inbox.put(self.waiting.popleft())
+                else:
+                    self.idle.append(inbox)
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(value)
+            del future, fn, value, error  # or it would keep the last result for as long as it is idle
+
+
+__all__ = ["Threads"]

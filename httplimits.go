@@ -17,7 +17,7 @@ type HTTPLimits struct {
 	// Streams is how many requests one HTTP/2 connection may have under way. Default 100.
 	Streams int
 	// Memory is how many bytes the node holds for all clients together: of requests from their header to their end, and of results
-	// until they are written. A request that finds no room is answered 503, and one connection has at most a quarter. The last eighth
+	// until they are written. A request that finds no room is answered 503, and one connection has at most half. The last eighth
 	// is for requests of up to 64 KiB. At least 8 MiB. Default 512 MiB.
 	Memory int64
 	// MaxBody is the largest body of a request to a method or a stream, after its content encoding is undone; larger ones are answered

@@ -373,7 +373,7 @@ func TestResultsTogether(t *testing.T) {
 		for range 8 {
 			clients = append(clients, http2(connect))
 		}
-		if got := count(10, clients[0]); got[200] != 3 || got[503] != 7 {
+		if got := count(10, clients[0]); got[200] != 6 || got[503] != 4 {
 			t.Errorf("one connection: %v", got)
 		}
 		count(3, clients...)

@@ -20,7 +20,7 @@ type memory struct {
 func forLarge(limit int64) int64 { return limit - limit/8 }
 
 // ofConnection is how much of a limit one connection may have: with HTTP/2 it may have many requests.
-func ofConnection(limit int64) int64 { return limit / 4 }
+func ofConnection(limit int64) int64 { return limit / 2 }
 
 // small is how much a request may hold to be one that holds little.
 const small = 64 << 10

@@ -2,6 +2,7 @@ package helve_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -65,4 +66,41 @@ func TestCloseNamesWhatDoesNotEnd(t *testing.T) {
 	}
 	<-hung
 	close(s.end)
+}
+
+// TestACloseThatIsCutShortSaysSo: what ended a drain is what its error says: the time of the deployment, or the context of Close.
+func TestACloseThatIsCutShortSaysSo(t *testing.T) {
+	t.Parallel()
+	for want, c := range map[string]struct {
+		grace time.Duration
+		cut   error
+	}{
+		"when its time to finish was over (graceful_shutdown_timeout_s 0.001)": {time.Millisecond, nil},
+		"when it was cut off (a second signal: terminated)":                    {time.Hour, errors.New("a second signal: terminated")},
+	} {
+		s := &Stubborn{make(chan struct{}), make(chan struct{})}
+		var hang helve.Method[helve.None, helve.None]
+		sys, err := helve.Run(t.Context(), func() (*helve.App, error) {
+			app := helve.NewApp("hang")
+			h := helve.Deploy(app, "Stubborn", func(context.Context) (*Stubborn, error) { return s, nil },
+				helve.Options{GracefulShutdownTimeout: &c.grace})
+			hang = helve.ActionOf(h, (*Stubborn).Hang)
+			app.Ingress(hang)
+			return app, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		hang.Remote(t.Context(), helve.None{})
+		<-s.began
+		ctx, cut := context.WithCancelCause(context.Background())
+		if c.cut != nil {
+			cut(c.cut)
+		}
+		if err := sys.Close(ctx); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+		cut(nil)
+		close(s.end)
+	}
 }

@@ -1,7 +1,10 @@
 package helve_test
 
 import (
+	"bufio"
 	"bytes"
+	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,6 +38,90 @@ func (n *testNode) interrupt() {
 	}
 	for _, pid := range pids {
 		gone(n.t, pid)
+	}
+}
+
+// signalsToAll ends a command and all its children as systemd does, which signals every process of a service, while a request is under
+// way: the request is answered.
+func signalsToAll(t *testing.T, n *testNode) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	answered := make(chan string, 1)
+	go func() {
+		got, err := asked(n.url, "pipe:"+pipe)
+		answered <- fmt.Sprint(got, err)
+	}()
+	w, err := os.OpenFile(pipe, os.O_WRONLY, 0) // when the method reads it
+	if err != nil {
+		t.Fatal(err)
+	}
+	pids := append(children(t, n.cmd.Process.Pid), n.cmd.Process.Pid)
+	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT} {
+		for _, pid := range pids {
+			if err := syscall.Kill(pid, s); err != nil {
+				t.Errorf("%d: %v", pid, err)
+			}
+		}
+	}
+	for drains := false; !drains && t.Context().Err() == nil; {
+		r, err := http.Get(n.url + "/-/healthz")
+		if err != nil {
+			t.Fatalf("while it drains: %v\n%s", err, n.said.text())
+		}
+		r.Body.Close()
+		drains = r.StatusCode == http.StatusServiceUnavailable
+	}
+	fmt.Fprint(w, "done")
+	w.Close()
+	if got := <-answered; got != "1: done<nil>" {
+		t.Errorf("%s\n%s", got, n.said.text())
+	}
+	n.said.ended()
+	if s := n.cmd.ProcessState; !s.Success() {
+		t.Errorf("%s\n%s", s, n.said.text())
+	}
+}
+
+// noReader runs a command whose output nobody reads any more: it serves, drains and ends all the same.
+func noReader(t *testing.T, path string) {
+	n := &testNode{t: t, cmd: exec.Command(path, "run", "--isolation", "process", "--verbose", "--http", "127.0.0.1:0")}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.cmd.Stdout, n.cmd.Stderr = w, w
+	if err := n.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	t.Cleanup(func() { n.cmd.Process.Kill() })
+	lines := bufio.NewScanner(r)
+	for n.url == "" && lines.Scan() {
+		if i := strings.Index(lines.Text(), "http://"); i >= 0 && strings.Contains(lines.Text(), "serves on") {
+			n.url = lines.Text()[i:]
+		}
+	}
+	r.Close()
+	for range 3 {
+		if got, err := asked(n.url, "world"); got != "Hello world!" || err != nil {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+	for _, pid := range children(t, n.cmd.Process.Pid) { // its end is said, to nobody
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Error(err)
+		}
+	}
+	for got := ""; got != "Hello world!" && t.Context().Err() == nil; {
+		got, _ = asked(n.url, "world")
+	}
+	if err := n.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.cmd.Wait(); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -72,6 +159,25 @@ func TestCommands(t *testing.T) {
 			n.interrupt()
 		})
 	}
+	t.Run("signals to all processes", func(t *testing.T) {
+		t.Parallel()
+		signalsToAll(t, startCommand(t, at("helve"), append([]string{"run", "exec:" + at("program") + "#program"}, anywhere...)...))
+	})
+	t.Run("SIGHUP", func(t *testing.T) { // it has no meaning here, so that it means the end of the terminal
+		t.Parallel()
+		n := startCommand(t, at("hello"), append([]string{"run"}, anywhere...)...)
+		if err := n.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		n.said.ended()
+		if s := n.cmd.ProcessState; !s.Success() {
+			t.Errorf("%s\n%s", s, n.said.text())
+		}
+	})
+	t.Run("no reader", func(t *testing.T) {
+		t.Parallel()
+		noReader(t, at("hello"))
+	})
 	t.Run("that fail", func(t *testing.T) {
 		t.Parallel()
 		commandsThatFail(t, at)

@@ -353,6 +353,7 @@ func sealed(app *App, err error) (*App, spec.Graph, error) {
 func WorkerMain(builds ...Build) {
 	name := os.Getenv(workerEnv)
 	if asked := os.Getenv(build.DescribeEnv); asked != "" {
+		worker.Shield()
 		if err := describe(asked, builds); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -362,16 +363,17 @@ func WorkerMain(builds ...Build) {
 	if name == "" {
 		return
 	}
+	signals := worker.Shield()
 	worker.ReportCrashes()
 	gcfloor.Set()
-	if err := work(name, builds); err != nil {
+	if err := work(name, builds, signals); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	os.Exit(0)
 }
 
-func work(name string, builds []Build) error {
+func work(name string, builds []Build, signals <-chan os.Signal) error {
 	var mistakes []error
 	for _, build := range builds {
 		app, graph, err := buildApp(build)
@@ -385,7 +387,7 @@ func work(name string, builds []Build) error {
 		if err != nil {
 			return err
 		}
-		return app.work(graph)
+		return app.work(graph, signals)
 	}
 	return errors.Join(append(mistakes, fmt.Errorf("application %s is not built here: call helve.WorkerMain(Build%s, ...) first", name, exported(name)))...)
 }
@@ -397,8 +399,10 @@ func exported(name string) string {
 	return strings.ToUpper(name[:1]) + name[1:]
 }
 
-func (a *App) work(graph spec.Graph) error {
-	g, err := guest.Dial(a.settings(graph))
+func (a *App) work(graph spec.Graph, signals <-chan os.Signal) error {
+	set := a.settings(graph)
+	set.Signals = signals
+	g, err := guest.Dial(set)
 	if err != nil {
 		return err
 	}

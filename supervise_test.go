@@ -25,6 +25,7 @@ type watched interface {
 	Files(context.Context, helve.None) (int, error)
 	Say(context.Context, string) error
 	End(context.Context, string) error
+	Signals(context.Context, helve.None) (string, error)
 	Eat(context.Context, int) (int, error)
 	SpinUntil(context.Context, string) (string, error)
 }
@@ -51,6 +52,15 @@ func (Watched) Say(ctx context.Context, text string) error {
 	slog.New(slog.NewJSONHandler(os.Stderr, nil)).Info("slog " + text)
 	slog.New(slog.NewTextHandler(os.Stdout, nil)).Error("slog " + text)
 	return nil
+}
+
+func (Watched) Signals(context.Context, helve.None) (string, error) {
+	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
+		if err := syscall.Kill(os.Getpid(), s); err != nil {
+			return "", err
+		}
+	}
+	return "lives", nil
 }
 
 func (Watched) End(_ context.Context, how string) error {
@@ -183,6 +193,23 @@ func TestWorkerEnvironment(t *testing.T) {
 		}
 		if got, err := helve.MethodOf(h, watched.Files).Call(t.Context(), helve.None{}); got != 123 || err != nil {
 			t.Errorf("%d, %v", got, err)
+		}
+	})
+}
+
+// TestWorkersOutlastSignalsToAll: SIGTERM, SIGINT and SIGHUP, which supervisors and terminals send to every process of a service, do
+// not end a worker whose node lives, so that a drain can finish what it runs.
+func TestWorkersOutlastSignalsToAll(t *testing.T) {
+	t.Parallel()
+	eachWatched(t, helve.Config{}, func(t *testing.T, s *helve.System, app string, h helve.Handle[watched], _ *records) {
+		before := awaitReplica(t, s, app, func(helve.ReplicaStatus) bool { return true })
+		for range 3 {
+			if got, err := helve.MethodOf(h, watched.Signals).Call(t.Context(), helve.None{}); got != "lives" || err != nil {
+				t.Errorf("%q, %v", got, err)
+			}
+		}
+		if after := awaitReplica(t, s, app, func(helve.ReplicaStatus) bool { return true }); after.PID != before.PID {
+			t.Errorf("%+v, %+v", before, after)
 		}
 	})
 }

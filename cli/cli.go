@@ -44,6 +44,7 @@ func Main(apps ...Application) {
 
 // Run is Main without the exit: it returns the exit status, 0, 1 for a failure, 2 for wrong usage.
 func Run(args []string, apps ...Application) int {
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // a write to a pipe that nobody reads any more is an error, and not the end
 	root := command(apps)
 	root.SetArgs(args)
 	err := root.Execute()
@@ -118,7 +119,8 @@ func (r *run) command() *cobra.Command {
 	c := &cobra.Command{
 		Use: "run [application | exec:PATH#APPLICATION [-- argument...]]", Short: "Run an application until it is interrupted",
 		Long: "Run an application of this executable in this process, or one of another executable in workers of that, until it is\n" +
-			"interrupted. Then SIGHUP changes an application of another executable to what lies at its path now, without losing a request.",
+			"interrupted. Then SIGHUP changes an application of another executable to what lies at its path now, without losing a request; else it\n" +
+			"has the process drain, as SIGTERM and SIGINT do. A second SIGTERM or SIGINT, a second later or more, cuts off what is left.",
 		Args: func(c *cobra.Command, args []string) error {
 			own := args
 			if i := c.ArgsLenAtDash(); i >= 0 {
@@ -180,8 +182,10 @@ func (r *run) execute(ctx context.Context, args []string) error {
 		return usageError{errors.New("--isolation node: an application of another executable runs in workers of that")}
 	}
 	log := logger(r.verbose)
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	w := heed(external, false)
+	defer w.stop()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer context.AfterFunc(w.drain, func() { stop(context.Cause(w.drain)) })()
 	config := helve.Config{
 		Logger: log, Isolation: iso, Output: os.Stderr, HTTP: r.http, StateDir: r.stateDir, WorkerGrace: r.grace, ArenaSize: int64(r.arena),
 		MaxBody: int(r.maxBody), HTTPLimits: r.limits.limits(),
@@ -204,9 +208,9 @@ func (r *run) execute(ctx context.Context, args []string) error {
 	} else {
 		fmt.Printf("%s runs, without HTTP\n", app.name)
 	}
-	err = serve(ctx, system, app, external, failed, log)
-	stop()
-	return errors.Join(err, system.Close(impatient()))
+	err = serve(ctx, system, app, w.reload, failed, log)
+	w.begin()
+	return errors.Join(err, system.Close(w.cut))
 }
 
 // named is the build of an application of this executable, whose name must be the same inside: status, routes and exec: paths
@@ -245,29 +249,10 @@ func (r *run) flagged(err error) error {
 	return err
 }
 
-// impatient is a context that ends with the next signal: what is left is cut off, and the process ends. The one after that
-// ends it whatever it does. Not the default action of the signal: a shell that starts a program in the background has it ignored.
-func impatient() context.Context {
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	ctx, cancel := context.WithCancelCause(context.Background())
-	go func() {
-		cancel(fmt.Errorf("a second signal: %s", <-signals))
-		<-signals
-		os.Exit(1)
-	}()
-	return ctx
-}
-
 const execScheme = "exec:"
 
-// serve waits for the end. An application of another executable is deployed again at every SIGHUP.
-func serve(ctx context.Context, system *helve.System, app Application, external bool, failed <-chan error, log *slog.Logger) error {
-	hup := make(chan os.Signal, 1)
-	if external {
-		signal.Notify(hup, syscall.SIGHUP)
-		defer signal.Stop(hup)
-	}
+// serve waits for the end. The application is deployed again at every reload: at SIGHUP, if it is one of another executable.
+func serve(ctx context.Context, system *helve.System, app Application, reload <-chan struct{}, failed <-chan error, log *slog.Logger) error {
 	for {
 		select {
 		case err := <-failed:
@@ -275,7 +260,7 @@ func serve(ctx context.Context, system *helve.System, app Application, external 
 		case <-ctx.Done():
 			log.Info("draining", "cause", context.Cause(ctx))
 			return nil
-		case <-hup:
+		case <-reload:
 			if err := system.Deploy(ctx, app.build); err != nil {
 				log.Error("the application was not changed", "app", app.name, "error", err)
 			} else {

@@ -48,8 +48,12 @@ func nodeCommand() *cobra.Command {
 				Logger: logger(verbose), Version: helve.Version, Output: os.Stderr, MaxBody: int(maxBody),
 				HTTP: proxy.Limits(limits.limits()), Program: node.Program{Env: os.Environ()},
 			})
+			// Signals that the driver gets too are its to act on: it may finish what it does before it ends, and needs its node for that.
+			w := heed(false, true)
+			defer w.stop()
 			err = n.ServeDriver(nc, t)
-			if cerr := n.Close(impatient()); cerr != nil || errors.Is(err, io.EOF) { // the driver's end is how this ends
+			w.begin()
+			if cerr := n.Close(w.cut); cerr != nil || errors.Is(err, io.EOF) { // the driver's end is how this ends
 				return cerr
 			}
 			return err

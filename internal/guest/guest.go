@@ -32,6 +32,8 @@ type Settings struct {
 	Graph   spec.Graph
 	Classes map[string]*replica.Class
 	Home    any // goes into the places of calls
+	// Signals end a worker that has no node any more, and looks for the next. One that has a node is ended by it. May be nil.
+	Signals <-chan os.Signal
 }
 
 // Guest is a worker's connection to its node.

@@ -338,7 +338,7 @@ func (n *Node) Delete(ctx context.Context, name string) error {
 	}
 	grace := a.graceLocked()
 	n.mu.Unlock()
-	draining, cancel := context.WithTimeout(ctx, grace)
+	draining, cancel := context.WithTimeoutCause(ctx, grace, errGrace)
 	defer cancel()
 	if cut := n.remove(ctx, draining, a); cut != nil {
 		n.log.Warn("calls were cut off", "app", name, "error", cut)
@@ -432,10 +432,15 @@ func drain(ctx context.Context, ds []*Deployment) error {
 		case <-ctx.Done():
 			var cut []error
 			for _, d := range ds {
-				if e := d.unfinished(); e != "" {
-					cut = append(cut, fmt.Errorf("%s/%s: %s when its %w (graceful_shutdown_timeout_s %g)",
-						d.app.name, d.name, e, ErrUnfinished, d.now.Load().options.GracefulShutdownTimeout.Seconds()))
+				e := d.unfinished()
+				if e == "" {
+					continue
 				}
+				why := fmt.Sprintf("its %s (graceful_shutdown_timeout_s %g)", ErrUnfinished, d.now.Load().options.GracefulShutdownTimeout.Seconds())
+				if cause := context.Cause(ctx); !errors.Is(cause, errGrace) {
+					why = fmt.Sprintf("it was cut off (%s)", cause)
+				}
+				cut = append(cut, unfinishedError(fmt.Sprintf("%s/%s: %s when %s", d.app.name, d.name, e, why)))
 			}
 			return errors.Join(cut...)
 		}
@@ -444,6 +449,15 @@ func drain(ctx context.Context, ds []*Deployment) error {
 
 // ErrUnfinished is in the error of [Node.Close] if calls were cut off.
 var ErrUnfinished = errors.New("time to finish was over")
+
+// unfinishedError is an ErrUnfinished that says why: the time was over, or the end was asked for before.
+type unfinishedError string
+
+func (e unfinishedError) Error() string        { return string(e) }
+func (e unfinishedError) Is(target error) bool { return target == ErrUnfinished }
+
+// errGrace is why a drain ends whose time is over.
+var errGrace = errors.New("graceful_shutdown_timeout_s is over")
 
 // graceLocked is how long its calls have to finish.
 func (a *app) graceLocked() (grace time.Duration) {
@@ -487,7 +501,7 @@ func (n *Node) Close(ctx context.Context) error {
 		grace = max(grace, a.graceLocked())
 	}
 	n.mu.Unlock()
-	draining, cancel := context.WithTimeout(ctx, grace) // one time for both: requests are calls
+	draining, cancel := context.WithTimeoutCause(ctx, grace, errGrace) // one time for both: requests are calls
 	defer cancel()
 	n.proxy.Drain(draining) //nolint:errcheck // what is cut off then are calls, which are named below
 	errs := make([]error, len(apps))

@@ -26,7 +26,14 @@ func (counter) Count(_ context.Context, n int) iter.Seq2[int, error] {
 	}
 }
 
-func (counter) Say(_ context.Context, text string) (string, error) { return version + ": " + text, nil }
+// Say repeats a text, or what comes out of a pipe, when that ends.
+func (counter) Say(_ context.Context, text string) (string, error) {
+	if pipe, ok := strings.CutPrefix(text, "pipe:"); ok {
+		b, err := os.ReadFile(pipe)
+		return version + ": " + string(b), err
+	}
+	return version + ": " + text, nil
+}
 
 func (counter) Exit(_ context.Context, code int) error {
 	os.Exit(code)

@@ -59,6 +59,7 @@ class Leash:
         self.wait, self.why = grace or LINGER, f"no node took over within {grace:g} s" if grace else "the node is gone"
         self.changed = threading.Condition()
         self.fd = -1
+        self.alone = False  # the node is gone, and no other has taken over
         threading.Thread(target=self.watch, name="helve-leash", daemon=True).start()
 
     def hold(self, sock: socket.socket) -> None:
@@ -68,6 +69,7 @@ class Leash:
                 _fork.release(self.fd)
                 os.close(self.fd)
             self.fd = os.dup(sock.fileno())
+            self.alone = False
             _fork.hold(self.fd)
             self.changed.notify()
 
@@ -82,6 +84,7 @@ class Leash:
             _fork.release(fd)
             os.close(fd)
             with self.changed:
+                self.alone = self.fd < 0
                 if not self.changed.wait_for(lambda: self.fd >= 0, self.wait):
                     give_up("helve: " + self.why)
 

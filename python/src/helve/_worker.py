@@ -7,14 +7,13 @@ import contextvars
 import importlib
 import inspect
 import os
-import signal
 import socket
 import sys
 import threading
 import time
 from typing import Optional
 
-from helve import _runtime, _supervise
+from helve import _runtime, _signals, _supervise
 from helve._attach import DIAL, Node, duration, give_up
 from helve._encoding import CLOUDPICKLE, decode, dumps, encode, encode_error, envelope, loads
 from helve._guard import exit_code, guarded, text, trace, type_name
@@ -581,11 +580,13 @@ class Worker:
 
 
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in the terminal is for the node, which stops its workers
+    nodes: list = []
+    _signals.shield(lambda: bool(nodes) and nodes[0].leash.alone, give_up)
     _supervise.set_up_logging()
     token = read_token(int(os.environ.pop("HELVE_TOKEN_FD")))
     grace = duration(os.environ.get("HELVE_WORKER_GRACE") or "0s")
     node = Node(token, os.environ["HELVE_SOCKET"], os.environ["HELVE_WORKER_ID"], grace)
+    nodes.append(node)
     try:
         sock, welcome = node.dial()
     except OSError as e:

@@ -25,13 +25,11 @@ func check(t reflect.Type, at string, seen map[reflect.Type]bool) error {
 		}
 		return check(t.Elem(), at+"[]", seen)
 	case reflect.Struct:
-		if err := lossy(t); err != nil {
-			if at == "" {
-				return err
-			}
-			return fmt.Errorf("%s: %w", at, err)
+		fields, shared := walkFields(t)
+		if shared != "" {
+			return placed(at, sharedName(t, shared))
 		}
-		for _, f := range fieldsOf(t) {
+		for _, f := range fields {
 			if err := check(f.typ, at+"."+f.name, seen); err != nil {
 				return err
 			}
@@ -41,18 +39,26 @@ func check(t reflect.Type, at string, seen map[reflect.Type]bool) error {
 	default:
 		return nil
 	}
-	if at == "" {
-		return fmt.Errorf("%s cannot be encoded", t)
-	}
-	return fmt.Errorf("%s: %s cannot be encoded", at, t)
+	return placed(at, fmt.Errorf("%s cannot be encoded", t))
 }
 
-// lossy says why values of the struct t would lose something on their way: they keep what they are in fields that are not
-// exported, or two fields have one name on the wire, so that neither can be written.
+func placed(at string, err error) error {
+	if at == "" {
+		return err
+	}
+	return fmt.Errorf("%s: %w", at, err)
+}
+
+func sharedName(t reflect.Type, name string) error {
+	return fmt.Errorf("%s has several fields that are called %q on the wire; give them names with the tag helve or json", t, name)
+}
+
+// lossy says why no value of the struct t is written: two fields have one name on the wire, so that neither can be, or it keeps
+// what it is in fields that are not exported. The latter is no mistake of the application: calls that stay in a process pass it.
 func lossy(t reflect.Type) error {
 	fields, shared := walkFields(t)
 	if shared != "" {
-		return fmt.Errorf("%s has several fields that are called %q on the wire; give them names with the tag helve or json", t, shared)
+		return sharedName(t, shared)
 	}
 	if len(fields) > 0 {
 		return nil

@@ -172,9 +172,9 @@ func TestNothingIsLostSilently(t *testing.T) {
 		}
 	}
 	for what, typ := range map[string]reflect.Type{
-		".hidden[]: codec.hidden has no exported fields": reflect.TypeFor[struct{ Hidden []hidden }](),
-		`several fields that are called "user_id"`:       reflect.TypeFor[twice](),
-		".m: map[float64]int cannot be encoded":          reflect.TypeFor[struct{ M map[float64]int }](),
+		`.in: codec.twice has several fields that are called "user_id"`: reflect.TypeFor[struct{ In *twice }](),
+		`several fields that are called "user_id"`:                      reflect.TypeFor[twice](),
+		".m: map[float64]int cannot be encoded":                         reflect.TypeFor[struct{ M map[float64]int }](),
 	} {
 		if err := Check(typ); err == nil || !strings.Contains(err.Error(), what) {
 			t.Errorf("%s: %v", typ, err)

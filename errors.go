@@ -2,7 +2,6 @@ package helve
 
 import (
 	"context"
-	"errors"
 
 	"github.com/helve-serve/helve/internal/call"
 )
@@ -40,14 +39,14 @@ const (
 
 // CodeOf is the code of err: OK for nil, Canceled and DeadlineExceeded for a context's errors, Unknown for others.
 func CodeOf(err error) Code {
-	switch e, ok := errors.AsType[*Error](err); {
+	switch e := call.ErrorIn(err); {
 	case err == nil:
 		return call.OK
-	case ok:
+	case e != nil:
 		return e.Code
-	case errors.Is(err, context.DeadlineExceeded):
+	case call.Is(err, context.DeadlineExceeded):
 		return call.DeadlineExceeded
-	case errors.Is(err, context.Canceled):
+	case call.Is(err, context.Canceled):
 		return call.Canceled
 	}
 	return call.Unknown
@@ -55,7 +54,7 @@ func CodeOf(err error) Code {
 
 // ReasonOf is the reason of err, "" when it is not an [*Error].
 func ReasonOf(err error) Reason {
-	if e, ok := errors.AsType[*Error](err); ok {
+	if e := call.ErrorIn(err); e != nil {
 		return e.Reason
 	}
 	return ""

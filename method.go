@@ -409,9 +409,6 @@ func (b *method[In, Out]) result(p call.Payload, e *call.Error) (Out, error) {
 
 // arrived is an error as callers see it: one that crossed a process has its registered cause again.
 func (b *binding) arrived(e *call.Error) *call.Error {
-	if e.Known == "" || e.Cause != nil {
-		return e
-	}
 	return b.d.app.errors.Restore(theCodec, e)
 }
 

@@ -162,12 +162,11 @@ func (p *policy) Rank(c *call.Info, set []*router.Replica, ranks []int) (places 
 	if c.Affinity != nil {
 		rc.Model, rc.Session, rc.call = c.Affinity.Model, c.Affinity.Session, c.Affinity.Of
 	}
-	defer func() {
-		if recover() != nil {
-			places, only = nil, false
-		}
-	}()
-	return p.of.Rank(rc, views.all, ranks)
+	// On a goroutine of its own, because this one may be the one that reads a connection.
+	if call.Enclose(func() { places, only = p.of.Rank(rc, views.all, ranks) }) != nil {
+		return nil, false
+	}
+	return places, only
 }
 
 // viewed is what policies see of one set.

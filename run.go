@@ -331,7 +331,8 @@ func built(build Build) (app *App, err error) {
 			app, err = nil, fmt.Errorf("%w\n%s", e, e.Traceback)
 		}
 	}()
-	return build()
+	app, err = build()
+	return app, call.Guard(err)
 }
 
 func buildApp(build Build) (*App, spec.Graph, error) { return sealed(built(build)) }

@@ -29,7 +29,8 @@ func TestMain(m *testing.M) {
 		buildRaises, buildSplit, buildStuck, buildBlock, buildFar, buildPyStreams, buildQuarry, buildWatched,
 		buildShelf, buildGuide, buildAdapter, buildFinder, buildLedgerPython, buildPyAsker,
 		buildText, buildBytes, buildWords, buildCount, buildDesks(nil), loops[0], loops[1], loops[2], loops[3], buildLookup,
-		buildSizes, buildTouchy, buildEstate, buildSender, buildPicky, buildCounted, buildPasser, buildFacade, buildTakes, buildMakes,
+		buildSizes, buildTouchy, buildEstate, buildSender, buildPicky, buildCounted, buildPasser, buildFacade, buildTakes, buildMakes, buildIdentity, buildIdentityTwice,
+		buildSnared,
 	)
 }
 

@@ -2,7 +2,6 @@ package call
 
 import (
 	"context"
-	"errors"
 	"reflect"
 	"runtime"
 	"slices"
@@ -187,6 +186,7 @@ type Context struct {
 	mu    sync.Mutex
 	done  chan struct{} // made by the first Done
 	cause error
+	late  bool // cause is that the deadline passed
 	after []*afterFunc
 	timer *time.Timer // cancels at the deadline, for somebody in after
 	swept bool        // done is closed at the deadline by closeAt
@@ -236,7 +236,7 @@ func (c *Context) Err() error {
 			return context.DeadlineExceeded
 		}
 		return nil
-	case FromCause(c.cause).Reason == Deadline:
+	case c.late:
 		return context.DeadlineExceeded
 	}
 	return context.Canceled
@@ -274,7 +274,7 @@ func (c *Context) known(v any) any {
 	c.mu.Lock()
 	cause := c.cause
 	c.mu.Unlock()
-	if !errors.Is(context.Cause(v.(context.Context)), cause) {
+	if !Is(context.Cause(v.(context.Context)), cause) {
 		return nil
 	}
 	return v
@@ -310,12 +310,13 @@ func (c *Context) AfterFunc(f func()) (stop func() bool) {
 
 // Cancel ends the context with a cause; only the first counts.
 func (c *Context) Cancel(cause error) {
+	late := late(cause) // it looks into an error of the user's: not under the lock
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.cause != nil {
 		return
 	}
-	c.cause = cause
+	c.cause, c.late = cause, late
 	if c.done != nil && !c.swept {
 		close(c.done)
 	}

@@ -2,7 +2,6 @@ package call
 
 import (
 	"context"
-	"errors"
 	"strings"
 )
 
@@ -119,15 +118,21 @@ type Error struct {
 	App, Deployment, Method, Replica string // where, as far as known
 	RequestID                        string
 
-	Public    string // what clients outside the system may see; "" shows the code only
-	Type      string // the user's error type, Go or Python
-	Traceback string // the user's traceback or panic stack
-	Pickle    []byte // a Python exception, opaque to Go
-	Remote    bool   // the error crossed a process boundary
-	Known     string // names a registered error, which Value holds the fields of (MessagePack)
-	Value     []byte
+	Public    string       // what clients outside the system may see; "" shows the code only
+	Type      string       // the user's error type, Go or Python
+	Traceback string       // the user's traceback or panic stack
+	Pickle    []byte       // a Python exception, opaque to Go
+	Remote    bool         // the error crossed a process boundary
+	Known     []KnownError // what another process can make again of Cause, in the order of its tree
 
-	Cause error // local only: never leaves the process
+	Cause error // local only: never leaves the process. Errors of the user's are in it as [Guard] gives them
+}
+
+// KnownError names an error that means the same in every process of an application: one that the application has registered,
+// or one of package context's.
+type KnownError struct {
+	Name  string
+	Value []byte // the fields of one that is registered by its type (MessagePack)
 }
 
 // Errorf-like constructor without formatting: the code follows from the reason.
@@ -137,6 +142,9 @@ func NewError(r Reason, message string) *Error {
 
 // Error gives where, what and the reason in one line.
 func (e *Error) Error() string {
+	if e == nil {
+		return "a nil *helve.Error that is not nil as an error"
+	}
 	var b strings.Builder
 	if e.App != "" {
 		b.WriteString(e.App)
@@ -160,10 +168,18 @@ func (e *Error) Error() string {
 }
 
 // Unwrap gives the local cause, so that errors.Is and errors.As see what the user's method returned.
-func (e *Error) Unwrap() error { return e.Cause }
+func (e *Error) Unwrap() error {
+	if e == nil {
+		return nil
+	}
+	return e.Cause
+}
 
 // Is lets errors.Is(err, context.DeadlineExceeded) and context.Canceled hold for errors that crossed a process.
 func (e *Error) Is(target error) bool {
+	if e == nil {
+		return false
+	}
 	switch target {
 	case context.DeadlineExceeded:
 		return e.Reason == Deadline
@@ -200,24 +216,56 @@ func FromContext(ctx context.Context) *Error {
 	return FromCause(cause)
 }
 
+// EndOf is why ctx has ended, an error of the user's perhaps, which is guarded.
+func EndOf(ctx context.Context) error { return Guard(Cause(ctx)) }
+
 // FromCause is FromContext for a cause already at hand. A cause that is an *Error stays itself.
 func FromCause(cause error) *Error {
-	if e, ok := errors.AsType[*Error](cause); ok {
-		return e
+	if e := ErrorIn(cause); e != nil {
+		return AsError(e)
 	}
 	r := Cancelled
-	if errors.Is(cause, context.DeadlineExceeded) {
+	if late(cause) {
 		r = Deadline
 	}
-	e := NewError(r, cause.Error())
-	e.Cause = cause
+	e := NewError(r, TextOf(cause))
+	e.Cause = Hold(cause, e.Message)
 	return e
+}
+
+// late says that the cause of a context's end is that its deadline has passed.
+func late(cause error) bool {
+	switch cause { //nolint:errorlint // the usual causes, without a walk
+	case context.Canceled:
+		return false
+	case context.DeadlineExceeded:
+		return true
+	}
+	if e := ErrorIn(cause); e != nil {
+		return e.Reason == Deadline
+	}
+	return Is(cause, context.DeadlineExceeded)
 }
 
 // AsError is err as an *Error: itself where it is one already, else a user error that wraps it.
 func AsError(err error) *Error {
-	if e, ok := err.(*Error); ok { //nolint:errorlint // only the outermost counts: a wrapped one is the user's text
+	e, ok := err.(*Error) //nolint:errorlint // only the outermost counts: a wrapped one is the user's text
+	switch {
+	case !ok:
+		text := TextOf(err)
+		return &Error{Code: Unknown, Reason: User, Message: text, Cause: Hold(err, text)}
+	case e == nil:
+		return NewError(User, e.Error())
+	case e.Reason != "" && trusted(e.Cause):
 		return e
 	}
-	return &Error{Code: Unknown, Reason: User, Message: err.Error(), Cause: err}
+	c := *e // of the user's making
+	c.Cause = Guard(e.Cause)
+	if c.Reason == "" {
+		c.Reason = User
+		if c.Code == OK {
+			c.Code = Unknown
+		}
+	}
+	return &c
 }

@@ -13,9 +13,24 @@ func Recovered(v any) *Error {
 		e.Type, e.Message = "goexit", "the function ended its goroutine with runtime.Goexit"
 		return e
 	}
-	e.Message = fmt.Sprintf("panic: %v", v)
+	e.Message = "panic: " + shown(v)
 	if err, ok := v.(error); ok {
-		e.Cause = err
+		e.Cause = Hold(err, e.Message)
 	}
 	return e
+}
+
+// shown is a panic value as text. fmt runs its methods, and those of what it holds.
+func shown(v any) string {
+	switch v := v.(type) {
+	case string:
+		return v
+	case error:
+		return TextOf(v)
+	}
+	text, ok := aside(func() string { return fmt.Sprint(v) })
+	if !ok {
+		return silent(v, "String")
+	}
+	return text
 }

@@ -9,6 +9,20 @@ import (
 // values can. What an interface holds is known only when it is encoded.
 func Check(t reflect.Type) error { return check(t, "", map[reflect.Type]bool{}) }
 
+// checkError is Check for a type of errors. Its fields may be errors, and it need not have any that are exported: callers ask
+// for the type, and the text comes with the call's error.
+func checkError(t reflect.Type) error {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	for _, f := range fieldsOf(t) {
+		if err := check(f.typ, t.String()+"."+f.name, map[reflect.Type]bool{errorType: true}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func check(t reflect.Type, at string, seen map[reflect.Type]bool) error {
 	if seen[t] || t == timeType || t == bigType || t == numberType || HasOwnForm(t) {
 		return nil

@@ -41,23 +41,27 @@ func (e *UnreadableError) Error() string {
 // Append encodes v behind dst. Errors name the path to the field that does not encode; what is behind dst then has no
 // meaning. Code of the value's own runs on a goroutine of its own; a panic there is an error (see [Panicked]).
 func (c *Codec) Append(dst []byte, as call.Codec, v any) (out []byte, err error) {
+	return c.guardedAppend(dst, as, v, mode{})
+}
+
+func (c *Codec) guardedAppend(dst []byte, as call.Codec, v any, m mode) (out []byte, err error) {
 	ended := false
 	defer func() {
 		if !ended { // a walk that code of the value's own has misled
 			out, err = dst, &panicError{call.Recovered(recover())}
 		}
 	}()
-	out, err = c.append(dst, as, v)
+	out, err = c.append(dst, as, v, m)
 	ended = true
 	return out, err
 }
 
-func (c *Codec) append(dst []byte, as call.Codec, v any) ([]byte, error) {
+func (c *Codec) append(dst []byte, as call.Codec, v any, m mode) ([]byte, error) {
 	switch as {
 	case call.None:
 		return dst, nil
 	case call.Msgpack:
-		return c.appendValue(dst, v, mode{})
+		return c.appendValue(dst, v, m)
 	case call.JSON:
 		return c.appendJSON(dst, v)
 	case call.Pickle, call.Cloudpickle: // the same for plain data

@@ -516,6 +516,7 @@ func TestEnvelope(t *testing.T) {
 	in := &call.Error{
 		Code: call.NotFound, Reason: call.User, Message: "", App: "a", Deployment: "d", Method: "m", Replica: "r", RequestID: "id",
 		Public: "p", Type: "T", Traceback: "tb\nline", Pickle: []byte{0, 1}, Remote: true,
+		Known: []call.KnownError{{Name: "*T\x00a", Value: []byte{0x80}}, {Name: "v"}, {Name: "w", Value: []byte{1}}},
 	}
 	out, err := ParseError(AppendError(nil, in))
 	if err != nil || cmp.Diff(in, out) != "" {
@@ -615,6 +616,9 @@ func FuzzRoundTrip(f *testing.F) {
 
 func FuzzError(f *testing.F) {
 	f.Add(AppendError(nil, call.NewError(call.User, "x")))
+	known := call.NewError(call.User, "x")
+	known.Known = []call.KnownError{{Name: "a", Value: []byte{1}}, {Name: "b"}}
+	f.Add(AppendError(nil, known))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		e, err := ParseError(data)
 		if err != nil {

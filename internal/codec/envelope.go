@@ -18,13 +18,45 @@ func AppendError(b []byte, e *call.Error) []byte {
 	for _, kv := range [...]struct{ key, value string }{
 		{"app", e.App}, {"deployment", e.Deployment}, {"method", e.Method}, {"replica", e.Replica}, {"request", e.RequestID},
 		{"public", e.Public}, {"type", e.Type}, {"traceback", e.Traceback}, {"pickle", string(e.Pickle)},
-		{"known", e.Known}, {"value", string(e.Value)},
 	} {
 		if kv.value != "" {
 			b = appendEntry(b, kv.key, kv.value)
 		}
 	}
+	if len(e.Known) > 0 { // the first is there for peers that know one
+		b = AppendCauses(b, e.Known[:1])
+	}
+	if len(e.Known) > 1 {
+		b = appendEntry(b, "causes", string(AppendCauses(nil, e.Known)))
+	}
 	return b
+}
+
+// AppendCauses writes what [ParseCauses] reads.
+func AppendCauses(b []byte, known []call.KnownError) []byte {
+	for _, k := range known {
+		b = appendEntry(b, "known", k.Name)
+		if len(k.Value) > 0 {
+			b = appendEntry(b, "value", string(k.Value))
+		}
+	}
+	return b
+}
+
+// ParseCauses reads the value of the envelope's entry "causes": entries "known", with their "value" behind them.
+func ParseCauses(data []byte) (known []call.KnownError, err error) {
+	last := -1 // whose value may follow
+	err = entries(data, func(key, value string) {
+		switch {
+		case key == "known" && value != "" && len(known) < maxKnown:
+			last, known = len(known), append(known, call.KnownError{Name: value})
+		case key == "value" && value != "" && last >= 0:
+			known[last].Value = []byte(value)
+		case key == "known":
+			last = -1
+		}
+	})
+	return known, err
 }
 
 func appendEntry(b []byte, key, value string) []byte {
@@ -36,23 +68,31 @@ func appendEntry(b []byte, key, value string) []byte {
 
 var errEnvelope = errors.New("malformed error envelope")
 
-// ParseError reads an envelope. Keys that are not known are ignored; reason and message are required.
-func ParseError(data []byte) (*call.Error, error) {
-	e := &call.Error{Remote: true}
-	code, message := "", false
+// entries shows each entry of an envelope.
+func entries(data []byte, each func(key, value string)) error {
 	for len(data) > 0 {
 		k := int(data[0])
 		if len(data) < 1+k+4 {
-			return nil, errEnvelope
+			return errEnvelope
 		}
 		key := string(data[1 : 1+k])
 		n := uint64(binary.LittleEndian.Uint32(data[1+k:]))
 		data = data[1+k+4:]
 		if uint64(len(data)) < n {
-			return nil, errEnvelope
+			return errEnvelope
 		}
-		value := string(data[:n])
+		each(key, string(data[:n]))
 		data = data[n:]
+	}
+	return nil
+}
+
+// ParseError reads an envelope. Keys that are not known are ignored; reason and message are required.
+func ParseError(data []byte) (*call.Error, error) {
+	e := &call.Error{Remote: true}
+	code, message, causes := "", false, ""
+	var one call.KnownError
+	err := entries(data, func(key, value string) {
 		switch key {
 		case "reason":
 			e.Reason = call.Reason(value)
@@ -79,13 +119,25 @@ func ParseError(data []byte) (*call.Error, error) {
 		case "pickle":
 			e.Pickle = []byte(value)
 		case "known":
-			e.Known = value
+			one.Name = value
 		case "value":
-			e.Value = []byte(value)
+			if value != "" {
+				one.Value = []byte(value)
+			}
+		case "causes":
+			causes = value
 		}
-	}
-	if e.Reason == "" || !message {
+	})
+	if err != nil || e.Reason == "" || !message {
 		return nil, errEnvelope
+	}
+	switch {
+	case causes != "":
+		if e.Known, err = ParseCauses([]byte(causes)); err != nil {
+			return nil, err
+		}
+	case one.Name != "":
+		e.Known = []call.KnownError{one}
 	}
 	e.Code = call.RowOf(e.Reason).Code
 	if code != "" {

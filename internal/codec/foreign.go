@@ -16,7 +16,7 @@ func isForeign(t reflect.Type, seen map[reflect.Type]bool) bool {
 		return false
 	}
 	seen[t] = true
-	if ownPlan(t) != nil {
+	if t == errorType || ownPlan(t) != nil {
 		return true
 	}
 	switch t.Kind() {
@@ -62,23 +62,10 @@ func Panicked(during string, err error) *call.Error {
 // that released a slot, or the one that reads a connection, and none of these may end for a marshaller that panics or calls
 // runtime.Goexit. It costs about a microsecond; values without such code do without.
 func aside(f func() ([]byte, error)) ([]byte, error) {
-	type outcome struct {
-		b   []byte
-		err error
+	var b []byte
+	var err error
+	if failure := call.Enclose(func() { b, err = f() }); failure != nil {
+		return nil, &panicError{failure}
 	}
-	done := make(chan outcome, 1)
-	go func() {
-		var o outcome
-		ended := false
-		defer func() {
-			if !ended {
-				o = outcome{err: &panicError{call.Recovered(recover())}}
-			}
-			done <- o
-		}()
-		o.b, o.err = f()
-		ended = true
-	}()
-	o := <-done
-	return o.b, o.err
+	return b, err
 }

@@ -16,10 +16,12 @@ import (
 
 // mode travels down a value.
 type mode struct {
-	json   bool // the other end of the walk is JSON: keys are strings, bytes may be base64 text
-	pickle bool // the other end of the walk is a pickle: integers have no limit
-	strict bool // a field that a struct has not is an error
-	aside  bool // the walk is on a goroutine of its own: code of values may do what it likes
+	json   bool      // the other end of the walk is JSON: keys are strings, bytes may be base64 text
+	pickle bool      // the other end of the walk is a pickle: integers have no limit
+	strict bool      // a field that a struct has not is an error
+	errors *Registry // the walk is over a registered error: its fields may be errors
+	inner  bool      // of which one is walked over
+	aside  bool      // the walk is on a goroutine of its own: code of values may do what it likes
 	depth  int
 }
 
@@ -158,6 +160,8 @@ func makePlan(t reflect.Type) *plan {
 		return bigPlan
 	case numberType:
 		return numberPlan
+	case errorType:
+		return errorPlan()
 	}
 	if p := ownPlan(t); p != nil {
 		return p

@@ -1,19 +1,36 @@
 package codec
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"github.com/helve-serve/helve/internal/call"
 )
 
 // Registry is the errors of an application that keep their identity when they leave their process: values that callers
 // compare with errors.Is, and types that they look for with errors.As. It is written to while the graph is built, and
-// read-only afterwards.
+// read-only afterwards. A nil Registry knows the errors of package context, as every Registry does.
 type Registry struct {
 	values []error
+	names  []string       // of values
 	types  []reflect.Type // pointers to structs, or structs
+}
+
+// maxKnown bounds the errors of one tree that are described.
+const maxKnown = 64
+
+// maxKnownValue bounds the fields of each: an error is no place for a value that is worth a channel of its own.
+const maxKnownValue = 1 << 20
+
+// contexts are the errors of package context, by names that no type has.
+var contexts = []named{{"=context.DeadlineExceeded", context.DeadlineExceeded}, {"=context.Canceled", context.Canceled}}
+
+type named struct {
+	name string
+	err  error
 }
 
 // Add registers an error value or, as a nil pointer (*T)(nil) or a zero T, a type of errors. Two values with the same type
@@ -27,67 +44,171 @@ func (r *Registry) Add(e error) error {
 		if !IsRecord(t) && (t.Kind() != reflect.Pointer || !IsRecord(t.Elem())) {
 			return fmt.Errorf("errors: %s is not a struct, so its values cannot be rebuilt in another process", t)
 		}
+		if err := checkError(t); err != nil {
+			return fmt.Errorf("errors: %w", err)
+		}
+		if i := slices.IndexFunc(r.types, func(other reflect.Type) bool { return other != t && typeName(other) == typeName(t) }); i >= 0 {
+			return fmt.Errorf("errors: two types of the name %s", t)
+		}
 		r.types = append(r.types, t)
 		return nil
 	}
-	for _, other := range r.values {
-		if valueKey(other) == valueKey(e) {
-			return fmt.Errorf("errors: two values of type %T with the text %q", e, e)
-		}
+	name := valueName(e)
+	if slices.Contains(r.names, name) {
+		return fmt.Errorf("errors: two values of type %T with the text %q", e, call.TextOf(e))
 	}
-	r.values = append(r.values, e)
+	r.values, r.names = append(r.values, e), append(r.names, name)
 	return nil
 }
 
-func valueKey(e error) string { return reflect.TypeOf(e).String() + "\x00" + e.Error() }
+func valueName(e error) string { return reflect.TypeOf(e).String() + "\x00" + call.TextOf(e) }
 
-// Describe sets what another process needs to make e's cause again, where that is registered.
+// typeName tells types of one name in different packages apart.
+func typeName(t reflect.Type) string {
+	if t.Kind() == reflect.Pointer {
+		return "*" + typeName(t.Elem())
+	}
+	if t.PkgPath() == "" {
+		return t.String()
+	}
+	return t.PkgPath() + "." + t.Name()
+}
+
+// Describe sets what another process needs to make again of e's cause: every registered error of its tree, in the order in
+// which errors.Is and errors.As look at them. For example, a *QuotaError that wraps errGone is the two, and errors.As finds
+// the first and errors.Is the second there too.
 func (r *Registry) Describe(c *Codec, e *call.Error) {
-	if e.Cause == nil || e.Known != "" {
-		return
-	}
-	for _, v := range r.values {
-		if errors.Is(e.Cause, v) {
-			e.Known = valueKey(v)
-			return
-		}
-	}
-	for _, t := range r.types {
-		p := reflect.New(t)
-		if !errors.As(e.Cause, p.Interface()) {
-			continue
-		}
-		data, err := c.Append(nil, call.Msgpack, p.Elem().Interface())
-		if err == nil {
-			e.Known, e.Value = t.String(), data
-		}
-		return
+	if e.Cause != nil && e.Known == nil {
+		e.Known = r.describe(c, e.Cause, false)
 	}
 }
 
-// Restore gives e with the cause that Describe described; e itself if there is none that is registered here.
+// describe lists what is known of cause; inner says that it is in a field of an error.
+func (r *Registry) describe(c *Codec, cause error, inner bool) []call.KnownError {
+	if r == nil {
+		r = &Registry{}
+	}
+	var known []call.KnownError
+	add := func(k call.KnownError) {
+		if len(known) < maxKnown && !slices.ContainsFunc(known, func(o call.KnownError) bool { return o.Name == k.Name && string(o.Value) == string(k.Value) }) {
+			known = append(known, k)
+		}
+	}
+	for node := range call.Tree(cause) {
+		if e, ok := node.(*call.Error); ok && e != nil { //nolint:errorlint // one node
+			for _, k := range e.Known { // of another process, which this one may know too: then it is there already
+				add(k)
+			}
+		}
+		if i := slices.IndexFunc(r.values, func(v error) bool { return call.Same(node, v) }); i >= 0 {
+			add(call.KnownError{Name: r.names[i]})
+		} else if t := reflect.TypeOf(node); slices.Contains(r.types, t) {
+			add(r.typed(c, t, node, inner))
+		} else if i := slices.IndexFunc(contexts, func(x named) bool { return call.Same(node, x.err) }); i >= 0 {
+			add(call.KnownError{Name: contexts[i].name})
+		}
+	}
+	// Errors may say of themselves what they are.
+	has := func(name string) bool {
+		return slices.ContainsFunc(known, func(k call.KnownError) bool { return k.Name == name })
+	}
+	for i, v := range r.values {
+		if !has(r.names[i]) && call.Is(cause, v) {
+			add(call.KnownError{Name: r.names[i]})
+		}
+	}
+	for _, t := range r.types {
+		if has(typeName(t)) {
+			continue
+		}
+		if v, ok := call.Find(cause, t); ok {
+			add(r.typed(c, t, v.Interface(), inner))
+		}
+	}
+	for _, x := range contexts {
+		if !has(x.name) && call.Is(cause, x.err) {
+			add(call.KnownError{Name: x.name})
+		}
+	}
+	return known
+}
+
+// typed is an error that is registered by its type t, with its fields. Fields that do not encode (an interface that holds a
+// channel, say) or are too large leave it without them: its type is what callers look for.
+func (r *Registry) typed(c *Codec, t reflect.Type, v any, inner bool) call.KnownError {
+	data, err := c.guardedAppend(nil, call.Msgpack, v, mode{errors: r, inner: inner})
+	if err != nil || len(data) > maxKnownValue {
+		data = nil
+	}
+	return call.KnownError{Name: typeName(t), Value: data}
+}
+
+// Restore gives e with the cause that Describe described; e itself if nothing in it is known here.
 func (r *Registry) Restore(c *Codec, e *call.Error) *call.Error {
-	if e.Known == "" || e.Cause != nil {
+	if len(e.Known) == 0 || e.Cause != nil {
 		return e
 	}
-	for _, v := range r.values {
-		if valueKey(v) == e.Known {
-			known := *e
-			known.Cause = v
-			return &known
+	cause := r.restore(c, e.Known, e.Message, mode{})
+	if cause == nil {
+		return e
+	}
+	known := *e
+	known.Cause = call.Hold(cause, e.Message)
+	return &known
+}
+
+// restore is one error for all that are known here, nil for none.
+func (r *Registry) restore(c *Codec, known []call.KnownError, text string, m mode) error {
+	if r == nil {
+		r = &Registry{}
+	}
+	var found []error
+	for _, k := range known[:min(len(known), maxKnown)] {
+		if err := r.known(c, k, m); err != nil {
+			found = append(found, err)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return nil
+	case 1:
+		return found[0]
+	}
+	return &restored{found, text}
+}
+
+func (r *Registry) known(c *Codec, k call.KnownError, m mode) error {
+	if i := slices.Index(r.names, k.Name); i >= 0 {
+		return r.values[i]
+	}
+	for _, x := range contexts {
+		if x.name == k.Name {
+			return x.err
 		}
 	}
 	for _, t := range r.types {
-		if t.String() != e.Known {
+		if typeName(t) != k.Name {
 			continue
 		}
 		p := reflect.New(t)
-		if err := c.Decode(call.Msgpack, e.Value, p.Interface()); err != nil {
-			return e
+		if len(k.Value) == 0 { // its fields did not encode
+			if t.Kind() == reflect.Pointer {
+				p.Elem().Set(reflect.New(t.Elem()))
+			}
+		} else if err := c.decode(call.Msgpack, k.Value, nil, p.Interface(), mode{errors: r, depth: m.depth}); err != nil {
+			return nil
 		}
-		known := *e
-		known.Cause, _ = p.Elem().Interface().(error)
-		return &known
+		err, _ := p.Elem().Interface().(error)
+		return err
 	}
-	return e
+	return nil
 }
+
+// restored is a tree that has come from another process, with its text.
+type restored struct {
+	errs []error
+	text string
+}
+
+func (e *restored) Error() string   { return e.text }
+func (e *restored) Unwrap() []error { return e.errs }

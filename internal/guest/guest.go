@@ -223,6 +223,31 @@ func (g *Guest) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
 
 // Control starts and stops replicas.
 func (g *Guest) Control(ctx context.Context, op string, body json.RawMessage) (any, error) {
+	out, err := g.control(ctx, op, body)
+	if err == nil {
+		return out, nil
+	}
+	e := call.AsError(err)
+	if call.ErrorIn(err) == nil && ctx.Err() == nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
+		e = call.FromCause(err) // the request's own time is over; an error of the user's has a reason
+	}
+	if e.Cause != nil && e.Known == nil {
+		known := *e
+		g.errors().Describe(g.codec, &known)
+		e = &known
+	}
+	return nil, e
+}
+
+// errors are those that the application has registered.
+func (g *Guest) errors() *codec.Registry {
+	for _, c := range g.set.Classes {
+		return c.Errors
+	}
+	return nil
+}
+
+func (g *Guest) control(ctx context.Context, op string, body json.RawMessage) (any, error) {
 	var req struct {
 		Replica    string          `json:"replica"`
 		Deployment string          `json:"deployment"`
@@ -255,7 +280,7 @@ func (g *Guest) Control(ctx context.Context, op string, body json.RawMessage) (a
 		if ctx.Err() != nil { // the node that wanted it has gone
 			closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), lateClose)
 			defer cancel()
-			return nil, errors.Join(context.Cause(ctx), r.Close(closing))
+			return nil, errors.Join(call.EndOf(ctx), r.Close(closing))
 		}
 		g.host(r, req.UserConfig)
 		return map[string]any{"methods": methods(class), "health": r.CanTell(), "routing_stats": r.Reports()}, nil

@@ -421,7 +421,7 @@ func (c *Cache[M]) closeModel(ctx context.Context, id string, m M) {
 			err = call.Recovered(recover())
 		}
 		if err != nil && c.h.Report != nil {
-			c.h.Report(id, err)
+			call.Enclose(func() { c.h.Report(id, err) }) // it is the user's too
 		}
 	}()
 	switch closer := any(m).(type) {
@@ -522,5 +522,5 @@ func (c *Cache[M]) Close(ctx context.Context) error {
 		c.remove(c.recent.Front().Value.(*entry[M]))
 	}
 	c.mu.Unlock()
-	return fmt.Errorf("models: %d were still in use: %w", n, context.Cause(ctx))
+	return fmt.Errorf("models: %d were still in use: %w", n, call.EndOf(ctx))
 }

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	"github.com/helve-serve/helve/internal/build"
+	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -19,7 +20,7 @@ func Load(ctx context.Context, path, app string, c build.Command) (App, error) {
 	c.Env = withoutWorkerEnv(c.Env)
 	g, err := b.Describe(ctx, app, c)
 	if err != nil {
-		return App{}, err
+		return App{}, call.Guard(err) // of the caller's context, perhaps
 	}
 	if g.Ingress != nil && g.Ingress.Kind == spec.IngressHTTP {
 		return App{}, fmt.Errorf("%s: deployment %s: ingress: an http.Handler runs only in its own executable, not in a worker of this node",

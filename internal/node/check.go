@@ -84,20 +84,10 @@ func (a *App) makePolicies() (errs []error) {
 
 // made calls make on a goroutine of its own, so that a panic and a runtime.Goexit in it are errors.
 func made(policy func() router.Policy) (p router.Policy, err error) {
-	done := make(chan struct{})
-	go func() {
-		ended := false
-		defer func() {
-			if !ended {
-				err = call.Recovered(recover())
-			}
-			close(done)
-		}()
-		p = policy()
-		ended = true
-	}()
-	<-done
-	return p, err
+	if e := call.Enclose(func() { p = policy() }); e != nil {
+		return nil, e
+	}
+	return p, nil
 }
 
 func isDir(path string) error {

@@ -58,7 +58,7 @@ func (n *Node) Reconfigure(ctx context.Context, app, deployment string, config j
 	select {
 	case d.configuring <- struct{}{}:
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return call.EndOf(ctx)
 	}
 	n.mu.Lock()
 	if n.closing {
@@ -85,7 +85,7 @@ func (n *Node) Reconfigure(ctx context.Context, app, deployment string, config j
 	if accepted {
 		return nil
 	}
-	return fmt.Errorf("the user config was withdrawn: %w", context.Cause(ctx))
+	return fmt.Errorf("the user config was withdrawn: %w", call.EndOf(ctx))
 }
 
 // configuring is one Reconfigure.
@@ -128,7 +128,7 @@ func (c *configuring) run(ctx context.Context) {
 	switch d := c.deploymentLocked(); {
 	case refused != nil:
 	case c.withdrawn:
-		refused = context.Cause(ctx)
+		refused = errors.New("it was withdrawn")
 	case len(running) == 0 && (d == nil || d.now.Load() != e):
 		refused = errors.New("its revision of the deployment does not run any more")
 	}
@@ -185,12 +185,20 @@ func (c *configuring) ask(ctx context.Context, units []*Unit) {
 	answers := make([]reply, len(units))
 	c.each(units, func(i int, u *Unit) {
 		err := c.node.reconfigure(ctx, u, c.config)
-		late := ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
-		answers[i] = reply{err, err != nil && late}
+		answers[i] = reply{err, err != nil && (ctx.Err() != nil || ranOut(err))}
 	})
 	for i, u := range units {
 		c.asked[u] = answers[i]
 	}
+}
+
+// ranOut says that a request's time was over, or its caller gone, before the replica had answered. A Reconfigure that returns
+// the error of a context of its own has answered.
+func ranOut(err error) bool {
+	if e := call.ErrorIn(err); e != nil {
+		return e.Reason == call.Deadline || e.Reason == call.Cancelled
+	}
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
 func (c *configuring) each(units []*Unit, f func(i int, u *Unit)) {

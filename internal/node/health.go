@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/codec"
 	"math/rand/v2"
 	"time"
 
@@ -81,12 +83,25 @@ func (n *Node) checkHealth(ctx context.Context, u *Unit) error {
 }
 
 func (u *Unit) control(ctx context.Context, op string, config json.RawMessage, limit time.Duration) error {
-	return u.worker.peer.Control(ctx, struct {
+	return u.arrived(u.worker.peer.Control(ctx, struct {
 		Op         string          `json:"op"`
 		Replica    string          `json:"replica"`
 		UserConfig json.RawMessage `json:"user_config,omitempty"`
 		TimeoutS   float64         `json:"timeout_s"`
-	}{op, u.id, config, limit.Seconds()}, nil)
+	}{op, u.id, config, limit.Seconds()}, nil))
+}
+
+// arrived is an error that the replica's worker has answered with: what the application has registered is in it again.
+func (u *Unit) arrived(err error) error {
+	e, ok := err.(*call.Error) //nolint:errorlint // as the worker sent it
+	if !ok {
+		return err
+	}
+	var known *codec.Registry
+	if u.class != nil {
+		known = u.class.Errors
+	}
+	return known.Restore(u.dep.app.node.codec, e)
 }
 
 // unhealthy replaces a replica whose checks have failed: it drains like one that is too many.

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"sync"
 
@@ -203,8 +202,8 @@ func (d *Deployment) Handle(ctx context.Context, c *call.Call, serve proxy.Serve
 		var abort any
 		if !ended {
 			v := recover()
-			if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
-				abort = v
+			if err, ok := v.(error); ok && call.Is(err, http.ErrAbortHandler) {
+				abort = http.ErrAbortHandler // as net/http knows it
 			} else {
 				failure = call.Recovered(v).At(&c.Info)
 			}

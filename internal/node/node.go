@@ -186,8 +186,9 @@ func (n *Node) Deploy(ctx context.Context, def App) error {
 	select {
 	case <-r.settled:
 	case <-ctx.Done():
+		why := call.EndOf(ctx) // it may run methods of the user's error: not under the lock
 		n.mu.Lock()
-		n.failLocked(r, context.Cause(ctx))
+		n.failLocked(r, why)
 		n.mu.Unlock()
 		<-r.settled
 	}
@@ -226,7 +227,7 @@ func (n *Node) add(ctx context.Context, def App) (*revision, error) {
 		select {
 		case <-leaving.gone:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("application %q is being deleted, and was not gone in time: %w", leaving.name, context.Cause(ctx))
+			return nil, fmt.Errorf("application %q is being deleted, and was not gone in time: %w", leaving.name, call.EndOf(ctx))
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/internal/build"
+	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/transport"
 	"github.com/helve-serve/helve/internal/wire"
@@ -300,7 +301,7 @@ func (n *Node) takeOver(w *workerProc, x *expected, b birth, units []*Unit) {
 	case <-late.C:
 		err = fmt.Errorf("it did not dial in within %s", n.state.grace)
 	case <-w.rev.ctx.Done():
-		err = context.Cause(w.rev.ctx)
+		err = call.EndOf(w.rev.ctx)
 	}
 	proc.Kill()
 	<-w.stopped

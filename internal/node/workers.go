@@ -145,7 +145,7 @@ func (n *Node) spawn(r *revision, of birth) (*workerProc, error) {
 	case <-r.ctx.Done():
 		proc.Kill()
 		<-w.stopped
-		return nil, context.Cause(r.ctx)
+		return nil, call.EndOf(r.ctx)
 	}
 }
 
@@ -202,7 +202,7 @@ func (n *Node) dial() (net.Conn, error) {
 	if n.ctx.Err() != nil { // wg is, or will be, waited for
 		theirs.Close()
 		ours.Close()
-		return nil, context.Cause(n.ctx)
+		return nil, call.EndOf(n.ctx)
 	}
 	n.wg.Go(func() { n.open(ours) })
 	return theirs, nil
@@ -664,7 +664,7 @@ func (n *Node) startAt(w *workerProc, u *Unit, code json.RawMessage) (started, e
 		return s, nil
 	}
 	if _, ok := errors.AsType[*call.Error](err); ok {
-		return s, err
+		return s, u.arrived(err)
 	}
 	// The start may also be given up because another connection ended, a driver's, with the same error.
 	if errors.Is(err, wire.ErrEnded) && u.ctx.Err() == nil {
@@ -693,7 +693,7 @@ func (n *Node) awaitUses(u *Unit) error {
 		select {
 		case <-ready:
 		case <-u.ctx.Done():
-			return context.Cause(u.ctx)
+			return call.EndOf(u.ctx)
 		}
 	}
 }

@@ -151,7 +151,7 @@ func Start(ctx context.Context, class *Class, id string, config json.RawMessage,
 			r.discard(ctx)
 		}
 		e := *call.AsError(err)
-		if errors.Is(err, late) {
+		if errors.Is(&e, late) {
 			e = *call.FromCause(late)
 		}
 		e.App, e.Deployment, e.Replica, e.Method = class.App, class.Deployment, id, step
@@ -208,7 +208,7 @@ func (r *Replica) Reconfigure(ctx context.Context, config json.RawMessage) error
 		select {
 		case r.configuring <- struct{}{}:
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return call.EndOf(ctx)
 		}
 	}
 	return guard(ctx, func() error {
@@ -266,7 +266,8 @@ func (r *Replica) RoutingStats(ctx context.Context, cd *codec.Codec) (stats json
 }
 
 // guard runs f on a goroutine of its own, so that a panic and a runtime.Goexit in it become errors, and so that nobody
-// waits for it any more when ctx has ended. Go cannot end a function that ignores its context: its goroutine is left.
+// waits for it any more when ctx has ended. Go cannot end a function that ignores its context: its goroutine is left. What
+// f returns is an *call.Error then, as what a method returns: the error's own methods are the user's code too.
 func guard(ctx context.Context, f func() error) error {
 	done := make(chan error, 1)
 	go func() {
@@ -277,6 +278,9 @@ func guard(ctx context.Context, f func() error) error {
 			}
 		}()
 		err := f()
+		if err != nil {
+			err = call.AsError(err)
+		}
 		ended = true
 		done <- err
 	}()
@@ -284,7 +288,7 @@ func guard(ctx context.Context, f func() error) error {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return call.EndOf(ctx)
 	}
 }
 
@@ -305,7 +309,7 @@ func (r *Replica) Leave(entered int64, failed bool) {
 // Overran is told of a method that ran on its caller's goroutine, and returned err although the caller's context had
 // ended: unless err says so, the method has kept its caller waiting.
 func (r *Replica) Overran(caller context.Context, err error) {
-	if err == nil || !errors.Is(err, caller.Err()) && !errors.Is(err, call.Cause(caller)) {
+	if err == nil || !call.Is(err, caller.Err()) && !call.Is(err, call.Cause(caller)) {
 		r.late.Add(1)
 	}
 }
@@ -359,16 +363,19 @@ func (r *Replica) Run(ctx context.Context, m *Method, in any) (out any, failure 
 // stays itself, so that a failure deep in a composition arrives as what it was.
 func UserError(err error) *call.Error {
 	e := call.AsError(err)
-	if e.Reason == call.User && e.Type == "" {
-		c := *e
-		c.Type = reflect.TypeOf(err).String()
-		// What wraps an error that says its code and what clients may read adds to the message, which is for the log.
-		if inner, ok := errors.AsType[*call.Error](err); ok && inner != e && inner.Reason == call.User {
-			c.Code, c.Public = inner.Code, inner.Public
-		}
-		return &c
+	if e.Reason != call.User || e.Type != "" {
+		return e
 	}
-	return e
+	c := *e
+	c.Type = reflect.TypeOf(err).String()
+	switch inner := call.ErrorIn(e.Cause); {
+	case e == err: //nolint:errorlint // one that helve.Public has made: what it says is copied, and callers compare it by itself
+		c.Cause = e
+	case inner != nil && inner.Reason == call.User:
+		// What wraps an error that says its code and what clients may read adds to the message, which is for the log.
+		c.Code, c.Public = inner.Code, inner.Public
+	}
+	return &c
 }
 
 // RunStream executes a method that streams and passes its items to item, until that returns false. It returns how the

@@ -78,12 +78,11 @@ func (l *Local) run(ctx *call.Context, c *call.Call, sink call.Sink) {
 
 // leaving is e as it leaves its process: with what makes a registered cause again at the other side.
 func (l *Local) leaving(e *call.Error) *call.Error {
-	r := l.Replica.Class.Errors
-	if r == nil || e.Cause == nil || e.Known != "" {
+	if e.Cause == nil || e.Known != nil {
 		return e
 	}
 	known := *e
-	r.Describe(l.Codec, &known)
+	l.Replica.Class.Errors.Describe(l.Codec, &known)
 	return &known
 }
 

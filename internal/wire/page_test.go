@@ -103,7 +103,7 @@ func TestPageNamesEveryOp(t *testing.T) {
 	_, control, _ := strings.Cut(string(doc), "\n## Control\n")
 	control, _, _ = strings.Cut(control, "\n## ")
 	for path, handlers := range map[string][]string{
-		"../node/session.go": {"Control"}, "../node/driver.go": {"control"}, "../guest/guest.go": {"Control"},
+		"../node/session.go": {"Control"}, "../node/driver.go": {"control"}, "../guest/guest.go": {"control"},
 	} {
 		ops := literals(t, path, handlers...)
 		if len(ops) == 0 {

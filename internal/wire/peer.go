@@ -450,7 +450,7 @@ func (p *Peer) Control(ctx context.Context, request, out any) error {
 		p.mu.Lock()
 		delete(p.controls, id)
 		p.mu.Unlock()
-		return context.Cause(ctx)
+		return call.EndOf(ctx)
 	}
 }
 
@@ -653,6 +653,7 @@ type replyError struct {
 	Type      string      `json:"type,omitempty"`
 	Message   string      `json:"message"`
 	Traceback string      `json:"traceback,omitempty"`
+	Causes    []byte      `json:"causes,omitempty"` // as in an error envelope
 }
 
 func (p *Peer) onControl(h Header, body []byte) error {
@@ -677,7 +678,7 @@ func (p *Peer) onControl(h Header, body []byte) error {
 		out, err := p.server.Control(p.ctx, head.Op, own)
 		if err != nil {
 			e := call.AsError(err)
-			failed := &replyError{Reason: e.Reason, Type: e.Type, Message: e.Message, Traceback: e.Traceback}
+			failed := &replyError{Reason: e.Reason, Type: e.Type, Message: e.Message, Traceback: e.Traceback, Causes: codec.AppendCauses(nil, e.Known)}
 			if head.Op == "start_replica" {
 				failed.Step = e.Method
 			}
@@ -710,6 +711,9 @@ func (p *Peer) onReply(h Header, body []byte) error {
 	if e.Error != nil {
 		err := call.NewError(e.Error.Reason, e.Error.Message)
 		err.Type, err.Traceback, err.Remote, err.Method = e.Error.Type, e.Error.Traceback, true, e.Error.Step
+		if known, bad := codec.ParseCauses(e.Error.Causes); bad == nil { // without them it is the same failure
+			err.Known = known
+		}
 		r.err = err
 	}
 	c <- r

@@ -1,0 +1,318 @@
+package call
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"reflect"
+	"slices"
+	"time"
+)
+
+// Errors and panic values of users have methods (Error, Is, As, Unwrap, String) that may panic, end their goroutine, not
+// return, or unwrap for ever. Everything in Helve that runs such a method runs it here. For example, a constructor returns a
+// nil *LoadError as its error: [Guard] gives an error whose text says so, and whose own methods do no harm to the goroutine
+// that logs it, joins it, or looks for a context's error in it.
+
+const (
+	// patience bounds the wait for methods of one error: they only say what it is.
+	patience = time.Second
+	// maxTree is how many errors of a tree are looked at; one that unwraps to itself has no end.
+	maxTree = 1000
+	// maxTrusted is the same for trees of the standard library's own errors, which nearly all are.
+	maxTrusted = 64
+)
+
+// guarded is an error of the user's, with its text as it was when it came.
+type guarded struct {
+	err  error
+	text string
+}
+
+func (g *guarded) Error() string { return g.text }
+
+// Is lets errors.Is look into the error, without running its methods on the caller's goroutine.
+func (g *guarded) Is(target error) bool { return Is(g.err, target) }
+
+// As is Is for errors.As.
+func (g *guarded) As(target any) bool {
+	into := reflect.ValueOf(target).Elem()
+	found, ok := find(g.err, into.Type())
+	if ok {
+		into.Set(found)
+	}
+	return ok
+}
+
+// Guard is err with methods that are safe to call: itself where it is made of the standard library's plain errors and of
+// [Error], else an error with its text that errors.Is and errors.As see through.
+func Guard(err error) error {
+	if err == nil || trusted(err) {
+		return err
+	}
+	return &guarded{err, TextOf(err)}
+}
+
+// Hold is [Guard] for an error whose text is known.
+func Hold(err error, text string) error {
+	if err == nil || trusted(err) {
+		return err
+	}
+	return &guarded{err, text}
+}
+
+// TextOf is err's text; where its method Error does not give one, it says what err is.
+func TextOf(err error) string {
+	if trusted(err) {
+		return err.Error()
+	}
+	text, ok := aside(err.Error)
+	if !ok {
+		return silent(err, "Error")
+	}
+	return text
+}
+
+// silent says what a value is whose method gives no text.
+func silent(v any, method string) string {
+	if rv := reflect.ValueOf(v); rv.Kind() == reflect.Pointer && rv.IsNil() {
+		return fmt.Sprintf("a nil %T that is not nil as an error (its method %s fails)", v, method)
+	}
+	return fmt.Sprintf("a %T whose method %s fails", v, method)
+}
+
+// Is is errors.Is. A method that panics says no.
+func Is(err, target error) bool {
+	if trusted(err) {
+		return errors.Is(err, target)
+	}
+	if target == nil {
+		return false
+	}
+	comparable := reflect.TypeOf(target).Comparable()
+	is, _ := aside(func() bool {
+		return walk(err, func(e error) bool {
+			return try(func() bool {
+				if comparable && e == target {
+					return true
+				}
+				x, ok := e.(interface{ Is(error) bool })
+				return ok && x.Is(target)
+			})
+		})
+	})
+	return is
+}
+
+// As is errors.AsType. A method that panics says no, and an error that is a nil T is none.
+func As[T error](err error) (found T, ok bool) {
+	if v, ok := find(err, reflect.TypeFor[T]()); ok && (v.Kind() != reflect.Pointer || !v.IsNil()) {
+		return v.Interface().(T), true
+	}
+	return found, false
+}
+
+// ErrorIn is the first [Error] in err; nil if there is none.
+func ErrorIn(err error) *Error {
+	if e, ok := err.(*Error); ok { //nolint:errorlint // the usual case, without reflection
+		return e
+	}
+	e, _ := As[*Error](err)
+	return e
+}
+
+// Find is [As] for a type that is known only at run time; a nil value of it counts, as it does for errors.As.
+func Find(err error, t reflect.Type) (reflect.Value, bool) { return find(err, t) }
+
+func find(err error, t reflect.Type) (found reflect.Value, ok bool) {
+	look := func() (v reflect.Value) {
+		walk(err, func(e error) bool {
+			return try(func() bool {
+				if reflect.TypeOf(e).AssignableTo(t) {
+					v = reflect.ValueOf(e)
+					return true
+				}
+				x, ok := e.(interface{ As(any) bool })
+				if !ok {
+					return false
+				}
+				into := reflect.New(t)
+				if !x.As(into.Interface()) {
+					return false
+				}
+				v = into.Elem()
+				return true
+			})
+		})
+		return v
+	}
+	if ours(err) {
+		found = look()
+	} else {
+		found, _ = aside(look)
+	}
+	return found, found.IsValid()
+}
+
+// walk shows each the errors of err's tree, until it says true.
+func walk(err error, each func(error) bool) bool {
+	tree := []error{err}
+	for seen := 0; len(tree) > 0 && seen < maxTree; seen++ {
+		e := tree[len(tree)-1]
+		tree = tree[:len(tree)-1]
+		if e == nil {
+			continue
+		}
+		if g, ok := e.(*guarded); ok { //nolint:errorlint // one node, which stands for what it holds
+			tree = append(tree, g.err)
+			continue
+		}
+		if each(e) {
+			return true
+		}
+		try(func() bool {
+			switch u := e.(type) { //nolint:errorlint // one node
+			case interface{ Unwrap() error }:
+				tree = append(tree, u.Unwrap())
+			case interface{ Unwrap() []error }:
+				below := u.Unwrap()
+				for i := min(len(below), maxTree) - 1; i >= 0; i-- {
+					tree = append(tree, below[i])
+				}
+			}
+			return true
+		})
+	}
+	return false
+}
+
+// try runs a method that may panic, which says no.
+func try(f func() bool) (yes bool) {
+	defer func() {
+		if recover() != nil {
+			yes = false
+		}
+	}()
+	return f()
+}
+
+// aside runs a method of a user's value on a goroutine of its own. ok is false if the method panicked, ended its goroutine,
+// or has not returned in time; then its goroutine is left.
+func aside[T any](method func() T) (out T, ok bool) {
+	type outcome struct {
+		v  T
+		ok bool
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		var o outcome
+		defer func() {
+			recover() //nolint:errcheck // o says so
+			done <- o
+		}()
+		o.v = method()
+		o.ok = true
+	}()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case o := <-done:
+		return o.v, o.ok
+	case <-timer.C:
+		return out, false
+	}
+}
+
+// Enclose runs f, which runs code of a user's, on a goroutine of its own, and waits for its end: a panic and
+// runtime.Goexit in it are the failure.
+func Enclose(f func()) (failure *Error) {
+	done := make(chan *Error, 1)
+	go func() {
+		ended := false
+		defer func() {
+			if ended {
+				done <- nil
+			} else {
+				done <- Recovered(recover())
+			}
+		}()
+		f()
+		ended = true
+	}()
+	return <-done
+}
+
+// trusted says that the methods of an error do no harm, however often they are called: it is made of Helve's own errors and
+// of those that errors and fmt make, and has an end.
+func trusted(err error) bool {
+	left := maxTrusted
+	return trustedTree(err, &left, false)
+}
+
+// ours says that err is trusted without a guard in it: its tree can be walked through on any goroutine.
+func ours(err error) bool {
+	left := maxTrusted
+	return trustedTree(err, &left, true)
+}
+
+func trustedTree(err error, left *int, bare bool) bool {
+	if *left--; *left < 0 {
+		return false
+	}
+	switch e := err.(type) { //nolint:errorlint // one node
+	case nil:
+		return true
+	case *guarded:
+		return !bare
+	case *Error:
+		return e != nil && trustedTree(e.Cause, left, bare)
+	}
+	if err == context.DeadlineExceeded { //nolint:errorlint // its type is not exported
+		return true
+	}
+	switch reflect.TypeOf(err) {
+	case plainType:
+		return !reflect.ValueOf(err).IsNil()
+	case wrapType:
+		return !reflect.ValueOf(err).IsNil() && trustedTree(err.(interface{ Unwrap() error }).Unwrap(), left, bare)
+	case wrapsType, joinType:
+		if reflect.ValueOf(err).IsNil() {
+			return false
+		}
+		for _, e := range err.(interface{ Unwrap() []error }).Unwrap() {
+			if !trustedTree(e, left, bare) {
+				return false
+			}
+		}
+		return true
+	}
+	return false
+}
+
+var (
+	plainType = reflect.TypeOf(errors.New(""))
+	wrapType  = reflect.TypeOf(fmt.Errorf("%w", context.Canceled))
+	wrapsType = reflect.TypeOf(fmt.Errorf("%w %w", context.Canceled, context.Canceled))
+	joinType  = reflect.TypeOf(errors.Join(context.Canceled))
+)
+
+// Tree is the errors of err's tree in the order in which errors.Is looks at them, outermost first, as far as their methods
+// Unwrap tell.
+func Tree(err error) iter.Seq[error] {
+	nodes := func() (all []error) {
+		walk(err, func(e error) bool {
+			all = append(all, e)
+			return false
+		})
+		return all
+	}
+	if ours(err) {
+		return slices.Values(nodes())
+	}
+	all, _ := aside(nodes)
+	return slices.Values(all)
+}
+
+// Same says that two errors are one. Values of types that cannot be compared are not.
+func Same(a, b error) bool { return try(func() bool { return a == b }) }

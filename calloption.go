@@ -19,15 +19,16 @@ type callOptions struct {
 }
 
 // ModelID sends calls to replicas that have the model, as long as those are not full; the method finds the id with
-// [ModelIDFrom]. "" takes an earlier one back. Calls that a method makes do not inherit it.
+// [ModelIDFrom]. "" takes an earlier one back. Calls that a method makes do not inherit it. An id is UTF-8 without zero bytes, of at
+// most 16 KiB; another one is a mistake that [Run] and the call return.
 func ModelID(id string) CallOption {
-	return CallOption{func(o *callOptions) { o.affinity.Model = id }}
+	return CallOption{func(o *callOptions) { o.id(&o.affinity.Model, "ModelID", id) }}
 }
 
 // SessionID sends calls with the same id to the same replica: strictly under [ConsistentHash], as long as it is not full
-// under [PowerOfTwoChoices].
+// under [PowerOfTwoChoices]. What an id may be is said at [ModelID].
 func SessionID(id string) CallOption {
-	return CallOption{func(o *callOptions) { o.affinity.Session = id }}
+	return CallOption{func(o *callOptions) { o.id(&o.affinity.Session, "SessionID", id) }}
 }
 
 // PreferLocal sends calls to replicas on the caller's node, as long as those are not full. Calls with a model or session id
@@ -49,10 +50,18 @@ func ResponseCodec(name string) CallOption {
 	return CallOption{func(o *callOptions) { o.codec(&o.options.Response, "ResponseCodec", name) }}
 }
 
+func (o *callOptions) id(into *string, option, id string) {
+	if err := call.CheckID(id); err != nil {
+		o.err = errors.Join(o.err, fmt.Errorf("%s: %w", option, err))
+		return
+	}
+	*into = id
+}
+
 func (o *callOptions) codec(into *call.Codec, option, name string) {
 	c, ok := call.CodecNamed(name)
 	if !ok {
-		o.err = errors.Join(o.err, fmt.Errorf("%s: there is no codec %q; the codecs are %s", option, name, strings.Join(call.CodecNames(), ", ")))
+		o.err = errors.Join(o.err, fmt.Errorf("%s: there is no codec %s; the codecs are %s", option, call.Quoted(name), strings.Join(call.CodecNames(), ", ")))
 		return
 	}
 	*into = c

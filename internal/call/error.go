@@ -196,7 +196,7 @@ func (e *Error) At(info *Info) *Error {
 	}
 	c := *e
 	if c.Deployment == "" && info.Place != nil {
-		c.App, c.Deployment, c.Method = info.App, info.Deployment, info.Method
+		c.App, c.Deployment, c.Method = info.App, info.Deployment, short(info.Method)
 		if c.Replica == "" {
 			c.Replica = info.Replica
 		}

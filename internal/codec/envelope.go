@@ -8,16 +8,16 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// AppendError writes the error envelope of docs/wire.md.
+// AppendError writes the error envelope of docs/wire.md. Texts that are long lose their middle.
 func AppendError(b []byte, e *call.Error) []byte {
 	b = appendEntry(b, "reason", string(e.Reason))
 	if e.Code != call.RowOf(e.Reason).Code {
 		b = appendEntry(b, "code", strconv.FormatUint(uint64(e.Code), 10))
 	}
-	b = appendEntry(b, "message", e.Message)
+	b = appendEntry(b, "message", call.Cut(e.Message))
 	for _, kv := range [...]struct{ key, value string }{
-		{"app", e.App}, {"deployment", e.Deployment}, {"method", e.Method}, {"replica", e.Replica}, {"request", e.RequestID},
-		{"public", e.Public}, {"type", e.Type}, {"traceback", e.Traceback}, {"pickle", string(e.Pickle)},
+		{"app", e.App}, {"deployment", e.Deployment}, {"method", call.Cut(e.Method)}, {"replica", e.Replica}, {"request", e.RequestID},
+		{"public", call.Cut(e.Public)}, {"type", call.Cut(e.Type)}, {"traceback", call.Cut(e.Traceback)}, {"pickle", string(e.Pickle)},
 	} {
 		if kv.value != "" {
 			b = appendEntry(b, kv.key, kv.value)

@@ -75,13 +75,13 @@ func Join(s Settings, id string, token wire.Token, dial func() (net.Conn, error)
 }
 
 func join(s Settings, id string, token wire.Token, dial func() (net.Conn, error), grace time.Duration) (*Guest, error) {
-	graph, err := json.Marshal(s.Graph)
-	if err != nil {
-		return nil, err
-	}
 	h := wire.Hello{
 		Kind: "worker", Language: "go", Version: s.Version, ID: id, PID: os.Getpid(),
-		Features: []string{wire.FeatureBulk, wire.FeatureSegments, wire.FeatureArena}, Graph: graph,
+		Features: []string{wire.FeatureBulk, wire.FeatureSegments, wire.FeatureArena},
+	}
+	var err error
+	if h.Graph, h.GraphDigest, err = described(s.Graph); err != nil {
+		return nil, err
 	}
 	g := &Guest{set: s, codec: codec.New(), token: token, hello: h, grace: grace, dial: dial, replicas: map[string]*hosted{}}
 	if v := os.Getenv("HELVE_WORKER_MAX_BODY"); v != "" {
@@ -95,6 +95,22 @@ func join(s Settings, id string, token wire.Token, dial func() (net.Conn, error)
 	}
 	g.peer.Store(peer)
 	return g, nil
+}
+
+// maxGraph is how many bytes of a graph go into a hello.
+const maxGraph = 256 << 10
+
+// described is what a hello says of a graph: all but the options, which the node does not compare and which may be user
+// configs of many megabytes, or its digest alone where that is still too much.
+func described(g spec.Graph) (graph json.RawMessage, digest string, err error) {
+	g.Deployments = slices.Clone(g.Deployments)
+	for i := range g.Deployments {
+		g.Deployments[i].Options = spec.Options{}
+	}
+	if graph, err = json.Marshal(g); err != nil || len(graph) <= maxGraph {
+		return graph, "", err
+	}
+	return nil, g.Digest(), nil
 }
 
 // Kill breaks the connection to the node off, as the end of the process would: nothing is drained.
@@ -122,6 +138,7 @@ func (g *Guest) connect(resume *wire.Resume) (*wire.Peer, error) {
 	}
 	if terms.Bulk {
 		h.Connection, h.Graph, h.Resume = wire.ConnBulk, nil, nil
+		h.GraphDigest = ""
 		go dialBulk(peer, g.dial, g.token, h)
 	}
 	return peer, nil
@@ -340,7 +357,9 @@ func (g *Guest) control(ctx context.Context, op string, body json.RawMessage) (a
 	return nil, fmt.Errorf("unknown control request %q", op)
 }
 
-func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+func seconds(s float64) time.Duration {
+	return time.Duration(min(s, spec.MaxDuration.Seconds()) * float64(time.Second))
+}
 
 func methods(c *replica.Class) []map[string]string {
 	var out []map[string]string
@@ -364,10 +383,10 @@ type Port struct {
 	app, deployment string
 	python          bool
 
-	routes sync.Map // method -> declared
-	near   atomic.Pointer[[]*router.Replica]
-	turn   atomic.Uint32
-	uses   sync.Map // name -> true
+	ways transport.Ways
+	near atomic.Pointer[[]*router.Replica]
+	turn atomic.Uint32
+	uses sync.Map // name -> true
 }
 
 // TryAcquire takes a slot of a replica in this process, if the node has lent some and one is free. The caller runs the
@@ -405,28 +424,16 @@ func (p *Port) Uses(name string) {
 	go p.guest.peer.Load().Control(context.Background(), wire.Uses{Op: "uses", Deployment: p.deployment, Name: name}, nil) //nolint:errcheck // the next node is told nothing: it is for people who look
 }
 
-// declared is a route on one connection.
-type declared struct {
-	peer  *wire.Peer
-	route uint32
-}
-
 // Submit sends a call to the node, which queues and routes it.
 func (p *Port) Submit(b *call.Batch, c *call.Call, sink call.Sink) call.Canceler {
 	peer := p.guest.peer.Load()
-	v, _ := p.routes.Load(c.Info.Method)
-	to, ok := v.(declared)
-	if !ok || to.peer != peer {
-		route, err := peer.Declare(wire.Route{App: p.app, Deployment: p.deployment, Method: c.Info.Method})
-		if err != nil {
-			sink.Complete(b, call.Result{Err: call.NewError(call.ReplicaUnavailable, "the node has gone away: "+err.Error())})
-			return noCancel{}
-		}
-		to = declared{peer, route}
-		p.routes.Store(c.Info.Method, to)
+	way, e := p.ways.To(peer, wire.Route{App: p.app, Deployment: p.deployment, Method: c.Info.Method})
+	if e != nil {
+		sink.Complete(b, call.Result{Err: e.At(&c.Info)})
+		return noCancel{}
 	}
 	f := &flight{sink: sink, call: c, port: p}
-	h := transport.Send(peer, p.guest.codec, to.route, p.python, b, c, f)
+	h := transport.Send(way, p.guest.codec, p.python, b, c, f)
 	f.mu.Lock()
 	f.handle = h
 	gone := f.cancelled

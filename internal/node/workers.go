@@ -429,6 +429,13 @@ func (w *workerProc) check(h wire.Hello) error {
 	if w.graph == nil {
 		return nil
 	}
+	const differs = "application %s is not the same in its worker as in the node (Build must be deterministic and without side effects)"
+	if h.Graph == nil && h.GraphDigest != "" {
+		if h.GraphDigest != w.graph.Digest() {
+			return fmt.Errorf(differs+"; it is too large to say in what", w.app.name)
+		}
+		return nil
+	}
 	var theirs spec.Graph
 	if err := json.Unmarshal(h.Graph, &theirs); err != nil {
 		return fmt.Errorf("the worker's description of application %s does not parse: %w", w.app.name, err)
@@ -436,7 +443,7 @@ func (w *workerProc) check(h wire.Hello) error {
 	if w.graph.Digest() == theirs.Digest() {
 		return nil
 	}
-	return fmt.Errorf("application %s is not the same in its worker as in the node (Build must be deterministic and without side effects):\n  %s",
+	return fmt.Errorf(differs+":\n  %s",
 		w.app.name, strings.Join(spec.Diff(*w.graph, theirs, "in the node", "in the worker"), "\n  "))
 }
 

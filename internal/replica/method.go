@@ -342,5 +342,5 @@ func NoMethod(deployment, name string, have []string) *call.Error {
 	if name == "" {
 		return call.NewError(call.NoMethod, fmt.Sprintf("deployment %s has no default method (Options.Default, the ingress method, or one named Call); %s", deployment, list))
 	}
-	return call.NewError(call.NoMethod, fmt.Sprintf("deployment %s has no method %q; %s", deployment, name, list))
+	return call.NewError(call.NoMethod, fmt.Sprintf("deployment %s has no method %s; %s", deployment, call.Quoted(name), list))
 }

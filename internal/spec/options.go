@@ -158,6 +158,9 @@ func pick[T any](into, set *T, sources map[string]Source, name string) {
 // MaxReplicas bounds num_replicas, so that a slip of the keyboard does not start a million processes.
 const MaxReplicas = 100_000
 
+// MaxDuration bounds all times: what says "never", and can still be added to the time of the day and travel as seconds.
+const MaxDuration = 100 * 365 * 24 * time.Hour
+
 // Validate lists what is out of range, by the option's name in Python and in messages.
 func (o Options) Validate() []error {
 	var errs []error
@@ -184,6 +187,8 @@ func (o Options) Validate() []error {
 			wrong("%s: must not be negative, is %s", name, *v)
 		case *v == 0 && positive:
 			wrong("%s: must be more than 0", name)
+		case *v > MaxDuration:
+			wrong("%s: must be at most %.0f seconds (100 years), is %.0f", name, MaxDuration.Seconds(), v.Seconds())
 		}
 	}
 	duration("graceful_shutdown_timeout_s", o.GracefulShutdownTimeout, false)
@@ -292,9 +297,14 @@ func (s *seconds) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &f); err != nil {
 		return err
 	}
-	if math.Abs(f) > math.MaxInt64/float64(time.Second) {
-		return fmt.Errorf("%v seconds are too many", f)
+	ns := f * float64(time.Second)
+	switch {
+	case ns >= math.MaxInt64: // Validate, which knows the option's name, refuses it
+		*s = math.MaxInt64
+	case ns <= math.MinInt64:
+		*s = math.MinInt64
+	default:
+		*s = seconds(ns)
 	}
-	*s = seconds(f * float64(time.Second))
 	return nil
 }

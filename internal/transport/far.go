@@ -31,7 +31,7 @@ type Far struct {
 	n      *Neighbour
 	number uint32
 	load   atomic.Int64 // taken slots, as far as known
-	routes sync.Map     // method name -> uint32
+	ways   Ways
 
 	mu       sync.Mutex
 	closed   bool
@@ -229,32 +229,21 @@ func (*Far) Keeps() bool { return true }
 // Start sends a call, which has a slot of this gate. Go values are encoded here, on the caller's goroutine. Of a result that
 // says Lost nobody knows whether the call has run.
 func (f *Far) Start(b *call.Batch, c *call.Call, sink call.Sink) Handle {
-	route, e := f.route(c.Info.Method)
+	way, e := f.ways.To(f.n.peer, wire.Route{App: f.Member.App, Deployment: f.Member.Deployment, Method: c.Info.Method})
 	if e != nil {
-		if e.NotStarted {
-			f.close()
-		}
-		sink.Complete(b, *e)
+		sink.Complete(b, call.Result{Err: e})
 		return Handle{}
 	}
-	return Handle{peer: f.n.peer, id: send(departure{f}, f.n.codec, route, f.Member.Language == "python", b, c, sink)}
-}
-
-func (f *Far) route(method string) (uint32, *call.Result) {
-	if r, ok := f.routes.Load(method); ok {
-		return r.(uint32), nil
-	}
-	r, e := f.n.route(wire.Route{App: f.Member.App, Deployment: f.Member.Deployment, Method: method})
-	if e == nil {
-		f.routes.Store(method, r)
-	}
-	return r, e
+	return Handle{peer: f.n.peer, id: send(departure{f, way}, f.n.codec, f.Member.Language == "python", b, c, sink)}
 }
 
 // departure sends what is encoded.
-type departure struct{ far *Far }
+type departure struct {
+	far *Far
+	way *wire.Way
+}
 
-func (d departure) Start(b *call.Batch, route uint32, c *call.Call, left time.Duration, sink call.Sink) (id uint64) {
+func (d departure) Start(b *call.Batch, c *call.Call, left time.Duration, sink call.Sink) (id uint64) {
 	f := d.far
 	v := &voyage{far: f, sink: sink}
 	f.mu.Lock()
@@ -275,7 +264,7 @@ func (d departure) Start(b *call.Batch, route uint32, c *call.Call, left time.Du
 	a.Upto = f.reportLocked()
 	v.report = f.reports
 	// Under the lock, so that what is said of what waits is said in order.
-	id, failed := f.n.peer.Depart(a, route, c, left, v)
+	id, failed := f.n.peer.Depart(a, d.way, c, left, v)
 	if failed != nil {
 		f.upto = before
 		if v.asks {

@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -30,8 +29,6 @@ type Neighbour struct {
 	codec   *codec.Codec
 	members Members
 
-	routes sync.Map // wire.Route -> uint32
-
 	mu  sync.Mutex // guards far, for Replicas
 	far map[uint32]*Far
 }
@@ -53,21 +50,6 @@ func (n *Neighbour) Replicas() []*Far {
 		all = append(all, n.far[number])
 	}
 	return all
-}
-
-func (n *Neighbour) route(r wire.Route) (uint32, *call.Result) {
-	if number, ok := n.routes.Load(r); ok {
-		return number.(uint32), nil
-	}
-	number, err := n.peer.Declare(r)
-	if errors.Is(err, wire.ErrEnded) {
-		return 0, &call.Result{Err: call.NewError(call.ReplicaUnavailable, "the replica's node has gone away"), NotStarted: true}
-	}
-	if err != nil {
-		return 0, &call.Result{Err: call.NewError(call.Fault, err.Error())}
-	}
-	n.routes.Store(r, number) // two goroutines may declare one each; both lead there
-	return number, nil
 }
 
 // incoming is what a neighbour is told by its connection ([wire.Neighbour]).

@@ -3,7 +3,6 @@ package transport
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -153,7 +152,7 @@ type Wire struct {
 	Python  bool // how a Go value becomes arguments: keyword arguments for a struct, or one positional
 	Codec   *codec.Codec
 
-	routes sync.Map // method name -> uint32
+	ways Ways
 }
 
 // Keeps is false: the bytes are in the connection's buffer when Start returns.
@@ -161,28 +160,12 @@ func (w *Wire) Keeps() bool { return false }
 
 // Start writes the call. Go values are encoded here, on the caller's goroutine.
 func (w *Wire) Start(b *call.Batch, c *call.Call, sink call.Sink) Handle {
-	route, err := w.route(c.Info.Method)
-	if err != nil {
-		r := call.Result{Err: call.NewError(call.Fault, err.Error())}
-		if errors.Is(err, wire.ErrEnded) {
-			r = call.Result{Err: call.NewError(call.ReplicaUnavailable, "the replica's process has ended"), NotStarted: true}
-		}
-		sink.Complete(b, r)
+	way, e := w.ways.To(w.Peer, wire.Route{Replica: w.Replica, Method: c.Info.Method})
+	if e != nil {
+		sink.Complete(b, call.Result{Err: e})
 		return Handle{}
 	}
-	return Send(w.Peer, w.Codec, route, w.Python, b, c, sink)
-}
-
-func (w *Wire) route(method string) (uint32, error) {
-	if r, ok := w.routes.Load(method); ok {
-		return r.(uint32), nil
-	}
-	r, err := w.Peer.Declare(wire.Route{Replica: w.Replica, Method: method})
-	if err != nil {
-		return 0, err
-	}
-	w.routes.Store(method, r) // two goroutines may declare one each; both lead there
-	return r, nil
+	return Send(way, w.Codec, w.Python, b, c, sink)
 }
 
 const scratchMax = 32 << 10 // above, the connection refers to the bytes instead of copying them
@@ -196,23 +179,23 @@ type sending struct {
 
 var sendings = sync.Pool{New: func() any { return &sending{buf: make([]byte, 0, 512)} }} //nolint:gochecknoglobals // a pool of buffers is not state
 
-// Send encodes what c holds as Go values and sends it on a route of peer.
-func Send(peer *wire.Peer, cd *codec.Codec, route uint32, python bool, b *call.Batch, c *call.Call, sink call.Sink) Handle {
-	return Handle{peer: peer, id: send(peer, cd, route, python, b, c, sink)}
+// Send encodes what c holds as Go values and sends it on its way.
+func Send(way *wire.Way, cd *codec.Codec, python bool, b *call.Batch, c *call.Call, sink call.Sink) Handle {
+	return Handle{peer: way.Peer(), id: send(way, cd, python, b, c, sink)}
 }
 
 // starter sends calls whose arguments are encoded.
 type starter interface {
-	Start(b *call.Batch, route uint32, c *call.Call, left time.Duration, sink call.Sink) (id uint64)
+	Start(b *call.Batch, c *call.Call, left time.Duration, sink call.Sink) (id uint64)
 }
 
-func send(to starter, cd *codec.Codec, route uint32, python bool, b *call.Batch, c *call.Call, sink call.Sink) (id uint64) {
+func send(to starter, cd *codec.Codec, python bool, b *call.Batch, c *call.Call, sink call.Sink) (id uint64) {
 	var left time.Duration
 	if !c.Deadline.IsZero() {
 		left = c.TimeLeft(time.Now())
 	}
 	if c.Encoded.Table != nil && c.Want != call.Native {
-		return to.Start(b, route, c, left, sink)
+		return to.Start(b, c, left, sink)
 	}
 	s := sendings.Get().(*sending)
 	out := &s.call
@@ -237,7 +220,7 @@ func send(to starter, cd *codec.Codec, route uint32, python bool, b *call.Batch,
 		err = encodeMany(cd, request, out)
 	}
 	if err == nil {
-		id = to.Start(b, route, out, left, sink)
+		id = to.Start(b, out, left, sink)
 	}
 	if cap(s.buf) <= scratchMax {
 		*s = sending{buf: s.buf[:0]}

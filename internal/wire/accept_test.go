@@ -153,7 +153,7 @@ func TestLargeDepartures(t *testing.T) {
 	small.expect(TypeMember, 0, 1)
 	first, second, third := newDeparture(), newDeparture(), newDeparture()
 	depart := func(d *departure) {
-		if _, failed := p.Depart(Arrival{Replica: 1}, 1, raw(pattern(2<<20)), 0, d); failed != nil {
+		if _, failed := p.Depart(Arrival{Replica: 1}, numbered(p, 1), raw(pattern(2<<20)), 0, d); failed != nil {
 			t.Error(failed)
 		}
 		p.Sent(nil)
@@ -195,7 +195,7 @@ func TestReadToTheEnd(t *testing.T) {
 	t.Parallel()
 	p, e, _, _, _ := halfNodes(t, 1, nil)
 	d := newDeparture()
-	p.Depart(Arrival{Replica: 1}, 1, raw(nil), 0, d)
+	p.Depart(Arrival{Replica: 1}, numbered(p, 1), raw(nil), 0, d)
 	p.Sent(nil)
 	small := reader{t, e.small}
 	small.next() // the MEMBER and the ARRIVAL
@@ -204,7 +204,7 @@ func TestReadToTheEnd(t *testing.T) {
 		frameOf(Header{Type: TypeEnd, ID: 1}, []byte{byte(call.Raw), 0}, []byte("done")))
 	e.small.Close()
 	late := newDeparture()
-	p.Depart(Arrival{Replica: 1}, 1, raw(nil), 0, late)
+	p.Depart(Arrival{Replica: 1}, numbered(p, 1), raw(nil), 0, late)
 	p.Sent(nil)
 	for p.conn.Err() == nil { // written on another goroutine
 		p.conn.Flush()
@@ -300,7 +300,7 @@ func TestDepartsInOnePiece(t *testing.T) {
 	s := call.NewShared(call.Bytes(body))
 	c := raw(nil)
 	c.Slots[0].Parts = &call.Parts{Main: s}
-	p.Depart(Arrival{Replica: 1}, 1, c, 0, newDeparture())
+	p.Depart(Arrival{Replica: 1}, numbered(p, 1), c, 0, newDeparture())
 	p.Sent(nil)
 	for {
 		h, meta, got := small.next()
@@ -313,7 +313,7 @@ func TestDepartsInOnePiece(t *testing.T) {
 		break
 	}
 	c.Slots[0].Parts.Buffers = []call.Segment{{Data: []byte("more")}}
-	if _, failed := p.Depart(Arrival{Replica: 1}, 1, c, 0, newDeparture()); failed == nil || !strings.Contains(failed.Err.Message, "out of band") {
+	if _, failed := p.Depart(Arrival{Replica: 1}, numbered(p, 1), c, 0, newDeparture()); failed == nil || !strings.Contains(failed.Err.Message, "out of band") {
 		t.Errorf("%+v", failed)
 	}
 }

@@ -17,6 +17,13 @@ const bulkPos = 1 << 63
 // maxWaiting bounds the bodies that wait to be sent, in number; conn's backlog bounds them in bytes.
 const maxWaiting = 1 << 15
 
+// What waits at the other side for bodies that are not sent is within its limits (maxAnnouncedMeta, maxHeld), with room for what
+// is sent and not read yet.
+const (
+	maxMetas = maxAnnouncedMeta / 4 * 3
+	maxAfter = maxHeld / 4 * 3
+)
+
 // outBody is one announced body on its way out.
 type outBody struct {
 	number uint64
@@ -33,6 +40,7 @@ type outBody struct {
 	last     bool // its last chunk is being written
 	taken    bool // a byte of its last chunk reached the kernel
 	dropped  bool // withdrawn
+	after    int  // bytes of items of the same stream that were sent after its announcement, and wait for it
 }
 
 // bulkSender writes announced bodies, a chunk of each in turn. A goroutine writes while there is something to write; it
@@ -50,14 +58,18 @@ type bulkSender struct {
 	queue   []*outBody // announced, in order, and not begun
 	turns   []*outBody // begun, with credit; the first is next
 	begun   int
-	bytes   int // of queued bodies
+	bytes   int                 // of queued bodies
+	metas   int                 // bytes of their metas
+	after   int                 // bytes of items that wait for them at the other side
+	last    map[uint64]*outBody // by stream, the body of items that was announced last
+	streams atomic.Int32        // how many these are
 	aborts  []uint64
 	writing bool
 	err     error
 }
 
 func (s *bulkSender) init(l *Link) {
-	s.l, s.bodies = l, map[uint64]*outBody{}
+	s.l, s.bodies, s.last = l, map[uint64]*outBody{}, map[uint64]*outBody{}
 	s.idle = sync.NewCond(&s.mu)
 }
 
@@ -76,7 +88,7 @@ func (s *bulkSender) announce(h Header, meta []byte, segs [][]byte, n int) (pos 
 	if s.err != nil {
 		return 0, fmt.Errorf("%w: %w", ErrClosed, s.err)
 	}
-	if (h.Type == TypeCall || h.Type == TypeControl || h.Type == TypeItems || h.Type == TypeArrival) && (len(s.bodies) >= maxWaiting || s.bytes > s.l.small.backlog) {
+	if (h.Type == TypeCall || h.Type == TypeControl || h.Type == TypeItems || h.Type == TypeArrival) && (len(s.bodies) >= maxWaiting || s.bytes > s.l.small.backlog || s.metas+len(meta) > maxMetas) {
 		return 0, errBacklog
 	}
 	if s.bytes > 4*s.l.small.backlog { // answers are not refused, but end a connection that takes none of them
@@ -94,9 +106,52 @@ func (s *bulkSender) announce(h Header, meta []byte, segs [][]byte, n int) (pos 
 	s.bodies[m.number] = m
 	s.queue = append(s.queue, m)
 	s.bytes += n
-	s.jam.update(s.bytes, s.l.small.streams)
+	s.metas += len(meta)
+	if h.Type == TypeItems {
+		if s.last[h.ID] == nil {
+			s.streams.Add(1)
+		}
+		s.last[h.ID] = m
+	}
+	s.jammed()
 	s.waiting.Store(true)
 	return bulkPos | m.number, nil
+}
+
+// gone is told that a body was sent, or will not be.
+func (s *bulkSender) gone(m *outBody) {
+	delete(s.bodies, m.number)
+	s.bytes -= m.total
+	s.metas -= len(m.meta)
+	s.after -= m.after
+	if m.h.Type == TypeItems && s.last[m.h.ID] == m {
+		delete(s.last, m.h.ID)
+		s.streams.Add(-1)
+	}
+	s.jammed()
+}
+
+// jammed sees that streams wait while too much waits to be sent, or to be read behind what does.
+func (s *bulkSender) jammed() {
+	s.jam.update(max(s.bytes, 2*s.after*s.l.small.streams/maxAfter), s.l.small.streams)
+}
+
+// behind counts items that the other side holds until the body before them has come. Streams that can wait do so before that
+// is too much; one that is relayed ends.
+func (s *bulkSender) behind(id uint64, n int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.last[id]
+	if m == nil {
+		return nil
+	}
+	if n += heldOverhead; s.after+n > maxAfter {
+		return errBacklog
+	}
+	m.after += n
+	s.after += n
+	s.jammed()
+	return nil
 }
 
 // keep copies the segments that their owners may change after Append.
@@ -179,10 +234,8 @@ func (s *bulkSender) write() {
 			switch {
 			case err != nil || m.dropped:
 			case m.last:
-				delete(s.bodies, m.number)
 				s.begun--
-				s.bytes -= m.total
-				s.jam.update(s.bytes, s.l.small.streams)
+				s.gone(m)
 			case m.sent == m.credit:
 				m.parked = true
 			default:
@@ -270,10 +323,8 @@ func (s *bulkSender) withdraw(pos uint64) bool {
 	if m == nil || m.last || s.err != nil {
 		return false
 	}
-	delete(s.bodies, m.number)
+	s.gone(m)
 	m.dropped = true
-	s.bytes -= m.total
-	s.jam.update(s.bytes, s.l.small.streams)
 	if m.begun {
 		s.begun--
 		if i := slices.Index(s.turns, m); i >= 0 {

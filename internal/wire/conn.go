@@ -92,6 +92,9 @@ func (c *Conn) Append(h Header, meta []byte, segs ...[]byte) (pos uint64, err er
 	if n > c.maxOut {
 		return 0, tooLarge(n, c.maxOut)
 	}
+	if len(meta) > maxMeta {
+		return 0, fmt.Errorf("%d bytes with %d bytes of names and metadata, at most %d of those are possible", n, len(meta), maxMeta)
+	}
 	h.Meta, h.Body = uint16(len(meta)), uint32(n)
 	c.mu.Lock()
 	defer c.mu.Unlock()

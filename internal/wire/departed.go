@@ -42,7 +42,7 @@ type departed struct {
 // Depart queues a call to a replica of the other node; to is told its end. Arguments must be encoded; those over 32 KiB must not
 // change before that. Those that lie in this node's memory are copied out of it. If it fails the result says why, and to is told
 // nothing. Nothing is written before [Peer.Sent].
-func (p *Peer) Depart(a Arrival, route uint32, c *call.Call, left time.Duration, to Departure) (id uint64, failed *call.Result) {
+func (p *Peer) Depart(a Arrival, w *Way, c *call.Call, left time.Duration, to Departure) (id uint64, failed *call.Result) {
 	var scratch [256]byte
 	meta := le.AppendUint32(scratch[:0], a.Replica)
 	meta = le.AppendUint32(meta, 0)
@@ -53,18 +53,14 @@ func (p *Peer) Depart(a Arrival, route uint32, c *call.Call, left time.Duration,
 		apart, err = p.arguments(c)
 	}
 	if err == nil {
-		meta, err = appendCall(meta, route, c, left, apart)
+		meta, err = appendCall(meta, 0, c, left, apart)
 	}
 	if err == nil && len(meta) > maxMeta {
 		err = fmt.Errorf("names and metadata of a call take %d bytes, at most %d are possible", len(meta), maxMeta)
 	}
 	if err != nil {
 		apart.release()
-		e, known := errors.AsType[*call.Error](err) // an argument that cannot be read any more
-		if !known {
-			e = call.NewError(call.TooLarge, err.Error())
-		}
-		return 0, &call.Result{Err: e}
+		return 0, &call.Result{Err: fault(err)}
 	}
 	var room [4][]byte
 	segs := room[:0]
@@ -84,6 +80,13 @@ func (p *Peer) Depart(a Arrival, route uint32, c *call.Call, left time.Duration,
 		apart.release()
 		return 0, nodeEnded()
 	}
+	if failed := p.admitOutLocked(w, meta[arrivalLen:]); failed != nil {
+		apart.release()
+		if failed.NotStarted {
+			failed = nodeEnded()
+		}
+		return 0, failed
+	}
 	id = p.nextCall + 1
 	pos, err := p.conn.Append(Header{Type: TypeArrival, ID: id}, meta, segs...)
 	if err != nil {
@@ -97,7 +100,8 @@ func (p *Peer) Depart(a Arrival, route uint32, c *call.Call, left time.Duration,
 		return 0, &call.Result{Err: call.NewError(call.TooLarge, "the arguments are "+err.Error())}
 	}
 	p.nextCall = id
-	o := outgoing{sink: &departed{peer: p, to: to}, pos: pos, apart: apart}
+	o := outgoing{sink: &departed{peer: p, to: to}, pos: pos, apart: apart, way: w}
+	w.calls++
 	if c.Items != nil {
 		o.flow = &inflow{peer: p, id: id, items: c.Items, left: [2]int64{int64(c.Window.Items), int64(c.Window.Bytes)}}
 	}
@@ -161,6 +165,7 @@ func (n *nodes) onVerdict(b *call.Batch, h Header, load int) error {
 		return nil
 	}
 	delete(p.calls, h.ID)
+	o.ended()
 	back := live && p.conn.withdraw(o.pos)
 	p.mu.Unlock()
 	if back { // the rest of the arguments need not travel

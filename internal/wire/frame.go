@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"time"
+	"unicode/utf8"
 
 	"github.com/helve-serve/helve/internal/call"
 )
@@ -147,8 +148,8 @@ func appendCall(b []byte, route uint32, c *call.Call, left time.Duration, apart 
 				s := &c.Slots[k]
 				key := s.Index
 				if s.Kind == call.Named {
-					if len(s.Name) > maxMeta {
-						return b, errMeta
+					if len(s.Name) > maxMeta || !utf8.ValidString(s.Name) {
+						return b, call.NewError(call.BadInput, fmt.Sprintf("the name of an argument must be UTF-8 of at most %d bytes, is %s", maxMeta, call.Quoted(s.Name)))
 					}
 					key = uint16(len(s.Name))
 				}
@@ -160,6 +161,9 @@ func appendCall(b []byte, route uint32, c *call.Call, left time.Duration, apart 
 		}
 		b = appendTail(b, "rid", i.Request.Text())
 		if a := i.Affinity; a != nil {
+			if err := checkAffinity(a); err != nil {
+				return b, err
+			}
 			b = appendTail(b, "model", a.Model)
 			b = appendTail(b, "session", a.Session)
 		}
@@ -207,6 +211,16 @@ func appendCall(b []byte, route uint32, c *call.Call, left time.Duration, apart 
 		return b, fmt.Errorf("names and metadata of a call take %d bytes, at most %d are possible", len(b)-start, maxMeta)
 	}
 	return b, nil
+}
+
+// checkAffinity holds for whatever a program of this side says: a Python worker reads both as UTF-8.
+func checkAffinity(a *call.Affinity) error {
+	for _, id := range []struct{ what, id string }{{"the model id", a.Model}, {"the session id", a.Session}} {
+		if err := call.CheckID(id.id); err != nil {
+			return call.NewError(call.BadInput, id.what+" "+err.Error())
+		}
+	}
+	return nil
 }
 
 func appendTail(b []byte, key, value string) []byte {
@@ -260,7 +274,7 @@ func parseCallMeta(meta, body []byte, c *call.Call) (route uint32, left time.Dur
 			return 0, 0, errMeta
 		}
 		if kind == call.Named {
-			if len(rest) < key {
+			if len(rest) < key || !utf8.Valid(rest[:key]) {
 				return 0, 0, errMeta
 			}
 			rest = rest[key:]
@@ -288,10 +302,15 @@ func parseCallMeta(meta, body []byte, c *call.Call) (route uint32, left time.Dur
 				return 0, 0, errMeta
 			}
 			i.Request = call.IDFrom(string(value))
-		case "model":
+		case "model", "session":
+			if !utf8.Valid(value) { // it goes on as it is
+				return 0, 0, errMeta
+			}
+			if string(key) == "session" {
+				affinity(i).Session = string(value)
+				break
+			}
 			affinity(i).Model = string(value)
-		case "session":
-			affinity(i).Session = string(value)
 		case "idempotent":
 			options(c).Idempotent = true
 		case "reference":

@@ -3,6 +3,7 @@ package wire
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"runtime"
 	"sync"
@@ -82,6 +83,7 @@ func NewLink(small *Conn, t Terms) *Link {
 			*n = MaxBody
 		}
 	}
+	t.MaxOut = min(t.MaxOut, math.MaxUint32) // a frame cannot say more
 	if t.Calls <= 0 {
 		t.Calls = maxCallBytes
 	}
@@ -145,6 +147,11 @@ func (l *Link) Append(h Header, meta []byte, segs ...[]byte) (pos uint64, err er
 		n += len(s)
 	}
 	if n <= l.chunk {
+		if h.Type == TypeItems && l.send.streams.Load() > 0 {
+			if err := l.send.behind(h.ID, len(meta)+n); err != nil {
+				return 0, err
+			}
+		}
 		return l.small.Append(h, meta, segs...)
 	}
 	return l.send.announce(h, meta, segs, n)

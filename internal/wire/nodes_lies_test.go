@@ -111,7 +111,7 @@ func TestNodesLies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p, e, _, _, _ := halfNodes(t, 5, nil)
-			p.Depart(Arrival{Replica: 1}, 1, raw(nil), 0, newDeparture())
+			p.Depart(Arrival{Replica: 1}, numbered(p, 1), raw(nil), 0, newDeparture())
 			p.Start(nil, 1, raw(nil), 0, newFuture())
 			for p.nodes.wanted.Load() { // somebody is about to write, who would not be done with the GOAWAY before the end
 				runtime.Gosched()

@@ -176,7 +176,7 @@ func TestNodeExamples(t *testing.T) {
 	k.Want, k.Slots[0].Codec = call.Text, call.Text
 	k.Info.Request = call.IDFromBytes([16]byte{0x11, 0x22})
 	k.Info.Call = 5
-	p.Depart(Arrival{Replica: 1, Slot: 9, Upto: 12}, 3, k, 1500*time.Microsecond, newDeparture())
+	p.Depart(Arrival{Replica: 1, Slot: 9, Upto: 12}, numbered(p, 3), k, 1500*time.Microsecond, newDeparture())
 	p.Sent(nil)
 	arrival := frame()
 	show("ARRIVAL", arrival)
@@ -230,7 +230,7 @@ func TestVerdictAtTheEnd(t *testing.T) {
 			d := newDeparture()
 			small := reader{t, e.small}
 			if test.sent {
-				p.Depart(Arrival{Replica: 1}, 1, raw(nil), 0, d)
+				p.Depart(Arrival{Replica: 1}, numbered(p, 1), raw(nil), 0, d)
 				p.Sent(nil)
 				for h, _, _ := small.next(); h.Type != TypeArrival; h, _, _ = small.next() { //nolint:revive // skips the MEMBER
 				}
@@ -241,7 +241,7 @@ func TestVerdictAtTheEnd(t *testing.T) {
 				p.conn.small.mu.Lock()
 				p.conn.small.writing = true // as when others are being written
 				p.conn.small.mu.Unlock()
-				p.Depart(Arrival{Replica: 1}, 1, raw(nil), 0, d)
+				p.Depart(Arrival{Replica: 1}, numbered(p, 1), raw(nil), 0, d)
 				p.conn.small.mu.Lock()
 				p.conn.small.writing = false
 				p.conn.small.mu.Unlock()
@@ -253,7 +253,7 @@ func TestVerdictAtTheEnd(t *testing.T) {
 			if d.r.NotStarted != test.known || d.r.Lost == test.known || d.r.Err.Reason != test.reason || d.r.Unsent != nil {
 				t.Errorf("%+v", d.r)
 			}
-			if _, failed := p.Depart(Arrival{Replica: 1}, 1, raw(nil), 0, d); failed == nil || !failed.NotStarted {
+			if _, failed := p.Depart(Arrival{Replica: 1}, numbered(p, 1), raw(nil), 0, d); failed == nil || !failed.NotStarted {
 				t.Errorf("after the end: %+v", failed)
 			}
 			if _, err := p.AddMember(Member{Slots: 1}, func(Granter) Admission { return &counter{} }, nil); err == nil {
@@ -265,3 +265,6 @@ func TestVerdictAtTheEnd(t *testing.T) {
 		})
 	}
 }
+
+// numbered is the way of a route that the other side was told by other means.
+func numbered(p *Peer, number uint32) *Way { return &Way{peer: p, number: number} }

@@ -67,6 +67,8 @@ type Hello struct {
 	// with [FeatureSegments]. 0: it keeps none.
 	ReferenceOver int             `json:"reference_over,omitempty"`
 	Graph         json.RawMessage `json:"graph,omitempty"`
+	// GraphDigest stands for a graph whose description would be too large.
+	GraphDigest string `json:"graph_digest,omitempty"`
 	// Resume is set by a worker that lost its node and looks for the next: what it still has.
 	Resume *Resume `json:"resume,omitempty"`
 
@@ -293,7 +295,7 @@ func (o Offer) accept(nc net.Conn, v versions, check func(Hello) (Token, error))
 
 // Refuse writes a GOAWAY, on a connection whose opening is not complete.
 func Refuse(nc net.Conn, message string) {
-	body, _ := json.Marshal(Goaway{Code: call.FailedPrecondition.String(), Reason: "refused", Message: message})
+	body, _ := json.Marshal(Goaway{Code: call.FailedPrecondition.String(), Reason: "refused", Message: call.Cut(message)})
 	WriteFrame(nc, TypeGoaway, 0, body) //nolint:errcheck // the peer may be gone
 }
 

@@ -18,7 +18,7 @@ import (
 const (
 	maxIncoming   = 1 << 20  // calls
 	maxControls   = 4096     // control requests
-	maxRouteBytes = 16 << 20 // of all route declarations ever
+	maxRouteBytes = 16 << 20 // of the declarations of the routes that there are
 )
 
 // Route is where a route number leads: a deployment (from a worker or driver) or a replica (from the node).
@@ -131,7 +131,11 @@ func (in *Incoming) Complete(b *call.Batch, r call.Result) {
 		if p.conn.Err() != nil || errors.Is(err, ErrClosed) {
 			return
 		}
-		e := call.NewError(call.TooLarge, "the result is "+err.Error())
+		what := "the result is "
+		if r.Err != nil {
+			what = "the error of the method is "
+		}
+		e := call.NewError(call.TooLarge, what+err.Error())
 		h.Flags = FlagError
 		if err := in.appendEnd(h, meta[:], codec.AppendError(nil, e)); err != nil {
 			return
@@ -173,6 +177,14 @@ type outgoing struct {
 	pos   uint64
 	flow  *inflow   // of a stream
 	apart *segments // nil: the arguments are in the frame
+	way   *Way      // nil: a number that stays
+}
+
+// ended is called with Peer.mu held when a call is not under way any more.
+func (o outgoing) ended() {
+	if o.way != nil {
+		o.way.calls--
+	}
 }
 
 // Peer is one end of a connection that carries calls, control requests and routes both ways.
@@ -185,13 +197,15 @@ type Peer struct {
 	calls    map[uint64]outgoing
 	nextCall uint64
 	incoming map[uint64]*Incoming
-	controls map[uint64]chan<- reply
+	most     int // calls that may be under way
+	controls map[uint64]asked
+	asking   asking
 	nextCtl  uint64
-	nextRt   uint32
+	ways     ways
 	underWay underWay
 	ended    bool
 
-	routes     []any        // by number, declared by the other side; only a reader touches it, one at a time
+	routes     []routed     // by number, declared by the other side; only a reader touches it, one at a time
 	routeBytes int          // of all declarations
 	handling   atomic.Int32 // control requests of the other side
 
@@ -208,6 +222,12 @@ type reply struct {
 	err  error
 }
 
+// routed is a route of the other side.
+type routed struct {
+	handle any
+	size   int // in bytes
+}
+
 // NewPeer wraps a connection after its opening, with the default terms. Nothing is read before [Peer.Serve].
 func NewPeer(conn *Conn, server Server) *Peer { return NewLinkPeer(NewLink(conn, Terms{}), server) }
 
@@ -216,7 +236,7 @@ func NewLinkPeer(conn *Link, server Server) *Peer {
 	ctx, stop := context.WithCancelCause(context.Background())
 	return &Peer{
 		conn: conn, server: server, ctx: ctx, stop: stop,
-		calls: map[uint64]outgoing{}, incoming: map[uint64]*Incoming{}, controls: map[uint64]chan<- reply{},
+		calls: map[uint64]outgoing{}, incoming: map[uint64]*Incoming{}, controls: map[uint64]asked{}, most: maxIncoming,
 		done: make(chan struct{}),
 	}
 }
@@ -242,7 +262,7 @@ func (p *Peer) Serve() error {
 	p.mu.Lock()
 	p.ended = true
 	calls, controls := p.calls, p.controls
-	p.calls, p.controls = map[uint64]outgoing{}, map[uint64]chan<- reply{}
+	p.calls, p.controls = map[uint64]outgoing{}, map[uint64]asked{}
 	incoming := make([]*Incoming, 0, len(p.incoming))
 	for _, in := range p.incoming {
 		incoming = append(incoming, in)
@@ -254,8 +274,8 @@ func (p *Peer) Serve() error {
 		o.apart.release()
 		o.sink.Complete(&b, p.lost(o.pos))
 	}
-	for _, c := range controls {
-		c <- reply{err: errEnded}
+	for _, a := range controls {
+		a.tell(reply{err: errEnded})
 	}
 	for _, in := range incoming {
 		in.cancelWith(&b, errGone)
@@ -289,28 +309,13 @@ func (p *Peer) lost(pos uint64) call.Result {
 	return call.Result{Err: call.NewError(call.ReplicaDied, "the replica's process ended while it was running the call"), Lost: true}
 }
 
-// Declare tells the other side a route and gives its number.
-func (p *Peer) Declare(r Route) (uint32, error) {
-	body, err := json.Marshal(r)
-	if err != nil {
-		return 0, err
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.nextRt == maxRoute {
-		return 0, errors.New("too many routes on one connection")
-	}
-	p.nextRt++
-	// Under the lock, so that no call on the route can be written before it.
-	if _, err = p.conn.Append(Header{Type: TypeRoute, ID: uint64(p.nextRt)}, nil, body); err != nil && p.conn.Err() != nil {
-		err = errEnded
-	}
-	return p.nextRt, err
-}
-
 // Start sends a call; sink is told its end, exactly once. Arguments must be encoded. busy says that b is nil and other
 // goroutines are likely to send too. The id is for [Peer.Cancel].
 func (p *Peer) Start(b *call.Batch, route uint32, c *call.Call, left time.Duration, sink call.Sink) (id uint64) {
+	return p.start(b, nil, route, c, left, sink)
+}
+
+func (p *Peer) start(b *call.Batch, w *Way, route uint32, c *call.Call, left time.Duration, sink call.Sink) (id uint64) {
 	var scratch [256]byte
 	var apart *segments
 	var err error
@@ -325,14 +330,7 @@ func (p *Peer) Start(b *call.Batch, route uint32, c *call.Call, left time.Durati
 		}
 	}
 	if err != nil {
-		if _, large := errors.AsType[*sizeError](err); large {
-			err = fmt.Errorf("the arguments are %w", err)
-		}
-		failure, known := errors.AsType[*call.Error](err) // a result among them that cannot be read any more
-		if !known {
-			failure = call.NewError(call.TooLarge, err.Error())
-		}
-		sink.Complete(b, call.Result{Err: failure})
+		sink.Complete(b, call.Result{Err: fault(err)})
 		return 0
 	}
 	p.mu.Lock()
@@ -340,6 +338,14 @@ func (p *Peer) Start(b *call.Batch, route uint32, c *call.Call, left time.Durati
 		p.mu.Unlock()
 		apart.release() // there is nobody any more who could hold a reference
 		sink.Complete(b, call.Result{Err: call.NewError(call.ReplicaUnavailable, "the replica's process has ended"), NotStarted: true})
+		return 0
+	}
+	if failed := p.admitOutLocked(w, meta); failed != nil {
+		p.mu.Unlock()
+		if apart != nil {
+			apart.undo()
+		}
+		sink.Complete(b, *failed)
 		return 0
 	}
 	p.nextCall++
@@ -375,7 +381,10 @@ func (p *Peer) Start(b *call.Batch, route uint32, c *call.Call, left time.Durati
 		sink.Complete(b, r)
 		return 0
 	}
-	o := outgoing{sink: sink, pos: pos, apart: apart}
+	o := outgoing{sink: sink, pos: pos, apart: apart, way: w}
+	if w != nil {
+		w.calls++
+	}
 	if c.Items != nil {
 		o.flow = &inflow{peer: p, id: id, items: c.Items, left: [2]int64{int64(c.Window.Items), int64(c.Window.Bytes)}}
 	}
@@ -398,6 +407,7 @@ func (p *Peer) Cancel(b *call.Batch, id uint64) {
 	back := live && p.conn.withdraw(o.pos)
 	if back {
 		delete(p.calls, id)
+		o.ended()
 	}
 	p.mu.Unlock()
 	if !live {
@@ -413,44 +423,6 @@ func (p *Peer) Cancel(b *call.Batch, id uint64) {
 	}
 	if _, err := p.conn.Append(Header{Type: TypeCancel, ID: id}, nil); err == nil {
 		b.Touch(p.conn)
-	}
-}
-
-// Control sends a control request (a JSON object that has "op") and waits for the reply, which is unmarshalled into out
-// if that is not nil.
-func (p *Peer) Control(ctx context.Context, request, out any) error {
-	body, err := json.Marshal(request)
-	if err != nil {
-		return err
-	}
-	c := make(chan reply, 1)
-	p.mu.Lock()
-	if p.ended {
-		p.mu.Unlock()
-		return errEnded
-	}
-	p.nextCtl++
-	id := p.nextCtl
-	p.controls[id] = c
-	p.mu.Unlock()
-	if _, err := p.conn.Append(Header{Type: TypeControl, ID: id}, nil, body); err != nil {
-		p.mu.Lock()
-		delete(p.controls, id)
-		p.mu.Unlock()
-		return p.unsent("the request is ", err)
-	}
-	p.conn.Flush()
-	select {
-	case r := <-c:
-		if r.err != nil || out == nil {
-			return r.err
-		}
-		return json.Unmarshal(r.body, out)
-	case <-ctx.Done():
-		p.mu.Lock()
-		delete(p.controls, id)
-		p.mu.Unlock()
-		return call.EndOf(ctx)
 	}
 }
 
@@ -498,13 +470,13 @@ func (p *Peer) frame(b *call.Batch, h Header, meta, body []byte) error {
 		if h.ID > maxRoute {
 			return fmt.Errorf("route number %d, at most %d are possible", h.ID, maxRoute)
 		}
-		if p.routeBytes += len(body); p.routeBytes > maxRouteBytes {
+		for uint64(len(p.routes)) <= h.ID {
+			p.routes = append(p.routes, routed{})
+		}
+		if p.routeBytes += len(body) - p.routes[h.ID].size; p.routeBytes > maxRouteBytes {
 			return fmt.Errorf("routes of %d bytes, at most %d are possible", p.routeBytes, maxRouteBytes)
 		}
-		for uint64(len(p.routes)) <= h.ID {
-			p.routes = append(p.routes, nil)
-		}
-		p.routes[h.ID] = p.server.Route(r)
+		p.routes[h.ID] = routed{p.server.Route(r), len(body)}
 	case TypeControl:
 		return p.onControl(h, body)
 	case TypeReply:
@@ -536,7 +508,7 @@ func (p *Peer) frame(b *call.Batch, h Header, meta, body []byte) error {
 // placed tells a call that has come where it goes, how long it has, and how its items go back.
 func (in *Incoming) placed(route uint32, left time.Duration) {
 	if routes := in.peer.routes; route < uint32(len(routes)) {
-		in.Route = routes[route]
+		in.Route = routes[route].handle
 	}
 	if left > 0 {
 		in.Left, in.Deadline = left, time.Now().Add(left)
@@ -597,6 +569,7 @@ func (p *Peer) onEnd(b *call.Batch, h Header, meta, body []byte) error {
 	p.mu.Lock()
 	o, ok := p.calls[h.ID]
 	delete(p.calls, h.ID)
+	o.ended()
 	p.mu.Unlock()
 	if d, departed := o.sink.(*departed); ok && departed {
 		if err := d.end(meta[endLen:]); err != nil {
@@ -678,7 +651,7 @@ func (p *Peer) onControl(h Header, body []byte) error {
 		out, err := p.server.Control(p.ctx, head.Op, own)
 		if err != nil {
 			e := call.AsError(err)
-			failed := &replyError{Reason: e.Reason, Type: e.Type, Message: e.Message, Traceback: e.Traceback, Causes: codec.AppendCauses(nil, e.Known)}
+			failed := &replyError{Reason: e.Reason, Type: call.Cut(e.Type), Message: call.Cut(e.Message), Traceback: call.Cut(e.Traceback), Causes: codec.AppendCauses(nil, e.Known)}
 			if head.Op == "start_replica" {
 				failed.Step = e.Method
 			}
@@ -697,10 +670,14 @@ func (p *Peer) onControl(h Header, body []byte) error {
 
 func (p *Peer) onReply(h Header, body []byte) error {
 	p.mu.Lock()
-	c := p.controls[h.ID]
+	a, ok := p.controls[h.ID]
 	delete(p.controls, h.ID)
+	if ok {
+		p.asking.answered(a.size)
+		p.asking.next(p.controlLimit())
+	}
 	p.mu.Unlock()
-	if c == nil {
+	if !ok {
 		return nil
 	}
 	r := reply{body: append(json.RawMessage(nil), body...)}
@@ -716,6 +693,6 @@ func (p *Peer) onReply(h Header, body []byte) error {
 		}
 		r.err = err
 	}
-	c <- r
+	a.tell(r)
 	return nil
 }

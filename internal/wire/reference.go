@@ -94,13 +94,22 @@ type fetching struct {
 
 func (f fetching) Cancel(b *call.Batch, cause error) {
 	f.peer.mu.Lock()
-	_, live := f.peer.calls[f.id]
-	delete(f.peer.calls, f.id)
+	o, live := f.peer.calls[f.id]
+	live = live && o.sink == f.sink
+	if live { // it is under way until its end comes
+		o.sink = nobody{}
+		f.peer.calls[f.id] = o
+	}
 	f.peer.mu.Unlock()
 	if live {
 		f.sink.Complete(b, call.Result{Err: call.FromCause(cause)})
 	}
 }
+
+// nobody is told the end of a call that its caller has given up.
+type nobody struct{}
+
+func (nobody) Complete(_ *call.Batch, r call.Result) { r.Release() }
 
 // Fetched is p with what a node keeps of it brought here: p itself if there is nothing of the kind. The caller releases both.
 func Fetched(ctx context.Context, p call.Payload) (call.Payload, *call.Error) {

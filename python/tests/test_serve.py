@@ -249,7 +249,7 @@ def test_options_of_the_process(front):
         assert h.remote().result() == ("yes", "/", 99)
     finally:
         serve.delete("supervised")
-    with pytest.raises(RuntimeError, match="open_files must be 0"):
+    with pytest.raises(ValueError, match="open_files must be 0"):
         serve.run(Supervised.options(limits={"open_files": 1}).bind(), name="supervised", route_prefix=None)
 
 
@@ -339,7 +339,7 @@ serve.run(A.bind())
 def test_a_call_that_does_not_fit_fails_and_the_next_one_works(front, monkeypatch, options, kwargs):
     monkeypatch.setattr(_driver.running().conn, "max_body", 1000)
     down = serve.get_deployment_handle("Down", "default")
-    with pytest.raises(Exception, match="at most (65535|1000)"):
+    with pytest.raises(Exception, match=r"at most \d+"):
         down.options(**options).echo.remote(**kwargs).result(timeout_s=10)
     assert down.say_hi.remote("x").result(timeout_s=10) == "Hello x!"
 

@@ -6,7 +6,6 @@ import asyncio
 import atexit
 import base64
 import concurrent.futures
-import json
 import os
 import signal
 import socket
@@ -16,7 +15,7 @@ import threading
 from pathlib import Path
 from typing import Any, Optional
 
-from helve import _fork, _runtime
+from helve import _fork, _limits, _runtime
 from helve._pickling import dumps
 from helve._opening import open_connection
 from helve._wire import Connection
@@ -169,7 +168,7 @@ class Driver:
 
     def control(self, op: str, **fields: Any) -> dict:
         future: concurrent.futures.Future = concurrent.futures.Future()
-        self.conn.post(self.conn.ask, future, op, json.dumps({"op": op, **fields}).encode())
+        self.conn.post(self.conn.ask, future, op, _limits.request(op, fields))
         reply = future.result()
         error = reply.get("error")
         if error:

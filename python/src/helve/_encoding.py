@@ -9,6 +9,7 @@ import struct
 from typing import Any, Callable, Optional
 
 from helve import _errors as exceptions, _guard
+from helve._limits import cut
 from helve._pickling import dumps, dumps_plain, loads
 
 NONE, MSGPACK, CLOUDPICKLE, PICKLE, JSON, RAW, TEXT, PLAIN = 0, 1, 2, 3, 4, 5, 6, 254
@@ -144,12 +145,13 @@ def encode_error(exc: BaseException, reason: Optional[str] = None) -> bytes:
     own = _guard.attribute(exc, "_helve")
     if type(own) is bytes:  # it came from a handle call: it goes on as what it was
         return own
-    e = {"reason": reason or "user", "message": _guard.text(exc), "type": _guard.type_name(exc)}
+    text = _guard.text(exc)
+    e = {"reason": reason or "user", "message": cut(text), "type": cut(_guard.type_name(exc))}
     if reason is None:
         e["reason"] = exceptions.reason_of(exc)
     if e["reason"] == "user":
-        e["traceback"] = _guard.trace(exc)
-        p = _guard.guarded(lambda: _pickle_error(exc, e["message"]), lambda e: None)
+        e["traceback"] = cut(_guard.trace(exc))
+        p = _guard.guarded(lambda: _pickle_error(exc, text), lambda e: None)
         if p is not None and len(p) <= _PICKLE_LIMIT:
             e["pickle"] = p
     return envelope(e)

@@ -18,10 +18,13 @@ from collections import deque
 from concurrent.futures import InvalidStateError
 from typing import Any, Callable, Optional
 
-from helve import _fork
+from helve import _fork, _limits
 from helve._call import Call, Waiter, format_id, new_request, wake
-from helve._encoding import CLOUDPICKLE, MSGPACK, PICKLE, RAW, TEXT, Failure, decode, encode
-from helve._errors import RayServeException, ReplicaUnavailableError, too_large
+from helve._encoding import CLOUDPICKLE, MSGPACK, PICKLE, RAW, TEXT, Failure, decode, encode, envelope
+from helve._errors import BackPressureError, RayServeException, ReplicaUnavailableError, too_large
+from helve._limits import (
+    MAX_BACKLOG, MAX_CALLS, MAX_CONTROL_BYTES, MAX_CONTROLS, MAX_DEPTH, MAX_META, MAX_METHOD, MAX_NAME, MAX_SLOTS, ROUTE_BYTES, ROUTES,
+)
 from helve._parts import (
     BUFFER_SLOT, DROP, FLAG_REFERENCE, KIND, LEASE, NUMBER, Kept, Memory, Out, Value, lost, parse_end, parse_slots,
 )
@@ -30,10 +33,8 @@ from helve._pickling import APART, dumps, dumps_call, loads
 HELLO, PROOF, GOAWAY, CONTROL, REPLY, ROUTE, READY, CALL, CANCEL, END, ITEMS, CREDIT = 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20
 FLAG_ERROR = 1
 PROTOCOL = (1, 2)
-MAX_DEPTH = 64
 MAX_BODY = 256 << 20  # of a side that says nothing else
 OWN_MAX_BODY = int(os.environ.get("HELVE_WORKER_MAX_BODY") or MAX_BODY)  # a node tells its workers
-MAX_META = MAX_SLOTS = 65535
 
 HEADER = struct.Struct("<IHBBQ")
 CALL_META = struct.Struct("<IBBHQ16s16s8sQ")
@@ -117,9 +118,13 @@ class Connection(asyncio.BufferedProtocol):
         self.own_view = self.own_header = None
         self.own_at = 0
         self.pending: dict[int, Call] = {}
-        self.controls: dict[int, Any] = {}
+        self.under_way = 0  # calls whose END has not come, cancelled ones too
+        self.controls: dict[int, tuple] = {}  # (future, size) of requests that were sent
+        self.control_bytes = 0
+        self.later: deque = deque()  # (future, request) of those that wait for others to be answered
         self.next_call = self.next_control = 0
         self.routes: dict[tuple, int] = {}
+        self.route_bytes = 0
         self.out: list = []
         self.big = False
         self.scheduled = self.reading = False
@@ -199,6 +204,7 @@ class Connection(asyncio.BufferedProtocol):
         self.was_forked, self.woken = True, False
         self.posted, self.after, self.wake = deque(), threading.RLock(), _no_loop
         pending, self.pending, self.controls = self.pending, {}, {}
+        self.later = deque()
         for call in pending.values():
             call.over()
 
@@ -272,7 +278,8 @@ class Connection(asyncio.BufferedProtocol):
         for call in list(pending.values()):
             call.finish(None, self.over)
         controls, self.controls = self.controls, {}
-        for f in controls.values():
+        later, self.later = self.later, deque()
+        for f, _ in (*controls.values(), *later):
             fail(f, self.over)
         self.server.on_lost(self.lost)
 
@@ -348,6 +355,7 @@ class Connection(asyncio.BufferedProtocol):
         call = None
         try:
             if kind == END:
+                self.under_way -= 1
                 call = self.pending.pop(id, None)
                 if meta[1] or flags & FLAG_REFERENCE or len(meta) > 2:
                     part = parse_end(self, flags, meta, body)  # also for nobody: it has references to give back
@@ -379,11 +387,12 @@ class Connection(asyncio.BufferedProtocol):
             elif kind == CANCEL:
                 self.server.on_cancel(id)
             elif kind == CONTROL:
-                raw = bytes(body)
-                self.server.on_control(id, json.loads(raw), raw)
+                self.on_control(id, bytes(body))
             elif kind == REPLY:
-                future = self.controls.pop(id, None)
+                future, size = self.controls.pop(id, (None, 0))
                 if future is not None:
+                    self.control_bytes -= size
+                    self.send_later()
                     wake(future, json.loads(bytes(body)))
             elif kind == LEASE and self.memory is not None:
                 self.memory.on_lease(body)
@@ -399,6 +408,17 @@ class Connection(asyncio.BufferedProtocol):
                 self.pending.setdefault(id, call)  # it ends with the connection
             self.refuse(f"frame of type {kind}: {type(e).__name__}: {e}")
 
+    def on_control(self, id: int, raw: bytes) -> None:
+        try:
+            request = json.loads(raw)
+        except json.JSONDecodeError:
+            raise
+        except (RecursionError, ValueError) as e:  # a user config that is JSON, and more than this interpreter reads
+            text = f"the request is not read here: {type(e).__name__}: {e}"
+            self.send(REPLY, 0, id, b"", json.dumps({"error": {"reason": "bad_input", "message": text}}).encode())
+        else:
+            self.server.on_control(id, request, raw)
+
     def refuse(self, why: str) -> None:
         """Ends the connection, and says why: the other side does not keep to the protocol. Nothing that it sent after that is read."""
         if self.refused:
@@ -411,12 +431,19 @@ class Connection(asyncio.BufferedProtocol):
     # ---- calls out
 
     def route(self, app: str, deployment: str, method: str) -> int:
+        """The number of a route, which the node is told. There are ROUTES of them: when they are used up they are given anew, so that
+        names which nothing has, as a client's of a dispatcher, leave nothing here or there. A CALL is read before the next ROUTE."""
         key = (app, deployment, method)
         n = self.routes.get(key)
         if n is None:
+            if len(method) > MAX_METHOD or len(_limits.utf8("the method's name", method)) > MAX_METHOD:
+                raise no_method(deployment, method)
+            for what, v in (("the application's name", app), ("the deployment's name", deployment)):
+                _limits.text(what, v, MAX_NAME)
             body = json.dumps({"app": app, "deployment": deployment, "method": method}).encode()
-            if len(body) > self.max_body:
-                raise too_large("the route", len(body), self.max_body)
+            if len(self.routes) >= ROUTES or self.route_bytes + len(body) > ROUTE_BYTES:
+                self.routes, self.route_bytes = {}, 0
+            self.route_bytes += len(body)
             n = self.routes[key] = len(self.routes) + 1
             self.send(ROUTE, 0, n, b"", body)
         return n
@@ -434,6 +461,10 @@ class Connection(asyncio.BufferedProtocol):
         """Sends a call, or raises before anything of it is sent."""
         if self.over is not None:
             raise self.over.exception()
+        if self.under_way >= MAX_CALLS:
+            raise BackPressureError(f"{self.under_way} calls are under way on the connection to the node, more are not possible: call again when some have ended")
+        if not self.room.is_set() and self.transport.get_write_buffer_size() > MAX_BACKLOG:
+            raise BackPressureError(f"over {MAX_BACKLOG} bytes wait to be sent to the node: call again when it has read some")
         depth, left, trace, span = 0, 0, b"", b""
         text = ""
         if info is not None:
@@ -501,11 +532,13 @@ class Connection(asyncio.BufferedProtocol):
                     size, 72 + len(tail), CALL, 0, id, number, want, depth, 1, left, request, trace, span, next(_ids), 0, codec, 0, size
                 )
                 self.next_call = call.id = id
+                self.under_way += 1
                 self.pending[id] = call
                 self.put(head + tail if tail else head, body)
                 return
             meta = CALL_META.pack(number, want, depth, count, left, request, trace, span, next(_ids)) + slots + tail
             self.next_call = call.id = id
+            self.under_way += 1
             self.pending[id] = call
             self.put(HEADER.pack(size, len(meta), CALL, 0, id) + meta, *segments)
         except BaseException:
@@ -562,7 +595,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def control(self, op: str, **fields) -> "asyncio.Future":
         future = self.loop.create_future()
-        self.ask(future, op, json.dumps({"op": op, **fields}).encode())
+        self.ask(future, op, _limits.request(op, fields))
         return future
 
     def ask(self, future, op: str, body: bytes) -> None:
@@ -572,8 +605,21 @@ class Connection(asyncio.BufferedProtocol):
         elif len(body) > self.max_body:
             fail(future, Failure(too_large(f"the request {op}", len(body), self.max_body)))
         else:
+            self.later.append((future, body))
+            self.send_later()
+
+    def send_later(self) -> None:
+        """Sends the requests that wait, as long as there is room for them at the node. Example: a program that gives back 5,000
+        selections at once sends 4,096 requests, and the others as these are answered."""
+        later = self.later
+        while later:
+            size = len(later[0][1])
+            if len(self.controls) >= MAX_CONTROLS or self.controls and self.control_bytes + size > max(MAX_CONTROL_BYTES, 2 * self.max_body):
+                return
+            future, body = later.popleft()
             self.next_control = id = self.next_control + 1
-            self.controls[id] = future
+            self.controls[id] = (future, size)
+            self.control_bytes += size
             self.send(CONTROL, 0, id, b"", body)
 
 
@@ -584,6 +630,12 @@ def fail(future, failure: Failure) -> None:
             future.set_exception(failure.exception())
     except (InvalidStateError, asyncio.InvalidStateError):
         pass
+
+
+def no_method(deployment: str, method: str) -> BaseException:
+    """The error of a name that no method can have."""
+    text = f"deployment {deployment} has no method {_limits.shown(method)}: a name has at most {MAX_METHOD} bytes"
+    return Failure(None, envelope({"reason": "no_method", "message": text, "deployment": deployment})).exception()
 
 
 def _no_loop(*_) -> None:
@@ -706,4 +758,4 @@ def parse_args(slots, body) -> tuple[tuple, dict]:
     return tuple(args), kwargs
 
 
-__all__ = ["Call", "Connection", "RequestInfo", "parse_args", "parse_call", "request_info", "MSGPACK", "TEXT"]
+__all__ = ["Call", "Connection", "MAX_META", "RequestInfo", "parse_args", "parse_call", "request_info", "MSGPACK", "TEXT"]

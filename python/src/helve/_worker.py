@@ -18,6 +18,7 @@ from helve._attach import DIAL, Node, duration, give_up
 from helve._encoding import CLOUDPICKLE, decode, dumps, encode, encode_error, envelope, loads
 from helve._guard import exit_code, guarded, text, trace, type_name
 from helve._hooks import digest, hook, no_reconfigure, raw_field
+from helve._limits import MAX_META, cut
 from helve._names import match_name
 from helve._opening import RefusedError, read_token
 from helve._parts import WHERE, Out, parse_slots
@@ -30,7 +31,7 @@ from helve._wire import (
 )
 from helve.serve.context import ReplicaContext
 from helve.serve.deployment import Deployment, methods_of
-from helve._errors import ReplicaUnavailableError, RequestCancelledError, too_large
+from helve._errors import ReplicaUnavailableError, RequestCancelledError, TooLargeError, too_large
 
 import json
 
@@ -311,7 +312,10 @@ class Worker:
             where, _ = out.add(body)
             meta = bytes((codec, where))
             if buffers:
-                meta += entry(b"buffers", b"".join(WHERE.pack(*out.add(b)) for b in buffers))
+                where = b"".join(WHERE.pack(*out.add(b)) for b in buffers)
+                meta += entry(b"buffers", where) if len(where) < MAX_META - 16 else bytes(MAX_META)
+            if len(meta) > MAX_META:
+                raise TooLargeError(f"the result has {len(buffers)} large buffers, more than fit into one answer: put them together")
             if out.total > self.conn.max_body:
                 raise too_large("the result", out.total, self.conn.max_body)
         except BaseException:
@@ -428,6 +432,8 @@ class Worker:
             reply = {"error": {"reason": reason, "type": type_name(e), "message": text(e) or type_name(e), "traceback": trace(e)}}
             if request.get("op") == "start_replica" and self.step:
                 reply["error"]["step"] = self.step
+        if "error" in reply:
+            reply["error"] = {k: cut(v) for k, v in reply["error"].items()}
         body = json.dumps(reply).encode()
         if len(body) > self.conn.max_body:
             error = {"reason": "too_large", "message": str(too_large("the reply", len(body), self.conn.max_body))}

@@ -7,7 +7,7 @@ import signal
 import threading
 from typing import Any, Optional, Union
 
-from helve import _runtime
+from helve import _limits, _runtime
 from helve.serve.config import HTTPOptions
 from helve.serve.deployment import Application, Graph, http_kind
 from helve.serve.exceptions import RayServeException
@@ -25,6 +25,10 @@ def start(*, http_options: Union[None, dict, HTTPOptions] = None, **ignored: Any
             raise TypeError(f"start() got an unexpected keyword argument {name!r}")
     if isinstance(http_options, dict):
         http_options = HTTPOptions(**http_options)
+    if http_options is not None:
+        if not isinstance(http_options, HTTPOptions):
+            raise TypeError(f"http_options: must be a dict or HTTPOptions, is {_limits.shown(http_options)}")
+        http_options = HTTPOptions(http_options.host, http_options.port)  # as they are now, and checked
     _driver.ensure(http_options)
 
 
@@ -40,6 +44,8 @@ def run(
 
     if _runtime.replica is not None:
         raise RayServeException("serve.run() does not work inside of a replica")
+    name, blocking = _limits.name("name", name), _limits.boolean("blocking", blocking)
+    route_prefix = _prefix(route_prefix)
     graph = Graph(target, name)
     cls = graph.code[graph.ingress][0]
     entry = getattr(cls, "__call__", None) if isinstance(cls, type) else cls
@@ -64,6 +70,15 @@ def run(
     return handle
 
 
+def _prefix(value: Any) -> Optional[str]:
+    if value is None:
+        return None
+    value = _limits.text("route_prefix", value)
+    if value[:1] != "/" or value != "/" and value[-1] == "/":
+        raise ValueError(f"route_prefix: must begin with / and not end with it, is {_limits.shown(value)}")
+    return value
+
+
 def _wait_for_signal(stop: threading.Event) -> None:
     """stop is set when the node ends."""
     previous = {s: signal.signal(s, lambda *_: stop.set()) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -79,7 +94,7 @@ def delete(name: str) -> None:
     """Drains an application and stops its replicas."""
     from helve import _driver
 
-    _driver.running().control("delete", name=name)
+    _driver.running().control("delete", name=_limits.text("name", name))
 
 
 def status() -> dict:
@@ -100,6 +115,7 @@ def get_app_handle(name: str) -> DeploymentHandle:
     """A handle to the ingress of an application that this program runs."""
     from helve import _driver
 
+    name = _limits.text("name", name)
     ingress = _driver.running().ingress.get(name)
     if ingress is None:
         raise RayServeException(f"no application {name!r} runs here")

@@ -10,6 +10,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from helve import _limits
 from helve._call import wake
 from helve._encoding import Failure, decode, parse_envelope
 from helve._errors import DeploymentUnavailableError, RayServeException, ReplicaUnavailableError
@@ -146,21 +147,25 @@ class DeploymentBroadcastResponse(Pending):
         """Waits for all answers, in code that is not on an event loop, and gives them in the order in which the replicas were asked,
         without those in missed. The first error is raised, or stands in its place with return_exceptions; so does a TimeoutError
         for who has not answered within timeout_s. The calls run on, and may be asked for again."""
+        timeout_s = _limits.wait("timeout_s", timeout_s)
         self._block(timeout_s, not return_exceptions)
         return self._values(timeout_s, return_exceptions)
 
     async def results_async(self, *, timeout_s: Optional[float] = None, return_exceptions: bool = False) -> list:
         """results() for code on an event loop."""
+        timeout_s = _limits.wait("timeout_s", timeout_s)
         await self._wait(timeout_s, not return_exceptions)
         return self._values(timeout_s, return_exceptions)
 
     def entries(self, *, timeout_s: Optional[float] = None) -> list:
         """Waits like results(), and gives a ReplicaResult for every replica that was asked, those in missed too."""
+        timeout_s = _limits.wait("timeout_s", timeout_s)
         self._block(timeout_s, False)
         return self._call.entries(_late(timeout_s))
 
     async def entries_async(self, *, timeout_s: Optional[float] = None) -> list:
         """entries() for code on an event loop."""
+        timeout_s = _limits.wait("timeout_s", timeout_s)
         await self._wait(timeout_s, False)
         return self._call.entries(_late(timeout_s))
 
@@ -182,7 +187,6 @@ class DeploymentBroadcastResponse(Pending):
             raise RuntimeError("results() would block the event loop; use `await response.results_async()` in async code")
         if threading.current_thread() is getattr(self._call.conn, "thread", None):
             raise RuntimeError("results() cannot wait on the thread that receives the answers")
-        _check(timeout_s)
         if self._call.done:
             return
         future: concurrent.futures.Future = concurrent.futures.Future()
@@ -193,7 +197,6 @@ class DeploymentBroadcastResponse(Pending):
             pass  # the entries show it
 
     async def _wait(self, timeout_s: Optional[float], first: bool) -> None:
-        _check(timeout_s)
         call, loop = self._call, asyncio.get_running_loop()
         if call.done:
             return
@@ -208,11 +211,6 @@ class DeploymentBroadcastResponse(Pending):
 
     def __reduce__(self):
         raise RayServeException("a response cannot be serialized; pass its results")
-
-
-def _check(timeout_s: Optional[float]) -> None:
-    if timeout_s is not None and timeout_s < 0:
-        raise ValueError(f"timeout_s: must not be negative, is {timeout_s}")
 
 
 def _late(timeout_s: Optional[float]) -> str:

@@ -3,75 +3,100 @@
 from __future__ import annotations
 
 import inspect
-import json
 from typing import Any, Callable, Optional, Union
 
+from helve import _limits
 from helve._hooks import hook, no_reconfigure
 
+# What an option may be, by its name: whatever is handed to serve.deployment() or options() is checked there.
 _OPTIONS = {
-    "num_replicas": int,
-    "max_ongoing_requests": int,
-    "graceful_shutdown_timeout_s": (int, float),
-    "graceful_shutdown_wait_loop_s": (int, float),
-    "version": str,
-    "user_config": None,  # whatever JSON has
-    "max_queued_requests": int,
-    "health_check_period_s": (int, float),
-    "health_check_timeout_s": (int, float),
-    "construct_timeout_s": (int, float),
-    "max_constructor_retry_count": int,
-    "runtime_env": dict,  # env_vars, working_dir
-    "limits": dict,  # memory, num_cpus, open_files
-    "unresponsive_after_s": (int, float),
-    "max_unresponsive_s": (int, float),
+    "num_replicas": lambda what, v: _limits.integer(what, v, 1, 100_000),
+    "max_ongoing_requests": lambda what, v: _limits.integer(what, v, 1, 1 << 30),
+    "graceful_shutdown_timeout_s": _limits.seconds,
+    "graceful_shutdown_wait_loop_s": _limits.seconds,
+    "version": _limits.text,
+    "user_config": _limits.as_json,
+    "max_queued_requests": lambda what, v: _queue(what, v),
+    "health_check_period_s": lambda what, v: _limits.seconds(what, v, positive=True),
+    "health_check_timeout_s": lambda what, v: _limits.seconds(what, v, positive=True),
+    "construct_timeout_s": lambda what, v: _limits.seconds(what, v, positive=True),
+    "max_constructor_retry_count": lambda what, v: _limits.integer(what, v, 1, (1 << 63) - 1),
+    "runtime_env": lambda what, v: _keys(what, v, {"env_vars": _env_vars, "working_dir": _limits.text}),
+    "limits": lambda what, v: _keys(what, v, _LIMITS),
+    "unresponsive_after_s": lambda what, v: _limits.seconds(what, v, positive=True),
+    "max_unresponsive_s": _limits.seconds,
 }
 
-_KINDS = {int: "an integer", str: "text", (int, float): "a number of seconds", dict: "a dict"}
-
-_KEYS = {
-    "runtime_env": {"env_vars": dict, "working_dir": str},
-    "limits": {"memory": int, "num_cpus": (int, float), "open_files": int},
+_LIMITS = {
+    "memory": lambda what, v: _least(what, _limits.integer(what, v, 0, (1 << 63) - 1), 16 << 20),
+    "num_cpus": lambda what, v: _least(what, _limits.number(what, v), 0.01, 1 << 20),
+    "open_files": lambda what, v: _least(what, _limits.integer(what, v, 0, (1 << 31) - 1), 16),
 }
 
 
-def _check_keys(name: str, value: dict) -> None:
-    keys = _KEYS[name]
-    for key, v in value.items():
-        if key not in keys:
-            raise TypeError(f"{name}: unknown key {key!r}; there are {', '.join(keys)}")
-        if v is None:
-            continue
-        kind = keys[key]
-        if not isinstance(v, kind) or isinstance(v, bool):
-            raise TypeError(f"{name}: {key}: must be {'a number' if key == 'num_cpus' else _KINDS[kind]}, is {v!r}")
-    for variable, v in (value.get("env_vars") or {}).items():
+def _queue(what: str, value: Any) -> int:
+    if value is not None and type(value) is int and value != -1 and value < 1:
+        raise ValueError(f"{what}: must be -1 (no limit) or at least 1, is {_limits.shown(value)}")
+    return _limits.integer(what, value, -1, (1 << 63) - 1)
+
+
+def _least(what: str, value: Any, least: Any, most: Any = None) -> Any:
+    if value != 0 and value < least:
+        raise ValueError(f"{what} must be 0 (no limit) or at least {least}, is {_limits.shown(value)}")
+    if most is not None and value > most:
+        raise ValueError(f"{what} must be at most {most}, is {_limits.shown(value)}")
+    return value
+
+
+def _keys(what: str, value: Any, keys: dict) -> dict:
+    """A dict as it is now, with the keys that an option of that kind has."""
+    if not isinstance(value, dict):
+        raise TypeError(f"{what}: must be a dict, is {_limits.shown(value)}")
+    out = {}
+    for key, v in dict.items(value):
+        key = str.__str__(key) if isinstance(key, str) else key
+        if type(key) is not str or key not in keys:
+            raise TypeError(f"{what}: unknown key {_limits.shown(key)}; there are {', '.join(keys)}")
+        if v is not None:
+            out[key] = keys[key](f"{what}: {key}", v)
+    return out
+
+
+def _env_vars(what: str, value: Any) -> dict:
+    if not isinstance(value, dict):
+        raise TypeError(f"{what}: must be a dict, is {_limits.shown(value)}")
+    out = {}
+    for variable, v in dict.items(value):
         if not isinstance(variable, str) or not isinstance(v, str):
-            raise TypeError(f"{name}: env_vars: {variable!r} must be text with a value of text, has {v!r}")
+            raise TypeError(f"{what}: {_limits.shown(variable)} must be text with a value of text, has {_limits.shown(v)}")
+        variable = _limits.text(what, variable)
+        if not variable or "=" in variable:
+            raise ValueError(f"{what}: {_limits.shown(variable)} is no name of a variable")
+        out[variable] = _limits.text(f"{what}: {variable}", v, most=128 << 10)  # the kernel takes no longer one
+    return out
 
 
-def _check(options: dict) -> dict:
+def _check(options: dict, deployment: Optional[str]) -> dict:
+    """The options as they are now. deployment is the name of the one that has them, if that is known."""
+    at = f"deployment {deployment!r}: " if deployment else ""
+    out = {}
     for name, value in options.items():
         if name not in _OPTIONS:
-            raise TypeError(f"unknown deployment option {name!r}; there are {', '.join(_OPTIONS)}")
-        kind = _OPTIONS[name]
-        if value is None:
-            continue
-        if kind is None:
-            try:
-                json.dumps(value, allow_nan=False)
-            except (TypeError, ValueError) as e:
-                raise TypeError(f"{name}: it must be JSON: {e}") from None
-            continue
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise TypeError(f"{name}: must be {_KINDS[kind]}, is {value!r}")
-        if kind is int and value < 1 and not (name == "max_queued_requests" and value == -1):
-            no_limit = "-1 (no limit) or " if name == "max_queued_requests" else ""
-            raise ValueError(f"{name}: must be {no_limit}at least 1, is {value}")
-        if kind is dict:
-            _check_keys(name, value)
-        if kind not in (int, str, dict) and value < 0:
-            raise ValueError(f"{name}: must not be negative, is {value}")
-    return {k: v for k, v in options.items() if v is not None}
+            raise TypeError(f"{at}unknown deployment option {name!r}; there are {', '.join(_OPTIONS)}")
+        if value is not None:
+            out[name] = _OPTIONS[name](at + name, value)
+    return out
+
+
+def _target(target: Any) -> Callable:
+    if isinstance(target, Deployment) or not callable(target):
+        raise TypeError(f"@serve.deployment is for classes and functions, not {_limits.shown(target)}")
+    return target
+
+
+def _named(target: Any) -> str:
+    """What a deployment of a class or function is called."""
+    return getattr(target, "__name__", None) or type(target).__name__
 
 
 class Application:
@@ -100,7 +125,9 @@ class Deployment:
 
     def options(self, func_or_class: Optional[Callable] = None, *, name: Optional[str] = None, **options: Any) -> "Deployment":
         """A copy with these options changed."""
-        return Deployment(func_or_class or self._target, name or self._name, {**self._options, **_check(options)})
+        name = self._name if name is None else _limits.name("name", name)
+        target = self._target if func_or_class is None else _target(func_or_class)
+        return Deployment(target, name, {**self._options, **_check(options, name)})
 
     def __call__(self, *args: Any, **kwargs: Any):
         raise RuntimeError(f"deployment {self._name} cannot be constructed directly; use {self._name}.bind(...) and serve.run")
@@ -111,12 +138,14 @@ class Deployment:
 
 def deployment(_func_or_class: Optional[Callable] = None, *, name: Optional[str] = None, **options: Any) -> Union[Deployment, Callable[[Callable], Deployment]]:
     """Makes a class or function a deployment: @serve.deployment, or @serve.deployment(num_replicas=2)."""
-    checked = _check(options)
+    if name is not None:
+        name = _limits.name("name", name)
+    if _func_or_class is not None:
+        _target(_func_or_class)
+    checked = _check(options, name or _func_or_class is not None and _named(_func_or_class) or None)
 
     def decorate(target: Callable) -> Deployment:
-        if not callable(target):
-            raise TypeError("@serve.deployment is for classes and functions")
-        return Deployment(target, name or target.__name__, checked)
+        return Deployment(_target(target), name or _named(target), checked)
 
     return decorate(_func_or_class) if _func_or_class is not None else decorate
 

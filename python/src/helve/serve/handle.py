@@ -7,7 +7,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from helve import _encoding, _runtime
+from helve import _encoding, _limits, _runtime
 from helve._arguments import Arguments, start_elsewhere
 from helve._encoding import CLOUDPICKLE, CODECS, MSGPACK
 from helve._stream import StreamCall
@@ -15,6 +15,9 @@ from helve._wire import Call, new_request, request_info
 from helve.serve.broadcast import BROADCAST, BroadcastCall, DeploymentBroadcastResponse
 from helve.serve.choose import Choosing, dispatch
 from helve.serve.responses import RESPONSES, STREAM, DeploymentResponse, DeploymentResponseGenerator, ObjectRef
+
+
+CACHED = 64  # attributes of one handle
 
 
 class _Default:
@@ -46,9 +49,9 @@ class _Options:
 
 
 def _codec(option: str, name: Any) -> int:
-    codec = CODECS.get(name.lower()) if isinstance(name, str) else None
+    codec = CODECS.get(str.lower(str.__str__(name))) if isinstance(name, str) else None
     if codec is None:
-        raise ValueError(f"{option}: {name!r} is not one of {', '.join(map(repr, CODECS))}")
+        raise ValueError(f"{option}: {_limits.shown(name)} is not one of {', '.join(map(repr, CODECS))}")
     return codec
 
 
@@ -71,6 +74,9 @@ class DeploymentHandle:
     """A client of one deployment. Cheap to copy; usable from any thread and any event loop."""
 
     def __init__(self, deployment_name: str, app_name: str = "default", *, language: str = "python", _options: Optional[_Options] = None):
+        if _options is None:
+            deployment_name = _limits.text("deployment_name", deployment_name, _limits.MAX_NAME)
+            app_name = _limits.text("app_name", app_name, _limits.MAX_NAME)
         self._deployment, self._app, self._language = deployment_name, app_name, language
         self._options = _options or _Options(language == "python")
         self._target = (app_name, deployment_name, self._options.method)
@@ -115,17 +121,17 @@ class DeploymentHandle:
         if given(use_new_handle_api):
             warnings.warn("use_new_handle_api has no effect: there is one handle API", DeprecationWarning, stacklevel=2)
         if given(stream):
-            o.stream = bool(stream)
+            o.stream = _limits.boolean("stream", stream)
         if given(method_name):
-            o.method = method_name
+            o.method = _limits.method_name("method_name", method_name)
         if given(multiplexed_model_id):
-            o.model = multiplexed_model_id
+            o.model = _limits.text("multiplexed_model_id", multiplexed_model_id)
         if given(session_id):
-            o.session = session_id
+            o.session = _limits.text("session_id", session_id)
         if given(_prefer_local_routing):
-            o.local = bool(_prefer_local_routing)
+            o.local = _limits.boolean("_prefer_local_routing", _prefer_local_routing)
         if given(_by_reference):
-            o.by_reference = bool(_by_reference)
+            o.by_reference = _limits.boolean("_by_reference", _by_reference)
         if given(request_serialization):
             o.request_codec = _codec("request_serialization", request_serialization)
         if given(response_serialization):
@@ -138,7 +144,8 @@ class DeploymentHandle:
         if name in _NO_METHODS:
             raise AttributeError(f"a handle has no {name} here; a method of this name is called with options(method_name={name!r})")
         handle = self.options(method_name=name)
-        self.__dict__[name] = handle  # found without __getattr__ from now on
+        if len(self.__dict__) < CACHED:  # and not for every name that a client of a dispatcher comes up with
+            self.__dict__[name] = handle  # found without __getattr__ from now on
         return handle
 
     def remote(self, *args, **kwargs) -> "DeploymentResponse | DeploymentResponseGenerator":

@@ -7,6 +7,7 @@ import concurrent.futures
 import threading
 from typing import Any, Optional
 
+from helve import _limits
 from helve._call import wake
 from helve._stream import ROOM, StreamCall, WINDOW
 from helve._wire import Call, entry
@@ -80,7 +81,7 @@ class DeploymentResponse(Pending):
             raise RuntimeError("result() would block the event loop; use `await response` in async code")
         if threading.current_thread() is getattr(self._call.conn, "thread", None):
             raise RuntimeError("result() cannot wait on the thread that receives the answer")
-        failure = None
+        failure, timeout_s = None, _limits.wait("timeout_s", timeout_s)
         if not self._call.done or self._call.unread():
             try:
                 failure = self._future().result(timeout_s)

@@ -1,0 +1,163 @@
+"""What names, options and calls may be: the sender's checks of the limits of docs/wire.md. A mistake is an exception at the line that
+made it, or of the one call that is over a limit; what is sent is within all limits. Example: a number of seconds that is infinite
+is not JSON, and a node that cannot read a request ends the connection that all applications share.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, Optional
+
+MAX_META = MAX_SLOTS = 65535
+MAX_DEPTH = 64
+MAX_CALLS = 1 << 20  # under way on one connection
+MAX_BACKLOG = 1 << 30  # bytes that wait to be written; over it new calls fail
+MAX_CONTROLS = 4096  # control requests under way on one connection
+MAX_CONTROL_BYTES = 512 << 20  # of these together, or two of the largest body
+MAX_METHOD = 1024  # bytes of a method's name; whatever is longer is no method
+MAX_NAME = 128  # characters of the name of an application or a deployment
+MAX_ID = 16 << 10  # bytes of a model id or session id, or of another text in an option
+ROUTES, ROUTE_BYTES = 4096, 8 << 20  # a connection has at most so many routes at a time: then their numbers are used anew
+MAX_SECONDS = 100 * 365 * 86400  # what says "never" in a time limit; a Go duration has 292 years
+MAX_TEXT = 256 << 10  # characters of the message and of the traceback of an error that travels; the middle of a longer one is left out
+
+_NAME = re.compile(r"[A-Za-z0-9_.\-]+")
+_STRING = re.compile(r'"(?:\\.|[^"\\])*"')
+_BRACKET = re.compile(r"[\[\]{}]")
+_NESTED = 500  # of a user config: a worker's parser takes twice that
+
+
+def shown(value: Any) -> str:
+    """A value in the text of an error, whatever it is and however long."""
+    try:
+        text = repr(value)
+    except Exception:  # a user's __repr__, or an integer of more than 4300 digits
+        text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
+
+
+def cut(text: str) -> str:
+    """A text of an error without its middle, if it is long."""
+    if len(text) <= MAX_TEXT:
+        return text
+    half = MAX_TEXT // 2
+    return f"{text[:half]}\n... ({len(text)} characters, of which the middle is left out) ...\n{text[-half:]}"
+
+
+def utf8(what: str, value: str) -> bytes:
+    try:
+        return value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{what}: must be text that UTF-8 can say, is {shown(value)}: it has surrogates") from None
+
+
+def text(what: str, value: Any, most: int = MAX_ID) -> str:
+    """An option that is text: exactly a str, of at most so many bytes."""
+    if not isinstance(value, str):
+        raise TypeError(f"{what}: must be text, is {shown(value)}")
+    value = str.__str__(value)  # of a subclass, which may compare and hash in a way of its own
+    n = len(utf8(what, value))
+    if "\0" in value:
+        raise ValueError(f"{what}: must not have a zero character, is {shown(value)}")
+    if n > most:
+        raise ValueError(f"{what}: must be at most {most} bytes long, is {shown(value)} of {n} bytes")
+    return value
+
+
+def method_name(what: str, value: Any) -> str:
+    """A method's name. One that no method can have is no mistake of the code that passes it on: the call says so."""
+    if not isinstance(value, str):
+        raise TypeError(f"{what}: must be text, is {shown(value)}")
+    value = str.__str__(value)
+    utf8(what, value if len(value) <= MAX_METHOD else value[:MAX_METHOD])
+    return value
+
+
+def name(what: str, value: Any) -> str:
+    """The name of an application or a deployment."""
+    if not isinstance(value, str):
+        raise TypeError(f"{what}: must be text, is {shown(value)}")
+    value = str.__str__(value)
+    if not _NAME.fullmatch(value):
+        raise ValueError(f"{what}: must be letters, digits, _, - and . only, is {shown(value)}")
+    if len(value) > MAX_NAME:
+        raise ValueError(f"{what}: must be at most {MAX_NAME} characters long, is {shown(value)}")
+    return value
+
+
+def boolean(what: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{what}: must be True or False, is {shown(value)}")
+    return value
+
+
+def integer(what: str, value: Any, least: int, most: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{what}: must be an integer, is {shown(value)}")
+    value = int.__int__(value)
+    if value < least:
+        raise ValueError(f"{what}: must be at least {least}, is {shown(value)}")
+    if value > most:
+        raise ValueError(f"{what}: must be at most {most}, is {shown(value)}")
+    return value
+
+
+def number(what: str, value: Any, kind: str = "a number") -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"{what}: must be {kind}, is {shown(value)}")
+    value = int.__int__(value) if isinstance(value, int) else float.__float__(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{what}: must be finite, is {value}")
+    return value
+
+
+def seconds(what: str, value: Any, positive: bool = False) -> float:
+    """An option that is a time."""
+    value = number(what, value, "a number of seconds")
+    if value < 0:
+        raise ValueError(f"{what}: must not be negative, is {shown(value)}")
+    if positive and value < 1e-9:
+        raise ValueError(f"{what}: must be more than 0, is {value}")
+    if value > MAX_SECONDS:
+        raise ValueError(f"{what}: must be at most {MAX_SECONDS} (100 years), is {shown(value)}")
+    return value
+
+
+def wait(what: str, value: Any) -> Optional[float]:
+    """How long to wait for an answer. None and infinity are without a limit."""
+    if value is None or type(value) is int and 0 <= value <= MAX_SECONDS:
+        return value
+    if isinstance(value, float) and value == math.inf:
+        return None
+    value = number(what, value, "a number of seconds")
+    if value < 0:
+        raise ValueError(f"{what}: must not be negative, is {shown(value)}")
+    return None if value > MAX_SECONDS else value
+
+
+def as_json(what: str, value: Any) -> Any:
+    """A value as JSON has it, as it is now. What JSON has not is a mistake."""
+    try:
+        data = json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as e:
+        raise TypeError(f"{what}: it must be JSON: {cut(str(e))}") from None
+    depth = deepest = 0
+    for bracket in _BRACKET.findall(_STRING.sub("", data)):
+        depth += 1 if bracket in "[{" else -1
+        deepest = max(deepest, depth)
+    if deepest > _NESTED:
+        raise ValueError(f"{what}: must be at most {_NESTED} lists and dicts deep, is {deepest}")
+    return json.loads(data)
+
+
+def request(op: str, fields: dict) -> bytes:
+    """A control request."""
+    try:
+        return json.dumps({"op": op, **fields}, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as e:
+        raise type(e)(f"{op}: the request is not JSON: {e}") from None
+
+
+__all__ = ["as_json", "boolean", "cut", "integer", "method_name", "name", "number", "request", "seconds", "shown", "text", "utf8", "wait"]

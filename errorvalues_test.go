@@ -366,10 +366,18 @@ func TestMethodsOfCausesAreGuarded(t *testing.T) {
 	for kind, cause := range traps() {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(cause)
-		if _, err := helve.Run(ctx, buildSnared); err == nil || err.Error() == "" {
+		if _, err := helve.Run(ctx, buildWaits); err == nil || err.Error() == "" {
 			t.Errorf("Run: %s: %v", kind, err)
 		}
 	}
+}
+
+// buildWaits has a constructor that returns when it is not wanted any more.
+func buildWaits() (*helve.App, error) {
+	app := helve.NewApp("waits")
+	h := helve.Deploy(app, "Mortal", func(ctx context.Context) (*mortal, error) { <-ctx.Done(); return nil, context.Cause(ctx) }, helve.Options{})
+	app.Ingress(helve.MethodOf(h, (*mortal).Say))
+	return app, nil
 }
 
 // TestErrorsToRegisterAreGuarded: the text of an error that is registered is asked for.

@@ -39,7 +39,7 @@ func check(t reflect.Type, at string, seen map[reflect.Type]bool) error {
 		}
 		return check(t.Elem(), at+"[]", seen)
 	case reflect.Struct:
-		fields, shared := walkFields(t)
+		fields, shared, _ := walkFields(t)
 		if shared != "" {
 			return placed(at, sharedName(t, shared))
 		}
@@ -70,7 +70,7 @@ func sharedName(t reflect.Type, name string) error {
 // lossy says why no value of the struct t is written: two fields have one name on the wire, so that neither can be, or it keeps
 // what it is in fields that are not exported. The latter is no mistake of the application: calls that stay in a process pass it.
 func lossy(t reflect.Type) error {
-	fields, shared := walkFields(t)
+	fields, shared, _ := walkFields(t)
 	if shared != "" {
 		return sharedName(t, shared)
 	}

@@ -126,7 +126,7 @@ func mapPlan(t reflect.Type) *plan {
 					return b, err
 				}
 				if b, err = p.enc(c, b, v.MapIndex(k), m); err != nil {
-					return b, within(fmt.Sprint(k), err)
+					return b, within(keyName(k), err)
 				}
 			}
 			return b, nil
@@ -152,7 +152,7 @@ func mapPlan(t reflect.Type) *plan {
 					return b, err
 				}
 				if rest, err = p.dec(c, rest, e, m); err != nil {
-					return b, within(fmt.Sprint(k), err)
+					return b, within(keyName(k), err)
 				}
 				out.SetMapIndex(k, e)
 			}
@@ -195,11 +195,28 @@ func encodeKey(b []byte, k reflect.Value, m mode) ([]byte, error) {
 		text, err := keyText(k)
 		return msgp.AppendString(b, text), err
 	case m.json:
-		return msgp.AppendString(b, fmt.Sprint(k)), nil
+		return msgp.AppendString(b, keyName(k)), nil
 	case k.CanInt():
 		return appendInt(b, k.Int()), nil
 	}
 	return msgp.AppendUint64(b, k.Uint()), nil
+}
+
+// keyName is a key as text, without a method of its: a time.Month as its number.
+func keyName(k reflect.Value) string {
+	switch {
+	case k.Kind() == reflect.String:
+		return k.String()
+	case k.CanInt():
+		return strconv.FormatInt(k.Int(), 10)
+	case k.CanUint():
+		return strconv.FormatUint(k.Uint(), 10)
+	}
+	text, err := keyText(k)
+	if err != nil {
+		return k.Type().String()
+	}
+	return text
 }
 
 func decodeKey(b []byte, k reflect.Value) ([]byte, error) {

@@ -23,7 +23,7 @@ func isForeign(t reflect.Type, seen map[reflect.Type]bool) bool {
 	case reflect.Pointer, reflect.Slice, reflect.Array:
 		return isForeign(t.Elem(), seen)
 	case reflect.Map:
-		return t.Key().Implements(stringer) || textKeyed(t.Key()) || isForeign(t.Elem(), seen) // keys are written with fmt in JSON
+		return textKeyed(t.Key()) || isForeign(t.Elem(), seen)
 	case reflect.Struct:
 		for _, f := range fieldsOf(t) {
 			asked := f.omit&omitZero != 0 && f.typ != timeType && (f.typ.Kind() == reflect.Interface || f.typ.Implements(zeroer))
@@ -35,10 +35,7 @@ func isForeign(t reflect.Type, seen map[reflect.Type]bool) bool {
 	return false
 }
 
-var (
-	stringer = reflect.TypeFor[interface{ String() string }]()
-	zeroer   = reflect.TypeFor[interface{ IsZero() bool }]()
-)
+var zeroer = reflect.TypeFor[interface{ IsZero() bool }]()
 
 // panicError is code of a value that panicked, or ended its goroutine, while the value was written or read.
 type panicError struct{ failure *call.Error }

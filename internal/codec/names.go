@@ -86,12 +86,13 @@ func (o omit) leavesOut(v reflect.Value) bool {
 // leaves a field out. Embedded structs without a name of their own are flattened. Of fields of one name the least deep
 // counts, among those one with a tag, and none where that leaves several: the rules of encoding/json.
 func fieldsOf(t reflect.Type) []field {
-	fields, _ := walkFields(t)
+	fields, _, _ := walkFields(t)
 	return fields
 }
 
-// walkFields is fieldsOf, with a name that several fields share, if there is one.
-func walkFields(t reflect.Type) (out []field, shared string) {
+// walkFields is fieldsOf, with a name that several fields share, if there is one, and the indexes of fields that are not
+// written although no tag says so: those that another of their name hides, and embedded pointers that cannot be set.
+func walkFields(t reflect.Type) (out []field, shared string, hidden [][]int) {
 	type candidate struct {
 		field
 		tagged bool
@@ -114,6 +115,8 @@ func walkFields(t reflect.Type) (out []field, shared string) {
 			if f.Anonymous && name == "" && et.Kind() == reflect.Struct && et != timeType && !HasOwnForm(et) {
 				if !slices.Contains(inside, et) && (f.IsExported() || f.Type.Kind() != reflect.Pointer) {
 					walk(et, path, append(inside, et))
+				} else {
+					hidden = append(hidden, path)
 				}
 				continue
 			}
@@ -130,6 +133,7 @@ func walkFields(t reflect.Type) (out []field, shared string) {
 				h := all[had[0]]
 				switch d := len(path) - len(h.index); {
 				case d > 0 || d == 0 && h.tagged && !tagged:
+					hidden = append(hidden, path)
 					continue
 				case d < 0 || tagged && !h.tagged:
 					had = nil
@@ -146,9 +150,11 @@ func walkFields(t reflect.Type) (out []field, shared string) {
 			out = append(out, c.field)
 		case slices.Contains(at, i):
 			shared = c.name
+		default:
+			hidden = append(hidden, c.index)
 		}
 	}
-	return out, shared
+	return out, shared, hidden
 }
 
 // quotable says that the option "string" of the tag json has a meaning for t, as in encoding/json: numbers, bool, text, and

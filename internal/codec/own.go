@@ -10,6 +10,8 @@ import (
 	"runtime"
 
 	"github.com/tinylib/msgp/msgp"
+
+	"github.com/helve-serve/helve/internal/call"
 )
 
 // form is one pair of methods with which values of a type write and read themselves.
@@ -216,11 +218,15 @@ func ownPlan(t reflect.Type) *plan {
 		},
 	}
 	if enc != nil {
-		p.enc = func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) { return enc.enc(b, addressed(v)) }
+		p.enc = func(_ *Codec, b []byte, v reflect.Value, _ mode) ([]byte, error) {
+			b, err := enc.enc(b, addressed(v))
+			return b, call.Guard(err) // the error is the value's own too
+		}
 	}
 	if dec != nil {
 		p.dec = func(_ *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
-			return dec.dec(b, v.Addr().Interface(), t, m)
+			rest, err := dec.dec(b, v.Addr().Interface(), t, m)
+			return rest, call.Guard(err)
 		}
 	}
 	return p

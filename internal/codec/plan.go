@@ -419,6 +419,12 @@ func pointerPlan(t reflect.Type) *plan {
 			if err != nil {
 				return b, err
 			}
+			switch e := v.Elem(); e.Kind() {
+			case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface:
+				if e.IsNil() { // it would arrive as no pointer
+					return b, fmt.Errorf("a pointer to a nil %s cannot be encoded", e.Type())
+				}
+			}
 			return elem.of(c).enc(c, b, v.Elem(), m)
 		},
 		dec: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {

@@ -17,6 +17,7 @@ type record struct {
 	index  map[string]int // name -> position in fields
 	whole  bool           // every value has all fields: none is left out when empty, none is behind a pointer
 	lossy  error          // why values would not arrive whole
+	hidden [][]int        // fields that are not written: they have to be zero
 }
 
 type recordField struct {
@@ -25,8 +26,8 @@ type recordField struct {
 }
 
 func newRecord(t reflect.Type) *record {
-	fields := fieldsOf(t)
-	r := &record{fields: make([]recordField, len(fields)), index: make(map[string]int, len(fields)), whole: true, lossy: lossy(t)}
+	fields, _, hidden := walkFields(t)
+	r := &record{hidden: hidden, fields: make([]recordField, len(fields)), index: make(map[string]int, len(fields)), whole: true, lossy: lossy(t)}
 	for i, f := range fields {
 		r.fields[i].field, r.fields[i].plan.t = f, f.typ
 		r.index[f.name] = i
@@ -74,6 +75,9 @@ func (r *record) append(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, er
 	if r.lossy != nil {
 		return b, r.lossy
 	}
+	if err := r.hides(v); err != nil {
+		return b, err
+	}
 	m, err := m.down()
 	if err != nil {
 		return b, err
@@ -104,6 +108,19 @@ func (r *record) append(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, er
 		}
 	}
 	return b, nil
+}
+
+// hides says what of v another field hides, where that has a value. For example, struct{ Base; ID int } has no name for the ID
+// of its Base.
+func (r *record) hides(v reflect.Value) error {
+	for _, index := range r.hidden {
+		if fv, err := v.FieldByIndexErr(index); err == nil && !fv.IsZero() {
+			f := v.Type().FieldByIndex(index)
+			return fmt.Errorf("the embedded field %s (%s) of %s has a value, and no name of its own on the wire; give it one with the tag helve or json",
+				f.Name, f.Type, v.Type())
+		}
+	}
+	return nil
 }
 
 func (r *record) read(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
@@ -202,6 +219,12 @@ func (c *Codec) Fields(v any) (fields iter.Seq2[string, any], ok bool, err error
 	r := p.record
 	if r == nil {
 		return nil, false, nil
+	}
+	if r.lossy != nil {
+		return nil, true, r.lossy
+	}
+	if err := r.hides(rv); err != nil {
+		return nil, true, err
 	}
 	if !p.foreign {
 		return r.all(rv), true, nil

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/tinylib/msgp/msgp"
+
+	"github.com/helve-serve/helve/internal/call"
 )
 
 // textKeyed says that keys of type t are written as the text that they make of themselves, as encoding/json does: addresses,
@@ -29,7 +31,7 @@ func keyable(t reflect.Type) bool {
 func keyText(k reflect.Value) (string, error) {
 	text, err := k.Interface().(encoding.TextMarshaler).MarshalText()
 	if err != nil {
-		return "", fmt.Errorf("the key of a map: %w", err)
+		return "", fmt.Errorf("the key of a map: %w", call.Guard(err))
 	}
 	return string(text), nil
 }

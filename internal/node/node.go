@@ -438,7 +438,7 @@ func drain(ctx context.Context, ds []*Deployment) error {
 					continue
 				}
 				why := fmt.Sprintf("its %s (graceful_shutdown_timeout_s %g)", ErrUnfinished, d.now.Load().options.GracefulShutdownTimeout.Seconds())
-				if cause := context.Cause(ctx); !errors.Is(cause, errGrace) {
+				if cause := call.EndOf(ctx); !errors.Is(cause, errGrace) {
 					why = fmt.Sprintf("it was cut off (%s)", cause)
 				}
 				cut = append(cut, unfinishedError(fmt.Sprintf("%s/%s: %s when %s", d.app.name, d.name, e, why)))

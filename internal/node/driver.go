@@ -80,8 +80,6 @@ func (d *driver) control(ctx context.Context, op string, body json.RawMessage) (
 			return nil, call.NewError(call.BadInput, "delete: "+err.Error())
 		}
 		return nil, n.Delete(ctx, req.Name)
-	case "status":
-		return n.Status(), nil
 	case "http":
 		var req struct {
 			Host string `json:"host"`
@@ -144,7 +142,7 @@ func (d *driver) deploy(ctx context.Context, a pythonApp) (any, error) {
 	if err := errors.Join(append(mistakes, g.Validate()...)...); err != nil {
 		return nil, call.NewError(call.BadInput, err.Error())
 	}
-	err := n.Deploy(ctx, App{Graph: g, Python: Python{
+	err := n.Deploy(ctx, App{Graph: g, RetryStated: true, Python: Python{
 		Interpreter: a.Python, SysPath: a.SysPath, Dir: a.Dir, Env: a.Env, Blob: a.Blob,
 	}})
 	if err != nil { // the driver shows the text alone: it has to say where

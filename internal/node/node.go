@@ -82,6 +82,8 @@ type App struct {
 	build   *build.Build // set by [Load] until the executable is kept
 	// Retry says that failed starts are made again, as often as the reference does, before Deploy fails.
 	Retry bool
+	// RetryStated is Retry for the deployments alone that state how often (max_constructor_retry_count).
+	RetryStated bool
 }
 
 // Host runs what a worker process would run: see [App].

@@ -97,7 +97,7 @@ func (n *Node) observeLocked() (targets []planner.Target, observed []planner.Obs
 			k, e := planner.Key{App: a.name, Deployment: d.name}, d.now.Load()
 			if !a.deleted && a.failure == nil && !d.dropped {
 				giveUp := 1
-				if e.def.Retry {
+				if e.retries() {
 					giveUp = planner.MaxFailures(e.options.MaxConstructorRetries, e.options.NumReplicas)
 				}
 				t := planner.Target{Key: k, Revision: e.id(), Replicas: e.options.NumReplicas, GiveUp: giveUp, Early: e.placement == inPython}
@@ -106,7 +106,7 @@ func (n *Node) observeLocked() (targets []planner.Target, observed []planner.Obs
 				}
 				targets = append(targets, t)
 			}
-			history[k] = planner.History{Failures: d.failures, Rounds: max(d.starting.n, d.running.n), LastFailure: d.lastFail, Ran: e.ran && (e.def.Retry || a.status != spec.ApplicationDeploying)}
+			history[k] = planner.History{Failures: d.failures, Rounds: max(d.starting.n, d.running.n), LastFailure: d.lastFail, Ran: e.ran && (e.retries() || a.status != spec.ApplicationDeploying)}
 			for _, u := range d.units {
 				s := planner.Starting
 				switch u.state {
@@ -402,7 +402,7 @@ func (n *Node) startFailed(u *Unit, err error) {
 		u.vacateLocked(exit)
 		d.failedLocked(&d.starting, u, err)
 	}
-	silent := d.app.failure != nil || d.app.status == spec.ApplicationDeploying && !u.def.Retry // Deploy returns it
+	silent := d.app.failure != nil || d.app.status == spec.ApplicationDeploying && !u.retries() // Deploy returns it
 	n.wake()
 	n.mu.Unlock()
 	if !silent {

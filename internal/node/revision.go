@@ -51,6 +51,11 @@ type edition struct {
 	methods        []pythonMethod // of the first Python replica that became ready
 }
 
+// retries says that starts that fail are made again before the application has run.
+func (e *edition) retries() bool {
+	return e.def.Retry || e.def.RetryStated && e.spec.Options.MaxConstructorRetries != nil
+}
+
 type placement uint8
 
 const (

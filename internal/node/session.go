@@ -94,6 +94,10 @@ func (s *session) Control(ctx context.Context, op string, body json.RawMessage) 
 		return nil, nil
 	case "models":
 		return nil, s.setModels(body)
+	case "status":
+		return s.node.Status(), nil
+	case "ingress":
+		return s.ingress(body)
 	}
 	if op == "release" {
 		var req wire.Held
@@ -109,6 +113,22 @@ func (s *session) Control(ctx context.Context, op string, body json.RawMessage) 
 		return s.driver.control(ctx, op, body)
 	}
 	return nil, call.NewError(call.BadInput, fmt.Sprintf("control request %q is not for workers", op))
+}
+
+// ingress says what the ingress of an application is.
+func (s *session) ingress(body json.RawMessage) (any, error) {
+	var req struct {
+		App string `json:"app"`
+	}
+	if err := json.Unmarshal(body, &req); err != nil {
+		return nil, call.NewError(call.BadInput, "ingress: "+err.Error())
+	}
+	name, method, ok := s.node.Ingress(req.App)
+	d := s.node.Deployment(req.App, name)
+	if !ok || d == nil {
+		return nil, call.NewError(call.DeploymentUnavailable, fmt.Sprintf("no application %q runs here", req.App))
+	}
+	return map[string]string{"deployment": name, "method": method, "language": d.now.Load().spec.Language}, nil
 }
 
 // Goaway from a worker: it takes no more calls, so its replicas get none. The end of its process does the rest.

@@ -304,7 +304,7 @@ func (n *Node) open(nc net.Conn) {
 	offer := wire.Offer{
 		Version: n.set.Version, MaxBody: n.set.MaxBody, Features: []string{wire.FeatureBulk, wire.FeatureSegments, wire.FeatureArena},
 		Admit: func(h wire.Hello) error {
-			if h.Connection == wire.ConnBulk {
+			if h.Connection != wire.ConnSmall {
 				return nil
 			}
 			if err := n.admit(w); err != nil {
@@ -335,6 +335,10 @@ func (n *Node) open(nc net.Conn) {
 	opened()
 	if err == nil && h.Connection == wire.ConnBulk {
 		w.attach(nc)
+		return
+	}
+	if err == nil && h.Connection == wire.ConnAsk {
+		n.answer(w, nc, h.Terms)
 		return
 	}
 	if err != nil {
@@ -407,6 +411,17 @@ func (n *Node) halfOpen(nc net.Conn) (opened func(), ok bool) {
 		defer n.mu.Unlock()
 		n.openings = slices.DeleteFunc(n.openings, func(c net.Conn) bool { return c == nc })
 	}, true
+}
+
+// answer serves what code in a worker asks on a connection of its own, because it holds up the reader of the worker's first one.
+func (n *Node) answer(w *workerProc, nc net.Conn, terms wire.Terms) {
+	s := &session{node: n, origin: "worker " + w.id, app: w.app}
+	s.peer = wire.NewLinkPeer(wire.NewLink(wire.NewConn(nc), terms), s)
+	stop := context.AfterFunc(n.ctx, func() { s.peer.Close(context.Cause(n.ctx)) })
+	defer stop()
+	s.peer.Serve() //nolint:errcheck // it ends when the worker has its answer
+	s.releaseAll()
+	s.dropAll()
 }
 
 // endTime is how long a process may take to end whose connection has.

@@ -37,6 +37,7 @@ const (
 const (
 	ConnSmall = "small"
 	ConnBulk  = "bulk"
+	ConnAsk   = "ask" // a worker's, beside its first: for what code there asks that would hold up the other's reader
 )
 
 // openingTime bounds the whole opening, so that a peer that says nothing holds nothing.
@@ -55,7 +56,7 @@ func NewToken() (t Token) {
 type Hello struct {
 	Protocol   [2]int   `json:"protocol"`   // lowest, highest
 	Kind       string   `json:"kind"`       // "worker", "driver" or "node"
-	Connection string   `json:"connection"` // ConnSmall or ConnBulk
+	Connection string   `json:"connection"` // ConnSmall, ConnBulk or ConnAsk
 	Language   string   `json:"language"`
 	Version    string   `json:"version"`
 	ID         string   `json:"id"`
@@ -310,7 +311,7 @@ func (o Offer) answer(nc net.Conn, v versions, check func(Hello) (Token, error),
 	if protocol < max(h.Protocol[0], v[0]) {
 		return fmt.Errorf("the %s speaks %v, this node speaks %v: use builds of one version", h.Kind, versions(h.Protocol), v)
 	}
-	if h.Connection != ConnSmall && h.Connection != ConnBulk || h.Connection == ConnBulk && protocol < 2 {
+	if !slices.Contains([]string{ConnSmall, ConnBulk, ConnAsk}, h.Connection) || h.Connection != ConnSmall && protocol < 2 {
 		return fmt.Errorf("a connection for %q, which protocol %d does not have", h.Connection, protocol)
 	}
 	theirs, err := hex.DecodeString(h.Nonce)

@@ -320,7 +320,7 @@ def test_graph():
     assert [d["name"] for d in graph.deployments] == ["Leaf", "A_1", "A"]
     assert graph.deployments[0]["options"] == {"num_replicas": 3}
     assert graph.deployments[2]["uses"] == ["A_1", "Leaf"]
-    _, args, _ = graph.code["A"]
+    _, args, _ = pickle.loads(graph.code["A"])
     assert isinstance(args[0], DeploymentHandle) and args[1][1]["k"].deployment_name == "A_1"
     with pytest.raises(TypeError, match=r"call .bind\(\)"):
         Graph(A, "app")

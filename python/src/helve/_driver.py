@@ -91,14 +91,6 @@ def binary() -> str:
     return str(built)
 
 
-def _pickles(code: tuple) -> bool:
-    try:
-        dumps(code)
-        return True
-    except Exception:
-        return False
-
-
 class Driver:
     """A node as a child, a connection to it, and the thread whose loop serves the connection."""
 
@@ -188,16 +180,10 @@ class Driver:
                     f"serve.start(http_options={{'port': ...}}), or none with 'port': None"
                 ) from None
             self.http_ready = True
-        try:
-            blob = dumps(graph.code)
-        except Exception as e:
-            which = next((n for n, code in graph.code.items() if not _pickles(code)), "")
-            where = f"deployment {which!r} of " if which else ""
-            raise TypeError(f"{where}application {graph.app_name!r} cannot be pickled: {e}") from e
         app = {
             "name": graph.app_name, "route_prefix": route_prefix, "ingress": graph.ingress, "python": sys.executable,
             "sys_path": [p or os.getcwd() for p in sys.path], "cwd": os.getcwd(), "env": {},
-            "blob": base64.b64encode(blob).decode(), "deployments": graph.deployments,
+            "blob": base64.b64encode(dumps(graph.code)).decode(), "deployments": graph.deployments,
         }
         try:
             return self.control("deploy", app=app)["url"]

@@ -62,16 +62,18 @@ class RefusedError(ConnectionError):
     """The node does not want this process, and says why."""
 
 
-def open_connection(sock: socket.socket, token: bytes, kind: str, id: str, resume: Optional[dict] = None) -> dict:
+def open_connection(
+    sock: socket.socket, token: bytes, kind: str, id: str, resume: Optional[dict] = None, connection: str = "small",
+) -> dict:
     """The dialler's side of the opening, on a blocking socket. It gives the node's HELLO, and raises RefusedError with the node's
     text. resume is what a worker has that lost its node."""
     until = time.monotonic() + OPENING_TIME
     sock.settimeout(OPENING_TIME)
     nonce = os.urandom(16)
     hello = {
-        "protocol": PROTOCOL, "kind": kind, "connection": "small", "language": "python", "version": __version__,
+        "protocol": PROTOCOL, "kind": kind, "connection": connection, "language": "python", "version": __version__,
         "id": id, "pid": os.getpid(), "nonce": nonce.hex(),
-        "features": ["ready", "segments", "arena"] if kind == "worker" else ["ready", "segments"], "reference_over": REFERENCE_OVER,
+        "features": ["ready", "segments", "arena"] if kind == "worker" and connection == "small" else ["ready", "segments"], "reference_over": REFERENCE_OVER,
         "max_body": OWN_MAX_BODY,
     }
     if resume is not None:

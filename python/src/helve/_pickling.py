@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 PROTOCOL = 5
 APART = 128 << 10  # buffers from this size on travel outside of their pickle: copying them into it costs more than a segment
@@ -83,6 +83,20 @@ def dumps(value: Any, buffers: Optional[list] = None) -> bytes:
     return _cloudpickle(value, buffers)
 
 
+def dumps_replacing(value: Any, replace: Callable[[Any], Any]) -> bytes:
+    """cloudpickle of a value in which objects stand for others, wherever they are: what replace gives for one is its __reduce__, or
+    NotImplemented. It may pickle something else meanwhile."""
+
+    class Replacing(_pickler or _make_pickler()):  # type: ignore[misc]
+        def reducer_override(self, obj):
+            reduced = replace(obj)
+            return super().reducer_override(obj) if reduced is NotImplemented else reduced
+
+    with io.BytesIO() as file:
+        Replacing(file, PROTOCOL).dump(value)
+        return file.getvalue()
+
+
 def dumps_plain(value: Any, buffers: Optional[list] = None) -> bytes:
     """dumps() with pickle itself, which writes functions and classes by their names."""
     if buffers is not None and type(value) is bytes and len(value) >= APART:
@@ -109,4 +123,4 @@ def dumps_call(plain: bool, args: tuple, kwargs: dict, buffers: Optional[list] =
     return _cloudpickle((args, kwargs), buffers)
 
 
-__all__ = ["APART", "PLAIN_TYPES", "dumps", "dumps_call", "dumps_plain", "loads", "pickled"]
+__all__ = ["APART", "PLAIN_TYPES", "dumps", "dumps_call", "dumps_plain", "dumps_replacing", "loads", "pickled"]

@@ -6,6 +6,7 @@ from typing import Any, Optional
 
 connection: Optional[Any] = None  # helve._wire.Connection
 replica: Optional[Any] = None  # helve.serve.context.ReplicaContext, in a worker
+node: Optional[Any] = None  # helve._attach.Node, in a worker
 
 NONE = "no application is running: call serve.run(app) first, in this process; a handle works in the program that runs its application, and in replicas"
 

@@ -447,7 +447,7 @@ class Worker:
         code = request["code"]
         if "blob" in code:
             with open(code["blob"], "rb") as f:
-                target, args, kwargs = loads(f.read())[self.deployment]
+                target, args, kwargs = loads(loads(f.read())[self.deployment])
         else:
             import base64
 
@@ -591,7 +591,7 @@ def main() -> None:
     _supervise.set_up_logging()
     token = read_token(int(os.environ.pop("HELVE_TOKEN_FD")))
     grace = duration(os.environ.get("HELVE_WORKER_GRACE") or "0s")
-    node = Node(token, os.environ["HELVE_SOCKET"], os.environ["HELVE_WORKER_ID"], grace)
+    node = _runtime.node = Node(token, os.environ["HELVE_SOCKET"], os.environ["HELVE_WORKER_ID"], grace)
     nodes.append(node)
     try:
         sock, welcome = node.dial()

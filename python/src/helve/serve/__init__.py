@@ -1,5 +1,6 @@
 """``from helve import serve``."""
 
+from helve import _starlette
 from helve.serve.api import delete, get_app_handle, get_deployment_handle, run, shutdown, start, status
 from helve.serve.config import HTTPOptions
 from helve.serve.context import get_multiplexed_model_id, get_replica_context
@@ -9,6 +10,8 @@ __all__ = [
     "Application", "Deployment", "HTTPOptions", "delete", "deployment", "get_app_handle", "get_deployment_handle",
     "get_multiplexed_model_id", "get_replica_context", "run", "shutdown", "start", "status",
 ]
+
+_starlette.complete()
 
 
 def __getattr__(name: str):

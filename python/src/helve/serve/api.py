@@ -9,7 +9,7 @@ from typing import Any, Optional, Union
 
 from helve import _limits, _runtime
 from helve.serve.config import HTTPOptions
-from helve.serve.deployment import Application, Graph, http_kind
+from helve.serve.deployment import Application, Graph, http_mistake
 from helve.serve.exceptions import RayServeException
 from helve.serve.handle import DeploymentHandle
 
@@ -20,6 +20,7 @@ def start(*, http_options: Union[None, dict, HTTPOptions] = None, **ignored: Any
     """Starts the node of this program, if it does not run yet. The other arguments of the reference have no effect."""
     from helve import _driver
 
+    _outside("start")
     for name in ignored:
         if name not in ("proxy_location", "grpc_options", "logging_config", "detached"):
             raise TypeError(f"start() got an unexpected keyword argument {name!r}")
@@ -32,33 +33,33 @@ def start(*, http_options: Union[None, dict, HTTPOptions] = None, **ignored: Any
     _driver.ensure(http_options)
 
 
+def _outside(name: str) -> None:
+    if _runtime.replica is not None:
+        raise RayServeException(f"serve.{name}() does not work inside of a replica")
+
+
 def run(
     target: Application, *, blocking: bool = False, name: str = "default", route_prefix: Optional[str] = "/",
     logging_config: Any = None,
 ) -> DeploymentHandle:
     """Runs an application and returns a handle to its ingress, once every replica is ready.
 
-    The first constructor or import that fails ends it with a RuntimeError that carries the user's traceback.
+    The first constructor or import that fails ends it with a RuntimeError that carries the user's traceback; that of a deployment
+    with max_constructor_retry_count is repeated so often, or three times per replica if that is fewer.
     """
     from helve import _driver
 
-    if _runtime.replica is not None:
-        raise RayServeException("serve.run() does not work inside of a replica")
+    _outside("run")
     name, blocking = _limits.name("name", name), _limits.boolean("blocking", blocking)
     route_prefix = _prefix(route_prefix)
     graph = Graph(target, name)
-    cls = graph.code[graph.ingress][0]
-    entry = getattr(cls, "__call__", None) if isinstance(cls, type) else cls
-    if route_prefix is not None and entry is None:
-        logger.warning("%s has no __call__, so HTTP has nothing to call: pass route_prefix=None if that is meant", cls.__qualname__)
-    elif route_prefix is not None and http_kind(entry, isinstance(cls, type)) == "request":
-        logger.warning(
-            "%s.__call__ is not served over HTTP in this version: annotate its one parameter as str or bytes, or pass route_prefix=None",
-            cls.__qualname__,
-        )
     driver = _driver.ensure(None)
+    served = route_prefix is not None and driver.http.port is not None
+    warning = http_mistake(graph.ingress, graph.targets[graph.ingress]) if served else ""
+    if warning:
+        logger.warning("%s; pass route_prefix=None if no requests are meant to come", warning)
     url = driver.deploy(graph, route_prefix)
-    if url and route_prefix is not None:
+    if url and served and not warning:
         logger.info("application %s serves on %s%s", name, url, route_prefix)
     handle = DeploymentHandle(graph.ingress, name)
     driver.ingress[name] = graph.ingress
@@ -94,6 +95,7 @@ def delete(name: str) -> None:
     """Drains an application and stops its replicas."""
     from helve import _driver
 
+    _outside("delete")
     _driver.running().control("delete", name=_limits.text("name", name))
 
 
@@ -101,6 +103,8 @@ def status() -> dict:
     """The state of applications, deployments and replicas."""
     from helve import _driver
 
+    if _runtime.replica is not None:
+        return _runtime.node.ask("status")
     return _driver.running().control("status")
 
 
@@ -112,10 +116,14 @@ def shutdown() -> None:
 
 
 def get_app_handle(name: str) -> DeploymentHandle:
-    """A handle to the ingress of an application that this program runs."""
+    """A handle to the ingress of an application: of those that this program runs, and inside of a replica of its node's."""
     from helve import _driver
 
     name = _limits.text("name", name)
+    if _runtime.replica is not None:
+        found = _runtime.node.ask("ingress", app=name)
+        handle = DeploymentHandle(found["deployment"], name, language=found["language"])
+        return handle.options(method_name=found["method"]) if found["method"] else handle
     ingress = _driver.running().ingress.get(name)
     if ingress is None:
         raise RayServeException(f"no application {name!r} runs here")

@@ -7,6 +7,7 @@ from typing import Any, Callable, Optional, Union
 
 from helve import _limits
 from helve._hooks import hook, no_reconfigure
+from helve._pickling import dumps_replacing
 
 # What an option may be, by its name: whatever is handed to serve.deployment() or options() is checked there.
 _OPTIONS = {
@@ -105,6 +106,16 @@ class Application:
     def __init__(self, deployment: "Deployment", args: tuple, kwargs: dict):
         self._bound, self._args, self._kwargs = deployment, args, kwargs
 
+    def __reduce__(self):
+        raise TypeError(
+            f"{self._bound._name}.bind(...) is no value: pass it to another deployment's bind(), which makes a handle of it, or to serve.run"
+        )
+
+    def __getattr__(self, name: str):
+        if name in ("remote", "options", "broadcast"):
+            raise AttributeError(f"{self._bound._name}.bind(...) is not running: handles have {name!r}; serve.run gives one, and bind() passes one on")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
 
 class Deployment:
     """A class or function with a name and options. Calling it is an error: it is bound, and then run."""
@@ -158,7 +169,8 @@ class Graph:
             hint = "; call .bind() on it" if isinstance(app, Deployment) else ""
             raise TypeError(f"serve.run takes an application, got {type(app).__name__}{hint}")
         self.app_name = app_name
-        self.code: dict[str, tuple] = {}
+        self.targets: dict[str, Callable] = {}
+        self.code: dict[str, bytes] = {}  # pickles of (class, args, kwargs)
         self.deployments: list[dict] = []
         self._names: dict[int, str] = {}
         self._keep: list = []  # ids are only good as long as the objects live
@@ -174,30 +186,41 @@ class Graph:
             name = f"{d._name}_{n}"
         self._names[id(app)] = name
         self._keep.append(app)
-        uses: list[str] = []
-        args = tuple(self._replace(a, uses) for a in app._args)
-        kwargs = {k: self._replace(v, uses) for k, v in app._kwargs.items()}
-        self.code[name] = (d._target, args, kwargs)
         target = d._target
         if d._options.get("user_config") is not None and hook(target, "reconfigure") is None:
             raise no_reconfigure(target, name)
+        self.targets[name] = target
+        uses: set[str] = set()
+        self.code[name] = self._pickle(name, (target, app._args, app._kwargs), uses)
         self.deployments.append({
-            "name": name, "class": f"{target.__module__}:{target.__qualname__}", "options": d._options, "uses": sorted(set(uses)),
+            "name": name, "class": f"{target.__module__}:{target.__qualname__}", "options": d._options, "uses": sorted(uses - {name}),
         })
         return name
 
-    def _replace(self, value: Any, uses: list) -> Any:
+    def _pickle(self, name: str, code: tuple, uses: set) -> bytes:
+        """The bound applications that a deployment uses are found as they are pickled: among its arguments, in objects of any class,
+        and in what functions of the program refer to."""
         from helve.serve.handle import DeploymentHandle
 
-        if isinstance(value, Application):
-            name = self._add(value)
-            uses.append(name)
-            return DeploymentHandle(name, self.app_name)
-        if type(value) in (list, tuple):
-            return type(value)(self._replace(v, uses) for v in value)
-        if type(value) is dict:
-            return {k: self._replace(v, uses) for k, v in value.items()}
-        return value
+        mistakes: list = []
+
+        def replace(value: Any) -> Any:
+            if not issubclass(type(value), Application):
+                return NotImplemented
+            try:
+                used = self._add(value)
+            except Exception as e:
+                mistakes.append(e)
+                raise
+            uses.add(used)
+            return DeploymentHandle(used, self.app_name).__reduce__()
+
+        try:
+            return dumps_replacing(code, replace)
+        except Exception as e:
+            if mistakes:  # of what it uses, not its own
+                raise mistakes[0]
+            raise TypeError(f"deployment {name!r} of application {self.app_name!r} cannot be pickled: {e}") from e
 
 
 def http_kind(fn: Callable, bound: bool) -> str:
@@ -218,6 +241,19 @@ def http_kind(fn: Callable, bound: bool) -> str:
         return kinds.get(params[0].annotation, "request")
     except TypeError:
         return "request"
+
+
+def http_mistake(name: str, target: Any) -> str:
+    """What is wrong with a deployment as an ingress for HTTP; "" if nothing is."""
+    if inspect.isclass(target):
+        if "__call__" not in _members(target):
+            return f"deployment {name} has no __call__, which HTTP requests would call"
+        what, fn = f"{name}.__call__", target.__call__
+    else:
+        what, fn = name, target
+    if http_kind(fn, inspect.isclass(target)) != "request":
+        return ""
+    return f"HTTP requests to {what} will fail: in this version it must have one parameter, annotated as str or bytes, or none"
 
 
 def methods_of(target: Any) -> list[dict]:

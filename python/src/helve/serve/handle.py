@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import warnings
 from dataclasses import dataclass
+from types import GenericAlias
 from typing import Any, Optional
 
 from helve import _encoding, _limits, _runtime
@@ -72,6 +73,8 @@ _NO_METHODS = frozenset(("handle_id", "handle_options", "init_options", "request
 
 class DeploymentHandle:
     """A client of one deployment. Cheap to copy; usable from any thread and any event loop."""
+
+    __class_getitem__ = classmethod(GenericAlias)  # DeploymentHandle[Model] in annotations, as the reference has it
 
     def __init__(self, deployment_name: str, app_name: str = "default", *, language: str = "python", _options: Optional[_Options] = None):
         if _options is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
+from types import GenericAlias
 from typing import Any, Optional
 
 from helve import _limits
@@ -18,6 +19,7 @@ class Pending:
     """What all that is under way has in common: its request, and its end by cancel()."""
 
     __slots__ = ("_call", "__weakref__")
+    __class_getitem__ = classmethod(GenericAlias)  # DeploymentResponse[str] in annotations, as the reference has it
 
     def __init__(self, call: Call):
         self._call = call
@@ -201,6 +203,8 @@ class DeploymentResponseGenerator(Pending):
 
 class ObjectRefGenerator:
     """The items of a stream, each as a reference to what has come."""
+
+    __class_getitem__ = classmethod(GenericAlias)
 
     def __init__(self, stream: DeploymentResponseGenerator):
         self._stream = stream

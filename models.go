@@ -9,7 +9,7 @@ import (
 
 // ModelsOptions say how many models a replica keeps.
 type ModelsOptions[M any] struct {
-	// Max is how many models are loaded at most. Default 3; -1 for no limit.
+	// Max is how many models are loaded at most, beside one that is loaded for the first time. Default 3; -1 for no limit.
 	Max int
 	// MaxBytes is how much they hold at most, by Size, which it needs. 0 for no limit. A model that was loaded before has
 	// its room before it loads again; for others as much is kept as the largest so far held, and one loads at a time. If that

@@ -68,9 +68,12 @@ type Cache[M any] struct {
 	recent  list.List   // of *entry[M] that are loaded, the most recently used in front
 	queue   []*entry[M] // that wait to be loaded, in order
 	loading int
-	closing int // models that make room
+	closing int  // models that make room
+	trying  bool // one that loads is on trial
 	bytes   int64
 	closed  bool
+
+	known map[string]struct{} // models that were loaded
 
 	// Under MaxBytes alone.
 	sizes    map[string]int64 // of models that were loaded
@@ -95,6 +98,7 @@ type entry[M any] struct {
 	model M
 	size  int64 // while it loads, what is reserved for it
 	blind bool
+	trial bool // it loads beside as many as there may be
 	users int
 }
 
@@ -233,9 +237,12 @@ func (c *Cache[M]) With(ctx context.Context, id string, f func(context.Context, 
 	return f(ctx, m)
 }
 
-// schedule starts the loads for which there is room, and makes room for the next. mu is held.
+// schedule starts the loads for which there is room, and makes room for the next. A model that was never loaded is on trial where
+// there is no room: it loads beside the others, one at a time, and puts another out when it is there. Else any id that a client
+// invents would cost a model that is used. Example: there may be one, a is loaded, and a call comes for b, which does not exist: a
+// stays. mu is held.
 func (c *Cache[M]) schedule() {
-	for c.o.MaxBytes > 0 && c.bytes > c.o.MaxBytes && c.unload() {
+	for c.over() && c.unload() {
 	}
 	if c.closed {
 		for c.unload() {
@@ -246,28 +253,54 @@ func (c *Cache[M]) schedule() {
 		}
 		return
 	}
-	for len(c.queue) > 0 && c.loading < c.o.MaxLoads {
-		e := c.queue[0]
+	for i := 0; i < len(c.queue) && c.loading < c.o.MaxLoads; {
+		e := c.queue[i]
 		size, known := c.sizeOf(e.id)
 		if c.o.MaxBytes > 0 && !known && c.blind {
 			return
 		}
 		count := c.recent.Len() + c.loading + c.closing
+		if c.trying {
+			count--
+		}
+		e.trial = false
 		if c.o.Max >= 0 && count >= c.o.Max || c.o.MaxBytes > 0 && count > 0 && c.bytes+c.reserved+c.leaving+size > c.o.MaxBytes {
-			// Room is made before a load begins: the memory of the old model may be needed for the new one.
-			if c.closing == 0 {
-				c.unload()
+			if _, good := c.known[e.id]; good || c.closing > 0 || !c.canUnload() {
+				// Room is made before a load begins: the memory of the old model may be needed for the new one.
+				if c.closing == 0 && c.unload() && i > 0 { // and it is for this one
+					c.queue = slices.Insert(slices.Delete(c.queue, i, i+1), 0, e)
+				}
+				return
 			}
-			return
+			if c.trying { // those behind it may be known
+				i++
+				continue
+			}
+			e.trial, c.trying = true, true
 		}
 		e.size, e.blind = size, !known
 		c.reserved += size
 		c.blind = c.blind || e.blind
-		c.queue = slices.Delete(c.queue, 0, 1)
+		c.queue = slices.Delete(c.queue, i, i+1)
 		c.loading++
 		c.stats.Loads++
 		go c.bring(e)
 	}
+}
+
+// over says whether there is more than there may be: a model that was on trial has been loaded. mu is held.
+func (c *Cache[M]) over() bool {
+	return c.o.MaxBytes > 0 && c.bytes > c.o.MaxBytes || c.o.Max >= 0 && c.recent.Len() > c.o.Max
+}
+
+// canUnload says whether unload would find a model. mu is held.
+func (c *Cache[M]) canUnload() bool {
+	for el := c.recent.Back(); el != nil; el = el.Prev() {
+		if el.Value.(*entry[M]).users == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // sizeOf is what a model held when it was loaded before, or what is a careful guess for one that was not. mu is held.
@@ -284,8 +317,12 @@ func (c *Cache[M]) sizeOf(id string) (size int64, known bool) {
 // maxSizes bounds the memory of models that are never asked for again.
 const maxSizes = 10_000
 
-// learn remembers what a model holds. mu is held.
+// learn remembers that a model can be loaded, and what it holds. mu is held.
 func (c *Cache[M]) learn(id string, size int64) {
+	if c.known == nil || len(c.known) >= maxSizes {
+		c.known = map[string]struct{}{}
+	}
+	c.known[id] = struct{}{}
 	if c.o.MaxBytes == 0 {
 		return
 	}
@@ -322,6 +359,9 @@ func (c *Cache[M]) bring(e *entry[M]) {
 		e.cancel(nil)
 		c.mu.Lock()
 		c.reserved -= e.size
+		if e.trial {
+			e.trial, c.trying = false, false
+		}
 		if e.blind {
 			c.blind = false
 		}

@@ -180,6 +180,9 @@ func (n *Node) Deploy(ctx context.Context, def App) error {
 	if err := n.keep(&def); err != nil {
 		return err
 	}
+	if ctx.Err() != nil { // replicas that are quick would else be ready before the select below looks at ctx
+		return call.EndOf(ctx)
+	}
 	r, err := n.add(ctx, def)
 	if err != nil {
 		return err

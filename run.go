@@ -369,6 +369,7 @@ func WorkerMain(builds ...Build) {
 	gcfloor.Set()
 	if err := work(name, builds, signals); err != nil {
 		fmt.Fprintln(os.Stderr, err)
+		worker.EndOwnFamily()
 		os.Exit(1)
 	}
 	os.Exit(0)

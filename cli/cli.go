@@ -31,8 +31,11 @@ type Application struct {
 func App(name string, build helve.Build) Application { return Application{name, build} }
 
 // Main runs the command line and exits the process. Without arguments it does what `run` does. In a worker that a node
-// started it takes over and hosts replicas.
+// started it takes over and hosts replicas. As the first process of a container it runs as its own child, and reaps orphans.
 func Main(apps ...Application) {
+	if os.Getpid() == 1 {
+		os.Exit(asInit())
+	}
 	builds := make([]helve.Build, len(apps))
 	for i, a := range apps {
 		builds[i] = a.build

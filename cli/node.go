@@ -12,6 +12,7 @@ import (
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/internal/node"
 	"github.com/helve-serve/helve/internal/proxy"
+	"github.com/helve-serve/helve/internal/worker"
 )
 
 // nodeCommand is what a driver starts: a node that is the driver's child, and that drains and ends when the driver's
@@ -51,6 +52,7 @@ func nodeCommand() *cobra.Command {
 			// Signals that the driver gets too are its to act on: it may finish what it does before it ends, and needs its node for that.
 			w := heed(false, true)
 			defer w.stop()
+			defer worker.ReapOrphans()()
 			err = n.ServeDriver(nc, t)
 			w.begin()
 			if cerr := n.Close(w.cut); cerr != nil || errors.Is(err, io.EOF) { // the driver's end is how this ends

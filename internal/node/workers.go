@@ -271,6 +271,9 @@ func (n *Node) listenLocked() error {
 		return err
 	}
 	n.socket, n.spawner = l, worker.NewSpawner()
+	if err := n.spawner.Guard(); err != nil {
+		n.log.Warn("what workers start may outlive a node that is killed", "error", err)
+	}
 	n.wg.Go(func() { n.accept(l) })
 	return nil
 }

@@ -18,6 +18,7 @@ type Identity struct {
 	Started     uint64      `json:"started"`
 	Pipes       [3]string   `json:"pipes"` // paths of those of stdout, of stderr and of what it tells, "" for none
 	Group       string      `json:"group,omitempty"`
+	Family      string      `json:"family"` // the name of what it has started
 	Limits      Limits      `json:"limits"`
 	Enforcement Enforcement `json:"enforcement"`
 }
@@ -32,7 +33,7 @@ func (p *Process) identify(c Command) {
 	if c.Outlives == "" {
 		return
 	}
-	p.id = Identity{PID: p.pid, Pipes: c.pipePaths(), Limits: p.limits, Enforcement: p.enforcement}
+	p.id = Identity{PID: p.pid, Pipes: c.pipePaths(), Family: p.family, Limits: p.limits, Enforcement: p.enforcement}
 	p.id.Started, _ = startedAt(p.pid) // a child that has ended already has no successor
 	if p.group != nil {
 		p.id.Group = p.group.path
@@ -118,6 +119,9 @@ func cutLast(b, sep []byte) (before, after []byte, ok bool) {
 func Adopt(i Identity, c Command) (*Process, error) {
 	gone := func() (*Process, error) {
 		i.removePipes()
+		if i.Family != "" {
+			endFamily(i.Family, false)
+		}
 		if i.Group != "" {
 			g := group{path: i.Group}
 			g.kill()
@@ -138,7 +142,7 @@ func Adopt(i Identity, c Command) (*Process, error) {
 		return gone()
 	}
 	p := &Process{pid: i.PID, id: i, done: make(chan struct{}), limits: i.Limits, enforcement: i.Enforcement}
-	p.exit = Exit{Code: -1, Adopted: true}
+	p.exit, p.family = Exit{Code: -1, Adopted: true}, i.Family
 	if i.Group != "" {
 		p.group = &group{path: i.Group}
 	}

@@ -123,6 +123,7 @@ func TestAdoptNobodyElse(t *testing.T) {
 	_, i := outlived(t)
 	other := i
 	other.Started++
+	other.Family = "" // it has started nothing
 	if _, err := Adopt(other, Command{}); !errors.Is(err, ErrGone) {
 		t.Errorf("%v", err)
 	}

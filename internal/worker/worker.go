@@ -6,6 +6,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -63,11 +65,15 @@ type Spawner struct {
 	work   chan func()
 	done   chan struct{}
 	groups groups // only the goroutine touches it
+	family string // begins the names of the families of its children
+	guard  func() // ends the guard; nil without
 }
 
 // NewSpawner starts the goroutine. Close ends it, and with its thread every child that still lives.
 func NewSpawner() *Spawner {
-	s := &Spawner{work: make(chan func()), done: make(chan struct{})}
+	var name [8]byte
+	rand.Read(name[:]) //nolint:errcheck // never fails since Go 1.24
+	s := &Spawner{work: make(chan func()), done: make(chan struct{}), family: hex.EncodeToString(name[:])}
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 		defer close(s.done)
@@ -82,6 +88,9 @@ func NewSpawner() *Spawner {
 func (s *Spawner) Close() {
 	close(s.work)
 	<-s.done
+	if s.guard != nil {
+		s.guard()
+	}
 }
 
 // Process is one child. Its methods may be called from any goroutine.
@@ -95,6 +104,7 @@ type Process struct {
 	limits      Limits
 	enforcement Enforcement
 	group       *group // nil without a cgroup
+	family      string // the name of what it has started
 	inside      func() // kills what is no process: see [Inside]; else nil
 	killed      atomic.Bool
 
@@ -187,7 +197,7 @@ func (s *Spawner) start(c Command, in *group) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{done: make(chan struct{}), limits: c.Limits, group: in}
+	p := &Process{done: make(chan struct{}), limits: c.Limits, group: in, family: s.family + "." + c.ID}
 	var pipes, ends [len(streams)]*os.File
 	for i, stream := range streams {
 		if !c.has(stream) {
@@ -208,7 +218,7 @@ func (s *Spawner) start(c Command, in *group) (*Process, error) {
 	build := func() *exec.Cmd {
 		cmd := exec.Command(c.Path, c.Args...)
 		cmd.Dir, cmd.ExtraFiles, cmd.Stdout, cmd.Stderr = c.Dir, []*os.File{tr}, ends[0], ends[1]
-		cmd.Env = append(c.Env[:len(c.Env):len(c.Env)], fmt.Sprintf("HELVE_TOKEN_FD=%d", tokenFD))
+		cmd.Env = append(c.Env[:len(c.Env):len(c.Env)], fmt.Sprintf("HELVE_TOKEN_FD=%d", tokenFD), familyEnv+"="+p.family)
 		if c.has(told) {
 			cmd.ExtraFiles = append(cmd.ExtraFiles, ends[2])
 			cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d", tellEnv, tellFD))
@@ -400,6 +410,7 @@ func (p *Process) wait(readers *sync.WaitGroup, pipes []*os.File, ended func()) 
 	if p.group != nil {
 		p.group.kill()
 	}
+	endFamily(p.family, false)
 	read := make(chan struct{})
 	go func() { readers.Wait(); close(read) }()
 	late := time.NewTimer(pipeWait)

@@ -66,6 +66,29 @@ func TestMain(m *testing.M) {
 		}
 		fmt.Println("leaf", p.PID())
 		select {}
+	case "family": // starts a child, and one that leaves the process group
+		for _, leaves := range []bool{false, true} {
+			cmd := exec.Command("/bin/sleep", "1000")
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: leaves}
+			if err := cmd.Start(); err != nil {
+				panic(err)
+			}
+			fmt.Println("leaf", cmd.Process.Pid)
+		}
+		select {}
+	case "guarded": // a node that is killed, with a guard
+		s := NewSpawner()
+		if err := s.Guard(); err != nil {
+			panic(err)
+		}
+		if _, err := s.Start(command("family", func(_ string, line []byte) { fmt.Println(string(line)) })); err != nil {
+			panic(err)
+		}
+		select {}
+	case "reaper": // starts a process that ends well when its orphan is reaped
+		ReapOrphans()
+		out, err := exec.Command("/bin/sh", "-c", orphan).CombinedOutput()
+		fmt.Println(string(out), err)
 	case "limits":
 		var files syscall.Rlimit
 		syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files)
@@ -234,6 +257,65 @@ func TestGrandchildrenEndWithTheProcess(t *testing.T) {
 	}
 	<-p.Done()
 	ends(t, pid)
+}
+
+// orphan leaves a child behind, and waits until it is not even a zombie.
+const orphan = `pid=$(sh -c 'sh -c "exit 3" >/dev/null & echo $!'); while [ -d /proc/$pid ]; do :; done; echo reaped`
+
+func TestOrphansAreReaped(t *testing.T) {
+	t.Parallel()
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), "WORKER_TEST=reaper")
+	if out, err := cmd.CombinedOutput(); !strings.Contains(string(out), "reaped") || err != nil {
+		t.Errorf("%s, %v", out, err)
+	}
+}
+
+// leaves waits for a process with children, one of which has left its process group, and gives their ids.
+func leaves(t *testing.T, lines func() string) (pids []int) {
+	t.Helper()
+	for len(pids) < 2 && t.Context().Err() == nil {
+		var pid int
+		if n, _ := fmt.Sscanf(lines(), "leaf %d", &pid); n == 1 {
+			pids = append(pids, pid)
+			t.Cleanup(func() { syscall.Kill(pid, syscall.SIGKILL) })
+		}
+	}
+	return pids
+}
+
+// TestTheFamilyEndsWithItsWorker: what a worker has started ends with it, also what has left its process group, and without a cgroup.
+func TestTheFamilyEndsWithItsWorker(t *testing.T) {
+	t.Parallel()
+	out := newLines()
+	p := start(t, "family", out)
+	pids := leaves(t, func() string { return <-out.come })
+	p.Kill()
+	<-p.Done()
+	for _, pid := range pids {
+		ends(t, pid)
+	}
+}
+
+// TestTheFamilyEndsWithAKilledNode: a node that is killed cannot end what its workers have started; its guard does.
+func TestTheFamilyEndsWithAKilledNode(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "WORKER_TEST=guarded")
+	r, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	in := bufio.NewScanner(r)
+	pids := leaves(t, func() string { in.Scan(); return in.Text() })
+	cmd.Process.Kill()
+	cmd.Wait()
+	for _, pid := range pids {
+		ends(t, pid)
+	}
 }
 
 // TestKilledParent: a node that is killed takes its workers along.

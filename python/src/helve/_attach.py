@@ -6,6 +6,7 @@ import json
 import os
 import re
 import select
+import signal
 import socket
 import struct
 import threading
@@ -117,8 +118,27 @@ class Leash:
                     give_up("helve: " + self.why)
 
 
+def end_family() -> None:
+    """Ends what this worker has started (Go: internal/worker/family.go), which a node would do that lives."""
+    name = os.environ.get("HELVE_FAMILY")
+    if not name:
+        return
+    mark = f"HELVE_FAMILY={name}".encode()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as f:
+                if int(pid) != os.getpid() and mark in f.read().split(b"\0"):
+                    os.kill(int(pid), signal.SIGKILL)
+        except OSError:
+            pass  # it has ended, or is another user's
+
+
 def give_up(why: str) -> None:
-    """Ends the process without a word to anybody else: whoever reads stderr may be gone, and its pipe full."""
+    """Ends the process, and what it has started, without a word to anybody else: whoever reads stderr may be gone, and its pipe full."""
+    try:
+        end_family()
+    except OSError:
+        pass  # no /proc
     try:
         os.set_blocking(2, False)
         os.write(2, why.encode() + b"\n")

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -278,5 +279,16 @@ func logger(verbose bool) *slog.Logger {
 	if verbose {
 		level = slog.LevelDebug
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	return slog.New(slog.NewTextHandler(ofNode{os.Stderr}, &slog.HandlerOptions{Level: level}))
+}
+
+// ofNode writes what the node logs as what workers print is written: every line of stderr begins with its source in parentheses.
+// For example, "(node) time=... level=WARN ..." is beside "(Embedder#001) loading".
+type ofNode struct{ to io.Writer }
+
+func (w ofNode) Write(line []byte) (int, error) {
+	if _, err := w.to.Write(append([]byte("(node) "), line...)); err != nil { // in one piece
+		return 0, err
+	}
+	return len(line), nil
 }

@@ -52,6 +52,7 @@ func (c *Codec) guardedAppend(dst []byte, as call.Codec, v any, m mode) (out []b
 		}
 	}()
 	out, err = c.append(dst, as, v, m)
+	err = bounded(err)
 	ended = true
 	return out, err
 }
@@ -127,7 +128,7 @@ func (c *Codec) decode(from call.Codec, data []byte, buffers [][]byte, into any,
 			err = &panicError{call.Recovered(recover())}
 		}
 	}()
-	err = c.read(from, data, buffers, into, m)
+	err = bounded(c.read(from, data, buffers, into, m))
 	ended = true
 	return err
 }

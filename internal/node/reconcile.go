@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -402,7 +403,8 @@ func (n *Node) startFailed(u *Unit, err error) {
 		u.vacateLocked(exit)
 		d.failedLocked(&d.starting, u, err)
 	}
-	silent := d.app.failure != nil || d.app.status == spec.ApplicationDeploying && !u.retries() // Deploy returns it
+	silent := d.app.failure != nil || d.app.status == spec.ApplicationDeploying && !u.retries() || // Deploy returns it
+		d.app.endingLocked() // the start was given up
 	n.wake()
 	n.mu.Unlock()
 	if !silent {
@@ -429,11 +431,27 @@ func (n *Node) died(u *Unit, exit *spec.Exit, counts bool) {
 		d.forgiveLocked(u)
 		d.failedLocked(&d.running, u, errors.New(reason))
 	}
+	said := exit.Reason
+	if w := u.worker; w == nil || !w.buried { // once for all replicas of a worker
+		said = reason
+		if w != nil {
+			w.buried = true
+		}
+	}
+	level, what := slog.LevelError, "replica died, starting another"
+	if d.app.endingLocked() {
+		level, what = slog.LevelInfo, "replica died"
+	}
 	n.mu.Unlock()
-	n.log.Error("replica died, starting another", "app", d.app.name, "deployment", d.name, "replica", u.id, "reason", reason,
+	n.log.Log(context.Background(), level, what, "app", d.app.name, "deployment", d.name, "replica", u.id, "reason", said,
 		"code", exit.Code, "signal", exit.Signal, "out_of_memory", exit.OutOfMemory, "restarts", u.before.restarts+1)
 	n.update(d)
 	n.wake()
+}
+
+// endingLocked says that the application goes: nothing of it that ends is missed.
+func (a *app) endingLocked() bool {
+	return a.node.closing || a.deleted || a.status == spec.ApplicationDeleting
 }
 
 // healthyTime is how long a replica must have run for its end to count as the first failure again.

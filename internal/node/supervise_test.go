@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"reflect"
@@ -221,6 +222,39 @@ func TestConstructorsMayBlock(t *testing.T) {
 	x.lines("stack x", "unresponsive 1")
 	if s := x.status(); s != nil {
 		t.Errorf("%+v", s)
+	}
+}
+
+// TestTheLastLinesAreLoggedOnce: the end of a worker that several replicas were in is logged for each, with its last lines for one; and as nothing
+// that is missed when the application goes anyway.
+func TestTheLastLinesAreLoggedOnce(t *testing.T) {
+	t.Parallel()
+	for _, closing := range []bool{false, true} {
+		x := newTold(t, spec.ReplicaRunning)
+		x.node.mu.Lock()
+		x.node.closing = closing
+		x.w.app.failure = errors.New("nothing is to start in their places")
+		d := x.w.app.deployments["D"]
+		first := d.units["D#1"]
+		second := &Unit{id: "D#2", dep: d, edition: first.edition, worker: x.w, state: spec.ReplicaRunning, gate: gate.New(1), endLife: func(error) {}}
+		d.units["D#2"] = second
+		for _, u := range d.units {
+			u.entry = &router.Replica{ID: u.id, Gate: u.gate, Value: u}
+		}
+		x.node.mu.Unlock()
+		for _, u := range []*Unit{first, second} {
+			x.node.died(u, &spec.Exit{Replica: u.id, Reason: "exit status 3", Code: 3, Lines: []string{"last words"}}, false)
+		}
+		x.node.mu.Lock()
+		x.node.closing = false // for the clean-up
+		log := x.log.String()
+		x.node.mu.Unlock()
+		if strings.Count(log, "last words") != 1 || strings.Count(log, "exit status 3") != 2 {
+			t.Errorf("closing %v:\n%s", closing, log)
+		}
+		if n := strings.Count(log, "level=ERROR"); n != 2 && !closing || n != 0 && closing {
+			t.Errorf("closing %v: %d errors\n%s", closing, n, log)
+		}
 	}
 }
 

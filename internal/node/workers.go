@@ -45,8 +45,9 @@ type workerProc struct {
 	sharing *sharing // its part in the application's arena; nil without. Guarded by Node.mu until opened is closed
 
 	// Guarded by Node.mu.
-	stuck *stuck // nil while it answers
-	doom  string // why the node killed it
+	stuck  *stuck // nil while it answers
+	doom   string // why the node killed it
+	buried bool   // its last lines are in the log
 
 	ending  atomic.Bool   // somebody sees to its end
 	opened  chan struct{} // closed when peer is set
@@ -113,6 +114,12 @@ func (n *Node) spawn(r *revision, of birth) (*workerProc, error) {
 	n.mu.Unlock()
 	n.limited(w, limits)
 	n.wg.Go(func() { w.watch(out) })
+	if host == nil {
+		n.mu.Lock()
+		spawner := n.spawner
+		n.mu.Unlock()
+		defer spawner.Guarded() // who asks for the node's children finds workers
+	}
 	hello := helloLimit(of.construct)
 	late := time.NewTimer(hello)
 	defer late.Stop()

@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -9,47 +8,90 @@ import (
 	"syscall"
 )
 
-// guardEnv names the families that a process guards: see guard.
-const guardEnv = "HELVE_GUARD"
+// guardEnv names the families that a process guards: see guard. With guardStart the process only starts the guard.
+const (
+	guardEnv   = "HELVE_GUARD"
+	guardStart = "HELVE_GUARD_START"
+)
 
 // A guard is a process of this executable, which becomes one before anything else of the program has run: not its main, which may do
 // something before it calls Helve, nor its tests.
 func init() {
-	if name := os.Getenv(guardEnv); name != "" {
+	name := os.Getenv(guardEnv)
+	switch {
+	case name == "":
+		return
+	case os.Getenv(guardStart) != "":
+		cmd := guardCommand(name, os.Stdin, os.NewFile(3, "ended"))
+		if err := cmd.Start(); err != nil {
+			os.Exit(1)
+		}
+	default:
 		guard(name)
-		os.Exit(0)
+	}
+	os.Exit(0)
+}
+
+// guardCommand is this executable as a guard: in is a pipe that ends with the node, and out one that ends with the guard.
+func guardCommand(name string, in, out *os.File) *exec.Cmd {
+	return &exec.Cmd{
+		Path: "/proc/self/exe", Args: []string{"helve-guard"}, Stdin: in, ExtraFiles: []*os.File{out}, Dir: "/",
+		Env:         []string{guardEnv + "=" + name, "GOMAXPROCS=1", "GOGC=off"},
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
 }
 
 // guard waits for the end of its node, however that comes, and ends what is left of the families of its workers: the kernel kills
-// the workers of a node that is killed (Pdeathsig), and nobody what these had started. Its standard input is a pipe from the node,
-// which ends with it.
+// the workers of a node that is killed (Pdeathsig), and nobody what these had started.
 func guard(name string) {
 	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP) // for all processes of a service: its node ends it
 	io.Copy(io.Discard, os.Stdin)                                  //nolint:errcheck // its end is what counts
 	endFamily(name, true)
 }
 
-// Guard starts the guard of the spawner's children. Children that outlive this process need none: see [EndOwnFamily].
+// Guard starts the guard of the spawner's children, as a process that is nobody's child: those of a node are its workers. Children that
+// outlive this process need none: see [EndOwnFamily]. It must be called before the first Start, once.
 func (s *Spawner) Guard() error {
-	r, w, err := os.Pipe()
+	in, alive, err := os.Pipe()
 	if err != nil {
 		return err
 	}
-	cmd := &exec.Cmd{
-		Path: "/proc/self/exe", Args: []string{"helve-guard"}, Stdin: r, Dir: "/",
-		Env:         []string{guardEnv + "=" + s.family + ".", "GOMAXPROCS=1", "GOGC=off"},
-		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
-	}
-	err = cmd.Start()
-	r.Close()
+	ended, out, err := os.Pipe()
 	if err != nil {
-		w.Close()
-		return fmt.Errorf("the guard of the workers: %w", err)
+		in.Close()
+		alive.Close()
+		return err
 	}
+	cmd := guardCommand(s.family+".", in, out)
+	cmd.Env = append(cmd.Env, guardStart+"=1")
+	restore := noSubreaper()
+	err = cmd.Start()
+	in.Close()
+	out.Close()
+	if err != nil {
+		restore()
+		alive.Close()
+		ended.Close()
+		return err
+	}
+	s.guarded = make(chan struct{})
+	go func() {
+		defer close(s.guarded)
+		cmd.Wait() //nolint:errcheck // a guard that did not start has ended
+		restore()
+	}()
 	s.guard = func() {
-		w.Close()
-		cmd.Wait() //nolint:errcheck // it says nothing
+		<-s.guarded
+		alive.Close()
+		io.Copy(io.Discard, ended) //nolint:errcheck // its end is what counts
+		ended.Close()
 	}
 	return nil
+}
+
+// Guarded waits until the guard is on its own, which takes as long as the start of a process.
+func (s *Spawner) Guarded() {
+	if s.guarded != nil {
+		<-s.guarded
+	}
 }

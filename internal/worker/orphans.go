@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+	"unsafe"
 )
 
 // orphanTime is how long a child must have ended for it to be nobody's: who has started one waits for it.
@@ -15,8 +16,7 @@ const orphanTime = time.Second
 // ReapOrphans makes this process the parent of what its workers leave behind, and reaps it: the process above, perhaps a program that is the
 // first of a container, may never do that. It is for a process whose own children are all waited for from their start on.
 func ReapOrphans() (stop func()) {
-	const setChildSubreaper = 36
-	if _, _, e := syscall.Syscall(syscall.SYS_PRCTL, setChildSubreaper, 1, 0); e != 0 {
+	if !subreaper(1) {
 		return func() {} // they go to the process above
 	}
 	ended, done := make(chan os.Signal, 1), make(chan struct{})
@@ -42,6 +42,24 @@ func ReapOrphans() (stop func()) {
 		}
 	}()
 	return func() { signal.Stop(ended); close(done) }
+}
+
+// subreaper says whether this process gets the orphans among its descendants.
+func subreaper(on uintptr) bool {
+	const setChildSubreaper = 36
+	_, _, e := syscall.Syscall(syscall.SYS_PRCTL, setChildSubreaper, on, 0)
+	return e == 0
+}
+
+// noSubreaper lets orphans go to the process above until restore.
+func noSubreaper() (restore func()) {
+	const getChildSubreaper = 37
+	var on int32
+	if _, _, e := syscall.Syscall(syscall.SYS_PRCTL, getChildSubreaper, uintptr(unsafe.Pointer(&on)), 0); e != 0 || on == 0 {
+		return func() {}
+	}
+	subreaper(0)
+	return func() { subreaper(1) }
 }
 
 // reapOrphans reaps the children that had ended already the last time, and gives those that have by now.

@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -66,7 +67,9 @@ type Spawner struct {
 	done   chan struct{}
 	groups groups // only the goroutine touches it
 	family string // begins the names of the families of its children
-	guard  func() // ends the guard; nil without
+
+	guard   func()        // ends the guard; nil without
+	guarded chan struct{} // closed when the guard runs by itself; nil without
 }
 
 // NewSpawner starts the goroutine. Close ends it, and with its thread every child that still lives.
@@ -230,11 +233,30 @@ func (s *Spawner) start(c Command, in *group) (*Process, error) {
 	s.work <- func() { started <- s.launch(p, c.ID, build) }
 	if err := <-started; err != nil {
 		closeAll(pipes[:])
-		return nil, err
+		return nil, c.missing(err)
 	}
 	p.identify(c)
 	p.follow(pipes, c, p.reap)
 	return p, nil
+}
+
+// missing says what is not there when a child does not start: the kernel's error is the same for a directory, a program, and the
+// interpreter that a script names.
+func (c *Command) missing(err error) error {
+	if st, derr := os.Stat(c.Dir); c.Dir != "" && (derr != nil || !st.IsDir()) {
+		return fmt.Errorf("its directory %s (working_dir) is not there, or is no directory: %w", c.Dir, err)
+	}
+	if !errors.Is(err, syscall.ENOENT) {
+		return err
+	}
+	path := c.Path
+	if !filepath.IsAbs(path) && strings.Contains(path, "/") {
+		path = filepath.Join(c.Dir, path)
+	}
+	if _, serr := os.Stat(path); serr == nil {
+		return fmt.Errorf("%s is there, but what runs it is not (the interpreter in its first line, or the dynamic linker): %w", path, err)
+	}
+	return err
 }
 
 const (

@@ -222,6 +222,28 @@ func TestStopEscalates(t *testing.T) {
 	}
 }
 
+// TestWhatIsMissingIsNamed: of a child that does not start the error names what is not there.
+func TestWhatIsMissingIsNamed(t *testing.T) {
+	t.Parallel()
+	s := NewSpawner()
+	defer s.Close()
+	dir := t.TempDir()
+	script := filepath.Join(dir, "script")
+	if err := os.WriteFile(script, []byte("#!/nonexistent/python\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for want, c := range map[string]Command{
+		"its directory " + dir + "/gone (working_dir)": {Path: "/bin/true", Dir: dir + "/gone"},
+		"its directory " + script + " (working_dir)":   {Path: "/bin/true", Dir: script},
+		script + " is there, but what runs it":         {Path: script},
+		"fork/exec " + dir + "/gone: no such file":     {Path: dir + "/gone", Dir: dir},
+	} {
+		if _, err := s.Start(c); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
 func TestLongLinesAreCut(t *testing.T) {
 	t.Parallel()
 	out := newLines()

@@ -403,7 +403,11 @@ func exported(name string) string {
 
 func (a *App) work(graph spec.Graph, signals <-chan os.Signal) error {
 	set := a.settings(graph)
-	set.Signals = signals
+	set.Signals, set.Orphaned = signals, func(s os.Signal) {
+		fmt.Fprintf(os.Stderr, "worker of application %s: signal while no node had taken over: %s\n", a.name, s)
+		worker.EndOwnFamily()
+		os.Exit(1)
+	}
 	g, err := guest.Dial(set)
 	if err != nil {
 		return err

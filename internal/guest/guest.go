@@ -32,8 +32,9 @@ type Settings struct {
 	Graph   spec.Graph
 	Classes map[string]*replica.Class
 	Home    any // goes into the places of calls
-	// Signals end a worker that has no node any more, and looks for the next. One that has a node is ended by it. May be nil.
-	Signals <-chan os.Signal
+	// Signals end a worker that has no node any more, by Orphaned. One that has a node is ended by it. May be nil.
+	Signals  <-chan os.Signal
+	Orphaned func(os.Signal)
 }
 
 // Guest is a worker's connection to its node.
@@ -94,7 +95,27 @@ func join(s Settings, id string, token wire.Token, dial func() (net.Conn, error)
 		return nil, err
 	}
 	g.peer.Store(peer)
+	if s.Signals != nil {
+		go g.heed()
+	}
 	return g, nil
+}
+
+// heedTime is how long the end of the node may take to show, after a signal that came with it: the kernel sends SIGHUP to a
+// worker that is stopped while its node dies, and lets it go on.
+const heedTime = 100 * time.Millisecond
+
+// heed ends a worker without a node that gets a signal.
+func (g *Guest) heed() {
+	for s := range g.set.Signals {
+		soon := time.NewTimer(heedTime)
+		select {
+		case <-g.peer.Load().Done():
+			g.set.Orphaned(s)
+		case <-soon.C:
+		}
+		soon.Stop()
+	}
 }
 
 // maxGraph is how many bytes of a graph go into a hello.

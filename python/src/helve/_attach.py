@@ -89,6 +89,7 @@ class Leash:
         self.changed = threading.Condition()
         self.fd = -1
         self.alone = False  # the node is gone, and no other has taken over
+        self.watched = -1
         threading.Thread(target=self.watch, name="helve-leash", daemon=True).start()
 
     def hold(self, sock: socket.socket) -> None:
@@ -102,11 +103,20 @@ class Leash:
             _fork.hold(self.fd)
             self.changed.notify()
 
+    def orphaned(self) -> bool:
+        """Whether there is no node, also when its end is not noticed yet. It takes no lock: it is for signal handlers."""
+        if self.alone or self.watched < 0:
+            return self.alone
+        gone = select.poll()
+        gone.register(self.watched, select.POLLRDHUP)
+        return any(event & ~select.POLLNVAL for _, event in gone.poll(0)) or self.alone
+
     def watch(self) -> None:
         while True:
             with self.changed:
                 self.changed.wait_for(lambda: self.fd >= 0)
                 fd, self.fd = self.fd, -1
+                self.watched = fd
             gone = select.poll()
             gone.register(fd, select.POLLRDHUP)
             gone.poll()

@@ -587,7 +587,7 @@ class Worker:
 
 def main() -> None:
     nodes: list = []
-    _signals.shield(lambda: bool(nodes) and nodes[0].leash.alone, give_up)
+    _signals.shield(lambda: bool(nodes) and nodes[0].leash.orphaned(), give_up)
     _supervise.set_up_logging()
     token = read_token(int(os.environ.pop("HELVE_TOKEN_FD")))
     grace = duration(os.environ.get("HELVE_WORKER_GRACE") or "0s")

@@ -93,6 +93,9 @@ WAITS = {
 }
 
 
+CONTROLS = 3  # run, status and delete are control requests, the others are calls
+
+
 def test_every_wait_ends_with_what_happened(echo):
     stop()
     waiting, said = threading.Barrier(len(WAITS) + 1), {}
@@ -106,6 +109,9 @@ def test_every_wait_ends_with_what_happened(echo):
         t.start()
     blocked = echo.block.remote()
     waiting.wait()
+    conn = _driver._driver.conn
+    while len(conn.controls) < CONTROLS or len(conn.pending) < len(WAITS) - CONTROLS + 1:  # a deploy after the kill would start a node
+        threading.Event().wait(0.001)
     kill()
     for t in threads:
         t.join(30)

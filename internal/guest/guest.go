@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/helve-serve/helve/internal/arena"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/replica"
@@ -45,6 +46,7 @@ type Guest struct {
 	hello wire.Hello
 	grace time.Duration // how long it looks for another node; 0: it ends with its own
 	dial  func() (net.Conn, error)
+	arena int64 // how large the memory may be that the node offers
 
 	memory *memory // shared with the present node; nil without. The goroutine of Dial and Serve has it
 	peer   atomic.Pointer[wire.Peer]
@@ -89,6 +91,12 @@ func join(s Settings, id string, token wire.Token, dial func() (net.Conn, error)
 		if g.hello.MaxBody, err = strconv.Atoi(v); err != nil {
 			return nil, fmt.Errorf("HELVE_WORKER_MAX_BODY: %w", err)
 		}
+	}
+	if v := os.Getenv("HELVE_WORKER_ARENA"); v != "" {
+		if g.arena, err = strconv.ParseInt(v, 10, 64); err != nil {
+			return nil, fmt.Errorf("HELVE_WORKER_ARENA: %w", err)
+		}
+		g.arena = max(g.arena, 0) // less: the node has none to offer
 	}
 	peer, err := g.connect(nil)
 	if err != nil {
@@ -141,6 +149,9 @@ func (g *Guest) Kill() { g.peer.Load().Close(errors.New("the worker was killed")
 func (g *Guest) connect(resume *wire.Resume) (*wire.Peer, error) {
 	h := g.hello
 	h.Resume = resume
+	if !arena.Fits(g.arena) {
+		h.Features = slices.DeleteFunc(slices.Clone(h.Features), func(f string) bool { return f == wire.FeatureArena })
+	}
 	nc, welcome, err := open(g.dial, g.token, h)
 	if err != nil {
 		return nil, err

@@ -37,16 +37,25 @@ const (
 	sweepMost    = 256 << 20
 )
 
+// arenaSize is that of each application's; less than 0: there are none.
+func (n *Node) arenaSize() int64 {
+	if n.set.ArenaSize == 0 {
+		return arenaSize
+	}
+	return n.set.ArenaSize
+}
+
 // memoryLocked is the application's arena, which is made for its first worker; nil without. n.mu is held.
 func (n *Node) memoryLocked(a *app) *memory {
-	size := n.set.ArenaSize
-	if size == 0 {
-		size = arenaSize
-	}
+	size := n.arenaSize()
 	if a.memory != nil || size < 0 || a.deleted || n.closing {
 		return a.memory
 	}
-	mem, err := arena.New(a.name, rand.Uint64(), uint64(size))
+	var mem *arena.Memory
+	err := errors.New("the address space is limited (RLIMIT_AS)")
+	if arena.Fits(size) {
+		mem, err = arena.New(a.name, rand.Uint64(), uint64(size))
+	}
 	if err != nil {
 		n.log.Warn("there is no shared memory for large values: they travel over sockets", "app", a.name, "error", err)
 		n.set.ArenaSize = -1

@@ -184,11 +184,12 @@ func (w *workerProc) awaitEnd() {
 
 func (n *Node) startProcess(w *workerProc, of birth, limits worker.Limits, out *outlet) (*worker.Process, error) {
 	n.mu.Lock()
-	socket, spawner, state, grace := n.socket.Path(), n.spawner, n.state.dir, n.state.grace
+	socket, spawner, state, grace, arena := n.socket.Path(), n.spawner, n.state.dir, n.state.grace, n.arenaSize()
 	n.mu.Unlock()
 	p := of.program
 	env := append(withoutWorkerEnv(p.Env), "HELVE_SOCKET="+socket, "HELVE_WORKER_ID="+w.id)
 	env = append(env, n.maxBodyEnv()...)
+	env = append(env, "HELVE_WORKER_ARENA="+strconv.FormatInt(arena, 10))
 	if state != "" {
 		env = append(env, "HELVE_WORKER_GRACE="+grace.String())
 	}

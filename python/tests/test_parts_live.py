@@ -305,3 +305,47 @@ def test_broadcasts_of_large_values(chain):
     got = h.broadcast("echo", value).results()
     assert [bytes(v.data) for v in got] == [pattern(300_000)]
     assert h.broadcast("make", 300_000).results() == [pattern(300_000)]
+
+
+def test_a_worker_with_little_address_space_gets_large_values_inline(tmp_path):
+    """Its interpreter limits it, or what started the program does, and the node with it."""
+    limited = tmp_path / "python"
+    limited.write_text(f"#!/bin/sh\nulimit -v 3000000\nexec {sys.executable} \"$@\"\n")
+    limited.chmod(0o700)
+    program = tmp_path / "main.py"
+    program.write_text(f"""
+import sys
+from helve import serve
+
+if sys.argv[1] == "worker":
+    sys.executable = {str(limited)!r}
+
+@serve.deployment
+class Down:
+    def size(self, value):
+        return len(value)
+
+    def make(self, n):
+        return b"x" * n
+
+    def mapped(self):
+        return "helve-arena" in open("/proc/self/maps").read()
+
+@serve.deployment
+class Up:
+    def __init__(self, down):
+        self.down = down
+
+    async def __call__(self, n):
+        value = await self.down.make.remote(n)
+        return await self.down.size.remote(value), await self.down.size.remote(self.down.make.remote(n)), await self.down.mapped.remote()
+
+serve.start(http_options={{"port": None}})
+up = serve.run(Up.bind(Down.bind()), route_prefix=None)
+print([up.remote(n).result(timeout_s=30) for n in (300_000, 3_000_000)])
+""")
+    for who, limit in ("worker", "unlimited"), ("all", "4000000"):
+        done = subprocess.run(
+            ["sh", "-c", f'ulimit -v {limit}; exec "$@"', "sh", sys.executable, str(program), who], capture_output=True, text=True, timeout=60,
+        )
+        assert done.stdout.strip() == "[(300000, 300000, False), (3000000, 3000000, False)]", done.stderr

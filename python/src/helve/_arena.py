@@ -13,6 +13,7 @@ import errno
 import fcntl
 import mmap
 import os
+import resource
 import socket
 import weakref
 from collections import deque
@@ -24,6 +25,7 @@ ENV = "HELVE_ARENA"
 FIRST_ASK = 1 << 20
 _SEALS = 1 | 2 | 4  # F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW
 _GET_SEALS = 1034
+_MAP_NORESERVE = 0x4000
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
@@ -133,6 +135,21 @@ def _window(n: int) -> type:
     if t is None:
         t = _types[size] = ctypes.c_ubyte * size
     return t
+
+
+def fits(size: int) -> bool:
+    """Whether the process has address space for an arena, as internal/arena says it: two mappings of it in a quarter of RLIMIT_AS."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and size > limit // 8:
+        return False
+    if size <= 0:
+        return size == 0
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+    base = _libc.mmap(None, 2 * size, 0, flags, -1, 0)
+    if base == ctypes.c_void_p(-1).value:
+        return False
+    _libc.munmap(base, 2 * size)
+    return True
 
 
 class Arena:

@@ -58,6 +58,16 @@ def _read_frame(sock: socket.socket, want: int, until: float, fds: Optional[list
     return value
 
 
+def arena_fits() -> bool:
+    """Whether the process can map the memory that its node may offer."""
+    size = int(os.environ.get("HELVE_WORKER_ARENA") or 0)
+    if size <= 0:  # it has none to offer
+        return True
+    from helve import _arena
+
+    return _arena.fits(size)
+
+
 class RefusedError(ConnectionError):
     """The node does not want this process, and says why."""
 
@@ -73,7 +83,7 @@ def open_connection(
     hello = {
         "protocol": PROTOCOL, "kind": kind, "connection": connection, "language": "python", "version": __version__,
         "id": id, "pid": os.getpid(), "nonce": nonce.hex(),
-        "features": ["ready", "segments", "arena"] if kind == "worker" and connection == "small" else ["ready", "segments"], "reference_over": REFERENCE_OVER,
+        "features": ["ready", "segments", "arena"] if kind == "worker" and connection == "small" and arena_fits() else ["ready", "segments"], "reference_over": REFERENCE_OVER,
         "max_body": OWN_MAX_BODY,
     }
     if resume is not None:

@@ -57,6 +57,7 @@ func (m Method[In, Out]) Choose(ctx context.Context) (*Selection, error) {
 	}
 	var i call.Info
 	b.fill(ctx, &i)
+	i.Link = call.Awaited
 	if ctx.Err() != nil {
 		return nil, call.FromContext(ctx).At(&i)
 	}

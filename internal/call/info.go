@@ -118,6 +118,7 @@ type Info struct {
 	Sampled  bool
 	Depth    uint8  // number of calls above this one
 	Link     Link   // how it hangs on the one above
+	Control  bool   // it runs in the control lane of its replica, as part of a broadcast, and holds no slot
 	Frame    uint32 // in a worker, of a call that its node sent: what the node finds it by; 0 for others
 	*Place          // never nil in a call that was submitted
 	Replica  string // the replica that runs it, set on admission

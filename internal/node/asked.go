@@ -129,6 +129,7 @@ type reservation struct {
 
 	mu       sync.Mutex
 	answered bool
+	watch    *time.Timer // reports a cycle; nil for none
 }
 
 // reserve takes a slot for a caller in another process and holds it.
@@ -144,7 +145,11 @@ func (d *Deployment) reserve(b *call.Batch, s *session, in *wire.Incoming) call.
 		r.timer = time.AfterFunc(in.Left, func() { r.Cancel(nil, context.DeadlineExceeded) })
 		r.mu.Unlock()
 	}
+	in.Info.Above = ancestors(&in.Call)
 	d.Router.Submit(b, &r.ticket, in.Origin, &in.Info, r)
+	if in.Info.Above != nil {
+		r.suspect(b)
+	}
 	r.mu.Lock()
 	gone := r.answered
 	r.mu.Unlock()
@@ -154,17 +159,33 @@ func (d *Deployment) reserve(b *call.Batch, s *session, in *wire.Incoming) call.
 	return r
 }
 
+// suspect is [Flight.suspect] for a reservation.
+func (r *reservation) suspect(b *call.Batch) {
+	cycle, hopeless := r.dep.cycle(&r.in.Info)
+	if hopeless {
+		r.Cancel(b, cycle)
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if cycle != nil && !r.answered {
+		r.watch = r.dep.reportLater(cycle)
+	}
+}
+
 // answer tells the caller, once.
 func (r *reservation) answer(b *call.Batch, res call.Result) bool {
 	r.mu.Lock()
-	answered, timer := r.answered, r.timer
+	answered, timers := r.answered, [...]*time.Timer{r.timer, r.watch}
 	r.answered = true
 	r.mu.Unlock()
 	if answered {
 		return false
 	}
-	if timer != nil {
-		timer.Stop()
+	for _, t := range timers {
+		if t != nil {
+			t.Stop()
+		}
 	}
 	if res.Err != nil {
 		res.Err = res.Err.At(&r.in.Info)

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -252,7 +251,7 @@ func (d *Deployment) await(ctx context.Context, c *call.Info, a *acquiring) acqu
 		case hopeless:
 			return fail(cycle)
 		case cycle != nil:
-			defer time.AfterFunc(cycleTime, func() { d.reportCycle(cycle) }).Stop()
+			defer d.reportLater(cycle).Stop()
 		}
 	}
 	select {
@@ -278,37 +277,6 @@ func (d *Deployment) explain(e *call.Error) *call.Error {
 	c := *e
 	c.Message += "; the deployment has no replica: " + why
 	return &c
-}
-
-// cycleTime is how long a call may wait for its ancestors before that is reported.
-const cycleTime = time.Second
-
-// cycle says whether c waits for slots that only calls above it hold. It is hopeless if none of those can end before c does.
-// nil if others hold a slot too: those end, and queues are fair.
-func (d *Deployment) cycle(c *call.Info) (e *call.Error, hopeless bool) {
-	reps := d.Router.Replicas()
-	if len(reps) == 0 {
-		return nil, false
-	}
-	awaited, hopeless, held := true, true, map[string]int{}
-	for i := c; i.Above != nil; i = i.Above {
-		awaited = awaited && i.Link == call.Awaited
-		if a := i.Above; a.Deployment == d.name && a.App == d.app.name {
-			held[a.Replica]++
-			hopeless = hopeless && awaited
-		}
-	}
-	for _, r := range reps {
-		if held[r.ID] < r.Value.(*Unit).gate.Max() {
-			return nil, false
-		}
-	}
-	return call.NewError(call.Cycle, fmt.Sprintf("the call waits for a slot that only its own callers hold: %s", c.Chain())).At(c), hopeless
-}
-
-func (d *Deployment) reportCycle(e *call.Error) {
-	d.app.node.log.Warn("a call has waited 1 s for slots that its own callers hold",
-		"app", e.App, "deployment", e.Deployment, "method", e.Method, "request", e.RequestID, "cycle", e.Message)
 }
 
 // relay submits a call that came over a wire. Its arguments are forwarded from the read buffer if a replica takes it at

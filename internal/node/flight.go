@@ -165,8 +165,16 @@ func (f *Flight) Complete(b *call.Batch, r call.Result) {
 	}
 	rep.Gate.Release(b)
 	if retry {
+		if above := ancestors(f.call); above != nil {
+			f.mu.Lock()
+			f.call.Info.Above = above
+			f.mu.Unlock()
+		}
 		f.dep.Router.Requeue(b, &f.ticket, f.call.Origin, &f.call.Info, f)
 		f.leave()
+		if f.call.Info.Above != nil {
+			f.suspect(b)
+		}
 		return
 	}
 	if answered {
@@ -242,7 +250,7 @@ func (f *Flight) suspect(b *call.Batch) {
 	case cycle != nil:
 		f.mu.Lock()
 		if f.state == waiting && !f.answered {
-			f.watch = time.AfterFunc(cycleTime, func() { f.dep.reportCycle(cycle) })
+			f.watch = f.dep.reportLater(cycle)
 		}
 		f.mu.Unlock()
 	}

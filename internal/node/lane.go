@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/router"
@@ -27,6 +28,7 @@ type Errand struct {
 
 	// Guarded by lane.mu.
 	answered bool
+	watch    *time.Timer // reports a cycle; nil for none
 	handle   transport.Handle
 }
 
@@ -49,11 +51,19 @@ func (d *Deployment) SubmitControl(r *router.Replica, c *call.Call, sink call.Si
 	if c.Above != nil && u.instance != nil {
 		c.Info.Above = ancestors(c)
 	}
+	c.Info.Control = true
 	c.Mode = call.Broadcast // so that its worker counts no slot
 	e := &Errand{unit: u, call: c, sink: sink}
 	if failure := d.refuses(&c.Info); failure != nil {
 		e.finish(nil, call.Result{Err: failure})
 		return e
+	}
+	var cycle *call.Error
+	var hopeless bool
+	if u.lane.busy() { // it may have to wait
+		info := c.Info
+		info.Above = ancestors(c)
+		cycle, hopeless = d.laneCycle(&info)
 	}
 	l := &u.lane
 	l.mu.Lock()
@@ -61,7 +71,14 @@ func (d *Deployment) SubmitControl(r *router.Replica, c *call.Call, sink call.Si
 	case l.closed:
 		l.mu.Unlock()
 		e.finish(nil, call.Result{Err: u.gone()})
+	case l.now != nil && hopeless:
+		e.answered = true
+		l.mu.Unlock()
+		e.finish(nil, call.Result{Err: cycle})
 	case l.now != nil:
+		if cycle != nil {
+			e.watch = d.reportLater(cycle)
+		}
 		l.queue = append(l.queue, e)
 		l.mu.Unlock()
 	default:
@@ -80,6 +97,7 @@ func (e *Errand) start(b *call.Batch) {
 	l := &e.unit.lane
 	l.mu.Lock()
 	cancelled := e.answered
+	e.watched()
 	l.mu.Unlock()
 	if cancelled { // between the queue and here
 		e.next()
@@ -141,6 +159,7 @@ func (e *Errand) Cancel(b *call.Batch, cause error) {
 		return
 	}
 	e.answered = true
+	e.watched()
 	h := e.handle
 	for i, w := range l.queue {
 		if w == e {
@@ -151,6 +170,13 @@ func (e *Errand) Cancel(b *call.Batch, cause error) {
 	l.mu.Unlock()
 	e.finish(b, call.Result{Err: call.FromCause(cause)})
 	h.Cancel(b, cause)
+}
+
+// watched ends the watch over the errand's wait. lane.mu is held.
+func (e *Errand) watched() {
+	if e.watch != nil {
+		e.watch.Stop()
+	}
 }
 
 func (e *Errand) finish(b *call.Batch, r call.Result) {
@@ -168,6 +194,7 @@ func (l *lane) close() {
 	l.queue = nil
 	for _, e := range queue {
 		e.answered = true
+		e.watched()
 	}
 	l.mu.Unlock()
 	for _, e := range queue {

@@ -156,6 +156,9 @@ func mapPlan(t reflect.Type) *plan {
 				}
 				out.SetMapIndex(k, e)
 			}
+			if err := oneEach(out.Len(), n, m); err != nil {
+				return b, err
+			}
 			v.Set(out)
 			return rest, nil
 		},

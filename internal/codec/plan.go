@@ -550,7 +550,19 @@ func decodeMap(b []byte, m mode) (any, []byte, error) {
 			return nil, b, within(name, err)
 		}
 	}
+	if err := oneEach(len(out), n, m); err != nil {
+		return nil, b, err
+	}
 	return out, rest, nil
+}
+
+// oneEach says that keys which differ on the wire are one here, so that a value would be lost: 1 and "1" of a dict, for a
+// map with keys of text. In JSON, whose objects may repeat a key, the last counts, as in encoding/json.
+func oneEach(have, came int, m mode) error {
+	if have < came && !m.json {
+		return errors.New("several keys of the map are the same one here")
+	}
+	return nil
 }
 
 // decodeName reads a key of a map that nobody gave a type: text, or an integer, which is written out.

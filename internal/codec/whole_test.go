@@ -92,6 +92,22 @@ func TestValuesArriveWholeOrNotAtAll(t *testing.T) {
 	}
 }
 
+// TestKeysThatBecomeOneAreAnError: a dict of Python may have 1 and "1".
+func TestKeysThatBecomeOneAreAnError(t *testing.T) {
+	t.Parallel()
+	c := New()
+	both := []byte{0x82, 0x01, 0xa1, 'a', 0xa1, '1', 0xa1, 'b'}
+	for _, into := range []any{new(any), new(map[string]any), new(map[int]string), new(map[string]string)} {
+		if err := c.Decode(call.Msgpack, both, into); err == nil {
+			t.Errorf("%T: %v", into, reflect.ValueOf(into).Elem())
+		}
+	}
+	var last map[string]int
+	if err := c.Decode(call.JSON, []byte(`{"a":1,"a":2}`), &last); err != nil || last["a"] != 2 {
+		t.Errorf("%v %v", last, err)
+	}
+}
+
 type box[T any] struct{ V T }
 
 type badError struct{ how string }

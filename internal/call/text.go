@@ -45,12 +45,12 @@ func short(name string) string {
 	return valid(name[:60]) + "..."
 }
 
-// Cut is a text of an error without its middle, if it is long.
+// Cut is a text of an error without its middle, if it is long. It is the same when it is cut again.
 func Cut(s string) string {
 	if len(s) <= MaxErrorText {
 		return s
 	}
-	const half = MaxErrorText / 2
+	const half = MaxErrorText/2 - 100
 	return fmt.Sprintf("%s\n... (%d bytes, of which the middle is left out) ...\n%s", valid(s[:half]), len(s), valid(s[len(s)-half:]))
 }
 

@@ -103,7 +103,7 @@ func (p *Peer) Depart(a Arrival, w *Way, c *call.Call, left time.Duration, to De
 	o := outgoing{sink: &departed{peer: p, to: to}, pos: pos, apart: apart, way: w}
 	w.calls++
 	if c.Items != nil {
-		o.flow = &inflow{peer: p, id: id, items: c.Items, left: [2]int64{int64(c.Window.Items), int64(c.Window.Bytes)}}
+		o.flow = newInflow(p, id, c)
 	}
 	p.calls[id] = o
 	return id, nil

@@ -159,7 +159,11 @@ func appendCall(b []byte, route uint32, c *call.Call, left time.Duration, apart 
 				b = append(b, s.Name...)
 			}
 		}
-		b = appendTail(b, "rid", i.Request.Text())
+		rid := i.Request.Text()
+		if rid != "" && !call.ValidID(rid) {
+			return b, call.NewError(call.BadInput, "the request id must be 1 to 256 printable ASCII characters, is "+call.Quoted(rid))
+		}
+		b = appendTail(b, "rid", rid)
 		if a := i.Affinity; a != nil {
 			if err := checkAffinity(a); err != nil {
 				return b, err
@@ -174,8 +178,9 @@ func appendCall(b []byte, route uint32, c *call.Call, left time.Duration, apart 
 		if c.Items != nil {
 			b = append(b, 6)
 			b = append(b, "window\x08\x00"...)
-			b = le.AppendUint32(b, c.Window.Items)
-			b = le.AppendUint32(b, c.Window.Bytes)
+			w := windowOf(c)
+			b = le.AppendUint32(b, w.Items)
+			b = le.AppendUint32(b, w.Bytes)
 		}
 		if c.Lease != 0 {
 			b = append(b, 5)
@@ -211,6 +216,11 @@ func appendCall(b []byte, route uint32, c *call.Call, left time.Duration, apart 
 		return b, fmt.Errorf("names and metadata of a call take %d bytes, at most %d are possible", len(b)-start, maxMeta)
 	}
 	return b, nil
+}
+
+// windowOf is the window of a stream, which is never empty on the wire.
+func windowOf(c *call.Call) call.Window {
+	return call.Window{Items: max(c.Window.Items, 1), Bytes: max(c.Window.Bytes, 1)}
 }
 
 // checkAffinity holds for whatever a program of this side says: a Python worker reads both as UTF-8.

@@ -386,7 +386,7 @@ func (p *Peer) start(b *call.Batch, w *Way, route uint32, c *call.Call, left tim
 		w.calls++
 	}
 	if c.Items != nil {
-		o.flow = &inflow{peer: p, id: id, items: c.Items, left: [2]int64{int64(c.Window.Items), int64(c.Window.Bytes)}}
+		o.flow = newInflow(p, id, c)
 	}
 	p.calls[id] = o
 	busy := len(p.calls) > 1

@@ -157,6 +157,11 @@ type inflow struct {
 	left [2]int64 // items and bytes that may come yet
 }
 
+func newInflow(p *Peer, id uint64, c *call.Call) *inflow {
+	w := windowOf(c)
+	return &inflow{peer: p, id: id, items: c.Items, left: [2]int64{int64(w.Items), int64(w.Bytes)}}
+}
+
 // Credit lets the other side send more.
 func (f *inflow) Credit(b *call.Batch, w call.Window) {
 	f.mu.Lock()

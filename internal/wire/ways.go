@@ -125,7 +125,7 @@ func (s *ways) forget() {
 		s.numbered[i] = nil
 		s.free = append(s.free, uint32(i+1))
 	}
-	s.keep = 2 * (len(s.numbered) - len(s.free))
+	s.keep = min(2*(len(s.numbered)-len(s.free)), maxRoute)
 }
 
 // Start sends a call on its way: see [Peer.Start].

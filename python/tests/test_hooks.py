@@ -1,12 +1,15 @@
 """reconfigure and check_health of a class, over a real node."""
 
 import asyncio
+import json
 import os
+import random
 import time
 
 import pytest
 
 from helve import serve
+from helve._hooks import compact
 
 
 @serve.deployment(user_config={"word": "first", "n": [1, None, "é"]}, health_check_period_s=0.05)
@@ -105,3 +108,25 @@ def test_a_replica_knows_itself_to_its_end(tmp_path):
     assert h.remote().result(timeout_s=30) == 1
     serve.delete("leaves")
     assert path.read_text() == "Leaves"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_config_without_its_white_space_is_the_same_config(seed):
+    rng = random.Random(seed)
+
+    def value(depth):
+        kind = rng.randint(0, 5 if depth < 4 else 2)
+        if kind == 4:
+            return [value(depth + 1) for _ in range(rng.randint(0, 4))]
+        if kind == 5:
+            return {text(): value(depth + 1) for _ in range(rng.randint(0, 4))}
+        return [1.5, None, True, text()][kind]
+
+    def text():
+        return "".join(rng.choice('ab "\\\n\té:,{}[]\u3000') for _ in range(rng.randint(0, 8)))
+
+    for _ in range(50):
+        v = value(0)
+        for indent, ascii in ((None, True), (2, False), (3, True)):
+            long = json.dumps(v, indent=indent, ensure_ascii=ascii)
+            assert compact(long) == json.dumps(v, separators=(",", ":"), ensure_ascii=ascii)

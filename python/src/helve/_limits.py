@@ -21,11 +21,9 @@ MAX_NAME = 128  # characters of the name of an application or a deployment
 MAX_ID = 16 << 10  # bytes of a model id or session id, or of another text in an option
 ROUTES, ROUTE_BYTES = 4096, 8 << 20  # a connection has at most so many routes at a time: then their numbers are used anew
 MAX_SECONDS = 100 * 365 * 86400  # what says "never" in a time limit; a Go duration has 292 years
-MAX_TEXT = 256 << 10  # characters of the message and of the traceback of an error that travels; the middle of a longer one is left out
+MAX_TEXT = 256 << 10  # bytes of the message and of the traceback of an error that travels; the middle of a longer one is left out
 
 _NAME = re.compile(r"[A-Za-z0-9_.\-]+")
-_STRING = re.compile(r'"(?:\\.|[^"\\])*"')
-_BRACKET = re.compile(r"[\[\]{}]")
 _NESTED = 500  # of a user config: a worker's parser takes twice that
 
 
@@ -39,11 +37,15 @@ def shown(value: Any) -> str:
 
 
 def cut(text: str) -> str:
-    """A text of an error without its middle, if it is long."""
-    if len(text) <= MAX_TEXT:
+    """A text of an error without its middle, if it is long. It is the same when it is cut again."""
+    if len(text) <= MAX_TEXT // 4:
         return text
-    half = MAX_TEXT // 2
-    return f"{text[:half]}\n... ({len(text)} characters, of which the middle is left out) ...\n{text[-half:]}"
+    data = text.encode("utf-8", "replace")
+    if len(data) <= MAX_TEXT:
+        return text
+    half = MAX_TEXT // 2 - 100
+    begin, end = data[:half].decode("utf-8", "ignore"), data[-half:].decode("utf-8", "ignore")
+    return f"{begin}\n... ({len(data)} bytes, of which the middle is left out) ...\n{end}"
 
 
 def utf8(what: str, value: str) -> bytes:
@@ -143,13 +145,16 @@ def as_json(what: str, value: Any) -> Any:
         data = json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as e:
         raise TypeError(f"{what}: it must be JSON: {cut(str(e))}") from None
-    depth = deepest = 0
-    for bracket in _BRACKET.findall(_STRING.sub("", data)):
-        depth += 1 if bracket in "[{" else -1
-        deepest = max(deepest, depth)
+    value = json.loads(data)
+    deepest, look = 0, [(value, 1)]
+    while look and deepest <= _NESTED:
+        v, depth = look.pop()
+        if isinstance(v, (list, dict)):
+            deepest = max(deepest, depth)
+            look += [(inner, depth + 1) for inner in (v.values() if isinstance(v, dict) else v)]
     if deepest > _NESTED:
-        raise ValueError(f"{what}: must be at most {_NESTED} lists and dicts deep, is {deepest}")
-    return json.loads(data)
+        raise ValueError(f"{what}: must be at most {_NESTED} lists and dicts deep")
+    return value
 
 
 def request(op: str, fields: dict) -> bytes:

@@ -1,0 +1,481 @@
+package wire
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/helve-serve/helve/internal/call"
+)
+
+// holding is a server that keeps calls until they are asked for.
+func holding() (*server, chan *Incoming) {
+	ins := make(chan *Incoming, 1<<17)
+	return &server{call: func(_ *call.Batch, in *Incoming) call.Canceler {
+		in.Keep()
+		ins <- in
+		return nil
+	}}, ins
+}
+
+func reasonOf(r call.Result) call.Reason {
+	if r.Err == nil {
+		return ""
+	}
+	return r.Err.Reason
+}
+
+// TestCallsOverTheLimit: a sender has as many calls under way as the other side takes; those that were cancelled or given up are
+// until their end has come. One more is an error of that call.
+func TestCallsOverTheLimit(t *testing.T) {
+	t.Parallel()
+	s, ins := holding()
+	p, _ := connect(t, &server{}, s)
+	p.most = 3
+	var fs []*future
+	for range 3 {
+		f := newFuture()
+		p.Start(nil, 0, raw(nil), 0, f)
+		fs = append(fs, f)
+	}
+	refused := func() bool {
+		f := newFuture()
+		id := p.Start(nil, 0, raw(nil), 0, f)
+		select {
+		case <-f.done:
+			return id == 0 && reasonOf(f.r) == call.Backpressure
+		default:
+			return false
+		}
+	}
+	p.Cancel(nil, 1)
+	fetching{p, 2, fs[1]}.Cancel(nil, context.Canceled)
+	if <-fs[1].done; !refused() {
+		t.Error("a call too many was sent")
+	}
+	for range 3 {
+		(<-ins).Complete(nil, call.Result{})
+	}
+	<-fs[0].done
+	<-fs[2].done
+	for len(ins) == 0 { // their ends are read in order
+		f := newFuture()
+		if p.Start(nil, 0, raw(nil), 0, f); reasonOf(f.r) == "" {
+			break
+		}
+	}
+	(<-ins).Complete(nil, call.Result{})
+	if err := p.conn.Err(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestWaysAreUsedAnew: names that are called once use up no numbers, neither those of the sender nor memory of the receiver, and
+// every call comes out where it should. A route keeps its number as long as a call on it is under way.
+func TestWaysAreUsedAnew(t *testing.T) {
+	t.Parallel()
+	var held *Incoming
+	s := &server{call: func(b *call.Batch, in *Incoming) call.Canceler {
+		m := in.Route.(Route).Method
+		if m == "held" {
+			held = in
+			return nil
+		}
+		in.Complete(b, call.Result{Payload: call.Payload{Codec: call.Raw, Data: []byte(m)}})
+		return nil
+	}}
+	p, q := linked(t, &server{}, s, bulkTerms, bulkTerms)
+	way := func(method string) *Way {
+		w, e := p.Way(Route{App: "a", Deployment: "d", Method: method})
+		if e != nil {
+			t.Fatal(e)
+		}
+		return w
+	}
+	h, end := way("held"), newFuture()
+	h.Start(nil, raw(nil), 0, end)
+	number := h.number
+	known := way("known")
+	for i := range 3 * waysKept {
+		w := way(fmt.Sprint("x", i))
+		for _, w := range []*Way{w, known} {
+			n := 0
+			if i%1000 == 0 {
+				n = chunkMax + 1 // announced: its call is read later than the next route
+			}
+			f := newFuture()
+			w.Start(nil, raw(pattern(n)), 0, f)
+			if <-f.done; string(f.r.Data) != w.route.Method {
+				t.Fatalf("%s came out at %q, %v", w.route.Method, f.r.Data, f.r.Err)
+			}
+		}
+	}
+	if n := len(p.ways.numbered); n > waysKept || h.number != number {
+		t.Errorf("%d numbers; that of a call under way was %d and is %d", n, number, h.number)
+	}
+	held.Complete(nil, call.Result{})
+	<-end.done
+	if len(q.routes) > waysKept+1 || q.routeBytes > 1<<20 {
+		t.Errorf("%d routes of %d bytes", len(q.routes), q.routeBytes)
+	}
+}
+
+// TestWaysThatAllAreInUse: a call to one more method than there are numbers is an error of the call, and the next one finds a
+// number when one has ended.
+func TestWaysThatAllAreInUse(t *testing.T) {
+	t.Parallel()
+	s, ins := holding()
+	p, _ := connect(t, &server{}, s)
+	start := func(method string) *future {
+		w, e := p.Way(Route{Method: method})
+		if e != nil {
+			t.Fatal(e)
+		}
+		f := newFuture()
+		w.Start(nil, raw(nil), 0, f)
+		return f
+	}
+	var fs []*future
+	for i := range maxRoute {
+		fs = append(fs, start(fmt.Sprint(i)))
+	}
+	if f := start("one more"); reasonOf(f.r) != call.Backpressure || !strings.Contains(f.r.Err.Message, "65535 different methods") {
+		t.Errorf("%+v", f.r)
+	}
+	for range 2 {
+		(<-ins).Complete(nil, call.Result{})
+	}
+	<-fs[0].done
+	f := start("one more")
+	for range maxRoute - 1 {
+		(<-ins).Complete(nil, call.Result{})
+	}
+	if <-f.done; f.r.Err != nil || p.conn.Err() != nil {
+		t.Errorf("%+v, %v", f.r, p.conn.Err())
+	}
+}
+
+// TestNamesOfNothing: names that nothing can have are told from their length, and not sent.
+func TestNamesOfNothing(t *testing.T) {
+	t.Parallel()
+	p, _ := connect(t, &server{}, &server{})
+	for reason, routes := range map[call.Reason][]Route{
+		call.NoMethod:              {{Method: strings.Repeat("x", 17<<20)}, {Method: strings.Repeat("x", maxMethod+1)}, {Method: "\xff"}},
+		call.DeploymentUnavailable: {{App: strings.Repeat("x", call.MaxName+1)}, {Deployment: strings.Repeat("x", 1<<20)}},
+	} {
+		for _, r := range routes {
+			if w, e := p.Way(r); w != nil || e == nil || e.Reason != reason || len(e.Message) > 400 {
+				t.Errorf("%.100v", e)
+			}
+		}
+	}
+}
+
+// TestControlsOverTheLimit: control requests wait for their turn where the other side has as many as it takes, in number and in
+// bytes, those included whose sender has given up. None ends the connection.
+func TestControlsOverTheLimit(t *testing.T) {
+	t.Parallel()
+	const size, takes = 1 << 10, 16 << 10
+	for name, requests := range map[string]int{"number": maxControls + 100, "bytes": 100} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			come, handled := make(chan struct{}), make(chan struct{}, requests)
+			s := &server{control: func(string, json.RawMessage) (any, error) {
+				handled <- struct{}{}
+				<-come
+				return nil, nil
+			}}
+			terms := Terms{Protocol: 2, Bulk: true, MaxIn: takes, MaxOut: takes}
+			request := map[string]any{"op": "x"}
+			if name == "bytes" {
+				request["with"] = strings.Repeat("x", size)
+			}
+			p, q := linked(t, &server{}, s, terms, terms)
+			most := maxControls
+			if name == "bytes" {
+				most = 2 * takes / (size + 21)
+				p.asking.most = 2 * takes
+				q.conn.terms.Controls = 2 * takes
+			}
+			var wg sync.WaitGroup
+			given, giveUp := context.WithCancel(t.Context())
+			for i := range requests {
+				ctx := t.Context()
+				if i%2 == 0 {
+					ctx = given
+				}
+				wg.Go(func() {
+					if err := p.Control(ctx, request, nil); err != nil && !errors.Is(err, context.Canceled) {
+						t.Error(err)
+					}
+				})
+			}
+			for range most {
+				<-handled
+			}
+			giveUp()
+			select {
+			case <-handled:
+				t.Error("one more than there is room for")
+			default:
+			}
+			close(come)
+			wg.Wait()
+			if err := p.Control(t.Context(), request, nil); err != nil || p.conn.Err() != nil {
+				t.Errorf("%v, %v", err, p.conn.Err())
+			}
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if p.asking.n != len(p.controls) || len(p.asking.queue) != 0 {
+				t.Errorf("%d are counted, %d are under way, %d wait", p.asking.n, len(p.controls), len(p.asking.queue))
+			}
+		})
+	}
+}
+
+// TestControlsWaitUntilTheEnd: those that wait for their turn end with the connection.
+func TestControlsWaitUntilTheEnd(t *testing.T) {
+	t.Parallel()
+	come := make(chan struct{})
+	s := &server{control: func(string, json.RawMessage) (any, error) { <-come; return nil, nil }}
+	p, _ := connect(t, &server{}, s)
+	var wg sync.WaitGroup
+	for range maxControls + 10 {
+		wg.Go(func() {
+			if err := p.Control(t.Context(), map[string]string{"op": "x"}, nil); !errors.Is(err, ErrEnded) {
+				t.Error(err)
+			}
+		})
+	}
+	until(t, func() bool { p.mu.Lock(); defer p.mu.Unlock(); return len(p.asking.queue) == 10 })
+	p.Close(ErrClosed)
+	wg.Wait()
+	close(come)
+}
+
+func until(t *testing.T, f func() bool) {
+	t.Helper()
+	for !f() {
+		if t.Context().Err() != nil {
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
+// TestItemsBehindBodies: what the other side has to hold until a large item before it has come is bounded by the sender. A stream
+// that can wait does; nothing ends the connection.
+func TestItemsBehindBodies(t *testing.T) {
+	t.Parallel()
+	s, _ := halfLinked(t, &server{}, bulkTerms)
+	l := s.conn
+	l.Append(Header{Type: TypeItems, ID: 1}, nil, pattern(chunkMax+1)) //nolint:errcheck // looked at below
+	if n := l.send.streams.Load(); n != 1 {
+		t.Fatalf("%d streams have an item announced", n)
+	}
+	small, sent := pattern(sharedFrame), 0
+	for ; ; sent++ {
+		if _, err := l.Append(Header{Type: TypeItems, ID: 1}, nil, small); err != nil {
+			if !errors.Is(err, errBacklog) {
+				t.Error(err)
+			}
+			break
+		}
+		if over := l.send.jam.over.Load(); over != (sent+1 > maxAfter/2/(len(small)+heldOverhead)) {
+			t.Fatalf("after %d: %v", sent, over)
+		}
+	}
+	if held := sent * (len(small) + heldOverhead); held > maxAfter || held < maxAfter/10*9 {
+		t.Errorf("%d bytes wait behind the item", held)
+	}
+	if _, err := l.Append(Header{Type: TypeItems, ID: 2}, nil, small); err != nil { // of another stream
+		t.Error(err)
+	}
+	l.send.mu.Lock()
+	l.send.gone(l.send.bodies[1])
+	after, streams := l.send.after, l.send.streams.Load()
+	l.send.mu.Unlock()
+	if after != 0 || streams != 0 || l.send.jam.over.Load() {
+		t.Errorf("%d bytes, %d streams are left", after, streams)
+	}
+}
+
+// TestMetasOfAnnouncements: they are bounded by the sender, with an error of the call.
+func TestMetasOfAnnouncements(t *testing.T) {
+	t.Parallel()
+	p, _ := halfLinked(t, &server{}, bulkTerms)
+	meta, body := make([]byte, 60<<10), pattern(chunkMax+1)
+	for i := 0; ; i++ {
+		if _, err := p.conn.Append(Header{Type: TypeCall, ID: uint64(i + 1)}, meta, body); err != nil {
+			if !errors.Is(err, errBacklog) || i*len(meta) > maxAnnouncedMeta || i < 700 {
+				t.Errorf("after %d: %v", i, err)
+			}
+			return
+		}
+	}
+}
+
+// TestMetaTooLarge: no frame says another length of its meta than it has.
+func TestMetaTooLarge(t *testing.T) {
+	t.Parallel()
+	a, _ := pair(t)
+	if _, err := NewConn(a).Append(Header{Type: TypeEnd}, make([]byte, maxMeta+1)); err == nil {
+		t.Error("a meta of 64 KiB was written")
+	}
+}
+
+// TestNothingThatIsSentEndsTheConnection: whatever a program hands to a peer of this package, a peer of this package takes it, or
+// the call, item or request is an error of its own. By seeds, over one connection and over two, with limits small and large.
+func TestNothingThatIsSentEndsTheConnection(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(20) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			g := &wild{rand.New(rand.NewPCG(seed, 1))}
+			terms := Terms{Protocol: 2, Bulk: seed%2 == 0, MaxIn: 1 << 20 << (seed % 4), MaxOut: 1 << 20 << (seed % 4)}
+			back := &wild{rand.New(rand.NewPCG(seed, 2))}
+			s := &server{call: func(b *call.Batch, in *Incoming) call.Canceler { return back.serve(b, in) }}
+			var mu sync.Mutex
+			replies := &wild{rand.New(rand.NewPCG(seed, 3))}
+			s.control = func(string, json.RawMessage) (any, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				return map[string]any{"with": replies.json()}, nil
+			}
+			var p, q *Peer
+			if terms.Bulk {
+				p, q = linked(t, &server{}, s, terms, terms)
+			} else {
+				x, y := pair(t)
+				p, q = NewLinkPeer(NewLink(NewConn(x), terms), &server{}), NewLinkPeer(NewLink(NewConn(y), terms), s)
+				serve(t, p)
+				serve(t, q)
+			}
+			var fs []*future
+			var wg sync.WaitGroup
+			for range 200 {
+				switch g.IntN(10) {
+				case 0:
+					request := map[string]any{"op": g.text(), "with": g.json()}
+					wg.Go(func() { p.Control(t.Context(), request, nil) }) //nolint:errcheck // whatever it is
+				default:
+					w, e := p.Way(Route{App: g.text(), Deployment: g.text(), Method: g.text()})
+					if e != nil {
+						continue
+					}
+					f := newFuture()
+					id := w.Start(nil, g.call(), g.left(), f)
+					fs = append(fs, f)
+					if id != 0 && g.IntN(5) == 0 {
+						p.Cancel(nil, id)
+					}
+				}
+			}
+			for _, f := range fs {
+				<-f.done
+			}
+			wg.Wait()
+			f := newFuture()
+			c := raw([]byte("last"))
+			c.Info.Affinity = &call.Affinity{Session: "last"}
+			p.Start(nil, 0, c, 0, f)
+			if <-f.done; string(f.r.Data) != "last" || p.conn.Err() != nil || q.conn.Err() != nil {
+				t.Errorf("%v; %v; %v", f.r.Err, p.conn.Err(), q.conn.Err())
+			}
+		})
+	}
+}
+
+// wild makes what programs should not, but can.
+type wild struct{ *rand.Rand }
+
+func (g *wild) text() string {
+	return []string{
+		"", "x", "echo", "\xff\xfe", "a\x00b", "é", strings.Repeat("y", 200), strings.Repeat("z", 17_000), strings.Repeat("é", 40_000),
+		strings.Repeat("\x01", 1000), fmt.Sprint(g.Uint64()), "\u2028<>&", strings.Repeat("w", 70_000),
+	}[g.IntN(13)]
+}
+
+func (g *wild) json() any {
+	return []any{nil, g.text(), math.Inf(1), math.NaN(), json.RawMessage("{"), json.RawMessage(""), []any{g.text()}, uint64(math.MaxUint64), strings.Repeat("x", 100<<10), func() {}}[g.IntN(10)]
+}
+
+func (g *wild) data() []byte {
+	return pattern([]int{0, 1, 100, 5_000, sharedFrame + 1, 70_000, chunkMax + 1, freeCredit + 1, 3 << 20}[min(g.IntN(9), g.IntN(9))])
+}
+
+func (g *wild) left() time.Duration {
+	return []time.Duration{0, -1, 1, time.Nanosecond, time.Second, math.MaxInt64, math.MinInt64, 400 * 24 * time.Hour}[g.IntN(8)]
+}
+
+func (g *wild) codec() call.Codec { return call.Codec(g.IntN(256)) }
+
+func (g *wild) call() *call.Call {
+	c := &call.Call{Want: g.codec()}
+	c.Info = call.Info{Call: g.Uint64(), Depth: uint8(g.IntN(256)), Sampled: g.IntN(2) == 0}
+	if g.IntN(4) == 0 {
+		c.Info.Request = call.IDFrom(g.text())
+	}
+	if g.IntN(2) == 0 {
+		c.Info.Affinity = &call.Affinity{Model: g.text(), Session: g.text()}
+	}
+	n := []int{0, 1, 1, 2, 300, 9_000, 66_000}[min(g.IntN(7), g.IntN(7))]
+	for i := range n {
+		s := call.Slot{Kind: call.Positional, Index: uint16(i), Payload: call.Payload{Codec: g.codec()}}
+		if i < 3 {
+			s.Data = g.data()
+		}
+		if g.IntN(3) == 0 && n < 300 {
+			s.Kind, s.Name = call.Named, g.text()
+		}
+		c.Slots = append(c.Slots, s)
+	}
+	if g.IntN(3) == 0 {
+		c.Items, c.Window = &collector{}, call.Window{Items: uint32(g.IntN(3)) * 100, Bytes: uint32(g.IntN(3)) * 100_000}
+	}
+	c.Options = &call.Options{Idempotent: g.IntN(2) == 0}
+	return c
+}
+
+// serve answers a call with anything.
+func (g *wild) serve(b *call.Batch, in *Incoming) call.Canceler {
+	if a := in.Info.Affinity; a != nil && a.Session == "last" {
+		in.Complete(b, call.Result{Payload: call.Payload{Codec: call.Raw, Data: in.Encoded.Body}})
+		return nil
+	}
+	r := call.Result{Payload: call.Payload{Codec: g.codec(), Data: g.data()}}
+	if g.IntN(3) == 0 {
+		r = call.Result{Err: &call.Error{
+			Reason: call.Reason(g.text()), Code: call.Code(g.Uint32()), Message: strings.Repeat(g.text(), g.IntN(100)), App: g.text(), Deployment: g.text(),
+			Method: g.text(), RequestID: g.text(), Type: g.text(), Traceback: strings.Repeat(g.text(), g.IntN(100)), Pickle: g.data(), Public: g.text(),
+		}}
+	}
+	if in.Items == nil {
+		in.Complete(b, r)
+		return nil
+	}
+	in.Keep()
+	items := make([][]byte, g.IntN(30))
+	for i := range items {
+		items[i] = g.data()
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	go func() {
+		for _, data := range items {
+			if !in.Item(ctx, call.Payload{Codec: call.Raw, Data: data}) {
+				break
+			}
+		}
+		in.Drain(ctx)
+		in.Complete(nil, r)
+	}()
+	return cancelFunc(func(_ *call.Batch, cause error) { cancel(cause) })
+}

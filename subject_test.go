@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 		buildShelf, buildGuide, buildAdapter, buildFinder, buildLedgerPython, buildPyAsker,
 		buildText, buildBytes, buildWords, buildCount, buildDesks(nil), loops[0], loops[1], loops[2], loops[3], buildLookup,
 		buildSizes, buildTouchy, buildEstate, buildSender, buildPicky, buildCounted, buildPasser, buildFacade, buildTakes, buildMakes, buildIdentity, buildIdentityTwice,
-		buildSnared, buildEcho, buildChooser,
+		buildSnared, buildEcho, buildChooser, buildBounds,
 	)
 }
 

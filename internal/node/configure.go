@@ -312,13 +312,16 @@ func (n *Node) renew(u *Unit) error {
 	return fmt.Errorf("replica %s: Reconfigure: %w", u.id, err)
 }
 
-// refusedTrial notes that a replica that starts has refused the trial; false: there is none that is the version.
+// refusedTrial notes that a replica that starts has refused the trial. It returns false where the config in use was refused, which
+// is a failure of the start. A config that is neither is a trial that another replica has refused just before: for example, two
+// replicas start with a trial at once, and both refuse it.
 func (n *Node) refusedTrial(u *Unit, version int, err error) bool {
 	n.mu.Lock()
 	e := u.edition
 	if e.trial == nil || e.trial.version != version {
+		late := version != e.configVersion
 		n.mu.Unlock()
-		return false
+		return late
 	}
 	e.trial = nil
 	u.dep.message = "the user config was refused, the one before stays in use: " + err.Error()

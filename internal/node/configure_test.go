@@ -185,8 +185,11 @@ func TestConfigsAtOnceEndWithOneThatWasTaken(t *testing.T) {
 func TestConfigWithoutAReplicaToAskIsATrial(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		broken := "none"
-		x := newConfigurable(t, 2, func(_ context.Context, _ int, config string) error {
+		broken, given := "none", make(chan struct{})
+		x := newConfigurable(t, 2, func(_ context.Context, number int, config string) error {
+			if number >= 2 && config == `"a"` {
+				<-given // the two that replace the first ones do not run before
+			}
 			if config == `"bad"` || config == broken {
 				return errors.New("not this one")
 			}
@@ -194,8 +197,9 @@ func TestConfigWithoutAReplicaToAskIsATrial(t *testing.T) {
 		})
 		x.kill()
 		if err := x.give(t.Context(), `"bad"`); err != nil {
-			t.Errorf("nobody was there to refuse it: %v", err)
+			t.Errorf("no replica ran that could refuse it: %v", err)
 		}
+		close(given)
 		x.want(t, "after a trial that was refused", `"a"`, `"a"`)
 		if d := x.node.Status().Applications["app"].Deployments["D"]; d.Status != spec.DeploymentHealthy || d.Replicas[0].Restarts > 1 {
 			t.Errorf("%+v", d)
@@ -204,6 +208,11 @@ func TestConfigWithoutAReplicaToAskIsATrial(t *testing.T) {
 		x.kill()
 		time.Sleep(time.Second)
 		x.want(t, "when the good one is refused")
+		if err := x.give(t.Context(), `"bad"`); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(time.Minute)
+		x.want(t, "when the trial that replicas start with is refused too")
 		if err := x.give(t.Context(), `"b"`); err != nil {
 			t.Error(err)
 		}

@@ -168,11 +168,14 @@ func refusal(err error) bool {
 	return ended && e.begun
 }
 
-// abandoned forgets a replica whose start has ended in nothing, without a failure of its own.
+// abandoned forgets a replica whose start has ended in nothing, without a failure of its own. The next replica has its place.
 func (n *Node) abandoned(u *Unit) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.forgetLocked(u)
+	if u.before.exit != nil { // it took the place of a replica that has ended
+		u.edition.vacant = append(u.edition.vacant, u.before)
+	}
 	n.wake()
 }
 

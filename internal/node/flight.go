@@ -239,11 +239,12 @@ func (f *Flight) leave() {
 func (f *Flight) suspect(b *call.Batch) {
 	f.mu.Lock()
 	waits := f.state == waiting && !f.answered
+	info := f.call.Info // a copy: a slot that comes meanwhile writes its replica there
 	f.mu.Unlock()
 	if !waits {
 		return
 	}
-	cycle, hopeless := f.dep.cycle(&f.call.Info)
+	cycle, hopeless := f.dep.cycle(&info)
 	switch {
 	case hopeless:
 		f.Cancel(b, cycle)

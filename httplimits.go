@@ -29,8 +29,8 @@ type HTTPLimits struct {
 	HeaderTimeout time.Duration
 	// BodyTimeout is how long a whole request may take to arrive. Default 5 minutes.
 	BodyTimeout time.Duration
-	// StallTimeout is how long a client may send nothing of a body that is being read, or take less than 64 KiB of what is being
-	// written. Then its request ends. Default 30 s.
+	// StallTimeout is how long a client may send nothing of a body that is being read, or take less than 64 KiB of an
+	// answer. Then its request ends. Default 30 s.
 	StallTimeout time.Duration
 	// IdleTimeout is how long a connection may be without a request. Default 2 minutes.
 	IdleTimeout time.Duration

@@ -176,7 +176,7 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 	return s, nil
 }
 
-// check lists what is wrong with the configuration, by its fields.
+// check lists the mistakes of the configuration, by its fields.
 func (c Config) check() error {
 	var errs []error
 	wrong := func(field, format string, args ...any) { errs = append(errs, fmt.Errorf(field+": "+format, args...)) }
@@ -240,8 +240,8 @@ func (s *System) Delete(ctx context.Context, app string) error {
 }
 
 // Reconfigure gives a deployment another user config: every replica that runs, and those that start later. config is
-// anything that encodes as JSON. If a replica refuses it all are given again what they had, which stays in use, also for replicas
-// that start later; the errors of those that refused it are joined, those that are alike as one. When ctx ends first the config
+// anything that encodes as JSON. If a replica refuses it, all get their former config again, which stays in use, also for replicas
+// that start later; the errors of the replicas that refused are joined, and equal ones stand once. When ctx ends first the config
 // is withdrawn. While no replica runs, the first that starts with it decides.
 func (s *System) Reconfigure(ctx context.Context, app, deployment string, config any) error {
 	b, err := theCodec.Append(nil, call.JSON, config)

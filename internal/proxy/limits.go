@@ -23,7 +23,7 @@ type Limits struct {
 	HeaderTimeout time.Duration
 	// BodyTimeout is how long a whole request may take to arrive.
 	BodyTimeout time.Duration
-	// StallTimeout is how long a client may send nothing of a body that is being read, and take nothing of what is being written.
+	// StallTimeout is how long a client may send nothing of a body that is being read, and take nothing of an answer.
 	StallTimeout time.Duration
 	// IdleTimeout is how long a connection may be without a request.
 	IdleTimeout time.Duration

@@ -59,7 +59,7 @@ var leaky = map[string]struct {
 		own(t, func(h helve.Handle[*Sleeper]) { helve.StreamOf(h, (*Sleeper).Items).Remote(ctx, helve.None{}) })
 	}, "(*Sleeper).Items"},
 	"fake": {func(t *testing.T, ctx context.Context) {
-		helve.MethodFunc(func(context.Context, int) (int, error) { select {} }).Remote(ctx, 1)
+		remoteForEver(ctx)
 	}, "MethodFunc"},
 	"system": {func(t *testing.T, ctx context.Context) {
 		if _, err := helve.Run(ctx, build); err != nil {
@@ -68,8 +68,15 @@ var leaky = map[string]struct {
 	}, "node.(*Node).loop"},
 	"named": {func(t *testing.T, ctx context.Context) {
 		helvetest.Start(t, helve.Config{}, build)
-		helve.MethodFunc(func(context.Context, int) (int, error) { select {} }).Remote(ctx, 1)
+		remoteForEver(ctx)
 	}, "left behind by TestLeaky:"},
+}
+
+// remoteForEver returns when the method runs, which never ends.
+func remoteForEver(ctx context.Context) {
+	begun := make(chan struct{})
+	helve.MethodFunc(func(context.Context, int) (int, error) { close(begun); select {} }).Remote(ctx, 1)
+	<-begun
 }
 
 // own runs f with a system that it closes, whatever runs on.

@@ -15,8 +15,8 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/guest"
+	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/node"
-	"github.com/helve-serve/helve/internal/replica"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/spec"
 )
@@ -40,7 +40,7 @@ type App struct {
 type deployment struct {
 	app      *App
 	name     string
-	class    *replica.Class // nil for Python
+	class    *instance.Class // nil for Python
 	receiver reflect.Type
 	options  Options
 	python   *pythonSource
@@ -178,26 +178,26 @@ type EffectiveOptions = spec.Effective
 type Target interface{ target() *deployment }
 
 // Closer is implemented by instances that have something to give back when their replica stops.
-type Closer = replica.Closer
+type Closer = instance.Closer
 
 // HealthChecker is implemented by instances that can tell whether they still work. CheckHealth is asked before the replica
 // gets its first call, and then periodically; see [Options]. It runs beside calls.
-type HealthChecker = replica.HealthChecker
+type HealthChecker = instance.HealthChecker
 
 // RoutingReporter is implemented by instances that have more to say to a [RoutingPolicy] than how many calls they execute.
 // RoutingStats is asked when the replica is ready and then periodically, beside calls; see [Options]. What it gives must
 // encode as JSON.
-type RoutingReporter = replica.RoutingReporter
+type RoutingReporter = instance.RoutingReporter
 
 // Deploy adds a deployment written in Go. construct makes one replica's instance; its ctx ends when the node closes.
 // R is usually a pointer to a struct. Every exported method of R with a shape of [MethodOf] or [ActionOf] can be called.
 func Deploy[R any](app *App, name string, construct func(ctx context.Context) (R, error), opts Options) Handle[R] {
 	t := reflect.TypeFor[R]()
 	d := &deployment{app: app, name: name, receiver: t, options: opts}
-	d.class = &replica.Class{
-		App: app.name, Deployment: name, Home: app, Methods: replica.Methods(t), Default: opts.Default, Errors: &app.errors,
+	d.class = &instance.Class{
+		App: app.name, Deployment: name, Home: app, Methods: instance.Methods(t), Default: opts.Default, Errors: &app.errors,
 	}
-	d.class.Configure = replica.Configure(t, theCodec)
+	d.class.Configure = instance.Configure(t, theCodec)
 	if d.class.Configure == nil && opts.UserConfig != nil {
 		d.mistake("user_config: %s has no method Reconfigure(context.Context, C) error", t)
 	}
@@ -402,7 +402,7 @@ func (b *binding) misnamed() error {
 		return nil //nolint:nilerr // said where the binding was made
 	}
 	m, e := b.d.class.Lookup(b.name)
-	if e == nil && b.types.stream != (m.Shape == replica.Stream) {
+	if e == nil && b.types.stream != (m.Shape == instance.Stream) {
 		e = m.Mismatch()
 	}
 	if e != nil {
@@ -428,8 +428,8 @@ func (d *deployment) describe(s *spec.Deployment) {
 	}
 }
 
-func (a *App) classes() map[string]*replica.Class {
-	cs := map[string]*replica.Class{}
+func (a *App) classes() map[string]*instance.Class {
+	cs := map[string]*instance.Class{}
 	for _, d := range a.deployments {
 		if d.class != nil {
 			cs[d.name] = d.class

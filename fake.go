@@ -5,19 +5,19 @@ import (
 	"iter"
 
 	"github.com/helve-serve/helve/internal/call"
-	"github.com/helve-serve/helve/internal/replica"
+	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/router"
 )
 
 // fake stands for a deployment with one replica that takes any number of calls.
 type fake struct {
 	slot    router.Replica
-	replica *replica.Replica
+	replica *instance.Instance
 }
 
 func newFake() binding {
 	d := &deployment{app: &App{}, name: "fake"}
-	f := &fake{slot: router.Replica{ID: "fake", Gate: open{}}, replica: &replica.Replica{ID: "fake"}}
+	f := &fake{slot: router.Replica{ID: "fake", Gate: open{}}, replica: &instance.Instance{ID: "fake"}}
 	return binding{d: d, name: "fake", place: call.Place{Deployment: "fake", Method: "fake"}, fake: f}
 }
 

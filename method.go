@@ -10,8 +10,8 @@ import (
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/node"
-	"github.com/helve-serve/helve/internal/replica"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/spec"
 )
@@ -99,7 +99,7 @@ func (m Method[In, Out]) bound() *binding {
 // binding is made later).
 func MethodOf[R, In, Out any](h Handle[R], f func(R, context.Context, In) (Out, error)) Method[In, Out] {
 	m := &method[In, Out]{invoke: func(recv any, ctx context.Context, in In) (Out, error) { return f(recv.(R), ctx, in) }}
-	m.binding = bind(h, reflect.ValueOf(f), "MethodOf", func(r *replica.Method) {
+	m.binding = bind(h, reflect.ValueOf(f), "MethodOf", func(r *instance.Method) {
 		r.Invoke = func(ctx context.Context, recv, in any) (any, error) {
 			v, _ := in.(In) // nil for a nil interface
 			return f(recv.(R), ctx, v)
@@ -111,7 +111,7 @@ func MethodOf[R, In, Out any](h Handle[R], f func(R, context.Context, In) (Out, 
 // ActionOf is [MethodOf] for methods without a result.
 func ActionOf[R, In any](h Handle[R], f func(R, context.Context, In) error) Method[In, None] {
 	m := &method[In, None]{invoke: func(recv any, ctx context.Context, in In) (None, error) { return None{}, f(recv.(R), ctx, in) }}
-	m.binding = bind(h, reflect.ValueOf(f), "ActionOf", func(r *replica.Method) {
+	m.binding = bind(h, reflect.ValueOf(f), "ActionOf", func(r *instance.Method) {
 		r.Invoke = func(ctx context.Context, recv, in any) (any, error) {
 			v, _ := in.(In)
 			return None{}, f(recv.(R), ctx, v)
@@ -146,7 +146,7 @@ func (d *deployment) place(method string) call.Place {
 
 // bind finds the method that f is an expression of. thunk is told the name, to note how the method is called in this
 // process; it may be nil.
-func bind[R any](h Handle[R], f reflect.Value, by string, thunk func(*replica.Method)) binding {
+func bind[R any](h Handle[R], f reflect.Value, by string, thunk func(*instance.Method)) binding {
 	d := h.d
 	if d == nil {
 		return binding{d: noDeployment, err: call.NewError(call.BadInput, "a zero Handle")}
@@ -275,7 +275,7 @@ func (b *method[In, Out]) send(ctx context.Context, i call.Info, d *node.Deploym
 }
 
 // inline runs the method on the caller's goroutine, with a slot of r that it gives back.
-func (b *method[In, Out]) inline(c *call.Inline, r *router.Replica, rep *replica.Replica, in In) (out Out, err error) {
+func (b *method[In, Out]) inline(c *call.Inline, r *router.Replica, rep *instance.Instance, in In) (out Out, err error) {
 	c.Info.Replica = r.ID
 	entered := rep.Enter()
 	ended := false
@@ -291,7 +291,7 @@ func (b *method[In, Out]) inline(c *call.Inline, r *router.Replica, rep *replica
 		ended = true
 		return out, call.TooDeep(&c.Info)
 	}
-	out, err = b.invoke(rep.Instance, c, in)
+	out, err = b.invoke(rep.Value, c, in)
 	ended = true
 	if c.Caller.Err() != nil {
 		rep.Overran(c.Caller, err)
@@ -299,7 +299,7 @@ func (b *method[In, Out]) inline(c *call.Inline, r *router.Replica, rep *replica
 		return none, call.FromContext(c.Caller).At(&c.Info)
 	}
 	if err != nil {
-		return out, replica.UserError(err).At(&c.Info)
+		return out, instance.UserError(err).At(&c.Info)
 	}
 	return out, nil
 }
@@ -307,8 +307,8 @@ func (b *method[In, Out]) inline(c *call.Inline, r *router.Replica, rep *replica
 const maxDepth = 64
 
 // here is the instance behind a slot, if its methods may run on goroutines of this process.
-func here(r *router.Replica) *replica.Replica {
-	return r.Value.(interface{ Here() *replica.Replica }).Here()
+func here(r *router.Replica) *instance.Instance {
+	return r.Value.(interface{ Here() *instance.Instance }).Here()
 }
 
 // near takes a slot of a replica in this worker; nil if the node has lent none, and in a node.

@@ -3,8 +3,8 @@ package helve
 import (
 	"context"
 
+	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/models"
-	"github.com/helve-serve/helve/internal/replica"
 )
 
 // ModelsOptions say how many models a replica keeps.
@@ -36,7 +36,7 @@ type Models[M any] struct{ c *models.Cache[M] }
 // test, no router hears of the models, and [Models.Close] unloads them. Mistakes in the options are returned together.
 func NewModels[M any](ctx context.Context, load func(ctx context.Context, id string) (M, error), o ModelsOptions[M]) (*Models[M], error) {
 	hooks := models.Hooks[M]{Size: o.Size, Close: o.Close, Report: o.CloseFailed}
-	scope := replica.ScopeFrom(ctx)
+	scope := instance.ScopeFrom(ctx)
 	if scope != nil {
 		hooks.Changed = scope.SetModels
 	}

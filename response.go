@@ -6,8 +6,8 @@ import (
 	"sync"
 
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/node"
-	"github.com/helve-serve/helve/internal/replica"
 	"github.com/helve-serve/helve/internal/router"
 )
 
@@ -230,7 +230,7 @@ type remote[In, Out any] struct {
 	context call.Context
 	caller  context.Context
 	slot    *router.Replica
-	replica *replica.Replica
+	replica *instance.Instance
 }
 
 // Remote sends the call on its way and returns at once. The method runs whether or not anybody reads the response; it is
@@ -306,7 +306,7 @@ func (r *remote[In, Out]) sendTo(d *node.Deployment, s *router.Replica, pinned b
 }
 
 // start runs the method on a goroutine of its own, with a slot that it gives back.
-func (r *remote[In, Out]) start(s *router.Replica, rep *replica.Replica) {
+func (r *remote[In, Out]) start(s *router.Replica, rep *instance.Instance) {
 	r.slot, r.replica = s, rep
 	if !r.runAt(s.ID) {
 		s.Gate.Release(nil)
@@ -342,8 +342,8 @@ func (r *remote[In, Out]) run() {
 	}()
 	if r.caller.Err() == nil && r.context.Err() == nil {
 		var err error
-		if out, err = r.m.invoke(r.replica.Instance, &r.context, r.in); err != nil {
-			failure = replica.UserError(err)
+		if out, err = r.m.invoke(r.replica.Value, &r.context, r.in); err != nil {
+			failure = instance.UserError(err)
 		}
 	}
 	ended = true

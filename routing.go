@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/node"
-	"github.com/helve-serve/helve/internal/replica"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/wire"
@@ -78,7 +78,7 @@ func InputOf[In any](c RoutedCall) (in In, ok bool) {
 	if c.call.Encoded.Table != nil {
 		slots = wire.Slots(c.call.Encoded)
 	}
-	m := replica.Method{Name: c.Method, In: reflect.TypeFor[In]()}
+	m := instance.Method{Name: c.Method, In: reflect.TypeFor[In]()}
 	v, e := m.Decode(theCodec, slots)
 	if e != nil {
 		return in, false

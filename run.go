@@ -18,9 +18,9 @@ import (
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/gcfloor"
 	"github.com/helve-serve/helve/internal/guest"
+	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/node"
-	"github.com/helve-serve/helve/internal/replica"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/worker"
 )
@@ -525,7 +525,7 @@ func callerOf(ctx context.Context) (*App, string) {
 		app, _ := i.Home.(*App)
 		return app, i.Deployment
 	}
-	if s := replica.ScopeFrom(ctx); s != nil {
+	if s := instance.ScopeFrom(ctx); s != nil {
 		app, _ := s.Home.(*App)
 		return app, s.Deployment
 	}

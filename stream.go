@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/helve-serve/helve/internal/call"
-	"github.com/helve-serve/helve/internal/replica"
+	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/spec"
 )
@@ -35,7 +35,7 @@ func (s Stream[In, Out]) target() *deployment {
 // what [MethodOf] does.
 func StreamOf[R, In, Out any](h Handle[R], f func(R, context.Context, In) iter.Seq2[Out, error]) Stream[In, Out] {
 	s := &stream[In, Out]{invoke: func(recv any, ctx context.Context, in In) iter.Seq2[Out, error] { return f(recv.(R), ctx, in) }}
-	s.binding = bind(h, reflect.ValueOf(f), "StreamOf", func(r *replica.Method) {
+	s.binding = bind(h, reflect.ValueOf(f), "StreamOf", func(r *instance.Method) {
 		r.Stream = func(ctx context.Context, recv, in any) iter.Seq2[any, error] {
 			return func(yield func(any, error) bool) {
 				v, _ := in.(In)
@@ -125,7 +125,7 @@ func rangedTwice() *call.Error {
 }
 
 // find waits for a slot. rep is nil if the method cannot run on the caller's goroutine; so is slot in a worker.
-func (b *stream[In, Out]) find(ctx context.Context, c *call.Inline, in In) (slot *router.Replica, rep *replica.Replica, e *call.Error) {
+func (b *stream[In, Out]) find(ctx context.Context, c *call.Inline, in In) (slot *router.Replica, rep *instance.Instance, e *call.Error) {
 	if b.fake != nil {
 		return &b.fake.slot, b.fake.replica, nil
 	}
@@ -156,7 +156,7 @@ func (b *stream[In, Out]) find(ctx context.Context, c *call.Inline, in In) (slot
 }
 
 // inline runs the method on the caller's goroutine, with a slot that it gives back. The failure is not yet yielded.
-func (b *stream[In, Out]) inline(c *call.Inline, slot *router.Replica, rep *replica.Replica, in In, yield func(Out, error) bool) (failure *call.Error) {
+func (b *stream[In, Out]) inline(c *call.Inline, slot *router.Replica, rep *instance.Instance, in In, yield func(Out, error) bool) (failure *call.Error) {
 	c.Info.Replica = slot.ID
 	entered := rep.Enter()
 	ended, consuming, broke := false, false, false
@@ -173,13 +173,13 @@ func (b *stream[In, Out]) inline(c *call.Inline, slot *router.Replica, rep *repl
 		slot.Gate.Release(nil)
 	}()
 	done := c.Caller.Done()
-	for v, err := range b.invoke(rep.Instance, c, in) {
+	for v, err := range b.invoke(rep.Value, c, in) {
 		if done != nil && c.Caller.Err() != nil {
 			failure = call.FromContext(c.Caller)
 			break
 		}
 		if err != nil {
-			failure = replica.UserError(err)
+			failure = instance.UserError(err)
 			break
 		}
 		consuming = true
@@ -588,7 +588,7 @@ func (a *far) take() (call.Payload, bool) {
 }
 
 // run runs the method on a goroutine of its own, with a slot that it gives back.
-func (b *stream[In, Out]) run(caller context.Context, f *flow[Out], in In, slot *router.Replica, rep *replica.Replica) {
+func (b *stream[In, Out]) run(caller context.Context, f *flow[Out], in In, slot *router.Replica, rep *instance.Instance) {
 	ctx := &call.Context{}
 	if !f.runAt(slot.ID) {
 		slot.Gate.Release(nil)
@@ -612,9 +612,9 @@ func (b *stream[In, Out]) run(caller context.Context, f *flow[Out], in In, slot 
 			slot.Gate.Release(nil)
 			f.finish(failure)
 		}()
-		for v, err := range b.invoke(rep.Instance, ctx, in) {
+		for v, err := range b.invoke(rep.Value, ctx, in) {
 			if err != nil {
-				failure = replica.UserError(err)
+				failure = instance.UserError(err)
 				break
 			}
 			if !f.put(ctx, v) {

@@ -16,7 +16,7 @@ var layers = [][]string{
 	{""},
 	{"internal/node", "internal/guest"},
 	{"internal/proxy", "internal/planner", "internal/worker", "internal/build", "internal/transport", "internal/router", "internal/gate", "internal/batch", "internal/models"},
-	{"internal/replica", "internal/wire", "internal/arena"},
+	{"internal/instance", "internal/wire", "internal/arena"},
 	{"internal/codec"},
 	{"internal/call", "internal/spec", "internal/codec/pickle", "internal/logs", "internal/gcfloor", "internal/listen"},
 }

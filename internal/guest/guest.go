@@ -20,7 +20,7 @@ import (
 	"github.com/helve-serve/helve/internal/arena"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
-	"github.com/helve-serve/helve/internal/replica"
+	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/transport"
@@ -31,7 +31,7 @@ import (
 type Settings struct {
 	Version string
 	Graph   spec.Graph
-	Classes map[string]*replica.Class
+	Classes map[string]*instance.Class
 	Home    any // goes into the places of calls
 	// Signals end a worker that has no node any more, by Orphaned. One that has a node is ended by it. May be nil.
 	Signals  <-chan os.Signal
@@ -191,7 +191,7 @@ func open(dial func() (net.Conn, error), token wire.Token, h wire.Hello) (net.Co
 	return nc, w, nil
 }
 
-// dialBulk opens the second connection, beside the start of the first replica: nothing waits for it but large values.
+// dialBulk opens the second connection, beside the start of the first instance: nothing waits for it but large values.
 func dialBulk(peer *wire.Peer, dial func() (net.Conn, error), token wire.Token, h wire.Hello) {
 	nc, _, err := open(dial, token, h)
 	if err == nil {
@@ -243,7 +243,7 @@ func (g *Guest) Route(r wire.Route) any {
 	g.mu.Unlock()
 	rt := &route{host: h}
 	if h != nil {
-		rt.place = call.Place{App: h.replica.Class.App, Deployment: h.replica.Class.Deployment, Method: r.Method, Home: g.set.Home}
+		rt.place = call.Place{App: h.instance.Class.App, Deployment: h.instance.Class.Deployment, Method: r.Method, Home: g.set.Home}
 	}
 	return rt
 }
@@ -266,7 +266,7 @@ func (g *Guest) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
 		s.running.Add(1)
 		in.OnEnd = s
 	}
-	in.Info.Place, in.Info.Replica, in.Info.Frame = &r.place, r.host.replica.ID, in.ID()
+	in.Info.Place, in.Info.Replica, in.Info.Frame = &r.place, r.host.instance.ID, in.ID()
 	return r.host.local.Start(b, &in.Call, in)
 }
 
@@ -312,7 +312,7 @@ func (g *Guest) control(ctx context.Context, op string, body json.RawMessage) (a
 	case "counts":
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		counts := map[string]replica.Counts{}
+		counts := map[string]instance.Counts{}
 		for id, h := range g.replicas {
 			counts[id] = h.near.Counts()
 		}
@@ -322,7 +322,7 @@ func (g *Guest) control(ctx context.Context, op string, body json.RawMessage) (a
 		if class == nil {
 			return nil, fmt.Errorf("deployment %s is not written in Go", req.Deployment)
 		}
-		r, err := replica.Start(ctx, class, req.Replica, req.UserConfig, seconds(req.TimeoutS))
+		r, err := instance.Start(ctx, class, req.Replica, req.UserConfig, seconds(req.TimeoutS))
 		if err != nil {
 			return nil, err
 		}
@@ -344,7 +344,7 @@ func (g *Guest) control(ctx context.Context, op string, body json.RawMessage) (a
 		g.withdraw(h.now.Load())
 		ctx, cancel := context.WithTimeout(ctx, seconds(req.TimeoutS))
 		defer cancel()
-		return nil, h.replica.Close(ctx)
+		return nil, h.instance.Close(ctx)
 	case "grant_block", "recall_block":
 		var k wire.Block
 		if err := json.Unmarshal(body, &k); err != nil {
@@ -372,19 +372,19 @@ func (g *Guest) control(ctx context.Context, op string, body json.RawMessage) (a
 		defer cancel()
 		switch op {
 		case "routing_stats":
-			stats, err := h.replica.RoutingStats(ctx, g.codec)
+			stats, err := h.instance.RoutingStats(ctx, g.codec)
 			if err != nil {
 				return nil, err
 			}
 			return map[string]json.RawMessage{"stats": stats}, nil
 		case "reconfigure":
-			err := h.replica.Reconfigure(ctx, req.UserConfig)
+			err := h.instance.Reconfigure(ctx, req.UserConfig)
 			if err == nil {
 				h.configured(req.UserConfig)
 			}
 			return nil, err
 		}
-		return nil, h.replica.CheckHealth(ctx)
+		return nil, h.instance.CheckHealth(ctx)
 	}
 	return nil, fmt.Errorf("unknown control request %q", op)
 }
@@ -393,7 +393,7 @@ func seconds(s float64) time.Duration {
 	return time.Duration(min(s, spec.MaxDuration.Seconds()) * float64(time.Second))
 }
 
-func methods(c *replica.Class) []map[string]string {
+func methods(c *instance.Class) []map[string]string {
 	var out []map[string]string
 	for _, name := range slices.Sorted(maps.Keys(c.Methods)) {
 		out = append(out, map[string]string{"name": name, "shape": string(c.Methods[name].Shape), "http": c.Methods[name].InKind()})

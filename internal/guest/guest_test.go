@@ -12,7 +12,7 @@ import (
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
-	"github.com/helve-serve/helve/internal/replica"
+	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/transport"
 	"github.com/helve-serve/helve/internal/wire"
 )
@@ -43,11 +43,11 @@ func (d done) Complete(_ *call.Batch, r call.Result) { d <- r }
 func TestBroadcastsHoldNoSlot(t *testing.T) {
 	t.Parallel()
 	w := &waiting{make(chan struct{}), make(chan struct{})}
-	class := &replica.Class{
-		App: "app", Deployment: "D", Methods: replica.Methods(reflect.TypeFor[*waiting]()),
+	class := &instance.Class{
+		App: "app", Deployment: "D", Methods: instance.Methods(reflect.TypeFor[*waiting]()),
 		Construct: func(context.Context) (any, error) { return w, nil },
 	}
-	r, err := replica.Start(t.Context(), class, "D#1", nil, time.Minute)
+	r, err := instance.Start(t.Context(), class, "D#1", nil, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/gate"
-	"github.com/helve-serve/helve/internal/replica"
+	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/transport"
@@ -21,11 +21,11 @@ import (
 
 // hosted is a replica in this process.
 type hosted struct {
-	guest   *Guest
-	replica *replica.Replica // counts the calls of the node
-	near    *replica.Replica // the same instance; counts the calls under lent slots, which the node does not see
-	local   transport.Local
-	now     atomic.Pointer[tenure]
+	guest    *Guest
+	instance *instance.Instance // counts the calls of the node
+	near     *instance.Instance // the same instance; counts the calls under lent slots, which the node does not see
+	local    transport.Local
+	now      atomic.Pointer[tenure]
 
 	mu     sync.Mutex
 	former []*tenure // under nodes that have gone, with calls that have not ended
@@ -36,7 +36,7 @@ type hosted struct {
 }
 
 // Here is the instance, for callers in this process.
-func (h *hosted) Here() *replica.Replica { return h.near }
+func (h *hosted) Here() *instance.Instance { return h.near }
 
 // tenure is a replica's time under one node, which counts its slots. When the node is gone, what still runs is owed to the
 // next: it must count those slots as taken until they end.
@@ -63,7 +63,7 @@ const lateClose = 5 * time.Second
 func (h *hosted) begin() {
 	t := &tenure{guest: h.guest, host: h}
 	t.block = gate.NewBlock(func(_ *call.Batch, n int) { t.giveBack(h.guest.peer.Load(), n) })
-	t.entry = &router.Replica{ID: h.replica.ID, Gate: t.block, Value: h}
+	t.entry = &router.Replica{ID: h.instance.ID, Gate: t.block, Value: h}
 	t.rest = time.AfterFunc(time.Hour, func() {
 		if !t.block.Rest() {
 			t.rest.Reset(restTime)
@@ -74,7 +74,7 @@ func (h *hosted) begin() {
 }
 
 func (t *tenure) giveBack(to *wire.Peer, n int) {
-	go to.Control(context.Background(), wire.Block{Op: "return_block", Replica: t.host.replica.ID, Slots: n}, nil) //nolint:errcheck // a node that has gone counts nothing
+	go to.Control(context.Background(), wire.Block{Op: "return_block", Replica: t.host.instance.ID, Slots: n}, nil) //nolint:errcheck // a node that has gone counts nothing
 }
 
 // Ended is told of the end of every call from the node.
@@ -119,8 +119,8 @@ func (t *tenure) settle(heir *wire.Peer) {
 }
 
 // host takes a replica that was started into service.
-func (g *Guest) host(r *replica.Replica, config json.RawMessage) {
-	h := &hosted{guest: g, replica: r, near: r.Sibling(), local: transport.Local{Replica: r, Codec: g.codec}}
+func (g *Guest) host(r *instance.Instance, config json.RawMessage) {
+	h := &hosted{guest: g, instance: r, near: r.Sibling(), local: transport.Local{Replica: r, Codec: g.codec}}
 	h.begin()
 	h.configured(config)
 	g.mu.Lock()
@@ -147,7 +147,7 @@ func (h *hosted) setModels(ids []string) {
 	go func() {
 		for {
 			h.mu.Lock()
-			m := wire.Models{Op: "models", Replica: h.replica.ID, Models: h.models}
+			m := wire.Models{Op: "models", Replica: h.instance.ID, Models: h.models}
 			if !h.stale {
 				h.asking = false
 				h.mu.Unlock()
@@ -165,7 +165,7 @@ func (g *Guest) offer(h *hosted, k wire.Block) {
 	t := h.now.Load()
 	g.mu.Lock()
 	for _, p := range g.ports {
-		if p.deployment != h.replica.Class.Deployment {
+		if p.deployment != h.instance.Class.Deployment {
 			continue
 		}
 		near := p.near.Load()
@@ -254,10 +254,10 @@ func (h *hosted) resumed() wire.Resumed {
 	defer h.mu.Unlock()
 	h.former = slices.DeleteFunc(h.former, func(t *tenure) bool { return t.running.Load() == 0 })
 	r := wire.Resumed{
-		Replica: h.replica.ID, Deployment: h.replica.Class.Deployment, Config: h.config, Models: h.models, Health: h.replica.CanTell(),
-		Reports: h.replica.Reports(),
+		Replica: h.instance.ID, Deployment: h.instance.Class.Deployment, Config: h.config, Models: h.models, Health: h.instance.CanTell(),
+		Reports: h.instance.Reports(),
 	}
-	c := h.replica.Counts()
+	c := h.instance.Counts()
 	r.Started, r.Failed = c.Started, c.Failed
 	for _, t := range h.former {
 		r.Executing += t.tell()

@@ -13,7 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/helve-serve/helve/internal/replica"
+	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -45,8 +45,8 @@ func newConfigurable(t *testing.T, replicas int, judge func(ctx context.Context,
 	t.Helper()
 	x := &configurable{node: New(Settings{})}
 	t.Cleanup(func() { x.node.Close(context.Background()) }) //nolint:errcheck // nothing runs
-	class := &replica.Class{
-		App: "app", Deployment: "D", Methods: replica.Methods(reflect.TypeFor[nothing]()),
+	class := &instance.Class{
+		App: "app", Deployment: "D", Methods: instance.Methods(reflect.TypeFor[nothing]()),
 		Construct: func(context.Context) (any, error) {
 			x.mu.Lock()
 			defer x.mu.Unlock()
@@ -66,7 +66,7 @@ func newConfigurable(t *testing.T, replicas int, judge func(ctx context.Context,
 		Graph: spec.Graph{App: "app", Deployments: []spec.Deployment{{Name: "D", Language: "go", Options: spec.Options{
 			NumReplicas: new(replicas), UserConfig: json.RawMessage(`"a"`), ConstructTimeout: new(time.Minute),
 		}}}},
-		Classes: map[string]*replica.Class{"D": class}, Retry: true,
+		Classes: map[string]*instance.Class{"D": class}, Retry: true,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -85,7 +85,7 @@ func (x *configurable) running() (configs []string) {
 	defer x.node.mu.Unlock()
 	for _, u := range x.node.apps["app"].deployments["D"].units {
 		if u.state == spec.ReplicaRunning {
-			configs = append(configs, u.instance.Instance.(*configured).holds())
+			configs = append(configs, u.instance.Value.(*configured).holds())
 		}
 	}
 	slices.Sort(configs)

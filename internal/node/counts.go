@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
-	"github.com/helve-serve/helve/internal/replica"
+	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -48,7 +48,7 @@ func (n *Node) askCounts(ctx context.Context, w *workerProc) error {
 		return nil
 	}
 	var reply struct {
-		Replicas map[string]replica.Counts `json:"replicas"`
+		Replicas map[string]instance.Counts `json:"replicas"`
 	}
 	if err := w.peer.Control(ctx, map[string]string{"op": "counts"}, &reply); err != nil {
 		return err
@@ -84,11 +84,11 @@ func (u *Unit) ended(r call.Result) {
 	}
 }
 
-func (u *Unit) counts() replica.Counts {
+func (u *Unit) counts() instance.Counts {
 	if u.instance != nil {
 		return u.instance.Counts()
 	}
-	c := replica.Counts{Started: u.started.Load(), Failed: u.failed.Load()}
+	c := instance.Counts{Started: u.started.Load(), Failed: u.failed.Load()}
 	if lent := u.lent.Load(); lent != nil {
 		c.Add(*lent)
 	}

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
-	"github.com/helve-serve/helve/internal/replica"
+	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -28,8 +28,8 @@ func TestCallsThatOutliveTheirReplicaCount(t *testing.T) {
 		s := &stubborn{make(chan struct{})}
 		def := App{Graph: spec.Graph{App: "app", Deployments: []spec.Deployment{{Name: "D", Language: "go", Options: spec.Options{
 			GracefulShutdownTimeout: new(time.Second),
-		}}}}, Classes: map[string]*replica.Class{"D": {
-			App: "app", Deployment: "D", Methods: replica.Methods(reflect.TypeFor[*stubborn]()),
+		}}}}, Classes: map[string]*instance.Class{"D": {
+			App: "app", Deployment: "D", Methods: instance.Methods(reflect.TypeFor[*stubborn]()),
 			Construct: func(context.Context) (any, error) { return s, nil },
 		}}, Replace: true}
 		if err := n.Deploy(t.Context(), def); err != nil {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/gate"
-	"github.com/helve-serve/helve/internal/replica"
+	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/transport"
@@ -43,11 +43,11 @@ type Deployment struct {
 	lastErr  error
 	message  string // of the last failure
 	gaveUp   bool
-	dropped  bool           // it is not part of its application any more
-	former   *edition       // while its application changes: what it was
-	dynamic  []string       // deployments whose handles its replicas asked for
-	past     replica.Counts // of replicas that are gone
-	leaving  []*Unit        // replicas that are gone and had calls under way, which count when they end
+	dropped  bool            // it is not part of its application any more
+	former   *edition        // while its application changes: what it was
+	dynamic  []string        // deployments whose handles its replicas asked for
+	past     instance.Counts // of replicas that are gone
+	leaving  []*Unit         // replicas that are gone and had calls under way, which count when they end
 }
 
 // rounds counts failures for the back-off of starts: those of replicas that were started together, or before one of them
@@ -74,9 +74,9 @@ func (d *Deployment) forgiveLocked(u *Unit) {
 
 // Unit is one replica as the node sees it.
 type Unit struct {
-	Local *replica.Replica // set when callers in this process may run its methods themselves
+	Local *instance.Instance // set when callers in this process may run its methods themselves
 
-	instance *replica.Replica // set when it lives in this process
+	instance *instance.Instance // set when it lives in this process
 
 	id        string
 	dep       *Deployment
@@ -91,10 +91,10 @@ type Unit struct {
 	reports   bool // a worker's replica that has stats for routing
 	has       atomic.Pointer[[]string]
 	stats     atomic.Pointer[Stats]
-	started   atomic.Uint64                  // calls that were sent to its worker
-	failed    atomic.Uint64                  // of these
-	lent      atomic.Pointer[replica.Counts] // of calls under lent slots: what its worker said last
-	stopped   atomic.Bool                    // its instance is being closed
+	started   atomic.Uint64                   // calls that were sent to its worker
+	failed    atomic.Uint64                   // of these
+	lent      atomic.Pointer[instance.Counts] // of calls under lent slots: what its worker said last
+	stopped   atomic.Bool                     // its instance is being closed
 
 	// life ends when its time to drain is over: what still runs then and knows of it, the streams and handlers of clients
 	// outside, ends.
@@ -129,7 +129,7 @@ func (d *Deployment) Inside() bool { return d.now.Load().placement == inNode }
 func (u *Unit) Stopped() bool { return u.stopped.Load() }
 
 // Here is [Unit.Local].
-func (u *Unit) Here() *replica.Replica { return u.Local }
+func (u *Unit) Here() *instance.Instance { return u.Local }
 
 // Gate is the replica's admission.
 func (u *Unit) Gate() *gate.Gate { return u.gate }

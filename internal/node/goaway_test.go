@@ -7,7 +7,7 @@ import (
 	"testing/synctest"
 
 	"github.com/helve-serve/helve/internal/call"
-	"github.com/helve-serve/helve/internal/replica"
+	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/wire"
 	"github.com/helve-serve/helve/internal/worker"
@@ -23,13 +23,13 @@ func TestWorkerGoesAway(t *testing.T) {
 	t.Parallel()
 	n := New(Settings{})
 	defer n.Close(t.Context())
-	class := &replica.Class{
-		App: "app", Deployment: "D", Methods: replica.Methods(reflect.TypeFor[nothing]()),
+	class := &instance.Class{
+		App: "app", Deployment: "D", Methods: instance.Methods(reflect.TypeFor[nothing]()),
 		Construct: func(context.Context) (any, error) { return nothing{}, nil },
 	}
 	err := n.Deploy(t.Context(), App{
 		Graph:   spec.Graph{App: "app", Deployments: []spec.Deployment{{Name: "D", Language: "go", Options: spec.Options{NumReplicas: new(2)}}}},
-		Classes: map[string]*replica.Class{"D": class},
+		Classes: map[string]*instance.Class{"D": class},
 	})
 	if err != nil {
 		t.Fatal(err)

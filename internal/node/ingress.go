@@ -188,7 +188,7 @@ func (d *Deployment) Handle(ctx context.Context, c *call.Call, serve proxy.Serve
 	c.Info.Replica = r.ID
 	var h http.Handler
 	if u.instance != nil {
-		h, _ = u.instance.Instance.(http.Handler)
+		h, _ = u.instance.Value.(http.Handler)
 	}
 	if h == nil { // of a revision that had another ingress
 		r.Gate.Release(nil)

@@ -20,9 +20,9 @@ import (
 	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/proxy"
-	"github.com/helve-serve/helve/internal/replica"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/wire"
@@ -64,8 +64,8 @@ type Settings struct {
 // App is an application to deploy.
 type App struct {
 	Graph   spec.Graph
-	Classes map[string]*replica.Class // the Go deployments, by name
-	Python  Python                    // where the Python deployments come from
+	Classes map[string]*instance.Class // the Go deployments, by name
+	Python  Python                     // where the Python deployments come from
 	// Bound is told each deployment before anything starts, so that handles lead somewhere when constructors run. May be nil.
 	Bound func(name string, d *Deployment)
 	// Policies make the routing policies that the deployments' own code brings, anew for every Deploy.

@@ -11,9 +11,9 @@ import (
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/gate"
+	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/proxy"
-	"github.com/helve-serve/helve/internal/replica"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/transport"
@@ -224,7 +224,7 @@ func (n *Node) start(u *Unit) error {
 	u.version = version
 	n.mu.Unlock()
 	done := n.waiting(u, waitsForConstructor)
-	r, err := replica.Start(u.ctx, u.class, u.id, config, u.options.ConstructTimeout)
+	r, err := instance.Start(u.ctx, u.class, u.id, config, u.options.ConstructTimeout)
 	done()
 	if err != nil {
 		return err

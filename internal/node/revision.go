@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
-	"github.com/helve-serve/helve/internal/replica"
+	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/spec"
 )
@@ -37,7 +37,7 @@ type edition struct {
 	*revision
 	spec      spec.Deployment
 	options   spec.Effective
-	class     *replica.Class // nil for what lives in another executable
+	class     *instance.Class // nil for what lives in another executable
 	placement placement
 
 	// Guarded by Node.mu.

@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
-	"github.com/helve-serve/helve/internal/replica"
+	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/spec"
 )
@@ -348,7 +348,7 @@ func (s *simulation) kill() {
 // newPlan makes a revision and its definition.
 func (s *simulation) newPlan() (*plan, App) {
 	p := &plan{replicas: map[string]int{}}
-	def := App{Graph: spec.Graph{App: "app"}, Classes: map[string]*replica.Class{}, Retry: true, Replace: true, Home: p}
+	def := App{Graph: spec.Graph{App: "app"}, Classes: map[string]*instance.Class{}, Retry: true, Replace: true, Home: p}
 	if s.rnd.IntN(6) == 0 {
 		p.broken = "A"
 	}
@@ -378,13 +378,13 @@ func (s *simulation) newPlan() (*plan, App) {
 			o.UserConfig = json.RawMessage("0")
 		}
 		e, broken := o.Effective(), name == p.broken
-		def.Classes[name] = &replica.Class{
+		def.Classes[name] = &instance.Class{
 			App: "app", Deployment: name, Configure: configure,
 			Construct: func(ctx context.Context) (any, error) { return s.construct(ctx, name, e, broken) },
-			Methods: map[string]*replica.Method{"Work": {
-				Name: "Work", Shape: replica.Unary, In: reflect.TypeFor[*simCall](), Out: reflect.TypeFor[int](), Invoke: work,
+			Methods: map[string]*instance.Method{"Work": {
+				Name: "Work", Shape: instance.Unary, In: reflect.TypeFor[*simCall](), Out: reflect.TypeFor[int](), Invoke: work,
 			}, "Flow": {
-				Name: "Flow", Shape: replica.Stream, In: reflect.TypeFor[*simCall](), Out: reflect.TypeFor[int](), Stream: flow,
+				Name: "Flow", Shape: instance.Stream, In: reflect.TypeFor[*simCall](), Out: reflect.TypeFor[int](), Stream: flow,
 			}},
 		}
 		def.Graph.Deployments = append(def.Graph.Deployments, spec.Deployment{Name: name, Language: "go", Options: o})
@@ -559,7 +559,7 @@ func (s *simulation) converge() {
 			if u.state != spec.ReplicaRunning {
 				continue
 			}
-			if i := u.instance.Instance.(*subject); strconv.FormatInt(i.config, 10) != string(config) {
+			if i := u.instance.Value.(*subject); strconv.FormatInt(i.config, 10) != string(config) {
 				s.wrong("replica %s has config %d, not %s", u.id, i.config, config)
 			}
 		}
@@ -606,7 +606,7 @@ func (s *simulation) unwell(p *plan) string {
 			if u.revision != s.node.apps["app"].current {
 				return fmt.Sprintf("replica %s is of revision %d", u.id, u.number)
 			}
-			i := u.instance.Instance.(*subject)
+			i := u.instance.Value.(*subject)
 			if i.ill() != 0 {
 				return fmt.Sprintf("replica %s serves although it is sick", u.id)
 			}

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
-	"github.com/helve-serve/helve/internal/replica"
+	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/wire"
 )
@@ -90,7 +90,7 @@ func TestTheNodeEndsStartsThatTakeTooLong(t *testing.T) {
 				defer n.Close(t.Context()) //nolint:errcheck // nothing serves
 				left := make(chan struct{})
 				defer close(left)
-				class := &replica.Class{App: "app", Deployment: "D", Construct: func(context.Context) (any, error) {
+				class := &instance.Class{App: "app", Deployment: "D", Construct: func(context.Context) (any, error) {
 					<-left // it ignores its context
 					return nothing{}, nil
 				}}
@@ -98,7 +98,7 @@ func TestTheNodeEndsStartsThatTakeTooLong(t *testing.T) {
 				if c.host != nil {
 					d.Options.Isolation = spec.Process
 				}
-				def := App{Graph: spec.Graph{App: "app", Deployments: []spec.Deployment{d}}, Classes: map[string]*replica.Class{"D": class}, Host: c.host}
+				def := App{Graph: spec.Graph{App: "app", Deployments: []spec.Deployment{d}}, Classes: map[string]*instance.Class{"D": class}, Host: c.host}
 				begun, end := time.Now(), make(chan error, 1)
 				go func() { end <- n.Deploy(t.Context(), def) }()
 				if c.what != "" {

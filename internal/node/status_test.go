@@ -12,7 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/helve-serve/helve/internal/replica"
+	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -28,12 +28,12 @@ func (p patient) CheckHealth(context.Context) error {
 
 // ward is an application of deployments whose replicas fall sick together.
 func ward(names ...string) (def App, sick map[string]*atomic.Bool) {
-	def, sick = App{Graph: spec.Graph{App: "app"}, Classes: map[string]*replica.Class{}, Retry: true, Replace: true}, map[string]*atomic.Bool{}
+	def, sick = App{Graph: spec.Graph{App: "app"}, Classes: map[string]*instance.Class{}, Retry: true, Replace: true}, map[string]*atomic.Bool{}
 	for _, name := range names {
 		p := patient{new(atomic.Bool)}
 		sick[name] = p.sick
-		def.Classes[name] = &replica.Class{
-			App: "app", Deployment: name, Methods: replica.Methods(reflect.TypeFor[nothing]()),
+		def.Classes[name] = &instance.Class{
+			App: "app", Deployment: name, Methods: instance.Methods(reflect.TypeFor[nothing]()),
 			Construct: func(context.Context) (any, error) { return p, nil },
 		}
 		def.Graph.Deployments = append(def.Graph.Deployments, spec.Deployment{Name: name, Language: "go", Options: spec.Options{

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/internal/gate"
-	"github.com/helve-serve/helve/internal/replica"
+	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/worker"
@@ -29,13 +29,13 @@ func TestCrashLoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := New(Settings{})
 		defer n.Close(t.Context())
-		class := &replica.Class{
-			App: "app", Deployment: "D", Methods: replica.Methods(reflect.TypeFor[nothing]()),
+		class := &instance.Class{
+			App: "app", Deployment: "D", Methods: instance.Methods(reflect.TypeFor[nothing]()),
 			Construct: func(context.Context) (any, error) { return nothing{}, nil },
 		}
 		err := n.Deploy(t.Context(), App{
 			Graph:   spec.Graph{App: "app", Deployments: []spec.Deployment{{Name: "D", Language: "go"}}},
-			Classes: map[string]*replica.Class{"D": class},
+			Classes: map[string]*instance.Class{"D": class},
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -8,7 +8,7 @@ import (
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
-	"github.com/helve-serve/helve/internal/replica"
+	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/wire"
 )
 
@@ -40,7 +40,7 @@ func (h Handle) Cancel(b *call.Batch, cause error) {
 
 // Local runs calls on goroutines of this process.
 type Local struct {
-	Replica *replica.Replica
+	Replica *instance.Instance
 	Codec   *codec.Codec
 }
 
@@ -95,7 +95,7 @@ func (l *Local) Inline(ctx context.Context, c *call.Call) (call.Payload, *call.E
 
 func (l *Local) call(ctx context.Context, c *call.Call) call.Result {
 	m, e := l.Replica.Class.Lookup(c.Info.Method)
-	if e == nil && (m.Shape == replica.Stream) != (c.Items != nil) {
+	if e == nil && (m.Shape == instance.Stream) != (c.Items != nil) {
 		e = m.Mismatch()
 	}
 	if e != nil {
@@ -123,7 +123,7 @@ func (l *Local) call(ctx context.Context, c *call.Call) call.Result {
 	return call.Result{Payload: p, Err: e}
 }
 
-func (l *Local) stream(ctx context.Context, c *call.Call, m *replica.Method, in any) (failure *call.Error) {
+func (l *Local) stream(ctx context.Context, c *call.Call, m *instance.Method, in any) (failure *call.Error) {
 	var buf []byte // an item is of use during the call only
 	e := l.Replica.RunStream(ctx, m, in, func(v any) bool {
 		p, e := m.EncodeTo(buf, l.Codec, c.Want, v)

@@ -1,6 +1,6 @@
-// Package replica is one live instance of a Go deployment: its construction, its method table, and the one place where
+// Package instance is one live instance of a Go deployment: its construction, its method table, and the one place where
 // user code runs and its panics end. Admission is the gate's, in the node that owns the replica.
-package replica
+package instance
 
 import (
 	"context"
@@ -61,12 +61,12 @@ type RoutingReporter interface {
 	RoutingStats(ctx context.Context) (map[string]any, error)
 }
 
-// Replica is one instance. Its methods may be called from any goroutine.
-type Replica struct {
-	ID       string
-	Class    *Class
-	Instance any
-	Scope    *Scope
+// Instance is the one instance of a replica in this process. Its methods may be called from any goroutine.
+type Instance struct {
+	ID    string
+	Class *Class
+	Value any
+	Scope *Scope
 
 	configuring chan struct{} // of one: full while the instance's Reconfigure runs; nil for a replica that Start did not make
 
@@ -79,8 +79,8 @@ type Replica struct {
 }
 
 // Sibling is the same instance with counts of its own.
-func (r *Replica) Sibling() *Replica {
-	return &Replica{ID: r.ID, Class: r.Class, Instance: r.Instance, Scope: r.Scope}
+func (i *Instance) Sibling() *Instance {
+	return &Instance{ID: i.ID, Class: i.Class, Value: i.Value, Scope: i.Scope}
 }
 
 // Scope is what code in a constructor finds its replica by: what else ends with it, and which models it has.
@@ -134,11 +134,11 @@ func (s *Scope) WatchModels(f func([]string)) {
 // Start makes a replica that is ready: its constructor has returned, config (if it is not nil) was given to Reconfigure,
 // and the first health check passed, all within limit. An error, a panic and a nil instance are an *call.Error that says
 // in Method which of the three it was, with the user's traceback.
-func Start(ctx context.Context, class *Class, id string, config json.RawMessage, limit time.Duration) (*Replica, error) {
+func Start(ctx context.Context, class *Class, id string, config json.RawMessage, limit time.Duration) (*Instance, error) {
 	late := fmt.Errorf("it is not ready after construct_timeout_s (%s): %w", limit, context.DeadlineExceeded)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
 	defer cancel()
-	r := &Replica{ID: id, Class: class, configuring: make(chan struct{}, 1), Scope: &Scope{App: class.App, Deployment: class.Deployment, Replica: id, Home: class.Home}}
+	r := &Instance{ID: id, Class: class, configuring: make(chan struct{}, 1), Scope: &Scope{App: class.App, Deployment: class.Deployment, Replica: id, Home: class.Home}}
 	step, err := "constructor", r.construct(ctx)
 	if err == nil && config != nil {
 		step, err = "Reconfigure", r.Reconfigure(ctx, config)
@@ -147,7 +147,7 @@ func Start(ctx context.Context, class *Class, id string, config json.RawMessage,
 		step, err = "CheckHealth", r.CheckHealth(ctx)
 	}
 	if err != nil {
-		if r.Instance != nil {
+		if r.Value != nil {
 			r.discard(ctx)
 		}
 		e := *call.AsError(err)
@@ -161,30 +161,30 @@ func Start(ctx context.Context, class *Class, id string, config json.RawMessage,
 }
 
 // construct runs the constructor. If it outlives ctx, what it makes is closed.
-func (r *Replica) construct(ctx context.Context) error {
+func (i *Instance) construct(ctx context.Context) error {
 	var mu sync.Mutex
-	var instance any
+	var value any
 	left := false
 	err := guard(ctx, func() error {
-		i, err := r.Class.Construct(context.WithValue(ctx, scopeKey{}, r.Scope))
-		if v := reflect.ValueOf(i); err == nil && (!v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil()) {
+		v, err := i.Class.Construct(context.WithValue(ctx, scopeKey{}, i.Scope))
+		if rv := reflect.ValueOf(v); err == nil && (!rv.IsValid() || rv.Kind() == reflect.Pointer && rv.IsNil()) {
 			return call.NewError(call.User, "the constructor returned nil and no error")
 		}
 		mu.Lock()
 		if err == nil {
-			instance = i
+			value = v
 		}
 		abandoned := left && err == nil
 		mu.Unlock()
 		if abandoned {
-			(&Replica{Instance: i, Scope: r.Scope}).discard(ctx)
+			(&Instance{Value: v, Scope: i.Scope}).discard(ctx)
 		}
 		return err
 	})
 	mu.Lock()
 	defer mu.Unlock()
 	left = true
-	r.Instance = instance // with an error too, if it was made at the moment ctx ended: Start closes it
+	i.Value = value // with an error too, if it was made at the moment ctx ended: Start closes it
 	return err
 }
 
@@ -192,36 +192,36 @@ func (r *Replica) construct(ctx context.Context) error {
 const discardTime = 5 * time.Second
 
 // discard closes an instance that is not wanted, although ctx has ended perhaps.
-func (r *Replica) discard(ctx context.Context) {
+func (i *Instance) discard(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTime)
 	defer cancel()
-	r.Close(ctx) //nolint:errcheck // why it is not wanted counts
+	i.Close(ctx) //nolint:errcheck // why it is not wanted counts
 }
 
 // Reconfigure gives the instance a user config. One that an earlier caller has left behind, because its context ended, ends
 // first: for example, "b" was given and did not return in time, and then "a" again; the instance is left with "a".
-func (r *Replica) Reconfigure(ctx context.Context, config json.RawMessage) error {
-	if r.Class.Configure == nil {
+func (i *Instance) Reconfigure(ctx context.Context, config json.RawMessage) error {
+	if i.Class.Configure == nil {
 		return call.NewError(call.BadInput, "user_config is set, but the deployment has no method Reconfigure(context.Context, C) error")
 	}
-	if r.configuring != nil {
+	if i.configuring != nil {
 		select {
-		case r.configuring <- struct{}{}:
+		case i.configuring <- struct{}{}:
 		case <-ctx.Done():
 			return call.EndOf(ctx)
 		}
 	}
 	return guard(ctx, func() error {
-		if r.configuring != nil {
-			defer func() { <-r.configuring }()
+		if i.configuring != nil {
+			defer func() { <-i.configuring }()
 		}
-		return r.Class.Configure(ctx, r.Instance, config)
+		return i.Class.Configure(ctx, i.Value, config)
 	})
 }
 
 // CheckHealth asks the instance whether it works; one that cannot tell does.
-func (r *Replica) CheckHealth(ctx context.Context) error {
-	c, ok := r.Instance.(HealthChecker)
+func (i *Instance) CheckHealth(ctx context.Context) error {
+	c, ok := i.Value.(HealthChecker)
 	if !ok {
 		return nil
 	}
@@ -229,21 +229,21 @@ func (r *Replica) CheckHealth(ctx context.Context) error {
 }
 
 // CanTell says whether the instance has a health check.
-func (r *Replica) CanTell() bool {
-	_, ok := r.Instance.(HealthChecker)
+func (i *Instance) CanTell() bool {
+	_, ok := i.Value.(HealthChecker)
 	return ok
 }
 
 // Reports says whether the instance has stats for routing.
-func (r *Replica) Reports() bool {
-	_, ok := r.Instance.(RoutingReporter)
+func (i *Instance) Reports() bool {
+	_, ok := i.Value.(RoutingReporter)
 	return ok
 }
 
 // RoutingStats asks the instance for its stats, as JSON: what a policy reads is the same wherever the replica is, and not
 // what the instance goes on writing to.
-func (r *Replica) RoutingStats(ctx context.Context, cd *codec.Codec) (stats json.RawMessage, err error) {
-	c, ok := r.Instance.(RoutingReporter)
+func (i *Instance) RoutingStats(ctx context.Context, cd *codec.Codec) (stats json.RawMessage, err error) {
+	c, ok := i.Value.(RoutingReporter)
 	if !ok {
 		return nil, nil
 	}
@@ -293,24 +293,24 @@ func guard(ctx context.Context, f func() error) error {
 }
 
 // Enter and Leave bracket every execution of a method, on whichever path it came: they are the metrics of the replica.
-func (r *Replica) Enter() int64 {
-	r.started.Add(1)
+func (i *Instance) Enter() int64 {
+	i.started.Add(1)
 	return call.Now()
 }
 
 // Leave takes what Enter gave.
-func (r *Replica) Leave(entered int64, failed bool) {
-	r.busyTime.Add(call.Now() - entered)
+func (i *Instance) Leave(entered int64, failed bool) {
+	i.busyTime.Add(call.Now() - entered)
 	if failed {
-		r.failed.Add(1)
+		i.failed.Add(1)
 	}
 }
 
 // Overran is told of a method that ran on its caller's goroutine, and returned err although the caller's context had
 // ended: unless err says so, the method has kept its caller waiting.
-func (r *Replica) Overran(caller context.Context, err error) {
+func (i *Instance) Overran(caller context.Context, err error) {
 	if err == nil || !call.Is(err, caller.Err()) && !call.Is(err, call.Cause(caller)) {
-		r.late.Add(1)
+		i.late.Add(1)
 	}
 }
 
@@ -333,22 +333,22 @@ func (c *Counts) Raise(d Counts) {
 }
 
 // Counts are the executions so far.
-func (r *Replica) Counts() Counts {
-	return Counts{r.started.Load(), r.failed.Load(), r.late.Load(), time.Duration(r.busyTime.Load())}
+func (i *Instance) Counts() Counts {
+	return Counts{i.started.Load(), i.failed.Load(), i.late.Load(), time.Duration(i.busyTime.Load())}
 }
 
 // Run executes a method with boxed values. If ctx ended before the method returned, the result is the context's cause,
 // whatever the method returned.
-func (r *Replica) Run(ctx context.Context, m *Method, in any) (out any, failure *call.Error) {
-	entered := r.Enter()
+func (i *Instance) Run(ctx context.Context, m *Method, in any) (out any, failure *call.Error) {
+	entered := i.Enter()
 	ended := false
 	defer func() {
 		if !ended {
 			failure = call.Recovered(recover())
 		}
-		r.Leave(entered, failure != nil)
+		i.Leave(entered, failure != nil)
 	}()
-	out, err := m.Invoke(ctx, r.Instance, in)
+	out, err := m.Invoke(ctx, i.Value, in)
 	ended = true
 	if ctx.Err() != nil {
 		return nil, call.FromContext(ctx)
@@ -380,8 +380,8 @@ func UserError(err error) *call.Error {
 
 // RunStream executes a method that streams and passes its items to item, until that returns false. It returns how the
 // stream ended; breaking off is no error.
-func (r *Replica) RunStream(ctx context.Context, m *Method, in any, item func(any) bool) (failure *call.Error) {
-	entered := r.Enter()
+func (i *Instance) RunStream(ctx context.Context, m *Method, in any, item func(any) bool) (failure *call.Error) {
+	entered := i.Enter()
 	ended, broke := false, false
 	defer func() {
 		if !ended {
@@ -389,9 +389,9 @@ func (r *Replica) RunStream(ctx context.Context, m *Method, in any, item func(an
 				failure = e
 			}
 		}
-		r.Leave(entered, failure != nil)
+		i.Leave(entered, failure != nil)
 	}()
-	for v, err := range m.Stream(ctx, r.Instance, in) {
+	for v, err := range m.Stream(ctx, i.Value, in) {
 		if ctx.Err() != nil {
 			failure = call.FromContext(ctx)
 			break
@@ -413,15 +413,15 @@ func (r *Replica) RunStream(ctx context.Context, m *Method, in any, item func(an
 }
 
 // Close gives the instance, and then what was made with it, the chance to clean up.
-func (r *Replica) Close(ctx context.Context) error {
+func (i *Instance) Close(ctx context.Context) error {
 	var errs []error
-	if c, ok := r.Instance.(Closer); ok {
+	if c, ok := i.Value.(Closer); ok {
 		errs = append(errs, guard(ctx, func() error { return c.Close(ctx) }))
 	}
-	r.Scope.mu.Lock()
-	closers := r.Scope.closers
-	r.Scope.closers = nil
-	r.Scope.mu.Unlock()
+	i.Scope.mu.Lock()
+	closers := i.Scope.closers
+	i.Scope.closers = nil
+	i.Scope.mu.Unlock()
 	for _, f := range slices.Backward(closers) {
 		errs = append(errs, guard(ctx, func() error { return f(ctx) }))
 	}

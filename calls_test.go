@@ -14,6 +14,7 @@ import (
 
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/helvetest"
+	"github.com/helve-serve/helve/helvetype"
 )
 
 func TestBroadcast(t *testing.T) {
@@ -183,7 +184,7 @@ func TestChooseAndDispatch(t *testing.T) {
 				if v, err := third.Result(ctx); v != 6 || err != nil {
 					t.Errorf("the slot of a dispatched call: %d, %v", v, err)
 				}
-				for sel, reason := range map[*helve.Selection]helve.Reason{one: helve.BadInput, nil: helve.BadInput} {
+				for sel, reason := range map[*helve.Selection]helvetype.Reason{one: helve.BadInput, nil: helve.BadInput} {
 					_, err := a.Dispatch(ctx, sel, 1).Result(ctx)
 					wantReason(t, err, reason)
 				}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/gate"
 	"github.com/helve-serve/helve/internal/node"
@@ -124,7 +125,7 @@ func (m Method[In, Out]) Dispatch(ctx context.Context, s *Selection, in In) *Res
 	if r.ended {
 		return &r.Response
 	}
-	fail := func(reason Reason, format string, args ...any) *Response[Out] {
+	fail := func(reason helvetype.Reason, format string, args ...any) *Response[Out] {
 		r.end(call.NewError(reason, fmt.Sprintf(format, args...)).At(&r.info), nil)
 		return &r.Response
 	}

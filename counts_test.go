@@ -9,6 +9,7 @@ import (
 
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/helvetest"
+	"github.com/helve-serve/helve/helvetype"
 )
 
 // TestCounts: calls are counted wherever they run, and stay counted when their replica is gone.
@@ -36,7 +37,7 @@ func TestCounts(t *testing.T) {
 						t.Fatal("no error")
 					}
 				}
-				want := helve.Calls{Total: 10, Errors: 3}
+				want := helvetype.Calls{Total: 10, Errors: 3}
 				check := func(when string) {
 					t.Helper()
 					for { // the slot of a call that has answered may be about to be given back
@@ -100,9 +101,9 @@ func buildCounted() (*helve.App, error) {
 }
 
 // awaitCalls waits until the counts of a deployment are as wanted: the slot of a call that has answered may be about to be given back.
-func awaitCalls(t *testing.T, s *helve.System, app, deployment, when string, want helve.Calls) {
+func awaitCalls(t *testing.T, s *helve.System, app, deployment, when string, want helvetype.Calls) {
 	t.Helper()
-	var got helve.Calls
+	var got helvetype.Calls
 	for until := time.Now().Add(10 * time.Second); time.Now().Before(until); {
 		if got = s.Status().Applications[app].Deployments[deployment].Calls; got == want {
 			return
@@ -124,7 +125,7 @@ func TestCountsSurviveTheDeathOfAWorker(t *testing.T) {
 		call := func(what string) error { _, err := do.Call(ctx, what); return err }
 		broadcast := func(what string) error { _, err := do.Broadcast(ctx, what).Results(ctx); return err }
 		stream := func(what string) error { _, err := collect(flow.Remote(ctx, what).All()); return err }
-		want := helve.Calls{}
+		want := helvetype.Calls{}
 		for _, ways := range []struct {
 			name string
 			do   func(string) error
@@ -186,6 +187,6 @@ func TestCountsOfPythonSurviveTheDeathOfAWorker(t *testing.T) {
 		if err := end(); err == nil {
 			t.Fatal("no error")
 		}
-		awaitCalls(t, s, "countedpy", "Watched", "after a death", helve.Calls{Total: uint64(2*i + 2), Errors: uint64(i + 1)})
+		awaitCalls(t, s, "countedpy", "Watched", "after a death", helvetype.Calls{Total: uint64(2*i + 2), Errors: uint64(i + 1)})
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/helvetest"
+	"github.com/helve-serve/helve/helvetype"
 )
 
 // eachBubble runs body in fake time with every runner that stays in the test's process.
@@ -53,7 +54,7 @@ func TestEndsInTheQueue(t *testing.T) {
 			"Choose":      func(ctx context.Context) error { _, err := l.do.Choose(ctx); return err },
 			"Stream.Call": func(ctx context.Context) error { _, err := collect(l.seq.Call(ctx, 1)); return err },
 		}
-		for _, want := range []helve.Reason{helve.Deadline, helve.Cancelled} {
+		for _, want := range []helvetype.Reason{helve.Deadline, helve.Cancelled} {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			if want == helve.Cancelled {
 				ctx, cancel = context.WithCancel(t.Context())

@@ -10,11 +10,12 @@ import (
 	"testing"
 
 	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
 // reasons are those that have a name in the package, by it.
-var reasons = map[string]helve.Reason{
+var reasons = map[string]helvetype.Reason{
 	"Backpressure": helve.Backpressure, "DeploymentUnavailable": helve.DeploymentUnavailable, "ReplicaUnavailable": helve.ReplicaUnavailable,
 	"ReplicaDied": helve.ReplicaDied, "MayHaveRun": helve.MayHaveRun, "Deadline": helve.Deadline, "Cancelled": helve.Cancelled,
 	"NoMethod": helve.NoMethod, "BadInput": helve.BadInput, "UnsupportedMedia": helve.UnsupportedMedia,
@@ -22,7 +23,7 @@ var reasons = map[string]helve.Reason{
 	"Lost": helve.Lost, "User": helve.User, "Fault": helve.Fault,
 }
 
-var codes = []helve.Code{
+var codes = []helvetype.Code{
 	helve.OK, helve.Canceled, helve.Unknown, helve.InvalidArgument, helve.DeadlineExceeded, helve.NotFound, helve.AlreadyExists,
 	helve.PermissionDenied, helve.ResourceExhausted, helve.FailedPrecondition, helve.Aborted, helve.OutOfRange, helve.Unimplemented,
 	helve.Internal, helve.Unavailable, helve.DataLoss, helve.Unauthenticated,
@@ -31,14 +32,14 @@ var codes = []helve.Code{
 // TestErrorsHaveNames: every reason of the table and every code of gRPC is a constant of the package, and nothing else is.
 func TestErrorsHaveNames(t *testing.T) {
 	t.Parallel()
-	known := map[helve.Reason]bool{}
+	known := map[helvetype.Reason]bool{}
 	for _, row := range call.Table {
 		known[row.Reason] = true
 		if int(row.Code) >= len(codes) {
 			t.Errorf("%s has the code %d", row.Reason, row.Code)
 		}
 	}
-	named := map[helve.Reason]bool{}
+	named := map[helvetype.Reason]bool{}
 	for name, r := range reasons {
 		if named[r] || !known[r] {
 			t.Errorf("%s, %q, is not a reason, or one that has another name too", name, r)
@@ -53,7 +54,7 @@ func TestErrorsHaveNames(t *testing.T) {
 			t.Errorf("code %s is %d, not %d", c, c, i)
 		}
 	}
-	if next := helve.Code(len(codes)); next.String() != "Unknown" {
+	if next := helvetype.Code(len(codes)); next.String() != "Unknown" {
 		t.Errorf("there is a code %s without a name", next)
 	}
 	// The two above are all that errors.go exports.
@@ -79,7 +80,7 @@ func TestErrorsPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := map[helve.Reason]string{}
+	names := map[helvetype.Reason]string{}
 	for name, r := range reasons {
 		names[r] = name
 	}

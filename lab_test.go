@@ -7,6 +7,7 @@ import (
 
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/helvetest"
+	"github.com/helve-serve/helve/helvetype"
 )
 
 // Lab is a deployment whose methods a test writes in place.
@@ -104,7 +105,7 @@ func (l latch) wait(ctx context.Context) error {
 	}
 }
 
-func wantReason(t *testing.T, err error, want helve.Reason) {
+func wantReason(t *testing.T, err error, want helvetype.Reason) {
 	t.Helper()
 	if helve.ReasonOf(err) != want {
 		t.Errorf("error %v, want reason %s", err, want)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/helvetest"
+	"github.com/helve-serve/helve/helvetype"
 )
 
 // Bounds is the Go half of what is over a limit; testdata/bounds.py is the other.
@@ -50,7 +51,7 @@ func buildBounds() (*helve.App, error) {
 // wrongCalls makes calls that are over a limit, each of which is an error that says so, and then one that is not.
 func wrongCalls(ctx context.Context, kind string, handles ...helve.AnyHandle) error {
 	var wrong []error
-	expect := func(reason helve.Reason, text string, err error) {
+	expect := func(reason helvetype.Reason, text string, err error) {
 		if s := fmt.Sprint(err); helve.ReasonOf(err) != reason || !strings.Contains(s, text) || len(s) > 2000 {
 			wrong = append(wrong, fmt.Errorf("%s: %s, not %s %q: %.300s", kind, helve.ReasonOf(err), reason, text, s))
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/helvetest"
+	"github.com/helve-serve/helve/helvetype"
 )
 
 func double(_ context.Context, n int) (int, error) { return 2 * n, nil }
@@ -310,9 +311,9 @@ func TestDeadlines(t *testing.T) {
 					}
 				}
 				// Those that ran are 1, 9, 4 and perhaps 9 again, which kept its caller waiting.
-				want := helve.Calls{Total: 3, Errors: 3}
+				want := helvetype.Calls{Total: 3, Errors: 3}
 				if r.Name == "local" {
-					want = helve.Calls{Total: 4, Errors: 4, Late: 1}
+					want = helvetype.Calls{Total: 4, Errors: 4, Late: 1}
 				}
 				synctest.Wait()
 				if got := l.sys.Status().Applications["labs"].Deployments["Lab"].Calls; got != want {

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
@@ -443,21 +444,8 @@ func (s *System) Serve(addr string) (url string, failed <-chan error, err error)
 	return url, failed, err
 }
 
-// Status is what runs now: a copy.
-func (s *System) Status() Status { return s.node.Status() }
-
-// Status is the state of applications, deployments and replicas, with the reference's names.
-type Status = spec.Status
-
-// DeploymentStatus is one deployment in a [Status], with the counts of its Calls; ReplicaStatus is one replica in a [Status]; Exit is how the one before it ended; Unresponsive is set while its worker does
-// not answer.
-type (
-	DeploymentStatus = spec.DeploymentStatusInfo
-	Calls            = spec.Calls
-	ReplicaStatus    = spec.ReplicaStatus
-	Exit             = spec.Exit
-	Unresponsive     = spec.Unresponsive
-)
+// Status returns a copy of the present state of applications, deployments and replicas.
+func (s *System) Status() helvetype.Status { return s.node.Status() }
 
 // Close drains: HTTP first, then the calls under way, then replicas and workers. When ctx ends, what is left is killed.
 func (s *System) Close(ctx context.Context) error { return s.node.Close(ctx) }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/helvetest"
+	"github.com/helve-serve/helve/helvetype"
 )
 
 // watched is what the tests of supervision call, in a Go worker and in a Python one.
@@ -167,7 +168,7 @@ func hasLine(text string, parts []string) bool {
 }
 
 // awaitReplica waits until the only replica is as wanted.
-func awaitReplica(t *testing.T, s *helve.System, app string, ok func(r helve.ReplicaStatus) bool) helve.ReplicaStatus {
+func awaitReplica(t *testing.T, s *helve.System, app string, ok func(r helvetype.ReplicaStatus) bool) helvetype.ReplicaStatus {
 	t.Helper()
 	for t.Context().Err() == nil {
 		for _, r := range s.Status().Applications[app].Deployments["Watched"].Replicas {
@@ -177,7 +178,7 @@ func awaitReplica(t *testing.T, s *helve.System, app string, ok func(r helve.Rep
 		}
 	}
 	t.Fatalf("%+v", s.Status())
-	return helve.ReplicaStatus{}
+	return helvetype.ReplicaStatus{}
 }
 
 func TestWorkerEnvironment(t *testing.T) {
@@ -202,13 +203,13 @@ func TestWorkerEnvironment(t *testing.T) {
 func TestWorkersOutlastSignalsToAll(t *testing.T) {
 	t.Parallel()
 	eachWatched(t, helve.Config{}, func(t *testing.T, s *helve.System, app string, h helve.Handle[watched], _ *records) {
-		before := awaitReplica(t, s, app, func(helve.ReplicaStatus) bool { return true })
+		before := awaitReplica(t, s, app, func(helvetype.ReplicaStatus) bool { return true })
 		for range 3 {
 			if got, err := helve.MethodOf(h, watched.Signals).Call(t.Context(), helve.None{}); got != "lives" || err != nil {
 				t.Errorf("%q, %v", got, err)
 			}
 		}
-		if after := awaitReplica(t, s, app, func(helve.ReplicaStatus) bool { return true }); after.PID != before.PID {
+		if after := awaitReplica(t, s, app, func(helvetype.ReplicaStatus) bool { return true }); after.PID != before.PID {
 			t.Errorf("%+v, %+v", before, after)
 		}
 	})
@@ -268,7 +269,7 @@ func TestLogDirMistake(t *testing.T) {
 func TestWorkerExits(t *testing.T) {
 	t.Parallel()
 	eachWatched(t, helve.Config{}, func(t *testing.T, s *helve.System, app string, h helve.Handle[watched], log *records) {
-		first := awaitReplica(t, s, app, func(r helve.ReplicaStatus) bool { return r.State == "RUNNING" })
+		first := awaitReplica(t, s, app, func(r helvetype.ReplicaStatus) bool { return r.State == "RUNNING" })
 		if first.Restarts != 0 || first.LastExit != nil || first.PID == 0 {
 			t.Errorf("%+v", first)
 		}
@@ -279,7 +280,7 @@ func TestWorkerExits(t *testing.T) {
 		}{{"exit", "", 3}, {"signal", "SIGSEGV", -1}} {
 			_, err := end.Call(t.Context(), want.how)
 			wantReason(t, err, helve.ReplicaDied)
-			r := awaitReplica(t, s, app, func(r helve.ReplicaStatus) bool { return r.Restarts == i+1 && r.State == "RUNNING" })
+			r := awaitReplica(t, s, app, func(r helvetype.ReplicaStatus) bool { return r.Restarts == i+1 && r.State == "RUNNING" })
 			x := r.LastExit
 			if app == "watched" && want.signal != "" { // Go takes the signal for a crash of its own
 				want.signal, want.code = "", 2
@@ -323,7 +324,7 @@ func TestMemoryLimit(t *testing.T) {
 		return
 	}
 	wantReason(t, err, helve.ReplicaDied)
-	r := awaitReplica(t, s, "hungry", func(r helve.ReplicaStatus) bool { return r.Restarts == 1 })
+	r := awaitReplica(t, s, "hungry", func(r helvetype.ReplicaStatus) bool { return r.Restarts == 1 })
 	if !r.LastExit.OutOfMemory {
 		t.Errorf("%+v", r.LastExit)
 	}
@@ -333,11 +334,11 @@ func TestMemoryLimit(t *testing.T) {
 func TestStoppedWorker(t *testing.T) {
 	t.Parallel()
 	eachWatched(t, helve.Config{}, func(t *testing.T, s *helve.System, app string, h helve.Handle[watched], log *records) {
-		pid := awaitReplica(t, s, app, func(r helve.ReplicaStatus) bool { return r.State == "RUNNING" }).PID
+		pid := awaitReplica(t, s, app, func(r helvetype.ReplicaStatus) bool { return r.State == "RUNNING" }).PID
 		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
-		r := awaitReplica(t, s, app, func(r helve.ReplicaStatus) bool {
+		r := awaitReplica(t, s, app, func(r helvetype.ReplicaStatus) bool {
 			return r.Unresponsive != nil && strings.Contains(r.Unresponsive.Stacks, "State: T (stopped)")
 		})
 		if r.Unresponsive.Since.IsZero() || r.State != "RUNNING" {
@@ -346,7 +347,7 @@ func TestStoppedWorker(t *testing.T) {
 		if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
 			t.Fatal(err)
 		}
-		awaitReplica(t, s, app, func(r helve.ReplicaStatus) bool { return r.Unresponsive == nil && r.PID == pid })
+		awaitReplica(t, s, app, func(r helvetype.ReplicaStatus) bool { return r.Unresponsive == nil && r.PID == pid })
 		log.await(t, []string{"worker is unresponsive", "pid=" + fmt.Sprint(pid)}, []string{"worker answers again", "after="})
 		if got, err := helve.MethodOf(h, watched.Env).Call(t.Context(), "WATCHED"); got != "yes" || err != nil {
 			t.Errorf("%q, %v", got, err)
@@ -365,7 +366,7 @@ func TestBlockedLoop(t *testing.T) {
 	}
 	file := filepath.Join(t.TempDir(), "go")
 	call := helve.MethodOf(h, watched.SpinUntil).Remote(t.Context(), file)
-	awaitReplica(t, s, "watchedpy", func(r helve.ReplicaStatus) bool {
+	awaitReplica(t, s, "watchedpy", func(r helvetype.ReplicaStatus) bool {
 		return r.Unresponsive != nil && strings.Contains(r.Unresponsive.Stacks, "in spin_until")
 	})
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -374,7 +375,7 @@ func TestBlockedLoop(t *testing.T) {
 	if got, err := call.Result(t.Context()); got != "done" || err != nil {
 		t.Errorf("%q, %v", got, err)
 	}
-	awaitReplica(t, s, "watchedpy", func(r helve.ReplicaStatus) bool { return r.Unresponsive == nil && r.Restarts == 0 })
+	awaitReplica(t, s, "watchedpy", func(r helvetype.ReplicaStatus) bool { return r.Unresponsive == nil && r.Restarts == 0 })
 	log.await(t, []string{"worker is unresponsive", "in spin_until", "replica=Watched#"}, []string{"worker answers again"})
 }
 
@@ -392,7 +393,7 @@ func TestMaxUnresponsive(t *testing.T) {
 	}
 	_, err = helve.MethodOf(h, watched.SpinUntil).Call(t.Context(), "/nonexistent/file")
 	wantReason(t, err, helve.ReplicaDied)
-	r := awaitReplica(t, s, "impatient", func(r helve.ReplicaStatus) bool { return r.Restarts == 1 && r.State == "RUNNING" })
+	r := awaitReplica(t, s, "impatient", func(r helvetype.ReplicaStatus) bool { return r.Restarts == 1 && r.State == "RUNNING" })
 	if want := "unresponsive for 1s (max_unresponsive_s): killed by its node (SIGKILL)"; r.LastExit.Reason != want {
 		t.Errorf("%+v", r.LastExit)
 	}

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/helve-serve/helve/helvetype"
 )
 
 func TestIDs(t *testing.T) {
@@ -33,7 +35,7 @@ func TestIDs(t *testing.T) {
 
 func TestTableIsWhole(t *testing.T) {
 	t.Parallel()
-	seen := map[Reason]bool{}
+	seen := map[helvetype.Reason]bool{}
 	for _, r := range Table {
 		if seen[r.Reason] || r.HTTP < 400 || r.Code == OK || RowOf(r.Reason) != r {
 			t.Errorf("%+v", r)

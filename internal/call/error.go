@@ -3,76 +3,53 @@ package call
 import (
 	"context"
 	"strings"
+
+	"github.com/helve-serve/helve/helvetype"
 )
 
-// Code classifies a failure. Names and numbers are gRPC's
-// (https://grpc.io/docs/guides/status-codes/), so that they survive any edge.
-type Code uint32
-
-// The codes that Helve produces; users may attach any gRPC code to an error of theirs.
+// The codes and reasons of package helvetype, under short names for the packages below the root.
 const (
-	OK                 Code = 0
-	Canceled           Code = 1
-	Unknown            Code = 2
-	InvalidArgument    Code = 3
-	DeadlineExceeded   Code = 4
-	NotFound           Code = 5
-	AlreadyExists      Code = 6
-	PermissionDenied   Code = 7
-	ResourceExhausted  Code = 8
-	FailedPrecondition Code = 9
-	Aborted            Code = 10
-	OutOfRange         Code = 11
-	Unimplemented      Code = 12
-	Internal           Code = 13
-	Unavailable        Code = 14
-	DataLoss           Code = 15
-	Unauthenticated    Code = 16
+	OK                 = helvetype.CodeOK
+	Canceled           = helvetype.CodeCanceled
+	Unknown            = helvetype.CodeUnknown
+	InvalidArgument    = helvetype.CodeInvalidArgument
+	DeadlineExceeded   = helvetype.CodeDeadlineExceeded
+	NotFound           = helvetype.CodeNotFound
+	AlreadyExists      = helvetype.CodeAlreadyExists
+	PermissionDenied   = helvetype.CodePermissionDenied
+	ResourceExhausted  = helvetype.CodeResourceExhausted
+	FailedPrecondition = helvetype.CodeFailedPrecondition
+	Aborted            = helvetype.CodeAborted
+	OutOfRange         = helvetype.CodeOutOfRange
+	Unimplemented      = helvetype.CodeUnimplemented
+	Internal           = helvetype.CodeInternal
+	Unavailable        = helvetype.CodeUnavailable
+	DataLoss           = helvetype.CodeDataLoss
+	Unauthenticated    = helvetype.CodeUnauthenticated
+
+	Backpressure          = helvetype.ReasonBackpressure
+	DeploymentUnavailable = helvetype.ReasonDeploymentUnavailable
+	ReplicaUnavailable    = helvetype.ReasonReplicaUnavailable
+	ReplicaDied           = helvetype.ReasonReplicaDied
+	MayHaveRun            = helvetype.ReasonMayHaveRun
+	Deadline              = helvetype.ReasonDeadline
+	Cancelled             = helvetype.ReasonCancelled
+	NoMethod              = helvetype.ReasonNoMethod
+	BadInput              = helvetype.ReasonBadInput
+	UnsupportedMedia      = helvetype.ReasonUnsupportedMedia
+	MethodNotAllowed      = helvetype.ReasonMethodNotAllowed
+	TooLarge              = helvetype.ReasonTooLarge
+	Cycle                 = helvetype.ReasonCycle
+	DepthExceeded         = helvetype.ReasonDepth
+	Lost                  = helvetype.ReasonDataLoss
+	User                  = helvetype.ReasonUser
+	Fault                 = helvetype.ReasonInternal
 )
 
-var codeNames = [...]string{
-	"OK", "Canceled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound", "AlreadyExists",
-	"PermissionDenied", "ResourceExhausted", "FailedPrecondition", "Aborted", "OutOfRange", "Unimplemented",
-	"Internal", "Unavailable", "DataLoss", "Unauthenticated",
-}
-
-// String is the gRPC name of the code.
-func (c Code) String() string {
-	if int(c) < len(codeNames) {
-		return codeNames[c]
-	}
-	return "Unknown"
-}
-
-// Reason says which of Helve's own rules produced an error. It is finer than [Code] and
-// stable: programs may switch on it. The set is closed; [Table] lists it.
-type Reason string
-
-// The reasons. What each means to a caller is in [Table] and docs/errors.md.
-const (
-	Backpressure          Reason = "backpressure"
-	DeploymentUnavailable Reason = "deployment_unavailable"
-	ReplicaUnavailable    Reason = "replica_unavailable"
-	ReplicaDied           Reason = "replica_died"
-	MayHaveRun            Reason = "may_have_run"
-	Deadline              Reason = "deadline"
-	Cancelled             Reason = "cancelled"
-	NoMethod              Reason = "no_method"
-	BadInput              Reason = "bad_input"
-	UnsupportedMedia      Reason = "unsupported_media"
-	MethodNotAllowed      Reason = "method_not_allowed"
-	TooLarge              Reason = "too_large"
-	Cycle                 Reason = "cycle"
-	DepthExceeded         Reason = "depth"
-	Lost                  Reason = "data_loss"
-	User                  Reason = "user"
-	Fault                 Reason = "internal"
-)
-
-// Row is one line of the error table: what a [Reason] becomes in gRPC, HTTP and Python.
+// Row is one line of the error table: what a [helvetype.Reason] becomes in gRPC, HTTP and Python.
 type Row struct {
-	Reason Reason
-	Code   Code
+	Reason helvetype.Reason
+	Code   helvetype.Code
 	HTTP   int
 	Python string // exception class; "" stands for the user's own type
 }
@@ -100,7 +77,7 @@ var Table = [...]Row{
 }
 
 // RowOf finds the row of a reason. An unknown reason (a newer peer's) is treated as internal.
-func RowOf(r Reason) Row {
+func RowOf(r helvetype.Reason) Row {
 	for _, row := range Table {
 		if row.Reason == r {
 			return row
@@ -111,8 +88,8 @@ func RowOf(r Reason) Row {
 
 // Error is the one error type that handles return. It is immutable once returned and safe to share.
 type Error struct {
-	Code    Code
-	Reason  Reason
+	Code    helvetype.Code
+	Reason  helvetype.Reason
 	Message string // what happened, for logs and for callers inside the system
 
 	App, Deployment, Method, Replica string // where, as far as known
@@ -136,7 +113,7 @@ type KnownError struct {
 }
 
 // Errorf-like constructor without formatting: the code follows from the reason.
-func NewError(r Reason, message string) *Error {
+func NewError(r helvetype.Reason, message string) *Error {
 	return &Error{Code: RowOf(r).Code, Reason: r, Message: message}
 }
 

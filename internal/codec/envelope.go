@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strconv"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -95,7 +96,7 @@ func ParseError(data []byte) (*call.Error, error) {
 	err := entries(data, func(key, value string) {
 		switch key {
 		case "reason":
-			e.Reason = call.Reason(value)
+			e.Reason = helvetype.Reason(value)
 		case "code":
 			code = value
 		case "message":
@@ -145,7 +146,7 @@ func ParseError(data []byte) (*call.Error, error) {
 		if err != nil {
 			return nil, errEnvelope
 		}
-		e.Code = call.Code(c)
+		e.Code = helvetype.Code(c)
 	}
 	return e, nil
 }

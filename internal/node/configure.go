@@ -9,8 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
-	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/wire"
 )
 
@@ -171,7 +171,7 @@ func (c *configuring) deploymentLocked() *Deployment {
 func (c *configuring) runningLocked() (units []*Unit) {
 	if d := c.deploymentLocked(); d != nil {
 		for _, u := range d.units {
-			if u.state == spec.ReplicaRunning && u.edition == c.edition {
+			if u.state == helvetype.ReplicaRunning && u.edition == c.edition {
 				units = append(units, u)
 			}
 		}
@@ -222,7 +222,7 @@ func (c *configuring) refusals() error {
 	units := slices.SortedFunc(maps.Keys(c.asked), func(a, b *Unit) int { return strings.Compare(a.id, b.id) })
 	for _, u := range units {
 		err := c.asked[u].err
-		if err == nil || u.state == spec.ReplicaStopping {
+		if err == nil || u.state == helvetype.ReplicaStopping {
 			continue
 		}
 		text := call.AsError(err).Message

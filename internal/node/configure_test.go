@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/spec"
 )
@@ -84,7 +85,7 @@ func (x *configurable) running() (configs []string) {
 	x.node.mu.Lock()
 	defer x.node.mu.Unlock()
 	for _, u := range x.node.apps["app"].deployments["D"].units {
-		if u.state == spec.ReplicaRunning {
+		if u.state == helvetype.ReplicaRunning {
 			configs = append(configs, u.instance.Value.(*configured).holds())
 		}
 	}
@@ -97,13 +98,13 @@ func (x *configurable) kill() {
 	x.node.mu.Lock()
 	var units []*Unit
 	for _, u := range x.node.apps["app"].deployments["D"].units {
-		if u.state == spec.ReplicaRunning {
+		if u.state == helvetype.ReplicaRunning {
 			units = append(units, u)
 		}
 	}
 	x.node.mu.Unlock()
 	for _, u := range units {
-		x.node.died(u, &spec.Exit{Replica: u.id, Reason: "killed"}, false)
+		x.node.died(u, &helvetype.Exit{Replica: u.id, Reason: "killed"}, false)
 	}
 }
 
@@ -201,7 +202,7 @@ func TestConfigWithoutAReplicaToAskIsATrial(t *testing.T) {
 		}
 		close(given)
 		x.want(t, "after a trial that was refused", `"a"`, `"a"`)
-		if d := x.node.Status().Applications["app"].Deployments["D"]; d.Status != spec.DeploymentHealthy || d.Replicas[0].Restarts > 1 {
+		if d := x.node.Status().Applications["app"].Deployments["D"]; d.Status != helvetype.DeploymentHealthy || d.Replicas[0].Restarts > 1 {
 			t.Errorf("%+v", d)
 		}
 		broken = `"a"` // what was good is not any more, and the next one is

@@ -6,9 +6,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/instance"
-	"github.com/helve-serve/helve/internal/spec"
 )
 
 // Calls are counted where no end of a worker takes the count along: in the node's process by the replica itself, and for a
@@ -107,16 +107,16 @@ func (d *Deployment) tallyLocked() {
 	})
 }
 
-func (d *Deployment) callsLocked() spec.Calls {
+func (d *Deployment) callsLocked() helvetype.Calls {
 	d.tallyLocked()
-	c := spec.Calls{Queued: d.Router.Queued(), Total: d.past.Started, Errors: d.past.Failed, Late: d.past.Late}
+	c := helvetype.Calls{Queued: d.Router.Queued(), Total: d.past.Started, Errors: d.past.Failed, Late: d.past.Late}
 	count := func(u *Unit) {
 		s := u.counts()
 		c.Running += u.gate.Load()
 		c.Total, c.Errors, c.Late = c.Total+s.Started, c.Errors+s.Failed, c.Late+s.Late
 	}
 	for _, u := range d.units {
-		if u.state != spec.ReplicaStarting { // whoever starts it writes to it
+		if u.state != helvetype.ReplicaStarting { // whoever starts it writes to it
 			count(u)
 		}
 	}

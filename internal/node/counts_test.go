@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/spec"
@@ -46,12 +47,12 @@ func TestCallsThatOutliveTheirReplicaCount(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(10 * time.Second)
-		if got, want := n.Status().Applications["app"].Deployments["D"].Calls, (spec.Calls{Total: 1, Running: 1}); got != want {
+		if got, want := n.Status().Applications["app"].Deployments["D"].Calls, (helvetype.Calls{Total: 1, Running: 1}); got != want {
 			t.Errorf("while it runs: %+v, want %+v", got, want)
 		}
 		close(s.end)
 		synctest.Wait()
-		if got, want := n.Status().Applications["app"].Deployments["D"].Calls, (spec.Calls{Total: 1, Errors: 1}); got != want {
+		if got, want := n.Status().Applications["app"].Deployments["D"].Calls, (helvetype.Calls{Total: 1, Errors: 1}); got != want {
 			t.Errorf("when it has ended: %+v, want %+v", got, want)
 		}
 		if err := n.Close(t.Context()); err != nil {

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/gate"
 	"github.com/helve-serve/helve/internal/instance"
@@ -102,7 +103,7 @@ type Unit struct {
 	endLife context.CancelCauseFunc
 
 	// Guarded by Node.mu.
-	state      spec.ReplicaState
+	state      helvetype.ReplicaState
 	startedAt  time.Time
 	waits      string // what its start waits for
 	waitsSince time.Time

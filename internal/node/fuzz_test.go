@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/helvetype"
 )
 
 // FuzzTold: whatever a worker tells, its outlet keeps within bounds, and what it says of itself is about the past.
@@ -13,7 +13,7 @@ func FuzzTold(f *testing.F) {
 	f.Add("plain\nhalf\nstack Thread\nstack   in f\nunresponsive 2.5\nresponsive")
 	f.Add("log ERROR text\nlog INFO+3 x\nlog mine x\n\nlog")
 	f.Add("unresponsive NaN\nunresponsive -1e300\nunresponsive +Inf")
-	x := newTold(f, spec.ReplicaRunning)
+	x := newTold(f, helvetype.ReplicaRunning)
 	for _, u := range x.w.app.deployments["D"].units {
 		u.options.MaxUnresponsive = 300 * time.Hour
 	}
@@ -42,7 +42,7 @@ func FuzzTold(f *testing.F) {
 // TestStacksAreBounded: a worker cannot make the node keep more.
 func TestStacksAreBounded(t *testing.T) {
 	t.Parallel()
-	x := newTold(t, spec.ReplicaRunning)
+	x := newTold(t, helvetype.ReplicaRunning)
 	line := "stack " + strings.Repeat("x", 4<<10)
 	for range 1000 {
 		x.lines(line)

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/spec"
@@ -49,7 +50,7 @@ func TestWorkerGoesAway(t *testing.T) {
 	if first.gate.TryAcquire() || !second.gate.TryAcquire() {
 		t.Error("the wrong replica takes calls")
 	}
-	for i, want := range []call.Reason{call.ReplicaUnavailable, call.NoMethod} {
+	for i, want := range []helvetype.Reason{call.ReplicaUnavailable, call.NoMethod} {
 		done := make(ended, 1)
 		c := &call.Call{Want: call.Native}
 		c.Info.Place = &call.Place{App: "app", Deployment: "D", Method: "None"}

@@ -4,12 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 	"math/rand/v2"
 	"time"
-
-	"github.com/helve-serve/helve/internal/spec"
 )
 
 // maxUnhealthy is how many checks in a row must fail before a replica is replaced (the reference's number).
@@ -72,7 +71,7 @@ func jittered(d time.Duration) time.Duration {
 func (n *Node) serving(u *Unit) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return u.dep.units[u.id] == u && u.state == spec.ReplicaRunning
+	return u.dep.units[u.id] == u && u.state == helvetype.ReplicaRunning
 }
 
 func (n *Node) checkHealth(ctx context.Context, u *Unit) error {
@@ -114,12 +113,12 @@ func (n *Node) unhealthy(u *Unit, err error) {
 // replaceLocked takes a replica out of service that is of no use, so that another starts in its place.
 func (n *Node) replaceLocked(u *Unit, err error) {
 	d := u.dep
-	if d.units[u.id] != u || u.state != spec.ReplicaRunning {
+	if d.units[u.id] != u || u.state != helvetype.ReplicaRunning {
 		return
 	}
 	n.log.Error("replica is unhealthy, starting another", "app", d.app.name, "deployment", d.name, "replica", u.id, "error", err)
 	d.forgiveLocked(u)
-	u.vacateLocked(&spec.Exit{Replica: u.id, Reason: err.Error(), Code: -1, At: time.Now()})
+	u.vacateLocked(&helvetype.Exit{Replica: u.id, Reason: err.Error(), Code: -1, At: time.Now()})
 	if u.edition == d.now.Load() {
 		d.failedLocked(&d.running, u, err)
 	}

@@ -8,9 +8,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/arena"
 	"github.com/helve-serve/helve/internal/call"
-	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/wire"
 )
 
@@ -97,12 +97,12 @@ func (m *memory) close() {
 }
 
 // status is the account of the arena as users see it.
-func (m *memory) status() *spec.SharedMemory {
+func (m *memory) status() *helvetype.SharedMemory {
 	if m == nil {
 		return nil
 	}
 	s := m.table.Stats()
-	return &spec.SharedMemory{
+	return &helvetype.SharedMemory{
 		Size: s.Size, Leased: s.Leased, Published: s.Published, Filled: s.Filled,
 		Buffers: s.Buffers, References: s.References, Full: s.Full, Rejected: s.Rejected,
 	}

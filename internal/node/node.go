@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
@@ -139,7 +140,7 @@ type app struct {
 	revisions   int       // so far
 	current     *revision // what runs, or should
 	previous    *revision // what a change began from; nil while there is none
-	status      spec.ApplicationStatus
+	status      helvetype.ApplicationState
 	message     string
 	deleted     bool
 	left        context.Context // of one that is deleted: the time that its replicas have to finish
@@ -199,7 +200,7 @@ func (n *Node) Deploy(ctx context.Context, def App) error {
 	}
 	n.mu.Lock()
 	err = r.failure
-	failed, deleted, now := err != nil, a.status == spec.ApplicationDeleting, a.current.number
+	failed, deleted, now := err != nil, a.status == helvetype.ApplicationDeleting, a.current.number
 	n.mu.Unlock()
 	if err == nil {
 		if err = errors.Join(n.publish(), n.save()); err == nil {
@@ -246,11 +247,11 @@ func (n *Node) addLocked(def App) (_ *revision, leaving *app, _ error) {
 	there := n.apps[g.App]
 	switch {
 	case there == nil:
-	case there.status == spec.ApplicationDeleting || there.failure != nil:
+	case there.status == helvetype.ApplicationDeleting || there.failure != nil:
 		return nil, there, nil
 	case !def.Replace:
 		return nil, nil, fmt.Errorf("application %q is deployed already: delete it first", g.App)
-	case there.status == spec.ApplicationDeploying:
+	case there.status == helvetype.ApplicationDeploying:
 		return nil, nil, fmt.Errorf("application %q is being deployed; wait until that is over", g.App)
 	}
 	if err := n.unroutableLocked(there, g); err != nil {
@@ -283,7 +284,7 @@ func (n *Node) unroutableLocked(there *app, g spec.Graph) error {
 		return nil
 	}
 	for _, other := range n.apps {
-		if other == there || other.status == spec.ApplicationDeleting || other.failure != nil {
+		if other == there || other.status == helvetype.ApplicationDeleting || other.failure != nil {
 			continue
 		}
 		taken := other.current.def.Graph.RoutePrefix == g.RoutePrefix
@@ -356,11 +357,11 @@ func (n *Node) Delete(ctx context.Context, name string) error {
 func (n *Node) remove(ctx, draining context.Context, a *app) (cut error) {
 	n.mu.Lock()
 	failed := a.failure != nil
-	if a.status == spec.ApplicationDeploying && !failed { // it will not settle any more, and somebody waits for that
+	if a.status == helvetype.ApplicationDeploying && !failed { // it will not settle any more, and somebody waits for that
 		a.current.failure = fmt.Errorf("application %s was deleted before it was ready", a.name)
 		close(a.current.settled)
 	}
-	a.status = spec.ApplicationDeleting
+	a.status = helvetype.ApplicationDeleting
 	all := slices.Collect(maps.Values(a.deployments))
 	for _, d := range all {
 		for _, u := range d.units {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/wire"
 )
@@ -17,7 +18,7 @@ import (
 // expecting is a node with a socket on which it expects the worker app-1, to which it gives the graph.
 func expecting(t *testing.T) (*Node, *workerProc) {
 	t.Helper()
-	x := newTold(t, spec.ReplicaStarting)
+	x := newTold(t, helvetype.ReplicaStarting)
 	n, w := x.node, x.w
 	w.token, w.graph = wire.NewToken(), &spec.Graph{App: "app"}
 	w.opened, w.refused, w.stopped, w.after = make(chan struct{}), make(chan error, 1), make(chan struct{}), time.Hour

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/gate"
 	"github.com/helve-serve/helve/internal/instance"
@@ -107,13 +108,13 @@ func (n *Node) observeLocked() (targets []planner.Target, observed []planner.Obs
 				}
 				targets = append(targets, t)
 			}
-			history[k] = planner.History{Failures: d.failures, Rounds: max(d.starting.n, d.running.n), LastFailure: d.lastFail, Ran: e.ran && (e.retries() || a.status != spec.ApplicationDeploying)}
+			history[k] = planner.History{Failures: d.failures, Rounds: max(d.starting.n, d.running.n), LastFailure: d.lastFail, Ran: e.ran && (e.retries() || a.status != helvetype.ApplicationDeploying)}
 			for _, u := range d.units {
 				s := planner.Starting
 				switch u.state {
-				case spec.ReplicaRunning:
+				case helvetype.ReplicaRunning:
 					s = planner.Running
-				case spec.ReplicaStopping:
+				case helvetype.ReplicaStopping:
 					s = planner.Draining
 				}
 				observed = append(observed, planner.Observed{ID: u.id, Key: k, Revision: u.revision.id(), State: s, StartedAt: u.startedAt})
@@ -146,7 +147,7 @@ func (n *Node) startLocked(d *Deployment, now time.Time) {
 // unitOfLocked makes a replica as the deployment has them now.
 func (n *Node) unitOfLocked(d *Deployment, id string, now time.Time) *Unit {
 	e := d.now.Load()
-	u := &Unit{id: id, dep: d, edition: e, gate: gate.New(e.options.MaxOngoingRequests), state: spec.ReplicaStarting, startedAt: now}
+	u := &Unit{id: id, dep: d, edition: e, gate: gate.New(e.options.MaxOngoingRequests), state: helvetype.ReplicaStarting, startedAt: now}
 	if e.placement == inGoWorker {
 		u.gate.WhenWaiting(func() { u.recall(false) })
 	}
@@ -286,8 +287,8 @@ func (n *Node) ready(u *Unit) bool {
 	} else if u.trial != nil {
 		u.acceptLocked(config, version)
 	}
-	if u.state == spec.ReplicaStarting || u.state == spec.ReplicaRecovering {
-		u.state = spec.ReplicaRunning
+	if u.state == helvetype.ReplicaStarting || u.state == helvetype.ReplicaRecovering {
+		u.state = helvetype.ReplicaRunning
 		u.ran = true
 		d.starting.n = 0
 		if n.readier != nil {
@@ -317,7 +318,7 @@ func (n *Node) ready(u *Unit) bool {
 func (d *Deployment) runningLocked() []*router.Replica {
 	var set []*router.Replica
 	for _, u := range d.units {
-		if u.state == spec.ReplicaRunning {
+		if u.state == helvetype.ReplicaRunning {
 			set = append(set, u.entry)
 		}
 	}
@@ -343,7 +344,7 @@ func (n *Node) update(d *Deployment) {
 // settleLocked ends the first start of a revision when everything runs.
 func (n *Node) settleLocked(r *revision) {
 	a := r.app
-	if a.status != spec.ApplicationDeploying || a.failure != nil || a.current != r {
+	if a.status != helvetype.ApplicationDeploying || a.failure != nil || a.current != r {
 		return
 	}
 	for _, d := range a.deployments {
@@ -362,7 +363,7 @@ func (n *Node) settleLocked(r *revision) {
 			return
 		}
 	}
-	a.status, a.previous = spec.ApplicationRunning, nil
+	a.status, a.previous = helvetype.ApplicationRunning, nil
 	for _, d := range a.deployments {
 		d.former = nil
 	}
@@ -373,7 +374,7 @@ func (n *Node) settleLocked(r *revision) {
 // failLocked ends the first start of a revision with its first error.
 func (n *Node) failLocked(r *revision, err error) {
 	a := r.app
-	if a.status != spec.ApplicationDeploying || a.failure != nil || a.current != r {
+	if a.status != helvetype.ApplicationDeploying || a.failure != nil || a.current != r {
 		return
 	}
 	if a.previous != nil {
@@ -384,7 +385,7 @@ func (n *Node) failLocked(r *revision, err error) {
 		n.wake()
 		return
 	}
-	a.status, a.failure, a.message, r.failure = spec.ApplicationDeployFailed, err, err.Error(), err
+	a.status, a.failure, a.message, r.failure = helvetype.ApplicationDeployFailed, err, err.Error(), err
 	e := call.NewError(call.DeploymentUnavailable, "application "+a.name+" failed to start: "+err.Error())
 	for _, d := range a.deployments {
 		d.down.Store(e)
@@ -399,14 +400,14 @@ func (n *Node) startFailed(u *Unit, err error) {
 	n.mu.Lock()
 	n.forgetLocked(u)
 	if u.edition == d.now.Load() {
-		exit := &spec.Exit{Replica: u.id, Reason: err.Error(), Code: -1, At: time.Now()}
+		exit := &helvetype.Exit{Replica: u.id, Reason: err.Error(), Code: -1, At: time.Now()}
 		if ended, ok := errors.AsType[*endedError](err); ok {
 			exit = exitOf(u, ended.exit, "")
 		}
 		u.vacateLocked(exit)
 		d.failedLocked(&d.starting, u, err)
 	}
-	silent := d.app.failure != nil || d.app.status == spec.ApplicationDeploying && !u.retries() || // Deploy returns it
+	silent := d.app.failure != nil || d.app.status == helvetype.ApplicationDeploying && !u.retries() || // Deploy returns it
 		d.app.endingLocked() // the start was given up
 	n.wake()
 	n.mu.Unlock()
@@ -417,12 +418,12 @@ func (n *Node) startFailed(u *Unit, err error) {
 
 // died is told that a replica's process has ended. Its calls have been answered or routed again by its connection.
 // counts says whether it is a failure of its own for the back-off of starts.
-func (n *Node) died(u *Unit, exit *spec.Exit, counts bool) {
+func (n *Node) died(u *Unit, exit *helvetype.Exit, counts bool) {
 	d := u.dep
 	u.gate.Close()
 	u.lane.close()
 	n.mu.Lock()
-	if d.units[u.id] != u || u.state != spec.ReplicaRunning {
+	if d.units[u.id] != u || u.state != helvetype.ReplicaRunning {
 		// One that is starting or stopping is looked after by whoever starts or stops it.
 		n.mu.Unlock()
 		return
@@ -454,7 +455,7 @@ func (n *Node) died(u *Unit, exit *spec.Exit, counts bool) {
 
 // endingLocked says that the application goes: nothing of it that ends is missed.
 func (a *app) endingLocked() bool {
-	return a.node.closing || a.deleted || a.status == spec.ApplicationDeleting
+	return a.node.closing || a.deleted || a.status == helvetype.ApplicationDeleting
 }
 
 // healthyTime is how long a replica must have run for its end to count as the first failure again.
@@ -473,10 +474,10 @@ func (n *Node) forgetLocked(u *Unit) {
 
 // stopLocked takes a replica out of service, drains it, and ends it.
 func (n *Node) stopLocked(u *Unit) {
-	if u.state != spec.ReplicaRunning { // a starting one is stopped when it is ready and still too many
+	if u.state != helvetype.ReplicaRunning { // a starting one is stopped when it is ready and still too many
 		return
 	}
-	u.state = spec.ReplicaStopping
+	u.state = helvetype.ReplicaStopping
 	d := u.dep
 	n.wg.Go(func() {
 		u.gate.Close()
@@ -551,15 +552,15 @@ func (n *Node) publish() error {
 	n.mu.Lock()
 	var routes []proxy.Route
 	for _, a := range n.apps {
-		if a.status == spec.ApplicationRunning {
+		if a.status == helvetype.ApplicationRunning {
 			n.proxy.Open()
 		}
 		g := a.current.def.Graph
-		if a.status == spec.ApplicationDeleting {
+		if a.status == helvetype.ApplicationDeleting {
 			continue
 		} else if a.previous != nil { // until all of the new revision runs
 			g = a.previous.def.Graph
-		} else if a.status != spec.ApplicationRunning {
+		} else if a.status != helvetype.ApplicationRunning {
 			continue
 		}
 		if a.deleted || g.Ingress == nil || g.RoutePrefix == "" {
@@ -616,7 +617,7 @@ func (n *Node) readiness() map[string]bool {
 }
 
 func (a *app) readyLocked() bool {
-	if a.deleted || a.status == spec.ApplicationDeleting || a.previous == nil && a.status != spec.ApplicationRunning {
+	if a.deleted || a.status == helvetype.ApplicationDeleting || a.previous == nil && a.status != helvetype.ApplicationRunning {
 		return false
 	}
 	ingress := ""

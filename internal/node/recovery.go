@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/spec"
@@ -253,7 +254,7 @@ func (n *Node) takeOverLocked(x *expected, r *revision) {
 			continue
 		}
 		u := n.unitOfLocked(d, sr.ID, time.Now())
-		u.state, u.worker = spec.ReplicaRecovering, w
+		u.state, u.worker = helvetype.ReplicaRecovering, w
 		if u.placement == inPython {
 			b.name, b.deployment, b.replica, w.after = u.id, d.name, u.id, u.options.UnresponsiveAfter
 		}
@@ -336,7 +337,7 @@ func (n *Node) lost(w *workerProc, units []*Unit, err error) {
 	}
 	for _, u := range units {
 		n.forgetLocked(u)
-		u.vacateLocked(&spec.Exit{Replica: u.id, Reason: "it was lost with its node: " + err.Error(), Code: -1, At: time.Now()})
+		u.vacateLocked(&helvetype.Exit{Replica: u.id, Reason: "it was lost with its node: " + err.Error(), Code: -1, At: time.Now()})
 	}
 	n.wake()
 }
@@ -366,7 +367,7 @@ func (n *Node) resumed(w *workerProc, units []*Unit) {
 				continue
 			}
 			u = n.unitOfLocked(d, r.Replica, time.Now())
-			u.state, u.worker = spec.ReplicaRecovering, w
+			u.state, u.worker = helvetype.ReplicaRecovering, w
 		}
 		u.resumeLocked(r)
 		kept = append(kept, u)

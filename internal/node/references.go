@@ -5,8 +5,8 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
-	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/wire"
 )
 
@@ -60,13 +60,13 @@ func (c counted) Heap() []byte { return c.Bytes }
 // Release gives their room back.
 func (c counted) Release() { c.keeping.give(0, int64(len(c.Bytes))) }
 
-func (k *keeping) status() *spec.References {
+func (k *keeping) status() *helvetype.References {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.results == 0 && k.bytes == 0 && k.refused == 0 {
 		return nil
 	}
-	return &spec.References{Bytes: k.bytes, Results: k.results, Refused: k.refused}
+	return &helvetype.References{Bytes: k.bytes, Results: k.results, Refused: k.refused}
 }
 
 // shelf has the results that the node keeps for one connection.

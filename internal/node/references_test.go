@@ -3,8 +3,8 @@ package node
 import (
 	"testing"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
-	"github.com/helve-serve/helve/internal/spec"
 )
 
 // A result counts in bytes until the last call that it was passed to is done with it, not only until its caller drops it.
@@ -19,14 +19,14 @@ func TestKeptBytesCountUntilTheLastUser(t *testing.T) {
 
 	p.Release()
 	k.give(1, 0) // dropped
-	if got := k.status(); got == nil || *got != (spec.References{Bytes: 5}) {
+	if got := k.status(); got == nil || *got != (helvetype.References{Bytes: 5}) {
 		t.Errorf("%+v", got)
 	}
 	if failure := k.take(3); failure == nil {
 		t.Error("the node keeps more bytes than it may")
 	}
 	p.Release()
-	if got := k.status(); got == nil || *got != (spec.References{Refused: 1}) {
+	if got := k.status(); got == nil || *got != (helvetype.References{Refused: 1}) {
 		t.Errorf("%+v", got)
 	}
 }

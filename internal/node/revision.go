@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/router"
@@ -47,7 +48,7 @@ type edition struct {
 	configVersions int             // that were given out
 	trial          *trial          // a user config that may replace it; nil for none
 	vacant         []lineage       // places whose replica is gone, for the next to start
-	lastExit       *spec.Exit
+	lastExit       *helvetype.Exit
 	methods        []pythonMethod // of the first Python replica that became ready
 }
 
@@ -110,7 +111,7 @@ func (a *app) adoptLocked(r *revision) {
 			r.def.Bound(s.Name, d)
 		}
 	}
-	a.status, a.message, a.since = spec.ApplicationDeploying, "", time.Now()
+	a.status, a.message, a.since = helvetype.ApplicationDeploying, "", time.Now()
 }
 
 // forgetFailuresLocked is for a deployment that becomes what another revision has it as: those of the former say nothing of it.
@@ -141,7 +142,7 @@ func (a *app) revertLocked(cause error) {
 		}
 		a.dropLocked(d, call.NewError(call.DeploymentUnavailable, "revision "+failed.id()+" of application "+a.name+" failed to start: "+cause.Error()))
 	}
-	a.status = spec.ApplicationRunning
+	a.status = helvetype.ApplicationRunning
 	a.message = "revision " + failed.id() + " failed to start and was rolled back: " + cause.Error()
 }
 
@@ -155,7 +156,7 @@ func (a *app) dropLocked(d *Deployment, gone *call.Error) {
 // tidyLocked ends what is left of revisions that are over: deployments that the current one does not have, once no
 // replica of another revision could call them, and Go workers without replicas.
 func (a *app) tidyLocked() {
-	if a.status != spec.ApplicationRunning {
+	if a.status != helvetype.ApplicationRunning {
 		return
 	}
 	former := false

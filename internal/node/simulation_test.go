@@ -17,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/router"
@@ -320,7 +321,7 @@ func (s *simulation) kill() {
 	for _, a := range s.node.apps {
 		for _, d := range a.deployments {
 			for _, u := range d.units {
-				if u.state == spec.ReplicaRunning {
+				if u.state == helvetype.ReplicaRunning {
 					running = append(running, u)
 				}
 			}
@@ -332,9 +333,9 @@ func (s *simulation) kill() {
 	}
 	slices.SortFunc(running, func(a, b *Unit) int { return strings.Compare(a.id, b.id) })
 	u := running[s.rnd.IntN(len(running))]
-	s.node.died(u, &spec.Exit{Replica: u.id, Reason: "killed", Code: -1, At: time.Now()}, true)
+	s.node.died(u, &helvetype.Exit{Replica: u.id, Reason: "killed", Code: -1, At: time.Now()}, true)
 	s.node.mu.Lock()
-	gone := u.dep.units[u.id] == nil && u.state == spec.ReplicaRunning
+	gone := u.dep.units[u.id] == nil && u.state == helvetype.ReplicaRunning
 	s.node.mu.Unlock()
 	if gone { // else it began to stop at the same instant, and is closed by that
 		go func() {
@@ -556,7 +557,7 @@ func (s *simulation) converge() {
 		d := s.node.Deployment("app", name)
 		s.node.mu.Lock()
 		for _, u := range d.units {
-			if u.state != spec.ReplicaRunning {
+			if u.state != helvetype.ReplicaRunning {
 				continue
 			}
 			if i := u.instance.Value.(*subject); strconv.FormatInt(i.config, 10) != string(config) {
@@ -584,17 +585,17 @@ func (s *simulation) converge() {
 // unwell says how the node is not what p says, "" if it is.
 func (s *simulation) unwell(p *plan) string {
 	a, ok := s.node.Status().Applications["app"]
-	if !ok || a.Status != spec.ApplicationRunning || len(a.Deployments) != len(p.names) {
+	if !ok || a.Status != helvetype.ApplicationRunning || len(a.Deployments) != len(p.names) {
 		return fmt.Sprintf("status %+v, expected %v", a, p.names)
 	}
 	for _, name := range p.names {
 		d := a.Deployments[name]
-		if d.Status != spec.DeploymentHealthy || len(d.Replicas) != p.replicas[name] {
+		if d.Status != helvetype.DeploymentHealthy || len(d.Replicas) != p.replicas[name] {
 			return fmt.Sprintf("%s is %s (%s) with %d replicas, expected %d: %+v",
 				name, d.Status, d.Message, len(d.Replicas), p.replicas[name], d.Replicas)
 		}
 		for _, r := range d.Replicas {
-			if r.State != spec.ReplicaRunning {
+			if r.State != helvetype.ReplicaRunning {
 				return fmt.Sprintf("replica %s is %s", r.ID, r.State)
 			}
 		}

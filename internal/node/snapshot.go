@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/worker"
 )
@@ -140,7 +141,7 @@ func (n *Node) snapshotLocked() snapshot {
 			Replicas: []snapReplica{},
 		}
 		for _, u := range w.unitsLocked() {
-			if u.state != spec.ReplicaStopping {
+			if u.state != helvetype.ReplicaStopping {
 				sw.Replicas = append(sw.Replicas, snapReplica{u.id, u.dep.name})
 			}
 		}

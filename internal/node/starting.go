@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
-	"github.com/helve-serve/helve/internal/spec"
 )
 
 // What a replica may take to start is watched by the node, and not only by the process that it starts in: that may be stopped, or be held
@@ -64,7 +64,7 @@ func (n *Node) waiting(u *Unit, what string) (done func()) {
 func (d *Deployment) slowLocked() string {
 	var oldest *Unit
 	for _, u := range d.units {
-		if u.state == spec.ReplicaStarting && u.waits != "" && (oldest == nil || u.waitsSince.Before(oldest.waitsSince)) {
+		if u.state == helvetype.ReplicaStarting && u.waits != "" && (oldest == nil || u.waitsSince.Before(oldest.waitsSince)) {
 			oldest = u
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/spec"
@@ -69,7 +70,7 @@ func TestTheNodeEndsStartsThatTakeTooLong(t *testing.T) {
 		construct  time.Duration
 		end        time.Duration
 		says, what string
-		reason     call.Reason
+		reason     helvetype.Reason
 	}{
 		"in the node":               {nil, 15 * time.Second, 15 * time.Second, "construct_timeout_s (15s)", waitsForConstructor, call.Deadline},
 		"in a worker":               {deaf(true), 15 * time.Second, 15*time.Second + overdueTime, "construct_timeout_s (15s)", waitsForConstructor, call.Deadline},

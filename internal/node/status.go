@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/helvetype"
 )
 
 // Statuses follow the reference's rules. A deployment is UPDATING while its revision starts, DEPLOY_FAILED when that was given
@@ -15,11 +15,11 @@ import (
 // deployment is: for example, of two deployments one is HEALTHY and one UNHEALTHY, then the application is UNHEALTHY.
 
 // Status is what runs now.
-func (n *Node) Status() spec.Status {
+func (n *Node) Status() helvetype.Status {
 	n.countAll()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	s := spec.Status{Applications: map[string]spec.ApplicationStatusInfo{}}
+	s := helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{}}
 	for name, a := range n.apps {
 		s.Applications[name] = a.statusLocked()
 	}
@@ -27,11 +27,11 @@ func (n *Node) Status() spec.Status {
 	return s
 }
 
-func (a *app) statusLocked() spec.ApplicationStatusInfo {
-	s := spec.ApplicationStatusInfo{
-		Status: a.status, Message: a.message, RoutePrefix: a.current.def.Graph.RoutePrefix, Deployments: map[string]spec.DeploymentStatusInfo{}, SharedMemory: a.memory.status(),
+func (a *app) statusLocked() helvetype.ApplicationStatus {
+	s := helvetype.ApplicationStatus{
+		Status: a.status, Message: a.message, RoutePrefix: a.current.def.Graph.RoutePrefix, Deployments: map[string]helvetype.DeploymentStatus{}, SharedMemory: a.memory.status(),
 	}
-	worst := spec.DeploymentHealthy
+	worst := helvetype.DeploymentHealthy
 	for _, name := range slices.Sorted(maps.Keys(a.deployments)) {
 		d := a.deployments[name]
 		ds := d.statusLocked()
@@ -41,46 +41,46 @@ func (a *app) statusLocked() spec.ApplicationStatusInfo {
 		}
 		if badness[ds.Status] > badness[worst] {
 			worst = ds.Status
-			if a.status != spec.ApplicationDeployFailed && ds.Message != "" {
+			if a.status != helvetype.ApplicationDeployFailed && ds.Message != "" {
 				s.Message = fmt.Sprintf("deployment %s: %s", name, ds.Message)
 			}
 		}
 	}
-	if a.status == spec.ApplicationRunning {
+	if a.status == helvetype.ApplicationRunning {
 		s.Status = ofApplication[worst]
 	}
 	return s
 }
 
 // badness orders statuses: the reference's ranks, the worst last.
-var badness = map[spec.DeploymentStatus]int{ //nolint:gochecknoglobals // a constant
-	spec.DeploymentHealthy: 0, spec.DeploymentUpdating: 1, spec.DeploymentUnhealthy: 2, spec.DeploymentDeployFailed: 3,
+var badness = map[helvetype.DeploymentState]int{ //nolint:gochecknoglobals // a constant
+	helvetype.DeploymentHealthy: 0, helvetype.DeploymentUpdating: 1, helvetype.DeploymentUnhealthy: 2, helvetype.DeploymentDeployFailed: 3,
 }
 
 // ofApplication is what an application is whose worst deployment is so.
-var ofApplication = map[spec.DeploymentStatus]spec.ApplicationStatus{ //nolint:gochecknoglobals // a constant
-	spec.DeploymentHealthy: spec.ApplicationRunning, spec.DeploymentUpdating: spec.ApplicationDeploying,
-	spec.DeploymentUnhealthy: spec.ApplicationUnhealthy, spec.DeploymentDeployFailed: spec.ApplicationDeployFailed,
+var ofApplication = map[helvetype.DeploymentState]helvetype.ApplicationState{ //nolint:gochecknoglobals // a constant
+	helvetype.DeploymentHealthy: helvetype.ApplicationRunning, helvetype.DeploymentUpdating: helvetype.ApplicationDeploying,
+	helvetype.DeploymentUnhealthy: helvetype.ApplicationUnhealthy, helvetype.DeploymentDeployFailed: helvetype.ApplicationDeployFailed,
 }
 
-func (d *Deployment) statusLocked() spec.DeploymentStatusInfo {
+func (d *Deployment) statusLocked() helvetype.DeploymentStatus {
 	a, e := d.app, d.now.Load()
-	s := spec.DeploymentStatusInfo{
-		Status: spec.DeploymentHealthy, Replicas: []spec.ReplicaStatus{}, Uses: e.spec.Uses, DynamicUses: slices.Clone(d.dynamic),
+	s := helvetype.DeploymentStatus{
+		Status: helvetype.DeploymentHealthy, Replicas: []helvetype.ReplicaStatus{}, Uses: e.spec.Uses, DynamicUses: slices.Clone(d.dynamic),
 		LastExit: e.lastExit, Calls: d.callsLocked(),
 	}
 	ready, former := 0, 0
 	for _, u := range d.units {
 		s.Replicas = append(s.Replicas, u.statusLocked())
 		switch {
-		case u.state != spec.ReplicaRunning:
+		case u.state != helvetype.ReplicaRunning:
 		case u.edition != e:
 			former++
 		default:
 			ready++
 		}
 	}
-	slices.SortFunc(s.Replicas, func(a, b spec.ReplicaStatus) int {
+	slices.SortFunc(s.Replicas, func(a, b helvetype.ReplicaStatus) int {
 		if c := a.StartedAt.Compare(b.StartedAt); c != 0 {
 			return c
 		}
@@ -89,15 +89,15 @@ func (d *Deployment) statusLocked() spec.DeploymentStatusInfo {
 	missing := ready < e.options.NumReplicas
 	switch {
 	case d.gaveUp:
-		s.Status, s.Message = spec.DeploymentDeployFailed, d.message
-	case a.status == spec.ApplicationDeleting:
-		s.Status = spec.DeploymentUpdating
-	case missing && d.failures > 0 && a.status != spec.ApplicationDeploying:
-		s.Status, s.Message = spec.DeploymentUnhealthy, d.message
+		s.Status, s.Message = helvetype.DeploymentDeployFailed, d.message
+	case a.status == helvetype.ApplicationDeleting:
+		s.Status = helvetype.DeploymentUpdating
+	case missing && d.failures > 0 && a.status != helvetype.ApplicationDeploying:
+		s.Status, s.Message = helvetype.DeploymentUnhealthy, d.message
 	case missing && d.failures > 0:
-		s.Status, s.Message = spec.DeploymentUpdating, d.message
+		s.Status, s.Message = helvetype.DeploymentUpdating, d.message
 	case missing || former > 0:
-		s.Status = spec.DeploymentUpdating
+		s.Status = helvetype.DeploymentUpdating
 	}
 	if s.Message == "" && missing {
 		s.Message = d.slowLocked()
@@ -105,14 +105,14 @@ func (d *Deployment) statusLocked() spec.DeploymentStatusInfo {
 	return s
 }
 
-func (u *Unit) statusLocked() spec.ReplicaStatus {
-	s := spec.ReplicaStatus{
+func (u *Unit) statusLocked() helvetype.ReplicaStatus {
+	s := helvetype.ReplicaStatus{
 		ID: u.id, State: u.state, StartedAt: u.startedAt, Restarts: u.before.restarts, LastExit: u.before.exit,
 	}
 	if u.worker != nil && u.worker.proc != nil {
 		s.PID = u.worker.proc.PID()
 		if st := u.worker.stuck; st != nil {
-			s.Unresponsive = &spec.Unresponsive{Since: st.since, Stacks: st.stacks}
+			s.Unresponsive = &helvetype.Unresponsive{Since: st.since, Stacks: st.stacks}
 		}
 	}
 	return s
@@ -134,7 +134,7 @@ func (n *Node) missingLocked(name string) error {
 		return fmt.Errorf("no application %q is running", name)
 	case a == nil:
 		return fmt.Errorf("no application %q is running; there is %s", name, strings.Join(slices.Sorted(maps.Keys(n.apps)), ", "))
-	case a.status == spec.ApplicationDeleting:
+	case a.status == helvetype.ApplicationDeleting:
 		return fmt.Errorf("application %q is being deleted", name)
 	case a.failure != nil:
 		return fmt.Errorf("application %q failed to start: %w", name, a.failure)

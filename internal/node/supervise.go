@@ -12,9 +12,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/logs"
-	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/worker"
 )
 
@@ -208,7 +208,7 @@ func (n *Node) expire(w *workerProc, s *stuck, limit time.Duration) {
 
 // servingLocked are the replicas of a worker that are in service. A constructor may block the worker as long as it likes.
 func (n *Node) servingLocked(w *workerProc) []*Unit {
-	units := slices.DeleteFunc(w.unitsLocked(), func(u *Unit) bool { return u.state != spec.ReplicaRunning })
+	units := slices.DeleteFunc(w.unitsLocked(), func(u *Unit) bool { return u.state != helvetype.ReplicaRunning })
 	slices.SortFunc(units, func(a, b *Unit) int { return strings.Compare(a.id, b.id) })
 	return units
 }
@@ -307,11 +307,11 @@ func (e *endedError) Error() string { return e.text + ": " + e.exit.Reason() }
 // lineage is what a replica inherits from those before it in its place.
 type lineage struct {
 	restarts int
-	exit     *spec.Exit // of the last
+	exit     *helvetype.Exit // of the last
 }
 
-func exitOf(u *Unit, e worker.Exit, doom string) *spec.Exit {
-	x := &spec.Exit{
+func exitOf(u *Unit, e worker.Exit, doom string) *helvetype.Exit {
+	x := &helvetype.Exit{
 		Replica: u.id, Reason: e.Summary(), Code: e.Code, Signal: e.SignalName(), OutOfMemory: e.OutOfMemory, At: e.At,
 		Lines: e.Lines,
 	}
@@ -323,7 +323,7 @@ func exitOf(u *Unit, e worker.Exit, doom string) *spec.Exit {
 
 // vacateLocked leaves the replica's place to the next that starts of its revision. Those of other revisions are not in its place:
 // for example, what is known of a build that did not start is no restart of the next one.
-func (u *Unit) vacateLocked(exit *spec.Exit) {
+func (u *Unit) vacateLocked(exit *helvetype.Exit) {
 	e := u.edition
 	e.lastExit = exit
 	e.vacant = append(e.vacant, lineage{u.before.restarts + 1, exit})

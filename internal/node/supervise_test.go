@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/gate"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/router"
@@ -45,7 +46,7 @@ func TestCrashLoop(t *testing.T) {
 				synctest.Wait()
 				n.mu.Lock()
 				for _, u := range n.apps["app"].deployments["D"].units {
-					if u.state == spec.ReplicaRunning {
+					if u.state == helvetype.ReplicaRunning {
 						n.mu.Unlock()
 						return u
 					}
@@ -57,7 +58,7 @@ func TestCrashLoop(t *testing.T) {
 		die := func(i int) time.Duration {
 			u := running()
 			start := time.Now()
-			n.died(u, &spec.Exit{Replica: u.id, Reason: fmt.Sprint("exit ", i), Code: i}, true)
+			n.died(u, &helvetype.Exit{Replica: u.id, Reason: fmt.Sprint("exit ", i), Code: i}, true)
 			running()
 			return time.Since(start)
 		}
@@ -69,7 +70,7 @@ func TestCrashLoop(t *testing.T) {
 			t.Error(got)
 		}
 		d := n.Status().Applications["app"].Deployments["D"]
-		if r := d.Replicas[0]; r.Restarts != 10 || r.LastExit.Code != 9 || d.LastExit.Reason != "exit 9" || d.Status != spec.DeploymentHealthy {
+		if r := d.Replicas[0]; r.Restarts != 10 || r.LastExit.Code != 9 || d.LastExit.Reason != "exit 9" || d.Status != helvetype.DeploymentHealthy {
 			t.Errorf("%+v", d)
 		}
 		time.Sleep(healthyTime + time.Second)
@@ -87,7 +88,7 @@ type told struct {
 	out  *outlet
 }
 
-func newTold(t testing.TB, state spec.ReplicaState) *told {
+func newTold(t testing.TB, state helvetype.ReplicaState) *told {
 	t.Helper()
 	x := &told{}
 	x.node = New(Settings{Logger: slog.New(slog.NewTextHandler(&x.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
@@ -119,7 +120,7 @@ func newTold(t testing.TB, state spec.ReplicaState) *told {
 	return x
 }
 
-func (x *told) status() *spec.Unresponsive {
+func (x *told) status() *helvetype.Unresponsive {
 	return x.node.Status().Applications["app"].Deployments["D"].Replicas[0].Unresponsive
 }
 
@@ -131,7 +132,7 @@ func (x *told) lines(lines ...string) {
 
 func TestWhatWorkersTell(t *testing.T) {
 	t.Parallel()
-	x := newTold(t, spec.ReplicaRunning)
+	x := newTold(t, helvetype.ReplicaRunning)
 	x.lines("log ERROR name -- text", "log DEBUG hidden level=ERROR", "stack Thread MainThread:", "stack   in spin")
 	if x.status() != nil {
 		t.Error("unresponsive before it was told")
@@ -166,7 +167,7 @@ func TestWhatWorkersTell(t *testing.T) {
 func TestPrintedTextIsNoControl(t *testing.T) {
 	t.Parallel()
 	for _, stream := range []string{"stdout", "stderr"} {
-		x := newTold(t, spec.ReplicaRunning)
+		x := newTold(t, helvetype.ReplicaRunning)
 		for _, text := range []string{
 			"request: stack forged", "stack forged", "unresponsive 86400", "\x1ehelve:stack forged", "request \x1ehelve:unresponsive 86400", "log ERROR forged",
 		} {
@@ -189,7 +190,7 @@ func TestPrintedTextIsNoControl(t *testing.T) {
 // TestOutputIsText: what a worker prints is shown as one line of text, behind its name.
 func TestOutputIsText(t *testing.T) {
 	t.Parallel()
-	x := newTold(t, spec.ReplicaRunning)
+	x := newTold(t, helvetype.ReplicaRunning)
 	var shown bytes.Buffer
 	x.node.set.Output = &shown
 	x.out.line("stdout", []byte("a\r(node) forged\x1b[2K\xff \x1b[31mred"))
@@ -201,7 +202,7 @@ func TestOutputIsText(t *testing.T) {
 // TestPingFindsThenWorkerTells: the stacks that come later replace what the kernel said, and the first time counts.
 func TestPingFindsThenWorkerTells(t *testing.T) {
 	t.Parallel()
-	x := newTold(t, spec.ReplicaRunning)
+	x := newTold(t, helvetype.ReplicaRunning)
 	since := time.Now()
 	x.node.unresponsive(x.w, since, "State: R", false)
 	x.lines("stack x", "unresponsive 1")
@@ -218,7 +219,7 @@ func TestPingFindsThenWorkerTells(t *testing.T) {
 // TestConstructorsMayBlock: a replica that is not in service is not unresponsive.
 func TestConstructorsMayBlock(t *testing.T) {
 	t.Parallel()
-	x := newTold(t, spec.ReplicaStarting)
+	x := newTold(t, helvetype.ReplicaStarting)
 	x.lines("stack x", "unresponsive 1")
 	if s := x.status(); s != nil {
 		t.Errorf("%+v", s)
@@ -230,20 +231,20 @@ func TestConstructorsMayBlock(t *testing.T) {
 func TestTheLastLinesAreLoggedOnce(t *testing.T) {
 	t.Parallel()
 	for _, closing := range []bool{false, true} {
-		x := newTold(t, spec.ReplicaRunning)
+		x := newTold(t, helvetype.ReplicaRunning)
 		x.node.mu.Lock()
 		x.node.closing = closing
 		x.w.app.failure = errors.New("nothing is to start in their places")
 		d := x.w.app.deployments["D"]
 		first := d.units["D#1"]
-		second := &Unit{id: "D#2", dep: d, edition: first.edition, worker: x.w, state: spec.ReplicaRunning, gate: gate.New(1), endLife: func(error) {}}
+		second := &Unit{id: "D#2", dep: d, edition: first.edition, worker: x.w, state: helvetype.ReplicaRunning, gate: gate.New(1), endLife: func(error) {}}
 		d.units["D#2"] = second
 		for _, u := range d.units {
 			u.entry = &router.Replica{ID: u.id, Gate: u.gate, Value: u}
 		}
 		x.node.mu.Unlock()
 		for _, u := range []*Unit{first, second} {
-			x.node.died(u, &spec.Exit{Replica: u.id, Reason: "exit status 3", Code: 3, Lines: []string{"last words"}}, false)
+			x.node.died(u, &helvetype.Exit{Replica: u.id, Reason: "exit status 3", Code: 3, Lines: []string{"last words"}}, false)
 		}
 		x.node.mu.Lock()
 		x.node.closing = false // for the clean-up
@@ -262,7 +263,7 @@ func TestExitOf(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	got := exitOf(&Unit{id: "D#1"}, worker.Exit{Code: -1, Signal: syscall.SIGSEGV, Lines: []string{"x"}, At: now}, "late")
-	want := &spec.Exit{Replica: "D#1", Reason: "late: ended by SIGSEGV (segmentation fault)", Code: -1, Signal: "SIGSEGV", At: now, Lines: []string{"x"}}
+	want := &helvetype.Exit{Replica: "D#1", Reason: "late: ended by SIGSEGV (segmentation fault)", Code: -1, Signal: "SIGSEGV", At: now, Lines: []string{"x"}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v", got)
 	}

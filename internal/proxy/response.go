@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -67,7 +68,7 @@ func onlyJSON(r *http.Request) bool {
 }
 
 // httpOf is the usual HTTP status of a gRPC code, for codes that users chose.
-var httpOf = map[call.Code]int{
+var httpOf = map[helvetype.Code]int{
 	call.InvalidArgument: 400, call.NotFound: 404, call.AlreadyExists: 409, call.PermissionDenied: 403,
 	call.ResourceExhausted: 429, call.FailedPrecondition: 400, call.Aborted: 409, call.OutOfRange: 400,
 	call.Unimplemented: 501, call.Unavailable: 503, call.Unauthenticated: 401, call.DeadlineExceeded: 504, call.Canceled: 499,
@@ -147,10 +148,10 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, c *call.Call, e *ca
 		return
 	}
 	type body struct {
-		Code      string      `json:"code"`
-		Reason    call.Reason `json:"reason"`
-		Message   string      `json:"message"`
-		RequestID string      `json:"request_id"`
+		Code      string           `json:"code"`
+		Reason    helvetype.Reason `json:"reason"`
+		Message   string           `json:"message"`
+		RequestID string           `json:"request_id"`
 	}
 	for _, of := range []string{"Content-Length", "Content-Encoding", "Etag", "Last-Modified", "Cache-Control"} {
 		h.Del(of) // a handler set it for an answer that did not come

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -26,7 +27,7 @@ func holding() (*server, chan *Incoming) {
 	}}, ins
 }
 
-func reasonOf(r call.Result) call.Reason {
+func reasonOf(r call.Result) helvetype.Reason {
 	if r.Err == nil {
 		return ""
 	}
@@ -167,7 +168,7 @@ func TestWaysThatAllAreInUse(t *testing.T) {
 func TestNamesOfNothing(t *testing.T) {
 	t.Parallel()
 	p, _ := connect(t, &server{}, &server{})
-	for reason, routes := range map[call.Reason][]Route{
+	for reason, routes := range map[helvetype.Reason][]Route{
 		call.NoMethod:              {{Method: strings.Repeat("x", 17<<20)}, {Method: strings.Repeat("x", maxMethod+1)}, {Method: "\xff"}},
 		call.DeploymentUnavailable: {{App: strings.Repeat("x", call.MaxName+1)}, {Deployment: strings.Repeat("x", 1<<20)}},
 	} {
@@ -454,7 +455,7 @@ func (g *wild) serve(b *call.Batch, in *Incoming) call.Canceler {
 	r := call.Result{Payload: call.Payload{Codec: g.codec(), Data: g.data()}}
 	if g.IntN(3) == 0 {
 		r = call.Result{Err: &call.Error{
-			Reason: call.Reason(g.text()), Code: call.Code(g.Uint32()), Message: strings.Repeat(g.text(), g.IntN(100)), App: g.text(), Deployment: g.text(),
+			Reason: helvetype.Reason(g.text()), Code: helvetype.Code(g.Uint32()), Message: strings.Repeat(g.text(), g.IntN(100)), App: g.text(), Deployment: g.text(),
 			Method: g.text(), RequestID: g.text(), Type: g.text(), Traceback: strings.Repeat(g.text(), g.IntN(100)), Pickle: g.data(), Public: g.text(),
 		}}
 	}

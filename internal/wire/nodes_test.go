@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -213,7 +214,7 @@ func TestVerdictAtTheEnd(t *testing.T) {
 		answer []byte
 		end    func(p *Peer, e ends)
 		known  bool // that it has not started
-		reason call.Reason
+		reason helvetype.Reason
 	}
 	hangUp := func(_ *Peer, e ends) { e.small.Close(); e.bulk.Close() }
 	for _, test := range []ending{

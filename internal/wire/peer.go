@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 )
@@ -621,12 +622,12 @@ type replyBody struct {
 }
 
 type replyError struct {
-	Reason    call.Reason `json:"reason"`
-	Step      string      `json:"step,omitempty"` // of a start_replica: which one failed
-	Type      string      `json:"type,omitempty"`
-	Message   string      `json:"message"`
-	Traceback string      `json:"traceback,omitempty"`
-	Causes    []byte      `json:"causes,omitempty"` // as in an error envelope
+	Reason    helvetype.Reason `json:"reason"`
+	Step      string           `json:"step,omitempty"` // of a start_replica: which one failed
+	Type      string           `json:"type,omitempty"`
+	Message   string           `json:"message"`
+	Traceback string           `json:"traceback,omitempty"`
+	Causes    []byte           `json:"causes,omitempty"` // as in an error envelope
 }
 
 func (p *Peer) onControl(h Header, body []byte) error {

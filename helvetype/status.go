@@ -1,0 +1,187 @@
+package helvetype
+
+import "time"
+
+// ApplicationState is the state of an application in one word, one of Ray Serve's.
+type ApplicationState string
+
+// The states of an application. An application that has started is in the state of its worst deployment.
+const (
+	// ApplicationNotStarted is the state of a name that no application has.
+	ApplicationNotStarted ApplicationState = "NOT_STARTED"
+	// ApplicationDeploying is the state while a revision starts.
+	ApplicationDeploying ApplicationState = "DEPLOYING"
+	// ApplicationDeployFailed is the state after a revision could not be started.
+	ApplicationDeployFailed ApplicationState = "DEPLOY_FAILED"
+	// ApplicationRunning is the state in which every deployment has its replicas.
+	ApplicationRunning ApplicationState = "RUNNING"
+	// ApplicationUnhealthy is the state in which a deployment misses replicas that have failed.
+	ApplicationUnhealthy ApplicationState = "UNHEALTHY"
+	// ApplicationDeleting is the state from the request to delete the application until its last replica has stopped.
+	ApplicationDeleting ApplicationState = "DELETING"
+)
+
+// DeploymentState is the state of a deployment in one word, one of Ray Serve's.
+type DeploymentState string
+
+// The states of a deployment.
+const (
+	// DeploymentUpdating is the state while a revision of the deployment starts, and while the deployment is being deleted.
+	DeploymentUpdating DeploymentState = "UPDATING"
+	// DeploymentHealthy is the state in which the deployment has its replicas.
+	DeploymentHealthy DeploymentState = "HEALTHY"
+	// DeploymentUnhealthy is the state in which replicas are missing because some have failed.
+	DeploymentUnhealthy DeploymentState = "UNHEALTHY"
+	// DeploymentDeployFailed is the state after replicas of a new deployment could not be started.
+	DeploymentDeployFailed DeploymentState = "DEPLOY_FAILED"
+)
+
+// ReplicaState is the state of a replica in one word, one of Ray Serve's.
+type ReplicaState string
+
+// The states of a replica.
+const (
+	// ReplicaStarting is the state until the constructor has returned and the first health check has passed.
+	ReplicaStarting ReplicaState = "STARTING"
+	// ReplicaRecovering is the state of a replica whose worker outlived its node, while the next node looks for the worker.
+	ReplicaRecovering ReplicaState = "RECOVERING"
+	// ReplicaRunning is the state in which the replica takes calls.
+	ReplicaRunning ReplicaState = "RUNNING"
+	// ReplicaStopping is the state while the replica finishes the calls that it runs and stops.
+	ReplicaStopping ReplicaState = "STOPPING"
+)
+
+// Status is a copy of the state of everything that a node runs.
+type Status struct {
+	// Applications has the status of each application by its name.
+	Applications map[string]ApplicationStatus `json:"applications"`
+	// References counts the results that the node keeps for callers in other processes. It is nil until the first one.
+	References *References `json:"references,omitempty"`
+}
+
+// References counts results that a node keeps until they are read. Bytes of a result that lie in shared memory are in
+// [SharedMemory] instead.
+type References struct {
+	// Bytes is the memory that the results occupy now.
+	Bytes int64 `json:"bytes"`
+	// Results is the number of results that are kept now.
+	Results int `json:"results"`
+	// Refused is the number of results, since the node has started, for which there was no room.
+	Refused uint64 `json:"refused"`
+}
+
+// SharedMemory is the account of the memory through which an application's large values pass between its workers. The first
+// four fields are bytes of whole slabs of 64 KiB.
+type SharedMemory struct {
+	// Size is the size of the memory.
+	Size uint64 `json:"size"`
+	// Leased is the part that workers may write into.
+	Leased uint64 `json:"leased"`
+	// Published is the part that holds values which processes may read.
+	Published uint64 `json:"published"`
+	// Filled is the part that occupies memory of the machine.
+	Filled uint64 `json:"filled"`
+	// Buffers is the number of values that are published.
+	Buffers int `json:"buffers"`
+	// References is the number of references to published values.
+	References int `json:"references"`
+	// Full is the number of leases, since the memory was made, for which there was no room.
+	Full uint64 `json:"full"`
+	// Rejected is the number of requests of workers, since the memory was made, that broke the rules of the memory.
+	Rejected uint64 `json:"rejected"`
+}
+
+// ApplicationStatus is the status of one application.
+type ApplicationStatus struct {
+	// Status is the state in one word.
+	Status ApplicationState `json:"status"`
+	// Message gives the cause of a state other than RUNNING.
+	Message string `json:"message"`
+	// RoutePrefix is the path under which HTTP serves the application. It is empty for an application without HTTP.
+	RoutePrefix string `json:"route_prefix,omitempty"`
+	// Deployments has the status of each deployment by its name.
+	Deployments map[string]DeploymentStatus `json:"deployments"`
+	// SharedMemory is nil for an application that has never had a worker.
+	SharedMemory *SharedMemory `json:"shared_memory,omitempty"`
+}
+
+// DeploymentStatus is the status of one deployment.
+type DeploymentStatus struct {
+	// Status is the state in one word.
+	Status DeploymentState `json:"status"`
+	// Message gives the cause of a state other than HEALTHY.
+	Message string `json:"message"`
+	// Replicas has the status of each replica.
+	Replicas []ReplicaStatus `json:"replicas"`
+	// Uses has the names of the deployments that this one calls, as the graph declares them.
+	Uses []string `json:"uses,omitempty"`
+	// DynamicUses has the names of the deployments whose handles the replicas asked for at run time.
+	DynamicUses []string `json:"dynamic_uses,omitempty"`
+	// Calls counts the calls of all replicas, including the replicas that have stopped.
+	Calls Calls `json:"calls"`
+	// LastExit describes the last end of a replica that nothing had asked to stop. It is nil until the first one.
+	LastExit *Exit `json:"last_exit,omitempty"`
+}
+
+// Calls counts the calls of a deployment. A call that ran in a worker when the worker died is in Total and in Errors. Calls
+// between two replicas of one worker are reported to the node periodically, so a worker that dies takes the last of them with
+// it: at most those of the last UnresponsiveAfter.
+type Calls struct {
+	// Queued is the number of calls that wait for a slot now.
+	Queued int `json:"queued"`
+	// Running is the number of calls that hold a slot now.
+	Running int `json:"running"`
+	// Total is the number of calls that were started.
+	Total uint64 `json:"total"`
+	// Errors is the number of started calls that failed.
+	Errors uint64 `json:"errors"`
+	// Late is the number of calls that ran on their caller's goroutine and returned after the end of their context. Methods
+	// that ignore their context keep callers waiting in this way.
+	Late uint64 `json:"late"`
+}
+
+// ReplicaStatus is the status of one replica.
+type ReplicaStatus struct {
+	// ID names the replica. No other replica of the node, of any application, has or had the same id.
+	ID string `json:"replica_id"`
+	// State is the state in one word.
+	State ReplicaState `json:"state"`
+	// PID is the process id of the replica's worker. It is 0 for a replica in the node's process.
+	PID int `json:"pid,omitempty"`
+	// StartedAt is the time at which the replica was started.
+	StartedAt time.Time `json:"started_at"`
+	// Restarts is the number of replicas in a row that ended, or failed to start, before this one took their place.
+	Restarts int `json:"restarts,omitempty"`
+	// LastExit describes the end of the last of these replicas. It is nil if there were none.
+	LastExit *Exit `json:"last_exit,omitempty"`
+	// Unresponsive is set while the replica's worker does not answer.
+	Unresponsive *Unresponsive `json:"unresponsive,omitempty"`
+}
+
+// Exit describes the end of a replica, or a start that failed. Code, Signal and Lines are of the replica's process: a replica
+// in the node's process, or a replica that was replaced while its process was well, has a Reason only.
+type Exit struct {
+	// Replica is the id of the replica that ended.
+	Replica string `json:"replica_id"`
+	// Reason gives the cause in one line.
+	Reason string `json:"reason"`
+	// Code is the exit code of the process. It is -1 if a signal ended the process, or if there is no process.
+	Code int `json:"code"`
+	// Signal is the name of the signal that ended the process.
+	Signal string `json:"signal,omitempty"`
+	// OutOfMemory reports that the process ended because it ran out of memory.
+	OutOfMemory bool `json:"out_of_memory,omitempty"`
+	// At is the time of the end.
+	At time.Time `json:"at"`
+	// Lines has the last lines that the process wrote to stderr, at most 50.
+	Lines []string `json:"lines,omitempty"`
+}
+
+// Unresponsive describes a worker that does not answer.
+type Unresponsive struct {
+	// Since is the time of the last answer.
+	Since time.Time `json:"since"`
+	// Stacks has the stacks of the worker's threads where the worker can still report them (Python). For other workers it has
+	// the kernel's view of the process.
+	Stacks string `json:"stacks"`
+}

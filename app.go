@@ -30,7 +30,7 @@ type App struct {
 	ingress     *binding
 	kind        spec.IngressKind
 	prefix      string
-	errors      codec.Registry
+	errors      codec.ErrorRegistry
 	mistakes    []error
 	sealed      bool
 	external    *external // nil if its code is here

@@ -3,39 +3,8 @@ package call
 import (
 	"context"
 	"encoding/binary"
-	"strings"
 	"time"
 )
-
-// Codec says how a payload is encoded. The numbers are wire format (docs/wire.md).
-type Codec uint8
-
-// The codecs. Native is a Go value in memory and never leaves its process. Plain is never a payload's codec but a wish:
-// "answer with Text, Raw, JSON or None, whichever the value is", which is what the HTTP proxy asks for.
-const (
-	None        Codec = 0
-	Msgpack     Codec = 1
-	Cloudpickle Codec = 2
-	Pickle      Codec = 3
-	JSON        Codec = 4 // "orjson" in handle options
-	Raw         Codec = 5 // bytes as they are
-	Text        Codec = 6 // UTF-8 text as it is
-	Plain       Codec = 254
-	Native      Codec = 255
-)
-
-var codecNames = map[Codec]string{
-	None: "none", Msgpack: "msgpack", Cloudpickle: "cloudpickle", Pickle: "pickle", JSON: "orjson", Raw: "raw",
-	Text: "text", Plain: "plain", Native: "native",
-}
-
-// String is the codec's name in handle options.
-func (c Codec) String() string {
-	if s, ok := codecNames[c]; ok {
-		return s
-	}
-	return "unknown"
-}
 
 // Payload is one value: in memory (Codec Native, Value) or encoded (Data).
 // Data is read-only for everybody who gets a Payload; see [Sink] for how long it stays valid.
@@ -270,16 +239,3 @@ func (b *Batch) End() {
 func Now() int64 { return int64(time.Since(start)) }
 
 var start = time.Now()
-
-// CodecNames are the codecs that handle options may name.
-func CodecNames() []string { return []string{"cloudpickle", "pickle", "msgpack", "orjson", "raw"} }
-
-// CodecNamed finds a codec by the name of a handle option, in any case.
-func CodecNamed(name string) (Codec, bool) {
-	for _, c := range []Codec{Cloudpickle, Pickle, Msgpack, JSON, Raw} {
-		if strings.EqualFold(codecNames[c], name) {
-			return c, true
-		}
-	}
-	return None, false
-}

@@ -5,12 +5,13 @@ import (
 	"reflect"
 )
 
-// Check says why no value of a type can be encoded, and where in it, by the names that its fields have on the wire; nil if
-// values can. What an interface holds is known only when it is encoded.
+// Check returns an error if no value of type t can be encoded, with the path to the field that is the reason, by its
+// names on the wire. It returns nil if values can be encoded. The value of an interface is checked when it is
+// encoded.
 func Check(t reflect.Type) error { return check(t, "", map[reflect.Type]bool{}) }
 
-// checkError is Check for a type of errors. Its fields may be errors, and it need not have any that are exported: callers ask
-// for the type, and the text comes with the call's error.
+// checkError is Check for a type of errors. Fields of an error may be errors. An error type without exported fields
+// is allowed, because callers ask for the type, and the text comes with the call's error.
 func checkError(t reflect.Type) error {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -24,7 +25,7 @@ func checkError(t reflect.Type) error {
 }
 
 func check(t reflect.Type, at string, seen map[reflect.Type]bool) error {
-	if seen[t] || t == timeType || t == bigType || t == numberType || HasOwnForm(t) {
+	if seen[t] || t == timeType || t == bigType || t == numberType || HasMarshaler(t) {
 		return nil
 	}
 	seen[t] = true
@@ -41,7 +42,7 @@ func check(t reflect.Type, at string, seen map[reflect.Type]bool) error {
 	case reflect.Struct:
 		fields, shared, _ := walkFields(t)
 		if shared != "" {
-			return placed(at, sharedName(t, shared))
+			return atPath(at, sharedName(t, shared))
 		}
 		for _, f := range fields {
 			if err := check(f.typ, at+"."+f.name, seen); err != nil {
@@ -53,10 +54,10 @@ func check(t reflect.Type, at string, seen map[reflect.Type]bool) error {
 	default:
 		return nil
 	}
-	return placed(at, fmt.Errorf("%s cannot be encoded", t))
+	return atPath(at, fmt.Errorf("%s cannot be encoded", t))
 }
 
-func placed(at string, err error) error {
+func atPath(at string, err error) error {
 	if at == "" {
 		return err
 	}
@@ -67,8 +68,9 @@ func sharedName(t reflect.Type, name string) error {
 	return fmt.Errorf("%s has several fields that are called %q on the wire; give them names with the tag helve or json", t, name)
 }
 
-// lossy says why no value of the struct t is written: two fields have one name on the wire, so that neither can be, or it keeps
-// what it is in fields that are not exported. The latter is no mistake of the application: calls that stay in a process pass it.
+// lossy returns an error if no value of the struct t can arrive whole. Either two fields have one name on the wire,
+// so that neither is written, or all fields are unexported. A struct with unexported fields is no mistake of the
+// application: calls that stay in a process pass it.
 func lossy(t reflect.Type) error {
 	fields, shared, _ := walkFields(t)
 	if shared != "" {

@@ -1,11 +1,16 @@
 // Package codec encodes and decodes Go values for calls that leave their process.
 //
-// MessagePack is the native form; its bytes are written and read with the primitives of tinylib/msgp, while the walk over
-// Go types is ours, because the names are: tag helve, else json, else snake case, at every depth, the same in MessagePack
-// and JSON. JSON is written from, and read into, the same plans.
+// The native form is MessagePack. The package writes and reads its bytes with the primitives of tinylib/msgp, but
+// walks over Go types itself, because of the names of fields: the name is the tag helve, else the tag json, else the
+// Go name in snake case, at every depth. For example, struct{ UserID int } is {"user_id": 1}, which a Python method
+// takes as user_id=1.
 //
-// Nil slices, maps and pointers are nil on the wire. Numbers are checked against the type that receives them: an integer
-// becomes a float, a float never an integer.
+// A plan says how values of one type are written and read. A [Codec] makes the plan of a type when it meets the type
+// first, and keeps it. JSON and pickle go through MessagePack in both directions, so that there is one walk over Go
+// types and one set of names.
+//
+// Nil slices, maps and pointers are nil on the wire. Numbers are checked against the type that receives them: an
+// integer becomes a float, a float never becomes an integer.
 package codec
 
 import (
@@ -21,16 +26,17 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// maxDepth bounds nesting both ways: deeper values are an error, never a stack that grows.
+// maxDepth is the largest depth of a value in both directions. A deeper value is an error, so that no sender can make
+// a stack grow without limit.
 const maxDepth = 1000
 
-// Codec holds what it has learned about types. It is safe for concurrent use.
+// Codec holds the plans of the types that it has met. It is safe for concurrent use.
 type Codec struct{ plans sync.Map } // reflect.Type -> *plan
 
-// New makes a codec.
+// New makes a codec without plans.
 func New() *Codec { return &Codec{} }
 
-// UnreadableError is a payload in a codec that Go does not know.
+// UnreadableError is the error for a payload in a serialization that Go cannot read.
 type UnreadableError struct{ Codec call.Codec }
 
 func (e *UnreadableError) Error() string {
@@ -38,8 +44,9 @@ func (e *UnreadableError) Error() string {
 		e.Codec, uint8(e.Codec))
 }
 
-// Append encodes v behind dst. Errors name the path to the field that does not encode; what is behind dst then has no
-// meaning. Code of the value's own runs on a goroutine of its own; a panic there is an error (see [Panicked]).
+// Append encodes v behind dst and returns the longer slice. An error names the path to the field that does not
+// encode; the bytes behind dst then have no meaning. Methods of v (marshallers) run on a goroutine of their own; a
+// panic in one is an error (see [Panicked]).
 func (c *Codec) Append(dst []byte, as call.Codec, v any) (out []byte, err error) {
 	return c.guardedAppend(dst, as, v, mode{})
 }
@@ -47,12 +54,13 @@ func (c *Codec) Append(dst []byte, as call.Codec, v any) (out []byte, err error)
 func (c *Codec) guardedAppend(dst []byte, as call.Codec, v any, m mode) (out []byte, err error) {
 	ended := false
 	defer func() {
-		if !ended { // a walk that code of the value's own has misled
+		// A panic that is left comes from a walk that a method of the value has misled.
+		if !ended {
 			out, err = dst, &panicError{call.Recovered(recover())}
 		}
 	}()
 	out, err = c.append(dst, as, v, m)
-	err = bounded(err)
+	err = shortened(err)
 	ended = true
 	return out, err
 }
@@ -65,7 +73,7 @@ func (c *Codec) append(dst []byte, as call.Codec, v any, m mode) ([]byte, error)
 		return c.appendValue(dst, v, m)
 	case call.JSON:
 		return c.appendJSON(dst, v)
-	case call.Pickle, call.Cloudpickle: // the same for plain data
+	case call.Pickle, call.Cloudpickle: // Go writes plain data only, where the two are the same
 		return c.appendPickle(dst, v)
 	case call.Raw, call.Text:
 		if s, ok := v.(string); ok {
@@ -101,14 +109,14 @@ func (c *Codec) appendJSON(dst []byte, v any) ([]byte, error) {
 	return out, nil
 }
 
-// Decode decodes data into the value that the pointer into points to; nothing of data is kept. Fields of structs that
-// data names and the struct has not are ignored. After an error the value may be partly written. Code of the value's own
-// runs on a goroutine of its own; a panic there is an error (see [Panicked]).
+// Decode decodes data into the value that the pointer into points to. It keeps nothing of data. A field that is in
+// data but not in the struct is ignored. After an error the value may be partly written. Methods of the value
+// (unmarshallers) run on a goroutine of their own; a panic in one is an error (see [Panicked]).
 func (c *Codec) Decode(from call.Codec, data []byte, into any) error {
 	return c.decode(from, data, nil, into, mode{})
 }
 
-// DecodePayload is Decode for a payload, wherever it lies.
+// DecodePayload is Decode for a payload in one piece or in parts.
 func (c *Codec) DecodePayload(p call.Payload, into any) error {
 	if p.Parts == nil {
 		return c.Decode(p.Codec, p.Data, into)
@@ -116,7 +124,7 @@ func (c *Codec) DecodePayload(p call.Payload, into any) error {
 	return p.Read(func(data []byte, buffers [][]byte) error { return c.decode(p.Codec, data, buffers, into, mode{}) })
 }
 
-// DecodeStrict is Decode where a field that a struct has not is an error that names it.
+// DecodeStrict is Decode, but a field that is in data and not in the struct is an error that names the field.
 func (c *Codec) DecodeStrict(from call.Codec, data []byte, into any) error {
 	return c.decode(from, data, nil, into, mode{strict: true})
 }
@@ -128,7 +136,7 @@ func (c *Codec) decode(from call.Codec, data []byte, buffers [][]byte, into any,
 			err = &panicError{call.Recovered(recover())}
 		}
 	}()
-	err = bounded(c.read(from, data, buffers, into, m))
+	err = shortened(c.read(from, data, buffers, into, m))
 	ended = true
 	return err
 }
@@ -154,7 +162,7 @@ func (c *Codec) read(from call.Codec, data []byte, buffers [][]byte, into any, m
 		}
 		data = mp
 	case call.Raw, call.Text:
-		switch p := into.(type) { // most HTTP requests, without reflection
+		switch p := into.(type) { // a short way for most HTTP requests, without reflection
 		case *string:
 			if !utf8.Valid(data) {
 				return errNotUTF8
@@ -170,14 +178,14 @@ func (c *Codec) read(from call.Codec, data []byte, buffers [][]byte, into any, m
 		return &UnreadableError{from}
 	}
 	if rest, done, err := readFast(data, into, m); done {
-		return tail(rest, err)
+		return checkEnd(rest, err)
 	}
 	v := reflect.ValueOf(into).Elem()
 	p := c.planOf(v.Type())
-	if p.foreign {
-		return tail(aside(func() ([]byte, error) { return p.dec(c, data, v, m) }))
+	if p.userCode {
+		return checkEnd(isolate(func() ([]byte, error) { return p.dec(c, data, v, m) }))
 	}
-	return tail(p.dec(c, data, v, m))
+	return checkEnd(p.dec(c, data, v, m))
 }
 
 var errNotUTF8 = errors.New("the text is not UTF-8")
@@ -201,7 +209,7 @@ func decodePlain(from call.Codec, data []byte, v reflect.Value) error {
 	return nil
 }
 
-func tail(rest []byte, err error) error {
+func checkEnd(rest []byte, err error) error {
 	if err == nil && len(rest) > 0 {
 		return fmt.Errorf("%d bytes follow the value", len(rest))
 	}

@@ -94,7 +94,7 @@ func TestRoundTrip(t *testing.T) {
 			t.Parallel()
 			in := sample()
 			if as == call.Pickle || as == call.Cloudpickle {
-				in.T = in.T.Truncate(time.Microsecond) // which is what a datetime holds
+				in.T = in.T.Truncate(time.Microsecond) // a datetime has microseconds
 			}
 			data, err := c.Append([]byte("before"), as, in)
 			if err != nil {
@@ -126,7 +126,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// TestJSONIsJSON: what is written is what encoding/json reads, in the order of the fields.
+// TestJSONIsJSON: encoding/json reads the output, with the fields in order.
 func TestJSONIsJSON(t *testing.T) {
 	t.Parallel()
 	data, err := New().Append(nil, call.JSON, struct {
@@ -230,7 +230,7 @@ func TestEveryPathWritesTheSame(t *testing.T) {
 	}
 }
 
-// TestRanges: what does not fit is an error, never a wrong value.
+// TestRanges: a number that does not fit is an error, never a wrong value.
 func TestRanges(t *testing.T) {
 	t.Parallel()
 	c := New()
@@ -443,9 +443,10 @@ func TestLyingLengths(t *testing.T) {
 	}
 }
 
-// TestNestedLies: lists in lists that all claim to fill the rest of the message, which would ask for its square.
+// TestNestedLies: lists in lists that all claim to fill the rest of the message. A reader that believed them would
+// ask for the square of the message.
 //
-// It counts what the process allocates, so it is not parallel.
+// The test counts the allocations of the process, so it is not parallel.
 func TestNestedLies(t *testing.T) {
 	data := bytes.Repeat([]byte{0xdd, 0, 1, 0, 0}, 500)
 	data = append(data, make([]byte, 1<<16)...)
@@ -454,7 +455,7 @@ func TestNestedLies(t *testing.T) {
 		runtime.ReadMemStats(&before)
 		err := New().Decode(call.Msgpack, data, into)
 		runtime.ReadMemStats(&after)
-		if grown := after.TotalAlloc - before.TotalAlloc; err == nil || grown > 200<<20 { // a believer takes 500 MiB
+		if grown := after.TotalAlloc - before.TotalAlloc; err == nil || grown > 200<<20 { // a reader that believes takes 500 MiB
 			t.Errorf("%T: %v, %d MiB", into, err, grown>>20)
 		}
 	}
@@ -544,7 +545,7 @@ func FuzzDecode(f *testing.F) {
 			if err := c.Decode(call.Codec(as), data, into); err != nil {
 				continue
 			}
-			// What was read can be written and read again, and is then the same.
+			// A value that was read can be written and read again, and is then the same.
 			v := reflect.ValueOf(into).Elem().Interface()
 			once, err := c.Append(nil, call.Msgpack, v)
 			if err != nil {
@@ -595,13 +596,13 @@ func FuzzRoundTrip(f *testing.F) {
 				t.Fatalf("%s: %v\n%q", as, err, data)
 			}
 			if as == call.JSON && !utf8.ValidString(s) {
-				continue // other characters
+				continue // other characters than were written
 			}
 			if as == call.JSON {
-				in.Any, out.Any = nil, nil // bytes are text in it
+				in.Any, out.Any = nil, nil // bytes are text in JSON
 			}
 			if as != call.JSON && in.Any.([]any)[3].(map[string]any)[s].([]byte) == nil {
-				in.Any.([]any)[3].(map[string]any)[s] = nil // and comes back without a type
+				in.Any.([]any)[3].(map[string]any)[s] = nil // nil bytes come back without a type
 			}
 			if d := cmp.Diff(in, out, cmp.AllowUnexported(everything{}, Inner{}, jsonOnly{}), cmp.Comparer(func(a, b float64) bool {
 				return a == b || a != a && b != b
@@ -661,7 +662,7 @@ func benchmarkStruct(b *testing.B, as call.Codec) {
 	}
 }
 
-// unlucky has code of its own that panics (1), ends its goroutine (2), or is asked by omitzero (3).
+// unlucky has methods that panic (1), end the goroutine (2), or panic when omitzero calls them (3).
 type unlucky int
 
 func (u unlucky) fail() {
@@ -682,7 +683,8 @@ type asked int
 
 func (a asked) IsZero() bool { unlucky(a).fail(); return false }
 
-// TestCodeOfValuesFails: a panic or an end of the goroutine in code of a value is an error, wherever in a value it is.
+// TestCodeOfValuesFails: a panic or an end of the goroutine in a method of a value is an error, wherever in a value
+// it is.
 func TestCodeOfValuesFails(t *testing.T) {
 	t.Parallel()
 	c := New()

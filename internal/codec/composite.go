@@ -10,7 +10,7 @@ import (
 )
 
 func slicePlan(t reflect.Type) *plan {
-	elem := &lazy{t: t.Elem()}
+	elem := &lazyPlan{t: t.Elem()}
 	return &plan{
 		enc: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
 			if v.IsNil() {
@@ -27,7 +27,8 @@ func slicePlan(t reflect.Type) *plan {
 			if err != nil {
 				return b, err
 			}
-			// A struct of three strings takes three bytes when empty and 48 in memory: grow with what is really there.
+			// An empty struct of three strings takes three bytes on the wire and 48 in memory, so the slice grows
+			// with the elements that have arrived.
 			s := reflect.MakeSlice(t, min(n, firstRoom), min(n, firstRoom))
 			if m, err = m.down(); err != nil {
 				return b, err
@@ -38,7 +39,7 @@ func slicePlan(t reflect.Type) *plan {
 					s = reflect.AppendSlice(s, reflect.MakeSlice(t, min(n-i, i), min(n-i, i)))
 				}
 				if rest, err = p.dec(c, rest, s.Index(i), m); err != nil {
-					return b, within("["+strconv.Itoa(i)+"]", err)
+					return b, addPath("["+strconv.Itoa(i)+"]", err)
 				}
 			}
 			v.Set(s)
@@ -48,7 +49,7 @@ func slicePlan(t reflect.Type) *plan {
 }
 
 func arrayPlan(t reflect.Type) *plan {
-	elem := &lazy{t: t.Elem()}
+	elem := &lazyPlan{t: t.Elem()}
 	return &plan{
 		enc: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) { return encodeList(c, b, v, elem, m) },
 		dec: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
@@ -65,7 +66,7 @@ func arrayPlan(t reflect.Type) *plan {
 			p := elem.of(c)
 			for i := range n {
 				if rest, err = p.dec(c, rest, v.Index(i), m); err != nil {
-					return b, within("["+strconv.Itoa(i)+"]", err)
+					return b, addPath("["+strconv.Itoa(i)+"]", err)
 				}
 			}
 			return rest, nil
@@ -73,7 +74,7 @@ func arrayPlan(t reflect.Type) *plan {
 	}
 }
 
-func encodeList(c *Codec, b []byte, v reflect.Value, elem *lazy, m mode) ([]byte, error) {
+func encodeList(c *Codec, b []byte, v reflect.Value, elem *lazyPlan, m mode) ([]byte, error) {
 	m, err := m.down()
 	if err != nil {
 		return b, err
@@ -82,7 +83,7 @@ func encodeList(c *Codec, b []byte, v reflect.Value, elem *lazy, m mode) ([]byte
 	b = msgp.AppendArrayHeader(b, uint32(v.Len()))
 	for i := range v.Len() {
 		if b, err = p.enc(c, b, v.Index(i), m); err != nil {
-			return b, within("["+strconv.Itoa(i)+"]", err)
+			return b, addPath("["+strconv.Itoa(i)+"]", err)
 		}
 	}
 	return b, nil
@@ -101,7 +102,7 @@ func listHeader(b []byte, t reflect.Type) (int, []byte, error) {
 }
 
 func mapPlan(t reflect.Type) *plan {
-	key, elem := t.Key(), &lazy{t: t.Elem()}
+	key, elem := t.Key(), &lazyPlan{t: t.Elem()}
 	return &plan{
 		enc: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
 			if v.IsNil() {
@@ -126,7 +127,7 @@ func mapPlan(t reflect.Type) *plan {
 					return b, err
 				}
 				if b, err = p.enc(c, b, v.MapIndex(k), m); err != nil {
-					return b, within(keyName(k), err)
+					return b, addPath(keyName(k), err)
 				}
 			}
 			return b, nil
@@ -145,18 +146,18 @@ func mapPlan(t reflect.Type) *plan {
 			}
 			p := elem.of(c)
 			out := reflect.MakeMapWithSize(t, min(n, firstRoom))
-			k, e := reflect.New(key).Elem(), reflect.New(elem.t).Elem() // SetMapIndex copies them
+			k, e := reflect.New(key).Elem(), reflect.New(elem.t).Elem() // SetMapIndex copies both
 			for range n {
 				e.SetZero()
 				if rest, err = decodeKey(rest, k); err != nil {
 					return b, err
 				}
 				if rest, err = p.dec(c, rest, e, m); err != nil {
-					return b, within(keyName(k), err)
+					return b, addPath(keyName(k), err)
 				}
 				out.SetMapIndex(k, e)
 			}
-			if err := oneEach(out.Len(), n, m); err != nil {
+			if err := checkKeys(out.Len(), n, m); err != nil {
 				return b, err
 			}
 			v.Set(out)
@@ -205,7 +206,7 @@ func encodeKey(b []byte, k reflect.Value, m mode) ([]byte, error) {
 	return msgp.AppendUint64(b, k.Uint()), nil
 }
 
-// keyName is a key as text, without a method of its: a time.Month as its number.
+// keyName is a key as text. No method of the key is called: a time.Month is written as its number.
 func keyName(k reflect.Value) string {
 	switch {
 	case k.Kind() == reflect.String:
@@ -229,7 +230,7 @@ func decodeKey(b []byte, k reflect.Value) ([]byte, error) {
 	if textKeyed(k.Type()) {
 		return decodeTextKey(b, k)
 	}
-	if typeOf(b) == msgp.StrType { // JSON, and Python callers that went through it
+	if typeOf(b) == msgp.StrType { // from JSON, or from a Python caller whose value went through JSON
 		s, rest, err := msgp.ReadStringBytes(b)
 		if err != nil {
 			return b, err

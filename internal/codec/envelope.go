@@ -9,7 +9,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// AppendError writes the error envelope of docs/wire.md. Texts that are long lose their middle.
+// AppendError writes e as the error envelope of docs/wire.md behind b. Long texts lose their middle.
 func AppendError(b []byte, e *call.Error) []byte {
 	b = appendEntry(b, "reason", string(e.Reason))
 	if e.Code != call.RowOf(e.Reason).Code {
@@ -24,7 +24,7 @@ func AppendError(b []byte, e *call.Error) []byte {
 			b = appendEntry(b, kv.key, kv.value)
 		}
 	}
-	if len(e.Known) > 0 { // the first is there for peers that know one
+	if len(e.Known) > 0 { // peers of an older version read only the first error, from these two entries
 		b = AppendCauses(b, e.Known[:1])
 	}
 	if len(e.Known) > 1 {
@@ -33,7 +33,7 @@ func AppendError(b []byte, e *call.Error) []byte {
 	return b
 }
 
-// AppendCauses writes what [ParseCauses] reads.
+// AppendCauses writes a list of errors in the form that [ParseCauses] reads.
 func AppendCauses(b []byte, known []call.KnownError) []byte {
 	for _, k := range known {
 		b = appendEntry(b, "known", k.Name)
@@ -44,9 +44,10 @@ func AppendCauses(b []byte, known []call.KnownError) []byte {
 	return b
 }
 
-// ParseCauses reads the value of the envelope's entry "causes": entries "known", with their "value" behind them.
+// ParseCauses reads the value of the envelope's entry "causes". It is a list of entries "known", each followed by its
+// entry "value" if it has one.
 func ParseCauses(data []byte) (known []call.KnownError, err error) {
-	last := -1 // whose value may follow
+	last := -1 // index of the error that the next entry "value" belongs to; -1 if there is none
 	err = entries(data, func(key, value string) {
 		switch {
 		case key == "known" && value != "" && len(known) < maxKnown:
@@ -69,7 +70,7 @@ func appendEntry(b []byte, key, value string) []byte {
 
 var errEnvelope = errors.New("malformed error envelope")
 
-// entries shows each entry of an envelope.
+// entries calls each for every entry of an envelope, in order.
 func entries(data []byte, each func(key, value string)) error {
 	for len(data) > 0 {
 		k := int(data[0])
@@ -88,7 +89,7 @@ func entries(data []byte, each func(key, value string)) error {
 	return nil
 }
 
-// ParseError reads an envelope. Keys that are not known are ignored; reason and message are required.
+// ParseError reads an envelope. Unknown keys are ignored; reason and message are required.
 func ParseError(data []byte) (*call.Error, error) {
 	e := &call.Error{Remote: true}
 	code, message, causes := "", false, ""

@@ -12,9 +12,11 @@ import (
 
 var errorType = reflect.TypeFor[error]()
 
-// errorPlan is for fields of type error in errors that are registered: a list of the text, and of the names and values of
-// what is registered in it. Elsewhere an error is an interface like others.
-func errorPlan() *plan { // a function, because it refers to the plans of all registered errors
+// errorPlan is the plan of fields of type error in registered errors. The field is written as a list: its text, then
+// the name and value of each registered error in it. In all other structs a field of type error is an interface like
+// others.
+// errorPlan is a function and not a variable, because it refers to the plans of all registered errors.
+func errorPlan() *plan {
 	return &plan{enc: encodeError, dec: decodeError}
 }
 
@@ -27,7 +29,8 @@ func encodeError(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
 	}
 	err := v.Interface().(error)
 	var known []call.KnownError
-	if !m.inner { // an error in a field of an error in a field is its text: a chain of n would be 2^n long
+	// An error in a field of an error in a field is written as its text only: a chain of n errors would be 2^n long.
+	if !m.inner {
 		known = m.errors.describe(c, err, true)
 	}
 	b = msgp.AppendString(msgp.AppendArrayHeader(b, uint32(1+2*len(known))), call.TextOf(err))

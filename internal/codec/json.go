@@ -16,8 +16,8 @@ import (
 	"github.com/tinylib/msgp/msgp"
 )
 
-// JSON goes through MessagePack both ways, so that one walk over Go types serves both. The alternative, encoding/json,
-// names fields in its own way at every depth.
+// JSON goes through MessagePack in both directions, so that one walk over Go types serves both. The alternative,
+// encoding/json, has other rules for the names of fields at every depth.
 
 var (
 	errJSONShort = errors.New("invalid JSON: it ends too early")
@@ -27,7 +27,7 @@ var (
 	errNotText   = errors.New("the text is not UTF-8, which JSON needs; send it as bytes")
 )
 
-// jsonError says what is wrong with a text that is not JSON.
+// jsonError says where a text that is not JSON breaks the rules.
 func jsonError(text []byte) error {
 	var raw json.RawMessage
 	err := json.Unmarshal(text, &raw)
@@ -42,10 +42,12 @@ func jsonError(text []byte) error {
 	return fmt.Errorf("invalid JSON: %w", err)
 }
 
-// maxJSONDigits bounds integers in JSON, because reading one takes time that grows with the square of its digits. Python has the same bound.
+// maxJSONDigits is the largest number of digits of an integer in JSON, because the time to read one grows with the
+// square of its digits. Python has the same limit.
 const maxJSONDigits = 4300
 
-// appendJSONText writes a JSON text as MessagePack. Members keep their order, and integers that fit stay integers.
+// appendJSONText writes a JSON text as MessagePack. Members keep their order, and integers that fit 64 bits stay
+// integers.
 func appendJSONText(b, text []byte) ([]byte, error) {
 	if !json.Valid(text) {
 		if err := jsonError(text); err != nil {
@@ -56,7 +58,7 @@ func appendJSONText(b, text []byte) ([]byte, error) {
 	return b, err
 }
 
-// transcode writes the first value of a text that is known to be valid.
+// transcode writes the first value of s as MessagePack and returns the rest of s. The text must be valid JSON.
 func transcode(b, s []byte, m mode) (out, rest []byte, err error) {
 	m, err = m.down()
 	if err != nil {
@@ -66,7 +68,7 @@ func transcode(b, s []byte, m mode) (out, rest []byte, err error) {
 	switch s[0] {
 	case '{':
 		head, n := len(b), 0
-		b = append(b, 0xdf, 0, 0, 0, 0) // map 32; the number is known at the end
+		b = append(b, 0xdf, 0, 0, 0, 0) // map 32; the number of members is filled in at the end
 		for s = space(s[1:]); s[0] != '}'; n++ {
 			if s[0] == ',' {
 				s = space(s[1:])
@@ -74,7 +76,7 @@ func transcode(b, s []byte, m mode) (out, rest []byte, err error) {
 			if b, s, err = transcodeString(b, s); err != nil {
 				return b, s, err
 			}
-			if b, s, err = transcode(b, space(s)[1:], m); err != nil { // after the colon
+			if b, s, err = transcode(b, space(s)[1:], m); err != nil { // skip the colon
 				return b, s, err
 			}
 			s = space(s)
@@ -125,20 +127,21 @@ func transcodeString(b, s []byte) (out, rest []byte, err error) {
 	in := s[1:end]
 	switch {
 	case !utf8.Valid(in):
-		return b, s, errJSONText // encoding/json reads U+FFFD, and makes one key of two
+		return b, s, errJSONText // encoding/json would read U+FFFD, which makes one key of two different ones
 	case plain:
 		return msgp.AppendStringFromBytes(b, in), s[end+1:], nil
 	case halfPair(in):
 		return b, s, errJSONPair
 	}
-	var text string // with escapes
+	var text string // a string with escapes
 	if err := json.Unmarshal(s[:end+1], &text); err != nil {
 		return b, s, fmt.Errorf("invalid JSON: %w", err)
 	}
 	return msgp.AppendString(b, text), s[end+1:], nil
 }
 
-// halfPair says that a valid text with escapes has a \u of a surrogate without the other half, which stands for no character.
+// halfPair reports whether a valid string with escapes has a \u escape of a surrogate without its other half. Such an
+// escape stands for no character.
 func halfPair(s []byte) bool {
 	unit := func(i int) (uint64, bool) {
 		if i+6 > len(s) || s[i] != '\\' || s[i+1] != 'u' {
@@ -197,8 +200,8 @@ scan:
 	return msgp.AppendFloat64(b, f), s[end:], nil
 }
 
-// appendAsJSON writes the first value of mp as JSON. (msgp.UnmarshalAsJSON was tried: it writes NaN as it is, and 1e-300
-// with three hundred zeros.)
+// appendAsJSON writes the first value of mp as JSON and returns the rest of mp. (msgp.UnmarshalAsJSON was tried: it
+// writes NaN unchanged, and 1e-300 with three hundred zeros.)
 func appendAsJSON(b, mp []byte, m mode) (out, rest []byte, err error) {
 	m, err = m.down()
 	if err != nil {
@@ -255,7 +258,7 @@ func appendAsJSON(b, mp []byte, m mode) (out, rest []byte, err error) {
 				b = append(b, ',')
 			}
 			if b, rest, err = appendAsJSON(b, rest, m); err != nil {
-				err = within("["+strconv.Itoa(int(i))+"]", err)
+				err = addPath("["+strconv.Itoa(int(i))+"]", err)
 			}
 		}
 		return append(b, ']'), rest, err
@@ -269,18 +272,19 @@ func appendAsJSON(b, mp []byte, m mode) (out, rest []byte, err error) {
 			key := rest
 			if typeOf(rest) == msgp.StrType {
 				b, rest, err = appendAsJSON(b, rest, m)
-			} else { // a type that writes its own MessagePack may use integers
+			} else { // a type with a MessagePack marshaller of its own may use integers as keys
 				var name string
 				if name, rest, err = decodeName(rest); err == nil {
 					b, err = appendQuoted(b, name)
 				}
 			}
 			if err != nil {
-				continue // which ends the loop
+				// The error ends the loop.
+				continue
 			}
 			if b, rest, err = appendAsJSON(append(b, ':'), rest, m); err != nil {
 				name, _, _ := decodeName(key)
-				err = within(name, err)
+				err = addPath(name, err)
 			}
 		}
 		return append(b, '}'), rest, err
@@ -310,11 +314,11 @@ func appendJSONFloat(b []byte, f float64, bits int) ([]byte, error) {
 
 const hexDigits = "0123456789abcdef"
 
-// appendQuoted writes s as a JSON string. Bytes that are not UTF-8 are an error: encoding/json writes U+FFFD for them, which
-// makes one key of the two keys "\xff" and "\xfe" of a map.
+// appendQuoted writes s as a JSON string. Bytes that are not UTF-8 are an error. encoding/json writes U+FFFD for
+// them, which makes one key of the two keys "\xff" and "\xfe" of a map.
 func appendQuoted[S string | []byte](b []byte, s S) ([]byte, error) {
 	b = append(b, '"')
-	done := 0 // what of s is written
+	done := 0 // number of bytes of s that are written
 	for i := 0; i < len(s); {
 		c := s[i]
 		if c >= utf8.RuneSelf {
@@ -354,14 +358,15 @@ func appendQuoted[S string | []byte](b []byte, s S) ([]byte, error) {
 
 var numberType = reflect.TypeFor[json.Number]()
 
-// numberPlan is for json.Number, which is a number in JSON and text elsewhere, and is read from both.
+// numberPlan is the plan of json.Number. It is written as a number in JSON and as text in other forms, and read from
+// both.
 var numberPlan = &plan{
 	enc: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
 		s := v.String()
 		if !m.json {
 			return msgp.AppendString(b, s), nil
 		}
-		if s == "" { // as encoding/json has it
+		if s == "" { // encoding/json does the same
 			s = "0"
 		}
 		out, err := appendJSONText(b, []byte(s))

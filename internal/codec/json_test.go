@@ -12,8 +12,8 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// TestJSONLikeTheStandard: any JSON text means what it means to encoding/json, except for text that is not Unicode, which is an
-// error here.
+// TestJSONLikeTheStandard: a JSON text has the same meaning as in encoding/json, except for text that is not Unicode,
+// which is an error here.
 func TestJSONLikeTheStandard(t *testing.T) {
 	t.Parallel()
 	c := New()
@@ -42,7 +42,7 @@ func TestJSONLikeTheStandard(t *testing.T) {
 	}
 }
 
-// raw writes MessagePack of its own, which JSON may have no form for.
+// raw writes MessagePack of its own. JSON may have no form for it.
 type raw []byte
 
 func (r raw) MarshalMsg(b []byte) ([]byte, error) { return append(b, r...), nil }

@@ -7,7 +7,8 @@ import (
 	"unicode"
 )
 
-// SnakeCase is a Go name as Python would write it; an initialism is one word: GetURL is get_url, HTTPServer http_server.
+// SnakeCase is a Go name in the form that Python uses. An initialism is one word: GetURL is get_url, HTTPServer is
+// http_server.
 func SnakeCase(s string) string {
 	rs := []rune(s)
 	var b strings.Builder
@@ -24,7 +25,8 @@ func SnakeCase(s string) string {
 	return b.String()
 }
 
-// MatchName finds want among have: exactly, else as the same name in the other language's case.
+// MatchName finds the name want in the list have. An exact match comes first, then a name that is the same in the
+// other language's case: "say_hi" matches "SayHi". The second result is false if there is no match.
 func MatchName(want string, have []string) (string, bool) {
 	for _, h := range have {
 		if h == want {
@@ -45,7 +47,7 @@ type field struct {
 	index  []int
 	omit   omit
 	typ    reflect.Type
-	quoted bool // the tag json has ",string": in JSON the value is a text
+	quoted bool // the tag json has ",string": in JSON the value is a string
 }
 
 // omit says when a field is left out, as in encoding/json.
@@ -53,9 +55,9 @@ type omit uint8
 
 const (
 	omitNever omit = 0
-	omitEmpty omit = 1 << iota // false, 0, "", a nil pointer, and anything without elements
-	omitZero                   // the zero value, or what the type's method IsZero says
-	inQuotes                   // not about leaving out: the option "string"
+	omitEmpty omit = 1 << iota // leave out false, 0, "", a nil pointer, and an array, map or slice without elements
+	omitZero                   // leave out the zero value, or a value whose method IsZero returns true
+	inQuotes                   // the option "string", which is parsed at the same place
 )
 
 func (o omit) leavesOut(v reflect.Value) bool {
@@ -82,16 +84,18 @@ func (o omit) leavesOut(v reflect.Value) bool {
 	return v.IsZero()
 }
 
-// fieldsOf are the fields of a struct as they are encoded. The name is the tag helve, else json, else snake case; "-"
-// leaves a field out. Embedded structs without a name of their own are flattened. Of fields of one name the least deep
-// counts, among those one with a tag, and none where that leaves several: the rules of encoding/json.
+// fieldsOf are the fields of a struct as they are encoded. The name is the tag helve, else the tag json, else the
+// name in snake case. The tag "-" leaves a field out. Embedded structs without a tag are flattened. If several fields
+// have one name, the least deep one counts; among equally deep ones the one with a tag; if several are left, none.
+// These are the rules of encoding/json.
 func fieldsOf(t reflect.Type) []field {
 	fields, _, _ := walkFields(t)
 	return fields
 }
 
-// walkFields is fieldsOf, with a name that several fields share, if there is one, and the indexes of fields that are not
-// written although no tag says so: those that another of their name hides, and embedded pointers that cannot be set.
+// walkFields is fieldsOf with two more results. The result shared is a name that several fields have, or "". The
+// result hidden has the indexes of fields that are not written although no tag says so: a field that is hidden by
+// another field of its name, and an embedded pointer that cannot be set.
 func walkFields(t reflect.Type) (out []field, shared string, hidden [][]int) {
 	type candidate struct {
 		field
@@ -112,7 +116,7 @@ func walkFields(t reflect.Type) (out []field, shared string, hidden [][]int) {
 			if et.Kind() == reflect.Pointer {
 				et = et.Elem()
 			}
-			if f.Anonymous && name == "" && et.Kind() == reflect.Struct && et != timeType && !HasOwnForm(et) {
+			if f.Anonymous && name == "" && et.Kind() == reflect.Struct && et != timeType && !HasMarshaler(et) {
 				if !slices.Contains(inside, et) && (f.IsExported() || f.Type.Kind() != reflect.Pointer) {
 					walk(et, path, append(inside, et))
 				} else {
@@ -157,14 +161,14 @@ func walkFields(t reflect.Type) (out []field, shared string, hidden [][]int) {
 	return out, shared, hidden
 }
 
-// quotable says that the option "string" of the tag json has a meaning for t, as in encoding/json: numbers, bool, text, and
-// pointers to these, unless they write themselves.
+// quotable reports whether the option "string" of the tag json has a meaning for t. As in encoding/json, it has one
+// for numbers, bool, string, and pointers to these, unless the type has a marshaller of its own.
 func quotable(t reflect.Type) bool {
 	if t.Kind() == reflect.Pointer && t.Name() == "" {
 		t = t.Elem()
 	}
 	k := t.Kind()
-	return (k >= reflect.Bool && k <= reflect.Float64 || k == reflect.String) && !HasOwnForm(t)
+	return (k >= reflect.Bool && k <= reflect.Float64 || k == reflect.String) && !HasMarshaler(t)
 }
 
 func fieldName(f reflect.StructField) (name string, o omit, skip bool) {

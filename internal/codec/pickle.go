@@ -14,13 +14,15 @@ import (
 	"github.com/helve-serve/helve/internal/codec/pickle"
 )
 
-// Pickle goes through MessagePack both ways, as JSON does, for the same reason. What MessagePack has no form for is the
-// int of more than 64 bits: it is an extension that only this walk knows, and that no peer sees.
+// Pickle goes through MessagePack in both directions, as JSON does, for the same reason. MessagePack has no form for
+// an int of more than 64 bits. In this walk such an int is an extension, which is never sent to a peer.
 
-// bigExt is the extension's type: a byte that is 1 for a negative number, and the number, big-endian.
+// bigExt is the type of the extension for large integers. Its bytes are 1 for a negative number or 0, then the number
+// in big-endian order.
 const bigExt = 66
 
-// A pickle refers to a value many times for a few bytes each. Written out, it may be this much larger than the pickle.
+// A pickle can refer to one value many times, for a few bytes each. The written-out form may be this much larger than
+// the pickle.
 const (
 	sharedTimes = 16
 	sharedRoom  = 16 << 20
@@ -38,7 +40,7 @@ func (c *Codec) appendPickle(dst []byte, v any) ([]byte, error) {
 	return w.End(), nil
 }
 
-// writePickle writes the first value of mp.
+// writePickle writes the first value of mp as a pickle and returns the rest of mp.
 func writePickle(w *pickle.Writer, mp []byte, m mode) (rest []byte, err error) {
 	m, err = m.down()
 	if err != nil {
@@ -85,7 +87,7 @@ func writePickle(w *pickle.Writer, mp []byte, m mode) (rest []byte, err error) {
 		w.List(int(n))
 		for i := uint32(0); i < n && err == nil; i++ {
 			if rest, err = writePickle(w, rest, m); err != nil {
-				return mp, within("["+strconv.Itoa(int(i))+"]", err)
+				return mp, addPath("["+strconv.Itoa(int(i))+"]", err)
 			}
 		}
 		w.EndList(int(n))
@@ -100,7 +102,7 @@ func writePickle(w *pickle.Writer, mp []byte, m mode) (rest []byte, err error) {
 			}
 			if rest, err = writePickle(w, rest, m); err != nil {
 				name, _, _ := decodeName(key)
-				return mp, within(name, err)
+				return mp, addPath(name, err)
 			}
 		}
 		w.EndDict(int(n))
@@ -115,7 +117,8 @@ func writePickle(w *pickle.Writer, mp []byte, m mode) (rest []byte, err error) {
 	return mp, fmt.Errorf("pickle has no form for %s", kindName(mp))
 }
 
-// writePickledKey writes what plans have as keys, text and integers, and of what types write on their own only that.
+// writePickledKey writes a key of a map: text, or an integer. A type's own MessagePack may have other keys, which are
+// an error.
 func writePickledKey(w *pickle.Writer, mp []byte) (rest []byte, err error) {
 	switch typeOf(mp) {
 	case msgp.StrType:
@@ -130,7 +133,7 @@ func writePickledKey(w *pickle.Writer, mp []byte) (rest []byte, err error) {
 	return mp, fmt.Errorf("cannot use %s as the key of a map", kindName(mp))
 }
 
-// appendPickled writes a pickle as MessagePack.
+// appendPickled writes the value of a pickle as MessagePack.
 func appendPickled(b, data []byte, buffers [][]byte) ([]byte, error) {
 	v, err := pickle.Read(data, buffers, maxDepth)
 	if err != nil {
@@ -139,7 +142,7 @@ func appendPickled(b, data []byte, buffers [][]byte) ([]byte, error) {
 	return appendTree(b, v, len(b)+sharedTimes*len(data)+sharedRoom, mode{})
 }
 
-// appendTree writes what [pickle.Read] gave, at most up to the length limit.
+// appendTree writes a value that [pickle.Read] returned as MessagePack. An output longer than limit is an error.
 func appendTree(b []byte, v any, limit int, m mode) ([]byte, error) {
 	m, err := m.down()
 	if err != nil {
@@ -171,7 +174,7 @@ func appendTree(b []byte, v any, limit int, m mode) ([]byte, error) {
 		b = msgp.AppendArrayHeader(b, uint32(len(v.Items)))
 		for i, item := range v.Items {
 			if b, err = appendTree(b, item, limit, m); err != nil {
-				return b, within("["+strconv.Itoa(i)+"]", err)
+				return b, addPath("["+strconv.Itoa(i)+"]", err)
 			}
 		}
 		return b, nil
@@ -182,7 +185,7 @@ func appendTree(b []byte, v any, limit int, m mode) ([]byte, error) {
 				return b, fmt.Errorf("a key: %w", err)
 			}
 			if b, err = appendTree(b, e.Value, limit, m); err != nil {
-				return b, within(fmt.Sprint(e.Key), err)
+				return b, addPath(fmt.Sprint(e.Key), err)
 			}
 		}
 		return b, nil
@@ -192,7 +195,7 @@ func appendTree(b []byte, v any, limit int, m mode) ([]byte, error) {
 	return b, fmt.Errorf("pickle holds a %T", v)
 }
 
-// ---- big integers
+// ---- integers of more than 64 bits
 
 var bigType = reflect.TypeFor[big.Int]()
 
@@ -208,11 +211,11 @@ func appendBig(b []byte, v *big.Int) []byte {
 		data[0] = 1
 	}
 	data = append(data, v.Bytes()...)
-	b, _ = msgp.AppendExtension(b, &msgp.RawExtension{Type: bigExt, Data: data}) // its error is one of another type's method
+	b, _ = msgp.AppendExtension(b, &msgp.RawExtension{Type: bigExt, Data: data}) // the error belongs to a method of another type
 	return b
 }
 
-// readBig is false where the first value of b is no integer of more than 64 bits.
+// readBig reads an integer of more than 64 bits. The result ok is false if the first value of b is something else.
 func readBig(b []byte) (v *big.Int, rest []byte, ok bool) {
 	if typeOf(b) != msgp.ExtensionType {
 		return nil, b, false
@@ -229,7 +232,7 @@ func readBig(b []byte) (v *big.Int, rest []byte, ok bool) {
 	return v, rest, true
 }
 
-// readBigFloat reads an integer of more than 64 bits as a float of type t, and is a mismatch for all else.
+// readBigFloat reads an integer of more than 64 bits as a float of type t. Any other value is a mismatch.
 func readBigFloat(b []byte, t reflect.Type, m mode) (float64, []byte, error) {
 	x, rest, ok := readBig(b)
 	if !ok || !m.pickle && !m.json {
@@ -242,11 +245,11 @@ func readBigFloat(b []byte, t reflect.Type, m mode) (float64, []byte, error) {
 	return f, rest, nil
 }
 
-// bigPlan is text, as big.Int writes itself, except in pickles, whose int has no limit. Integers are read everywhere, in JSON
-// those of more than 64 bits too.
+// bigPlan is the plan of big.Int: text, as big.Int writes itself, but an int in pickles, where an int has no limit.
+// Integers are read in all forms, in JSON also those of more than 64 bits.
 var bigPlan = &plan{
 	enc: func(_ *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
-		x := addressed(v).(*big.Int)
+		x := pointerTo(v).(*big.Int)
 		if m.pickle {
 			return appendBig(b, x), nil
 		}

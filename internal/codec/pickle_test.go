@@ -30,7 +30,7 @@ for line in sys.stdin:
     print(*(pickle.dumps(v, p).hex() for p in range(6)))
 `
 
-// TestPickleInPython lets a Python read what Go writes, and Go what Python makes of it.
+// TestPickleInPython: Python reads the pickles of Go, and Go reads the pickles that Python makes of these.
 func TestPickleInPython(t *testing.T) {
 	t.Parallel()
 	python := os.Getenv("HELVE_PYTHON")
@@ -39,7 +39,7 @@ func TestPickleInPython(t *testing.T) {
 	}
 	path, err := exec.LookPath(python)
 	if err != nil {
-		t.Logf("no Python: %v", err) // what Python writes is in pickle/testdata
+		t.Logf("no Python: %v", err) // pickles that Python wrote are in pickle/testdata
 		return
 	}
 	huge := new(big.Int).Lsh(big.NewInt(1), 3000)
@@ -104,7 +104,7 @@ func TestPickleInPython(t *testing.T) {
 	}
 }
 
-// TestPickleInto: what Python writes, read into types of Go.
+// TestPickleInto reads pickles of Python into Go types.
 func TestPickleInto(t *testing.T) {
 	t.Parallel()
 	type record struct {
@@ -224,7 +224,7 @@ func TestPickleErrorsNameTheField(t *testing.T) {
 	}
 }
 
-// TestRaw passes text and bytes as they are, and refuses all else by its type.
+// TestRaw: text and bytes pass unchanged, and every other type is refused by its name.
 func TestRaw(t *testing.T) {
 	t.Parallel()
 	c := New()

@@ -14,15 +14,15 @@ import (
 	"github.com/tinylib/msgp/msgp"
 )
 
-// mode travels down a value.
+// mode has the settings of one walk over a value, which are passed from each level to the next.
 type mode struct {
-	json   bool      // the other end of the walk is JSON: keys are strings, bytes may be base64 text
-	pickle bool      // the other end of the walk is a pickle: integers have no limit
-	strict bool      // a field that a struct has not is an error
-	errors *Registry // the walk is over a registered error: its fields may be errors
-	inner  bool      // of which one is walked over
-	aside  bool      // the walk is on a goroutine of its own: code of values may do what it likes
-	depth  int
+	json     bool           // the other end of the walk is JSON: keys are strings, bytes may be base64 text
+	pickle   bool           // the other end of the walk is a pickle: integers have no limit
+	strict   bool           // a field of the input that the struct does not have is an error
+	errors   *ErrorRegistry // set while a registered error is walked over: its fields may be errors
+	inner    bool           // the walk is over an error in a field of a registered error
+	isolated bool           // the walk is on a goroutine of its own, where user code may panic
+	depth    int
 }
 
 func (m mode) down() (mode, error) {
@@ -33,23 +33,24 @@ func (m mode) down() (mode, error) {
 	return m, nil
 }
 
-// plan is how values of one type are written and read. Plans of recursive types refer to each other through the Codec.
+// plan has the functions that write and read values of one type. Plans of recursive types refer to each other through
+// the Codec.
 type plan struct {
 	enc    func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error)
 	dec    func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error)
-	record *record // of a record (see [IsRecord]), else nil
+	record *record // set if the type is a record (see [IsRecord])
 
-	foreign bool // values run code of their own
+	userCode bool // user code (methods of values) may run while a value is written or read
 }
 
-// lazy finds a plan on first use, so that plans of recursive types can refer to each other, and keeps it: a look-up per
-// element or field costs more than encoding a number.
-type lazy struct {
+// lazyPlan finds a plan on first use, so that plans of recursive types can refer to each other. It keeps the plan,
+// because a look-up for each element or field costs more than to encode a number.
+type lazyPlan struct {
 	t reflect.Type
 	p atomic.Pointer[plan]
 }
 
-func (l *lazy) of(c *Codec) *plan {
+func (l *lazyPlan) of(c *Codec) *plan {
 	if p := l.p.Load(); p != nil {
 		return p
 	}
@@ -63,15 +64,15 @@ func (c *Codec) planOf(t reflect.Type) *plan {
 		return p.(*plan)
 	}
 	made := makePlan(t)
-	if foreign(t) { // else it may be a plan that types share
-		made.foreign = true
+	if runsUserCode(t) { // the plan is not shared with another type then
+		made.userCode = true
 	}
 	p, _ := c.plans.LoadOrStore(t, made)
 	return p.(*plan)
 }
 
-func within(name string, err error) error {
-	if p, ok := err.(*pathError); ok { //nolint:errorlint // ours, never wrapped
+func addPath(name string, err error) error {
+	if p, ok := err.(*pathError); ok { //nolint:errorlint // pathErrors are made here and never wrapped
 		if strings.HasPrefix(p.path, "[") {
 			return &pathError{name + p.path, p.err}
 		}
@@ -95,13 +96,13 @@ func mismatch(b []byte, t reflect.Type) error {
 	return fmt.Errorf("cannot decode %s into %s", kindName(b), t)
 }
 
-// typeOf is msgp.NextType, which does not recognise an extension that ends with the input.
+// typeOf is msgp.NextType, but also recognises an extension that ends with the input.
 func typeOf(b []byte) msgp.Type {
 	t := msgp.NextType(b)
 	if t != msgp.ExtensionType {
 		return t
 	}
-	at := 1 // fixext
+	at := 1 // position of the extension's type in a fixext
 	if b[0] >= 0xc7 && b[0] <= 0xc9 {
 		at = 1 + 1<<(b[0]-0xc7)
 	}
@@ -139,12 +140,12 @@ func kindName(b []byte) string {
 	return "an unknown type"
 }
 
-// firstRoom is how many elements memory is made for before any was read. Lists can nest: if every level believed its
-// length prefix, one message of n bytes could ask for the square of n.
+// firstRoom is the number of elements for which memory is allocated before any was read. Lists can nest: if every
+// level believed its length prefix, one message of n bytes could ask for n squared elements.
 const firstRoom = 1024
 
-// header checks a length prefix against what is left: every element takes at least a byte, so that a lie allocates
-// nothing.
+// header checks a length prefix against the number of bytes that are left. Every element takes at least each bytes,
+// so a false length allocates nothing.
 func header(n uint32, rest []byte, each int) (int, error) {
 	if uint64(n)*uint64(each) > uint64(len(rest)) {
 		return 0, msgp.ErrShortBytes
@@ -168,13 +169,13 @@ func makePlan(t reflect.Type) *plan {
 	}
 	switch t {
 	case reflect.TypeFor[[]float64]():
-		return exactPlan(appendFloats[float64], readFloats[float64])
+		return fastPlan(appendFloats[float64], readFloats[float64])
 	case reflect.TypeFor[[]float32]():
-		return exactPlan(appendFloats[float32], readFloats[float32])
+		return fastPlan(appendFloats[float32], readFloats[float32])
 	case reflect.TypeFor[[]string]():
-		return exactPlan(appendStrings, readStrings)
+		return fastPlan(appendStrings, readStrings)
 	case reflect.TypeFor[map[string]string]():
-		return exactPlan(appendStringMap, readStringMap)
+		return fastPlan(appendStringMap, readStringMap)
 	}
 	switch t.Kind() {
 	case reflect.Bool:
@@ -194,7 +195,7 @@ func makePlan(t reflect.Type) *plan {
 			return anyPlan()
 		}
 	case reflect.Slice:
-		if t.Elem().Kind() == reflect.Uint8 && !HasOwnForm(t.Elem()) {
+		if t.Elem().Kind() == reflect.Uint8 && !HasMarshaler(t.Elem()) {
 			return bytesPlan
 		}
 		return slicePlan(t)
@@ -284,7 +285,8 @@ var intPlan = &plan{
 	},
 }
 
-// appendInt writes what is not negative in the unsigned forms, the shorter ones, as other implementations do.
+// appendInt writes a number that is not negative in the unsigned forms, which are shorter, as other implementations
+// do.
 func appendInt(b []byte, i int64) []byte {
 	if i >= 0 {
 		return msgp.AppendUint64(b, uint64(i))
@@ -402,14 +404,14 @@ var bytesPlan = &plan{
 	},
 }
 
-// readBytes reads bytes into memory of their own; none are an empty slice, which is not nil.
+// readBytes copies bytes out of b. Zero bytes are an empty slice, not nil.
 func readBytes(b []byte) (v, rest []byte, err error) {
 	in, rest, err := msgp.ReadBytesZC(b)
 	return append(make([]byte, 0, len(in)), in...), rest, err
 }
 
 func pointerPlan(t reflect.Type) *plan {
-	elem := &lazy{t: t.Elem()}
+	elem := &lazyPlan{t: t.Elem()}
 	return &plan{
 		enc: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
 			if v.IsNil() {
@@ -421,7 +423,7 @@ func pointerPlan(t reflect.Type) *plan {
 			}
 			switch e := v.Elem(); e.Kind() {
 			case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface:
-				if e.IsNil() { // it would arrive as no pointer
+				if e.IsNil() { // a nil inside the pointer would arrive as a nil pointer
 					return b, fmt.Errorf("a pointer to a nil %s cannot be encoded", e.Type())
 				}
 			}
@@ -444,7 +446,8 @@ func pointerPlan(t reflect.Type) *plan {
 	}
 }
 
-func anyPlan() *plan { // a function, because the plan of any refers to all others
+// anyPlan is a function and not a variable, because the plan of any refers to all others.
+func anyPlan() *plan {
 	return &plan{enc: encodeAny, dec: decodeInto}
 }
 
@@ -465,8 +468,8 @@ func decodeInto(_ *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
 	return rest, nil
 }
 
-// decodeAny gives the natural Go value: int64 (uint64 where it does not fit), float64, string, []byte, bool, nil,
-// time.Time, *big.Int, []any, map[string]any (map[any]any is not needed: other keys are written out).
+// decodeAny returns the natural Go value: int64 (uint64 if it does not fit), float64, string, []byte, bool, nil,
+// time.Time, *big.Int, []any or map[string]any. There is no map[any]any: a key that is not a string becomes its text.
 func decodeAny(b []byte, m mode) (v any, rest []byte, err error) {
 	m, err = m.down()
 	if err != nil {
@@ -502,7 +505,7 @@ func decodeAny(b []byte, m mode) (v any, rest []byte, err error) {
 	case msgp.ExtensionType:
 		if v, rest, ok := readBig(b); ok && m.pickle {
 			return v, rest, nil
-		} else if ok && m.json { // as encoding/json has it
+		} else if ok && m.json { // encoding/json does the same
 			return anyOf(readBigFloat(b, reflect.TypeFor[float64](), m))
 		}
 	}
@@ -524,7 +527,7 @@ func decodeList(b []byte, m mode) (any, []byte, error) {
 	for i := range n {
 		var e any
 		if e, rest, err = decodeAny(rest, m); err != nil {
-			return nil, b, within("["+strconv.Itoa(i)+"]", err)
+			return nil, b, addPath("["+strconv.Itoa(i)+"]", err)
 		}
 		list = append(list, e)
 	}
@@ -547,25 +550,26 @@ func decodeMap(b []byte, m mode) (any, []byte, error) {
 			return nil, b, err
 		}
 		if out[name], rest, err = decodeAny(rest, m); err != nil {
-			return nil, b, within(name, err)
+			return nil, b, addPath(name, err)
 		}
 	}
-	if err := oneEach(len(out), n, m); err != nil {
+	if err := checkKeys(len(out), n, m); err != nil {
 		return nil, b, err
 	}
 	return out, rest, nil
 }
 
-// oneEach says that keys which differ on the wire are one here, so that a value would be lost: 1 and "1" of a dict, for a
-// map with keys of text. In JSON, whose objects may repeat a key, the last counts, as in encoding/json.
-func oneEach(have, came int, m mode) error {
+// checkKeys is an error if two keys that differ on the wire are one key of the map, so that a value would be lost. For
+// example, the keys 1 and "1" of a dict are one key of a map[string]int. In JSON, whose objects may repeat a key, the
+// last one counts, as in encoding/json.
+func checkKeys(have, came int, m mode) error {
 	if have < came && !m.json {
 		return errors.New("several keys of the map are the same one here")
 	}
 	return nil
 }
 
-// decodeName reads a key of a map that nobody gave a type: text, or an integer, which is written out.
+// decodeName reads a key of a map without a static type: text, or an integer, which becomes its text.
 func decodeName(b []byte) (string, []byte, error) {
 	switch typeOf(b) {
 	case msgp.StrType:

@@ -14,15 +14,15 @@ import (
 // record is a struct as it is encoded.
 type record struct {
 	fields []recordField
-	index  map[string]int // name -> position in fields
-	whole  bool           // every value has all fields: none is left out when empty, none is behind a pointer
-	lossy  error          // why values would not arrive whole
-	hidden [][]int        // fields that are not written: they have to be zero
+	index  map[string]int // position in fields by name
+	whole  bool           // every value has all fields: none has omitempty, none is behind a pointer
+	lossy  error          // the reason why values would not arrive whole, or nil
+	hidden [][]int        // indexes of fields that are not written: values must have zero there
 }
 
 type recordField struct {
 	field
-	plan lazy
+	plan lazyPlan
 }
 
 func newRecord(t reflect.Type) *record {
@@ -36,20 +36,20 @@ func newRecord(t reflect.Type) *record {
 	return r
 }
 
-// get is the field's value in v; ok is false where it is not encoded.
+// get returns the field's value in v. The result ok is false if the field is left out.
 func (f *field) get(v reflect.Value) (fv reflect.Value, ok bool) {
 	if len(f.index) == 1 {
 		fv = v.Field(f.index[0])
 	} else {
 		var err error
-		if fv, err = v.FieldByIndexErr(f.index); err != nil { // behind an embedded pointer that is nil
+		if fv, err = v.FieldByIndexErr(f.index); err != nil { // the field is behind an embedded pointer that is nil
 			return fv, false
 		}
 	}
 	return fv, !f.omit.leavesOut(fv)
 }
 
-// set is the field's place in v; embedded pointers on the way are made.
+// set returns the field's place in v, to be set. It allocates the embedded pointers on the way.
 func (f *field) set(v reflect.Value) reflect.Value {
 	for i, x := range f.index {
 		if i > 0 && v.Kind() == reflect.Pointer {
@@ -104,14 +104,14 @@ func (r *record) append(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, er
 			b, err = quote(b, start)
 		}
 		if err != nil {
-			return b, within(f.name, err)
+			return b, addPath(f.name, err)
 		}
 	}
 	return b, nil
 }
 
-// hides says what of v another field hides, where that has a value. For example, struct{ Base; ID int } has no name for the ID
-// of its Base.
+// hides is an error if a field of v that another field hides has a value. For example, struct{ Base; ID int } has no
+// name for the ID of its Base.
 func (r *record) hides(v reflect.Value) error {
 	for _, index := range r.hidden {
 		if fv, err := v.FieldByIndexErr(index); err == nil && !fv.IsZero() {
@@ -160,13 +160,13 @@ func (r *record) read(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, erro
 			rest, err = f.plan.of(c).dec(c, rest, f.set(v), m)
 		}
 		if err != nil {
-			return b, within(f.name, err)
+			return b, addPath(f.name, err)
 		}
 	}
 	return rest, nil
 }
 
-// quote makes a text of the value at the end of b, which begins at start: 5 becomes "5". Nil stays as it is.
+// quote makes a string of the value at the end of b, which begins at start: 5 becomes "5". Nil stays nil.
 func quote(b []byte, start int) ([]byte, error) {
 	if typeOf(b[start:]) == msgp.NilType {
 		return b, nil
@@ -178,7 +178,7 @@ func quote(b []byte, start int) ([]byte, error) {
 	return msgp.AppendStringFromBytes(b[:start], text), nil
 }
 
-// readQuoted reads what quote wrote.
+// readQuoted reads a value that quote wrote.
 func (f *recordField) readQuoted(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
 	text, rest, err := msgp.ReadStringZC(b)
 	if err != nil {
@@ -199,14 +199,15 @@ func structPlan(t reflect.Type) *plan {
 	return &plan{enc: r.append, dec: r.read, record: r}
 }
 
-// IsRecord reports whether t is a struct whose fields are arguments of their own for a Python method: not time.Time,
-// and without a marshaller of its own.
+// IsRecord reports whether t is a struct whose fields are arguments of their own for a Python method. A struct with a
+// marshaller of its own, such as time.Time, is no record.
 func IsRecord(t reflect.Type) bool {
-	return t.Kind() == reflect.Struct && t != timeType && !HasOwnForm(t)
+	return t.Kind() == reflect.Struct && t != timeType && !HasMarshaler(t)
 }
 
-// Fields gives the fields of a record, or of a pointer to one, by their encoded names, without those that omitempty
-// leaves out. ok is false for anything else. What omitzero asks the fields may panic, which is an error as in [Codec.Append].
+// Fields returns the fields of a record, or of a pointer to one, by their encoded names, without the fields that
+// omitempty leaves out. The result ok is false if v is no record. An IsZero method that omitzero calls may panic,
+// which is an error as in [Codec.Append].
 func (c *Codec) Fields(v any) (fields iter.Seq2[string, any], ok bool, err error) {
 	rv := reflect.ValueOf(v)
 	if rv.Kind() == reflect.Pointer {
@@ -226,7 +227,7 @@ func (c *Codec) Fields(v any) (fields iter.Seq2[string, any], ok bool, err error
 	if err := r.hides(rv); err != nil {
 		return nil, true, err
 	}
-	if !p.foreign {
+	if !p.userCode {
 		return r.all(rv), true, nil
 	}
 	type argument struct {
@@ -234,7 +235,7 @@ func (c *Codec) Fields(v any) (fields iter.Seq2[string, any], ok bool, err error
 		value any
 	}
 	var all []argument
-	_, err = aside(func() ([]byte, error) {
+	_, err = isolate(func() ([]byte, error) {
 		for name, value := range r.all(rv) {
 			all = append(all, argument{name, value})
 		}
@@ -252,8 +253,8 @@ func (c *Codec) Fields(v any) (fields iter.Seq2[string, any], ok bool, err error
 	}, true, nil
 }
 
-// FieldAt is the encoded name of the field of the record t that is of type field and begins at offset; false where there is
-// none, or it lies behind a pointer.
+// FieldAt returns the encoded name of the field of the record t that has the type field and begins at offset, in
+// bytes. The result ok is false if there is none, or if it is behind a pointer.
 func (c *Codec) FieldAt(t reflect.Type, offset uintptr, field reflect.Type) (name string, ok bool) {
 	if t.Kind() != reflect.Struct {
 		return "", false
@@ -289,8 +290,8 @@ func (r *record) all(v reflect.Value) iter.Seq2[string, any] {
 	}
 }
 
-// SetFields decodes named payloads into the fields of the record that into points to. A name that it has not is an
-// error that lists those it has. A field that is not named keeps its value.
+// SetFields decodes named payloads into the fields of the record that into points to. An unknown name is an error
+// that lists the known ones. A field without a payload keeps its value.
 func (c *Codec) SetFields(into any, named map[string]call.Payload) error {
 	rv := reflect.ValueOf(into).Elem()
 	r := c.planOf(rv.Type()).record

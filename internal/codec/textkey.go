@@ -12,8 +12,8 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// textKeyed says that keys of type t are written as the text that they make of themselves, as encoding/json does: addresses,
-// UUIDs and the like. Keys that are strings or integers are written as what they are.
+// textKeyed reports whether keys of type t are written as the text of their method MarshalText, as encoding/json
+// does: addresses, UUIDs and the like. Strings and integers are written as themselves.
 func textKeyed(t reflect.Type) bool {
 	k := t.Kind()
 	if k == reflect.String || k >= reflect.Int && k <= reflect.Uintptr || k == reflect.Interface || k == reflect.Pointer {
@@ -22,7 +22,7 @@ func textKeyed(t reflect.Type) bool {
 	return t.Implements(textMarshaler) && reflect.PointerTo(t).Implements(textUnmarsh)
 }
 
-// keyable says that a map with keys of type t can be encoded.
+// keyable reports whether a map with keys of type t can be encoded.
 func keyable(t reflect.Type) bool {
 	k := t.Kind()
 	return k == reflect.String || k >= reflect.Int && k <= reflect.Uintptr || textKeyed(t)
@@ -37,7 +37,7 @@ func keyText(k reflect.Value) (string, error) {
 }
 
 func sortByText(keys []reflect.Value) error {
-	texts := make(map[any]string, len(keys)) // what is a key of a map can be one of this
+	texts := make(map[any]string, len(keys)) // any key of a map can be a key of this map too
 	for _, k := range keys {
 		text, err := keyText(k)
 		if err != nil {

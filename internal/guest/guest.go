@@ -289,7 +289,7 @@ func (g *Guest) Control(ctx context.Context, op string, body json.RawMessage) (a
 }
 
 // errors are those that the application has registered.
-func (g *Guest) errors() *codec.Registry {
+func (g *Guest) errors() *codec.ErrorRegistry {
 	for _, c := range g.set.Classes {
 		return c.Errors
 	}

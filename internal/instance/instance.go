@@ -28,7 +28,7 @@ type Class struct {
 	Default         string // name of the default method, "" for none
 	// Configure decodes a user config and gives it to the instance's Reconfigure; nil if it has none.
 	Configure func(ctx context.Context, recv any, config json.RawMessage) error
-	Errors    *codec.Registry // of the application; nil for none
+	Errors    *codec.ErrorRegistry // of the application; nil for none
 }
 
 // Lookup finds a method by the name that a caller used: exactly, else as the same name in the other language's case.

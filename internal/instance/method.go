@@ -312,9 +312,9 @@ func plain(t reflect.Type) call.Codec {
 	switch {
 	case t == emptyType:
 		return call.None
-	case t.Kind() == reflect.String && !codec.HasOwnForm(t):
+	case t.Kind() == reflect.String && !codec.HasMarshaler(t):
 		return call.Text
-	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8 && !codec.HasOwnForm(t):
+	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8 && !codec.HasMarshaler(t):
 		return call.Raw
 	}
 	return call.JSON

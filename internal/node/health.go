@@ -96,7 +96,7 @@ func (u *Unit) arrived(err error) error {
 	if !ok {
 		return err
 	}
-	var known *codec.Registry
+	var known *codec.ErrorRegistry
 	if u.class != nil {
 		known = u.class.Errors
 	}

@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// object is for operations that would make, or change, an instance of a class.
+// object runs an operation that makes or changes an instance of a class.
 func (r *reader) object(op byte) error {
 	switch op {
 	case opGlobal:
@@ -105,7 +105,7 @@ func (r *reader) pushInstance(class any) error {
 	return r.push(&Object{Class: of.Class})
 }
 
-// className knows the modules that protocols before 3 name as Python 2 did.
+// className is the full name of a class. Protocols before 3 use the names of Python 2 for some modules.
 func className(module, class string) string {
 	switch module {
 	case "__builtin__":
@@ -116,7 +116,7 @@ func className(module, class string) string {
 	return module + "." + strings.TrimSuffix(class, "._unpickle") // zoneinfo
 }
 
-// reduce is what calling of with args gives: plain data for the classes that it knows, else an [Object].
+// reduce returns the result of the call of(args...): plain data for the known classes, an [Object] for all others.
 func (r *reader) reduce(of *Object, args []any) (any, error) {
 	unknown := &Object{Class: of.Class}
 	if !of.Itself {
@@ -189,7 +189,7 @@ func (r *reader) reduce(of *Object, args []any) (any, error) {
 	return unknown, nil
 }
 
-// madeBy is the class that a function was called for, where class is a function that makes instances of any class.
+// madeBy is the class that a function such as copyreg._reconstructor makes an instance of.
 func madeBy(class string, args []any) string {
 	switch class {
 	case "copyreg._reconstructor", "copyreg.__newobj__", "copyreg.__newobj_ex__", "builtins.getattr",
@@ -215,7 +215,7 @@ func madeBy(class string, args []any) string {
 	return class
 }
 
-// latin1 is how protocols before 3 write bytes: as text that is to be encoded.
+// latin1 reads bytes as protocols before 3 write them: as text that the reader encodes in Latin-1.
 func (r *reader) latin1(text string, encoding any) (any, error) {
 	if encoding != "latin1" && encoding != "latin-1" {
 		return &Object{Class: "_codecs.encode"}, nil
@@ -252,7 +252,7 @@ func delta(args []any) (time.Duration, bool, error) {
 	return time.Duration(sum.Int64()), true, nil
 }
 
-// datetime reads the ten bytes of a datetime. Without a time zone it is no instant, so it stays text.
+// datetime reads the ten bytes of a datetime. A datetime without a time zone is no instant, so it stays text.
 func datetime(b []byte, zone any) (any, error) {
 	where := time.UTC
 	of, aware := zone.(*Object)
@@ -265,12 +265,12 @@ func datetime(b []byte, zone any) (any, error) {
 		return nil, errors.New(name(zone) + " is no time zone")
 	}
 	b = slices.Clone(b)
-	b[2] &= 0x7f // the highest bit is fold: which of two equal readings of the clock
+	b[2] &= 0x7f // the highest bit is fold, the choice between two equal readings of the clock
 	t, err := date(b[:4], b[4:], where)
 	if err != nil || aware {
 		return t.UTC(), err
 	}
-	if t.Nanosecond() == 0 { // as datetime.isoformat does
+	if t.Nanosecond() == 0 { // datetime.isoformat does the same
 		return t.Format("2006-01-02T15:04:05"), nil
 	}
 	return t.Format("2006-01-02T15:04:05.000000"), nil

@@ -1,10 +1,11 @@
-// Package pickle reads and writes pickles of plain data. It never executes anything: the machine that reads has no
-// operation that finds or calls code.
+// Package pickle reads and writes pickles of plain data. It never executes code: a pickle is a program for a stack
+// machine, and the machine of this package has no operation that finds or calls a function.
 //
-// Plain data is None, bool, int, float, str, bytes, bytearray, list, tuple, set, frozenset and dict, and what the standard
-// library writes as calls with plain arguments: datetime, date and timedelta, Decimal, OrderedDict, defaultdict, Counter
-// and deque. Whatever else a pickle holds becomes an [Object] that knows only the name of its class, so that the reader of
-// the value can say where it is.
+// Plain data is None, bool, int, float, str, bytes, bytearray, list, tuple, set, frozenset and dict, and the classes
+// that the standard library writes as calls with plain arguments: datetime, date and timedelta, Decimal, OrderedDict,
+// defaultdict, Counter and deque. All other objects become an [Object] that knows only the name of its class. For
+// example, a pickle of [1, numpy.array(2)] is a list of 1 and an Object "numpy...", and the caller of [Read] can
+// report where in the value it is.
 package pickle
 
 import (
@@ -12,16 +13,16 @@ import (
 	"fmt"
 )
 
-// What [Read] gives is made of nil, bool, int64, *big.Int (only what int64 does not hold), float64, string, []byte,
-// time.Time (datetime with a time zone, in UTC), time.Duration (timedelta), *List, *Dict and *Object. Decimal, date and
-// datetime without a time zone are their ISO text, which is what msgspec makes of them in MessagePack.
+// The values that [Read] returns consist of nil, bool, int64, *big.Int (only for an int that int64 does not hold),
+// float64, string, []byte, time.Time (datetime with a time zone, in UTC), time.Duration (timedelta), *List, *Dict and
+// *Object. Decimal, date and datetime without a time zone are their ISO text, as msgspec writes them in MessagePack.
 
-// List is a list, tuple, set or frozenset. One that the pickle refers to several times is one *List.
+// List is a list, tuple, set or frozenset. A list that the pickle refers to several times is one *List.
 type List struct {
 	Items  []any
 	kind   kind
 	state  state
-	sealed bool // shares its items with another container, so that to add one would copy them all
+	sealed bool // the items are shared with another container, so that an append would copy them all
 }
 
 type kind uint8
@@ -42,17 +43,17 @@ type Dict struct {
 // Entry is a key of a [Dict] with its value.
 type Entry struct{ Key, Value any }
 
-// Object is a class, a function, or an instance that was not read.
+// Object is a class, a function, or an instance that this package does not read.
 type Object struct {
 	Class  string // module and name
-	Itself bool   // the class or function itself, not an instance
-	zone   *int   // of a datetime.timezone: seconds east of UTC
+	Itself bool   // true for the class or function itself, false for an instance
+	zone   *int   // offset of a datetime.timezone in seconds east of UTC, else nil
 }
 
-// Refused is the error for o.
+// Refused returns the error of a value that has o in it.
 func (o *Object) Refused() error { return &RefusedError{*o} }
 
-// RefusedError is a value that is no plain data.
+// RefusedError is the error of a value that is no plain data.
 type RefusedError struct{ Object Object }
 
 func (e *RefusedError) Error() string {
@@ -63,7 +64,7 @@ func (e *RefusedError) Error() string {
 	return "pickle holds " + what + e.Object.Class + ", which Go does not read; use plain data or msgpack"
 }
 
-// state is how far [acyclic] is with a container.
+// state says how far [acyclic] is with a container.
 type state uint8
 
 const (
@@ -74,7 +75,8 @@ const (
 
 var errRecursive = errors.New("pickle holds a value that contains itself, which Go does not read")
 
-// acyclic looks at every container once, however often it is referred to.
+// acyclic is an error if v contains itself or is too deep. It looks at every container once, however many references
+// it has.
 func acyclic(v any, depth int) error {
 	var at *state
 	switch v := v.(type) {
@@ -116,7 +118,7 @@ func acyclic(v any, depth int) error {
 	return nil
 }
 
-// name is how v is called in errors.
+// name is the name of v's type in errors.
 func name(v any) string {
 	switch v := v.(type) {
 	case nil:

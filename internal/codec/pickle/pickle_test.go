@@ -84,7 +84,7 @@ func goldens(t testing.TB) []golden {
 	return all
 }
 
-// short is what gen.py makes of a long text.
+// short is a long text in the form in which gen.py prints it.
 func short(s string) string {
 	if len(s) < 500 {
 		return s
@@ -101,7 +101,7 @@ func fromHex(t testing.TB, s string) []byte {
 	return b
 }
 
-// TestGolden reads what CPython wrote in every protocol (testdata/gen.py), and what it cut short.
+// TestGolden reads pickles that CPython wrote in every protocol (testdata/gen.py), whole and cut short.
 func TestGolden(t *testing.T) {
 	t.Parallel()
 	for _, g := range goldens(t) {
@@ -148,8 +148,8 @@ func TestHandMade(t *testing.T) {
 		"I1\nI2\n0.":                             "1",
 		"(I1\nI2\n1I3\n.":                        "3",
 		"(0I3\n.":                                "3",
-		"]I1\n2a.":                               "", // a list that is not below
-		"]2a.":                                   "", // nothing left to append to
+		"]I1\n2a.":                               "", // a list that is not on the stack
+		"]2a.":                                   "", // the stack is empty
 		"I1\n2\x86.":                             "[1,1]",
 		"(imymod\nCls\n.":                        "refused mymod.Cls",
 		"(cmymod\nCls\nI1\no.":                   "refused mymod.Cls",
@@ -284,9 +284,9 @@ func TestErrorsSayWhatItIs(t *testing.T) {
 	}
 }
 
-// TestLies: lengths that are not there, and operations that would make much of little.
+// TestLies: false lengths, and operations that make a large value of a short pickle.
 //
-// It counts what the process allocates, so it is not parallel.
+// The test counts the allocations of the process, so it is not parallel.
 func TestLies(t *testing.T) {
 	text := strings.Repeat("x", 1<<16)
 	again := strings.Repeat("h\x00h\x01R0", 1<<14)
@@ -310,7 +310,7 @@ func TestLies(t *testing.T) {
 	}
 }
 
-// write writes what Read gives.
+// write writes a value that Read returned.
 func write(w *Writer, v any) error {
 	switch v := v.(type) {
 	case nil:
@@ -398,7 +398,8 @@ func TestWriterLimits(t *testing.T) {
 	}
 }
 
-// FuzzPickle: no input panics, or makes much of little, and what is read is the same when it was written and read again.
+// FuzzPickle: no input panics or makes a large value of a short pickle, and a value stays the same when it is written
+// and read again.
 func FuzzPickle(f *testing.F) {
 	for i, g := range goldens(f) {
 		if len(g.data) < 500 && i%7 == 0 {
@@ -411,7 +412,7 @@ func FuzzPickle(f *testing.F) {
 			return
 		}
 		if tree(v, 1<<16) < 0 {
-			return // references to references: the size of what is written is the writer's limit
+			return // references to references: the caller has to limit the output
 		}
 		w := Begin(nil)
 		if err := write(w, v); err != nil {
@@ -432,7 +433,7 @@ func FuzzPickle(f *testing.F) {
 	})
 }
 
-// tree is what is left of n when every value takes one.
+// tree counts the values in v down from n, and returns the rest.
 func tree(v any, n int) int {
 	n--
 	switch v := v.(type) {

@@ -12,10 +12,12 @@ import (
 	"unicode/utf8"
 )
 
-// Protocol is the newest that [Read] reads.
+// Protocol is the newest protocol that [Read] reads.
 const Protocol = 5
 
-const maxDigits = 4300 // of an int in text, whose cost is more than linear; CPython has the same limit
+// maxDigits is the largest number of digits of an int in text, because the time to read one grows faster than its length.
+// CPython has the same limit.
+const maxDigits = 4300
 
 var (
 	errShort  = errors.New("it ends too early")
@@ -24,11 +26,12 @@ var (
 	errPython = errors.New("a str of Python 2 is not ASCII")
 )
 
-// Read reads one pickle, which is all of data, of any protocol. buffers are the buffers that were sent out of band, in
-// order. The value has at most depth levels and does not contain itself, but may refer to a container several times: who
-// writes it out bounds what it writes. Its bytes share memory with data and with the buffers, and nothing else does.
+// Read reads one pickle of any protocol, which must be all of data. The parameter buffers has the buffers that were
+// sent out of band, in order. The value has at most depth levels and does not contain itself, but may refer to a
+// container several times, so code that writes it out has to limit the output. The value's bytes share memory with
+// data and with the buffers; nothing else of it does.
 //
-// What it allocates is bounded by a multiple of len(data), whatever lengths data claims.
+// Read allocates at most a multiple of len(data), whatever lengths data claims.
 func Read(data []byte, buffers [][]byte, depth int) (any, error) {
 	r := &reader{in: data, buffers: buffers, spare: len(data)}
 	v, err := r.run()
@@ -44,17 +47,22 @@ func Read(data []byte, buffers [][]byte, depth int) (any, error) {
 	return v, nil
 }
 
-// whole marks an error about a pickle that is valid.
+// Read reads one pickle of any protocol, which must be all of data. The parameter buffers has the buffers that were
+// sent out of band, in order. The value has at most depth levels and does not contain itself, but may refer to a
+// container several times, so code that writes it out has to limit the output. The value's bytes share memory with
+// data and with the buffers; its other parts share none.
+//
+// Read allocates at most a multiple of len(data), even if data claims larger lengths.
 type whole struct{ error }
 
 type reader struct {
 	in      []byte
 	at      int
 	stack   []any
-	marks   []int // where in stack, the innermost last
+	marks   []int // positions in stack, the innermost last
 	memo    []any
 	buffers [][]byte
-	spare   int // bytes that may still be made of text that the memo may refer to any number of times
+	spare   int // number of bytes that may still be made of text, to which the memo may refer any number of times
 }
 
 func (r *reader) run() (any, error) {
@@ -109,8 +117,8 @@ func (r *reader) uint(size int) (uint64, error) {
 	return binary.LittleEndian.Uint64(n[:]), nil
 }
 
-// sized reads a length, of as many bytes as op has, and that many bytes. Some lengths are signed in pickletools; read as
-// unsigned, a negative one is more than there is.
+// sized reads a length, whose size depends on op, and as many bytes. Some lengths are signed in pickletools; read as
+// unsigned, a negative one is longer than the input.
 func (r *reader) sized(op byte) ([]byte, error) {
 	size := 1
 	switch op {
@@ -143,7 +151,7 @@ func (r *reader) push(v any) error {
 	return nil
 }
 
-// floor is below what operations may take.
+// floor is the position in the stack below which an operation may not take values.
 func (r *reader) floor() int {
 	if n := len(r.marks); n > 0 {
 		return r.marks[n-1]
@@ -169,7 +177,7 @@ func (r *reader) top() (any, error) {
 	return r.stack[len(r.stack)-1], nil
 }
 
-// popMark gives what is above the innermost mark, valid until the next push.
+// popMark removes the innermost mark and returns the values above it, which are valid until the next push.
 func (r *reader) popMark() ([]any, error) {
 	n := len(r.marks) - 1
 	if n < 0 {
@@ -194,7 +202,8 @@ func (r *reader) popN(n int) ([]any, error) {
 
 // ---- memo
 
-// put refuses indexes beyond the length of the pickle: whoever numbers what he keeps stays below, and the memo is a slice.
+// put stores the top of the stack in the memo. An index beyond the length of the pickle is refused: real writers
+// number their entries from 0, and the memo is a slice.
 func (r *reader) put(at uint64) error {
 	v, err := r.top()
 	if err != nil {
@@ -210,7 +219,7 @@ func (r *reader) put(at uint64) error {
 	return nil
 }
 
-// missing fills what the memo skips.
+// missing is the value of memo entries that were never written.
 var missing = new(Object) //nolint:gochecknoglobals // a constant
 
 func (r *reader) get(at uint64) error {
@@ -359,7 +368,7 @@ func (r *reader) container(op byte) error {
 	return fmt.Errorf("unknown operation %#x", op)
 }
 
-// fill puts items into the container on the stack. What an object that is not read is given, is not kept.
+// fill adds items to the container on the stack. The items of an [Object] are dropped.
 func (r *reader) fill(op byte, items []any) error {
 	into, err := r.top()
 	if err != nil {
@@ -477,7 +486,7 @@ func (r *reader) number(op byte) error {
 	return r.push(n)
 }
 
-// fromTwos reads two's complement, little-endian: an int64 where that holds it.
+// fromTwos reads an integer in two's complement, little-endian. The result is an int64 if it fits.
 func fromTwos(le []byte) any {
 	be := slices.Clone(le)
 	slices.Reverse(be)
@@ -566,7 +575,7 @@ func rawUnicode(s string) (string, error) {
 	return string(out), nil
 }
 
-// unquote reads a literal of Python 2.
+// unquote reads a string literal of Python 2.
 func unquote(s string) (string, error) {
 	s = strings.TrimRight(s, " \t\r")
 	if len(s) < 2 || s[0] != s[len(s)-1] || s[0] != '\'' && s[0] != '"' {

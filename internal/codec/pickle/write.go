@@ -87,21 +87,21 @@ const (
 	opReadOnlyBuffer = 0x98
 )
 
-// Writer writes one value as a pickle of protocol 4, without frames, which are optional. It is made by [Begin]; a Writer
-// belongs to one goroutine. Lists and dicts are their opening call, what is in them, and their closing call; the Writer
-// does not check that they match.
+// Writer writes one value as a pickle of protocol 4, without frames, which are optional. [Begin] makes a Writer, and
+// [Writer.End] returns its pickle. A list is written as [Writer.List], its items, and [Writer.EndList], a dict
+// likewise; the Writer does not check that they match. It is not safe for concurrent use.
 type Writer struct {
 	b        []byte
-	memo     int            // entries that the reader's memo has by now
-	keys     map[string]int // keys in the memo
-	datetime int            // where the class is in the memo, plus 1
+	memo     int            // number of entries in the reader's memo so far
+	keys     map[string]int // positions of keys in the memo
+	datetime int            // position of the class in the memo plus 1, or 0
 	utc      int
 }
 
 // Begin starts a pickle behind dst.
 func Begin(dst []byte) *Writer { return &Writer{b: append(dst, opProto, 4)} }
 
-// End is dst with the pickle behind it.
+// End returns dst with the pickle behind it.
 func (w *Writer) End() []byte { return append(w.b, opStop) }
 
 // Nil writes None.
@@ -160,7 +160,7 @@ func (w *Writer) Big(v *big.Int) error {
 
 // twos is v in two's complement, little-endian.
 func twos(v *big.Int) []byte {
-	n := v.BitLen()/8 + 1 // with room for the sign
+	n := v.BitLen()/8 + 1 // one more byte has room for the sign
 	le := make([]byte, n)
 	if v.Sign() < 0 {
 		v = new(big.Int).Add(v, new(big.Int).Lsh(big.NewInt(1), uint(n)*8))
@@ -195,11 +195,12 @@ func (w *Writer) String(v []byte) error {
 }
 
 const (
-	keysMax = 1024 // how many keys a Writer remembers: those of structs, not those of a dictionary
-	keyMin  = 2    // what is shorter costs as much as a reference to it
+	keysMax = 1024 // number of keys that a Writer remembers: enough for structs, not for a large dictionary
+	keyMin  = 2    // a shorter key costs as much as a reference to it
 )
 
-// Key writes a str that may well come again, as keys of records do: from the second time on as a reference.
+// Key writes a str that is likely to come again, as the keys of records do. From the second time on it is a
+// reference.
 func (w *Writer) Key(v []byte) error {
 	if len(v) < keyMin {
 		return w.String(v)
@@ -245,7 +246,8 @@ func (w *Writer) Bytes(v []byte) {
 	w.b = append(w.b, v...)
 }
 
-// Time writes a datetime in UTC. It cuts off what is less than a microsecond; a year that Python has not is an error.
+// Time writes a datetime in UTC. The part below a microsecond is cut off; a year that Python does not have is an
+// error.
 func (w *Writer) Time(t time.Time) error {
 	t = t.UTC()
 	y := t.Year()

@@ -13,8 +13,9 @@ from helve._limits import cut
 from helve._pickling import dumps, dumps_plain, loads
 
 NONE, MSGPACK, CLOUDPICKLE, PICKLE, JSON, RAW, TEXT, PLAIN = 0, 1, 2, 3, 4, 5, 6, 254
-NAMES = {NONE: "none", MSGPACK: "msgpack", CLOUDPICKLE: "cloudpickle", PICKLE: "pickle", JSON: "orjson", RAW: "raw", TEXT: "text"}
-CODECS = {"cloudpickle": CLOUDPICKLE, "pickle": PICKLE, "msgpack": MSGPACK, "orjson": JSON, "raw": RAW}
+# The names of all serializations, once (in Go: internal/call/codec.go). CODECS has the ones that handle options may name.
+NAMES = {CLOUDPICKLE: "cloudpickle", PICKLE: "pickle", MSGPACK: "msgpack", JSON: "orjson", RAW: "raw", NONE: "none", TEXT: "text"}
+CODECS = {name: codec for codec, name in NAMES.items() if codec not in (NONE, TEXT)}
 
 HANDLE_EXT, BIG_EXT = 1, 66  # extensions of MessagePack: a handle, an integer of more than 64 bits
 
@@ -64,7 +65,7 @@ def encode(codec: int, value: Any) -> tuple[int, bytes]:
         if isinstance(value, (bytes, bytearray, memoryview)):
             return RAW, bytes(value)
         raise TypeError(f"{type(value).__qualname__} cannot be encoded as raw, which takes bytes and str")
-    raise TypeError(f"a Python deployment cannot answer in {NAMES.get(codec, codec)}; use cloudpickle, pickle, msgpack, orjson or raw")
+    raise TypeError(f"a Python deployment cannot answer in {NAMES.get(codec, codec)}; use one of {', '.join(CODECS)}")
 
 
 def _json(value: Any) -> bytes:

@@ -6,12 +6,13 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// textMax bounds the text of an error about a value. Many quote what they are about, also those of a type's own UnmarshalJSON and of package
-// encoding/json, and the value may be as large as a body: a number of 64 MiB would be quoted whole to its sender, and in the log.
+// textMax is the longest text, in bytes, of an error about a value. Many errors quote the value, also errors of a
+// type's own UnmarshalJSON and of package encoding/json, and the value may be as large as a body: a number of 64 MiB
+// would be quoted whole to its sender, and in the log.
 const textMax = 2 << 10
 
-// bounded is err with a text of bounded length.
-func bounded(err error) error {
+// shortened returns err with a text of at most about textMax bytes. A longer text loses its middle.
+func shortened(err error) error {
 	if err == nil {
 		return nil
 	}

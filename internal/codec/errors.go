@@ -10,22 +10,26 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// Registry is the errors of an application that keep their identity when they leave their process: values that callers
-// compare with errors.Is, and types that they look for with errors.As. It is written to while the graph is built, and
-// read-only afterwards. A nil Registry knows the errors of package context, as every Registry does.
-type Registry struct {
+// ErrorRegistry has the errors of an application that keep their identity when they leave their process. These are
+// values that callers compare with errors.Is, and types that callers look for with errors.As. For example, with a
+// registered value ErrGone, errors.Is(err, ErrGone) is true in a caller on the other side of a wire.
+//
+// The registry is written to while the graph is built, and is read-only afterwards: readers need no lock. A nil
+// ErrorRegistry knows the errors of package context, as every ErrorRegistry does.
+type ErrorRegistry struct {
 	values []error
-	names  []string       // of values
+	names  []string       // the names of values, in the same order
 	types  []reflect.Type // pointers to structs, or structs
 }
 
-// maxKnown bounds the errors of one tree that are described.
+// maxKnown is the largest number of errors of one tree that are described.
 const maxKnown = 64
 
-// maxKnownValue bounds the fields of each: an error is no place for a value that is worth a channel of its own.
+// maxKnownValue is the largest encoded form of one error, in bytes. A larger value belongs into a result, not into an
+// error.
 const maxKnownValue = 1 << 20
 
-// contexts are the errors of package context, by names that no type has.
+// contexts are the errors of package context. Their names begin with "=", which no name of a type does.
 var contexts = []named{{"=context.DeadlineExceeded", context.DeadlineExceeded}, {"=context.Canceled", context.Canceled}}
 
 type named struct {
@@ -33,9 +37,10 @@ type named struct {
 	err  error
 }
 
-// Add registers an error value or, as a nil pointer (*T)(nil) or a zero T, a type of errors. Two values with the same type
-// and text cannot be told apart in another process, which is an error.
-func (r *Registry) Add(e error) error {
+// Add registers an error value, or a type of errors: for a type, e is a nil pointer (*T)(nil) or a zero T. Two values
+// with the same type and text are an error, because another process could not tell them apart. Add may only be called
+// while the graph is built.
+func (r *ErrorRegistry) Add(e error) error {
 	t := reflect.TypeOf(e)
 	switch v := reflect.ValueOf(e); {
 	case e == nil:
@@ -63,7 +68,7 @@ func (r *Registry) Add(e error) error {
 
 func valueName(e error) string { return reflect.TypeOf(e).String() + "\x00" + call.TextOf(e) }
 
-// typeName tells types of one name in different packages apart.
+// typeName is the full name of a type, so that types of one name in different packages differ.
 func typeName(t reflect.Type) string {
 	if t.Kind() == reflect.Pointer {
 		return "*" + typeName(t.Elem())
@@ -74,19 +79,21 @@ func typeName(t reflect.Type) string {
 	return t.PkgPath() + "." + t.Name()
 }
 
-// Describe sets what another process needs to make again of e's cause: every registered error of its tree, in the order in
-// which errors.Is and errors.As look at them. For example, a *QuotaError that wraps errGone is the two, and errors.As finds
-// the first and errors.Is the second there too.
-func (r *Registry) Describe(c *Codec, e *call.Error) {
+// Describe sets e.Known, from which another process makes e's cause again: every registered error of the cause's
+// tree, in the order in which errors.Is and errors.As look at them. For example, a *QuotaError that wraps errGone is
+// described as the two, and in the other process errors.As finds the first and errors.Is the second. Describe does
+// nothing if e.Known is set already.
+func (r *ErrorRegistry) Describe(c *Codec, e *call.Error) {
 	if e.Cause != nil && e.Known == nil {
 		e.Known = r.describe(c, e.Cause, false)
 	}
 }
 
-// describe lists what is known of cause; inner says that it is in a field of an error.
-func (r *Registry) describe(c *Codec, cause error, inner bool) []call.KnownError {
+// describe lists the registered errors in the tree of cause. The parameter inner is true if cause is a field of
+// another error.
+func (r *ErrorRegistry) describe(c *Codec, cause error, inner bool) []call.KnownError {
 	if r == nil {
-		r = &Registry{}
+		r = &ErrorRegistry{}
 	}
 	var known []call.KnownError
 	add := func(k call.KnownError) {
@@ -96,7 +103,9 @@ func (r *Registry) describe(c *Codec, cause error, inner bool) []call.KnownError
 	}
 	for node := range call.Tree(cause) {
 		if e, ok := node.(*call.Error); ok && e != nil { //nolint:errorlint // one node
-			for _, k := range e.Known { // of another process, which this one may know too: then it is there already
+			// e comes from another process. Its errors may be registered in this process too; add leaves out the
+			// second.
+			for _, k := range e.Known {
 				add(k)
 			}
 		}
@@ -108,7 +117,7 @@ func (r *Registry) describe(c *Codec, cause error, inner bool) []call.KnownError
 			add(call.KnownError{Name: contexts[i].name})
 		}
 	}
-	// Errors may say of themselves what they are.
+	// A method Is or As of an error may report more errors than its tree has.
 	has := func(name string) bool {
 		return slices.ContainsFunc(known, func(k call.KnownError) bool { return k.Name == name })
 	}
@@ -133,9 +142,10 @@ func (r *Registry) describe(c *Codec, cause error, inner bool) []call.KnownError
 	return known
 }
 
-// typed is an error that is registered by its type t, with its fields. Fields that do not encode (an interface that holds a
-// channel, say) or are too large leave it without them: its type is what callers look for.
-func (r *Registry) typed(c *Codec, t reflect.Type, v any, inner bool) call.KnownError {
+// typed describes an error that is registered by its type t, with its fields. An error whose fields are too large or
+// do not encode (an interface that holds a channel, say) is described without fields, because callers look for its
+// type.
+func (r *ErrorRegistry) typed(c *Codec, t reflect.Type, v any, inner bool) call.KnownError {
 	data, err := c.guardedAppend(nil, call.Msgpack, v, mode{errors: r, inner: inner})
 	if err != nil || len(data) > maxKnownValue {
 		data = nil
@@ -143,8 +153,9 @@ func (r *Registry) typed(c *Codec, t reflect.Type, v any, inner bool) call.Known
 	return call.KnownError{Name: typeName(t), Value: data}
 }
 
-// Restore gives e with the cause that Describe described; e itself if nothing in it is known here.
-func (r *Registry) Restore(c *Codec, e *call.Error) *call.Error {
+// Restore returns a copy of e with the cause that Describe described. It returns e itself if no error of the
+// description is registered in this process.
+func (r *ErrorRegistry) Restore(c *Codec, e *call.Error) *call.Error {
 	if len(e.Known) == 0 || e.Cause != nil {
 		return e
 	}
@@ -157,10 +168,11 @@ func (r *Registry) Restore(c *Codec, e *call.Error) *call.Error {
 	return &known
 }
 
-// restore is one error for all that are known here, nil for none.
-func (r *Registry) restore(c *Codec, known []call.KnownError, text string, m mode) error {
+// restore makes one error of all errors in the list that are registered in this process. It returns nil if there is
+// none.
+func (r *ErrorRegistry) restore(c *Codec, known []call.KnownError, text string, m mode) error {
 	if r == nil {
-		r = &Registry{}
+		r = &ErrorRegistry{}
 	}
 	var found []error
 	for _, k := range known[:min(len(known), maxKnown)] {
@@ -177,7 +189,7 @@ func (r *Registry) restore(c *Codec, known []call.KnownError, text string, m mod
 	return &restored{found, text}
 }
 
-func (r *Registry) known(c *Codec, k call.KnownError, m mode) error {
+func (r *ErrorRegistry) known(c *Codec, k call.KnownError, m mode) error {
 	if i := slices.Index(r.names, k.Name); i >= 0 {
 		return r.values[i]
 	}
@@ -191,7 +203,7 @@ func (r *Registry) known(c *Codec, k call.KnownError, m mode) error {
 			continue
 		}
 		p := reflect.New(t)
-		if len(k.Value) == 0 { // its fields did not encode
+		if len(k.Value) == 0 { // the fields did not encode
 			if t.Kind() == reflect.Pointer {
 				p.Elem().Set(reflect.New(t.Elem()))
 			}
@@ -204,7 +216,7 @@ func (r *Registry) known(c *Codec, k call.KnownError, m mode) error {
 	return nil
 }
 
-// restored is a tree that has come from another process, with its text.
+// restored is an error tree that has come from another process, with the text that it had there.
 type restored struct {
 	errs []error
 	text string

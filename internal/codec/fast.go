@@ -11,8 +11,9 @@ import (
 	"github.com/tinylib/msgp/msgp"
 )
 
-// exactPlan is for types that are worth code of their own: loops over numbers and strings, without reflection per element.
-func exactPlan[T any](
+// fastPlan makes the plan of a type that has loops of its own for speed: slices and maps of numbers and strings,
+// without reflection for each element.
+func fastPlan[T any](
 	enc func([]byte, T, mode) ([]byte, error), dec func([]byte, mode) (T, []byte, error),
 ) *plan {
 	return &plan{
@@ -20,7 +21,7 @@ func exactPlan[T any](
 			if v.IsNil() {
 				return msgp.AppendNil(b), nil
 			}
-			if v.CanAddr() { // Interface would copy the header to the heap
+			if v.CanAddr() { // Interface would copy the slice's header to the heap
 				return enc(b, *v.Addr().Interface().(*T), m)
 			}
 			return enc(b, v.Interface().(T), m)
@@ -45,7 +46,7 @@ func appendFloats[F float32 | float64](b []byte, fs []F, m mode) ([]byte, error)
 	for i, f := range fs {
 		if m.json {
 			if err := finite(float64(f)); err != nil {
-				return b, within("["+strconv.Itoa(i)+"]", err)
+				return b, addPath("["+strconv.Itoa(i)+"]", err)
 			}
 		}
 		switch f := any(f).(type) {
@@ -70,7 +71,7 @@ func readFloats[F float32 | float64](b []byte, m mode) ([]F, []byte, error) {
 	if err != nil {
 		return nil, b, err
 	}
-	fs := make([]F, 0, n) // at most eight times what has arrived, and nothing nests
+	fs := make([]F, 0, n) // at most eight times the bytes that have arrived: such lists do not nest
 	for i := range n {
 		var f float64
 		switch typeOf(rest) {
@@ -91,7 +92,7 @@ func readFloats[F float32 | float64](b []byte, m mode) ([]F, []byte, error) {
 			err = fmt.Errorf("%v is out of range of %s", f, reflect.TypeFor[F]())
 		}
 		if err != nil {
-			return nil, b, within("["+strconv.Itoa(i)+"]", err)
+			return nil, b, addPath("["+strconv.Itoa(i)+"]", err)
 		}
 		fs = append(fs, F(f))
 	}
@@ -115,7 +116,7 @@ func readStrings(b []byte, _ mode) ([]string, []byte, error) {
 	for i := range n {
 		var s string
 		if s, rest, err = readString(rest); err != nil {
-			return nil, b, within("["+strconv.Itoa(i)+"]", err)
+			return nil, b, addPath("["+strconv.Itoa(i)+"]", err)
 		}
 		ss = append(ss, s)
 	}
@@ -149,14 +150,14 @@ func readStringMap(b []byte, _ mode) (map[string]string, []byte, error) {
 			return nil, b, err
 		}
 		if s, rest, err = readString(rest); err != nil {
-			return nil, b, within(k, err)
+			return nil, b, addPath(k, err)
 		}
 		ss[k] = s
 	}
 	return ss, rest, nil
 }
 
-// appendAnyMap and appendList are what trees of any are made of.
+// appendAnyMap and appendList write the two containers of untyped trees.
 func (c *Codec) appendAnyMap(b []byte, vs map[string]any, m mode) ([]byte, error) {
 	m, err := m.down()
 	if err != nil {
@@ -165,7 +166,7 @@ func (c *Codec) appendAnyMap(b []byte, vs map[string]any, m mode) ([]byte, error
 	b = msgp.AppendMapHeader(b, uint32(len(vs)))
 	for _, k := range slices.Sorted(maps.Keys(vs)) {
 		if b, err = c.appendValue(msgp.AppendString(b, k), vs[k], m); err != nil {
-			return b, within(k, err)
+			return b, addPath(k, err)
 		}
 	}
 	return b, nil
@@ -179,13 +180,13 @@ func (c *Codec) appendList(b []byte, vs []any, m mode) ([]byte, error) {
 	b = msgp.AppendArrayHeader(b, uint32(len(vs)))
 	for i, v := range vs {
 		if b, err = c.appendValue(b, v, m); err != nil {
-			return b, within("["+strconv.Itoa(i)+"]", err)
+			return b, addPath("["+strconv.Itoa(i)+"]", err)
 		}
 	}
 	return b, nil
 }
 
-// appendValue writes a value whose type is known only now. The common types need no reflection.
+// appendValue writes a value of any type. The common types need no reflection.
 func (c *Codec) appendValue(b []byte, v any, m mode) ([]byte, error) {
 	switch v := v.(type) {
 	case nil:
@@ -242,15 +243,15 @@ func (c *Codec) appendValue(b []byte, v any, m mode) ([]byte, error) {
 	}
 	rv := reflect.ValueOf(v)
 	p := c.planOf(rv.Type())
-	if p.foreign && !m.aside {
-		m.aside = true
-		return aside(func() ([]byte, error) { return p.enc(c, b, rv, m) })
+	if p.userCode && !m.isolated {
+		m.isolated = true
+		return isolate(func() ([]byte, error) { return p.enc(c, b, rv, m) })
 	}
 	return p.enc(c, b, rv, m)
 }
 
-// readFast reads what needs no reflection. done is false where the plan of the type has to decide, for the value or for
-// the words of the error.
+// readFast reads the common types without reflection. The result done is false if the plan of the type has to read
+// the value, or has to make the error.
 func readFast(b []byte, into any, m mode) (rest []byte, done bool, err error) {
 	switch p := into.(type) {
 	case *string:

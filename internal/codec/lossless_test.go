@@ -43,8 +43,8 @@ type keyed struct {
 	Bits   map[uint8]bool
 }
 
-// TestValuesArriveWholeOrNotAtAll: in every codec a value is the same at the other side, or there is an error that names what
-// would be lost.
+// TestValuesArriveWholeOrNotAtAll: in every codec a value is the same at the other side, or there is an error that
+// names the lost field.
 func TestValuesArriveWholeOrNotAtAll(t *testing.T) {
 	t.Parallel()
 	one, list, table, value := new(1), &[]int{1}, &map[string]int{"a": 1}, any("a")
@@ -129,7 +129,7 @@ type badKey struct{ N int }
 func (badKey) MarshalText() ([]byte, error) { return nil, (*badError)(nil) }
 func (*badKey) UnmarshalText([]byte) error  { return (*badError)(nil) }
 
-// TestErrorsOfMarshallersAreGuarded: what a marshaller returns as its error may have an Error that fails.
+// TestErrorsOfMarshallersAreGuarded: the method Error of a marshaller's error may fail.
 func TestErrorsOfMarshallersAreGuarded(t *testing.T) {
 	t.Parallel()
 	c := New()

@@ -15,7 +15,7 @@ type ownJSON struct{ N int }
 func (o *ownJSON) UnmarshalJSON(b []byte) error { return json.Unmarshal(b, &o.N) }
 func (o ownJSON) MarshalJSON() ([]byte, error)  { return json.Marshal(o.N) }
 
-// TestErrorsDoNotQuoteValuesWhole: an error about a large value is short, whatever part of it is wrong.
+// TestErrorsDoNotQuoteValuesWhole: an error about a large value is short, for each part of it that can be wrong.
 func TestErrorsDoNotQuoteValuesWhole(t *testing.T) {
 	t.Parallel()
 	digits := strings.Repeat("1", 1<<20)

@@ -17,7 +17,7 @@ import (
 )
 
 type (
-	// sketch keeps what it is in a field that is not exported.
+	// sketch keeps its state in a field that is not exported.
 	sketch struct{ bits []byte }
 	// filter is the same, for encoding/gob.
 	filter struct{ bits []byte }
@@ -46,7 +46,7 @@ type (
 		Float float64  `json:"float,string"`
 		Bool  bool     `json:"bool,string"`
 		Text  string   `json:"text,string"`
-		List  []int    `json:"list,string"` // no meaning for it
+		List  []int    `json:"list,string"` // the option has no meaning for a slice
 		None  *float32 `json:"none,string"`
 	}
 	numbers struct {
@@ -74,8 +74,8 @@ func exporter(reflect.Type) bool                      { return true }
 func newOf(v any) any                                 { return reflect.New(reflect.TypeOf(v)).Interface() }
 func behind(p any) any                                { return reflect.ValueOf(p).Elem().Interface() }
 
-// TestOwnStateArrivesWhole: what a value says of itself arrives in every codec, whichever of the standard library's pairs of
-// methods it has, and no field is lost to the method of an embedded one.
+// TestOwnStateArrivesWhole: the bytes of a marshaller arrive in every codec, for each of the standard library's pairs
+// of methods, and no field is lost to the method of an embedded one.
 func TestOwnStateArrivesWhole(t *testing.T) {
 	t.Parallel()
 	at, err := url.Parse("https://me:secret@host.example/x")
@@ -115,7 +115,7 @@ func TestOwnStateArrivesWhole(t *testing.T) {
 	}
 }
 
-// TestQuotedFields: the option "string" of the tag json means in JSON what it means to encoding/json.
+// TestQuotedFields: the option "string" of the tag json has the same meaning in JSON as in encoding/json.
 func TestQuotedFields(t *testing.T) {
 	t.Parallel()
 	c := New()

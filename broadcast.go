@@ -82,9 +82,9 @@ func (m Method[In, Out]) Broadcast(ctx context.Context, in In) *BroadcastRespons
 		targets, e := d.Targets()
 		r.failure = e
 		for _, t := range targets {
-			a := &answer[Out]{own: parent, node: t.Node}
+			a := &answer[Out]{own: parent, node: t.Node()}
 			a.own.Call = rand.Uint64()
-			a.own.Replica = t.ID
+			a.own.Replica = t.ID()
 			a.b, a.info = &b.binding, &a.own
 			a.carry(d.SubmitControl(t, b.untyped(ctx, a.own, in), a))
 			a.watch(ctx)

@@ -20,18 +20,25 @@ const SelectionTime = node.ReserveTime
 // context of its Choose ends, and after [SelectionTime]. Its methods may be called from any goroutine.
 type Selection struct {
 	d     *deployment
-	slot  *router.Replica
+	slot  router.Replica
 	lease *gate.Lease // nil for a fake, and in a worker
 	far   uint64      // in a worker: what the node calls the lease
 	stop  func() bool // ends the watch over the context
 	used  func() bool // whether this is the second dispatch
 }
 
+// selected is a replica of which the node holds a slot for this process.
+type selected struct{ id, node string }
+
+func (s *selected) ID() string        { return s.id }
+func (s *selected) Node() string      { return s.node }
+func (s *selected) Gate() router.Gate { return open{} }
+
 // Replica is the id of the chosen replica.
-func (s *Selection) Replica() string { return s.slot.ID }
+func (s *Selection) Replica() string { return s.slot.ID() }
 
 // Node is where it runs.
-func (s *Selection) Node() string { return s.slot.Node }
+func (s *Selection) Node() string { return s.slot.Node() }
 
 // Release gives the slot back if it was not used. It may be called any number of times.
 func (s *Selection) Release() {
@@ -66,7 +73,7 @@ func (m Method[In, Out]) Choose(ctx context.Context) (*Selection, error) {
 	d := b.d.serving()
 	switch {
 	case b.fake != nil:
-		s.slot = &b.fake.slot
+		s.slot = b.fake
 		return s, nil
 	case d == nil && b.d.port.Load() != nil:
 		return s.reserve(ctx, b.untyped(ctx, i, None{}), &b.binding)
@@ -77,7 +84,7 @@ func (m Method[In, Out]) Choose(ctx context.Context) (*Selection, error) {
 	if e != nil {
 		return nil, e
 	}
-	s.slot, s.lease = r, r.Value.(*node.Unit).Gate().Lease(SelectionTime)
+	s.slot, s.lease = r, r.(*node.Unit).Slots().Lease(SelectionTime)
 	if ctx.Done() != nil {
 		s.stop = call.AfterFunc(ctx, s.release)
 	}
@@ -96,7 +103,7 @@ func (s *Selection) reserve(ctx context.Context, c *call.Call, b *binding) (*Sel
 	if err := json.Unmarshal(p.Data, &held); err != nil {
 		return nil, call.NewError(call.Fault, "choose: "+err.Error()).At(&c.Info)
 	}
-	s.slot, s.far = &router.Replica{ID: held.Replica, Node: held.Node}, held.Lease
+	s.slot, s.far = &selected{held.Replica, held.Node}, held.Lease
 	if ctx.Done() != nil {
 		s.stop = call.AfterFunc(ctx, s.release)
 	}
@@ -147,10 +154,10 @@ func (m Method[In, Out]) Dispatch(ctx context.Context, s *Selection, in In) *Res
 		r.in = in
 		r.start(s.slot, m.m.fake.replica)
 	case !s.lease.Use():
-		return fail(ReplicaUnavailable, "Dispatch: the selection of replica %s is over; choose again", s.slot.ID)
-	case s.slot.Value.(*node.Unit).Stopped():
-		s.slot.Gate.Release(nil)
-		return fail(ReplicaUnavailable, "Dispatch: replica %s has stopped; choose again", s.slot.ID)
+		return fail(ReplicaUnavailable, "Dispatch: the selection of replica %s is over; choose again", s.slot.ID())
+	case s.slot.(*node.Unit).Stopped():
+		s.slot.Gate().Release(nil)
+		return fail(ReplicaUnavailable, "Dispatch: replica %s has stopped; choose again", s.slot.ID())
 	default:
 		r.in = in
 		r.sendTo(m.m.d.dep.Load(), s.slot, true)

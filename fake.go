@@ -10,14 +10,16 @@ import (
 )
 
 // fake stands for a deployment with one replica that takes any number of calls.
-type fake struct {
-	slot    router.Replica
-	replica *instance.Instance
-}
+type fake struct{ replica *instance.Instance }
+
+func (f *fake) ID() string               { return f.replica.ID }
+func (f *fake) Node() string             { return "" }
+func (f *fake) Gate() router.Gate        { return open{} }
+func (f *fake) Here() *instance.Instance { return f.replica }
 
 func newFake() binding {
 	d := &deployment{app: &App{}, name: "fake"}
-	f := &fake{slot: router.Replica{ID: "fake", Gate: open{}}, replica: &instance.Instance{ID: "fake"}}
+	f := &fake{&instance.Instance{ID: "fake"}}
 	return binding{d: d, name: "fake", place: call.Place{Deployment: "fake", Method: "fake"}, fake: f}
 }
 

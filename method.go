@@ -218,7 +218,7 @@ func (m Method[In, Out]) Call(ctx context.Context, in In) (Out, error) {
 	if b.invoke == nil || b.o != nil || ctx.Err() != nil {
 		return b.call(ctx, in)
 	}
-	var r *router.Replica
+	var r router.Replica
 	if d != nil {
 		r = d.Router.TryAcquireNear()
 	} else {
@@ -245,7 +245,7 @@ func (b *method[In, Out]) call(ctx context.Context, in In) (Out, error) {
 		return zero[Out](call.FromContext(ctx).At(&c.Info))
 	}
 	if b.fake != nil {
-		return b.inline(c, &b.fake.slot, b.fake.replica, in)
+		return b.inline(c, b.fake, b.fake.replica, in)
 	}
 	d := b.d.serving()
 	if d == nil {
@@ -268,15 +268,15 @@ func (b *method[In, Out]) call(ctx context.Context, in In) (Out, error) {
 }
 
 // send sends the call to a replica that the caller has a slot of, and waits.
-func (b *method[In, Out]) send(ctx context.Context, i call.Info, d *node.Deployment, r *router.Replica, in In) (Out, error) {
+func (b *method[In, Out]) send(ctx context.Context, i call.Info, d *node.Deployment, r router.Replica, in In) (Out, error) {
 	c := b.untyped(ctx, i, in)
 	w := call.NewWaiter()
 	return b.result(w.Wait(ctx, d.SubmitAssigned(r, c, w)))
 }
 
 // inline runs the method on the caller's goroutine, with a slot of r that it gives back.
-func (b *method[In, Out]) inline(c *call.Inline, r *router.Replica, rep *instance.Instance, in In) (out Out, err error) {
-	c.Info.Replica = r.ID
+func (b *method[In, Out]) inline(c *call.Inline, r router.Replica, rep *instance.Instance, in In) (out Out, err error) {
+	c.Info.Replica = r.ID()
 	entered := rep.Enter()
 	ended := false
 	defer func() {
@@ -285,7 +285,7 @@ func (b *method[In, Out]) inline(c *call.Inline, r *router.Replica, rep *instanc
 		}
 		rep.Leave(entered, err != nil)
 		c.End()
-		r.Gate.Release(nil)
+		r.Gate().Release(nil)
 	}()
 	if c.Info.Depth >= maxDepth {
 		ended = true
@@ -307,12 +307,12 @@ func (b *method[In, Out]) inline(c *call.Inline, r *router.Replica, rep *instanc
 const maxDepth = 64
 
 // here is the instance behind a slot, if its methods may run on goroutines of this process.
-func here(r *router.Replica) *instance.Instance {
-	return r.Value.(interface{ Here() *instance.Instance }).Here()
+func here(r router.Replica) *instance.Instance {
+	return r.(interface{ Here() *instance.Instance }).Here()
 }
 
 // near takes a slot of a replica in this worker; nil if the node has lent none, and in a node.
-func (b *binding) near() *router.Replica {
+func (b *binding) near() router.Replica {
 	if p := b.d.port.Load(); p != nil {
 		return p.TryAcquire()
 	}

@@ -229,7 +229,7 @@ type remote[In, Out any] struct {
 	info    call.Info
 	context call.Context
 	caller  context.Context
-	slot    *router.Replica
+	slot    router.Replica
 	replica *instance.Instance
 }
 
@@ -269,7 +269,7 @@ func (r *remote[In, Out]) begin(in In) {
 	b := r.m
 	r.in = in
 	if b.fake != nil {
-		r.start(&b.fake.slot, b.fake.replica)
+		r.start(b.fake, b.fake.replica)
 		return
 	}
 	if d := b.d.dep.Load(); d != nil && b.invoke != nil {
@@ -292,7 +292,7 @@ func (r *remote[In, Out]) begin(in In) {
 }
 
 // sendTo sends the call to a replica of which it has a slot. If it is pinned it goes to no other.
-func (r *remote[In, Out]) sendTo(d *node.Deployment, s *router.Replica, pinned bool) {
+func (r *remote[In, Out]) sendTo(d *node.Deployment, s router.Replica, pinned bool) {
 	if rep := here(s); rep != nil && r.m.invoke != nil {
 		r.start(s, rep)
 		return
@@ -306,10 +306,10 @@ func (r *remote[In, Out]) sendTo(d *node.Deployment, s *router.Replica, pinned b
 }
 
 // start runs the method on a goroutine of its own, with a slot that it gives back.
-func (r *remote[In, Out]) start(s *router.Replica, rep *instance.Instance) {
+func (r *remote[In, Out]) start(s router.Replica, rep *instance.Instance) {
 	r.slot, r.replica = s, rep
-	if !r.runAt(s.ID) {
-		s.Gate.Release(nil)
+	if !r.runAt(s.ID()) {
+		s.Gate().Release(nil)
 		return
 	}
 	deadline, _ := r.caller.Deadline()
@@ -334,7 +334,7 @@ func (r *remote[In, Out]) run() {
 		}
 		r.replica.Leave(entered, failure != nil)
 		r.context.End()
-		r.slot.Gate.Release(nil)
+		r.slot.Gate().Release(nil)
 		if failure != nil {
 			failure = failure.At(&r.info)
 		}

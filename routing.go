@@ -95,27 +95,27 @@ func shown(i *call.Info, in any) {
 }
 
 // ReplicaView is what a policy sees of a replica.
-type ReplicaView struct{ r *router.Replica }
+type ReplicaView struct{ r router.Replica }
 
 // ID is the replica's id.
-func (v ReplicaView) ID() string { return v.r.ID }
+func (v ReplicaView) ID() string { return v.r.ID() }
 
 // Node is where it runs.
-func (v ReplicaView) Node() string { return v.r.Node }
+func (v ReplicaView) Node() string { return v.r.Node() }
 
 // Ongoing is how many calls it executes now, of all callers, with the slots that are reserved.
-func (v ReplicaView) Ongoing() int { return v.r.Gate.Load() }
+func (v ReplicaView) Ongoing() int { return v.r.Gate().Load() }
 
 // Max is how many it may execute at a time.
-func (v ReplicaView) Max() int { return v.r.Value.(*node.Unit).Gate().Max() }
+func (v ReplicaView) Max() int { return v.r.(*node.Unit).Slots().Max() }
 
 // Models are the ids of the models that it has or is loading ([NewModels]). The slice must not be changed.
-func (v ReplicaView) Models() []string { return v.r.Value.(*node.Unit).Models() }
+func (v ReplicaView) Models() []string { return v.r.(*node.Unit).Models() }
 
 // Stats are what the replica last said ([RoutingReporter]), as JSON has it (integers are int64), and when; nil if it has not said
 // anything yet. The map must not be changed.
 func (v ReplicaView) Stats() (stats map[string]any, at time.Time) {
-	if s := v.r.Value.(*node.Unit).Stats(); s != nil {
+	if s := v.r.(*node.Unit).Stats(); s != nil {
 		return s.Values, s.At
 	}
 	return nil, time.Time{}
@@ -146,7 +146,7 @@ type policy struct {
 }
 
 // Rank implements router.Policy.
-func (p *policy) Rank(c *call.Info, set []*router.Replica, ranks []int) (places []int, only bool) {
+func (p *policy) Rank(c *call.Info, set []router.Replica, ranks []int) (places []int, only bool) {
 	views := p.views.Load()
 	if views == nil || len(set) == 0 || views.of != &set[0] {
 		views = &viewed{all: make([]ReplicaView, len(set))}
@@ -171,6 +171,6 @@ func (p *policy) Rank(c *call.Info, set []*router.Replica, ranks []int) (places 
 
 // viewed is what policies see of one set.
 type viewed struct {
-	of  **router.Replica // the set's first element: each set has a slice of its own
+	of  *router.Replica // the set's first element: each set has a slice of its own
 	all []ReplicaView
 }

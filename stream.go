@@ -125,9 +125,9 @@ func rangedTwice() *call.Error {
 }
 
 // find waits for a slot. rep is nil if the method cannot run on the caller's goroutine; so is slot in a worker.
-func (b *stream[In, Out]) find(ctx context.Context, c *call.Inline, in In) (slot *router.Replica, rep *instance.Instance, e *call.Error) {
+func (b *stream[In, Out]) find(ctx context.Context, c *call.Inline, in In) (slot router.Replica, rep *instance.Instance, e *call.Error) {
 	if b.fake != nil {
-		return &b.fake.slot, b.fake.replica, nil
+		return b.fake, b.fake.replica, nil
 	}
 	d := b.d.serving()
 	if d == nil {
@@ -156,8 +156,8 @@ func (b *stream[In, Out]) find(ctx context.Context, c *call.Inline, in In) (slot
 }
 
 // inline runs the method on the caller's goroutine, with a slot that it gives back. The failure is not yet yielded.
-func (b *stream[In, Out]) inline(c *call.Inline, slot *router.Replica, rep *instance.Instance, in In, yield func(Out, error) bool) (failure *call.Error) {
-	c.Info.Replica = slot.ID
+func (b *stream[In, Out]) inline(c *call.Inline, slot router.Replica, rep *instance.Instance, in In, yield func(Out, error) bool) (failure *call.Error) {
+	c.Info.Replica = slot.ID()
 	entered := rep.Enter()
 	ended, consuming, broke := false, false, false
 	defer func() {
@@ -170,7 +170,7 @@ func (b *stream[In, Out]) inline(c *call.Inline, slot *router.Replica, rep *inst
 		}
 		rep.Leave(entered, failure != nil)
 		c.End()
-		slot.Gate.Release(nil)
+		slot.Gate().Release(nil)
 	}()
 	done := c.Caller.Done()
 	for v, err := range b.invoke(rep.Value, c, in) {
@@ -215,7 +215,7 @@ func (s Stream[In, Out]) Remote(ctx context.Context, in In) *ResponseStream[Out]
 }
 
 // remote starts the stream; info and slot are set if the caller has them already.
-func (s Stream[In, Out]) remote(ctx context.Context, in In, info *call.Info, slot *router.Replica) *ResponseStream[Out] {
+func (s Stream[In, Out]) remote(ctx context.Context, in In, info *call.Info, slot router.Replica) *ResponseStream[Out] {
 	f := newFlow[Out]()
 	r := &ResponseStream[Out]{flow: f}
 	b := s.s
@@ -233,7 +233,7 @@ func (s Stream[In, Out]) remote(ctx context.Context, in In, info *call.Info, slo
 	if ctx.Err() != nil {
 		f.finish(call.FromContext(ctx))
 		if slot != nil {
-			slot.Gate.Release(nil)
+			slot.Gate().Release(nil)
 		}
 		return r
 	}
@@ -480,9 +480,9 @@ func (f *flow[T]) Close() {
 }
 
 // start sends the call on its way, with a slot if the caller has one.
-func (b *stream[In, Out]) start(ctx context.Context, f *flow[Out], in In, slot *router.Replica) {
+func (b *stream[In, Out]) start(ctx context.Context, f *flow[Out], in In, slot router.Replica) {
 	if b.fake != nil {
-		b.run(ctx, f, in, &b.fake.slot, b.fake.replica)
+		b.run(ctx, f, in, b.fake, b.fake.replica)
 		return
 	}
 	d := b.d.dep.Load()
@@ -588,10 +588,10 @@ func (a *far) take() (call.Payload, bool) {
 }
 
 // run runs the method on a goroutine of its own, with a slot that it gives back.
-func (b *stream[In, Out]) run(caller context.Context, f *flow[Out], in In, slot *router.Replica, rep *instance.Instance) {
+func (b *stream[In, Out]) run(caller context.Context, f *flow[Out], in In, slot router.Replica, rep *instance.Instance) {
 	ctx := &call.Context{}
-	if !f.runAt(slot.ID) {
-		slot.Gate.Release(nil)
+	if !f.runAt(slot.ID()) {
+		slot.Gate().Release(nil)
 		return
 	}
 	deadline, _ := caller.Deadline()
@@ -609,7 +609,7 @@ func (b *stream[In, Out]) run(caller context.Context, f *flow[Out], in In, slot 
 			}
 			rep.Leave(entered, failure != nil)
 			ctx.End()
-			slot.Gate.Release(nil)
+			slot.Gate().Release(nil)
 			f.finish(failure)
 		}()
 		for v, err := range b.invoke(rep.Value, ctx, in) {

@@ -416,14 +416,14 @@ type Port struct {
 	python          bool
 
 	ways transport.Ways
-	near atomic.Pointer[[]*router.Replica]
+	near atomic.Pointer[[]router.Replica]
 	turn atomic.Uint32
 	uses sync.Map // name -> true
 }
 
 // TryAcquire takes a slot of a replica in this process, if the node has lent some and one is free. The caller runs the
 // method itself and releases the slot at the replica's gate.
-func (p *Port) TryAcquire() *router.Replica {
+func (p *Port) TryAcquire() router.Replica {
 	near := p.near.Load()
 	if near == nil || len(*near) == 0 {
 		return nil
@@ -431,7 +431,7 @@ func (p *Port) TryAcquire() *router.Replica {
 	set := *near
 	first := int(p.turn.Add(1))
 	for i := range set {
-		if r := set[(first+i)%len(set)]; r.Gate.TryAcquire() {
+		if r := set[(first+i)%len(set)]; r.Gate().TryAcquire() {
 			return r
 		}
 	}

@@ -35,8 +35,17 @@ type hosted struct {
 	asking bool // a goroutine tells the node
 }
 
+// ID is the replica's id.
+func (t *tenure) ID() string { return t.host.instance.ID }
+
+// Node is "": the worker is not told.
+func (t *tenure) Node() string { return "" }
+
+// Gate has the slots that the node has lent.
+func (t *tenure) Gate() router.Gate { return t.block }
+
 // Here is the instance, for callers in this process.
-func (h *hosted) Here() *instance.Instance { return h.near }
+func (t *tenure) Here() *instance.Instance { return t.host.near }
 
 // tenure is a replica's time under one node, which counts its slots. When the node is gone, what still runs is owed to the
 // next: it must count those slots as taken until they end.
@@ -44,7 +53,6 @@ type tenure struct {
 	guest *Guest
 	host  *hosted
 	block *gate.Block // slots for calls from this process
-	entry *router.Replica
 	rest  *time.Timer
 
 	running atomic.Int64 // calls from the node that have not ended; once it is over, also those under its lent slots
@@ -63,7 +71,6 @@ const lateClose = 5 * time.Second
 func (h *hosted) begin() {
 	t := &tenure{guest: h.guest, host: h}
 	t.block = gate.NewBlock(func(_ *call.Batch, n int) { t.giveBack(h.guest.peer.Load(), n) })
-	t.entry = &router.Replica{ID: h.instance.ID, Gate: t.block, Value: h}
 	t.rest = time.AfterFunc(time.Hour, func() {
 		if !t.block.Rest() {
 			t.rest.Reset(restTime)
@@ -169,12 +176,12 @@ func (g *Guest) offer(h *hosted, k wire.Block) {
 			continue
 		}
 		near := p.near.Load()
-		if near == nil || !slices.Contains(*near, t.entry) {
-			var next []*router.Replica
+		if near == nil || !slices.Contains(*near, router.Replica(t)) {
+			var next []router.Replica
 			if near != nil {
 				next = append(next, *near...)
 			}
-			next = append(next, t.entry)
+			next = append(next, t)
 			p.near.Store(&next)
 		}
 	}
@@ -190,7 +197,7 @@ func (g *Guest) withdraw(t *tenure) {
 	defer g.mu.Unlock()
 	for _, p := range g.ports {
 		if near := p.near.Load(); near != nil {
-			next := slices.DeleteFunc(slices.Clone(*near), func(r *router.Replica) bool { return r == t.entry })
+			next := slices.DeleteFunc(slices.Clone(*near), func(r router.Replica) bool { return r == router.Replica(t) })
 			p.near.Store(&next)
 		}
 	}

@@ -55,7 +55,7 @@ func (d *Deployment) relayBroadcast(b *call.Batch, in *wire.Incoming) call.Cance
 	}
 	list := make([]target, len(targets))
 	for i, r := range targets {
-		list[i] = target{r.ID, r.Node}
+		list[i] = target{r.ID(), r.Node()}
 	}
 	head, err := json.Marshal(list)
 	if err != nil {
@@ -195,9 +195,9 @@ func (r *reservation) answer(b *call.Batch, res call.Result) bool {
 }
 
 // Assigned has a slot, which is held from now on.
-func (r *reservation) Assigned(b *call.Batch, rep *router.Replica) {
+func (r *reservation) Assigned(b *call.Batch, rep router.Replica) {
 	id, lease := r.session.hold(r.dep, rep)
-	body, err := json.Marshal(wire.Held{Lease: id, Replica: rep.ID, Node: rep.Node})
+	body, err := json.Marshal(wire.Held{Lease: id, Replica: rep.ID(), Node: rep.Node()})
 	res := call.Result{Payload: call.Payload{Codec: call.JSON, Data: body}}
 	if err != nil {
 		res = call.Result{Err: call.NewError(call.Fault, err.Error())}
@@ -228,13 +228,13 @@ type leases struct {
 type heldSlot struct {
 	*gate.Lease
 	dep     *Deployment
-	replica *router.Replica
+	replica router.Replica
 	forget  *time.Timer
 }
 
 // hold makes a slot of rep a lease of this session.
-func (s *session) hold(d *Deployment, rep *router.Replica) (uint64, *gate.Lease) {
-	lease := rep.Value.(*Unit).gate.Lease(ReserveTime)
+func (s *session) hold(d *Deployment, rep router.Replica) (uint64, *gate.Lease) {
+	lease := rep.(*Unit).gate.Lease(ReserveTime)
 	l := &s.leases
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -288,13 +288,13 @@ func (d *Deployment) dispatch(b *call.Batch, s *session, in *wire.Incoming) call
 		in.Complete(b, call.Result{Err: call.NewError(call.ReplicaUnavailable, "the selection is over; choose again").At(&in.Info)})
 		return nil
 	}
-	if h.replica.Value.(*Unit).Stopped() {
-		h.replica.Gate.Release(b)
+	if h.replica.(*Unit).Stopped() {
+		h.replica.Gate().Release(b)
 		in.Complete(b, call.Result{Err: call.NewError(call.ReplicaUnavailable,
-			fmt.Sprintf("replica %s of the selection has stopped; choose again", h.replica.ID)).At(&in.Info)})
+			fmt.Sprintf("replica %s of the selection has stopped; choose again", h.replica.ID())).At(&in.Info)})
 		return nil
 	}
-	if in.Above != nil && h.replica.Value.(*Unit).instance != nil {
+	if in.Above != nil && h.replica.(*Unit).instance != nil {
 		in.Info.Above = ancestors(&in.Call)
 	}
 	f := &Flight{dep: d, call: &in.Call, sink: in, in: in, pinned: true}

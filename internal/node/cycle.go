@@ -31,7 +31,7 @@ func (d *Deployment) cycle(c *call.Info) (e *call.Error, hopeless bool) {
 		}
 	}
 	for _, r := range reps {
-		if held[r.ID] < r.Value.(*Unit).gate.Max() {
+		if held[r.ID()] < r.(*Unit).gate.Max() {
 			return nil, false
 		}
 	}

@@ -83,7 +83,6 @@ type Unit struct {
 	dep       *Deployment
 	*edition  // that it was started as
 	gate      *gate.Gate
-	entry     *router.Replica
 	transport transport.Transport
 	worker    *workerProc // nil in process
 	lane      lane        // of broadcasts
@@ -132,8 +131,17 @@ func (u *Unit) Stopped() bool { return u.stopped.Load() }
 // Here is [Unit.Local].
 func (u *Unit) Here() *instance.Instance { return u.Local }
 
-// Gate is the replica's admission.
-func (u *Unit) Gate() *gate.Gate { return u.gate }
+// ID is the replica's id, unique on its node.
+func (u *Unit) ID() string { return u.id }
+
+// Node is where the replica runs.
+func (u *Unit) Node() string { return u.dep.app.node.id }
+
+// Gate is the replica's admission, as its router sees it.
+func (u *Unit) Gate() router.Gate { return u.gate }
+
+// Slots is the replica's admission.
+func (u *Unit) Slots() *gate.Gate { return u.gate }
 
 // policy makes the routing policy; nil for the default.
 func (d *edition) policy() router.Policy {
@@ -189,14 +197,14 @@ func (d *Deployment) Submit(b *call.Batch, c *call.Call, sink call.Sink) *Flight
 }
 
 // SubmitAssigned is Submit for a caller that already took a slot of r.
-func (d *Deployment) SubmitAssigned(r *router.Replica, c *call.Call, sink call.Sink) *Flight {
+func (d *Deployment) SubmitAssigned(r router.Replica, c *call.Call, sink call.Sink) *Flight {
 	f := &Flight{dep: d, call: c, sink: sink}
 	f.Assigned(nil, r)
 	return f
 }
 
 // SubmitTo is SubmitAssigned that does not go to another replica if this one is lost before the call has started.
-func (d *Deployment) SubmitTo(r *router.Replica, c *call.Call, sink call.Sink) *Flight {
+func (d *Deployment) SubmitTo(r router.Replica, c *call.Call, sink call.Sink) *Flight {
 	f := &Flight{dep: d, call: c, sink: sink, pinned: true}
 	f.Assigned(nil, r)
 	return f
@@ -209,16 +217,16 @@ type acquiring struct {
 }
 
 type acquired struct {
-	replica *router.Replica
+	replica router.Replica
 	failure *call.Error
 }
 
-func (a *acquiring) Assigned(_ *call.Batch, r *router.Replica) { a.got <- acquired{replica: r} }
-func (a *acquiring) Failed(_ *call.Batch, cause *call.Error)   { a.got <- acquired{failure: cause} }
+func (a *acquiring) Assigned(_ *call.Batch, r router.Replica) { a.got <- acquired{replica: r} }
+func (a *acquiring) Failed(_ *call.Batch, cause *call.Error)  { a.got <- acquired{failure: cause} }
 
 // Acquire waits for a slot for a call that its caller's goroutine will run or send. The caller releases it at the replica's
 // gate. An end of ctx ends the wait at once, with its cause.
-func (d *Deployment) Acquire(ctx context.Context, c *call.Info, origin string) (*router.Replica, *call.Error) {
+func (d *Deployment) Acquire(ctx context.Context, c *call.Info, origin string) (router.Replica, *call.Error) {
 	if e := d.refuses(c); e != nil {
 		return nil, e.At(c)
 	}
@@ -234,7 +242,7 @@ func (d *Deployment) Acquire(ctx context.Context, c *call.Info, origin string) (
 		return nil, r.failure.At(c)
 	}
 	if ctx.Err() != nil {
-		r.replica.Gate.Release(nil)
+		r.replica.Gate().Release(nil)
 		return nil, call.FromContext(ctx).At(c)
 	}
 	return r.replica, nil
@@ -297,11 +305,11 @@ func (d *Deployment) relay(b *call.Batch, s *session, in *wire.Incoming) call.Ca
 		f.keep()
 	}
 	if r := d.Router.TryAcquire(&in.Info); r != nil {
-		if in.Above != nil && r.Value.(*Unit).instance != nil {
+		if in.Above != nil && r.(*Unit).instance != nil {
 			in.Info.Above = ancestors(&in.Call)
 		}
 		if s.worker != nil {
-			r.Value.(*Unit).lend(s.worker)
+			r.(*Unit).lend(s.worker)
 		}
 		f.Assigned(b, r)
 		return f
@@ -345,10 +353,10 @@ func (d *Deployment) Full(c *call.Call) *call.Error {
 func (d *Deployment) Do(ctx context.Context, c *call.Call) (call.Payload, *call.Error) {
 	if _, limited := ctx.Deadline(); !limited && d.refuses(&c.Info) == nil && c.Info.Affinity == nil {
 		if r := d.Router.TryAcquireNear(); r != nil {
-			u := r.Value.(*Unit)
+			u := r.(*Unit)
 			if local, ok := u.transport.(*transport.Local); ok {
-				c.Info.Replica = r.ID
-				defer r.Gate.Release(nil)
+				c.Info.Replica = r.ID()
+				defer r.Gate().Release(nil)
 				out, e := local.Inline(ctx, c)
 				if e != nil {
 					e = e.At(&c.Info)
@@ -381,8 +389,8 @@ func (d *Deployment) unfinished() string {
 		parts = append(parts, calls(n)+" waited for a slot")
 	}
 	for _, r := range d.Router.Replicas() {
-		if n := r.Gate.Load(); n > 0 {
-			parts = append(parts, calls(n)+" still ran in replica "+r.ID)
+		if n := r.Gate().Load(); n > 0 {
+			parts = append(parts, calls(n)+" still ran in replica "+r.ID())
 		}
 	}
 	return strings.Join(parts, ", ")
@@ -399,7 +407,7 @@ func calls(n int) string {
 func (d *Deployment) busy() int {
 	n := d.Router.Queued()
 	for _, r := range d.Router.Replicas() {
-		n += r.Gate.Load()
+		n += r.Gate().Load()
 	}
 	return n
 }

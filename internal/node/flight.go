@@ -34,7 +34,7 @@ type Flight struct {
 	state     flightState
 	answered  bool
 	cancelled error // a cancel that came while Start ran
-	replica   *router.Replica
+	replica   router.Replica
 	handle    transport.Handle
 }
 
@@ -48,24 +48,24 @@ const (
 )
 
 // Assigned has a slot of r: the call is admitted.
-func (f *Flight) Assigned(b *call.Batch, r *router.Replica) {
-	u := r.Value.(*Unit)
+func (f *Flight) Assigned(b *call.Batch, r router.Replica) {
+	u := r.(*Unit)
 	f.mu.Lock()
 	if f.answered { // cancelled while it was being assigned
 		f.state = done
 		f.mu.Unlock()
-		r.Gate.Release(b)
+		r.Gate().Release(b)
 		return
 	}
 	if e := expired(f.call, f.sink); e != nil { // whoever cancels it is on the way
 		f.state, f.answered = done, true
 		f.mu.Unlock()
-		r.Gate.Release(b)
+		r.Gate().Release(b)
 		f.finish(b, call.Result{Err: e})
 		return
 	}
 	f.state, f.replica = starting, r
-	f.call.Info.Replica = r.ID
+	f.call.Info.Replica = r.ID()
 	if f.watch != nil {
 		f.watch.Stop()
 	}
@@ -150,9 +150,9 @@ func (f *Flight) Complete(b *call.Batch, r call.Result) {
 		f.state, f.answered = done, true
 	}
 	f.mu.Unlock()
-	rep.Value.(*Unit).ended(r)
+	rep.(*Unit).ended(r)
 	if r.NotStarted && !r.Rejected || r.Lost { // nobody else should be sent there; the node removes it when it has seen the process end
-		rep.Value.(*Unit).gate.Close()
+		rep.(*Unit).gate.Close()
 	}
 	if retry {
 		if r.Unsent != nil && len(f.call.Encoded.Shared) == 0 {
@@ -163,7 +163,7 @@ func (f *Flight) Complete(b *call.Batch, r call.Result) {
 		}
 		f.keep()
 	}
-	rep.Gate.Release(b)
+	rep.Gate().Release(b)
 	if retry {
 		if above := ancestors(f.call); above != nil {
 			f.mu.Lock()

@@ -41,7 +41,7 @@ func TestWorkerGoesAway(t *testing.T) {
 	if e != nil || len(targets) != 2 {
 		t.Fatal(targets, e)
 	}
-	first, second := targets[0].Value.(*Unit), targets[1].Value.(*Unit)
+	first, second := targets[0].(*Unit), targets[1].(*Unit)
 	n.mu.Lock()
 	first.worker = w
 	n.mu.Unlock()

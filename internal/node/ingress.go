@@ -14,7 +14,7 @@ import (
 // What clients outside ask for beside one result: a stream, and a handler of HTTP. Both hold a goroutine, the request's.
 
 // slot waits for a slot.
-func (d *Deployment) slot(ctx context.Context, c *call.Call) (*router.Replica, *call.Error) {
+func (d *Deployment) slot(ctx context.Context, c *call.Call) (router.Replica, *call.Error) {
 	if d.refuses(&c.Info) == nil && c.Info.Affinity == nil {
 		if r := d.Router.TryAcquireNear(); r != nil {
 			return r, nil
@@ -44,7 +44,7 @@ func (d *Deployment) Stream(ctx context.Context, c *call.Call, item proxy.Item) 
 	if e != nil {
 		return e
 	}
-	u := r.Value.(*Unit)
+	u := r.(*Unit)
 	ctx, done := u.alive(ctx)
 	defer done()
 	local, ok := u.transport.(*transport.Local)
@@ -53,8 +53,8 @@ func (d *Deployment) Stream(ctx context.Context, c *call.Call, item proxy.Item) 
 		c.Items = p
 		return p.drain(ctx, d.SubmitAssigned(r, c, p), item)
 	}
-	defer r.Gate.Release(nil)
-	c.Info.Replica, c.Items = r.ID, inlineItems(item)
+	defer r.Gate().Release(nil)
+	c.Info.Replica, c.Items = r.ID(), inlineItems(item)
 	if _, e = local.Inline(ctx, c); e != nil {
 		e = e.At(&c.Info)
 	}
@@ -184,15 +184,15 @@ func (d *Deployment) Handle(ctx context.Context, c *call.Call, serve proxy.Serve
 	if e != nil {
 		return e
 	}
-	u := r.Value.(*Unit)
-	c.Info.Replica = r.ID
+	u := r.(*Unit)
+	c.Info.Replica = r.ID()
 	var h http.Handler
 	if u.instance != nil {
 		h, _ = u.instance.Value.(http.Handler)
 	}
 	if h == nil { // of a revision that had another ingress
-		r.Gate.Release(nil)
-		return call.NewError(call.NoMethod, "replica "+r.ID+" is no http.Handler").At(&c.Info)
+		r.Gate().Release(nil)
+		return call.NewError(call.NoMethod, "replica "+r.ID()+" is no http.Handler").At(&c.Info)
 	}
 	ctx, done := u.alive(ctx)
 	in := &call.Inline{Caller: ctx, Info: c.Info}
@@ -211,7 +211,7 @@ func (d *Deployment) Handle(ctx context.Context, c *call.Call, serve proxy.Serve
 		u.instance.Leave(entered, !ended)
 		in.End()
 		done()
-		r.Gate.Release(nil)
+		r.Gate().Release(nil)
 		if abort != nil {
 			panic(abort)
 		}

@@ -33,7 +33,7 @@ type Errand struct {
 }
 
 // Targets are the replicas that run now.
-func (d *Deployment) Targets() ([]*router.Replica, *call.Error) {
+func (d *Deployment) Targets() ([]router.Replica, *call.Error) {
 	if e := d.down.Load(); e != nil {
 		return nil, e
 	}
@@ -45,8 +45,8 @@ func (d *Deployment) Targets() ([]*router.Replica, *call.Error) {
 }
 
 // SubmitControl sends a call to one replica through its control lane. sink is told its end exactly once.
-func (d *Deployment) SubmitControl(r *router.Replica, c *call.Call, sink call.Sink) *Errand {
-	u := r.Value.(*Unit)
+func (d *Deployment) SubmitControl(r router.Replica, c *call.Call, sink call.Sink) *Errand {
+	u := r.(*Unit)
 	c.Info.Replica = u.id
 	if c.Above != nil && u.instance != nil {
 		c.Info.Above = ancestors(c)

@@ -6,7 +6,6 @@ import (
 	"testing/synctest"
 
 	"github.com/helve-serve/helve/internal/call"
-	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/transport"
 )
 
@@ -29,7 +28,7 @@ func TestControlLane(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, h := &silent{}, &heard{}
 		u := &Unit{edition: &edition{}, id: "r", transport: s}
-		d, r := &Deployment{}, &router.Replica{ID: "r", Value: u}
+		d, r := &Deployment{}, u
 		var calls []*call.Call
 		var errands []*Errand
 		for range 4 {

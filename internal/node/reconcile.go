@@ -152,7 +152,6 @@ func (n *Node) unitOfLocked(d *Deployment, id string, now time.Time) *Unit {
 		u.gate.WhenWaiting(func() { u.recall(false) })
 	}
 	u.life, u.endLife = context.WithCancelCause(n.ctx)
-	u.entry = &router.Replica{ID: u.id, Node: n.id, Gate: u.gate, Value: u}
 	d.units[u.id] = u
 	return u
 }
@@ -315,14 +314,14 @@ func (n *Node) ready(u *Unit) bool {
 	return true
 }
 
-func (d *Deployment) runningLocked() []*router.Replica {
-	var set []*router.Replica
+func (d *Deployment) runningLocked() []router.Replica {
+	var set []router.Replica
 	for _, u := range d.units {
 		if u.state == helvetype.ReplicaRunning {
-			set = append(set, u.entry)
+			set = append(set, u)
 		}
 	}
-	slices.SortFunc(set, func(a, b *router.Replica) int { return strings.Compare(a.ID, b.ID) }) // turns keep their order
+	slices.SortFunc(set, func(a, b router.Replica) int { return strings.Compare(a.ID(), b.ID()) }) // turns keep their order
 	return set
 }
 
@@ -354,7 +353,7 @@ func (n *Node) settleLocked(r *revision) {
 		}
 		ready := 0
 		for _, rep := range d.Router.Replicas() {
-			if rep.Value.(*Unit).revision != r { // it takes calls until the loop has stopped it
+			if rep.(*Unit).revision != r { // it takes calls until the loop has stopped it
 				return
 			}
 			ready++
@@ -468,7 +467,7 @@ func (n *Node) forgetLocked(u *Unit) {
 		u.dep.tallyLocked()
 	}
 	delete(u.dep.units, u.id)
-	u.dep.Router.Forget(u.entry)
+	u.dep.Router.Forget(u)
 	n.broadcastLocked()
 }
 

@@ -426,7 +426,7 @@ func (s *session) setModels(body json.RawMessage) error {
 	s.node.mu.Lock()
 	defer s.node.mu.Unlock()
 	if s.node.unitLocked(m.Replica) != u { // it was forgotten meanwhile
-		u.dep.Router.Forget(u.entry)
+		u.dep.Router.Forget(u)
 	}
 	return nil
 }

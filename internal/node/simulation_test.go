@@ -223,7 +223,7 @@ func (s *simulation) submit() {
 	case 1:
 		c.how = "SubmitTo"
 	}
-	var r *router.Replica
+	var r router.Replica
 	if c.how != "Submit" {
 		if r = d.Router.TryAcquire(&c.call.Info); r == nil {
 			c.how = "Submit"
@@ -276,8 +276,8 @@ func (s *simulation) acquire() {
 			r.Err = e
 			return
 		}
-		defer rep.Gate.Release(nil)
-		u := rep.Value.(*Unit)
+		defer rep.Gate().Release(nil)
+		u := rep.(*Unit)
 		m, e := u.Local.Class.Lookup("Work")
 		if e == nil {
 			r.Value, e = u.Local.Run(ctx, m, c)

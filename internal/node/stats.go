@@ -29,7 +29,7 @@ func (u *Unit) Models() []string {
 
 func (u *Unit) setModels(ids []string) {
 	u.has.Store(&ids)
-	u.dep.Router.SetModels(u.entry, ids)
+	u.dep.Router.SetModels(u, ids)
 }
 
 // reports says whether a replica is to be asked for stats: only a policy of the user's own reads them.

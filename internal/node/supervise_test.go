@@ -239,9 +239,6 @@ func TestTheLastLinesAreLoggedOnce(t *testing.T) {
 		first := d.units["D#1"]
 		second := &Unit{id: "D#2", dep: d, edition: first.edition, worker: x.w, state: helvetype.ReplicaRunning, gate: gate.New(1), endLife: func(error) {}}
 		d.units["D#2"] = second
-		for _, u := range d.units {
-			u.entry = &router.Replica{ID: u.id, Gate: u.gate, Value: u}
-		}
 		x.node.mu.Unlock()
 		for _, u := range []*Unit{first, second} {
 			x.node.died(u, &helvetype.Exit{Replica: u.id, Reason: "exit status 3", Code: 3, Lines: []string{"last words"}}, false)

@@ -12,27 +12,27 @@ func TestNoAllocations(t *testing.T) { //nolint:paralleltest // see above
 	for _, n := range []int{1, 2, 100} {
 		x := withReplicas(n)
 		if allocs := testing.AllocsPerRun(100, func() {
-			x.TryAcquire().Gate.Release(nil)
+			x.TryAcquire().Gate().Release(nil)
 		}); allocs != 0 {
 			t.Errorf("%d replicas: TryAcquire and Release allocate %v times", n, allocs)
 		}
 	}
 	for _, kind := range pickings {
 		r, c := picking(kind, 100)
-		r.TryAcquire(c).Gate.Release(nil)
+		r.TryAcquire(c).Gate().Release(nil)
 		if allocs := testing.AllocsPerRun(100, func() {
-			r.TryAcquire(c).Gate.Release(nil)
+			r.TryAcquire(c).Gate().Release(nil)
 		}); allocs != 0 {
 			t.Errorf("%s: TryAcquire and Release allocate %v times", kind, allocs)
 		}
 	}
 	x := newLane(newBacklog())
 	a := occupied("a", 1)
-	x.Update(nil, []*Replica{a})
+	x.Update(nil, []Replica{a})
 	q := new(quiet)
 	if allocs := testing.AllocsPerRun(100, func() {
 		x.Submit(nil, &q.ticket, "o", q)
-		a.Gate.Release(nil)
+		a.Gate().Release(nil)
 	}); allocs != 0 {
 		t.Errorf("queueing and being granted allocate %v times", allocs)
 	}
@@ -41,12 +41,12 @@ func TestNoAllocations(t *testing.T) { //nolint:paralleltest // see above
 // quiet is a call that keeps its slot until somebody releases it.
 type quiet struct{ ticket Ticket }
 
-func (*quiet) Assigned(*call.Batch, *Replica)  {}
+func (*quiet) Assigned(*call.Batch, Replica)   {}
 func (*quiet) Failed(*call.Batch, *call.Error) {}
 
 func withReplicas(n int) *lane {
 	x := newLane(newBacklog())
-	set := make([]*Replica, n)
+	set := make([]Replica, n)
 	for i := range set {
 		set[i] = replica(fmt.Sprint(i), 100)
 	}
@@ -58,7 +58,7 @@ func withReplicas(n int) *lane {
 func picking(kind string, n int) (*Router, *call.Info) {
 	r, c, set := New("here"), &call.Info{}, replicas(n, 100)
 	for _, rep := range set {
-		rep.Node = "here"
+		rep.(*member).node = "here"
 	}
 	switch kind {
 	case "round robin":
@@ -85,10 +85,10 @@ func BenchmarkPick(b *testing.B) {
 		for _, n := range []int{10, 1000, 10000} {
 			b.Run(fmt.Sprintf("%s/replicas=%d", kind, n), func(b *testing.B) {
 				r, c := picking(kind, n)
-				r.TryAcquire(c).Gate.Release(nil) // makes the ring
+				r.TryAcquire(c).Gate().Release(nil) // makes the ring
 				b.ReportAllocs()
 				for b.Loop() {
-					r.TryAcquire(c).Gate.Release(nil)
+					r.TryAcquire(c).Gate().Release(nil)
 				}
 			})
 		}
@@ -101,7 +101,7 @@ func BenchmarkTryAcquire(b *testing.B) {
 			x := withReplicas(n)
 			b.ReportAllocs()
 			for b.Loop() {
-				x.TryAcquire().Gate.Release(nil)
+				x.TryAcquire().Gate().Release(nil)
 			}
 		})
 	}
@@ -110,7 +110,7 @@ func BenchmarkTryAcquire(b *testing.B) {
 		b.ReportAllocs()
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
-				x.TryAcquire().Gate.Release(nil)
+				x.TryAcquire().Gate().Release(nil)
 			}
 		})
 	})
@@ -122,12 +122,12 @@ func BenchmarkSubmit(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			x.Submit(nil, &q.ticket, "o", q)
-			q.replica.Gate.Release(nil)
+			q.replica.Gate().Release(nil)
 		}
 	})
 	for _, n := range []int{1, 1000} {
 		b.Run(fmt.Sprintf("queued/replicas=%d", n), func(b *testing.B) {
-			set := make([]*Replica, n)
+			set := make([]Replica, n)
 			for i := range set {
 				set[i] = occupied(fmt.Sprint(i), 1)
 			}
@@ -137,7 +137,7 @@ func BenchmarkSubmit(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				x.Submit(nil, &q.ticket, "o", q)
-				set[i%n].Gate.Release(nil)
+				set[i%n].Gate().Release(nil)
 				i++
 			}
 		})
@@ -146,8 +146,8 @@ func BenchmarkSubmit(b *testing.B) {
 
 type assigned struct {
 	ticket  Ticket
-	replica *Replica
+	replica Replica
 }
 
-func (q *assigned) Assigned(_ *call.Batch, r *Replica) { q.replica = r }
-func (*assigned) Failed(*call.Batch, *call.Error)      {}
+func (q *assigned) Assigned(_ *call.Batch, r Replica) { q.replica = r }
+func (*assigned) Failed(*call.Batch, *call.Error)     {}

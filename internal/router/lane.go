@@ -21,19 +21,18 @@ type Gate interface {
 	Unwait(w interface{ Granted(b *call.Batch) }) bool
 }
 
-// Replica is one member of the set. It is immutable once given to [Router.Update], and compared by pointer.
-type Replica struct {
-	ID    string
-	Node  string // where it runs, for calls that would rather stay on theirs
-	Gate  Gate
-	Value any // whatever the caller wants to find again
+// Replica is one member of the set. The router compares replicas by identity, so an implementation is a pointer.
+type Replica interface {
+	ID() string
+	Node() string // where it runs, for calls that would rather stay on theirs
+	Gate() Gate
 }
 
 // Waiting is a call that wants a slot. It is told exactly one of the two, on the goroutine that made it possible (its
 // own, within Submit, or that of whoever released a slot), without router locks. Neither may block.
 type Waiting interface {
-	// Assigned gives it a slot of r, which it releases at r.Gate. It may release, submit, requeue and cancel.
-	Assigned(b *call.Batch, r *Replica)
+	// Assigned gives it a slot of r, which it releases at r.Gate(). It may release, submit, requeue and cancel.
+	Assigned(b *call.Batch, r Replica)
 	// Failed says that the call will never get one.
 	Failed(b *call.Batch, cause *call.Error)
 }
@@ -49,7 +48,7 @@ type Ticket struct {
 	lane       atomic.Pointer[lane] // the last one it was queued in
 	moving     bool                 // between two lanes; guarded by Router.mu
 	queue      *queue               // where it is queued, nil elsewhere
-	replica    *Replica             // assigned, about to be delivered
+	replica    Replica              // assigned, about to be delivered
 	prev, next *Ticket
 }
 
@@ -72,8 +71,8 @@ type Ticket struct {
 // replicas. Nothing of the caller's is called with it held.
 type lane struct {
 	// Read by every call, written when the set or the queue changes.
-	set    atomic.Pointer[[]*Replica] // immutable snapshot; stored under mu
-	queued atomic.Int64               // tickets in queues; changed under mu
+	set    atomic.Pointer[[]Replica] // immutable snapshot; stored under mu
+	queued atomic.Int64              // tickets in queues; changed under mu
 	shared *backlog
 	_      [cacheLine - 24]byte
 
@@ -163,7 +162,7 @@ const maxDelivering = 32
 // waiter is what the router registers at a gate.
 type waiter struct {
 	router  *lane
-	replica *Replica
+	replica Replica
 
 	// Guarded by lane.mu.
 	index      int // in lane.waiters
@@ -174,7 +173,7 @@ type waiter struct {
 // newLane makes a lane without replicas: calls wait for the first.
 func newLane(shared *backlog) *lane {
 	r := &lane{shared: shared, queues: queues{byOrigin: map[string]*queue{}}}
-	r.set.Store(new([]*Replica))
+	r.set.Store(new([]Replica))
 	return r
 }
 
@@ -182,7 +181,7 @@ func newLane(shared *backlog) *lane {
 // submitted: something is queued, which it must not overtake, or the replicas drawn are full. It takes no lock and does
 // not allocate, and its cost does not depend on the number of replicas. After Update has returned it gives none of the
 // removed replicas.
-func (r *lane) TryAcquire() *Replica {
+func (r *lane) TryAcquire() Replica {
 	for r.queued.Load() == 0 {
 		set := r.set.Load()
 		got := pick(*set)
@@ -194,15 +193,15 @@ func (r *lane) TryAcquire() *Replica {
 		if now := r.set.Load(); now == set || slices.Contains(*now, got) {
 			return got
 		}
-		got.Gate.Release(nil)
+		got.Gate().Release(nil)
 	}
 	return nil
 }
 
 // preference is the replica that a processor used last.
 type preference struct {
-	set     *[]*Replica // in which it was chosen
-	replica *Replica
+	set     *[]Replica // in which it was chosen
+	replica Replica
 	left    int // calls until a new draw
 }
 
@@ -213,7 +212,7 @@ const stickiness = 64
 // TryAcquireNear is TryAcquire for calls that run on the caller's goroutine: it prefers the replica that this processor
 // used last, as long as that is idle, which no other choice could better. Power of two choices alone has every processor
 // write to every replica's words: two callers then scaled to 0.6 of what two cores give.
-func (r *lane) TryAcquireNear() *Replica {
+func (r *lane) TryAcquireNear() Replica {
 	if r.queued.Load() != 0 {
 		return nil
 	}
@@ -223,14 +222,14 @@ func (r *lane) TryAcquireNear() *Replica {
 	}
 	set, got := r.set.Load(), p.replica
 	p.left--
-	if p.left < 0 || p.set != set || got.Gate.Load() != 0 || !got.Gate.TryAcquire() {
+	if p.left < 0 || p.set != set || got.Gate().Load() != 0 || !got.Gate().TryAcquire() {
 		if got = r.TryAcquire(); got != nil {
 			p.set, p.replica, p.left = set, got, stickiness // if set is old by now, the next call draws anew
 		} else {
 			p.left = 0
 		}
 	} else if r.set.Load() != set { // as in TryAcquire
-		got.Gate.Release(nil)
+		got.Gate().Release(nil)
 		p.left = 0
 		got = r.TryAcquire()
 	}
@@ -239,13 +238,13 @@ func (r *lane) TryAcquireNear() *Replica {
 }
 
 // pick is power of two choices: of two replicas drawn at random the less loaded one, then the other.
-func pick(set []*Replica) *Replica {
+func pick(set []Replica) Replica {
 	n := uint64(len(set))
 	switch n {
 	case 0:
 		return nil
 	case 1:
-		if a := set[0]; a.Gate.TryAcquire() {
+		if a := set[0]; a.Gate().TryAcquire() {
 			return a
 		}
 		return nil
@@ -257,13 +256,13 @@ func pick(set []*Replica) *Replica {
 		j++
 	}
 	a, b := set[i], set[j]
-	if b.Gate.Load() < a.Gate.Load() {
+	if b.Gate().Load() < a.Gate().Load() {
 		a, b = b, a
 	}
-	if a.Gate.TryAcquire() {
+	if a.Gate().TryAcquire() {
 		return a
 	}
-	if b.Gate.TryAcquire() {
+	if b.Gate().TryAcquire() {
 		return b
 	}
 	return nil
@@ -332,10 +331,10 @@ func (r *lane) retire() []*Ticket {
 	r.dead = true
 	for _, w := range r.waiters {
 		w.removed = true
-		w.replica.Gate.Unwait(w) // false if a grant is on its way: Granted will give it back
+		w.replica.Gate().Unwait(w) // false if a grant is on its way: Granted will give it back
 	}
 	r.waiters, r.free = nil, 0
-	r.set.Store(new([]*Replica))
+	r.set.Store(new([]Replica))
 	r.scout = nil
 	return r.takeAll() // what is assigned already is delivered by whoever assigned it
 }
@@ -373,7 +372,7 @@ func (r *lane) Cancel(t *Ticket) bool {
 // Update sets the replicas; the slice is copied, and a replica that occurs twice counts once. Queued calls stay queued,
 // and are assigned to what is free. A replica that is left out gets no new calls: a slot that one of its gate's grants
 // brings is given back. Calls that hold a slot of it, or were assigned one just before, keep it.
-func (r *lane) Update(b *call.Batch, replicas []*Replica) {
+func (r *lane) Update(b *call.Batch, replicas []Replica) {
 	r.mu.Lock()
 	r.members(replicas)
 	r.serve()
@@ -381,13 +380,13 @@ func (r *lane) Update(b *call.Batch, replicas []*Replica) {
 }
 
 // members sets the replicas. Whoever calls it calls serve before the lock is free. mu is held.
-func (r *lane) members(replicas []*Replica) {
-	old := make(map[*Replica]*waiter, len(r.waiters))
+func (r *lane) members(replicas []Replica) {
+	old := make(map[Replica]*waiter, len(r.waiters))
 	for _, w := range r.waiters {
 		old[w.replica] = w
 		w.removed = true // until it is found in the new set
 	}
-	set := make([]*Replica, 0, len(replicas))
+	set := make([]Replica, 0, len(replicas))
 	waiters := make([]*waiter, 0, len(replicas))
 	for _, rep := range replicas {
 		w := old[rep]
@@ -404,7 +403,7 @@ func (r *lane) members(replicas []*Replica) {
 	}
 	for _, w := range r.waiters {
 		if w.removed {
-			w.replica.Gate.Unwait(w) // false if a grant is on its way: Granted will give it back
+			w.replica.Gate().Unwait(w) // false if a grant is on its way: Granted will give it back
 		}
 	}
 	r.waiters, r.free = waiters, 0
@@ -422,7 +421,7 @@ func (r *lane) members(replicas []*Replica) {
 func (r *lane) Queued() int { return int(r.queued.Load()) }
 
 // Replicas is the current set, in the order of Update. It is shared and must not be changed.
-func (r *lane) Replicas() []*Replica { return *r.set.Load() }
+func (r *lane) Replicas() []Replica { return *r.set.Load() }
 
 // Wants is how many slots of the waiter's replica are of use here: its part of the calls that wait, and at least 1, as long as it
 // is registered. Gates of replicas in other nodes ask, which keep slots ahead of the calls. It takes no lock.
@@ -442,7 +441,7 @@ func (w *waiter) Granted(b *call.Batch) {
 	}
 	if w.removed || r.queues.turn == nil {
 		r.mu.Unlock()
-		w.replica.Gate.Release(b)
+		w.replica.Gate().Release(b)
 		return
 	}
 	r.assign(w.replica)
@@ -464,7 +463,7 @@ func (r *lane) serve() {
 }
 
 // take takes a slot at any gate that has one, or registers at all of them. mu is held.
-func (r *lane) take() *Replica {
+func (r *lane) take() Replica {
 	// Registering on the first round would be correct too, but leaves the router registered at many gates for the sake of a
 	// call that found a slot at the next one, and every one of them would send a grant through the lock for nothing.
 	if rep := r.scan(); rep != nil {
@@ -479,7 +478,7 @@ func (r *lane) take() *Replica {
 }
 
 // scan takes a slot at any gate that has one. mu is held.
-func (r *lane) scan() *Replica {
+func (r *lane) scan() Replica {
 	if r.free == 0 { // all are full: the usual case of a call that joins a queue
 		return nil
 	}
@@ -488,7 +487,7 @@ func (r *lane) scan() *Replica {
 	}
 	from := rand.IntN(r.free) // so that the first is not preferred
 	for i := range r.free {
-		if w := r.waiters[(from+i)%r.free]; w.replica.Gate.TryAcquire() {
+		if w := r.waiters[(from+i)%r.free]; w.replica.Gate().TryAcquire() {
 			return w.replica
 		}
 	}
@@ -497,7 +496,7 @@ func (r *lane) scan() *Replica {
 
 // wait takes a slot at w's gate (true), or registers w there. mu is held, w is in the set and not registered.
 func (r *lane) wait(w *waiter) bool {
-	if w.replica.Gate.Wait(w) {
+	if w.replica.Gate().Wait(w) {
 		return true
 	}
 	w.registered = true
@@ -514,7 +513,7 @@ func (r *lane) swap(w *waiter, i int) {
 }
 
 // assign gives a slot of rep to the next call in turn. Whoever calls it calls deliver before the lock is free. mu is held.
-func (r *lane) assign(rep *Replica) {
+func (r *lane) assign(rep Replica) {
 	t := r.older()
 	if t == nil {
 		t = r.queues.pop()

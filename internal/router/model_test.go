@@ -17,7 +17,7 @@ type model struct {
 	t      *testing.T
 	ring   []*line
 	member map[*gate.Gate]bool
-	all    map[*gate.Gate]*Replica
+	all    map[*gate.Gate]Replica
 	calls  []*modelCall
 }
 
@@ -33,7 +33,7 @@ type modelCall struct {
 	origin   string
 	brief    bool // ends while it is being delivered
 	queued   bool
-	replica  *Replica
+	replica  Replica
 	held     map[*gate.Gate]int // the world's
 	assigned int
 }
@@ -66,7 +66,7 @@ func (m *model) length() (n int) {
 	return n
 }
 
-func (c *modelCall) Assigned(_ *call.Batch, r *Replica) {
+func (c *modelCall) Assigned(_ *call.Batch, r Replica) {
 	m := c.m
 	if !c.queued {
 		m.t.Fatalf("call %d was assigned and does not wait", c.number)
@@ -79,14 +79,14 @@ func (c *modelCall) Assigned(_ *call.Batch, r *Replica) {
 	if len(l.calls) > 0 {
 		m.ring = append(m.ring[1:], l)
 	}
-	g := r.Gate.(*gate.Gate)
+	g := r.Gate().(*gate.Gate)
 	if !m.member[g] || m.all[g] != r {
-		m.t.Fatalf("call %d was assigned to %s, which was removed", c.number, r.ID)
+		m.t.Fatalf("call %d was assigned to %s, which was removed", c.number, r.ID())
 	}
 	c.replica = r
 	c.held[g]++
 	if c.held[g] > g.Max() {
-		m.t.Fatalf("%s has %d calls in %d slots", r.ID, c.held[g], g.Max())
+		m.t.Fatalf("%s has %d calls in %d slots", r.ID(), c.held[g], g.Max())
 	}
 	c.assigned++
 	if c.brief {
@@ -97,7 +97,7 @@ func (c *modelCall) Assigned(_ *call.Batch, r *Replica) {
 func (c *modelCall) Failed(*call.Batch, *call.Error) { c.m.t.Fatal("failed") }
 
 func (c *modelCall) end() {
-	g := c.replica.Gate.(*gate.Gate)
+	g := c.replica.Gate().(*gate.Gate)
 	c.replica = nil
 	c.held[g]--
 	g.Release(nil)
@@ -125,15 +125,15 @@ func runModel(t *testing.T, rng *rand.Rand) {
 	}
 	models := make([]*model, 2)
 	for i := range models {
-		m := &model{lane: newLane(newBacklog()), t: t, all: map[*gate.Gate]*Replica{}}
+		m := &model{lane: newLane(newBacklog()), t: t, all: map[*gate.Gate]Replica{}}
 		for k, g := range gates {
-			m.all[g] = &Replica{ID: fmt.Sprint(i, "/", k), Gate: g}
+			m.all[g] = &member{fmt.Sprint(i, "/", k), "", g}
 		}
 		models[i] = m
 	}
 	update := func(m *model) {
 		m.member = map[*gate.Gate]bool{}
-		var set []*Replica
+		var set []Replica
 		for _, k := range rng.Perm(len(gates)) {
 			if g := gates[k]; rng.IntN(4) > 0 {
 				m.member[g] = true
@@ -173,7 +173,7 @@ func runModel(t *testing.T, rng *rand.Rand) {
 			if m.length() > 0 {
 				t.Fatal("TryAcquire overtook the queue")
 			}
-			g := r.Gate.(*gate.Gate)
+			g := r.Gate().(*gate.Gate)
 			if !m.member[g] {
 				t.Fatal("TryAcquire gave a removed replica")
 			}
@@ -231,8 +231,8 @@ func runModel(t *testing.T, rng *rand.Rand) {
 	// With a replica that stays, everything ends.
 	for _, m := range models {
 		g := gate.New(1)
-		m.all[g], m.member[g] = &Replica{ID: "last", Gate: g}, true
-		m.Update(nil, []*Replica{m.all[g]})
+		m.all[g], m.member[g] = &member{"last", "", g}, true
+		m.Update(nil, []Replica{m.all[g]})
 		for c := some(m, holds); c != nil; c = some(m, holds) {
 			c.end()
 		}

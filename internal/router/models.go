@@ -13,12 +13,12 @@ import (
 // new model follows the first although that has not loaded it yet.
 type models struct {
 	mu       sync.RWMutex
-	has      map[*Replica][]string // as the replica said
-	holders  map[string][]*Replica // the same the other way round, and those in expected
-	place    map[*Replica]int      // in the newest set
-	expected map[string][]*Replica // where calls for a model were sent that did not say that they have it
-	expects  map[*Replica]int      // how many models each is expected to load
-	order    []string              // of expected, oldest first
+	has      map[Replica][]string // as the replica said
+	holders  map[string][]Replica // the same the other way round, and those in expected
+	place    map[Replica]int      // in the newest set
+	expected map[string][]Replica // where calls for a model were sent that did not say that they have it
+	expects  map[Replica]int      // how many models each is expected to load
+	order    []string             // of expected, oldest first
 }
 
 // maxExpected bounds the memory of calls for models that are never loaded.
@@ -26,7 +26,7 @@ const maxExpected = 1024
 
 // SetModels is told which models a replica has or is loading, after every change; also before it is in the set. Calls that
 // wait for one of those may go there from now on.
-func (r *Router) SetModels(rep *Replica, ids []string) {
+func (r *Router) SetModels(rep Replica, ids []string) {
 	changed := r.models.set(rep, ids)
 	var run delivery
 	r.mu.Lock()
@@ -38,14 +38,14 @@ func (r *Router) SetModels(rep *Replica, ids []string) {
 }
 
 // Forget is told that a replica is gone for good, whose models may have been told before it was in the set or after it left.
-func (r *Router) Forget(rep *Replica) { r.models.set(rep, nil) }
+func (r *Router) Forget(rep Replica) { r.models.set(rep, nil) }
 
 // set gives the models of which the holders may be others now.
-func (m *models) set(rep *Replica, ids []string) (changed []string) {
+func (m *models) set(rep Replica, ids []string) (changed []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.has == nil {
-		m.has, m.holders = map[*Replica][]string{}, map[string][]*Replica{}
+		m.has, m.holders = map[Replica][]string{}, map[string][]Replica{}
 	}
 	had := m.has[rep]
 	m.dropLocked(rep)
@@ -68,12 +68,12 @@ func (m *models) set(rep *Replica, ids []string) (changed []string) {
 	return changed
 }
 
-func (m *models) addLocked(id string, rep *Replica) {
+func (m *models) addLocked(id string, rep Replica) {
 	m.holders[id] = append(slices.Clone(m.holders[id]), rep) // readers may hold the old slice
 }
 
-func (m *models) removeLocked(id string, rep *Replica) {
-	var left []*Replica
+func (m *models) removeLocked(id string, rep Replica) {
+	var left []Replica
 	for _, h := range m.holders[id] {
 		if h != rep {
 			left = append(left, h)
@@ -86,7 +86,7 @@ func (m *models) removeLocked(id string, rep *Replica) {
 	}
 }
 
-func (m *models) dropLocked(rep *Replica) {
+func (m *models) dropLocked(rep Replica) {
 	for _, id := range m.has[rep] {
 		m.removeLocked(id, rep)
 	}
@@ -94,7 +94,7 @@ func (m *models) dropLocked(rep *Replica) {
 }
 
 // forgetLocked expects no more that rep loads the model.
-func (m *models) forgetLocked(id string, rep *Replica) {
+func (m *models) forgetLocked(id string, rep Replica) {
 	i := slices.Index(m.expected[id], rep)
 	if i < 0 {
 		return
@@ -110,17 +110,17 @@ func (m *models) forgetLocked(id string, rep *Replica) {
 }
 
 // expect is told where a call was sent.
-func (m *models) expect(id string, rep *Replica) {
+func (m *models) expect(id string, rep Replica) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if slices.Contains(m.holders[id], rep) {
 		return
 	}
 	if m.expected == nil {
-		m.expected, m.expects = map[string][]*Replica{}, map[*Replica]int{}
+		m.expected, m.expects = map[string][]Replica{}, map[Replica]int{}
 	}
 	if m.holders == nil {
-		m.has, m.holders = map[*Replica][]string{}, map[string][]*Replica{}
+		m.has, m.holders = map[Replica][]string{}, map[string][]Replica{}
 	}
 	if len(m.expected[id]) == 0 {
 		if len(m.order) >= maxExpected {
@@ -136,11 +136,11 @@ func (m *models) expect(id string, rep *Replica) {
 }
 
 // keep is told the new set. Of a replica that is not in it yet it may be known already what it has.
-func (m *models) keep(set []*Replica) {
+func (m *models) keep(set []Replica) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	before := m.place
-	m.place = make(map[*Replica]int, len(set))
+	m.place = make(map[Replica]int, len(set))
 	for _, rep := range set {
 		if _, twice := m.place[rep]; !twice {
 			m.place[rep] = len(m.place) // its place in the set, which has no doubles
@@ -162,7 +162,7 @@ func (m *models) keep(set []*Replica) {
 
 // of is which replicas have the model or are expected to. It is shared and must not be changed. One of them may have left
 // the set just now.
-func (m *models) of(id string) []*Replica {
+func (m *models) of(id string) []Replica {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	for i, rep := range m.holders[id] {
@@ -183,18 +183,18 @@ func (m *models) of(id string) []*Replica {
 const sampled = 64
 
 // fewest is the replica with the fewest models, of those the least loaded one; nil without replicas.
-func (m *models) fewest(set []*Replica) *Replica {
+func (m *models) fewest(set []Replica) Replica {
 	if len(set) == 0 {
 		return nil
 	}
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	from := rand.IntN(len(set))
-	var best *Replica
+	var best Replica
 	least, load := 0, 0
 	for i := range min(len(set), sampled) {
 		rep := set[(from+i)%len(set)]
-		count, busy := len(m.has[rep])+m.expects[rep], rep.Gate.Load()
+		count, busy := len(m.has[rep])+m.expects[rep], rep.Gate().Load()
 		if best == nil || count < least || count == least && busy < load {
 			best, least, load = rep, count, busy
 		}
@@ -269,7 +269,7 @@ func (d delivery) deliver(b *call.Batch) {
 
 // tryModel takes a slot for a call with a model: of a replica that has it, or, if none has, of the one with the fewest models
 // and then of any.
-func (r *Router) tryModel(id string) *Replica {
+func (r *Router) tryModel(id string) Replica {
 	if r.many.Load() != 0 {
 		r.mu.Lock()
 		l := r.byModel[id]
@@ -290,9 +290,9 @@ func (r *Router) tryModel(id string) *Replica {
 			r.mu.Unlock()
 			return r.oneOf(r.any.set.Load(), holders)
 		}
-		set, got := r.any.set.Load(), (*Replica)(nil)
+		set, got := r.any.set.Load(), (Replica)(nil)
 		if r.any.queued.Load() == 0 {
-			if got = r.models.fewest(*set); got != nil && !got.Gate.TryAcquire() {
+			if got = r.models.fewest(*set); got != nil && !got.Gate().TryAcquire() {
 				got = pick(*set)
 			}
 		}
@@ -304,34 +304,34 @@ func (r *Router) tryModel(id string) *Replica {
 		if !stale {
 			return got
 		}
-		got.Gate.Release(nil) // others may be told, so without the lock
+		got.Gate().Release(nil) // others may be told, so without the lock
 	}
 }
 
 // oneOf takes a slot of one of a few replicas, the less loaded one of two first.
-func (r *Router) oneOf(set *[]*Replica, of []*Replica) *Replica {
+func (r *Router) oneOf(set *[]Replica, of []Replica) Replica {
 	from := 0
 	if n := len(of); n > 1 {
 		from = rand.IntN(n)
-		if next := (from + 1) % n; of[next].Gate.Load() < of[from].Gate.Load() {
+		if next := (from + 1) % n; of[next].Gate().Load() < of[from].Gate().Load() {
 			from = next
 		}
 	}
 	for i := range of {
 		rep := of[(from+i)%len(of)]
-		if !rep.Gate.TryAcquire() {
+		if !rep.Gate().TryAcquire() {
 			continue
 		}
 		if r.stays(set, rep) {
 			return rep
 		}
-		rep.Gate.Release(nil)
+		rep.Gate().Release(nil)
 	}
 	return nil
 }
 
 // stays says that rep, of which a slot was taken after set was loaded, had not been removed by then, as in lane.TryAcquire.
-func (r *Router) stays(set *[]*Replica, rep *Replica) bool {
+func (r *Router) stays(set *[]Replica, rep Replica) bool {
 	now := r.any.set.Load()
 	return now == set || slices.Contains(*now, rep)
 }
@@ -437,7 +437,7 @@ func (r *Router) settleLocked(run *delivery, l *lane) {
 	all.mu.Lock()
 	defer all.mu.Unlock()
 	all.push(t)
-	if rep := r.models.fewest(*all.set.Load()); rep != nil && all.Queued() == 1 && rep.Gate.TryAcquire() {
+	if rep := r.models.fewest(*all.set.Load()); rep != nil && all.Queued() == 1 && rep.Gate().TryAcquire() {
 		all.assign(rep)
 	} else {
 		all.serve()
@@ -457,7 +457,7 @@ func (r *Router) settle(b *call.Batch, id string) {
 }
 
 // sent notes that t, a call with a model from the lane of all replicas, goes to rep. settle follows.
-func (r *Router) sent(t *Ticket, id string, rep *Replica) {
+func (r *Router) sent(t *Ticket, id string, rep Replica) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.models.expect(id, rep)

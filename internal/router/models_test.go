@@ -37,14 +37,14 @@ func TestCallsWaitForTheirModel(t *testing.T) {
 		synctest.Wait()
 		first.release()
 		x.want("0")
-		if r.Queued() != 5 || set[1].Gate.Load() != 0 || set[2].Gate.Load() != 0 {
-			t.Errorf("%d wait, %d and %d run elsewhere", r.Queued(), set[1].Gate.Load(), set[2].Gate.Load())
+		if r.Queued() != 5 || set[1].Gate().Load() != 0 || set[2].Gate().Load() != 0 {
+			t.Errorf("%d wait, %d and %d run elsewhere", r.Queued(), set[1].Gate().Load(), set[2].Gate().Load())
 		}
 		time.Sleep(matchingTime/2 + matchingTick)
 		synctest.Wait()
 		x.want("1")
 		if rest[1].replica != set[2] {
-			t.Errorf("the oldest goes to the replica with the fewest models: %v", rest[1].replica.ID)
+			t.Errorf("the oldest goes to the replica with the fewest models: %v", rest[1].replica.ID())
 		}
 		time.Sleep(matchingTime / 2)
 		synctest.Wait()
@@ -54,7 +54,7 @@ func TestCallsWaitForTheirModel(t *testing.T) {
 		rest[0].release()
 		x.want("2", "3")
 		if rest[2].replica != set[2] || rest[3].replica != set[0] {
-			t.Errorf("%v, %v", rest[2].replica.ID, rest[3].replica.ID)
+			t.Errorf("%v, %v", rest[2].replica.ID(), rest[3].replica.ID())
 		}
 		r.SetModels(set[0], nil)
 		rest[3].release() // others may have the slot now: these wait for theirs
@@ -82,19 +82,19 @@ func TestModelsThatNobodyHas(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, x := New("here"), &bench{t: t}
 		a, b := occupied("a", 2), occupied("b", 2)
-		r.Update(nil, []*Replica{a, b})
+		r.Update(nil, []Replica{a, b})
 		m1 := x.called(r, "o", "m1", "m")
 		plain := &job{x: x, name: "plain"}
 		r.Submit(nil, &plain.ticket, "o", withModel(""), plain)
 		m2, m3 := x.called(r, "o", "m2", "m"), x.called(r, "o", "m3", "m")
 		x.called(r, "o", "n1", "n")
-		a.Gate.Release(nil)
+		a.Gate().Release(nil)
 		x.want("m1")
-		b.Gate.Release(nil) // m2 waits for a
+		b.Gate().Release(nil) // m2 waits for a
 		x.want("plain")
-		b.Gate.Release(nil)
+		b.Gate().Release(nil)
 		x.want("n1")
-		a.Gate.Release(nil)
+		a.Gate().Release(nil)
 		x.want("m2")
 		m2.release()
 		x.want("m3")
@@ -111,7 +111,7 @@ func TestScout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, x := New("here"), &bench{t: t}
 		a, b, c := occupied("a", 1), occupied("b", 1), occupied("c", 1)
-		r.Update(nil, []*Replica{a, b})
+		r.Update(nil, []Replica{a, b})
 		r.SetModels(a, []string{"m"})
 		jobs := map[string]*job{}
 		for _, name := range []string{"1", "2", "3", "4"} {
@@ -122,7 +122,7 @@ func TestScout(t *testing.T) {
 		if r.any.Queued() != 1 || r.Queued() != 4 {
 			t.Fatalf("%d of %d wait for any replica", r.any.Queued(), r.Queued())
 		}
-		a.Gate.Release(nil)
+		a.Gate().Release(nil)
 		x.want("1") // although it waits elsewhere
 		time.Sleep(matchingTime + matchingTick)
 		synctest.Wait()
@@ -133,16 +133,16 @@ func TestScout(t *testing.T) {
 		if r.any.Queued() != 1 || r.Queued() != 2 {
 			t.Errorf("%d of %d wait for any replica", r.any.Queued(), r.Queued())
 		}
-		r.Update(nil, []*Replica{b, c})
+		r.Update(nil, []Replica{b, c})
 		x.want()
-		c.Gate.Release(nil)
+		c.Gate().Release(nil)
 		x.want("3")
-		b.Gate.Release(nil) // another replica may have it, but the model is at c now
+		b.Gate().Release(nil) // another replica may have it, but the model is at c now
 		x.want()
 		jobs["3"].release()
 		x.want("4")
 		if jobs["4"].replica != c {
-			t.Errorf("at %s", jobs["4"].replica.ID)
+			t.Errorf("at %s", jobs["4"].replica.ID())
 		}
 	})
 }
@@ -153,24 +153,24 @@ func TestModelsUnderAPolicy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, x := New("here"), &bench{t: t}
 		a, b := occupied("a", 1), replica("b", 4)
-		r.Update(nil, []*Replica{a})
+		r.Update(nil, []Replica{a})
 		for i := range 3 {
 			x.called(r, "o", fmt.Sprint(i), "m")
 		}
 		r.SetPolicy(NewRoundRobin())
-		r.Update(nil, []*Replica{a, b})
+		r.Update(nil, []Replica{a, b})
 		x.want("0", "1", "2")
 		if r.Queued() != 0 || r.many.Load() != 0 {
 			t.Errorf("%d wait, %d lanes", r.Queued(), r.many.Load())
 		}
 		// And the other way round.
-		b.Gate.TryAcquire()
+		b.Gate().TryAcquire()
 		x.called(r, "o", "3", "m")
 		x.called(r, "o", "4", "m")
 		r.SetPolicy(nil)
-		r.Update(nil, []*Replica{a, b})
-		a.Gate.Release(nil)
-		b.Gate.Release(nil)
+		r.Update(nil, []Replica{a, b})
+		a.Gate().Release(nil)
+		b.Gate().Release(nil)
 		x.want("3", "4")
 	})
 }
@@ -183,10 +183,10 @@ func TestModelsTakeTurns(t *testing.T) {
 		r, set := New("here"), replicas(4, 2)
 		r.Update(nil, set)
 		var mu sync.Mutex // releases run at the same time
-		has, loads := map[*Replica][]string{}, 0
+		has, loads := map[Replica][]string{}, 0
 		for i := range 4000 {
 			id := fmt.Sprint("m", (i*i+i/7)%8)
-			w := takes(func(rep *Replica) {
+			w := takes(func(rep Replica) {
 				mu.Lock()
 				defer mu.Unlock()
 				took := 10 * time.Millisecond
@@ -199,7 +199,7 @@ func TestModelsTakeTurns(t *testing.T) {
 					}
 					go r.SetModels(rep, slices.Clone(has[rep]))
 				}
-				time.AfterFunc(took, func() { rep.Gate.Release(nil) })
+				time.AfterFunc(took, func() { rep.Gate().Release(nil) })
 			})
 			r.Submit(nil, new(Ticket), "o", withModel(id), w)
 			time.Sleep(time.Second / 640)
@@ -213,7 +213,7 @@ func TestModelsTakeTurns(t *testing.T) {
 }
 
 // takes does something with its slot.
-type takes func(*Replica)
+type takes func(Replica)
 
-func (f takes) Assigned(_ *call.Batch, r *Replica) { f(r) }
-func (f takes) Failed(*call.Batch, *call.Error)    {}
+func (f takes) Assigned(_ *call.Batch, r Replica) { f(r) }
+func (f takes) Failed(*call.Batch, *call.Error)   {}

@@ -10,7 +10,7 @@ import (
 )
 
 // rank is what the policy, or else the affinity of a call, says of set.
-func (r *Router) rank(c *call.Info, set []*Replica, ranks []int) (_ []int, only bool) {
+func (r *Router) rank(c *call.Info, set []Replica, ranks []int) (_ []int, only bool) {
 	if p := r.policy.Load(); p != nil {
 		before := len(ranks)
 		ranks, only = (*p).Rank(c, set, ranks)
@@ -35,17 +35,17 @@ func (r *Router) rank(c *call.Info, set []*Replica, ranks []int) (_ []int, only 
 
 // locality is which places of a set are on the router's node.
 type locality struct {
-	of     **Replica // the set's first element, which tells sets apart: each has a slice of its own
+	of     *Replica // the set's first element, which tells sets apart: each has a slice of its own
 	places []int
 }
 
 // nearby puts two replicas of the router's own node first, the less loaded one in front.
-func (r *Router) nearby(set []*Replica, ranks []int) []int {
+func (r *Router) nearby(set []Replica, ranks []int) []int {
 	l := r.local.Load()
 	if l == nil || l.of != &set[0] {
 		l = &locality{of: &set[0]}
 		for i, rep := range set {
-			if rep.Node == r.node {
+			if rep.Node() == r.node {
 				l.places = append(l.places, i)
 			}
 		}
@@ -55,7 +55,7 @@ func (r *Router) nearby(set []*Replica, ranks []int) []int {
 }
 
 // two draws two of places, the less loaded one first.
-func two(set []*Replica, places, ranks []int) []int {
+func two(set []Replica, places, ranks []int) []int {
 	switch n := len(places); n {
 	case 0:
 		return ranks
@@ -67,7 +67,7 @@ func two(set []*Replica, places, ranks []int) []int {
 			j++
 		}
 		a, b := places[i], places[j]
-		if set[b].Gate.Load() < set[a].Gate.Load() {
+		if set[b].Gate().Load() < set[a].Gate().Load() {
 			a, b = b, a
 		}
 		return append(ranks, a, b)
@@ -89,7 +89,7 @@ func NewRoundRobin() *RoundRobin {
 const aheadInTurn = 8
 
 // Rank implements [Policy].
-func (p *RoundRobin) Rank(_ *call.Info, set []*Replica, ranks []int) ([]int, bool) {
+func (p *RoundRobin) Rank(_ *call.Info, set []Replica, ranks []int) ([]int, bool) {
 	if len(set) == 0 {
 		return ranks, false
 	}
@@ -120,14 +120,14 @@ func NewConsistentHash(virtual, fallbacks int) *ConsistentHash {
 }
 
 // Rank implements [Policy].
-func (p *ConsistentHash) Rank(c *call.Info, set []*Replica, ranks []int) ([]int, bool) {
+func (p *ConsistentHash) Rank(c *call.Info, set []Replica, ranks []int) ([]int, bool) {
 	if c.Affinity == nil || c.Affinity.Session == "" {
 		return ranks, false
 	}
 	return p.find(c.Affinity.Session, set, ranks), true
 }
 
-func (p *ConsistentHash) find(session string, set []*Replica, ranks []int) []int {
+func (p *ConsistentHash) find(session string, set []Replica, ranks []int) []int {
 	if len(set) == 0 {
 		return ranks
 	}
@@ -141,7 +141,7 @@ func (p *ConsistentHash) find(session string, set []*Replica, ranks []int) []int
 
 // ring is the hash ring of one set.
 type ring struct {
-	of     **Replica // as in locality
+	of     *Replica // as in locality
 	points []point
 }
 
@@ -150,12 +150,12 @@ type point struct {
 	place int32
 }
 
-func newRing(set []*Replica, virtual int) *ring {
+func newRing(set []Replica, virtual int) *ring {
 	r := &ring{of: &set[0], points: make([]point, 0, len(set)*virtual)}
 	for i, rep := range set {
 		var key []byte
 		for v := range virtual {
-			key = binary.LittleEndian.AppendUint32(append(key[:0], rep.ID...), uint32(v))
+			key = binary.LittleEndian.AppendUint32(append(key[:0], rep.ID()...), uint32(v))
 			r.points = append(r.points, point{hash(key), int32(i)})
 		}
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-func replicas(n, slots int) []*Replica {
-	var rs []*Replica
+func replicas(n, slots int) []Replica {
+	var rs []Replica
 	for i := range n {
 		rs = append(rs, replica(fmt.Sprintf("r%d", i), slots))
 	}
@@ -29,7 +29,7 @@ func withModel(id string) *call.Info {
 
 func TestConsistentHash(t *testing.T) {
 	t.Parallel()
-	owners := func(n int) (map[string]string, *ConsistentHash, []*Replica) {
+	owners := func(n int) (map[string]string, *ConsistentHash, []Replica) {
 		p, set := NewConsistentHash(DefaultVirtualNodes, DefaultFallbacks), replicas(n, 1)
 		m := map[string]string{}
 		for i := range 2000 {
@@ -41,7 +41,7 @@ func TestConsistentHash(t *testing.T) {
 			if u := slices.Compact(slices.Sorted(slices.Values(ranks))); len(u) != len(ranks) {
 				t.Fatalf("%s: %v has a replica twice", key, ranks)
 			}
-			m[key] = set[ranks[0]].ID
+			m[key] = set[ranks[0]].ID()
 		}
 		return m, p, set
 	}
@@ -105,12 +105,12 @@ func TestRoundRobin(t *testing.T) {
 	r.SetPolicy(NewRoundRobin())
 	r.Update(nil, loaded)
 	for range 90 {
-		loaded[1].Gate.TryAcquire()
+		loaded[1].Gate().TryAcquire()
 	}
 	at := slices.Index(loaded, r.TryAcquire(&call.Info{}))
 	for i := range 12 {
 		if got := r.TryAcquire(&call.Info{}); got != loaded[(at+1+i)%3] {
-			t.Fatalf("call %d went to %s", i, got.ID)
+			t.Fatalf("call %d went to %s", i, got.ID())
 		}
 	}
 	before := p.cursor.Load()
@@ -128,8 +128,8 @@ func TestModelAffinity(t *testing.T) {
 		if got == nil {
 			return "nowhere"
 		}
-		got.Gate.Release(nil)
-		return got.ID
+		got.Gate().Release(nil)
+		return got.ID()
 	}
 	r.SetModels(set[0], []string{"a", "b"})
 	r.SetModels(set[1], []string{"a"})
@@ -137,7 +137,7 @@ func TestModelAffinity(t *testing.T) {
 		t.Errorf("the holder of b: %v", got)
 	}
 	if r := r.models.fewest(set); r != set[2] {
-		t.Errorf("the fewest models: %v", r.ID)
+		t.Errorf("the fewest models: %v", r.ID())
 	}
 	for range 20 {
 		if got := where("a"); got == "r2" {
@@ -149,9 +149,9 @@ func TestModelAffinity(t *testing.T) {
 		t.Errorf("a new model goes to the fewest: %v", got)
 	}
 	if spilled := r.TryAcquire(withModel("new")); spilled != nil {
-		t.Errorf("a call went to %s while another loads its model", spilled.ID)
+		t.Errorf("a call went to %s while another loads its model", spilled.ID())
 	}
-	set[2].Gate.Release(nil)
+	set[2].Gate().Release(nil)
 	if got := where("new"); got != "r2" {
 		t.Errorf("the second call for a new model: %v", got)
 	}
@@ -160,7 +160,7 @@ func TestModelAffinity(t *testing.T) {
 	if got := where("b"); got != "r0" {
 		t.Errorf("%v", got)
 	}
-	set[2].Gate.TryAcquire()
+	set[2].Gate().TryAcquire()
 	if got := where("another"); got == "r2" || got == "nowhere" { // r2 has the fewest
 		t.Errorf("a new model while the replica with the fewest is full: %v", got)
 	}
@@ -184,14 +184,14 @@ func TestModelAffinity(t *testing.T) {
 func TestPreferLocal(t *testing.T) {
 	t.Parallel()
 	r, set := New("here"), replicas(4, 1)
-	set[1].Node, set[2].Node, set[3].Node = "here", "here", "there"
+	set[1].(*member).node, set[2].(*member).node, set[3].(*member).node = "here", "here", "there"
 	r.Update(nil, set)
 	local := &call.Info{Affinity: &call.Affinity{Local: true}}
 	var got []string
 	for range 4 {
 		j := &job{x: &bench{t: t}}
 		r.Submit(nil, &j.ticket, "o", local, j)
-		got = append(got, j.replica.ID)
+		got = append(got, j.replica.ID())
 	}
 	slices.Sort(got[:2])
 	slices.Sort(got[2:])
@@ -199,7 +199,7 @@ func TestPreferLocal(t *testing.T) {
 		t.Errorf("local first, then the others: %v", got)
 	}
 	r.SetModels(set[0], []string{"m"})
-	set[0].Gate.Release(nil)
+	set[0].Gate().Release(nil)
 	if got := r.TryAcquire(&call.Info{Affinity: &call.Affinity{Local: true, Model: "m"}}); got != set[0] {
 		t.Errorf("with a model the node does not count: %v", got)
 	}
@@ -208,7 +208,7 @@ func TestPreferLocal(t *testing.T) {
 func TestLimitPerOrigin(t *testing.T) {
 	t.Parallel()
 	r := New("here")
-	r.Update(nil, []*Replica{occupied("a", 1)})
+	r.Update(nil, []Replica{occupied("a", 1)})
 	r.SetLimit(2)
 	x := &bench{t: t}
 	submit := func(origin string) *job {
@@ -245,12 +245,12 @@ func TestLimitPerOrigin(t *testing.T) {
 // subset restricts calls with a session "a b" to the replicas a and b, as far as they are there.
 type subset struct{}
 
-func (subset) Rank(c *call.Info, set []*Replica, ranks []int) ([]int, bool) {
+func (subset) Rank(c *call.Info, set []Replica, ranks []int) ([]int, bool) {
 	if c.Affinity == nil || c.Affinity.Session == "" {
 		return ranks, false
 	}
 	for i, r := range set {
-		if slices.Contains(strings.Fields(c.Affinity.Session), r.ID) {
+		if slices.Contains(strings.Fields(c.Affinity.Session), r.ID()) {
 			ranks = append(ranks, i)
 		}
 	}
@@ -264,7 +264,7 @@ type routed struct {
 	info    *call.Info
 	origin  string
 	order   int
-	at      *Replica
+	at      Replica
 	waiting bool
 	fails   *call.Error // as it has to
 }
@@ -274,7 +274,7 @@ type routedWorld struct {
 	seed   uint64
 	r      *Router
 	policy bool
-	set    []*Replica
+	set    []Replica
 	limit  int
 	closed *call.Error
 
@@ -296,14 +296,14 @@ func (c *routed) like() string {
 }
 
 // allowed are the replicas of which c must have a slot if they have one.
-func (c *routed) allowed() []*Replica {
+func (c *routed) allowed() []Replica {
 	set := c.w.set
 	if c.w.policy {
 		ranks, only := subset{}.Rank(c.info, set, nil)
 		if !only || len(ranks) == 0 && len(set) > 0 {
 			return set
 		}
-		var out []*Replica
+		var out []Replica
 		for _, i := range ranks {
 			out = append(out, set[i])
 		}
@@ -328,13 +328,13 @@ func (c *routed) next() {
 	}
 }
 
-func (c *routed) Assigned(_ *call.Batch, r *Replica) {
+func (c *routed) Assigned(_ *call.Batch, r Replica) {
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
 	c.next()
 	c.at = r
 	if !slices.Contains(c.w.set, r) || c.w.policy && !slices.Contains(c.allowed(), r) {
-		c.w.fatal("a call for %q went to %s", c.like(), r.ID)
+		c.w.fatal("a call for %q went to %s", c.like(), r.ID())
 	}
 }
 
@@ -348,8 +348,8 @@ func (c *routed) Failed(_ *call.Batch, cause *call.Error) {
 		c.next()
 	} else {
 		for _, rep := range c.allowed() {
-			if rep.Gate.TryAcquire() {
-				c.w.fatal("call %d was refused, and %s has a slot", c.order, rep.ID)
+			if rep.Gate().TryAcquire() {
+				c.w.fatal("call %d was refused, and %s has a slot", c.order, rep.ID())
 			}
 		}
 	}
@@ -431,7 +431,7 @@ func (w *routedWorld) run(rng *rand.Rand) {
 			if c := running(); c != nil {
 				rep := c.at
 				c.at = nil
-				rep.Gate.Release(nil)
+				rep.Gate().Release(nil)
 			}
 		case op < 9:
 			if c := w.calls; len(c) > 0 {
@@ -448,7 +448,7 @@ func (w *routedWorld) run(rng *rand.Rand) {
 			if c := running(); c != nil && slices.Contains(w.set, c.at) {
 				rep := c.at
 				c.at = nil
-				rep.Gate.Release(nil)
+				rep.Gate().Release(nil)
 				c.waiting = true
 				r.Requeue(nil, &c.ticket, c.origin, c.info, c)
 			}
@@ -491,8 +491,8 @@ func (w *routedWorld) check(step int) {
 			continue
 		}
 		for _, rep := range c.allowed() {
-			if rep.Gate.TryAcquire() {
-				w.fatal("step %d: a call for %q waits, and %s has a slot", step, c.like(), rep.ID)
+			if rep.Gate().TryAcquire() {
+				w.fatal("step %d: a call for %q waits, and %s has a slot", step, c.like(), rep.ID())
 			}
 		}
 		late := func() bool {
@@ -518,10 +518,10 @@ func (w *routedWorld) check(step int) {
 // racing is one call of the stress test.
 type racing struct {
 	ticket Ticket
-	end    chan *Replica // of one; nil: cancelled
+	end    chan Replica // of one; nil: cancelled
 }
 
-func (c *racing) Assigned(_ *call.Batch, r *Replica)      { c.end <- r }
+func (c *racing) Assigned(_ *call.Batch, r Replica)       { c.end <- r }
 func (c *racing) Failed(_ *call.Batch, cause *call.Error) { panic(cause) }
 
 // TestRestrictedCallsUnderUpdates: whatever runs at the same time, every call ends once and every slot comes back.
@@ -570,13 +570,13 @@ func underUpdates(t *testing.T, models bool) {
 				if rng.IntN(3) == 0 {
 					info = session("")
 				}
-				c := &racing{end: make(chan *Replica, 1)}
+				c := &racing{end: make(chan Replica, 1)}
 				r.Submit(nil, &c.ticket, fmt.Sprint(i%3), info, c)
 				if rng.IntN(4) == 0 && r.Cancel(&c.ticket) {
 					continue
 				}
 				rep := <-c.end
-				rep.Gate.Release(nil)
+				rep.Gate().Release(nil)
 			}
 		})
 	}
@@ -584,8 +584,8 @@ func underUpdates(t *testing.T, models bool) {
 	close(stop)
 	<-updated
 	for _, rep := range all {
-		if n := rep.Gate.Load(); n != 0 {
-			t.Errorf("%s has %d slots taken", rep.ID, n)
+		if n := rep.Gate().Load(); n != 0 {
+			t.Errorf("%s has %d slots taken", rep.ID(), n)
 		}
 	}
 	if r.Queued() != 0 || len(r.shared.byOrigin) != 0 {
@@ -600,20 +600,20 @@ func TestRetireDoesNotDeliver(t *testing.T) {
 		r := New("here")
 		r.SetPolicy(NewConsistentHash(10, 0))
 		a := replica("a", 2)
-		r.Update(nil, []*Replica{a})
+		r.Update(nil, []Replica{a})
 		s := session("s")
 		r.TryAcquire(s)
 		r.TryAcquire(s)
 		updated := make(chan struct{})
 		var t1, t2, t3 Ticket
 		r.Submit(nil, &t1, "o", s, told(func() {
-			go a.Gate.Release(nil) // assigns the second while the first is being told
+			go a.Gate().Release(nil) // assigns the second while the first is being told
 			synctest.Wait()
 			go func() { r.Update(nil, nil); close(updated) }()
 			synctest.Wait()
 		}))
 		r.Submit(nil, &t2, "o", s, told(func() { r.Submit(nil, &t3, "o", s, told(func() {})) }))
-		go a.Gate.Release(nil)
+		go a.Gate().Release(nil)
 		<-updated
 		if !r.Cancel(&t3) || r.Queued() != 0 {
 			t.Errorf("%d wait", r.Queued())
@@ -624,7 +624,7 @@ func TestRetireDoesNotDeliver(t *testing.T) {
 // told does something when it has a slot.
 type told func()
 
-func (f told) Assigned(*call.Batch, *Replica)  { f() }
+func (f told) Assigned(*call.Batch, Replica)   { f() }
 func (f told) Failed(*call.Batch, *call.Error) {}
 
 func TestClose(t *testing.T) {
@@ -632,7 +632,7 @@ func TestClose(t *testing.T) {
 	r := New("here")
 	r.SetPolicy(subset{})
 	a := occupied("a", 1)
-	r.Update(nil, []*Replica{a})
+	r.Update(nil, []Replica{a})
 	x, cause := &bench{t: t}, call.NewError(call.DeploymentUnavailable, "gone")
 	jobs := []*job{{x: x}, {x: x}}
 	r.Submit(nil, &jobs[0].ticket, "o", session("a"), jobs[0])
@@ -645,7 +645,7 @@ func TestClose(t *testing.T) {
 			t.Errorf("%+v", j.failed)
 		}
 	}
-	a.Gate.Release(nil)
+	a.Gate().Release(nil)
 	if r.TryAcquire(session("a")) != a || r.Queued() != 0 {
 		t.Error("a slot that is free")
 	}
@@ -654,7 +654,7 @@ func TestClose(t *testing.T) {
 // ranking calls a function in the middle of a ranking.
 type ranking struct{ hook func() }
 
-func (p *ranking) Rank(_ *call.Info, set []*Replica, ranks []int) ([]int, bool) {
+func (p *ranking) Rank(_ *call.Info, set []Replica, ranks []int) ([]int, bool) {
 	if f := p.hook; f != nil {
 		p.hook = nil
 		f()
@@ -670,7 +670,7 @@ func TestCloseDuringUpdate(t *testing.T) {
 	t.Parallel()
 	r, p, x := New("here"), &ranking{}, &bench{t: t}
 	r.SetPolicy(p)
-	r.Update(nil, []*Replica{occupied("a", 1)})
+	r.Update(nil, []Replica{occupied("a", 1)})
 	j, gone := &job{x: x}, &job{x: x}
 	r.Submit(nil, &j.ticket, "o", session("s"), j)
 	r.Submit(nil, &gone.ticket, "o", session("s"), gone)
@@ -693,7 +693,7 @@ type asking struct {
 	times int
 }
 
-func (p *asking) Rank(c *call.Info, set []*Replica, ranks []int) ([]int, bool) {
+func (p *asking) Rank(c *call.Info, set []Replica, ranks []int) ([]int, bool) {
 	p.times++
 	return p.ConsistentHash.Rank(c, set, ranks)
 }
@@ -706,7 +706,7 @@ func TestWaitingCostsNothing(t *testing.T) {
 		r, p, x := New("here"), &asking{ConsistentHash: *NewConsistentHash(10, 0)}, &bench{t: t}
 		r.SetPolicy(p)
 		a := occupied("a", 1)
-		r.Update(nil, []*Replica{a})
+		r.Update(nil, []Replica{a})
 		const calls = 100
 		for i := range calls {
 			j := &job{x: x, name: fmt.Sprint(i)}
@@ -718,7 +718,7 @@ func TestWaitingCostsNothing(t *testing.T) {
 			t.Errorf("%d calls, ranked %d times, %d wait", calls, p.times, r.Queued())
 		}
 		for i := range calls {
-			a.Gate.Release(nil)
+			a.Gate().Release(nil)
 			x.want(fmt.Sprint(i))
 		}
 		if p.times != calls {
@@ -741,7 +741,7 @@ func TestModelsOfReplicasToCome(t *testing.T) {
 		if got := r.TryAcquire(withModel(id)); got != all[i] {
 			t.Errorf("the holder of %s: %v", id, got)
 		} else {
-			got.Gate.Release(nil)
+			got.Gate().Release(nil)
 		}
 	}
 	r.Update(nil, all[:1])

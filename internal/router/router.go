@@ -23,7 +23,7 @@ type Policy interface {
 	// over for the next. If only is true the call goes to none but those, and waits for one of them; otherwise, and if
 	// there are none in set, the rest of the set follows by power of two choices. set is shared and must not be changed; ranks
 	// has room for some and may grow. A place that set does not have is passed over.
-	Rank(c *call.Info, set []*Replica, ranks []int) (_ []int, only bool)
+	Rank(c *call.Info, set []Replica, ranks []int) (_ []int, only bool)
 }
 
 // Router is the queue and picker of one deployment. All methods may be called from any goroutine.
@@ -80,7 +80,7 @@ func (r *Router) Full(origin string, c *call.Info) *call.Error {
 		return nil
 	}
 	if free := r.any.TryAcquire(); free != nil {
-		free.Gate.Release(nil)
+		free.Gate().Release(nil)
 		return nil
 	}
 	return e
@@ -88,7 +88,7 @@ func (r *Router) Full(origin string, c *call.Info) *call.Error {
 
 // TryAcquireNear is TryAcquire for calls without affinity that run on the caller's goroutine: it prefers the replica that
 // this processor used last, as long as that is idle. Under a policy it gives nothing.
-func (r *Router) TryAcquireNear() *Replica {
+func (r *Router) TryAcquireNear() Replica {
 	if r.policy.Load() != nil {
 		return nil
 	}
@@ -99,7 +99,7 @@ func (r *Router) TryAcquireNear() *Replica {
 // submitted: something is queued, which it must not overtake, or the replicas that it should go to are full. Without a
 // policy and affinity it takes no lock and does not allocate, and its cost does not depend on the number of replicas.
 // After Update has returned it gives none of the removed replicas.
-func (r *Router) TryAcquire(c *call.Info) *Replica {
+func (r *Router) TryAcquire(c *call.Info) Replica {
 	if r.policy.Load() == nil {
 		if c.Affinity == nil {
 			return r.any.TryAcquire()
@@ -120,7 +120,7 @@ func (r *Router) TryAcquire(c *call.Info) *Replica {
 var rooms = sync.Pool{New: func() any { return new([8]int) }} //nolint:gochecknoglobals // a pool of buffers is not state
 
 // ranked takes a slot of the first of ranks, places in set, that has one; for a call that may go anywhere, else of any.
-func (r *Router) ranked(set *[]*Replica, ranks []int, only bool) *Replica {
+func (r *Router) ranked(set *[]Replica, ranks []int, only bool) Replica {
 	if only {
 		if l := r.waitingIn(ranks); l != nil && l.queued.Load() > 0 {
 			return nil
@@ -133,13 +133,13 @@ func (r *Router) ranked(set *[]*Replica, ranks []int, only bool) *Replica {
 			continue
 		}
 		rep := (*set)[i]
-		if !rep.Gate.TryAcquire() {
+		if !rep.Gate().TryAcquire() {
 			continue
 		}
 		if r.stays(set, rep) {
 			return rep
 		}
-		rep.Gate.Release(nil)
+		rep.Gate().Release(nil)
 	}
 	if only {
 		return nil
@@ -245,7 +245,7 @@ const maxLanes = 64
 
 // laneLocked finds or makes the lane of the calls that may go to ranks of set, which is the newest, only. mu is held, and as
 // long as it is, the lane is not retired.
-func (r *Router) laneLocked(set []*Replica, ranks []int) *lane {
+func (r *Router) laneLocked(set []Replica, ranks []int) *lane {
 	key := laneKey(ranks)
 	if l := r.lanes[key]; l != nil {
 		return l
@@ -258,7 +258,7 @@ func (r *Router) laneLocked(set []*Replica, ranks []int) *lane {
 		}
 	}
 	l := newLane(r.shared)
-	members := make([]*Replica, 0, len(ranks))
+	members := make([]Replica, 0, len(ranks))
 	for _, i := range ranks {
 		if i >= 0 && i < len(set) {
 			members = append(members, set[i])
@@ -300,7 +300,7 @@ func (r *Router) Cancel(t *Ticket) bool {
 // Update sets the replicas; the slice is copied, and a replica that occurs twice counts once. Queued calls stay queued,
 // and are assigned to what is free. A replica that is left out gets no new calls: a slot that one of its gate's grants
 // brings is given back. Calls that hold a slot of it, or were assigned one just before, keep it.
-func (r *Router) Update(b *call.Batch, replicas []*Replica) {
+func (r *Router) Update(b *call.Batch, replicas []Replica) {
 	r.updating.Lock()
 	defer r.updating.Unlock()
 	r.models.keep(replicas)
@@ -447,4 +447,4 @@ func (r *Router) Queued() int {
 }
 
 // Replicas is the current set, in the order of Update. It is shared and must not be changed.
-func (r *Router) Replicas() []*Replica { return r.any.Replicas() }
+func (r *Router) Replicas() []Replica { return r.any.Replicas() }

@@ -16,7 +16,7 @@ type bench struct {
 	order []string
 }
 
-func newBench(t *testing.T, replicas ...*Replica) *bench {
+func newBench(t *testing.T, replicas ...Replica) *bench {
 	t.Helper()
 	x := &bench{lane: newLane(newBacklog()), t: t}
 	x.Update(nil, replicas)
@@ -28,12 +28,12 @@ type job struct {
 	ticket   Ticket
 	x        *bench
 	name     string
-	replica  *Replica
+	replica  Replica
 	failed   *call.Error
-	assigned func(j *job, r *Replica) // nil keeps the slot
+	assigned func(j *job, r Replica) // nil keeps the slot
 }
 
-func (j *job) Assigned(_ *call.Batch, r *Replica) {
+func (j *job) Assigned(_ *call.Batch, r Replica) {
 	if j.replica != nil || j.failed != nil {
 		j.x.t.Errorf("%s was told twice", j.name)
 	}
@@ -61,7 +61,7 @@ func (x *bench) submit(origin, name string) *job {
 func (j *job) release() {
 	r := j.replica
 	j.replica = nil
-	r.Gate.Release(nil)
+	r.Gate().Release(nil)
 }
 
 func (j *job) requeue(origin string) {
@@ -77,13 +77,23 @@ func (x *bench) want(names ...string) {
 	x.order = nil
 }
 
-func replica(id string, slots int) *Replica { return &Replica{ID: id, Gate: gate.New(slots)} }
+// member is a replica.
+type member struct {
+	id, node string
+	gate     Gate
+}
+
+func (m *member) ID() string   { return m.id }
+func (m *member) Node() string { return m.node }
+func (m *member) Gate() Gate   { return m.gate }
+
+func replica(id string, slots int) Replica { return &member{id, "", gate.New(slots)} }
 
 // occupied is a replica whose slots are all taken.
-func occupied(id string, slots int) *Replica {
+func occupied(id string, slots int) Replica {
 	r := replica(id, slots)
 	for range slots {
-		r.Gate.TryAcquire()
+		r.Gate().TryAcquire()
 	}
 	return r
 }
@@ -93,14 +103,14 @@ func TestTryAcquire(t *testing.T) {
 	t.Run("no replica", func(t *testing.T) {
 		t.Parallel()
 		if r := newLane(newBacklog()).TryAcquire(); r != nil {
-			t.Errorf("got %v", r.ID)
+			t.Errorf("got %v", r.ID())
 		}
 	})
 	t.Run("one", func(t *testing.T) {
 		t.Parallel()
 		a := replica("a", 2)
 		x := newBench(t, a)
-		for i, want := range []*Replica{a, a, nil} {
+		for i, want := range []Replica{a, a, nil} {
 			if got := x.TryAcquire(); got != want {
 				t.Errorf("acquire %d: %v", i, got)
 			}
@@ -111,7 +121,7 @@ func TestTryAcquire(t *testing.T) {
 		a, b := replica("a", 100), replica("b", 100)
 		x := newBench(t, a, b)
 		for range 50 {
-			a.Gate.TryAcquire()
+			a.Gate().TryAcquire()
 		}
 		for range 50 {
 			if x.TryAcquire() != b {
@@ -120,7 +130,7 @@ func TestTryAcquire(t *testing.T) {
 		}
 		for range 100 { // even from here on: never more than one apart
 			x.TryAcquire()
-			if d := a.Gate.Load() - b.Gate.Load(); d < -1 || d > 1 {
+			if d := a.Gate().Load() - b.Gate().Load(); d < -1 || d > 1 {
 				t.Fatalf("loads are %d apart", d)
 			}
 		}
@@ -131,15 +141,15 @@ func TestTryAcquire(t *testing.T) {
 	t.Run("the other", func(t *testing.T) {
 		t.Parallel()
 		a, b := occupied("a", 1), replica("b", 3)
-		b.Gate.TryAcquire()
-		b.Gate.TryAcquire() // more loaded than a, but not full
+		b.Gate().TryAcquire()
+		b.Gate().TryAcquire() // more loaded than a, but not full
 		if got := newBench(t, a, b).TryAcquire(); got != b {
 			t.Errorf("got %v", got)
 		}
 	})
 	t.Run("all of many", func(t *testing.T) {
 		t.Parallel()
-		var set []*Replica
+		var set []Replica
 		for i := range 20 {
 			set = append(set, replica(fmt.Sprint(i), 1<<20))
 		}
@@ -148,8 +158,8 @@ func TestTryAcquire(t *testing.T) {
 			x.TryAcquire()
 		}
 		for _, r := range set { // two choices keep loads within a few of the mean of 100
-			if l := r.Gate.Load(); l < 90 || l > 110 {
-				t.Errorf("replica %s has load %d", r.ID, l)
+			if l := r.Gate().Load(); l < 90 || l > 110 {
+				t.Errorf("replica %s has load %d", r.ID(), l)
 			}
 		}
 	})
@@ -159,7 +169,7 @@ func TestTryAcquire(t *testing.T) {
 		x.submit("o", "first")
 		a := replica("a", 1)
 		x.mu.Lock() // a set with a free slot that the queue has not seen yet
-		x.set.Store(&[]*Replica{a})
+		x.set.Store(&[]Replica{a})
 		x.mu.Unlock()
 		if x.TryAcquire() != nil {
 			t.Error("overtook a queued call")
@@ -178,7 +188,7 @@ func TestSubmitAtOnce(t *testing.T) {
 		t.Error("cancelled an assigned call")
 	}
 	j.release()
-	if x.Replicas()[0].Gate.Load() != 0 {
+	if x.Replicas()[0].Gate().Load() != 0 {
 		t.Error("the slot did not come back")
 	}
 }
@@ -187,11 +197,11 @@ func TestSubmitAtOnce(t *testing.T) {
 func TestSubmitFindsTheOneFreeSlot(t *testing.T) {
 	t.Parallel()
 	for at := range 50 {
-		var set []*Replica
+		var set []Replica
 		for i := range 50 {
 			set = append(set, occupied(fmt.Sprint(i), 1))
 		}
-		set[at].Gate.Release(nil)
+		set[at].Gate().Release(nil)
 		x := newBench(t, set...)
 		if j := x.submit("o", "1"); j.replica != set[at] {
 			t.Fatalf("free slot %d was not found", at)
@@ -213,15 +223,15 @@ func TestFIFO(t *testing.T) {
 		t.Errorf("%d queued", x.Queued())
 	}
 	for range 6 {
-		a.Gate.Release(nil)
+		a.Gate().Release(nil)
 	}
 	x.want("0", "1", "2", "3", "4", "5")
-	if x.Queued() != 0 || a.Gate.Load() != 2 {
-		t.Errorf("%d queued, load %d", x.Queued(), a.Gate.Load())
+	if x.Queued() != 0 || a.Gate().Load() != 2 {
+		t.Errorf("%d queued, load %d", x.Queued(), a.Gate().Load())
 	}
-	a.Gate.Release(nil)
-	a.Gate.Release(nil)
-	if a.Gate.Load() != 0 || x.TryAcquire() != a {
+	a.Gate().Release(nil)
+	a.Gate().Release(nil)
+	if a.Gate().Load() != 0 || x.TryAcquire() != a {
 		t.Error("slots that nobody waits for are not free")
 	}
 }
@@ -239,12 +249,12 @@ func TestOriginsInTurn(t *testing.T) {
 		}
 	}
 	for range 10 {
-		a.Gate.Release(nil)
+		a.Gate().Release(nil)
 	}
 	x.want("f0", "p0", "q0", "f1", "p1", "q1", "f2", "p2", "q2", "f3")
 	x.submit("late", "l0") // waits for one call of each other origin at most
-	a.Gate.Release(nil)
-	a.Gate.Release(nil)
+	a.Gate().Release(nil)
+	a.Gate().Release(nil)
 	x.want("f4", "l0")
 }
 
@@ -259,8 +269,8 @@ func TestFloodFairness(t *testing.T) {
 			x.submit("flood", "flood")
 		}
 		x.submit("polite", fmt.Sprint("polite", i))
-		a.Gate.Release(nil)
-		a.Gate.Release(nil)
+		a.Gate().Release(nil)
+		a.Gate().Release(nil)
 		if len(x.order) != 2 || (x.order[0] == "flood") == (x.order[1] == "flood") {
 			t.Fatalf("round %d: two slots went to %v", i, x.order)
 		}
@@ -286,14 +296,14 @@ func TestCancel(t *testing.T) {
 		t.Errorf("%d queued", x.Queued())
 	}
 	for range 3 {
-		a.Gate.Release(nil)
+		a.Gate().Release(nil)
 	}
 	x.want("1", "3")
 	if x.Cancel(&jobs[1].ticket) || x.Cancel(new(Ticket)) {
 		t.Error("cancelled a call that is not queued")
 	}
-	if a.Gate.Load() != 0 {
-		t.Errorf("load %d", a.Gate.Load())
+	if a.Gate().Load() != 0 {
+		t.Errorf("load %d", a.Gate().Load())
 	}
 }
 
@@ -303,12 +313,12 @@ func TestCancelOfAllLeavesSlotsFree(t *testing.T) {
 	x := newBench(t, a)
 	j := x.submit("o", "1")
 	x.Cancel(&j.ticket)
-	a.Gate.Release(nil) // granted to the router, which has nothing to do with it
-	if a.Gate.Load() != 0 || x.TryAcquire() != a {
+	a.Gate().Release(nil) // granted to the router, which has nothing to do with it
+	if a.Gate().Load() != 0 || x.TryAcquire() != a {
 		t.Error("the slot is lost")
 	}
 	j = x.submit("o", "2") // waits, registered anew
-	a.Gate.Release(nil)
+	a.Gate().Release(nil)
 	if j.replica != a {
 		t.Error("lost wake-up")
 	}
@@ -331,24 +341,24 @@ func TestRequeueAtOriginalPlace(t *testing.T) {
 	}
 	unknown := &job{x: x, name: "before"} // took its slot with TryAcquire
 	x.Requeue(nil, &unknown.ticket, "o", unknown)
-	x.Update(nil, []*Replica{replica("b", 9)})
+	x.Update(nil, []Replica{replica("b", 9)})
 	x.want("before", "0", "1", "2", "3", "4", "5", "6", "7")
 }
 
 func TestRequeueWithinAssigned(t *testing.T) {
 	t.Parallel()
 	x := newBench(t)
-	bad := map[*Replica]bool{}
-	var set []*Replica
+	bad := map[Replica]bool{}
+	var set []Replica
 	for i := range 40 {
 		r := replica(fmt.Sprint(i), 1)
 		set = append(set, r)
 		bad[r] = i != 39
 	}
 	j := &job{x: x, name: "j"}
-	j.assigned = func(j *job, r *Replica) {
+	j.assigned = func(j *job, r Replica) {
 		if bad[r] {
-			r.Gate.(*gate.Gate).Close()
+			r.Gate().(*gate.Gate).Close()
 			j.requeue("o")
 		}
 	}
@@ -366,21 +376,21 @@ func TestUpdate(t *testing.T) {
 		x.submit("o", fmt.Sprint(i))
 	}
 	a, b := replica("a", 1), replica("b", 2)
-	x.Update(nil, []*Replica{a, b})
+	x.Update(nil, []Replica{a, b})
 	x.want("0", "1", "2")
-	if got := x.Replicas(); !slices.Equal(got, []*Replica{a, b}) {
+	if got := x.Replicas(); !slices.Equal(got, []Replica{a, b}) {
 		t.Errorf("replicas %v", got)
 	}
-	x.Update(nil, []*Replica{b})
-	a.Gate.Release(nil)
+	x.Update(nil, []Replica{b})
+	a.Gate().Release(nil)
 	x.want()
-	if a.Gate.Load() != 0 || !a.Gate.TryAcquire() {
+	if a.Gate().Load() != 0 || !a.Gate().TryAcquire() {
 		t.Error("the router still waits at a removed replica")
 	}
-	a.Gate.Release(nil)
-	b.Gate.Release(nil)
+	a.Gate().Release(nil)
+	b.Gate().Release(nil)
 	x.want("3")
-	x.Update(nil, []*Replica{a, b}) // back again
+	x.Update(nil, []Replica{a, b}) // back again
 	x.want("4")
 	if x.Queued() != 0 {
 		t.Errorf("%d queued", x.Queued())
@@ -393,18 +403,18 @@ func TestUpdateCountsAReplicaOnce(t *testing.T) {
 	x := newBench(t)
 	x.submit("o", "1")
 	for range 3 {
-		x.Update(nil, []*Replica{a, a})
-		x.Update(nil, []*Replica{a, a, a})
+		x.Update(nil, []Replica{a, a})
+		x.Update(nil, []Replica{a, a, a})
 	}
 	if len(x.Replicas()) != 1 {
 		t.Errorf("%d replicas", len(x.Replicas()))
 	}
 	x.check(t)
-	a.Gate.Release(nil)
-	a.Gate.Release(nil)
+	a.Gate().Release(nil)
+	a.Gate().Release(nil)
 	x.want("1")
-	if a.Gate.Load() != 0 {
-		t.Errorf("load %d", a.Gate.Load())
+	if a.Gate().Load() != 0 {
+		t.Errorf("load %d", a.Gate().Load())
 	}
 }
 
@@ -435,11 +445,11 @@ func (s *stepped) Granted(b *call.Batch) {
 
 func TestGrantUnderWay(t *testing.T) {
 	t.Parallel()
-	setup := func(t *testing.T) (*bench, *stepGate, *Replica, *job) {
+	setup := func(t *testing.T) (*bench, *stepGate, Replica, *job) {
 		t.Helper()
 		g := &stepGate{Gate: gate.New(1)}
 		g.TryAcquire()
-		a := &Replica{ID: "a", Gate: g}
+		a := &member{"a", "", g}
 		x := newBench(t, a)
 		return x, g, a, x.submit("o", "1")
 	}
@@ -458,7 +468,7 @@ func TestGrantUnderWay(t *testing.T) {
 		x, g, a, j := setup(t)
 		g.between = func() {
 			x.Update(nil, nil)
-			x.Update(nil, []*Replica{a})
+			x.Update(nil, []Replica{a})
 		}
 		g.Release(nil)
 		x.want("1")
@@ -486,7 +496,7 @@ func TestGrantUnderWay(t *testing.T) {
 		g := &stepGate{Gate: gate.New(2)}
 		g.TryAcquire()
 		g.TryAcquire()
-		x := newBench(t, &Replica{ID: "a", Gate: g})
+		x := newBench(t, &member{"a", "", g})
 		x.submit("o", "1")
 		x.submit("o", "2")
 		x.submit("o", "3")
@@ -515,14 +525,14 @@ func (g *hookGate) TryAcquire() bool {
 func TestTryAcquireDuringUpdate(t *testing.T) {
 	t.Parallel()
 	g, b := &hookGate{Gate: gate.New(1)}, replica("b", 1)
-	a := &Replica{ID: "a", Gate: g}
+	a := &member{"a", "", g}
 	x := newBench(t, a)
-	g.before = func() { x.Update(nil, []*Replica{b}) }
+	g.before = func() { x.Update(nil, []Replica{b}) }
 	if got := x.TryAcquire(); got != b || g.Load() != 0 {
 		t.Errorf("got %v, the removed replica has load %d", got, g.Load())
 	}
-	x.Update(nil, []*Replica{a})
-	g.before = func() { x.Update(nil, []*Replica{a, b}) }
+	x.Update(nil, []Replica{a})
+	g.before = func() { x.Update(nil, []Replica{a, b}) }
 	if got := x.TryAcquire(); got != a || g.Load() != 1 {
 		t.Errorf("a replica that stayed was not taken: %v", got)
 	}
@@ -535,7 +545,7 @@ func TestUpdateUnregisters(t *testing.T) {
 	x.submit("o", "1")
 	w := x.waiters[0]
 	x.Update(nil, nil)
-	if a.Gate.Unwait(w) {
+	if a.Gate().Unwait(w) {
 		t.Error("the router still waits at a replica that was removed")
 	}
 }
@@ -546,14 +556,14 @@ func TestTwoRoutersShareAGate(t *testing.T) {
 	a := occupied("a", 1)
 	x := newBench(t, a)
 	y := &bench{lane: newLane(newBacklog()), t: t}
-	y.Update(nil, []*Replica{{ID: "a", Gate: a.Gate}})
+	y.Update(nil, []Replica{&member{"a", "", a.Gate()}})
 	for i := range 100 {
 		x.submit("o", fmt.Sprint(i))
 	}
 	y.submit("o", "y0")
 	y.submit("o", "y1")
 	for range 5 {
-		a.Gate.Release(nil)
+		a.Gate().Release(nil)
 	}
 	x.want("0", "1", "2")
 	y.want("y0", "y1")
@@ -568,7 +578,7 @@ func TestCallsThatEndAtOnce(t *testing.T) {
 	depth, deepest := 0, 0
 	for i := range calls {
 		j := &job{x: x, name: fmt.Sprint(i)}
-		j.assigned = func(j *job, _ *Replica) {
+		j.assigned = func(j *job, _ Replica) {
 			depth++
 			deepest = max(deepest, depth)
 			j.release()
@@ -576,9 +586,9 @@ func TestCallsThatEndAtOnce(t *testing.T) {
 		}
 		x.Submit(nil, &j.ticket, "o", j)
 	}
-	a.Gate.Release(nil)
-	if len(x.order) != calls || x.Queued() != 0 || a.Gate.Load() != 0 {
-		t.Fatalf("%d of %d told, %d queued, load %d", len(x.order), calls, x.Queued(), a.Gate.Load())
+	a.Gate().Release(nil)
+	if len(x.order) != calls || x.Queued() != 0 || a.Gate().Load() != 0 {
+		t.Fatalf("%d of %d told, %d queued, load %d", len(x.order), calls, x.Queued(), a.Gate().Load())
 	}
 	for i, name := range x.order {
 		if name != fmt.Sprint(i) {
@@ -597,11 +607,11 @@ func TestDeliveryOrder(t *testing.T) {
 	for i := range 5 {
 		j := &job{x: x, name: fmt.Sprint(i)}
 		if i == 0 {
-			j.assigned = func(j *job, _ *Replica) { j.release() }
+			j.assigned = func(j *job, _ Replica) { j.release() }
 		}
 		x.Submit(nil, &j.ticket, "o", j)
 	}
-	x.Update(nil, []*Replica{replica("a", 3)})
+	x.Update(nil, []Replica{replica("a", 3)})
 	x.want("0", "1", "2", "3")
 }
 

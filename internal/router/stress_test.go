@@ -22,8 +22,8 @@ type stress struct {
 }
 
 // use is what a call does with its slot.
-func (s *stress) use(r *Replica) {
-	g := r.Gate.(*gate.Gate)
+func (s *stress) use(r Replica) {
+	g := r.Gate().(*gate.Gate)
 	if n := s.inside[g].Add(1); n > int64(g.Max()) {
 		s.t.Errorf("%d calls in %d slots", n, g.Max())
 	}
@@ -40,14 +40,14 @@ type stressCall struct {
 	s      *stress
 	brief  bool // ends while it is being delivered
 	told   atomic.Int64
-	got    chan *Replica
+	got    chan Replica
 }
 
-func (c *stressCall) Assigned(b *call.Batch, r *Replica) {
+func (c *stressCall) Assigned(b *call.Batch, r Replica) {
 	c.told.Add(1)
 	if c.brief {
 		c.s.use(r)
-		r.Gate.Release(b)
+		r.Gate().Release(b)
 		r = nil
 	}
 	c.got <- r
@@ -60,11 +60,11 @@ func (s *stress) one(x *lane, rng *rand.Rand) {
 	if rng.IntN(2) == 0 {
 		if r := x.TryAcquire(); r != nil {
 			s.use(r)
-			r.Gate.Release(nil)
+			r.Gate().Release(nil)
 			return
 		}
 	}
-	c := &stressCall{s: s, brief: rng.IntN(4) == 0, got: make(chan *Replica, 2)}
+	c := &stressCall{s: s, brief: rng.IntN(4) == 0, got: make(chan Replica, 2)}
 	origin := string(rune('a' + rng.IntN(3)))
 	x.Submit(nil, &c.ticket, origin, c)
 	attempts := int64(1)
@@ -78,7 +78,7 @@ func (s *stress) one(x *lane, rng *rand.Rand) {
 			break
 		}
 		s.use(r)
-		r.Gate.Release(nil)
+		r.Gate().Release(nil)
 		if rng.IntN(4) > 0 {
 			break
 		}
@@ -112,13 +112,13 @@ func runStress(t *testing.T, updates, replicas int, seed uint64) {
 	s := &stress{t: t, inside: map[*gate.Gate]*atomic.Int64{}, retired: map[*gate.Gate]*atomic.Bool{}}
 	routers := []*lane{newLane(newBacklog()), newLane(newBacklog())}
 	var gates []*gate.Gate
-	entries := make([][]*Replica, len(routers))
+	entries := make([][]Replica, len(routers))
 	for i := range replicas + updates/10 { // those beyond the first come and go for good
 		g := gate.New(1 + i%3)
 		s.inside[g], s.retired[g] = new(atomic.Int64), new(atomic.Bool)
 		gates = append(gates, g)
 		for k := range routers {
-			entries[k] = append(entries[k], &Replica{ID: fmt.Sprint(i), Gate: g})
+			entries[k] = append(entries[k], &member{fmt.Sprint(i), "", g})
 		}
 	}
 	for k, x := range routers {
@@ -138,7 +138,7 @@ func runStress(t *testing.T, updates, replicas int, seed uint64) {
 		for u := range updates {
 			guest := replicas + u/10
 			for k, x := range routers {
-				var set []*Replica
+				var set []Replica
 				for i := range replicas {
 					if rng.IntN(2) == 0 {
 						set = append(set, entries[k][i])

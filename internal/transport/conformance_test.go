@@ -135,7 +135,7 @@ func TestRejectedKeepsItsPlace(t *testing.T) {
 				}
 			}
 			until(func() bool { return s.gate.Load() == 0 })
-			if f, ok := c.router.Replicas()[0].Gate.(interface{ Load() int }); ok {
+			if f, ok := c.router.Replicas()[0].Gate().(interface{ Load() int }); ok {
 				until(func() bool { return f.Load() == 0 })
 			}
 		}

@@ -109,9 +109,20 @@ type client struct {
 	joined chan *transport.Far
 
 	mu       sync.Mutex
-	replicas []*router.Replica
+	replicas []router.Replica
 	models   map[string][]string
 }
+
+// member is a replica in the router of a client.
+type member struct {
+	id    string
+	gate  router.Gate
+	value any
+}
+
+func (m *member) ID() string        { return m.id }
+func (m *member) Node() string      { return "" }
+func (m *member) Gate() router.Gate { return m.gate }
 
 func newClient(t testing.TB) *client {
 	return &client{t: t, router: router.New("here"), joined: make(chan *transport.Far, 100), models: map[string][]string{}}
@@ -121,7 +132,7 @@ func newClient(t testing.TB) *client {
 func (c *client) add(b *call.Batch, id string, g router.Gate, value any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.replicas = append(c.replicas, &router.Replica{ID: id, Gate: g, Value: value})
+	c.replicas = append(c.replicas, &member{id, g, value})
 	c.router.Update(b, c.replicas)
 }
 
@@ -134,7 +145,7 @@ func (c *client) Left(b *call.Batch, f *transport.Far) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i, r := range c.replicas {
-		if r.Value == any(f) {
+		if r.(*member).value == any(f) {
 			c.replicas = append(c.replicas[:i:i], c.replicas[i+1:]...)
 			break
 		}
@@ -171,7 +182,7 @@ type journey struct {
 	mu       sync.Mutex
 	state    string // "" waits
 	answered bool
-	replica  *router.Replica
+	replica  router.Replica
 	cancel   func(b *call.Batch)
 	attempts int
 	rejected int
@@ -193,12 +204,12 @@ func (c *client) send(b *call.Batch, k *call.Call) *journey {
 	return j
 }
 
-func (j *journey) Assigned(b *call.Batch, r *router.Replica) {
+func (j *journey) Assigned(b *call.Batch, r router.Replica) {
 	j.mu.Lock()
 	if j.answered {
 		j.state = "done"
 		j.mu.Unlock()
-		r.Gate.Release(b)
+		r.Gate().Release(b)
 		return
 	}
 	j.state, j.replica = "starting", r
@@ -206,7 +217,7 @@ func (j *journey) Assigned(b *call.Batch, r *router.Replica) {
 	attempt := j.attempts
 	j.mu.Unlock()
 	var cancel func(b *call.Batch)
-	switch v := r.Value.(type) {
+	switch v := r.(*member).value.(type) {
 	case *transport.Far:
 		h := v.Start(b, j.call, j)
 		cancel = func(b *call.Batch) { h.Cancel(b, context.Canceled) }
@@ -250,7 +261,7 @@ func (j *journey) end(b *call.Batch, r call.Result, released bool) {
 	}
 	j.mu.Unlock()
 	if !released {
-		rep.Gate.Release(b)
+		rep.Gate().Release(b)
 	}
 	if again {
 		j.c.router.Requeue(b, &j.ticket, j.call.Origin, &j.call.Info, j)

@@ -1,8 +1,9 @@
-// Package batch joins calls that come one by one into batches. It does no I/O, and has no goroutine while nothing waits.
+// Package batch joins single calls into batches. It does no I/O, and has no goroutine while nothing waits.
 //
-// A batch forms from the first call that waits: it runs when it is full, or when its first call has waited for the wait
-// time, as soon as fewer than the allowed number of batches run. Calls keep their order; one that does not fit begins the
-// next batch. Calls for different models are never in one batch.
+// A batch forms from the first call that waits. It is due when it is full, or when its first call has waited for
+// Options.Wait, and runs as soon as fewer than Options.MaxConcurrent batches run. Calls keep their order; a call that
+// does not fit begins the next batch. For example, with MaxSize 10 by a size function, calls of the sizes 4, 5 and 3
+// make a batch of the first two, and the third begins another. Calls for different models are never in one batch.
 package batch
 
 import (
@@ -16,11 +17,11 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// Options of a batcher. The zero value of a field takes its default.
+// Options are the limits of a batcher. A field that is zero has its default.
 type Options struct {
-	MaxSize       int            // of a batch, in items or in what the size function gives; default 10
-	Wait          *time.Duration // since the first item of a batch; 0 takes what is there; default 10 ms
-	MaxConcurrent int            // batches that run at a time; default 1
+	MaxSize       int            // largest size of a batch, in items or in units of the size function; default 10
+	Wait          *time.Duration // longest wait after the first item of a batch; 0 takes the items that are there; default 10 ms
+	MaxConcurrent int            // largest number of batches that run at a time; default 1
 }
 
 func (o Options) withDefaults() Options {
@@ -36,7 +37,7 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Validate lists every mistake.
+// Validate returns an error that lists every mistake.
 func (o Options) Validate() error {
 	var errs []error
 	if o.MaxSize < 0 {
@@ -51,31 +52,31 @@ func (o Options) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Stats are counts since the start, and what waits now.
+// Stats has counts since the start, and the present number of items and batches.
 type Stats struct {
 	Batches, Items uint64
 	Waiting        int
-	Running        int // batches
+	Running        int // number of batches
 }
 
-// item is one call. Its fields but the channels are guarded by queue.mu.
+// item is one call. Its fields, except for the channels, are guarded by queue.mu.
 type item[In, Out any] struct {
 	ctx   context.Context
 	in    In
 	size  int
 	at    time.Time
-	group *group[In, Out] // where it waits, nil once it does not
-	of    *running        // the batch it is in
+	group *group[In, Out] // the group in which it waits, else nil
+	batch *running        // the batch it is in, else nil
 
-	out  chan Out      // a stream's; nil for one answer
-	gone chan struct{} // a stream's: closed when nobody reads
-	done chan struct{} // closed when value, or the end of out, and err are set
+	out  chan Out      // the output of a stream; nil for a single answer
+	gone chan struct{} // closed when the stream has no reader any more
+	done chan struct{} // closed when err and value, or the end of out, are set
 	over bool
 	val  Out
 	err  error
 }
 
-// end settles an item; only the first counts. q.mu is held.
+// end settles an item. A second call does nothing. q.mu is held.
 func (it *item[In, Out]) end(err error) {
 	if !it.over {
 		it.over, it.err = true, err
@@ -83,7 +84,7 @@ func (it *item[In, Out]) end(err error) {
 	}
 }
 
-// group is the calls for one model that wait.
+// group has the waiting calls for one model.
 type group[In, Out any] struct {
 	model string
 	items []*item[In, Out]
@@ -91,20 +92,20 @@ type group[In, Out any] struct {
 
 // running is a batch that runs.
 type running struct {
-	left   int // members that still want their answer
-	cancel context.CancelCauseFunc
+	membersLeft int // number of members that still want their answer
+	cancel      context.CancelCauseFunc
 }
 
-// queue is what both kinds of batcher are.
+// queue is the common part of both kinds of batcher.
 type queue[In, Out any] struct {
-	size func(In) int // nil: every item counts 1
+	size func(In) int // nil if every item counts 1
 	run  func(ctx context.Context, b []*item[In, Out])
 
 	mu      sync.Mutex
 	options Options
-	groups  []*group[In, Out] // those with the longest waiting first item first
+	groups  []*group[In, Out] // sorted by the age of their first item, the oldest first
 	running int
-	timer   *time.Timer // for the next batch that will be due
+	timer   *time.Timer // fires when the next batch is due
 	closed  bool
 	batches uint64
 	items   uint64
@@ -118,7 +119,7 @@ func (q *queue[In, Out]) init(o Options, size func(In) int) error {
 	return nil
 }
 
-// Set changes the options, from the next batch on. Safe for concurrent use.
+// Set changes the options, from the next batch on. It is safe for concurrent use.
 func (q *queue[In, Out]) Set(o Options) error {
 	if err := o.Validate(); err != nil {
 		return err
@@ -130,14 +131,14 @@ func (q *queue[In, Out]) Set(o Options) error {
 	return nil
 }
 
-// Options are those in force.
+// Options returns the options in force.
 func (q *queue[In, Out]) Options() Options {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.options
 }
 
-// Stats is what was and is done.
+// Stats returns the counts.
 func (q *queue[In, Out]) Stats() Stats {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -148,7 +149,7 @@ func (q *queue[In, Out]) Stats() Stats {
 	return s
 }
 
-// Close fails what waits and what comes; batches that run finish.
+// Close fails the calls that wait and all later ones. Batches that run finish.
 func (q *queue[In, Out]) Close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -165,7 +166,7 @@ func (q *queue[In, Out]) Close() {
 
 func errClosed() error { return call.NewError(call.ReplicaUnavailable, "the batcher is closed") }
 
-// measure is the size of an item, or why it cannot be in any batch.
+// measure is the size of an item, or the error of an item that fits in no batch.
 func (q *queue[In, Out]) measure(in In) (n int, err error) {
 	if q.size == nil {
 		return 1, nil
@@ -184,7 +185,7 @@ func (q *queue[In, Out]) measure(in In) (n int, err error) {
 	return n, nil
 }
 
-// add lets an item wait for its batch.
+// add appends an item to the group of its model.
 func (q *queue[In, Out]) add(it *item[In, Out]) error {
 	if it.ctx.Err() != nil {
 		return call.FromContext(it.ctx)
@@ -218,8 +219,8 @@ func (q *queue[In, Out]) add(it *item[In, Out]) error {
 	return nil
 }
 
-// leave is for a caller that wants its answer no more: its item drops out of what waits, and a batch that nobody wants any
-// more is cancelled.
+// leave takes an item of a caller that has given up out of its group. A batch whose members have all left is
+// cancelled.
 func (q *queue[In, Out]) leave(it *item[In, Out], cause error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -232,18 +233,18 @@ func (q *queue[In, Out]) leave(it *item[In, Out], cause error) {
 		g.items = slices.DeleteFunc(g.items, func(x *item[In, Out]) bool { return x == it })
 		q.schedule()
 	}
-	if it.of != nil {
-		q.dropped(it.of, cause)
+	if it.batch != nil {
+		q.memberLeft(it.batch, cause)
 	}
 }
 
-func (q *queue[In, Out]) dropped(r *running, cause error) {
-	if r.left--; r.left == 0 {
+func (q *queue[In, Out]) memberLeft(r *running, cause error) {
+	if r.membersLeft--; r.membersLeft == 0 {
 		r.cancel(cause)
 	}
 }
 
-// schedule starts the batches that are due, and looks again when the next will be. mu is held.
+// schedule starts the batches that are due, and sets the timer for the next one. mu is held.
 func (q *queue[In, Out]) schedule() {
 	q.groups = slices.DeleteFunc(q.groups, func(g *group[In, Out]) bool { return len(g.items) == 0 })
 	if q.timer != nil {
@@ -268,7 +269,7 @@ func (q *queue[In, Out]) schedule() {
 			q.groups = slices.Delete(q.groups, i, i+1)
 			continue
 		}
-		// What is left of the group waits behind groups whose first item is older.
+		// The rest of the group goes behind groups whose first item is older.
 		slices.SortStableFunc(q.groups, func(a, b *group[In, Out]) int { return a.items[0].at.Compare(b.items[0].at) })
 		i = 0
 	}
@@ -281,7 +282,8 @@ func (q *queue[In, Out]) schedule() {
 	}
 }
 
-// fits is how many items of a group go into one batch, and whether no more would.
+// fits is the number of items of a group that go into one batch. The result full is true if no further item would
+// fit.
 func (q *queue[In, Out]) fits(g *group[In, Out]) (n int, full bool) {
 	total := 0
 	for _, it := range g.items {
@@ -297,14 +299,14 @@ func (q *queue[In, Out]) fits(g *group[In, Out]) (n int, full bool) {
 func (q *queue[In, Out]) start(g *group[In, Out], n int) {
 	b := slices.Clone(g.items[:n])
 	g.items = slices.Delete(g.items, 0, n)
-	r := &running{left: n}
+	r := &running{membersLeft: n}
 	ctx, stop := context.WithCancelCause(context.WithoutCancel(b[0].ctx))
 	r.cancel = stop
 	members := make([]context.Context, n)
 	var latest time.Time
-	limited := true // every member has a deadline: the batch has the latest
+	limited := true // every member has a deadline: the batch has the latest of them
 	for i, it := range b {
-		it.group, it.of, members[i] = nil, r, it.ctx
+		it.group, it.batch, members[i] = nil, r, it.ctx
 		d, ok := it.ctx.Deadline()
 		limited = limited && ok
 		if d.After(latest) {
@@ -332,7 +334,7 @@ func (q *queue[In, Out]) start(g *group[In, Out], n int) {
 	}()
 }
 
-// settle ends the items of a batch that are not over with err.
+// settle ends the items of a batch that have not ended, with err.
 func (q *queue[In, Out]) settle(b []*item[In, Out], err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -343,7 +345,8 @@ func (q *queue[In, Out]) settle(b []*item[In, Out], err error) {
 
 type membersKey struct{}
 
-// Members are the contexts of the calls in the batch whose context ctx is, in the order of their items; nil elsewhere.
+// Members are the contexts of the calls in a batch, in the order of their items. The parameter ctx is the context
+// that the batch function got, or one made from it; for any other context the result is nil.
 func Members(ctx context.Context) []context.Context {
 	m, _ := ctx.Value(membersKey{}).([]context.Context)
 	return m

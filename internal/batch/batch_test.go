@@ -15,7 +15,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// record is what a fake function was given.
+// record has the inputs of a fake function.
 type record struct {
 	mu      sync.Mutex
 	batches [][]int
@@ -179,7 +179,7 @@ func TestFailuresReachEveryMember(t *testing.T) {
 					synctest.Wait()
 				}
 				wg.Wait()
-				do(t, b, 1, 2, 3) // it works on
+				do(t, b, 1, 2, 3) // the batcher works on
 			})
 		})
 	}
@@ -209,7 +209,7 @@ func TestCancelledItemsDropOut(t *testing.T) {
 		if want := [][]int{{1, 2, 3}}; !slices.EqualFunc(r.batches, want, slices.Equal) {
 			t.Errorf("%v", r.batches)
 		}
-		// A batch that runs goes on for the others, and is cancelled when nobody is left.
+		// A running batch goes on for its other members, and is cancelled when the last has left.
 		one, stopOne := context.WithCancel(t.Context())
 		two, stopTwo := context.WithTimeout(t.Context(), time.Hour)
 		defer stopTwo()
@@ -262,7 +262,7 @@ func TestSetAndClose(t *testing.T) {
 		if err := b.Set(Options{MaxSize: -1, Wait: new(-time.Second), MaxConcurrent: -1}); err == nil {
 			t.Error("mistakes were accepted")
 		}
-		if err := b.Set(Options{MaxSize: 2}); err != nil { // what waits is a full batch now
+		if err := b.Set(Options{MaxSize: 2}); err != nil { // the waiting items are a full batch now
 			t.Error(err)
 		}
 		if err := errors.Join(<-errs, <-errs); err != nil || len(r.batches) != 1 {
@@ -289,7 +289,7 @@ func TestSetAndClose(t *testing.T) {
 	}
 }
 
-// TestEveryItemGetsItsAnswer is a property of any mix of items, cancellations and options.
+// TestEveryItemGetsItsAnswer holds for any mix of items, cancellations and options.
 func TestEveryItemGetsItsAnswer(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(50) {
@@ -320,7 +320,7 @@ func TestEveryItemGetsItsAnswer(t *testing.T) {
 				}
 			}
 			wg.Wait()
-			time.Sleep(time.Minute) // batches that nobody wants any more end too
+			time.Sleep(time.Minute) // batches without members end too
 			synctest.Wait()
 			last := 0
 			for _, batch := range r.batches {

@@ -9,10 +9,11 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// Batcher runs a function that takes many inputs for callers that have one each. It is safe for concurrent use.
+// Batcher runs a function of many inputs for callers with one input each. It is safe for concurrent use.
 type Batcher[In, Out any] struct{ queue[In, Out] }
 
-// New makes a batcher of run, which gives a result per input, in order. size is what an item counts; nil is 1 each.
+// New makes a batcher. The function run returns one result per input, in order. The function size is the weight of an
+// item in Options.MaxSize; nil means 1 each.
 func New[In, Out any](run func(ctx context.Context, in []In) ([]Out, error), o Options, size func(In) int) (*Batcher[In, Out], error) {
 	if run == nil {
 		return nil, errors.New("batch: the function is nil")
@@ -59,8 +60,8 @@ func wrongLength(got, want int) error {
 	return call.NewError(call.User, fmt.Sprintf("batch: the function gave %d results for %d inputs", got, want))
 }
 
-// Do joins a batch and waits for its own result. If ctx ends first its cause is returned: an item that waits drops out, and
-// a batch that runs goes on for the others.
+// Do adds in to a batch and waits for its result. If ctx ends first, its cause is returned: a waiting item drops out,
+// and a running batch goes on for the others.
 func (b *Batcher[In, Out]) Do(ctx context.Context, in In) (Out, error) {
 	it := &item[In, Out]{ctx: ctx, in: in, done: make(chan struct{})}
 	if err := b.add(it); err != nil {
@@ -76,20 +77,22 @@ func (b *Batcher[In, Out]) Do(ctx context.Context, in In) (Out, error) {
 	return it.val, it.err
 }
 
-// Item is what a step of a batched stream gives one member.
+// Item is the part of one step of a batched stream that belongs to one member.
 type Item[Out any] struct {
 	Value Out
-	Skip  bool // nothing for this member in this step
-	End   bool // the member's stream has ended; Value does not count
+	Skip  bool // this member has no item in this step
+	End   bool // the member's stream has ended; Value is ignored
 }
 
-// Stream is a [Batcher] whose function streams: each step gives an [Item] per member.
+// Stream is a [Batcher] whose function streams: each step has an [Item] per member. It is safe for concurrent use.
 type Stream[In, Out any] struct{ queue[In, Out] }
 
-// ahead is how many items of a member may wait for its reader. The batch waits for the slowest reader beyond that.
+// ahead is the number of items of a member that may wait for its reader. Beyond that the batch waits for its slowest
+// reader.
 const ahead = 64
 
-// NewStream makes a batcher of run, whose steps have an item per input, in order.
+// NewStream makes a batcher. Each step of the function run has one item per input, in order. The function size is as
+// in [New].
 func NewStream[In, Out any](run func(ctx context.Context, in []In) iter.Seq2[[]Item[Out], error], o Options, size func(In) int) (*Stream[In, Out], error) {
 	if run == nil {
 		return nil, errors.New("batch: the function is nil")
@@ -103,7 +106,7 @@ func NewStream[In, Out any](run func(ctx context.Context, in []In) iter.Seq2[[]I
 		ended, stopped := false, false
 		defer func() {
 			if !ended {
-				if e := call.Recovered(recover()); err == nil && !stopped { // a function that goes on after it was told to stop
+				if e := call.Recovered(recover()); err == nil && !stopped { // the function went on after it was told to stop
 					err = e
 				}
 			}
@@ -131,7 +134,7 @@ func NewStream[In, Out any](run func(ctx context.Context, in []In) iter.Seq2[[]I
 	return s, nil
 }
 
-// deliver gives each member its item. false: nobody wants more.
+// deliver sends each member its item. It returns false if no member wants more.
 func (s *Stream[In, Out]) deliver(ctx context.Context, members []*item[In, Out], step []Item[Out]) bool {
 	wanted := 0
 	for i, m := range members {
@@ -144,7 +147,7 @@ func (s *Stream[In, Out]) deliver(ctx context.Context, members []*item[In, Out],
 			s.mu.Lock()
 			if !m.over {
 				m.end(nil)
-				s.dropped(m.of, context.Canceled)
+				s.memberLeft(m.batch, context.Canceled)
 			}
 			s.mu.Unlock()
 			continue
@@ -163,8 +166,8 @@ func (s *Stream[In, Out]) deliver(ctx context.Context, members []*item[In, Out],
 	return wanted > 0
 }
 
-// Do joins a batch when it is ranged over, and gives its own items as they come. An error is yielded last and once. A reader
-// that breaks out, or whose ctx ends, drops out of the batch.
+// Do returns the member's own items. The input joins a batch when the result is ranged over. An error is yielded
+// once, as the last pair. A reader that breaks out of the loop, or whose ctx ends, drops out of the batch.
 func (s *Stream[In, Out]) Do(ctx context.Context, in In) iter.Seq2[Out, error] {
 	return func(yield func(Out, error) bool) {
 		it := &item[In, Out]{ctx: ctx, in: in, done: make(chan struct{}), gone: make(chan struct{}), out: make(chan Out, ahead)}
@@ -189,7 +192,7 @@ func (s *Stream[In, Out]) Do(ctx context.Context, in In) iter.Seq2[Out, error] {
 				yield(none, call.FromContext(ctx))
 				return
 			}
-			for { // what came before the end
+			for { // read the items that came before the end
 				select {
 				case v := <-it.out:
 					if !yield(v, nil) {

@@ -1,5 +1,6 @@
-// Package build looks into executables that contain Go applications: what they are, and which graph an application in them
-// has. It starts them only to ask.
+// Package build looks into executables that contain Go applications: their digest, their version of Helve, and the
+// graph of an application in them. To ask for a graph it starts the executable with [DescribeEnv], and reads the
+// answer from a pipe.
 package build
 
 import (
@@ -26,26 +27,26 @@ import (
 // Scheme begins the import path of an application in an executable: exec:/srv/ranker/v2#ranker.
 const Scheme = "exec:"
 
-// DescribeEnv names the application whose graph an executable is asked for, [Only] for the one that it contains, and
-// DescribeFD the descriptor on which the answer is expected.
+// DescribeEnv names the application whose graph an executable is asked for; its value [Only] means the single
+// application of the executable. DescribeFD is the descriptor on which the executable writes the answer.
 const (
 	DescribeEnv = "HELVE_DESCRIBE"
 	DescribeFD  = "HELVE_DESCRIBE_FD"
 	Only        = "*"
 )
 
-// module is the path of the module that an executable with Helve applications is linked with.
+// module is the path of the module that every executable with Helve applications is linked with.
 const module = "github.com/helve-serve/helve"
 
-// describeTime bounds the answer to [Build.Describe]. Building a graph takes microseconds; the rest is the start of the
-// program.
+// describeTime is the longest time for the answer to [Build.Describe]. Building a graph takes microseconds; the rest
+// is the start of the program.
 const describeTime = 30 * time.Second
 
-// describeMax bounds the size of a description.
+// describeMax is the largest size of a description in bytes.
 const describeMax = 16 << 20
 
-// ParseImportPath splits an import path into the executable's path and the application's name, "" if it names none. ok is
-// false for a path of another kind.
+// ParseImportPath splits an import path into the executable's path and the application's name, which is "" if the
+// path has none. The result ok is false for a path without [Scheme].
 func ParseImportPath(s string) (path, app string, ok bool) {
 	rest, ok := strings.CutPrefix(s, Scheme)
 	if !ok {
@@ -57,12 +58,13 @@ func ParseImportPath(s string) (path, app string, ok bool) {
 
 // Build is an executable with Helve applications.
 type Build struct {
-	Path   string // absolute
-	Digest string // of the file: SHA-256 in hex
-	Helve  string // the version of Helve that it was built with, as far as it says
+	Path   string // absolute path
+	Digest string // SHA-256 of the file, in hex
+	Helve  string // the version of Helve that it was built with, or "" if unknown
 }
 
-// Open looks at an executable without starting it. Errors say what is wrong with the path.
+// Open looks at an executable without starting it. An error says why the path is no executable with Helve
+// applications.
 func Open(path string) (Build, error) {
 	if path == "" {
 		return Build{}, errors.New("the path of the executable is missing: exec:PATH#APPLICATION")
@@ -109,14 +111,15 @@ func Open(path string) (Build, error) {
 	return b, nil
 }
 
-// Command is how the executable is started.
+// Command has the arguments, environment and directory with which the executable is started.
 type Command struct {
 	Args []string
 	Env  []string
 	Dir  string
 }
 
-// Describe asks the executable for the graph of an application; "" is the only one that it contains.
+// Describe starts the executable and asks for the graph of an application; the name "" means its only application.
+// The end of ctx ends the process and the wait.
 func (b Build) Describe(ctx context.Context, app string, c Command) (spec.Graph, error) {
 	if app == "" {
 		app = Only
@@ -152,7 +155,7 @@ func (b Build) Describe(ctx context.Context, app string, c Command) (spec.Graph,
 	late := time.NewTimer(cmd.WaitDelay)
 	select {
 	case body = <-answer:
-	case <-late.C: // a child of its own holds the other end
+	case <-late.C: // a grandchild holds the other end
 		r.SetReadDeadline(time.Now()) //nolint:errcheck // a pipe has deadlines
 		body = <-answer
 	}
@@ -168,7 +171,7 @@ func (b Build) Describe(ctx context.Context, app string, c Command) (spec.Graph,
 	if err := json.Unmarshal(body, &g); err != nil {
 		return g, fmt.Errorf("%s: its description of application %s does not parse: %w", b.Path, app, err)
 	}
-	for i := range g.Deployments { // here it has no other place
+	for i := range g.Deployments { // the application has no other place in this process
 		if d := &g.Deployments[i]; d.Language == "go" {
 			d.Options.Isolation = spec.Process
 		}
@@ -179,7 +182,7 @@ func (b Build) Describe(ctx context.Context, app string, c Command) (spec.Graph,
 	return g, nil
 }
 
-// tail keeps the end of what was written.
+// tail keeps the last bytes that were written.
 type tail struct{ b []byte }
 
 func (t *tail) Write(p []byte) (int, error) {
@@ -198,7 +201,7 @@ func (t *tail) or(text string) string {
 	return text
 }
 
-// Names of copies: build-0123456789abcdef, and build-0123456789abcdef.1234.new until it is whole.
+// Names of copies: build-0123456789abcdef, and build-0123456789abcdef.1234.new until the copy is complete.
 const (
 	keptPrefix     = "build-"
 	keptDigits     = 16
@@ -227,8 +230,8 @@ func isKept(name string) bool {
 	return unfinished && len(number) > 1 && number[0] == '.' && strings.Trim(number[1:], "0123456789") == ""
 }
 
-// Keep copies the executable into dir under its digest, so that its workers run the same code when the file at its path
-// has been replaced, and gives the path of the copy.
+// Keep copies the executable into dir under its digest, and returns the path of the copy. Workers run the copy, so
+// that they run the same code after the file at the original path was replaced.
 func (b Build) Keep(dir string) (string, error) {
 	path := filepath.Join(dir, keptPrefix+b.Digest[:keptDigits])
 	if _, err := os.Stat(path); err == nil {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestForget: copies of executables go, also ones that were cut off, and no file of another name or kind.
+// TestForget: complete and incomplete copies of executables are removed, and no file of another name or kind.
 func TestForget(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

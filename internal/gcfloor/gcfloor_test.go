@@ -20,9 +20,9 @@ func TestPercent(t *testing.T) {
 	}
 }
 
-var kept [][]byte //nolint:gochecknoglobals // what lives
+var kept [][]byte // live memory
 
-// collections is how often the collector ran while n MB were allocated.
+// collections is the number of collections while n MB are allocated.
 func collections(n int) uint32 {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -53,7 +53,7 @@ func TestSet(t *testing.T) {
 	Set()
 	runtime.GC()
 	few := collections(500)
-	kept = [][]byte{nil, make([]byte, 64<<20)} // more than the floor lives
+	kept = [][]byte{nil, make([]byte, 64<<20)} // more live memory than the floor
 	gogc := []metrics.Sample{{Name: "/gc/gogc:percent"}}
 	for metrics.Read(gogc); gogc[0].Value.Uint64() != 100; metrics.Read(gogc) { // the setting follows a collection
 		runtime.GC()
@@ -67,5 +67,5 @@ func TestSet(t *testing.T) {
 		return "few"
 	}
 	t.Log(few, settled, debug.SetGCPercent(100), strconv.Quote(os.Getenv("GOGC")))
-	t.Log(word(few, 50) + " then " + word(settled, 5)) // 500 MB: none with the floor, 170 without; 2,000 MB beside 64: 13 to 31
+	t.Log(word(few, 50) + " then " + word(settled, 5)) // 500 MB: 0 with the floor, 170 without; 2,000 MB beside 64: 13 to 31
 }

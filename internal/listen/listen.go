@@ -1,5 +1,5 @@
-// Package listen accepts connections with patience: what passes by itself, as a process without free descriptors, is waited
-// out with growing pauses and reported rarely.
+// Package listen accepts connections with patience. Some errors of Accept pass by themselves, such as a process
+// without free descriptors. A [Listener] waits them out with growing pauses, and reports them rarely.
 package listen
 
 import (
@@ -10,35 +10,38 @@ import (
 )
 
 const (
-	shortest = 5 * time.Millisecond
-	longest  = time.Second
-	// quiet is the least time between two reports. A listener that is short of descriptors accepts one connection whenever another
-	// ends, so that a failure that follows a success is not yet news.
-	quiet = 10 * time.Second
+	shortest     = 5 * time.Millisecond
+	longestPause = time.Second
+	// reportInterval is the shortest time between two reports. A listener that is short of descriptors accepts one connection
+	// whenever another ends, so a failure after a success is not yet news.
+	reportInterval = 10 * time.Second
 )
 
-// Report is told an error of Accept after which the listener goes on, and how many there were since the last report.
+// Report gets an error of Accept after which the listener goes on. The parameter times is the number of such errors
+// since the last report.
 type Report func(err error, times int)
 
-// Listener is a listener whose Accept waits out errors that pass. Accept is for one goroutine at a time.
+// Listener is a listener whose Accept waits out errors that pass. Accept is for one goroutine at a time; Close may be
+// called from any.
 type Listener struct {
 	net.Listener
 	report Report
 	closed chan struct{}
 	close  sync.Once
 
-	pause time.Duration
-	times int       // errors since the last report
-	told  time.Time // when that was
+	pause    time.Duration
+	times    int       // errors since the last report
+	reported time.Time // time of the last report
 }
 
-// New makes a Listener of l. report is called on the goroutine of Accept.
+// New makes a Listener of l. The function report is called on the goroutine of Accept.
 func New(l net.Listener, report Report) *Listener {
 	return &Listener{Listener: l, report: report, closed: make(chan struct{})}
 }
 
-// Accept waits for a connection. For example, if the process has no free descriptor it tries again after 5 ms, then after 10 ms,
-// and so on up to once a second, and reports that once in 10 s. Its error is one that does not pass, such as net.ErrClosed.
+// Accept waits for a connection. For example, if the process has no free descriptor, it tries again after 5 ms, then
+// after 10 ms, and so on up to once a second, and reports that once in 10 s. An error that it returns does not pass,
+// such as net.ErrClosed.
 func (l *Listener) Accept() (net.Conn, error) {
 	for {
 		c, err := l.Listener.Accept()
@@ -46,15 +49,15 @@ func (l *Listener) Accept() (net.Conn, error) {
 			l.pause = 0
 			return c, nil
 		}
-		if !passes(err) {
+		if !transient(err) {
 			return nil, err
 		}
 		l.times++
-		if now := time.Now(); l.told.IsZero() || now.Sub(l.told) >= quiet {
+		if now := time.Now(); l.reported.IsZero() || now.Sub(l.reported) >= reportInterval {
 			l.report(err, l.times)
-			l.told, l.times = now, 0
+			l.reported, l.times = now, 0
 		}
-		l.pause = min(max(2*l.pause, shortest), longest)
+		l.pause = min(max(2*l.pause, shortest), longestPause)
 		t := time.NewTimer(l.pause)
 		select {
 		case <-t.C:
@@ -66,13 +69,14 @@ func (l *Listener) Accept() (net.Conn, error) {
 
 // Close closes the listener and ends a pause of Accept.
 func (l *Listener) Close() error {
-	err := l.Listener.Close() // first: what Accept tries after its pause fails for good
+	err := l.Listener.Close() // closed first: the attempt of Accept after its pause then fails for good
 	l.close.Do(func() { close(l.closed) })
 	return err
 }
 
-// passes says that Accept may succeed later: too many open files, a connection that was reset before it was accepted.
-func passes(err error) bool {
+// transient reports whether Accept may succeed later. Such errors are too many open files, and a connection that was
+// reset before it was accepted.
+func transient(err error) bool {
 	var n net.Error
 	if errors.Is(err, net.ErrClosed) || !errors.As(err, &n) {
 		return false

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// failing is a listener whose Accept gives what its test says, and the last of it for ever.
+// failing is a listener whose Accept returns the answers of its test in order, and the last one for ever.
 type failing struct {
-	answers []error // nil: a connection
+	answers []error // nil for a connection
 	calls   int
 	closed  atomic.Bool
 }
@@ -34,7 +34,7 @@ func (f *failing) Accept() (net.Conn, error) {
 func (f *failing) Close() error   { f.closed.Store(true); return nil }
 func (f *failing) Addr() net.Addr { return &net.UnixAddr{} }
 
-// noFiles is what Accept gives if there is no free descriptor.
+// noFiles is the error of Accept if there is no free descriptor.
 var noFiles error = &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
 
 // TestAcceptBacksOff: an error that lasts is tried ever more rarely and reported more rarely still; Close ends the wait.
@@ -55,7 +55,7 @@ func TestAcceptBacksOff(t *testing.T) {
 			_, err := l.Accept()
 			ended <- err
 		}()
-		time.Sleep(time.Minute) // of the bubble's clock
+		time.Sleep(time.Minute) // time of the bubble's clock
 		synctest.Wait()
 		if f.calls > 80 || f.calls < 60 {
 			t.Errorf("%d tries in a minute", f.calls)

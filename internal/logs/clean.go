@@ -6,10 +6,10 @@ import (
 	"unicode/utf8"
 )
 
-// Clean appends a line as it may be shown in a file or on a terminal: what would move a cursor, hide text, or look like the
-// beginning of another line is written as an escape, and so are bytes that are no UTF-8. For example, a carriage return, with which
-// a text could be drawn over the one before it, becomes \r. With colours, sequences that set them (ESC [ 31 m) stay, and the
-// line ends without any.
+// Clean appends a line in a form that is safe in a file or on a terminal. Characters that move the cursor, hide text
+// or look like the beginning of another line become escapes, and so do bytes that are not UTF-8. For example, a
+// carriage return, with which a text could be drawn over the one before it, becomes \r. With colours, sequences that
+// set colours (ESC [ 31 m) stay, and the line ends with a reset.
 func Clean(dst, line []byte, colours bool) []byte {
 	plain := true
 	for _, c := range line {
@@ -48,7 +48,7 @@ func Clean(dst, line []byte, colours bool) []byte {
 	return dst
 }
 
-// colour is the length of the sequence at the beginning of b that sets colours, 0 if there is none.
+// colour is the length of a sequence at the beginning of b that sets colours, or 0.
 func colour(b []byte) int {
 	if len(b) < 3 || b[0] != 0x1b || b[1] != '[' {
 		return 0

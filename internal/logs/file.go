@@ -14,13 +14,13 @@ import (
 	"time"
 )
 
-// The bounds of files. A worker's logs take at most keepParts times partSize on disk, and pendingMax in memory.
+// The limits of files. A worker's logs take at most keepParts times partSize on disk, and pendingMax in memory.
 const (
 	partSize   = 16 << 20
 	keepParts  = 4
 	keepEnded  = 16
 	pendingMax = 1 << 20
-	closeTime  = time.Second // how long Close waits for a disk that hangs
+	closeTime  = time.Second // longest time that Close waits for a disk that hangs
 )
 
 const stampLayout = "2006-01-02T15:04:05.000Z07:00"
@@ -29,14 +29,14 @@ const stampLayout = "2006-01-02T15:04:05.000Z07:00"
 type Dir struct {
 	path string
 	log  *slog.Logger
-	open func(path string) (io.WriteCloser, int64, error) // a file to append to, and its size; tests replace it
+	open func(path string) (io.WriteCloser, int64, error) // opens a file to append to, and returns its size; tests replace it
 
 	mu    sync.Mutex
-	files map[string]bool // those being written
+	files map[string]bool // names of the files that are open
 }
 
-// OpenDir makes the directory if need be, and sees that files can be made in it. log is told once when lines are lost, and
-// when that is over; nil for nobody.
+// OpenDir makes the directory if need be, and checks that files can be made in it. The logger gets one line when
+// lines are lost, and one when that is over; it may be nil.
 func OpenDir(path string, log *slog.Logger) (*Dir, error) {
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		return nil, err
@@ -46,7 +46,7 @@ func OpenDir(path string, log *slog.Logger) (*Dir, error) {
 		return nil, err
 	}
 	probe.Close()
-	os.Remove(probe.Name()) //nolint:errcheck // an empty file
+	os.Remove(probe.Name()) // the file is empty
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
@@ -59,7 +59,7 @@ func appendTo(path string) (io.WriteCloser, int64, error) {
 		return nil, 0, err
 	}
 	st, err := f.Stat()
-	if err == nil && !ours(f, st) {
+	if err == nil && !isNodeLog(f, st) {
 		err = fmt.Errorf("%s: %w", path, errForeign)
 	}
 	if err != nil {
@@ -71,9 +71,9 @@ func appendTo(path string) (io.WriteCloser, int64, error) {
 
 var errForeign = errors.New("the file is there, and is not the log of a worker")
 
-// ours says whether a file is one that a node wrote: it is empty, or begins as every line of a log does. The directory may be
-// one that others use too, like /var/log, and have files whose names look like those of logs.
-func ours(f io.ReaderAt, st os.FileInfo) bool {
+// isNodeLog reports whether a node wrote the file: it is empty, or begins as every line of a log does. The directory may
+// be a shared one, like /var/log, with other files whose names look like names of logs.
+func isNodeLog(f io.ReaderAt, st os.FileInfo) bool {
 	if !st.Mode().IsRegular() {
 		return false
 	}
@@ -83,7 +83,7 @@ func ours(f io.ReaderAt, st os.FileInfo) bool {
 	b := make([]byte, 128)
 	n, _ := f.ReadAt(b, 0)
 	line, _, _ := strings.Cut(string(b[:n]), "\n")
-	fields := strings.SplitN(line, " ", 4) // a disk that was full may have cut it
+	fields := strings.SplitN(line, " ", 4) // a disk that was full may have cut the line
 	if _, err := time.Parse(stampLayout, fields[0]); err != nil {
 		return false
 	}
@@ -93,52 +93,53 @@ func ours(f io.ReaderAt, st os.FileInfo) bool {
 	return len(fields) < 4 || slices.Contains([]string{"stdout", "stderr", "log", "helve"}, fields[2])
 }
 
-// isOurs is ours for a path; false if there is none.
-func isOurs(path string) bool {
+// isNodeLogAt is ours for a path; false if there is no such file.
+func isNodeLogAt(path string) bool {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return false
 	}
 	defer f.Close()
 	st, err := f.Stat()
-	return err == nil && st.Size() > 0 && ours(f, st)
+	return err == nil && st.Size() > 0 && isNodeLog(f, st)
 }
 
-// File is the log of one worker. Write never waits for the disk: a goroutine does, and what comes while too much is
-// pending, or cannot be written, is dropped and counted.
+// File is the log of one worker. Write never waits for the disk, because a goroutine writes to it. Lines that come
+// while too much is pending, or that cannot be written, are dropped and counted. Its methods may be called from any
+// goroutine.
 type File struct {
-	dir  *Dir
-	path string
-	more chan struct{} // of one: something is pending, or it is closed
-	done chan struct{} // the goroutine has ended
+	dir           *Dir
+	path          string
+	pendingSignal chan struct{} // capacity 1: there is pending text, or the file is closed
+	done          chan struct{} // closed when the goroutine has ended
 
 	mu      sync.Mutex
 	pending []byte
-	lines   int // in pending
-	dropped int // since the last that was reported in the file
+	lines   int // number of lines in pending
+	dropped int // lines lost since the last note about lost lines in the file
 	closed  bool
 
-	// The goroutine's.
-	out  io.WriteCloser
-	size int64
-	torn bool // the last line was written in part
-	lost bool // a warning was logged, and nothing has been written since
+	// The fields below belong to the goroutine.
+	out     io.WriteCloser
+	size    int64
+	partial bool // the last line was written in part
+	lost    bool // a warning was logged, and nothing has been written since
 }
 
-// File opens group_name.log, to append, and removes what is oldest of the ended ones of its group. name has no _ and no -.
-// The file is made with its first line. Close it.
+// File opens the log group_name.log, to append, and removes the oldest logs of ended workers of its group. The
+// parameter name may not contain _ or -. The file itself is made with its first line. The caller has to close it.
 func (d *Dir) File(group, name string) *File {
 	path := filepath.Join(d.path, group+"_"+name+".log")
 	d.mu.Lock()
 	d.files[path] = true
 	d.mu.Unlock()
 	d.prune(group)
-	f := &File{dir: d, path: path, more: make(chan struct{}, 1), done: make(chan struct{})}
+	f := &File{dir: d, path: path, pendingSignal: make(chan struct{}, 1), done: make(chan struct{})}
 	go f.write()
 	return f
 }
 
-// prune keeps a deployment that crashes again and again from filling the directory.
+// prune removes old logs, so that a deployment that crashes again and again does not fill the directory.
 func (d *Dir) prune(group string) {
 	entries, _ := os.ReadDir(d.path)
 	type ended struct {
@@ -151,10 +152,10 @@ func (d *Dir) prune(group string) {
 		name, first := strings.CutPrefix(e.Name(), group+"_")
 		name, last := strings.CutSuffix(name, ".log")
 		if !first || !last || strings.ContainsAny(name, "_-") {
-			continue // also of a group whose name begins with this one's
+			continue // a log of another group, whose name begins with this group's name
 		}
 		path := filepath.Join(d.path, e.Name())
-		if st, err := e.Info(); err == nil && !d.files[path] && isOurs(path) {
+		if st, err := e.Info(); err == nil && !d.files[path] && isNodeLogAt(path) {
 			all = append(all, ended{path, st.ModTime()})
 		}
 	}
@@ -163,7 +164,7 @@ func (d *Dir) prune(group string) {
 	for _, e := range all[min(len(all), keepEnded):] {
 		os.Remove(e.path) //nolint:errcheck // the next file tries again
 		for i := 1; i < keepParts; i++ {
-			if isOurs(part(e.path, i)) {
+			if isNodeLogAt(part(e.path, i)) {
 				os.Remove(part(e.path, i)) //nolint:errcheck // the next file tries again
 			}
 		}
@@ -172,7 +173,7 @@ func (d *Dir) prune(group string) {
 
 func part(path string, i int) string { return fmt.Sprintf("%s.%d", path, i) }
 
-// Write adds a line: its time, level, stream and text. It does not keep text.
+// Write adds a line: its time, level, stream and text. It does not keep text, and does not wait for the disk.
 func (f *File) Write(at time.Time, level slog.Level, stream string, text []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -192,12 +193,12 @@ func (f *File) Write(at time.Time, level slog.Level, stream string, text []byte)
 
 func (f *File) wake() {
 	select {
-	case f.more <- struct{}{}:
+	case f.pendingSignal <- struct{}{}:
 	default:
 	}
 }
 
-// Close writes what is pending and closes the file, unless the disk hangs.
+// Close writes the pending lines and closes the file. It waits for the disk for at most closeTime.
 func (f *File) Close() {
 	f.mu.Lock()
 	f.closed = true
@@ -217,13 +218,13 @@ func (f *File) Close() {
 func (f *File) write() {
 	defer close(f.done)
 	var buf []byte
-	for range f.more {
+	for range f.pendingSignal {
 		f.mu.Lock()
 		buf, f.pending = f.pending, buf[:0]
 		lines, dropped, closed := f.lines, f.dropped, f.closed
 		f.lines, f.dropped = 0, 0
 		f.mu.Unlock()
-		if err := f.put(buf, dropped); err != nil {
+		if err := f.writeLines(buf, dropped); err != nil {
 			f.mu.Lock()
 			f.dropped += dropped + lines
 			f.mu.Unlock()
@@ -241,8 +242,8 @@ func (f *File) write() {
 	}
 }
 
-// put writes lines, after a note of those that were dropped before them.
-func (f *File) put(lines []byte, dropped int) error {
+// writeLines writes lines, and before them a note about dropped lines.
+func (f *File) writeLines(lines []byte, dropped int) error {
 	if len(lines) == 0 && dropped == 0 {
 		return nil
 	}
@@ -253,7 +254,7 @@ func (f *File) put(lines []byte, dropped int) error {
 			if err := f.rotate(); err != nil {
 				return err
 			}
-			f.torn = false // the end of the line is in the part before
+			f.partial = false // the rest of the line is in the part before
 		}
 		out, size, err := f.dir.open(f.path)
 		if err != nil {
@@ -262,7 +263,7 @@ func (f *File) put(lines []byte, dropped int) error {
 		f.out, f.size = out, size
 	}
 	var note string
-	if f.torn {
+	if f.partial {
 		note = "\n"
 	}
 	if dropped > 0 {
@@ -274,7 +275,7 @@ func (f *File) put(lines []byte, dropped int) error {
 		}
 		n, err := f.out.Write(b)
 		f.size += int64(n)
-		f.torn = n > 0 && b[n-1] != '\n' || n == 0 && f.torn
+		f.partial = n > 0 && b[n-1] != '\n' || n == 0 && f.partial
 		if err != nil {
 			f.out.Close()
 			f.out = nil // opened again for the next line: the file system may have come back under another file
@@ -290,7 +291,7 @@ func (f *File) put(lines []byte, dropped int) error {
 
 func (f *File) rotate() error {
 	for i := 1; i < keepParts; i++ {
-		if _, err := os.Lstat(part(f.path, i)); err == nil && !isOurs(part(f.path, i)) {
+		if _, err := os.Lstat(part(f.path, i)); err == nil && !isNodeLogAt(part(f.path, i)) {
 			return fmt.Errorf("%s: %w", part(f.path, i), errForeign)
 		}
 	}
@@ -306,7 +307,7 @@ func (f *File) rotate() error {
 	return nil
 }
 
-// Name makes parts of names into one of a file.
+// Name joins parts of names into the name of a file.
 func Name(parts ...string) string {
 	return strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r) {

@@ -1,4 +1,5 @@
-// Package logs keeps what workers print: the level that a line states, and files of bounded size that are never in the way.
+// Package logs keeps the output of workers: it finds the level of a printed line, and writes lines to files of
+// bounded size, whose writer never waits for the disk.
 package logs
 
 import (
@@ -7,21 +8,21 @@ import (
 	"strings"
 )
 
-// Levels gives the lines of one stream their levels. It is not safe for concurrent use.
+// Levels finds the level of each line of one stream. It is not safe for concurrent use.
 //
-// A line's level is the one that it states: `"level":"error"` in JSON (also levelname and severity), level=WARN, or a name
-// in capitals in front, after nothing but a time: "2026-01-02 10:00:00 INFO ready", "ERROR:root:text", "[WARN] text". What
-// states none is info on stdout and a warning on stderr, where libraries that know no levels complain, except that an
-// indented line has the level of the one before it, and that a Python traceback and what follows a Go crash are errors. A line that
-// states a level is never part of a crash's report, so that it ends one: a line that only looks like a crash has no effect
-// for good.
+// A line may state its level: `"level":"error"` in JSON (also levelname and severity), level=WARN, or a name in
+// capitals at the beginning, after nothing but a time: "2026-01-02 10:00:00 INFO ready", "ERROR:root:text", "[WARN]
+// text". A line that states no level is info on stdout and a warning on stderr, because libraries without levels
+// complain there. There are three exceptions. An indented line has the level of the line before it. The lines of a
+// Python traceback are errors. The lines after a Go crash are errors, up to the next line that states a level: such a
+// line is never part of a crash's report, so a line that only looks like a crash has no lasting effect.
 type Levels struct {
 	def, last slog.Level
-	trace     bool // in a traceback
-	crash     bool // Go has begun to report a crash
+	trace     bool // the last line was in a traceback
+	crash     bool // Go reports a crash
 }
 
-// NewLevels is for a stream, "stdout" or "stderr".
+// NewLevels is for one stream: "stdout" or "stderr".
 func NewLevels(stream string) *Levels {
 	if stream == "stderr" {
 		return &Levels{def: slog.LevelWarn, last: slog.LevelWarn}
@@ -60,7 +61,7 @@ func (l *Levels) Of(line []byte) slog.Level {
 	return level
 }
 
-// Crash says whether a line begins the report of a crash of Go: a panic, an error of the runtime, or a signal.
+// Crash reports whether a line begins the report of a Go crash: a panic, an error of the runtime, or a signal.
 func Crash(line []byte) bool {
 	signal, _, ok := bytes.Cut(line[:min(len(line), len("SIGSEGV: "))], []byte(": "))
 	if ok && bytes.HasPrefix(signal, []byte("SIG")) && !bytes.ContainsRune(signal, ' ') {
@@ -69,10 +70,10 @@ func Crash(line []byte) bool {
 	return bytes.HasPrefix(line, []byte("panic: ")) || bytes.HasPrefix(line, []byte("fatal error: "))
 }
 
-// headMax is how far into a line a level is looked for.
+// headMax is the number of bytes at the beginning of a line that are searched for a level.
 const headMax = 256
 
-// Stated is the level that a line states.
+// Stated returns the level that a line states; false if it states none.
 func Stated(line []byte) (slog.Level, bool) {
 	head := line[:min(len(line), headMax)]
 	if len(head) > 0 && head[0] == '{' {
@@ -102,15 +103,15 @@ func Stated(line []byte) (slog.Level, bool) {
 	return 0, false
 }
 
-// timelike says whether a field may stand before the level: a part of a time, as a number or in slog's text form.
+// timelike reports whether a field may stand before the level: a part of a time, as a number or in slog's text form.
 func timelike(field []byte) bool {
 	field = bytes.TrimPrefix(field, []byte("time="))
 	field = bytes.TrimLeft(field, "[(")
 	return len(field) == 0 || field[0] >= '0' && field[0] <= '9'
 }
 
-// Named is the level of a name in capitals, as Go's slog, Python's logging and their relatives have them, with slog's
-// numbers ("INFO+2").
+// Named is the level of a name in capitals, with slog's numbers ("INFO+2"). It knows the names of slog, of Python's
+// logging, and of similar libraries. The second result is false for another name.
 func Named(name string) (level slog.Level, ok bool) {
 	switch name {
 	case "TRACE", "DEBUG":

@@ -76,7 +76,7 @@ func TestFile(t *testing.T) {
 	t.Parallel()
 	d := openDir(t)
 	path := filepath.Join(d.path, "replica_app_D_1.log")
-	for i, text := range []string{"one", "two"} { // the second appends
+	for i, text := range []string{"one", "two"} { // the second file appends
 		f := d.File("replica_app_D", "1")
 		f.Write(at, slog.LevelWarn, "stderr", []byte(text))
 		f.Close()
@@ -117,7 +117,7 @@ func TestRotation(t *testing.T) {
 		f := d.File("g", "n")
 		for j := range partSize / len(text) {
 			f.Write(at, 0, "stdout", fmt.Appendf(nil, "%d.%d %s", i, j, text))
-			if j%8 == 7 { // let it write
+			if j%8 == 7 { // wait until the writer has written
 				f.Close()
 				f = d.File("g", "n")
 			}
@@ -175,8 +175,8 @@ func TestOldFilesGo(t *testing.T) {
 
 const aLine = "2026-01-02T10:00:00.000Z INFO stdout one\n"
 
-// TestFilesOfOthersStay: in a directory that others use too, a file whose name is that of a log and whose content is not is
-// neither removed, nor written to, nor replaced by a part.
+// TestFilesOfOthersStay: in a shared directory, a file with the name of a log and another content is neither removed,
+// nor written to, nor replaced by a part.
 func TestFilesOfOthersStay(t *testing.T) {
 	t.Parallel()
 	d := openDir(t)
@@ -198,7 +198,7 @@ func TestFilesOfOthersStay(t *testing.T) {
 	for i := range keepEnded + 1 {
 		name := fmt.Sprintf("g_w%02d.log", i)
 		if i == 0 {
-			name = "g_old.log" // the first that goes
+			name = "g_old.log" // the first file that is removed
 		}
 		p := filepath.Join(d.path, name)
 		if err := os.WriteFile(p, []byte(aLine), 0o600); err != nil {
@@ -221,7 +221,7 @@ func TestFilesOfOthersStay(t *testing.T) {
 		}
 	}
 	f.Close()
-	f = d.File("g", "2") // it has a part's worth, and no place for it
+	f = d.File("g", "2") // the file is as large as a part, and another file has the part's name
 	f.Write(at, 0, "stdout", []byte("x"))
 	f.Close()
 	for name, want := range others {
@@ -237,7 +237,7 @@ func TestFilesOfOthersStay(t *testing.T) {
 	}
 }
 
-// TestClean: text that would act on what is before or after it is shown as text.
+// TestClean: control characters in a text are shown as text.
 func TestClean(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ text, file, terminal string }{
@@ -259,7 +259,7 @@ func TestClean(t *testing.T) {
 	}
 }
 
-// FuzzClean: whatever a line has, it stays one line of text.
+// FuzzClean: any line stays one line of text.
 func FuzzClean(f *testing.F) {
 	f.Add([]byte("\x1b[31m\r\xff\u2028"))
 	f.Fuzz(func(t *testing.T, line []byte) {
@@ -271,11 +271,11 @@ func FuzzClean(f *testing.F) {
 	})
 }
 
-// disk is a fake file: it fails, hangs or takes a part.
+// disk is a fake file: it fails, hangs or takes a part of a write.
 type disk struct {
 	mu      sync.Mutex
 	fail    error
-	take    int // of a write that fails
+	take    int // bytes that a failing write takes
 	hang    chan struct{}
 	content bytes.Buffer
 }
@@ -301,7 +301,8 @@ func (d *disk) set(err error, take int) {
 	d.fail, d.take = err, take
 }
 
-// TestFullDisk: what cannot be written is dropped and counted; it is said once, and the file says it when it can again.
+// TestFullDisk: lines that cannot be written are dropped and counted. The logger hears of it once, and the file gets
+// a note when it can be written again.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -334,7 +335,7 @@ func TestFullDisk(t *testing.T) {
 	})
 }
 
-// TestHangingDisk: nobody waits for it, and memory is bounded.
+// TestHangingDisk: no call waits for a disk that hangs, and memory is bounded.
 func TestHangingDisk(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -344,7 +345,7 @@ func TestHangingDisk(t *testing.T) {
 		f := d.File("g", "n")
 		text := bytes.Repeat([]byte("x"), 1000)
 		f.Write(at, 0, "stdout", text)
-		synctest.Wait() // it hangs now
+		synctest.Wait() // the disk hangs now
 		for range 5000 {
 			f.Write(at, 0, "stdout", text)
 		}

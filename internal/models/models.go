@@ -1,5 +1,18 @@
-// Package models is the set of models that one replica has loaded: least recently used ones make room, those in use never
-// do. It does no I/O of its own, and has no goroutine while nothing loads or unloads.
+// Package models keeps the models that one replica has loaded. Least recently used models make room for new ones; a
+// model in use is never unloaded. The package does no I/O of its own, and has no goroutine while nothing loads or
+// unloads.
+//
+// A call gets a model by its id with [Cache.Get] and holds it until it is released. For example, with Max 2 and the
+// models a and b loaded, a call for c waits while both are in use. When the call for a ends, a is closed, and then c
+// is loaded.
+//
+// An id comes from a client and may name no model, so a model that was never loaded is on trial: it loads beside the
+// others, one at a time, and another model is unloaded only when the load has succeeded. Without the trial each
+// invented id would cost a model that is used. A model that was loaded before makes room first, because memory may
+// not suffice for both.
+//
+// Loads are counted by their callers: one load serves all calls for its model, and is cancelled when all of them have
+// given up. A failed load is not remembered: the next call tries again.
 package models
 
 import (
@@ -15,14 +28,14 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// Options of a cache. The zero value of a field takes its default.
+// Options are the limits of a cache. A field that is zero has its default.
 type Options struct {
-	Max      int   // how many models are loaded at most; default 3 (the reference's), -1 for no limit
-	MaxBytes int64 // how much they hold by the size function at most, with those that load and close; 0 for no limit
-	MaxLoads int   // loads under way at a time; default 4
+	Max      int   // largest number of loaded models; default 3 (Ray Serve's), -1 for no limit
+	MaxBytes int64 // largest sum of Hooks.Size, in bytes, of models that load, are loaded or close; 0 for no limit
+	MaxLoads int   // largest number of loads at a time; default 4
 }
 
-// Validate lists every mistake.
+// Validate returns an error that lists every mistake.
 func (o Options) Validate() error {
 	var errs []error
 	if o.Max < -1 {
@@ -37,95 +50,97 @@ func (o Options) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Hooks are what a cache asks and tells its owner. All may be nil.
+// Hooks are functions of the cache's owner. Each may be nil.
 type Hooks[M any] struct {
-	Size  func(M) int64                        // bytes; needed for MaxBytes
-	Close func(ctx context.Context, m M) error // nil: the model's own Close() error or Close(context.Context) error
-	// Changed is told which models are loaded, loading or waiting to be, sorted, after every change, in order and never
-	// concurrently. It must not call the cache.
+	Size  func(M) int64                        // size of a model in bytes; needed for MaxBytes
+	Close func(ctx context.Context, m M) error // closes a model; nil calls the model's own Close() error or Close(context.Context) error
+	// Changed gets the sorted ids of the models that are loaded, loading or in the queue, after every change, in
+	// order and never concurrently. It must not call the cache.
 	Changed func(ids []string)
-	Report  func(id string, err error) // a Close that failed
+	Report  func(id string, err error) // gets the error of a Close that failed
 }
 
-// Stats are counts since the start, and what is loaded now.
+// Stats has counts since the start, and the present number of models and bytes.
 type Stats struct {
 	Gets, Loads, Failures, Unloads uint64
 	Loaded, Loading                int
 	Bytes                          int64
 }
 
-// Cache is the set. It is safe for concurrent use.
+// Cache has the models of one replica. It is safe for concurrent use.
 type Cache[M any] struct {
-	load func(ctx context.Context, id string) (M, error)
-	o    Options
-	h    Hooks[M]
+	load    func(ctx context.Context, id string) (M, error)
+	options Options
+	hooks   Hooks[M]
 
-	telling sync.Mutex // one Changed at a time; taken before mu
-	told    []string
+	changedMu   sync.Mutex // held while Changed runs; taken before mu
+	reportedIDs []string
 
-	mu      sync.Mutex
-	entries map[string]*entry[M]
-	recent  list.List   // of *entry[M] that are loaded, the most recently used in front
-	queue   []*entry[M] // that wait to be loaded, in order
-	loading int
-	closing int  // models that make room
-	trying  bool // one that loads is on trial
-	bytes   int64
-	closed  bool
+	mu        sync.Mutex
+	entries   map[string]*entry[M]
+	recent    list.List   // loaded models (*entry[M]), the most recently used in front
+	queue     []*entry[M] // models that wait for their load, in order
+	loading   int
+	closing   int  // number of models that are being closed to make room
+	trialRuns bool // a model on trial loads
+	bytes     int64
+	closed    bool
 
-	known map[string]struct{} // models that were loaded
+	known map[string]struct{} // ids of models that were loaded once
 
-	// Under MaxBytes alone.
-	sizes    map[string]int64 // of models that were loaded
-	largest  int64            // of those
-	reserved int64            // for models that load
-	leaving  int64            // bytes of those that make room
-	blind    bool             // one loads whose size is not known
-	idle     chan struct{}    // closed when nothing is left after Close
-	stats    Stats
+	// The fields below are used with MaxBytes only.
+	sizes        map[string]int64 // size of each model that was loaded once
+	largest      int64            // the largest of these sizes
+	reserved     int64            // bytes set aside for models that load
+	closingBytes int64            // bytes of models that are being closed
+	unknownSize  bool             // a model of unknown size loads
+	allClosed    chan struct{}    // closed when the last model has ended after Close
+	stats        Stats
 }
 
 // entry is one model: in the queue, then loading, then loaded. Its fields are guarded by Cache.mu.
 type entry[M any] struct {
 	id      string
-	ctx     context.Context // of the load
+	ctx     context.Context // the context of the load
 	cancel  context.CancelCauseFunc
-	waiters int           // callers that wait for the load
-	ready   chan struct{} // closed when it is loaded or has failed
+	waiters int           // number of callers that wait for the load
+	ready   chan struct{} // closed when the model is loaded or its load has failed
 	err     error
 
-	place *list.Element // in recent, when it is loaded
-	model M
-	size  int64 // while it loads, what is reserved for it
-	blind bool
-	trial bool // it loads beside as many as there may be
-	users int
+	place       *list.Element // position in Cache.recent when loaded, else nil
+	model       M
+	size        int64 // bytes of the model; while it loads, bytes set aside for it
+	unknownSize bool
+	trial       bool // the model loads although Max is reached: see the package comment
+	users       int
 }
 
-// New makes an empty cache.
-func New[M any](load func(ctx context.Context, id string) (M, error), o Options, h Hooks[M]) (*Cache[M], error) {
-	err := o.Validate()
+// New makes an empty cache. The function load runs on a goroutine of its own; its ctx ends when all callers have
+// given up.
+func New[M any](load func(ctx context.Context, id string) (M, error), options Options, hooks Hooks[M]) (*Cache[M], error) {
+	err := options.Validate()
 	if load == nil {
 		err = errors.Join(err, errors.New("models: the loader is nil"))
 	}
-	if o.MaxBytes > 0 && h.Size == nil {
+	if options.MaxBytes > 0 && hooks.Size == nil {
 		err = errors.Join(err, errors.New("models: MaxBytes needs a Size function"))
 	}
 	if err != nil {
 		return nil, err
 	}
-	if o.Max == 0 {
-		o.Max = 3
+	if options.Max == 0 {
+		options.Max = 3
 	}
-	if o.MaxLoads == 0 {
-		o.MaxLoads = 4
+	if options.MaxLoads == 0 {
+		options.MaxLoads = 4
 	}
-	return &Cache[M]{load: load, o: o, h: h, entries: map[string]*entry[M]{}}, nil
+	return &Cache[M]{load: load, options: options, hooks: hooks, entries: map[string]*entry[M]{}}, nil
 }
 
-// Get gives a model, loaded if it was not, and keeps it loaded until release is called, which may be done more than once.
-// While every model that is loaded is in use and there may be no more, it waits its turn; an end of ctx ends the wait. A
-// load serves all who wait for it, ends when all of those have gone, and is not remembered if it fails.
+// Get returns the model with an id, loaded if need be, and keeps it loaded until release is called. A second call of
+// release does nothing. Get waits in order while all loaded models are in use and Max or MaxBytes is reached; the end
+// of ctx ends the wait with its cause. One load serves all calls that wait for its model, and is cancelled when the
+// last of them has given up. An error of load is returned and not remembered.
 func (c *Cache[M]) Get(ctx context.Context, id string) (m M, release func(), err error) {
 	if id == "" {
 		return m, nop, call.NewError(call.BadInput, "the call carries no model id; give its handle one: With(helve.ModelID(id))")
@@ -157,7 +172,7 @@ func (c *Cache[M]) Get(ctx context.Context, id string) (m M, release func(), err
 	e.waiters++
 	c.mu.Unlock()
 	if fresh {
-		c.tell()
+		c.notify()
 	}
 	select {
 	case <-e.ready:
@@ -166,7 +181,7 @@ func (c *Cache[M]) Get(ctx context.Context, id string) (m M, release func(), err
 			return m, nop, call.FromContext(ctx)
 		}
 	}
-	if e.err != nil { // set before ready was closed
+	if e.err != nil { // e.err was set before ready was closed
 		return m, nop, e.err
 	}
 	return e.model, c.releaser(e), nil
@@ -176,7 +191,8 @@ func nop() {}
 
 func errClosed() error { return call.NewError(call.ReplicaUnavailable, "the models are closed") }
 
-// abandon is for a caller that waits no more. false: the load has ended, and the caller is counted as a user.
+// abandon takes a caller out of the callers that wait. It returns false if the load has ended meanwhile: the caller
+// then counts as a user of the model.
 func (c *Cache[M]) abandon(ctx context.Context, e *entry[M]) bool {
 	c.mu.Lock()
 	select {
@@ -189,22 +205,22 @@ func (c *Cache[M]) abandon(ctx context.Context, e *entry[M]) bool {
 	last := e.waiters == 0
 	if last {
 		e.cancel(call.FromContext(ctx))
-		if i := slices.Index(c.queue, e); i >= 0 { // its load never begins
+		if i := slices.Index(c.queue, e); i >= 0 { // the load never begins
 			c.queue = slices.Delete(c.queue, i, i+1)
 			c.failLocked(e, call.FromContext(ctx))
 			c.schedule()
-		} else if c.entries[e.id] == e { // it is given up: who asks now begins a load of its own
+		} else if c.entries[e.id] == e { // the load is given up: a new caller begins one of its own
 			delete(c.entries, e.id)
 		}
 	}
 	c.mu.Unlock()
 	if last {
-		c.tell()
+		c.notify()
 	}
 	return true
 }
 
-// failLocked ends an entry that did not load.
+// failLocked ends an entry whose model did not load.
 func (c *Cache[M]) failLocked(e *entry[M], err error) {
 	if c.entries[e.id] == e {
 		delete(c.entries, e.id)
@@ -227,7 +243,7 @@ func (c *Cache[M]) releaser(e *entry[M]) func() {
 	}
 }
 
-// With runs f with a model that stays loaded meanwhile.
+// With runs f with the model, which stays loaded until f returns.
 func (c *Cache[M]) With(ctx context.Context, id string, f func(context.Context, M) error) error {
 	m, release, err := c.Get(ctx, id)
 	if err != nil {
@@ -237,63 +253,62 @@ func (c *Cache[M]) With(ctx context.Context, id string, f func(context.Context, 
 	return f(ctx, m)
 }
 
-// schedule starts the loads for which there is room, and makes room for the next. A model that was never loaded is on trial where
-// there is no room: it loads beside the others, one at a time, and puts another out when it is there. Else any id that a client
-// invents would cost a model that is used. Example: there may be one, a is loaded, and a call comes for b, which does not exist: a
-// stays. mu is held.
+// schedule starts the loads for which there is room, and makes room for the next one. A model that was never loaded
+// goes on trial if there is no room. For example, with Max 1 and the model a loaded, a call for b, which does not
+// exist, leaves a loaded. mu is held.
 func (c *Cache[M]) schedule() {
-	for c.over() && c.unload() {
+	for c.overLimit() && c.unload() {
 	}
 	if c.closed {
 		for c.unload() {
 		}
-		if c.recent.Len() == 0 && c.loading == 0 && c.closing == 0 && c.idle != nil {
-			close(c.idle)
-			c.idle = nil
+		if c.recent.Len() == 0 && c.loading == 0 && c.closing == 0 && c.allClosed != nil {
+			close(c.allClosed)
+			c.allClosed = nil
 		}
 		return
 	}
-	for i := 0; i < len(c.queue) && c.loading < c.o.MaxLoads; {
+	for i := 0; i < len(c.queue) && c.loading < c.options.MaxLoads; {
 		e := c.queue[i]
 		size, known := c.sizeOf(e.id)
-		if c.o.MaxBytes > 0 && !known && c.blind {
+		if c.options.MaxBytes > 0 && !known && c.unknownSize {
 			return
 		}
 		count := c.recent.Len() + c.loading + c.closing
-		if c.trying {
+		if c.trialRuns {
 			count--
 		}
 		e.trial = false
-		if c.o.Max >= 0 && count >= c.o.Max || c.o.MaxBytes > 0 && count > 0 && c.bytes+c.reserved+c.leaving+size > c.o.MaxBytes {
+		if c.options.Max >= 0 && count >= c.options.Max || c.options.MaxBytes > 0 && count > 0 && c.bytes+c.reserved+c.closingBytes+size > c.options.MaxBytes {
 			if _, good := c.known[e.id]; good || c.closing > 0 || !c.canUnload() {
 				// Room is made before a load begins: the memory of the old model may be needed for the new one.
-				if c.closing == 0 && c.unload() && i > 0 { // and it is for this one
+				if c.closing == 0 && c.unload() && i > 0 { // the room is for e
 					c.queue = slices.Insert(slices.Delete(c.queue, i, i+1), 0, e)
 				}
 				return
 			}
-			if c.trying { // those behind it may be known
+			if c.trialRuns { // models behind e may have been loaded before
 				i++
 				continue
 			}
-			e.trial, c.trying = true, true
+			e.trial, c.trialRuns = true, true
 		}
-		e.size, e.blind = size, !known
+		e.size, e.unknownSize = size, !known
 		c.reserved += size
-		c.blind = c.blind || e.blind
+		c.unknownSize = c.unknownSize || e.unknownSize
 		c.queue = slices.Delete(c.queue, i, i+1)
 		c.loading++
 		c.stats.Loads++
-		go c.bring(e)
+		go c.runLoad(e)
 	}
 }
 
-// over says whether there is more than there may be: a model that was on trial has been loaded. mu is held.
-func (c *Cache[M]) over() bool {
-	return c.o.MaxBytes > 0 && c.bytes > c.o.MaxBytes || c.o.Max >= 0 && c.recent.Len() > c.o.Max
+// overLimit reports whether more is loaded than the limits allow, which is so after a trial. mu is held.
+func (c *Cache[M]) overLimit() bool {
+	return c.options.MaxBytes > 0 && c.bytes > c.options.MaxBytes || c.options.Max >= 0 && c.recent.Len() > c.options.Max
 }
 
-// canUnload says whether unload would find a model. mu is held.
+// canUnload reports whether unload would find a model. mu is held.
 func (c *Cache[M]) canUnload() bool {
 	for el := c.recent.Back(); el != nil; el = el.Prev() {
 		if el.Value.(*entry[M]).users == 0 {
@@ -303,9 +318,10 @@ func (c *Cache[M]) canUnload() bool {
 	return false
 }
 
-// sizeOf is what a model held when it was loaded before, or what is a careful guess for one that was not. mu is held.
+// sizeOf is the number of bytes that a model had when it was loaded before. For a model without a known size it is a
+// careful guess, and the result known is false. mu is held.
 func (c *Cache[M]) sizeOf(id string) (size int64, known bool) {
-	if c.o.MaxBytes == 0 {
+	if c.options.MaxBytes == 0 {
 		return 0, true
 	}
 	if size, known = c.sizes[id]; known {
@@ -314,16 +330,16 @@ func (c *Cache[M]) sizeOf(id string) (size int64, known bool) {
 	return c.largest, false
 }
 
-// maxSizes bounds the memory of models that are never asked for again.
+// maxSizes is the number of remembered models. It bounds the memory of models that are never asked for again.
 const maxSizes = 10_000
 
-// learn remembers that a model can be loaded, and what it holds. mu is held.
-func (c *Cache[M]) learn(id string, size int64) {
+// remember remembers that a model can be loaded, and its size. mu is held.
+func (c *Cache[M]) remember(id string, size int64) {
 	if c.known == nil || len(c.known) >= maxSizes {
 		c.known = map[string]struct{}{}
 	}
 	c.known[id] = struct{}{}
-	if c.o.MaxBytes == 0 {
+	if c.options.MaxBytes == 0 {
 		return
 	}
 	if c.sizes == nil || len(c.sizes) >= maxSizes {
@@ -333,12 +349,13 @@ func (c *Cache[M]) learn(id string, size int64) {
 	c.largest = max(c.largest, size)
 }
 
-// fits says whether a model that was loaded without knowing its size may stay: it may if those that nobody uses go. mu is held.
+// fits reports whether a model that was loaded without a known size may stay: it may if it fits after all unused
+// models have gone. mu is held.
 func (c *Cache[M]) fits(e *entry[M], size int64) bool {
-	if c.o.MaxBytes == 0 || c.closed || e.waiters == 0 {
+	if c.options.MaxBytes == 0 || c.closed || e.waiters == 0 {
 		return true
 	}
-	for c.bytes+c.reserved+size > c.o.MaxBytes {
+	for c.bytes+c.reserved+size > c.options.MaxBytes {
 		if !c.unload() {
 			return false
 		}
@@ -346,8 +363,8 @@ func (c *Cache[M]) fits(e *entry[M], size int64) bool {
 	return true
 }
 
-// bring loads a model on a goroutine of its own.
-func (c *Cache[M]) bring(e *entry[M]) {
+// runLoad loads a model on a goroutine of its own.
+func (c *Cache[M]) runLoad(e *entry[M]) {
 	var m M
 	var size int64
 	var err error
@@ -360,26 +377,27 @@ func (c *Cache[M]) bring(e *entry[M]) {
 		c.mu.Lock()
 		c.reserved -= e.size
 		if e.trial {
-			e.trial, c.trying = false, false
+			e.trial, c.trialRuns = false, false
 		}
-		if e.blind {
-			c.blind = false
+		if e.unknownSize {
+			c.unknownSize = false
 		}
 		if err == nil {
-			c.learn(e.id, size)
+			c.remember(e.id, size)
 		}
 		if err == nil && !c.fits(e, size) {
-			// It is larger than was reserved for it, and the rest is in use: it has to wait, now that its size is known.
-			c.leaving += size
+			// The model is larger than the bytes set aside for it, and the rest is in use: it waits again, now with a
+			// known size.
+			c.closingBytes += size
 			c.mu.Unlock()
 			c.closeModel(context.WithoutCancel(e.ctx), e.id, m)
 			c.mu.Lock()
-			c.leaving -= size
+			c.closingBytes -= size
 			c.loading--
-			c.again(e)
+			c.requeue(e)
 			c.schedule()
 			c.mu.Unlock()
-			c.tell()
+			c.notify()
 			return
 		}
 		c.loading--
@@ -394,19 +412,19 @@ func (c *Cache[M]) bring(e *entry[M]) {
 		}
 		c.schedule()
 		c.mu.Unlock()
-		c.tell()
+		c.notify()
 	}()
-	if m, err = c.load(e.ctx, e.id); err == nil && c.h.Size != nil {
-		if size = c.h.Size(m); c.o.MaxBytes > 0 && size > c.o.MaxBytes {
-			err = call.NewError(call.BadInput, fmt.Sprintf("models: %s holds %d bytes, all together may hold %d", e.id, size, c.o.MaxBytes))
+	if m, err = c.load(e.ctx, e.id); err == nil && c.hooks.Size != nil {
+		if size = c.hooks.Size(m); c.options.MaxBytes > 0 && size > c.options.MaxBytes {
+			err = call.NewError(call.BadInput, fmt.Sprintf("models: %s holds %d bytes, all together may hold %d", e.id, size, c.options.MaxBytes))
 			c.closeModel(context.WithoutCancel(e.ctx), e.id, m)
 		}
 	}
 	ended = true
 }
 
-// again puts an entry back in front of the queue. mu is held.
-func (c *Cache[M]) again(e *entry[M]) {
+// requeue puts an entry back in front of the queue. mu is held.
+func (c *Cache[M]) requeue(e *entry[M]) {
 	if c.closed || e.waiters == 0 {
 		err := call.FromCause(context.Canceled)
 		if c.closed {
@@ -419,8 +437,8 @@ func (c *Cache[M]) again(e *entry[M]) {
 	c.queue = slices.Insert(c.queue, 0, e)
 }
 
-// unload takes the least recently used model that nobody uses out and closes it on a goroutine of its own; false if there
-// is none. mu is held.
+// unload takes the least recently used model without a user out, and closes it on a goroutine of its own. It returns
+// false if there is none. mu is held.
 func (c *Cache[M]) unload() bool {
 	for el := c.recent.Back(); el != nil; el = el.Prev() {
 		if e := el.Value.(*entry[M]); e.users == 0 {
@@ -438,21 +456,21 @@ func (c *Cache[M]) remove(e *entry[M]) {
 		delete(c.entries, e.id)
 	}
 	c.bytes -= e.size
-	c.leaving += e.size
+	c.closingBytes += e.size
 	c.closing++
 	c.stats.Unloads++
 	go func() {
-		c.tell()
+		c.notify()
 		c.closeModel(context.Background(), e.id, e.model)
 		c.mu.Lock()
 		c.closing--
-		c.leaving -= e.size
+		c.closingBytes -= e.size
 		c.schedule()
 		c.mu.Unlock()
 	}()
 }
 
-// closeModel closes a model; what goes wrong is nobody's fault who waits.
+// closeModel closes a model. An error is reported and fails no call.
 func (c *Cache[M]) closeModel(ctx context.Context, id string, m M) {
 	var err error
 	ended := false
@@ -460,25 +478,25 @@ func (c *Cache[M]) closeModel(ctx context.Context, id string, m M) {
 		if !ended {
 			err = call.Recovered(recover())
 		}
-		if err != nil && c.h.Report != nil {
-			call.Enclose(func() { c.h.Report(id, err) }) // it is the user's too
+		if err != nil && c.hooks.Report != nil {
+			call.Enclose(func() { c.hooks.Report(id, err) }) // Report is user code too
 		}
 	}()
 	switch closer := any(m).(type) {
 	case nil:
 	default:
-		if c.h.Close != nil {
-			err = c.h.Close(ctx, m)
+		if c.hooks.Close != nil {
+			err = c.hooks.Close(ctx, m)
 		}
 	case interface{ Close(context.Context) error }:
-		if c.h.Close != nil {
-			err = c.h.Close(ctx, m)
+		if c.hooks.Close != nil {
+			err = c.hooks.Close(ctx, m)
 		} else {
 			err = closer.Close(ctx)
 		}
 	case io.Closer:
-		if c.h.Close != nil {
-			err = c.h.Close(ctx, m)
+		if c.hooks.Close != nil {
+			err = c.hooks.Close(ctx, m)
 		} else {
 			err = closer.Close()
 		}
@@ -486,23 +504,25 @@ func (c *Cache[M]) closeModel(ctx context.Context, id string, m M) {
 	ended = true
 }
 
-// tell passes on which models there are. The state is read under telling, so the last told is the last there was.
-func (c *Cache[M]) tell() {
-	if c.h.Changed == nil {
+// notify calls Changed with the present models. The models are read under telling, so the last call of Changed has the
+// last state.
+func (c *Cache[M]) notify() {
+	if c.hooks.Changed == nil {
 		return
 	}
-	c.telling.Lock()
-	defer c.telling.Unlock()
+	c.changedMu.Lock()
+	defer c.changedMu.Unlock()
 	c.mu.Lock()
 	ids := slices.Sorted(maps.Keys(c.entries))
 	c.mu.Unlock()
-	if !slices.Equal(ids, c.told) {
-		c.told = ids
-		c.h.Changed(slices.Clone(ids))
+	if !slices.Equal(ids, c.reportedIDs) {
+		c.reportedIDs = ids
+		c.hooks.Changed(slices.Clone(ids))
 	}
 }
 
-// IDs are the models that are loaded, the most recently used first, and then those that load or wait to be loaded.
+// IDs are the ids of the loaded models, the most recently used first, and then of the models that load or are in the
+// queue.
 func (c *Cache[M]) IDs() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -519,7 +539,7 @@ func (c *Cache[M]) IDs() []string {
 	return append(ids, rest...)
 }
 
-// Stats is what was and is done.
+// Stats returns the counts.
 func (c *Cache[M]) Stats() Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -528,8 +548,8 @@ func (c *Cache[M]) Stats() Stats {
 	return s
 }
 
-// Close unloads all models and returns when they are closed: those in use when they are released, or at the end of ctx.
-// Loads under way are cancelled. Get fails from now on.
+// Close unloads all models and returns when they are closed. A model in use is closed when it is released, or at the
+// end of ctx. Loads under way are cancelled, and Get fails from now on.
 func (c *Cache[M]) Close(ctx context.Context) error {
 	c.mu.Lock()
 	if c.closed {
@@ -547,12 +567,12 @@ func (c *Cache[M]) Close(ctx context.Context) error {
 			e.cancel(errClosed())
 		}
 	}
-	idle := make(chan struct{})
-	c.idle = idle
+	allClosed := make(chan struct{})
+	c.allClosed = allClosed
 	c.schedule()
 	c.mu.Unlock()
 	select {
-	case <-idle:
+	case <-allClosed:
 		return nil
 	case <-ctx.Done():
 	}

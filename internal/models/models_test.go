@@ -15,7 +15,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// model is a fake one.
+// model is a fake model.
 type model struct {
 	id     string
 	closed bool
@@ -28,7 +28,7 @@ type shelf struct {
 	log           []string
 	open, most    int
 	loading, peak int
-	bad           map[string]string // how loads go wrong
+	bad           map[string]string // the way in which loads of a model fail
 	changed       [][]string
 	reported      []string
 }
@@ -157,8 +157,8 @@ func TestLeastRecentlyUsed(t *testing.T) {
 	})
 }
 
-// TestAnUnknownModelPutsNothingOut: a model makes room for another when that is loaded, not when it is asked for: ids come from
-// clients.
+// TestAnUnknownModelPutsNothingOut: a model makes room for another when the other is loaded, not when it is asked
+// for, because ids come from clients.
 func TestAnUnknownModelPutsNothingOut(t *testing.T) {
 	t.Parallel()
 	for name, o := range map[string]Options{"count": {Max: 2}, "bytes": {Max: -1, MaxBytes: 9}, "both": {Max: 2, MaxBytes: 9}} {
@@ -182,7 +182,7 @@ func TestAnUnknownModelPutsNothingOut(t *testing.T) {
 				if ids := c.IDs(); len(ids) != 2 || c.Stats().Unloads != 0 {
 					t.Errorf("%v, %+v", ids, c.Stats())
 				}
-				get(t, c, "new")() // one that exists does make room
+				get(t, c, "new")() // a model that exists makes room
 				synctest.Wait()
 				if ids := c.IDs(); !slices.Equal(ids, []string{"new", "good"}) || s.most > 3 {
 					t.Errorf("%v, %d at a time", ids, s.most)
@@ -225,7 +225,7 @@ func TestModelsInUseStay(t *testing.T) {
 			}()
 		}
 		synctest.Wait()
-		get(t, c, "a")() // who waits for room is in nobody's way
+		get(t, c, "a")() // a call that waits for room holds nothing up
 		if err := <-got; call.AsError(err).Reason != call.Deadline {
 			t.Errorf("%v", err)
 		}
@@ -319,7 +319,7 @@ func TestBytes(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 		s.take()
-		get(t, c, "aa")() // what was too large is no measure for the next
+		get(t, c, "aa")() // the size of a refused model is no measure for the next
 		get(t, c, "ccc")()
 		if ids := c.IDs(); !slices.Equal(ids, []string{"ccc", "aa"}) || c.Stats().Bytes != 5 {
 			t.Errorf("%v, %+v", ids, c.Stats())
@@ -327,8 +327,8 @@ func TestBytes(t *testing.T) {
 	})
 }
 
-// TestBytesInUse: while everything that is loaded is in use, another model waits for room, also one that turned out to be
-// larger than was kept for it.
+// TestBytesInUse: while all loaded models are in use, another model waits for room, also a model that turned out to
+// be larger than the bytes set aside for it.
 func TestBytesInUse(t *testing.T) {
 	bubble(t, Options{Max: -1, MaxBytes: 5}, func(t *testing.T, s *shelf, c *Cache[*model]) {
 		release := get(t, c, "aa")
@@ -354,8 +354,8 @@ func TestBytesInUse(t *testing.T) {
 	})
 }
 
-// TestBytesAtOnce: whatever is loaded, loads and closes never holds more than it may together, once sizes are known; before
-// that, one model more.
+// TestBytesAtOnce: the models that are loaded, load or close never exceed MaxBytes once their sizes are known; before
+// that, by at most one model.
 func TestBytesAtOnce(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(20) {
@@ -409,8 +409,8 @@ func TestBytesAtOnce(t *testing.T) {
 				}
 			}
 			c.Close(t.Context()) //nolint:errcheck // nothing is in use
-			if s := c.Stats(); open != 0 || c.reserved != 0 || c.leaving != 0 || s.Bytes != 0 {
-				t.Errorf("seed %d: %d bytes are left, %d reserved, %d leaving, %+v", seed, open, c.reserved, c.leaving, s)
+			if s := c.Stats(); open != 0 || c.reserved != 0 || c.closingBytes != 0 || s.Bytes != 0 {
+				t.Errorf("seed %d: %d bytes are left, %d reserved, %d leaving, %+v", seed, open, c.reserved, c.closingBytes, s)
 			}
 		})
 	}
@@ -459,8 +459,8 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
-// TestModelsHoldAnything is a property of any mix of gets, failures and cancellations: what is in use is open, and there
-// are never more than allowed, and one that is loaded for the first time.
+// TestModelsHoldAnything: in any mix of gets, failures and cancellations a model in use is open, and the number of
+// models is at most Max, and one more for a model on trial.
 func TestModelsHoldAnything(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(40) {
@@ -500,7 +500,7 @@ func TestModelsHoldAnything(t *testing.T) {
 			if s.most > limit+1 {
 				t.Errorf("seed %d: %d models at a time, %d are allowed", seed, s.most, limit)
 			}
-			for _, id := range []string{"m3", "m4", "m5"} { // nothing is stuck
+			for _, id := range []string{"m3", "m4", "m5"} { // no load is stuck
 				get(t, c, id)()
 			}
 			if err := c.Close(t.Context()); err != nil || s.open != 0 {
@@ -525,7 +525,8 @@ func BenchmarkGetLoaded(b *testing.B) {
 	}
 }
 
-// TestWhoComesLateIsNotCancelled: a load that everybody has left belongs to nobody who comes while it still cleans up.
+// TestWhoComesLateIsNotCancelled: a load that all its callers have left is not the load of a later caller, although
+// it still cleans up.
 func TestWhoComesLateIsNotCancelled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -542,7 +543,7 @@ func TestWhoComesLateIsNotCancelled(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		go c.Get(ctx, "m") //nolint:errcheck // it gives up
+		go c.Get(ctx, "m") // the caller gives up
 		synctest.Wait()
 		cancel()
 		synctest.Wait()

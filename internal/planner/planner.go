@@ -1,8 +1,9 @@
-// Package planner decides what a node must start and stop to get from what runs to what should run. It is pure: no
-// clock, no I/O, no state, the same answer for the same question in any order of its arguments.
+// Package planner decides which replicas a node must start and stop, so that the running replicas become the wanted
+// ones. It is pure: it has no clock, no I/O and no state, and the order of its arguments does not matter.
 //
-// It is level-triggered. Nothing remembers what was asked for before: a replica that is being started is observed as
-// starting and counts, so asking twice changes nothing.
+// The planner is level-triggered: it compares two states and does not remember earlier actions. For example, with a
+// target of three replicas, one running and one starting, [Plan] asks for one start. If it is asked again at once,
+// the new replica is observed as starting, and the answer is empty.
 package planner
 
 import (
@@ -14,28 +15,32 @@ import (
 // Key names a deployment.
 type Key struct{ App, Deployment string }
 
-// Target is how many replicas of which revision of a deployment should run; fewer than none is none.
+// Target is the wanted number of replicas of one deployment, and their revision. A negative number counts as 0.
 type Target struct {
 	Key
 	Revision string
 	Replicas int
-	// GiveUp is after how many failed starts a deployment of which no replica ever ran is given up; 0 for never.
+	// GiveUp is the number of failed starts after which a deployment is given up, if no replica of it ever ran; 0 for
+	// never.
 	GiveUp int
-	// Uses are deployments that this one calls: none of its replicas is started before each of those has had a ready one. Those
-	// that use each other, directly or not, do not wait for each other, and one without a target is not waited for.
+	// Uses are the deployments that this one calls. No replica of this one starts before each used deployment has had
+	// a ready replica. For example, with A using B and B using C, replicas start in the order C, B, A. Deployments
+	// that use each other in a circle do not wait for each other, and a deployment without a target is not waited
+	// for.
 	Uses []Key
-	// Early says that its starts begin at once, and ask [Waits] themselves when they have come to the user's code.
+	// Early lets replicas start at once; their host asks [Waits] before it runs user code. An interpreter can start
+	// meanwhile.
 	Early bool
 }
 
-// MaxFailures is the reference's bound on failed starts, for [Target].GiveUp: retries in all, and three per replica.
+// MaxFailures is Ray Serve's limit for [Target].GiveUp: the number of retries, and at most three per replica.
 func MaxFailures(retries, replicas int) int { return min(retries, 3*replicas) }
 
-// State is what a replica is doing.
+// State is the state of one replica.
 type State uint8
 
-// The states. Only starting and running replicas count: one that drains is on its way out, and one that is dead is
-// waiting for its owner to forget it.
+// The states. Only starting and running replicas count: a draining replica will end, and a dead one is removed by its
+// owner.
 const (
 	Starting State = iota
 	Running
@@ -52,11 +57,11 @@ type Observed struct {
 	StartedAt time.Time
 }
 
-// History is how a deployment's replicas have fared: starts that failed and replicas that died. The caller resets it when
-// one has run well for long.
+// History has the failures of a deployment's replicas: failed starts and deaths. The caller resets it when a replica
+// has run well for long.
 type History struct {
-	Failures    int // for giving up
-	Rounds      int // the same, where replicas that failed together count once, for the delay of the next start
+	Failures    int // number of failures, for giving up
+	Rounds      int // number of failures where simultaneous ones count once, for the delay of the next start
 	LastFailure time.Time
 	Ran         bool // a replica of the target's revision was ready once: from then on failures are retried for ever
 }
@@ -64,30 +69,30 @@ type History struct {
 // Action is a [Start], a [Stop] or a [GiveUp].
 type Action interface{ action() }
 
-// Start asks for Count more replicas of the target's revision.
+// Start is the action of starting Count more replicas of the target's revision.
 type Start struct {
 	Key
 	Count int
 }
 
-// Stop asks for one replica to be drained and ended.
+// Stop is the action of draining and ending one replica.
 type Stop struct{ Replica string }
 
-// GiveUp says that a deployment cannot start.
+// GiveUp is the action of ending the attempts to start a deployment.
 type GiveUp struct{ Key }
 
 func (Start) action()  {}
 func (Stop) action()   {}
 func (GiveUp) action() {}
 
-// The first failure is made good at once, because most are a crash that will not repeat; then the delay doubles from 1 s
-// to 64 s, as the reference's does.
+// A first failure is followed by a start at once, because most failures are a crash that will not repeat. Then the
+// delay doubles from 1 s to 64 s, as in Ray Serve.
 const (
 	firstDelay = time.Second
 	lastDelay  = 64 * time.Second
 )
 
-// Delay is how long to wait after the last of n rounds of starts that failed before the next start.
+// Delay is the time between the last of n failed rounds of starts and the next start.
 func Delay(rounds int) time.Duration {
 	if rounds <= 1 {
 		return 0
@@ -101,9 +106,10 @@ func Delay(rounds int) time.Duration {
 	return d
 }
 
-// Plan compares target and observed. There is at most one target per deployment; a deployment without one is stopped.
-// Actions are sorted by deployment, and for one deployment come starts, or that it is given up, then stops. wake is when to ask again although
-// nothing has changed, because a start is held back; zero if there is no such time.
+// Plan returns the actions that lead from the observed replicas to the targets. There is at most one target per
+// deployment; a deployment without one is stopped. Actions are sorted by deployment; within one deployment starts, or
+// giving up, come before stops. The result wake is the time at which Plan has to be called again although nothing has
+// changed, because a start is delayed. It is zero if there is no such time.
 func Plan(targets []Target, observed []Observed, history map[Key]History, now time.Time) (actions []Action, wake time.Time) {
 	wanted, live := index(targets, observed)
 	keys := make([]Key, 0, len(wanted))
@@ -118,7 +124,7 @@ func Plan(targets []Target, observed []Observed, history map[Key]History, now ti
 		if start > 0 {
 			h := history[k]
 			if t := wanted[k]; !t.Early && waits(wanted, live, history, k) {
-				// Whoever becomes ready has the question asked again.
+				// Plan is called again when a used deployment becomes ready.
 			} else if t.GiveUp > 0 && !h.Ran && h.Failures >= t.GiveUp {
 				actions = append(actions, GiveUp{k})
 			} else if at := h.LastFailure.Add(Delay(h.Rounds)); h.Rounds > 1 && at.After(now) {
@@ -136,13 +142,13 @@ func Plan(targets []Target, observed []Observed, history map[Key]History, now ti
 	return actions, wake
 }
 
-// Waits says whether user code of the deployment k should not run yet, because what it uses is not ready.
+// Waits reports whether user code of the deployment k has to wait, because a deployment that it uses is not ready.
 func Waits(targets []Target, observed []Observed, history map[Key]History, k Key) bool {
 	wanted, live := index(targets, observed)
 	return waits(wanted, live, history, k)
 }
 
-// index sorts both by deployment. What runs without a target has one of none.
+// index groups both arguments by deployment. A deployment that runs without a target gets a target of no replicas.
 func index(targets []Target, observed []Observed) (wanted map[Key]Target, live map[Key][]Observed) {
 	wanted, live = map[Key]Target{}, map[Key][]Observed{}
 	for _, o := range observed {
@@ -157,20 +163,21 @@ func index(targets []Target, observed []Observed) (wanted map[Key]Target, live m
 	return wanted, live
 }
 
-// waits is Waits.
+// waits is [Waits] on the grouped arguments.
 func waits(wanted map[Key]Target, live map[Key][]Observed, history map[Key]History, k Key) bool {
 	for _, u := range wanted[k].Uses {
 		t := wanted[u]
 		ready := func(o Observed) bool { return o.State == Running && o.Revision == t.Revision }
-		if t.Replicas > 0 && !history[u].Ran && !slices.ContainsFunc(live[u], ready) && !leads(wanted, u, k, nil) {
+		if t.Replicas > 0 && !history[u].Ran && !slices.ContainsFunc(live[u], ready) && !reaches(wanted, u, k, nil) {
 			return true
 		}
 	}
 	return false
 }
 
-// leads says whether from uses to, directly or not. It is asked for what is missing only.
-func leads(wanted map[Key]Target, from, to Key, seen map[Key]bool) bool {
+// reaches reports whether the deployment from uses the deployment to, directly or through others. The map seen has the
+// deployments that were visited; nil for none.
+func reaches(wanted map[Key]Target, from, to Key, seen map[Key]bool) bool {
 	if from == to {
 		return true
 	}
@@ -179,14 +186,14 @@ func leads(wanted map[Key]Target, from, to Key, seen map[Key]bool) bool {
 	}
 	seen[from] = true
 	for _, u := range wanted[from].Uses {
-		if !seen[u] && leads(wanted, u, to, seen) {
+		if !seen[u] && reaches(wanted, u, to, seen) {
 			return true
 		}
 	}
 	return false
 }
 
-// compare gives how many replicas one deployment lacks and which are too many.
+// compare returns the number of missing replicas of one deployment, and the surplus ones.
 func compare(t Target, live []Observed) (start int, stop []Observed) {
 	replicas := max(t.Replicas, 0)
 	var current, former []Observed
@@ -202,13 +209,13 @@ func compare(t Target, live []Observed) (start int, stop []Observed) {
 			}
 		}
 	}
-	// Replicas of another revision stand in for those of the target's that do not run yet.
+	// Replicas of another revision serve in the place of the target's replicas that do not run yet.
 	stop = append(surplus(former, replicas-running), surplus(current, replicas)...)
 	return max(replicas-len(current), 0), stop
 }
 
-// surplus are the replicas beyond the keep that are worth most. Those that serve nobody yet go first, and then the
-// youngest, which have the least to lose.
+// surplus returns all but the keep most useful replicas. Starting replicas are in the surplus first, then the
+// youngest, which have the least state to lose.
 func surplus(of []Observed, keep int) []Observed {
 	n := len(of) - max(keep, 0)
 	if n <= 0 {

@@ -149,7 +149,7 @@ func TestDelay(t *testing.T) {
 	}
 }
 
-// world is a node that does what the plan says, and in which things fail.
+// world is a node that carries out the plan, with random failures.
 type world struct {
 	t        *testing.T
 	rng      *rand.Rand
@@ -169,7 +169,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 			t := Target{Key: k, Revision: fmt.Sprint(w.rng.IntN(2)), Replicas: w.rng.IntN(5)}
 			t.Early = w.rng.IntN(4) == 0
 			for j := range 4 {
-				if w.rng.IntN(3) == 0 { // across applications too, and in circles
+				if w.rng.IntN(3) == 0 { // uses cross applications too, and make circles
 					t.Uses = append(t.Uses, Key{"app" + fmt.Sprint(j%2), fmt.Sprint(j)})
 				}
 			}
@@ -216,14 +216,14 @@ func serves(k Key) func(Observed) bool {
 	return func(o Observed) bool { return o.Key == k && o.State == Running }
 }
 
-// mayStart is what Uses promises, said another way: u is ready, was, is not wanted, or is in a circle with k.
+// mayStart is the rule of Uses in other words: u is ready, was ready once, has no target, or is in a circle with k.
 func (w *world) mayStart(k, u Key) bool {
 	t := w.target(u)
 	if t.Replicas == 0 || w.history[u].Ran || w.count(func(o Observed) bool { return serves(u)(o) && o.Revision == t.Revision }) > 0 {
 		return true
 	}
 	reached := map[Key]bool{u: true}
-	for range 4 { // no path is longer
+	for range 4 { // every path is at most this long
 		for _, t := range w.targets {
 			for _, v := range t.Uses {
 				reached[v] = reached[v] || reached[t.Key]
@@ -233,7 +233,7 @@ func (w *world) mayStart(k, u Key) bool {
 	return reached[k]
 }
 
-// plan plans, checks what every plan promises, and applies it.
+// plan calls Plan, checks the promises that hold for every plan, and carries it out.
 func (w *world) plan() (actions []Action, wake time.Time) {
 	w.t.Helper()
 	actions, wake = Plan(w.targets, w.observed, w.history, w.now)
@@ -293,7 +293,7 @@ func (w *world) plan() (actions []Action, wake time.Time) {
 	return actions, wake
 }
 
-// live lets time and fate pass: starts finish or fail, drains finish, replicas die.
+// live lets time pass: starts finish or fail, drains finish, replicas die.
 func (w *world) live(fate bool) {
 	w.observed = slices.DeleteFunc(w.observed, func(o Observed) bool {
 		return o.State >= Draining && (!fate || w.rng.IntN(2) == 0)
@@ -316,8 +316,8 @@ func (w *world) live(fate bool) {
 	}
 }
 
-// TestConverges lets things fail for a while, and then not: the target is reached, however bad it was, by no more than
-// following the plan and waking when it says.
+// TestConverges: after a time of random failures the target is reached, by carrying out the plan and waking at its
+// times.
 func TestConverges(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(500) {

@@ -57,7 +57,6 @@ fuzz:
 	$(FUZZ) -fuzz '^FuzzSnapshot$$' ./internal/node
 	$(FUZZ) -fuzz '^FuzzTold$$'     -fuzzminimizetime 10x ./internal/node
 	$(FUZZ) -fuzz '^FuzzTable$$'    -fuzzminimizetime 100x ./internal/arena
-	$(FUZZ) -fuzz '^FuzzNodes$$'    -fuzzminimizetime 1x ./internal/transport
 
 # A node with crashes at random: make simulate SEEDS=100000 for the long run. HELVE_SIMULATION_SEED=n runs one seed again.
 SEEDS ?= 2000

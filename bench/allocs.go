@@ -34,7 +34,7 @@ func (b *bench) inProcess(role string, count func() uint64) func() (sample, erro
 		if role == "grpc" {
 			serve = listenGRPC
 		}
-		l, err := serve(overUnix, filepath.Join(dir, role), nil)
+		l, err := serve(overUnix, filepath.Join(dir, role))
 		if err != nil {
 			return sample{}, err
 		}

@@ -91,7 +91,6 @@ func coreRows(b *bench) []measurement {
 		{name: "goodput at 3x overload / capacity", bar: 0.95, atLeast: true, measure: b.overload(false)},
 		{name: "p99 at 3x overload / full queue and service", bar: 1.5, measure: b.overload(true)},
 	}
-	rows = append(rows, measurement{name: "8 routers 0 to 50 ms away, calls of 20 ms / beside the gate", measure: b.farRouters(8)})
 	for _, p := range pickings() {
 		for _, n := range []int{1000, 10000} {
 			name := fmt.Sprintf("%s at %d,000 replicas / at 10", p.name, n/1000)

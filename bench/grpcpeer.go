@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/mem"
 )
@@ -36,27 +34,16 @@ func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
 func grpcRole() error { return serveEach(listenGRPC) }
 
 // listenGRPC serves until its listener is closed.
-func listenGRPC(kind, sock string, cfg *tls.Config) (net.Listener, error) {
-	bare := kind
-	if kind == overTLS {
-		bare = overTCP // it brings its own TLS
-	} else {
-		cfg = nil
-	}
-	l, err := listen(bare, sock, nil)
+func listenGRPC(kind, sock string) (net.Listener, error) {
+	l, err := listen(kind, sock)
 	if err == nil {
-		go serveGRPC(cfg).Serve(l) //nolint:errcheck // until the listener is closed
+		go serveGRPC().Serve(l) //nolint:errcheck // until the listener is closed
 	}
 	return l, err
 }
 
-// serveGRPC makes a server; cfg is nil without TLS.
-func serveGRPC(cfg *tls.Config) *grpc.Server {
-	opts := []grpc.ServerOption{grpc.ForceServerCodecV2(rawCodec{}), grpc.MaxRecvMsgSize(maxMessage)}
-	if cfg != nil {
-		opts = append(opts, grpc.Creds(credentials.NewTLS(cfg)))
-	}
-	s := grpc.NewServer(opts...)
+func serveGRPC() *grpc.Server {
+	s := grpc.NewServer(grpc.ForceServerCodecV2(rawCodec{}), grpc.MaxRecvMsgSize(maxMessage))
 	h := newHolder()
 	method := func(name string, f func(context.Context, []byte) ([]byte, error)) grpc.MethodDesc {
 		return grpc.MethodDesc{MethodName: name, Handler: func(_ any, ctx context.Context, dec func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
@@ -162,14 +149,11 @@ type grpcPeer struct{ cc *grpc.ClientConn }
 
 // dialGRPC connects with the first call.
 func dialGRPC(_ context.Context, e end) (peer, error) {
-	target, creds := "passthrough:///"+e.addr, insecure.NewCredentials()
-	switch e.kind {
-	case overUnix:
+	target := "passthrough:///" + e.addr
+	if e.kind == overUnix {
 		target = "unix:" + e.addr
-	case overTLS:
-		creds = credentials.NewTLS(e.tls)
 	}
-	cc, err := grpc.NewClient(target, grpc.WithTransportCredentials(creds),
+	cc, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{}), grpc.MaxCallRecvMsgSize(maxMessage)))
 	return grpcPeer{cc}, err
 }

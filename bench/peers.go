@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -42,8 +41,8 @@ func checkSize(sent, answer []byte) error {
 
 // rawRole echoes messages of a size that the connection begins with: the floor of any exchange over a socket.
 func rawRole() error {
-	return serveEach(func(kind, sock string, cfg *tls.Config) (net.Listener, error) {
-		l, err := listen(kind, sock, cfg)
+	return serveEach(func(kind, sock string) (net.Listener, error) {
+		l, err := listen(kind, sock)
 		if err == nil {
 			go accept(l, rawEcho)
 		}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/tls"
 	"net"
 	"path/filepath"
 	"testing"
@@ -10,24 +9,16 @@ import (
 // Both sides of a row do what is asked of them, over every kind of socket.
 func TestPeers(t *testing.T) {
 	t.Parallel()
-	id, err := newIdentity()
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, server, err := configs(id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for role, serve := range map[string]func(kind, sock string, cfg *tls.Config) (net.Listener, error){"wire": listenWire, "grpc": listenGRPC} {
+	for role, serve := range map[string]func(kind, sock string) (net.Listener, error){"wire": listenWire, "grpc": listenGRPC} {
 		for _, kind := range kinds() {
 			t.Run(role+" "+kind, func(t *testing.T) {
 				t.Parallel()
-				l, err := serve(kind, filepath.Join(t.TempDir(), "s"), server)
+				l, err := serve(kind, filepath.Join(t.TempDir(), "s"))
 				if err != nil {
 					t.Fatal(err)
 				}
 				t.Cleanup(func() { l.Close() })
-				p, err := dialPeer(t.Context(), role, end{kind, l.Addr().String(), client})
+				p, err := dialPeer(t.Context(), role, end{kind, l.Addr().String()})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -19,14 +19,13 @@ import (
 
 // The variables that tell this executable what it is as a child.
 const (
-	roleEnv     = "BENCH_ROLE"
-	socketEnv   = "BENCH_SOCKET"
-	addrEnv     = "BENCH_ADDR"
-	connsEnv    = "BENCH_CONNS"
-	timeEnv     = "BENCH_TIME"
-	roundsEnv   = "BENCH_ROUNDS"
-	pairEnv     = "BENCH_PAIR"
-	identityEnv = "BENCH_IDENTITY"
+	roleEnv   = "BENCH_ROLE"
+	socketEnv = "BENCH_SOCKET"
+	addrEnv   = "BENCH_ADDR"
+	connsEnv  = "BENCH_CONNS"
+	timeEnv   = "BENCH_TIME"
+	roundsEnv = "BENCH_ROUNDS"
+	pairEnv   = "BENCH_PAIR"
 )
 
 // playRole is what this executable does as a child.

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,8 +20,8 @@ var token wire.Token //nolint:gochecknoglobals // a constant
 // wireRole answers calls on bare connections of internal/wire: opening, frames, ids and flushes, without router and gate.
 func wireRole() error { return serveEach(listenWire) }
 
-func listenWire(kind, sock string, cfg *tls.Config) (net.Listener, error) {
-	l, err := listen(kind, sock, cfg)
+func listenWire(kind, sock string) (net.Listener, error) {
+	l, err := listen(kind, sock)
 	if err == nil {
 		go serveWire(l)
 	}

@@ -5,13 +5,13 @@
 // The way of a buffer:
 //
 //  1. A worker holds a lease, a stock of extents that it may write into (Stock); it asks for more in the background
-//     (LeaseRequest, LeaseGrant), so that sending a value never waits for the node. The node makes sure that a granted
+//     (a LEASE frame), so that sending a value never waits for the node. The node makes sure that a granted
 //     extent has memory (Memory.Fill): writing into it cannot fail later, when it would be a SIGBUS.
 //  2. It copies the buffer in, once, and sends a Ref in the place of the bytes. With nothing fitting in stock it sends
 //     the bytes as before: inline is always possible, and no call ever waits for room.
 //  3. The node publishes the extent as it reads the Ref, and gives the receiver a reference (Table.Publish, Share)
 //     before it forwards the Ref. The Ref itself is forwarded unread: the generation in it came with the lease.
-//  4. The receiver reads through a mapping without write permission (View) and reports (Release, in batches) when its
+//  4. The receiver reads through a mapping without write permission (View) and reports (a RELEASE frame, in batches) when its
 //     last view has died. The extent is free again when nobody is left who refers to it.
 //  5. The node takes back what a process held when that process is seen gone, not when its connection ends: until then
 //     it may still write into its lease and read its views.
@@ -25,35 +25,12 @@
 // An arena lives as long as its node. Workers that outlive a node keep the old memory mapped while they have views of it,
 // and get the new node's arena over their new connection; releases for another arena than the present one
 // mean nothing and are dropped.
-//
-// # Messages
-//
-// The types LeaseRequest, LeaseGrant, LeaseReturn, Ref and Release are what the wire has to carry; Offer is how a process
-// learns of the arena. Sizes and offsets are in bytes.
 package arena
 
 // Offer tells a process of an arena; the descriptor comes beside it.
 type Offer struct {
 	Arena uint64 // identifies the arena; a node that starts anew takes another
 	Size  uint64
-}
-
-// LeaseRequest asks the node for one extent of at least Bytes.
-type LeaseRequest struct {
-	Arena uint64
-	Bytes uint64
-}
-
-// LeaseGrant answers a LeaseRequest. A Length of 0 is a refusal: there is no room, or the worker holds its limit.
-type LeaseGrant struct {
-	Arena uint64
-	Grant
-}
-
-// LeaseReturn gives leased extents back that were not published.
-type LeaseReturn struct {
-	Arena  uint64
-	Grants []Grant
 }
 
 // Ref stands in a value for the bytes of a large buffer: Length bytes at Offset, written under the lease Generation. The
@@ -63,11 +40,6 @@ type Ref struct {
 	Generation uint64
 	Offset     uint64
 	Length     uint64
-}
-
-// Release gives references back, each as often as it is in the list. No answer is expected.
-type Release struct {
-	Refs []Ref
 }
 
 // Extent is a part of the arena, in bytes.

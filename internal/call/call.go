@@ -187,9 +187,6 @@ type Result struct {
 	// NotStarted marks a failure before the call was started (docs of DESIGN's "admitted" and "started"): no byte of it
 	// reached a worker and no user function was entered, so it may be routed again.
 	NotStarted bool
-	// Rejected marks a call that was not started because the replica's gate was full, as only a gate in another node can say so
-	// late: the call waits again at its place, and nothing is wrong with the replica.
-	Rejected bool
 	// Lost marks a failure of which nobody knows how far the call came: its process ended while it ran.
 	Lost bool
 	// Unsent are the arguments of a call that was not started, where the transport had taken them over; they own their memory.

@@ -30,11 +30,10 @@ type Gate struct {
 	mu      sync.Mutex // guards waiters, and every change of the bits
 	waiters []Waiter   // the longest waiting first
 	crowded func()     // told when somebody begins to wait where nobody did; nil for none
-	turned  func()     // told when the gate has become full, and when it is full no more; nil for none
 
 	// Every call writes state. Without the padding the gates of different replicas would share cache lines (which
 	// processors also prefetch in pairs), and callers on different replicas would slow each other down.
-	_ [128 - 64]byte
+	_ [128 - 56]byte
 }
 
 // The high bits make the two lock-free operations see, in the one word they touch, that they must not decide alone.
@@ -56,12 +55,6 @@ func New(slots int) *Gate {
 // the gate's lock. It is set before the gate is used.
 func (g *Gate) WhenWaiting(f func()) { g.crowded = f }
 
-// WhenFull has f called whenever the last free slot was taken, and whenever one became free where none was; a slot that goes from
-// a holder to a waiter is neither. f is called on the goroutine that took or released the slot, without the gate's lock, but
-// perhaps with locks of the taker, so it must not block and must not use a gate. Two changes may be told in either order: f
-// looks at [Gate.Load]. It is set before the gate is used.
-func (g *Gate) WhenFull(f func()) { g.turned = f }
-
 // Max is the number of slots.
 func (g *Gate) Max() int { return int(g.max) }
 
@@ -76,9 +69,6 @@ func (g *Gate) TryAcquire() bool {
 			return false
 		}
 		if g.state.CompareAndSwap(s, s+1) {
-			if s+1 == g.max && g.turned != nil {
-				g.turned()
-			}
 			return true
 		}
 	}
@@ -100,9 +90,6 @@ func (g *Gate) Release(b *call.Batch) {
 			continue // the last waiter has just left, or the gate was closed
 		}
 		if g.state.CompareAndSwap(s, s-1) {
-			if s == g.max && g.turned != nil {
-				g.turned()
-			}
 			return
 		}
 	}
@@ -127,37 +114,34 @@ func (g *Gate) next() Waiter {
 // first slot that is w's turn. The two are one step: no slot is freed unnoticed in between. If w is registered already
 // it keeps its place (false). At a closed gate w gets neither a slot nor a place (false).
 func (g *Gate) Wait(w Waiter) bool {
-	got, first, last := g.wait(w)
+	got, first := g.wait(w)
 	if first && g.crowded != nil {
 		g.crowded()
-	}
-	if last && g.turned != nil {
-		g.turned()
 	}
 	return got
 }
 
-// wait is Wait, and says whether w is the first that waits, and whether it took the last slot.
-func (g *Gate) wait(w Waiter) (got, first, last bool) {
+// wait is Wait, and says whether w is the first that waits.
+func (g *Gate) wait(w Waiter) (got, first bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if slices.Contains(g.waiters, w) {
-		return false, false, false
+		return false, false
 	}
 	for {
 		s := g.state.Load()
 		switch {
 		case s&closedBit != 0:
-			return false, false, false
+			return false, false
 		case s&waitingBit == 0 && s&countMask < g.max:
 			if g.state.CompareAndSwap(s, s+1) {
-				return true, false, s+1 == g.max
+				return true, false
 			}
 		default:
 			// With the bit set in the same step in which the gate was seen full, no Release can slip in between.
 			if g.state.CompareAndSwap(s, s|waitingBit) {
 				g.waiters = append(g.waiters, w)
-				return false, len(g.waiters) == 1, false
+				return false, len(g.waiters) == 1
 			}
 		}
 	}

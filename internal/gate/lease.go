@@ -18,20 +18,12 @@ type Lease struct {
 }
 
 // Lease turns a slot that the caller holds into one that returns after ttl. From now on it is the lease's.
-func (g *Gate) Lease(ttl time.Duration) *Lease { return g.lease(ttl, nil) }
-
-// lease is Lease that tells expired, if it is not nil, before the slot returns.
-func (g *Gate) lease(ttl time.Duration, expired func()) *Lease {
+func (g *Gate) Lease(ttl time.Duration) *Lease {
 	l := &Lease{gate: g}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.timer = time.AfterFunc(ttl, func() {
-		if l.Use() {
-			if expired != nil {
-				expired()
-			}
-			g.Release(nil)
-		}
+		l.Release(nil)
 	})
 	return l
 }
@@ -45,17 +37,6 @@ func (l *Lease) Use() bool {
 	}
 	l.over = true
 	l.timer.Stop()
-	return true
-}
-
-// Renew makes the lease end after ttl from now. false: it is over.
-func (l *Lease) Renew(ttl time.Duration) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.over {
-		return false
-	}
-	l.timer.Reset(ttl)
 	return true
 }
 

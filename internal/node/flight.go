@@ -151,7 +151,7 @@ func (f *Flight) Complete(b *call.Batch, r call.Result) {
 	}
 	f.mu.Unlock()
 	rep.(*Unit).ended(r)
-	if r.NotStarted && !r.Rejected || r.Lost { // nobody else should be sent there; the node removes it when it has seen the process end
+	if r.NotStarted || r.Lost { // nobody else should be sent there; the node removes it when it has seen the process end
 		rep.(*Unit).gate.Close()
 	}
 	if retry {

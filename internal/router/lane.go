@@ -11,8 +11,7 @@ import (
 )
 
 // Gate is the admission of one replica, as the router sees it; package gate has the contract. The router relies on two
-// points of it: Wait takes a free slot or registers in one step, and Granted is never called with the gate's lock held. What it
-// registers has a method Wants() int too, for gates that are far away: how many slots are of use.
+// points of it: Wait takes a free slot or registers in one step, and Granted is never called with the gate's lock held.
 type Gate interface {
 	TryAcquire() bool
 	Release(b *call.Batch)
@@ -422,13 +421,6 @@ func (r *lane) Queued() int { return int(r.queued.Load()) }
 
 // Replicas is the current set, in the order of Update. It is shared and must not be changed.
 func (r *lane) Replicas() []Replica { return *r.set.Load() }
-
-// Wants is how many slots of the waiter's replica are of use here: its part of the calls that wait, and at least 1, as long as it
-// is registered. Gates of replicas in other nodes ask, which keep slots ahead of the calls. It takes no lock.
-func (w *waiter) Wants() int {
-	waiting, among := int(w.router.queued.Load()), max(len(*w.router.set.Load()), 1)
-	return max((waiting+among-1)/among, 1)
-}
 
 // Granted has a slot of the waiter's replica.
 func (w *waiter) Granted(b *call.Batch) {

@@ -2,193 +2,230 @@ package transport_test
 
 import (
 	"bytes"
+	"context"
+	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
-	"time"
+
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/transport"
 )
 
-// TestStrict: many routers at once never have more calls at the replica than it has slots, and all of them are served.
-func TestStrict(t *testing.T) {
-	everywhere(t, func(t *testing.T, k kind) {
-		const slots, routers, calls = 3, 6, 60
-		s := newSite(t, "r", slots, func(e *execution) {
-			go func() {
-				for range 10 {
-					runtime.Gosched()
-				}
-				e.end(nil, nil)
-			}()
-		})
-		idle(t, s)
+// TestSlotsAreStrict: many routers at once never have more calls at the replica than it has slots, and all calls are served.
+func TestSlotsAreStrict(t *testing.T) {
+	everyKind(t, func(t *testing.T, k kind) {
+		const slots, routers, callers, calls = 3, 6, 4, 15
+		r := newReplica(t, k, slots)
+		r.method = func(_ context.Context, _ string, body []byte) ([]byte, error) {
+			for range 10 {
+				runtime.Gosched()
+			}
+			return body, nil
+		}
 		var wg sync.WaitGroup
 		for i := range routers {
-			c := newClient(t)
-			if i == 0 { // one of them is in the replica's node
-				c.add(nil, "local", s.gate, s)
-			} else {
-				join(t, k, c, s, nil)
-			}
-			for g := range 4 {
+			c := newClient(r)
+			for g := range callers {
 				wg.Go(func() {
-					var js []*journey
-					for n := range calls / 4 {
-						js = append(js, c.submit(name(i, "/", g, "/", n), name(g), []byte("x")))
+					var flights []*flight
+					for n := range calls {
+						flights = append(flights, c.submit(fmt.Sprint(i, "/", g, "/", n), []byte("x")))
 						if n%5 == 4 {
 							runtime.Gosched()
 						}
 					}
-					for _, j := range js {
-						j.await(t)
+					for _, f := range flights {
+						f.await(t)
 					}
 				})
 			}
 		}
 		wg.Wait()
-		if n := len(s.ran()); n != routers*calls || s.most != slots {
-			t.Errorf("%d calls ran, at most %d at once", n, s.most)
+		if n := r.ran(); n != routers*callers*calls || r.most != slots {
+			t.Errorf("%d calls ran, at most %d at once", n, r.most)
 		}
 	})
 }
 
-// TestFairness: routers that all have calls waiting get the same number of slots.
-func TestFairness(t *testing.T) {
-	everywhere(t, func(t *testing.T, k kind) {
-		const slots, routers, calls, counted = 2, 3, 200, 300
-		s := newSite(t, "r", slots, nil)
-		if k.name == "pipe" { // all that is sent arrives before a slot is free again
-			s.method = func(e *execution) { time.AfterFunc(time.Millisecond, func() { e.end(nil, nil) }) }
-		}
-		idle(t, s)
-		var cs []*client
-		for range routers {
-			cs = append(cs, newClient(t))
-			join(t, k, cs[len(cs)-1], s, nil)
-		}
-		for range slots {
-			s.gate.TryAcquire()
-		}
-		var js []*journey
-		for n := range calls {
-			for i, c := range cs {
-				js = append(js, c.submit(name(i, n), "", nil))
+// TestCancelledCalls: a call that is cancelled in the queue never runs, the context of one that runs ends, and slots come back.
+func TestCancelledCalls(t *testing.T) {
+	everyKind(t, func(t *testing.T, k kind) {
+		started := make(chan string, 9)
+		r := newReplica(t, k, 2)
+		r.method = func(ctx context.Context, name string, body []byte) ([]byte, error) {
+			started <- name
+			if strings.HasPrefix(name, "run") {
+				<-ctx.Done()
+				return nil, ctx.Err()
 			}
+			return body, nil
 		}
-		for _, c := range cs {
-			until(func() bool { return c.router.Queued() == calls })
-		}
-		for range slots {
-			s.gate.Release(nil)
-		}
-		for _, j := range js {
-			j.await(t)
-		}
-		tolerance := 5 // percent
-		if k.name == "unix" || k.name == "tls" {
-			tolerance = 60 // a router that gets no processor for the time of a lease has its turn later
-		}
-		got := map[byte]int{}
-		for _, n := range s.ran()[:counted] {
-			got[n[0]]++
-		}
-		for i := range byte(routers) {
-			if n := got['0'+i]; 100*n < counted/routers*(100-tolerance) || 100*n > counted/routers*(100+tolerance) {
-				t.Errorf("of the first %d calls the routers got %v", counted, got)
-				break
-			}
-		}
-	})
-}
-
-// TestRejectedKeepsItsPlace: a call that set out because the gate was believed to have room, and was rejected, runs before those
-// that came after it.
-func TestRejectedKeepsItsPlace(t *testing.T) {
-	everywhere(t, func(t *testing.T, k kind) {
-		s := newSite(t, "r", 1, nil)
-		idle(t, s)
-		c := newClient(t)
-		join(t, k, c, s, nil)
-		for round := range 20 {
-			s.gate.TryAcquire() // nobody is told: the client has not called since the gate was free
-			var js []*journey
-			var want []string
-			for n := range 5 {
-				want = append(want, name(round, "/", n))
-				js = append(js, c.submit(want[n], "", nil))
-			}
-			if k.pair != nil {
-				until(func() bool { js[0].mu.Lock(); defer js[0].mu.Unlock(); return js[0].rejected > 0 })
-			}
-			want = append(want, name(round, "/", 5))
-			js = append(js, c.submit(want[5], "", nil))
-			s.gate.Release(nil)
-			for _, j := range js {
-				j.await(t)
-			}
-			if ran := s.ran()[6*round:]; !slices.Equal(ran, want) {
-				t.Fatalf("ran as %q", ran)
-			}
-			for _, j := range js[1:] {
-				if j.rejected > 0 && k.name == "pipe" { // elsewhere a slot may have been kept for too short a time
-					t.Errorf("%v set out too early", j.call.Info.Request)
-				}
-			}
-			until(func() bool { return s.gate.Load() == 0 })
-			if f, ok := c.router.Replicas()[0].Gate().(interface{ Load() int }); ok {
-				until(func() bool { return f.Load() == 0 })
-			}
-		}
-	})
-}
-
-// TestCancel: a call that is cancelled in the queue never arrives, one that runs is ended; slots come back.
-func TestCancel(t *testing.T) {
-	everywhere(t, func(t *testing.T, k kind) {
-		started := make(chan *execution, 100)
-		s := newSite(t, "r", 2, func(e *execution) { started <- e })
-		idle(t, s)
-		c := newClient(t)
-		join(t, k, c, s, nil)
-		running := []*journey{c.submit("a1", "", nil), c.submit("a2", "", nil)}
+		c := newClient(r)
+		running := []*flight{c.submit("run1", nil), c.submit("run2", nil)}
 		<-started
 		<-started
-		queued := []*journey{c.submit("b1", "", nil), c.submit("b2", "", nil), c.submit("b3", "", nil)}
-		queued[0].stop()
-		queued[1].stop()
-		running[0].stop()
-		if e := <-started; e.name != "b3" {
-			t.Errorf("%s ran", e.name)
-		} else {
-			e.end(nil, nil)
+		queued := []*flight{c.submit("a", nil), c.submit("b", nil), c.submit("c", nil)}
+		queued[0].cancel()
+		queued[1].cancel()
+		running[0].cancel()
+		if name := <-started; name != "c" {
+			t.Errorf("%s ran", name)
 		}
 		queued[2].await(t)
-		running[1].stop()
-		until(func() bool { return s.gate.Load() == 0 })
-		if ran := s.ran(); len(ran) != 3 {
-			t.Errorf("%q ran", ran)
+		running[1].cancel()
+		until(func() bool { return r.gate.Load() == 0 })
+		if r.ran() != 3 || c.router.Queued() != 0 {
+			t.Errorf("%d ran, %d are queued", r.ran(), c.router.Queued())
 		}
-		if c.router.Queued() != 0 {
-			t.Errorf("%d are queued", c.router.Queued())
+		for _, f := range running {
+			if <-f.done; f.result.Err.Reason != call.Cancelled {
+				t.Errorf("%v", f.result.Err)
+			}
 		}
 	})
 }
 
-// TestBodies: values of every size, of calls that are admitted at once, that wait, and that are rejected.
+// TestBodies: values of every size arrive and come back, of calls that have a slot at once and of calls that wait.
 func TestBodies(t *testing.T) {
-	everywhere(t, func(t *testing.T, k kind) {
-		s := newSite(t, "r", 2, nil)
-		idle(t, s)
-		var js []*journey
+	everyKind(t, func(t *testing.T, k kind) {
+		r := newReplica(t, k, 2)
+		var flights []*flight
 		for i := range 3 {
-			c := newClient(t)
-			join(t, k, c, s, nil)
+			c := newClient(r)
 			for n, size := range []int{0, 10, 32 << 10, 100 << 10, 300 << 10, 2 << 20, 1, 1<<20 + 1, 5} {
-				js = append(js, c.submit(name(i, "/", n), "", bytes.Repeat([]byte{byte(n)}, size)))
+				flights = append(flights, c.submit(fmt.Sprint(i, "/", n), bytes.Repeat([]byte{byte(n)}, size)))
 			}
 		}
-		for _, j := range js {
-			j.await(t)
+		for _, f := range flights {
+			f.await(t)
 		}
 	})
 }
+
+// TestMethodErrors: an error and a panic of the method are the failure of the call, and the next call runs.
+func TestMethodErrors(t *testing.T) {
+	everyKind(t, func(t *testing.T, k kind) {
+		r := newReplica(t, k, 1)
+		r.method = func(_ context.Context, name string, body []byte) ([]byte, error) {
+			switch name {
+			case "error":
+				return nil, fmt.Errorf("no %s", body)
+			case "panic":
+				panic("oh no")
+			}
+			return body, nil
+		}
+		c := newClient(r)
+		for name, text := range map[string]string{"error": "no luck", "panic": "oh no"} {
+			f := c.submit(name, []byte("luck"))
+			if <-f.done; f.result.Err == nil || f.result.Err.Reason != call.User || !strings.Contains(f.result.Err.Message, text) {
+				t.Errorf("%s: %v", name, f.result.Err)
+			}
+		}
+		c.submit("good", []byte("x")).await(t)
+	})
+}
+
+// items collects the items of a stream, as they are read at once.
+type items struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (i *items) Item(_ context.Context, p call.Payload) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.all = append(i.all, string(p.Data))
+	return true
+}
+
+func (i *items) Frame(b *call.Batch, from call.Source, frame []byte) {
+	for p, rest, ok := call.NextItem(frame); ok; p, rest, ok = call.NextItem(rest) {
+		i.Item(context.Background(), p)
+		from.Credit(b, call.Window{Items: 1, Bytes: uint32(len(p.Data))})
+	}
+}
+
+// stream calls the method Items with a window of two items.
+func (c *client) stream() (*flight, *items) {
+	all := &items{}
+	k := &call.Call{Want: call.Raw, Items: all, Window: call.Window{Items: 2, Bytes: 100}}
+	k.Info.Request = call.IDFrom("stream")
+	k.SetOne(call.Slot{Kind: call.Positional, Payload: call.Payload{Codec: call.Raw, Data: []byte("x")}})
+	return c.send("Items", k), all
+}
+
+// TestStreams: the items of a stream come in order, and the call ends behind the last.
+func TestStreams(t *testing.T) {
+	everyKind(t, func(t *testing.T, k kind) {
+		f, got := newClient(newReplica(t, k, 1)).stream()
+		if <-f.done; f.result.Err != nil || !slices.Equal(got.all, []string{"one", "two", "three"}) {
+			t.Errorf("%q, %v", got.all, f.result.Err)
+		}
+	})
+}
+
+// TestRelay: a call, or a stream, that comes over one connection goes on over another as it is. For example, a method in one worker
+// calls a replica in another: both connections end at the node.
+func TestRelay(t *testing.T) {
+	everyKind(t, func(t *testing.T, k kind) {
+		if k.pair == nil {
+			k.pair = socketPair // from the caller to the node; the replica is in the node
+		}
+		last := newReplica(t, k, 3)
+		caller, _ := connect(t, k, relay{}, relay{to: last.transport})
+		first := &replica{t: t, gate: last.gate, transport: &transport.Wire{Peer: caller, Replica: "d#1", Codec: codec.New()}}
+		c := newClient(first)
+		var flights []*flight
+		for n, size := range []int{5, 40 << 10, 300 << 10, 0} {
+			flights = append(flights, c.submit(fmt.Sprint(n), make([]byte, size)))
+		}
+		for _, f := range flights {
+			f.await(t)
+		}
+		f, got := c.stream()
+		if <-f.done; f.result.Err != nil || !slices.Equal(got.all, []string{"one", "two", "three"}) {
+			t.Errorf("%q, %v", got.all, f.result.Err)
+		}
+	})
+}
+
+// TestWorkerEnds: when a worker ends, a call that runs there fails as lost, and calls that have not started run at the replica that is
+// left, each once.
+func TestWorkerEnds(t *testing.T) {
+	t.Parallel()
+	for _, k := range kinds()[2:] {
+		t.Run(k.name, func(t *testing.T) {
+			t.Parallel()
+			dying, left := newReplica(t, k, 1), newReplica(t, k, 1)
+			started := make(chan struct{})
+			dying.method = func(ctx context.Context, _ string, _ []byte) ([]byte, error) {
+				close(started)
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			c := newClient(dying)
+			running := c.submit("running", nil)
+			<-started
+			queued := []*flight{c.submit("a", []byte("x")), c.submit("b", []byte("y"))}
+			dying.end()
+			if <-running.done; running.result.Err == nil || running.result.Err.Reason != call.ReplicaDied || !running.result.Lost {
+				t.Errorf("%+v", running.result)
+			}
+			c.router.Update(nil, newClient(left).router.Replicas())
+			for _, f := range queued {
+				f.await(t)
+			}
+			if dying.ran() != 1 || left.ran() != 2 {
+				t.Errorf("%d and %d calls ran", dying.ran(), left.ran())
+			}
+		})
+	}
+}
+
+var _ call.Items = (*items)(nil)
+var _ call.Sink = (*flight)(nil)

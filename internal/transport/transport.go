@@ -181,21 +181,14 @@ var sendings = sync.Pool{New: func() any { return &sending{buf: make([]byte, 0, 
 
 // Send encodes what c holds as Go values and sends it on its way.
 func Send(way *wire.Way, cd *codec.Codec, python bool, b *call.Batch, c *call.Call, sink call.Sink) Handle {
-	return Handle{peer: way.Peer(), id: send(way, cd, python, b, c, sink)}
-}
-
-// starter sends calls whose arguments are encoded.
-type starter interface {
-	Start(b *call.Batch, c *call.Call, left time.Duration, sink call.Sink) (id uint64)
-}
-
-func send(to starter, cd *codec.Codec, python bool, b *call.Batch, c *call.Call, sink call.Sink) (id uint64) {
+	h := Handle{peer: way.Peer()}
 	var left time.Duration
 	if !c.Deadline.IsZero() {
 		left = c.TimeLeft(time.Now())
 	}
 	if c.Encoded.Table != nil && c.Want != call.Native {
-		return to.Start(b, c, left, sink)
+		h.id = way.Start(b, c, left, sink)
+		return h
 	}
 	s := sendings.Get().(*sending)
 	out := &s.call
@@ -220,7 +213,7 @@ func send(to starter, cd *codec.Codec, python bool, b *call.Batch, c *call.Call,
 		err = encodeMany(cd, request, out)
 	}
 	if err == nil {
-		id = to.Start(b, out, left, sink)
+		h.id = way.Start(b, out, left, sink)
 	}
 	if cap(s.buf) <= scratchMax {
 		*s = sending{buf: s.buf[:0]}
@@ -229,7 +222,7 @@ func send(to starter, cd *codec.Codec, python bool, b *call.Batch, c *call.Call,
 	if err != nil {
 		sink.Complete(b, call.Result{Err: unencodable(err)})
 	}
-	return id
+	return h
 }
 
 // unencodable is the failure of a call whose arguments cannot be encoded.

@@ -25,12 +25,12 @@ func TestAbove(t *testing.T) {
 		"a loose parent": {sent, call.Loose, &call.Above{Frame: 7}},
 	} {
 		c := raw([]byte("abc"))
-		plain, err := appendCallMeta(nil, 1, c, time.Second)
+		plain, err := appendCall(nil, 1, c, time.Second, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		c.Info.Above, c.Info.Link = test.above, test.link
-		meta, err := appendCallMeta(nil, 1, c, time.Second)
+		meta, err := appendCall(nil, 1, c, time.Second, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -41,7 +41,7 @@ func TestAbove(t *testing.T) {
 		if !sameAbove(got.Above, test.want) || test.want != nil && got.Info.Link != test.link {
 			t.Errorf("%s: %+v, link %d", name, got.Above, got.Info.Link)
 		}
-		forwarded, err := appendCallMeta(nil, 1, &got, time.Second)
+		forwarded, err := appendCall(nil, 1, &got, time.Second, nil)
 		if err != nil || !bytes.Equal(forwarded, plain) {
 			t.Errorf("%s: a node forwards\n%x, %v, and should\n%x", name, forwarded, err, plain)
 		}
@@ -75,7 +75,7 @@ func sameAbove(a, b *call.Above) bool {
 func TestOutgoingByHalfItsID(t *testing.T) {
 	t.Parallel()
 	a, _ := pair(t)
-	p := NewPeer(NewConn(a), &server{})
+	p := newPeer(NewConn(a), &server{})
 	f, g := newFuture(), newFuture()
 	p.nextCall = 1<<32 - 2
 	first := p.Start(nil, 0, raw(nil), 0, f)

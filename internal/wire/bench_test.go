@@ -108,7 +108,7 @@ func BenchmarkOpening(b *testing.B) {
 	token := NewToken()
 	for b.Loop() {
 		x, y := net.Pipe()
-		go Accept(x, "v", "n", func(Hello) (Token, error) { return token, nil }) //nolint:errcheck // Open tells
+		go Offer{Version: "v", Node: "n"}.Accept(x, func(Hello) (Token, error) { return token, nil }) //nolint:errcheck // Open tells
 		if _, err := Open(y, token, Hello{Kind: "worker"}); err != nil {
 			b.Fatal(err)
 		}

@@ -49,7 +49,7 @@ type order struct {
 // orderOf says what a frame must not overtake.
 func orderOf(h Header) (order, bool) {
 	switch h.Type {
-	case TypeCall, TypeArrival, TypeCancel, TypeCredit:
+	case TypeCall, TypeCancel, TypeCredit:
 		return order{0, h.ID}, true
 	case TypeEnd, TypeItems:
 		return order{1, h.ID}, true
@@ -82,7 +82,6 @@ func (e held) callMeta() []byte {
 type bulkReceiver struct {
 	l     *Link
 	frame func(b *call.Batch, h Header, meta, body []byte) error
-	early earlyAdmission // of ARRIVALs; nil where there are none
 
 	mu        sync.Mutex // also held while a frame is handed over: one at a time, whichever reader has it
 	announced *sync.Cond // a body was announced, or none will be any more
@@ -109,10 +108,7 @@ func (r *bulkReceiver) init(l *Link) {
 func (r *bulkReceiver) small(b *call.Batch, h Header, meta, body []byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if h.Type >= TypeArrival && !r.l.terms.Nodes {
-		return notBetweenNodes(h.Type)
-	}
-	if h.Type == TypeCall || h.Type == TypeArrival {
+	if h.Type == TypeCall {
 		if h.ID <= r.lastCall {
 			return fmt.Errorf("call id %d after %d: ids count up", h.ID, r.lastCall)
 		}
@@ -155,16 +151,6 @@ func (r *bulkReceiver) announce(b *call.Batch, key order, h Header, meta, body [
 	m.credit = min(m.total, r.l.free)
 	r.metaBytes += n
 	r.open[number] = m
-	if h.Type == TypeArrival && r.early != nil {
-		if admitted, err := r.early.announced(b, m.h, m.meta); err != nil || !admitted {
-			m.dropped = true
-			if m.credit < m.total {
-				r.grant(b, m) //nolint:errcheck // never fails
-			}
-			r.announced.Broadcast()
-			return err
-		}
-	}
 	r.queues[key] = append(r.queues[key], held{body: m})
 	if m.total > r.l.free {
 		r.waiting = append(r.waiting, m)
@@ -241,9 +227,6 @@ func (r *bulkReceiver) cancelled(b *call.Batch, key order) {
 		}
 		m := e.body
 		m.dropped = true
-		if m.h.Type == TypeArrival && r.early != nil {
-			r.early.forgotten(b, m.h.ID)
-		}
 		r.release(m)
 		if m.credit < m.total {
 			r.grant(b, m) //nolint:errcheck // never fails
@@ -353,16 +336,13 @@ func (r *bulkReceiver) chunk(b *call.Batch, h Header) (m *inBody, place []byte, 
 }
 
 func (r *bulkReceiver) abort(b *call.Batch, m *inBody, n int) error {
-	if n > 0 || m.h.Type != TypeCall && m.h.Type != TypeItems && m.h.Type != TypeArrival {
+	if n > 0 || m.h.Type != TypeCall && m.h.Type != TypeItems {
 		return &protocolError{fmt.Errorf("an abort of body %d, a frame of type %d", m.number, m.h.Type)}
 	}
 	r.close(m)
 	r.release(m)
 	if !m.dropped {
 		m.dropped = true
-		if m.h.Type == TypeArrival && r.early != nil {
-			r.early.forgotten(b, m.h.ID)
-		}
 		q := r.queues[m.key]
 		for i := range q {
 			if q[i].body == m {
@@ -419,11 +399,8 @@ func (r *bulkReceiver) handOver(b *call.Batch, key order) error {
 		if m := e.body; m != nil {
 			r.release(m)
 			m.h.Body = uint32(m.total)
-			switch m.h.Type {
-			case TypeCall:
+			if m.h.Type == TypeCall {
 				age(m.meta, time.Since(m.at))
-			case TypeArrival:
-				age(m.meta[min(arrivalLen, len(m.meta)):], time.Since(m.at))
 			}
 			e.h, e.meta, e.data = m.h, m.meta, m.buf
 			m.buf = nil

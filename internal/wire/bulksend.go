@@ -88,7 +88,7 @@ func (s *bulkSender) announce(h Header, meta []byte, segs [][]byte, n int) (pos 
 	if s.err != nil {
 		return 0, fmt.Errorf("%w: %w", ErrClosed, s.err)
 	}
-	if (h.Type == TypeCall || h.Type == TypeControl || h.Type == TypeItems || h.Type == TypeArrival) && (len(s.bodies) >= maxWaiting || s.bytes > s.l.small.backlog || s.metas+len(meta) > maxMetas) {
+	if (h.Type == TypeCall || h.Type == TypeControl || h.Type == TypeItems) && (len(s.bodies) >= maxWaiting || s.bytes > s.l.small.backlog || s.metas+len(meta) > maxMetas) {
 		return 0, errBacklog
 	}
 	if s.bytes > 4*s.l.small.backlog { // answers are not refused, but end a connection that takes none of them

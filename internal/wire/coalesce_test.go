@@ -56,7 +56,7 @@ func TestOneWritePerCall(t *testing.T) {
 	t.Parallel()
 	a, b := pair(t)
 	x, y := newCounted(t, a), newCounted(t, b)
-	p, q := NewPeer(NewConn(x), &server{}), NewPeer(NewConn(y), &server{})
+	p, q := newPeer(NewConn(x), &server{}), newPeer(NewConn(y), &server{})
 	serve(t, p)
 	serve(t, q)
 	for i := range int64(100) {
@@ -77,7 +77,7 @@ func TestWritesJoinBehindOne(t *testing.T) {
 	t.Parallel()
 	a, b := pair(t)
 	x := newCounted(t, a)
-	p := NewPeer(NewConn(x), &server{})
+	p := newPeer(NewConn(x), &server{})
 	serve(t, p)
 	hold := make(chan struct{})
 	x.hold.Store(&hold)
@@ -99,7 +99,7 @@ func TestWritesJoinBehindOne(t *testing.T) {
 	}
 	x.hold.Store(nil)
 	close(hold)
-	serve(t, NewPeer(NewConn(b), &server{}))
+	serve(t, newPeer(NewConn(b), &server{}))
 	for _, f := range fs {
 		<-f.done
 	}
@@ -113,7 +113,7 @@ func TestFewWrites(t *testing.T) {
 	t.Parallel()
 	a, b := pair(t)
 	x, y := newCounted(t, a), newCounted(t, b)
-	p, q := NewPeer(NewConn(x), &server{}), NewPeer(NewConn(y), &server{})
+	p, q := newPeer(NewConn(x), &server{}), newPeer(NewConn(y), &server{})
 	serve(t, p)
 	serve(t, q)
 	const callers, each = 128, 100

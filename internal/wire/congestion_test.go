@@ -75,7 +75,7 @@ func TestSlowStreamCancelled(t *testing.T) {
 		serve(t, p)
 		k := raw(nil)
 		k.Items, k.Window = &collector{}, call.Window{Items: 1 << 20, Bytes: 1 << 30}
-		meta, err := appendCallMeta(nil, 0, k, 0)
+		meta, err := appendCall(nil, 0, k, 0, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

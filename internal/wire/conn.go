@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/helve-serve/helve/internal/call"
 )
@@ -51,12 +52,8 @@ type Conn struct {
 	expired error  // why it ends soon
 	closed  bool   // this side ended it
 	unsent  []byte // the end of a write that failed
-	latest  latest
-	whole   bool // everything that the other side's kernel took has been read
 
 	written atomic.Uint64 // bytes that the kernel has taken
-	mark    atomic.Uint64 // passed is told when written reaches it; 0 for none
-	passed  func()        // on a goroutine of its own; set before anything is written
 
 	// Owned by whoever holds the writing role.
 	wbuf []byte
@@ -102,7 +99,7 @@ func (c *Conn) Append(h Header, meta []byte, segs ...[]byte) (pos uint64, err er
 		return c.queued, c.err
 	}
 	if wait := c.queued - c.written.Load(); wait > uint64(c.backlog) {
-		if h.Type == TypeCall || h.Type == TypeControl || h.Type == TypeItems || h.Type == TypeArrival {
+		if h.Type == TypeCall || h.Type == TypeControl || h.Type == TypeItems {
 			return c.queued, errBacklog
 		}
 		if wait > 4*uint64(c.backlog) {
@@ -138,7 +135,7 @@ func (c *Conn) Flush() {
 		return
 	}
 	c.writing = true
-	for c.takeLatest(); len(c.pend) > 0 || len(c.parts) > 0; c.takeLatest() {
+	for len(c.pend) > 0 || len(c.parts) > 0 {
 		if len(c.parts) > 0 || c.raw == nil {
 			c.mu.Unlock()
 			go c.drain(nil)
@@ -152,7 +149,7 @@ func (c *Conn) Flush() {
 		err := c.raw.Write(c.wfn)
 		n := max(c.wn, 0)
 		c.wbuf = nil
-		c.wrote(n)
+		c.written.Add(uint64(n))
 		if err == nil && c.werr != nil && c.werr != syscall.EAGAIN { //nolint:errorlint // raw errno
 			err = c.werr
 		}
@@ -163,7 +160,7 @@ func (c *Conn) Flush() {
 		c.mu.Lock()
 		c.jam.update(int(c.queued-c.written.Load()), c.streams)
 		if err != nil {
-			c.deafLocked(err)
+			c.writeFailedLocked(err)
 			c.unsent = b[n:]
 			break
 		}
@@ -196,10 +193,10 @@ func (c *Conn) drain(rest []byte) {
 	for {
 		if len(bufs) > 0 {
 			n, err := bufs.WriteTo(c.nc)
-			c.wrote(int(n))
+			c.written.Add(uint64(n))
 			if err != nil {
 				c.mu.Lock()
-				c.deafLocked(err)
+				c.writeFailedLocked(err)
 				c.unsent = bytes.Join(bufs, nil)
 				c.writing = false
 				c.mu.Unlock()
@@ -208,7 +205,6 @@ func (c *Conn) drain(rest []byte) {
 		}
 		c.mu.Lock()
 		c.jam.update(int(c.queued-c.written.Load()), c.streams)
-		c.takeLatest()
 		bufs = append(bufs[:0], c.parts...)
 		if len(c.pend) > 0 {
 			bufs = append(bufs, c.pend)
@@ -228,6 +224,17 @@ func (c *Conn) failLocked(err error) {
 		c.err = err
 	}
 	c.nc.Close() // the reader ends, and with it the peer
+}
+
+// writeFailedLocked ends writing after a write that failed. What the other side has written before counts, so it is still read, for at
+// most [linger]. For example, a worker that exits answers a call and closes its socket; the node's next write fails, and the
+// answer, which lies in the socket's buffer, is read after that.
+func (c *Conn) writeFailedLocked(err error) {
+	if c.err == nil {
+		c.err = err
+		c.jam.update(0, 0)
+		c.nc.SetReadDeadline(time.Now().Add(linger)) //nolint:errcheck // it has ended already then
+	}
 }
 
 // Close ends the connection; frames not yet written are dropped. The first cause stays.
@@ -297,7 +304,6 @@ func (c *Conn) settled() {
 // frame (GOAWAY). After all complete frames of one read the batch is ended.
 func (c *Conn) Read(frame func(b *call.Batch, h Header, meta, body []byte) error) error {
 	err := c.read(frame)
-	whole := toTheEnd(c.nc, err)
 	if p, ok := errors.AsType[*protocolError](err); ok {
 		err = p.err
 		c.refuse(err)
@@ -310,7 +316,6 @@ func (c *Conn) Read(frame func(b *call.Batch, h Header, meta, body []byte) error
 		err = c.err
 	}
 	c.failLocked(err)
-	c.whole = whole
 	c.mu.Unlock()
 	return err
 }

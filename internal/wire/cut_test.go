@@ -14,7 +14,7 @@ func script(t testing.TB) (small, bulk []byte) {
 	t.Helper()
 	body := pattern(50)
 	ann := func(id, number uint64) []byte { return announcement(t, id, number, body) }
-	meta, err := appendCallMeta(nil, 1, raw([]byte("abc")), 0)
+	meta, err := appendCall(nil, 1, raw([]byte("abc")), 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func special(t testing.TB, c call.Call) []byte {
 	if c.Window.Items > 0 {
 		c.Items = &collector{}
 	}
-	meta, err := appendCallMeta(nil, 1, &c, time.Hour)
+	meta, err := appendCall(nil, 1, &c, time.Hour, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

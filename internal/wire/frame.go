@@ -1,5 +1,5 @@
-// Package wire is the framed, multiplexed protocol between a node and its workers and drivers, and between nodes: frames,
-// connections, the opening handshake, and peers that carry calls both ways. docs/wire.md specifies it.
+// Package wire is the framed, multiplexed protocol between a node and its workers and drivers: frames, connections, the opening
+// handshake, and peers that carry calls both ways. docs/wire.md specifies it.
 package wire
 
 import (
@@ -102,12 +102,8 @@ func ReadFrame(r io.Reader) (Header, []byte, error) {
 
 var errMeta = errors.New("malformed call meta")
 
-// appendCallMeta writes a CALL's meta. Slots of c must be encoded; their data follows as the body.
-func appendCallMeta(b []byte, route uint32, c *call.Call, left time.Duration) ([]byte, error) {
-	return appendCall(b, route, c, left, nil)
-}
-
-// appendCall is appendCallMeta for arguments that were collected in apart, if that is not nil.
+// appendCall writes a CALL's meta. Slots of c must be encoded; their data follows as the body. Arguments that were collected in
+// apart are written from there.
 func appendCall(b []byte, route uint32, c *call.Call, left time.Duration, apart *segments) ([]byte, error) {
 	n := len(c.Slots)
 	switch {
@@ -243,7 +239,7 @@ func appendTail(b []byte, key, value string) []byte {
 	return append(b, value...)
 }
 
-// parseCallMeta reads what appendCallMeta wrote into c, whose Encoded then points into meta and body.
+// parseCallMeta reads what appendCall wrote into c, whose Encoded then points into meta and body.
 func parseCallMeta(meta, body []byte, c *call.Call) (route uint32, left time.Duration, err error) {
 	if len(meta) < callLen {
 		return 0, 0, errMeta

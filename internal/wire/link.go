@@ -42,7 +42,6 @@ type Terms struct {
 	Protocol int
 	Bulk     bool // a second connection carries the large bodies
 	Segments bool // values may lie in parts: buffers out of band, shared memory, results that the node keeps
-	Nodes    bool // both sides are nodes
 	MaxIn    int  // the largest body that this side takes, in bytes; 0 for MaxBody
 	MaxOut   int  // the largest that the other side takes; 0 for MaxBody
 	Budget   int  // bytes of unfinished bodies that this side holds at most; 0 for MaxBody, and never less than MaxIn

@@ -298,7 +298,7 @@ func frameOf(h Header, meta, body []byte) []byte {
 // announcement is a CALL whose body comes in chunks.
 func announcement(t testing.TB, id, number uint64, body []byte) []byte {
 	t.Helper()
-	meta, err := appendCallMeta(nil, 1, raw(body), 0)
+	meta, err := appendCall(nil, 1, raw(body), 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -55,7 +55,7 @@ func NewToken() (t Token) {
 // Hello is the dialler's first frame. [Open] fills in what has no value.
 type Hello struct {
 	Protocol   [2]int   `json:"protocol"`   // lowest, highest
-	Kind       string   `json:"kind"`       // "worker", "driver" or "node"
+	Kind       string   `json:"kind"`       // "worker" or "driver"
 	Connection string   `json:"connection"` // ConnSmall, ConnBulk or ConnAsk
 	Language   string   `json:"language"`
 	Version    string   `json:"version"`
@@ -242,7 +242,6 @@ func agreed(protocol int, mine, theirs []string, in, out int) Terms {
 		Protocol: protocol,
 		Bulk:     protocol >= 2 && slices.Contains(mine, FeatureBulk) && slices.Contains(theirs, FeatureBulk),
 		Segments: protocol >= 2 && slices.Contains(mine, FeatureSegments) && slices.Contains(theirs, FeatureSegments),
-		Nodes:    protocol >= 2 && slices.Contains(mine, FeatureNodes) && slices.Contains(theirs, FeatureNodes),
 		MaxIn:    in,
 		MaxOut:   out,
 	}
@@ -275,11 +274,6 @@ func readOpening(r io.Reader, want Type, into any) error {
 // yet; its error, a common protocol version that does not exist, a wrong proof and the error of Admit are sent as GOAWAY and returned.
 func (o Offer) Accept(nc net.Conn, check func(Hello) (Token, error)) (Hello, error) {
 	return o.accept(nc, spoken, check)
-}
-
-// Accept is [Offer.Accept] without features.
-func Accept(nc net.Conn, version, node string, check func(Hello) (Token, error)) (Hello, error) {
-	return Offer{Version: version, Node: node}.Accept(nc, check)
 }
 
 func (o Offer) accept(nc net.Conn, v versions, check func(Hello) (Token, error)) (Hello, error) {

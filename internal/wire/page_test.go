@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -39,7 +40,7 @@ func examples(t testing.TB) map[string][]byte {
 		slot(0, []byte("hi")), {Kind: call.Named, Name: "n", Payload: call.Payload{Codec: call.Msgpack, Data: []byte{3}}},
 	}
 	c.Info = call.Info{Request: call.IDFromBytes([16]byte{0x11, 0x22}), Call: 6, Depth: 1, Affinity: &call.Affinity{Model: "m:1"}}
-	meta, err := appendCallMeta(nil, 3, &c, 0)
+	meta, err := appendCall(nil, 3, &c, 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,6 +90,40 @@ func TestPageExamples(t *testing.T) {
 		if dump := hexDump(b); !strings.Contains(string(doc), "```\n"+dump+"```") {
 			t.Errorf("docs/wire.md does not show this %s:\n%s", name, dump)
 		}
+	}
+}
+
+// TestPageNamesEveryFrame: the table of frames has exactly the types that the code has.
+func TestPageNamesEveryFrame(t *testing.T) {
+	t.Parallel()
+	doc, err := os.ReadFile("../../docs/wire.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	inPage, inCode := map[string]string{}, map[string]string{}
+	for _, row := range regexp.MustCompile(`(?m)^\| (\d+) \| ([A-Z]+) \|`).FindAllStringSubmatch(string(doc), -1) {
+		inPage[row[2]] = row[1]
+	}
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			if spec, ok := n.(*ast.ValueSpec); ok && len(spec.Values) == 1 {
+				if of, ok := spec.Type.(*ast.Ident); ok && of.Name == "Type" {
+					inCode[strings.ToUpper(strings.TrimPrefix(spec.Names[0].Name, "Type"))] = spec.Values[0].(*ast.BasicLit).Value
+				}
+			}
+			return true
+		})
+	}
+	if len(inCode) == 0 || !maps.Equal(inPage, inCode) {
+		t.Errorf("docs/wire.md has the frames %v, the code has %v", inPage, inCode)
 	}
 }
 

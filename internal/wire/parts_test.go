@@ -165,7 +165,7 @@ func TestCancelOvertakesParts(t *testing.T) {
 	c := &call.Call{Encoded: call.Encoded{Slots: 2, Table: le.AppendUint32([]byte{1, 5, 0, 0}, 300_000)}}
 	c.Encoded.Table = append(c.Encoded.Table, 1|inMemory, 5, 1, 0, RefLen, 0, 0, 0)
 	c.Info.Request = call.NewID()
-	meta, err := appendCallMeta(nil, 0, c, 0)
+	meta, err := appendCall(nil, 0, c, 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +228,7 @@ func FuzzParts(f *testing.F) {
 	many := &call.Call{Info: call.Info{Request: call.NewID()}, Encoded: call.Encoded{Slots: 4, Table: []byte{
 		1 | inKeeping, 2, 0, 0, numberLen, 0, 0, 0, 3 | inMemory, 5, 0, 0, RefLen, 0, 0, 0, 2, 5, 1, 0, 2, 0, 0, 0, 'n', 1 | inMemory, 1, 1, 0, RefLen, 0, 0, 0,
 	}}}
-	meta, err := appendCallMeta(nil, 0, many, 0)
+	meta, err := appendCall(nil, 0, many, 0, nil)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -64,8 +64,6 @@ type Incoming struct {
 	ended  bool
 	gone   error // a cancel that overtook Call's return
 	cancel call.Canceler
-
-	admitted admitted // of an ARRIVAL
 }
 
 // Keep copies the arguments, so that they outlive Server.Call.
@@ -106,11 +104,6 @@ func (in *Incoming) Complete(b *call.Batch, r call.Result) {
 	p.underWay.calls -= in.size
 	busy := len(p.incoming) > 0
 	p.mu.Unlock()
-	if r.Parts != nil && in.admitted.at != nil { // another node has no part in this one's memory
-		if r = flattened(r); r.Parts != nil {
-			r = call.Result{Err: call.NewError(call.BadInput, "the result has buffers out of band, which do not travel between nodes; name another codec (response_serialization)")}
-		}
-	}
 	if r.Err == nil && (r.Parts != nil || in.References != nil || p.memory != nil && len(r.Data) >= SharedLeast) {
 		in.completeApart(b, r, busy)
 		return
@@ -128,7 +121,7 @@ func (in *Incoming) Complete(b *call.Batch, r call.Result) {
 			meta[0], h.Flags, body = 0, FlagError, codec.AppendError(nil, e)
 		}
 	}
-	if err := in.appendEnd(h, meta[:], body); err != nil {
+	if _, err := p.conn.Append(h, meta[:], body); err != nil {
 		if p.conn.Err() != nil || errors.Is(err, ErrClosed) {
 			return
 		}
@@ -138,7 +131,7 @@ func (in *Incoming) Complete(b *call.Batch, r call.Result) {
 		}
 		e := call.NewError(call.TooLarge, what+err.Error())
 		h.Flags = FlagError
-		if err := in.appendEnd(h, meta[:], codec.AppendError(nil, e)); err != nil {
+		if _, err := p.conn.Append(h, meta[:], codec.AppendError(nil, e)); err != nil {
 			return
 		}
 	}
@@ -210,8 +203,6 @@ type Peer struct {
 	routeBytes int          // of all declarations
 	handling   atomic.Int32 // control requests of the other side
 
-	nodes *nodes // nil unless the other side is a node
-
 	ctx     context.Context // ends with the connection, for control requests
 	stop    context.CancelCauseFunc
 	serving sync.WaitGroup // control goroutines
@@ -229,10 +220,7 @@ type routed struct {
 	size   int // in bytes
 }
 
-// NewPeer wraps a connection after its opening, with the default terms. Nothing is read before [Peer.Serve].
-func NewPeer(conn *Conn, server Server) *Peer { return NewLinkPeer(NewLink(conn, Terms{}), server) }
-
-// NewLinkPeer is NewPeer for a connection, or a pair of them, whose opening agreed on something.
+// NewLinkPeer wraps a connection, or a pair of them, after the opening. Nothing is read before [Peer.Serve].
 func NewLinkPeer(conn *Link, server Server) *Peer {
 	ctx, stop := context.WithCancelCause(context.Background())
 	return &Peer{
@@ -270,7 +258,6 @@ func (p *Peer) Serve() error {
 	}
 	p.mu.Unlock()
 	var b call.Batch
-	p.nodes.end(&b)
 	for _, o := range calls {
 		o.apart.release()
 		o.sink.Complete(&b, p.lost(o.pos))
@@ -501,22 +488,9 @@ func (p *Peer) frame(b *call.Batch, h Header, meta, body []byte) error {
 			d.Drop(h.ID)
 		}
 	default:
-		return p.nodes.frame(b, h, meta, body)
+		return fmt.Errorf("frame of unknown type %d", h.Type)
 	}
 	return nil
-}
-
-// placed tells a call that has come where it goes, how long it has, and how its items go back.
-func (in *Incoming) placed(route uint32, left time.Duration) {
-	if routes := in.peer.routes; route < uint32(len(routes)) {
-		in.Route = routes[route].handle
-	}
-	if left > 0 {
-		in.Left, in.Deadline = left, time.Now().Add(left)
-	}
-	if in.Window.Items > 0 {
-		in.Items, in.out = in, newOutflow(in.Window)
-	}
 }
 
 func (p *Peer) onCall(b *call.Batch, h Header, meta, body []byte) error {
@@ -528,7 +502,15 @@ func (p *Peer) onCall(b *call.Batch, h Header, meta, body []byte) error {
 	if err != nil {
 		return err
 	}
-	in.placed(route, left)
+	if route < uint32(len(p.routes)) {
+		in.Route = p.routes[route].handle
+	}
+	if left > 0 {
+		in.Left, in.Deadline = left, time.Now().Add(left)
+	}
+	if in.Window.Items > 0 {
+		in.Items, in.out = in, newOutflow(in.Window)
+	}
 	p.mu.Lock()
 	if _, dup := p.incoming[h.ID]; dup {
 		p.mu.Unlock()
@@ -572,11 +554,6 @@ func (p *Peer) onEnd(b *call.Batch, h Header, meta, body []byte) error {
 	delete(p.calls, h.ID)
 	o.ended()
 	p.mu.Unlock()
-	if d, departed := o.sink.(*departed); ok && departed {
-		if err := d.end(meta[endLen:]); err != nil {
-			return err
-		}
-	}
 	var r call.Result
 	if h.Flags&FlagError != 0 {
 		e, err := codec.ParseError(body)

@@ -593,14 +593,6 @@ func (in *Incoming) completeApart(b *call.Batch, r call.Result, busy bool) {
 	}
 }
 
-// flattened is a result in one piece, or why it cannot be.
-func flattened(r call.Result) call.Result {
-	if err := r.Flatten(); err != nil {
-		return call.Result{Err: call.AsError(err)}
-	}
-	return r
-}
-
 // TakesParts says that a result in parts is passed on in parts.
 func (in *Incoming) TakesParts() {}
 

@@ -131,7 +131,7 @@ func segmentExamples(t testing.TB) map[string][]byte {
 	}
 	c := call.Call{Want: call.Msgpack, Encoded: call.Encoded{Slots: 1, Table: []byte{1 | inMemory, 1, 0, 0, RefLen, 0, 0, 0}}}
 	c.Info = call.Info{Request: call.IDFromBytes([16]byte{0x11, 0x22}), Call: 8}
-	meta, err := appendCallMeta(nil, 3, &c, 0)
+	meta, err := appendCall(nil, 3, &c, 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -336,7 +336,7 @@ func TestPartLies(t *testing.T) {
 	call1 := func(where byte, n uint32, body int) []byte {
 		c := call.Call{Encoded: call.Encoded{Slots: 1, Table: append([]byte{1 | where, 1, 0, 0}, le.AppendUint32(nil, n)...)}}
 		c.Info.Request = call.NewID()
-		meta, err := appendCallMeta(nil, 0, &c, 0)
+		meta, err := appendCall(nil, 0, &c, 0, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -345,7 +345,7 @@ func TestPartLies(t *testing.T) {
 	buffer := func(first byte) []byte {
 		c := call.Call{Encoded: call.Encoded{Slots: 2, Table: []byte{first, 1, 0, 0, 0, 0, 0, 0, 3, 5, 0, 0, 0, 0, 0, 0}}}
 		c.Info.Request = call.NewID()
-		meta, err := appendCallMeta(nil, 0, &c, 0)
+		meta, err := appendCall(nil, 0, &c, 0, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -52,7 +52,7 @@ func TestStreamLies(t *testing.T) {
 			p.Start(nil, 0, raw(nil), 0, one)
 			c, two, _ := streamed(p, call.Window{Items: 2, Bytes: 10})
 			c.slow = true
-			meta, err := appendCallMeta(nil, 0, raw(nil), 0)
+			meta, err := appendCall(nil, 0, raw(nil), 0, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

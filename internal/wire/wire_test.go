@@ -66,11 +66,14 @@ func (s *server) Control(_ context.Context, op string, body json.RawMessage) (an
 	return s.control(op, body)
 }
 
+// newPeer makes a peer of one connection, with the default terms.
+func newPeer(c *Conn, s Server) *Peer { return NewLinkPeer(NewLink(c, Terms{}), s) }
+
 // connect serves both ends and closes them at the test's end.
 func connect(t testing.TB, a, b *server) (pa, pb *Peer) {
 	t.Helper()
 	x, y := pair(t)
-	pa, pb = NewPeer(NewConn(x), a), NewPeer(NewConn(y), b)
+	pa, pb = newPeer(NewConn(x), a), newPeer(NewConn(y), b)
 	go pa.Serve() //nolint:errcheck // tests look at what they started
 	go pb.Serve() //nolint:errcheck // as above
 	t.Cleanup(func() { pa.Close(ErrClosed); pb.Close(ErrClosed); <-pa.Done(); <-pb.Done() })
@@ -192,7 +195,7 @@ func TestBrokenConnection(t *testing.T) {
 	t.Parallel()
 	a, b := pair(t)
 	c := NewConn(a)
-	p := NewPeer(c, &server{})
+	p := newPeer(c, &server{})
 	first := newFuture()
 	p.Start(nil, 1, raw([]byte("written")), 0, first)
 	if h, _, err := readWhole(b); err != nil || h.Type != TypeCall {
@@ -304,7 +307,7 @@ func TestOpening(t *testing.T) {
 			a, b := pair(t)
 			result := make(chan error, 1)
 			go func() {
-				h, err := Accept(a, "v", "n", func(Hello) (Token, error) { return token, test.check })
+				h, err := Offer{Version: "v", Node: "n"}.Accept(a, func(Hello) (Token, error) { return token, test.check })
 				if err == nil && (h.ID != "me" || h.Kind != "worker") {
 					err = fmt.Errorf("hello %+v", h)
 				}
@@ -329,7 +332,7 @@ func TestOpening(t *testing.T) {
 	t.Run("version", func(t *testing.T) {
 		t.Parallel()
 		a, b := pair(t)
-		go Accept(a, "v", "n", func(Hello) (Token, error) { return token, nil }) //nolint:errcheck // the dialler's side is looked at
+		go Offer{Version: "v", Node: "n"}.Accept(a, func(Hello) (Token, error) { return token, nil }) //nolint:errcheck // the dialler's side is looked at
 		body, _ := json.Marshal(Hello{Protocol: [2]int{7, 9}, Kind: "worker", Connection: ConnSmall, Nonce: hex.EncodeToString(make([]byte, 16))})
 		if err := WriteFrame(b, TypeHello, 0, body); err != nil {
 			t.Fatal(err)
@@ -344,7 +347,7 @@ func TestOpening(t *testing.T) {
 		a, b := pair(t)
 		result := make(chan error, 1)
 		go func() {
-			_, err := Accept(a, "v", "n", func(Hello) (Token, error) { return token, nil })
+			_, err := Offer{Version: "v", Node: "n"}.Accept(a, func(Hello) (Token, error) { return token, nil })
 			result <- err
 		}()
 		body, _ := json.Marshal(Hello{Protocol: [2]int{1, 1}, Connection: ConnSmall, Nonce: hex.EncodeToString(make([]byte, 16))})
@@ -412,7 +415,7 @@ func TestRefusedAfterTheProof(t *testing.T) {
 // TestLies: frames that claim what is not so end the connection, and allocate little.
 func TestLies(t *testing.T) {
 	t.Parallel()
-	meta, err := appendCallMeta(nil, 1, raw([]byte("abc")), 0)
+	meta, err := appendCall(nil, 1, raw([]byte("abc")), 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -433,7 +436,7 @@ func TestLies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a, b := pair(t)
-			p := NewPeer(NewConn(a), &server{call: func(_ *call.Batch, in *Incoming) call.Canceler { return cancelFunc(func(*call.Batch, error) {}) }})
+			p := newPeer(NewConn(a), &server{call: func(_ *call.Batch, in *Incoming) call.Canceler { return cancelFunc(func(*call.Batch, error) {}) }})
 			go b.Write(data) //nolint:errcheck // the other side closes
 			if err := p.Serve(); err == nil {
 				t.Error("accepted")
@@ -477,7 +480,7 @@ func TestExamples(t *testing.T) {
 	c.Info.Request = call.IDFromBytes([16]byte{0x11, 0x22})
 	c.Info.Call = 5
 	c.SetOne(call.Slot{Kind: call.Positional, Payload: call.Payload{Codec: call.Text, Data: []byte("hi")}})
-	meta, err := appendCallMeta(nil, 3, c, 1500*time.Microsecond)
+	meta, err := appendCall(nil, 3, c, 1500*time.Microsecond, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -503,7 +506,7 @@ func hexDump(b []byte) string {
 }
 
 func FuzzCallMeta(f *testing.F) {
-	meta, _ := appendCallMeta(nil, 1, raw([]byte("abc")), time.Second)
+	meta, _ := appendCall(nil, 1, raw([]byte("abc")), time.Second, nil)
 	f.Add(meta, []byte("abc"))
 	f.Add([]byte{}, []byte{})
 	f.Fuzz(func(t *testing.T, meta, body []byte) {
@@ -531,7 +534,7 @@ func FuzzCallMeta(f *testing.F) {
 			t.Fatalf("slots hold %d of %d bytes", n, len(body))
 		}
 		// What a node forwards must be accepted by the next.
-		again, err := appendCallMeta(nil, route, &c, left)
+		again, err := appendCall(nil, route, &c, left, nil)
 		if err != nil {
 			return
 		}
@@ -544,7 +547,7 @@ func FuzzCallMeta(f *testing.F) {
 
 // FuzzConn feeds arbitrary bytes to a peer: it may end the connection, and must answer or end every call, without a panic.
 func FuzzConn(f *testing.F) {
-	meta, _ := appendCallMeta(nil, 0, raw([]byte("abc")), 0)
+	meta, _ := appendCall(nil, 0, raw([]byte("abc")), 0, nil)
 	f.Add(append(append(appendHeader(nil, Header{Body: 3, Meta: uint16(len(meta)), Type: TypeCall, ID: 1}), meta...), "abc"...))
 	f.Add(appendHeader(nil, Header{Type: TypeCancel, ID: 1}))
 	f.Add(append(appendHeader(nil, Header{Body: 2, Type: TypeRoute, ID: 5}), "{}"...))
@@ -554,7 +557,7 @@ func FuzzConn(f *testing.F) {
 	f.Add(append(frameOf(Header{Type: TypeItems, ID: 2}, nil, itemsOf("a", "", "b")), frameOf(Header{Type: TypeEnd, ID: 2}, []byte{0, 0}, nil)...))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		a, b := pair(t)
-		p := NewPeer(NewConn(a), &server{control: func(string, json.RawMessage) (any, error) { return nil, nil }})
+		p := newPeer(NewConn(a), &server{control: func(string, json.RawMessage) (any, error) { return nil, nil }})
 		f := newFuture()
 		p.Start(nil, 0, raw(nil), 0, f)
 		_, stream, _ := streamed(p, call.Window{Items: 4, Bytes: 100})

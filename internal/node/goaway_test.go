@@ -36,7 +36,7 @@ func TestWorkerGoesAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := n.Deployment("app", "D")
-	w := &workerProc{node: n, app: d.app, proc: worker.Inside(func(context.Context) error { return nil })}
+	w := &workerProc{node: n, app: d.app, proc: worker.InProcess(func(context.Context) error { return nil })}
 	targets, e := d.Targets()
 	if e != nil || len(targets) != 2 {
 		t.Fatal(targets, e)
@@ -73,7 +73,7 @@ func TestWorkerThatSaysItEndsIsEnded(t *testing.T) {
 		n := New(Settings{})
 		defer n.Close(t.Context())
 		w := &workerProc{node: n, app: &app{name: "app"}}
-		w.proc = worker.Inside(func(ctx context.Context) error {
+		w.proc = worker.InProcess(func(ctx context.Context) error {
 			<-ctx.Done() // until it is killed
 			return nil
 		})

@@ -62,7 +62,7 @@ func (o *outlet) close() {
 func (o *outlet) command(c worker.Command) worker.Command {
 	c.Output, c.Crash = o.line, !o.python
 	if o.python {
-		c.Told = o.told
+		c.Report = o.told
 	}
 	return c
 }

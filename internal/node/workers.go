@@ -98,7 +98,7 @@ func (n *Node) spawn(r *revision, of birth) (*workerProc, error) {
 	var proc *worker.Process
 	var err error
 	if host != nil {
-		proc = worker.Inside(func(ctx context.Context) error { return host(ctx, w.id, w.token, n.dial) })
+		proc = worker.InProcess(func(ctx context.Context) error { return host(ctx, w.id, w.token, n.dial) })
 	} else {
 		proc, err = n.startProcess(w, of, limits, out)
 	}

@@ -11,14 +11,14 @@ import (
 	"syscall"
 )
 
-// Identity is what another process needs to [Adopt] a child that outlives the one that started it. A process id alone may
-// be somebody else's by then: Started, in clock ticks since boot (proc(5), field 22), tells them apart.
+// Identity has the facts with which another process can [Adopt] a child that outlives its parent. A process id alone
+// may belong to another process by then: Started, in clock ticks since boot (proc(5), field 22), tells the two apart.
 type Identity struct {
 	PID         int         `json:"pid"`
 	Started     uint64      `json:"started"`
-	Pipes       [3]string   `json:"pipes"` // paths of those of stdout, of stderr and of what it tells, "" for none
+	Pipes       [3]string   `json:"pipes"` // paths of the pipes of stdout, stderr and the report stream; "" for none
 	Group       string      `json:"group,omitempty"`
-	Family      string      `json:"family"` // the name of what it has started
+	Family      string      `json:"family"` // the family name of its descendants
 	Limits      Limits      `json:"limits"`
 	Enforcement Enforcement `json:"enforcement"`
 }
@@ -26,7 +26,7 @@ type Identity struct {
 // ErrGone is the error of [Adopt] for a process that has ended.
 var ErrGone = errors.New("the process has ended")
 
-// Identity tells a child that was started to outlive this process from all others.
+// Identity returns the identity of a child that was started to outlive this process.
 func (p *Process) Identity() Identity { return p.id }
 
 func (p *Process) identify(c Command) {
@@ -49,7 +49,8 @@ func (c *Command) pipePaths() (paths [len(streams)]string) {
 	return paths
 }
 
-// PipeOf is the id of the worker whose pipe has this name in a directory for those of [Command].Outlives.
+// PipeOf returns the id of the worker whose pipe has this name, in the directory [Command].Outlives. The result ok is
+// false for other files.
 func PipeOf(name string) (id string, ok bool) {
 	for _, stream := range streams {
 		if id, ok := strings.CutSuffix(name, "."+stream); ok && id != "" {
@@ -59,8 +60,8 @@ func PipeOf(name string) (id string, ok bool) {
 	return "", false
 }
 
-// pipe makes the pipe for what a child prints. One that outlives us holds both ends of a named pipe, so that nothing
-// breaks when nobody reads: it waits when the pipe is full.
+// pipe makes the pipe for one output stream of a child. A child that outlives this process holds both ends of a named
+// pipe, so that a write does not fail while no process reads: it waits when the pipe is full.
 func (c *Command) pipe(stream string) (r, w *os.File, err error) {
 	if c.Outlives == "" {
 		return os.Pipe()
@@ -69,7 +70,7 @@ func (c *Command) pipe(stream string) (r, w *os.File, err error) {
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
-	// Not by os.OpenFile: it would make the child's descriptor non-blocking.
+	// os.OpenFile would make the child's descriptor non-blocking.
 	fd, err := syscall.Open(path, syscall.O_RDWR|syscall.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", path, err)
@@ -79,7 +80,7 @@ func (c *Command) pipe(stream string) (r, w *os.File, err error) {
 		w.Close()
 		return nil, nil, err
 	}
-	const capacity = 1 << 20                                                        // what a child can print while nobody reads; pipe-max-size of an ordinary user
+	const capacity = 1 << 20                                                        // bytes that a child can print while no process reads; the largest size (pipe-max-size) for an ordinary user
 	syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_SETPIPE_SZ, capacity) //nolint:errcheck // else 64 KiB
 	return r, w, nil
 }
@@ -92,13 +93,13 @@ func (i Identity) removePipes() {
 	}
 }
 
-// startedAt is when a process began, in clock ticks since boot.
+// startedAt is the time at which a process began, in clock ticks since boot.
 func startedAt(pid int) (uint64, error) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return 0, err
 	}
-	// The second field, the name, is in parentheses and may hold anything; the third is the state.
+	// The second field, the name, is in parentheses and may hold any character; the third is the state.
 	_, rest, _ := cutLast(b, []byte(") "))
 	f := bytes.Fields(rest)
 	if len(f) < 20 || string(f[0]) == "Z" {
@@ -114,8 +115,9 @@ func cutLast(b, sep []byte) (before, after []byte, ok bool) {
 	return b, nil, false
 }
 
-// Adopt takes over a child of a process that has ended. Of c it needs Output, Told and Crash. How the child ends, nobody will
-// know: see [Exit].Adopted. ErrGone: it has ended already, and what was left of it is removed.
+// Adopt takes over a child of a process that has ended. It uses the fields Output, Report and Crash of c. The exit code
+// of the child will not be known: see [Exit].Adopted. If the child has ended already, the error is ErrGone, and its
+// descendants and its cgroup are removed.
 func Adopt(i Identity, c Command) (*Process, error) {
 	gone := func() (*Process, error) {
 		i.removePipes()
@@ -129,7 +131,7 @@ func Adopt(i Identity, c Command) (*Process, error) {
 		}
 		return nil, ErrGone
 	}
-	// First the descriptor, then the question: what the answer is about is what the descriptor holds.
+	// The descriptor comes first, then the question: the answer is then about the process of the descriptor.
 	fd, err := pidfdOpen(i.PID)
 	if errors.Is(err, syscall.ESRCH) {
 		return gone()
@@ -161,7 +163,8 @@ func Adopt(i Identity, c Command) (*Process, error) {
 	return p, nil
 }
 
-// awaitExit waits until the process of a pidfd has ended, which makes the descriptor readable, and closes it.
+// awaitExit waits until the process of a pidfd has ended, which makes the descriptor readable, and closes the
+// descriptor.
 func awaitExit(fd int) {
 	f := os.NewFile(uintptr(fd), "pidfd")
 	defer f.Close()
@@ -175,7 +178,8 @@ func awaitExit(fd int) {
 	}
 }
 
-// pidfdOpen is pidfd_open(2), the same number on every architecture; the descriptor is close-on-exec. Since Linux 5.3.
+// pidfdOpen is pidfd_open(2), whose number is the same on every architecture; the descriptor is close-on-exec. Since
+// Linux 5.3.
 func pidfdOpen(pid int) (int, error) {
 	const number = 434
 	fd, _, e := syscall.Syscall(number, uintptr(pid), 0, 0)

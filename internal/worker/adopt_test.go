@@ -64,7 +64,7 @@ func outlived(t *testing.T) (dir string, i Identity) {
 	return dir, i
 }
 
-// TestAdopt: a child goes on without the process that started it; what it prints later reaches who adopts it, and its end.
+// TestAdopt: a child goes on without its parent; its later output, and its end, reach the process that adopts it.
 func TestAdopt(t *testing.T) {
 	t.Parallel()
 	dir, i := outlived(t)
@@ -117,13 +117,13 @@ func TestAdoptedIsKilled(t *testing.T) {
 	}
 }
 
-// TestAdoptNobodyElse: a process that has the id of one that has ended is left alone.
+// TestAdoptNobodyElse: another process with the id of an ended child is left alone.
 func TestAdoptNobodyElse(t *testing.T) {
 	t.Parallel()
 	_, i := outlived(t)
 	other := i
 	other.Started++
-	other.Family = "" // it has started nothing
+	other.Family = "" // another process has started no family
 	if _, err := Adopt(other, Command{}); !errors.Is(err, ErrGone) {
 		t.Errorf("%v", err)
 	}

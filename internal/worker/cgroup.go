@@ -16,7 +16,7 @@ import (
 
 // groups makes cgroups for children. The zero value works on the cgroup2 file system of this machine.
 type groups struct {
-	mount string // where cgroup2 is; "" finds it
+	mount string // mount point of cgroup2; "" until it is found
 	self  string // this process's cgroup in it
 }
 
@@ -54,8 +54,8 @@ func (g *groups) find() error {
 	return errNoCgroup2
 }
 
-// mountOf is where the root of cgroup2 is mounted. The fields are those of proc(5): the mount point is the fifth, and the
-// type the first after a lone hyphen.
+// mountOf is the mount point of cgroup2, or "". The fields are those of proc(5): the mount point is the fifth, and
+// the type the first after a lone hyphen.
 func mountOf(mountinfo []byte) string {
 	for line := range bytes.Lines(mountinfo) {
 		before, after, ok := bytes.Cut(line, []byte(" - "))
@@ -101,7 +101,7 @@ func (c *group) limit(l Limits) (err error) {
 		if err := c.set("memory.max", strconv.FormatInt(l.MemoryBytes, 10)); err != nil {
 			return err
 		}
-		// A worker that lost one of its processes is of no use, and swap would only put its end off.
+		// A worker that lost one of its processes is of no use, and swap would only delay its end.
 		c.set("memory.oom.group", "1") //nolint:errcheck // not before Linux 4.19
 		c.set("memory.swap.max", "0")  //nolint:errcheck // not there without swap accounting
 	}
@@ -118,12 +118,12 @@ func (c *group) set(file, value string) error {
 	return os.WriteFile(filepath.Join(c.path, file), []byte(value), 0o644)
 }
 
-// started is called when the child is in the cgroup.
+// started must be called when the child is in the cgroup.
 func (c *group) started() { c.dir.Close() }
 
-// parent finds where cgroups with those controllers may be made: beneath our own cgroup, or beside it where its parent
-// was delegated to us (systemd's DelegateSubgroup=). A cgroup whose controllers are handed on may hold no process, so that
-// we move into one of our own first, which is done only when nobody else is there.
+// parent finds a cgroup in which cgroups with the given controllers may be made. It is our own cgroup, or the one
+// above it if that was delegated to us (systemd's DelegateSubgroup=). A cgroup that hands controllers on may hold no
+// process, so this process moves into a new cgroup of its own first. It does so only if it is alone in the old one.
 func (g *groups) parent(need []string) (string, error) {
 	own := filepath.Join(g.mount, g.self)
 	if has(own, "cgroup.subtree_control", need) && g.delegated(own) {
@@ -161,16 +161,16 @@ func (g *groups) parent(need []string) (string, error) {
 	return own, os.WriteFile(control, enable, 0o644)
 }
 
-// has says whether a file that lists controllers has all of them.
+// has reports whether a file with a list of controllers has all of them.
 func has(dir, file string, need []string) bool {
 	b, err := os.ReadFile(filepath.Join(dir, file))
 	have := strings.Fields(string(b))
 	return err == nil && !slices.ContainsFunc(need, func(c string) bool { return !slices.Contains(have, c) })
 }
 
-// delegated says whether a cgroup is ours to divide. Whoever is not root can only write where he was allowed to. Root can
-// write everywhere, also into what systemd manages: there the mark counts that systemd sets, or that it is the root that
-// this process sees, as in a container.
+// delegated reports whether a cgroup is ours to divide. A user who is not root can write only to cgroups that were
+// delegated to it. Root can write everywhere, also to cgroups that systemd manages. There two signs count: the mark
+// that systemd sets, or that the cgroup is the root as this process sees it, as in a container.
 func (g *groups) delegated(dir string) bool {
 	const write = 2
 	if syscall.Access(dir, write) != nil || syscall.Access(filepath.Join(dir, "cgroup.procs"), write) != nil {
@@ -188,8 +188,9 @@ func (g *groups) delegated(dir string) bool {
 	return false
 }
 
-// groupPrefix begins the names of the cgroups that nodes make. The process id of the node follows, and when that process
-// started: helve-worker-4711.123456-hello-2-987 is of worker hello-2 of the node with the id 4711.
+// groupPrefix begins the names of the cgroups that nodes make. The process id of the node follows, and the time at
+// which that process started: helve-worker-4711.123456-hello-2-987 is the cgroup of worker hello-2 of the node with
+// the id 4711.
 const groupPrefix = "helve-worker-"
 
 func groupOwner(pid int) string {
@@ -197,7 +198,7 @@ func groupOwner(pid int) string {
 	return fmt.Sprintf("%s%d.%d-", groupPrefix, pid, started)
 }
 
-// ownerOf is the node in the name of a cgroup, 0 for a name that no node gives.
+// ownerOf returns the node in the name of a cgroup; pid is 0 for other names.
 func ownerOf(name string) (pid int, started uint64) {
 	rest, ok := strings.CutPrefix(name, groupPrefix)
 	owner, _, more := strings.Cut(rest, "-")
@@ -212,9 +213,9 @@ func ownerOf(name string) (pid int, started uint64) {
 	return 0, 0
 }
 
-// sweepGroups removes what nodes left behind that were killed, which is the cgroups whose names say so. It leaves alone what is
-// so young that its child may be about to start, under a node that this process may not see; the kernel refuses where
-// processes are.
+// sweepGroups removes the cgroups of killed nodes, by their names. It leaves young ones alone, because their child
+// may be about to start, under a node that this process may not see. The kernel refuses to remove a cgroup with
+// processes.
 func sweepGroups(parent string) {
 	entries, _ := os.ReadDir(parent)
 	for _, e := range entries {
@@ -231,7 +232,7 @@ func sweepGroups(parent string) {
 	}
 }
 
-// oomKills is how many processes of the cgroup the kernel killed for lack of memory.
+// oomKills is the number of processes of the cgroup that the kernel killed for lack of memory.
 func (c *group) oomKills() int {
 	f, err := os.Open(filepath.Join(c.path, "memory.events"))
 	if err != nil {
@@ -247,14 +248,14 @@ func (c *group) oomKills() int {
 	return 0
 }
 
-// kill ends every process in the cgroup, those included that have left the child's process group.
+// kill ends every process in the cgroup, also one that has left the child's process group.
 func (c *group) kill() { c.set("cgroup.kill", "1") } //nolint:errcheck // not before Linux 5.14
 
-// remove removes the cgroup, which the kernel allows when the last process in it has been reaped.
+// remove removes the cgroup. The kernel allows that when the last process in it has been reaped.
 func (c *group) remove() {
 	for end := time.Now().Add(pipeWait); ; time.Sleep(time.Millisecond) {
 		if err := syscall.Rmdir(c.path); !errors.Is(err, syscall.EBUSY) || time.Now().After(end) {
-			return // the next node's sweep may try again
+			return // the next node's sweep tries again
 		}
 	}
 }

@@ -9,29 +9,29 @@ import (
 	"time"
 )
 
-// The family of a worker is what it has started, and what that has: they end with it. Most of them are in its process group, and are
-// killed with that. A process may have left the group (setsid), or be left when the node was killed and could not do it. So every
-// worker has a variable in its environment, which is inherited, and by which the family is found in /proc: it needs no privilege and
-// no cgroup. For example, a shell that a replica of worker hello-2 has started has HELVE_FAMILY=5e0c9d.hello-2. A process that was given
-// an environment of its own is not found.
+// The family of a worker is all its descendants. They end with the worker. Most of them are in its process group, and
+// are killed with it. A descendant may have left the group (setsid), or may run on after its node was killed. So
+// every worker has a variable in its environment, which is inherited, and by which the family is found in /proc. That
+// needs no privilege and no cgroup. For example, a shell that a replica of worker hello-2 has started has
+// HELVE_FAMILY=5e0c9d.hello-2. A process that was given an environment of its own is not found.
 const familyEnv = "HELVE_FAMILY"
 
-// familyTime bounds the search for those that are just being started.
+// familyTime is the longest time that the search repeats, to find processes that are just being started.
 const familyTime = time.Second
 
-// EndOwnFamily ends what this worker has started. It is for one that ends without a node.
+// EndOwnFamily kills all descendants of this worker. It is for a worker that ends without a node.
 func EndOwnFamily() {
 	endFamily(os.Getenv(familyEnv), false)
 }
 
-// endFamily kills every process of a family but this one; of all whose names begin so, with prefix. One that starts another
-// meanwhile is found again.
+// endFamily kills every process of a family except for this one. With prefix it kills every family whose name begins
+// with name. A process that starts another meanwhile is found again.
 func endFamily(name string, prefix bool) {
 	if name == "" {
 		return
 	}
 	for end := time.Now().Add(familyTime); killFamily(name, prefix) && time.Now().Before(end); {
-		time.Sleep(time.Millisecond) // a process that is killed is there for a moment
+		time.Sleep(time.Millisecond) // a killed process is there for a moment
 	}
 }
 
@@ -51,7 +51,7 @@ func killFamily(name string, prefix bool) (found bool) {
 		if err != nil {
 			continue
 		}
-		if inFamily(pid, name, prefix) { // what the descriptor holds is what was looked at
+		if inFamily(pid, name, prefix) { // the descriptor is of the process that was looked at
 			found = true
 			const pidfdSendSignal = 424
 			syscall.Syscall6(pidfdSendSignal, uintptr(fd), uintptr(syscall.SIGKILL), 0, 0, 0, 0) //nolint:errcheck // it may have ended

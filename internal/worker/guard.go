@@ -8,14 +8,14 @@ import (
 	"syscall"
 )
 
-// guardEnv names the families that a process guards: see guard. With guardStart the process only starts the guard.
+// guardEnv has the families that a process guards: see guard. With guardStart the process only starts the guard.
 const (
 	guardEnv   = "HELVE_GUARD"
 	guardStart = "HELVE_GUARD_START"
 )
 
-// A guard is a process of this executable, which becomes one before anything else of the program has run: not its main, which may do
-// something before it calls Helve, nor its tests.
+// A guard is a process of this executable. It becomes a guard before other code of the program runs, because main may
+// do something before it calls Helve, and so may the tests.
 func init() {
 	name := os.Getenv(guardEnv)
 	switch {
@@ -32,7 +32,7 @@ func init() {
 	os.Exit(0)
 }
 
-// guardCommand is this executable as a guard: in is a pipe that ends with the node, and out one that ends with the guard.
+// guardCommand is this executable as a guard. The pipe in ends with the node, and the pipe out ends with the guard.
 func guardCommand(name string, in, out *os.File) *exec.Cmd {
 	return &exec.Cmd{
 		Path: "/proc/self/exe", Args: []string{"helve-guard"}, Stdin: in, ExtraFiles: []*os.File{out}, Dir: "/",
@@ -41,16 +41,18 @@ func guardCommand(name string, in, out *os.File) *exec.Cmd {
 	}
 }
 
-// guard waits for the end of its node, however that comes, and ends what is left of the families of its workers: the kernel kills
-// the workers of a node that is killed (Pdeathsig), and nobody what these had started.
+// guard waits for the end of its node, and kills the families of the node's workers. The kernel kills the workers of
+// a node that is killed (Pdeathsig), but not their descendants. For example, a node ends by SIGKILL while a replica
+// runs ffmpeg: the kernel kills the replica's worker, and the guard kills ffmpeg.
 func guard(name string) {
-	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP) // for all processes of a service: its node ends it
+	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP) // a service manager sends these to all processes of a service; the guard ends with its node
 	io.Copy(io.Discard, os.Stdin)                                  //nolint:errcheck // its end is what counts
 	endFamily(name, true)
 }
 
-// Guard starts the guard of the spawner's children, as a process that is nobody's child: those of a node are its workers. Children that
-// outlive this process need none: see [EndOwnFamily]. It must be called before the first Start, once.
+// Guard starts the guard of the spawner's children. The guard is not a child of the node, because a node's children
+// are its workers. Children that outlive this process need no guard: see [EndOwnFamily]. Guard must be called once,
+// before the first Start.
 func (s *Spawner) Guard() error {
 	in, alive, err := os.Pipe()
 	if err != nil {
@@ -89,7 +91,7 @@ func (s *Spawner) Guard() error {
 	return nil
 }
 
-// Guarded waits until the guard is on its own, which takes as long as the start of a process.
+// Guarded waits until the guard runs, which takes as long as the start of a process.
 func (s *Spawner) Guarded() {
 	if s.guarded != nil {
 		<-s.guarded

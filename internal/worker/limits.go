@@ -9,13 +9,14 @@ import (
 	"unsafe"
 )
 
-// Limits bound one child and what it starts; a zero field is no limit.
+// Limits are the limits of one child and its descendants; a field that is zero is no limit.
 //
-// Where cgroup v2 is delegated to this process, memory and CPU are the cgroup's, which counts what is really used, of all
-// processes together. Elsewhere memory is RLIMIT_DATA of each process, and CPU time is not limited, because no rlimit
-// bounds a share. RLIMIT_DATA was preferred to RLIMIT_AS, which counts what Go and Python only reserve; it counts private
-// writable mappings, so Go's heap arenas of 64 MiB and the stacks of threads count in full. Going over it fails an
-// allocation (MemoryError, Go's "out of memory") and kills nobody. Open files are RLIMIT_NOFILE either way.
+// Where cgroup v2 is delegated to this process, the cgroup limits memory and CPU. It counts the memory in use of all
+// processes together. Elsewhere RLIMIT_DATA limits the memory of each process, and CPU time is not limited, because
+// no rlimit bounds a share. RLIMIT_DATA was preferred to RLIMIT_AS, which counts memory that Go and Python only
+// reserve. It counts private writable mappings, so Go's heap arenas of 64 MiB and the stacks of threads count in
+// full. An allocation above it fails (MemoryError, Go's "out of memory") and kills no process. Open files are limited
+// by RLIMIT_NOFILE in both cases.
 type Limits struct {
 	MemoryBytes int64
 	CPUs        float64
@@ -36,11 +37,11 @@ func (l Limits) String() string {
 	return strings.Join(parts, ", ")
 }
 
-// Enforcement is how the limits of a child hold.
+// Enforcement says how the limits of a child are enforced.
 type Enforcement struct {
-	Memory string // what limits it: "cgroup", "RLIMIT_DATA", "" for nothing
-	CPUs   string // "cgroup", "" for nothing
-	Why    error  `json:"-"` // why no cgroup was used, if one would have been
+	Memory string // "cgroup", "RLIMIT_DATA", or "" for no limit
+	CPUs   string // "cgroup", or "" for no limit
+	Why    error  `json:"-"` // the reason why no cgroup was used, if one would have been
 }
 
 func (l Limits) enforcement(cgroup bool, why error) (e Enforcement) {
@@ -76,9 +77,9 @@ func (l Limits) rlimits(e Enforcement) []rlimit {
 	return set
 }
 
-// restrict sets the limits of a child that was started with Ptrace, which has stopped before its program's first
-// instruction, and lets it go. Hence nothing in it runs without them: a Go program reads and raises RLIMIT_NOFILE as it
-// starts. It must run on the thread that started the child.
+// restrict sets the limits of a child that was started with Ptrace, and lets it run. Such a child has stopped before
+// its program's first instruction, so no code of it runs without limits: a Go program reads and raises RLIMIT_NOFILE
+// as it starts. restrict must run on the thread that started the child.
 func restrict(pid int, set []rlimit) error {
 	if err := awaitStop(pid); err != nil {
 		return err
@@ -99,7 +100,8 @@ func prlimit(pid int, set []rlimit) error {
 	return nil
 }
 
-// awaitStop waits for the stop without taking the child's state away from who reaps it, in case it was killed.
+// awaitStop waits for the stop of a child. It does not consume the child's state, which reap needs if the child was
+// killed.
 func awaitStop(pid int) error {
 	const (
 		byPID                     = 1
@@ -123,7 +125,7 @@ func awaitStop(pid int) error {
 	}
 }
 
-// quota gives cpu.max its content. 100 ms is the kernel's usual period.
+// quota is the content of cpu.max. 100 ms is the kernel's usual period.
 func quota(cpus float64) string {
 	const period = 100_000
 	return fmt.Sprintf("%d %d", int64(math.Ceil(cpus*period)), period)

@@ -40,7 +40,7 @@ func TestOpenFiles(t *testing.T) {
 	}
 }
 
-// TestOpenFilesWithoutTracing sets the limit of a child that runs, as where tracing is forbidden.
+// TestOpenFilesWithoutTracing sets the limit of a running child, as where tracing is forbidden.
 func TestOpenFilesWithoutTracing(t *testing.T) {
 	t.Parallel()
 	out := newLines()
@@ -55,7 +55,7 @@ func TestOpenFilesWithoutTracing(t *testing.T) {
 	}
 }
 
-// TestMemory holds whatever enforces it here.
+// TestMemory holds with a cgroup and with RLIMIT_DATA.
 func TestMemory(t *testing.T) {
 	t.Parallel()
 	out := newLines()
@@ -123,8 +123,8 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-// TestPrintedTextIsNoCrash: a line that only looks like the report of a crash takes no place of the last lines, and one about
-// memory, printed long before the end, says nothing of it.
+// TestPrintedTextIsNoCrash: a line that only looks like the report of a crash takes no place of the last lines. A
+// line about memory, printed long before the end, is not taken for the reason of the end.
 func TestPrintedTextIsNoCrash(t *testing.T) {
 	t.Parallel()
 	for _, crash := range []bool{false, true} {
@@ -153,7 +153,7 @@ func TestPrintedTextIsNoCrash(t *testing.T) {
 	}
 }
 
-// tree lays out a fake cgroup file system: plain files, which take what the kernel would.
+// tree lays out a fake cgroup file system: plain files.
 func tree(t *testing.T, files map[string]string) string {
 	t.Helper()
 	root := t.TempDir()
@@ -175,7 +175,7 @@ func TestWhereCgroupsAreMade(t *testing.T) {
 		name, self string
 		files      map[string]string
 		want       string // the parent; "" for an error
-		control    string // what is in the root's cgroup.subtree_control then
+		control    string // the content of the root's cgroup.subtree_control afterwards
 	}{
 		{"controllers are there", "/", map[string]string{"cgroup.procs": "1\n2\n", "cgroup.subtree_control": "cpu memory pids\n"}, ".", "cpu memory pids\n"},
 		{"controllers can be had", "/", map[string]string{"cgroup.procs": "1\n", "cgroup.controllers": "cpu memory\n", "cgroup.subtree_control": ""}, ".", "+cpu +memory"},
@@ -259,8 +259,9 @@ func TestMountOf(t *testing.T) {
 	}
 }
 
-// TestNobodyLeavesACgroup: what has left the worker's process group ends with it where there is a cgroup, which is removed.
-// Here that is one without limits, so that it needs no controllers; where none can be made, the reason is given.
+// TestNobodyLeavesACgroup: a process that has left the worker's process group ends with the worker if there is a
+// cgroup, and the cgroup is removed. The cgroup of this test has no limits, so it needs no controllers. If none can
+// be made, the reason is given.
 func TestNobodyLeavesACgroup(t *testing.T) {
 	t.Parallel()
 	var g groups
@@ -283,7 +284,7 @@ func TestNobodyLeavesACgroup(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.Stop(context.Background(), time.Minute)
-	if p.group != nil { // else the child could not be put into it
+	if p.group != nil { // nil if the child could not be put into it
 		if err := syscall.Kill(pid, 0); err == nil {
 			if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil && !strings.Contains(string(b), ") Z ") {
 				t.Errorf("process %d lives: %s", pid, b)

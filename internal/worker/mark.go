@@ -26,9 +26,9 @@ var (
 	errMark   = errors.New("its file " + markName + " is not the mark of a node")
 )
 
-// claim takes a directory for the state of a node, and gives its mark, locked. A directory that is missing is made, with mode
-// 0700. One that is there must carry the mark or be empty, belong to this user, and be one that no other user can write to;
-// its mode is never changed, because it may be a directory with another purpose, named by mistake.
+// claim takes a directory for the state of a node, and returns its mark, locked. A missing directory is made, with
+// mode 0700. An existing one must carry the mark or be empty, must belong to this user, and must not be writable for
+// other users. Its mode is never changed, because it may be a directory with another purpose, named by mistake.
 func claim(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -54,9 +54,9 @@ func claim(dir string) (*os.File, error) {
 	return mark, nil
 }
 
-// makeMark marks a directory in which there is nothing yet, and locks it.
+// makeMark marks an empty directory, and locks it.
 func makeMark(dir, content string) (*os.File, error) {
-	if err := vacant(dir); err != nil { // before the first file of a node is in it
+	if err := checkEmpty(dir); err != nil { // the directory must be empty before a node's first file is in it
 		return nil, err
 	}
 	f, err := os.OpenFile(filepath.Join(dir, markName), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
@@ -73,7 +73,8 @@ func makeMark(dir, content string) (*os.File, error) {
 	return f, nil
 }
 
-// writeMark completes the mark of which this process has the lock. Another node may have been as quick, and have it done.
+// writeMark writes the content of a mark that this process has locked. Another node may have written it a moment
+// before.
 func writeMark(f *os.File, dir, content string) error {
 	switch text, err := readMark(f); {
 	case err != nil:
@@ -83,7 +84,7 @@ func writeMark(f *os.File, dir, content string) error {
 	case text != "":
 		return errMark
 	}
-	if err := vacant(dir); err != nil {
+	if err := checkEmpty(dir); err != nil {
 		return err
 	}
 	if _, err := f.WriteAt([]byte(content), 0); err != nil {
@@ -92,8 +93,8 @@ func writeMark(f *os.File, dir, content string) error {
 	return f.Sync()
 }
 
-// openMark takes the lock of a directory that carries the mark. The error is fs.ErrNotExist if it carries none, and errLocked
-// while another process has the lock.
+// openMark takes the lock of a directory that carries the mark. The error is fs.ErrNotExist if it carries none, and
+// errLocked while another process has the lock.
 func openMark(dir, content string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, markName), os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -126,8 +127,8 @@ func lock(f *os.File) error {
 	return err
 }
 
-// unlock gives a mark back. Closing alone does not: a child that is just being started has the descriptor too, until it
-// executes its program.
+// unlock releases the lock of a mark. To close the file does not: a child that is just being started has the
+// descriptor too, until it executes its program.
 func unlock(f *os.File) {
 	syscall.Flock(int(f.Fd()), syscall.LOCK_UN) //nolint:errcheck // it is ours
 	f.Close()
@@ -145,8 +146,8 @@ func readMark(f *os.File) (string, error) {
 	return string(b[:n]), nil
 }
 
-// vacant says whether nothing but a mark is in a directory. A new file system has lost+found.
-func vacant(dir string) error {
+// checkEmpty is an error if a directory has files beside a mark. A new file system has lost+found.
+func checkEmpty(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err

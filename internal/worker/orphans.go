@@ -10,14 +10,16 @@ import (
 	"unsafe"
 )
 
-// orphanTime is how long a child must have ended for it to be nobody's: who has started one waits for it.
+// orphanTime is the time after its end at which a child counts as an orphan: its parent would have waited for it by
+// then.
 const orphanTime = time.Second
 
-// ReapOrphans makes this process the parent of what its workers leave behind, and reaps it: the process above, perhaps a program that is the
-// first of a container, may never do that. It is for a process whose own children are all waited for from their start on.
+// ReapOrphans makes this process the parent of its workers' orphans, and reaps them. The process above, perhaps the
+// first program of a container, may never do that. It is for a process that waits for all its own children from their
+// start on. The result stop ends it.
 func ReapOrphans() (stop func()) {
 	if !subreaper(1) {
-		return func() {} // they go to the process above
+		return func() {} // orphans go to the process above
 	}
 	ended, done := make(chan os.Signal, 1), make(chan struct{})
 	signal.Notify(ended, syscall.SIGCHLD)
@@ -44,14 +46,15 @@ func ReapOrphans() (stop func()) {
 	return func() { signal.Stop(ended); close(done) }
 }
 
-// subreaper says whether this process gets the orphans among its descendants.
+// subreaper makes this process the parent of the orphans among its descendants, or ends that. It returns false if the
+// kernel refuses.
 func subreaper(on uintptr) bool {
 	const setChildSubreaper = 36
 	_, _, e := syscall.Syscall(syscall.SYS_PRCTL, setChildSubreaper, on, 0)
 	return e == 0
 }
 
-// noSubreaper lets orphans go to the process above until restore.
+// noSubreaper lets orphans go to the process above until restore is called.
 func noSubreaper() (restore func()) {
 	const getChildSubreaper = 37
 	var on int32
@@ -62,7 +65,8 @@ func noSubreaper() (restore func()) {
 	return func() { subreaper(1) }
 }
 
-// reapOrphans reaps the children that had ended already the last time, and gives those that have by now.
+// reapOrphans reaps the children in before that have still not been waited for, and returns the children that have
+// ended by now.
 func reapOrphans(before map[int]bool) map[int]bool {
 	now := map[int]bool{}
 	for _, pid := range zombies() {
@@ -71,12 +75,12 @@ func reapOrphans(before map[int]bool) map[int]bool {
 			continue
 		}
 		var status syscall.WaitStatus
-		syscall.Wait4(pid, &status, syscall.WNOHANG, nil) //nolint:errcheck // somebody may have waited for it after all
+		syscall.Wait4(pid, &status, syscall.WNOHANG, nil) // another goroutine may have waited for it after all
 	}
 	return now
 }
 
-// zombies are the children of this process that have ended and that nobody has waited for.
+// zombies are the children of this process that have ended and were not waited for.
 func zombies() (pids []int) {
 	proc, err := os.Open("/proc")
 	if err != nil {

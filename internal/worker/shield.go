@@ -6,11 +6,12 @@ import (
 	"syscall"
 )
 
-// Shield keeps signals that are sent to all processes of a service (systemd does, and terminals) from ending a worker, which goes on while
-// its node drains and is ended by it. They arrive on the channel, for a worker that has no node any more. A write to a pipe that
-// nobody reads is an error of that write, and nothing else. What code of the user's asks for with package signal it gets as well.
+// Shield keeps signals to all processes of a service from ending a worker. Systemd and terminals send such signals;
+// the worker goes on while its node drains, and the node ends it. The signals arrive on the channel, for a worker
+// that has no node any more. User code that asks for the signals with package signal gets them as well. A write to a
+// pipe without a reader becomes an error of that write, and does not end the process.
 //
-// They are taken and not ignored: an ignored signal is ignored by the programs too that the worker starts.
+// The signals are received and not ignored, because programs that the worker starts would inherit an ignored signal.
 func Shield() <-chan os.Signal {
 	pipes := make(chan os.Signal, 1)
 	signal.Notify(pipes, syscall.SIGPIPE)

@@ -10,22 +10,23 @@ import (
 	"time"
 )
 
-// RuntimeDirEnv overrides where a node makes its private directory.
+// RuntimeDirEnv names a directory in which a node makes its private directory, in place of the system's temporary
+// directory.
 const RuntimeDirEnv = "HELVE_RUNTIME_DIR"
 
-// maxPath is what fits into sockaddr_un with its final zero byte.
+// maxPath is the longest path in sockaddr_un, which ends with a zero byte.
 const maxPath = 107
 
-// Listener is a unix socket in a private directory: only this user's processes get in.
+// Listener is a unix socket in a private directory, to which only processes of this user can connect.
 type Listener struct {
 	*net.UnixListener
 	path string
-	mark *os.File // locked
+	mark *os.File // the locked mark of the directory
 	keep bool     // the directory outlasts the listener
 }
 
-// Listen makes the directory (mode 0700) under dir, or under $HELVE_RUNTIME_DIR or the system's temporary directory, and
-// the socket in it. Close removes both.
+// Listen makes a private directory (mode 0700) and the socket in it. The directory is made under dir, or under
+// $HELVE_RUNTIME_DIR or the system's temporary directory if dir is "". Close removes both.
 func Listen(dir string) (*Listener, error) {
 	if dir == "" {
 		dir = os.Getenv(RuntimeDirEnv)
@@ -55,8 +56,8 @@ func Listen(dir string) (*Listener, error) {
 	return &Listener{UnixListener: l, path: path, mark: mark}, nil
 }
 
-// ListenAt is Listen in a directory of the caller's own, which outlasts the listener: see claim. The lock of its mark keeps a
-// second node away.
+// ListenAt is Listen in a directory of the caller, which outlasts the listener: see claim. A second node in the
+// directory is an error, by the lock of the mark.
 func ListenAt(dir string) (*Listener, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -72,7 +73,7 @@ func ListenAt(dir string) (*Listener, error) {
 		return nil, err
 	}
 	if st, err := os.Lstat(path); err == nil && st.Mode()&fs.ModeSocket != 0 {
-		os.Remove(path) // of a node that was killed
+		os.Remove(path) // the socket of a node that was killed
 	}
 	l, err := listenUnix(path)
 	if err != nil {
@@ -84,7 +85,7 @@ func ListenAt(dir string) (*Listener, error) {
 
 const socketName = "node.sock"
 
-// listenUnix makes the socket. Its mode keeps others away where its directory lets them in.
+// listenUnix makes the socket. Its mode keeps other users out if the directory does not.
 func listenUnix(path string) (*net.UnixListener, error) {
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err == nil {
@@ -98,11 +99,12 @@ func listenUnix(path string) (*net.UnixListener, error) {
 	return l, nil
 }
 
-// staleAfter keeps a sweep away from a node that is just starting, which has made its directory and not locked it yet.
+// staleAfter is the age from which a directory is swept. A younger one may belong to a node that has not locked it
+// yet.
 const staleAfter = time.Minute
 
-// sweep removes what nodes left behind that were killed: private directories of this user that carry the mark, and whose
-// lock nobody has. Directories with such a name that carry no mark are not a node's.
+// sweep removes the private directories of killed nodes: directories of this user that carry the mark and that no
+// process has locked. A directory of such a name without the mark is not a node's.
 func sweep(dir string) {
 	if dir == "" {
 		dir = os.TempDir()
@@ -123,10 +125,10 @@ func sweep(dir string) {
 	}
 }
 
-// Path is the socket's path; its directory is the node's to use.
+// Path is the socket's path. The directory around it belongs to the node, which may put files there.
 func (l *Listener) Path() string { return l.path }
 
-// Close ends the listener and removes the directory with everything in it, if Listen made it.
+// Close ends the listener. It removes the directory with everything in it, if Listen made it.
 func (l *Listener) Close() error {
 	err := l.UnixListener.Close()
 	if !l.keep {
@@ -138,7 +140,7 @@ func (l *Listener) Close() error {
 	return err
 }
 
-// Accept waits for a process of this user. Others are turned away.
+// Accept waits for a connection of a process of this user. Connections of other users are closed.
 func (l *Listener) Accept() (net.Conn, error) {
 	for {
 		c, err := l.AcceptUnix()
@@ -148,7 +150,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 		if uid, err := peerUID(c); err == nil && uid == os.Getuid() {
 			return c, nil
 		}
-		c.Close() //nolint:errcheck // somebody else's
+		c.Close() // a process of another user
 	}
 }
 

@@ -1,5 +1,11 @@
-// Package worker starts and ends child processes, and owns the socket on which they dial in. It knows no protocol.
-// Linux only: it relies on process groups, Pdeathsig and SO_PEERCRED.
+// Package worker starts and ends child processes, and owns the socket on which they connect to the node. It knows no
+// protocol. It is for Linux only: it relies on process groups, Pdeathsig and SO_PEERCRED.
+//
+// A [Spawner] starts a [Process] from a [Command], within its [Limits]. The child and all its descendants end
+// together. For example, when a worker is killed, its process group is killed, then every process with the worker's
+// name in its environment (family.go), and its cgroup if it has one. When the node is killed, the kernel kills the
+// workers, and a guard process kills their descendants (guard.go). A child with [Command].Outlives goes on instead,
+// and the next node can [Adopt] it (adopt.go).
 package worker
 
 import (
@@ -27,7 +33,7 @@ import (
 	"github.com/helve-serve/helve/internal/logs"
 )
 
-// Command says what to start.
+// Command describes a child to start.
 type Command struct {
 	Path  string
 	Args  []string
@@ -35,44 +41,45 @@ type Command struct {
 	Env   []string
 	ID    string
 	Token [32]byte // handed over by a pipe, whose descriptor is in HELVE_TOKEN_FD
-	// Output gets every line that the child prints, without its end, on a goroutine of its own per stream
-	// ("stdout", "stderr"). The line is valid only during the call. May be nil.
+	// Output gets every line that the child prints, without its end, on a goroutine of its own for each stream
+	// ("stdout", "stderr"). The line is valid only during the call. Output may be nil.
 	Output func(stream string, line []byte)
-	// Told gets every line that the child writes to the descriptor in HELVE_TELL_FD, on a goroutine of its own. That is for
-	// what the child itself has to say, apart from what its code prints. nil: the child has no such descriptor, unless Crash.
-	Told func(line []byte)
-	// Crash says that the child, a Go program, has its crashes reported on that descriptor: see [ReportCrashes].
+	// Report gets every line that the child writes to the descriptor in HELVE_TELL_FD, on a goroutine of its own. That
+	// stream is for reports of the child itself, apart from the prints of its code. If Report is nil, the child has no
+	// such descriptor, unless Crash.
+	Report func(line []byte)
+	// Crash makes the child, a Go program, report its crashes on that descriptor: see [ReportCrashes].
 	Crash  bool
 	Limits Limits
-	// Outlives is a directory for the pipes of a child that goes on when this process ends, until somebody adopts it or it
-	// gives up; "" for a child that the kernel kills then.
+	// Outlives is a directory for the pipes of a child that goes on when this process ends, until another process
+	// adopts it or it gives up. With "" the kernel kills the child when this process ends.
 	Outlives string
 }
 
 const (
 	tokenFD  = 3 // the first descriptor after the standard ones
-	tellFD   = 4
+	reportFD = 4
 	keptMax  = 50
 	crashMax = 30
-	lineKept = 1 << 10 // of a line that is kept
+	lineKept = 1 << 10 // bytes of a line that are kept
 	lineMax  = 64 << 10
-	pipeWait = time.Second     // how long a grandchild may keep the output open after the child has ended
-	termWait = 2 * time.Second // between SIGTERM and SIGKILL
+	pipeWait = time.Second     // time that a grandchild may keep the output open after the child has ended
+	termWait = 2 * time.Second // time between SIGTERM and SIGKILL
 )
 
-// Spawner starts children, all on one goroutine that keeps its thread for itself: Pdeathsig fires when the thread that
-// created a child ends, not when the process does (golang/go#27505), and the runtime ends threads as it likes.
+// Spawner starts children, all on one goroutine with a thread of its own. Pdeathsig fires when the thread that
+// created a child ends, not when the process does (golang/go#27505), and the runtime ends threads at any time.
 type Spawner struct {
 	work   chan func()
 	done   chan struct{}
-	groups groups // only the goroutine touches it
-	family string // begins the names of the families of its children
+	groups groups // only the goroutine uses it
+	family string // begins the family names of the children
 
-	guard   func()        // ends the guard; nil without
-	guarded chan struct{} // closed when the guard runs by itself; nil without
+	guard   func()        // ends the guard; nil without a guard
+	guarded chan struct{} // closed when the guard runs; nil without a guard
 }
 
-// NewSpawner starts the goroutine. Close ends it, and with its thread every child that still lives.
+// NewSpawner starts the goroutine. Close ends it, and its thread, and so every child that still lives.
 func NewSpawner() *Spawner {
 	var name [8]byte
 	rand.Read(name[:]) //nolint:errcheck // never fails since Go 1.24
@@ -87,7 +94,7 @@ func NewSpawner() *Spawner {
 	return s
 }
 
-// Close ends the spawner. Children must have ended before, or are killed by the kernel.
+// Close ends the spawner. Children that have not ended are killed by the kernel.
 func (s *Spawner) Close() {
 	close(s.work)
 	<-s.done
@@ -98,43 +105,44 @@ func (s *Spawner) Close() {
 
 // Process is one child. Its methods may be called from any goroutine.
 type Process struct {
-	cmd  *exec.Cmd // nil for an adopted one
+	cmd  *exec.Cmd // nil for an adopted child
 	pid  int
 	id   Identity
 	done chan struct{}
-	exit Exit // after done
+	exit Exit // valid after done is closed
 
 	limits      Limits
 	enforcement Enforcement
 	group       *group // nil without a cgroup
-	family      string // the name of what it has started
-	inside      func() // kills what is no process: see [Inside]; else nil
+	family      string // the family name of its descendants
+	cancel      func() // kills a Process of [InProcess]; nil for all others
 	killed      atomic.Bool
 
-	// What the process wrote. wait reads it after the readers have ended; the last is of the reader of what is told, the others are
-	// of that of stderr.
+	// The fields below are about the output. The reader of stderr writes them, crashed is written by the reader of
+	// the report stream, and wait reads them after the readers have ended.
 	last    []string // the last lines
-	crash   []string // what came just before a line that may begin Go's report of a crash, and the first lines of that
-	after   int      // how many lines came after those in crash
-	crashed bool     // there was a crash: see [ReportCrashes]
+	crash   []string // the lines just before a line that may begin Go's report of a crash, and the first lines of the report
+	after   int      // number of lines after the lines in crash
+	crashed bool     // a crash was reported: see [ReportCrashes]
 }
 
-// Exit is how a process ended.
+// Exit describes the end of a process.
 type Exit struct {
-	Code   int            // -1 when a signal ended it, and when nobody knows
-	Signal syscall.Signal // 0 when it exited by itself
-	// OutOfMemory: its cgroup's limit killed it, or it failed under RLIMIT_DATA and said that memory was the reason.
+	Code   int            // -1 if a signal ended it, or if the code is unknown
+	Signal syscall.Signal // 0 if it exited by itself
+	// OutOfMemory is true if the limit of its cgroup killed it, or if it failed under RLIMIT_DATA and its last words
+	// name memory.
 	OutOfMemory bool
-	Killed      bool     // by [Process.Kill] or [Process.Stop]
-	Lines       []string // what it wrote to stderr last, and first of a crash; at most 50
+	Killed      bool     // ended by [Process.Kill] or [Process.Stop]
+	Lines       []string // the last lines on stderr, and the first of a crash; at most 50
 	At          time.Time
-	// Adopted: another process had started it, and the kernel tells how a process ended only to who started it.
+	// Adopted is true if another process had started it. The kernel tells the exit code only to the parent.
 	Adopted bool
 
 	limits Limits
 }
 
-// SignalName is the name of the signal, "" if it exited by itself.
+// SignalName is the name of the signal, or "" if the process exited by itself.
 func (e Exit) SignalName() string {
 	names := map[syscall.Signal]string{
 		syscall.SIGHUP: "SIGHUP", syscall.SIGINT: "SIGINT", syscall.SIGQUIT: "SIGQUIT", syscall.SIGILL: "SIGILL",
@@ -152,7 +160,7 @@ func (e Exit) SignalName() string {
 	return fmt.Sprintf("signal %d", int(e.Signal))
 }
 
-// Summary says it in words.
+// Summary is the end in one sentence.
 func (e Exit) Summary() string {
 	how := fmt.Sprintf("exit status %d", e.Code)
 	switch {
@@ -183,10 +191,11 @@ func (e Exit) Reason() string {
 	return e.Summary() + ": " + strings.Join(e.Lines, "\n")
 }
 
-// Start starts a child in a process group of its own, with /dev/null as its standard input.
+// Start starts a child in a process group of its own, with /dev/null as its standard input. The caller owns the
+// Process, and has to end it before it closes the Spawner.
 func (s *Spawner) Start(c Command) (*Process, error) { return s.start(c, nil) }
 
-// start is Start in a cgroup that exists already, if it is not nil.
+// start is Start in an existing cgroup, if the parameter in is not nil.
 func (s *Spawner) start(c Command, in *group) (*Process, error) {
 	tr, tw, err := os.Pipe()
 	if err != nil {
@@ -222,9 +231,9 @@ func (s *Spawner) start(c Command, in *group) (*Process, error) {
 		cmd := exec.Command(c.Path, c.Args...)
 		cmd.Dir, cmd.ExtraFiles, cmd.Stdout, cmd.Stderr = c.Dir, []*os.File{tr}, ends[0], ends[1]
 		cmd.Env = append(c.Env[:len(c.Env):len(c.Env)], fmt.Sprintf("HELVE_TOKEN_FD=%d", tokenFD), familyEnv+"="+p.family)
-		if c.has(told) {
+		if c.has(reportStream) {
 			cmd.ExtraFiles = append(cmd.ExtraFiles, ends[2])
-			cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d", tellEnv, tellFD))
+			cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d", reportEnv, reportFD))
 		}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: death}
 		return cmd
@@ -240,8 +249,8 @@ func (s *Spawner) start(c Command, in *group) (*Process, error) {
 	return p, nil
 }
 
-// missing says what is not there when a child does not start: the kernel's error is the same for a directory, a program, and the
-// interpreter that a script names.
+// missing names the file that a failed start misses. The kernel's error is the same for a missing directory, a
+// missing program, and the missing interpreter of a script.
 func (c *Command) missing(err error) error {
 	if st, derr := os.Stat(c.Dir); c.Dir != "" && (derr != nil || !st.IsDir()) {
 		return fmt.Errorf("its directory %s (working_dir) is not there, or is no directory: %w", c.Dir, err)
@@ -260,14 +269,16 @@ func (c *Command) missing(err error) error {
 }
 
 const (
-	told    = "told"
-	tellEnv = "HELVE_TELL_FD"
+	reportStream = "told"
+	reportEnv    = "HELVE_TELL_FD"
 )
 
-var streams = [...]string{"stdout", "stderr", told} //nolint:gochecknoglobals // a constant
+var streams = [...]string{"stdout", "stderr", reportStream} //nolint:gochecknoglobals // a constant
 
-// has says whether the child has a stream.
-func (c *Command) has(stream string) bool { return stream != told || c.Told != nil || c.Crash }
+// has reports whether the child has a stream.
+func (c *Command) has(stream string) bool {
+	return stream != reportStream || c.Report != nil || c.Crash
+}
 
 func closeAll(files []*os.File) {
 	for _, f := range files {
@@ -277,20 +288,20 @@ func closeAll(files []*os.File) {
 	}
 }
 
-// ReportCrashes has this process, a Go worker, report its crashes on the descriptor that is for them too. Else the node would have
-// to look for them in what is printed, where a client's text may look like one.
+// ReportCrashes makes this process, a Go worker, report its crashes on the descriptor in HELVE_TELL_FD too. Without
+// it the node would have to look for them in the printed lines, where the text of a client may look like a crash.
 func ReportCrashes() {
-	fd, err := strconv.Atoi(os.Getenv(tellEnv))
-	os.Unsetenv(tellEnv) //nolint:errcheck // it has a name
+	fd, err := strconv.Atoi(os.Getenv(reportEnv))
+	os.Unsetenv(reportEnv) //nolint:errcheck // it has a name
 	if err != nil {
 		return
 	}
-	f := os.NewFile(uintptr(fd), told)
+	f := os.NewFile(uintptr(fd), reportStream)
 	debug.SetCrashOutput(f, debug.CrashOptions{}) //nolint:errcheck // stderr has them all the same
 	f.Close()                                     // the runtime has a duplicate, which no child inherits
 }
 
-// follow reads what the child prints and tells, and sees to its end, which ended waits for.
+// follow reads the child's streams and waits for its end. The function ended waits for the process itself.
 func (p *Process) follow(pipes [len(streams)]*os.File, c Command, ended func()) {
 	var readers sync.WaitGroup
 	for i, stream := range streams {
@@ -301,13 +312,13 @@ func (p *Process) follow(pipes [len(streams)]*os.File, c Command, ended func()) 
 	go p.wait(&readers, pipes[:], ended)
 }
 
-// sink is where the lines of a stream go.
+// sink is the function that gets the lines of a stream.
 func (p *Process) sink(stream string, c Command) func(line []byte) {
 	switch {
-	case stream == told && c.Crash:
+	case stream == reportStream && c.Crash:
 		return func([]byte) { p.crashed = true }
-	case stream == told:
-		return c.Told
+	case stream == reportStream:
+		return c.Report
 	}
 	return func(line []byte) {
 		if stream == "stderr" {
@@ -319,7 +330,8 @@ func (p *Process) sink(stream string, c Command) func(line []byte) {
 	}
 }
 
-// launch starts the child within its limits, on the spawner's goroutine. What the kernel forbids it does without.
+// launch starts the child within its limits, on the spawner's goroutine. If the kernel forbids a cgroup or tracing,
+// it tries without.
 func (s *Spawner) launch(p *Process, id string, build func() *exec.Cmd) error {
 	l := p.limits
 	var why error
@@ -337,10 +349,10 @@ func (s *Spawner) launch(p *Process, id string, build func() *exec.Cmd) error {
 		switch {
 		case err == nil:
 			return nil
-		case p.group != nil: // it may divide this cgroup, and still not move a process into it
+		case p.group != nil: // this process may divide the cgroup, and still not move a process into it
 			p.group.remove()
 			p.group, why = nil, err
-		case errors.Is(err, syscall.EPERM) && stopped: // being traced is forbidden here
+		case errors.Is(err, syscall.EPERM) && stopped: // tracing is forbidden here
 			stopped = false
 		default:
 			return err
@@ -348,8 +360,8 @@ func (s *Spawner) launch(p *Process, id string, build func() *exec.Cmd) error {
 	}
 }
 
-// run starts the child and sets its rlimits: while it is stopped, or else as soon as it runs, which lets its first
-// instructions escape them.
+// run starts the child and sets its rlimits. It sets them while the child is stopped, or as soon as it runs; in the
+// second case the first instructions have no limits.
 func (p *Process) run(set []rlimit, stopped bool) error {
 	if p.group != nil {
 		p.cmd.SysProcAttr.UseCgroupFD, p.cmd.SysProcAttr.CgroupFD = true, int(p.group.dir.Fd())
@@ -388,9 +400,10 @@ func (p *Process) read(r io.Reader, sink func(line []byte)) {
 	}
 }
 
-// keep remembers the last lines of stderr. A crash of Go is reported from its reason to every goroutine's stack, so that
-// the reason and the stack of the goroutine at fault come first and must outlast the rest. A line that begins like such a report may be
-// any text; whether there was a crash is told apart.
+// keep remembers the last lines of stderr. Go's report of a crash begins with the reason and the stack of the
+// goroutine that crashed, and goes on with the stacks of all others. So the first lines of a report are kept beside
+// the last ones. A line that looks like the beginning of a report may be any text; the field crashed says whether
+// there was a crash.
 func (p *Process) keep(line []byte) {
 	if len(line) == 0 {
 		return
@@ -438,10 +451,10 @@ func (p *Process) wait(readers *sync.WaitGroup, pipes []*os.File, ended func()) 
 	late := time.NewTimer(pipeWait)
 	select {
 	case <-read:
-	case <-late.C: // somebody who left the group holds the pipe
+	case <-late.C: // a descendant outside of the group holds the pipe
 	}
 	late.Stop()
-	closeAll(pipes) // ends the readers, if they have not
+	closeAll(pipes) // ends the readers that have not ended
 	<-read
 	p.exit.Killed, p.exit.Lines, p.exit.At, p.exit.limits = p.killed.Load(), p.lines(), time.Now(), p.limits
 	p.exit.OutOfMemory = p.outOfMemory()
@@ -454,7 +467,7 @@ func (p *Process) wait(readers *sync.WaitGroup, pipes []*os.File, ended func()) 
 
 // reap waits for a child of this process.
 func (p *Process) reap() {
-	p.cmd.Wait() //nolint:errcheck // the state says more
+	p.cmd.Wait() // the state says more than the error
 	st := p.cmd.ProcessState
 	p.exit.Code = st.ExitCode()
 	if ws, ok := st.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
@@ -462,8 +475,8 @@ func (p *Process) reap() {
 	}
 }
 
-// outOfMemory asks the cgroup, which knows. A process under RLIMIT_DATA that could not allocate ends in its own way; then
-// what it said last is all there is.
+// outOfMemory reports whether the child ended for lack of memory. The cgroup counts such ends. Under RLIMIT_DATA a
+// process ends in its own way when an allocation fails, and only its last words tell.
 func (p *Process) outOfMemory() bool {
 	if p.exit.Code == 0 {
 		return false
@@ -477,8 +490,8 @@ func (p *Process) outOfMemory() bool {
 	return false
 }
 
-// lastWords are what a process says of its own end: a Go program in its report of a crash, others in their last lines. What it
-// printed long before says nothing of that, and may be a client's text.
+// lastWords are the lines that a process wrote about its own end: the report of a crash of a Go program, or the last
+// lines of another program. Earlier lines may be the text of a client.
 func (p *Process) lastWords() []string {
 	const most = 10
 	if p.crashed {
@@ -493,19 +506,19 @@ func noMemory(line string) bool {
 		func(text string) bool { return strings.Contains(line, text) })
 }
 
-// Enforcement is how its limits hold.
+// Enforcement says how its limits are enforced.
 func (p *Process) Enforcement() Enforcement { return p.enforcement }
 
-// PID is the child's process id.
+// PID is the child's process id, or 0 for a Process of [InProcess].
 func (p *Process) PID() int { return p.pid }
 
 // Done is closed when the child has ended, was reaped, and its output was read.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Exit is how it ended, after Done.
+// Exit describes the end. It is valid after Done.
 func (p *Process) Exit() Exit { return p.exit }
 
-// Kill ends the child and its group at once. The process is reaped all the same: wait for Done.
+// Kill ends the child and its group at once. It does not wait: see Done.
 func (p *Process) Kill() {
 	select {
 	case <-p.done:
@@ -515,18 +528,18 @@ func (p *Process) Kill() {
 }
 
 func (p *Process) signal(s syscall.Signal) {
-	// The group is there as long as the child is not reaped, and wait alone reaps. An adopted one is reaped by others, but
-	// its id is not used again so soon.
+	// The group exists as long as the child is not reaped, and wait alone reaps. An adopted child is reaped by
+	// another process, but its id is not used again so soon.
 	p.killed.Store(true)
-	if p.inside != nil {
-		p.inside()
+	if p.cancel != nil {
+		p.cancel()
 		return
 	}
 	syscall.Kill(-p.pid, s) //nolint:errcheck // it may have ended
 }
 
-// Stop waits until the child exits by itself, for at most grace; then it is asked by SIGTERM, then killed. It returns
-// when the process is gone. The end of ctx shortens every wait.
+// Stop ends the child and returns when it is gone. It waits for the child to exit by itself for at most grace, then
+// sends SIGTERM, and SIGKILL after termWait. The end of ctx shortens every wait.
 func (p *Process) Stop(ctx context.Context, grace time.Duration) {
 	for _, step := range []struct {
 		wait   time.Duration

@@ -122,7 +122,7 @@ func command(mode string, output func(string, []byte)) Command {
 	return c
 }
 
-// lines collects output and tells when a line has come.
+// lines collects output and signals when a line has come.
 type lines struct {
 	mu   sync.Mutex
 	all  []string
@@ -199,7 +199,7 @@ func TestExitReasons(t *testing.T) {
 	if p.Exit().Signal != syscall.SIGKILL || !strings.Contains(p.Exit().Reason(), "SIGKILL") {
 		t.Errorf("%+v", p.Exit())
 	}
-	p.Kill() // of one that is gone
+	p.Kill() // kill a process that has ended
 }
 
 func TestStopEscalates(t *testing.T) {
@@ -215,14 +215,14 @@ func TestStopEscalates(t *testing.T) {
 	p = start(t, "hang", out)
 	<-out.come
 	ctx, cancel := context.WithCancel(t.Context())
-	cancel() // shortens the waits
+	cancel() // the end of ctx shortens the waits
 	p.Stop(ctx, time.Hour)
 	if p.Exit().Signal != syscall.SIGKILL {
 		t.Errorf("%+v, want SIGKILL", p.Exit())
 	}
 }
 
-// TestWhatIsMissingIsNamed: of a child that does not start the error names what is not there.
+// TestWhatIsMissingIsNamed: the error of a failed start names the missing file.
 func TestWhatIsMissingIsNamed(t *testing.T) {
 	t.Parallel()
 	s := NewSpawner()
@@ -254,7 +254,7 @@ func TestLongLinesAreCut(t *testing.T) {
 	}
 }
 
-// alive reports whether a process runs: one that has ended and waits for its parent does not.
+// alive reports whether a process runs. A zombie does not run.
 func alive(pid int) bool {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err == nil && !bytes.Contains(b, []byte(") Z "))
@@ -293,7 +293,7 @@ func TestOrphansAreReaped(t *testing.T) {
 	}
 }
 
-// leaves waits for a process with children, one of which has left its process group, and gives their ids.
+// leaves waits for a process with children, one of which has left its process group, and returns their ids.
 func leaves(t *testing.T, lines func() string) (pids []int) {
 	t.Helper()
 	for len(pids) < 2 && t.Context().Err() == nil {
@@ -306,7 +306,8 @@ func leaves(t *testing.T, lines func() string) (pids []int) {
 	return pids
 }
 
-// TestTheFamilyEndsWithItsWorker: what a worker has started ends with it, also what has left its process group, and without a cgroup.
+// TestTheFamilyEndsWithItsWorker: the descendants of a worker end with it, also outside of its process group, and
+// without a cgroup.
 func TestTheFamilyEndsWithItsWorker(t *testing.T) {
 	t.Parallel()
 	out := newLines()
@@ -319,7 +320,7 @@ func TestTheFamilyEndsWithItsWorker(t *testing.T) {
 	}
 }
 
-// TestTheFamilyEndsWithAKilledNode: a node that is killed cannot end what its workers have started; its guard does.
+// TestTheFamilyEndsWithAKilledNode: a killed node cannot end the descendants of its workers, so its guard does.
 func TestTheFamilyEndsWithAKilledNode(t *testing.T) {
 	t.Parallel()
 	cmd := exec.Command(os.Args[0])
@@ -411,8 +412,8 @@ func TestSocket(t *testing.T) {
 	}
 }
 
-// TestSweep: the directories of nodes that were killed are removed by the next node, and no others: not one of a node that lives
-// or has just begun, and none that carries no mark, whatever its name and content.
+// TestSweep: the next node removes the directories of killed nodes and no others. It keeps the directory of a node
+// that lives or has just begun, and any directory without a mark.
 func TestSweep(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -466,14 +467,14 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-// TestForeignDirectoriesAreRefused: a node takes a directory for its state that is new, empty or marked, that belongs to its user
-// and that nobody else can write to. It changes nothing in others, not even their modes.
+// TestForeignDirectoriesAreRefused: a node takes a directory for its state if it is new, empty or marked, belongs to
+// its user, and is not writable for other users. It changes nothing in other directories, not even their modes.
 func TestForeignDirectoriesAreRefused(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		mode  os.FileMode
 		files map[string]string
-		want  string // "" for taken
+		want  string // "" if it is taken
 	}{
 		"empty":               {0o755, nil, ""},
 		"a new file system":   {0o700, map[string]string{"lost+found/": ""}, ""},

@@ -15,10 +15,10 @@ var layers = [][]string{
 	{"cli", "helvetest"},
 	{""},
 	{"internal/node", "internal/guest"},
-	{"internal/proxy", "internal/planner", "internal/worker", "internal/build", "internal/transport", "internal/router", "internal/gate", "internal/batch", "internal/models"},
+	{"internal/proxy", "internal/planner", "internal/worker", "internal/build", "internal/transport", "internal/router", "internal/gate", "internal/batch", "internal/models", "internal/admin"},
 	{"internal/instance", "internal/wire", "internal/arena"},
 	{"internal/codec"},
-	{"internal/call", "internal/spec", "internal/codec/pickle", "internal/logs", "internal/gcfloor", "internal/listen"},
+	{"internal/call", "internal/spec", "internal/codec/pickle", "internal/logs", "internal/gcfloor", "internal/listen", "internal/telemetry"},
 	{"helvetype"},
 }
 
@@ -42,6 +42,8 @@ var only = map[string][]string{
 	"internal/proxy":        {"internal/call", "internal/listen"},
 	"internal/arena":        {},
 	"internal/build":        {"internal/spec"},
+	"internal/telemetry":    {},
+	"internal/admin":        {"internal/telemetry"},
 }
 
 const module = "github.com/helve-serve/helve"

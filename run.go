@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
@@ -76,12 +77,19 @@ type Config struct {
 	// MaxBody is the largest value, in bytes, that calls, results and items may have between processes: 1 MiB to 4 GiB less one
 	// byte. 0 is 256 MiB. What is larger fails with the reason too_large.
 	MaxBody int
+	// Admin opens the admin interface of the node, which only reads: status, calls, events, profiles. "private" is a unix socket in a
+	// directory of this user's, where commands such as "helve status" find it. A TCP address of the loopback interface, such as
+	// "127.0.0.1:8265", is open to every user of this machine, beside the socket. "" for none.
+	Admin string
 	// OutOfLine runs the methods of Call and Stream.Call on goroutines of their own too.
 	OutOfLine bool
 }
 
 // defaultGrace is how long workers wait for the next node.
 const defaultGrace = 30 * time.Second
+
+// adminPrivate is the [Config].Admin without a TCP address.
+const adminPrivate = "private"
 
 // minArena is the smallest arena that is of any use.
 const minArena = 1 << 20
@@ -131,7 +139,7 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 	set := node.Settings{
 		Logger: c.Logger, Version: Version, Output: c.Output, Strict: strict, OutOfLine: c.OutOfLine, Pair: pair,
 		MaxBody: c.MaxBody, ArenaSize: c.ArenaSize, ReferenceLimit: c.ReferenceLimit, HTTP: c.HTTPLimits.limits(),
-		Program: node.Program{Path: exe, Args: os.Args[1:], Env: os.Environ(), Dir: dir},
+		Metrics: admin.MetricsFrom(ctx), Program: node.Program{Path: exe, Args: os.Args[1:], Env: os.Environ(), Dir: dir},
 	}
 	s := &System{config: c, dir: dir, apps: map[string]*App{}, hosting: pair != nil}
 	app, def, err := s.prepare(ctx, build)
@@ -161,6 +169,15 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 	if c.StateDir != "" {
 		if err = s.node.UseState(c.StateDir, cmp.Or(c.WorkerGrace, defaultGrace)); err != nil {
 			err = fmt.Errorf("StateDir: %w", err)
+		}
+	}
+	if err == nil && c.Admin != "" {
+		addr := c.Admin
+		if addr == adminPrivate {
+			addr = ""
+		}
+		if err = s.node.ServeAdmin(addr); err != nil {
+			err = fmt.Errorf("Admin: %w", err)
 		}
 	}
 	if err == nil && l != nil {

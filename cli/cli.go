@@ -85,7 +85,7 @@ func command(apps []Application) *cobra.Command {
 		return usageError{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
 	})
 	r := &run{apps: apps}
-	root.AddCommand(r.command(), nodeCommand())
+	root.AddCommand(r.command(), nodeCommand(), statusCommand(), eventsCommand())
 	if len(apps) > 0 {
 		root.RunE = func(c *cobra.Command, _ []string) error { return r.execute(c.Context(), nil) }
 		r.flags(root)
@@ -105,6 +105,7 @@ type run struct {
 	arena     arena
 	maxBody   size
 	limits    httpLimits
+	admin     string
 	verbose   bool
 }
 
@@ -116,6 +117,7 @@ func (r *run) flags(c *cobra.Command) {
 	c.Flags().Var(&r.arena, "arena-size", "shared memory for the large values of an application's workers, in bytes or as 64MiB (default 1GiB; -1: none)")
 	c.Flags().Var(&r.maxBody, "max-body", "largest value of a call between processes, in bytes or as 64MiB (default 256MiB)")
 	r.limits.flags(c)
+	c.Flags().StringVar(&r.admin, "admin", adminPrivate, adminUsage)
 	c.Flags().BoolVarP(&r.verbose, "verbose", "v", false, "log more")
 }
 
@@ -192,7 +194,7 @@ func (r *run) execute(ctx context.Context, args []string) error {
 	defer context.AfterFunc(w.drain, func() { stop(context.Cause(w.drain)) })()
 	config := helve.Config{
 		Logger: log, Isolation: iso, Output: os.Stderr, HTTP: r.http, StateDir: r.stateDir, WorkerGrace: r.grace, ArenaSize: int64(r.arena),
-		MaxBody: int(r.maxBody), HTTPLimits: r.limits.limits(),
+		MaxBody: int(r.maxBody), HTTPLimits: r.limits.limits(), Admin: adminOf(r.admin),
 	}
 	build := app.build
 	if !external {
@@ -244,7 +246,7 @@ func (r *run) flagged(err error) error {
 		return fmt.Errorf("--%s: %w", httpFlags[field], err)
 	}
 	for field, flag := range map[string]string{
-		"StateDir": "state-dir", "WorkerGrace": "worker-grace", "ArenaSize": "arena-size", "MaxBody": "max-body",
+		"StateDir": "state-dir", "WorkerGrace": "worker-grace", "ArenaSize": "arena-size", "MaxBody": "max-body", "Admin": "admin",
 	} {
 		if strings.HasPrefix(err.Error(), field+": ") {
 			return fmt.Errorf("--%s: %w", flag, err)

@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -49,6 +51,11 @@ func nodeCommand() *cobra.Command {
 				Logger: logger(verbose), Version: helve.Version, Output: os.Stderr, MaxBody: int(maxBody),
 				HTTP: proxy.Limits(limits.limits()), Program: node.Program{Env: os.Environ()},
 			})
+			if addr := adminOf(cmp.Or(os.Getenv("HELVE_ADMIN"), adminPrivate)); addr != "" {
+				if err := n.ServeAdmin(strings.TrimPrefix(addr, adminPrivate)); err != nil {
+					return fmt.Errorf("HELVE_ADMIN: %w", err)
+				}
+			}
 			// Signals that the driver gets too are its to act on: it may finish what it does before it ends, and needs its node for that.
 			w := heed(false, true)
 			defer w.stop()

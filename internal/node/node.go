@@ -12,12 +12,14 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
@@ -26,6 +28,7 @@ import (
 	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/wire"
 	"github.com/helve-serve/helve/internal/worker"
 )
@@ -60,6 +63,8 @@ type Settings struct {
 	HTTP proxy.Limits
 	// Pair makes the connections to workers of [App].Host: the worker's end and the node's.
 	Pair func() (net.Conn, net.Conn, error)
+	// Metrics makes the handler of GET /metrics. nil: there is none.
+	Metrics func(admin.Node) http.Handler
 }
 
 // App is an application to deploy.
@@ -125,6 +130,10 @@ type Node struct {
 	state    state
 	url      string
 	closing  bool
+	admin    *admin.Server // nil without
+	adminURL string
+	events   *telemetry.Events
+	noted    transitions
 	cpusTold atomic.Bool   // it was logged that CPU time is not limited
 	printing sync.Mutex    // one line of Output at a time
 	changed  chan struct{} // closed when a replica is gone; nil while nobody waits
@@ -160,6 +169,7 @@ func New(s Settings) *Node {
 		log: s.Logger, id: "local", set: s, codec: codec.New(), ctx: ctx, stop: stop, kick: make(chan struct{}, 1),
 		apps: map[string]*app{}, workers: map[string]*workerProc{}, state: state{kick: make(chan struct{}, 1)},
 	}
+	n.events = telemetry.NewEvents(n.eventFile())
 	if n.keeping.most = s.ReferenceLimit; n.keeping.most == 0 {
 		n.keeping.most = keptBytes
 	}
@@ -518,6 +528,10 @@ func (n *Node) Close(ctx context.Context) error {
 	}
 	wg.Wait()
 	err := errors.Join(errs...)
+	n.mu.Lock()
+	n.noteLocked()
+	n.mu.Unlock()
+	n.closeAdmin()
 	n.stop(errors.New("the node has closed"))
 	n.mu.Lock()
 	left := slices.Collect(maps.Values(n.workers))

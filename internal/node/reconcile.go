@@ -53,6 +53,7 @@ func (n *Node) loop() {
 func (n *Node) apply(now time.Time) (wake time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	defer n.noteLocked()
 	if until := n.holdingLocked(now); !until.IsZero() {
 		return until
 	}

@@ -27,7 +27,9 @@ type Listener struct {
 
 // Listen makes a private directory (mode 0700) and the socket in it. The directory is made under dir, or under
 // $HELVE_RUNTIME_DIR or the system's temporary directory if dir is "". Close removes both.
-func Listen(dir string) (*Listener, error) {
+func Listen(dir string) (*Listener, error) { return listenPrivate(dir, socketName) }
+
+func listenPrivate(dir, name string) (*Listener, error) {
 	if dir == "" {
 		dir = os.Getenv(RuntimeDirEnv)
 	}
@@ -36,7 +38,7 @@ func Listen(dir string) (*Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the node's private directory (set %s or TMPDIR): %w", RuntimeDirEnv, err)
 	}
-	path := filepath.Join(private, socketName)
+	path := filepath.Join(private, name)
 	if len(path) > maxPath {
 		os.Remove(private)
 		return nil, fmt.Errorf("the path of the node's socket is %d bytes long, at most %d are possible; set %s to a shorter directory: %s",

@@ -1,0 +1,418 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/url"
+	"os"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/worker"
+)
+
+const (
+	adminPrivate = "private"
+	adminNone    = "none"
+	adminUsage   = `admin interface: "private" for a socket that only this user's commands find, "none", or a loopback address such as 127.0.0.1:8265 beside it`
+)
+
+// adminOf is the value of helve.Config.Admin for that of the flag.
+func adminOf(flag string) string {
+	if flag == adminNone {
+		return ""
+	}
+	return flag
+}
+
+// reader is a command that reads from a running node.
+type reader struct {
+	address string
+	output  string
+	tables  bool // the command has -o
+}
+
+func (r *reader) flags(c *cobra.Command) {
+	c.Flags().StringVar(&r.address, "address", "", "admin address of the node, such as 127.0.0.1:8265, or the path of its socket (default: the node of this user)")
+	if r.tables {
+		c.Flags().StringVarP(&r.output, "output", "o", "text", "text or json")
+	}
+}
+
+// dial finds the node: the one at the address, or the only one of this user.
+func (r *reader) dial(ctx context.Context) (*admin.Client, error) {
+	if r.tables && r.output != "text" && r.output != "json" {
+		return nil, usageError{fmt.Errorf("--output %q: must be text or json", r.output)}
+	}
+	if r.address != "" {
+		c, err := admin.Dial(r.address)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("--%w", err)}
+		}
+		return c, nil
+	}
+	sockets := worker.AdminSockets("")
+	switch len(sockets) {
+	case 0:
+		return nil, fmt.Errorf("no node of this user runs here: start one with %q, or give --address of one that runs elsewhere "+
+			"(nodes are looked for in $%s, else in $TMPDIR or /tmp; it must be the same for both)", programName()+" run", worker.RuntimeDirEnv)
+	case 1:
+		return admin.Dial(sockets[0])
+	}
+	var text strings.Builder
+	w := tabwriter.NewWriter(&text, 0, 0, 3, ' ', 0)
+	for _, socket := range sockets {
+		line := "it does not answer"
+		if c, err := admin.Dial(socket); err == nil {
+			if a, err := c.About(ctx); err == nil {
+				line = fmt.Sprintf("pid %d\t%s\tsince %s\t%s", a.PID, cmp.Or(strings.Join(a.Applications, ", "), "no application"), ago(time.Since(a.StartedAt)), a.HTTP)
+			}
+		}
+		fmt.Fprintf(w, "  --address %s\t%s\n", socket, line)
+	}
+	w.Flush()
+	return nil, usageError{fmt.Errorf("%d nodes of this user run here, choose one:\n%s", len(sockets), strings.TrimRight(text.String(), "\n"))}
+}
+
+// interruptible ends with SIGINT and SIGTERM, which is no failure of a command that follows.
+func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+}
+
+func statusCommand() *cobra.Command {
+	r := &reader{tables: true}
+	var watch bool
+	c := &cobra.Command{
+		Use: "status", Short: "Show what a running node runs", Args: noArgs,
+		Long: "Show the applications, deployments and replicas of a running node. With -w the table is drawn again whenever something changes.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx, stop := interruptible(c.Context())
+			defer stop()
+			node, err := r.dial(ctx)
+			if err != nil {
+				return err
+			}
+			if watch {
+				return r.watch(ctx, node)
+			}
+			return r.status(ctx, node, os.Stdout)
+		},
+	}
+	r.flags(c)
+	c.Flags().BoolVarP(&watch, "watch", "w", false, "go on, and draw again whenever something changes")
+	return c
+}
+
+const applicationsPath = "/api/serve/applications/"
+
+func (r *reader) status(ctx context.Context, node *admin.Client, out io.Writer) error {
+	if r.output == "json" {
+		var raw json.RawMessage
+		if err := node.Get(ctx, applicationsPath, nil, &raw); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(out, "%s\n", raw)
+		return err
+	}
+	about, err := node.About(ctx)
+	if err != nil {
+		return err
+	}
+	var in admin.Instance
+	if err := node.Get(ctx, applicationsPath, nil, &in); err != nil {
+		return err
+	}
+	_, err = io.WriteString(out, statusTable(about, in, time.Now()))
+	return err
+}
+
+// watch draws the status, and again after every event, until it is interrupted or the node has ended. Events that come together are
+// one drawing, because the status is read after all of them.
+func (r *reader) watch(ctx context.Context, node *admin.Client) error {
+	changed := make(chan struct{}, 1)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- node.Lines(ctx, "/events", url.Values{"follow": {"true"}, "limit": {"1"}}, func([]byte) error {
+			select {
+			case changed <- struct{}{}:
+			default:
+			}
+			return nil
+		})
+	}()
+	again := time.NewTicker(watchTime) // counts and ages change without events
+	defer again.Stop()
+	for {
+		var text strings.Builder
+		if err := r.status(ctx, node, &text); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		if r.output == "text" && terminal(os.Stdout) {
+			text.WriteString("\x1b[J") // clears the rest of the last drawing
+			fmt.Print("\x1b[H\x1b[2J")
+		}
+		fmt.Print(text.String())
+		select {
+		case <-changed:
+		case <-again.C:
+		case err := <-ended:
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+// watchTime is after how long the status is drawn again although nothing has happened.
+const watchTime = 2 * time.Second
+
+func terminal(f *os.File) bool {
+	st, err := f.Stat()
+	return err == nil && st.Mode()&os.ModeCharDevice != 0
+}
+
+// statusTable is the status for people.
+func statusTable(about admin.About, in admin.Instance, now time.Time) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "node: pid %d, since %s", about.PID, ago(now.Sub(about.StartedAt)))
+	if about.HTTP != "" {
+		fmt.Fprintf(&b, ", %s", about.HTTP)
+	}
+	b.WriteString("\n")
+	if len(in.Applications) == 0 {
+		b.WriteString("no application runs\n")
+	}
+	for _, name := range slices.Sorted(maps.Keys(in.Applications)) {
+		app := in.Applications[name]
+		route := ""
+		if app.RoutePrefix != nil {
+			route = "   route " + *app.RoutePrefix
+		}
+		fmt.Fprintf(&b, "\napplication %s   %s   revision %d, deployed %s ago%s\n", name, app.Status, app.Revision, ago(now.Sub(at(app.LastDeployedTimeS))), route)
+		message(&b, "  ", "  ", app.Message)
+		w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
+		fmt.Fprintf(w, "  DEPLOYMENT\tSTATUS\tREPLICAS\tQUEUED\tRUNNING\tCALLS\tERRORS\n")
+		for _, d := range inOrder(app) {
+			ready := 0
+			for _, rep := range d.Replicas {
+				if rep.State == helvetype.ReplicaRunning {
+					ready++
+				}
+			}
+			fmt.Fprintf(w, "  %s\t%s\t%d/%d\t%d\t%d\t%d\t%d\n", d.Name, d.Status, ready, d.TargetNumReplicas, d.Calls.Queued, d.Calls.Running, d.Calls.Total, d.Calls.Errors)
+		}
+		w.Flush()
+		for _, d := range inOrder(app) {
+			message(&b, "  "+d.Name+": ", "    ", d.Message)
+		}
+		w = tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
+		fmt.Fprintf(w, "  REPLICA\tSTATE\tPID\tAGE\tRESTARTS\t\n")
+		for _, d := range inOrder(app) {
+			for _, rep := range d.Replicas {
+				fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%d\t%s\n", rep.ReplicaID, rep.State, pidOf(rep), ago(now.Sub(at(rep.StartTimeS))), rep.Restarts, note(rep, now))
+			}
+		}
+		w.Flush()
+	}
+	return b.String()
+}
+
+// inOrder are the deployments with the ingress first.
+func inOrder(app admin.AppDetails) []admin.DeploymentDetails {
+	ingress := ""
+	if t := app.DeploymentTopology; t != nil && t.IngressDeployment != nil {
+		ingress = *t.IngressDeployment
+	}
+	return slices.SortedFunc(maps.Values(app.Deployments), func(a, b admin.DeploymentDetails) int {
+		if (a.Name == ingress) != (b.Name == ingress) {
+			if a.Name == ingress {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(a.Name, b.Name)
+	})
+}
+
+// message writes the first lines of a message: the first line after begin, the others after indent.
+func message(b *strings.Builder, begin, indent, text string) {
+	const most = 10
+	if text == "" {
+		return
+	}
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	for i, line := range lines {
+		if i == most {
+			fmt.Fprintf(b, "%s... (%d more lines, see -o json)\n", indent, len(lines)-most)
+			return
+		}
+		b.WriteString(begin + line + "\n")
+		begin = indent
+	}
+}
+
+func pidOf(r admin.ReplicaDetails) string {
+	switch {
+	case r.InNode:
+		return "(node)"
+	case r.PID == nil:
+		return "-"
+	}
+	return strconv.Itoa(*r.PID)
+}
+
+// note is the last column of a replica: its trouble, the wait of its start, or the end of the replica before it.
+func note(r admin.ReplicaDetails, now time.Time) string {
+	switch {
+	case r.Unresponsive != nil:
+		return "does not answer since " + ago(now.Sub(r.Unresponsive.Since))
+	case r.Waits != nil:
+		return fmt.Sprintf("waits for %s, since %s", r.Waits.For, ago(now.Sub(r.Waits.Since)))
+	case r.LastExit != nil:
+		first, _, _ := strings.Cut(r.LastExit.Reason, "\n")
+		return fmt.Sprintf("%s ended: %s", r.LastExit.Replica, first)
+	}
+	return ""
+}
+
+func at(seconds float64) time.Time { return time.UnixMilli(int64(seconds * 1000)) }
+
+// ago is a time span as people say it: "12s", "5m3s", "3h12m", "4d2h".
+func ago(d time.Duration) string {
+	switch d = max(d, 0); {
+	case d < time.Second:
+		return strconv.Itoa(int(d.Milliseconds())) + "ms"
+	case d < time.Minute:
+		return strconv.Itoa(int(d.Seconds())) + "s"
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%ds", int(d.Minutes()), int(d.Seconds())%60)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh%dm", int(d.Hours()), int(d.Minutes())%60)
+	}
+	return fmt.Sprintf("%dd%dh", int(d.Hours())/24, int(d.Hours())%24)
+}
+
+func eventsCommand() *cobra.Command {
+	r := &reader{tables: true}
+	var follow bool
+	var limit int
+	var app, deployment string
+	c := &cobra.Command{
+		Use: "events", Short: "Show what has happened in a running node", Args: noArgs,
+		Long: "Show the newest transitions of applications, deployments and replicas, the oldest first, each with its reason and the event that\n" +
+			"caused it. With -f the command goes on with those to come. -o json is a line of JSON per event.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			if limit < 1 {
+				return usageError{fmt.Errorf("--limit %d: must be at least 1", limit)}
+			}
+			ctx, stop := interruptible(c.Context())
+			defer stop()
+			node, err := r.dial(ctx)
+			if err != nil {
+				return err
+			}
+			query := url.Values{"limit": {strconv.Itoa(limit)}}
+			for name, value := range map[string]string{"app": app, "deployment": deployment} {
+				if value != "" {
+					query.Set(name, value)
+				}
+			}
+			if !follow {
+				var list admin.EventList
+				if err := node.Get(ctx, "/events", query, &list); err != nil {
+					return err
+				}
+				for _, e := range list.Events {
+					r.event(os.Stdout, e)
+				}
+				return nil
+			}
+			query.Set("follow", "true")
+			err = node.Lines(ctx, "/events", query, func(line []byte) error {
+				var e struct {
+					helvetype.Event
+					admin.Missed
+				}
+				if err := json.Unmarshal(line, &e); err != nil {
+					return fmt.Errorf("the node's line %q: %w", line, err)
+				}
+				if e.Missed.Missed > 0 {
+					fmt.Fprintf(os.Stderr, "%d events were missed here\n", e.Missed.Missed)
+					return nil
+				}
+				r.event(os.Stdout, e.Event)
+				return nil
+			})
+			if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+				return nil
+			}
+			return err
+		},
+	}
+	r.flags(c)
+	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with the events to come")
+	c.Flags().IntVarP(&limit, "limit", "n", 100, "how many of the newest events are shown")
+	c.Flags().StringVar(&app, "app", "", "only events of this application")
+	c.Flags().StringVar(&deployment, "deployment", "", "only events of this deployment and its replicas")
+	return c
+}
+
+// event writes one event.
+func (r *reader) event(w io.Writer, e helvetype.Event) {
+	if r.output == "json" {
+		if b, err := json.Marshal(e); err == nil {
+			fmt.Fprintf(w, "%s\n", b)
+		}
+		return
+	}
+	fmt.Fprintln(w, eventLine(e))
+}
+
+// eventLine is an event for people, for example "10:15:02.031  #8  deployment hello/Downstream  HEALTHY -> UNHEALTHY  (because of #7): replica ...".
+func eventLine(e helvetype.Event) string {
+	text := fmt.Sprintf("%s  #%d  %s %s  %s -> %s", e.Time.Local().Format("15:04:05.000"), e.ID, e.Object.Kind, e.Object, cmp.Or(e.From, "(none)"), cmp.Or(e.To, "(gone)"))
+	if e.Reason != "" {
+		text += "  " + e.Reason
+	}
+	if e.Cause != 0 {
+		text += fmt.Sprintf(" (because of #%d)", e.Cause)
+	}
+	if e.Message != "" {
+		first, rest, more := strings.Cut(strings.TrimSpace(e.Message), "\n")
+		text += ": " + first
+		if more {
+			text += fmt.Sprintf(" (and %d more lines)", strings.Count(rest, "\n")+1)
+		}
+	}
+	return text
+}
+
+func noArgs(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("%s takes no arguments, got %s", c.Name(), strings.Join(args, " "))}
+	}
+	return nil
+}
+
+func programName() string {
+	name := os.Args[0]
+	return name[strings.LastIndexByte(name, '/')+1:]
+}

@@ -1,0 +1,230 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/worker"
+)
+
+type greeter struct{}
+
+func (greeter) Greet(_ context.Context, name string) (string, error) { return "Hello " + name, nil }
+
+func buildGreeter() (*helve.App, error) {
+	app := helve.NewApp("greeting")
+	h := helve.Deploy(app, "Greeter", func(context.Context) (greeter, error) { return greeter{}, nil }, helve.Options{NumReplicas: new(2)})
+	app.Ingress(helve.MethodOf(h, greeter.Greet))
+	return app, nil
+}
+
+// output runs a command line, and gives its exit status and its output.
+func output(t *testing.T, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	return captured(t, func() int { return Run(args) })
+}
+
+func captured(t *testing.T, f func() int) (status int, stdout, stderr string) {
+	t.Helper()
+	var texts [2]string
+	var files [2]*os.File
+	for i := range files {
+		file, err := os.Create(filepath.Join(t.TempDir(), "out"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[i] = file
+	}
+	out, err := os.Stdout, os.Stderr
+	os.Stdout, os.Stderr = files[0], files[1]
+	status = f()
+	os.Stdout, os.Stderr = out, err
+	for i, file := range files {
+		file.Seek(0, io.SeekStart) //nolint:errcheck // it is a file
+		b, err := io.ReadAll(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file.Close()
+		texts[i] = string(b)
+	}
+	return status, texts[0], texts[1]
+}
+
+// startNode runs an application with an admin interface, in a directory of the test's own.
+func startNode(t *testing.T) *helve.System {
+	t.Helper()
+	s, err := helve.Config{Admin: adminPrivate}.Run(t.Context(), buildGreeter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close(context.Background()) }) //nolint:errcheck // a Close that comes first says it
+	return s
+}
+
+// TestCommandsFindTheNode: without flags the only node of this user, with several a list, with none a hint.
+func TestCommandsFindTheNode(t *testing.T) {
+	t.Setenv(worker.RuntimeDirEnv, t.TempDir())
+	for _, name := range []string{"status", "events"} {
+		if status, _, stderr := output(t, name); status != 1 || !strings.Contains(stderr, "no node of this user runs here: start one with ") {
+			t.Errorf("%s without a node: %d, %s", name, status, stderr)
+		}
+	}
+	first := startNode(t)
+	status, stdout, stderr := output(t, "status")
+	for _, want := range []string{"application greeting   RUNNING   revision 1", "route /", "Greeter      HEALTHY   2/2", "Greeter#001   RUNNING   (node)"} {
+		if status != 0 || !strings.Contains(stdout, want) {
+			t.Errorf("%d, %s%s; want %q", status, stdout, stderr, want)
+		}
+	}
+	status, stdout, _ = output(t, "events", "--deployment", "Greeter", "-n", "1")
+	if status != 0 || !strings.Contains(stdout, "deployment greeting/Greeter  UPDATING -> HEALTHY (because of #") || strings.Count(stdout, "\n") != 1 {
+		t.Errorf("%d, %s", status, stdout)
+	}
+	var in admin.Instance
+	status, stdout, _ = output(t, "status", "-o", "json")
+	if err := json.Unmarshal([]byte(stdout), &in); err != nil || status != 0 || in.Applications["greeting"].Status != helvetype.ApplicationRunning {
+		t.Errorf("%d, %v: %s", status, err, stdout)
+	}
+	var e helvetype.Event
+	status, stdout, _ = output(t, "events", "-o", "json", "-n", "1")
+	if err := json.Unmarshal([]byte(stdout), &e); err != nil || status != 0 || e.Object.App != "greeting" {
+		t.Errorf("%d, %v: %s", status, err, stdout)
+	}
+	startNode(t)
+	status, _, stderr = output(t, "status")
+	sockets := worker.AdminSockets("")
+	if len(sockets) != 2 || status != 2 || !strings.Contains(stderr, "2 nodes of this user run here, choose one:") {
+		t.Fatalf("%d, %s: %v", status, stderr, sockets)
+	}
+	for _, socket := range sockets {
+		if !strings.Contains(stderr, "--address "+socket+" ") {
+			t.Errorf("%s, want %s", stderr, socket)
+		}
+		if status, stdout, stderr := output(t, "status", "--address", socket); status != 0 || !strings.Contains(stdout, "greeting") {
+			t.Errorf("%d, %s%s", status, stdout, stderr)
+		}
+	}
+	if err := first.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if status, _, stderr := output(t, "status"); status != 0 {
+		t.Errorf("with one that is left: %s", stderr)
+	}
+}
+
+// TestCommandsFollow: events -f and status -w go on until the node ends, and say so.
+func TestCommandsFollow(t *testing.T) {
+	for args, want := range map[string]string{"events -f": "application greeting  DEPLOYING -> RUNNING", "status -w": "application greeting   RUNNING"} {
+		t.Run(args, func(t *testing.T) {
+			t.Setenv(worker.RuntimeDirEnv, t.TempDir())
+			s := startNode(t)
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			stdout := os.Stdout
+			os.Stdout = w
+			defer func() { os.Stdout = stdout }()
+			status := make(chan int)
+			go func() {
+				defer w.Close()
+				status <- Run(strings.Fields(args))
+			}()
+			lines := bufio.NewScanner(r)
+			for lines.Scan() && !strings.Contains(lines.Text(), want) {
+			}
+			go io.Copy(io.Discard, r)     //nolint:errcheck // so that the command never waits
+			s.Close(context.Background()) //nolint:errcheck // nothing runs there
+			if got := <-status; got != 1 {
+				t.Errorf("status %d", got)
+			}
+		})
+	}
+}
+
+// TestWrongUse: mistakes in flags and arguments are found before a node is asked.
+func TestWrongUse(t *testing.T) {
+	t.Setenv(worker.RuntimeDirEnv, t.TempDir())
+	for args, want := range map[string]string{
+		"status x":                  "status takes no arguments, got x",
+		"status -o yaml":            `--output "yaml": must be text or json`,
+		"status --address nonsense": `--address "nonsense": must be a host and port such as 127.0.0.1:8265, or the path of a unix socket`,
+		"events -n 0":               "--limit 0: must be at least 1",
+		"events --nope":             "unknown flag: --nope",
+	} {
+		if status, _, stderr := output(t, strings.Fields(args)...); status != 2 || !strings.Contains(stderr, want) {
+			t.Errorf("%s: %d, %s; want %q", args, status, stderr, want)
+		}
+	}
+	if status, _, stderr := output(t, "events", "--address", filepath.Join(t.TempDir(), "none")); status != 1 || !strings.Contains(stderr, "no node answers at ") {
+		t.Errorf("%d, %s", status, stderr)
+	}
+}
+
+// TestStatusTable: the table of an application whose start waits and whose replicas have trouble.
+func TestStatusTable(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(10000, 0)
+	pid, route, ingress := 7, "/", "Front"
+	ago := func(d time.Duration) float64 { return float64(now.Add(-d).UnixMilli()) / 1000 }
+	in := admin.Instance{Applications: map[string]admin.AppDetails{"app": {
+		Status: "UNHEALTHY", Message: "deployment D: killed", Revision: 3, LastDeployedTimeS: ago(90 * time.Second), RoutePrefix: &route,
+		DeploymentTopology: &admin.Topology{IngressDeployment: &ingress},
+		Deployments: map[string]admin.DeploymentDetails{
+			"D": {Name: "D", Status: "UNHEALTHY", Message: "killed\nits last line", TargetNumReplicas: 3, Calls: helvetype.Calls{Queued: 4, Running: 1, Total: 10, Errors: 2}, Replicas: []admin.ReplicaDetails{
+				{ReplicaID: "D#001", State: "RUNNING", PID: &pid, StartTimeS: ago(3 * time.Hour), Unresponsive: &helvetype.Unresponsive{Since: now.Add(-time.Minute)}},
+				{ReplicaID: "D#002", State: "STARTING", PID: &pid, StartTimeS: ago(time.Second), Waits: &admin.Wait{For: "its constructor", Since: now.Add(-time.Second)}},
+				{ReplicaID: "D#003", State: "RUNNING", PID: &pid, StartTimeS: ago(72 * time.Hour), Restarts: 2, LastExit: &helvetype.Exit{Replica: "D#000", Reason: "exit status 3\nmore"}},
+			}},
+			"Front": {Name: "Front", Status: "HEALTHY", TargetNumReplicas: 1, Replicas: []admin.ReplicaDetails{{ReplicaID: "Front#004", State: "RUNNING", PID: &pid, InNode: true, StartTimeS: ago(0)}}},
+		},
+	}}}
+	want := `node: pid 42, since 2m0s, http://h:1
+
+application app   UNHEALTHY   revision 3, deployed 1m30s ago   route /
+  deployment D: killed
+  DEPLOYMENT   STATUS      REPLICAS   QUEUED   RUNNING   CALLS   ERRORS
+  Front        HEALTHY     1/1        0        0         0       0
+  D            UNHEALTHY   2/3        4        1         10      2
+  D: killed
+    its last line
+  REPLICA     STATE      PID      AGE    RESTARTS   
+  Front#004   RUNNING    (node)   0ms    0          
+  D#001       RUNNING    7        3h0m   0          does not answer since 1m0s
+  D#002       STARTING   7        1s     0          waits for its constructor, since 1s
+  D#003       RUNNING    7        3d0h   2          D#000 ended: exit status 3
+`
+	got := statusTable(admin.About{PID: 42, HTTP: "http://h:1", StartedAt: now.Add(-2 * time.Minute)}, in, now)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if got := statusTable(admin.About{}, admin.Instance{}, time.Time{}); !strings.Contains(got, "no application runs") {
+		t.Error(got)
+	}
+}
+
+// TestEventLine: one line per event, also for a message of several lines.
+func TestEventLine(t *testing.T) {
+	t.Parallel()
+	e := helvetype.Event{
+		ID: 8, Object: helvetype.Object{Kind: helvetype.KindReplica, App: "a", Deployment: "D", Replica: "D#1"}, From: "RUNNING", Reason: "died", Cause: 3,
+		Message: "killed\nline\nline",
+	}
+	if got, want := eventLine(e)[len("15:04:05.000"):], "  #8  replica a/D/D#1  RUNNING -> (gone)  died (because of #3): killed (and 2 more lines)"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

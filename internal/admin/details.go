@@ -1,0 +1,270 @@
+package admin
+
+import (
+	"encoding/json"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/helve-serve/helve/helvetype"
+)
+
+// Instance is the answer to GET /api/serve/applications/: the reference's ServeInstanceDetails. Its clients find every field that
+// Helve knows of, and null where Helve has no such thing (actors, cluster nodes). The fields at the end of each type are Helve's own.
+type Instance struct {
+	ControllerInfo Actor                  `json:"controller_info"`
+	ProxyLocation  string                 `json:"proxy_location"` // "Disabled" without HTTP
+	HTTPOptions    *HTTPOptions           `json:"http_options"`
+	GRPCOptions    *struct{}              `json:"grpc_options"`
+	Proxies        map[string]ProxyStatus `json:"proxies"`
+	DeployMode     string                 `json:"deploy_mode"`
+	Applications   map[string]AppDetails  `json:"applications"`
+	TargetCapacity *float64               `json:"target_capacity"`
+	TargetGroups   []TargetGroup          `json:"target_groups"`
+
+	References *helvetype.References `json:"references,omitempty"`
+}
+
+// Actor is where a part of the system runs.
+type Actor struct {
+	NodeID         string  `json:"node_id"`
+	NodeIP         string  `json:"node_ip"`
+	NodeInstanceID *string `json:"node_instance_id"`
+	ActorID        *string `json:"actor_id"`
+	ActorName      *string `json:"actor_name"`
+	WorkerID       *string `json:"worker_id"`
+	LogFilePath    *string `json:"log_file_path"`
+}
+
+// HTTPOptions say where the ingress listens.
+type HTTPOptions struct {
+	Host string `json:"host"`
+	Port int    `json:"port"`
+}
+
+// ProxyStatus is the ingress of one node.
+type ProxyStatus struct {
+	Actor
+	Status string `json:"status"`
+}
+
+// TargetGroup says where clients reach an application.
+type TargetGroup struct {
+	Targets     []Target `json:"targets"`
+	RoutePrefix string   `json:"route_prefix"`
+	Protocol    string   `json:"protocol"`
+}
+
+// Target is one address of a [TargetGroup].
+type Target struct {
+	IP   string `json:"ip"`
+	Port int    `json:"port"`
+	Name string `json:"name"`
+}
+
+// AppDetails is one application.
+type AppDetails struct {
+	Name               string                       `json:"name"`
+	RoutePrefix        *string                      `json:"route_prefix"`
+	DocsPath           *string                      `json:"docs_path"`
+	Status             helvetype.ApplicationState   `json:"status"`
+	Message            string                       `json:"message"`
+	LastDeployedTimeS  float64                      `json:"last_deployed_time_s"`
+	DeployedAppConfig  json.RawMessage              `json:"deployed_app_config"`
+	Source             string                       `json:"source"` // "imperative": a program deployed it
+	Deployments        map[string]DeploymentDetails `json:"deployments"`
+	ExternalScaler     bool                         `json:"external_scaler_enabled"`
+	DeploymentTopology *Topology                    `json:"deployment_topology"`
+
+	Revision     int                     `json:"revision"`
+	SharedMemory *helvetype.SharedMemory `json:"shared_memory,omitempty"`
+}
+
+// Topology says which deployments of an application call which others.
+type Topology struct {
+	AppName           string                  `json:"app_name"`
+	IngressDeployment *string                 `json:"ingress_deployment"`
+	Nodes             map[string]TopologyNode `json:"nodes"`
+}
+
+// TopologyNode is one deployment of a [Topology].
+type TopologyNode struct {
+	Name                string     `json:"name"`
+	AppName             string     `json:"app_name"`
+	IsIngress           bool       `json:"is_ingress"`
+	OutboundDeployments []Outbound `json:"outbound_deployments"`
+}
+
+// Outbound is a deployment that another calls.
+type Outbound struct {
+	Name    string `json:"name"`
+	AppName string `json:"app_name"`
+}
+
+// DeploymentDetails is one deployment.
+type DeploymentDetails struct {
+	Name              string                    `json:"name"`
+	Status            helvetype.DeploymentState `json:"status"`
+	StatusTrigger     string                    `json:"status_trigger"`
+	Message           string                    `json:"message"`
+	DeploymentConfig  json.RawMessage           `json:"deployment_config"`
+	TargetNumReplicas int                       `json:"target_num_replicas"`
+	RequiredResources map[string]float64        `json:"required_resources"`
+	Replicas          []ReplicaDetails          `json:"replicas"`
+	AutoscalingDetail *struct{}                 `json:"autoscaling_detail"`
+
+	Calls    helvetype.Calls `json:"calls"`
+	LastExit *helvetype.Exit `json:"last_exit,omitempty"`
+}
+
+// ReplicaDetails is one replica.
+type ReplicaDetails struct {
+	Actor
+	ReplicaID  string                 `json:"replica_id"`
+	State      helvetype.ReplicaState `json:"state"`
+	PID        *int                   `json:"pid"` // of the node for a replica in its process
+	StartTimeS float64                `json:"start_time_s"`
+
+	InNode       bool                    `json:"in_node"` // its instance is in the process of the node
+	Restarts     int                     `json:"restarts,omitempty"`
+	LastExit     *helvetype.Exit         `json:"last_exit,omitempty"`
+	Unresponsive *helvetype.Unresponsive `json:"unresponsive,omitempty"`
+	Waits        *Wait                   `json:"waits,omitempty"` // of a replica that starts
+}
+
+const nodeID = "local"
+
+func (a *Server) applications(w http.ResponseWriter, r *http.Request) {
+	switch api := r.URL.Query().Get("api_type"); api {
+	case "", "imperative":
+		answer(w, http.StatusOK, a.instance(true))
+	case "declarative":
+		answer(w, http.StatusOK, a.instance(false))
+	default:
+		fail(w, http.StatusBadRequest, `api_type %q: must be "imperative" or "declarative"`, api)
+	}
+}
+
+func (a *Server) about(w http.ResponseWriter, _ *http.Request) {
+	answer(w, http.StatusOK, About{
+		PID: os.Getpid(), Version: a.set.Version, StartedAt: a.started, HTTP: a.set.Node.HTTP(),
+		Applications: slices.Sorted(maps.Keys(a.set.Node.Applications())), Paths: slices.Sorted(maps.Keys(a.endpoints())),
+	})
+}
+
+// instance describes the node; programs deploy all its applications, so without those there are none.
+func (a *Server) instance(imperative bool) Instance {
+	host, port := address(a.set.Node.HTTP())
+	here := Actor{NodeID: nodeID, NodeIP: host}
+	in := Instance{
+		ControllerInfo: here, ProxyLocation: "Disabled", DeployMode: "Disabled", Proxies: map[string]ProxyStatus{},
+		Applications: map[string]AppDetails{}, TargetGroups: []TargetGroup{},
+	}
+	if port > 0 {
+		in.ProxyLocation, in.DeployMode = "EveryNode", "EveryNode"
+		in.HTTPOptions = &HTTPOptions{host, port}
+		in.Proxies[nodeID] = ProxyStatus{here, "HEALTHY"}
+	}
+	if !imperative {
+		return in
+	}
+	status, deployed := a.set.Node.Status(), a.set.Node.Applications()
+	in.References = status.References
+	for _, name := range slices.Sorted(maps.Keys(status.Applications)) {
+		app := appDetails(name, status.Applications[name], deployed[name], here)
+		in.Applications[name] = app
+		if app.RoutePrefix != nil && port > 0 {
+			in.TargetGroups = append(in.TargetGroups, TargetGroup{[]Target{{host, port, nodeID}}, *app.RoutePrefix, "HTTP"})
+		}
+	}
+	return in
+}
+
+func address(ingress string) (host string, port int) {
+	u, err := url.Parse(ingress)
+	if err != nil || ingress == "" {
+		return "127.0.0.1", 0
+	}
+	host, text, err := net.SplitHostPort(u.Host)
+	if err != nil {
+		return u.Host, 80
+	}
+	port, _ = strconv.Atoi(text)
+	return host, port
+}
+
+func appDetails(name string, s helvetype.ApplicationStatus, was Application, here Actor) AppDetails {
+	app := AppDetails{
+		Name: name, Status: s.Status, Message: s.Message, LastDeployedTimeS: seconds(was.DeployedAt), Source: "imperative",
+		Deployments: map[string]DeploymentDetails{}, Revision: was.Revision, SharedMemory: s.SharedMemory,
+		DeploymentTopology: &Topology{AppName: name, Nodes: map[string]TopologyNode{}},
+	}
+	if s.RoutePrefix != "" {
+		app.RoutePrefix = &s.RoutePrefix
+	}
+	for d, ds := range s.Deployments {
+		wants := was.Deployments[d]
+		node := TopologyNode{Name: d, AppName: name, IsIngress: wants.Ingress, OutboundDeployments: []Outbound{}}
+		for _, used := range slices.Compact(slices.Sorted(slices.Values(slices.Concat(ds.Uses, ds.DynamicUses)))) {
+			node.OutboundDeployments = append(node.OutboundDeployments, Outbound{used, name})
+		}
+		if wants.Ingress {
+			app.DeploymentTopology.IngressDeployment = &node.Name
+		}
+		app.DeploymentTopology.Nodes[d] = node
+		app.Deployments[d] = deploymentDetails(d, ds, s.Status, wants, here)
+	}
+	return app
+}
+
+func deploymentDetails(name string, s helvetype.DeploymentStatus, app helvetype.ApplicationState, wants Deployment, here Actor) DeploymentDetails {
+	d := DeploymentDetails{
+		Name: name, Status: s.Status, StatusTrigger: trigger(s.Status, app), Message: s.Message, DeploymentConfig: wants.Config,
+		TargetNumReplicas: wants.NumReplicas, RequiredResources: map[string]float64{}, Replicas: []ReplicaDetails{}, Calls: s.Calls, LastExit: s.LastExit,
+	}
+	for _, r := range s.Replicas {
+		rd := ReplicaDetails{
+			Actor: here, ReplicaID: r.ID, State: r.State, StartTimeS: seconds(r.StartedAt), InNode: r.PID == 0,
+			Restarts: r.Restarts, LastExit: r.LastExit, Unresponsive: r.Unresponsive,
+		}
+		pid := r.PID
+		if pid == 0 {
+			pid = os.Getpid()
+		}
+		rd.PID = &pid
+		if wait, ok := wants.Waits[r.ID]; ok {
+			rd.Waits = &wait
+		}
+		d.Replicas = append(d.Replicas, rd)
+	}
+	return d
+}
+
+// trigger is the reference's DeploymentStatusTrigger.
+func trigger(s helvetype.DeploymentState, app helvetype.ApplicationState) string {
+	switch {
+	case app == helvetype.ApplicationDeleting:
+		return "DELETING"
+	case s == helvetype.DeploymentHealthy:
+		return "CONFIG_UPDATE_COMPLETED"
+	case s == helvetype.DeploymentUpdating:
+		return "CONFIG_UPDATE_STARTED"
+	case s == helvetype.DeploymentDeployFailed:
+		return "REPLICA_STARTUP_FAILED"
+	case s == helvetype.DeploymentUnhealthy:
+		return "HEALTH_CHECK_FAILED"
+	}
+	return "UNSPECIFIED"
+}
+
+func seconds(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
+}

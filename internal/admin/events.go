@@ -1,0 +1,127 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/helve-serve/helve/helvetype"
+)
+
+// EventList is the answer to GET /events: events above an id, the oldest first. Missed is how many events between the id and the first
+// are not kept any more. With ?follow the answer does not end: it is a line of JSON per event, and a line with Missed alone where the
+// reader was too slow.
+type EventList struct {
+	Events []helvetype.Event `json:"events"`
+	Missed uint64            `json:"missed,omitempty"`
+}
+
+// Missed is a line between the events of a reader that follows.
+type Missed struct {
+	Missed uint64 `json:"missed"`
+}
+
+// eventQuery is which events a reader wants.
+type eventQuery struct {
+	after  uint64
+	limit  int
+	follow bool
+	of     helvetype.Object // empty fields are for all
+}
+
+// eventLimit is how many events an answer has, at most and by default.
+const eventLimit = 4096
+
+func parseEventQuery(q url.Values) (eventQuery, error) {
+	e := eventQuery{limit: eventLimit, of: helvetype.Object{
+		Kind: q.Get("kind"), App: q.Get("app"), Deployment: q.Get("deployment"), Replica: q.Get("replica"),
+	}}
+	var err error
+	if text := q.Get("after"); text != "" {
+		if e.after, err = strconv.ParseUint(text, 10, 64); err != nil {
+			return e, fmt.Errorf("after %q: must be the id of an event", text)
+		}
+	}
+	if text := q.Get("limit"); text != "" {
+		if e.limit, err = strconv.Atoi(text); err != nil || e.limit < 1 || e.limit > eventLimit {
+			return e, fmt.Errorf("limit %q: must be a number from 1 to %d", text, eventLimit)
+		}
+	}
+	if q.Has("follow") {
+		switch text := q.Get("follow"); text {
+		case "", "1", "true":
+			e.follow = true
+		case "0", "false":
+		default:
+			return e, fmt.Errorf("follow %q: must be true or false", text)
+		}
+	}
+	switch e.of.Kind {
+	case "", helvetype.KindApplication, helvetype.KindDeployment, helvetype.KindReplica:
+	default:
+		return e, fmt.Errorf("kind %q: must be %s, %s or %s", e.of.Kind, helvetype.KindApplication, helvetype.KindDeployment, helvetype.KindReplica)
+	}
+	return e, nil
+}
+
+func (q eventQuery) wants(o helvetype.Object) bool {
+	fits := func(want, is string) bool { return want == "" || want == is }
+	return fits(q.of.Kind, o.Kind) && fits(q.of.App, o.App) && fits(q.of.Deployment, o.Deployment) && fits(q.of.Replica, o.Replica)
+}
+
+// events answers with the newest events that the reader wants, and then, if it follows, with those to come.
+func (a *Server) events(w http.ResponseWriter, r *http.Request) {
+	q, err := parseEventQuery(r.URL.Query())
+	if err != nil {
+		fail(w, http.StatusBadRequest, "%s", err)
+		return
+	}
+	all, missed := a.set.Node.Events().Since(q.after, eventLimit)
+	list := EventList{Events: []helvetype.Event{}}
+	if q.after > 0 { // a reader without an id does not know of older events
+		list.Missed = missed
+	}
+	for _, e := range all {
+		q.after = e.ID
+		if q.wants(e.Object) {
+			list.Events = append(list.Events, e)
+		}
+	}
+	list.Events = list.Events[max(len(list.Events)-q.limit, 0):]
+	if !q.follow {
+		answer(w, http.StatusOK, list)
+		return
+	}
+	a.follow(w, r, q, list)
+}
+
+// follow writes events until the reader has gone or the server closes. It holds up nothing: it reads the ring at its own speed.
+func (a *Server) follow(w http.ResponseWriter, r *http.Request, q eventQuery, list EventList) {
+	w.Header().Set("Content-Type", "application/jsonl")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	out, flush := json.NewEncoder(w), http.NewResponseController(w)
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(a.ctx, cancel)()
+	for {
+		if list.Missed > 0 && out.Encode(Missed{list.Missed}) != nil {
+			return
+		}
+		for _, e := range list.Events {
+			if q.wants(e.Object) && out.Encode(e) != nil {
+				return
+			}
+		}
+		if flush.Flush() != nil {
+			return
+		}
+		var err error
+		if list.Events, list.Missed, err = a.set.Node.Events().Next(ctx, q.after, 256); err != nil {
+			return
+		}
+		q.after = list.Events[len(list.Events)-1].ID
+	}
+}

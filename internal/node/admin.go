@@ -1,0 +1,131 @@
+package node
+
+import (
+	"encoding/json"
+	"errors"
+	"net"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/telemetry"
+	"github.com/helve-serve/helve/internal/worker"
+)
+
+// Events are the transitions of the node's applications, deployments and replicas.
+func (n *Node) Events() *telemetry.Events { return n.events }
+
+// HTTP is the URL of the ingress, "" without one.
+func (n *Node) HTTP() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.url
+}
+
+// Applications has the applications as they were deployed, for readers of [Node.Status].
+func (n *Node) Applications() map[string]admin.Application {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	all := map[string]admin.Application{}
+	for name, a := range n.apps {
+		app := admin.Application{Revision: a.current.number, DeployedAt: a.since, Deployments: map[string]admin.Deployment{}}
+		ingress := ""
+		if in := a.current.def.Graph.Ingress; in != nil {
+			ingress = in.Deployment
+		}
+		for _, d := range a.deployments {
+			e := d.now.Load()
+			own := admin.Deployment{NumReplicas: e.options.NumReplicas, Ingress: d.name == ingress, Waits: map[string]admin.Wait{}}
+			own.Config = configOf(e, d.name)
+			for _, u := range d.units {
+				if u.state == helvetype.ReplicaStarting && u.waits != "" {
+					own.Waits[u.id] = admin.Wait{For: u.waits, Since: u.waitsSince}
+				}
+			}
+			app.Deployments[d.name] = own
+		}
+		all[name] = app
+	}
+	return all
+}
+
+// configOf is the options of a deployment under the reference's names, with the defaults of the most important ones.
+func configOf(e *edition, name string) json.RawMessage {
+	config := map[string]any{}
+	if b, err := json.Marshal(e.spec.Options); err == nil {
+		json.Unmarshal(b, &config) //nolint:errcheck // it was just made
+	}
+	config["name"], config["num_replicas"] = name, e.options.NumReplicas
+	config["max_ongoing_requests"], config["max_queued_requests"] = e.options.MaxOngoingRequests, e.options.MaxQueuedRequests
+	config["graceful_shutdown_timeout_s"] = e.options.GracefulShutdownTimeout.Seconds()
+	if len(e.config) > 0 {
+		config["user_config"] = e.config
+	}
+	b, err := json.Marshal(config)
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+// ServeAdmin opens the admin interface: on a unix socket that commands of the same user find, and on a TCP address of the loopback
+// interface if addr is not "". The address is an error if it cannot be had; without the socket the node works all the same, and the log says so.
+func (n *Node) ServeAdmin(addr string) error {
+	var listeners []net.Listener
+	if addr != "" {
+		l, err := admin.ListenTCP(addr)
+		if err != nil {
+			return err
+		}
+		listeners = append(listeners, l)
+	}
+	if l, err := worker.ListenAdmin(""); err != nil {
+		n.log.Warn("commands such as status do not find this node", "error", err)
+	} else {
+		listeners = append(listeners, l)
+	}
+	set := admin.Settings{Node: n, Version: n.set.Version, Logger: n.log}
+	if n.set.Metrics != nil {
+		set.Metrics = n.set.Metrics(n)
+	}
+	s := admin.New(set)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closing || n.admin != nil {
+		for _, l := range listeners {
+			l.Close()
+		}
+		if n.admin != nil {
+			return errors.New("the admin interface is open already")
+		}
+		return errors.New("the node is closing")
+	}
+	n.admin = s
+	for _, l := range listeners {
+		if l.Addr().Network() != "unix" {
+			n.adminURL = "http://" + l.Addr().String()
+		}
+		n.wg.Go(func() {
+			if err := s.Serve(l); err != nil {
+				n.log.Error("the admin interface has failed", "address", l.Addr(), "error", err)
+			}
+		})
+	}
+	return nil
+}
+
+// AdminURL is the URL of the admin interface over TCP, "" without one.
+func (n *Node) AdminURL() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.adminURL
+}
+
+// closeAdmin is the last but one thing that a node does: its end can be watched.
+func (n *Node) closeAdmin() {
+	n.mu.Lock()
+	s := n.admin
+	n.mu.Unlock()
+	if s != nil {
+		s.Close()
+	}
+}

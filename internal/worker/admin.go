@@ -1,0 +1,50 @@
+package worker
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+)
+
+// The admin socket of a node lies in a private directory of its own, which commands of the same user find: its name begins with
+// "helve-", and its mark is locked as long as the node lives. For example, after "kill -9" of a node its directory is still there, and
+// its lock is free: it is not among [AdminSockets].
+
+const adminName = "admin.sock"
+
+// ListenAdmin is [Listen] for the admin socket of a node.
+func ListenAdmin(dir string) (*Listener, error) { return listenPrivate(dir, adminName) }
+
+// AdminSockets are the paths of the admin sockets of the nodes of this user that run now, under dir, or under $HELVE_RUNTIME_DIR or the
+// system's temporary directory.
+func AdminSockets(dir string) []string {
+	if dir == "" {
+		dir = os.Getenv(RuntimeDirEnv)
+	}
+	if dir == "" {
+		dir = os.TempDir()
+	}
+	found, _ := filepath.Glob(filepath.Join(dir, "helve-*", adminName))
+	return slices.DeleteFunc(found, func(path string) bool { return !running(filepath.Dir(path)) })
+}
+
+// running says that a private directory is of a node of this user that has not ended.
+func running(private string) bool {
+	st, err := os.Lstat(private)
+	if err != nil || !st.IsDir() || st.Mode().Perm()&0o022 != 0 {
+		return false
+	}
+	if sys, ok := st.Sys().(*syscall.Stat_t); !ok || int(sys.Uid) != os.Geteuid() {
+		return false
+	}
+	// A shared lock does not keep another command from asking at the same time, and not a node from taking its own.
+	f, err := os.OpenFile(filepath.Join(private, markName), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
+	return errors.Is(err, syscall.EWOULDBLOCK)
+}

@@ -72,7 +72,11 @@ const (
 // Limits bound a worker process: Memory in bytes, CPUs in cores, OpenFiles in descriptors; 0 is no limit. A cgroup enforces
 // memory and CPUs where cgroup v2 is delegated to the node. Elsewhere memory is limited by RLIMIT_DATA, which fails
 // allocations instead of killing, and CPUs are not limited; the log says so.
-type Limits = spec.Limits
+type Limits struct {
+	Memory    int64
+	CPUs      float64
+	OpenFiles int
+}
 
 // Options of a deployment. Fields whose zero is legal are pointers (new(0) in Go 1.26); nil takes the default.
 type Options struct {
@@ -133,46 +137,57 @@ type Options struct {
 	Uses []Target
 }
 
-// spec is the options as everything below this package has them.
-func (o Options) spec() (spec.Options, error) {
-	s := spec.Options{
-		NumReplicas: o.NumReplicas, MaxOngoingRequests: o.MaxOngoingRequests, MaxQueuedRequests: o.MaxQueuedRequests,
-		ConstructTimeout: o.ConstructTimeout, MaxConstructorRetries: o.MaxConstructorRetries,
-		HealthCheckPeriod: o.HealthCheckPeriod, HealthCheckTimeout: o.HealthCheckTimeout,
-		GracefulShutdownTimeout: o.GracefulShutdownTimeout, Isolation: o.Isolation, StrictCodec: o.StrictCodec,
-		Version: o.Version, Default: o.Default, Env: o.Env, Dir: o.Dir, Limits: o.Limits,
-		UnresponsiveAfter: o.UnresponsiveAfter, MaxUnresponsive: o.MaxUnresponsive,
-		RoutingStatsPeriod: o.RoutingStatsPeriod, RoutingStatsTimeout: o.RoutingStatsTimeout,
-	}
+// spec is the options as the packages below this one have them.
+func (o Options) spec() (spec.Options, []error) {
+	s, errs := spec.FromGo(o, func(v any) ([]byte, error) { return theCodec.Append(nil, call.JSON, v) }) // field names as everywhere
 	if o.Routing != nil {
-		r, make := o.Routing.routing()
-		if r.Policy == spec.Custom && make == nil {
-			return s, errors.New("request_router: CustomRouting(nil): give a function that makes a policy")
+		policy, make := o.Routing.routing()
+		if policy == spec.Custom && make == nil {
+			errs = append(errs, spec.OptionMistake("request_router", "CustomRouting(nil): give a function that makes a policy"))
 		}
-		s.RequestRouter = &r
+		s.RequestRouter.Policy = policy
 	}
-	if o.UserConfig != nil {
-		b, err := theCodec.Append(nil, call.JSON, o.UserConfig) // field names as everywhere
-		if err != nil {
-			return s, fmt.Errorf("user_config: %w", err)
-		}
-		s.UserConfig = b
-	}
-	return s, nil
+	return s, errs
 }
 
-// Effective are the options with every default filled in, and where each value came from.
+// Effective gives the options with every default filled in, and the source of each value. Its error lists the options that are out of range.
 func (o Options) Effective() (EffectiveOptions, error) {
-	s, err := o.spec()
-	if err != nil {
-		return EffectiveOptions{}, err
+	s, errs := o.spec()
+	if len(errs) > 0 {
+		return EffectiveOptions{}, errors.Join(inGo(errs)...)
 	}
-	return s.Effective(), errors.Join(s.Validate()...)
+	full := s.Effective()
+	e := EffectiveOptions{Options: o, Sources: make(map[string]string, len(full.Sources))}
+	for path, from := range full.Sources {
+		e.Sources[path] = string(from)
+	}
+	full.ToGo(&e.Options)
+	switch full.RequestRouter.Policy {
+	case spec.PowerOfTwo:
+		e.Routing = PowerOfTwoChoices{}
+	case spec.ConsistentHash:
+		e.Routing = ConsistentHash{&full.RequestRouter.VirtualNodes, &full.RequestRouter.FallbackReplicas}
+	}
+	return e, errors.Join(inGo(s.Validate())...)
 }
 
-// EffectiveOptions are options with their defaults. Sources says of each, by its name in Python and in messages, whether it is the default
-// or was set in code or in a file.
-type EffectiveOptions = spec.Effective
+// inGo gives mistakes in options the names that the options have in Go.
+func inGo(errs []error) []error {
+	named := slices.Clone(errs)
+	for i, err := range errs {
+		if m, ok := errors.AsType[*spec.Mistake](err); ok {
+			named[i] = m.InGo()
+		}
+	}
+	return named
+}
+
+// EffectiveOptions are options of which every field that has a default is set. Sources says where each value comes from: "default", "code",
+// "file" or "override", by the option's name in Python and in files (docs/options.md), for example "limits.memory".
+type EffectiveOptions struct {
+	Options
+	Sources map[string]string
+}
 
 // Target is what an edge of the graph leads to: a [Handle], or a [Method] of one.
 type Target interface{ target() *deployment }
@@ -199,7 +214,7 @@ func Deploy[R any](app *App, name string, construct func(ctx context.Context) (R
 	}
 	d.class.Configure = instance.Configure(t, theCodec)
 	if d.class.Configure == nil && opts.UserConfig != nil {
-		d.mistake("user_config: %s has no method Reconfigure(context.Context, C) error", t)
+		d.wrongOption("user_config", "%s has no method Reconfigure(context.Context, C) error", t)
 	}
 	if construct == nil {
 		d.mistake("the constructor is nil")
@@ -207,18 +222,15 @@ func Deploy[R any](app *App, name string, construct func(ctx context.Context) (R
 		d.class.Construct = func(ctx context.Context) (any, error) { return construct(ctx) }
 	}
 	if opts.Default != "" && d.class.Methods[opts.Default] == nil {
-		d.mistake("default: %s has no method %q that handles can call", t, opts.Default)
+		d.wrongOption("default", "%s has no method %q that handles can call", t, opts.Default)
 	}
 	app.deployments = append(app.deployments, d)
 	return Handle[R]{d: d}
 }
 
-// handlerApart is the mistake of an ingress that is a handler where requests would have to leave the node's process.
-const handlerApart = "isolation: an ingress of helve.HTTP must be in the node's process, requests and responses do not travel to a worker yet"
-
-// misplaced records a mistake that shows when the graph is complete.
-func (d *deployment) misplaced(what string) {
-	d.app.mistakes = append(d.app.mistakes, fmt.Errorf("deployment %q: %s", d.name, what))
+// wrongOption records a mistake in an option of the deployment.
+func (d *deployment) wrongOption(path, format string, args ...any) {
+	d.app.mistakes = append(d.app.mistakes, spec.InDeployment(d.name, spec.OptionMistake(path, format, args...))...)
 }
 
 // mistake records what is wrong with the graph, for Run to report with everything else.
@@ -304,9 +316,9 @@ func (a *App) seal() (spec.Graph, error) {
 		case a.kind == spec.IngressHTTP:
 			g.Ingress.Method = ""
 			if c == nil {
-				d.misplaced("ingress: a deployment in Python is no http.Handler")
+				a.mistakes = append(a.mistakes, fmt.Errorf("deployment %q: ingress: a deployment in Python is no http.Handler", d.name))
 			} else if d.options.Isolation == Process {
-				d.misplaced(handlerApart)
+				d.wrongOption("isolation", "an ingress of helve.HTTP must be in the node's process, requests and responses do not travel to a worker yet")
 			}
 		case c != nil && c.Default == "" && a.ingress.err == nil:
 			c.Default = a.ingress.name
@@ -314,10 +326,8 @@ func (a *App) seal() (spec.Graph, error) {
 	}
 	errs := a.mistakes
 	for _, d := range a.deployments {
-		opts, err := d.options.spec()
-		if err != nil {
-			errs = append(errs, fmt.Errorf("deployment %q: %w", d.name, err))
-		}
+		opts, wrong := d.options.spec()
+		errs = append(errs, spec.InDeployment(d.name, wrong...)...)
 		s := spec.Deployment{Name: d.name, Language: "go", Options: opts}
 		for _, u := range d.options.Uses {
 			if u == nil || u.target() == nil {
@@ -343,11 +353,8 @@ func (a *App) seal() (spec.Graph, error) {
 	errs = append(errs, g.Validate()...)
 	errs = append(errs, a.misnamed()...)
 	errs = append(errs, a.unencodable(false)...)
-	for i, err := range errs {
-		errs[i] = inGo(err)
-	}
 	if len(errs) > 0 {
-		return g, fmt.Errorf("application %q: %w", a.name, errors.Join(errs...))
+		return g, fmt.Errorf("application %q: %w", a.name, errors.Join(inGo(errs)...))
 	}
 	return g, nil
 }

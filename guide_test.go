@@ -69,7 +69,7 @@ func TestServeInProgram(t *testing.T) {
 
 func TestSupervisedOptions(t *testing.T) {
 	t.Parallel()
-	if e, err := supervised().Effective(); err != nil || e.MaxUnresponsive != time.Minute || e.Limits.OpenFiles != 1024 {
+	if e, err := supervised().Effective(); err != nil || *e.MaxUnresponsive != time.Minute || e.Limits.OpenFiles != 1024 {
 		t.Errorf("%+v, %v", e, err)
 	}
 }

@@ -94,7 +94,7 @@ func TestMistakesInOptionsAreReportedTogether(t *testing.T) {
 		`deployment "A": HealthCheckPeriod (health_check_period_s): must not be negative`, `deployment "A": HealthCheckTimeout (health_check_timeout_s): must be more than 0`,
 		`deployment "A": UserConfig (user_config): `, `has no method Reconfigure(context.Context, C) error`,
 		`deployment "A": GracefulShutdownTimeout (graceful_shutdown_timeout_s): must not be negative, is -1s`,
-		`deployment "A": Routing (request_router): virtual_nodes: must be at least 1`, `fallback_replicas: must be at least 0`,
+		`deployment "A": Routing.VirtualNodes (request_router.virtual_nodes): must be at least 1`, `Routing.Fallbacks (request_router.fallback_replicas): must be at least 0`,
 		`is a method value, bound to one instance`, `StreamOf: the method is nil`,
 		`deployment "A": RequestCodec: there is no codec "yaml"; the codecs are cloudpickle, pickle, msgpack, orjson, raw`,
 		`deployment "A": ResponseCodec: there is no codec "xml"`, `errors: nil`, `two values of type *errors.errorString with the text "twice"`,
@@ -109,7 +109,7 @@ func TestMistakesInOptionsAreReportedTogether(t *testing.T) {
 	if _, err := (helve.Options{NumReplicas: new(-1)}).Effective(); err == nil {
 		t.Error("Effective accepted -1 replicas")
 	}
-	if e, err := (helve.Options{NumReplicas: new(3)}).Effective(); err != nil || e.NumReplicas != 3 || e.MaxOngoingRequests != 5 ||
+	if e, err := (helve.Options{NumReplicas: new(3)}).Effective(); err != nil || *e.NumReplicas != 3 || *e.MaxOngoingRequests != 5 ||
 		e.Sources["num_replicas"] != "code" || e.Sources["max_ongoing_requests"] != "default" {
 		t.Errorf("%+v, %v", e, err)
 	}

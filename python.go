@@ -39,7 +39,7 @@ func Python[R any](app *App, name, importPath string, args Args, opts Options) H
 		d.mistake("%s is not an interface; what Python implements is described by one", t)
 	}
 	if opts.Isolation == InNode {
-		d.mistake("isolation: a Python deployment cannot be in the node's process")
+		d.wrongOption("isolation", "a Python deployment cannot be in the node's process")
 	}
 	app.deployments = append(app.deployments, d)
 	return Handle[R]{d: d}

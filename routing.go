@@ -16,7 +16,7 @@ import (
 // Routing says how a deployment's router picks replicas: [PowerOfTwoChoices] (the default), [RoundRobin], [ConsistentHash]
 // or [CustomRouting]. It is sealed.
 type Routing interface {
-	routing() (spec.RequestRouter, func() router.Policy)
+	routing() (spec.Policy, func() router.Policy)
 }
 
 // PowerOfTwoChoices sends a call to the less loaded of two replicas drawn at random; before those it tries replicas that
@@ -33,16 +33,16 @@ type ConsistentHash struct {
 	Fallbacks    *int // replicas that follow the owner of a session; default 2
 }
 
-func (PowerOfTwoChoices) routing() (spec.RequestRouter, func() router.Policy) {
-	return spec.RequestRouter{Policy: spec.PowerOfTwo}, nil
+func (PowerOfTwoChoices) routing() (spec.Policy, func() router.Policy) {
+	return spec.PowerOfTwo, nil
 }
 
-func (RoundRobin) routing() (spec.RequestRouter, func() router.Policy) {
-	return spec.RequestRouter{Policy: spec.RoundRobin}, nil
+func (RoundRobin) routing() (spec.Policy, func() router.Policy) {
+	return spec.RoundRobin, nil
 }
 
-func (c ConsistentHash) routing() (spec.RequestRouter, func() router.Policy) {
-	return spec.RequestRouter{Policy: spec.ConsistentHash, VirtualNodes: c.VirtualNodes, FallbackReplicas: c.Fallbacks}, nil
+func (ConsistentHash) routing() (spec.Policy, func() router.Policy) {
+	return spec.ConsistentHash, nil
 }
 
 // RoutingPolicy is a way of picking of your own.
@@ -126,11 +126,11 @@ func CustomRouting(make func() RoutingPolicy) Routing { return custom{make} }
 
 type custom struct{ make func() RoutingPolicy }
 
-func (c custom) routing() (spec.RequestRouter, func() router.Policy) {
+func (c custom) routing() (spec.Policy, func() router.Policy) {
 	if c.make == nil {
-		return spec.RequestRouter{Policy: spec.Custom}, nil
+		return spec.Custom, nil
 	}
-	return spec.RequestRouter{Policy: spec.Custom}, func() router.Policy {
+	return spec.Custom, func() router.Policy {
 		p := c.make()
 		if p == nil {
 			return nil

@@ -296,7 +296,9 @@ func (s *System) prepare(ctx context.Context, make Build) (*App, node.App, error
 			if d.Language != "go" || i == Process && app.kind == spec.IngressHTTP && d.Name == graph.Ingress.Deployment {
 				continue
 			}
-			d.Options.Isolation = i
+			if d.Options, err = d.Options.Merge(fmt.Appendf(nil, `{"isolation": %q}`, i), spec.FromOverride); err != nil {
+				return wrong(err)
+			}
 			if names := d.Options.NeedsProcess(); i == InNode && len(names) > 0 {
 				s.config.Logger.Warn("options have no effect in the node's process", "app", app.name, "deployment", d.Name,
 					"options", strings.Join(names, ", "))

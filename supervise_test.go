@@ -413,8 +413,8 @@ func TestProcessOptionMistakes(t *testing.T) {
 		return app, nil
 	})
 	for _, want := range []string{
-		`deployment "A": limits: memory must be 0 (no limit) or at least 16777216 bytes, is 1`,
-		`deployment "A": env_vars, working_dir, limits: its replicas share the node's process`,
+		`deployment "A": limits.memory: must be 0 (no limit) or at least 16777216 bytes, is 1`,
+		`deployment "A": Env (runtime_env.env_vars), Dir (runtime_env.working_dir), limits.memory, Limits.OpenFiles (limits.open_files): its replicas share the node's process`,
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in %v", want, err)

@@ -31,7 +31,7 @@ func Load(ctx context.Context, path, app string, c build.Command) (App, error) {
 			return App{}, fmt.Errorf("%s: deployment %s: a Python deployment runs only under its application's own executable, not under this node",
 				b.Path, d.Name)
 		}
-		if r := d.Options.RequestRouter; r != nil && r.Policy == spec.Custom {
+		if d.Options.RequestRouter.Policy == spec.Custom {
 			return App{}, fmt.Errorf("%s: deployment %s: routing: a policy of the application's own code runs only in its own executable, not in this node",
 				b.Path, d.Name)
 		}

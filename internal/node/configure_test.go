@@ -65,7 +65,7 @@ func newConfigurable(t *testing.T, replicas int, judge func(ctx context.Context,
 	}
 	err := x.node.Deploy(t.Context(), App{
 		Graph: spec.Graph{App: "app", Deployments: []spec.Deployment{{Name: "D", Language: "go", Options: spec.Options{
-			NumReplicas: new(replicas), UserConfig: json.RawMessage(`"a"`), ConstructTimeout: new(time.Minute),
+			NumReplicas: replicas, UserConfig: json.RawMessage(`"a"`), ConstructTimeout: time.Minute,
 		}}}},
 		Classes: map[string]*instance.Class{"D": class}, Retry: true,
 	})

@@ -28,7 +28,7 @@ func TestCallsThatOutliveTheirReplicaCount(t *testing.T) {
 		n := New(Settings{})
 		s := &stubborn{make(chan struct{})}
 		def := App{Graph: spec.Graph{App: "app", Deployments: []spec.Deployment{{Name: "D", Language: "go", Options: spec.Options{
-			GracefulShutdownTimeout: new(time.Second),
+			GracefulShutdownTimeout: time.Second,
 		}}}}, Classes: map[string]*instance.Class{"D": {
 			App: "app", Deployment: "D", Methods: instance.Methods(reflect.TypeFor[*stubborn]()),
 			Construct: func(context.Context) (any, error) { return s, nil },

@@ -145,17 +145,11 @@ func (u *Unit) Slots() *gate.Gate { return u.gate }
 
 // policy makes the routing policy; nil for the default.
 func (d *edition) policy() router.Policy {
-	or := func(v *int, def int) int {
-		if v != nil {
-			return *v
-		}
-		return def
-	}
 	switch r := d.options.RequestRouter; r.Policy {
 	case spec.RoundRobin:
 		return router.NewRoundRobin()
 	case spec.ConsistentHash:
-		return router.NewConsistentHash(or(r.VirtualNodes, router.DefaultVirtualNodes), or(r.FallbackReplicas, router.DefaultFallbacks))
+		return router.NewConsistentHash(r.VirtualNodes, r.FallbackReplicas)
 	case spec.Custom:
 		if p := d.def.policies[d.spec.Name]; p != nil {
 			return p

@@ -134,7 +134,7 @@ func (d *driver) deploy(ctx context.Context, a pythonApp) (any, error) {
 		p := spec.Deployment{Name: s.Name, Language: "python", Import: s.Class, Uses: s.Uses}
 		if len(s.Options) > 0 {
 			if err := json.Unmarshal(s.Options, &p.Options); err != nil {
-				mistakes = append(mistakes, fmt.Errorf("deployment %q: %w", s.Name, err))
+				mistakes = append(mistakes, spec.InDeployment(s.Name, err)...)
 			}
 		}
 		g.Deployments = append(g.Deployments, p)

@@ -29,7 +29,7 @@ func TestWorkerGoesAway(t *testing.T) {
 		Construct: func(context.Context) (any, error) { return nothing{}, nil },
 	}
 	err := n.Deploy(t.Context(), App{
-		Graph:   spec.Graph{App: "app", Deployments: []spec.Deployment{{Name: "D", Language: "go", Options: spec.Options{NumReplicas: new(2)}}}},
+		Graph:   spec.Graph{App: "app", Deployments: []spec.Deployment{{Name: "D", Language: "go", Options: spec.Options{NumReplicas: 2}}}},
 		Classes: map[string]*instance.Class{"D": class},
 	})
 	if err != nil {

@@ -54,7 +54,7 @@ type edition struct {
 
 // retries says that starts that fail are made again before the application has run.
 func (e *edition) retries() bool {
-	return e.def.Retry || e.def.RetryStated && e.spec.Options.MaxConstructorRetries != nil
+	return e.def.Retry || e.def.RetryStated && e.options.Sources["max_constructor_retry_count"] != spec.FromDefault
 }
 
 type placement uint8

@@ -361,19 +361,24 @@ func (s *simulation) newPlan() (*plan, App) {
 		if name == p.broken {
 			replicas++
 		}
-		ms := func(least, most int) *time.Duration {
-			return new(time.Duration(least+s.rnd.IntN(most-least)) * time.Millisecond)
+		ms := func(least, most int) time.Duration {
+			return time.Duration(least+s.rnd.IntN(most-least)) * time.Millisecond
 		}
 		o := spec.Options{
-			NumReplicas: new(replicas), MaxOngoingRequests: new(1 + s.rnd.IntN(5)), MaxQueuedRequests: new(s.rnd.IntN(8) - 1),
+			NumReplicas: replicas, MaxOngoingRequests: 1 + s.rnd.IntN(5), MaxQueuedRequests: s.rnd.IntN(8) - 1,
 			HealthCheckPeriod: ms(100, 2000), HealthCheckTimeout: ms(50, 1000), ConstructTimeout: ms(1000, 5000),
-			GracefulShutdownTimeout: new(graceful), MaxConstructorRetries: new(1 + s.rnd.IntN(6)),
+			GracefulShutdownTimeout: graceful, MaxConstructorRetries: 1 + s.rnd.IntN(6),
+			Sources: map[string]spec.Source{}, // of options that may be zero
+		}
+		for _, path := range []string{"num_replicas", "max_queued_requests", "graceful_shutdown_timeout_s"} {
+			o.Sources[path] = spec.FromCode
 		}
 		switch s.rnd.IntN(4) {
 		case 0:
-			o.RequestRouter = &spec.RequestRouter{Policy: spec.RoundRobin}
+			o.RequestRouter.Policy = spec.RoundRobin
 		case 1:
-			o.RequestRouter = &spec.RequestRouter{Policy: spec.ConsistentHash, FallbackReplicas: new(s.rnd.IntN(2))}
+			o.RequestRouter = spec.RequestRouter{Policy: spec.ConsistentHash, FallbackReplicas: s.rnd.IntN(2)}
+			o.Sources["request_router.fallback_replicas"] = spec.FromCode
 		}
 		if s.rnd.IntN(3) == 0 {
 			o.UserConfig = json.RawMessage("0")

@@ -112,7 +112,7 @@ func TestIdentity(t *testing.T) {
 	own := Program{Path: path, Args: []string{"run"}}
 	base := App{Graph: graph(spec.Options{})}
 	same := base.identity(own)
-	more := App{Graph: graph(spec.Options{NumReplicas: new(7)})}
+	more := App{Graph: graph(spec.Options{NumReplicas: 7})}
 	if more.identity(own) != same {
 		t.Error("the number of replicas counts")
 	}

@@ -95,7 +95,7 @@ func TestTheNodeEndsStartsThatTakeTooLong(t *testing.T) {
 					<-left // it ignores its context
 					return nothing{}, nil
 				}}
-				d := spec.Deployment{Name: "D", Language: "go", Options: spec.Options{ConstructTimeout: &c.construct}}
+				d := spec.Deployment{Name: "D", Language: "go", Options: spec.Options{ConstructTimeout: c.construct}}
 				if c.host != nil {
 					d.Options.Isolation = spec.Process
 				}

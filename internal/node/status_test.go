@@ -37,7 +37,7 @@ func ward(names ...string) (def App, sick map[string]*atomic.Bool) {
 			Construct: func(context.Context) (any, error) { return p, nil },
 		}
 		def.Graph.Deployments = append(def.Graph.Deployments, spec.Deployment{Name: name, Language: "go", Options: spec.Options{
-			HealthCheckPeriod: new(time.Second),
+			HealthCheckPeriod: time.Second,
 		}})
 	}
 	return def, sick
@@ -108,7 +108,7 @@ func TestEmptyListsOfAStatusAreLists(t *testing.T) {
 		n := New(Settings{})
 		defer n.Close(t.Context())
 		def, _ := ward("A")
-		def.Graph.Deployments[0].Options.NumReplicas = new(0)
+		def.Graph.Deployments[0].Options.Sources = map[string]spec.Source{"num_replicas": spec.FromCode} // to 0
 		if err := n.Deploy(t.Context(), def); err != nil {
 			t.Fatal(err)
 		}

@@ -200,9 +200,7 @@ func (g Graph) Validate() []error {
 			errs = append(errs, fmt.Errorf("deployment %q: the name is used twice", d.Name))
 		}
 		seen[d.Name] = true
-		for _, err := range d.Options.Validate() {
-			errs = append(errs, fmt.Errorf("deployment %q: %w", d.Name, err))
-		}
+		errs = append(errs, InDeployment(d.Name, d.Options.Validate()...)...)
 	}
 	for _, d := range g.Deployments {
 		for _, u := range d.Uses {

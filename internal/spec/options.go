@@ -1,11 +1,9 @@
-// Package spec is the plain data of applications and deployments: what was asked for, with its defaults and checks, and
-// what runs. Names are the reference's. It imports the standard library only.
+// Package spec is the plain data of applications and deployments: their graph, and the options of each deployment with defaults and
+// checks ([Options]). Names are those of Ray Serve where it has the thing. The package imports the standard library only.
 package spec
 
 import (
-	"bytes"
 	"encoding/json"
-	"fmt"
 	"math"
 	"time"
 )
@@ -17,59 +15,16 @@ type Isolation string
 const (
 	InNode  Isolation = "node"
 	Process Isolation = "process"
-	// Socket and Pipe are Process without the process, for tests: the worker is a goroutine in the node's, and what connects
-	// them is a socket pair or, for fake time, a pair of pipes in memory. They are for whole systems, not for options.
+	// Socket and Pipe are Process without the process, for tests: the worker is a goroutine of the node's process, connected by a
+	// socket pair or, for fake time, by a pair of pipes in memory. They are for whole systems, not for options.
 	Socket Isolation = "socket"
 	Pipe   Isolation = "pipe"
 )
 
-// Source says where the value of an option came from.
-type Source string
-
-// The sources, weakest first.
-const (
-	FromDefault Source = "default"
-	FromCode    Source = "code"
-	FromFile    Source = "file"
-)
-
-// Options of a deployment, as somebody set them: nil and "" stand for the default.
-type Options struct {
-	NumReplicas              *int
-	MaxOngoingRequests       *int
-	MaxQueuedRequests        *int
-	GracefulShutdownTimeout  *time.Duration
-	GracefulShutdownWaitLoop *time.Duration
-	HealthCheckPeriod        *time.Duration
-	HealthCheckTimeout       *time.Duration
-	ConstructTimeout         *time.Duration
-	MaxConstructorRetries    *int
-	UserConfig               json.RawMessage
-	RequestRouter            *RequestRouter
-	Isolation                Isolation
-	Version                  string
-	Default                  string
-	StrictCodec              bool
-	Env                      map[string]string
-	Dir                      string
-	Limits                   Limits
-	UnresponsiveAfter        *time.Duration
-	MaxUnresponsive          *time.Duration
-	RoutingStatsPeriod       *time.Duration
-	RoutingStatsTimeout      *time.Duration
-}
-
-// RequestRouter says how the router of a deployment picks replicas.
-type RequestRouter struct {
-	Policy           Policy `json:"policy"`
-	VirtualNodes     *int   `json:"virtual_nodes,omitempty"`     // of ConsistentHash
-	FallbackReplicas *int   `json:"fallback_replicas,omitempty"` // of ConsistentHash
-}
-
-// Policy names a way of picking.
+// Policy names a way to pick a replica.
 type Policy string
 
-// The policies. Custom is one that the deployment's own code brings.
+// The policies. Custom is a policy that the deployment's own Go code brings.
 const (
 	PowerOfTwo     Policy = "power_of_two_choices"
 	RoundRobin     Policy = "round_robin"
@@ -77,234 +32,212 @@ const (
 	Custom         Policy = "custom"
 )
 
-// Effective are options with every default filled in; Sources has an entry per option, by its name in Python and in messages.
-type Effective struct {
+// Bounds of more than one option.
+const (
+	// MaxReplicas bounds num_replicas, so that a slip of the keyboard does not start a million processes.
+	MaxReplicas = 100_000
+	// MaxDuration bounds every time. It is long enough to say "never", and can still be added to the time of the day and travel
+	// as a number of seconds.
+	MaxDuration = 100 * 365 * 24 * time.Hour
+	// leastMemory, leastCPUs and leastOpenFiles are the least that a worker can start with. The kernel's CPU quota is at least 1 ms of 100 ms.
+	leastMemory    = 16 << 20
+	leastCPUs      = 0.01
+	leastOpenFiles = 16
+)
+
+// A new option touches four places: a field of [Options], a row of [optionTable], a field of helve.Options of the name that the
+// row gives, and the code that uses it. JSON, files, checks, defaults, sources, Python (serve/_options.py) and the reference
+// (docs/options.md) come from the row; `go run ./internal/spec/gen` writes the two files.
+
+// Options are the options of a deployment as its code, a file or an operator set them. An option that is not set is zero here and
+// has its default in [Effective]. Sources says where each value that is set comes from, by the option's path, for example
+// "limits.memory". A value that is not zero needs no entry: it is set in code. So a literal is simply Options{NumReplicas: 2}; a
+// zero that is meant, such as a graceful_shutdown_timeout_s of 0, has an entry.
+type Options struct {
 	NumReplicas              int
 	MaxOngoingRequests       int
 	MaxQueuedRequests        int // -1 for no limit
+	UserConfig               json.RawMessage
 	GracefulShutdownTimeout  time.Duration
-	GracefulShutdownWaitLoop time.Duration
+	GracefulShutdownWaitLoop time.Duration // without effect
 	HealthCheckPeriod        time.Duration
 	HealthCheckTimeout       time.Duration
 	ConstructTimeout         time.Duration
 	MaxConstructorRetries    int
-	UserConfig               json.RawMessage // nil for none
 	RequestRouter            RequestRouter
+	RoutingStatsPeriod       time.Duration
+	RoutingStatsTimeout      time.Duration
 	Isolation                Isolation
-	Version                  string
-	Default                  string
-	StrictCodec              bool
 	Env                      map[string]string
 	Dir                      string
 	Limits                   Limits
 	UnresponsiveAfter        time.Duration
 	MaxUnresponsive          time.Duration // 0 for never
-	RoutingStatsPeriod       time.Duration
-	RoutingStatsTimeout      time.Duration
-	Sources                  map[string]Source
+	StrictCodec              bool
+	Version                  string
+	Default                  string
+
+	Sources map[string]Source
 }
 
-// Effective fills in the defaults. They are the reference's (ray.serve.deployment; control-plane.md), which has none for
-// the time of a constructor: that one is long enough for models of tens of gigabytes.
+// Effective are options with every default filled in, and a source for every option.
+type Effective Options
+
+// RequestRouter says how the router of a deployment picks replicas. The two numbers are for [ConsistentHash].
+type RequestRouter struct {
+	Policy           Policy
+	VirtualNodes     int
+	FallbackReplicas int
+}
+
+// Limits bound a deployment's worker process; a zero field is no limit. They are no requests for placement, as the fields of
+// the same names in the reference's ray_actor_options are.
+type Limits struct {
+	Memory    int64   // bytes
+	CPUs      float64 // cores: 1.5 is one and a half
+	OpenFiles int     // descriptors
+}
+
+// optionTable has a row per option, in the order of docs/options.md. Defaults and bounds equal Ray Serve's where it has the option. It
+// has no limit for the time of a constructor: the default here is long enough for models of tens of gigabytes.
+var optionTable = rows( //nolint:gochecknoglobals // a constant
+	row("num_replicas", "NumReplicas", Lightweight, integer(1, MaxReplicas), 1,
+		func(o *Options) *int { return &o.NumReplicas },
+		"Number of replicas."),
+	row("max_ongoing_requests", "MaxOngoingRequests", Lightweight, integer(1, 1<<30), 5,
+		func(o *Options) *int { return &o.MaxOngoingRequests },
+		"Number of calls that one replica executes at a time, over all callers."),
+	row("max_queued_requests", "MaxQueuedRequests", Lightweight, integer(1, math.MaxInt).or(-1, "no limit"), -1,
+		func(o *Options) *int { return &o.MaxQueuedRequests },
+		"Number of calls of one origin that may wait for a slot. A call above it fails at once with reason `backpressure`."),
+	row("user_config", "UserConfig", NeedsReconfigure, anyJSON(), nil,
+		func(o *Options) *json.RawMessage { return &o.UserConfig },
+		"Value that the instance's Reconfigure (Python: `reconfigure`) gets before the replica is ready, and again when it changes."),
+	row("graceful_shutdown_timeout_s", "GracefulShutdownTimeout", Lightweight, seconds(), 20*time.Second,
+		func(o *Options) *time.Duration { return &o.GracefulShutdownTimeout },
+		"Time in which a replica that stops may finish its calls."),
+	row("graceful_shutdown_wait_loop_s", "", Lightweight, seconds(), 2*time.Second,
+		func(o *Options) *time.Duration { return &o.GracefulShutdownWaitLoop },
+		"Accepted because programs for Ray Serve pass it, and without effect: a replica that stops knows at once when its last call has ended."),
+	row("health_check_period_s", "HealthCheckPeriod", Lightweight, seconds().positive(), 10*time.Second,
+		func(o *Options) *time.Duration { return &o.HealthCheckPeriod },
+		"Time between two health checks of a replica, give or take a tenth. After three failures in a row the replica is replaced."),
+	row("health_check_timeout_s", "HealthCheckTimeout", Lightweight, seconds().positive(), 30*time.Second,
+		func(o *Options) *time.Duration { return &o.HealthCheckTimeout },
+		"Time that one health check may take."),
+	row("construct_timeout_s", "ConstructTimeout", Lightweight, seconds().positive(), 20*time.Minute,
+		func(o *Options) *time.Duration { return &o.ConstructTimeout },
+		"Time in which a replica must be ready: constructor, user config and first health check."),
+	row("max_constructor_retry_count", "MaxConstructorRetries", Lightweight, integer(1, math.MaxInt), 20,
+		func(o *Options) *int { return &o.MaxConstructorRetries },
+		"Number of failed starts, at most three times the number of replicas, after which a deployment that never ran is given up."),
+	group("request_router", "Routing", func(o *Options) *RequestRouter { return &o.RequestRouter },
+		row("policy", "", Lightweight, choice(PowerOfTwo, RoundRobin, ConsistentHash).hidden(Custom), PowerOfTwo,
+			func(r *RequestRouter) *Policy { return &r.Policy },
+			"Way in which the router picks a replica. In Go the type of `Routing` says it."),
+		row("virtual_nodes", "VirtualNodes", Lightweight, integer(1, 100_000), 100,
+			func(r *RequestRouter) *int { return &r.VirtualNodes },
+			"Points of one replica on the ring of `consistent_hash`."),
+		row("fallback_replicas", "Fallbacks", Lightweight, integer(0, MaxReplicas), 2,
+			func(r *RequestRouter) *int { return &r.FallbackReplicas },
+			"Replicas on the ring that follow the owner of a session, and take its calls when the owner is full."),
+	),
+	row("request_routing_stats_period_s", "RoutingStatsPeriod", Lightweight, seconds().positive(), 10*time.Second,
+		func(o *Options) *time.Duration { return &o.RoutingStatsPeriod },
+		"Time between two questions for the routing stats of a replica, give or take a tenth. They are asked where the routing policy is the deployment's own."),
+	row("request_routing_stats_timeout_s", "RoutingStatsTimeout", Lightweight, seconds().positive(), 30*time.Second,
+		func(o *Options) *time.Duration { return &o.RoutingStatsTimeout },
+		"Time that the answer with routing stats may take."),
+	inGoOnly(row("isolation", "Isolation", NewReplicas, choice(InNode, Process), InNode,
+		func(o *Options) *Isolation { return &o.Isolation },
+		"Place of the replicas: the node's process, or a worker process. Python replicas have a process each.")),
+	group("runtime_env", "", func(o *Options) *Options { return o },
+		inProcesses(row("env_vars", "Env", NewReplicas, variables(), nil,
+			func(o *Options) *map[string]string { return &o.Env },
+			"Variables of the worker's environment, beside the node's own, which they replace.")),
+		inProcesses(row("working_dir", "Dir", NewReplicas, text(), "",
+			func(o *Options) *string { return &o.Dir },
+			"Directory of the worker; the node's if it is not set. Python modules are found there too.")),
+	),
+	group("limits", "Limits", func(o *Options) *Limits { return &o.Limits },
+		inProcesses(row("memory", "Memory", NewReplicas, integer[int64](leastMemory, math.MaxInt64).or(0, "no limit").in("bytes"), 0,
+			func(l *Limits) *int64 { return &l.Memory },
+			"Bytes of memory that the worker process may have.")),
+		inProcesses(row("num_cpus", "CPUs", NewReplicas, number(leastCPUs, 1<<20).or(0, "no limit"), 0,
+			func(l *Limits) *float64 { return &l.CPUs },
+			"Cores' worth of CPU time that the worker process may use.")),
+		inProcesses(row("open_files", "OpenFiles", NewReplicas, integer(leastOpenFiles, 1<<31-1).or(0, "no limit"), 0,
+			func(l *Limits) *int { return &l.OpenFiles },
+			"File descriptors that the worker process may have open.")),
+	),
+	row("unresponsive_after_s", "UnresponsiveAfter", NewReplicas, seconds().positive(), 5*time.Second,
+		func(o *Options) *time.Duration { return &o.UnresponsiveAfter },
+		"Time after which a worker that does not answer the node, or a Python event loop that stands, is reported with stacks."),
+	row("max_unresponsive_s", "MaxUnresponsive", Lightweight, seconds(), 0,
+		func(o *Options) *time.Duration { return &o.MaxUnresponsive },
+		"Time after which an unresponsive worker is killed and replaced; 0 is never."),
+	inGoOnly(row("strict_codec", "StrictCodec", NewReplicas, boolean(), false,
+		func(o *Options) *bool { return &o.StrictCodec },
+		"Calls between deployments of one process are encoded and decoded, as between processes.")),
+	row("version", "Version", NewReplicas, text(), "",
+		func(o *Options) *string { return &o.Version },
+		"Version of the deployment's code."),
+	inGoOnly(row("default", "Default", NewReplicas, text(), "",
+		func(o *Options) *string { return &o.Default },
+		"Method that a call reaches which names none. If it is not set: the ingress method, else `Call`.")),
+)
+
+// Effective fills in the defaults.
 func (o Options) Effective() Effective {
-	e := Effective{
-		NumReplicas: 1, MaxOngoingRequests: 5, MaxQueuedRequests: -1,
-		GracefulShutdownTimeout: 20 * time.Second, GracefulShutdownWaitLoop: 2 * time.Second,
-		HealthCheckPeriod: 10 * time.Second, HealthCheckTimeout: 30 * time.Second,
-		ConstructTimeout: 20 * time.Minute, MaxConstructorRetries: 20,
-		UserConfig: o.UserConfig, RequestRouter: RequestRouter{Policy: PowerOfTwo},
-		Isolation: InNode, Version: o.Version, Default: o.Default, StrictCodec: o.StrictCodec,
-		Env: o.Env, Dir: o.Dir, Limits: o.Limits, UnresponsiveAfter: 5 * time.Second,
-		RoutingStatsPeriod: 10 * time.Second, RoutingStatsTimeout: 30 * time.Second,
-		Sources: map[string]Source{},
-	}
-	pick(&e.NumReplicas, o.NumReplicas, e.Sources, "num_replicas")
-	pick(&e.MaxOngoingRequests, o.MaxOngoingRequests, e.Sources, "max_ongoing_requests")
-	pick(&e.MaxQueuedRequests, o.MaxQueuedRequests, e.Sources, "max_queued_requests")
-	pick(&e.GracefulShutdownTimeout, o.GracefulShutdownTimeout, e.Sources, "graceful_shutdown_timeout_s")
-	pick(&e.GracefulShutdownWaitLoop, o.GracefulShutdownWaitLoop, e.Sources, "graceful_shutdown_wait_loop_s")
-	pick(&e.HealthCheckPeriod, o.HealthCheckPeriod, e.Sources, "health_check_period_s")
-	pick(&e.HealthCheckTimeout, o.HealthCheckTimeout, e.Sources, "health_check_timeout_s")
-	pick(&e.ConstructTimeout, o.ConstructTimeout, e.Sources, "construct_timeout_s")
-	pick(&e.MaxConstructorRetries, o.MaxConstructorRetries, e.Sources, "max_constructor_retry_count")
-	pick(&e.RequestRouter, o.RequestRouter, e.Sources, "request_router")
-	pick(&e.UnresponsiveAfter, o.UnresponsiveAfter, e.Sources, "unresponsive_after_s")
-	pick(&e.MaxUnresponsive, o.MaxUnresponsive, e.Sources, "max_unresponsive_s")
-	pick(&e.RoutingStatsPeriod, o.RoutingStatsPeriod, e.Sources, "request_routing_stats_period_s")
-	pick(&e.RoutingStatsTimeout, o.RoutingStatsTimeout, e.Sources, "request_routing_stats_timeout_s")
-	for name, set := range map[string]bool{
-		"user_config": o.UserConfig != nil, "isolation": o.Isolation != "", "version": o.Version != "",
-		"default": o.Default != "", "strict_codec": o.StrictCodec,
-		"env_vars": len(o.Env) > 0, "working_dir": o.Dir != "", "limits": o.Limits != Limits{},
-	} {
-		e.Sources[name] = FromDefault
-		if set {
-			e.Sources[name] = FromCode
-		}
-	}
-	if o.Isolation != "" {
-		e.Isolation = o.Isolation
-	}
-	return e
+	o.Sources = optionTable.fill(&o, o.Sources)
+	return Effective(o)
 }
 
-func pick[T any](into, set *T, sources map[string]Source, name string) {
-	sources[name] = FromDefault
-	if set != nil {
-		*into, sources[name] = *set, FromCode
-	}
-}
+// Validate lists every option that is out of range.
+func (o Options) Validate() []error { return optionTable.validate(&o, o.Sources) }
 
-// MaxReplicas bounds num_replicas, so that a slip of the keyboard does not start a million processes.
-const MaxReplicas = 100_000
-
-// MaxDuration bounds all times: what says "never", and can still be added to the time of the day and travel as seconds.
-const MaxDuration = 100 * 365 * 24 * time.Hour
-
-// Validate lists what is out of range, by the option's name in Python and in messages.
-func (o Options) Validate() []error {
+// Merge is the options with a layer over them: a JSON object whose null clears an option or a group, and in which an absent option
+// is kept. The error lists every mistake of the layer's form; ranges are for [Options.Validate].
+//
+// For example, limits of {"memory": 1073741824, "num_cpus": 2} from code, under {"limits": {"num_cpus": null, "open_files": 99}} from a
+// file, are 1 GiB from code and 99 open files from the file.
+func (o Options) Merge(layer json.RawMessage, from Source) (Options, error) {
 	var errs []error
-	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	number := func(name string, v *int, least, most int) {
-		switch {
-		case v == nil:
-		case *v < least:
-			wrong("%s: must be at least %d, is %d", name, least, *v)
-		case *v > most:
-			wrong("%s: must be at most %d, is %d", name, most, *v)
-		}
-	}
-	number("num_replicas", o.NumReplicas, 1, MaxReplicas)
-	number("max_ongoing_requests", o.MaxOngoingRequests, 1, 1<<30)
-	if q := o.MaxQueuedRequests; q != nil && *q != -1 && *q < 1 {
-		wrong("max_queued_requests: must be -1 (no limit) or at least 1, is %d", *q)
-	}
-	number("max_constructor_retry_count", o.MaxConstructorRetries, 1, math.MaxInt)
-	duration := func(name string, v *time.Duration, positive bool) {
-		switch {
-		case v == nil:
-		case *v < 0:
-			wrong("%s: must not be negative, is %s", name, *v)
-		case *v == 0 && positive:
-			wrong("%s: must be more than 0", name)
-		case *v > MaxDuration:
-			wrong("%s: must be at most %.0f seconds (100 years), is %.0f", name, MaxDuration.Seconds(), v.Seconds())
-		}
-	}
-	duration("graceful_shutdown_timeout_s", o.GracefulShutdownTimeout, false)
-	duration("graceful_shutdown_wait_loop_s", o.GracefulShutdownWaitLoop, false)
-	duration("health_check_period_s", o.HealthCheckPeriod, true)
-	duration("health_check_timeout_s", o.HealthCheckTimeout, true)
-	duration("construct_timeout_s", o.ConstructTimeout, true)
-	if o.UserConfig != nil && !json.Valid(o.UserConfig) {
-		wrong("user_config: is not JSON")
-	}
-	if r := o.RequestRouter; r != nil {
-		switch r.Policy {
-		case PowerOfTwo, RoundRobin, ConsistentHash, Custom:
-		default:
-			wrong("request_router: policy must be %s, %s or %s, is %q", PowerOfTwo, RoundRobin, ConsistentHash, r.Policy)
-		}
-		number("request_router: virtual_nodes", r.VirtualNodes, 1, 100_000)
-		number("request_router: fallback_replicas", r.FallbackReplicas, 0, MaxReplicas)
-	}
-	duration("unresponsive_after_s", o.UnresponsiveAfter, true)
-	duration("max_unresponsive_s", o.MaxUnresponsive, false)
-	duration("request_routing_stats_period_s", o.RoutingStatsPeriod, true)
-	duration("request_routing_stats_timeout_s", o.RoutingStatsTimeout, true)
-	errs = append(errs, o.validateProcess()...)
-	if o.Isolation != "" && o.Isolation != InNode && o.Isolation != Process {
-		wrong("isolation: must be %s or %s, is %q", InNode, Process, o.Isolation)
-	}
-	return errs
+	o.Sources, errs = optionTable.merge(&o, o.Sources, layer, from)
+	return o, joined(errs)
 }
 
-// optionsJSON has the reference's names, and durations in seconds.
-type optionsJSON struct {
-	NumReplicas              *int            `json:"num_replicas,omitempty"`
-	MaxOngoingRequests       *int            `json:"max_ongoing_requests,omitempty"`
-	MaxQueuedRequests        *int            `json:"max_queued_requests,omitempty"`
-	GracefulShutdownTimeout  *seconds        `json:"graceful_shutdown_timeout_s,omitempty"`
-	GracefulShutdownWaitLoop *seconds        `json:"graceful_shutdown_wait_loop_s,omitempty"`
-	HealthCheckPeriod        *seconds        `json:"health_check_period_s,omitempty"`
-	HealthCheckTimeout       *seconds        `json:"health_check_timeout_s,omitempty"`
-	ConstructTimeout         *seconds        `json:"construct_timeout_s,omitempty"`
-	MaxConstructorRetries    *int            `json:"max_constructor_retry_count,omitempty"`
-	UserConfig               json.RawMessage `json:"user_config,omitempty"`
-	RequestRouter            *RequestRouter  `json:"request_router,omitempty"`
-	Isolation                Isolation       `json:"isolation,omitempty"`
-	Version                  string          `json:"version,omitempty"`
-	Default                  string          `json:"default,omitempty"`
-	StrictCodec              bool            `json:"strict_codec,omitempty"`
-	RuntimeEnv               *runtimeEnv     `json:"runtime_env,omitempty"`
-	Limits                   Limits          `json:"limits,omitzero"`
-	UnresponsiveAfter        *seconds        `json:"unresponsive_after_s,omitempty"`
-	MaxUnresponsive          *seconds        `json:"max_unresponsive_s,omitempty"`
-	RoutingStatsPeriod       *seconds        `json:"request_routing_stats_period_s,omitempty"`
-	RoutingStatsTimeout      *seconds        `json:"request_routing_stats_timeout_s,omitempty"`
-}
+// MarshalJSON writes the options that are set, by the names of files and of Python, and times in seconds.
+func (o Options) MarshalJSON() ([]byte, error) { return optionTable.marshal(&o, o.Sources) }
 
-// runtimeEnv has the keys that the reference's has and that mean something here.
-type runtimeEnv struct {
-	EnvVars    map[string]string `json:"env_vars,omitempty"`
-	WorkingDir string            `json:"working_dir,omitempty"`
-}
-
-// MarshalJSON writes the reference's names, durations in seconds.
-func (o Options) MarshalJSON() ([]byte, error) {
-	var env *runtimeEnv
-	if len(o.Env) > 0 || o.Dir != "" {
-		env = &runtimeEnv{o.Env, o.Dir}
-	}
-	return json.Marshal(optionsJSON{
-		o.NumReplicas, o.MaxOngoingRequests, o.MaxQueuedRequests, (*seconds)(o.GracefulShutdownTimeout),
-		(*seconds)(o.GracefulShutdownWaitLoop), (*seconds)(o.HealthCheckPeriod), (*seconds)(o.HealthCheckTimeout),
-		(*seconds)(o.ConstructTimeout), o.MaxConstructorRetries, o.UserConfig, o.RequestRouter, o.Isolation, o.Version,
-		o.Default, o.StrictCodec, env, o.Limits, (*seconds)(o.UnresponsiveAfter), (*seconds)(o.MaxUnresponsive),
-		(*seconds)(o.RoutingStatsPeriod), (*seconds)(o.RoutingStatsTimeout),
-	})
-}
-
-// UnmarshalJSON reads what MarshalJSON writes; an unknown option is an error that names it.
+// UnmarshalJSON reads options as code has set them. The error lists every mistake, for example a name that no option has.
 func (o *Options) UnmarshalJSON(b []byte) error {
-	var j optionsJSON
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&j); err != nil {
-		return fmt.Errorf("options: %w", err)
-	}
-	if j.RuntimeEnv == nil {
-		j.RuntimeEnv = &runtimeEnv{}
-	}
-	*o = Options{
-		j.NumReplicas, j.MaxOngoingRequests, j.MaxQueuedRequests, (*time.Duration)(j.GracefulShutdownTimeout),
-		(*time.Duration)(j.GracefulShutdownWaitLoop), (*time.Duration)(j.HealthCheckPeriod),
-		(*time.Duration)(j.HealthCheckTimeout), (*time.Duration)(j.ConstructTimeout), j.MaxConstructorRetries,
-		j.UserConfig, j.RequestRouter, j.Isolation, j.Version, j.Default, j.StrictCodec,
-		j.RuntimeEnv.EnvVars, j.RuntimeEnv.WorkingDir, j.Limits, (*time.Duration)(j.UnresponsiveAfter),
-		(*time.Duration)(j.MaxUnresponsive), (*time.Duration)(j.RoutingStatsPeriod), (*time.Duration)(j.RoutingStatsTimeout),
-	}
-	return nil
+	read, err := Options{}.Merge(b, FromCode)
+	*o = read
+	return err
 }
 
-// seconds is a duration as files have it.
-type seconds time.Duration
+// FromGo reads options from a struct whose fields have the names that rows give for Go, such as helve.Options. A field that is nil or
+// zero is not set. encode makes JSON of a user config.
+func FromGo(public any, encode func(any) ([]byte, error)) (Options, []error) {
+	var o Options
+	var errs []error
+	o.Sources, errs = optionTable.fromGo(&o, public, encode)
+	return o, errs
+}
 
-func (s seconds) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(s).Seconds()) }
+// ToGo fills the fields of a struct such as helve.Options that are nil or zero, public being a pointer to it.
+func (e Effective) ToGo(public any) { optionTable.toGo((*Options)(&e), public) }
 
-func (s *seconds) UnmarshalJSON(b []byte) error {
-	var f float64
-	if err := json.Unmarshal(b, &f); err != nil {
-		return err
+// Changes lists the options that differ, in the order of the table.
+func Changes(before, after Effective) []Change {
+	return optionTable.changes((*Options)(&before), (*Options)(&after), before.Sources, after.Sources)
+}
+
+// GeneratedFiles are the files of the repository that come from the table, by their paths from its root.
+func GeneratedFiles() map[string]string {
+	return map[string]string{
+		"docs/options.md":                    reference(optionTable),
+		"python/src/helve/serve/_options.py": pythonModule(optionTable),
 	}
-	ns := f * float64(time.Second)
-	switch {
-	case ns >= math.MaxInt64: // Validate, which knows the option's name, refuses it
-		*s = math.MaxInt64
-	case ns <= math.MinInt64:
-		*s = math.MinInt64
-	default:
-		*s = seconds(ns)
-	}
-	return nil
 }

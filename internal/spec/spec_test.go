@@ -7,39 +7,9 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
-
-func TestOptions(t *testing.T) {
-	t.Parallel()
-	e := Options{NumReplicas: new(3), Isolation: Process}.Effective()
-	if e.NumReplicas != 3 || e.MaxOngoingRequests != 5 || e.GracefulShutdownTimeout != 20*time.Second || e.Isolation != Process {
-		t.Errorf("%+v", e)
-	}
-	for name, want := range map[string]Source{"num_replicas": FromCode, "isolation": FromCode, "max_ongoing_requests": FromDefault, "version": FromDefault} {
-		if e.Sources[name] != want {
-			t.Errorf("%s comes from %s, want %s", name, e.Sources[name], want)
-		}
-	}
-	bad := Options{NumReplicas: new(0), MaxOngoingRequests: new(-1), GracefulShutdownTimeout: new(-time.Second), GracefulShutdownWaitLoop: new(-time.Second), Isolation: "x"}
-	if errs := bad.Validate(); len(errs) != 5 {
-		t.Errorf("%v", errs)
-	}
-	if errs := (Options{NumReplicas: new(MaxReplicas + 1)}).Validate(); len(errs) != 1 {
-		t.Errorf("%v", errs)
-	}
-	in := Options{NumReplicas: new(2), GracefulShutdownTimeout: new(1500 * time.Millisecond), Isolation: InNode, Version: "v", Default: "d"}
-	b, err := json.Marshal(in)
-	var out Options
-	if err != nil || json.Unmarshal(b, &out) != nil || cmp.Diff(in, out) != "" || !strings.Contains(string(b), `"graceful_shutdown_timeout_s":1.5`) {
-		t.Errorf("%s %v", b, err)
-	}
-	if err := json.Unmarshal([]byte(`{"num_replica": 2}`), &out); err == nil || !strings.Contains(err.Error(), "num_replica") {
-		t.Errorf("an unknown option: %v", err)
-	}
-}
 
 func TestValidate(t *testing.T) {
 	t.Parallel()
@@ -57,7 +27,7 @@ func TestValidate(t *testing.T) {
 		`ingress: there is no deployment "X"`:    {App: "a", Ingress: &IngressSpec{Deployment: "X"}},
 		`deployment "D": the name is used twice`: {App: "a", Deployments: []Deployment{{Name: "D"}, {Name: "D"}}},
 		`"D": uses: there is no deployment "X"`:  {App: "a", Deployments: []Deployment{{Name: "D", Uses: []string{"X"}}}},
-		`deployment "D": num_replicas`:           {App: "a", Deployments: []Deployment{{Name: "D", Options: Options{NumReplicas: new(-1)}}}},
+		`deployment "D": num_replicas`:           {App: "a", Deployments: []Deployment{{Name: "D", Options: Options{NumReplicas: -1}}}},
 	} {
 		if got := fmt.Sprint(g.Validate()); !strings.Contains(got, text) {
 			t.Errorf("%s: %s", text, got)
@@ -85,7 +55,7 @@ func random(r *rand.Rand) Graph {
 			d.Uses = append(d.Uses, pick("A", "B"))
 		}
 		if r.IntN(2) == 0 {
-			d.Options = Options{NumReplicas: new(r.IntN(5))}
+			d.Options = Options{NumReplicas: r.IntN(5)}
 		}
 		g.Deployments = append(g.Deployments, d)
 	}

@@ -5,6 +5,7 @@ import asyncio
 import json
 import math
 import random
+import re
 
 import pytest
 
@@ -40,11 +41,11 @@ WRONG = {
 INTEGERS = ("num_replicas", "max_ongoing_requests", "max_queued_requests", "max_constructor_retry_count")
 TIMES = (
     "graceful_shutdown_timeout_s", "graceful_shutdown_wait_loop_s", "health_check_period_s", "health_check_timeout_s",
-    "construct_timeout_s", "unresponsive_after_s", "max_unresponsive_s",
+    "construct_timeout_s", "unresponsive_after_s", "max_unresponsive_s", "request_routing_stats_period_s", "request_routing_stats_timeout_s",
 )
 
 
-@pytest.mark.parametrize("name", [*INTEGERS, *TIMES, "runtime_env", "limits", "version"])
+@pytest.mark.parametrize("name", [*INTEGERS, *TIMES, "request_router", "runtime_env", "limits", "version"])
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_wrong_option_is_named_where_it_is_passed(name, wrong):
     if name == "version" and wrong == "negative":
@@ -110,6 +111,17 @@ def test_a_wrong_environment(env):
 def test_wrong_limits_of_processes(limits):
     with pytest.raises((TypeError, ValueError), match="limits"):
         serve.deployment(limits=limits)
+
+
+@pytest.mark.parametrize("router, message", [
+    ({"policy": "custom"}, "request_router.policy: must be power_of_two_choices, round_robin or consistent_hash, is 'custom'"),
+    ({"policy": 7}, "request_router.policy: must be text"), ({"virtual_nodes": 0}, "request_router.virtual_nodes: must be at least 1, is 0"),
+    ({"fallbacks": 1}, "request_router: unknown key 'fallbacks'; there are policy, virtual_nodes, fallback_replicas"),
+])
+def test_a_wrong_request_router(router, message):
+    with pytest.raises((TypeError, ValueError), match=re.escape(f"deployment 'D': {message}")):
+        D.options(request_router=router)
+    D.options(request_router={"policy": "consistent_hash", "virtual_nodes": 10, "fallback_replicas": 0})
 
 
 @pytest.mark.parametrize("name", [7, b"D", "", "a b", "x" * 129, "\ud800", "a\0", True, Unshown()])

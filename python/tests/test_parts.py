@@ -344,11 +344,11 @@ def test_deployment_options():
         A.options(max_queued_requests=0)
     with pytest.raises(TypeError, match="limits: unknown key 'memry'; there are memory, num_cpus, open_files"):
         A.options(limits={"memry": 1})
-    with pytest.raises(TypeError, match="limits: num_cpus: must be a number, is 'all'"):
+    with pytest.raises(TypeError, match="limits.num_cpus: must be a number, is 'all'"):
         A.options(limits={"num_cpus": "all"})
     with pytest.raises(TypeError, match="runtime_env: unknown key 'pip'"):
         A.options(runtime_env={"pip": []})
-    with pytest.raises(TypeError, match="runtime_env: env_vars: 'A' must be text with a value of text, has 1"):
+    with pytest.raises(TypeError, match="runtime_env.env_vars: 'A' must be text with a value of text, has 1"):
         A.options(runtime_env={"env_vars": {"A": 1}})
     A.options(runtime_env={"env_vars": None, "working_dir": "/"}, limits={"num_cpus": 1, "memory": 1 << 30})
     with pytest.raises(RuntimeError, match="cannot be constructed directly"):

@@ -249,7 +249,7 @@ def test_options_of_the_process(front):
         assert h.remote().result() == ("yes", "/", 99)
     finally:
         serve.delete("supervised")
-    with pytest.raises(ValueError, match="open_files must be 0"):
+    with pytest.raises(ValueError, match="open_files: must be 0"):
         serve.run(Supervised.options(limits={"open_files": 1}).bind(), name="supervised", route_prefix=None)
 
 

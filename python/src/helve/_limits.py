@@ -95,18 +95,30 @@ def boolean(what: str, value: Any) -> bool:
     return value
 
 
-def integer(what: str, value: Any, least: int, most: int) -> int:
+def integer(what: str, value: Any, least: int, most: int, beside: Optional[int] = None, meaning: str = "", unit: str = "") -> int:
+    """An option that is an integer from least to most, or the value beside these bounds, for example -1 for "no limit"."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{what}: must be an integer, is {shown(value)}")
-    value = int.__int__(value)
+    return _bounded(what, int.__int__(value), least, most, beside, meaning, unit)
+
+
+def number(what: str, value: Any, least: float, most: float, beside: Optional[float] = None, meaning: str = "", unit: str = "") -> float:
+    """An option that is a number, with bounds as an integer has them."""
+    return _bounded(what, _finite(what, value, "a number"), least, most, beside, meaning, unit)
+
+
+def _bounded(what: str, value: Any, least: Any, most: Any, beside: Any, meaning: str, unit: str) -> Any:
+    if beside is not None and value == beside:
+        return value
     if value < least:
-        raise ValueError(f"{what}: must be at least {least}, is {shown(value)}")
+        other = "" if beside is None else f"{beside} ({meaning}) or "
+        raise ValueError(f"{what}: must be {other}at least {least}{unit}, is {shown(value)}")
     if value > most:
-        raise ValueError(f"{what}: must be at most {most}, is {shown(value)}")
+        raise ValueError(f"{what}: must be at most {most}{unit}, is {shown(value)}")
     return value
 
 
-def number(what: str, value: Any, kind: str = "a number") -> float:
+def _finite(what: str, value: Any, kind: str) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise TypeError(f"{what}: must be {kind}, is {shown(value)}")
     value = int.__int__(value) if isinstance(value, int) else float.__float__(value)
@@ -115,9 +127,46 @@ def number(what: str, value: Any, kind: str = "a number") -> float:
     return value
 
 
+def choice(what: str, value: Any, of: list) -> str:
+    """An option that is one of several words."""
+    value = text(what, value)
+    if value not in of:
+        raise ValueError(f"{what}: must be {', '.join(of[:-1])} or {of[-1]}, is {shown(value)}")
+    return value
+
+
+def group(what: str, value: Any, of: dict) -> dict:
+    """A dict of options, each with the check of its value: a copy, without the keys whose value is None."""
+    if not isinstance(value, dict):
+        raise TypeError(f"{what}: must be a dict, is {shown(value)}")
+    out = {}
+    for key, v in dict.items(value):
+        key = str.__str__(key) if isinstance(key, str) else key
+        if type(key) is not str or key not in of:
+            raise TypeError(f"{what}: unknown key {shown(key)}; there are {', '.join(of)}")
+        if v is not None:
+            out[key] = of[key](f"{what}.{key}", v)
+    return out
+
+
+def variables(what: str, value: Any) -> dict:
+    """An option that is variables of an environment."""
+    if not isinstance(value, dict):
+        raise TypeError(f"{what}: must be a dict, is {shown(value)}")
+    out = {}
+    for variable, v in dict.items(value):
+        if not isinstance(variable, str) or not isinstance(v, str):
+            raise TypeError(f"{what}: {shown(variable)} must be text with a value of text, has {shown(v)}")
+        variable = text(what, variable)
+        if not variable or "=" in variable:
+            raise ValueError(f"{what}: {shown(variable)} is no name of a variable")
+        out[variable] = text(f"{what}: {variable}", v, most=128 << 10)  # the kernel takes no longer one
+    return out
+
+
 def seconds(what: str, value: Any, positive: bool = False) -> float:
     """An option that is a time."""
-    value = number(what, value, "a number of seconds")
+    value = _finite(what, value, "a number of seconds")
     if value < 0:
         raise ValueError(f"{what}: must not be negative, is {shown(value)}")
     if positive and value < 1e-9:
@@ -133,7 +182,7 @@ def wait(what: str, value: Any) -> Optional[float]:
         return value
     if isinstance(value, float) and value == math.inf:
         return None
-    value = number(what, value, "a number of seconds")
+    value = _finite(what, value, "a number of seconds")
     if value < 0:
         raise ValueError(f"{what}: must not be negative, is {shown(value)}")
     return None if value > MAX_SECONDS else value
@@ -165,4 +214,7 @@ def request(op: str, fields: dict) -> bytes:
         raise type(e)(f"{op}: the request is not JSON: {e}") from None
 
 
-__all__ = ["as_json", "boolean", "cut", "integer", "method_name", "name", "number", "request", "seconds", "shown", "text", "utf8", "wait"]
+__all__ = [
+    "as_json", "boolean", "choice", "cut", "group", "integer", "method_name", "name", "number", "request", "seconds", "shown", "text", "utf8",
+    "variables", "wait",
+]

@@ -8,73 +8,7 @@ from typing import Any, Callable, Optional, Union
 from helve import _limits
 from helve._hooks import hook, no_reconfigure
 from helve._pickling import dumps_replacing
-
-# What an option may be, by its name: whatever is handed to serve.deployment() or options() is checked there.
-_OPTIONS = {
-    "num_replicas": lambda what, v: _limits.integer(what, v, 1, 100_000),
-    "max_ongoing_requests": lambda what, v: _limits.integer(what, v, 1, 1 << 30),
-    "graceful_shutdown_timeout_s": _limits.seconds,
-    "graceful_shutdown_wait_loop_s": _limits.seconds,
-    "version": _limits.text,
-    "user_config": _limits.as_json,
-    "max_queued_requests": lambda what, v: _queue(what, v),
-    "health_check_period_s": lambda what, v: _limits.seconds(what, v, positive=True),
-    "health_check_timeout_s": lambda what, v: _limits.seconds(what, v, positive=True),
-    "construct_timeout_s": lambda what, v: _limits.seconds(what, v, positive=True),
-    "max_constructor_retry_count": lambda what, v: _limits.integer(what, v, 1, (1 << 63) - 1),
-    "runtime_env": lambda what, v: _keys(what, v, {"env_vars": _env_vars, "working_dir": _limits.text}),
-    "limits": lambda what, v: _keys(what, v, _LIMITS),
-    "unresponsive_after_s": lambda what, v: _limits.seconds(what, v, positive=True),
-    "max_unresponsive_s": _limits.seconds,
-}
-
-_LIMITS = {
-    "memory": lambda what, v: _least(what, _limits.integer(what, v, 0, (1 << 63) - 1), 16 << 20),
-    "num_cpus": lambda what, v: _least(what, _limits.number(what, v), 0.01, 1 << 20),
-    "open_files": lambda what, v: _least(what, _limits.integer(what, v, 0, (1 << 31) - 1), 16),
-}
-
-
-def _queue(what: str, value: Any) -> int:
-    if value is not None and type(value) is int and value != -1 and value < 1:
-        raise ValueError(f"{what}: must be -1 (no limit) or at least 1, is {_limits.shown(value)}")
-    return _limits.integer(what, value, -1, (1 << 63) - 1)
-
-
-def _least(what: str, value: Any, least: Any, most: Any = None) -> Any:
-    if value != 0 and value < least:
-        raise ValueError(f"{what} must be 0 (no limit) or at least {least}, is {_limits.shown(value)}")
-    if most is not None and value > most:
-        raise ValueError(f"{what} must be at most {most}, is {_limits.shown(value)}")
-    return value
-
-
-def _keys(what: str, value: Any, keys: dict) -> dict:
-    """A dict as it is now, with the keys that an option of that kind has."""
-    if not isinstance(value, dict):
-        raise TypeError(f"{what}: must be a dict, is {_limits.shown(value)}")
-    out = {}
-    for key, v in dict.items(value):
-        key = str.__str__(key) if isinstance(key, str) else key
-        if type(key) is not str or key not in keys:
-            raise TypeError(f"{what}: unknown key {_limits.shown(key)}; there are {', '.join(keys)}")
-        if v is not None:
-            out[key] = keys[key](f"{what}: {key}", v)
-    return out
-
-
-def _env_vars(what: str, value: Any) -> dict:
-    if not isinstance(value, dict):
-        raise TypeError(f"{what}: must be a dict, is {_limits.shown(value)}")
-    out = {}
-    for variable, v in dict.items(value):
-        if not isinstance(variable, str) or not isinstance(v, str):
-            raise TypeError(f"{what}: {_limits.shown(variable)} must be text with a value of text, has {_limits.shown(v)}")
-        variable = _limits.text(what, variable)
-        if not variable or "=" in variable:
-            raise ValueError(f"{what}: {_limits.shown(variable)} is no name of a variable")
-        out[variable] = _limits.text(f"{what}: {variable}", v, most=128 << 10)  # the kernel takes no longer one
-    return out
+from helve.serve._options import OPTIONS
 
 
 def _check(options: dict, deployment: Optional[str]) -> dict:
@@ -82,10 +16,10 @@ def _check(options: dict, deployment: Optional[str]) -> dict:
     at = f"deployment {deployment!r}: " if deployment else ""
     out = {}
     for name, value in options.items():
-        if name not in _OPTIONS:
-            raise TypeError(f"{at}unknown deployment option {name!r}; there are {', '.join(_OPTIONS)}")
+        if name not in OPTIONS:
+            raise TypeError(f"{at}unknown deployment option {name!r}; there are {', '.join(OPTIONS)}")
         if value is not None:
-            out[name] = _OPTIONS[name](at + name, value)
+            out[name] = OPTIONS[name](at + name, value)
     return out
 
 

@@ -1,0 +1,75 @@
+package spec
+
+import (
+	"fmt"
+	"strings"
+)
+
+// generated says where a file comes from.
+const generated = "from the table of options in internal/spec/options.go, by `go run ./internal/spec/gen`"
+
+// reference is the page of the documentation, in Markdown.
+func reference[S any](t table[S]) string {
+	var b strings.Builder
+	b.WriteString("# Options of a deployment\n\n<!-- Written " + generated + ". -->\n\n" +
+		"Python and files name an option as in the first column; an option of a group, such as `limits.memory`, is a key of a dict: `limits={\"memory\": ...}`.\n" +
+		"Go has a field of `helve.Options`. Layers are merged: defaults, then code, then a file, then an override. A key that a layer does not have is\n" +
+		"kept, and null clears the option or the group. `Options.Effective()` says where each value comes from.\n\n" +
+		"A change is made in place where the column *change* says *nothing* (the replicas that run hear nothing of it) or *reconfigure* (they are told, and\n" +
+		"go on); else replicas are started anew.\n\n" +
+		"| option | Go | values | default | change | meaning |\n|---|---|---|---|---|---|\n")
+	for _, o := range t {
+		path, goPath := "`"+o.path+"`", "`"+o.goPath+"`"
+		if o.goOnly {
+			path += " (Go only)"
+		}
+		if o.goPath == "" || o.names[len(o.names)-1].code == "" {
+			goPath = ""
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", path, goPath, o.accepts, initial(o), o.update, o.doc)
+	}
+	return b.String()
+}
+
+// initial is the default of an option, for the reference.
+func initial[S any](o option[S]) string {
+	var s S
+	o.accessor(&s).fillDefault()
+	if v := string(o.text(&s)); v != `null` && v != `""` {
+		return "`" + strings.Trim(v, `"`) + "`"
+	}
+	return "none"
+}
+
+// pythonModule is the module that checks options in Python.
+func pythonModule[S any](t table[S]) string {
+	var b strings.Builder
+	b.WriteString("\"\"\"The options of a deployment, each with the check of its value: a function of the option's name and the value.\n\n" +
+		"Written " + generated + ".\n\"\"\"\n\n" +
+		"from functools import partial\n\nfrom helve import _limits\n\nOPTIONS = {\n")
+	pythonRows(&b, t, 0)
+	b.WriteString("}\n\n__all__ = [\"OPTIONS\"]\n")
+	return b.String()
+}
+
+// pythonRows writes the rows of a dict: of all options at depth 0, of a group below.
+func pythonRows[S any](b *strings.Builder, t table[S], depth int) {
+	indent := strings.Repeat("    ", depth+1)
+	for _, key := range t.keys(depth) {
+		var of table[S]
+		for _, o := range t {
+			if o.names[depth].json == key && !o.goOnly {
+				of = append(of, o)
+			}
+		}
+		switch {
+		case len(of) == 0:
+		case len(of[0].names) == depth+1:
+			fmt.Fprintf(b, "%s%q: %s,\n", indent, key, of[0].python)
+		default:
+			fmt.Fprintf(b, "%s%q: partial(_limits.group, of={\n", indent, key)
+			pythonRows(b, of, depth+1)
+			fmt.Fprintf(b, "%s}),\n", indent)
+		}
+	}
+}

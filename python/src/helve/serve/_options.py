@@ -1,0 +1,42 @@
+"""The options of a deployment, each with the check of its value: a function of the option's name and the value.
+
+Written from the table of options in internal/spec/options.go, by `go run ./internal/spec/gen`.
+"""
+
+from functools import partial
+
+from helve import _limits
+
+OPTIONS = {
+    "num_replicas": partial(_limits.integer, least=1, most=100000),
+    "max_ongoing_requests": partial(_limits.integer, least=1, most=1073741824),
+    "max_queued_requests": partial(_limits.integer, least=1, most=9223372036854775807, beside=-1, meaning="no limit"),
+    "user_config": _limits.as_json,
+    "graceful_shutdown_timeout_s": _limits.seconds,
+    "graceful_shutdown_wait_loop_s": _limits.seconds,
+    "health_check_period_s": partial(_limits.seconds, positive=True),
+    "health_check_timeout_s": partial(_limits.seconds, positive=True),
+    "construct_timeout_s": partial(_limits.seconds, positive=True),
+    "max_constructor_retry_count": partial(_limits.integer, least=1, most=9223372036854775807),
+    "request_router": partial(_limits.group, of={
+        "policy": partial(_limits.choice, of=["power_of_two_choices", "round_robin", "consistent_hash"]),
+        "virtual_nodes": partial(_limits.integer, least=1, most=100000),
+        "fallback_replicas": partial(_limits.integer, least=0, most=100000),
+    }),
+    "request_routing_stats_period_s": partial(_limits.seconds, positive=True),
+    "request_routing_stats_timeout_s": partial(_limits.seconds, positive=True),
+    "runtime_env": partial(_limits.group, of={
+        "env_vars": _limits.variables,
+        "working_dir": _limits.text,
+    }),
+    "limits": partial(_limits.group, of={
+        "memory": partial(_limits.integer, least=16777216, most=9223372036854775807, beside=0, meaning="no limit", unit=" bytes"),
+        "num_cpus": partial(_limits.number, least=0.01, most=1048576, beside=0, meaning="no limit"),
+        "open_files": partial(_limits.integer, least=16, most=2147483647, beside=0, meaning="no limit"),
+    }),
+    "unresponsive_after_s": partial(_limits.seconds, positive=True),
+    "max_unresponsive_s": _limits.seconds,
+    "version": _limits.text,
+}
+
+__all__ = ["OPTIONS"]

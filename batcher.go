@@ -44,7 +44,10 @@ func NewBatcher[In, Out any](run func(ctx context.Context, in []In) ([]Out, erro
 
 // Do joins a batch and waits for its own result. If ctx ends first its cause is returned: an item that still waits drops
 // out of its batch, and a batch that runs goes on for the others.
-func (b *Batcher[In, Out]) Do(ctx context.Context, in In) (Out, error) { return b.b.Do(ctx, in) }
+func (b *Batcher[In, Out]) Do(ctx context.Context, in In) (Out, error) {
+	out, err := b.b.Do(ctx, in)
+	return out, publicError(err)
+}
 
 // Set changes the options, from the next batch on; Size stays what it was.
 func (b *Batcher[In, Out]) Set(o BatchOptions[In]) error { return b.b.Set(o.core()) }
@@ -77,7 +80,14 @@ func NewStreamBatcher[In, Out any](run func(ctx context.Context, in []In) iter.S
 
 // Do joins a batch when it is ranged over, and gives its own items as they come. An error is yielded last and once.
 func (b *StreamBatcher[In, Out]) Do(ctx context.Context, in In) iter.Seq2[Out, error] {
-	return b.b.Do(ctx, in)
+	items := b.b.Do(ctx, in)
+	return func(yield func(Out, error) bool) {
+		for v, err := range items {
+			if !yield(v, publicError(err)) {
+				return
+			}
+		}
+	}
 }
 
 // Set changes the options, from the next batch on; Size stays what it was.

@@ -111,11 +111,11 @@ func (r *BroadcastResponse[T]) Results(ctx context.Context) ([]ReplicaResult[T],
 		select {
 		case <-r.known:
 		case <-ctx.Done():
-			return nil, call.FromContext(ctx)
+			return nil, public(call.FromContext(ctx))
 		}
 	}
 	if r.failure != nil {
-		return nil, r.failure
+		return nil, public(r.failure)
 	}
 	out := make([]ReplicaResult[T], len(r.replicas))
 	var errs []error

@@ -546,7 +546,7 @@ func TestStartFailures(t *testing.T) {
 		starts = nil
 		err := sys.Deploy(t.Context(), build(99)) // three per replica are allowed
 		var e *helve.Error
-		if !errors.As(err, &e) || e.Method != "constructor" || e.Message != "attempt 3" || len(starts) != 3 {
+		if !errors.As(err, &e) || e.Method() != "constructor" || e.Message() != "attempt 3" || len(starts) != 3 {
 			t.Errorf("%v after %d starts", err, len(starts))
 		}
 		if _, there := sys.Status().Applications["good99"]; there {

@@ -61,13 +61,13 @@ func (s *Selection) release() {
 func (m Method[In, Out]) Choose(ctx context.Context) (*Selection, error) {
 	b := m.m
 	if b == nil || b.err != nil {
-		return nil, b.failure(ctx)
+		return nil, public(b.failure(ctx))
 	}
 	var i call.Info
 	b.fill(ctx, &i)
 	i.Link = call.Awaited
 	if ctx.Err() != nil {
-		return nil, call.FromContext(ctx).At(&i)
+		return nil, public(call.FromContext(ctx).At(&i))
 	}
 	s := &Selection{d: b.d, used: once(), stop: func() bool { return true }}
 	d := b.d.serving()
@@ -78,11 +78,11 @@ func (m Method[In, Out]) Choose(ctx context.Context) (*Selection, error) {
 	case d == nil && b.d.port.Load() != nil:
 		return s.reserve(ctx, b.untyped(ctx, i, None{}), &b.binding)
 	case d == nil:
-		return nil, notRunning().At(&i)
+		return nil, public(notRunning().At(&i))
 	}
 	r, e := d.Acquire(ctx, &i, origin(ctx))
 	if e != nil {
-		return nil, e
+		return nil, public(e)
 	}
 	s.slot, s.lease = r, r.(*node.Unit).Slots().Lease(SelectionTime)
 	if ctx.Done() != nil {
@@ -97,11 +97,11 @@ func (s *Selection) reserve(ctx context.Context, c *call.Call, b *binding) (*Sel
 	w := call.NewWaiter()
 	p, e := w.Wait(ctx, b.submit(c, w))
 	if e != nil {
-		return nil, b.arrived(e)
+		return nil, public(b.arrived(e))
 	}
 	var held wire.Held
 	if err := json.Unmarshal(p.Data, &held); err != nil {
-		return nil, call.NewError(call.Fault, "choose: "+err.Error()).At(&c.Info)
+		return nil, public(call.NewError(call.Fault, "choose: "+err.Error()).At(&c.Info))
 	}
 	s.slot, s.far = &selected{held.Replica, held.Node}, held.Lease
 	if ctx.Done() != nil {

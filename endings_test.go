@@ -387,7 +387,7 @@ func TestFirstHealthCheckFails(t *testing.T) {
 					return app, nil
 				})
 				e, ok := errors.AsType[*helve.Error](err)
-				if !ok || e.Method != "CheckHealth" || e.Deployment != "Ailing" || !strings.Contains(e.Message, c.want) {
+				if !ok || e.Method() != "CheckHealth" || e.Deployment() != "Ailing" || !strings.Contains(e.Message(), c.want) {
 					t.Errorf("%v", err)
 				}
 				if got := time.Since(start); got != c.after || made != 1 {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/helvetest"
+	"github.com/helve-serve/helve/internal/call"
 )
 
 // trap is an error, or a value to panic with, whose methods do what it says.
@@ -69,7 +70,8 @@ func (t blurter) String() string { (&trap{t.how}).spring("String"); return "blur
 func traps() map[string]error {
 	all := map[string]error{
 		"nil": (*trap)(nil), "nil of ours": (*helve.Error)(nil), "nil, wrapped": errors.Join((*trap)(nil)),
-		"fork": fork{}, "cycle through ours": cyclic(), "of no reason": &helve.Error{Message: "mine", Cause: (*trap)(nil)},
+		"fork": fork{}, "cycle through ours": cyclic(), "of no reason": &call.Error{Message: "mine", Cause: (*trap)(nil)},
+		"zero": &helve.Error{}, "embedded nil": embedding{},
 	}
 	for _, method := range []string{"Error", "Is", "As", "Unwrap", "Format", "LogValue"} {
 		for _, what := range []string{" panics", " exits"} {
@@ -83,8 +85,14 @@ func traps() map[string]error {
 	return all
 }
 
+// embedding is a type of error with the methods of a *helve.Error.
+type (
+	ownError  = helve.Error
+	embedding struct{ *ownError }
+)
+
 func cyclic() error {
-	e := &helve.Error{Reason: helve.User, Message: "cyclic"}
+	e := &call.Error{Reason: helve.User, Message: "cyclic"}
 	e.Cause = fmt.Errorf("around: %w", e)
 	return e
 }
@@ -347,7 +355,7 @@ func TestMethodsOfCausesAreGuarded(t *testing.T) {
 		}
 		fail := helve.MethodOf(h, (*snared).Fail)
 		for kind, cause := range traps() {
-			if strings.HasPrefix(kind, "cycle") || strings.HasPrefix(kind, "of no") { // a cause that is an *Error stays itself
+			if strings.HasPrefix(kind, "cycle") || strings.HasPrefix(kind, "of no") || kind == "zero" { // a cause that is an *Error stays itself
 				continue
 			}
 			ctx, cancel := context.WithCancelCause(t.Context())

@@ -366,7 +366,7 @@ func guideErrors(ctx context.Context, compare helve.Method[[]string, string]) st
 	case helve.CodeOf(err) == helve.InvalidArgument:
 		var e *helve.Error
 		errors.As(err, &e)
-		return e.Message
+		return e.Message()
 	}
 	return ""
 }

@@ -281,7 +281,7 @@ func (b *method[In, Out]) inline(c *call.Inline, r router.Replica, rep *instance
 	ended := false
 	defer func() {
 		if !ended {
-			err = call.Recovered(recover()).At(&c.Info)
+			err = public(call.Recovered(recover()).At(&c.Info))
 		}
 		rep.Leave(entered, err != nil)
 		c.End()
@@ -289,17 +289,17 @@ func (b *method[In, Out]) inline(c *call.Inline, r router.Replica, rep *instance
 	}()
 	if c.Info.Depth >= maxDepth {
 		ended = true
-		return out, call.TooDeep(&c.Info)
+		return out, public(call.TooDeep(&c.Info))
 	}
 	out, err = b.invoke(rep.Value, c, in)
 	ended = true
 	if c.Caller.Err() != nil {
 		rep.Overran(c.Caller, err)
 		var none Out
-		return none, call.FromContext(c.Caller).At(&c.Info)
+		return none, public(call.FromContext(c.Caller).At(&c.Info))
 	}
 	if err != nil {
-		return out, instance.UserError(err).At(&c.Info)
+		return out, public(instance.UserError(err).At(&c.Info))
 	}
 	return out, nil
 }
@@ -421,7 +421,7 @@ func decode[Out any](b *binding, p call.Payload) (out Out, err error) {
 	if p.Codec == call.Native {
 		out, ok := p.Value.(Out)
 		if !ok && p.Value != nil {
-			return out, bad(fmt.Sprintf("the method returns %T, the caller wants %s", p.Value, reflect.TypeFor[Out]()), nil)
+			return out, public(bad(fmt.Sprintf("the method returns %T, the caller wants %s", p.Value, reflect.TypeFor[Out]()), nil))
 		}
 		return out, nil
 	}
@@ -431,9 +431,9 @@ func decode[Out any](b *binding, p call.Payload) (out Out, err error) {
 	if err := theCodec.DecodePayload(p, &out); err != nil {
 		if e := codec.Panicked("the result cannot be decoded", err); e != nil {
 			e.App, e.Deployment, e.Method = b.d.app.name, b.d.name, b.name
-			return out, e
+			return out, public(e)
 		}
-		return out, bad(fmt.Sprintf("the result does not fit %s: %v", reflect.TypeFor[Out](), err), err)
+		return out, public(bad(fmt.Sprintf("the result does not fit %s: %v", reflect.TypeFor[Out](), err), err))
 	}
 	return out, nil
 }
@@ -454,5 +454,5 @@ func (b *binding) unusable() *call.Error {
 
 func zero[Out any](e *call.Error) (Out, error) {
 	var out Out
-	return out, e
+	return out, public(e)
 }

@@ -54,17 +54,18 @@ func NewModels[M any](ctx context.Context, load func(ctx context.Context, id str
 // is called, which is never nil and may be called more than once. A call without a model id is an error with reason
 // bad_input. If every model that is loaded is in use and there may be no more, Get waits its turn, until ctx ends.
 func (m *Models[M]) Get(ctx context.Context) (model M, release func(), err error) {
-	return m.c.Get(ctx, ModelIDFrom(ctx))
+	return m.GetID(ctx, ModelIDFrom(ctx))
 }
 
 // GetID is [Models.Get] of a model by its id.
 func (m *Models[M]) GetID(ctx context.Context, id string) (model M, release func(), err error) {
-	return m.c.Get(ctx, id)
+	model, release, err = m.c.Get(ctx, id)
+	return model, release, publicError(err)
 }
 
 // With runs f with the model of the call that ctx belongs to, which stays loaded meanwhile.
 func (m *Models[M]) With(ctx context.Context, f func(ctx context.Context, model M) error) error {
-	return m.c.With(ctx, ModelIDFrom(ctx), f)
+	return publicError(m.c.With(ctx, ModelIDFrom(ctx), f))
 }
 
 // IDs are the models that are loaded, the most recently used first, and then those that load or wait to be loaded.

@@ -113,14 +113,14 @@ func codecs(t *testing.T, _ *helve.System, h helve.Handle[Service]) {
 func userErrors(t *testing.T, _ *helve.System, h helve.Handle[Service]) {
 	_, err := helve.ActionOf(h, Service.Fail).Call(t.Context(), "too much")
 	e, ok := errors.AsType[*helve.Error](err)
-	if !ok || e.Reason != helve.User || helve.CodeOf(err).String() != "Unknown" || e.Message != "too much" ||
-		!strings.Contains(e.Type, "Quota") || e.Deployment != "Subject" || e.RequestID == "" || !strings.HasPrefix(e.Replica, "Subject#") {
+	if !ok || e.Reason() != helve.User || helve.CodeOf(err).String() != "Unknown" || e.Message() != "too much" ||
+		!strings.Contains(e.Type(), "Quota") || e.Deployment() != "Subject" || e.RequestID() == "" || !strings.HasPrefix(e.Replica(), "Subject#") {
 		t.Errorf("Fail: %#v", err)
 	}
 	_, err = helve.ActionOf(h, Service.Panic).Remote(t.Context(), helve.None{}).Result(t.Context())
 	e, ok = errors.AsType[*helve.Error](err)
-	if !ok || e.Reason != helve.User || !strings.Contains(e.Message, "boom") || !strings.Contains(strings.ToLower(e.Traceback), "panic") {
-		t.Errorf("Panic: %v\n%s", err, e.Traceback)
+	if !ok || e.Reason() != helve.User || !strings.Contains(e.Message(), "boom") || !strings.Contains(strings.ToLower(e.Traceback()), "panic") {
+		t.Errorf("Panic: %v\n%s", err, e.Traceback())
 	}
 	if got, err := helve.MethodOf(h, Service.Echo).Call(t.Context(), "alive"); err != nil || got != "alive" {
 		t.Errorf("after a panic: %q, %v", got, err)

@@ -243,7 +243,7 @@ func TestGoexitUnderCall(t *testing.T) {
 			"Remote":    func() error { _, err := a.Remote(ctx, -1).Result(ctx); return err },
 			"Broadcast": func() error { _, err := a.Broadcast(ctx, -1).Results(ctx); return err },
 		} {
-			if e, ok := errors.AsType[*helve.Error](call()); !ok || e.Type != "goexit" {
+			if e, ok := errors.AsType[*helve.Error](call()); !ok || e.Type() != "goexit" {
 				t.Errorf("%s: %v", way, e)
 			}
 		}

@@ -44,7 +44,7 @@ func (r *Response[T]) read(ctx context.Context) (T, error) {
 		defer r.decoding.Unlock()
 		var none T
 		e := call.NewError(call.Lost, fmt.Sprintf("the result of %d bytes was given up: the method that it belonged to has returned, or Close was called", r.payload.Len()))
-		return none, e.At(r.info)
+		return none, public(e.At(r.info))
 	}
 	p := r.payload
 	p.Keep()
@@ -53,7 +53,7 @@ func (r *Response[T]) read(ctx context.Context) (T, error) {
 	q, failure := wire.Fetched(ctx, p) // may wait, and may be tried again
 	if failure != nil {
 		var none T
-		return none, failure.At(r.info)
+		return none, public(failure.At(r.info))
 	}
 	if wire.IsKept(p) {
 		defer q.Release()

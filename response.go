@@ -194,11 +194,11 @@ func (p *pending) RequestID() string { return p.info.Request.String() }
 func (r *Response[T]) Result(ctx context.Context) (T, error) {
 	if !r.wait(ctx) {
 		var none T
-		return none, call.FromContext(ctx)
+		return none, public(call.FromContext(ctx))
 	}
 	if r.failure != nil {
 		var none T
-		return none, r.b.arrived(r.failure)
+		return none, public(r.b.arrived(r.failure))
 	}
 	if r.payload.Codec != call.None {
 		return r.read(ctx)
@@ -408,7 +408,7 @@ func All[T any](ctx context.Context, rs ...*Response[T]) ([]T, error) {
 			}
 			out[i] = v
 		case <-ctx.Done():
-			return nil, call.FromContext(ctx)
+			return nil, public(call.FromContext(ctx))
 		}
 	}
 	return out, nil

@@ -168,7 +168,7 @@ func TestUpstreamErrorArrivesAsItself(t *testing.T) {
 		for _, resp := range []*helve.Response[int]{labs["B"].do.RemoteFrom(t.Context(), up), labs["B"].do.RemoteFrom(t.Context(), labs["B"].do.RemoteFrom(t.Context(), up))} {
 			_, err := resp.Result(t.Context())
 			var e *helve.Error
-			if !errors.As(err, &e) || e.Deployment != "A" || e.Type != "*helve_test.Quota" || e.Message != "no more" {
+			if !errors.As(err, &e) || e.Deployment() != "A" || e.Type() != "*helve_test.Quota" || e.Message() != "no more" {
 				t.Errorf("%+v", err)
 			}
 		}
@@ -630,11 +630,11 @@ func TestGoexitAndPanicResolve(t *testing.T) {
 		for n, want := range []string{"panic", "goexit"} {
 			_, err := l.do.Remote(t.Context(), n).Result(t.Context())
 			var e *helve.Error
-			if !errors.As(err, &e) || e.Type != want || e.Traceback == "" {
+			if !errors.As(err, &e) || e.Type() != want || e.Traceback() == "" {
 				t.Errorf("%d: %+v", n, err)
 			}
 			got, err := collect(l.seq.Remote(t.Context(), n).All())
-			if !errors.As(err, &e) || e.Type != want || !slices.Equal(got, []int{5}) {
+			if !errors.As(err, &e) || e.Type() != want || !slices.Equal(got, []int{5}) {
 				t.Errorf("stream %d: %v, %+v", n, got, err)
 			}
 		}

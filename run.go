@@ -248,7 +248,7 @@ func (s *System) Delete(ctx context.Context, app string) error {
 	s.mu.Lock()
 	was := s.apps[app]
 	s.mu.Unlock()
-	err := s.node.Delete(ctx, app)
+	err := publicError(s.node.Delete(ctx, app))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err == nil && s.apps[app] == was { // another may have been deployed as soon as it was gone
@@ -266,7 +266,7 @@ func (s *System) Reconfigure(ctx context.Context, app, deployment string, config
 	if err != nil {
 		return fmt.Errorf("user_config: %w", err)
 	}
-	return s.node.Reconfigure(ctx, app, deployment, b)
+	return publicError(s.node.Reconfigure(ctx, app, deployment, b))
 }
 
 func (s *System) deploy(ctx context.Context, make Build, retry bool) error {
@@ -332,7 +332,7 @@ func (s *System) start(ctx context.Context, app *App, def node.App, later bool) 
 		}
 	}
 	if err := s.node.Deploy(ctx, def); err != nil {
-		return err
+		return publicError(err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -473,7 +473,7 @@ func (s *System) Close(ctx context.Context) error { return s.node.Close(ctx) }
 func (s *System) Ingress(app string) (AnyHandle, error) {
 	name, _, ok := s.node.Ingress(app)
 	if !ok {
-		return nil, s.node.Missing(app)
+		return nil, publicError(s.node.Missing(app))
 	}
 	return HandleOf[any](s, app, name)
 }
@@ -492,14 +492,14 @@ func HandleOf[R any](s *System, app, name string) (Handle[R], error) {
 		if why := s.node.Absent(app, name); why != nil {
 			e.Message = why.Error()
 		}
-		return Handle[R]{}, e
+		return Handle[R]{}, public(e)
 	}
 	return handleTo[R](d)
 }
 
 // unknownDeployment names those that a has.
 func unknownDeployment(app, name string, a *App) *call.Error {
-	e := &Error{Code: call.Unavailable, Reason: call.DeploymentUnavailable, App: app, Deployment: name,
+	e := &call.Error{Code: call.Unavailable, Reason: call.DeploymentUnavailable, App: app, Deployment: name,
 		Message: fmt.Sprintf("no deployment %q in application %q", name, app)}
 	if a != nil {
 		var names []string
@@ -516,11 +516,11 @@ func unknownDeployment(app, name string, a *App) *call.Error {
 func HandleFrom[R any](ctx context.Context, name string) (Handle[R], error) {
 	app, from := callerOf(ctx)
 	if app == nil {
-		return Handle[R]{}, call.NewError(call.BadInput, "HandleFrom: the context is not one that a method or constructor received; use HandleOf")
+		return Handle[R]{}, public(call.NewError(call.BadInput, "HandleFrom: the context is not one that a method or constructor received; use HandleOf"))
 	}
 	d := app.find(name)
 	if d == nil {
-		return Handle[R]{}, unknownDeployment(app.name, name, app)
+		return Handle[R]{}, public(unknownDeployment(app.name, name, app))
 	}
 	app.noteUse(from, name)
 	return handleTo[R](d)

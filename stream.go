@@ -83,7 +83,7 @@ func (s Stream[In, Out]) Call(ctx context.Context, in In) iter.Seq2[Out, error] 
 	return func(yield func(Out, error) bool) {
 		fail := func(e *call.Error) {
 			var none Out
-			yield(none, e)
+			yield(none, public(e))
 		}
 		switch {
 		case b == nil || b.err != nil:
@@ -254,7 +254,7 @@ func (r *ResponseStream[T]) All() iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var none T
 		if r.ranged.Swap(true) {
-			yield(none, rangedTwice())
+			yield(none, public(rangedTwice()))
 			return
 		}
 		defer r.Close()
@@ -267,9 +267,9 @@ func (r *ResponseStream[T]) All() iter.Seq2[T, error] {
 				}
 				continue
 			case r.bad != nil:
-				yield(none, r.bad)
+				yield(none, public(r.bad))
 			case r.last != nil:
-				yield(none, r.b.arrived(r.last))
+				yield(none, public(r.b.arrived(r.last)))
 			}
 			return
 		}

@@ -69,7 +69,7 @@ func TestStreams(t *testing.T) {
 				if !slices.Equal(got, want) || (n%2 == 1) != (err != nil) {
 					t.Errorf("%s %d: %v, %v", way, n, got, err)
 				}
-				if e, ok := errors.AsType[*helve.Error](err); err != nil && (!ok || e.Type != "*helve_test.Quota" || e.Deployment != "Lab") {
+				if e, ok := errors.AsType[*helve.Error](err); err != nil && (!ok || e.Type() != "*helve_test.Quota" || e.Deployment() != "Lab") {
 					t.Errorf("%s: %+v", way, err)
 				}
 			}

@@ -317,7 +317,7 @@ func TestMemoryLimit(t *testing.T) {
 	}
 	_, err = eat.Call(t.Context(), 1<<11)
 	if strings.Contains(log.String(), "memory_by=RLIMIT_DATA") {
-		if e, ok := errors.AsType[*helve.Error](err); !ok || e.Type != "MemoryError" {
+		if e, ok := errors.AsType[*helve.Error](err); !ok || e.Type() != "MemoryError" {
 			t.Error(err)
 		}
 		log.await(t, []string{"level=WARN", "num_cpus is not enforced", "reason="})

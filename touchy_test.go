@@ -129,7 +129,7 @@ func TestValuesWhoseCodeFails(t *testing.T) {
 					if err != nil {
 						t.Errorf("%s, %s: %v", way, kind, err)
 					}
-				case encoded && (!ok || failed.Reason != helve.User || failed.Type != strings.Fields(kind)[0]):
+				case encoded && (!ok || failed.Reason() != helve.User || failed.Type() != strings.Fields(kind)[0]):
 					t.Errorf("%s, %s: %v", way, kind, err)
 				}
 				free, cancel := context.WithTimeout(ctx, 10*time.Second)

@@ -2,6 +2,7 @@ package helve_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -148,7 +149,7 @@ func asked(url, text string) (string, error) {
 	defer r.Body.Close()
 	b, err := io.ReadAll(r.Body)
 	if err == nil && r.StatusCode != http.StatusOK {
-		err = &helve.Error{Message: r.Status + ": " + string(b)}
+		err = errors.New(r.Status + ": " + string(b))
 	}
 	return string(b), err
 }

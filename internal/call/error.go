@@ -86,23 +86,24 @@ func RowOf(r helvetype.Reason) Row {
 	return Row{r, Internal, 500, "RayServeException"}
 }
 
-// Error is the one error type that handles return. It is immutable once returned and safe to share.
+// Error is the error of a failed call. Users see it as a *helve.Error ([PublicError]). It is immutable once it is returned, and safe
+// to share.
 type Error struct {
 	Code    helvetype.Code
 	Reason  helvetype.Reason
-	Message string // what happened, for logs and for callers inside the system
+	Message string // for logs and for callers inside the system
 
-	App, Deployment, Method, Replica string // where, as far as known
+	App, Deployment, Method, Replica string // the place of the failure, as far as it is known
 	RequestID                        string
 
-	Public    string       // what clients outside the system may see; "" shows the code only
-	Type      string       // the user's error type, Go or Python
+	Public    string       // the message for clients outside the system; such clients see the code if it is empty
+	Type      string       // the type of the user's error, in Go or Python
 	Traceback string       // the user's traceback or panic stack
 	Pickle    []byte       // a Python exception, opaque to Go
 	Remote    bool         // the error crossed a process boundary
-	Known     []KnownError // what another process can make again of Cause, in the order of its tree
+	Known     []KnownError // the parts of Cause that another process can make again, in the order of its tree
 
-	Cause error // local only: never leaves the process. Errors of the user's are in it as [Guard] gives them
+	Cause error // stays in this process; errors of users are in it as [Guard] gives them
 }
 
 // KnownError names an error that means the same in every process of an application: one that the application has registered,
@@ -112,12 +113,13 @@ type KnownError struct {
 	Value []byte // the fields of one that is registered by its type (MessagePack)
 }
 
-// Errorf-like constructor without formatting: the code follows from the reason.
+// NewError makes an error with the code that [Table] gives to the reason.
 func NewError(r helvetype.Reason, message string) *Error {
 	return &Error{Code: RowOf(r).Code, Reason: r, Message: message}
 }
 
-// Error gives where, what and the reason in one line.
+// Error returns the place, the message and the reason in one line. For example:
+// "shop/Cart.Add: the deployment was deleted (deployment_unavailable)".
 func (e *Error) Error() string {
 	if e == nil {
 		return "a nil *helve.Error that is not nil as an error"
@@ -144,7 +146,7 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Unwrap gives the local cause, so that errors.Is and errors.As see what the user's method returned.
+// Unwrap returns the cause, so that errors.Is and errors.As see the error that the user's method returned.
 func (e *Error) Unwrap() error {
 	if e == nil {
 		return nil
@@ -152,10 +154,14 @@ func (e *Error) Unwrap() error {
 	return e.Cause
 }
 
-// Is lets errors.Is(err, context.DeadlineExceeded) and context.Canceled hold for errors that crossed a process.
+// Is reports whether target is e under its other type ([PublicError]), or the error of package context that has e's reason. For
+// example, errors.Is(err, context.DeadlineExceeded) also holds for a deadline that passed in another process.
 func (e *Error) Is(target error) bool {
 	if e == nil {
 		return false
+	}
+	if o, ok := Own(target); ok {
+		return o == e
 	}
 	switch target {
 	case context.DeadlineExceeded:
@@ -224,9 +230,10 @@ func late(cause error) bool {
 	return Is(cause, context.DeadlineExceeded)
 }
 
-// AsError is err as an *Error: itself where it is one already, else a user error that wraps it.
+// AsError returns err as an *Error: itself if it is one, else a user error that wraps it. Only the outermost error counts,
+// because an error that wraps an *Error has a text of its own.
 func AsError(err error) *Error {
-	e, ok := err.(*Error) //nolint:errorlint // only the outermost counts: a wrapped one is the user's text
+	e, ok := Own(err)
 	switch {
 	case !ok:
 		text := TextOf(err)
@@ -236,8 +243,11 @@ func AsError(err error) *Error {
 	case e.Reason != "" && trusted(e.Cause):
 		return e
 	}
-	c := *e // of the user's making
+	c := *e // made by a user, as &helve.Error{}
 	c.Cause = Guard(e.Cause)
+	if c.Message == "" {
+		c.Message = "an empty helve.Error"
+	}
 	if c.Reason == "" {
 		c.Reason = User
 		if c.Code == OK {

@@ -115,7 +115,7 @@ func As[T error](err error) (found T, ok bool) {
 
 // ErrorIn is the first [Error] in err; nil if there is none.
 func ErrorIn(err error) *Error {
-	if e, ok := err.(*Error); ok { //nolint:errorlint // the usual case, without reflection
+	if e, ok := Own(err); ok { // the usual case, without a walk
 		return e
 	}
 	e, _ := As[*Error](err)
@@ -167,6 +167,9 @@ func walk(err error, each func(error) bool) bool {
 		if g, ok := e.(*guarded); ok { //nolint:errorlint // one node, which stands for what it holds
 			tree = append(tree, g.err)
 			continue
+		}
+		if o, ok := Own(e); ok && o != nil { // a view stands for its error
+			e = o
 		}
 		if each(e) {
 			return true
@@ -265,8 +268,11 @@ func trustedTree(err error, left *int, bare bool) bool {
 		return true
 	case *guarded:
 		return !bare
-	case *Error:
-		return e != nil && trustedTree(e.Cause, left, bare)
+	case *Error, publicView:
+		if o, ok := Own(e); ok {
+			return o != nil && trustedTree(o.Cause, left, bare)
+		}
+		return false
 	}
 	if err == context.DeadlineExceeded { //nolint:errorlint // its type is not exported
 		return true
@@ -314,5 +320,12 @@ func Tree(err error) iter.Seq[error] {
 	return slices.Values(all)
 }
 
-// Same says that two errors are one. Values of types that cannot be compared are not.
-func Same(a, b error) bool { return try(func() bool { return a == b }) }
+// Same reports whether two errors are one, under the same type or as an [Error] and its [PublicError]. Values of types that cannot
+// be compared are not.
+func Same(a, b error) bool {
+	if x, ok := Own(a); ok {
+		y, also := Own(b)
+		return also && x == y
+	}
+	return try(func() bool { return a == b })
+}

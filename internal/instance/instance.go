@@ -369,7 +369,7 @@ func UserError(err error) *call.Error {
 	c := *e
 	c.Type = reflect.TypeOf(err).String()
 	switch inner := call.ErrorIn(e.Cause); {
-	case e == err: //nolint:errorlint // one that helve.Public has made: what it says is copied, and callers compare it by itself
+	case call.Same(e, err): // an error that helve.Public has made: its code and message are copied, and callers compare it by itself
 		c.Cause = e
 	case inner != nil && inner.Reason == call.User:
 		// What wraps an error that says its code and what clients may read adds to the message, which is for the log.

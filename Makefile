@@ -53,6 +53,7 @@ fuzz:
 	$(FUZZ) -fuzz '^FuzzConn$$'     -fuzzminimizetime 10x ./internal/wire
 	$(FUZZ) -fuzz '^FuzzLink$$'     -fuzzminimizetime 1x ./internal/wire
 	$(FUZZ) -fuzz '^FuzzGraph$$'    ./internal/spec
+	$(FUZZ) -fuzz '^FuzzDecode$$'   ./internal/protocol
 	$(FUZZ) -fuzz '^FuzzRequest$$'  ./internal/proxy
 	$(FUZZ) -fuzz '^FuzzSnapshot$$' ./internal/node
 	$(FUZZ) -fuzz '^FuzzTold$$'     -fuzzminimizetime 10x ./internal/node

@@ -9,8 +9,8 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/gate"
 	"github.com/helve-serve/helve/internal/node"
+	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/router"
-	"github.com/helve-serve/helve/internal/wire"
 )
 
 // SelectionTime is how long a [Selection] keeps its slot.
@@ -99,7 +99,7 @@ func (s *Selection) reserve(ctx context.Context, c *call.Call, b *binding) (*Sel
 	if e != nil {
 		return nil, public(b.arrived(e))
 	}
-	var held wire.Held
+	var held protocol.HeldSlot
 	if err := json.Unmarshal(p.Data, &held); err != nil {
 		return nil, public(call.NewError(call.Fault, "choose: "+err.Error()).At(&c.Info))
 	}

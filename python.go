@@ -13,6 +13,7 @@ import (
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/node"
+	"github.com/helve-serve/helve/internal/protocol"
 )
 
 // pythonEnv overrides the interpreter of Python deployments.
@@ -53,7 +54,7 @@ func (d *deployment) bind(method string) {
 
 // pythonSource says how the Python workers of the application start and what each constructs.
 func (a *App) pythonSource(dir string) (node.Python, error) {
-	p := node.Python{Dir: dir, Last: []string{dir}, Code: map[string]json.RawMessage{}}
+	p := node.Python{Dir: dir, Last: []string{dir}, Code: map[string]protocol.Code{}}
 	for _, d := range a.deployments {
 		if d.python == nil {
 			continue
@@ -69,11 +70,7 @@ func (a *App) pythonSource(dir string) (node.Python, error) {
 		if err != nil {
 			return p, fmt.Errorf("deployment %q: arguments: %w", d.name, err)
 		}
-		code, err := json.Marshal(map[string]any{"import": d.python.importPath, "args": args})
-		if err != nil {
-			return p, err
-		}
-		p.Code[d.name] = code
+		p.Code[d.name] = protocol.Code{Import: d.python.importPath, Args: args}
 	}
 	return p, nil
 }

@@ -18,6 +18,7 @@ var layers = [][]string{
 	{"internal/proxy", "internal/planner", "internal/worker", "internal/build", "internal/transport", "internal/router", "internal/gate", "internal/batch", "internal/models", "internal/admin"},
 	{"internal/instance", "internal/wire", "internal/arena"},
 	{"internal/codec"},
+	{"internal/protocol"},
 	{"internal/call", "internal/spec", "internal/codec/pickle", "internal/logs", "internal/gcfloor", "internal/listen", "internal/telemetry"},
 	{"helvetype"},
 }
@@ -29,6 +30,7 @@ var only = map[string][]string{
 	"internal/spec":         {},
 	"internal/codec/pickle": {},
 	"internal/planner":      {},
+	"internal/protocol":     {"internal/call", "internal/spec"},
 	"internal/logs":         {},
 	"internal/gcfloor":      {},
 	"internal/listen":       {},

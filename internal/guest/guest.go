@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"os"
 	"slices"
@@ -21,6 +20,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/transport"
@@ -48,8 +48,9 @@ type Guest struct {
 	dial  func() (net.Conn, error)
 	arena int64 // how large the memory may be that the node offers
 
-	memory *memory // shared with the present node; nil without. The goroutine of Dial and Serve has it
-	peer   atomic.Pointer[wire.Peer]
+	control protocol.Table
+	memory  *memory // shared with the present node; nil without. The goroutine of Dial and Serve has it
+	peer    atomic.Pointer[wire.Peer]
 
 	mu       sync.Mutex
 	replicas map[string]*hosted
@@ -87,6 +88,7 @@ func join(s Settings, id string, token wire.Token, dial func() (net.Conn, error)
 		return nil, err
 	}
 	g := &Guest{set: s, codec: codec.New(), token: token, hello: h, grace: grace, dial: dial, replicas: map[string]*hosted{}}
+	g.control = g.operations()
 	if v := os.Getenv("HELVE_WORKER_MAX_BODY"); v != "" {
 		if g.hello.MaxBody, err = strconv.Atoi(v); err != nil {
 			return nil, fmt.Errorf("HELVE_WORKER_MAX_BODY: %w", err)
@@ -270,137 +272,6 @@ func (g *Guest) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
 	return r.host.local.Start(b, &in.Call, in)
 }
 
-// Control starts and stops replicas.
-func (g *Guest) Control(ctx context.Context, op string, body json.RawMessage) (any, error) {
-	out, err := g.control(ctx, op, body)
-	if err == nil {
-		return out, nil
-	}
-	e := call.AsError(err)
-	if call.ErrorIn(err) == nil && ctx.Err() == nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
-		e = call.FromCause(err) // the request's own time is over; an error of the user's has a reason
-	}
-	if e.Cause != nil && e.Known == nil {
-		known := *e
-		g.errors().Describe(g.codec, &known)
-		e = &known
-	}
-	return nil, e
-}
-
-// errors are those that the application has registered.
-func (g *Guest) errors() *codec.ErrorRegistry {
-	for _, c := range g.set.Classes {
-		return c.Errors
-	}
-	return nil
-}
-
-func (g *Guest) control(ctx context.Context, op string, body json.RawMessage) (any, error) {
-	var req struct {
-		Replica    string          `json:"replica"`
-		Deployment string          `json:"deployment"`
-		TimeoutS   float64         `json:"timeout_s"`
-		UserConfig json.RawMessage `json:"user_config"`
-	}
-	if err := json.Unmarshal(body, &req); err != nil {
-		return nil, err
-	}
-	switch op {
-	case "ping":
-		return nil, nil
-	case "counts":
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		counts := map[string]instance.Counts{}
-		for id, h := range g.replicas {
-			counts[id] = h.near.Counts()
-		}
-		return map[string]any{"replicas": counts}, nil
-	case "start_replica":
-		class := g.set.Classes[req.Deployment]
-		if class == nil {
-			return nil, fmt.Errorf("deployment %s is not written in Go", req.Deployment)
-		}
-		r, err := instance.Start(ctx, class, req.Replica, req.UserConfig, seconds(req.TimeoutS))
-		if err != nil {
-			return nil, err
-		}
-		if ctx.Err() != nil { // the node that wanted it has gone
-			closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), lateClose)
-			defer cancel()
-			return nil, errors.Join(call.EndOf(ctx), r.Close(closing))
-		}
-		g.host(r, req.UserConfig)
-		return map[string]any{"methods": methods(class), "health": r.CanTell(), "routing_stats": r.Reports()}, nil
-	case "stop_replica":
-		g.mu.Lock()
-		h := g.replicas[req.Replica]
-		delete(g.replicas, req.Replica)
-		g.mu.Unlock()
-		if h == nil {
-			return nil, nil
-		}
-		g.withdraw(h.now.Load())
-		ctx, cancel := context.WithTimeout(ctx, seconds(req.TimeoutS))
-		defer cancel()
-		return nil, h.instance.Close(ctx)
-	case "grant_block", "recall_block":
-		var k wire.Block
-		if err := json.Unmarshal(body, &k); err != nil {
-			return nil, err
-		}
-		g.mu.Lock()
-		h := g.replicas[k.Replica]
-		g.mu.Unlock()
-		switch {
-		case h == nil:
-			return nil, call.NewError(call.ReplicaUnavailable, "the replica is not in this worker")
-		case op == "grant_block":
-			g.offer(h, k)
-			return nil, nil
-		}
-		return wire.Block{Slots: h.now.Load().block.Recall(k.Number)}, nil
-	case "check_health", "reconfigure", "routing_stats":
-		g.mu.Lock()
-		h := g.replicas[req.Replica]
-		g.mu.Unlock()
-		if h == nil {
-			return nil, call.NewError(call.ReplicaUnavailable, "the replica is not in this worker")
-		}
-		ctx, cancel := context.WithTimeout(ctx, seconds(req.TimeoutS))
-		defer cancel()
-		switch op {
-		case "routing_stats":
-			stats, err := h.instance.RoutingStats(ctx, g.codec)
-			if err != nil {
-				return nil, err
-			}
-			return map[string]json.RawMessage{"stats": stats}, nil
-		case "reconfigure":
-			err := h.instance.Reconfigure(ctx, req.UserConfig)
-			if err == nil {
-				h.configured(req.UserConfig)
-			}
-			return nil, err
-		}
-		return nil, h.instance.CheckHealth(ctx)
-	}
-	return nil, fmt.Errorf("unknown control request %q", op)
-}
-
-func seconds(s float64) time.Duration {
-	return time.Duration(min(s, spec.MaxDuration.Seconds()) * float64(time.Second))
-}
-
-func methods(c *instance.Class) []map[string]string {
-	var out []map[string]string
-	for _, name := range slices.Sorted(maps.Keys(c.Methods)) {
-		out = append(out, map[string]string{"name": name, "shape": string(c.Methods[name].Shape), "http": c.Methods[name].InKind()})
-	}
-	return out
-}
-
 // Goaway from the node: it has stopped the replicas already, so this worker ends.
 func (g *Guest) Goaway(wire.Goaway) {
 	g.mu.Lock()
@@ -453,7 +324,7 @@ func (p *Port) Uses(name string) {
 	if _, told := p.uses.LoadOrStore(name, true); told {
 		return
 	}
-	go p.guest.peer.Load().Control(context.Background(), wire.Uses{Op: "uses", Deployment: p.deployment, Name: name}, nil) //nolint:errcheck // the next node is told nothing: it is for people who look
+	go protocol.Ask(context.Background(), p.guest.peer.Load(), protocol.Uses{Deployment: p.deployment, Name: name}) //nolint:errcheck // the edge is only shown to people; a node that has gone shows nothing
 }
 
 // Submit sends a call to the node, which queues and routes it.
@@ -478,10 +349,7 @@ func (p *Port) Submit(b *call.Batch, c *call.Call, sink call.Sink) call.Canceler
 
 // Release gives back a slot that a call with mode Reserve got. It does not wait.
 func (p *Port) Release(lease uint64) {
-	go p.guest.peer.Load().Control(context.Background(), struct { //nolint:errcheck // a node that has gone has no slots
-		Op string `json:"op"`
-		wire.Held
-	}{"release", wire.Held{Lease: lease}}, nil)
+	go protocol.Ask(context.Background(), p.guest.peer.Load(), protocol.Release{Lease: lease}) //nolint:errcheck // a node that has gone has no slots
 }
 
 type noCancel struct{}
@@ -508,7 +376,7 @@ func (f *flight) Complete(b *call.Batch, r call.Result) {
 	if answered {
 		r.Release()
 		if f.call.Mode == call.Reserve && r.Err == nil { // nobody waits for the slot any more
-			var held wire.Held
+			var held protocol.HeldSlot
 			if json.Unmarshal(r.Data, &held) == nil {
 				f.port.Release(held.Lease)
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/gate"
 	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/transport"
@@ -81,7 +82,7 @@ func (h *hosted) begin() {
 }
 
 func (t *tenure) giveBack(to *wire.Peer, n int) {
-	go to.Control(context.Background(), wire.Block{Op: "return_block", Replica: t.host.instance.ID, Slots: n}, nil) //nolint:errcheck // a node that has gone counts nothing
+	go protocol.Ask(context.Background(), to, protocol.ReturnBlock{Replica: t.host.instance.ID, Slots: n}) //nolint:errcheck // a node that has gone counts nothing
 }
 
 // Ended is told of the end of every call from the node.
@@ -154,7 +155,7 @@ func (h *hosted) setModels(ids []string) {
 	go func() {
 		for {
 			h.mu.Lock()
-			m := wire.Models{Op: "models", Replica: h.instance.ID, Models: h.models}
+			m := protocol.Models{Replica: h.instance.ID, Models: h.models}
 			if !h.stale {
 				h.asking = false
 				h.mu.Unlock()
@@ -162,13 +163,13 @@ func (h *hosted) setModels(ids []string) {
 			}
 			h.stale = false
 			h.mu.Unlock()
-			h.guest.peer.Load().Control(context.Background(), m, nil) //nolint:errcheck // the next node is told when it takes over
+			protocol.Ask(context.Background(), h.guest.peer.Load(), m) //nolint:errcheck // the next node is told when it takes over
 		}
 	}()
 }
 
 // offer gives the slots of a replica to callers in this process.
-func (g *Guest) offer(h *hosted, k wire.Block) {
+func (g *Guest) offer(h *hosted, k protocol.GrantBlock) {
 	t := h.now.Load()
 	g.mu.Lock()
 	for _, p := range g.ports {

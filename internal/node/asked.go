@@ -9,6 +9,7 @@ import (
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/gate"
+	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/wire"
 )
@@ -197,7 +198,7 @@ func (r *reservation) answer(b *call.Batch, res call.Result) bool {
 // Assigned has a slot, which is held from now on.
 func (r *reservation) Assigned(b *call.Batch, rep router.Replica) {
 	id, lease := r.session.hold(r.dep, rep)
-	body, err := json.Marshal(wire.Held{Lease: id, Replica: rep.ID(), Node: rep.Node()})
+	body, err := json.Marshal(protocol.HeldSlot{Lease: id, Replica: rep.ID(), Node: rep.Node()})
 	res := call.Result{Payload: call.Payload{Codec: call.JSON, Data: body}}
 	if err != nil {
 		res = call.Result{Err: call.NewError(call.Fault, err.Error())}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/wire"
 )
 
@@ -279,7 +280,10 @@ func (n *Node) reconfigure(ctx context.Context, u *Unit, config json.RawMessage)
 	if u.instance != nil {
 		return u.instance.Reconfigure(ctx, config)
 	}
-	err := u.control(ctx, "reconfigure", config, u.options.ConstructTimeout)
+	_, err := protocol.Ask(ctx, u.worker.peer, protocol.Reconfigure{
+		Replica: u.id, UserConfig: config, TimeoutS: protocol.SecondsOf(u.options.ConstructTimeout),
+	})
+	err = u.arrived(err)
 	if errors.Is(err, wire.ErrEnded) && ctx.Err() == nil {
 		return errors.New("its worker ended while it was given the user config")
 	}

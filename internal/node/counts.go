@@ -9,6 +9,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/protocol"
 )
 
 // Calls are counted where no end of a worker takes the count along: in the node's process by the replica itself, and for a
@@ -47,15 +48,14 @@ func (n *Node) askCounts(ctx context.Context, w *workerProc) error {
 	if w.graph == nil { // Python
 		return nil
 	}
-	var reply struct {
-		Replicas map[string]instance.Counts `json:"replicas"`
-	}
-	if err := w.peer.Control(ctx, map[string]string{"op": "counts"}, &reply); err != nil {
+	reply, err := protocol.Ask(ctx, w.peer, protocol.Counts{})
+	if err != nil {
 		return err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for id, c := range reply.Replicas {
+	for id, counts := range reply.Replicas {
+		c := instance.Counts(counts)
 		if u := n.unitLocked(id); u != nil && u.worker == w {
 			if last := u.lent.Load(); last != nil { // of two that ask at once, the one that asked first may be told last
 				c.Raise(*last)

@@ -13,6 +13,7 @@ import (
 	"strconv"
 
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/wire"
 )
@@ -36,6 +37,7 @@ func (n *Node) ServeDriver(nc net.Conn, token wire.Token) error {
 		return err
 	}
 	s := &session{node: n, origin: "driver:" + strconv.Itoa(h.PID), driver: &driver{node: n}, referenceOver: h.ReferenceOver}
+	s.control = s.operations()
 	peer := wire.NewLinkPeer(wire.NewLink(wire.NewConn(nc), h.Terms), s)
 	s.peer = peer
 	defer s.dropAll()
@@ -43,75 +45,33 @@ func (n *Node) ServeDriver(nc net.Conn, token wire.Token) error {
 	return peer.Serve()
 }
 
-// pythonApp is a Python application as a driver sends it (docs/wire.md).
-type pythonApp struct {
-	Name        string            `json:"name"`
-	RoutePrefix *string           `json:"route_prefix"`
-	Ingress     string            `json:"ingress"`
-	Python      string            `json:"python"`
-	SysPath     []string          `json:"sys_path"`
-	Dir         string            `json:"cwd"`
-	Env         map[string]string `json:"env"`
-	Blob        []byte            `json:"blob"`
-	Deployments []struct {
-		Name    string          `json:"name"`
-		Class   string          `json:"class"`
-		Options json.RawMessage `json:"options"`
-		Uses    []string        `json:"uses"`
-	} `json:"deployments"`
+// operations are the control requests that only drivers may send.
+func (d *driver) operations() []protocol.Handler {
+	return []protocol.Handler{protocol.On(d.deploy), protocol.On(d.remove), protocol.On(d.http)}
 }
 
-func (d *driver) control(ctx context.Context, op string, body json.RawMessage) (any, error) {
-	n := d.node
-	switch op {
-	case "deploy":
-		var req struct {
-			App pythonApp `json:"app"`
-		}
-		if err := json.Unmarshal(body, &req); err != nil {
-			return nil, call.NewError(call.BadInput, "deploy: "+err.Error())
-		}
-		return d.deploy(ctx, req.App)
-	case "delete":
-		var req struct {
-			Name string `json:"name"`
-		}
-		if err := json.Unmarshal(body, &req); err != nil {
-			return nil, call.NewError(call.BadInput, "delete: "+err.Error())
-		}
-		return nil, n.Delete(ctx, req.Name)
-	case "http":
-		var req struct {
-			Host string `json:"host"`
-			Port *int   `json:"port"`
-		}
-		if err := json.Unmarshal(body, &req); err != nil {
-			return nil, call.NewError(call.BadInput, "http: "+err.Error())
-		}
-		return d.http(req.Host, req.Port)
-	}
-	return nil, call.NewError(call.BadInput, fmt.Sprintf("unknown control request %q", op))
+// remove deletes an application.
+func (d *driver) remove(ctx context.Context, req protocol.Delete) (done protocol.Done, err error) {
+	return done, d.node.Delete(ctx, req.Name)
 }
 
-func (d *driver) http(host string, port *int) (any, error) {
-	type reply struct {
-		URL string `json:"url"`
-	}
+// http has the node serve HTTP, if it does not yet.
+func (d *driver) http(_ context.Context, req protocol.HTTP) (at protocol.Address, err error) {
 	n := d.node
 	n.mu.Lock()
 	url := n.url
 	n.mu.Unlock()
-	if port == nil || url != "" {
-		return reply{url}, nil
+	if req.Port == nil || url != "" {
+		return protocol.Address{URL: url}, nil
 	}
-	l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(*port)))
+	l, err := net.Listen("tcp", net.JoinHostPort(req.Host, strconv.Itoa(*req.Port)))
 	if err != nil {
-		return nil, call.NewError(call.BadInput, err.Error())
+		return at, call.NewError(call.BadInput, err.Error())
 	}
 	url, failed, err := n.Serve(l)
 	if err != nil {
 		l.Close()
-		return nil, err
+		return at, err
 	}
 	n.wg.Go(func() {
 		select {
@@ -120,11 +80,11 @@ func (d *driver) http(host string, port *int) (any, error) {
 		case <-n.ctx.Done():
 		}
 	})
-	return reply{url}, nil
+	return protocol.Address{URL: url}, nil
 }
 
-func (d *driver) deploy(ctx context.Context, a pythonApp) (any, error) {
-	n := d.node
+func (d *driver) deploy(ctx context.Context, req protocol.Deploy) (at protocol.Address, err error) {
+	n, a := d.node, req.App
 	g := spec.Graph{App: a.Name, Ingress: &spec.IngressSpec{Deployment: a.Ingress}}
 	if a.RoutePrefix != nil {
 		g.RoutePrefix = *a.RoutePrefix
@@ -140,32 +100,30 @@ func (d *driver) deploy(ctx context.Context, a pythonApp) (any, error) {
 		g.Deployments = append(g.Deployments, p)
 	}
 	if err := errors.Join(append(mistakes, g.Validate()...)...); err != nil {
-		return nil, call.NewError(call.BadInput, err.Error())
+		return at, call.NewError(call.BadInput, err.Error())
 	}
-	err := n.Deploy(ctx, App{Graph: g, RetryStated: true, Python: Python{
+	err = n.Deploy(ctx, App{Graph: g, RetryStated: true, Python: Python{
 		Interpreter: a.Python, SysPath: a.SysPath, Dir: a.Dir, Env: a.Env, Blob: a.Blob,
 	}})
 	if err != nil { // the driver shows the text alone: it has to say where
-		return nil, call.NewError(call.AsError(err).Reason, err.Error())
+		return at, call.NewError(call.AsError(err).Reason, err.Error())
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return struct {
-		URL string `json:"url"`
-	}{n.url}, nil
+	return protocol.Address{URL: n.url}, nil
 }
 
 // blobCode stores a blob in the node's private directory under its digest, and gives what start_replica carries.
-func (n *Node) blobCode(blob []byte) (json.RawMessage, error) {
+func (n *Node) blobCode(blob []byte) (code protocol.Code, err error) {
 	n.mu.Lock()
-	err := n.listenLocked()
+	err = n.listenLocked()
 	var dir string
 	if err == nil {
 		dir = filepath.Dir(n.socket.Path())
 	}
 	n.mu.Unlock()
 	if err != nil {
-		return nil, err
+		return code, err
 	}
 	sum := sha256.Sum256(blob)
 	digest := hex.EncodeToString(sum[:])
@@ -173,7 +131,7 @@ func (n *Node) blobCode(blob []byte) (json.RawMessage, error) {
 	if _, err := os.Stat(path); err != nil {
 		tmp, err := os.CreateTemp(dir, "blob-")
 		if err != nil {
-			return nil, err
+			return code, err
 		}
 		_, err = tmp.Write(blob)
 		if cerr := tmp.Close(); err == nil {
@@ -183,8 +141,8 @@ func (n *Node) blobCode(blob []byte) (json.RawMessage, error) {
 			err = os.Rename(tmp.Name(), path)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("the application's code cannot be stored: %w", err)
+			return code, fmt.Errorf("the application's code cannot be stored: %w", err)
 		}
 	}
-	return json.Marshal(map[string]string{"blob": path, "digest": digest})
+	return protocol.Code{Blob: path, Digest: digest}, nil
 }

@@ -2,13 +2,14 @@ package node
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+	"math/rand/v2"
+	"time"
+
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
-	"math/rand/v2"
-	"time"
+	"github.com/helve-serve/helve/internal/protocol"
 )
 
 // maxUnhealthy is how many checks in a row must fail before a replica is replaced (the reference's number).
@@ -78,16 +79,8 @@ func (n *Node) checkHealth(ctx context.Context, u *Unit) error {
 	if u.instance != nil {
 		return u.instance.CheckHealth(ctx)
 	}
-	return u.control(ctx, "check_health", nil, u.options.HealthCheckTimeout)
-}
-
-func (u *Unit) control(ctx context.Context, op string, config json.RawMessage, limit time.Duration) error {
-	return u.arrived(u.worker.peer.Control(ctx, struct {
-		Op         string          `json:"op"`
-		Replica    string          `json:"replica"`
-		UserConfig json.RawMessage `json:"user_config,omitempty"`
-		TimeoutS   float64         `json:"timeout_s"`
-	}{op, u.id, config, limit.Seconds()}, nil))
+	_, err := protocol.Ask(ctx, u.worker.peer, protocol.CheckHealth{Replica: u.id, TimeoutS: protocol.SecondsOf(u.options.HealthCheckTimeout)})
+	return u.arrived(err)
 }
 
 // arrived is an error that the replica's worker has answered with: what the application has registered is in it again.

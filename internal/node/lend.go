@@ -2,12 +2,10 @@ package node
 
 import (
 	"context"
-	"encoding/json"
 	"sync"
 
-	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/spec"
-	"github.com/helve-serve/helve/internal/wire"
 )
 
 // Slots of a replica that are lent to its own Go worker, for calls between replicas there (gate.Block is the other side).
@@ -52,7 +50,7 @@ func (u *Unit) lend(w *workerProc) {
 	l.number++
 	number := l.number
 	go func() {
-		err := w.peer.Control(u.ctx, wire.Block{Op: "grant_block", Replica: u.id, Number: number, Slots: n}, nil)
+		_, err := protocol.Ask(u.ctx, w.peer, protocol.GrantBlock{Replica: u.id, Number: number, Slots: n})
 		if err != nil && context.Cause(u.ctx) == nil { // it has ended, or does not know the request
 			u.returned(n)
 		}
@@ -73,8 +71,8 @@ func (u *Unit) recall(forGood bool) {
 		return
 	}
 	go func() {
-		var got wire.Block
-		if err := u.worker.peer.Control(context.Background(), wire.Block{Op: "recall_block", Replica: u.id, Number: number}, &got); err == nil {
+		got, err := protocol.Ask(context.Background(), u.worker.peer, protocol.RecallBlock{Replica: u.id, Number: number})
+		if err == nil {
 			u.returned(got.Slots)
 		}
 	}()
@@ -109,11 +107,7 @@ func (n *Node) unlend(w *workerProc) {
 }
 
 // returnBlock is a worker's.
-func (s *session) returnBlock(body json.RawMessage) error {
-	var k wire.Block
-	if err := json.Unmarshal(body, &k); err != nil {
-		return call.NewError(call.BadInput, "return_block: "+err.Error())
-	}
+func (s *session) returnBlock(_ context.Context, k protocol.ReturnBlock) (done protocol.Done, err error) {
 	s.node.mu.Lock()
 	u := s.node.unitLocked(k.Replica)
 	mine := u != nil && u.worker != nil && u.worker.peer == s.peer
@@ -121,5 +115,5 @@ func (s *session) returnBlock(body json.RawMessage) error {
 	if mine {
 		u.returned(k.Slots)
 	}
-	return nil
+	return done, nil
 }

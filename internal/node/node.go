@@ -5,7 +5,6 @@ package node
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -25,6 +24,7 @@ import (
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/logs"
+	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/spec"
@@ -102,8 +102,8 @@ type Python struct {
 	Last        []string // directories in which modules are found that are nowhere else
 	Dir         string
 	Env         map[string]string
-	Blob        []byte                     // one cloudpickle of all deployments, from a driver
-	Code        map[string]json.RawMessage // or per deployment what start_replica carries
+	Blob        []byte                   // one cloudpickle of all deployments, from a driver
+	Code        map[string]protocol.Code // or the code of each deployment
 }
 
 // Node owns replicas. Its methods may be called from any goroutine.

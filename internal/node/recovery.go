@@ -19,6 +19,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/transport"
 	"github.com/helve-serve/helve/internal/wire"
@@ -410,17 +411,13 @@ func (u *Unit) resumeLocked(r wire.Resumed) {
 }
 
 // setModels is a worker's: which models one of its replicas has.
-func (s *session) setModels(body json.RawMessage) error {
-	var m wire.Models
-	if err := json.Unmarshal(body, &m); err != nil {
-		return err
-	}
+func (s *session) setModels(_ context.Context, m protocol.Models) (done protocol.Done, err error) {
 	s.node.mu.Lock()
 	u := s.node.unitLocked(m.Replica)
 	mine := u != nil && u.worker != nil && u.worker.peer == s.peer
 	s.node.mu.Unlock()
 	if !mine {
-		return nil
+		return done, nil
 	}
 	u.setModels(m.Models)
 	s.node.mu.Lock()
@@ -428,7 +425,7 @@ func (s *session) setModels(body json.RawMessage) error {
 	if s.node.unitLocked(m.Replica) != u { // it was forgotten meanwhile
 		u.dep.Router.Forget(u)
 	}
-	return nil
+	return done, nil
 }
 
 // turnAway ends a connection so that the worker tries again.

@@ -9,6 +9,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/spec"
 )
@@ -49,7 +50,7 @@ type edition struct {
 	trial          *trial          // a user config that may replace it; nil for none
 	vacant         []lineage       // places whose replica is gone, for the next to start
 	lastExit       *helvetype.Exit
-	methods        []pythonMethod // of the first Python replica that became ready
+	methods        []protocol.Method // of the first Python replica that became ready
 }
 
 // retries says that starts that fail are made again before the application has run.

@@ -5,20 +5,23 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/wire"
 )
 
 // session is what a connected worker or driver may do: call deployments. A driver may do more (driver.go).
 type session struct {
-	node   *Node
-	peer   *wire.Peer
-	origin string
-	app    *app // a worker's; nil for a driver
-	worker *workerProc
-	driver *driver
-	leases leases
-	kept   shelf
+	node    *Node
+	peer    *wire.Peer
+	control protocol.Table
+	origin  string
+	app     *app // a worker's; nil for a driver
+	worker  *workerProc
+	driver  *driver
+	leases  leases
+	kept    shelf
 	// referenceOver is the size in bytes over which results are kept here for the other side unless it says otherwise; 0: none.
 	referenceOver int
 }
@@ -78,57 +81,54 @@ func (s *session) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
 	return t.found.relay(b, s, in)
 }
 
-// Control answers drivers; workers have little to ask.
+// operations are the control requests that a worker may send, or a driver, which may send more.
+func (s *session) operations() protocol.Table {
+	handlers := []protocol.Handler{
+		protocol.On(s.returnBlock), protocol.On(s.uses), protocol.On(s.setModels), protocol.On(s.status), protocol.On(s.ingress),
+		protocol.On(s.release),
+	}
+	if s.driver == nil {
+		return protocol.NewTable("workers", handlers...)
+	}
+	return protocol.NewTable("drivers", append(handlers, s.driver.operations()...)...)
+}
+
+// Control answers a control request of the other side.
 func (s *session) Control(ctx context.Context, op string, body json.RawMessage) (any, error) {
-	switch op {
-	case "return_block":
-		return nil, s.returnBlock(body)
-	case "uses":
-		var u wire.Uses
-		if err := json.Unmarshal(body, &u); err != nil || s.app == nil {
-			return nil, call.NewError(call.BadInput, "uses: for workers, with the names of two deployments")
-		}
-		if d := s.node.Deployment(s.app.name, u.Deployment); d != nil && s.node.Deployment(s.app.name, u.Name) != nil {
-			d.Uses(u.Name)
-		}
-		return nil, nil
-	case "models":
-		return nil, s.setModels(body)
-	case "status":
-		return s.node.Status(), nil
-	case "ingress":
-		return s.ingress(body)
+	return s.control.Serve(ctx, op, body)
+}
+
+// uses notes an edge of the graph that the graph does not say.
+func (s *session) uses(_ context.Context, u protocol.Uses) (done protocol.Done, err error) {
+	if s.app == nil {
+		return done, call.NewError(call.BadInput, "uses: is for workers")
 	}
-	if op == "release" {
-		var req wire.Held
-		if err := json.Unmarshal(body, &req); err != nil {
-			return nil, call.NewError(call.BadInput, "release: "+err.Error())
-		}
-		if h := s.take(req.Lease); h != nil {
-			h.Release(nil)
-		}
-		return nil, nil
+	if d := s.node.Deployment(s.app.name, u.Deployment); d != nil && s.node.Deployment(s.app.name, u.Name) != nil {
+		d.Uses(u.Name)
 	}
-	if s.driver != nil {
-		return s.driver.control(ctx, op, body)
+	return done, nil
+}
+
+func (s *session) status(context.Context, protocol.Status) (helvetype.Status, error) {
+	return s.node.Status(), nil
+}
+
+// release gives a slot back that the other side holds.
+func (s *session) release(_ context.Context, r protocol.Release) (done protocol.Done, err error) {
+	if h := s.take(r.Lease); h != nil {
+		h.Release(nil)
 	}
-	return nil, call.NewError(call.BadInput, fmt.Sprintf("control request %q is not for workers", op))
+	return done, nil
 }
 
 // ingress says what the ingress of an application is.
-func (s *session) ingress(body json.RawMessage) (any, error) {
-	var req struct {
-		App string `json:"app"`
-	}
-	if err := json.Unmarshal(body, &req); err != nil {
-		return nil, call.NewError(call.BadInput, "ingress: "+err.Error())
-	}
+func (s *session) ingress(_ context.Context, req protocol.Ingress) (in protocol.IngressMethod, err error) {
 	name, method, ok := s.node.Ingress(req.App)
 	d := s.node.Deployment(req.App, name)
 	if !ok || d == nil {
-		return nil, call.NewError(call.DeploymentUnavailable, fmt.Sprintf("no application %q runs here", req.App))
+		return in, call.NewError(call.DeploymentUnavailable, fmt.Sprintf("no application %q runs here", req.App))
 	}
-	return map[string]string{"deployment": name, "method": method, "language": d.now.Load().spec.Language}, nil
+	return protocol.IngressMethod{Deployment: name, Method: method, Language: d.now.Load().spec.Language}, nil
 }
 
 // Goaway from a worker: it takes no more calls, so its replicas get none. The end of its process does the rest.

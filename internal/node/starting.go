@@ -7,6 +7,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/protocol"
 )
 
 // What a replica may take to start is watched by the node, and not only by the process that it starts in: that may be stopped, or be held
@@ -91,16 +92,16 @@ func (e *overdueError) Unwrap() error { return e.call }
 
 // construct has a worker start a replica. If the worker says nothing in time the node ends its process, unless other replicas
 // serve in it: then it is stuck for them too, which unresponsive_after_s and max_unresponsive_s are about.
-func (n *Node) construct(w *workerProc, u *Unit, request startReplica) (started, error) {
+func (n *Node) construct(w *workerProc, u *Unit, request protocol.StartReplica) (protocol.Started, error) {
 	limit := u.options.ConstructTimeout
 	type answer struct {
-		started started
+		started protocol.Started
 		err     error
 	}
 	answered := make(chan answer, 1)
 	n.wg.Go(func() {
 		var a answer
-		a.err = w.peer.Control(u.ctx, request, &a.started)
+		a.started, a.err = protocol.Ask(u.ctx, w.peer, request)
 		answered <- a
 	})
 	overdue := time.NewTimer(limit + overdueTime)
@@ -128,5 +129,5 @@ func (n *Node) construct(w *workerProc, u *Unit, request startReplica) (started,
 			}
 		})
 	}
-	return started{}, &overdueError{&e}
+	return protocol.Started{}, &overdueError{&e}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -66,14 +67,10 @@ func (n *Node) routingStats(ctx context.Context, u *Unit) (stats map[string]any,
 	if u.instance != nil {
 		body, err = u.instance.RoutingStats(ctx, n.codec)
 	} else {
-		var reply struct {
-			Stats json.RawMessage `json:"stats"`
-		}
-		err = u.worker.peer.Control(ctx, struct {
-			Op       string  `json:"op"`
-			Replica  string  `json:"replica"`
-			TimeoutS float64 `json:"timeout_s"`
-		}{"routing_stats", u.id, u.options.RoutingStatsTimeout.Seconds()}, &reply)
+		var reply protocol.Stats
+		reply, err = protocol.Ask(ctx, u.worker.peer, protocol.RoutingStats{
+			Replica: u.id, TimeoutS: protocol.SecondsOf(u.options.RoutingStatsTimeout),
+		})
 		body = reply.Stats
 	}
 	if err != nil {

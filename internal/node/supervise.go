@@ -15,6 +15,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/logs"
+	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/worker"
 )
 
@@ -274,7 +275,8 @@ func (w *workerProc) sign(ctx context.Context) error {
 	if w.graph != nil {
 		return w.node.askCounts(ctx, w)
 	}
-	return w.peer.Control(ctx, map[string]string{"op": "ping"}, nil)
+	_, err := protocol.Ask(ctx, w.peer, protocol.Ping{})
+	return err
 }
 
 // processState is what the kernel says about a process that cannot speak for itself.

@@ -19,6 +19,7 @@ import (
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/planner"
+	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/transport"
 	"github.com/helve-serve/helve/internal/wire"
@@ -366,6 +367,7 @@ func (n *Node) open(nc net.Conn) {
 		return
 	}
 	s := &session{node: n, origin: "worker " + w.id, app: w.app, worker: w, referenceOver: h.ReferenceOver}
+	s.control = s.operations()
 	peer := wire.NewLinkPeer(wire.NewLink(wire.NewConn(nc), h.Terms), s)
 	s.peer = peer
 	n.mu.Lock()
@@ -427,6 +429,7 @@ func (n *Node) halfOpen(nc net.Conn) (opened func(), ok bool) {
 // answer serves what code in a worker asks on a connection of its own, because it holds up the reader of the worker's first one.
 func (n *Node) answer(w *workerProc, nc net.Conn, terms wire.Terms) {
 	s := &session{node: n, origin: "worker " + w.id, app: w.app}
+	s.control = s.operations()
 	s.peer = wire.NewLinkPeer(wire.NewLink(wire.NewConn(nc), terms), s)
 	stop := context.AfterFunc(n.ctx, func() { s.peer.Close(context.Cause(n.ctx)) })
 	defer stop()
@@ -474,7 +477,7 @@ func (w *workerProc) check(h wire.Hello) error {
 }
 
 func (w *workerProc) stopReplica(ctx context.Context, id string) error {
-	err := w.peer.Control(ctx, map[string]any{"op": "stop_replica", "replica": id, "timeout_s": closeTime.Seconds()}, nil)
+	_, err := protocol.Ask(ctx, w.peer, protocol.StopReplica{Replica: id, TimeoutS: protocol.SecondsOf(closeTime)})
 	if errors.Is(err, wire.ErrEnded) { // on its way out
 		return nil
 	}
@@ -489,31 +492,6 @@ func (w *workerProc) end(ctx context.Context) {
 	<-w.stopped
 }
 
-type startReplica struct {
-	Op         string          `json:"op"`
-	Replica    string          `json:"replica"`
-	App        string          `json:"app"`
-	Deployment string          `json:"deployment"`
-	MaxOngoing int             `json:"max_ongoing_requests"`
-	Code       json.RawMessage `json:"code,omitempty"`
-	UserConfig json.RawMessage `json:"user_config,omitempty"`
-	TimeoutS   float64         `json:"timeout_s"`
-	// After this long a Python worker tells that its event loop stands.
-	UnresponsiveAfterS float64 `json:"unresponsive_after_s"`
-}
-
-type started struct {
-	Methods []pythonMethod `json:"methods"`
-	Health  bool           `json:"health"`        // it has a health check
-	Reports bool           `json:"routing_stats"` // it has stats for routing
-}
-
-type pythonMethod struct {
-	Name  string `json:"name"`
-	Shape string `json:"shape"`
-	HTTP  string `json:"http"`
-}
-
 // startInGoWorker starts a replica in the one Go worker of its application's revision, which it starts if need be.
 func (n *Node) startInGoWorker(u *Unit) error {
 	done := n.waiting(u, waitsForProcess)
@@ -526,7 +504,7 @@ func (n *Node) startInGoWorker(u *Unit) error {
 	if err != nil {
 		return err
 	}
-	u.checked, u.reports = s.Health, s.Reports
+	u.checked, u.reports = s.Health, s.RoutingStats
 	u.transport = &transport.Wire{Peer: w.peer, Replica: u.id, Codec: n.codec}
 	return nil
 }
@@ -661,9 +639,9 @@ func (n *Node) startInPython(u *Unit) error {
 	if err != nil {
 		return fmt.Errorf("deployment %s: %w", d.name, err)
 	}
-	var s started
+	var s protocol.Started
 	if err = n.awaitUses(u); err == nil {
-		s, err = n.startAt(w, u, code)
+		s, err = n.startAt(w, u, &code)
 	}
 	if err == nil {
 		u.checked = s.Health
@@ -673,7 +651,7 @@ func (n *Node) startInPython(u *Unit) error {
 		w.end(u.ctx)
 		return err
 	}
-	u.reports = s.Reports
+	u.reports = s.RoutingStats
 	n.mu.Lock()
 	u.methods = s.Methods
 	n.mu.Unlock()
@@ -681,7 +659,7 @@ func (n *Node) startInPython(u *Unit) error {
 	return nil
 }
 
-func (n *Node) startAt(w *workerProc, u *Unit, code json.RawMessage) (started, error) {
+func (n *Node) startAt(w *workerProc, u *Unit, code *protocol.Code) (protocol.Started, error) {
 	d := u.dep
 	n.mu.Lock()
 	u.worker = w
@@ -689,9 +667,9 @@ func (n *Node) startAt(w *workerProc, u *Unit, code json.RawMessage) (started, e
 	u.version = version
 	n.mu.Unlock()
 	defer n.waiting(u, waitsForConstructor)()
-	s, err := n.construct(w, u, startReplica{
-		"start_replica", u.id, d.app.name, d.name, u.options.MaxOngoingRequests, code, config, u.options.ConstructTimeout.Seconds(),
-		u.options.UnresponsiveAfter.Seconds(),
+	s, err := n.construct(w, u, protocol.StartReplica{
+		Replica: u.id, App: d.app.name, Deployment: d.name, MaxOngoing: u.options.MaxOngoingRequests, Code: code, UserConfig: config,
+		TimeoutS: protocol.SecondsOf(u.options.ConstructTimeout), UnresponsiveAfterS: protocol.SecondsOf(u.options.UnresponsiveAfter),
 	})
 	if err == nil {
 		return s, nil
@@ -732,7 +710,7 @@ func (n *Node) awaitUses(u *Unit) error {
 }
 
 // checkPython sees that the methods that the graph binds are there.
-func (e *edition) checkPython(have []pythonMethod) error {
+func (e *edition) checkPython(have []protocol.Method) error {
 	names := make([]string, len(have))
 	for i, m := range have {
 		names[i] = m.Name
@@ -747,7 +725,7 @@ func (e *edition) checkPython(have []pythonMethod) error {
 }
 
 // pythonKind says what an ingress sends to a Python method.
-func pythonKind(method string, methods []pythonMethod) string {
+func pythonKind(method string, methods []protocol.Method) string {
 	if m := findPython(method, methods); m != nil {
 		return m.HTTP
 	}
@@ -755,12 +733,12 @@ func pythonKind(method string, methods []pythonMethod) string {
 }
 
 // pythonStreams says whether a Python method gives a stream.
-func pythonStreams(method string, methods []pythonMethod) bool {
+func pythonStreams(method string, methods []protocol.Method) bool {
 	m := findPython(method, methods)
 	return m != nil && m.Shape == "stream"
 }
 
-func findPython(method string, methods []pythonMethod) *pythonMethod {
+func findPython(method string, methods []protocol.Method) *protocol.Method {
 	if method == "" {
 		method = "__call__"
 	}

@@ -102,12 +102,16 @@ func (p *Peer) admitAsking(ctx context.Context, size int) error {
 	return err
 }
 
-// Control sends a control request (a JSON object that has "op") and waits for the reply, which is unmarshalled into out
-// if that is not nil. It waits first until the other side has room for one more.
+// Control sends a control request, a value whose JSON is an object that has "op" or that JSON as a [json.RawMessage], and
+// waits for the reply, which is unmarshalled into out if that is not nil. It waits first until the other side has room for
+// one more. The types of the requests are in package protocol.
 func (p *Peer) Control(ctx context.Context, request, out any) error {
-	body, err := json.Marshal(request)
-	if err != nil {
-		return err
+	body, encoded := request.(json.RawMessage)
+	if !encoded {
+		var err error
+		if body, err = json.Marshal(request); err != nil {
+			return err
+		}
 	}
 	if limit := p.conn.terms.MaxOut; len(body) > limit {
 		return p.unsent("the request is ", tooLarge(len(body), limit))

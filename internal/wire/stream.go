@@ -199,37 +199,6 @@ func (f *inflow) frame(b *call.Batch, body []byte) error {
 	return nil
 }
 
-// Held answers a call that reserved a slot.
-type Held struct {
-	Lease   uint64 `json:"lease"`
-	Replica string `json:"replica,omitempty"`
-	Node    string `json:"node,omitempty"`
-}
-
-// Block is a control request about slots that a node lends to a worker for calls between replicas in it, and the reply to
-// recall_block. Number orders what concerns one replica.
-type Block struct {
-	Op      string `json:"op,omitempty"` // grant_block, recall_block or return_block
-	Replica string `json:"replica,omitempty"`
-	Number  uint64 `json:"number,omitempty"`
-	Slots   int    `json:"slots,omitempty"`
-}
-
-// Uses is a worker's control request: a replica of a deployment asked for a handle to another one.
-type Uses struct {
-	Op         string `json:"op"` // uses
-	Deployment string `json:"deployment"`
-	Name       string `json:"name"`
-}
-
-// Models is a worker's control request about the models that one of its replicas has or is loading, all of them. Changes that come
-// while one is on its way go together with the next.
-type Models struct {
-	Op      string   `json:"op"` // models
-	Replica string   `json:"replica"`
-	Models  []string `json:"models"`
-}
-
 // failed stands for the codec of an answer that is an error envelope.
 const failed call.Codec = 255
 

@@ -1,0 +1,166 @@
+package guest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/protocol"
+)
+
+// operations are the control requests that a Go worker answers.
+func (g *Guest) operations() protocol.Table {
+	return protocol.NewTable("Go workers",
+		protocol.On(g.ping), protocol.On(g.counts), protocol.On(g.startReplica), protocol.On(g.stopReplica),
+		protocol.On(g.grantBlock), protocol.On(g.recallBlock),
+		protocol.On(g.checkHealth), protocol.On(g.reconfigure), protocol.On(g.routingStats),
+	)
+}
+
+// Control answers a control request of the node. Errors that the application has registered travel with the reply.
+func (g *Guest) Control(ctx context.Context, op string, body json.RawMessage) (any, error) {
+	out, err := g.control.Serve(ctx, op, body)
+	if err == nil {
+		return out, nil
+	}
+	e := call.AsError(err)
+	if call.ErrorIn(err) == nil && ctx.Err() == nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
+		e = call.FromCause(err) // the request's own time is over; an error of the user's has a reason
+	}
+	if e.Cause != nil && e.Known == nil {
+		known := *e
+		g.errors().Describe(g.codec, &known)
+		e = &known
+	}
+	return nil, e
+}
+
+// errors has the errors that the application has registered.
+func (g *Guest) errors() *codec.ErrorRegistry {
+	for _, c := range g.set.Classes {
+		return c.Errors
+	}
+	return nil
+}
+
+// find is the replica of a request.
+func (g *Guest) find(id string) (*hosted, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if h := g.replicas[id]; h != nil {
+		return h, nil
+	}
+	return nil, call.NewError(call.ReplicaUnavailable, "the replica is not in this worker")
+}
+
+func (g *Guest) ping(context.Context, protocol.Ping) (done protocol.Done, err error) {
+	return done, nil
+}
+
+// counts gives the calls that ran under lent slots.
+func (g *Guest) counts(context.Context, protocol.Counts) (protocol.ReplicaCounts, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	counts := map[string]protocol.CallCounts{}
+	for id, h := range g.replicas {
+		counts[id] = protocol.CallCounts(h.near.Counts())
+	}
+	return protocol.ReplicaCounts{Replicas: counts}, nil
+}
+
+func (g *Guest) startReplica(ctx context.Context, req protocol.StartReplica) (started protocol.Started, err error) {
+	class := g.set.Classes[req.Deployment]
+	if class == nil {
+		return started, fmt.Errorf("deployment %s is not written in Go", req.Deployment)
+	}
+	r, err := instance.Start(ctx, class, req.Replica, req.UserConfig, req.TimeoutS.Duration())
+	if err != nil {
+		return started, err
+	}
+	if ctx.Err() != nil { // the node that wanted it has gone
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), lateClose)
+		defer cancel()
+		return started, errors.Join(call.EndOf(ctx), r.Close(closing))
+	}
+	g.host(r, req.UserConfig)
+	return protocol.Started{Methods: methods(class), Health: r.CanTell(), RoutingStats: r.Reports()}, nil
+}
+
+func methods(c *instance.Class) (out []protocol.Method) {
+	for _, name := range slices.Sorted(maps.Keys(c.Methods)) {
+		out = append(out, protocol.Method{Name: name, Shape: string(c.Methods[name].Shape), HTTP: c.Methods[name].InKind()})
+	}
+	return out
+}
+
+// stopReplica closes a replica. A replica that is not here is stopped already.
+func (g *Guest) stopReplica(ctx context.Context, req protocol.StopReplica) (done protocol.Done, err error) {
+	g.mu.Lock()
+	h := g.replicas[req.Replica]
+	delete(g.replicas, req.Replica)
+	g.mu.Unlock()
+	if h == nil {
+		return done, nil
+	}
+	g.withdraw(h.now.Load())
+	ctx, cancel := context.WithTimeout(ctx, req.TimeoutS.Duration())
+	defer cancel()
+	return done, h.instance.Close(ctx)
+}
+
+func (g *Guest) grantBlock(_ context.Context, req protocol.GrantBlock) (done protocol.Done, err error) {
+	h, err := g.find(req.Replica)
+	if err == nil {
+		g.offer(h, req)
+	}
+	return done, err
+}
+
+func (g *Guest) recallBlock(_ context.Context, req protocol.RecallBlock) (recalled protocol.Recalled, err error) {
+	h, err := g.find(req.Replica)
+	if err == nil {
+		recalled.Slots = h.now.Load().block.Recall(req.Number)
+	}
+	return recalled, err
+}
+
+func (g *Guest) checkHealth(ctx context.Context, req protocol.CheckHealth) (done protocol.Done, err error) {
+	h, err := g.find(req.Replica)
+	if err != nil {
+		return done, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, req.TimeoutS.Duration())
+	defer cancel()
+	return done, h.instance.CheckHealth(ctx)
+}
+
+func (g *Guest) reconfigure(ctx context.Context, req protocol.Reconfigure) (done protocol.Done, err error) {
+	h, err := g.find(req.Replica)
+	if err != nil {
+		return done, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, req.TimeoutS.Duration())
+	defer cancel()
+	if err := h.instance.Reconfigure(ctx, req.UserConfig); err != nil {
+		return done, err
+	}
+	h.configured(req.UserConfig)
+	return done, nil
+}
+
+func (g *Guest) routingStats(ctx context.Context, req protocol.RoutingStats) (stats protocol.Stats, err error) {
+	h, err := g.find(req.Replica)
+	if err != nil {
+		return stats, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, req.TimeoutS.Duration())
+	defer cancel()
+	stats.Stats, err = h.instance.RoutingStats(ctx, g.codec)
+	return stats, err
+}

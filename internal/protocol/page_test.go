@@ -1,0 +1,140 @@
+package protocol_test
+
+import (
+	"encoding/json"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/protocol"
+)
+
+// row is a control request in the table of docs/wire.md.
+type row struct{ op, sender, fields, reply string }
+
+func page(t *testing.T) (rows []row, section string) {
+	t.Helper()
+	doc, err := os.ReadFile("../../docs/wire.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ = strings.Cut(string(doc), "\n## Control\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	for line := range strings.Lines(section) {
+		cells := strings.Split(strings.TrimSpace(line), " | ")
+		if op, ok := strings.CutPrefix(cells[0], "| `"); ok {
+			if len(cells) == 3 { // an empty cell of fields: "| node | | reply"
+				sender, rest, _ := strings.Cut(strings.TrimSpace(line)[len(cells[0])+3:], " | | ")
+				cells = []string{cells[0], sender, "", rest}
+			}
+			if len(cells) != 4 {
+				t.Fatalf("a row with %d cells: %s", len(cells), line)
+			}
+			rows = append(rows, row{strings.TrimSuffix(op, "`"), cells[1], cells[2], cells[3]})
+		}
+	}
+	return rows, section
+}
+
+// TestPageHasRequests: the table of docs/wire.md has every request, in the order of [protocol.Requests], with its fields and
+// the fields of its reply, and no other row.
+func TestPageHasRequests(t *testing.T) {
+	t.Parallel()
+	rows, _ := page(t)
+	requests := protocol.Requests()
+	if len(rows) != len(requests) {
+		t.Fatalf("docs/wire.md has %d control requests, the package %d", len(rows), len(requests))
+	}
+	quoted := regexp.MustCompile("`([a-z_]+)`")
+	for i, r := range requests {
+		row := rows[i]
+		if row.op != r.Op() {
+			t.Errorf("row %d is %s, want %s", i, row.op, r.Op())
+			continue
+		}
+		var named []string
+		for _, m := range quoted.FindAllStringSubmatch(row.fields, -1) {
+			named = append(named, m[1])
+		}
+		have := fields(reflect.TypeOf(r))
+		slices.Sort(named)
+		slices.Sort(have)
+		if !slices.Equal(named, have) {
+			t.Errorf("%s: the page has the fields %v, the type %v", row.op, named, have)
+		}
+		reply, _ := reflect.TypeOf(r).MethodByName("Reply")
+		for _, field := range fields(reply.Type.Out(0)) {
+			if reply.Type.Out(0) != reflect.TypeFor[helvetype.Status]() && !strings.Contains(row.reply, `"`+field+`"`) {
+				t.Errorf("%s: the page has no field %q of its reply", row.op, field)
+			}
+		}
+	}
+}
+
+// TestPageExamples: docs/wire.md shows a request of each type as it travels, and its reply.
+func TestPageExamples(t *testing.T) {
+	t.Parallel()
+	_, section := page(t)
+	port := 8000
+	shown := map[string]bool{}
+	for _, x := range []struct {
+		request protocol.Operation
+		reply   any
+	}{
+		{protocol.StartReplica{
+			Replica: "D#1", App: "hello", Deployment: "D", MaxOngoing: 5, UserConfig: json.RawMessage(`{"size":3}`), TimeoutS: 60, UnresponsiveAfterS: 5,
+		}, protocol.Started{Methods: []protocol.Method{{Name: "SayHi", Shape: "unary", HTTP: "str"}}, Health: true}},
+		{protocol.CheckHealth{Replica: "D#1", TimeoutS: 30}, protocol.Done{}},
+		{protocol.Reconfigure{Replica: "D#1", UserConfig: json.RawMessage(`{"size":4}`), TimeoutS: 60}, protocol.Done{}},
+		{protocol.Ping{}, protocol.Done{}},
+		{protocol.Counts{}, protocol.ReplicaCounts{Replicas: map[string]protocol.CallCounts{"D#1": {Started: 9, Failed: 1, Busy: 1500}}}},
+		{protocol.StopReplica{Replica: "D#1", TimeoutS: 10}, protocol.Done{}},
+		{protocol.RoutingStats{Replica: "D#1", TimeoutS: 30}, protocol.Stats{Stats: json.RawMessage(`{"free":3}`)}},
+		{protocol.Release{Lease: 7}, protocol.Done{}},
+		{protocol.GrantBlock{Replica: "D#1", Number: 1, Slots: 2}, protocol.Done{}},
+		{protocol.RecallBlock{Replica: "D#1", Number: 2}, protocol.Recalled{Slots: 1}},
+		{protocol.ReturnBlock{Replica: "D#1", Slots: 1}, protocol.Done{}},
+		{protocol.Uses{Deployment: "D", Name: "Other"}, protocol.Done{}},
+		{protocol.Models{Replica: "D#1", Models: []string{"m:1", "m:2"}}, protocol.Done{}},
+		{protocol.Deploy{App: protocol.PythonApp{
+			Name: "hello", Ingress: "D", Python: "/usr/bin/python3", SysPath: []string{"/srv"}, Dir: "/srv", Env: map[string]string{"A": "1"}, Blob: []byte("\x80\x05"),
+			Deployments: []protocol.PythonDeployment{{Name: "D", Class: "hello:D", Options: json.RawMessage(`{"num_replicas":2}`), Uses: []string{}}},
+		}}, protocol.Address{URL: "http://127.0.0.1:8000"}},
+		{protocol.Delete{Name: "hello"}, protocol.Done{}},
+		{protocol.Status{}, helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{}}},
+		{protocol.Ingress{App: "hello"}, protocol.IngressMethod{Deployment: "D", Language: "python"}},
+		{protocol.HTTP{Host: "127.0.0.1", Port: &port}, protocol.Address{URL: "http://127.0.0.1:8000"}},
+	} {
+		request, err := protocol.Encode(x.request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reply, err := json.Marshal(x.reply)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := string(request) + "\n" + string(reply) + "\n"
+		if !strings.Contains(section, "\n"+lines) {
+			t.Errorf("docs/wire.md does not show, under Control:\n%s", lines)
+		}
+		shown[x.request.Op()] = true
+	}
+	for _, r := range protocol.Requests() {
+		if !shown[r.Op()] {
+			t.Errorf("no example of %s", r.Op())
+		}
+	}
+}
+
+// fields are the names of a struct's fields in JSON.
+func fields(t reflect.Type) (names []string) {
+	for f := range t.Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		names = append(names, name)
+	}
+	return names
+}

@@ -1,0 +1,297 @@
+package protocol
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/spec"
+)
+
+// Seconds is a time span as it travels: a number of seconds.
+type Seconds float64
+
+// SecondsOf converts a time span for a request.
+func SecondsOf(d time.Duration) Seconds { return Seconds(d.Seconds()) }
+
+// Duration is the time span, within 0 and [spec.MaxDuration].
+func (s Seconds) Duration() time.Duration {
+	return time.Duration(max(0, min(float64(s), spec.MaxDuration.Seconds())) * float64(time.Second))
+}
+
+// needsReplica is the problem of a request about one replica that names none.
+func needsReplica(id string) (field, problem string) {
+	if id == "" {
+		return "replica", "is missing"
+	}
+	return "", ""
+}
+
+// StartReplica is the node's request to construct a replica. The reply comes when constructor, Reconfigure and the first
+// health check have returned.
+type StartReplica struct {
+	Replica    string          `json:"replica"`
+	App        string          `json:"app"`
+	Deployment string          `json:"deployment"`
+	MaxOngoing int             `json:"max_ongoing_requests"`
+	Code       *Code           `json:"code,omitempty"` // of a Python deployment
+	UserConfig json.RawMessage `json:"user_config,omitempty"`
+	TimeoutS   Seconds         `json:"timeout_s"` // for all of the start
+	// UnresponsiveAfterS is how long the event loop of a Python worker may stand before the worker reports it.
+	UnresponsiveAfterS Seconds `json:"unresponsive_after_s"`
+}
+
+// Code names the object that a Python worker constructs: either a class of a module with its arguments, or the entry that
+// has the deployment's name in a file of pickles.
+type Code struct {
+	Import string `json:"import,omitempty"` // module:Class
+	Args   []byte `json:"args,omitempty"`   // MessagePack: [positional, named]
+	Blob   string `json:"blob,omitempty"`   // path of the file of pickles
+	Digest string `json:"digest,omitempty"` // of that file: SHA-256 in hex
+}
+
+// Started describes a replica that is ready.
+type Started struct {
+	Methods      []Method `json:"methods"`
+	Health       bool     `json:"health"`        // the replica has a health check
+	RoutingStats bool     `json:"routing_stats"` // the replica has stats for routing
+}
+
+// Method describes one method of a replica.
+type Method struct {
+	Name  string `json:"name"`
+	Shape string `json:"shape"` // unary, action or stream
+	HTTP  string `json:"http"`  // the kind of its one argument when an ingress calls it
+}
+
+// StopReplica is the node's request to close a replica, which it has drained before.
+type StopReplica struct {
+	Replica  string  `json:"replica"`
+	TimeoutS Seconds `json:"timeout_s"`
+}
+
+// CheckHealth is the node's request to run a replica's health check.
+type CheckHealth struct {
+	Replica  string  `json:"replica"`
+	TimeoutS Seconds `json:"timeout_s"`
+}
+
+// Reconfigure is the node's request to give a replica another user config. A replica that refuses it keeps the one before.
+type Reconfigure struct {
+	Replica    string          `json:"replica"`
+	UserConfig json.RawMessage `json:"user_config,omitempty"`
+	TimeoutS   Seconds         `json:"timeout_s"`
+}
+
+// RoutingStats is the node's request for the values that a replica gives to a routing policy.
+type RoutingStats struct {
+	Replica  string  `json:"replica"`
+	TimeoutS Seconds `json:"timeout_s"`
+}
+
+// Stats are the values for a routing policy, a JSON object that the node passes on unread.
+type Stats struct {
+	Stats json.RawMessage `json:"stats"`
+}
+
+// Ping is the node's request for a sign of life. Any reply is one.
+type Ping struct{}
+
+// Counts is the node's request to a Go worker for the calls that ran under lent slots, which the node does not see.
+type Counts struct{}
+
+// ReplicaCounts are the calls of each replica, by its id.
+type ReplicaCounts struct {
+	Replicas map[string]CallCounts `json:"replicas"`
+}
+
+// CallCounts are calls of one replica so far.
+type CallCounts struct {
+	Started uint64        `json:"started"`
+	Failed  uint64        `json:"failed"`
+	Late    uint64        `json:"late"`    // calls that returned after the end of their contexts
+	Busy    time.Duration `json:"busy_ns"` // the time in user code
+}
+
+// GrantBlock is the node's request to a Go worker to use slots of one of its replicas for calls between its own replicas.
+// Number orders the grants and recalls of one replica: a grant that is older than a recall that was handled is returned.
+//
+// Example: grant 1 of two slots, then recall 2. The worker handles 2 first, and returns both slots of grant 1 at once.
+type GrantBlock struct {
+	Replica string `json:"replica"`
+	Number  uint64 `json:"number"`
+	Slots   int    `json:"slots"`
+}
+
+// RecallBlock is the node's request to have all granted slots of a replica back. Slots in use follow with [ReturnBlock] as
+// their calls end.
+type RecallBlock struct {
+	Replica string `json:"replica"`
+	Number  uint64 `json:"number"`
+}
+
+// Recalled are the slots that no call used.
+type Recalled struct {
+	Slots int `json:"slots"`
+}
+
+// ReturnBlock is a worker's message that slots are free again: granted slots that were recalled, or that had no use for a
+// while, and slots of calls that the worker executed for the node before.
+type ReturnBlock struct {
+	Replica string `json:"replica"`
+	Slots   int    `json:"slots"`
+}
+
+// Uses is a worker's message that a replica of Deployment asked for a handle to the deployment Name. The graph of the
+// application does not show such an edge.
+type Uses struct {
+	Deployment string `json:"deployment"`
+	Name       string `json:"name"`
+}
+
+// Models is a worker's message about the models that a replica has or is loading, all of them. Changes that happen before
+// the reply go together with the next one.
+type Models struct {
+	Replica string   `json:"replica"`
+	Models  []string `json:"models"`
+}
+
+// Release gives back a slot that a call in the mode Reserve got. Lease is the number from its [HeldSlot].
+type Release struct {
+	Lease uint64 `json:"lease"`
+}
+
+// HeldSlot is the result of a call in the mode Reserve: a slot of a replica that is held until [Release].
+type HeldSlot struct {
+	Lease   uint64 `json:"lease"`
+	Replica string `json:"replica,omitempty"`
+	Node    string `json:"node,omitempty"`
+}
+
+// Status is a request for the state of all applications.
+type Status struct{}
+
+// Ingress is a request for the way into an application.
+type Ingress struct {
+	App string `json:"app"`
+}
+
+// IngressMethod is the way into an application: a method of one of its deployments.
+type IngressMethod struct {
+	Deployment string `json:"deployment"`
+	Method     string `json:"method"` // "" for the default one
+	Language   string `json:"language"`
+}
+
+// Deploy is a driver's request to deploy a Python application. The reply comes when every replica is ready.
+type Deploy struct {
+	App PythonApp `json:"app"`
+}
+
+// PythonApp is a Python application as a driver describes it.
+type PythonApp struct {
+	Name        string             `json:"name"`
+	RoutePrefix *string            `json:"route_prefix"` // nil for no route
+	Ingress     string             `json:"ingress"`      // name of a deployment
+	Python      string             `json:"python"`       // path of the interpreter
+	SysPath     []string           `json:"sys_path"`
+	Dir         string             `json:"cwd"`
+	Env         map[string]string  `json:"env"`
+	Blob        []byte             `json:"blob"` // one pickle: deployment name to pickle of class and arguments
+	Deployments []PythonDeployment `json:"deployments"`
+}
+
+// PythonDeployment is one deployment of a [PythonApp].
+type PythonDeployment struct {
+	Name    string          `json:"name"`
+	Class   string          `json:"class"`   // module:Class, to be shown
+	Options json.RawMessage `json:"options"` // by the names that Python has for them
+	Uses    []string        `json:"uses"`
+}
+
+// Address is where applications are reached over HTTP.
+type Address struct {
+	URL string `json:"url"` // "" without HTTP
+}
+
+// Delete is a driver's request to delete an application. The reply comes when it is gone.
+type Delete struct {
+	Name string `json:"name"`
+}
+
+// HTTP is a driver's request to serve HTTP, before its first [Deploy].
+type HTTP struct {
+	Host string `json:"host"`
+	Port *int   `json:"port"` // nil for no HTTP
+}
+
+func (StartReplica) Op() string { return "start_replica" }
+func (StopReplica) Op() string  { return "stop_replica" }
+func (CheckHealth) Op() string  { return "check_health" }
+func (Reconfigure) Op() string  { return "reconfigure" }
+func (RoutingStats) Op() string { return "routing_stats" }
+func (Ping) Op() string         { return "ping" }
+func (Counts) Op() string       { return "counts" }
+func (GrantBlock) Op() string   { return "grant_block" }
+func (RecallBlock) Op() string  { return "recall_block" }
+func (ReturnBlock) Op() string  { return "return_block" }
+func (Uses) Op() string         { return "uses" }
+func (Models) Op() string       { return "models" }
+func (Release) Op() string      { return "release" }
+func (Status) Op() string       { return "status" }
+func (Ingress) Op() string      { return "ingress" }
+func (Deploy) Op() string       { return "deploy" }
+func (Delete) Op() string       { return "delete" }
+func (HTTP) Op() string         { return "http" }
+
+func (StartReplica) Reply() (r Started)    { return }
+func (StopReplica) Reply() (r Done)        { return }
+func (CheckHealth) Reply() (r Done)        { return }
+func (Reconfigure) Reply() (r Done)        { return }
+func (RoutingStats) Reply() (r Stats)      { return }
+func (Ping) Reply() (r Done)               { return }
+func (Counts) Reply() (r ReplicaCounts)    { return }
+func (GrantBlock) Reply() (r Done)         { return }
+func (RecallBlock) Reply() (r Recalled)    { return }
+func (ReturnBlock) Reply() (r Done)        { return }
+func (Uses) Reply() (r Done)               { return }
+func (Models) Reply() (r Done)             { return }
+func (Release) Reply() (r Done)            { return }
+func (Status) Reply() (r helvetype.Status) { return }
+func (Ingress) Reply() (r IngressMethod)   { return }
+func (Deploy) Reply() (r Address)          { return }
+func (Delete) Reply() (r Done)             { return }
+func (HTTP) Reply() (r Address)            { return }
+
+func (r StartReplica) check() (field, problem string) {
+	if r.Deployment == "" {
+		return "deployment", "is missing"
+	}
+	return needsReplica(r.Replica)
+}
+func (r StopReplica) check() (field, problem string)  { return needsReplica(r.Replica) }
+func (r CheckHealth) check() (field, problem string)  { return needsReplica(r.Replica) }
+func (r Reconfigure) check() (field, problem string)  { return needsReplica(r.Replica) }
+func (r RoutingStats) check() (field, problem string) { return needsReplica(r.Replica) }
+func (r RecallBlock) check() (field, problem string)  { return needsReplica(r.Replica) }
+func (r Models) check() (field, problem string)       { return needsReplica(r.Replica) }
+
+func (r GrantBlock) check() (field, problem string)  { return needsSlots(r.Replica, r.Slots) }
+func (r ReturnBlock) check() (field, problem string) { return needsSlots(r.Replica, r.Slots) }
+
+func needsSlots(replica string, slots int) (field, problem string) {
+	if slots < 0 {
+		return "slots", "is negative"
+	}
+	return needsReplica(replica)
+}
+
+func (r Uses) check() (field, problem string) {
+	switch "" {
+	case r.Deployment:
+		return "deployment", "is missing"
+	case r.Name:
+		return "name", "is missing"
+	}
+	return "", ""
+}

@@ -220,7 +220,7 @@ func (m Method[In, Out]) Call(ctx context.Context, in In) (Out, error) {
 	}
 	var r router.Replica
 	if d != nil {
-		r = d.Router.TryAcquireNear()
+		r = d.Router.TryAcquireRecent()
 	} else {
 		r = b.near()
 	}

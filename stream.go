@@ -139,7 +139,7 @@ func (b *stream[In, Out]) find(ctx context.Context, c *call.Inline, in In) (slot
 		return nil, nil, nil
 	}
 	if b.o == nil {
-		slot = d.Router.TryAcquireNear()
+		slot = d.Router.TryAcquireRecent()
 	}
 	if slot == nil {
 		if d.Looks() {

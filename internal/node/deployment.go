@@ -346,7 +346,7 @@ func (d *Deployment) Full(c *call.Call) *call.Error {
 // kept waiting by a method that ignores its context is then a client that has gone away.
 func (d *Deployment) Do(ctx context.Context, c *call.Call) (call.Payload, *call.Error) {
 	if _, limited := ctx.Deadline(); !limited && d.refuses(&c.Info) == nil && c.Info.Affinity == nil {
-		if r := d.Router.TryAcquireNear(); r != nil {
+		if r := d.Router.TryAcquireRecent(); r != nil {
 			u := r.(*Unit)
 			if local, ok := u.transport.(*transport.Local); ok {
 				c.Info.Replica = r.ID()

@@ -16,7 +16,7 @@ import (
 // slot waits for a slot.
 func (d *Deployment) slot(ctx context.Context, c *call.Call) (router.Replica, *call.Error) {
 	if d.refuses(&c.Info) == nil && c.Info.Affinity == nil {
-		if r := d.Router.TryAcquireNear(); r != nil {
+		if r := d.Router.TryAcquireRecent(); r != nil {
 			return r, nil
 		}
 	}

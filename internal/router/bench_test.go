@@ -26,7 +26,7 @@ func TestNoAllocations(t *testing.T) { //nolint:paralleltest // see above
 			t.Errorf("%s: TryAcquire and Release allocate %v times", kind, allocs)
 		}
 	}
-	x := newLane(newBacklog())
+	x := newSubqueue(newAdmission())
 	a := occupied("a", 1)
 	x.Update(nil, []Replica{a})
 	q := new(quiet)
@@ -38,14 +38,14 @@ func TestNoAllocations(t *testing.T) { //nolint:paralleltest // see above
 	}
 }
 
-// quiet is a call that keeps its slot until somebody releases it.
+// quiet is a call that keeps its slot until the test releases it.
 type quiet struct{ ticket Ticket }
 
 func (*quiet) Assigned(*call.Batch, Replica)   {}
 func (*quiet) Failed(*call.Batch, *call.Error) {}
 
-func withReplicas(n int) *lane {
-	x := newLane(newBacklog())
+func withReplicas(n int) *subqueue {
+	x := newSubqueue(newAdmission())
 	set := make([]Replica, n)
 	for i := range set {
 		set[i] = replica(fmt.Sprint(i), 100)
@@ -54,7 +54,7 @@ func withReplicas(n int) *lane {
 	return x
 }
 
-// picking makes a router under which a call is routed in one of the ways that there are.
+// picking makes a router with one of the ways of routing.
 func picking(kind string, n int) (*Router, *call.Info) {
 	r, c, set := New("here"), &call.Info{}, replicas(n, 100)
 	for _, rep := range set {
@@ -131,7 +131,7 @@ func BenchmarkSubmit(b *testing.B) {
 			for i := range set {
 				set[i] = occupied(fmt.Sprint(i), 1)
 			}
-			x, q := newLane(newBacklog()), new(quiet)
+			x, q := newSubqueue(newAdmission()), new(quiet)
 			x.Update(nil, set)
 			i := 0
 			b.ReportAllocs()

@@ -10,10 +10,10 @@ import (
 	"github.com/helve-serve/helve/internal/gate"
 )
 
-// model is what a router should be, in the simplest words: a list of origins, each a list of calls. It says which call is
-// next; which replica it gets is the router's choice, and is checked against what is free.
+// model is the specification of a router in the simplest form: a list of origins, each a list of calls. It knows the
+// next call. The replica is the router's choice, and is checked against the free ones.
 type model struct {
-	*lane
+	*subqueue
 	t      *testing.T
 	ring   []*line
 	member map[*gate.Gate]bool
@@ -125,7 +125,7 @@ func runModel(t *testing.T, rng *rand.Rand) {
 	}
 	models := make([]*model, 2)
 	for i := range models {
-		m := &model{lane: newLane(newBacklog()), t: t, all: map[*gate.Gate]Replica{}}
+		m := &model{subqueue: newSubqueue(newAdmission()), t: t, all: map[*gate.Gate]Replica{}}
 		for k, g := range gates {
 			m.all[g] = &member{fmt.Sprint(i, "/", k), "", g}
 		}
@@ -247,27 +247,27 @@ func runModel(t *testing.T, rng *rand.Rand) {
 	}
 }
 
-// check looks at what has to hold whenever the lock is free.
-func (r *lane) check(t *testing.T) {
+// check tests the conditions that hold whenever the lock is free.
+func (s *subqueue) check(t *testing.T) {
 	t.Helper()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	set := *r.set.Load()
-	if len(r.waiters) != len(set) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	set := *s.set.Load()
+	if len(s.waiters) != len(set) {
 		t.Fatal("waiters and replicas differ")
 	}
-	for i, w := range r.waiters {
-		if w.removed || w.index != i || w.registered != (i >= r.free) || !slices.Contains(set, w.replica) {
-			t.Fatalf("waiter %d of %d, of which %d are not registered: %+v", i, len(set), r.free, w)
+	for i, w := range s.waiters {
+		if w.removed || w.index != i || w.registered != (i >= s.unregistered) || !slices.Contains(set, w.replica) {
+			t.Fatalf("waiter %d of %d, of which %d are not registered: %+v", i, len(set), s.unregistered, w)
 		}
 	}
-	if r.queues.turn != nil && r.free != 0 {
-		t.Fatalf("calls wait, not registered at %d of %d gates", r.free, len(r.waiters))
+	if s.queues.turn != nil && s.unregistered != 0 {
+		t.Fatalf("calls wait, not registered at %d of %d gates", s.unregistered, len(s.waiters))
 	}
-	if r.ready.head != nil || r.delivering != 0 {
-		t.Fatalf("%d deliveries", r.delivering)
+	if s.ready.head != nil || s.delivering != 0 {
+		t.Fatalf("%d deliveries", s.delivering)
 	}
-	if (r.queues.turn == nil) != (len(r.queues.byOrigin) == 0) {
+	if (s.queues.turn == nil) != (len(s.queues.byOrigin) == 0) {
 		t.Fatal("the ring and the map differ")
 	}
 }

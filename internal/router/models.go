@@ -9,38 +9,41 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// models knows which replicas have which models, from what they say and from where calls were sent: the second call for a
-// new model follows the first although that has not loaded it yet.
+// models has the replicas of each model. A replica has a model if its host reports it, or if a call for the model was
+// noteSent to it. For example, two calls for a new model come one after the other: the first goes to the replica with the
+// withFewest models, and the second follows it there, although the model has not loaded yet.
 type models struct {
 	mu       sync.RWMutex
-	has      map[Replica][]string // as the replica said
-	holders  map[string][]Replica // the same the other way round, and those in expected
-	place    map[Replica]int      // in the newest set
-	expected map[string][]Replica // where calls for a model were sent that did not say that they have it
-	expects  map[Replica]int      // how many models each is expected to load
-	order    []string             // of expected, oldest first
+	has      map[Replica][]string // models of each replica, as its host reports them
+	holders  map[string][]Replica // replicas of each model: the inverse of has, and the replicas in expected
+	place    map[Replica]int      // position of each replica in the newest set
+	expected map[string][]Replica // replicas to which calls for a model were sent, and which do not report it yet
+	expects  map[Replica]int      // number of models that each replica is expected to load
+	order    []string             // the keys of expected, oldest first
 }
 
-// maxExpected bounds the memory of calls for models that are never loaded.
+// maxExpected is the number of models that are expected. It bounds the memory of calls for models that are never
+// loaded.
 const maxExpected = 1024
 
-// SetModels is told which models a replica has or is loading, after every change; also before it is in the set. Calls that
-// wait for one of those may go there from now on.
+// SetModels sets the models that a replica has or is loading. The host calls it after every change, also before the
+// replica is in the set. Waiting calls for one of these models may go to the replica from now on.
 func (r *Router) SetModels(rep Replica, ids []string) {
 	changed := r.models.set(rep, ids)
 	var run delivery
 	r.mu.Lock()
 	for _, id := range changed {
-		r.settleLocked(&run, r.byModel[id])
+		r.refreshLocked(&run, r.byModel[id])
 	}
 	r.mu.Unlock()
 	run.deliver(nil)
 }
 
-// Forget is told that a replica is gone for good, whose models may have been told before it was in the set or after it left.
+// Forget removes the models of a replica that has ended. They may have been set before it was in the set, or after it
+// left.
 func (r *Router) Forget(rep Replica) { r.models.set(rep, nil) }
 
-// set gives the models of which the holders may be others now.
+// set sets the models of a replica, and returns the models whose replicas may have changed.
 func (m *models) set(rep Replica, ids []string) (changed []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -93,7 +96,7 @@ func (m *models) dropLocked(rep Replica) {
 	delete(m.has, rep)
 }
 
-// forgetLocked expects no more that rep loads the model.
+// forgetLocked ends the expectation that rep loads the model.
 func (m *models) forgetLocked(id string, rep Replica) {
 	i := slices.Index(m.expected[id], rep)
 	if i < 0 {
@@ -109,7 +112,7 @@ func (m *models) forgetLocked(id string, rep Replica) {
 	}
 }
 
-// expect is told where a call was sent.
+// expect notes that a call for a model was sent to a replica.
 func (m *models) expect(id string, rep Replica) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -135,15 +138,15 @@ func (m *models) expect(id string, rep Replica) {
 	m.addLocked(id, rep)
 }
 
-// keep is told the new set. Of a replica that is not in it yet it may be known already what it has.
-func (m *models) keep(set []Replica) {
+// setReplicas sets the set of replicas. A replica may report its models before it is in the set.
+func (m *models) setReplicas(set []Replica) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	before := m.place
 	m.place = make(map[Replica]int, len(set))
 	for _, rep := range set {
 		if _, twice := m.place[rep]; !twice {
-			m.place[rep] = len(m.place) // its place in the set, which has no doubles
+			m.place[rep] = len(m.place) // position in the set without doubles
 		}
 	}
 	for rep := range before {
@@ -160,13 +163,13 @@ func (m *models) keep(set []Replica) {
 	}
 }
 
-// of is which replicas have the model or are expected to. It is shared and must not be changed. One of them may have left
-// the set just now.
-func (m *models) of(id string) []Replica {
+// replicasOf are the replicas that have the model or are expected to load it. The slice is shared and must not be
+// changed. One of them may have left the set a moment before.
+func (m *models) replicasOf(id string) []Replica {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	for i, rep := range m.holders[id] {
-		if _, ok := m.place[rep]; !ok { // it spoke after it had been removed
+		if _, ok := m.place[rep]; !ok { // the replica reported a model after it had been removed
 			in := slices.Clone(m.holders[id][:i])
 			for _, rep := range m.holders[id][i:] {
 				if _, ok := m.place[rep]; ok {
@@ -179,11 +182,13 @@ func (m *models) of(id string) []Replica {
 	return m.holders[id]
 }
 
-// sampled is how many replicas are compared for the fewest models; of more, that many from a random one on.
+// sampled is the number of replicas that are compared for the fewest models. In a larger set they begin at a random
+// one.
 const sampled = 64
 
-// fewest is the replica with the fewest models, of those the least loaded one; nil without replicas.
-func (m *models) fewest(set []Replica) Replica {
+// withFewest is the replica with the fewest models, and of several such replicas the least loaded one. It is nil
+// without replicas.
+func (m *models) withFewest(set []Replica) Replica {
 	if len(set) == 0 {
 		return nil
 	}
@@ -202,101 +207,106 @@ func (m *models) fewest(set []Replica) Replica {
 	return best
 }
 
-// matchingTime is how long a call waits for a replica that has its model before it goes to one that would have to load it
-// (the reference's matching time). A load costs many calls' time, and puts out a model that others use: calls that spill
-// over as soon as their replica is full make each other's models go, until every call is a load.
+// matchingTime is the time that a call waits for a replica that has its model, before it goes to a replica that has
+// to load it (Ray Serve's matching time). A load costs the time of many calls, and unloads a model that other calls
+// use. If calls spilled as soon as their replica is full, they would unload each other's models, until every call is
+// a load.
 const matchingTime = time.Second
 
-// matchingTick is how often the calls that wait for a model are looked at.
+// matchingTick is the time between two checks of the calls that wait for a model.
 const matchingTick = matchingTime / 4
 
-// modelQueue is what the lane of one model has beside its queue, which waits for the replicas that have the model. One call at
-// a time, the scout, waits in the lane of all replicas instead: the oldest of a model that no replica has, or when it has
-// waited for the matching time. Where it goes the others may follow. So the calls of a model stay in order, and however many
-// wait, one replica after another begins to load it.
-type modelQueue struct {
-	model   string
-	all     *lane   // where the scout waits
-	scout   *Ticket // guarded by the model's lane.mu
-	spilled int64   // when the last scout left, in the clock of call.Now; guarded by Router.mu
+// modelCalls is the part of a subqueue that only the subqueues of models have. Such a subqueue waits for the replicas
+// that have the model. One call at a time, the spill, waits in the unrestricted subqueue instead. It is the oldest
+// call of the model, if no replica has the model, or if the call has waited for the matching time. The other calls
+// may follow the spill to its replica. For example, ten calls wait for a model at one full replica: after a second
+// the first of them goes to any replica with a free slot, which begins to load the model, and the other nine may go
+// to both. So the calls of a model stay in order, and one replica after the other begins to load it, however many
+// calls wait.
+type modelCalls struct {
+	model        string
+	unrestricted *subqueue // where the spill waits
+	spill        *Ticket   // guarded by the mu of the model's subqueue
+	lastSpill    int64     // time at which the last spill left, in the clock of call.Now; guarded by Router.mu
 }
 
-// older takes the scout out of the lane where it waits if it is before the next of this lane in order. mu is held.
-func (r *lane) older() *Ticket {
-	s := r.scout
-	if s == nil || r.queues.turn != nil && s.seq > r.queues.turn.head.seq || !r.all.claim(s) {
+// takeSpill takes the spill out of the unrestricted subqueue, if it is older than the next call of this subqueue.
+// Otherwise it returns nil. mu is held.
+func (s *subqueue) takeSpill() *Ticket {
+	t := s.spill
+	if t == nil || s.queues.turn != nil && t.seq > s.queues.turn.head.seq || !s.unrestricted.claim(t) {
 		return nil
 	}
-	r.scout = nil
-	return s
+	s.spill = nil
+	return t
 }
 
-// claim takes t out of its queue for a slot of somebody else's.
-func (r *lane) claim(t *Ticket) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+// claim takes t out of its list, for a slot that another subqueue has. It returns false if t is not queued.
+func (s *subqueue) claim(t *Ticket) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if t.queue == nil {
 		return false
 	}
-	r.queues.remove(t)
-	r.queued.Add(-1)
+	s.queues.remove(t)
+	s.queued.Add(-1)
 	return true
 }
 
-// oldest is the first of all that wait, nil if none does. mu is held.
-func (r *lane) oldest() *Ticket {
+// oldest is the waiting call that was submitted first, or nil. mu is held.
+func (s *subqueue) oldest() *Ticket {
 	var first *Ticket
-	for q := r.queues.turn; q != nil; {
+	for q := s.queues.turn; q != nil; {
 		if first == nil || q.head.seq < first.seq {
 			first = q.head
 		}
-		if q = q.next; q == r.queues.turn {
+		if q = q.next; q == s.queues.turn {
 			break
 		}
 	}
 	return first
 }
 
-// delivery are lanes with assigned calls that are to be told once Router.mu is free.
-type delivery []*lane
+// delivery has the subqueues whose assigned calls are delivered once Router.mu is free.
+type delivery []*subqueue
 
 func (d delivery) deliver(b *call.Batch) {
-	for _, l := range d {
-		l.mu.Lock()
-		l.deliver(b)
+	for _, sub := range d {
+		sub.mu.Lock()
+		sub.deliver(b)
 	}
 }
 
-// tryModel takes a slot for a call with a model: of a replica that has it, or, if none has, of the one with the fewest models
-// and then of any.
+// tryModel takes a slot for a call with a model. It takes it at a replica that has the model. If there is none, it
+// takes it at the replica with the fewest models, or at any other.
 func (r *Router) tryModel(id string) Replica {
-	if r.many.Load() != 0 {
+	if r.subqueuesInUse.Load() != 0 {
 		r.mu.Lock()
-		l := r.byModel[id]
-		waiting := l != nil && l.waits()
+		sub := r.byModel[id]
+		waiting := sub != nil && sub.hasCalls()
 		r.mu.Unlock()
 		if waiting {
 			return nil
 		}
 	}
-	set := r.any.set.Load()
-	if holders := r.models.of(id); len(holders) > 0 {
-		return r.oneOf(set, holders)
+	set := r.unrestricted.set.Load()
+	if holders := r.models.replicasOf(id); len(holders) > 0 {
+		return r.acquireOneOf(set, holders)
 	}
-	// One call at a time looks for a replica that is to load a model, so that the next follows it.
+	// One call at a time chooses a replica for a new model, so that the next call follows it.
 	for {
 		r.mu.Lock()
-		if holders := r.models.of(id); len(holders) > 0 {
+		if holders := r.models.replicasOf(id); len(holders) > 0 {
 			r.mu.Unlock()
-			return r.oneOf(r.any.set.Load(), holders)
+			return r.acquireOneOf(r.unrestricted.set.Load(), holders)
 		}
-		set, got := r.any.set.Load(), (Replica)(nil)
-		if r.any.queued.Load() == 0 {
-			if got = r.models.fewest(*set); got != nil && !got.Gate().TryAcquire() {
+		set, got := r.unrestricted.set.Load(), (Replica)(nil)
+		if r.unrestricted.queued.Load() == 0 {
+			if got = r.models.withFewest(*set); got != nil && !got.Gate().TryAcquire() {
 				got = pick(*set)
 			}
 		}
-		stale := got != nil && r.any.set.Load() != set
+		stale := got != nil && r.unrestricted.set.Load() != set
 		if got != nil && !stale {
 			r.models.expect(id, got)
 		}
@@ -304,25 +314,23 @@ func (r *Router) tryModel(id string) Replica {
 		if !stale {
 			return got
 		}
-		got.Gate().Release(nil) // others may be told, so without the lock
+		got.Gate().Release(nil) // a release may run code of waiting calls, so mu is not held
 	}
 }
 
-// oneOf takes a slot of one of a few replicas, the less loaded one of two first.
-func (r *Router) oneOf(set *[]Replica, of []Replica) Replica {
+// acquireOneOf takes a slot of one of a few replicas. The less loaded one of two is tried first, then all others.
+func (r *Router) acquireOneOf(set *[]Replica, of []Replica) Replica {
 	from := 0
 	if n := len(of); n > 1 {
-		from = rand.IntN(n)
-		if next := (from + 1) % n; of[next].Gate().Load() < of[from].Gate().Load() {
-			from = next
-		}
+		i, j := drawTwo(n)
+		from, _ = lessLoaded(of, i, j)
 	}
 	for i := range of {
 		rep := of[(from+i)%len(of)]
 		if !rep.Gate().TryAcquire() {
 			continue
 		}
-		if r.stays(set, rep) {
+		if r.isMember(set, rep) {
 			return rep
 		}
 		rep.Gate().Release(nil)
@@ -330,21 +338,22 @@ func (r *Router) oneOf(set *[]Replica, of []Replica) Replica {
 	return nil
 }
 
-// stays says that rep, of which a slot was taken after set was loaded, had not been removed by then, as in lane.TryAcquire.
-func (r *Router) stays(set *[]Replica, rep Replica) bool {
-	now := r.any.set.Load()
+// isMember reports whether rep is still in the set. Its slot was taken after the set was loaded: see
+// subqueue.TryAcquire.
+func (r *Router) isMember(set *[]Replica, rep Replica) bool {
+	now := r.unrestricted.set.Load()
 	return now == set || slices.Contains(*now, rep)
 }
 
-// waits says that calls of the lane's model wait.
-func (r *lane) waits() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.scout != nil || r.queues.turn != nil
+// hasCalls reports whether calls of the subqueue's model wait.
+func (s *subqueue) hasCalls() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.spill != nil || s.queues.turn != nil
 }
 
-// placeModel assigns a slot to a call with a model, or queues it with the others of its model.
-func (r *Router) placeModel(b *call.Batch, t *Ticket, again bool) {
+// placeModel assigns a slot to a call with a model, or queues it with the other calls of its model.
+func (r *Router) placeModel(b *call.Batch, t *Ticket, requeued bool) {
 	id := t.info.Model()
 	got := r.tryModel(id)
 	if got != nil {
@@ -355,24 +364,24 @@ func (r *Router) placeModel(b *call.Batch, t *Ticket, again bool) {
 	r.mu.Lock()
 	e := r.closed
 	if e == nil {
-		l := r.modelLaneLocked(id)
-		if !again || t.since == 0 {
+		sub := r.modelSubqueueLocked(id)
+		if !requeued || t.since == 0 {
 			t.since = call.Now()
 		}
-		l.mu.Lock()
-		e = l.queueUp(t, again)
-		if e != nil && l.scout == nil && l.queues.turn == nil && len(r.models.of(id)) == 0 {
-			r.any.mu.Lock()
-			if r.any.queues.turn == nil {
-				got = r.any.scan()
+		sub.mu.Lock()
+		e = sub.enqueueLocked(t, requeued)
+		if e != nil && sub.spill == nil && sub.queues.turn == nil && len(r.models.replicasOf(id)) == 0 {
+			r.unrestricted.mu.Lock()
+			if r.unrestricted.queues.turn == nil {
+				got = r.unrestricted.acquireAny()
 			}
-			r.any.mu.Unlock()
+			r.unrestricted.mu.Unlock()
 			if got != nil {
 				r.models.expect(id, got)
 			}
 		}
-		l.mu.Unlock()
-		r.settleLocked(&run, l)
+		sub.mu.Unlock()
+		r.refreshLocked(&run, sub)
 	}
 	r.mu.Unlock()
 	run.deliver(b)
@@ -385,59 +394,59 @@ func (r *Router) placeModel(b *call.Batch, t *Ticket, again bool) {
 	}
 }
 
-// modelLaneLocked finds or makes the lane of a model. mu is held.
-func (r *Router) modelLaneLocked(id string) *lane {
-	l := r.byModel[id]
-	if l == nil {
-		l = newLane(r.shared)
-		l.model, l.all, l.spilled = id, r.any, call.Now()-int64(matchingTime)
-		r.byModel[id] = l
-		r.countLocked()
+// modelSubqueueLocked finds or makes the subqueue of a model. mu is held.
+func (r *Router) modelSubqueueLocked(id string) *subqueue {
+	sub := r.byModel[id]
+	if sub == nil {
+		sub = newSubqueue(r.admission)
+		sub.model, sub.unrestricted, sub.lastSpill = id, r.unrestricted, call.Now()-int64(matchingTime)
+		r.byModel[id] = sub
+		r.countSubqueuesLocked()
 		if len(r.byModel) == 1 {
-			r.aging = time.AfterFunc(matchingTick, r.age)
+			r.refreshTimer = time.AfterFunc(matchingTick, r.refreshAll)
 		}
 	}
-	return l
+	return sub
 }
 
-// settleLocked gives a model's lane the replicas that have the model by now, and sends a scout if it is time. The calls that
-// get a slot by that are told later, by run. mu is held.
-func (r *Router) settleLocked(run *delivery, l *lane) {
-	if l == nil {
+// refreshLocked sets the replicas of a model's subqueue to the replicas that have the model now, and sends a spill if
+// it is time. The calls that get a slot by that are delivered later, by run. mu is held.
+func (r *Router) refreshLocked(run *delivery, sub *subqueue) {
+	if sub == nil {
 		return
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if holders := r.models.of(l.model); !slices.Equal(holders, *l.set.Load()) {
-		l.members(holders)
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+	if holders := r.models.replicasOf(sub.model); !slices.Equal(holders, *sub.set.Load()) {
+		sub.setReplicas(holders)
 	}
-	l.serve()
-	if l.ready.head != nil {
-		*run = append(*run, l)
+	sub.serve()
+	if sub.ready.head != nil {
+		*run = append(*run, sub)
 	}
-	t := l.oldest()
-	all := r.any
-	before := l.scout
+	t := sub.oldest()
+	all := r.unrestricted
+	before := sub.spill
 	switch {
 	case t == nil || before != nil && before.seq <= t.seq:
 		return
-	case before != nil: // t came back to its place before it
+	case before != nil: // t was requeued at a place before the spill
 		if !all.claim(before) {
-			return // it has a slot
+			return // the spill has a slot
 		}
-		l.scout = nil
-		l.push(before)
+		sub.spill = nil
+		sub.push(before)
 	}
-	if now := call.Now(); before == nil && len(*l.set.Load()) > 0 && (now-t.since < int64(matchingTime) || now-l.spilled < int64(matchingTime)) {
+	if now := call.Now(); before == nil && len(*sub.set.Load()) > 0 && (now-t.since < int64(matchingTime) || now-sub.lastSpill < int64(matchingTime)) {
 		return
 	}
-	l.queues.remove(t)
-	l.queued.Add(-1)
-	l.scout = t
+	sub.queues.remove(t)
+	sub.queued.Add(-1)
+	sub.spill = t
 	all.mu.Lock()
 	defer all.mu.Unlock()
 	all.push(t)
-	if rep := r.models.fewest(*all.set.Load()); rep != nil && all.Queued() == 1 && rep.Gate().TryAcquire() {
+	if rep := r.models.withFewest(*all.set.Load()); rep != nil && all.Queued() == 1 && rep.Gate().TryAcquire() {
 		all.assign(rep)
 	} else {
 		all.serve()
@@ -447,43 +456,44 @@ func (r *Router) settleLocked(run *delivery, l *lane) {
 	}
 }
 
-// settle is settleLocked of the lane of a model, if there is one.
-func (r *Router) settle(b *call.Batch, id string) {
+// refresh is refreshLocked of the subqueue of a model, if there is one.
+func (r *Router) refresh(b *call.Batch, id string) {
 	var run delivery
 	r.mu.Lock()
-	r.settleLocked(&run, r.byModel[id])
+	r.refreshLocked(&run, r.byModel[id])
 	r.mu.Unlock()
 	run.deliver(b)
 }
 
-// sent notes that t, a call with a model from the lane of all replicas, goes to rep. settle follows.
-func (r *Router) sent(t *Ticket, id string, rep Replica) {
+// noteSent notes that t, a call with a model from the unrestricted subqueue, goes to rep. The caller calls refresh
+// afterwards.
+func (r *Router) noteSent(t *Ticket, id string, rep Replica) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.models.expect(id, rep)
-	if l := r.byModel[id]; l != nil {
-		l.mu.Lock()
-		if l.scout == t {
-			l.scout, l.spilled = nil, call.Now()
+	if sub := r.byModel[id]; sub != nil {
+		sub.mu.Lock()
+		if sub.spill == t {
+			sub.spill, sub.lastSpill = nil, call.Now()
 		}
-		l.mu.Unlock()
+		sub.mu.Unlock()
 	}
 }
 
-// age looks at the calls that wait for a model, as long as there are any.
-func (r *Router) age() {
+// refreshAll checks the calls that wait for a model, and sets the timer again as long as there are any.
+func (r *Router) refreshAll() {
 	var run delivery
 	r.mu.Lock()
-	for id, l := range r.byModel {
-		if l.close() {
+	for id, sub := range r.byModel {
+		if sub.closeIfEmpty() {
 			delete(r.byModel, id)
 			continue
 		}
-		r.settleLocked(&run, l)
+		r.refreshLocked(&run, sub)
 	}
-	r.countLocked()
+	r.countSubqueuesLocked()
 	if len(r.byModel) > 0 {
-		r.aging.Reset(matchingTick)
+		r.refreshTimer.Reset(matchingTick)
 	}
 	r.mu.Unlock()
 	run.deliver(nil)

@@ -18,8 +18,8 @@ func (x *bench) called(r *Router, origin, name, id string) *job {
 	return j
 }
 
-// TestCallsWaitForTheirModel: a call whose replica is full waits for it, in order, also while others are free, and goes to
-// another when the matching time is over: one call, and the rest where that went.
+// TestCallsWaitForTheirModel: a call whose replica is full waits for it, in order, also while other replicas are
+// free. After the matching time one call goes to another replica, and the rest may follow it.
 func TestCallsWaitForTheirModel(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -48,7 +48,7 @@ func TestCallsWaitForTheirModel(t *testing.T) {
 		}
 		time.Sleep(matchingTime / 2)
 		synctest.Wait()
-		x.want() // it loads there
+		x.want() // the model loads there
 		r.SetModels(set[2], []string{"m"})
 		rest[1].release()
 		rest[0].release()
@@ -57,7 +57,7 @@ func TestCallsWaitForTheirModel(t *testing.T) {
 			t.Errorf("%v, %v", rest[2].replica.ID(), rest[3].replica.ID())
 		}
 		r.SetModels(set[0], nil)
-		rest[3].release() // others may have the slot now: these wait for theirs
+		rest[3].release() // other calls may have the slot now: these wait for their replica
 		x.want()
 		rest[2].release()
 		x.want("4")
@@ -70,13 +70,14 @@ func TestCallsWaitForTheirModel(t *testing.T) {
 		rest[5].release()
 		time.Sleep(3 * matchingTick)
 		synctest.Wait()
-		if n := r.many.Load(); n != 0 {
-			t.Errorf("%d lanes are left", n)
+		if n := r.subqueuesInUse.Load(); n != 0 {
+			t.Errorf("%d subqueues are left", n)
 		}
 	})
 }
 
-// TestModelsThatNobodyHas: their calls wait in turn with all others, and one slot decides for all calls of a model.
+// TestModelsThatNobodyHas: the calls of new models wait in turn with all others, and one slot decides for all calls
+// of a model.
 func TestModelsThatNobodyHas(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -104,9 +105,10 @@ func TestModelsThatNobodyHas(t *testing.T) {
 	})
 }
 
-// TestScout: the call of a model that waits in the lane of all replicas gives its place to the next if it is cancelled, is
-// still the first of its model if a replica that has the model is free first, and goes on waiting when replicas come and go.
-func TestScout(t *testing.T) {
+// TestSpill: the call of a model that waits in the unrestricted subqueue gives its place to the next if it is
+// cancelled. It is still the first of its model if a replica with the model is free first, and goes on waiting when
+// replicas come and go.
+func TestSpill(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r, x := New("here"), &bench{t: t}
@@ -119,19 +121,19 @@ func TestScout(t *testing.T) {
 		}
 		time.Sleep(matchingTime + matchingTick)
 		synctest.Wait()
-		if r.any.Queued() != 1 || r.Queued() != 4 {
-			t.Fatalf("%d of %d wait for any replica", r.any.Queued(), r.Queued())
+		if r.unrestricted.Queued() != 1 || r.Queued() != 4 {
+			t.Fatalf("%d of %d wait for any replica", r.unrestricted.Queued(), r.Queued())
 		}
 		a.Gate().Release(nil)
-		x.want("1") // although it waits elsewhere
+		x.want("1") // although it waits in the unrestricted subqueue
 		time.Sleep(matchingTime + matchingTick)
 		synctest.Wait()
 		if !r.Cancel(&jobs["2"].ticket) {
 			t.Error("not cancelled")
 		}
 		synctest.Wait()
-		if r.any.Queued() != 1 || r.Queued() != 2 {
-			t.Errorf("%d of %d wait for any replica", r.any.Queued(), r.Queued())
+		if r.unrestricted.Queued() != 1 || r.Queued() != 2 {
+			t.Errorf("%d of %d wait for any replica", r.unrestricted.Queued(), r.Queued())
 		}
 		r.Update(nil, []Replica{b, c})
 		x.want()
@@ -147,7 +149,7 @@ func TestScout(t *testing.T) {
 	})
 }
 
-// TestModelsUnderAPolicy: a policy that is set while calls wait for their models has all of them.
+// TestModelsUnderAPolicy: a policy that is set while calls wait for their models ranks all of them.
 func TestModelsUnderAPolicy(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -160,8 +162,8 @@ func TestModelsUnderAPolicy(t *testing.T) {
 		r.SetPolicy(NewRoundRobin())
 		r.Update(nil, []Replica{a, b})
 		x.want("0", "1", "2")
-		if r.Queued() != 0 || r.many.Load() != 0 {
-			t.Errorf("%d wait, %d lanes", r.Queued(), r.many.Load())
+		if r.Queued() != 0 || r.subqueuesInUse.Load() != 0 {
+			t.Errorf("%d wait, %d subqueues", r.Queued(), r.subqueuesInUse.Load())
 		}
 		// And the other way round.
 		b.Gate().TryAcquire()
@@ -175,8 +177,8 @@ func TestModelsUnderAPolicy(t *testing.T) {
 	})
 }
 
-// TestModelsTakeTurns: at 80 % of what the replicas can do, models that fit exactly stay where they are. In the router alone:
-// a call that goes to a replica without its model takes a place that another model had.
+// TestModelsTakeTurns: at 80 % of the capacity of the replicas, models that fit exactly stay where they are. It tests
+// the router alone: a call that goes to a replica without its model takes the place of another model.
 func TestModelsTakeTurns(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -212,7 +214,7 @@ func TestModelsTakeTurns(t *testing.T) {
 	})
 }
 
-// takes does something with its slot.
+// takes is a call that runs a function with its slot.
 type takes func(Replica)
 
 func (f takes) Assigned(_ *call.Batch, r Replica) { f(r) }

@@ -9,7 +9,8 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// rank is what the policy, or else the affinity of a call, says of set.
+// rank returns the ranks that the policy gives the replicas of set, or without a policy the affinity of the call. See
+// [Policy].
 func (r *Router) rank(c *call.Info, set []Replica, ranks []int) (_ []int, only bool) {
 	if p := r.policy.Load(); p != nil {
 		before := len(ranks)
@@ -28,19 +29,19 @@ func (r *Router) rank(c *call.Info, set []Replica, ranks []int) (_ []int, only b
 	case a.Session != "":
 		return r.sessions.find(a.Session, set, ranks), false
 	case a.Local:
-		return r.nearby(set, ranks), false
+		return r.preferLocal(set, ranks), false
 	}
 	return ranks, false
 }
 
-// locality is which places of a set are on the router's node.
+// locality has the positions of the replicas in a set that are on the router's own node.
 type locality struct {
-	of     *Replica // the set's first element, which tells sets apart: each has a slice of its own
+	of     *Replica // the set's first element, which identifies the set: each set has a slice of its own
 	places []int
 }
 
-// nearby puts two replicas of the router's own node first, the less loaded one in front.
-func (r *Router) nearby(set []Replica, ranks []int) []int {
+// preferLocal ranks two replicas of the router's own node first, the less loaded one in front.
+func (r *Router) preferLocal(set []Replica, ranks []int) []int {
 	l := r.local.Load()
 	if l == nil || l.of != &set[0] {
 		l = &locality{of: &set[0]}
@@ -51,30 +52,20 @@ func (r *Router) nearby(set []Replica, ranks []int) []int {
 		}
 		r.local.Store(l)
 	}
-	return two(set, l.places, ranks)
-}
-
-// two draws two of places, the less loaded one first.
-func two(set []Replica, places, ranks []int) []int {
-	switch n := len(places); n {
+	switch n := len(l.places); n {
 	case 0:
 		return ranks
 	case 1:
-		return append(ranks, places[0])
+		return append(ranks, l.places[0])
 	default:
-		i, j := rand.IntN(n), rand.IntN(n-1)
-		if j >= i {
-			j++
-		}
-		a, b := places[i], places[j]
-		if set[b].Gate().Load() < set[a].Gate().Load() {
-			a, b = b, a
-		}
-		return append(ranks, a, b)
+		i, j := drawTwo(n)
+		i, j = lessLoaded(set, l.places[i], l.places[j])
+		return append(ranks, i, j)
 	}
 }
 
-// RoundRobin gives every call the next replica in turn; when that is full the ones after it. It looks at nothing else.
+// RoundRobin gives every call the next replica in turn, and the ones after it while that is full. It looks at nothing
+// else.
 type RoundRobin struct{ cursor atomic.Uint64 }
 
 // NewRoundRobin starts at a random replica, so that the routers of many processes do not move in step.
@@ -84,8 +75,8 @@ func NewRoundRobin() *RoundRobin {
 	return p
 }
 
-// aheadInTurn is how many replicas a call tries in order; after those it takes any, so that the cost of a call does not
-// grow with their number.
+// aheadInTurn is the number of replicas that a call tries in order. After them it takes any, so that the cost of a
+// call does not grow with the number of replicas.
 const aheadInTurn = 8
 
 // Rank implements [Policy].
@@ -100,21 +91,24 @@ func (p *RoundRobin) Rank(_ *call.Info, set []Replica, ranks []int) ([]int, bool
 	return ranks, false
 }
 
-// ConsistentHash sends the calls of one session to one replica, and when that is full to a few that follow it on the ring,
-// and waits for one of those: no other gets them. Calls without a session go anywhere. When replicas come and go only the
-// sessions of those move.
+// ConsistentHash sends the calls of one session to one replica, its owner, and while that is full to a few replicas
+// that follow it on a hash ring. If all of these are full, the call waits for one of them, and goes to no other.
+// Calls without a session go anywhere. When a replica comes or goes, only the sessions that it owns move. For
+// example, with 2 fallbacks a session has three replicas of a hundred, and 99 of 100 sessions keep their owner when
+// one replica ends.
 type ConsistentHash struct {
 	virtual, fallbacks int
 	ring               atomic.Pointer[ring]
 }
 
-// The reference's defaults.
+// Ray Serve's defaults.
 const (
 	DefaultVirtualNodes = 100
 	DefaultFallbacks    = 2
 )
 
-// NewConsistentHash has virtual nodes on the ring per replica, at least 1, and fallbacks, at least 0, to a session.
+// NewConsistentHash makes a policy with a number of points (virtual nodes) on the ring for each replica, at least 1,
+// and a number of fallbacks for each session, at least 0.
 func NewConsistentHash(virtual, fallbacks int) *ConsistentHash {
 	return &ConsistentHash{virtual: virtual, fallbacks: fallbacks}
 }
@@ -141,7 +135,7 @@ func (p *ConsistentHash) find(session string, set []Replica, ranks []int) []int 
 
 // ring is the hash ring of one set.
 type ring struct {
-	of     *Replica // as in locality
+	of     *Replica // identifies the set, as in locality
 	points []point
 }
 

@@ -136,7 +136,7 @@ func TestModelAffinity(t *testing.T) {
 	if got := where("b"); got != "r0" {
 		t.Errorf("the holder of b: %v", got)
 	}
-	if r := r.models.fewest(set); r != set[2] {
+	if r := r.models.withFewest(set); r != set[2] {
 		t.Errorf("the fewest models: %v", r.ID())
 	}
 	for range 20 {
@@ -148,8 +148,8 @@ func TestModelAffinity(t *testing.T) {
 	if got := r.TryAcquire(withModel("new")); got != set[2] {
 		t.Errorf("a new model goes to the fewest: %v", got)
 	}
-	if spilled := r.TryAcquire(withModel("new")); spilled != nil {
-		t.Errorf("a call went to %s while another loads its model", spilled.ID())
+	if lastSpill := r.TryAcquire(withModel("new")); lastSpill != nil {
+		t.Errorf("a call went to %s while another loads its model", lastSpill.ID())
 	}
 	set[2].Gate().Release(nil)
 	if got := where("new"); got != "r2" {
@@ -242,7 +242,7 @@ func TestLimitPerOrigin(t *testing.T) {
 	}
 }
 
-// subset restricts calls with a session "a b" to the replicas a and b, as far as they are there.
+// subset restricts calls with a session "a b" to the replicas a and b, if they are in the set.
 type subset struct{}
 
 func (subset) Rank(c *call.Info, set []Replica, ranks []int) ([]int, bool) {
@@ -266,7 +266,7 @@ type routed struct {
 	order   int
 	at      Replica
 	waiting bool
-	fails   *call.Error // as it has to
+	fails   *call.Error // the error that it has to get
 }
 
 type routedWorld struct {
@@ -278,7 +278,7 @@ type routedWorld struct {
 	limit  int
 	closed *call.Error
 
-	mu    sync.Mutex // a timer of the router may tell a call
+	mu    sync.Mutex // a timer of the router may deliver a call
 	calls []*routed
 }
 
@@ -287,7 +287,7 @@ func (w *routedWorld) fatal(format string, args ...any) {
 	w.t.Fatalf("seed %d: %s", w.seed, fmt.Sprintf(format, args...))
 }
 
-// like says which calls are equal to c: they are served in turn.
+// like is the same for calls that are served in turn.
 func (c *routed) like() string {
 	if c.w.policy {
 		return c.info.Affinity.Session
@@ -309,7 +309,7 @@ func (c *routed) allowed() []Replica {
 		}
 		return out
 	}
-	if has := c.w.r.models.of(c.like()); c.like() != "" && len(has) > 0 {
+	if has := c.w.r.models.replicasOf(c.like()); c.like() != "" && len(has) > 0 {
 		return has
 	}
 	return set
@@ -356,7 +356,7 @@ func (c *routed) Failed(_ *call.Batch, cause *call.Error) {
 	c.waiting = false
 }
 
-// waits counts calls that wait, of one origin or of all.
+// waits counts the waiting calls of one origin, or of all.
 func (w *routedWorld) waits(origin string) (n int) {
 	for _, c := range w.calls {
 		if c.waiting && (origin == "" || c.origin == origin) {
@@ -366,9 +366,10 @@ func (w *routedWorld) waits(origin string) (n int) {
 	return n
 }
 
-// TestRestrictedCallsAgainstAModel does anything in any order with calls that may go to some replicas only, by a policy or
-// for their model. The model: a call goes where it may, in turn, none waits while a replica that it may go to has a slot, no
-// more of one origin wait than may, and whatever waits when the router is closed is told.
+// TestRestrictedCallsAgainstAModel does anything in any order with calls that are restricted to some replicas, by a
+// policy or by their model. The specification: a call goes to an allowed replica, in turn. No call waits while an
+// allowed replica has a free slot. The waiting calls of one origin are within the limit. Every waiting call fails
+// when the router is closed.
 func TestRestrictedCallsAgainstAModel(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(300) {
@@ -475,13 +476,13 @@ func (w *routedWorld) run(rng *rand.Rand) {
 			r.Cancel(&c.ticket)
 		}
 	}
-	if n := len(r.shared.byOrigin); n != 0 {
+	if n := len(r.admission.byOrigin); n != 0 {
 		w.fatal("%d origins are counted and nothing waits", n)
 	}
 	time.Sleep(3 * matchingTick)
 	synctest.Wait()
 	if n := len(r.byModel); n != 0 {
-		w.fatal("%d lanes of models are left", n)
+		w.fatal("%d subqueues of models are left", n)
 	}
 }
 
@@ -500,10 +501,10 @@ func (w *routedWorld) check(step int) {
 			defer w.r.mu.Unlock()
 			l, now := w.r.byModel[c.like()], call.Now()
 			return c.waiting && now-c.ticket.since > int64(matchingTime+matchingTick) &&
-				(l == nil || l.scout == nil && now-l.spilled > int64(matchingTime+matchingTick))
+				(l == nil || l.spill == nil && now-l.lastSpill > int64(matchingTime+matchingTick))
 		}
 		if !w.policy && c.like() != "" && late() {
-			time.Sleep(matchingTick) // one before it may have left just now
+			time.Sleep(matchingTick) // a call before it may have left just now
 			synctest.Wait()
 			if late() {
 				w.fatal("step %d: a call has waited for its model for %v, and none tries elsewhere", step, time.Duration(call.Now()-c.ticket.since))
@@ -518,13 +519,14 @@ func (w *routedWorld) check(step int) {
 // racing is one call of the stress test.
 type racing struct {
 	ticket Ticket
-	end    chan Replica // of one; nil: cancelled
+	end    chan Replica // capacity 1; nil if the call was cancelled
 }
 
 func (c *racing) Assigned(_ *call.Batch, r Replica)       { c.end <- r }
 func (c *racing) Failed(_ *call.Batch, cause *call.Error) { panic(cause) }
 
-// TestRestrictedCallsUnderUpdates: whatever runs at the same time, every call ends once and every slot comes back.
+// TestRestrictedCallsUnderUpdates: every call ends once and every slot comes back, with any calls and updates at the
+// same time.
 func TestRestrictedCallsUnderUpdates(t *testing.T) {
 	t.Parallel()
 	for _, models := range []bool{false, true} {
@@ -550,7 +552,7 @@ func underUpdates(t *testing.T, models bool) {
 		for {
 			select {
 			case <-stop:
-				r.Update(nil, all) // everything that waits can be served now
+				r.Update(nil, all) // all waiting calls can be served now
 				return
 			default:
 				r.Update(nil, all[rng.IntN(4):])
@@ -588,12 +590,12 @@ func underUpdates(t *testing.T, models bool) {
 			t.Errorf("%s has %d slots taken", rep.ID(), n)
 		}
 	}
-	if r.Queued() != 0 || len(r.shared.byOrigin) != 0 {
-		t.Errorf("%d wait, %v", r.Queued(), r.shared.byOrigin)
+	if r.Queued() != 0 || len(r.admission.byOrigin) != 0 {
+		t.Errorf("%d wait, %v", r.Queued(), r.admission.byOrigin)
 	}
 }
 
-// TestRetireDoesNotDeliver: a call that is told of its slot while the set changes may use the router.
+// TestRetireDoesNotDeliver: a call that is delivered while the set changes may use the router.
 func TestRetireDoesNotDeliver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -607,7 +609,7 @@ func TestRetireDoesNotDeliver(t *testing.T) {
 		updated := make(chan struct{})
 		var t1, t2, t3 Ticket
 		r.Submit(nil, &t1, "o", s, told(func() {
-			go a.Gate().Release(nil) // assigns the second while the first is being told
+			go a.Gate().Release(nil) // assigns the second while the first is being delivered
 			synctest.Wait()
 			go func() { r.Update(nil, nil); close(updated) }()
 			synctest.Wait()
@@ -621,7 +623,7 @@ func TestRetireDoesNotDeliver(t *testing.T) {
 	})
 }
 
-// told does something when it has a slot.
+// told is a call that runs a function when it has a slot.
 type told func()
 
 func (f told) Assigned(*call.Batch, Replica)   { f() }
@@ -665,7 +667,7 @@ func (p *ranking) Rank(_ *call.Info, set []Replica, ranks []int) ([]int, bool) {
 	return ranks, true
 }
 
-// TestCloseDuringUpdate: a call that a change of the set has in its hands while the router is closed is told too.
+// TestCloseDuringUpdate: a call that Update moves while the router is closed fails too.
 func TestCloseDuringUpdate(t *testing.T) {
 	t.Parallel()
 	r, p, x := New("here"), &ranking{}, &bench{t: t}
@@ -682,8 +684,8 @@ func TestCloseDuringUpdate(t *testing.T) {
 		}
 	}
 	r.Update(nil, nil)
-	if j.failed != cause || gone.failed != nil || r.Queued() != 0 || len(r.shared.byOrigin) != 0 {
-		t.Errorf("%v, %v, %d wait, %v", j.failed, gone.failed, r.Queued(), r.shared.byOrigin)
+	if j.failed != cause || gone.failed != nil || r.Queued() != 0 || len(r.admission.byOrigin) != 0 {
+		t.Errorf("%v, %v, %d wait, %v", j.failed, gone.failed, r.Queued(), r.admission.byOrigin)
 	}
 }
 
@@ -698,8 +700,8 @@ func (p *asking) Rank(c *call.Info, set []Replica, ranks []int) ([]int, bool) {
 	return p.ConsistentHash.Rank(c, set, ranks)
 }
 
-// TestWaitingCostsNothing: a call that waits for its replicas is ranked when it comes and never again while it waits, and
-// nothing happens until a slot is free.
+// TestWaitingCostsNothing: a call that waits for its replicas is ranked when it comes and never again, and no work is
+// done until a slot is free.
 func TestWaitingCostsNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -727,7 +729,7 @@ func TestWaitingCostsNothing(t *testing.T) {
 	})
 }
 
-// TestModelsOfReplicasToCome: what is told of a replica before it is in the set lasts until it has left the set.
+// TestModelsOfReplicasToCome: models that are set before a replica is in the set stay until it has left the set.
 func TestModelsOfReplicasToCome(t *testing.T) {
 	t.Parallel()
 	r, all := New("here"), replicas(3, 1)

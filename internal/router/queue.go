@@ -1,13 +1,14 @@
 package router
 
-// queue is a list of tickets: those of one origin by seq, or those about to be delivered.
+// queue is a list of tickets: the tickets of one origin in the order of seq, or assigned tickets about to be
+// delivered.
 type queue struct {
 	origin     string
 	head, tail *Ticket
-	prev, next *queue // in the ring of origins
+	prev, next *queue // neighbours in the ring of origins
 }
 
-// insert puts t after a ticket of the list, or first if that is nil.
+// insert puts t behind the ticket after, or at the front if after is nil.
 func (q *queue) insert(t, after *Ticket) {
 	t.prev = after
 	if after == nil {
@@ -36,8 +37,9 @@ func (q *queue) unlink(t *Ticket) {
 	t.prev, t.next = nil, nil
 }
 
-// before finds the last ticket that is not later than seq, nil for none. New calls belong to the end and requeued ones
-// near the head, so both ends are walked at once: the loss of a replica must not cost a walk of the whole queue per call.
+// before finds the last ticket whose seq is at most seq, or nil. New calls belong to the end and requeued ones near
+// the head, so both ends are walked at once: after the loss of a replica the cost of a requeue must not grow with the
+// queue.
 func (q *queue) before(seq uint64) *Ticket {
 	head, tail := q.head, q.tail
 	for {
@@ -51,28 +53,28 @@ func (q *queue) before(seq uint64) *Ticket {
 	}
 }
 
-// queues holds the queued tickets: a list per origin, and a ring of the origins that have any. It is not safe for
+// queues has the queued tickets: a list for each origin, and a ring of the origins with tickets. It is not safe for
 // concurrent use.
 type queues struct {
 	byOrigin map[string]*queue
-	turn     *queue // whose ticket is next; nil when there is none
-	spare    *queue // the last one that became empty, because most origins come and go one call at a time
+	turn     *queue // the list whose ticket is next; nil if there is none
+	spare    *queue // the list that became empty last, for reuse: most origins come and go one call at a time
 }
 
-// push puts t in its place by seq, after those with the same. A new origin is last in turn.
-func (s *queues) push(t *Ticket) {
-	q := s.byOrigin[t.origin]
+// push inserts t by its seq, behind tickets with the same. A new origin is last in turn.
+func (qs *queues) push(t *Ticket) {
+	q := qs.byOrigin[t.origin]
 	if q == nil {
-		if q = s.spare; q == nil {
+		if q = qs.spare; q == nil {
 			q = new(queue)
 		}
-		s.spare, q.origin = nil, t.origin
-		s.byOrigin[t.origin] = q
-		if s.turn == nil {
+		qs.spare, q.origin = nil, t.origin
+		qs.byOrigin[t.origin] = q
+		if qs.turn == nil {
 			q.prev, q.next = q, q
-			s.turn = q
+			qs.turn = q
 		} else {
-			q.prev, q.next = s.turn.prev, s.turn
+			q.prev, q.next = qs.turn.prev, qs.turn
 			q.prev.next, q.next.prev = q, q
 		}
 	}
@@ -80,32 +82,33 @@ func (s *queues) push(t *Ticket) {
 	t.queue = q
 }
 
-// pop takes the first ticket of the origin whose turn it is, and gives the turn to the next origin. There must be one.
-func (s *queues) pop() *Ticket {
-	q := s.turn
+// pop takes the first ticket of the origin whose turn it is, and gives the turn to the next origin. There must be a
+// ticket.
+func (qs *queues) pop() *Ticket {
+	q := qs.turn
 	t := q.head
-	s.turn = q.next
-	s.remove(t)
+	qs.turn = q.next
+	qs.remove(t)
 	return t
 }
 
-// remove takes a queued ticket out. An origin that has none left loses its turn.
-func (s *queues) remove(t *Ticket) {
+// remove takes a queued ticket out. An origin without tickets leaves the ring.
+func (qs *queues) remove(t *Ticket) {
 	q := t.queue
 	q.unlink(t)
 	t.queue = nil
 	if q.head != nil {
 		return
 	}
-	delete(s.byOrigin, q.origin)
+	delete(qs.byOrigin, q.origin)
 	if q.next == q {
-		s.turn = nil
+		qs.turn = nil
 	} else {
 		q.prev.next, q.next.prev = q.next, q.prev
-		if s.turn == q {
-			s.turn = q.next
+		if qs.turn == q {
+			qs.turn = q.next
 		}
 	}
 	*q = queue{}
-	s.spare = q
+	qs.spare = q
 }

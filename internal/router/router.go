@@ -1,10 +1,20 @@
-// Package router picks a replica for a call. There is one router per deployment and process; it has no goroutine and
-// does no I/O: gates are joined to it by an interface.
+// Package router picks a replica for each call of a deployment, and queues calls while all replicas are full. There
+// is one router per deployment and process. It has no goroutine and does no I/O; it knows replicas and their gates as
+// interfaces.
 //
-// The hot path takes no lock: with nothing queued, a call draws two replicas of an immutable snapshot and takes a slot at
-// the less loaded one. A [Policy], and the affinity of a call, put other replicas first. Only when that fails does the call
-// queue, in a lane: one for the calls that any replica may serve, and one for each set of replicas to which a policy has
-// restricted calls that had to wait. Lanes take turns at the gates they share, as the routers of different processes do.
+// The hot path takes no lock. With an empty queue a call draws two replicas of an immutable snapshot, and takes a
+// slot at the less loaded one (twochoices.go). A [Policy], or the affinity of a call, puts other replicas first.
+//
+// A call that finds no slot queues in a subqueue. There are three kinds of subqueues:
+//
+//   - The unrestricted one has the calls that any replica may serve. It always exists.
+//   - A restricted one has the calls that a policy restricts to one set of replicas. For example, under consistent hashing the
+//     sessions of one owner wait in one subqueue for its three replicas, while other sessions overtake them.
+//   - The subqueue of a model has the calls that wait for the replicas with the model. One of them, the spill, waits in the
+//     unrestricted one instead, so that another replica loads the model when it is worth it (models.go).
+//
+// A gate grants its slots to the registered subqueues in turn. For example, when a replica with one slot is in two
+// subqueues with two calls each, its slot serves the first call of the one, then the first call of the other.
 package router
 
 import (
@@ -17,48 +27,51 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// Policy ranks replicas for a call. Its methods are called on the goroutine of the call, concurrently, and must not block.
+// Policy ranks replicas for a call. Its methods are called on the goroutine of the call, concurrently, and must not
+// block.
 type Policy interface {
-	// Rank appends to ranks the places in set of the replicas that the call should go to, best first: a full one is passed
-	// over for the next. If only is true the call goes to none but those, and waits for one of them; otherwise, and if
-	// there are none in set, the rest of the set follows by power of two choices. set is shared and must not be changed; ranks
-	// has room for some and may grow. A place that set does not have is passed over.
+	// Rank appends to ranks the positions in set of the replicas that the call should go to, best first. A full
+	// replica is passed over for the next. If only is true, the call goes to no other replica, and waits for one of
+	// these. If only is false, or ranks has no position of set, the other replicas follow by power of two choices.
+	// The slice set is shared and must not be changed; ranks has capacity for a few and may grow. A position outside
+	// of set is ignored.
 	Rank(c *call.Info, set []Replica, ranks []int) (_ []int, only bool)
 }
 
 // Router is the queue and picker of one deployment. All methods may be called from any goroutine.
 type Router struct {
-	any    *lane // of the calls that any replica may serve
-	shared *backlog
-	policy atomic.Pointer[Policy] // nil: power of two choices, and what follows
-	node   string
-	local  atomic.Pointer[locality]
-	models models
+	unrestricted *subqueue // calls that any replica may serve
+	admission    *admission
+	policy       atomic.Pointer[Policy] // nil for power of two choices and the affinity of calls
+	node         string
+	local        atomic.Pointer[locality]
+	models       models
 
-	sessions *ConsistentHash // from which calls spill over to all
+	sessions *ConsistentHash // the ring for calls with a session; without a policy they may go to any replica after its owners
 
-	updating sync.Mutex // one Update at a time
+	updating sync.Mutex // held by Update
 
-	mu      sync.Mutex
-	lanes   map[string]*lane // by the places in the set that they are restricted to
-	byModel map[string]*lane // of calls that wait for a replica with their model
-	aging   *time.Timer      // looks at those, as long as there are any
-	many    atomic.Int32     // 0 if there are none of both, and no ticket is between two
-	closed  *call.Error      // why nothing waits any more
+	mu             sync.Mutex
+	restricted     map[string]*subqueue // restricted subqueues by the positions of their replicas in the set
+	byModel        map[string]*subqueue // subqueues of models by the model's id
+	refreshTimer   *time.Timer          // calls refreshAll as long as byModel has a subqueue
+	subqueuesInUse atomic.Int32         // number of subqueues in both maps, not reset while Update moves tickets: at 0 every waiting call is in unrestricted
+	closed         *call.Error          // the error of all calls that would wait, once the router is closed
 }
 
-// New makes a router without replicas: calls wait for the first. node is where its callers are.
+// New makes a router without replicas: calls wait for the first one. The parameter node is the node of the router's
+// callers.
 func New(node string) *Router {
-	s := newBacklog()
+	a := newAdmission()
 	r := &Router{
-		any: newLane(s), shared: s, node: node, lanes: map[string]*lane{}, byModel: map[string]*lane{},
+		unrestricted: newSubqueue(a), admission: a, node: node, restricted: map[string]*subqueue{}, byModel: map[string]*subqueue{},
 		sessions: NewConsistentHash(DefaultVirtualNodes, DefaultFallbacks),
 	}
-	r.any.home = r
+	r.unrestricted.router = r
 	return r
 }
 
-// SetPolicy replaces the policy, for calls that are routed from now on; nil is power of two choices.
+// SetPolicy replaces the policy for calls that are routed from now on; nil is power of two choices.
 func (r *Router) SetPolicy(p Policy) {
 	if p == nil {
 		r.policy.Store(nil)
@@ -67,65 +80,68 @@ func (r *Router) SetPolicy(p Policy) {
 	r.policy.Store(&p)
 }
 
-// SetLimit is how many calls of one origin may wait (the reference's max_queued_requests); negative means any number.
-// Those that wait already stay.
-func (r *Router) SetLimit(n int) { r.shared.limit.Store(int64(n)) }
+// SetLimit sets the largest number of waiting calls of one origin (Ray Serve's max_queued_requests); negative for no
+// limit. Calls that wait already stay.
+func (r *Router) SetLimit(n int) { r.admission.limit.Store(int64(n)) }
 
-// Full says why a call without affinity would fail at once if it were submitted now; nil if it would not, or if that cannot be
-// known. It is for callers who would rather not begin what costs much: for example, the proxy does not read the body of a request
-// for which the queue has no place. The answer may be another one when the call is submitted.
+// Full returns the error with which a call would fail at once if it were submitted now, because too many wait. It
+// returns nil for a call that would not fail, or whose affinity makes the answer unknown. A caller asks before it
+// begins costly work: for example, the proxy does not read the body of a request for which the queue has no place.
+// The answer may have changed when the call is submitted.
 func (r *Router) Full(origin string, c *call.Info) *call.Error {
-	e := r.shared.full(origin)
+	e := r.admission.full(origin)
 	if e == nil || c.Affinity != nil || r.policy.Load() != nil {
 		return nil
 	}
-	if free := r.any.TryAcquire(); free != nil {
+	if free := r.unrestricted.TryAcquire(); free != nil {
 		free.Gate().Release(nil)
 		return nil
 	}
 	return e
 }
 
-// TryAcquireNear is TryAcquire for calls without affinity that run on the caller's goroutine: it prefers the replica that
-// this processor used last, as long as that is idle. Under a policy it gives nothing.
-func (r *Router) TryAcquireNear() Replica {
+// TryAcquireRecent is TryAcquire for calls without affinity that run on the caller's goroutine. It prefers the replica
+// that this processor used last, as long as that is idle: no other choice is better then. It returns nil under a
+// policy.
+func (r *Router) TryAcquireRecent() Replica {
 	if r.policy.Load() != nil {
 		return nil
 	}
-	return r.any.TryAcquireNear()
+	return r.unrestricted.TryAcquireRecent()
 }
 
-// TryAcquire takes a slot on the hot path; the caller releases it at the replica's gate. nil means that the call has to be
-// submitted: something is queued, which it must not overtake, or the replicas that it should go to are full. Without a
-// policy and affinity it takes no lock and does not allocate, and its cost does not depend on the number of replicas.
-// After Update has returned it gives none of the removed replicas.
+// TryAcquire takes a slot on the hot path; the caller releases it at the replica's gate. It returns nil if the call
+// has to be submitted: either calls are queued, which it must not overtake, or the replicas that it should go to are
+// full. Without a policy and affinity it takes no lock and does not allocate, and its cost does not depend on the
+// number of replicas. After Update has returned, it takes no slot of a removed replica.
 func (r *Router) TryAcquire(c *call.Info) Replica {
 	if r.policy.Load() == nil {
 		if c.Affinity == nil {
-			return r.any.TryAcquire()
+			return r.unrestricted.TryAcquire()
 		}
 		if c.Affinity.Model != "" {
 			return r.tryModel(c.Affinity.Model)
 		}
 	}
-	room := rooms.Get().(*[8]int)
-	set := r.any.set.Load()
+	room := rankBuffers.Get().(*[8]int)
+	set := r.unrestricted.set.Load()
 	ranks, only := r.rank(c, *set, room[:0])
-	got := r.ranked(set, ranks, only && (len(ranks) > 0 || len(*set) == 0))
-	rooms.Put(room)
+	got := r.acquireRanked(set, ranks, only && (len(ranks) > 0 || len(*set) == 0))
+	rankBuffers.Put(room)
 	return got
 }
 
-// rooms are for ranks, which escape to policies.
-var rooms = sync.Pool{New: func() any { return new([8]int) }} //nolint:gochecknoglobals // a pool of buffers is not state
+// rankBuffers are for ranks, which escape to policies.
+var rankBuffers = sync.Pool{New: func() any { return new([8]int) }} //nolint:gochecknoglobals // a pool of buffers is not state
 
-// ranked takes a slot of the first of ranks, places in set, that has one; for a call that may go anywhere, else of any.
-func (r *Router) ranked(set *[]Replica, ranks []int, only bool) Replica {
+// acquireRanked takes a slot of the first replica of ranks that has one. If only is false, it takes a slot of any
+// other replica after that.
+func (r *Router) acquireRanked(set *[]Replica, ranks []int, only bool) Replica {
 	if only {
-		if l := r.waitingIn(ranks); l != nil && l.queued.Load() > 0 {
+		if sub := r.restrictedTo(ranks); sub != nil && sub.queued.Load() > 0 {
 			return nil
 		}
-	} else if r.any.queued.Load() > 0 {
+	} else if r.unrestricted.queued.Load() > 0 {
 		return nil
 	}
 	for _, i := range ranks {
@@ -136,7 +152,7 @@ func (r *Router) ranked(set *[]Replica, ranks []int, only bool) Replica {
 		if !rep.Gate().TryAcquire() {
 			continue
 		}
-		if r.stays(set, rep) {
+		if r.isMember(set, rep) {
 			return rep
 		}
 		rep.Gate().Release(nil)
@@ -144,21 +160,21 @@ func (r *Router) ranked(set *[]Replica, ranks []int, only bool) Replica {
 	if only {
 		return nil
 	}
-	return r.any.TryAcquire()
+	return r.unrestricted.TryAcquire()
 }
 
-// waitingIn is the lane of the calls that are restricted to ranks, if there is one.
-func (r *Router) waitingIn(ranks []int) *lane {
-	if r.many.Load() == 0 {
+// restrictedTo is the subqueue of the calls that are restricted to ranks, or nil.
+func (r *Router) restrictedTo(ranks []int) *subqueue {
+	if r.subqueuesInUse.Load() == 0 {
 		return nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.lanes[laneKey(ranks)]
+	return r.restricted[subqueueKey(ranks)]
 }
 
-// laneKey names the set of places.
-func laneKey(ranks []int) string {
+// subqueueKey is the same for all orders of the same positions.
+func subqueueKey(ranks []int) string {
 	sorted := slices.Sorted(slices.Values(ranks))
 	key := make([]byte, 0, 3*len(sorted))
 	for _, i := range sorted {
@@ -167,187 +183,190 @@ func laneKey(ranks []int) string {
 	return string(key)
 }
 
-// Submit gives w a slot now or later: Assigned or Failed is called exactly once, perhaps before Submit returns, unless the
-// ticket is cancelled. Calls of one origin that the same replicas may serve are served in the order of their Submits,
-// origins in turn. Failed has reason backpressure if too many of the origin wait.
+// Submit gets a slot for w, now or later. It calls Assigned or Failed of w exactly once, perhaps before Submit
+// returns, unless the ticket is cancelled. Calls of one origin that the same replicas may serve are served in the
+// order of their Submits, and origins in turn. Failed has reason backpressure if too many calls of the origin wait.
 func (r *Router) Submit(b *call.Batch, t *Ticket, origin string, c *call.Info, w Waiting) {
 	t.info = c
 	if c.Affinity == nil && r.policy.Load() == nil {
-		r.any.Submit(b, t, origin, w)
+		r.unrestricted.Submit(b, t, origin, w)
 		return
 	}
-	t.to, t.origin, t.seq = w, origin, r.shared.seq.Add(1)
+	t.to, t.origin, t.seq = w, origin, r.admission.seq.Add(1)
 	r.place(b, t, false)
 }
 
-// Requeue is for a call whose attempt did not start: it waits again at its original place, before everything of its origin
-// that was submitted later. A call that took its slot with TryAcquire and was never submitted has no place; it goes
-// before all others of its origin. The caller has given the slot back, and has closed or removed a replica that would
-// fail it again: the router assigns whatever has a free slot.
+// Requeue queues a call whose attempt did not start. It waits again at its original place, before all calls of its
+// origin that were submitted later. A call that took its slot with TryAcquire and was never submitted has no place;
+// it goes before all others of its origin. The caller has to give the slot back before, and to close or remove a
+// replica that would fail the call again: the router assigns any replica with a free slot.
 func (r *Router) Requeue(b *call.Batch, t *Ticket, origin string, c *call.Info, w Waiting) {
 	t.info = c
 	if c.Affinity == nil && r.policy.Load() == nil {
-		r.any.Requeue(b, t, origin, w)
+		r.unrestricted.Requeue(b, t, origin, w)
 		return
 	}
 	t.to, t.origin = w, origin
 	r.place(b, t, true)
 }
 
-// place assigns a slot, or queues the call where it has to wait. Calls that policies and affinities have a say in are queued
-// with mu held, so that Cancel and Update find each in one place.
-func (r *Router) place(b *call.Batch, t *Ticket, again bool) {
-	if r.byItsModel(t) {
-		r.placeModel(b, t, again)
+// place assigns a slot, or queues the call where it has to wait. Calls with a policy or an affinity are queued with
+// mu held, so that Cancel and Update find each in one place.
+func (r *Router) place(b *call.Batch, t *Ticket, requeued bool) {
+	if r.routedByModel(t) {
+		r.placeModel(b, t, requeued)
 		return
 	}
-	room := rooms.Get().(*[8]int)
-	defer rooms.Put(room)
+	room := rankBuffers.Get().(*[8]int)
+	defer rankBuffers.Put(room)
 	for {
-		set := r.any.set.Load()
+		set := r.unrestricted.set.Load()
 		ranks, only := r.rank(t.info, *set, room[:0])
 		only = only && (len(ranks) > 0 || len(*set) == 0)
-		if got := r.ranked(set, ranks, only); got != nil {
+		if got := r.acquireRanked(set, ranks, only); got != nil {
 			t.to.Assigned(b, got)
 			return
 		}
 		r.mu.Lock()
-		l := r.any
+		sub := r.unrestricted
 		if only {
-			if r.any.set.Load() != set {
+			if r.unrestricted.set.Load() != set {
 				r.mu.Unlock()
-				continue // other replicas, and perhaps other ranks
+				continue // there are other replicas, and perhaps other ranks
 			}
-			l = r.laneLocked(*set, ranks)
+			sub = r.restrictedLocked(*set, ranks)
 		}
-		l.mu.Lock()
-		e := l.queueUp(t, again)
+		sub.mu.Lock()
+		e := sub.enqueueLocked(t, requeued)
 		r.mu.Unlock()
 		if e != nil {
-			l.mu.Unlock()
+			sub.mu.Unlock()
 			t.to.Failed(b, e)
 			return
 		}
-		l.serve()
-		l.deliver(b)
+		sub.serve()
+		sub.deliver(b)
 		return
 	}
 }
 
-// byItsModel says that where a call goes depends on its model.
-func (r *Router) byItsModel(t *Ticket) bool { return t.info.Model() != "" && r.policy.Load() == nil }
+// routedByModel reports whether the replica of a call depends on its model.
+func (r *Router) routedByModel(t *Ticket) bool { return t.info.Model() != "" && r.policy.Load() == nil }
 
-// countLocked is called after a change of the lanes. mu is held.
-func (r *Router) countLocked() { r.many.Store(int32(len(r.lanes) + len(r.byModel))) }
+// countSubqueuesLocked must be called after a change of the maps of subqueues. mu is held.
+func (r *Router) countSubqueuesLocked() {
+	r.subqueuesInUse.Store(int32(len(r.restricted) + len(r.byModel)))
+}
 
-// maxLanes is how many lanes there are before empty ones are retired.
-const maxLanes = 64
+// maxSubqueues is the number of restricted subqueues from which on empty ones are retired.
+const maxSubqueues = 64
 
-// laneLocked finds or makes the lane of the calls that may go to ranks of set, which is the newest, only. mu is held, and as
-// long as it is, the lane is not retired.
-func (r *Router) laneLocked(set []Replica, ranks []int) *lane {
-	key := laneKey(ranks)
-	if l := r.lanes[key]; l != nil {
-		return l
+// restrictedLocked finds or makes the subqueue of the calls that are restricted to ranks. The slice set is the newest
+// set. mu is held, and as long as it is, the subqueue is not retired.
+func (r *Router) restrictedLocked(set []Replica, ranks []int) *subqueue {
+	key := subqueueKey(ranks)
+	if sub := r.restricted[key]; sub != nil {
+		return sub
 	}
-	if len(r.lanes) >= maxLanes {
-		for k, l := range r.lanes {
-			if l.close() {
-				delete(r.lanes, k)
+	if len(r.restricted) >= maxSubqueues {
+		for k, sub := range r.restricted {
+			if sub.closeIfEmpty() {
+				delete(r.restricted, k)
 			}
 		}
 	}
-	l := newLane(r.shared)
+	sub := newSubqueue(r.admission)
 	members := make([]Replica, 0, len(ranks))
 	for _, i := range ranks {
 		if i >= 0 && i < len(set) {
 			members = append(members, set[i])
 		}
 	}
-	l.Update(nil, members)
-	r.lanes[key] = l
-	r.countLocked()
-	return l
+	sub.Update(nil, members)
+	r.restricted[key] = sub
+	r.countSubqueuesLocked()
+	return sub
 }
 
-// Cancel takes t out of its queue. true: neither Assigned nor Failed will be called. false: it was not queued, so one of
-// them has been or is about to be called, or it was never submitted. Its cost does not depend on the queue.
+// Cancel takes t out of its queue. If it returns true, neither Assigned nor Failed will be called. If it returns
+// false, t was not queued: one of the two has been or is about to be called, or t was never submitted. The cost does
+// not depend on the length of the queue.
 func (r *Router) Cancel(t *Ticket) bool {
-	if r.many.Load() == 0 && r.policy.Load() == nil {
-		return r.any.Cancel(t)
+	if r.subqueuesInUse.Load() == 0 && r.policy.Load() == nil {
+		return r.unrestricted.Cancel(t)
 	}
-	r.mu.Lock() // nothing moves between lanes
+	r.mu.Lock() // no call moves between subqueues meanwhile
 	defer r.mu.Unlock()
 	if t.moving {
 		t.moving = false
 		return true
 	}
-	l := t.lane.Load()
-	if l == nil || !l.Cancel(t) {
+	sub := t.subqueue.Load()
+	if sub == nil || !sub.Cancel(t) {
 		return false
 	}
-	if m := r.byModel[t.info.Model()]; m != nil && l == r.any {
+	if m := r.byModel[t.info.Model()]; m != nil && sub == r.unrestricted {
 		m.mu.Lock()
-		if m.scout == t {
-			m.scout = nil
-			r.aging.Reset(0) // the next in order goes in its stead
+		if m.spill == t {
+			m.spill = nil
+			r.refreshTimer.Reset(0) // the model's next call becomes its spill
 		}
 		m.mu.Unlock()
 	}
 	return true
 }
 
-// Update sets the replicas; the slice is copied, and a replica that occurs twice counts once. Queued calls stay queued,
-// and are assigned to what is free. A replica that is left out gets no new calls: a slot that one of its gate's grants
-// brings is given back. Calls that hold a slot of it, or were assigned one just before, keep it.
+// Update sets the replicas. The slice is copied, and a replica that occurs twice counts once. Queued calls stay
+// queued, and get the free slots of new replicas. A replica that is left out gets no new calls: a slot that its gate
+// grants later is given back. Calls that hold a slot of it, or were assigned one just before, keep it.
 func (r *Router) Update(b *call.Batch, replicas []Replica) {
 	r.updating.Lock()
 	defer r.updating.Unlock()
-	r.models.keep(replicas)
+	r.models.setReplicas(replicas)
 	var moved []*Ticket
 	var run delivery
-	if r.policy.Load() != nil { // what it says of those may be different now
+	if r.policy.Load() != nil { // the policy may rank the new set differently
 		r.mu.Lock()
 		moved = r.takeModelsLocked()
-		r.any.mu.Lock()
-		moved = append(moved, r.any.takeAll()...)
-		r.any.mu.Unlock()
+		r.unrestricted.mu.Lock()
+		moved = append(moved, r.unrestricted.takeAll()...)
+		r.unrestricted.mu.Unlock()
 		for _, t := range moved {
 			t.moving = true
 		}
 		r.mu.Unlock()
 	}
-	r.any.Update(b, replicas)
+	r.unrestricted.Update(b, replicas)
 	r.mu.Lock()
-	for k, l := range r.lanes {
-		for _, t := range l.retire() {
+	for k, sub := range r.restricted {
+		for _, t := range sub.retire() {
 			t.moving = true
 			moved = append(moved, t)
 		}
-		delete(r.lanes, k)
+		delete(r.restricted, k)
 	}
-	for _, l := range r.byModel {
-		r.settleLocked(&run, l)
+	for _, sub := range r.byModel {
+		r.refreshLocked(&run, sub)
 	}
 	r.mu.Unlock()
 	run.deliver(b)
 	r.move(b, moved)
 }
 
-// takeModelsLocked retires the lanes of models. Their scouts are left where they wait. mu is held.
+// takeModelsLocked retires the subqueues of models. Their spills stay where they wait. mu is held.
 func (r *Router) takeModelsLocked() (all []*Ticket) {
-	for id, l := range r.byModel {
-		all = append(all, l.retire()...)
+	for id, sub := range r.byModel {
+		all = append(all, sub.retire()...)
 		delete(r.byModel, id)
 	}
 	return all
 }
 
-// move queues the calls of retired lanes where they have to wait now, at their places.
+// move queues the calls of retired subqueues where they have to wait now, at their original places.
 func (r *Router) move(b *call.Batch, moved []*Ticket) {
-	slices.SortFunc(moved, inOrder)
-	set := *r.any.set.Load()
-	to := make([][]int, len(moved)) // nil: anywhere
+	slices.SortFunc(moved, bySeq)
+	set := *r.unrestricted.set.Load()
+	to := make([][]int, len(moved)) // nil for a call that any replica may serve
 	for i, t := range moved {
 		ranks, only := r.rank(t.info, set, nil)
 		if only && (len(ranks) > 0 || len(set) == 0) {
@@ -358,8 +377,8 @@ func (r *Router) move(b *call.Batch, moved []*Ticket) {
 	var failed []*Ticket
 	r.mu.Lock()
 	for i, t := range moved {
-		r.shared.leave(t.origin)
-		if !t.moving { // cancelled
+		r.admission.leave(t.origin)
+		if !t.moving { // the call was cancelled
 			continue
 		}
 		t.moving = false
@@ -367,26 +386,26 @@ func (r *Router) move(b *call.Batch, moved []*Ticket) {
 			failed = append(failed, t)
 			continue
 		}
-		l := r.any
+		sub := r.unrestricted
 		switch {
 		case to[i] != nil:
-			l = r.laneLocked(set, to[i])
-		case r.byItsModel(t):
-			l = r.modelLaneLocked(t.info.Model())
+			sub = r.restrictedLocked(set, to[i])
+		case r.routedByModel(t):
+			sub = r.modelSubqueueLocked(t.info.Model())
 		}
-		l.mu.Lock()                   // a lane that is in the map, or the one that is always there, is not dead
-		r.shared.join(t.origin, true) //nolint:errcheck // it waited before; Close takes it out if it comes in between
-		l.push(t)
-		l.mu.Unlock()
-		if !slices.Contains(touched, l) {
-			touched = append(touched, l)
+		sub.mu.Lock()                    // a subqueue in a map, and the unrestricted one, are never retired
+		r.admission.join(t.origin, true) // the call waited before; Close takes it out if it comes in between
+		sub.push(t)
+		sub.mu.Unlock()
+		if !slices.Contains(touched, sub) {
+			touched = append(touched, sub)
 		}
 	}
-	r.countLocked()
+	r.countSubqueuesLocked()
 	cause := r.closed
-	for _, l := range touched {
-		if l.model != "" {
-			r.settleLocked(&run, l)
+	for _, sub := range touched {
+		if sub.model != "" {
+			r.refreshLocked(&run, sub)
 		}
 	}
 	r.mu.Unlock()
@@ -394,57 +413,57 @@ func (r *Router) move(b *call.Batch, moved []*Ticket) {
 		t.to.Failed(b, cause)
 	}
 	run.deliver(b)
-	for _, l := range touched {
-		l.mu.Lock()
-		l.serve()
-		l.deliver(b)
+	for _, sub := range touched {
+		sub.mu.Lock()
+		sub.serve()
+		sub.deliver(b)
 	}
 }
 
-// Close ends every call that waits with cause, and every one that would have to wait from now on. Calls that find a slot
-// still get it.
+// Close ends every waiting call with cause, and from now on every call that would have to wait. A call that finds a
+// free slot still gets it.
 func (r *Router) Close(cause *call.Error) {
 	r.mu.Lock()
-	if r.closed == nil { // what Update has between two lanes ends with this too
+	if r.closed == nil { // calls that Update moves between two subqueues end with this error too
 		r.closed = cause
 	}
-	r.shared.mu.Lock()
-	r.shared.closed = r.closed
-	r.shared.mu.Unlock()
+	r.admission.mu.Lock()
+	r.admission.closed = r.closed
+	r.admission.mu.Unlock()
 	all := r.takeModelsLocked()
-	for _, l := range r.lanes {
-		l.mu.Lock()
-		all = append(all, l.takeAll()...)
-		l.mu.Unlock()
+	for _, sub := range r.restricted {
+		sub.mu.Lock()
+		all = append(all, sub.takeAll()...)
+		sub.mu.Unlock()
 	}
-	r.any.mu.Lock()
-	all = append(all, r.any.takeAll()...)
-	r.any.mu.Unlock()
+	r.unrestricted.mu.Lock()
+	all = append(all, r.unrestricted.takeAll()...)
+	r.unrestricted.mu.Unlock()
 	r.mu.Unlock()
-	slices.SortFunc(all, inOrder)
+	slices.SortFunc(all, bySeq)
 	for _, t := range all {
-		r.shared.leave(t.origin)
+		r.admission.leave(t.origin)
 		t.to.Failed(nil, cause)
 	}
 }
 
-func inOrder(x, y *Ticket) int { return cmp.Compare(x.seq, y.seq) }
+func bySeq(x, y *Ticket) int { return cmp.Compare(x.seq, y.seq) }
 
-// Queued is the number of calls that wait.
+// Queued is the number of waiting calls.
 func (r *Router) Queued() int {
-	n := r.any.Queued()
-	if r.many.Load() > 0 {
+	n := r.unrestricted.Queued()
+	if r.subqueuesInUse.Load() > 0 {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		for _, l := range r.lanes {
-			n += l.Queued()
+		for _, sub := range r.restricted {
+			n += sub.Queued()
 		}
-		for _, l := range r.byModel {
-			n += l.Queued()
+		for _, sub := range r.byModel {
+			n += sub.Queued()
 		}
 	}
 	return n
 }
 
 // Replicas is the current set, in the order of Update. It is shared and must not be changed.
-func (r *Router) Replicas() []Replica { return r.any.Replicas() }
+func (r *Router) Replicas() []Replica { return r.unrestricted.Replicas() }

@@ -9,16 +9,16 @@ import (
 	"github.com/helve-serve/helve/internal/gate"
 )
 
-// bench is a router with the calls that were submitted to it, in the order in which they were told.
+// bench is a router with the calls that were submitted to it, in the order of delivery.
 type bench struct {
-	*lane
+	*subqueue
 	t     *testing.T
 	order []string
 }
 
 func newBench(t *testing.T, replicas ...Replica) *bench {
 	t.Helper()
-	x := &bench{lane: newLane(newBacklog()), t: t}
+	x := &bench{subqueue: newSubqueue(newAdmission()), t: t}
 	x.Update(nil, replicas)
 	return x
 }
@@ -57,7 +57,7 @@ func (x *bench) submit(origin, name string) *job {
 	return j
 }
 
-// release gives the slot back; requeue too, and queues again.
+// release gives the slot back; requeue does so too, and queues the call again.
 func (j *job) release() {
 	r := j.replica
 	j.replica = nil
@@ -102,7 +102,7 @@ func TestTryAcquire(t *testing.T) {
 	t.Parallel()
 	t.Run("no replica", func(t *testing.T) {
 		t.Parallel()
-		if r := newLane(newBacklog()).TryAcquire(); r != nil {
+		if r := newSubqueue(newAdmission()).TryAcquire(); r != nil {
 			t.Errorf("got %v", r.ID())
 		}
 	})
@@ -193,7 +193,7 @@ func TestSubmitAtOnce(t *testing.T) {
 	}
 }
 
-// TestSubmitFindsTheOneFreeSlot needs more than two draws.
+// TestSubmitFindsTheOneFreeSlot: two draws miss the free slot of one of many replicas, and Submit finds it.
 func TestSubmitFindsTheOneFreeSlot(t *testing.T) {
 	t.Parallel()
 	for at := range 50 {
@@ -206,8 +206,8 @@ func TestSubmitFindsTheOneFreeSlot(t *testing.T) {
 		if j := x.submit("o", "1"); j.replica != set[at] {
 			t.Fatalf("free slot %d was not found", at)
 		}
-		if x.free != 50 {
-			t.Errorf("registered at %d gates for a call that found a slot", 50-x.free)
+		if x.unregistered != 50 {
+			t.Errorf("registered at %d gates for a call that found a slot", 50-x.unregistered)
 		}
 	}
 }
@@ -258,8 +258,8 @@ func TestOriginsInTurn(t *testing.T) {
 	x.want("f4", "l0")
 }
 
-// TestFloodFairness has one origin that submits twenty calls whenever the others submit one. While both have calls queued
-// neither is served twice in a row.
+// TestFloodFairness has one origin that submits twenty calls whenever the others submit one. While both have queued
+// calls, neither is served twice in a row.
 func TestFloodFairness(t *testing.T) {
 	t.Parallel()
 	a := occupied("a", 4)
@@ -292,7 +292,7 @@ func TestCancel(t *testing.T) {
 			t.Errorf("call %d was not cancelled once", i)
 		}
 	}
-	if !x.Cancel(&other.ticket) || x.Queued() != 2 { // and the only one of its origin
+	if !x.Cancel(&other.ticket) || x.Queued() != 2 { // the only call of its origin
 		t.Errorf("%d queued", x.Queued())
 	}
 	for range 3 {
@@ -313,7 +313,7 @@ func TestCancelOfAllLeavesSlotsFree(t *testing.T) {
 	x := newBench(t, a)
 	j := x.submit("o", "1")
 	x.Cancel(&j.ticket)
-	a.Gate().Release(nil) // granted to the router, which has nothing to do with it
+	a.Gate().Release(nil) // granted to the router, which has no call for it
 	if a.Gate().Load() != 0 || x.TryAcquire() != a {
 		t.Error("the slot is lost")
 	}
@@ -418,7 +418,7 @@ func TestUpdateCountsAReplicaOnce(t *testing.T) {
 	}
 }
 
-// stepGate lets a test do something between a gate's decision to grant and the grant.
+// stepGate lets a test run code between a gate's decision to grant and the grant.
 type stepGate struct {
 	*gate.Gate
 	between func()
@@ -500,7 +500,7 @@ func TestGrantUnderWay(t *testing.T) {
 		x.submit("o", "1")
 		x.submit("o", "2")
 		x.submit("o", "3")
-		g.between = func() { g.Release(nil) } // nobody is registered: it becomes free
+		g.between = func() { g.Release(nil) } // no router is registered: the slot becomes free
 		g.Release(nil)
 		x.want("1", "2")
 		g.Release(nil)
@@ -508,7 +508,7 @@ func TestGrantUnderWay(t *testing.T) {
 	})
 }
 
-// hookGate does something before it admits.
+// hookGate runs a function before it admits.
 type hookGate struct {
 	*gate.Gate
 	before func()
@@ -550,12 +550,12 @@ func TestUpdateUnregisters(t *testing.T) {
 	}
 }
 
-// TestTwoRoutersShareAGate: slots go to them in turn, whatever each has queued.
+// TestTwoRoutersShareAGate: slots go to the two routers in turn, however many calls each has queued.
 func TestTwoRoutersShareAGate(t *testing.T) {
 	t.Parallel()
 	a := occupied("a", 1)
 	x := newBench(t, a)
-	y := &bench{lane: newLane(newBacklog()), t: t}
+	y := &bench{subqueue: newSubqueue(newAdmission()), t: t}
 	y.Update(nil, []Replica{&member{"a", "", a.Gate()}})
 	for i := range 100 {
 		x.submit("o", fmt.Sprint(i))
@@ -600,7 +600,7 @@ func TestCallsThatEndAtOnce(t *testing.T) {
 	}
 }
 
-// TestDeliveryOrder: what a delivered call sets free goes behind what was assigned before.
+// TestDeliveryOrder: a call that gets the slot of a delivered call goes behind the calls that were assigned before.
 func TestDeliveryOrder(t *testing.T) {
 	t.Parallel()
 	x := newBench(t)

@@ -13,7 +13,7 @@ import (
 	"github.com/helve-serve/helve/internal/gate"
 )
 
-// stress is what the goroutines of one run share.
+// stress is the shared state of the goroutines of one run.
 type stress struct {
 	t       *testing.T
 	inside  map[*gate.Gate]*atomic.Int64
@@ -21,7 +21,7 @@ type stress struct {
 	served  atomic.Int64
 }
 
-// use is what a call does with its slot.
+// use is the work of a call that has a slot.
 func (s *stress) use(r Replica) {
 	g := r.Gate().(*gate.Gate)
 	if n := s.inside[g].Add(1); n > int64(g.Max()) {
@@ -55,8 +55,8 @@ func (c *stressCall) Assigned(b *call.Batch, r Replica) {
 
 func (c *stressCall) Failed(*call.Batch, *call.Error) { c.s.t.Error("failed") }
 
-// one is one call from start to end: however it goes, it is told exactly once per submission that was not cancelled.
-func (s *stress) one(x *lane, rng *rand.Rand) {
+// one is one call from start to end: it is delivered exactly once per submission that was not cancelled.
+func (s *stress) one(x *subqueue, rng *rand.Rand) {
 	if rng.IntN(2) == 0 {
 		if r := x.TryAcquire(); r != nil {
 			s.use(r)
@@ -110,7 +110,7 @@ func runStress(t *testing.T, updates, replicas int, seed uint64) {
 	t.Helper()
 	const callers, calls = 16, 150
 	s := &stress{t: t, inside: map[*gate.Gate]*atomic.Int64{}, retired: map[*gate.Gate]*atomic.Bool{}}
-	routers := []*lane{newLane(newBacklog()), newLane(newBacklog())}
+	routers := []*subqueue{newSubqueue(newAdmission()), newSubqueue(newAdmission())}
 	var gates []*gate.Gate
 	entries := make([][]Replica, len(routers))
 	for i := range replicas + updates/10 { // those beyond the first come and go for good

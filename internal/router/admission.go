@@ -1,0 +1,74 @@
+package router
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/helve-serve/helve/internal/call"
+)
+
+// admission counts the waiting calls of each origin over all subqueues of a router, and refuses calls above the
+// limit. For example, with a limit of 2 the third waiting call of the proxy fails with backpressure, while another
+// deployment's first call may wait. It also numbers the submissions.
+type admission struct {
+	seq atomic.Uint64 // written by every Submit
+	_   [cacheLine - 8]byte
+
+	limit atomic.Int64 // largest number of waiting calls of one origin; negative for no limit
+
+	mu       sync.Mutex
+	byOrigin map[string]int
+	closed   *call.Error // the error of all calls that would wait, once the router is closed
+}
+
+func newAdmission() *admission {
+	a := &admission{byOrigin: map[string]int{}}
+	a.limit.Store(-1)
+	return a
+}
+
+// join counts a call that is about to wait, or returns the error that there are too many. A requeued call is always
+// let in.
+func (a *admission) join(origin string, requeued bool) *call.Error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed != nil {
+		return a.closed
+	}
+	if e := a.fullLocked(origin); e != nil && !requeued {
+		return e
+	}
+	a.byOrigin[origin]++
+	return nil
+}
+
+// fullLocked is an error if as many calls of an origin wait as the limit allows.
+func (a *admission) fullLocked(origin string) *call.Error {
+	n := a.byOrigin[origin]
+	if limit := int(a.limit.Load()); limit >= 0 && n >= limit {
+		return call.NewError(call.Backpressure, fmt.Sprintf( // Ray Serve'a text, which its users match on
+			"Request dropped due to backpressure (num_queued_requests=%d, max_queued_requests=%d).", n, limit))
+	}
+	return nil
+}
+
+// full is the error that join would return now.
+func (a *admission) full(origin string) *call.Error {
+	if a.limit.Load() < 0 {
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.fullLocked(origin)
+}
+
+func (a *admission) leave(origin string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if n := a.byOrigin[origin] - 1; n > 0 {
+		a.byOrigin[origin] = n
+	} else {
+		delete(a.byOrigin, origin)
+	}
+}

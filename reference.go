@@ -50,7 +50,7 @@ func (r *Response[T]) read(ctx context.Context) (T, error) {
 	p.Keep()
 	r.decoding.Unlock()
 	defer p.Release()
-	q, failure := wire.Fetched(ctx, p) // may wait, and may be tried again
+	q, failure := wire.FetchKept(ctx, p) // may wait, and may be tried again
 	if failure != nil {
 		var none T
 		return none, public(failure.At(r.info))

@@ -48,7 +48,7 @@ func serveWire(l net.Listener) {
 				p.Close(err)
 			}
 		default:
-			p := wire.NewLinkPeer(wire.NewLink(wire.NewConn(c), h.Terms), wireServer{})
+			p := wire.NewPeer(wire.NewLink(wire.NewConn(c), h.Terms), wireServer{})
 			link <- p
 			p.Serve() //nolint:errcheck // until the client closes
 			links.Delete(h.ID)
@@ -137,7 +137,7 @@ func openPeer(ctx context.Context, e end, h wire.Hello) (*wirePeer, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &wirePeer{p: wire.NewLinkPeer(wire.NewLink(wire.NewConn(c), terms), wireServer{})}
+	p := &wirePeer{p: wire.NewPeer(wire.NewLink(wire.NewConn(c), terms), wireServer{})}
 	go p.p.Serve() //nolint:errcheck // until it is closed
 	p.echoRoute, err = p.p.Declare(wire.Route{Method: "echo"})
 	return p, err

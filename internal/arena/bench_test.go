@@ -11,7 +11,7 @@ import (
 // BenchmarkPass moves one buffer from one side to the other: through the arena with all its accounting (the consumer looks
 // at every page, or makes a copy), and over a unix socket into a buffer that is there already.
 func BenchmarkPass(b *testing.B) {
-	for _, n := range []int{Least, 1 << 20, 10 << 20} {
+	for _, n := range []int{MinBuffer, 1 << 20, 10 << 20} {
 		p := content(1, n)
 		name := fmt.Sprintf("%dKB", n>>10)
 		for _, copied := range []bool{false, true} {
@@ -36,12 +36,12 @@ func passThroughArena(b *testing.B, p []byte, copied bool) {
 	for b.Loop() {
 		r, ok := s.Take(uint64(len(p)))
 		for !ok {
-			n := s.Want()
+			n := s.NextRequest()
 			g, err := m.Lease(tab, producer, n)
 			if err != nil {
 				b.Fatal(err)
 			}
-			s.Granted(g)
+			s.AddGrant(g)
 			r, ok = s.Take(uint64(len(p)))
 		}
 		m.Write(r.Offset, p)

@@ -49,8 +49,8 @@ type Memory struct {
 	users int    // views and operations under way
 	ended bool
 
-	viewed, pressed atomic.Int64 // bytes that views are of, and over which the collector is asked again
-	pressing        atomic.Bool
+	viewed, collectAt atomic.Int64 // bytes that views are of, and over which the collector is asked again
+	collecting        atomic.Bool
 }
 
 // New makes an arena's memory. The size is rounded up to whole slabs. The name is what /proc shows.
@@ -265,7 +265,7 @@ func (m *Memory) Reclaim(t *Table, max uint64) error {
 	var errs error
 	for _, e := range t.Sweep(max) {
 		err := m.Punch(e)
-		t.Swept(e, err == nil)
+		t.FinishSweep(e, err == nil)
 		errs = errors.Join(errs, err)
 	}
 	return errs
@@ -280,6 +280,6 @@ func (m *Memory) Lease(t *Table, h Holder, n uint64) (Grant, error) {
 	if err := m.Fill(g.Extent); err != nil {
 		return Grant{}, errors.Join(fmt.Errorf("%w: %w", ErrFull, err), t.Return(h, g))
 	}
-	t.Filled(g.Extent)
+	t.MarkFilled(g.Extent)
 	return g, nil
 }

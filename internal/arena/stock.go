@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// Least is the size from which on a buffer is worth a place here; smaller ones are faster inline (measured).
-const Least = 128 << 10
+// MinBuffer is the size from which on a buffer is worth a place here; smaller ones are faster inline (measured).
+const MinBuffer = 128 << 10
 
 const firstAsk = 1 << 20
 
@@ -23,7 +23,7 @@ type Stock struct {
 	grants  []Grant
 	surplus []Grant // of no use here, to be given back
 	held    uint64  // bytes of grants
-	need    uint64  // about the largest buffer of late
+	typical uint64  // about the largest buffer of late
 	asked   bool
 	refused bool // the last request was: ask for less
 }
@@ -38,7 +38,7 @@ func (s *Stock) Take(n uint64) (Ref, bool) {
 	if n == 0 || n > s.most {
 		return Ref{}, false
 	}
-	s.need = max(slabs(n), s.need-s.need/8) // forgets a large one after some smaller ones
+	s.typical = max(slabs(n), s.typical-s.typical/8) // forgets a large one after some smaller ones
 	best := -1
 	for i, g := range s.grants {
 		if g.Length >= n && (best < 0 || g.Length < s.grants[best].Length) {
@@ -52,7 +52,7 @@ func (s *Stock) Take(n uint64) (Ref, bool) {
 	r := Ref{s.arena, g.Generation, g.Offset, n}
 	used := slabs(n)
 	s.held -= used
-	if rest := (Grant{Extent{g.Offset + used, g.Length - used}, g.Generation}); rest.Length >= Least {
+	if rest := (Grant{Extent{g.Offset + used, g.Length - used}, g.Generation}); rest.Length >= MinBuffer {
 		s.grants[best] = rest
 		return r, true
 	} else if rest.Length > 0 {
@@ -63,30 +63,30 @@ func (s *Stock) Take(n uint64) (Ref, bool) {
 	return r, true
 }
 
-// Back takes a place back that Take gave and that was not sent.
-func (s *Stock) Back(r Ref) {
+// PutBack takes a place back that Take gave and that was not sent.
+func (s *Stock) PutBack(r Ref) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.add(Grant{Extent{r.Offset, slabs(r.Length)}, r.Generation})
 }
 
-// Want is how many bytes to ask the node for now. Unless it is 0, Granted must follow.
-func (s *Stock) Want() uint64 {
+// NextRequest is how many bytes to ask the node for now. Unless it is 0, Granted must follow.
+func (s *Stock) NextRequest() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.asked || s.need == 0 || s.held >= 2*s.need || s.held+s.need > s.most {
+	if s.asked || s.typical == 0 || s.held >= 2*s.typical || s.held+s.typical > s.most {
 		return 0
 	}
-	n := min(max(4*s.need, firstAsk), s.most-s.held)
+	n := min(max(4*s.typical, firstAsk), s.most-s.held)
 	if s.refused {
-		n = s.need
+		n = s.typical
 	}
 	s.asked = true
 	return n
 }
 
-// Granted takes the node's answer; a refusal has no length.
-func (s *Stock) Granted(g Grant) {
+// AddGrant takes the node's answer; a refusal has no length.
+func (s *Stock) AddGrant(g Grant) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.asked, s.refused = false, g.Length == 0
@@ -103,7 +103,7 @@ func (s *Stock) Surplus(idle bool) []Grant {
 	s.surplus = nil
 	if idle {
 		out = append(out, s.grants...)
-		s.grants, s.held, s.need = nil, 0, 0
+		s.grants, s.held, s.typical = nil, 0, 0
 	}
 	return out
 }

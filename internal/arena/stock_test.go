@@ -8,19 +8,19 @@ import (
 func TestStock(t *testing.T) {
 	t.Parallel()
 	s := NewStock(testID, 8<<20)
-	if s.Want() != 0 {
+	if s.NextRequest() != 0 {
 		t.Error("wants something before anything was sent")
 	}
-	if _, ok := s.Take(Least); ok {
+	if _, ok := s.Take(MinBuffer); ok {
 		t.Error("took from nothing")
 	}
-	if n := s.Want(); n != firstAsk {
+	if n := s.NextRequest(); n != firstAsk {
 		t.Errorf("wants %d", n)
 	}
-	if n := s.Want(); n != 0 {
+	if n := s.NextRequest(); n != 0 {
 		t.Errorf("wants %d while a request is under way", n)
 	}
-	s.Granted(Grant{Extent{10 * Slab, 4*Slab + Least}, 3})
+	s.AddGrant(Grant{Extent{10 * Slab, 4*Slab + MinBuffer}, 3})
 	first, ok := s.Take(2*Slab - 1)
 	if !ok || first != (Ref{testID, 3, 10 * Slab, 2*Slab - 1}) {
 		t.Errorf("took %+v", first)
@@ -32,16 +32,16 @@ func TestStock(t *testing.T) {
 	if got := s.Surplus(false); len(got) != 1 || got[0] != (Grant{Extent{15 * Slab, Slab}, 3}) {
 		t.Errorf("one slab is of no use, returned were %v", got)
 	}
-	s.Back(second)
-	s.Back(first)
+	s.PutBack(second)
+	s.PutBack(first)
 	if got := s.Surplus(true); len(got) != 1 || got[0] != (Grant{Extent{10 * Slab, 5 * Slab}, 3}) {
 		t.Errorf("at idle %v are returned", got)
 	}
-	if s.Want() != 0 {
+	if s.NextRequest() != 0 {
 		t.Error("wants something when idle")
 	}
 	for _, n := range []uint64{0, 8<<20 + 1, ^uint64(0)} {
-		if _, ok := s.Take(n); ok || s.Want() != 0 {
+		if _, ok := s.Take(n); ok || s.NextRequest() != 0 {
 			t.Errorf("%d bytes", n)
 		}
 	}
@@ -52,14 +52,14 @@ func TestStockAsksForLess(t *testing.T) {
 	s := NewStock(testID, 64<<20)
 	s.Take(3 << 20)
 	for i, want := range []uint64{12 << 20, 3 << 20, 3 << 20} {
-		if n := s.Want(); n != want {
+		if n := s.NextRequest(); n != want {
 			t.Errorf("request %d: %d", i, n)
 		}
-		s.Granted(Grant{})
+		s.AddGrant(Grant{})
 	}
-	s.Want()
-	s.Granted(Grant{Extent{0, 3 << 20}, 1})
-	if n := s.Want(); n != 12<<20 {
+	s.NextRequest()
+	s.AddGrant(Grant{Extent{0, 3 << 20}, 1})
+	if n := s.NextRequest(); n != 12<<20 {
 		t.Errorf("after a grant: %d", n)
 	}
 }
@@ -83,9 +83,9 @@ func TestStockAgainstTable(t *testing.T) {
 					out++
 				}
 			case 2:
-				if n := s.Want(); n > 0 {
+				if n := s.NextRequest(); n > 0 {
 					g, _, _ := tab.Lease(h, n)
-					s.Granted(g)
+					s.AddGrant(g)
 				}
 			case 3:
 				if len(taken) > 0 {
@@ -93,7 +93,7 @@ func TestStockAgainstTable(t *testing.T) {
 					ref := taken[i]
 					taken = append(taken[:i], taken[i+1:]...)
 					if r.IntN(4) == 0 {
-						s.Back(ref)
+						s.PutBack(ref)
 						break
 					}
 					if err := tab.Publish(h, ref); err != nil {
@@ -124,7 +124,7 @@ func TestStockAgainstTable(t *testing.T) {
 			t.Errorf("seed %d: %d taken only", seed, out)
 		}
 		for _, ref := range taken {
-			s.Back(ref)
+			s.PutBack(ref)
 		}
 		for _, g := range s.Surplus(true) {
 			if err := tab.Return(h, g); err != nil {

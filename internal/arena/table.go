@@ -163,7 +163,7 @@ func (t *Table) Lease(h Holder, n uint64) (g Grant, unfilled bool, err error) {
 }
 
 // Filled records that all of e has memory.
-func (t *Table) Filled(e Extent) {
+func (t *Table) MarkFilled(e Extent) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.mark(e, warm)
@@ -298,9 +298,9 @@ func (t *Table) Sweep(max uint64) []Extent {
 	return found
 }
 
-// Swept gives an extent back that Sweep gave out, once. punched says whether its memory is gone. Anything else than one of
+// FinishSweep gives an extent back that Sweep gave out, once. punched says whether its memory is gone. Anything else than one of
 // Sweep's extents is a mistake of the caller and panics.
-func (t *Table) Swept(e Extent, punched bool) {
+func (t *Table) FinishSweep(e Extent, punched bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	i := slices.Index(t.sweeping, e)

@@ -192,7 +192,7 @@ func TestSweep(t *testing.T) {
 	g := lease(4*Slab, true)
 	tab.Return(h, g) // it could not be filled
 	g = lease(4*Slab, true)
-	tab.Filled(g.Extent)
+	tab.MarkFilled(g.Extent)
 	if got := tab.Sweep(8 * Slab); got != nil {
 		t.Errorf("swept what is leased: %v", got)
 	}
@@ -212,7 +212,7 @@ func TestSweep(t *testing.T) {
 	if g := lease(2*Slab, true); g.Offset != 3*Slab {
 		t.Errorf("leased what is being swept: %+v", g)
 	}
-	tab.Swept(got[0], true)
+	tab.FinishSweep(got[0], true)
 	if s := tab.Stats(); s.Sweeping != 0 || s.Filled != 2*Slab {
 		t.Errorf("%+v", s)
 	}
@@ -220,7 +220,7 @@ func TestSweep(t *testing.T) {
 	if want := []Extent{{0, Slab}}; !slices.Equal(got, want) {
 		t.Fatalf("swept %v, want %v", got, want)
 	}
-	tab.Swept(got[0], false) // that failed: it counts as used, and is given out after two sweeps
+	tab.FinishSweep(got[0], false) // that failed: it counts as used, and is given out after two sweeps
 	if got := tab.Sweep(8 * Slab); got != nil {
 		t.Errorf("swept %v", got)
 	}
@@ -232,7 +232,7 @@ func TestSweep(t *testing.T) {
 			t.Error("an extent that is not being swept did not panic")
 		}
 	}()
-	tab.Swept(Extent{5 * Slab, Slab}, true)
+	tab.FinishSweep(Extent{5 * Slab, Slab}, true)
 }
 
 func TestNewTablePanics(t *testing.T) {
@@ -420,7 +420,7 @@ func compareWithModel(steps int, c choices) error {
 				m.leases[h] = append(m.leases[h], w)
 				seen = append(seen, w)
 				if unfilled && c.IntN(4) > 0 {
-					tab.Filled(g.Extent)
+					tab.MarkFilled(g.Extent)
 				}
 			}
 		case op < 12 && len(seen) > 0:
@@ -481,7 +481,7 @@ func compareWithModel(steps int, c choices) error {
 			want = true
 		case len(m.sweeps) > 0:
 			what = "swept"
-			tab.Swept(m.sweeps[0], c.IntN(2) == 0)
+			tab.FinishSweep(m.sweeps[0], c.IntN(2) == 0)
 			m.own(m.sweeps[0], "")
 			m.sweeps = m.sweeps[1:]
 			want = true
@@ -499,7 +499,7 @@ func compareWithModel(steps int, c choices) error {
 		tab.Drop(h)
 	}
 	for _, e := range m.sweeps {
-		tab.Swept(e, true)
+		tab.FinishSweep(e, true)
 	}
 	if s := tab.Stats(); s.Free != s.Size || s.Buffers != 0 || s.References != 0 || len(tab.free) != 1 {
 		return fmt.Errorf("everybody is gone, and there is left: %+v", s)
@@ -585,7 +585,7 @@ func TestTableConcurrently(t *testing.T) {
 					t.Error(err)
 				}
 				for _, e := range tab.Sweep(Slab) {
-					tab.Swept(e, true)
+					tab.FinishSweep(e, true)
 				}
 				tab.Drop(h)
 				if err := tab.Release(consumer, r); err != nil {

@@ -39,28 +39,28 @@ func (m *Memory) View(r Ref, released func(Ref)) (*View, error) {
 	}
 	in := &view{memory: m, ref: r, released: released}
 	in.uses.Store(1)
-	m.press(int64(r.Length))
+	m.countViewed(int64(r.Length))
 	v := &View{in}
 	in.cleanup = runtime.AddCleanup(v, (*view).release, in)
 	return v, nil
 }
 
-// pressLeast is how much may be viewed before the collector is asked whether all of it can still be reached.
-const pressLeast = 64 << 20
+// minCollect is how much may be viewed before the collector is asked whether all of it can still be reached.
+const minCollect = 64 << 20
 
-// press counts what is viewed, which the collector does not see: a view is a hundred bytes to it, and a heap of those is never
+// countViewed counts what is viewed, which the collector does not see: a view is a hundred bytes to it, and a heap of those is never
 // worth collecting. Whenever what is viewed has grown by a quarter, and by so much at least, it runs once, so that views which were
 // forgotten end. (Not when it has doubled: the views end some time after the collection that found them.)
-func (m *Memory) press(n int64) {
-	limit := m.pressed.Load()
-	if m.viewed.Add(n) <= max(limit, pressLeast) || !m.pressing.CompareAndSwap(false, true) {
+func (m *Memory) countViewed(n int64) {
+	limit := m.collectAt.Load()
+	if m.viewed.Add(n) <= max(limit, minCollect) || !m.collecting.CompareAndSwap(false, true) {
 		return
 	}
 	go func() {
 		runtime.GC()
 		viewed := m.viewed.Load()
-		m.pressed.Store(viewed + max(pressLeast, viewed/4))
-		m.pressing.Store(false)
+		m.collectAt.Store(viewed + max(minCollect, viewed/4))
+		m.collecting.Store(false)
 	}()
 }
 

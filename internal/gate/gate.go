@@ -27,9 +27,9 @@ type Gate struct {
 	max   int64
 	state atomic.Int64 // slots taken, plus the bits below
 
-	mu      sync.Mutex // guards waiters, and every change of the bits
-	waiters []Waiter   // the longest waiting first
-	crowded func()     // told when somebody begins to wait where nobody did; nil for none
+	mu        sync.Mutex // guards waiters, and every change of the bits
+	waiters   []Waiter   // the longest waiting first
+	onWaiting func()     // told when somebody begins to wait where nobody did; nil for none
 
 	// Every call writes state. Without the padding the gates of different replicas would share cache lines (which
 	// processors also prefetch in pairs), and callers on different replicas would slow each other down.
@@ -51,9 +51,9 @@ func New(slots int) *Gate {
 	return &Gate{max: int64(slots)}
 }
 
-// WhenWaiting has f called whenever somebody begins to wait at a gate where nobody waited, on that goroutine and without
+// OnWaiting has f called whenever somebody begins to wait at a gate where nobody waited, on that goroutine and without
 // the gate's lock. It is set before the gate is used.
-func (g *Gate) WhenWaiting(f func()) { g.crowded = f }
+func (g *Gate) OnWaiting(f func()) { g.onWaiting = f }
 
 // Max is the number of slots.
 func (g *Gate) Max() int { return int(g.max) }
@@ -115,8 +115,8 @@ func (g *Gate) next() Waiter {
 // it keeps its place (false). At a closed gate w gets neither a slot nor a place (false).
 func (g *Gate) Wait(w Waiter) bool {
 	got, first := g.wait(w)
-	if first && g.crowded != nil {
-		g.crowded()
+	if first && g.onWaiting != nil {
+		g.onWaiting()
 	}
 	return got
 }

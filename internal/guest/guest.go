@@ -164,11 +164,11 @@ func (g *Guest) connect(resume *wire.Resume) (*wire.Peer, error) {
 		return nil, err
 	}
 	terms := welcome.Terms
-	peer := wire.NewLinkPeer(wire.NewLink(wire.NewConn(nc), terms), g)
+	peer := wire.NewPeer(wire.NewLink(wire.NewConn(nc), terms), g)
 	g.memory.close() // what is still read of the former node's memory stays
 	if g.memory = m; m != nil {
 		m.peer = peer
-		peer.Share(m)
+		peer.UseMemory(m)
 	}
 	if terms.Bulk {
 		h.Connection, h.Graph, h.Resume = wire.ConnBulk, nil, nil
@@ -286,7 +286,7 @@ type Port struct {
 	app, deployment string
 	python          bool
 
-	ways transport.Ways
+	ways transport.RouteCache
 	near atomic.Pointer[[]router.Replica]
 	turn atomic.Uint32
 	uses sync.Map // name -> true
@@ -330,7 +330,7 @@ func (p *Port) Uses(name string) {
 // Submit sends a call to the node, which queues and routes it.
 func (p *Port) Submit(b *call.Batch, c *call.Call, sink call.Sink) call.Canceler {
 	peer := p.guest.peer.Load()
-	way, e := p.ways.To(peer, wire.Route{App: p.app, Deployment: p.deployment, Method: c.Info.Method})
+	way, e := p.ways.Get(peer, wire.Route{App: p.app, Deployment: p.deployment, Method: c.Info.Method})
 	if e != nil {
 		sink.Complete(b, call.Result{Err: e.At(&c.Info)})
 		return noCancel{}

@@ -54,7 +54,7 @@ func TestBroadcastsHoldNoSlot(t *testing.T) {
 	g := &Guest{codec: codec.New(), replicas: map[string]*hosted{}}
 	g.host(r, nil)
 	a, b := pair(t)
-	here, there := wire.NewLinkPeer(wire.NewLink(wire.NewConn(a), wire.Terms{}), g), wire.NewLinkPeer(wire.NewLink(wire.NewConn(b), wire.Terms{}), node{})
+	here, there := wire.NewPeer(wire.NewLink(wire.NewConn(a), wire.Terms{}), g), wire.NewPeer(wire.NewLink(wire.NewConn(b), wire.Terms{}), node{})
 	g.peer.Store(here)
 	go here.Serve()  //nolint:errcheck // it is closed
 	go there.Serve() //nolint:errcheck // as above

@@ -53,7 +53,7 @@ func (t *tenure) Here() *instance.Instance { return t.host.near }
 type tenure struct {
 	guest *Guest
 	host  *hosted
-	block *gate.Block // slots for calls from this process
+	block *gate.LocalSlots // slots for calls from this process
 	rest  *time.Timer
 
 	running atomic.Int64 // calls from the node that have not ended; once it is over, also those under its lent slots
@@ -71,9 +71,9 @@ const lateClose = 5 * time.Second
 
 func (h *hosted) begin() {
 	t := &tenure{guest: h.guest, host: h}
-	t.block = gate.NewBlock(func(_ *call.Batch, n int) { t.giveBack(h.guest.peer.Load(), n) })
+	t.block = gate.NewLocalSlots(func(_ *call.Batch, n int) { t.giveBack(h.guest.peer.Load(), n) })
 	t.rest = time.AfterFunc(time.Hour, func() {
-		if !t.block.Rest() {
+		if !t.block.ReturnIdle() {
 			t.rest.Reset(restTime)
 		}
 	})

@@ -61,7 +61,9 @@ func (m *memory) Receive(r wire.Ref) (*call.Shared, error) {
 }
 
 // release tells the node that a view has ended. It runs wherever that happens.
-func (m *memory) release(r arena.Ref) { m.peer.Tell(wire.TypeRelease, arena.AppendRefs(nil, r)) }
+func (m *memory) release(r arena.Ref) {
+	m.peer.SendMemoryFrame(wire.TypeRelease, arena.AppendRefs(nil, r))
+}
 
 // Send refers to what the node has sent: the reference is this worker's until the node has read the frame.
 func (m *memory) Send(s *call.Shared) (wire.Ref, bool) {
@@ -76,7 +78,7 @@ func (m *memory) Send(s *call.Shared) (wire.Ref, bool) {
 func (m *memory) Put(b []byte) (wire.Ref, bool) {
 	ref, ok := m.stock.Take(uint64(len(b)))
 	if ok && m.memory.Write(ref.Offset, b) != nil {
-		m.stock.Back(ref)
+		m.stock.PutBack(ref)
 		ok = false
 	}
 	m.order()
@@ -86,14 +88,14 @@ func (m *memory) Put(b []byte) (wire.Ref, bool) {
 // Unsent gives a place back to the stock.
 func (m *memory) Unsent(r wire.Ref, put bool) {
 	if put {
-		m.stock.Back(arena.DecodeRef(r))
+		m.stock.PutBack(arena.DecodeRef(r))
 	}
 }
 
 // order asks the node for more where the stock is low, and gives it what is of no use.
 func (m *memory) order() {
-	if n := m.stock.Want(); n > 0 {
-		m.peer.Tell(wire.TypeLease, binary.LittleEndian.AppendUint64(nil, n))
+	if n := m.stock.NextRequest(); n > 0 {
+		m.peer.SendMemoryFrame(wire.TypeLease, binary.LittleEndian.AppendUint64(nil, n))
 	}
 	m.give(m.stock.Surplus(false))
 	m.mu.Lock()
@@ -109,7 +111,7 @@ func (m *memory) order() {
 
 func (m *memory) give(gs []arena.Grant) {
 	if len(gs) > 0 {
-		m.peer.Tell(wire.TypeUnlease, arena.AppendGrants(nil, m.memory.Offer().Arena, gs...))
+		m.peer.SendMemoryFrame(wire.TypeUnlease, arena.AppendGrants(nil, m.memory.Offer().Arena, gs...))
 	}
 }
 
@@ -119,7 +121,7 @@ func (m *memory) Frame(t wire.Type, body []byte) error {
 		return errors.New("malformed lease")
 	}
 	return arena.EachGrant(body, m.memory.Offer().Arena, func(g arena.Grant) error {
-		m.stock.Granted(g)
+		m.stock.AddGrant(g)
 		return nil
 	})
 }

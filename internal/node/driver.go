@@ -38,7 +38,7 @@ func (n *Node) ServeDriver(nc net.Conn, token wire.Token) error {
 	}
 	s := &session{node: n, origin: "driver:" + strconv.Itoa(h.PID), driver: &driver{node: n}, referenceOver: h.ReferenceOver}
 	s.control = s.operations()
-	peer := wire.NewLinkPeer(wire.NewLink(wire.NewConn(nc), h.Terms), s)
+	peer := wire.NewPeer(wire.NewLink(wire.NewConn(nc), h.Terms), s)
 	s.peer = peer
 	defer s.dropAll()
 	defer s.releaseAll()

@@ -8,7 +8,7 @@ import (
 	"github.com/helve-serve/helve/internal/spec"
 )
 
-// Slots of a replica that are lent to its own Go worker, for calls between replicas there (gate.Block is the other side).
+// Slots of a replica that are lent to its own Go worker, for calls between replicas there (gate.LocalSlots is the other side).
 // They are taken at the replica's gate as any slot is, so all callers together stay within its maximum.
 
 // lendEvery is after how many calls from a worker to a replica in it slots are lent: one call does not make a habit.

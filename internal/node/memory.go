@@ -208,7 +208,7 @@ func (s *sharing) Frame(t wire.Type, body []byte) error {
 			g = arena.Grant{}
 		}
 		s.granting.Store(false)
-		s.peer.Tell(wire.TypeLease, arena.AppendGrants(nil, id, g))
+		s.peer.SendMemoryFrame(wire.TypeLease, arena.AppendGrants(nil, id, g))
 	})
 	return nil
 }

@@ -150,7 +150,7 @@ func (n *Node) unitOfLocked(d *Deployment, id string, now time.Time) *Unit {
 	e := d.now.Load()
 	u := &Unit{id: id, dep: d, edition: e, gate: gate.New(e.options.MaxOngoingRequests), state: helvetype.ReplicaStarting, startedAt: now}
 	if e.placement == inGoWorker {
-		u.gate.WhenWaiting(func() { u.recall(false) })
+		u.gate.OnWaiting(func() { u.recall(false) })
 	}
 	u.life, u.endLife = context.WithCancelCause(n.ctx)
 	d.units[u.id] = u

@@ -368,12 +368,12 @@ func (n *Node) open(nc net.Conn) {
 	}
 	s := &session{node: n, origin: "worker " + w.id, app: w.app, worker: w, referenceOver: h.ReferenceOver}
 	s.control = s.operations()
-	peer := wire.NewLinkPeer(wire.NewLink(wire.NewConn(nc), h.Terms), s)
+	peer := wire.NewPeer(wire.NewLink(wire.NewConn(nc), h.Terms), s)
 	s.peer = peer
 	n.mu.Lock()
 	if w.sharing != nil {
 		w.sharing.peer = peer
-		peer.Share(w.sharing)
+		peer.UseMemory(w.sharing)
 	}
 	w.peer, w.resume = peer, h.Resume
 	n.mu.Unlock()
@@ -430,7 +430,7 @@ func (n *Node) halfOpen(nc net.Conn) (opened func(), ok bool) {
 func (n *Node) answer(w *workerProc, nc net.Conn, terms wire.Terms) {
 	s := &session{node: n, origin: "worker " + w.id, app: w.app}
 	s.control = s.operations()
-	s.peer = wire.NewLinkPeer(wire.NewLink(wire.NewConn(nc), terms), s)
+	s.peer = wire.NewPeer(wire.NewLink(wire.NewConn(nc), terms), s)
 	stop := context.AfterFunc(n.ctx, func() { s.peer.Close(context.Cause(n.ctx)) })
 	defer stop()
 	s.peer.Serve() //nolint:errcheck // it ends when the worker has its answer

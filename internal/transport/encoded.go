@@ -22,7 +22,7 @@ func (t *Encoded) Start(b *call.Batch, c *call.Call, sink call.Sink) Handle {
 	out := &call.Call{Info: c.Info, Deadline: c.Deadline, Origin: c.Origin, Want: c.Want, Options: c.Options}
 	request, response := t.Default, t.Default
 	if o := c.Options; o != nil {
-		request, response = chosen(o.Request, request), chosen(o.Response, response)
+		request, response = orDefault(o.Request, request), orDefault(o.Response, response)
 	}
 	if out.Want == call.Native {
 		out.Want = response
@@ -33,13 +33,13 @@ func (t *Encoded) Start(b *call.Batch, c *call.Call, sink call.Sink) Handle {
 			Shared: c.Encoded.Shared,
 		}
 	} else if err := encodeSlots(cd, request, c.Slots, out); err != nil {
-		sink.Complete(b, call.Result{Err: unencodable(err)})
+		sink.Complete(b, call.Result{Err: argumentFailure(err)})
 		return Handle{}
 	}
 	if items := c.Items; items != nil {
 		out.Items = items // what Local gives it is encoded by out.Want
 	}
-	return t.Local.Start(b, out, apart{sink})
+	return t.Local.Start(b, out, encodedErrorSink{sink})
 }
 
 func encodeSlots(cd *codec.Codec, as call.Codec, slots []call.Slot, out *call.Call) error {
@@ -61,10 +61,10 @@ func encodeSlots(cd *codec.Codec, as call.Codec, slots []call.Slot, out *call.Ca
 	return nil
 }
 
-// apart takes from an error what does not leave a process.
-type apart struct{ to call.Sink }
+// encodedErrorSink takes from an error what does not leave a process.
+type encodedErrorSink struct{ to call.Sink }
 
-func (a apart) Complete(b *call.Batch, r call.Result) {
+func (a encodedErrorSink) Complete(b *call.Batch, r call.Result) {
 	if r.Err != nil {
 		e, err := codec.ParseError(codec.AppendError(nil, r.Err))
 		if err != nil {

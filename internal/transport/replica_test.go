@@ -159,7 +159,7 @@ func connect(t testing.TB, k kind, here, there wire.Server) (x, y *wire.Peer) {
 	t.Helper()
 	terms := wire.Terms{Protocol: 2, Bulk: true}
 	a, b := k.pair(t)
-	x, y = wire.NewLinkPeer(wire.NewLink(wire.NewConn(a), terms), here), wire.NewLinkPeer(wire.NewLink(wire.NewConn(b), terms), there)
+	x, y = wire.NewPeer(wire.NewLink(wire.NewConn(a), terms), here), wire.NewPeer(wire.NewLink(wire.NewConn(b), terms), there)
 	a, b = k.pair(t)
 	if err := errors.Join(x.Attach(a), y.Attach(b)); err != nil {
 		t.Fatal(err)

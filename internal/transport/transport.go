@@ -67,7 +67,7 @@ func (l *Local) run(ctx *call.Context, c *call.Call, sink call.Sink) {
 		}
 		ctx.End()
 		if r.Err != nil && c.Want != call.Native {
-			r.Err = l.leaving(r.Err)
+			r.Err = l.describeError(r.Err)
 		}
 		sink.Complete(nil, r)
 	}()
@@ -75,8 +75,8 @@ func (l *Local) run(ctx *call.Context, c *call.Call, sink call.Sink) {
 	ended = true
 }
 
-// leaving is e as it leaves its process: with what makes a registered cause again at the other side.
-func (l *Local) leaving(e *call.Error) *call.Error {
+// describeError is e as it leaves its process: with what makes a registered cause again at the other side.
+func (l *Local) describeError(e *call.Error) *call.Error {
 	if e.Cause == nil || e.Known != nil {
 		return e
 	}
@@ -152,7 +152,7 @@ type Wire struct {
 	Python  bool // how a Go value becomes arguments: keyword arguments for a struct, or one positional
 	Codec   *codec.Codec
 
-	ways Ways
+	routes RouteCache
 }
 
 // Keeps is false: the bytes are in the connection's buffer when Start returns.
@@ -160,7 +160,7 @@ func (w *Wire) Keeps() bool { return false }
 
 // Start writes the call. Go values are encoded here, on the caller's goroutine.
 func (w *Wire) Start(b *call.Batch, c *call.Call, sink call.Sink) Handle {
-	way, e := w.ways.To(w.Peer, wire.Route{Replica: w.Replica, Method: c.Info.Method})
+	way, e := w.routes.Get(w.Peer, wire.Route{Replica: w.Replica, Method: c.Info.Method})
 	if e != nil {
 		sink.Complete(b, call.Result{Err: e})
 		return Handle{}
@@ -170,17 +170,17 @@ func (w *Wire) Start(b *call.Batch, c *call.Call, sink call.Sink) Handle {
 
 const scratchMax = 32 << 10 // above, the connection refers to the bytes instead of copying them
 
-// sending is what one Send works with: the encoded form of a call that stays as it is, because it may be routed again,
+// encodeBuffer is what one Send works with: the encoded form of a call that stays as it is, because it may be routed again,
 // to another kind of replica.
-type sending struct {
+type encodeBuffer struct {
 	call call.Call
 	buf  []byte
 }
 
-var sendings = sync.Pool{New: func() any { return &sending{buf: make([]byte, 0, 512)} }} //nolint:gochecknoglobals // a pool of buffers is not state
+var encodeBuffers = sync.Pool{New: func() any { return &encodeBuffer{buf: make([]byte, 0, 512)} }} //nolint:gochecknoglobals // a pool of buffers is not state
 
 // Send encodes what c holds as Go values and sends it on its way.
-func Send(way *wire.Way, cd *codec.Codec, python bool, b *call.Batch, c *call.Call, sink call.Sink) Handle {
+func Send(way *wire.BoundRoute, cd *codec.Codec, python bool, b *call.Batch, c *call.Call, sink call.Sink) Handle {
 	h := Handle{peer: way.Peer()}
 	var left time.Duration
 	if !c.Deadline.IsZero() {
@@ -190,7 +190,7 @@ func Send(way *wire.Way, cd *codec.Codec, python bool, b *call.Batch, c *call.Ca
 		h.id = way.Start(b, c, left, sink)
 		return h
 	}
-	s := sendings.Get().(*sending)
+	s := encodeBuffers.Get().(*encodeBuffer)
 	out := &s.call
 	out.Info, out.Slots, out.Encoded, out.Want = c.Info, c.Slots, c.Encoded, c.Want
 	out.Items, out.Window, out.Mode, out.Lease, out.Options = c.Items, c.Window, c.Mode, c.Lease, c.Options
@@ -199,7 +199,7 @@ func Send(way *wire.Way, cd *codec.Codec, python bool, b *call.Batch, c *call.Ca
 	}
 	request, response := call.Msgpack, call.Msgpack
 	if o := c.Options; o != nil {
-		request, response = chosen(o.Request, request), chosen(o.Response, response)
+		request, response = orDefault(o.Request, request), orDefault(o.Response, response)
 	}
 	if out.Want == call.Native {
 		out.Want = response
@@ -216,17 +216,17 @@ func Send(way *wire.Way, cd *codec.Codec, python bool, b *call.Batch, c *call.Ca
 		h.id = way.Start(b, out, left, sink)
 	}
 	if cap(s.buf) <= scratchMax {
-		*s = sending{buf: s.buf[:0]}
-		sendings.Put(s)
+		*s = encodeBuffer{buf: s.buf[:0]}
+		encodeBuffers.Put(s)
 	}
 	if err != nil {
-		sink.Complete(b, call.Result{Err: unencodable(err)})
+		sink.Complete(b, call.Result{Err: argumentFailure(err)})
 	}
 	return h
 }
 
-// unencodable is the failure of a call whose arguments cannot be encoded.
-func unencodable(err error) *call.Error {
+// argumentFailure is the failure of a call whose arguments cannot be encoded.
+func argumentFailure(err error) *call.Error {
 	const what = "the argument cannot be encoded"
 	if e := codec.Panicked(what, err); e != nil {
 		return e
@@ -234,8 +234,8 @@ func unencodable(err error) *call.Error {
 	return call.NewError(call.BadInput, what+": "+err.Error())
 }
 
-// chosen is what a handle's option says, or what it leaves open.
-func chosen(option, otherwise call.Codec) call.Codec {
+// orDefault is what a handle's option says, or what it leaves open.
+func orDefault(option, otherwise call.Codec) call.Codec {
 	if option == call.None {
 		return otherwise
 	}

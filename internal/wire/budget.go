@@ -15,23 +15,23 @@ const (
 	maxControlBytes = 512 << 20
 )
 
-// underWay counts the bytes of calls and control requests that a peer has under way; a peer's mu guards it.
-type underWay struct{ calls, controls int }
+// inFlight counts the bytes of calls and control requests that a peer has under way; a peer's mu guards it.
+type inFlight struct{ calls, controls int }
 
-// admit counts a call of n bytes, or gives the error that it ends with. One alone is always taken. The peer's mu is held.
-func (p *Peer) admit(n int) *call.Error {
+// admitCall counts a call of n bytes, or gives the error that it ends with. One alone is always taken. The peer's mu is held.
+func (p *Peer) admitCall(n int) *call.Error {
 	limit := p.conn.terms.Calls
-	if p.underWay.calls > 0 && p.underWay.calls+n > limit {
+	if p.inFlight.calls > 0 && p.inFlight.calls+n > limit {
 		return call.NewError(call.Backpressure, fmt.Sprintf(
 			"a call with %d bytes of arguments where the calls under way on this connection have %d, at most %d are possible: call again when some have ended",
-			n, p.underWay.calls, limit))
+			n, p.inFlight.calls, limit))
 	}
-	p.underWay.calls += n
+	p.inFlight.calls += n
 	return nil
 }
 
-// refuse answers a call that is not run.
-func (p *Peer) refuse(b *call.Batch, id uint64, e *call.Error) {
+// refuseCall answers a call that is not run.
+func (p *Peer) refuseCall(b *call.Batch, id uint64, e *call.Error) {
 	h := Header{Type: TypeEnd, Flags: FlagError, ID: id}
 	if _, err := p.conn.Append(h, make([]byte, endLen), codec.AppendError(nil, e)); err == nil {
 		b.Touch(p.conn)
@@ -43,15 +43,15 @@ func (p *Peer) admitControl(n int) error {
 	limit := p.conn.terms.Controls
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.underWay.controls+n > limit {
+	if p.inFlight.controls+n > limit {
 		return fmt.Errorf("control requests of over %d bytes at once on one connection", limit)
 	}
-	p.underWay.controls += n
+	p.inFlight.controls += n
 	return nil
 }
 
 func (p *Peer) controlEnded(n int) {
 	p.mu.Lock()
-	p.underWay.controls -= n
+	p.inFlight.controls -= n
 	p.mu.Unlock()
 }

@@ -47,8 +47,8 @@ func TestCallsUnderWay(t *testing.T) {
 		if <-f.done; f.r.Err != nil {
 			t.Error(f.r.Err)
 		}
-		if len(ins) != 0 || q.underWay.calls != 0 {
-			t.Errorf("%d calls more were run, %d bytes are left", len(ins), q.underWay.calls)
+		if len(ins) != 0 || q.inFlight.calls != 0 {
+			t.Errorf("%d calls more were run, %d bytes are left", len(ins), q.inFlight.calls)
 		}
 	}
 }
@@ -88,7 +88,7 @@ func TestControlsUnderWay(t *testing.T) {
 		reader{t, e.small}.expect(TypeReply, 0, i+1)
 		for { // counted until the reply is written
 			p.mu.Lock()
-			n := p.underWay.controls
+			n := p.inFlight.controls
 			p.mu.Unlock()
 			if n == 0 {
 				break

@@ -23,16 +23,16 @@ const (
 
 // inBody is one announced body on its way in. The receiver's lock guards it, except buf, which is the reader's.
 type inBody struct {
-	number uint64
-	h      Header
-	meta   []byte
-	key    order
-	at     time.Time // when it was announced
-	total  int
-	credit int // how far the other side may send
+	number      uint64
+	h           Header
+	meta        []byte
+	order       order
+	announcedAt time.Time // when it was announced
+	total       int
+	credit      int // how far the other side may send
 
 	buf      []byte
-	got      int
+	received int
 	begun    bool
 	reserved bool // counts in the budget, until it is handed over
 	dropped  bool // what still comes is thrown away
@@ -61,8 +61,8 @@ func orderOf(h Header) (order, bool) {
 	return order{}, false
 }
 
-// held is a body that is not complete, or a frame or a complete body behind one.
-type held struct {
+// heldFrame is a body that is not complete, or a frame or a complete body behind one.
+type heldFrame struct {
 	body *inBody // nil: a frame
 	h    Header
 	meta []byte
@@ -70,36 +70,36 @@ type held struct {
 }
 
 // callMeta is the meta of a call.
-func (e held) callMeta() []byte {
+func (e heldFrame) callMeta() []byte {
 	if e.body != nil {
 		return e.body.meta
 	}
 	return e.meta
 }
 
-// bulkReceiver puts announced bodies together. A body over [freeCredit] gets the memory for all of it before it is
+// bulkReceiver puts announced bodies together. A body over [defaultCredit] gets the memory for all of it before it is
 // granted, in the order of the announcements: whoever was granted can be finished, so that nobody waits for good.
 type bulkReceiver struct {
 	l     *Link
 	frame func(b *call.Batch, h Header, meta, body []byte) error
 
-	mu        sync.Mutex // also held while a frame is handed over: one at a time, whichever reader has it
-	announced *sync.Cond // a body was announced, or none will be any more
-	ended     bool       // no frame comes any more
-	lastCall  uint64
-	number    uint64 // of the body announced last
-	open      map[uint64]*inBody
-	queues    map[order][]held
-	waiting   []*inBody // for the budget, in order
-	reserved  int       // bytes
-	budget    int
-	begun     int
-	metaBytes int
-	heldBytes int
+	mu         sync.Mutex // also held while a frame is handed over: one at a time, whichever reader has it
+	announced  *sync.Cond // a body was announced, or none will be any more
+	ended      bool       // no frame comes any more
+	lastCall   uint64
+	number     uint64 // of the body announced last
+	incomplete map[uint64]*inBody
+	queues     map[order][]heldFrame
+	waiting    []*inBody // for the budget, in order
+	reserved   int       // bytes
+	budget     int
+	begun      int
+	metaBytes  int
+	heldBytes  int
 }
 
 func (r *bulkReceiver) init(l *Link) {
-	r.l, r.open, r.queues = l, map[uint64]*inBody{}, map[order][]held{}
+	r.l, r.incomplete, r.queues = l, map[uint64]*inBody{}, map[order][]heldFrame{}
 	r.announced = sync.NewCond(&r.mu)
 	r.budget = max(l.terms.Budget, l.terms.MaxIn)
 }
@@ -142,19 +142,19 @@ func (r *bulkReceiver) announce(b *call.Batch, key order, h Header, meta, body [
 		return fmt.Errorf("body %d is announced after %d: they count up", number, r.number)
 	case total == 0 || total > uint64(r.l.terms.MaxIn):
 		return fmt.Errorf("a body of %d bytes is announced, at most %d are allowed", total, r.l.terms.MaxIn)
-	case len(r.open) == maxAnnounced || r.metaBytes+n > maxAnnouncedMeta:
-		return fmt.Errorf("%d bodies are announced and not complete", len(r.open))
+	case len(r.incomplete) == maxAnnounced || r.metaBytes+n > maxAnnouncedMeta:
+		return fmt.Errorf("%d bodies are announced and not complete", len(r.incomplete))
 	}
 	r.number = number
 	h.Flags &^= FlagBulk
-	m := &inBody{number: number, h: h, meta: append([]byte(nil), meta[:n]...), key: key, at: time.Now(), total: int(total)}
-	m.credit = min(m.total, r.l.free)
+	m := &inBody{number: number, h: h, meta: append([]byte(nil), meta[:n]...), order: key, announcedAt: time.Now(), total: int(total)}
+	m.credit = min(m.total, r.l.freeCredit)
 	r.metaBytes += n
-	r.open[number] = m
-	r.queues[key] = append(r.queues[key], held{body: m})
-	if m.total > r.l.free {
+	r.incomplete[number] = m
+	r.queues[key] = append(r.queues[key], heldFrame{body: m})
+	if m.total > r.l.freeCredit {
 		r.waiting = append(r.waiting, m)
-		if err := r.admit(b); err != nil {
+		if err := r.grantWaiting(b); err != nil {
 			return err
 		}
 	}
@@ -163,7 +163,7 @@ func (r *bulkReceiver) announce(b *call.Batch, key order, h Header, meta, body [
 }
 
 // admit reserves memory for those who wait, in order: a large body is not overtaken for good by smaller ones.
-func (r *bulkReceiver) admit(b *call.Batch) error {
+func (r *bulkReceiver) grantWaiting(b *call.Batch) error {
 	for len(r.waiting) > 0 {
 		m := r.waiting[0]
 		if !m.dropped {
@@ -194,7 +194,7 @@ func (r *bulkReceiver) grant(b *call.Batch, m *inBody) error {
 	return nil
 }
 
-func (r *bulkReceiver) release(m *inBody) {
+func (r *bulkReceiver) unreserve(m *inBody) {
 	if m.reserved {
 		r.reserved -= m.total
 		m.reserved = false
@@ -204,8 +204,8 @@ func (r *bulkReceiver) release(m *inBody) {
 // hold queues a frame behind the announced body of the same id. A CANCEL does not wait: its call is answered. But it does
 // where the body has references to shared memory, which have to be taken over to be given back.
 func (r *bulkReceiver) hold(b *call.Batch, key order, h Header, meta, body []byte) error {
-	if h.Type == TypeCancel && !refers(r.queues[key][0].callMeta()) {
-		r.cancelled(b, key)
+	if h.Type == TypeCancel && !hasMemoryReference(r.queues[key][0].callMeta()) {
+		r.cancelCall(b, key)
 		return nil
 	}
 	if r.heldBytes += heldOverhead + len(meta) + len(body); r.heldBytes > maxHeld {
@@ -214,12 +214,12 @@ func (r *bulkReceiver) hold(b *call.Batch, key order, h Header, meta, body []byt
 	data := make([]byte, len(meta)+len(body))
 	copy(data, meta)
 	copy(data[len(meta):], body)
-	r.queues[key] = append(r.queues[key], held{h: h, meta: data[:len(meta):len(meta)], data: data[len(meta):]})
+	r.queues[key] = append(r.queues[key], heldFrame{h: h, meta: data[:len(meta):len(meta)], data: data[len(meta):]})
 	return nil
 }
 
-// cancelled answers a call whose body is not complete, and forgets it.
-func (r *bulkReceiver) cancelled(b *call.Batch, key order) {
+// cancelCall answers a call whose body is not complete, and forgets it.
+func (r *bulkReceiver) cancelCall(b *call.Batch, key order) {
 	for _, e := range r.queues[key] {
 		if e.body == nil {
 			r.heldBytes -= heldOverhead + len(e.meta) + len(e.data)
@@ -227,13 +227,13 @@ func (r *bulkReceiver) cancelled(b *call.Batch, key order) {
 		}
 		m := e.body
 		m.dropped = true
-		r.release(m)
+		r.unreserve(m)
 		if m.credit < m.total {
 			r.grant(b, m) //nolint:errcheck // never fails
 		}
 	}
 	delete(r.queues, key)
-	r.admit(b) //nolint:errcheck // never fails
+	r.grantWaiting(b) //nolint:errcheck // never fails
 	e := call.NewError(call.Cancelled, "the call was cancelled before its arguments had arrived")
 	h := Header{Type: TypeEnd, Flags: FlagError, ID: key.id}
 	if _, err := r.l.small.Append(h, make([]byte, endLen), codec.AppendError(nil, e)); err == nil {
@@ -241,8 +241,8 @@ func (r *bulkReceiver) cancelled(b *call.Batch, key order) {
 	}
 }
 
-// smallEnded says that no announcement comes any more.
-func (r *bulkReceiver) smallEnded() {
+// close says that no announcement comes any more.
+func (r *bulkReceiver) close() {
 	r.mu.Lock()
 	r.ended = true
 	r.announced.Broadcast()
@@ -262,7 +262,7 @@ func (r *bulkReceiver) read(nc net.Conn) error {
 			return err
 		}
 		h := parseHeader(head)
-		if h.Type != TypeChunk || h.Meta != 0 || int64(h.Body) > int64(r.l.chunk) {
+		if h.Type != TypeChunk || h.Meta != 0 || int64(h.Body) > int64(r.l.chunkSize) {
 			return &protocolError{fmt.Errorf("frame of type %d, with %d bytes of meta and %d of body, on the bulk connection",
 				h.Type, h.Meta, h.Body)}
 		}
@@ -276,14 +276,14 @@ func (r *bulkReceiver) read(nc net.Conn) error {
 		}
 		if place == nil {
 			if waste == nil {
-				waste = make([]byte, r.l.chunk)
+				waste = make([]byte, r.l.chunkSize)
 			}
 			place = waste[:h.Body]
 		}
 		if err := in.full(place); err != nil {
 			return err
 		}
-		err = r.arrived(&batch, m, len(place))
+		err = r.bytesArrived(&batch, m, len(place))
 		batch.End()
 		if err != nil {
 			return err
@@ -303,7 +303,7 @@ func (r *bulkReceiver) chunk(b *call.Batch, h Header) (m *inBody, place []byte, 
 	if h.ID > r.number {
 		return nil, nil, errLinkEnded
 	}
-	m = r.open[h.ID]
+	m = r.incomplete[h.ID]
 	n := int(h.Body)
 	switch {
 	case m == nil:
@@ -312,9 +312,9 @@ func (r *bulkReceiver) chunk(b *call.Batch, h Header) (m *inBody, place []byte, 
 		return nil, nil, r.abort(b, m, n)
 	case n == 0:
 		return nil, nil, &protocolError{fmt.Errorf("an empty chunk of body %d", h.ID)}
-	case m.got+n > m.credit:
+	case m.received+n > m.credit:
 		return nil, nil, &protocolError{fmt.Errorf("body %d has %d bytes, of which %d may be sent; a chunk ends at %d",
-			h.ID, m.total, m.credit, m.got+n)}
+			h.ID, m.total, m.credit, m.received+n)}
 	}
 	if !m.begun {
 		if r.begun == maxBegun {
@@ -327,61 +327,61 @@ func (r *bulkReceiver) chunk(b *call.Batch, h Header) (m *inBody, place []byte, 
 		m.buf = nil
 		return m, nil, nil
 	}
-	if len(m.buf) < m.got+n {
+	if len(m.buf) < m.received+n {
 		own := make([]byte, m.credit) // all of it, or what may be sent unasked
-		copy(own, m.buf[:m.got])
+		copy(own, m.buf[:m.received])
 		m.buf = own
 	}
-	return m, m.buf[m.got : m.got+n], nil
+	return m, m.buf[m.received : m.received+n], nil
 }
 
 func (r *bulkReceiver) abort(b *call.Batch, m *inBody, n int) error {
 	if n > 0 || m.h.Type != TypeCall && m.h.Type != TypeItems {
 		return &protocolError{fmt.Errorf("an abort of body %d, a frame of type %d", m.number, m.h.Type)}
 	}
-	r.close(m)
-	r.release(m)
+	r.forget(m)
+	r.unreserve(m)
 	if !m.dropped {
 		m.dropped = true
-		q := r.queues[m.key]
+		q := r.queues[m.order]
 		for i := range q {
 			if q[i].body == m {
-				r.queues[m.key] = append(q[:i:i], q[i+1:]...)
+				r.queues[m.order] = append(q[:i:i], q[i+1:]...)
 				break
 			}
 		}
-		if err := r.handOver(b, m.key); err != nil {
+		if err := r.handOver(b, m.order); err != nil {
 			return err
 		}
 	}
-	return r.admit(b)
+	return r.grantWaiting(b)
 }
 
-// close forgets a body of which no chunk comes any more.
-func (r *bulkReceiver) close(m *inBody) {
-	delete(r.open, m.number)
+// forget forgets a body of which no chunk comes any more.
+func (r *bulkReceiver) forget(m *inBody) {
+	delete(r.incomplete, m.number)
 	r.metaBytes -= len(m.meta)
 	if m.begun {
 		r.begun--
 	}
 }
 
-// arrived is told that n more bytes of m are in their place.
-func (r *bulkReceiver) arrived(b *call.Batch, m *inBody, n int) error {
+// bytesArrived is told that n more bytes of m are in their place.
+func (r *bulkReceiver) bytesArrived(b *call.Batch, m *inBody, n int) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if m.got += n; m.got < m.total {
+	if m.received += n; m.received < m.total {
 		return nil
 	}
-	r.close(m)
+	r.forget(m)
 	if m.dropped {
 		return nil
 	}
 	m.complete = true
-	if err := r.handOver(b, m.key); err != nil {
+	if err := r.handOver(b, m.order); err != nil {
 		return err
 	}
-	return r.admit(b)
+	return r.grantWaiting(b)
 }
 
 // handOver hands over what waits under key, up to a body that is not complete.
@@ -397,10 +397,10 @@ func (r *bulkReceiver) handOver(b *call.Batch, key order) error {
 			r.queues[key] = q
 		}
 		if m := e.body; m != nil {
-			r.release(m)
+			r.unreserve(m)
 			m.h.Body = uint32(m.total)
 			if m.h.Type == TypeCall {
-				age(m.meta, time.Since(m.at))
+				subtractTime(m.meta, time.Since(m.announcedAt))
 			}
 			e.h, e.meta, e.data = m.h, m.meta, m.buf
 			m.buf = nil
@@ -417,8 +417,8 @@ func (r *bulkReceiver) handOver(b *call.Batch, key order) error {
 	return nil
 }
 
-// age takes the time that the body needed from the time that the call has left.
-func age(meta []byte, d time.Duration) {
+// subtractTime takes the time that the body needed from the time that the call has left.
+func subtractTime(meta []byte, d time.Duration) {
 	if len(meta) < callLen {
 		return
 	}

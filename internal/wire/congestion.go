@@ -13,7 +13,7 @@ const maxStreamBacklog = 64 << 20
 
 // congestion says whether more waits to be written than streams should add to.
 type congestion struct {
-	over atomic.Bool
+	congested atomic.Bool
 
 	mu     sync.Mutex
 	relief chan struct{} // closed when it is over
@@ -21,12 +21,12 @@ type congestion struct {
 
 // update is told how much waits, by whoever guards that; it is begun above limit and over at the half of it.
 func (c *congestion) update(waiting, limit int) {
-	over := c.over.Load()
+	over := c.congested.Load()
 	if over == (waiting > limit) || over && waiting > limit/2 {
 		return
 	}
 	c.mu.Lock()
-	c.over.Store(!over)
+	c.congested.Store(!over)
 	if over {
 		close(c.relief)
 	} else {
@@ -36,8 +36,8 @@ func (c *congestion) update(waiting, limit int) {
 }
 
 // wait returns when there is room, and false if ctx ended before.
-func (c *congestion) wait(ctx context.Context) bool {
-	for c.over.Load() {
+func (c *congestion) awaitRelief(ctx context.Context) bool {
+	for c.congested.Load() {
 		c.mu.Lock()
 		relief := c.relief
 		c.mu.Unlock()
@@ -50,16 +50,16 @@ func (c *congestion) wait(ctx context.Context) bool {
 	return true
 }
 
-// emit sends what is pending, when there is room for it in what the connection has to write; false if ctx ended before.
+// sendPending sends what is pending, when there is room for it in what the connection has to write; false if ctx ended before.
 // One stream at a time does, so that many are not let in by the same look.
-func (in *Incoming) emit(ctx context.Context) bool {
+func (in *Incoming) sendPending(ctx context.Context) bool {
 	l := in.peer.conn
 	select {
-	case l.turn <- struct{}{}:
+	case l.itemTurn <- struct{}{}:
 	case <-ctx.Done():
 		return false
 	}
-	ok := l.small.jam.wait(ctx) && l.send.jam.wait(ctx)
+	ok := l.small.congestion.awaitRelief(ctx) && l.send.congestion.awaitRelief(ctx)
 	o := in.out
 	o.mu.Lock()
 	if ok {
@@ -67,15 +67,15 @@ func (in *Incoming) emit(ctx context.Context) bool {
 	}
 	ok = ok && o.failed == nil
 	o.mu.Unlock()
-	<-l.turn
+	<-l.itemTurn
 	l.Flush()
 	return ok
 }
 
 // Drain waits, at the end of a method, until what it has given may be sent, or ctx ends.
 func (in *Incoming) Drain(ctx context.Context) {
-	if l := in.peer.conn; l.small.jam.over.Load() || l.send.jam.over.Load() {
-		in.emit(ctx)
+	if l := in.peer.conn; l.small.congestion.congested.Load() || l.send.congestion.congested.Load() {
+		in.sendPending(ctx)
 	}
 }
 

@@ -17,13 +17,13 @@ func TestManySlowStreams(t *testing.T) {
 			t.Parallel()
 			sizes := slices.Repeat([]int{test.size}, 4)
 			p, e := halfLinked(t, &server{}, bulkTerms)
-			q := NewLinkPeer(NewLink(NewConn(e.small), bulkTerms), producer(sizes...))
+			q := NewPeer(NewLink(NewConn(e.small), bulkTerms), producer(sizes...))
 			if err := q.Attach(e.bulk); err != nil {
 				t.Fatal(err)
 			}
 			shrink(p, q)
 			const bound = 512 << 10
-			q.conn.small.streams, q.conn.small.backlog = bound, 4*bound
+			q.conn.small.streamBacklog, q.conn.small.backlog = bound, 4*bound
 			serve(t, q)
 			cs, fs := make([]*collector, test.streams), make([]*future, test.streams)
 			for i := range cs {
@@ -36,7 +36,7 @@ func TestManySlowStreams(t *testing.T) {
 				c := q.conn.small
 				c.mu.Lock()
 				defer c.mu.Unlock()
-				return s.bytes + int(c.queued-c.written.Load())
+				return s.bytes + int(c.appended-c.written.Load())
 			}
 			for last := -1; ; { // until nothing more comes
 				time.Sleep(100 * time.Millisecond)
@@ -66,7 +66,7 @@ func TestSlowStreamCancelled(t *testing.T) {
 		ended := make(chan call.Result, 3)
 		s := producer(slices.Repeat([]int{size}, 1000)...)
 		p, e := halfLinked(t, s, bulkTerms)
-		p.conn.small.streams = 1 << 20
+		p.conn.small.streamBacklog = 1 << 20
 		inner := s.call
 		s.call = func(b *call.Batch, in *Incoming) call.Canceler {
 			in.OnEnd = endFunc(func() { ended <- call.Result{} })
@@ -82,7 +82,9 @@ func TestSlowStreamCancelled(t *testing.T) {
 		for i := range uint64(3) {
 			write(t, e.small, frameOf(Header{Type: TypeCall, ID: i + 1}, meta, nil))
 		}
-		jammed := func() bool { return p.conn.small.jam.over.Load() || p.conn.send.jam.over.Load() }
+		jammed := func() bool {
+			return p.conn.small.congestion.congested.Load() || p.conn.send.congestion.congested.Load()
+		}
 		for !jammed() {
 			time.Sleep(time.Millisecond)
 		}
@@ -117,7 +119,7 @@ func TestRelayedToStopped(t *testing.T) {
 	if p.conn.Err() != nil {
 		t.Error(p.conn.Err())
 	}
-	if n := p.conn.small.queued; n > 3<<20 {
+	if n := p.conn.small.appended; n > 3<<20 {
 		t.Errorf("%d bytes were taken", n)
 	}
 }

@@ -19,8 +19,8 @@ const (
 	readBuf = 64 << 10
 	// A frame up to sharedFrame bytes is handed over inside the read buffer and copied by whoever keeps it; larger ones
 	// get memory of their own, so that anything over it may be referenced instead of copied when it is forwarded.
-	sharedFrame = call.GivenAway
-	spareMax    = 1 << 20 // write buffers above this are given back to the collector
+	maxCopied = call.GivenAway
+	maxSpare  = 1 << 20 // write buffers above this are given back to the collector
 )
 
 // ErrClosed is why a connection ended that was closed on this side.
@@ -39,39 +39,39 @@ type Conn struct {
 	raw syscall.RawConn // nil: no non-blocking writes, everything goes through the goroutine
 
 	maxIn, maxOut, backlog int // bytes; set before anything is read or written
-	streams                int // the backlog at which streams wait
-	jam                    congestion
+	streamBacklog          int // the backlog at which streams wait
+	congestion             congestion
 
-	mu      sync.Mutex
-	pend    []byte   // frames since the last flush, contiguous
-	parts   [][]byte // frames before pend that include referenced segments, in order
-	spare   []byte
-	queued  uint64 // bytes ever appended
-	writing bool
-	err     error
-	expired error  // why it ends soon
-	closed  bool   // this side ended it
-	unsent  []byte // the end of a write that failed
+	mu       sync.Mutex
+	pending  []byte   // frames since the last flush, contiguous
+	parts    [][]byte // frames before pend that include referenced segments, in order
+	spare    []byte
+	appended uint64 // bytes ever appended
+	writing  bool
+	err      error
+	endCause error  // why it ends soon
+	closed   bool   // this side ended it
+	unsent   []byte // the end of a write that failed
 
 	written atomic.Uint64 // bytes that the kernel has taken
 
 	// Owned by whoever holds the writing role.
-	wbuf []byte
-	wn   int
-	werr error
-	wfn  func(fd uintptr) bool
+	writeBuf  []byte
+	writeN    int
+	writeErr  error
+	writeFunc func(fd uintptr) bool
 }
 
 // NewConn wraps nc, which has completed the opening.
 func NewConn(nc net.Conn) *Conn {
-	c := &Conn{nc: nc, maxIn: MaxBody, maxOut: MaxBody, backlog: maxBacklog, streams: maxStreamBacklog}
+	c := &Conn{nc: nc, maxIn: MaxBody, maxOut: MaxBody, backlog: maxBacklog, streamBacklog: maxStreamBacklog}
 	if sc, ok := nc.(syscall.Conn); ok {
 		c.raw, _ = sc.SyscallConn()
 	}
-	c.wfn = func(fd uintptr) bool { // kept, because a closure per write would be an allocation per write
+	c.writeFunc = func(fd uintptr) bool { // kept, because a closure per write would be an allocation per write
 		for {
-			c.wn, c.werr = syscall.Write(int(fd), c.wbuf)
-			if c.werr != syscall.EINTR { //nolint:errorlint // raw errno
+			c.writeN, c.writeErr = syscall.Write(int(fd), c.writeBuf)
+			if c.writeErr != syscall.EINTR { //nolint:errorlint // raw errno
 				return true
 			}
 		}
@@ -96,33 +96,33 @@ func (c *Conn) Append(h Header, meta []byte, segs ...[]byte) (pos uint64, err er
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
-		return c.queued, c.err
+		return c.appended, c.err
 	}
-	if wait := c.queued - c.written.Load(); wait > uint64(c.backlog) {
+	if wait := c.appended - c.written.Load(); wait > uint64(c.backlog) {
 		if h.Type == TypeCall || h.Type == TypeControl || h.Type == TypeItems {
-			return c.queued, errBacklog
+			return c.appended, errBacklog
 		}
 		if wait > 4*uint64(c.backlog) {
 			c.failLocked(errBacklog)
-			return c.queued, errBacklog
+			return c.appended, errBacklog
 		}
 	}
-	pos = c.queued
-	c.queued += uint64(headerLen + len(meta) + n)
-	c.jam.update(int(c.queued-c.written.Load()), c.streams)
-	if c.pend == nil {
-		c.pend = c.spare[:0]
+	pos = c.appended
+	c.appended += uint64(headerLen + len(meta) + n)
+	c.congestion.update(int(c.appended-c.written.Load()), c.streamBacklog)
+	if c.pending == nil {
+		c.pending = c.spare[:0]
 		c.spare = nil
 	}
-	c.pend = appendHeader(c.pend, h)
-	c.pend = append(c.pend, meta...)
+	c.pending = appendHeader(c.pending, h)
+	c.pending = append(c.pending, meta...)
 	for _, s := range segs {
-		if len(s) <= sharedFrame {
-			c.pend = append(c.pend, s...)
+		if len(s) <= maxCopied {
+			c.pending = append(c.pending, s...)
 			continue
 		}
-		c.parts = append(c.parts, c.pend, s)
-		c.pend = nil
+		c.parts = append(c.parts, c.pending, s)
+		c.pending = nil
 	}
 	return pos, nil
 }
@@ -135,36 +135,36 @@ func (c *Conn) Flush() {
 		return
 	}
 	c.writing = true
-	for len(c.pend) > 0 || len(c.parts) > 0 {
+	for len(c.pending) > 0 || len(c.parts) > 0 {
 		if len(c.parts) > 0 || c.raw == nil {
 			c.mu.Unlock()
 			go c.drain(nil)
 			return
 		}
-		b := c.pend
-		c.pend = c.spare[:0]
+		b := c.pending
+		c.pending = c.spare[:0]
 		c.spare = nil
 		c.mu.Unlock()
-		c.wbuf, c.wn = b, 0
-		err := c.raw.Write(c.wfn)
-		n := max(c.wn, 0)
-		c.wbuf = nil
+		c.writeBuf, c.writeN = b, 0
+		err := c.raw.Write(c.writeFunc)
+		n := max(c.writeN, 0)
+		c.writeBuf = nil
 		c.written.Add(uint64(n))
-		if err == nil && c.werr != nil && c.werr != syscall.EAGAIN { //nolint:errorlint // raw errno
-			err = c.werr
+		if err == nil && c.writeErr != nil && c.writeErr != syscall.EAGAIN { //nolint:errorlint // raw errno
+			err = c.writeErr
 		}
 		if err == nil && n < len(b) {
 			go c.drain(b[n:])
 			return
 		}
 		c.mu.Lock()
-		c.jam.update(int(c.queued-c.written.Load()), c.streams)
+		c.congestion.update(int(c.appended-c.written.Load()), c.streamBacklog)
 		if err != nil {
 			c.writeFailedLocked(err)
 			c.unsent = b[n:]
 			break
 		}
-		if cap(b) <= spareMax {
+		if cap(b) <= maxSpare {
 			c.spare = b
 		}
 		if c.err != nil {
@@ -204,12 +204,12 @@ func (c *Conn) drain(rest []byte) {
 			}
 		}
 		c.mu.Lock()
-		c.jam.update(int(c.queued-c.written.Load()), c.streams)
+		c.congestion.update(int(c.appended-c.written.Load()), c.streamBacklog)
 		bufs = append(bufs[:0], c.parts...)
-		if len(c.pend) > 0 {
-			bufs = append(bufs, c.pend)
+		if len(c.pending) > 0 {
+			bufs = append(bufs, c.pending)
 		}
-		c.parts, c.pend = nil, nil
+		c.parts, c.pending = nil, nil
 		if len(bufs) == 0 || c.err != nil {
 			c.writing = false
 			c.mu.Unlock()
@@ -232,7 +232,7 @@ func (c *Conn) failLocked(err error) {
 func (c *Conn) writeFailedLocked(err error) {
 	if c.err == nil {
 		c.err = err
-		c.jam.update(0, 0)
+		c.congestion.update(0, 0)
 		c.nc.SetReadDeadline(time.Now().Add(linger)) //nolint:errcheck // it has ended already then
 	}
 }
@@ -247,8 +247,8 @@ func (c *Conn) Close(cause error) {
 	c.mu.Unlock()
 }
 
-// endedHere says, after the end, whether this side ended the connection.
-func (c *Conn) endedHere() bool {
+// closedHere says, after the end, whether this side ended the connection.
+func (c *Conn) closedHere() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.closed
@@ -261,17 +261,17 @@ func (c *Conn) Err() error {
 	return c.err
 }
 
-// Taken says whether any byte of the frame at pos reached the kernel. Its answer is final only after the connection
-// ended and [Conn.settled] returned.
-func (c *Conn) Taken(pos uint64) bool { return c.written.Load() > pos }
+// Sent says whether any byte of the frame at pos reached the kernel. Its answer is final only after the connection
+// releaseUnused and [Conn.awaitWriter] returned.
+func (c *Conn) Sent(pos uint64) bool { return c.written.Load() > pos }
 
 // unsentFrame is the frame at pos, of which no byte was written, after the connection ended and settled.
 func (c *Conn) unsentFrame(pos uint64) (h Header, meta, body []byte, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.parts) > 0 || len(c.pend) > 0 {
-		c.unsent = bytes.Join(append(append([][]byte{c.unsent}, c.parts...), c.pend), nil)
-		c.parts, c.pend = nil, nil
+	if len(c.parts) > 0 || len(c.pending) > 0 {
+		c.unsent = bytes.Join(append(append([][]byte{c.unsent}, c.parts...), c.pending), nil)
+		c.parts, c.pending = nil, nil
 	}
 	off := pos - c.written.Load()
 	if off+headerLen > uint64(len(c.unsent)) {
@@ -286,8 +286,8 @@ func (c *Conn) unsentFrame(pos uint64) (h Header, meta, body []byte, ok bool) {
 	return h, b[headerLen:m], b[m:n:n], true
 }
 
-// settled waits until nobody holds the writing role, after the connection ended.
-func (c *Conn) settled() {
+// awaitWriter waits until nobody holds the writing role, after the connection ended.
+func (c *Conn) awaitWriter() {
 	for {
 		c.mu.Lock()
 		w := c.writing
@@ -306,11 +306,11 @@ func (c *Conn) Read(frame func(b *call.Batch, h Header, meta, body []byte) error
 	err := c.read(frame)
 	if p, ok := errors.AsType[*protocolError](err); ok {
 		err = p.err
-		c.refuse(err)
+		c.endForViolation(err)
 	}
 	c.mu.Lock()
-	if c.err == nil && c.expired != nil {
-		err = c.expired
+	if c.err == nil && c.endCause != nil {
+		err = c.endCause
 	}
 	if c.err != nil {
 		err = c.err
@@ -332,9 +332,9 @@ func (c *Conn) read(frame func(b *call.Batch, h Header, meta, body []byte) error
 				return &protocolError{fmt.Errorf("frame of %d bytes, at most %d are allowed", h.Body, c.maxIn)}
 			}
 			size := headerLen + int(h.Meta) + int(h.Body)
-			if size > sharedFrame {
+			if size > maxCopied {
 				batch.End() // what came before need not wait for a large body
-				own, err := c.readOwn(buf[lo:hi], size)
+				own, err := c.readLarge(buf[lo:hi], size)
 				if err != nil {
 					return err
 				}
@@ -363,7 +363,7 @@ func (c *Conn) read(frame func(b *call.Batch, h Header, meta, body []byte) error
 		batch.End()
 		if lo == hi {
 			lo, hi = 0, 0
-		} else if len(buf)-lo < sharedFrame {
+		} else if len(buf)-lo < maxCopied {
 			hi = copy(buf, buf[lo:hi])
 			lo = 0
 		}
@@ -378,9 +378,9 @@ func (c *Conn) read(frame func(b *call.Batch, h Header, meta, body []byte) error
 	}
 }
 
-// readOwn reads a large frame into memory of its own, which grows with what arrives: a peer that only claims a size
+// readLarge reads a large frame into memory of its own, which grows with what arrives: a peer that only claims a size
 // makes us allocate no more than twice what it sent.
-func (c *Conn) readOwn(have []byte, size int) ([]byte, error) {
+func (c *Conn) readLarge(have []byte, size int) ([]byte, error) {
 	have = have[:min(len(have), size)]
 	own := make([]byte, min(size, 1<<20))
 	n := copy(own, have)

@@ -8,80 +8,80 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// asked is a control request that was sent. Whoever asked may have given up, in which case nobody is told its reply; it is under
+// sentControl is a control request that was sent. Whoever asked may have given up, in which case nobody is told its reply; it is under
 // way until that comes.
-type asked struct {
-	to   chan<- reply // nil: nobody
-	size int          // in bytes
+type sentControl struct {
+	reply chan<- reply // nil: nobody
+	size  int          // in bytes
 }
 
-func (a asked) tell(r reply) {
-	if a.to != nil {
-		a.to <- r // has room for one
+func (a sentControl) deliver(r reply) {
+	if a.reply != nil {
+		a.reply <- r // has room for one
 	}
 }
 
-// asking bounds the control requests that the other side has under way, because over its limits it ends the connection; the others
+// controlQueue bounds the control requests that the other side has under way, because over its limits it ends the connection; the others
 // wait for their turn. Peer.mu guards it.
 //
 // Example: 5,000 goroutines give back a selection each. 4,096 requests are sent, and with every reply one more.
-type asking struct {
-	n, bytes int
-	most     int // bytes; 0 for what follows from the other side's max_body
-	queue    []*turn
+type controlQueue struct {
+	inFlight, bytes int
+	limit           int // bytes; 0 for what follows from the other side's max_body
+	waiting         []*queuedControl
 }
 
-// turn is a request that waits.
-type turn struct {
-	size int
-	come chan struct{} // closed when it is counted
+// queuedControl is a request that waits.
+type queuedControl struct {
+	size     int
+	admitted chan struct{} // closed when it is counted
 }
 
-func (s *asking) room(size, limit int) bool {
-	return s.n < maxControls && (s.n == 0 || s.bytes+size <= limit)
+func (s *controlQueue) hasRoom(size, limit int) bool {
+	return s.inFlight < maxControls && (s.inFlight == 0 || s.bytes+size <= limit)
 }
 
-// answered is told that a request is not under way any more.
-func (s *asking) answered(size int) {
-	s.n--
+// remove is told that a request is not under way any more.
+func (s *controlQueue) remove(size int) {
+	s.inFlight--
 	s.bytes -= size
 }
 
-// next lets those in that there is room for, in their order.
-func (s *asking) next(limit int) {
-	for len(s.queue) > 0 && s.room(s.queue[0].size, limit) {
-		t := s.queue[0]
-		s.queue[0] = nil
-		s.queue = s.queue[1:]
-		s.n++
+// admitNext lets those in that there is room for, in their order.
+func (s *controlQueue) admitNext(limit int) {
+	for len(s.waiting) > 0 && s.hasRoom(s.waiting[0].size, limit) {
+		t := s.waiting[0]
+		s.waiting[0] = nil
+		s.waiting = s.waiting[1:]
+		s.inFlight++
 		s.bytes += t.size
-		close(t.come)
+		close(t.admitted)
 	}
 }
 
 // controlLimit is how many bytes of control requests the other side takes at once.
 func (p *Peer) controlLimit() int {
-	if p.asking.most > 0 { // in tests
-		return p.asking.most
+	if p.controlQueue.limit > 0 { // in tests
+		return p.controlQueue.limit
 	}
 	return max(maxControlBytes, 2*p.conn.terms.MaxOut)
 }
 
-// admitAsking waits until a request of that size may be sent, and counts it.
-func (p *Peer) admitAsking(ctx context.Context, size int) error {
-	t := &turn{size, make(chan struct{})}
+// awaitControlTurn waits until a request of that size may be sent, and counts it.
+func (p *Peer) awaitControlTurn(ctx context.Context, size int) error {
+	t := &queuedControl{size, make(chan struct{})}
 	p.mu.Lock()
-	p.asking.queue = append(p.asking.queue, t)
-	p.asking.next(p.controlLimit())
+	p.controlQueue.waiting = append(p.controlQueue.waiting, t)
+	p.controlQueue.admitNext(p.controlLimit())
 	p.mu.Unlock()
 	select {
-	case <-t.come: // also of a ctx that has ended: the request is sent, and its reply not waited for
+	case <-t.admitted: // also of a ctx that has ended: the request is sent, and its reply not waited for
 		return nil
 	default:
 	}
 	var err error
 	select {
-	case <-t.come:
+	case <-t.admitted:
 		return nil
 	case <-ctx.Done():
 		err = call.EndOf(ctx)
@@ -90,15 +90,15 @@ func (p *Peer) admitAsking(ctx context.Context, size int) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i, other := range p.asking.queue {
+	for i, other := range p.controlQueue.waiting {
 		if other == t {
-			p.asking.queue = append(p.asking.queue[:i:i], p.asking.queue[i+1:]...)
-			p.asking.next(p.controlLimit())
+			p.controlQueue.waiting = append(p.controlQueue.waiting[:i:i], p.controlQueue.waiting[i+1:]...)
+			p.controlQueue.admitNext(p.controlLimit())
 			return err
 		}
 	}
-	p.asking.answered(size) // it was counted meanwhile
-	p.asking.next(p.controlLimit())
+	p.controlQueue.remove(size) // it was counted meanwhile
+	p.controlQueue.admitNext(p.controlLimit())
 	return err
 }
 
@@ -114,9 +114,9 @@ func (p *Peer) Control(ctx context.Context, request, out any) error {
 		}
 	}
 	if limit := p.conn.terms.MaxOut; len(body) > limit {
-		return p.unsent("the request is ", tooLarge(len(body), limit))
+		return p.appendError("the request is ", tooLarge(len(body), limit))
 	}
-	if err := p.admitAsking(ctx, len(body)); err != nil {
+	if err := p.awaitControlTurn(ctx, len(body)); err != nil {
 		return err
 	}
 	c := make(chan reply, 1)
@@ -125,19 +125,19 @@ func (p *Peer) Control(ctx context.Context, request, out any) error {
 		p.mu.Unlock()
 		return errEnded
 	}
-	p.nextCtl++
-	id := p.nextCtl
-	p.controls[id] = asked{c, len(body)}
+	p.nextControl++
+	id := p.nextControl
+	p.controls[id] = sentControl{c, len(body)}
 	p.mu.Unlock()
 	if _, err := p.conn.Append(Header{Type: TypeControl, ID: id}, nil, body); err != nil {
 		p.mu.Lock()
 		if _, live := p.controls[id]; live {
 			delete(p.controls, id)
-			p.asking.answered(len(body))
-			p.asking.next(p.controlLimit())
+			p.controlQueue.remove(len(body))
+			p.controlQueue.admitNext(p.controlLimit())
 		}
 		p.mu.Unlock()
-		return p.unsent("the request is ", err)
+		return p.appendError("the request is ", err)
 	}
 	p.conn.Flush()
 	select {
@@ -149,7 +149,7 @@ func (p *Peer) Control(ctx context.Context, request, out any) error {
 	case <-ctx.Done():
 		p.mu.Lock()
 		if a, live := p.controls[id]; live {
-			a.to = nil
+			a.reply = nil
 			p.controls[id] = a
 		}
 		p.mu.Unlock()
@@ -157,8 +157,8 @@ func (p *Peer) Control(ctx context.Context, request, out any) error {
 	}
 }
 
-// unsent is the error of what Append refused; what says what it was, before a size.
-func (p *Peer) unsent(what string, err error) error {
+// appendError is the error of what Append refused; what says what it was, before a size.
+func (p *Peer) appendError(what string, err error) error {
 	switch {
 	case p.conn.Err() != nil || errors.Is(err, ErrClosed):
 		return errEnded

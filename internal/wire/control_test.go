@@ -34,7 +34,7 @@ func TestControlTooLarge(t *testing.T) {
 // TestControlUnread: a request to a peer that does not read is refused as calls are.
 func TestControlUnread(t *testing.T) {
 	t.Parallel()
-	for _, size := range []int{20 << 10, chunkMax + 1} {
+	for _, size := range []int{20 << 10, maxChunk + 1} {
 		p, _ := halfLinked(t, &server{}, bulkTerms)
 		p.conn.small.backlog = 1 << 20
 		serve(t, p)

@@ -34,11 +34,11 @@ func sendFiles(c *net.UnixConn, data []byte, files ...*os.File) error {
 			err = errors.Join(err, cerr)
 		}
 		if err != nil {
-			closeAll(fds[:i])
+			closeFDs(fds[:i])
 			return err
 		}
 	}
-	defer closeAll(fds)
+	defer closeFDs(fds)
 	n, _, err := c.WriteMsgUnix(data, syscall.UnixRights(fds...), nil)
 	if err == nil && n < len(data) {
 		_, err = c.Write(data[n:])
@@ -65,7 +65,7 @@ func receiveFiles(c *net.UnixConn, data []byte, max int) (n int, files []*os.Fil
 		err = errors.Join(err, fmt.Errorf("more than %d descriptors came", max))
 	}
 	if err != nil {
-		closeAll(fds)
+		closeFDs(fds)
 		return n, nil, err
 	}
 	for _, fd := range fds {
@@ -74,7 +74,7 @@ func receiveFiles(c *net.UnixConn, data []byte, max int) (n int, files []*os.Fil
 	return n, files, nil
 }
 
-func closeAll(fds []int) {
+func closeFDs(fds []int) {
 	for _, fd := range fds {
 		syscall.Close(fd) //nolint:errcheck // nothing was written
 	}

@@ -103,7 +103,7 @@ func ReadFrame(r io.Reader) (Header, []byte, error) {
 var errMeta = errors.New("malformed call meta")
 
 // appendCall writes a CALL's meta. Slots of c must be encoded; their data follows as the body. Arguments that were collected in
-// apart are written from there.
+// segments are written from there.
 func appendCall(b []byte, route uint32, c *call.Call, left time.Duration, apart *segments) ([]byte, error) {
 	n := len(c.Slots)
 	switch {
@@ -272,9 +272,9 @@ func parseCallMeta(meta, body []byte, c *call.Call) (route uint32, left time.Dur
 		packed = packed || kind == call.Packed
 		switch {
 		case where == 0:
-		case where == inMemory && size == RefLen:
+		case where == segmentInMemory && size == RefLen:
 			shared++
-		case where == inKeeping && size == numberLen && kind != call.Buffer:
+		case where == segmentKept && size == numberLen && kind != call.Buffer:
 			c.Encoded.Held = true
 		default:
 			return 0, 0, errMeta
@@ -313,16 +313,16 @@ func parseCallMeta(meta, body []byte, c *call.Call) (route uint32, left time.Dur
 				return 0, 0, errMeta
 			}
 			if string(key) == "session" {
-				affinity(i).Session = string(value)
+				affinityOf(i).Session = string(value)
 				break
 			}
-			affinity(i).Model = string(value)
+			affinityOf(i).Model = string(value)
 		case "idempotent":
-			options(c).Idempotent = true
+			optionsOf(c).Idempotent = true
 		case "reference":
-			options(c).ByReference = true
+			optionsOf(c).ByReference = true
 		case "value":
-			options(c).ByValue = true
+			optionsOf(c).ByValue = true
 		case "fetch":
 			if len(value) != numberLen {
 				return 0, 0, errMeta
@@ -376,14 +376,14 @@ func nextTail(tail []byte) (key, value, rest []byte, ok bool) {
 	return tail[1 : 1+kl], rest[:vl], rest[vl:], true
 }
 
-func affinity(i *call.Info) *call.Affinity {
+func affinityOf(i *call.Info) *call.Affinity {
 	if i.Affinity == nil {
 		i.Affinity = &call.Affinity{}
 	}
 	return i.Affinity
 }
 
-func options(c *call.Call) *call.Options {
+func optionsOf(c *call.Call) *call.Options {
 	if c.Options == nil {
 		c.Options = &call.Options{}
 	}

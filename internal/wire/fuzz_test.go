@@ -29,11 +29,11 @@ func FuzzOpening(f *testing.F) {
 		return b
 	}
 	hello := Hello{
-		Protocol: spoken, Kind: "worker", Connection: ConnSmall, Language: "go", Version: "v", ID: "w", Nonce: nonce,
+		Protocol: localVersions, Kind: "worker", Connection: ConnSmall, Language: "go", Version: "v", ID: "w", Nonce: nonce,
 		Features: []string{FeatureBulk}, MaxBody: 1 << 20, Graph: json.RawMessage(`{"app":"a"}`),
 		Resume: &Resume{Replicas: []Resumed{{Replica: "D#1", Deployment: "D", Executing: 2, Config: "00", Models: []string{"m"}, Health: true}}},
 	}
-	proof := frameOf(Header{Type: TypeProof}, nil, prove(token, "dialler", make([]byte, 16), make([]byte, 16)))
+	proof := frameOf(Header{Type: TypeProof}, nil, proofOf(token, "dialler", make([]byte, 16), make([]byte, 16)))
 	f.Add(true, append(frames(hello), proof...))
 	f.Add(true, frames(Hello{Protocol: [2]int{3, 9}, Connection: ConnBulk, Nonce: nonce}))
 	f.Add(true, proof)
@@ -73,7 +73,7 @@ func FuzzItems(f *testing.F) {
 	f.Add(uint32(1), uint32(1), uint16(5), []byte{255, 255, 255, 255, 0})
 	f.Fuzz(func(t *testing.T, items, size uint32, limit uint16, body []byte) {
 		c := &collector{slow: true}
-		flow := &inflow{items: c, left: [2]int64{int64(items), int64(size)}}
+		flow := &inflow{items: c, window: [2]int64{int64(items), int64(size)}}
 		if err := flow.frame(nil, body); err != nil {
 			if len(c.frames) > 0 {
 				t.Fatal("handed over and refused")
@@ -90,11 +90,11 @@ func FuzzItems(f *testing.F) {
 		a, b := net.Pipe()
 		defer a.Close()
 		defer b.Close()
-		p := NewLinkPeer(NewLink(NewConn(a), Terms{MaxOut: int(limit) + 1}), nil)
+		p := NewPeer(NewLink(NewConn(a), Terms{MaxOut: int(limit) + 1}), nil)
 		in := &Incoming{peer: p, id: 1, out: newOutflow(call.Room)}
-		in.forward(body)
+		in.relayItems(body)
 		var sent []byte
-		for rest := p.conn.small.pend; len(rest) > 0; {
+		for rest := p.conn.small.pending; len(rest) > 0; {
 			h := parseHeader(rest)
 			if int(h.Body) > int(limit)+1 {
 				t.Fatalf("a frame of %d bytes where %d are taken", h.Body, int(limit)+1)

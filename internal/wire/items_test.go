@@ -87,9 +87,9 @@ func TestNoItemIsLost(t *testing.T) {
 				p, _ = linked(t, &server{}, producer(sizes...), in, terms)
 			} else {
 				a, b := pair(t)
-				p = NewLinkPeer(NewLink(NewConn(a), in), &server{})
+				p = NewPeer(NewLink(NewConn(a), in), &server{})
 				serve(t, p)
-				serve(t, NewLinkPeer(NewLink(NewConn(b), terms), producer(sizes...)))
+				serve(t, NewPeer(NewLink(NewConn(b), terms), producer(sizes...)))
 			}
 			c, f, _ := streamed(p, call.Room)
 			if <-f.done; f.r.Err != nil {

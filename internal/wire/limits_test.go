@@ -40,7 +40,7 @@ func TestCallsOverTheLimit(t *testing.T) {
 	t.Parallel()
 	s, ins := holding()
 	p, _ := connect(t, &server{}, s)
-	p.most = 3
+	p.maxCalls = 3
 	var fs []*future
 	for range 3 {
 		f := newFuture()
@@ -58,7 +58,7 @@ func TestCallsOverTheLimit(t *testing.T) {
 		}
 	}
 	p.Cancel(nil, 1)
-	fetching{p, 2, fs[1]}.Cancel(nil, context.Canceled)
+	fetchCancel{p, 2, fs[1]}.Cancel(nil, context.Canceled)
 	if <-fs[1].done; !refused() {
 		t.Error("a call too many was sent")
 	}
@@ -94,8 +94,8 @@ func TestWaysAreUsedAnew(t *testing.T) {
 		return nil
 	}}
 	p, q := linked(t, &server{}, s, bulkTerms, bulkTerms)
-	way := func(method string) *Way {
-		w, e := p.Way(Route{App: "a", Deployment: "d", Method: method})
+	way := func(method string) *BoundRoute {
+		w, e := p.Bind(Route{App: "a", Deployment: "d", Method: method})
 		if e != nil {
 			t.Fatal(e)
 		}
@@ -105,12 +105,12 @@ func TestWaysAreUsedAnew(t *testing.T) {
 	h.Start(nil, raw(nil), 0, end)
 	number := h.number
 	known := way("known")
-	for i := range 3 * waysKept {
+	for i := range 3 * maxIdleRoutes {
 		w := way(fmt.Sprint("x", i))
-		for _, w := range []*Way{w, known} {
+		for _, w := range []*BoundRoute{w, known} {
 			n := 0
 			if i%1000 == 0 {
-				n = chunkMax + 1 // announced: its call is read later than the next route
+				n = maxChunk + 1 // announced: its call is read later than the next route
 			}
 			f := newFuture()
 			w.Start(nil, raw(pattern(n)), 0, f)
@@ -119,13 +119,13 @@ func TestWaysAreUsedAnew(t *testing.T) {
 			}
 		}
 	}
-	if n := len(p.ways.numbered); n > waysKept || h.number != number {
+	if n := len(p.boundRoutes.numbered); n > maxIdleRoutes || h.number != number {
 		t.Errorf("%d numbers; that of a call under way was %d and is %d", n, number, h.number)
 	}
 	held.Complete(nil, call.Result{})
 	<-end.done
-	if len(q.routes) > waysKept+1 || q.routeBytes > 1<<20 {
-		t.Errorf("%d routes of %d bytes", len(q.routes), q.routeBytes)
+	if len(q.peerRoutes) > maxIdleRoutes+1 || q.routeBytes > 1<<20 {
+		t.Errorf("%d routes of %d bytes", len(q.peerRoutes), q.routeBytes)
 	}
 }
 
@@ -136,7 +136,7 @@ func TestWaysThatAllAreInUse(t *testing.T) {
 	s, ins := holding()
 	p, _ := connect(t, &server{}, s)
 	start := func(method string) *future {
-		w, e := p.Way(Route{Method: method})
+		w, e := p.Bind(Route{Method: method})
 		if e != nil {
 			t.Fatal(e)
 		}
@@ -173,7 +173,7 @@ func TestNamesOfNothing(t *testing.T) {
 		call.DeploymentUnavailable: {{App: strings.Repeat("x", call.MaxName+1)}, {Deployment: strings.Repeat("x", 1<<20)}},
 	} {
 		for _, r := range routes {
-			if w, e := p.Way(r); w != nil || e == nil || e.Reason != reason || len(e.Message) > 400 {
+			if w, e := p.Bind(r); w != nil || e == nil || e.Reason != reason || len(e.Message) > 400 {
 				t.Errorf("%.100v", e)
 			}
 		}
@@ -203,7 +203,7 @@ func TestControlsOverTheLimit(t *testing.T) {
 			most := maxControls
 			if name == "bytes" {
 				most = 2 * takes / (size + 21)
-				p.asking.most = 2 * takes
+				p.controlQueue.limit = 2 * takes
 				q.conn.terms.Controls = 2 * takes
 			}
 			var wg sync.WaitGroup
@@ -235,8 +235,8 @@ func TestControlsOverTheLimit(t *testing.T) {
 			}
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			if p.asking.n != len(p.controls) || len(p.asking.queue) != 0 {
-				t.Errorf("%d are counted, %d are under way, %d wait", p.asking.n, len(p.controls), len(p.asking.queue))
+			if p.controlQueue.inFlight != len(p.controls) || len(p.controlQueue.waiting) != 0 {
+				t.Errorf("%d are counted, %d are under way, %d wait", p.controlQueue.inFlight, len(p.controls), len(p.controlQueue.waiting))
 			}
 		})
 	}
@@ -256,7 +256,7 @@ func TestControlsWaitUntilTheEnd(t *testing.T) {
 			}
 		})
 	}
-	until(t, func() bool { p.mu.Lock(); defer p.mu.Unlock(); return len(p.asking.queue) == 10 })
+	until(t, func() bool { p.mu.Lock(); defer p.mu.Unlock(); return len(p.controlQueue.waiting) == 10 })
 	p.Close(ErrClosed)
 	wg.Wait()
 	close(come)
@@ -278,11 +278,11 @@ func TestItemsBehindBodies(t *testing.T) {
 	t.Parallel()
 	s, _ := halfLinked(t, &server{}, bulkTerms)
 	l := s.conn
-	l.Append(Header{Type: TypeItems, ID: 1}, nil, pattern(chunkMax+1)) //nolint:errcheck // looked at below
+	l.Append(Header{Type: TypeItems, ID: 1}, nil, pattern(maxChunk+1)) //nolint:errcheck // looked at below
 	if n := l.send.streams.Load(); n != 1 {
 		t.Fatalf("%d streams have an item announced", n)
 	}
-	small, sent := pattern(sharedFrame), 0
+	small, sent := pattern(maxCopied), 0
 	for ; ; sent++ {
 		if _, err := l.Append(Header{Type: TypeItems, ID: 1}, nil, small); err != nil {
 			if !errors.Is(err, errBacklog) {
@@ -290,21 +290,21 @@ func TestItemsBehindBodies(t *testing.T) {
 			}
 			break
 		}
-		if over := l.send.jam.over.Load(); over != (sent+1 > maxAfter/2/(len(small)+heldOverhead)) {
+		if over := l.send.congestion.congested.Load(); over != (sent+1 > maxHeldBytes/2/(len(small)+heldOverhead)) {
 			t.Fatalf("after %d: %v", sent, over)
 		}
 	}
-	if held := sent * (len(small) + heldOverhead); held > maxAfter || held < maxAfter/10*9 {
+	if held := sent * (len(small) + heldOverhead); held > maxHeldBytes || held < maxHeldBytes/10*9 {
 		t.Errorf("%d bytes wait behind the item", held)
 	}
 	if _, err := l.Append(Header{Type: TypeItems, ID: 2}, nil, small); err != nil { // of another stream
 		t.Error(err)
 	}
 	l.send.mu.Lock()
-	l.send.gone(l.send.bodies[1])
-	after, streams := l.send.after, l.send.streams.Load()
+	l.send.forget(l.send.bodies[1])
+	after, streams := l.send.heldBytes, l.send.streams.Load()
 	l.send.mu.Unlock()
-	if after != 0 || streams != 0 || l.send.jam.over.Load() {
+	if after != 0 || streams != 0 || l.send.congestion.congested.Load() {
 		t.Errorf("%d bytes, %d streams are left", after, streams)
 	}
 }
@@ -313,7 +313,7 @@ func TestItemsBehindBodies(t *testing.T) {
 func TestMetasOfAnnouncements(t *testing.T) {
 	t.Parallel()
 	p, _ := halfLinked(t, &server{}, bulkTerms)
-	meta, body := make([]byte, 60<<10), pattern(chunkMax+1)
+	meta, body := make([]byte, 60<<10), pattern(maxChunk+1)
 	for i := 0; ; i++ {
 		if _, err := p.conn.Append(Header{Type: TypeCall, ID: uint64(i + 1)}, meta, body); err != nil {
 			if !errors.Is(err, errBacklog) || i*len(meta) > maxAnnouncedMeta || i < 700 {
@@ -356,7 +356,7 @@ func TestNothingThatIsSentEndsTheConnection(t *testing.T) {
 				p, q = linked(t, &server{}, s, terms, terms)
 			} else {
 				x, y := pair(t)
-				p, q = NewLinkPeer(NewLink(NewConn(x), terms), &server{}), NewLinkPeer(NewLink(NewConn(y), terms), s)
+				p, q = NewPeer(NewLink(NewConn(x), terms), &server{}), NewPeer(NewLink(NewConn(y), terms), s)
 				serve(t, p)
 				serve(t, q)
 			}
@@ -368,7 +368,7 @@ func TestNothingThatIsSentEndsTheConnection(t *testing.T) {
 					request := map[string]any{"op": g.text(), "with": g.json()}
 					wg.Go(func() { p.Control(t.Context(), request, nil) }) //nolint:errcheck // whatever it is
 				default:
-					w, e := p.Way(Route{App: g.text(), Deployment: g.text(), Method: g.text()})
+					w, e := p.Bind(Route{App: g.text(), Deployment: g.text(), Method: g.text()})
 					if e != nil {
 						continue
 					}
@@ -410,7 +410,7 @@ func (g *wild) json() any {
 }
 
 func (g *wild) data() []byte {
-	return pattern([]int{0, 1, 100, 5_000, sharedFrame + 1, 70_000, chunkMax + 1, freeCredit + 1, 3 << 20}[min(g.IntN(9), g.IntN(9))])
+	return pattern([]int{0, 1, 100, 5_000, maxCopied + 1, 70_000, maxChunk + 1, defaultCredit + 1, 3 << 20}[min(g.IntN(9), g.IntN(9))])
 }
 
 func (g *wild) left() time.Duration {

@@ -24,10 +24,10 @@ const (
 )
 
 const (
-	// chunkMax bounds a body that travels inside its frame, and a chunk.
-	chunkMax = 256 << 10
-	// freeCredit is how much of every body may be sent before the receiver granted it: 1 MB costs no round trip.
-	freeCredit = 1 << 20
+	// maxChunk bounds a body that travels inside its frame, and a chunk.
+	maxChunk = 256 << 10
+	// defaultCredit is how much of every body may be sent before the receiver granted it: 1 MB costs no round trip.
+	defaultCredit = 1 << 20
 	// maxBegun bounds the bodies of which a part was sent, and with freeCredit what a peer can make us hold unasked.
 	maxBegun    = 64
 	announceLen = 16
@@ -64,15 +64,15 @@ type Link struct {
 	send  bulkSender
 	recv  bulkReceiver
 
-	turn        chan struct{} // held by the stream that sends items
-	chunk, free int           // chunkMax and freeCredit, except in tests
+	itemTurn              chan struct{} // held by the stream that sends items
+	chunkSize, freeCredit int           // chunkMax and freeCredit, except in tests
 
-	mu      sync.Mutex // guards what follows
-	bulk    net.Conn   // nil until attached
-	ended   bool
-	reading bool        // Read has begun
-	late    *time.Timer // ends a link whose second connection does not come
-	readers sync.WaitGroup
+	mu          sync.Mutex // guards what follows
+	bulk        net.Conn   // nil until attached
+	ended       bool
+	reading     bool        // Read has begun
+	attachTimer *time.Timer // ends a link whose second connection does not come
+	readers     sync.WaitGroup
 }
 
 // NewLink makes a link of the small connection, whose opening agreed on t.
@@ -90,10 +90,10 @@ func NewLink(small *Conn, t Terms) *Link {
 	if t.Controls <= 0 {
 		t.Controls = max(maxControlBytes, 2*t.MaxIn)
 	}
-	l := &Link{small: small, terms: t, turn: make(chan struct{}, 1), chunk: chunkMax, free: freeCredit}
+	l := &Link{small: small, terms: t, itemTurn: make(chan struct{}, 1), chunkSize: maxChunk, freeCredit: defaultCredit}
 	small.maxIn, small.maxOut = t.MaxIn, t.MaxOut
 	if t.Bulk {
-		small.maxIn = min(t.MaxIn, chunkMax)
+		small.maxIn = min(t.MaxIn, maxChunk)
 	}
 	l.send.init(l)
 	l.recv.init(l)
@@ -119,8 +119,8 @@ func (l *Link) Attach(nc net.Conn) error {
 		return err
 	}
 	l.bulk = nc
-	if l.late != nil {
-		l.late.Stop()
+	if l.attachTimer != nil {
+		l.attachTimer.Stop()
 	}
 	if l.reading {
 		l.startReader()
@@ -145,9 +145,9 @@ func (l *Link) Append(h Header, meta []byte, segs ...[]byte) (pos uint64, err er
 	for _, s := range segs {
 		n += len(s)
 	}
-	if n <= l.chunk {
+	if n <= l.chunkSize {
 		if h.Type == TypeItems && l.send.streams.Load() > 0 {
-			if err := l.send.behind(h.ID, len(meta)+n); err != nil {
+			if err := l.send.countHeld(h.ID, len(meta)+n); err != nil {
 				return 0, err
 			}
 		}
@@ -160,7 +160,7 @@ func (l *Link) Append(h Header, meta []byte, segs ...[]byte) (pos uint64, err er
 func (l *Link) Flush() {
 	l.small.Flush()
 	if l.send.waiting.Load() {
-		l.send.kick()
+		l.send.startWriter()
 	}
 }
 
@@ -180,8 +180,8 @@ func (l *Link) Close(cause error) {
 	l.small.Close(cause)
 	l.mu.Lock()
 	l.ended = true
-	if l.late != nil {
-		l.late.Stop()
+	if l.attachTimer != nil {
+		l.attachTimer.Stop()
 	}
 	if l.bulk != nil {
 		l.bulk.Close()
@@ -189,13 +189,13 @@ func (l *Link) Close(cause error) {
 	l.mu.Unlock()
 }
 
-// Taken says whether the other side may act on the frame at pos: whether any byte of it reached the kernel or, where its
+// Sent says whether the other side may act on the frame at pos: whether any byte of it reached the kernel or, where its
 // body was announced, any byte of the last chunk. Its answer is final only after settled.
-func (l *Link) Taken(pos uint64) bool {
+func (l *Link) Sent(pos uint64) bool {
 	if pos&bulkPos != 0 {
-		return l.send.taken(pos)
+		return l.send.sent(pos)
 	}
-	return l.small.Taken(pos)
+	return l.small.Sent(pos)
 }
 
 func (l *Link) unsentFrame(pos uint64) (h Header, meta, body []byte, ok bool) {
@@ -208,10 +208,10 @@ func (l *Link) unsentFrame(pos uint64) (h Header, meta, body []byte, ok bool) {
 // withdraw takes back the frame at pos if the other side cannot have acted on it yet. The caller flushes.
 func (l *Link) withdraw(pos uint64) bool { return pos&bulkPos != 0 && l.send.withdraw(pos) }
 
-// settled waits until nobody writes, after Read returned.
-func (l *Link) settled() {
-	l.small.settled()
-	l.send.settled()
+// awaitWriter waits until nobody writes, after Read returned.
+func (l *Link) awaitWriters() {
+	l.small.awaitWriter()
+	l.send.awaitWriter()
 }
 
 // Read hands over frames, one at a time, until the link ends or frame returns an error, which the other side is told.
@@ -224,18 +224,18 @@ func (l *Link) Read(frame func(b *call.Batch, h Header, meta, body []byte) error
 	case l.bulk != nil:
 		l.startReader()
 	case l.terms.Bulk && !l.ended:
-		l.late = time.AfterFunc(openingTime, func() { l.Close(errors.New("the second connection was not opened in time")) })
+		l.attachTimer = time.AfterFunc(openingTime, func() { l.Close(errors.New("the second connection was not opened in time")) })
 	}
 	l.mu.Unlock()
 	err := l.small.Read(l.recv.small)
-	l.recv.smallEnded()
+	l.recv.close()
 	l.mu.Lock()
 	l.ended = true
-	if l.late != nil {
-		l.late.Stop()
+	if l.attachTimer != nil {
+		l.attachTimer.Stop()
 	}
 	if l.bulk != nil {
-		if l.small.endedHere() {
+		if l.small.closedHere() {
 			l.bulk.Close()
 		} else {
 			l.bulk.SetReadDeadline(time.Now().Add(linger)) //nolint:errcheck // it is closed in the end anyway
@@ -248,7 +248,7 @@ func (l *Link) Read(frame func(b *call.Batch, h Header, meta, body []byte) error
 		l.bulk.Close()
 	}
 	l.mu.Unlock()
-	l.send.end()
+	l.send.close()
 	return err
 }
 
@@ -256,8 +256,8 @@ func (l *Link) Read(frame func(b *call.Batch, h Header, meta, body []byte) error
 // told, and otherwise when what has arrived is read.
 func (l *Link) bulkEnded(err error) {
 	if p, ok := errors.AsType[*protocolError](err); ok {
-		l.small.refuse(p.err)
+		l.small.endForViolation(p.err)
 		return
 	}
-	l.small.expire(fmt.Errorf("the bulk connection has ended: %w", err))
+	l.small.endAfterReading(fmt.Errorf("the bulk connection has ended: %w", err))
 }

@@ -25,7 +25,7 @@ func halfLinked(t testing.TB, s *server, terms Terms) (*Peer, ends) {
 	t.Helper()
 	a, b := pair(t)
 	c, d := pair(t)
-	p := NewLinkPeer(NewLink(NewConn(a), terms), s)
+	p := NewPeer(NewLink(NewConn(a), terms), s)
 	if err := p.Attach(c); err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func halfLinked(t testing.TB, s *server, terms Terms) (*Peer, ends) {
 // shrink makes chunks of 4 KiB and 16 KiB of free credit, so that a test of many bodies needs little memory.
 func shrink(ps ...*Peer) {
 	for _, p := range ps {
-		p.conn.chunk, p.conn.free = 4<<10, 16<<10
+		p.conn.chunkSize, p.conn.freeCredit = 4<<10, 16<<10
 	}
 }
 
@@ -43,7 +43,7 @@ func shrink(ps ...*Peer) {
 func linked(t testing.TB, a, b *server, ta, tb Terms) (pa, pb *Peer) {
 	t.Helper()
 	pa, e := halfLinked(t, a, ta)
-	pb = NewLinkPeer(NewLink(NewConn(e.small), tb), b)
+	pb = NewPeer(NewLink(NewConn(e.small), tb), b)
 	if err := pb.Attach(e.bulk); err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func echoes(t *testing.T, peers ...*Peer) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, n := range []int{0, 9, sharedFrame, chunkMax - 1, chunkMax, chunkMax + 1, 2 * chunkMax, freeCredit + 1, 3 << 20} {
+		for _, n := range []int{0, 9, maxCopied, maxChunk - 1, maxChunk, maxChunk + 1, 2 * maxChunk, defaultCredit + 1, 3 << 20} {
 			for _, c := range []*call.Call{raw(pattern(n)), many(pattern(n))} {
 				wg.Go(func() {
 					f := newFuture()
@@ -100,7 +100,7 @@ func many(data []byte) *call.Call {
 	c := raw(nil)
 	c.Slots = nil
 	for i := 0; len(data) > 0 || i == 0; i++ {
-		n := min(len(data), []int{1, sharedFrame, sharedFrame + 1, 0, 100_000}[i%5])
+		n := min(len(data), []int{1, maxCopied, maxCopied + 1, 0, 100_000}[i%5])
 		c.Slots = append(c.Slots, slot(i, data[:n]))
 		data = data[n:]
 	}
@@ -116,14 +116,14 @@ func TestSmallOwnersMayChange(t *testing.T) {
 	t.Parallel()
 	a, b := pair(t)
 	c, d := pair(t)
-	p := NewLinkPeer(NewLink(NewConn(a), bulkTerms), &server{})
-	q := NewLinkPeer(NewLink(NewConn(b), bulkTerms), &server{})
+	p := NewPeer(NewLink(NewConn(a), bulkTerms), &server{})
+	q := NewPeer(NewLink(NewConn(b), bulkTerms), &server{})
 	serve(t, p)
 	serve(t, q)
-	data := pattern(20 * sharedFrame)
+	data := pattern(20 * maxCopied)
 	k := raw(nil)
 	k.Slots = nil
-	for s := range slices.Chunk(bytes.Clone(data), sharedFrame) {
+	for s := range slices.Chunk(bytes.Clone(data), maxCopied) {
 		k.Slots = append(k.Slots, slot(len(k.Slots), s))
 	}
 	f := newFuture()
@@ -155,8 +155,8 @@ func TestRoundRobin(t *testing.T) {
 	}}
 	a, b := pair(t)
 	c, d := pair(t)
-	p := NewLinkPeer(NewLink(NewConn(a), bulkTerms), &server{})
-	q := NewLinkPeer(NewLink(NewConn(b), bulkTerms), s)
+	p := NewPeer(NewLink(NewConn(a), bulkTerms), &server{})
+	q := NewPeer(NewLink(NewConn(b), bulkTerms), s)
 	serve(t, p)
 	serve(t, q)
 	for _, n := range []int{20 << 20, 1 << 20, 2 << 20} {
@@ -176,8 +176,8 @@ func TestSmallPasses(t *testing.T) {
 	t.Parallel()
 	a, b := pair(t)
 	c, d := pair(t)
-	p := NewLinkPeer(NewLink(NewConn(a), bulkTerms), &server{})
-	q := NewLinkPeer(NewLink(NewConn(b), bulkTerms), &server{})
+	p := NewPeer(NewLink(NewConn(a), bulkTerms), &server{})
+	q := NewPeer(NewLink(NewConn(b), bulkTerms), &server{})
 	if err := p.Attach(c); err != nil {
 		t.Fatal(err)
 	}
@@ -228,8 +228,8 @@ func TestBudget(t *testing.T) {
 	for _, p := range []*Peer{p, q} {
 		r := &p.conn.recv
 		r.mu.Lock()
-		if r.reserved != 0 || r.begun != 0 || len(r.open)+len(r.queues)+len(r.waiting)+r.heldBytes+r.metaBytes != 0 {
-			t.Errorf("left behind: %d reserved, %d begun, %d open, %d queues, %d waiting", r.reserved, r.begun, len(r.open), len(r.queues), len(r.waiting))
+		if r.reserved != 0 || r.begun != 0 || len(r.incomplete)+len(r.queues)+len(r.waiting)+r.heldBytes+r.metaBytes != 0 {
+			t.Errorf("left behind: %d reserved, %d begun, %d open, %d queues, %d waiting", r.reserved, r.begun, len(r.incomplete), len(r.queues), len(r.waiting))
 		}
 		r.mu.Unlock()
 	}
@@ -333,8 +333,8 @@ func TestCancelBeforeSent(t *testing.T) {
 	begun, queued, last := newFuture(), newFuture(), newFuture()
 	id := p.Start(nil, 0, raw(pattern(2<<20)), 0, begun)
 	small.expect(TypeCall, FlagBulk, 1)
-	for range freeCredit / chunkMax {
-		if _, b := bulk.expect(TypeChunk, 0, 1); len(b) != chunkMax {
+	for range defaultCredit / maxChunk {
+		if _, b := bulk.expect(TypeChunk, 0, 1); len(b) != maxChunk {
 			t.Fatal(len(b))
 		}
 	}
@@ -349,7 +349,7 @@ func TestCancelBeforeSent(t *testing.T) {
 			t.Errorf("%+v", f.r)
 		}
 	}
-	p.Start(&batch, 0, raw(pattern(chunkMax+5)), 0, last)
+	p.Start(&batch, 0, raw(pattern(maxChunk+5)), 0, last)
 	batch.End()
 	small.expect(TypeCall, FlagBulk, 2)
 	small.expect(TypeCall, FlagBulk, 3)
@@ -383,7 +383,7 @@ func TestCancelBeforeArrival(t *testing.T) {
 	body := pattern(3 << 20)
 	write(t, e.small, announcement(t, 1, 1, body))
 	small.expect(TypeGrant, 0, 1)
-	write(t, e.bulk, chunks(1, body, chunkMax)[:chunkMax+100])
+	write(t, e.bulk, chunks(1, body, maxChunk)[:maxChunk+100])
 	write(t, e.small, frameOf(Header{Type: TypeCredit, ID: 1}, nil, nil)) // waits for the call, and goes with it
 	write(t, e.small, frameOf(Header{Type: TypeCancel, ID: 1}, nil, nil))
 	_, answer := small.expect(TypeEnd, FlagError, 1)
@@ -391,7 +391,7 @@ func TestCancelBeforeArrival(t *testing.T) {
 		t.Errorf("%q", answer)
 	}
 	write(t, e.small, frameOf(Header{Type: TypeCancel, ID: 1}, nil, nil)) // again: ignored
-	go e.bulk.Write(slices.Concat(chunks(1, body, chunkMax)[chunkMax+100:], chunks(2, body[:7], 3)))
+	go e.bulk.Write(slices.Concat(chunks(1, body, maxChunk)[maxChunk+100:], chunks(2, body[:7], 3)))
 	write(t, e.small, announcement(t, 2, 2, body[:7]))
 	if n := <-ran; n != 7 {
 		t.Errorf("a call with %d bytes was run", n)
@@ -409,10 +409,10 @@ func TestAbortedByCaller(t *testing.T) {
 	write(t, e.small, announcement(t, 1, 1, body), announcement(t, 2, 2, body))
 	small.expect(TypeGrant, 0, 1)
 	go e.bulk.Write(slices.Concat(
-		chunks(1, body[:2<<20], chunkMax), chunks(2, body[:chunkMax], chunkMax),
+		chunks(1, body[:2<<20], maxChunk), chunks(2, body[:maxChunk], maxChunk),
 		frameOf(Header{Type: TypeChunk, Flags: FlagAbort, ID: 1}, nil, nil)))
 	small.expect(TypeGrant, 0, 2)
-	go e.bulk.Write(chunks(2, body[chunkMax:], chunkMax))
+	go e.bulk.Write(chunks(2, body[maxChunk:], maxChunk))
 	small.expect(TypeEnd, FlagBulk, 2)
 }
 
@@ -435,7 +435,7 @@ func TestOrder(t *testing.T) {
 	add(Header{Type: TypeItems, ID: 1}, 10)
 	add(Header{Type: TypeItems, ID: 1}, 3<<20)
 	add(Header{Type: TypeItems, ID: 1}, 10)
-	add(Header{Type: TypeItems, ID: 1}, chunkMax+1) // complete long before the one above
+	add(Header{Type: TypeItems, ID: 1}, maxChunk+1) // complete long before the one above
 	add(Header{Type: TypeItems, ID: 1}, 10)
 	add(Header{Type: TypeEnd, ID: 1}, 0)
 	if _, err := out.Append(Header{Type: TypeItems, ID: 2}, []byte{99}, pattern(7)); err != nil {
@@ -481,7 +481,7 @@ func TestBrokenLink(t *testing.T) {
 			serve(t, p)
 			small, bulk := reader{t, e.small}, reader{t, e.bulk}
 			sent, parked, queued := newFuture(), newFuture(), newFuture()
-			p.Start(nil, 0, raw(pattern(chunkMax+1)), 0, sent)
+			p.Start(nil, 0, raw(pattern(maxChunk+1)), 0, sent)
 			small.expect(TypeCall, FlagBulk, 1)
 			bulk.expect(TypeChunk, 0, 1)
 			bulk.expect(TypeChunk, 0, 1)
@@ -546,7 +546,7 @@ func TestOneEndsBoth(t *testing.T) {
 // TestUnread: a peer that does not read makes calls fail, and not the process grow.
 func TestUnread(t *testing.T) {
 	t.Parallel()
-	for _, size := range []int{20 << 10, chunkMax + 1} {
+	for _, size := range []int{20 << 10, maxChunk + 1} {
 		p, e := halfLinked(t, &server{}, bulkTerms)
 		p.conn.small.backlog = 4 << 20
 		data := pattern(size)
@@ -619,7 +619,7 @@ func TestAge(t *testing.T) {
 	for _, test := range []struct{ left, want uint64 }{{0, 0}, {5000, 2000}, {3000, 1}, {10, 1}} {
 		meta := make([]byte, callLen)
 		le.PutUint64(meta[8:], test.left)
-		if age(meta, 3*time.Millisecond); le.Uint64(meta[8:]) != test.want {
+		if subtractTime(meta, 3*time.Millisecond); le.Uint64(meta[8:]) != test.want {
 			t.Errorf("%d became %d", test.left, le.Uint64(meta[8:]))
 		}
 	}
@@ -686,7 +686,7 @@ func TestVersions(t *testing.T) {
 			if w.Protocol == 2 && (h.Terms.MaxOut != 11<<20 || w.Terms.MaxOut != 10<<20 || h.Terms.MaxIn != 10<<20 || w.Terms.MaxIn != 11<<20) {
 				t.Errorf("%+v, %+v", h.Terms, w.Terms)
 			}
-			p, q := NewLinkPeer(NewLink(NewConn(a), h.Terms), &server{}), NewLinkPeer(NewLink(NewConn(b), w.Terms), &server{})
+			p, q := NewPeer(NewLink(NewConn(a), h.Terms), &server{}), NewPeer(NewLink(NewConn(b), w.Terms), &server{})
 			serve(t, p)
 			serve(t, q)
 			if test.bulk {
@@ -722,7 +722,7 @@ func TestPipe(t *testing.T) {
 	t.Parallel()
 	a, b := net.Pipe()
 	c, d := net.Pipe()
-	p, q := NewLinkPeer(NewLink(NewConn(a), bulkTerms), &server{}), NewLinkPeer(NewLink(NewConn(b), bulkTerms), &server{})
+	p, q := NewPeer(NewLink(NewConn(a), bulkTerms), &server{}), NewPeer(NewLink(NewConn(b), bulkTerms), &server{})
 	if err := errors.Join(p.Attach(c), q.Attach(d)); err != nil {
 		t.Fatal(err)
 	}
@@ -747,7 +747,7 @@ func TestBulkExamples(t *testing.T) {
 	p.nextCall = 1
 	p.Start(nil, 3, c, 1500*time.Microsecond, newFuture())
 	frame := make([]byte, headerLen+callLen+8+announceLen)
-	first, last := make([]byte, headerLen+chunkMax), make([]byte, headerLen+300_000-chunkMax)
+	first, last := make([]byte, headerLen+maxChunk), make([]byte, headerLen+300_000-maxChunk)
 	if err := errors.Join(full(e.small, frame), full(e.bulk, first), full(e.bulk, last)); err != nil {
 		t.Fatal(err)
 	}

@@ -144,7 +144,7 @@ type RefusedError struct{ Goaway }
 
 func (e *RefusedError) Error() string { return e.Message }
 
-func prove(t Token, role string, dialler, node []byte) []byte {
+func proofOf(t Token, role string, dialler, node []byte) []byte {
 	m := hmac.New(sha256.New, t[:])
 	m.Write([]byte(role))
 	m.Write(dialler)
@@ -155,7 +155,9 @@ func prove(t Token, role string, dialler, node []byte) []byte {
 // Open is the dialler's side of the opening. It proves the token both ways and leaves nc ready for [NewConn] or, if h says
 // that it is the bulk connection, for [Link.Attach]. Whoever offers [FeatureBulk] and finds it in the terms opens a second
 // connection with the same id and token, within ten seconds.
-func Open(nc net.Conn, token Token, h Hello) (Welcome, error) { return open(nc, token, h, spoken) }
+func Open(nc net.Conn, token Token, h Hello) (Welcome, error) {
+	return open(nc, token, h, localVersions)
+}
 
 func open(nc net.Conn, token Token, h Hello, v versions) (Welcome, error) {
 	if err := nc.SetDeadline(time.Now().Add(openingTime)); err != nil {
@@ -183,7 +185,7 @@ func open(nc net.Conn, token Token, h Hello, v versions) (Welcome, error) {
 		return w, err
 	}
 	theirs, _ := hex.DecodeString(w.Nonce)
-	if err := WriteFrame(nc, TypeProof, 0, prove(token, "dialler", mine[:], theirs)); err != nil {
+	if err := WriteFrame(nc, TypeProof, 0, proofOf(token, "dialler", mine[:], theirs)); err != nil {
 		return w, err
 	}
 	if w.Protocol >= 2 && slices.Contains(w.Features, FeatureReady) {
@@ -191,7 +193,7 @@ func open(nc net.Conn, token Token, h Hello, v versions) (Welcome, error) {
 			return w, err
 		}
 	}
-	w.Terms = agreed(w.Protocol, h.Features, w.Features, h.MaxBody, w.MaxBody)
+	w.Terms = negotiate(w.Protocol, h.Features, w.Features, h.MaxBody, w.MaxBody)
 	return w, nc.SetDeadline(time.Time{})
 }
 
@@ -228,13 +230,13 @@ func (w *Welcome) check(h Hello, v versions, token Token, mine []byte) error {
 		return errors.New("the node's nonce is not 16 bytes of hex")
 	}
 	proof, err := hex.DecodeString(w.Proof)
-	if err != nil || !hmac.Equal(proof, prove(token, "node", mine, theirs)) {
+	if err != nil || !hmac.Equal(proof, proofOf(token, "node", mine, theirs)) {
 		return errors.New("the node did not prove that it knows this worker's token")
 	}
 	return nil
 }
 
-func agreed(protocol int, mine, theirs []string, in, out int) Terms {
+func negotiate(protocol int, mine, theirs []string, in, out int) Terms {
 	if protocol < 2 { // neither side can say
 		in, out = 0, 0
 	}
@@ -273,7 +275,7 @@ func readOpening(r io.Reader, want Type, into any) error {
 // Accept is the node's side of the opening. check gives the token that belongs to the id of a hello, whose dialler may be anybody
 // yet; its error, a common protocol version that does not exist, a wrong proof and the error of Admit are sent as GOAWAY and returned.
 func (o Offer) Accept(nc net.Conn, check func(Hello) (Token, error)) (Hello, error) {
-	return o.accept(nc, spoken, check)
+	return o.accept(nc, localVersions, check)
 }
 
 func (o Offer) accept(nc net.Conn, v versions, check func(Hello) (Token, error)) (Hello, error) {
@@ -320,7 +322,7 @@ func (o Offer) answer(nc net.Conn, v versions, check func(Hello) (Token, error),
 	rand.Read(mine[:]) //nolint:errcheck // never fails
 	w := Welcome{
 		Protocol: protocol, Version: o.Version, Node: o.Node, Nonce: hex.EncodeToString(mine[:]),
-		Proof: hex.EncodeToString(prove(token, "node", theirs, mine[:])), Features: []string{},
+		Proof: hex.EncodeToString(proofOf(token, "node", theirs, mine[:])), Features: []string{},
 	}
 	if protocol >= 2 {
 		w.MaxBody = o.MaxBody
@@ -330,7 +332,7 @@ func (o Offer) answer(nc net.Conn, v versions, check func(Hello) (Token, error),
 			}
 		}
 	}
-	h.Terms = agreed(protocol, w.Features, h.Features, o.MaxBody, h.MaxBody)
+	h.Terms = negotiate(protocol, w.Features, h.Features, o.MaxBody, h.MaxBody)
 	body, err := json.Marshal(w)
 	if err != nil {
 		return err
@@ -342,7 +344,7 @@ func (o Offer) answer(nc net.Conn, v versions, check func(Hello) (Token, error),
 	if err != nil {
 		return err
 	}
-	if fh.Type != TypeProof || !hmac.Equal(proof, prove(token, "dialler", theirs, mine[:])) {
+	if fh.Type != TypeProof || !hmac.Equal(proof, proofOf(token, "dialler", theirs, mine[:])) {
 		return errors.New("wrong token")
 	}
 	if o.Admit != nil {

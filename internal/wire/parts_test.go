@@ -16,8 +16,8 @@ import (
 func TestUnsentParts(t *testing.T) {
 	t.Parallel()
 	a, b := pair(t)
-	p := NewLinkPeer(NewLink(NewConn(a), Terms{Protocol: 2, Segments: true}), &server{})
-	p.Share(newShelf())
+	p := NewPeer(NewLink(NewConn(a), Terms{Protocol: 2, Segments: true}), &server{})
+	p.UseMemory(newShelf())
 	var batch call.Batch // not flushed
 	f := newPart()
 	p.Start(&batch, 1, raw(pattern(SharedLeast)), 0, f)
@@ -36,14 +36,14 @@ func TestRefusedCallHasNoParts(t *testing.T) {
 	x, y := pair(t)
 	ins := make(chan *Incoming, 2)
 	terms := Terms{Protocol: 2, Segments: true, MaxIn: 1 << 10}
-	p := NewLinkPeer(NewLink(NewConn(x), Terms{Protocol: 2, Segments: true}), &server{})
-	q := NewLinkPeer(NewLink(NewConn(y), terms), &server{call: func(_ *call.Batch, in *Incoming) call.Canceler {
+	p := NewPeer(NewLink(NewConn(x), Terms{Protocol: 2, Segments: true}), &server{})
+	q := NewPeer(NewLink(NewConn(y), terms), &server{call: func(_ *call.Batch, in *Incoming) call.Canceler {
 		ins <- in
 		return nil
 	}})
 	q.conn.terms.Calls = 100
-	p.Share(memory)
-	q.Share(memory)
+	p.UseMemory(memory)
+	q.UseMemory(memory)
 	serve(t, p)
 	serve(t, q)
 	first, refused := newPart(), newPart()
@@ -69,7 +69,7 @@ type keepingServer struct {
 func TestNobodyKeepsForANode(t *testing.T) {
 	t.Parallel()
 	x, y := pair(t)
-	p := NewLinkPeer(NewLink(NewConn(x), Terms{Protocol: 2, Segments: true}), &keepingServer{shelf: newShelf()})
+	p := NewPeer(NewLink(NewConn(x), Terms{Protocol: 2, Segments: true}), &keepingServer{shelf: newShelf()})
 	ended := make(chan error, 1)
 	go func() { ended <- p.Serve() }()
 	f := newFuture() // which wants its result in one piece
@@ -95,7 +95,7 @@ func TestResolveIsBounded(t *testing.T) {
 	t.Parallel()
 	p := call.Payload{Codec: call.Cloudpickle, Parts: &call.Parts{Buffers: make([]call.Segment, 10_000)}}
 	var c call.Call
-	table := bytes.Repeat([]byte{1 | inKeeping, 2, 0, 0, numberLen, 0, 0, 0}, 1000)
+	table := bytes.Repeat([]byte{1 | segmentKept, 2, 0, 0, numberLen, 0, 0, 0}, 1000)
 	c.Encoded = call.Encoded{Slots: 1000, Table: table, Body: make([]byte, 1000*numberLen), Held: true}
 	looked := 0
 	e := Resolve(&c.Encoded, func(uint64) (call.Payload, *call.Error) {
@@ -127,7 +127,7 @@ func (lostView) Read(func(b []byte) error) error { return call.NewError(call.Los
 func TestPartsOfACallThatFails(t *testing.T) {
 	t.Parallel()
 	x, _ := pair(t)
-	p := NewLinkPeer(NewLink(NewConn(x), Terms{Protocol: 2, Segments: true, MaxOut: 1 << 20}), &server{})
+	p := NewPeer(NewLink(NewConn(x), Terms{Protocol: 2, Segments: true, MaxOut: 1 << 20}), &server{})
 	n := 0
 	c := raw(nil)
 	s := call.NewShared(reads{call.Bytes(pattern(300_000)), &n})
@@ -158,12 +158,12 @@ func TestCancelOvertakesParts(t *testing.T) {
 	s := &server{call: func(_ *call.Batch, in *Incoming) call.Canceler { return untilCancelled{in} }}
 	terms := Terms{Protocol: 2, Bulk: true, Segments: true}
 	p, e := halfLinked(t, s, terms)
-	p.Share(memory)
+	p.UseMemory(memory)
 	serve(t, p)
 	ref, _ := memory.Put([]byte("there"))
 	body := append(pattern(300_000), ref[:]...)
 	c := &call.Call{Encoded: call.Encoded{Slots: 2, Table: le.AppendUint32([]byte{1, 5, 0, 0}, 300_000)}}
-	c.Encoded.Table = append(c.Encoded.Table, 1|inMemory, 5, 1, 0, RefLen, 0, 0, 0)
+	c.Encoded.Table = append(c.Encoded.Table, 1|segmentInMemory, 5, 1, 0, RefLen, 0, 0, 0)
 	c.Info.Request = call.NewID()
 	meta, err := appendCall(nil, 0, c, 0, nil)
 	if err != nil {
@@ -171,7 +171,7 @@ func TestCancelOvertakesParts(t *testing.T) {
 	}
 	meta = le.AppendUint64(le.AppendUint64(meta, 1), uint64(len(body)))
 	write(t, e.small, frameOf(Header{Type: TypeCall, Flags: FlagBulk, ID: 1}, meta, nil), frameOf(Header{Type: TypeCancel, ID: 1}, nil, nil))
-	write(t, e.bulk, chunks(1, body, chunkMax))
+	write(t, e.bulk, chunks(1, body, maxChunk))
 	small := reader{t, e.small}
 	small.expect(TypeEnd, FlagError, 1)
 	if n := memory.settled(); n != 0 || memory.received != 1 {
@@ -226,7 +226,7 @@ func FuzzParts(f *testing.F) {
 		}
 	}
 	many := &call.Call{Info: call.Info{Request: call.NewID()}, Encoded: call.Encoded{Slots: 4, Table: []byte{
-		1 | inKeeping, 2, 0, 0, numberLen, 0, 0, 0, 3 | inMemory, 5, 0, 0, RefLen, 0, 0, 0, 2, 5, 1, 0, 2, 0, 0, 0, 'n', 1 | inMemory, 1, 1, 0, RefLen, 0, 0, 0,
+		1 | segmentKept, 2, 0, 0, numberLen, 0, 0, 0, 3 | segmentInMemory, 5, 0, 0, RefLen, 0, 0, 0, 2, 5, 1, 0, 2, 0, 0, 0, 'n', 1 | segmentInMemory, 1, 1, 0, RefLen, 0, 0, 0,
 	}}}
 	meta, err := appendCall(nil, 0, many, 0, nil)
 	if err != nil {
@@ -240,8 +240,8 @@ func FuzzParts(f *testing.F) {
 		defer a.Close()
 		defer b.Close()
 		m := &anything{}
-		p := NewLinkPeer(NewLink(NewConn(a), Terms{Protocol: 2, Segments: true}), &server{})
-		p.Share(m)
+		p := NewPeer(NewLink(NewConn(a), Terms{Protocol: 2, Segments: true}), &server{})
+		p.UseMemory(m)
 		p.conn.Close(ErrClosed) // nobody reads what it tells
 		if end {
 			fuzzResult(t, p, flags, meta, body)
@@ -266,7 +266,7 @@ func fuzzResult(t *testing.T, p *Peer, flags byte, meta, body []byte) {
 	if IsKept(r) { // which go on as arguments only
 		return
 	}
-	s, onMeta, err := p.endSegments(r)
+	s, onMeta, err := p.resultSegments(r)
 	if err != nil {
 		t.Fatalf("accepted, and cannot be sent on: %v", err)
 	}
@@ -291,7 +291,7 @@ func same(t *testing.T, p, q call.Payload) {
 func fuzzArguments(t *testing.T, p *Peer, m *anything, meta, body []byte) {
 	var c call.Call
 	route, left, err := parseCallMeta(meta, body, &c)
-	if err != nil || p.receive(&c.Encoded) != nil {
+	if err != nil || p.receiveArguments(&c.Encoded) != nil {
 		return
 	}
 	defer func() { c.Encoded.Release() }()
@@ -311,7 +311,7 @@ func fuzzArguments(t *testing.T, p *Peer, m *anything, meta, body []byte) {
 			return
 		}
 	}
-	s, err := p.arguments(&c)
+	s, err := p.argumentSegments(&c)
 	if err != nil {
 		return // too many, too large
 	}
@@ -324,7 +324,7 @@ func fuzzArguments(t *testing.T, p *Peer, m *anything, meta, body []byte) {
 	if _, _, err := parseCallMeta(on, bytes.Join(s.body, nil), &d); err != nil {
 		t.Fatalf("sent on, it is refused: %v", err)
 	}
-	if err := p.receive(&d.Encoded); err != nil {
+	if err := p.receiveArguments(&d.Encoded); err != nil {
 		t.Fatalf("sent on, its parts are refused: %v", err)
 	}
 	defer func() { d.Encoded.Release() }()

@@ -60,17 +60,17 @@ type Incoming struct {
 	size int      // counts against what the other side may have under way
 	out  *outflow // of a stream
 
-	mu     sync.Mutex
-	ended  bool
-	gone   error // a cancel that overtook Call's return
-	cancel call.Canceler
+	mu          sync.Mutex
+	ended       bool
+	earlyCancel error // a cancel that overtook Call's return
+	cancel      call.Canceler
 }
 
 // Keep copies the arguments, so that they outlive Server.Call.
 func (in *Incoming) Keep() {
 	e := &in.Encoded
 	n := len(e.Table)
-	if len(e.Body) > sharedFrame { // has memory of its own already
+	if len(e.Body) > maxCopied { // has memory of its own already
 		e.Table = append([]byte(nil), e.Table...)
 		if e.Table == nil {
 			e.Table = []byte{}
@@ -101,11 +101,11 @@ func (in *Incoming) Complete(b *call.Batch, r call.Result) {
 	p := in.peer
 	p.mu.Lock()
 	delete(p.incoming, in.id)
-	p.underWay.calls -= in.size
+	p.inFlight.calls -= in.size
 	busy := len(p.incoming) > 0
 	p.mu.Unlock()
 	if r.Err == nil && (r.Parts != nil || in.References != nil || p.memory != nil && len(r.Data) >= SharedLeast) {
-		in.completeApart(b, r, busy)
+		in.completeInSegments(b, r, busy)
 		return
 	}
 	var meta [endLen]byte
@@ -117,7 +117,7 @@ func (in *Incoming) Complete(b *call.Batch, r call.Result) {
 		meta[0] = byte(r.Codec)
 	}
 	if o := in.out; o != nil {
-		if e := in.lastItems(); e != nil {
+		if e := in.flushItems(); e != nil {
 			meta[0], h.Flags, body = 0, FlagError, codec.AppendError(nil, e)
 		}
 	}
@@ -142,11 +142,11 @@ func (in *Incoming) Complete(b *call.Batch, r call.Result) {
 	}
 }
 
-func (in *Incoming) cancelWith(b *call.Batch, cause error) {
+func (in *Incoming) cancelCall(b *call.Batch, cause error) {
 	in.mu.Lock()
 	c := in.cancel
 	if c == nil && !in.ended {
-		in.gone = cause
+		in.earlyCancel = cause
 	}
 	in.mu.Unlock()
 	if c != nil {
@@ -158,8 +158,8 @@ func (in *Incoming) cancelWith(b *call.Batch, cause error) {
 // when they had it. Of a short time it is an eighth.
 const cancelSlack = 20 * time.Millisecond
 
-// whyCancelled is what a CANCEL means, which does not say why: the caller's side watches the deadline and tells its end so.
-func (in *Incoming) whyCancelled() error {
+// cancelCause is what a CANCEL means, which does not say why: the caller's side watches the deadline and tells its end so.
+func (in *Incoming) cancelCause() error {
 	if d := in.Deadline; !d.IsZero() && time.Until(d) < min(cancelSlack, in.Left/8) {
 		return context.DeadlineExceeded
 	}
@@ -167,17 +167,17 @@ func (in *Incoming) whyCancelled() error {
 }
 
 type outgoing struct {
-	sink  call.Sink
-	pos   uint64
-	flow  *inflow   // of a stream
-	apart *segments // nil: the arguments are in the frame
-	way   *Way      // nil: a number that stays
+	sink     call.Sink
+	pos      uint64
+	flow     *inflow     // of a stream
+	segments *segments   // nil: the arguments are in the frame
+	route    *BoundRoute // nil: a number that stays
 }
 
-// ended is called with Peer.mu held when a call is not under way any more.
-func (o outgoing) ended() {
-	if o.way != nil {
-		o.way.calls--
+// releaseUnused is called with Peer.mu held when a call is not under way any more.
+func (o outgoing) forget() {
+	if o.route != nil {
+		o.route.inFlight--
 	}
 }
 
@@ -187,26 +187,26 @@ type Peer struct {
 	server Server
 	memory Memory // nil: none is shared
 
-	mu       sync.Mutex
-	calls    map[uint64]outgoing
-	nextCall uint64
-	incoming map[uint64]*Incoming
-	most     int // calls that may be under way
-	controls map[uint64]asked
-	asking   asking
-	nextCtl  uint64
-	ways     ways
-	underWay underWay
-	ended    bool
+	mu           sync.Mutex
+	calls        map[uint64]outgoing
+	nextCall     uint64
+	incoming     map[uint64]*Incoming
+	maxCalls     int // calls that may be under way
+	controls     map[uint64]sentControl
+	controlQueue controlQueue
+	nextControl  uint64
+	boundRoutes  boundRoutes
+	inFlight     inFlight
+	ended        bool
 
-	routes     []routed     // by number, declared by the other side; only a reader touches it, one at a time
-	routeBytes int          // of all declarations
-	handling   atomic.Int32 // control requests of the other side
+	peerRoutes       []peerRoute  // by number, declared by the other side; only a reader touches it, one at a time
+	routeBytes       int          // of all declarations
+	handlingControls atomic.Int32 // control requests of the other side
 
-	ctx     context.Context // ends with the connection, for control requests
-	stop    context.CancelCauseFunc
-	serving sync.WaitGroup // control goroutines
-	done    chan struct{}
+	ctx      context.Context // ends with the connection, for control requests
+	stop     context.CancelCauseFunc
+	handlers sync.WaitGroup // control goroutines
+	done     chan struct{}
 }
 
 type reply struct {
@@ -214,24 +214,24 @@ type reply struct {
 	err  error
 }
 
-// routed is a route of the other side.
-type routed struct {
+// peerRoute is a route of the other side.
+type peerRoute struct {
 	handle any
-	size   int // in bytes
+	bytes  int // in bytes
 }
 
-// NewLinkPeer wraps a connection, or a pair of them, after the opening. Nothing is read before [Peer.Serve].
-func NewLinkPeer(conn *Link, server Server) *Peer {
+// NewPeer wraps a connection, or a pair of them, after the opening. Nothing is read before [Peer.Serve].
+func NewPeer(conn *Link, server Server) *Peer {
 	ctx, stop := context.WithCancelCause(context.Background())
 	return &Peer{
 		conn: conn, server: server, ctx: ctx, stop: stop,
-		calls: map[uint64]outgoing{}, incoming: map[uint64]*Incoming{}, controls: map[uint64]asked{}, most: maxIncoming,
+		calls: map[uint64]outgoing{}, incoming: map[uint64]*Incoming{}, controls: map[uint64]sentControl{}, maxCalls: maxIncoming,
 		done: make(chan struct{}),
 	}
 }
 
-// Share gives the peer the memory that both sides have. It is called before [Peer.Serve].
-func (p *Peer) Share(m Memory) { p.memory = m }
+// UseMemory gives the peer the memory that both sides have. It is called before [Peer.Serve].
+func (p *Peer) UseMemory(m Memory) { p.memory = m }
 
 // Done is closed when the connection has ended and everything on it was answered.
 func (p *Peer) Done() <-chan struct{} { return p.done }
@@ -247,11 +247,11 @@ func (p *Peer) Close(cause error) { p.conn.Close(cause) }
 func (p *Peer) Serve() error {
 	err := p.conn.Read(p.frame)
 	p.stop(errEnded)
-	p.conn.settled()
+	p.conn.awaitWriters()
 	p.mu.Lock()
 	p.ended = true
 	calls, controls := p.calls, p.controls
-	p.calls, p.controls = map[uint64]outgoing{}, map[uint64]asked{}
+	p.calls, p.controls = map[uint64]outgoing{}, map[uint64]sentControl{}
 	incoming := make([]*Incoming, 0, len(p.incoming))
 	for _, in := range p.incoming {
 		incoming = append(incoming, in)
@@ -259,17 +259,17 @@ func (p *Peer) Serve() error {
 	p.mu.Unlock()
 	var b call.Batch
 	for _, o := range calls {
-		o.apart.release()
-		o.sink.Complete(&b, p.lost(o.pos))
+		o.segments.release()
+		o.sink.Complete(&b, p.connectionLost(o.pos))
 	}
 	for _, a := range controls {
-		a.tell(reply{err: errEnded})
+		a.deliver(reply{err: errEnded})
 	}
 	for _, in := range incoming {
-		in.cancelWith(&b, errGone)
+		in.cancelCall(&b, errCallerGone)
 	}
 	b.End()
-	p.serving.Wait()
+	p.handlers.Wait()
 	close(p.done)
 	return err
 }
@@ -279,10 +279,10 @@ var errEnded = errors.New("the other process has gone away")
 // ErrEnded is the error of control requests whose connection ended before their reply, and of routes after its end.
 var ErrEnded = errEnded
 
-var errGone = call.NewError(call.Cancelled, "the caller's process has gone away")
+var errCallerGone = call.NewError(call.Cancelled, "the caller's process has gone away")
 
-func (p *Peer) lost(pos uint64) call.Result {
-	if !p.conn.Taken(pos) {
+func (p *Peer) connectionLost(pos uint64) call.Result {
+	if !p.conn.Sent(pos) {
 		r := call.Result{Err: call.NewError(call.ReplicaUnavailable, "the replica's process ended before the call was sent"), NotStarted: true}
 		// A relayed call's arguments were only here: nobody copies them on the way, because this happens once in a process's life.
 		if _, meta, body, ok := p.conn.unsentFrame(pos); ok {
@@ -303,12 +303,12 @@ func (p *Peer) Start(b *call.Batch, route uint32, c *call.Call, left time.Durati
 	return p.start(b, nil, route, c, left, sink)
 }
 
-func (p *Peer) start(b *call.Batch, w *Way, route uint32, c *call.Call, left time.Duration, sink call.Sink) (id uint64) {
+func (p *Peer) start(b *call.Batch, w *BoundRoute, route uint32, c *call.Call, left time.Duration, sink call.Sink) (id uint64) {
 	var scratch [256]byte
 	var apart *segments
 	var err error
-	if p.apart(c) {
-		apart, err = p.arguments(c)
+	if p.needsSegments(c) {
+		apart, err = p.argumentSegments(c)
 	}
 	meta := scratch[:0]
 	if err == nil {
@@ -318,7 +318,7 @@ func (p *Peer) start(b *call.Batch, w *Way, route uint32, c *call.Call, left tim
 		}
 	}
 	if err != nil {
-		sink.Complete(b, call.Result{Err: fault(err)})
+		sink.Complete(b, call.Result{Err: callError(err)})
 		return 0
 	}
 	p.mu.Lock()
@@ -328,7 +328,7 @@ func (p *Peer) start(b *call.Batch, w *Way, route uint32, c *call.Call, left tim
 		sink.Complete(b, call.Result{Err: call.NewError(call.ReplicaUnavailable, "the replica's process has ended"), NotStarted: true})
 		return 0
 	}
-	if failed := p.admitOutLocked(w, meta); failed != nil {
+	if failed := p.checkCallLocked(w, meta); failed != nil {
 		p.mu.Unlock()
 		if apart != nil {
 			apart.undo()
@@ -369,9 +369,9 @@ func (p *Peer) start(b *call.Batch, w *Way, route uint32, c *call.Call, left tim
 		sink.Complete(b, r)
 		return 0
 	}
-	o := outgoing{sink: sink, pos: pos, apart: apart, way: w}
+	o := outgoing{sink: sink, pos: pos, segments: apart, route: w}
 	if w != nil {
-		w.calls++
+		w.inFlight++
 	}
 	if c.Items != nil {
 		o.flow = newInflow(p, id, c)
@@ -395,7 +395,7 @@ func (p *Peer) Cancel(b *call.Batch, id uint64) {
 	back := live && p.conn.withdraw(o.pos)
 	if back {
 		delete(p.calls, id)
-		o.ended()
+		o.forget()
 	}
 	p.mu.Unlock()
 	if !live {
@@ -403,8 +403,8 @@ func (p *Peer) Cancel(b *call.Batch, id uint64) {
 	}
 	if back {
 		b.Touch(p.conn)
-		if o.apart != nil {
-			o.apart.undo()
+		if o.segments != nil {
+			o.segments.undo()
 		}
 		o.sink.Complete(b, call.Result{Err: call.NewError(call.Cancelled, "the call was cancelled before it was sent")})
 		return
@@ -436,7 +436,7 @@ func (p *Peer) frame(b *call.Batch, h Header, meta, body []byte) error {
 		in := p.incoming[h.ID]
 		p.mu.Unlock()
 		if in != nil {
-			in.cancelWith(b, in.whyCancelled())
+			in.cancelCall(b, in.cancelCause())
 		}
 	case TypeItems:
 		return p.onItems(b, h, body)
@@ -448,7 +448,7 @@ func (p *Peer) frame(b *call.Batch, h Header, meta, body []byte) error {
 		in := p.incoming[h.ID]
 		p.mu.Unlock()
 		if in != nil {
-			return in.credit(b, call.Window{Items: le.Uint32(meta), Bytes: le.Uint32(meta[4:])})
+			return in.addCredit(b, call.Window{Items: le.Uint32(meta), Bytes: le.Uint32(meta[4:])})
 		}
 	case TypeRoute:
 		var r Route
@@ -458,13 +458,13 @@ func (p *Peer) frame(b *call.Batch, h Header, meta, body []byte) error {
 		if h.ID > maxRoute {
 			return fmt.Errorf("route number %d, at most %d are possible", h.ID, maxRoute)
 		}
-		for uint64(len(p.routes)) <= h.ID {
-			p.routes = append(p.routes, routed{})
+		for uint64(len(p.peerRoutes)) <= h.ID {
+			p.peerRoutes = append(p.peerRoutes, peerRoute{})
 		}
-		if p.routeBytes += len(body) - p.routes[h.ID].size; p.routeBytes > maxRouteBytes {
+		if p.routeBytes += len(body) - p.peerRoutes[h.ID].bytes; p.routeBytes > maxRouteBytes {
 			return fmt.Errorf("routes of %d bytes, at most %d are possible", p.routeBytes, maxRouteBytes)
 		}
-		p.routes[h.ID] = routed{p.server.Route(r), len(body)}
+		p.peerRoutes[h.ID] = peerRoute{p.server.Route(r), len(body)}
 	case TypeControl:
 		return p.onControl(h, body)
 	case TypeReply:
@@ -497,13 +497,13 @@ func (p *Peer) onCall(b *call.Batch, h Header, meta, body []byte) error {
 	in := &Incoming{peer: p, id: h.ID}
 	route, left, err := parseCallMeta(meta, body, &in.Call)
 	if err == nil {
-		err = p.receive(&in.Encoded)
+		err = p.receiveArguments(&in.Encoded)
 	}
 	if err != nil {
 		return err
 	}
-	if route < uint32(len(p.routes)) {
-		in.Route = p.routes[route].handle
+	if route < uint32(len(p.peerRoutes)) {
+		in.Route = p.peerRoutes[route].handle
 	}
 	if left > 0 {
 		in.Left, in.Deadline = left, time.Now().Add(left)
@@ -521,10 +521,10 @@ func (p *Peer) onCall(b *call.Batch, h Header, meta, body []byte) error {
 		return fmt.Errorf("over %d calls at once on one connection", maxIncoming)
 	}
 	in.size = len(meta) + len(body)
-	if e := p.admit(in.size); e != nil {
+	if e := p.admitCall(in.size); e != nil {
 		p.mu.Unlock()
 		in.Encoded.Release()
-		p.refuse(b, h.ID, e)
+		p.refuseCall(b, h.ID, e)
 		return nil
 	}
 	p.incoming[h.ID] = in
@@ -534,7 +534,7 @@ func (p *Peer) onCall(b *call.Batch, h Header, meta, body []byte) error {
 		return nil
 	}
 	in.mu.Lock()
-	gone := in.gone
+	gone := in.earlyCancel
 	if !in.ended {
 		in.cancel = c
 	}
@@ -552,7 +552,7 @@ func (p *Peer) onEnd(b *call.Batch, h Header, meta, body []byte) error {
 	p.mu.Lock()
 	o, ok := p.calls[h.ID]
 	delete(p.calls, h.ID)
-	o.ended()
+	o.forget()
 	p.mu.Unlock()
 	var r call.Result
 	if h.Flags&FlagError != 0 {
@@ -571,7 +571,7 @@ func (p *Peer) onEnd(b *call.Batch, h Header, meta, body []byte) error {
 		}
 		r.Payload = payload
 	}
-	o.apart.release()
+	o.segments.release()
 	if !ok {
 		r.Release()
 		return nil
@@ -615,16 +615,16 @@ func (p *Peer) onControl(h Header, body []byte) error {
 	if err := json.Unmarshal(own, &head); err != nil {
 		return fmt.Errorf("control: %w", err)
 	}
-	if p.handling.Add(1) > maxControls {
-		p.handling.Add(-1)
+	if p.handlingControls.Add(1) > maxControls {
+		p.handlingControls.Add(-1)
 		return fmt.Errorf("over %d control requests at once on one connection", maxControls)
 	}
 	if err := p.admitControl(len(own)); err != nil {
-		p.handling.Add(-1)
+		p.handlingControls.Add(-1)
 		return err
 	}
-	p.serving.Go(func() {
-		defer p.handling.Add(-1)
+	p.handlers.Go(func() {
+		defer p.handlingControls.Add(-1)
 		defer p.controlEnded(len(own))
 		out, err := p.server.Control(p.ctx, head.Op, own)
 		if err != nil {
@@ -651,8 +651,8 @@ func (p *Peer) onReply(h Header, body []byte) error {
 	a, ok := p.controls[h.ID]
 	delete(p.controls, h.ID)
 	if ok {
-		p.asking.answered(a.size)
-		p.asking.next(p.controlLimit())
+		p.controlQueue.remove(a.size)
+		p.controlQueue.admitNext(p.controlLimit())
 	}
 	p.mu.Unlock()
 	if !ok {
@@ -671,6 +671,6 @@ func (p *Peer) onReply(h Header, body []byte) error {
 		}
 		r.err = err
 	}
-	a.tell(r)
+	a.deliver(r)
 	return nil
 }

@@ -11,9 +11,9 @@ import (
 // Where a segment of a value lies that is not in the frame's body. The flags stand in the kind of an argument slot, and in
 // the second byte of an END's meta.
 const (
-	inMemory  = 0x80 // the body has a reference to memory that both sides share
-	inKeeping = 0x40 // the body has the number of a result that the node keeps
-	kindMask  = 0x3f
+	segmentInMemory = 0x80 // the body has a reference to memory that both sides share
+	segmentKept     = 0x40 // the body has the number of a result that the node keeps
+	kindMask        = 0x3f
 )
 
 // RefLen is the length of a reference to shared memory, and numberLen that of a kept result's number.
@@ -49,18 +49,18 @@ type Memory interface {
 
 // segments collects what a frame carries of values that lie in parts, or that are better not copied into it.
 type segments struct {
-	peer  *Peer
-	table []byte   // of a CALL: slot table
-	slots int      // of it
-	body  [][]byte // in order
-	size  int      // of the body, in bytes
-	plain int      // of what of the values is in the body
-	total int      // of the values, wherever they lie
-	sent  []sent
-	keep  []*call.Shared // of which the other side has no reference of its own yet when it reads the frame
+	peer       *Peer
+	table      []byte   // of a CALL: slot table
+	slots      int      // of it
+	body       [][]byte // in order
+	size       int      // of the body, in bytes
+	inFrame    int      // of what of the values is in the body
+	total      int      // of the values, wherever they lie
+	references []sentReference
+	heldShared []*call.Shared // of which the other side has no reference of its own yet when it reads the frame
 }
 
-type sent struct {
+type sentReference struct {
 	ref Ref
 	put bool
 }
@@ -78,14 +78,14 @@ func (s *segments) add(data []byte, shared *call.Shared) (where byte, n int, err
 	}
 	if shared != nil {
 		if k, ok := shared.View().(*kept); ok && k.peer == s.peer {
-			s.keep = append(s.keep, shared.Keep())
-			return inKeeping, s.append(le.AppendUint64(nil, k.id)), nil
+			s.heldShared = append(s.heldShared, shared.Keep())
+			return segmentKept, s.append(le.AppendUint64(nil, k.id)), nil
 		}
 		if m != nil {
 			if r, ok := m.Send(shared); ok {
-				s.keep = append(s.keep, shared.Keep())
-				s.sent = append(s.sent, sent{ref: r})
-				return inMemory, s.append(r[:]), nil
+				s.heldShared = append(s.heldShared, shared.Keep())
+				s.references = append(s.references, sentReference{ref: r})
+				return segmentInMemory, s.append(r[:]), nil
 			}
 		}
 		switch v := shared.View().(type) {
@@ -105,11 +105,11 @@ func (s *segments) add(data []byte, shared *call.Shared) (where byte, n int, err
 	}
 	if m != nil && len(data) >= SharedLeast {
 		if r, ok := m.Put(data); ok {
-			s.sent = append(s.sent, sent{r, true})
-			return inMemory, s.append(r[:]), nil
+			s.references = append(s.references, sentReference{r, true})
+			return segmentInMemory, s.append(r[:]), nil
 		}
 	}
-	s.plain += len(data)
+	s.inFrame += len(data)
 	return 0, s.append(data), nil
 }
 
@@ -119,10 +119,10 @@ func (s *segments) append(b []byte) int {
 	return len(b)
 }
 
-// end is told that the frame was sent, or not. What is kept is released when the other side has answered: until it has read
+// forget is told that the frame was sent, or not. What is kept is released when the other side has answered: until it has read
 // the frame the references in it are this side's.
 func (s *segments) undo() {
-	for _, r := range s.sent {
+	for _, r := range s.references {
 		s.peer.memory.Unsent(r.ref, r.put)
 	}
 	s.release()
@@ -132,10 +132,10 @@ func (s *segments) release() {
 	if s == nil {
 		return
 	}
-	for _, k := range s.keep {
+	for _, k := range s.heldShared {
 		k.Release()
 	}
-	s.keep = nil
+	s.heldShared = nil
 }
 
 func (s *segments) slot(kind call.SlotKind, cd call.Codec, key uint16, name string, data []byte, shared *call.Shared) error {
@@ -156,8 +156,8 @@ func (s *segments) slot(kind call.SlotKind, cd call.Codec, key uint16, name stri
 	return nil
 }
 
-// apart says whether a call's arguments need more than to be copied into its frame.
-func (p *Peer) apart(c *call.Call) bool {
+// segments says whether a call's arguments need more than to be copied into its frame.
+func (p *Peer) needsSegments(c *call.Call) bool {
 	if c.Encoded.Table != nil {
 		return len(c.Encoded.Shared) > 0 || p.memory != nil && len(c.Encoded.Body) >= SharedLeast
 	}
@@ -169,17 +169,17 @@ func (p *Peer) apart(c *call.Call) bool {
 	return false
 }
 
-// arguments collects a call's arguments.
-func (p *Peer) arguments(c *call.Call) (*segments, error) {
+// argumentSegments collects a call's arguments.
+func (p *Peer) argumentSegments(c *call.Call) (*segments, error) {
 	s := &segments{peer: p}
-	if err := s.arguments(c); err != nil {
+	if err := s.addArguments(c); err != nil {
 		s.undo()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *segments) arguments(c *call.Call) error {
+func (s *segments) addArguments(c *call.Call) error {
 	if c.Encoded.Table != nil {
 		shared := c.Encoded.Shared
 		return eachSegment(c.Encoded, func(t tableEntry, data []byte) error {
@@ -243,8 +243,8 @@ func eachSegment(e call.Encoded, f func(t tableEntry, data []byte) error) error 
 	return nil
 }
 
-// refers says whether arguments of a call are in shared memory, by its meta, which was not looked at yet.
-func refers(meta []byte) bool {
+// hasMemoryReference says whether arguments of a call are in shared memory, by its meta, which was not looked at yet.
+func hasMemoryReference(meta []byte) bool {
 	if len(meta) < callLen {
 		return false
 	}
@@ -257,7 +257,7 @@ func refers(meta []byte) bool {
 		if call.SlotKind(rest[0]&kindMask) == call.Named {
 			n += int(le.Uint16(rest[2:]))
 		}
-		if rest[0]&inMemory != 0 {
+		if rest[0]&segmentInMemory != 0 {
 			return true
 		}
 		rest = rest[min(n, len(rest)):]
@@ -278,8 +278,8 @@ func tailOf(e call.Encoded) []byte {
 	return rest
 }
 
-// receive takes over what the arguments of a call that came have in shared memory.
-func (p *Peer) receive(e *call.Encoded) error {
+// receiveArguments takes over what the arguments of a call that came have in shared memory.
+func (p *Peer) receiveArguments(e *call.Encoded) error {
 	if !e.Held && len(e.Shared) == 0 {
 		return nil
 	}
@@ -288,7 +288,7 @@ func (p *Peer) receive(e *call.Encoded) error {
 	}
 	i := 0
 	err := eachSegment(*e, func(t tableEntry, data []byte) error {
-		if t.where != inMemory {
+		if t.where != segmentInMemory {
 			return nil
 		}
 		s, err := p.memory.Receive(Ref(data))
@@ -323,15 +323,15 @@ func Resolve(e *call.Encoded, lookup func(number uint64) (call.Payload, *call.Er
 	}
 	share := func(kind call.SlotKind, cd call.Codec, key uint16, name string, s *call.Shared) {
 		out.Shared = append(out.Shared, s)
-		add(kind, inMemory, cd, key, name, make([]byte, RefLen))
+		add(kind, segmentInMemory, cd, key, name, make([]byte, RefLen))
 	}
 	var failure *call.Error
 	err := eachSegment(*e, func(t tableEntry, data []byte) error {
 		switch t.where {
-		case inMemory:
+		case segmentInMemory:
 			share(t.kind, t.codec, t.key, t.name, shared[0].Keep())
 			shared = shared[1:]
-		case inKeeping:
+		case segmentKept:
 			var p call.Payload
 			if p, failure = lookup(le.Uint64(data)); failure != nil {
 				return failure
@@ -383,7 +383,7 @@ func Slots(e call.Encoded) []call.Slot {
 	shared := e.Shared
 	eachSegment(e, func(t tableEntry, data []byte) error { //nolint:errcheck // it gives none
 		var from *call.Shared
-		if t.where == inMemory && len(shared) > 0 {
+		if t.where == segmentInMemory && len(shared) > 0 {
 			from, shared = shared[0], shared[1:]
 			data = nil
 		}
@@ -408,8 +408,8 @@ func Slots(e call.Encoded) []call.Slot {
 	return slots
 }
 
-// endSegments collects a result. meta is the END's.
-func (p *Peer) endSegments(r call.Payload) (s *segments, meta []byte, err error) {
+// resultSegments collects a result. meta is the END's.
+func (p *Peer) resultSegments(r call.Payload) (s *segments, meta []byte, err error) {
 	s = &segments{peer: p}
 	defer func() {
 		if err != nil {
@@ -509,7 +509,7 @@ func (p *Peer) parseEnd(flags byte, meta, body []byte) (r call.Payload, err erro
 	r.Data = body[: len(body)-sum : len(body)-sum]
 	body = body[len(body)-sum:]
 	if where != 0 {
-		if parts.Main, err = p.taken(where, r.Data); err != nil {
+		if parts.Main, err = p.receiveSegment(where, r.Data); err != nil {
 			return r, err
 		}
 		r.Data, r.Parts = nil, parts
@@ -519,7 +519,7 @@ func (p *Peer) parseEnd(flags byte, meta, body []byte) (r call.Payload, err erro
 		s := call.Segment{Data: body[:n:n]}
 		body = body[n:]
 		if buffers[i] != 0 {
-			if s.Shared, err = p.taken(buffers[i], s.Data); err != nil {
+			if s.Shared, err = p.receiveSegment(buffers[i], s.Data); err != nil {
 				return r, err
 			}
 			s.Data = nil
@@ -530,20 +530,20 @@ func (p *Peer) parseEnd(flags byte, meta, body []byte) (r call.Payload, err erro
 	return r, nil
 }
 
-func (p *Peer) taken(where byte, data []byte) (*call.Shared, error) {
-	if where != inMemory || len(data) != RefLen || p.memory == nil {
+func (p *Peer) receiveSegment(where byte, data []byte) (*call.Shared, error) {
+	if where != segmentInMemory || len(data) != RefLen || p.memory == nil {
 		return nil, errors.New("a segment that is neither in the frame nor in shared memory")
 	}
 	return p.memory.Receive(Ref(data))
 }
 
-// completeApart sends an END whose result may lie outside of the frame, or stay here.
-func (in *Incoming) completeApart(b *call.Batch, r call.Result, busy bool) {
+// completeInSegments sends an END whose result may lie outside of the frame, or stay here.
+func (in *Incoming) completeInSegments(b *call.Batch, r call.Result, busy bool) {
 	defer r.Release()
 	p := in.peer
 	h := Header{Type: TypeEnd, ID: in.id}
-	s, meta, err := p.endSegments(r.Payload)
-	if err == nil && in.References != nil && s.plain > in.Over {
+	s, meta, err := p.resultSegments(r.Payload)
+	if err == nil && in.References != nil && s.inFrame > in.Over {
 		keep := r.Payload
 		keep.Own()
 		switch number, failure := in.References.Keep(keep); {
@@ -596,8 +596,8 @@ func (in *Incoming) completeApart(b *call.Batch, r call.Result, busy bool) {
 // TakesParts says that a result in parts is passed on in parts.
 func (in *Incoming) TakesParts() {}
 
-// Tell sends a frame about shared memory. It does not block, and does nothing after the end of the connection.
-func (p *Peer) Tell(t Type, body []byte) {
+// SendMemoryFrame sends a frame about shared memory. It does not block, and does nothing after the end of the connection.
+func (p *Peer) SendMemoryFrame(t Type, body []byte) {
 	if _, err := p.conn.Append(Header{Type: t}, nil, body); err == nil {
 		p.conn.Flush()
 	}

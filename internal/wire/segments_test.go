@@ -111,7 +111,7 @@ func (s *shelf) look(n uint64) (call.Payload, *call.Error) {
 	return p, nil
 }
 
-// settled says what is not released.
+// awaitWriter says what is not released.
 func (s *shelf) settled() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,7 +129,7 @@ func segmentExamples(t testing.TB) map[string][]byte {
 	for i, v := range []uint64{7, 12, 0x20000, 200_000} {
 		le.PutUint64(ref[8*i:], v)
 	}
-	c := call.Call{Want: call.Msgpack, Encoded: call.Encoded{Slots: 1, Table: []byte{1 | inMemory, 1, 0, 0, RefLen, 0, 0, 0}}}
+	c := call.Call{Want: call.Msgpack, Encoded: call.Encoded{Slots: 1, Table: []byte{1 | segmentInMemory, 1, 0, 0, RefLen, 0, 0, 0}}}
 	c.Info = call.Info{Request: call.IDFromBytes([16]byte{0x11, 0x22}), Call: 8}
 	meta, err := appendCall(nil, 3, &c, 0, nil)
 	if err != nil {
@@ -153,10 +153,10 @@ func inParts(t testing.TB, memory *shelf, s *server) *Peer {
 	t.Helper()
 	x, y := pair(t)
 	terms := Terms{Protocol: 2, Segments: true}
-	a, b := NewLinkPeer(NewLink(NewConn(x), terms), &server{}), NewLinkPeer(NewLink(NewConn(y), terms), s)
+	a, b := NewPeer(NewLink(NewConn(x), terms), &server{}), NewPeer(NewLink(NewConn(y), terms), s)
 	if memory != nil {
-		a.Share(memory)
-		b.Share(memory)
+		a.UseMemory(memory)
+		b.UseMemory(memory)
 	}
 	serve(t, a)
 	serve(t, b)
@@ -287,7 +287,7 @@ func TestReferences(t *testing.T) {
 	}
 	x, y := pair(t)
 	terms := Terms{Protocol: 2, Segments: true}
-	p, q := NewLinkPeer(NewLink(NewConn(x), terms), &server{}), NewLinkPeer(NewLink(NewConn(y), terms), s)
+	p, q := NewPeer(NewLink(NewConn(x), terms), &server{}), NewPeer(NewLink(NewConn(y), terms), s)
 	serve(t, p)
 	serve(t, q)
 	route := declared(t, p)
@@ -358,13 +358,13 @@ func TestPartLies(t *testing.T) {
 		frame  []byte
 		why    string
 	}{
-		"shared, not agreed on":    {Terms{}, nil, call1(inMemory, RefLen, RefLen), "not agreed on"},
-		"kept, not agreed on":      {Terms{}, nil, call1(inKeeping, 8, 8), "not agreed on"},
-		"shared without memory":    {agreed, nil, call1(inMemory, RefLen, RefLen), "not agreed on"},
-		"invented":                 {agreed, newShelf(), call1(inMemory, RefLen, RefLen), "an invented reference"},
-		"short reference":          {agreed, newShelf(), call1(inMemory, 31, 31), "malformed"},
-		"long number":              {agreed, newShelf(), call1(inKeeping, 9, 9), "malformed"},
-		"both":                     {agreed, newShelf(), call1(inMemory|inKeeping, RefLen, RefLen), "malformed"},
+		"shared, not agreed on":    {Terms{}, nil, call1(segmentInMemory, RefLen, RefLen), "not agreed on"},
+		"kept, not agreed on":      {Terms{}, nil, call1(segmentKept, 8, 8), "not agreed on"},
+		"shared without memory":    {agreed, nil, call1(segmentInMemory, RefLen, RefLen), "not agreed on"},
+		"invented":                 {agreed, newShelf(), call1(segmentInMemory, RefLen, RefLen), "an invented reference"},
+		"short reference":          {agreed, newShelf(), call1(segmentInMemory, 31, 31), "malformed"},
+		"long number":              {agreed, newShelf(), call1(segmentKept, 9, 9), "malformed"},
+		"both":                     {agreed, newShelf(), call1(segmentInMemory|segmentKept, RefLen, RefLen), "malformed"},
 		"a buffer of nothing":      {agreed, newShelf(), buffer(3), "malformed"},
 		"a lease, and no memory":   {agreed, nil, frameOf(Header{Type: TypeLease}, nil, make([]byte, 8)), "no memory"},
 		"a release, and no memory": {agreed, nil, frameOf(Header{Type: TypeRelease}, nil, make([]byte, 32)), "no memory"},
@@ -372,8 +372,8 @@ func TestPartLies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			x, y := pair(t)
-			p := NewLinkPeer(NewLink(NewConn(x), c.terms), &server{})
-			p.Share(c.memory)
+			p := NewPeer(NewLink(NewConn(x), c.terms), &server{})
+			p.UseMemory(c.memory)
 			if c.memory == nil {
 				p.memory = nil
 			}
@@ -388,8 +388,8 @@ func TestPartLies(t *testing.T) {
 		})
 	}
 	for name, c := range map[string]struct{ meta, body []byte }{
-		"not ours":        {[]byte{5, inKeeping}, make([]byte, 8)},
-		"invented":        {[]byte{5, inMemory}, make([]byte, RefLen)},
+		"not ours":        {[]byte{5, segmentKept}, make([]byte, 8)},
+		"invented":        {[]byte{5, segmentInMemory}, make([]byte, RefLen)},
 		"long buffers":    {append([]byte{5, 0, 7}, "buffers\x05\x00\x00\xff\x00\x00\x00"...), []byte("x")},
 		"half a buffer":   {append([]byte{5, 0, 7}, "buffers\x04\x00\x00\x00\x00\x00"...), nil},
 		"buffer not ours": {append([]byte{5, 0, 7}, "buffers\x05\x00\x80\x01\x00\x00\x00"...), []byte("x")},
@@ -398,8 +398,8 @@ func TestPartLies(t *testing.T) {
 		t.Run("END "+name, func(t *testing.T) {
 			t.Parallel()
 			x, y := pair(t)
-			p := NewLinkPeer(NewLink(NewConn(x), agreed), &server{})
-			p.Share(newShelf())
+			p := NewPeer(NewLink(NewConn(x), agreed), &server{})
+			p.UseMemory(newShelf())
 			ended := make(chan error, 1)
 			go func() { ended <- p.Serve() }()
 			f := newPart()

@@ -19,16 +19,16 @@ const itemsFrame = 32 << 10
 type outflow struct {
 	mu           sync.Mutex
 	items, bytes int64 // that may be sent yet
-	pend         []byte
+	pending      []byte
 	writing      bool        // a goroutine is about to send what is pending
 	failed       *call.Error // why items are missing: it is the stream's end, whatever its method says
-	over         bool        // the END is written, or about to be
-	far          call.Source // of a stream that is relayed, once its first items came
-	wake         chan struct{}
+	ended        bool        // the END is written, or about to be
+	source       call.Source // of a stream that is relayed, once its first items came
+	credited     chan struct{}
 }
 
 func newOutflow(w call.Window) *outflow {
-	return &outflow{items: int64(w.Items), bytes: int64(w.Bytes), wake: make(chan struct{}, 1)}
+	return &outflow{items: int64(w.Items), bytes: int64(w.Bytes), credited: make(chan struct{}, 1)}
 }
 
 // Item sends an item of a method in this process. It belongs to the goroutine of the method.
@@ -46,27 +46,27 @@ func (in *Incoming) Item(ctx context.Context, p call.Payload) bool {
 	o.mu.Lock()
 	for o.items <= 0 || o.bytes <= 0 {
 		o.mu.Unlock()
-		if !in.emit(ctx) {
+		if !in.sendPending(ctx) {
 			return false
 		}
 		select {
-		case <-o.wake:
+		case <-o.credited:
 		case <-ctx.Done():
 			return false
 		}
 		o.mu.Lock()
 	}
-	if !in.fits(p) {
+	if !in.fitsFrame(p) {
 		o.mu.Unlock()
-		if !in.emit(ctx) {
+		if !in.sendPending(ctx) {
 			return false
 		}
 		o.mu.Lock()
 	}
 	o.items--
 	o.bytes -= int64(len(p.Data))
-	o.pend = call.AppendItem(o.pend, p)
-	full := len(o.pend) >= itemsFrame
+	o.pending = call.AppendItem(o.pending, p)
+	full := len(o.pending) >= itemsFrame
 	begin := !full && !o.writing
 	if begin {
 		o.writing = true
@@ -74,7 +74,7 @@ func (in *Incoming) Item(ctx context.Context, p call.Payload) bool {
 	o.mu.Unlock()
 	switch {
 	case full:
-		if !in.emit(ctx) {
+		if !in.sendPending(ctx) {
 			return false
 		}
 	case begin:
@@ -84,33 +84,33 @@ func (in *Incoming) Item(ctx context.Context, p call.Payload) bool {
 	return ctx.Err() == nil
 }
 
-// fits says that an item may be added to what is pending: both fit into one frame. o.mu is held.
-func (in *Incoming) fits(p call.Payload) bool {
-	n := len(in.out.pend)
+// fitsFrame says that an item may be added to what is pending: both fit into one frame. o.mu is held.
+func (in *Incoming) fitsFrame(p call.Payload) bool {
+	n := len(in.out.pending)
 	return n == 0 || n+call.ItemOverhead+len(p.Data) <= min(itemsFrame, in.peer.maxOut())
 }
 
 // sendItems makes a frame of what is pending; o.mu is held.
 func (in *Incoming) sendItems() {
 	o := in.out
-	if len(o.pend) == 0 {
+	if len(o.pending) == 0 {
 		return
 	}
-	if _, err := in.peer.conn.Append(Header{Type: TypeItems, ID: in.id}, nil, o.pend); err != nil {
+	if _, err := in.peer.conn.Append(Header{Type: TypeItems, ID: in.id}, nil, o.pending); err != nil {
 		o.fail(err)
 	}
-	if len(o.pend) > sharedFrame { // the connection refers to it
-		o.pend = nil
+	if len(o.pending) > maxCopied { // the connection refers to it
+		o.pending = nil
 	}
-	o.pend = o.pend[:0]
+	o.pending = o.pending[:0]
 }
 
 func (in *Incoming) writeItems(ctx context.Context) {
 	o := in.out
 	o.mu.Lock()
-	for len(o.pend) > 0 {
+	for len(o.pending) > 0 {
 		o.mu.Unlock()
-		ok := in.emit(ctx)
+		ok := in.sendPending(ctx)
 		o.mu.Lock()
 		if !ok { // the END takes it along, if it still counts
 			break
@@ -120,14 +120,14 @@ func (in *Incoming) writeItems(ctx context.Context) {
 	o.mu.Unlock()
 }
 
-// credit is told that the other side has read more.
-func (in *Incoming) credit(b *call.Batch, w call.Window) error {
+// addCredit is told that the other side has read more.
+func (in *Incoming) addCredit(b *call.Batch, w call.Window) error {
 	o := in.out
 	if o == nil {
 		return errors.New("credit for a call that is no stream")
 	}
 	o.mu.Lock()
-	far := o.far
+	far := o.source
 	if far == nil {
 		o.items, o.bytes = o.items+int64(w.Items), o.bytes+int64(w.Bytes)
 		if o.items > 1<<40 || o.bytes > 1<<50 { // no consumer has read as much
@@ -141,7 +141,7 @@ func (in *Incoming) credit(b *call.Batch, w call.Window) error {
 		return nil
 	}
 	select {
-	case o.wake <- struct{}{}:
+	case o.credited <- struct{}{}:
 	default:
 	}
 	return nil
@@ -153,20 +153,20 @@ type inflow struct {
 	id    uint64
 	items call.Items
 
-	mu   sync.Mutex
-	left [2]int64 // items and bytes that may come yet
+	mu     sync.Mutex
+	window [2]int64 // items and bytes that may come yet
 }
 
 func newInflow(p *Peer, id uint64, c *call.Call) *inflow {
 	w := windowOf(c)
-	return &inflow{peer: p, id: id, items: c.Items, left: [2]int64{int64(w.Items), int64(w.Bytes)}}
+	return &inflow{peer: p, id: id, items: c.Items, window: [2]int64{int64(w.Items), int64(w.Bytes)}}
 }
 
 // Credit lets the other side send more.
 func (f *inflow) Credit(b *call.Batch, w call.Window) {
 	f.mu.Lock()
-	f.left[0] += int64(w.Items)
-	f.left[1] += int64(w.Bytes)
+	f.window[0] += int64(w.Items)
+	f.window[1] += int64(w.Bytes)
 	f.mu.Unlock()
 	var meta [creditLen]byte
 	le.PutUint32(meta[:], w.Items)
@@ -181,15 +181,15 @@ func (f *inflow) frame(b *call.Batch, body []byte) error {
 	f.mu.Lock()
 	for rest := body; ; {
 		p, r, ok := call.NextItem(rest)
-		if !ok || f.left[0] <= 0 || f.left[1] <= 0 {
+		if !ok || f.window[0] <= 0 || f.window[1] <= 0 {
 			f.mu.Unlock()
 			if !ok {
 				return errors.New("malformed items")
 			}
 			return errors.New("items beyond the window of a stream")
 		}
-		f.left[0]--
-		f.left[1] -= int64(len(p.Data))
+		f.window[0]--
+		f.window[1] -= int64(len(p.Data))
 		if rest = r; len(rest) == 0 {
 			break
 		}

@@ -67,7 +67,7 @@ func (s *server) Control(_ context.Context, op string, body json.RawMessage) (an
 }
 
 // newPeer makes a peer of one connection, with the default terms.
-func newPeer(c *Conn, s Server) *Peer { return NewLinkPeer(NewLink(c, Terms{}), s) }
+func newPeer(c *Conn, s Server) *Peer { return NewPeer(NewLink(c, Terms{}), s) }
 
 // connect serves both ends and closes them at the test's end.
 func connect(t testing.TB, a, b *server) (pa, pb *Peer) {
@@ -109,7 +109,7 @@ func TestCallsOfEverySize(t *testing.T) {
 	}
 	var fs []*future
 	var want [][]byte
-	for _, n := range []int{0, 1, 100, sharedFrame - 100, sharedFrame - 80, sharedFrame, sharedFrame + 1, readBuf, readBuf + 1, 1 << 20, 5 << 20, 3} {
+	for _, n := range []int{0, 1, 100, maxCopied - 100, maxCopied - 80, maxCopied, maxCopied + 1, readBuf, readBuf + 1, 1 << 20, 5 << 20, 3} {
 		for range 3 {
 			data := bytes.Repeat([]byte{byte(n)}, n)
 			f := newFuture()
@@ -376,7 +376,7 @@ func TestNothingBeforeTheProof(t *testing.T) {
 		result <- err
 	}()
 	body, _ := json.Marshal(Hello{
-		Protocol: spoken, Kind: "worker", Connection: ConnSmall, Nonce: hex.EncodeToString(make([]byte, 16)),
+		Protocol: localVersions, Kind: "worker", Connection: ConnSmall, Nonce: hex.EncodeToString(make([]byte, 16)),
 		Features: []string{FeatureReady, FeatureArena},
 	})
 	r := &fileReader{conn: b}

@@ -36,8 +36,8 @@ func (e *protocolError) Unwrap() error { return e.err }
 // goawayProtocol is the reason of a GOAWAY after which the connection is closed at once.
 const goawayProtocol = "protocol"
 
-// refuse ends the connection because of what the other side sent, and tells it why if it can still be written.
-func (c *Conn) refuse(err error) {
+// refuseCall ends the connection because of what the other side sent, and tells it why if it can still be written.
+func (c *Conn) endForViolation(err error) {
 	if !errors.Is(err, ErrClosed) && !errors.Is(err, errRemote) {
 		body, _ := json.Marshal(Goaway{Code: call.InvalidArgument.String(), Reason: goawayProtocol, Message: err.Error()})
 		if _, aerr := c.Append(Header{Type: TypeGoaway}, nil, body); aerr == nil {
@@ -47,18 +47,18 @@ func (c *Conn) refuse(err error) {
 	c.Close(err)
 }
 
-// fail ends the connection after an error of this side.
-func (c *Conn) fail(err error) {
+// failAll ends the connection after an error of this side.
+func (c *Conn) failAll(err error) {
 	c.mu.Lock()
 	c.failLocked(err)
 	c.mu.Unlock()
 }
 
-// expire ends the connection when what has arrived is read, or soon; cause is kept as the reason.
-func (c *Conn) expire(cause error) {
+// endAfterReading ends the connection when what has arrived is read, or soon; cause is kept as the reason.
+func (c *Conn) endAfterReading(cause error) {
 	c.mu.Lock()
-	if c.err == nil && c.expired == nil {
-		c.expired = cause
+	if c.err == nil && c.endCause == nil {
+		c.endCause = cause
 	}
 	c.mu.Unlock()
 	c.nc.SetReadDeadline(time.Now().Add(linger)) //nolint:errcheck // it has ended already then

@@ -10,7 +10,7 @@ import (
 // TestUnreadAnswers: large answers and replies that nobody reads end the connection, as small ones do.
 func TestUnreadAnswers(t *testing.T) {
 	t.Parallel()
-	data := pattern(chunkMax + 1)
+	data := pattern(maxChunk + 1)
 	for name, send := range map[string]func(p *Peer){
 		"END": func(p *Peer) {
 			(&Incoming{peer: p, id: 1}).Complete(nil, call.Result{Payload: call.Payload{Codec: call.Raw, Data: data}})

@@ -20,26 +20,26 @@ type References interface {
 
 // kept is a result that the node at the other side keeps.
 type kept struct {
-	*keeper
+	*keptHandle
 	size    int
 	cleanup runtime.Cleanup
 }
 
-// keeper is apart from kept, so that the cleanup of one that was forgotten does not keep it reachable.
-type keeper struct {
-	peer *Peer
-	id   uint64
-	told atomic.Bool
+// keptHandle is apart from kept, so that the cleanup of one that was forgotten does not keep it reachable.
+type keptHandle struct {
+	peer    *Peer
+	id      uint64
+	dropped atomic.Bool
 }
 
 func newKept(p *Peer, id uint64, size int) *kept {
-	k := &kept{keeper: &keeper{peer: p, id: id}, size: size}
-	k.cleanup = runtime.AddCleanup(k, (*keeper).drop, k.keeper)
+	k := &kept{keptHandle: &keptHandle{peer: p, id: id}, size: size}
+	k.cleanup = runtime.AddCleanup(k, (*keptHandle).drop, k.keptHandle)
 	return k
 }
 
-func (k *keeper) drop() {
-	if !k.told.CompareAndSwap(false, true) {
+func (k *keptHandle) drop() {
+	if !k.dropped.CompareAndSwap(false, true) {
 		return
 	}
 	if _, err := k.peer.conn.Append(Header{Type: TypeDrop, ID: k.id}, nil); err == nil {
@@ -78,26 +78,26 @@ func (k *kept) Fetch(ctx context.Context) (call.Payload, *call.Error) {
 	c := &call.Call{Mode: call.Fetch, Kept: k.id}
 	c.Info.Request = call.NewID()
 	id := k.peer.Start(nil, 0, c, 0, w)
-	p, failure := w.Wait(ctx, fetching{k.peer, id, w})
+	p, failure := w.Wait(ctx, fetchCancel{k.peer, id, w})
 	if failure != nil && (failure.Reason == call.ReplicaDied || failure.Reason == call.ReplicaUnavailable) {
 		failure = call.NewError(call.Lost, fmt.Sprintf("a result of %d bytes was lost with the node that kept it", k.size))
 	}
 	return p, failure
 }
 
-// fetching is cancelled for its caller at once.
-type fetching struct {
+// fetchCancel is cancelled for its caller at once.
+type fetchCancel struct {
 	peer *Peer
 	id   uint64
 	sink call.Sink
 }
 
-func (f fetching) Cancel(b *call.Batch, cause error) {
+func (f fetchCancel) Cancel(b *call.Batch, cause error) {
 	f.peer.mu.Lock()
 	o, live := f.peer.calls[f.id]
 	live = live && o.sink == f.sink
 	if live { // it is under way until its end comes
-		o.sink = nobody{}
+		o.sink = discardSink{}
 		f.peer.calls[f.id] = o
 	}
 	f.peer.mu.Unlock()
@@ -106,13 +106,13 @@ func (f fetching) Cancel(b *call.Batch, cause error) {
 	}
 }
 
-// nobody is told the end of a call that its caller has given up.
-type nobody struct{}
+// discardSink is told the end of a call that its caller has given up.
+type discardSink struct{}
 
-func (nobody) Complete(_ *call.Batch, r call.Result) { r.Release() }
+func (discardSink) Complete(_ *call.Batch, r call.Result) { r.Release() }
 
-// Fetched is p with what a node keeps of it brought here: p itself if there is nothing of the kind. The caller releases both.
-func Fetched(ctx context.Context, p call.Payload) (call.Payload, *call.Error) {
+// FetchKept is p with what a node keeps of it brought here: p itself if there is nothing of the kind. The caller releases both.
+func FetchKept(ctx context.Context, p call.Payload) (call.Payload, *call.Error) {
 	if p.Parts == nil || p.Parts.Main == nil {
 		return p, nil
 	}

@@ -99,7 +99,7 @@ func feed(t testing.TB, small, bulk []byte) (called int, results []call.Result, 
 		return cancelFunc(func(b *call.Batch, cause error) { in.Complete(b, call.Result{Err: call.FromCause(cause)}) })
 	}
 	p, e := halfLinked(t, s, Terms{Protocol: 2, Bulk: true, MaxIn: 1 << 20})
-	p.conn.chunk, p.conn.free = 40, 45
+	p.conn.chunkSize, p.conn.freeCredit = 40, 45
 	var fs []*future
 	for i := range 4 {
 		fs = append(fs, newFuture())

@@ -29,7 +29,7 @@ func TestWhyCancelled(t *testing.T) {
 				in.Deadline = time.Now().Add(c.left)
 			}
 			time.Sleep(c.after)
-			if got := in.whyCancelled(); got != c.want { //nolint:errorlint // these themselves
+			if got := in.cancelCause(); got != c.want { //nolint:errorlint // these themselves
 				t.Errorf("%s of %s: %v", c.after, c.left, got)
 			}
 		}

@@ -51,14 +51,14 @@ func examples(t testing.TB) map[string][]byte {
 	items := Header{Type: TypeItems, ID: 1}
 	all := map[string][]byte{
 		"HELLO of a worker": value(Header{Type: TypeHello}, Hello{
-			Protocol: spoken, Kind: "worker", Connection: ConnSmall, Language: "go", Version: "0.1.0", ID: "hello-1", PID: 123,
+			Protocol: localVersions, Kind: "worker", Connection: ConnSmall, Language: "go", Version: "0.1.0", ID: "hello-1", PID: 123,
 			Nonce: hex.EncodeToString(mine), Features: []string{FeatureBulk},
 		}),
 		"HELLO of the node": value(Header{Type: TypeHello}, Welcome{
-			Protocol: 2, Version: "0.1.0", Nonce: hex.EncodeToString(theirs), Proof: hex.EncodeToString(prove(secret, "node", mine, theirs)),
+			Protocol: 2, Version: "0.1.0", Nonce: hex.EncodeToString(theirs), Proof: hex.EncodeToString(proofOf(secret, "node", mine, theirs)),
 			Features: []string{FeatureBulk}, Node: "n1",
 		}),
-		"PROOF":   frameOf(Header{Type: TypeProof}, nil, prove(secret, "dialler", mine, theirs)),
+		"PROOF":   frameOf(Header{Type: TypeProof}, nil, proofOf(secret, "dialler", mine, theirs)),
 		"READY":   value(Header{Type: TypeReady}, ready{Arena: &Arena{ID: 7, Size: 1 << 30, Most: 64 << 20}}),
 		"ROUTE":   value(Header{Type: TypeRoute, ID: 3}, Route{Replica: "D#1", Method: "SayHi"}),
 		"CONTROL": value(Header{Type: TypeControl, ID: 1}, map[string]string{"op": "ping"}),

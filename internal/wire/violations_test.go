@@ -41,13 +41,13 @@ func TestLinkLies(t *testing.T) {
 		"announcement with body": {small: frameOf(Header{Type: TypeCall, Flags: FlagBulk, ID: 1}, make([]byte, 80), []byte("x")), text: "malformed announcement"},
 		"bad call meta":          {small: ann(1, 3), bulk: chunks(1, []byte("abc"), 9), text: "malformed call meta"},
 		"call id again":          {small: slices.Concat(announcement(t, 1, 1, body), announcement(t, 1, 2, body)), text: "call id 1 after 1"},
-		"large frame":            {small: frameOf(Header{Type: TypeControl, ID: 1}, nil, make([]byte, chunkMax+1)), text: "frame of 262145 bytes, at most 262144"},
+		"large frame":            {small: frameOf(Header{Type: TypeControl, ID: 1}, nil, make([]byte, maxChunk+1)), text: "frame of 262145 bytes, at most 262144"},
 		"chunk on small":         {small: chunks(1, []byte("abc"), 9), text: "unknown type 21"},
 		"grant of nothing":       {small: frameOf(Header{Type: TypeGrant, ID: 1}, make([]byte, 8), nil), text: "never announced"},
 		"short grant":            {small: frameOf(Header{Type: TypeGrant, ID: 1}, make([]byte, 7), nil), text: "malformed grant"},
 		"call on bulk":           {bulk: frameOf(Header{Type: TypeCall, ID: 1}, nil, nil), text: "frame of type 16"},
 		"chunk with meta":        {small: ann(1, 9), bulk: frameOf(Header{Type: TypeChunk, ID: 1}, []byte("m"), nil), text: "1 bytes of meta"},
-		"large chunk":            {small: announcement(t, 1, 1, body), bulk: chunks(1, body[:chunkMax+1], chunkMax+1), text: "262145 of body, on the bulk"},
+		"large chunk":            {small: announcement(t, 1, 1, body), bulk: chunks(1, body[:maxChunk+1], maxChunk+1), text: "262145 of body, on the bulk"},
 		"empty chunk":            {small: ann(1, 9), bulk: frameOf(Header{Type: TypeChunk, ID: 1}, nil, nil), text: "empty chunk"},
 		"longer than announced":  {small: ann(1, 9), bulk: chunks(1, body[:10], 10), text: "body 1 has 9 bytes"},
 		"after its end":          {small: announcement(t, 1, 1, body[:5]), bulk: chunks(1, body[:10], 5), text: "which is complete"},
@@ -57,11 +57,11 @@ func TestLinkLies(t *testing.T) {
 		"abort of an end": {small: frameOf(Header{Type: TypeEnd, Flags: FlagBulk, ID: 1}, le.AppendUint64(le.AppendUint64([]byte{0, 0}, 1), 5), nil),
 			bulk: frameOf(Header{Type: TypeChunk, Flags: FlagAbort, ID: 1}, nil, nil), text: "a frame of type 18"},
 		"over the credit": {small: slices.Concat(announcement(t, 1, 1, body), announcement(t, 2, 2, body)),
-			bulk: slices.Concat(chunks(1, body[:1<<20], chunkMax), chunks(2, body[:5*chunkMax], chunkMax)), text: "of which 1048576 may be sent"},
+			bulk: slices.Concat(chunks(1, body[:1<<20], maxChunk), chunks(2, body[:5*maxChunk], maxChunk)), text: "of which 1048576 may be sent"},
 		"items of no stream": {small: frameOf(Header{Type: TypeItems, ID: 1}, nil, itemsOf("a")), text: "items for a call that is no stream"},
 		"items beyond":       {small: frameOf(Header{Type: TypeItems, ID: 2}, nil, itemsOf("a", "b", "c")), text: "beyond the window"},
 		"large items beyond": {small: frameOf(Header{Type: TypeItems, Flags: FlagBulk, ID: 2}, le.AppendUint64(le.AppendUint64(nil, 1), 2<<20+5), nil),
-			bulk: chunks(1, slices.Concat(itemsOf(""), itemsOf(string(body))[:2<<20]), chunkMax), text: "malformed items"},
+			bulk: chunks(1, slices.Concat(itemsOf(""), itemsOf(string(body))[:2<<20]), maxChunk), text: "malformed items"},
 		"too large items": {small: frameOf(Header{Type: TypeItems, Flags: FlagBulk, ID: 2}, le.AppendUint64(le.AppendUint64(nil, 1), 4<<20), nil), text: "a body of 4194304 bytes is announced"},
 		"no window":       {small: frameOf(Header{Type: TypeCall, ID: 1}, window(0, 1), nil), text: "malformed call meta"},
 		"half a window":   {small: frameOf(Header{Type: TypeCall, ID: 1}, append(window(1, 1)[:64], "\x06window\x04\x00\x01\x00\x00\x00"...), nil), text: "malformed call meta"},
@@ -114,7 +114,7 @@ func TestManyHeld(t *testing.T) {
 	p, e := halfLinked(t, &server{}, bulkTerms)
 	go func() {
 		e.small.Write(announcement(t, 1, 1, pattern(9)))
-		credit := bytes.Repeat(frameOf(Header{Type: TypeCredit, ID: 1}, nil, make([]byte, chunkMax)), 10)
+		credit := bytes.Repeat(frameOf(Header{Type: TypeCredit, ID: 1}, nil, make([]byte, maxChunk)), 10)
 		for {
 			if _, err := e.small.Write(credit); err != nil {
 				return

@@ -10,11 +10,11 @@ import (
 // builds one version apart:
 //
 //	go build -ldflags '-X github.com/helve-serve/helve/internal/wire.protocols=1-1'
-var protocols string //nolint:gochecknoglobals // the linker's
+var protocolRange string //nolint:gochecknoglobals // the linker's
 
-var spoken = speaks(protocols) //nolint:gochecknoglobals // a constant
+var localVersions = parseVersions(protocolRange) //nolint:gochecknoglobals // a constant
 
-func speaks(set string) versions {
+func parseVersions(set string) versions {
 	if set == "" {
 		return versions{ProtocolMin, Protocol}
 	}

@@ -14,7 +14,7 @@ func TestBlockAgainstModel(t *testing.T) {
 	for seed := range uint64(200) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		granted, back, used, number := 0, 0, 0, uint64(0)
-		k := NewBlock(func(_ *call.Batch, n int) { back += n })
+		k := NewLocalSlots(func(_ *call.Batch, n int) { back += n })
 		for range 300 {
 			switch rnd.IntN(6) {
 			case 0:
@@ -35,7 +35,7 @@ func TestBlockAgainstModel(t *testing.T) {
 				number++
 				back += k.Recall(number)
 			case 2:
-				k.Rest()
+				k.ReturnIdle()
 			case 3, 4:
 				if free := granted - back - used; k.TryAcquire() {
 					used++
@@ -65,16 +65,16 @@ func TestBlockAgainstModel(t *testing.T) {
 func TestBlockRests(t *testing.T) {
 	t.Parallel()
 	back := 0
-	k := NewBlock(func(_ *call.Batch, n int) { back += n })
+	k := NewLocalSlots(func(_ *call.Batch, n int) { back += n })
 	k.Grant(nil, 1, 3)
-	if !k.TryAcquire() || k.Rest() || back != 0 {
+	if !k.TryAcquire() || k.ReturnIdle() || back != 0 {
 		t.Errorf("%d back although the block was used", back)
 	}
-	if k.Rest() || back != 2 {
+	if k.ReturnIdle() || back != 2 {
 		t.Errorf("%d back, want the 2 that are idle", back)
 	}
 	k.Release(nil)
-	if !k.Rest() || back != 3 {
+	if !k.ReturnIdle() || back != 3 {
 		t.Errorf("%d back, want all", back)
 	}
 	defer func() {
@@ -90,7 +90,7 @@ func TestWhenWaiting(t *testing.T) {
 	t.Parallel()
 	g := New(1)
 	told := 0
-	g.WhenWaiting(func() {
+	g.OnWaiting(func() {
 		told++
 		g.mu.Lock() // it is called without the lock
 		defer g.mu.Unlock()

@@ -9,7 +9,7 @@ import (
 // maxOut is the largest body that the other side takes.
 func (p *Peer) maxOut() int { return p.conn.terms.MaxOut }
 
-// fail notes why items of the stream are missing; mu is held. The first reason stays.
+// failAll notes why items of the stream are missing; mu is held. The first reason stays.
 func (o *outflow) fail(err error) {
 	switch {
 	case o.failed != nil:
@@ -20,14 +20,14 @@ func (o *outflow) fail(err error) {
 	}
 }
 
-// lastItems sends what is pending before the END, and gives the error that the stream must end with because items are
+// flushItems sends what is pending before the END, and gives the error that the stream must end with because items are
 // missing.
-func (in *Incoming) lastItems() *call.Error {
+func (in *Incoming) flushItems() *call.Error {
 	o := in.out
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	in.sendItems()
-	o.over = true
+	o.ended = true
 	return o.failed
 }
 
@@ -36,22 +36,22 @@ func (in *Incoming) lastItems() *call.Error {
 func (in *Incoming) Frame(b *call.Batch, from call.Source, frame []byte) {
 	o := in.out
 	o.mu.Lock()
-	if o.over || o.failed != nil { // what is under way after the end
+	if o.ended || o.failed != nil { // what is under way after the end
 		o.mu.Unlock()
 		return
 	}
-	o.far = from
-	in.forward(frame)
+	o.source = from
+	in.relayItems(frame)
 	e := o.failed
 	o.mu.Unlock()
 	b.Touch(in.peer.conn)
 	if e != nil {
-		in.cancelWith(b, e)
+		in.cancelCall(b, e)
 	}
 }
 
-// forward sends a frame of items on, in parts where the other side takes less than the far side sent; o.mu is held.
-func (in *Incoming) forward(frame []byte) {
+// relayItems sends a frame of items on, in parts where the other side takes less than the far side sent; o.mu is held.
+func (in *Incoming) relayItems(frame []byte) {
 	limit := in.peer.maxOut()
 	for rest := frame; len(rest) > 0 && in.out.failed == nil; {
 		part := rest
@@ -72,7 +72,7 @@ func (in *Incoming) forward(frame []byte) {
 			part = rest[:n]
 		}
 		rest = rest[len(part):]
-		if len(part) > sharedFrame {
+		if len(part) > maxCopied {
 			part = append([]byte(nil), part...) // the connection would refer to it
 		}
 		if _, err := in.peer.conn.Append(Header{Type: TypeItems, ID: in.id}, nil, part); err != nil {
@@ -90,8 +90,8 @@ func (in *Incoming) Send(b *call.Batch, p call.Payload) *call.Error {
 	}
 	o := in.out
 	o.mu.Lock()
-	if !o.over && o.failed == nil {
-		o.pend = call.AppendItem(o.pend, p)
+	if !o.ended && o.failed == nil {
+		o.pending = call.AppendItem(o.pending, p)
 		in.sendItems()
 	}
 	o.mu.Unlock()

@@ -6,20 +6,21 @@ import (
 
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/helvetest"
+	"github.com/helve-serve/helve/internal/e2e/fixture"
 )
 
 func benchEcho(b *testing.B, c helve.Config) helve.Method[string, string] {
 	s := helvetest.Start(b, c, func() (*helve.App, error) {
 		app := helve.NewApp("go")
-		h := helve.Deploy(app, "Subject", newSubject, helve.Options{NumReplicas: new(2), MaxOngoingRequests: new(1000)})
-		withFront(app, h, helve.MethodOf(h, (*Subject).Echo), helve.MethodOf(h, (*Subject).RequestID))
+		h := helve.Deploy(app, "Subject", fixture.NewSubject, helve.Options{NumReplicas: new(2), MaxOngoingRequests: new(1000)})
+		fixture.WithFront(app, h, helve.MethodOf(h, (*fixture.Subject).Echo), helve.MethodOf(h, (*fixture.Subject).RequestID))
 		return app, nil
 	})
-	h, err := helve.HandleOf[*Subject](s, "go", "Subject")
+	h, err := helve.HandleOf[*fixture.Subject](s, "go", "Subject")
 	if err != nil {
 		b.Fatal(err)
 	}
-	return helve.MethodOf(h, (*Subject).Echo)
+	return helve.MethodOf(h, (*fixture.Subject).Echo)
 }
 
 func BenchmarkCall(b *testing.B) {
@@ -70,12 +71,12 @@ func BenchmarkWorker(b *testing.B) {
 // TestCallAllocates holds the promised allocations of calls in process: the method's context for Call; the call and the
 // channel at which its caller waits for Remote, and room for one more.
 func TestCallAllocates(t *testing.T) {
-	s := helvetest.Start(t, helve.Config{Isolation: helve.InNode}, buildGo)
-	h, err := helve.HandleOf[*Subject](s, "go", "Subject")
+	s := helvetest.Start(t, helve.Config{Isolation: helve.InNode}, fixture.BuildGo)
+	h, err := helve.HandleOf[*fixture.Subject](s, "go", "Subject")
 	if err != nil {
 		t.Fatal(err)
 	}
-	echo, ctx := helve.MethodOf(h, (*Subject).Echo), context.Background()
+	echo, ctx := helve.MethodOf(h, (*fixture.Subject).Echo), context.Background()
 	for _, c := range []struct {
 		name string
 		most float64
@@ -92,7 +93,7 @@ func TestCallAllocates(t *testing.T) {
 			t.Errorf("%s: %.1f allocations, at most %.0f are promised", c.name, n, c.most)
 		}
 	}
-	counting := helve.StreamFunc(count)
+	counting := helve.StreamFunc(fixture.CountUp)
 	if n := testing.AllocsPerRun(100, func() {
 		for range counting.Call(ctx, 1000) {
 		}

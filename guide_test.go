@@ -22,6 +22,7 @@ import (
 
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/helvetest"
+	"github.com/helve-serve/helve/internal/e2e/fixture"
 )
 
 // This file is the code of the guides in docs/: TestGuides holds that every Go block there is in a file that compiles, and the other
@@ -287,14 +288,14 @@ func TestGuidePage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := request(t, t.Context(), http.MethodGet, url+"?text=abc", "")
+	r := fixture.Request(t, t.Context(), http.MethodGet, url+"?text=abc", "")
 	defer r.Body.Close()
 	if body, err := io.ReadAll(r.Body); string(body) != "3\n" || err != nil {
 		t.Errorf("%q, %v", body, err)
 	}
 }
 
-func buildGuide() (*helve.App, error) {
+var buildGuide = fixture.Register(func() (*helve.App, error) {
 	app := helve.NewApp("guide")
 	scorer := helve.Deploy(app, "Scorer", NewScorer, helve.Options{
 		NumReplicas:        new(2),
@@ -314,7 +315,7 @@ func buildGuide() (*helve.App, error) {
 		helve.Options{Uses: []helve.Target{scorer, judge}})
 	app.Ingress(helve.MethodOf(guide, (*Guide).Compare))
 	return app, nil
-}
+})
 
 func TestGuide(t *testing.T) {
 	t.Parallel()
@@ -394,12 +395,12 @@ func (a *Adapter) Greet(ctx context.Context, name string) (string, error) {
 
 func loadWeights(ctx context.Context, id string) (*Weights, error) { return &Weights{id}, nil }
 
-func buildAdapter() (*helve.App, error) {
+var buildAdapter = fixture.Register(func() (*helve.App, error) {
 	app := helve.NewApp("adapter")
 	adapter := helve.Deploy(app, "Adapter", NewAdapter, helve.Options{NumReplicas: new(3)})
 	app.Ingress(helve.MethodOf(adapter, (*Adapter).Greet))
 	return app, nil
-}
+})
 
 func TestGuideModels(t *testing.T) {
 	t.Parallel()

@@ -63,7 +63,7 @@ func TestConformance(t *testing.T) {
 				t.Errorf("row %d: there is no test %s in %s", n, name, where)
 				continue
 			}
-			if where == "helve" {
+			if where == "helve" || strings.HasPrefix(where, "internal/e2e/") {
 				body, _, _ := strings.Cut(code[where][at[0]:], "\n}\n")
 				named = append(named, runners(body)...)
 			}
@@ -88,16 +88,13 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// runners are those that the code of a test of the root package names.
+// runners are those that the code of an end-to-end test names.
 func runners(body string) (names []string) {
-	if strings.Contains(body, "eachRunner(") {
+	if strings.Contains(body, "fixture.EachRunner(") {
 		names = append(names, "local", "stubborn", "encoded", "encoded-json", "socket")
 	}
-	if strings.Contains(body, "eachBubble(") {
+	if strings.Contains(body, "fixture.EachBubble(") {
 		names = append(names, "local", "stubborn", "encoded", "encoded-json", "pipe")
-	}
-	if strings.Contains(body, "inBubbles(") {
-		names = append(names, "local", "stubborn", "encoded", "pipe")
 	}
 	for _, m := range regexp.MustCompile(`helvetest\.(Local|Stubborn|Encoded|Socket|Pipe|Process)[,})]`).FindAllStringSubmatch(body, -1) {
 		names = append(names, strings.ToLower(m[1]))

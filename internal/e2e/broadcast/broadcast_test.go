@@ -1,0 +1,183 @@
+package broadcast_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/helvetest"
+	"github.com/helve-serve/helve/internal/e2e/fixture"
+)
+
+func TestBroadcast(t *testing.T) {
+	t.Parallel()
+	fixture.EachRunner(t, func(t *testing.T, r helvetest.Runner) {
+		var made atomic.Int64
+		hold := make(fixture.Latch)
+		labs := fixture.StartLabs(t, r, map[string]helve.Options{"Lab": {NumReplicas: new(3), MaxOngoingRequests: new(1)}}, func(string) *fixture.Lab {
+			me, state := int(made.Add(1)), 0
+			return &fixture.Lab{OnSeq: fixture.CountUp, OnDo: func(ctx context.Context, n int) (int, error) {
+				switch n {
+				case -1: // occupies the slot
+					return 0, hold.Wait(ctx)
+				case -2:
+					if me == 2 {
+						return 0, &fixture.Quota{Text: "second"}
+					}
+				default:
+					state = n
+				}
+				return me*1000 + state, nil
+			}}
+		})
+		l, ctx := labs["Lab"], t.Context()
+		// Every replica is full, and a broadcast reaches all.
+		var busy []*helve.Response[int]
+		for range 3 {
+			busy = append(busy, l.Do.Remote(ctx, -1))
+		}
+		entries, err := l.Do.Broadcast(ctx, 7).Results(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids, values := map[string]bool{}, map[int]bool{}
+		for _, e := range entries {
+			ids[e.Replica], values[e.Value] = true, true
+			if e.Err != nil || e.Node == "" {
+				t.Errorf("%+v", e)
+			}
+		}
+		if len(ids) != 3 || !values[1007] || !values[2007] || !values[3007] {
+			t.Errorf("%+v", entries)
+		}
+		close(hold)
+		if _, err := helve.All(ctx, busy...); err != nil {
+			t.Error(err)
+		}
+		resp := l.Do.Broadcast(ctx, -2)
+		for range 2 { // repeatable
+			entries, err = resp.Results(ctx)
+			failed := 0
+			for _, e := range entries {
+				if e.Err != nil {
+					failed++
+					fixture.WantReason(t, e.Err, helve.User)
+				} else if e.Value%1000 != 7 {
+					t.Errorf("the state did not last: %+v", e)
+				}
+			}
+			if failed != 1 || err == nil || len(entries) != 3 || len(resp.Missed(ctx)) != 0 {
+				t.Errorf("%+v, %v", entries, err)
+			}
+		}
+		_, err = helve.MethodNamed[int, int](l.Handle, "seq").Broadcast(ctx, 1).Results(ctx)
+		if err == nil {
+			t.Error("a broadcast to a method that streams")
+		}
+		_, err = (helve.Method[int, int]{}).Broadcast(ctx, 1).Results(ctx)
+		fixture.WantReason(t, err, helve.BadInput)
+	})
+}
+
+func TestBroadcastGivesWhatThereIsInTime(t *testing.T) {
+	t.Parallel()
+	fixture.EachRunner(t, func(t *testing.T, r helvetest.Runner) {
+		var made atomic.Int64
+		ended := make(chan error, 4)
+		ran := make(chan int, 4)
+		labs := fixture.StartLabs(t, r, map[string]helve.Options{"Lab": {NumReplicas: new(2)}}, func(string) *fixture.Lab {
+			me := made.Add(1)
+			return &fixture.Lab{OnDo: func(ctx context.Context, n int) (int, error) {
+				ran <- n
+				if me == 1 {
+					<-ctx.Done()
+					ended <- ctx.Err()
+				}
+				return n, ctx.Err()
+			}}
+		})
+		l := labs["Lab"]
+		resp := l.Do.Broadcast(t.Context(), 1)
+		<-ran
+		<-ran
+		short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		entries, err := resp.Results(short)
+		good := 0
+		for _, e := range entries {
+			if e.Err == nil && e.Value == 1 {
+				good++
+			} else {
+				fixture.WantReason(t, e.Err, helve.Deadline)
+			}
+		}
+		if good != 1 || len(entries) != 2 || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%+v, %v", entries, err)
+		}
+		second := l.Do.Broadcast(t.Context(), 2) // waits in the lane of the first replica
+		<-ran
+		second.Cancel()
+		resp.Cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("the method saw %v", err)
+		}
+		_, err = resp.Results(t.Context())
+		fixture.WantReason(t, errors.Unwrap(joined(err)[0]), "")
+		if helve.ReasonOf(joined(err)[0]) != helve.Cancelled {
+			t.Errorf("%v", err)
+		}
+		select {
+		case n := <-ran:
+			t.Errorf("a call cancelled in the lane ran: %d", n)
+		default:
+		}
+	})
+}
+
+func joined(err error) []error {
+	if j, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // what Results documents
+		return j.Unwrap()
+	}
+	return []error{err}
+}
+
+// TestBroadcastToWhatStops: a broadcast that waits behind another when the replicas stop gets an entry for each that says so,
+// and names them as missed; the one that ran has its answers.
+func TestBroadcastToWhatStops(t *testing.T) {
+	t.Parallel()
+	fixture.EachBubble(t, func(t *testing.T, r helvetest.Runner) {
+		hold := make(fixture.Latch)
+		l := fixture.StartLab(t, r, helve.Options{NumReplicas: new(2), GracefulShutdownTimeout: new(time.Minute)}, &fixture.Lab{
+			OnDo: func(ctx context.Context, n int) (int, error) { return n, hold.Wait(ctx) }, OnSeq: fixture.CountUp,
+		})
+		first := l.Do.Broadcast(t.Context(), 1)
+		synctest.Wait()
+		second := l.Do.Broadcast(t.Context(), 2)
+		deleted := make(chan error, 1)
+		go func() { deleted <- l.System.Delete(t.Context(), "labs") }()
+		entries, err := second.Results(t.Context())
+		if err == nil || len(entries) != 2 {
+			t.Errorf("%+v, %v", entries, err)
+		}
+		var ids []string
+		for _, e := range entries {
+			fixture.WantReason(t, e.Err, helve.ReplicaUnavailable)
+			ids = append(ids, e.Replica)
+		}
+		if missed := second.Missed(t.Context()); !slices.Equal(missed, ids) || len(slices.Compact(slices.Sorted(slices.Values(ids)))) != 2 {
+			t.Errorf("missed %v of %v", missed, ids)
+		}
+		close(hold)
+		if entries, err := first.Results(t.Context()); err != nil || len(entries) != 2 || entries[0].Value != 1 || len(first.Missed(t.Context())) > 0 {
+			t.Errorf("%+v, %v", entries, err)
+		}
+		if err := <-deleted; err != nil {
+			t.Error(err)
+		}
+	})
+}

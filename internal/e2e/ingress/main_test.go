@@ -1,0 +1,10 @@
+// Package ingress_test: tests applications over HTTP.
+package ingress_test
+
+import (
+	"testing"
+
+	"github.com/helve-serve/helve/internal/e2e/fixture"
+)
+
+func TestMain(m *testing.M) { fixture.Main(m) }

@@ -19,7 +19,7 @@ func (f *fake) Here() *instance.Instance { return f.replica }
 
 func newFake() binding {
 	d := &deployment{app: &App{}, name: "fake"}
-	f := &fake{&instance.Instance{ID: "fake"}}
+	f := &fake{instance.New("fake", nil)}
 	return binding{d: d, name: "fake", place: call.Place{Deployment: "fake", Method: "fake"}, fake: f}
 }
 

@@ -69,7 +69,8 @@ func (g *Guest) counts(context.Context, protocol.Counts) (protocol.ReplicaCounts
 	defer g.mu.Unlock()
 	counts := map[string]protocol.CallCounts{}
 	for id, h := range g.replicas {
-		counts[id] = protocol.CallCounts(h.inline.Counts())
+		c := h.near.Counts()
+		counts[id] = protocol.CallCounts{Started: c.Started, Failed: c.Failed, Late: c.Late, Busy: c.Busy}
 	}
 	return protocol.ReplicaCounts{Replicas: counts}, nil
 }
@@ -84,7 +85,7 @@ func (g *Guest) startReplica(ctx context.Context, req protocol.StartReplica) (st
 		return started, err
 	}
 	if ctx.Err() != nil { // the node that wanted it has gone
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), orphanCloseTime)
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), lateClose)
 		defer cancel()
 		return started, errors.Join(call.EndOf(ctx), r.Close(closing))
 	}
@@ -108,7 +109,7 @@ func (g *Guest) stopReplica(ctx context.Context, req protocol.StopReplica) (done
 	if h == nil {
 		return done, nil
 	}
-	g.withdrawSlots(h.session.Load())
+	g.withdraw(h.now.Load())
 	ctx, cancel := context.WithTimeout(ctx, req.TimeoutS.Duration())
 	defer cancel()
 	return done, h.instance.Close(ctx)
@@ -117,7 +118,7 @@ func (g *Guest) stopReplica(ctx context.Context, req protocol.StopReplica) (done
 func (g *Guest) grantBlock(_ context.Context, req protocol.GrantBlock) (done protocol.Done, err error) {
 	h, err := g.find(req.Replica)
 	if err == nil {
-		g.addSlots(h, req)
+		g.offer(h, req)
 	}
 	return done, err
 }
@@ -125,7 +126,7 @@ func (g *Guest) grantBlock(_ context.Context, req protocol.GrantBlock) (done pro
 func (g *Guest) recallBlock(_ context.Context, req protocol.RecallBlock) (recalled protocol.Recalled, err error) {
 	h, err := g.find(req.Replica)
 	if err == nil {
-		recalled.Slots = h.session.Load().slots.Recall(req.Number)
+		recalled.Slots = h.now.Load().block.Recall(req.Number)
 	}
 	return recalled, err
 }
@@ -150,7 +151,7 @@ func (g *Guest) reconfigure(ctx context.Context, req protocol.Reconfigure) (done
 	if err := h.instance.Reconfigure(ctx, req.UserConfig); err != nil {
 		return done, err
 	}
-	h.setConfig(req.UserConfig)
+	h.configured(req.UserConfig)
 	return done, nil
 }
 

@@ -12,11 +12,7 @@ import (
 	"github.com/helve-serve/helve/internal/wire"
 )
 
-// memory is the part of a worker in its application's arena (internal/arena). It implements wire.Memory.
-//
-// The node owns the memory and leases pieces of it. For example, the worker has to send 200 KiB: it takes a place from its
-// stock of leased pieces, copies the bytes there and sends offset and length. When the stock is low it asks for more in time,
-// so that the next value need not wait.
+// memory is a worker's part in its application's arena (internal/arena): its side of wire.Memory.
 type memory struct {
 	memory *arena.Memory
 	stock  *arena.Stock
@@ -27,10 +23,10 @@ type memory struct {
 	ended bool
 }
 
-// stockTime is how long the worker keeps leased memory without use.
+// stockTime is how long leased memory is kept that nobody uses.
 const stockTime = 10 * time.Second
 
-// openMemory maps the memory that the node offers. It gives nil if the node offers none.
+// openMemory maps what the node offers; nil if it offers nothing.
 func openMemory(a *wire.Arena) (*memory, error) {
 	if a == nil {
 		return nil, nil
@@ -55,7 +51,7 @@ func (m *memory) close() {
 	m.memory.Close() //nolint:errcheck // the mapping goes with its last view
 }
 
-// Receive gives a view of the memory that a reference from the node names.
+// Receive is a view of what the node has sent a reference to.
 func (m *memory) Receive(r wire.Ref) (*call.Shared, error) {
 	v, err := m.memory.View(arena.DecodeRef(r), m.release)
 	if err != nil {
@@ -64,13 +60,12 @@ func (m *memory) Receive(r wire.Ref) (*call.Shared, error) {
 	return call.NewShared(v), nil
 }
 
-// release tells the node that a view has ended. It runs on the goroutine of the last reader.
+// release tells the node that a view has ended. It runs wherever that happens.
 func (m *memory) release(r arena.Ref) {
 	m.peer.SendMemoryFrame(wire.TypeRelease, arena.AppendRefs(nil, r))
 }
 
-// Send gives the reference of memory that came from the node, so that its bytes are not copied on their way back. The
-// reference stays this worker's until the node has read the frame.
+// Send refers to what the node has sent: the reference is this worker's until the node has read the frame.
 func (m *memory) Send(s *call.Shared) (wire.Ref, bool) {
 	v, ok := s.View().(*arena.View)
 	if !ok || v.Ref().Arena != m.memory.Offer().Arena {
@@ -79,7 +74,7 @@ func (m *memory) Send(s *call.Shared) (wire.Ref, bool) {
 	return v.Ref().Encode(), true
 }
 
-// Put copies a buffer into memory of the stock.
+// Put copies a buffer to memory in stock.
 func (m *memory) Put(b []byte) (wire.Ref, bool) {
 	ref, ok := m.stock.Take(uint64(len(b)))
 	if ok && m.memory.Write(ref.Offset, b) != nil {
@@ -97,7 +92,7 @@ func (m *memory) Unsent(r wire.Ref, put bool) {
 	}
 }
 
-// order asks the node for more memory if the stock is low, and gives back the surplus.
+// order asks the node for more where the stock is low, and gives it what is of no use.
 func (m *memory) order() {
 	if n := m.stock.NextRequest(); n > 0 {
 		m.peer.SendMemoryFrame(wire.TypeLease, binary.LittleEndian.AppendUint64(nil, n))
@@ -120,7 +115,7 @@ func (m *memory) give(gs []arena.Grant) {
 	}
 }
 
-// Frame takes a LEASE from the node: memory for the stock.
+// Frame takes what the node leases.
 func (m *memory) Frame(t wire.Type, body []byte) error {
 	if t != wire.TypeLease || len(body) != arena.GrantLen {
 		return errors.New("malformed lease")

@@ -11,11 +11,11 @@ import (
 	"reflect"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/telemetry"
 )
 
 // Class is what a deployment's code registered: how to make an instance, and what can be called on it.
@@ -70,17 +70,24 @@ type Instance struct {
 
 	configuring chan struct{} // of one: full while the instance's Reconfigure runs; nil for a replica that Start did not make
 
-	_        [64]byte // what every call reads stays off the lines that every call writes
-	started  atomic.Uint64
-	failed   atomic.Uint64
-	busyTime atomic.Int64
-	late     atomic.Uint64
-	_        [64]byte
+	calls *telemetry.Calls
 }
 
-// Sibling is the same instance with counts of its own.
-func (i *Instance) Sibling() *Instance {
-	return &Instance{ID: i.ID, Class: i.Class, Value: i.Value, Scope: i.Scope}
+// separate keeps the counters, which every call writes to, off the cache lines of what every call reads.
+type separate struct {
+	_     [64]byte
+	calls telemetry.Calls
+	_     [64]byte
+}
+
+// New makes an instance of nothing, for [Start] and for fakes.
+func New(id string, class *Class) *Instance {
+	return &Instance{ID: id, Class: class, calls: &new(separate).calls}
+}
+
+// Sibling is the same instance with other counters.
+func (i *Instance) Sibling(calls *telemetry.Calls) *Instance {
+	return &Instance{ID: i.ID, Class: i.Class, Value: i.Value, Scope: i.Scope, calls: calls}
 }
 
 // Scope is what code in a constructor finds its replica by: what else ends with it, and which models it has.
@@ -138,7 +145,8 @@ func Start(ctx context.Context, class *Class, id string, config json.RawMessage,
 	late := fmt.Errorf("it is not ready after construct_timeout_s (%s): %w", limit, context.DeadlineExceeded)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
 	defer cancel()
-	r := &Instance{ID: id, Class: class, configuring: make(chan struct{}, 1), Scope: &Scope{App: class.App, Deployment: class.Deployment, Replica: id, Home: class.Home}}
+	r := New(id, class)
+	r.configuring, r.Scope = make(chan struct{}, 1), &Scope{App: class.App, Deployment: class.Deployment, Replica: id, Home: class.Home}
 	step, err := "constructor", r.construct(ctx)
 	if err == nil && config != nil {
 		step, err = "Reconfigure", r.Reconfigure(ctx, config)
@@ -294,48 +302,25 @@ func guard(ctx context.Context, f func() error) error {
 
 // Enter and Leave bracket every execution of a method, on whichever path it came: they are the metrics of the replica.
 func (i *Instance) Enter() int64 {
-	i.started.Add(1)
+	i.calls.Begin()
 	return call.Now()
 }
 
-// Leave takes what Enter gave.
+// Leave takes the result of Enter.
 func (i *Instance) Leave(entered int64, failed bool) {
-	i.busyTime.Add(call.Now() - entered)
-	if failed {
-		i.failed.Add(1)
-	}
+	i.calls.End(time.Duration(call.Now()-entered), failed)
 }
 
 // Overran is told of a method that ran on its caller's goroutine, and returned err although the caller's context had
 // ended: unless err says so, the method has kept its caller waiting.
 func (i *Instance) Overran(caller context.Context, err error) {
 	if err == nil || !call.Is(err, caller.Err()) && !call.Is(err, call.Cause(caller)) {
-		i.late.Add(1)
+		i.calls.Late()
 	}
 }
 
-// Counts are what became of the executions so far.
-type Counts struct {
-	Started uint64        `json:"started"`
-	Failed  uint64        `json:"failed"`
-	Late    uint64        `json:"late"`    // kept their callers waiting after the end of their contexts
-	Busy    time.Duration `json:"busy_ns"` // in user code
-}
-
-// Add adds other executions.
-func (c *Counts) Add(d Counts) {
-	c.Started, c.Failed, c.Late, c.Busy = c.Started+d.Started, c.Failed+d.Failed, c.Late+d.Late, c.Busy+d.Busy
-}
-
-// Raise makes of two counts of one replica the later one: none of them ever falls.
-func (c *Counts) Raise(d Counts) {
-	c.Started, c.Failed, c.Late, c.Busy = max(c.Started, d.Started), max(c.Failed, d.Failed), max(c.Late, d.Late), max(c.Busy, d.Busy)
-}
-
 // Counts are the executions so far.
-func (i *Instance) Counts() Counts {
-	return Counts{i.started.Load(), i.failed.Load(), i.late.Load(), time.Duration(i.busyTime.Load())}
-}
+func (i *Instance) Counts() telemetry.Counts { return i.calls.Counts() }
 
 // Run executes a method with boxed values. If ctx ended before the method returned, the result is the context's cause,
 // whatever the method returned.

@@ -8,8 +8,8 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
-	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/protocol"
+	"github.com/helve-serve/helve/internal/telemetry"
 )
 
 // Calls are counted where no end of a worker takes the count along: in the node's process by the replica itself, and for a
@@ -55,7 +55,7 @@ func (n *Node) askCounts(ctx context.Context, w *workerProc) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for id, counts := range reply.Replicas {
-		c := instance.Counts(counts)
+		c := telemetry.Counts{Started: counts.Started, Failed: counts.Failed, Late: counts.Late, Busy: counts.Busy}
 		if u := n.unitLocked(id); u != nil && u.worker == w {
 			if last := u.lent.Load(); last != nil { // of two that ask at once, the one that asked first may be told last
 				c.Raise(*last)
@@ -66,29 +66,31 @@ func (n *Node) askCounts(ctx context.Context, w *workerProc) error {
 	return nil
 }
 
-// sent counts a call that is about to be sent to the replica.
-func (u *Unit) sent() {
-	if u.placement != inNode {
-		u.started.Add(1)
+// sent counts a call that is about to be sent to the replica, and gives the time.
+func (u *Unit) sent() (at int64) {
+	if u.placement == inNode { // the instance counts it
+		return 0
 	}
+	u.calls.Begin()
+	return call.Now()
 }
 
-// ended counts how a call ended that [Unit.sent] has counted.
-func (u *Unit) ended(r call.Result) {
+// ended counts the end of a call that [Unit.sent] has counted at the time.
+func (u *Unit) ended(at int64, r call.Result) {
 	switch {
 	case u.placement == inNode:
 	case r.NotStarted:
-		u.started.Add(^uint64(0)) // one less
-	case r.Err != nil:
-		u.failed.Add(1)
+		u.calls.Undo()
+	default:
+		u.calls.End(time.Duration(call.Now()-at), r.Err != nil)
 	}
 }
 
-func (u *Unit) counts() instance.Counts {
+func (u *Unit) counts() telemetry.Counts {
 	if u.instance != nil {
 		return u.instance.Counts()
 	}
-	c := instance.Counts{Started: u.started.Load(), Failed: u.failed.Load()}
+	c := u.calls.Counts()
 	if lent := u.lent.Load(); lent != nil {
 		c.Add(*lent)
 	}

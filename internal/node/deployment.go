@@ -15,6 +15,7 @@ import (
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/transport"
 	"github.com/helve-serve/helve/internal/wire"
 )
@@ -44,11 +45,11 @@ type Deployment struct {
 	lastErr  error
 	message  string // of the last failure
 	gaveUp   bool
-	dropped  bool            // it is not part of its application any more
-	former   *edition        // while its application changes: what it was
-	dynamic  []string        // deployments whose handles its replicas asked for
-	past     instance.Counts // of replicas that are gone
-	leaving  []*Unit         // replicas that are gone and had calls under way, which count when they end
+	dropped  bool             // it is not part of its application any more
+	former   *edition         // while its application changes: what it was
+	dynamic  []string         // deployments whose handles its replicas asked for
+	past     telemetry.Counts // of replicas that are gone
+	leaving  []*Unit          // replicas that are gone and had calls under way, which count when they end
 }
 
 // rounds counts failures for the back-off of starts: those of replicas that were started together, or before one of them
@@ -91,10 +92,9 @@ type Unit struct {
 	reports   bool // a worker's replica that has stats for routing
 	has       atomic.Pointer[[]string]
 	stats     atomic.Pointer[Stats]
-	started   atomic.Uint64                   // calls that were sent to its worker
-	failed    atomic.Uint64                   // of these
-	lent      atomic.Pointer[instance.Counts] // of calls under lent slots: what its worker said last
-	stopped   atomic.Bool                     // its instance is being closed
+	calls     telemetry.Calls                  // that were sent to its worker
+	lent      atomic.Pointer[telemetry.Counts] // of calls under lent slots: what its worker said last
+	stopped   atomic.Bool                      // its instance is being closed
 
 	// life ends when its time to drain is over: what still runs then and knows of it, the streams and handlers of clients
 	// outside, ends.

@@ -29,6 +29,7 @@ type Flight struct {
 	watch  *time.Timer // reports a cycle
 	pinned bool        // to its replica
 	again  bool        // it was lost with a replica once, and runs again
+	sent   int64       // when the attempt was, by call.Now
 
 	mu        sync.Mutex
 	state     flightState
@@ -73,7 +74,7 @@ func (f *Flight) Assigned(b *call.Batch, r router.Replica) {
 	if f.in != nil && (u.transport.Keeps() || f.repeatable()) {
 		f.keep()
 	}
-	u.sent()
+	f.sent = u.sent() // before Start, whose end may come first
 	h := u.transport.Start(b, f.call, f)
 	f.mu.Lock()
 	cancelled := f.cancelled
@@ -150,7 +151,7 @@ func (f *Flight) Complete(b *call.Batch, r call.Result) {
 		f.state, f.answered = done, true
 	}
 	f.mu.Unlock()
-	rep.(*Unit).ended(r)
+	rep.(*Unit).ended(f.sent, r)
 	if r.NotStarted || r.Lost { // nobody else should be sent there; the node removes it when it has seen the process end
 		rep.(*Unit).gate.Close()
 	}

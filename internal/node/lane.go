@@ -24,7 +24,8 @@ type Errand struct {
 	call *call.Call
 	sink call.Sink
 
-	started bool // it was given to the transport
+	started bool  // it was given to the transport
+	sent    int64 // then, by call.Now
 
 	// Guarded by lane.mu.
 	answered bool
@@ -108,7 +109,7 @@ func (e *Errand) start(b *call.Batch) {
 		return
 	}
 	e.started = true
-	e.unit.sent()
+	e.sent = e.unit.sent()
 	h := e.unit.transport.Start(b, e.call, e)
 	l.mu.Lock()
 	e.handle = h
@@ -122,7 +123,7 @@ func (e *Errand) start(b *call.Batch) {
 // Complete is told by the transport how the call ended, and starts the next.
 func (e *Errand) Complete(b *call.Batch, r call.Result) {
 	if e.started {
-		e.unit.ended(r)
+		e.unit.ended(e.sent, r)
 	}
 	if r.NotStarted {
 		r = call.Result{Err: e.unit.gone()}

@@ -391,8 +391,7 @@ func (n *Node) resumed(w *workerProc, units []*Unit) {
 // resumeLocked makes a unit of what a worker tells of a replica.
 func (u *Unit) resumeLocked(r wire.Resumed) {
 	u.checked, u.reports, u.models = r.Health, r.Reports, r.Models
-	u.started.Store(r.Started)
-	u.failed.Store(r.Failed)
+	u.calls.Resume(r.Started, r.Failed)
 	if u.placement == inPython {
 		json.Unmarshal(r.Methods, &u.edition.methods) //nolint:errcheck // without them an ingress serves nothing, and says so
 	}

@@ -101,7 +101,7 @@ func newReplica(t testing.TB, k kind, slots int) *replica {
 			}
 		}},
 	}}
-	local := &transport.Local{Replica: &instance.Instance{ID: "d#1", Class: class}, Codec: codec.New()}
+	local := &transport.Local{Replica: instance.New("d#1", class), Codec: codec.New()}
 	t.Cleanup(func() {
 		until(func() bool { return r.gate.Load() == 0 })
 		if r.running != 0 {

@@ -1,0 +1,121 @@
+package telemetry
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// bounds are the upper ends of the latency buckets, in milliseconds: the reference's, from 1 ms to 10 minutes. A call that took longer
+// than the last is in one more bucket.
+var bounds = [...]int64{1, 2, 5, 10, 20, 50, 100, 200, 300, 400, 500, 1000, 2000, 5000, 10000, 60000, 120000, 300000, 600000} //nolint:gochecknoglobals // a constant
+
+// Buckets is the number of latency buckets, with the one for calls that took longer than all bounds.
+const Buckets = len(bounds) + 1
+
+// Bounds are the upper ends of the latency buckets in milliseconds, without the infinite one.
+func Bounds() []float64 {
+	out := make([]float64, len(bounds))
+	for i, b := range bounds {
+		out[i] = float64(b)
+	}
+	return out
+}
+
+// Calls counts the executions of the methods of one replica. Every execution is a Begin and an End. It is written to by every call, with
+// three atomic additions: callers of one replica meet at its gate all the same, and a counter per processor cost more than it saved
+// there. The zero Calls is ready; it may lie in memory that processes share (see [Page]), so it holds counters and nothing else.
+type Calls struct {
+	started atomic.Uint64
+	busy    atomic.Int64 // nanoseconds
+	buckets [Buckets]atomic.Uint64
+	failed  atomic.Uint64
+	late    atomic.Uint64
+}
+
+// Begin counts an execution that begins.
+func (c *Calls) Begin() { c.started.Add(1) }
+
+// End counts the end of an execution that took the time.
+func (c *Calls) End(took time.Duration, failed bool) {
+	c.busy.Add(int64(took))
+	c.buckets[bucket(took)].Add(1)
+	if failed {
+		c.failed.Add(1)
+	}
+}
+
+// Undo takes a Begin back: the call has not begun after all.
+func (c *Calls) Undo() { c.started.Add(^uint64(0)) }
+
+// Resume sets the numbers of a replica that another node counted before this one. Their latencies are not known.
+func (c *Calls) Resume(started, failed uint64) {
+	c.started.Store(started)
+	c.failed.Store(failed)
+}
+
+// Late counts a call that kept its caller waiting after the end of the caller's context.
+func (c *Calls) Late() { c.late.Add(1) }
+
+// bucket is the place of a latency among the buckets. Most calls take less than a millisecond.
+func bucket(took time.Duration) int {
+	if took <= time.Millisecond {
+		return 0
+	}
+	i := 1
+	for i < len(bounds) && int64(took) > bounds[i]*int64(time.Millisecond) {
+		i++
+	}
+	return i
+}
+
+// Counts is a copy of the numbers of a [Calls], or a sum of several. Each number is right by itself; of a call that ends meanwhile one may have
+// it already, and another not.
+type Counts struct {
+	Started uint64
+	Failed  uint64
+	Late    uint64
+	Busy    time.Duration
+	Buckets [Buckets]uint64 // ended calls by latency
+}
+
+// Counts reads the counters.
+func (c *Calls) Counts() Counts {
+	k := Counts{Failed: c.failed.Load(), Late: c.late.Load(), Busy: time.Duration(c.busy.Load())}
+	for i := range c.buckets {
+		k.Buckets[i] = c.buckets[i].Load()
+	}
+	k.Started = c.started.Load() // last: there are at least as many as have ended
+	return k
+}
+
+// Ended is the number of calls that have ended.
+func (k Counts) Ended() (n uint64) {
+	for _, b := range k.Buckets {
+		n += b
+	}
+	return n
+}
+
+// Add adds the numbers of other calls.
+func (k *Counts) Add(o Counts) {
+	k.Started, k.Failed, k.Late, k.Busy = k.Started+o.Started, k.Failed+o.Failed, k.Late+o.Late, k.Busy+o.Busy
+	for i := range k.Buckets {
+		k.Buckets[i] += o.Buckets[i]
+	}
+}
+
+// Raise makes of two counts of one replica the later one: no number ever falls.
+func (k *Counts) Raise(o Counts) {
+	k.Started, k.Failed, k.Late, k.Busy = max(k.Started, o.Started), max(k.Failed, o.Failed), max(k.Late, o.Late), max(k.Busy, o.Busy)
+	for i := range k.Buckets {
+		k.Buckets[i] = max(k.Buckets[i], o.Buckets[i])
+	}
+}
+
+// Settle counts the calls that have begun and not ended as failed, for a replica whose process is gone. For example, of 10 calls that began 7
+// have ended, 1 of them with an error: after Settle 4 have failed. Their latency is not known, and in no bucket.
+func (k *Counts) Settle() {
+	if ended := k.Ended(); k.Started > ended {
+		k.Failed += k.Started - ended
+	}
+}

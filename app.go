@@ -58,23 +58,26 @@ func NewApp(name string) *App { return &App{name: name, prefix: "/"} }
 // Name is the name of the application.
 func (a *App) Name() string { return a.name }
 
-// Isolation says where the replicas of a Go deployment live.
-type Isolation = spec.Isolation
+// Isolation is the kind of process in which the replicas of a Go deployment run.
+type Isolation string
 
-// InNode replicas share the node's process: a call from the node is a function call. Process replicas live in a worker,
-// a child process: what crashes there costs the worker and not the node. All Process deployments of an application
-// revision share one worker per node.
 const (
-	InNode  = spec.InNode
-	Process = spec.Process
+	// InNode replicas share the node's process: a call from the node is a function call.
+	InNode = Isolation(spec.InNode)
+	// Process replicas run in a worker, a child process: a crash ends the worker and not the node. All Process deployments
+	// of an application revision share one worker per node.
+	Process = Isolation(spec.Process)
 )
 
-// Limits bound a worker process: Memory in bytes, CPUs in cores, OpenFiles in descriptors; 0 is no limit. A cgroup enforces
-// memory and CPUs where cgroup v2 is delegated to the node. Elsewhere memory is limited by RLIMIT_DATA, which fails
-// allocations instead of killing, and CPUs are not limited; the log says so.
+// Limits bound the resources of a worker process. A field that is 0 is no limit. A cgroup enforces Memory and CPUs where
+// cgroup v2 is delegated to the node. Elsewhere RLIMIT_DATA limits the memory, so that allocations fail instead of a kill of
+// the process, CPUs are not limited, and the log says so.
 type Limits struct {
-	Memory    int64
-	CPUs      float64
+	// Memory is in bytes.
+	Memory int64
+	// CPUs is in cores.
+	CPUs float64
+	// OpenFiles is the number of file descriptors.
 	OpenFiles int
 }
 
@@ -182,27 +185,44 @@ func inGo(errs []error) []error {
 	return named
 }
 
-// EffectiveOptions are options of which every field that has a default is set. Sources says where each value comes from: "default", "code",
-// "file" or "override", by the option's name in Python and in files (docs/options.md), for example "limits.memory".
+// EffectiveOptions are options of which every field that has a default is set.
 type EffectiveOptions struct {
 	Options
+	// Sources has the source of each value: "default", "code", "file" or "override". Its keys are the names that the options
+	// have in Python and in files (docs/options.md), for example "limits.memory".
 	Sources map[string]string
 }
 
 // Target is what an edge of the graph leads to: a [Handle], or a [Method] of one.
 type Target interface{ target() *deployment }
 
-// Closer is implemented by instances that have something to give back when their replica stops.
-type Closer = instance.Closer
+// Closer is implemented by instances that hold resources, such as a connection or the memory of a device.
+type Closer interface {
+	// Close gives the resources back. It is called once, when the replica has finished its calls, or when
+	// GracefulShutdownTimeout has passed; ctx ends with the rest of that time. Its error is logged.
+	Close(ctx context.Context) error
+}
 
-// HealthChecker is implemented by instances that can tell whether they still work. CheckHealth is asked before the replica
-// gets its first call, and then periodically; see [Options]. It runs beside calls.
-type HealthChecker = instance.HealthChecker
+// HealthChecker is implemented by instances that can fail without the end of their process.
+type HealthChecker interface {
+	// CheckHealth returns an error if the instance does not work any more. It is called before the replica gets its first
+	// call and then every HealthCheckPeriod ([Options]), beside calls. A replica is replaced after three failures in a row.
+	CheckHealth(ctx context.Context) error
+}
 
-// RoutingReporter is implemented by instances that have more to say to a [RoutingPolicy] than how many calls they execute.
-// RoutingStats is asked when the replica is ready and then periodically, beside calls; see [Options]. What it gives must
-// encode as JSON.
-type RoutingReporter = instance.RoutingReporter
+// RoutingReporter is implemented by instances that have values for a [RoutingPolicy], such as the free part of a cache.
+type RoutingReporter interface {
+	// RoutingStats returns values that encode as JSON; policies read them with [ReplicaView.Stats]. It is called when the
+	// replica is ready and then every RoutingStatsPeriod ([Options]), beside calls.
+	RoutingStats(ctx context.Context) (map[string]any, error)
+}
+
+// The runtime asserts interfaces of its own with the same methods.
+var (
+	_ instance.Closer          = Closer(nil)
+	_ instance.HealthChecker   = HealthChecker(nil)
+	_ instance.RoutingReporter = RoutingReporter(nil)
+)
 
 // Deploy adds a deployment written in Go. construct makes one replica's instance; its ctx ends when the node closes.
 // R is usually a pointer to a struct. Every exported method of R with a shape of [MethodOf] or [ActionOf] can be called.

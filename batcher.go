@@ -56,13 +56,27 @@ func (b *Batcher[In, Out]) Set(o BatchOptions[In]) error { return b.b.Set(o.core
 func (b *Batcher[In, Out]) Close() { b.b.Close() }
 
 // Stats is what was and is done.
-func (b *Batcher[In, Out]) Stats() BatchStats { return b.b.Stats() }
+func (b *Batcher[In, Out]) Stats() BatchStats { return BatchStats(b.b.Stats()) }
 
-// BatchStats are counts of batches and items since the start, the items that wait and the batches that run now.
-type BatchStats = batch.Stats
+// BatchStats counts the batches and items of one batcher.
+type BatchStats struct {
+	// Batches and Items are the numbers of batches and of their items since the start.
+	Batches, Items uint64
+	// Waiting is the number of items that wait for a batch now.
+	Waiting int
+	// Running is the number of batches that run now.
+	Running int
+}
 
-// BatchItem is what one step of a batched stream gives one member of the batch.
-type BatchItem[Out any] = batch.Item[Out]
+// BatchItem is the part of one step of a batched stream that belongs to one member of the batch.
+type BatchItem[Out any] struct {
+	// Value is the member's next item.
+	Value Out
+	// Skip says that the member has no item in this step.
+	Skip bool
+	// End ends the member's stream. Value is ignored then.
+	End bool
+}
 
 // StreamBatcher is a [Batcher] whose function streams.
 type StreamBatcher[In, Out any] struct{ b *batch.Stream[In, Out] }
@@ -71,7 +85,7 @@ type StreamBatcher[In, Out any] struct{ b *batch.Stream[In, Out] }
 // this step, or the end of that member's stream. When run ends, so do all streams. The batch goes at the pace of its slowest
 // reader, 64 items ahead; readers that leave drop out.
 func NewStreamBatcher[In, Out any](run func(ctx context.Context, in []In) iter.Seq2[[]BatchItem[Out], error], o BatchOptions[In]) (*StreamBatcher[In, Out], error) {
-	b, err := batch.NewStream(run, o.core(), o.Size)
+	b, err := batch.NewStream(run, func(i BatchItem[Out]) batch.Item[Out] { return batch.Item[Out](i) }, o.core(), o.Size)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +111,7 @@ func (b *StreamBatcher[In, Out]) Set(o BatchOptions[In]) error { return b.b.Set(
 func (b *StreamBatcher[In, Out]) Close() { b.b.Close() }
 
 // Stats is what was and is done.
-func (b *StreamBatcher[In, Out]) Stats() BatchStats { return b.b.Stats() }
+func (b *StreamBatcher[In, Out]) Stats() BatchStats { return BatchStats(b.b.Stats()) }
 
 // BatchMembers are the contexts of the calls in the batch whose context ctx is, in the order of their items; nil elsewhere.
 func BatchMembers(ctx context.Context) []context.Context { return batch.Members(ctx) }

@@ -11,12 +11,16 @@ import (
 	"github.com/helve-serve/helve/internal/wire"
 )
 
-// ReplicaResult is what one replica answered to a broadcast.
+// ReplicaResult is the answer of one replica to a broadcast.
 type ReplicaResult[T any] struct {
-	Replica string // its id
-	Node    string // where it runs
-	Value   T
-	Err     error // an *Error with reason replica_unavailable if the replica was gone before the call was sent
+	// Replica is the id of the replica.
+	Replica string
+	// Node is the name of the replica's node.
+	Node string
+	// Value is the result. It is the zero value if Err is not nil.
+	Value T
+	// Err is the error of the call. Its reason is replica_unavailable if the replica had stopped before the call was sent.
+	Err error
 }
 
 // BroadcastResponse is the answers to come of a broadcast that is under way. Its methods may be called from any goroutine,

@@ -30,8 +30,8 @@ func host(make Build) node.Host {
 
 // pairs are the isolations under which workers are hosted in this process, and what connects them to the node.
 var pairs = map[Isolation]func() (net.Conn, net.Conn, error){ //nolint:gochecknoglobals // a constant
-	spec.Socket: socketPair,
-	spec.Pipe: func() (net.Conn, net.Conn, error) {
+	Isolation(spec.Socket): socketPair,
+	Isolation(spec.Pipe): func() (net.Conn, net.Conn, error) {
 		a, b := net.Pipe()
 		return a, b, nil
 	},

@@ -6,8 +6,11 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// Replica says which replica runs a method.
-type Replica struct{ App, Deployment, ID string }
+// Replica names the replica that runs a method.
+type Replica struct {
+	// App, Deployment and ID are the names of the application and of the deployment, and the id of the replica.
+	App, Deployment, ID string
+}
 
 // ReplicaFrom is the replica whose method received ctx; zero outside of methods.
 func ReplicaFrom(ctx context.Context) Replica {

@@ -16,11 +16,19 @@ import (
 	"github.com/helve-serve/helve/internal/spec"
 )
 
-// None is the input of a method that takes nothing, and the output of one that gives nothing.
-type None = call.Empty
+// None is the input of a method that takes nothing, and the output of a method that gives nothing.
+type None struct{ empty }
 
-// Args are arguments of both kinds, positional and named, for deployments written in Python.
-type Args = call.Args
+type empty = call.Empty
+
+// Args has arguments of both kinds, for the constructors and methods of deployments written in Python. For example,
+// Args{Positional: []any{"bert"}, Named: map[string]any{"top_k": 3}} is Python's ("bert", top_k=3).
+type Args struct {
+	// Positional has the arguments without a name, in order.
+	Positional []any
+	// Named has the keyword arguments by their names.
+	Named map[string]any
+}
 
 // Handle is a client of one deployment. R says which methods there are; for a deployment in another language or binary
 // R is an interface. It is a small value: copy it freely, use it from any goroutine. Handles that were derived with
@@ -33,6 +41,7 @@ type Handle[R any] struct {
 // AnyHandle is a handle whose R does not matter. It is sealed.
 type AnyHandle interface {
 	Target
+	// Deployment returns the name of the deployment.
 	Deployment() string
 	options() *callOptions
 }
@@ -345,6 +354,9 @@ func (b *binding) untyped(ctx context.Context, i call.Info, in any) *call.Call {
 		c.Options = b.o.options
 	}
 	c.Deadline, _ = ctx.Deadline()
+	if args, ok := in.(Args); ok {
+		in = call.Args(args)
+	}
 	c.SetOne(call.Slot{Kind: call.Positional, Payload: call.Payload{Codec: call.Native, Value: in}})
 	return c
 }
@@ -419,6 +431,9 @@ func decode[Out any](b *binding, p call.Payload) (out Out, err error) {
 		return e
 	}
 	if p.Codec == call.Native {
+		if _, none := p.Value.(call.Empty); none {
+			p.Value = None{}
+		}
 		out, ok := p.Value.(Out)
 		if !ok && p.Value != nil {
 			return out, public(bad(fmt.Sprintf("the method returns %T, the caller wants %s", p.Value, reflect.TypeFor[Out]()), nil))

@@ -72,10 +72,18 @@ func (m *Models[M]) With(ctx context.Context, f func(ctx context.Context, model 
 func (m *Models[M]) IDs() []string { return m.c.IDs() }
 
 // Stats is what was and is done.
-func (m *Models[M]) Stats() ModelsStats { return m.c.Stats() }
+func (m *Models[M]) Stats() ModelsStats { return ModelsStats(m.c.Stats()) }
 
-// ModelsStats are counts since the start, and what is loaded now.
-type ModelsStats = models.Stats
+// ModelsStats counts the models of one replica and their use.
+type ModelsStats struct {
+	// Gets is the number of times that a model was asked for; Loads, Failures and Unloads are the numbers of loads that were
+	// started, of loads that failed, and of models that were unloaded. All four count since the start.
+	Gets, Loads, Failures, Unloads uint64
+	// Loaded and Loading are the numbers of models that are loaded and that load now.
+	Loaded, Loading int
+	// Bytes is the memory that the loaded models hold, by the Size of [ModelsOptions].
+	Bytes int64
+}
 
 // Close unloads all models; those in use when they are released, or at the end of ctx.
 func (m *Models[M]) Close(ctx context.Context) error { return m.c.Close(ctx) }

@@ -56,8 +56,10 @@ type RoutingPolicy interface {
 	Rank(c RoutedCall, replicas []ReplicaView, ranks []int) (_ []int, only bool)
 }
 
-// RoutedCall is what a policy sees of a call; [InputOf] is what it was called with.
+// RoutedCall describes a call to a policy. [InputOf] returns its input.
 type RoutedCall struct {
+	// Method, Model, Session and RequestID are the name of the method, the ids that the options [ModelID] and [SessionID] gave
+	// to the call, and the id of its request. Model and Session are empty for calls without them.
 	Method, Model, Session, RequestID string
 
 	call *call.Call
@@ -71,7 +73,11 @@ func InputOf[In any](c RoutedCall) (in In, ok bool) {
 		return in, false
 	}
 	if c.call.Encoded.Table == nil && len(c.call.Slots) == 1 && c.call.Slots[0].Codec == call.Native {
-		in, ok = c.call.Slots[0].Value.(In)
+		v := c.call.Slots[0].Value
+		if args, python := v.(call.Args); python {
+			v = Args(args)
+		}
+		in, ok = v.(In)
 		return in, ok
 	}
 	slots := c.call.Slots

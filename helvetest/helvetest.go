@@ -44,7 +44,9 @@ const (
 
 // Runner is one way to run an application.
 type Runner struct {
-	Name   string // of the subtest
+	// Name is the name of the subtest.
+	Name string
+	// Config is the configuration of the system.
 	Config helve.Config
 }
 
@@ -61,9 +63,9 @@ var (
 	EncodedJSON = Runner{"encoded-json", helve.Config{Isolation: helve.InNode, StrictCodec: "orjson"}}
 	// Socket has what Process has but the process: the worker is a goroutine of the test's, and every call crosses a socket
 	// pair. Build is called again for it, so deployments share with the test what Build's closures capture.
-	Socket = Runner{"socket", helve.Config{Isolation: spec.Socket}}
+	Socket = Runner{"socket", helve.Config{Isolation: helve.Isolation(spec.Socket)}}
 	// Pipe is Socket with pipes in memory, which do not keep the time of a testing/synctest bubble from going on.
-	Pipe = Runner{"pipe", helve.Config{Isolation: spec.Pipe}}
+	Pipe = Runner{"pipe", helve.Config{Isolation: helve.Isolation(spec.Pipe)}}
 	// Process has Go deployments in a worker.
 	Process = Runner{"process", helve.Config{Isolation: helve.Process}}
 )

@@ -362,7 +362,7 @@ func TestStreams(t *testing.T) {
 					}
 				}
 			}
-		}, Options{MaxSize: 3, Wait: new(time.Second)}, nil)
+		}, func(i Item[int]) Item[int] { return i }, Options{MaxSize: 3, Wait: new(time.Second)}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

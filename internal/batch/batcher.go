@@ -91,9 +91,9 @@ type Stream[In, Out any] struct{ queue[In, Out] }
 // reader.
 const ahead = 64
 
-// NewStream makes a batcher. Each step of the function run has one item per input, in order. The function size is as
-// in [New].
-func NewStream[In, Out any](run func(ctx context.Context, in []In) iter.Seq2[[]Item[Out], error], o Options, size func(In) int) (*Stream[In, Out], error) {
+// NewStream makes a batcher. Each step of the function run has one item per input, in order; part converts the caller's type of
+// items. The function size is as in [New].
+func NewStream[In, Out, I any](run func(ctx context.Context, in []In) iter.Seq2[[]I, error], part func(I) Item[Out], o Options, size func(In) int) (*Stream[In, Out], error) {
 	if run == nil {
 		return nil, errors.New("batch: the function is nil")
 	}
@@ -121,7 +121,7 @@ func NewStream[In, Out any](run func(ctx context.Context, in []In) iter.Seq2[[]I
 				err = wrongLength(len(step), len(members))
 				break
 			}
-			if !s.deliver(ctx, members, step) {
+			if !s.deliver(ctx, members, func(i int) Item[Out] { return part(step[i]) }) {
 				stopped = true
 				break
 			}
@@ -134,8 +134,9 @@ func NewStream[In, Out any](run func(ctx context.Context, in []In) iter.Seq2[[]I
 	return s, nil
 }
 
-// deliver sends each member its item. It returns false if no member wants more.
-func (s *Stream[In, Out]) deliver(ctx context.Context, members []*item[In, Out], step []Item[Out]) bool {
+// deliver sends each member its item of a step, which step returns by the member's place. It returns false if no member
+// wants more.
+func (s *Stream[In, Out]) deliver(ctx context.Context, members []*item[In, Out], step func(int) Item[Out]) bool {
 	wanted := 0
 	for i, m := range members {
 		select {
@@ -143,7 +144,8 @@ func (s *Stream[In, Out]) deliver(ctx context.Context, members []*item[In, Out],
 			continue
 		default:
 		}
-		if step[i].End {
+		part := step(i)
+		if part.End {
 			s.mu.Lock()
 			if !m.over {
 				m.end(nil)
@@ -153,11 +155,11 @@ func (s *Stream[In, Out]) deliver(ctx context.Context, members []*item[In, Out],
 			continue
 		}
 		wanted++
-		if step[i].Skip {
+		if part.Skip {
 			continue
 		}
 		select {
-		case m.out <- step[i].Value:
+		case m.out <- part.Value:
 		case <-m.gone:
 		case <-ctx.Done():
 			return false

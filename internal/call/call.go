@@ -3,6 +3,7 @@ package call
 import (
 	"context"
 	"encoding/binary"
+	"reflect"
 	"time"
 )
 
@@ -35,10 +36,26 @@ type Slot struct {
 	Payload
 }
 
-// Empty is the input of a method that takes none and the output of one that gives none (helve.None).
+// Empty is the input of a method that takes nothing and the output of a method that gives nothing. Users have it as helve.None,
+// which is a struct of an Empty and nothing else, so that this package and helve each have a type of their own.
 type Empty struct{}
 
-// Args are arguments of both kinds, for deployments written in Python (helve.Args).
+func (Empty) empty() {}
+
+var emptyType = reflect.TypeFor[Empty]()
+
+// IsEmpty reports whether t is [Empty] or helve.None.
+func IsEmpty(t reflect.Type) bool {
+	return t == emptyType || t.Kind() == reflect.Struct && t.NumField() == 1 && t.Field(0).Type == emptyType && t.Field(0).Anonymous
+}
+
+// IsEmptyValue reports whether v is an [Empty] or a helve.None.
+func IsEmptyValue(v any) bool {
+	_, marked := v.(interface{ empty() })
+	return marked && IsEmpty(reflect.TypeOf(v))
+}
+
+// Args has arguments of both kinds, for deployments written in Python. Users have it as helve.Args, a type with the same fields.
 type Args struct {
 	Positional []any
 	Named      map[string]any

@@ -161,9 +161,9 @@ var errNilStream = errors.New("the method returned a nil iterator")
 
 // Decode makes the method's input from argument slots. Its error is bad_input and names what does not fit.
 func (m *Method) Decode(cd *codec.Codec, slots []call.Slot) (any, *call.Error) {
-	if m.In == emptyType {
+	if call.IsEmpty(m.In) {
 		if len(slots) == 0 || len(slots) == 1 && slots[0].Codec == call.None {
-			return call.Empty{}, nil
+			return reflect.Zero(m.In).Interface(), nil
 		}
 		if len(slots) == 1 && slots[0].Codec == call.Native {
 			return m.native(slots[0].Value)
@@ -171,7 +171,7 @@ func (m *Method) Decode(cd *codec.Codec, slots []call.Slot) (any, *call.Error) {
 		return nil, m.bad("takes no argument, got %d", len(slots))
 	}
 	if len(slots) == 1 && slots[0].Codec == call.Native && m.In.Kind() != reflect.Interface {
-		if _, none := slots[0].Value.(call.Empty); none { // as it is encoded
+		if call.IsEmptyValue(slots[0].Value) { // as it is encoded
 			slots = nil
 		}
 	}
@@ -215,7 +215,10 @@ func (m *Method) native(v any) (any, *call.Error) {
 	if t == m.In || t == nil || t.AssignableTo(m.In) && m.In.Kind() == reflect.Interface {
 		return v, nil
 	}
-	if m.In == emptyType {
+	if call.IsEmpty(m.In) {
+		if call.IsEmpty(t) {
+			return reflect.Zero(m.In).Interface(), nil
+		}
 		return nil, m.bad("takes no argument, got %s", t)
 	}
 	return nil, m.bad("takes %s, got %s", m.In, t)
@@ -255,10 +258,10 @@ func (m *Method) bad(format string, args ...any) *call.Error {
 // An interface holds what is known only when it is called.
 func (m *Method) Misfit(in, out reflect.Type) string {
 	holds := func(to, from reflect.Type) bool {
-		return from == to || from.Kind() == reflect.Interface || to.Kind() == reflect.Interface && from.AssignableTo(to)
+		return from == to || call.IsEmpty(from) && call.IsEmpty(to) || from.Kind() == reflect.Interface || to.Kind() == reflect.Interface && from.AssignableTo(to)
 	}
 	switch {
-	case !holds(m.In, in) && (in != emptyType || !codec.IsRecord(m.In)):
+	case !holds(m.In, in) && (!call.IsEmpty(in) || !codec.IsRecord(m.In)):
 		return fmt.Sprintf("method %s takes %s, the binding gives %s", m.Name, m.In, in)
 	case !holds(out, m.Out):
 		return fmt.Sprintf("method %s returns %s, the binding wants %s", m.Name, m.Out, out)
@@ -288,7 +291,7 @@ func (m *Method) EncodeTo(buf []byte, cd *codec.Codec, want call.Codec, out any)
 	case call.Plain:
 		want = plain(m.Out)
 	}
-	if m.Out == emptyType {
+	if call.IsEmpty(m.Out) {
 		want = call.None
 	}
 	data, err := cd.Append(buf[:0], want, out)
@@ -310,7 +313,7 @@ func (m *Method) EncodeTo(buf []byte, cd *codec.Codec, want call.Codec, out any)
 // plain is how a value of t is answered to somebody who takes it as it is.
 func plain(t reflect.Type) call.Codec {
 	switch {
-	case t == emptyType:
+	case call.IsEmpty(t):
 		return call.None
 	case t.Kind() == reflect.String && !codec.HasMarshaler(t):
 		return call.Text

@@ -20,6 +20,8 @@ func (t table[S]) fromGo(s *S, public any, encode func(any) ([]byte, error)) (so
 		switch into := o.accessor(s).pointer().Elem(); {
 		case field.Type().AssignableTo(into.Type()):
 			into.Set(field)
+		case field.Kind() == reflect.String && into.Kind() == reflect.String: // a public type of its own, such as helve.Isolation
+			into.SetString(field.String())
 		case into.Type() == reflect.TypeFor[json.RawMessage]():
 			raw, err := encode(field.Interface())
 			if err != nil {
@@ -79,6 +81,8 @@ func (t table[S]) toGo(s *S, public any) {
 			field.Set(value)
 		case value.Type().Elem().AssignableTo(field.Type()) && field.Kind() != reflect.Interface:
 			field.Set(value.Elem())
+		case field.Kind() == reflect.String && value.Type().Elem().Kind() == reflect.String:
+			field.SetString(value.Elem().String())
 		}
 	}
 }

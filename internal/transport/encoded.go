@@ -45,7 +45,7 @@ func (t *Encoded) Start(b *call.Batch, c *call.Call, sink call.Sink) Handle {
 func encodeSlots(cd *codec.Codec, as call.Codec, slots []call.Slot, out *call.Call) error {
 	for _, s := range slots {
 		if s.Codec == call.Native {
-			if _, none := s.Value.(call.Empty); none {
+			if call.IsEmptyValue(s.Value) {
 				continue
 			}
 			data, err := cd.Append(nil, as, s.Value)

@@ -243,12 +243,12 @@ func orDefault(option, otherwise call.Codec) call.Codec {
 }
 
 func encodeOne(cd *codec.Codec, as call.Codec, python bool, s *call.Slot, out *call.Call, buf *[]byte) error {
-	switch v := s.Value.(type) {
-	case call.Empty:
+	if args, ok := s.Value.(call.Args); ok {
+		return encodeArgs(cd, as, args, out)
+	}
+	if call.IsEmptyValue(s.Value) {
 		out.Slots = nil
 		return nil
-	case call.Args:
-		return encodeArgs(cd, as, v, out)
 	}
 	if python && s.Kind == call.Positional {
 		fields, ok, err := cd.Fields(s.Value)

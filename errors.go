@@ -14,7 +14,7 @@ import (
 //
 //	var e *helve.Error
 //	if errors.As(err, &e) && e.Reason() == helve.Backpressure {
-//		log.Printf("the queue of %s is full, request %s", e.Deployment(), e.RequestID())
+//		fmt.Println("the queue of", e.Deployment(), "is full")
 //	}
 //
 // Errors are immutable and may be shared between goroutines. A method that returns the error of a call that it made passes it

@@ -15,15 +15,16 @@ import (
 	"github.com/helve-serve/helve/internal/listen"
 )
 
-// leastTaken is how much of a long write a client must take within the stall time: by default about two kilobytes a second.
+// leastTaken is the number of bytes of a long write that a client must take within the stall time: by default about
+// two kilobytes a second.
 const leastTaken = 64 << 10
 
-// client is a connection of a client, in the server's hands or in those of a handler that has taken it over. It bounds the time in
-// which nothing moves. For example, with a stall time of 30 s a write of 64 MiB may take hours at 3 KB/s, and ends after 30 s
-// with a client that reads nothing; a connection on which nothing is to be written is not bounded at all.
+// client is a connection of a client. The server has it, or a handler that has taken it over. It limits the time in
+// which no byte moves. For example, with a stall time of 30 s a write of 64 MiB may take hours at 3 KB/s, and ends
+// after 30 s with a client that reads nothing. A connection without anything to write is not limited at all.
 //
-// A deadline that a handler sets by itself (http.ResponseController, or SetDeadline of a connection that it has taken over) holds
-// instead, until it sets the zero time.
+// A deadline that a handler sets by itself (http.ResponseController, or SetDeadline of a connection that it has taken
+// over) holds instead, until the handler sets the zero time.
 type client struct {
 	net.Conn
 	clients *clients
@@ -31,22 +32,22 @@ type client struct {
 
 	held atomic.Int64 // bytes of its requests and results
 
-	writeUntil  atomic.Int64 // the deadline of writes, by call.Now; 0: none is set
-	writeChosen atomic.Bool  // by a handler
-	readBy      atomic.Int64 // the deadline that the server set for reads, by call.Now; 0: none
-	readUntil   atomic.Int64 // the one that is set while a body is read
+	writeUntil  atomic.Int64 // the deadline of writes, by call.Now; 0 for none
+	writeChosen atomic.Bool  // a handler has set the deadline of writes
+	readBy      atomic.Int64 // the deadline of reads that the server set, by call.Now; 0 for none
+	readUntil   atomic.Int64 // the deadline of reads that is set while a body is read
 	body        atomic.Bool  // a body is being read
 
-	// endless is set while an answer is under way of which the end of the connection is the end: only a reset tells a client
-	// that there should have been more.
+	// endless is set while the answer under way ends with the end of the connection (HTTP/1.0). Only a reset tells
+	// the client then that the answer is incomplete.
 	endless atomic.Bool
 
 	state  atomic.Int32 // an http.ConnState
-	since  atomic.Int64 // when it came to that, by call.Now
+	since  atomic.Int64 // time of the last change of state, by call.Now
 	closed sync.Once
 }
 
-// clientKey is where the context of a request has its client.
+// clientKey is the key of the client in the context of a request.
 type clientKey struct{}
 
 func clientOf(r *http.Request) *client {
@@ -54,12 +55,12 @@ func clientOf(r *http.Request) *client {
 	return c
 }
 
-// Write implements net.Conn. It looks every quarter of the stall time how far it has come: the kernel's buffer takes megabytes at
-// once, and after that nothing.
+// Write implements net.Conn. Every quarter of the stall time it compares the number of bytes that were taken: the
+// kernel's buffer takes megabytes at once, and after that none.
 func (c *client) Write(b []byte) (n int, err error) {
-	since, taken := call.Now(), 0 // when the client last had taken enough, and what it has taken since
+	since, taken := call.Now(), 0 // the time at which the client last had taken enough, and the bytes taken since
 	for now := since; ; now = call.Now() {
-		if !c.writeChosen.Load() && c.due(&c.writeUntil, now, c.stall/4) {
+		if !c.writeChosen.Load() && c.mustSetDeadline(&c.writeUntil, now, c.stall/4) {
 			c.writeUntil.Store(now + int64(c.stall/4))
 			c.Conn.SetWriteDeadline(time.Now().Add(c.stall / 4)) //nolint:errcheck // the write tells
 		}
@@ -79,18 +80,19 @@ func (c *client) Write(b []byte) (n int, err error) {
 	}
 }
 
-// due says that a deadline is to be set anew: not for every small write.
-func (c *client) due(until *atomic.Int64, now int64, after time.Duration) bool {
+// mustSetDeadline reports whether a deadline has to be set anew. It is false for most small writes, because setting one costs a
+// lock.
+func (c *client) mustSetDeadline(until *atomic.Int64, now int64, after time.Duration) bool {
 	u := until.Load()
 	return u == 0 || u-now < int64(after)*4/5
 }
 
-// stalled says whether a write ended by the deadline that c has set.
+// stalled reports whether a write ended by the deadline that c has set.
 func (c *client) stalled(err error) bool {
 	return errors.Is(err, os.ErrDeadlineExceeded) && !c.writeChosen.Load()
 }
 
-// ReadFrom implements io.ReaderFrom, by which net/http sends files without reading them.
+// ReadFrom implements io.ReaderFrom, with which net/http sends files without reading them.
 func (c *client) ReadFrom(r io.Reader) (n int64, err error) {
 	to, ok := c.Conn.(io.ReaderFrom)
 	limited, bounded := r.(*io.LimitedReader)
@@ -131,8 +133,8 @@ func (c *client) ReadFrom(r io.Reader) (n int64, err error) {
 // writeOnly hides ReadFrom.
 type writeOnly struct{ io.Writer }
 
-// reading begins the time of a request's body.
-func (c *client) reading() {
+// beginBody begins the time of a request's body.
+func (c *client) beginBody() {
 	c.readUntil.Store(0)
 	c.body.Store(true)
 }
@@ -140,7 +142,7 @@ func (c *client) reading() {
 // Read implements net.Conn.
 func (c *client) Read(b []byte) (int, error) {
 	if c.body.Load() {
-		if now := call.Now(); c.due(&c.readUntil, now, c.stall) {
+		if now := call.Now(); c.mustSetDeadline(&c.readUntil, now, c.stall) {
 			left := int64(c.stall)
 			if by := c.readBy.Load(); by != 0 {
 				left = min(left, by-now)
@@ -150,13 +152,14 @@ func (c *client) Read(b []byte) (int, error) {
 		}
 	}
 	n, err := c.Conn.Read(b)
-	if err != nil { // also for what of the body the server would read after the handler
+	if err != nil { // also before the part of the body that the server reads after the handler
 		c.body.Store(false)
 	}
 	return n, err
 }
 
-// SetReadDeadline implements net.Conn. Whoever sets one does so for what comes after a body, or knows better.
+// SetReadDeadline implements net.Conn. A deadline that is set while a body is read is for the time after it, and is
+// applied then.
 func (c *client) SetReadDeadline(t time.Time) error {
 	c.body.Store(false)
 	by := int64(0)
@@ -193,7 +196,8 @@ func (c *client) CloseWrite() error {
 	return nil
 }
 
-// reset ends the connection, so that the peer learns that something is missing and the kernel keeps nothing for it.
+// reset ends the connection with a TCP reset, so that the peer learns that data is missing, and the kernel keeps no
+// data for it.
 func (c *client) reset() {
 	c.endless.Store(true)
 	c.Close() //nolint:errcheck // it is over
@@ -210,7 +214,7 @@ func (c *client) Close() error {
 	return c.Conn.Close()
 }
 
-// clients are the connections that are open.
+// clients has the open connections.
 type clients struct {
 	limit int
 	stall time.Duration
@@ -219,10 +223,10 @@ type clients struct {
 	all map[*client]struct{}
 }
 
-// add takes a connection, perhaps in the place of another on which nothing happens. nil: there are too many.
+// add takes a connection. If there are too many, it closes an idle one; if none is idle, it returns nil.
 func (s *clients) add(nc net.Conn) *client {
 	c := &client{Conn: nc, clients: s, stall: s.stall}
-	c.turned(http.StateNew)
+	c.setState(http.StateNew)
 	s.mu.Lock()
 	var idle *client
 	if len(s.all) >= s.limit {
@@ -240,10 +244,11 @@ func (s *clients) add(nc net.Conn) *client {
 	return c
 }
 
-// timeToBegin is how long a connection is left alone that has not sent a request yet.
+// timeToBegin is the time in which a new connection counts as busy although it has not sent a request.
 const timeToBegin = time.Second
 
-// idlestLocked is the connection that has been without a request for longest. nil: all have one, or are only just there.
+// idlestLocked is the connection that has been without a request for the longest time. It is nil if all have one or
+// are new.
 func (s *clients) idlestLocked() (idlest *client) {
 	now := call.Now()
 	for c := range s.all {
@@ -269,14 +274,14 @@ func (s *clients) remove(c *client) {
 	delete(s.all, c)
 }
 
-// turned notes what the server says of a connection.
-func (c *client) turned(to http.ConnState) {
+// setState notes a change of the server's state of the connection.
+func (c *client) setState(to http.ConnState) {
 	c.since.Store(call.Now())
 	c.state.Store(int32(to))
 }
 
-// door is the listener as the server sees it.
-type door struct {
+// limitedListener is the listener as the server sees it: it refuses connections above the limit.
+type limitedListener struct {
 	*listen.Listener
 	clients *clients
 }
@@ -285,7 +290,7 @@ const fullAnswer = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain
 	"Content-Length: 49\r\n\r\nUnavailable: too many clients are connected here\n"
 
 // Accept implements net.Listener.
-func (d *door) Accept() (net.Conn, error) {
+func (d *limitedListener) Accept() (net.Conn, error) {
 	for {
 		nc, err := d.Listener.Accept()
 		if err != nil {
@@ -294,13 +299,13 @@ func (d *door) Accept() (net.Conn, error) {
 		if c := d.clients.add(nc); c != nil {
 			return c, nil
 		}
-		nc.SetWriteDeadline(time.Now().Add(time.Second)) //nolint:errcheck // so little fits into the kernel's buffer
-		io.WriteString(nc, fullAnswer)                   //nolint:errcheck // the client sees the connection end
+		nc.SetWriteDeadline(time.Now().Add(time.Second)) // the answer is so short that it fits into the kernel's buffer
+		io.WriteString(nc, fullAnswer)                   // the client sees the connection end
 		nc.Close()
 	}
 }
 
-// connected puts the client into the context of its requests.
-func connected(ctx context.Context, nc net.Conn) context.Context {
+// withClient puts the client into the context of its requests.
+func withClient(ctx context.Context, nc net.Conn) context.Context {
 	return context.WithValue(ctx, clientKey{}, nc)
 }

@@ -18,12 +18,12 @@ import (
 // decoder undoes a content encoding.
 type decoder func(io.Reader) (io.Reader, error)
 
-// codings are the content encodings that are taken, for the header of an answer that refuses another.
+// codings are the content encodings that are accepted. An answer that refuses another has them in its header.
 const codings = "gzip, deflate"
 
 var errCoding = errors.New("content encoding")
 
-// codingOf finds the decoder for the values of Content-Encoding; nil for none.
+// codingOf finds the decoder for the values of Content-Encoding; nil if there is no encoding.
 func codingOf(header []string) (decoder, *call.Error) {
 	var decode decoder
 	for _, line := range header {
@@ -37,7 +37,7 @@ func codingOf(header []string) (decoder, *call.Error) {
 			case "deflate":
 				d = inflate
 			}
-			if d == nil || decode != nil { // of two, one after the other, nothing good can come
+			if d == nil || decode != nil { // two encodings, one after the other, are refused: they serve only to make a small body large
 				e := call.NewError(call.UnsupportedMedia, fmt.Sprintf("Content-Encoding %q is not supported; send one of %s, or none", strings.Join(header, ", "), codings))
 				e.Cause = errCoding
 				return nil, e
@@ -50,8 +50,8 @@ func codingOf(header []string) (decoder, *call.Error) {
 
 func gunzip(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) }
 
-// inflate takes a zlib stream, which deflate means, and the raw one that some clients send under its name. A zlib stream begins with
-// a byte whose low half is 8, and its first two bytes are a multiple of 31.
+// inflate reads the encoding deflate: a zlib stream, or the raw stream that some clients send under its name. A zlib
+// stream begins with a byte whose low half is 8, and its first two bytes are a multiple of 31.
 func inflate(r io.Reader) (io.Reader, error) {
 	in := bufio.NewReader(r)
 	head, err := in.Peek(2)
@@ -60,20 +60,20 @@ func inflate(r io.Reader) (io.Reader, error) {
 		return nil, err
 	case err == nil && head[0]&0xf == 8 && (int(head[0])<<8|int(head[1]))%31 == 0:
 		z, err := zlib.NewReader(in)
-		return &alone{z, in}, err
+		return &exactBody{z, in}, err
 	}
-	return &alone{flate.NewReader(in), in}, nil
+	return &exactBody{flate.NewReader(in), in}, nil
 }
 
-// alone is a decoder that fails if anything follows what it decodes.
-type alone struct {
+// exactBody is a decoder that fails if bytes follow the encoded stream.
+type exactBody struct {
 	io.Reader
 	in *bufio.Reader
 }
 
 var errMore = errors.New("more follows it")
 
-func (a *alone) Read(b []byte) (int, error) {
+func (a *exactBody) Read(b []byte) (int, error) {
 	n, err := a.Reader.Read(b)
 	if errors.Is(err, io.EOF) {
 		if _, more := a.in.ReadByte(); more == nil {
@@ -83,7 +83,7 @@ func (a *alone) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// capped is a reader that fails when it has given too many bytes.
+// capped is a reader that fails after too many bytes.
 type capped struct {
 	r    io.Reader
 	left int64
@@ -102,7 +102,7 @@ func (c *capped) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// encodedBody says why a body could not be read and decoded.
+// encodedBody is the error of a body that could not be read and decoded.
 func encodedBody(r *http.Request, err error) *call.Error {
 	switch {
 	case errors.Is(err, errCapped):

@@ -14,9 +14,9 @@ import (
 
 // handle lets a handler of the application answer a request.
 func (p *Proxy) handle(w http.ResponseWriter, r *http.Request, route *Route, c *call.Call) {
-	a := &answering{ResponseWriter: w, client: clientOf(r), prefix: route.Prefix}
+	a := &handlerWriter{ResponseWriter: w, client: clientOf(r), prefix: route.Prefix}
 	aw := http.ResponseWriter(a)
-	if _, ok := w.(http.Hijacker); ok { // HTTP/2 has none, and handlers ask
+	if _, ok := w.(http.Hijacker); ok { // HTTP/2 has no hijacking, and handlers ask by a type assertion
 		aw = hijackable{a}
 	}
 	returned := false
@@ -29,14 +29,14 @@ func (p *Proxy) handle(w http.ResponseWriter, r *http.Request, route *Route, c *
 			panic(v)
 		}
 		if !a.begun {
-			p.exited(w, r, c)
+			p.answerExit(w, r, c)
 		}
 	}()
 	e := route.Handle(r.Context(), c, func(ctx context.Context, h http.Handler) {
 		a.ctx = ctx
-		defer a.left()
-		h.ServeHTTP(aw, under(route.Prefix, r.WithContext(ctx)))
-		a.located() // of an answer that is only a header
+		defer a.handlerReturned()
+		h.ServeHTTP(aw, stripPrefix(route.Prefix, r.WithContext(ctx)))
+		a.rewriteLocations() // an answer without a body
 	})
 	returned = true
 	switch {
@@ -46,13 +46,13 @@ func (p *Proxy) handle(w http.ResponseWriter, r *http.Request, route *Route, c *
 	default:
 		p.logFailure(r, "handler failed", c, e)
 		if !a.hijacked {
-			panic(http.ErrAbortHandler) // nobody should take what was written for all there is
+			panic(http.ErrAbortHandler) // the client must not take the written part for the whole answer
 		}
 	}
 }
 
-// under takes the application's prefix from the path of a request, which is the caller's own.
-func under(prefix string, r *http.Request) *http.Request {
+// stripPrefix removes the application's prefix from the path of a request, which belongs to the caller.
+func stripPrefix(prefix string, r *http.Request) *http.Request {
 	if prefix == "/" {
 		return r
 	}
@@ -61,10 +61,10 @@ func under(prefix string, r *http.Request) *http.Request {
 	u.Path = rooted(strings.TrimPrefix(u.Path, prefix))
 	if u.RawPath != "" {
 		u.RawPath = u.RawPath[encodedLen(u.RawPath, len(prefix)):]
-		if len(u.RawPath) > 2 && strings.EqualFold(u.RawPath[:3], "%2F") { // that ended the prefix, and is no part of a name
+		if len(u.RawPath) > 2 && strings.EqualFold(u.RawPath[:3], "%2F") { // a slash that ended the prefix, and is no part of a name
 			u.RawPath = "/" + u.RawPath[3:]
 		}
-		if u.RawPath = rooted(u.RawPath); u.RawPath == u.Path { // as net/url leaves it
+		if u.RawPath = rooted(u.RawPath); u.RawPath == u.Path { // net/url leaves RawPath empty then
 			u.RawPath = ""
 		}
 	}
@@ -72,7 +72,8 @@ func under(prefix string, r *http.Request) *http.Request {
 	return r
 }
 
-// encodedLen is how long the first n bytes of a path are in its encoded form. For example, the six of "/a%2Fb" in "/a%2Fb/c" are the four of "/a/b".
+// encodedLen is the length of the encoded form of the first n bytes of a path. For example, the first four bytes of
+// the path "/a/b" are the first six of its encoded form "/a%2Fb/c".
 func encodedLen(raw string, n int) int {
 	i := 0
 	for ; n > 0 && i < len(raw); n-- {
@@ -92,11 +93,11 @@ func rooted(path string) string {
 	return path
 }
 
-// answering is the ResponseWriter of a handler: it knows whether anything was written and puts the application's prefix in front of
-// redirects. Everything else is the server's.
-type answering struct {
+// handlerWriter is the ResponseWriter of a handler. It knows whether the answer has begun, and puts the application's
+// prefix in front of redirects. The server does all else.
+type handlerWriter struct {
 	http.ResponseWriter
-	client   *client // nil if there is none, as in tests
+	client   *client // nil in tests without a connection
 	prefix   string
 	ctx      context.Context
 	begun    bool
@@ -104,37 +105,37 @@ type answering struct {
 	unwatch  func() bool
 }
 
-// begin is called before the answer's header leaves.
-func (a *answering) begin() {
+// begin must be called before the answer's header is sent.
+func (a *handlerWriter) begin() {
 	if a.begun {
 		return
 	}
-	a.located()
+	a.rewriteLocations()
 	a.begun = true
 	if te := a.Header()["Transfer-Encoding"]; len(te) > 0 && te[0] == "identity" && a.client != nil {
 		a.client.endless.Store(true)
 	}
 }
 
-// located makes the paths in the header ones that clients know.
-func (a *answering) located() {
+// rewriteLocations changes the paths in the header to paths that clients know.
+func (a *handlerWriter) rewriteLocations() {
 	if !a.begun && a.prefix != "/" {
-		outside(a.Header(), "Location", a.prefix)
-		outside(a.Header(), "Content-Location", a.prefix)
+		externalPath(a.Header(), "Location", a.prefix)
+		externalPath(a.Header(), "Content-Location", a.prefix)
 	}
 }
 
-// outside makes a path in a header one that clients know. The handler is asked for paths below its application's prefix, and so are
-// the paths that it and http.ServeMux redirect to. A URL with a host is left alone, and so is a path that does not begin with a
-// slash, which is relative to the one that the client asked for.
-func outside(h http.Header, name, prefix string) {
+// externalPath changes a path in a header to a path that clients know. The handler sees paths below its application's
+// prefix, and it and http.ServeMux redirect to such paths. A URL with a host stays unchanged, and so does a path that
+// does not begin with a slash, which is relative to the client's path.
+func externalPath(h http.Header, name, prefix string) {
 	if v := h[name]; len(v) > 0 && strings.HasPrefix(v[0], "/") && !strings.HasPrefix(v[0], "//") {
 		h[name] = []string{(&url.URL{Path: prefix}).EscapedPath() + v[0]}
 	}
 }
 
 // WriteHeader implements http.ResponseWriter. Informational headers do not begin the answer.
-func (a *answering) WriteHeader(status int) {
+func (a *handlerWriter) WriteHeader(status int) {
 	if status >= 200 || status == http.StatusSwitchingProtocols {
 		a.begin()
 	}
@@ -142,51 +143,52 @@ func (a *answering) WriteHeader(status int) {
 }
 
 // Write implements http.ResponseWriter.
-func (a *answering) Write(b []byte) (int, error) {
+func (a *handlerWriter) Write(b []byte) (int, error) {
 	a.begin()
 	return a.ResponseWriter.Write(b)
 }
 
 // WriteString implements io.StringWriter.
-func (a *answering) WriteString(s string) (int, error) {
+func (a *handlerWriter) WriteString(s string) (int, error) {
 	a.begin()
 	return io.WriteString(a.ResponseWriter, s)
 }
 
-// ReadFrom implements io.ReaderFrom, by which files are sent without being read.
-func (a *answering) ReadFrom(r io.Reader) (int64, error) {
+// ReadFrom implements io.ReaderFrom, with which files are sent without being read.
+func (a *handlerWriter) ReadFrom(r io.Reader) (int64, error) {
 	a.begin()
 	return io.Copy(a.ResponseWriter, r)
 }
 
 // Flush implements http.Flusher.
-func (a *answering) Flush() { a.FlushError() } //nolint:errcheck // as http.Flusher has it
+func (a *handlerWriter) Flush() { a.FlushError() } //nolint:errcheck // as http.Flusher has it
 
 // FlushError is for http.ResponseController.
-func (a *answering) FlushError() error {
+func (a *handlerWriter) FlushError() error {
 	a.begin()
 	return http.NewResponseController(a.ResponseWriter).Flush()
 }
 
 // Unwrap is for http.ResponseController: deadlines and full duplex are the server's.
-func (a *answering) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+func (a *handlerWriter) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
-// left is called when the handler has returned: what it took over is its own from now on.
-func (a *answering) left() {
+// handlerReturned must be called when the handler has returned. A connection that it took over belongs to it alone from now on.
+func (a *handlerWriter) handlerReturned() {
 	if a.unwatch != nil {
 		a.unwatch()
 	}
 }
 
-// hijackable is answering where the connection can be taken over.
-type hijackable struct{ *answering }
+// hijackable is a handlerWriter on a connection that can be taken over.
+type hijackable struct{ *handlerWriter }
 
-// Hijack implements http.Hijacker. The end of the call closes the connection, as long as the handler has not returned.
+// Hijack implements http.Hijacker. The end of the call closes the connection, as long as the handler has not
+// returned.
 func (h hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
 	if err == nil {
 		h.begun, h.hijacked = true, true
-		if h.client != nil { // its end is the handler's business
+		if h.client != nil { // the handler is responsible for the end of the connection
 			h.client.endless.Store(false)
 		}
 		h.unwatch = call.AfterFunc(h.ctx, func() { conn.Close() }) //nolint:errcheck // it is over

@@ -7,25 +7,29 @@ import (
 	"time"
 )
 
-// Limits bound what clients may hold of the node, in bytes, connections and time. A field that is zero has its default.
+// Limits limit the bytes, connections and time of the node that clients can take. A field that is zero has its
+// default.
 type Limits struct {
-	// Connections is how many clients may be connected at the same time.
+	// Connections is the largest number of clients at the same time.
 	Connections int
-	// Streams is how many requests one HTTP/2 connection may have under way.
+	// Streams is the largest number of requests under way on one HTTP/2 connection.
 	Streams int
-	// Memory is how many bytes the node holds for all clients together: headers, bodies and results.
+	// Memory is the largest number of bytes that the node holds for all clients together: headers, bodies and
+	// results.
 	Memory int64
-	// MaxBody is the largest body of a request to a method or stream, as it is after its content encoding is undone.
+	// MaxBody is the largest body, in bytes, of a request to a method or stream, after its content encoding is
+	// undone.
 	MaxBody int64
-	// MaxHeader is how many bytes a request's header may have.
+	// MaxHeader is the largest header of a request, in bytes.
 	MaxHeader int
-	// HeaderTimeout is how long the header of a request may take to arrive.
+	// HeaderTimeout is the longest time for the header of a request to arrive.
 	HeaderTimeout time.Duration
-	// BodyTimeout is how long a whole request may take to arrive.
+	// BodyTimeout is the longest time for a whole request to arrive.
 	BodyTimeout time.Duration
-	// StallTimeout is how long a client may send nothing of a body that is being read, and take nothing of an answer.
+	// StallTimeout is the longest time in which a client sends no byte of a body that is being read, or takes no byte
+	// of an answer.
 	StallTimeout time.Duration
-	// IdleTimeout is how long a connection may be without a request.
+	// IdleTimeout is the longest time that a connection may be without a request.
 	IdleTimeout time.Duration
 }
 
@@ -42,14 +46,14 @@ const (
 	defaultIdleTimeout   = 2 * time.Minute
 )
 
-// The smallest values that are of any use.
+// The smallest values that are accepted.
 const (
 	minMemory = 8 << 20
 	minHeader = 4 << 10
 )
 
-// filled is l with its defaults.
-func (l Limits) filled() Limits {
+// withDefaults is l with its defaults.
+func (l Limits) withDefaults() Limits {
 	return Limits{
 		Connections:   cmp.Or(l.Connections, min(defaultConnections, halfOfDescriptors())),
 		Streams:       cmp.Or(l.Streams, defaultStreams),
@@ -63,7 +67,7 @@ func (l Limits) filled() Limits {
 	}
 }
 
-// Check says which limit cannot be, by the name of its field.
+// Check returns an error if a limit is too small or contradicts another, with the name of its field.
 func (l Limits) Check() error {
 	for _, f := range []struct {
 		name  string
@@ -83,18 +87,19 @@ func (l Limits) Check() error {
 			return fmt.Errorf("%s: must not be negative", f.name)
 		}
 	}
-	switch full := l.filled(); {
+	switch full := l.withDefaults(); {
 	case full.Memory < minMemory:
 		return fmt.Errorf("Memory: must be at least %d bytes (8 MiB), is %d", minMemory, full.Memory)
 	case full.MaxHeader < minHeader:
 		return fmt.Errorf("MaxHeader: must be at least %d bytes (4 KiB), is %d", minHeader, full.MaxHeader)
-	case full.MaxBody > full.Memory/2: // a body in parts is there twice while they are put together
+	case full.MaxBody > full.Memory/2: // a body in parts is in memory twice while the parts are joined
 		return fmt.Errorf("MaxBody: must be at most half of Memory, %d bytes, is %d", full.Memory/2, full.MaxBody)
 	}
 	return nil
 }
 
-// halfOfDescriptors leaves the other half to workers, their pipes and the node's own files.
+// halfOfDescriptors is half of the process's descriptors. The other half is for workers, their pipes and the node's
+// own files.
 func halfOfDescriptors() int {
 	var r syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil || r.Cur > 2*defaultConnections {

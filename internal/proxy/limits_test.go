@@ -19,7 +19,8 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// serving serves p over pipes, inside a bubble, and gives the function that connects. What it started ends with the test.
+// serving serves p over pipes, inside a bubble, and returns the function that connects. The server ends with the
+// test.
 func serving(t *testing.T, p *Proxy) (connect func() net.Conn) {
 	t.Helper()
 	l := &pipes{conns: make(chan net.Conn)}
@@ -42,14 +43,14 @@ func serving(t *testing.T, p *Proxy) (connect func() net.Conn) {
 	}
 }
 
-// answers is a method that gives n bytes.
+// answers is a method that returns n bytes.
 func answers(n int) Route {
 	return Route{Prefix: "/method", App: "method", In: InNone, Call: func(context.Context, *call.Call) (call.Payload, *call.Error) {
 		return call.Payload{Codec: call.Raw, Data: make([]byte, n)}, nil
 	}}
 }
 
-// streams gives n items of size bytes, with a pause before each.
+// streams yields n items of size bytes, with a pause before each.
 func streams(n, size int, pause time.Duration) Route {
 	return Route{Prefix: "/stream", App: "stream", In: InNone, Stream: func(ctx context.Context, _ *call.Call, item Item) *call.Error {
 		for range n {
@@ -81,7 +82,7 @@ func http2(connect func() net.Conn) *http.Client {
 	return &http.Client{Transport: tr}
 }
 
-// idle fails the test if p holds something for clients.
+// idle fails the test if p holds memory for clients.
 func idle(t *testing.T, p *Proxy) {
 	t.Helper()
 	if used, active := p.memory.used.Load(), p.active.Load(); used != 0 || active != 0 {
@@ -91,8 +92,8 @@ func idle(t *testing.T, p *Proxy) {
 
 const lots = 16 << 20 // more than any buffer on the way
 
-// TestClientsThatTakeNothing: whatever a client does not take, its request ends after the stall time, over both protocols; what it
-// held is given back.
+// TestClientsThatTakeNothing: a client that stops reading loses its request after the stall time, over both
+// protocols, and its memory is released.
 func TestClientsThatTakeNothing(t *testing.T) {
 	t.Parallel()
 	routes := []Route{answers(lots), streams(16, 1<<20, 0), handles("/handler", writes(lots))}
@@ -134,7 +135,7 @@ func TestClientsThatTakeNothing(t *testing.T) {
 	}
 }
 
-// TestClientsThatAreSlow: a client that takes a little all the time gets everything, however long that is.
+// TestClientsThatAreSlow: a client that always reads a little gets the whole answer, however long that takes.
 func TestClientsThatAreSlow(t *testing.T) {
 	t.Parallel()
 	routes := []Route{answers(lots), streams(16, 1<<20, 0), handles("/handler", writes(lots))}
@@ -176,7 +177,7 @@ func TestClientsThatAreSlow(t *testing.T) {
 	}
 }
 
-// TestNothingToTake: what has nothing to say for hours is not cut off: a stream, and a connection that a handler has taken over.
+// TestNothingToTake: a stream without items, and a silent connection that a handler has taken over, go on for hours.
 func TestNothingToTake(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -225,7 +226,7 @@ func TestNothingToTake(t *testing.T) {
 	})
 }
 
-// TestHandlersOwnDeadline: a handler that sets a deadline by itself has that, longer or shorter.
+// TestHandlersOwnDeadline: a deadline that a handler sets by itself holds, longer or shorter.
 func TestHandlersOwnDeadline(t *testing.T) {
 	t.Parallel()
 	for _, after := range []time.Duration{time.Second, time.Hour} {
@@ -298,8 +299,8 @@ func TestBodiesThatStall(t *testing.T) {
 	}
 }
 
-// TestBodiesTogether: bodies have a common limit, which counts what has come of them; small requests are answered beside
-// large ones.
+// TestBodiesTogether: bodies have a common limit, which counts the bytes that have come. Small requests are answered
+// beside large ones.
 func TestBodiesTogether(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -319,7 +320,7 @@ func TestBodiesTogether(t *testing.T) {
 			return r.StatusCode
 		}
 		announced := 0
-		for range 100 { // that announce much and send nothing
+		for range 100 { // requests that announce a large body and send none
 			io.WriteString(connect(), "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 8388608\r\n\r\n")
 			announced++
 		}
@@ -346,7 +347,7 @@ func TestBodiesTogether(t *testing.T) {
 	})
 }
 
-// TestResultsTogether: results that nobody takes have a common limit, and a share of it per connection.
+// TestResultsTogether: unread results have a common limit, and a share of it per connection.
 func TestResultsTogether(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -397,7 +398,8 @@ func TestResultsTogether(t *testing.T) {
 	})
 }
 
-// TestRefusedBeforeTheBody: what can be refused without the body is, and a client that asks whether to send it is told.
+// TestRefusedBeforeTheBody: a request that can be refused without its body is refused before, also for a client that
+// asks whether to send it.
 func TestRefusedBeforeTheBody(t *testing.T) {
 	t.Parallel()
 	full := func(*call.Call) *call.Error { return call.NewError(call.Backpressure, "the queue is full") }
@@ -436,7 +438,7 @@ func TestRefusedBeforeTheBody(t *testing.T) {
 	}
 }
 
-// TestConnections: when there are too many connections, one without a request makes room, and else the newest is told.
+// TestConnections: above the limit an idle connection makes room, and otherwise the newest is refused.
 func TestConnections(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -469,7 +471,7 @@ func TestConnections(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		after := connect() // in the place of one that is idle now
+		after := connect() // takes the place of an idle connection
 		ask(after)
 		if r, err := http.ReadResponse(bufio.NewReader(after), nil); err != nil || r.StatusCode != 200 {
 			t.Errorf("%v, %v", r, err)
@@ -477,7 +479,7 @@ func TestConnections(t *testing.T) {
 	})
 }
 
-// TestSlowHeaders: a header that does not come to its end ends the connection.
+// TestSlowHeaders: an incomplete header ends the connection.
 func TestSlowHeaders(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -499,14 +501,14 @@ func TestSlowHeaders(t *testing.T) {
 				time.Sleep(time.Second)
 			}
 		}()
-		io.Copy(io.Discard, conn) //nolint:errcheck // the end is what it is about
+		io.Copy(io.Discard, conn) // waits for the end
 		if d := time.Since(start); d > defaultHeaderTimeout+time.Second {
 			t.Errorf("it ended after %s", d)
 		}
 	})
 }
 
-// TestStreamsPerConnection: an HTTP/2 connection has so many requests under way and no more.
+// TestStreamsPerConnection: an HTTP/2 connection has at most the limit of requests under way.
 func TestStreamsPerConnection(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -544,7 +546,8 @@ func TestStreamsPerConnection(t *testing.T) {
 	})
 }
 
-// TestContentEncodings: bodies are decoded, within the limit of what they become, and what does not decode is the client's mistake.
+// TestContentEncodings: bodies are decoded within the limit of the decoded size, and a body that does not decode is
+// the client's mistake.
 func TestContentEncodings(t *testing.T) {
 	t.Parallel()
 	zip := func(s string) string {
@@ -609,7 +612,7 @@ func TestContentEncodings(t *testing.T) {
 	}
 }
 
-// FuzzContentEncoding: no body makes more of itself than the limit, or anything but an answer.
+// FuzzContentEncoding: no body decodes to more than the limit, or causes anything but an answer.
 func FuzzContentEncoding(f *testing.F) {
 	f.Add("gzip", []byte("\x1f\x8b\b\x00\x00\x00\x00\x00\x00\xff\xaaVJT\xb22\xac\x05\x04\x00\x00\xff\xff\xaf\xac\x1bV\a\x00\x00\x00"))
 	f.Add("deflate", []byte("x\x9c\xcb\xc8\x04\x00\x01;\x00\xd2"))

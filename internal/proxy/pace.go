@@ -7,19 +7,19 @@ import (
 	"time"
 )
 
-// An HTTP/2 client may hold a request up without holding its connection up: it gives no window, or sends no data. What a [client] is for
-// a connection, paced and pacedBody are for such a request.
+// An HTTP/2 client can stall one request while its connection goes on: it gives no window, or sends no data. The
+// types paced and pacedBody limit the time of such a request, as [client] limits it for a connection.
 
-// watch ends what takes too long. For example, begin and end are around a Write: if the end does not come within the stall time,
-// expire is called.
+// watch ends an operation that takes too long. For example, begin and end are around a Write: if end is not called
+// within the stall time, expire is called.
 type watch struct {
 	stall  time.Duration
 	expire func()
 
 	mu    sync.Mutex
 	timer *time.Timer
-	until time.Time // zero: nothing is being watched
-	over  bool      // the request has ended: nothing may expire any more
+	until time.Time // zero while no operation runs
+	over  bool      // the request has ended: expire must not be called any more
 }
 
 func (w *watch) begin() {
@@ -45,7 +45,7 @@ func (w *watch) end() {
 	}
 }
 
-// stop is end for good.
+// stop is end for the last time.
 func (w *watch) stop() {
 	w.end()
 	w.mu.Lock()
@@ -53,7 +53,8 @@ func (w *watch) stop() {
 	w.over = true
 }
 
-// fire holds the lock while it calls expire, so that stop waits: the server takes a ResponseWriter apart at the request's end.
+// fire holds the lock while it calls expire, so that stop waits for it: the server takes a ResponseWriter apart at
+// the request's end.
 func (w *watch) fire() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -72,23 +73,23 @@ type paced struct {
 	chosen bool       // a handler has set a deadline by itself
 }
 
-// past is a deadline that is over, which ends what waits.
-var past = time.Unix(1, 0) //nolint:gochecknoglobals // a constant
+// expired is a deadline that is over. It ends an operation that waits.
+var expired = time.Unix(1, 0) //nolint:gochecknoglobals // a constant
 
-// pace puts the limits of time around an HTTP/2 request.
+// pace puts the time limits around an HTTP/2 request.
 func pace(w http.ResponseWriter, r *http.Request, stall time.Duration) *paced {
 	rc := http.NewResponseController(w)
 	p := &paced{ResponseWriter: w, rc: rc}
-	p.watch = watch{stall: stall, expire: func() { rc.SetWriteDeadline(past) }} //nolint:errcheck // it cannot fail
+	p.watch = watch{stall: stall, expire: func() { rc.SetWriteDeadline(expired) }} //nolint:errcheck // it cannot fail
 	if r.Body != nil && r.Body != http.NoBody {
-		p.body = &pacedBody{r.Body, watch{stall: stall, expire: func() { rc.SetReadDeadline(past) }}} //nolint:errcheck // as above
+		p.body = &pacedBody{r.Body, watch{stall: stall, expire: func() { rc.SetReadDeadline(expired) }}} //nolint:errcheck // as above
 		r.Body = p.body
 	}
 	return p
 }
 
-// during does what may have to wait for the client.
-func (p *paced) during(do func() error) error {
+// whileWatched runs a function that may have to wait for the client.
+func (p *paced) whileWatched(do func() error) error {
 	if p.chosen {
 		return do()
 	}
@@ -100,7 +101,7 @@ func (p *paced) during(do func() error) error {
 // Write implements http.ResponseWriter.
 func (p *paced) Write(b []byte) (n int, err error) {
 	for {
-		err = p.during(func() error {
+		err = p.whileWatched(func() error {
 			m, err := p.ResponseWriter.Write(b[n:min(len(b), n+leastTaken)])
 			n += m
 			return err
@@ -115,7 +116,7 @@ func (p *paced) Write(b []byte) (n int, err error) {
 func (p *paced) WriteString(s string) (int, error) { return p.Write([]byte(s)) }
 
 // FlushError is for http.ResponseController.
-func (p *paced) FlushError() error { return p.during(p.rc.Flush) }
+func (p *paced) FlushError() error { return p.whileWatched(p.rc.Flush) }
 
 // Flush implements http.Flusher.
 func (p *paced) Flush() { p.FlushError() } //nolint:errcheck // as http.Flusher has it
@@ -129,8 +130,8 @@ func (p *paced) SetWriteDeadline(t time.Time) error {
 // Unwrap is for http.ResponseController.
 func (p *paced) Unwrap() http.ResponseWriter { return p.ResponseWriter }
 
-// left is called when the answer is complete: what of it is still in a buffer has the same time.
-func (p *paced) left() {
+// answerComplete must be called when the answer is complete: the part of it in a buffer has the stall time too.
+func (p *paced) answerComplete() {
 	p.watch.stop()
 	if p.body != nil {
 		p.body.watch.stop()

@@ -1,5 +1,12 @@
-// Package proxy is the HTTP ingress of a node: it finds the application by the longest route prefix, turns a request
-// into a call of the ingress method, and the answer or error into a response. What it reads is untrusted.
+// Package proxy is the HTTP ingress of a node. It trusts no byte that it reads.
+//
+// It finds the application by the longest route prefix, turns a request into a call of the ingress method, and the
+// answer or error into a response. For example, with the routes "/" and "/shop", a POST of {"id": 1} to /shop/cart
+// calls the ingress of the second with one JSON argument, and a result becomes JSON, text or bytes by its kind.
+//
+// The time limits ([Limits]) hold for bytes that do not move, not for long answers. Over HTTP/1 the connection has
+// them ([client]), over HTTP/2 each request (pace.go). The memory limit counts all bytes that are held for clients
+// (memory.go).
 package proxy
 
 import (
@@ -19,7 +26,7 @@ import (
 	"github.com/helve-serve/helve/internal/listen"
 )
 
-// InKind is what an ingress method takes.
+// InKind is the kind of input of an ingress method.
 type InKind uint8
 
 // The kinds. Unsupported is a signature that is not served over HTTP.
@@ -33,35 +40,39 @@ const (
 
 // Route is one application.
 type Route struct {
-	Prefix string // "/" or "/a/b", as it is in a decoded path
+	Prefix string // "/" or "/a/b", decoded
 	App    string
 	In     InKind
-	// Refuses says why a call would be refused now, before its body is read: the queue is full, or the application is not served.
-	// nil: it would not be, or that cannot be known yet. May be nil.
+	// Refuses returns the error with which a call would be refused now, before its body is read: for example, the
+	// queue is full, or the application is not served. It returns nil if the call would not be refused, or if that is
+	// not known yet. Refuses may be nil.
 	Refuses func(c *call.Call) *call.Error
-	// Call makes the call and waits. c's place (application, deployment, method) is set by it: the one that c comes with
-	// is shared and names the application only. ctx ends when the client is gone. The payload's codec is None, Raw, Text
-	// or JSON; its memory is the receiver's.
+	// Call makes the call and waits for its result. It sets c's place (application, deployment, method), because the
+	// place that c comes with is shared and names only the application. The context ends when the client is gone. The
+	// payload's codec is None, Raw, Text or JSON; its memory belongs to the caller.
 	Call func(ctx context.Context, c *call.Call) (call.Payload, *call.Error)
-	// Stream is Call for an ingress that streams; it gives the items to item. One of the three is set.
+	// Stream is Call for an ingress that streams; it passes its items to item. Exactly one of Call, Stream and Handle
+	// is set.
 	Stream func(ctx context.Context, c *call.Call, item Item) *call.Error
 	// Handle is Call for an ingress that is an http.Handler: it calls serve once it has a replica. It passes
 	// http.ErrAbortHandler on.
 	Handle func(ctx context.Context, c *call.Call, serve Serve) *call.Error
 }
 
-// Item is given one item of a stream, on the goroutine of the request. more says that the next is there already. false: nobody wants
-// more. p is valid during the call only.
+// Item gets one item of a stream, on the goroutine of the request. The parameter more is true if the next item is
+// there already. The result false stops the stream. The payload is valid only during the call.
 type Item func(p call.Payload, more bool) bool
 
-// Serve lets h answer the request. ctx is the call's context: its end closes a connection that was taken over.
+// Serve lets h answer the request. The parameter ctx is the call's context: its end closes a connection that was
+// taken over.
 type Serve func(ctx context.Context, h http.Handler)
 
-// Settings are what code passes to [New].
+// Settings are the parameters of [New].
 type Settings struct {
 	Logger *slog.Logger
 	Limits Limits
-	// Apps says of every application whether it can answer requests. nil: those can that have a route.
+	// Apps reports of every application whether it can answer requests. If it is nil, all applications with a route
+	// can.
 	Apps func() map[string]bool
 }
 
@@ -75,13 +86,13 @@ type Proxy struct {
 	routes   atomic.Pointer[[]served] // longest prefix first
 	opened   atomic.Bool              // an application has been ready
 	draining atomic.Bool
-	active   atomic.Int64 // requests to applications
+	active   atomic.Int64 // number of requests to applications
 	server   *http.Server
 }
 
 // New makes a proxy without routes.
 func New(s Settings) *Proxy {
-	p := &Proxy{log: s.Logger, limits: s.Limits.filled(), apps: s.Apps}
+	p := &Proxy{log: s.Logger, limits: s.Limits.withDefaults(), apps: s.Apps}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
@@ -94,19 +105,19 @@ func New(s Settings) *Proxy {
 	p.server = &http.Server{
 		Handler: p, ReadHeaderTimeout: p.limits.HeaderTimeout, ReadTimeout: p.limits.BodyTimeout, IdleTimeout: p.limits.IdleTimeout,
 		MaxHeaderBytes: p.limits.MaxHeader, Protocols: &protocols, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: p.limits.Streams},
-		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug), ConnContext: connected,
-		ConnState: func(nc net.Conn, s http.ConnState) { nc.(*client).turned(s) },
+		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug), ConnContext: withClient,
+		ConnState: func(nc net.Conn, s http.ConnState) { nc.(*client).setState(s) },
 	}
 	return p
 }
 
-// served is a route with what is the same for all its calls.
+// served is a route, with the data that is the same for all its calls.
 type served struct {
 	Route
 	place *call.Place
 }
 
-// CheckPrefix is why a prefix cannot be served, nil if it can.
+// CheckPrefix returns an error if a prefix cannot be served.
 func CheckPrefix(prefix string) error {
 	if prefix != "/" && (!strings.HasPrefix(prefix, "/") || strings.HasSuffix(prefix, "/")) {
 		return fmt.Errorf("route_prefix %q: must begin with / and not end with it", prefix)
@@ -120,8 +131,8 @@ func CheckPrefix(prefix string) error {
 	return nil
 }
 
-// SetRoutes replaces the routes; requests under way keep theirs. A prefix that occurs twice, that can match nothing or
-// that is the proxy's own is an error, and nothing changes. It is safe for concurrent use.
+// SetRoutes replaces the routes. Requests under way keep theirs. A prefix that occurs twice, that can match no path,
+// or that is one of the proxy's own paths is an error, and changes nothing.
 func (p *Proxy) SetRoutes(routes []Route) error {
 	rs := make([]served, len(routes))
 	for i, r := range routes {
@@ -145,23 +156,24 @@ func (p *Proxy) SetRoutes(routes []Route) error {
 	return nil
 }
 
-// Serve accepts HTTP/1.1 and HTTP/2 without TLS on l, which it closes, until Drain or a failure.
+// Serve accepts HTTP/1.1 and HTTP/2 without TLS on l, until Drain or a failure. It closes l.
 func (p *Proxy) Serve(l net.Listener) error {
 	patient := listen.New(l, func(err error, times int) {
 		p.log.Warn("clients cannot connect now, the node tries again", "error", err, "times", times)
 	})
-	err := p.server.Serve(&door{patient, &p.clients})
+	err := p.server.Serve(&limitedListener{patient, &p.clients})
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
 	return err
 }
 
-// Drain lets requests under way finish, and closes. Meanwhile healthz answers 503, so that who sends the requests learns to
-// send them elsewhere, and so do new requests. When ctx ends first, the rest is cut off and ctx's error returned.
+// Drain lets requests under way finish, and closes the server. Meanwhile healthz and new requests are answered with
+// 503, so that load balancers send requests elsewhere. When ctx ends first, the rest is cut off and ctx's error
+// returned.
 func (p *Proxy) Drain(ctx context.Context) error {
 	p.draining.Store(true)
-	tick := time.NewTicker(2 * time.Millisecond) // one that ends does not pay for somebody who waits once in a process's life
+	tick := time.NewTicker(2 * time.Millisecond) // a poll, because the alternative is a signal at the end of every request, for a wait once in a process's life
 	defer tick.Stop()
 	for p.active.Load() > 0 && ctx.Err() == nil {
 		select {
@@ -193,18 +205,18 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.ProtoMajor == 2:
 		paced := pace(w, r, p.limits.StallTimeout)
-		defer paced.left()
+		defer paced.answerComplete()
 		w = paced
 	case client != nil:
 		if r.ContentLength != 0 {
-			client.reading()
+			client.beginBody()
 		}
 		if !r.ProtoAtLeast(1, 1) {
-			client.endless.Store(true) // unless it comes to its end in order
+			client.endless.Store(true) // until the answer is complete
 		}
 	}
 	if strings.HasPrefix(r.URL.Path, "/-/") {
-		p.own(w, r)
+		p.serveNodePaths(w, r)
 	} else {
 		p.request(w, r, client)
 	}
@@ -229,7 +241,7 @@ func (p *Proxy) request(w http.ResponseWriter, r *http.Request, client *client) 
 		return
 	}
 	w.Header()["X-Request-Id"] = []string{c.Info.Request.String()}
-	held := hold{of: &p.memory, conn: client}
+	held := hold{memory: &p.memory, conn: client}
 	if !held.begin(r) {
 		p.fail(w, r, c, noRoom())
 		return
@@ -262,7 +274,7 @@ func (p *Proxy) request(w http.ResponseWriter, r *http.Request, client *client) 
 	returned := false
 	defer func() {
 		if !returned {
-			p.exited(w, r, c)
+			p.answerExit(w, r, c)
 		}
 	}()
 	out, e := route.Call(r.Context(), c)
@@ -270,7 +282,7 @@ func (p *Proxy) request(w http.ResponseWriter, r *http.Request, client *client) 
 	if e == nil {
 		e = held.result(int64(len(out.Data)))
 	} else {
-		held.bodyless()
+		held.releaseBody()
 	}
 	if e != nil {
 		p.fail(w, r, c, e)
@@ -279,8 +291,9 @@ func (p *Proxy) request(w http.ResponseWriter, r *http.Request, client *client) 
 	p.answer(w, r, out)
 }
 
-// exited answers a request whose method runs here and has ended its goroutine, which is this connection's, while it unwinds.
-func (p *Proxy) exited(w http.ResponseWriter, r *http.Request, c *call.Call) {
+// answerExit answers a request whose method ended its goroutine. The method ran on the goroutine of this connection,
+// which is unwinding.
+func (p *Proxy) answerExit(w http.ResponseWriter, r *http.Request, c *call.Call) {
 	p.fail(w, r, c, call.NewError(call.User, "the method ended its goroutine with runtime.Goexit"))
 	http.NewResponseController(w).Flush() //nolint:errcheck // the client may be gone
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// echo answers with what it got, in the codec in which it got it.
+// echo answers with its argument, in the same codec.
 func echo(_ context.Context, c *call.Call) (call.Payload, *call.Error) {
 	if len(c.Slots) == 0 {
 		return call.Payload{Codec: call.None}, nil
@@ -51,7 +51,7 @@ func TestNegotiation(t *testing.T) {
 		answer      string
 		answerType  string
 	}{
-		// A string: JSON where it says so or decodes, text as it is.
+		// A string: JSON if the type says so or if it decodes, otherwise text.
 		{InString, "POST", js, `"a\u00e9"`, 200, "aé", text},
 		{InString, "POST", js + "; charset=utf-8", ` "a" `, 200, "a", text},
 		{InString, "POST", "application/vnd.x+json", `"a"`, 200, "a", text},
@@ -81,14 +81,14 @@ func TestNegotiation(t *testing.T) {
 		{InBytes, "POST", js, `"!"`, 400, "", ""},
 		{InBytes, "POST", octet, "\xff\x00", 200, "\xff\x00", octet},
 		{InBytes, "POST", text, "x", 200, "x", octet},
-		// Everything else is JSON.
+		// All other kinds are JSON.
 		{InJSON, "POST", js, `{"a":1}`, 200, `{"a":1}`, js},
 		{InJSON, "POST", form, `[1]`, 200, `[1]`, js},
 		{InJSON, "POST", "", `nope`, 400, "", ""},
 		{InJSON, "POST", text, `{}`, 415, "", ""},
 		{InJSON, "POST", js, ``, 400, "", ""},
 		{InJSON, "GET", "", "", 405, "", ""},
-		// Nothing.
+		// No input.
 		{InNone, "GET", "", "", 200, "", ""},
 		{InNone, "POST", js, "", 200, "", ""},
 		{InNone, "POST", js, "{}", 400, "", ""},
@@ -116,7 +116,7 @@ func TestNegotiation(t *testing.T) {
 	}
 }
 
-// TestUnsupportedMediaSaysWhatIs: what to send instead, and nothing that is refused too.
+// TestUnsupportedMediaSaysWhatIs: the answer lists the media types that are accepted, and no other.
 func TestUnsupportedMediaSaysWhatIs(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[InKind]string{
@@ -179,7 +179,7 @@ func TestErrors(t *testing.T) {
 		if w.Code != test.status || !strings.Contains(w.Body.String(), test.says) || strings.Contains(w.Body.String(), "secret") {
 			t.Errorf("%v: %d %s", test.err, w.Code, w.Body)
 		}
-		// What the client is not told is in the log, and nothing else is.
+		// The log has the message that the client did not get, and no other.
 		if logged := strings.Contains(log.String(), "secret"); logged != strings.Contains(w.Body.String(), withheld) {
 			t.Errorf("%v: in the log %v, answered %s", test.err, logged, w.Body)
 		}
@@ -192,7 +192,7 @@ func TestErrors(t *testing.T) {
 		w = httptest.NewRecorder()
 		p.ServeHTTP(w, r)
 		reason, code := test.err.Reason, test.err.Code
-		if test.err.Deployment == "Deeper" { // not the client's fault
+		if test.err.Deployment == "Deeper" { // a fault of the program
 			reason, code = call.Fault, call.Internal
 		}
 		var body struct {
@@ -335,7 +335,7 @@ func TestDrain(t *testing.T) {
 			t.Errorf("healthz answers %d while draining", w.Code)
 		}
 		late, theirs := net.Pipe()
-		l.conns <- theirs // it still listens
+		l.conns <- theirs // the listener is still open
 		go io.WriteString(late, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 		if b, _ := io.ReadAll(late); !strings.HasPrefix(string(b), "HTTP/1.1 503") || !strings.Contains(string(b), "Connection: close") {
 			t.Errorf("a new request while draining: %q", b)

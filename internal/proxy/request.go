@@ -17,8 +17,8 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// info fills in what headers say. An id that cannot be taken is an error, because a request that is logged under
-// another id than its client's is lost to the client.
+// info sets the fields that come from headers. An id that is not valid is an error: if the request were logged under
+// another id, its client could not find it.
 func (p *Proxy) info(r *http.Request, i *call.Info) *call.Error {
 	i.Request = call.NewID()
 	if ids := r.Header["X-Request-Id"]; len(ids) > 0 {
@@ -52,17 +52,18 @@ func (p *Proxy) info(r *http.Request, i *call.Info) *call.Error {
 
 const modelHeader = "serve_multiplexed_model_id"
 
-// modelHeaders are the keys of the header that names a model. The reference has it with underscores; proxies on the way drop or
-// rewrite such names, so that clients may write hyphens.
+// modelHeaders are the keys of the header that names a model. Ray Serve's name has underscores; proxies on the way
+// drop or rewrite such names, so clients may write hyphens.
 var modelHeaders = [...]string{"Serve_multiplexed_model_id", "Serve-Multiplexed-Model-Id"} //nolint:gochecknoglobals // a constant
 
-// traceparent reads a W3C trace context header, version 00 and what later ones share with it; others are ignored.
+// traceparent reads a W3C trace context header of version 00, or the part of a later version that is the same. Others
+// are ignored.
 func traceparent(s string, i *call.Info) {
 	if len(s) < 55 || s[2] != '-' || s[35] != '-' || s[52] != '-' || s[:2] == "ff" || len(s) > 55 && (s[:2] == "00" || s[55] != '-') {
 		return
 	}
 	for _, c := range []byte(s[:55]) {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') && c != '-' { // upper case is not allowed either
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') && c != '-' { // upper case is not allowed
 			return
 		}
 	}
@@ -88,8 +89,8 @@ func allowed(in InKind) string {
 	return "POST, PUT, PATCH"
 }
 
-// input reads the body and makes the argument. What can be refused without the body is refused before it is read: then it takes no
-// memory, and a client that waits for "100 Continue" does not send it.
+// input reads the body and makes the argument. A request that can be refused without its body is refused before the
+// body is read: then it takes no memory, and a client that waits for "100 Continue" does not send it.
 func (p *Proxy) input(r *http.Request, route *Route, c *call.Call, held *hold) *call.Error {
 	switch r.Method {
 	case http.MethodPost, http.MethodPut, http.MethodPatch:
@@ -102,11 +103,11 @@ func (p *Proxy) input(r *http.Request, route *Route, c *call.Call, held *hold) *
 	}
 	if route.In == InUnsupported {
 		e := call.NewError(call.NoMethod, "the signature of the ingress method is not served over HTTP; annotate its one parameter as str or bytes")
-		e.Public = e.Message // about the program, and of use to whoever is trying it
+		e.Public = e.Message // the message is about the program, and helps a developer who tries it
 		return e
 	}
 	if route.In == InNone {
-		return none(r)
+		return refuseBody(r)
 	}
 	m, e := mediaOf(route.In, r.Header["Content-Type"])
 	if e != nil {
@@ -135,8 +136,8 @@ func (p *Proxy) input(r *http.Request, route *Route, c *call.Call, held *hold) *
 	return e
 }
 
-// none sees that there is no body, of which the first byte is enough.
-func none(r *http.Request) *call.Error {
+// refuseBody is an error if the request has a body. It reads at most one byte.
+func refuseBody(r *http.Request) *call.Error {
 	if r.ContentLength == 0 {
 		return nil
 	}
@@ -155,29 +156,30 @@ func notAllowed(r *http.Request, route *Route) *call.Error {
 	return call.NewError(call.MethodNotAllowed, fmt.Sprintf("%s is not allowed here, only %s", r.Method, allowed(route.In)))
 }
 
-// firstRead is how much room a body has that does not say how long it is, or that says it is long.
+// firstRead is the size of the first buffer of a body without a length, or with a long one.
 const firstRead = 64 << 10
 
-// largestPart is how much room a part of a long body has.
+// largestPart is the largest size of one part of a long body.
 const largestPart = 4 << 20
 
-// body reads a body. What it holds is counted before there is memory for it, and only as far as bytes have come: a client that
-// announces 64 MiB has no more than 64 KiB until it sends them.
+// body reads a body. Its bytes are counted before memory is allocated, and only as far as bytes have come: a client
+// that announces 64 MiB has at most 64 KiB until it sends more.
 func (p *Proxy) body(r *http.Request, decode decoder, held *hold) ([]byte, *call.Error) {
 	if r.ContentLength == 0 {
 		return nil, nil
 	}
 	var in io.Reader = r.Body
-	length := r.ContentLength // -1: unknown
+	length := r.ContentLength // -1 if unknown
 	if decode != nil {
-		// The encoded bytes have the limit of the decoded ones: else an endless row of empty parts would be no body at all.
+		// The encoded bytes have the limit of the decoded ones: otherwise an endless row of empty parts would be
+		// within it.
 		d, err := decode(&capped{r.Body, p.limits.MaxBody})
 		if err != nil {
 			return nil, encodedBody(r, err)
 		}
 		in, length = d, -1
 	}
-	if length > 0 && length <= firstRead { // as most are
+	if length > 0 && length <= firstRead { // most bodies
 		if !held.grow(length) {
 			return nil, noRoom()
 		}
@@ -206,8 +208,8 @@ func (p *Proxy) body(r *http.Request, decode decoder, held *hold) ([]byte, *call
 	return body, nil
 }
 
-// parts reads a body of length bytes, -1 for one whose length is not known. It is read into parts that are put together when all are
-// there: a slice that grows would leave as much again behind it.
+// parts reads a body of length bytes, or of unknown length if length is -1. It is read into parts, which are joined
+// when all have come. A growing slice would leave as much garbage as it has bytes.
 func (p *Proxy) parts(r *http.Request, in io.Reader, length int64, encoded bool, held *hold) (parts [][]byte, size int64, _ *call.Error) {
 	for room := int64(firstRead); size != length; room = min(2*room, largestPart) {
 		if length >= 0 {
@@ -237,7 +239,7 @@ func (p *Proxy) parts(r *http.Request, in io.Reader, length int64, encoded bool,
 	return parts, size, nil
 }
 
-// brokenBody says why a body could not be read.
+// brokenBody is the error of a body that could not be read.
 func brokenBody(r *http.Request, err error) *call.Error {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -250,7 +252,7 @@ func brokenBody(r *http.Request, err error) *call.Error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return call.NewError(call.BadInput, "the body ends too early")
 	}
-	return call.NewError(call.BadInput, "the body cannot be read: "+err.Error()) // a chunk that is none, a trailer that is none
+	return call.NewError(call.BadInput, "the body cannot be read: "+err.Error()) // a malformed chunk or trailer
 }
 
 func tooLarge(limit int64) *call.Error {
@@ -260,7 +262,7 @@ func tooLarge(limit int64) *call.Error {
 type media uint8
 
 const (
-	mediaNone media = iota // no type, or one that clients send without thinking (curl's form type, octet-stream)
+	mediaNone media = iota // no type, or a default type of clients (curl's form type, octet-stream)
 	mediaJSON
 	mediaText
 )
@@ -279,11 +281,11 @@ func parseMedia(in InKind, header []string) (media, *call.Error) {
 		contentType = header[0]
 	}
 	for _, other := range header {
-		if other != contentType { // a client and a proxy between could each believe another one
+		if other != contentType { // a client and a proxy on the way could each believe another one
 			return 0, call.NewError(call.BadInput, "two Content-Type headers differ")
 		}
 	}
-	switch contentType { // what nearly all clients send, without a parse
+	switch contentType { // the types of nearly all clients, without a parse
 	case "", "application/x-www-form-urlencoded", "application/octet-stream":
 		return mediaNone, nil
 	case "application/json":
@@ -313,7 +315,7 @@ func parseMedia(in InKind, header []string) (media, *call.Error) {
 	return 0, call.NewError(call.UnsupportedMedia, fmt.Sprintf("Content-Type %q is not supported; send %s", mt, takes))
 }
 
-// argument makes the argument of a body.
+// argument makes the argument from a body.
 func argument(in InKind, m media, body []byte) (slot call.Slot, e *call.Error) {
 	slot = call.Slot{Kind: call.Positional}
 	if in == InJSON {
@@ -323,7 +325,7 @@ func argument(in InKind, m media, body []byte) (slot call.Slot, e *call.Error) {
 		slot.Codec, slot.Data = call.JSON, body
 		return slot, nil
 	}
-	if in == InString && !utf8.Valid(body) { // before JSON, which would replace what is not
+	if in == InString && !utf8.Valid(body) { // before JSON, which would replace bytes that are not UTF-8
 		return slot, call.NewError(call.BadInput, "the body is not UTF-8 text")
 	}
 	if m != mediaText {
@@ -342,12 +344,12 @@ func argument(in InKind, m media, body []byte) (slot call.Slot, e *call.Error) {
 	return slot, nil
 }
 
-// notJSON says where a body stops being JSON, or what JSON it is.
+// notJSON is the error of a body that is not the wanted JSON. It says where the JSON ends, or of which kind it is.
 func notJSON(wanted string, body []byte) *call.Error {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return call.NewError(call.BadInput, "the body is empty; this method takes "+wanted)
 	}
-	var raw json.RawMessage // no tree of it: that may be many times as large
+	var raw json.RawMessage // raw text, because a tree of it may be many times as large
 	if syntax, ok := errors.AsType[*json.SyntaxError](json.Unmarshal(body, &raw)); ok {
 		return call.NewError(call.BadInput, fmt.Sprintf("the body is not valid JSON: byte %d: %s", syntax.Offset, syntax))
 	}
@@ -370,7 +372,7 @@ func notJSON(wanted string, body []byte) *call.Error {
 var errNotJSON = errors.New("not a JSON string")
 
 func decodeJSON(in InKind, body []byte) ([]byte, error) {
-	// Most bodies that are not JSON are told by their first byte, without a parse.
+	// The first byte tells most bodies that are not JSON, without a parse.
 	trimmed := strings.TrimLeft(string(body[:min(len(body), 16)]), " \t\r\n")
 	if trimmed == "" || trimmed[0] != '"' {
 		return nil, errNotJSON

@@ -11,17 +11,18 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// Header values that are the same every time, so that setting them allocates nothing. They are never written to.
+// Header values that are always the same, so that setting them allocates nothing. They are never written to.
 var (
 	textPlain       = []string{"text/plain; charset=utf-8"}
 	octetStream     = []string{"application/octet-stream"}
 	applicationJSON = []string{"application/json"}
 )
 
-// netHTTPBuffer is how much net/http gathers before it writes; of a body that fits it sets the length itself.
+// netHTTPBuffer is the number of bytes that net/http gathers before it writes; for a body that fits it sets the
+// length itself.
 const netHTTPBuffer = 2048
 
-// answer writes a result. A string is text, unless the client takes JSON and nothing that text would be.
+// answer writes a result. A string is sent as text, unless the client accepts JSON and no type of text.
 func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, out call.Payload) {
 	h, body := w.Header(), out.Data
 	switch out.Codec {
@@ -86,8 +87,8 @@ func statusOf(e *call.Error) int {
 
 const withheld = "the request failed; the server's log says why, under this request id"
 
-// publicMessage is what a client may read: what the user's code made public, or the text of an error whose text is ours
-// and about the request; for the rest the code only.
+// publicMessage is the message that a client may read. It is the message that the user's code made public, or the
+// text of an error about the request whose text is Helve's; for all others it is the code only.
 func publicMessage(e *call.Error) string {
 	if e.Public != "" {
 		return e.Public
@@ -101,16 +102,17 @@ func publicMessage(e *call.Error) string {
 	return withheld
 }
 
-// aboutRequest says whether an error is about what the client sent: one that the proxy or the ingress method's own
-// decoding found. The same reasons from a call deeper in the composition are a fault of the program, not of the client.
+// aboutRequest reports whether an error is about the client's data: an error that the proxy or the ingress method's
+// decoding found. The same reasons from a call deeper in the composition are a fault of the program, not of the
+// client.
 func aboutRequest(c *call.Call, e *call.Error) bool {
-	if e.Reason == call.TooLarge && e.Remote { // its maker has the arguments already: it is the result that is too large
+	if e.Reason == call.TooLarge && e.Remote { // the other side has the arguments already, so the result is too large
 		return false
 	}
 	return e.Deployment == "" || c.Info.Place != nil && e.Deployment == c.Info.Deployment && e.Method == c.Info.Method
 }
 
-// logFailure logs why a request failed. A client that went away cancelled its call: no failure.
+// logFailure logs why a request failed. A client that went away cancelled its call, which is no failure.
 func (p *Proxy) logFailure(r *http.Request, what string, c *call.Call, e *call.Error) {
 	if r.Context().Err() != nil && e.Reason == call.Cancelled {
 		return
@@ -131,12 +133,12 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, c *call.Call, e *ca
 	}
 	status, id := statusOf(e), c.Info.Request.String()
 	message := publicMessage(e)
-	if message == withheld { // what is withheld from the client has to be somewhere
+	if message == withheld { // the text that is withheld from the client has to be in the log
 		p.logFailure(r, "request failed", c, e)
 	}
 	h := w.Header()
 	h["X-Request-Id"] = []string{id}
-	h.Del("Location") // of a handler that failed
+	h.Del("Location") // set by a handler that failed
 	if e.Reason == call.Backpressure {
 		h.Set("Retry-After", "1")
 	}

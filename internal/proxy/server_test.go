@@ -17,7 +17,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// dial serves p over a pipe, inside a bubble, and gives the client's end. What it started ends with the test.
+// dial serves p over a pipe, inside a bubble, and returns the client's end. The server ends with the test.
 func dial(t *testing.T, p *Proxy) net.Conn {
 	t.Helper()
 	l := &pipes{conns: make(chan net.Conn)}
@@ -70,7 +70,7 @@ func TestTimeLimitIsForTheBody(t *testing.T) {
 	})
 }
 
-// TestSlowBody: a client that stops sending gets an answer that says so, in time.
+// TestSlowBody: a client that stops sending gets an answer with the reason, in time.
 func TestSlowBody(t *testing.T) {
 	t.Parallel()
 	for _, request := range []string{
@@ -89,15 +89,15 @@ func TestSlowBody(t *testing.T) {
 			if r.StatusCode != 408 || !strings.Contains(string(body), "the body did not arrive in time") {
 				t.Errorf("%s %q", r.Status, body)
 			}
-			if d := time.Since(start); d != defaultStallTimeout { // of the bubble's clock
+			if d := time.Since(start); d != defaultStallTimeout { // time of the bubble's clock
 				t.Errorf("after %v", d)
 			}
 		})
 	}
 }
 
-// TestGoneClient: the call of a client that went away ends, which is nobody's failure and answered as cancelled: a client
-// that closed only its own direction still reads.
+// TestGoneClient: the call of a client that went away ends. It counts as no failure, and is answered as cancelled,
+// because a client that closed only its own direction still reads.
 func TestGoneClient(t *testing.T) {
 	t.Parallel()
 	var log strings.Builder

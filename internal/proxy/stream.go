@@ -18,15 +18,15 @@ type streaming struct {
 	r      *http.Request
 	rc     *http.ResponseController
 	cancel context.CancelCauseFunc
-	begun  bool       // the header is out
-	as     call.Codec // of the body: Text, Raw, or JSON for lines of it
+	begun  bool       // the header was sent
+	as     call.Codec // the kind of the body: Text, Raw, or JSON for lines of it
 	memory *memory
-	broken error  // why nothing more can be written
+	broken error  // the reason why writing has ended
 	buf    []byte // one line
 }
 
-// stream answers with the items of a stream as they come. A failure before the first is answered as any is; after it the
-// connection is cut off, so that nobody takes what came for all there is.
+// stream answers with the items of a stream as they come. A failure before the first item is answered as any failure
+// is. After it the connection is cut off, so that no client takes a part for the whole.
 func (p *Proxy) stream(w http.ResponseWriter, r *http.Request, route *Route, c *call.Call) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	s := &streaming{w: w, r: r, rc: http.NewResponseController(w), cancel: cancel, memory: &p.memory}
@@ -35,10 +35,10 @@ func (p *Proxy) stream(w http.ResponseWriter, r *http.Request, route *Route, c *
 		cancel(nil)
 		switch {
 		case returned:
-		case s.begun: // the connection ends with the goroutine, and not the body
+		case s.begun: // the connection ends with the goroutine, and the body stays incomplete
 			p.logFailure(r, "stream failed", c, call.NewError(call.User, "the method ended its goroutine with runtime.Goexit").At(&c.Info))
 		default:
-			p.exited(w, r, c)
+			p.answerExit(w, r, c)
 		}
 	}()
 	e := route.Stream(ctx, c, s.item)
@@ -46,7 +46,7 @@ func (p *Proxy) stream(w http.ResponseWriter, r *http.Request, route *Route, c *
 	switch {
 	case s.begun && r.Method == http.MethodHead:
 	case e == nil && s.broken == nil:
-		// Without an item it is an empty body, of which the type is not known.
+		// A stream without items has an empty body, whose type is not known.
 	case !s.begun:
 		p.fail(w, r, c, e)
 	default:
@@ -63,13 +63,13 @@ var errUntaken = errors.New("the client does not take what is sent to it")
 func (s *streaming) item(p call.Payload, more bool) bool {
 	if !s.begun {
 		s.begin(p.Codec)
-		if s.r.Method == http.MethodHead { // all that it asks for is known
+		if s.r.Method == http.MethodHead { // the client asks for the header only
 			s.cancel(context.Canceled)
 			return false
 		}
 	}
 	body := s.body(p)
-	if n := int64(len(body)); n > small { // items are bounded by slots and windows; others must know of large ones
+	if n := int64(len(body)); n > small { // slots and windows bound the number of items; only large ones need to be counted
 		s.memory.used.Add(n)
 		defer s.memory.used.Add(-n)
 	}
@@ -85,7 +85,7 @@ func (s *streaming) item(p call.Payload, more bool) bool {
 	return true
 }
 
-// begin sets the header by the first item.
+// begin sets the header, by the kind of the first item.
 func (s *streaming) begin(first call.Codec) {
 	s.begun = true
 	h := s.w.Header()
@@ -100,7 +100,7 @@ func (s *streaming) begin(first call.Codec) {
 	s.w.WriteHeader(http.StatusOK)
 }
 
-// body is an item as the body has it: as it is, or a line of JSON. Only Python mixes kinds in one stream.
+// body is the form of an item in the body: unchanged, or a line of JSON. Only Python mixes kinds in one stream.
 func (s *streaming) body(p call.Payload) []byte {
 	if s.as != call.JSON {
 		return p.Data

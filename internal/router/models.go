@@ -10,8 +10,8 @@ import (
 )
 
 // models has the replicas of each model. A replica has a model if its host reports it, or if a call for the model was
-// noteSent to it. For example, two calls for a new model come one after the other: the first goes to the replica with the
-// withFewest models, and the second follows it there, although the model has not loaded yet.
+// sent to it. For example, two calls for a new model come one after the other: the first goes to the replica with the
+// fewest models, and the second follows it there, although the model has not loaded yet.
 type models struct {
 	mu       sync.RWMutex
 	has      map[Replica][]string // models of each replica, as its host reports them

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// own serves what every node has.
-func (p *Proxy) own(w http.ResponseWriter, r *http.Request) {
+// serveNodePaths serves the paths that every node has.
+func (p *Proxy) serveNodePaths(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		http.Error(w, "only GET and HEAD here", http.StatusMethodNotAllowed)
@@ -35,11 +35,12 @@ func (p *Proxy) own(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Open says that an application has been ready: from then on the node is healthy, whatever becomes of that application.
+// Open makes the node healthy: an application has been ready. It stays healthy if that application fails later.
 func (p *Proxy) Open() { p.opened.Store(true) }
 
-// healthz says whether the node should be sent requests. The state of one application is not the node's: an application that fails
-// must not take the others from the load balancer, and a node that is restarted for it would take them down.
+// healthz tells a load balancer whether to send requests to the node. The state of one application does not matter:
+// an application that fails must not take the others from the load balancer, and a restart of the node would end
+// them.
 func (p *Proxy) healthz(w http.ResponseWriter) {
 	switch {
 	case p.draining.Load():
@@ -51,7 +52,7 @@ func (p *Proxy) healthz(w http.ResponseWriter) {
 	}
 }
 
-// readyz says whether the applications that app names can answer, by default all there are.
+// readyz reports whether the applications in the parameter app can answer; without the parameter, all applications.
 func (p *Proxy) readyz(w http.ResponseWriter, r *http.Request) {
 	if p.draining.Load() {
 		unready(w, "draining")
@@ -87,7 +88,7 @@ func (p *Proxy) readyz(w http.ResponseWriter, r *http.Request) {
 	success(w)
 }
 
-// states says of every application whether it can answer.
+// states reports of every application whether it can answer.
 func (p *Proxy) states() map[string]bool {
 	if p.apps != nil {
 		return p.apps()

@@ -7,7 +7,8 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// TestNoAllocations is not parallel: allocations are counted over the whole process.
+// TestNoAllocations: a slot that is taken, released or granted costs no allocation. The test is not parallel, because
+// allocations are counted over the whole process.
 func TestNoAllocations(t *testing.T) { //nolint:paralleltest // see above
 	g := New(1)
 	if n := testing.AllocsPerRun(100, func() {
@@ -28,7 +29,7 @@ func TestNoAllocations(t *testing.T) { //nolint:paralleltest // see above
 	}
 }
 
-// keeper is a waiter whose slot stays taken until the next Release. It is not empty, so that two of them differ.
+// keeper is a waiter that keeps its slot until the next Release. The struct is not empty, so that two keepers differ.
 type keeper struct{ _ byte }
 
 func (*keeper) Granted(*call.Batch) {}

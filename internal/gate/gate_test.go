@@ -13,7 +13,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// waiterFunc is a waiter; a pointer, because waiters are compared.
+// waiterFunc is a waiter that calls a function. Waiters are compared, so it is used by pointer.
 type waiterFunc struct{ granted func(b *call.Batch) }
 
 func (w *waiterFunc) Granted(b *call.Batch) { w.granted(b) }
@@ -206,7 +206,7 @@ func TestGatesDoNotShareCacheLines(t *testing.T) {
 	}
 }
 
-// TestModel compares the gate with the obvious one: a number and a list.
+// TestModel compares the gate with a simple model, a number and a list, over random operations.
 func TestModel(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(300) {
@@ -273,8 +273,8 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// TestConcurrent has many takers of few slots, who try, wait and give up. A lost wake-up leaves everybody asleep, which
-// the bubble reports.
+// TestConcurrent: many goroutines take few slots; they try, wait and give up. If a waiter is not told of its slot, all
+// goroutines sleep, and the synctest bubble reports a deadlock.
 func TestConcurrent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(*testing.T) {
@@ -320,8 +320,8 @@ func TestConcurrent(t *testing.T) {
 	})
 }
 
-// TestHandOver has as many takers as slots plus one, so that a slot that is freed unnoticed between seeing the gate full
-// and registering has nobody left who would free another.
+// TestHandOver: goroutines are one more than slots. If a slot were released unnoticed, between the moment in which the
+// gate is seen full and the registration of the waiter, no other release would come, and the test would not end.
 func TestHandOver(t *testing.T) {
 	t.Parallel()
 	for _, slots := range []int{1, 2} {

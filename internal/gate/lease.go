@@ -7,8 +7,10 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// Lease is a slot that was promised to somebody who may never come for it: it returns by itself. Its methods may be called
-// from any goroutine.
+// Lease is a slot with a time limit. A slot is leased when its holder is outside of the node's control and may never come
+// back. For example, a program selects a replica and gets a lease of 10 s for one of its slots. The call of the program
+// uses the lease; if the program ends before it calls, the slot returns to the gate after 10 s. Methods may be called from
+// any goroutine.
 type Lease struct {
 	gate *Gate
 
@@ -17,7 +19,8 @@ type Lease struct {
 	timer *time.Timer
 }
 
-// Lease turns a slot that the caller holds into one that returns after ttl. From now on it is the lease's.
+// Lease makes a lease of a slot that the caller holds. The slot belongs to the lease from then on, and returns to the gate
+// after ttl.
 func (g *Gate) Lease(ttl time.Duration) *Lease {
 	l := &Lease{gate: g}
 	l.mu.Lock()
@@ -28,7 +31,8 @@ func (g *Gate) Lease(ttl time.Duration) *Lease {
 	return l
 }
 
-// Use takes the slot out of the lease: it is the caller's, who releases it at the gate. false: the lease is over.
+// Use takes the slot out of the lease. If the result is true, the slot is the caller's, to be released at the gate. If it
+// is false, the lease was used, released or has expired, and the caller has no slot.
 func (l *Lease) Use() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -7,9 +7,9 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// TestBlockAgainstModel: every slot that was granted is idle, used or back, exactly once, whatever order grants, recalls,
-// rests, acquisitions and releases come in.
-func TestBlockAgainstModel(t *testing.T) {
+// TestLocalSlotsAgainstModel: every slot that was granted is idle, used or returned, in exactly one of these states, in every
+// order of grants, recalls, returns, acquisitions and releases.
+func TestLocalSlotsAgainstModel(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(200) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
@@ -62,7 +62,7 @@ func TestBlockAgainstModel(t *testing.T) {
 	}
 }
 
-func TestBlockRests(t *testing.T) {
+func TestReturnIdle(t *testing.T) {
 	t.Parallel()
 	back := 0
 	k := NewLocalSlots(func(_ *call.Batch, n int) { back += n })
@@ -85,8 +85,8 @@ func TestBlockRests(t *testing.T) {
 	k.Release(nil)
 }
 
-// TestWhenWaiting: the first who waits is told, and the next only when nobody waits any more.
-func TestWhenWaiting(t *testing.T) {
+// TestOnWaiting: the function is called for the first waiter, and again only after the queue was empty.
+func TestOnWaiting(t *testing.T) {
 	t.Parallel()
 	g := New(1)
 	told := 0

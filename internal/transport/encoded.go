@@ -5,12 +5,12 @@ import (
 	"github.com/helve-serve/helve/internal/codec"
 )
 
-// Encoded runs calls in this process as if the replica lived in another: arguments, results, items and errors are encoded
-// and decoded, and context values stay behind. It finds values that two deployments share, values that do not encode,
-// and errors that lose their identity.
+// Encoded runs calls in this process as if the replica were in another process: arguments, results, items and errors are
+// encoded and decoded, and the values of the caller's context are not there. Tests use it. It finds values that two
+// deployments share by a pointer, values that cannot be encoded, and errors that errors.Is does not find any more.
 type Encoded struct {
 	Local   *Local
-	Default call.Codec // for calls whose handle names none
+	Default call.Codec // for calls whose handle names no codec
 }
 
 // Keeps is false: the arguments are encoded when Start returns.
@@ -37,7 +37,7 @@ func (t *Encoded) Start(b *call.Batch, c *call.Call, sink call.Sink) Handle {
 		return Handle{}
 	}
 	if items := c.Items; items != nil {
-		out.Items = items // what Local gives it is encoded by out.Want
+		out.Items = items // Local encodes the items as out.Want
 	}
 	return t.Local.Start(b, out, encodedErrorSink{sink})
 }
@@ -61,7 +61,7 @@ func encodeSlots(cd *codec.Codec, as call.Codec, slots []call.Slot, out *call.Ca
 	return nil
 }
 
-// encodedErrorSink takes from an error what does not leave a process.
+// encodedErrorSink encodes and decodes the error of a result, as it would be between processes.
 type encodedErrorSink struct{ to call.Sink }
 
 func (a encodedErrorSink) Complete(b *call.Batch, r call.Result) {

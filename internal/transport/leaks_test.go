@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// TestMain fails when goroutines of this module are left behind.
+// TestMain fails if goroutines of this module still run after the tests.
 func TestMain(m *testing.M) {
 	code := m.Run()
 	if code == 0 {

@@ -1,4 +1,10 @@
-// Package transport moves one call to a replica: to an instance in this process, or over a wire to a worker.
+// Package transport moves one call to a replica. It has one transport for each place in which a replica can be: Local runs the
+// method on a goroutine of this process, Encoded does the same with encoded values (for tests), and Wire sends the call to a
+// worker. A call that a transport is given has a slot of the replica's gate already.
+//
+// Example: a deployment has one replica in the node and one in a Python worker. The router gives a call a slot of the first:
+// Local decodes the argument and runs the method. It gives the next call a slot of the second: Wire encodes the argument,
+// writes a CALL frame, and the END frame of the worker completes the call.
 package transport
 
 import (
@@ -12,23 +18,23 @@ import (
 	"github.com/helve-serve/helve/internal/wire"
 )
 
-// Transport starts admitted calls at one replica.
+// Transport starts calls at one replica. The caller holds a slot of the replica's gate for each.
 type Transport interface {
-	// Start starts c; sink is told its end exactly once, during Start or later. It does not block. The arguments of c
-	// need not stay valid after Start, except for a local replica ([Transport.Keeps]).
+	// Start starts c and does not block. sink.Complete is called exactly once, during Start or later. If Keeps returns false,
+	// the arguments of c need not stay valid after Start.
 	Start(b *call.Batch, c *call.Call, sink call.Sink) Handle
-	// Keeps says whether arguments must outlive Start.
+	// Keeps returns true if the arguments of a call must stay valid until its end.
 	Keeps() bool
 }
 
-// Handle ends a started call. The zero Handle does nothing.
+// Handle cancels a call that a transport has started. The zero Handle does nothing.
 type Handle struct {
 	peer *wire.Peer
 	id   uint64
 	ctx  *call.Context
 }
 
-// Cancel ends the method's context, or asks the worker to. The sink is still told when the method returned.
+// Cancel ends the context of the method, or asks the worker to do so. The sink is completed when the method has returned.
 func (h Handle) Cancel(b *call.Batch, cause error) {
 	if h.ctx != nil {
 		h.ctx.Cancel(cause)
@@ -62,7 +68,7 @@ func (l *Local) run(ctx *call.Context, c *call.Call, sink call.Sink) {
 	var r call.Result
 	ended := false
 	defer func() {
-		if !ended { // the method has ended its goroutine
+		if !ended { // a panic or runtime.Goexit of the method
 			r = call.Result{Err: call.Recovered(recover())}
 		}
 		ctx.End()
@@ -75,7 +81,8 @@ func (l *Local) run(ctx *call.Context, c *call.Call, sink call.Sink) {
 	ended = true
 }
 
-// describeError is e as it leaves its process: with what makes a registered cause again at the other side.
+// describeError returns e for another process. If the cause of e is a registered error of the application, the result has
+// its description, from which the other process makes the same error.
 func (l *Local) describeError(e *call.Error) *call.Error {
 	if e.Cause == nil || e.Known != nil {
 		return e
@@ -124,7 +131,7 @@ func (l *Local) call(ctx context.Context, c *call.Call) call.Result {
 }
 
 func (l *Local) stream(ctx context.Context, c *call.Call, m *instance.Method, in any) (failure *call.Error) {
-	var buf []byte // an item is of use during the call only
+	var buf []byte // used for every item: an item is valid only while it is handed over
 	e := l.Replica.RunStream(ctx, m, in, func(v any) bool {
 		p, e := m.EncodeTo(buf, l.Codec, c.Want, v)
 		if e != nil {
@@ -145,11 +152,11 @@ func (l *Local) stream(ctx context.Context, c *call.Call, m *instance.Method, in
 	return failure
 }
 
-// Wire sends calls to a replica in a worker.
+// Wire sends calls over a connection to a replica in a worker.
 type Wire struct {
 	Peer    *wire.Peer
 	Replica string
-	Python  bool // how a Go value becomes arguments: keyword arguments for a struct, or one positional
+	Python  bool // the replica is in Python: a struct becomes keyword arguments instead of one argument
 	Codec   *codec.Codec
 
 	routes RouteCache
@@ -160,18 +167,20 @@ func (w *Wire) Keeps() bool { return false }
 
 // Start writes the call. Go values are encoded here, on the caller's goroutine.
 func (w *Wire) Start(b *call.Batch, c *call.Call, sink call.Sink) Handle {
-	way, e := w.routes.Get(w.Peer, wire.Route{Replica: w.Replica, Method: c.Info.Method})
+	route, e := w.routes.Get(w.Peer, wire.Route{Replica: w.Replica, Method: c.Info.Method})
 	if e != nil {
 		sink.Complete(b, call.Result{Err: e})
 		return Handle{}
 	}
-	return Send(way, w.Codec, w.Python, b, c, sink)
+	return Send(route, w.Codec, w.Python, b, c, sink)
 }
 
-const scratchMax = 32 << 10 // above, the connection refers to the bytes instead of copying them
+// scratchMax is the largest buffer that is used again. The connection refers to larger values instead of copying them, so their
+// buffers belong to it.
+const scratchMax = 32 << 10
 
-// encodeBuffer is what one Send works with: the encoded form of a call that stays as it is, because it may be routed again,
-// to another kind of replica.
+// encodeBuffer holds the encoded form of a call while Send runs. The call itself is not changed, because the router may send
+// it to another replica, which may be in this process.
 type encodeBuffer struct {
 	call call.Call
 	buf  []byte
@@ -179,15 +188,15 @@ type encodeBuffer struct {
 
 var encodeBuffers = sync.Pool{New: func() any { return &encodeBuffer{buf: make([]byte, 0, 512)} }} //nolint:gochecknoglobals // a pool of buffers is not state
 
-// Send encodes what c holds as Go values and sends it on its way.
-func Send(way *wire.BoundRoute, cd *codec.Codec, python bool, b *call.Batch, c *call.Call, sink call.Sink) Handle {
-	h := Handle{peer: way.Peer()}
+// Send encodes the arguments of c that are Go values, and sends the call over a route.
+func Send(route *wire.BoundRoute, cd *codec.Codec, python bool, b *call.Batch, c *call.Call, sink call.Sink) Handle {
+	h := Handle{peer: route.Peer()}
 	var left time.Duration
 	if !c.Deadline.IsZero() {
 		left = c.TimeLeft(time.Now())
 	}
 	if c.Encoded.Table != nil && c.Want != call.Native {
-		h.id = way.Start(b, c, left, sink)
+		h.id = route.Start(b, c, left, sink)
 		return h
 	}
 	s := encodeBuffers.Get().(*encodeBuffer)
@@ -213,7 +222,7 @@ func Send(way *wire.BoundRoute, cd *codec.Codec, python bool, b *call.Batch, c *
 		err = encodeMany(cd, request, out)
 	}
 	if err == nil {
-		h.id = way.Start(b, out, left, sink)
+		h.id = route.Start(b, out, left, sink)
 	}
 	if cap(s.buf) <= scratchMax {
 		*s = encodeBuffer{buf: s.buf[:0]}
@@ -225,7 +234,7 @@ func Send(way *wire.BoundRoute, cd *codec.Codec, python bool, b *call.Batch, c *
 	return h
 }
 
-// argumentFailure is the failure of a call whose arguments cannot be encoded.
+// argumentFailure is the error of a call whose arguments cannot be encoded.
 func argumentFailure(err error) *call.Error {
 	const what = "the argument cannot be encoded"
 	if e := codec.Panicked(what, err); e != nil {
@@ -234,7 +243,7 @@ func argumentFailure(err error) *call.Error {
 	return call.NewError(call.BadInput, what+": "+err.Error())
 }
 
-// orDefault is what a handle's option says, or what it leaves open.
+// orDefault returns the codec that a handle's option names, or the default if the option is not set.
 func orDefault(option, otherwise call.Codec) call.Codec {
 	if option == call.None {
 		return otherwise

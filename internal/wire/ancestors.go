@@ -2,13 +2,16 @@ package wire
 
 import "github.com/helve-serve/helve/internal/call"
 
-// The ancestors of a call travel as far as only the worker knows them: up to the call that the node sent it. From there on the node
-// knows them itself, so a call carries 14 bytes as a rule, however deep it is, and the node looks them up only when it has to wait.
+// A call made inside of a method has ancestors: the call that runs the method, the call above that, and so on. A node
+// uses them to find calls that wait for each other in a circle. A worker sends the ancestors up to the first call that
+// the node has sent to it, because the node knows the rest. So this entry usually takes 14 bytes, however deep the call
+// is, and the node looks at it only when the call has to wait for a slot.
 
-// ID is the low half of the frame's id.
+// ID returns the low half of the id of the call's frame.
 func (in *Incoming) ID() uint32 { return uint32(in.id) }
 
-// Outgoing is the sink of a call that this side has sent and that has not ended, by the low half of its id; nil if there is none.
+// Outgoing returns the sink of a call that this side has sent and that has not ended. id is the low half of its id. The
+// result is nil if there is no such call.
 func (p *Peer) Outgoing(id uint32) call.Sink {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -19,8 +22,7 @@ func (p *Peer) Outgoing(id uint32) call.Sink {
 	return p.calls[full].sink
 }
 
-// appendAbove writes the tail entry of a call that was made in a worker's method. In a node there is no frame above, and
-// nothing is written.
+// appendAbove appends the tail entry "above" of a call that a method in a worker has made. In a node it appends nothing.
 func appendAbove(b []byte, i *call.Info) []byte {
 	start := len(b)
 	b = append(b, 5)
@@ -49,7 +51,7 @@ func appendAbove(b []byte, i *call.Info) []byte {
 	return b[:start]
 }
 
-// parseAbove reads what appendAbove wrote, and how the call hangs on the nearest.
+// parseAbove reads the entry "above". link says how the call depends on its nearest ancestor.
 func parseAbove(v []byte) (a *call.Above, link call.Link, ok bool) {
 	a = &call.Above{}
 	for n := 0; ; n++ {

@@ -8,17 +8,19 @@ import (
 )
 
 const (
-	// maxCallBytes bounds the arguments of a peer's calls that have not ended: what a receiver has handed over, the budget
-	// of unfinished bodies does not count any more.
+	// maxCallBytes bounds the arguments, in bytes, of calls of the other side that have not ended. (Bodies that have not
+	// arrived completely have a budget of their own, [Terms.Budget].)
 	maxCallBytes = 1 << 30
-	// maxControlBytes bounds the control requests of a peer that are not answered.
+	// maxControlBytes bounds the control requests of the other side, in bytes, that are not answered.
 	maxControlBytes = 512 << 20
 )
 
-// inFlight counts the bytes of calls and control requests that a peer has under way; a peer's mu guards it.
+// inFlight counts the bytes of calls and control requests of the other side that have not ended. Peer.mu guards it.
 type inFlight struct{ calls, controls int }
 
-// admitCall counts a call of n bytes, or gives the error that it ends with. One alone is always taken. The peer's mu is held.
+// admitCall counts a call of n bytes. Over the limit the result is the error of the call; but if no other call is in flight, a call of any
+// size is taken. p.mu is held. For example, with a limit of 1 GiB one call of 1.5 GiB runs, and a second one of 1 KiB beside it
+// fails with backpressure.
 func (p *Peer) admitCall(n int) *call.Error {
 	limit := p.conn.terms.Calls
 	if p.inFlight.calls > 0 && p.inFlight.calls+n > limit {
@@ -30,7 +32,7 @@ func (p *Peer) admitCall(n int) *call.Error {
 	return nil
 }
 
-// refuseCall answers a call that is not run.
+// refuseCall answers a call that is not run with an error.
 func (p *Peer) refuseCall(b *call.Batch, id uint64, e *call.Error) {
 	h := Header{Type: TypeEnd, Flags: FlagError, ID: id}
 	if _, err := p.conn.Append(h, make([]byte, endLen), codec.AppendError(nil, e)); err == nil {
@@ -38,7 +40,7 @@ func (p *Peer) refuseCall(b *call.Batch, id uint64, e *call.Error) {
 	}
 }
 
-// admitControl counts a control request.
+// admitControl counts a control request of n bytes. An error ends the connection: a sender knows the limit and keeps to it.
 func (p *Peer) admitControl(n int) error {
 	limit := p.conn.terms.Controls
 	p.mu.Lock()

@@ -13,40 +13,42 @@ import (
 )
 
 const (
-	// maxAnnounced and maxAnnouncedMeta bound the bodies that were announced and are not complete.
+	// maxAnnounced and maxAnnouncedMeta limit the bodies that were announced and are not complete, in number and in
+	// bytes of their metas.
 	maxAnnounced     = 1 << 16
 	maxAnnouncedMeta = 64 << 20
-	// maxHeld bounds the frames that wait for an announced body before them, in bytes.
+	// maxHeld limits the frames that wait for an announced body, in bytes.
 	maxHeld      = 64 << 20
 	heldOverhead = 128
 )
 
-// inBody is one announced body on its way in. The receiver's lock guards it, except buf, which is the reader's.
+// inBody is one announced body that is being received. The lock of the receiver guards it, but buf belongs to the reader
+// of the bulk connection.
 type inBody struct {
 	number      uint64
 	h           Header
 	meta        []byte
 	order       order
-	announcedAt time.Time // when it was announced
+	announcedAt time.Time // set when the announcement came
 	total       int
-	credit      int // how far the other side may send
+	credit      int // the length up to which the other side may send
 
 	buf      []byte
 	received int
 	begun    bool
-	reserved bool // counts in the budget, until it is handed over
-	dropped  bool // what still comes is thrown away
+	reserved bool // counts in the budget
+	dropped  bool // further chunks are discarded
 	complete bool
 }
 
-// order names frames that must be handed over in the order in which they came: those of one call, whose id was chosen by
-// one side.
+// order identifies frames that must be handed over in the order in which they came: the frames of one call, control
+// request or reply. The class says which of these it is, because each has ids of its own.
 type order struct {
 	class uint8
 	id    uint64
 }
 
-// orderOf says what a frame must not overtake.
+// orderOf returns the order of a frame. ordered is false if the frame may overtake every other.
 func orderOf(h Header) (order, bool) {
 	switch h.Type {
 	case TypeCall, TypeCancel, TypeCredit:
@@ -61,15 +63,15 @@ func orderOf(h Header) (order, bool) {
 	return order{}, false
 }
 
-// heldFrame is a body that is not complete, or a frame or a complete body behind one.
+// heldFrame is an entry in the queue of one order: a body that is not complete, or a frame or complete body behind one.
 type heldFrame struct {
-	body *inBody // nil: a frame
+	body *inBody // nil for a frame without an announced body
 	h    Header
 	meta []byte
 	data []byte
 }
 
-// callMeta is the meta of a call.
+// callMeta is the meta of the CALL.
 func (e heldFrame) callMeta() []byte {
 	if e.body != nil {
 		return e.body.meta
@@ -77,21 +79,25 @@ func (e heldFrame) callMeta() []byte {
 	return e.meta
 }
 
-// bulkReceiver puts announced bodies together. A body over [defaultCredit] gets the memory for all of it before it is
-// granted, in the order of the announcements: whoever was granted can be finished, so that nobody waits for good.
+// bulkReceiver assembles announced bodies. A body over [defaultCredit] waits until the budget has room for all of it, in
+// the order of the announcements; then its memory is reserved and it is granted completely. So every body that was
+// granted can be finished, and two bodies cannot wait for each other.
+//
+// Example: the budget is 256 MB. Bodies of 200, 100 and 10 MB are announced. The first is granted; the second waits, and
+// the third waits behind it, although it would fit. When the first is complete, both are granted.
 type bulkReceiver struct {
 	l     *Link
 	frame func(b *call.Batch, h Header, meta, body []byte) error
 
-	mu         sync.Mutex // also held while a frame is handed over: one at a time, whichever reader has it
-	announced  *sync.Cond // a body was announced, or none will be any more
-	ended      bool       // no frame comes any more
+	mu         sync.Mutex // also held while a frame is handed over, so that the two readers hand over one frame at a time
+	announced  *sync.Cond // signalled when a body is announced, or when no more will be
+	ended      bool       // the small connection has ended
 	lastCall   uint64
-	number     uint64 // of the body announced last
+	number     uint64 // of the body that was announced last
 	incomplete map[uint64]*inBody
 	queues     map[order][]heldFrame
-	waiting    []*inBody // for the budget, in order
-	reserved   int       // bytes
+	waiting    []*inBody // bodies that wait for the budget, in order
+	reserved   int       // bytes of the budget that are in use
 	budget     int
 	begun      int
 	metaBytes  int
@@ -104,7 +110,7 @@ func (r *bulkReceiver) init(l *Link) {
 	r.budget = max(l.terms.Budget, l.terms.MaxIn)
 }
 
-// small takes a frame of the small connection.
+// small handles a frame of the small connection.
 func (r *bulkReceiver) small(b *call.Batch, h Header, meta, body []byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -162,7 +168,8 @@ func (r *bulkReceiver) announce(b *call.Batch, key order, h Header, meta, body [
 	return nil
 }
 
-// admit reserves memory for those who wait, in order: a large body is not overtaken for good by smaller ones.
+// grantWaiting reserves memory for bodies that wait for the budget, in their order. A small body does not overtake a
+// large one, which could wait forever otherwise.
 func (r *bulkReceiver) grantWaiting(b *call.Batch) error {
 	for len(r.waiting) > 0 {
 		m := r.waiting[0]
@@ -182,13 +189,13 @@ func (r *bulkReceiver) grantWaiting(b *call.Batch) error {
 	return nil
 }
 
-// grant lets the other side send all of m. Nothing is gained by less: the memory is reserved.
+// grant lets the other side send all of m. The memory is reserved, so a smaller grant would save nothing.
 func (r *bulkReceiver) grant(b *call.Batch, m *inBody) error {
 	m.credit = m.total
 	var meta [8]byte
 	le.PutUint64(meta[:], uint64(m.total))
 	if _, err := r.l.small.Append(Header{Type: TypeGrant, ID: m.number}, meta[:]); err != nil {
-		return nil //nolint:nilerr // the connection has ended, which its reader will see
+		return nil //nolint:nilerr // the connection has ended, and its reader sees it too
 	}
 	b.Touch(r.l)
 	return nil
@@ -201,8 +208,9 @@ func (r *bulkReceiver) unreserve(m *inBody) {
 	}
 }
 
-// hold queues a frame behind the announced body of the same id. A CANCEL does not wait: its call is answered. But it does
-// where the body has references to shared memory, which have to be taken over to be given back.
+// hold queues a frame behind the announced body of the same order. A CANCEL of a call is handled at once: the call is
+// answered without its body. But it waits too if an argument is in shared memory, because the reference must be taken
+// over before it can be released.
 func (r *bulkReceiver) hold(b *call.Batch, key order, h Header, meta, body []byte) error {
 	if h.Type == TypeCancel && !hasMemoryReference(r.queues[key][0].callMeta()) {
 		r.cancelCall(b, key)
@@ -218,7 +226,7 @@ func (r *bulkReceiver) hold(b *call.Batch, key order, h Header, meta, body []byt
 	return nil
 }
 
-// cancelCall answers a call whose body is not complete, and forgets it.
+// cancelCall answers a call whose body is not complete, and discards the body.
 func (r *bulkReceiver) cancelCall(b *call.Batch, key order) {
 	for _, e := range r.queues[key] {
 		if e.body == nil {
@@ -241,7 +249,7 @@ func (r *bulkReceiver) cancelCall(b *call.Batch, key order) {
 	}
 }
 
-// close says that no announcement comes any more.
+// close records that no more announcements come.
 func (r *bulkReceiver) close() {
 	r.mu.Lock()
 	r.ended = true
@@ -249,8 +257,8 @@ func (r *bulkReceiver) close() {
 	r.mu.Unlock()
 }
 
-// read reads the bulk connection until it ends. Bodies are read into their place; only what one read brought beyond a
-// header is copied.
+// read reads the bulk connection until it ends. Chunks are read into the memory of their body; only bytes that a read
+// has brought along with a header are copied.
 func (r *bulkReceiver) read(nc net.Conn) error {
 	var batch call.Batch
 	defer batch.End()
@@ -293,11 +301,12 @@ func (r *bulkReceiver) read(nc net.Conn) error {
 
 var errLinkEnded = errors.New("the small connection has ended")
 
-// chunk checks a chunk and says where it goes: place is nil for one that is thrown away, m is nil for an ABORT.
+// chunk checks the header of a chunk. place is the memory for its bytes, or nil if they are discarded. m is nil for an
+// abort.
 func (r *bulkReceiver) chunk(b *call.Batch, h Header) (m *inBody, place []byte, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for h.ID > r.number && !r.ended { // the connections are not in step
+	for h.ID > r.number && !r.ended { // the chunk may be here before its announcement
 		r.announced.Wait()
 	}
 	if h.ID > r.number {
@@ -328,7 +337,7 @@ func (r *bulkReceiver) chunk(b *call.Batch, h Header) (m *inBody, place []byte, 
 		return m, nil, nil
 	}
 	if len(m.buf) < m.received+n {
-		own := make([]byte, m.credit) // all of it, or what may be sent unasked
+		own := make([]byte, m.credit) // all of a granted body, or the part that may be sent before a grant
 		copy(own, m.buf[:m.received])
 		m.buf = own
 	}
@@ -357,7 +366,7 @@ func (r *bulkReceiver) abort(b *call.Batch, m *inBody, n int) error {
 	return r.grantWaiting(b)
 }
 
-// forget forgets a body of which no chunk comes any more.
+// forget removes a body that gets no more chunks.
 func (r *bulkReceiver) forget(m *inBody) {
 	delete(r.incomplete, m.number)
 	r.metaBytes -= len(m.meta)
@@ -366,7 +375,7 @@ func (r *bulkReceiver) forget(m *inBody) {
 	}
 }
 
-// bytesArrived is told that n more bytes of m are in their place.
+// bytesArrived counts n more bytes of m.
 func (r *bulkReceiver) bytesArrived(b *call.Batch, m *inBody, n int) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -384,13 +393,13 @@ func (r *bulkReceiver) bytesArrived(b *call.Batch, m *inBody, n int) error {
 	return r.grantWaiting(b)
 }
 
-// handOver hands over what waits under key, up to a body that is not complete.
+// handOver hands over the queue of one order, up to a body that is not complete.
 func (r *bulkReceiver) handOver(b *call.Batch, key order) error {
 	q := r.queues[key]
 	for len(q) > 0 && (q[0].body == nil || q[0].body.complete) {
 		e := q[0]
 		q = q[1:]
-		// Before the hand-over, which may lead to further frames of this id.
+		// The queue is changed before the hand-over, because frame may cause further frames of the same order.
 		if len(q) == 0 {
 			delete(r.queues, key)
 		} else {
@@ -417,7 +426,7 @@ func (r *bulkReceiver) handOver(b *call.Batch, key order) error {
 	return nil
 }
 
-// subtractTime takes the time that the body needed from the time that the call has left.
+// subtractTime subtracts the time that a body took to arrive from the time that its call has left.
 func subtractTime(meta []byte, d time.Duration) {
 	if len(meta) < callLen {
 		return
@@ -428,7 +437,7 @@ func subtractTime(meta []byte, d time.Duration) {
 	}
 }
 
-// chunkReader reads headers with little beyond them, and bodies straight into their place.
+// chunkReader reads the headers of chunks through a small buffer, and their bytes directly into their place.
 type chunkReader struct {
 	nc     net.Conn
 	lo, hi int

@@ -11,58 +11,60 @@ import (
 	"time"
 )
 
-// bulkPos marks a position that is the number of an announced body.
+// bulkPos marks a position (see [Conn.Append]) that is the number of an announced body.
 const bulkPos = 1 << 63
 
-// maxQueuedBodies bounds the bodies that wait to be sent, in number; conn's backlog bounds them in bytes.
+// maxQueuedBodies is the largest number of bodies that wait to be sent. Their bytes are limited by the backlog of the
+// connection.
 const maxQueuedBodies = 1 << 15
 
-// What waits at the other side for bodies that are not sent is within its limits (maxAnnouncedMeta, maxHeld), with room for what
-// is sent and not read yet.
+// The receiver of announced bodies limits their metas and the frames that wait for them (maxAnnouncedMeta, maxHeld). The
+// sender keeps to three quarters of these limits, because the receiver may not have read all that was sent.
 const (
 	maxMetaBytes = maxAnnouncedMeta / 4 * 3
 	maxHeldBytes = maxHeld / 4 * 3
 )
 
-// outBody is one announced body on its way out.
+// outBody is one announced body that is to be sent.
 type outBody struct {
 	number uint64
 	h      Header
 	meta   []byte
 	segs   [][]byte
 	total  int
-	credit int // how far it may be sent
+	credit int // the length up to which it may be sent
 
-	seg, off   int // where the next chunk begins
+	seg, off   int // the begin of the next chunk
 	sent       int
-	begun      bool // counts against maxBegun
-	parked     bool // begun, and out of credit
-	finalChunk bool // its last chunk is being written
-	finalSent  bool // a byte of its last chunk reached the kernel
-	withdrawn  bool // withdrawn
-	heldBytes  int  // bytes of items of the same stream that were sent after its announcement, and wait for it
+	begun      bool // counts in maxBegun
+	parked     bool // begun, but without credit
+	finalChunk bool // its last chunk is written, or is being written
+	finalSent  bool // a byte of the last chunk has reached the kernel
+	withdrawn  bool // the call was taken back
+	heldBytes  int  // bytes of later items of the same stream, which wait for this body at the other side
 }
 
-// bulkSender writes announced bodies, a chunk of each in turn. A goroutine writes while there is something to write; it
-// may block, and nobody waits for it.
+// bulkSender writes announced bodies. It writes a chunk of each body in turn, so that a body of 1 MB that comes behind
+// one of 1 GB needs twice its time, and not the time of both. One goroutine writes as long as there are chunks, and may
+// block.
 type bulkSender struct {
 	l          *Link
-	waiting    atomic.Bool // something was queued since the last kick
+	waiting    atomic.Bool // set when a body is queued, cleared by startWriter
 	congestion congestion
 
 	mu        sync.Mutex
-	idle      *sync.Cond // writing became false
+	idle      *sync.Cond // signalled when writing becomes false
 	nc        net.Conn
-	number    uint64 // of the body announced last
+	number    uint64 // of the body that was announced last
 	bodies    map[uint64]*outBody
-	queue     []*outBody // announced, in order, and not begun
-	sending   []*outBody // begun, with credit; the first is next
+	queue     []*outBody // announced and not begun, in order
+	sending   []*outBody // begun and with credit; the first is next
 	begun     int
-	bytes     int                 // of queued bodies
-	metaBytes int                 // bytes of their metas
-	heldBytes int                 // bytes of items that wait for them at the other side
-	lastItems map[uint64]*outBody // by stream, the body of items that was announced last
-	streams   atomic.Int32        // how many these are
+	bytes     int                 // of all bodies
+	metaBytes int                 // of the metas of all bodies
+	heldBytes int                 // of items that wait for bodies at the other side
+	lastItems map[uint64]*outBody // for each stream, the last of its items that was announced
+	streams   atomic.Int32        // the length of lastItems
 	aborts    []uint64
 	writing   bool
 	err       error
@@ -91,14 +93,14 @@ func (s *bulkSender) announce(h Header, meta []byte, segs [][]byte, n int) (pos 
 	if (h.Type == TypeCall || h.Type == TypeControl || h.Type == TypeItems) && (len(s.bodies) >= maxQueuedBodies || s.bytes > s.l.small.backlog || s.metaBytes+len(meta) > maxMetaBytes) {
 		return 0, errBacklog
 	}
-	if s.bytes > 4*s.l.small.backlog { // answers are not refused, but end a connection that takes none of them
+	if s.bytes > 4*s.l.small.backlog { // answers do not fail, but a connection whose other side takes none of them ends
 		s.l.small.failAll(errBacklog)
 		return 0, errBacklog
 	}
 	m.number = s.number + 1
 	full := le.AppendUint64(le.AppendUint64(m.meta, m.number), uint64(n))
 	h.Flags |= FlagBulk
-	// Under the lock, so that announcements are in the order of their numbers.
+	// The lock is held, so that announcements are in the order of their numbers.
 	if _, err := s.l.small.Append(h, full); err != nil {
 		return 0, err
 	}
@@ -118,7 +120,7 @@ func (s *bulkSender) announce(h Header, meta []byte, segs [][]byte, n int) (pos 
 	return bulkPos | m.number, nil
 }
 
-// earlyCancel is told that a body was sent, or will not be.
+// forget removes a body that was sent, or that will not be sent.
 func (s *bulkSender) forget(m *outBody) {
 	delete(s.bodies, m.number)
 	s.bytes -= m.total
@@ -131,13 +133,14 @@ func (s *bulkSender) forget(m *outBody) {
 	s.updateCongestion()
 }
 
-// updateCongestion sees that streams wait while too much waits to be sent, or to be read behind what does.
+// updateCongestion holds streams back if too many bytes wait to be sent, or wait for bodies at the other side.
 func (s *bulkSender) updateCongestion() {
 	s.congestion.update(max(s.bytes, 2*s.heldBytes*s.l.small.streamBacklog/maxHeldBytes), s.l.small.streamBacklog)
 }
 
-// countHeld counts items that the other side holds until the body before them has come. Streams that can wait do so before that
-// is too much; one that is relayed ends.
+// countHeld counts items of n bytes that the other side holds until the body before them is complete. It fails over the
+// limit. Streams of methods in this process wait before that (see updateCongestion); a relayed stream cannot wait, and
+// ends.
 func (s *bulkSender) countHeld(id uint64, n int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -154,7 +157,8 @@ func (s *bulkSender) countHeld(id uint64, n int) error {
 	return nil
 }
 
-// keepUpTo copies the segments that their owners may change after Append.
+// copySegments returns the segments of a body for later. It copies small ones, which their owners may change after
+// Append.
 func copySegments(segs [][]byte, n int) [][]byte {
 	out := make([][]byte, 0, len(segs))
 	var own []byte
@@ -182,7 +186,7 @@ func (s *bulkSender) attach(nc net.Conn) {
 	s.startWriter()
 }
 
-// startWriter sees that somebody writes if there is something to write.
+// startWriter starts the goroutine that writes, if there are chunks to write and it does not run.
 func (s *bulkSender) startWriter() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -248,7 +252,8 @@ func (s *bulkSender) write() {
 	}
 }
 
-// admitNext is the body whose turn it is. Aborts come first: they free places.
+// next returns the body of which a chunk is to be written next, or nil if an abort or nothing is to be written. Aborts
+// come first, because they make room.
 func (s *bulkSender) next() *outBody {
 	if len(s.aborts) > 0 {
 		return nil
@@ -267,11 +272,11 @@ func (s *bulkSender) next() *outBody {
 		return nil
 	}
 	m := s.sending[0]
-	s.sending = slices.Delete(s.sending, 0, 1) // which forgets the pointer, and with it the body
+	s.sending = slices.Delete(s.sending, 0, 1) // Delete clears the slot, so that the body can be collected
 	return m
 }
 
-// take appends the next n bytes of the body to chunk.
+// appendChunk appends the next n bytes of the body to chunk.
 func (m *outBody) appendChunk(chunk [][]byte, n int) [][]byte {
 	m.sent += n
 	for n > 0 {
@@ -287,7 +292,7 @@ func (m *outBody) appendChunk(chunk [][]byte, n int) [][]byte {
 	return chunk
 }
 
-// writeFailed is called with mu held, after a write that failed. The reader ends the link, when it has read what arrived.
+// writeFailed handles a failed write. mu is held. The reader ends the link when it has read all data that has arrived.
 func (s *bulkSender) writeFailed(err error) {
 	if s.err == nil {
 		s.err = err
@@ -296,7 +301,7 @@ func (s *bulkSender) writeFailed(err error) {
 	s.nc.SetReadDeadline(time.Now().Add(linger)) //nolint:errcheck // it has ended already then
 }
 
-// grant is a GRANT that arrived.
+// grant handles a GRANT.
 func (s *bulkSender) grant(number, upto uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -331,7 +336,7 @@ func (s *bulkSender) withdraw(pos uint64) bool {
 			s.sending = slices.Delete(s.sending, i, i+1)
 		}
 	} else {
-		m.segs = nil // it stays in the queue until its turn
+		m.segs = nil // it stays in the queue until its turn comes
 	}
 	s.aborts = append(s.aborts, m.number)
 	s.waiting.Store(true)
@@ -358,7 +363,7 @@ func (s *bulkSender) unsent(pos uint64) (h Header, meta, body []byte, ok bool) {
 	return m.h, m.meta, bytes.Join(m.segs, nil), true
 }
 
-// forget refuses what comes later. What was not sent stays for unsent.
+// close refuses further bodies. Bodies that were not sent stay there for unsent.
 func (s *bulkSender) close() {
 	s.mu.Lock()
 	if s.err == nil {
@@ -370,7 +375,7 @@ func (s *bulkSender) close() {
 
 func (s *bulkSender) awaitWriter() {
 	s.mu.Lock()
-	for s.writing { // its write fails at once: the socket is closed
+	for s.writing { // the write fails soon, because the socket is closed
 		s.idle.Wait()
 	}
 	s.mu.Unlock()

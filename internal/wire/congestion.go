@@ -8,18 +8,20 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// maxStreamBacklog is how many bytes may wait for a peer before the methods whose streams it reads wait too.
+// maxStreamBacklog is the number of bytes that may wait to be written to a peer. Over it, methods that send streams to this peer wait.
 const maxStreamBacklog = 64 << 20
 
-// congestion says whether more waits to be written than streams should add to.
+// congestion holds streams back while too many bytes wait to be written. It begins above a limit and ends below half of it, so that
+// streams do not stop and go with every write. Example: with a limit of 64 MiB, 1,000 streams to a worker that does not read are
+// held at 64 MiB, and go on when the worker has read 32 MiB.
 type congestion struct {
 	congested atomic.Bool
 
 	mu     sync.Mutex
-	relief chan struct{} // closed when it is over
+	relief chan struct{} // closed at the end of a congestion
 }
 
-// update is told how much waits, by whoever guards that; it is begun above limit and over at the half of it.
+// update sets the number of bytes that wait. Its caller holds the lock that guards this number.
 func (c *congestion) update(waiting, limit int) {
 	over := c.congested.Load()
 	if over == (waiting > limit) || over && waiting > limit/2 {
@@ -35,7 +37,7 @@ func (c *congestion) update(waiting, limit int) {
 	c.mu.Unlock()
 }
 
-// wait returns when there is room, and false if ctx ended before.
+// awaitRelief returns true when there is no congestion, and false if ctx ended before.
 func (c *congestion) awaitRelief(ctx context.Context) bool {
 	for c.congested.Load() {
 		c.mu.Lock()
@@ -50,8 +52,9 @@ func (c *congestion) awaitRelief(ctx context.Context) bool {
 	return true
 }
 
-// sendPending sends what is pending, when there is room for it in what the connection has to write; false if ctx ended before.
-// One stream at a time does, so that many are not let in by the same look.
+// sendPending sends the pending items of the stream, as soon as the connection is not congested. One stream at a time sends, so that
+// not all streams see the same free room and fill it together. The result is false if ctx ended before, or if items of the
+// stream could not be sent.
 func (in *Incoming) sendPending(ctx context.Context) bool {
 	l := in.peer.conn
 	select {
@@ -72,7 +75,7 @@ func (in *Incoming) sendPending(ctx context.Context) bool {
 	return ok
 }
 
-// Drain waits, at the end of a method, until what it has given may be sent, or ctx ends.
+// Drain sends the pending items at the end of a method. It waits while the connection is congested, until ctx ends.
 func (in *Incoming) Drain(ctx context.Context) {
 	if l := in.peer.conn; l.small.congestion.congested.Load() || l.send.congestion.congested.Load() {
 		in.sendPending(ctx)

@@ -17,29 +17,35 @@ import (
 
 const (
 	readBuf = 64 << 10
-	// A frame up to sharedFrame bytes is handed over inside the read buffer and copied by whoever keeps it; larger ones
-	// get memory of their own, so that anything over it may be referenced instead of copied when it is forwarded.
+	// maxCopied is the largest frame that is handed over inside the read buffer, and the largest segment that is copied into
+	// the write buffer. A larger frame is read into memory of its own. So a value over this size can be relayed from one
+	// connection to another by reference, without a copy.
 	maxCopied = call.GivenAway
-	maxSpare  = 1 << 20 // write buffers above this are given back to the collector
+	maxSpare  = 1 << 20 // the largest write buffer that is used again
 )
 
-// ErrClosed is why a connection ended that was closed on this side.
+// ErrClosed is the error of a connection that this side has closed.
 var ErrClosed = errors.New("connection closed")
 
-// Conn is one framed connection. Append and Flush may be called from any goroutine; Read has one.
+// Conn is one framed connection. Append and Flush may be called from any goroutine, Read from one.
 //
-// Writing: frames are appended to a buffer, and whoever flushes while nobody writes becomes the writer and drains what
-// others append meanwhile. The flush itself never blocks: what the kernel does not take at once is left to a goroutine,
-// because a flusher is often the reader of another connection (a relay), which one full socket must not stall.
+// Writing has two steps. Append adds a frame to a buffer. Flush makes its goroutine the writer, unless another goroutine is
+// the writer already; the writer also writes the frames that other goroutines append meanwhile. For example, 128 goroutines
+// each append a call and flush: the first one writes its own frame, and then the frames of the other 127 in one system call.
 //
-// The position of every frame in the stream of written bytes is known, so that after the connection broke one can tell
-// the calls of which no byte reached the kernel: those have not started.
+// Flush does not block. If the kernel does not take all bytes at once, a new goroutine takes over as the writer, because the
+// goroutine that flushes is often the reader of another connection, for example in a node that relays calls between two
+// workers: a full socket of one worker must not stop the reading from the other.
+//
+// Append returns the position of the frame in the stream of written bytes. After the connection has ended, the position shows
+// whether any byte of the frame has reached the kernel. A call of which no byte was written has not started, and can run
+// elsewhere.
 type Conn struct {
 	nc  net.Conn
-	raw syscall.RawConn // nil: no non-blocking writes, everything goes through the goroutine
+	raw syscall.RawConn // for writes that do not block; nil if nc has no descriptor, then a goroutine makes all writes
 
-	maxIn, maxOut, backlog int // bytes; set before anything is read or written
-	streamBacklog          int // the backlog at which streams wait
+	maxIn, maxOut, backlog int // bytes; set before the connection is used
+	streamBacklog          int // bytes that wait, over which streams are held back
 	congestion             congestion
 
 	mu       sync.Mutex
@@ -55,7 +61,7 @@ type Conn struct {
 
 	written atomic.Uint64 // bytes that the kernel has taken
 
-	// Owned by whoever holds the writing role.
+	// The fields below belong to the goroutine that is the writer.
 	writeBuf  []byte
 	writeN    int
 	writeErr  error
@@ -68,7 +74,7 @@ func NewConn(nc net.Conn) *Conn {
 	if sc, ok := nc.(syscall.Conn); ok {
 		c.raw, _ = sc.SyscallConn()
 	}
-	c.writeFunc = func(fd uintptr) bool { // kept, because a closure per write would be an allocation per write
+	c.writeFunc = func(fd uintptr) bool { // one closure for all writes, because each closure is an allocation
 		for {
 			c.writeN, c.writeErr = syscall.Write(int(fd), c.writeBuf)
 			if c.writeErr != syscall.EINTR { //nolint:errorlint // raw errno
@@ -79,8 +85,9 @@ func NewConn(nc net.Conn) *Conn {
 	return c
 }
 
-// Append queues one frame whose body is the concatenation of segs, and gives its position in the stream. Segments over
-// 32 KiB are referenced, not copied: they must not change any more. Nothing is written before Flush.
+// Append adds one frame to the write buffer. The body of the frame is the concatenation of segs. Segments over 32 KiB are
+// referenced instead of copied, and must not change any more. No byte is written before Flush. pos is the position of the
+// frame in the stream of written bytes.
 func (c *Conn) Append(h Header, meta []byte, segs ...[]byte) (pos uint64, err error) {
 	n := 0
 	for _, s := range segs {
@@ -127,7 +134,7 @@ func (c *Conn) Append(h Header, meta []byte, segs ...[]byte) (pos uint64, err er
 	return pos, nil
 }
 
-// Flush writes what was appended, or leaves it to whoever is writing.
+// Flush writes the frames that were appended. If another goroutine is the writer, it leaves them to that goroutine.
 func (c *Conn) Flush() {
 	c.mu.Lock()
 	if c.writing || c.err != nil {
@@ -175,8 +182,9 @@ func (c *Conn) Flush() {
 	c.mu.Unlock()
 }
 
-// FlushSoon is Flush for a caller on a goroutine of its own: when others are likely to append too it lets them first,
-// so that one write takes the frames of many. With 128 calls in flight this is a third of the system calls.
+// FlushSoon is Flush for a goroutine that runs one call. busy says that other calls are in flight on the connection: then
+// other goroutines run first, so that one write takes the frames of many calls. With 128 calls in flight this makes a third
+// of the system calls (measured).
 func (c *Conn) FlushSoon(busy bool) {
 	if busy {
 		runtime.Gosched()
@@ -184,7 +192,7 @@ func (c *Conn) FlushSoon(busy bool) {
 	c.Flush()
 }
 
-// drain has the writing role and may block; rest is what Flush could not write.
+// drain is the writer on a goroutine of its own, and may block. rest are the bytes that Flush could not write.
 func (c *Conn) drain(rest []byte) {
 	var bufs net.Buffers
 	if len(rest) > 0 {
@@ -223,12 +231,12 @@ func (c *Conn) failLocked(err error) {
 	if c.err == nil {
 		c.err = err
 	}
-	c.nc.Close() // the reader ends, and with it the peer
+	c.nc.Close() // the reader ends, and then the peer
 }
 
-// writeFailedLocked ends writing after a write that failed. What the other side has written before counts, so it is still read, for at
-// most [linger]. For example, a worker that exits answers a call and closes its socket; the node's next write fails, and the
-// answer, which lies in the socket's buffer, is read after that.
+// writeFailedLocked ends writing after a write has failed. Frames that the other side has written before are still read, for at
+// most [linger]. For example, a worker that exits answers a call and closes its socket. The node's next write fails, but the
+// answer lies in the socket's buffer and is read after that.
 func (c *Conn) writeFailedLocked(err error) {
 	if c.err == nil {
 		c.err = err
@@ -237,7 +245,7 @@ func (c *Conn) writeFailedLocked(err error) {
 	}
 }
 
-// Close ends the connection; frames not yet written are dropped. The first cause stays.
+// Close ends the connection. Frames that are not written are lost. If the connection has ended already, its first cause stays.
 func (c *Conn) Close(cause error) {
 	c.mu.Lock()
 	if c.err == nil {
@@ -247,25 +255,26 @@ func (c *Conn) Close(cause error) {
 	c.mu.Unlock()
 }
 
-// closedHere says, after the end, whether this side ended the connection.
+// closedHere returns true, after the end, if this side has ended the connection.
 func (c *Conn) closedHere() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.closed
 }
 
-// Err is why the connection ended, nil while it lives.
+// Err is the cause of the connection's end, or nil before it.
 func (c *Conn) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err
 }
 
-// Sent says whether any byte of the frame at pos reached the kernel. Its answer is final only after the connection
-// releaseUnused and [Conn.awaitWriter] returned.
+// Sent returns true if any byte of the frame at pos has reached the kernel. The result is final when the connection has ended
+// and [Conn.awaitWriter] has returned.
 func (c *Conn) Sent(pos uint64) bool { return c.written.Load() > pos }
 
-// unsentFrame is the frame at pos, of which no byte was written, after the connection ended and settled.
+// unsentFrame returns the frame at pos, of which no byte was written. It is called after the connection has ended and
+// [Conn.awaitWriter] has returned. ok is false if the frame is not complete there.
 func (c *Conn) unsentFrame(pos uint64) (h Header, meta, body []byte, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -286,7 +295,7 @@ func (c *Conn) unsentFrame(pos uint64) (h Header, meta, body []byte, ok bool) {
 	return h, b[headerLen:m], b[m:n:n], true
 }
 
-// awaitWriter waits until nobody holds the writing role, after the connection ended.
+// awaitWriter returns when no goroutine is the writer. It is called after the connection has ended.
 func (c *Conn) awaitWriter() {
 	for {
 		c.mu.Lock()
@@ -299,9 +308,10 @@ func (c *Conn) awaitWriter() {
 	}
 }
 
-// Read hands over frames until the connection ends or frame returns an error. meta and body are valid only during the
-// call of frame, except that a body over 32 KiB is given away. The other side is told an error of
-// frame (GOAWAY). After all complete frames of one read the batch is ended.
+// Read calls frame for every frame that arrives, until the connection ends or frame returns an error, and returns the cause of
+// the end. meta and body are valid only during the call of frame; but a body over 32 KiB has memory of its own and stays
+// valid. An error of frame is sent to the other side, in a GOAWAY. The batch b ends after the complete frames of one read, so
+// that answers to all of them are flushed together.
 func (c *Conn) Read(frame func(b *call.Batch, h Header, meta, body []byte) error) error {
 	err := c.read(frame)
 	if p, ok := errors.AsType[*protocolError](err); ok {
@@ -333,7 +343,7 @@ func (c *Conn) read(frame func(b *call.Batch, h Header, meta, body []byte) error
 			}
 			size := headerLen + int(h.Meta) + int(h.Body)
 			if size > maxCopied {
-				batch.End() // what came before need not wait for a large body
+				batch.End() // frames that came before do not wait until the large body has arrived
 				own, err := c.readLarge(buf[lo:hi], size)
 				if err != nil {
 					return err
@@ -378,8 +388,8 @@ func (c *Conn) read(frame func(b *call.Batch, h Header, meta, body []byte) error
 	}
 }
 
-// readLarge reads a large frame into memory of its own, which grows with what arrives: a peer that only claims a size
-// makes us allocate no more than twice what it sent.
+// readLarge reads a large frame into memory of its own. The memory grows with the bytes that arrive, so that a peer that only
+// announces a large size causes an allocation of at most twice the bytes that it has sent.
 func (c *Conn) readLarge(have []byte, size int) ([]byte, error) {
 	have = have[:min(len(have), size)]
 	own := make([]byte, min(size, 1<<20))

@@ -8,46 +8,46 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// sentControl is a control request that was sent. Whoever asked may have given up, in which case nobody is told its reply; it is under
-// way until that comes.
+// sentControl is a control request that was sent and has no reply yet. If its caller has given up, reply is nil; the
+// request counts as in flight until the reply comes.
 type sentControl struct {
-	reply chan<- reply // nil: nobody
+	reply chan<- reply // nil if the caller has given up
 	size  int          // in bytes
 }
 
 func (a sentControl) deliver(r reply) {
 	if a.reply != nil {
-		a.reply <- r // has room for one
+		a.reply <- r // never blocks: the channel has room for one
 	}
 }
 
-// controlQueue bounds the control requests that the other side has under way, because over its limits it ends the connection; the others
-// wait for their turn. Peer.mu guards it.
+// controlQueue keeps the number of control requests in flight within the limits of the other side, which would end the
+// connection otherwise. Requests over the limit wait in the order in which they came. Peer.mu guards it.
 //
-// Example: 5,000 goroutines give back a selection each. 4,096 requests are sent, and with every reply one more.
+// Example: 5,000 goroutines each release a lease. 4,096 requests are sent at once, and each reply lets one more go.
 type controlQueue struct {
 	inFlight, bytes int
-	limit           int // bytes; 0 for what follows from the other side's max_body
+	limit           int // in bytes; 0 for a limit that follows from the other side's max_body
 	waiting         []*queuedControl
 }
 
-// queuedControl is a request that waits.
+// queuedControl is a request that waits for its turn.
 type queuedControl struct {
 	size     int
-	admitted chan struct{} // closed when it is counted
+	admitted chan struct{} // closed when the request may be sent; it counts as in flight then
 }
 
 func (s *controlQueue) hasRoom(size, limit int) bool {
 	return s.inFlight < maxControls && (s.inFlight == 0 || s.bytes+size <= limit)
 }
 
-// remove is told that a request is not under way any more.
+// remove counts a request as no longer in flight.
 func (s *controlQueue) remove(size int) {
 	s.inFlight--
 	s.bytes -= size
 }
 
-// admitNext lets those in that there is room for, in their order.
+// admitNext admits waiting requests, in their order, while there is room.
 func (s *controlQueue) admitNext(limit int) {
 	for len(s.waiting) > 0 && s.hasRoom(s.waiting[0].size, limit) {
 		t := s.waiting[0]
@@ -59,15 +59,15 @@ func (s *controlQueue) admitNext(limit int) {
 	}
 }
 
-// controlLimit is how many bytes of control requests the other side takes at once.
+// controlLimit is the number of bytes of control requests that the other side takes at once.
 func (p *Peer) controlLimit() int {
-	if p.controlQueue.limit > 0 { // in tests
+	if p.controlQueue.limit > 0 { // set by tests
 		return p.controlQueue.limit
 	}
 	return max(maxControlBytes, 2*p.conn.terms.MaxOut)
 }
 
-// awaitControlTurn waits until a request of that size may be sent, and counts it.
+// awaitControlTurn waits until a request of this size may be sent, and counts it as in flight.
 func (p *Peer) awaitControlTurn(ctx context.Context, size int) error {
 	t := &queuedControl{size, make(chan struct{})}
 	p.mu.Lock()
@@ -75,7 +75,7 @@ func (p *Peer) awaitControlTurn(ctx context.Context, size int) error {
 	p.controlQueue.admitNext(p.controlLimit())
 	p.mu.Unlock()
 	select {
-	case <-t.admitted: // also of a ctx that has ended: the request is sent, and its reply not waited for
+	case <-t.admitted: // even if ctx has ended: then the request is sent, and its reply is not awaited
 		return nil
 	default:
 	}
@@ -97,14 +97,14 @@ func (p *Peer) awaitControlTurn(ctx context.Context, size int) error {
 			return err
 		}
 	}
-	p.controlQueue.remove(size) // it was counted meanwhile
+	p.controlQueue.remove(size) // the request was admitted meanwhile
 	p.controlQueue.admitNext(p.controlLimit())
 	return err
 }
 
-// Control sends a control request, a value whose JSON is an object that has "op" or that JSON as a [json.RawMessage], and
-// waits for the reply, which is unmarshalled into out if that is not nil. It waits first until the other side has room for
-// one more. The types of the requests are in package protocol.
+// Control sends a control request and waits for its reply, which it unmarshals into out if out is not nil. request is a
+// value whose JSON is an object with the field "op", or this JSON as a [json.RawMessage]. If the other side has no room
+// for another request, Control waits first. The types of the requests are in package protocol.
 func (p *Peer) Control(ctx context.Context, request, out any) error {
 	body, encoded := request.(json.RawMessage)
 	if !encoded {
@@ -157,18 +157,20 @@ func (p *Peer) Control(ctx context.Context, request, out any) error {
 	}
 }
 
-// appendError is the error of what Append refused; what says what it was, before a size.
-func (p *Peer) appendError(what string, err error) error {
+// appendError makes the error of a control request from an error of Append. subject is the beginning of its text where
+// the request is too large.
+func (p *Peer) appendError(subject string, err error) error {
 	switch {
 	case p.conn.Err() != nil || errors.Is(err, ErrClosed):
 		return errEnded
 	case errors.Is(err, errBacklog):
 		return call.NewError(call.ReplicaUnavailable, err.Error())
 	}
-	return call.NewError(call.TooLarge, what+err.Error())
+	return call.NewError(call.TooLarge, subject+err.Error())
 }
 
-// reply answers a control request. A reply that the other side does not take is an error there: somebody waits for it.
+// reply answers a control request. If the reply is too large for the other side, an error is sent instead, because the
+// caller there waits.
 func (p *Peer) reply(id uint64, body []byte) {
 	h := Header{Type: TypeReply, ID: id}
 	if _, err := p.conn.Append(h, nil, body); err != nil {

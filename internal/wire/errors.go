@@ -9,8 +9,9 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// maxBacklog is how many bytes may wait for a peer that does not read, before calls to it are refused. Answers and
-// cancels still go out up to four times as much, and then the connection ends.
+// maxBacklog is the number of bytes that may wait to be written. Over it, new calls fail. Answers and cancels are still queued,
+// up to four times as much; then the connection ends. For example, a worker that was stopped with SIGSTOP reads nothing: calls
+// to it fail when 1 GiB waits.
 const maxBacklog = 1 << 30
 
 var (
@@ -18,7 +19,7 @@ var (
 	errRemote  = errors.New("the other side ended the connection")
 )
 
-// sizeError is a value over the limit of whoever would receive it.
+// sizeError says that a value is larger than its receiver takes.
 type sizeError struct{ size, limit int }
 
 func tooLarge(size, limit int) error { return &sizeError{size, limit} }
@@ -27,16 +28,17 @@ func (e *sizeError) Error() string {
 	return fmt.Sprintf("a value of %d bytes, the other side takes at most %d (max_body)", e.size, e.limit)
 }
 
-// protocolError is what the other side did against docs/wire.md. It is told so.
+// protocolError says how the other side has broken the rules of docs/wire.md. The text is sent to it in a GOAWAY.
 type protocolError struct{ err error }
 
 func (e *protocolError) Error() string { return e.err.Error() }
 func (e *protocolError) Unwrap() error { return e.err }
 
-// goawayProtocol is the reason of a GOAWAY after which the connection is closed at once.
+// goawayProtocol is the reason of a GOAWAY that answers a violation of the protocol. The connection is closed at once after it.
 const goawayProtocol = "protocol"
 
-// refuseCall ends the connection because of what the other side sent, and tells it why if it can still be written.
+// endForViolation ends the connection because the other side has broken the protocol. err is sent to it, if a frame can still
+// be written.
 func (c *Conn) endForViolation(err error) {
 	if !errors.Is(err, ErrClosed) && !errors.Is(err, errRemote) {
 		body, _ := json.Marshal(Goaway{Code: call.InvalidArgument.String(), Reason: goawayProtocol, Message: err.Error()})
@@ -47,19 +49,20 @@ func (c *Conn) endForViolation(err error) {
 	c.Close(err)
 }
 
-// failAll ends the connection after an error of this side.
+// failAll ends the connection after an error on this side.
 func (c *Conn) failAll(err error) {
 	c.mu.Lock()
 	c.failLocked(err)
 	c.mu.Unlock()
 }
 
-// endAfterReading ends the connection when what has arrived is read, or soon; cause is kept as the reason.
+// endAfterReading ends the connection when all data that has arrived is read, at the latest after [linger]. cause is the error that
+// [Conn.Read] returns then.
 func (c *Conn) endAfterReading(cause error) {
 	c.mu.Lock()
 	if c.err == nil && c.endCause == nil {
 		c.endCause = cause
 	}
 	c.mu.Unlock()
-	c.nc.SetReadDeadline(time.Now().Add(linger)) //nolint:errcheck // it has ended already then
+	c.nc.SetReadDeadline(time.Now().Add(linger)) //nolint:errcheck // fails if the connection has ended
 }

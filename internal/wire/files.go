@@ -8,19 +8,19 @@ import (
 	"syscall"
 )
 
-// maxFiles is how many descriptors the kernel passes with one message (SCM_MAX_FD).
+// maxFiles is the number of descriptors that the kernel passes with one message (SCM_MAX_FD).
 const maxFiles = 253
 
-// sendFiles sends descriptors with data, at least one byte, over a connection. They stay the caller's.
+// sendFiles sends descriptors together with data of at least one byte. The files still belong to the caller.
 //
-// They come with the first of the bytes and get lost when that is read in any other way than by receiveFiles. So this is
-// for the opening, not for a connection on which frames are multiplexed.
+// The descriptors come with the first byte of data, and are lost if this byte is read by anything but receiveFiles. So
+// sendFiles is for the opening, and not for a connection on which frames are multiplexed.
 func sendFiles(c *net.UnixConn, data []byte, files ...*os.File) error {
 	if len(data) == 0 || len(files) == 0 || len(files) > maxFiles {
 		return fmt.Errorf("%d bytes and %d descriptors to send", len(data), len(files))
 	}
 	fds := make([]int, len(files))
-	for i, f := range files { // duplicates, which nobody closes or changes to blocking mode meanwhile
+	for i, f := range files { // duplicates, because another goroutine could close the file or change its mode meanwhile
 		raw, err := f.SyscallConn()
 		if err == nil {
 			cerr := raw.Control(func(fd uintptr) {
@@ -46,8 +46,8 @@ func sendFiles(c *net.UnixConn, data []byte, files ...*os.File) error {
 	return err
 }
 
-// receiveFiles reads once: up to len(data) bytes, and the at most max descriptors that came with them, which are the
-// caller's. More than max, or anything else beside the bytes, is an error, and everything that came is closed.
+// receiveFiles reads up to len(data) bytes, and at most max descriptors that come with them. The files belong to the
+// caller. If more descriptors come, or any other control message, it closes all of them and returns an error.
 func receiveFiles(c *net.UnixConn, data []byte, max int) (n int, files []*os.File, err error) {
 	oob := make([]byte, syscall.CmsgSpace(4*min(max, maxFiles)))
 	n, k, flags, _, err := c.ReadMsgUnix(data, oob) // sets close-on-exec
@@ -61,7 +61,7 @@ func receiveFiles(c *net.UnixConn, data []byte, max int) (n int, files []*os.Fil
 		err = errors.Join(err, perr)
 		fds = append(fds, more...)
 	}
-	if flags&syscall.MSG_CTRUNC != 0 || len(fds) > max { // the space is rounded up: one more may have fitted
+	if flags&syscall.MSG_CTRUNC != 0 || len(fds) > max { // the buffer is rounded up, so that one more may have fitted
 		err = errors.Join(err, fmt.Errorf("more than %d descriptors came", max))
 	}
 	if err != nil {
@@ -76,11 +76,11 @@ func receiveFiles(c *net.UnixConn, data []byte, max int) (n int, files []*os.Fil
 
 func closeFDs(fds []int) {
 	for _, fd := range fds {
-		syscall.Close(fd) //nolint:errcheck // nothing was written
+		syscall.Close(fd) //nolint:errcheck // the descriptor was not written to
 	}
 }
 
-// fileReader reads the opening of a connection, and keeps the one descriptor that may come with it.
+// fileReader reads the frames of an opening, and stores the one descriptor that may come with them.
 type fileReader struct {
 	conn *net.UnixConn
 	file *os.File

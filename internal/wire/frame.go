@@ -1,5 +1,17 @@
-// Package wire is the framed, multiplexed protocol between a node and its workers and drivers: frames, connections, the opening
-// handshake, and peers that carry calls both ways. docs/wire.md specifies it.
+// Package wire is the framed, multiplexed protocol between a node and its workers and drivers. docs/wire.md specifies it. The
+// package has four layers:
+//
+//   - Frames (frame.go) are the units on a connection: a header, a meta and a body.
+//   - Open and Offer.Accept (opening.go) authenticate both sides of a new connection and agree on its Terms.
+//   - Conn writes and reads the frames of one connection. Link adds the second connection, on which large bodies travel in
+//     chunks, so that a small frame never waits behind a large body.
+//   - Peer carries calls, streams and control requests in both directions over a Link.
+//
+// Example: the node calls the method SayHi of a replica in a worker. Peer.Bind makes a BoundRoute to the method. Its first
+// Start sends two frames in one write, a ROUTE that gives the route a number, and a CALL with this number and the argument.
+// The worker's Peer hands the call to its Server as an Incoming. When the method has returned, Incoming.Complete sends an
+// END, and the node's Peer completes the sink of the call. An argument of 5 MB would travel as well, in 20 CHUNK frames on
+// the second connection, while other calls go on beside it.
 package wire
 
 import (
@@ -13,7 +25,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// Type says what a frame is.
+// Type is the type of a frame.
 type Type uint8
 
 // The frame types.
@@ -30,13 +42,14 @@ const (
 	TypeEnd     Type = 18
 	TypeItems   Type = 19
 	TypeCredit  Type = 20
-	TypeLease   Type = 23 // shared memory is asked for, or given: see [Memory]
-	TypeRelease Type = 24 // references to shared memory that are not needed any more
-	TypeUnlease Type = 25 // leased memory that is not needed any more
-	TypeDrop    Type = 26 // a kept result that is not needed any more
+	TypeLease   Type = 23 // a request for shared memory, or its answer: see [Memory]
+	TypeRelease Type = 24 // gives references to shared memory back
+	TypeUnlease Type = 25 // gives leased memory back
+	TypeDrop    Type = 26 // gives a kept result up
 )
 
-// FlagError marks an END whose body is an error envelope, FlagReference one whose result the node keeps.
+// The flags of an END. FlagError says that the body is an error envelope, FlagReference that the node keeps the result and the
+// body is empty.
 const (
 	FlagError     = 1
 	FlagReference = 2
@@ -50,9 +63,9 @@ const (
 	maxRoute    = 1<<16 - 1
 	maxSlots    = 1<<16 - 1
 	openingBody = 1 << 20
-	// MaxBody is the largest body that is taken where nothing else is configured.
+	// MaxBody is the largest body, in bytes, that a side takes by default.
 	MaxBody = 256 << 20
-	// MaxDepth is how deep calls may nest; the call at this depth fails.
+	// MaxDepth is the depth of nested calls at which a call fails.
 	MaxDepth = 64
 )
 
@@ -78,14 +91,14 @@ func parseHeader(b []byte) Header {
 	return Header{le.Uint32(b), le.Uint16(b[4:]), Type(b[6]), b[7], le.Uint64(b[8:])}
 }
 
-// WriteFrame writes one frame at once, for the opening, when nothing is multiplexed yet.
+// WriteFrame writes one frame of the opening, before frames are multiplexed.
 func WriteFrame(w io.Writer, t Type, id uint64, body []byte) error {
 	b := appendHeader(make([]byte, 0, headerLen+len(body)), Header{uint32(len(body)), 0, t, 0, id})
 	_, err := w.Write(append(b, body...))
 	return err
 }
 
-// ReadFrame reads one frame of the opening. A body over 1 MiB is refused before anything is allocated for it.
+// ReadFrame reads one frame of the opening. It refuses a body over 1 MiB before it allocates memory for it.
 func ReadFrame(r io.Reader) (Header, []byte, error) {
 	var hb [headerLen]byte
 	if _, err := io.ReadFull(r, hb[:]); err != nil {
@@ -102,8 +115,8 @@ func ReadFrame(r io.Reader) (Header, []byte, error) {
 
 var errMeta = errors.New("malformed call meta")
 
-// appendCall writes a CALL's meta. Slots of c must be encoded; their data follows as the body. Arguments that were collected in
-// segments are written from there.
+// appendCall appends the meta of a CALL to b. The slots of c must be encoded; their data follows as the body of the frame. If
+// apart is not nil, it has the slot table of the arguments instead of c.
 func appendCall(b []byte, route uint32, c *call.Call, left time.Duration, apart *segments) ([]byte, error) {
 	n := len(c.Slots)
 	switch {
@@ -205,7 +218,7 @@ func appendCall(b []byte, route uint32, c *call.Call, left time.Duration, apart 
 		case call.Run:
 		}
 		if i.Above != nil {
-			b = appendAbove(b, i) // the last one
+			b = appendAbove(b, i) // the last entry, so that a node can cut it off
 		}
 	}
 	if len(b)-start > maxMeta {
@@ -214,12 +227,12 @@ func appendCall(b []byte, route uint32, c *call.Call, left time.Duration, apart 
 	return b, nil
 }
 
-// windowOf is the window of a stream, which is never empty on the wire.
+// windowOf returns the window of a stream, with at least one item and one byte: an empty window is an error on the wire.
 func windowOf(c *call.Call) call.Window {
 	return call.Window{Items: max(c.Window.Items, 1), Bytes: max(c.Window.Bytes, 1)}
 }
 
-// checkAffinity holds for whatever a program of this side says: a Python worker reads both as UTF-8.
+// checkAffinity checks the model id and the session id of a call, which a Python worker reads as UTF-8.
 func checkAffinity(a *call.Affinity) error {
 	for _, id := range []struct{ what, id string }{{"the model id", a.Model}, {"the session id", a.Session}} {
 		if err := call.CheckID(id.id); err != nil {
@@ -239,7 +252,7 @@ func appendTail(b []byte, key, value string) []byte {
 	return append(b, value...)
 }
 
-// parseCallMeta reads what appendCall wrote into c, whose Encoded then points into meta and body.
+// parseCallMeta reads the meta of a CALL into c. c.Encoded points into meta and body afterwards.
 func parseCallMeta(meta, body []byte, c *call.Call) (route uint32, left time.Duration, err error) {
 	if len(meta) < callLen {
 		return 0, 0, errMeta
@@ -249,7 +262,7 @@ func parseCallMeta(meta, body []byte, c *call.Call) (route uint32, left time.Dur
 	c.Want, i.Depth = call.Codec(meta[4]), meta[5]
 	n := int(le.Uint16(meta[6:]))
 	us := le.Uint64(meta[8:])
-	if us > uint64(365*24*time.Hour/time.Microsecond) { // as good as none, and no overflow
+	if us > uint64(365*24*time.Hour/time.Microsecond) { // treated as no limit, which avoids an overflow
 		us = 0
 	}
 	left = time.Duration(us) * time.Microsecond
@@ -309,7 +322,7 @@ func parseCallMeta(meta, body []byte, c *call.Call) (route uint32, left time.Dur
 			}
 			i.Request = call.IDFrom(string(value))
 		case "model", "session":
-			if !utf8.Valid(value) { // it goes on as it is
+			if !utf8.Valid(value) { // a node relays the bytes as they are
 				return 0, 0, errMeta
 			}
 			if string(key) == "session" {
@@ -347,7 +360,7 @@ func parseCallMeta(meta, body []byte, c *call.Call) (route uint32, left time.Dur
 			if c.Above, i.Link, ok = parseAbove(value); !ok {
 				return 0, 0, errMeta
 			}
-			if len(rest) == 0 { // for this side only
+			if len(rest) == 0 { // the entry is for this side: a node relays the call without it
 				c.Encoded.Table = table[:at:at]
 			}
 		case "broadcast":
@@ -362,7 +375,7 @@ func parseCallMeta(meta, body []byte, c *call.Call) (route uint32, left time.Dur
 	return route, left, nil
 }
 
-// nextTail reads the first entry of a tail.
+// nextTail reads the first entry of a tail. ok is false if the entry is malformed.
 func nextTail(tail []byte) (key, value, rest []byte, ok bool) {
 	kl := int(tail[0])
 	if len(tail) < 1+kl+2 {

@@ -10,22 +10,23 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// References are results that a node keeps for a caller that asked for it, or that are so large that they are better left
-// where they are until somebody reads them. See docs/wire.md.
+// References stores results in the node. A caller gets a reference to a result instead of the value if it has asked for
+// that, or if the result is large, so that the value is sent only when the caller reads it. See docs/wire.md, "Values in
+// parts".
 type References interface {
-	// Keep keeps a result, whose memory does not change any more, and gives its number. It takes a user of what p shares.
-	// An error says that a limit is reached.
+	// Keep stores a result and returns its number. The memory of the result does not change any more; Keep takes a
+	// reference to what p shares. failure is not nil if a limit is reached.
 	Keep(p call.Payload) (number uint64, failure *call.Error)
 }
 
-// kept is a result that the node at the other side keeps.
+// kept is a result that the node on the other side stores.
 type kept struct {
 	*keptHandle
 	size    int
 	cleanup runtime.Cleanup
 }
 
-// keptHandle is apart from kept, so that the cleanup of one that was forgotten does not keep it reachable.
+// keptHandle is a struct of its own, so that the cleanup function does not keep the kept value reachable.
 type keptHandle struct {
 	peer    *Peer
 	id      uint64
@@ -50,7 +51,7 @@ func (k *keptHandle) drop() {
 // Len is the length of the encoded value in bytes.
 func (k *kept) Len() int { return k.size }
 
-// Read fetches the result.
+// Read fetches the result from the node and calls f with its bytes.
 func (k *kept) Read(f func(b []byte) error) error {
 	p, failure := k.Fetch(context.Background())
 	if failure != nil {
@@ -65,14 +66,14 @@ func (k *kept) Read(f func(b []byte) error) error {
 	})
 }
 
-// Release tells the node that nobody needs the result any more.
+// Release tells the node to drop the result.
 func (k *kept) Release() {
 	k.cleanup.Stop()
 	k.drop()
 	runtime.KeepAlive(k)
 }
 
-// Fetch gets the result from the node, where it stays.
+// Fetch reads the result from the node, which continues to store it.
 func (k *kept) Fetch(ctx context.Context) (call.Payload, *call.Error) {
 	w := call.NewWaiter()
 	c := &call.Call{Mode: call.Fetch, Kept: k.id}
@@ -85,7 +86,7 @@ func (k *kept) Fetch(ctx context.Context) (call.Payload, *call.Error) {
 	return p, failure
 }
 
-// fetchCancel is cancelled for its caller at once.
+// fetchCancel completes a Fetch for its caller at once, when the caller's context ends.
 type fetchCancel struct {
 	peer *Peer
 	id   uint64
@@ -96,7 +97,7 @@ func (f fetchCancel) Cancel(b *call.Batch, cause error) {
 	f.peer.mu.Lock()
 	o, live := f.peer.calls[f.id]
 	live = live && o.sink == f.sink
-	if live { // it is under way until its end comes
+	if live { // the call is in flight until its END comes
 		o.sink = discardSink{}
 		f.peer.calls[f.id] = o
 	}
@@ -106,12 +107,13 @@ func (f fetchCancel) Cancel(b *call.Batch, cause error) {
 	}
 }
 
-// discardSink is told the end of a call that its caller has given up.
+// discardSink is the sink of a call whose caller has given up.
 type discardSink struct{}
 
 func (discardSink) Complete(_ *call.Batch, r call.Result) { r.Release() }
 
-// FetchKept is p with what a node keeps of it brought here: p itself if there is nothing of the kind. The caller releases both.
+// FetchKept returns p with a value that is in this process. If p is a reference to a result that the node stores, it
+// fetches the result; otherwise the result is p itself. The caller releases both payloads.
 func FetchKept(ctx context.Context, p call.Payload) (call.Payload, *call.Error) {
 	if p.Parts == nil || p.Parts.Main == nil {
 		return p, nil
@@ -123,7 +125,7 @@ func FetchKept(ctx context.Context, p call.Payload) (call.Payload, *call.Error) 
 	return k.Fetch(ctx)
 }
 
-// IsKept says that p is kept at the other side of a connection.
+// IsKept returns true if p is a reference to a result that the node stores.
 func IsKept(p call.Payload) bool {
 	if p.Parts == nil || p.Parts.Main == nil {
 		return false

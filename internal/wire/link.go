@@ -12,77 +12,84 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// The frame types of the second connection, and the flags that belong to them. They exist only where [Terms.Bulk] was
-// agreed on; 19 and 20 are the streams' own.
+// The types and flags of frames about large bodies. They exist only if [Terms.Bulk] was agreed on.
 const (
-	TypeChunk Type = 21 // a part of an announced body, on the bulk connection
-	TypeGrant Type = 22 // how far an announced body may be sent, on the small one
-	// FlagBulk marks a frame that only announces its body: the last 16 bytes of the meta are the body's number and length.
+	TypeChunk Type = 21 // on the bulk connection: a part of an announced body
+	TypeGrant Type = 22 // on the small connection: the length up to which an announced body may be sent
+	// FlagBulk marks a frame whose body comes in chunks: the last 16 bytes of its meta are the number and the length of
+	// the body.
 	FlagBulk = 0x80
-	// FlagAbort marks a CHUNK that ends an announced body early.
+	// FlagAbort marks a CHUNK that ends a body early.
 	FlagAbort = 1
 )
 
 const (
-	// maxChunk bounds a body that travels inside its frame, and a chunk.
+	// maxChunk is the size of the largest body that travels inside its frame, and of the largest chunk.
 	maxChunk = 256 << 10
-	// defaultCredit is how much of every body may be sent before the receiver granted it: 1 MB costs no round trip.
+	// defaultCredit is the part of a body that may be sent before the receiver has granted it. So 1 MB costs no round
+	// trip.
 	defaultCredit = 1 << 20
-	// maxBegun bounds the bodies of which a part was sent, and with freeCredit what a peer can make us hold unasked.
+	// maxBegun is the number of bodies of which a part may be on its way. A receiver holds at most maxBegun times
+	// defaultCredit bytes that it has not granted.
 	maxBegun    = 64
 	announceLen = 16
 )
 
-// linger is how long one connection of a pair is read on after the other one ended: a process that ends closes both, and
-// what it had written before counts.
+// linger is the time for which one connection is still read after the other one has ended, or after a write has failed.
+// A process that exits closes both connections at once, and the frames that it has written before still count.
 const linger = time.Second
 
-// Terms are what both sides of an opening agreed on. The zero value is protocol 1 with the default limits.
+// Terms are the result of an opening. The zero value is protocol 1 with the default limits.
 type Terms struct {
 	Protocol int
-	Bulk     bool // a second connection carries the large bodies
-	Segments bool // values may lie in parts: buffers out of band, shared memory, results that the node keeps
-	MaxIn    int  // the largest body that this side takes, in bytes; 0 for MaxBody
-	MaxOut   int  // the largest that the other side takes; 0 for MaxBody
-	Budget   int  // bytes of unfinished bodies that this side holds at most; 0 for MaxBody, and never less than MaxIn
-	Calls    int  // bytes of calls that have not ended, which the other side may have here; 0 for 1 GiB, and never less than MaxIn
-	Controls int  // bytes of its control requests that are not answered; 0 for 512 MiB or two of MaxIn
+	Bulk     bool // a second connection carries large bodies
+	Segments bool // values may have several parts: buffers out of band, shared memory, kept results
+	MaxIn    int  // bytes of the largest body that this side takes; 0 for MaxBody
+	MaxOut   int  // bytes of the largest body that the other side takes; 0 for MaxBody
+	Budget   int  // bytes of incomplete bodies that this side holds; 0 for MaxBody, at least MaxIn
+	Calls    int  // bytes of unfinished calls of the other side; 0 for 1 GiB, at least MaxIn
+	Controls int  // bytes of unanswered control requests of the other side; 0 for the larger of 512 MiB and 2 MaxIn
 }
 
-// Link is what a [Peer] writes to and reads from: one connection, or a pair of them. In a pair every frame travels on the
-// small connection, in order, and bodies over 256 KiB follow in chunks on the bulk connection, announced by their frame.
-// So routes, calls, cancels and items keep their order, whichever way their bodies take; a frame whose id still waits for
-// an announced body waits with it, and nothing else does.
+// Link is the connection of a [Peer], or its pair of connections. In a pair every frame travels on the small connection.
+// A body over 256 KiB does not travel in its frame: the frame announces it, and the body follows in chunks on the bulk
+// connection. So a large body does not hold up the frames behind it.
 //
-// (The alternative, whole large frames on the bulk connection, would need routes declared on both, cancels remembered
-// that overtook their calls, and sequence numbers for the items of a stream.)
+// All frames keep the order of the small connection, with one exception: a frame waits if a body of the same call is
+// announced before it and is not complete. Example: a worker sends an END with a body of 5 MB for call 7, and then an
+// END of three bytes for call 8. The announcement and the END of call 8 arrive at once, and call 8 ends. Call 7 ends
+// when the last of its 20 chunks has come.
 //
-// Append and Flush may be called from any goroutine; Read has one. If either connection ends, both do.
+// An alternative was to send whole large frames on the bulk connection. It would need routes that are declared on both
+// connections, cancels that are remembered when they overtake their call, and numbers for the items of a stream.
+//
+// Append and Flush may be called from any goroutine, Read from one. If one of the connections ends, the other is ended
+// too.
 type Link struct {
 	small *Conn
 	terms Terms
 	send  bulkSender
 	recv  bulkReceiver
 
-	itemTurn              chan struct{} // held by the stream that sends items
-	chunkSize, freeCredit int           // chunkMax and freeCredit, except in tests
+	itemTurn              chan struct{} // a stream holds it while it sends items
+	chunkSize, freeCredit int           // maxChunk and defaultCredit, but smaller in tests
 
-	mu          sync.Mutex // guards what follows
-	bulk        net.Conn   // nil until attached
+	mu          sync.Mutex // guards the fields below
+	bulk        net.Conn   // nil before Attach
 	ended       bool
 	reading     bool        // Read has begun
-	attachTimer *time.Timer // ends a link whose second connection does not come
+	attachTimer *time.Timer // ends the link if the second connection does not come
 	readers     sync.WaitGroup
 }
 
-// NewLink makes a link of the small connection, whose opening agreed on t.
+// NewLink makes a link of the small connection, whose opening has agreed on t.
 func NewLink(small *Conn, t Terms) *Link {
 	for _, n := range []*int{&t.MaxIn, &t.MaxOut, &t.Budget} {
 		if *n <= 0 {
 			*n = MaxBody
 		}
 	}
-	t.MaxOut = min(t.MaxOut, math.MaxUint32) // a frame cannot say more
+	t.MaxOut = min(t.MaxOut, math.MaxUint32) // the length field has 32 bits
 	if t.Calls <= 0 {
 		t.Calls = maxCallBytes
 	}
@@ -100,8 +107,8 @@ func NewLink(small *Conn, t Terms) *Link {
 	return l
 }
 
-// Attach gives the link its second connection, after its opening. It fails if none was agreed on or there is one already;
-// nc is the link's in any case.
+// Attach adds the second connection, after its opening. It fails if the terms have no second connection or if there is
+// one already; then it closes nc.
 func (l *Link) Attach(nc net.Conn) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -129,14 +136,14 @@ func (l *Link) Attach(nc net.Conn) error {
 	return nil
 }
 
-// startReader is called with mu held.
+// startReader starts the reader of the second connection. mu is held.
 func (l *Link) startReader() {
 	nc := l.bulk
 	l.readers.Go(func() { l.bulkEnded(l.recv.read(nc)) })
 }
 
-// Append queues one frame as [Conn.Append] does. A body over 256 KiB is announced, and sent beside other bodies; its
-// segments over 32 KiB are referenced until then.
+// Append queues one frame, as [Conn.Append] does. A body over 256 KiB is announced and sent in chunks; its segments over
+// 32 KiB are referenced until the last chunk is written.
 func (l *Link) Append(h Header, meta []byte, segs ...[]byte) (pos uint64, err error) {
 	if !l.terms.Bulk {
 		return l.small.Append(h, meta, segs...)
@@ -156,7 +163,7 @@ func (l *Link) Append(h Header, meta []byte, segs ...[]byte) (pos uint64, err er
 	return l.send.announce(h, meta, segs, n)
 }
 
-// Flush writes what was appended, or leaves it to whoever is writing. It does not block.
+// Flush starts to write the frames that were appended. It does not block.
 func (l *Link) Flush() {
 	l.small.Flush()
 	if l.send.waiting.Load() {
@@ -164,7 +171,7 @@ func (l *Link) Flush() {
 	}
 }
 
-// FlushSoon is Flush for a caller on a goroutine of its own: see [Conn.FlushSoon].
+// FlushSoon is Flush for a goroutine that runs one call: see [Conn.FlushSoon].
 func (l *Link) FlushSoon(busy bool) {
 	if busy {
 		runtime.Gosched()
@@ -172,10 +179,10 @@ func (l *Link) FlushSoon(busy bool) {
 	l.Flush()
 }
 
-// Err is why the link ended, nil while it lives.
+// Err is the cause of the link's end, or nil before it.
 func (l *Link) Err() error { return l.small.Err() }
 
-// Close ends both connections; frames not yet written are dropped. The first cause stays.
+// Close ends both connections. Frames that are not written are lost. The first cause stays.
 func (l *Link) Close(cause error) {
 	l.small.Close(cause)
 	l.mu.Lock()
@@ -189,8 +196,9 @@ func (l *Link) Close(cause error) {
 	l.mu.Unlock()
 }
 
-// Sent says whether the other side may act on the frame at pos: whether any byte of it reached the kernel or, where its
-// body was announced, any byte of the last chunk. Its answer is final only after settled.
+// Sent returns true if the other side may have acted on the frame at pos. For a frame with its body inside this means
+// that any byte of it has reached the kernel; for an announced body, any byte of its last chunk. The result is final
+// after awaitWriters.
 func (l *Link) Sent(pos uint64) bool {
 	if pos&bulkPos != 0 {
 		return l.send.sent(pos)
@@ -205,17 +213,17 @@ func (l *Link) unsentFrame(pos uint64) (h Header, meta, body []byte, ok bool) {
 	return l.small.unsentFrame(pos)
 }
 
-// withdraw takes back the frame at pos if the other side cannot have acted on it yet. The caller flushes.
+// withdraw takes back the frame at pos, if its body is announced and not sent completely. The caller flushes.
 func (l *Link) withdraw(pos uint64) bool { return pos&bulkPos != 0 && l.send.withdraw(pos) }
 
-// awaitWriter waits until nobody writes, after Read returned.
+// awaitWriters returns when no goroutine writes any more. It is called after Read has returned.
 func (l *Link) awaitWriters() {
 	l.small.awaitWriter()
 	l.send.awaitWriter()
 }
 
-// Read hands over frames, one at a time, until the link ends or frame returns an error, which the other side is told.
-// What is valid for how long is said at [Conn.Read].
+// Read calls frame for every frame, one at a time, until the link ends or frame returns an error, which is sent to the
+// other side. [Conn.Read] says how long meta and body are valid.
 func (l *Link) Read(frame func(b *call.Batch, h Header, meta, body []byte) error) error {
 	l.recv.frame = frame
 	l.mu.Lock()
@@ -238,7 +246,7 @@ func (l *Link) Read(frame func(b *call.Batch, h Header, meta, body []byte) error
 		if l.small.closedHere() {
 			l.bulk.Close()
 		} else {
-			l.bulk.SetReadDeadline(time.Now().Add(linger)) //nolint:errcheck // it is closed in the end anyway
+			l.bulk.SetReadDeadline(time.Now().Add(linger)) //nolint:errcheck // Read closes it in any case
 		}
 	}
 	l.mu.Unlock()
@@ -252,8 +260,8 @@ func (l *Link) Read(frame func(b *call.Batch, h Header, meta, body []byte) error
 	return err
 }
 
-// bulkEnded ends the small connection after the bulk connection: at once if the other side broke the rules, which it is
-// told, and otherwise when what has arrived is read.
+// bulkEnded ends the small connection because the bulk connection has ended. If the other side has broken the protocol,
+// it ends at once with a GOAWAY; otherwise when all data that has arrived is read.
 func (l *Link) bulkEnded(err error) {
 	if p, ok := errors.AsType[*protocolError](err); ok {
 		l.small.endForViolation(p.err)

@@ -17,15 +17,16 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// The versions of docs/wire.md that this code speaks: this one and the one before.
+// The versions of docs/wire.md that this code speaks. A release speaks its own version and the one before.
 const (
-	ProtocolMin = 1 // one connection, bodies in their frames
-	Protocol    = 2 // a second connection for large bodies, where both sides want it
+	ProtocolMin = 1 // one connection, every body in its frame
+	Protocol    = 2 // a second connection for large bodies, if both sides want it
 )
 
-// FeatureBulk says that a side can have a second connection, for large bodies. FeatureSegments: that it takes values in
-// parts, as buffers out of band or as results that the node keeps. FeatureArena: that it can share memory with the node.
-// FeatureReady: that the node's READY ends the opening, which has what only a peer with the token may have.
+// The features of a side. FeatureBulk: it can have a second connection, for large bodies. FeatureSegments: it takes
+// values in several parts, with buffers out of band, and results that the node keeps. FeatureArena: it can share memory
+// with the node. FeatureReady: the opening ends with a READY of the node, which can carry data that only a peer with the
+// token may have.
 const (
 	FeatureBulk     = "bulk"
 	FeatureSegments = "segments"
@@ -33,28 +34,29 @@ const (
 	FeatureReady    = "ready"
 )
 
-// What the connection of a hello is for.
+// The purposes of a connection, in the dialler's hello.
 const (
 	ConnSmall = "small"
 	ConnBulk  = "bulk"
-	ConnAsk   = "ask" // a worker's, beside its first: for what code there asks that would hold up the other's reader
+	ConnAsk   = "ask" // further connections of a worker, for control requests of code that would block the reader of the first
 )
 
-// openingTime bounds the whole opening, so that a peer that says nothing holds nothing.
+// openingTime is the time limit of an opening. A peer that sends nothing holds a connection for at most this long.
 const openingTime = 10 * time.Second
 
-// Token is the secret that a worker or driver got by an inherited descriptor. It never travels.
+// Token is the secret of a worker or driver. It gets the token by an inherited descriptor; the token is never sent over
+// the connection.
 type Token [32]byte
 
-// NewToken draws a token.
+// NewToken makes a random token.
 func NewToken() (t Token) {
 	rand.Read(t[:]) //nolint:errcheck // never fails since Go 1.24
 	return t
 }
 
-// Hello is the dialler's first frame. [Open] fills in what has no value.
+// Hello is the first frame of the side that dials. [Open] sets the protocol, the nonce and the default connection.
 type Hello struct {
-	Protocol   [2]int   `json:"protocol"`   // lowest, highest
+	Protocol   [2]int   `json:"protocol"`   // lowest and highest version
 	Kind       string   `json:"kind"`       // "worker" or "driver"
 	Connection string   `json:"connection"` // ConnSmall, ConnBulk or ConnAsk
 	Language   string   `json:"language"`
@@ -62,67 +64,69 @@ type Hello struct {
 	ID         string   `json:"id"`
 	PID        int      `json:"pid"`
 	Nonce      string   `json:"nonce"`
-	Features   []string `json:"features"` // what the dialler can do; protocol 2 only
+	Features   []string `json:"features"` // features of the dialler; from protocol 2 on
 	MaxBody    int      `json:"max_body,omitempty"`
-	// ReferenceOver is the size in bytes over which the node keeps results for the dialler, unless a call says otherwise;
-	// with [FeatureSegments]. 0: it keeps none.
+	// ReferenceOver is the size in bytes over which the node keeps a result and sends a reference, if the call has no
+	// option for it. 0 means that it keeps none. It needs [FeatureSegments].
 	ReferenceOver int             `json:"reference_over,omitempty"`
 	Graph         json.RawMessage `json:"graph,omitempty"`
-	// GraphDigest stands for a graph whose description would be too large.
+	// GraphDigest is set instead of Graph if the description of the graph is too large.
 	GraphDigest string `json:"graph_digest,omitempty"`
-	// Resume is set by a worker that lost its node and looks for the next: what it still has.
+	// Resume is set by a worker that has lost its node.
 	Resume *Resume `json:"resume,omitempty"`
 
-	Terms Terms `json:"-"` // what was agreed on; set by [Accept]
+	Terms Terms `json:"-"` // the result of the opening; set by [Offer.Accept]
 }
 
-// Welcome is the node's answer.
+// Welcome is the answer of the node to a Hello.
 type Welcome struct {
 	Protocol int      `json:"protocol"`
 	Version  string   `json:"version"`
 	Nonce    string   `json:"nonce"`
 	Proof    string   `json:"proof"`
-	Features []string `json:"features"` // those of the hello that the node can do too
+	Features []string `json:"features"` // features of the Hello that the node has too
 	MaxBody  int      `json:"max_body,omitempty"`
 	Node     string   `json:"node"`
-	// Arena is the memory that the node shares with the dialler; with [FeatureArena]. [Open] has it from the READY.
+	// Arena is the memory that the node shares with the dialler. It comes with the READY, if both sides have
+	// [FeatureArena].
 	Arena *Arena `json:"-"`
 
-	Terms Terms `json:"-"` // what was agreed on; set by [Open]
+	Terms Terms `json:"-"` // the result of the opening; set by [Open]
 }
 
-// ready is the node's last word in an opening, when the dialler has proved its token.
+// ready is the last frame of an opening, which the node sends when the dialler has proved that it has the token.
 type ready struct {
-	Arena *Arena `json:"arena,omitempty"` // its descriptor comes with the frame
+	Arena *Arena `json:"arena,omitempty"` // the descriptor comes with the frame
 }
 
-// Arena tells a worker of the memory that it shares with its node.
+// Arena describes the memory that a node shares with a worker.
 type Arena struct {
 	ID   uint64 `json:"id"`
 	Size uint64 `json:"size"` // in bytes
-	Most uint64 `json:"most"` // bytes that one worker may have leased at a time
+	Most uint64 `json:"most"` // bytes that one worker may lease at a time
 
-	File *os.File `json:"-"` // in a [Welcome] the receiver's to close; in what an [Offer] gives the node's
+	File *os.File `json:"-"` // in a [Welcome] it belongs to the receiver; in an [Offer] it stays the node's
 }
 
-// Offer is what the accepting side says of itself.
+// Offer is the node's part of an opening.
 type Offer struct {
 	Version  string
 	Node     string
-	Features []string // nil: none
+	Features []string // may be nil
 	MaxBody  int      // 0 for the default
-	// Admit looks at a hello again, when its dialler has proved its token: nothing that has an effect on others is done before. Its
-	// error is sent as GOAWAY. May be nil.
+	// Admit checks a hello again after its dialler has proved that it has the token. An action that affects other
+	// processes belongs here and not in check: until the proof, the dialler may be any process. The text of an error is
+	// sent in a GOAWAY. May be nil.
 	Admit func(Hello) error
-	// Arena gives the memory for a dialler that was admitted and has [FeatureArena] and [FeatureReady]; nil, or a nil result:
-	// none. It needs a unix socket.
+	// Arena returns the memory for a dialler that was admitted and that has [FeatureArena] and [FeatureReady]; the
+	// result may be nil. It needs a unix socket. May be nil.
 	Arena func(Hello) *Arena
 }
 
-// features are those that are offered, and READY, which every opening has if the dialler knows it.
+// features are the features of the offer, and FeatureReady, which every offer has.
 func (o Offer) features() []string { return append([]string{FeatureReady}, o.Features...) }
 
-// versions are the lowest and the highest protocol that a side speaks.
+// versions are the lowest and the highest protocol version of a side.
 type versions [2]int
 
 func (v versions) String() string {
@@ -132,14 +136,14 @@ func (v versions) String() string {
 	return fmt.Sprintf("protocol %d to %d", v[0], v[1])
 }
 
-// Goaway says that no more calls are taken, and why.
+// Goaway is the body of a GOAWAY: the sender takes no more calls, or has ended the connection.
 type Goaway struct {
 	Code    string `json:"code"`
 	Reason  string `json:"reason"`
 	Message string `json:"message"`
 }
 
-// RefusedError is an opening that the node refused: the text is for the user.
+// RefusedError is the error of an opening that the node has refused. Its text is for the user.
 type RefusedError struct{ Goaway }
 
 func (e *RefusedError) Error() string { return e.Message }
@@ -152,9 +156,9 @@ func proofOf(t Token, role string, dialler, node []byte) []byte {
 	return m.Sum(nil)
 }
 
-// Open is the dialler's side of the opening. It proves the token both ways and leaves nc ready for [NewConn] or, if h says
-// that it is the bulk connection, for [Link.Attach]. Whoever offers [FeatureBulk] and finds it in the terms opens a second
-// connection with the same id and token, within ten seconds.
+// Open makes the opening of a connection on the side that dials. Each side proves to the other that it has the token.
+// Then nc is ready for [NewConn], or for [Link.Attach] if h is the hello of a bulk connection. If the terms have Bulk,
+// the dialler opens a second connection with the same id and token within ten seconds.
 func Open(nc net.Conn, token Token, h Hello) (Welcome, error) {
 	return open(nc, token, h, localVersions)
 }
@@ -197,7 +201,7 @@ func open(nc net.Conn, token Token, h Hello, v versions) (Welcome, error) {
 	return w, nc.SetDeadline(time.Time{})
 }
 
-// awaitReady reads the node's READY, and the descriptor that may come with it.
+// awaitReady reads the READY of the node, and the descriptor that may come with it.
 func (w *Welcome) awaitReady(nc net.Conn, files bool) error {
 	var end ready
 	uc, unix := nc.(*net.UnixConn)
@@ -220,7 +224,7 @@ func (w *Welcome) awaitReady(nc net.Conn, files bool) error {
 	return nil
 }
 
-// check sees that the node speaks a protocol that the dialler does, and knows the token.
+// check checks that the protocol version of the node is possible, and that the node has the token.
 func (w *Welcome) check(h Hello, v versions, token Token, mine []byte) error {
 	if w.Protocol < v[0] || w.Protocol > v[1] {
 		return fmt.Errorf("the node wants protocol %d, this %s speaks %v: use builds of one version", w.Protocol, h.Kind, v)
@@ -237,7 +241,7 @@ func (w *Welcome) check(h Hello, v versions, token Token, mine []byte) error {
 }
 
 func negotiate(protocol int, mine, theirs []string, in, out int) Terms {
-	if protocol < 2 { // neither side can say
+	if protocol < 2 { // version 1 has no field for it
 		in, out = 0, 0
 	}
 	return Terms{
@@ -272,8 +276,9 @@ func readOpening(r io.Reader, want Type, into any) error {
 	return nil
 }
 
-// Accept is the node's side of the opening. check gives the token that belongs to the id of a hello, whose dialler may be anybody
-// yet; its error, a common protocol version that does not exist, a wrong proof and the error of Admit are sent as GOAWAY and returned.
+// Accept makes the opening of a connection on the node's side. check returns the token that belongs to the id of a
+// hello; at this point the dialler may still be any process. The opening fails on an error of check or Admit, without a
+// common protocol version, and on a wrong proof. The error is returned, and sent in a GOAWAY.
 func (o Offer) Accept(nc net.Conn, check func(Hello) (Token, error)) (Hello, error) {
 	return o.accept(nc, localVersions, check)
 }
@@ -290,7 +295,7 @@ func (o Offer) accept(nc net.Conn, v versions, check func(Hello) (Token, error))
 	return h, nc.SetDeadline(time.Time{})
 }
 
-// Refuse writes a GOAWAY, on a connection whose opening is not complete.
+// Refuse sends a GOAWAY on a connection whose opening is not complete.
 func Refuse(nc net.Conn, message string) {
 	body, _ := json.Marshal(Goaway{Code: call.FailedPrecondition.String(), Reason: "refused", Message: call.Cut(message)})
 	WriteFrame(nc, TypeGoaway, 0, body) //nolint:errcheck // the peer may be gone
@@ -358,7 +363,7 @@ func (o Offer) answer(nc net.Conn, v versions, check func(Hello) (Token, error),
 	return o.ready(nc, *h, slices.Contains(w.Features, FeatureArena))
 }
 
-// ready ends the opening.
+// ready sends the READY.
 func (o Offer) ready(nc net.Conn, h Hello, files bool) error {
 	var end ready
 	uc, unix := nc.(*net.UnixConn)

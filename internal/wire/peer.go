@@ -15,14 +15,16 @@ import (
 	"github.com/helve-serve/helve/internal/codec"
 )
 
-// What a peer can have on one connection at once; over it the connection ends, with a GOAWAY that says so.
+// The limits of what one side may have in progress on a connection. Over a limit the other side ends the connection,
+// with a GOAWAY that names the limit; a sender keeps within them, see docs/wire.md, "Limits".
 const (
 	maxIncoming   = 1 << 20  // calls
 	maxControls   = 4096     // control requests
-	maxRouteBytes = 16 << 20 // of the declarations of the routes that there are
+	maxRouteBytes = 16 << 20 // of the JSON of all routes that have a number
 )
 
-// Route is where a route number leads: a deployment (from a worker or driver) or a replica (from the node).
+// Route is the destination of calls: a method of a deployment (in calls from a worker or driver) or of a replica (in
+// calls from the node).
 type Route struct {
 	App        string `json:"app,omitempty"`
 	Deployment string `json:"deployment,omitempty"`
@@ -30,47 +32,48 @@ type Route struct {
 	Method     string `json:"method"`
 }
 
-// Server takes what the other side asks for. Its methods run on a reader goroutine, one at a time, and must not block,
-// except Control, which has a goroutine of its own.
+// Server handles the calls and requests of the other side. Its methods run on a reader goroutine, one at a time, and
+// must not block; only Control has a goroutine of its own.
 type Server interface {
-	// Call takes a call. in's arguments are valid only until Call returns: see [Incoming.Keep]. It ends with
-	// in.Complete, exactly once, during Call or later. The result is what a CANCEL reaches; nil where there is nothing.
+	// Call handles a call, which ends with in.Complete, exactly once, during Call or later. The arguments of in are
+	// valid until Call returns; [Incoming.Keep] copies them. The result is the receiver of a CANCEL of the call, or nil.
 	Call(b *call.Batch, in *Incoming) call.Canceler
-	// Route declares a route; handle is what incoming calls on it carry.
+	// Route handles the declaration of a route. handle becomes [Incoming.Route] of the calls on this route.
 	Route(r Route) (handle any)
-	// Control answers a control request: the reply is marshalled to JSON. ctx ends with the connection.
+	// Control answers a control request. reply is marshalled to JSON. ctx ends with the connection.
 	Control(ctx context.Context, op string, body json.RawMessage) (reply any, err error)
-	// Goaway says that the other side takes no more calls.
+	// Goaway handles the message that the other side takes no more calls.
 	Goaway(g Goaway)
 }
 
-// Incoming is one call of the other side, and the Sink for its result.
+// Incoming is a call that the other side has sent, and the sink of its result.
 type Incoming struct {
 	call.Call
-	Route any           // what Server.Route gave; nil for a number that was never declared
-	Left  time.Duration // until the deadline, 0 for none; Deadline is set from it
-	// OnEnd is told when the call has ended, also if nobody is there any more who could be told its result. May be nil.
+	Route any           // the handle from Server.Route; nil if the number was not declared
+	Left  time.Duration // time until the deadline when the call arrived, 0 for no deadline; Deadline is computed from it
+	// OnEnd is called when the call has ended, also if the connection has ended before. May be nil.
 	OnEnd interface{ Ended() }
-	// References keeps a result of more than Over bytes for the caller, who gets a reference; nil: all go to the caller.
+	// References keeps a result of more than Over bytes in this process, and the caller gets a reference instead. If it
+	// is nil, every result is sent to the caller.
 	References References
 	Over       int
 
 	peer *Peer
 	id   uint64
-	size int      // counts against what the other side may have under way
-	out  *outflow // of a stream
+	size int      // bytes that count in Peer.inFlight
+	out  *outflow // nil if the call is no stream
 
 	mu          sync.Mutex
 	ended       bool
-	earlyCancel error // a cancel that overtook Call's return
+	earlyCancel error // a cancel that arrived before Server.Call had returned
 	cancel      call.Canceler
 }
 
-// Keep copies the arguments, so that they outlive Server.Call.
+// Keep copies the arguments, so that they stay valid after Server.Call.
 func (in *Incoming) Keep() {
 	e := &in.Encoded
 	n := len(e.Table)
-	if len(e.Body) > maxCopied { // has memory of its own already
+	if len(e.Body) > maxCopied { // it is not part of the read buffer
 		e.Table = append([]byte(nil), e.Table...)
 		if e.Table == nil {
 			e.Table = []byte{}
@@ -83,7 +86,7 @@ func (in *Incoming) Keep() {
 	e.Table, e.Body = own[:n:n], own[n:]
 }
 
-// Complete sends the END.
+// Complete sends the END of the call.
 func (in *Incoming) Complete(b *call.Batch, r call.Result) {
 	in.mu.Lock()
 	ended := in.ended
@@ -95,7 +98,7 @@ func (in *Incoming) Complete(b *call.Batch, r call.Result) {
 	if in.OnEnd != nil {
 		in.OnEnd.Ended()
 	}
-	for _, s := range in.Encoded.Shared { // whoever may still read them has been cancelled
+	for _, s := range in.Encoded.Shared { // readers that are left in the method have been cancelled
 		s.Release()
 	}
 	p := in.peer
@@ -154,11 +157,14 @@ func (in *Incoming) cancelCall(b *call.Batch, cause error) {
 	}
 }
 
-// cancelSlack is how much earlier than the deadline here the caller's may be at most, because both count the time left from
-// when they had it. Of a short time it is an eighth.
+// cancelSlack is how long before the deadline a CANCEL still counts as caused by the deadline. Each side counts the time
+// left from the moment in which it got the call, so the caller's deadline is a little earlier than the one here. For a
+// short time left the slack is an eighth of it.
 const cancelSlack = 20 * time.Millisecond
 
-// cancelCause is what a CANCEL means, which does not say why: the caller's side watches the deadline and tells its end so.
+// cancelCause returns the reason of a CANCEL that has just arrived. The frame has no reason in it, so the time decides.
+// For example, a call came with 10 s left: a CANCEL after 9.99 s means that the deadline has passed, one after 5 s that
+// the caller has given up.
 func (in *Incoming) cancelCause() error {
 	if d := in.Deadline; !d.IsZero() && time.Until(d) < min(cancelSlack, in.Left/8) {
 		return context.DeadlineExceeded
@@ -169,29 +175,30 @@ func (in *Incoming) cancelCause() error {
 type outgoing struct {
 	sink     call.Sink
 	pos      uint64
-	flow     *inflow     // of a stream
-	segments *segments   // nil: the arguments are in the frame
-	route    *BoundRoute // nil: a number that stays
+	flow     *inflow     // nil if the call is no stream
+	segments *segments   // nil if the arguments are in the frame
+	route    *BoundRoute // nil for a route that keeps its number, see Declare
 }
 
-// releaseUnused is called with Peer.mu held when a call is not under way any more.
+// forget is called, with Peer.mu held, when a call has ended.
 func (o outgoing) forget() {
 	if o.route != nil {
 		o.route.inFlight--
 	}
 }
 
-// Peer is one end of a connection that carries calls, control requests and routes both ways.
+// Peer is one end of a connection. It carries calls, streams and control requests in both directions. Its methods may be
+// called from any goroutine.
 type Peer struct {
 	conn   *Link
 	server Server
-	memory Memory // nil: none is shared
+	memory Memory // nil if the sides share no memory
 
 	mu           sync.Mutex
 	calls        map[uint64]outgoing
 	nextCall     uint64
 	incoming     map[uint64]*Incoming
-	maxCalls     int // calls that may be under way
+	maxCalls     int // the largest number of calls in flight
 	controls     map[uint64]sentControl
 	controlQueue controlQueue
 	nextControl  uint64
@@ -199,13 +206,13 @@ type Peer struct {
 	inFlight     inFlight
 	ended        bool
 
-	peerRoutes       []peerRoute  // by number, declared by the other side; only a reader touches it, one at a time
-	routeBytes       int          // of all declarations
-	handlingControls atomic.Int32 // control requests of the other side
+	peerRoutes       []peerRoute  // routes of the other side, by number; only the reader that hands frames over touches them
+	routeBytes       int          // bytes of their JSON
+	handlingControls atomic.Int32 // control requests of the other side that are not answered
 
-	ctx      context.Context // ends with the connection, for control requests
+	ctx      context.Context // of control requests; ends with the connection
 	stop     context.CancelCauseFunc
-	handlers sync.WaitGroup // control goroutines
+	handlers sync.WaitGroup // goroutines of control requests
 	done     chan struct{}
 }
 
@@ -214,13 +221,13 @@ type reply struct {
 	err  error
 }
 
-// peerRoute is a route of the other side.
+// peerRoute is a route that the other side has declared.
 type peerRoute struct {
 	handle any
-	bytes  int // in bytes
+	bytes  int // of its JSON
 }
 
-// NewPeer wraps a connection, or a pair of them, after the opening. Nothing is read before [Peer.Serve].
+// NewPeer makes a peer of a link after the opening. The peer reads nothing before [Peer.Serve].
 func NewPeer(conn *Link, server Server) *Peer {
 	ctx, stop := context.WithCancelCause(context.Background())
 	return &Peer{
@@ -230,20 +237,21 @@ func NewPeer(conn *Link, server Server) *Peer {
 	}
 }
 
-// UseMemory gives the peer the memory that both sides have. It is called before [Peer.Serve].
+// UseMemory sets the memory that both sides share. It is called before [Peer.Serve].
 func (p *Peer) UseMemory(m Memory) { p.memory = m }
 
-// Done is closed when the connection has ended and everything on it was answered.
+// Done returns a channel that is closed when the connection has ended and every call and request on it was answered.
 func (p *Peer) Done() <-chan struct{} { return p.done }
 
 // Attach gives the peer its second connection: see [Link.Attach].
 func (p *Peer) Attach(nc net.Conn) error { return p.conn.Attach(nc) }
 
-// Close ends the connection.
+// Close ends the connection. cause becomes the result of [Peer.Serve].
 func (p *Peer) Close(cause error) { p.conn.Close(cause) }
 
-// Serve reads until the connection ends and gives the cause. Then every call under way is completed: with NotStarted
-// if no byte of it reached the kernel, with replica_died otherwise. Calls of the other side are cancelled.
+// Serve reads until the connection ends, and returns the cause. Then it completes every call that is in flight: with
+// NotStarted if no byte of the call has reached the kernel, with the reason replica_died otherwise. Calls of the other
+// side are cancelled.
 func (p *Peer) Serve() error {
 	err := p.conn.Read(p.frame)
 	p.stop(errEnded)
@@ -276,7 +284,8 @@ func (p *Peer) Serve() error {
 
 var errEnded = errors.New("the other process has gone away")
 
-// ErrEnded is the error of control requests whose connection ended before their reply, and of routes after its end.
+// ErrEnded is the error of a control request whose connection ends before the reply, and of a route that is declared
+// after the end.
 var ErrEnded = errEnded
 
 var errCallerGone = call.NewError(call.Cancelled, "the caller's process has gone away")
@@ -284,10 +293,12 @@ var errCallerGone = call.NewError(call.Cancelled, "the caller's process has gone
 func (p *Peer) connectionLost(pos uint64) call.Result {
 	if !p.conn.Sent(pos) {
 		r := call.Result{Err: call.NewError(call.ReplicaUnavailable, "the replica's process ended before the call was sent"), NotStarted: true}
-		// A relayed call's arguments were only here: nobody copies them on the way, because this happens once in a process's life.
+		// The arguments of a relayed call were only in this buffer. They are not copied when a call is relayed, because
+		// a connection ends once and relaying is frequent.
 		if _, meta, body, ok := p.conn.unsentFrame(pos); ok {
 			var c call.Call
-			// Arguments in parts are still the caller's: what of them is in the other side's memory went with its process.
+			// The caller still has arguments in segments. The references to the other side's memory are of no use any
+			// more.
 			if _, _, err := parseCallMeta(meta, body, &c); err == nil && len(c.Encoded.Shared) == 0 && !c.Encoded.Held {
 				r.Unsent = &c.Encoded
 			}
@@ -297,8 +308,9 @@ func (p *Peer) connectionLost(pos uint64) call.Result {
 	return call.Result{Err: call.NewError(call.ReplicaDied, "the replica's process ended while it was running the call"), Lost: true}
 }
 
-// Start sends a call; sink is told its end, exactly once. Arguments must be encoded. busy says that b is nil and other
-// goroutines are likely to send too. The id is for [Peer.Cancel].
+// Start sends a call on a route that was declared. sink.Complete is called exactly once, during Start or later. The
+// arguments of c must be encoded. If b is nil, Start flushes; otherwise the batch does at its end. The result is the id
+// for [Peer.Cancel], or 0 if the call has ended.
 func (p *Peer) Start(b *call.Batch, route uint32, c *call.Call, left time.Duration, sink call.Sink) (id uint64) {
 	return p.start(b, nil, route, c, left, sink)
 }
@@ -324,7 +336,7 @@ func (p *Peer) start(b *call.Batch, w *BoundRoute, route uint32, c *call.Call, l
 	p.mu.Lock()
 	if p.ended {
 		p.mu.Unlock()
-		apart.release() // there is nobody any more who could hold a reference
+		apart.release() // the other side has ended and holds no reference
 		sink.Complete(b, call.Result{Err: call.NewError(call.ReplicaUnavailable, "the replica's process has ended"), NotStarted: true})
 		return 0
 	}
@@ -387,8 +399,8 @@ func (p *Peer) start(b *call.Batch, w *BoundRoute, route uint32, c *call.Call, l
 	return id
 }
 
-// Cancel asks the other side to end a call; its END still comes. A call whose arguments are not all on their way is taken
-// back instead, and its sink is told so at once.
+// Cancel ends a call. If its arguments have not been sent completely, the call is withdrawn, and its sink is completed
+// at once. Otherwise the other side gets a CANCEL, and the sink is completed by the END.
 func (p *Peer) Cancel(b *call.Batch, id uint64) {
 	p.mu.Lock()
 	o, live := p.calls[id]
@@ -414,7 +426,7 @@ func (p *Peer) Cancel(b *call.Batch, id uint64) {
 	}
 }
 
-// Goaway tells the other side that no more calls are taken.
+// Goaway tells the other side to send no more calls.
 func (p *Peer) Goaway(g Goaway) {
 	body, err := json.Marshal(g)
 	if err != nil {
@@ -474,7 +486,7 @@ func (p *Peer) frame(b *call.Batch, h Header, meta, body []byte) error {
 		if err := json.Unmarshal(body, &g); err != nil {
 			return fmt.Errorf("goaway: %w", err)
 		}
-		if g.Reason == goawayProtocol { // not for the server: there is nothing left to finish
+		if g.Reason == goawayProtocol { // the connection has ended: the server has nothing to finish
 			return fmt.Errorf("%w: %s", errRemote, g.Message)
 		}
 		p.server.Goaway(g)
@@ -564,7 +576,7 @@ func (p *Peer) onEnd(b *call.Batch, h Header, meta, body []byte) error {
 	} else {
 		payload, err := p.parseEnd(h.Flags, meta, body)
 		if err != nil {
-			if ok { // it is the last that its caller hears
+			if ok { // this result is the last word that the caller gets
 				o.sink.Complete(b, call.Result{Err: call.NewError(call.ReplicaDied, "the answer does not parse: "+err.Error()), Lost: true})
 			}
 			return err
@@ -600,7 +612,7 @@ type replyBody struct {
 
 type replyError struct {
 	Reason    helvetype.Reason `json:"reason"`
-	Step      string           `json:"step,omitempty"` // of a start_replica: which one failed
+	Step      string           `json:"step,omitempty"` // of a start_replica: the step that failed
 	Type      string           `json:"type,omitempty"`
 	Message   string           `json:"message"`
 	Traceback string           `json:"traceback,omitempty"`
@@ -666,7 +678,7 @@ func (p *Peer) onReply(h Header, body []byte) error {
 	if e.Error != nil {
 		err := call.NewError(e.Error.Reason, e.Error.Message)
 		err.Type, err.Traceback, err.Remote, err.Method = e.Error.Type, e.Error.Traceback, true, e.Error.Step
-		if known, bad := codec.ParseCauses(e.Error.Causes); bad == nil { // without them it is the same failure
+		if known, bad := codec.ParseCauses(e.Error.Causes); bad == nil { // without causes it is the same error
 			err.Known = known
 		}
 		r.err = err

@@ -6,10 +6,10 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// maxOut is the largest body that the other side takes.
+// maxOut is the largest body, in bytes, that the other side takes.
 func (p *Peer) maxOut() int { return p.conn.terms.MaxOut }
 
-// failAll notes why items of the stream are missing; mu is held. The first reason stays.
+// fail records the reason why items of the stream could not be sent. o.mu is held. The first reason stays.
 func (o *outflow) fail(err error) {
 	switch {
 	case o.failed != nil:
@@ -20,8 +20,8 @@ func (o *outflow) fail(err error) {
 	}
 }
 
-// flushItems sends what is pending before the END, and gives the error that the stream must end with because items are
-// missing.
+// flushItems sends the pending items before the END. If items of the stream could not be sent, the result is the error
+// that the stream ends with.
 func (in *Incoming) flushItems() *call.Error {
 	o := in.out
 	o.mu.Lock()
@@ -31,12 +31,12 @@ func (in *Incoming) flushItems() *call.Error {
 	return o.failed
 }
 
-// Frame relays items. The other side's window is the far side's too, so nothing is counted here. Items that the other side
-// does not take are the end of the stream.
+// Frame relays items from another connection to the caller of this stream. The window of the caller is the window of the
+// source too, so Frame counts nothing. If the caller's side cannot take the items, the stream ends.
 func (in *Incoming) Frame(b *call.Batch, from call.Source, frame []byte) {
 	o := in.out
 	o.mu.Lock()
-	if o.ended || o.failed != nil { // what is under way after the end
+	if o.ended || o.failed != nil { // items that were on their way when the stream ended
 		o.mu.Unlock()
 		return
 	}
@@ -50,7 +50,8 @@ func (in *Incoming) Frame(b *call.Batch, from call.Source, frame []byte) {
 	}
 }
 
-// relayItems sends a frame of items on, in parts where the other side takes less than the far side sent; o.mu is held.
+// relayItems sends a frame of items on. It splits the frame if the receiver takes smaller frames than the source has
+// sent. o.mu is held.
 func (in *Incoming) relayItems(frame []byte) {
 	limit := in.peer.maxOut()
 	for rest := frame; len(rest) > 0 && in.out.failed == nil; {
@@ -58,7 +59,7 @@ func (in *Incoming) relayItems(frame []byte) {
 		if len(part) > limit {
 			n, next := 0, rest
 			for {
-				p, after, ok := call.NextItem(next) // of a frame that was looked through
+				p, after, ok := call.NextItem(next) // the frame was checked when it arrived
 				if size := call.ItemOverhead + len(p.Data); !ok || n+size > limit {
 					break
 				}
@@ -81,8 +82,8 @@ func (in *Incoming) relayItems(frame []byte) {
 	}
 }
 
-// Send sends an item at once, whatever the window: for streams whose length is known to both sides. An item that the other
-// side does not take is an error, and nothing of it is sent; the stream goes on.
+// Send sends an item regardless of the window. It is for streams whose length both sides know: the answers to a
+// broadcast. If the item is too large for the other side, the result is an error and the stream goes on.
 func (in *Incoming) Send(b *call.Batch, p call.Payload) *call.Error {
 	n, limit := call.ItemOverhead+len(p.Data), in.peer.maxOut()
 	if n > limit {

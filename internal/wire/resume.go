@@ -5,29 +5,30 @@ import (
 	"fmt"
 )
 
-// Resume is what a worker has that lost its node and found another, or the same one started anew.
+// Resume describes the replicas that a worker has after it has lost its node. The worker sends it to the node that it finds next,
+// which may be the old one, started again.
 type Resume struct {
 	Replicas []Resumed `json:"replicas"`
 }
 
-// Resumed is one replica that lives on.
+// Resumed is one replica that runs on in the worker.
 type Resumed struct {
 	Replica    string `json:"replica"`
 	Deployment string `json:"deployment"`
-	// Executing are its calls that were cancelled when the node went and have not ended. They hold slots; each that ends is
-	// told by return_block.
+	// Executing is the number of calls that were cancelled when the node went and that have not ended. They hold slots.
+	// When one of them ends, the worker tells the node, by return_block.
 	Executing int      `json:"executing"`
-	Config    string   `json:"config,omitempty"` // digest of the user config that it has (spec.ConfigDigest)
+	Config    string   `json:"config,omitempty"` // digest of its user config (spec.ConfigDigest)
 	Models    []string `json:"models,omitempty"`
-	Started   uint64   `json:"started,omitempty"`       // calls from the nodes before; of a Go worker
-	Failed    uint64   `json:"failed,omitempty"`        // of these
+	Started   uint64   `json:"started,omitempty"`       // calls from former nodes; of a Go worker
+	Failed    uint64   `json:"failed,omitempty"`        // of Started
 	Health    bool     `json:"health,omitempty"`        // it has a health check
 	Reports   bool     `json:"routing_stats,omitempty"` // it has stats for routing
-	// Methods are what a Python class has, as in the reply of start_replica.
+	// Methods is the table of methods of a Python class, as in the reply to start_replica.
 	Methods json.RawMessage `json:"methods,omitempty"`
 }
 
-// Check says what is wrong with what a worker tells.
+// Check returns an error if the description of a worker is not possible.
 func (r *Resume) Check() error {
 	seen := map[string]bool{}
 	for _, x := range r.Replicas {

@@ -10,44 +10,46 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// maxMethod bounds the name of a method in bytes: a longer one is no method's.
+// maxMethod is the largest length of a method's name, in bytes.
 const maxMethod = 1024
 
-// maxIdleRoutes is how many routes a connection has before those that no call uses lose their numbers, and keptRouteBytes how many
-// bytes of their declarations.
+// maxIdleRoutes is the number of routes, and maxIdleRouteBytes the size of their JSON, from which on routes that no call
+// uses lose their numbers.
 const (
 	maxIdleRoutes     = 4096
 	maxIdleRouteBytes = maxRouteBytes / 2
 )
 
-// Bind is a route as its caller has it. It has a number on the connection as long as calls use it, and as long as there are
-// numbers for all; it gets another one when it is used again. So names that the other side does not have, as a client outside may
-// send them to a dispatcher, use up nothing, and a number is named again only when no call under it is under way.
+// BoundRoute is a route over one connection. On the wire a route has a number, which a ROUTE frame declares. A
+// BoundRoute gets a number with its first call, and loses it when no call uses it and many routes have numbers; the next
+// call declares it again, perhaps with another number. So the names of methods that a client makes up, which a
+// dispatcher passes on, do not fill the table of the other side. A number is declared anew only when no call is in
+// flight that uses it.
 //
-// Example: 4,096 ways have numbers, no call is under way, and a call goes to one more. All lose their numbers, and the new
-// one is number 1.
+// Example: 4,096 routes have numbers, and no call is in flight. A call on another route comes: all 4,096 lose their
+// numbers, and the new one gets number 1.
 type BoundRoute struct {
 	peer  *Peer
 	route Route
 
-	// Guarded by Peer.mu.
-	number   uint32 // 0 for none
-	bytes    int    // of its declaration
-	inFlight int    // that have not ended
+	// The fields below are guarded by Peer.mu.
+	number   uint32 // 0 if it has none
+	bytes    int    // of its JSON
+	inFlight int    // calls that have not ended
 }
 
-// Peer is whose connection it leads over.
+// Peer returns the peer over whose connection the route leads.
 func (w *BoundRoute) Peer() *Peer { return w.peer }
 
-// boundRoutes are the routes that this side has told the other; Peer.mu guards them.
+// boundRoutes are the routes that this side has declared. Peer.mu guards them.
 type boundRoutes struct {
-	numbered []*BoundRoute // the way of number i+1
+	numbered []*BoundRoute // the route with number i+1
 	free     []uint32
 	bytes    int
-	keepUpTo int // at so many those lose their numbers that no call uses
+	keepUpTo int // so many routes with numbers are kept before unused ones lose theirs
 }
 
-// Bind gives the way of a route, which has no number yet. It fails where the names can lead nowhere.
+// Bind makes a BoundRoute, which has no number yet. It fails if a name in the route is longer than any real name.
 func (p *Peer) Bind(r Route) (*BoundRoute, *call.Error) {
 	if len(r.Method) > maxMethod || !utf8.ValidString(r.Method) {
 		return nil, call.NewError(call.NoMethod, fmt.Sprintf("there is no method %s: a name is UTF-8, of at most %d bytes", call.Quoted(r.Method), maxMethod))
@@ -59,7 +61,7 @@ func (p *Peer) Bind(r Route) (*BoundRoute, *call.Error) {
 	return &BoundRoute{peer: p, route: r}, nil
 }
 
-// Declare gives the number of a route that keeps it for the connection's life.
+// Declare returns a number for a route that keeps it until the connection ends.
 func (p *Peer) Declare(r Route) (uint32, error) {
 	w, failure := p.Bind(r)
 	if failure != nil {
@@ -77,13 +79,13 @@ func (p *Peer) Declare(r Route) (uint32, error) {
 	return w.number, nil
 }
 
-// numberLocked sees that w has a number, which the other side was told.
+// numberLocked gives w a number, if it has none, and declares it. The result is nil, or the failure of the call.
 func (p *Peer) numberLocked(w *BoundRoute) *call.Result {
 	if w.number != 0 {
 		return nil
 	}
 	body, err := json.Marshal(w.route)
-	if err != nil { // plain strings always marshal
+	if err != nil { // cannot fail: the struct has only strings
 		return &call.Result{Err: call.NewError(call.Fault, err.Error())}
 	}
 	s := &p.boundRoutes
@@ -98,7 +100,7 @@ func (p *Peer) numberLocked(w *BoundRoute) *call.Result {
 	if n := len(s.free); n > 0 {
 		number = s.free[n-1]
 	}
-	// Under the lock, so that no call on the route can be written before it.
+	// The lock is held, so that no call on the route is written before its declaration.
 	if _, err := p.conn.Append(Header{Type: TypeRoute, ID: uint64(number)}, nil, body); err != nil {
 		return &call.Result{Err: call.NewError(call.ReplicaUnavailable, "the replica's process has ended"), NotStarted: true}
 	}
@@ -113,8 +115,8 @@ func (p *Peer) numberLocked(w *BoundRoute) *call.Result {
 	return nil
 }
 
-// releaseUnused takes their numbers from the ways that no call uses. What stays doubles what is kept, so that the look at all is paid for
-// by as many new ones.
+// releaseUnused takes the numbers from routes that no call uses. It sets keepUpTo to twice the number of routes that
+// stay, so that the next search through all of them comes after as many new routes.
 func (s *boundRoutes) releaseUnused() {
 	for i, w := range s.numbered {
 		if w == nil || w.inFlight > 0 {
@@ -128,14 +130,14 @@ func (s *boundRoutes) releaseUnused() {
 	s.keepUpTo = min(2*(len(s.numbered)-len(s.free)), maxRoute)
 }
 
-// Start sends a call on its way: see [Peer.Start].
+// Start sends a call on the route: see [Peer.Start].
 func (w *BoundRoute) Start(b *call.Batch, c *call.Call, left time.Duration, sink call.Sink) (id uint64) {
 	return w.peer.start(b, w, 0, c, left, sink)
 }
 
-// callError is the error of a call that cannot be written.
+// callError is the error of a call whose frame cannot be made.
 func callError(err error) *call.Error {
-	if e, known := errors.AsType[*call.Error](err); known { // a result among the arguments that cannot be read any more
+	if e, known := errors.AsType[*call.Error](err); known { // a kept result among the arguments that cannot be read any more
 		return e
 	}
 	if _, large := errors.AsType[*sizeError](err); large {
@@ -144,7 +146,8 @@ func callError(err error) *call.Error {
 	return call.NewError(call.TooLarge, err.Error())
 }
 
-// checkCallLocked sees that a call may be sent, and writes the number of its route into its meta, if it has a way.
+// checkCallLocked checks that one more call may be in flight. If w is not nil it writes the number of the route into the
+// call's meta. The result is nil, or the failure of the call.
 func (p *Peer) checkCallLocked(w *BoundRoute, meta []byte) *call.Result {
 	if len(p.calls) >= p.maxCalls {
 		return &call.Result{Err: call.NewError(call.Backpressure, fmt.Sprintf(

@@ -12,18 +12,19 @@ import (
 // creditLen is the length of the meta of CREDIT.
 const creditLen = 8
 
-// itemsFrame is how much is sent together at most, unless one item is larger: what is copied at its receiver, too.
+// itemsFrame is the size up to which items are sent together in one frame; a larger item has a frame of its own. It is
+// also the size up to which the receiver copies a frame.
 const itemsFrame = 32 << 10
 
-// outflow is the producing end of a stream that the other side asked for.
+// outflow is the producing end of a stream: the caller of the stream is on the other side.
 type outflow struct {
 	mu           sync.Mutex
-	items, bytes int64 // that may be sent yet
+	items, bytes int64 // the window: items and bytes that may still be sent
 	pending      []byte
-	writing      bool        // a goroutine is about to send what is pending
-	failed       *call.Error // why items are missing: it is the stream's end, whatever its method says
-	ended        bool        // the END is written, or about to be
-	source       call.Source // of a stream that is relayed, once its first items came
+	writing      bool        // a goroutine is about to send the pending items
+	failed       *call.Error // the reason why items are missing, with which the stream ends
+	ended        bool        // the END is written, or is about to be
+	source       call.Source // of a relayed stream, from its first items on
 	credited     chan struct{}
 }
 
@@ -31,11 +32,11 @@ func newOutflow(w call.Window) *outflow {
 	return &outflow{items: int64(w.Items), bytes: int64(w.Bytes), credited: make(chan struct{}, 1)}
 }
 
-// Item sends an item of a method in this process. It belongs to the goroutine of the method.
+// Item sends an item of a method in this process. It is called on the goroutine of the method.
 func (in *Incoming) Item(ctx context.Context, p call.Payload) bool {
 	o := in.out
 	if p.Codec == call.Native {
-		return false // Local has encoded it
+		return false // not possible: Local has encoded it
 	}
 	if n, limit := call.ItemOverhead+len(p.Data), in.peer.maxOut(); n > limit {
 		o.mu.Lock()
@@ -78,19 +79,20 @@ func (in *Incoming) Item(ctx context.Context, p call.Payload) bool {
 			return false
 		}
 	case begin:
-		// While it writes, the method produces the items of the next frame: so there is no setting of how many or how long.
+		// While the goroutine writes, the method produces the items of the next frame. So the size of a frame adapts to
+		// the speed of both, without a setting.
 		go in.writeItems(ctx)
 	}
 	return ctx.Err() == nil
 }
 
-// fitsFrame says that an item may be added to what is pending: both fit into one frame. o.mu is held.
+// fitsFrame returns true if the item and the pending items fit into one frame. o.mu is held.
 func (in *Incoming) fitsFrame(p call.Payload) bool {
 	n := len(in.out.pending)
 	return n == 0 || n+call.ItemOverhead+len(p.Data) <= min(itemsFrame, in.peer.maxOut())
 }
 
-// sendItems makes a frame of what is pending; o.mu is held.
+// sendItems appends the pending items to the connection as one frame. o.mu is held.
 func (in *Incoming) sendItems() {
 	o := in.out
 	if len(o.pending) == 0 {
@@ -112,7 +114,7 @@ func (in *Incoming) writeItems(ctx context.Context) {
 		o.mu.Unlock()
 		ok := in.sendPending(ctx)
 		o.mu.Lock()
-		if !ok { // the END takes it along, if it still counts
+		if !ok { // the END sends the rest, if the stream still counts
 			break
 		}
 	}
@@ -120,7 +122,7 @@ func (in *Incoming) writeItems(ctx context.Context) {
 	o.mu.Unlock()
 }
 
-// addCredit is told that the other side has read more.
+// addCredit handles a CREDIT: the other side has read more items.
 func (in *Incoming) addCredit(b *call.Batch, w call.Window) error {
 	o := in.out
 	if o == nil {
@@ -130,7 +132,7 @@ func (in *Incoming) addCredit(b *call.Batch, w call.Window) error {
 	far := o.source
 	if far == nil {
 		o.items, o.bytes = o.items+int64(w.Items), o.bytes+int64(w.Bytes)
-		if o.items > 1<<40 || o.bytes > 1<<50 { // no consumer has read as much
+		if o.items > 1<<40 || o.bytes > 1<<50 { // more than any consumer can have read
 			o.mu.Unlock()
 			return errors.New("credit beyond all bounds")
 		}
@@ -147,14 +149,14 @@ func (in *Incoming) addCredit(b *call.Batch, w call.Window) error {
 	return nil
 }
 
-// inflow is the consuming end of a stream that this side asked for.
+// inflow is the consuming end of a stream: the caller of the stream is on this side.
 type inflow struct {
 	peer  *Peer
 	id    uint64
 	items call.Items
 
 	mu     sync.Mutex
-	window [2]int64 // items and bytes that may come yet
+	window [2]int64 // items and bytes that may still come
 }
 
 func newInflow(p *Peer, id uint64, c *call.Call) *inflow {
@@ -162,7 +164,7 @@ func newInflow(p *Peer, id uint64, c *call.Call) *inflow {
 	return &inflow{peer: p, id: id, items: c.Items, window: [2]int64{int64(w.Items), int64(w.Bytes)}}
 }
 
-// Credit lets the other side send more.
+// Credit lets the other side send more items and bytes.
 func (f *inflow) Credit(b *call.Batch, w call.Window) {
 	f.mu.Lock()
 	f.window[0] += int64(w.Items)
@@ -176,7 +178,7 @@ func (f *inflow) Credit(b *call.Batch, w call.Window) {
 	}
 }
 
-// frame takes ITEMS.
+// frame handles an ITEMS frame.
 func (f *inflow) frame(b *call.Batch, body []byte) error {
 	f.mu.Lock()
 	for rest := body; ; {
@@ -199,13 +201,13 @@ func (f *inflow) frame(b *call.Batch, body []byte) error {
 	return nil
 }
 
-// failed stands for the codec of an answer that is an error envelope.
+// failed is the codec of an answer to a broadcast whose data is an error envelope.
 const failed call.Codec = 255
 
-// Answer is what one replica answered to a broadcast, as an item of the stream of answers.
+// Answer encodes the answer of one replica to a broadcast as an item of a stream.
 func Answer(index int, r call.Result) call.Payload {
 	b := le.AppendUint32(nil, uint32(index))
-	if r.Err == nil && r.Parts != nil { // a worker is told that it is a broadcast
+	if r.Err == nil && r.Parts != nil { // cannot happen: a worker knows that the call is a broadcast
 		r.Err = call.NewError(call.Fault, "the answer to a broadcast has buffers out of band")
 	}
 	if r.Err != nil {
@@ -214,7 +216,7 @@ func Answer(index int, r call.Result) call.Payload {
 	return call.Payload{Codec: call.Raw, Data: append(append(b, byte(r.Codec)), r.Data...)}
 }
 
-// ParseAnswer reads what Answer made.
+// ParseAnswer decodes an item that [Answer] has made.
 func ParseAnswer(p call.Payload) (index int, r call.Result, err error) {
 	b := p.Data
 	if len(b) < 5 {

@@ -26,7 +26,7 @@ func speaking(protocols string) string {
 	if protocols == "" {
 		return ""
 	}
-	return " -X github.com/helve-serve/helve/internal/wire.protocols=" + protocols
+	return " -X github.com/helve-serve/helve/internal/wire.protocolRange=" + protocols
 }
 
 // buildSpeaking is buildProgram with the versions of the wire protocol that the build speaks.

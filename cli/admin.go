@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"net/url"
 	"os"
 	"os/signal"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/metrics"
 	"github.com/helve-serve/helve/internal/worker"
 )
 
@@ -38,6 +40,9 @@ func adminOf(flag string) string {
 	}
 	return flag
 }
+
+// nodeMetrics is the handler of GET /metrics.
+func nodeMetrics(n admin.Node) http.Handler { return metrics.Handler(n) }
 
 // reader is a command that reads from a running node.
 type reader struct {

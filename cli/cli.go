@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/gcfloor"
 )
 
@@ -200,6 +201,7 @@ func (r *run) execute(ctx context.Context, args []string) error {
 	if !external {
 		build = app.named
 	}
+	ctx = admin.WithMetrics(ctx, nodeMetrics)
 	system, err := config.Run(ctx, build)
 	if err != nil {
 		return r.flagged(err)

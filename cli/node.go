@@ -50,6 +50,7 @@ func nodeCommand() *cobra.Command {
 			n := node.New(node.Settings{
 				Logger: logger(verbose), Version: helve.Version, Output: os.Stderr, MaxBody: int(maxBody),
 				HTTP: proxy.Limits(limits.limits()), Program: node.Program{Env: os.Environ()},
+				Metrics: nodeMetrics,
 			})
 			if addr := adminOf(cmp.Or(os.Getenv("HELVE_ADMIN"), adminPrivate)); addr != "" {
 				if err := n.ServeAdmin(strings.TrimPrefix(addr, adminPrivate)); err != nil {

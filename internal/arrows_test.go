@@ -16,7 +16,7 @@ var layers = [][]string{
 	{"cli", "helvetest"},
 	{""},
 	{"internal/node", "internal/guest"},
-	{"internal/proxy", "internal/planner", "internal/worker", "internal/build", "internal/transport", "internal/router", "internal/gate", "internal/batch", "internal/models", "internal/admin"},
+	{"internal/proxy", "internal/planner", "internal/worker", "internal/build", "internal/transport", "internal/router", "internal/gate", "internal/batch", "internal/models", "internal/admin", "internal/metrics"},
 	{"internal/instance", "internal/wire", "internal/arena"},
 	{"internal/codec"},
 	{"internal/protocol"},
@@ -47,6 +47,7 @@ var only = map[string][]string{
 	"internal/build":        {"internal/spec"},
 	"internal/telemetry":    {},
 	"internal/admin":        {"internal/telemetry"},
+	"internal/metrics":      {"internal/telemetry", "github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/collectors", "github.com/prometheus/client_golang/prometheus/promhttp"},
 }
 
 const module = "github.com/helve-serve/helve"

@@ -33,6 +33,8 @@ type Node interface {
 	// HTTP is the URL of the ingress, "" without one.
 	HTTP() string
 	Events() *telemetry.Events
+	// Metrics are the numbers that are counted.
+	Metrics() telemetry.Snapshot
 }
 
 // Application is an application as it was deployed.

@@ -50,6 +50,7 @@ func (fakeNode) Applications() map[string]Application {
 	}}}
 }
 
+func (fakeNode) Metrics() telemetry.Snapshot { return telemetry.Snapshot{} }
 func (fakeNode) HTTP() string                { return "http://127.0.0.1:8000" }
 func (n fakeNode) Events() *telemetry.Events { return n.events }
 

@@ -103,7 +103,9 @@ func (d *Deployment) tallyLocked() {
 	d.leaving = slices.DeleteFunc(d.leaving, func(u *Unit) bool {
 		over := u.gate.Load() == 0 && !u.lane.busy()
 		if over {
-			d.past.Add(u.counts())
+			k := u.counts()
+			d.past.Add(k)
+			d.rememberLocked(u, k)
 		}
 		return over
 	})

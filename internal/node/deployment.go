@@ -49,7 +49,8 @@ type Deployment struct {
 	former   *edition         // while its application changes: what it was
 	dynamic  []string         // deployments whose handles its replicas asked for
 	past     telemetry.Counts // of replicas that are gone
-	leaving  []*Unit          // replicas that are gone and had calls under way, which count when they end
+	ghosts   []ghost
+	leaving  []*Unit // replicas that are gone and had calls under way, which count when they end
 }
 
 // rounds counts failures for the back-off of starts: those of replicas that were started together, or before one of them

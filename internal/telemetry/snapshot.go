@@ -1,0 +1,38 @@
+package telemetry
+
+import "github.com/helve-serve/helve/helvetype"
+
+// Snapshot is what a node counts, at one moment.
+type Snapshot struct {
+	Version      string
+	HTTP         string // URL of the ingress, "" without one
+	Events       uint64 // so far
+	Applications []Application
+}
+
+// Application is one application in a [Snapshot].
+type Application struct {
+	Name, Route  string
+	State        helvetype.ApplicationState
+	SharedMemory *helvetype.SharedMemory
+	Deployments  []Deployment
+}
+
+// Deployment is one deployment in a [Snapshot]. Calls are those of all its replicas, also of replicas that are gone.
+type Deployment struct {
+	Name     string
+	State    helvetype.DeploymentState
+	Wanted   int // replicas
+	Queued   int
+	Calls    Counts
+	Replicas []Replica
+}
+
+// Replica is one replica in a [Snapshot].
+type Replica struct {
+	ID      string
+	State   helvetype.ReplicaState // "" for a replica that is gone
+	Healthy bool
+	Running int // calls
+	Calls   Counts
+}

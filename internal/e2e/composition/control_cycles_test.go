@@ -74,7 +74,7 @@ func TestBroadcastsThatWaitForThemselves(t *testing.T) {
 	for _, r := range append(helvetest.All(), helvetest.Socket) {
 		t.Run(r.Name, func(t *testing.T) {
 			t.Parallel()
-			log := fixture.NewLogRecords()
+			log := fixture.NewLog()
 			r.Config.Logger = slog.New(log)
 			s := helvetest.Start(t, r.Config, buildEcho)
 			h, err := helve.HandleOf[*Echo](s, "echo", "Echo")
@@ -168,7 +168,7 @@ func TestEveryWaitForASlotLooksForItsOwnCallers(t *testing.T) {
 				}
 			}
 			for _, how := range []string{"remote", "stream under way"} {
-				log := fixture.NewLogRecords()
+				log := fixture.NewLog()
 				c := r.Config
 				c.Logger = slog.New(log)
 				s := helvetest.Start(t, c, buildChooser)

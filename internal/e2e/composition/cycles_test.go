@@ -20,7 +20,7 @@ func TestCyclesAreLogged(t *testing.T) {
 	t.Parallel()
 	for _, queued := range []bool{false, true} { // Call to a slot, and through the queue
 		synctest.Test(t, func(t *testing.T) {
-			log := fixture.NewLogRecords()
+			log := fixture.NewLog()
 			var labs map[string]fixture.RunningLab
 			r := helvetest.Local
 			r.Config.Logger = slog.New(log)
@@ -111,7 +111,7 @@ func TestCyclesAcrossProcesses(t *testing.T) {
 	for i, name := range []string{"node-worker", "worker-node", "worker", "lent"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			log := fixture.NewLogRecords()
+			log := fixture.NewLog()
 			s := helvetest.Start(t, helve.Config{Logger: slog.New(log)}, loops[i])
 			h, err := helve.HandleOf[*Loop](s, name, "A")
 			if err != nil {
@@ -160,7 +160,7 @@ type pyRing interface {
 
 func TestCyclesThroughPython(t *testing.T) {
 	t.Parallel()
-	log := fixture.NewLogRecords()
+	log := fixture.NewLog()
 	s := helvetest.Start(t, helve.Config{Logger: slog.New(log)}, func() (*helve.App, error) {
 		app := helve.NewApp("ring")
 		next := &helve.Method[string, string]{}
@@ -184,7 +184,7 @@ func TestCyclesThroughPython(t *testing.T) {
 // TestDeclaredCycleIsLogged: cycles are legal, and Run says that there are some.
 func TestDeclaredCycleIsLogged(t *testing.T) {
 	t.Parallel()
-	log := fixture.NewLogRecords()
+	log := fixture.NewLog()
 	helvetest.Start(t, helve.Config{Logger: slog.New(log)}, func() (*helve.App, error) {
 		app := helve.NewApp("cyclic")
 		uses := []helve.Target{nil}

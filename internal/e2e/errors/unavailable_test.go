@@ -35,8 +35,8 @@ func TestNoReplicaSaysWhy(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var sick atomic.Bool
-		var log fixture.LogText
-		sys := helvetest.Start(t, helve.Config{Logger: slog.New(&log)}, func() (*helve.App, error) {
+		log := fixture.NewLog()
+		sys := helvetest.Start(t, helve.Config{Logger: slog.New(log)}, func() (*helve.App, error) {
 			app := helve.NewApp("frail")
 			h := helve.Deploy(app, "Frail", func(context.Context) (*Frail, error) {
 				if sick.Load() {

@@ -98,14 +98,14 @@ func pythonWatched(name string, o helve.Options) (*helve.App, error) {
 	return app, nil
 }
 
-type watchedBody = func(t *testing.T, s *helve.System, app string, h helve.Handle[watched], log *fixture.LogText)
+type watchedBody = func(t *testing.T, s *helve.System, app string, h helve.Handle[watched], log *fixture.Log)
 
 // eachWatched runs body with the application in Go and in Python, and with what both log.
 func eachWatched(t *testing.T, c helve.Config, body watchedBody) {
 	for app, build := range map[string]helve.Build{"watched": buildWatched, "watchedpy": buildWatchedPython} {
 		t.Run(app, func(t *testing.T) {
 			t.Parallel()
-			c, log := c, &fixture.LogText{}
+			c, log := c, fixture.NewLog()
 			c.Logger = slog.New(log)
 			if c.LogDir != "" {
 				c.LogDir = filepath.Join(c.LogDir, app)
@@ -136,7 +136,7 @@ func awaitReplica(t *testing.T, s *helve.System, app string, ok func(r helvetype
 
 func TestWorkerEnvironment(t *testing.T) {
 	t.Parallel()
-	eachWatched(t, helve.Config{}, func(t *testing.T, s *helve.System, app string, h helve.Handle[watched], _ *fixture.LogText) {
+	eachWatched(t, helve.Config{}, func(t *testing.T, s *helve.System, app string, h helve.Handle[watched], _ *fixture.Log) {
 		for name, want := range map[string]string{"WATCHED": "yes", "HOME": "/nowhere", "PATH": os.Getenv("PATH")} {
 			if got, err := helve.MethodOf(h, watched.Env).Call(t.Context(), name); got != want || err != nil {
 				t.Errorf("%s: %q, %v", name, got, err)
@@ -155,7 +155,7 @@ func TestWorkerEnvironment(t *testing.T) {
 // not end a worker whose node lives, so that a drain can finish what it runs.
 func TestWorkersOutlastSignalsToAll(t *testing.T) {
 	t.Parallel()
-	eachWatched(t, helve.Config{}, func(t *testing.T, s *helve.System, app string, h helve.Handle[watched], _ *fixture.LogText) {
+	eachWatched(t, helve.Config{}, func(t *testing.T, s *helve.System, app string, h helve.Handle[watched], _ *fixture.Log) {
 		before := awaitReplica(t, s, app, func(helvetype.ReplicaStatus) bool { return true })
 		for range 3 {
 			if got, err := helve.MethodOf(h, watched.Signals).Call(t.Context(), helve.None{}); got != "lives" || err != nil {
@@ -171,7 +171,7 @@ func TestWorkersOutlastSignalsToAll(t *testing.T) {
 func TestWorkerLogs(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	eachWatched(t, helve.Config{LogDir: dir}, func(t *testing.T, s *helve.System, app string, h helve.Handle[watched], log *fixture.LogText) {
+	eachWatched(t, helve.Config{LogDir: dir}, func(t *testing.T, s *helve.System, app string, h helve.Handle[watched], log *fixture.Log) {
 		if _, err := helve.ActionOf(h, watched.Say).Call(t.Context(), "hello"); err != nil {
 			t.Fatal(err)
 		}
@@ -190,7 +190,7 @@ func TestWorkerLogs(t *testing.T) {
 		for i := range lines {
 			lines[i] = append(lines[i], origin)
 		}
-		log.Await(t, lines...)
+		log.AwaitLines(t, lines...)
 		if strings.Contains(log.String(), "helve:log") {
 			t.Error(log)
 		}
@@ -221,7 +221,7 @@ func TestLogDirMistake(t *testing.T) {
 
 func TestWorkerExits(t *testing.T) {
 	t.Parallel()
-	eachWatched(t, helve.Config{}, func(t *testing.T, s *helve.System, app string, h helve.Handle[watched], log *fixture.LogText) {
+	eachWatched(t, helve.Config{}, func(t *testing.T, s *helve.System, app string, h helve.Handle[watched], log *fixture.Log) {
 		first := awaitReplica(t, s, app, func(r helvetype.ReplicaStatus) bool { return r.State == "RUNNING" })
 		if first.Restarts != 0 || first.LastExit != nil || first.PID == 0 {
 			t.Errorf("%+v", first)
@@ -243,7 +243,7 @@ func TestWorkerExits(t *testing.T) {
 			} else if !strings.Contains(strings.Join(x.Lines, "\n"), "last words") || x.Replica == r.ID {
 				t.Errorf("%s: %+v", want.how, x)
 			}
-			log.Await(t, []string{"replica died", fmt.Sprintf("code=%d", want.code), "last words", fmt.Sprintf("restarts=%d", i+1)})
+			log.AwaitLines(t, []string{"replica died", fmt.Sprintf("code=%d", want.code), "last words", fmt.Sprintf("restarts=%d", i+1)})
 		}
 		if x := s.Status().Applications[app].Deployments["Watched"].LastExit; x == nil {
 			t.Error("the deployment has no last exit")
@@ -258,7 +258,7 @@ func buildHungry() (*helve.App, error) {
 // TestMemoryLimit: under RLIMIT_DATA the allocation fails, under a cgroup the worker dies and the status says of what.
 func TestMemoryLimit(t *testing.T) {
 	t.Parallel()
-	log := &fixture.LogText{}
+	log := fixture.NewLog()
 	s := helvetest.Start(t, helve.Config{Logger: slog.New(log)}, buildHungry)
 	h, err := helve.HandleOf[watched](s, "hungry", "Watched")
 	if err != nil {
@@ -273,7 +273,7 @@ func TestMemoryLimit(t *testing.T) {
 		if e, ok := errors.AsType[*helve.Error](err); !ok || e.Type() != "MemoryError" {
 			t.Error(err)
 		}
-		log.Await(t, []string{"level=WARN", "num_cpus is not enforced", "reason="})
+		log.AwaitLines(t, []string{"level=WARN", "num_cpus is not enforced", "reason="})
 		return
 	}
 	fixture.WantReason(t, err, helve.ReplicaDied)
@@ -286,7 +286,7 @@ func TestMemoryLimit(t *testing.T) {
 // TestStoppedWorker: a worker that is stopped is unresponsive, is not killed for that, and answers again.
 func TestStoppedWorker(t *testing.T) {
 	t.Parallel()
-	eachWatched(t, helve.Config{}, func(t *testing.T, s *helve.System, app string, h helve.Handle[watched], log *fixture.LogText) {
+	eachWatched(t, helve.Config{}, func(t *testing.T, s *helve.System, app string, h helve.Handle[watched], log *fixture.Log) {
 		pid := awaitReplica(t, s, app, func(r helvetype.ReplicaStatus) bool { return r.State == "RUNNING" }).PID
 		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
@@ -301,7 +301,7 @@ func TestStoppedWorker(t *testing.T) {
 			t.Fatal(err)
 		}
 		awaitReplica(t, s, app, func(r helvetype.ReplicaStatus) bool { return r.Unresponsive == nil && r.PID == pid })
-		log.Await(t, []string{"worker is unresponsive", "pid=" + fmt.Sprint(pid)}, []string{"worker answers again", "after="})
+		log.AwaitLines(t, []string{"worker is unresponsive", "pid=" + fmt.Sprint(pid)}, []string{"worker answers again", "after="})
 		if got, err := helve.MethodOf(h, watched.Env).Call(t.Context(), "WATCHED"); got != "yes" || err != nil {
 			t.Errorf("%q, %v", got, err)
 		}
@@ -311,7 +311,7 @@ func TestStoppedWorker(t *testing.T) {
 // TestBlockedLoop: a Python worker whose event loop stands tells where.
 func TestBlockedLoop(t *testing.T) {
 	t.Parallel()
-	log := &fixture.LogText{}
+	log := fixture.NewLog()
 	s := helvetest.Start(t, helve.Config{Logger: slog.New(log)}, buildWatchedPython)
 	h, err := helve.HandleOf[watched](s, "watchedpy", "Watched")
 	if err != nil {
@@ -329,7 +329,7 @@ func TestBlockedLoop(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 	awaitReplica(t, s, "watchedpy", func(r helvetype.ReplicaStatus) bool { return r.Unresponsive == nil && r.Restarts == 0 })
-	log.Await(t, []string{"worker is unresponsive", "in spin_until", "replica=Watched#"}, []string{"worker answers again"})
+	log.AwaitLines(t, []string{"worker is unresponsive", "in spin_until", "replica=Watched#"}, []string{"worker answers again"})
 }
 
 func buildImpatient() (*helve.App, error) {

@@ -7,20 +7,20 @@ import (
 	"time"
 )
 
-// Payload is one value: in memory (Codec Native, Value) or encoded (Data).
-// Data is read-only for everybody who gets a Payload; see [Sink] for how long it stays valid.
+// Payload is one value: in memory (Codec Native, Value) or encoded (Data). Data is read-only; [Sink] says how long it stays
+// valid.
 type Payload struct {
 	Codec Codec
 	Value any
 	Data  []byte
-	Parts *Parts // nil: all of it is in Data
+	Parts *Parts // the parts outside of Data; nil if the whole value is in Data
 }
 
-// SlotKind says which argument a slot is.
+// SlotKind is the kind of argument that a slot holds.
 type SlotKind uint8
 
-// A Packed slot is the whole argument list in one payload (a Python (args, kwargs) pair); it stands alone. A Buffer is out
-// of band and belongs to the value before it.
+// The kinds of slots. A Packed slot is the only slot of its call: one payload holds the whole argument list, such as Python's
+// pair (args, kwargs). A Buffer is a part of the value before it that its codec keeps apart, such as the data of an array.
 const (
 	Packed     SlotKind = 0
 	Positional SlotKind = 1
@@ -31,8 +31,8 @@ const (
 // Slot is one argument of a call.
 type Slot struct {
 	Kind  SlotKind
-	Index uint16 // Positional: which
-	Name  string // Named: which
+	Index uint16 // the place of a Positional argument
+	Name  string // the name of a Named argument
 	Payload
 }
 
@@ -61,56 +61,60 @@ type Args struct {
 	Named      map[string]any
 }
 
-// Encoded is the argument list of a call as it came over a wire: the slot table with what follows it, and the value
-// segments. A node forwards it as it is, with what it does not understand in it.
+// Encoded is the argument list of a call as it came over a wire: the slot table with its tail, and the value segments. A node
+// forwards all of it, so that a newer worker can send fields to another newer worker through an older node.
 type Encoded struct {
 	Slots  int       // number of argument slots
 	Table  []byte    // slot table and extensible tail
 	Body   []byte    // value segments, one after another
-	Shared []*Shared // what the segments are that the table says to be shared, in order; the body has placeholders
-	Held   bool      // some segments are results that the receiver keeps, by their numbers
+	Shared []*Shared // the shared segments of the table, in order; Body has placeholders for them
+	Held   bool      // some segments are numbers of results that the receiver keeps
 }
 
-// Call is one untyped call. Its arguments are in Slots or, when it came over a wire, in Encoded (Table is not nil). Whoever makes it owns it until it is submitted; from then on it is read-only, except that
-// the node sets Info.Replica on admission, until the [Sink] was told the result.
+// Call is one untyped call. Its arguments are in Slots or, if it came over a wire, in Encoded (Table is not nil). The maker of
+// a call may write to it until it is submitted. From then until the [Sink] has the result it is read-only, except that the node
+// sets Info.Replica on admission.
 type Call struct {
 	Info     Info
 	Slots    []Slot
 	Encoded  Encoded
 	Deadline time.Time       // zero for none
-	Origin   string          // in whose queue it waits: "proxy", "driver:…", or "app/deployment" of the caller
-	Values   context.Context // what a method in this process finds its context values in; nil for none
-	Want     Codec           // how the result should be encoded; Native where the caller shares the replica's process
+	Origin   string          // the queue in which it waits: "proxy", "driver:…", or "app/deployment" of the caller
+	Values   context.Context // the context values of a method that runs in this process; nil for none
+	Want     Codec           // the encoding of the result; Native if the caller shares the replica's process
 	Options  *Options        // nil for none
-	Items    Items           // makes the call a stream; nil for none
-	Window   Window          // of a stream that crosses processes: how far it may run ahead at first
-	Mode     Mode            // what is asked of the deployment
+	Items    Items           // the consumer of a stream; nil for a call with one result
+	Window   Window          // the first window of a stream that crosses processes
+	Mode     Mode            // the request to the deployment
 	Lease    uint64          // the slot that a Reserve got, for this call to use; 0 for none
-	Above    *Above          // of a call that came from a worker's method; nil for others
-	Kept     uint64          // of a Fetch: the number of the result
+	Above    *Above          // the position of a call that came from a worker's method; nil for others
+	Kept     uint64          // the number of the result that a Fetch asks for
 	one      [1]Slot
 }
 
-// Above is where in a worker a call was made, as the worker said (docs/wire.md). It is read only if the call has to wait.
+// Above is the position of a call in its worker, as the worker reported it (docs/wire.md). It is read only if the call has to
+// wait. For example, a frame of the node ran A.Run in the worker, A.Run called B.Get there without a frame, and B.Get made this
+// call: Hops has B.Get, and Frame is the frame that ran A.Run.
 type Above struct {
-	Hops  []Hop  // calls that ran in the worker without a frame, nearest first
-	Frame uint32 // the call of the node above those: the low half of its frame's id; 0 for none
-	Link  Link   // how the farthest of Hops, or without them the call itself, hangs on that
-	From  any    // where it came from, for whoever looks the frame up
+	Hops  []Hop  // calls that ran in the worker without a frame, the nearest first
+	Frame uint32 // the low half of the id of the frame above Hops; 0 for none
+	Link  Link   // the link between that frame and the farthest of Hops, or this call if there are no Hops
+	From  any    // the connection of the frame, which can look it up
 }
 
-// Hop is one call above another, and how that hangs on it.
+// Hop is one call above another, with the link between them.
 type Hop struct {
 	Link            Link
 	Replica, Method string
 }
 
-// Mode says what a call asks of its deployment. Other modes than Run are for callers in other processes than the router:
-// those beside it ask it directly.
+// Mode is the kind of request that a call makes to its deployment. Modes other than Run are for callers in other processes than
+// the router. Callers in the router's process use its methods.
 type Mode uint8
 
-// Run runs the method at one replica. Broadcast runs it at every replica through the control lanes; the answers are a
-// stream (docs/wire.md). Reserve takes a slot and holds it; the answer says which. Fetch answers with a result that was kept.
+// The modes. Run runs the method at one replica. Broadcast runs it at every replica, through the queues of broadcasts; the
+// answers are a stream (docs/wire.md). Reserve takes a slot and holds it; the answer names the slot. Fetch answers with a kept
+// result.
 const (
 	Run Mode = iota
 	Broadcast
@@ -118,28 +122,29 @@ const (
 	Fetch
 )
 
-// Items is where the items of a stream go. A stream has one source at a time, which uses one of the two methods.
+// Items is the consumer of a stream. A stream has one source at a time, which uses one of the two methods.
 type Items interface {
-	// Item is given one item on the goroutine of a method in this process, and waits while the consumer is behind, until
-	// ctx ends. false: nobody wants more. p is valid during the call only.
+	// Item takes one item on the goroutine of a method in this process. It waits while the consumer is behind, until ctx
+	// ends, and returns false if the stream has no consumer any more. p is valid during the call only.
 	Item(ctx context.Context, p Payload) bool
-	// Frame is given items as they came over a wire (see [NextItem]) and does not block: the source keeps to the window,
-	// which from widens as the consumer reads. frame is valid during the call only.
+	// Frame takes items as they came over a wire ([NextItem]). It does not block: the source keeps to the window, which the
+	// consumer widens through from. frame is valid during the call only.
 	Frame(b *Batch, from Source, frame []byte)
 }
 
-// Source is the far side of a stream that came over a wire.
+// Source is the other side of a stream that came over a wire.
 type Source interface {
 	// Credit lets the source send that many more items and bytes. It may be called from any goroutine.
 	Credit(b *Batch, w Window)
 }
 
-// Window is how far a stream may run ahead of what its consumer has read. An item may be sent while both are positive, and
-// takes 1 and its length: so an item of any size passes, and Bytes is exceeded by one item at most.
+// Window bounds the part of a stream that was sent and not read yet. An item may be sent while both numbers are positive; it
+// takes 1 from Items and its length from Bytes. So an item of any size passes. For example, with 10 bytes left an item of 1 MB
+// is sent, and the next item waits for credit.
 type Window struct{ Items, Bytes uint32 }
 
-// Room is the window of a consumer that has no reason for another. One of 64 items halves the throughput over a unix
-// socket, where a round trip takes as long as 100 items (measured; more than 256 bring little).
+// Room is the usual window. A window of 64 items halves the throughput over a unix socket, where a round trip takes as long as
+// 100 items; more than 256 bring little (measured).
 var Room = Window{Items: 256, Bytes: 1 << 20} //nolint:gochecknoglobals // a constant
 
 // AppendItem appends an encoded item to a frame of them.
@@ -149,10 +154,10 @@ func AppendItem(b []byte, p Payload) []byte {
 	return append(b, p.Data...)
 }
 
-// ItemOverhead is what AppendItem adds to an item's length.
+// ItemOverhead is the number of bytes that AppendItem adds to an item.
 const ItemOverhead = 5
 
-// NextItem reads the first item of a frame, and gives what follows. ok is false for a frame that ends inside an item.
+// NextItem reads the first item of a frame and returns the rest of the frame. ok is false if the frame ends inside an item.
 func NextItem(frame []byte) (p Payload, rest []byte, ok bool) {
 	if len(frame) < ItemOverhead {
 		return p, nil, false
@@ -165,15 +170,15 @@ func NextItem(frame []byte) (p Payload, rest []byte, ok bool) {
 	return Payload{Codec: Codec(frame[4]), Data: frame[ItemOverhead:end:end]}, frame[end:], true
 }
 
-// Options are what a handle says of its calls beside [Affinity].
+// Options are the options that a handle gives to its calls, beside [Affinity].
 type Options struct {
-	Request, Response Codec // for calls that leave their process; None: the default
-	ByReference       bool  // the result stays where it is until it is read
-	ByValue           bool  // and never does, whatever its size
-	Idempotent        bool  // may run again when it is not known whether it ran
+	Request, Response Codec // of calls that leave their process; the codec None stands for the default
+	ByReference       bool  // the result stays in its process until it is read
+	ByValue           bool  // the result is sent with the answer, also if it is large
+	Idempotent        bool  // the call may run again if its replica died while it ran
 }
 
-// Awaited is o for a caller that waits for its answer: it has no use for a reference.
+// Awaited returns o for a caller that waits for the answer, and so has no use for a reference.
 func (o *Options) Awaited() *Options {
 	if o == nil || !o.ByReference {
 		return o
@@ -183,7 +188,7 @@ func (o *Options) Awaited() *Options {
 	return &c
 }
 
-// TimeLeft is how long until the deadline: 0 means none, and a passed deadline is 1 ns, never 0.
+// TimeLeft returns the time until the deadline. It is 0 if there is no deadline, and 1 ns if the deadline has passed.
 func (c *Call) TimeLeft(now time.Time) time.Duration {
 	if c.Deadline.IsZero() {
 		return 0
@@ -197,33 +202,35 @@ func (c *Call) SetOne(s Slot) {
 	c.Slots = c.one[:]
 }
 
-// Result is how a call ended.
+// Result is the end of a call: a value or an error.
 type Result struct {
 	Payload
 	Err *Error
-	// NotStarted marks a failure before the call was started (docs of DESIGN's "admitted" and "started"): no byte of it
-	// reached a worker and no user function was entered, so it may be routed again.
+	// NotStarted marks a failure before the call was started: no byte of it reached a worker and no user function was entered,
+	// so it may be routed again.
 	NotStarted bool
-	// Lost marks a failure of which nobody knows how far the call came: its process ended while it ran.
+	// Lost marks the failure of a call whose process ended while the call ran, so that its effects are unknown.
 	Lost bool
-	// Unsent are the arguments of a call that was not started, where the transport had taken them over; they own their memory.
+	// Unsent has the arguments of a call that was not started, if the transport had taken them over. They own their memory.
 	Unsent *Encoded
 }
 
-// Sink is told the end of a call, exactly once. Result.Data may point into a read buffer and is valid only
-// during Complete: a sink that keeps it copies it. Complete must not block; b collects connections that it wrote to.
+// Sink receives the end of a call, exactly once. Result.Data may point into a read buffer and is valid only during Complete: a
+// sink that keeps it copies it. Complete must not block; b collects connections that it wrote to.
 type Sink interface {
 	Complete(b *Batch, r Result)
 }
 
-// Wanter is a [Sink] that knows when nobody wants its call any more, before whoever cancels can reach the call itself.
+// Wanter is a [Sink] that knows about the cancellation of its call before the call can be reached. For example, a response may
+// be cancelled while its call is on the way from the queue to a replica; then Wanted returns false, and the call is not sent.
 type Wanter interface{ Wanted() bool }
 
 // Flusher is a connection with bytes waiting to be written.
 type Flusher interface{ Flush() }
 
-// Batch defers flushes while a reader works through what one read brought, so that every touched connection is written
-// once. A nil *Batch flushes at once. A Batch belongs to one goroutine.
+// Batch defers flushes while a reader handles the frames of one read, so that every touched connection is written once. For
+// example, ten answers that arrive together for one worker are one write. A nil *Batch flushes at once. A Batch belongs to one
+// goroutine.
 type Batch struct{ touched []Flusher }
 
 // Touch flushes f now, or when the batch ends.
@@ -240,7 +247,7 @@ func (b *Batch) Touch(f Flusher) {
 	b.touched = append(b.touched, f)
 }
 
-// End flushes what was touched and empties the batch for re-use.
+// End flushes the touched connections and empties the batch for re-use.
 func (b *Batch) End() {
 	for i, f := range b.touched {
 		f.Flush()
@@ -249,7 +256,7 @@ func (b *Batch) End() {
 	b.touched = b.touched[:0]
 }
 
-// Now is a monotonic reading in nanoseconds since an arbitrary start, for durations. It costs half of time.Now.
+// Now returns a monotonic time in nanoseconds since an arbitrary start, for durations. It costs half of time.Now.
 func Now() int64 { return int64(time.Since(start)) }
 
 var start = time.Now()

@@ -14,9 +14,9 @@ import (
 
 type infoKey struct{}
 
-// InfoFrom is the information of the call whose method received ctx, or nil outside of any.
+// InfoFrom returns the information of the call whose method received ctx. It is nil outside of methods.
 func InfoFrom(ctx context.Context) *Info {
-	switch c := ctx.(type) { // the two that methods receive, without walking
+	switch c := ctx.(type) { // the two types that methods receive, without a walk
 	case *Inline:
 		return &c.Info
 	case *Context:
@@ -45,30 +45,30 @@ func Cause(ctx context.Context) error {
 
 type contextKey struct{}
 
-// scopeKey finds the context of the method that a context comes from.
+// scopeKey is the key of the context of the method that a context comes from.
 type scopeKey struct{}
 
-// AtEnd runs f when the method that received ctx returns, on its goroutine; false, and not at all, where ctx is of no
-// method, or of one that has returned.
+// AtEnd runs f when the method that received ctx returns, on the method's goroutine. It returns false, and does not run f, if
+// ctx belongs to no method or the method has returned.
 func AtEnd(ctx context.Context, f func()) bool {
 	c, _ := ctx.Value(scopeKey{}).(*Context)
 	return c != nil && c.tellEnd(f)
 }
 
-// Inline is what a method receives that runs on its caller's goroutine. It ends with the caller's context until the method
-// returns, and then, as [Context] does, only when the deadline passes. It is the only allocation that a call in process
-// needs: what the method may never ask for is made when it does.
+// Inline is the context of a method that runs on its caller's goroutine. It ends with the caller's context until the method
+// returns, and then, as [Context] does, only when the deadline passes. It is the only allocation of a call in process: the
+// channel and the timers that a method rarely asks for are made on demand.
 type Inline struct {
 	Caller context.Context
 	Info   Info
-	Breaks bool                    // it may end by Cancel although the caller's never does
+	Breaks bool                    // Cancel may end the context although the caller's never ends
 	own    atomic.Pointer[Context] // made by the first Done or AfterFunc
 }
 
-// over stands for a context of its own in an Inline whose method returned before anybody asked for one.
+// over is the value of Inline.own after the return of a method that did not ask for a context of its own.
 var over = new(Context)
 
-// Deadline is the caller's.
+// Deadline returns the caller's deadline.
 func (c *Inline) Deadline() (time.Time, bool) { return c.Caller.Deadline() }
 
 // Done is closed when the caller's context ends before the method returned, or when the deadline passes.
@@ -79,7 +79,7 @@ func (c *Inline) Done() <-chan struct{} {
 	return c.context().Done()
 }
 
-// Err is context.Canceled or context.DeadlineExceeded once the context ended.
+// Err returns context.Canceled or context.DeadlineExceeded after the end of the context.
 func (c *Inline) Err() error {
 	switch own := c.own.Load(); own {
 	case nil:
@@ -94,7 +94,7 @@ func (c *Inline) Err() error {
 	}
 }
 
-// Value finds the call's information here and everything else in the caller's context.
+// Value returns the call's information for the keys of this package, and the values of the caller's context for all others.
 func (c *Inline) Value(key any) any {
 	switch key {
 	case infoKey{}:
@@ -119,7 +119,7 @@ func (c *Inline) Value(key any) any {
 	return v
 }
 
-// AfterFunc is as in [Context.AfterFunc].
+// AfterFunc is [Context.AfterFunc].
 func (c *Inline) AfterFunc(f func()) (stop func() bool) {
 	if c.Caller.Done() == nil && !c.Breaks {
 		return func() bool { return true }
@@ -127,7 +127,7 @@ func (c *Inline) AfterFunc(f func()) (stop func() bool) {
 	return c.context().AfterFunc(f)
 }
 
-// context is the context of its own.
+// context returns c.own, which it makes if there is none.
 func (c *Inline) context() *Context {
 	for {
 		own := c.own.Load()
@@ -145,17 +145,17 @@ func (c *Inline) context() *Context {
 	}
 }
 
-// Cancel ends the context although the caller's goes on, where Breaks is set.
+// Cancel ends the context although the caller's goes on. Breaks must be set.
 func (c *Inline) Cancel(cause error) { c.context().Cancel(cause) }
 
-// End says that the method returned.
+// End is called when the method has returned.
 func (c *Inline) End() {
 	if !c.own.CompareAndSwap(nil, over) {
 		c.own.Load().End()
 	}
 }
 
-// Detach gives a context without the deadline and the end of ctx, and with its values.
+// Detach returns a context with the values of ctx, without its deadline and its end.
 func Detach(ctx context.Context) context.Context { return detached{ctx} }
 
 type detached struct{ of context.Context }
@@ -164,7 +164,7 @@ func (detached) Deadline() (t time.Time, ok bool) { return }
 func (detached) Done() <-chan struct{}            { return nil }
 func (detached) Err() error                       { return nil }
 
-// Value hides the call's context, so that nobody takes its cause for that of a context which descends from here.
+// Value hides the call's context. Its cause would else be taken for the cause of contexts that are made from d.
 func (d detached) Value(key any) any {
 	if key == (contextKey{}) || key == (scopeKey{}) {
 		return nil
@@ -172,12 +172,12 @@ func (d detached) Value(key any) any {
 	return d.of.Value(key)
 }
 
-// Context is what a method receives that runs on a goroutine of its own. It ends when its call is cancelled or its
-// deadline passes, and not when the method returns: what the method started lives on, bounded by the deadline.
+// Context is the context of a method that runs on a goroutine of its own. It ends when its call is cancelled or its deadline
+// passes, and not when the method returns: goroutines and calls that the method started go on, bounded by the deadline.
 //
-// The standard library's cancelCtx was tried: it stays registered with its parent, with a timer, until somebody cancels
-// it, and nobody may when a method returns. Here the flight that owns the call cancels (it watches caller and deadline
-// anyway); [Context.End] leaves a timer only if somebody still listens.
+// The standard library's cancelCtx was tried. It stays registered with its parent, with a timer, until it is cancelled, and the
+// return of a method must not cancel it. Here the flight that owns the call cancels, because it watches the caller and the
+// deadline anyway. [Context.End] leaves a timer only if the context still has listeners.
 type Context struct {
 	values   context.Context
 	info     *Info
@@ -186,19 +186,19 @@ type Context struct {
 	mu    sync.Mutex
 	done  chan struct{} // made by the first Done
 	cause error
-	late  bool // cause is that the deadline passed
+	late  bool // the cause is the deadline
 	after []*afterFunc
-	timer *time.Timer // cancels at the deadline, for somebody in after
-	swept bool        // done is closed at the deadline by closeAt
+	timer *time.Timer // cancels at the deadline, for the functions in after
+	swept bool        // closeAt closes done at the deadline
 	ended bool
-	atEnd func()      // told when the method returns; nil for nobody
+	atEnd func()      // runs when the method returns; nil for nothing
 	stop  func() bool // ends the watch over the caller's context
 }
 
 type afterFunc struct{ f func() }
 
-// NewContext makes the context of one call. values is asked for keys other than Helve's; its end is ignored.
-// c must not change any more.
+// NewContext makes the context of one call. It takes the values for keys other than Helve's from values, and ignores the end of
+// values. c must not change any more.
 func NewContext(values context.Context, c *Call) *Context {
 	return &Context{values: values, info: &c.Info, deadline: c.Deadline}
 }
@@ -208,7 +208,7 @@ func (c *Context) Init(values context.Context, info *Info, deadline time.Time) {
 	c.values, c.info, c.deadline = values, info, deadline
 }
 
-// Deadline is the call's.
+// Deadline returns the call's deadline.
 func (c *Context) Deadline() (time.Time, bool) { return c.deadline, !c.deadline.IsZero() }
 
 // Done is closed when the call is cancelled or its deadline passes.
@@ -226,7 +226,7 @@ func (c *Context) Done() <-chan struct{} {
 	return c.done
 }
 
-// Err is context.Canceled or context.DeadlineExceeded once the context ended.
+// Err returns context.Canceled or context.DeadlineExceeded after the end of the context.
 func (c *Context) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -242,7 +242,7 @@ func (c *Context) Err() error {
 	return context.Canceled
 }
 
-// Value gives the call's information, and everything else from the context that the call came with.
+// Value returns the call's information for the keys of this package, and the values that the call came with for all others.
 func (c *Context) Value(key any) any {
 	switch key {
 	case infoKey{}:
@@ -257,7 +257,7 @@ func (c *Context) Value(key any) any {
 	return v
 }
 
-// isCancel says that v is how the standard library finds the cancellable context that a context descends from.
+// isCancel reports whether v is the cancellable context that the standard library looks for with key.
 func isCancel(key, v any) bool {
 	_, ok := key.(*int)
 	return ok && reflect.TypeOf(v) == cancelType
@@ -269,7 +269,8 @@ var cancelType = func() reflect.Type {
 	return reflect.TypeOf(ctx)
 }()
 
-// known gives v, the caller's context, unless it ended without c or c without it: context.Cause takes its cause for c's.
+// known returns v, the caller's context, if both contexts have ended with one cause or neither has ended. Else it returns nil,
+// because context.Cause would take the cause of v for the cause of c.
 func (c *Context) known(v any) any {
 	c.mu.Lock()
 	cause := c.cause
@@ -280,8 +281,8 @@ func (c *Context) known(v any) any {
 	return v
 }
 
-// AfterFunc is what context.AfterFunc and derived contexts of the standard library use, instead of a goroutine that
-// waits for Done.
+// AfterFunc serves context.AfterFunc and the derived contexts of the standard library, which call it instead of starting a
+// goroutine that waits for Done.
 func (c *Context) AfterFunc(f func()) (stop func() bool) {
 	a := &afterFunc{f}
 	c.mu.Lock()
@@ -308,9 +309,9 @@ func (c *Context) AfterFunc(f func()) (stop func() bool) {
 	}
 }
 
-// Cancel ends the context with a cause; only the first counts.
+// Cancel ends the context with a cause. A second call does nothing.
 func (c *Context) Cancel(cause error) {
-	late := late(cause) // it looks into an error of the user's: not under the lock
+	late := late(cause) // runs methods of a user's error, so not under the lock
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.cause != nil {
@@ -347,8 +348,8 @@ func (c *Context) follow(ctx context.Context) {
 	}
 }
 
-// End says that the method returned. From now on nobody cancels, and the deadline is watched only while somebody
-// listens.
+// End is called when the method has returned. From then on only the deadline ends the context, and a timer watches the deadline
+// only if the context has listeners.
 func (c *Context) End() {
 	c.mu.Lock()
 	c.ended = true
@@ -381,7 +382,7 @@ func (c *Context) tellEnd(f func()) bool {
 	return true
 }
 
-// armLocked watches the deadline of a call that has ended, for whoever listens.
+// armLocked starts to watch the deadline of a call that has ended, if the context has listeners.
 func (c *Context) armLocked() {
 	if !c.ended || c.cause != nil || c.deadline.IsZero() {
 		return
@@ -395,8 +396,8 @@ func (c *Context) armLocked() {
 	}
 }
 
-// closeAt closes c at t, if anybody can see c by then; the timer goes when c does. Most methods that ask for Done have
-// returned long before their deadline, and a timer of each would stay until then.
+// closeAt closes c at t, unless c has been garbage collected by then, which ends the timer too. Most methods that ask for Done
+// return long before their deadline, and a plain timer of each would stay until then.
 func closeAt(c chan struct{}, t time.Time) {
 	p := (*byte)(reflect.ValueOf(c).UnsafePointer())
 	seen := weak.Make(p)
@@ -413,7 +414,7 @@ func closeAt(c chan struct{}, t time.Time) {
 
 // realTime is a year that no clock shows but that of a testing/synctest bubble, which begins in 2000. A timer of a bubble
 // may not be stopped from outside, where cleanups run: the runtime ends the program, and recover does not help (Go 1.25
-// made a fatal error of the panic). Such a timer stays until its deadline. Nothing else tells that there is a bubble.
+// made a fatal error of the panic). Such a timer stays until its deadline. Go has no function that reports a bubble.
 const realTime = 2020
 
 // AfterFunc is context.AfterFunc that leaves nothing behind on a [Context]: the standard one asks for Done first.

@@ -46,7 +46,7 @@ const (
 	Fault                 = helvetype.ReasonInternal
 )
 
-// Row is one line of the error table: what a [helvetype.Reason] becomes in gRPC, HTTP and Python.
+// Row is one line of the error table: a [helvetype.Reason] with its code, HTTP status and exception in Python.
 type Row struct {
 	Reason helvetype.Reason
 	Code   helvetype.Code
@@ -54,8 +54,8 @@ type Row struct {
 	Python string // exception class; "" stands for the user's own type
 }
 
-// Table is the one error table. Go, the wire, HTTP and Python all use it; none has a table of its own.
-// 499 is nginx's "client closed request", as in Ray Serve.
+// Table is the only error table: Go, the wire, HTTP and Python use it. The status 499 is nginx's "client closed request", as in
+// Ray Serve.
 var Table = [...]Row{
 	{Backpressure, ResourceExhausted, 503, "BackPressureError"},
 	{DeploymentUnavailable, Unavailable, 503, "DeploymentUnavailableError"},
@@ -76,7 +76,7 @@ var Table = [...]Row{
 	{Fault, Internal, 500, "RayServeException"},
 }
 
-// RowOf finds the row of a reason. An unknown reason (a newer peer's) is treated as internal.
+// RowOf finds the row of a reason. An unknown reason, which a newer peer may send, has the row of an internal failure.
 func RowOf(r helvetype.Reason) Row {
 	for _, row := range Table {
 		if row.Reason == r {
@@ -106,11 +106,11 @@ type Error struct {
 	Cause error // stays in this process; errors of users are in it as [Guard] gives them
 }
 
-// KnownError names an error that means the same in every process of an application: one that the application has registered,
-// or one of package context's.
+// KnownError names an error that every process of an application knows: an error that the application has registered, or an
+// error of package context.
 type KnownError struct {
 	Name  string
-	Value []byte // the fields of one that is registered by its type (MessagePack)
+	Value []byte // the fields in MessagePack, if the error is registered by its type
 }
 
 // NewError makes an error with the code that [Table] gives to the reason.
@@ -172,7 +172,7 @@ func (e *Error) Is(target error) bool {
 	return false
 }
 
-// At returns e with the place filled in where it was unknown. It copies, because errors are shared.
+// At returns e with the place and the request of info where e has none. It copies e, because errors are shared.
 func (e *Error) At(info *Info) *Error {
 	if e.Deployment != "" && e.RequestID != "" {
 		return e
@@ -190,7 +190,7 @@ func (e *Error) At(info *Info) *Error {
 	return &c
 }
 
-// FromContext turns an ended context's cause into an *Error with reason deadline or cancelled.
+// FromContext returns the cause of the end of ctx as an *Error with reason deadline or cancelled.
 func FromContext(ctx context.Context) *Error {
 	cause := Cause(ctx)
 	if cause == nil {
@@ -199,10 +199,10 @@ func FromContext(ctx context.Context) *Error {
 	return FromCause(cause)
 }
 
-// EndOf is why ctx has ended, an error of the user's perhaps, which is guarded.
+// EndOf returns the cause of the end of ctx, guarded because it may be a user's error.
 func EndOf(ctx context.Context) error { return Guard(Cause(ctx)) }
 
-// FromCause is FromContext for a cause already at hand. A cause that is an *Error stays itself.
+// FromCause is FromContext for the cause of a context. A cause that is an *Error stays itself.
 func FromCause(cause error) *Error {
 	if e := ErrorIn(cause); e != nil {
 		return AsError(e)
@@ -216,7 +216,7 @@ func FromCause(cause error) *Error {
 	return e
 }
 
-// late says that the cause of a context's end is that its deadline has passed.
+// late reports whether the cause of a context's end is its deadline.
 func late(cause error) bool {
 	switch cause { //nolint:errorlint // the usual causes, without a walk
 	case context.Canceled:

@@ -11,20 +11,21 @@ import (
 )
 
 // Errors and panic values of users have methods (Error, Is, As, Unwrap, String) that may panic, end their goroutine, not
-// return, or unwrap for ever. Everything in Helve that runs such a method runs it here. For example, a constructor returns a
-// nil *LoadError as its error: [Guard] gives an error whose text says so, and whose own methods do no harm to the goroutine
-// that logs it, joins it, or looks for a context's error in it.
+// return, or unwrap for ever. Helve runs such methods in this file only. For example, a constructor returns a nil *LoadError as
+// its error: [Guard] gives an error whose text says so, and whose own methods do no harm to a goroutine that logs it, joins
+// it, or looks for a context's error in it.
 
 const (
 	// patience bounds the wait for methods of one error: they only say what it is.
 	patience = time.Second
-	// maxTree is how many errors of a tree are looked at; one that unwraps to itself has no end.
+	// maxTree bounds the number of errors of a tree that are looked at. For example, an error that unwraps to itself is a tree
+	// without an end.
 	maxTree = 1000
 	// maxTrusted is the same for trees of the standard library's own errors, which nearly all are.
 	maxTrusted = 64
 )
 
-// guarded is an error of the user's, with its text as it was when it came.
+// guarded is a user's error with the text that it had when it was guarded.
 type guarded struct {
 	err  error
 	text string
@@ -45,8 +46,8 @@ func (g *guarded) As(target any) bool {
 	return ok
 }
 
-// Guard is err with methods that are safe to call: itself where it is made of the standard library's plain errors and of
-// [Error], else an error with its text that errors.Is and errors.As see through.
+// Guard returns err with methods that are safe to call: err itself if it is made of [Error] and of the plain errors of the
+// standard library, else an error with its text that errors.Is and errors.As see through.
 func Guard(err error) error {
 	if err == nil || trusted(err) {
 		return err
@@ -62,7 +63,7 @@ func Hold(err error, text string) error {
 	return &guarded{err, text}
 }
 
-// TextOf is err's text; where its method Error does not give one, it says what err is.
+// TextOf returns the text of err. If the method Error of err fails, the text describes the type.
 func TextOf(err error) string {
 	if trusted(err) {
 		return err.Error()
@@ -74,7 +75,7 @@ func TextOf(err error) string {
 	return text
 }
 
-// silent says what a value is whose method gives no text.
+// silent describes a value whose method gives no text.
 func silent(v any, method string) string {
 	if rv := reflect.ValueOf(v); rv.Kind() == reflect.Pointer && rv.IsNil() {
 		return fmt.Sprintf("a nil %T that is not nil as an error (its method %s fails)", v, method)
@@ -82,7 +83,7 @@ func silent(v any, method string) string {
 	return fmt.Sprintf("a %T whose method %s fails", v, method)
 }
 
-// Is is errors.Is. A method that panics says no.
+// Is is errors.Is. A method that panics counts as false.
 func Is(err, target error) bool {
 	if trusted(err) {
 		return errors.Is(err, target)
@@ -105,7 +106,7 @@ func Is(err, target error) bool {
 	return is
 }
 
-// As is errors.AsType. A method that panics says no, and an error that is a nil T is none.
+// As is errors.AsType. A method that panics counts as false, and so does an error that is a nil T.
 func As[T error](err error) (found T, ok bool) {
 	if v, ok := find(err, reflect.TypeFor[T]()); ok && (v.Kind() != reflect.Pointer || !v.IsNil()) {
 		return v.Interface().(T), true
@@ -113,7 +114,7 @@ func As[T error](err error) (found T, ok bool) {
 	return found, false
 }
 
-// ErrorIn is the first [Error] in err; nil if there is none.
+// ErrorIn returns the first [Error] in the tree of err. It is nil if there is none.
 func ErrorIn(err error) *Error {
 	if e, ok := Own(err); ok { // the usual case, without a walk
 		return e
@@ -155,7 +156,7 @@ func find(err error, t reflect.Type) (found reflect.Value, ok bool) {
 	return found, found.IsValid()
 }
 
-// walk shows each the errors of err's tree, until it says true.
+// walk calls each with the errors of err's tree until it returns true.
 func walk(err error, each func(error) bool) bool {
 	tree := []error{err}
 	for seen := 0; len(tree) > 0 && seen < maxTree; seen++ {
@@ -190,7 +191,7 @@ func walk(err error, each func(error) bool) bool {
 	return false
 }
 
-// try runs a method that may panic, which says no.
+// try runs a method that may panic. A panic counts as false.
 func try(f func() bool) (yes bool) {
 	defer func() {
 		if recover() != nil {
@@ -246,14 +247,14 @@ func Enclose(f func()) (failure *Error) {
 	return <-done
 }
 
-// trusted says that the methods of an error do no harm, however often they are called: it is made of Helve's own errors and
-// of those that errors and fmt make, and has an end.
+// trusted reports whether the methods of an error do no harm: the tree consists of Helve's own errors and of errors of the
+// packages errors, fmt and context, and has an end.
 func trusted(err error) bool {
 	left := maxTrusted
 	return trustedTree(err, &left, false)
 }
 
-// ours says that err is trusted without a guard in it: its tree can be walked through on any goroutine.
+// ours reports whether err is trusted and has no guarded error in it, so that its tree can be walked on any goroutine.
 func ours(err error) bool {
 	left := maxTrusted
 	return trustedTree(err, &left, true)
@@ -303,8 +304,7 @@ var (
 	joinType  = reflect.TypeOf(errors.Join(context.Canceled))
 )
 
-// Tree is the errors of err's tree in the order in which errors.Is looks at them, outermost first, as far as their methods
-// Unwrap tell.
+// Tree returns the errors of err's tree in the order of errors.Is, the outermost first.
 func Tree(err error) iter.Seq[error] {
 	nodes := func() (all []error) {
 		walk(err, func(e error) bool {

@@ -1,7 +1,7 @@
 // Package call holds the untyped core of a handle call: its information, arguments, result, errors and context.
 //
-// Everything above it (the typed API) and beside it (router, gate, transports, wire, proxy) speaks in these terms.
-// It imports the standard library only.
+// The typed API, the router, the gate, the transports, the wire and the proxy share these types. The package imports the
+// standard library and helvetype only.
 package call
 
 import (
@@ -12,7 +12,7 @@ import (
 )
 
 // ID is a request id: 128 random bits written as a UUIDv4, or the text that a client outside gave.
-// The text is made when somebody reads it, because most calls are never looked at.
+// The text of a random id is made when it is read, because most ids never are.
 type ID struct {
 	hi, lo uint64
 	text   *string
@@ -24,10 +24,10 @@ func NewID() ID {
 	return ID{hi: rand.Uint64()&^0xf000 | 0x4000, lo: rand.Uint64()&^(3<<62) | 1<<63}
 }
 
-// IDFrom takes a client's own id.
+// IDFrom makes an id of the text that a client gave.
 func IDFrom(text string) ID { return ID{text: &text} }
 
-// ValidID says whether an id from outside may be taken: 1 to 256 printable ASCII characters.
+// ValidID reports whether s may be the id of a client: 1 to 256 printable ASCII characters.
 func ValidID(s string) bool {
 	if s == "" || len(s) > 256 {
 		return false
@@ -40,7 +40,7 @@ func ValidID(s string) bool {
 	return true
 }
 
-// IDFromBytes reads what [ID.Bytes] wrote.
+// IDFromBytes is the inverse of [ID.Bytes].
 func IDFromBytes(b [16]byte) ID {
 	return ID{hi: binary.BigEndian.Uint64(b[:8]), lo: binary.BigEndian.Uint64(b[8:])}
 }
@@ -79,36 +79,36 @@ func (id ID) String() string {
 	return string(s[:])
 }
 
-// Place is where a call goes. One Place serves all calls of a bound method or route, so it is never written to once
-// a call refers to it.
+// Place is the method that a call goes to. All calls of a bound method or route share one Place, so it is not written to any
+// more once a call refers to it.
 type Place struct {
 	App, Deployment, Method string
-	Prefix                  string // of the route, of calls that came by HTTP
-	Home                    any    // what the root package finds the application by that a context belongs to
+	Prefix                  string // the route's prefix, for calls that came by HTTP
+	Home                    any    // the *helve.App of the deployment, which the root finds by a context
 }
 
-// Affinity says to which replicas a call would rather go. Few calls have one.
+// Affinity names the replicas that a call prefers. Few calls have one.
 type Affinity struct {
 	Model, Session string
-	Local          bool  // rather on the caller's node
+	Local          bool  // prefers the caller's node
 	Of             *Call // the call itself, for a policy that looks at its arguments; nil for others
 }
 
-// Link says how a call hangs on the call whose method made it.
+// Link is the relation of a call to the call whose method made it.
 type Link uint8
 
-// The links. The caller of an Awaited call cannot end before it does; that of a Loose one can.
+// The links. The method that made an Awaited call waits for it. The method that made a Loose call may return before it.
 const (
 	Loose Link = iota
 	Awaited
 )
 
-// Info is what travels with a call beside its arguments. One request (one Request id) spans all the calls of a
-// composition; each call has an id of its own and knows its parent's.
+// Info has the data of a call beside its arguments. One request (one Request id) spans all the calls of a composition; each call
+// has an id of its own and knows its parent's.
 //
-// An Info is written before the call is submitted and read-only afterwards. It is part of what every call in process
-// allocates, so it is small: what is the same for many calls, and what few have, is behind pointers. (Twice the size cost
-// a third of the throughput of two cores, in collections.)
+// An Info is written before the call is submitted and read-only afterwards. Every call in process allocates one, so it is
+// small: data that many calls share, and data that few calls have, is behind pointers. An Info of twice the size cost a third of
+// the throughput of two cores, in garbage collections.
 type Info struct {
 	Request  ID
 	Call     uint64   // this call; random, so unique for all purposes of a log
@@ -117,17 +117,17 @@ type Info struct {
 	Span     [8]byte  // W3C parent span id
 	Sampled  bool
 	Depth    uint8  // number of calls above this one
-	Link     Link   // how it hangs on the one above
-	Control  bool   // it runs in the control lane of its replica, as part of a broadcast, and holds no slot
-	Frame    uint32 // in a worker, of a call that its node sent: what the node finds it by; 0 for others
+	Link     Link   // the relation to the parent
+	Control  bool   // the call is part of a broadcast, and holds no slot
+	Frame    uint32 // in a worker, the low half of the id of the node's frame that brought the call; 0 for others
 	*Place          // never nil in a call that was submitted
-	Replica  string // the replica that runs it, set on admission
+	Replica  string // the replica that runs the call, set on admission
 	Affinity *Affinity
 	Above    *Info // the call whose method made this one, if that runs in this process
 }
 
-// Child fills what a call made inside the method of parent inherits: request id, trace, depth, parent's id.
-// Model and session ids are not inherited (they come from the handle), as in the reference.
+// Child sets the fields of a call that the method of parent makes: request id, trace, depth, and the parent's id. Model and
+// session ids are not inherited, as in Ray Serve: they come from the handle.
 func (i *Info) Child(parent *Info) {
 	i.Request, i.Parent, i.Depth = parent.Request, parent.Call, parent.Depth+1
 	if i.Depth == 0 { // a counter that wraps would bound nothing
@@ -137,7 +137,7 @@ func (i *Info) Child(parent *Info) {
 	i.Above = parent
 }
 
-// Model is the model id that the call carries, "" for none.
+// Model returns the model id of the call. It is empty if the call has none.
 func (i *Info) Model() string {
 	if i.Affinity == nil {
 		return ""
@@ -154,7 +154,7 @@ func (i *Info) Chain() string {
 	return s
 }
 
-// TooDeep is the error of a call that is nested as deep as calls may be.
+// TooDeep returns the error of a call that is nested deeper than calls may be.
 func TooDeep(i *Info) *Error {
 	return NewError(DepthExceeded, fmt.Sprintf("calls are nested %d deep: %s", i.Depth, i.Chain())).At(i)
 }

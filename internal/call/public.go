@@ -5,14 +5,14 @@ import (
 	"unsafe"
 )
 
-// PublicError is the memory of an [Error] without its fields. The public type of errors, helve.Error, embeds a PublicError and nothing else,
-// so a *helve.Error and the *Error below it are one pointer with two types: the runtime reads and writes fields, and users
-// see methods. For example, a method returns the *helve.Error of a call that it made; the runtime finds the *Error in it
+// PublicError is the memory of an [Error] without its fields. The public type of errors, helve.Error, embeds a PublicError and
+// nothing else, so a *helve.Error and the *Error below it are one pointer with two types: the runtime reads and writes fields,
+// and users see methods. For example, a method returns the *helve.Error of a call that it made; the runtime finds the *Error in it
 // ([Own]), passes it on, and the caller above gets the same pointer again.
 //
 // Two other designs were rejected. A public error that wraps the *Error costs an allocation for each failed call, and two
 // readers of one response would get two errors that are not equal. A public type with the fields of *Error would show users
-// what only the wire needs.
+// fields that only the wire needs.
 type PublicError struct{ e Error }
 
 // own marks types that embed a PublicError: no other type can have this method.

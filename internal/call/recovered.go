@@ -5,8 +5,8 @@ import (
 	"runtime/debug"
 )
 
-// Recovered is the error for a recovered panic value; nil stands for runtime.Goexit. It is called in the deferred
-// function, where the stack still shows the panic.
+// Recovered returns the error for a recovered panic value; nil stands for runtime.Goexit. The deferred function that recovers
+// must call it, because the stack still shows the panic there.
 func Recovered(v any) *Error {
 	e := &Error{Code: Unknown, Reason: User, Type: "panic", Traceback: string(debug.Stack())}
 	if v == nil {
@@ -20,7 +20,7 @@ func Recovered(v any) *Error {
 	return e
 }
 
-// shown is a panic value as text. fmt runs its methods, and those of what it holds.
+// shown returns a panic value as text. It guards fmt, which runs the methods of the value and of its parts.
 func shown(v any) string {
 	switch v := v.(type) {
 	case string:

@@ -15,8 +15,8 @@ type View interface {
 	Release()
 }
 
-// Shared is a View with a count of those who use it, which begins with one. The last who releases it ends the view.
-// All methods may be called from any goroutine.
+// Shared is a View with a count of its users, which begins with one. The last release ends the view. All methods may be called
+// from any goroutine.
 type Shared struct {
 	view  View
 	users atomic.Int32
@@ -29,19 +29,19 @@ func NewShared(v View) *Shared {
 	return s
 }
 
-// View is what is shared.
+// View returns the buffer.
 func (s *Shared) View() View { return s.view }
 
 // Len is the length in bytes.
 func (s *Shared) Len() int { return s.view.Len() }
 
-// Keep adds a user, who releases it once. A user calls it for another one.
+// Keep adds a user. The new user calls Release once.
 func (s *Shared) Keep() *Shared {
 	s.users.Add(1)
 	return s
 }
 
-// Release takes a user away. nil is nobody's.
+// Release removes a user. It does nothing if s is nil.
 func (s *Shared) Release() {
 	if s != nil && s.users.Add(-1) == 0 {
 		s.view.Release()
@@ -60,13 +60,14 @@ func (b Bytes) Read(f func(b []byte) error) error { return f(b) }
 // Release does nothing: the collector frees them.
 func (Bytes) Release() {}
 
-// Parts are where an encoded value lies that is not, or not as a whole, in its payload's Data.
+// Parts are the parts of an encoded value outside of its payload's Data. For example, a large array in Python is a short pickle
+// in Data and one buffer.
 type Parts struct {
-	Main    *Shared   // the encoded value; nil: it is in Data
-	Buffers []Segment // what the codec has put out of band, in the order in which it wants it back
+	Main    *Shared   // the encoded value; nil if it is in Data
+	Buffers []Segment // the buffers that the codec keeps apart, in the codec's order
 }
 
-// Segment is a buffer out of band: in Data, or in Shared if that is not nil.
+// Segment is one buffer: Shared, or Data if Shared is nil.
 type Segment struct {
 	Data   []byte
 	Shared *Shared
@@ -80,7 +81,7 @@ func (s Segment) Len() int {
 	return len(s.Data)
 }
 
-// Len is the length of the encoded value in bytes, wherever it lies.
+// Len returns the length of the encoded value in bytes, with all its parts.
 func (p Payload) Len() int {
 	n := len(p.Data)
 	if p.Parts == nil {
@@ -95,12 +96,12 @@ func (p Payload) Len() int {
 	return n
 }
 
-// Keep adds a user to what p shares.
+// Keep adds a user to the shared parts of p.
 func (p Payload) Keep() {
 	p.each(func(s *Shared) { s.Keep() })
 }
 
-// Release takes a user from what p shares.
+// Release removes a user from the shared parts of p.
 func (p Payload) Release() {
 	p.each((*Shared).Release)
 }
@@ -119,7 +120,7 @@ func (p Payload) each(f func(*Shared)) {
 	}
 }
 
-// Read lends the encoded value and the buffers out of band for the time of f, without copying any.
+// Read lends the encoded value and its buffers for the time of f, without a copy.
 func (p Payload) Read(f func(data []byte, buffers [][]byte) error) error {
 	if p.Parts == nil {
 		return f(p.Data, nil)
@@ -146,7 +147,7 @@ func (p Payload) Read(f func(data []byte, buffers [][]byte) error) error {
 	return next(0)
 }
 
-// Flatten copies what p shares into memory of its own and releases it.
+// Flatten copies the shared parts of p into memory of its own and releases them.
 func (p *Payload) Flatten() error {
 	if p.Parts == nil {
 		return nil
@@ -167,8 +168,8 @@ func (p *Payload) Flatten() error {
 	return err
 }
 
-// GivenAway is the size in bytes over which what a connection hands over is its receiver's for good; all else may lie in a
-// buffer that is used again. Nobody writes to either.
+// GivenAway is a size in bytes. A larger value that a connection hands over has memory of its own, which the receiver may keep. A
+// smaller value may lie in a read buffer that is used again. Both are read-only.
 const GivenAway = 32 << 10
 
 func own(b []byte) []byte {
@@ -178,7 +179,7 @@ func own(b []byte) []byte {
 	return bytes.Clone(b)
 }
 
-// Own makes p outlive the read buffer in which it came: what it shares stays shared, and what may lie in the buffer is copied.
+// Own makes p outlive the read buffer in which it came. Shared parts stay shared, and parts that may lie in the buffer are copied.
 func (p *Payload) Own() {
 	p.Data = own(p.Data)
 	if p.Parts == nil {
@@ -191,10 +192,10 @@ func (p *Payload) Own() {
 	p.Parts = parts
 }
 
-// Parted is a [Sink] that takes results which lie in parts. Others get them in one piece.
+// Parted is a [Sink] that takes results in parts. Other sinks get a result in one piece.
 type Parted interface{ TakesParts() }
 
-// Fit makes a result fit for a sink: in one piece, unless the sink takes parts.
+// Fit joins the parts of a result, unless the sink takes parts.
 func (r *Result) Fit(sink Sink) {
 	if r.Parts == nil {
 		return
@@ -207,7 +208,7 @@ func (r *Result) Fit(sink Sink) {
 	}
 }
 
-// Release takes a user from what the arguments share.
+// Release removes a user from the shared arguments.
 func (e *Encoded) Release() {
 	for _, s := range e.Shared {
 		s.Release()

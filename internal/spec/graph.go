@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// Graph describes an application: what a worker's hello carries, and what a node without code of its own takes as the
+// Graph describes an application. A worker sends it in its hello, and a node without the application's code takes it as the
 // spec.
 type Graph struct {
 	App         string       `json:"app"`
@@ -56,10 +56,10 @@ type Method struct {
 	Shape  string `json:"shape"` // "unary", "action" or "stream"
 	In     string `json:"in,omitempty"`
 	Out    string `json:"out,omitempty"`
-	InKind string `json:"in_kind,omitempty"` // "none", "string", "bytes" or "json": what HTTP sends
+	InKind string `json:"in_kind,omitempty"` // the kind of input that HTTP sends: "none", "string", "bytes" or "json"
 }
 
-// normal is the graph without options and with everything sorted whose order means nothing.
+// normal returns the graph without options, with the lists sorted whose order has no meaning.
 func (g Graph) normal() Graph {
 	g.Deployments = slices.Clone(g.Deployments)
 	for i := range g.Deployments {
@@ -90,14 +90,14 @@ func (g Graph) Digest() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Diff names the deployments and fields in which two graphs differ, options aside; here and there name the sides.
-// It is empty exactly if the digests are equal.
-func Diff(a, b Graph, here, there string) []string {
+// Diff names the deployments and fields in which two graphs differ, without options; nameA and nameB name the two in messages.
+// The list is empty exactly if the digests are equal.
+func Diff(a, b Graph, nameA, nameB string) []string {
 	a, b = a.normal(), b.normal()
 	var out []string
 	differ := func(what, x, y string) {
 		if x != y {
-			out = append(out, fmt.Sprintf("%s is %s %s, %s %s", what, orNone(x), here, orNone(y), there))
+			out = append(out, fmt.Sprintf("%s is %s %s, %s %s", what, orNone(x), nameA, orNone(y), nameB))
 		}
 	}
 	differ("application", a.App, b.App)
@@ -107,7 +107,7 @@ func Diff(a, b Graph, here, there string) []string {
 	for _, name := range names(a.Deployments, b.Deployments) {
 		x, y := as[name], bs[name]
 		if len(x) != len(y) {
-			out = append(out, fmt.Sprintf("deployment %s: %d %s, %d %s", name, len(x), here, len(y), there))
+			out = append(out, fmt.Sprintf("deployment %s: %d %s, %d %s", name, len(x), nameA, len(y), nameB))
 			continue
 		}
 		for i := range x {
@@ -266,8 +266,8 @@ func (g Graph) Cycles() [][]string {
 	return cycles
 }
 
-// DescribeType describes a Go type by what of it can be seen from another process, so that the description changes when
-// an encoded value would. A type that recurs inside itself is named there.
+// DescribeType describes a Go type by the parts that an encoded value shows, so that the description changes exactly if encoded
+// values change. A type that occurs inside of itself is named there.
 func DescribeType(t reflect.Type) string {
 	var b strings.Builder
 	describe(&b, t, nil)
@@ -329,7 +329,7 @@ func describe(b *strings.Builder, t reflect.Type, inside []reflect.Type) {
 	}
 }
 
-// ConfigDigest is a SHA-256 over a user config, in hex, whatever white space it has; "" for none.
+// ConfigDigest returns a SHA-256 in hex over a user config without its white space. It is empty if there is no config.
 func ConfigDigest(config json.RawMessage) string {
 	if config == nil {
 		return ""

@@ -36,8 +36,8 @@ const limit = 5
 var updateWords = flag.Bool("words.update", false, "lower the numbers of testdata/words.txt to those of today")
 
 // TestWords holds each directory to its number in testdata/words.txt, and a directory without one to the limit. The
-// numbers never rise. When code moves to another directory, its number may move along: the sum stays. One unclear sentence
-// is allowed in every directory.
+// numbers never rise. When code moves to another directory, its number may move along: the sum stays. Two unclear sentences
+// are allowed in every directory.
 //
 // The file is there until the whole tree is under the limit.
 func TestWords(t *testing.T) {
@@ -62,7 +62,7 @@ func TestWords(t *testing.T) {
 		c := counts[place]
 		most, listed := allowed[place]
 		switch {
-		case c.unclear*100 <= c.all*limit || c.unclear == 1:
+		case c.unclear*100 <= c.all*limit || c.unclear <= 2:
 			if listed {
 				t.Logf("%s: under the limit, its line in %s can go", place, table)
 				delete(allowed, place)
@@ -174,6 +174,7 @@ func TestUnclear(t *testing.T) {
 		{"The text is \"what is it\".", ""},
 		{"The variable `what` is exported.", ""},
 		{"There is nothing to do.", ""},
+		{"None if the queue is empty.", ""},
 		{"For example, with two slots and three routers, one router waits.", ""},
 		{"At most one that size fits.", "one that"}, // wrong, and rare
 	} {
@@ -255,6 +256,7 @@ func unclear(text string, first bool) string {
 			if relative && before != "no" {
 				return w + " " + next
 			}
+		case words[i] == "None" && next != "of": // Python's value
 		case things[w]:
 			if relative || opens(i) && (i == 0 || links[before] || before != "there") && !(next == "of" && at(i+2) != "them") {
 				return w

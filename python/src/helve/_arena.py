@@ -1,8 +1,9 @@
-"""The node's shared memory for large buffers, as a worker sees it (Go: internal/arena, whose page says how it works).
+"""The node's shared memory for large buffers, as a worker uses it (in Go: internal/arena, whose package comment has
+the mechanism).
 
-A worker copies a large buffer into what it has leased and sends a reference (`Arena.put`); a receiver gets a read-only
-memoryview of the mapping (`Arena.view`), and the reference is queued for release when the last thing that looks at the
-bytes has died: the view, slices and casts of it, numpy arrays or unpickled objects over it.
+A worker copies a large buffer into memory that it has leased, and sends a reference (`Arena.put`). A receiver
+gets a read-only memoryview of the mapping (`Arena.view`). The reference is queued for release when the last
+object over the bytes has died: the view, slices and casts of it, numpy arrays or unpickled objects.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections import deque
 from typing import Callable, NamedTuple, Optional
 
 SLAB = 64 << 10
-LEAST = 128 << 10  # from this size on; smaller buffers are faster inline
+LEAST = 128 << 10  # bytes; smaller buffers are faster inline
 ENV = "HELVE_ARENA"
 FIRST_ASK = 1 << 20
 _SEALS = 1 | 2 | 4  # F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW
@@ -34,7 +35,7 @@ _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
 
 class Ref(NamedTuple):
-    """Stands in a value for the bytes of a buffer."""
+    """A reference that stands in a value for the bytes of a buffer."""
 
     arena: int
     generation: int
@@ -55,12 +56,12 @@ def _slabs(n: int) -> int:
 
 
 class Stock:
-    """What is leased and not used. It does no I/O; it belongs to one thread, the event loop's."""
+    """The leased extents without a buffer. It does no I/O; it belongs to one thread, the event loop's."""
 
     def __init__(self, arena: int, most: int):
         self.arena, self.most = arena, most // SLAB * SLAB
         self.grants: list[Grant] = []
-        self.surplus: list[Grant] = []  # of no use here, to be given back
+        self.surplus: list[Grant] = []  # extents to be given back
         self.held = self.need = 0
         self.asked = self.refused = False
 
@@ -69,7 +70,7 @@ class Stock:
         if n <= 0 or n > self.most:
             return None
         used = _slabs(n)
-        self.need = max(used, self.need - self.need // 8)  # forgets a large one after some smaller ones
+        self.need = max(used, self.need - self.need // 8)  # the need of one large buffer fades with smaller ones
         fitting = [g for g in self.grants if g.length >= n]
         if not fitting:
             return None
@@ -85,11 +86,11 @@ class Stock:
         return Ref(self.arena, g.generation, g.offset, n)
 
     def back(self, ref: Ref) -> None:
-        """Takes back what take gave and was not sent."""
+        """Takes back a reference of take() that was not sent."""
         self._add(Grant(ref.generation, ref.offset, _slabs(ref.length)))
 
     def want(self) -> int:
-        """How many bytes to ask the node for now. Unless it is 0, granted() must follow."""
+        """The number of bytes to ask the node for now. Unless it is 0, granted() must follow."""
         if self.asked or not self.need or self.held >= 2 * self.need or self.held + self.need > self.most:
             return 0
         self.asked = True
@@ -103,7 +104,7 @@ class Stock:
             self._add(g)
 
     def returns(self, idle: bool = False) -> list[Grant]:
-        """What to give back to the node now; everything, if idle."""
+        """The extents to give back to the node now; all of them, if idle."""
         out, self.surplus = self.surplus, []
         if idle:
             out += self.grants
@@ -138,7 +139,9 @@ def _window(n: int) -> type:
 
 
 def fits(size: int) -> bool:
-    """Whether the process has address space for an arena, as internal/arena says it: two mappings of it in a quarter of RLIMIT_AS."""
+    """Whether the process has address space for an arena. The rule is that of internal/arena: two mappings in a
+    quarter of RLIMIT_AS.
+    """
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit != resource.RLIM_INFINITY and size > limit // 8:
         return False
@@ -155,12 +158,14 @@ def fits(size: int) -> bool:
 class Arena:
     """The memory of one arena in this process.
 
-    Reading goes through a mapping without write permission, so that a numpy array made from a view cannot change what
-    others read, whatever flags are set on it (the process dies at the instruction). Writing goes through another.
+    Reading goes through a mapping without write permission, so that a numpy array made from a view cannot change
+    bytes that others read, even with its flags changed (the process dies at the instruction). Writing goes
+    through another mapping.
 
-    `wake` is called when a first release is queued, from whatever thread and at whatever point the garbage collector ran:
-    it must not take locks or raise. `loop.call_soon_threadsafe(flush)` is right while the loop is open. After a fork
-    the child's releases are its own and never sent: it may not use views for longer than its parent has them.
+    `wake` is called when a first release is queued, from any thread and at any point where the garbage collector
+    runs: it must not take locks or raise. `loop.call_soon_threadsafe(flush)` is right while the loop is open.
+    After a fork the child's releases are its own and never sent: it may not use views for longer than its parent
+    has them.
     """
 
     def __init__(self, fd: int, arena: int, size: int, *, most: int = 64 << 20, writable: bool = True,
@@ -188,13 +193,14 @@ class Arena:
             base = _libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
             if base == ctypes.c_void_p(-1).value:
                 raise OSError(ctypes.get_errno(), "arena: mmap")
-            self._base = [base]  # popped by whoever unmaps
+            self._base = [base]  # popped by the function that unmaps it
         finally:
             os.close(fd)  # the mappings keep the memory
 
     def put(self, data) -> Optional[Ref]:
-        """Copies a buffer in: bytes, a PickleBuffer's raw(), anything contiguous. None if it is to go inline: too small,
-        nothing fits in stock, or not to be written here."""
+        """Copies a buffer in: bytes, a PickleBuffer's raw(), or another contiguous buffer. None if it is to go
+        inline: it is too small, no leased extent has room, or the mapping is read-only here.
+        """
         if self._write is None or self._closed:
             return None
         with memoryview(data) as whole, whole.cast("B") as m:
@@ -207,18 +213,19 @@ class Arena:
             return ref
 
     def view(self, ref: Ref) -> memoryview:
-        """The bytes, read-only. ref is queued for release once, when the last object that looks at them has died; with an
-        error nothing is owned. It is to be called once for each reference received."""
+        """The bytes of a reference, read-only. The reference is queued for release once, when the last object over
+        them has died; if view() fails, it owns nothing. It has to be called once for each reference received.
+        """
         if ref.arena != self.id:
             raise LookupError(f"arena: a buffer of arena {ref.arena}, this is {self.id}")
         if self._closed:
             raise OSError(errno.EBADF, "arena: closed")
         if ref.offset < 0 or ref.length < 0 or ref.offset + ref.length > self.size:
             raise ValueError(f"arena: {ref.length} bytes at {ref.offset} are outside of the arena's {self.size}")
-        # The array is what all views of the buffer keep alive: a memoryview's slices, casts and consumers refer to the
-        # exporter at the bottom, not to the memoryview that they were made of, whose own end would tell nothing. Its window
-        # may reach beyond the buffer, and even the mapping: only the slice is handed out. A class with __buffer__ would do
-        # from Python 3.12 on; a numpy array, were numpy always there.
+        # The array is the object that all views of the buffer keep alive: a memoryview's slices, casts and consumers
+        # refer to the exporter at the bottom, not to the memoryview that they were made of, whose own end would tell
+        # nothing. Its window may reach beyond the buffer, and even the mapping: only the slice is handed out. A class
+        # with __buffer__ would do from Python 3.12 on; a numpy array, if numpy were always there.
         exporter = _window(ref.length).from_address(self._base[0] + ref.offset)
         self._last = key = self._last + 1
         self._views[key] = ref
@@ -226,16 +233,16 @@ class Arena:
         return memoryview(exporter).cast("B")[:ref.length].toreadonly()
 
     def _ended(self, key: int) -> None:
-        """Runs wherever the collector does: nothing here takes a lock."""
+        """Runs at any point where the collector does: it takes no lock."""
         ref = self._views.pop(key)
         self._released.append(ref)
         self._unmap()
-        if not self._woken:  # asked after the append, as releases() clears it before it looks: nothing is left lying
+        if not self._woken:  # asked after the append, because releases() clears it before it looks: so no reference is left over
             self._woken = True
             self.wake()
 
     def releases(self) -> list[Ref]:
-        """What has been released since the last time, to be sent to the node."""
+        """The references that were released since the last call, to be sent to the node."""
         self._woken = False
         out = []
         while True:
@@ -245,8 +252,9 @@ class Arena:
                 return out
 
     def close(self) -> None:
-        """No more views and no more writing. The mapping goes with the last view; releases of an arena that has been
-        replaced by another need not be sent."""
+        """Ends views and writing. The mapping goes with the last view; releases of an arena that another has
+        replaced need not be sent.
+        """
         self._closed = True
         if self._write is not None:
             m, self._write = self._write, None
@@ -265,7 +273,7 @@ class Arena:
 
 
 def inherited(value: Optional[str] = None, **options) -> Optional[Arena]:
-    """The arena that the environment speaks of: descriptor, id, size. None if there is none. To be called once."""
+    """The arena that the environment names: descriptor, id, size. None if there is none. It may be called once."""
     value = os.environ.pop(ENV, "") if value is None else value
     if not value:
         return None
@@ -277,9 +285,11 @@ def inherited(value: Optional[str] = None, **options) -> Optional[Arena]:
 
 
 def receive(sock: socket.socket, n: int, count: int) -> tuple[bytes, list[int]]:
-    """Reads once: at most n bytes, and the at most count descriptors that came with them. It is for a blocking socket on
-    which no frames are read yet: any other way of reading loses the descriptors."""
-    # Not socket.recv_fds, which drops its flags: the descriptors would be inherited by every child of the user's code.
+    """Reads once: at most n bytes, and the at most count descriptors that came with them. It is for a blocking
+    socket before the first frame: any other way of reading loses the descriptors.
+    """
+    # socket.recv_fds is not used: it drops its flags, and every child of the user's code would inherit the
+    # descriptors.
     fds = array.array("i")
     data, control, flags, _ = sock.recvmsg(n, socket.CMSG_SPACE(count * fds.itemsize), socket.MSG_CMSG_CLOEXEC)
     for level, kind, body in control:

@@ -1,6 +1,7 @@
-"""The arguments of calls that are sent later than remote() returns: because the connection's loop is another thread's, or because
-responses among them are still to come. An argument arrives as what it was when remote() was called: its caller may change it after
-that. Example: `r = h.total.remote(batch); batch.clear()` in a driver.
+"""The arguments of calls that are sent after remote() has returned. That happens in two cases: the connection's loop
+is the loop of another thread, or responses among the arguments are still to come. An argument arrives with the
+value that it had when remote() was called, because its caller may change it after that. For example, `r =
+h.total.remote(batch); batch.clear()` in a driver.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from helve._pickling import dumps, dumps_call
 
 
 def _fixed(buffer) -> Segment:
-    """A buffer that its owner cannot change any more."""
+    """A copy of a buffer that its owner cannot change."""
     return Segment(buffer if type(buffer) is not memoryview or type(buffer.obj) is bytes else bytes(buffer))
 
 
 def value_now(conn, options, v: Any) -> Value:
-    """One argument as it is now."""
+    """One argument with its present value."""
     if options.python and options.request_codec == CLOUDPICKLE and conn.segments:
         buffers: list = []
         main = dumps(v, buffers)
@@ -39,7 +40,7 @@ def start_elsewhere(conn, call: Call, target: tuple, info, options, args: tuple,
         else:
             args = tuple(value_now(conn, options, v) for v in args)
             kwargs = {k: value_now(conn, options, v) for k, v in kwargs.items()}
-    except Exception as e:  # nobody else has seen the call yet
+    except Exception as e:  # no other code has seen the call yet
         call.finish(None, e)
     else:
         conn.post(conn.start, call, target, info, options, args, kwargs)
@@ -49,13 +50,13 @@ class Arguments:
     """Waits for the calls among the arguments, all at once, and then sends the call."""
 
     def __init__(self, conn, call: Call, target: tuple, info, options, values: list, names: list):
-        """values are the positional arguments, and then those by name; a Call stands for its result."""
+        """values are the positional arguments, and then the ones by name; a Call stands for its result."""
         self.conn, self.call, self.target, self.info, self.options = conn, call, target, info, options
         self.values, self.names = values, names
-        self.missing: list = []  # (index, the call) of results that are not here yet
+        self.missing: list = []  # (index, the call) of results that have not come yet
 
     def take(self) -> bool:
-        """Takes what is here, in the thread that calls remote(). False: the call has failed."""
+        """Takes the results that have come, in the thread that calls remote(). False if the call has failed."""
         try:
             for i, v in enumerate(self.values):
                 if not isinstance(v, Call):
@@ -64,13 +65,13 @@ class Arguments:
                     self.values[i] = value_now(self.conn, self.options, v.value)
                 else:
                     self.missing.append((i, v))
-        except Exception as e:  # nobody else has seen the call yet
+        except Exception as e:  # no other code has seen the call yet
             self.call.finish(None, e)
             return False
         return True
 
     def wait(self) -> None:
-        """On the loop."""
+        """Waits for the missing results. It runs on the loop."""
         missing, self.missing = self.missing, len(self.missing) + 1
         for i, upstream in missing:
             upstream.add_listener(lambda upstream, i=i: self.came(i, upstream))
@@ -80,7 +81,7 @@ class Arguments:
         part = upstream.part
         if self.call.done:
             return
-        if upstream.failure is not None:  # it is this call's
+        if upstream.failure is not None:  # the failure of an argument is the failure of this call
             self.call.finish(None, upstream.failure)
         elif part is not None and part.goes_over(self.conn) and passable(part, self.options):
             self.have(i, part)

@@ -1,4 +1,4 @@
-"""How a worker comes to its node, and to the next one when that is gone (docs/wire.md, "A node that is gone")."""
+"""How a worker connects to its node, and to the next node when that has ended (docs/wire.md, "A node that is gone")."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from helve._wire import CONTROL, HEADER, REPLY
 
 DIAL = 0.05  # seconds between two looks for the next node
 ASK = 10.0  # seconds that the node has for an answer
-LINGER = 1.0  # what the event loop has to end the process itself when its node is gone, and no other is awaited
+LINGER = 1.0  # seconds that the event loop has to end the process itself when its node is gone, and no other is awaited
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
@@ -33,11 +33,11 @@ def duration(text: str) -> float:
 
 
 class Node:
-    """What a worker knows of the node that it belongs to, and of the one that takes its place."""
+    """The node that a worker belongs to, and the one that takes its place."""
 
     def __init__(self, token: bytes, path: str, id: str, grace: float):
         self.token, self.path, self.id, self.grace = token, path, id, grace
-        self.fd = -1  # of the last connection
+        self.fd = -1  # the descriptor of the last connection
         self.leash = Leash(grace)
 
     def dial(self, resume: Optional[dict] = None) -> tuple:
@@ -58,8 +58,9 @@ class Node:
 
 
     def ask(self, op: str, **fields: Any) -> dict:
-        """Asks the node, and waits, on a connection of its own: the caller may be code on the event loop, through which an answer on
-        the other one would have to come."""
+        """Asks the node on a connection of its own, and waits for the answer. The caller may be code on the event
+        loop, which would block the answer on the other connection.
+        """
         with socket.socket(socket.AF_UNIX) as sock:
             try:
                 sock.connect(self.path)
@@ -81,8 +82,10 @@ class Node:
 
 
 class Leash:
-    """A thread that ends the process when its node is gone and no other has taken it over within the grace. The event loop sees to
-    that only while it turns: a method that blocks it would keep the process of a node that was killed."""
+    """A thread that ends the process when its node is gone and no other has taken it over within the grace. The
+    event loop does that only while it turns: a method that blocks it would keep the process of a killed node
+    alive.
+    """
 
     def __init__(self, grace: float):
         self.wait, self.why = grace or LINGER, f"no node took over within {grace:g} s" if grace else "the node is gone"
@@ -93,7 +96,9 @@ class Leash:
         threading.Thread(target=self.watch, name="helve-leash", daemon=True).start()
 
     def hold(self, sock: socket.socket) -> None:
-        """Watches a new connection. Its own descriptor: that of the loop may be closed, and its number be another file's."""
+        """Watches a new connection, by a descriptor of its own: the loop's may be closed, and its number reused for
+        another file.
+        """
         with self.changed:
             if self.fd >= 0:
                 _fork.release(self.fd)
@@ -104,7 +109,9 @@ class Leash:
             self.changed.notify()
 
     def orphaned(self) -> bool:
-        """Whether there is no node, also when its end is not noticed yet. It takes no lock: it is for signal handlers."""
+        """Whether there is no node, also when its end is not noticed yet. It takes no lock: it is for signal
+        handlers.
+        """
         if self.alone or self.watched < 0:
             return self.alone
         gone = select.poll()
@@ -129,7 +136,7 @@ class Leash:
 
 
 def end_family() -> None:
-    """Ends what this worker has started (Go: internal/worker/family.go), which a node would do that lives."""
+    """Ends the descendants of this worker (in Go: internal/worker/family.go), as a living node would."""
     name = os.environ.get("HELVE_FAMILY")
     if not name:
         return
@@ -140,11 +147,11 @@ def end_family() -> None:
                 if int(pid) != os.getpid() and mark in f.read().split(b"\0"):
                     os.kill(int(pid), signal.SIGKILL)
         except OSError:
-            pass  # it has ended, or is another user's
+            pass  # it has ended, or belongs to another user
 
 
 def give_up(why: str) -> None:
-    """Ends the process, and what it has started, without a word to anybody else: whoever reads stderr may be gone, and its pipe full."""
+    """Ends the process and its descendants without writing to stderr: its reader may be gone, and its pipe full."""
     try:
         end_family()
     except OSError:

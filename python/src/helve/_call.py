@@ -1,4 +1,4 @@
-"""One call to the node, and those that wait for it."""
+"""One call to the node, and the futures and tasks that wait for it."""
 
 from __future__ import annotations
 
@@ -38,8 +38,10 @@ def wake(future, value: Any = None) -> None:
 
 
 class Waiter:
-    """What a task that awaits a call waits on: like a Future, but the task is woken inside the read that brought the
-    answer, not in the next turn of the loop. Cancelling it (as task.cancel() does) does not cancel the call."""
+    """The object that a task waits on when it awaits a call. It is like a Future, but the task is woken inside the
+    read that brought the answer, not in the next turn of the loop. Cancelling it (as task.cancel() does) does not
+    cancel the call.
+    """
 
     __slots__ = ("_loop", "_asyncio_future_blocking", "_call", "_callbacks", "_cancelled", "__weakref__")
 
@@ -50,7 +52,7 @@ class Waiter:
 
     @classmethod
     def of(cls, call: "Call") -> "Waiter":
-        """One for a call that has not ended."""
+        """A waiter for a call that has not ended."""
         w = cls(call)
         if call.waiters is None:
             call.waiters = [w]
@@ -123,7 +125,9 @@ class Waiter:
 
 
 class Call:
-    """One call to the node. All its state belongs to the connection's loop; listeners may be told on other threads."""
+    """One call to the node. All its state belongs to the connection's loop; listeners may be called on other
+    threads.
+    """
 
     __slots__ = (
         "conn", "id", "done", "value", "failure", "waiters", "listeners", "parent", "request_id", "cancelled", "tail", "part", "reading",
@@ -134,17 +138,17 @@ class Call:
         self.conn, self.id, self.done, self.value, self.failure = conn, 0, False, None, None
         self.waiters = self.listeners = self.parent = None
         self.request_id, self.cancelled = request_id, False
-        self.tail = b""  # of the CALL, for streams and broadcasts
-        self.part = None  # the value where it lies, until it is read: a Value or a Kept
+        self.tail = b""  # the tail of the CALL, for streams and broadcasts
+        self.part = None  # the value until it is read: a Value or a Kept
         self.reading = None  # the call that fetches it; True when it is read
-        self.passes = False  # arguments are parts, which go as they are
+        self.passes = False  # the arguments are parts, which are sent unchanged
         self.passed = False  # it is an argument of another call, which gets the value as it came
-        self.by_value = False  # its handle says so
-        self.fetches = None  # the number of a kept result, which this call is for
+        self.by_value = False  # by an option of its handle
+        self.fetches = None  # the number of the kept result that this call fetches
 
     @property
     def error(self) -> Optional[BaseException]:
-        """An exception for one reader, None if the call did not fail."""
+        """An exception for one reader, or None if the call did not fail."""
         return None if self.failure is None else self.failure.exception()
 
     def outcome(self):
@@ -163,7 +167,7 @@ class Call:
         return self.reading
 
     def fetched(self, fetch: "Call") -> Any:
-        """The value that a call of fetch(), which has ended, has brought. An error of it may be tried again."""
+        """The value that an ended call of fetch() has brought. After an error of it another call may try again."""
         try:
             value = fetch.outcome() if fetch.failure is not None or fetch.part is None else fetch.part.load()
         except BaseException:
@@ -178,7 +182,7 @@ class Call:
             self.value, self.reading = value, True
 
     async def load(self) -> None:
-        """Reads the value from where it lies, once. The part stays, to be passed on."""
+        """Reads the value once. The part stays, to be passed on."""
         if self.reading is True:
             return
         if type(self.part) is Kept:
@@ -196,7 +200,9 @@ class Call:
             self.loaded(self.part.load())
 
     def read(self, told: Callable[[Optional[Failure]], None]) -> None:
-        """load() for another thread: told gets None, or why the value cannot be read. On the loop, of a call that has ended."""
+        """load() for another thread: told gets None, or the reason why the value cannot be read. It runs on the
+        loop, for an ended call.
+        """
 
         def attempt(load: Callable, *args) -> None:
             failure = None
@@ -215,14 +221,14 @@ class Call:
             attempt(lambda: self.loaded(self.part.load()))
 
     def finish(self, value, error, part=None, meta=None, body=None):
-        """Ends the call, once. error is an exception or a Failure; body is what value was decoded from."""
+        """Ends the call, once. error is an exception or a Failure; body is the data that value was decoded from."""
         if self.done:
             return
         self.value, self.part = value, part
         if error is not None:
             self.failure = error if type(error) is Failure else Failure(error)
-        self.done = True  # after the others: threads look at it first
-        # After done, as pass_on() looks at done after it has set passed: one of the two sees what the other did.
+        self.done = True  # after the other fields: threads look at it first
+        # After done, because pass_on() looks at done after it has set passed: one of the two sees the other's change.
         if self.passed and body is not None:
             self.reading, self.part = True, Value(meta[0], Segment(bytes(body)), [])
         parent, self.parent = self.parent, None
@@ -238,13 +244,14 @@ class Call:
                 fn(self)
 
     def pass_on(self) -> bool:
-        """Says that the result is an argument of another call. Whether it is here: it may be changed by whoever reads it, so it is
-        to be encoded at once. Else a copy of its bytes is kept when it comes."""
+        """Notes that the result is an argument of another call. The result is True if the value is here: a reader
+        may change it, so it has to be encoded at once. Otherwise a copy of its bytes is kept when it comes.
+        """
         self.passed = True
         return self.done and self.failure is None and self.part is None
 
     def over(self) -> bool:
-        """Whether it has ended. Where its connection and the loop of that have ended, nothing else can end it. On the loop."""
+        """Whether it has ended. A call whose connection and loop have ended ends here. It runs on the loop."""
         if not self.done and self.conn.over is not None:
             if self.conn.was_forked:
                 self.forget()
@@ -252,7 +259,7 @@ class Call:
         return self.done
 
     def forget(self) -> None:
-        """Drops those that wait: in a forked child they are threads of the parent, whose locks may be held for ever."""
+        """Drops the waiters: in a forked child they are threads of the parent, whose locks may be held for ever."""
         self.waiters = self.listeners = None
 
     def add_listener(self, fn: Callable[["Call"], None]):

@@ -24,16 +24,16 @@ from helve.serve.deployment import Graph
 from helve._errors import RayServeException, TooLargeError
 
 EXIT_TIME = 40  # seconds that a node may drain; its own limit is 30
-SEEN_TIME = 1.0  # seconds between the end of a connection and the end of its node, within which it is told how that ended
+SEEN_TIME = 1.0  # seconds between the end of a connection and the end of its node, in which the driver waits for the node's exit status
 
 _lock = threading.Lock()
 _driver: Optional["Driver"] = None
-_http: Optional[HTTPOptions] = None  # what serve.start was given last: a node that is started anew has it too
+_http: Optional[HTTPOptions] = None  # the last options of serve.start: a node that is started again has them too
 _inherited: list = []  # drivers of the processes that this one was forked from
 
 
 def ensure(http: Optional[HTTPOptions]) -> "Driver":
-    """The driver of this process; it is started if need be, with these HTTP options or those that were given last."""
+    """The driver of this process. It is started if need be, with these HTTP options or the last ones."""
     global _driver, _http
     with _lock:
         if _driver is not None and _driver.conn.lost is not None:
@@ -52,13 +52,15 @@ def ensure(http: Optional[HTTPOptions]) -> "Driver":
 def running() -> "Driver":
     driver = _driver
     if driver is None or driver.conn.lost is not None:
-        _runtime.current()  # says why there is none
+        _runtime.current()  # raises with the reason, if there is none
         raise RayServeException(_runtime.NONE)
     return driver
 
 
 def _in_child() -> None:
-    """After a fork: the node is the parent's child, and locks may be held by threads that are not here."""
+    """Runs after a fork: the node is the parent's child, and locks may be held by threads that do not exist in the
+    child.
+    """
     global _driver, _lock
     _lock = threading.Lock()
     if _driver is not None:
@@ -107,7 +109,8 @@ class Driver:
         os.write(write, token)
         os.close(write)
         try:
-            # A session of its own: a Ctrl-C in the terminal reaches this program, which ends the node with its connection.
+            # A session of its own: a Ctrl-C in the terminal reaches this program, which ends the node with its
+            # connection.
             limit = os.environ.get("HELVE_MAX_BODY")
             self.process = subprocess.Popen(
                 [binary(), "node", "--driver-fd", str(theirs.fileno()), "--token-fd", str(read), *(["--max-body", limit] if limit else [])],
@@ -125,7 +128,7 @@ class Driver:
             os.close(read)
         try:
             welcome = open_connection(ours, token, "driver", "")
-        except BaseException as e:  # as a Ctrl-C
+        except BaseException as e:  # a Ctrl-C, for example
             ours.close()
             how = self._how_it_ended(SEEN_TIME)
             self.process.kill()
@@ -155,7 +158,7 @@ class Driver:
             if self.conn.lost is None:
                 self.conn.connection_lost(None)
             self.loop.close()
-            self.conn.take_posted_here()  # what came too late for the loop
+            self.conn.take_posted_here()  # functions that came too late for the loop
             self.ready.set()
 
     def control(self, op: str, **fields: Any) -> dict:
@@ -209,7 +212,7 @@ class Driver:
             self.conn.transport.close()
 
     def _how_it_ended(self, timeout: float) -> str:
-        """"" if it goes on."""
+        """The end of the node as text; "" if it goes on."""
         try:
             code = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -221,10 +224,10 @@ class Driver:
         except ValueError:
             return f"it was ended by signal {-code}"
 
-    # ---- what the connection tells
+    # ---- events of the connection
 
     def ending(self) -> str:
-        """What those that wait are told when the connection has ended. On the loop."""
+        """The error of waiting calls when the connection has ended. It runs on the loop."""
         if self.closing:
             return "serve.shutdown() has ended the node"
         why = self.refused or self._how_it_ended(SEEN_TIME)

@@ -26,7 +26,7 @@ handle_of: Optional[Callable[[dict], Any]] = None  # set by helve.serve.handle, 
 def _msgspec():
     global _msgpack
     if _msgpack is None:
-        import msgspec  # imported when first needed: an application that is all Python never needs it
+        import msgspec  # imported when first needed: an application in Python alone never needs it
 
         def ext(code: int, data: memoryview) -> Any:
             if code == HANDLE_EXT and handle_of is not None:
@@ -81,7 +81,7 @@ def _json(value: Any) -> bytes:
 
 
 def _check_json(value: Any, at: str) -> None:
-    """Raises for values that JSON would change without a word: NaN becomes null, and of the keys 1 and "1" one is left."""
+    """Raises for values that JSON would change silently: NaN becomes null, and of the keys 1 and "1" one is left."""
     if isinstance(value, float):
         if value - value != 0:  # NaN and the infinities
             raise ValueError(f"{at or 'the value'}: JSON has no {value}; use another request_serialization or response_serialization")
@@ -96,13 +96,14 @@ def _check_json(value: Any, at: str) -> None:
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
             _check_json(getattr(value, field.name, None), f"{at}.{field.name}" if at else field.name)
-    elif getattr(getattr(value, "dtype", None), "kind", "") == "f":  # of numpy
+    elif getattr(getattr(value, "dtype", None), "kind", "") == "f":  # an array of numpy
         _check_json(value.tolist(), at)
 
 
 def decode(codec: int, data, buffers=None) -> Any:
-    """data may be a view of a shared buffer: what outlives the call is copied. buffers are those out of band, of a pickle: what is
-    decoded refers to them."""
+    """Decodes data, which may be a view of a shared buffer: the value has copies of its bytes. buffers are the
+    buffers out of band of a pickle: the value refers to them.
+    """
     if codec == CLOUDPICKLE or codec == PICKLE:
         return loads(data, buffers=buffers) if buffers else loads(data)
     if buffers:
@@ -141,10 +142,11 @@ def envelope(entries: dict) -> bytes:
 
 
 def encode_error(exc: BaseException, reason: Optional[str] = None) -> bytes:
-    """The envelope of an exception. One of Helve's own keeps its reason; a user's gets type, text, traceback and itself. It does not
-    raise, whatever the exception's class does."""
+    """The envelope of an exception. An exception of Helve's keeps its reason; a user's is sent with type, text,
+    traceback and pickle. It does not raise, although the methods of the exception's class may.
+    """
     own = _guard.attribute(exc, "_helve")
-    if type(own) is bytes:  # it came from a handle call: it goes on as what it was
+    if type(own) is bytes:  # it came from a handle call, and goes on unchanged
         return own
     text = _guard.text(exc)
     e = {"reason": reason or "user", "message": cut(text), "type": cut(_guard.type_name(exc))}
@@ -159,15 +161,17 @@ def encode_error(exc: BaseException, reason: Optional[str] = None) -> bytes:
 
 
 def _set(exc: BaseException, name: str, value: Any) -> None:
-    """Sets an attribute of an exception, whatever its class does then: one of a frozen dataclass refuses."""
+    """Sets an attribute of an exception. The class may refuse it, as a frozen dataclass does."""
     BaseException.__setattr__(exc, name, value)
 
 
 def _pickle_error(exc: BaseException, text: str) -> Optional[bytes]:
-    """An exception as a pickle that is known to give one back, if there is one. By itself an exception is made anew of its arguments,
-    and then gets its attributes. That gives another text where __init__ makes the text: of `def __init__(self, used):
-    super().__init__(f"{used} used")` it says "3 used used". It fails where the class refuses attributes, as a frozen dataclass does,
-    and where __init__ takes more arguments than it hands to Exception; the last one travels as its text."""
+    """An exception as a pickle that was checked to unpickle, or None. pickle makes an exception again from its
+    arguments, and then sets its attributes. The text differs then if __init__ makes the text: of `def
+    __init__(self, used): super().__init__(f"{used} used")` it says "3 used used". It fails if the class refuses
+    attributes, as a frozen dataclass does, and if __init__ takes more arguments than it passes to Exception; such
+    an exception is sent as its text.
+    """
     good = None
     for make in (lambda: exc, lambda: _Remade(exc)):
         try:
@@ -185,7 +189,7 @@ def _pickle_error(exc: BaseException, text: str) -> Optional[bytes]:
 
 
 class _Remade:
-    """Unpickles to an exception like the one that it is made of, without its __init__ and __setattr__."""
+    """Unpickles to an exception with the same class, arguments and attributes, without its __init__ and __setattr__."""
 
     def __init__(self, exc: BaseException):
         self.exc = exc
@@ -213,15 +217,15 @@ class _Remade:
 
 
 def _builtin(cls: type) -> type:
-    """The class of Python's own that an exception is made of."""
+    """The built-in class that an exception's class is derived from."""
     return next(c for c in cls.__mro__ if c.__module__ == "builtins")
 
 
 def remake(cls: type, args: tuple, state: dict) -> BaseException:
-    """An exception with these arguments and attributes, made without the user's code but for a __new__."""
+    """An exception with these arguments and attributes, made without user code except for a __new__."""
     exc = cls.__new__(cls, *args)
     try:
-        _builtin(cls).__init__(exc, *args)  # for what an OSError or a UnicodeError has beside its arguments
+        _builtin(cls).__init__(exc, *args)  # for the attributes that an OSError or a UnicodeError has beside its arguments
     except Exception:
         _set(exc, "args", args)
     for name, value in state.items():
@@ -284,12 +288,14 @@ def decode_error(data: bytes) -> Exception:
     return exc
 
 
-_CONTROL = (SystemExit, GeneratorExit, asyncio.CancelledError)  # KeyboardInterrupt is the user's who is reading
+_CONTROL = (SystemExit, GeneratorExit, asyncio.CancelledError)  # KeyboardInterrupt belongs to the reader
 
 
 def outcome(exc: BaseException, where: str = "") -> Exception:
-    """An exception as the outcome of a call: one that is no order to whatever runs the reader. StopIteration would end a reader's
-    `for` as if everything had been read, and CancelledError a task that nobody has cancelled; neither goes through a future."""
+    """An exception that is safe to raise as the outcome of a call. StopIteration would end a reader's `for` as if
+    all items had been read, and CancelledError a task that was not cancelled; neither goes through a future. Such
+    exceptions are wrapped.
+    """
     cls = type(exc)
     if issubclass(cls, (StopIteration, StopAsyncIteration)) or not issubclass(cls, Exception):
         text = _guard.text(exc)
@@ -300,14 +306,16 @@ def outcome(exc: BaseException, where: str = "") -> Exception:
 
 
 class Failure:
-    """How a call failed. Every reader gets an exception of its own: one that is raised is tied to the frames that it went through,
-    and these to the response, so that a response which keeps it would live, with all that those frames hold, until the cyclic
-    collector runs. Example: a stream in a variable beside `except`, whose generator would run on."""
+    """The failure of a call. Every reader gets an exception of its own. A raised exception refers to the frames that
+    it went through, and these to the response: a response that kept it would live, with all objects of those
+    frames, until the cyclic collector runs. For example, a stream in a variable beside `except` would keep its
+    generator running.
+    """
 
     __slots__ = ("_data", "_error")
 
     def __init__(self, error: Optional[BaseException], data: Optional[bytes] = None):
-        """Of an exception that was caught here, or of an envelope that came."""
+        """Made of an exception that was caught here, or of an envelope that came."""
         self._error, self._data = None, data
         if error is None:
             return
@@ -336,7 +344,7 @@ class Failure:
 
 
 def _again(exc: Exception) -> Exception:
-    """Another exception like it, without where it was raised."""
+    """Another exception like it, without its traceback."""
     try:
         return remake(*_Remade(exc).parts())
     except Exception:

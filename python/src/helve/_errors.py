@@ -1,5 +1,6 @@
-"""The exceptions of handle calls. Users import them from helve.serve.exceptions; they live here because everything below
-that package needs them."""
+"""The exceptions of handle calls. Users import them from helve.serve.exceptions; they live here because all modules
+below that package need them.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +26,14 @@ class RequestCancelledError(RayServeException):
 
 
 class TooLargeError(RayServeException):
-    """A value does not fit into what the other side takes."""
+    """A value is larger than the limit of the other side."""
 
     def __init__(self, text: str):
         super().__init__(text)
 
 
 class DataLossError(RayServeException):
-    """A result that was kept for its caller is not there any more."""
+    """A result that was kept for its caller is lost."""
 
 
 def too_large(what: str, size: int, limit: int) -> TooLargeError:
@@ -60,7 +61,7 @@ def for_reason(reason: str) -> type:
 
 
 def reason_of(exc: BaseException) -> str:
-    """The reason under which an exception of a user's method travels."""
+    """The reason under which an exception of a user's method is sent."""
     cls = type(exc)  # isinstance would also ask the exception, whose __class__ may be anything
     if issubclass(cls, RequestCancelledError):
         return "cancelled"

@@ -1,6 +1,7 @@
-"""The one place where methods of a user's exception are called to say what it is: __str__, __module__ of its class, the __cause__
-that a property gives. Each of them may raise anything, and the failure has to be told all the same. Example: a constructor raises an
-exception whose __str__ raises; serve.run() says which class it was of."""
+"""The one place that calls methods of a user's exception to describe it: __str__, __module__ of its class, a
+property __cause__. Each of them may raise, and the failure has to be reported all the same. For example, a
+constructor raises an exception whose __str__ raises; serve.run() still reports its class.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import traceback
 from pathlib import Path
 from typing import Any, Callable
 
-_name_of = type.__dict__["__name__"].__get__  # a metaclass may have one of its own
+_name_of = type.__dict__["__name__"].__get__  # a metaclass may have a property of this name
 _OWN = str(Path(__file__).parent) + "/"
 _BEFORE = ("<frozen ", "/importlib/__init__.py", "/asyncio/", "/concurrent/futures/", "/threading.py", "/cloudpickle/", "/pickle.py")
 
@@ -25,10 +26,10 @@ def text(exc: BaseException) -> str:
 
 
 def guarded(fn: Callable[[], Any], otherwise: Callable[[BaseException], Any]) -> Any:
-    """What fn gives, or, if the user's code in it raises, what otherwise makes of that."""
+    """The result of fn, or, if user code in it raises, the result of otherwise for the exception."""
     try:
         return fn()
-    except BaseException as e:  # also SystemExit: a text that is asked for ends no process
+    except BaseException as e:  # also SystemExit: reading a text does not end the process
         return otherwise(e)
 
 
@@ -38,17 +39,19 @@ def _plain(s: str) -> str:
 
 
 def attribute(exc: BaseException, name: str) -> Any:
-    """An attribute that was set on an exception, without its class's __getattr__, __getattribute__ and properties; None without."""
+    """An attribute that was set on an exception, without its class's __getattr__, __getattribute__ and properties;
+    None if there is none.
+    """
     return guarded(lambda: object.__getattribute__(exc, "__dict__").get(name), lambda e: None)
 
 
 def set_attribute(exc: BaseException, name: str, value: Any) -> None:
-    """Sets an attribute that attribute() gives, also of an exception that refuses attributes, as a frozen dataclass does."""
+    """Sets an attribute for attribute(), also of an exception that refuses attributes, as a frozen dataclass does."""
     guarded(lambda: object.__getattribute__(exc, "__dict__").__setitem__(name, value), lambda e: None)
 
 
 def field(exc: BaseException, name: str) -> Any:
-    """What every exception has, such as __cause__, whatever else its class calls so."""
+    """A field that every exception has, such as __cause__, even if its class has another attribute of that name."""
     return BaseException.__dict__[name].__get__(exc)
 
 
@@ -65,8 +68,9 @@ def has_frames(exc: BaseException) -> bool:
 
 
 def trace(exc: BaseException) -> str:
-    """The traceback of an exception with those of its causes: the frames of the user's code, without Helve's own and without what
-    leads to the first of the user's."""
+    """The traceback of an exception and of its causes: the frames of the user's code, without Helve's own and
+    without the frames before the first of the user's.
+    """
     return guarded(lambda: _format(exc), lambda e: _bare(exc))
 
 
@@ -95,7 +99,7 @@ def _bare(exc: BaseException) -> str:
 
 
 def exit_code(exc: BaseException) -> int:
-    """The status with which a program ends that raises exc, a SystemExit or a KeyboardInterrupt."""
+    """The exit status of a program that raises exc, a SystemExit or a KeyboardInterrupt."""
     if not issubclass(type(exc), SystemExit):
         return 130
     code = SystemExit.__dict__["code"].__get__(exc)

@@ -1,4 +1,4 @@
-"""What a class may implement of the life of its replica: reconfigure(user_config) and check_health()."""
+"""The methods for the life of a replica that a class may have: reconfigure(user_config) and check_health()."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BLANK = re.compile(r"[\s,:]*")
 
 
 def raw_field(text: str, name: str) -> Optional[str]:
-    """The text of a field of a JSON object, as it stands there. The object was parsed before."""
+    """The text of a field of a JSON object, unchanged. The object was parsed before."""
     decoder, p = json.JSONDecoder(), text.index("{") + 1
     while text[p:].lstrip()[:1] not in ("}", ""):
         key, p = decoder.raw_decode(text, _BLANK.match(text, p).end())
@@ -27,7 +27,9 @@ def raw_field(text: str, name: str) -> Optional[str]:
 
 
 def compact(text: str) -> str:
-    """JSON without the white space between its values. It looks at quotes only: a config may be one string of many megabytes."""
+    """JSON without the white space between its values. It looks at quotes only: a config may be one string of many
+    megabytes.
+    """
     out, p = [], 0
     while (begin := text.find('"', p)) >= 0:
         end = begin
@@ -43,7 +45,7 @@ def compact(text: str) -> str:
 
 
 def digest(config: Optional[str]) -> str:
-    """SHA-256 over a user config, whatever white space it has; "" for none. Nodes compute the same (docs/wire.md)."""
+    """SHA-256 over a user config without its white space; "" for none. Nodes compute the same (docs/wire.md)."""
     if config is None:
         return ""
     return hashlib.sha256(compact(config).encode()).hexdigest()

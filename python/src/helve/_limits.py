@@ -1,6 +1,7 @@
-"""What names, options and calls may be: the sender's checks of the limits of docs/wire.md. A mistake is an exception at the line that
-made it, or of the one call that is over a limit; what is sent is within all limits. Example: a number of seconds that is infinite
-is not JSON, and a node that cannot read a request ends the connection that all applications share.
+"""The limits of names, options and calls: the sender's checks of the limits of docs/wire.md. A mistake is an
+exception at the line that made it, or of the one call that is over a limit; all that is sent is within the
+limits. For example, an infinite number of seconds is not JSON, and a node that cannot read a request ends the
+connection of all applications.
 """
 
 from __future__ import annotations
@@ -13,22 +14,22 @@ from typing import Any, Optional
 MAX_META = MAX_SLOTS = 65535
 MAX_DEPTH = 64
 MAX_CALLS = 1 << 20  # under way on one connection
-MAX_BACKLOG = 1 << 30  # bytes that wait to be written; over it new calls fail
+MAX_BACKLOG = 1 << 30  # bytes in the write queue; over it new calls fail
 MAX_CONTROLS = 4096  # control requests under way on one connection
-MAX_CONTROL_BYTES = 512 << 20  # of these together, or two of the largest body
-MAX_METHOD = 1024  # bytes of a method's name; whatever is longer is no method
+MAX_CONTROL_BYTES = 512 << 20  # bytes of these together, or two of the largest body
+MAX_METHOD = 1024  # bytes of a method's name; a longer name is no method
 MAX_NAME = 128  # characters of the name of an application or a deployment
 MAX_ID = 16 << 10  # bytes of a model id or session id, or of another text in an option
-ROUTES, ROUTE_BYTES = 4096, 8 << 20  # a connection has at most so many routes at a time: then their numbers are used anew
-MAX_SECONDS = 100 * 365 * 86400  # what says "never" in a time limit; a Go duration has 292 years
-MAX_TEXT = 256 << 10  # bytes of the message and of the traceback of an error that travels; the middle of a longer one is left out
+ROUTES, ROUTE_BYTES = 4096, 8 << 20  # a connection has at most this many routes at a time: then their numbers are reused
+MAX_SECONDS = 100 * 365 * 86400  # a time limit that means "never"; a Go duration has 292 years
+MAX_TEXT = 256 << 10  # bytes of the message and of the traceback of an error that is sent; a longer one loses its middle
 
 _NAME = re.compile(r"[A-Za-z0-9_.\-]+")
-_NESTED = 500  # of a user config: a worker's parser takes twice that
+_NESTED = 500  # depth of a user config: a worker's parser takes twice that
 
 
 def shown(value: Any) -> str:
-    """A value in the text of an error, whatever it is and however long."""
+    """A value in the text of an error, shortened."""
     try:
         text = repr(value)
     except Exception:  # a user's __repr__, or an integer of more than 4300 digits
@@ -37,7 +38,7 @@ def shown(value: Any) -> str:
 
 
 def cut(text: str) -> str:
-    """A text of an error without its middle, if it is long. It is the same when it is cut again."""
+    """A text of an error without its middle, if it is long. A second cut does not change it."""
     if len(text) <= MAX_TEXT // 4:
         return text
     data = text.encode("utf-8", "replace")
@@ -56,10 +57,10 @@ def utf8(what: str, value: str) -> bytes:
 
 
 def text(what: str, value: Any, most: int = MAX_ID) -> str:
-    """An option that is text: exactly a str, of at most so many bytes."""
+    """An option that is text: exactly a str, of at most this many bytes."""
     if not isinstance(value, str):
         raise TypeError(f"{what}: must be text, is {shown(value)}")
-    value = str.__str__(value)  # of a subclass, which may compare and hash in a way of its own
+    value = str.__str__(value)  # a subclass may compare and hash in a way of its own
     n = len(utf8(what, value))
     if "\0" in value:
         raise ValueError(f"{what}: must not have a zero character, is {shown(value)}")
@@ -69,7 +70,9 @@ def text(what: str, value: Any, most: int = MAX_ID) -> str:
 
 
 def method_name(what: str, value: Any) -> str:
-    """A method's name. One that no method can have is no mistake of the code that passes it on: the call says so."""
+    """A method's name. A name that no method can have is no mistake of the code that passes it on: the call fails
+    with it.
+    """
     if not isinstance(value, str):
         raise TypeError(f"{what}: must be text, is {shown(value)}")
     value = str.__str__(value)
@@ -103,7 +106,7 @@ def integer(what: str, value: Any, least: int, most: int, beside: Optional[int] 
 
 
 def number(what: str, value: Any, least: float, most: float, beside: Optional[float] = None, meaning: str = "", unit: str = "") -> float:
-    """An option that is a number, with bounds as an integer has them."""
+    """An option that is a number, with bounds as in integer()."""
     return _bounded(what, _finite(what, value, "a number"), least, most, beside, meaning, unit)
 
 
@@ -150,7 +153,7 @@ def group(what: str, value: Any, of: dict) -> dict:
 
 
 def variables(what: str, value: Any) -> dict:
-    """An option that is variables of an environment."""
+    """An option that is a dict of environment variables."""
     if not isinstance(value, dict):
         raise TypeError(f"{what}: must be a dict, is {shown(value)}")
     out = {}
@@ -160,12 +163,12 @@ def variables(what: str, value: Any) -> dict:
         variable = text(what, variable)
         if not variable or "=" in variable:
             raise ValueError(f"{what}: {shown(variable)} is no name of a variable")
-        out[variable] = text(f"{what}: {variable}", v, most=128 << 10)  # the kernel takes no longer one
+        out[variable] = text(f"{what}: {variable}", v, most=128 << 10)  # the kernel's limit of one variable
     return out
 
 
 def seconds(what: str, value: Any, positive: bool = False) -> float:
-    """An option that is a time."""
+    """An option that is a time in seconds."""
     value = _finite(what, value, "a number of seconds")
     if value < 0:
         raise ValueError(f"{what}: must not be negative, is {shown(value)}")
@@ -177,7 +180,7 @@ def seconds(what: str, value: Any, positive: bool = False) -> float:
 
 
 def wait(what: str, value: Any) -> Optional[float]:
-    """How long to wait for an answer. None and infinity are without a limit."""
+    """The time to wait for an answer, in seconds. None and infinity mean no limit."""
     if value is None or type(value) is int and 0 <= value <= MAX_SECONDS:
         return value
     if isinstance(value, float) and value == math.inf:
@@ -189,7 +192,7 @@ def wait(what: str, value: Any) -> Optional[float]:
 
 
 def as_json(what: str, value: Any) -> Any:
-    """A value as JSON has it, as it is now. What JSON has not is a mistake."""
+    """A value as JSON, with its present content. A value that JSON cannot have is a mistake."""
     try:
         data = json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as e:

@@ -6,7 +6,7 @@ from typing import Iterable, Optional
 
 
 def snake_case(s: str) -> str:
-    """A Go name as Python would write it; an initialism is one word: GetURL is get_url."""
+    """A Go name in the form that Python uses. An initialism is one word: GetURL is get_url."""
     out = []
     for i, c in enumerate(s):
         if c.isupper() and i > 0 and s[i - 1] != "_":
@@ -19,7 +19,7 @@ def snake_case(s: str) -> str:
 
 
 def match_name(want: str, have: Iterable[str]) -> Optional[str]:
-    """Finds want: exactly, else as the same name in the other language's case."""
+    """Finds want in have. An exact match comes first, then a name that is the same in the other language's case."""
     have = list(have)
     if want in have:
         return want

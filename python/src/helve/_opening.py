@@ -1,4 +1,4 @@
-"""How a process comes to be connected to a node (docs/wire.md, "Opening")."""
+"""How a process opens its connection to a node (docs/wire.md, "Opening")."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from helve import __version__
 from helve._parts import REFERENCE_OVER
 from helve._wire import GOAWAY, HEADER, HELLO, OWN_MAX_BODY, PROOF, PROTOCOL, READY
 
-OPENING_TIME = 10.0  # seconds for the whole of it
+OPENING_TIME = 10.0  # seconds for the whole opening
 
 
 def read_token(fd: int) -> bytes:
@@ -29,7 +29,7 @@ def read_token(fd: int) -> bytes:
 
 
 def _recv(sock: socket.socket, n: int, until: float, fds: Optional[list] = None) -> bytes:
-    """n bytes; fds gets the descriptor that may come with the first of them."""
+    """Reads n bytes; fds gets the descriptor that may come with the first of them."""
     out = b""
     while len(out) < n:
         sock.settimeout(max(until - time.monotonic(), 0.001))
@@ -61,7 +61,7 @@ def _read_frame(sock: socket.socket, want: int, until: float, fds: Optional[list
 def arena_fits() -> bool:
     """Whether the process can map the memory that its node may offer."""
     size = int(os.environ.get("HELVE_WORKER_ARENA") or 0)
-    if size <= 0:  # it has none to offer
+    if size <= 0:  # the node has no memory to offer
         return True
     from helve import _arena
 
@@ -69,14 +69,15 @@ def arena_fits() -> bool:
 
 
 class RefusedError(ConnectionError):
-    """The node does not want this process, and says why."""
+    """The node refuses this process, with a reason."""
 
 
 def open_connection(
     sock: socket.socket, token: bytes, kind: str, id: str, resume: Optional[dict] = None, connection: str = "small",
 ) -> dict:
-    """The dialler's side of the opening, on a blocking socket. It gives the node's HELLO, and raises RefusedError with the node's
-    text. resume is what a worker has that lost its node."""
+    """The dialler's side of the opening, on a blocking socket. It returns the node's HELLO, and raises RefusedError
+    with the node's text. resume is the state of a worker that lost its node.
+    """
     until = time.monotonic() + OPENING_TIME
     sock.settimeout(OPENING_TIME)
     nonce = os.urandom(16)

@@ -1,5 +1,6 @@
-"""Values that do not lie in their frame as a whole (docs/wire.md, "Values in parts"): buffers out of band, memory that is shared
-with the node, and results that the node keeps."""
+"""Values that are not in one piece in their frame (docs/wire.md, "Values in parts"): buffers out of band, memory
+that is shared with the node, and results that the node keeps.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ IN_MEMORY, IN_KEEPING, KIND = 0x80, 0x40, 0x3F
 BUFFER_SLOT = 3
 LEASE, RELEASE, UNLEASE, DROP = 23, 24, 25, 26
 FLAG_REFERENCE = 2
-REFERENCE_OVER = 256 << 10  # results over this stay with the node until they are read, unless a handle says otherwise
-IDLE = 10.0  # seconds for which leased memory is kept that nobody uses
+REFERENCE_OVER = 256 << 10  # bytes; larger results stay with the node until they are read, unless a handle says otherwise
+IDLE = 10.0  # seconds after which unused leased memory is given back
 
 REF = struct.Struct("<QQQQ")
 NUMBER = struct.Struct("<Q")
@@ -24,7 +25,7 @@ WHERE = struct.Struct("<BI")
 
 
 class Segment:
-    """One part of a value: bytes, or a view of shared memory with the reference that it was made of."""
+    """One part of a value: bytes, or a view of shared memory with its reference."""
 
     __slots__ = ("data", "ref")
 
@@ -33,7 +34,7 @@ class Segment:
 
 
 class Value:
-    """A value as it came, in its codec. It is decoded when somebody reads it, and may be sent on as it is."""
+    """A value as it came, in its codec. It is decoded when it is read, and may be sent on unchanged."""
 
     __slots__ = ("codec", "main", "buffers")
 
@@ -41,7 +42,7 @@ class Value:
         self.codec, self.main, self.buffers = codec, main, buffers
 
     def goes_over(self, conn) -> bool:
-        """Whether calls over conn may have it as it is."""
+        """Whether calls over conn may have it unchanged."""
         return True
 
     def load(self) -> Any:
@@ -49,7 +50,7 @@ class Value:
 
 
 class Kept:
-    """A result that the node keeps until nobody has this any more."""
+    """A result that the node keeps until the last reference to this object is gone."""
 
     __slots__ = ("codec", "conn", "number", "size", "__weakref__")
 
@@ -68,15 +69,16 @@ class Kept:
 
 
 def passable(part, options) -> bool:
-    """Whether a call whose handle has these options takes a part as it is."""
+    """Whether a call whose handle has these options takes a part unchanged."""
     if part.codec == options.request_codec:
         return True
     return options.python and options.request_codec == CLOUDPICKLE and part.codec in (PICKLE, RAW, MSGPACK)
 
 
 class Memory:
-    """This worker's part in the memory that the workers of its application share, over one connection. It is mapped when it is
-    first needed: many workers never see a large value."""
+    """This worker's side of the memory that the workers of its application share, over one connection. It is mapped
+    when it is first needed: many workers never see a large value.
+    """
 
     def __init__(self, conn, fd: int, offer: dict):
         """Owns fd."""
@@ -93,7 +95,7 @@ class Memory:
         return self.mapped
 
     def wake(self) -> None:
-        """Views have died, wherever the collector ran."""
+        """Wakes the loop after views have died. The collector may call it anywhere."""
         try:
             if self.conn.lost is None:  # in the child of a fork the loop is the parent's
                 self.conn.loop.call_soon_threadsafe(self.release)
@@ -106,7 +108,7 @@ class Memory:
             self.conn.send(RELEASE, 0, 0, b"", b"".join(REF.pack(*r) for r in refs))
 
     def put(self, data) -> Optional[bytes]:
-        """Copies a buffer in, and gives its reference; None if it is to go in the frame."""
+        """Copies a buffer in, and returns its reference; None if it is to go in the frame."""
         ref = self.arena.put(data)
         n = self.arena.stock.want()
         if n:
@@ -118,7 +120,7 @@ class Memory:
         return REF.pack(*ref) if ref is not None else None
 
     def back(self, ref: bytes) -> None:
-        """Takes back what put() gave and was not sent."""
+        """Takes back a reference of put() that was not sent."""
         from helve._arena import Ref
 
         self.arena.stock.back(Ref(*REF.unpack(ref)))
@@ -161,10 +163,10 @@ class Out:
 
     def __init__(self, conn):
         self.conn, self.segments, self.size, self.total = conn, [], 0, 0
-        self.put: list = []  # what of it was copied into memory
+        self.put: list = []  # references to the segments that were copied into memory
 
     def add(self, data) -> tuple:
-        """Where a segment lies, and its length in the body. data is bytes, a buffer, a Segment or a Kept."""
+        """The kind of a segment's place, and its length in the body. data is bytes, a buffer, a Segment or a Kept."""
         where = 0
         if type(data) is Kept:
             if data.conn is self.conn:
@@ -188,7 +190,7 @@ class Out:
         return self._append(0, data if own else bytes(data))  # it is written later, and its owner may change it
 
     def undo(self) -> None:
-        """The frame will not be sent."""
+        """Gives back the references of a frame that will not be sent."""
         for ref in self.put:
             self.conn.memory.back(ref)
 
@@ -219,7 +221,9 @@ def tail_of(meta) -> dict:
 
 
 def part(conn, where: int, data) -> Segment:
-    """A segment that came. What lies in a read buffer is copied: a buffer out of band may live as long as what is made of it."""
+    """A segment that came. Bytes in a read buffer are copied: a buffer out of band may live as long as the value
+    that refers to it.
+    """
     if where == 0:
         return Segment(data.toreadonly() if conn.owned else bytes(data))
     if where != IN_MEMORY or conn.memory is None or len(data) != REF.size:

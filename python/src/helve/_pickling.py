@@ -1,4 +1,6 @@
-"""Pickles of values and of argument lists. Large buffers stay outside of a pickle where its writer can carry them apart."""
+"""Pickles of values and of argument lists. Large buffers stay outside of a pickle if its writer can carry them
+separately.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ import pickle
 from typing import Any, Callable, Optional
 
 PROTOCOL = 5
-APART = 128 << 10  # buffers from this size on travel outside of their pickle: copying them into it costs more than a segment
+APART = 128 << 10  # bytes; larger buffers travel outside of their pickle: copying them into it costs more than a segment
 
 PLAIN_TYPES = frozenset((bytes, str, int, float, bool, type(None)))
 pickled, loads = pickle.dumps, pickle.loads
@@ -16,7 +18,7 @@ _pickler: Optional[type] = None  # made when first needed: the import of cloudpi
 
 
 class _Bytes:
-    """A large bytes object, which by itself is always written into the pickle. It unpickles to the bytes."""
+    """A large bytes object, which pickle itself always writes into the pickle. It unpickles to the bytes."""
 
     __slots__ = ("value",)
 
@@ -37,8 +39,8 @@ def _make_pickler() -> type:
     reduce = cloudpickle.Pickler.dispatch_table[CodeType]
 
     def code(obj: CodeType):
-        # From 3.1.3 on cloudpickle writes "<dynamic-code>" for the file of every function that it pickles by value. A traceback
-        # without the lines of one's own program is of little use.
+        # From 3.1.3 on cloudpickle writes "<dynamic-code>" for the file of every function that it pickles by value. A
+        # traceback without the lines of one's own program is of little use.
         made, args = reduce(obj)[:2]
         return made, tuple(obj.co_filename if type(a) is str and a == "<dynamic-code>" else a for a in args)
 
@@ -50,7 +52,7 @@ def _make_pickler() -> type:
 
 
 def _aside(buffers: Optional[list]):
-    """The callback that keeps large buffers out of a pickle: what it gives says whether one goes in."""
+    """The callback that keeps large buffers out of a pickle: its result says whether a buffer goes in."""
     if buffers is None:
         return None
 
@@ -74,8 +76,9 @@ def _cloudpickle(value: Any, buffers: Optional[list]) -> bytes:
 
 
 def dumps(value: Any, buffers: Optional[list] = None) -> bytes:
-    """cloudpickle, with a shortcut for values that plain pickle writes the same. Large buffers are appended to buffers, in the
-    order in which loads() wants them; without a list they go into the pickle."""
+    """cloudpickle, with a shortcut for values that plain pickle writes in the same way. Large buffers are appended
+    to buffers, in the order in which loads() wants them; without a list they go into the pickle.
+    """
     if type(value) in PLAIN_TYPES:
         if buffers is None or type(value) is not bytes or len(value) < APART:
             return pickled(value, PROTOCOL)
@@ -84,8 +87,9 @@ def dumps(value: Any, buffers: Optional[list] = None) -> bytes:
 
 
 def dumps_replacing(value: Any, replace: Callable[[Any], Any]) -> bytes:
-    """cloudpickle of a value in which objects stand for others, wherever they are: what replace gives for one is its __reduce__, or
-    NotImplemented. It may pickle something else meanwhile."""
+    """cloudpickle of a value in which some objects are replaced, at any depth: the result of replace for an object
+    is its __reduce__, or NotImplemented. It may pickle another value meanwhile.
+    """
 
     class Replacing(_pickler or _make_pickler()):  # type: ignore[misc]
         def reducer_override(self, obj):
@@ -109,7 +113,7 @@ def _wrapped(v: Any) -> Any:
 
 
 def dumps_call(plain: bool, args: tuple, kwargs: dict, buffers: Optional[list] = None) -> bytes:
-    """A whole argument list; plain says that it is written by pickle itself."""
+    """A whole argument list; plain is true if pickle itself writes it."""
     for v in args:
         if type(v) not in PLAIN_TYPES or type(v) is bytes and len(v) >= APART:
             break

@@ -1,5 +1,6 @@
-"""Signals that are sent to all processes of a service, or to a terminal's (SIGTERM by systemd, Ctrl-C): a worker goes on while its
-node drains, and is ended by it."""
+"""Signals to all processes of a service or of a terminal (SIGTERM by systemd, Ctrl-C): a worker goes on while its
+node drains, and the node ends it.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +12,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def shield(orphan: Callable[[], bool], end: Callable[[str], None]) -> None:
-    """Takes the signals from now on; code that sets a handler of its own has that. They end a worker only while orphan() says that it has no
-    node. Handlers and not SIG_IGN, which programs would inherit that the worker starts. A forked child is not a worker: it has the
-    default actions, so that Process.terminate() of multiprocessing works."""
+    """Receives the signals from now on, unless user code sets a handler of its own. A signal ends a worker only if
+    orphan() says that it has no node. The signals have handlers and are not SIG_IGN, which programs that the
+    worker starts would inherit. A forked child is not a worker: it has the default actions, so that
+    Process.terminate() of multiprocessing works.
+    """
 
     def heed(number: int, frame: object) -> None:
         if orphan():

@@ -1,5 +1,6 @@
-"""Makes `import starlette; starlette.requests.Request` work, as it does in programs for the reference, which imports Starlette's
-modules itself. Here nothing of Starlette is imported until a program asks for it."""
+"""Makes `import starlette; starlette.requests.Request` work, as it does in programs for Ray Serve, which imports
+Starlette's modules itself. Here no module of Starlette is imported until a program asks for it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from types import ModuleType
 
 
 def _complete(module: ModuleType) -> None:
-    """Has a module import those below it when they are asked for as attributes."""
+    """Makes a module import its submodules when they are asked for as attributes."""
 
     def missing(name: str):
         if not name.startswith("_"):
@@ -25,7 +26,7 @@ def _complete(module: ModuleType) -> None:
 
 
 class _Finder:
-    """Finds starlette where it would be found without it, and completes it after its import."""
+    """Finds starlette in the places where it would be found anyway, and completes it after its import."""
 
     @classmethod
     def find_spec(cls, name, path=None, target=None):

@@ -17,11 +17,11 @@ from helve._wire import CREDIT, ITEMS, WINDOW, Call, monotonic
 
 ITEM = struct.Struct("<IB")
 ROOM = (256, 1 << 20)  # items and bytes that a generator may be ahead of its reader
-FRAME = 32 << 10  # items of one turn of the loop travel together, up to this size
-TURN = 32  # after so many items without a pause others have their turn
+FRAME = 32 << 10  # bytes; items of one turn of the loop travel together, up to this size
+TURN = 32  # number of items without a pause, after which other tasks have their turn
 SMALL = 8 << 10
-QUICK = 50e-6  # seconds that a step of a plain generator takes of which more may go together,
-TRUST = 8  # after so many
+QUICK = 50e-6  # seconds of a fast step of a plain generator, of which several may go together,
+TRUST = 8  # after this many
 
 
 def is_stream(value: Any) -> bool:
@@ -29,7 +29,7 @@ def is_stream(value: Any) -> bool:
 
 
 class Outflow:
-    """What a generator in this process yields for one call. It belongs to the connection's loop."""
+    """The items that a generator in this process yields for one call. It belongs to the connection's loop."""
 
     __slots__ = ("conn", "id", "want", "items", "bytes", "pending", "size", "scheduled", "room", "frame")
 
@@ -50,7 +50,7 @@ class Outflow:
             room.set_result(None)
 
     def fits(self, value: Any) -> bool:
-        """put() for most items: plain ones, for which there is room. False: nothing was done."""
+        """put() for most items: plain ones, for which there is room. If it returns False, it has done nothing."""
         if self.want != CLOUDPICKLE or type(value) not in PLAIN_TYPES or self.items <= 0 or self.bytes <= 0 or not self.conn.room.is_set():
             return False
         data = pickled(value, 5)
@@ -81,8 +81,8 @@ class Outflow:
             await self.room
         if self.size and self.size + ITEM.size + n > self.frame:
             self.emit()
-            self.conn.flush()  # so that what waits is known
-        while not self.conn.room.is_set():  # many windows together may be more than a node that is slow should be sent
+            self.conn.flush()  # so that the number of waiting bytes is known
+        while not self.conn.room.is_set():  # many windows together may be more than a slow node should be sent
             await self.conn.room.wait()
         self.items -= 1
         self.bytes -= n
@@ -102,8 +102,10 @@ class Outflow:
         self.conn.send(ITEMS, 0, self.id, b"", body)
 
     async def drain(self, value: Any, in_thread) -> None:
-        """Sends everything that a generator gives, and closes it whatever happens. in_thread, if there is one, runs the steps of a
-        plain generator, and returns only when its thread is done: a generator cannot be closed while it executes."""
+        """Sends all items of a generator, and closes it in every case. in_thread, if it is given, runs the steps of
+        a plain generator, and returns only when its thread is done: a generator cannot be closed while it
+        executes.
+        """
         n = 0
         if inspect.isasyncgen(value):
             try:
@@ -117,7 +119,7 @@ class Outflow:
                 await value.aclose()
             return
         end = object()
-        quick = 0  # steps in a row that took no time worth speaking of
+        quick = 0  # number of fast steps in a row
         try:
             while True:
                 began = monotonic()
@@ -131,8 +133,8 @@ class Outflow:
                     await self.put(item)
                 n += 1
                 quick = quick + 1 if monotonic() - began < QUICK else 0
-                # The next step may take long, and the loop stands meanwhile: what is there goes out before it, unless the last
-                # steps say that it will not.
+                # The next step may take long, and the loop stands still meanwhile: the pending items go out before
+                # it, unless the last steps were fast.
                 if quick < TRUST or n % TURN == 0:
                     self.emit()
                     self.conn.flush()
@@ -145,14 +147,14 @@ class Outflow:
 
 
 class StreamCall(Call):
-    """One streaming call to the node. Items are appended on the connection's loop and taken wherever the reader is."""
+    """One streaming call to the node. Items are appended on the connection's loop and taken on the reader's thread."""
 
     __slots__ = ("items", "wanted", "owed_items", "owed_bytes")
 
     def __init__(self, conn, request_id):
         super().__init__(conn, request_id)
         self.items: deque = deque()
-        self.wanted: list = []  # told when there is more, once
+        self.wanted: list = []  # futures that are completed when there is more, once
         self.owed_items = self.owed_bytes = 0
 
     def on_items(self, body) -> None:
@@ -181,15 +183,15 @@ class StreamCall(Call):
             wake(future)
 
     def want(self, future) -> None:
-        """Completes future when there is an item or the end. On the loop."""
+        """Completes future when there is an item or the end. It runs on the loop."""
         if self.items or self.over():
             wake(future)
         else:
             self.wanted.append(future)
 
     def take(self) -> tuple:
-        """(True, item) or (False, None): nothing is there yet. At the end it raises StopIteration or the error."""
-        done = self.done  # before the look at the items: the last come before the end
+        """(True, item), or (False, None) if no item has come yet. At the end it raises StopIteration or the error."""
+        done = self.done  # read before the items, because the last items come before the end
         try:
             codec, data = self.items.popleft()
         except IndexError:
@@ -214,7 +216,9 @@ class StreamCall(Call):
             raise outcome(e, "an item of the stream")
 
     def take_many(self):
-        """The items that are there now, one by one, for a reader on the connection's loop: take() without what it asks each time."""
+        """The items that have come, one by one, for a reader on the connection's loop: take() without its checks for
+        each item.
+        """
         items, n, size = self.items, 0, 0
         try:
             while items:
@@ -229,7 +233,7 @@ class StreamCall(Call):
             self.owe(n, size)
 
     def owe(self, items: int, size: int) -> None:
-        """Gives the method credit for what was read, in halves of its window. On the loop."""
+        """Gives the method credit for the items that were read, in halves of its window. It runs on the loop."""
         self.owed_items += items
         self.owed_bytes += size
         if not self.done and (self.owed_items >= ROOM[0] // 2 or self.owed_bytes >= ROOM[1] // 2):

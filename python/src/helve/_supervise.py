@@ -1,5 +1,7 @@
-"""What a worker tells its node about itself: log records with their levels, and the stacks of its threads when its event loop
-stands. It goes over a pipe of its own (docs/wire.md), so that nothing that code prints is ever taken for it."""
+"""The reports of a worker to its node about itself: log records with their levels, and the stacks of its threads
+when its event loop stands still. They go over a pipe of their own (docs/wire.md), so that no printed line is ever
+taken for a report.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ import time
 import traceback
 
 _pipe = -1  # the descriptor of the node's pipe; -1 without one
-_owner = 0  # the process whose pipe it is: a forked child has a copy, and no part in the order of its lines
+_owner = 0  # the process that owns the pipe: a forked child has a copy, and its lines would mix with the owner's
 _lock = threading.RLock()  # one line at a time; a signal handler may log in the middle of another record
 
 
@@ -45,21 +47,23 @@ class Handler(logging.Handler):
         try:
             level = _named(record.levelno)
             first, *rest = self.format(record).split("\n")
-            for line in [first, *("  " + line for line in rest)]:  # none of the rest looks like the beginning of a record
+            for line in [first, *("  " + line for line in rest)]:  # no line of the rest looks like the beginning of a record
                 _tell("log", f"{level} {line}")
         except Exception:
             self.handleError(record)
 
 
 def set_up_logging() -> None:
-    """The logger ray.serve is sent from INFO on, as the reference has it, and warnings of loggers that have no handler. What
-    the user configures, with logging.basicConfig or otherwise, stays his: the node finds its levels in the text."""
+    """Sends the logger ray.serve from INFO on to the node, as Ray Serve does, and warnings of loggers that have no
+    handler. Logging that the user configures, with logging.basicConfig or otherwise, stays unchanged: the node
+    finds its levels in the text.
+    """
     global _pipe, _owner
     _pipe, _owner = int(os.environ.pop("HELVE_TELL_FD", "-1")), os.getpid()
     if _pipe >= 0:
         os.set_inheritable(_pipe, False)
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # a pipe is buffered in blocks, and what is printed would come late
+        stream.reconfigure(line_buffering=True)  # a pipe is buffered in blocks, and printed lines would come late
     serve = logging.getLogger("ray.serve")
     handler = Handler()
     handler.setFormatter(logging.Formatter("%(name)s %(filename)s:%(lineno)d -- %(message)s"))
@@ -71,8 +75,10 @@ def set_up_logging() -> None:
 
 
 class Watchdog:
-    """A thread that sees whether the event loop turns, and tells the node the stacks of all threads when it did not for
-    after seconds, and when it does again. Not started by fork: it watches the process that made it."""
+    """A thread that checks whether the event loop turns. It tells the node the stacks of all threads when the loop
+    did not turn for after seconds, and tells it when the loop turns again. A fork does not start it: it watches
+    the process that made it.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, after: float):
         self.loop, self.after = loop, after

@@ -1,4 +1,4 @@
-"""The threads of a replica's sync methods, where these do not run on the event loop."""
+"""The threads of a replica's sync methods, if these do not run on the event loop."""
 
 from __future__ import annotations
 
@@ -8,27 +8,29 @@ from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any, Callable
 
-IDLE = 10.0  # seconds that a thread waits for something to do
+IDLE = 10.0  # seconds that a thread waits for the next function
 
 
 class Threads:
-    """Runs each function at once, in a thread of its own or in one that is idle. It has no bound: the replica's gate has one, and a
-    second that is lower would hold calls that have their slots. Example: 10 calls of one deployment have all threads of a pool of
-    10, and each waits for a call to the same deployment; these have slots too, no thread, and so nothing ends. Health checks take
-    no slot, and do not wait for one either.
+    """Runs each function at once, in a new thread or in an idle one. The number of threads has no limit of its own:
+    the replica's gate has one, and a second, lower limit would hold calls that have their slots. For example,
+    with a pool of 10 threads, 10 calls of one deployment have all threads, and each waits for a call to the same
+    deployment; these have slots too, but no thread, and so no call ends. Health checks take no slot, and do not
+    wait for a thread either.
 
-    The threads are daemons: none holds up the end of the process."""
+    The threads are daemons: none of them delays the end of the process.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.idle: list[SimpleQueue] = []  # of threads, the last that became idle at the end
-        self.waiting: deque = deque()  # where the system gives no more threads: for the next one that is idle
+        self.idle: list[SimpleQueue] = []  # queues of idle threads, the last that became idle at the end
+        self.waiting: deque = deque()  # functions for the next idle thread, when the system gives no more threads
         self.count = 0
 
     def submit(self, fn: Callable[[], Any]) -> Future:
-        """The future of what fn gives. RuntimeError if the system gives no thread, and there is none yet."""
+        """The future of fn's result. RuntimeError if the system gives no thread, and there is none yet."""
         future: Future = Future()
-        future.set_running_or_notify_cancel()  # nothing interrupts a thread
+        future.set_running_or_notify_cancel()  # a running function cannot be interrupted
         work = (future, fn)
         with self.lock:
             if self.idle:
@@ -60,13 +62,13 @@ class Threads:
                         self.idle.remove(inbox)
                         self.count -= 1
                         return
-                continue  # it has just been given something
+                continue  # it has just been given a function
             error = value = None
             try:
                 value = fn()
             except BaseException as e:
                 error = e
-            with self.lock:  # before the future is told, so that the next call of the same caller finds this thread idle
+            with self.lock:  # before the future is completed, so that the next call of the same caller finds this thread idle
                 if self.waiting:
                     inbox.put(self.waiting.popleft())
                 else:
@@ -75,7 +77,7 @@ class Threads:
                 future.set_exception(error)
             else:
                 future.set_result(value)
-            del future, fn, value, error  # or it would keep the last result for as long as it is idle
+            del future, fn, value, error  # otherwise the thread would keep the last result for as long as it is idle
 
 
 __all__ = ["Threads"]

@@ -1,7 +1,7 @@
 """Frames and the connection to a node (docs/wire.md).
 
-One event loop runs frames and user code. A read hands over all its complete frames, and what they cause to be written
-leaves in one write at the end; outside of a read, writes of one turn of the loop leave together.
+One event loop runs frames and user code. A read handles all its complete frames, and the answers leave in one
+write at the end; outside of a read, writes of one turn of the loop leave together.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from helve._pickling import APART, dumps, dumps_call, loads
 HELLO, PROOF, GOAWAY, CONTROL, REPLY, ROUTE, READY, CALL, CANCEL, END, ITEMS, CREDIT = 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20
 FLAG_ERROR = 1
 PROTOCOL = (1, 2)
-MAX_BODY = 256 << 20  # of a side that says nothing else
-OWN_MAX_BODY = int(os.environ.get("HELVE_WORKER_MAX_BODY") or MAX_BODY)  # a node tells its workers
+MAX_BODY = 256 << 20  # of a side that announces no other
+OWN_MAX_BODY = int(os.environ.get("HELVE_WORKER_MAX_BODY") or MAX_BODY)  # a node sets it for its workers
 
 HEADER = struct.Struct("<IHBBQ")
 CALL_META = struct.Struct("<IBBHQ16s16s8sQ")
 SLOT = struct.Struct("<BBHI")
-# A call with one packed slot and no tail, which is what one Python sends to another: header, meta and slot in one go.
+# A CALL with one packed slot and no tail, as one Python sends to another: header, meta and slot in one go.
 CALL_PACKED = struct.Struct("<IHBBQIBBHQ16s16s8sQBBHI")
 END_FRAME = struct.Struct("<IHBBQBB")
 U16 = struct.Struct("<H")
@@ -47,17 +47,17 @@ WINDOW = struct.Struct("<II")
 ABOVE = struct.Struct("<B5sHBBI")
 
 BUFFER = 256 << 10
-OWN = 128 << 10  # bodies above this are received into memory of their own
-JOIN_MAX = 64 << 10  # segments above this are written by themselves instead of being joined
-STREAM_BACKLOG = 64 << 20  # bytes that wait to be written before generators wait too
-FLUSH_AFTER = 0.0002  # in a long read, what is pending for longer than this leaves early
+OWN = 128 << 10  # bytes; larger bodies are received into memory of their own
+JOIN_MAX = 64 << 10  # bytes; larger segments are written by themselves instead of being joined
+STREAM_BACKLOG = 64 << 20  # bytes in the write queue from which on generators wait
+FLUSH_AFTER = 0.0002  # seconds; in a long read, output that is pending for longer leaves early
 
 monotonic = time.monotonic
 request_info: contextvars.ContextVar[Optional["RequestInfo"]] = contextvars.ContextVar("helve_request_info", default=None)
 
 
 class RequestInfo:
-    """What travels with a call beside its arguments, on the side of the method that runs it."""
+    """The data that a call carries beside its arguments, on the side of the method that runs it."""
 
     __slots__ = (
         "request", "text", "trace", "span", "call", "depth", "deadline", "model", "session", "children", "tail", "window", "frame", "begun",
@@ -71,17 +71,19 @@ class RequestInfo:
         self.tail = b""
         self.frame = 0
         self.begun = False  # the coroutine of the call has run its first step
-        self.broadcast = False  # its result travels in one piece, beside those of others
-        self.task = None  # that runs the call
-        self.threaded = self.cancelled = False  # its method runs in a thread, which nothing tells that the call was cancelled
+        self.broadcast = False  # its result travels in one piece, beside the results of others
+        self.task = None  # the task that runs the call
+        self.threaded = self.cancelled = False  # its method runs in a thread, which cannot notice that the call was cancelled
 
     @property
     def request_id(self) -> str:
         return self.text or format_id(self.request)
 
     def adopt(self, call: "Call", on_loop: bool) -> None:
-        """A call that the method makes, on whatever thread, ends with the method's own when that is cancelled. Those that it makes
-        after that run, so that a method that catches its cancel can call others to clean up. In a thread it cannot catch it."""
+        """Notes a call that the method makes, on any thread. It is cancelled with the method's own call. A call that
+        is made after that runs, so that a method that catches its cancel can call others to clean up. A method in
+        a thread cannot catch it.
+        """
         children = self.children
         if children is None:
             with _adopting:
@@ -107,7 +109,9 @@ _ids = itertools.count(int.from_bytes(os.urandom(6), "little") << 8)
 
 
 class Connection(asyncio.BufferedProtocol):
-    """One connection after its opening. server answers what the node asks: on_call, on_control, on_goaway, on_lost."""
+    """One connection after its opening. server handles the requests of the node: on_call, on_control, on_goaway,
+    on_lost.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, server: Any):
         self.loop, self.server = loop, server
@@ -118,10 +122,10 @@ class Connection(asyncio.BufferedProtocol):
         self.own_view = self.own_header = None
         self.own_at = 0
         self.pending: dict[int, Call] = {}
-        self.under_way = 0  # calls whose END has not come, cancelled ones too
+        self.under_way = 0  # number of calls whose END has not come, cancelled ones too
         self.controls: dict[int, tuple] = {}  # (future, size) of requests that were sent
         self.control_bytes = 0
-        self.later: deque = deque()  # (future, request) of those that wait for others to be answered
+        self.later: deque = deque()  # (future, request) of requests that wait until others are answered
         self.next_call = self.next_control = 0
         self.routes: dict[tuple, int] = {}
         self.route_bytes = 0
@@ -129,23 +133,23 @@ class Connection(asyncio.BufferedProtocol):
         self.big = False
         self.scheduled = self.reading = False
         self.lost: Optional[BaseException] = None
-        self.over: Optional[Failure] = None  # with lost: what calls that have not ended fail with
+        self.over: Optional[Failure] = None  # set together with lost: the failure of calls that have not ended
         self.was_forked = False
-        self.posted: deque = deque()  # (function, arguments) of other threads
-        self.woken = False  # the loop has been told of them
+        self.posted: deque = deque()  # (function, arguments) from other threads
+        self.woken = False  # the loop has been woken for them
         self.wake = loop.call_soon_threadsafe
-        self.after = threading.RLock()  # once the loop has ended, its holder does what the loop did
-        self.max_body = MAX_BODY  # what the other side takes
-        self.segments = False  # it takes values in parts
-        self.memory: Optional[Memory] = None  # shared with it
+        self.after = threading.RLock()  # once the loop has ended, its holder does the work of the loop
+        self.max_body = MAX_BODY  # the largest body that the other side takes
+        self.segments = False  # the other side takes values in parts
+        self.memory: Optional[Memory] = None  # shared with the node
         self.owned = False  # the frame that is being handled has memory of its own
-        self.refused = False  # it did not keep to the protocol
-        self.room = asyncio.Event()  # cleared while so much waits to be written that generators wait
+        self.refused = False  # the other side broke the protocol
+        self.room = asyncio.Event()  # cleared while the write queue is so long that generators wait
         self.room.set()
         _fork.tell(self)
 
     def agreed(self, welcome: dict) -> None:
-        """Takes what the node's HELLO says."""
+        """Takes the limits of the node's HELLO."""
         self.max_body = welcome.get("max_body") or MAX_BODY
         self.segments = "segments" in welcome.get("features", ())
         fd = welcome.pop("arena_fd", None)
@@ -155,8 +159,9 @@ class Connection(asyncio.BufferedProtocol):
     # ---- other threads
 
     def post(self, fn: Callable, *args) -> None:
-        """Runs fn on the loop, after what this thread posted before. When the loop has ended it runs here: what a response has is
-        read for as long as somebody holds it."""
+        """Runs fn on the loop, after the functions that this thread posted before. When the loop has ended it runs
+        here: a response can be read for as long as it lives.
+        """
         self.posted.append((fn, args))
         if self.woken:
             return
@@ -167,7 +172,7 @@ class Connection(asyncio.BufferedProtocol):
             self.take_posted_here()
 
     def take_posted(self) -> None:
-        self.woken = False  # before the look: what is posted from now on wakes the loop again
+        self.woken = False  # before the look: a function that is posted from now on wakes the loop again
         posted = self.posted
         for _ in range(len(posted)):
             try:
@@ -184,13 +189,17 @@ class Connection(asyncio.BufferedProtocol):
                 raise
 
     def take_posted_here(self) -> None:
-        """take_posted() of a loop that has ended: on its thread once, after the loop was closed, and then by whoever posts."""
+        """take_posted() of a loop that has ended: on its thread once, after the loop was closed, and then on the
+        thread of each post().
+        """
         with self.after:
             while self.posted:
                 self.take_posted()
 
     def forked(self) -> None:
-        """This is the copy of a connection in the child of a fork: it is the parent's. Locks may be held by threads that are not here."""
+        """Marks this as the copy of a connection in the child of a fork: it is the parent's. Locks may be held by
+        threads that do not exist here.
+        """
         if self.over is None:
             from helve import _runtime
 
@@ -344,7 +353,7 @@ class Connection(asyncio.BufferedProtocol):
             break
         if self.lo == self.hi:
             self.lo = self.hi = 0
-        elif BUFFER - self.lo < OWN + (80 << 10):  # what is left of the frame may not fit behind lo
+        elif BUFFER - self.lo < OWN + (80 << 10):  # the rest of the frame may not fit behind lo
             left = bytes(view[self.lo : self.hi])
             view[: len(left)] = left
             self.lo, self.hi = 0, len(left)
@@ -358,7 +367,7 @@ class Connection(asyncio.BufferedProtocol):
                 self.under_way -= 1
                 call = self.pending.pop(id, None)
                 if meta[1] or flags & FLAG_REFERENCE or len(meta) > 2:
-                    part = parse_end(self, flags, meta, body)  # also for nobody: it has references to give back
+                    part = parse_end(self, flags, meta, body)  # also without a reader: it has references to give back
                     if call is not None:
                         call.finish(None, None, part)
                     return
@@ -413,14 +422,14 @@ class Connection(asyncio.BufferedProtocol):
             request = json.loads(raw)
         except json.JSONDecodeError:
             raise
-        except (RecursionError, ValueError) as e:  # a user config that is JSON, and more than this interpreter reads
+        except (RecursionError, ValueError) as e:  # a user config that is JSON, but deeper than this interpreter reads
             text = f"the request is not read here: {type(e).__name__}: {e}"
             self.send(REPLY, 0, id, b"", json.dumps({"error": {"reason": "bad_input", "message": text}}).encode())
         else:
             self.server.on_control(id, request, raw)
 
     def refuse(self, why: str) -> None:
-        """Ends the connection, and says why: the other side does not keep to the protocol. Nothing that it sent after that is read."""
+        """Ends the connection with a reason: the other side breaks the protocol. Frames after that are not read."""
         if self.refused:
             return
         self.refused = True
@@ -431,8 +440,10 @@ class Connection(asyncio.BufferedProtocol):
     # ---- calls out
 
     def route(self, app: str, deployment: str, method: str) -> int:
-        """The number of a route, which the node is told. There are ROUTES of them: when they are used up they are given anew, so that
-        names which nothing has, as a client's of a dispatcher, leave nothing here or there. A CALL is read before the next ROUTE."""
+        """The number of a route, which the node is told. There are ROUTES of them: when they are used up they are
+        reused, so that names without a method, as a dispatcher's client may send, leave no memory here or there.
+        A CALL is read before the next ROUTE.
+        """
         key = (app, deployment, method)
         n = self.routes.get(key)
         if n is None:
@@ -449,16 +460,16 @@ class Connection(asyncio.BufferedProtocol):
         return n
 
     def start(self, call: Call, target: tuple, info: Optional[RequestInfo], options, args: tuple, kwargs: dict) -> None:
-        """Sends a call. Runs on the loop; errors go to the call."""
+        """Sends a call. It runs on the loop; errors go to the call."""
         if call.done:  # cancelled before it was sent
             return
         try:
             self.send_call(call, target, info, options, args, kwargs)
-        except Exception as e:  # nothing of it was sent
+        except Exception as e:  # no byte of it was sent
             call.finish(None, e)
 
     def send_call(self, call: Call, target: tuple, info: Optional[RequestInfo], options, args: tuple, kwargs: dict) -> None:
-        """Sends a call, or raises before anything of it is sent."""
+        """Sends a call, or raises before a byte of it is sent."""
         if self.over is not None:
             raise self.over.exception()
         if self.under_way >= MAX_CALLS:
@@ -483,7 +494,7 @@ class Connection(asyncio.BufferedProtocol):
                 slots = b""
                 segments: list = []
                 size = count = 0
-            elif call.passes and type(args) is Value:  # of start_elsewhere()
+            elif call.passes and type(args) is Value:  # a call of start_elsewhere()
                 body, slots = args.main.data, None
                 size = len(body)
                 if args.buffers or size >= APART and self.memory is not None:
@@ -547,7 +558,7 @@ class Connection(asyncio.BufferedProtocol):
             raise
 
     def drop(self, number: int) -> None:
-        """Nobody needs a kept result any more."""
+        """Drops a kept result that is not needed any more."""
         if self.lost is None:
             self.send(DROP, 0, number)
 
@@ -562,7 +573,7 @@ class Connection(asyncio.BufferedProtocol):
         return call
 
     def slots(self, out: Out, options, args: tuple, kwargs: dict):
-        """The slot table of arguments one by one, and how many entries it has."""
+        """The slot table of arguments one by one, and the number of its entries."""
         table: list = []
         if len(args) + len(kwargs) > MAX_SLOTS:
             raise ValueError(f"{len(args) + len(kwargs)} arguments: at most {MAX_SLOTS} fit into one call")
@@ -609,8 +620,9 @@ class Connection(asyncio.BufferedProtocol):
             self.send_later()
 
     def send_later(self) -> None:
-        """Sends the requests that wait, as long as there is room for them at the node. Example: a program that gives back 5,000
-        selections at once sends 4,096 requests, and the others as these are answered."""
+        """Sends the waiting requests, as long as there is room for them at the node. For example, a program that
+        gives back 5,000 selections at once sends 4,096 requests, and the others as these are answered.
+        """
         later = self.later
         while later:
             size = len(later[0][1])
@@ -653,7 +665,7 @@ def packed(out: Out, codec: int, body: bytes, buffers: Optional[list]) -> bytes:
 
 
 def entry(key: bytes, value: bytes) -> bytes:
-    """One of a call's tail."""
+    """One entry of a call's tail."""
     if len(value) > MAX_META:
         what = {b"rid": "the request id", b"model": "the model id", b"session": "the session id"}.get(key) or key.decode()
         raise ValueError(f"{what} ({str(value[:30], 'utf-8', 'replace')}...): {len(value)} bytes, at most {MAX_META} fit into one call")

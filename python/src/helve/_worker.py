@@ -48,13 +48,15 @@ def not_streamed(fn) -> TypeError:
     return TypeError(f"{_name(fn)} is a generator: call it with stream=True (handle.options(stream=True))")
 
 
-EXIT = (SystemExit, KeyboardInterrupt)  # of whatever user code: the process ends
-FLUSH = 1.0  # seconds that the last output, and the last answers, may take to be written
+EXIT = (SystemExit, KeyboardInterrupt)  # from any user code: the process ends
+FLUSH = 1.0  # seconds for the last output and the last answers to be written
 
 
 def leave(code: int):
-    """Ends the process at once. It does not wait for the user's threads, of whatever kind, nor run atexit handlers; a stream that
-    cannot be flushed, because its reader does not read or a thread of the user's holds its lock, has a second."""
+    """Ends the process at once. It does not wait for the user's threads, daemons or not, and does not run atexit
+    handlers. A stream that cannot be flushed has a second: its reader may not read, or a thread of the user's may
+    hold its lock.
+    """
     try:
         flushing = threading.Thread(target=_flush, name="helve-leave", daemon=True)
         flushing.start()
@@ -69,8 +71,9 @@ def _flush() -> None:
 
 
 async def caught(coro) -> tuple:
-    """The outcome of user code, (True, value) or (False, exception), for whoever runs it as a task: one that raises SystemExit takes
-    the loop with it, before anything is answered."""
+    """The outcome of user code, (True, value) or (False, exception), for callers that run it as a task. A task that
+    raises SystemExit ends the loop before an answer is sent.
+    """
     try:
         return True, await coro
     except asyncio.CancelledError:
@@ -87,8 +90,10 @@ def opened(outcome: tuple):
 
 
 class Worker:
-    """The server half of one connection. When the node of a worker is gone, another Worker takes over the replica with the
-    connection to the next one; the former answers nobody any more, and counts what still runs of its calls."""
+    """The server half of one connection. When the node of a worker is gone, another Worker takes over the replica
+    with the connection to the next node. The former one sends no more answers, and counts the calls that still
+    run.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, node=None, former: "Optional[Worker]" = None):
         self.loop, self.node = loop, node
@@ -103,12 +108,12 @@ class Worker:
         self.pool = None
         self.watchdog = None
         self.methods: list = []
-        self.step = ""  # of the start that is under way
+        self.step = ""  # the step of the start that is under way
         self.configuring = asyncio.Lock()
         self.config = ""  # the digest of its user config
         self.over = False  # the node is gone
         self.leaving = False  # the process is about to end
-        self.told = 0  # calls that the next node counts as running
+        self.told = 0  # number of calls that the next node counts as running
         self.heir: Optional[Worker] = None
         self.formers: list[Worker] = []
         if former is not None:
@@ -149,14 +154,14 @@ class Worker:
         return entry
 
     def on_call(self, id: int, meta, body) -> None:
-        number, want, info, slots = parse_call(meta)  # what does not parse ends the connection
+        number, want, info, slots = parse_call(meta)  # a malformed CALL ends the connection
         info.frame = id
         if self.leaving:
             self.fail_with(id, envelope({"reason": "replica_unavailable", "message": "the replica's process is ending"}))
             return
         try:
             self.begin(id, number, want, info, slots, body)
-        except BaseException as e:  # an attribute of the user's that is looked up, a task factory of his
+        except BaseException as e:  # the lookup of a user's attribute, or a task factory of the user's
             if not info.begun:
                 self.flows.pop(id, None)
                 self.fail(id, e, info)
@@ -186,8 +191,9 @@ class Worker:
             self.launch(id, info, self.run_in_pool(id, want, info, fn, args, kwargs))
 
     def launch(self, id: int, info, coro, awaited=None) -> None:
-        """Runs a coroutine that answers the call, whatever becomes of it. A task that could not begin at once may be cancelled
-        before its first step: then nothing of the coroutine runs, and the call is answered here."""
+        """Runs a coroutine that answers the call in every case. A task that could not begin at once may be cancelled
+        before its first step: then the coroutine does not run at all, and the call is answered here.
+        """
         task = self.eager(coro)
         if task.done():
             return
@@ -206,7 +212,7 @@ class Worker:
 
     async def run(self, id, want, info, fn, args, kwargs) -> None:
         info.begun = True
-        request_info.set(info)  # in the task's own context: nothing to reset
+        request_info.set(info)  # in the task's own context, so it is not reset
         try:
             value = await fn(*args, **kwargs)
             self.reply(id, want, value, info)
@@ -265,8 +271,10 @@ class Worker:
         await self.run(id, want, info, in_pool, (), {})
 
     async def in_thread(self, fn, *args, **kwargs):
-        """Runs fn in a thread of the pool and waits for its end. Nothing interrupts a thread: who is cancelled meanwhile learns
-        of it when the thread is done, because until then the call goes on, and has its slot."""
+        """Runs fn in a thread of the pool and waits for its end. A thread cannot be interrupted: a caller that is
+        cancelled meanwhile gets the cancel when the thread is done, because until then the call goes on, and has
+        its slot.
+        """
         context = contextvars.copy_context()
 
         def attempt():  # a future does not take StopIteration as its exception
@@ -324,8 +332,9 @@ class Worker:
         self.conn.put(HEADER.pack(out.size, len(meta), END, 0, id) + meta, *out.segments)
 
     def fail(self, id: int, e: BaseException, info, reason: Optional[str] = None) -> None:
-        """Answers a call with what ended it. Where that ends the process too, the node knows it before the caller has the answer:
-        the caller's next call waits for another replica."""
+        """Answers a call with the exception that ended it. If the exception ends the process too, the node is told
+        before the caller has the answer: so the caller's next call waits for another replica.
+        """
         exits = issubclass(type(e), EXIT)
         if exits:
             self.take_leave(e)
@@ -342,7 +351,7 @@ class Worker:
         self.conn.put(HEADER.pack(len(error), 2, END, FLAG_ERROR, id) + b"\0\0", error)
 
     def on_cancel(self, id: int) -> None:
-        """A method that catches its cancel keeps its slot until it ends. Its children are cancelled now."""
+        """Cancels a call's task and its children. A method that catches its cancel keeps its slot until it ends."""
         info = self.running.get(id)
         if info is not None:
             info.task.cancel()
@@ -351,7 +360,7 @@ class Worker:
     # ---- the end of the process
 
     def take_leave(self, why: BaseException) -> None:
-        """Tells the node that nothing is taken any more."""
+        """Tells the node that this worker takes no more calls."""
         now = _runtime.connection  # self's node may have gone
         if now is None or now.lost is not None or self.leaving:
             return
@@ -362,8 +371,9 @@ class Worker:
         }).encode())
 
     def leave(self, code: int) -> None:
-        """Ends the process as soon as the kernel has what was answered. Nothing of the user's is waited for, nor is a node that
-        does not read: a thread ends the process if the loop does not."""
+        """Ends the process as soon as the kernel has the answers. It does not wait for user code, nor for a node
+        that does not read: a thread ends the process if the loop does not.
+        """
         now = _runtime.connection
         if now is None or now.lost is not None:
             leave(code)
@@ -484,7 +494,7 @@ class Worker:
         return {"methods": self.methods, "health": check is not None}
 
     async def run_hook(self, fn, *args) -> None:
-        """Calls a method of the instance, as a call to it would run: beside the calls."""
+        """Calls a method of the instance in the same way as a call to it: beside the calls."""
         if self.pool is not None and not inspect.iscoroutinefunction(fn):
             done = await self.in_thread(fn, *args)
         else:
@@ -499,7 +509,7 @@ class Worker:
     async def reconfigure(self, instance, request: dict, raw: bytes) -> None:
         if hook(self.target, "reconfigure") is None:
             raise no_reconfigure(self.target, self.deployment)
-        async with self.configuring:  # one that its node has given up ends first
+        async with self.configuring:  # a reconfigure that its node has given up ends first
             await self.run_hook(instance.reconfigure, request.get("user_config"))
             self.config = digest(raw_field(raw.decode(), "user_config"))
 
@@ -531,9 +541,10 @@ class Worker:
         self.keep(self.look())
 
     async def look(self) -> None:
-        """Looks for the next node until one takes the worker over, or the leash ends the process. Dialling blocks, in a thread of
-        its own: the executors are the user's, and may be full."""
-        await asyncio.sleep(0)  # what was cancelled ends, if it lets itself be cancelled
+        """Looks for the next node until one takes the worker over, or the leash ends the process. Dialling blocks,
+        so it has a thread of its own: the executors are the user's, and may be full.
+        """
+        await asyncio.sleep(0)  # cancelled tasks end, unless they catch the cancel
         heir = Worker(self.loop, self.node, self)
         while True:
             found = self.loop.create_future()
@@ -555,7 +566,7 @@ class Worker:
         self.loop.call_soon_threadsafe(set_, value)
 
     def resume(self) -> dict:
-        """What the worker has, for the next node."""
+        """The state of the worker, for the next node."""
         if self.instance is None:
             return {"replicas": []}
         self.formers = [w for w in self.formers if w.running]
@@ -577,7 +588,7 @@ class Worker:
             w.settle()
 
     def settle(self) -> None:
-        """Tells the next node of the calls of this one that have ended since the last time."""
+        """Tells the next node which calls of the former one have ended since the last report."""
         if self.heir is None:
             return
         n, self.told = self.told - len(self.running), len(self.running)

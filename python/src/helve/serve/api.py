@@ -1,4 +1,4 @@
-"""serve.run and its company."""
+"""serve.run, serve.start and the other functions for whole applications."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger("helve.serve")
 
 
 def start(*, http_options: Union[None, dict, HTTPOptions] = None, **ignored: Any) -> None:
-    """Starts the node of this program, if it does not run yet. The other arguments of the reference have no effect."""
+    """Starts the node of this program, if it does not run yet. The other arguments of Ray Serve have no effect."""
     from helve import _driver
 
     _outside("start")
@@ -29,7 +29,7 @@ def start(*, http_options: Union[None, dict, HTTPOptions] = None, **ignored: Any
     if http_options is not None:
         if not isinstance(http_options, HTTPOptions):
             raise TypeError(f"http_options: must be a dict or HTTPOptions, is {_limits.shown(http_options)}")
-        http_options = HTTPOptions(http_options.host, http_options.port)  # as they are now, and checked
+        http_options = HTTPOptions(http_options.host, http_options.port)  # a copy with the present values, checked
     _driver.ensure(http_options)
 
 
@@ -44,8 +44,9 @@ def run(
 ) -> DeploymentHandle:
     """Runs an application and returns a handle to its ingress, once every replica is ready.
 
-    The first constructor or import that fails ends it with a RuntimeError that carries the user's traceback; that of a deployment
-    with max_constructor_retry_count is repeated so often, or three times per replica if that is fewer.
+    The first constructor or import that fails ends it with a RuntimeError that carries the user's traceback. A
+    deployment with max_constructor_retry_count is tried again that many times, or three times per replica if that
+    is fewer.
     """
     from helve import _driver
 
@@ -81,7 +82,7 @@ def _prefix(value: Any) -> Optional[str]:
 
 
 def _wait_for_signal(stop: threading.Event) -> None:
-    """stop is set when the node ends."""
+    """Waits for a signal, or for stop, which is set when the node ends."""
     previous = {s: signal.signal(s, lambda *_: stop.set()) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
         while not stop.wait(3600):
@@ -109,14 +110,16 @@ def status() -> dict:
 
 
 def shutdown() -> None:
-    """Ends the node of this program, after a drain. Nothing happens if there is none."""
+    """Ends the node of this program, after a drain. It does nothing if there is no node."""
     from helve import _driver
 
     _driver.shutdown()
 
 
 def get_app_handle(name: str) -> DeploymentHandle:
-    """A handle to the ingress of an application: of those that this program runs, and inside of a replica of its node's."""
+    """A handle to the ingress of an application. In a driver the application is one of this program's, in a replica
+    one of its node's.
+    """
     from helve import _driver
 
     name = _limits.text("name", name)

@@ -25,7 +25,9 @@ FAILED = 255
 
 @dataclass(frozen=True)
 class ReplicaResult:
-    """What one replica answered. error is a ReplicaUnavailableError, and missed true, if it was gone before the call was sent."""
+    """The answer of one replica. If the replica was gone before the call was sent, error is a
+    ReplicaUnavailableError, and missed is true.
+    """
 
     replica_id: str
     node_id: str
@@ -36,7 +38,7 @@ class ReplicaResult:
 
 @dataclass(frozen=True)
 class _Answer:
-    """A ReplicaResult as it is kept: everybody who asks is given an exception of its own."""
+    """A ReplicaResult as it is kept: every reader gets an exception of its own."""
 
     replica: str
     node: str
@@ -50,7 +52,9 @@ class _Answer:
 
 
 class BroadcastCall(Call):
-    """One broadcast, which the node makes: its first item says who was asked, and then one comes for each answer."""
+    """One broadcast, which the node makes: its first item lists the replicas, and then one item comes for each
+    answer.
+    """
 
     __slots__ = ("asked", "answers", "failed", "wanted")
 
@@ -90,7 +94,7 @@ class BroadcastCall(Call):
             except BaseException as e:  # a user's class that is unpickled: its SystemExit does not end this loop
                 answer = _Answer(replica, node, failure=Failure(e))
         else:
-            where = parse_envelope(data)  # the reason alone may be that of another call, which the method made
+            where = parse_envelope(data)  # the reason alone may be the reason of another call, which the method made
             missed = where.get("reason") == "replica_unavailable" and where.get("replica", replica) == replica
             answer = _Answer(replica, node, failure=Failure(None, data), missed=missed)
         self.answers[index] = answer
@@ -110,15 +114,17 @@ class BroadcastCall(Call):
             self.want(future, first)
 
     def want(self, future, first: bool) -> None:
-        """Completes future at the end, or when a replica has failed if that is enough. On the loop."""
+        """Completes future at the end, or when a replica has failed if that is enough. It runs on the loop."""
         if self.over() or first and self.failed:
             wake(future)
         else:
             self.wanted.append((future, first))
 
     def entries(self, late: str) -> list:
-        """One per replica. Who has not answered has the error of the whole, or a TimeoutError."""
-        done, out = self.done, []  # before the look at the answers: they come before the end
+        """One entry per replica. A replica without an answer has the error of the whole broadcast, or a
+        TimeoutError.
+        """
+        done, out = self.done, []  # read before the answers, because they come before the end
         if self.asked is None:
             if not done:
                 raise TimeoutError(late)
@@ -134,19 +140,23 @@ class BroadcastCall(Call):
 
 
 class DeploymentBroadcastResponse(Pending):
-    """The answers to come of a broadcast that is under way. They may be read any number of times, from any thread or loop."""
+    """The answers of a broadcast that is under way. They may be read any number of times, from any thread or loop."""
 
     __slots__ = ()
 
     @property
     def missed(self) -> list:
-        """The ids of replicas that were gone before the call was sent to them, as far as it is known; complete after results()."""
+        """The ids of replicas that were gone before the call was sent to them, as far as they are known; complete
+        after results().
+        """
         return [a.replica for a in list(self._call.answers) if a is not None and a.missed]
 
     def results(self, *, timeout_s: Optional[float] = None, return_exceptions: bool = False) -> list:
-        """Waits for all answers, in code that is not on an event loop, and gives them in the order in which the replicas were asked,
-        without those in missed. The first error is raised, or stands in its place with return_exceptions; so does a TimeoutError
-        for who has not answered within timeout_s. The calls run on, and may be asked for again."""
+        """Waits for all answers, in code that is not on an event loop, and returns them in the order of the
+        replicas, without the replicas in missed. The first error is raised, or stands in its place with
+        return_exceptions; so does a TimeoutError for a replica that has not answered within timeout_s seconds.
+        The calls run on, and may be asked for again.
+        """
         timeout_s = _limits.wait("timeout_s", timeout_s)
         self._block(timeout_s, not return_exceptions)
         return self._values(timeout_s, return_exceptions)
@@ -158,7 +168,7 @@ class DeploymentBroadcastResponse(Pending):
         return self._values(timeout_s, return_exceptions)
 
     def entries(self, *, timeout_s: Optional[float] = None) -> list:
-        """Waits like results(), and gives a ReplicaResult for every replica that was asked, those in missed too."""
+        """Waits like results(), and returns a ReplicaResult for every replica, also the replicas in missed."""
         timeout_s = _limits.wait("timeout_s", timeout_s)
         self._block(timeout_s, False)
         return self._call.entries(_late(timeout_s))
@@ -175,7 +185,7 @@ class DeploymentBroadcastResponse(Pending):
             raise DeploymentUnavailableError("every replica was gone before the call was sent to it")
         if not return_exceptions:
             errors = [e.error for e in entries if e.error is not None]
-            if errors:  # what a replica said goes before what it did not say in time
+            if errors:  # the error of a replica goes before a timeout
                 try:
                     raise next((e for e in errors if not isinstance(e, TimeoutError)), errors[0])
                 finally:

@@ -21,7 +21,7 @@ LEASE = struct.Struct("<Q")
 
 
 def _give_back(conn, lease: int) -> None:
-    """On the loop. It does not wait."""
+    """Gives a slot back. It runs on the loop and does not wait."""
 
     def done(future) -> None:
         error = future.exception() or (future.result() or {}).get("error")
@@ -33,7 +33,7 @@ def _give_back(conn, lease: int) -> None:
 
 
 class ReserveCall(Call):
-    """A call that holds a slot. One that nobody waits for any more gives back what it is answered."""
+    """A call that holds a slot. If its caller has given up, it gives back the slot of its answer."""
 
     __slots__ = ()
 
@@ -48,13 +48,15 @@ class ReserveCall(Call):
         self.cancelled = True
         if self.done:
             return
-        if self.id and self.id in self.conn.pending:  # and it stays there: the slot may be on its way
+        if self.id and self.id in self.conn.pending:  # it stays pending: the slot may be on its way
             self.conn.send_cancel(self.id)
         super().finish(None, RequestCancelledError(f"Request {self.request_text()} was cancelled."))
 
 
 class ReplicaSelection:
-    """A slot of a replica that was chosen. It is given back when its context ends, and after 10 s, if it was not dispatched."""
+    """A slot of the chosen replica. It is given back when its context ends, and after 10 s, if it was not
+    dispatched.
+    """
 
     __slots__ = ("replica_id", "node_id", "_handle", "_conn", "_lease", "_used")
 
@@ -79,7 +81,7 @@ class ReplicaSelection:
 
 
 class Choosing:
-    """What choose_replica gives: a context, for `async with` on event loops and for `with` elsewhere."""
+    """The result of choose_replica: a context, for `async with` on event loops and for `with` elsewhere."""
 
     def __init__(self, handle):
         self._handle = handle
@@ -110,7 +112,7 @@ class Choosing:
         response = self._reserve()
         try:
             return self._chosen(response, response.result())
-        except BaseException:  # as a Ctrl-C
+        except BaseException:  # a Ctrl-C, for example
             response.cancel()
             raise
 

@@ -1,4 +1,4 @@
-"""Configuration classes, with the reference's names."""
+"""Configuration classes, with Ray Serve's names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from helve import _limits
 
 @dataclass
 class HTTPOptions:
-    """Where the node serves HTTP. port None: nowhere."""
+    """The address at which the node serves HTTP. With port None it does not."""
 
     host: str = "127.0.0.1"
     port: Optional[int] = 8000

@@ -1,4 +1,4 @@
-"""What code inside of a replica can ask about itself."""
+"""The context of code inside of a replica."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ReplicaContext:
 
 
 def get_replica_context() -> ReplicaContext:
-    """The context of the replica that calls this. RayServeException outside of replicas."""
+    """The context of the replica that calls this. It raises RayServeException outside of replicas."""
     if _runtime.replica is None:
         raise RayServeException("get_replica_context() works inside of a replica only")
     return _runtime.replica

@@ -12,7 +12,7 @@ from helve.serve._options import OPTIONS
 
 
 def _check(options: dict, deployment: Optional[str]) -> dict:
-    """The options as they are now. deployment is the name of the one that has them, if that is known."""
+    """The options, checked, with their present values. deployment is the name of their deployment, if that is known."""
     at = f"deployment {deployment!r}: " if deployment else ""
     out = {}
     for name, value in options.items():
@@ -30,7 +30,7 @@ def _target(target: Any) -> Callable:
 
 
 def _named(target: Any) -> str:
-    """What a deployment of a class or function is called."""
+    """The name of a deployment of a class or function."""
     return getattr(target, "__name__", None) or type(target).__name__
 
 
@@ -96,7 +96,9 @@ def deployment(_func_or_class: Optional[Callable] = None, *, name: Optional[str]
 
 
 class Graph:
-    """An application as what is sent to the node: deployments by name, with handles in place of bound applications."""
+    """An application in the form that is sent to the node: deployments by name, with handles in place of bound
+    applications.
+    """
 
     def __init__(self, app: Application, app_name: str):
         if not isinstance(app, Application):
@@ -107,7 +109,7 @@ class Graph:
         self.code: dict[str, bytes] = {}  # pickles of (class, args, kwargs)
         self.deployments: list[dict] = []
         self._names: dict[int, str] = {}
-        self._keep: list = []  # ids are only good as long as the objects live
+        self._keep: list = []  # keeps the objects alive, because their ids are keys
         self.ingress = self._add(app)
 
     def _add(self, app: Application) -> str:
@@ -132,8 +134,9 @@ class Graph:
         return name
 
     def _pickle(self, name: str, code: tuple, uses: set) -> bytes:
-        """The bound applications that a deployment uses are found as they are pickled: among its arguments, in objects of any class,
-        and in what functions of the program refer to."""
+        """Pickles the code of a deployment. The bound applications that it uses are found meanwhile: among its
+        arguments, in objects of any class, and in the globals of the program's functions.
+        """
         from helve.serve.handle import DeploymentHandle
 
         mistakes: list = []
@@ -152,13 +155,15 @@ class Graph:
         try:
             return dumps_replacing(code, replace)
         except Exception as e:
-            if mistakes:  # of what it uses, not its own
+            if mistakes:  # mistakes of the deployments that it uses
                 raise mistakes[0]
             raise TypeError(f"deployment {name!r} of application {self.app_name!r} cannot be pickled: {e}") from e
 
 
 def http_kind(fn: Callable, bound: bool) -> str:
-    """What the one argument of a method is when an HTTP ingress calls it: none, str, bytes, or request (not served yet)."""
+    """The kind of a method's one argument when an HTTP ingress calls it: none, str, bytes, or request (not served
+    yet).
+    """
     try:
         params = list(inspect.signature(fn).parameters.values())
     except (TypeError, ValueError):
@@ -178,7 +183,7 @@ def http_kind(fn: Callable, bound: bool) -> str:
 
 
 def http_mistake(name: str, target: Any) -> str:
-    """What is wrong with a deployment as an ingress for HTTP; "" if nothing is."""
+    """The mistake of a deployment as an ingress for HTTP; "" if there is none."""
     if inspect.isclass(target):
         if "__call__" not in _members(target):
             return f"deployment {name} has no __call__, which HTTP requests would call"
@@ -207,7 +212,7 @@ def methods_of(target: Any) -> list[dict]:
 
 
 def _members(cls: type) -> set:
-    """Names that a class has beside what every class has from its metaclass."""
+    """The names of a class, without the names that every class has from its metaclass."""
     return {name for c in cls.__mro__ for name in vars(c)}
 
 

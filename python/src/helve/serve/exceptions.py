@@ -1,4 +1,4 @@
-"""The exceptions of handle calls, with the reference's names."""
+"""The exceptions of handle calls, with Ray Serve's names."""
 
 from helve._errors import (
     BackPressureError, DataLossError, DeploymentUnavailableError, RayServeException, ReplicaUnavailableError, RequestCancelledError, TooLargeError,

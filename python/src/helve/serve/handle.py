@@ -18,7 +18,7 @@ from helve.serve.choose import Choosing, dispatch
 from helve.serve.responses import RESPONSES, STREAM, DeploymentResponse, DeploymentResponseGenerator, ObjectRef
 
 
-CACHED = 64  # attributes of one handle
+CACHED = 64  # number of attributes of one handle
 
 
 class _Default:
@@ -67,14 +67,14 @@ class DeploymentID:
         return f"Deployment(name='{self.name}', app='{self.app_name}')"
 
 
-# What the reference's handles have beside methods, and these have not.
+# Attributes of Ray Serve's handles that are no methods, and that these handles do not have.
 _NO_METHODS = frozenset(("handle_id", "handle_options", "init_options", "request_counter", "running_replicas_populated"))
 
 
 class DeploymentHandle:
-    """A client of one deployment. Cheap to copy; usable from any thread and any event loop."""
+    """A client of one deployment. It is cheap to copy, and usable from any thread and any event loop."""
 
-    __class_getitem__ = classmethod(GenericAlias)  # DeploymentHandle[Model] in annotations, as the reference has it
+    __class_getitem__ = classmethod(GenericAlias)  # DeploymentHandle[Model] in annotations, as in Ray Serve
 
     def __init__(self, deployment_name: str, app_name: str = "default", *, language: str = "python", _options: Optional[_Options] = None):
         if _options is None:
@@ -98,12 +98,13 @@ class DeploymentHandle:
 
     @property
     def is_initialized(self) -> bool:
-        """Whether calls can be made: always, a handle needs nothing first."""
+        """Whether calls can be made: always, because a handle needs no preparation."""
         return True
 
     def shutdown(self) -> None:
-        """Does nothing: a handle holds nothing that is to be ended. A method of this name is called with
-        options(method_name="shutdown"), as one of the name of any attribute here."""
+        """Does nothing: a handle holds no resources. A method of this name is called with
+        options(method_name="shutdown"), as any method whose name is an attribute here.
+        """
 
     async def shutdown_async(self) -> None:
         """shutdown(), awaited."""
@@ -147,30 +148,36 @@ class DeploymentHandle:
         if name in _NO_METHODS:
             raise AttributeError(f"a handle has no {name} here; a method of this name is called with options(method_name={name!r})")
         handle = self.options(method_name=name)
-        if len(self.__dict__) < CACHED:  # and not for every name that a client of a dispatcher comes up with
+        if len(self.__dict__) < CACHED:  # not for every name that a client of a dispatcher sends
             self.__dict__[name] = handle  # found without __getattr__ from now on
         return handle
 
     def remote(self, *args, **kwargs) -> "DeploymentResponse | DeploymentResponseGenerator":
-        """Sends a call on its way and returns at once. The method runs whether or not anybody reads the response; with
-        stream=True at most 256 items or 1 MiB ahead of whoever reads, until nobody can read any more."""
+        """Starts a call and returns at once. The method runs even if the response is never read. With stream=True it
+        runs at most 256 items or 1 MiB ahead of the reader, and ends when the response is dropped.
+        """
         if not self._options.stream:
             return DeploymentResponse(self._start(Call, b"", args, kwargs))
         return DeploymentResponseGenerator(self._start(StreamCall, STREAM, args, kwargs))
 
     def broadcast(self, method_name: str, /, *args, **kwargs) -> "DeploymentBroadcastResponse":
-        """Calls a method of every replica that the deployment has now, and returns at once. It takes no slots and waits for none: the
-        calls run beside others. Arguments that are responses are waited for first."""
+        """Calls a method of every replica that the deployment has now, and returns at once. It takes no slots and
+        waits for none: the calls run beside others. Arguments that are responses are waited for first.
+        """
         handle = self.options(method_name=method_name, stream=False)
         return DeploymentBroadcastResponse(handle._start(BroadcastCall, BROADCAST, args, kwargs))
 
     def choose_replica(self, *args, **kwargs):
-        """A context in which a slot of a replica is held, for dispatch(): `async with handle.choose_replica() as selection`, or `with`
-        outside of event loops. It waits for a slot as a call does. The arguments play no part in the choice."""
+        """A context in which a slot of a replica is held, for dispatch(): `async with handle.choose_replica() as
+        selection`, or `with` outside of event loops. It waits for a slot as a call does. The arguments play no
+        part in the choice.
+        """
         return Choosing(self)
 
     def dispatch(self, selection, /, *args, **kwargs) -> "DeploymentResponse | DeploymentResponseGenerator":
-        """remote() to the replica that was chosen, with its slot: the method and stream are those of the handle that chose."""
+        """remote() to the chosen replica, with its slot. The method and stream are the options of the handle that
+        chose.
+        """
         return dispatch(self, selection, args, kwargs)
 
     def _start(self, kind: type, tail: bytes, args: tuple, kwargs: dict) -> Call:

@@ -1,4 +1,4 @@
-"""What calls give back: responses, streams, and references to results."""
+"""The results of handle calls: responses, streams, and references to results."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from helve._wire import Call, entry
 STREAM = entry(b"window", WINDOW.pack(*ROOM))
 
 class Pending:
-    """What all that is under way has in common: its request, and its end by cancel()."""
+    """The common part of all responses: their request, and its end by cancel()."""
 
     __slots__ = ("_call", "__weakref__")
-    __class_getitem__ = classmethod(GenericAlias)  # DeploymentResponse[str] in annotations, as the reference has it
+    __class_getitem__ = classmethod(GenericAlias)  # DeploymentResponse[str] in annotations, as in Ray Serve
 
     def __init__(self, call: Call):
         self._call = call
@@ -30,7 +30,9 @@ class Pending:
 
     @property
     def by_reference(self) -> bool:
-        """Whether results may stay where they are until they are read: all but those of handles with _by_reference=False."""
+        """Whether results may stay in the node or in shared memory until they are read: for all handles but those
+        with _by_reference=False.
+        """
         return not self._call.by_value
 
     def cancelled(self) -> bool:
@@ -38,7 +40,9 @@ class Pending:
         return self._call.cancelled
 
     def cancel(self) -> None:
-        """Cancels the request, at best effort. Reading from it raises RequestCancelledError from then on, and a generator is closed."""
+        """Cancels the request, at best effort. Reading from it raises RequestCancelledError from then on, and a
+        generator is closed.
+        """
         call = self._call
         call.cancelled = True
         if asyncio._get_running_loop() is call.conn.loop:
@@ -48,7 +52,9 @@ class Pending:
 
 
 class DeploymentResponse(Pending):
-    """The answer to come of a call. It may be awaited and read any number of times, from any thread or loop."""
+    """The answer of a call, which may be still to come. It may be awaited and read any number of times, from any
+    thread or loop.
+    """
 
     __slots__ = ()
 
@@ -67,8 +73,10 @@ class DeploymentResponse(Pending):
         return self._call.outcome()
 
     def _future(self) -> concurrent.futures.Future:
-        """A future that other threads and loops can wait on until the answer can be read. Its result is why it cannot, or None: an
-        exception in a future changes on its way, and some do not go into one. Cancelling it does not cancel the request."""
+        """A future that other threads and loops can wait on until the answer can be read. Its result is None, or the
+        reason why it cannot be read: an exception in a future changes on its way, and some do not go into one.
+        Cancelling it does not cancel the request.
+        """
         future: concurrent.futures.Future = concurrent.futures.Future()
 
         def tell(call: Call) -> None:
@@ -78,7 +86,9 @@ class DeploymentResponse(Pending):
         return future
 
     def result(self, *, timeout_s: Optional[float] = None) -> Any:
-        """Waits for the answer, in code that is not on an event loop. After TimeoutError the request runs on."""
+        """Waits for the answer, for at most timeout_s seconds, in code that is not on an event loop. After
+        TimeoutError the request runs on.
+        """
         if asyncio._get_running_loop() is not None:
             raise RuntimeError("result() would block the event loop; use `await response` in async code")
         if threading.current_thread() is getattr(self._call.conn, "thread", None):
@@ -99,11 +109,11 @@ class DeploymentResponse(Pending):
         raise RayServeException("a response cannot be serialized; pass it as a top-level argument, not inside of another object")
 
     async def _to_object_ref(self) -> "ObjectRef":
-        """A reference to the result, before that is there."""
+        """A reference to the result, which may be still to come."""
         return self._to_object_ref_sync(_allow_running_in_asyncio_loop=True)
 
     def _to_object_ref_sync(self, _timeout_s: Optional[float] = None, _allow_running_in_asyncio_loop: bool = False) -> "ObjectRef":
-        """A reference to the result, before that is there."""
+        """A reference to the result, which may be still to come."""
         _may_refer(self._call, _allow_running_in_asyncio_loop)
         return ObjectRef(self._call)
 
@@ -116,8 +126,9 @@ def _may_refer(call: Call, in_loop: bool) -> None:
 
 
 class ObjectRef(DeploymentResponse):
-    """A reference to the result of a call. It may be awaited, read with result(), and passed to other calls, which take the value
-    from where it lies."""
+    """A reference to the result of a call. It may be awaited, read with result(), and passed to other calls, which
+    get the value without a detour over this process.
+    """
 
     __slots__ = ()
 
@@ -126,8 +137,9 @@ RESPONSES = frozenset((DeploymentResponse, ObjectRef))
 
 
 class DeploymentResponseGenerator(Pending):
-    """The items to come of a streaming call. It is read once, with `for` outside of event loops or `async for` in one. When
-    nobody holds it any more, or it is cancelled, the generator at the other end is closed."""
+    """The items of a streaming call. It is read once, with `for` outside of event loops or `async for` in one. When
+    the last reference to it is gone, or it is cancelled, the generator at the other end is closed.
+    """
 
     __slots__ = ()
 
@@ -151,8 +163,9 @@ class DeploymentResponseGenerator(Pending):
         return self
 
     async def _items(self):
-        """`async for` on the connection's loop, at a quarter of what __anext__ costs: an asynchronous generator's step is no
-        coroutine of its own. It holds self, so that a reader that breaks off is seen to have gone."""
+        """`async for` on the connection's loop, at a quarter of the cost of __anext__: a step of an asynchronous
+        generator is no coroutine of its own. It holds self, so that a reader that breaks off is noticed.
+        """
         call = self._call
         while True:
             for item in call.take_many():
@@ -192,7 +205,7 @@ class DeploymentResponseGenerator(Pending):
             call = self._call
             if not call.done and call.conn.lost is None:  # in the child of a fork the loop is the parent's
                 call.conn.loop.call_soon_threadsafe(call.cancel)
-        except (AttributeError, RuntimeError):  # half made, or the loop is closed
+        except (AttributeError, RuntimeError):  # partly constructed, or the loop is closed
             pass
 
     def __reduce__(self):
@@ -202,7 +215,7 @@ class DeploymentResponseGenerator(Pending):
 
 
 class ObjectRefGenerator:
-    """The items of a stream, each as a reference to what has come."""
+    """The items of a stream, each as a reference."""
 
     __class_getitem__ = classmethod(GenericAlias)
 

@@ -4,7 +4,7 @@ VENV   := .venv
 VENVPY := $(VENV)/bin/python
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: build test test-go test-python bench lint fuzz simulate clean
+.PHONY: build test test-go test-python test-etcd bench lint fuzz simulate clean
 
 build:
 	go build -trimpath -o bin/ ./cmd/helve ./examples/hello
@@ -30,6 +30,11 @@ test-go: python/src/helve/_bin/helve
 test-python: python/src/helve/_bin/helve
 	$(VENVPY) -m pytest -q python/tests
 
+# The tests of internal/store on an etcd server in the test's process. A module of its own: to fetch and compile etcd takes minutes
+# the first time, so neither make test nor CI runs it. Run it after a change of internal/store.
+test-etcd:
+	cd internal/store/etcdtest && go vet ./... && go test -count=1 -timeout 5m ./...
+
 bench: python/src/helve/_bin/helve
 	cd bench && HELVE_PYTHON=$(abspath $(VENVPY)) go run . $(ARGS)
 
@@ -54,6 +59,8 @@ fuzz:
 	$(FUZZ) -fuzz '^FuzzLink$$'     -fuzzminimizetime 1x ./internal/wire
 	$(FUZZ) -fuzz '^FuzzGraph$$'    ./internal/spec
 	$(FUZZ) -fuzz '^FuzzDecode$$'   ./internal/protocol
+	$(FUZZ) -fuzz '^FuzzRecord$$'   ./internal/store
+	$(FUZZ) -fuzz '^FuzzKey$$'      ./internal/store
 	$(FUZZ) -fuzz '^FuzzRequest$$'  ./internal/proxy
 	$(FUZZ) -fuzz '^FuzzSnapshot$$' ./internal/node
 	$(FUZZ) -fuzz '^FuzzTold$$'     -fuzzminimizetime 10x ./internal/node

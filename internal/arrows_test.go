@@ -18,8 +18,8 @@ var layers = [][]string{
 	{"internal/node", "internal/guest"},
 	{"internal/proxy", "internal/planner", "internal/worker", "internal/build", "internal/transport", "internal/router", "internal/gate", "internal/batch", "internal/models", "internal/admin", "internal/metrics"},
 	{"internal/instance", "internal/wire", "internal/arena"},
-	{"internal/codec"},
-	{"internal/protocol"},
+	{"internal/codec", "internal/store/storetest"},
+	{"internal/protocol", "internal/store"},
 	{"internal/call", "internal/spec", "internal/codec/pickle", "internal/logs", "internal/gcfloor", "internal/listen", "internal/telemetry"},
 	{"helvetype"},
 }
@@ -32,6 +32,7 @@ var only = map[string][]string{
 	"internal/codec/pickle": {},
 	"internal/planner":      {},
 	"internal/protocol":     {"internal/call", "internal/spec"},
+	"internal/store":        {"internal/spec"},
 	"internal/logs":         {},
 	"internal/gcfloor":      {},
 	"internal/listen":       {},

@@ -1,0 +1,304 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/spec"
+)
+
+// format is the version of the records' JSON. It rises with every change, also with a new field: a program that does not
+// know a field would drop it when it writes the record again, so it refuses to read the record.
+const format = 1
+
+// Record is one of the types of records of this package.
+type Record interface {
+	// check finds a field with a value that no record may have, and gives the field's JSON name and the problem. Both are ""
+	// if the record is in order.
+	check() (field, problem string)
+}
+
+// App is the target state of an application.
+type App struct {
+	Revision uint64 `json:"revision"` // the number of the revision that should run
+	Paused   bool   `json:"paused,omitempty"`
+	// Overrides has options that replace those of the revision, by deployment.
+	Overrides map[string]json.RawMessage `json:"overrides,omitempty"`
+}
+
+// Revision is one version of an application. It is never changed.
+type Revision struct {
+	Graph spec.Graph `json:"graph"` // with the options of all deployments
+	// Code has the digests of the code that the revision runs: of an executable, or of a packed directory or pickle.
+	Code []string `json:"code,omitempty"`
+	// Submitted is the configuration as it was submitted.
+	Submitted json.RawMessage `json:"submitted,omitempty"`
+	By        string          `json:"by,omitempty"`   // the person or program that submitted it
+	From      string          `json:"from,omitempty"` // where: a host and a directory, or a file
+	At        time.Time       `json:"at"`
+	Go        *Program        `json:"go,omitempty"`     // the process of the deployments in Go; nil for the node's own
+	Python    *Program        `json:"python,omitempty"` // the processes of the deployments in Python
+}
+
+// Program says how a process of an application is started.
+type Program struct {
+	Path    string            `json:"path"`
+	Args    []string          `json:"args,omitempty"`
+	Dir     string            `json:"dir,omitempty"`
+	Env     map[string]string `json:"env,omitempty"`
+	SysPath []string          `json:"sys_path,omitempty"` // of Python
+}
+
+// Scale is the number of replicas that a deployment should have.
+type Scale struct {
+	Replicas int       `json:"replicas"`
+	By       string    `json:"by"`     // deploy, autoscaler, or a person
+	Reason   string    `json:"reason"` // why, to be shown
+	At       time.Time `json:"at"`
+}
+
+// Settings hold for all nodes.
+type Settings struct {
+	HTTP           HTTPSettings    `json:"http"`
+	Logging        LoggingSettings `json:"logging"`
+	Tracing        TracingSettings `json:"tracing"`
+	TargetCapacity *float64        `json:"target_capacity,omitempty"` // percent of all numbers of replicas; nil for 100
+}
+
+// HTTPSettings are for the proxies.
+type HTTPSettings struct {
+	Host     string `json:"host,omitempty"`
+	Port     int    `json:"port,omitempty"`
+	RootPath string `json:"root_path,omitempty"`
+}
+
+// LoggingSettings are for the logs of nodes and workers.
+type LoggingSettings struct {
+	Level    string `json:"level,omitempty"`    // DEBUG, INFO, WARNING or ERROR
+	Encoding string `json:"encoding,omitempty"` // TEXT or JSON
+}
+
+// TracingSettings are for the traces of calls.
+type TracingSettings struct {
+	Endpoint string  `json:"endpoint,omitempty"`
+	Ratio    float64 `json:"ratio,omitempty"` // of the calls that are traced, 0 to 1
+}
+
+// Node is a node that lives. Its record has a lease.
+type Node struct {
+	Incarnation string            `json:"incarnation"` // of the process: another one with each start
+	Address     string            `json:"address"`
+	State       NodeState         `json:"state"`
+	CPUs        float64           `json:"cpus,omitempty"`
+	Memory      int64             `json:"memory,omitempty"` // bytes
+	Labels      map[string]string `json:"labels,omitempty"`
+}
+
+// NodeState is the state of a node.
+type NodeState string
+
+// The states of a node. A node that drains takes no new replicas, and its replicas move to other nodes.
+const (
+	NodeReady    NodeState = "READY"
+	NodeDraining NodeState = "DRAINING"
+)
+
+// Assign says that a node should have a replica. The controller writes it.
+type Assign struct {
+	App        string `json:"app"`
+	Deployment string `json:"deployment"`
+	Revision   uint64 `json:"revision"`
+	Version    string `json:"version"` // of the deployment: a replica of the same version need not be replaced
+}
+
+// Replica is the state of a replica. Its node writes it. The number of its calls, its models and other facts that change
+// with traffic have no place in it.
+type Replica struct {
+	App        string                 `json:"app"`
+	Deployment string                 `json:"deployment"`
+	Revision   uint64                 `json:"revision"`
+	Version    string                 `json:"version"`
+	State      helvetype.ReplicaState `json:"state"`
+	Reason     string                 `json:"reason,omitempty"` // of the last transition
+	Message    string                 `json:"message,omitempty"`
+	Since      time.Time              `json:"since"` // of the last transition
+}
+
+func (a App) check() (field, problem string) {
+	if a.Revision == 0 {
+		return "revision", "is missing"
+	}
+	return "", ""
+}
+
+func (r Revision) check() (field, problem string) {
+	if err := errors.Join(r.Graph.Validate()...); err != nil {
+		return "graph", err.Error()
+	}
+	for _, p := range []*Program{r.Go, r.Python} {
+		if p != nil && p.Path == "" {
+			return "path", "is missing"
+		}
+	}
+	return "", ""
+}
+
+func (s Scale) check() (field, problem string) {
+	if s.Replicas < 0 {
+		return "replicas", "is negative"
+	}
+	return "", ""
+}
+
+func (s Settings) check() (field, problem string) {
+	switch {
+	case s.HTTP.Port < 0 || s.HTTP.Port > 65535:
+		return "http.port", "is not a port"
+	case !(s.Tracing.Ratio >= 0 && s.Tracing.Ratio <= 1):
+		return "tracing.ratio", "is not within 0 and 1"
+	case s.TargetCapacity != nil && !(*s.TargetCapacity >= 0 && *s.TargetCapacity <= 100):
+		return "target_capacity", "is not within 0 and 100"
+	}
+	return "", ""
+}
+
+func (n Node) check() (field, problem string) {
+	switch {
+	case n.Incarnation == "":
+		return "incarnation", "is missing"
+	case n.State != NodeReady && n.State != NodeDraining:
+		return "state", fmt.Sprintf("%q is not a state of a node", n.State)
+	}
+	return "", ""
+}
+
+func (a Assign) check() (field, problem string) {
+	return needs("app", a.App, "deployment", a.Deployment, "version", a.Version)
+}
+
+func (r Replica) check() (field, problem string) {
+	if field, problem = needs("app", r.App, "deployment", r.Deployment, "version", r.Version); problem != "" {
+		return field, problem
+	}
+	switch r.State {
+	case helvetype.ReplicaStarting, helvetype.ReplicaRecovering, helvetype.ReplicaRunning, helvetype.ReplicaStopping:
+		return "", ""
+	}
+	return "state", fmt.Sprintf("%q is not a state of a replica", r.State)
+}
+
+// needs finds the first of several fields, given as name and value, that is empty.
+func needs(fields ...string) (field, problem string) {
+	for i := 0; i < len(fields); i += 2 {
+		if fields[i+1] == "" {
+			return fields[i], "is missing"
+		}
+	}
+	return "", ""
+}
+
+// envelope is the JSON of every record.
+type envelope struct {
+	Format int             `json:"format"`
+	Record json.RawMessage `json:"record"`
+}
+
+// Encode gives the operation that writes a record. For example, store.Encode(store.ScaleKey("hello", "D"), store.Scale{
+// Replicas: 2}) puts {"format":1,"record":{"replicas":2, ...}} at scale/hello/D.
+func Encode[R Record](key Key[R], record R) (Op, error) {
+	if field, problem := record.check(); problem != "" {
+		return Op{}, recordError(key.path, field, problem)
+	}
+	body, err := json.Marshal(record)
+	if err == nil {
+		body, err = json.Marshal(envelope{format, body})
+	}
+	if err != nil {
+		return Op{}, fmt.Errorf("record %s: %w", key.path, err)
+	}
+	return Put(key.path, body), nil
+}
+
+// Decode reads a record. Its error names the key and, where one field is at fault, the field. The record must exist.
+func Decode[R Record](kv KV) (record R, err error) {
+	var e envelope
+	if err := strict(kv.Value, &e); err != nil {
+		return record, decodeError(kv.Key, err)
+	}
+	if e.Format != format {
+		return record, recordError(kv.Key, "format", fmt.Sprintf("is %d, this program reads %d", e.Format, format))
+	}
+	if len(e.Record) == 0 || bytes.Equal(e.Record, []byte("null")) {
+		return record, recordError(kv.Key, "record", "is missing")
+	}
+	if err := strict(e.Record, &record); err != nil {
+		return record, decodeError(kv.Key, err)
+	}
+	if field, problem := record.check(); problem != "" {
+		return record, recordError(kv.Key, field, problem)
+	}
+	return record, nil
+}
+
+// strict decodes JSON, and refuses fields that the type does not have and text after the value.
+func strict(body []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return err
+	}
+	if d.More() {
+		return errors.New("there is text after the record")
+	}
+	return nil
+}
+
+func recordError(key, field, problem string) error {
+	return fmt.Errorf("record %s: field %q: %s", key, field, problem)
+}
+
+func decodeError(key string, err error) error {
+	if t, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && t.Field != "" {
+		return recordError(key, t.Field, fmt.Sprintf("a JSON %s cannot be a value of type %s", t.Value, t.Type))
+	}
+	return fmt.Errorf("record %s: %w", key, err)
+}
+
+// Stored is a record with its place in the store.
+type Stored[R Record] struct {
+	KV
+	Record R
+}
+
+// Get reads a record. Modified is 0 if it does not exist.
+func Get[R Record](ctx context.Context, s Store, key Key[R]) (r Stored[R], err error) {
+	if r.KV, _, err = s.Get(ctx, key.path); err != nil || r.Modified == 0 {
+		return r, err
+	}
+	r.Record, err = Decode[R](r.KV)
+	return r, err
+}
+
+// List reads the records with a prefix. Records that cannot be read are left out, and are in the error; the others are given
+// all the same, so that one record of a newer program does not hide the rest.
+func List[R Record](ctx context.Context, s Store, prefix Prefix[R]) (records []Stored[R], revision int64, err error) {
+	kvs, revision, err := s.List(ctx, prefix.path)
+	if err != nil {
+		return nil, 0, err
+	}
+	var bad []error
+	for _, kv := range kvs {
+		record, err := Decode[R](kv)
+		if err != nil {
+			bad = append(bad, err)
+			continue
+		}
+		records = append(records, Stored[R]{kv, record})
+	}
+	return records, revision, errors.Join(bad...)
+}

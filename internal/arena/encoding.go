@@ -5,13 +5,13 @@ import (
 	"fmt"
 )
 
-// Lengths of what travels (docs/wire.md), in bytes. Numbers are little endian.
+// The lengths of encoded values in bytes (docs/wire.md). Numbers are little endian.
 const (
 	RefLen   = 32 // arena, generation, offset, length
 	GrantLen = 32 // the same of an extent
 )
 
-// Encode is r as it travels.
+// Encode returns the encoded form of r.
 func (r Ref) Encode() (b [RefLen]byte) {
 	for i, v := range [...]uint64{r.Arena, r.Generation, r.Offset, r.Length} {
 		binary.LittleEndian.PutUint64(b[8*i:], v)
@@ -19,13 +19,13 @@ func (r Ref) Encode() (b [RefLen]byte) {
 	return b
 }
 
-// DecodeRef reads a reference. What it says is for the Table to check.
+// DecodeRef decodes a reference. Table checks its content.
 func DecodeRef(b [RefLen]byte) Ref {
 	u := binary.LittleEndian.Uint64
 	return Ref{u(b[:]), u(b[8:]), u(b[16:]), u(b[24:])}
 }
 
-// AppendRefs appends references, and AppendGrants the extents of an arena, to the body of a frame.
+// AppendRefs appends encoded references to the body of a frame.
 func AppendRefs(b []byte, refs ...Ref) []byte {
 	for _, r := range refs {
 		e := r.Encode()
@@ -34,7 +34,7 @@ func AppendRefs(b []byte, refs ...Ref) []byte {
 	return b
 }
 
-// AppendGrants is [AppendRefs] for extents.
+// AppendGrants appends encoded extents of an arena to the body of a frame.
 func AppendGrants(b []byte, arena uint64, grants ...Grant) []byte {
 	for _, g := range grants {
 		b = AppendRefs(b, Ref{arena, g.Generation, g.Offset, g.Length})
@@ -42,7 +42,7 @@ func AppendGrants(b []byte, arena uint64, grants ...Grant) []byte {
 	return b
 }
 
-// EachRef reads the body of a frame of references.
+// EachRef calls f for every reference in the body of a frame.
 func EachRef(b []byte, f func(Ref) error) error {
 	if len(b)%RefLen != 0 {
 		return fmt.Errorf("arena: %d bytes of references", len(b))
@@ -55,7 +55,7 @@ func EachRef(b []byte, f func(Ref) error) error {
 	return nil
 }
 
-// EachGrant reads the body of a frame of extents of one arena; those of another are passed over.
+// EachGrant calls f for every extent of one arena in the body of a frame. Extents of other arenas are skipped.
 func EachGrant(b []byte, arena uint64, f func(Grant) error) error {
 	return EachRef(b, func(r Ref) error {
 		if r.Arena != arena {

@@ -5,40 +5,43 @@ import (
 	"sync"
 )
 
-// MinBuffer is the size from which on a buffer is worth a place here; smaller ones are faster inline (measured).
+// MinBuffer is the size in bytes from which on a buffer goes through the arena. Smaller buffers are faster in their
+// frame (measured).
 const MinBuffer = 128 << 10
 
 const firstAsk = 1 << 20
 
-// Stock is what a worker has leased and not used, on the worker's side. It does no I/O and knows no clock. All methods may
+// Stock is the list of extents that a worker has leased and not used. It does no I/O and uses no clock. All methods may
 // be called from any goroutine.
 //
-// Take never waits: what is not in stock goes inline. After each Take the owner asks Want, and sends the request; one is
-// under way at a time.
+// Take never waits: a buffer for which the stock has no extent goes into its frame. After each Take the worker calls
+// NextRequest, and sends the request if the result is not 0. One request is in flight at a time. For example, a worker
+// that sends values of 1 MB asks for 4 MB after the first, and again when less than 2 MB are left.
 type Stock struct {
 	arena uint64
 	most  uint64
 
 	mu      sync.Mutex
 	grants  []Grant
-	surplus []Grant // of no use here, to be given back
+	surplus []Grant // pieces that are too small, to be returned
 	held    uint64  // bytes of grants
-	typical uint64  // about the largest buffer of late
+	typical uint64  // about the size of the largest recent buffer
 	asked   bool
-	refused bool // the last request was: ask for less
+	refused bool // the last request was refused: the next one is smaller
 }
 
-// NewStock makes an empty stock that asks for at most most bytes at a time, the limit that the node has for a holder.
+// NewStock makes an empty stock. most is the number of bytes that the node leases to one worker.
 func NewStock(arena, most uint64) *Stock { return &Stock{arena: arena, most: most / Slab * Slab} }
 
-// Take is a place for n bytes: write them there, and send the Ref. False if nothing in stock is large enough.
+// Take returns a place for n bytes. The caller writes the bytes there and sends the Ref. The result is false if no
+// extent in stock is large enough.
 func (s *Stock) Take(n uint64) (Ref, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if n == 0 || n > s.most {
 		return Ref{}, false
 	}
-	s.typical = max(slabs(n), s.typical-s.typical/8) // forgets a large one after some smaller ones
+	s.typical = max(slabs(n), s.typical-s.typical/8) // a few smaller buffers make it fall
 	best := -1
 	for i, g := range s.grants {
 		if g.Length >= n && (best < 0 || g.Length < s.grants[best].Length) {
@@ -63,14 +66,14 @@ func (s *Stock) Take(n uint64) (Ref, bool) {
 	return r, true
 }
 
-// PutBack takes a place back that Take gave and that was not sent.
+// PutBack returns a place of Take to the stock, because the Ref was not sent.
 func (s *Stock) PutBack(r Ref) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.add(Grant{Extent{r.Offset, slabs(r.Length)}, r.Generation})
 }
 
-// NextRequest is how many bytes to ask the node for now. Unless it is 0, Granted must follow.
+// NextRequest returns the number of bytes to request from the node now, or 0. After a request AddGrant must follow.
 func (s *Stock) NextRequest() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -85,7 +88,7 @@ func (s *Stock) NextRequest() uint64 {
 	return n
 }
 
-// AddGrant takes the node's answer; a refusal has no length.
+// AddGrant adds the extent of the node's answer. The length is 0 if the request was refused.
 func (s *Stock) AddGrant(g Grant) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -95,7 +98,8 @@ func (s *Stock) AddGrant(g Grant) {
 	}
 }
 
-// Surplus is what to return to the node now. If idle, that is everything: a worker without traffic keeps no lease.
+// Surplus returns the extents that the worker should give back to the node now. If idle is true these are all extents: a
+// worker without traffic keeps no lease.
 func (s *Stock) Surplus(idle bool) []Grant {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,7 +112,7 @@ func (s *Stock) Surplus(idle bool) []Grant {
 	return out
 }
 
-// add puts g into stock, in one with its neighbours of the same lease. mu is held.
+// add adds an extent to the stock, and joins it with adjacent extents of the same lease. mu is held.
 func (s *Stock) add(g Grant) {
 	s.held += g.Length
 	for i := 0; i < len(s.grants); {

@@ -8,12 +8,12 @@ import (
 	"sync"
 )
 
-// Slab is the unit of allocation and the alignment of every buffer. 64 KB is half of the smallest buffer that is worth a
-// place here (128 KB), and keeps the state of the pages of an arena of 1 GB in 16 KB.
+// Slab is the unit of allocation, and the alignment of every buffer. It is half of the smallest buffer (see MinBuffer).
+// With 64 KB the state of the pages of an arena of 1 GB takes 16 KB.
 const Slab = 64 << 10
 
-// What Table refuses with, to be told apart by errors.Is. ErrFull is an ordinary answer; the others mean that the peer
-// is confused or lies, and the error says in what.
+// The errors of Table, to be recognized by errors.Is. ErrFull is an ordinary answer. The others mean that a worker has
+// an error or lies.
 var (
 	ErrFull   = errors.New("arena: no room")
 	ErrHolder = errors.New("arena: unknown holder")
@@ -21,40 +21,40 @@ var (
 	ErrBuffer = errors.New("arena: no such buffer held")
 )
 
-// Holder is a process as Table knows it. The zero Holder is nobody.
+// Holder identifies a process in a Table. The zero Holder identifies no process.
 type Holder uint64
 
-// Limits bound what holders may take; zero values set no limit but the arena's size.
+// Limits are the limits of all holders together and of each. A zero value is no limit.
 type Limits struct {
-	Lease   uint64 // bytes that one holder may have leased at a time
-	Buffers int    // with so many buffers nothing is leased any more; what is in stock can still be published
+	Lease   uint64 // bytes that one holder may lease at a time
+	Buffers int    // buffers from which on leases are refused; extents that are leased can still be published
 }
 
-// Stats is the state of a Table. Bytes count whole slabs: Size = Free + Leased + Published + Sweeping.
+// Stats describes the state of a Table. Bytes count whole slabs: Size = Free + Leased + Published + Sweeping.
 type Stats struct {
 	Size, Free, Leased, Published, Sweeping uint64
-	Filled                                  uint64 // bytes of slabs that have memory, whosever they are
+	Filled                                  uint64 // bytes of all slabs that have memory
 	Holders, Buffers                        int
 	References                              int    // of all holders to all buffers
-	Full                                    uint64 // leases refused for lack of room or by a limit, ever
-	Rejected                                uint64 // what peers asked that they must not, ever
+	Full                                    uint64 // leases that were refused, since the start
+	Rejected                                uint64 // requests of workers that break the rules, since the start
 }
 
-// Table is the account of one arena, on the node. It does no I/O, and all methods may be called from any goroutine.
+// Table is the account of one arena, in the node. It does no I/O. All methods may be called from any goroutine.
 //
-// It allocates extents of whole slabs, the lowest that fits (first fit), and joins what is freed with its neighbours. Size
-// classes of powers of two, the usual choice, would waste up to half of the room on tensors, whose sizes are anything;
-// and buffers are so large that there are few of them: the list of free extents is short, and searching it costs less
-// than copying the buffer does. Lowest first also keeps the same few pages in use, which are in every process's page
-// table already, and leaves the rest of the arena without memory.
+// Table allocates extents of whole slabs, at the lowest offset that fits (first fit), and joins free extents that are
+// adjacent. The usual alternative, size classes of powers of two, would waste up to half of the room, because tensors
+// have any size. A search through the free extents is cheap here: buffers are so large that there are few of them, and
+// copying one takes longer than the search. The lowest offset also keeps the same few pages in use. They are in the page
+// tables of every process already, and the rest of the arena takes no memory.
 type Table struct {
 	id     uint64
 	size   uint64
 	limits Limits
 
-	mu         sync.Mutex // guards all below
-	free       []Extent   // by offset; no two touch
-	sweeping   []Extent   // taken out of free by Sweep
+	mu         sync.Mutex // guards the fields below
+	free       []Extent   // by offset; no two are adjacent
+	sweeping   []Extent   // taken out of free by Sweep, until FinishSweep
 	pages      []pages    // by slab
 	holders    map[Holder]*holder
 	buffers    map[uint64]*buffer // by offset
@@ -63,13 +63,13 @@ type Table struct {
 	stats      Stats
 }
 
-// pages is what is known of one slab's memory.
+// pages is the state of the memory of one slab.
 type pages uint8
 
 const (
-	hole pages = iota // has none
-	idle              // has some, and was free at the last Sweep already
-	warm              // has some
+	hole pages = iota // has no memory
+	idle              // has memory, and was free at the last Sweep
+	warm              // has memory
 )
 
 type holder struct {
@@ -81,10 +81,10 @@ type holder struct {
 type buffer struct {
 	ref   Ref
 	slabs Extent
-	refs  int // over all holders, at least 1
+	refs  int // of all holders together, at least 1
 }
 
-// NewTable makes the account of an empty arena without memory. A size that is not a positive multiple of Slab panics.
+// NewTable makes the account of an empty arena without memory. It panics if size is not a positive multiple of Slab.
 func NewTable(id, size uint64, l Limits) *Table {
 	if size == 0 || size%Slab != 0 || size > 1<<62 {
 		panic(fmt.Sprintf("arena: size %d is not a positive multiple of %d", size, Slab))
@@ -98,8 +98,8 @@ func NewTable(id, size uint64, l Limits) *Table {
 	}
 }
 
-// Join admits a process (the node itself is one, too). Holders are never used twice: what is done in the name of one that
-// was dropped fails, and so cannot leave anything behind that nobody would free.
+// Join adds a process; the node adds itself, too. A Holder is never used for a second process. So an operation for a
+// holder that was dropped fails, and leaves nothing behind.
 func (t *Table) Join() Holder {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -108,9 +108,9 @@ func (t *Table) Join() Holder {
 	return t.lastHolder
 }
 
-// Drop takes everything back that h held: its leases are free, its references released. Buffers that it published live on
-// while others refer to them. It must not be called before the process can no longer write or read, that is, before it
-// has ended or has unmapped the arena. Dropping somebody unknown does nothing.
+// Drop removes a process. Its leases become free, and its references are released; a buffer that it has published lives
+// on while other holders have references. Drop must not be called before the process has ended or has unmapped the
+// arena, because until then it may write and read. For an unknown holder Drop does nothing.
 func (t *Table) Drop(h Holder) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -128,9 +128,9 @@ func (t *Table) Drop(h Holder) {
 	}
 }
 
-// Lease gives h one extent of at least n bytes to write into. If unfilled, a part of it has no memory: the caller calls
-// Memory.Fill and then Filled before it lets anybody write, or Return if that fails. ErrFull if there is no room, or a
-// limit is reached.
+// Lease gives h an extent of at least n bytes. If unfilled is true, a part of it has no memory: the caller calls
+// Memory.Fill and then MarkFilled before a process writes, or Return if Fill fails. The error is ErrFull if there is no
+// room or a limit is reached.
 func (t *Table) Lease(h Holder, n uint64) (g Grant, unfilled bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -162,14 +162,14 @@ func (t *Table) Lease(h Holder, n uint64) (g Grant, unfilled bool, err error) {
 	return g, slices.Contains(t.state(g.Extent), hole), nil
 }
 
-// Filled records that all of e has memory.
+// MarkFilled records that all of e has memory.
 func (t *Table) MarkFilled(e Extent) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.mark(e, warm)
 }
 
-// Return gives up a lease or a part of it, as whole slabs.
+// Return gives up a lease, or a part of it in whole slabs.
 func (t *Table) Return(h Holder, g Grant) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -184,17 +184,17 @@ func (t *Table) Return(h Holder, g Grant) error {
 	return nil
 }
 
-// Publish makes a buffer of a part of h's lease that begins at a slab, and gives h the first reference to it. What is left
-// of the last slab goes with the buffer; the rest of the lease stays one. It never fails for lack of anything: the value
-// has been sent already, so the limits hold when leases are given.
+// Publish makes a buffer of a part of h's lease, and gives h the first reference to it. The buffer begins at a slab. The
+// rest of its last slab belongs to it, and the rest of the lease stays a lease. Publish does not fail for a limit,
+// because the Ref has been sent already: limits are checked when a lease is given.
 func (t *Table) Publish(h Holder, r Ref) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.publish(h, h, r)
 }
 
-// Receive is told that from has sent r to another holder, who has a reference from then on: the first one of what from
-// publishes by that out of its lease, and another one of what it holds itself.
+// Receive records that from has sent r to another holder, and gives this holder a reference. If r is a buffer of which
+// from has a reference, it is one more reference to this buffer; otherwise from publishes a part of its lease.
 func (t *Table) Receive(from, to Holder, r Ref) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -204,7 +204,7 @@ func (t *Table) Receive(from, to Holder, r Ref) error {
 	return t.publish(from, to, r)
 }
 
-// publish is called with mu held.
+// publish is Publish, and gives the reference to another holder. mu is held.
 func (t *Table) publish(from, to Holder, r Ref) error {
 	who, owner := t.holders[from], t.holders[to]
 	if who == nil || owner == nil {
@@ -225,8 +225,7 @@ func (t *Table) publish(from, to Holder, r Ref) error {
 	return nil
 }
 
-// Share gives to a reference to a buffer that from holds: from has published it, or passes on what it received. Each
-// reference is released once.
+// Share gives the holder to a reference to a buffer of which from has a reference. Each reference is released once.
 func (t *Table) Share(from, to Holder, r Ref) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -237,8 +236,8 @@ func (t *Table) Share(from, to Holder, r Ref) error {
 	return t.ref(to, b)
 }
 
-// Retain gives h a reference to a buffer, whoever else holds it. It is for the node's own decisions; what a peer asks for
-// goes through Share, which checks that the peer has something to give.
+// Retain gives h a reference to a buffer. It is for decisions of the node. A request of a worker goes through Share,
+// which checks that the worker has a reference itself.
 func (t *Table) Retain(h Holder, r Ref) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -249,7 +248,7 @@ func (t *Table) Retain(h Holder, r Ref) error {
 	return t.ref(h, b)
 }
 
-// Release takes one of h's references back. With the last reference of all the buffer is gone.
+// Release takes a reference of h back. When the last reference is released, the buffer is freed.
 func (t *Table) Release(h Holder, r Ref) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -265,9 +264,9 @@ func (t *Table) Release(h Holder, r Ref) error {
 	return nil
 }
 
-// Sweep gives at most max bytes of free memory that were free at the last Sweep too, and keeps them from being leased
-// until Swept: they are to be punched out of the memfd. Called every ten seconds, say, it returns what was not used for
-// that long.
+// Sweep returns at most max bytes of free memory that were free at the last Sweep too. They cannot be leased before
+// FinishSweep; the caller punches them out of the memfd meanwhile. For example, if Sweep is called every ten seconds,
+// memory that was not used for ten to twenty seconds goes back to the system.
 func (t *Table) Sweep(max uint64) []Extent {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -298,8 +297,8 @@ func (t *Table) Sweep(max uint64) []Extent {
 	return found
 }
 
-// FinishSweep gives an extent back that Sweep gave out, once. punched says whether its memory is gone. Anything else than one of
-// Sweep's extents is a mistake of the caller and panics.
+// FinishSweep makes an extent of Sweep free again. punched says whether its memory is gone. It panics if e is not an
+// extent that Sweep has returned.
 func (t *Table) FinishSweep(e Extent, punched bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -315,7 +314,7 @@ func (t *Table) FinishSweep(e Extent, punched bool) {
 	t.put(e)
 }
 
-// Stats is the present state.
+// Stats returns the present state.
 func (t *Table) Stats() Stats {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -330,16 +329,16 @@ func (t *Table) Stats() Stats {
 	return s
 }
 
-// The rest is called with mu held.
+// The methods below are called with mu held.
 
 func (t *Table) reject(err error, format string, args ...any) error {
-	if err != ErrHolder { //nolint:errorlint // identity. Who has ended meanwhile has made no mistake
+	if err != ErrHolder { //nolint:errorlint // compared by identity. A holder that has ended meanwhile is no error of the worker
 		t.stats.Rejected++
 	}
 	return fmt.Errorf("%w: "+format, append([]any{err}, args...)...)
 }
 
-// held finds a buffer by a reference that h says it has.
+// held finds a buffer by a reference that h should have.
 func (t *Table) held(h Holder, r Ref) (*buffer, error) {
 	who := t.holders[h]
 	if who == nil {
@@ -354,7 +353,7 @@ func (t *Table) held(h Holder, r Ref) (*buffer, error) {
 
 func (t *Table) ref(h Holder, b *buffer) error {
 	who := t.holders[h]
-	if who == nil { // it has ended meanwhile, which is nobody's mistake
+	if who == nil { // the holder has ended meanwhile, which is no error of a worker
 		return fmt.Errorf("%w: %d is to receive %+v", ErrHolder, h, b.ref)
 	}
 	who.refs[b]++
@@ -372,7 +371,7 @@ func (t *Table) unref(b *buffer, n int) {
 	}
 }
 
-// cut takes e out of the one lease of that generation that contains it, and reports whether there is one.
+// cut takes e out of the lease of this generation that contains it. The result is false if h has no such lease.
 func (t *Table) cut(who *holder, e Extent, generation uint64) bool {
 	if e.Length == 0 || e.Length > t.size || e.Offset > t.size-e.Length || e.Offset%Slab != 0 {
 		return false
@@ -401,12 +400,12 @@ func (t *Table) cut(who *holder, e Extent, generation uint64) bool {
 	return true
 }
 
-// find is the place of the lease at an offset, and whether one begins there.
+// find returns the place of an offset among the leases, and true if a lease begins there.
 func (h *holder) find(offset uint64) (int, bool) {
 	return slices.BinarySearchFunc(h.leases, offset, func(g Grant, o uint64) int { return cmp.Compare(g.Offset, o) })
 }
 
-// take removes e from the free extent i, which contains it.
+// take removes e from the free extent with index i, which contains it.
 func (t *Table) take(i int, e Extent) {
 	f := t.free[i]
 	var buf [2]Extent
@@ -420,10 +419,10 @@ func (t *Table) take(i int, e Extent) {
 	t.free = slices.Replace(t.free, i, i+1, rest...)
 }
 
-// put makes e free, in one with its neighbours.
+// put makes e free, and joins it with adjacent free extents.
 func (t *Table) put(e Extent) {
 	for i, s := range t.state(e) {
-		if s == idle { // in use since, or it could not be punched
+		if s == idle { // it was in use since the last Sweep, or could not be punched
 			t.state(e)[i] = warm
 		}
 	}
@@ -440,7 +439,7 @@ func (t *Table) put(e Extent) {
 	t.free = slices.Replace(t.free, i, j, e)
 }
 
-// covering is the last free extent that does not begin after offset, or -1.
+// covering returns the index of the last free extent that does not begin after offset, or -1.
 func (t *Table) covering(offset uint64) int {
 	i, ok := slices.BinarySearchFunc(t.free, offset, func(e Extent, o uint64) int { return cmp.Compare(e.Offset, o) })
 	if ok {
@@ -458,5 +457,5 @@ func (t *Table) mark(e Extent, p pages) {
 	}
 }
 
-// slabs rounds up to whole slabs; n is at most an arena's size.
+// slabs rounds n up to whole slabs. n is at most the size of an arena.
 func slabs(n uint64) uint64 { return (n + Slab - 1) / Slab * Slab }

@@ -6,30 +6,30 @@ import (
 	"sync/atomic"
 )
 
-// View is the right to read one buffer. Its end is Release, or, for one that was forgotten, the garbage collector's
-// finding that nobody can reach it; both together end it once. All methods may be called from any goroutine.
+// View is the right of a process to read one buffer. It ends by Release. If a View is forgotten, it ends when the
+// garbage collector finds that it cannot be reached. All methods may be called from any goroutine.
 //
-// There is no method that returns the bytes. A slice of a mapping does not keep anything alive: the collector does not
-// know that memory, so a slice that outlived its View would show another buffer's contents, or nothing. Read lends the
-// bytes for the time of a call instead, during which a Release only takes effect afterwards. A View belongs into the
-// scope of the request that received it, which releases it at its end; the collector is the second line.
+// View has no method that returns its bytes as a slice. The collector does not know the mapping, so that a slice does
+// not keep the buffer alive: after the end of its View the slice would show another buffer. Read lends the bytes to a
+// function instead, and a Release meanwhile takes effect when the function has returned. The request that has received a
+// buffer owns its View and releases it at its end; the collector is only the second line.
 type View struct {
 	*view
 }
 
-// view is apart from View so that the cleanup does not keep the View reachable.
+// view is a struct of its own, so that the cleanup function does not keep the View reachable.
 type view struct {
 	memory   *Memory
 	ref      Ref
 	released func(Ref)
-	uses     atomic.Int64 // Reads under way, and 1 until Release
+	uses     atomic.Int64 // running Reads, and 1 until Release
 	given    atomic.Bool  // Release was called
 	cleanup  runtime.Cleanup
 }
 
-// View is a view of r, of which the caller holds a reference. When the view has ended, released is called, once, on the
-// goroutine that ended it or the collector's: it must not block, and is where a Release message is queued. It may be nil.
-// With an error nothing is owned, and released is not called.
+// View makes a view of r, a buffer of which the caller has a reference. released is called once, when the view has
+// ended, on the goroutine that has ended it or on one of the collector. It must not block; it is the place to queue a
+// RELEASE frame. It may be nil. If View fails, the reference is still the caller's, and released is not called.
 func (m *Memory) View(r Ref, released func(Ref)) (*View, error) {
 	if r.Arena != m.id {
 		return nil, ErrBuffer
@@ -45,12 +45,13 @@ func (m *Memory) View(r Ref, released func(Ref)) (*View, error) {
 	return v, nil
 }
 
-// minCollect is how much may be viewed before the collector is asked whether all of it can still be reached.
+// minCollect is the number of bytes of views from which on the collector is started for them.
 const minCollect = 64 << 20
 
-// countViewed counts what is viewed, which the collector does not see: a view is a hundred bytes to it, and a heap of those is never
-// worth collecting. Whenever what is viewed has grown by a quarter, and by so much at least, it runs once, so that views which were
-// forgotten end. (Not when it has doubled: the views end some time after the collection that found them.)
+// countViewed counts the bytes that views have. The collector does not know of them: a View is a hundred bytes on the
+// heap, so that even many forgotten views are no reason for it to run. So countViewed starts a collection whenever the
+// bytes of views have grown by a quarter, and by at least minCollect. It does not wait until they
+// have doubled, because views end only some time after the collection that has found them.
 func (m *Memory) countViewed(n int64) {
 	limit := m.collectAt.Load()
 	if m.viewed.Add(n) <= max(limit, minCollect) || !m.collecting.CompareAndSwap(false, true) {
@@ -64,14 +65,14 @@ func (m *Memory) countViewed(n int64) {
 	}()
 }
 
-// Ref is what the view is of.
+// Ref returns the reference of the buffer.
 func (v *View) Ref() Ref { return v.ref }
 
 // Len is the length in bytes.
 func (v *View) Len() int { return int(v.ref.Length) }
 
-// Read calls f with the bytes. They are valid until f returns, and must not be written: that is a fault that ends the
-// process. Their contents may change if their producer misbehaves. After Release it is ErrClosed.
+// Read calls f with the bytes of the buffer. They are valid until f returns. A write to them is a fault that ends the
+// process. The bytes may change if the worker that has published them misbehaves. After Release the error is ErrClosed.
 func (v *View) Read(f func(b []byte) error) error {
 	defer runtime.KeepAlive(v)
 	for {
@@ -98,7 +99,7 @@ func (v *View) WriteTo(w io.Writer) (n int64, err error) {
 	return n, err
 }
 
-// Copy is the bytes, the caller's own.
+// Copy returns a copy of the bytes.
 func (v *View) Copy() (b []byte, err error) {
 	err = v.Read(func(p []byte) error {
 		b = append([]byte(nil), p...)
@@ -107,7 +108,7 @@ func (v *View) Copy() (b []byte, err error) {
 	return b, err
 }
 
-// Release ends the view, as soon as no Read is under way. Releasing again does nothing.
+// Release ends the view as soon as no Read runs. A second Release does nothing.
 func (v *View) Release() {
 	v.cleanup.Stop()
 	v.release()

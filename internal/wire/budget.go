@@ -18,9 +18,9 @@ const (
 // inFlight counts the bytes of calls and control requests of the other side that have not ended. Peer.mu guards it.
 type inFlight struct{ calls, controls int }
 
-// admitCall counts a call of n bytes. Over the limit the result is the error of the call; but if no other call is in flight, a call of any
-// size is taken. p.mu is held. For example, with a limit of 1 GiB one call of 1.5 GiB runs, and a second one of 1 KiB beside it
-// fails with backpressure.
+// admitCall counts a call of n bytes. Over the limit the result is the error of the call; but if no other call is in
+// flight, a call of any size is taken. p.mu is held. For example, with a limit of 1 GiB a call of 700 MiB runs, and a
+// second one of 400 MiB beside it fails with backpressure.
 func (p *Peer) admitCall(n int) *call.Error {
 	limit := p.conn.terms.Calls
 	if p.inFlight.calls > 0 && p.inFlight.calls+n > limit {

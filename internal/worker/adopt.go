@@ -18,7 +18,8 @@ type Identity struct {
 	Started     uint64      `json:"started"`
 	Pipes       [3]string   `json:"pipes"` // paths of the pipes of stdout, stderr and the report stream; "" for none
 	Group       string      `json:"group,omitempty"`
-	Family      string      `json:"family"` // the family name of its descendants
+	Family      string      `json:"family"`              // the family name of its descendants
+	CountsFD    int         `json:"counts_fd,omitempty"` // the child's descriptor of [Command].Counts, 0 for none
 	Limits      Limits      `json:"limits"`
 	Enforcement Enforcement `json:"enforcement"`
 }
@@ -33,7 +34,7 @@ func (p *Process) identify(c Command) {
 	if c.Outlives == "" {
 		return
 	}
-	p.id = Identity{PID: p.pid, Pipes: c.pipePaths(), Family: p.family, Limits: p.limits, Enforcement: p.enforcement}
+	p.id = Identity{PID: p.pid, Pipes: c.pipePaths(), Family: p.family, CountsFD: c.countsFD(), Limits: p.limits, Enforcement: p.enforcement}
 	p.id.Started, _ = startedAt(p.pid) // a child that has ended already has no successor
 	if p.group != nil {
 		p.id.Group = p.group.path

@@ -44,6 +44,8 @@ type Command struct {
 	// Output gets every line that the child prints, without its end, on a goroutine of its own for each stream
 	// ("stdout", "stderr"). The line is valid only during the call. Output may be nil.
 	Output func(stream string, line []byte)
+	// Counts is inherited by the child as the descriptor in HELVE_COUNTS_FD, for the calls that it counts: see [CountsFile]. nil: none.
+	Counts *os.File
 	// Report gets every line that the child writes to the descriptor in HELVE_TELL_FD, on a goroutine of its own. That
 	// stream is for reports of the child itself, apart from the prints of its code. If Report is nil, the child has no
 	// such descriptor, unless Crash.
@@ -234,6 +236,10 @@ func (s *Spawner) start(c Command, in *group) (*Process, error) {
 		if c.has(reportStream) {
 			cmd.ExtraFiles = append(cmd.ExtraFiles, ends[2])
 			cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d", reportEnv, reportFD))
+		}
+		if c.Counts != nil {
+			cmd.ExtraFiles = append(cmd.ExtraFiles, c.Counts)
+			cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d", countsEnv, c.countsFD()))
 		}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: death}
 		return cmd

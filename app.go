@@ -36,7 +36,7 @@ type App struct {
 	external    *external // nil if its code is here
 }
 
-// deployment is one vertex of the graph, and what every handle to it points at.
+// deployment is one vertex of the graph. All handles to the deployment point to it.
 type deployment struct {
 	app      *App
 	name     string
@@ -46,7 +46,7 @@ type deployment struct {
 	python   *pythonSource
 	bound    []string // Python: the methods that the graph binds
 
-	used sync.Map // names of deployments that its replicas were seen to use, which the graph may not say
+	used sync.Map // names of the deployments that its replicas have used, also if the graph does not declare them
 
 	dep  atomic.Pointer[node.Deployment] // set in a node
 	port atomic.Pointer[guest.Port]      // set in a worker
@@ -91,7 +91,7 @@ type Options struct {
 	// everything else are an origin. More fail at once with reason backpressure. Default -1, no limit.
 	MaxQueuedRequests *int
 	// UserConfig is given to the instance's Reconfigure(context.Context, C) error before it is ready, and again when it
-	// changes ([System.Reconfigure]). It is anything that encodes as JSON which decodes into C. nil: it is not called.
+	// changes ([System.Reconfigure]). Its JSON must decode into C. Reconfigure is not called if it is nil.
 	UserConfig any
 	// ConstructTimeout is how long a replica may take to be ready: constructor, Reconfigure and first health check. Default
 	// 20 minutes.
@@ -104,7 +104,7 @@ type Options struct {
 	HealthCheckPeriod *time.Duration
 	// HealthCheckTimeout is how long a check may take. Default 30 s.
 	HealthCheckTimeout *time.Duration
-	// GracefulShutdownTimeout is how long a replica that stops may finish what it runs. Default 20 s.
+	// GracefulShutdownTimeout is how long a replica that stops may go on with the calls that it runs. Default 20 s.
 	GracefulShutdownTimeout *time.Duration
 	// Routing is how replicas are picked. Default PowerOfTwoChoices{}.
 	Routing Routing
@@ -116,8 +116,8 @@ type Options struct {
 	// Isolation is where replicas live. Default InNode. Python deployments always have a process each.
 	Isolation Isolation
 	// Env are variables of the worker's environment, beside the node's own, which they replace. Env, Dir and Limits are for
-	// deployments with processes: [Python] ones, of which every replica has one, and those with Isolation Process, which
-	// share one per application: its variables are those of all of them, and its limits the sums.
+	// deployments with processes. Each replica of a [Python] deployment has a process. The deployments of an application with
+	// Isolation Process share one: its variables are the variables of all of them, and its limits are the sums.
 	Env map[string]string
 	// Dir is the worker's working directory. Default: the node's.
 	Dir string
@@ -126,14 +126,14 @@ type Options struct {
 	// UnresponsiveAfter is how long a worker may leave the node without an answer, or a Python worker's event loop may
 	// stand, before that is an event and shown in [System.Status], with stacks. Default 5 s.
 	UnresponsiveAfter *time.Duration
-	// MaxUnresponsive is after how much of that the worker is killed and replaced. Default 0: never, because to be slow is
-	// not to be broken; [HealthChecker] is for those who know better.
+	// MaxUnresponsive is the time without an answer after which the worker is killed and replaced. Default 0, never, because a
+	// slow worker may not be broken. A [HealthChecker] can tell the difference.
 	MaxUnresponsive *time.Duration
 	// StrictCodec encodes and decodes calls between deployments of one process as if they were apart.
 	StrictCodec bool
 	// Version takes part in the deployment's code version.
 	Version string
-	// Default is the method that callers reach who name none. Default: the ingress method, else Call.
+	// Default is the method for calls that name no method. Default: the ingress method, else Call.
 	Default string
 	// Uses are the handles and methods that the constructor captures: the edges of the graph. A replica is started when a replica
 	// of each of those deployments is ready, or was; deployments that use each other start together.
@@ -193,7 +193,7 @@ type EffectiveOptions struct {
 	Sources map[string]string
 }
 
-// Target is what an edge of the graph leads to: a [Handle], or a [Method] of one.
+// Target is the end of an edge of the graph: a [Handle], or a bound [Method] or [Stream].
 type Target interface{ target() *deployment }
 
 // Closer is implemented by instances that hold resources, such as a connection or the memory of a device.
@@ -234,32 +234,28 @@ func Deploy[R any](app *App, name string, construct func(ctx context.Context) (R
 	}
 	d.class.Configure = instance.Configure(t, theCodec)
 	if d.class.Configure == nil && opts.UserConfig != nil {
-		d.wrongOption("user_config", "%s has no method Reconfigure(context.Context, C) error", t)
+		d.addOptionError("user_config", "%s has no method Reconfigure(context.Context, C) error", t)
 	}
 	if construct == nil {
-		d.mistake("the constructor is nil")
+		_ = d.addError("the constructor is nil")
 	} else {
 		d.class.Construct = func(ctx context.Context) (any, error) { return construct(ctx) }
 	}
 	if opts.Default != "" && d.class.Methods[opts.Default] == nil {
-		d.wrongOption("default", "%s has no method %q that handles can call", t, opts.Default)
+		d.addOptionError("default", "%s has no method %q that handles can call", t, opts.Default)
 	}
 	app.deployments = append(app.deployments, d)
 	return Handle[R]{d: d}
 }
 
-// wrongOption records a mistake in an option of the deployment.
-func (d *deployment) wrongOption(path, format string, args ...any) {
+// addOptionError adds an error about an option of the deployment to the errors that [Run] returns.
+func (d *deployment) addOptionError(path, format string, args ...any) {
 	d.app.mistakes = append(d.app.mistakes, spec.InDeployment(d.name, spec.OptionMistake(path, format, args...))...)
 }
 
-// mistake records what is wrong with the graph, for Run to report with everything else.
-func (d *deployment) mistake(format string, args ...any) {
-	d.wrong(format, args...) //nolint:errcheck // recorded
-}
-
-// wrong is mistake that also gives the error, for a binding that is made when the graph is built already.
-func (d *deployment) wrong(format string, args ...any) error {
+// addError adds an error about the deployment to the errors that [Run] returns, unless the graph is complete. It also returns the
+// error, which calls of a binding that is made later return.
+func (d *deployment) addError(format string, args ...any) error {
 	err := fmt.Errorf("deployment %q: "+format, append([]any{d.name}, args...)...)
 	if d.app != nil && !d.app.sealed {
 		d.app.mistakes = append(d.app.mistakes, err)
@@ -267,8 +263,8 @@ func (d *deployment) wrong(format string, args ...any) error {
 	return err
 }
 
-// Ingress is what clients outside reach: a [Method], a [Stream], or a deployment that is an http.Handler ([HTTP]). It is
-// sealed.
+// Ingress is the entry of an application for clients outside: a [Method], a [Stream], or a deployment that is an http.Handler
+// ([HTTP]). It is sealed.
 type Ingress interface {
 	ingress() (*binding, spec.IngressKind)
 }
@@ -292,11 +288,11 @@ func (a *App) Ingress(i Ingress) {
 	}
 }
 
-// HTTP is the ingress of a deployment that is an http.Handler: the handler has requests to itself, whatever their method,
-// type and path, and answers as it likes, upgrades of the connection included. A request is a call all the same: it waits
-// in the queue, takes a slot of the replica until ServeHTTP returns, and its context has what a method's has. Of the path the handler
-// sees what follows the application's [App.RoutePrefix] ([RoutePrefixFrom]); in its answers Location and Content-Location get that in front if
-// they are paths. Such replicas are in the node's process only, also where [Config].Isolation moves all others.
+// HTTP is the ingress of a deployment that is an http.Handler. The handler gets requests of every method, type and path, and may
+// also upgrade the connection. Each request is a call: it waits in the queue, takes a slot of the replica until ServeHTTP
+// returns, and its context has the values of a method's context. The handler sees the path without the application's
+// [App.RoutePrefix] ([RoutePrefixFrom]); the prefix is put before the paths in Location and Content-Location of its answers. Such
+// replicas run in the node's process only, also if [Config].Isolation moves all others.
 func HTTP[R http.Handler](h Handle[R]) Ingress {
 	d := h.d
 	if d == nil {
@@ -305,7 +301,7 @@ func HTTP[R http.Handler](h Handle[R]) Ingress {
 	return handler{binding{d: d, name: handlerName}}
 }
 
-// handlerName is what messages call the method of an ingress that is a handler.
+// handlerName is the name in messages of the method of an ingress that is a handler.
 const handlerName = "ServeHTTP"
 
 type handler struct{ b binding }
@@ -338,7 +334,7 @@ func (a *App) seal() (spec.Graph, error) {
 			if c == nil {
 				a.mistakes = append(a.mistakes, fmt.Errorf("deployment %q: ingress: a deployment in Python is no http.Handler", d.name))
 			} else if d.options.Isolation == Process {
-				d.wrongOption("isolation", "an ingress of helve.HTTP must be in the node's process, requests and responses do not travel to a worker yet")
+				d.addOptionError("isolation", "an ingress of helve.HTTP must be in the node's process, requests and responses do not travel to a worker yet")
 			}
 		case c != nil && c.Default == "" && a.ingress.err == nil:
 			c.Default = a.ingress.name

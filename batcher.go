@@ -8,16 +8,17 @@ import (
 	"github.com/helve-serve/helve/internal/batch"
 )
 
-// BatchOptions say how calls are joined into batches.
+// BatchOptions are the options of a [Batcher].
 type BatchOptions[In any] struct {
-	// MaxSize is how much a batch holds at most, in items or in what Size gives. Default 10.
+	// MaxSize bounds the size of a batch: the number of items, or the sum of their Size. Default 10.
 	MaxSize int
-	// Wait is how long the first item of a batch waits for others; 0 takes what is there. Default 10 ms.
+	// Wait is how long the first item of a batch waits for others. With 0 a batch takes the items that wait already. Default
+	// 10 ms.
 	Wait *time.Duration
-	// MaxConcurrent is how many batches run at a time. Default 1. The deployment's MaxOngoingRequests bounds how many calls
-	// can wait here: full batches need at least MaxSize times MaxConcurrent.
+	// MaxConcurrent is how many batches run at a time. Default 1. The deployment's MaxOngoingRequests bounds the number of
+	// calls that wait: for full batches it must be at least MaxSize times MaxConcurrent.
 	MaxConcurrent int
-	// Size is what an item counts towards MaxSize. nil: 1 each. An item that alone exceeds MaxSize fails.
+	// Size returns the size of an item. Each item counts 1 if it is nil. An item that alone exceeds MaxSize fails.
 	Size func(In) int
 }
 
@@ -26,14 +27,14 @@ func (o BatchOptions[In]) core() batch.Options {
 }
 
 // Batcher runs a function that takes many inputs at once for calls that have one each: an instance makes it in its
-// constructor, and its methods call Do. Calls keep their order; those for different models are never in one batch. It is
+// constructor, and its methods call Do. Calls keep their order. Calls for different models are never in one batch. A Batcher is
 // safe for concurrent use.
 type Batcher[In, Out any] struct{ b *batch.Batcher[In, Out] }
 
-// NewBatcher makes a batcher of run, which gives a result per input, in order. An error, a panic and a wrong number of
-// results reach every member of the batch. The ctx that run receives has the values of the first member's, the latest
-// deadline if all have one, and ends when nobody waits for the batch any more; [BatchMembers] are the members' own. Mistakes
-// in the options are returned together.
+// NewBatcher makes a batcher of run, which returns a result per input, in order. An error, a panic and a wrong number of results
+// reach every member of the batch. The context of run has the values of the first member's context, and the latest deadline if
+// all members have one. It ends when all members have left the batch. [BatchMembers] returns the contexts of the members.
+// Mistakes in the options are returned together.
 func NewBatcher[In, Out any](run func(ctx context.Context, in []In) ([]Out, error), o BatchOptions[In]) (*Batcher[In, Out], error) {
 	b, err := batch.New(run, o.core(), o.Size)
 	if err != nil {
@@ -49,13 +50,13 @@ func (b *Batcher[In, Out]) Do(ctx context.Context, in In) (Out, error) {
 	return out, publicError(err)
 }
 
-// Set changes the options, from the next batch on; Size stays what it was.
+// Set changes the options from the next batch on. Size cannot be changed.
 func (b *Batcher[In, Out]) Set(o BatchOptions[In]) error { return b.b.Set(o.core()) }
 
-// Close fails what waits and what comes; batches that run finish.
+// Close fails the items that wait and all later ones. Batches that run go on to their end.
 func (b *Batcher[In, Out]) Close() { b.b.Close() }
 
-// Stats is what was and is done.
+// Stats returns the present counts.
 func (b *Batcher[In, Out]) Stats() BatchStats { return BatchStats(b.b.Stats()) }
 
 // BatchStats counts the batches and items of one batcher.
@@ -104,14 +105,14 @@ func (b *StreamBatcher[In, Out]) Do(ctx context.Context, in In) iter.Seq2[Out, e
 	}
 }
 
-// Set changes the options, from the next batch on; Size stays what it was.
+// Set changes the options from the next batch on. Size cannot be changed.
 func (b *StreamBatcher[In, Out]) Set(o BatchOptions[In]) error { return b.b.Set(o.core()) }
 
-// Close fails what waits and what comes; batches that run finish.
+// Close fails the items that wait and all later ones. Batches that run go on to their end.
 func (b *StreamBatcher[In, Out]) Close() { b.b.Close() }
 
-// Stats is what was and is done.
+// Stats returns the present counts.
 func (b *StreamBatcher[In, Out]) Stats() BatchStats { return BatchStats(b.b.Stats()) }
 
-// BatchMembers are the contexts of the calls in the batch whose context ctx is, in the order of their items; nil elsewhere.
+// BatchMembers returns the contexts of the calls in the batch whose context ctx is, in the order of their items; nil elsewhere.
 func BatchMembers(ctx context.Context) []context.Context { return batch.Members(ctx) }

@@ -26,11 +26,11 @@ type ReplicaResult[T any] struct {
 // BroadcastResponse is the answers to come of a broadcast that is under way. Its methods may be called from any goroutine,
 // any number of times.
 type BroadcastResponse[T any] struct {
-	id       call.ID
-	known    chan struct{} // closed when the two below are set; nil if they are from the start
-	far      *gathering[T] // in a worker
-	failure  *call.Error   // nothing was sent
-	replicas []*answer[T]
+	id        call.ID
+	known     chan struct{} // closed when the two below are set; nil if they are from the start
+	gathering *gathering[T] // in a worker, the call through which the node sends the broadcast
+	failure   *call.Error   // the failure of the whole broadcast, of which no call was sent
+	replicas  []*answer[T]
 }
 
 // answer is one replica's.
@@ -68,7 +68,7 @@ func (m Method[In, Out]) Broadcast(ctx context.Context, in In) *BroadcastRespons
 		a := &answer[Out]{}
 		a.b, a.info = &b.binding, one.info
 		one.whenEnded(func() {
-			v, err := one.Result(context.Background()) // it has ended: this does not wait
+			v, err := one.Result(context.Background()) // the call has ended, so this does not wait
 			var e *call.Error
 			if err != nil {
 				e = call.AsError(err)
@@ -153,8 +153,8 @@ func (r *BroadcastResponse[T]) Missed(ctx context.Context) []string {
 
 // Cancel ends the calls that have not ended: replicas that have not begun never do.
 func (r *BroadcastResponse[T]) Cancel() {
-	if r.far != nil {
-		r.far.cancel(context.Canceled)
+	if r.gathering != nil {
+		r.gathering.cancel(context.Canceled)
 		return
 	}
 	for _, a := range r.replicas {
@@ -173,7 +173,7 @@ type gathering[T any] struct {
 func (r *BroadcastResponse[T]) gather(ctx context.Context, b *binding, i call.Info, in any) {
 	g := &gathering[T]{own: i, response: r}
 	g.b, g.info = b, &g.own
-	r.known, r.far = make(chan struct{}), g
+	r.known, r.gathering = make(chan struct{}), g
 	c := b.untyped(ctx, i, in)
 	c.Mode, c.Items, c.Window = call.Broadcast, g, call.Window{Items: math.MaxUint32, Bytes: math.MaxUint32}
 	g.carry(b.submit(c, g))

@@ -11,28 +11,28 @@ import (
 // CallOption changes how calls are made through a handle or method; see [Handle.With] and [Method.With]. Later ones win.
 type CallOption struct{ apply func(*callOptions) }
 
-// callOptions are what a derived handle or method says of its calls. They are immutable once a handle has them.
+// callOptions are the options of a derived handle or method. They are immutable once a handle has them.
 type callOptions struct {
 	affinity *call.Affinity
 	options  *call.Options
 	err      error // a mistake in an option
 }
 
-// ModelID sends calls to replicas that have the model, as long as those are not full; the method finds the id with
-// [ModelIDFrom]. "" takes an earlier one back. Calls that a method makes do not inherit it. An id is UTF-8 without zero bytes, of at
-// most 16 KiB; another one is a mistake that [Run] and the call return.
+// ModelID sends calls to replicas that have the model, unless all of these are full. The method reads the id with [ModelIDFrom].
+// The empty id removes an earlier one. Calls that a method makes do not inherit the id. An id is UTF-8 without zero bytes, of at
+// most 16 KiB. [Run] and the call return an error for any other id.
 func ModelID(id string) CallOption {
 	return CallOption{func(o *callOptions) { o.id(&o.affinity.Model, "ModelID", id) }}
 }
 
 // SessionID sends calls with the same id to the same replica: strictly under [ConsistentHash], as long as it is not full
-// under [PowerOfTwoChoices]. What an id may be is said at [ModelID].
+// under [PowerOfTwoChoices]. The rules for ids are in [ModelID].
 func SessionID(id string) CallOption {
 	return CallOption{func(o *callOptions) { o.id(&o.affinity.Session, "SessionID", id) }}
 }
 
-// PreferLocal sends calls to replicas on the caller's node, as long as those are not full. Calls with a model or session id
-// ignore it.
+// PreferLocal sends calls to replicas on the caller's node, unless all of these are full. Calls with a model or session id ignore
+// it.
 var PreferLocal = CallOption{func(o *callOptions) { o.affinity.Local = true }} //nolint:gochecknoglobals // a constant
 
 // Idempotent says that the method may run twice: a call whose replica died while it ran is sent to another, once. Streams are
@@ -80,7 +80,7 @@ func (o *callOptions) with(d *deployment, opts []CallOption) *callOptions {
 		}
 	}
 	if n.err != nil && n.err != before && d != nil { //nolint:errorlint // identity
-		d.mistake("%w", n.err)
+		_ = d.addError("%w", n.err)
 	}
 	return n
 }
@@ -92,12 +92,12 @@ func (o *callOptions) mistake() error {
 	return o.err
 }
 
-// With derives a handle whose calls have the options; what is not named stays as it was. It shares the router.
+// With derives a handle whose calls have the options. Options that are not named stay as they are. It shares the router.
 func (h Handle[R]) With(opts ...CallOption) Handle[R] {
 	return Handle[R]{h.d, h.o.with(h.d, opts)}
 }
 
-// With derives a method whose calls have the options; what is not named stays as it was. It shares the router.
+// With derives a method whose calls have the options. Options that are not named stay as they are. It shares the router.
 func (m Method[In, Out]) With(opts ...CallOption) Method[In, Out] {
 	if m.m == nil {
 		return m
@@ -107,7 +107,7 @@ func (m Method[In, Out]) With(opts ...CallOption) Method[In, Out] {
 	return Method[In, Out]{&c}
 }
 
-// With derives a stream whose calls have the options; what is not named stays as it was. It shares the router.
+// With derives a stream whose calls have the options. Options that are not named stay as they are. It shares the router.
 func (s Stream[In, Out]) With(opts ...CallOption) Stream[In, Out] {
 	if s.s == nil {
 		return s

@@ -19,12 +19,12 @@ const SelectionTime = node.ReserveTime
 // Selection is a slot of a replica that was chosen and not used yet. It is given back with Release, by itself when the
 // context of its Choose ends, and after [SelectionTime]. Its methods may be called from any goroutine.
 type Selection struct {
-	d     *deployment
-	slot  router.Replica
-	lease *gate.Lease // nil for a fake, and in a worker
-	far   uint64      // in a worker: what the node calls the lease
-	stop  func() bool // ends the watch over the context
-	used  func() bool // whether this is the second dispatch
+	d           *deployment
+	slot        router.Replica
+	lease       *gate.Lease // nil for a fake, and in a worker
+	remoteLease uint64      // in a worker, the number that the node gave to the lease
+	stop        func() bool // ends the watch over the context
+	used        func() bool // whether this is the second dispatch
 }
 
 // selected is a replica of which the node holds a slot for this process.
@@ -50,8 +50,8 @@ func (s *Selection) release() {
 	switch {
 	case s.lease != nil:
 		s.lease.Release(nil)
-	case s.far != 0 && !s.used():
-		s.d.port.Load().Release(s.far)
+	case s.remoteLease != 0 && !s.used():
+		s.d.port.Load().Release(s.remoteLease)
 	}
 }
 
@@ -103,7 +103,7 @@ func (s *Selection) reserve(ctx context.Context, c *call.Call, b *binding) (*Sel
 	if err := json.Unmarshal(p.Data, &held); err != nil {
 		return nil, public(call.NewError(call.Fault, "choose: "+err.Error()).At(&c.Info))
 	}
-	s.slot, s.far = &selected{held.Replica, held.Node}, held.Lease
+	s.slot, s.remoteLease = &selected{held.Replica, held.Node}, held.Lease
 	if ctx.Done() != nil {
 		s.stop = call.AfterFunc(ctx, s.release)
 	}
@@ -125,8 +125,8 @@ func once() func() bool {
 }
 
 // Dispatch is [Method.Remote] to the chosen replica, with its slot; the method may be another one of the deployment than
-// Choose was called on. A selection can be dispatched once. One of another deployment, or that was used, is an error with
-// reason bad_input; one that is over, or whose replica has gone, with reason replica_unavailable: choose again.
+// Choose was called on. A selection can be dispatched once. A second dispatch, and a selection of another deployment, is an error
+// with reason bad_input. If the selection is over, or its replica has stopped, the reason is replica_unavailable: choose again.
 func (m Method[In, Out]) Dispatch(ctx context.Context, s *Selection, in In) *Response[Out] {
 	r := m.prepare(ctx)
 	if r.ended {
@@ -146,9 +146,9 @@ func (m Method[In, Out]) Dispatch(ctx context.Context, s *Selection, in In) *Res
 	}
 	s.stop()
 	switch {
-	case s.far != 0:
+	case s.remoteLease != 0:
 		c := m.m.untyped(ctx, r.info, in)
-		c.Lease = s.far
+		c.Lease = s.remoteLease
 		r.carry(m.m.submit(c, r))
 	case s.lease == nil:
 		r.in = in

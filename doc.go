@@ -10,22 +10,22 @@
 // # Rules
 //
 // Shapes. A method takes a context and one input, and returns (Out, error) or error. Several values go in a struct, whose
-// fields are also what Python sees as keyword arguments; [None] stands for nothing.
+// fields Python sees as keyword arguments; [None] stands for nothing.
 //
 // Build. Run takes a function, never an *App: a worker is the same executable, with its parent's arguments, environment
 // and directory, and builds the same graph again. Build is deterministic and has no side effects; the description of the
-// graph that a worker built is compared with the node's, and what differs is named. Programs that build several
+// graph that a worker built is compared with the node's, and an error names the differences. Programs that build several
 // applications call [WorkerMain] first in main; [Run] and cli.Main do it for their own.
 //
 // Mistakes in names, options and bindings are collected and returned together by Run, before anything starts. A zero
 // [Method] returns an error. Cycles are legal; declared ones are logged.
 //
 // Call and Remote. Remote runs the method on a goroutine of its own; Call to a replica in the same process runs it on the
-// caller's. If the context ended before the method returned, the result is the context's cause, whatever the method
-// returned, and the slot is held until it returns. Call may therefore return late when a method ignores its context;
+// caller's. If the context ended before the method returned, the result is the context's cause instead of the method's
+// result, and the slot is held until the method returns. Call may therefore return late when a method ignores its context;
 // the status counts such calls.
 //
-// Context. What a method receives ends when its call is cancelled or its deadline passes, not when the method returns.
+// Context. The context of a method ends when its call is cancelled or its deadline passes, not when the method returns.
 // Calls that a method makes inherit the deadline and the cancellation of its own call, its request id and its trace.
 //
 // Arguments. In one process arguments pass by reference and are read-only by contract. Between processes they are encoded
@@ -35,7 +35,7 @@
 // order in which they came, per origin (each calling deployment, the HTTP proxy, everything else), and origins take turns.
 //
 // Errors. Every failed call returns an *[Error] with a code and a reason. A call that had not been started when its
-// worker died is routed again; one that had is lost, with reason replica_died, and never runs twice.
+// worker died is routed again. A call that had been started is lost, with reason replica_died, and never runs twice.
 //
 // Ingress over HTTP. POST, PUT and PATCH on any path (GET only for [None]; else 405). application/json is JSON into the
 // input, else 400. text/* is taken as it is if the input is a string or []byte, else 415. No content type,

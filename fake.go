@@ -32,9 +32,9 @@ func (open) Load() int                                       { return 0 }
 func (open) Wait(interface{ Granted(b *call.Batch) }) bool   { return true }
 func (open) Unwait(interface{ Granted(b *call.Batch) }) bool { return false }
 
-// MethodFunc is a Method that calls f, for tests of code that holds methods: no application runs. Everything that a Method
-// does works, with the rules of the package: its errors are *[Error], a panic of f is one, and f runs on a goroutine of its
-// own under Remote. A broadcast has one replica.
+// MethodFunc returns a Method that calls f, for tests of code that holds methods: no application runs. All methods of a Method
+// work, with the rules of the package: errors are *[Error], also for a panic of f, and f runs on a goroutine of its own under
+// Remote. A broadcast has one replica.
 func MethodFunc[In, Out any](f func(context.Context, In) (Out, error)) Method[In, Out] {
 	m := &method[In, Out]{binding: newFake()}
 	m.invoke = func(_ any, ctx context.Context, in In) (Out, error) { return f(ctx, in) }

@@ -13,7 +13,7 @@ import (
 
 // Filler puts the result of another call into one field of an input; [Fill] makes it. It is sealed.
 type Filler[In any] interface {
-	// whenEnded runs f when the result is there, or is known not to come, on whatever goroutine that comes from.
+	// whenEnded runs f when the result is there or has failed, on the goroutine that ends the call.
 	whenEnded(f func())
 	// encoded says, after the end, that the result has to be read, which is not for a goroutine of whenEnded.
 	encoded() bool
@@ -47,7 +47,7 @@ func (f filler[In, F]) whenEnded(then func()) { f.from.whenEnded(then) }
 func (f filler[In, F]) encoded() bool { return f.from.encoded() }
 
 func (f filler[In, F]) failed() *call.Error {
-	if e := f.from.failure; e != nil { // it has ended. Result would read, and perhaps fetch, a value that nobody needs yet
+	if e := f.from.failure; e != nil { // the call has ended; Result would also read, and perhaps fetch, the value, which is not needed yet
 		return f.from.b.arrived(e)
 	}
 	return nil

@@ -28,7 +28,7 @@ func host(make Build) node.Host {
 	}
 }
 
-// pairs are the isolations under which workers are hosted in this process, and what connects them to the node.
+// pairs has the connections between the node and its workers, for the isolations that host workers in this process.
 var pairs = map[Isolation]func() (net.Conn, net.Conn, error){ //nolint:gochecknoglobals // a constant
 	Isolation(spec.Socket): socketPair,
 	Isolation(spec.Pipe): func() (net.Conn, net.Conn, error) {

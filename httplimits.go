@@ -6,7 +6,7 @@ import (
 	"github.com/helve-serve/helve/internal/proxy"
 )
 
-// HTTPLimits bound what clients of the HTTP ingress may hold of the node, in bytes, connections and time. A field that is zero has its
+// HTTPLimits bound the memory, the connections and the time that clients of the HTTP ingress may take. A field that is zero has its
 // default. Time without traffic is not bounded by any of them but IdleTimeout, which is for connections without a request: an
 // upgraded connection, or a stream whose next item is an hour away, stays.
 type HTTPLimits struct {

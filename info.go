@@ -53,6 +53,6 @@ func RoutePrefixFrom(ctx context.Context) string {
 	return ""
 }
 
-// Detach gives a context for calls that outlive the one that ctx belongs to: without its deadline and its end, and with
-// its values, request id and trace.
+// Detach returns a context for calls that outlive the call of ctx. It has the values, the request id and the trace of ctx, and
+// neither its deadline nor its end.
 func Detach(ctx context.Context) context.Context { return call.Detach(ctx) }

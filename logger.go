@@ -7,7 +7,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// warnings passes on what is at least a warning.
+// warnings is a handler that drops records below the level of warnings.
 type warnings struct{ slog.Handler }
 
 func (w warnings) Enabled(ctx context.Context, l slog.Level) bool {
@@ -19,8 +19,8 @@ func (w warnings) WithAttrs(attrs []slog.Attr) slog.Handler {
 }
 func (w warnings) WithGroup(name string) slog.Handler { return warnings{w.Handler.WithGroup(name)} }
 
-// logger is where the node's log goes. Somebody who has configured nothing must still learn why a request failed and why a
-// worker ended; that a replica is ready is for who asks.
+// logger returns the logger of the node. Without a configuration it logs failed requests and ended workers, but not events such as
+// a replica that is ready.
 func (c Config) logger() *slog.Logger {
 	if c.Logger != nil {
 		return c.Logger
@@ -28,9 +28,8 @@ func (c Config) logger() *slog.Logger {
 	return slog.New(warnings{slog.Default().Handler()})
 }
 
-// LoggerFrom is slog.Default with what says where a method runs: app, deployment, replica and request, as attributes. What a
-// worker hosts several replicas of writes to one output: this is how its lines are told apart. Outside of methods it is
-// slog.Default itself.
+// LoggerFrom returns slog.Default with the attributes app, deployment, replica and request of the method that received ctx. Several
+// replicas of one worker share its output; the attributes tell their lines apart. Outside of methods it returns slog.Default.
 func LoggerFrom(ctx context.Context) *slog.Logger {
 	i := call.InfoFrom(ctx)
 	if i == nil {

@@ -69,7 +69,7 @@ type binding struct {
 	late  bool         // it was bound when the graph was complete, which does not know of it
 }
 
-// types are what a binding by name claims of its method.
+// types are the types that a binding by name expects of its method.
 type types struct {
 	in, out reflect.Type
 	stream  bool
@@ -77,8 +77,8 @@ type types struct {
 
 func (b *binding) String() string { return b.d.name + "." + b.name }
 
-// Method is a bound method of a deployment, and what code holds to call it: a small value, safe for concurrent use.
-// The zero Method returns an error.
+// Method is a bound method of a deployment, with which code calls it: a small value, safe for concurrent use. The zero Method
+// returns an error.
 type Method[In, Out any] struct{ m *method[In, Out] }
 
 type method[In, Out any] struct {
@@ -146,7 +146,7 @@ func named(h AnyHandle, name string) binding {
 	return binding{d: d, name: name, place: d.place(name), o: h.options(), err: h.options().mistake(), late: d.app.sealed}
 }
 
-// noDeployment is what bindings that lead nowhere belong to.
+// noDeployment is the deployment of bindings of a zero handle.
 var noDeployment = &deployment{app: &App{}} //nolint:gochecknoglobals // never written to
 
 func (d *deployment) place(method string) call.Place {
@@ -161,11 +161,11 @@ func bind[R any](h Handle[R], f reflect.Value, by string, thunk func(*instance.M
 		return binding{d: noDeployment, err: call.NewError(call.BadInput, "a zero Handle")}
 	}
 	if f.IsNil() {
-		return binding{d: d, name: "nil", err: d.wrong("%s: the method is nil", by)}
+		return binding{d: d, name: "nil", err: d.addError("%s: the method is nil", by)}
 	}
 	name, why := methodName(reflect.TypeFor[R](), f)
 	if why != "" {
-		return binding{d: d, name: name, err: d.wrong("%s: %s", by, why)}
+		return binding{d: d, name: name, err: d.addError("%s: %s", by, why)}
 	}
 	switch {
 	case d.python != nil:
@@ -173,7 +173,7 @@ func bind[R any](h Handle[R], f reflect.Value, by string, thunk func(*instance.M
 			d.bind(name)
 		}
 	case d.class != nil && d.class.Methods[name] == nil:
-		return binding{d: d, name: name, err: d.wrong("%s: %s is called by Helve, not by handles", by, name)}
+		return binding{d: d, name: name, err: d.addError("%s: %s is called by Helve, not by handles", by, name)}
 	case d.class != nil && !d.app.sealed:
 		thunk(d.class.Methods[name])
 		d.class.Methods[name].Bound = true
@@ -328,7 +328,7 @@ func (b *binding) near() router.Replica {
 	return nil
 }
 
-// fill sets what a call inherits from ctx and what the binding knows.
+// fill sets the fields that a call inherits from ctx, and the fields that come from the binding.
 func (b *binding) fill(ctx context.Context, i *call.Info) {
 	if parent := call.InfoFrom(ctx); parent != nil {
 		i.Child(parent)
@@ -419,7 +419,7 @@ func (b *method[In, Out]) result(p call.Payload, e *call.Error) (Out, error) {
 	return decode[Out](&b.binding, p)
 }
 
-// arrived is an error as callers see it: one that crossed a process has its registered cause again.
+// arrived returns an error as callers see it: an error that crossed a process gets its registered cause again.
 func (b *binding) arrived(e *call.Error) *call.Error {
 	return b.d.app.errors.Restore(theCodec, e)
 }

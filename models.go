@@ -7,9 +7,9 @@ import (
 	"github.com/helve-serve/helve/internal/models"
 )
 
-// ModelsOptions say how many models a replica keeps.
+// ModelsOptions are the options of [Models].
 type ModelsOptions[M any] struct {
-	// Max is how many models are loaded at most, beside one that is loaded for the first time. Default 3; -1 for no limit.
+	// Max is how many models are loaded at most. A model that loads for the first time is not counted. Default 3; -1 for no limit.
 	Max int
 	// MaxBytes is how much they hold at most, by Size, which it needs. 0 for no limit. A model that was loaded before has
 	// its room before it loads again; for others as much is kept as the largest so far held, and one loads at a time. If that
@@ -21,19 +21,19 @@ type ModelsOptions[M any] struct {
 	MaxLoads int
 	// Close gives a model back. nil: its own Close(context.Context) error or Close() error, if it has one.
 	Close func(ctx context.Context, m M) error
-	// CloseFailed is told of a Close that returned an error or panicked. nil: nobody is. No call fails for it.
+	// CloseFailed receives the error or panic of a Close. It may be nil. No call fails with that error.
 	CloseFailed func(id string, err error)
 }
 
-// Models are the models that one replica has loaded (multiplexing): the least recently used makes room for a new one, and
-// one that a call uses never does. Different models load in parallel, one load serves all calls that wait for it, and a load
-// that failed is tried again by the next call. Calls with a [ModelID] go to replicas that have the model or are loading it.
+// Models are the loaded models of one replica (multiplexing). The least recently used model makes room for a new one, but no model
+// that a call uses. Different models load in parallel, one load serves all calls that wait for it, and a load that failed is
+// tried again by the next call. Calls with a [ModelID] go to replicas that have the model or are loading it.
 // It is safe for concurrent use.
 type Models[M any] struct{ c *models.Cache[M] }
 
-// NewModels makes the models of a replica; ctx is the one that its constructor received. They are unloaded when the replica
-// stops. load runs with a context that ends when no call waits for the model any more. With another ctx, as in a unit
-// test, no router hears of the models, and [Models.Close] unloads them. Mistakes in the options are returned together.
+// NewModels makes the models of a replica. ctx must be the context that the constructor received; then the router learns which
+// models the replica has, and the end of the replica unloads them. With another context, as in a unit test, the router does not
+// learn of the models, and [Models.Close] unloads them. The context of load ends when no call waits for the model any more. Mistakes in the options are returned together.
 func NewModels[M any](ctx context.Context, load func(ctx context.Context, id string) (M, error), o ModelsOptions[M]) (*Models[M], error) {
 	hooks := models.Hooks[M]{Size: o.Size, Close: o.Close, Report: o.CloseFailed}
 	scope := instance.ScopeFrom(ctx)
@@ -68,10 +68,10 @@ func (m *Models[M]) With(ctx context.Context, f func(ctx context.Context, model 
 	return publicError(m.c.With(ctx, ModelIDFrom(ctx), f))
 }
 
-// IDs are the models that are loaded, the most recently used first, and then those that load or wait to be loaded.
+// IDs returns the ids of the loaded models, the most recently used first, and then of the models that load or wait for their load.
 func (m *Models[M]) IDs() []string { return m.c.IDs() }
 
-// Stats is what was and is done.
+// Stats returns the present counts.
 func (m *Models[M]) Stats() ModelsStats { return ModelsStats(m.c.Stats()) }
 
 // ModelsStats counts the models of one replica and their use.
@@ -85,5 +85,5 @@ type ModelsStats struct {
 	Bytes int64
 }
 
-// Close unloads all models; those in use when they are released, or at the end of ctx.
+// Close unloads all models. A model in use is unloaded when it is released, or at the end of ctx.
 func (m *Models[M]) Close(ctx context.Context) error { return m.c.Close(ctx) }

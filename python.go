@@ -34,13 +34,13 @@ func Python[R any](app *App, name, importPath string, args Args, opts Options) H
 	t := reflect.TypeFor[R]()
 	d := &deployment{app: app, name: name, receiver: t, options: opts, python: &pythonSource{importPath, args}}
 	if module, class, ok := strings.Cut(importPath, ":"); !ok || module == "" || class == "" {
-		d.mistake("import path %q: must be module:Class", importPath)
+		_ = d.addError("import path %q: must be module:Class", importPath)
 	}
 	if t.Kind() != reflect.Interface {
-		d.mistake("%s is not an interface; what Python implements is described by one", t)
+		_ = d.addError("%s is not an interface; what Python implements is described by one", t)
 	}
 	if opts.Isolation == InNode {
-		d.wrongOption("isolation", "a Python deployment cannot be in the node's process")
+		d.addOptionError("isolation", "a Python deployment cannot be in the node's process")
 	}
 	app.deployments = append(app.deployments, d)
 	return Handle[R]{d: d}
@@ -52,7 +52,7 @@ func (d *deployment) bind(method string) {
 	}
 }
 
-// pythonSource says how the Python workers of the application start and what each constructs.
+// pythonSource describes the start of the application's Python workers, with the class and the arguments of each.
 func (a *App) pythonSource(dir string) (node.Python, error) {
 	p := node.Python{Dir: dir, Last: []string{dir}, Code: map[string]protocol.Code{}}
 	for _, d := range a.deployments {
@@ -102,7 +102,7 @@ func (a *App) encodeArgs(args Args) ([]byte, error) {
 	return theCodec.Append(nil, call.Msgpack, []any{positional, named})
 }
 
-// withRefs replaces handles and methods by what a Python worker makes DeploymentHandle objects of.
+// withRefs replaces handles and methods by references, of which a Python worker makes DeploymentHandle objects.
 func withRefs(v any) any {
 	switch v := v.(type) {
 	case Target:

@@ -10,17 +10,17 @@ import (
 	"github.com/helve-serve/helve/internal/wire"
 )
 
-// ByReference leaves a result where it is until somebody reads it, in calls between processes: [Response.Result] gets it
-// from there, as often as it is asked, and passing the response on ([Method.RemoteFrom], [Fill]) passes the reference, so
-// that the value goes from the replica that made it to the one that takes it, and never to the caller. It belongs to the
-// method that made the call, and is given up when that returns, unless the call was made with a [Detach]ed context, or
-// outside of any method: then it lives until [Response.Close], or until nobody can reach the response. Reading it later is an
-// error with reason data_loss. Call and streams have no use for it.
+// ByReference leaves the result of a call to another process there until it is read. [Response.Result] fetches it, each time that
+// it is called. A response that is passed on ([Method.RemoteFrom], [Fill]) passes the reference, so that the value goes from the
+// replica that made it to the replica that takes it, and never to the caller. The result belongs to the method that made the
+// call, and is dropped when that method returns. If the call was made with a [Detach]ed context, or outside of methods, the
+// result lives until [Response.Close] or until the response is garbage collected. A later read is an error with reason
+// data_loss. ByReference has no effect on Call and on streams.
 var ByReference = CallOption{func(o *callOptions) { o.options.ByReference = true }} //nolint:gochecknoglobals // a constant
 
-// Close gives up a result that lies somewhere else than in this process, before its time: one by reference, or a large one
-// that was not read. What was read stays, and a call to which the response was passed keeps what it was given. Close may be
-// called at any time, any number of times; of a call that has not ended it gives up the result, and does not cancel it.
+// Close drops a result outside of this process early: a result by reference, or a large result that was not read. A value that was
+// read stays, and so does the result for a call to which the response was passed. Close may be called at any time, any number of
+// times. It does not cancel a call that has not ended; the result is dropped when the call ends.
 func (r *Response[T]) Close() {
 	r.whenEnded(func() {
 		r.decoding.Lock()
@@ -102,7 +102,7 @@ func (r *remote[In, Out]) beginApart(slots []call.Slot, typed func() (In, *call.
 			s.Release()
 		}
 	}
-	if !r.wanted() { // it was cancelled meanwhile
+	if !r.wanted() { // the call was cancelled meanwhile
 		release()
 		return
 	}
@@ -144,8 +144,8 @@ func (b *binding) apartUnfit(slots []call.Slot) bool {
 	return false
 }
 
-// fieldSlots are the arguments of a call whose input has results of other calls in some fields, named as keyword arguments:
-// those that lie somewhere else go as they are. false where that is not possible.
+// fieldSlots returns the arguments of a call whose input has results of other calls in some fields. Each field is a keyword
+// argument, and a result in another process goes as a reference. ok is false if that is not possible.
 func fieldSlots[In any](in In, fills []Filler[In], at []span) (slots []call.Slot, ok bool) {
 	apart := map[string]call.Payload{}
 	defer func() {
@@ -161,7 +161,7 @@ func fieldSlots[In any](in In, fills []Filler[In], at []span) (slots []call.Slot
 	for i, f := range fills {
 		field, p, there := f.apart()
 		if !there {
-			if f.write(&in, at[i].from) != nil { // it is told when all are written
+			if f.write(&in, at[i].from) != nil { // the failure is reported when all fields are written
 				return nil, false
 			}
 			continue

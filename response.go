@@ -23,7 +23,7 @@ type Response[T any] struct {
 	err      error
 }
 
-// pending is the untyped part of what a call that is under way gives its caller. It ends once.
+// pending is the untyped part of a response: the state of a call that is under way. It ends once.
 type pending struct {
 	b    *binding
 	info *call.Info
@@ -39,7 +39,7 @@ type pending struct {
 	cause   error       // of a cancel that ended it
 }
 
-// end ends p, once: it sets what the answer is with set, without further locking. false: p had ended before.
+// end ends p, once. The function set stores the answer; p.mu is held. end returns false if p had ended before.
 func (p *pending) end(failure *call.Error, set func()) bool {
 	p.mu.Lock()
 	if p.ended {
@@ -89,7 +89,7 @@ func (p *pending) wait(ctx context.Context) bool {
 	}
 }
 
-// whenEnded runs f after the end, on whatever goroutine that comes from.
+// whenEnded runs f after the end, on the goroutine that ends p, or at once if p has ended.
 func (p *pending) whenEnded(f func()) {
 	p.mu.Lock()
 	if !p.ended {
@@ -101,8 +101,8 @@ func (p *pending) whenEnded(f func()) {
 	f()
 }
 
-// whenReadable is whenEnded for what reads the value: where that has to be decoded, on a goroutine of its own. Whoever
-// ends a response reads a connection, or gives a slot back, and waits for no code of a value's.
+// whenReadable is whenEnded for functions that read the value. If the value has to be decoded, f runs on a goroutine of its own,
+// because the goroutine that ends a response may be the reader of a connection, and must not wait for code of the value's type.
 func (r *Response[T]) whenReadable(f func()) {
 	r.whenEnded(func() {
 		if r.encoded() {
@@ -165,7 +165,7 @@ func (p *pending) cancel(cause error) {
 	}
 }
 
-// cancelling notes the cause, for a flight that is about to set out, and gives the one that has.
+// cancelling notes the cause for a flight that has not set out yet. It returns the flight that has set out, if any.
 func (p *pending) cancelling(cause error) (call.Canceler, *call.Error) {
 	p.mu.Lock()
 	if p.cause == nil && !p.ended {
@@ -220,8 +220,7 @@ func (r *remote[In, Out]) TakesParts() {}
 // Wanted is false once the response was cancelled.
 func (r *remote[In, Out]) Wanted() bool { return r.wanted() }
 
-// remote is a call made with Remote: the response, and everything that the call needs in this process, in one piece of
-// memory. It runs the method of a replica in this process on a goroutine of its own without another.
+// remote is a call made with Remote: the response and the state of the call in this process, in one piece of memory. It runs the method of a replica in this process on a goroutine of its own without another.
 type remote[In, Out any] struct {
 	Response[Out]
 	m       *method[In, Out]
@@ -233,8 +232,8 @@ type remote[In, Out any] struct {
 	replica *instance.Instance
 }
 
-// Remote sends the call on its way and returns at once. The method runs whether or not anybody reads the response; it is
-// cancelled when ctx ends, with Cancel, or when its deadline passes.
+// Remote sends the call on its way and returns at once. The method runs also if the response is never read. It is cancelled when
+// ctx ends, with Cancel, or when its deadline passes.
 func (m Method[In, Out]) Remote(ctx context.Context, in In) *Response[Out] {
 	r := m.prepare(ctx)
 	if !r.ended {

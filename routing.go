@@ -47,12 +47,11 @@ func (ConsistentHash) routing() (spec.Policy, func() router.Policy) {
 
 // RoutingPolicy is a way of picking of your own.
 type RoutingPolicy interface {
-	// Rank appends to ranks the places in replicas of those that the call should go to, best first, and returns it. One
-	// that is full is passed over for the next; places that do not exist too. If only is true the call goes to none but
-	// those and waits for one of them; otherwise, and if there are none that exist, the others follow by power of two
-	// choices. It is
-	// called on the goroutine of the call, concurrently, perhaps more than once for a call, and must not block. If it
-	// panics the call goes anywhere.
+	// Rank appends to ranks the indexes in replicas of the replicas for the call, the best first, and returns it. For example,
+	// with three replicas [2 0] sends the call to the third, and to the first if the third is full. An index out of range is
+	// skipped. If only is true, the call waits for one of the ranked replicas. If only is false, or no index is in range, the
+	// other replicas follow by power of two choices. Rank is called on the goroutine of the call, concurrently, perhaps more than
+	// once for a call, and must not block. If it panics, the call goes to any replica.
 	Rank(c RoutedCall, replicas []ReplicaView, ranks []int) (_ []int, only bool)
 }
 
@@ -65,9 +64,9 @@ type RoutedCall struct {
 	call *call.Call
 }
 
-// InputOf is the input of a call, for policies that go by what is in it. It is free for a call that was made in the node's process:
-// the input is as its caller gave it, and must not be changed. One that came from elsewhere is decoded, each time it is
-// asked for. false: it is no In.
+// InputOf returns the input of a call, for policies that look at it. ok is false if the input is not an In. For a call that was made
+// in the node's process it costs nothing: the input is the caller's value, and must not be changed. The input of any other call
+// is decoded each time.
 func InputOf[In any](c RoutedCall) (in In, ok bool) {
 	if c.call == nil {
 		return in, false
@@ -100,7 +99,7 @@ func shown(i *call.Info, in any) {
 	node.Show(i, c)
 }
 
-// ReplicaView is what a policy sees of a replica.
+// ReplicaView describes a replica to a policy.
 type ReplicaView struct{ r router.Replica }
 
 // ID is the replica's id.
@@ -118,8 +117,8 @@ func (v ReplicaView) Max() int { return v.r.(*node.Unit).Slots().Max() }
 // Models are the ids of the models that it has or is loading ([NewModels]). The slice must not be changed.
 func (v ReplicaView) Models() []string { return v.r.(*node.Unit).Models() }
 
-// Stats are what the replica last said ([RoutingReporter]), as JSON has it (integers are int64), and when; nil if it has not said
-// anything yet. The map must not be changed.
+// Stats returns the last values of the replica's [RoutingReporter], as JSON has them (integers are int64), and their time. It is nil
+// before the first values. The map must not be changed.
 func (v ReplicaView) Stats() (stats map[string]any, at time.Time) {
 	if s := v.r.(*node.Unit).Stats(); s != nil {
 		return s.Values, s.At
@@ -168,14 +167,14 @@ func (p *policy) Rank(c *call.Info, set []router.Replica, ranks []int) (places [
 	if c.Affinity != nil {
 		rc.Model, rc.Session, rc.call = c.Affinity.Model, c.Affinity.Session, c.Affinity.Of
 	}
-	// On a goroutine of its own, because this one may be the one that reads a connection.
+	// Rank runs on a goroutine of its own, because this goroutine may be the reader of a connection.
 	if call.Enclose(func() { places, only = p.of.Rank(rc, views.all, ranks) }) != nil {
 		return nil, false
 	}
 	return places, only
 }
 
-// viewed is what policies see of one set.
+// viewed has the views of one set of replicas.
 type viewed struct {
 	of  *router.Replica // the set's first element: each set has a slice of its own
 	all []ReplicaView

@@ -37,28 +37,28 @@ const workerEnv = "HELVE_WORKER"
 // no side effects.
 type Build = func() (*App, error)
 
-// Config is how a system runs. The zero Config is what [Run] uses.
+// Config has the settings of a system. [Run] uses the zero Config.
 type Config struct {
-	// Logger gets the node's log and what workers print. nil: warnings and errors go to slog.Default, as it is when Run is
-	// called; a logger with slog.DiscardHandler has nothing logged.
+	// Logger receives the node's log and the output of workers. If it is nil, warnings and errors go to the slog.Default of the
+	// moment when Run is called. A logger with slog.DiscardHandler turns the log off.
 	Logger *slog.Logger
 	// Isolation overrides the isolation of every Go deployment; "" leaves each its own. An ingress that is an http.Handler ([HTTP]) is
 	// in the node's process all the same.
 	Isolation Isolation
-	// Output gets what workers print, line by line, behind the name of the worker. nil: it goes to the log.
+	// Output receives the output of workers, line by line, after the name of the worker. If it is nil, the output goes to the log.
 	Output io.Writer
 	// HTTP is the address of the HTTP ingress, such as "127.0.0.1:8000"; port 0 picks one ([System.HTTP]). It is opened before
 	// anything of the application starts, so that an address that is in use costs no start. "" for none: [System.Serve] can
 	// open one later.
 	HTTP string
-	// HTTPLimits bound what clients of the ingress may hold of the node.
+	// HTTPLimits bound the memory, the connections and the time that clients of the ingress may take.
 	HTTPLimits HTTPLimits
 	// LogDir is a directory, made if need be, in which every worker gets a log file: replica_<app>_<replica>.log of a
 	// Python replica, worker_<app>_<number>.log of a Go worker, which may host several. A file is renamed at 16 MiB, to .1 and
 	// so on to .3; the files of at most 16 workers that have ended are kept per deployment. "" for none.
 	LogDir string
 	// StrictCodec names the codec, msgpack or orjson, with which calls that stay in this process are encoded and decoded
-	// all the same. "" encodes only those of deployments whose options say so.
+	// all the same. "" encodes only calls to deployments with the option StrictCodec.
 	StrictCodec string
 	// StateDir is a directory, made if need be, in which the node keeps what the next one must know if this one is killed: what runs,
 	// and which processes run it. One that is there must be empty or have been used by a node before; all others are refused. Worker processes then live on for WorkerGrace, and a system that is started with the same
@@ -68,14 +68,14 @@ type Config struct {
 	// WorkerGrace is how long worker processes wait for the next node. 0 is 30 s. Only with StateDir.
 	WorkerGrace time.Duration
 	// ArenaSize is how many bytes of shared memory the workers of one application may use for large values (128 KiB and
-	// more); what does not fit travels over sockets. It takes memory only as far as it is used. 0 is 1 GiB, less than 0 none.
+	// more); values that do not fit travel over sockets. It takes memory only as far as it is used. 0 is 1 GiB, less than 0 none.
 	ArenaSize int64
 	// ReferenceLimit is how many bytes of results the node keeps for callers in workers and drivers that asked for them by
 	// reference, beside those in shared memory. Over it a call answers by value, or fails with reason too_large if the
 	// value has 8 MiB or more. 0 is 256 MiB.
 	ReferenceLimit int64
 	// MaxBody is the largest value, in bytes, that calls, results and items may have between processes: 1 MiB to 4 GiB less one
-	// byte. 0 is 256 MiB. What is larger fails with the reason too_large.
+	// byte. 0 is 256 MiB. A larger value fails with the reason too_large.
 	MaxBody int
 	// Admin opens the admin interface of the node, which only reads: status, calls, events, profiles. "private" is a unix socket in a
 	// directory of this user's, where commands such as "helve status" find it. A TCP address of the loopback interface, such as
@@ -323,7 +323,7 @@ func (s *System) prepare(ctx context.Context, make Build) (*App, node.App, error
 	return app, def, nil
 }
 
-// start deploys what was built or loaded.
+// start deploys an application that was built or loaded.
 func (s *System) start(ctx context.Context, app *App, def node.App, later bool) error {
 	def.Home, def.Retry, def.Replace = app, later, later
 	def.Bound = func(name string, d *node.Deployment) {
@@ -357,7 +357,7 @@ func built(build Build) (app *App, err error) {
 
 func buildApp(build Build) (*App, spec.Graph, error) { return sealed(built(build)) }
 
-// sealed is what a Build has given when it is looked through.
+// sealed checks the result of a Build and completes its graph.
 func sealed(app *App, err error) (*App, spec.Graph, error) {
 	if err != nil {
 		return nil, spec.Graph{}, fmt.Errorf("build: %w", err)
@@ -444,7 +444,7 @@ func (a *App) serve(g *guest.Guest) error {
 		d.port.Store(g.Port(a.name, d.name, d.python != nil))
 	}
 	if err := g.Serve(); err != nil {
-		// The usual reason is that the node has gone; there is nobody left to serve.
+		// The usual cause is the end of the node.
 		return fmt.Errorf("worker of application %s: connection to the node: %w", a.name, err)
 	}
 	return nil
@@ -466,7 +466,7 @@ func (s *System) Serve(addr string) (url string, failed <-chan error, err error)
 // Status returns a copy of the present state of applications, deployments and replicas.
 func (s *System) Status() helvetype.Status { return s.node.Status() }
 
-// Close drains: HTTP first, then the calls under way, then replicas and workers. When ctx ends, what is left is killed.
+// Close drains: HTTP first, then the calls under way, then replicas and workers. When ctx ends, the rest is killed.
 func (s *System) Close(ctx context.Context) error { return s.node.Close(ctx) }
 
 // Ingress is a handle to the ingress deployment of an application, for [MethodNamed]; "" is the ingress method there.
@@ -497,7 +497,7 @@ func HandleOf[R any](s *System, app, name string) (Handle[R], error) {
 	return handleTo[R](d)
 }
 
-// unknownDeployment names those that a has.
+// unknownDeployment returns the error for a name that no deployment has. It lists the deployments of a.
 func unknownDeployment(app, name string, a *App) *call.Error {
 	e := &call.Error{Code: call.Unavailable, Reason: call.DeploymentUnavailable, App: app, Deployment: name,
 		Message: fmt.Sprintf("no deployment %q in application %q", name, app)}

@@ -201,8 +201,8 @@ func (b *stream[In, Out]) inline(c *call.Inline, slot router.Replica, rep *insta
 	return failure
 }
 
-// ResponseStream is the sequence to come of a stream that is under way: the method runs at once, up to 64 items or 1 MB of
-// strings or bytes ahead of whoever reads. All, Cancel and Close may be called from any goroutine.
+// ResponseStream is the sequence of a stream that is under way. The method runs at once, up to 64 items or 1 MB of strings or bytes
+// ahead of the reader. All, Cancel and Close may be called from any goroutine.
 type ResponseStream[T any] struct {
 	*flow[T]
 	ranged atomic.Bool
@@ -299,19 +299,19 @@ type flow[T any] struct {
 	last     *call.Error   // how it ended; set before over
 	gone     chan struct{} // closed when nobody reads any more
 	leaving  sync.Once
-	far      far
+	received received
 	bad      *call.Error // the reader's: an item that does not decode
 	ring     [flowItems]T
 }
 
-// What comes for the reader of a flow.
+// The states of a flow for its reader.
 const (
 	flowing uint32 = iota
 	drained        // nothing more behind what is in the ring
 	cut            // nothing more, and nobody wants what is in the ring
 )
 
-// The promised bounds of what runs ahead of the reader.
+// The bounds of the items that wait for the reader.
 const (
 	flowItems = 64
 	flowBytes = 1 << 20
@@ -335,7 +335,8 @@ func newFlow[T any]() *flow[T] {
 	return f
 }
 
-// put waits for room, until ctx ends. false: nobody wants more. It belongs to the goroutine of the method.
+// put waits for room, until ctx ends, and adds an item. It returns false if the stream has no reader any more. Only the goroutine
+// of the method calls it.
 func (f *flow[T]) put(ctx context.Context, v T) bool {
 	n := 0
 	if f.size != nil {
@@ -398,7 +399,7 @@ func (f *flow[T]) take() (v T, ok bool) {
 		if f.toRead == r {
 			f.toRead = f.written.Load()
 		}
-		if p, ok := f.far.take(); ok {
+		if p, ok := f.received.take(); ok {
 			v, err := decode[T](f.b, p)
 			if err != nil {
 				f.bad = call.AsError(err).At(&f.own)
@@ -421,11 +422,11 @@ func (f *flow[T]) take() (v T, ok bool) {
 			}
 			return v, true
 		}
-		if f.over.Load() == drained && f.written.Load() == r && f.far.empty() {
+		if f.over.Load() == drained && f.written.Load() == r && f.received.empty() {
 			break
 		}
 		f.hungry.Store(true)
-		if f.written.Load() != r || f.over.Load() != flowing || !f.far.empty() {
+		if f.written.Load() != r || f.over.Load() != flowing || !f.received.empty() {
 			f.hungry.Store(false)
 			continue
 		}
@@ -473,7 +474,7 @@ func (f *flow[T]) watch(ctx context.Context) {
 // for a slot never starts. It does nothing to a stream that has ended.
 func (f *flow[T]) Cancel() { f.cancel(context.Canceled) }
 
-// Close says that nobody reads any more: the stream is cancelled if it has not ended, and what is buffered is dropped.
+// Close ends the reading. The stream is cancelled if it has not ended, and items that wait are dropped.
 func (f *flow[T]) Close() {
 	f.leaving.Do(func() { close(f.gone) })
 	f.Cancel()
@@ -526,7 +527,7 @@ func (s flowSink[T]) Item(ctx context.Context, p call.Payload) bool {
 
 // Frame takes items of a method in another process. The reader decodes them: this goroutine reads the connection.
 func (s flowSink[T]) Frame(_ *call.Batch, from call.Source, frame []byte) {
-	s.f.far.put(s.f, from, frame)
+	s.f.received.put(s.f, from, frame)
 }
 
 // Wanted is false once the stream was cancelled.
@@ -534,8 +535,8 @@ func (s flowSink[T]) Wanted() bool { return s.f.wanted() }
 
 func (s flowSink[T]) Complete(_ *call.Batch, r call.Result) { s.f.finish(r.Err) }
 
-// far are the items that came over a wire and were not read yet. Its window bounds them.
-type far struct {
+// received has the items that came over a wire and were not read yet. The window of the stream bounds their number.
+type received struct {
 	arrived atomic.Uint64 // frames so far
 	mu      sync.Mutex
 	frames  [][]byte
@@ -547,7 +548,7 @@ type far struct {
 	owed  call.Window
 }
 
-func (a *far) put(f interface{ wake() }, from call.Source, frame []byte) {
+func (a *received) put(f interface{ wake() }, from call.Source, frame []byte) {
 	a.mu.Lock()
 	a.frames = append(a.frames, append([]byte(nil), frame...))
 	a.from = from
@@ -556,10 +557,10 @@ func (a *far) put(f interface{ wake() }, from call.Source, frame []byte) {
 	f.wake()
 }
 
-func (a *far) empty() bool { return len(a.now) == 0 && a.arrived.Load() == a.taken }
+func (a *received) empty() bool { return len(a.now) == 0 && a.arrived.Load() == a.taken }
 
 // take gives the next item, which stays valid, and lets the method go on when half of the window was read.
-func (a *far) take() (call.Payload, bool) {
+func (a *received) take() (call.Payload, bool) {
 	if len(a.now) == 0 {
 		if a.arrived.Load() == a.taken {
 			return call.Payload{}, false

@@ -146,8 +146,8 @@ func joined(err error) []error {
 	return []error{err}
 }
 
-// TestBroadcastToWhatStops: a broadcast that waits behind another when the replicas stop gets an entry for each that says so,
-// and names them as missed; the one that ran has its answers.
+// TestBroadcastToWhatStops: a broadcast waits behind another one when the replicas stop. Its result has an error for each
+// replica and names all of them as missed; the broadcast before it has its answers.
 func TestBroadcastToWhatStops(t *testing.T) {
 	t.Parallel()
 	fixture.EachBubble(t, func(t *testing.T, r helvetest.Runner) {

@@ -12,7 +12,7 @@ import (
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 )
 
-// Told is what testdata/asker.py asks.
+// Told is the Go deployment that testdata/asker.py calls.
 type Told struct{}
 
 type toldIn struct {

@@ -46,7 +46,7 @@ func cases(t *testing.T, s *helve.System, app string) {
 			test(t, s, h)
 		})
 	}
-	// These watch what one replica does, or fill all slots.
+	// These cases watch the calls of one replica, or fill all slots.
 	for _, test := range []struct {
 		name string
 		f    func(*testing.T, *helve.System, helve.Handle[fixture.Service])
@@ -87,7 +87,7 @@ func values(t *testing.T, _ *helve.System, h helve.Handle[fixture.Service]) {
 	}
 }
 
-// codecs: what a handle's options name is what the other process gets, and what it answers in.
+// codecs: the codecs in a handle's options are the codecs of the request and of the answer in the other process.
 func codecs(t *testing.T, _ *helve.System, h helve.Handle[fixture.Service]) {
 	ctx := t.Context()
 	at := time.Date(2026, 11, 23, 12, 30, 0, 123456000, time.UTC)
@@ -327,7 +327,8 @@ func cancelQueued(t *testing.T, _ *helve.System, h helve.Handle[fixture.Service]
 	}
 }
 
-// TestIsolationPerDeployment: each deployment lives where it says, and those in a worker share one.
+// TestIsolationPerDeployment: each deployment has the isolation of its options, and the deployments in a worker share one
+// worker.
 func TestIsolationPerDeployment(t *testing.T) {
 	t.Parallel()
 	s := helvetest.Start(t, helve.Config{}, buildSplit)

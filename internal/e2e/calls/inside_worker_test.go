@@ -156,7 +156,7 @@ func TestStrictnessInsideAndOutside(t *testing.T) {
 		if m := most.Load(); m > shelfMax {
 			t.Errorf("%d calls ran at once at a replica, at most %d may", m, shelfMax)
 		}
-		// Nothing is lost: all slots can be had from outside, whatever the worker had been lent.
+		// All slots can be acquired from outside, although the worker had been lent some.
 		sel := make([]*helve.Selection, 2*shelfMax)
 		for i := range sel {
 			if sel[i], err = outside.Choose(ctx); err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 )
 
-// Bounds is the Go half of what is over a limit; testdata/bounds.py is the other.
+// Bounds is a Go deployment for calls that are over a limit; testdata/bounds.py is its Python twin.
 type Bounds struct {
 	near, py helve.AnyHandle
 }
@@ -49,7 +49,8 @@ var buildBounds = fixture.Register(func() (*helve.App, error) {
 	return app, nil
 })
 
-// wrongCalls makes calls that are over a limit, each of which is an error that says so, and then one that is not.
+// wrongCalls makes calls that are over a limit, each of which fails with an error that names the limit, and then a call
+// within the limits.
 func wrongCalls(ctx context.Context, kind string, handles ...helve.AnyHandle) error {
 	var wrong []error
 	expect := func(reason helvetype.Reason, text string, err error) {
@@ -89,8 +90,8 @@ func wrongCalls(ctx context.Context, kind string, handles ...helve.AnyHandle) er
 	return errors.Join(wrong...)
 }
 
-// TestOverTheLimits: what a call carries that nothing can take is an error of that call, from the node and from a replica, to a
-// deployment in Go and one in Python; replicas, their processes and the node go on. A user config may have megabytes.
+// TestOverTheLimits: a call with too long a name or value fails, from the node and from a replica, to a deployment in Go and
+// one in Python. Replicas, their processes and the node go on. A user config may have megabytes.
 func TestOverTheLimits(t *testing.T) {
 	t.Parallel()
 	helvetest.Run(t, buildBounds, func(t *testing.T, s *helve.System) {

@@ -42,7 +42,7 @@ func TestResponseIsEagerAndOutlivesAResultThatGaveUp(t *testing.T) {
 			return n, release.Wait(ctx)
 		}})
 		resp := l.Do.Remote(t.Context(), 7)
-		<-started // nobody has asked for the result
+		<-started // no caller has asked for the result
 		short, cancel := context.WithCancel(t.Context())
 		cancel()
 		if _, err := resp.Result(short); !errors.Is(err, context.Canceled) {

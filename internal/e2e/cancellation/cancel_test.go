@@ -75,7 +75,7 @@ func TestCancel(t *testing.T) {
 		if n := <-started; n != 3 {
 			t.Errorf("a call cancelled in the queue was started: %d", n)
 		}
-		third.Cancel() // it has ended
+		third.Cancel() // the call has ended
 		if v, err := third.Result(t.Context()); v != 3 || err != nil {
 			t.Errorf("a cancel after the end: %d, %v", v, err)
 		}

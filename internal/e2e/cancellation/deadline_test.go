@@ -2,6 +2,8 @@ package cancellation_test
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -74,7 +76,7 @@ func TestDeadlines(t *testing.T) {
 						t.Errorf("Call returned after %v", took)
 					}
 				}
-				// Those that ran are 1, 9, 4 and perhaps 9 again, which kept its caller waiting.
+				// The calls that ran are 1, 9, 4 and perhaps 9 again, which kept its caller waiting.
 				want := helvetype.Calls{Total: 3, Errors: 3}
 				if r.Name == "local" {
 					want = helvetype.Calls{Total: 4, Errors: 4, Late: 1}
@@ -86,4 +88,32 @@ func TestDeadlines(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestDeadlineThatIsNotReached: a deadline that is not reached changes no call, and the method sees the time that is left.
+func TestDeadlineThatIsNotReached(t *testing.T) {
+	t.Parallel()
+	fixture.EachBubble(t, func(t *testing.T, r helvetest.Runner) {
+		l := fixture.StartLab(t, r, helve.Options{}, &fixture.Lab{OnSeq: fixture.CountUp, OnDo: func(ctx context.Context, n int) (int, error) {
+			d, ok := ctx.Deadline()
+			if left := time.Until(d); !ok || left != time.Hour || ctx.Err() != nil {
+				return 0, fmt.Errorf("%v left of an hour, %v", left, ctx.Err())
+			}
+			time.Sleep(59 * time.Minute) // in fake time
+			return 2 * n, ctx.Err()
+		}})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		rs := []*helve.Response[int]{l.Do.Remote(ctx, 1), l.Do.Remote(ctx, 2)}
+		if v, err := l.Do.Call(ctx, 3); v != 6 || err != nil {
+			t.Errorf("%d, %v", v, err)
+		}
+		if vs, err := helve.All(ctx, rs...); !slices.Equal(vs, []int{2, 4}) || err != nil {
+			t.Errorf("%v, %v", vs, err)
+		}
+		time.Sleep(time.Hour) // the limit passes when all is over
+		if v, err := rs[0].Result(t.Context()); v != 2 || err != nil {
+			t.Errorf("afterwards: %d, %v", v, err)
+		}
+	})
 }

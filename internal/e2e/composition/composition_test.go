@@ -49,7 +49,7 @@ func TestComposition(t *testing.T) {
 		if v, err := sum.Result(ctx); v != 140 || err != nil {
 			t.Errorf("%d, %v", v, err)
 		}
-		// A chain does not deadlock whatever is awaited first.
+		// A chain does not deadlock, in any order of waiting.
 		x := twice.RemoteFrom(ctx, twice.RemoteFrom(ctx, twice.Remote(ctx, 1)))
 		if vs, err := helve.All(ctx, x, a, b); err != nil || !slices.Equal(vs, []int{8, 10, 20}) {
 			t.Errorf("%v, %v", vs, err)

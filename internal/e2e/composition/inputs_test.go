@@ -13,7 +13,8 @@ import (
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 )
 
-// Sorter has methods of many inputs. Only some are bound where the graph is built: those have thunks of their own.
+// Sorter has methods of many inputs. The graph binds only some of its methods, and a method that the graph binds has a thunk
+// of its own.
 type Sorter struct{}
 
 type left struct{ A int }
@@ -88,7 +89,7 @@ func TestInputOfAnotherType(t *testing.T) {
 				t.Error(v, err)
 			}
 		}
-		if r.Config.StrictCodec == "" && r.Config.Isolation == helve.InNode { // encoded, a record is what its fields are
+		if r.Config.StrictCodec == "" && r.Config.Isolation == helve.InNode { // encoded, a record has no type but its fields
 			refused(t, h, "Left", right{1}, "right", "left")
 			answers(t, h, "Failure", errors.New("e"), "e")
 			answers[error](t, h, "Failure", nil, "<nil>")
@@ -141,7 +142,8 @@ var buildFinder = fixture.Register(func() (*helve.App, error) {
 	return app, nil
 })
 
-// TestHandleFromInCallsOfWorkers: a method in the node finds its application whoever called it, also after that changed.
+// TestHandleFromInCallsOfWorkers: a method in the node finds its application when another worker called it, also after the
+// application was deployed again.
 func TestHandleFromInCallsOfWorkers(t *testing.T) {
 	t.Parallel()
 	sys := helvetest.Start(t, helve.Config{}, buildFinder)
@@ -172,7 +174,7 @@ func TestNamedMethodsOfTheGraph(t *testing.T) {
 			helve.MethodNamed[int, string](h, "Text"), helve.MethodNamed[string, int](h, ""), helve.MethodNamed[string, string](h, "Items"),
 			helve.StreamNamed[string, string](h, "Left"), helve.StreamNamed[string, int](h, "items"),
 			helve.MethodNamed[string, string](far, "Nope"), helve.MethodNamed[string, string](far, ""),
-			helve.MethodNamed[right, int](far, "Left"), // what it sends may decode
+			helve.MethodNamed[right, int](far, "Left"), // the value may decode as the other type
 			helve.MethodNamed[any, any](h, "Left"), helve.MethodNamed[helve.None, string](h, "Left"), helve.MethodNamed[error, string](h, "Any"),
 		}})
 		app.Ingress(helve.MethodNamed[string, string](h, "nope"))

@@ -55,7 +55,8 @@ func (m *mason) Hurry(ctx context.Context, seed uint64) (int, error) {
 	return done, nil
 }
 
-// TestLargeValuesInAHurry: calls that are cut off wherever they are leave nothing behind, and nobody is sent what is not his.
+// TestLargeValuesInAHurry: calls that are cut off at any point leave no memory behind, and no call gets the value of
+// another.
 func TestLargeValuesInAHurry(t *testing.T) {
 	t.Parallel()
 	tiny := helvetest.Runner{Name: "tiny", Config: helve.Config{Isolation: helve.Process, ArenaSize: 2 << 20}}

@@ -156,7 +156,7 @@ func (m *mason) Keep(ctx context.Context, detached bool) (string, error) {
 	return "", err
 }
 
-// Kept reads what Keep kept; what says what else to do.
+// Kept reads the result that Keep kept; its argument names a further step.
 func (m *mason) Kept(ctx context.Context, what string) (string, error) {
 	if what == "close" {
 		m.kept.Close()
@@ -211,7 +211,7 @@ func quarryHandles(t *testing.T, s *helve.System) (helve.Handle[quarry], helve.H
 	return q, m
 }
 
-// withoutMemory are runners whose workers share no memory: what is kept by reference stays with the node.
+// withoutMemory is a runner whose workers share no memory: a result that is kept by reference stays with the node.
 var withoutMemory = helvetest.Runner{Name: "process-sockets", Config: helve.Config{Isolation: helve.Process, ArenaSize: -1}} //nolint:gochecknoglobals // a constant
 
 // nothingKept waits until no buffer is published and no result is kept.
@@ -231,7 +231,8 @@ func nothingKept(t *testing.T, s *helve.System) {
 	})
 }
 
-// largeRunners leave out those that differ in nothing that large values meet: JSON of megabytes takes long under the race detector.
+// largeRunners are the runners that move large values in different ways. JSON is left out: megabytes of it take long under
+// the race detector.
 var largeRunners = []helvetest.Runner{helvetest.Local, helvetest.Encoded, helvetest.Socket, helvetest.Process, withoutMemory} //nolint:gochecknoglobals // a constant
 
 // TestLargeValues sends values of all sizes to and from workers, and finds that nothing of them is left.
@@ -272,8 +273,8 @@ func TestLargeValues(t *testing.T) {
 	}, largeRunners...)
 }
 
-// TestByReference: a result goes from the replica that makes it to the one that takes it without being read by the caller,
-// and may be read many times.
+// TestByReference: a result goes from its replica to another replica without being read by the caller, and may be read many
+// times.
 func TestByReference(t *testing.T) {
 	t.Parallel()
 	helvetest.Run(t, buildQuarry, func(t *testing.T, s *helve.System) {
@@ -335,7 +336,7 @@ func TestReferencesEnd(t *testing.T) {
 			if what == "close first" {
 				what = "close"
 			} else if c.detached {
-				if got, err := kept.Call(ctx, ""); err != nil || got != "true" { // it is read, and so stays
+				if got, err := kept.Call(ctx, ""); err != nil || got != "true" { // the result is read, and so stays
 					t.Errorf("%+v: %s, %v", c, got, err)
 				}
 			}
@@ -372,7 +373,7 @@ func TestReferenceLimits(t *testing.T) {
 	}
 }
 
-// TestFullArena: what does not fit into the shared memory travels over the socket.
+// TestFullArena: a value that does not fit into the shared memory travels over the socket.
 func TestFullArena(t *testing.T) {
 	t.Parallel()
 	s := helvetest.Start(t, helve.Config{Isolation: helve.Process, ArenaSize: 1 << 20}, buildQuarry)
@@ -399,8 +400,8 @@ func TestFullArena(t *testing.T) {
 	nothingKept(t, s)
 }
 
-// TestKilledWorkerLeaksNothing: what a worker held that was killed is free when its process is gone, and what it made lives
-// on as long as somebody has it.
+// TestKilledWorkerLeaksNothing: the memory that a killed worker read is free when its process is gone, and the results that
+// it made live as long as a reader has them.
 func TestKilledWorkerLeaksNothing(t *testing.T) {
 	t.Parallel()
 	s := helvetest.Start(t, helve.Config{Isolation: helve.Process}, buildQuarry)
@@ -428,7 +429,7 @@ func TestKilledWorkerLeaksNothing(t *testing.T) {
 		t.Fatal("the worker holds no lease: the test shows nothing")
 	}
 	syscall.Kill(before.Deployments["Quarry"].Replicas[0].PID, syscall.SIGKILL)
-	for _, r := range made { // they are read again from where they lie
+	for _, r := range made { // the values are read again from shared memory
 		if b, err := helve.MethodOf(q, quarry.Weigh).With(helve.Idempotent).RemoteFrom(ctx, r).Result(ctx); err != nil || b != 500_000 {
 			t.Errorf("after the producer's end: %d, %v", b, err)
 		}
@@ -437,7 +438,8 @@ func TestKilledWorkerLeaksNothing(t *testing.T) {
 	nothingKept(t, s)
 }
 
-// TestReferencesBetweenApplications: applications have memory of their own, and what lies in one's goes to the other as a copy.
+// TestReferencesBetweenApplications: each application has shared memory of its own, and a value in it goes to another
+// application as a copy.
 func TestReferencesBetweenApplications(t *testing.T) {
 	t.Parallel()
 	helvetest.Run(t, buildQuarry, func(t *testing.T, s *helve.System) {

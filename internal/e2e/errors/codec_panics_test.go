@@ -71,8 +71,8 @@ var buildTouchy = fixture.Register(func() (*helve.App, error) {
 	return app, nil
 })
 
-// TestValuesWhoseCodeFails: whichever goroutine writes or reads a value, and whatever code of the value's own does there, its
-// call alone fails, every time somebody asks, and the slot is free again.
+// TestValuesWhoseCodeFails: the code of a value panics while any goroutine encodes or decodes it. Only the call of that
+// value fails, at every read of its result, and the slot is free again.
 func TestValuesWhoseCodeFails(t *testing.T) {
 	t.Parallel()
 	helvetest.Run(t, buildTouchy, func(t *testing.T, sys *helve.System) {
@@ -126,7 +126,7 @@ func TestValuesWhoseCodeFails(t *testing.T) {
 				switch {
 				case !encoded && err != nil:
 					t.Errorf("%s, %s: %v", way, kind, err)
-				case encoded && way == "in any" && n >= readPanics: // nothing reads it into its type
+				case encoded && way == "in any" && n >= readPanics: // no code decodes it into its type
 					if err != nil {
 						t.Errorf("%s, %s: %v", way, kind, err)
 					}

@@ -19,7 +19,7 @@ import (
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 )
 
-// trap is an error, or a value to panic with, whose methods do what it says.
+// trap is an error, or a value to panic with, whose methods panic, end their goroutine or block, as the field how says.
 type trap struct{ how string }
 
 func (t *trap) spring(method string) bool {
@@ -245,7 +245,7 @@ func (m *mortal) RoutingStats(context.Context) (map[string]any, error) {
 	return map[string]any{}, m.at("stats")
 }
 
-// TestMethodsOfErrorValuesAreGuardedInTheLifeOfReplicas is the same for what is no call.
+// TestMethodsOfErrorValuesAreGuardedInTheLifeOfReplicas is the same for health checks, configs, closes and statistics.
 func TestMethodsOfErrorValuesAreGuardedInTheLifeOfReplicas(t *testing.T) {
 	t.Parallel()
 	build := func(where, kind string) helve.Build {
@@ -309,7 +309,8 @@ func (l leaving) Rank(helve.RoutedCall, []helve.ReplicaView, []int) ([]int, bool
 	return nil, false
 }
 
-// TestPolicyThatFails: one that cannot be made is a mistake; one that fails has no say.
+// TestPolicyThatFails: a policy that cannot be made is an error of the start. A call whose policy panics, or ends its
+// goroutine, goes to a replica all the same.
 func TestPolicyThatFails(t *testing.T) {
 	t.Parallel()
 	build := func(make func() helve.RoutingPolicy) helve.Build {

@@ -15,7 +15,7 @@ import (
 
 var (
 	errGone   = errors.New("gone")
-	errShut   = fmt.Errorf("shut: %w", errGone) // registered, and wraps one that is
+	errShut   = fmt.Errorf("shut: %w", errGone) // registered, and wraps a registered error
 	errPublic = helve.Public(helve.NotFound, "no such page")
 	errNobody = errors.New("not registered")
 )
@@ -38,7 +38,7 @@ type StepError struct {
 func (e StepError) Error() string { return e.Step + ": " + e.Err.Error() }
 func (e StepError) Unwrap() error { return e.Err }
 
-// likeError is not registered, and says of itself what it is.
+// likeError is not registered. Its Is matches errGone and context.DeadlineExceeded, and its As gives a LimitError.
 type likeError struct{}
 
 func (likeError) Error() string { return "like" }
@@ -84,7 +84,7 @@ func (identity) Items(_ context.Context, kind string) iter.Seq2[string, error] {
 
 func (identity) Panic(_ context.Context, kind string) error { panic(identities[kind]()) }
 
-// Pass gives on what another deployment has failed with, Wrap wraps it.
+// Pass returns the error of another deployment, Wrap wraps that error.
 func (i identity) Pass(ctx context.Context, kind string) (string, error) { return i.of.Call(ctx, kind) }
 
 func (i identity) Wrap(ctx context.Context, kind string) (string, error) {
@@ -107,11 +107,11 @@ func identityOf(outer, inner helve.Isolation) helve.Build {
 
 var (
 	buildIdentity      = fixture.Register(identityOf(helve.InNode, helve.InNode))
-	buildIdentityTwice = fixture.Register(identityOf(helve.Process, helve.InNode)) // what fails in the node passes a worker
+	buildIdentityTwice = fixture.Register(identityOf(helve.Process, helve.InNode)) // an error of the node passes a worker
 )
 
 // TestErrorsAreTheSameInEveryProcess: errors.Is, errors.As, code and reason of a call's error do not depend on where the
-// method ran, nor on how the call was made, nor on what it passed on its way.
+// method ran, nor on how the call was made, nor on the processes between.
 func TestErrorsAreTheSameInEveryProcess(t *testing.T) {
 	t.Parallel()
 	test := func(app string) func(t *testing.T, s *helve.System) {
@@ -181,7 +181,7 @@ func TestErrorsAreTheSameInEveryProcess(t *testing.T) {
 	})
 }
 
-// sameIdentity compares what callers see of got with the error that the method returned.
+// sameIdentity compares the error of a call with the error that the method returned.
 func sameIdentity(t *testing.T, what string, got, made error, panicked bool) {
 	t.Helper()
 	if got == nil || helve.ReasonOf(got) != helve.User {

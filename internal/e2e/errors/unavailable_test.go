@@ -30,7 +30,7 @@ func (f *Frail) CheckHealth(context.Context) error {
 
 func (f *Frail) Do(_ context.Context, in string) (string, error) { return in, nil }
 
-// TestNoReplicaSaysWhy: who waits in vain for a replica learns why there is none.
+// TestNoReplicaSaysWhy: a call that finds no replica fails with the reason why there is none.
 func TestNoReplicaSaysWhy(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -80,7 +80,7 @@ func TestNoReplicaSaysWhy(t *testing.T) {
 	})
 }
 
-// Judge answers over HTTP with what its input asks for.
+// Judged is the input of Judger: "public" asks for an error with a public text, "secret" for another error.
 type Judged struct{ How string }
 
 type Judger struct{}
@@ -95,7 +95,8 @@ func (Judger) Judge(_ context.Context, in Judged) (string, error) {
 	return in.How, nil
 }
 
-// TestWhatClientsRead: what a client outside reads says what it can do about it, and nothing else.
+// TestWhatClientsRead: a client outside reads the text of a public error and of its own mistake, and no text of
+// other errors.
 func TestWhatClientsRead(t *testing.T) {
 	t.Parallel()
 	helvetest.Run(t, func() (*helve.App, error) {

@@ -97,7 +97,7 @@ func newBreaker(context.Context) (*Breaker, error) {
 	return b, nil
 }
 
-// TestBrokenAnswersShow: an answer that breaks off can be told from one that ends, by every protocol, also where the end of the
+// TestBrokenAnswersShow: a client sees whether an answer broke off or ended, in every protocol, also where the end of the
 // connection is the end of the body.
 func TestBrokenAnswersShow(t *testing.T) {
 	t.Parallel()
@@ -238,8 +238,8 @@ func newMounted(context.Context) (*Mounted, error) {
 	return p, nil
 }
 
-// TestPathsOfAMountedHandler: what a handler under a prefix says of its paths is what clients can ask for, and what it sees of theirs fits
-// together, however they are encoded.
+// TestPathsOfAMountedHandler: the paths that a handler under a prefix writes are paths that clients can ask for, and the
+// path and the raw path that it reads fit together in every encoding.
 func TestPathsOfAMountedHandler(t *testing.T) {
 	t.Parallel()
 	page := func(name, prefix string) helve.Build {
@@ -311,8 +311,8 @@ type Patient struct{}
 
 func (Patient) Say(context.Context, helve.None) (string, error) { return "here", nil }
 
-// TestHealth: a node is healthy from its first application on until it drains, whatever becomes of others; readiness is that of the
-// applications.
+// TestHealth: a node is healthy from its first application on until it drains, also when other applications fail; readiness
+// is that of the applications.
 func TestHealth(t *testing.T) {
 	t.Parallel()
 	begin, release := make(chan struct{}, 10), make(chan error, 10)
@@ -489,7 +489,8 @@ func postJSON(t *testing.T, url, body string) *http.Response {
 	return fixture.Request(t, t.Context(), http.MethodPost, url, body, "Accept", "application/json", "Content-Type", "application/octet-stream")
 }
 
-// TestHandlersStayInTheNode: an isolation for all leaves an ingress that is a handler in the node, and moves what it calls.
+// TestHandlersStayInTheNode: an isolation for all deployments leaves an ingress that is a handler in the node, and moves the
+// deployments that the handler calls.
 func TestHandlersStayInTheNode(t *testing.T) {
 	t.Parallel()
 	helvetest.Run(t, buildFacade, func(t *testing.T, s *helve.System) {
@@ -538,8 +539,8 @@ var buildFacade = fixture.Register(func() (*helve.App, error) {
 	return app, nil
 })
 
-// TestFullQueueIsSaidBeforeTheBody: a request for which the queue has no place is refused before its body is sent, and one that finds a
-// slot or a place is not.
+// TestFullQueueIsSaidBeforeTheBody: a request for which the queue has no place is refused before its body is sent. A request
+// that finds a slot or a place is not.
 func TestFullQueueIsSaidBeforeTheBody(t *testing.T) {
 	t.Parallel()
 	entered, release := make(chan struct{}, 10), make(chan struct{})

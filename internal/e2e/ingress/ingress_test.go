@@ -2,7 +2,6 @@ package ingress_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -242,11 +240,11 @@ func TestPythonStreamOverHTTP(t *testing.T) {
 	}
 }
 
-// TestStreamIsLoggedWhenItFails: what the client cannot be told is in the log, with the request's id.
+// TestStreamIsLoggedWhenItFails: an error after the first bytes of the answer is in the log, with the request's id.
 func TestStreamIsLoggedWhenItFails(t *testing.T) {
 	t.Parallel()
-	var log syncedBuffer
-	s := helvetest.Start(t, helve.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}, buildText)
+	log := fixture.NewLog()
+	s := helvetest.Start(t, helve.Config{Logger: slog.New(log)}, buildText)
 	url, _, err := s.Serve("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -259,24 +257,6 @@ func TestStreamIsLoggedWhenItFails(t *testing.T) {
 	if got := log.String(); !strings.Contains(got, "stream failed") || !strings.Contains(got, "request_id=my-id") || !strings.Contains(got, "a word too far") {
 		t.Errorf("the log has %s", got)
 	}
-}
-
-// syncedBuffer may be written from any goroutine.
-type syncedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *syncedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 // Site is an http.Handler.
@@ -436,7 +416,7 @@ func TestHandlerTakesConnectionsOver(t *testing.T) {
 		}
 		return ""
 	})
-	err = s.Close(t.Context()) // it has no time to finish
+	err = s.Close(t.Context()) // the request has no time to finish
 	if err == nil || !strings.Contains(err.Error(), "1 call still ran") {
 		t.Errorf("%v", err)
 	}

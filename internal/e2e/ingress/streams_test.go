@@ -106,7 +106,7 @@ var buildPasser = fixture.Register(func() (*helve.App, error) {
 	return app, nil
 })
 
-// TestStreamOfAHandleIsAResponseBody: what another deployment gives item by item goes on to the client.
+// TestStreamOfAHandleIsAResponseBody: the items of another deployment go on to the client one by one.
 func TestStreamOfAHandleIsAResponseBody(t *testing.T) {
 	t.Parallel()
 	helvetest.Run(t, buildPasser, func(t *testing.T, s *helve.System) {

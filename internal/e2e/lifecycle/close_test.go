@@ -43,7 +43,7 @@ func TestCloseNamesWhatDoesNotEnd(t *testing.T) {
 	hung := make(chan struct{})
 	go func() {
 		defer close(hung)
-		if r, err := http.Post(url, "", nil); err == nil { // it is cut off
+		if r, err := http.Post(url, "", nil); err == nil { // the method is cut off
 			r.Body.Close()
 			t.Errorf("answered %s", r.Status)
 		}
@@ -68,7 +68,8 @@ func TestCloseNamesWhatDoesNotEnd(t *testing.T) {
 	close(s.end)
 }
 
-// TestACloseThatIsCutShortSaysSo: what ended a drain is what its error says: the time of the deployment, or the context of Close.
+// TestACloseThatIsCutShortSaysSo: the error of a close names the limit that ended the drain: the time of the deployment, or
+// the context of Close.
 func TestACloseThatIsCutShortSaysSo(t *testing.T) {
 	t.Parallel()
 	for want, c := range map[string]struct {

@@ -33,8 +33,8 @@ func counting(name string, made *atomic.Int64, o helve.Options) helve.Build {
 
 func policyMaker(f func() helve.RoutingPolicy) helve.Routing { return helve.CustomRouting(f) }
 
-// TestMistakesAreFoundBeforeAnythingStarts: of the configuration, of the address, and of what workers need. No constructor has run,
-// and no directory was made.
+// TestMistakesAreFoundBeforeAnythingStarts: mistakes of the configuration, of the address, and of the workers' surroundings.
+// No constructor has run, and no directory was made.
 func TestMistakesAreFoundBeforeAnythingStarts(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")

@@ -116,7 +116,7 @@ func lifecycle(t *testing.T, r helvetest.Runner) {
 	}
 	before := sys.Status().Applications["cared"].Deployments["Cared"].Replicas[0].ID
 	sick.Store(true)
-	slow := word.Remote(ctx, 34*time.Second) // it runs while its replica is replaced
+	slow := word.Remote(ctx, 34*time.Second) // the call runs while its replica is replaced
 	time.Sleep(34 * time.Second)             // in fake time, three periods fail
 	sick.Store(false)
 	synctest.Wait()
@@ -132,7 +132,7 @@ func lifecycle(t *testing.T, r helvetest.Runner) {
 	if !slices.Contains(got, "close") || !slices.Contains(got, "reconfigure second") {
 		t.Errorf("%v", got)
 	}
-	// Drain: what runs may finish, within the graceful shutdown timeout.
+	// Drain: calls that run may finish, within the graceful shutdown timeout.
 	inTime, late := word.Remote(ctx, 3*time.Second), word.Remote(ctx, time.Minute)
 	synctest.Wait()
 	start := time.Now()

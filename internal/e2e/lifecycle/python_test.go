@@ -33,8 +33,8 @@ func buildPyCared(class string, o helve.Options) helve.Build {
 	}
 }
 
-// TestPythonReplicaIsCaredFor: a Python class is given its user config at the start and again, and says whether it works. A
-// config that it refused is not what the next replica starts with.
+// TestPythonReplicaIsCaredFor: a Python class is given its user config at the start and again, and says whether it works.
+// After a config was refused, the next replica starts with the config before it.
 func TestPythonReplicaIsCaredFor(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -85,7 +85,8 @@ func TestPythonReplicaIsCaredFor(t *testing.T) {
 	}
 }
 
-// TestPythonUserConfigWithoutReconfigure: nobody would be given it. What fails of a start is named.
+// TestPythonUserConfigWithoutReconfigure: a user config for a class without reconfigure is an error of the start. The error
+// of a start names the method that failed.
 func TestPythonUserConfigWithoutReconfigure(t *testing.T) {
 	t.Parallel()
 	_, err := helve.Config{}.Run(t.Context(), buildPyCared("Plain", helve.Options{UserConfig: map[string]string{"word": "x"}}))

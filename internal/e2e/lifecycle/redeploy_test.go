@@ -23,7 +23,7 @@ func TestCallsDuringDelete(t *testing.T) {
 		hook.Store(&f)
 		ended := make(chan error, 1)
 		go func() { _, err := l.Do.Call(context.Background(), 1); ended <- err }()
-		<-in // it has seen that the deployment is up
+		<-in // the client has seen that the deployment is up
 		if err := l.System.Delete(t.Context(), "labs"); err != nil {
 			t.Error(err)
 		}
@@ -124,7 +124,7 @@ type Elsewhere struct{}
 
 func (Elsewhere) Do(_ context.Context, n int) (int, error) { return n, nil }
 
-// TestHandlesFindNoStrangers: what has the name now, but is of another type, is not what a handle is for.
+// TestHandlesFindNoStrangers: a handle does not call a deployment of another type that has the same name now.
 func TestHandlesFindNoStrangers(t *testing.T) {
 	t.Parallel()
 	fixture.EachRunner(t, func(t *testing.T, r helvetest.Runner) {
@@ -134,7 +134,7 @@ func TestHandlesFindNoStrangers(t *testing.T) {
 		}
 		_, err := l.Do.Call(t.Context(), 0)
 		fixture.WantReason(t, err, helve.DeploymentUnavailable)
-		if r.Name == helvetest.Socket.Name { // its workers build what the system was started with
+		if r.Name == helvetest.Socket.Name { // the system's workers build the application that it was started with
 			return
 		}
 		if err := l.System.Deploy(t.Context(), func() (*helve.App, error) {

@@ -64,7 +64,7 @@ func TestStartFailures(t *testing.T) {
 	})
 }
 
-// TestReplicasThatFailTogether: what fails in all replicas at once is one failure for the back-off. Counted each by itself,
+// TestReplicasThatFailTogether: a failure in all replicas at once counts once for the back-off. Counted each by itself,
 // three of ten would already keep the next start back for longer than most things are down.
 func TestReplicasThatFailTogether(t *testing.T) {
 	t.Parallel()
@@ -83,7 +83,7 @@ func TestReplicasThatFailTogether(t *testing.T) {
 						at := time.Since(begin)
 						starts[at]++
 						mu.Unlock()
-						time.Sleep(100 * time.Millisecond) // in fake time, what a start takes
+						time.Sleep(100 * time.Millisecond) // in fake time, the duration of a start
 						if at < 500*time.Millisecond {
 							return nil, errors.New("the database is not up")
 						}
@@ -109,7 +109,7 @@ func TestConstructorTimeLimit(t *testing.T) {
 		_, err := helve.Run(t.Context(), func() (*helve.App, error) {
 			app := helve.NewApp("slow")
 			h := helve.Deploy(app, "Slow", func(context.Context) (*slow, error) {
-				time.Sleep(time.Hour) // fake time, and it ignores its context
+				time.Sleep(time.Hour) // fake time, and the constructor ignores its context
 				return &slow{closed}, nil
 			}, helve.Options{ConstructTimeout: new(time.Minute)})
 			app.Ingress(helve.MethodOf(h, (*slow).Do))
@@ -119,7 +119,7 @@ func TestConstructorTimeLimit(t *testing.T) {
 		if err == nil || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%v", err)
 		}
-		<-closed // what it made in the end was given back
+		<-closed // the instance that the constructor made late was closed
 	})
 }
 
@@ -128,7 +128,7 @@ type slow struct{ closed chan bool }
 func (s *slow) Do(context.Context, int) (int, error) { return 0, nil }
 func (s *slow) Close(context.Context) error          { s.closed <- true; return nil }
 
-// worker reports whether this process is a worker: what a Build must never ask, which is why these do.
+// worker reports whether this process is a worker. A Build must never ask that; the builds here do, to differ.
 func worker() bool { return os.Getenv("HELVE_WORKER") != "" }
 
 func ingressOf(app *helve.App, con func(context.Context) (*fixture.Subject, error)) *helve.App {
@@ -265,7 +265,7 @@ var never atomic.Pointer[chan struct{}]
 var buildStuck = fixture.Register(func() (*helve.App, error) {
 	return ingressOf(helve.NewApp("stuck"), func(context.Context) (*fixture.Subject, error) {
 		if c := never.Load(); c != nil {
-			<-*c // it ignores its context
+			<-*c // the constructor ignores its context
 		} else { // in a worker
 			select {}
 		}
@@ -273,7 +273,7 @@ var buildStuck = fixture.Register(func() (*helve.App, error) {
 	}), nil
 })
 
-// TestGivingUpOnAStart: the end of the context given to Run ends a start, whatever a constructor does.
+// TestGivingUpOnAStart: the end of the context given to Run ends a start, also while a constructor blocks.
 func TestGivingUpOnAStart(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
@@ -308,7 +308,8 @@ func TestGivingUpOnAStart(t *testing.T) {
 	}
 }
 
-// TestInterpreters: an interpreter that does not exist, and one without the package, are named with what to do.
+// TestInterpreters: the error for an interpreter that does not exist, or lacks the package, names the interpreter and a
+// remedy.
 func TestInterpreters(t *testing.T) {
 	type echo interface {
 		Echo(context.Context, string) (string, error)

@@ -53,14 +53,15 @@ func TestOrderOfStarts(t *testing.T) {
 		close(ready["A"])
 		close(ready["Other"])
 		s := <-done
-		if err := s.Deploy(t.Context(), build); err != nil { // the same order, and nobody waits for the old ones
+		if err := s.Deploy(t.Context(), build); err != nil { // the same order, and no start waits for the old replicas
 			t.Error(err)
 		}
 		expect("A", "B", "C", "C", "Other")
 	})
 }
 
-// TestStartThatOthersWaitFor: its failure is the application's, and those that wait do not start.
+// TestStartThatOthersWaitFor: the failure of a deployment that others wait for is the application's, and the others do not
+// start.
 func TestStartThatOthersWaitFor(t *testing.T) {
 	t.Parallel()
 	_, err := helve.Run(t.Context(), func() (*helve.App, error) {
@@ -81,7 +82,7 @@ func TestStartThatOthersWaitFor(t *testing.T) {
 // Referee compares two numbers of points.
 type Referee struct{}
 
-// Points are those of two sides.
+// Points are the numbers of points of two sides.
 type Points struct{ A, B int }
 
 // Better says which side has more points.
@@ -140,8 +141,8 @@ var buildLookup = fixture.Register(func() (*helve.App, error) {
 	return app, nil
 })
 
-// TestDynamicUses: what a replica calls and the graph does not say is in the status: handles that were asked for, in a constructor
-// too, and methods that were bound when the graph was complete.
+// TestDynamicUses: the status has the deployments that a replica calls without an edge in the graph: by handles that it
+// asked for, in a constructor too, and by methods that were bound after the graph was complete.
 func TestDynamicUses(t *testing.T) {
 	t.Parallel()
 	helvetest.Run(t, buildLookup, func(t *testing.T, s *helve.System) {
@@ -174,7 +175,7 @@ func TestDynamicUses(t *testing.T) {
 			}
 		}
 		uses("Asked", "Captured")
-		// What calls from outside is no edge.
+		// A call from outside is no edge.
 		j, err := helve.HandleOf[*Referee](s, "lookup", "Known")
 		if err != nil {
 			t.Fatal(err)

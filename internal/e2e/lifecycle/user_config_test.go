@@ -41,8 +41,8 @@ var buildPicky = fixture.Register(func() (*helve.App, error) {
 	return app, nil
 })
 
-// TestRefusedConfigsDoNotOutliveAWorker: a config that replicas refused, or that ended their process, is not what those start
-// with that take their place.
+// TestRefusedConfigsDoNotOutliveAWorker: a config that replicas refused, or that ended their process, is not the config with
+// which their successors start.
 func TestRefusedConfigsDoNotOutliveAWorker(t *testing.T) {
 	t.Parallel()
 	helvetest.Run(t, buildPicky, func(t *testing.T, s *helve.System) {

@@ -61,7 +61,7 @@ func TestChooseAndDispatch(t *testing.T) {
 				_, err = a.Dispatch(ctx, two, 1).Result(ctx)
 				fixture.WantReason(t, err, helve.ReplicaUnavailable)
 
-				// Nobody comes for these: they return by themselves.
+				// No dispatch uses these selections: they return by themselves.
 				held, err := a.Choose(ctx)
 				if err != nil {
 					t.Fatal(err)

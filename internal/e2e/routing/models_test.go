@@ -116,9 +116,9 @@ func TestModels(t *testing.T) {
 	})
 }
 
-// TestModelsThatFitStay: 8 models on 4 replicas of 2 fit exactly. Also at 80 % of what the replicas can do, which keeps calls
-// queued all the time, each stays where it is. Calls that went to another replica as soon as theirs was full would put out
-// models that others use: then every other call loads, and that never ends.
+// TestModelsThatFitStay: 8 models on 4 replicas of 2 fit exactly. Also at 80 % of the replicas' capacity, which keeps calls
+// queued all the time, each model stays where it is. Calls that went to another replica as soon as theirs was full would put
+// out models that others use: then every other call loads, and that never ends.
 func TestModelsThatFitStay(t *testing.T) {
 	t.Parallel()
 	for _, load := range []float64{0.1, 0.8} {

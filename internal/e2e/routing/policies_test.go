@@ -21,7 +21,7 @@ import (
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 )
 
-// Ask is what policies of these tests go by.
+// Ask is the input that the policies of these tests read.
 type Ask struct {
 	Key  string `json:"key"`
 	Rest []int  `json:"rest"`
@@ -50,7 +50,7 @@ func (d *Desk) Whos(ctx context.Context, _ Ask) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) { yield(helve.ReplicaFrom(ctx).ID, nil) }
 }
 
-// RoutingStats says how often it was asked, and something that a policy can tell replicas apart by.
+// RoutingStats returns the number of its calls, and a number that differs between replicas.
 func (d *Desk) RoutingStats(ctx context.Context) (map[string]any, error) {
 	return map[string]any{"asked": d.asked.Add(1), "share": 0.5, "free": []string{"a"}}, nil
 }
@@ -147,7 +147,7 @@ func TestPolicySeesTheInput(t *testing.T) {
 					"a replica's call": func() (string, error) {
 						return helve.MethodOf(clerk, (*Clerk).Ask).Call(ctx, Ask{Key: key})
 					},
-					"a replica's large call": func() (string, error) { // which does not travel in its frame
+					"a replica's large call": func() (string, error) { // too large for the frame of the call
 						return helve.MethodOf(clerk, (*Clerk).Ask).Call(ctx, Ask{Key: key, Rest: make([]int, 300_000)})
 					},
 					"a replica's stream": func() (string, error) {

@@ -2,19 +2,17 @@ package routing_test
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/helvetest"
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 )
 
-// TestDerivedHandlesShareAQueue: what With gives waits in the same queue, in order, and counts to the same limits.
+// TestDerivedHandlesShareAQueue: calls of derived handles wait in the same queue, in order, and count to the same limits.
 func TestDerivedHandlesShareAQueue(t *testing.T) {
 	t.Parallel()
 	fixture.EachBubble(t, func(t *testing.T, r helvetest.Runner) {
@@ -38,34 +36,6 @@ func TestDerivedHandlesShareAQueue(t *testing.T) {
 			if v, err := r.Result(t.Context()); v != i || err != nil || <-ran != i {
 				t.Errorf("call %d: %d, %v", i, v, err)
 			}
-		}
-	})
-}
-
-// TestLimitThatIsNotReached changes nothing, neither for a call nor for what it calls or leaves to others.
-func TestLimitThatIsNotReached(t *testing.T) {
-	t.Parallel()
-	fixture.EachBubble(t, func(t *testing.T, r helvetest.Runner) {
-		l := fixture.StartLab(t, r, helve.Options{}, &fixture.Lab{OnSeq: fixture.CountUp, OnDo: func(ctx context.Context, n int) (int, error) {
-			d, ok := ctx.Deadline()
-			if left := time.Until(d); !ok || left != time.Hour || ctx.Err() != nil {
-				return 0, fmt.Errorf("%v left of an hour, %v", left, ctx.Err())
-			}
-			time.Sleep(59 * time.Minute) // in fake time
-			return 2 * n, ctx.Err()
-		}})
-		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
-		defer cancel()
-		rs := []*helve.Response[int]{l.Do.Remote(ctx, 1), l.Do.Remote(ctx, 2)}
-		if v, err := l.Do.Call(ctx, 3); v != 6 || err != nil {
-			t.Errorf("%d, %v", v, err)
-		}
-		if vs, err := helve.All(ctx, rs...); !slices.Equal(vs, []int{2, 4}) || err != nil {
-			t.Errorf("%v, %v", vs, err)
-		}
-		time.Sleep(time.Hour) // the limit passes when all is over
-		if v, err := rs[0].Result(t.Context()); v != 2 || err != nil {
-			t.Errorf("afterwards: %d, %v", v, err)
 		}
 	})
 }

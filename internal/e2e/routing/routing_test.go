@@ -10,7 +10,7 @@ import (
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 )
 
-// who gives the replica that each of n calls ran on.
+// The function who makes n calls and returns the replica of each.
 func who(t *testing.T, m helve.Method[int, string], n int) []string {
 	t.Helper()
 	var ids []string

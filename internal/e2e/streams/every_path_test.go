@@ -91,7 +91,7 @@ func (s *Source) Add(ctx context.Context, n int) (string, error) {
 	return helve.ReplicaFrom(ctx).ID, nil
 }
 
-// Total is what was counted.
+// Total is the sum until now.
 func (s *Source) Total(context.Context, helve.None) (int64, error) { return s.count.Load(), nil }
 
 // Relay calls Source from where it runs itself.
@@ -167,7 +167,7 @@ func (f *Relay) AddAll(ctx context.Context, n int) ([]string, error) {
 	return ids, nil
 }
 
-// Chosen adds at a replica that it chose before, and looks what becomes of a selection that is used or released.
+// Chosen adds at a replica that it chose before, and checks that a selection that was used or released is refused.
 func (f *Relay) Chosen(ctx context.Context, n int) (string, error) {
 	s, err := f.add.Choose(ctx)
 	if err != nil {
@@ -263,7 +263,7 @@ func TestStreamsOverEveryPath(t *testing.T) {
 	})
 }
 
-// TestStreamsStop: a stream that nobody reads does not run on, however it is left.
+// TestStreamsStop: a stream without a reader ends its method, in every way in which a reader can leave.
 func TestStreamsStop(t *testing.T) {
 	t.Parallel()
 	helvetest.Run(t, buildFar, func(t *testing.T, s *helve.System) {
@@ -284,7 +284,7 @@ func TestStreamsStop(t *testing.T) {
 		} {
 			c, cancel := context.WithCancel(ctx)
 			r := endless.Remote(c, 100_000)
-			for _, err := range r.All() { // it has begun
+			for _, err := range r.All() { // the method has begun
 				if err != nil {
 					t.Errorf("%s: %v", name, err)
 				}

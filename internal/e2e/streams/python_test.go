@@ -11,7 +11,7 @@ import (
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 )
 
-// Counter is what the Python half reads.
+// Counter is the Go deployment whose stream testdata/streams.py reads.
 type Counter struct{}
 
 func (Counter) Count(_ context.Context, n int) iter.Seq2[int, error] {
@@ -40,8 +40,8 @@ var buildPyStreams = fixture.Register(func() (*helve.App, error) {
 	return app, nil
 })
 
-// TestStreamsToAndFromPython: a Go caller reads a Python generator, which reads a Go stream, with errors last and
-// whoever breaks out leaving the replica as it was.
+// TestStreamsToAndFromPython: a Go caller reads a Python generator, which reads a Go stream, with errors last. A reader that
+// breaks out leaves the replica as it was.
 func TestStreamsToAndFromPython(t *testing.T) {
 	t.Parallel()
 	helvetest.Run(t, buildPyStreams, func(t *testing.T, s *helve.System) {

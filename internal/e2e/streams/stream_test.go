@@ -15,7 +15,7 @@ import (
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 )
 
-// TestTwoStreams advance by themselves: neither waits for the other, and one that is over stays over.
+// TestTwoStreams: two streams of one replica do not wait for each other, and a stream that has ended stays ended.
 func TestTwoStreams(t *testing.T) {
 	t.Parallel()
 	fixture.EachRunner(t, func(t *testing.T, r helvetest.Runner) {
@@ -54,7 +54,7 @@ func TestNothingComesAfterACancelledStream(t *testing.T) {
 	fixture.EachBubble(t, func(t *testing.T, r helvetest.Runner) {
 		step := make(chan struct{})
 		l := fixture.StartLab(t, r, helve.Options{}, &fixture.Lab{OnDo: fixture.Double, OnSeq: func(context.Context, int) fixture.Seq {
-			return func(yield func(int, error) bool) { // ignores its context, and what yield says
+			return func(yield func(int, error) bool) { // ignores its context and the result of yield
 				defer func() { recover() }() //nolint:errcheck // yield panics after it returned false
 				for i := range 3 {
 					yield(i, nil)
@@ -141,7 +141,7 @@ func TestStreamCallIsLazyAndRemoteIsEager(t *testing.T) {
 		}})
 		lazy := l.Seq.Call(t.Context(), 1)
 		eager := l.Seq.Remote(t.Context(), 2)
-		<-started // nobody reads
+		<-started // there is no reader
 		if got, err := fixture.Collect(eager.All()); err != nil || !slices.Equal(got, []int{2}) {
 			t.Errorf("%v, %v", got, err)
 		}
@@ -225,7 +225,7 @@ func TestBreakingOutCancelsTheProducer(t *testing.T) {
 		var began atomic.Int64
 		l := fixture.StartLab(t, r, fixture.OneSlot(), &fixture.Lab{OnDo: fixture.Double, OnSeq: func(ctx context.Context, n int) fixture.Seq {
 			watch := make(chan error, 1)
-			go func() { // what a method has running beside itself
+			go func() { // a goroutine that the method started
 				<-ctx.Done()
 				watch <- ctx.Err()
 			}()
@@ -258,7 +258,7 @@ func TestBreakingOutCancelsTheProducer(t *testing.T) {
 		}
 		fixture.WantReason(t, last, helve.Cancelled)
 		<-ended
-		// Forgotten: the collector finds it. One that has not begun would never run.
+		// Forgotten: the collector finds it. A stream that has not begun would never run.
 		before := began.Load()
 		forgotten := l.Seq.Remote(t.Context(), 1)
 		for began.Load() == before && t.Context().Err() == nil {

@@ -83,7 +83,7 @@ func signalsToAll(t *testing.T, n *testNode) {
 	}
 }
 
-// noReader runs a command whose output nobody reads any more: it serves, drains and ends all the same.
+// noReader runs a command whose output has no reader any more: the command serves, drains and ends all the same.
 func noReader(t *testing.T, path string) {
 	n := &testNode{t: t, cmd: exec.Command(path, "run", "--isolation", "process", "--verbose", "--http", "127.0.0.1:0")}
 	r, w, err := os.Pipe()
@@ -108,7 +108,7 @@ func noReader(t *testing.T, path string) {
 			t.Errorf("%q, %v", got, err)
 		}
 	}
-	for _, pid := range fixture.Children(t, n.cmd.Process.Pid) { // its end is said, to nobody
+	for _, pid := range fixture.Children(t, n.cmd.Process.Pid) { // the command writes its last line, without a reader
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			t.Error(err)
 		}
@@ -162,7 +162,7 @@ func TestCommands(t *testing.T) {
 		t.Parallel()
 		signalsToAll(t, startCommand(t, at("helve"), append([]string{"run", "exec:" + at("program") + "#program"}, anywhere...)...))
 	})
-	t.Run("SIGHUP", func(t *testing.T) { // it has no meaning here, so that it means the end of the terminal
+	t.Run("SIGHUP", func(t *testing.T) { // SIGHUP has no other meaning for this command than the end of the terminal
 		t.Parallel()
 		n := startCommand(t, at("hello"), append([]string{"run"}, anywhere...)...)
 		if err := n.cmd.Process.Signal(syscall.SIGHUP); err != nil {
@@ -234,7 +234,7 @@ func TestCommands(t *testing.T) {
 	})
 }
 
-// commandsThatFail end with a status and a line that says what is wrong and what to do.
+// commandsThatFail end with a status and a line that names the mistake and a remedy.
 func commandsThatFail(t *testing.T, at func(string) string) {
 	dir := t.TempDir()
 	script, far := filepath.Join(dir, "script"), filepath.Join(dir, "far")

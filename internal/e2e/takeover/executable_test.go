@@ -33,13 +33,13 @@ func speaking(protocols string) string {
 func buildSpeaking(t *testing.T, path, version, protocols string) {
 	t.Helper()
 	fixture.GoBuild(t, "-ldflags", "-X main.version="+version+speaking(protocols), "-o", path+".new", "./internal/e2e/takeover/testdata/program")
-	if err := os.Rename(path+".new", path); err != nil { // as a deployment does: what runs keeps its file
+	if err := os.Rename(path+".new", path); err != nil { // as a deployment does: processes that run keep their file
 		t.Fatal(err)
 	}
 }
 
 // TestExecutable: an application in another executable is served, changes to another build of it without losing a request,
-// and comes back after a crash as the build that was deployed, not as what lies at its path.
+// and comes back after a crash as the build that was deployed, not as the file that is at its path by then.
 func TestExecutable(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "program")
@@ -141,7 +141,7 @@ func TestExecutable(t *testing.T) {
 	}
 }
 
-// TestNotAnExecutable: what cannot be run as a build is refused with what to do.
+// TestNotAnExecutable: a file that is no build is refused, and the error names a remedy.
 func TestNotAnExecutable(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

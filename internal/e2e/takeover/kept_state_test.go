@@ -23,7 +23,8 @@ import (
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 )
 
-// What TestNodeIsKilled and its like show of one replica, here of several deployments of one worker, with all that replicas have.
+// The tests of this file are the tests of TestNodeIsKilled for several deployments in one worker, whose replicas have
+// models, configs, streams and lent slots.
 
 // ownSystem is the system of a process that is a node.
 var ownSystem atomic.Pointer[helve.System] //nolint:gochecknoglobals // of a process that runs nothing else
@@ -69,7 +70,7 @@ func (v *Vault) Reconfigure(_ context.Context, c string) error {
 func (v *Vault) Do(ctx context.Context, e errand) (found, error) {
 	f := found{PID: os.Getpid(), Replica: helve.ReplicaFrom(ctx).ID, Config: *v.config.Load(), Size: len(e.Data)}
 	switch e.Op {
-	case "hold": // whatever its context says
+	case "hold": // also when its context has ended
 		if err := v.ledger.note("held", e.ID); err != nil {
 			return f, err
 		}
@@ -196,7 +197,7 @@ var buildEstate = fixture.Register(func() (*helve.App, error) {
 	return a, nil
 })
 
-// estate is a directory for nodes that follow each other, and what was said in it.
+// estate is a directory for nodes that follow each other, with the files that their replicas write.
 type estate struct {
 	t   *testing.T
 	dir string
@@ -219,7 +220,7 @@ func (e estate) node(env ...string) *testNode {
 	return startNode(e.t, e.dir, append(env, "HELVE_TEST_APP=estate")...)
 }
 
-// until waits for what another process does, which nothing tells.
+// until waits for a condition that another process makes true without an event.
 func until(t *testing.T, done func() bool) {
 	t.Helper()
 	for tick := time.NewTicker(time.Millisecond); !done(); {
@@ -258,7 +259,7 @@ func (n *testNode) leave(e errand) {
 	go n.ask(e, new([]found)) //nolint:errcheck // its node is killed
 }
 
-// sameVaults holds that the replicas are those of before, one call each later.
+// sameVaults checks that the replicas are the same as before, and that each has executed one call more.
 func sameVaults(t *testing.T, was, is []found) {
 	t.Helper()
 	if len(is) != len(was) {
@@ -293,7 +294,8 @@ func TestSeveralReplicasAreTakenOver(t *testing.T) {
 	}
 }
 
-// TestModelsAndConfigAreKept, the config that was given while it ran: nothing is loaded or configured again.
+// TestModelsAndConfigAreKept: the next node loads no model and sends no config again, also for a config that came while the
+// replica ran.
 func TestModelsAndConfigAreKept(t *testing.T) {
 	e := newEstate(t)
 	first := e.node()
@@ -359,7 +361,8 @@ func TestLentSlotsAreCountedOn(t *testing.T) {
 	first.close()
 }
 
-// TestFewerSlotsThanBefore: two calls go on, and the next node gives their replica one slot. Neither end makes two of it.
+// TestFewerSlotsThanBefore: two calls go on, and the next node gives their replica one slot. No call starts
+// until both have ended, and then one at a time.
 func TestFewerSlotsThanBefore(t *testing.T) {
 	e := newEstate(t, "1", "2", "3")
 	first := e.node("HELVE_TEST_REPLICAS=1", "HELVE_TEST_SLOTS=2")
@@ -418,7 +421,8 @@ func TestReplicasThatWereNotSaved(t *testing.T) {
 	}
 }
 
-// TestStateThatDoesNotParse: the next node says what it lost, starts anew, and the workers that nobody knows end.
+// TestStateThatDoesNotParse: the next node logs that its state is lost, starts new replicas, and the workers
+// of the first node end.
 func TestStateThatDoesNotParse(t *testing.T) {
 	e := newEstate(t)
 	first := e.node()
@@ -435,7 +439,7 @@ func TestStateThatDoesNotParse(t *testing.T) {
 	next.said.Line(t, "the state of the node before is lost")
 	fixture.AwaitExit(t, was[0].PID)
 	next.kill()
-	last := e.node() // what the second wrote is good
+	last := e.node() // the state that the second node wrote is good
 	sameVaults(t, is, last.errand(errand{Op: "all"}))
 	last.close()
 }

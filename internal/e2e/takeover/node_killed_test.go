@@ -23,7 +23,7 @@ import (
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 )
 
-// Ledger has something to lose: a count that is in memory only. It writes what happens to it into files in a directory.
+// Ledger has something to lose: a count that is in memory only. It writes its events into files in a directory.
 type Ledger struct {
 	dir   string
 	mill  mill
@@ -32,7 +32,7 @@ type Ledger struct {
 	kept  []*helve.Response[[]byte]
 }
 
-// mill is what it has of Notes.
+// mill has the methods of Notes that a Ledger calls.
 type mill struct {
 	make  helve.Method[int, []byte]
 	weigh helve.Method[[]byte, int]
@@ -76,7 +76,7 @@ func newLedger(ctx context.Context) (*Ledger, error) {
 	return k, k.note("pids", strconv.Itoa(os.Getpid()))
 }
 
-// alive says whether a process runs; one that has ended and was not reaped does not.
+// alive says whether a process runs. A zombie does not.
 func alive(pid int) bool {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	_, state, _ := bytes.Cut(b, []byte(") "))
@@ -85,7 +85,7 @@ func alive(pid int) bool {
 
 func (k *Ledger) Do(ctx context.Context, t task) (kept, error) {
 	switch t.Op {
-	case "hold": // until somebody opens the pipe, whatever its context says
+	case "hold": // until a test opens the pipe, also when its context has ended
 		if err := k.note("held", t.ID); err != nil {
 			return kept{}, err
 		}
@@ -110,7 +110,7 @@ func (k *Ledger) Do(ctx context.Context, t task) (kept, error) {
 			}
 			k.kept = append(k.kept, r)
 		}
-	case "kept": // what is left of them
+	case "kept": // the results that are left
 		large, err := k.mill.weigh.RemoteFrom(ctx, k.kept[0]).Result(ctx)
 		b, err2 := k.kept[0].Result(ctx)
 		_, passed := k.mill.weigh.RemoteFrom(ctx, k.kept[1]).Result(ctx)
@@ -123,7 +123,7 @@ func (k *Ledger) Do(ctx context.Context, t task) (kept, error) {
 	return out, nil
 }
 
-// The sizes of what Ledger keeps.
+// The sizes of the results that Ledger keeps.
 const millLarge, millSmall = 300_000, 10
 
 // Door runs in the node, and waits for a Ledger only so long.
@@ -150,14 +150,14 @@ type pyLedger interface {
 // filled is a value of n bytes that a damaged copy differs from.
 func filled(n int) []byte { return bytes.Repeat([]byte("0123456789abcdef"), n/16+1)[:n] }
 
-// Notes is what the Python Ledger calls.
+// Notes is the deployment that the Python Ledger calls.
 type Notes struct{ dir string }
 
 func (n *Notes) Note(_ context.Context, id string) (bool, error) {
 	return true, (&Ledger{dir: n.dir}).note("ids", id)
 }
 
-// Make and Weigh are what Ledger keeps results of, and passes them to.
+// Make makes the results that Ledger keeps, and Weigh takes them.
 func (n *Notes) Make(_ context.Context, size int) ([]byte, error) { return filled(size), nil }
 
 func (n *Notes) Weigh(_ context.Context, b []byte) (int, error) {
@@ -256,7 +256,7 @@ type testNode struct {
 	cmd *exec.Cmd
 	in  io.Closer
 	url string
-	// What it logs, and what its workers print.
+	// The log of the node, and the output of its workers.
 	said *fixture.Output
 }
 
@@ -336,8 +336,8 @@ func (n *testNode) do(do task) kept {
 	return out
 }
 
-// TestNodeIsKilled: a worker goes on when its node is killed, and the next node serves with the same replica and what it has
-// in memory. The node that closes in order takes it along.
+// TestNodeIsKilled: a worker goes on when its node is killed, and the next node serves with the same replica and its memory.
+// The node that closes in order takes it along.
 func TestNodeIsKilled(t *testing.T) {
 	eachLedger(t, testNodeIsKilled)
 }
@@ -446,7 +446,7 @@ func testNoReplacementBesideTheOld(t *testing.T, dir, language string) {
 	}
 }
 
-// TestNobodyComes: a worker ends when no node takes it over within its grace, and one that ended meanwhile is replaced.
+// TestNobodyComes: a worker ends when no node takes it over within its grace, and the next node replaces it.
 func TestNobodyComes(t *testing.T) {
 	eachLedger(t, testNobodyComes)
 }
@@ -467,7 +467,8 @@ func testNobodyComes(t *testing.T, dir, language string) {
 	next.close()
 }
 
-// TestKilledUnderLoad: whatever is killed, no call runs twice, and what was answered has run.
+// TestKilledUnderLoad: with workers and nodes killed at random, no call runs twice, and every call that was answered has
+// run.
 func TestKilledUnderLoad(t *testing.T) {
 	eachLedger(t, testKilledUnderLoad)
 }
@@ -525,7 +526,7 @@ func testKilledUnderLoad(t *testing.T, dir, language string) {
 	}
 }
 
-// TestHandlesAfterANode: what a Python replica calls, it calls through the node that there is.
+// TestHandlesAfterANode: a Python replica makes its calls through the node of the moment.
 func TestHandlesAfterANode(t *testing.T) {
 	t.Parallel()
 	dir, language := t.TempDir(), "HELVE_TEST_LEDGER=python"
@@ -554,8 +555,8 @@ func TestHandlesAfterANode(t *testing.T) {
 	next.close()
 }
 
-// TestReferencesAfterANode: what a worker has in the shared memory of a node that is gone it still has, and what the node kept
-// for it is lost.
+// TestReferencesAfterANode: a worker still has its results in the shared memory of a node that is gone; the results that the
+// node kept for it are lost.
 func TestReferencesAfterANode(t *testing.T) {
 	eachLedger(t, func(t *testing.T, dir, language string) {
 		first := startNode(t, dir, language)
@@ -592,7 +593,7 @@ func TestBlockedAndNobodyComes(t *testing.T) {
 			syscall.Kill(was.PID, syscall.SIGKILL)
 			t.Fatal("it goes on")
 		}
-		time.Sleep(10 * time.Millisecond) // nothing tells of the end of another's child
+		time.Sleep(10 * time.Millisecond) // the kernel sends no event for the end of another process's child
 	}
 }
 

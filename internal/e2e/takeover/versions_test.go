@@ -65,7 +65,7 @@ func (f *traffic) reach(version string, n int) {
 func (f *traffic) end() { close(f.stop); f.wg.Wait() }
 
 // TestBuildsOneVersionApart: this node serves builds that speak the protocol of before, its own and the next, and changes
-// between them without losing a request. One that is further away is refused, and what runs goes on.
+// between them without losing a request. A build two versions apart is refused, and the running one goes on.
 func TestBuildsOneVersionApart(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "program")

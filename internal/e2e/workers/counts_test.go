@@ -113,7 +113,8 @@ func awaitCalls(t *testing.T, s *helve.System, app, deployment, when string, wan
 	t.Errorf("%s: %+v, want %+v", when, got, want)
 }
 
-// TestCountsSurviveTheDeathOfAWorker, and what it takes with it are errors: calls, broadcasts and streams alike.
+// TestCountsSurviveTheDeathOfAWorker: the counts of a worker stay when it dies, and its unfinished calls, broadcasts and
+// streams count as errors.
 func TestCountsSurviveTheDeathOfAWorker(t *testing.T) {
 	t.Parallel()
 	helvetest.Run(t, buildCounted, func(t *testing.T, s *helve.System) {

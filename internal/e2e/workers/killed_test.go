@@ -236,7 +236,7 @@ func aPID(t *testing.T, s *helve.System, app, deployment string) int {
 	return 0
 }
 
-// Crasher does what Go cannot recover.
+// Crasher has a method that ends its process in ways that Go cannot recover.
 type Crasher struct{}
 
 func (*Crasher) Crash(_ context.Context, how string) (string, error) {
@@ -269,7 +269,7 @@ var buildCrash = fixture.Register(func() (*helve.App, error) {
 	return app, nil
 })
 
-// TestOnlyTheWorkerGoes: what Go cannot recover costs the worker, whose call is lost, and another takes over.
+// TestOnlyTheWorkerGoes: a crash that Go cannot recover ends the worker and its call, and another worker replaces it.
 func TestOnlyTheWorkerGoes(t *testing.T) {
 	t.Parallel()
 	sys := helvetest.Start(t, helve.Config{}, buildCrash)

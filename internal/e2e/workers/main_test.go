@@ -1,4 +1,5 @@
-// Package workers_test: tests the processes of replicas: their environment, their limits, and what their death does to calls.
+// Package workers_test: tests the processes of replicas: their environment, their limits, and the effect of their death on
+// calls.
 package workers_test
 
 import (

@@ -11,7 +11,7 @@ import (
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 )
 
-// TestHelloProgram drives the example from outside, in both isolations: what a client sees is the same.
+// TestHelloProgram drives the example from outside, in both isolations: a client gets the same answers.
 func TestHelloProgram(t *testing.T) {
 	t.Parallel()
 	hello := fixture.Compile(t, "./examples/hello")
@@ -59,7 +59,7 @@ func TestHelloProgram(t *testing.T) {
 	}
 }
 
-// TestDrain shows that a close answers what runs.
+// TestDrain: a close waits for the answers of calls that run.
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	for _, isolation := range []helve.Isolation{helve.InNode, helve.Process} {

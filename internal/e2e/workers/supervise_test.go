@@ -18,7 +18,7 @@ import (
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 )
 
-// watched is what the tests of supervision call, in a Go worker and in a Python one.
+// watched has the methods that the tests of supervision call, in a Go worker and in a Python worker.
 type watched interface {
 	Env(context.Context, string) (string, error)
 	Dir(context.Context, helve.None) (string, error)
@@ -71,7 +71,7 @@ func (Watched) End(_ context.Context, how string) error {
 	if err := syscall.Kill(os.Getpid(), syscall.SIGSEGV); err != nil {
 		return err
 	}
-	select {} // it comes
+	select {} // the signal comes
 }
 
 func watchedOptions() helve.Options {
@@ -100,7 +100,7 @@ func pythonWatched(name string, o helve.Options) (*helve.App, error) {
 
 type watchedBody = func(t *testing.T, s *helve.System, app string, h helve.Handle[watched], log *fixture.Log)
 
-// eachWatched runs body with the application in Go and in Python, and with what both log.
+// eachWatched runs body with the application in Go and in Python, and with the log of each.
 func eachWatched(t *testing.T, c helve.Config, body watchedBody) {
 	for app, build := range map[string]helve.Build{"watched": buildWatched, "watchedpy": buildWatchedPython} {
 		t.Run(app, func(t *testing.T) {
@@ -151,8 +151,8 @@ func TestWorkerEnvironment(t *testing.T) {
 	})
 }
 
-// TestWorkersOutlastSignalsToAll: SIGTERM, SIGINT and SIGHUP, which supervisors and terminals send to every process of a service, do
-// not end a worker whose node lives, so that a drain can finish what it runs.
+// TestWorkersOutlastSignalsToAll: SIGTERM, SIGINT and SIGHUP, which supervisors and terminals send to every process of a
+// service, do not end a worker whose node lives, so that a drain can finish its calls.
 func TestWorkersOutlastSignalsToAll(t *testing.T) {
 	t.Parallel()
 	eachWatched(t, helve.Config{}, func(t *testing.T, s *helve.System, app string, h helve.Handle[watched], _ *fixture.Log) {
@@ -194,7 +194,7 @@ func TestWorkerLogs(t *testing.T) {
 		if strings.Contains(log.String(), "helve:log") {
 			t.Error(log)
 		}
-		if err := s.Close(t.Context()); err != nil { // writes what is pending
+		if err := s.Close(t.Context()); err != nil { // writes pending output
 			t.Error(err)
 		}
 		found, _ := filepath.Glob(filepath.Join(dir, app, file+"*.log"))
@@ -255,7 +255,7 @@ func buildHungry() (*helve.App, error) {
 	return pythonWatched("hungry", helve.Options{Limits: helve.Limits{Memory: 1 << 30, CPUs: 1}})
 }
 
-// TestMemoryLimit: under RLIMIT_DATA the allocation fails, under a cgroup the worker dies and the status says of what.
+// TestMemoryLimit: under RLIMIT_DATA the allocation fails, under a cgroup the worker dies and the status names the cause.
 func TestMemoryLimit(t *testing.T) {
 	t.Parallel()
 	log := fixture.NewLog()
@@ -336,7 +336,7 @@ func buildImpatient() (*helve.App, error) {
 	return pythonWatched("impatient", helve.Options{UnresponsiveAfter: new(200 * time.Millisecond), MaxUnresponsive: new(time.Second)})
 }
 
-// TestMaxUnresponsive: who asks for it has a worker killed that blocks for too long.
+// TestMaxUnresponsive: with the option MaxUnresponsive a worker that blocks for longer is killed.
 func TestMaxUnresponsive(t *testing.T) {
 	t.Parallel()
 	s := helvetest.Start(t, helve.Config{}, buildImpatient)

@@ -61,6 +61,7 @@ fuzz:
 	$(FUZZ) -fuzz '^FuzzDecode$$'   ./internal/protocol
 	$(FUZZ) -fuzz '^FuzzRecord$$'   ./internal/store
 	$(FUZZ) -fuzz '^FuzzKey$$'      ./internal/store
+	$(FUZZ) -fuzz '^FuzzOptions$$'  ./internal/spec
 	$(FUZZ) -fuzz '^FuzzRequest$$'  ./internal/proxy
 	$(FUZZ) -fuzz '^FuzzSnapshot$$' ./internal/node
 	$(FUZZ) -fuzz '^FuzzTold$$'     -fuzzminimizetime 10x ./internal/node

@@ -286,30 +286,22 @@ func (b *method[In, Out]) send(ctx context.Context, i call.Info, d *node.Deploym
 // inline runs the method on the caller's goroutine, with a slot of r that it gives back.
 func (b *method[In, Out]) inline(c *call.Inline, r router.Replica, rep *instance.Instance, in In) (out Out, err error) {
 	c.Info.Replica = r.ID()
-	entered := rep.Enter()
-	ended := false
+	x := instance.Execution{Of: rep, Caller: c.Caller, Inline: true}
 	defer func() {
-		if !ended {
-			err = public(call.Recovered(recover()).At(&c.Info))
-		}
-		rep.Leave(entered, err != nil)
 		c.End()
 		r.Gate().Release(nil)
+		if x.Failure != nil {
+			var none Out
+			out, err = none, public(x.Failure.At(&c.Info))
+		}
 	}()
 	if c.Info.Depth >= maxDepth {
-		ended = true
 		return out, public(call.TooDeep(&c.Info))
 	}
-	out, err = b.invoke(rep.Value, c, in)
-	ended = true
-	if c.Caller.Err() != nil {
-		rep.Overran(c.Caller, err)
-		var none Out
-		return none, public(call.FromContext(c.Caller).At(&c.Info))
-	}
-	if err != nil {
-		return out, public(instance.UserError(err).At(&c.Info))
-	}
+	x.Run(func() (err error) {
+		out, err = b.invoke(rep.Value, c, in)
+		return err
+	})
 	return out, nil
 }
 

@@ -324,31 +324,22 @@ func (c canceler) Cancel(_ *call.Batch, cause error) { c.c.Cancel(cause) }
 
 func (r *remote[In, Out]) run() {
 	var out Out
-	var failure *call.Error
-	entered := r.replica.Enter()
-	ended := false
+	x := instance.Execution{Of: r.replica, Caller: r.caller}
 	defer func() {
-		if !ended {
-			failure = call.Recovered(recover())
-		}
-		r.replica.Leave(entered, failure != nil)
 		r.context.End()
 		r.slot.Gate().Release(nil)
+		failure := x.Failure
 		if failure != nil {
 			failure = failure.At(&r.info)
 		}
 		r.end(failure, func() { r.value = out })
 	}()
-	if r.caller.Err() == nil && r.context.Err() == nil {
-		var err error
-		if out, err = r.m.invoke(r.replica.Value, &r.context, r.in); err != nil {
-			failure = instance.UserError(err)
+	x.Run(func() (err error) {
+		if r.caller.Err() == nil && r.context.Err() == nil { // the watch over the caller may be a moment late
+			out, err = r.m.invoke(r.replica.Value, &r.context, r.in)
 		}
-	}
-	ended = true
-	if r.caller.Err() != nil { // the watch over it may be a moment late
-		failure = call.FromContext(r.caller)
-	}
+		return err
+	})
 }
 
 // RemoteFrom is Remote with the result of another call as its input, without waiting for that: the call begins when from

@@ -156,49 +156,35 @@ func (b *stream[In, Out]) find(ctx context.Context, c *call.Inline, in In) (slot
 }
 
 // inline runs the method on the caller's goroutine, with a slot that it gives back. The failure is not yet yielded.
-func (b *stream[In, Out]) inline(c *call.Inline, slot router.Replica, rep *instance.Instance, in In, yield func(Out, error) bool) (failure *call.Error) {
+func (b *stream[In, Out]) inline(c *call.Inline, slot router.Replica, rep *instance.Instance, in In, yield func(Out, error) bool) *call.Error {
 	c.Info.Replica = slot.ID()
-	entered := rep.Enter()
-	ended, consuming, broke := false, false, false
+	x := instance.Execution{Of: rep, Caller: c.Caller, Inline: true}
 	defer func() {
-		// A panic of the loop's body passes through the method and belongs to the caller. One of a method that goes on after
-		// it was told to stop comes too late to matter.
-		if !ended && !consuming {
-			if e := call.Recovered(recover()); failure == nil && !broke {
-				failure = e
-			}
-		}
-		rep.Leave(entered, failure != nil)
 		c.End()
 		slot.Gate().Release(nil)
 	}()
 	done := c.Caller.Done()
-	for v, err := range b.invoke(rep.Value, c, in) {
-		if done != nil && c.Caller.Err() != nil {
-			failure = call.FromContext(c.Caller)
-			break
+	x.Run(func() error {
+		for v, err := range b.invoke(rep.Value, c, in) {
+			if done != nil && c.Caller.Err() != nil {
+				return call.FromContext(c.Caller)
+			}
+			if err != nil {
+				x.Stop(err)
+				break
+			}
+			x.Outside = true
+			more := yield(v, nil)
+			x.Outside = false
+			if !more {
+				x.Stop(nil)
+				c.Cancel(context.Canceled)
+				break
+			}
 		}
-		if err != nil {
-			failure = instance.UserError(err)
-			break
-		}
-		consuming = true
-		more := yield(v, nil)
-		consuming = false
-		if !more {
-			broke = true
-			c.Cancel(context.Canceled)
-			break
-		}
-	}
-	ended = true
-	if !broke && c.Caller.Err() != nil {
-		if failure == nil { // it went on to its end
-			rep.Overran(c.Caller, nil)
-		}
-		return call.FromContext(c.Caller)
-	}
-	return failure
+		return nil
+	})
+	return x.Failure
 }
 
 // ResponseStream is the sequence of a stream that is under way. The method runs at once, up to 64 items or 1 MB of strings or bytes
@@ -599,32 +585,26 @@ func (b *stream[In, Out]) run(caller context.Context, f *flow[Out], in In, slot 
 	ctx.Init(caller, &f.own, deadline)
 	f.carry(canceler{ctx})
 	go func() {
-		var failure *call.Error
-		entered := rep.Enter()
-		ended := false
+		x := instance.Execution{Of: rep, Caller: caller}
 		defer func() {
-			if !ended {
-				if e := call.Recovered(recover()); failure == nil { // as in inline
-					failure = e
-				}
-			}
-			rep.Leave(entered, failure != nil)
 			ctx.End()
 			slot.Gate().Release(nil)
-			f.finish(failure)
+			f.finish(x.Failure)
 		}()
-		for v, err := range b.invoke(rep.Value, ctx, in) {
-			if err != nil {
-				failure = instance.UserError(err)
-				break
+		x.Run(func() error {
+			for v, err := range b.invoke(rep.Value, ctx, in) {
+				if err != nil {
+					x.Stop(err)
+					break
+				}
+				if !f.put(ctx, v) {
+					if caller.Err() == nil {
+						x.Stop(nil)
+					}
+					break
+				}
 			}
-			if !f.put(ctx, v) {
-				break
-			}
-		}
-		ended = true
-		if caller.Err() != nil {
-			failure = call.FromContext(caller)
-		}
+			return nil
+		})
 	}()
 }

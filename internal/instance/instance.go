@@ -1,5 +1,6 @@
-// Package instance is one live instance of a Go deployment: its construction, its method table, and the one place where
-// user code runs and its panics end. Admission is the gate's, in the node that owns the replica.
+// Package instance is one live instance of a Go deployment: its life ([Start], [Instance.Reconfigure], [Instance.Close]), its method table
+// ([Method]), and the one place where the deployment's own code is entered and its panics end ([Execution]). Slots are not its business: a
+// caller has taken one at the replica's gate before.
 package instance
 
 import (
@@ -18,11 +19,11 @@ import (
 	"github.com/helve-serve/helve/internal/telemetry"
 )
 
-// Class is what a deployment's code registered: how to make an instance, and what can be called on it.
+// Class is the code of a deployment: how to make an instance, and its methods.
 // It is immutable after the graph was built.
 type Class struct {
 	App, Deployment string
-	Home            any // what handles find their application by, for the contexts of constructors
+	Home            any // the application, as handles find it in the contexts of constructors
 	Construct       func(context.Context) (any, error)
 	Methods         map[string]*Method
 	Default         string // name of the default method, "" for none
@@ -50,13 +51,13 @@ func (c *Class) Lookup(name string) (*Method, *call.Error) {
 	return nil, NoMethod(c.Deployment, name, have)
 }
 
-// Closer is what an instance implements that has something to give back when its replica stops.
+// Closer is implemented by instances that clean up when their replica stops.
 type Closer interface{ Close(context.Context) error }
 
-// HealthChecker is what an instance implements that can tell whether it still works.
+// HealthChecker is implemented by instances that can tell whether they still work.
 type HealthChecker interface{ CheckHealth(context.Context) error }
 
-// RoutingReporter is what an instance implements that has something to say to routing policies.
+// RoutingReporter is implemented by instances that give values to routing policies.
 type RoutingReporter interface {
 	RoutingStats(ctx context.Context) (map[string]any, error)
 }
@@ -90,7 +91,8 @@ func (i *Instance) Sibling(calls *telemetry.Calls) *Instance {
 	return &Instance{ID: i.ID, Class: i.Class, Value: i.Value, Scope: i.Scope, calls: calls}
 }
 
-// Scope is what code in a constructor finds its replica by: what else ends with it, and which models it has.
+// Scope is the replica as code in its constructor sees it: code there adds functions that run when the replica ends, and says which models
+// the replica has.
 type Scope struct {
 	App, Deployment, Replica string
 	Home                     any // as in [Class]
@@ -168,7 +170,7 @@ func Start(ctx context.Context, class *Class, id string, config json.RawMessage,
 	return r, nil
 }
 
-// construct runs the constructor. If it outlives ctx, what it makes is closed.
+// construct runs the constructor. An instance that it returns after the end of ctx is closed.
 func (i *Instance) construct(ctx context.Context) error {
 	var mu sync.Mutex
 	var value any
@@ -196,7 +198,7 @@ func (i *Instance) construct(ctx context.Context) error {
 	return err
 }
 
-// discardTime bounds the Close of an instance that never served: nobody should wait for longer to hear why.
+// discardTime bounds the Close of an instance that never served, because the error of the start waits for it.
 const discardTime = 5 * time.Second
 
 // discard closes an instance that is not wanted, although ctx has ended perhaps.
@@ -206,8 +208,9 @@ func (i *Instance) discard(ctx context.Context) {
 	i.Close(ctx) //nolint:errcheck // why it is not wanted counts
 }
 
-// Reconfigure gives the instance a user config. One that an earlier caller has left behind, because its context ended, ends
-// first: for example, "b" was given and did not return in time, and then "a" again; the instance is left with "a".
+// Reconfigure gives the instance a user config. Configs take effect in the order in which they were given, also when a caller has given up
+// before the instance's method returned: for example, "b" was given and did not return in time, and then "a"; "a" waits for the end of
+// "b", and is the config that the instance is left with.
 func (i *Instance) Reconfigure(ctx context.Context, config json.RawMessage) error {
 	if i.Class.Configure == nil {
 		return call.NewError(call.BadInput, "user_config is set, but the deployment has no method Reconfigure(context.Context, C) error")
@@ -227,7 +230,7 @@ func (i *Instance) Reconfigure(ctx context.Context, config json.RawMessage) erro
 	})
 }
 
-// CheckHealth asks the instance whether it works; one that cannot tell does.
+// CheckHealth asks the instance whether it works. An instance without a health check is healthy.
 func (i *Instance) CheckHealth(ctx context.Context) error {
 	c, ok := i.Value.(HealthChecker)
 	if !ok {
@@ -248,8 +251,8 @@ func (i *Instance) Reports() bool {
 	return ok
 }
 
-// RoutingStats asks the instance for its stats, as JSON: what a policy reads is the same wherever the replica is, and not
-// what the instance goes on writing to.
+// RoutingStats asks the instance for its stats, as JSON: a policy reads the same values wherever the replica is, and no map to which the
+// instance still writes.
 func (i *Instance) RoutingStats(ctx context.Context, cd *codec.Codec) (stats json.RawMessage, err error) {
 	c, ok := i.Value.(RoutingReporter)
 	if !ok {
@@ -273,79 +276,21 @@ func (i *Instance) RoutingStats(ctx context.Context, cd *codec.Codec) (stats jso
 	return b, nil
 }
 
-// guard runs f on a goroutine of its own, so that a panic and a runtime.Goexit in it become errors, and so that nobody
-// waits for it any more when ctx has ended. Go cannot end a function that ignores its context: its goroutine is left. What
-// f returns is an *call.Error then, as what a method returns: the error's own methods are the user's code too.
-func guard(ctx context.Context, f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		ended := false
-		defer func() {
-			if !ended {
-				done <- call.Recovered(recover())
-			}
-		}()
-		err := f()
-		if err != nil {
-			err = call.AsError(err)
-		}
-		ended = true
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return call.EndOf(ctx)
-	}
-}
-
-// Enter and Leave bracket every execution of a method, on whichever path it came: they are the metrics of the replica.
-func (i *Instance) Enter() int64 {
-	i.calls.Begin()
-	return call.Now()
-}
-
-// Leave takes the result of Enter.
-func (i *Instance) Leave(entered int64, failed bool) {
-	i.calls.End(time.Duration(call.Now()-entered), failed)
-}
-
-// Overran is told of a method that ran on its caller's goroutine, and returned err although the caller's context had
-// ended: unless err says so, the method has kept its caller waiting.
-func (i *Instance) Overran(caller context.Context, err error) {
-	if err == nil || !call.Is(err, caller.Err()) && !call.Is(err, call.Cause(caller)) {
-		i.calls.Late()
-	}
-}
-
-// Counts are the executions so far.
-func (i *Instance) Counts() telemetry.Counts { return i.calls.Counts() }
-
-// Run executes a method with boxed values. If ctx ended before the method returned, the result is the context's cause,
-// whatever the method returned.
+// Run executes a method with boxed values. If ctx ended before the method returned, the failure is the context's cause.
 func (i *Instance) Run(ctx context.Context, m *Method, in any) (out any, failure *call.Error) {
-	entered := i.Enter()
-	ended := false
-	defer func() {
-		if !ended {
-			failure = call.Recovered(recover())
-		}
-		i.Leave(entered, failure != nil)
-	}()
-	out, err := m.Invoke(ctx, i.Value, in)
-	ended = true
-	if ctx.Err() != nil {
-		return nil, call.FromContext(ctx)
-	}
-	if err != nil {
-		return nil, UserError(err)
+	x := Execution{Of: i, Caller: ctx}
+	x.Run(func() (err error) {
+		out, err = m.Invoke(ctx, i.Value, in)
+		return err
+	})
+	if x.Failure != nil {
+		return nil, x.Failure
 	}
 	return out, nil
 }
 
-// UserError is what a method's error becomes: its type's name is kept beside it. An error that came from a handle call
-// stays itself, so that a failure deep in a composition arrives as what it was.
+// UserError makes the failure of a call from a method's error, with the name of the error's type. An error that came from a call of
+// another deployment stays as it is, so that the caller of a composition sees the failure that began it.
 func UserError(err error) *call.Error {
 	e := call.AsError(err)
 	if e.Reason != call.User || e.Type != "" {
@@ -357,7 +302,7 @@ func UserError(err error) *call.Error {
 	case call.Same(e, err): // an error that helve.Public has made: its code and message are copied, and callers compare it by itself
 		c.Cause = e
 	case inner != nil && inner.Reason == call.User:
-		// What wraps an error that says its code and what clients may read adds to the message, which is for the log.
+		// The method has wrapped an error with a code and a public message: both stay, and the longer message is for the log.
 		c.Code, c.Public = inner.Code, inner.Public
 	}
 	return &c
@@ -365,39 +310,30 @@ func UserError(err error) *call.Error {
 
 // RunStream executes a method that streams and passes its items to item, until that returns false. It returns how the
 // stream ended; breaking off is no error.
-func (i *Instance) RunStream(ctx context.Context, m *Method, in any, item func(any) bool) (failure *call.Error) {
-	entered := i.Enter()
-	ended, broke := false, false
-	defer func() {
-		if !ended {
-			if e := call.Recovered(recover()); failure == nil && !broke { // a method that goes on after it was told to stop
-				failure = e
+func (i *Instance) RunStream(ctx context.Context, m *Method, in any, item func(any) bool) *call.Error {
+	x := Execution{Of: i, Caller: ctx}
+	x.Run(func() error {
+		for v, err := range m.Stream(ctx, i.Value, in) {
+			if ctx.Err() != nil {
+				break
+			}
+			if err != nil {
+				x.Stop(err)
+				break
+			}
+			if !item(v) {
+				if ctx.Err() == nil { // else the end of ctx is the failure
+					x.Stop(nil)
+				}
+				break
 			}
 		}
-		i.Leave(entered, failure != nil)
-	}()
-	for v, err := range m.Stream(ctx, i.Value, in) {
-		if ctx.Err() != nil {
-			failure = call.FromContext(ctx)
-			break
-		}
-		if err != nil {
-			failure = UserError(err)
-			break
-		}
-		if !item(v) {
-			broke = true
-			break
-		}
-	}
-	ended = true
-	if failure == nil && ctx.Err() != nil {
-		failure = call.FromContext(ctx)
-	}
-	return failure
+		return nil
+	})
+	return x.Failure
 }
 
-// Close gives the instance, and then what was made with it, the chance to clean up.
+// Close lets the instance clean up, and then runs the functions of its [Scope], the latest first.
 func (i *Instance) Close(ctx context.Context) error {
 	var errs []error
 	if c, ok := i.Value.(Closer); ok {

@@ -17,7 +17,7 @@ import (
 type Method struct {
 	Name    string
 	Shape   Shape
-	In, Out reflect.Type // Out of a stream is what it yields
+	In, Out reflect.Type // Out of a stream is the type of its items
 	// Invoke calls the method: a typed thunk where the method was bound in code, reflection otherwise.
 	// recv and in have the types of the table; so has the result.
 	Invoke func(ctx context.Context, recv, in any) (any, error)
@@ -27,7 +27,7 @@ type Method struct {
 	Stream func(ctx context.Context, recv, in any) iter.Seq2[any, error]
 }
 
-// Shape is what a method gives back.
+// Shape is the form of a method's result.
 type Shape string
 
 // The shapes: one result, none, or an iter.Seq2 of them.
@@ -159,7 +159,7 @@ func boxed(seq reflect.Value) iter.Seq2[any, error] {
 
 var errNilStream = errors.New("the method returned a nil iterator")
 
-// Decode makes the method's input from argument slots. Its error is bad_input and names what does not fit.
+// Decode makes the method's input from argument slots. Its error is bad_input and names the argument that does not fit.
 func (m *Method) Decode(cd *codec.Codec, slots []call.Slot) (any, *call.Error) {
 	if call.IsEmpty(m.In) {
 		if len(slots) == 0 || len(slots) == 1 && slots[0].Codec == call.None {
@@ -255,7 +255,7 @@ func (m *Method) bad(format string, args ...any) *call.Error {
 }
 
 // Misfit says why calls with input in and result out, which are not encoded on their way, can never work: "" if they can.
-// An interface holds what is known only when it is called.
+// The type of a value behind an interface is known only when the method is called.
 func (m *Method) Misfit(in, out reflect.Type) string {
 	holds := func(to, from reflect.Type) bool {
 		return from == to || call.IsEmpty(from) && call.IsEmpty(to) || from.Kind() == reflect.Interface || to.Kind() == reflect.Interface && from.AssignableTo(to)
@@ -310,7 +310,7 @@ func (m *Method) EncodeTo(buf []byte, cd *codec.Codec, want call.Codec, out any)
 	return call.Payload{Codec: want, Data: data}, nil
 }
 
-// plain is how a value of t is answered to somebody who takes it as it is.
+// plain is the codec of a value of t for a client that takes the value as it is, such as curl.
 func plain(t reflect.Type) call.Codec {
 	switch {
 	case call.IsEmpty(t):

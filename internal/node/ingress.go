@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/transport"
@@ -196,27 +197,21 @@ func (d *Deployment) Handle(ctx context.Context, c *call.Call, serve proxy.Serve
 	}
 	ctx, done := u.alive(ctx)
 	in := &call.Inline{Caller: ctx, Info: c.Info}
-	entered := u.instance.Enter()
-	ended := false
+	x := instance.Execution{Of: u.instance}
 	defer func() {
-		var abort any
-		if !ended {
-			v := recover()
-			if err, ok := v.(error); ok && call.Is(err, http.ErrAbortHandler) {
-				abort = http.ErrAbortHandler // as net/http knows it
-			} else {
-				failure = call.Recovered(v).At(&c.Info)
-			}
-		}
-		u.instance.Leave(entered, !ended)
 		in.End()
 		done()
 		r.Gate().Release(nil)
-		if abort != nil {
-			panic(abort)
+		if err, ok := x.Panic.(error); ok && call.Is(err, http.ErrAbortHandler) {
+			panic(http.ErrAbortHandler) // as net/http knows it
+		}
+		if x.Failure != nil {
+			failure = x.Failure.At(&c.Info)
 		}
 	}()
-	serve(in, h)
-	ended = true
+	x.Run(func() error {
+		serve(in, h)
+		return nil
+	})
 	return nil
 }

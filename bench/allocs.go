@@ -16,7 +16,7 @@ func memory() (m runtime.MemStats) {
 	return m
 }
 
-// allocations counts what both ends of a call allocate, calls one after the other.
+// allocations counts the allocations of both ends of a call, with one call at a time.
 func (b *bench) allocations(format string, count func() uint64) func() (result, error) {
 	return func() (result, error) {
 		return b.row(func(s sample) string { return fmt.Sprintf(format, s.v) }, b.inProcess("wire", count), b.inProcess("grpc", count))

@@ -41,7 +41,7 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
-// A row is excused by what the machine gave before it or after it, not by what it gave to another row.
+// A row is excused by the machine's speed before it or after it, not at another row.
 func TestTableBusy(t *testing.T) {
 	t.Parallel()
 	var out strings.Builder
@@ -89,7 +89,7 @@ func TestRunGroupSelects(t *testing.T) {
 	}
 }
 
-// What was started is ended when a row fails, the last first.
+// When a row fails, its processes are ended, the last first.
 func TestRunGroupEnds(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("broken")

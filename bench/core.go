@@ -13,7 +13,7 @@ import (
 	"github.com/helve-serve/helve"
 )
 
-// Core is a deployment with what the rows of this file call.
+// Core is a deployment with the methods that the rows of this file call.
 type Core struct{ hold <-chan struct{} }
 
 func (*Core) Echo(_ context.Context, n int) (int, error) { return n, nil }
@@ -159,7 +159,7 @@ func pickings() []picking {
 	}
 }
 
-// picks compares calls to many replicas with calls to ten. The heap of both systems is there all the time.
+// picks compares calls to many replicas with calls to ten. The heap of both systems exists all the time.
 func (b *bench) picks(n int, p picking) func() (result, error) {
 	return func() (r result, err error) {
 		time1 := func(h helve.Handle[*Core]) func() (sample, error) {
@@ -169,7 +169,7 @@ func (b *bench) picks(n int, p picking) func() (result, error) {
 				one = func() (int, error) { return echo.Remote(b.ctx, 1).Result(b.ctx) }
 			}
 			return func() (sample, error) {
-				if _, err := one(); err != nil { // what the router makes for a new set, such as a hash ring, is not a pick
+				if _, err := one(); err != nil { // the router's work for a new set, such as a hash ring, is not a pick
 					return sample{}, err
 				}
 				start, k := time.Now(), 0
@@ -209,7 +209,7 @@ func heapBytes() float64 {
 	return float64(m.HeapAlloc + m.StackInuse)
 }
 
-// queueing begins calls that wait, and gives what waits for their end.
+// queueing begins calls that wait, and returns a function that waits for their end.
 type queueing func(ctx context.Context, h helve.Handle[*Core]) (wait func() error)
 
 func remotes(ctx context.Context, h helve.Handle[*Core]) func() error {
@@ -270,7 +270,7 @@ func (b *bench) queue(begin queueing, measure func(before float64, release func(
 			first := helve.MethodOf(h, (*Core).Hold).Remote(b.ctx, 0)
 			before := heapBytes()
 			wait := begin(b.ctx, h)
-			for sys.Status().Applications["core"].Deployments["Core"].Calls.Queued < queued { // those on goroutines are on their way
+			for sys.Status().Applications["core"].Deployments["Core"].Calls.Queued < queued { // calls on goroutines may still be on their way
 				if b.ctx.Err() != nil {
 					return b.ctx.Err()
 				}
@@ -289,7 +289,7 @@ func (b *bench) queue(begin queueing, measure func(before float64, release func(
 	}
 }
 
-// wait is what queue does, with a goroutine for each that waits at a channel.
+// wait is queue with a goroutine for each call, which waits at a channel.
 func (b *bench) wait(measure func(before float64, release func() error) (sample, error)) func() (sample, error) {
 	return func() (sample, error) {
 		slot, answers := make(chan struct{}, 1), make([]chan int, queued)
@@ -336,7 +336,8 @@ func (b *bench) queuedDrain() (result, error) {
 	return b.row(both, b.queue(remotes, drain), b.wait(drain))
 }
 
-// overload offers three times what four replicas with five slots and 5 ms a call can do, with 20 calls allowed to wait.
+// overload offers three times the capacity of four replicas with five slots and 5 ms a call, with 20 calls allowed to
+// wait.
 func (b *bench) overload(latency bool) func() (result, error) {
 	const (
 		replicas, slots, limit = 4, 5, 20
@@ -372,10 +373,11 @@ func (b *bench) overload(latency bool) func() (result, error) {
 	}
 }
 
-// outcome is what an open loop saw of the calls that were accepted.
+// outcome has the numbers of an open loop about its accepted calls.
 type outcome struct{ goodput, p50, p99 float64 }
 
-// openLoop makes calls at a rate, whatever becomes of them. Those that are refused for want of a place do not count.
+// openLoop begins calls at a rate, without waiting for their ends. Calls that are refused for want of a place do not
+// count.
 func (b *bench) openLoop(rate float64, f caller) (outcome, error) {
 	const tick = time.Millisecond
 	var wg sync.WaitGroup

@@ -27,7 +27,7 @@ func (f *Far) Items(_ context.Context, n int) iter.Seq2[string, error] {
 	}
 }
 
-// Flood yields items of size bytes until nobody wants them.
+// Flood yields items of size bytes until its consumer stops.
 func (f *Far) Flood(_ context.Context, size int) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		for yield(make([]byte, size), nil) {

@@ -14,7 +14,7 @@ import (
 	"google.golang.org/grpc/mem"
 )
 
-// maxMessage is beside the codec all that is set of grpc-go: by default it refuses what is over 4 MB.
+// maxMessage is the only setting of grpc-go beside the codec: by default it refuses messages over 4 MB.
 const maxMessage = 64 << 20
 
 // rawCodec hands bytes through, so that grpc-go is measured and no encoding.
@@ -30,7 +30,7 @@ func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	return nil
 }
 
-// grpcRole serves what rows call of grpc-go.
+// grpcRole serves the methods that rows call of grpc-go.
 func grpcRole() error { return serveEach(listenGRPC) }
 
 // listenGRPC serves until its listener is closed.
@@ -87,7 +87,7 @@ func serveGRPC() *grpc.Server {
 
 func numbered(n int) []byte { return binary.LittleEndian.AppendUint64(nil, uint64(n)) }
 
-// number is what numbered made, and 0 for anything else.
+// number is the argument of numbered, and 0 for other bytes.
 func number(b []byte) int {
 	if len(b) != 8 {
 		return 0
@@ -98,7 +98,7 @@ func number(b []byte) int {
 // holder is a handler that waits for the end of its context, one at a time.
 type holder struct {
 	begun chan struct{}
-	over  chan int // when, in nanoseconds of the clock that all processes have
+	over  chan int // the time of the end, in nanoseconds of the clock that all processes share
 }
 
 func newHolder() *holder { return &holder{make(chan struct{}, 1), make(chan int, 1)} }
@@ -135,7 +135,7 @@ func cancelTime(ctx context.Context, hold, held func(context.Context) error, end
 	defer cancel()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	wg.Go(func() { _ = hold(own) }) // it ends with an error: it is cancelled
+	wg.Go(func() { _ = hold(own) }) // the call ends with an error, because it is cancelled
 	if err := held(ctx); err != nil {
 		return 0, err
 	}

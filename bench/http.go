@@ -52,7 +52,7 @@ func httpHelveRole() error {
 	return ready(strings.TrimPrefix(url, "http://"))
 }
 
-// load is what the client saw.
+// load has the client's numbers.
 type load struct {
 	Rate float64
 	P50  time.Duration

@@ -88,7 +88,7 @@ func (b *bench) echo(isolation helve.Isolation) (helve.Method[string, string], e
 	return echo, err
 }
 
-// pair is what inprocRole measured: nanoseconds, or allocations, of both sides.
+// pair has the measurements of inprocRole: nanoseconds, or allocations, of both sides.
 type pair struct{ Ours, Reference float64 }
 
 // inprocRole measures at GOMAXPROCS=1: calls and their floors are then the same kind of work on one core.
@@ -174,7 +174,8 @@ func inprocRole() error {
 func inprocRows(b *bench) []measurement {
 	measure := func(which string, text func(sample) string) func() (result, error) {
 		return func() (result, error) {
-			// More and shorter rounds than elsewhere: nothing has to warm up, and a disturbance meets fewer of them.
+			// More and shorter rounds than elsewhere: no process has to warm up, and a disturbance meets fewer of
+			// them.
 			out, err := b.output("inproc", "GOMAXPROCS=1", pairEnv+"="+which,
 				roundsEnv+"="+strconv.Itoa(2*b.rounds-1), timeEnv+"="+(b.length*3/10).String())
 			if err != nil {

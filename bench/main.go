@@ -15,7 +15,7 @@ import (
 	"github.com/helve-serve/helve"
 )
 
-// limit bounds a whole run, whatever hangs. A run takes a good half of it.
+// limit bounds a whole run, also one that hangs. A run takes a good half of it.
 const limit = 12 * time.Minute
 
 func main() {
@@ -69,7 +69,7 @@ func run(ctx context.Context, only string, quick bool) error {
 	return nil
 }
 
-// runGroup measures the rows of a group that match, and then ends what they started.
+// runGroup measures the rows of a group that match, and then ends their processes.
 func runGroup(ctx context.Context, s settings, t *table, name string, match *regexp.Regexp, plan func(*bench) []measurement) error {
 	b := &bench{ctx: ctx, settings: s}
 	defer b.end()
@@ -84,16 +84,17 @@ func runGroup(ctx context.Context, s settings, t *table, name string, match *reg
 	return nil
 }
 
-// measurement is a row that can be taken. Its function starts what it needs (once per group) and measures both sides.
+// measurement is a row that can be measured. Its function starts the processes that it needs (once per group) and
+// measures both sides.
 type measurement struct {
 	name    string
-	bar     float64 // 0: none, the row informs
+	bar     float64 // 0 for a row without a bar
 	atLeast bool    // the ratio must be at least the bar; otherwise at most
 	exact   bool    // a count or a size, which a busy machine does not excuse
 	measure func() (result, error)
 }
 
-// result is what a row says: both sides as text, and ours over the reference.
+// result is the content of a row: both sides as text, and ours over the reference.
 type result struct {
 	ours, reference string
 	ratio           float64
@@ -102,7 +103,7 @@ type result struct {
 // table prints rows as they are taken.
 type table struct {
 	out     io.Writer
-	scaling func() float64 // what two goroutines of pure CPU get done over what one does
+	scaling func() float64 // the throughput of two goroutines of pure CPU over that of one
 	last    float64        // scaling after the row before
 }
 

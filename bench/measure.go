@@ -14,17 +14,17 @@ import (
 type settings struct {
 	rounds int
 	length time.Duration // of one measurement
-	spin   time.Duration // of a look at what the machine gives
+	spin   time.Duration // length of one measurement of the machine's speed
 }
 
-// bench is what the rows of a group share.
+// bench is the common state of the rows of a group.
 type bench struct {
 	settings
 	ctx     context.Context // of the whole run
 	cleanup []func()
 }
 
-// onEnd adds what is done after the last row of the group; the last added is done first.
+// onEnd adds a function that runs after the last row of the group; the last added runs first.
 func (b *bench) onEnd(f func()) { b.cleanup = append(b.cleanup, f) }
 
 func (b *bench) end() {
@@ -35,13 +35,13 @@ func (b *bench) end() {
 
 // sample is one measurement of one side.
 type sample struct {
-	v    float64 // what the ratio is of
+	v    float64 // the numerator or denominator of the ratio
 	p99  float64 // nanoseconds, of a latency
 	rate float64 // per second, where a latency is v
 	cpu  float64 // nanoseconds of processor time a call, of all processes
 }
 
-// both measures two things in turns, so that what the machine does meanwhile meets both, and gives the medians.
+// both measures two things in turns, so that a disturbance of the machine meets both, and returns the medians.
 func (s settings) both(ours, reference func() (sample, error)) (o, r sample, err error) {
 	var os, rs []sample
 	for range s.rounds {
@@ -86,7 +86,7 @@ func (s settings) once(ours, reference func() (sample, error)) *shared {
 	return h
 }
 
-// shared is what several rows print something of.
+// shared has numbers that several rows print a part of.
 type shared struct {
 	take            func() error
 	ours, reference sample
@@ -101,7 +101,7 @@ func (h *shared) row(text func(sample) string, pick func(sample) sample) func() 
 	}
 }
 
-// What rows pick of a latency.
+// Parts of a latency that rows print.
 
 func p50(s sample) sample  { return s }
 func p99(s sample) sample  { return sample{v: s.p99} }
@@ -120,7 +120,7 @@ func quantile[T cmp.Ordered](v []T, q float64) (t T) {
 	return v[min(int(float64(len(v))*q), len(v)-1)]
 }
 
-// cpuScaling is how much more a pure-CPU loop gets done on two cores than on one: what the machine gives right now.
+// cpuScaling is the throughput of a pure-CPU loop on two cores over that on one: the present state of the machine.
 func (s settings) cpuScaling() float64 {
 	one := spin(1, s.spin)
 	return spin(2, s.spin) / one
@@ -206,8 +206,8 @@ func (b *bench) repeated(f func(context.Context) (float64, error)) (sample, erro
 	return sample{v: median(all), p99: quantile(all, 0.99)}, nil
 }
 
-// timedLoop is a closed loop of n callers in which every call is timed. What works for the calls is this process and what is below it;
-// the side that is not measured is idle meanwhile.
+// timedLoop is a closed loop of n callers in which every call is timed. This process and its descendants do the work
+// of the calls; the side that is not measured is idle meanwhile.
 func (b *bench) timedLoop(n int, length time.Duration, f caller) (sample, error) {
 	before, err := treeCPU(os.Getpid())
 	if err != nil {

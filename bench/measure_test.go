@@ -30,7 +30,7 @@ func TestShared(t *testing.T) {
 	}
 }
 
-// The gap between a row's columns stays, whatever the size of a number.
+// The gap between a row's columns stays for numbers of every size.
 func TestTexts(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ got, want string }{

@@ -12,7 +12,7 @@ import (
 
 // peer is a connection to the server of one side of a row.
 type peer interface {
-	// echo fails if what comes back has not the size of what was sent.
+	// echo fails if the answer has not the size of data.
 	echo(ctx context.Context, data []byte) error
 	// items takes n items of 64 bytes of one stream.
 	items(ctx context.Context, n int) error
@@ -21,7 +21,7 @@ type peer interface {
 	close()
 }
 
-// item is what streams are made of.
+// item is one item of a stream.
 const item = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 // dialPeer opens a connection of a role.
@@ -67,7 +67,7 @@ func rawEcho(c net.Conn) {
 	}
 }
 
-// servers are what a group compares with, each started when the first row asks for it.
+// servers are the servers that a group compares with, each started when the first row asks for it.
 type servers struct {
 	b    *bench
 	ends map[string]func() (map[string]end, error) // by role

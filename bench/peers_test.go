@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Both sides of a row do what is asked of them, over every kind of socket.
+// Both sides of a row pass the same checks, over every kind of socket.
 func TestPeers(t *testing.T) {
 	t.Parallel()
 	for role, serve := range map[string]func(kind, sock string) (net.Listener, error){"wire": listenWire, "grpc": listenGRPC} {

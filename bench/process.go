@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// The variables that tell this executable what it is as a child.
+// The variables that name the role of this executable as a child.
 const (
 	roleEnv   = "BENCH_ROLE"
 	socketEnv = "BENCH_SOCKET"
@@ -28,7 +28,7 @@ const (
 	pairEnv   = "BENCH_PAIR"
 )
 
-// playRole is what this executable does as a child.
+// playRole runs this executable as a child.
 func playRole(role string) error {
 	switch role {
 	case "inproc":
@@ -62,7 +62,7 @@ func child(ctx context.Context, role string, env ...string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// command is a child whose errors are shown and which cannot outlive ctx, nor hold its reader with what it left behind.
+// command is a child whose errors are shown. It cannot outlive ctx, and its descendants cannot hold its reader.
 func command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stderr = os.Stderr
@@ -192,7 +192,7 @@ func treePSS(pid int) (float64, error) {
 	})
 }
 
-// sumTree adds up a number of a process and of everything below it. One that ends meanwhile counts nothing.
+// sumTree adds up a number of a process and of all its descendants. A process that ends meanwhile counts nothing.
 func sumTree(pid int, f func(pid int) (float64, error)) (float64, error) {
 	total, err := f(pid)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {

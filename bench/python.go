@@ -34,7 +34,7 @@ type pyEcho interface {
 	EchoSync(context.Context, string) (string, error)
 }
 
-// runIn is what the measuring loop does: a closed loop, or, with a rate, calls at random moments (Poisson).
+// runIn has the settings of the measuring loop: a closed loop, or, with a rate, calls at random moments (Poisson).
 type runIn struct {
 	Seconds   float64 `json:"seconds"`
 	InFlight  int     `json:"in_flight"`
@@ -47,7 +47,7 @@ type timings struct {
 	Rate  float64 `json:"rate"`
 	P50   float64 `json:"p50"` // seconds
 	P99   float64 `json:"p99"`
-	Calls float64 `json:"calls"` // those that were not timed included
+	Calls float64 `json:"calls"` // calls that were not timed included
 }
 
 // buildPython is one Python deployment that calls another; the measuring loop is in the calling replica.
@@ -69,7 +69,7 @@ func relayRole() error {
 	}
 	done := make(chan error, 2)
 	go func() { done <- relayPair(l) }()
-	go func() { done <- ready("ready") }() // also ends a relay that nobody has connected to
+	go func() { done <- ready("ready") }() // also ends a relay without connections
 	return <-done
 }
 
@@ -211,8 +211,8 @@ func pythonRows(b *bench) []measurement {
 		t, err := run(b.ctx, in)
 		return sample{v: t.P50 * 1e9, p99: t.P99 * 1e9}, err
 	}
-	// Everything that works for a call is below this process, or this process itself: the node, the relay, the
-	// interpreters. The side that is not measured is idle meanwhile.
+	// This process and its descendants do the work of the calls: the node, the relay, the interpreters. The side that
+	// is not measured is idle meanwhile.
 	cpu := func(run runFunc, in runIn) (sample, error) {
 		before, err := treeCPU(os.Getpid())
 		if err != nil {

@@ -25,7 +25,7 @@ func (e end) dial(ctx context.Context) (net.Conn, error) {
 	return d.DialContext(ctx, strings.ToLower(e.kind), e.addr)
 }
 
-// listen is what a role listens on; sock is the path of its unix socket.
+// listen makes the listener of a role; sock is the path of its unix socket.
 func listen(kind, sock string) (net.Listener, error) {
 	if kind == overUnix {
 		return net.Listen("unix", sock)

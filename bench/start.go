@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// started is what starts of a program took: until the first answer, and in memory then.
+// started has the cost of starts of a program: the time until the first answer, and the memory then.
 type started struct{ seconds, mb float64 }
 
 // startRows measures the first answer after the start of a program, and the memory (PSS) of its processes.

@@ -14,7 +14,7 @@ import (
 	"github.com/helve-serve/helve/internal/wire"
 )
 
-// token is what both ends of the bench know of each other; the proof costs the same as with one that is a secret.
+// token is the common secret of both ends of the bench; the proof costs the same as with a real one.
 var token wire.Token //nolint:gochecknoglobals // a constant
 
 // wireRole answers calls on bare connections of internal/wire: opening, frames, ids and flushes, without router and gate.
@@ -107,7 +107,7 @@ type wirePeer struct {
 	echoRoute uint32
 }
 
-// dialWire opens a connection as a worker does, and then a second one: nothing but large values waits for that.
+// dialWire opens a connection as a worker does, and then a second one, for which only large values wait.
 func dialWire(ctx context.Context, e end) (peer, error) {
 	h := wire.Hello{Kind: "worker", Language: "go", ID: rand.Text(), Features: []string{wire.FeatureBulk}}
 	p, err := openPeer(ctx, e, h)

@@ -21,9 +21,10 @@ import (
 	"github.com/helve-serve/helve/internal/spec"
 )
 
-// Main takes over in workers; elsewhere it runs the tests and exits. builds are those that the tests of the package run.
-// If the tests pass, and a goroutine of Helve is left although every system was closed, that fails the run: a method that runs
-// on, somebody who waits for an answer, a system that nobody closed. The test is named if it used [Start] or [Run].
+// Main takes over in workers; elsewhere it runs the tests and exits. The parameter builds has the build functions of
+// the package's tests. After the tests, a goroutine of Helve that is left although every system was closed fails the
+// run: for example, a method that runs on, a caller that waits for an answer, or a system that was not closed. The
+// test is named if it used [Start] or [Run].
 func Main(m *testing.M, builds ...helve.Build) {
 	helve.WorkerMain(builds...)
 	code := m.Run()
@@ -36,7 +37,7 @@ func Main(m *testing.M, builds ...helve.Build) {
 	os.Exit(code)
 }
 
-// startTime and closeTime bound a test's system; both are far above what they take.
+// startTime and closeTime bound the start and the end of a test's system; both are far above the usual times.
 const (
 	startTime = time.Minute
 	closeTime = time.Minute
@@ -54,15 +55,17 @@ type Runner struct {
 var (
 	// Local has Go deployments in the test's process.
 	Local = Runner{"local", helve.Config{Isolation: helve.InNode}}
-	// Stubborn is Local with every method on a goroutine of its own: what relies on Call running on the caller's fails.
+	// Stubborn is Local with every method on a goroutine of its own: a test fails if it relies on Call running on the
+	// caller's goroutine.
 	Stubborn = Runner{"stubborn", helve.Config{Isolation: helve.InNode, OutOfLine: true}}
-	// Encoded is Local with arguments, results, items and errors encoded in MessagePack and decoded on their way: what
-	// deployments share, what does not encode, and errors that lose their identity show.
+	// Encoded is Local with arguments, results, items and errors encoded in MessagePack and decoded on their way. It
+	// shows values that deployments share, values that do not encode, and errors that lose their identity.
 	Encoded = Runner{"encoded", helve.Config{Isolation: helve.InNode, StrictCodec: "msgpack"}}
 	// EncodedJSON is Encoded with JSON, the codec orjson.
 	EncodedJSON = Runner{"encoded-json", helve.Config{Isolation: helve.InNode, StrictCodec: "orjson"}}
-	// Socket has what Process has but the process: the worker is a goroutine of the test's, and every call crosses a socket
-	// pair. Build is called again for it, so deployments share with the test what Build's closures capture.
+	// Socket is Process without a process: the worker is a goroutine of the test's process, and every call crosses a
+	// socket pair. Build is called again for the worker, so deployments share the variables that Build's closures
+	// capture with the test.
 	Socket = Runner{"socket", helve.Config{Isolation: helve.Isolation(spec.Socket)}}
 	// Pipe is Socket with pipes in memory, which do not keep the time of a testing/synctest bubble from going on.
 	Pipe = Runner{"pipe", helve.Config{Isolation: helve.Isolation(spec.Pipe)}}

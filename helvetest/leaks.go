@@ -13,7 +13,7 @@ import (
 // leakTime is how long goroutines that are on their way out may take.
 const leakTime = 5 * time.Second
 
-// testLabel is the label of goroutines that says which test they come from. A goroutine has those of the one that started it.
+// testLabel is the label of goroutines with the name of their test. A goroutine inherits the labels of its creator.
 const testLabel = "helvetest"
 
 func label(t testing.TB) {

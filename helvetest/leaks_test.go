@@ -36,10 +36,10 @@ func build() (*helve.App, error) {
 	return app, nil
 }
 
-// leaky are the ways to leave something behind, and what the report says of it.
+// leaky has the ways to leave a goroutine behind, each with the text of the report.
 var leaky = map[string]struct {
 	leak func(t *testing.T, ctx context.Context)
-	want string // "" if nothing is left
+	want string // "" if no goroutine is left
 }{
 	"nothing": {func(t *testing.T, ctx context.Context) {
 		h := sleeper(t, helvetest.Start(t, helve.Config{}, build))
@@ -79,7 +79,7 @@ func remoteForEver(ctx context.Context) {
 	<-begun
 }
 
-// own runs f with a system that it closes, whatever runs on.
+// own runs f with a system that it closes, although goroutines run on.
 func own(t *testing.T, f func(helve.Handle[*Sleeper])) {
 	t.Helper()
 	sys, err := helve.Run(t.Context(), build)

@@ -9,7 +9,7 @@ import (
 )
 
 // layers are the packages of this module from the top down (ARCHITECTURE.md). A package may import packages of lower
-// layers only; those of one layer do not know each other.
+// layers only; packages of one layer do not know each other.
 var layers = [][]string{
 	{"internal/e2e/fixture"}, // imported by tests only
 	{"cmd/helve", "examples/hello", "examples/iris", "internal/spec/gen"},
@@ -24,7 +24,7 @@ var layers = [][]string{
 	{"helvetype"},
 }
 
-// only narrows what some packages may import beside the standard library and helvetype; the others may import whatever is below.
+// only narrows what some packages may import beside the standard library and helvetype; the others may import all packages below them.
 var only = map[string][]string{
 	"helvetype":             {},
 	"internal/call":         {},

@@ -88,7 +88,7 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// runners are those that the code of an end-to-end test names.
+// runners are the runners in the code of an end-to-end test.
 func runners(body string) (names []string) {
 	if strings.Contains(body, "fixture.EachRunner(") {
 		names = append(names, "local", "stubborn", "encoded", "encoded-json", "socket")

@@ -25,7 +25,7 @@ import (
 // and their like. DESIGN section 8, "Words", has the rule, and docs/glossary.md the nouns.
 //
 // The counter looks at words and not at grammar, so it is wrong now and then. Of 60 sentences that were drawn at random
-// and checked by hand it missed two that were hard to read for another reason, and found none that was clear. In two
+// and checked by hand it missed two that were hard to read for another reason, and counted no clear one. In two
 // well-written libraries, connect-go and river, it finds 0.4 and 0.7 sentences per 100. TestUnclear has the patterns.
 
 // limit is the largest number of unclear sentences per 100.

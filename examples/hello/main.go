@@ -19,7 +19,7 @@ func (d *Downstream) SayHi(_ context.Context, name string) (string, error) {
 	return d.greeting + " " + name + "!", nil
 }
 
-// Ingress is what clients reach.
+// Ingress is the deployment that clients reach.
 type Ingress struct{ sayHi helve.Method[string, string] }
 
 // Greet asks Downstream.

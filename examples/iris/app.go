@@ -84,10 +84,10 @@ type counter struct{ seen atomic.Int64 }
 
 func (c *counter) count() { c.seen.Add(1) }
 
-// Reset starts the count again and gives what it was.
+// Reset starts the count again and returns the old one.
 func (c *counter) Reset(context.Context, helve.None) (int, error) { return int(c.seen.Swap(0)), nil }
 
-// Ballot is what the vote is about: the answers of both models, which are still to come when the call is made.
+// Ballot is the input of the vote: the answers of both models, which are still to come when the call is made.
 type Ballot struct {
 	Regression [NumSpecies]float64
 	Nearest    [NumSpecies]float64
@@ -116,7 +116,7 @@ func (*Vote) Count(_ context.Context, b Ballot) (Verdict, error) {
 	}, nil
 }
 
-// Front is what clients reach.
+// Front is the deployment that clients reach.
 type Front struct {
 	regression, nearest           helve.Method[Flower, [NumSpecies]float64]
 	resetRegression, resetNearest helve.Method[helve.None, int]
@@ -141,7 +141,7 @@ func (f *Front) classify(ctx context.Context, flower Flower) *helve.Response[Ver
 type Row struct {
 	Verdict
 	Line  int    `json:"line"`
-	Truth string `json:"truth,omitempty"` // what the file says
+	Truth string `json:"truth,omitempty"` // the species in the file
 }
 
 // Rows classifies a file of measurements, a line at a time, with or without the species at the end. Up to 64 lines are under
@@ -172,7 +172,7 @@ func (f *Front) Rows(ctx context.Context, csv string) iter.Seq2[Row, error] {
 			}
 			row, flower, err := parseRow(line, text)
 			if err != nil {
-				for len(ahead) > 0 && next() { // what came before the mistake
+				for len(ahead) > 0 && next() { // the rows before the mistake
 				}
 				yield(Row{}, helve.Public(helve.InvalidArgument, err.Error()))
 				return
@@ -196,7 +196,7 @@ func parseRow(line int, text string) (Row, Flower, error) {
 	return Row{Line: line, Truth: s.Species.String()}, s.Flower, err
 }
 
-// ResetOut is what a reset found.
+// ResetOut has the counts before a reset.
 type ResetOut struct {
 	Replicas int `json:"replicas"`
 	Flowers  int `json:"flowers"`

@@ -22,7 +22,7 @@ const header = "sepal_length,sepal_width,petal_length,petal_width,species"
 // NumFeatures is how many measurements a flower has.
 const NumFeatures = 4
 
-// Flower is what was measured of one flower, in centimetres.
+// Flower has the measurements of one flower, in centimetres.
 type Flower struct {
 	SepalLength float64 `json:"sepal_length"`
 	SepalWidth  float64 `json:"sepal_width"`
@@ -35,8 +35,8 @@ func (f Flower) features() [NumFeatures]float64 {
 	return [...]float64{f.SepalLength, f.SepalWidth, f.PetalLength, f.PetalWidth}
 }
 
-// Validate returns a *FieldError for the first measurement that no iris can have. It finds a field that was left out of a
-// JSON object, which reads as 0, and keeps out what the models' arithmetic would turn into NaN.
+// Validate returns a *FieldError for the first measurement that no iris can have. It finds a field that was left out
+// of a JSON object, which reads as 0, and keeps out values that the models' arithmetic would turn into NaN.
 func (f Flower) Validate() error {
 	const longest = 100 // centimetres; the longest in the table is 7.9
 	for i, v := range f.features() {
@@ -99,7 +99,7 @@ type Sample struct {
 	Species Species
 }
 
-// FieldError says what is wrong with one field, in words for whoever wrote it.
+// FieldError is a mistake in one field, with a text for the author of the file.
 type FieldError struct {
 	Line    int    // counted from 1; 0 if there are no lines
 	Field   string // as in the header
@@ -159,7 +159,7 @@ func ParseSample(line int, row string) (Sample, error) {
 	return sample, nil
 }
 
-// parse parses a line of so many fields. Nothing in such a line needs quotes, so there are none to undo.
+// parse parses a line of so many fields. A field of such a line needs no quotes, so there are none to undo.
 func parse(row string, fields int) (Sample, *FieldError) {
 	values := strings.Split(row, ",")
 	if strings.TrimSpace(row) == "" {

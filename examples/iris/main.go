@@ -56,7 +56,7 @@ func rows(ctx context.Context, in io.Reader, out io.Writer) error {
 	known, right := 0, 0
 	for row, err := range helve.StreamOf(front, (*Front).Rows).Call(ctx, string(csv)) {
 		if err != nil {
-			return errors.Join(err, w.Flush()) // what there is comes before the mistake
+			return errors.Join(err, w.Flush()) // the finished rows come before the mistake
 		}
 		fmt.Fprintf(w, "%d: %s (%.0f %%)", row.Line, row.Species, 100*row.Probability)
 		if row.Truth != "" {

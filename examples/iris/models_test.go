@@ -155,7 +155,7 @@ func TestHeldOutAccuracy(t *testing.T) {
 	}
 }
 
-// The numbers are what scikit-learn 1.9.1 answers after training on the whole table, with StandardScaler before
+// The numbers are the answers of scikit-learn 1.9.1 after training on the whole table, with StandardScaler before
 // LogisticRegression(C=1/(0.01*150), tol=1e-12) and KNeighborsClassifier(5).
 func TestModelsAgreeWithScikitLearn(t *testing.T) {
 	t.Parallel()

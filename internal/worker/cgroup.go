@@ -54,7 +54,7 @@ func (g *groups) find() error {
 	return errNoCgroup2
 }
 
-// mountOf is the mount point of cgroup2, or "". The fields are those of proc(5): the mount point is the fifth, and
+// mountOf is the mount point of cgroup2, or "". proc(5) has the fields: the mount point is the fifth, and
 // the type the first after a lone hyphen.
 func mountOf(mountinfo []byte) string {
 	for line := range bytes.Lines(mountinfo) {

@@ -1,4 +1,6 @@
-"""What an argument was when remote() was called is what arrives, whatever its caller does with it after that."""
+"""An argument arrives with the value that it had when remote() was called, although its caller changes it after
+that.
+"""
 
 import asyncio
 import os
@@ -25,7 +27,7 @@ class Buffer:
 
 
 def same(value):
-    """What can be compared after the value was changed."""
+    """A form of a value that can be compared after the value was changed."""
     if isinstance(value, Buffer):
         return bytes(value.data)
     if isinstance(value, (bytearray, memoryview)):
@@ -86,7 +88,7 @@ class Echo:
 
 
 def reads(h):
-    """The ways of a call, each gives a function that reads what the method got."""
+    """The ways of a call; each returns a function that reads the method's argument."""
 
     def broadcast(*args, **kwargs):
         r = h.broadcast("echo", *args, **kwargs)
@@ -109,7 +111,7 @@ def reads(h):
 
 
 def raced(h, way):
-    """What is wrong of calls whose arguments change as soon as they were made."""
+    """The mistakes in calls whose arguments change as soon as they were made."""
     wrong = []
     call = reads(h)[way]
     for name, make in VALUES.items():
@@ -220,7 +222,7 @@ def test_an_argument_beside_a_response_is_what_it_was_at_remote(echo, inside):
 
 @pytest.mark.parametrize("read_first", [True, False])
 def test_a_response_passed_on_is_what_its_method_gave(echo, read_first):
-    """Its value is in this process, and may be changed there: by whoever reads it while it is passed on."""
+    """Its value is in this process, and its reader may change it there while it is passed on."""
     upstream = echo.echo.remote([1, 2, 3])
     if read_first:
         upstream.result(timeout_s=20)

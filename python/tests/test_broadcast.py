@@ -209,7 +209,7 @@ def test_timeouts_lose_nothing(many):
 def test_cancel_reaches_the_replicas(many):
     before = sum(many.broadcast("count_ended").results(timeout_s=30))
     r = many.broadcast("wait")
-    r.entries(timeout_s=0.05)  # it has set out
+    r.entries(timeout_s=0.05)  # the broadcast has been sent
     r.cancel()
     with pytest.raises(RequestCancelledError):
         r.results(timeout_s=30)
@@ -326,7 +326,7 @@ def test_a_selection_holds_a_slot_until_its_context_ends(one):
         queued = one.id.remote()
         with pytest.raises(TimeoutError):
             queued.result(timeout_s=0.1)
-        with pytest.raises(BackPressureError):  # it counts while it waits
+        with pytest.raises(BackPressureError):  # the broadcast counts while it waits
             with one.id.choose_replica():
                 pass
     assert queued.result(timeout_s=30) == selection.replica_id

@@ -1,4 +1,4 @@
-"""Values in the codecs: what arrives is the value, or there is an error that says where it could not be written."""
+"""Values in the codecs: the value arrives, or there is an error with the path to the part that could not be written."""
 
 import dataclasses
 import json

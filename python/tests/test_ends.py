@@ -1,4 +1,4 @@
-"""What a worker does when user code ends it, or fails in what it is asked to say about its failure."""
+"""The behaviour of a worker when user code ends it, or fails while it describes its failure."""
 
 import asyncio
 import itertools
@@ -28,7 +28,7 @@ _names = (f"app{i}" for i in itertools.count())
 
 @pytest.fixture
 def run():
-    """serve.run under a name of its own; what runs is deleted."""
+    """serve.run under a name of its own; its applications are deleted."""
     running = []
 
     def run(app):
@@ -150,7 +150,7 @@ def test_a_worker_that_leaves_gets_nothing_more_and_waits_for_nothing(run, leave
             leave(handle)
     if raises is not None:
         assert handle.pid.remote().result(timeout_s=20) != before
-    else:  # it leaves after its answer
+    else:  # the worker leaves after its answer
         await_another(handle, before)
 
 

@@ -1,4 +1,6 @@
-"""What a fork copies: a handle in the child says what to do, and a child that lives on keeps neither node nor replicas."""
+"""The copies of a fork: a handle in the child raises an error with advice, and a child that lives on keeps neither
+node nor replicas.
+"""
 
 import asyncio
 import multiprocessing
@@ -55,7 +57,7 @@ class Echo:
 
 
 def in_child(fn):
-    """What fn gives or raises in a forked child, as text."""
+    """The result of fn, or its exception, in a forked child, as text."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -108,7 +110,7 @@ def test_what_is_asked_in_a_child_says_what_to_do(echo):
 
 
 def test_responses_of_the_parent_in_a_child(echo):
-    """What was read is there; what is still to come goes to the parent."""
+    """A response that was read is there; one that is still to come goes to the parent."""
     read, pending = echo.echo.remote(1), echo.block.remote()
     items, answers = echo.options(stream=True).items.remote(2), echo.broadcast("block")
     composed = echo.echo.remote(echo.block.remote())
@@ -128,7 +130,7 @@ def test_responses_of_the_parent_in_a_child(echo):
 
 
 def test_a_child_that_ends_leaves_the_parents_node_alone(echo):
-    """Whether it shuts down, runs the exit functions or collects what it has copied."""
+    """It shuts down, runs the exit functions or collects its copies."""
     import gc
 
     def end():
@@ -161,7 +163,7 @@ def test_a_child_may_run_an_application_of_its_own(echo):
 
 
 def test_a_fork_while_threads_call(echo):
-    """Locks that they hold are held for ever in the child: nothing there may wait for one."""
+    """Locks that they hold are held for ever in the child: code there may not wait for one."""
     over, results = threading.Event(), []
 
     def call():

@@ -54,7 +54,7 @@ class Late:
 @serve.deployment(construct_timeout_s=0.2)
 class LateAndDeaf:
     def __init__(self):
-        time.sleep(0.5)  # in real time: what is tested is a constructor that no cancellation reaches, past its limit of 0.2 s
+        time.sleep(0.5)  # in real time: the constructor cannot be cancelled, and takes longer than its limit of 0.2 s
 
 
 @serve.deployment
@@ -87,7 +87,7 @@ def test_the_life_of_a_replica():
     h = serve.run(Cared.bind(), name="cared", route_prefix=None)
     configs, checks, pid = h.state.remote().result(timeout_s=30)
     assert configs == [{"word": "first", "n": [1, None, "é"]}] and checks >= 1
-    while h.state.remote().result(timeout_s=30)[1] < checks + 2:  # it is asked again and again
+    while h.state.remote().result(timeout_s=30)[1] < checks + 2:  # the check is called again and again
         pass
     h.fall_sick.remote().result(timeout_s=30)
     while h.state.remote().result(timeout_s=30)[2] == pid:

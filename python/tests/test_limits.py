@@ -1,5 +1,6 @@
-"""What a program passes in, of whatever type and size, is an exception at the line that did it or of the one call; it never ends the
-connection that all share. Every row of the table of limits in docs/wire.md is met here by the sender in Python."""
+"""A value of any type and size that a program passes in is an exception at its line or of the one call; it never
+ends the connection that all calls share.
+"""
 
 import asyncio
 import json
@@ -241,7 +242,7 @@ class Transport:
         return self.waiting
 
     def take(self):
-        """(type, flags, id, meta, body) of what was written since the last time."""
+        """(type, flags, id, meta, body) of the frames that were written since the last call."""
         out, p, data = [], 0, self.data
         while p < len(data):
             body, meta, kind, flags, id = wire.HEADER.unpack_from(data, p)
@@ -252,7 +253,7 @@ class Transport:
 
 
 class Line:
-    """A connection, and what its node would see."""
+    """A connection, and the frames that its node would get."""
 
     def __init__(self):
         self.loop = asyncio.new_event_loop()
@@ -296,7 +297,7 @@ def test_as_many_calls_as_a_node_takes_are_under_way(line, monkeypatch):
     assert not any(c.done for c in calls)
     with pytest.raises(BackPressureError, match="10 calls are under way"):
         raise line.call().error
-    calls[0].cancel()  # it is under way until its end has come
+    calls[0].cancel()  # the call is under way until its end has come
     assert type(line.call().error) is BackPressureError
     line.came(wire.END, calls[0].id)
     assert not line.call().done
@@ -344,7 +345,7 @@ def test_routes_are_bounded_in_bytes(line):
 def test_a_name_that_no_method_has(line, name):
     error = line.call(name).error
     assert type(error) is RayServeException and "has no method" in str(error) and len(str(error)) < 300
-    assert encoding.parse_envelope(encoding.encode_error(error))["reason"] == "no_method"  # for whoever called the method that called
+    assert encoding.parse_envelope(encoding.encode_error(error))["reason"] == "no_method"  # for the caller of the method that made the call
     assert line.sent() == [] and not line.conn.routes
 
 
@@ -407,7 +408,7 @@ def test_a_control_request_that_is_not_json(line, value):
 def test_a_request_that_this_interpreter_does_not_read_is_answered(line, config):
     line.conn.server.on_control = lambda id, request, raw: None
     line.came(wire.CONTROL, 1, f'{{"op":"reconfigure","user_config":{config}}}'.encode(), b"")
-    for kind, _, id, _, body in line.sent():  # none where it reads that
+    for kind, _, id, _, body in line.sent():  # no frames where the node reads them
         assert (kind, id) == (wire.REPLY, 1) and json.loads(body)["error"]["reason"] == "bad_input"
 
 
@@ -503,7 +504,7 @@ VALUES = [None, 0, -1, 2**70, math.inf, math.nan, "x", "\ud800", b"x" * 200_000,
 
 @pytest.mark.parametrize("seed", range(6))
 def test_nothing_that_is_passed_in_ends_the_connection(target, seed):
-    """Random calls through random options, kept by their seed: whatever becomes of each, the node and the replica go on."""
+    """Random calls through random options, kept by their seed: the node and the replica go on after each."""
     rng = random.Random(seed)
     inner = serve.get_deployment_handle("Inner", "limits")
     mine = inner.echo.remote().result(timeout_s=20)

@@ -58,7 +58,7 @@ def start(conn, options, *args, **kwargs):
 
 
 def test_what_is_not_sent_goes_back_into_stock(conn):
-    """The places of a call, or a result, that cannot be sent are used again: nobody else would give them back."""
+    """The places of a call, or a result, that cannot be sent are used again: no other code would give them back."""
     conn.max_body = 300_000
     long = Options()
     long.model = "m" * 70_000
@@ -90,4 +90,4 @@ def test_what_is_sent_does_not_change_any_more(conn, shared):
     data[:] = b"y" * len(data)
     conn.flush()
     assert b"y" not in b"".join(conn.transport.data)
-    data.append(1)  # nobody looks at it any more
+    data.append(1)  # the value has no reader any more

@@ -1,4 +1,6 @@
-"""A node that goes away under a driver: every wait of the driver ends at once with what happened, and what was read stays readable."""
+"""A node that goes away under a driver: every wait of the driver ends at once with the reason, and results that were
+read stay readable.
+"""
 
 import asyncio
 import os
@@ -42,12 +44,12 @@ def kill():
 
 
 def stop():
-    """The node answers nothing from now on."""
+    """Stops the node's answers from now on."""
     os.kill(_driver._driver.process.pid, signal.SIGSTOP)
 
 
 def ended(fn):
-    """What fn raises, as text."""
+    """The exception of fn, as text."""
     try:
         return f"gave {fn()!r}"
     except Exception as e:

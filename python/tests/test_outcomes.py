@@ -1,5 +1,6 @@
-"""Exceptions as the outcome of a call: those that are orders to whatever runs the reader, those that refuse attributes, and what
-one that was caught keeps."""
+"""Exceptions as the outcome of a call: exceptions that would end the reader's loop or task, exceptions that refuse
+attributes, and the objects that a caught exception keeps.
+"""
 
 import asyncio
 import concurrent.futures
@@ -172,7 +173,7 @@ def test_what_a_method_raises_is_an_error_in_every_way_of_reading(reader, raises
             assert text.startswith("RuntimeError: ") and ("raised" in text), (name, text)
         elif what.startswith("futures") or what == "InvalidStateError":
             assert text == f"{type(RAISED[what]()).__name__}: s", (name, text)
-    assert len(set(said.values())) == 1 or what == "CancelledError", said  # which names the request
+    assert len(set(said.values())) == 1 or what == "CancelledError", said  # the message names the request
 
 
 def test_the_error_of_a_stop_keeps_its_remote_traceback(raises):
@@ -224,7 +225,7 @@ class Frozen(Exception):
 
 
 class Hidden(Exception):
-    """Nothing that is asked of it by name is there without an error of its own."""
+    """An exception whose attributes all raise."""
 
     def __getattr__(self, name):
         raise KeyError(name)
@@ -276,10 +277,10 @@ def test_builtin_exceptions_are_given_again_whole():
         assert again is not exc and type(again) is type(exc) and str(again) == str(exc) and again.args == exc.args
 
 
-# ---- what an exception that was caught keeps
+# ---- the objects that a caught exception keeps
 
 class Held:
-    """Something that a reader holds beside its response, as a stream whose generator has a slot."""
+    """An object that a reader holds beside its response, as a stream whose generator has a slot."""
 
 
 def by_result(raises, held):

@@ -30,7 +30,7 @@ def test_names(go, python):
     assert match_name("other", [python]) is None
 
 
-# ---- eager tasks: what a task must be from its first step on
+# ---- eager tasks: the identity of a task from its first step on
 
 var = contextvars.ContextVar("var", default=0)
 
@@ -261,7 +261,7 @@ def test_errors_round_trip():
         def __init__(self, a, b):
             super().__init__(a)
 
-    e = encoding.decode_error(encoding.encode_error(Local("one", "two")))  # it does not unpickle
+    e = encoding.decode_error(encoding.encode_error(Local("one", "two")))  # the exception does not unpickle
     assert isinstance(e, exceptions.RayServeException) and "Local: one" in str(e)
     for reason, cls in (("backpressure", exceptions.BackPressureError), ("deadline", TimeoutError), ("bad_input", TypeError), ("new", exceptions.RayServeException)):
         assert type(encoding.decode_error(encoding.envelope({"reason": reason, "message": "m", "unknown": "k"}))) is cls

@@ -16,7 +16,7 @@ from helve.serve.handle import ObjectRef
 
 
 class Tensor:
-    """What numpy does, without it: a buffer that pickles out of band."""
+    """A buffer that pickles out of band, as numpy's do."""
 
     def __init__(self, data):
         self.data = data
@@ -145,7 +145,7 @@ def test_the_driver_sends_and_reads_large_values(chain):
         assert r.result() == r.result() == pattern(n) and r.by_reference
         assert h.size.remote(r).result()[0] == n
     h.keep.remote(Tensor(bytearray(pattern(200_000)))).result()
-    for _ in range(50):  # what would overwrite a buffer that is not its own
+    for _ in range(50):  # calls that would overwrite a buffer of another
         h.echo.remote(pattern(200_000)[::-1]).result()
     assert h.look.remote().result() == pattern(200_000)
 
@@ -276,7 +276,9 @@ def memory():
 
 
 def test_a_killed_worker_leaks_nothing(chain):
-    """What a worker has leased, published and received is free when its process is gone; what others have of it they keep."""
+    """The extents that a worker has leased, published and received are free when its process is gone; the references
+    of others stay valid.
+    """
     h = first()
     made = [h.make.remote(400_000) for _ in range(5)]  # the driver has these by reference
     pid = h.size.remote(b"").result()[2]
@@ -289,7 +291,7 @@ def test_a_killed_worker_leaks_nothing(chain):
         try:
             if h.size.remote(b"").result()[2] != pid:
                 break
-        except RayServeException:  # it was under way
+        except RayServeException:  # the call was under way
             pass
     del made
     gc.collect()
@@ -308,7 +310,7 @@ def test_broadcasts_of_large_values(chain):
 
 
 def test_a_worker_with_little_address_space_gets_large_values_inline(tmp_path):
-    """Its interpreter limits it, or what started the program does, and the node with it."""
+    """Its interpreter limits it, or the program that started the test does, and the node with it."""
     limited = tmp_path / "python"
     limited.write_text(f"#!/bin/sh\nulimit -v 3000000\nexec {sys.executable} \"$@\"\n")
     limited.chmod(0o700)

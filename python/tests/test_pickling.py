@@ -8,7 +8,7 @@ from helve._pickling import APART, dumps, dumps_call, dumps_plain, loads
 
 
 class Holder:
-    """Something with a large buffer that pickles out of band."""
+    """An object with a large buffer that pickles out of band."""
 
     def __init__(self, data):
         self.data = data

@@ -1,4 +1,4 @@
-"""Applications over a real node: what a program sees."""
+"""Applications over a real node, as a program sees them."""
 
 import asyncio
 import os
@@ -434,7 +434,7 @@ def test_attributes_that_handles_of_the_reference_have_are_no_methods(front):
     for name in ("handle_id", "init_options", "handle_options", "request_counter", "running_replicas_populated", "_init"):
         assert not hasattr(front, name)
     assert front.remote("x").result(timeout_s=10) == "Hello x!"
-    with pytest.raises(RayServeException, match="no method 'shutdown'"):  # which a class may have all the same
+    with pytest.raises(RayServeException, match="no method 'shutdown'"):  # a class may have a method of this name all the same
         front.options(method_name="shutdown").remote().result(timeout_s=10)
 
 

@@ -1,4 +1,4 @@
-"""What programs for the reference expect of the API beside calls."""
+"""The parts of the API beside calls that programs for Ray Serve expect."""
 
 import collections
 import dataclasses
@@ -29,7 +29,7 @@ _names = (f"surface{i}" for i in itertools.count())
 
 @pytest.fixture
 def run(node):
-    """serve.run under a name of its own; what runs is deleted."""
+    """serve.run under a name of its own; its applications are deleted."""
     running = []
 
     def run(app, name=None, **options):

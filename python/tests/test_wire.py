@@ -40,14 +40,14 @@ def test_generators_wait_for_a_node_that_is_slow(monkeypatch):
             tasks.append(asyncio.create_task(generate(flow)))
         await asyncio.wait(tasks, timeout=0.2)
         waiting = conn.transport.get_write_buffer_size()
-        # Those that were let in by the same look may add a frame each.
+        # Generators that were let in by the same look may add a frame each.
         assert (1 << 20) < waiting < (1 << 20) + 50 * 50_000, waiting
         assert not all(t.done() for t in tasks)
         got = 0
         while got < 50 * 10 * 40_000:
             got += len(await loop.sock_recv(node, 1 << 20))
         await asyncio.wait_for(asyncio.gather(*tasks), 10)
-        # The end of the connection wakes those that wait.
+        # The end of the connection wakes the generators that wait.
         tasks = [asyncio.create_task(generate(Outflow(conn, 99, encoding.RAW, (100, 1 << 30)))) for _ in range(50)]
         await asyncio.wait(tasks, timeout=0.2)
         assert not all(t.done() for t in tasks)
@@ -77,7 +77,7 @@ def of(kind, id=None, bulk=False):
 
 
 class Parts:
-    """A connection that takes whatever is said to lie in shared memory."""
+    """A connection that accepts every reference to shared memory."""
 
     def __init__(self):
         self.taken, self.owned, self.memory, self.loop = [], False, self, None
@@ -161,7 +161,7 @@ def test_the_rest_of_the_page():
 
 
 def test_the_page_names_every_control_request():
-    """Those that this package handles and sends."""
+    """The requests that this package handles and sends."""
     source = Path(wire.__file__).parent
     text = PAGE.read_text()
     ops = set(re.findall(r'\bop == "(\w+)"', (source / "_worker.py").read_text()))

@@ -1,4 +1,4 @@
-"""A worker without a node: frames go into its connection, and what it answers is looked at."""
+"""A worker without a node: frames go into its connection, and its answers are checked."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ class Transport:
         pass
 
     def frames(self):
-        """(type, flags, id, meta, body) of everything that was written so far."""
+        """(type, flags, id, meta, body) of all frames that were written so far."""
         out, data, p = [], self.data, 0
         while p < len(data):
             body, meta, kind, flags, id = wire.HEADER.unpack_from(data, p)

@@ -53,6 +53,9 @@ type Config struct {
 	HTTP string
 	// HTTPLimits bound the memory, the connections and the time that clients of the ingress may take.
 	HTTPLimits HTTPLimits
+	// AccessLog gets a line per HTTP request to an application: time, client, method, route, status, duration and request id. A request waits
+	// for the writer. nil: there is no access log.
+	AccessLog io.Writer
 	// LogDir is a directory, made if need be, in which every worker gets a log file: replica_<app>_<replica>.log of a
 	// Python replica, worker_<app>_<number>.log of a Go worker, which may host several. A file is renamed at 16 MiB, to .1 and
 	// so on to .3; the files of at most 16 workers that have ended are kept per deployment. "" for none.
@@ -139,7 +142,7 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 	set := node.Settings{
 		Logger: c.Logger, Version: Version, Output: c.Output, Strict: strict, OutOfLine: c.OutOfLine, Pair: pair,
 		MaxBody: c.MaxBody, ArenaSize: c.ArenaSize, ReferenceLimit: c.ReferenceLimit, HTTP: c.HTTPLimits.limits(),
-		Metrics: admin.MetricsFrom(ctx), Program: node.Program{Path: exe, Args: os.Args[1:], Env: os.Environ(), Dir: dir},
+		Metrics: admin.MetricsFrom(ctx), AccessLog: c.AccessLog, Program: node.Program{Path: exe, Args: os.Args[1:], Env: os.Environ(), Dir: dir},
 	}
 	s := &System{config: c, dir: dir, apps: map[string]*App{}, hosting: pair != nil}
 	app, def, err := s.prepare(ctx, build)

@@ -107,6 +107,7 @@ type run struct {
 	maxBody   size
 	limits    httpLimits
 	admin     string
+	access    bool
 	verbose   bool
 }
 
@@ -119,6 +120,7 @@ func (r *run) flags(c *cobra.Command) {
 	c.Flags().Var(&r.maxBody, "max-body", "largest value of a call between processes, in bytes or as 64MiB (default 256MiB)")
 	r.limits.flags(c)
 	c.Flags().StringVar(&r.admin, "admin", adminPrivate, adminUsage)
+	c.Flags().BoolVar(&r.access, "access-log", false, "write a line to stdout per HTTP request: time, client, method, route, status, duration and request id")
 	c.Flags().BoolVarP(&r.verbose, "verbose", "v", false, "log more")
 }
 
@@ -196,6 +198,9 @@ func (r *run) execute(ctx context.Context, args []string) error {
 	config := helve.Config{
 		Logger: log, Isolation: iso, Output: os.Stderr, HTTP: r.http, StateDir: r.stateDir, WorkerGrace: r.grace, ArenaSize: int64(r.arena),
 		MaxBody: int(r.maxBody), HTTPLimits: r.limits.limits(), Admin: adminOf(r.admin),
+	}
+	if r.access {
+		config.AccessLog = os.Stdout
 	}
 	build := app.build
 	if !external {

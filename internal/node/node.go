@@ -59,6 +59,8 @@ type Settings struct {
 	ArenaSize, ReferenceLimit int64
 	// MaxBody is the largest body that the node and its workers take, in bytes; 0 for the default.
 	MaxBody int
+	// AccessLog gets a line per HTTP request to an application. nil: there is no access log.
+	AccessLog io.Writer
 	// HTTP bounds what clients of the ingress may hold of the node.
 	HTTP proxy.Limits
 	// Pair makes the connections to workers of [App].Host: the worker's end and the node's.
@@ -173,7 +175,7 @@ func New(s Settings) *Node {
 	if n.keeping.most = s.ReferenceLimit; n.keeping.most == 0 {
 		n.keeping.most = keptBytes
 	}
-	n.proxy = proxy.New(proxy.Settings{Logger: s.Logger, Limits: s.HTTP, Apps: n.readiness})
+	n.proxy = proxy.New(proxy.Settings{Logger: s.Logger, AccessLog: s.AccessLog, Limits: s.HTTP, Apps: n.readiness})
 	n.wg.Go(n.loop)
 	return n
 }

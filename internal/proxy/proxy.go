@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -71,6 +72,8 @@ type Serve func(ctx context.Context, h http.Handler)
 type Settings struct {
 	Logger *slog.Logger
 	Limits Limits
+	// AccessLog gets a line per request to an application. nil: there is no access log.
+	AccessLog io.Writer
 	// Apps reports of every application whether it can answer requests. If it is nil, all applications with a route
 	// can.
 	Apps func() map[string]bool
@@ -80,6 +83,7 @@ type Settings struct {
 type Proxy struct {
 	log      *slog.Logger
 	limits   Limits
+	access   *accessLog // nil for none
 	memory   memory
 	clients  clients
 	apps     func() map[string]bool
@@ -95,6 +99,9 @@ func New(s Settings) *Proxy {
 	p := &Proxy{log: s.Logger, limits: s.Limits.withDefaults(), apps: s.Apps}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
+	}
+	if s.AccessLog != nil {
+		p.access = &accessLog{to: s.AccessLog}
 	}
 	p.memory.limit = p.limits.Memory
 	p.clients = clients{limit: p.limits.Connections, stall: p.limits.StallTimeout, all: map[*client]struct{}{}}
@@ -215,9 +222,12 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			client.endless.Store(true) // until the answer is complete
 		}
 	}
-	if strings.HasPrefix(r.URL.Path, "/-/") {
+	switch {
+	case strings.HasPrefix(r.URL.Path, "/-/"):
 		p.serveNodePaths(w, r)
-	} else {
+	case p.access != nil:
+		p.access.serve(p, w, r, func(w http.ResponseWriter, r *http.Request) { p.request(w, r, client) })
+	default:
 		p.request(w, r, client)
 	}
 	if client != nil && r.ProtoMajor == 1 {

@@ -32,6 +32,10 @@ const (
 	DeploymentHealthy DeploymentState = "HEALTHY"
 	// DeploymentUnhealthy is the state in which replicas are missing because some have failed.
 	DeploymentUnhealthy DeploymentState = "UNHEALTHY"
+	// DeploymentUpscaling is the state after the number of wanted replicas has grown, until they run.
+	DeploymentUpscaling DeploymentState = "UPSCALING"
+	// DeploymentDownscaling is the state after the number of wanted replicas has fallen, until the others have stopped.
+	DeploymentDownscaling DeploymentState = "DOWNSCALING"
 	// DeploymentDeployFailed is the state after replicas of a new deployment could not be started.
 	DeploymentDeployFailed DeploymentState = "DEPLOY_FAILED"
 )

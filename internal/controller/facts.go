@@ -1,0 +1,152 @@
+package controller
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/helve-serve/helve/helvetype"
+)
+
+// Scaling says that the number of wanted replicas has changed, and that the replicas have not followed yet.
+type Scaling int8
+
+// The directions of scaling.
+const (
+	NotScaling  Scaling = 0
+	ScalingUp   Scaling = 1
+	ScalingDown Scaling = -1
+)
+
+// DeploymentFacts decide the state of a deployment.
+type DeploymentFacts struct {
+	Wanted   int // replicas
+	Ready    int // replicas of the current revision that run
+	Former   int // replicas of other revisions that run
+	Failures int // of replicas, since the last time that all was well
+	GaveUp   bool
+	Scaling  Scaling
+	// Application is its application's own state: DEPLOYING, RUNNING, DEPLOY_FAILED or DELETING.
+	Application helvetype.ApplicationState
+	Error       string // of the last failure
+	Waits       string // the reason why the oldest start takes long; "" if none does
+}
+
+func (f DeploymentFacts) missing() bool { return f.Ready < f.Wanted }
+
+// Event is the event that the facts amount to. The first of these that holds counts, so that, for example, a deployment that
+// was given up stays so while it is deleted.
+func (f DeploymentFacts) Event() Event {
+	deploying := f.Application == helvetype.ApplicationDeploying
+	switch {
+	case f.GaveUp:
+		return GiveUp
+	case f.Application == helvetype.ApplicationDeleting:
+		return Delete
+	case f.missing() && f.Failures > 0 && deploying:
+		return StartFailed
+	case f.missing() && f.Failures > 0:
+		return Failed
+	case (f.missing() || f.Former > 0) && deploying:
+		return Deploy
+	case f.missing() && f.Scaling == ScalingUp:
+		return ScaleUp
+	case f.missing() || f.Former > 0:
+		return Missing
+	case f.Ready > f.Wanted && f.Scaling == ScalingDown:
+		return ScaleDown
+	}
+	return Ready
+}
+
+// Facts fill the message of the event.
+func (f DeploymentFacts) Facts() Facts {
+	facts := Facts{Error: f.Error}
+	if f.missing() {
+		facts.Otherwise = f.Waits
+	}
+	return facts
+}
+
+// ApplicationFacts decide the state of an application.
+type ApplicationFacts struct {
+	// Own is the state that the application has by itself: DEPLOYING until its revision runs, DEPLOY_FAILED when that was given
+	// up, DELETING, else RUNNING.
+	Own         helvetype.ApplicationState
+	Error       string // of a start that was given up; "" if none was since the last deploy
+	RolledBack  string // the revision whose start was given up, if that was the last deploy and the one before runs again
+	Deployments []DeploymentView
+}
+
+// DeploymentView is a deployment as its application sees it.
+type DeploymentView struct {
+	Name    string
+	State   State
+	Message string
+	// Leaving is set for a deployment that the application's current revision does not have. It does not count.
+	Leaving bool
+}
+
+// badness orders the states of deployments, the worst last: the reference's ranks.
+func badness(s State) int {
+	return slices.Index([]State{depHealthy, depUpdating, depUnhealthy, depFailed}, unscaled(s))
+}
+
+// unscaled takes scaling for an update, as the reference does for an application.
+func unscaled(s State) State {
+	if s == depUpscaling || s == depDownscaling {
+		return depUpdating
+	}
+	return s
+}
+
+// worst gives the state of the worst deployment. at is the worst of the deployments that have a message.
+func (f ApplicationFacts) worst() (state State, at DeploymentView) {
+	state = depHealthy
+	for _, d := range slices.SortedFunc(slices.Values(f.Deployments), func(a, b DeploymentView) int { return strings.Compare(a.Name, b.Name) }) {
+		if d.Leaving || badness(d.State) <= badness(state) {
+			continue
+		}
+		if state = unscaled(d.State); d.Message != "" {
+			at = d
+		}
+	}
+	return state, at
+}
+
+// Event is the event that the facts amount to. An application that runs follows its worst deployment: for example, of two
+// deployments one is HEALTHY and one UNHEALTHY, so the application is UNHEALTHY.
+func (f ApplicationFacts) Event() Event {
+	switch f.Own {
+	case helvetype.ApplicationDeploying:
+		return Deploy
+	case helvetype.ApplicationDeployFailed:
+		return GiveUp
+	case helvetype.ApplicationDeleting:
+		return Delete
+	}
+	switch state, _ := f.worst(); {
+	case state == depFailed:
+		return DepFailed
+	case state == depUnhealthy:
+		return DepUnhealthy
+	case state == depUpdating:
+		return DepMissing
+	case f.RolledBack != "":
+		return RollBack
+	}
+	return Ready
+}
+
+// Facts fill the message of the event.
+func (f ApplicationFacts) Facts() Facts {
+	own := f.Error
+	if f.RolledBack != "" {
+		own = Transition{Message: rolledBack}.Fill(Facts{Error: f.Error, Revision: f.RolledBack})
+	}
+	switch f.Event() {
+	case GiveUp, RollBack:
+		return Facts{Error: f.Error, Revision: f.RolledBack}
+	}
+	_, at := f.worst()
+	return Facts{Error: at.Message, Deployment: at.Name, Otherwise: own}
+}

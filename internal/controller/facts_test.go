@@ -1,0 +1,232 @@
+package controller_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/controller"
+)
+
+// app and dep are the facts as a node has them.
+type app struct {
+	status, message string
+	deployments     []view
+}
+
+type view struct {
+	name, status, message string
+	current               bool
+}
+
+type dep struct {
+	ready, former, wanted, failures int
+	gaveUp                          bool
+	app, message, slow              string
+}
+
+// deploymentBefore is the node's own computation of a deployment's status, from before there was a table.
+func deploymentBefore(d dep) (status, message string) {
+	missing := d.ready < d.wanted
+	status = "HEALTHY"
+	switch {
+	case d.gaveUp:
+		status, message = "DEPLOY_FAILED", d.message
+	case d.app == "DELETING":
+		status = "UPDATING"
+	case missing && d.failures > 0 && d.app != "DEPLOYING":
+		status, message = "UNHEALTHY", d.message
+	case missing && d.failures > 0:
+		status, message = "UPDATING", d.message
+	case missing || d.former > 0:
+		status = "UPDATING"
+	}
+	if message == "" && missing {
+		message = d.slow
+	}
+	return status, message
+}
+
+// applicationBefore is the node's own computation of an application's status.
+func applicationBefore(a app) (status, message string) {
+	badness := map[string]int{"HEALTHY": 0, "UPDATING": 1, "UNHEALTHY": 2, "DEPLOY_FAILED": 3}
+	of := map[string]string{"HEALTHY": "RUNNING", "UPDATING": "DEPLOYING", "UNHEALTHY": "UNHEALTHY", "DEPLOY_FAILED": "DEPLOY_FAILED"}
+	status, message = a.status, a.message
+	worst := "HEALTHY"
+	for _, d := range a.deployments {
+		if !d.current {
+			continue
+		}
+		if badness[d.status] > badness[worst] {
+			worst = d.status
+			if a.status != "DEPLOY_FAILED" && d.message != "" {
+				message = fmt.Sprintf("deployment %s: %s", d.name, d.message)
+			}
+		}
+	}
+	if a.status == "RUNNING" {
+		status = of[worst]
+	}
+	return status, message
+}
+
+// TestDeploymentsAsBefore: in every state, the facts lead to the status and message that the node gave before.
+func TestDeploymentsAsBefore(t *testing.T) {
+	t.Parallel()
+	m := controller.NewMachine()
+	o := helvetype.Object{Kind: helvetype.KindDeployment, App: "a", Deployment: "D"}
+	cases := 0
+	for _, d := range deployments() {
+		facts := controller.DeploymentFacts{
+			Wanted: d.wanted, Ready: d.ready, Former: d.former, Failures: d.failures, GaveUp: d.gaveUp,
+			Application: helvetype.ApplicationState(d.app), Error: d.message, Waits: d.slow,
+		}
+		status, message := deploymentBefore(d)
+		for _, from := range states(helvetype.KindDeployment) {
+			if from == "UPSCALING" || from == "DOWNSCALING" { // no state of a node's before
+				continue
+			}
+			cases++
+			ev, err := m.Fire(o, from, facts.Event(), facts.Facts(), 0)
+			if err != nil || ev.To != status || ev.Message != message {
+				t.Errorf("%+v from %s: %s %q, before %s %q: %v", d, from, ev.To, ev.Message, status, message, err)
+			}
+		}
+	}
+	if cases < 1000 {
+		t.Errorf("%d cases", cases)
+	}
+}
+
+// deployments are the facts of a node in all combinations.
+func deployments() (all []dep) {
+	for _, app := range []string{"DEPLOYING", "RUNNING", "DEPLOY_FAILED", "DELETING"} {
+		for wanted := range 3 {
+			for ready := range 4 {
+				for former := range 2 {
+					for failures := range 2 {
+						for _, gaveUp := range []bool{false, true} {
+							for _, message := range []string{"", "boom"} {
+								for _, slow := range []string{"", "it waits"} {
+									all = append(all, dep{ready, former, wanted, failures, gaveUp, app, message, slow})
+								}
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+	return all
+}
+
+// TestApplicationsAsBefore: the same for applications, with two deployments in all combinations of states.
+func TestApplicationsAsBefore(t *testing.T) {
+	t.Parallel()
+	m := controller.NewMachine()
+	o := helvetype.Object{Kind: helvetype.KindApplication, App: "a"}
+	var views []view
+	for _, status := range []string{"HEALTHY", "UPDATING", "UNHEALTHY", "DEPLOY_FAILED"} {
+		for _, message := range []string{"", "boom"} {
+			for _, current := range []bool{true, false} {
+				views = append(views, view{"", status, message, current})
+			}
+		}
+	}
+	const rolled = "revision 2 failed to start and was rolled back: no"
+	for _, own := range []struct {
+		status, message, failure, rolledBack string
+	}{
+		{"DEPLOYING", "", "", ""}, {"RUNNING", "", "", ""}, {"RUNNING", rolled, "no", "2"}, {"DEPLOY_FAILED", "no", "no", ""},
+		{"DELETING", "", "", ""}, {"DELETING", "no", "no", ""}, {"DELETING", rolled, "no", "2"},
+	} {
+		for _, a := range views {
+			for _, b := range views {
+				a.name, b.name = "A", "B"
+				now := app{own.status, own.message, []view{a, b}}
+				facts := controller.ApplicationFacts{
+					Own: helvetype.ApplicationState(own.status), Error: own.failure, RolledBack: own.rolledBack,
+					Deployments: []controller.DeploymentView{ // in another order: names decide
+						{Name: "B", State: controller.State(b.status), Message: b.message, Leaving: !b.current},
+						{Name: "A", State: controller.State(a.status), Message: a.message, Leaving: !a.current},
+					},
+				}
+				status, message := applicationBefore(now)
+				for _, from := range states(helvetype.KindApplication) {
+					if from == "DELETING" && own.status != "DELETING" { // no other facts are possible
+						continue
+					}
+					ev, err := m.Fire(o, from, facts.Event(), facts.Facts(), 0)
+					if err != nil || ev.To != status || ev.Message != message {
+						t.Errorf("%+v from %s: %s %q, before %s %q: %v", now, from, ev.To, ev.Message, status, message, err)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestUnhealthyDeployment: an application whose deployment is unhealthy is unhealthy, or worse.
+func TestUnhealthyDeployment(t *testing.T) {
+	t.Parallel()
+	m := controller.NewMachine()
+	o := helvetype.Object{Kind: helvetype.KindApplication, App: "a"}
+	unhealthy := 0
+	for _, d := range deployments() {
+		facts := controller.DeploymentFacts{
+			Wanted: d.wanted, Ready: d.ready, Former: d.former, Failures: d.failures, GaveUp: d.gaveUp, Application: helvetype.ApplicationState(d.app),
+		}
+		tr, ok := m.Next(helvetype.KindDeployment, "HEALTHY", facts.Event())
+		if !ok || tr.To != "UNHEALTHY" {
+			continue
+		}
+		unhealthy++
+		application := controller.ApplicationFacts{
+			Own: helvetype.ApplicationState(d.app), Deployments: []controller.DeploymentView{{Name: "A", State: "HEALTHY"}, {Name: "D", State: tr.To}},
+		}
+		ev, err := m.Fire(o, "RUNNING", application.Event(), application.Facts(), 0)
+		if err != nil || ev.To != "UNHEALTHY" && ev.To != "DEPLOY_FAILED" {
+			t.Errorf("%+v: the application is %s: %v", d, ev.To, err)
+		}
+	}
+	if unhealthy == 0 {
+		t.Error("no deployment was unhealthy")
+	}
+}
+
+// TestScaling: a change of the number of replicas shows as scaling, and hides neither an update nor a failure.
+func TestScaling(t *testing.T) {
+	t.Parallel()
+	m := controller.NewMachine()
+	for _, x := range []struct {
+		name  string
+		from  controller.State
+		facts controller.DeploymentFacts
+		want  controller.State
+	}{
+		{"more are wanted", "HEALTHY", controller.DeploymentFacts{Wanted: 2, Ready: 1, Scaling: controller.ScalingUp}, "UPSCALING"},
+		{"they are still starting", "UPSCALING", controller.DeploymentFacts{Wanted: 2, Ready: 1, Scaling: controller.ScalingUp}, "UPSCALING"},
+		{"they run", "UPSCALING", controller.DeploymentFacts{Wanted: 2, Ready: 2, Scaling: controller.ScalingUp}, "HEALTHY"},
+		{"fewer are wanted", "HEALTHY", controller.DeploymentFacts{Wanted: 1, Ready: 2, Scaling: controller.ScalingDown}, "DOWNSCALING"},
+		{"they have stopped", "DOWNSCALING", controller.DeploymentFacts{Wanted: 1, Ready: 1, Scaling: controller.ScalingDown}, "HEALTHY"},
+		{"the other direction", "UPSCALING", controller.DeploymentFacts{Wanted: 1, Ready: 2, Scaling: controller.ScalingDown}, "DOWNSCALING"},
+		{"one fails", "UPSCALING", controller.DeploymentFacts{Wanted: 2, Ready: 1, Failures: 1, Scaling: controller.ScalingUp}, "UNHEALTHY"},
+		{"while it is unhealthy", "UNHEALTHY", controller.DeploymentFacts{Wanted: 3, Ready: 1, Scaling: controller.ScalingUp}, "UNHEALTHY"},
+		{"while it is updating", "UPDATING", controller.DeploymentFacts{Wanted: 3, Ready: 1, Scaling: controller.ScalingUp}, "UPDATING"},
+		{"a deploy meanwhile", "UPSCALING", controller.DeploymentFacts{
+			Wanted: 3, Ready: 1, Scaling: controller.ScalingUp, Application: helvetype.ApplicationDeploying,
+		}, "UPDATING"},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			t.Parallel()
+			tr, ok := m.Next(helvetype.KindDeployment, x.from, x.facts.Event())
+			if !ok || tr.To != x.want {
+				t.Errorf("from %s with %s: %s, want %s", x.from, x.facts.Event(), tr.To, x.want)
+			}
+		})
+	}
+	scaling := controller.ApplicationFacts{Own: helvetype.ApplicationRunning, Deployments: []controller.DeploymentView{{Name: "D", State: "UPSCALING"}}}
+	if got := scaling.Event(); got != controller.DepMissing {
+		t.Errorf("the application of a deployment that scales: %s", got)
+	}
+}

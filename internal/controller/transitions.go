@@ -1,0 +1,268 @@
+// Package controller decides the states of applications, deployments and replicas.
+//
+// All states are in one table of transitions: in a state, an event leads to the next state, with a reason and a message. For
+// example, a deployment that is HEALTHY gets the event replica_failed and is UNHEALTHY, with the reason replica_failed and
+// the error of the replica as its message. docs/state-machines.md shows the table. Where the facts are known and not the
+// event, [DeploymentFacts] and [ApplicationFacts] derive the event from them.
+package controller
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/helve-serve/helve/helvetype"
+)
+
+// State is the state of an application, a deployment or a replica.
+type State string
+
+// Absent is the state of an object before it exists and after it is gone.
+const Absent State = ""
+
+// Event is a thing that happens to an object and may change its state.
+type Event string
+
+// The events. Most happen to objects of one kind.
+const (
+	Start        Event = "start"         // a replica is started
+	Restart      Event = "restart"       // a replica is started in the place of a failed replica
+	Recover      Event = "recover"       // a replica of the node before is found in the node's state
+	Ready        Event = "ready"         // a replica takes calls; a deployment, or an application, has all its replicas
+	Stop         Event = "stop"          // a replica is not wanted any more
+	Replace      Event = "replace"       // a replica runs and is of no use: its health checks fail, or it has a wrong user config
+	Stopped      Event = "stopped"       // a replica has ended as it should, or its start was given up
+	Died         Event = "died"          // the process of a replica has ended, and nothing had asked it to
+	StartFailed  Event = "start_failed"  // a replica could not be started
+	Lost         Event = "lost"          // the process of a replica of the node before has not come back
+	Deploy       Event = "deploy"        // a revision starts
+	ScaleUp      Event = "scale_up"      // more replicas are wanted
+	ScaleDown    Event = "scale_down"    // fewer replicas are wanted
+	Missing      Event = "missing"       // a deployment misses replicas, and none has failed
+	Failed       Event = "failed"        // a deployment misses replicas because some have failed
+	GiveUp       Event = "give_up"       // the start of a revision is given up
+	RollBack     Event = "roll_back"     // the revision before runs again, because the start of the newest was given up
+	DepMissing   Event = "dep_missing"   // a deployment of the application is UPDATING
+	DepUnhealthy Event = "dep_unhealthy" // a deployment of the application is UNHEALTHY
+	DepFailed    Event = "dep_failed"    // a deployment of the application is DEPLOY_FAILED, and the application had started
+	Delete       Event = "delete"        // the application is deleted
+	Deleted      Event = "deleted"       // the last replica has stopped
+)
+
+// Transition is a row of the table.
+type Transition struct {
+	Kind   string // helvetype.KindApplication, KindDeployment or KindReplica
+	From   State
+	Event  Event
+	To     State
+	Reason string // in one word, for programs: for deployments the reference's status trigger where it has one
+	// Message is a template of the message of the state. {error}, {deployment} and {revision} are replaced by the facts. If one
+	// of these is not known the message is [Facts].Otherwise.
+	Message string
+}
+
+// Facts fill the message of a transition.
+type Facts struct {
+	Error      string // of the last failure
+	Deployment string // the name of the deployment that an application's state comes from
+	Revision   string // the number of a revision
+	Otherwise  string // the message of a state that has none of its own
+}
+
+// The states, by shorter names.
+const (
+	appDeploying = State(helvetype.ApplicationDeploying)
+	appFailed    = State(helvetype.ApplicationDeployFailed)
+	appRunning   = State(helvetype.ApplicationRunning)
+	appUnhealthy = State(helvetype.ApplicationUnhealthy)
+	appDeleting  = State(helvetype.ApplicationDeleting)
+
+	depUpdating    = State(helvetype.DeploymentUpdating)
+	depHealthy     = State(helvetype.DeploymentHealthy)
+	depUnhealthy   = State(helvetype.DeploymentUnhealthy)
+	depFailed      = State(helvetype.DeploymentDeployFailed)
+	depUpscaling   = State(helvetype.DeploymentUpscaling)
+	depDownscaling = State(helvetype.DeploymentDownscaling)
+
+	repStarting   = State(helvetype.ReplicaStarting)
+	repRecovering = State(helvetype.ReplicaRecovering)
+	repRunning    = State(helvetype.ReplicaRunning)
+	repStopping   = State(helvetype.ReplicaStopping)
+)
+
+// rows are transitions of one kind from several states.
+type rows struct {
+	from    []State
+	event   Event
+	to      State
+	reason  string
+	message string
+}
+
+// Messages that several transitions have.
+const (
+	ofError      = "{error}"
+	ofDeployment = "deployment {deployment}: {error}"
+	rolledBack   = "revision {revision} failed to start and was rolled back: {error}"
+)
+
+func replicaRows() []rows {
+	return []rows{
+		{[]State{Absent}, Start, repStarting, "start", ""},
+		{[]State{Absent}, Restart, repStarting, "restart", ""},
+		{[]State{Absent}, Recover, repRecovering, "recover", ""},
+		{[]State{repStarting, repRecovering}, Ready, repRunning, "ready", ""},
+		{[]State{repStarting}, StartFailed, Absent, "start_failed", ofError},
+		{[]State{repRecovering}, Lost, Absent, "lost", ofError},
+		{[]State{repRunning}, Stop, repStopping, "stop", ""},
+		{[]State{repRunning}, Replace, repStopping, "replace", ofError},
+		{[]State{repStarting, repRecovering, repStopping}, Stopped, Absent, "stopped", ""},
+		{[]State{repRunning, repStopping}, Died, Absent, "died", ofError},
+	}
+}
+
+// deploymentRows follow the reference, with one exception: there a replica that fails its health check while its revision
+// starts makes the deployment DEPLOY_FAILED at once, here the deployment is UPDATING until its start is given up.
+//
+// A controller looks at the facts and not at each change, so nearly every state follows every other: between two looks a
+// deployment may have lost a replica, and been given up.
+func deploymentRows() []rows {
+	scaling := []State{depUpscaling, depDownscaling}
+	settled := []State{depHealthy, depUnhealthy, depFailed}
+	all := append(append([]State{depUpdating}, scaling...), settled...)
+	return []rows{
+		{append([]State{Absent}, all...), Deploy, depUpdating, "config_update_started", ""},
+		{[]State{depUpdating}, Ready, depHealthy, "config_update_completed", ""},
+		{[]State{depUpscaling}, Ready, depHealthy, "upscale_completed", ""},
+		{[]State{depDownscaling}, Ready, depHealthy, "downscale_completed", ""},
+		{settled, Ready, depHealthy, "recovered", ""},
+		{all, StartFailed, depUpdating, "replica_startup_failed", ofError},
+		{all, GiveUp, depFailed, "replica_startup_failed", ofError},
+		{all, Failed, depUnhealthy, "replica_failed", ofError},
+		{append([]State{depUpdating}, settled...), Missing, depUpdating, "replica_missing", ""},
+		{[]State{depUpscaling}, Missing, depUpscaling, "upscale", ""},
+		{[]State{depDownscaling}, Missing, depUpdating, "replica_missing", ""},
+		{append([]State{depHealthy}, scaling...), ScaleUp, depUpscaling, "upscale", ""},
+		{append([]State{depHealthy}, scaling...), ScaleDown, depDownscaling, "downscale", ""},
+		{[]State{depUpdating}, ScaleUp, depUpdating, "config_update_started", ""}, // the number is a part of the update
+		{[]State{depUpdating}, ScaleDown, depUpdating, "config_update_started", ""},
+		{[]State{depUnhealthy}, ScaleUp, depUnhealthy, "replica_failed", ofError}, // a failure is not hidden by scaling
+		{[]State{depUnhealthy}, ScaleDown, depUnhealthy, "replica_failed", ofError},
+		{[]State{depFailed}, ScaleUp, depFailed, "replica_startup_failed", ofError},
+		{[]State{depFailed}, ScaleDown, depFailed, "replica_startup_failed", ofError},
+		{all, Delete, depUpdating, "deleting", ""},
+		{all, Deleted, Absent, "deleted", ""},
+	}
+}
+
+// applicationRows: an application that has started is in the state of its worst deployment. An application that is being deleted
+// stays so until it is gone.
+func applicationRows() []rows {
+	all := []State{appDeploying, appRunning, appUnhealthy, appFailed}
+	return []rows{
+		{append([]State{Absent}, all...), Deploy, appDeploying, "deploy", ofDeployment},
+		{all, Ready, appRunning, "ready", ""},
+		{all, GiveUp, appFailed, "give_up", ofError},
+		{all, RollBack, appRunning, "roll_back", rolledBack},
+		{all, DepMissing, appDeploying, "deployment_updating", ofDeployment},
+		{all, DepUnhealthy, appUnhealthy, "deployment_unhealthy", ofDeployment},
+		{all, DepFailed, appFailed, "deployment_failed", ofDeployment},
+		{append([]State{appDeleting}, all...), Delete, appDeleting, "delete", ofDeployment},
+		{[]State{appDeleting}, Deleted, Absent, "deleted", ""},
+	}
+}
+
+// Table has every transition, by kind.
+func Table() []Transition {
+	var table []Transition
+	for _, k := range []struct {
+		kind string
+		rows []rows
+	}{
+		{helvetype.KindApplication, applicationRows()}, {helvetype.KindDeployment, deploymentRows()}, {helvetype.KindReplica, replicaRows()},
+	} {
+		for _, r := range k.rows {
+			for _, from := range r.from {
+				table = append(table, Transition{k.kind, from, r.event, r.to, r.reason, r.message})
+			}
+		}
+	}
+	return table
+}
+
+type origin struct {
+	kind  string
+	from  State
+	event Event
+}
+
+// index is the table by kind, state and event.
+func index() map[origin]Transition {
+	all := map[origin]Transition{}
+	for _, t := range Table() {
+		all[origin{t.Kind, t.From, t.Event}] = t
+	}
+	return all
+}
+
+// Machine looks transitions up. Its methods may be called from any goroutine.
+type Machine struct{ transitions map[origin]Transition }
+
+// NewMachine makes a machine of the table.
+func NewMachine() *Machine { return &Machine{index()} }
+
+// Next is the transition of an event in a state. false: the event cannot happen in this state.
+func (m *Machine) Next(kind string, from State, event Event) (Transition, bool) {
+	t, ok := m.transitions[origin{kind, from, event}]
+	return t, ok
+}
+
+// IllegalError says that an event happened in a state in which it cannot: a mistake in the program. Tests fail of it, and a node
+// logs it and keeps the state.
+type IllegalError struct {
+	Object helvetype.Object
+	From   State
+	Event  Event
+}
+
+func (e *IllegalError) Error() string {
+	return fmt.Sprintf("%s %s is %s, in which there is no event %s", e.Object.Kind, e.Object, orAbsent(e.From), e.Event)
+}
+
+func orAbsent(s State) string {
+	if s == Absent {
+		return "absent"
+	}
+	return string(s)
+}
+
+// Fire applies an event to an object, and gives the event to record in telemetry. cause is the id of the recorded event that led to
+// this one, 0 for none. From and To are equal in the result if the state stays; then there may be another message.
+//
+// Example: replica D#1 dies, which is recorded as event 7. Its deployment is HEALTHY.
+//
+//	ev, err := machine.Fire(deployment, "HEALTHY", controller.Failed, controller.Facts{Error: "killed"}, 7)
+//
+// gives {From: HEALTHY, To: UNHEALTHY, Reason: replica_failed, Message: killed, Cause: 7}.
+func (m *Machine) Fire(o helvetype.Object, from State, event Event, facts Facts, cause uint64) (helvetype.Event, error) {
+	t, ok := m.Next(o.Kind, from, event)
+	if !ok {
+		return helvetype.Event{}, &IllegalError{o, from, event}
+	}
+	return helvetype.Event{
+		Object: o, From: string(from), To: string(t.To), Reason: t.Reason, Message: t.Fill(facts), Cause: cause,
+	}, nil
+}
+
+// Fill gives the message of a transition.
+func (t Transition) Fill(f Facts) string {
+	message := t.Message
+	for name, value := range map[string]string{"{error}": f.Error, "{deployment}": f.Deployment, "{revision}": f.Revision} {
+		if value == "" && strings.Contains(t.Message, name) {
+			return f.Otherwise
+		}
+	}
+	if message == "" {
+		return f.Otherwise
+	}
+	return strings.NewReplacer("{error}", f.Error, "{deployment}", f.Deployment, "{revision}", f.Revision).Replace(message)
+}

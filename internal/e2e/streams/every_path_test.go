@@ -16,7 +16,6 @@ import (
 
 // Source is called from the node and from Relay, over every path.
 type Source struct {
-	count   atomic.Int64
 	ended   chan error // how an endless stream ended
 	reached atomic.Int64
 	open    atomic.Int64
@@ -82,24 +81,11 @@ func (s *Source) Ended(ctx context.Context, _ helve.None) (int64, error) {
 // Reached is how many items of Endless were taken.
 func (s *Source) Reached(context.Context, helve.None) (int64, error) { return s.reached.Load(), nil }
 
-// Add counts, and says which replica it is.
-func (s *Source) Add(ctx context.Context, n int) (string, error) {
-	if n < 0 {
-		return "", errors.New("negative")
-	}
-	s.count.Add(int64(n))
-	return helve.ReplicaFrom(ctx).ID, nil
-}
-
-// Total is the sum until now.
-func (s *Source) Total(context.Context, helve.None) (int64, error) { return s.count.Load(), nil }
-
 // Relay calls Source from where it runs itself.
 type Relay struct {
 	count   helve.Stream[int, int]
 	fail    helve.Stream[string, string]
 	endless helve.Stream[int, []byte]
-	add     helve.Method[int, string]
 }
 
 // Count passes the items of Source on, in pairs.
@@ -145,51 +131,6 @@ func (f *Relay) Break(ctx context.Context, n int) (int, error) {
 	return read, nil
 }
 
-// AddAll broadcasts, and gives the replicas that answered and the error.
-func (f *Relay) AddAll(ctx context.Context, n int) ([]string, error) {
-	results, err := f.add.Broadcast(ctx, n).Results(ctx)
-	var ids []string
-	for _, r := range results {
-		switch {
-		case r.Err == nil && r.Value != r.Replica:
-			return nil, fmt.Errorf("%s answered for %s", r.Value, r.Replica)
-		case r.Replica == "":
-			return nil, errors.New("an answer of nobody")
-		case r.Err == nil:
-			ids = append(ids, r.Replica)
-		default:
-			ids = append(ids, "failed")
-		}
-	}
-	if err != nil && helve.ReasonOf(err) != helve.User {
-		return ids, err
-	}
-	return ids, nil
-}
-
-// Chosen adds at a replica that it chose before, and checks that a selection that was used or released is refused.
-func (f *Relay) Chosen(ctx context.Context, n int) (string, error) {
-	s, err := f.add.Choose(ctx)
-	if err != nil {
-		return "", err
-	}
-	id, err := f.add.Dispatch(ctx, s, n).Result(ctx)
-	if err != nil || id != s.Replica() {
-		return "", fmt.Errorf("chose %s, ran at %s: %w", s.Replica(), id, err)
-	}
-	if _, err := f.add.Dispatch(ctx, s, n).Result(ctx); helve.ReasonOf(err) != helve.BadInput {
-		return "", fmt.Errorf("a second dispatch: %w", err)
-	}
-	for range 20 { // more than there are slots
-		if s, err = f.add.Choose(ctx); err != nil {
-			return "", err
-		}
-		s.Release()
-		s.Release()
-	}
-	return id, nil
-}
-
 var buildFar = fixture.Register(func() (*helve.App, error) {
 	a := helve.NewApp("far")
 	source := helve.Deploy(a, "Source", func(context.Context) (*Source, error) {
@@ -201,10 +142,9 @@ var buildFar = fixture.Register(func() (*helve.App, error) {
 	helve.Deploy(a, "Many", func(context.Context) (*Source, error) { return &Source{}, nil }, helve.Options{MaxOngoingRequests: new(manyStreams + 1)})
 	f := &Relay{
 		helve.StreamOf(source, (*Source).Count), helve.StreamOf(source, (*Source).Fail), helve.StreamOf(single, (*Source).Endless),
-		helve.MethodOf(source, (*Source).Add),
 	}
 	front := helve.Deploy(a, "Relay", func(context.Context) (*Relay, error) { return f, nil },
-		helve.Options{Uses: []helve.Target{f.count, f.fail, f.endless, f.add}, MaxOngoingRequests: new(100)})
+		helve.Options{Uses: []helve.Target{f.count, f.fail, f.endless}, MaxOngoingRequests: new(100)})
 	a.Ingress(helve.MethodOf(front, (*Relay).Fail))
 	return a, nil
 })
@@ -362,50 +302,6 @@ func TestStreamsWait(t *testing.T) {
 		r.Close()
 		if _, err := helve.MethodOf(single, (*Source).Ended).Call(ctx, helve.None{}); err != nil {
 			t.Error(err)
-		}
-	})
-}
-
-// TestBroadcastOverEveryPath: every replica answers once, under its own id, also where some fail.
-func TestBroadcastOverEveryPath(t *testing.T) {
-	t.Parallel()
-	helvetest.Run(t, buildFar, func(t *testing.T, s *helve.System) {
-		ctx := t.Context()
-		source, front := handle[*Source](t, s, "Source"), handle[*Relay](t, s, "Relay")
-		addAll := helve.MethodOf(front, (*Relay).AddAll)
-		ids, err := addAll.Call(ctx, 5)
-		if err != nil || len(ids) != 2 || ids[0] == ids[1] {
-			t.Errorf("%v, %v", ids, err)
-		}
-		ids, err = addAll.Call(ctx, -1)
-		if err != nil || len(ids) != 2 || ids[0] != "failed" {
-			t.Errorf("%v, %v", ids, err)
-		}
-		results, err := helve.MethodOf(source, (*Source).Total).Broadcast(ctx, helve.None{}).Results(ctx)
-		if err != nil || len(results) != 2 || results[0].Value != 5 || results[1].Value != 5 {
-			t.Errorf("%+v, %v", results, err)
-		}
-		ended, cancel := context.WithCancel(ctx)
-		cancel()
-		if _, err := helve.MethodOf(source, (*Source).Add).Broadcast(ended, 5).Results(ctx); helve.ReasonOf(err) != helve.Cancelled {
-			t.Errorf("%v", err)
-		}
-	})
-}
-
-// TestChooseOverEveryPath: the replica that was chosen runs the call; slots that are released can be chosen again.
-func TestChooseOverEveryPath(t *testing.T) {
-	t.Parallel()
-	helvetest.Run(t, buildFar, func(t *testing.T, s *helve.System) {
-		chosen := helve.MethodOf(handle[*Relay](t, s, "Relay"), (*Relay).Chosen)
-		for range 10 {
-			if _, err := chosen.Call(t.Context(), 1); err != nil {
-				t.Fatal(err)
-			}
-		}
-		results, err := helve.MethodOf(handle[*Source](t, s, "Source"), (*Source).Total).Broadcast(t.Context(), helve.None{}).Results(t.Context())
-		if err != nil || results[0].Value+results[1].Value != 10 {
-			t.Errorf("%+v, %v", results, err)
 		}
 	})
 }

@@ -311,7 +311,7 @@ func (f *flight) await(t *testing.T) {
 	}
 }
 
-// until waits for something that others are about to do.
+// until waits until a condition is true that other goroutines are about to make true.
 func until(done func() bool) {
 	for !done() {
 		runtime.Gosched()

@@ -8,7 +8,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// TestAbove: what a worker says of a call's ancestors is read as it was, and stays at the node.
+// TestAbove: the ancestors that a worker sends with a call arrive unchanged, and a relayed call does not carry them on.
 func TestAbove(t *testing.T) {
 	t.Parallel()
 	sent := &call.Info{Frame: 7, Replica: "A#1", Place: &call.Place{Method: "M"}}

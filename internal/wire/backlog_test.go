@@ -7,7 +7,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// TestUnreadAnswers: large answers and replies that nobody reads end the connection, as small ones do.
+// TestUnreadAnswers: large answers and replies to a peer that does not read end the connection, as small ones do.
 func TestUnreadAnswers(t *testing.T) {
 	t.Parallel()
 	data := pattern(maxChunk + 1)

@@ -103,7 +103,7 @@ func BenchmarkBeside(b *testing.B) {
 	}
 }
 
-// BenchmarkOpening is what the second connection costs at the start of a worker.
+// BenchmarkOpening measures the cost of the second connection at the start of a worker.
 func BenchmarkOpening(b *testing.B) {
 	token := NewToken()
 	for b.Loop() {

@@ -8,8 +8,8 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// TestCallsUnderWay: the arguments of calls that have not ended are bounded together, whichever way they came. What is over
-// it is answered and not run, and the connection lives; when some have ended, the next are taken.
+// TestCallsUnderWay: the arguments of calls that have not ended are limited together, in frames and in chunks. A call
+// over the limit is answered and not run, and the connection lives; when some calls have ended, the next are taken.
 func TestCallsUnderWay(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{1 << 10, 10 << 10} { // in their frames, and in chunks of 4 KiB
@@ -53,7 +53,8 @@ func TestCallsUnderWay(t *testing.T) {
 	}
 }
 
-// TestOneLargeCall: a call as large as the limit of one body is taken whatever is said of all together.
+// TestOneLargeCall: a call as large as the limit of one body is taken, even if the limit of all calls together is
+// smaller.
 func TestOneLargeCall(t *testing.T) {
 	t.Parallel()
 	p, _ := linked(t, &server{}, &server{}, Terms{Protocol: 2, Bulk: true, MaxIn: 64 << 10}, Terms{Protocol: 2, Bulk: true, MaxIn: 64 << 10, Calls: 1})

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// TestWhyCancelled: a CANCEL at about the deadline is the deadline's.
-func TestWhyCancelled(t *testing.T) {
+// TestCancelCause: a CANCEL that arrives at about the deadline counts as the end of the deadline.
+func TestCancelCause(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		for _, c := range []struct {

@@ -8,8 +8,8 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// TestManySlowStreams: methods wait while their reader's process does not read, whatever windows it gave, and the connection
-// lives: when it reads on, everything arrives.
+// TestManySlowStreams: methods wait while the process that reads their streams does not read, even with large windows.
+// The connection lives, and every item arrives when the process reads again.
 func TestManySlowStreams(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ streams, size int }{"small": {3_000, 1 << 10}, "large": {200, 40 << 10}} {

@@ -9,7 +9,8 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// script is what one side of a link sends while it calls, answers and cancels: every type of frame, values of both kinds.
+// script returns the bytes that one side of a link sends while it calls, answers and cancels: every type of frame, with
+// values of both kinds.
 func script(t testing.TB) (small, bulk []byte) {
 	t.Helper()
 	body := pattern(50)
@@ -57,7 +58,7 @@ func script(t testing.TB) (small, bulk []byte) {
 	return small, append(bulk, chunks(4, itemsOf(string(pattern(42))), 30)...)
 }
 
-// special is the meta of a call as c says, with a named slot between two others and everything that a tail may have.
+// special returns the meta of a call like c, with a named slot between two others and every key that a tail may have.
 func special(t testing.TB, c call.Call) []byte {
 	t.Helper()
 	c.Slots = []call.Slot{slot(0, []byte("ab")), {Kind: call.Named, Name: "größe", Payload: call.Payload{Codec: call.Text, Data: []byte("xyz")}}, slot(7, nil)}
@@ -80,8 +81,8 @@ func itemsOf(items ...string) (out []byte) {
 	return out
 }
 
-// feed lets a peer with calls of its own read what one side wrote before it was killed. It returns when the peer has
-// ended; a call that is not completed, or completed twice, ends the test.
+// feed lets a peer with calls of its own read bytes of a side that was killed afterwards. It returns when the peer has
+// ended. A call that is not completed, or completed twice, fails the test.
 func feed(t testing.TB, small, bulk []byte) (called int, results []call.Result, items [][]byte) {
 	t.Helper()
 	s := &server{control: func(string, json.RawMessage) (any, error) { return nil, nil }}
@@ -129,7 +130,7 @@ func feed(t testing.TB, small, bulk []byte) (called int, results []call.Result, 
 	return called, results, stream.items
 }
 
-// TestCut kills the other side at every byte of what it sends on either connection.
+// TestCut kills the other side after every byte that it sends, on either connection.
 func TestCut(t *testing.T) {
 	t.Parallel()
 	small, bulk := script(t)
@@ -164,8 +165,8 @@ func TestCut(t *testing.T) {
 	}
 }
 
-// FuzzLink feeds arbitrary bytes to both connections of a peer: it may end them, and must complete every call once,
-// without a panic, and hold no more than what may be sent unasked.
+// FuzzLink feeds arbitrary bytes to both connections of a peer. They may end the peer, but it must complete every call
+// once, without a panic, and hold no more bytes than may be sent without a grant.
 func FuzzLink(f *testing.F) {
 	small, bulk := script(f)
 	f.Add(small, bulk)

@@ -13,8 +13,8 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// FuzzOpening: whatever either side of an opening sends, the other ends with an error that is no panic, and at once: nobody
-// who does not know the token is let in.
+// FuzzOpening: for any bytes from one side of an opening, the other side ends at once with an error and without a panic,
+// and a side without the token is never accepted.
 func FuzzOpening(f *testing.F) {
 	var token Token
 	nonce := hex.EncodeToString(make([]byte, 16))
@@ -66,7 +66,8 @@ func FuzzOpening(f *testing.F) {
 	})
 }
 
-// FuzzItems: what a stream accepts keeps to its window, and what a relay sends on is what came, in frames that its reader takes.
+// FuzzItems: the items that a stream accepts keep to its window, and a relay sends them on unchanged, in frames that its
+// reader takes.
 func FuzzItems(f *testing.F) {
 	f.Add(uint32(3), uint32(10), uint16(20), itemsOf("a", "", "bcd", "0123456789"))
 	f.Add(uint32(3), uint32(10), uint16(9), itemsOf("a", "0123456789"))
@@ -123,7 +124,7 @@ func FuzzAnswer(f *testing.F) {
 	})
 }
 
-// FuzzResume: what a worker says that it has is refused, or has every replica once, and is read again as it is written.
+// FuzzResume: the description of a worker is refused, or has every replica once and can be encoded and decoded again.
 func FuzzResume(f *testing.F) {
 	f.Add([]byte(`{"replicas":[{"replica":"D#1","deployment":"D","executing":2,"config":"ab","models":["m"],"health":true}]}`))
 	f.Add([]byte(`{"replicas":[{"replica":"D#1"},{"replica":"D#1"}]}`))

@@ -51,7 +51,7 @@ func streamed(p *Peer, w call.Window) (c *collector, f *future, id uint64) {
 	return c, f, id
 }
 
-// producer is a server whose streams have items of these lengths, until nobody wants more.
+// producer is a server whose streams have items of these lengths, until the reader stops.
 func producer(sizes ...int) *server {
 	return &server{call: func(_ *call.Batch, in *Incoming) call.Canceler {
 		ctx, cancel := context.WithCancelCause(context.Background())
@@ -112,7 +112,8 @@ func TestNoItemIsLost(t *testing.T) {
 	}
 }
 
-// TestItemTooLarge: an item that the other side does not take is the stream's error; what came before it arrives.
+// TestItemTooLarge: an item that is too large for the other side ends the stream with an error; the items before it
+// arrive.
 func TestItemTooLarge(t *testing.T) {
 	t.Parallel()
 	const limit = 64 << 10
@@ -128,7 +129,7 @@ func TestItemTooLarge(t *testing.T) {
 	}
 }
 
-// relaying is a node in the middle: what is asked of it, it asks of far.
+// relaying is a node in the middle: it passes every call on to far.
 func relaying(far **Peer) *server {
 	return &server{call: func(b *call.Batch, in *Incoming) call.Canceler {
 		in.Keep()
@@ -180,7 +181,7 @@ func TestRelayedToSmaller(t *testing.T) {
 	}
 }
 
-// TestAnswerTooLarge: an answer of a broadcast that is too large is told to whoever sends it.
+// TestAnswerTooLarge: the sender of an answer to a broadcast gets an error if the answer is too large.
 func TestAnswerTooLarge(t *testing.T) {
 	t.Parallel()
 	const limit = 64 << 10

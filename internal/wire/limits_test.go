@@ -34,8 +34,8 @@ func reasonOf(r call.Result) helvetype.Reason {
 	return r.Err.Reason
 }
 
-// TestCallsOverTheLimit: a sender has as many calls under way as the other side takes; those that were cancelled or given up are
-// until their end has come. One more is an error of that call.
+// TestCallsOverTheLimit: a sender has at most as many calls in flight as the other side takes. A call that was cancelled
+// or given up counts until its END has come. One more call is an error of that call.
 func TestCallsOverTheLimit(t *testing.T) {
 	t.Parallel()
 	s, ins := holding()
@@ -79,9 +79,9 @@ func TestCallsOverTheLimit(t *testing.T) {
 	}
 }
 
-// TestWaysAreUsedAnew: names that are called once use up no numbers, neither those of the sender nor memory of the receiver, and
-// every call comes out where it should. A route keeps its number as long as a call on it is under way.
-func TestWaysAreUsedAnew(t *testing.T) {
+// TestUnusedRoutesLoseTheirNumbers: names that are called once use up no numbers at the sender and no memory at the
+// receiver, and every call reaches its method. A route keeps its number while a call on it is in flight.
+func TestUnusedRoutesLoseTheirNumbers(t *testing.T) {
 	t.Parallel()
 	var held *Incoming
 	s := &server{call: func(b *call.Batch, in *Incoming) call.Canceler {
@@ -129,9 +129,9 @@ func TestWaysAreUsedAnew(t *testing.T) {
 	}
 }
 
-// TestWaysThatAllAreInUse: a call to one more method than there are numbers is an error of the call, and the next one finds a
-// number when one has ended.
-func TestWaysThatAllAreInUse(t *testing.T) {
+// TestEveryRouteInUse: if every number is in use, a call to one more method is an error of that call. When a call has
+// ended, its number is free.
+func TestEveryRouteInUse(t *testing.T) {
 	t.Parallel()
 	s, ins := holding()
 	p, _ := connect(t, &server{}, s)
@@ -164,8 +164,8 @@ func TestWaysThatAllAreInUse(t *testing.T) {
 	}
 }
 
-// TestNamesOfNothing: names that nothing can have are told from their length, and not sent.
-func TestNamesOfNothing(t *testing.T) {
+// TestNamesTooLong: names that are longer than any real name are refused, and not sent.
+func TestNamesTooLong(t *testing.T) {
 	t.Parallel()
 	p, _ := connect(t, &server{}, &server{})
 	for reason, routes := range map[helvetype.Reason][]Route{
@@ -180,8 +180,8 @@ func TestNamesOfNothing(t *testing.T) {
 	}
 }
 
-// TestControlsOverTheLimit: control requests wait for their turn where the other side has as many as it takes, in number and in
-// bytes, those included whose sender has given up. None ends the connection.
+// TestControlsOverTheLimit: control requests wait for their turn when the other side has as many as it takes, in number
+// and in bytes. Requests whose callers have given up count too. No request ends the connection.
 func TestControlsOverTheLimit(t *testing.T) {
 	t.Parallel()
 	const size, takes = 1 << 10, 16 << 10
@@ -242,7 +242,7 @@ func TestControlsOverTheLimit(t *testing.T) {
 	}
 }
 
-// TestControlsWaitUntilTheEnd: those that wait for their turn end with the connection.
+// TestControlsWaitUntilTheEnd: control requests that wait for their turn fail when the connection ends.
 func TestControlsWaitUntilTheEnd(t *testing.T) {
 	t.Parallel()
 	come := make(chan struct{})
@@ -272,8 +272,8 @@ func until(t *testing.T, f func() bool) {
 	}
 }
 
-// TestItemsBehindBodies: what the other side has to hold until a large item before it has come is bounded by the sender. A stream
-// that can wait does; nothing ends the connection.
+// TestItemsBehindBodies: the sender limits the items that the other side must hold because a larger item before them has
+// not arrived. Streams of methods wait, and the connection lives.
 func TestItemsBehindBodies(t *testing.T) {
 	t.Parallel()
 	s, _ := halfLinked(t, &server{}, bulkTerms)
@@ -309,7 +309,7 @@ func TestItemsBehindBodies(t *testing.T) {
 	}
 }
 
-// TestMetasOfAnnouncements: they are bounded by the sender, with an error of the call.
+// TestMetasOfAnnouncements: the sender limits the metas of announced bodies; over the limit the call fails.
 func TestMetasOfAnnouncements(t *testing.T) {
 	t.Parallel()
 	p, _ := halfLinked(t, &server{}, bulkTerms)
@@ -333,8 +333,9 @@ func TestMetaTooLarge(t *testing.T) {
 	}
 }
 
-// TestNothingThatIsSentEndsTheConnection: whatever a program hands to a peer of this package, a peer of this package takes it, or
-// the call, item or request is an error of its own. By seeds, over one connection and over two, with limits small and large.
+// TestNothingThatIsSentEndsTheConnection: a peer takes every frame that another peer of this package sends, for any
+// call, item or request of a program; if it is not possible, the call, item or request is an error of its own. The cases
+// are random by seeds, over one connection and over two, with small and large limits.
 func TestNothingThatIsSentEndsTheConnection(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(20) {
@@ -395,7 +396,7 @@ func TestNothingThatIsSentEndsTheConnection(t *testing.T) {
 	}
 }
 
-// wild makes what programs should not, but can.
+// wild makes random calls, also with values that no sensible program has.
 type wild struct{ *rand.Rand }
 
 func (g *wild) text() string {

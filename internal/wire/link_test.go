@@ -111,7 +111,7 @@ func slot(i int, data []byte) call.Slot {
 	return call.Slot{Kind: call.Positional, Index: uint16(i), Payload: call.Payload{Codec: call.Raw, Data: data}}
 }
 
-// TestSmallOwnersMayChange: what is not referenced is copied before Start returns.
+// TestSmallOwnersMayChange: a value that is not referenced is copied before Start returns.
 func TestSmallOwnersMayChange(t *testing.T) {
 	t.Parallel()
 	a, b := pair(t)
@@ -171,7 +171,7 @@ func TestRoundRobin(t *testing.T) {
 	}
 }
 
-// TestSmallPasses: small calls are answered while nobody reads the bulk connection.
+// TestSmallPasses: small calls are answered while the bulk connection is not read.
 func TestSmallPasses(t *testing.T) {
 	t.Parallel()
 	a, b := pair(t)
@@ -206,7 +206,7 @@ func TestSmallPasses(t *testing.T) {
 	}
 }
 
-// TestBudget: what does not fit waits for the others, and nobody waits for good.
+// TestBudget: a body that does not fit into the budget waits for others, and every body arrives in the end.
 func TestBudget(t *testing.T) {
 	t.Parallel()
 	tight := Terms{Protocol: 2, Bulk: true, MaxIn: 80 << 10, Budget: 1}
@@ -367,8 +367,8 @@ func TestCancelBeforeSent(t *testing.T) {
 	}
 }
 
-// TestCancelBeforeArrival: a call whose arguments are not all there is answered without being run, and what still comes
-// of them is thrown away.
+// TestCancelBeforeArrival: a call whose arguments have not arrived completely is answered without being run, and the
+// rest of its arguments is discarded.
 func TestCancelBeforeArrival(t *testing.T) {
 	t.Parallel()
 	ran := make(chan int, 9)
@@ -399,7 +399,7 @@ func TestCancelBeforeArrival(t *testing.T) {
 	small.expect(TypeEnd, 0, 2)
 }
 
-// TestAbortedByCaller: the receiver forgets the call, and gives its memory to those who wait for it.
+// TestAbortedByCaller: the receiver forgets the call, and gives its memory to bodies that wait.
 func TestAbortedByCaller(t *testing.T) {
 	t.Parallel()
 	p, e := halfLinked(t, &server{}, Terms{Protocol: 2, Bulk: true, MaxIn: 3 << 20, Budget: 1})
@@ -416,7 +416,8 @@ func TestAbortedByCaller(t *testing.T) {
 	small.expect(TypeEnd, FlagBulk, 2)
 }
 
-// TestOrder: frames of one id keep their order whatever way their bodies take; those of others pass.
+// TestOrder: frames of one call keep their order even if some of their bodies come in chunks; frames of other calls
+// pass.
 func TestOrder(t *testing.T) {
 	t.Parallel()
 	a, b := pair(t)
@@ -520,7 +521,7 @@ func TestBrokenLink(t *testing.T) {
 	}
 }
 
-// TestOneEndsBoth: either connection takes the other along; what had arrived on it before counts.
+// TestOneEndsBoth: the end of one connection ends the other, and frames that had arrived on it before count.
 func TestOneEndsBoth(t *testing.T) {
 	t.Parallel()
 	p, e := halfLinked(t, &server{}, bulkTerms)

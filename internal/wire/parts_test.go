@@ -12,7 +12,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// TestUnsentParts: what was put into the memory of a process that has ended is not given back as arguments.
+// TestUnsentParts: values that were put into the memory of a process that has ended are not returned as arguments.
 func TestUnsentParts(t *testing.T) {
 	t.Parallel()
 	a, b := pair(t)
@@ -29,7 +29,7 @@ func TestUnsentParts(t *testing.T) {
 	}
 }
 
-// TestRefusedCallHasNoParts: a call that is not taken gives back what its arguments refer to.
+// TestRefusedCallHasNoParts: a call that is refused releases the references of its arguments.
 func TestRefusedCallHasNoParts(t *testing.T) {
 	t.Parallel()
 	memory := newShelf()
@@ -59,14 +59,15 @@ func TestRefusedCallHasNoParts(t *testing.T) {
 	<-first.done
 }
 
-// keepingServer is a node: it keeps results, and asks nobody else to.
+// keepingServer is a node: it keeps results.
 type keepingServer struct {
 	server
 	*shelf
 }
 
-// TestNobodyKeepsForANode: a worker that answers as if it kept the result is gone, before anybody waits for it to send that.
-func TestNobodyKeepsForANode(t *testing.T) {
+// TestWorkersKeepNoResults: a worker that answers with a reference to a kept result has broken the protocol, and its
+// connection ends before a caller fetches the result.
+func TestWorkersKeepNoResults(t *testing.T) {
 	t.Parallel()
 	x, y := pair(t)
 	p := NewPeer(NewLink(NewConn(x), Terms{Protocol: 2, Segments: true}), &keepingServer{shelf: newShelf()})
@@ -90,7 +91,7 @@ func TestNobodyKeepsForANode(t *testing.T) {
 	}
 }
 
-// TestResolveIsBounded: how many arguments come of numbers is looked at while they come.
+// TestResolveIsBounded: the number of arguments is checked while kept results are put among them.
 func TestResolveIsBounded(t *testing.T) {
 	t.Parallel()
 	p := call.Payload{Codec: call.Cloudpickle, Parts: &call.Parts{Buffers: make([]call.Segment, 10_000)}}
@@ -118,12 +119,13 @@ func (r reads) Read(f func(b []byte) error) error {
 	return r.Bytes.Read(f)
 }
 
-// lostView is of what is not there any more.
+// lostView is a view of a buffer that does not exist any more.
 type lostView struct{ call.Bytes }
 
 func (lostView) Read(func(b []byte) error) error { return call.NewError(call.Lost, "it is gone") }
 
-// TestPartsOfACallThatFails: what is too large is not copied before that is seen, and what is lost is an error of that kind.
+// TestPartsOfACallThatFails: a value that is too large is refused before it is copied, and a lost value is an error with
+// the reason lost.
 func TestPartsOfACallThatFails(t *testing.T) {
 	t.Parallel()
 	x, _ := pair(t)
@@ -151,7 +153,8 @@ func TestPartsOfACallThatFails(t *testing.T) {
 	in.Complete(nil, call.Result{Payload: c.Slots[0].Payload})
 }
 
-// TestCancelOvertakesParts: a call that is cancelled before its body has arrived gives back what that refers to.
+// TestCancelOvertakesParts: a call that is cancelled before its body has arrived releases the references of its
+// arguments.
 func TestCancelOvertakesParts(t *testing.T) {
 	t.Parallel()
 	memory := newShelf()
@@ -186,7 +189,7 @@ func (e untilCancelled) Cancel(b *call.Batch, cause error) {
 	e.in.Complete(b, call.Result{Err: call.FromCause(cause)})
 }
 
-// anything is memory in which every reference leads somewhere. It counts what is given and what is released.
+// anything is a memory in which every reference is valid. It counts references that are given and released.
 type anything struct{ given, released, sent, unsent int }
 
 type anywhere struct {
@@ -217,8 +220,8 @@ func (m *anything) Put([]byte) (Ref, bool)   { return Ref{}, false }
 func (m *anything) Unsent(Ref, bool)         { m.unsent++ }
 func (m *anything) Frame(Type, []byte) error { return nil }
 
-// FuzzParts: whatever is said to be in parts, what of it is accepted is given back once, and what is sent on is accepted by the
-// next.
+// FuzzParts: for any description of values in segments, each reference that is accepted is released once, and a value
+// that is sent on is accepted by the next peer.
 func FuzzParts(f *testing.F) {
 	for _, frame := range segmentExamples(f) {
 		if h := parseHeader(frame); h.Type == TypeCall || h.Type == TypeEnd {

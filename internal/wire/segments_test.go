@@ -111,7 +111,7 @@ func (s *shelf) look(n uint64) (call.Payload, *call.Error) {
 	return p, nil
 }
 
-// awaitWriter says what is not released.
+// settled returns the number of references that are not released.
 func (s *shelf) settled() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -148,7 +148,8 @@ func segmentExamples(t testing.TB) map[string][]byte {
 	}
 }
 
-// inParts connects two peers that agreed on segments and, unless memory is nil, share it. The second has what s does.
+// inParts connects two peers that agreed on segments and, unless memory is nil, share it. The second one is the server
+// s.
 func inParts(t testing.TB, memory *shelf, s *server) *Peer {
 	t.Helper()
 	x, y := pair(t)
@@ -200,7 +201,7 @@ func read(t testing.TB, p call.Payload) (main []byte, buffers [][]byte) {
 	return main, buffers
 }
 
-// mirror answers with what came as the first argument.
+// mirror answers with its first argument.
 func mirror(b *call.Batch, in *Incoming) call.Canceler {
 	p := Slots(in.Encoded)[0].Payload
 	p.Keep()
@@ -330,8 +331,9 @@ func TestReferences(t *testing.T) {
 	}
 }
 
-// TestPartLies: who speaks of parts that it does not have, or that were not agreed on, is told so and gone.
-func TestPartLies(t *testing.T) {
+// TestSegmentViolations: a side that sends segments which it does not have, or which were not agreed on, gets a GOAWAY
+// with the reason, and the connection ends.
+func TestSegmentViolations(t *testing.T) {
 	t.Parallel()
 	call1 := func(where byte, n uint32, body int) []byte {
 		c := call.Call{Encoded: call.Encoded{Slots: 1, Table: append([]byte{1 | where, 1, 0, 0}, le.AppendUint32(nil, n)...)}}

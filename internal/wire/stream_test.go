@@ -19,9 +19,10 @@ func items(id uint64, of ...string) []byte {
 	return frameOf(Header{Type: TypeItems, ID: id}, nil, itemsOf(of...))
 }
 
-// TestStreamLies: what is against the rules of streams ends the connection with a text that says what. The other side has a
-// stream with a window of 2 items and 10 bytes as call 2, and an ordinary call 1; its own calls 1 and 2 are the same.
-func TestStreamLies(t *testing.T) {
+// TestStreamViolations: a violation of the rules of streams ends the connection with a text that names it. The other
+// side has a stream with a window of 2 items and 10 bytes as call 2, and an ordinary call 1; its own calls 1 and 2 are
+// the same.
+func TestStreamViolations(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		sent []byte

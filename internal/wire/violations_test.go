@@ -18,8 +18,9 @@ func window(items, bytes uint32) []byte {
 	return le.AppendUint32(le.AppendUint32(b, items), bytes)
 }
 
-// TestLinkLies: what is not so ends the link, with a GOAWAY that says why, and allocates little.
-func TestLinkLies(t *testing.T) {
+// TestLinkViolations: a violation of the rules of large bodies ends the link, with a GOAWAY that names it, and allocates
+// little.
+func TestLinkViolations(t *testing.T) {
 	t.Parallel()
 	body := pattern(2 << 20)
 	ann := func(number, total uint64) []byte {
@@ -108,7 +109,7 @@ func TestLinkLies(t *testing.T) {
 	}
 }
 
-// TestManyHeld: what waits behind a body is bounded.
+// TestManyHeld: the frames that wait behind a body are limited.
 func TestManyHeld(t *testing.T) {
 	t.Parallel()
 	p, e := halfLinked(t, &server{}, bulkTerms)
@@ -126,8 +127,8 @@ func TestManyHeld(t *testing.T) {
 	}
 }
 
-// TestToldWhy: a peer that is told why it is closed does not answer with the same.
-func TestToldWhy(t *testing.T) {
+// TestGoawayIsNotAnswered: a peer that gets a GOAWAY with the reason protocol closes without an answer.
+func TestGoawayIsNotAnswered(t *testing.T) {
 	t.Parallel()
 	p, e := halfLinked(t, &server{goaway: func(Goaway) { t.Error("not for the server") }}, bulkTerms)
 	write(t, e.small, frameOf(Header{Type: TypeGoaway}, nil, []byte(`{"reason": "protocol", "message": "because"}`)))

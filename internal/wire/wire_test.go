@@ -125,7 +125,7 @@ func TestCallsOfEverySize(t *testing.T) {
 	}
 }
 
-func TestWhatTravels(t *testing.T) {
+func TestCallFields(t *testing.T) {
 	t.Parallel()
 	got := make(chan *Incoming, 1)
 	p, _ := connect(t, &server{}, &server{call: func(b *call.Batch, in *Incoming) call.Canceler {
@@ -189,7 +189,7 @@ func TestCancelReachesTheCall(t *testing.T) {
 	p.Cancel(nil, 99)
 }
 
-// TestBrokenConnection: calls of which no byte was written are told apart from those that may have started, and their
+// TestBrokenConnection: a call of which no byte was written is distinguished from a call that may have started, and its
 // arguments come back.
 func TestBrokenConnection(t *testing.T) {
 	t.Parallel()
@@ -236,7 +236,7 @@ func readWhole(c net.Conn) (Header, []byte, error) {
 	return h, body, err
 }
 
-// TestStoppedReader: a peer that does not read must not block whoever flushes; another connection goes on.
+// TestStoppedReader: a peer that does not read does not block Flush, and another connection goes on.
 func TestStoppedReader(t *testing.T) {
 	t.Parallel()
 	a, b := pair(t)
@@ -412,8 +412,8 @@ func TestRefusedAfterTheProof(t *testing.T) {
 	}
 }
 
-// TestLies: frames that claim what is not so end the connection, and allocate little.
-func TestLies(t *testing.T) {
+// TestFrameViolations: frames with wrong lengths or numbers end the connection, and allocate little.
+func TestFrameViolations(t *testing.T) {
 	t.Parallel()
 	meta, err := appendCall(nil, 1, raw([]byte("abc")), 0, nil)
 	if err != nil {

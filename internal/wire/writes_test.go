@@ -72,7 +72,7 @@ func TestOneWritePerCall(t *testing.T) {
 	}
 }
 
-// TestWritesJoinBehindOne: what comes while a write is under way leaves in one write after it, whoever sends it.
+// TestWritesJoinBehindOne: frames that are appended during a write, by any goroutine, leave in one write after it.
 func TestWritesJoinBehindOne(t *testing.T) {
 	t.Parallel()
 	a, b := pair(t)

@@ -284,10 +284,10 @@ func TestErrorsSayWhatItIs(t *testing.T) {
 	}
 }
 
-// TestLies: false lengths, and operations that make a large value of a short pickle.
+// TestFrameViolations: false lengths, and operations that make a large value of a short pickle.
 //
 // The test counts the allocations of the process, so it is not parallel.
-func TestLies(t *testing.T) {
+func TestFrameViolations(t *testing.T) {
 	text := strings.Repeat("x", 1<<16)
 	again := strings.Repeat("h\x00h\x01R0", 1<<14)
 	for name, data := range map[string]string{

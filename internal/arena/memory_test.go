@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	var r Ref // what the node has leased to us comes in the environment, as there is no wire here
+	var r Ref // the lease comes in the environment, because the test has no connection
 	if _, err := fmt.Sscan(os.Getenv("ARENA_TEST"), &r.Arena, &r.Generation, &r.Offset, &r.Length); err != nil {
 		panic(err)
 	}
@@ -167,7 +167,7 @@ func TestMemoryBounds(t *testing.T) {
 	}
 }
 
-// What a peer with the descriptor tries must not end this process.
+// A worker with the descriptor cannot end this process.
 func TestSeals(t *testing.T) {
 	t.Parallel()
 	m := newMemory(t, 4*Slab)
@@ -229,7 +229,7 @@ func TestReadOnly(t *testing.T) {
 	if err := reader.Punch(Extent{0, Slab}); !errors.Is(err, syscall.EBADF) {
 		t.Errorf("punch: %v", err)
 	}
-	v.Read(func(b []byte) error { // nor can what is mapped be made writable
+	v.Read(func(b []byte) error { // the mapping cannot be made writable either
 		page := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(b))), Slab)
 		if err := syscall.Mprotect(page, syscall.PROT_READ|syscall.PROT_WRITE); err != syscall.EACCES {
 			t.Errorf("mprotect: %v", err)
@@ -278,7 +278,7 @@ func TestViewEndsOnce(t *testing.T) {
 	wantErr(t, "close again", m.Close(), nil)
 }
 
-// A forgotten view is released by the collector, one that is in use is not.
+// TestForgottenView: the collector releases a view that is forgotten, and no view that is in use.
 func TestForgottenView(t *testing.T) {
 	t.Parallel()
 	m := newMemory(t, Slab)
@@ -313,7 +313,7 @@ func TestForgottenView(t *testing.T) {
 	}
 }
 
-// TestForgottenViewsAreFound: views that nobody can reach end without anything else for the collector to do.
+// TestForgottenViewsAreFound: views that cannot be reached end, even if the program allocates no other memory.
 func TestForgottenViewsAreFound(t *testing.T) {
 	t.Parallel()
 	m := newMemory(t, 16*Slab)
@@ -324,7 +324,7 @@ func TestForgottenViewsAreFound(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// A collection began at the 65th. It tells nobody when it has ended.
+	// A collection began at the 65th. Its end cannot be observed.
 	late := time.After(20 * time.Second)
 	for open.Load() > 150 {
 		select {
@@ -383,7 +383,7 @@ func TestInheritedBySpawnedWorker(t *testing.T) {
 	if err := errors.Join(tab.Publish(w, r), tab.Share(w, node, r)); err != nil {
 		t.Fatal(err)
 	}
-	tab.Drop(w) // it has ended
+	tab.Drop(w) // the process has ended
 	v, err := m.View(r, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -64,7 +64,7 @@ func TestStockAsksForLess(t *testing.T) {
 	}
 }
 
-// A worker and a node: whatever the stock gives can be published, and in the end all comes back.
+// TestStockAgainstTable: a place that the stock of a worker gives can be published at the node, and in the end every lease is returned.
 func TestStockAgainstTable(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(20) {

@@ -190,7 +190,7 @@ func TestSweep(t *testing.T) {
 		return g
 	}
 	g := lease(4*Slab, true)
-	tab.Return(h, g) // it could not be filled
+	tab.Return(h, g) // the memory could not be filled
 	g = lease(4*Slab, true)
 	tab.MarkFilled(g.Extent)
 	if got := tab.Sweep(8 * Slab); got != nil {
@@ -355,7 +355,7 @@ func compareWithModel(steps int, c choices) error {
 	generation := uint64(0)
 	holder := func() Holder {
 		if len(m.holders) == 0 || c.IntN(12) == 0 {
-			return Holder(c.IntN(40)) // perhaps one that is not there, or is no more
+			return Holder(c.IntN(40)) // a reference to a buffer that never was, or that is freed
 		}
 		return m.holders[c.IntN(len(m.holders))]
 	}

@@ -29,7 +29,7 @@ func TestUnreadAnswers(t *testing.T) {
 			if !errors.Is(p.conn.Err(), errBacklog) {
 				t.Errorf("still open: %v", p.conn.Err())
 			}
-			if sent := n * len(data); sent < 16<<20 || sent > 20<<20 { // and what the socket buffers take
+			if sent := n * len(data); sent < 16<<20 || sent > 20<<20 { // and the socket buffers are full
 				t.Errorf("%d answers of %d bytes were taken", n, len(data))
 			}
 		})

@@ -29,7 +29,7 @@ func TestManySlowStreams(t *testing.T) {
 			for i := range cs {
 				cs[i], fs[i], _ = streamed(p, call.Room)
 			}
-			waiting := func() int { // what q has to write
+			waiting := func() int { // the bytes that q has to write
 				s := &q.conn.send
 				s.mu.Lock()
 				defer s.mu.Unlock()
@@ -38,7 +38,7 @@ func TestManySlowStreams(t *testing.T) {
 				defer c.mu.Unlock()
 				return s.bytes + int(c.appended-c.written.Load())
 			}
-			for last := -1; ; { // until nothing more comes
+			for last := -1; ; { // until no more items come
 				time.Sleep(100 * time.Millisecond)
 				n := waiting()
 				if n == last && n > bound {

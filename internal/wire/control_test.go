@@ -51,7 +51,7 @@ func TestControlUnread(t *testing.T) {
 			}
 			break
 		}
-		// One that would wait is refused as well.
+		// A request that would wait is refused as well.
 		if err := p.Control(t.Context(), request, nil); err == nil {
 			t.Error("sent")
 		}

@@ -149,7 +149,7 @@ func TestCut(t *testing.T) {
 			t.Parallel()
 			for n := range cut.n {
 				called, results, items := cut.feed(n)
-				for i, item := range items { // those that came are whole and in order
+				for i, item := range items { // items that came are complete and in order
 					if string(item) != []string{"one", "", "three", string(pattern(42))}[i] {
 						t.Errorf("cut at %d: item %d is %q", n, i, item)
 					}

@@ -176,7 +176,7 @@ func TestRelayedToSmaller(t *testing.T) {
 			if f.r.Err == nil || f.r.Err.Reason != call.TooLarge || len(c.items) > 2 {
 				t.Errorf("%d items, %v", len(c.items), f.r.Err)
 			}
-			<-ended // the far side is told that nobody wants more
+			<-ended // the far side is told to stop
 		})
 	}
 }

@@ -569,7 +569,7 @@ func TestUnread(t *testing.T) {
 			default:
 			}
 		}
-		if sent := (1000 - refused) * size; sent < 4<<20 || sent > 6<<20 { // and what the socket buffers take
+		if sent := (1000 - refused) * size; sent < 4<<20 || sent > 6<<20 { // and the socket buffers are full
 			t.Errorf("%d calls of %d bytes were taken", 1000-refused, size)
 		}
 		// Answers are not refused, but end a connection that takes none of them.
@@ -704,7 +704,7 @@ func TestVersions(t *testing.T) {
 			}
 		})
 	}
-	t.Run("dialler refuses", func(t *testing.T) { // a node that chooses what was not offered
+	t.Run("dialler refuses", func(t *testing.T) { // a node that chooses a feature that was not offered
 		t.Parallel()
 		a, b := pair(t)
 		go func() {

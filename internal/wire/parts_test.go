@@ -245,7 +245,7 @@ func FuzzParts(f *testing.F) {
 		m := &anything{}
 		p := NewPeer(NewLink(NewConn(a), Terms{Protocol: 2, Segments: true}), &server{})
 		p.UseMemory(m)
-		p.conn.Close(ErrClosed) // nobody reads what it tells
+		p.conn.Close(ErrClosed) // its frames are not read
 		if end {
 			fuzzResult(t, p, flags, meta, body)
 		} else {

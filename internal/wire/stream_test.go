@@ -116,7 +116,7 @@ func TestWindow(t *testing.T) {
 		}
 	}
 	asked := uint64(0)
-	quiet := func() { // nothing comes before the reply
+	quiet := func() { // no item comes before the reply
 		t.Helper()
 		asked++
 		write(t, e.small, frameOf(Header{Type: TypeControl, ID: asked}, nil, []byte(`{}`)))

@@ -185,7 +185,7 @@ func TestCancelReachesTheCall(t *testing.T) {
 	if f.r.Err.Reason != call.Cancelled {
 		t.Errorf("%v", f.r.Err)
 	}
-	p.Cancel(nil, id) // of a call that has ended, and of one that never was
+	p.Cancel(nil, id) // ids of a call that has ended, and of no call
 	p.Cancel(nil, 99)
 }
 
@@ -516,12 +516,12 @@ func FuzzCallMeta(f *testing.F) {
 			return
 		}
 		n := 0
-		for _, s := range Slots(c.Encoded) { // must not panic on what was accepted
+		for _, s := range Slots(c.Encoded) { // must not panic after parseCallMeta has accepted it
 			n += len(s.Data)
 			if s.Parts == nil {
 				continue
 			}
-			if s.Data == nil { // nobody has taken over what is shared
+			if s.Data == nil { // the shared values were not taken over
 				n += RefLen
 			}
 			for _, b := range s.Parts.Buffers {
@@ -533,7 +533,7 @@ func FuzzCallMeta(f *testing.F) {
 		if n != len(body) {
 			t.Fatalf("slots hold %d of %d bytes", n, len(body))
 		}
-		// What a node forwards must be accepted by the next.
+		// A call that a node forwards must be accepted by the next peer.
 		again, err := appendCall(nil, route, &c, left, nil)
 		if err != nil {
 			return

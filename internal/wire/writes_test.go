@@ -93,7 +93,7 @@ func TestWritesJoinBehindOne(t *testing.T) {
 	for _, f := range fs[1:] {
 		wg.Go(func() { p.Start(nil, 0, raw([]byte("x")), 0, f) })
 	}
-	wg.Wait() // none of them waits for the write
+	wg.Wait() // Start does not wait for the write
 	if n := x.writes.Load(); n != 1 {
 		t.Errorf("%d writes at once", n)
 	}

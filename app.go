@@ -16,8 +16,8 @@ import (
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/guest"
 	"github.com/helve-serve/helve/internal/instance"
-	"github.com/helve-serve/helve/internal/node"
 	"github.com/helve-serve/helve/internal/router"
+	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -48,8 +48,8 @@ type deployment struct {
 
 	used sync.Map // names of the deployments that its replicas have used, also if the graph does not declare them
 
-	dep  atomic.Pointer[node.Deployment] // set in a node
-	port atomic.Pointer[guest.Port]      // set in a worker
+	dep  atomic.Pointer[serving.Deployment] // set in a node
+	port atomic.Pointer[guest.Port]         // set in a worker
 }
 
 // NewApp begins an application. Mistakes in names, options and bindings are collected and returned by [Run], together.

@@ -8,19 +8,21 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/gate"
-	"github.com/helve-serve/helve/internal/node"
+	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/router"
+	"github.com/helve-serve/helve/internal/serving"
+	"github.com/helve-serve/helve/internal/transport"
 )
 
 // SelectionTime is how long a [Selection] keeps its slot.
-const SelectionTime = node.ReserveTime
+const SelectionTime = serving.ReserveTime
 
 // Selection is a slot of a replica that was chosen and not used yet. It is given back with Release, by itself when the
 // context of its Choose ends, and after [SelectionTime]. Its methods may be called from any goroutine.
 type Selection struct {
 	d           *deployment
-	slot        router.Replica
+	slot        serving.Replica
 	lease       *gate.Lease // nil for a fake, and in a worker
 	remoteLease uint64      // in a worker, the number that the node gave to the lease
 	stop        func() bool // ends the watch over the context
@@ -28,11 +30,17 @@ type Selection struct {
 }
 
 // selected is a replica of which the node holds a slot for this process.
-type selected struct{ id, node string }
+type selected struct {
+	serving.Base
+	id, node string
+}
 
 func (s *selected) ID() string        { return s.id }
 func (s *selected) Node() string      { return s.node }
 func (s *selected) Gate() router.Gate { return open{} }
+
+func (s *selected) Instance() *instance.Instance   { return nil }
+func (s *selected) Transport() transport.Transport { return nil }
 
 // Replica is the id of the chosen replica.
 func (s *Selection) Replica() string { return s.slot.ID() }
@@ -84,7 +92,7 @@ func (m Method[In, Out]) Choose(ctx context.Context) (*Selection, error) {
 	if e != nil {
 		return nil, public(e)
 	}
-	s.slot, s.lease = r, r.(*node.Unit).Slots().Lease(SelectionTime)
+	s.slot, s.lease = r, serving.BaseOf(r).Slots().Lease(SelectionTime)
 	if ctx.Done() != nil {
 		s.stop = call.AfterFunc(ctx, s.release)
 	}
@@ -103,7 +111,7 @@ func (s *Selection) reserve(ctx context.Context, c *call.Call, b *binding) (*Sel
 	if err := json.Unmarshal(p.Data, &held); err != nil {
 		return nil, public(call.NewError(call.Fault, "choose: "+err.Error()).At(&c.Info))
 	}
-	s.slot, s.remoteLease = &selected{held.Replica, held.Node}, held.Lease
+	s.slot, s.remoteLease = &selected{id: held.Replica, node: held.Node}, held.Lease
 	if ctx.Done() != nil {
 		s.stop = call.AfterFunc(ctx, s.release)
 	}
@@ -155,7 +163,7 @@ func (m Method[In, Out]) Dispatch(ctx context.Context, s *Selection, in In) *Res
 		r.start(s.slot, m.m.fake.replica)
 	case !s.lease.Use():
 		return fail(ReplicaUnavailable, "Dispatch: the selection of replica %s is over; choose again", s.slot.ID())
-	case s.slot.(*node.Unit).Stopped():
+	case serving.BaseOf(s.slot).Closed():
 		s.slot.Gate().Release(nil)
 		return fail(ReplicaUnavailable, "Dispatch: replica %s has stopped; choose again", s.slot.ID())
 	default:

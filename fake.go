@@ -7,19 +7,25 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/router"
+	"github.com/helve-serve/helve/internal/serving"
+	"github.com/helve-serve/helve/internal/transport"
 )
 
 // fake stands for a deployment with one replica that takes any number of calls.
-type fake struct{ replica *instance.Instance }
+type fake struct {
+	serving.Base
+	replica *instance.Instance
+}
 
-func (f *fake) ID() string               { return f.replica.ID }
-func (f *fake) Node() string             { return "" }
-func (f *fake) Gate() router.Gate        { return open{} }
-func (f *fake) Here() *instance.Instance { return f.replica }
+func (f *fake) ID() string                     { return f.replica.ID }
+func (f *fake) Node() string                   { return "" }
+func (f *fake) Gate() router.Gate              { return open{} }
+func (f *fake) Instance() *instance.Instance   { return f.replica }
+func (f *fake) Transport() transport.Transport { return nil }
 
 func newFake() binding {
 	d := &deployment{app: &App{}, name: "fake"}
-	f := &fake{instance.New("fake", nil)}
+	f := &fake{replica: instance.New("fake", nil)}
 	return binding{d: d, name: "fake", place: call.Place{Deployment: "fake", Method: "fake"}, fake: f}
 }
 

@@ -7,13 +7,13 @@ import (
 	"syscall"
 
 	"github.com/helve-serve/helve/internal/guest"
-	"github.com/helve-serve/helve/internal/node"
+	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/wire"
 )
 
-// host runs the application of a Build as a worker does, in this process.
-func host(make Build) node.Host {
+// runner runs the application of a Build as a worker does, in this process.
+func runner(make Build) host.Runner {
 	return func(ctx context.Context, id string, token wire.Token, dial func() (net.Conn, error)) error {
 		app, graph, err := buildApp(make)
 		if err != nil {

@@ -11,8 +11,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/instance"
-	"github.com/helve-serve/helve/internal/node"
-	"github.com/helve-serve/helve/internal/router"
+	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -227,9 +226,9 @@ func (m Method[In, Out]) Call(ctx context.Context, in In) (Out, error) {
 	if b.invoke == nil || b.o != nil || ctx.Err() != nil {
 		return b.call(ctx, in)
 	}
-	var r router.Replica
+	var r serving.Replica
 	if d != nil {
-		r = d.Router.TryAcquireRecent()
+		r = d.TryAcquireRecent()
 	} else {
 		r = b.near()
 	}
@@ -239,7 +238,7 @@ func (m Method[In, Out]) Call(ctx context.Context, in In) (Out, error) {
 	c := &call.Inline{Caller: ctx}
 	b.fill(ctx, &c.Info)
 	c.Info.Link = call.Awaited
-	if rep := here(r); rep != nil {
+	if rep := r.Instance(); rep != nil {
 		return b.inline(c, r, rep, in)
 	}
 	return b.send(ctx, c.Info, d, r, in)
@@ -263,28 +262,28 @@ func (b *method[In, Out]) call(ctx context.Context, in In) (Out, error) {
 		w := call.NewWaiter()
 		return b.result(w.Wait(ctx, b.submit(u, w)))
 	}
-	if d.Looks() {
+	if d.ReadsInput() {
 		shown(&c.Info, in)
 	}
 	r, e := d.Acquire(ctx, &c.Info, origin(ctx))
 	if e != nil {
 		return zero[Out](e)
 	}
-	if rep := here(r); rep != nil && b.invoke != nil {
+	if rep := r.Instance(); rep != nil && b.invoke != nil {
 		return b.inline(c, r, rep, in)
 	}
 	return b.send(ctx, c.Info, d, r, in)
 }
 
 // send sends the call to a replica that the caller has a slot of, and waits.
-func (b *method[In, Out]) send(ctx context.Context, i call.Info, d *node.Deployment, r router.Replica, in In) (Out, error) {
+func (b *method[In, Out]) send(ctx context.Context, i call.Info, d *serving.Deployment, r serving.Replica, in In) (Out, error) {
 	c := b.untyped(ctx, i, in)
 	w := call.NewWaiter()
 	return b.result(w.Wait(ctx, d.SubmitAssigned(r, c, w)))
 }
 
 // inline runs the method on the caller's goroutine, with a slot of r that it gives back.
-func (b *method[In, Out]) inline(c *call.Inline, r router.Replica, rep *instance.Instance, in In) (out Out, err error) {
+func (b *method[In, Out]) inline(c *call.Inline, r serving.Replica, rep *instance.Instance, in In) (out Out, err error) {
 	c.Info.Replica = r.ID()
 	x := instance.Execution{Of: rep, Caller: c.Caller, Inline: true}
 	defer func() {
@@ -307,13 +306,8 @@ func (b *method[In, Out]) inline(c *call.Inline, r router.Replica, rep *instance
 
 const maxDepth = 64
 
-// here is the instance behind a slot, if its methods may run on goroutines of this process.
-func here(r router.Replica) *instance.Instance {
-	return r.(interface{ Here() *instance.Instance }).Here()
-}
-
 // near takes a slot of a replica in this worker; nil if the node has lent none, and in a node.
-func (b *binding) near() router.Replica {
+func (b *binding) near() serving.Replica {
 	if p := b.d.port.Load(); p != nil {
 		return p.TryAcquire()
 	}
@@ -375,7 +369,7 @@ func (b *binding) submit(c *call.Call, sink call.Sink) call.Canceler {
 
 // serving is the deployment in this node, nil elsewhere. When its application was deleted it is the one that has been deployed under
 // the name since, if that is of the same type: handles are good for names, whatever serves them.
-func (d *deployment) serving() *node.Deployment {
+func (d *deployment) serving() *serving.Deployment {
 	dep := d.dep.Load()
 	if dep == nil || !dep.Down() {
 		return dep

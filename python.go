@@ -12,7 +12,7 @@ import (
 	"github.com/tinylib/msgp/msgp"
 
 	"github.com/helve-serve/helve/internal/call"
-	"github.com/helve-serve/helve/internal/node"
+	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/protocol"
 )
 
@@ -53,8 +53,8 @@ func (d *deployment) bind(method string) {
 }
 
 // pythonSource describes the start of the application's Python workers, with the class and the arguments of each.
-func (a *App) pythonSource(dir string) (node.Python, error) {
-	p := node.Python{Dir: dir, Last: []string{dir}, Code: map[string]protocol.Code{}}
+func (a *App) pythonSource(dir string) (host.Python, error) {
+	p := host.Python{Dir: dir, Last: []string{dir}, Code: map[string]protocol.Code{}}
 	for _, d := range a.deployments {
 		if d.python == nil {
 			continue

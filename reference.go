@@ -120,7 +120,7 @@ func (r *remote[In, Out]) beginApart(slots []call.Slot, typed func() (In, *call.
 		return
 	}
 	if d := b.d.serving(); d != nil {
-		if b.invoke != nil && d.Inside() {
+		if b.invoke != nil && d.InProcess() {
 			here()
 			return
 		}

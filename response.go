@@ -7,8 +7,7 @@ import (
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/instance"
-	"github.com/helve-serve/helve/internal/node"
-	"github.com/helve-serve/helve/internal/router"
+	"github.com/helve-serve/helve/internal/serving"
 )
 
 // Response is the answer to come of a call that is under way. It may be read any number of times, from any goroutine, and
@@ -228,7 +227,7 @@ type remote[In, Out any] struct {
 	info    call.Info
 	context call.Context
 	caller  context.Context
-	slot    router.Replica
+	slot    serving.Replica
 	replica *instance.Instance
 }
 
@@ -272,17 +271,17 @@ func (r *remote[In, Out]) begin(in In) {
 		return
 	}
 	if d := b.d.dep.Load(); d != nil && b.invoke != nil {
-		if d.Looks() {
+		if d.ReadsInput() {
 			shown(&r.info, in)
 		}
-		if s := d.Router.TryAcquire(&r.info); s != nil {
+		if s := d.TryAcquire(&r.info); s != nil {
 			r.sendTo(d, s, false)
 			return
 		}
 	}
 	if b.invoke != nil && b.o == nil && r.info.Depth < maxDepth {
 		if s := b.near(); s != nil {
-			r.start(s, here(s))
+			r.start(s, s.Instance())
 			return
 		}
 	}
@@ -291,8 +290,8 @@ func (r *remote[In, Out]) begin(in In) {
 }
 
 // sendTo sends the call to a replica of which it has a slot. If it is pinned it goes to no other.
-func (r *remote[In, Out]) sendTo(d *node.Deployment, s router.Replica, pinned bool) {
-	if rep := here(s); rep != nil && r.m.invoke != nil {
+func (r *remote[In, Out]) sendTo(d *serving.Deployment, s serving.Replica, pinned bool) {
+	if rep := s.Instance(); rep != nil && r.m.invoke != nil {
 		r.start(s, rep)
 		return
 	}
@@ -305,7 +304,7 @@ func (r *remote[In, Out]) sendTo(d *node.Deployment, s router.Replica, pinned bo
 }
 
 // start runs the method on a goroutine of its own, with a slot that it gives back.
-func (r *remote[In, Out]) start(s router.Replica, rep *instance.Instance) {
+func (r *remote[In, Out]) start(s serving.Replica, rep *instance.Instance) {
 	r.slot, r.replica = s, rep
 	if !r.runAt(s.ID()) {
 		s.Gate().Release(nil)

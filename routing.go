@@ -7,8 +7,8 @@ import (
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/instance"
-	"github.com/helve-serve/helve/internal/node"
 	"github.com/helve-serve/helve/internal/router"
+	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/wire"
 )
@@ -96,7 +96,7 @@ func InputOf[In any](c RoutedCall) (in In, ok bool) {
 func shown(i *call.Info, in any) {
 	c := &call.Call{}
 	c.SetOne(call.Slot{Kind: call.Positional, Payload: call.Payload{Codec: call.Native, Value: in}})
-	node.Show(i, c)
+	serving.AttachInput(i, c)
 }
 
 // ReplicaView describes a replica to a policy.
@@ -112,15 +112,15 @@ func (v ReplicaView) Node() string { return v.r.Node() }
 func (v ReplicaView) Ongoing() int { return v.r.Gate().Load() }
 
 // Max is how many it may execute at a time.
-func (v ReplicaView) Max() int { return v.r.(*node.Unit).Slots().Max() }
+func (v ReplicaView) Max() int { return serving.BaseOf(v.r).Slots().Max() }
 
 // Models are the ids of the models that it has or is loading ([NewModels]). The slice must not be changed.
-func (v ReplicaView) Models() []string { return v.r.(*node.Unit).Models() }
+func (v ReplicaView) Models() []string { return serving.BaseOf(v.r).Models() }
 
 // Stats returns the last values of the replica's [RoutingReporter], as JSON has them (integers are int64), and their time. It is nil
 // before the first values. The map must not be changed.
 func (v ReplicaView) Stats() (stats map[string]any, at time.Time) {
-	if s := v.r.(*node.Unit).Stats(); s != nil {
+	if s := serving.BaseOf(v.r).Stats(); s != nil {
 		return s.Values, s.At
 	}
 	return nil, time.Time{}

@@ -18,11 +18,14 @@ import (
 	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/controller"
 	"github.com/helve-serve/helve/internal/gcfloor"
 	"github.com/helve-serve/helve/internal/guest"
+	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/node"
+	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/worker"
 )
@@ -142,12 +145,12 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 	set := node.Settings{
 		Logger: c.Logger, Version: Version, Output: c.Output, Strict: strict, OutOfLine: c.OutOfLine, Pair: pair,
 		MaxBody: c.MaxBody, ArenaSize: c.ArenaSize, ReferenceLimit: c.ReferenceLimit, HTTP: c.HTTPLimits.limits(),
-		Metrics: admin.MetricsFrom(ctx), AccessLog: c.AccessLog, Program: node.Program{Path: exe, Args: os.Args[1:], Env: os.Environ(), Dir: dir},
+		Metrics: admin.MetricsFrom(ctx), AccessLog: c.AccessLog, Program: host.Program{Path: exe, Args: os.Args[1:], Env: os.Environ(), Dir: dir},
 	}
 	s := &System{config: c, dir: dir, apps: map[string]*App{}, hosting: pair != nil}
 	app, def, err := s.prepare(ctx, build)
 	if err == nil {
-		err = set.Check(&def)
+		err = def.Check(set.Program)
 	}
 	if err != nil {
 		return nil, err
@@ -281,17 +284,17 @@ func (s *System) deploy(ctx context.Context, make Build, retry bool) error {
 }
 
 // prepare builds or loads an application and looks for its mistakes. It starts nothing.
-func (s *System) prepare(ctx context.Context, make Build) (*App, node.App, error) {
+func (s *System) prepare(ctx context.Context, make Build) (*App, controller.App, error) {
 	app, err := built(make)
 	if err == nil && app != nil && app.external != nil {
 		return s.load(ctx, app.external)
 	}
 	app, graph, err := sealed(app, err)
 	if err != nil {
-		return nil, node.App{}, err
+		return nil, controller.App{}, err
 	}
-	wrong := func(err error) (*App, node.App, error) {
-		return nil, node.App{}, fmt.Errorf("application %q: %w", app.name, err)
+	wrong := func(err error) (*App, controller.App, error) {
+		return nil, controller.App{}, fmt.Errorf("application %q: %w", app.name, err)
 	}
 	if i := s.config.Isolation; i != "" {
 		for j := range graph.Deployments {
@@ -316,20 +319,20 @@ func (s *System) prepare(ctx context.Context, make Build) (*App, node.App, error
 	for _, cycle := range graph.Cycles() {
 		s.config.Logger.Warn("deployments use each other in a cycle", "app", app.name, "cycle", strings.Join(cycle, " -> "))
 	}
-	def := node.App{Graph: graph, Classes: app.classes(), Policies: app.policies()}
+	def := controller.App{Graph: graph, Classes: app.classes(), Policies: app.policies()}
 	if def.Python, err = app.pythonSource(s.dir); err != nil {
 		return wrong(err)
 	}
 	if s.hosting {
-		def.Host = host(make)
+		def.Runner = runner(make)
 	}
 	return app, def, nil
 }
 
 // start deploys an application that was built or loaded.
-func (s *System) start(ctx context.Context, app *App, def node.App, later bool) error {
+func (s *System) start(ctx context.Context, app *App, def controller.App, later bool) error {
 	def.Home, def.Retry, def.Replace = app, later, later
-	def.Bound = func(name string, d *node.Deployment) {
+	def.Bound = func(name string, d *serving.Deployment) {
 		if own := app.find(name); own != nil {
 			own.dep.Store(d)
 		}
@@ -474,7 +477,7 @@ func (s *System) Close(ctx context.Context) error { return s.node.Close(ctx) }
 
 // Ingress is a handle to the ingress deployment of an application, for [MethodNamed]; "" is the ingress method there.
 func (s *System) Ingress(app string) (AnyHandle, error) {
-	name, _, ok := s.node.Ingress(app)
+	name, _, _, ok := s.node.Ingress(app)
 	if !ok {
 		return nil, publicError(s.node.Missing(app))
 	}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/instance"
-	"github.com/helve-serve/helve/internal/router"
+	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -125,7 +125,7 @@ func rangedTwice() *call.Error {
 }
 
 // find waits for a slot. rep is nil if the method cannot run on the caller's goroutine; so is slot in a worker.
-func (b *stream[In, Out]) find(ctx context.Context, c *call.Inline, in In) (slot router.Replica, rep *instance.Instance, e *call.Error) {
+func (b *stream[In, Out]) find(ctx context.Context, c *call.Inline, in In) (slot serving.Replica, rep *instance.Instance, e *call.Error) {
 	if b.fake != nil {
 		return b.fake, b.fake.replica, nil
 	}
@@ -133,16 +133,16 @@ func (b *stream[In, Out]) find(ctx context.Context, c *call.Inline, in In) (slot
 	if d == nil {
 		if b.invoke != nil && b.o == nil && c.Info.Depth < maxDepth {
 			if slot = b.near(); slot != nil {
-				return slot, here(slot), nil
+				return slot, slot.Instance(), nil
 			}
 		}
 		return nil, nil, nil
 	}
 	if b.o == nil {
-		slot = d.Router.TryAcquireRecent()
+		slot = d.TryAcquireRecent()
 	}
 	if slot == nil {
-		if d.Looks() {
+		if d.ReadsInput() {
 			shown(&c.Info, in)
 		}
 		if slot, e = d.Acquire(ctx, &c.Info, origin(ctx)); e != nil {
@@ -150,13 +150,13 @@ func (b *stream[In, Out]) find(ctx context.Context, c *call.Inline, in In) (slot
 		}
 	}
 	if b.invoke != nil {
-		rep = here(slot)
+		rep = slot.Instance()
 	}
 	return slot, rep, nil
 }
 
 // inline runs the method on the caller's goroutine, with a slot that it gives back. The failure is not yet yielded.
-func (b *stream[In, Out]) inline(c *call.Inline, slot router.Replica, rep *instance.Instance, in In, yield func(Out, error) bool) *call.Error {
+func (b *stream[In, Out]) inline(c *call.Inline, slot serving.Replica, rep *instance.Instance, in In, yield func(Out, error) bool) *call.Error {
 	c.Info.Replica = slot.ID()
 	x := instance.Execution{Of: rep, Caller: c.Caller, Inline: true}
 	defer func() {
@@ -201,7 +201,7 @@ func (s Stream[In, Out]) Remote(ctx context.Context, in In) *ResponseStream[Out]
 }
 
 // remote starts the stream; info and slot are set if the caller has them already.
-func (s Stream[In, Out]) remote(ctx context.Context, in In, info *call.Info, slot router.Replica) *ResponseStream[Out] {
+func (s Stream[In, Out]) remote(ctx context.Context, in In, info *call.Info, slot serving.Replica) *ResponseStream[Out] {
 	f := newFlow[Out]()
 	r := &ResponseStream[Out]{flow: f}
 	b := s.s
@@ -467,23 +467,23 @@ func (f *flow[T]) Close() {
 }
 
 // start sends the call on its way, with a slot if the caller has one.
-func (b *stream[In, Out]) start(ctx context.Context, f *flow[Out], in In, slot router.Replica) {
+func (b *stream[In, Out]) start(ctx context.Context, f *flow[Out], in In, slot serving.Replica) {
 	if b.fake != nil {
 		b.run(ctx, f, in, b.fake, b.fake.replica)
 		return
 	}
 	d := b.d.dep.Load()
 	if d != nil && slot == nil {
-		if d.Looks() {
+		if d.ReadsInput() {
 			shown(&f.own, in)
 		}
-		slot = d.Router.TryAcquire(&f.own)
+		slot = d.TryAcquire(&f.own)
 	}
 	if d == nil && slot == nil && b.invoke != nil && b.o == nil && f.own.Depth < maxDepth {
 		slot = b.near()
 	}
 	if slot != nil && b.invoke != nil {
-		if rep := here(slot); rep != nil {
+		if rep := slot.Instance(); rep != nil {
 			b.run(ctx, f, in, slot, rep)
 			return
 		}
@@ -575,7 +575,7 @@ func (a *received) take() (call.Payload, bool) {
 }
 
 // run runs the method on a goroutine of its own, with a slot that it gives back.
-func (b *stream[In, Out]) run(caller context.Context, f *flow[Out], in In, slot router.Replica, rep *instance.Instance) {
+func (b *stream[In, Out]) run(caller context.Context, f *flow[Out], in In, slot serving.Replica, rep *instance.Instance) {
 	ctx := &call.Context{}
 	if !f.runAt(slot.ID()) {
 		slot.Gate().Release(nil)

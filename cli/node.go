@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/node"
 	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/worker"
@@ -49,7 +50,7 @@ func nodeCommand() *cobra.Command {
 			}
 			n := node.New(node.Settings{
 				Logger: logger(verbose), Version: helve.Version, Output: os.Stderr, MaxBody: int(maxBody),
-				HTTP: proxy.Limits(limits.limits()), Program: node.Program{Env: os.Environ()},
+				HTTP: proxy.Limits(limits.limits()), Program: host.Program{Env: os.Environ()},
 				Metrics: nodeMetrics,
 			})
 			if addr := adminOf(cmp.Or(os.Getenv("HELVE_ADMIN"), adminPrivate)); addr != "" {

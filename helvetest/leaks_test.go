@@ -65,7 +65,7 @@ var leaky = map[string]struct {
 		if _, err := helve.Run(ctx, build); err != nil {
 			t.Error(err)
 		}
-	}, "node.(*Node).loop"},
+	}, "controller.(*Controller).loop"},
 	"named": {func(t *testing.T, ctx context.Context) {
 		helvetest.Start(t, helve.Config{}, build)
 		remoteForEver(ctx)

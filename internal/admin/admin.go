@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/controller"
 	"github.com/helve-serve/helve/internal/telemetry"
 )
 
@@ -29,33 +30,12 @@ type Node interface {
 	// Status is a copy of the present state.
 	Status() helvetype.Status
 	// Applications has the applications of Status as they were deployed, by name.
-	Applications() map[string]Application
+	Applications() map[string]controller.DeployedApp
 	// HTTP is the URL of the ingress, "" without one.
 	HTTP() string
 	Events() *telemetry.Events
 	// Metrics are the numbers that are counted.
 	Metrics() telemetry.Snapshot
-}
-
-// Application is an application as it was deployed.
-type Application struct {
-	Revision    int
-	DeployedAt  time.Time
-	Deployments map[string]Deployment
-}
-
-// Deployment is a deployment as it was deployed.
-type Deployment struct {
-	Config      json.RawMessage // its options, under the reference's names
-	NumReplicas int             // that are wanted
-	Ingress     bool
-	Waits       map[string]Wait // of replicas that start, by replica
-}
-
-// Wait is the step that the start of a replica waits for.
-type Wait struct {
-	For   string    `json:"for"`
-	Since time.Time `json:"since"`
 }
 
 // Settings are the arguments of [New].

@@ -12,6 +12,7 @@ import (
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/protocol"
+	"github.com/helve-serve/helve/internal/telemetry"
 )
 
 // operations are the control requests that a Go worker answers.
@@ -69,8 +70,7 @@ func (g *Guest) counts(context.Context, protocol.Counts) (protocol.ReplicaCounts
 	defer g.mu.Unlock()
 	counts := map[string]protocol.CallCounts{}
 	for id, h := range g.replicas {
-		c := h.near.Counts()
-		counts[id] = protocol.CallCounts{Started: c.Started, Failed: c.Failed, Late: c.Late, Busy: c.Busy}
+		counts[id] = callCounts(h.inline.Counts())
 	}
 	return protocol.ReplicaCounts{Replicas: counts}, nil
 }
@@ -85,7 +85,7 @@ func (g *Guest) startReplica(ctx context.Context, req protocol.StartReplica) (st
 		return started, err
 	}
 	if ctx.Err() != nil { // the node that wanted it has gone
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), lateClose)
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), orphanCloseTime)
 		defer cancel()
 		return started, errors.Join(call.EndOf(ctx), r.Close(closing))
 	}
@@ -109,7 +109,7 @@ func (g *Guest) stopReplica(ctx context.Context, req protocol.StopReplica) (done
 	if h == nil {
 		return done, nil
 	}
-	g.withdraw(h.now.Load())
+	g.withdrawSlots(h.session.Load())
 	ctx, cancel := context.WithTimeout(ctx, req.TimeoutS.Duration())
 	defer cancel()
 	return done, h.instance.Close(ctx)
@@ -118,7 +118,7 @@ func (g *Guest) stopReplica(ctx context.Context, req protocol.StopReplica) (done
 func (g *Guest) grantBlock(_ context.Context, req protocol.GrantBlock) (done protocol.Done, err error) {
 	h, err := g.find(req.Replica)
 	if err == nil {
-		g.offer(h, req)
+		g.addSlots(h, req)
 	}
 	return done, err
 }
@@ -126,7 +126,7 @@ func (g *Guest) grantBlock(_ context.Context, req protocol.GrantBlock) (done pro
 func (g *Guest) recallBlock(_ context.Context, req protocol.RecallBlock) (recalled protocol.Recalled, err error) {
 	h, err := g.find(req.Replica)
 	if err == nil {
-		recalled.Slots = h.now.Load().block.Recall(req.Number)
+		recalled.Slots = h.session.Load().slots.Recall(req.Number)
 	}
 	return recalled, err
 }
@@ -151,7 +151,7 @@ func (g *Guest) reconfigure(ctx context.Context, req protocol.Reconfigure) (done
 	if err := h.instance.Reconfigure(ctx, req.UserConfig); err != nil {
 		return done, err
 	}
-	h.configured(req.UserConfig)
+	h.setConfig(req.UserConfig)
 	return done, nil
 }
 
@@ -164,4 +164,9 @@ func (g *Guest) routingStats(ctx context.Context, req protocol.RoutingStats) (st
 	defer cancel()
 	stats.Stats, err = h.instance.RoutingStats(ctx, g.codec)
 	return stats, err
+}
+
+// callCounts are counts as a worker reports them.
+func callCounts(c telemetry.Counts) protocol.CallCounts {
+	return protocol.CallCounts{Started: c.Started, Failed: c.Failed, Late: c.Late, Busy: c.Busy}
 }

@@ -1,9 +1,14 @@
-// Package guest is a Go worker's own side: it dials the node that spawned it, hosts the replicas that the node starts in
-// it, and gives the handles of its deployments a way back to the node.
+// Package guest is the side of a Go worker: the worker dials the node that spawned it, hosts the replicas that the node
+// starts in it, and sends the calls of its handles back to the node.
+//
+// A worker outlives its node if its environment says so. Each replica has one nodeSession per node, which counts the slots
+// that the node believes to be taken. For example, a replica executes three calls when its node is killed. Its session ends,
+// the calls are cancelled, and the worker dials until another node answers. It describes itself to that node: this replica
+// lives, three calls of it have not ended. The next node counts three slots as taken, and the ended session reports to it
+// each of the three calls that ends.
 package guest
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,19 +26,19 @@ import (
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/protocol"
-	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/spec"
-	"github.com/helve-serve/helve/internal/transport"
 	"github.com/helve-serve/helve/internal/wire"
 )
 
-// Settings are what code passes to [Dial].
+// Settings configure a worker. [Dial] takes them.
 type Settings struct {
 	Version string
 	Graph   spec.Graph
 	Classes map[string]*instance.Class
-	Home    any // goes into the places of calls
-	// Signals end a worker that has no node any more, by Orphaned. One that has a node is ended by it. May be nil.
+	// Home goes into the places of calls: methods find their application by it.
+	Home any
+	// Signals may be nil. A signal that arrives when the worker has no node goes to Orphaned, which ends the worker. While
+	// there is a node, signals are ignored, because the node ends its workers.
 	Signals  <-chan os.Signal
 	Orphaned func(os.Signal)
 }
@@ -44,21 +49,21 @@ type Guest struct {
 	codec *codec.Codec
 	token wire.Token
 	hello wire.Hello
-	grace time.Duration // how long it looks for another node; 0: it ends with its own
+	grace time.Duration // how long the worker looks for another node; with 0 it ends with its node
 	dial  func() (net.Conn, error)
-	arena int64 // how large the memory may be that the node offers
+	arena int64 // size of the largest shared memory that the node may offer
 
 	control protocol.Table
-	memory  *memory // shared with the present node; nil without. The goroutine of Dial and Serve has it
+	memory  *memory // shared with the node of today, nil for none; only the goroutine of Dial and Serve uses it
 	peer    atomic.Pointer[wire.Peer]
 
 	mu       sync.Mutex
-	replicas map[string]*hosted
+	replicas map[string]*hosted // by id
 	ports    []*Port
-	leaving  bool
+	leaving  bool // the node has asked the worker to end
 }
 
-// Dial opens the connection that the environment names (docs/wire.md). Nothing is served before [Guest.Serve].
+// Dial opens the connection that the environment names (docs/wire.md). Calls are served from [Guest.Serve] on.
 func Dial(s Settings) (*Guest, error) {
 	token, err := readToken()
 	if err != nil {
@@ -73,7 +78,7 @@ func Dial(s Settings) (*Guest, error) {
 	return join(s, os.Getenv("HELVE_WORKER_ID"), token, dialNode, grace)
 }
 
-// Join is Dial in the node's own process: dial gives the guest's ends of connections to it.
+// Join is Dial for a worker in the process of its node. Each call of dial gives the worker's end of a new connection.
 func Join(s Settings, id string, token wire.Token, dial func() (net.Conn, error)) (*Guest, error) {
 	return join(s, id, token, dial, 0)
 }
@@ -84,7 +89,7 @@ func join(s Settings, id string, token wire.Token, dial func() (net.Conn, error)
 		Features: []string{wire.FeatureBulk, wire.FeatureSegments, wire.FeatureArena},
 	}
 	var err error
-	if h.Graph, h.GraphDigest, err = described(s.Graph); err != nil {
+	if h.Graph, h.GraphDigest, err = describeGraph(s.Graph); err != nil {
 		return nil, err
 	}
 	g := &Guest{set: s, codec: codec.New(), token: token, hello: h, grace: grace, dial: dial, replicas: map[string]*hosted{}}
@@ -98,7 +103,7 @@ func join(s Settings, id string, token wire.Token, dial func() (net.Conn, error)
 		if g.arena, err = strconv.ParseInt(v, 10, 64); err != nil {
 			return nil, fmt.Errorf("HELVE_WORKER_ARENA: %w", err)
 		}
-		g.arena = max(g.arena, 0) // less: the node has none to offer
+		g.arena = max(g.arena, 0) // a negative number is a node without shared memory
 	}
 	peer, err := g.connect(nil)
 	if err != nil {
@@ -106,34 +111,34 @@ func join(s Settings, id string, token wire.Token, dial func() (net.Conn, error)
 	}
 	g.peer.Store(peer)
 	if s.Signals != nil {
-		go g.heed()
+		go g.watchSignals()
 	}
 	return g, nil
 }
 
-// heedTime is how long the end of the node may take to show, after a signal that came with it: the kernel sends SIGHUP to a
-// worker that is stopped while its node dies, and lets it go on.
-const heedTime = 100 * time.Millisecond
+// signalTime is the time after a signal in which the end of the node's connection makes the worker an orphan. A signal may
+// come before that end: for example, the kernel sends SIGHUP to a worker that is stopped while its node dies.
+const signalTime = 100 * time.Millisecond
 
-// heed ends a worker without a node that gets a signal.
-func (g *Guest) heed() {
+// watchSignals calls Orphaned for signals of a worker without a node.
+func (g *Guest) watchSignals() {
 	for s := range g.set.Signals {
-		soon := time.NewTimer(heedTime)
+		late := time.NewTimer(signalTime)
 		select {
 		case <-g.peer.Load().Done():
 			g.set.Orphaned(s)
-		case <-soon.C:
+		case <-late.C:
 		}
-		soon.Stop()
+		late.Stop()
 	}
 }
 
-// maxGraph is how many bytes of a graph go into a hello.
+// maxGraph bounds the description of a graph in a hello, in bytes.
 const maxGraph = 256 << 10
 
-// described is what a hello says of a graph: all but the options, which the node does not compare and which may be user
-// configs of many megabytes, or its digest alone where that is still too much.
-func described(g spec.Graph) (graph json.RawMessage, digest string, err error) {
+// describeGraph gives the description of a graph for a hello. The options are left out: the node does not compare them, and
+// a user config may have many megabytes. If the description is still larger than maxGraph, it is nil and the digest is set.
+func describeGraph(g spec.Graph) (graph json.RawMessage, digest string, err error) {
 	g.Deployments = slices.Clone(g.Deployments)
 	for i := range g.Deployments {
 		g.Deployments[i].Options = spec.Options{}
@@ -144,10 +149,10 @@ func described(g spec.Graph) (graph json.RawMessage, digest string, err error) {
 	return nil, g.Digest(), nil
 }
 
-// Kill breaks the connection to the node off, as the end of the process would: nothing is drained.
+// Kill breaks the connection to the node off without a drain, as the end of the process would.
 func (g *Guest) Kill() { g.peer.Load().Close(errors.New("the worker was killed")) }
 
-// connect opens the connections; resume is what the worker has already.
+// connect opens the connections to the node. resume describes the replicas of a worker that had a node before, else it is nil.
 func (g *Guest) connect(resume *wire.Resume) (*wire.Peer, error) {
 	h := g.hello
 	h.Resume = resume
@@ -165,7 +170,7 @@ func (g *Guest) connect(resume *wire.Resume) (*wire.Peer, error) {
 	}
 	terms := welcome.Terms
 	peer := wire.NewPeer(wire.NewLink(wire.NewConn(nc), terms), g)
-	g.memory.close() // what is still read of the former node's memory stays
+	g.memory.close() // views into the memory of the node before stay valid
 	if g.memory = m; m != nil {
 		m.peer = peer
 		peer.UseMemory(m)
@@ -193,7 +198,7 @@ func open(dial func() (net.Conn, error), token wire.Token, h wire.Hello) (net.Co
 	return nc, w, nil
 }
 
-// dialBulk opens the second connection, beside the start of the first instance: nothing waits for it but large values.
+// dialBulk opens the second connection, which only large values need. It runs while the first replica starts.
 func dialBulk(peer *wire.Peer, dial func() (net.Conn, error), token wire.Token, h wire.Hello) {
 	nc, _, err := open(dial, token, h)
 	if err == nil {
@@ -204,7 +209,7 @@ func dialBulk(peer *wire.Peer, dial func() (net.Conn, error), token wire.Token, 
 	}
 }
 
-// readToken reads the token from the inherited descriptor, which is closed, so that no child of ours inherits it.
+// readToken reads the token from the inherited descriptor and closes it, so that no child process inherits it.
 func readToken() (t wire.Token, err error) {
 	fd, err := strconv.Atoi(os.Getenv("HELVE_TOKEN_FD"))
 	if err != nil {
@@ -218,8 +223,8 @@ func readToken() (t wire.Token, err error) {
 	return t, nil
 }
 
-// Serve hosts replicas until the node goes away and no other takes them over, and gives the reason; nil after an orderly
-// stop.
+// Serve hosts replicas until the node goes away and no other node takes them over. Its error says why; it is nil when the
+// node has asked the worker to end.
 func (g *Guest) Serve() error {
 	for {
 		err := g.peer.Load().Serve()
@@ -232,7 +237,7 @@ func (g *Guest) Serve() error {
 		case g.grace == 0:
 			return err
 		}
-		if err := g.resume(); err != nil {
+		if err := g.reconnect(); err != nil {
 			return err
 		}
 	}
@@ -243,164 +248,40 @@ func (g *Guest) Route(r wire.Route) any {
 	g.mu.Lock()
 	h := g.replicas[r.Replica]
 	g.mu.Unlock()
-	rt := &route{host: h}
+	rt := &route{replica: h}
 	if h != nil {
 		rt.place = call.Place{App: h.instance.Class.App, Deployment: h.instance.Class.Deployment, Method: r.Method, Home: g.set.Home}
 	}
 	return rt
 }
 
+// route leads to a method of a replica. replica is nil if the worker does not have it.
 type route struct {
-	host  *hosted
-	place call.Place
+	replica *hosted
+	place   call.Place
 }
 
 // Call runs a method of a hosted replica on a goroutine of its own.
 func (g *Guest) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
 	r, _ := in.Route.(*route)
-	if r == nil || r.host == nil {
+	if r == nil || r.replica == nil {
 		in.Complete(b, call.Result{Err: call.NewError(call.ReplicaUnavailable, "the replica is not in this worker")})
 		return nil
 	}
 	in.Keep()
-	if in.Mode != call.Broadcast { // which holds no slot
-		s := r.host.now.Load()
+	if in.Mode != call.Broadcast { // a broadcast holds no slot
+		s := r.replica.session.Load()
 		s.running.Add(1)
 		in.OnEnd = s
 	}
-	in.Info.Place, in.Info.Replica, in.Info.Frame = &r.place, r.host.instance.ID, in.ID()
-	return r.host.local.Start(b, &in.Call, in)
+	in.Info.Place, in.Info.Replica, in.Info.Frame = &r.place, r.replica.instance.ID, in.ID()
+	return r.replica.local.Start(b, &in.Call, in)
 }
 
-// Goaway from the node: it has stopped the replicas already, so this worker ends.
+// Goaway ends the worker. The node sends it when it has stopped the replicas.
 func (g *Guest) Goaway(wire.Goaway) {
 	g.mu.Lock()
 	g.leaving = true
 	g.mu.Unlock()
 	g.peer.Load().Close(wire.ErrClosed)
-}
-
-// Port is how handles in this worker reach one deployment: through the node.
-type Port struct {
-	guest           *Guest
-	app, deployment string
-	python          bool
-
-	ways transport.RouteCache
-	near atomic.Pointer[[]router.Replica]
-	turn atomic.Uint32
-	uses sync.Map // name -> true
-}
-
-// TryAcquire takes a slot of a replica in this process, if the node has lent some and one is free. The caller runs the
-// method itself and releases the slot at the replica's gate.
-func (p *Port) TryAcquire() router.Replica {
-	near := p.near.Load()
-	if near == nil || len(*near) == 0 {
-		return nil
-	}
-	set := *near
-	first := int(p.turn.Add(1))
-	for i := range set {
-		if r := set[(first+i)%len(set)]; r.Gate().TryAcquire() {
-			return r
-		}
-	}
-	return nil
-}
-
-// Port makes the way to a deployment; python says how Go values become its arguments.
-func (g *Guest) Port(app, deployment string, python bool) *Port {
-	p := &Port{guest: g, app: app, deployment: deployment, python: python}
-	g.mu.Lock()
-	g.ports = append(g.ports, p)
-	g.mu.Unlock()
-	return p
-}
-
-// Uses tells the node that a replica of the deployment asked for a handle to another one, which the graph does not say. It
-// does not wait; once is enough.
-func (p *Port) Uses(name string) {
-	if _, told := p.uses.LoadOrStore(name, true); told {
-		return
-	}
-	go protocol.Ask(context.Background(), p.guest.peer.Load(), protocol.Uses{Deployment: p.deployment, Name: name}) //nolint:errcheck // the edge is only shown to people; a node that has gone shows nothing
-}
-
-// Submit sends a call to the node, which queues and routes it.
-func (p *Port) Submit(b *call.Batch, c *call.Call, sink call.Sink) call.Canceler {
-	peer := p.guest.peer.Load()
-	way, e := p.ways.Get(peer, wire.Route{App: p.app, Deployment: p.deployment, Method: c.Info.Method})
-	if e != nil {
-		sink.Complete(b, call.Result{Err: e.At(&c.Info)})
-		return noCancel{}
-	}
-	f := &flight{sink: sink, call: c, port: p}
-	h := transport.Send(way, p.guest.codec, p.python, b, c, f)
-	f.mu.Lock()
-	f.handle = h
-	gone := f.cancelled
-	f.mu.Unlock()
-	if gone != nil {
-		h.Cancel(b, gone)
-	}
-	return f
-}
-
-// Release gives back a slot that a call with mode Reserve got. It does not wait.
-func (p *Port) Release(lease uint64) {
-	go protocol.Ask(context.Background(), p.guest.peer.Load(), protocol.Release{Lease: lease}) //nolint:errcheck // a node that has gone has no slots
-}
-
-type noCancel struct{}
-
-func (noCancel) Cancel(*call.Batch, error) {}
-
-// flight is one call to the node: it answers its caller once, at the END or when it is cancelled.
-type flight struct {
-	sink call.Sink
-	call *call.Call
-	port *Port
-
-	mu        sync.Mutex
-	answered  bool
-	cancelled error
-	handle    transport.Handle
-}
-
-func (f *flight) Complete(b *call.Batch, r call.Result) {
-	f.mu.Lock()
-	answered := f.answered
-	f.answered = true
-	f.mu.Unlock()
-	if answered {
-		r.Release()
-		if f.call.Mode == call.Reserve && r.Err == nil { // nobody waits for the slot any more
-			var held protocol.HeldSlot
-			if json.Unmarshal(r.Data, &held) == nil {
-				f.port.Release(held.Lease)
-			}
-		}
-		return
-	}
-	if r.Err != nil {
-		r.Err = r.Err.At(&f.call.Info)
-	}
-	r.Fit(f.sink)
-	f.sink.Complete(b, r)
-}
-
-// TakesParts says that results may come in parts.
-func (f *flight) TakesParts() {}
-
-func (f *flight) Cancel(b *call.Batch, cause error) {
-	f.mu.Lock()
-	answered, h := f.answered, f.handle
-	f.answered, f.cancelled = true, cause
-	f.mu.Unlock()
-	if answered {
-		return
-	}
-	f.sink.Complete(b, call.Result{Err: call.FromCause(cause).At(&f.call.Info)})
-	h.Cancel(b, cause)
 }

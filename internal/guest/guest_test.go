@@ -6,18 +6,20 @@ import (
 	"net"
 	"os"
 	"reflect"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/transport"
 	"github.com/helve-serve/helve/internal/wire"
 )
 
-// waiting has a method that says when it runs, and ends when it may.
+// waiting has a method that reports its start and waits for its end.
 type waiting struct{ began, end chan struct{} }
 
 func (w *waiting) Wait(context.Context, call.Empty) error {
@@ -26,12 +28,22 @@ func (w *waiting) Wait(context.Context, call.Empty) error {
 	return nil
 }
 
-type node struct{}
+// node is the other side of a worker's connection. It records control requests and answers them, each when answer may.
+type node struct {
+	asked  chan string   // "op body", without the op in the body; nil: not recorded
+	answer chan struct{} // one for each reply; nil: at once
+}
 
 func (node) Call(b *call.Batch, in *wire.Incoming) call.Canceler { return nil }
 func (node) Route(wire.Route) any                                { return nil }
 func (node) Goaway(wire.Goaway)                                  {}
-func (node) Control(context.Context, string, json.RawMessage) (any, error) {
+func (n node) Control(_ context.Context, op string, body json.RawMessage) (any, error) {
+	if n.asked != nil {
+		n.asked <- strings.Replace(string(body), `"op":"`+op+`",`, "", 1)
+	}
+	if n.answer != nil {
+		<-n.answer
+	}
 	return nil, nil
 }
 
@@ -39,25 +51,12 @@ type done chan call.Result
 
 func (d done) Complete(_ *call.Batch, r call.Result) { d <- r }
 
-// TestBroadcastsHoldNoSlot: of what runs when a node goes, the next counts ordinary calls, and no broadcasts.
+// TestBroadcastsHoldNoSlot: of the calls that run when a node goes, the next node counts ordinary calls, and no broadcasts.
 func TestBroadcastsHoldNoSlot(t *testing.T) {
 	t.Parallel()
 	w := &waiting{make(chan struct{}), make(chan struct{})}
-	class := &instance.Class{
-		App: "app", Deployment: "D", Methods: instance.Methods(reflect.TypeFor[*waiting]()),
-		Construct: func(context.Context) (any, error) { return w, nil },
-	}
-	r, err := instance.Start(t.Context(), class, "D#1", nil, time.Minute)
-	if err != nil {
-		t.Fatal(err)
-	}
-	g := &Guest{codec: codec.New(), replicas: map[string]*hosted{}}
-	g.host(r, nil)
-	a, b := pair(t)
-	here, there := wire.NewPeer(wire.NewLink(wire.NewConn(a), wire.Terms{}), g), wire.NewPeer(wire.NewLink(wire.NewConn(b), wire.Terms{}), node{})
-	g.peer.Store(here)
-	go here.Serve()  //nolint:errcheck // it is closed
-	go there.Serve() //nolint:errcheck // as above
+	g, there := connected(t, w, node{})
+	here := g.peer.Load()
 	to := &transport.Wire{Peer: there, Replica: "D#1", Codec: g.codec}
 	results := make(done, 3)
 	h := g.replicas["D#1"]
@@ -70,15 +69,15 @@ func TestBroadcastsHoldNoSlot(t *testing.T) {
 		case r := <-results:
 			t.Fatal(r.Err)
 		}
-		if got, want := h.now.Load().running.Load(), int64(min(i, 1)); got != want {
+		if got, want := h.session.Load().running.Load(), int64(min(i, 1)); got != want {
 			t.Errorf("after %d calls %d slots are counted", i+1, got)
 		}
 	}
 	there.Close(wire.ErrClosed)
 	<-here.Done()
-	h.now.Load().end()
-	h.former = append(h.former, h.now.Load())
-	if got := h.resumed().Executing; got != 1 {
+	h.session.Load().end()
+	h.ended = append(h.ended, h.session.Load())
+	if got := h.describe().Executing; got != 1 {
 		t.Errorf("the next node is told of %d calls", got)
 	}
 	for range 3 {
@@ -87,6 +86,39 @@ func TestBroadcastsHoldNoSlot(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	}
+}
+
+// connected is a worker that hosts the replica D#1 of w, and the node's end of its connection.
+func connected(t *testing.T, w *waiting, n node) (*Guest, *wire.Peer) {
+	t.Helper()
+	class := &instance.Class{
+		App: "app", Deployment: "D", Methods: instance.Methods(reflect.TypeFor[*waiting]()),
+		Construct: func(context.Context) (any, error) { return w, nil },
+	}
+	g := &Guest{set: Settings{Classes: map[string]*instance.Class{"D": class}}, codec: codec.New(), replicas: map[string]*hosted{}}
+	g.control = g.operations()
+	there := g.joins(t, n)
+	if _, err := protocol.Ask(t.Context(), there, protocol.StartReplica{Replica: "D#1", Deployment: "D", TimeoutS: 60}); err != nil {
+		t.Fatal(err)
+	}
+	return g, there
+}
+
+// joins connects the worker to a node, and gives the node's end.
+func (g *Guest) joins(t *testing.T, n node) *wire.Peer {
+	t.Helper()
+	a, b := pair(t)
+	here, there := wire.NewPeer(wire.NewLink(wire.NewConn(a), wire.Terms{}), g), wire.NewPeer(wire.NewLink(wire.NewConn(b), wire.Terms{}), n)
+	g.peer.Store(here)
+	var served sync.WaitGroup
+	served.Go(func() { here.Serve() })  //nolint:errcheck // it is closed
+	served.Go(func() { there.Serve() }) //nolint:errcheck // as above
+	t.Cleanup(func() {
+		here.Close(wire.ErrClosed)
+		there.Close(wire.ErrClosed)
+		served.Wait()
+	})
+	return there
 }
 
 func pair(t *testing.T) (a, b net.Conn) {

@@ -12,7 +12,11 @@ import (
 	"github.com/helve-serve/helve/internal/wire"
 )
 
-// memory is a worker's part in its application's arena (internal/arena): its side of wire.Memory.
+// memory is the part of a worker in its application's arena (internal/arena). It implements wire.Memory.
+//
+// The node owns the memory and leases pieces of it. For example, the worker has to send 200 KiB: it takes a place from its
+// stock of leased pieces, copies the bytes there and sends offset and length. When the stock is low it asks for more in time,
+// so that the next value need not wait.
 type memory struct {
 	memory *arena.Memory
 	stock  *arena.Stock
@@ -23,10 +27,10 @@ type memory struct {
 	ended bool
 }
 
-// stockTime is how long leased memory is kept that nobody uses.
+// stockTime is how long the worker keeps leased memory without use.
 const stockTime = 10 * time.Second
 
-// openMemory maps what the node offers; nil if it offers nothing.
+// openMemory maps the memory that the node offers. It gives nil if the node offers none.
 func openMemory(a *wire.Arena) (*memory, error) {
 	if a == nil {
 		return nil, nil
@@ -51,7 +55,7 @@ func (m *memory) close() {
 	m.memory.Close() //nolint:errcheck // the mapping goes with its last view
 }
 
-// Receive is a view of what the node has sent a reference to.
+// Receive gives a view of the memory that a reference from the node names.
 func (m *memory) Receive(r wire.Ref) (*call.Shared, error) {
 	v, err := m.memory.View(arena.DecodeRef(r), m.release)
 	if err != nil {
@@ -60,12 +64,13 @@ func (m *memory) Receive(r wire.Ref) (*call.Shared, error) {
 	return call.NewShared(v), nil
 }
 
-// release tells the node that a view has ended. It runs wherever that happens.
+// release tells the node that a view has ended. It runs on the goroutine of the last reader.
 func (m *memory) release(r arena.Ref) {
 	m.peer.SendMemoryFrame(wire.TypeRelease, arena.AppendRefs(nil, r))
 }
 
-// Send refers to what the node has sent: the reference is this worker's until the node has read the frame.
+// Send gives the reference of memory that came from the node, so that its bytes are not copied on their way back. The
+// reference stays this worker's until the node has read the frame.
 func (m *memory) Send(s *call.Shared) (wire.Ref, bool) {
 	v, ok := s.View().(*arena.View)
 	if !ok || v.Ref().Arena != m.memory.Offer().Arena {
@@ -74,7 +79,7 @@ func (m *memory) Send(s *call.Shared) (wire.Ref, bool) {
 	return v.Ref().Encode(), true
 }
 
-// Put copies a buffer to memory in stock.
+// Put copies a buffer into memory of the stock.
 func (m *memory) Put(b []byte) (wire.Ref, bool) {
 	ref, ok := m.stock.Take(uint64(len(b)))
 	if ok && m.memory.Write(ref.Offset, b) != nil {
@@ -92,7 +97,7 @@ func (m *memory) Unsent(r wire.Ref, put bool) {
 	}
 }
 
-// order asks the node for more where the stock is low, and gives it what is of no use.
+// order asks the node for more memory if the stock is low, and gives back the surplus.
 func (m *memory) order() {
 	if n := m.stock.NextRequest(); n > 0 {
 		m.peer.SendMemoryFrame(wire.TypeLease, binary.LittleEndian.AppendUint64(nil, n))
@@ -115,7 +120,7 @@ func (m *memory) give(gs []arena.Grant) {
 	}
 }
 
-// Frame takes what the node leases.
+// Frame takes a LEASE from the node: memory for the stock.
 func (m *memory) Frame(t wire.Type, body []byte) error {
 	if t != wire.TypeLease || len(body) != arena.GrantLen {
 		return errors.New("malformed lease")

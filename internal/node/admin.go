@@ -1,11 +1,9 @@
 package node
 
 import (
-	"encoding/json"
 	"errors"
 	"net"
 
-	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/worker"
@@ -13,59 +11,6 @@ import (
 
 // Events are the transitions of the node's applications, deployments and replicas.
 func (n *Node) Events() *telemetry.Events { return n.events }
-
-// HTTP is the URL of the ingress, "" without one.
-func (n *Node) HTTP() string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.url
-}
-
-// Applications has the applications as they were deployed, for readers of [Node.Status].
-func (n *Node) Applications() map[string]admin.Application {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	all := map[string]admin.Application{}
-	for name, a := range n.apps {
-		app := admin.Application{Revision: a.current.number, DeployedAt: a.since, Deployments: map[string]admin.Deployment{}}
-		ingress := ""
-		if in := a.current.def.Graph.Ingress; in != nil {
-			ingress = in.Deployment
-		}
-		for _, d := range a.deployments {
-			e := d.now.Load()
-			own := admin.Deployment{NumReplicas: e.options.NumReplicas, Ingress: d.name == ingress, Waits: map[string]admin.Wait{}}
-			own.Config = configOf(e, d.name)
-			for _, u := range d.units {
-				if u.state == helvetype.ReplicaStarting && u.waits != "" {
-					own.Waits[u.id] = admin.Wait{For: u.waits, Since: u.waitsSince}
-				}
-			}
-			app.Deployments[d.name] = own
-		}
-		all[name] = app
-	}
-	return all
-}
-
-// configOf is the options of a deployment under the reference's names, with the defaults of the most important ones.
-func configOf(e *edition, name string) json.RawMessage {
-	config := map[string]any{}
-	if b, err := json.Marshal(e.spec.Options); err == nil {
-		json.Unmarshal(b, &config) //nolint:errcheck // it was just made
-	}
-	config["name"], config["num_replicas"] = name, e.options.NumReplicas
-	config["max_ongoing_requests"], config["max_queued_requests"] = e.options.MaxOngoingRequests, e.options.MaxQueuedRequests
-	config["graceful_shutdown_timeout_s"] = e.options.GracefulShutdownTimeout.Seconds()
-	if len(e.config) > 0 {
-		config["user_config"] = e.config
-	}
-	b, err := json.Marshal(config)
-	if err != nil {
-		return nil
-	}
-	return b
-}
 
 // ServeAdmin opens the admin interface: on a unix socket that commands of the same user find, and on a TCP address of the loopback
 // interface if addr is not "". The address is an error if it cannot be had; without the socket the node works all the same, and the log says so.

@@ -3,7 +3,6 @@ package node
 import (
 	"fmt"
 	"math"
-	"strconv"
 )
 
 // minBody leaves room for what is not a call.
@@ -15,12 +14,4 @@ func CheckMaxBody(n int) error {
 		return fmt.Errorf("must be %d (1 MiB) to %d (4 GiB less one) bytes, is %d", minBody, math.MaxUint32, n)
 	}
 	return nil
-}
-
-// maxBodyEnv tells workers what they should take, too.
-func (n *Node) maxBodyEnv() []string {
-	if n.set.MaxBody == 0 {
-		return nil
-	}
-	return []string{"HELVE_WORKER_MAX_BODY=" + strconv.Itoa(n.set.MaxBody)}
 }

@@ -135,6 +135,12 @@ func NewTable(side string, handlers ...Handler) Table {
 	return t
 }
 
+// Has says whether the table answers a request of the name.
+func (t Table) Has(op string) bool {
+	_, ok := t.handlers[op]
+	return ok
+}
+
 // Serve answers a request: op is its name and body all of its JSON, the op included.
 func (t Table) Serve(ctx context.Context, op string, body []byte) (any, error) {
 	h, ok := t.handlers[op]

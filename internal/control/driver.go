@@ -1,0 +1,87 @@
+// Package control has the operations that people and programs ask of a node. A connected driver asks for them by the requests of
+// package protocol.
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/controller"
+	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/protocol"
+	"github.com/helve-serve/helve/internal/spec"
+)
+
+// Node is the node whose operations a [Driver] asks for.
+type Node interface {
+	Deploy(ctx context.Context, app controller.App) error
+	Delete(ctx context.Context, name string) error
+	// Ingress opens the HTTP ingress if port is set and it is not open yet, and gives its URL; "" without one.
+	OpenHTTP(host string, port *int) (url string, err error)
+}
+
+// Driver answers the requests of a connected driver: a process that holds handles, deploys applications, and hosts no replica.
+type Driver struct {
+	node  Node
+	table protocol.Table
+}
+
+// NewDriver makes the operations of a driver of a node.
+func NewDriver(n Node) *Driver {
+	d := &Driver{node: n}
+	d.table = protocol.NewTable("drivers", protocol.On(d.deploy), protocol.On(d.delete), protocol.On(d.http))
+	return d
+}
+
+// Control answers one request.
+func (d *Driver) Control(ctx context.Context, op string, body json.RawMessage) (any, error) {
+	return d.table.Serve(ctx, op, body)
+}
+
+func (d *Driver) delete(ctx context.Context, r protocol.Delete) (protocol.Done, error) {
+	return protocol.Done{}, d.node.Delete(ctx, r.Name)
+}
+
+func (d *Driver) http(_ context.Context, r protocol.HTTP) (protocol.Address, error) {
+	url, err := d.node.OpenHTTP(r.Host, r.Port)
+	return protocol.Address{URL: url}, err
+}
+
+func (d *Driver) deploy(ctx context.Context, r protocol.Deploy) (protocol.Address, error) {
+	app, err := pythonApplication(r.App)
+	if err != nil {
+		return protocol.Address{}, call.NewError(helvetype.ReasonBadInput, err.Error())
+	}
+	if err := d.node.Deploy(ctx, app); err != nil { // the driver shows the text alone: it has to say where
+		return protocol.Address{}, call.NewError(call.AsError(err).Reason, err.Error())
+	}
+	url, err := d.node.OpenHTTP("", nil)
+	return protocol.Address{URL: url}, err
+}
+
+// pythonApplication is an application as a driver sends it, with all that is wrong with it.
+func pythonApplication(a protocol.PythonApp) (controller.App, error) {
+	g := spec.Graph{App: a.Name, Ingress: &spec.IngressSpec{Deployment: a.Ingress}}
+	if a.RoutePrefix != nil {
+		g.RoutePrefix = *a.RoutePrefix
+	}
+	var mistakes []error
+	for _, s := range a.Deployments {
+		p := spec.Deployment{Name: s.Name, Language: "python", Import: s.Class, Uses: s.Uses}
+		if len(s.Options) > 0 {
+			if err := json.Unmarshal(s.Options, &p.Options); err != nil {
+				mistakes = append(mistakes, spec.InDeployment(s.Name, err)...)
+			}
+		}
+		g.Deployments = append(g.Deployments, p)
+	}
+	if err := errors.Join(append(mistakes, g.Validate()...)...); err != nil {
+		return controller.App{}, err
+	}
+	return controller.App{Graph: g, RetryStated: true, Python: host.Python{
+		Interpreter: a.Python, SysPath: a.SysPath, Dir: a.Dir, Env: a.Env, Blob: a.Blob,
+	}}, nil
+}

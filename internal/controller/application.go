@@ -1,0 +1,374 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/build"
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/router"
+	"github.com/helve-serve/helve/internal/serving"
+	"github.com/helve-serve/helve/internal/spec"
+)
+
+// App is an application to deploy.
+type App struct {
+	Graph   spec.Graph
+	Classes map[string]*instance.Class // the Go deployments, by name
+	Python  host.Python                // where the Python deployments come from
+	// CodeVersions say for a Python deployment which code it runs: two deploys with equal versions run the same code. A deployment
+	// without one has new code in each deploy.
+	CodeVersions map[string]string
+	// Bound is told each deployment before anything starts, so that handles lead somewhere when constructors run. May be nil.
+	Bound func(name string, d *serving.Deployment)
+	// Policies make the routing policies that the deployments' own code brings, anew for every Deploy.
+	Policies map[string]func() router.Policy
+	policies map[string]router.Policy
+	Home     any // goes into the places of calls that the node makes itself, for handles of their methods
+	// Program starts the Go worker of an application that lives in another executable; nil for the node's own.
+	Program *host.Program
+	// Build is the executable of Program, which is copied into the node's private directory, so that its file may be replaced.
+	Build *build.Build
+	// Runner is a Go worker on a goroutine of this process, for tests. nil starts a process.
+	Runner host.Runner
+	// Replace says that an application of this name that runs already changes to this one.
+	Replace bool
+	// Retry says that failed starts are made again, as often as the reference does, before Deploy fails.
+	Retry bool
+	// RetryStated is Retry for the deployments alone that state how often (max_constructor_retry_count).
+	RetryStated bool
+}
+
+// application is an application of this node. Its fields are guarded by Controller.mu.
+type application struct {
+	c           *Controller
+	ctx         context.Context // ends when the application failed to start or is gone: starts under way are given up
+	cancel      context.CancelCauseFunc
+	name        string
+	deployments map[string]*deployment
+	hosts       *host.App
+	revisions   int       // so far
+	current     *revision // the revision that runs, or should
+	previous    *revision // the revision that a change began from; nil while there is no change
+	status      helvetype.ApplicationState
+	message     string
+	deleted     bool
+	left        context.Context // of a deleted application: the time that its replicas have to finish
+	failure     error           // why the first revision failed to start
+	since       time.Time
+	gone        chan struct{} // closed when nothing of it is left
+}
+
+// Deploy starts an application and waits until every replica is ready. The first failure of a constructor, worker or
+// import ends it with that error, and nothing of the application stays behind.
+//
+// An application that is there already changes to the new revision, if def says so: new replicas start beside the old, each that is ready lets an old
+// one drain, and calls that wait go on waiting in the same queues. If a deployment of the new revision cannot start, the
+// old one stays, and Deploy gives the error.
+func (c *Controller) Deploy(ctx context.Context, def App) error {
+	if err := def.Check(c.set.Program); err != nil {
+		return err
+	}
+	if err := c.keepBuild(&def); err != nil {
+		return err
+	}
+	if ctx.Err() != nil { // replicas that are quick would else be ready before the select below looks at ctx
+		return call.EndOf(ctx)
+	}
+	r, err := c.add(ctx, def)
+	if err != nil {
+		return err
+	}
+	a := r.app
+	select {
+	case <-r.settled:
+	case <-ctx.Done():
+		why := call.EndOf(ctx) // it may run methods of the user's error: not under the lock
+		c.mu.Lock()
+		c.failLocked(r, why)
+		c.mu.Unlock()
+		<-r.settled
+	}
+	c.mu.Lock()
+	err = r.failure
+	failed, deleted, now := err != nil, a.status == helvetype.ApplicationDeleting, a.current.number
+	c.mu.Unlock()
+	if err == nil {
+		if err = errors.Join(c.publish(), c.save()); err == nil {
+			return nil
+		}
+	}
+	switch {
+	case !r.first && !failed:
+		return fmt.Errorf("application %s has changed to revision %d all the same: %w", a.name, r.number, err)
+	case !r.first:
+		if deleted { // the caller that deletes it waits for its end
+			return err
+		}
+		return fmt.Errorf("application %s stays at revision %d: %w", a.name, now, err)
+	}
+	ctx = context.WithoutCancel(ctx)
+	c.remove(ctx, ctx, a) //nolint:errcheck // nothing of it was ever called
+	return err
+}
+
+// keepBuild copies the executable of an application into the node's private directory.
+func (c *Controller) keepBuild(def *App) error {
+	if def.Build == nil {
+		return nil
+	}
+	dir, err := c.workers.Dir()
+	if err != nil {
+		return err
+	}
+	kept, err := def.Build.Keep(dir)
+	if err != nil {
+		return fmt.Errorf("%s cannot be kept: %w", def.Build.Path, err)
+	}
+	p := *def.Program
+	p.Path = kept
+	def.Program, def.Build = &p, nil
+	return nil
+}
+
+// add makes def what should run. One of its name that is being deleted has its time to drain first.
+func (c *Controller) add(ctx context.Context, def App) (*revision, error) {
+	for {
+		c.mu.Lock()
+		r, leaving, err := c.addLocked(def)
+		c.mu.Unlock()
+		if leaving == nil {
+			return r, err
+		}
+		select {
+		case <-leaving.gone:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("application %q is being deleted, and was not gone in time: %w", leaving.name, call.EndOf(ctx))
+		}
+	}
+}
+
+// addLocked gives the application of the name that is to be gone first, if there is one.
+func (c *Controller) addLocked(def App) (_ *revision, leaving *application, _ error) {
+	g := def.Graph
+	if c.closing {
+		return nil, nil, errors.New("the node is closing")
+	}
+	there := c.apps[g.App]
+	switch {
+	case there == nil:
+	case there.status == helvetype.ApplicationDeleting || there.failure != nil:
+		return nil, there, nil
+	case !def.Replace:
+		return nil, nil, fmt.Errorf("application %q is deployed already: delete it first", g.App)
+	case there.status == helvetype.ApplicationDeploying:
+		return nil, nil, fmt.Errorf("application %q is being deployed; wait until that is over", g.App)
+	}
+	if err := c.unroutableLocked(there, g); err != nil {
+		return nil, nil, err
+	}
+	a := there
+	if a == nil {
+		a = &application{c: c, name: g.App, deployments: map[string]*deployment{}, hosts: c.workers.NewApp(g.App), gone: make(chan struct{})}
+		a.ctx, a.cancel = context.WithCancelCause(c.ctx)
+		c.apps[a.name] = a
+	}
+	if was, ok := c.state.apps[a.name]; ok { // revisions are counted on
+		a.revisions = was.Revision
+		if was.Identity == def.identity(c.set.Program) {
+			a.revisions--
+		}
+	}
+	r := a.newRevision(def)
+	r.first = there == nil
+	a.adoptLocked(r)
+	c.claimLocked(r)
+	c.Wake()
+	return r, nil, nil
+}
+
+// unroutableLocked is why the routes of g cannot be served beside those of the other applications; nil if they can. An application
+// that changes has those of both its revisions: it may go back. One that is being deleted has none any more.
+func (c *Controller) unroutableLocked(there *application, g spec.Graph) error {
+	if g.RoutePrefix == "" {
+		return nil
+	}
+	for _, other := range c.apps {
+		if other == there || other.status == helvetype.ApplicationDeleting || other.failure != nil {
+			continue
+		}
+		taken := other.current.def.Graph.RoutePrefix == g.RoutePrefix
+		if p := other.previous; p != nil {
+			taken = taken || p.def.Graph.RoutePrefix == g.RoutePrefix
+		}
+		if taken {
+			return fmt.Errorf("application %q: route_prefix %q belongs to application %q", g.App, g.RoutePrefix, other.name)
+		}
+	}
+	return nil
+}
+
+// Delete drains an application and stops its replicas.
+func (c *Controller) Delete(ctx context.Context, name string) error {
+	c.mu.Lock()
+	a := c.apps[name]
+	if a == nil {
+		err := c.missingLocked(name)
+		c.mu.Unlock()
+		return err
+	}
+	grace := a.graceLocked()
+	c.mu.Unlock()
+	draining, cancel := context.WithTimeoutCause(ctx, grace, errGrace)
+	defer cancel()
+	if cut := c.remove(ctx, draining, a); cut != nil {
+		c.log.Warn("calls were cut off", "app", name, "error", cut)
+	}
+	return c.publish()
+}
+
+// remove drains: what is queued or runs is answered, until draining ends. The error says what was not.
+func (c *Controller) remove(ctx, draining context.Context, a *application) (cut error) {
+	c.mu.Lock()
+	failed := a.failure != nil
+	if a.status == helvetype.ApplicationDeploying && !failed { // it will not settle any more, and somebody waits for that
+		a.current.failure = fmt.Errorf("application %s was deleted before it was ready", a.name)
+		close(a.current.settled)
+	}
+	a.status = helvetype.ApplicationDeleting
+	all := slices.Collect(maps.Values(a.deployments))
+	for _, d := range all {
+		for _, r := range d.replicas {
+			if r.running != nil {
+				r.running.Recall()
+			}
+		}
+	}
+	c.mu.Unlock()
+	c.publish() //nolint:errcheck // fewer routes cannot collide
+	if !failed {
+		cut = drain(draining, all)
+	}
+	gone := call.NewError(call.DeploymentUnavailable, "application "+a.name+" was deleted")
+	a.cancel(gone)
+	c.mu.Lock()
+	a.deleted, a.left = true, draining
+	for _, d := range a.deployments {
+		d.serving.Refuse(gone)
+	}
+	c.Wake()
+	c.mu.Unlock()
+	for _, d := range all {
+		d.serving.Router.Close(gone)
+	}
+	for { // the loop stops the replicas, each of which wakes it again
+		c.mu.Lock()
+		left := 0
+		for _, d := range a.deployments {
+			left += len(d.replicas)
+		}
+		changed := c.changedLocked()
+		c.mu.Unlock()
+		if left == 0 {
+			break
+		}
+		<-changed
+	}
+	a.hosts.Close(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.apps[a.name] == a {
+		delete(c.apps, a.name)
+		close(a.gone)
+		c.Wake()
+	}
+	return cut
+}
+
+// drain waits until no call waits or runs at the deployments. The error names the calls that were left when ctx ended.
+func drain(ctx context.Context, ds []*deployment) error {
+	busy := func() bool {
+		return slices.ContainsFunc(ds, func(d *deployment) bool { return d.serving.Busy() > 0 })
+	}
+	if serving.AwaitIdle(ctx, busy) {
+		return nil
+	}
+	var cut []error
+	for _, d := range ds {
+		e := d.serving.Unfinished()
+		if e == "" {
+			continue
+		}
+		why := fmt.Sprintf("its %s (graceful_shutdown_timeout_s %g)", ErrUnfinished, d.now.host.Options.GracefulShutdownTimeout.Seconds())
+		if cause := call.EndOf(ctx); !errors.Is(cause, errGrace) {
+			why = fmt.Sprintf("it was cut off (%s)", cause)
+		}
+		cut = append(cut, unfinishedError(fmt.Sprintf("%s/%s: %s when %s", d.app.name, d.name, e, why)))
+	}
+	return errors.Join(cut...)
+}
+
+// ErrUnfinished is in the error of [Controller.Close] if calls were cut off.
+var ErrUnfinished = errors.New("time to finish was over")
+
+// unfinishedError is an ErrUnfinished that says why: the time was over, or the end was asked for before.
+type unfinishedError string
+
+func (e unfinishedError) Error() string        { return string(e) }
+func (e unfinishedError) Is(target error) bool { return target == ErrUnfinished }
+
+// errGrace is why a drain ends whose time is over.
+var errGrace = errors.New("graceful_shutdown_timeout_s is over")
+
+// graceLocked is how long its calls have to finish.
+func (a *application) graceLocked() (grace time.Duration) {
+	for _, d := range a.deployments {
+		grace = max(grace, d.now.host.Options.GracefulShutdownTimeout)
+	}
+	return grace
+}
+
+// Close drains the applications until draining ends, and stops their replicas. ctx bounds the whole. The error names the calls that
+// did not finish. The controller takes no application any more.
+func (c *Controller) Close(ctx, draining context.Context) error {
+	c.mu.Lock()
+	c.closing = true
+	apps := slices.Collect(maps.Values(c.apps))
+	c.mu.Unlock()
+	errs := make([]error, len(apps))
+	var wg sync.WaitGroup
+	for i, a := range apps {
+		wg.Go(func() { errs[i] = c.remove(ctx, draining, a) })
+	}
+	wg.Wait()
+	c.mu.Lock()
+	c.noteLocked()
+	c.mu.Unlock()
+	c.stop(errors.New("the node has closed"))
+	c.wg.Wait()
+	return errors.Join(errs...)
+}
+
+// Closing refuses applications from now on, and gives the time that calls have to finish.
+func (c *Controller) Closing() (grace time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closing = true
+	for _, a := range c.apps {
+		grace = max(grace, a.graceLocked())
+	}
+	return grace
+}
+
+// Draining gives a context that ends after the grace, for [Controller.Close].
+func Draining(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, grace, errGrace)
+}

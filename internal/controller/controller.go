@@ -1,0 +1,264 @@
+// Package controller decides what runs on this node and makes it so. It is level-triggered: Deploy, Delete and Scale change the
+// target, and one loop makes the replicas equal to it, with the planner's answer to "what is missing, what is too much". Data path and
+// control path meet in [serving.Deployment]: the controller gives its router the replicas that serve, and calls never wait for the
+// controller.
+//
+// The mutex of the [Controller] guards every application, deployment and replica record. It is taken before the mutexes of packages
+// host, serving and router, and never while one of those is held. User code, and methods of users' errors, never run under it.
+package controller
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/planner"
+	"github.com/helve-serve/helve/internal/proxy"
+	"github.com/helve-serve/helve/internal/serving"
+	"github.com/helve-serve/helve/internal/telemetry"
+)
+
+// Settings are the arguments of [New].
+type Settings struct {
+	Logger  *slog.Logger
+	Node    string // id of the node
+	Codec   *codec.Codec
+	Proxy   *proxy.Proxy
+	Workers *host.Workers
+	Program host.Program // of the Go workers of this executable
+	// Strict is the codec that every call in this process passes through, although it need not; None for none.
+	Strict call.Codec
+	// OutOfLine says that no method runs on its caller's goroutine.
+	OutOfLine bool
+	// Events take the transitions of applications, deployments and replicas.
+	Events *telemetry.Events
+	// Host replaces the host of a deployment; nil, or a nil result, for the one of its kind.
+	Host func(d *host.Deployment) host.Host
+}
+
+// Controller has the applications of a node. Its methods may be called from any goroutine.
+type Controller struct {
+	set     Settings
+	log     *slog.Logger
+	workers *host.Workers
+
+	ctx  context.Context // ends when the node closes
+	stop context.CancelCauseFunc
+	kick chan struct{}
+	wg   sync.WaitGroup // loop, starts and stops of replicas
+
+	mu      sync.Mutex
+	apps    map[string]*application
+	state   state
+	noted   transitions
+	closing bool
+	changed chan struct{} // closed when a replica is gone; nil while no goroutine waits
+	readier chan struct{} // closed when a replica is ready; nil while no goroutine waits
+}
+
+// New starts the controller of a node without applications. Close it.
+func New(s Settings) *Controller {
+	ctx, stop := context.WithCancelCause(context.Background())
+	c := &Controller{
+		set: s, log: s.Logger, workers: s.Workers, ctx: ctx, stop: stop, kick: make(chan struct{}, 1),
+		apps: map[string]*application{}, state: state{kick: make(chan struct{}, 1)},
+	}
+	c.wg.Go(c.loop)
+	return c
+}
+
+// Wake makes the loop look again. It may be called with or without the controller's mutex.
+func (c *Controller) Wake() {
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
+	select {
+	case c.state.kick <- struct{}{}:
+	default:
+	}
+}
+
+// loop asks the planner what is missing or too much, and starts and stops that.
+func (c *Controller) loop() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		select {
+		case <-c.kick:
+		case <-timer.C:
+		case <-c.ctx.Done():
+			return
+		}
+		if wake := c.apply(time.Now()); !wake.IsZero() {
+			timer.Reset(max(time.Until(wake), 0))
+		}
+	}
+}
+
+// apply brings the replicas closer to the target, and says when to look again.
+func (c *Controller) apply(now time.Time) (wake time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	defer c.noteLocked()
+	if until := c.workers.Hold(now); !until.IsZero() {
+		return until
+	}
+	targets, observed, history := c.observeLocked()
+	actions, wake := planner.Plan(targets, observed, history, now)
+do:
+	for _, act := range actions {
+		switch act := act.(type) {
+		case planner.Start:
+			a := c.apps[act.App]
+			if a == nil || a.deleted || a.failure != nil || a.deployments[act.Deployment] == nil {
+				continue
+			}
+			for range act.Count {
+				c.startLocked(a.deployments[act.Deployment], now)
+			}
+		case planner.GiveUp:
+			if a := c.apps[act.App]; a != nil {
+				d := a.deployments[act.Deployment]
+				r := d.now.revision
+				d.gaveUp = true
+				c.failLocked(r, d.lastErr)
+				if a.current != r { // it went back: the other actions are for what is not the target any more
+					break do
+				}
+			}
+		case planner.Stop:
+			if r := c.replicaLocked(act.Replica); r != nil {
+				c.stopLocked(r)
+			}
+		}
+	}
+	for _, a := range c.apps { // one without replicas is ready at once
+		c.settleLocked(a.current)
+	}
+	return wake
+}
+
+func (c *Controller) observeLocked() (targets []planner.Target, observed []planner.Observed, history map[planner.Key]planner.History) {
+	history = map[planner.Key]planner.History{}
+	for _, a := range c.apps {
+		a.tidyLocked()
+		for _, d := range a.deployments {
+			k, e := planner.Key{App: a.name, Deployment: d.name}, d.now
+			if !a.deleted && a.failure == nil && !d.dropped {
+				giveUp := 1
+				if e.retries() {
+					giveUp = planner.MaxFailures(e.host.Options.MaxConstructorRetries, d.wanted)
+				}
+				t := planner.Target{Key: k, Revision: e.version, Replicas: d.wanted, GiveUp: giveUp, Early: e.starter.StartsEarly()}
+				for _, u := range e.host.Spec.Uses {
+					t.Uses = append(t.Uses, planner.Key{App: a.name, Deployment: u})
+				}
+				targets = append(targets, t)
+			}
+			history[k] = planner.History{Failures: d.failures, Rounds: max(d.starting.n, d.running.n), LastFailure: d.lastFail, Ran: e.ran && (e.retries() || a.status != helvetype.ApplicationDeploying)}
+			for _, r := range d.replicas {
+				s := planner.Starting
+				switch r.state {
+				case helvetype.ReplicaRunning:
+					s = planner.Running
+					c.configureLocked(r)
+				case helvetype.ReplicaStopping:
+					s = planner.Draining
+				}
+				observed = append(observed, planner.Observed{ID: r.id, Key: k, Revision: r.of.version, State: s, StartedAt: r.startedAt})
+			}
+		}
+	}
+	return targets, observed, history
+}
+
+func (c *Controller) replicaLocked(id string) *replica {
+	for _, a := range c.apps {
+		for _, d := range a.deployments {
+			if r := d.replicas[id]; r != nil {
+				return r
+			}
+		}
+	}
+	return nil
+}
+
+// awaitUses waits until the deployments that d uses are ready.
+func (c *Controller) awaitUses(ctx context.Context, d *deployment) error {
+	for {
+		c.mu.Lock()
+		targets, observed, history := c.observeLocked()
+		waits := planner.Waits(targets, observed, history, planner.Key{App: d.app.name, Deployment: d.name})
+		if waits && c.readier == nil {
+			c.readier = make(chan struct{})
+		}
+		ready := c.readier
+		c.mu.Unlock()
+		if !waits {
+			return nil
+		}
+		select {
+		case <-ready:
+		case <-ctx.Done():
+			return call.EndOf(ctx)
+		}
+	}
+}
+
+// changedLocked gives a channel that is closed when a replica is gone.
+func (c *Controller) changedLocked() <-chan struct{} {
+	if c.changed == nil {
+		c.changed = make(chan struct{})
+	}
+	return c.changed
+}
+
+// goneLocked closes the channel of changedLocked.
+func (c *Controller) goneLocked() {
+	if c.changed != nil {
+		close(c.changed)
+		c.changed = nil
+	}
+}
+
+// Deployment finds a deployment that is there now; nil if there is none.
+func (c *Controller) Deployment(app, name string) *serving.Deployment {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if a := c.apps[app]; a != nil && !a.deleted && a.deployments[name] != nil {
+		return a.deployments[name].serving
+	}
+	return nil
+}
+
+// Ingress is the name of an application's ingress deployment and method, and the language of the deployment.
+func (c *Controller) Ingress(app string) (deployment, method, language string, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a := c.apps[app]
+	if a == nil || a.deleted || a.current.def.Graph.Ingress == nil {
+		return "", "", "", false
+	}
+	in := a.current.def.Graph.Ingress
+	if d := a.deployments[in.Deployment]; d != nil {
+		language = d.now.host.Spec.Language
+	}
+	return in.Deployment, in.Method, language, true
+}
+
+// noteUse notes that a replica asked for a handle to another deployment, which the graph does not say.
+func (d *deployment) noteUse(name string) {
+	c := d.app.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !slices.Contains(d.now.host.Spec.Uses, name) && !slices.Contains(d.dynamic, name) {
+		d.dynamic = append(d.dynamic, name)
+	}
+}

@@ -1,0 +1,435 @@
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/router"
+	"github.com/helve-serve/helve/internal/serving"
+	"github.com/helve-serve/helve/internal/spec"
+)
+
+// replica is the controller's record of one replica, from its start until it is gone. Guarded by Controller.mu, but for the fields
+// above the line.
+type replica struct {
+	id    string
+	dep   *deployment
+	ctx   context.Context // ends when the start is given up
+	order int             // among the starts of its deployment
+	// ---
+	of         *deploymentRevision // that it belongs to: it goes from one revision to the next that leaves its version as it is
+	running    host.Replica        // nil until it was started
+	routed     router.Replica      // nil until its router knows of it
+	state      helvetype.ReplicaState
+	startedAt  time.Time
+	waits      string // what its start waits for
+	waitsSince time.Time
+	before     restartHistory // of the replicas that had its place
+	config     int            // number of the user config that it has
+	changing   bool           // a goroutine gives it another user config
+}
+
+// restartHistory is what a replica inherits from the replicas before it in its place.
+type restartHistory struct {
+	restarts int
+	exit     *helvetype.Exit // of the last
+}
+
+// healthyTime is how long a replica must have run for its end to count as the first failure again.
+const healthyTime = 10 * time.Minute
+
+// closeTime bounds a user's Close, as a constructor that is torn down should not hold a shutdown.
+const closeTime = 5 * time.Second
+
+func (c *Controller) startLocked(d *deployment, now time.Time) {
+	r := c.newReplicaLocked(d, fmt.Sprintf("%s#%s", d.name, shortID(c.workers.NextID())), now)
+	d.starts++
+	r.order = d.starts
+	r.before = r.of.takePlaceLocked()
+	c.launchLocked(r, nil)
+}
+
+// newReplicaLocked makes the record of a replica as the deployment has them now.
+func (c *Controller) newReplicaLocked(d *deployment, id string, now time.Time) *replica {
+	r := &replica{id: id, dep: d, ctx: d.now.revision.ctx, of: d.now, state: helvetype.ReplicaStarting, startedAt: now}
+	d.replicas[id] = r
+	return r
+}
+
+// launchLocked starts the replica on a goroutine of its own. w has it already, or is nil.
+func (c *Controller) launchLocked(r *replica, w *host.Worker) {
+	starter := r.of.starter
+	c.wg.Go(func() {
+		running, err := starter.Start(r.ctx, host.Launch{
+			ID: r.id, Life: c.ctx, Worker: w,
+			Config:     func() json.RawMessage { return c.configFor(r) },
+			Configured: func(digest string) { c.resumedWith(r, digest) },
+			Models:     func(of host.Replica, ids []string) { c.setModels(r, of, ids) },
+			Waits:      func(reason string) (done func()) { return c.waiting(r, reason) },
+			AwaitUses:  func(ctx context.Context) error { return c.awaitUses(ctx, r.dep) },
+		})
+		c.finishStart(r, running, err)
+	})
+}
+
+// configFor gives a replica the user config that its constructor gets.
+func (c *Controller) configFor(r *replica) json.RawMessage {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	config, number := r.of.configLocked()
+	r.config = number
+	return config
+}
+
+// noConfig is the number of a user config that the controller does not know. It is no config's number, so that the replica is
+// given the one that it should have.
+const noConfig = -1
+
+// resumedWith notes which user config a replica has that was taken over.
+func (c *Controller) resumedWith(r *replica, digest string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r.config = noConfig
+	if config, number := r.of.configLocked(); digest == spec.ConfigDigest(config) {
+		r.config = number
+	}
+}
+
+// setModels tells the router which models a replica has.
+func (c *Controller) setModels(r *replica, of host.Replica, ids []string) {
+	c.mu.Lock()
+	r.routed = of
+	c.mu.Unlock()
+	r.dep.serving.Router.SetModels(of, ids)
+	c.mu.Lock()
+	gone := r.dep.replicas[r.id] != r
+	c.mu.Unlock()
+	if gone { // it was forgotten meanwhile
+		r.dep.serving.Router.Forget(of)
+	}
+}
+
+// refusal says that a replica did not start because of its user config, or perhaps: its process ended, or was ended.
+func refusal(err error) bool {
+	if _, ok := errors.AsType[*host.OverdueError](err); ok {
+		return true
+	}
+	if e, ok := errors.AsType[*call.Error](err); ok {
+		return strings.EqualFold(e.Method, "Reconfigure")
+	}
+	e, ended := errors.AsType[*host.EndedError](err)
+	return ended && e.Begun
+}
+
+// abandoned forgets a replica whose start has ended in nothing, without a failure of its own. The next replica has its place.
+func (c *Controller) abandoned(r *replica) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.forgetLocked(r)
+	if r.before.exit != nil { // it took the place of a replica that has ended
+		r.of.openPlaces = append(r.of.openPlaces, r.before)
+	}
+	c.Wake()
+}
+
+// finishStart puts a replica into service whose start ended with err.
+func (c *Controller) finishStart(r *replica, running host.Replica, err error) {
+	c.mu.Lock()
+	r.running = running
+	config := r.config
+	c.mu.Unlock()
+	if lost, ok := errors.AsType[*host.LostError](err); ok {
+		c.lost(r, lost)
+		return
+	}
+	if errors.Is(err, host.ErrNotResumed) {
+		c.abandoned(r)
+		return
+	}
+	if err != nil && refusal(err) && c.refusedTrial(r, config, constructorError(r, err)) {
+		c.abandoned(r)
+		return
+	}
+	for err == nil && !c.ready(r) { // it has an old user config
+		err = c.renew(r)
+	}
+	if err != nil {
+		if running != nil { // the user config that it should have was refused
+			closing, cancel := context.WithTimeout(c.ctx, closeTime)
+			running.Stop(closing) //nolint:errcheck // the failure of the start counts
+			cancel()
+		}
+		c.startFailed(r, constructorError(r, err))
+	}
+}
+
+// shortID makes replica ids of one node distinct and short enough to read aloud.
+func shortID(k uint64) string {
+	const digits = "0123456789abcdefghjkmnpqrstvwxyz"
+	b := make([]byte, 0, 8)
+	for ; k > 0 || len(b) < 3; k /= 32 {
+		b = append(b, digits[k%32])
+	}
+	for i, j := 0, len(b)-1; i < j; i, j = i+1, j-1 {
+		b[i], b[j] = b[j], b[i]
+	}
+	return string(b)
+}
+
+// constructorError is the text for the user when a replica does not start: where, what, and the user's traceback.
+func constructorError(r *replica, err error) error {
+	e, ok := errors.AsType[*call.Error](err)
+	if !ok {
+		return err
+	}
+	c := *e
+	c.App, c.Deployment, c.Replica = r.dep.app.name, r.dep.name, r.id
+	if c.Method == "" {
+		c.Method = "constructor"
+	}
+	switch {
+	case c.Traceback != "":
+		c.Message += "\n" + strings.TrimRight(c.Traceback, "\n")
+	case c.Type != "" && c.Remote:
+		c.Message = c.Type + ": " + c.Message
+	}
+	c.Traceback = ""
+	return &c
+}
+
+// ready puts a started replica into its router, unless it is no longer wanted. It returns false for a replica that must be given the
+// newest user config first.
+func (c *Controller) ready(r *replica) bool {
+	c.mu.Lock()
+	d := r.dep
+	if d.replicas[r.id] != r {
+		c.mu.Unlock()
+		return true
+	}
+	if config, number := r.of.configLocked(); r.config != number {
+		c.mu.Unlock()
+		return false
+	} else if r.of.trial != nil {
+		r.of.acceptLocked(config, number)
+	}
+	if r.state == helvetype.ReplicaStarting || r.state == helvetype.ReplicaRecovering {
+		r.state, r.routed = helvetype.ReplicaRunning, r.running
+		r.running.Serve(true)
+		r.of.ran = true
+		d.starting.n = 0
+		if c.readier != nil {
+			close(c.readier)
+			c.readier = nil
+		}
+		if d.app.deployments[d.name] != d { // another has its name by now
+			c.stopLocked(r)
+		}
+		c.watchLocked(r)
+	}
+	c.Wake()
+	c.mu.Unlock()
+	c.log.Info("replica is ready", "app", d.app.name, "deployment", d.name, "replica", r.id, "after", time.Since(r.startedAt).Round(time.Millisecond))
+	c.update(d)
+	c.mu.Lock()
+	c.settleLocked(d.app.current) // after the router has it: a caller that waits for the application may count on all
+	c.mu.Unlock()
+	return true
+}
+
+// update gives the router of a deployment its replicas. The set is taken under the mutex and handed over outside of it, because the
+// router may start queued calls at once.
+func (c *Controller) update(d *deployment) {
+	d.serving.Update(func() []router.Replica {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		var set []router.Replica
+		for _, r := range d.replicas {
+			if r.state == helvetype.ReplicaRunning {
+				set = append(set, r.running)
+			}
+		}
+		return set
+	})
+}
+
+func (c *Controller) startFailed(r *replica, err error) {
+	d := r.dep
+	c.mu.Lock()
+	if d.replicas[r.id] != r {
+		c.mu.Unlock()
+		return
+	}
+	c.forgetLocked(r)
+	if r.of == d.now {
+		exit := &helvetype.Exit{Replica: r.id, Reason: err.Error(), Code: -1, At: time.Now()}
+		if ended, ok := errors.AsType[*host.EndedError](err); ok {
+			exit = ended.Exit(r.id)
+		}
+		r.leavePlaceLocked(exit)
+		d.failedLocked(&d.starting, r, err)
+	}
+	silent := d.app.failure != nil || d.app.status == helvetype.ApplicationDeploying && !r.of.retries() || // Deploy returns it
+		d.app.endingLocked() // the start was given up
+	c.Wake()
+	c.mu.Unlock()
+	if !silent {
+		c.log.Error("replica failed to start", "app", d.app.name, "deployment", d.name, "replica", r.id, "error", err)
+	}
+}
+
+// lost lets another replica take the place of one whose worker was lost with the node before.
+func (c *Controller) lost(r *replica, err *host.LostError) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.forgetLocked(r)
+	r.leavePlaceLocked(&helvetype.Exit{Replica: r.id, Reason: err.Error(), Code: -1, At: time.Now()})
+	c.Wake()
+}
+
+// died is called when the process of a running replica has ended. Its calls have been answered or routed again by its connection.
+func (c *Controller) died(r *replica) {
+	d := r.dep
+	c.mu.Lock()
+	if d.replicas[r.id] != r || r.state != helvetype.ReplicaRunning { // it stops, and the goroutine that stops it goes on
+		c.mu.Unlock()
+		return
+	}
+	ending := r.running.Ending()
+	exit := &ending.Exit
+	c.forgetLocked(r)
+	r.leavePlaceLocked(exit)
+	reason := strings.Join(append([]string{exit.Reason}, exit.Lines...), "\n")
+	if ending.FirstOfDeployment && r.of == d.now { // one crash is one failure, however many replicas it took with it
+		d.forgiveLocked(r)
+		d.failedLocked(&d.running, r, errors.New(reason))
+	}
+	text := exit.Reason
+	if ending.First { // the last lines are said once for all replicas of a worker
+		text = reason
+	}
+	level, what := slog.LevelError, "replica died, starting another"
+	if d.app.endingLocked() {
+		level, what = slog.LevelInfo, "replica died"
+	}
+	c.mu.Unlock()
+	c.log.Log(context.Background(), level, what, "app", d.app.name, "deployment", d.name, "replica", r.id, "reason", text,
+		"code", exit.Code, "signal", exit.Signal, "out_of_memory", exit.OutOfMemory, "restarts", r.before.restarts+1)
+	c.update(d)
+	c.Wake()
+}
+
+func (c *Controller) forgetLocked(r *replica) {
+	if r.running != nil {
+		serving.BaseOf(r.running).End(call.NewError(helvetype.ReasonReplicaUnavailable, fmt.Sprintf("replica %s was gone before the call was sent", r.id)))
+	}
+	if r.dep.replicas[r.id] == r {
+		r.dep.leaving = append(r.dep.leaving, r)
+		r.dep.tallyLocked()
+	}
+	delete(r.dep.replicas, r.id)
+	if r.routed != nil {
+		r.dep.serving.Router.Forget(r.routed)
+	}
+	c.goneLocked()
+}
+
+// leavePlaceLocked leaves the replica's place to the next that starts of its revision. Those of other revisions are not in its place:
+// for example, the failures of a build that did not start are no restarts of the next one.
+func (r *replica) leavePlaceLocked(exit *helvetype.Exit) {
+	e := r.of
+	e.lastExit = exit
+	e.openPlaces = append(e.openPlaces, restartHistory{r.before.restarts + 1, exit})
+	if extra := len(e.openPlaces) - r.dep.wanted; extra > 0 {
+		e.openPlaces = e.openPlaces[extra:]
+	}
+}
+
+func (e *deploymentRevision) takePlaceLocked() (h restartHistory) {
+	if len(e.openPlaces) > 0 {
+		h, e.openPlaces = e.openPlaces[0], e.openPlaces[1:]
+	}
+	return h
+}
+
+// stopLocked takes a replica out of service, drains it, and ends it.
+func (c *Controller) stopLocked(r *replica) {
+	if r.state != helvetype.ReplicaRunning { // a starting one is stopped when it is ready and still too many
+		return
+	}
+	r.state = helvetype.ReplicaStopping
+	d, running, grace := r.dep, r.running, r.of.host.Options.GracefulShutdownTimeout
+	base := serving.BaseOf(running)
+	running.Serve(false)
+	c.wg.Go(func() {
+		base.Slots().Close()
+		running.Recall()
+		c.update(d)
+		c.mu.Lock()
+		c.settleLocked(d.app.current)
+		c.mu.Unlock()
+		base.Control().Close()
+		ctx, cancel := context.WithTimeout(d.app.draining(), grace)
+		defer cancel()
+		serving.AwaitIdle(ctx, base.Busy)
+		base.Closing()
+		base.End(call.NewError(helvetype.ReasonReplicaUnavailable, "replica "+r.id+" has stopped"))
+		closing, cancel2 := context.WithTimeout(c.ctx, closeTime)
+		defer cancel2()
+		if err := running.Stop(closing); err != nil {
+			c.log.Warn("replica did not close cleanly", "app", d.app.name, "deployment", d.name, "replica", r.id, "error", err)
+		}
+		c.mu.Lock()
+		c.forgetLocked(r)
+		c.Wake()
+		c.mu.Unlock()
+	})
+}
+
+// draining is how long a replica of the application that stops may finish its calls, beside its own time. Of a deleted application
+// the calls have had their time; broadcasts, which the drain did not wait for, have what is left of it.
+func (a *application) draining() context.Context {
+	a.c.mu.Lock()
+	defer a.c.mu.Unlock()
+	switch {
+	case a.failure != nil: // no client was ever served
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		return ctx
+	case a.deleted:
+		return a.left
+	}
+	return a.c.ctx
+}
+
+// slowTime is after how long the log says what a start waits for.
+const slowTime = 10 * time.Second
+
+// waiting notes what the start of a replica waits for, until done is called. A start that takes long is in the log and in the status.
+func (c *Controller) waiting(r *replica, reason string) (done func()) {
+	since := time.Now()
+	c.mu.Lock()
+	r.waits, r.waitsSince = reason, since
+	c.mu.Unlock()
+	slow := time.AfterFunc(slowTime, func() {
+		c.mu.Lock()
+		still := r.waits == reason && r.waitsSince.Equal(since) && r.dep.replicas[r.id] == r
+		c.mu.Unlock()
+		if still {
+			c.log.Warn("replica is still starting", "app", r.dep.app.name, "deployment", r.dep.name, "replica", r.id, "waits_for", reason, "after", slowTime)
+		}
+	})
+	return func() {
+		slow.Stop()
+		c.mu.Lock()
+		r.waits = ""
+		c.mu.Unlock()
+	}
+}

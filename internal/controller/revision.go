@@ -1,0 +1,381 @@
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/router"
+	"github.com/helve-serve/helve/internal/serving"
+	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/telemetry"
+)
+
+// revision is one version of an application, as it was deployed. An application has one; while it changes from one to the next it has
+// two, whose replicas serve side by side.
+type revision struct {
+	app      *application
+	number   int
+	first    bool // the application was not there before
+	def      App
+	identity string          // see [App.identity]
+	goKey    string          // of its Go worker; "" without one
+	ctx      context.Context // ends when it failed or its application is gone: starts under way are given up
+	cancel   context.CancelCauseFunc
+
+	settled chan struct{} // closed when its first start succeeded or failed
+	failure error         // why it failed to start. Guarded by Controller.mu
+}
+
+// deployment is a deployment of an application: the part that decides which replicas there are. Guarded by Controller.mu.
+type deployment struct {
+	serving *serving.Deployment // the part that has the calls
+
+	app    *application
+	name   string
+	now    *deploymentRevision
+	former *deploymentRevision // while its application changes: the deployment of the revision before
+	wanted int                 // replicas
+	// submitted is num_replicas as it was deployed last. A deploy that does not change it leaves wanted as it is.
+	submitted, formerWanted int
+
+	configuring chan struct{} // of one: full while a Reconfigure runs, which waits for user code; filled before Controller.mu is taken
+
+	replicas map[string]*replica
+	failures int    // for giving up
+	starting rounds // starts that failed
+	running  rounds // replicas that ended soon after they had started
+	starts   int
+	lastFail time.Time
+	lastErr  error
+	message  string // of the last failure
+	gaveUp   bool
+	dropped  bool             // it is not part of its application any more
+	dynamic  []string         // deployments whose handles its replicas asked for
+	past     telemetry.Counts // of replicas that are gone
+	ghosts   []ghost
+	leaving  []*replica // replicas that are gone and had calls under way, which count when they end
+	configs  int        // numbers of user configs that were given out
+}
+
+// rounds counts failures for the back-off of starts. Failures of replicas that were started together, or before one of them
+// failed, are one round. For example, a database that was down for a moment has three replicas fail: that is one round, and the next
+// starts wait once.
+type rounds struct {
+	n    int
+	upTo int // the last start that is in one of them
+}
+
+// failedLocked notes the failure of a replica.
+func (d *deployment) failedLocked(in *rounds, r *replica, err error) {
+	if d.failures++; r.order > in.upTo {
+		in.n, in.upTo = in.n+1, d.starts
+	}
+	d.lastFail, d.lastErr, d.message = time.Now(), err, err.Error()
+}
+
+// forgiveLocked forgets failures: r ran for long.
+func (d *deployment) forgiveLocked(r *replica) {
+	if time.Since(r.startedAt) > healthyTime {
+		d.failures, d.running.n = 0, 0
+	}
+}
+
+// deploymentRevision is a deployment as one revision has it.
+type deploymentRevision struct {
+	revision *revision
+	host     *host.Deployment // what its host knows of it
+	starter  host.Host        // starts its replicas
+	// code identifies the code and the process of its replicas: of two revisions with the same code and options, replicas of one are
+	// as good as replicas of the other. "" is equal to no other.
+	code string
+	// version is the number of the revision that the replicas are of: it goes on as long as code and options ask for no new replicas.
+	version string
+
+	// Guarded by Controller.mu.
+	ran          bool             // a replica was ready once
+	config       json.RawMessage  // the user config that replicas have, nil for none
+	configNumber int              // see [deployment.configs]
+	trial        *trial           // a user config that may replace it; nil for none
+	openPlaces   []restartHistory // places whose replica is gone, for the next to start
+	lastExit     *helvetype.Exit
+}
+
+// retries says that starts that fail are made again before the application has run.
+func (e *deploymentRevision) retries() bool {
+	def := &e.revision.def
+	return def.Retry || def.RetryStated && e.host.Options.Sources["max_constructor_retry_count"] != spec.FromDefault
+}
+
+// policy makes the routing policy; nil for the default.
+func (e *deploymentRevision) policy() router.Policy {
+	switch r := e.host.Options.RequestRouter; r.Policy {
+	case spec.RoundRobin:
+		return router.NewRoundRobin()
+	case spec.ConsistentHash:
+		return router.NewConsistentHash(r.VirtualNodes, r.FallbackReplicas)
+	case spec.Custom:
+		if p := e.revision.def.policies[e.host.Name]; p != nil {
+			return p
+		}
+	}
+	return nil
+}
+
+func (r *revision) id() string { return strconv.Itoa(r.number) }
+
+// newRevision makes the next revision of an application.
+func (a *application) newRevision(def App) *revision {
+	a.revisions++
+	r := &revision{app: a, number: a.revisions, def: def, identity: def.identity(a.c.set.Program), settled: make(chan struct{})}
+	r.ctx, r.cancel = context.WithCancelCause(a.ctx)
+	a.hosts.Runner = def.Runner
+	return r
+}
+
+// deployment makes a deployment of the revision, with the host of its kind: the one place where the kinds are told apart.
+func (r *revision) deployment(s spec.Deployment) *deploymentRevision {
+	c := r.app.c
+	h := &host.Deployment{App: r.app.name, Name: s.Name, Spec: s, Options: s.Options.Effective(), Class: r.def.Classes[s.Name]}
+	e := &deploymentRevision{revision: r, host: h, config: s.Options.UserConfig, version: r.id()}
+	version := ""
+	if h.Options.Version != "" {
+		version = "version " + h.Options.Version
+	}
+	if c.set.Host != nil {
+		e.starter = c.set.Host(h)
+	}
+	switch {
+	case e.starter != nil:
+		e.code = version
+	case s.Language == "python":
+		e.starter = &host.PythonWorker{Deployment: h, App: r.app.hosts, Python: r.def.Python, Env: c.set.Program.Env}
+		e.code = r.def.pythonCode(s.Name, version)
+	case h.Options.Isolation == spec.Process || r.def.Program != nil:
+		g := r.goWorker(h)
+		e.starter, r.goKey = g, g.Key()
+		e.code = "worker " + r.goKey + " " + version
+	default:
+		e.starter = &host.InProcess{Deployment: h, Node: c.set.Node, Codec: c.set.Codec, Strict: c.set.Strict, OutOfLine: c.set.OutOfLine}
+		e.code = version
+	}
+	return e
+}
+
+// goWorker is the host of a deployment in a Go worker.
+func (r *revision) goWorker(h *host.Deployment) *host.GoWorker {
+	g := &host.GoWorker{Deployment: h, App: r.app.hosts, Graph: &r.def.Graph, Program: r.app.c.set.Program}
+	if r.def.Program != nil {
+		g.Program = *r.def.Program
+	}
+	for _, s := range r.def.Graph.Deployments {
+		if o := s.Options.Effective(); s.Language != "python" && (o.Isolation == spec.Process || r.def.Program != nil) {
+			g.Shared = append(g.Shared, &host.Deployment{App: h.App, Name: s.Name, Options: o})
+		}
+	}
+	return g
+}
+
+// newDeploymentLocked makes a deployment without replicas.
+func (a *application) newDeploymentLocked(name string) *deployment {
+	c := a.c
+	d := &deployment{
+		serving: serving.New(c.log, c.set.Node, a.name, name), app: a, name: name, replicas: map[string]*replica{}, configuring: make(chan struct{}, 1),
+	}
+	d.serving.Why = func() string {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return d.message
+	}
+	d.serving.UsesMore = d.noteUse
+	d.serving.Successor = func() *serving.Deployment {
+		if next := c.Deployment(a.name, name); next != d.serving {
+			return next
+		}
+		return nil
+	}
+	a.deployments[name] = d
+	return d
+}
+
+// continueLocked lets e go on with what the deployment has, as far as e leaves it as it is: the number of replicas that was set since
+// the last deploy, the replicas themselves, and their user config. For example, a deploy that changes max_ongoing_requests alone keeps
+// every replica, and changes the gates of those that run.
+func (d *deployment) continueLocked(e *deploymentRevision) {
+	n := e.host.Options.NumReplicas
+	if d.now == nil || n != d.submitted {
+		d.wanted = n
+	}
+	d.submitted = n
+	last := d.now
+	d.configs++
+	e.configNumber = d.configs
+	if last == nil || last.code == "" || last.code != e.code || spec.MostUpdate(spec.Changes(last.host.Options, e.host.Options)) == spec.NewReplicas {
+		return
+	}
+	e.version, e.ran = last.version, last.ran
+	if string(last.config) == string(e.config) {
+		e.configNumber = last.configNumber
+	}
+	e.openPlaces, e.lastExit = last.openPlaces, last.lastExit
+}
+
+// adoptLocked makes r what the application should become. Deployments that it has in common with the revision before keep
+// their routers and with them every call that waits; those that it no longer has stay until the change is over, because
+// replicas of the revision before may call them.
+func (a *application) adoptLocked(r *revision) {
+	a.previous, a.current = a.current, r
+	for _, s := range r.def.Graph.Deployments {
+		e := r.deployment(s)
+		d := a.deployments[s.Name]
+		if d != nil && d.dropped { // the loop does not see it any more: what runs drains, what starts does when it is ready
+			for _, r := range d.replicas {
+				a.c.stopLocked(r)
+			}
+			d = nil
+		}
+		if d == nil {
+			d = a.newDeploymentLocked(s.Name)
+		}
+		d.former, d.formerWanted = d.now, d.wanted
+		d.continueLocked(e)
+		d.become(e)
+		d.forgetFailuresLocked()
+		if r.def.Bound != nil {
+			r.def.Bound(s.Name, d.serving)
+		}
+	}
+	a.status, a.message, a.since = helvetype.ApplicationDeploying, "", time.Now()
+}
+
+// forgetFailuresLocked is for a deployment that becomes what another revision has it as: those of the former say nothing of it.
+func (d *deployment) forgetFailuresLocked() {
+	d.failures, d.starting.n, d.running.n, d.gaveUp, d.message = 0, 0, 0, false, ""
+}
+
+// become changes the deployment to what a revision has it as. Calls that wait go on waiting, in the same queue.
+func (d *deployment) become(e *deploymentRevision) {
+	d.now = e
+	o := &e.host.Options
+	d.serving.Become(serving.State{
+		Home: e.revision.def.Home, InProcess: e.starter.InProcess(), ReadsInput: o.RequestRouter.Policy == spec.Custom,
+	}, o.MaxQueuedRequests, e.policy())
+	for _, r := range d.replicas {
+		if r.of.version != e.version {
+			continue
+		}
+		r.of = e
+	}
+}
+
+// revertLocked goes back to the revision before: the new one failed to start. Replicas of the old one that have been
+// stopped are started again; until then those of the new one that run stay.
+func (a *application) revertLocked(cause error) {
+	failed := a.current
+	a.current, a.previous = a.previous, nil
+	for _, d := range a.deployments {
+		if d.former != nil {
+			d.become(d.former)
+			d.former, d.wanted, d.submitted = nil, d.formerWanted, d.former.host.Options.NumReplicas
+		}
+		d.forgetFailuresLocked()
+		if d.now.revision == a.current {
+			continue
+		}
+		a.dropLocked(d, call.NewError(helvetype.ReasonDeploymentUnavailable, "revision "+failed.id()+" of application "+a.name+" failed to start: "+cause.Error()))
+	}
+	a.status = helvetype.ApplicationRunning
+	a.message = "revision " + failed.id() + " failed to start and was rolled back: " + cause.Error()
+}
+
+// dropLocked ends a deployment that its application no longer has. Its replicas are stopped by the loop.
+func (a *application) dropLocked(d *deployment, gone *call.Error) {
+	d.serving.Refuse(gone)
+	d.dropped = true
+	a.c.wg.Go(func() { d.serving.Router.Close(gone) })
+}
+
+// tidyLocked ends the remains of revisions that are over: deployments that the current one does not have, once no replica of another
+// revision could call them, and Go workers without replicas.
+func (a *application) tidyLocked() {
+	if a.status != helvetype.ApplicationRunning {
+		return
+	}
+	former := false
+	for _, d := range a.deployments {
+		for _, r := range d.replicas {
+			former = former || r.of.revision != a.current && d.now.revision == a.current
+		}
+	}
+	for name, d := range a.deployments {
+		if d.dropped && len(d.replicas) == 0 {
+			delete(a.deployments, name)
+		} else if !former && !d.dropped && d.now.revision != a.current {
+			a.dropLocked(d, call.NewError(helvetype.ReasonDeploymentUnavailable,
+				"deployment "+name+" is not part of application "+a.name+" any more"))
+			a.c.Wake()
+		}
+	}
+	a.hosts.EndIdle(a.current.goKey)
+}
+
+// settleLocked ends the first start of a revision when everything runs.
+func (c *Controller) settleLocked(r *revision) {
+	a := r.app
+	if a.status != helvetype.ApplicationDeploying || a.failure != nil || a.current != r {
+		return
+	}
+	for _, d := range a.deployments {
+		e := d.now
+		if e.revision != r {
+			continue
+		}
+		ready := 0
+		for _, running := range d.serving.Router.Replicas() {
+			have := d.replicas[running.ID()]
+			if have == nil || have.of.version != e.version { // it takes calls until the loop has stopped it
+				return
+			}
+			if have.config == e.configNumber {
+				ready++
+			}
+		}
+		if ready < d.wanted {
+			return
+		}
+	}
+	a.status, a.previous = helvetype.ApplicationRunning, nil
+	for _, d := range a.deployments {
+		d.former = nil
+	}
+	close(r.settled)
+	c.Wake() // for the remains of the revision before
+}
+
+// failLocked ends the first start of a revision with its first error.
+func (c *Controller) failLocked(r *revision, err error) {
+	a := r.app
+	if a.status != helvetype.ApplicationDeploying || a.failure != nil || a.current != r {
+		return
+	}
+	if a.previous != nil {
+		r.failure = err
+		a.revertLocked(err)
+		close(r.settled)
+		r.cancel(err)
+		c.Wake()
+		return
+	}
+	a.status, a.failure, a.message, r.failure = helvetype.ApplicationDeployFailed, err, err.Error(), err
+	e := call.NewError(helvetype.ReasonDeploymentUnavailable, "application "+a.name+" failed to start: "+err.Error())
+	for _, d := range a.deployments {
+		d.serving.Refuse(e)
+	}
+	close(r.settled)
+	a.cancel(err)
+	c.Wake()
+}

@@ -1,0 +1,106 @@
+package controller
+
+import (
+	"context"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/proxy"
+	"github.com/helve-serve/helve/internal/spec"
+)
+
+// publish gives the proxy the routes of the applications that run.
+func (c *Controller) publish() error {
+	c.mu.Lock()
+	var routes []proxy.Route
+	for _, a := range c.apps {
+		if a.status == helvetype.ApplicationRunning {
+			c.set.Proxy.Open()
+		}
+		g := a.current.def.Graph
+		if a.status == helvetype.ApplicationDeleting {
+			continue
+		} else if a.previous != nil { // until all of the new revision runs
+			g = a.previous.def.Graph
+		} else if a.status != helvetype.ApplicationRunning {
+			continue
+		}
+		if a.deleted || g.Ingress == nil || g.RoutePrefix == "" {
+			continue
+		}
+		d := a.deployments[g.Ingress.Deployment]
+		e := d.now
+		if a.previous != nil && d.former != nil {
+			e = d.former
+		}
+		method := e.starter.Method(g.Ingress.Method)
+		r := proxy.Route{Prefix: g.RoutePrefix, App: a.name, In: inputs[method.In]}
+		place := &call.Place{App: a.name, Deployment: d.name, Method: g.Ingress.Method, Prefix: g.RoutePrefix, Home: a.current.def.Home}
+		of := d.serving
+		r.Refuses = func(c *call.Call) *call.Error {
+			c.Info.Place = place
+			return of.Full(c)
+		}
+		kind := g.Ingress.Kind
+		if method.Stream {
+			kind = spec.IngressStream
+		}
+		switch kind {
+		case spec.IngressHTTP:
+			place.Method = "ServeHTTP"
+			r.Handle = func(ctx context.Context, c *call.Call, serve proxy.Serve) *call.Error {
+				c.Info.Place = place
+				return of.Handle(ctx, c, serve)
+			}
+		case spec.IngressStream:
+			r.Stream = func(ctx context.Context, c *call.Call, item proxy.Item) *call.Error {
+				c.Info.Place = place
+				return of.Stream(ctx, c, item)
+			}
+		case spec.IngressMethod:
+			r.Call = func(ctx context.Context, c *call.Call) (call.Payload, *call.Error) {
+				c.Info.Place = place
+				return of.Do(ctx, c)
+			}
+		}
+		routes = append(routes, r)
+	}
+	c.mu.Unlock()
+	return c.set.Proxy.SetRoutes(routes)
+}
+
+// Readiness says of every application whether it answers requests: it runs, and no deployment is without a replica that should have one.
+func (c *Controller) Readiness() map[string]bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := make(map[string]bool, len(c.apps))
+	for name, a := range c.apps {
+		all[name] = a.readyLocked()
+	}
+	return all
+}
+
+func (a *application) readyLocked() bool {
+	if a.deleted || a.status == helvetype.ApplicationDeleting || a.previous == nil && a.status != helvetype.ApplicationRunning {
+		return false
+	}
+	ingress := ""
+	if in := a.current.def.Graph.Ingress; in != nil {
+		ingress = in.Deployment
+	}
+	for _, d := range a.deployments {
+		if d.dropped || len(d.serving.Router.Replicas()) > 0 {
+			continue
+		}
+		if d.name == ingress || d.former != nil || d.wanted > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// inputs are the inputs of ingress methods by the names that package host has for them. Another name is of an input that an
+// ingress cannot send.
+var inputs = map[string]proxy.InKind{ //nolint:gochecknoglobals // a constant
+	"none": proxy.InNone, "string": proxy.InString, "bytes": proxy.InBytes, "json": proxy.InJSON,
+}

@@ -1,0 +1,213 @@
+package controller
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/serving"
+)
+
+// Statuses follow the reference's rules. A deployment is UPDATING while its revision starts, DEPLOY_FAILED when that was given
+// up, and later UNHEALTHY while replicas are missing because some have failed. An application that has started is as its worst
+// deployment is: for example, of two deployments one is HEALTHY and one UNHEALTHY, then the application is UNHEALTHY.
+
+// Status is what runs now.
+func (c *Controller) Status() helvetype.Status {
+	c.workers.CountAll()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{}}
+	for name, a := range c.apps {
+		s.Applications[name] = a.statusLocked()
+	}
+	return s
+}
+
+func (a *application) statusLocked() helvetype.ApplicationStatus {
+	s := helvetype.ApplicationStatus{
+		Status: a.status, Message: a.message, RoutePrefix: a.current.def.Graph.RoutePrefix, Deployments: map[string]helvetype.DeploymentStatus{}, SharedMemory: a.hosts.Memory(),
+	}
+	worst := helvetype.DeploymentHealthy
+	for _, name := range slices.Sorted(maps.Keys(a.deployments)) {
+		d := a.deployments[name]
+		ds := d.statusLocked()
+		s.Deployments[name] = ds
+		if d.now.revision != a.current { // it goes with the revision before
+			continue
+		}
+		if severity[ds.Status] > severity[worst] {
+			worst = ds.Status
+			if a.status != helvetype.ApplicationDeployFailed && ds.Message != "" {
+				s.Message = fmt.Sprintf("deployment %s: %s", name, ds.Message)
+			}
+		}
+	}
+	if a.status == helvetype.ApplicationRunning {
+		s.Status = ofApplication[worst]
+	}
+	return s
+}
+
+// severity orders statuses: the reference's ranks, the worst last.
+var severity = map[helvetype.DeploymentState]int{ //nolint:gochecknoglobals // a constant
+	helvetype.DeploymentHealthy: 0, helvetype.DeploymentUpdating: 1, helvetype.DeploymentUnhealthy: 2, helvetype.DeploymentDeployFailed: 3,
+}
+
+// ofApplication is what an application is whose worst deployment is so.
+var ofApplication = map[helvetype.DeploymentState]helvetype.ApplicationState{ //nolint:gochecknoglobals // a constant
+	helvetype.DeploymentHealthy: helvetype.ApplicationRunning, helvetype.DeploymentUpdating: helvetype.ApplicationDeploying,
+	helvetype.DeploymentUnhealthy: helvetype.ApplicationUnhealthy, helvetype.DeploymentDeployFailed: helvetype.ApplicationDeployFailed,
+}
+
+func (d *deployment) statusLocked() helvetype.DeploymentStatus {
+	a, e := d.app, d.now
+	s := helvetype.DeploymentStatus{
+		Status: helvetype.DeploymentHealthy, Replicas: []helvetype.ReplicaStatus{}, Uses: e.host.Spec.Uses, DynamicUses: slices.Clone(d.dynamic),
+		LastExit: e.lastExit, Calls: d.callsLocked(),
+	}
+	ready, former := 0, 0
+	for _, r := range d.replicas {
+		s.Replicas = append(s.Replicas, r.statusLocked())
+		switch {
+		case r.state != helvetype.ReplicaRunning:
+		case r.of != e:
+			former++
+		default:
+			ready++
+		}
+	}
+	slices.SortFunc(s.Replicas, func(a, b helvetype.ReplicaStatus) int {
+		if c := a.StartedAt.Compare(b.StartedAt); c != 0 {
+			return c
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	missing := ready < d.wanted
+	switch {
+	case d.gaveUp:
+		s.Status, s.Message = helvetype.DeploymentDeployFailed, d.message
+	case a.status == helvetype.ApplicationDeleting:
+		s.Status = helvetype.DeploymentUpdating
+	case missing && d.failures > 0 && a.status != helvetype.ApplicationDeploying:
+		s.Status, s.Message = helvetype.DeploymentUnhealthy, d.message
+	case missing && d.failures > 0:
+		s.Status, s.Message = helvetype.DeploymentUpdating, d.message
+	case missing || former > 0:
+		s.Status = helvetype.DeploymentUpdating
+	}
+	if s.Message == "" && missing {
+		s.Message = d.slowLocked()
+	}
+	return s
+}
+
+func (r *replica) statusLocked() helvetype.ReplicaStatus {
+	s := helvetype.ReplicaStatus{
+		ID: r.id, State: r.state, StartedAt: r.startedAt, Restarts: r.before.restarts, LastExit: r.before.exit,
+	}
+	if r.running != nil {
+		p := r.running.Process()
+		s.PID, s.Unresponsive = p.PID, p.Unresponsive
+	}
+	return s
+}
+
+// tallyLocked adds up the counts of replicas that are gone, once their last call has ended: a call that was cut off ends later than its
+// replica, and is an error all the same.
+func (d *deployment) tallyLocked() {
+	d.leaving = slices.DeleteFunc(d.leaving, func(r *replica) bool {
+		if r.running == nil { // it never served
+			return true
+		}
+		over := !serving.BaseOf(r.running).Busy()
+		if over {
+			counts := r.running.Counts()
+			d.past.Add(counts)
+			d.rememberLocked(r, counts)
+		}
+		return over
+	})
+}
+
+func (d *deployment) callsLocked() helvetype.Calls {
+	d.tallyLocked()
+	c := helvetype.Calls{Queued: d.serving.Router.Queued(), Total: d.past.Started, Errors: d.past.Failed, Late: d.past.Late}
+	count := func(r *replica) {
+		if r.running == nil {
+			return
+		}
+		s := r.running.Counts()
+		c.Running += serving.BaseOf(r.running).Slots().Load()
+		c.Total, c.Errors, c.Late = c.Total+s.Started, c.Errors+s.Failed, c.Late+s.Late
+	}
+	for _, r := range d.replicas {
+		count(r)
+	}
+	for _, r := range d.leaving {
+		count(r)
+	}
+	return c
+}
+
+// Missing says why there is no application of the name that serves.
+func (c *Controller) Missing(name string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.missingLocked(name)
+}
+
+func (c *Controller) missingLocked(name string) error {
+	a := c.apps[name]
+	switch {
+	case c.closing:
+		return errors.New("the node is closing")
+	case a == nil && len(c.apps) == 0:
+		return fmt.Errorf("no application %q is running", name)
+	case a == nil:
+		return fmt.Errorf("no application %q is running; there is %s", name, strings.Join(slices.Sorted(maps.Keys(c.apps)), ", "))
+	case a.status == helvetype.ApplicationDeleting:
+		return fmt.Errorf("application %q is being deleted", name)
+	case a.failure != nil:
+		return fmt.Errorf("application %q failed to start: %w", name, a.failure)
+	}
+	return fmt.Errorf("application %q is being deployed", name)
+}
+
+// Absent says why no deployment of the name serves.
+func (c *Controller) Absent(app, name string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a := c.apps[app]
+	if a == nil || a.deleted || c.closing || a.deployments[name] != nil {
+		return c.missingLocked(app)
+	}
+	return fmt.Errorf("no deployment %q in application %q; it has %s", name, app, strings.Join(slices.Sorted(maps.Keys(a.deployments)), ", "))
+}
+
+// slowLocked says what the oldest start of a deployment waits for, if that has taken long.
+func (d *deployment) slowLocked() string {
+	var oldest *replica
+	for _, r := range d.replicas {
+		if r.state == helvetype.ReplicaStarting && r.waits != "" && (oldest == nil || r.waitsSince.Before(oldest.waitsSince)) {
+			oldest = r
+		}
+	}
+	if oldest == nil {
+		return ""
+	}
+	took := time.Since(oldest.waitsSince)
+	if took < slowTime {
+		return ""
+	}
+	return fmt.Sprintf("replica %s has waited for %s for %s", oldest.id, oldest.waits, took.Truncate(time.Second))
+}
+
+// endingLocked says that the application goes: nothing of it that ends is missed.
+func (a *application) endingLocked() bool {
+	return a.c.closing || a.deleted || a.status == helvetype.ApplicationDeleting
+}

@@ -1,0 +1,157 @@
+package guest
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/gate"
+	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/protocol"
+	"github.com/helve-serve/helve/internal/router"
+	"github.com/helve-serve/helve/internal/serving"
+	"github.com/helve-serve/helve/internal/transport"
+	"github.com/helve-serve/helve/internal/wire"
+)
+
+// nodeSession is the time of a replica under one node. The node counts the slots of the replica, so calls that run when the
+// node goes are counted by the node after it, its successor, until they end.
+//
+// Example: a session ends with three running calls. The successor is told of three (report), and counts three slots as
+// taken. Two of the calls end: the session gives two slots back (reportFinished). The successor is killed, a third node
+// dials in: report says one. Then the last call ends, and one slot goes back to the third node.
+//
+// The session is the serving.Replica of callers in this process: its gate has the slots that the node has lent.
+type nodeSession struct {
+	serving.Base
+	guest   *Guest
+	replica *hosted
+	slots   *gate.LocalSlots // lent by the node, for calls from this process
+	idle    *time.Timer      // gives lent slots back that have no use
+
+	// running counts calls from the node that have not ended. When the session has ended it counts calls under lent slots too.
+	running atomic.Int64
+	over    atomic.Bool // the node has gone
+
+	mu        sync.Mutex
+	reported  int64      // calls that the successor counts: the calls of the last report without the slots given back since
+	successor *wire.Peer // nil until a node has taken over
+}
+
+// ID is the replica's id.
+func (s *nodeSession) ID() string { return s.replica.instance.ID }
+
+// Node is "": a worker does not know the name of its node.
+func (s *nodeSession) Node() string { return "" }
+
+// Gate has the slots that the node has lent.
+func (s *nodeSession) Gate() router.Gate { return s.slots }
+
+// Instance is the instance, for callers in this process.
+func (s *nodeSession) Instance() *instance.Instance { return s.replica.inline }
+
+// Transport is nil: the callers are in this process.
+func (s *nodeSession) Transport() transport.Transport { return nil }
+
+// idleTime is how long the worker keeps lent slots without use.
+const idleTime = time.Second
+
+// startSession begins a session with the node that the worker is connected to, or with the next node.
+func (h *hosted) startSession() {
+	s := &nodeSession{guest: h.guest, replica: h}
+	s.slots = gate.NewLocalSlots(func(_ *call.Batch, n int) { s.giveBack(h.guest.peer.Load(), n) })
+	s.idle = time.AfterFunc(time.Hour, func() {
+		if !s.slots.ReturnIdle() {
+			s.idle.Reset(idleTime)
+		}
+	})
+	s.idle.Stop()
+	h.session.Store(s)
+}
+
+// giveBack tells a node that n slots are free. It does not wait.
+func (s *nodeSession) giveBack(to *wire.Peer, n int) {
+	go protocol.Ask(context.Background(), to, protocol.ReturnBlock{Replica: s.replica.instance.ID, Slots: n}) //nolint:errcheck // a node that has gone counts nothing
+}
+
+// Ended counts the end of a call from the node.
+func (s *nodeSession) Ended() {
+	s.running.Add(-1)
+	if s.over.Load() {
+		s.reportFinished(nil)
+	}
+}
+
+// end ends the session, because the node has gone. No call takes a lent slot of it any more.
+func (s *nodeSession) end() {
+	s.idle.Stop()
+	s.over.Store(true)
+	s.running.Add(int64(s.slots.Abandon(func(_ *call.Batch, n int) {
+		for range n {
+			s.Ended()
+		}
+	})))
+}
+
+// report gives the number of running calls, for the hello to a node that may become the successor. Calls that end from now
+// on are given back to that node by reportFinished.
+func (s *nodeSession) report() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.successor = nil
+	s.reported = s.running.Load()
+	return int(s.reported)
+}
+
+// reportFinished gives the slots of calls that have ended since the last report back to the successor. A successor that is
+// not nil is a node that has just taken over.
+func (s *nodeSession) reportFinished(successor *wire.Peer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if successor != nil {
+		s.successor = successor
+	}
+	if n := s.reported - s.running.Load(); n > 0 && s.successor != nil {
+		s.reported -= n
+		s.giveBack(s.successor, int(n))
+	}
+}
+
+// addSlots offers lent slots of a replica to callers in this process.
+func (g *Guest) addSlots(h *hosted, k protocol.GrantBlock) {
+	s := h.session.Load()
+	g.mu.Lock()
+	for _, p := range g.ports {
+		if p.deployment != h.instance.Class.Deployment {
+			continue
+		}
+		local := p.local.Load()
+		if local == nil || !slices.Contains(*local, serving.Replica(s)) {
+			var next []serving.Replica
+			if local != nil {
+				next = append(next, *local...)
+			}
+			next = append(next, s)
+			p.local.Store(&next)
+		}
+	}
+	g.mu.Unlock()
+	s.slots.Grant(nil, k.Number, k.Slots)
+	s.idle.Reset(idleTime)
+}
+
+// withdrawSlots hides a replica from callers in this process, because it stops or its node has gone.
+func (g *Guest) withdrawSlots(s *nodeSession) {
+	s.idle.Stop()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, p := range g.ports {
+		if local := p.local.Load(); local != nil {
+			next := slices.DeleteFunc(slices.Clone(*local), func(r serving.Replica) bool { return r == serving.Replica(s) })
+			p.local.Store(&next)
+		}
+	}
+}

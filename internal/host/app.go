@@ -1,0 +1,165 @@
+package host
+
+import (
+	"context"
+	"sync"
+
+	"github.com/helve-serve/helve/helvetype"
+)
+
+// App is the part of an application that its workers share: the Go workers by key, and shared memory for large values.
+//
+// Replicas of Go deployments share one process if their keys are equal, of different revisions too: the key says how the process is
+// started. For example, a deploy that changes the number of replicas has the key of the revision before, and the new replicas start in
+// the worker that runs; a deploy of another executable starts a worker beside it.
+type App struct {
+	// Runner runs Go workers on goroutines of this process; nil starts processes. It is set before the first start.
+	Runner Runner
+
+	workers *Workers
+	name    string
+
+	mu        sync.Mutex
+	goWorkers map[string]*goWorkerSlot // by key
+
+	// Guarded by Workers.mu.
+	memory *memory // nil until the first worker, or for good
+	closed bool
+}
+
+// goWorkerSlot is the place of one Go worker.
+type goWorkerSlot struct {
+	worker *Worker       // nil while there is none
+	up     chan struct{} // closed when the one that is being started or taken over is up or has failed; nil for none
+	err    error         // why it failed
+	gaveUp bool          // the replica that had it started was not wanted any more
+}
+
+// NewApp makes the part of an application that its workers share.
+func (ws *Workers) NewApp(name string) *App {
+	return &App{workers: ws, name: name, goWorkers: map[string]*goWorkerSlot{}}
+}
+
+// Memory is the account of the application's shared memory; nil if there is none.
+func (a *App) Memory() *helvetype.SharedMemory {
+	a.workers.mu.Lock()
+	m := a.memory
+	a.workers.mu.Unlock()
+	return m.status()
+}
+
+// goWorker gives the Go worker of a key, which start starts if need be.
+func (a *App) goWorker(ctx context.Context, key string, start func() (*Worker, error)) (*Worker, error) {
+	for {
+		a.mu.Lock()
+		s := a.slotLocked(key)
+		if w := s.worker; w != nil {
+			a.mu.Unlock()
+			return w, nil
+		}
+		up := s.up
+		if up == nil {
+			up = make(chan struct{})
+			s.up = up
+			a.mu.Unlock()
+			w, err := start()
+			a.mu.Lock()
+			s.gaveUp = err != nil && ctx.Err() != nil
+			s.settle(w, err)
+			a.mu.Unlock()
+			return w, err
+		}
+		a.mu.Unlock()
+		<-up
+		a.mu.Lock()
+		err, again := s.err, s.gaveUp && ctx.Err() == nil
+		a.mu.Unlock()
+		if err != nil && !again {
+			return nil, err
+		}
+	}
+}
+
+func (a *App) slotLocked(key string) *goWorkerSlot {
+	s := a.goWorkers[key]
+	if s == nil {
+		s = &goWorkerSlot{}
+		a.goWorkers[key] = s
+	}
+	return s
+}
+
+// settle lets the starts go on that wait for the worker. With neither worker nor error they start another. App.mu is held.
+func (s *goWorkerSlot) settle(w *Worker, err error) {
+	s.worker, s.err = w, err
+	if w != nil {
+		select {
+		case <-w.stopped: // died at once
+			s.worker = nil
+		default:
+		}
+	}
+	if s.up != nil {
+		close(s.up)
+		s.up = nil
+	}
+}
+
+// expect has starts wait for a Go worker that is taken over, until settled is called.
+func (a *App) expect(key string) (settled func(w *Worker)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := a.slotLocked(key)
+	s.up = make(chan struct{})
+	return func(w *Worker) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		s.settle(w, nil)
+	}
+}
+
+// ended forgets a Go worker whose process has ended.
+func (a *App) ended(w *Worker) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if s := a.goWorkers[w.key]; s != nil && s.worker == w {
+		s.worker = nil
+	}
+}
+
+// running are the Go workers that run.
+func (a *App) running() (ws []*Worker) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, s := range a.goWorkers {
+		if s.worker != nil {
+			ws = append(ws, s.worker)
+		}
+	}
+	return ws
+}
+
+// EndIdle ends the Go workers without replicas, except that of a key, which the current revision uses. It does not wait.
+func (a *App) EndIdle(keep string) {
+	ws := a.workers
+	for _, w := range a.running() {
+		ws.mu.Lock()
+		idle := len(w.replicas) == 0
+		ws.mu.Unlock()
+		if idle && w.key != keep && !w.ending.Swap(true) {
+			ws.wg.Go(func() { w.Stop(ws.ctx) })
+		}
+	}
+}
+
+// Close ends the Go workers and the shared memory of an application whose replicas are gone.
+func (a *App) Close(ctx context.Context) {
+	for _, w := range a.running() {
+		w.Stop(ctx)
+	}
+	a.workers.mu.Lock()
+	m := a.memory
+	a.closed = true
+	a.workers.mu.Unlock()
+	m.close()
+}

@@ -1,0 +1,180 @@
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+
+	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/wire"
+)
+
+// open completes the opening of a worker's connection and serves it until it ends. Until the dialler has proved that it has the worker's
+// token it may be any process of this user: it is refused without a trace at the worker whose id it says.
+func (ws *Workers) open(nc net.Conn) {
+	opened, ok := ws.halfOpen(nc)
+	if !ok {
+		nc.Close()
+		return
+	}
+	var w *Worker
+	admitted := false
+	offer := wire.Offer{
+		Version: ws.set.Version, MaxBody: ws.set.MaxBody, Features: []string{wire.FeatureBulk, wire.FeatureSegments, wire.FeatureArena},
+		Admit: func(h wire.Hello) error {
+			if h.Connection != wire.ConnSmall {
+				return nil
+			}
+			if err := ws.admit(w); err != nil {
+				return err
+			}
+			admitted = true
+			if h.Resume != nil {
+				if err := h.Resume.Check(); err != nil {
+					return err
+				}
+			}
+			return w.check(h)
+		},
+		Arena: func(wire.Hello) *wire.Arena { return ws.share(w) },
+	}
+	h, err := offer.Accept(nc, func(h wire.Hello) (wire.Token, error) {
+		ws.awaitDecision(h.ID)
+		ws.mu.Lock()
+		defer ws.mu.Unlock()
+		if ws.former.expected[h.ID] != nil {
+			return wire.Token{}, turnAway(nc)
+		}
+		if w = ws.all[h.ID]; w == nil || h.Kind != "worker" {
+			return wire.Token{}, fmt.Errorf("no worker %q is expected here", h.ID)
+		}
+		return w.token, nil
+	})
+	opened()
+	if err == nil && h.Connection == wire.ConnBulk {
+		w.attach(nc)
+		return
+	}
+	if err == nil && h.Connection == wire.ConnAsk {
+		ws.answer(w, nc, h.Terms)
+		return
+	}
+	if err != nil {
+		if admitted {
+			ws.mu.Lock()
+			w.admitted = false // one that lives on, with its node's state, dials again
+			ws.mu.Unlock()
+			select {
+			case w.refused <- err:
+			default: // the first says it
+			}
+		}
+		nc.Close()
+		return
+	}
+	s := ws.set.NewSession(w, h.ReferenceOver, false)
+	peer := wire.NewPeer(wire.NewLink(wire.NewConn(nc), h.Terms), s)
+	s.Attach(peer)
+	ws.mu.Lock()
+	if w.memory != nil {
+		w.memory.peer = peer
+		peer.UseMemory(w.memory)
+	}
+	w.peer, w.resume = peer, h.Resume
+	ws.mu.Unlock()
+	close(w.opened)
+	ws.wg.Go(w.ping)
+	err = peer.Serve()
+	s.Close()
+	ws.reclaimSlots(w)
+	ws.log.Debug("worker connection ended", "worker", w.id, "error", err)
+	// A worker without its connection is of no use. If nobody ends it already, it must go at once, so that its
+	// replacement does not run beside it.
+	if !w.ending.Load() {
+		w.awaitEnd()
+		w.proc.Kill()
+	}
+}
+
+// admit takes the one connection of a worker that has proved its token.
+func (ws *Workers) admit(w *Worker) error {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	if w.admitted || ws.all[w.id] != w {
+		return fmt.Errorf("no worker %q is expected here", w.id)
+	}
+	w.admitted = true
+	return nil
+}
+
+// halfOpenMax is how many connections may be in their opening. Over it the oldest is closed: for example, 256 connections that say nothing do
+// not keep the next worker out, whose opening takes milliseconds, and the 257th ends the first of them.
+const halfOpenMax = 256
+
+// halfOpen notes a connection that is in its opening, until it calls the function. false: the node is closing.
+func (ws *Workers) halfOpen(nc net.Conn) (opened func(), ok bool) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	if ws.ctx.Err() != nil {
+		return nil, false
+	}
+	if len(ws.openings) == halfOpenMax {
+		ws.openings[0].Close()
+		ws.openings = slices.Delete(ws.openings, 0, 1)
+	}
+	ws.openings = append(ws.openings, nc)
+	return func() {
+		ws.mu.Lock()
+		defer ws.mu.Unlock()
+		ws.openings = slices.DeleteFunc(ws.openings, func(c net.Conn) bool { return c == nc })
+	}, true
+}
+
+// answer serves what code in a worker asks on a connection of its own, because it holds up the reader of the worker's first one.
+func (ws *Workers) answer(w *Worker, nc net.Conn, terms wire.Terms) {
+	s := ws.set.NewSession(w, 0, true)
+	peer := wire.NewPeer(wire.NewLink(wire.NewConn(nc), terms), s)
+	s.Attach(peer)
+	stop := context.AfterFunc(ws.ctx, func() { peer.Close(context.Cause(ws.ctx)) })
+	defer stop()
+	peer.Serve() //nolint:errcheck // it ends when the worker has its answer
+	s.Close()
+}
+
+// attach gives a worker's peer its second connection. The first one's opening may be just ending.
+func (w *Worker) attach(nc net.Conn) {
+	select {
+	case <-w.opened:
+		if err := w.peer.Attach(nc); err != nil {
+			w.workers.log.Warn("a worker's second connection", "worker", w.id, "error", err)
+		}
+	case <-w.stopped:
+		nc.Close()
+	}
+}
+
+// check compares the graph that a Go worker built with the node's.
+func (w *Worker) check(h wire.Hello) error {
+	if w.graph == nil {
+		return nil
+	}
+	const differs = "application %s is not the same in its worker as in the node (Build must be deterministic and without side effects)"
+	if h.Graph == nil && h.GraphDigest != "" {
+		if h.GraphDigest != w.graph.Digest() {
+			return fmt.Errorf(differs+"; it is too large to say in what", w.app.name)
+		}
+		return nil
+	}
+	var theirs spec.Graph
+	if err := json.Unmarshal(h.Graph, &theirs); err != nil {
+		return fmt.Errorf("the worker's description of application %s does not parse: %w", w.app.name, err)
+	}
+	if w.graph.Digest() == theirs.Digest() {
+		return nil
+	}
+	return fmt.Errorf(differs+":\n  %s",
+		w.app.name, strings.Join(spec.Diff(*w.graph, theirs, "in the node", "in the worker"), "\n  "))
+}

@@ -1,0 +1,124 @@
+package host
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/helve-serve/helve/internal/spec"
+)
+
+// GoWorker has replicas of Go deployments in the one Go worker of their application that has their key: see [App].
+type GoWorker struct {
+	Deployment *Deployment
+	App        *App
+	// Graph is the whole application, which the worker builds. Program is how its process is started.
+	Graph   *spec.Graph
+	Program Program
+	// Shared are the deployments that share the process, this one too.
+	Shared []*Deployment
+}
+
+var _ Host = (*GoWorker)(nil)
+
+// InProcess is false.
+func (h *GoWorker) InProcess() bool { return false }
+
+// StartsEarly is false: the process is up before most constructors.
+func (h *GoWorker) StartsEarly() bool { return false }
+
+// Method describes a method by the class of the deployment, or by the description of its application.
+func (h *GoWorker) Method(name string) Method {
+	if c := h.Deployment.Class; c != nil {
+		return (&InProcess{Deployment: h.Deployment}).Method(name)
+	}
+	for _, m := range h.Deployment.Spec.Methods {
+		if m.Name == name {
+			return Method{In: m.InKind}
+		}
+	}
+	return Method{In: "json"}
+}
+
+// Key says how the process is started: the executable, arguments, environment, directory and limits, and the application that it
+// builds. Two Go deployments with equal keys share a worker.
+func (h *GoWorker) Key() string {
+	env, dir, limits := h.Graph.GoWorker()
+	p := h.Program
+	if h.App.Runner != nil { // of this process, which may build another application under the same name
+		return fmt.Sprintf("runner %p", h.Graph)
+	}
+	b, err := json.Marshal([]any{h.Graph.Digest(), p.Path, Fingerprint(p.Path), p.Args, p.Dir, env, dir, limits})
+	if err != nil { // strings and numbers always marshal, but for limits that are no numbers
+		return fmt.Sprintf("%p", h)
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// Fingerprint changes when a file is replaced or written to.
+func Fingerprint(path string) string {
+	st, err := os.Stat(path)
+	if err != nil {
+		return ""
+	}
+	sys, _ := st.Sys().(*syscall.Stat_t)
+	if sys == nil {
+		return ""
+	}
+	return fmt.Sprint(sys.Dev, sys.Ino, st.Size(), st.ModTime().UnixNano())
+}
+
+// Start starts a replica in the worker, which it starts if need be.
+func (h *GoWorker) Start(ctx context.Context, l Launch) (Replica, error) {
+	if l.Worker != nil {
+		return l.Worker.resumeReplica(ctx, h.Deployment, l, nil)
+	}
+	done := l.Waits(WaitsForProcess)
+	w, err := h.App.goWorker(ctx, h.Key(), func() (*Worker, error) { return h.App.workers.spawn(ctx, h.App, h.launchSpec()) })
+	done()
+	if err != nil {
+		return nil, err
+	}
+	r, err := w.newReplica(h.Deployment, l, false)
+	if err != nil {
+		return nil, err
+	}
+	r.lendSlots()
+	s, err := r.construct(ctx, nil)
+	if err != nil {
+		r.forget()
+		return nil, err
+	}
+	r.healthCheck, r.routingStats = s.Health, s.RoutingStats
+	return r, nil
+}
+
+// launchSpec joins the wishes of the deployments that share the worker.
+func (h *GoWorker) launchSpec() launchSpec {
+	env, dir, limits := h.Graph.GoWorker()
+	s := launchSpec{name: h.Deployment.App, key: h.Key(), graph: h.Graph, program: h.Program, extra: []string{"HELVE_WORKER=" + h.Deployment.App}, limits: limits}
+	if dir != "" {
+		s.program.Dir = dir
+	}
+	s.program.Env = with(s.program.Env, env)
+	isSet := func(v string) bool { return strings.HasPrefix(v, "GOMEMLIMIT=") }
+	if limits.Memory > 0 && !slices.ContainsFunc(s.program.Env, isSet) {
+		// Else the collector lets the heap double past the limit before it works harder.
+		s.extra = append(s.extra, "GOMEMLIMIT="+strconv.FormatInt(limits.Memory/10*9, 10))
+	}
+	for _, d := range h.Shared {
+		s.construct = max(s.construct, d.Options.ConstructTimeout)
+		if s.after == 0 || d.Options.UnresponsiveAfter < s.after {
+			s.after = d.Options.UnresponsiveAfter
+		}
+	}
+	return s
+}

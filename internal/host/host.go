@@ -1,0 +1,163 @@
+// Package host starts, stops and watches replicas. A [Host] does so for one deployment and one kind of replica: in this process
+// ([InProcess]), in the Go worker that the replicas of an application share ([GoWorker]), or in a Python worker of its own
+// ([PythonWorker]). Code above this package holds a [Host] and its [Replica] values and never asks for the kind.
+//
+// [Workers] has the child processes: it spawns them, opens their connections, takes what they print and report, notices when one
+// does not answer, and reaps them. A node that takes the place of one that was killed takes over its workers: to recover a replica is to
+// start it with a process that exists ([Launch].Worker).
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/serving"
+	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/telemetry"
+	"github.com/helve-serve/helve/internal/worker"
+)
+
+// Host starts the replicas of one deployment, as one revision of its application has it. Its methods may be called from any
+// goroutine.
+type Host interface {
+	// Start makes a replica ready to serve: its process runs, and its constructor, its first Reconfigure and its first health check
+	// have succeeded. With l.Worker the replica exists already, and Start goes on with it. ctx ends when the start is given up.
+	// An [*EndedError] says that the process ended, an [*OverdueError] that the node gave the start up, a [*LostError] that
+	// a process that should have been taken over is gone, ErrNotResumed that it does not have the replica; a [*call.Error] is the
+	// replica's own failure.
+	Start(ctx context.Context, l Launch) (Replica, error)
+	// InProcess says that the replicas live in this process.
+	InProcess() bool
+	// StartsEarly says that a start may begin before the deployments that this one uses are ready: it waits for them itself
+	// ([Launch].AwaitUses), after the slow part that does not need them. For example, a Python interpreter comes up meanwhile.
+	StartsEarly() bool
+	// Method describes a method for an ingress.
+	Method(name string) Method
+}
+
+// Method is a method of a deployment as an ingress calls it.
+type Method struct {
+	In     string // the kind of its input: "none", "string", "bytes", "json", or another that an ingress cannot send
+	Stream bool   // it gives a stream although the graph does not say so; of a Python method
+}
+
+// Replica is a replica that was started. Its methods may be called from any goroutine.
+type Replica interface {
+	serving.Replica
+	// Stop closes the instance, and ends a process that no other replica is in. It is called once.
+	Stop(ctx context.Context) error
+	// Reconfigure gives the replica a user config. An error of the user's method is a [*call.Error].
+	Reconfigure(ctx context.Context, config json.RawMessage) error
+	// HasHealthCheck says whether CheckHealth asks the user's code.
+	HasHealthCheck() bool
+	CheckHealth(ctx context.Context) error
+	// HasRoutingStats says whether RoutingStats asks the user's code. The stats are JSON.
+	HasRoutingStats() bool
+	RoutingStats(ctx context.Context) (json.RawMessage, error)
+	// Recall asks for the slots back that are lent to the replica's worker. None is lent from then on.
+	Recall()
+	// Counts are the calls so far.
+	Counts() telemetry.Counts
+	// Serve notes whether the replica is in service. A worker without a replica in service may be as busy as it likes: for example,
+	// a constructor that loads a model for a minute does not answer, and the worker is not unresponsive.
+	Serve(on bool)
+	// Process describes the process; the zero Process in this process.
+	Process() Process
+	// Ended is closed when the process of the replica has ended and each of its calls has been answered; nil in this process.
+	Ended() <-chan struct{}
+	// Ending describes the end of the process. It is called once, after Ended.
+	Ending() Ending
+}
+
+// Process is the process of a replica.
+type Process struct {
+	PID          int
+	Unresponsive *helvetype.Unresponsive // nil while it answers
+}
+
+// Ending is how the process of a replica ended. One process may have had several replicas: for example, a crash of a Go worker
+// with two replicas of A and one of B is First for one of the three, and FirstOfDeployment for one of A and for that of B.
+type Ending struct {
+	Exit              helvetype.Exit
+	First             bool // no other replica of the process was told before
+	FirstOfDeployment bool
+}
+
+// Deployment describes a deployment, as one revision of its application has it, to the host of its replicas.
+type Deployment struct {
+	App, Name string
+	Spec      spec.Deployment
+	Options   spec.Effective
+	Class     *instance.Class // nil for code that lives in another executable
+}
+
+// restore gives an error that a worker has answered with the errors back that the application has registered.
+func (d *Deployment) restore(cd *codec.Codec, err error) error {
+	e, ok := err.(*call.Error) //nolint:errorlint // as the worker sent it
+	if !ok {
+		return err
+	}
+	var known *codec.ErrorRegistry
+	if d.Class != nil {
+		known = d.Class.Errors
+	}
+	return known.Restore(cd, e)
+}
+
+// Launch says which replica to start, and how the start is followed. The functions may be called from any goroutine.
+type Launch struct {
+	ID   string          // unique on the node
+	Life context.Context // ends when the node closes
+	// Config gives the user config for the constructor, nil for none. It is called once, right before the constructor runs.
+	Config func() json.RawMessage
+	// Models is told the ids of the models that the replica has, whenever they change, already while it starts.
+	Models func(r Replica, ids []string)
+	// Waits is told what the start waits for, until done is called.
+	Waits func(reason string) (done func())
+	// AwaitUses waits until the deployments that this one uses are ready.
+	AwaitUses func(ctx context.Context) error
+	// Worker is the process that has the replica already: see [Workers.TakeOver]. nil for a new replica.
+	Worker *Worker
+	// Configured is told, for a replica that was taken over, the digest of the user config that it has ([spec.ConfigDigest]).
+	Configured func(digest string)
+}
+
+// The reasons that [Launch].Waits is told.
+const (
+	WaitsForProcess     = "its worker process to connect"
+	WaitsForConstructor = "its constructor, Reconfigure and first health check"
+	WaitsForUses        = "the deployments that it uses"
+)
+
+// ErrNotResumed says that a worker that was taken over does not have the replica: it was stopped just before.
+var ErrNotResumed = errors.New("its worker does not have it any more")
+
+// EndedError says that the process of a replica ended while the replica was started.
+type EndedError struct {
+	text string
+	exit worker.Exit
+	// Begun says that the process had begun to start the replica.
+	Begun bool
+}
+
+func (e *EndedError) Error() string { return e.text + ": " + e.exit.Reason() }
+
+// Exit describes the end of the process to the user, as the end of a replica.
+func (e *EndedError) Exit(replica string) *helvetype.Exit { return exitOf(replica, e.exit, "") }
+
+// OverdueError is the failure of a start that the node gave up, because the worker said nothing in time.
+type OverdueError struct{ call *call.Error }
+
+func (e *OverdueError) Error() string { return e.call.Error() }
+func (e *OverdueError) Unwrap() error { return e.call }
+
+// LostError says that a worker of the node before is gone.
+type LostError struct{ cause error }
+
+func (e *LostError) Error() string { return "it was lost with its node: " + e.cause.Error() }
+func (e *LostError) Unwrap() error { return e.cause }

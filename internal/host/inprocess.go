@@ -1,0 +1,99 @@
+package host
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/serving"
+	"github.com/helve-serve/helve/internal/telemetry"
+	"github.com/helve-serve/helve/internal/transport"
+)
+
+// InProcess has replicas of Go deployments in this process.
+type InProcess struct {
+	Deployment *Deployment
+	Node       string // id of the node
+	Codec      *codec.Codec
+	// Strict is the codec that every call passes through, although it need not; None for none.
+	Strict call.Codec
+	// OutOfLine says that no method runs on its caller's goroutine.
+	OutOfLine bool
+}
+
+var _ Host = (*InProcess)(nil)
+
+// InProcess is true.
+func (h *InProcess) InProcess() bool { return true }
+
+// StartsEarly is false: a constructor may call the deployments that its own uses.
+func (h *InProcess) StartsEarly() bool { return false }
+
+// Method describes a method by the class of the deployment.
+func (h *InProcess) Method(name string) Method {
+	if m, failure := h.Deployment.Class.Lookup(name); failure == nil {
+		return Method{In: m.InKind()}
+	}
+	return Method{In: "json"}
+}
+
+// Start runs the constructor.
+func (h *InProcess) Start(ctx context.Context, l Launch) (Replica, error) {
+	d := h.Deployment
+	config := l.Config()
+	done := l.Waits(WaitsForConstructor)
+	i, err := instance.Start(ctx, d.Class, l.ID, config, d.Options.ConstructTimeout)
+	done()
+	if err != nil {
+		return nil, err
+	}
+	local := &transport.Local{Replica: i, Codec: h.Codec}
+	r := &localReplica{instance: i, codec: h.Codec, transport: local}
+	r.Init(l.Life, l.ID, h.Node, d.Options.MaxOngoingRequests)
+	strict := h.Strict
+	if strict == call.None && d.Options.StrictCodec {
+		strict = call.Msgpack
+	}
+	switch {
+	case strict != call.None:
+		r.transport = &transport.Encoded{Local: local, Default: strict}
+	case !h.OutOfLine:
+		r.callable = i
+	}
+	i.Scope.WatchModels(func(ids []string) {
+		r.SetModels(ids)
+		l.Models(r, ids)
+	})
+	return r, nil
+}
+
+// localReplica is a replica in this process.
+type localReplica struct {
+	serving.Base
+	instance  *instance.Instance
+	callable  *instance.Instance // the instance, where callers run its methods themselves
+	codec     *codec.Codec
+	transport transport.Transport
+}
+
+func (r *localReplica) Instance() *instance.Instance          { return r.callable }
+func (r *localReplica) Transport() transport.Transport        { return r.transport }
+func (r *localReplica) Stop(ctx context.Context) error        { return r.instance.Close(ctx) }
+func (r *localReplica) HasHealthCheck() bool                  { return r.instance.CanTell() }
+func (r *localReplica) CheckHealth(ctx context.Context) error { return r.instance.CheckHealth(ctx) }
+func (r *localReplica) HasRoutingStats() bool                 { return r.instance.Reports() }
+func (r *localReplica) Counts() telemetry.Counts              { return r.instance.Counts() }
+func (r *localReplica) Recall()                               {}
+func (r *localReplica) Serve(bool)                            {}
+func (r *localReplica) Process() Process                      { return Process{} }
+func (r *localReplica) Ended() <-chan struct{}                { return nil }
+func (r *localReplica) Ending() Ending                        { return Ending{} }
+func (r *localReplica) Reconfigure(ctx context.Context, config json.RawMessage) error {
+	return r.instance.Reconfigure(ctx, config)
+}
+
+func (r *localReplica) RoutingStats(ctx context.Context) (json.RawMessage, error) {
+	return r.instance.RoutingStats(ctx, r.codec)
+}

@@ -1,0 +1,170 @@
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync/atomic"
+
+	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/protocol"
+)
+
+// PythonWorker has replicas of a Python deployment, each in a worker of its own.
+type PythonWorker struct {
+	Deployment *Deployment
+	App        *App
+	Python     Python
+	// Env is the environment of the node, which the worker's begins with.
+	Env []string
+
+	methods atomic.Pointer[[]protocol.Method] // of the replica that was ready last; nil for none yet
+}
+
+var _ Host = (*PythonWorker)(nil)
+
+// InProcess is false.
+func (h *PythonWorker) InProcess() bool { return false }
+
+// StartsEarly is true: an interpreter takes longer to come up than most constructors run.
+func (h *PythonWorker) StartsEarly() bool { return true }
+
+// Method describes a method as the first replica that was ready reported it. Before, an ingress sends it the whole request.
+func (h *PythonWorker) Method(name string) Method {
+	if name == "" {
+		name = "__call__"
+	}
+	var all []protocol.Method
+	if p := h.methods.Load(); p != nil {
+		all = *p
+	}
+	if found, ok := codec.MatchName(name, methodNames(all)); ok {
+		for _, m := range all {
+			if m.Name == found {
+				in := m.HTTP
+				if in == "str" {
+					in = "string"
+				}
+				return Method{In: in, Stream: m.Shape == "stream"}
+			}
+		}
+	}
+	return Method{In: "request"}
+}
+
+func methodNames(all []protocol.Method) []string {
+	names := make([]string, len(all))
+	for i, m := range all {
+		names[i] = m.Name
+	}
+	return names
+}
+
+// sysPath says where a Python worker looks for modules: in the directories of First, then where its own interpreter looks, then in
+// those of Last.
+type sysPath struct {
+	First []string `json:"first"`
+	Last  []string `json:"last"`
+}
+
+// pythonMain is the program of a Python worker. Its first import comes after the current directory, which Python puts in front of
+// everything else, is out of the way: a user who can write there could replace any module of the library. For example, a program is
+// started in a folder of downloads.
+const pythonMain = `import sys
+if sys.path[:1] == [""]:
+    del sys.path[0]
+import json, os
+path = json.loads(os.environ["HELVE_SYS_PATH"])
+sys.path[:] = dict.fromkeys([*(path["first"] or ()), *sys.path, *(path["last"] or ())])
+from helve._worker import main
+main()
+`
+
+// Start starts a worker and the replica in it.
+func (h *PythonWorker) Start(ctx context.Context, l Launch) (Replica, error) {
+	d := h.Deployment
+	if l.Worker != nil {
+		return l.Worker.resumeReplica(ctx, d, l, func(methods []protocol.Method) { h.methods.Store(&methods) })
+	}
+	ws := h.App.workers
+	code, ok := h.Python.Code[d.Name]
+	if !ok {
+		var err error
+		if code, err = ws.blobCode(h.Python.Blob); err != nil {
+			return nil, err
+		}
+	}
+	of, err := h.launchSpec(l.ID)
+	if err != nil {
+		return nil, err
+	}
+	done := l.Waits(WaitsForProcess)
+	w, err := ws.spawn(ctx, h.App, of)
+	done()
+	if err != nil {
+		return nil, fmt.Errorf("deployment %s: %w", d.Name, err)
+	}
+	r, err := h.start(ctx, w, l, &code)
+	if err != nil {
+		w.Stop(ctx)
+		return nil, err
+	}
+	return r, nil
+}
+
+func (h *PythonWorker) start(ctx context.Context, w *Worker, l Launch, code *protocol.Code) (*workerReplica, error) {
+	done := l.Waits(WaitsForUses)
+	err := l.AwaitUses(ctx)
+	done()
+	if err != nil {
+		return nil, err
+	}
+	r, err := w.newReplica(h.Deployment, l, true)
+	if err != nil {
+		return nil, err
+	}
+	s, err := r.construct(ctx, code)
+	if err != nil {
+		return nil, err
+	}
+	r.healthCheck, r.routingStats = s.Health, s.RoutingStats
+	h.methods.Store(&s.Methods)
+	return r, h.checkMethods(s.Methods)
+}
+
+// launchSpec is what the worker of a replica is started for and with.
+func (h *PythonWorker) launchSpec(replica string) (launchSpec, error) {
+	d, py := h.Deployment, h.Python
+	last := py.Last
+	if d.Options.Dir != "" {
+		last = append([]string{d.Options.Dir}, last...)
+	}
+	path, err := json.Marshal(sysPath{py.SysPath, last})
+	if err != nil {
+		return launchSpec{}, err
+	}
+	p := Program{
+		Path: py.Interpreter, Args: []string{"-c", pythonMain}, Dir: py.Dir,
+		Env: with(with(h.Env, py.Env), d.Options.Env),
+	}
+	if d.Options.Dir != "" {
+		p.Dir = d.Options.Dir
+	}
+	return launchSpec{
+		name: replica, deployment: d.Name, replica: replica, program: p, extra: []string{"HELVE_SYS_PATH=" + string(path)},
+		limits: d.Options.Limits, after: d.Options.UnresponsiveAfter, construct: d.Options.ConstructTimeout,
+	}, nil
+}
+
+// checkMethods sees that the methods that the graph binds are there.
+func (h *PythonWorker) checkMethods(have []protocol.Method) error {
+	names := methodNames(have)
+	for _, m := range h.Deployment.Spec.Methods {
+		if _, ok := codec.MatchName(m.Name, names); !ok {
+			return fmt.Errorf("deployment %s: the Python class %s has no method %s; it has %s",
+				h.Deployment.Name, h.Deployment.Spec.Import, codec.SnakeCase(m.Name), strings.Join(names, ", "))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,404 @@
+package host
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/protocol"
+	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/wire"
+	"github.com/helve-serve/helve/internal/worker"
+)
+
+// former is the part of a node's private directory that outlasts it: the workers of the node that was here before.
+type former struct {
+	dir   string        // "" for none
+	grace time.Duration // how long workers look for another node when this one is gone
+
+	// Guarded by Workers.mu.
+	expected map[string]*expected // workers of which it is not decided what becomes of them
+	missing  int                  // workers that were not seen yet, neither alive nor gone
+	hold     time.Time            // no replica is started before, while some are missing
+}
+
+// expected is a worker of the node that was here before.
+type expected struct {
+	WorkerRecord
+	decided chan struct{} // closed when it was taken over or dismissed
+}
+
+// WorkerRecord is what the node's state says of a worker. It holds its token: the file is the user's alone.
+type WorkerRecord struct {
+	ID       string          `json:"id"`
+	App      string          `json:"app"`
+	Key      string          `json:"key,omitempty"` // of a Go worker
+	Token    string          `json:"token"`         // hex
+	Process  worker.Identity `json:"process"`
+	Replicas []ReplicaRecord `json:"replicas"`
+}
+
+// ReplicaRecord is what the node's state says of a replica in a worker.
+type ReplicaRecord struct {
+	ID         string `json:"id"`
+	Deployment string `json:"deployment"`
+}
+
+// Check says what is wrong with a record: its names become paths and process ids.
+func (w *WorkerRecord) Check() error {
+	if token, err := hex.DecodeString(w.Token); err != nil || len(token) != 32 || w.ID == "" || w.Process.PID <= 1 {
+		return fmt.Errorf("worker %q: malformed", w.ID)
+	}
+	return nil
+}
+
+const (
+	// holdTime is how long new replicas wait for workers that live on: a worker dials in within 50 ms, if it lives.
+	holdTime = 2 * time.Second
+	// idsAhead is how many ids, at least, a node may give out before it must have saved again: its last starts may not be in
+	// the file when it is killed, and live on under their ids all the same.
+	idsAhead = 256
+)
+
+// UseDir keeps the workers in a directory that outlasts the node: they go on for grace after it has gone. before are the workers
+// of the node that was here before. It must be called before anything is started. Only one node uses a directory.
+func (ws *Workers) UseDir(dir string, grace time.Duration, read func(dir string) (lastID uint64, before []WorkerRecord)) error {
+	l, err := worker.ListenAt(dir)
+	if err != nil {
+		return err
+	}
+	dir = filepath.Dir(l.Path())
+	lastID, before := read(dir)
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	f := &ws.former
+	f.dir, f.grace, f.expected = dir, grace, map[string]*expected{}
+	f.hold = time.Now().Add(holdTime)
+	ws.lastID = max(lastID, removeStrayPipes(dir, before))
+	for _, w := range before {
+		f.expected[w.ID] = &expected{w, make(chan struct{})}
+	}
+	f.missing = len(before)
+	ws.socket, ws.spawner = l, worker.NewSpawner()
+	ws.wg.Go(func() { ws.accept(l) })
+	if f.missing > 0 {
+		ws.log.Info("looking for the workers of the node before", "workers", f.missing, "dir", dir)
+		ws.wg.Go(ws.dismissLate)
+	}
+	return nil
+}
+
+// removeStrayPipes removes the pipes of workers that the state does not know, and gives an id above theirs. Such workers may still
+// live, until they are told that no node expects them: none of ours may be taken for one of them. Files that have such a name
+// and are no pipes are not the node's.
+func removeStrayPipes(dir string, known []WorkerRecord) (above uint64) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		name, ok := worker.PipeOf(e.Name())
+		if !ok || e.Type() != fs.ModeNamedPipe || slices.ContainsFunc(known, func(w WorkerRecord) bool { return w.ID == name }) {
+			continue
+		}
+		if id, err := strconv.ParseUint(name[strings.LastIndexByte(name, '-')+1:], 10, 64); err == nil {
+			above = max(above, id+idsAhead)
+			os.Remove(filepath.Join(dir, e.Name()))
+		}
+	}
+	return above
+}
+
+// Snapshot describes the workers that a next node could take over, in the order of their ids, and gives a number above all ids that
+// are given out: none is used twice.
+func (ws *Workers) Snapshot() (lastID uint64, all []WorkerRecord) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	all = []WorkerRecord{}
+	for _, w := range ws.all {
+		if w.proc == nil || w.ending.Load() || w.proc.Identity().PID == 0 {
+			continue
+		}
+		r := WorkerRecord{ID: w.id, App: w.app.name, Key: w.key, Token: hex.EncodeToString(w.token[:]), Process: w.proc.Identity(), Replicas: []ReplicaRecord{}}
+		for _, u := range w.replicasLocked() {
+			if !u.stopping.Load() {
+				r.Replicas = append(r.Replicas, ReplicaRecord{u.ID(), u.dep.Name})
+			}
+		}
+		for id, name := range w.awaited {
+			if w.replicas[id] == nil {
+				r.Replicas = append(r.Replicas, ReplicaRecord{id, name})
+			}
+		}
+		slices.SortFunc(r.Replicas, func(a, b ReplicaRecord) int { return strings.Compare(a.ID, b.ID) })
+		all = append(all, r)
+	}
+	slices.SortFunc(all, func(a, b WorkerRecord) int { return strings.Compare(a.ID, b.ID) })
+	return (ws.lastID/idsAhead + 2) * idsAhead, all
+}
+
+// Hold says until when no replica is started, because a worker of the node before may have it still; zero if one may.
+func (ws *Workers) Hold(now time.Time) (until time.Time) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	if ws.former.missing > 0 && now.Before(ws.former.hold) {
+		return ws.former.hold
+	}
+	return time.Time{}
+}
+
+// dismissLate ends the workers that no application has wanted within their grace.
+func (ws *Workers) dismissLate() {
+	late := time.NewTimer(ws.former.grace)
+	defer late.Stop()
+	select {
+	case <-late.C:
+	case <-ws.ctx.Done():
+	}
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	for _, x := range ws.former.expected {
+		ws.dismissLocked(x, "no application of its name is deployed")
+	}
+}
+
+// dismissLocked ends a worker that is not wanted. It is told so when it dials, and killed if it does not end by itself.
+func (ws *Workers) dismissLocked(x *expected, why string) {
+	delete(ws.former.expected, x.ID)
+	close(x.decided)
+	ws.wg.Go(func() {
+		p, err := worker.Adopt(x.Process, worker.Command{})
+		if err == nil {
+			ws.log.Info("a worker of the node before is ended", "app", x.App, "worker", x.ID, "reason", why)
+			ctx, cancel := context.WithTimeout(ws.ctx, holdTime)
+			defer cancel()
+			select {
+			case <-p.Done():
+			case <-ctx.Done():
+				p.Kill()
+				<-p.Done()
+			}
+		} else if !errors.Is(err, worker.ErrGone) {
+			ws.log.Error("a worker of the node before was not found", "app", x.App, "worker", x.ID, "error", err)
+		}
+		ws.seen()
+	})
+}
+
+// seen is told that it is known of one more worker whether it lives.
+func (ws *Workers) seen() {
+	ws.mu.Lock()
+	ws.former.missing--
+	ws.mu.Unlock()
+	ws.set.Changed()
+}
+
+// awaitDecision waits a little until it is decided what becomes of a worker of the node before that dials in.
+func (ws *Workers) awaitDecision(id string) {
+	ws.mu.Lock()
+	x := ws.former.expected[id]
+	ws.mu.Unlock()
+	if x == nil {
+		return
+	}
+	soon := time.NewTimer(time.Second)
+	defer soon.Stop()
+	select {
+	case <-x.decided:
+	case <-soon.C:
+	case <-ws.ctx.Done():
+	}
+}
+
+// turnAway ends a connection so that the worker tries again.
+func turnAway(nc net.Conn) error {
+	nc.Close()
+	return net.ErrClosed
+}
+
+// Former lists the workers of the node before that an application had and that were neither taken over nor dismissed.
+func (ws *Workers) Former(app string) (all []WorkerRecord) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	for _, x := range ws.former.expected {
+		if x.App == app {
+			all = append(all, x.WorkerRecord)
+		}
+	}
+	slices.SortFunc(all, func(a, b WorkerRecord) int { return strings.Compare(a.ID, b.ID) })
+	return all
+}
+
+// Dismiss ends a worker of the node before, which is not wanted.
+func (ws *Workers) Dismiss(id, why string) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	if x := ws.former.expected[id]; x != nil {
+		ws.dismissLocked(x, why)
+	}
+}
+
+// Takeover says how a worker of the node before is taken over.
+type Takeover struct {
+	ID string
+	// Host gives the host of a deployment of the application; of any deployment in a worker for the name "". nil for none.
+	Host func(deployment string) Host
+	// Replicas are the replicas that are wanted: id to deployment.
+	Replicas map[string]string
+	// Unknown is told, before any start goes on, of a replica that became ready when the state was not saved yet. It returns false
+	// if the replica is not wanted; else the owner starts it with the worker, as the wanted ones.
+	Unknown func(w *Worker, id, deployment string) bool
+	// GiveUp ends when the worker is not wanted any more.
+	GiveUp context.Context
+}
+
+// TakeOver expects a worker of the node before; nil if it cannot be taken over, and is ended. Its replicas are started with it ([Launch].Worker), which waits for the worker. No
+// replica takes the place of one of them before the old process is gone: a worker that does not come within its grace is killed.
+func (ws *Workers) TakeOver(t Takeover) *Worker {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	x := ws.former.expected[t.ID]
+	var app *App
+	of, settled := launchSpec{}, func(*Worker) {}
+	var graph *spec.Graph
+	switch h := t.anyHost().(type) {
+	case *GoWorker:
+		app, of, graph = h.App, h.launchSpec(), h.Graph
+		settled = app.expect(of.key)
+	case *PythonWorker:
+		app = h.App
+		of = launchSpec{after: h.Deployment.Options.UnresponsiveAfter, deployment: h.Deployment.Name}
+		for id := range t.Replicas {
+			of.name, of.replica = id, id
+		}
+	default:
+		ws.dismissLocked(x, "no deployment of the application runs in a worker")
+		return nil
+	}
+	w := ws.newWorkerLocked(t.ID, app)
+	w.token, w.taken, w.awaited = parseToken(x.Token), make(chan struct{}), t.Replicas
+	w.graph, w.after, w.key = graph, of.after, of.key
+	delete(ws.former.expected, t.ID)
+	close(x.decided)
+	ws.wg.Go(func() { ws.takeOver(w, x, of, t, settled) })
+	return w
+}
+
+// anyHost is the host of one of the wanted replicas, or of any deployment: the replicas of a worker are of one kind.
+func (t *Takeover) anyHost() Host {
+	for _, name := range t.Replicas {
+		return t.Host(name)
+	}
+	return t.Host("")
+}
+
+// takeOver waits for the worker.
+func (ws *Workers) takeOver(w *Worker, x *expected, of launchSpec, t Takeover, settled func(*Worker)) {
+	err := ws.awaitTakeover(w, x, of, t)
+	if err != nil {
+		ws.log.Warn("a worker of the node before is lost", "app", w.app.name, "worker", w.id, "error", err)
+		w.takenOver = &LostError{err}
+		settled(nil)
+	} else {
+		settled(w)
+		kept := 0
+		for _, r := range w.resume.Replicas {
+			_, wanted := t.Replicas[r.Replica]
+			switch {
+			case wanted, t.Unknown(w, r.Replica, r.Deployment):
+				kept++
+			default:
+				ws.wg.Go(func() { w.stopReplica(ws.ctx, r.Replica) }) //nolint:errcheck // it ends with its worker at the latest
+			}
+		}
+		if w.graph == nil && kept == 0 { // a Python worker is its replica
+			ws.wg.Go(func() { w.Stop(ws.ctx) })
+		}
+		ws.log.Info("a worker was taken over", "app", w.app.name, "worker", w.id, "pid", w.proc.PID(), "replicas", kept)
+	}
+	ws.mu.Lock()
+	w.awaited = nil
+	ws.mu.Unlock()
+	close(w.taken)
+	ws.seen()
+}
+
+// awaitTakeover waits until the worker has dialled in. The error says why it is lost.
+func (ws *Workers) awaitTakeover(w *Worker, x *expected, of launchSpec, t Takeover) error {
+	out := ws.newOutput(w, of.name, of.deployment, of.replica)
+	proc, err := worker.Adopt(x.Process, out.command(worker.Command{}))
+	if err != nil {
+		out.close()
+		ws.mu.Lock()
+		delete(ws.all, w.id)
+		ws.mu.Unlock()
+		close(w.stopped)
+		return err
+	}
+	ws.mu.Lock()
+	w.proc = proc
+	ws.mu.Unlock()
+	ws.wg.Go(func() { w.watch(out) })
+	late := time.NewTimer(ws.former.grace)
+	defer late.Stop()
+	select {
+	case <-w.opened:
+		if w.resume == nil { // it had only just been started
+			w.resume = &wire.Resume{}
+		}
+		return nil
+	case err = <-w.refused:
+	case <-w.stopped:
+		err = errors.New("it ended")
+	case <-late.C:
+		err = fmt.Errorf("it did not dial in within %s", ws.former.grace)
+	case <-t.GiveUp.Done():
+		err = call.EndOf(t.GiveUp)
+	}
+	proc.Kill()
+	<-w.stopped
+	return err
+}
+
+// resumeReplica goes on with a replica that the worker has. methods is told the methods of a Python class; nil for Go.
+func (w *Worker) resumeReplica(ctx context.Context, d *Deployment, l Launch, methods func([]protocol.Method)) (Replica, error) {
+	select {
+	case <-w.taken:
+	case <-ctx.Done(): // then the worker is given up as well
+		<-w.taken
+	}
+	if w.takenOver != nil {
+		return nil, w.takenOver
+	}
+	at := slices.IndexFunc(w.resume.Replicas, func(r wire.Resumed) bool { return r.Replica == l.ID })
+	if at < 0 {
+		return nil, ErrNotResumed
+	}
+	had := w.resume.Replicas[at]
+	r, err := w.newReplica(d, l, methods != nil)
+	if err != nil {
+		return nil, err
+	}
+	r.healthCheck, r.routingStats = had.Health, had.Reports
+	r.Calls().Resume(had.Started, had.Failed)
+	if methods != nil {
+		var all []protocol.Method
+		json.Unmarshal(had.Methods, &all) //nolint:errcheck // without them an ingress serves nothing, and says so
+		methods(all)
+	} else {
+		r.lendSlots()
+	}
+	r.slots.takeOver(r, had.Executing)
+	l.Configured(had.Config)
+	r.SetModels(had.Models)
+	l.Models(r, had.Models)
+	return r, nil
+}

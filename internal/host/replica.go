@@ -1,0 +1,208 @@
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/protocol"
+	"github.com/helve-serve/helve/internal/serving"
+	"github.com/helve-serve/helve/internal/telemetry"
+	"github.com/helve-serve/helve/internal/transport"
+	"github.com/helve-serve/helve/internal/wire"
+)
+
+// workerReplica is a replica in a worker.
+type workerReplica struct {
+	serving.Base
+	worker *Worker
+	dep    *Deployment
+	launch Launch
+	wire   transport.Wire
+	slots  lentSlots // of a Go worker
+
+	healthCheck, routingStats bool // it has them; set before it serves
+	inService                 atomic.Bool
+	stopping                  atomic.Bool
+	lent                      atomic.Pointer[telemetry.Counts] // of calls under lent slots: as its worker reported last
+}
+
+// newReplica makes a replica in the worker. It fails if the worker has ended.
+func (w *Worker) newReplica(d *Deployment, l Launch, python bool) (*workerReplica, error) {
+	ws := w.workers
+	r := &workerReplica{
+		worker: w, dep: d, launch: l,
+		wire: transport.Wire{Peer: w.peer, Replica: l.ID, Python: python, Codec: ws.set.Codec},
+	}
+	r.Init(l.Life, l.ID, ws.set.Node, d.Options.MaxOngoingRequests)
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	if ws.all[w.id] != w {
+		return nil, &EndedError{fmt.Sprintf("deployment %s: its worker ended", d.Name), w.proc.Exit(), false}
+	}
+	w.replicas[l.ID] = r
+	return r, nil
+}
+
+// forget takes the replica out of its worker.
+func (r *workerReplica) forget() {
+	r.worker.workers.mu.Lock()
+	defer r.worker.workers.mu.Unlock()
+	delete(r.worker.replicas, r.ID())
+}
+
+func (r *workerReplica) Instance() *instance.Instance   { return nil }
+func (r *workerReplica) Transport() transport.Transport { return &r.wire }
+func (r *workerReplica) HasHealthCheck() bool           { return r.healthCheck }
+func (r *workerReplica) HasRoutingStats() bool          { return r.routingStats }
+
+func (r *workerReplica) Serve(on bool) {
+	r.inService.Store(on)
+	if !on {
+		r.stopping.Store(true)
+	}
+}
+
+func (r *workerReplica) Ended() <-chan struct{} { return r.worker.stopped }
+
+func (r *workerReplica) Stop(ctx context.Context) error {
+	defer r.forget()
+	r.worker.workers.askCounts(ctx, r.worker) //nolint:errcheck // the last report stands
+	err := r.worker.stopReplica(ctx, r.ID())
+	if r.worker.graph == nil { // a Python worker is its replica
+		r.worker.Stop(ctx)
+	}
+	return err
+}
+
+func (r *workerReplica) Reconfigure(ctx context.Context, config json.RawMessage) error {
+	_, err := protocol.Ask(ctx, r.worker.peer, protocol.Reconfigure{
+		Replica: r.ID(), UserConfig: config, TimeoutS: protocol.SecondsOf(r.dep.Options.ConstructTimeout),
+	})
+	if errors.Is(err, wire.ErrEnded) && ctx.Err() == nil {
+		return errors.New("its worker ended while it was given the user config")
+	}
+	return r.restore(err)
+}
+
+func (r *workerReplica) CheckHealth(ctx context.Context) error {
+	_, err := protocol.Ask(ctx, r.worker.peer, protocol.CheckHealth{
+		Replica: r.ID(), TimeoutS: protocol.SecondsOf(r.dep.Options.HealthCheckTimeout),
+	})
+	return r.restore(err)
+}
+
+func (r *workerReplica) RoutingStats(ctx context.Context) (json.RawMessage, error) {
+	reply, err := protocol.Ask(ctx, r.worker.peer, protocol.RoutingStats{
+		Replica: r.ID(), TimeoutS: protocol.SecondsOf(r.dep.Options.RoutingStatsTimeout),
+	})
+	return reply.Stats, err
+}
+
+func (r *workerReplica) restore(err error) error {
+	return r.dep.restore(r.worker.workers.set.Codec, err)
+}
+
+func (r *workerReplica) Counts() telemetry.Counts {
+	c := r.Calls().Counts()
+	if lent := r.lent.Load(); lent != nil {
+		c.Add(*lent)
+	}
+	return c
+}
+
+func (r *workerReplica) Process() Process {
+	w := r.worker
+	w.workers.mu.Lock()
+	defer w.workers.mu.Unlock()
+	var p Process
+	if w.proc != nil {
+		p.PID = w.proc.PID()
+	}
+	if s := w.stuck; s != nil {
+		p.Unresponsive = &helvetype.Unresponsive{Since: s.since, Stacks: s.stacks}
+	}
+	return p
+}
+
+func (r *workerReplica) Ending() Ending {
+	w := r.worker
+	w.workers.mu.Lock()
+	defer w.workers.mu.Unlock()
+	e := Ending{First: !w.described[""], FirstOfDeployment: !w.described[r.dep.Name]}
+	w.described[""], w.described[r.dep.Name] = true, true
+	e.Exit = *exitOf(r.ID(), w.proc.Exit(), w.killReason)
+	return e
+}
+
+// construct has the worker start the replica. If the worker does not answer in time the node ends its process, unless other replicas
+// serve in it: then it is unresponsive for them too, and unresponsive_after_s and max_unresponsive_s say what happens. The node
+// watches the time itself, because the code that takes too long may hold up the worker's own timers. For example, a Python
+// constructor that waits for a lock without await holds up the event loop.
+func (r *workerReplica) construct(ctx context.Context, code *protocol.Code) (protocol.Started, error) {
+	w, o := r.worker, r.dep.Options
+	ws := w.workers
+	defer r.launch.Waits(WaitsForConstructor)()
+	request := protocol.StartReplica{
+		Replica: r.ID(), App: r.dep.App, Deployment: r.dep.Name, MaxOngoing: o.MaxOngoingRequests, Code: code,
+		UserConfig: r.launch.Config(), TimeoutS: protocol.SecondsOf(o.ConstructTimeout),
+		UnresponsiveAfterS: protocol.SecondsOf(o.UnresponsiveAfter),
+	}
+	type answer struct {
+		started protocol.Started
+		err     error
+	}
+	answered := make(chan answer, 1)
+	ws.wg.Go(func() {
+		s, err := protocol.Ask(ctx, w.peer, request)
+		answered <- answer{s, err}
+	})
+	overdue := time.NewTimer(o.ConstructTimeout + overdueTime)
+	defer overdue.Stop()
+	select {
+	case a := <-answered: // also when ctx has ended
+		return a.started, r.startError(ctx, a.err)
+	case <-overdue.C:
+	}
+	e := *call.NewError(helvetype.ReasonDeadline, fmt.Sprintf("it is not ready after construct_timeout_s (%s)", o.ConstructTimeout))
+	ws.mu.Lock()
+	alone := len(w.servingLocked()) == 0
+	ws.mu.Unlock()
+	if alone {
+		w.ending.Store(true)
+		w.proc.Kill()
+		<-w.stopped
+		e.Message += "; its process was ended: " + w.proc.Exit().Reason()
+	} else {
+		ws.wg.Go(func() {
+			if a := <-answered; a.err == nil { // the replica is not wanted any more
+				ctx, cancel := context.WithTimeout(ws.ctx, closeTime)
+				defer cancel()
+				w.stopReplica(ctx, r.ID()) //nolint:errcheck // it ends with its worker at the latest
+			}
+		})
+	}
+	return protocol.Started{}, &OverdueError{&e}
+}
+
+// startError is the failure of a start, in terms of the replica.
+func (r *workerReplica) startError(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*call.Error](err); ok {
+		return r.restore(err)
+	}
+	// The start may also be given up because another connection ended, a driver's, with the same error.
+	if errors.Is(err, wire.ErrEnded) && ctx.Err() == nil {
+		<-r.worker.stopped // a worker that lost its connection is killed
+		return &EndedError{fmt.Sprintf("deployment %s: its worker ended while the constructor ran", r.dep.Name), r.worker.proc.Exit(), true}
+	}
+	return fmt.Errorf("deployment %s: %w", r.dep.Name, err)
+}

@@ -1,0 +1,244 @@
+package host
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/listen"
+	"github.com/helve-serve/helve/internal/logs"
+	"github.com/helve-serve/helve/internal/protocol"
+	"github.com/helve-serve/helve/internal/wire"
+	"github.com/helve-serve/helve/internal/worker"
+)
+
+// Program is how a worker process is started.
+type Program struct {
+	Path string
+	Args []string
+	Env  []string
+	Dir  string
+}
+
+// Python says how the Python workers of an application are started, and where their code is.
+type Python struct {
+	Interpreter string
+	SysPath     []string // the driver's sys.path, which workers have too
+	Last        []string // directories in which modules are found that are nowhere else
+	Dir         string
+	Env         map[string]string
+	Blob        []byte                   // one cloudpickle of all deployments, from a driver
+	Code        map[string]protocol.Code // or per deployment what start_replica carries
+}
+
+// Runner runs a Go worker on a goroutine of this process, for tests: it opens its connections with dial, as the worker id, and
+// returns when they or ctx have ended.
+type Runner func(ctx context.Context, id string, token wire.Token, dial func() (net.Conn, error)) error
+
+// Session serves a connection of a worker: see package session, which implements it.
+type Session interface {
+	wire.Server
+	// Attach sets the peer before its first frame is read.
+	Attach(p *wire.Peer)
+	// Close gives back what the worker held.
+	Close()
+}
+
+// Settings are the arguments of [NewWorkers].
+type Settings struct {
+	Logger  *slog.Logger
+	Codec   *codec.Codec
+	Version string
+	Node    string  // id of the node
+	Program Program // of Go workers of this executable
+	// Output gets the lines that workers print, behind the name of the worker. nil: they go to the log.
+	Output io.Writer
+	// Logs gets a file per worker. May be nil.
+	Logs *logs.Dir
+	// ArenaSize is how many bytes of shared memory the workers of one application may have for large values; 0 for 1 GiB, less
+	// than 0 for none.
+	ArenaSize int64
+	// MaxBody is the largest body that the node and its workers take, in bytes; 0 for the default.
+	MaxBody int
+	// Pair makes the connections to workers that a [Runner] runs: the worker's end and the node's.
+	Pair func() (net.Conn, net.Conn, error)
+	// NewSession makes the session of a worker's connection. A worker has one connection for calls, and for a moment another when
+	// its code asks something on the goroutine that reads the first; that one is secondary.
+	NewSession func(w *Worker, referenceOver int, secondary bool) Session
+	// Changed is called when a thing has changed that the owner decides by: see [Workers.Hold] and [Workers.Snapshot].
+	Changed func()
+}
+
+// Workers are the child processes of a node. Its methods may be called from any goroutine.
+type Workers struct {
+	set Settings
+	log *slog.Logger
+
+	ctx  context.Context // ends when the node closes
+	stop context.CancelCauseFunc
+	wg   sync.WaitGroup // connections, watchers
+
+	cpusReported atomic.Bool // it was logged that CPU time is not limited
+	printing     sync.Mutex  // one line of Output at a time
+
+	mu       sync.Mutex
+	all      map[string]*Worker // by id, from spawn to reaped
+	lastID   uint64
+	socket   *worker.Listener
+	spawner  *worker.Spawner // made with the socket
+	openings []net.Conn      // connections in their opening, the oldest first
+	noArena  bool            // shared memory cannot be had
+	former   former
+	closing  bool
+}
+
+// NewWorkers makes the child processes of a node: none yet.
+func NewWorkers(s Settings) *Workers {
+	ctx, stop := context.WithCancelCause(context.Background())
+	return &Workers{set: s, log: s.Logger, ctx: ctx, stop: stop, all: map[string]*Worker{}}
+}
+
+// NextID gives a number that no worker and no replica of this node has had, nor of the node before in the same directory.
+func (ws *Workers) NextID() uint64 {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	ws.lastID++
+	return ws.lastID
+}
+
+// Close kills the workers that are left, and waits for their ends. ended is the reason that connections get.
+func (ws *Workers) Close(ended error) {
+	ws.stop(ended)
+	ws.mu.Lock()
+	ws.closing = true
+	left := slices.Collect(maps.Values(ws.all))
+	socket, spawner := ws.socket, ws.spawner
+	for _, nc := range ws.openings {
+		nc.Close()
+	}
+	ws.mu.Unlock()
+	for _, w := range left {
+		if w.proc != nil {
+			w.proc.Kill()
+		}
+	}
+	if socket != nil {
+		socket.Close()
+	}
+	ws.wg.Wait()
+	if spawner != nil {
+		spawner.Close()
+	}
+}
+
+// Dir is the private directory of the node, which is made for the first worker.
+func (ws *Workers) Dir() (string, error) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	if err := ws.listenLocked(); err != nil {
+		return "", err
+	}
+	return filepath.Dir(ws.socket.Path()), nil
+}
+
+func (ws *Workers) listenLocked() error {
+	if ws.socket != nil {
+		return nil
+	}
+	l, err := worker.Listen("")
+	if err != nil {
+		return err
+	}
+	ws.socket, ws.spawner = l, worker.NewSpawner()
+	if err := ws.spawner.Guard(); err != nil {
+		ws.log.Warn("processes that workers start may outlive a node that is killed", "error", err)
+	}
+	ws.wg.Go(func() { ws.accept(l) })
+	return nil
+}
+
+func (ws *Workers) accept(l *worker.Listener) {
+	patient := listen.New(l, func(err error, times int) {
+		ws.log.Warn("workers cannot connect now, the node tries again", "error", err, "times", times)
+	})
+	for {
+		nc, err := patient.Accept()
+		if err != nil {
+			if !errors.Is(err, net.ErrClosed) {
+				ws.log.Error("the workers' socket has failed", "error", err)
+			}
+			return
+		}
+		ws.wg.Go(func() { ws.open(nc) })
+	}
+}
+
+// blobCode stores the pickles of a driver in the node's private directory under their digest.
+func (ws *Workers) blobCode(blob []byte) (protocol.Code, error) {
+	dir, err := ws.Dir()
+	if err != nil {
+		return protocol.Code{}, err
+	}
+	sum := sha256.Sum256(blob)
+	digest := hex.EncodeToString(sum[:])
+	path := filepath.Join(dir, digest)
+	if _, err := os.Stat(path); err != nil {
+		tmp, err := os.CreateTemp(dir, "blob-")
+		if err != nil {
+			return protocol.Code{}, err
+		}
+		_, err = tmp.Write(blob)
+		if cerr := tmp.Close(); err == nil {
+			err = cerr
+		}
+		if err == nil {
+			err = os.Rename(tmp.Name(), path)
+		}
+		if err != nil {
+			return protocol.Code{}, fmt.Errorf("the application's code cannot be stored: %w", err)
+		}
+	}
+	return protocol.Code{Blob: path, Digest: digest}, nil
+}
+
+// maxBodyEnv tells workers the largest body that they take.
+func (ws *Workers) maxBodyEnv() []string {
+	if ws.set.MaxBody == 0 {
+		return nil
+	}
+	return []string{"HELVE_WORKER_MAX_BODY=" + strconv.Itoa(ws.set.MaxBody)}
+}
+
+// WithoutWorkerEnv is an environment without the variables by which a worker knows its node.
+func WithoutWorkerEnv(env []string) []string {
+	out := make([]string, 0, len(env)+4)
+	for _, e := range env {
+		if !strings.HasPrefix(e, "HELVE_SOCKET=") && !strings.HasPrefix(e, "HELVE_WORKER") && !strings.HasPrefix(e, "HELVE_TOKEN_FD=") && !strings.HasPrefix(e, "HELVE_TELL_FD=") && !strings.HasPrefix(e, "HELVE_SYS_PATH=") {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// with is an environment with variables added or replaced: of two of one name the later counts.
+func with(env []string, vars map[string]string) []string {
+	env = slices.Clone(env)
+	for _, k := range slices.Sorted(maps.Keys(vars)) {
+		env = append(env, k+"="+vars[k])
+	}
+	return env
+}

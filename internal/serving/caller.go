@@ -1,0 +1,42 @@
+package serving
+
+import (
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/wire"
+)
+
+// Caller is a connected worker or driver as the data plane sees it: a process that calls deployments. The owner of the
+// connection sets the fields before it reads the first frame.
+type Caller struct {
+	Peer   *wire.Peer
+	Origin string // the calls of one origin have a queue of their own
+	App    string // a worker's application; "" for a driver
+	Worker string // a worker's id; "" for a driver, and for a connection on which a worker lends no slots
+
+	leases leases
+}
+
+// Serve passes a call of the caller to the deployment: a call, a broadcast, a wish for a slot, or a call with a slot that the
+// caller holds. b is the batch of the caller's reader. The result ends the call; nil if it has ended already.
+func (d *Deployment) Serve(b *call.Batch, s *Caller, in *wire.Incoming) call.Canceler {
+	in.Origin = s.Origin
+	if in.Above != nil {
+		in.Above.From = s
+	}
+	switch {
+	case in.Mode == call.Broadcast:
+		return d.relayBroadcast(b, in)
+	case in.Mode == call.Reserve:
+		return d.reserve(b, s, in)
+	case in.Lease != 0:
+		return d.dispatch(b, s, in)
+	}
+	return d.relay(b, s, in)
+}
+
+// Release gives back a slot that the caller holds, if it does.
+func (s *Caller) Release(lease uint64) {
+	if h := s.take(lease); h != nil {
+		h.Release(nil)
+	}
+}

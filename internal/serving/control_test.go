@@ -1,0 +1,75 @@
+package serving
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/transport"
+)
+
+// silent is a fake transport that counts and never answers.
+type silent struct{ started []*call.Call }
+
+func (s *silent) Start(_ *call.Batch, c *call.Call, _ call.Sink) transport.Handle {
+	s.started = append(s.started, c)
+	return transport.Handle{}
+}
+func (s *silent) Keeps() bool { return true }
+
+// fakeReplica is a replica in another process.
+type fakeReplica struct {
+	Base
+	transport transport.Transport
+}
+
+func (r *fakeReplica) Instance() *instance.Instance   { return nil }
+func (r *fakeReplica) Transport() transport.Transport { return r.transport }
+
+// heard is a fake sink that counts.
+type heard struct{ n int }
+
+func (h *heard) Complete(*call.Batch, call.Result) { h.n++ }
+
+func TestControlQueue(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, h := &silent{}, &heard{}
+		d := New(slog.New(slog.DiscardHandler), "node", "app", "D")
+		r := &fakeReplica{transport: s}
+		r.Init(t.Context(), "r", "node", 1)
+		queue := r.Control()
+		var calls []*call.Call
+		var submitted []*ControlCall
+		for range 4 {
+			c := &call.Call{}
+			calls = append(calls, c)
+			submitted = append(submitted, d.SubmitControl(r, c, h))
+		}
+		submitted[2].Cancel(nil, context.Canceled) // in the queue
+		submitted[0].Complete(nil, call.Result{})
+		submitted[1].Cancel(nil, context.Canceled) // out of the queue, and perhaps not begun
+		synctest.Wait()
+		if n := len(s.started); n == 2 && s.started[1] == calls[1] { // it had begun: its end comes
+			submitted[1].Complete(nil, call.Result{})
+			synctest.Wait()
+		}
+		last := s.started[len(s.started)-1]
+		if last != calls[3] || h.n != 3 || !queue.Busy() {
+			t.Errorf("%d were started, %d answered", len(s.started), h.n)
+		}
+		submitted = append(submitted, d.SubmitControl(r, &call.Call{}, h))
+		queue.Close()
+		submitted = append(submitted, d.SubmitControl(r, &call.Call{}, h))
+		if h.n != 5 {
+			t.Errorf("%d answered after the queue was closed", h.n)
+		}
+		submitted[3].Complete(nil, call.Result{})
+		if h.n != 6 || queue.Busy() || len(submitted) != 6 {
+			t.Errorf("%d answered", h.n)
+		}
+	})
+}

@@ -1,0 +1,372 @@
+// Package serving is the data plane: deployments as they serve. It has the routers, follows each call from its submission to its
+// end, and does the calls of clients outside (package proxy), of connected workers and drivers ([Caller]) and of methods in this
+// process. It starts and stops nothing: replicas come and go by Router.Update.
+package serving
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/router"
+	"github.com/helve-serve/helve/internal/transport"
+	"github.com/helve-serve/helve/internal/wire"
+)
+
+// Deployment is one deployment as this node serves it. Its methods may be called from any goroutine.
+type Deployment struct {
+	Router    *router.Router
+	App, Name string
+
+	// Hooks of the owner, set before the first call; each may be nil. They may be called from any goroutine.
+	Why       func() string      // why there is no replica; "" if it is not known
+	UsesMore  func(name string)  // a replica asked for a handle to another deployment
+	Successor func() *Deployment // the deployment of the same name that is there now, if there is another
+
+	log   *slog.Logger
+	state atomic.Pointer[State]
+	down  atomic.Pointer[call.Error] // why calls are refused
+
+	updating sync.Mutex // one Router.Update at a time
+}
+
+// State is the part of a deployment that a revision of its application sets.
+type State struct {
+	Home       any  // finds the application in the program's own terms
+	InProcess  bool // the replicas live in this process
+	ReadsInput bool // the routing policy is a user's, which may read the arguments of calls
+}
+
+// New makes a deployment without replicas: calls wait for the first.
+func New(log *slog.Logger, node, app, name string) *Deployment {
+	d := &Deployment{Router: router.New(node), App: app, Name: name, log: log}
+	d.state.Store(&State{})
+	return d
+}
+
+// Become changes the deployment to what a revision sets. Calls that wait go on waiting.
+func (d *Deployment) Become(s State, maxQueued int, policy router.Policy) {
+	d.state.Store(&s)
+	d.Router.SetLimit(maxQueued)
+	d.Router.SetPolicy(policy)
+}
+
+// Refuse has all calls fail from now on, with e.
+func (d *Deployment) Refuse(e *call.Error) { d.down.Store(e) }
+
+// Down says that the deployment refuses all calls: it is gone, or failed to start.
+func (d *Deployment) Down() bool { return d.down.Load() != nil }
+
+// Home is the application in the program's own terms.
+func (d *Deployment) Home() any { return d.state.Load().Home }
+
+// InProcess says that the deployment's replicas live in this process.
+func (d *Deployment) InProcess() bool { return d.state.Load().InProcess }
+
+// Uses notes that a replica asked for a handle to another deployment.
+func (d *Deployment) Uses(name string) {
+	if d.UsesMore != nil {
+		d.UsesMore(name)
+	}
+}
+
+// Update gives the router its replicas, which list gives. Of several that update at once each finds all replicas, so that only the
+// first has the router make everything anew that it knows of sets (a hash ring of 1,000 replicas takes 0.1 s).
+func (d *Deployment) Update(list func() []router.Replica) {
+	d.updating.Lock()
+	defer d.updating.Unlock()
+	set := list()
+	sortByID(set)
+	if !slices.Equal(set, d.Router.Replicas()) {
+		d.Router.Update(nil, set)
+	}
+}
+
+// TryAcquire is [router.Router.TryAcquire].
+func (d *Deployment) TryAcquire(c *call.Info) Replica {
+	if r := d.Router.TryAcquire(c); r != nil {
+		return replicaOf(r)
+	}
+	return nil
+}
+
+// TryAcquireRecent is [router.Router.TryAcquireRecent].
+func (d *Deployment) TryAcquireRecent() Replica {
+	if r := d.Router.TryAcquireRecent(); r != nil {
+		return replicaOf(r)
+	}
+	return nil
+}
+
+// ReadsInput says whether the deployment's routing policy may read the arguments of calls, which [AttachInput] gives to it.
+func (d *Deployment) ReadsInput() bool { return d.state.Load().ReadsInput }
+
+// AttachInput gives a call to the policy of its deployment, which may read the arguments.
+func AttachInput(i *call.Info, c *call.Call) {
+	a := call.Affinity{}
+	if i.Affinity != nil {
+		a = *i.Affinity
+	}
+	a.Of = c
+	i.Affinity = &a
+}
+
+// Submit sends a call on its way. sink is told its end exactly once; the arguments must stay valid until then.
+// Whoever submits watches the caller's context and cancels the flight when it ends.
+func (d *Deployment) Submit(b *call.Batch, c *call.Call, sink call.Sink) *Flight {
+	f := &Flight{dep: d, call: c, sink: sink}
+	if e := d.refuses(&c.Info); e != nil {
+		f.state, f.answered = done, true
+		f.finish(b, call.Result{Err: e})
+		return f
+	}
+	if d.ReadsInput() {
+		AttachInput(&c.Info, c)
+	}
+	d.Router.Submit(b, &f.ticket, c.Origin, &c.Info, f)
+	if c.Info.Above != nil {
+		f.suspect(b)
+	}
+	return f
+}
+
+// SubmitAssigned is Submit for a caller that already took a slot of r.
+func (d *Deployment) SubmitAssigned(r Replica, c *call.Call, sink call.Sink) *Flight {
+	f := &Flight{dep: d, call: c, sink: sink}
+	f.Assigned(nil, r)
+	return f
+}
+
+// SubmitTo is SubmitAssigned that does not go to another replica if this one is lost before the call has started.
+func (d *Deployment) SubmitTo(r Replica, c *call.Call, sink call.Sink) *Flight {
+	f := &Flight{dep: d, call: c, sink: sink, pinned: true}
+	f.Assigned(nil, r)
+	return f
+}
+
+// acquiring is a caller that waits for a slot on its own goroutine.
+type acquiring struct {
+	ticket router.Ticket
+	got    chan acquired // of one
+}
+
+type acquired struct {
+	replica router.Replica
+	failure *call.Error
+}
+
+func (a *acquiring) Assigned(_ *call.Batch, r router.Replica) { a.got <- acquired{replica: r} }
+func (a *acquiring) Failed(_ *call.Batch, cause *call.Error)  { a.got <- acquired{failure: cause} }
+
+// Acquire waits for a slot for a call that its caller's goroutine will run or send. The caller releases it at the replica's
+// gate. An end of ctx ends the wait at once, with its cause.
+func (d *Deployment) Acquire(ctx context.Context, c *call.Info, origin string) (Replica, *call.Error) {
+	if e := d.refuses(c); e != nil {
+		return nil, e.At(c)
+	}
+	a := &acquiring{got: make(chan acquired, 1)}
+	d.Router.Submit(nil, &a.ticket, origin, c, a)
+	var r acquired
+	select {
+	case r = <-a.got:
+	default:
+		r = d.await(ctx, c, a)
+	}
+	if r.failure != nil {
+		return nil, r.failure.At(c)
+	}
+	if ctx.Err() != nil {
+		r.replica.Gate().Release(nil)
+		return nil, call.FromContext(ctx).At(c)
+	}
+	return replicaOf(r.replica), nil
+}
+
+func (d *Deployment) await(ctx context.Context, c *call.Info, a *acquiring) acquired {
+	fail := func(e *call.Error) acquired {
+		if d.Router.Cancel(&a.ticket) {
+			return acquired{failure: e}
+		}
+		return <-a.got
+	}
+	if c.Above != nil {
+		switch cycle, hopeless := d.cycle(c); {
+		case hopeless:
+			return fail(cycle)
+		case cycle != nil:
+			defer d.reportLater(cycle).Stop()
+		}
+	}
+	select {
+	case r := <-a.got:
+		return r
+	case <-ctx.Done():
+		return fail(d.explain(call.FromContext(ctx)))
+	}
+}
+
+// explain says of a call whose deadline has passed while it waited that there was nobody to run it, and why.
+func (d *Deployment) explain(e *call.Error) *call.Error {
+	if e.Reason != call.Deadline || len(d.Router.Replicas()) > 0 {
+		return e
+	}
+	why := ""
+	if d.Why != nil {
+		why = d.Why()
+	}
+	if why == "" {
+		why = "none has started yet"
+	}
+	c := *e
+	c.Message += "; the deployment has no replica: " + why
+	return &c
+}
+
+// relay submits a call that came over a wire. Its arguments are forwarded from the read buffer if a replica takes it at
+// once, and copied if it has to wait.
+func (d *Deployment) relay(b *call.Batch, s *Caller, in *wire.Incoming) call.Canceler {
+	f := &Flight{dep: d, call: &in.Call, sink: in, in: in}
+	if e := d.refuses(&in.Info); e != nil {
+		f.state, f.answered = done, true
+		f.finish(b, call.Result{Err: e})
+		return nil
+	}
+	f.expireAfter(in.Left)
+	if d.ReadsInput() {
+		AttachInput(&in.Info, &in.Call)
+	}
+	if len(in.Encoded.Shared) > 0 { // the little that is in the frame is not worth a second look
+		f.keep()
+	}
+	if r := d.TryAcquire(&in.Info); r != nil {
+		if in.Above != nil && Local(r) {
+			in.Info.Above = ancestors(&in.Call)
+		}
+		if lend := r.base().lend; lend != nil && s.Worker != "" {
+			lend(s)
+		}
+		f.Assigned(b, r)
+		return f
+	}
+	f.keep()
+	in.Info.Above = ancestors(&in.Call)
+	d.Router.Submit(b, &f.ticket, in.Origin, &in.Info, f)
+	f.leave()
+	if in.Info.Above != nil {
+		f.suspect(b)
+	}
+	return f
+}
+
+func (d *Deployment) refuses(c *call.Info) *call.Error {
+	if e := d.down.Load(); e != nil {
+		return e
+	}
+	if c.Depth >= wire.MaxDepth {
+		return call.TooDeep(c)
+	}
+	return nil
+}
+
+// Full says why a call would be refused now, nil if it would not be or if that cannot be known without its arguments.
+func (d *Deployment) Full(c *call.Call) *call.Error {
+	e := d.refuses(&c.Info)
+	if e == nil && !d.ReadsInput() {
+		e = d.Router.Full(c.Origin, &c.Info)
+	}
+	if e != nil {
+		e = e.At(&c.Info)
+	}
+	return e
+}
+
+// Do makes a call and waits for its end or the end of ctx. The result owns its memory.
+//
+// A call without a deadline whose replica lives in this process runs on the caller's goroutine: the only one who can be
+// kept waiting by a method that ignores its context is then a client that has gone away.
+func (d *Deployment) Do(ctx context.Context, c *call.Call) (call.Payload, *call.Error) {
+	if _, limited := ctx.Deadline(); !limited && d.refuses(&c.Info) == nil && c.Info.Affinity == nil {
+		if r := d.TryAcquireRecent(); r != nil {
+			if local, ok := r.Transport().(*transport.Local); ok {
+				c.Info.Replica = r.ID()
+				defer r.Gate().Release(nil)
+				out, e := local.Inline(ctx, c)
+				if e != nil {
+					e = e.At(&c.Info)
+				}
+				return out, e
+			}
+			w := call.NewWaiter()
+			return flat(w.Wait(ctx, d.SubmitAssigned(r, c, w)))
+		}
+	}
+	w := call.NewWaiter()
+	f := d.Submit(nil, c, w)
+	return flat(w.Wait(ctx, f))
+}
+
+// flat is a result in one piece.
+func flat(p call.Payload, e *call.Error) (call.Payload, *call.Error) {
+	if e == nil {
+		if err := p.Flatten(); err != nil {
+			e = call.AsError(err)
+		}
+	}
+	return p, e
+}
+
+// Unfinished names the calls that [Deployment.Busy] counts; "" for none.
+func (d *Deployment) Unfinished() string {
+	var parts []string
+	if n := d.Router.Queued(); n > 0 {
+		parts = append(parts, calls(n)+" waited for a slot")
+	}
+	for _, r := range d.Router.Replicas() {
+		if n := r.Gate().Load(); n > 0 {
+			parts = append(parts, calls(n)+" still ran in replica "+r.ID())
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+func calls(n int) string {
+	if n == 1 {
+		return "1 call"
+	}
+	return strconv.Itoa(n) + " calls"
+}
+
+// Busy is the number of calls that wait or run.
+func (d *Deployment) Busy() int {
+	n := d.Router.Queued()
+	for _, r := range d.Router.Replicas() {
+		n += r.Gate().Load()
+	}
+	return n
+}
+
+// AwaitIdle waits until busy returns false. It returns false itself if ctx ends before. It looks every 2 ms: a gate that reported its
+// state would pay on every release for an event that happens once in a deployment's life.
+func AwaitIdle(ctx context.Context, busy func() bool) bool {
+	if !busy() {
+		return true
+	}
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if !busy() {
+				return true
+			}
+		case <-ctx.Done():
+			return false
+		}
+	}
+}

@@ -1,0 +1,226 @@
+package serving
+
+import (
+	"context"
+	"net/http"
+	"sync"
+
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/proxy"
+	"github.com/helve-serve/helve/internal/transport"
+)
+
+// What clients outside ask for beside one result: a stream, and a handler of HTTP. Both hold a goroutine, the request's.
+
+// slot waits for a slot.
+func (d *Deployment) slot(ctx context.Context, c *call.Call) (Replica, *call.Error) {
+	if d.refuses(&c.Info) == nil && c.Info.Affinity == nil {
+		if r := d.TryAcquireRecent(); r != nil {
+			return r, nil
+		}
+	}
+	if d.ReadsInput() {
+		AttachInput(&c.Info, c)
+	}
+	return d.Acquire(ctx, &c.Info, c.Origin)
+}
+
+// untilDone gives a context that ends with ctx, and when the time of r has ended.
+func untilDone(ctx context.Context, r Replica) (_ context.Context, release func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(r.Done(), func() { cancel(context.Cause(r.Done())) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+	}
+}
+
+// Stream makes a call that streams and gives its items to item, on the caller's goroutine, until that returns false or ctx
+// ends. A replica in this process runs the method there too, so that nothing is buffered. A method that ignores its context can
+// keep the caller waiting, as in Do.
+func (d *Deployment) Stream(ctx context.Context, c *call.Call, item proxy.Item) *call.Error {
+	r, e := d.slot(ctx, c)
+	if e != nil {
+		return e
+	}
+	ctx, done := untilDone(ctx, r)
+	defer done()
+	local, ok := r.Transport().(*transport.Local)
+	if _, limited := ctx.Deadline(); !ok || limited {
+		p := &pipe{wake: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+		c.Items = p
+		return p.drain(ctx, d.SubmitAssigned(r, c, p), item)
+	}
+	defer r.Gate().Release(nil)
+	c.Info.Replica, c.Items = r.ID(), inlineItems(item)
+	if _, e = local.Inline(ctx, c); e != nil {
+		e = e.At(&c.Info)
+	}
+	return e
+}
+
+// inlineItems are those of a method on the goroutine that takes them.
+type inlineItems proxy.Item
+
+func (f inlineItems) Item(_ context.Context, p call.Payload) bool { return f(p, false) }
+func (inlineItems) Frame(*call.Batch, call.Source, []byte)        {} // nothing comes over a wire
+
+// pipe is a stream whose items come on other goroutines than they are taken on.
+type pipe struct {
+	wake chan struct{} // there is something to take
+	room chan struct{} // there is room again
+
+	mu     sync.Mutex
+	frames [][]byte
+	bytes  int
+	from   call.Source // of what came over a wire
+	ended  bool
+	end    *call.Error
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Item takes an item of a method in this process, and waits while there are too many.
+func (p *pipe) Item(ctx context.Context, item call.Payload) bool {
+	for {
+		p.mu.Lock()
+		full := len(p.frames) >= int(call.Room.Items) || p.bytes >= int(call.Room.Bytes)
+		if !full && !p.ended {
+			p.frames = append(p.frames, call.AppendItem(nil, item))
+			p.bytes += len(item.Data)
+		}
+		ended := p.ended
+		p.mu.Unlock()
+		switch {
+		case ended:
+			return false
+		case !full:
+			signal(p.wake)
+			return true
+		}
+		select {
+		case <-p.room:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// Frame takes items that came over a wire, which their window bounds.
+func (p *pipe) Frame(_ *call.Batch, from call.Source, frame []byte) {
+	p.mu.Lock()
+	p.frames = append(p.frames, append([]byte(nil), frame...))
+	p.from = from
+	p.mu.Unlock()
+	signal(p.wake)
+}
+
+// Complete is told the end.
+func (p *pipe) Complete(_ *call.Batch, r call.Result) {
+	p.mu.Lock()
+	p.ended, p.end = true, r.Err
+	p.mu.Unlock()
+	signal(p.wake)
+	signal(p.room)
+}
+
+// drain passes the items on until the stream, ctx or the interest in it ends.
+func (p *pipe) drain(ctx context.Context, flight *Flight, item proxy.Item) *call.Error {
+	var owed call.Window
+	for {
+		p.mu.Lock()
+		frames, from, ended, end := p.frames, p.from, p.ended, p.end
+		p.frames, p.bytes = nil, 0
+		p.mu.Unlock()
+		for i, frame := range frames {
+			for len(frame) > 0 {
+				v, rest, ok := call.NextItem(frame)
+				if !ok { // the connection has looked through it
+					break
+				}
+				frame = rest
+				if ctx.Err() != nil || !item(v, len(rest) > 0 || i < len(frames)-1) {
+					cause := call.Cause(ctx)
+					if cause == nil {
+						cause = context.Canceled
+					}
+					flight.Cancel(nil, cause)
+					return call.FromCause(cause).At(&flight.call.Info)
+				}
+				owed.Items++
+				owed.Bytes += uint32(len(v.Data)) // at most what a frame holds
+				if from != nil && (owed.Items >= call.Room.Items/2 || owed.Bytes >= call.Room.Bytes/2) {
+					from.Credit(nil, owed)
+					owed = call.Window{}
+				}
+			}
+		}
+		signal(p.room)
+		if len(frames) > 0 {
+			continue
+		}
+		if ended {
+			return end
+		}
+		select {
+		case <-p.wake:
+		case <-ctx.Done():
+			flight.Cancel(nil, call.Cause(ctx))
+			return call.FromContext(ctx).At(&flight.call.Info)
+		}
+	}
+}
+
+// localInstance is the instance of a replica in this process, also where calls to it are encoded; nil for a replica elsewhere.
+func localInstance(r Replica) *instance.Instance {
+	switch t := r.Transport().(type) {
+	case *transport.Local:
+		return t.Replica
+	case *transport.Encoded:
+		return t.Local.Replica
+	}
+	return nil
+}
+
+// Handle waits for a slot and lets the replica, which is an http.Handler, serve.
+func (d *Deployment) Handle(ctx context.Context, c *call.Call, serve proxy.Serve) (failure *call.Error) {
+	r, e := d.slot(ctx, c)
+	if e != nil {
+		return e
+	}
+	c.Info.Replica = r.ID()
+	i := localInstance(r)
+	var h http.Handler
+	if i != nil {
+		h, _ = i.Value.(http.Handler)
+	}
+	if h == nil { // of a revision that had another ingress
+		r.Gate().Release(nil)
+		return call.NewError(call.NoMethod, "replica "+r.ID()+" is no http.Handler").At(&c.Info)
+	}
+	ctx, done := untilDone(ctx, r)
+	in := &call.Inline{Caller: ctx, Info: c.Info}
+	x := instance.Execution{Of: i}
+	defer func() {
+		in.End()
+		done()
+		r.Gate().Release(nil)
+		if err, ok := x.Panic.(error); ok && call.Is(err, http.ErrAbortHandler) {
+			panic(http.ErrAbortHandler) // as net/http knows it
+		}
+		if x.Failure != nil {
+			failure = x.Failure.At(&c.Info)
+		}
+	}()
+	x.Run(func() error {
+		serve(in, h)
+		return nil
+	})
+	return nil
+}

@@ -1,0 +1,169 @@
+package serving
+
+import (
+	"context"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/gate"
+	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/router"
+	"github.com/helve-serve/helve/internal/telemetry"
+	"github.com/helve-serve/helve/internal/transport"
+)
+
+// Replica is one replica as the data plane knows it: the router's view, and a way to its code. An implementation embeds
+// [Base]. It is immutable from the moment that it is given to a router.
+type Replica interface {
+	router.Replica
+	// Instance is the instance whose methods callers in this process run themselves; nil if calls go through Transport.
+	Instance() *instance.Instance
+	// Transport starts calls there.
+	Transport() transport.Transport
+	// Done ends when the replica has had its time to drain: streams and handlers of clients that still run end with it.
+	Done() context.Context
+
+	base() *Base
+}
+
+// replicaOf is the one place where a replica of the router becomes one of the data plane. Every replica that a router of
+// this package is given is one.
+func replicaOf(r router.Replica) Replica { return r.(Replica) } //nolint:forcetypeassert // see above
+
+// Local says whether the replica's code runs in this process.
+func Local(r Replica) bool {
+	switch r.Transport().(type) {
+	case *transport.Local, *transport.Encoded:
+		return true
+	}
+	return false
+}
+
+// Base is the part that all kinds of replicas have in common. Its methods may be called from any goroutine.
+type Base struct {
+	id, node string
+	gate     *gate.Gate
+	done     context.Context
+	end      context.CancelCauseFunc
+	control  ControlQueue
+	models   atomic.Pointer[[]string]
+	stats    atomic.Pointer[Stats]
+	closed   atomic.Bool // its instance is being closed, or is gone
+
+	calls telemetry.Calls // that were sent to another process; an instance in this process counts its own
+
+	// lend is told of a call from a worker that found a slot at once; nil for a replica that lends no slots.
+	lend func(caller *Caller)
+}
+
+// Init makes a zero Base a replica with slots for limit calls at a time. Its time ends with ctx at the latest.
+func (b *Base) Init(ctx context.Context, id, node string, limit int) {
+	b.id, b.node, b.gate = id, node, gate.New(limit)
+	b.done, b.end = context.WithCancelCause(ctx)
+}
+
+// LendWith has f told of each call from a worker that found a slot of the replica at once. It is called before the replica is
+// given to a router.
+func (b *Base) LendWith(f func(caller *Caller)) { b.lend = f }
+
+// ID is the replica's id, unique on its node.
+func (b *Base) ID() string { return b.id }
+
+// Node is where the replica runs.
+func (b *Base) Node() string { return b.node }
+
+// Gate is the admission of the replica, as the router sees it.
+func (b *Base) Gate() router.Gate { return b.gate }
+
+// Slots is the admission of the replica.
+func (b *Base) Slots() *gate.Gate { return b.gate }
+
+// Done is [Replica.Done].
+func (b *Base) Done() context.Context { return b.done }
+
+// End ends the replica's time, with a cause.
+func (b *Base) End(cause error) { b.end(cause) }
+
+// Control is the queue of the calls that take no slot.
+func (b *Base) Control() *ControlQueue { return &b.control }
+
+// Closing notes that the instance is being closed: a slot that was reserved before is of no use any more.
+func (b *Base) Closing() { b.closed.Store(true) }
+
+// Closed says whether the replica's instance is being closed or is gone.
+func (b *Base) Closed() bool { return b.closed.Load() }
+
+func (b *Base) base() *Base { return b }
+
+// BaseOf is the common part of a replica.
+func BaseOf(r router.Replica) *Base { return replicaOf(r).base() }
+
+// Stats are what a replica last said to routing policies.
+type Stats struct {
+	Values map[string]any
+	At     time.Time
+}
+
+// Stats are what the replica last said; nil if it has said nothing yet.
+func (b *Base) Stats() *Stats { return b.stats.Load() }
+
+// SetStats replaces what the replica said.
+func (b *Base) SetStats(values map[string]any, at time.Time) { b.stats.Store(&Stats{values, at}) }
+
+// Models are the ids of the models that the replica has or is loading. The slice is shared and must not be changed.
+func (b *Base) Models() []string {
+	if ids := b.models.Load(); ids != nil {
+		return *ids
+	}
+	return nil
+}
+
+// SetModels replaces the ids of the models. The caller tells the router as well.
+func (b *Base) SetModels(ids []string) { b.models.Store(&ids) }
+
+// begin counts a call that is about to be sent to the replica, and gives the time.
+func (b *Base) begin(r Replica) (at int64) {
+	if Local(r) { // the instance counts it
+		return 0
+	}
+	b.calls.Begin()
+	return call.Now()
+}
+
+// count counts the end of a call that begin has counted at the time.
+func (b *Base) count(r Replica, at int64, result call.Result) {
+	switch {
+	case Local(r):
+	case result.NotStarted:
+		b.calls.Undo()
+	default:
+		b.calls.End(time.Duration(call.Now()-at), result.Err != nil)
+	}
+}
+
+// Calls are the calls that were sent to the replica in another process.
+func (b *Base) Calls() *telemetry.Calls { return &b.calls }
+
+// Busy says whether calls run at the replica or wait in its control queue.
+func (b *Base) Busy() bool { return b.gate.Load() > 0 || b.control.Busy() }
+
+// Refuse takes the replica out of service: it gets no call any more, and the calls that run may end.
+func (b *Base) Refuse() {
+	b.gate.Close()
+	b.control.Close()
+}
+
+// sortByID puts replicas in the order of their ids, so that turns keep their order.
+func sortByID(rs []router.Replica) {
+	slices.SortFunc(rs, func(a, b router.Replica) int {
+		switch {
+		case a.ID() < b.ID():
+			return -1
+		case a.ID() > b.ID():
+			return 1
+		}
+		return 0
+	})
+}

@@ -1,0 +1,186 @@
+// Package session is the node's side of a connected worker or driver: the routes that it declares, its calls, the slots and
+// results that it holds, and its control requests.
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/protocol"
+	"github.com/helve-serve/helve/internal/serving"
+	"github.com/helve-serve/helve/internal/wire"
+)
+
+// Node is the node as a session asks for it. Its methods may be called from any goroutine.
+type Node interface {
+	// Deployment finds a deployment that is there now; nil if there is none.
+	Deployment(app, name string) *serving.Deployment
+	// Ingress names the ingress of an application; ok is false if no application of the name runs.
+	Ingress(app string) (deployment, method, language string, ok bool)
+	Status() helvetype.Status
+}
+
+// Worker is the worker of a session, as its owner has it: package host.
+type Worker interface {
+	ID() string
+	App() string
+	SetModels(replica string, ids []string)
+	ReturnSlots(replica string, n int)
+	Leave(g wire.Goaway)
+}
+
+// Settings are the arguments of [New].
+type Settings struct {
+	Node    Node
+	Results *Results
+	Origin  string // its calls have a queue of their own
+	// Worker is set for the session of a worker. Secondary says that the connection is not the worker's first one: its calls get no
+	// lent slots, and its end is not the worker's.
+	Worker    Worker
+	Secondary bool
+	// Driver answers the requests that only drivers may make; nil for a worker.
+	Driver func(ctx context.Context, op string, body json.RawMessage) (any, error)
+	// ReferenceOver is the size in bytes over which results are kept here for the other side unless it says otherwise; 0: none.
+	ReferenceOver int
+}
+
+// Session is one connection. It implements [wire.Server].
+type Session struct {
+	set    Settings
+	caller serving.Caller
+	kept   resultTable
+	table  protocol.Table
+}
+
+var _ wire.Server = (*Session)(nil)
+
+// New makes a session, whose peer comes with Attach.
+func New(set Settings) *Session {
+	s := &Session{set: set}
+	s.caller.Origin = set.Origin
+	side := "drivers"
+	if w := set.Worker; w != nil {
+		side, s.caller.App = "workers", w.App()
+		if !set.Secondary {
+			s.caller.Worker = w.ID()
+		}
+	}
+	s.table = protocol.NewTable(side,
+		protocol.On(s.returnBlock), protocol.On(s.uses), protocol.On(s.models), protocol.On(s.status), protocol.On(s.ingress), protocol.On(s.release))
+	return s
+}
+
+// Attach sets the peer. It is called before the first frame is read.
+func (s *Session) Attach(p *wire.Peer) { s.caller.Peer = p }
+
+// Close gives back what the other side held. It is called when the connection has ended.
+func (s *Session) Close() {
+	s.caller.ReleaseAll()
+	s.dropAll()
+}
+
+// target is where a declared route leads. The deployment is looked up again when an application was deleted, so that a
+// route outlives a redeploy.
+type target struct {
+	*call.Place                     // replaced, not written to: calls refer to it
+	found       *serving.Deployment // only the connection's reader touches these
+}
+
+// Route remembers a route; whether it leads anywhere is seen when it is called.
+func (s *Session) Route(r wire.Route) any {
+	t := &target{Place: &call.Place{App: r.App, Deployment: r.Deployment, Method: r.Method}}
+	if t.App == "" {
+		t.App = s.caller.App
+	}
+	return t
+}
+
+// Call passes a call to its deployment.
+func (s *Session) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
+	if in.Mode == call.Fetch {
+		return s.fetch(b, in)
+	}
+	if failure := s.resolve(in); failure != nil {
+		in.Complete(b, call.Result{Err: failure})
+		return nil
+	}
+	t, _ := in.Route.(*target)
+	if t == nil {
+		in.Complete(b, call.Result{Err: call.NewError(call.Fault, "a call on a route that was never declared")})
+		return nil
+	}
+	if t.found == nil || t.found.Down() {
+		if t.found = s.set.Node.Deployment(t.App, t.Deployment); t.found == nil {
+			in.Complete(b, call.Result{Err: call.NewError(helvetype.ReasonDeploymentUnavailable,
+				fmt.Sprintf("no deployment %q in application %q", t.Deployment, t.App))})
+			return nil
+		}
+	}
+	if home := t.found.Home(); t.Home != home { // methods in this process find their application by it
+		t.Place = &call.Place{App: t.App, Deployment: t.Deployment, Method: t.Method, Home: home}
+	}
+	in.Info.Place = t.Place
+	return t.found.Serve(b, &s.caller, in)
+}
+
+// Control answers a request.
+func (s *Session) Control(ctx context.Context, op string, body json.RawMessage) (any, error) {
+	if s.set.Driver != nil && !s.table.Has(op) {
+		return s.set.Driver(ctx, op, body)
+	}
+	return s.table.Serve(ctx, op, body)
+}
+
+func (s *Session) returnBlock(_ context.Context, r protocol.ReturnBlock) (protocol.Done, error) {
+	if s.set.Worker != nil {
+		s.set.Worker.ReturnSlots(r.Replica, r.Slots)
+	}
+	return protocol.Done{}, nil
+}
+
+func (s *Session) uses(_ context.Context, r protocol.Uses) (protocol.Done, error) {
+	n, app := s.set.Node, s.caller.App
+	if app == "" {
+		return protocol.Done{}, call.NewError(helvetype.ReasonBadInput, "uses: for workers, with the names of two deployments")
+	}
+	if d := n.Deployment(app, r.Deployment); d != nil && n.Deployment(app, r.Name) != nil {
+		d.Uses(r.Name)
+	}
+	return protocol.Done{}, nil
+}
+
+func (s *Session) models(_ context.Context, r protocol.Models) (protocol.Done, error) {
+	if s.set.Worker != nil {
+		s.set.Worker.SetModels(r.Replica, r.Models)
+	}
+	return protocol.Done{}, nil
+}
+
+func (s *Session) status(context.Context, protocol.Status) (helvetype.Status, error) {
+	return s.set.Node.Status(), nil
+}
+
+func (s *Session) release(_ context.Context, r protocol.Release) (protocol.Done, error) {
+	s.caller.Release(r.Lease)
+	return protocol.Done{}, nil
+}
+
+// ingress names the ingress of an application.
+func (s *Session) ingress(_ context.Context, r protocol.Ingress) (protocol.IngressMethod, error) {
+	deployment, method, language, ok := s.set.Node.Ingress(r.App)
+	if !ok || language == "" {
+		return protocol.IngressMethod{}, call.NewError(helvetype.ReasonDeploymentUnavailable, fmt.Sprintf("no application %q runs here", r.App))
+	}
+	return protocol.IngressMethod{Deployment: deployment, Method: method, Language: language}, nil
+}
+
+// Goaway is the announcement of a worker that it takes no more calls, so that its replicas get none. The end of its process does the
+// rest.
+func (s *Session) Goaway(g wire.Goaway) {
+	if s.set.Worker != nil && !s.set.Secondary {
+		s.set.Worker.Leave(g)
+	}
+}

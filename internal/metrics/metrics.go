@@ -1,6 +1,6 @@
 // Package metrics shows the numbers of a node to Prometheus, under the names and labels of the reference, so that its dashboards find them:
 // for example ray_serve_deployment_request_counter_total{application, deployment, replica, route}. The numbers are read when Prometheus
-// asks; nothing is counted twice, and no call pays for it. The label values are names of applications, deployments and replicas, and
+// asks; no event is counted twice, and no call pays for it. The label values are names of applications, deployments and replicas, and
 // their routes, never anything that a client sends.
 //
 // The package is linked by programs with a command line of Helve's only: client_golang makes an executable about 4 MB larger.

@@ -24,7 +24,7 @@ func TestBuckets(t *testing.T) {
 	}
 }
 
-// TestCallsAgainstAModel: after random executions on several goroutines the numbers are those of a plain sum, and while they run no
+// TestCallsAgainstAModel: after random executions on several goroutines the numbers equal a plain sum, and while they run no
 // number falls and no more have ended than begun.
 func TestCallsAgainstAModel(t *testing.T) {
 	t.Parallel()
@@ -47,7 +47,7 @@ func TestCallsAgainstAModel(t *testing.T) {
 							sums[w].Started--
 							continue
 						case 1:
-							continue // it died with its process
+							continue // the call died with its process
 						case 2:
 							c.Late()
 							sums[w].Late++

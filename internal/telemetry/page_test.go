@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 		l.Calls().Begin()
 		l.Calls().End(3*time.Millisecond, i%10 == 0)
 	}
-	l.Calls().Begin() // it dies with the process
+	l.Calls().Begin() // the call dies with the process
 	fmt.Println("counted")
 	select {}
 }

@@ -206,7 +206,8 @@ func TestGatesDoNotShareCacheLines(t *testing.T) {
 	}
 }
 
-// TestModel compares the gate with a simple model, a number and a list, over random operations.
+// TestModel compares the gate with a simple model, three numbers and a list, over random operations: slots are taken, lent
+// to a worker and released, routers wait and leave, the maximum changes, and the gate is closed.
 func TestModel(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(300) {
@@ -215,8 +216,13 @@ func TestModel(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 1))
 			slots := 1 + rng.IntN(4)
 			g := New(slots)
-			taken, closed := 0, false
+			taken, lent, number, closed := 0, 0, uint64(0), false
 			var queue, granted, want []int
+			local := NewLocalSlots(func(_ *call.Batch, n int) {
+				for range n {
+					g.Release(nil)
+				}
+			})
 			waiters := make([]*waiterFunc, 5)
 			for i := range waiters {
 				waiters[i] = &waiterFunc{func(*call.Batch) { granted = append(granted, i) }}
@@ -225,7 +231,14 @@ func TestModel(t *testing.T) {
 				i := rng.IntN(len(waiters))
 				queued := slices.Contains(queue, i)
 				free := !closed && taken < slots && len(queue) == 0
-				switch op := rng.IntN(100); {
+				release := func() { // one slot, in the model
+					if len(queue) > 0 && taken <= slots {
+						want, queue = append(want, queue[0]), queue[1:]
+					} else {
+						taken--
+					}
+				}
+				switch op := rng.IntN(120); {
 				case op < 25:
 					if g.TryAcquire() != free {
 						t.Fatalf("TryAcquire: %v", !free)
@@ -244,26 +257,45 @@ func TestModel(t *testing.T) {
 						queue = append(queue, i)
 					}
 				case op < 85:
-					if taken == 0 {
+					if taken == lent {
 						continue
 					}
-					if len(queue) > 0 {
-						want, queue = append(want, queue[0]), queue[1:]
-					} else {
-						taken--
-					}
+					release()
 					g.Release(nil)
 				case op < 99:
 					if g.Unwait(waiters[i]) != queued {
 						t.Fatalf("Unwait: %v", !queued)
 					}
 					queue = slices.DeleteFunc(slices.Clone(queue), func(q int) bool { return q == i })
+				case op < 106:
+					slots = 1 + rng.IntN(6)
+					for !closed && taken < slots && len(queue) > 0 {
+						want, queue, taken = append(want, queue[0]), queue[1:], taken+1
+					}
+					g.SetMax(slots)
+				case op < 112:
+					if g.TryAcquire() != free {
+						t.Fatalf("TryAcquire of a slot to lend: %v", !free)
+					}
+					if free {
+						taken, lent, number = taken+1, lent+1, number+1
+						local.Grant(nil, number, 1)
+					}
+				case op < 119:
+					number++
+					for range lent {
+						release()
+					}
+					for range local.Recall(number) {
+						g.Release(nil)
+					}
+					lent = 0
 				case rng.IntN(10) == 0:
 					g.Close()
 					closed, queue = true, nil
 				}
-				if g.Load() != taken {
-					t.Fatalf("load %d, want %d", g.Load(), taken)
+				if g.Load() != taken || g.Max() != slots {
+					t.Fatalf("load %d of %d, want %d of %d", g.Load(), g.Max(), taken, slots)
 				}
 				if !slices.Equal(granted, want) {
 					t.Fatalf("granted %v, want %v", granted, want)

@@ -91,7 +91,7 @@ func TestCommandsFindTheNode(t *testing.T) {
 		}
 	}
 	status, stdout, _ = output(t, "events", "--deployment", "Greeter", "-n", "1")
-	if status != 0 || !strings.Contains(stdout, "deployment greeting/Greeter  UPDATING -> HEALTHY (because of #") || strings.Count(stdout, "\n") != 1 {
+	if status != 0 || !strings.Contains(stdout, "deployment greeting/Greeter  UPDATING -> HEALTHY  config_update_completed (because of #") || strings.Count(stdout, "\n") != 1 {
 		t.Errorf("%d, %s", status, stdout)
 	}
 	var in admin.Instance

@@ -55,11 +55,14 @@ type application struct {
 	name        string
 	deployments map[string]*deployment
 	hosts       *host.App
-	revisions   int       // so far
-	current     *revision // the revision that runs, or should
-	previous    *revision // the revision that a change began from; nil while there is no change
-	status      helvetype.ApplicationState
-	message     string
+	revisions   int                        // so far
+	current     *revision                  // the revision that runs, or should
+	previous    *revision                  // the revision that a change began from; nil while there is no change
+	status      helvetype.ApplicationState // by itself: DEPLOYING, RUNNING, DEPLOY_FAILED or DELETING
+	shown       shown                      // the state that users see, which depends on the deployments
+	startError  string                     // of a start that was given up since the last deploy
+	rolledBack  string                     // the revision whose start was given up, if the one before runs again
+	cause       uint64                     // the newest event of a deployment since the last one of the application
 	deleted     bool
 	left        context.Context // of a deleted application: the time that its replicas have to finish
 	failure     error           // why the first revision failed to start
@@ -244,6 +247,7 @@ func (c *Controller) remove(ctx, draining context.Context, a *application) (cut 
 		close(a.current.settled)
 	}
 	a.status = helvetype.ApplicationDeleting
+	c.noteLocked()
 	all := slices.Collect(maps.Values(a.deployments))
 	for _, d := range all {
 		for _, r := range d.replicas {
@@ -286,6 +290,10 @@ func (c *Controller) remove(ctx, draining context.Context, a *application) (cut 
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.apps[a.name] == a {
+		for _, d := range a.deployments {
+			d.moveLocked(Deleted, Facts{}, 0)
+		}
+		a.noteLocked(Deleted, Facts{})
 		delete(c.apps, a.name)
 		close(a.gone)
 		c.Wake()
@@ -349,9 +357,6 @@ func (c *Controller) Close(ctx, draining context.Context) error {
 		wg.Go(func() { errs[i] = c.remove(ctx, draining, a) })
 	}
 	wg.Wait()
-	c.mu.Lock()
-	c.noteLocked()
-	c.mu.Unlock()
 	c.stop(errors.New("the node has closed"))
 	c.wg.Wait()
 	return errors.Join(errs...)

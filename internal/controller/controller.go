@@ -56,7 +56,7 @@ type Controller struct {
 	mu      sync.Mutex
 	apps    map[string]*application
 	state   state
-	noted   transitions
+	machine *Machine
 	closing bool
 	changed chan struct{} // closed when a replica is gone; nil while no goroutine waits
 	readier chan struct{} // closed when a replica is ready; nil while no goroutine waits
@@ -67,7 +67,7 @@ func New(s Settings) *Controller {
 	ctx, stop := context.WithCancelCause(context.Background())
 	c := &Controller{
 		set: s, log: s.Logger, workers: s.Workers, ctx: ctx, stop: stop, kick: make(chan struct{}, 1),
-		apps: map[string]*application{}, state: state{kick: make(chan struct{}, 1)},
+		apps: map[string]*application{}, machine: NewMachine(), state: state{kick: make(chan struct{}, 1)},
 	}
 	c.wg.Go(c.loop)
 	return c

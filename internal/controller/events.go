@@ -4,164 +4,126 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 
 	"github.com/helve-serve/helve/helvetype"
 )
 
-// transitions is the state of every object at the last comparison. The events are the differences to the state now.
-type transitions struct {
-	states map[helvetype.Object]string
-	said   map[helvetype.Object]string // messages of the states of applications and deployments
-	ids    map[helvetype.Object]uint64 // the last event of each
+// fire applies an event to an object that is in a state, records the transition, and gives it. An event that the table does not have
+// in this state is a mistake in the program: the log says so, and the state stays.
+func (c *Controller) fire(o helvetype.Object, from State, event Event, facts Facts, cause uint64, inputs map[string]string) (helvetype.Event, bool) {
+	ev, err := c.machine.Fire(o, from, event, facts, cause)
+	if err != nil {
+		c.log.Error("a transition that the table does not have", "error", err)
+		return helvetype.Event{}, false
+	}
+	ev.Inputs = inputs
+	ev.ID = c.set.Events.Emit(ev)
+	return ev, true
 }
 
-// noteLocked emits an event for each object that has changed. The event of a deployment names the newest of its replicas' events as its
-// cause, and that of an application the newest of its deployments'. For example: a replica dies (event 7), so its deployment is
-// UNHEALTHY (event 8, cause 7), so its application is UNHEALTHY (event 9, cause 8).
-func (c *Controller) noteLocked() {
-	t := &c.noted
-	if t.states == nil {
-		*t = transitions{map[helvetype.Object]string{}, map[helvetype.Object]string{}, map[helvetype.Object]uint64{}}
+// fireLocked changes the state of a replica by an event. cause is the event that led to this one; 0 for the replica's last one.
+func (r *replica) fireLocked(event Event, facts Facts, cause uint64, inputs map[string]string) {
+	if cause == 0 {
+		cause = r.lastEvent
 	}
-	seen := map[helvetype.Object]bool{}
+	o := helvetype.Object{Kind: helvetype.KindReplica, App: r.dep.app.name, Deployment: r.dep.name, Replica: r.id}
+	if ev, ok := r.dep.app.c.fire(o, State(r.state), event, facts, cause, inputs); ok {
+		r.state, r.lastEvent = helvetype.ReplicaState(ev.To), ev.ID
+		r.dep.cause = ev.ID
+	}
+}
+
+// exitInputs are the facts of the end of a process.
+func exitInputs(x *helvetype.Exit) map[string]string {
+	return map[string]string{"code": strconv.Itoa(x.Code), "signal": x.Signal, "out_of_memory": strconv.FormatBool(x.OutOfMemory)}
+}
+
+// shown is the state of a deployment or an application as its last transition left it.
+type shown struct {
+	state   State
+	message string
+}
+
+// moveLocked fires the event for an object that is shown as s, unless neither state nor message change by it. It returns the id of the
+// recorded event, 0 for none.
+func (c *Controller) moveLocked(s *shown, o helvetype.Object, event Event, facts Facts, cause uint64, inputs map[string]string) uint64 {
+	t, ok := c.machine.Next(o.Kind, s.state, event)
+	if ok && t.To == s.state && t.Fill(facts) == s.message {
+		return 0
+	}
+	if ok && t.To == s.state && t.Fill(facts) == "" { // the trouble is over, and the state is what it was
+		s.message = ""
+		return 0
+	}
+	ev, ok := c.fire(o, s.state, event, facts, cause, inputs)
+	if ok {
+		s.state, s.message = State(ev.To), ev.Message
+	}
+	return ev.ID
+}
+
+// noteLocked brings the states of all deployments and applications up to date. The event of a deployment names the newest of its
+// replicas' events as its cause, and that of an application the newest of its deployments'. For example: a replica dies (event 7), so its
+// deployment is UNHEALTHY (event 8, cause 7), so its application is UNHEALTHY (event 9, cause 8).
+func (c *Controller) noteLocked() {
 	for _, name := range slices.Sorted(maps.Keys(c.apps)) {
 		a := c.apps[name]
-		app := helvetype.Object{Kind: helvetype.KindApplication, App: name}
-		status := a.statusLocked()
-		var fromDeployments uint64
-		for _, dname := range slices.Sorted(maps.Keys(a.deployments)) {
-			d := a.deployments[dname]
-			dep := helvetype.Object{Kind: helvetype.KindDeployment, App: name, Deployment: dname}
-			var fromReplicas uint64
-			ds := status.Deployments[dname]
-			for _, r := range ds.Replicas {
-				seen[d.object(r.ID)] = true
-			}
-			for o := range t.states {
-				if o.Kind == helvetype.KindReplica && o.App == name && o.Deployment == dname && !seen[o] {
-					fromReplicas = max(fromReplicas, c.noteEndLocked(d, o))
-				}
-			}
-			for _, r := range ds.Replicas { // after the ends: a replica that takes another's place names its end
-				fromReplicas = max(fromReplicas, c.noteReplicaLocked(d, r))
-			}
-			seen[dep] = true
-			wanted := d.wanted
-			ready := 0
-			for _, r := range ds.Replicas {
-				if r.State == helvetype.ReplicaRunning {
-					ready++
-				}
-			}
-			fromDeployments = max(fromDeployments, c.noteStateLocked(helvetype.Event{
-				Object: dep, To: string(ds.Status), Message: ds.Message, Cause: fromReplicas,
-				Inputs: map[string]string{"ready": fmt.Sprint(ready), "wanted": fmt.Sprint(wanted)},
-			}))
+		for _, dep := range slices.Sorted(maps.Keys(a.deployments)) {
+			a.deployments[dep].noteLocked()
 		}
-		seen[app] = true
-		c.noteStateLocked(helvetype.Event{
-			Object: app, To: string(status.Status), Message: status.Message, Cause: fromDeployments,
-			Inputs: map[string]string{"revision": fmt.Sprint(a.current.number)},
+		facts := a.factsLocked()
+		a.noteLocked(facts.Event(), facts.Facts())
+	}
+}
+
+func (d *deployment) noteLocked() {
+	facts := d.factsLocked()
+	d.moveLocked(facts.Event(), facts.Facts(), facts.Ready)
+}
+
+// moveLocked changes the state of a deployment by an event.
+func (d *deployment) moveLocked(event Event, facts Facts, ready int) {
+	id := d.app.c.moveLocked(&d.shown, helvetype.Object{Kind: helvetype.KindDeployment, App: d.app.name, Deployment: d.name}, event, facts, d.cause,
+		map[string]string{"ready": strconv.Itoa(ready), "wanted": strconv.Itoa(d.wanted)})
+	if id != 0 {
+		d.app.cause, d.cause = id, 0
+	}
+}
+
+// noteLocked changes the state of an application by an event.
+func (a *application) noteLocked(event Event, facts Facts) {
+	id := a.c.moveLocked(&a.shown, helvetype.Object{Kind: helvetype.KindApplication, App: a.name}, event, facts, a.cause,
+		map[string]string{"revision": fmt.Sprint(a.current.number)})
+	if id != 0 {
+		a.cause = 0
+	}
+}
+
+// factsLocked decide the state of the deployment.
+func (d *deployment) factsLocked() DeploymentFacts {
+	f := DeploymentFacts{
+		Wanted: d.wanted, Failures: d.failures, GaveUp: d.gaveUp, Application: d.app.status, Error: d.message, Waits: d.slowLocked(),
+	}
+	for _, r := range d.replicas {
+		switch {
+		case r.state != helvetype.ReplicaRunning:
+		case r.of != d.now:
+			f.Former++
+		default:
+			f.Ready++
+		}
+	}
+	return f
+}
+
+// factsLocked decide the state of the application. The states of its deployments are up to date.
+func (a *application) factsLocked() ApplicationFacts {
+	f := ApplicationFacts{Own: a.status, Error: a.startError, RolledBack: a.rolledBack}
+	for name, d := range a.deployments {
+		f.Deployments = append(f.Deployments, DeploymentView{
+			Name: name, State: d.shown.state, Message: d.shown.message, Leaving: d.now.revision != a.current,
 		})
 	}
-	for _, kind := range []string{helvetype.KindReplica, helvetype.KindDeployment, helvetype.KindApplication} {
-		for o, from := range t.states {
-			if o.Kind == kind && !seen[o] {
-				c.set.Events.Emit(helvetype.Event{Object: o, From: from, Reason: "deleted"})
-				t.forget(o)
-			}
-		}
-	}
-}
-
-func (t *transitions) forget(o helvetype.Object) {
-	delete(t.states, o)
-	delete(t.said, o)
-	delete(t.ids, o)
-}
-
-func (c *Controller) noteStateLocked(ev helvetype.Event) uint64 {
-	t := &c.noted
-	was, there := t.states[ev.Object]
-	if there && was == ev.To && t.said[ev.Object] == ev.Message {
-		return 0
-	}
-	if there && was == ev.To && ev.Message == "" { // the trouble is over, and was none of its own
-		t.said[ev.Object] = ""
-		return 0
-	}
-	ev.From = was
-	t.states[ev.Object], t.said[ev.Object] = ev.To, ev.Message
-	id := c.set.Events.Emit(ev)
-	t.ids[ev.Object] = id
-	return id
-}
-
-func (c *Controller) noteReplicaLocked(d *deployment, r helvetype.ReplicaStatus) uint64 {
-	t, o := &c.noted, d.object(r.ID)
-	was, there := t.states[o]
-	if there && was == string(r.State) {
-		return 0
-	}
-	ev := helvetype.Event{Object: o, From: was, To: string(r.State), Cause: t.ids[o]}
-	switch r.State {
-	case helvetype.ReplicaStarting:
-		ev.Reason = "start"
-		if r.LastExit != nil {
-			ev.Reason, ev.Message = "restart", fmt.Sprintf("it takes the place of %s", r.LastExit.Replica)
-			if h := c.set.Events.History(d.object(r.LastExit.Replica)); len(h) > 0 {
-				ev.Cause = h[len(h)-1].ID
-			}
-		}
-	case helvetype.ReplicaRecovering:
-		ev.Reason = "recover"
-	case helvetype.ReplicaRunning:
-		ev.Reason = "ready"
-	case helvetype.ReplicaStopping:
-		ev.Reason = "stop"
-	}
-	t.states[o] = string(r.State)
-	id := c.set.Events.Emit(ev)
-	t.ids[o] = id
-	return id
-}
-
-// noteEndLocked is for a replica that is gone.
-func (c *Controller) noteEndLocked(d *deployment, o helvetype.Object) uint64 {
-	t := &c.noted
-	ev := helvetype.Event{Object: o, From: t.states[o], Reason: "stopped", Cause: t.ids[o]}
-	if exit := d.exitLocked(o.Replica); exit != nil {
-		ev.Reason, ev.Message = "died", exit.Reason
-		if ev.From == string(helvetype.ReplicaStarting) {
-			ev.Reason = "start_failed"
-		}
-		ev.Inputs = map[string]string{"code": fmt.Sprint(exit.Code), "signal": exit.Signal, "out_of_memory": fmt.Sprint(exit.OutOfMemory)}
-	}
-	t.forget(o)
-	return c.set.Events.Emit(ev)
-}
-
-// exitLocked is how a replica ended that nothing had asked to end; nil if something had.
-func (d *deployment) exitLocked(replica string) *helvetype.Exit {
-	var exits []*helvetype.Exit
-	for _, e := range []*deploymentRevision{d.now, d.former} {
-		if e != nil {
-			exits = append(exits, e.lastExit)
-			for _, l := range e.openPlaces {
-				exits = append(exits, l.exit)
-			}
-		}
-	}
-	for _, u := range d.replicas {
-		exits = append(exits, u.before.exit)
-	}
-	i := slices.IndexFunc(exits, func(x *helvetype.Exit) bool { return x != nil && x.Replica == replica })
-	if i < 0 {
-		return nil
-	}
-	return exits[i]
-}
-
-func (d *deployment) object(replica string) helvetype.Object {
-	return helvetype.Object{Kind: helvetype.KindReplica, App: d.app.name, Deployment: d.name, Replica: replica}
+	return f
 }

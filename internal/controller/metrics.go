@@ -34,6 +34,7 @@ func (d *deployment) rememberLocked(u *replica, k telemetry.Counts) {
 func (c *Controller) Metrics() telemetry.Snapshot {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.noteLocked()
 	s := telemetry.Snapshot{Events: c.set.Events.Last()}
 	for _, name := range slices.Sorted(maps.Keys(c.apps)) {
 		a := c.apps[name]

@@ -33,6 +33,7 @@ type replica struct {
 	waits      string // what its start waits for
 	waitsSince time.Time
 	before     restartHistory // of the replicas that had its place
+	lastEvent  uint64         // that changed its state
 	config     int            // number of the user config that it has
 	changing   bool           // a goroutine gives it another user config
 }
@@ -41,6 +42,7 @@ type replica struct {
 type restartHistory struct {
 	restarts int
 	exit     *helvetype.Exit // of the last
+	event    uint64          // that recorded it
 }
 
 // healthyTime is how long a replica must have run for its end to count as the first failure again.
@@ -54,12 +56,17 @@ func (c *Controller) startLocked(d *deployment, now time.Time) {
 	d.starts++
 	r.order = d.starts
 	r.before = r.of.takePlaceLocked()
+	if x := r.before.exit; x != nil {
+		r.fireLocked(Restart, Facts{Otherwise: "it takes the place of " + x.Replica}, r.before.event, nil)
+	} else {
+		r.fireLocked(Start, Facts{}, 0, nil)
+	}
 	c.launchLocked(r, nil)
 }
 
 // newReplicaLocked makes the record of a replica as the deployment has them now.
 func (c *Controller) newReplicaLocked(d *deployment, id string, now time.Time) *replica {
-	r := &replica{id: id, dep: d, ctx: d.now.revision.ctx, of: d.now, state: helvetype.ReplicaStarting, startedAt: now}
+	r := &replica{id: id, dep: d, ctx: d.now.revision.ctx, of: d.now, startedAt: now}
 	d.replicas[id] = r
 	return r
 }
@@ -133,7 +140,7 @@ func refusal(err error) bool {
 func (c *Controller) abandoned(r *replica) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.forgetLocked(r)
+	c.forgetLocked(r, Stopped, Facts{}, nil)
 	if r.before.exit != nil { // it took the place of a replica that has ended
 		r.of.openPlaces = append(r.of.openPlaces, r.before)
 	}
@@ -221,7 +228,8 @@ func (c *Controller) ready(r *replica) bool {
 		r.of.acceptLocked(config, number)
 	}
 	if r.state == helvetype.ReplicaStarting || r.state == helvetype.ReplicaRecovering {
-		r.state, r.routed = helvetype.ReplicaRunning, r.running
+		r.fireLocked(Ready, Facts{}, 0, nil)
+		r.routed = r.running
 		r.running.Serve(true)
 		r.of.ran = true
 		d.starting.n = 0
@@ -267,12 +275,18 @@ func (c *Controller) startFailed(r *replica, err error) {
 		c.mu.Unlock()
 		return
 	}
-	c.forgetLocked(r)
+	exit := &helvetype.Exit{Replica: r.id, Reason: err.Error(), Code: -1, At: time.Now()}
+	if ended, ok := errors.AsType[*host.EndedError](err); ok {
+		exit = ended.Exit(r.id)
+	}
+	event := StartFailed
+	if d.app.endingLocked() || r.ctx.Err() != nil { // the start was given up
+		event = Stopped
+	} else if r.state == helvetype.ReplicaRecovering {
+		event = Lost
+	}
+	c.forgetLocked(r, event, Facts{Error: err.Error()}, exitInputs(exit))
 	if r.of == d.now {
-		exit := &helvetype.Exit{Replica: r.id, Reason: err.Error(), Code: -1, At: time.Now()}
-		if ended, ok := errors.AsType[*host.EndedError](err); ok {
-			exit = ended.Exit(r.id)
-		}
 		r.leavePlaceLocked(exit)
 		d.failedLocked(&d.starting, r, err)
 	}
@@ -289,7 +303,7 @@ func (c *Controller) startFailed(r *replica, err error) {
 func (c *Controller) lost(r *replica, err *host.LostError) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.forgetLocked(r)
+	c.forgetLocked(r, Lost, Facts{Error: err.Error()}, nil)
 	r.leavePlaceLocked(&helvetype.Exit{Replica: r.id, Reason: err.Error(), Code: -1, At: time.Now()})
 	c.Wake()
 }
@@ -304,7 +318,7 @@ func (c *Controller) died(r *replica) {
 	}
 	ending := r.running.Ending()
 	exit := &ending.Exit
-	c.forgetLocked(r)
+	c.forgetLocked(r, Died, Facts{Error: exit.Reason}, exitInputs(exit))
 	r.leavePlaceLocked(exit)
 	reason := strings.Join(append([]string{exit.Reason}, exit.Lines...), "\n")
 	if ending.FirstOfDeployment && r.of == d.now { // one crash is one failure, however many replicas it took with it
@@ -326,7 +340,11 @@ func (c *Controller) died(r *replica) {
 	c.Wake()
 }
 
-func (c *Controller) forgetLocked(r *replica) {
+// forgetLocked removes the record of a replica that is gone, by the event that ended it.
+func (c *Controller) forgetLocked(r *replica, event Event, facts Facts, inputs map[string]string) {
+	if r.dep.replicas[r.id] == r {
+		r.fireLocked(event, facts, 0, inputs)
+	}
 	if r.running != nil {
 		serving.BaseOf(r.running).End(call.NewError(helvetype.ReasonReplicaUnavailable, fmt.Sprintf("replica %s was gone before the call was sent", r.id)))
 	}
@@ -346,7 +364,7 @@ func (c *Controller) forgetLocked(r *replica) {
 func (r *replica) leavePlaceLocked(exit *helvetype.Exit) {
 	e := r.of
 	e.lastExit = exit
-	e.openPlaces = append(e.openPlaces, restartHistory{r.before.restarts + 1, exit})
+	e.openPlaces = append(e.openPlaces, restartHistory{r.before.restarts + 1, exit, r.lastEvent})
 	if extra := len(e.openPlaces) - r.dep.wanted; extra > 0 {
 		e.openPlaces = e.openPlaces[extra:]
 	}
@@ -360,11 +378,14 @@ func (e *deploymentRevision) takePlaceLocked() (h restartHistory) {
 }
 
 // stopLocked takes a replica out of service, drains it, and ends it.
-func (c *Controller) stopLocked(r *replica) {
+func (c *Controller) stopLocked(r *replica) { c.endLocked(r, Stop, Facts{}) }
+
+// endLocked is stopLocked for a reason.
+func (c *Controller) endLocked(r *replica, event Event, facts Facts) {
 	if r.state != helvetype.ReplicaRunning { // a starting one is stopped when it is ready and still too many
 		return
 	}
-	r.state = helvetype.ReplicaStopping
+	r.fireLocked(event, facts, 0, nil)
 	d, running, grace := r.dep, r.running, r.of.host.Options.GracefulShutdownTimeout
 	base := serving.BaseOf(running)
 	running.Serve(false)
@@ -387,7 +408,7 @@ func (c *Controller) stopLocked(r *replica) {
 			c.log.Warn("replica did not close cleanly", "app", d.app.name, "deployment", d.name, "replica", r.id, "error", err)
 		}
 		c.mu.Lock()
-		c.forgetLocked(r)
+		c.forgetLocked(r, Stopped, Facts{}, nil)
 		c.Wake()
 		c.mu.Unlock()
 	})

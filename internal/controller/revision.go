@@ -53,6 +53,8 @@ type deployment struct {
 	lastFail time.Time
 	lastErr  error
 	message  string // of the last failure
+	shown    shown
+	cause    uint64 // the newest event of a replica since the last one of the deployment
 	gaveUp   bool
 	dropped  bool             // it is not part of its application any more
 	dynamic  []string         // deployments whose handles its replicas asked for
@@ -199,6 +201,7 @@ func (a *application) newDeploymentLocked(name string) *deployment {
 		return nil
 	}
 	a.deployments[name] = d
+	d.moveLocked(Deploy, Facts{}, 0)
 	return d
 }
 
@@ -249,7 +252,8 @@ func (a *application) adoptLocked(r *revision) {
 			r.def.Bound(s.Name, d.serving)
 		}
 	}
-	a.status, a.message, a.since = helvetype.ApplicationDeploying, "", time.Now()
+	a.status, a.startError, a.rolledBack, a.since = helvetype.ApplicationDeploying, "", "", time.Now()
+	a.noteLocked(Deploy, Facts{})
 }
 
 // forgetFailuresLocked is for a deployment that becomes what another revision has it as: those of the former say nothing of it.
@@ -289,7 +293,7 @@ func (a *application) revertLocked(cause error) {
 		a.dropLocked(d, call.NewError(helvetype.ReasonDeploymentUnavailable, "revision "+failed.id()+" of application "+a.name+" failed to start: "+cause.Error()))
 	}
 	a.status = helvetype.ApplicationRunning
-	a.message = "revision " + failed.id() + " failed to start and was rolled back: " + cause.Error()
+	a.startError, a.rolledBack = cause.Error(), failed.id()
 }
 
 // dropLocked ends a deployment that its application no longer has. Its replicas are stopped by the loop.
@@ -313,6 +317,7 @@ func (a *application) tidyLocked() {
 	}
 	for name, d := range a.deployments {
 		if d.dropped && len(d.replicas) == 0 {
+			d.moveLocked(Deleted, Facts{}, 0)
 			delete(a.deployments, name)
 		} else if !former && !d.dropped && d.now.revision != a.current {
 			a.dropLocked(d, call.NewError(helvetype.ReasonDeploymentUnavailable,
@@ -370,7 +375,7 @@ func (c *Controller) failLocked(r *revision, err error) {
 		c.Wake()
 		return
 	}
-	a.status, a.failure, a.message, r.failure = helvetype.ApplicationDeployFailed, err, err.Error(), err
+	a.status, a.failure, a.startError, r.failure = helvetype.ApplicationDeployFailed, err, err.Error(), err
 	e := call.NewError(helvetype.ReasonDeploymentUnavailable, "application "+a.name+" failed to start: "+err.Error())
 	for _, d := range a.deployments {
 		d.serving.Refuse(e)

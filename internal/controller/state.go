@@ -15,7 +15,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/spec"
@@ -145,7 +144,7 @@ func (c *Controller) takeOverLocked(w host.WorkerRecord, r *revision) {
 		}
 		t.Replicas[sr.ID] = sr.Deployment
 		recovered[sr.ID] = c.newReplicaLocked(d, sr.ID, time.Now())
-		recovered[sr.ID].state = helvetype.ReplicaRecovering
+		recovered[sr.ID].fireLocked(Recover, Facts{}, 0, nil)
 	}
 	t.Host = func(deployment string) host.Host {
 		for _, d := range r.app.deployments {
@@ -163,14 +162,15 @@ func (c *Controller) takeOverLocked(w host.WorkerRecord, r *revision) {
 			return false
 		}
 		u := c.newReplicaLocked(d, id, time.Now())
-		u.state = helvetype.ReplicaRecovering
+		u.fireLocked(Recover, Facts{}, 0, nil)
 		c.launchLocked(u, w)
 		return true
 	}
 	worker := c.workers.TakeOver(t)
 	if worker == nil {
 		for id, u := range recovered {
-			delete(u.dep.replicas, id)
+			c.forgetLocked(u, Stopped, Facts{}, nil)
+			delete(recovered, id)
 		}
 		return
 	}

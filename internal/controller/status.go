@@ -12,15 +12,12 @@ import (
 	"github.com/helve-serve/helve/internal/serving"
 )
 
-// Statuses follow the reference's rules. A deployment is UPDATING while its revision starts, DEPLOY_FAILED when that was given
-// up, and later UNHEALTHY while replicas are missing because some have failed. An application that has started is as its worst
-// deployment is: for example, of two deployments one is HEALTHY and one UNHEALTHY, then the application is UNHEALTHY.
-
-// Status is what runs now.
+// Status is a copy of the present state.
 func (c *Controller) Status() helvetype.Status {
 	c.workers.CountAll()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.noteLocked()
 	s := helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{}}
 	for name, a := range c.apps {
 		s.Applications[name] = a.statusLocked()
@@ -30,56 +27,23 @@ func (c *Controller) Status() helvetype.Status {
 
 func (a *application) statusLocked() helvetype.ApplicationStatus {
 	s := helvetype.ApplicationStatus{
-		Status: a.status, Message: a.message, RoutePrefix: a.current.def.Graph.RoutePrefix, Deployments: map[string]helvetype.DeploymentStatus{}, SharedMemory: a.hosts.Memory(),
+		Status: helvetype.ApplicationState(a.shown.state), Message: a.shown.message, RoutePrefix: a.current.def.Graph.RoutePrefix,
+		Deployments: map[string]helvetype.DeploymentStatus{}, SharedMemory: a.hosts.Memory(),
 	}
-	worst := helvetype.DeploymentHealthy
-	for _, name := range slices.Sorted(maps.Keys(a.deployments)) {
-		d := a.deployments[name]
-		ds := d.statusLocked()
-		s.Deployments[name] = ds
-		if d.now.revision != a.current { // it goes with the revision before
-			continue
-		}
-		if severity[ds.Status] > severity[worst] {
-			worst = ds.Status
-			if a.status != helvetype.ApplicationDeployFailed && ds.Message != "" {
-				s.Message = fmt.Sprintf("deployment %s: %s", name, ds.Message)
-			}
-		}
-	}
-	if a.status == helvetype.ApplicationRunning {
-		s.Status = ofApplication[worst]
+	for name, d := range a.deployments {
+		s.Deployments[name] = d.statusLocked()
 	}
 	return s
 }
 
-// severity orders statuses: the reference's ranks, the worst last.
-var severity = map[helvetype.DeploymentState]int{ //nolint:gochecknoglobals // a constant
-	helvetype.DeploymentHealthy: 0, helvetype.DeploymentUpdating: 1, helvetype.DeploymentUnhealthy: 2, helvetype.DeploymentDeployFailed: 3,
-}
-
-// ofApplication is what an application is whose worst deployment is so.
-var ofApplication = map[helvetype.DeploymentState]helvetype.ApplicationState{ //nolint:gochecknoglobals // a constant
-	helvetype.DeploymentHealthy: helvetype.ApplicationRunning, helvetype.DeploymentUpdating: helvetype.ApplicationDeploying,
-	helvetype.DeploymentUnhealthy: helvetype.ApplicationUnhealthy, helvetype.DeploymentDeployFailed: helvetype.ApplicationDeployFailed,
-}
-
 func (d *deployment) statusLocked() helvetype.DeploymentStatus {
-	a, e := d.app, d.now
+	e := d.now
 	s := helvetype.DeploymentStatus{
-		Status: helvetype.DeploymentHealthy, Replicas: []helvetype.ReplicaStatus{}, Uses: e.host.Spec.Uses, DynamicUses: slices.Clone(d.dynamic),
-		LastExit: e.lastExit, Calls: d.callsLocked(),
+		Status: helvetype.DeploymentState(d.shown.state), Message: d.shown.message, Replicas: []helvetype.ReplicaStatus{}, Uses: e.host.Spec.Uses,
+		DynamicUses: slices.Clone(d.dynamic), LastExit: e.lastExit, Calls: d.callsLocked(),
 	}
-	ready, former := 0, 0
 	for _, r := range d.replicas {
 		s.Replicas = append(s.Replicas, r.statusLocked())
-		switch {
-		case r.state != helvetype.ReplicaRunning:
-		case r.of != e:
-			former++
-		default:
-			ready++
-		}
 	}
 	slices.SortFunc(s.Replicas, func(a, b helvetype.ReplicaStatus) int {
 		if c := a.StartedAt.Compare(b.StartedAt); c != 0 {
@@ -87,22 +51,6 @@ func (d *deployment) statusLocked() helvetype.DeploymentStatus {
 		}
 		return strings.Compare(a.ID, b.ID)
 	})
-	missing := ready < d.wanted
-	switch {
-	case d.gaveUp:
-		s.Status, s.Message = helvetype.DeploymentDeployFailed, d.message
-	case a.status == helvetype.ApplicationDeleting:
-		s.Status = helvetype.DeploymentUpdating
-	case missing && d.failures > 0 && a.status != helvetype.ApplicationDeploying:
-		s.Status, s.Message = helvetype.DeploymentUnhealthy, d.message
-	case missing && d.failures > 0:
-		s.Status, s.Message = helvetype.DeploymentUpdating, d.message
-	case missing || former > 0:
-		s.Status = helvetype.DeploymentUpdating
-	}
-	if s.Message == "" && missing {
-		s.Message = d.slowLocked()
-	}
 	return s
 }
 

@@ -115,7 +115,12 @@ func (c *Controller) replaceLocked(r *replica, err error) {
 	if r.of == d.now {
 		d.failedLocked(&d.running, r, err)
 	}
-	c.stopLocked(r)
+	c.endLocked(r, Replace, Facts{Error: err.Error()})
+	for i := range r.of.openPlaces { // the place was left before the event
+		if p := &r.of.openPlaces[i]; p.exit.Replica == r.id {
+			p.event = r.lastEvent
+		}
+	}
 	c.Wake()
 }
 

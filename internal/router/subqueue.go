@@ -366,6 +366,9 @@ func (s *subqueue) deliver(b *call.Batch) {
 }
 
 func (s *subqueue) push(t *Ticket) {
+	if t.queuedAt == 0 {
+		t.queuedAt = call.Now()
+	}
 	if t.queue != nil || t.replica != nil {
 		panic("router: the ticket is in use")
 	}

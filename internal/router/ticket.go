@@ -45,6 +45,7 @@ type Ticket struct {
 	info       *call.Info
 	seq        uint64                   // order of submission; 0 if it was never submitted
 	since      int64                    // time at which a call with a model began to wait; guarded by Router.mu
+	queuedAt   int64                    // time at which it was queued first, by call.Now; for lists of waiting calls
 	subqueue   atomic.Pointer[subqueue] // the subqueue in which it was queued last
 	moving     bool                     // between two subqueues; guarded by Router.mu
 	queue      *queue                   // the list in which it is queued, else nil

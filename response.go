@@ -323,7 +323,7 @@ func (c canceler) Cancel(_ *call.Batch, cause error) { c.c.Cancel(cause) }
 
 func (r *remote[In, Out]) run() {
 	var out Out
-	x := instance.Execution{Of: r.replica, Caller: r.caller}
+	x := instance.Execution{Of: r.replica, Call: &r.info, Caller: r.caller}
 	defer func() {
 		r.context.End()
 		r.slot.Gate().Release(nil)

@@ -585,7 +585,7 @@ func (b *stream[In, Out]) run(caller context.Context, f *flow[Out], in In, slot 
 	ctx.Init(caller, &f.own, deadline)
 	f.carry(canceler{ctx})
 	go func() {
-		x := instance.Execution{Of: rep, Caller: caller}
+		x := instance.Execution{Of: rep, Call: &f.own, Caller: caller}
 		defer func() {
 			ctx.End()
 			slot.Gate().Release(nil)

@@ -26,6 +26,7 @@ import (
 // streams and late calls written out again.
 type Execution struct {
 	Of     *Instance       // its counts; nil for code that is no call, such as a constructor
+	Call   *call.Info      // for lists of running calls; nil for a run that they leave out
 	Caller context.Context // when it has ended, the failure is its cause; nil for none
 	Inline bool            // the code runs on its caller's goroutine, so that it keeps the caller waiting until it returns
 
@@ -49,9 +50,13 @@ func (x *Execution) Stop(err error) {
 // Run executes f, which calls the deployment's code and returns its error.
 func (x *Execution) Run(f func() error) {
 	var entered int64
+	place := -1
 	if x.Of != nil {
 		x.Of.calls.Begin()
 		entered = call.Now()
+		if x.Call != nil {
+			place = x.Of.running.enter(x.Call, entered)
+		}
 	}
 	returned := false
 	defer func() {
@@ -62,6 +67,9 @@ func (x *Execution) Run(f func() error) {
 			}
 		}
 		if x.Of != nil {
+			if place >= 0 {
+				x.Of.running.leave(place)
+			}
 			x.Of.calls.End(time.Duration(call.Now()-entered), x.Failure != nil)
 		}
 	}()

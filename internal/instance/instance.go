@@ -71,24 +71,28 @@ type Instance struct {
 
 	configuring chan struct{} // of one: full while the instance's Reconfigure runs; nil for a replica that Start did not make
 
-	calls *telemetry.Calls
+	calls   *telemetry.Calls
+	running *running
 }
 
 // separate keeps the counters, which every call writes to, off the cache lines of what every call reads.
 type separate struct {
-	_     [64]byte
-	calls telemetry.Calls
-	_     [64]byte
+	_       [64]byte
+	calls   telemetry.Calls
+	_       [64]byte
+	running running
+	_       [64]byte
 }
 
 // New makes an instance of nothing, for [Start] and for fakes.
 func New(id string, class *Class) *Instance {
-	return &Instance{ID: id, Class: class, calls: &new(separate).calls}
+	s := new(separate)
+	return &Instance{ID: id, Class: class, calls: &s.calls, running: &s.running}
 }
 
 // Sibling is the same instance with other counters.
 func (i *Instance) Sibling(calls *telemetry.Calls) *Instance {
-	return &Instance{ID: i.ID, Class: i.Class, Value: i.Value, Scope: i.Scope, calls: calls}
+	return &Instance{ID: i.ID, Class: i.Class, Value: i.Value, Scope: i.Scope, calls: calls, running: i.running}
 }
 
 // Scope is the replica as code in its constructor sees it: code there adds functions that run when the replica ends, and says which models
@@ -278,7 +282,7 @@ func (i *Instance) RoutingStats(ctx context.Context, cd *codec.Codec) (stats jso
 
 // Run executes a method with boxed values. If ctx ended before the method returned, the failure is the context's cause.
 func (i *Instance) Run(ctx context.Context, m *Method, in any) (out any, failure *call.Error) {
-	x := Execution{Of: i, Caller: ctx}
+	x := Execution{Of: i, Call: call.InfoFrom(ctx), Caller: ctx}
 	x.Run(func() (err error) {
 		out, err = m.Invoke(ctx, i.Value, in)
 		return err
@@ -311,7 +315,7 @@ func UserError(err error) *call.Error {
 // RunStream executes a method that streams and passes its items to item, until that returns false. It returns how the
 // stream ended; breaking off is no error.
 func (i *Instance) RunStream(ctx context.Context, m *Method, in any, item func(any) bool) *call.Error {
-	x := Execution{Of: i, Caller: ctx}
+	x := Execution{Of: i, Call: call.InfoFrom(ctx), Caller: ctx}
 	x.Run(func() error {
 		for v, err := range m.Stream(ctx, i.Value, in) {
 			if ctx.Err() != nil {

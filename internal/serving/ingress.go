@@ -206,7 +206,7 @@ func (d *Deployment) Handle(ctx context.Context, c *call.Call, serve proxy.Serve
 	}
 	ctx, done := untilDone(ctx, r)
 	in := &call.Inline{Caller: ctx, Info: c.Info}
-	x := instance.Execution{Of: i}
+	x := instance.Execution{Of: i, Call: &in.Info}
 	defer func() {
 		in.End()
 		done()

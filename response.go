@@ -4,6 +4,7 @@ import (
 	"context"
 	"reflect"
 	"sync"
+	"time"
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/instance"
@@ -285,8 +286,44 @@ func (r *remote[In, Out]) begin(in In) {
 			return
 		}
 	}
+	if d := b.d.serving(); d != nil && b.invoke != nil && d.InProcess() {
+		p := d.NewPlace(&r.info, queued[In, Out]{r, d})
+		r.carry(p)
+		p.Enter(origin(r.caller))
+		return
+	}
 	c := b.untyped(r.caller, r.info, in)
 	r.carry(b.submit(c, r))
+}
+
+// queued is a call that waits in this process for its slot, and still has its types: it runs as a call that found a slot at once does.
+type queued[In, Out any] struct {
+	r *remote[In, Out]
+	d *serving.Deployment
+}
+
+// Assigned runs the call.
+func (q queued[In, Out]) Assigned(s serving.Replica) {
+	if e := endOf(q.r.caller); e != nil { // its watch is a moment late
+		s.Gate().Release(nil)
+		q.Failed(e)
+		return
+	}
+	q.r.sendTo(q.d, s, false)
+}
+
+// Failed ends the call.
+func (q queued[In, Out]) Failed(e *call.Error) { q.r.end(e.At(&q.r.info), nil) }
+
+// endOf is the failure of a call whose caller's context has ended, or has a deadline that has passed; nil for another.
+func endOf(ctx context.Context) *call.Error {
+	if ctx.Err() != nil {
+		return call.FromContext(ctx)
+	}
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		return call.FromCause(context.DeadlineExceeded)
+	}
+	return nil
 }
 
 // sendTo sends the call to a replica of which it has a slot. If it is pinned it goes to no other.

@@ -488,6 +488,17 @@ func (b *stream[In, Out]) start(ctx context.Context, f *flow[Out], in In, slot s
 			return
 		}
 	}
+	if next := b.d.serving(); slot == nil && next != nil && b.invoke != nil && next.InProcess() {
+		p := next.NewPlace(&f.own, queuedStream[In, Out]{b, f, next, ctx, in})
+		f.carry(p)
+		p.Enter(origin(ctx))
+		return
+	}
+	b.send(ctx, f, in, d, slot)
+}
+
+// send sends the call away without its types, with a slot if the caller has one.
+func (b *stream[In, Out]) send(ctx context.Context, f *flow[Out], in In, d *serving.Deployment, slot serving.Replica) {
 	c := b.untyped(ctx, f.own, in)
 	sink := flowSink[Out]{f}
 	c.Items = sink
@@ -497,6 +508,32 @@ func (b *stream[In, Out]) start(ctx context.Context, f *flow[Out], in In, slot s
 		f.carry(b.submit(c, sink))
 	}
 }
+
+// queuedStream is a stream that waits in this process for its slot, as queued is a call.
+type queuedStream[In, Out any] struct {
+	b   *stream[In, Out]
+	f   *flow[Out]
+	d   *serving.Deployment
+	ctx context.Context // of the caller
+	in  In
+}
+
+// Assigned runs the stream.
+func (q queuedStream[In, Out]) Assigned(s serving.Replica) {
+	if e := endOf(q.ctx); e != nil {
+		s.Gate().Release(nil)
+		q.Failed(e)
+		return
+	}
+	if rep := s.Instance(); rep != nil {
+		q.b.run(q.ctx, q.f, q.in, s, rep)
+		return
+	}
+	q.b.send(q.ctx, q.f, q.in, q.d, s)
+}
+
+// Failed ends the stream.
+func (q queuedStream[In, Out]) Failed(e *call.Error) { q.f.finish(e) }
 
 // flowSink is given the items and the end of a stream that took another way than a function call.
 type flowSink[T any] struct{ f *flow[T] }

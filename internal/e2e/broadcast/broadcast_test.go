@@ -14,6 +14,7 @@ import (
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 )
 
+// TestBroadcast: every replica executes a broadcast once, beside calls that hold all slots.
 func TestBroadcast(t *testing.T) {
 	t.Parallel()
 	fixture.EachRunner(t, func(t *testing.T, r helvetest.Runner) {
@@ -36,51 +37,60 @@ func TestBroadcast(t *testing.T) {
 			}}
 		})
 		l, ctx := labs["Lab"], t.Context()
-		// Every replica is full, and a broadcast reaches all.
-		var busy []*helve.Response[int]
-		for range 3 {
-			busy = append(busy, l.Do.Remote(ctx, -1))
-		}
-		entries, err := l.Do.Broadcast(ctx, 7).Results(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ids, values := map[string]bool{}, map[int]bool{}
-		for _, e := range entries {
-			ids[e.Replica], values[e.Value] = true, true
-			if e.Err != nil || e.Node == "" {
-				t.Errorf("%+v", e)
+		t.Run("full replicas", func(t *testing.T) { // a broadcast needs no slot
+			var busy []*helve.Response[int]
+			for range 3 {
+				busy = append(busy, l.Do.Remote(ctx, -1))
 			}
-		}
-		if len(ids) != 3 || !values[1007] || !values[2007] || !values[3007] {
-			t.Errorf("%+v", entries)
-		}
-		close(hold)
-		if _, err := helve.All(ctx, busy...); err != nil {
-			t.Error(err)
-		}
-		resp := l.Do.Broadcast(ctx, -2)
-		for range 2 { // repeatable
-			entries, err = resp.Results(ctx)
-			failed := 0
+			entries, err := l.Do.Broadcast(ctx, 7).Results(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids, values := map[string]bool{}, map[int]bool{}
 			for _, e := range entries {
-				if e.Err != nil {
-					failed++
-					fixture.WantReason(t, e.Err, helve.User)
-				} else if e.Value%1000 != 7 {
-					t.Errorf("the state did not last: %+v", e)
+				ids[e.Replica], values[e.Value] = true, true
+				if e.Err != nil || e.Node == "" {
+					t.Errorf("replica %s of node %q answered with error %v, want a node and no error", e.Replica, e.Node, e.Err)
 				}
 			}
-			if failed != 1 || err == nil || len(entries) != 3 || len(resp.Missed(ctx)) != 0 {
-				t.Errorf("%+v, %v", entries, err)
+			if len(ids) != 3 || !values[1007] || !values[2007] || !values[3007] {
+				t.Errorf("%d replicas answered with %v, want 1007, 2007 and 3007 of three replicas", len(ids), values)
 			}
-		}
-		_, err = helve.MethodNamed[int, int](l.Handle, "seq").Broadcast(ctx, 1).Results(ctx)
-		if err == nil {
-			t.Error("a broadcast to a method that streams")
-		}
-		_, err = (helve.Method[int, int]{}).Broadcast(ctx, 1).Results(ctx)
-		fixture.WantReason(t, err, helve.BadInput)
+			close(hold)
+			if _, err := helve.All(ctx, busy...); err != nil {
+				t.Errorf("the calls that held the slots: %v", err)
+			}
+		})
+		t.Run("one replica fails", func(t *testing.T) {
+			resp := l.Do.Broadcast(ctx, -2)
+			for range 2 { // results can be read again
+				entries, err := resp.Results(ctx)
+				failed := 0
+				for _, e := range entries {
+					if e.Err != nil {
+						failed++
+						fixture.WantReason(t, e.Err, helve.User)
+					} else if e.Value%1000 != 7 {
+						t.Errorf("replica %s has %d from the broadcast before, want 7", e.Replica, e.Value%1000)
+					}
+				}
+				if failed != 1 || len(entries) != 3 || err == nil {
+					t.Errorf("%d of %d replicas failed, error %v, want 1 of 3 and its error", failed, len(entries), err)
+				}
+				if missed := resp.Missed(ctx); len(missed) != 0 {
+					t.Errorf("the broadcast missed %v, want none", missed)
+				}
+			}
+		})
+		t.Run("method that streams", func(t *testing.T) {
+			if _, err := helve.MethodNamed[int, int](l.Handle, "seq").Broadcast(ctx, 1).Results(ctx); err == nil {
+				t.Error("a broadcast to a method that streams gave no error")
+			}
+		})
+		t.Run("zero method", func(t *testing.T) {
+			_, err := (helve.Method[int, int]{}).Broadcast(ctx, 1).Results(ctx)
+			fixture.WantReason(t, err, helve.BadInput)
+		})
 	})
 }
 
@@ -119,7 +129,7 @@ func TestBroadcastGivesWhatThereIsInTime(t *testing.T) {
 		if good != 1 || len(entries) != 2 || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%+v, %v", entries, err)
 		}
-		second := l.Do.Broadcast(t.Context(), 2) // waits in the lane of the first replica
+		second := l.Do.Broadcast(t.Context(), 2) // waits in the control queue of the first replica
 		<-ran
 		second.Cancel()
 		resp.Cancel()
@@ -133,7 +143,7 @@ func TestBroadcastGivesWhatThereIsInTime(t *testing.T) {
 		}
 		select {
 		case n := <-ran:
-			t.Errorf("a call cancelled in the lane ran: %d", n)
+			t.Errorf("a call that was cancelled in the control queue ran: %d", n)
 		default:
 		}
 	})

@@ -2,6 +2,7 @@ package workers_test
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"os"
 	"testing"
@@ -149,6 +150,18 @@ func TestCountsSurviveTheDeathOfAWorker(t *testing.T) {
 				t.Fatal(err)
 			}
 			want.Total++
+			fixture.Eventually(t, func() string { // a broadcast reaches the replicas that have started
+				running := 0
+				for _, r := range s.Status().Applications["counted"].Deployments["Counted"].Replicas {
+					if r.State == "RUNNING" {
+						running++
+					}
+				}
+				if running != 2 {
+					return fmt.Sprintf("after %s %d replicas serve, want 2", ways.name, running)
+				}
+				return ""
+			})
 		}
 		in, err := s.Ingress("counted")
 		if err != nil {

@@ -288,27 +288,25 @@ func (d *Deployment) Full(c *call.Call) *call.Error {
 
 // Do makes a call and waits for its end or the end of ctx. The result owns its memory.
 //
-// A call without a deadline whose replica lives in this process runs on the caller's goroutine: the only one who can be
-// kept waiting by a method that ignores its context is then a client that has gone away.
+// A call without a deadline whose replica lives in this process runs on the caller's goroutine. A method that ignores its context can
+// keep the caller waiting then, which is a client that has gone away.
 func (d *Deployment) Do(ctx context.Context, c *call.Call) (call.Payload, *call.Error) {
-	if _, limited := ctx.Deadline(); !limited && d.refuses(&c.Info) == nil && c.Info.Affinity == nil {
-		if r := d.TryAcquireRecent(); r != nil {
-			if local, ok := r.Transport().(*transport.Local); ok {
-				c.Info.Replica = r.ID()
-				defer r.Gate().Release(nil)
-				out, e := local.Inline(ctx, c)
-				if e != nil {
-					e = e.At(&c.Info)
-				}
-				return out, e
-			}
-			w := call.NewWaiter()
-			return flat(w.Wait(ctx, d.SubmitAssigned(r, c, w)))
-		}
+	r, e := d.slot(ctx, c)
+	if e != nil {
+		return call.Payload{}, e
 	}
-	w := call.NewWaiter()
-	f := d.Submit(nil, c, w)
-	return flat(w.Wait(ctx, f))
+	local, ok := r.Transport().(*transport.Local)
+	if _, limited := ctx.Deadline(); !ok || limited {
+		w := call.NewWaiter()
+		return flat(w.Wait(ctx, d.SubmitAssigned(r, c, w)))
+	}
+	defer r.Gate().Release(nil)
+	c.Info.Replica = r.ID()
+	out, e := local.Inline(ctx, c)
+	if e != nil {
+		e = e.At(&c.Info)
+	}
+	return out, e
 }
 
 // flat is a result in one piece.

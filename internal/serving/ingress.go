@@ -13,7 +13,7 @@ import (
 
 // What clients outside ask for beside one result: a stream, and a handler of HTTP. Both hold a goroutine, the request's.
 
-// slot waits for a slot.
+// slot takes a slot for a call of a client outside, and waits for one if need be: the one way for results, streams and handlers.
 func (d *Deployment) slot(ctx context.Context, c *call.Call) (Replica, *call.Error) {
 	if d.refuses(&c.Info) == nil && c.Info.Affinity == nil {
 		if r := d.TryAcquireRecent(); r != nil {

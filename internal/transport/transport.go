@@ -9,6 +9,7 @@ package transport
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -195,7 +196,7 @@ func Send(route *wire.BoundRoute, cd *codec.Codec, python bool, b *call.Batch, c
 	if !c.Deadline.IsZero() {
 		left = c.TimeLeft(time.Now())
 	}
-	if c.Encoded.Table != nil && c.Want != call.Native {
+	if isEncoded(c) {
 		h.id = route.Start(b, c, left, sink)
 		return h
 	}
@@ -232,6 +233,18 @@ func Send(route *wire.BoundRoute, cd *codec.Codec, python bool, b *call.Batch, c
 		sink.Complete(b, call.Result{Err: argumentFailure(err)})
 	}
 	return h
+}
+
+// isEncoded says whether a call can be sent as it is: its arguments are encoded, and it names the codec of its result. For example, the
+// calls of the proxy are, whose one argument is the body of a request.
+func isEncoded(c *call.Call) bool {
+	if c.Want == call.Native || c.Items != nil && c.Window == (call.Window{}) {
+		return false
+	}
+	if c.Encoded.Table != nil {
+		return true
+	}
+	return !slices.ContainsFunc(c.Slots, func(s call.Slot) bool { return s.Codec == call.Native })
 }
 
 // argumentFailure is the error of a call whose arguments cannot be encoded.

@@ -72,6 +72,12 @@ class Supervised:
         return os.environ["SUPERVISED"], os.getcwd(), resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
+@serve.deployment(num_replicas=3, request_router={"policy": "round_robin"}, request_routing_stats_period_s=1)
+class Turns:
+    def __call__(self):
+        return os.getpid()
+
+
 @serve.deployment
 class Front:
     def __init__(self, down: DeploymentHandle, nested):
@@ -251,6 +257,15 @@ def test_options_of_the_process(front):
         serve.delete("supervised")
     with pytest.raises(ValueError, match="open_files: must be 0"):
         serve.run(Supervised.options(limits={"open_files": 1}).bind(), name="supervised", route_prefix=None)
+
+
+def test_request_router(front):
+    """Round robin looks at no session; every other policy sends one session to one replica."""
+    h = serve.run(Turns.bind(), name="turns", route_prefix=None).options(session_id="a")
+    try:
+        assert len({h.remote().result() for _ in range(9)}) == 3
+    finally:
+        serve.delete("turns")
 
 
 def test_http(front):

@@ -94,7 +94,7 @@ func (c *Controller) Deploy(ctx context.Context, def App) error {
 	select {
 	case <-r.settled:
 	case <-ctx.Done():
-		why := call.EndOf(ctx) // it may run methods of the user's error: not under the lock
+		why := call.EndOf(ctx) // methods of the user's error may run: not under the lock
 		c.mu.Lock()
 		c.failLocked(r, why)
 		c.mu.Unlock()
@@ -142,7 +142,7 @@ func (c *Controller) keepBuild(def *App) error {
 	return nil
 }
 
-// add makes def what should run. One of its name that is being deleted has its time to drain first.
+// add makes def the target. An application of its name that is being deleted has its time to drain first.
 func (c *Controller) add(ctx context.Context, def App) (*revision, error) {
 	for {
 		c.mu.Lock()
@@ -199,7 +199,7 @@ func (c *Controller) addLocked(def App) (_ *revision, leaving *application, _ er
 }
 
 // unroutableLocked is why the routes of g cannot be served beside those of the other applications; nil if they can. An application
-// that changes has those of both its revisions: it may go back. One that is being deleted has none any more.
+// that changes has those of both its revisions: it may go back. An application that is being deleted has no routes any more.
 func (c *Controller) unroutableLocked(there *application, g spec.Graph) error {
 	if g.RoutePrefix == "" {
 		return nil
@@ -238,11 +238,11 @@ func (c *Controller) Delete(ctx context.Context, name string) error {
 	return c.publish()
 }
 
-// remove drains: what is queued or runs is answered, until draining ends. The error says what was not.
+// remove answers the calls that are queued or run, until draining ends, and stops the replicas. The error names the calls that were cut off.
 func (c *Controller) remove(ctx, draining context.Context, a *application) (cut error) {
 	c.mu.Lock()
 	failed := a.failure != nil
-	if a.status == helvetype.ApplicationDeploying && !failed { // it will not settle any more, and somebody waits for that
+	if a.status == helvetype.ApplicationDeploying && !failed { // the revision will not settle any more, and its Deploy waits for that
 		a.current.failure = fmt.Errorf("application %s was deleted before it was ready", a.name)
 		close(a.current.settled)
 	}

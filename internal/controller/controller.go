@@ -85,7 +85,7 @@ func (c *Controller) Wake() {
 	}
 }
 
-// loop asks the planner what is missing or too much, and starts and stops that.
+// loop asks the planner for the replicas that are missing or too many, and starts and stops those.
 func (c *Controller) loop() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -129,7 +129,7 @@ do:
 				r := d.now.revision
 				d.gaveUp = true
 				c.failLocked(r, d.lastErr)
-				if a.current != r { // it went back: the other actions are for what is not the target any more
+				if a.current != r { // the application went back: the other actions are for a target of before
 					break do
 				}
 			}

@@ -52,7 +52,7 @@ func (c *Controller) moveLocked(s *shown, o helvetype.Object, event Event, facts
 	if ok && t.To == s.state && t.Fill(facts) == s.message {
 		return 0
 	}
-	if ok && t.To == s.state && t.Fill(facts) == "" { // the trouble is over, and the state is what it was
+	if ok && t.To == s.state && t.Fill(facts) == "" { // the trouble is over, and the state is the same
 		s.message = ""
 		return 0
 	}

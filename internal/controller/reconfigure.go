@@ -13,8 +13,8 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 )
 
-// A user config becomes a deployment's target when its replicas have taken it, and not before: a config that was refused must
-// not be what the next replica starts with. For example, of three replicas two take the config "b" and one refuses it: the
+// A user config becomes a deployment's target when its replicas have taken it, and not before: the next replica must
+// not start with a config that was refused. For example, of three replicas two take the config "b" and one refuses it: the
 // two are given "a" again, which all three had, Reconfigure gives the error, and a replica that starts later gets "a".
 //
 // A deployment without a replica that runs has none to ask. The config is then a trial: the next replicas start with it. The
@@ -40,13 +40,13 @@ func (d *deployment) nextConfigLocked() int {
 	return d.configs
 }
 
-// acceptLocked makes config what the replicas should have.
+// acceptLocked makes config the target of the replicas.
 func (e *deploymentRevision) acceptLocked(config json.RawMessage, number int) {
 	e.config, e.configNumber, e.trial = config, number, nil
 }
 
-// Reconfigure gives a deployment another user config: every replica that runs, and those that start later. If a replica
-// refuses it all keep, or are given again, the one that they had, and the errors of the replicas that refused are returned.
+// Reconfigure gives a deployment another user config: every replica that runs, and every replica that starts later. If a replica
+// refuses the config, all replicas keep, or are given again, their last one, and the errors of the replicas that refused are returned.
 //
 // When ctx ends before all have answered, the config is withdrawn.
 func (c *Controller) Reconfigure(ctx context.Context, app, name string, config json.RawMessage) error {
@@ -144,7 +144,7 @@ func (m *reconfiguration) run(ctx context.Context) {
 			for _, r := range running {
 				r.config = m.number
 			}
-		} else { // it may be what brings them back
+		} else { // the config may bring them back
 			e.trial = &trial{m.config, m.number}
 			d.starting.n, d.running.n = 0, 0
 		}
@@ -248,8 +248,8 @@ func (m *reconfiguration) refusals() error {
 	return errors.Join(all...)
 }
 
-// restore gives the replicas that were asked the config again that they had: the replicas that took the other one, and those that
-// refused it, which may have taken half of it. A replica that has the refused one for good is replaced.
+// restore gives the replicas that were asked the config again that they had: the replicas that took the other one, and the replicas that
+// refused it and may have taken half of it. A replica that has the refused one for good is replaced.
 func (m *reconfiguration) restore(last json.RawMessage) {
 	c := m.c
 	var replicas []*replica
@@ -304,7 +304,7 @@ func (c *Controller) renew(r *replica) error {
 		c.mu.Unlock()
 		return nil
 	}
-	if c.refusedTrial(r, number, err) { // it may take the one before
+	if c.refusedTrial(r, number, err) { // the replica may take the config before
 		c.mu.Lock()
 		r.config = noConfig
 		c.mu.Unlock()

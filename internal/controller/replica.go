@@ -30,7 +30,7 @@ type replica struct {
 	routed     router.Replica      // nil until its router knows of it
 	state      helvetype.ReplicaState
 	startedAt  time.Time
-	waits      string // what its start waits for
+	waits      string // the reason why its start waits
 	waitsSince time.Time
 	before     restartHistory // of the replicas that had its place
 	lastEvent  uint64         // that changed its state
@@ -38,7 +38,7 @@ type replica struct {
 	changing   bool           // a goroutine gives it another user config
 }
 
-// restartHistory is what a replica inherits from the replicas before it in its place.
+// restartHistory is inherited by a replica from the replicas before it in its place.
 type restartHistory struct {
 	restarts int
 	exit     *helvetype.Exit // of the last
@@ -96,8 +96,8 @@ func (c *Controller) configFor(r *replica) json.RawMessage {
 	return config
 }
 
-// noConfig is the number of a user config that the controller does not know. It is no config's number, so that the replica is
-// given the one that it should have.
+// noConfig is the number of a user config that the controller does not know. No config has this number, so that the replica is
+// given the config of its revision.
 const noConfig = -1
 
 // resumedWith notes which user config a replica has that was taken over.
@@ -119,7 +119,7 @@ func (c *Controller) setModels(r *replica, of host.Replica, ids []string) {
 	c.mu.Lock()
 	gone := r.dep.replicas[r.id] != r
 	c.mu.Unlock()
-	if gone { // it was forgotten meanwhile
+	if gone { // the replica was forgotten meanwhile
 		r.dep.serving.Router.Forget(of)
 	}
 }
@@ -141,7 +141,7 @@ func (c *Controller) abandoned(r *replica) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.forgetLocked(r, Stopped, Facts{}, nil)
-	if r.before.exit != nil { // it took the place of a replica that has ended
+	if r.before.exit != nil { // the replica had the place of one that has ended
 		r.of.openPlaces = append(r.of.openPlaces, r.before)
 	}
 	c.Wake()
@@ -165,7 +165,7 @@ func (c *Controller) finishStart(r *replica, running host.Replica, err error) {
 		c.abandoned(r)
 		return
 	}
-	for err == nil && !c.ready(r) { // it has an old user config
+	for err == nil && !c.ready(r) { // the replica has an old user config
 		err = c.renew(r)
 	}
 	if err != nil {
@@ -191,7 +191,7 @@ func shortID(k uint64) string {
 	return string(b)
 }
 
-// constructorError is the text for the user when a replica does not start: where, what, and the user's traceback.
+// constructorError is the text for the user when a replica does not start: the place, the error and the user's traceback.
 func constructorError(r *replica, err error) error {
 	e, ok := errors.AsType[*call.Error](err)
 	if !ok {
@@ -312,7 +312,7 @@ func (c *Controller) lost(r *replica, err *host.LostError) {
 func (c *Controller) died(r *replica) {
 	d := r.dep
 	c.mu.Lock()
-	if d.replicas[r.id] != r || r.state != helvetype.ReplicaRunning { // it stops, and the goroutine that stops it goes on
+	if d.replicas[r.id] != r || r.state != helvetype.ReplicaRunning { // the replica stops, and the goroutine that stops it goes on
 		c.mu.Unlock()
 		return
 	}
@@ -359,7 +359,7 @@ func (c *Controller) forgetLocked(r *replica, event Event, facts Facts, inputs m
 	c.goneLocked()
 }
 
-// leavePlaceLocked leaves the replica's place to the next that starts of its revision. Those of other revisions are not in its place:
+// leavePlaceLocked leaves the replica's place to the next that starts of its revision. Replicas of other revisions are not in its place:
 // for example, the failures of a build that did not start are no restarts of the next one.
 func (r *replica) leavePlaceLocked(exit *helvetype.Exit) {
 	e := r.of
@@ -415,7 +415,7 @@ func (c *Controller) endLocked(r *replica, event Event, facts Facts) {
 }
 
 // draining is how long a replica of the application that stops may finish its calls, beside its own time. Of a deleted application
-// the calls have had their time; broadcasts, which the drain did not wait for, have what is left of it.
+// the calls have had their time; broadcasts, which the drain did not wait for, have the rest of that time.
 func (a *application) draining() context.Context {
 	a.c.mu.Lock()
 	defer a.c.mu.Unlock()
@@ -433,7 +433,7 @@ func (a *application) draining() context.Context {
 // slowTime is after how long the log says what a start waits for.
 const slowTime = 10 * time.Second
 
-// waiting notes what the start of a replica waits for, until done is called. A start that takes long is in the log and in the status.
+// waiting notes the reason why the start of a replica waits, until done is called. A start that takes long is in the log and in the status.
 func (c *Controller) waiting(r *replica, reason string) (done func()) {
 	since := time.Now()
 	c.mu.Lock()

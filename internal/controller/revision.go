@@ -56,7 +56,7 @@ type deployment struct {
 	shown    shown
 	cause    uint64 // the newest event of a replica since the last one of the deployment
 	gaveUp   bool
-	dropped  bool             // it is not part of its application any more
+	dropped  bool             // its application does not have it any more
 	dynamic  []string         // deployments whose handles its replicas asked for
 	past     telemetry.Counts // of replicas that are gone
 	ghosts   []ghost
@@ -90,7 +90,7 @@ func (d *deployment) forgiveLocked(r *replica) {
 // deploymentRevision is a deployment as one revision has it.
 type deploymentRevision struct {
 	revision *revision
-	host     *host.Deployment // what its host knows of it
+	host     *host.Deployment // its description for the host
 	starter  host.Host        // starts its replicas
 	// code identifies the code and the process of its replicas: of two revisions with the same code and options, replicas of one are
 	// as good as replicas of the other. "" is equal to no other.
@@ -205,9 +205,9 @@ func (a *application) newDeploymentLocked(name string) *deployment {
 	return d
 }
 
-// continueLocked lets e go on with what the deployment has, as far as e leaves it as it is: the number of replicas that was set since
+// continueLocked lets e go on with the state of the deployment, as far as e does not change it: the number of replicas that was set since
 // the last deploy, the replicas themselves, and their user config. For example, a deploy that changes max_ongoing_requests alone keeps
-// every replica, and changes the gates of those that run.
+// every replica, and changes the gates of the replicas that run.
 func (d *deployment) continueLocked(e *deploymentRevision) {
 	n := e.host.Options.NumReplicas
 	if d.now == nil || n != d.submitted {
@@ -227,15 +227,15 @@ func (d *deployment) continueLocked(e *deploymentRevision) {
 	e.openPlaces, e.lastExit = last.openPlaces, last.lastExit
 }
 
-// adoptLocked makes r what the application should become. Deployments that it has in common with the revision before keep
-// their routers and with them every call that waits; those that it no longer has stay until the change is over, because
+// adoptLocked makes r the target of the application. Deployments that it has in common with the revision before keep
+// their routers and with them every call that waits; deployments that r does not have stay until the change is over, because
 // replicas of the revision before may call them.
 func (a *application) adoptLocked(r *revision) {
 	a.previous, a.current = a.current, r
 	for _, s := range r.def.Graph.Deployments {
 		e := r.deployment(s)
 		d := a.deployments[s.Name]
-		if d != nil && d.dropped { // the loop does not see it any more: what runs drains, what starts does when it is ready
+		if d != nil && d.dropped { // the loop does not see it any more: its replicas drain, and replicas that start do so when they are ready
 			for _, r := range d.replicas {
 				a.c.stopLocked(r)
 			}
@@ -256,12 +256,12 @@ func (a *application) adoptLocked(r *revision) {
 	a.noteLocked(Deploy, Facts{})
 }
 
-// forgetFailuresLocked is for a deployment that becomes what another revision has it as: those of the former say nothing of it.
+// forgetFailuresLocked is for a deployment that changes to another revision: failures of the former say nothing about the new one.
 func (d *deployment) forgetFailuresLocked() {
 	d.failures, d.starting.n, d.running.n, d.gaveUp, d.message = 0, 0, 0, false, ""
 }
 
-// become changes the deployment to what a revision has it as. Calls that wait go on waiting, in the same queue.
+// become changes the deployment to its form in a revision. Calls that wait go on waiting, in the same queue.
 func (d *deployment) become(e *deploymentRevision) {
 	d.now = e
 	o := &e.host.Options
@@ -277,7 +277,7 @@ func (d *deployment) become(e *deploymentRevision) {
 }
 
 // revertLocked goes back to the revision before: the new one failed to start. Replicas of the old one that have been
-// stopped are started again; until then those of the new one that run stay.
+// stopped are started again; until then replicas of the new one that run stay.
 func (a *application) revertLocked(cause error) {
 	failed := a.current
 	a.current, a.previous = a.previous, nil
@@ -342,7 +342,7 @@ func (c *Controller) settleLocked(r *revision) {
 		ready := 0
 		for _, running := range d.serving.Router.Replicas() {
 			have := d.replicas[running.ID()]
-			if have == nil || have.of.version != e.version { // it takes calls until the loop has stopped it
+			if have == nil || have.of.version != e.version { // the replica takes calls until the loop has stopped it
 				return
 			}
 			if have.config == e.configNumber {

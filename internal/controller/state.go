@@ -23,7 +23,7 @@ import (
 // state is the file in a node's private directory that outlasts it.
 type state struct {
 	dir  string        // "" for none
-	kick chan struct{} // something may have changed
+	kick chan struct{} // the state may have changed
 
 	saving sync.Mutex // one at a time; taken before Controller.mu
 	saved  []byte     // the content of the file
@@ -33,11 +33,11 @@ type state struct {
 	apps map[string]snapApplication // of the node before, until they are deployed
 }
 
-// snapshot is the content of the file: a node that takes the place of one that was killed learns from it what should run, and which
-// processes run it. It holds tokens: the file is the user's alone.
+// snapshot is the content of the file: a node that takes the place of a node that was killed reads there the applications that should run and the
+// processes that run them. It holds tokens: the file is the user's alone.
 type snapshot struct {
 	Version      int                 `json:"version"`
-	LastID       uint64              `json:"next_id"` // above all ids that were given out: none is used twice
+	LastID       uint64              `json:"next_id"` // above all ids that were given out: no id is used twice
 	Applications []snapApplication   `json:"applications"`
 	Workers      []host.WorkerRecord `json:"workers"`
 }
@@ -56,7 +56,7 @@ const (
 	snapshotName    = "node.snap"
 )
 
-// UseDir keeps the node's state in a directory that outlasts it, and finds there what a node left behind that was
+// UseDir keeps the node's state in a directory that outlasts it, and finds there the remains of a node that was
 // killed: its workers, which go on for grace after their node has gone, are taken over with their replicas when their
 // application is deployed again as it was. It must be called before the first Deploy. Only one node uses a directory.
 func (c *Controller) UseDir(dir string, grace time.Duration) error {
@@ -105,7 +105,7 @@ func (c *Controller) Forget() {
 	build.Forget(c.state.dir)
 }
 
-// claimLocked takes over what the node before had of an application that is deployed now: its revision number, user
+// claimLocked takes over the state that the node before had of an application that is deployed now: its revision number, user
 // configs and workers. If it is not the same any more, its workers are ended.
 func (c *Controller) claimLocked(r *revision) {
 	a := r.app
@@ -284,7 +284,7 @@ func (c *Controller) save() error {
 }
 
 // identity tells whether a worker that was started for an application can serve it as it is defined here: the graph, the code, and
-// what its process was given. What may change while it runs, like the number of replicas, is not part of it.
+// the inputs of its process. Options that may change while it runs, like the number of replicas, are not part of it.
 func (a *App) identity(own host.Program) string {
 	p := own
 	if a.Program != nil {

@@ -69,7 +69,7 @@ func (r *replica) statusLocked() helvetype.ReplicaStatus {
 // replica, and is an error all the same.
 func (d *deployment) tallyLocked() {
 	d.leaving = slices.DeleteFunc(d.leaving, func(r *replica) bool {
-		if r.running == nil { // it never served
+		if r.running == nil { // the replica never served
 			return true
 		}
 		over := !serving.BaseOf(r.running).Busy()

@@ -23,7 +23,7 @@ func (c *Controller) watchLocked(r *replica) {
 			select {
 			case <-ended:
 				c.died(r)
-			case <-r.running.Done().Done(): // it was stopped
+			case <-r.running.Done().Done(): // the replica was stopped
 			}
 		})
 	}
@@ -35,7 +35,7 @@ func (c *Controller) watchLocked(r *replica) {
 	}
 }
 
-// options are those of the revision that the replica belongs to now.
+// options are the options of the revision that the replica belongs to now.
 func (c *Controller) options(r *replica) spec.Effective {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -96,7 +96,7 @@ func (c *Controller) inService(r *replica) bool {
 	return r.dep.replicas[r.id] == r && r.state == helvetype.ReplicaRunning
 }
 
-// unhealthy replaces a replica whose checks have failed: it drains like one that is too many.
+// unhealthy replaces a replica whose checks have failed: the replica drains as a surplus replica does.
 func (c *Controller) unhealthy(r *replica, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -30,7 +30,7 @@ type App struct {
 // goWorkerSlot is the place of one Go worker.
 type goWorkerSlot struct {
 	worker *Worker       // nil while there is none
-	up     chan struct{} // closed when the one that is being started or taken over is up or has failed; nil for none
+	up     chan struct{} // closed when the worker that is being started or taken over is up or has failed; nil for none
 	err    error         // why it failed
 	gaveUp bool          // the replica that had it started was not wanted any more
 }

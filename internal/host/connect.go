@@ -65,7 +65,7 @@ func (ws *Workers) open(nc net.Conn) {
 	if err != nil {
 		if admitted {
 			ws.mu.Lock()
-			w.admitted = false // one that lives on, with its node's state, dials again
+			w.admitted = false // a worker that lives on, with its node's state, dials again
 			ws.mu.Unlock()
 			select {
 			case w.refused <- err:
@@ -91,7 +91,7 @@ func (ws *Workers) open(nc net.Conn) {
 	s.Close()
 	ws.reclaimSlots(w)
 	ws.log.Debug("worker connection ended", "worker", w.id, "error", err)
-	// A worker without its connection is of no use. If nobody ends it already, it must go at once, so that its
+	// A worker without its connection is of no use. If no other goroutine ends it already, it must go at once, so that its
 	// replacement does not run beside it.
 	if !w.ending.Load() {
 		w.awaitEnd()
@@ -133,7 +133,7 @@ func (ws *Workers) halfOpen(nc net.Conn) (opened func(), ok bool) {
 	}, true
 }
 
-// answer serves what code in a worker asks on a connection of its own, because it holds up the reader of the worker's first one.
+// answer serves a connection on which code in a worker asks for a thing by itself, because it holds up the reader of the worker's first one.
 func (ws *Workers) answer(w *Worker, nc net.Conn, terms wire.Terms) {
 	s := ws.set.NewSession(w, 0, true)
 	peer := wire.NewPeer(wire.NewLink(wire.NewConn(nc), terms), s)

@@ -2,8 +2,8 @@
 // ([InProcess]), in the Go worker that the replicas of an application share ([GoWorker]), or in a Python worker of its own
 // ([PythonWorker]). Code above this package holds a [Host] and its [Replica] values and never asks for the kind.
 //
-// [Workers] has the child processes: it spawns them, opens their connections, takes what they print and report, notices when one
-// does not answer, and reaps them. A node that takes the place of one that was killed takes over its workers: to recover a replica is to
+// [Workers] has the child processes: it spawns them, opens their connections, takes their output and their reports, notices when a worker
+// does not answer, and reaps them. A node that takes the place of a killed node takes over its workers: to recover a replica is to
 // start it with a process that exists ([Launch].Worker).
 package host
 
@@ -43,7 +43,7 @@ type Host interface {
 // Method is a method of a deployment as an ingress calls it.
 type Method struct {
 	In     string // the kind of its input: "none", "string", "bytes", "json", or another that an ingress cannot send
-	Stream bool   // it gives a stream although the graph does not say so; of a Python method
+	Stream bool   // a Python method gives a stream although the graph does not say so
 }
 
 // Replica is a replica that was started. Its methods may be called from any goroutine.

@@ -14,7 +14,7 @@ import (
 	"github.com/helve-serve/helve/internal/wire"
 )
 
-// memory is what the workers of one application share with the node and with each other, for large buffers
+// memory is shared by the workers of one application and the node, for large buffers
 // (internal/arena).
 type memory struct {
 	table  *arena.Table
@@ -22,13 +22,13 @@ type memory struct {
 	self   arena.Holder // the node
 	again  func()       // sweeps
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	sweep  *time.Timer
 	closed bool
 }
 
-// The size of an application's arena where nothing is configured, which takes memory only as far as it is used; what one
-// worker may have leased of it at a time; and how many buffers it may have.
+// The size of an application's arena where nothing is configured, which takes memory only as far as it is used; the part of it that one
+// worker may have leased at a time; and the number of buffers that it may have.
 const (
 	arenaSize    = 1 << 30
 	arenaLease   = 64 << 20
@@ -88,7 +88,7 @@ func (m *memory) schedule() {
 	}
 }
 
-// close ends the arena. What somebody still reads stays mapped until then.
+// close ends the arena. A buffer that a reader still uses stays mapped until then.
 func (m *memory) close() {
 	if m != nil {
 		m.mu.Lock()
@@ -133,14 +133,14 @@ func (ws *Workers) share(w *Worker) *wire.Arena {
 	return &wire.Arena{ID: o.Arena, Size: o.Size, Most: min(arenaLease, o.Size/2), File: m.memory.File()}
 }
 
-// unshare takes back what a worker held. Its process has ended.
+// unshare takes back the memory that a worker held. Its process has ended.
 func (ws *Workers) unshare(w *Worker) {
 	if w.memory != nil {
 		w.memory.table.Drop(w.memory.holder)
 	}
 }
 
-// Receive gives the node a reference to what the worker has sent.
+// Receive gives the node a reference to a buffer that the worker has sent.
 func (s *memoryShare) Receive(r wire.Ref) (*call.Shared, error) {
 	ref := arena.DecodeRef(r)
 	if err := s.table.Receive(s.holder, s.self, ref); err != nil {
@@ -156,7 +156,7 @@ func (s *memoryShare) Receive(r wire.Ref) (*call.Shared, error) {
 	return call.NewShared(v), nil
 }
 
-// Send gives the worker a reference to what the node holds.
+// Send gives the worker a reference to a buffer that the node holds.
 func (s *memoryShare) Send(of *call.Shared) (wire.Ref, bool) {
 	v, ok := of.View().(*arena.View)
 	if !ok || v.Ref().Arena != s.memory.memory.Offer().Arena || s.table.Share(s.self, s.holder, v.Ref()) != nil {
@@ -184,7 +184,7 @@ func (s *memoryShare) Unsent(r wire.Ref, _ bool) {
 	s.table.Release(s.holder, arena.DecodeRef(r)) //nolint:errcheck // the worker may have ended
 }
 
-// Frame answers what the worker asks for, and takes what it gives back.
+// Frame answers a request for memory, and takes memory that the worker gives back.
 func (s *memoryShare) Frame(t wire.Type, body []byte) error {
 	id := s.memory.memory.Offer().Arena
 	switch t {

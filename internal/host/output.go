@@ -14,12 +14,12 @@ import (
 	"github.com/helve-serve/helve/internal/worker"
 )
 
-// output takes what a worker prints, to the log or the node's Output and to the worker's file, and what a Python worker tells
-// about itself. Each stream has a goroutine of its own; only that of what is told touches stacks.
+// output takes the lines that a worker prints, to the log or the node's Output and to the worker's file, and the reports of a Python
+// worker about itself. Each stream has a goroutine of its own; only the goroutine of the reports touches stacks.
 type output struct {
 	workers *Workers
 	worker  *Worker
-	name    string // what Output shows
+	name    string // shown in Output
 	python  bool
 	attrs   []any
 	file    *logs.File // nil without a log directory
@@ -30,7 +30,7 @@ type output struct {
 
 const (
 	stacksMax       = 1 << 20        // of the text that a worker tells
-	unresponsiveMax = 24 * time.Hour // what a worker may say that it has been unresponsive for
+	unresponsiveMax = 24 * time.Hour // the longest time that a worker may report
 )
 
 // newOutput opens the worker's file. deployment and replica are "" for a Go worker, whose lines may be any replica's.
@@ -54,7 +54,7 @@ func (o *output) close() {
 	}
 }
 
-// command sets where what a worker prints and tells goes.
+// command sets the destinations of a worker's lines and reports.
 func (o *output) command(c worker.Command) worker.Command {
 	c.Output, c.Crash = o.line, !o.python
 	if o.python {
@@ -72,7 +72,7 @@ func (o *output) line(stream string, text []byte) {
 }
 
 // report takes "KIND rest" (docs/wire.md): a record of the worker's logging, or the steps of being unresponsive. It comes on a
-// descriptor of its own: what the worker's code prints, with whatever a client has sent, is never taken for that.
+// descriptor of its own: lines that the worker's code prints, with any text of a client in them, are never taken for reports.
 func (o *output) report(text []byte) {
 	kind, rest, _ := bytes.Cut(text, []byte(" "))
 	switch string(kind) {

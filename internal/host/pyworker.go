@@ -133,7 +133,7 @@ func (h *PythonWorker) start(ctx context.Context, w *Worker, l Launch, code *pro
 	return r, h.checkMethods(s.Methods)
 }
 
-// launchSpec is what the worker of a replica is started for and with.
+// launchSpec describes the start of the worker of a replica.
 func (h *PythonWorker) launchSpec(replica string) (launchSpec, error) {
 	d, py := h.Deployment, h.Python
 	last := py.Last

@@ -28,7 +28,7 @@ type former struct {
 	grace time.Duration // how long workers look for another node when this one is gone
 
 	// Guarded by Workers.mu.
-	expected map[string]*expected // workers of which it is not decided what becomes of them
+	expected map[string]*expected // workers that are neither taken over nor dismissed yet
 	missing  int                  // workers that were not seen yet, neither alive nor gone
 	hold     time.Time            // no replica is started before, while some are missing
 }
@@ -39,7 +39,7 @@ type expected struct {
 	decided chan struct{} // closed when it was taken over or dismissed
 }
 
-// WorkerRecord is what the node's state says of a worker. It holds its token: the file is the user's alone.
+// WorkerRecord describes a worker in the node's state. It holds its token: the file is the user's alone.
 type WorkerRecord struct {
 	ID       string          `json:"id"`
 	App      string          `json:"app"`
@@ -49,7 +49,7 @@ type WorkerRecord struct {
 	Replicas []ReplicaRecord `json:"replicas"`
 }
 
-// ReplicaRecord is what the node's state says of a replica in a worker.
+// ReplicaRecord describes a replica of a worker in the node's state.
 type ReplicaRecord struct {
 	ID         string `json:"id"`
 	Deployment string `json:"deployment"`
@@ -118,7 +118,7 @@ func removeStrayPipes(dir string, known []WorkerRecord) (above uint64) {
 }
 
 // Snapshot describes the workers that a next node could take over, in the order of their ids, and gives a number above all ids that
-// are given out: none is used twice.
+// are given out: no id is used twice.
 func (ws *Workers) Snapshot() (lastID uint64, all []WorkerRecord) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
@@ -201,7 +201,7 @@ func (ws *Workers) seen() {
 	ws.set.Changed()
 }
 
-// awaitDecision waits a little until it is decided what becomes of a worker of the node before that dials in.
+// awaitDecision waits a little until a worker of the node before that dials in is taken over or dismissed.
 func (ws *Workers) awaitDecision(id string) {
 	ws.mu.Lock()
 	x := ws.former.expected[id]
@@ -351,7 +351,7 @@ func (ws *Workers) awaitTakeover(w *Worker, x *expected, of launchSpec, t Takeov
 	defer late.Stop()
 	select {
 	case <-w.opened:
-		if w.resume == nil { // it had only just been started
+		if w.resume == nil { // the worker had only just been started
 			w.resume = &wire.Resume{}
 		}
 		return nil

@@ -27,7 +27,7 @@ type workerReplica struct {
 	wire   transport.Wire
 	slots  lentSlots // of a Go worker
 
-	healthCheck, routingStats bool // it has them; set before it serves
+	healthCheck, routingStats bool // the replica has them; set before it serves
 	inService                 atomic.Bool
 	stopping                  atomic.Bool
 	lent                      atomic.Pointer[telemetry.Counts] // of calls under lent slots: as its worker reported last

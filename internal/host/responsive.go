@@ -56,7 +56,7 @@ func (w *Worker) attrs(replicas []*workerReplica) []any {
 	return attrs
 }
 
-// responsive notes that a worker answered what it was asked at a time. That says nothing about what it told after that.
+// responsive notes that a worker answered a question that it was asked at a time. That says nothing about its later reports.
 func (ws *Workers) responsive(w *Worker, asked time.Time) {
 	ws.mu.Lock()
 	s := w.stuck
@@ -88,7 +88,7 @@ func (ws *Workers) expire(w *Worker, s *stuck, limit time.Duration) {
 
 // ping asks a worker for a sign of life until it ends, one question at a time. It finds what a worker cannot tell itself:
 // that it was stopped, is starved, or that native code keeps a lock that all its threads need. A question is cheaper than
-// watching the traffic, and answers what is asked: whether it takes up new work.
+// watching the traffic, and its answer shows that the worker takes up new work.
 func (w *Worker) ping() {
 	ws := w.workers
 	timer := time.NewTimer(w.after)
@@ -115,7 +115,7 @@ func (w *Worker) ping() {
 				if e, ok := errors.AsType[*call.Error](err); !ok || e.Remote { // the worker's error is an answer
 					return
 				}
-				select { // it does not even read
+				select { // the worker does not even read
 				case <-time.After(w.after):
 				case <-w.stopped:
 					return
@@ -141,8 +141,8 @@ func (w *Worker) ping() {
 	}
 }
 
-// sign asks the worker for a sign of life. A Go worker gives one that is of use: should it die, what it has counted until now
-// is known.
+// sign asks the worker for a sign of life. The sign of a Go worker is its counts: should the worker die, the counts until now
+// are known.
 func (w *Worker) sign(ctx context.Context) error {
 	if w.graph != nil {
 		return w.workers.askCounts(ctx, w)
@@ -150,7 +150,7 @@ func (w *Worker) sign(ctx context.Context) error {
 	return func() error { _, err := protocol.Ask(ctx, w.peer, protocol.Ping{}); return err }()
 }
 
-// processState is what the kernel says about a process that cannot speak for itself.
+// processState is the kernel's description of a process that cannot report itself.
 func processState(pid int) string {
 	var b strings.Builder
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))

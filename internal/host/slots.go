@@ -21,7 +21,7 @@ type lentSlots struct {
 	lent   int
 	excess int    // calls that go on under no slot: the replica has fewer slots than under the node before
 	number uint64 // of the last grant or recall
-	over   bool   // nothing is lent any more
+	over   bool   // no slot is lent any more
 }
 
 // lendSlots has the replica lend slots to its worker, and recall them when a caller waits at its gate.
@@ -58,7 +58,7 @@ func (l *lentSlots) lend(r *workerReplica) {
 	l.lent += n
 	l.number++
 	number := l.number
-	go func() { // it ends with the connection
+	go func() { // the goroutine ends with the connection
 		_, err := protocol.Ask(r.Done(), r.worker.peer, protocol.GrantBlock{Replica: r.ID(), Number: number, Slots: n})
 		if err != nil && r.Done().Err() == nil { // the worker has ended, or does not know the request
 			l.returned(r, n)
@@ -66,7 +66,7 @@ func (l *lentSlots) lend(r *workerReplica) {
 	}()
 }
 
-// recall asks for all lent slots back. It does not wait. For good: nothing is lent from now on.
+// recall asks for all lent slots back. It does not wait. For good: no slot is lent from now on.
 func (l *lentSlots) recall(r *workerReplica, forGood bool) {
 	l.mu.Lock()
 	l.over = l.over || forGood
@@ -78,7 +78,7 @@ func (l *lentSlots) recall(r *workerReplica, forGood bool) {
 	if lent == 0 {
 		return
 	}
-	go func() { // it ends with the connection
+	go func() { // the goroutine ends with the connection
 		if got, err := protocol.Ask(context.Background(), r.worker.peer, protocol.RecallBlock{Replica: r.ID(), Number: number}); err == nil {
 			l.returned(r, got.Slots)
 		}
@@ -104,7 +104,7 @@ func (r *workerReplica) Recall() { r.slots.recall(r, true) }
 // takeOver takes n slots for calls that go on in a worker that was taken over.
 func (l *lentSlots) takeOver(r *workerReplica, n int) {
 	for range max(n, 0) {
-		if !r.Slots().TryAcquire() { // it may have fewer slots than before
+		if !r.Slots().TryAcquire() { // the replica may have fewer slots than before
 			l.excess = n - l.lent
 			break
 		}

@@ -63,9 +63,9 @@ func (w *Worker) ID() string { return w.id }
 // App is the name of its application.
 func (w *Worker) App() string { return w.app.name }
 
-// launchSpec is what a worker is started for and with.
+// launchSpec describes the start of a worker.
 type launchSpec struct {
-	name                string // what its output is shown under
+	name                string // its output is shown under this name
 	deployment, replica string // of a Python worker
 	key                 string
 	graph               *spec.Graph
@@ -73,7 +73,7 @@ type launchSpec struct {
 	extra               []string // environment that nothing overrides
 	limits              spec.Limits
 	after               time.Duration // without an answer it is unresponsive
-	construct           time.Duration // what its replicas may take to start; the longest
+	construct           time.Duration // the longest time that one of its replicas may take to start
 }
 
 // newWorker makes a worker that has no process yet. ws.mu is held.
@@ -152,7 +152,7 @@ func (ws *Workers) spawn(ctx context.Context, app *App, of launchSpec) (*Worker,
 		return nil, err
 	case <-w.stopped:
 		select {
-		case err := <-w.refused: // it ended because it was refused
+		case err := <-w.refused: // the worker ended because it was refused
 			if !hungUp(err) {
 				return nil, err
 			}
@@ -312,7 +312,7 @@ func (w *Worker) stopReplica(ctx context.Context, id string) error {
 const leaveTime = 5 * time.Second
 
 // Leave is called when the worker announces that it takes no more calls: its replicas get none, and the calls that run may end. The
-// process is killed if it does not end. For example, code in C that keeps Python's lock holds it up. Nothing takes the place of its
+// process is killed if it does not end. For example, code in C that keeps Python's lock holds it up. No replica takes the place of its
 // replicas before the process has ended.
 func (w *Worker) Leave(g wire.Goaway) {
 	ws := w.workers

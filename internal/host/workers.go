@@ -42,7 +42,7 @@ type Python struct {
 	Dir         string
 	Env         map[string]string
 	Blob        []byte                   // one cloudpickle of all deployments, from a driver
-	Code        map[string]protocol.Code // or per deployment what start_replica carries
+	Code        map[string]protocol.Code // or, per deployment, the code in start_replica
 }
 
 // Runner runs a Go worker on a goroutine of this process, for tests: it opens its connections with dial, as the worker id, and
@@ -54,7 +54,7 @@ type Session interface {
 	wire.Server
 	// Attach sets the peer before its first frame is read.
 	Attach(p *wire.Peer)
-	// Close gives back what the worker held.
+	// Close gives back the slots and results that the worker held.
 	Close()
 }
 
@@ -92,7 +92,7 @@ type Workers struct {
 	stop context.CancelCauseFunc
 	wg   sync.WaitGroup // connections, watchers
 
-	cpusReported atomic.Bool // it was logged that CPU time is not limited
+	cpusReported atomic.Bool // the log has said that CPU time is not limited
 	printing     sync.Mutex  // one line of Output at a time
 
 	mu       sync.Mutex
@@ -106,7 +106,7 @@ type Workers struct {
 	closing  bool
 }
 
-// NewWorkers makes the child processes of a node: none yet.
+// NewWorkers makes a node's set of child processes, which is empty.
 func NewWorkers(s Settings) *Workers {
 	ctx, stop := context.WithCancelCause(context.Background())
 	return &Workers{set: s, log: s.Logger, ctx: ctx, stop: stop, all: map[string]*Worker{}}

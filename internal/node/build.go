@@ -11,8 +11,8 @@ import (
 	"github.com/helve-serve/helve/internal/spec"
 )
 
-// Load looks into an executable with Go applications and gives what [controller.Controller.Deploy] takes to run one of them in workers of
-// that executable. app is the application's name, "" for the only one in it. Nothing is kept yet.
+// Load looks into an executable with Go applications and gives the application for [controller.Controller.Deploy] that runs one of them in workers of
+// that executable. app is the application's name, "" for the only one in it. The executable is not kept yet.
 func Load(ctx context.Context, path, app string, c build.Command) (controller.App, error) {
 	b, err := build.Open(path)
 	if err != nil {

@@ -5,7 +5,7 @@ import (
 	"math"
 )
 
-// minBody leaves room for what is not a call.
+// minBody leaves room for frames that are not calls.
 const minBody = 1 << 20
 
 // CheckMaxBody says what is wrong with a limit; 0 is the default.

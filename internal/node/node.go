@@ -49,7 +49,7 @@ type Settings struct {
 	MaxBody int
 	// AccessLog gets a line per HTTP request to an application. nil: there is no access log.
 	AccessLog io.Writer
-	// HTTP bounds what clients of the ingress may hold of the node.
+	// HTTP bounds the resources that clients of the ingress may hold.
 	HTTP proxy.Limits
 	// Pair makes the connections to workers that an application's Runner runs: the worker's end and the node's.
 	Pair func() (net.Conn, net.Conn, error)
@@ -196,7 +196,7 @@ func (n *Node) ServeDriver(nc net.Conn, token wire.Token) error {
 }
 
 // Close drains: calls of HTTP clients and other calls, as long as the applications' graceful shutdown timeouts say, then the
-// replicas, then the workers. ctx bounds the whole; when it ends, what is left is killed. No child survives it. The error
+// replicas, then the workers. ctx bounds the whole; when it ends, the processes that are left are killed. No child survives it. The error
 // names the calls that did not finish.
 func (n *Node) Close(ctx context.Context) error {
 	n.mu.Lock()

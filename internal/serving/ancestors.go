@@ -7,9 +7,9 @@ import (
 	"github.com/helve-serve/helve/internal/wire"
 )
 
-// ancestors are the calls above c: those that its caller in this process has noted, or, for a call from a worker, those that are
-// still under way. The latter are copies, because a call that is routed again changes. Whoever waits asks, and whoever goes on in this
-// process, where the next one asks by itself.
+// ancestors are the calls above c: the calls that its caller in this process has noted, or, for a call from a worker, the calls that are
+// still under way. The latter are copies, because a call that is routed again changes. A call that waits asks for them, and a call that goes on in this
+// process, where the next call asks by itself.
 func ancestors(c *call.Call) *call.Info { return ancestorsUpTo(c, wire.MaxDepth) }
 
 // bounded, because workers say what they like.

@@ -108,7 +108,7 @@ func (e *ControlCall) start(b *call.Batch) {
 		e.next()
 		return
 	}
-	if failure := expired(e.call, e.sink); failure != nil { // whoever cancels it is on the way
+	if failure := expired(e.call, e.sink); failure != nil { // its cancel is on the way
 		e.Complete(b, call.Result{Err: failure})
 		return
 	}
@@ -155,7 +155,7 @@ func (e *ControlCall) next() {
 	}
 }
 
-// Cancel ends the call for its caller. One that waits never starts.
+// Cancel ends the call for its caller. A call that waits never starts.
 func (e *ControlCall) Cancel(b *call.Batch, cause error) {
 	l := e.to.base().Control()
 	l.mu.Lock()
@@ -191,7 +191,7 @@ func (e *ControlCall) finish(b *call.Batch, r call.Result) {
 	e.sink.Complete(b, r)
 }
 
-// Close ends the queue: calls that wait are told that the replica is gone, and the one that runs may finish.
+// Close ends the queue: calls that wait are told that the replica is gone, and the call that runs may finish.
 func (l *ControlQueue) Close() {
 	l.mu.Lock()
 	l.closed = true

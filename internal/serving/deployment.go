@@ -50,7 +50,7 @@ func New(log *slog.Logger, node, app, name string) *Deployment {
 	return d
 }
 
-// Become changes the deployment to what a revision sets. Calls that wait go on waiting.
+// Become changes the deployment to the settings of a revision. Calls that wait go on waiting.
 func (d *Deployment) Become(s State, maxQueued int, policy router.Policy) {
 	d.state.Store(&s)
 	d.Router.SetLimit(maxQueued)
@@ -118,7 +118,7 @@ func AttachInput(i *call.Info, c *call.Call) {
 }
 
 // Submit sends a call on its way. sink is told its end exactly once; the arguments must stay valid until then.
-// Whoever submits watches the caller's context and cancels the flight when it ends.
+// The submitter watches the caller's context and cancels the flight when it ends.
 func (d *Deployment) Submit(b *call.Batch, c *call.Call, sink call.Sink) *Flight {
 	f := &Flight{dep: d, call: c, sink: sink}
 	if e := d.refuses(&c.Info); e != nil {
@@ -211,7 +211,7 @@ func (d *Deployment) await(ctx context.Context, c *call.Info, a *acquiring) acqu
 	}
 }
 
-// explain says of a call whose deadline has passed while it waited that there was nobody to run it, and why.
+// explain adds to the failure of a call whose deadline has passed while it waited that there was no replica, and the reason.
 func (d *Deployment) explain(e *call.Error) *call.Error {
 	if e.Reason != call.Deadline || len(d.Router.Replicas()) > 0 {
 		return e

@@ -28,7 +28,7 @@ type Flight struct {
 	timer  *time.Timer
 	watch  *time.Timer // reports a cycle
 	pinned bool        // to its replica
-	again  bool        // it was lost with a replica once, and runs again
+	again  bool        // the call was lost with a replica once, and runs again
 	sent   int64       // when the attempt was, by call.Now
 
 	mu        sync.Mutex
@@ -58,7 +58,7 @@ func (f *Flight) Assigned(b *call.Batch, got router.Replica) {
 		r.Gate().Release(b)
 		return
 	}
-	if e := expired(f.call, f.sink); e != nil { // whoever cancels it is on the way
+	if e := expired(f.call, f.sink); e != nil { // its cancel is on the way
 		f.state, f.answered = done, true
 		f.mu.Unlock()
 		r.Gate().Release(b)
@@ -157,7 +157,7 @@ func (f *Flight) Complete(b *call.Batch, r call.Result) {
 	}
 	if retry {
 		if r.Unsent != nil && len(f.call.Encoded.Shared) == 0 {
-			// Shared stays as it is, none: whoever cancels the call looks at it.
+			// Shared stays as it is, empty: a cancel of the call looks at it.
 			e := &f.call.Encoded
 			e.Slots, e.Table, e.Body = r.Unsent.Slots, r.Unsent.Table, r.Unsent.Body
 			f.in = nil
@@ -185,7 +185,7 @@ func (f *Flight) Complete(b *call.Batch, r call.Result) {
 	f.finish(b, r)
 }
 
-// TakesParts says that results may come in parts: they are made fit for whoever gets them.
+// TakesParts says that results may come in parts: the flight fits them to its own sink.
 func (f *Flight) TakesParts() {}
 
 // Cancel ends the flight for its caller; cause says why. It does nothing once the caller has its answer.
@@ -215,7 +215,7 @@ func (f *Flight) Cancel(b *call.Batch, cause error) {
 	h.Cancel(b, cause)
 }
 
-// Explain adds to the failure of a call that is being cancelled what it waits for, if that is known.
+// Explain adds the reason of the wait, if it is known, to the failure of a call that is being cancelled.
 func (f *Flight) Explain(e *call.Error) *call.Error {
 	f.mu.Lock()
 	waits := f.state == waiting && !f.answered

@@ -11,7 +11,7 @@ import (
 	"github.com/helve-serve/helve/internal/transport"
 )
 
-// What clients outside ask for beside one result: a stream, and a handler of HTTP. Both hold a goroutine, the request's.
+// Clients outside ask for streams and for handlers of HTTP beside single results. Both hold a goroutine, the request's.
 
 // slot takes a slot for a call of a client outside, and waits for one if need be: the one way for results, streams and handlers.
 func (d *Deployment) slot(ctx context.Context, c *call.Call) (Replica, *call.Error) {
@@ -60,11 +60,11 @@ func (d *Deployment) Stream(ctx context.Context, c *call.Call, item proxy.Item) 
 	return e
 }
 
-// inlineItems are those of a method on the goroutine that takes them.
+// inlineItems takes the items of a method on the method's goroutine.
 type inlineItems proxy.Item
 
 func (f inlineItems) Item(_ context.Context, p call.Payload) bool { return f(p, false) }
-func (inlineItems) Frame(*call.Batch, call.Source, []byte)        {} // nothing comes over a wire
+func (inlineItems) Frame(*call.Batch, call.Source, []byte)        {} // no item comes over a wire
 
 // pipe is a stream whose items come on other goroutines than they are taken on.
 type pipe struct {
@@ -74,7 +74,7 @@ type pipe struct {
 	mu     sync.Mutex
 	frames [][]byte
 	bytes  int
-	from   call.Source // of what came over a wire
+	from   call.Source // of items that came over a wire
 	ended  bool
 	end    *call.Error
 }
@@ -154,7 +154,7 @@ func (p *pipe) drain(ctx context.Context, flight *Flight, item proxy.Item) *call
 					return call.FromCause(cause).At(&flight.call.Info)
 				}
 				owed.Items++
-				owed.Bytes += uint32(len(v.Data)) // at most what a frame holds
+				owed.Bytes += uint32(len(v.Data)) // at most as many as a frame holds
 				if from != nil && (owed.Items >= call.Room.Items/2 || owed.Bytes >= call.Room.Bytes/2) {
 					from.Credit(nil, owed)
 					owed = call.Window{}

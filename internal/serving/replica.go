@@ -100,16 +100,16 @@ func (b *Base) base() *Base { return b }
 // BaseOf is the common part of a replica.
 func BaseOf(r router.Replica) *Base { return replicaOf(r).base() }
 
-// Stats are what a replica last said to routing policies.
+// Stats are the last answer of a replica for routing policies.
 type Stats struct {
 	Values map[string]any
 	At     time.Time
 }
 
-// Stats are what the replica last said; nil if it has said nothing yet.
+// Stats are the replica's last answer; nil if there was none yet.
 func (b *Base) Stats() *Stats { return b.stats.Load() }
 
-// SetStats replaces what the replica said.
+// SetStats replaces the replica's last answer.
 func (b *Base) SetStats(values map[string]any, at time.Time) { b.stats.Store(&Stats{values, at}) }
 
 // Models are the ids of the models that the replica has or is loading. The slice is shared and must not be changed.

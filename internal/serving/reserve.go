@@ -164,7 +164,7 @@ func (s *Caller) take(id uint64) *heldSlot {
 	return h
 }
 
-// ReleaseAll gives back what the other side held when it went.
+// ReleaseAll gives back the slots that the other side held when it went.
 func (s *Caller) ReleaseAll() {
 	l := &s.leases
 	l.mu.Lock()

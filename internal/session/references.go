@@ -10,14 +10,14 @@ import (
 	"github.com/helve-serve/helve/internal/wire"
 )
 
-// The limits of what a node keeps of results, over all its callers, where nothing is configured.
+// The default limits of the results that a node keeps, over all its callers.
 const (
 	keptBytes   = 256 << 20
 	keptResults = 1 << 16
 )
 
-// Results counts what the node keeps for callers in other processes: results that they asked to stay here until they are
-// read (wire.References). What lies in an arena counts there, and as a result here.
+// Results counts the results that the node keeps for callers in other processes until they are read
+// (wire.References). The bytes of a result in an arena count there; here it counts as one result.
 type Results struct {
 	mu      sync.Mutex
 	most    int64 // bytes
@@ -62,7 +62,7 @@ type accountedBytes struct {
 	results *Results
 }
 
-// Heap is the bytes, which stay valid as long as somebody has them, so that a send need not copy them.
+// Heap is the bytes, which stay valid as long as they have a user, so that a send need not copy them.
 func (c accountedBytes) Heap() []byte { return c.Bytes }
 
 // Release gives their room back.
@@ -111,7 +111,7 @@ func (s *Session) Keep(p call.Payload) (uint64, *call.Error) {
 		k.has[number] = p
 	}
 	k.mu.Unlock()
-	if over { // there is nobody any more to read it
+	if over { // its reader has gone
 		p.Release()
 		s.set.Results.give(1, 0)
 	}
@@ -135,7 +135,7 @@ func (k *Results) count(p call.Payload) call.Payload {
 	return call.Payload{Codec: p.Codec, Parts: parts}
 }
 
-// Drop forgets a result that nobody needs any more.
+// Drop forgets a result that the other side does not need any more.
 func (s *Session) Drop(number uint64) {
 	k := &s.kept
 	k.mu.Lock()
@@ -148,7 +148,7 @@ func (s *Session) Drop(number uint64) {
 	}
 }
 
-// dropAll forgets what the other side had when it went.
+// dropAll forgets the results of the other side when it went.
 func (s *Session) dropAll() {
 	k := &s.kept
 	k.mu.Lock()

@@ -43,7 +43,7 @@ type Settings struct {
 	Secondary bool
 	// Driver answers the requests that only drivers may make; nil for a worker.
 	Driver func(ctx context.Context, op string, body json.RawMessage) (any, error)
-	// ReferenceOver is the size in bytes over which results are kept here for the other side unless it says otherwise; 0: none.
+	// ReferenceOver is the size in bytes over which results are kept here for the other side unless it says otherwise; 0 keeps no result.
 	ReferenceOver int
 }
 
@@ -76,7 +76,7 @@ func New(set Settings) *Session {
 // Attach sets the peer. It is called before the first frame is read.
 func (s *Session) Attach(p *wire.Peer) { s.caller.Peer = p }
 
-// Close gives back what the other side held. It is called when the connection has ended.
+// Close gives back the slots and results that the other side held. It is called when the connection has ended.
 func (s *Session) Close() {
 	s.caller.ReleaseAll()
 	s.dropAll()

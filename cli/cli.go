@@ -32,7 +32,7 @@ type Application struct {
 // App names an application; the name is the one its Build gives to helve.NewApp.
 func App(name string, build helve.Build) Application { return Application{name, build} }
 
-// Main runs the command line and exits the process. Without arguments it does what `run` does. In a worker that a node
+// Main runs the command line and exits the process. Without arguments it is `run`. In a worker that a node
 // started it takes over and hosts replicas. As the first process of a container it runs as its own child, and reaps orphans.
 func Main(apps ...Application) {
 	if os.Getpid() == 1 {
@@ -49,7 +49,7 @@ func Main(apps ...Application) {
 
 // Run is Main without the exit: it returns the exit status, 0, 1 for a failure, 2 for wrong usage.
 func Run(args []string, apps ...Application) int {
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // a write to a pipe that nobody reads any more is an error, and not the end
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // a write to a pipe without a reader is an error, and not the end
 	root := command(apps)
 	root.SetArgs(args)
 	err := root.Execute()
@@ -291,7 +291,7 @@ func logger(verbose bool) *slog.Logger {
 	return slog.New(slog.NewTextHandler(ofNode{os.Stderr}, &slog.HandlerOptions{Level: level}))
 }
 
-// ofNode writes what the node logs as what workers print is written: every line of stderr begins with its source in parentheses.
+// ofNode writes the log of the node in the form of the workers' lines: every line of stderr begins with its source in parentheses.
 // For example, "(node) time=... level=WARN ..." is beside "(Embedder#001) loading".
 type ofNode struct{ to io.Writer }
 

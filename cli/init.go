@@ -9,7 +9,7 @@ import (
 )
 
 // asInit is the first process of a container (pid 1), which the kernel gives every orphan: it runs this program as its child, passes
-// signals on, reaps what ends, and ends with the child's exit status. A node could not do that itself, because it cannot tell orphans
+// signals on, reaps processes that end, and ends with the child's exit status. A node could not do that itself, because it cannot tell orphans
 // from processes that its applications have started and wait for.
 func asInit() int {
 	signals := make(chan os.Signal, 64)

@@ -18,8 +18,8 @@ import (
 	"github.com/helve-serve/helve/internal/worker"
 )
 
-// nodeCommand is what a driver starts: a node that is the driver's child, and that drains and ends when the driver's
-// connection ends, whatever ended it.
+// nodeCommand is the command that a driver starts: a node that is the driver's child, and that drains and ends when the driver's
+// connection ends, for any reason.
 func nodeCommand() *cobra.Command {
 	var driver, token int
 	var verbose bool
@@ -58,7 +58,7 @@ func nodeCommand() *cobra.Command {
 					return fmt.Errorf("HELVE_ADMIN: %w", err)
 				}
 			}
-			// Signals that the driver gets too are its to act on: it may finish what it does before it ends, and needs its node for that.
+			// The driver acts on signals that both get: it may finish its work before it ends, and needs its node for that.
 			w := heed(false, true)
 			defer w.stop()
 			defer worker.ReapOrphans()()

@@ -11,13 +11,13 @@ import (
 )
 
 // burstTime is how long one wish to end may take to arrive: timeout(1), and supervisors that signal a process and then its whole
-// group, send one signal twice. What comes later is a second wish.
+// group, send one signal twice. A later signal is a second wish.
 const burstTime = time.Second
 
 // wishes are the signals of a command that serves. The first SIGTERM, SIGINT or SIGHUP has it drain. A second SIGTERM or SIGINT
-// cuts off what is left, and a third ends the process at once. For example, with "timeout 10 hello run" SIGTERM comes twice
+// cuts off the calls that are left, and a third ends the process at once. For example, with "timeout 10 hello run" SIGTERM comes twice
 // within microseconds, which is the first wish alone. SIGHUP is never a second wish: a terminal that closes, and systemd with SendSIGHUP=,
-// send it beside another; and one that was ignored when the process started (nohup) stays so.
+// send it beside another; and a SIGHUP that was ignored when the process started (nohup) stays so.
 type wishes struct {
 	drain   context.Context // ends with the first wish
 	cut     context.Context // ends with the second
@@ -34,8 +34,8 @@ type wishes struct {
 	count int
 }
 
-// heed begins to take signals. reloads says that SIGHUP has a meaning of its own; held, that signals mean nothing before [wishes.begin]:
-// of a process whose end somebody else decides, who gets them too.
+// heed begins to take signals. reloads says that SIGHUP has a meaning of its own; held says that signals mean nothing before [wishes.begin]:
+// another process, which gets the signals too, decides about the end of this one.
 func heed(reloads, held bool) *wishes {
 	w := newWishes()
 	take := []os.Signal{os.Interrupt, syscall.SIGTERM}

@@ -28,7 +28,7 @@ var layers = [][]string{
 	{"helvetype"},
 }
 
-// only narrows what some packages may import beside the standard library and helvetype; the others may import all packages below them.
+// only has the packages whose imports are narrower: beside the standard library and helvetype they import these.
 var only = map[string][]string{
 	"helvetype":             {},
 	"internal/call":         {},

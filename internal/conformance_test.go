@@ -74,7 +74,7 @@ func TestConformance(t *testing.T) {
 				t.Errorf("row %d: its tests run over %s too", n, r)
 			}
 		}
-		for _, r := range []string{"socket", "pipe"} { // which only tests that name them have
+		for _, r := range []string{"socket", "pipe"} { // runners that only tests have that name them
 			if slices.Contains(stated, r) && !slices.Contains(named, r) {
 				t.Errorf("row %d: none of its tests runs over %s", n, r)
 			}

@@ -3,8 +3,6 @@ package internal_test
 import (
 	"bufio"
 	"bytes"
-	"flag"
-	"fmt"
 	"go/parser"
 	"go/scanner"
 	"go/token"
@@ -14,7 +12,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 )
@@ -22,7 +19,7 @@ import (
 // The tests of this file count unclear sentences in comments. A sentence is unclear if a pronoun stands where a noun
 // belongs: "what is left is closed" makes the reader look for the thing that is left, "the calls that still run are
 // closed" names it. Such pronouns are what, who, whoever, whatever, somebody, nobody, anybody, "those that", "one that"
-// and their like. DESIGN section 8, "Words", has the rule, and docs/glossary.md the nouns.
+// and their like. docs/glossary.md has the nouns.
 //
 // The counter looks at words and not at grammar, so it is wrong now and then. Of 60 sentences that were drawn at random
 // and checked by hand it missed two that were hard to read for another reason, and counted no clear one. In two
@@ -31,23 +28,12 @@ import (
 // limit is the largest number of unclear sentences per 100.
 const limit = 5
 
-// updateWords is set by `go test ./internal -run TestWords -words.update`. The numbers of testdata/words.txt become the
-// numbers of today where these are lower.
-var updateWords = flag.Bool("words.update", false, "lower the numbers of testdata/words.txt to those of today")
-
-// TestWords holds each directory to its number in testdata/words.txt, and a directory without one to the limit. The
-// numbers never rise. When code moves to another directory, its number may move along: the sum stays. Two unclear sentences
-// are allowed in every directory.
-//
-// The file is there until the whole tree is under the limit.
+// TestWords holds each directory to the limit. Two unclear sentences are allowed in every directory.
 func TestWords(t *testing.T) {
 	t.Parallel()
-	const table = "testdata/words.txt"
-	sentences := treeSentences(t, "..")
-	allowed := readTable(t, table)
 	type count struct{ unclear, all int }
 	counts, sum := map[string]count{}, count{}
-	for _, s := range sentences {
+	for _, s := range treeSentences(t, "..") {
 		c := counts[s.place]
 		c.all++
 		sum.all++
@@ -59,68 +45,13 @@ func TestWords(t *testing.T) {
 		counts[s.place] = c
 	}
 	for _, place := range slices.Sorted(maps.Keys(counts)) {
-		c := counts[place]
-		most, listed := allowed[place]
-		switch {
-		case c.unclear*100 <= c.all*limit || c.unclear <= 2:
-			if listed {
-				t.Logf("%s: under the limit, its line in %s can go", place, table)
-				delete(allowed, place)
-			}
-		case !listed:
+		if c := counts[place]; c.unclear > 2 && c.unclear*100 > c.all*limit {
 			t.Errorf("%s: %d of %d sentences are unclear, at most %d in 100 may be (-v lists them)", place, c.unclear, c.all, limit)
-		case c.unclear > most:
-			t.Errorf("%s: %d of %d sentences are unclear, at most %d may be (-v lists them)", place, c.unclear, c.all, most)
-		case c.unclear < most:
-			t.Logf("%s: lower its number in %s from %d to %d", place, table, most, c.unclear)
-			allowed[place] = c.unclear
-		}
-	}
-	for place := range allowed {
-		if _, ok := counts[place]; !ok {
-			t.Logf("%s: no such directory, its line in %s can go", place, table)
-			delete(allowed, place)
 		}
 	}
 	t.Logf("whole tree: %d of %d sentences are unclear, %.1f in 100", sum.unclear, sum.all, 100*float64(sum.unclear)/float64(sum.all))
 	if sum.all < 5000 {
 		t.Errorf("only %d sentences were found", sum.all)
-	}
-	if *updateWords {
-		writeTable(t, table, allowed)
-	}
-}
-
-// readTable reads lines of a place and its number. The file may be missing.
-func readTable(t *testing.T, name string) map[string]int {
-	t.Helper()
-	table := map[string]int{}
-	text, err := os.ReadFile(name)
-	if err != nil && !os.IsNotExist(err) {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(text)) {
-		place, number, ok := strings.Cut(strings.TrimSpace(line), " = ")
-		if !ok {
-			continue
-		}
-		n, err := strconv.Atoi(number)
-		if err != nil {
-			t.Fatalf("%s: %q: %v", name, line, err)
-		}
-		table[place] = n
-	}
-	return table
-}
-
-func writeTable(t *testing.T, name string, table map[string]int) {
-	t.Helper()
-	var b strings.Builder
-	for _, place := range slices.Sorted(maps.Keys(table)) {
-		fmt.Fprintf(&b, "%s = %d\n", place, table[place])
-	}
-	if err := os.WriteFile(name, []byte(b.String()), 0o644); err != nil {
-		t.Fatal(err)
 	}
 }
 
@@ -158,7 +89,7 @@ func TestUnclear(t *testing.T) {
 		{"The budget of whoever made it is charged.", "whoever"},
 		{"The slot goes to the one that waits longest.", "one that"},
 		{"It is told to anybody.", "anybody"},
-		// It and they with no noun before them.
+		// The pronouns it and they, with no noun before them.
 		{"It closes the channel.", "it"},
 		{"they are closed", "they"},
 

@@ -85,12 +85,12 @@ func TestContextEndsWithItsCall(t *testing.T) {
 		t.Errorf("%v, cause %v", c.Err(), Cause(c))
 	}
 	again := make(chan bool)
-	AfterFunc(c, func() { close(again) }) // of one that has ended: at once
+	AfterFunc(c, func() { close(again) }) // after the end of the context: at once
 	<-again
 }
 
-// TestContextAfterReturn: what a method started lives on after it, bounded by the deadline, and nothing is left of a
-// context that nobody listens to.
+// TestContextAfterReturn: goroutines that a method started live on, bounded by the deadline, and nothing is left of a
+// context without listeners.
 func TestContextAfterReturn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

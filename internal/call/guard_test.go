@@ -39,7 +39,7 @@ type quick struct{ slow }
 
 func (quick) Error() string { return "quick" }
 
-// TestGuardKeepsWhatIsPlain: errors of the standard library's making stay what they are; of others text and identity are kept.
+// TestGuardKeepsWhatIsPlain: errors of the standard library are not changed; of other errors the guard keeps text and identity.
 func TestGuardKeepsWhatIsPlain(t *testing.T) {
 	t.Parallel()
 	one := errors.New("one")

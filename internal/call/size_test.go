@@ -5,7 +5,7 @@ import (
 	"unsafe"
 )
 
-// TestInfoIsSmall: an Info is part of what every call in process allocates, and its size counts (see Info).
+// TestInfoIsSmall: every call in process allocates an Info, so its size counts (see Info).
 func TestInfoIsSmall(t *testing.T) {
 	t.Parallel()
 	if size := unsafe.Sizeof(Info{}); size > 112 {

@@ -242,7 +242,7 @@ func TestStaleCgroups(t *testing.T) {
 	if _, err := os.Stat(old); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the old one is there: %v", err)
 	}
-	for _, dir := range []string{young, own, other} { // of a node that may have just begun, of one that lives, of no node
+	for _, dir := range []string{young, own, other} { // of a node that may have just begun, of a node that lives, of no node
 		if _, err := os.Stat(dir); err != nil {
 			t.Error(err)
 		}

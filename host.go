@@ -9,17 +9,20 @@ import (
 	"github.com/helve-serve/helve/internal/guest"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/wire"
 )
 
 // runner runs the application of a Build as a worker does, in this process.
 func runner(make Build) host.Runner {
-	return func(ctx context.Context, id string, token wire.Token, dial func() (net.Conn, error)) error {
+	return func(ctx context.Context, id string, token wire.Token, page *telemetry.Page, dial func() (net.Conn, error)) error {
 		app, graph, err := buildApp(make)
 		if err != nil {
 			return err
 		}
-		g, err := guest.Join(app.settings(graph), id, token, dial)
+		set := app.settings(graph)
+		set.Page = page
+		g, err := guest.Join(set, id, token, dial)
 		if err != nil {
 			return err
 		}

@@ -27,6 +27,7 @@ import (
 	"github.com/helve-serve/helve/internal/node"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/worker"
 )
 
@@ -433,6 +434,13 @@ func (a *App) work(graph spec.Graph, signals <-chan os.Signal) error {
 		fmt.Fprintf(os.Stderr, "worker of application %s: signal while no node had taken over: %s\n", a.name, s)
 		worker.EndOwnFamily()
 		os.Exit(1)
+	}
+	if f := worker.CountsFile(); f != nil {
+		page, err := telemetry.OpenPage(f)
+		if err != nil {
+			return err
+		}
+		set.Page = page
 	}
 	g, err := guest.Dial(set)
 	if err != nil {

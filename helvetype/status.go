@@ -127,9 +127,7 @@ type DeploymentStatus struct {
 	LastExit *Exit `json:"last_exit,omitempty"`
 }
 
-// Calls counts the calls of a deployment. A call that ran in a worker when the worker died is in Total and in Errors. Calls
-// between two replicas of one worker are reported to the node periodically, so a worker that dies takes the last of them with
-// it: at most those of the last UnresponsiveAfter.
+// Calls counts the calls of a deployment. A call that ran in a worker when the worker died is in Total and in Errors.
 type Calls struct {
 	// Queued is the number of calls that wait for a slot now.
 	Queued int `json:"queued"`

@@ -14,7 +14,6 @@ import (
 
 // Status is a copy of the present state.
 func (c *Controller) Status() helvetype.Status {
-	c.workers.CountAll()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.noteLocked()

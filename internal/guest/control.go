@@ -12,13 +12,12 @@ import (
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/protocol"
-	"github.com/helve-serve/helve/internal/telemetry"
 )
 
 // operations are the control requests that a Go worker answers.
 func (g *Guest) operations() protocol.Table {
 	return protocol.NewTable("Go workers",
-		protocol.On(g.ping), protocol.On(g.counts), protocol.On(g.startReplica), protocol.On(g.stopReplica),
+		protocol.On(g.ping), protocol.On(g.startReplica), protocol.On(g.stopReplica),
 		protocol.On(g.grantBlock), protocol.On(g.recallBlock),
 		protocol.On(g.checkHealth), protocol.On(g.reconfigure), protocol.On(g.routingStats),
 	)
@@ -62,17 +61,6 @@ func (g *Guest) find(id string) (*hosted, error) {
 
 func (g *Guest) ping(context.Context, protocol.Ping) (done protocol.Done, err error) {
 	return done, nil
-}
-
-// counts gives the calls that ran under lent slots.
-func (g *Guest) counts(context.Context, protocol.Counts) (protocol.ReplicaCounts, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	counts := map[string]protocol.CallCounts{}
-	for id, h := range g.replicas {
-		counts[id] = callCounts(h.inline.Counts())
-	}
-	return protocol.ReplicaCounts{Replicas: counts}, nil
 }
 
 func (g *Guest) startReplica(ctx context.Context, req protocol.StartReplica) (started protocol.Started, err error) {
@@ -164,9 +152,4 @@ func (g *Guest) routingStats(ctx context.Context, req protocol.RoutingStats) (st
 	defer cancel()
 	stats.Stats, err = h.instance.RoutingStats(ctx, g.codec)
 	return stats, err
-}
-
-// callCounts are counts as a worker reports them.
-func callCounts(c telemetry.Counts) protocol.CallCounts {
-	return protocol.CallCounts{Started: c.Started, Failed: c.Failed, Late: c.Late, Busy: c.Busy}
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/wire"
 )
 
@@ -37,6 +38,8 @@ type Settings struct {
 	Classes map[string]*instance.Class
 	// Home goes into the places of calls: methods find their application by it.
 	Home any
+	// Page has the counters for calls under lent slots, which the node reads. nil: the node lends none.
+	Page *telemetry.Page
 	// Signals may be nil. A signal that arrives when the worker has no node goes to Orphaned, which ends the worker. While
 	// there is a node, signals are ignored, because the node ends its workers.
 	Signals  <-chan os.Signal

@@ -39,7 +39,13 @@ const orphanCloseTime = 5 * time.Second
 
 // host takes a replica that was started into service.
 func (g *Guest) host(r *instance.Instance, config json.RawMessage) {
-	h := &hosted{guest: g, instance: r, inline: r.Sibling(new(telemetry.Calls)), local: transport.Local{Replica: r, Codec: g.codec}}
+	calls := new(telemetry.Calls) // without a page no slots are lent, and these are not read
+	if page := g.set.Page; page != nil {
+		if lent, ok := page.Find(r.ID); ok {
+			calls = lent.Calls()
+		}
+	}
+	h := &hosted{guest: g, instance: r, inline: r.Sibling(calls), local: transport.Local{Replica: r, Codec: g.codec}}
 	h.startSession()
 	h.setConfig(config)
 	g.mu.Lock()

@@ -346,6 +346,9 @@ func (ws *Workers) awaitTakeover(w *Worker, x *expected, of launchSpec, t Takeov
 	ws.mu.Lock()
 	w.proc = proc
 	ws.mu.Unlock()
+	if w.graph != nil {
+		w.page = ws.reopenPage(x.Process) // before taken is closed, and its replicas are made
+	}
 	ws.wg.Go(func() { w.watch(out) })
 	late := time.NewTimer(ws.former.grace)
 	defer late.Stop()

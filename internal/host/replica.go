@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -30,7 +31,7 @@ type workerReplica struct {
 	healthCheck, routingStats bool // the replica has them; set before it serves
 	inService                 atomic.Bool
 	stopping                  atomic.Bool
-	lent                      atomic.Pointer[telemetry.Counts] // of calls under lent slots: as its worker reported last
+	lent                      *telemetry.Lent // counters of calls under lent slots; nil: none are lent
 }
 
 // newReplica makes a replica in the worker. It fails if the worker has ended.
@@ -47,6 +48,17 @@ func (w *Worker) newReplica(d *Deployment, l Launch, python bool) (*workerReplic
 		return nil, &EndedError{fmt.Sprintf("deployment %s: its worker ended", d.Name), w.proc.Exit(), false}
 	}
 	w.replicas[l.ID] = r
+	if w.page != nil {
+		lent, ok := w.page.Find(l.ID) // of a replica that was taken over
+		if !ok {
+			lent, ok = w.page.Take(l.ID)
+		}
+		if ok {
+			r.lent = lent
+			// The slot is free when nothing refers to the replica any more: until then its counts are read.
+			runtime.AddCleanup(r, (*telemetry.Lent).Free, lent)
+		}
+	}
 	return r, nil
 }
 
@@ -73,7 +85,6 @@ func (r *workerReplica) Ended() <-chan struct{} { return r.worker.stopped }
 
 func (r *workerReplica) Stop(ctx context.Context) error {
 	defer r.forget()
-	r.worker.workers.askCounts(ctx, r.worker) //nolint:errcheck // the last report stands
 	err := r.worker.stopReplica(ctx, r.ID())
 	if r.worker.graph == nil { // a Python worker is its replica
 		r.worker.Stop(ctx)
@@ -109,11 +120,20 @@ func (r *workerReplica) restore(err error) error {
 	return r.dep.restore(r.worker.workers.set.Codec, err)
 }
 
+// Counts are the calls that the node has sent, and the calls under lent slots, which the worker counts in its page: for example, of three
+// calls that a worker had when it died, one of them under a lent slot, three have started and failed.
 func (r *workerReplica) Counts() telemetry.Counts {
 	c := r.Calls().Counts()
-	if lent := r.lent.Load(); lent != nil {
-		c.Add(*lent)
+	if r.lent == nil {
+		return c
 	}
+	lent := r.lent.Counts()
+	select {
+	case <-r.worker.stopped:
+		lent.Settle() // the calls that ran have ended with the process
+	default:
+	}
+	c.Add(lent)
 	return c
 }
 

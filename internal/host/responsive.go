@@ -141,13 +141,10 @@ func (w *Worker) ping() {
 	}
 }
 
-// sign asks the worker for a sign of life. The sign of a Go worker is its counts: should the worker die, the counts until now
-// are known.
+// sign asks the worker for a sign of life.
 func (w *Worker) sign(ctx context.Context) error {
-	if w.graph != nil {
-		return w.workers.askCounts(ctx, w)
-	}
-	return func() error { _, err := protocol.Ask(ctx, w.peer, protocol.Ping{}); return err }()
+	_, err := protocol.Ask(ctx, w.peer, protocol.Ping{})
+	return err
 }
 
 // processState is the kernel's description of a process that cannot report itself.

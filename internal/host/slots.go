@@ -27,7 +27,7 @@ type lentSlots struct {
 // lendSlots has the replica lend slots to its worker, and recall them when a caller waits at its gate.
 func (r *workerReplica) lendSlots() {
 	r.Slots().OnWaiting(func() { r.slots.recall(r, false) })
-	if r.dep.Options.RequestRouter.Policy != spec.PowerOfTwo {
+	if r.dep.Options.RequestRouter.Policy != spec.PowerOfTwo || r.lent == nil {
 		return
 	}
 	r.LendWith(func(caller *serving.Caller) {

@@ -18,6 +18,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/wire"
 	"github.com/helve-serve/helve/internal/worker"
 )
@@ -38,6 +39,8 @@ type Worker struct {
 	resume *wire.Resume // the replicas that it had when it was taken over; set before opened is closed
 
 	admitted bool // a connection has proved the token, and is or becomes peer's. Guarded by Workers.mu
+
+	page *telemetry.Page // in which a Go worker counts calls under lent slots; nil: none are lent. Set before its replicas are made
 
 	memory *memoryShare // its part in the application's arena; nil without. Guarded by Workers.mu until opened is closed
 
@@ -107,12 +110,15 @@ func (ws *Workers) spawn(ctx context.Context, app *App, of launchSpec) (*Worker,
 	w := ws.newWorkerLocked(app.name+"-"+strconv.FormatUint(ws.lastID, 10), app)
 	w.token, w.graph, w.after, w.key = wire.NewToken(), of.graph, of.after, of.key
 	ws.mu.Unlock()
+	if of.graph != nil {
+		w.page = ws.newPage(run != nil)
+	}
 	limits := worker.Limits{MemoryBytes: of.limits.Memory, CPUs: of.limits.CPUs, OpenFiles: of.limits.OpenFiles}
 	out := ws.newOutput(w, of.name, of.deployment, of.replica)
 	var proc *worker.Process
 	var err error
 	if run != nil {
-		proc = worker.InProcess(func(ctx context.Context) error { return run(ctx, w.id, w.token, ws.dial) })
+		proc = worker.InProcess(func(ctx context.Context) error { return run(ctx, w.id, w.token, w.page, ws.dial) })
 	} else {
 		proc, err = ws.startProcess(w, of, limits, out)
 	}
@@ -228,8 +234,32 @@ func (ws *Workers) startProcess(w *Worker, of launchSpec, limits worker.Limits, 
 	}
 	return spawner.Start(out.command(worker.Command{
 		Path: p.Path, Args: p.Args, Dir: p.Dir, Env: append(env, of.extra...), Token: w.token, ID: w.id,
-		Limits: limits, Outlives: state,
+		Limits: limits, Outlives: state, Counts: w.page.File(),
 	}))
+}
+
+// newPage makes the page of a Go worker. Without one the worker is lent no slots.
+func (ws *Workers) newPage(inProcess bool) *telemetry.Page {
+	if inProcess {
+		return telemetry.NewLocalPage()
+	}
+	p, err := telemetry.NewPage()
+	if err != nil {
+		ws.log.Warn("calls between replicas of a worker go through the node, because they cannot be counted there", "error", err)
+	}
+	return p
+}
+
+// reopenPage opens the page of a Go worker that is taken over.
+func (ws *Workers) reopenPage(id worker.Identity) *telemetry.Page {
+	if id.CountsFD == 0 {
+		return nil
+	}
+	p, err := telemetry.PageOf(id.PID, id.CountsFD)
+	if err != nil {
+		ws.log.Warn("calls between replicas of a worker go through the node, because they cannot be counted there", "pid", id.PID, "error", err)
+	}
+	return p
 }
 
 // dial connects a worker that shares this process.

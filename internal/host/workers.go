@@ -22,6 +22,7 @@ import (
 	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/protocol"
+	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/wire"
 	"github.com/helve-serve/helve/internal/worker"
 )
@@ -45,9 +46,9 @@ type Python struct {
 	Code        map[string]protocol.Code // or, per deployment, the code in start_replica
 }
 
-// Runner runs a Go worker on a goroutine of this process, for tests: it opens its connections with dial, as the worker id, and
+// Runner runs a Go worker on a goroutine of this process, for tests: it opens its connections with dial, as the worker id, counts in page, and
 // returns when they or ctx have ended.
-type Runner func(ctx context.Context, id string, token wire.Token, dial func() (net.Conn, error)) error
+type Runner func(ctx context.Context, id string, token wire.Token, page *telemetry.Page, dial func() (net.Conn, error)) error
 
 // Session serves a connection of a worker: see package session, which implements it.
 type Session interface {
@@ -227,7 +228,7 @@ func (ws *Workers) maxBodyEnv() []string {
 func WithoutWorkerEnv(env []string) []string {
 	out := make([]string, 0, len(env)+4)
 	for _, e := range env {
-		if !strings.HasPrefix(e, "HELVE_SOCKET=") && !strings.HasPrefix(e, "HELVE_WORKER") && !strings.HasPrefix(e, "HELVE_TOKEN_FD=") && !strings.HasPrefix(e, "HELVE_TELL_FD=") && !strings.HasPrefix(e, "HELVE_SYS_PATH=") {
+		if !strings.HasPrefix(e, "HELVE_SOCKET=") && !strings.HasPrefix(e, "HELVE_WORKER") && !strings.HasPrefix(e, "HELVE_TOKEN_FD=") && !strings.HasPrefix(e, "HELVE_TELL_FD=") && !strings.HasPrefix(e, "HELVE_COUNTS_FD=") && !strings.HasPrefix(e, "HELVE_SYS_PATH=") {
 			out = append(out, e)
 		}
 	}

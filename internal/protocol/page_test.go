@@ -91,7 +91,6 @@ func TestPageExamples(t *testing.T) {
 		{protocol.CheckHealth{Replica: "D#1", TimeoutS: 30}, protocol.Done{}},
 		{protocol.Reconfigure{Replica: "D#1", UserConfig: json.RawMessage(`{"size":4}`), TimeoutS: 60}, protocol.Done{}},
 		{protocol.Ping{}, protocol.Done{}},
-		{protocol.Counts{}, protocol.ReplicaCounts{Replicas: map[string]protocol.CallCounts{"D#1": {Started: 9, Failed: 1, Busy: 1500}}}},
 		{protocol.StopReplica{Replica: "D#1", TimeoutS: 10}, protocol.Done{}},
 		{protocol.RoutingStats{Replica: "D#1", TimeoutS: 30}, protocol.Stats{Stats: json.RawMessage(`{"free":3}`)}},
 		{protocol.Release{Lease: 7}, protocol.Done{}},

@@ -28,7 +28,7 @@ type Done struct{}
 // Requests are all control requests, in the order of the table in docs/wire.md.
 func Requests() []Operation {
 	return []Operation{
-		StartReplica{}, CheckHealth{}, Reconfigure{}, Ping{}, Counts{}, StopReplica{}, RoutingStats{}, Release{},
+		StartReplica{}, CheckHealth{}, Reconfigure{}, Ping{}, StopReplica{}, RoutingStats{}, Release{},
 		GrantBlock{}, RecallBlock{}, ReturnBlock{}, Uses{}, Models{}, Deploy{}, Delete{}, Status{}, Ingress{}, HTTP{},
 	}
 }

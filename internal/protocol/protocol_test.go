@@ -96,7 +96,7 @@ func TestServeRefuses(t *testing.T) {
 	for _, x := range []struct{ name, op, body, want string }{
 		{"an op that nobody knows", "make_coffee", `{}`, `unknown control request "make_coffee"`},
 		{"a long op", strings.Repeat("x", 1<<20), `{}`, `unknown control request "` + strings.Repeat("x", 60) + `"... (1048576 bytes)`},
-		{"an op of another side", "counts", `{}`, `control request "counts" is not for drivers`},
+		{"an op of another side", "ping", `{}`, `control request "ping" is not for drivers`},
 		{"no JSON", "stop_replica", `{`, `stop_replica: unexpected end of JSON input`},
 		{"no object", "stop_replica", `[1]`, `stop_replica: json: cannot unmarshal array into Go value of type protocol.StopReplica`},
 		{"a field of another type", "stop_replica", `{"replica":"D#1","timeout_s":"1"}`,
@@ -194,7 +194,7 @@ func echoes[T protocol.Operation]() protocol.Handler {
 func everything() protocol.Table {
 	return protocol.NewTable("tests",
 		echoes[protocol.StartReplica](), echoes[protocol.CheckHealth](), echoes[protocol.Reconfigure](), echoes[protocol.Ping](),
-		echoes[protocol.Counts](), echoes[protocol.StopReplica](), echoes[protocol.RoutingStats](), echoes[protocol.Release](),
+		echoes[protocol.StopReplica](), echoes[protocol.RoutingStats](), echoes[protocol.Release](),
 		echoes[protocol.GrantBlock](), echoes[protocol.RecallBlock](), echoes[protocol.ReturnBlock](), echoes[protocol.Uses](),
 		echoes[protocol.Models](), echoes[protocol.Deploy](), echoes[protocol.Delete](), echoes[protocol.Status](),
 		echoes[protocol.Ingress](), echoes[protocol.HTTP](),

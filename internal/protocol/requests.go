@@ -97,22 +97,6 @@ type Stats struct {
 // Ping is the node's request for a sign of life. Any reply is one.
 type Ping struct{}
 
-// Counts is the node's request to a Go worker for the calls that ran under lent slots, which the node does not see.
-type Counts struct{}
-
-// ReplicaCounts are the calls of each replica, by its id.
-type ReplicaCounts struct {
-	Replicas map[string]CallCounts `json:"replicas"`
-}
-
-// CallCounts are calls of one replica so far.
-type CallCounts struct {
-	Started uint64        `json:"started"`
-	Failed  uint64        `json:"failed"`
-	Late    uint64        `json:"late"`    // calls that returned after the end of their contexts
-	Busy    time.Duration `json:"busy_ns"` // the time in user code
-}
-
 // GrantBlock is the node's request to a Go worker to use slots of one of its replicas for calls between its own replicas.
 // Number orders the grants and recalls of one replica: a grant that is older than a recall that was handled is returned.
 //
@@ -231,7 +215,6 @@ func (CheckHealth) Op() string  { return "check_health" }
 func (Reconfigure) Op() string  { return "reconfigure" }
 func (RoutingStats) Op() string { return "routing_stats" }
 func (Ping) Op() string         { return "ping" }
-func (Counts) Op() string       { return "counts" }
 func (GrantBlock) Op() string   { return "grant_block" }
 func (RecallBlock) Op() string  { return "recall_block" }
 func (ReturnBlock) Op() string  { return "return_block" }
@@ -250,7 +233,6 @@ func (CheckHealth) Reply() (r Done)        { return }
 func (Reconfigure) Reply() (r Done)        { return }
 func (RoutingStats) Reply() (r Stats)      { return }
 func (Ping) Reply() (r Done)               { return }
-func (Counts) Reply() (r ReplicaCounts)    { return }
 func (GrantBlock) Reply() (r Done)         { return }
 func (RecallBlock) Reply() (r Recalled)    { return }
 func (ReturnBlock) Reply() (r Done)        { return }

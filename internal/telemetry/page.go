@@ -129,8 +129,13 @@ func PageOf(pid, fd int) (*Page, error) {
 	return OpenPage(f)
 }
 
-// File is the page's file, for a child to inherit; nil for a local page.
-func (p *Page) File() *os.File { return p.file }
+// File is the page's file, for a child to inherit; nil for a local page, and for no page.
+func (p *Page) File() *os.File {
+	if p == nil {
+		return nil
+	}
+	return p.file
+}
 
 func digest(replica string) uint64 {
 	h := fnv.New64a()

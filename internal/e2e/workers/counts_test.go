@@ -2,7 +2,6 @@ package workers_test
 
 import (
 	"context"
-	"fmt"
 	"iter"
 	"os"
 	"testing"
@@ -93,6 +92,14 @@ func (c *Repeater) Repeat(ctx context.Context, times int) (int, error) {
 	return times, nil
 }
 
+// RepeatAndDie is Repeat, and then a call that ends the worker.
+func (c *Repeater) RepeatAndDie(ctx context.Context, times int) (string, error) {
+	if _, err := c.Repeat(ctx, times); err != nil {
+		return "", err
+	}
+	return c.do.Call(ctx, "die")
+}
+
 var buildCounted = fixture.Register(func() (*helve.App, error) {
 	app := helve.NewApp("counted")
 	h := helve.Deploy(app, "Counted", func(context.Context) (Counted, error) { return Counted{}, nil }, helve.Options{NumReplicas: new(2)})
@@ -112,6 +119,23 @@ func awaitCalls(t *testing.T, s *helve.System, app, deployment, when string, wan
 		}
 	}
 	t.Errorf("%s: %+v, want %+v", when, got, want)
+}
+
+// TestNoCallUnderALentSlotIsLost: a worker dies right after calls between its replicas, and before the node has had a reason to ask for
+// anything. Every call is counted, and the call that died with the worker has failed.
+func TestNoCallUnderALentSlotIsLost(t *testing.T) {
+	t.Parallel()
+	helvetest.Run(t, buildCounted, func(t *testing.T, s *helve.System) {
+		h, err := helve.HandleOf[*Repeater](s, "counted", "Repeater")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := helve.MethodOf(h, (*Repeater).RepeatAndDie).Call(t.Context(), 5000); err == nil {
+			t.Fatal("no error")
+		}
+		awaitCalls(t, s, "counted", "Counted", "at once", helvetype.Calls{Total: 5001, Errors: 1})
+		awaitCalls(t, s, "counted", "Repeater", "the caller", helvetype.Calls{Total: 1, Errors: 1})
+	}, helvetest.Process)
 }
 
 // TestCountsSurviveTheDeathOfAWorker: the counts of a worker stay when it dies, and its unfinished calls, broadcasts and
@@ -150,18 +174,14 @@ func TestCountsSurviveTheDeathOfAWorker(t *testing.T) {
 				t.Fatal(err)
 			}
 			want.Total++
-			fixture.Eventually(t, func() string { // a broadcast reaches the replicas that have started
-				running := 0
-				for _, r := range s.Status().Applications["counted"].Deployments["Counted"].Replicas {
-					if r.State == "RUNNING" {
-						running++
-					}
+			for reached := 0; reached < 2; { // the next broadcast is for both replicas
+				results, err := do.Broadcast(ctx, "x").Results(ctx)
+				if err != nil {
+					t.Fatal(err)
 				}
-				if running != 2 {
-					return fmt.Sprintf("after %s %d replicas serve, want 2", ways.name, running)
-				}
-				return ""
-			})
+				reached = len(results)
+				want.Total += uint64(reached)
+			}
 		}
 		in, err := s.Ingress("counted")
 		if err != nil {

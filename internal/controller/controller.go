@@ -3,8 +3,17 @@
 // control path meet in [serving.Deployment]: the controller gives its router the replicas that serve, and calls never wait for the
 // controller.
 //
+// A revision is an application as it was deployed; a deployment outlives it, with its router and every call that waits. For example,
+// an application with A and B is deployed again with another executable: A and B get a new deploymentRevision, replicas of it start beside
+// the old ones, each that is ready lets an old one drain, and the calls in the queue go to whichever serves. If the new revision is given
+// up, the one before is the target again.
+//
+// All states are in one table of transitions (transitions.go): in a state, an event leads to the next state, with a reason and a message.
+// For example, a deployment that is HEALTHY gets the event replica_failed and is UNHEALTHY, with the error of the replica as its message.
+// docs/state-machines.md shows the table.
+//
 // The mutex of the [Controller] guards every application, deployment and replica record. It is taken before the mutexes of packages
-// host, serving and router, and never while one of those is held. User code, and methods of users' errors, never run under it.
+// host and router, and after that of [serving.Deployment.Update]. User code, and methods of users' errors, never run under it.
 package controller
 
 import (

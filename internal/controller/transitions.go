@@ -1,9 +1,3 @@
-// Package controller decides the states of applications, deployments and replicas.
-//
-// All states are in one table of transitions: in a state, an event leads to the next state, with a reason and a message. For
-// example, a deployment that is HEALTHY gets the event replica_failed and is UNHEALTHY, with the reason replica_failed and
-// the error of the replica as its message. docs/state-machines.md shows the table. Where the facts are known and not the
-// event, [DeploymentFacts] and [ApplicationFacts] derive the event from them.
 package controller
 
 import (

@@ -5,6 +5,13 @@
 // [Workers] has the child processes: it spawns them, opens their connections, takes their output and their reports, notices when a worker
 // does not answer, and reaps them. A node that takes the place of a killed node takes over its workers: to recover a replica is to
 // start it with a process that exists ([Launch].Worker).
+//
+// A node that has a state directory starts workers that outlive it. For example, it is killed while a Go worker executes three calls: the
+// worker cancels them, keeps its replicas and dials the node's socket. The next node finds the worker in the state of the one before,
+// by process id and start time, and expects it ([Workers.TakeOver]); replicas that the worker still has serve again, the three calls are
+// counted at their gates until they have ended, and nothing is started in the place of a replica before its old process is seen gone.
+//
+// Calls between replicas of one Go worker run there without a frame, under slots that the node lends to the worker (slots.go).
 package host
 
 import (

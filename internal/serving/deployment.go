@@ -1,6 +1,20 @@
 // Package serving is the data plane: deployments as they serve. It has the routers, follows each call from its submission to its
 // end, and does the calls of clients outside (package proxy), of connected workers and drivers ([Caller]) and of methods in this
-// process. It starts and stops nothing: replicas come and go by Router.Update.
+// process. It starts and stops nothing: replicas come and go by [Deployment.Update].
+//
+// A [Flight] follows one call. It waits in the router, is admitted by a gate, is started at a replica, and tells its sink the end, once.
+// For example, a call of a Python worker is started at a replica whose process dies: if the kernel took no byte of the CALL frame, the
+// flight gives the slot back, closes that gate and queues the call again at its old place; if it took one, the call fails with
+// replica_died, or runs again where its method is idempotent.
+//
+// A broadcast takes no slot. Each replica has a [ControlQueue], in which one call at a time runs beside the calls that hold slots.
+//
+// A call that has to wait looks at the calls above it (cycle.go). If only these hold the slots that it waits for, it waits for itself. For
+// example, A has one slot and calls B with Call, and B calls A: the call fails at once with reason cycle. With Remote it waits, because the
+// caller may go on, and the log names the cycle after a second. For calls from workers the calls above are put together from what each
+// connection knows (ancestors.go), and only when a call has to wait.
+//
+// A slot can be reserved for a caller in another process and used later (reserve.go); a lease gives it back by itself.
 package serving
 
 import (

@@ -115,6 +115,8 @@ type DeploymentStatus struct {
 	Status DeploymentState `json:"status"`
 	// Message gives the cause of a state other than HEALTHY.
 	Message string `json:"message"`
+	// Wanted is the number of replicas that the deployment should have: its option NumReplicas, or the number of the last Scale.
+	Wanted int `json:"wanted"`
 	// Replicas has the status of each replica.
 	Replicas []ReplicaStatus `json:"replicas"`
 	// Uses has the names of the deployments that this one calls, as the graph declares them.

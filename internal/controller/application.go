@@ -68,6 +68,7 @@ type application struct {
 	failure     error           // why the first revision failed to start
 	since       time.Time
 	gone        chan struct{} // closed when nothing of it is left
+	concluding  chan struct{} // closed when the records of the last deploy are up to date; nil if they are
 }
 
 // Deploy starts an application and waits until every replica is ready. The first failure of a constructor, worker or
@@ -105,11 +106,12 @@ func (c *Controller) Deploy(ctx context.Context, def App) error {
 	failed, deleted, now := err != nil, a.status == helvetype.ApplicationDeleting, a.current.number
 	c.mu.Unlock()
 	if err == nil {
-		if err = errors.Join(c.publish(), c.save()); err == nil {
-			return nil
-		}
+		err = errors.Join(c.publish(), c.save())
 	}
+	c.conclude(ctx, r, !failed && (err == nil || !r.first))
 	switch {
+	case err == nil:
+		return nil
 	case !r.first && !failed:
 		return fmt.Errorf("application %s has changed to revision %d all the same: %w", a.name, r.number, err)
 	case !r.first:
@@ -145,57 +147,96 @@ func (c *Controller) keepBuild(def *App) error {
 // add makes def the target. An application of its name that is being deleted has its time to drain first.
 func (c *Controller) add(ctx context.Context, def App) (*revision, error) {
 	for {
-		c.mu.Lock()
-		r, leaving, err := c.addLocked(def)
-		c.mu.Unlock()
-		if leaving == nil {
+		r, first, err := c.tryAdd(ctx, def)
+		if first == nil {
 			return r, err
 		}
 		select {
-		case <-leaving.gone:
+		case <-first.over:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("application %q is being deleted, and was not gone in time: %w", leaving.name, call.EndOf(ctx))
+			return nil, fmt.Errorf("application %q %s: %w", def.Graph.App, first.late, call.EndOf(ctx))
 		}
 	}
 }
 
-// addLocked gives the application of the name that is to be gone first, if there is one.
-func (c *Controller) addLocked(def App) (_ *revision, leaving *application, _ error) {
+// obstacle has to be over before an application can be deployed.
+type obstacle struct {
+	over <-chan struct{}
+	late string // why the deploy failed if that took too long
+}
+
+// tryAdd writes def into the store and makes it what should run, unless something has to be over first.
+func (c *Controller) tryAdd(ctx context.Context, def App) (_ *revision, first *obstacle, _ error) {
+	if err := c.lockTarget(ctx); err != nil {
+		return nil, nil, err
+	}
+	defer c.unlockTarget()
+	identity := def.identity(c.set.Program)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	first, err := c.admitLocked(def)
+	if first != nil || err != nil {
+		return nil, first, err
+	}
+	there := c.apps[def.Graph.App]
+	f := c.formerLocked(there, def.Graph.App, identity)
+	c.writing = def.Graph.App
+	defer c.writtenLocked()
+	c.mu.Unlock()
+	w, err := c.writeDeploy(ctx, &def, identity, f)
+	c.mu.Lock()
+	if err == nil && c.closing {
+		err = errors.New("the node is closing")
+		c.mu.Unlock()
+		c.withdraw(ctx, def.Graph.App, there == nil, w)
+		c.mu.Lock()
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return c.addLocked(def, identity, there, w), nil, nil
+}
+
+// admitLocked looks whether an application may be deployed now.
+func (c *Controller) admitLocked(def App) (first *obstacle, _ error) {
 	g := def.Graph
 	if c.closing {
-		return nil, nil, errors.New("the node is closing")
+		return nil, errors.New("the node is closing")
 	}
 	there := c.apps[g.App]
 	switch {
 	case there == nil:
 	case there.status == helvetype.ApplicationDeleting || there.failure != nil:
-		return nil, there, nil
+		return &obstacle{there.gone, "is being deleted, and was not gone in time"}, nil
 	case !def.Replace:
-		return nil, nil, fmt.Errorf("application %q is deployed already: delete it first", g.App)
+		return nil, fmt.Errorf("application %q is deployed already: delete it first", g.App)
 	case there.status == helvetype.ApplicationDeploying:
-		return nil, nil, fmt.Errorf("application %q is being deployed; wait until that is over", g.App)
+		return nil, fmt.Errorf("application %q is being deployed; wait until that is over", g.App)
+	case there.concluding != nil:
+		return &obstacle{there.concluding, "was deployed just before, and its records were not up to date in time"}, nil
 	}
-	if err := c.unroutableLocked(there, g); err != nil {
-		return nil, nil, err
-	}
+	return nil, c.unroutableLocked(there, g)
+}
+
+// addLocked makes an application what should run, whose records w are in the store. there is the application as it is; nil for none.
+func (c *Controller) addLocked(def App, identity string, there *application, w *deployed) *revision {
+	g := def.Graph
 	a := there
 	if a == nil {
 		a = &application{c: c, name: g.App, deployments: map[string]*deployment{}, hosts: c.workers.NewApp(g.App), gone: make(chan struct{})}
 		a.ctx, a.cancel = context.WithCancelCause(c.ctx)
 		c.apps[a.name] = a
 	}
-	if was, ok := c.state.apps[a.name]; ok { // revisions are counted on
-		a.revisions = was.Revision
-		if was.Identity == def.identity(c.set.Program) {
-			a.revisions--
-		}
+	for name, s := range w.scales {
+		c.noteScaleLocked(a.name, name, s)
 	}
-	r := a.newRevision(def)
+	r := a.newRevision(def, identity, w)
 	r.first = there == nil
+	a.concluding = r.concluded
 	a.adoptLocked(r)
 	c.claimLocked(r)
 	c.Wake()
-	return r, nil, nil
+	return r
 }
 
 // unroutableLocked is why the routes of g cannot be served beside those of the other applications; nil if they can. An application
@@ -230,6 +271,9 @@ func (c *Controller) Delete(ctx context.Context, name string) error {
 	}
 	grace := a.graceLocked()
 	c.mu.Unlock()
+	if err := c.unwant(ctx, a); err != nil {
+		return err
+	}
 	draining, cancel := context.WithTimeoutCause(ctx, grace, errGrace)
 	defer cancel()
 	if cut := c.remove(ctx, draining, a); cut != nil {
@@ -238,15 +282,42 @@ func (c *Controller) Delete(ctx context.Context, name string) error {
 	return c.publish()
 }
 
-// remove answers the calls that are queued or run, until draining ends, and stops the replicas. The error names the calls that were cut off.
-func (c *Controller) remove(ctx, draining context.Context, a *application) (cut error) {
+// unwant deletes the records of an application, and lets nothing of it start any more.
+func (c *Controller) unwant(ctx context.Context, a *application) error {
+	ctx, cancel := storing(ctx)
+	defer cancel()
+	if err := c.lockTarget(ctx); err != nil {
+		return err
+	}
+	defer c.unlockTarget()
 	c.mu.Lock()
-	failed := a.failure != nil
-	if a.status == helvetype.ApplicationDeploying && !failed { // the revision will not settle any more, and its Deploy waits for that
+	there := c.apps[a.name] == a
+	c.mu.Unlock()
+	if there {
+		if err := c.deleteRecords(ctx, a.name, 0); err != nil {
+			return fmt.Errorf("application %q: its records were not deleted: %w", a.name, err)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a.leaveLocked()
+	return nil
+}
+
+// leaveLocked ends the start of an application that is to be deleted.
+func (a *application) leaveLocked() {
+	if a.status == helvetype.ApplicationDeploying && a.failure == nil { // it will not settle any more, and Deploy waits for that
 		a.current.failure = fmt.Errorf("application %s was deleted before it was ready", a.name)
 		close(a.current.settled)
 	}
 	a.status = helvetype.ApplicationDeleting
+}
+
+// remove answers the calls that are queued or run, until draining ends, and stops the replicas. The error names the calls that were cut off.
+func (c *Controller) remove(ctx, draining context.Context, a *application) (cut error) {
+	c.mu.Lock()
+	failed := a.failure != nil
+	a.leaveLocked()
 	c.noteLocked()
 	all := slices.Collect(maps.Values(a.deployments))
 	for _, d := range all {

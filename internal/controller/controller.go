@@ -1,6 +1,6 @@
 // Package controller decides what runs on this node and makes it so. It is level-triggered: Deploy, Delete and Scale change the
-// target, and one loop makes the replicas equal to it, with the planner's answer to "what is missing, what is too much". Data path and
-// control path meet in [serving.Deployment]: the controller gives its router the replicas that serve, and calls never wait for the
+// target, which is records in a store (records.go), and one loop makes the replicas equal to it, with the planner's answer to "what is
+// missing, what is too much". What the node has is in the store too (recorder.go). Data path and control path meet in [serving.Deployment]: the controller gives its router the replicas that serve, and calls never wait for the
 // controller.
 //
 // A revision is an application as it was deployed; a deployment outlives it, with its router and every call that waits. For example,
@@ -30,6 +30,7 @@ import (
 	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/serving"
+	"github.com/helve-serve/helve/internal/store"
 	"github.com/helve-serve/helve/internal/telemetry"
 )
 
@@ -47,6 +48,9 @@ type Settings struct {
 	OutOfLine bool
 	// Events take the transitions of applications, deployments and replicas.
 	Events *telemetry.Events
+	// Store has the records of the target and of this node, and Blobs what is too large for it. nil: they are in memory.
+	Store store.Store
+	Blobs *store.Blobs
 	// Host replaces the host of a deployment; nil, or a nil result, for the one of its kind.
 	Host func(d *host.Deployment) host.Host
 }
@@ -62,7 +66,13 @@ type Controller struct {
 	kick chan struct{}
 	wg   sync.WaitGroup // loop, starts and stops of replicas
 
+	target   chan struct{} // of one: full while an operation changes the target; filled before mu is taken
+	recorder *recorder
+
 	mu      sync.Mutex
+	scales  map[string]seenScale // the numbers of replicas as last seen, by the keys of their records
+	writing string               // the application whose records a deploy writes; "" for none
+	arrived []string             // its deployments whose numbers arrived meanwhile
 	apps    map[string]*application
 	state   state
 	machine *Machine
@@ -76,9 +86,19 @@ func New(s Settings) *Controller {
 	ctx, stop := context.WithCancelCause(context.Background())
 	c := &Controller{
 		set: s, log: s.Logger, workers: s.Workers, ctx: ctx, stop: stop, kick: make(chan struct{}, 1),
-		apps: map[string]*application{}, machine: NewMachine(), state: state{kick: make(chan struct{}, 1)},
+		apps: map[string]*application{}, machine: NewMachine(), target: make(chan struct{}, 1), scales: map[string]seenScale{},
+		state: state{kick: make(chan struct{}, 1)},
 	}
+	if c.set.Store == nil {
+		c.set.Store = store.NewMemory()
+	}
+	if c.set.Blobs == nil {
+		c.set.Blobs = store.NewBlobs()
+	}
+	c.recorder = newRecorder(c.set.Store, c.log, s.Node)
 	c.wg.Go(c.loop)
+	c.wg.Go(c.watchScales)
+	c.wg.Go(func() { c.recorder.run(ctx) })
 	return c
 }
 

@@ -31,6 +31,7 @@ func (r *replica) fireLocked(event Event, facts Facts, cause uint64, inputs map[
 	if ev, ok := r.dep.app.c.fire(o, State(r.state), event, facts, cause, inputs); ok {
 		r.state, r.lastEvent = helvetype.ReplicaState(ev.To), ev.ID
 		r.dep.cause = ev.ID
+		r.recordLocked(ev.Reason, ev.Message)
 	}
 }
 
@@ -107,6 +108,8 @@ func (d *deployment) factsLocked() DeploymentFacts {
 	}
 	for _, r := range d.replicas {
 		switch {
+		case r.state == helvetype.ReplicaStopping && r.of == d.now:
+			f.Stopping++
 		case r.state != helvetype.ReplicaRunning:
 		case r.of != d.now:
 			f.Former++
@@ -114,6 +117,10 @@ func (d *deployment) factsLocked() DeploymentFacts {
 			f.Ready++
 		}
 	}
+	if f.followed(d.scaling) {
+		d.scaling = NotScaling
+	}
+	f.Scaling = d.scaling
 	return f
 }
 

@@ -22,6 +22,7 @@ type DeploymentFacts struct {
 	Wanted   int // replicas
 	Ready    int // replicas of the current revision that run
 	Former   int // replicas of other revisions that run
+	Stopping int // replicas of the current revision that stop
 	Failures int // of replicas, since the last time that all was well
 	GaveUp   bool
 	Scaling  Scaling
@@ -32,6 +33,11 @@ type DeploymentFacts struct {
 }
 
 func (f DeploymentFacts) missing() bool { return f.Ready < f.Wanted }
+
+// followed says that the replicas have followed a change of their number.
+func (f DeploymentFacts) followed(s Scaling) bool {
+	return s == ScalingUp && f.Ready >= f.Wanted || s == ScalingDown && f.Ready <= f.Wanted && f.Stopping == 0
+}
 
 // Event is the event that the facts amount to. The first of these that holds counts, so that, for example, a deployment that
 // was given up stays so while it is deleted.
@@ -52,7 +58,7 @@ func (f DeploymentFacts) Event() Event {
 		return ScaleUp
 	case f.missing() || f.Former > 0:
 		return Missing
-	case f.Ready > f.Wanted && f.Scaling == ScalingDown:
+	case f.Scaling == ScalingDown && !f.followed(ScalingDown):
 		return ScaleDown
 	}
 	return Ready

@@ -15,6 +15,7 @@ import (
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/store"
 )
 
 // replica is the controller's record of one replica, from its start until it is gone. Guarded by Controller.mu, but for the fields
@@ -34,6 +35,7 @@ type replica struct {
 	waitsSince time.Time
 	before     restartHistory // of the replicas that had its place
 	lastEvent  uint64         // that changed its state
+	record     store.Replica  // in the store, or on its way
 	config     int            // number of the user config that it has
 	changing   bool           // a goroutine gives it another user config
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/store"
 	"github.com/helve-serve/helve/internal/telemetry"
 )
 
@@ -23,12 +24,14 @@ type revision struct {
 	first    bool // the application was not there before
 	def      App
 	identity string          // see [App.identity]
+	wrote    *deployed       // its records in the store
 	goKey    string          // of its Go worker; "" without one
 	ctx      context.Context // ends when it failed or its application is gone: starts under way are given up
 	cancel   context.CancelCauseFunc
 
-	settled chan struct{} // closed when its first start succeeded or failed
-	failure error         // why it failed to start. Guarded by Controller.mu
+	settled   chan struct{} // closed when its first start succeeded or failed
+	concluded chan struct{} // closed after that, when the store says so
+	failure   error         // why it failed to start. Guarded by Controller.mu
 }
 
 // deployment is a deployment of an application: the part that decides which replicas there are. Guarded by Controller.mu.
@@ -39,9 +42,9 @@ type deployment struct {
 	name   string
 	now    *deploymentRevision
 	former *deploymentRevision // while its application changes: the deployment of the revision before
-	wanted int                 // replicas
-	// submitted is num_replicas as it was deployed last. A deploy that does not change it leaves wanted as it is.
-	submitted, formerWanted int
+	// wanted is the number of replicas: what the record scale/A/D says. formerWanted is that of former.
+	wanted, formerWanted int
+	scaling              Scaling // until the replicas have followed a change of wanted; not while a revision starts
 
 	configuring chan struct{} // of one: full while a Reconfigure runs, which waits for user code; filled before Controller.mu is taken
 
@@ -131,9 +134,9 @@ func (e *deploymentRevision) policy() router.Policy {
 func (r *revision) id() string { return strconv.Itoa(r.number) }
 
 // newRevision makes the next revision of an application.
-func (a *application) newRevision(def App) *revision {
-	a.revisions++
-	r := &revision{app: a, number: a.revisions, def: def, identity: def.identity(a.c.set.Program), settled: make(chan struct{})}
+func (a *application) newRevision(def App, identity string, w *deployed) *revision {
+	a.revisions = w.number
+	r := &revision{app: a, number: w.number, def: def, identity: identity, wrote: w, settled: make(chan struct{}), concluded: make(chan struct{})}
 	r.ctx, r.cancel = context.WithCancelCause(a.ctx)
 	a.hosts.Runner = def.Runner
 	return r
@@ -205,15 +208,9 @@ func (a *application) newDeploymentLocked(name string) *deployment {
 	return d
 }
 
-// continueLocked lets e go on with the state of the deployment, as far as e does not change it: the number of replicas that was set since
-// the last deploy, the replicas themselves, and their user config. For example, a deploy that changes max_ongoing_requests alone keeps
-// every replica, and changes the gates of the replicas that run.
+// continueLocked lets e go on with the state of the deployment, as far as e does not change it: the replicas, and their user config. For
+// example, a deploy that changes max_ongoing_requests alone keeps every replica, and changes the gates of the replicas that run.
 func (d *deployment) continueLocked(e *deploymentRevision) {
-	n := e.host.Options.NumReplicas
-	if d.now == nil || n != d.submitted {
-		d.wanted = n
-	}
-	d.submitted = n
 	last := d.now
 	d.configs++
 	e.configNumber = d.configs
@@ -245,6 +242,7 @@ func (a *application) adoptLocked(r *revision) {
 			d = a.newDeploymentLocked(s.Name)
 		}
 		d.former, d.formerWanted = d.now, d.wanted
+		d.wanted, d.scaling = a.c.scales[store.ScaleKey(a.name, d.name).String()].record.Replicas, NotScaling
 		d.continueLocked(e)
 		d.become(e)
 		d.forgetFailuresLocked()
@@ -273,6 +271,7 @@ func (d *deployment) become(e *deploymentRevision) {
 			continue
 		}
 		r.of = e
+		r.recordLocked(r.record.Reason, r.record.Message) // its revision is another one
 	}
 }
 
@@ -284,7 +283,10 @@ func (a *application) revertLocked(cause error) {
 	for _, d := range a.deployments {
 		if d.former != nil {
 			d.become(d.former)
-			d.former, d.wanted, d.submitted = nil, d.formerWanted, d.former.host.Options.NumReplicas
+			d.former = nil
+			if ch, ok := failed.wrote.changed[d.name]; ok && a.c.scales[store.ScaleKey(a.name, d.name).String()].modified == ch.modified {
+				d.wanted = d.formerWanted // see [Controller.putBack]
+			}
 		}
 		d.forgetFailuresLocked()
 		if d.now.revision == a.current {

@@ -18,6 +18,7 @@ import (
 	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/store"
 )
 
 // state is the file in a node's private directory that outlasts it.
@@ -49,10 +50,11 @@ type snapApplication struct {
 	Graph    spec.Graph                 `json:"graph"`    // specs and route
 	Configs  map[string]json.RawMessage `json:"configs,omitempty"`
 	Trials   map[string]json.RawMessage `json:"trials,omitempty"` // user configs that no replica has taken yet
+	Scales   map[string]store.Scale     `json:"scales,omitempty"` // numbers of replicas
 }
 
 const (
-	snapshotVersion = 3
+	snapshotVersion = 4
 	snapshotName    = "node.snap"
 )
 
@@ -242,6 +244,9 @@ func (c *Controller) applicationsLocked() []snapApplication {
 		app := snapApplication{Name: a.name, Revision: r.number, Identity: r.identity, Graph: r.def.Graph}
 		for _, d := range a.deployments {
 			e := d.now
+			if e.revision == r {
+				put(&app.Scales, d.name, d.scaleRecordLocked())
+			}
 			if e.revision == r && string(e.config) != string(e.host.Spec.Options.UserConfig) {
 				put(&app.Configs, d.name, e.config)
 			}
@@ -255,11 +260,11 @@ func (c *Controller) applicationsLocked() []snapApplication {
 	return all
 }
 
-func put(m *map[string]json.RawMessage, name string, config json.RawMessage) {
+func put[V any](m *map[string]V, name string, v V) {
 	if *m == nil {
-		*m = map[string]json.RawMessage{}
+		*m = map[string]V{}
 	}
-	(*m)[name] = config
+	(*m)[name] = v
 }
 
 // save writes the snapshot if anything in it has changed since the last time.

@@ -25,6 +25,7 @@ import (
 	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/session"
+	"github.com/helve-serve/helve/internal/store"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/wire"
 )
@@ -104,6 +105,7 @@ func New(s Settings) *Node {
 		Changed: func() { n.Wake() },
 	})
 	n.Controller = controller.New(controller.Settings{
+		Store: store.NewMemory(), Blobs: store.NewBlobs(),
 		Logger: s.Logger, Node: name, Codec: cd, Proxy: n.proxy, Workers: n.workers, Program: s.Program,
 		Strict: s.Strict, OutOfLine: s.OutOfLine, Events: n.events, Host: s.Host,
 	})

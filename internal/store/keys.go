@@ -69,23 +69,24 @@ func Apps() Prefix[App] { return Prefix[App]{kindApp + "/"} }
 // Revisions has the revisions of an application, the oldest first.
 func Revisions(app string) Prefix[Revision] { return Prefix[Revision]{join(kindRevision, app) + "/"} }
 
-// Scales has the numbers of replicas of an application's deployments.
-func Scales(app string) Prefix[Scale] { return Prefix[Scale]{join(kindScale, app) + "/"} }
+// Scales has the numbers of replicas of an application's deployments, or those of all applications if app is "".
+func Scales(app string) Prefix[Scale] { return Prefix[Scale]{within(kindScale, app)} }
 
 // Nodes has all nodes.
 func Nodes() Prefix[Node] { return Prefix[Node]{kindNode + "/"} }
 
 // Assigns has the assignments of a node, or of all nodes if node is "".
-func Assigns(node string) Prefix[Assign] { return Prefix[Assign]{ofNode(kindAssign, node)} }
+func Assigns(node string) Prefix[Assign] { return Prefix[Assign]{within(kindAssign, node)} }
 
 // Replicas has the replicas of a node, or of all nodes if node is "".
-func Replicas(node string) Prefix[Replica] { return Prefix[Replica]{ofNode(kindReplica, node)} }
+func Replicas(node string) Prefix[Replica] { return Prefix[Replica]{within(kindReplica, node)} }
 
-func ofNode(kind, node string) string {
-	if node == "" {
+// within is the prefix of the keys of a kind, of one application or node, or of all if name is "".
+func within(kind, name string) string {
+	if name == "" {
 		return kind + "/"
 	}
-	return join(kind, node) + "/"
+	return join(kind, name) + "/"
 }
 
 // ParsedKey has the parts of a key. Fields that the kind does not have are empty.

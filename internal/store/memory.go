@@ -11,18 +11,22 @@ import (
 	"time"
 )
 
-// historySize is the number of revisions that a Memory keeps for watches, unless [Memory.Compact] drops them before.
-const historySize = 10_000
+// The bounds of the history that a Memory keeps for watches, unless [Memory.Compact] drops it before: revisions, and bytes of values.
+const (
+	historySize  = 10_000
+	historyBytes = 8 << 20
+)
 
 // Memory is a store in the memory of this process. Its zero value is not ready: see [NewMemory].
 //
 // A watch has no queue of its own. All watches read the one history of updates at their own pace, so a slow reader costs
-// nothing, and a reader more than historySize revisions behind gets [ErrCompacted].
+// nothing, and a reader that is behind the history gets [ErrCompacted].
 type Memory struct {
 	mu        sync.Mutex
 	revision  int64
 	records   map[string]KV
 	history   []Update // of the revisions compacted+1 to revision; updates are never changed, so readers share them
+	bytes     int      // of the values in the history
 	compacted int64    // the newest revision that the history does not have any more
 	changed   chan struct{}
 	leases    map[LeaseID]*memoryLease
@@ -120,7 +124,11 @@ func (m *Memory) applyLocked(ops []Op) {
 	}
 	m.revision = u.Revision
 	m.history = append(m.history, u)
+	m.bytes += u.bytes()
 	m.compactLocked(m.revision - historySize)
+	for m.bytes > historyBytes && len(m.history) > 1 { // the newest stays
+		m.compactLocked(m.compacted + 1)
+	}
 	close(m.changed)
 	m.changed = make(chan struct{})
 }
@@ -134,9 +142,19 @@ func (m *Memory) Compact(revision int64) {
 
 func (m *Memory) compactLocked(revision int64) {
 	if n := revision - m.compacted; n > 0 {
+		for _, u := range m.history[:n] {
+			m.bytes -= u.bytes()
+		}
 		m.history = m.history[n:] // the next append to a full array leaves the dropped ones behind
 		m.compacted = revision
 	}
+}
+
+func (u Update) bytes() (n int) {
+	for _, c := range u.Changes {
+		n += len(c.Value)
+	}
+	return n
 }
 
 // Watch implements [Store].

@@ -33,7 +33,10 @@ type App struct {
 
 // Revision is one version of an application. It is never changed.
 type Revision struct {
-	Graph spec.Graph `json:"graph"` // with the options of all deployments
+	Graph spec.Graph `json:"graph,omitzero"` // with the options of all deployments
+	// GraphDigest is set in place of Graph if the graph is too large for a record, as with large user configs. The graph is then, as JSON,
+	// the record's blob with this digest (see [Blobs]).
+	GraphDigest string `json:"graph_digest,omitempty"`
 	// Code has the digests of the code that the revision runs: of an executable, or of a packed directory or pickle.
 	Code []string `json:"code,omitempty"`
 	// Submitted is the configuration as it was submitted.
@@ -137,8 +140,12 @@ func (a App) check() (field, problem string) {
 }
 
 func (r Revision) check() (field, problem string) {
-	if err := errors.Join(r.Graph.Validate()...); err != nil {
-		return "graph", err.Error()
+	if r.GraphDigest == "" {
+		if err := errors.Join(r.Graph.Validate()...); err != nil {
+			return "graph", err.Error()
+		}
+	} else if r.Graph.App != "" || len(r.Graph.Deployments) > 0 {
+		return "graph_digest", "is there beside a graph"
 	}
 	for _, p := range []*Program{r.Go, r.Python} {
 		if p != nil && p.Path == "" {

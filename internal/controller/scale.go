@@ -1,0 +1,215 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/store"
+)
+
+// seenScale is a record of the number of replicas as it was last seen.
+type seenScale struct {
+	record   store.Scale
+	modified int64 // the revision of the store that wrote it
+}
+
+// Scale sets the number of replicas of a deployment. It returns when the number is in the store and is the controller's target; the
+// replicas follow. by and why are for people who read the record. The number stays over deploys that do not change num_replicas.
+func (c *Controller) Scale(ctx context.Context, app, name string, n int, by, why string) error {
+	if n < 0 || n > spec.MaxReplicas {
+		return call.NewError(helvetype.ReasonBadInput, fmt.Sprintf("the number of replicas must be at least 0 and at most %d, is %d", spec.MaxReplicas, n))
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, storeTime, errors.New("the store was not reached in time"))
+	defer cancel()
+	if err := c.lockTarget(ctx); err != nil {
+		return err
+	}
+	err := c.writeScale(ctx, app, name, store.Scale{Replicas: n, By: by, Reason: why, At: time.Now().UTC()})
+	c.unlockTarget()
+	if err != nil {
+		return err
+	}
+	if err := c.save(); err != nil {
+		c.log.Error("the node's state was not saved", "error", err)
+	}
+	return nil
+}
+
+func (c *Controller) writeScale(ctx context.Context, app, name string, s store.Scale) error {
+	if err := c.unscalable(app, name); err != nil {
+		return err
+	}
+	op, err := store.Encode(store.ScaleKey(app, name), s)
+	for attempt := 1; err == nil; attempt++ {
+		was, _, err := c.set.Store.Get(ctx, op.Key)
+		if err != nil {
+			return scaleFailed(ctx, app, name, err)
+		}
+		revision, err := c.set.Store.Txn(ctx, store.Txn{If: []store.Condition{store.Unchanged(was)}, Then: []store.Op{op}})
+		if err == nil {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.noteScaleLocked(app, name, seenScale{s, revision}) // a Status that follows has the number already
+			return nil
+		}
+		if _, conflict := errors.AsType[*store.ConflictError](err); !conflict || attempt == writeAttempts {
+			return scaleFailed(ctx, app, name, err)
+		}
+	}
+	return scaleFailed(ctx, app, name, err)
+}
+
+func scaleFailed(ctx context.Context, app, name string, err error) error {
+	if ctx.Err() != nil {
+		return call.EndOf(ctx)
+	}
+	return fmt.Errorf("the number of replicas of %s/%s was not written: %w", app, name, err)
+}
+
+// unscalable says why a deployment cannot be scaled; nil if it can.
+func (c *Controller) unscalable(app, name string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a := c.apps[app]
+	if c.closing || a == nil || a.deleted || a.failure != nil || a.status == helvetype.ApplicationDeleting {
+		return c.missingLocked(app)
+	}
+	if d := a.deployments[name]; d == nil || d.dropped {
+		return fmt.Errorf("no deployment %q in application %q; it has %s", name, app, strings.Join(slices.Sorted(maps.Keys(a.deployments)), ", "))
+	}
+	return nil
+}
+
+// noteScaleLocked takes over a number of replicas that the store has. Numbers of one record may arrive late, from the watch, after the
+// operation that wrote a newer one: the newest counts. While a deploy of the application writes its records the number waits, because it is for
+// the revision that comes: else a deploy from 1 to 3 replicas would start two more of the revision that is about to go.
+func (c *Controller) noteScaleLocked(app, name string, s seenScale) {
+	key := store.ScaleKey(app, name).String()
+	if c.scales[key].modified >= s.modified {
+		return
+	}
+	c.scales[key] = s
+	if c.writing == app {
+		c.arrived = append(c.arrived, name)
+		return
+	}
+	a := c.apps[app]
+	if a == nil || a.deployments[name] == nil {
+		c.log.Warn("a number of replicas is for a deployment that is not there", "record", key)
+		return
+	}
+	a.deployments[name].scaleLocked(s.record.Replicas)
+}
+
+// writtenLocked ends the time in which a deploy writes the records of an application.
+func (c *Controller) writtenLocked() {
+	app, arrived := c.writing, c.arrived
+	c.writing, c.arrived = "", nil
+	for _, name := range arrived {
+		if a := c.apps[app]; a != nil && a.deployments[name] != nil {
+			a.deployments[name].scaleLocked(c.scales[store.ScaleKey(app, name).String()].record.Replicas)
+		}
+	}
+}
+
+// scaleRecordLocked is the number of replicas of a deployment as a record.
+func (d *deployment) scaleRecordLocked() store.Scale {
+	s := d.app.c.scales[store.ScaleKey(d.app.name, d.name).String()].record
+	s.Replicas = d.wanted
+	return s
+}
+
+// scaleLocked changes the number of replicas of a deployment.
+func (d *deployment) scaleLocked(n int) {
+	if n == d.wanted {
+		return
+	}
+	running := 0
+	for _, r := range d.replicas {
+		if r.state == helvetype.ReplicaRunning {
+			running++
+		}
+	}
+	d.wanted, d.scaling = n, ScalingDown
+	if n > running {
+		d.scaling = ScalingUp
+	}
+	d.app.c.Wake()
+}
+
+// watchScales takes over the numbers of replicas that other writers put into the store, until the controller ends.
+func (c *Controller) watchScales() {
+	for {
+		err := c.followScales()
+		if c.ctx.Err() != nil {
+			return
+		}
+		if errors.Is(err, store.ErrCompacted) { // it was behind: the list has what it missed
+			continue
+		}
+		c.log.Error("the store cannot be watched", "error", err)
+		select {
+		case <-time.After(time.Second):
+		case <-c.ctx.Done():
+			return
+		}
+	}
+}
+
+func (c *Controller) followScales() error {
+	prefix := store.Scales("").String()
+	records, revision, err := c.set.Store.List(c.ctx, prefix)
+	if err != nil {
+		return err
+	}
+	for _, kv := range records {
+		c.noteScale(kv)
+	}
+	for update, err := range c.set.Store.Watch(c.ctx, prefix, revision+1) {
+		if err != nil {
+			return err
+		}
+		for _, change := range update.Changes {
+			if change.Deleted {
+				c.forgetScale(change.KV)
+			} else {
+				c.noteScale(change.KV)
+			}
+		}
+	}
+	return errors.New("the watch has ended")
+}
+
+// noteScale takes over a record of the store. A record that cannot be read changes nothing.
+func (c *Controller) noteScale(kv store.KV) {
+	key, err := store.ParseKey(kv.Key)
+	if err == nil {
+		var s store.Scale
+		if s, err = store.Decode[store.Scale](kv); err == nil && s.Replicas > spec.MaxReplicas {
+			err = fmt.Errorf("record %s: %d replicas are more than %d", kv.Key, s.Replicas, spec.MaxReplicas)
+		} else if err == nil {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.noteScaleLocked(key.App, key.Deployment, seenScale{s, kv.Modified})
+			return
+		}
+	}
+	c.log.Warn("a number of replicas cannot be read; it stays as it is", "error", err)
+}
+
+// forgetScale is for a record that was deleted. A deployment that runs keeps its number.
+func (c *Controller) forgetScale(kv store.KV) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.scales[kv.Key].modified < kv.Modified {
+		delete(c.scales, kv.Key)
+	}
+}

@@ -86,7 +86,7 @@ func command(apps []Application) *cobra.Command {
 		return usageError{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
 	})
 	r := &run{apps: apps}
-	root.AddCommand(r.command(), nodeCommand(), statusCommand(), eventsCommand())
+	root.AddCommand(r.command(), nodeCommand(), statusCommand(), callsCommand(), eventsCommand())
 	if len(apps) > 0 {
 		root.RunE = func(c *cobra.Command, _ []string) error { return r.execute(c.Context(), nil) }
 		r.flags(root)

@@ -34,6 +34,8 @@ type Node interface {
 	// HTTP is the URL of the ingress, "" without one.
 	HTTP() string
 	Events() *telemetry.Events
+	// Calls lists the calls that wait and run, of one application and deployment where these are not "".
+	Calls(app, deployment string, limit int) helvetype.CallList
 	// Metrics are the numbers that are counted.
 	Metrics() telemetry.Snapshot
 }
@@ -175,6 +177,7 @@ func (a *Server) endpoints() map[string]endpoint {
 	return map[string]endpoint{
 		"/":                        {a.about, []string{}},
 		"/api/serve/applications/": {a.applications, []string{"api_type"}},
+		"/calls":                   {a.calls, []string{"limit", "app", "deployment"}},
 		"/events":                  {a.events, []string{"after", "limit", "follow", "kind", "app", "deployment", "replica"}},
 		"/metrics":                 {a.metrics, nil},
 		"/debug/pprof/":            {profiles, []string{}},

@@ -51,6 +51,17 @@ func (fakeNode) Applications() map[string]controller.DeployedApp {
 	}}}
 }
 
+func (fakeNode) Calls(app, deployment string, _ int) helvetype.CallList {
+	l := helvetype.CallList{Calls: []helvetype.Call{
+		{ID: "b", Parent: "a", Deployment: "D", Method: "M", State: helvetype.CallWaiting, Since: deployedAt.Add(1), WaitsFor: "a slot of app/D"},
+		{ID: "a", Deployment: "Front", Method: "Go", State: helvetype.CallRunning, Since: deployedAt},
+	}, Unlisted: 2}
+	if app == "none" || deployment == "none" {
+		return helvetype.CallList{}
+	}
+	return l
+}
+
 func (fakeNode) Metrics() telemetry.Snapshot { return telemetry.Snapshot{} }
 func (fakeNode) HTTP() string                { return "http://127.0.0.1:8000" }
 func (n fakeNode) Events() *telemetry.Events { return n.events }
@@ -181,6 +192,8 @@ func TestMistakesAreErrorsInJSON(t *testing.T) {
 		"GET /events?limit=0":                     {400, `limit "0": must be a number from 1 to 4096`},
 		"GET /events?limit=99999999999999999999":  {400, "must be a number from 1 to 4096"},
 		"GET /events?follow=maybe":                {400, `follow "maybe": must be true or false`},
+		"GET /calls?limit=x":                      {400, `limit "x": must be a number from 1 to 1000`},
+		"GET /calls?after=1":                      {400, `/calls has no parameter "after"; it takes limit, app, deployment`},
 		"GET /events?kind=node":                   {400, `kind "node": must be application, deployment or replica`},
 		"GET /events?%zz":                         {400, "the query does not parse"},
 		"GET /metrics":                            {404, "this program has no metrics"},
@@ -262,6 +275,30 @@ func TestTCPIsOfTheLoopbackInterface(t *testing.T) {
 				l.Close()
 			}
 		}
+	}
+}
+
+// TestCalls: the oldest first, a caller waits for its call, and what is over the limit is counted.
+func TestCalls(t *testing.T) {
+	t.Parallel()
+	_, socket, _, _ := serve(t, nil)
+	c := client(t, socket)
+	get := func(query url.Values) (l helvetype.CallList) {
+		t.Helper()
+		if err := c.Get(t.Context(), "/calls", query, &l); err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	l := get(nil)
+	if len(l.Calls) != 2 || l.Calls[0].ID != "a" || l.Calls[0].WaitsFor != "its call b to D.M" || l.Calls[1].WaitsFor != "a slot of app/D" || l.Unlisted != 2 {
+		t.Errorf("%+v", l)
+	}
+	if l := get(url.Values{"limit": {"1"}}); len(l.Calls) != 1 || l.Calls[0].ID != "a" || l.Unlisted != 3 {
+		t.Errorf("%+v", l)
+	}
+	if l := get(url.Values{"app": {"none"}}); l.Calls == nil || len(l.Calls) != 0 {
+		t.Errorf("%+v", l)
 	}
 }
 

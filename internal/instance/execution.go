@@ -55,7 +55,7 @@ func (x *Execution) Run(f func() error) {
 		x.Of.calls.Begin()
 		entered = call.Now()
 		if x.Call != nil {
-			place = x.Of.running.enter(x.Call, entered)
+			place = x.Of.running.Enter(x.Call, entered)
 		}
 	}
 	returned := false
@@ -67,9 +67,7 @@ func (x *Execution) Run(f func() error) {
 			}
 		}
 		if x.Of != nil {
-			if place >= 0 {
-				x.Of.running.leave(place)
-			}
+			x.Of.running.Leave(place)
 			x.Of.calls.End(time.Duration(call.Now()-entered), x.Failure != nil)
 		}
 	}()

@@ -72,7 +72,7 @@ type Instance struct {
 	configuring chan struct{} // of one: full while the instance's Reconfigure runs; nil for a replica that Start did not make
 
 	calls   *telemetry.Calls
-	running *running
+	running *call.Running
 }
 
 // separate keeps the counters, which every call writes to, off the cache lines of what every call reads.
@@ -80,7 +80,7 @@ type separate struct {
 	_       [64]byte
 	calls   telemetry.Calls
 	_       [64]byte
-	running running
+	running call.Running
 	_       [64]byte
 }
 
@@ -89,6 +89,9 @@ func New(id string, class *Class) *Instance {
 	s := new(separate)
 	return &Instance{ID: id, Class: class, calls: &s.calls, running: &s.running}
 }
+
+// Running are the calls that the instance executes.
+func (i *Instance) Running() []call.RunningCall { return i.running.List() }
 
 // Sibling is the same instance with other counters.
 func (i *Instance) Sibling(calls *telemetry.Calls) *Instance {

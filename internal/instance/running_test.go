@@ -35,10 +35,10 @@ func TestRunningCallsAreListed(t *testing.T) {
 	}
 	seen := map[uint64]bool{}
 	for _, c := range i.Running() {
-		if c.Info.Method != "M" || c.Since == 0 {
+		if c.Place.Method != "M" || c.Since == 0 {
 			t.Errorf("%+v", c)
 		}
-		seen[c.Info.Call] = true
+		seen[c.Call] = true
 	}
 	if len(seen) != calls {
 		t.Errorf("%d of %d calls are listed", len(seen), calls)
@@ -57,11 +57,12 @@ func TestRunningCallsAreListed(t *testing.T) {
 func TestMoreCallsThanPlaces(t *testing.T) {
 	t.Parallel()
 	i := New("D#1", nil)
+	const places = 64
 	var nest func(depth uint64)
 	nest = func(depth uint64) {
-		if depth == 2*runningPlaces {
-			if got := len(i.Running()); got != runningPlaces {
-				t.Errorf("%d are listed, want %d", got, runningPlaces)
+		if depth == 2*places {
+			if got := len(i.Running()); got != places {
+				t.Errorf("%d are listed, want %d", got, places)
 			}
 			return
 		}
@@ -88,7 +89,7 @@ func TestRunningWhileCallsComeAndGo(t *testing.T) {
 				return
 			default:
 				for _, c := range i.Running() {
-					if c.Info.Replica != "D#1" {
+					if c.Place == nil {
 						t.Errorf("%+v", c)
 					}
 				}
@@ -98,7 +99,7 @@ func TestRunningWhileCallsComeAndGo(t *testing.T) {
 	for g := range uint64(4) {
 		calling.Go(func() {
 			for k := range uint64(1000) {
-				c := &call.Inline{Caller: context.Background(), Info: call.Info{Call: g*1000 + k, Replica: "D#1"}}
+				c := &call.Inline{Caller: context.Background(), Info: call.Info{Call: g*1000 + k, Place: &call.Place{}}}
 				x := Execution{Of: i, Call: &c.Info}
 				x.Run(func() error { return nil })
 			}

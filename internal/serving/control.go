@@ -25,8 +25,9 @@ type ControlCall struct {
 	call *call.Call
 	sink call.Sink
 
+	since   int64 // when it began to wait, by call.Now
 	started bool  // the transport has the call
-	sent    int64 // when it got it, by call.Now
+	sent    attempt
 
 	// Guarded by the queue's mu.
 	answered bool
@@ -59,7 +60,7 @@ func (d *Deployment) SubmitControl(r Replica, c *call.Call, sink call.Sink) *Con
 	}
 	c.Info.Control = true
 	c.Mode = call.Broadcast // so that its worker counts no slot
-	e := &ControlCall{to: r, call: c, sink: sink}
+	e := &ControlCall{to: r, call: c, sink: sink, since: call.Now()}
 	if failure := d.refuses(&c.Info); failure != nil {
 		e.finish(nil, call.Result{Err: failure})
 		return e
@@ -113,7 +114,7 @@ func (e *ControlCall) start(b *call.Batch) {
 		return
 	}
 	e.started = true
-	e.sent = e.to.base().begin(e.to)
+	e.sent = e.to.base().begin(e.to, &e.call.Info)
 	h := e.to.Transport().Start(b, e.call, e)
 	l.mu.Lock()
 	e.handle = h

@@ -29,7 +29,7 @@ type Flight struct {
 	watch  *time.Timer // reports a cycle
 	pinned bool        // to its replica
 	again  bool        // the call was lost with a replica once, and runs again
-	sent   int64       // when the attempt was, by call.Now
+	sent   attempt
 
 	mu        sync.Mutex
 	state     flightState
@@ -74,7 +74,7 @@ func (f *Flight) Assigned(b *call.Batch, got router.Replica) {
 	if f.in != nil && (r.Transport().Keeps() || f.repeatable()) {
 		f.keep()
 	}
-	f.sent = r.base().begin(r) // before Start, whose end may come first
+	f.sent = r.base().begin(r, &f.call.Info) // before Start, whose end may come first
 	h := r.Transport().Start(b, f.call, f)
 	f.mu.Lock()
 	cancelled := f.cancelled

@@ -52,7 +52,8 @@ type Base struct {
 	stats    atomic.Pointer[Stats]
 	closed   atomic.Bool // its instance is being closed, or is gone
 
-	calls telemetry.Calls // that were sent to another process; an instance in this process counts its own
+	calls   telemetry.Calls // that were sent to another process; an instance in this process counts its own
+	running call.Running    // likewise
 
 	// lend is told of a call from a worker that found a slot at once; nil for a replica that lends no slots.
 	lend func(caller *Caller)
@@ -123,24 +124,33 @@ func (b *Base) Models() []string {
 // SetModels replaces the ids of the models. The caller tells the router as well.
 func (b *Base) SetModels(ids []string) { b.models.Store(&ids) }
 
-// begin counts a call that is about to be sent to the replica, and gives the time.
-func (b *Base) begin(r Replica) (at int64) {
-	if Local(r) { // the instance counts it
-		return 0
-	}
-	b.calls.Begin()
-	return call.Now()
+// attempt is a call that was sent to a replica in another process. The zero attempt is one in this process, where the instance counts.
+type attempt struct {
+	at    int64 // by call.Now
+	place int   // in the set of running calls
 }
 
-// count counts the end of a call that begin has counted at the time.
-func (b *Base) count(r Replica, at int64, result call.Result) {
-	switch {
-	case Local(r):
-	case result.NotStarted:
-		b.calls.Undo()
-	default:
-		b.calls.End(time.Duration(call.Now()-at), result.Err != nil)
+// begin counts a call that is about to be sent to the replica.
+func (b *Base) begin(r Replica, i *call.Info) attempt {
+	if Local(r) {
+		return attempt{}
 	}
+	b.calls.Begin()
+	now := call.Now()
+	return attempt{now, b.running.Enter(i, now)}
+}
+
+// count counts the end of an attempt.
+func (b *Base) count(r Replica, a attempt, result call.Result) {
+	if Local(r) {
+		return
+	}
+	b.running.Leave(a.place)
+	if result.NotStarted {
+		b.calls.Undo()
+		return
+	}
+	b.calls.End(time.Duration(call.Now()-a.at), result.Err != nil)
 }
 
 // Calls are the calls that were sent to the replica in another process.

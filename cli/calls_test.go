@@ -1,0 +1,98 @@
+package cli
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/worker"
+)
+
+// blocked has a method that tells that it runs, and then waits for the end of its test.
+type blocked struct{ entered, end chan struct{} }
+
+func (b *blocked) Wait(context.Context, string) (string, error) {
+	b.entered <- struct{}{}
+	<-b.end
+	return "", nil
+}
+
+// front calls it.
+type front struct {
+	wait helve.Method[string, string]
+}
+
+func (f *front) Ask(ctx context.Context, text string) (string, error) {
+	return f.wait.Remote(ctx, text).Result(ctx)
+}
+
+// TestCallsOfARunningNode: a call that runs, the call that it has made, and a call that waits for the slot of that one.
+func TestCallsOfARunningNode(t *testing.T) {
+	t.Setenv(worker.RuntimeDirEnv, t.TempDir())
+	b := &blocked{make(chan struct{}), make(chan struct{})}
+	s, err := helve.Config{Admin: adminPrivate}.Run(t.Context(), func() (*helve.App, error) {
+		app := helve.NewApp("stuck")
+		d := helve.Deploy(app, "Blocked", func(context.Context) (*blocked, error) { return b, nil }, helve.Options{MaxOngoingRequests: new(1)})
+		wait := helve.MethodOf(d, (*blocked).Wait)
+		f := helve.Deploy(app, "Front", func(context.Context) (*front, error) { return &front{wait}, nil }, helve.Options{Uses: []helve.Target{wait}})
+		app.Ingress(helve.MethodOf(f, (*front).Ask))
+		return app, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close(context.Background()) //nolint:errcheck // its calls have ended
+	if status, stdout, _ := output(t, "calls"); status != 0 || stdout != "no call waits or runs\n" {
+		t.Errorf("%d, %q", status, stdout)
+	}
+	h, err := helve.HandleOf[*front](s, "stuck", "Front")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := helve.MethodOf(h, (*front).Ask)
+	first := ask.Remote(t.Context(), "x")
+	<-b.entered
+	second := ask.Remote(t.Context(), "y")
+	var text string
+	for until := time.Now().Add(10 * time.Second); time.Now().Before(until) && !strings.Contains(text, "a slot of stuck/Blocked"); {
+		_, text, _ = output(t, "calls")
+	}
+	for _, want := range []string{"running   stuck/Front.Ask", "running   stuck/Blocked.Wait   Blocked#", "waiting   stuck/Blocked.Wait   -", "stuck/Front   " + second.RequestID(), "its call "} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%s; want %q", text, want)
+		}
+	}
+	if _, text, _ := output(t, "calls", "--deployment", "Front", "-o", "json"); strings.Contains(text, `"Blocked"`) || strings.Count(text, `"method": "Ask"`) != 2 {
+		t.Errorf("calls of Front: %s", text)
+	}
+	close(b.end)
+	<-b.entered
+	for _, r := range []*helve.Response[string]{first, second} {
+		if _, err := r.Result(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestCallTable: a table for people, and the number of the calls that are not in it.
+func TestCallTable(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1000, 0)
+	got := callTable(helvetype.CallList{Unlisted: 3, Calls: []helvetype.Call{
+		{App: "a", Deployment: "D", Method: "M", Replica: "D#1", RequestID: "r1", State: helvetype.CallRunning, Since: now.Add(-time.Minute)},
+		{App: "a", Deployment: "D", RequestID: "r2", Origin: "proxy", State: helvetype.CallWaiting, Since: now.Add(-time.Second), WaitsFor: "a slot of a/D"},
+	}}, now)
+	want := `AGE    STATE     METHOD          REPLICA   ORIGIN   REQUEST   WAITS FOR
+1m0s   running   a/D.M           D#1       -        r1        -
+1s     waiting   a/D.(default)   -         proxy    r2        a slot of a/D
+3 more calls wait or run
+`
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -1,0 +1,51 @@
+package admin
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/helve-serve/helve/helvetype"
+)
+
+// callsMax is how many calls a list has, at most and by default.
+const callsMax = 1000
+
+func (a *Server) calls(w http.ResponseWriter, r *http.Request) {
+	q, limit := r.URL.Query(), callsMax
+	if text := q.Get("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > callsMax {
+			fail(w, http.StatusBadRequest, "limit %q: must be a number from 1 to %d", text, callsMax)
+			return
+		}
+		limit = n
+	}
+	answer(w, http.StatusOK, a.CallList(q.Get("app"), q.Get("deployment"), limit))
+}
+
+// CallList is the list of the calls of the node, the oldest first, in which a running call waits for the calls that it has made.
+func (a *Server) CallList(app, deployment string, limit int) helvetype.CallList {
+	list := a.set.Node.Calls(app, deployment, limit)
+	if list.Calls == nil {
+		list.Calls = []helvetype.Call{}
+	}
+	slices.SortStableFunc(list.Calls, func(x, y helvetype.Call) int { return x.Since.Compare(y.Since) })
+	children := map[string]helvetype.Call{}
+	for _, c := range list.Calls {
+		if _, ok := children[c.Parent]; c.Parent != "" && !ok {
+			children[c.Parent] = c
+		}
+	}
+	for i := range list.Calls {
+		if c := &list.Calls[i]; c.State == helvetype.CallRunning {
+			if child, ok := children[c.ID]; ok {
+				c.WaitsFor = "its call " + child.ID + " to " + child.Deployment + "." + child.Method
+			}
+		}
+	}
+	if over := len(list.Calls) - limit; over > 0 {
+		list.Calls, list.Unlisted = list.Calls[:limit], list.Unlisted+over
+	}
+	return list
+}

@@ -1,0 +1,75 @@
+package serving
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/call"
+)
+
+// listing makes calls that an operator reads.
+type listing struct {
+	now  time.Time
+	mono int64 // now, by call.Now
+}
+
+func (l listing) call(request call.ID, id, parent uint64, p *call.Place, since int64) helvetype.Call {
+	c := helvetype.Call{ID: hexID(id), Parent: hexID(parent), RequestID: request.String(), Since: l.now.Add(-time.Duration(l.mono - since))}
+	if p != nil {
+		c.App, c.Deployment, c.Method = p.App, p.Deployment, p.Method
+	}
+	return c
+}
+
+func hexID(id uint64) string {
+	if id == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%016x", id)
+}
+
+// Calls lists calls of the deployment: those that wait for a slot of it, up to limit, and for each of replicas those that wait in its control
+// queue and those that run. unlisted counts the others: waiting calls over the limit, and running calls that are on no list (see
+// [call.Running]). It holds up the calls for the time of copying.
+func (d *Deployment) Calls(replicas []Replica, limit int) (calls []helvetype.Call, unlisted int) {
+	l := listing{time.Now(), call.Now()}
+	waiting, more := d.Router.Waiting(limit)
+	for _, w := range waiting {
+		c := l.call(w.Info.Request, w.Info.Call, w.Info.Parent, w.Info.Place, w.Since)
+		c.Origin, c.State, c.WaitsFor = w.Origin, helvetype.CallWaiting, "a slot of "+d.App+"/"+d.Name
+		if len(d.Router.Replicas()) == 0 {
+			c.WaitsFor = "the first replica of " + d.App + "/" + d.Name
+		}
+		if cycle, _ := d.cycle(&w.Info); cycle != nil {
+			c.WaitsFor += ", which only its own callers hold: " + w.Info.Chain()
+		}
+		calls = append(calls, c)
+	}
+	unlisted = more
+	for _, r := range replicas {
+		control := r.base().Control()
+		control.mu.Lock()
+		for _, e := range control.queue {
+			c := l.call(e.call.Info.Request, e.call.Info.Call, e.call.Info.Parent, e.call.Info.Place, e.since)
+			c.Origin, c.State, c.Replica, c.WaitsFor = e.call.Origin, helvetype.CallWaiting, r.ID(), "the control queue of "+r.ID()
+			calls = append(calls, c)
+		}
+		broadcasts := 0
+		if control.now != nil {
+			broadcasts = 1
+		}
+		control.mu.Unlock()
+		running := r.base().running.List()
+		if i := r.Instance(); i != nil {
+			running = append(running, i.Running()...)
+		}
+		for _, k := range running {
+			c := l.call(k.Request, k.Call, k.Parent, k.Place, k.Since)
+			c.State, c.Replica = helvetype.CallRunning, r.ID()
+			calls = append(calls, c)
+		}
+		unlisted += max(r.base().Slots().Load()+broadcasts-len(running), 0)
+	}
+	return calls, unlisted
+}

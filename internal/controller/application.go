@@ -17,6 +17,7 @@ import (
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/states"
 )
 
 // App is an application to deploy.
@@ -362,9 +363,9 @@ func (c *Controller) remove(ctx, draining context.Context, a *application) (cut 
 	defer c.mu.Unlock()
 	if c.apps[a.name] == a {
 		for _, d := range a.deployments {
-			d.moveLocked(Deleted, Facts{}, 0)
+			d.moveLocked(states.Deleted, states.Facts{}, 0)
 		}
-		a.noteLocked(Deleted, Facts{})
+		a.noteLocked(states.Deleted, states.Facts{})
 		delete(c.apps, a.name)
 		close(a.gone)
 		c.Wake()

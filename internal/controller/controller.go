@@ -8,7 +8,7 @@
 // the old ones, each that is ready lets an old one drain, and the calls in the queue go to whichever serves. If the new revision is given
 // up, the one before is the target again.
 //
-// All states are in one table of transitions (transitions.go): in a state, an event leads to the next state, with a reason and a message.
+// All states are in one table of transitions (package states): in a state, an event leads to the next state, with a reason and a message.
 // For example, a deployment that is HEALTHY gets the event replica_failed and is UNHEALTHY, with the error of the replica as its message.
 // docs/state-machines.md shows the table.
 //
@@ -30,6 +30,7 @@ import (
 	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/serving"
+	"github.com/helve-serve/helve/internal/states"
 	"github.com/helve-serve/helve/internal/store"
 	"github.com/helve-serve/helve/internal/telemetry"
 )
@@ -75,7 +76,7 @@ type Controller struct {
 	arrived []string             // its deployments whose numbers arrived meanwhile
 	apps    map[string]*application
 	state   state
-	machine *Machine
+	machine *states.Machine
 	closing bool
 	changed chan struct{} // closed when a replica is gone; nil while no goroutine waits
 	readier chan struct{} // closed when a replica is ready; nil while no goroutine waits
@@ -86,7 +87,7 @@ func New(s Settings) *Controller {
 	ctx, stop := context.WithCancelCause(context.Background())
 	c := &Controller{
 		set: s, log: s.Logger, workers: s.Workers, ctx: ctx, stop: stop, kick: make(chan struct{}, 1),
-		apps: map[string]*application{}, machine: NewMachine(), target: make(chan struct{}, 1), scales: map[string]seenScale{},
+		apps: map[string]*application{}, machine: states.NewMachine(), target: make(chan struct{}, 1), scales: map[string]seenScale{},
 		state: state{kick: make(chan struct{}, 1)},
 	}
 	if c.set.Store == nil {

@@ -7,11 +7,12 @@ import (
 	"strconv"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/states"
 )
 
 // fire applies an event to an object that is in a state, records the transition, and gives it. An event that the table does not have
 // in this state is a mistake in the program: the log says so, and the state stays.
-func (c *Controller) fire(o helvetype.Object, from State, event Event, facts Facts, cause uint64, inputs map[string]string) (helvetype.Event, bool) {
+func (c *Controller) fire(o helvetype.Object, from states.State, event states.Event, facts states.Facts, cause uint64, inputs map[string]string) (helvetype.Event, bool) {
 	ev, err := c.machine.Fire(o, from, event, facts, cause)
 	if err != nil {
 		c.log.Error("a transition that the table does not have", "error", err)
@@ -23,12 +24,12 @@ func (c *Controller) fire(o helvetype.Object, from State, event Event, facts Fac
 }
 
 // fireLocked changes the state of a replica by an event. cause is the event that led to this one; 0 for the replica's last one.
-func (r *replica) fireLocked(event Event, facts Facts, cause uint64, inputs map[string]string) {
+func (r *replica) fireLocked(event states.Event, facts states.Facts, cause uint64, inputs map[string]string) {
 	if cause == 0 {
 		cause = r.lastEvent
 	}
 	o := helvetype.Object{Kind: helvetype.KindReplica, App: r.dep.app.name, Deployment: r.dep.name, Replica: r.id}
-	if ev, ok := r.dep.app.c.fire(o, State(r.state), event, facts, cause, inputs); ok {
+	if ev, ok := r.dep.app.c.fire(o, states.State(r.state), event, facts, cause, inputs); ok {
 		r.state, r.lastEvent = helvetype.ReplicaState(ev.To), ev.ID
 		r.dep.cause = ev.ID
 		r.recordLocked(ev.Reason, ev.Message)
@@ -42,13 +43,13 @@ func exitInputs(x *helvetype.Exit) map[string]string {
 
 // shown is the state of a deployment or an application as its last transition left it.
 type shown struct {
-	state   State
+	state   states.State
 	message string
 }
 
 // moveLocked fires the event for an object that is shown as s, unless neither state nor message change by it. It returns the id of the
 // recorded event, 0 for none.
-func (c *Controller) moveLocked(s *shown, o helvetype.Object, event Event, facts Facts, cause uint64, inputs map[string]string) uint64 {
+func (c *Controller) moveLocked(s *shown, o helvetype.Object, event states.Event, facts states.Facts, cause uint64, inputs map[string]string) uint64 {
 	t, ok := c.machine.Next(o.Kind, s.state, event)
 	if ok && t.To == s.state && t.Fill(facts) == s.message {
 		return 0
@@ -59,7 +60,7 @@ func (c *Controller) moveLocked(s *shown, o helvetype.Object, event Event, facts
 	}
 	ev, ok := c.fire(o, s.state, event, facts, cause, inputs)
 	if ok {
-		s.state, s.message = State(ev.To), ev.Message
+		s.state, s.message = states.State(ev.To), ev.Message
 	}
 	return ev.ID
 }
@@ -84,7 +85,7 @@ func (d *deployment) noteLocked() {
 }
 
 // moveLocked changes the state of a deployment by an event.
-func (d *deployment) moveLocked(event Event, facts Facts, ready int) {
+func (d *deployment) moveLocked(event states.Event, facts states.Facts, ready int) {
 	id := d.app.c.moveLocked(&d.shown, helvetype.Object{Kind: helvetype.KindDeployment, App: d.app.name, Deployment: d.name}, event, facts, d.cause,
 		map[string]string{"ready": strconv.Itoa(ready), "wanted": strconv.Itoa(d.wanted)})
 	if id != 0 {
@@ -93,7 +94,7 @@ func (d *deployment) moveLocked(event Event, facts Facts, ready int) {
 }
 
 // noteLocked changes the state of an application by an event.
-func (a *application) noteLocked(event Event, facts Facts) {
+func (a *application) noteLocked(event states.Event, facts states.Facts) {
 	id := a.c.moveLocked(&a.shown, helvetype.Object{Kind: helvetype.KindApplication, App: a.name}, event, facts, a.cause,
 		map[string]string{"revision": fmt.Sprint(a.current.number)})
 	if id != 0 {
@@ -102,8 +103,8 @@ func (a *application) noteLocked(event Event, facts Facts) {
 }
 
 // factsLocked decide the state of the deployment.
-func (d *deployment) factsLocked() DeploymentFacts {
-	f := DeploymentFacts{
+func (d *deployment) factsLocked() states.DeploymentFacts {
+	f := states.DeploymentFacts{
 		Wanted: d.wanted, Failures: d.failures, GaveUp: d.gaveUp, Application: d.app.status, Error: d.message, Waits: d.slowLocked(),
 	}
 	for _, r := range d.replicas {
@@ -117,18 +118,18 @@ func (d *deployment) factsLocked() DeploymentFacts {
 			f.Ready++
 		}
 	}
-	if f.followed(d.scaling) {
-		d.scaling = NotScaling
+	if f.Followed(d.scaling) {
+		d.scaling = states.NotScaling
 	}
 	f.Scaling = d.scaling
 	return f
 }
 
 // factsLocked decide the state of the application. The states of its deployments are up to date.
-func (a *application) factsLocked() ApplicationFacts {
-	f := ApplicationFacts{Own: a.status, Error: a.startError, RolledBack: a.rolledBack}
+func (a *application) factsLocked() states.ApplicationFacts {
+	f := states.ApplicationFacts{Own: a.status, Error: a.startError, RolledBack: a.rolledBack}
 	for name, d := range a.deployments {
-		f.Deployments = append(f.Deployments, DeploymentView{
+		f.Deployments = append(f.Deployments, states.DeploymentView{
 			Name: name, State: d.shown.state, Message: d.shown.message, Leaving: d.now.revision != a.current,
 		})
 	}

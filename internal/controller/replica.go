@@ -15,6 +15,7 @@ import (
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/states"
 	"github.com/helve-serve/helve/internal/store"
 )
 
@@ -59,9 +60,9 @@ func (c *Controller) startLocked(d *deployment, now time.Time) {
 	r.order = d.starts
 	r.before = r.of.takePlaceLocked()
 	if x := r.before.exit; x != nil {
-		r.fireLocked(Restart, Facts{Otherwise: "it takes the place of " + x.Replica}, r.before.event, nil)
+		r.fireLocked(states.Restart, states.Facts{Otherwise: "it takes the place of " + x.Replica}, r.before.event, nil)
 	} else {
-		r.fireLocked(Start, Facts{}, 0, nil)
+		r.fireLocked(states.Start, states.Facts{}, 0, nil)
 	}
 	c.launchLocked(r, nil)
 }
@@ -142,7 +143,7 @@ func refusal(err error) bool {
 func (c *Controller) abandoned(r *replica) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.forgetLocked(r, Stopped, Facts{}, nil)
+	c.forgetLocked(r, states.Stopped, states.Facts{}, nil)
 	if r.before.exit != nil { // the replica had the place of one that has ended
 		r.of.openPlaces = append(r.of.openPlaces, r.before)
 	}
@@ -230,7 +231,7 @@ func (c *Controller) ready(r *replica) bool {
 		r.of.acceptLocked(config, number)
 	}
 	if r.state == helvetype.ReplicaStarting || r.state == helvetype.ReplicaRecovering {
-		r.fireLocked(Ready, Facts{}, 0, nil)
+		r.fireLocked(states.Ready, states.Facts{}, 0, nil)
 		r.routed = r.running
 		r.running.Serve(true)
 		r.of.ran = true
@@ -281,13 +282,13 @@ func (c *Controller) startFailed(r *replica, err error) {
 	if ended, ok := errors.AsType[*host.EndedError](err); ok {
 		exit = ended.Exit(r.id)
 	}
-	event := StartFailed
+	event := states.StartFailed
 	if d.app.endingLocked() || r.ctx.Err() != nil { // the start was given up
-		event = Stopped
+		event = states.Stopped
 	} else if r.state == helvetype.ReplicaRecovering {
-		event = Lost
+		event = states.Lost
 	}
-	c.forgetLocked(r, event, Facts{Error: err.Error()}, exitInputs(exit))
+	c.forgetLocked(r, event, states.Facts{Error: err.Error()}, exitInputs(exit))
 	if r.of == d.now {
 		r.leavePlaceLocked(exit)
 		d.failedLocked(&d.starting, r, err)
@@ -305,7 +306,7 @@ func (c *Controller) startFailed(r *replica, err error) {
 func (c *Controller) lost(r *replica, err *host.LostError) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.forgetLocked(r, Lost, Facts{Error: err.Error()}, nil)
+	c.forgetLocked(r, states.Lost, states.Facts{Error: err.Error()}, nil)
 	r.leavePlaceLocked(&helvetype.Exit{Replica: r.id, Reason: err.Error(), Code: -1, At: time.Now()})
 	c.Wake()
 }
@@ -320,7 +321,7 @@ func (c *Controller) died(r *replica) {
 	}
 	ending := r.running.Ending()
 	exit := &ending.Exit
-	c.forgetLocked(r, Died, Facts{Error: exit.Reason}, exitInputs(exit))
+	c.forgetLocked(r, states.Died, states.Facts{Error: exit.Reason}, exitInputs(exit))
 	r.leavePlaceLocked(exit)
 	reason := strings.Join(append([]string{exit.Reason}, exit.Lines...), "\n")
 	if ending.FirstOfDeployment && r.of == d.now { // one crash is one failure, however many replicas it took with it
@@ -343,7 +344,7 @@ func (c *Controller) died(r *replica) {
 }
 
 // forgetLocked removes the record of a replica that is gone, by the event that ended it.
-func (c *Controller) forgetLocked(r *replica, event Event, facts Facts, inputs map[string]string) {
+func (c *Controller) forgetLocked(r *replica, event states.Event, facts states.Facts, inputs map[string]string) {
 	if r.dep.replicas[r.id] == r {
 		r.fireLocked(event, facts, 0, inputs)
 	}
@@ -380,10 +381,10 @@ func (e *deploymentRevision) takePlaceLocked() (h restartHistory) {
 }
 
 // stopLocked takes a replica out of service, drains it, and ends it.
-func (c *Controller) stopLocked(r *replica) { c.endLocked(r, Stop, Facts{}) }
+func (c *Controller) stopLocked(r *replica) { c.endLocked(r, states.Stop, states.Facts{}) }
 
 // endLocked is stopLocked for a reason.
-func (c *Controller) endLocked(r *replica, event Event, facts Facts) {
+func (c *Controller) endLocked(r *replica, event states.Event, facts states.Facts) {
 	if r.state != helvetype.ReplicaRunning { // a starting one is stopped when it is ready and still too many
 		return
 	}
@@ -410,7 +411,7 @@ func (c *Controller) endLocked(r *replica, event Event, facts Facts) {
 			c.log.Warn("replica did not close cleanly", "app", d.app.name, "deployment", d.name, "replica", r.id, "error", err)
 		}
 		c.mu.Lock()
-		c.forgetLocked(r, Stopped, Facts{}, nil)
+		c.forgetLocked(r, states.Stopped, states.Facts{}, nil)
 		c.Wake()
 		c.mu.Unlock()
 	})

@@ -12,6 +12,7 @@ import (
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/states"
 	"github.com/helve-serve/helve/internal/store"
 	"github.com/helve-serve/helve/internal/telemetry"
 )
@@ -44,7 +45,7 @@ type deployment struct {
 	former *deploymentRevision // while its application changes: the deployment of the revision before
 	// wanted is the number of replicas: what the record scale/A/D says. formerWanted is that of former.
 	wanted, formerWanted int
-	scaling              Scaling // until the replicas have followed a change of wanted; not while a revision starts
+	scaling              states.Scaling // until the replicas have followed a change of wanted; not while a revision starts
 
 	configuring chan struct{} // of one: full while a Reconfigure runs, which waits for user code; filled before Controller.mu is taken
 
@@ -204,7 +205,7 @@ func (a *application) newDeploymentLocked(name string) *deployment {
 		return nil
 	}
 	a.deployments[name] = d
-	d.moveLocked(Deploy, Facts{}, 0)
+	d.moveLocked(states.Deploy, states.Facts{}, 0)
 	return d
 }
 
@@ -242,7 +243,7 @@ func (a *application) adoptLocked(r *revision) {
 			d = a.newDeploymentLocked(s.Name)
 		}
 		d.former, d.formerWanted = d.now, d.wanted
-		d.wanted, d.scaling = a.c.scales[store.ScaleKey(a.name, d.name).String()].record.Replicas, NotScaling
+		d.wanted, d.scaling = a.c.scales[store.ScaleKey(a.name, d.name).String()].record.Replicas, states.NotScaling
 		d.continueLocked(e)
 		d.become(e)
 		d.forgetFailuresLocked()
@@ -251,7 +252,7 @@ func (a *application) adoptLocked(r *revision) {
 		}
 	}
 	a.status, a.startError, a.rolledBack, a.since = helvetype.ApplicationDeploying, "", "", time.Now()
-	a.noteLocked(Deploy, Facts{})
+	a.noteLocked(states.Deploy, states.Facts{})
 }
 
 // forgetFailuresLocked is for a deployment that changes to another revision: failures of the former say nothing about the new one.
@@ -319,7 +320,7 @@ func (a *application) tidyLocked() {
 	}
 	for name, d := range a.deployments {
 		if d.dropped && len(d.replicas) == 0 {
-			d.moveLocked(Deleted, Facts{}, 0)
+			d.moveLocked(states.Deleted, states.Facts{}, 0)
 			delete(a.deployments, name)
 		} else if !former && !d.dropped && d.now.revision != a.current {
 			a.dropLocked(d, call.NewError(helvetype.ReasonDeploymentUnavailable,

@@ -12,6 +12,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/states"
 	"github.com/helve-serve/helve/internal/store"
 )
 
@@ -138,9 +139,9 @@ func (d *deployment) scaleLocked(n int) {
 			running++
 		}
 	}
-	d.wanted, d.scaling = n, ScalingDown
+	d.wanted, d.scaling = n, states.ScalingDown
 	if n > running {
-		d.scaling = ScalingUp
+		d.scaling = states.ScalingUp
 	}
 	d.app.c.Wake()
 }

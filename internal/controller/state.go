@@ -18,6 +18,7 @@ import (
 	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/states"
 	"github.com/helve-serve/helve/internal/store"
 )
 
@@ -146,7 +147,7 @@ func (c *Controller) takeOverLocked(w host.WorkerRecord, r *revision) {
 		}
 		t.Replicas[sr.ID] = sr.Deployment
 		recovered[sr.ID] = c.newReplicaLocked(d, sr.ID, time.Now())
-		recovered[sr.ID].fireLocked(Recover, Facts{}, 0, nil)
+		recovered[sr.ID].fireLocked(states.Recover, states.Facts{}, 0, nil)
 	}
 	t.Host = func(deployment string) host.Host {
 		for _, d := range r.app.deployments {
@@ -164,14 +165,14 @@ func (c *Controller) takeOverLocked(w host.WorkerRecord, r *revision) {
 			return false
 		}
 		u := c.newReplicaLocked(d, id, time.Now())
-		u.fireLocked(Recover, Facts{}, 0, nil)
+		u.fireLocked(states.Recover, states.Facts{}, 0, nil)
 		c.launchLocked(u, w)
 		return true
 	}
 	worker := c.workers.TakeOver(t)
 	if worker == nil {
 		for id, u := range recovered {
-			c.forgetLocked(u, Stopped, Facts{}, nil)
+			c.forgetLocked(u, states.Stopped, states.Facts{}, nil)
 			delete(recovered, id)
 		}
 		return

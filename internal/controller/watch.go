@@ -11,6 +11,7 @@ import (
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/states"
 )
 
 // maxUnhealthy is how many checks in a row must fail before a replica is replaced (the reference's number).
@@ -115,7 +116,7 @@ func (c *Controller) replaceLocked(r *replica, err error) {
 	if r.of == d.now {
 		d.failedLocked(&d.running, r, err)
 	}
-	c.endLocked(r, Replace, Facts{Error: err.Error()})
+	c.endLocked(r, states.Replace, states.Facts{Error: err.Error()})
 	for i := range r.of.openPlaces { // the place was left before the event
 		if p := &r.of.openPlaces[i]; p.exit.Replica == r.id {
 			p.event = r.lastEvent

@@ -1,4 +1,4 @@
-package controller
+package states
 
 import (
 	"slices"
@@ -34,8 +34,8 @@ type DeploymentFacts struct {
 
 func (f DeploymentFacts) missing() bool { return f.Ready < f.Wanted }
 
-// followed says that the replicas have followed a change of their number.
-func (f DeploymentFacts) followed(s Scaling) bool {
+// Followed says that the replicas have followed a change of their number.
+func (f DeploymentFacts) Followed(s Scaling) bool {
 	return s == ScalingUp && f.Ready >= f.Wanted || s == ScalingDown && f.Ready <= f.Wanted && f.Stopping == 0
 }
 
@@ -58,7 +58,7 @@ func (f DeploymentFacts) Event() Event {
 		return ScaleUp
 	case f.missing() || f.Former > 0:
 		return Missing
-	case f.Scaling == ScalingDown && !f.followed(ScalingDown):
+	case f.Scaling == ScalingDown && !f.Followed(ScalingDown):
 		return ScaleDown
 	}
 	return Ready

@@ -1,4 +1,8 @@
-package controller
+// Package states is the table of the states of applications, deployments and replicas: in a state, an event leads to the next state, with
+// a reason and a message. It is pure. For example, a deployment that is HEALTHY gets the event replica_failed and is UNHEALTHY, with the
+// reason replica_failed and the error of the replica as its message. docs/state-machines.md shows the table. Where the facts are known and
+// not the event, [DeploymentFacts] and [ApplicationFacts] derive the event from them.
+package states
 
 import (
 	"fmt"
@@ -234,7 +238,7 @@ func orAbsent(s State) string {
 //
 // Example: replica D#1 dies, which is recorded as event 7. Its deployment is HEALTHY.
 //
-//	ev, err := machine.Fire(deployment, "HEALTHY", controller.Failed, controller.Facts{Error: "killed"}, 7)
+//	ev, err := machine.Fire(deployment, "HEALTHY", states.Failed, states.Facts{Error: "killed"}, 7)
 //
 // gives {From: HEALTHY, To: UNHEALTHY, Reason: replica_failed, Message: killed, Cause: 7}.
 func (m *Machine) Fire(o helvetype.Object, from State, event Event, facts Facts, cause uint64) (helvetype.Event, error) {

@@ -1,4 +1,4 @@
-package controller_test
+package states_test
 
 import (
 	"errors"
@@ -13,14 +13,14 @@ import (
 	"testing"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/controller"
+	"github.com/helve-serve/helve/internal/states"
 )
 
 var kinds = []string{helvetype.KindApplication, helvetype.KindDeployment, helvetype.KindReplica}
 
 // of is the part of the table for a kind.
-func of(kind string) (rows []controller.Transition) {
-	for _, t := range controller.Table() {
+func of(kind string) (rows []states.Transition) {
+	for _, t := range states.Table() {
 		if t.Kind == kind {
 			rows = append(rows, t)
 		}
@@ -28,11 +28,11 @@ func of(kind string) (rows []controller.Transition) {
 	return rows
 }
 
-// states are the states of a kind that exist, in the order of the table.
-func states(kind string) (all []controller.State) {
+// statesOf are the states of a kind that exist, in the order of the table.
+func statesOf(kind string) (all []states.State) {
 	for _, t := range of(kind) {
-		for _, s := range []controller.State{t.From, t.To} {
-			if s != controller.Absent && !slices.Contains(all, s) {
+		for _, s := range []states.State{t.From, t.To} {
+			if s != states.Absent && !slices.Contains(all, s) {
 				all = append(all, s)
 			}
 		}
@@ -41,8 +41,8 @@ func states(kind string) (all []controller.State) {
 }
 
 // reach has the states that follow from a state, itself included.
-func reach(kind string, from controller.State) map[controller.State]bool {
-	found := map[controller.State]bool{from: true}
+func reach(kind string, from states.State) map[states.State]bool {
+	found := map[states.State]bool{from: true}
 	for grown := true; grown; {
 		grown = false
 		for _, t := range of(kind) {
@@ -59,17 +59,17 @@ func reach(kind string, from controller.State) map[controller.State]bool {
 func TestEveryStateIsReached(t *testing.T) {
 	t.Parallel()
 	for _, kind := range kinds {
-		all := states(kind)
+		all := statesOf(kind)
 		if len(all) < 4 {
 			t.Errorf("%s: %v", kind, all)
 		}
-		from := reach(kind, controller.Absent)
+		from := reach(kind, states.Absent)
 		for _, s := range all {
 			if !from[s] {
 				t.Errorf("%s: no events lead to %s", kind, s)
 			}
 			on := reach(kind, s)
-			if !on[controller.Absent] {
+			if !on[states.Absent] {
 				t.Errorf("%s: %s never ends", kind, s)
 			}
 			for _, other := range all {
@@ -80,7 +80,7 @@ func TestEveryStateIsReached(t *testing.T) {
 		}
 	}
 	for _, s := range []string{"STARTING", "RECOVERING", "RUNNING"} {
-		if state := controller.State(s); slices.ContainsFunc(of(helvetype.KindReplica), func(t controller.Transition) bool { return t.From == "STOPPING" && t.To == state }) {
+		if state := states.State(s); slices.ContainsFunc(of(helvetype.KindReplica), func(t states.Transition) bool { return t.From == "STOPPING" && t.To == state }) {
 			t.Errorf("a replica that stops is %s", s)
 		}
 	}
@@ -92,7 +92,7 @@ func TestTableIsWhole(t *testing.T) {
 	t.Parallel()
 	rows, alive := map[string]bool{}, map[string]bool{}
 	placeholders := regexp.MustCompile(`\{[^}]*\}`)
-	for _, x := range controller.Table() {
+	for _, x := range states.Table() {
 		key := fmt.Sprint(x.Kind, "/", x.From, "/", x.Event)
 		if rows[key] {
 			t.Errorf("%s has two rows", key)
@@ -108,7 +108,7 @@ func TestTableIsWhole(t *testing.T) {
 				t.Errorf("%s has %s in its message", key, p)
 			}
 		}
-		if x.From == controller.Absent && x.To == controller.Absent {
+		if x.From == states.Absent && x.To == states.Absent {
 			t.Errorf("%s makes nothing of nothing", key)
 		}
 	}
@@ -119,12 +119,12 @@ func TestTableIsWhole(t *testing.T) {
 			t.Errorf("%s never changes a state", event)
 		}
 	}
-	for kind, want := range map[string][]controller.State{
+	for kind, want := range map[string][]states.State{
 		helvetype.KindApplication: {"DEPLOYING", "RUNNING", "UNHEALTHY", "DEPLOY_FAILED", "DELETING"},
 		helvetype.KindDeployment:  {"UPDATING", "UPSCALING", "DOWNSCALING", "HEALTHY", "UNHEALTHY", "DEPLOY_FAILED"},
 		helvetype.KindReplica:     {"STARTING", "RECOVERING", "RUNNING", "STOPPING"},
 	} {
-		if got := states(kind); !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want))) {
+		if got := statesOf(kind); !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want))) {
 			t.Errorf("%s: states %v, want %v", kind, got, want)
 		}
 	}
@@ -134,9 +134,9 @@ func TestTableIsWhole(t *testing.T) {
 // error that names object, state and event.
 func TestRandomEvents(t *testing.T) {
 	t.Parallel()
-	m := controller.NewMachine()
-	var events []controller.Event
-	for _, x := range controller.Table() {
+	m := states.NewMachine()
+	var events []states.Event
+	for _, x := range states.Table() {
 		if !slices.Contains(events, x.Event) {
 			events = append(events, x.Event)
 		}
@@ -144,12 +144,12 @@ func TestRandomEvents(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, kind := range kinds {
 		object := helvetype.Object{Kind: kind, App: "a", Deployment: "D"}
-		legal := append(states(kind), controller.Absent)
-		state, fired, refused := controller.Absent, 0, 0
+		legal := append(statesOf(kind), states.Absent)
+		state, fired, refused := states.Absent, 0, 0
 		for i := range uint64(20_000) {
 			event := events[random.IntN(len(events))]
-			ev, err := m.Fire(object, state, event, controller.Facts{Error: "e"}, i)
-			if illegal, ok := errors.AsType[*controller.IllegalError](err); ok {
+			ev, err := m.Fire(object, state, event, states.Facts{Error: "e"}, i)
+			if illegal, ok := errors.AsType[*states.IllegalError](err); ok {
 				if refused++; illegal.From != state || illegal.Event != event || !strings.Contains(err.Error(), string(event)) {
 					t.Fatal(err)
 				}
@@ -159,7 +159,7 @@ func TestRandomEvents(t *testing.T) {
 			if err != nil || ev.Cause != i || ev.From != string(state) || ev.Reason == "" || ev.Object != object {
 				t.Fatalf("%+v: %v", ev, err)
 			}
-			if state = controller.State(ev.To); !slices.Contains(legal, state) {
+			if state = states.State(ev.To); !slices.Contains(legal, state) {
 				t.Fatalf("%s is %q", kind, state)
 			}
 		}
@@ -171,20 +171,20 @@ func TestRandomEvents(t *testing.T) {
 
 func TestFire(t *testing.T) {
 	t.Parallel()
-	m := controller.NewMachine()
+	m := states.NewMachine()
 	o := helvetype.Object{Kind: helvetype.KindDeployment, App: "a", Deployment: "D"}
-	got, err := m.Fire(o, "HEALTHY", controller.Failed, controller.Facts{Error: "killed"}, 7)
+	got, err := m.Fire(o, "HEALTHY", states.Failed, states.Facts{Error: "killed"}, 7)
 	want := helvetype.Event{Object: o, From: "HEALTHY", To: "UNHEALTHY", Reason: "replica_failed", Message: "killed", Cause: 7}
 	if err != nil || fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want) {
 		t.Errorf("got  %+v\nwant %+v\n%v", got, want, err)
 	}
-	_, err = m.Fire(o, controller.Absent, controller.Ready, controller.Facts{}, 0)
+	_, err = m.Fire(o, states.Absent, states.Ready, states.Facts{}, 0)
 	if err == nil || err.Error() != "deployment a/D is absent, in which there is no event ready" {
 		t.Error(err)
 	}
 }
 
-// updatePage is set by `go test ./internal/controller -run TestPage -page.update`.
+// updatePage is set by `go test ./internal/states -run TestPage -page.update`.
 var updatePage = flag.Bool("page.update", false, "write docs/state-machines.md")
 
 // TestPageIsFresh: docs/state-machines.md is made of the table.
@@ -199,7 +199,7 @@ func TestPageIsFresh(t *testing.T) {
 	}
 	got, err := os.ReadFile(path)
 	if err != nil || string(got) != want {
-		t.Errorf("docs/state-machines.md is not what the table of transitions makes: go test ./internal/controller -run TestPage -page.update (%v)", err)
+		t.Errorf("docs/state-machines.md is not what the table of transitions makes: go test ./internal/states -run TestPage -page.update (%v)", err)
 	}
 }
 
@@ -215,7 +215,7 @@ var about = map[string]string{
 
 func page() string {
 	var b strings.Builder
-	b.WriteString("# States\n\nThis page is made of the table of transitions in [internal/controller](../internal/controller/transitions.go); a test holds it. " +
+	b.WriteString("# States\n\nThis page is made of the table of transitions in [internal/states](../internal/states/transitions.go); a test holds it. " +
 		"In a state, an event leads to the next state. An event that a state does not have is a mistake in the program: tests fail of it, a node logs it and keeps the state. " +
 		"Each transition is recorded as an event with its reason, its message and the event that caused it (`helve events`).\n\n" +
 		"In messages, `{error}` is the last failure, `{deployment}` the deployment that the state comes from, `{revision}` the number of a revision. " +
@@ -224,12 +224,12 @@ func page() string {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n```mermaid\nstateDiagram-v2\n", map[string]string{
 			helvetype.KindApplication: "Applications", helvetype.KindDeployment: "Deployments", helvetype.KindReplica: "Replicas",
 		}[kind], about[kind])
-		type arrow struct{ from, to controller.State }
+		type arrow struct{ from, to states.State }
 		var order []arrow
 		labels := map[arrow][]string{}
 		type row struct {
-			event           controller.Event
-			to              controller.State
+			event           states.Event
+			to              states.State
 			reason, message string
 		}
 		var rows []row
@@ -259,15 +259,15 @@ func page() string {
 	return b.String()
 }
 
-func name(s controller.State) string {
-	if s == controller.Absent {
+func name(s states.State) string {
+	if s == states.Absent {
 		return "(absent)"
 	}
 	return string(s)
 }
 
-func node(s controller.State) string {
-	if s == controller.Absent {
+func node(s states.State) string {
+	if s == states.Absent {
 		return "[*]"
 	}
 	return string(s)
@@ -278,7 +278,7 @@ func TestEventsAreExplained(t *testing.T) {
 	t.Parallel()
 	text := page()
 	all := map[string]bool{}
-	for _, x := range controller.Table() {
+	for _, x := range states.Table() {
 		all["`"+string(x.Event)+"`"], all[name(x.To)] = true, true
 	}
 	for _, word := range slices.Sorted(maps.Keys(all)) {

@@ -1,11 +1,11 @@
-package controller_test
+package states_test
 
 import (
 	"fmt"
 	"testing"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/controller"
+	"github.com/helve-serve/helve/internal/states"
 )
 
 // app and dep are the facts as a node has them.
@@ -73,16 +73,16 @@ func applicationBefore(a app) (status, message string) {
 // TestDeploymentsAsBefore: in every state, the facts lead to the status and message that the node gave before.
 func TestDeploymentsAsBefore(t *testing.T) {
 	t.Parallel()
-	m := controller.NewMachine()
+	m := states.NewMachine()
 	o := helvetype.Object{Kind: helvetype.KindDeployment, App: "a", Deployment: "D"}
 	cases := 0
 	for _, d := range deployments() {
-		facts := controller.DeploymentFacts{
+		facts := states.DeploymentFacts{
 			Wanted: d.wanted, Ready: d.ready, Former: d.former, Failures: d.failures, GaveUp: d.gaveUp,
 			Application: helvetype.ApplicationState(d.app), Error: d.message, Waits: d.slow,
 		}
 		status, message := deploymentBefore(d)
-		for _, from := range states(helvetype.KindDeployment) {
+		for _, from := range statesOf(helvetype.KindDeployment) {
 			if from == "UPSCALING" || from == "DOWNSCALING" { // no state of a node's before
 				continue
 			}
@@ -123,7 +123,7 @@ func deployments() (all []dep) {
 // TestApplicationsAsBefore: the same for applications, with two deployments in all combinations of states.
 func TestApplicationsAsBefore(t *testing.T) {
 	t.Parallel()
-	m := controller.NewMachine()
+	m := states.NewMachine()
 	o := helvetype.Object{Kind: helvetype.KindApplication, App: "a"}
 	var views []view
 	for _, status := range []string{"HEALTHY", "UPDATING", "UNHEALTHY", "DEPLOY_FAILED"} {
@@ -144,15 +144,15 @@ func TestApplicationsAsBefore(t *testing.T) {
 			for _, b := range views {
 				a.name, b.name = "A", "B"
 				now := app{own.status, own.message, []view{a, b}}
-				facts := controller.ApplicationFacts{
+				facts := states.ApplicationFacts{
 					Own: helvetype.ApplicationState(own.status), Error: own.failure, RolledBack: own.rolledBack,
-					Deployments: []controller.DeploymentView{ // in another order: names decide
-						{Name: "B", State: controller.State(b.status), Message: b.message, Leaving: !b.current},
-						{Name: "A", State: controller.State(a.status), Message: a.message, Leaving: !a.current},
+					Deployments: []states.DeploymentView{ // in another order: names decide
+						{Name: "B", State: states.State(b.status), Message: b.message, Leaving: !b.current},
+						{Name: "A", State: states.State(a.status), Message: a.message, Leaving: !a.current},
 					},
 				}
 				status, message := applicationBefore(now)
-				for _, from := range states(helvetype.KindApplication) {
+				for _, from := range statesOf(helvetype.KindApplication) {
 					if from == "DELETING" && own.status != "DELETING" { // no other facts are possible
 						continue
 					}
@@ -169,11 +169,11 @@ func TestApplicationsAsBefore(t *testing.T) {
 // TestUnhealthyDeployment: an application whose deployment is unhealthy is unhealthy, or worse.
 func TestUnhealthyDeployment(t *testing.T) {
 	t.Parallel()
-	m := controller.NewMachine()
+	m := states.NewMachine()
 	o := helvetype.Object{Kind: helvetype.KindApplication, App: "a"}
 	unhealthy := 0
 	for _, d := range deployments() {
-		facts := controller.DeploymentFacts{
+		facts := states.DeploymentFacts{
 			Wanted: d.wanted, Ready: d.ready, Former: d.former, Failures: d.failures, GaveUp: d.gaveUp, Application: helvetype.ApplicationState(d.app),
 		}
 		tr, ok := m.Next(helvetype.KindDeployment, "HEALTHY", facts.Event())
@@ -181,8 +181,8 @@ func TestUnhealthyDeployment(t *testing.T) {
 			continue
 		}
 		unhealthy++
-		application := controller.ApplicationFacts{
-			Own: helvetype.ApplicationState(d.app), Deployments: []controller.DeploymentView{{Name: "A", State: "HEALTHY"}, {Name: "D", State: tr.To}},
+		application := states.ApplicationFacts{
+			Own: helvetype.ApplicationState(d.app), Deployments: []states.DeploymentView{{Name: "A", State: "HEALTHY"}, {Name: "D", State: tr.To}},
 		}
 		ev, err := m.Fire(o, "RUNNING", application.Event(), application.Facts(), 0)
 		if err != nil || ev.To != "UNHEALTHY" && ev.To != "DEPLOY_FAILED" {
@@ -197,24 +197,24 @@ func TestUnhealthyDeployment(t *testing.T) {
 // TestScaling: a change of the number of replicas shows as scaling, and hides neither an update nor a failure.
 func TestScaling(t *testing.T) {
 	t.Parallel()
-	m := controller.NewMachine()
+	m := states.NewMachine()
 	for _, x := range []struct {
 		name  string
-		from  controller.State
-		facts controller.DeploymentFacts
-		want  controller.State
+		from  states.State
+		facts states.DeploymentFacts
+		want  states.State
 	}{
-		{"more are wanted", "HEALTHY", controller.DeploymentFacts{Wanted: 2, Ready: 1, Scaling: controller.ScalingUp}, "UPSCALING"},
-		{"they are still starting", "UPSCALING", controller.DeploymentFacts{Wanted: 2, Ready: 1, Scaling: controller.ScalingUp}, "UPSCALING"},
-		{"they run", "UPSCALING", controller.DeploymentFacts{Wanted: 2, Ready: 2, Scaling: controller.ScalingUp}, "HEALTHY"},
-		{"fewer are wanted", "HEALTHY", controller.DeploymentFacts{Wanted: 1, Ready: 2, Scaling: controller.ScalingDown}, "DOWNSCALING"},
-		{"they have stopped", "DOWNSCALING", controller.DeploymentFacts{Wanted: 1, Ready: 1, Scaling: controller.ScalingDown}, "HEALTHY"},
-		{"the other direction", "UPSCALING", controller.DeploymentFacts{Wanted: 1, Ready: 2, Scaling: controller.ScalingDown}, "DOWNSCALING"},
-		{"one fails", "UPSCALING", controller.DeploymentFacts{Wanted: 2, Ready: 1, Failures: 1, Scaling: controller.ScalingUp}, "UNHEALTHY"},
-		{"while it is unhealthy", "UNHEALTHY", controller.DeploymentFacts{Wanted: 3, Ready: 1, Scaling: controller.ScalingUp}, "UNHEALTHY"},
-		{"while it is updating", "UPDATING", controller.DeploymentFacts{Wanted: 3, Ready: 1, Scaling: controller.ScalingUp}, "UPDATING"},
-		{"a deploy meanwhile", "UPSCALING", controller.DeploymentFacts{
-			Wanted: 3, Ready: 1, Scaling: controller.ScalingUp, Application: helvetype.ApplicationDeploying,
+		{"more are wanted", "HEALTHY", states.DeploymentFacts{Wanted: 2, Ready: 1, Scaling: states.ScalingUp}, "UPSCALING"},
+		{"they are still starting", "UPSCALING", states.DeploymentFacts{Wanted: 2, Ready: 1, Scaling: states.ScalingUp}, "UPSCALING"},
+		{"they run", "UPSCALING", states.DeploymentFacts{Wanted: 2, Ready: 2, Scaling: states.ScalingUp}, "HEALTHY"},
+		{"fewer are wanted", "HEALTHY", states.DeploymentFacts{Wanted: 1, Ready: 2, Scaling: states.ScalingDown}, "DOWNSCALING"},
+		{"they have stopped", "DOWNSCALING", states.DeploymentFacts{Wanted: 1, Ready: 1, Scaling: states.ScalingDown}, "HEALTHY"},
+		{"the other direction", "UPSCALING", states.DeploymentFacts{Wanted: 1, Ready: 2, Scaling: states.ScalingDown}, "DOWNSCALING"},
+		{"one fails", "UPSCALING", states.DeploymentFacts{Wanted: 2, Ready: 1, Failures: 1, Scaling: states.ScalingUp}, "UNHEALTHY"},
+		{"while it is unhealthy", "UNHEALTHY", states.DeploymentFacts{Wanted: 3, Ready: 1, Scaling: states.ScalingUp}, "UNHEALTHY"},
+		{"while it is updating", "UPDATING", states.DeploymentFacts{Wanted: 3, Ready: 1, Scaling: states.ScalingUp}, "UPDATING"},
+		{"a deploy meanwhile", "UPSCALING", states.DeploymentFacts{
+			Wanted: 3, Ready: 1, Scaling: states.ScalingUp, Application: helvetype.ApplicationDeploying,
 		}, "UPDATING"},
 	} {
 		t.Run(x.name, func(t *testing.T) {
@@ -225,8 +225,8 @@ func TestScaling(t *testing.T) {
 			}
 		})
 	}
-	scaling := controller.ApplicationFacts{Own: helvetype.ApplicationRunning, Deployments: []controller.DeploymentView{{Name: "D", State: "UPSCALING"}}}
-	if got := scaling.Event(); got != controller.DepMissing {
+	scaling := states.ApplicationFacts{Own: helvetype.ApplicationRunning, Deployments: []states.DeploymentView{{Name: "D", State: "UPSCALING"}}}
+	if got := scaling.Event(); got != states.DepMissing {
 		t.Errorf("the application of a deployment that scales: %s", got)
 	}
 }

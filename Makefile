@@ -70,7 +70,7 @@ fuzz:
 # A node with crashes at random: make simulate SEEDS=100000 for the long run. HELVE_SIMULATION_SEED=n runs one seed again.
 SEEDS ?= 2000
 simulate:
-	HELVE_SIMULATION_SEEDS=$(SEEDS) go test -race -count=1 -timeout 1h -run '^TestSimulation$$' ./internal/node
+	HELVE_SIMULATION_SEEDS=$(SEEDS) go test -race -count=1 -timeout 1h -run '^TestSimulation$$' ./internal/controller
 
 clean:
 	rm -rf bin $(VENV) python/src/helve/_bin python/build

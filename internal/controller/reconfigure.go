@@ -73,8 +73,9 @@ func (c *Controller) Reconfigure(ctx context.Context, app, name string, config j
 	m := &reconfiguration{c: c, of: d.now, config: config, asked: map[*replica]reply{}, took: make(chan error, 1)}
 	m.number = d.nextConfigLocked()
 	c.wg.Go(func() {
-		defer func() { <-d.configuring }()
 		m.run(ctx)
+		<-d.configuring
+		c.Wake() // for replicas that need another user config: see configureLocked
 	})
 	c.mu.Unlock()
 	select {
@@ -116,15 +117,23 @@ func (m *reconfiguration) run(ctx context.Context) {
 	for {
 		c.mu.Lock()
 		var ask []*replica
+		var changing chan struct{}
 		for _, r := range m.runningLocked() { // replicas too that became ready while the others were asked
 			if _, ok := m.asked[r]; !ok {
 				ask = append(ask, r)
 			}
+			if r.changing != nil {
+				changing = r.changing
+			}
 		}
-		if len(ask) == 0 {
+		if len(ask) == 0 && changing == nil {
 			break
 		}
 		c.mu.Unlock()
+		if changing != nil { // the config that was given before is taken before
+			<-changing
+			continue
+		}
 		m.ask(ctx, ask)
 	}
 	refused := m.refusals()
@@ -156,9 +165,9 @@ func (m *reconfiguration) run(ctx context.Context) {
 		m.took <- nil
 		return
 	}
-	last := e.config
+	last, number := e.config, e.configNumber
 	c.mu.Unlock()
-	m.restore(last)
+	m.restore(last, number)
 	m.took <- fmt.Errorf("the user config was refused, the one before stays in use: %w", refused)
 }
 
@@ -250,7 +259,7 @@ func (m *reconfiguration) refusals() error {
 
 // restore gives the replicas that were asked the config again that they had: the replicas that took the other one, and the replicas that
 // refused it and may have taken half of it. A replica that has the refused one for good is replaced.
-func (m *reconfiguration) restore(last json.RawMessage) {
+func (m *reconfiguration) restore(last json.RawMessage, number int) {
 	c := m.c
 	var replicas []*replica
 	for r := range m.asked {
@@ -265,7 +274,11 @@ func (m *reconfiguration) restore(last json.RawMessage) {
 			err = c.reconfigure(c.ctx, r, last)
 		}
 		switch {
-		case err == nil || last == nil && !took:
+		case err == nil:
+			c.mu.Lock()
+			r.config = number
+			c.mu.Unlock()
+		case last == nil && !took:
 		case took:
 			c.mu.Lock()
 			c.replaceLocked(r, fmt.Errorf("replica %s has a user config that another replica refused, and cannot go back: %w", r.id, err))
@@ -335,32 +348,40 @@ func (c *Controller) refusedTrial(r *replica, number int, err error) bool {
 
 // configureLocked gives a replica that goes on under another revision the user config of that. A replica that refuses it fails the
 // revision, as a constructor that fails does; once the revision has run, the replica is replaced.
+//
+// A replica is given one config at a time, so that the controller knows which one it has. While a [Controller.Reconfigure] runs nothing
+// is given here, and a Reconfigure that comes later waits for the end of the changes that were begun here. For example, a deploy brings
+// the config "b" while a Reconfigure asks two replicas about "c". One of them refuses "c", so both are given "a" again, which they had
+// before. Then they are given "b".
 func (c *Controller) configureLocked(r *replica) {
 	e := r.of
-	if r.changing || r.config == e.configNumber || e != r.dep.now {
+	if r.changing != nil || r.config == e.configNumber || e != r.dep.now || len(r.dep.configuring) > 0 {
 		return
 	}
 	config, number := e.config, e.configNumber
-	r.changing = true
+	changed := make(chan struct{})
+	r.changing = changed
 	c.wg.Go(func() {
+		defer close(changed)
 		err := errors.New("it has a user config, and should have none")
 		if config != nil {
-			err = c.reconfigure(r.ctx, r, config)
+			err = c.reconfigure(c.ctx, r, config)
 		}
 		c.mu.Lock()
-		r.changing = false
+		defer c.mu.Unlock()
+		r.changing = nil
+		if r.config = number; err != nil {
+			r.config = noConfig
+		}
 		switch {
 		case err == nil:
-			r.config = number
 			c.settleLocked(r.dep.app.current)
-		case r.of != e: // the revision is over
+		case r.of.configNumber != number: // the revision is over, and the replica is given the config of the next
 		case config != nil && r.dep.app.status == helvetype.ApplicationDeploying:
-			r.config = noConfig
-			c.failLocked(e.revision, constructorError(r, fmt.Errorf("replica %s: Reconfigure: %w", r.id, err)))
+			c.failLocked(r.of.revision, constructorError(r, fmt.Errorf("replica %s: Reconfigure: %w", r.id, err)))
 		default:
 			c.replaceLocked(r, fmt.Errorf("replica %s cannot be given the user config: %w", r.id, err))
 		}
-		c.mu.Unlock()
 		c.Wake()
 	})
 }

@@ -38,7 +38,7 @@ type replica struct {
 	lastEvent  uint64         // that changed its state
 	record     store.Replica  // in the store, or on its way
 	config     int            // number of the user config that it has
-	changing   bool           // a goroutine gives it another user config
+	changing   chan struct{}  // closed when the goroutine that gives it another user config has ended; nil while there is none
 }
 
 // restartHistory is inherited by a replica from the replicas before it in its place.
@@ -276,6 +276,11 @@ func (c *Controller) startFailed(r *replica, err error) {
 	c.mu.Lock()
 	if d.replicas[r.id] != r {
 		c.mu.Unlock()
+		return
+	}
+	if r.ctx.Err() != nil && r.ctx != r.of.revision.ctx { // its start ended with another revision, which has failed
+		c.mu.Unlock()
+		c.abandoned(r)
 		return
 	}
 	exit := &helvetype.Exit{Replica: r.id, Reason: err.Error(), Code: -1, At: time.Now()}

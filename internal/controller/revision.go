@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"time"
 
@@ -222,7 +223,7 @@ func (d *deployment) continueLocked(e *deploymentRevision) {
 	if string(last.config) == string(e.config) {
 		e.configNumber = last.configNumber
 	}
-	e.openPlaces, e.lastExit = last.openPlaces, last.lastExit
+	e.openPlaces, e.lastExit = slices.Clone(last.openPlaces), last.lastExit
 }
 
 // adoptLocked makes r the target of the application. Deployments that it has in common with the revision before keep

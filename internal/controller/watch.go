@@ -31,7 +31,7 @@ func (c *Controller) watchLocked(r *replica) {
 	if r.running.HasHealthCheck() {
 		c.wg.Go(func() { c.watchHealth(r) })
 	}
-	if r.of.host.Options.RequestRouter.Policy == spec.Custom && r.running.HasRoutingStats() { // no other policy reads them
+	if r.running.HasRoutingStats() {
 		c.wg.Go(func() { c.watchStats(r) })
 	}
 }
@@ -125,13 +125,17 @@ func (c *Controller) replaceLocked(r *replica, err error) {
 	c.Wake()
 }
 
-// watchStats asks a replica for its stats until it is no longer in service. Its last answer stands when it fails.
+// watchStats asks a replica for its stats until it is no longer in service. Its last answer stands when it fails. The replica is asked
+// while its deployment has a routing policy of the user's: no other policy reads the stats.
 func (c *Controller) watchStats(r *replica) {
 	failed := false
 	period := func(o spec.Effective) (period, timeout time.Duration, late error) {
 		return o.RoutingStatsPeriod, o.RoutingStatsTimeout, fmt.Errorf("they took longer than request_routing_stats_timeout_s (%s)", o.RoutingStatsTimeout)
 	}
 	c.watch(r, 0, period, func(ctx context.Context) bool {
+		if c.options(r).RequestRouter.Policy != spec.Custom {
+			return true
+		}
 		stats, err := c.routingStats(ctx, r.running)
 		switch {
 		case err == nil:

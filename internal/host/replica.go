@@ -94,7 +94,7 @@ func (r *workerReplica) Stop(ctx context.Context) error {
 
 func (r *workerReplica) Reconfigure(ctx context.Context, config json.RawMessage) error {
 	_, err := protocol.Ask(ctx, r.worker.peer, protocol.Reconfigure{
-		Replica: r.ID(), UserConfig: config, TimeoutS: protocol.SecondsOf(r.dep.Options.ConstructTimeout),
+		Replica: r.ID(), UserConfig: config, TimeoutS: secondsLeft(ctx, r.dep.Options.ConstructTimeout),
 	})
 	if errors.Is(err, wire.ErrEnded) && ctx.Err() == nil {
 		return errors.New("its worker ended while it was given the user config")
@@ -104,16 +104,25 @@ func (r *workerReplica) Reconfigure(ctx context.Context, config json.RawMessage)
 
 func (r *workerReplica) CheckHealth(ctx context.Context) error {
 	_, err := protocol.Ask(ctx, r.worker.peer, protocol.CheckHealth{
-		Replica: r.ID(), TimeoutS: protocol.SecondsOf(r.dep.Options.HealthCheckTimeout),
+		Replica: r.ID(), TimeoutS: secondsLeft(ctx, r.dep.Options.HealthCheckTimeout),
 	})
 	return r.restore(err)
 }
 
 func (r *workerReplica) RoutingStats(ctx context.Context) (json.RawMessage, error) {
 	reply, err := protocol.Ask(ctx, r.worker.peer, protocol.RoutingStats{
-		Replica: r.ID(), TimeoutS: protocol.SecondsOf(r.dep.Options.RoutingStatsTimeout),
+		Replica: r.ID(), TimeoutS: secondsLeft(ctx, r.dep.Options.RoutingStatsTimeout),
 	})
 	return reply.Stats, err
+}
+
+// secondsLeft is the time until ctx ends, for a worker; otherwise if ctx has no deadline. A deploy may change the time limits of a replica
+// that goes on: the caller knows the present limits, and the replica the limits with which it was started.
+func secondsLeft(ctx context.Context, otherwise time.Duration) protocol.Seconds {
+	if deadline, ok := ctx.Deadline(); ok {
+		return protocol.SecondsOf(max(time.Until(deadline), 0))
+	}
+	return protocol.SecondsOf(otherwise)
 }
 
 func (r *workerReplica) restore(err error) error {

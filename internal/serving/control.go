@@ -62,6 +62,7 @@ func (d *Deployment) SubmitControl(r Replica, c *call.Call, sink call.Sink) *Con
 	c.Mode = call.Broadcast // so that its worker counts no slot
 	e := &ControlCall{to: r, call: c, sink: sink, since: call.Now()}
 	if failure := d.refuses(&c.Info); failure != nil {
+		e.answered = true
 		e.finish(nil, call.Result{Err: failure})
 		return e
 	}
@@ -75,6 +76,7 @@ func (d *Deployment) SubmitControl(r Replica, c *call.Call, sink call.Sink) *Con
 	l.mu.Lock()
 	switch {
 	case l.closed:
+		e.answered = true
 		l.mu.Unlock()
 		e.finish(nil, call.Result{Err: gone(r)})
 	case l.now != nil && hopeless:

@@ -1,0 +1,159 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"testing"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/proxy"
+	"github.com/helve-serve/helve/internal/serving"
+	"github.com/helve-serve/helve/internal/telemetry"
+)
+
+// testNode is a controller with the parts that a node gives it.
+type testNode struct {
+	*Controller
+	workers *host.Workers
+}
+
+// newTestNode starts a controller whose replicas are in this process and can be killed: see [mortalHost]. The fields that s leaves
+// empty are filled in.
+func newTestNode(s Settings) *testNode {
+	return startTestNode(s, host.Settings{}, func(d *host.Deployment, cd *codec.Codec) host.Host {
+		return mortalHost{&host.InProcess{Deployment: d, Node: "local", Codec: cd}}
+	})
+}
+
+// startTestNode starts a controller with workers. of makes the host of a deployment.
+func startTestNode(s Settings, w host.Settings, of func(*host.Deployment, *codec.Codec) host.Host) *testNode {
+	n := &testNode{}
+	if s.Logger == nil {
+		s.Logger = slog.New(slog.DiscardHandler)
+	}
+	s.Node, s.Codec, s.Events = "local", codec.New(), telemetry.NewEvents(nil)
+	s.Proxy = proxy.New(proxy.Settings{Logger: s.Logger, Apps: func() map[string]bool { return n.Readiness() }})
+	w.Logger, w.Codec, w.Node, w.Changed = s.Logger, s.Codec, s.Node, func() { n.Wake() }
+	n.workers = host.NewWorkers(w)
+	s.Workers = n.workers
+	s.Host = func(d *host.Deployment) host.Host { return of(d, s.Codec) }
+	n.Controller = New(s)
+	return n
+}
+
+// Close ends the controller and the workers in the order in which a node does so.
+func (n *testNode) Close(ctx context.Context) error {
+	draining, cancel := Draining(ctx, n.Closing())
+	defer cancel()
+	err := n.Controller.Close(ctx, draining)
+	n.workers.Close(errors.New("the node has closed"))
+	return err
+}
+
+// running are the replicas of a deployment that are in service.
+func (n *testNode) running(app, deployment string) (running []*replica) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	a := n.apps[app]
+	if a == nil || a.deployments[deployment] == nil {
+		return nil
+	}
+	for _, r := range a.deployments[deployment].replicas {
+		if r.state == helvetype.ReplicaRunning {
+			running = append(running, r)
+		}
+	}
+	return running
+}
+
+// valueOf is the instance of a replica in this process.
+func valueOf(r *replica) any { return r.running.Instance().Value }
+
+// kill ends a replica as the end of its process does.
+func kill(r *replica, exit helvetype.Exit) { r.running.(*mortalReplica).kill(exit) }
+
+// mortalHost has replicas in this process that can be killed, as if each had a process of its own.
+type mortalHost struct{ host.Host }
+
+func (h mortalHost) Start(ctx context.Context, l host.Launch) (host.Replica, error) {
+	m := &mortalReplica{ended: make(chan struct{})}
+	models := l.Models
+	l.Models = func(r host.Replica, ids []string) {
+		m.Replica = r
+		models(m, ids)
+	}
+	r, err := h.Host.Start(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	m.Replica = r
+	return m, nil
+}
+
+// mortalReplica is a replica of a [mortalHost].
+type mortalReplica struct {
+	host.Replica
+	ended chan struct{} // closed when it was killed
+
+	mu     sync.Mutex
+	over   bool // true from the first kill or Stop
+	ending host.Ending
+}
+
+// kill ends the replica: no call is sent to it any more, and its instance is closed, because code in the process of a test cannot be
+// ended in the middle. It does nothing if the replica is being stopped.
+func (m *mortalReplica) kill(exit helvetype.Exit) {
+	m.mu.Lock()
+	over := m.over
+	m.over, m.ending = true, host.Ending{Exit: exit, First: true, FirstOfDeployment: true}
+	m.mu.Unlock()
+	if over {
+		return
+	}
+	serving.BaseOf(m).Refuse()
+	close(m.ended)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+		defer cancel()
+		m.Replica.Stop(ctx) //nolint:errcheck // the process of the replica has ended
+	}()
+}
+
+func (m *mortalReplica) Ended() <-chan struct{} { return m.ended }
+
+func (m *mortalReplica) Ending() host.Ending {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.ending
+}
+
+// Stop closes the instance, unless the replica was killed before.
+func (m *mortalReplica) Stop(ctx context.Context) error {
+	m.mu.Lock()
+	over := m.over
+	m.over = true
+	m.mu.Unlock()
+	if over {
+		return nil
+	}
+	return m.Replica.Stop(ctx)
+}
+
+// classOf is the code of a deployment of the application app, whose instances construct makes.
+func classOf(name string, methods map[string]*instance.Method, construct func(context.Context) (any, error)) *instance.Class {
+	return &instance.Class{App: "app", Deployment: name, Methods: methods, Construct: construct}
+}
+
+// nothing has no methods.
+type nothing struct{}
+
+// closeAfter closes the node at the end of the test.
+func (n *testNode) closeAfter(t *testing.T) {
+	t.Helper()
+	t.Cleanup(func() { n.Close(context.Background()) }) //nolint:errcheck // the test has seen what it wanted to see
+}

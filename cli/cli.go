@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -190,6 +191,8 @@ func (r *run) execute(ctx context.Context, args []string) error {
 	if external && iso == helve.InNode {
 		return usageError{errors.New("--isolation node: an application of another executable runs in workers of that")}
 	}
+	undump := func() {}
+	defer func() { undump() }()
 	log := logger(r.verbose)
 	w := heed(external, false)
 	defer w.stop()
@@ -206,7 +209,10 @@ func (r *run) execute(ctx context.Context, args []string) error {
 	if !external {
 		build = app.named
 	}
-	ctx = admin.WithMetrics(ctx, nodeMetrics)
+	ctx = admin.WithMetrics(ctx, func(n admin.Node) http.Handler {
+		undump = dumpAtQuit(n, os.Stderr)
+		return nodeMetrics(n)
+	})
 	system, err := config.Run(ctx, build)
 	if err != nil {
 		return r.flagged(err)

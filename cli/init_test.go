@@ -11,6 +11,9 @@ import (
 
 // The test executable is also the first process of a container, as far as orphans are concerned.
 func TestMain(m *testing.M) {
+	if os.Getenv("CLI_TEST_RUN") != "" {
+		os.Exit(Run([]string{"run", "--http", ""}, App("greeting", buildGreeter)))
+	}
 	script := os.Getenv("CLI_TEST_INIT")
 	if script == "" {
 		os.Exit(m.Run())

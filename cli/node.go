@@ -59,6 +59,7 @@ func nodeCommand() *cobra.Command {
 				}
 			}
 			// The driver acts on signals that both get: it may finish its work before it ends, and needs its node for that.
+			defer dumpAtQuit(n, os.Stderr)()
 			w := heed(false, true)
 			defer w.stop()
 			defer worker.ReapOrphans()()

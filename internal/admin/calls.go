@@ -21,12 +21,12 @@ func (a *Server) calls(w http.ResponseWriter, r *http.Request) {
 		}
 		limit = n
 	}
-	answer(w, http.StatusOK, a.CallList(q.Get("app"), q.Get("deployment"), limit))
+	answer(w, http.StatusOK, CallList(a.set.Node, q.Get("app"), q.Get("deployment"), limit))
 }
 
-// CallList is the list of the calls of the node, the oldest first, in which a running call waits for the calls that it has made.
-func (a *Server) CallList(app, deployment string, limit int) helvetype.CallList {
-	list := a.set.Node.Calls(app, deployment, limit)
+// CallList is the list of the calls of a node, the oldest first, in which a running call waits for the calls that it has made.
+func CallList(node Node, app, deployment string, limit int) helvetype.CallList {
+	list := node.Calls(app, deployment, limit)
 	if list.Calls == nil {
 		list.Calls = []helvetype.Call{}
 	}

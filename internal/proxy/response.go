@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"encoding/json"
 	"log/slog"
 	"net/http"
@@ -22,6 +23,15 @@ var (
 // length itself.
 const netHTTPBuffer = 2048
 
+// jsonText appends a text as a JSON string. The characters <, > and & stay as they are, as in every JSON that package codec writes.
+func jsonText(to, text []byte) []byte {
+	b := bytes.NewBuffer(to)
+	e := json.NewEncoder(b)
+	e.SetEscapeHTML(false)
+	e.Encode(string(text)) //nolint:errcheck // a string always encodes
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}
+
 // answer writes a result. A string is sent as text, unless the client accepts JSON and no type of text.
 func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, out call.Payload) {
 	h, body := w.Header(), out.Data
@@ -30,7 +40,7 @@ func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, out call.Payload)
 		h["Content-Type"] = textPlain
 		if onlyJSON(r) {
 			h["Content-Type"] = applicationJSON
-			body, _ = json.Marshal(string(out.Data))
+			body = jsonText(nil, out.Data)
 		}
 	case call.Raw:
 		h["Content-Type"] = octetStream

@@ -110,8 +110,7 @@ func (s *streaming) body(p call.Payload) []byte {
 	case call.None:
 		line.WriteString("null")
 	case call.Text:
-		b, _ := json.Marshal(string(p.Data))
-		line.Write(b)
+		line.Write(jsonText(nil, p.Data))
 	case call.Raw:
 		b, _ := json.Marshal(p.Data)
 		line.Write(b)

@@ -276,6 +276,16 @@ func (s *System) Reconfigure(ctx context.Context, app, deployment string, config
 	return publicError(s.node.Reconfigure(ctx, app, deployment, b))
 }
 
+// Scale sets the number of replicas of a deployment, 0 or more. It returns when the number is what the system aims at; the replicas
+// follow, and [System.Status] shows how far they are (Wanted, Replicas). No call is lost: a replica that is too many finishes its
+// calls first, within GracefulShutdownTimeout, and calls of a deployment without replicas wait. The youngest replicas go first.
+//
+// The number stays over a later [System.Deploy], unless that changes NumReplicas. For example, a deployment with NumReplicas 2 is
+// scaled to 5: a deploy with NumReplicas 2 leaves 5 replicas, and a deploy with NumReplicas 3 sets 3.
+func (s *System) Scale(ctx context.Context, app, deployment string, n int) error {
+	return publicError(s.node.Scale(ctx, app, deployment, n, "program", "System.Scale"))
+}
+
 func (s *System) deploy(ctx context.Context, make Build, retry bool) error {
 	app, def, err := s.prepare(ctx, make)
 	if err != nil {

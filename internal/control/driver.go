@@ -19,6 +19,8 @@ import (
 type Node interface {
 	Deploy(ctx context.Context, app controller.App) error
 	Delete(ctx context.Context, name string) error
+	// Scale sets the number of replicas of a deployment. by and why are for people.
+	Scale(ctx context.Context, app, deployment string, n int, by, why string) error
 	// Ingress opens the HTTP ingress if port is set and it is not open yet, and gives its URL; "" without one.
 	OpenHTTP(host string, port *int) (url string, err error)
 }
@@ -32,7 +34,7 @@ type Driver struct {
 // NewDriver makes the operations of a driver of a node.
 func NewDriver(n Node) *Driver {
 	d := &Driver{node: n}
-	d.table = protocol.NewTable("drivers", protocol.On(d.deploy), protocol.On(d.delete), protocol.On(d.http))
+	d.table = protocol.NewTable("drivers", protocol.On(d.deploy), protocol.On(d.delete), protocol.On(d.scale), protocol.On(d.http))
 	return d
 }
 
@@ -43,6 +45,10 @@ func (d *Driver) Control(ctx context.Context, op string, body json.RawMessage) (
 
 func (d *Driver) delete(ctx context.Context, r protocol.Delete) (protocol.Done, error) {
 	return protocol.Done{}, d.node.Delete(ctx, r.Name)
+}
+
+func (d *Driver) scale(ctx context.Context, r protocol.Scale) (protocol.Done, error) {
+	return protocol.Done{}, d.node.Scale(ctx, r.App, r.Deployment, *r.Replicas, "driver", r.Reason)
 }
 
 func (d *Driver) http(_ context.Context, r protocol.HTTP) (protocol.Address, error) {

@@ -139,6 +139,7 @@ func (d *deployment) scaleLocked(n int) {
 			running++
 		}
 	}
+	d.noteLocked() // the state that it scales from: for example, a deploy that has just ended has left it HEALTHY
 	d.wanted, d.scaling = n, states.ScalingDown
 	if n > running {
 		d.scaling = states.ScalingUp

@@ -79,7 +79,7 @@ func TestPageHasRequests(t *testing.T) {
 func TestPageExamples(t *testing.T) {
 	t.Parallel()
 	_, section := page(t)
-	port := 8000
+	port, replicas := 8000, 3
 	shown := map[string]bool{}
 	for _, x := range []struct {
 		request protocol.Operation
@@ -104,6 +104,7 @@ func TestPageExamples(t *testing.T) {
 			Deployments: []protocol.PythonDeployment{{Name: "D", Class: "hello:D", Options: json.RawMessage(`{"num_replicas":2}`), Uses: []string{}}},
 		}}, protocol.Address{URL: "http://127.0.0.1:8000"}},
 		{protocol.Delete{Name: "hello"}, protocol.Done{}},
+		{protocol.Scale{App: "hello", Deployment: "D", Replicas: &replicas, Reason: "a sale begins"}, protocol.Done{}},
 		{protocol.Status{}, helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{}}},
 		{protocol.Ingress{App: "hello"}, protocol.IngressMethod{Deployment: "D", Language: "python"}},
 		{protocol.HTTP{Host: "127.0.0.1", Port: &port}, protocol.Address{URL: "http://127.0.0.1:8000"}},

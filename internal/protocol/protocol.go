@@ -29,7 +29,7 @@ type Done struct{}
 func Requests() []Operation {
 	return []Operation{
 		StartReplica{}, CheckHealth{}, Reconfigure{}, Ping{}, StopReplica{}, RoutingStats{}, Release{},
-		GrantBlock{}, RecallBlock{}, ReturnBlock{}, Uses{}, Models{}, Deploy{}, Delete{}, Status{}, Ingress{}, HTTP{},
+		GrantBlock{}, RecallBlock{}, ReturnBlock{}, Uses{}, Models{}, Deploy{}, Delete{}, Scale{}, Status{}, Ingress{}, HTTP{},
 	}
 }
 

@@ -203,6 +203,15 @@ type Delete struct {
 	Name string `json:"name"`
 }
 
+// Scale is a driver's request to set the number of replicas of a deployment. The reply comes when the number is the target; the replicas
+// follow.
+type Scale struct {
+	App        string `json:"app"`
+	Deployment string `json:"deployment"`
+	Replicas   *int   `json:"replicas"` // 0 or more
+	Reason     string `json:"reason"`   // for people; may be ""
+}
+
 // HTTP is a driver's request to serve HTTP, before its first [Deploy].
 type HTTP struct {
 	Host string `json:"host"`
@@ -225,6 +234,7 @@ func (Status) Op() string       { return "status" }
 func (Ingress) Op() string      { return "ingress" }
 func (Deploy) Op() string       { return "deploy" }
 func (Delete) Op() string       { return "delete" }
+func (Scale) Op() string        { return "scale" }
 func (HTTP) Op() string         { return "http" }
 
 func (StartReplica) Reply() (r Started)    { return }
@@ -243,6 +253,7 @@ func (Status) Reply() (r helvetype.Status) { return }
 func (Ingress) Reply() (r IngressMethod)   { return }
 func (Deploy) Reply() (r Address)          { return }
 func (Delete) Reply() (r Done)             { return }
+func (Scale) Reply() (r Done)              { return }
 func (HTTP) Reply() (r Address)            { return }
 
 func (r StartReplica) check() (field, problem string) {
@@ -266,6 +277,18 @@ func needsSlots(replica string, slots int) (field, problem string) {
 		return "slots", "is negative"
 	}
 	return needsReplica(replica)
+}
+
+func (r Scale) check() (field, problem string) {
+	switch {
+	case r.App == "":
+		return "app", "is missing"
+	case r.Deployment == "":
+		return "deployment", "is missing"
+	case r.Replicas == nil:
+		return "replicas", "is missing"
+	}
+	return "", ""
 }
 
 func (r Uses) check() (field, problem string) {

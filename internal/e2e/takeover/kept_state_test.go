@@ -40,6 +40,7 @@ type errand struct {
 	Op   string `json:"op"`
 	ID   string `json:"id"`
 	MS   int    `json:"ms"` // how long the door waits
+	N    int    `json:"n"`  // replicas
 	Data []byte `json:"data"`
 }
 
@@ -156,6 +157,15 @@ func (m *Manor) Do(ctx context.Context, e errand) ([]found, error) {
 		f, err = m.do.With(helve.ModelID(e.ID)).Call(ctx, e)
 	case "reconfigure":
 		err = ownSystem.Load().Reconfigure(ctx, "estate", "Vault", e.ID)
+	case "scale":
+		err = ownSystem.Load().Scale(ctx, "estate", "Vault", e.N)
+		for tick := time.NewTicker(time.Millisecond); err == nil && len(ownSystem.Load().Status().Applications["estate"].Deployments["Vault"].Replicas) != e.N; {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				err = ctx.Err()
+			}
+		}
 	case "items":
 		for i, err := range m.items.Remote(ctx, 0).All() {
 			if err != nil {
@@ -290,6 +300,26 @@ func TestSeveralReplicasAreTakenOver(t *testing.T) {
 	}
 	first.close()
 	if n := len(fixture.Lines(filepath.Join(e.dir, "vaults"))); n != 3 {
+		t.Errorf("%d replicas were constructed", n)
+	}
+}
+
+// TestScaledNumberIsKept: the next node has the number of replicas that was set, until the application comes with another num_replicas.
+func TestScaledNumberIsKept(t *testing.T) {
+	e := newEstate(t)
+	first := e.node()
+	first.errand(errand{Op: "scale", N: 2})
+	was := first.errand(errand{Op: "all"})
+	first.kill()
+	next := e.node()
+	sameVaults(t, was, next.errand(errand{Op: "all"}))
+	next.kill()
+	last := e.node("HELVE_TEST_REPLICAS=4")
+	if n := len(last.errand(errand{Op: "all"})); n != 4 {
+		t.Errorf("%d replicas, where another num_replicas asks for 4", n)
+	}
+	last.close()
+	if n := len(fixture.Lines(filepath.Join(e.dir, "vaults"))); n != 3+2 {
 		t.Errorf("%d replicas were constructed", n)
 	}
 }

@@ -140,7 +140,6 @@ func (a *application) newRevision(def App, identity string, w *deployed) *revisi
 	a.revisions = w.number
 	r := &revision{app: a, number: w.number, def: def, identity: identity, wrote: w, settled: make(chan struct{}), concluded: make(chan struct{})}
 	r.ctx, r.cancel = context.WithCancelCause(a.ctx)
-	a.hosts.Runner = def.Runner
 	return r
 }
 
@@ -175,7 +174,7 @@ func (r *revision) deployment(s spec.Deployment) *deploymentRevision {
 
 // goWorker is the host of a deployment in a Go worker.
 func (r *revision) goWorker(h *host.Deployment) *host.GoWorker {
-	g := &host.GoWorker{Deployment: h, App: r.app.hosts, Graph: &r.def.Graph, Program: r.app.c.set.Program}
+	g := &host.GoWorker{Deployment: h, App: r.app.hosts, Graph: &r.def.Graph, Program: r.app.c.set.Program, Runner: r.def.Runner}
 	if r.def.Program != nil {
 		g.Program = *r.def.Program
 	}

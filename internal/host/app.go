@@ -13,9 +13,6 @@ import (
 // started. For example, a deploy that changes the number of replicas has the key of the revision before, and the new replicas start in
 // the worker that runs; a deploy of another executable starts a worker beside it.
 type App struct {
-	// Runner runs Go workers on goroutines of this process; nil starts processes. It is set before the first start.
-	Runner Runner
-
 	workers *Workers
 	name    string
 
@@ -53,7 +50,9 @@ func (a *App) goWorker(ctx context.Context, key string, start func() (*Worker, e
 	for {
 		a.mu.Lock()
 		s := a.slotLocked(key)
-		if w := s.worker; w != nil {
+		// A worker that was idle and is being ended is of no use. For example, an application changes from one build to another and back at
+		// once: the worker of the first build is on its way out, and another one starts.
+		if w := s.worker; w != nil && !w.ending.Load() {
 			a.mu.Unlock()
 			return w, nil
 		}

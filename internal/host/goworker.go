@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/helve-serve/helve/internal/spec"
@@ -24,6 +25,11 @@ type GoWorker struct {
 	Program Program
 	// Shared are the deployments that share the process, this one too.
 	Shared []*Deployment
+	// Runner runs the worker on a goroutine of this process; nil starts a process.
+	Runner Runner
+
+	keyOnce sync.Once
+	key     string
 }
 
 var _ Host = (*GoWorker)(nil)
@@ -49,10 +55,18 @@ func (h *GoWorker) Method(name string) Method {
 
 // Key says how the process is started: the executable, arguments, environment, directory and limits, and the application that it
 // builds. Two Go deployments with equal keys share a worker.
+//
+// The key is made once, because the executable may be replaced later. For example, a developer compiles a program again while it runs:
+// a replica that starts after that goes into the worker in which the others are.
 func (h *GoWorker) Key() string {
+	h.keyOnce.Do(func() { h.key = h.makeKey() })
+	return h.key
+}
+
+func (h *GoWorker) makeKey() string {
 	env, dir, limits := h.Graph.GoWorker()
 	p := h.Program
-	if h.App.Runner != nil { // of this process, which may build another application under the same name
+	if h.Runner != nil { // of this process, which may build another application under the same name
 		return fmt.Sprintf("runner %p", h.Graph)
 	}
 	b, err := json.Marshal([]any{h.Graph.Digest(), p.Path, Fingerprint(p.Path), p.Args, p.Dir, env, dir, limits})
@@ -104,7 +118,7 @@ func (h *GoWorker) Start(ctx context.Context, l Launch) (Replica, error) {
 // launchSpec joins the wishes of the deployments that share the worker.
 func (h *GoWorker) launchSpec() launchSpec {
 	env, dir, limits := h.Graph.GoWorker()
-	s := launchSpec{name: h.Deployment.App, key: h.Key(), graph: h.Graph, program: h.Program, extra: []string{"HELVE_WORKER=" + h.Deployment.App}, limits: limits}
+	s := launchSpec{name: h.Deployment.App, key: h.Key(), graph: h.Graph, program: h.Program, runner: h.Runner, extra: []string{"HELVE_WORKER=" + h.Deployment.App}, limits: limits}
 	if dir != "" {
 		s.program.Dir = dir
 	}

@@ -73,6 +73,7 @@ type launchSpec struct {
 	key                 string
 	graph               *spec.Graph
 	program             Program
+	runner              Runner   // of a Go worker on a goroutine of this process; nil starts the program
 	extra               []string // environment that nothing overrides
 	limits              spec.Limits
 	after               time.Duration // without an answer it is unresponsive
@@ -96,10 +97,7 @@ func (ws *Workers) spawn(ctx context.Context, app *App, of launchSpec) (*Worker,
 		ws.mu.Unlock()
 		return nil, errors.New("the node is closing")
 	}
-	run := app.Runner
-	if of.graph == nil { // Python's has a process
-		run = nil
-	}
+	run := of.runner
 	if run == nil {
 		if err := ws.listenLocked(); err != nil {
 			ws.mu.Unlock()

@@ -63,7 +63,7 @@ fuzz:
 	$(FUZZ) -fuzz '^FuzzKey$$'      ./internal/store
 	$(FUZZ) -fuzz '^FuzzOptions$$'  ./internal/spec
 	$(FUZZ) -fuzz '^FuzzRequest$$'  ./internal/proxy
-	$(FUZZ) -fuzz '^FuzzSnapshot$$' ./internal/node
+	$(FUZZ) -fuzz '^FuzzSnapshot$$' ./internal/controller
 	$(FUZZ) -fuzz '^FuzzTold$$'     -fuzzminimizetime 10x ./internal/node
 	$(FUZZ) -fuzz '^FuzzTable$$'    -fuzzminimizetime 100x ./internal/arena
 

@@ -10,9 +10,9 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/host"
-	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/serving"
+	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/telemetry"
 )
 
@@ -30,7 +30,7 @@ func newTestNode(s Settings) *testNode {
 	})
 }
 
-// startTestNode starts a controller with workers. of makes the host of a deployment.
+// startTestNode starts a controller with workers. of makes the host of a deployment; nil for that of its kind.
 func startTestNode(s Settings, w host.Settings, of func(*host.Deployment, *codec.Codec) host.Host) *testNode {
 	n := &testNode{}
 	if s.Logger == nil {
@@ -41,7 +41,9 @@ func startTestNode(s Settings, w host.Settings, of func(*host.Deployment, *codec
 	w.Logger, w.Codec, w.Node, w.Changed = s.Logger, s.Codec, s.Node, func() { n.Wake() }
 	n.workers = host.NewWorkers(w)
 	s.Workers = n.workers
-	s.Host = func(d *host.Deployment) host.Host { return of(d, s.Codec) }
+	if of != nil {
+		s.Host = func(d *host.Deployment) host.Host { return of(d, s.Codec) }
+	}
 	n.Controller = New(s)
 	return n
 }
@@ -75,7 +77,7 @@ func (n *testNode) running(app, deployment string) (running []*replica) {
 func valueOf(r *replica) any { return r.running.Instance().Value }
 
 // kill ends a replica as the end of its process does.
-func kill(r *replica, exit helvetype.Exit) { r.running.(*mortalReplica).kill(exit) }
+func kill(r *replica, ending host.Ending) { r.running.(*mortalReplica).kill(ending) }
 
 // mortalHost has replicas in this process that can be killed, as if each had a process of its own.
 type mortalHost struct{ host.Host }
@@ -107,10 +109,10 @@ type mortalReplica struct {
 
 // kill ends the replica: no call is sent to it any more, and its instance is closed, because code in the process of a test cannot be
 // ended in the middle. It does nothing if the replica is being stopped.
-func (m *mortalReplica) kill(exit helvetype.Exit) {
+func (m *mortalReplica) kill(ending host.Ending) {
 	m.mu.Lock()
 	over := m.over
-	m.over, m.ending = true, host.Ending{Exit: exit, First: true, FirstOfDeployment: true}
+	m.over, m.ending = true, ending
 	m.mu.Unlock()
 	if over {
 		return
@@ -144,12 +146,15 @@ func (m *mortalReplica) Stop(ctx context.Context) error {
 	return m.Replica.Stop(ctx)
 }
 
-// classOf is the code of a deployment of the application app, whose instances construct makes.
-func classOf(name string, methods map[string]*instance.Method, construct func(context.Context) (any, error)) *instance.Class {
-	return &instance.Class{App: "app", Deployment: name, Methods: methods, Construct: construct}
+// graphOf is the graph of the application app.
+func graphOf(deployments ...spec.Deployment) spec.Graph {
+	return spec.Graph{
+		App: "app", Deployments: deployments,
+		Ingress: &spec.IngressSpec{Deployment: deployments[0].Name, Method: "Call", Kind: spec.IngressMethod},
+	}
 }
 
-// nothing has no methods.
+// The type nothing has no methods.
 type nothing struct{}
 
 // closeAfter closes the node at the end of the test.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
@@ -334,7 +335,7 @@ func (s *simulation) kill() {
 	}
 	slices.SortFunc(running, func(a, b *replica) int { return strings.Compare(a.id, b.id) })
 	r := running[s.rnd.IntN(len(running))]
-	kill(r, helvetype.Exit{Replica: r.id, Reason: "killed", Code: -1, At: time.Now()})
+	kill(r, host.Ending{Exit: helvetype.Exit{Replica: r.id, Reason: "killed", Code: -1, At: time.Now()}, First: true, FirstOfDeployment: true})
 }
 
 // newPlan makes a revision and its definition.

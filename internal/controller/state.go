@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/spec"
@@ -51,7 +52,9 @@ type snapApplication struct {
 	Graph    spec.Graph                 `json:"graph"`    // specs and route
 	Configs  map[string]json.RawMessage `json:"configs,omitempty"`
 	Trials   map[string]json.RawMessage `json:"trials,omitempty"` // user configs that no replica has taken yet
-	Scales   map[string]store.Scale     `json:"scales,omitempty"` // numbers of replicas
+	// Former are replicas that a next node does not go on with: they stop, or their deployment has another version by now.
+	Former []string               `json:"former,omitempty"`
+	Scales map[string]store.Scale `json:"scales,omitempty"` // numbers of replicas
 }
 
 const (
@@ -128,7 +131,7 @@ func (c *Controller) claimLocked(r *revision) {
 	}
 	for _, w := range c.workers.Former(a.name) {
 		if same {
-			c.takeOverLocked(w, r)
+			c.takeOverLocked(w, r, was.Former)
 		} else {
 			c.workers.Dismiss(w.ID, "the application has changed")
 		}
@@ -136,18 +139,23 @@ func (c *Controller) claimLocked(r *revision) {
 }
 
 // takeOverLocked expects a worker and its replicas. They count as being there, so that nothing is started in their place
-// before it is known what has become of them.
-func (c *Controller) takeOverLocked(w host.WorkerRecord, r *revision) {
+// before it is known what has become of them. The former replicas end with their worker, or are stopped. For example, the node before was killed
+// while it changed a Python deployment from code 1 to code 2: the worker with code 1 is ended, and the other one serves.
+func (c *Controller) takeOverLocked(w host.WorkerRecord, r *revision, former []string) {
 	t := host.Takeover{ID: w.ID, Replicas: map[string]string{}, GiveUp: r.ctx}
 	recovered := map[string]*replica{}
 	for _, sr := range w.Replicas {
 		d := r.app.deployments[sr.Deployment]
-		if d == nil || d.now.revision != r {
+		if d == nil || d.now.revision != r || slices.Contains(former, sr.ID) {
 			continue
 		}
 		t.Replicas[sr.ID] = sr.Deployment
 		recovered[sr.ID] = c.newReplicaLocked(d, sr.ID, time.Now())
 		recovered[sr.ID].fireLocked(states.Recover, states.Facts{}, 0, nil)
+	}
+	if len(w.Replicas) > 0 && len(t.Replicas) == 0 {
+		c.workers.Dismiss(w.ID, "none of its replicas is wanted any more")
+		return
 	}
 	t.Host = func(deployment string) host.Host {
 		for _, d := range r.app.deployments {
@@ -161,7 +169,7 @@ func (c *Controller) takeOverLocked(w host.WorkerRecord, r *revision) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		d := r.app.deployments[deployment]
-		if d == nil || d.now.revision != r {
+		if d == nil || d.now.revision != r || slices.Contains(former, id) {
 			return false
 		}
 		u := c.newReplicaLocked(d, id, time.Now())
@@ -244,6 +252,11 @@ func (c *Controller) applicationsLocked() []snapApplication {
 		r := a.current
 		app := snapApplication{Name: a.name, Revision: r.number, Identity: r.identity, Graph: r.def.Graph}
 		for _, d := range a.deployments {
+			for id, of := range d.replicas {
+				if of.state == helvetype.ReplicaStopping || of.of.version != d.now.version || d.now.revision != r {
+					app.Former = append(app.Former, id)
+				}
+			}
 			e := d.now
 			if e.revision == r {
 				put(&app.Scales, d.name, d.scaleRecordLocked())
@@ -255,6 +268,7 @@ func (c *Controller) applicationsLocked() []snapApplication {
 				put(&app.Trials, d.name, e.trial.config)
 			}
 		}
+		slices.Sort(app.Former)
 		all = append(all, app)
 	}
 	slices.SortFunc(all, func(a, b snapApplication) int { return strings.Compare(a.Name, b.Name) })

@@ -12,6 +12,7 @@ import (
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/wire"
+	"github.com/helve-serve/helve/internal/worker"
 )
 
 // startApp is an application without workers.
@@ -98,5 +99,25 @@ func TestRunnerOfRevision(t *testing.T) {
 		if got := <-ran; got != h.name {
 			t.Errorf("the start of the %s revision ran the code of the %s", h.name, got)
 		}
+	}
+}
+
+// TestWorkerOfFormerProgram: a worker of the node before is not taken over for a host of another program, although it has no replica. For
+// example, the node before was killed when the last replica of the former program had just stopped.
+func TestWorkerOfFormerProgram(t *testing.T) {
+	t.Parallel()
+	a := startApp(t)
+	ws := a.workers
+	h := &GoWorker{Deployment: &Deployment{App: "app"}, App: a, Graph: &spec.Graph{App: "app"}, Program: Program{Path: "/no/such/program"}}
+	x := &expected{WorkerRecord{ID: "app-1", App: "app", Key: "another", Process: worker.Identity{PID: 1 << 30}}, make(chan struct{})}
+	ws.mu.Lock()
+	ws.former.expected, ws.former.missing = map[string]*expected{x.ID: x}, 1
+	ws.mu.Unlock()
+	if w := ws.TakeOver(Takeover{ID: x.ID, Host: func(string) Host { return h }, GiveUp: t.Context()}); w != nil {
+		t.Errorf("it was taken over: %s", w.ID())
+	}
+	<-x.decided
+	if left := ws.Former("app"); len(left) != 0 {
+		t.Errorf("it is expected still: %v", left)
 	}
 }

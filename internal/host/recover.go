@@ -272,6 +272,10 @@ func (ws *Workers) TakeOver(t Takeover) *Worker {
 	switch h := t.anyHost().(type) {
 	case *GoWorker:
 		app, of, graph = h.App, h.launchSpec(), h.Graph
+		if x.Key != of.key { // the node before was changing the application, and this worker has the former code
+			ws.dismissLocked(x, "its program has changed")
+			return nil
+		}
 		settled = app.expect(of.key)
 	case *PythonWorker:
 		app = h.App

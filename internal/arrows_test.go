@@ -18,7 +18,7 @@ var layers = [][]string{
 	{"internal/node", "internal/guest"},
 	{"internal/admin", "internal/control", "internal/metrics"},
 	{"internal/controller"},
-	{"internal/host", "internal/session"},
+	{"internal/host", "internal/session", "internal/records"},
 	{"internal/serving"},
 	{"internal/proxy", "internal/planner", "internal/worker", "internal/build", "internal/transport", "internal/router", "internal/gate", "internal/batch", "internal/models"},
 	{"internal/instance", "internal/wire", "internal/arena"},
@@ -52,6 +52,7 @@ var only = map[string][]string{
 	"internal/build":        {"internal/spec"},
 	"internal/telemetry":    {},
 	"internal/states":       {},
+	"internal/records":      {"internal/call", "internal/spec", "internal/store"},
 	"internal/admin":        {"internal/controller", "internal/telemetry"},
 	"internal/metrics":      {"internal/telemetry", "github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/collectors", "github.com/prometheus/client_golang/prometheus/promhttp"},
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
@@ -184,7 +185,7 @@ func (c *Controller) tryAdd(ctx context.Context, def App) (_ *revision, first *o
 	c.writing = def.Graph.App
 	defer c.writtenLocked()
 	c.mu.Unlock()
-	w, err := c.writeDeploy(ctx, &def, identity, f)
+	w, err := c.records.WriteDeploy(ctx, def.Graph, identity, c.origin(&def), f)
 	c.mu.Lock()
 	if err == nil && c.closing {
 		err = errors.New("the node is closing")
@@ -220,7 +221,7 @@ func (c *Controller) admitLocked(def App) (first *obstacle, _ error) {
 }
 
 // addLocked makes an application what should run, whose records w are in the store. there is the application as it is; nil for none.
-func (c *Controller) addLocked(def App, identity string, there *application, w *deployed) *revision {
+func (c *Controller) addLocked(def App, identity string, there *application, w *records.Deploy) *revision {
 	g := def.Graph
 	a := there
 	if a == nil {
@@ -228,7 +229,7 @@ func (c *Controller) addLocked(def App, identity string, there *application, w *
 		a.ctx, a.cancel = context.WithCancelCause(c.ctx)
 		c.apps[a.name] = a
 	}
-	for name, s := range w.scales {
+	for name, s := range w.Scales {
 		c.noteScaleLocked(a.name, name, s)
 	}
 	r := a.newRevision(def, identity, w)
@@ -295,7 +296,7 @@ func (c *Controller) unwant(ctx context.Context, a *application) error {
 	there := c.apps[a.name] == a
 	c.mu.Unlock()
 	if there {
-		if err := c.deleteRecords(ctx, a.name, 0); err != nil {
+		if err := c.records.Delete(ctx, a.name, 0); err != nil {
 			return fmt.Errorf("application %q: its records were not deleted: %w", a.name, err)
 		}
 	}

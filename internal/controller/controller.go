@@ -29,6 +29,7 @@ import (
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/proxy"
+	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/states"
 	"github.com/helve-serve/helve/internal/store"
@@ -68,12 +69,13 @@ type Controller struct {
 	wg   sync.WaitGroup // loop, starts and stops of replicas
 
 	target   chan struct{} // of one: full while an operation changes the target; filled before mu is taken
-	recorder *recorder
+	records  records.Target
+	recorder *records.Recorder
 
 	mu      sync.Mutex
-	scales  map[string]seenScale // the numbers of replicas as last seen, by the keys of their records
-	writing string               // the application whose records a deploy writes; "" for none
-	arrived []string             // its deployments whose numbers arrived meanwhile
+	scales  map[string]records.Scale // the numbers of replicas as last seen, by the keys of their records
+	writing string                   // the application whose records a deploy writes; "" for none
+	arrived []string                 // its deployments whose numbers arrived meanwhile
 	apps    map[string]*application
 	state   state
 	machine *states.Machine
@@ -87,7 +89,7 @@ func New(s Settings) *Controller {
 	ctx, stop := context.WithCancelCause(context.Background())
 	c := &Controller{
 		set: s, log: s.Logger, workers: s.Workers, ctx: ctx, stop: stop, kick: make(chan struct{}, 1),
-		apps: map[string]*application{}, machine: states.NewMachine(), target: make(chan struct{}, 1), scales: map[string]seenScale{},
+		apps: map[string]*application{}, machine: states.NewMachine(), target: make(chan struct{}, 1), scales: map[string]records.Scale{},
 		state: state{kick: make(chan struct{}, 1)},
 	}
 	if c.set.Store == nil {
@@ -96,10 +98,11 @@ func New(s Settings) *Controller {
 	if c.set.Blobs == nil {
 		c.set.Blobs = store.NewBlobs()
 	}
-	c.recorder = newRecorder(c.set.Store, c.log, s.Node)
+	c.records = records.Target{Store: c.set.Store, Blobs: c.set.Blobs, Log: c.log}
+	c.recorder = records.NewRecorder(c.set.Store, c.log, s.Node)
 	c.wg.Go(c.loop)
 	c.wg.Go(c.watchScales)
-	c.wg.Go(func() { c.recorder.run(ctx) })
+	c.wg.Go(func() { c.recorder.Run(ctx) })
 	return c
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
@@ -26,7 +27,7 @@ type revision struct {
 	first    bool // the application was not there before
 	def      App
 	identity string          // see [App.identity]
-	wrote    *deployed       // its records in the store
+	wrote    *records.Deploy // its records in the store
 	goKey    string          // of its Go worker; "" without one
 	ctx      context.Context // ends when it failed or its application is gone: starts under way are given up
 	cancel   context.CancelCauseFunc
@@ -136,9 +137,9 @@ func (e *deploymentRevision) policy() router.Policy {
 func (r *revision) id() string { return strconv.Itoa(r.number) }
 
 // newRevision makes the next revision of an application.
-func (a *application) newRevision(def App, identity string, w *deployed) *revision {
-	a.revisions = w.number
-	r := &revision{app: a, number: w.number, def: def, identity: identity, wrote: w, settled: make(chan struct{}), concluded: make(chan struct{})}
+func (a *application) newRevision(def App, identity string, w *records.Deploy) *revision {
+	a.revisions = w.Number
+	r := &revision{app: a, number: w.Number, def: def, identity: identity, wrote: w, settled: make(chan struct{}), concluded: make(chan struct{})}
 	r.ctx, r.cancel = context.WithCancelCause(a.ctx)
 	return r
 }
@@ -243,7 +244,7 @@ func (a *application) adoptLocked(r *revision) {
 			d = a.newDeploymentLocked(s.Name)
 		}
 		d.former, d.formerWanted = d.now, d.wanted
-		d.wanted, d.scaling = a.c.scales[store.ScaleKey(a.name, d.name).String()].record.Replicas, states.NotScaling
+		d.wanted, d.scaling = a.c.scales[store.ScaleKey(a.name, d.name).String()].Record.Replicas, states.NotScaling
 		d.continueLocked(e)
 		d.become(e)
 		d.forgetFailuresLocked()
@@ -285,7 +286,7 @@ func (a *application) revertLocked(cause error) {
 		if d.former != nil {
 			d.become(d.former)
 			d.former = nil
-			if ch, ok := failed.wrote.changed[d.name]; ok && a.c.scales[store.ScaleKey(a.name, d.name).String()].modified == ch.modified {
+			if failed.wrote.Set(d.name, a.c.scales[store.ScaleKey(a.name, d.name).String()]) {
 				d.wanted = d.formerWanted // see [Controller.putBack]
 			}
 		}

@@ -11,16 +11,11 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/states"
 	"github.com/helve-serve/helve/internal/store"
 )
-
-// seenScale is a record of the number of replicas as it was last seen.
-type seenScale struct {
-	record   store.Scale
-	modified int64 // the revision of the store that wrote it
-}
 
 // Scale sets the number of replicas of a deployment. It returns when the number is in the store and is the controller's target; the
 // replicas follow. by and why are for people who read the record. The number stays over deploys that do not change num_replicas.
@@ -28,7 +23,7 @@ func (c *Controller) Scale(ctx context.Context, app, name string, n int, by, why
 	if n < 0 || n > spec.MaxReplicas {
 		return call.NewError(helvetype.ReasonBadInput, fmt.Sprintf("the number of replicas must be at least 0 and at most %d, is %d", spec.MaxReplicas, n))
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, storeTime, errors.New("the store was not reached in time"))
+	ctx, cancel := context.WithTimeoutCause(ctx, records.Timeout, errors.New("the store was not reached in time"))
 	defer cancel()
 	if err := c.lockTarget(ctx); err != nil {
 		return err
@@ -48,24 +43,14 @@ func (c *Controller) writeScale(ctx context.Context, app, name string, s store.S
 	if err := c.unscalable(app, name); err != nil {
 		return err
 	}
-	op, err := store.Encode(store.ScaleKey(app, name), s)
-	for attempt := 1; err == nil; attempt++ {
-		was, _, err := c.set.Store.Get(ctx, op.Key)
-		if err != nil {
-			return scaleFailed(ctx, app, name, err)
-		}
-		revision, err := c.set.Store.Txn(ctx, store.Txn{If: []store.Condition{store.Unchanged(was)}, Then: []store.Op{op}})
-		if err == nil {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			c.noteScaleLocked(app, name, seenScale{s, revision}) // a Status that follows has the number already
-			return nil
-		}
-		if _, conflict := errors.AsType[*store.ConflictError](err); !conflict || attempt == writeAttempts {
-			return scaleFailed(ctx, app, name, err)
-		}
+	written, err := c.records.WriteScale(ctx, app, name, s)
+	if err != nil {
+		return scaleFailed(ctx, app, name, err)
 	}
-	return scaleFailed(ctx, app, name, err)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.noteScaleLocked(app, name, written) // a Status that follows has the number already
+	return nil
 }
 
 func scaleFailed(ctx context.Context, app, name string, err error) error {
@@ -92,9 +77,9 @@ func (c *Controller) unscalable(app, name string) error {
 // noteScaleLocked takes over a number of replicas that the store has. Numbers of one record may arrive late, from the watch, after the
 // operation that wrote a newer one: the newest counts. While a deploy of the application writes its records the number waits, because it is for
 // the revision that comes: else a deploy from 1 to 3 replicas would start two more of the revision that is about to go.
-func (c *Controller) noteScaleLocked(app, name string, s seenScale) {
+func (c *Controller) noteScaleLocked(app, name string, s records.Scale) {
 	key := store.ScaleKey(app, name).String()
-	if c.scales[key].modified >= s.modified {
+	if c.scales[key].Modified >= s.Modified {
 		return
 	}
 	c.scales[key] = s
@@ -107,7 +92,7 @@ func (c *Controller) noteScaleLocked(app, name string, s seenScale) {
 		c.log.Warn("a number of replicas is for a deployment that is not there", "record", key)
 		return
 	}
-	a.deployments[name].scaleLocked(s.record.Replicas)
+	a.deployments[name].scaleLocked(s.Record.Replicas)
 }
 
 // writtenLocked ends the time in which a deploy writes the records of an application.
@@ -116,14 +101,14 @@ func (c *Controller) writtenLocked() {
 	c.writing, c.arrived = "", nil
 	for _, name := range arrived {
 		if a := c.apps[app]; a != nil && a.deployments[name] != nil {
-			a.deployments[name].scaleLocked(c.scales[store.ScaleKey(app, name).String()].record.Replicas)
+			a.deployments[name].scaleLocked(c.scales[store.ScaleKey(app, name).String()].Record.Replicas)
 		}
 	}
 }
 
 // scaleRecordLocked is the number of replicas of a deployment as a record.
 func (d *deployment) scaleRecordLocked() store.Scale {
-	s := d.app.c.scales[store.ScaleKey(d.app.name, d.name).String()].record
+	s := d.app.c.scales[store.ScaleKey(d.app.name, d.name).String()].Record
 	s.Replicas = d.wanted
 	return s
 }
@@ -200,7 +185,7 @@ func (c *Controller) noteScale(kv store.KV) {
 		} else if err == nil {
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			c.noteScaleLocked(key.App, key.Deployment, seenScale{s, kv.Modified})
+			c.noteScaleLocked(key.App, key.Deployment, records.Scale{Record: s, Modified: kv.Modified})
 			return
 		}
 	}
@@ -211,7 +196,7 @@ func (c *Controller) noteScale(kv store.KV) {
 func (c *Controller) forgetScale(kv store.KV) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.scales[kv.Key].modified < kv.Modified {
+	if c.scales[kv.Key].Modified < kv.Modified {
 		delete(c.scales, kv.Key)
 	}
 }

@@ -1,4 +1,4 @@
-package controller
+package records
 
 import (
 	"context"
@@ -6,11 +6,9 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/store"
 )
 
@@ -19,13 +17,12 @@ const (
 	leaseTime  = 10 * time.Second
 	renewEvery = 3 * time.Second
 	leaveTime  = 2 * time.Second // how long the end of a node waits for the store
-	messageMax = 4 << 10         // bytes of the message of a replica's record
 )
 
-// recorder writes what this node has into the store: nodes/N, which lives as long as the node, and per replica assign/N/ID and
+// Recorder writes the state of this node into the store: nodes/N, which lives as long as the node, and per replica assign/N/ID and
 // replicas/N/ID. The controller changes replicas while it holds its mutex, and the store may be slow, so the records wait in a queue,
 // one per key. For example, a replica that starts and is ready while the store does not answer has one record written afterwards: RUNNING.
-type recorder struct {
+type Recorder struct {
 	store store.Store
 	log   *slog.Logger
 	node  string
@@ -33,20 +30,21 @@ type recorder struct {
 	incarnation string
 
 	kick  chan struct{}
-	lease store.Lease // of the node's record; only run uses it
+	lease store.Lease // of the node's record; only Run uses it
 
 	mu      sync.Mutex
 	waiting map[string]store.Op
 }
 
-func newRecorder(s store.Store, l *slog.Logger, node string) *recorder {
-	return &recorder{
+// NewRecorder makes the recorder of a node. Run it.
+func NewRecorder(s store.Store, l *slog.Logger, node string) *Recorder {
+	return &Recorder{
 		store: s, log: l, node: node, incarnation: rand.Text(), kick: make(chan struct{}, 1), waiting: map[string]store.Op{},
 	}
 }
 
-// put writes an operation soon. It does not block.
-func (r *recorder) put(op store.Op, err error) {
+// Put writes an operation soon. It does not block.
+func (r *Recorder) Put(op store.Op, err error) {
 	if err != nil { // a mistake in the program
 		r.log.Error("a record was not made", "error", err)
 		return
@@ -60,8 +58,8 @@ func (r *recorder) put(op store.Op, err error) {
 	}
 }
 
-// run writes until ctx ends, and deletes all records of the node then.
-func (r *recorder) run(ctx context.Context) {
+// Run writes until ctx ends, and deletes all records of the node then.
+func (r *Recorder) Run(ctx context.Context) {
 	defer r.leave(ctx)
 	timer := time.NewTimer(0) // the first lease
 	defer timer.Stop()
@@ -83,7 +81,7 @@ func (r *recorder) run(ctx context.Context) {
 }
 
 // renew keeps the node's record alive, and makes it where it is missing: at first, and after a time in which the process did not run.
-func (r *recorder) renew(ctx context.Context) (err error) {
+func (r *Recorder) renew(ctx context.Context) (err error) {
 	defer r.again()
 	if r.lease != nil && r.lease.Renew(ctx) == nil {
 		return nil
@@ -105,7 +103,7 @@ func (r *recorder) renew(ctx context.Context) (err error) {
 }
 
 // again lets records be written that a failure has left.
-func (r *recorder) again() {
+func (r *Recorder) again() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.waiting) > 0 {
@@ -116,8 +114,8 @@ func (r *recorder) again() {
 	}
 }
 
-// flush writes the records that wait. Those that were not written wait on, unless there are newer ones of their keys.
-func (r *recorder) flush(ctx context.Context) error {
+// flush writes the records that wait. Records that were not written wait on, unless there are newer ones of their keys.
+func (r *Recorder) flush(ctx context.Context) error {
 	r.mu.Lock()
 	waiting := r.waiting
 	r.waiting = map[string]store.Op{}
@@ -142,7 +140,7 @@ func (r *recorder) flush(ctx context.Context) error {
 }
 
 // leave deletes the records of the node, which ends in order.
-func (r *recorder) leave(ctx context.Context) {
+func (r *Recorder) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTime)
 	defer cancel()
 	if r.lease != nil {
@@ -167,31 +165,4 @@ func (r *recorder) leave(ctx context.Context) {
 			return
 		}
 	}
-}
-
-// recordLocked writes the records of a replica, after a change of its state or its revision. A replica without a state is gone. The
-// assignment ends when the replica is to stop, its state when it has stopped.
-func (r *replica) recordLocked(reason, message string) {
-	c := r.dep.app.c
-	assign, state := store.AssignKey(c.set.Node, r.id), store.ReplicaKey(c.set.Node, r.id)
-	if r.state == "" {
-		c.recorder.put(store.Delete(assign.String()), nil)
-		c.recorder.put(store.Delete(state.String()), nil)
-		return
-	}
-	a := store.Assign{App: r.dep.app.name, Deployment: r.dep.name, Revision: uint64(r.of.revision.number), Version: r.of.version}
-	if r.state == helvetype.ReplicaStopping {
-		c.recorder.put(store.Delete(assign.String()), nil)
-	} else {
-		c.recorder.put(store.Encode(assign, a))
-	}
-	since := time.Now().UTC()
-	if r.record.State == r.state {
-		since = r.record.Since
-	}
-	r.record = store.Replica{
-		App: a.App, Deployment: a.Deployment, Revision: a.Revision, Version: a.Version, State: r.state, Reason: reason,
-		Message: strings.ToValidUTF8(message[:min(len(message), messageMax)], ""), Since: since,
-	}
-	c.recorder.put(store.Encode(state, r.record))
 }

@@ -1,0 +1,157 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/records"
+	"github.com/helve-serve/helve/internal/store"
+)
+
+// Operations on the target go one after the other: each holds [Controller.target] while it decides and writes. It is a channel, because a
+// writer may wait for the store, and must be able to give up. It is taken before Controller.mu, and never while that is held.
+
+// lockTarget waits for its turn to change the target.
+func (c *Controller) lockTarget(ctx context.Context) error {
+	select {
+	case c.target <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return call.EndOf(ctx)
+	}
+}
+
+func (c *Controller) unlockTarget() { <-c.target }
+
+// storing bounds the time of writes that have to be made although the caller has gone.
+func storing(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(context.WithoutCancel(ctx), records.Timeout, errors.New("the store was not reached in time"))
+}
+
+// formerLocked is what this node knows of an application that is deployed.
+func (c *Controller) formerLocked(there *application, name, identity string) (f records.Former) {
+	if there != nil {
+		f = records.Former{Running: true, Number: there.revisions, Submitted: records.Submitted(there.current.def.Graph), Scales: map[string]store.Scale{}}
+		for _, d := range there.deployments {
+			f.Scales[d.name] = d.scaleRecordLocked()
+		}
+		return f
+	}
+	was, ok := c.state.apps[name]
+	if !ok {
+		return records.Former{}
+	}
+	f = records.Former{Number: was.Revision, Submitted: records.Submitted(was.Graph), Scales: was.Scales}
+	if was.Identity == identity { // it is the same revision again
+		f.Number--
+	}
+	return f
+}
+
+// origin says where an application was deployed from: host and directory.
+func (c *Controller) origin(def *App) string {
+	dir := c.set.Program.Dir
+	if def.Python.Dir != "" {
+		dir = def.Python.Dir
+	} else if def.Program != nil {
+		dir = def.Program.Dir
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return dir
+	}
+	return host + ":" + dir
+}
+
+// conclude ends a deploy in the store, once its revision runs or has failed. If it runs, records go that nothing needs any more;
+// else the records are put back as they were, as far as no other writer has changed them since. For example, a deploy sets scale/hello/D from 2 to 3
+// and fails: 2 is put back, unless it was scaled to 5 meanwhile.
+func (c *Controller) conclude(ctx context.Context, r *revision, runs bool) {
+	a := r.app
+	ctx, cancel := storing(ctx)
+	defer cancel()
+	err := c.lockTarget(ctx)
+	if err == nil {
+		switch {
+		case runs:
+			err = c.records.Trim(ctx, r.def.Graph, r.number)
+		case r.first:
+			if err = c.records.Delete(ctx, a.name, r.wrote.Modified); err == nil {
+				c.mu.Lock()
+				a.leaveLocked() // before another deploy has its turn
+				c.mu.Unlock()
+			}
+		default:
+			err = c.putBack(ctx, a.name, r.wrote)
+		}
+		c.unlockTarget()
+	}
+	if err != nil {
+		c.log.Error("the records of an application are not up to date", "app", a.name, "error", err)
+	}
+	c.mu.Lock()
+	if a.concluding == r.concluded {
+		a.concluding = nil
+	}
+	c.mu.Unlock()
+	close(r.concluded)
+}
+
+// withdraw takes back the records of a deploy that was not begun.
+func (c *Controller) withdraw(ctx context.Context, app string, first bool, w *records.Deploy) {
+	ctx, cancel := storing(ctx)
+	defer cancel()
+	undo := func() error { return c.putBack(ctx, app, w) }
+	if first {
+		undo = func() error { return c.records.Delete(ctx, app, w.Modified) }
+	}
+	if err := undo(); err != nil {
+		c.log.Error("the records of an application are not up to date", "app", app, "error", err)
+	}
+}
+
+// putBack writes the records that a failed deploy has changed as they were before.
+func (c *Controller) putBack(ctx context.Context, app string, w *records.Deploy) error {
+	written, err := c.records.PutBack(ctx, app, w)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for name, s := range written {
+		c.noteScaleLocked(app, name, s)
+	}
+	return err
+}
+
+// messageMax bounds the message of a replica's record, in bytes.
+const messageMax = 4 << 10
+
+// recordLocked writes the records of a replica, after a change of its state or its revision. A replica without a state is gone. The
+// assignment ends when the replica is to stop, its state when it has stopped.
+func (r *replica) recordLocked(reason, message string) {
+	c := r.dep.app.c
+	assign, state := store.AssignKey(c.set.Node, r.id), store.ReplicaKey(c.set.Node, r.id)
+	if r.state == "" {
+		c.recorder.Put(store.Delete(assign.String()), nil)
+		c.recorder.Put(store.Delete(state.String()), nil)
+		return
+	}
+	a := store.Assign{App: r.dep.app.name, Deployment: r.dep.name, Revision: uint64(r.of.revision.number), Version: r.of.version}
+	if r.state == helvetype.ReplicaStopping {
+		c.recorder.Put(store.Delete(assign.String()), nil)
+	} else {
+		c.recorder.Put(store.Encode(assign, a))
+	}
+	since := time.Now().UTC()
+	if r.record.State == r.state {
+		since = r.record.Since
+	}
+	r.record = store.Replica{
+		App: a.App, Deployment: a.Deployment, Revision: a.Revision, Version: a.Version, State: r.state, Reason: reason,
+		Message: strings.ToValidUTF8(message[:min(len(message), messageMax)], ""), Since: since,
+	}
+	c.recorder.Put(store.Encode(state, r.record))
+}

@@ -1,0 +1,391 @@
+// Package records writes and reads the records of the control plane: the target of applications (target.go), and the state of this node
+// (recorder.go). It decides nothing beside the number of replicas that a deploy leaves or sets.
+package records
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/store"
+)
+
+// The target of an application is in the store: revisions/A/N is the application as it was deployed, apps/A names the revision that should run, and
+// scale/A/D is the number of replicas of a deployment. A deploy writes the three in one transaction before it changes anything in
+// this process. For example, the second deploy of "hello", with 3 replicas of D where the first had 2, puts revisions/hello/0000000002,
+// apps/hello {revision: 2} and scale/hello/D {replicas: 3}.
+//
+// Every write compares: it is applied only if the records are as they were when the write was decided.
+//
+// Operations on the target of an application go one after the other; the controller sees to that.
+
+// The bounds of writes.
+const (
+	// Timeout is how long an operation waits for the store.
+	Timeout       = 10 * time.Second
+	writeAttempts = 5  // how often a write is decided again after another writer was faster
+	revisionsKept = 10 // the newest revisions of an application that stay in the store
+)
+
+// Target has the target records of all applications. Its methods may be called from any goroutine.
+type Target struct {
+	Store store.Store
+	Blobs *store.Blobs // the parts of records that are too large for the store
+	Log   *slog.Logger
+}
+
+// write is an operation on a record, and the condition for it. The condition's key is "" for none.
+type write struct {
+	store.Op
+	only store.Condition
+}
+
+// commit applies writes, and gives the revision of the store that each key has then. It is one transaction, unless there are
+// more writes than a store takes in one, as for an application with more than 98 deployments: then the last writes are applied last.
+func (t *Target) commit(ctx context.Context, writes []write) (modified map[string]int64, err error) {
+	modified = make(map[string]int64, len(writes))
+	for part := range slices.Chunk(writes, store.MaxOps) {
+		var txn store.Txn
+		for _, w := range part {
+			txn.Then = append(txn.Then, w.Op)
+			if w.only.Key != "" {
+				txn.If = append(txn.If, w.only)
+			}
+		}
+		revision, err := t.Store.Txn(ctx, txn)
+		if err != nil {
+			return modified, err
+		}
+		for _, w := range part {
+			modified[w.Key] = revision
+		}
+	}
+	return modified, nil
+}
+
+// Deploy has the target records that a deploy has written.
+type Deploy struct {
+	Number   int              // of the revision
+	Modified int64            // the revision of the store that wrote apps/A
+	Scales   map[string]Scale // the numbers of replicas of all deployments
+	before   store.Stored[store.App]
+	changed  map[string]changedScale // the deployments whose number of replicas the deploy has set
+}
+
+// Scale is a record of the number of replicas as it was last seen.
+type Scale struct {
+	Record   store.Scale
+	Modified int64 // the revision of the store that wrote it
+}
+
+// Set says whether the deploy has set the number of replicas of a deployment, and now is still that number.
+func (w *Deploy) Set(deployment string, now Scale) bool {
+	c, ok := w.changed[deployment]
+	return ok && c.modified == now.Modified
+}
+
+type changedScale struct {
+	before   store.Stored[store.Scale] // Modified is 0 for none
+	modified int64
+}
+
+// Former describes an application before a deploy of it.
+type Former struct {
+	Running   bool                   // the application is in this node
+	Number    int                    // of its last revision
+	Submitted map[string]int         // num_replicas in that
+	Scales    map[string]store.Scale // numbers of replicas, for deployments of which the store has none
+}
+
+// Submitted is num_replicas of each deployment of a graph.
+func Submitted(g spec.Graph) map[string]int {
+	all := make(map[string]int, len(g.Deployments))
+	for _, d := range g.Deployments {
+		all[d.Name] = d.Options.Effective().NumReplicas
+	}
+	return all
+}
+
+// WriteDeploy writes the target records of a deploy of g. identity is that of its code, "" for none; origin is where it was deployed from.
+func (t *Target) WriteDeploy(ctx context.Context, g spec.Graph, identity, origin string, f Former) (*Deploy, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, Timeout, errors.New("the store was not reached in time"))
+	defer cancel()
+	for attempt := 1; ; attempt++ {
+		w, err := t.tryWriteDeploy(ctx, g, identity, origin, f)
+		if err == nil {
+			return w, nil
+		}
+		if ctx.Err() != nil {
+			return nil, call.EndOf(ctx)
+		}
+		if _, conflict := errors.AsType[*store.ConflictError](err); !conflict || attempt == writeAttempts {
+			return nil, fmt.Errorf("application %q: its records were not written: %w", g.App, err)
+		}
+	}
+}
+
+func (t *Target) tryWriteDeploy(ctx context.Context, g spec.Graph, identity, origin string, f Former) (*Deploy, error) {
+	name := g.App
+	before, err := store.Get(ctx, t.Store, store.AppKey(name))
+	if err != nil {
+		return nil, err
+	}
+	if before.Modified != 0 && !f.Running {
+		if err := t.readFormer(ctx, name, before.Record.Revision, &f); err != nil {
+			return nil, err
+		}
+	}
+	w := &Deploy{Number: f.Number + 1, before: before, changed: map[string]changedScale{}, Scales: map[string]Scale{}}
+	there, _, err := t.Store.List(ctx, store.Scales(name).String())
+	if err != nil {
+		return nil, err
+	}
+	var writes []write
+	for _, d := range g.Deployments {
+		ws, err := w.scale(name, d, f, there)
+		if err != nil {
+			return nil, err
+		}
+		writes = append(writes, ws...)
+	}
+	revision, blob, err := t.revisionRecord(g, identity, origin, w.Number)
+	if err != nil {
+		return nil, err
+	}
+	app, err := store.Encode(store.AppKey(name), store.App{Revision: uint64(w.Number)})
+	if err != nil {
+		return nil, err
+	}
+	writes = append(writes, write{revision, store.Condition{Key: revision.Key}}, write{app, store.Unchanged(before.KV)})
+	modified, err := t.commit(ctx, writes)
+	if err != nil {
+		if blob {
+			t.Blobs.Delete(revision.Key)
+		}
+		return nil, err
+	}
+	w.Modified = modified[app.Key]
+	for _, d := range g.Deployments {
+		if m := modified[store.ScaleKey(name, d.Name).String()]; m != 0 {
+			s := w.Scales[d.Name]
+			s.Modified = m
+			w.Scales[d.Name] = s
+			if ch, ok := w.changed[d.Name]; ok {
+				ch.modified = m
+				w.changed[d.Name] = ch
+			}
+		}
+	}
+	return w, nil
+}
+
+// readFormer completes the description of an application with the records that the store has of it: a node that ran before has written them.
+func (t *Target) readFormer(ctx context.Context, app string, current uint64, f *Former) error {
+	kvs, _, err := t.Store.List(ctx, store.Revisions(app).String())
+	if err != nil {
+		return err
+	}
+	for _, kv := range kvs {
+		key, err := store.ParseKey(kv.Key)
+		if err != nil {
+			t.Log.Warn("a record is not known", "error", err)
+			continue
+		}
+		f.Number = max(f.Number, int(key.Revision))
+		if key.Revision != current {
+			continue
+		}
+		if g, err := t.graphOf(kv); err != nil {
+			t.Log.Warn("the revision before cannot be read: numbers of replicas are those of the deploy", "error", err)
+		} else {
+			f.Submitted = Submitted(g)
+		}
+	}
+	return nil
+}
+
+// graphOf is the graph of a revision's record.
+func (t *Target) graphOf(kv store.KV) (g spec.Graph, err error) {
+	r, err := store.Decode[store.Revision](kv)
+	if err != nil || r.GraphDigest == "" {
+		return r.Graph, err
+	}
+	b, err := t.Blobs.Get(kv.Key, r.GraphDigest)
+	if err == nil {
+		err = json.Unmarshal(b, &g)
+	}
+	return g, err
+}
+
+// scale decides the number of replicas of a deployment. It is num_replicas if that was another one in the deploy before; else it stays
+// the same. For example, D was deployed with 2 replicas and scaled to 5: a deploy with 2 leaves 5, and a deploy with 3 sets 3.
+func (w *Deploy) scale(app string, d spec.Deployment, f Former, there []store.KV) ([]write, error) {
+	key := store.ScaleKey(app, d.Name)
+	var was store.Stored[store.Scale]
+	readable := false
+	if i := slices.IndexFunc(there, func(kv store.KV) bool { return kv.Key == key.String() }); i >= 0 {
+		record, err := store.Decode[store.Scale](there[i])
+		was, readable = store.Stored[store.Scale]{KV: there[i], Record: record}, err == nil
+	}
+	n := d.Options.Effective().NumReplicas
+	next := store.Scale{Replicas: n, By: "deploy", Reason: fmt.Sprintf("num_replicas of revision %d", w.Number), At: time.Now().UTC()}
+	if last, ok := f.Submitted[d.Name]; ok && last == n {
+		if readable {
+			w.Scales[d.Name] = Scale{was.Record, was.Modified}
+			return nil, nil
+		}
+		if s, ok := f.Scales[d.Name]; ok {
+			next = s
+		}
+	}
+	was.Key = key.String()
+	op, err := store.Encode(key, next)
+	if err != nil {
+		return nil, err
+	}
+	w.Scales[d.Name] = Scale{Record: next}
+	w.changed[d.Name] = changedScale{before: was}
+	return []write{{op, store.Unchanged(was.KV)}}, nil
+}
+
+// revisionRecord is the record of a revision. blob: its graph is too large for a record, and was put beside it.
+func (t *Target) revisionRecord(g spec.Graph, identity, origin string, number int) (op store.Op, blob bool, err error) {
+	key := store.RevisionKey(g.App, uint64(number))
+	r := store.Revision{Graph: g, From: origin, At: time.Now().UTC()}
+	if identity != "" {
+		r.Code = []string{identity}
+	}
+	if op, err = store.Encode(key, r); err != nil || len(op.Value) <= store.MaxValue {
+		return op, false, err
+	}
+	b, err := json.Marshal(g)
+	if err != nil {
+		return op, false, err
+	}
+	r.Graph, r.GraphDigest = spec.Graph{}, t.Blobs.Put(key.String(), b)
+	op, err = store.Encode(key, r)
+	return op, true, err
+}
+
+// PutBack writes the records that a failed deploy has changed as they were before, and gives the numbers of replicas that it has written.
+// Records that another writer has changed since stay.
+func (t *Target) PutBack(ctx context.Context, app string, w *Deploy) (written map[string]Scale, err error) {
+	op, err := store.Encode(store.AppKey(app), w.before.Record)
+	if err != nil {
+		return nil, err
+	}
+	writes := []write{{op, store.Condition{Key: op.Key, Modified: w.Modified}}}
+	back := map[string]store.Scale{}
+	for name, ch := range w.changed {
+		key := store.ScaleKey(app, name)
+		op := store.Delete(key.String())
+		if ch.before.Modified != 0 {
+			s := ch.before.Record
+			s.Reason, s.At = fmt.Sprintf("revision %d failed to start", w.Number), time.Now().UTC()
+			if op, err = store.Encode(key, s); err != nil {
+				return nil, err
+			}
+			back[name] = s
+		}
+		writes = append(writes, write{op, store.Condition{Key: op.Key, Modified: ch.modified}})
+	}
+	for {
+		modified, err := t.commit(ctx, writes)
+		conflict, ok := errors.AsType[*store.ConflictError](err)
+		if err == nil {
+			written = map[string]Scale{}
+			for name, s := range back {
+				if m := modified[store.ScaleKey(app, name).String()]; m != 0 {
+					written[name] = Scale{s, m}
+				}
+			}
+			return written, nil
+		} else if !ok {
+			return nil, err
+		}
+		writes = slices.DeleteFunc(writes, func(w write) bool { // another writer was there since
+			return slices.ContainsFunc(conflict.Records, func(kv store.KV) bool { return kv.Key == w.Key })
+		})
+	}
+}
+
+// Trim deletes the oldest revisions, and the numbers of deployments that the application does not have any more.
+func (t *Target) Trim(ctx context.Context, g spec.Graph, number int) error {
+	app := g.App
+	var writes []write
+	revisions, _, err := t.Store.List(ctx, store.Revisions(app).String())
+	if err != nil {
+		return err
+	}
+	for _, kv := range revisions[:max(len(revisions)-revisionsKept, 0)] {
+		if kv.Key != store.RevisionKey(app, uint64(number)).String() {
+			writes = append(writes, write{Op: store.Delete(kv.Key)})
+		}
+	}
+	scales, _, err := t.Store.List(ctx, store.Scales(app).String())
+	if err != nil {
+		return err
+	}
+	for _, kv := range scales {
+		if key, err := store.ParseKey(kv.Key); err == nil && !slices.ContainsFunc(g.Deployments, func(d spec.Deployment) bool { return d.Name == key.Deployment }) {
+			writes = append(writes, write{Op: store.Delete(kv.Key)})
+		}
+	}
+	return t.commitDeletes(ctx, writes)
+}
+
+// Delete deletes the target of an application. written is the revision of the store that wrote apps/A; 0 for any.
+func (t *Target) Delete(ctx context.Context, app string, written int64) error {
+	record, _, err := t.Store.Get(ctx, store.AppKey(app).String())
+	if err != nil || written != 0 && record.Modified != written { // the records are of another deploy
+		return err
+	}
+	writes := []write{{store.Delete(record.Key), store.Unchanged(record)}}
+	for _, prefix := range []string{store.Revisions(app).String(), store.Scales(app).String()} {
+		kvs, _, err := t.Store.List(ctx, prefix)
+		if err != nil {
+			return err
+		}
+		for _, kv := range kvs {
+			writes = append(writes, write{Op: store.Delete(kv.Key)})
+		}
+	}
+	return t.commitDeletes(ctx, writes)
+}
+
+func (t *Target) commitDeletes(ctx context.Context, writes []write) error {
+	if _, err := t.commit(ctx, writes); err != nil {
+		return err
+	}
+	for _, w := range writes {
+		t.Blobs.Delete(w.Key)
+	}
+	return nil
+}
+
+// WriteScale replaces the number of replicas of a deployment.
+func (t *Target) WriteScale(ctx context.Context, app, deployment string, s store.Scale) (Scale, error) {
+	op, err := store.Encode(store.ScaleKey(app, deployment), s)
+	if err != nil {
+		return Scale{}, err
+	}
+	for attempt := 1; ; attempt++ {
+		was, _, err := t.Store.Get(ctx, op.Key)
+		if err != nil {
+			return Scale{}, err
+		}
+		revision, err := t.Store.Txn(ctx, store.Txn{If: []store.Condition{store.Unchanged(was)}, Then: []store.Op{op}})
+		if err == nil {
+			return Scale{s, revision}, nil
+		}
+		if _, conflict := errors.AsType[*store.ConflictError](err); !conflict || attempt == writeAttempts {
+			return Scale{}, err
+		}
+	}
+}

@@ -64,7 +64,7 @@ fuzz:
 	$(FUZZ) -fuzz '^FuzzOptions$$'  ./internal/spec
 	$(FUZZ) -fuzz '^FuzzRequest$$'  ./internal/proxy
 	$(FUZZ) -fuzz '^FuzzSnapshot$$' ./internal/controller
-	$(FUZZ) -fuzz '^FuzzTold$$'     -fuzzminimizetime 10x ./internal/node
+	$(FUZZ) -fuzz '^FuzzReport$$'   -fuzzminimizetime 10x ./internal/host
 	$(FUZZ) -fuzz '^FuzzTable$$'    -fuzzminimizetime 100x ./internal/arena
 
 # A node with crashes at random: make simulate SEEDS=100000 for the long run. HELVE_SIMULATION_SEED=n runs one seed again.

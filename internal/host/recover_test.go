@@ -1,0 +1,62 @@
+package host
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/serving"
+)
+
+// newIdleWorkers has no worker yet.
+func newIdleWorkers() *Workers {
+	return NewWorkers(Settings{Logger: slog.New(slog.DiscardHandler), Codec: codec.New(), Node: "local", Changed: func() {}})
+}
+
+// newDeployment is a deployment as it serves, without replicas.
+func newDeployment() *serving.Deployment {
+	return serving.New(slog.New(slog.DiscardHandler), "local", "app", "D")
+}
+
+// TestIDsAheadOfTheSnapshot: workers and replicas that are started after the state was saved have ids that the next node does not give
+// out.
+func TestIDsAheadOfTheSnapshot(t *testing.T) {
+	t.Parallel()
+	ws := newIdleWorkers()
+	defer ws.Close(errors.New("the test is over"))
+	for _, id := range []uint64{0, 1, idsAhead - 1, idsAhead, 10*idsAhead + 3} {
+		ws.mu.Lock()
+		ws.lastID = id
+		ws.mu.Unlock()
+		if saved, _ := ws.Snapshot(); saved < id+idsAhead {
+			t.Errorf("%d ids were given out, and the next begins at %d", id, saved)
+		}
+	}
+}
+
+// TestStrayPipes: pipes of workers that the state does not know are removed, and their ids are not used again.
+func TestStrayPipes(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, name := range []string{"app-7.stdout", "app-7.stderr", "an-other-12.stdout", "known-99.stdout", "known-99.stderr", "x-y.stdout"} {
+		if err := syscall.Mkfifo(filepath.Join(dir, name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"node.sock", "run-1.stdout"} { // the latter is no pipe, so it is not a worker's
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if above := removeStrayPipes(dir, []WorkerRecord{{ID: "known-99"}}); above < 13 || above > 99+idsAhead {
+		t.Errorf("ids begin at %d", above)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(left) != 5 {
+		t.Errorf("%v, %v", left, err)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/protocol"
+	"github.com/helve-serve/helve/internal/pysource"
 )
 
 // pythonEnv overrides the interpreter of Python deployments.
@@ -52,8 +54,10 @@ func (d *deployment) bind(method string) {
 	}
 }
 
-// pythonSource describes the start of the application's Python workers, with the class and the arguments of each.
-func (a *App) pythonSource(dir string) (host.Python, error) {
+// pythonSource describes the start of the application's Python workers, with the class and the arguments of each. versions has the
+// code version of each deployment whose module is found; the others have new code in every deploy.
+func (a *App) pythonSource(dir string) (_ host.Python, versions map[string]string, _ error) {
+	versions = map[string]string{}
 	p := host.Python{Dir: dir, Last: []string{dir}, Code: map[string]protocol.Code{}}
 	for _, d := range a.deployments {
 		if d.python == nil {
@@ -62,17 +66,40 @@ func (a *App) pythonSource(dir string) (host.Python, error) {
 		if p.Interpreter == "" {
 			path, err := interpreter()
 			if err != nil {
-				return p, fmt.Errorf("deployment %q: %w", d.name, err)
+				return p, nil, fmt.Errorf("deployment %q: %w", d.name, err)
 			}
 			p.Interpreter = path
 		}
 		args, err := a.encodeArgs(d.python.args)
 		if err != nil {
-			return p, fmt.Errorf("deployment %q: arguments: %w", d.name, err)
+			return p, nil, fmt.Errorf("deployment %q: arguments: %w", d.name, err)
 		}
 		p.Code[d.name] = protocol.Code{Import: d.python.importPath, Args: args}
+		module, _, _ := strings.Cut(d.python.importPath, ":")
+		if digest := pysource.Digest(module, d.pythonPath(dir)); digest != "" {
+			versions[d.name] = digest
+		}
 	}
-	return p, nil
+	return p, versions, nil
+}
+
+// pythonPath are the directories in which a worker finds the program's own modules: those of PYTHONPATH, and then its directory.
+func (d *deployment) pythonPath(dir string) (dirs []string) {
+	last := []string{dir}
+	if d.options.Dir != "" {
+		last = []string{d.options.Dir, dir}
+	}
+	path, ok := d.options.Env["PYTHONPATH"]
+	if !ok {
+		path = os.Getenv("PYTHONPATH")
+	}
+	for _, p := range filepath.SplitList(path) {
+		if !filepath.IsAbs(p) {
+			p = filepath.Join(last[0], p)
+		}
+		dirs = append(dirs, p)
+	}
+	return append(dirs, last...)
 }
 
 func interpreter() (string, error) {

@@ -331,7 +331,7 @@ func (s *System) prepare(ctx context.Context, make Build) (*App, controller.App,
 		s.config.Logger.Warn("deployments use each other in a cycle", "app", app.name, "cycle", strings.Join(cycle, " -> "))
 	}
 	def := controller.App{Graph: graph, Classes: app.classes(), Policies: app.policies()}
-	if def.Python, err = app.pythonSource(s.dir); err != nil {
+	if def.Python, def.CodeVersions, err = app.pythonSource(s.dir); err != nil {
 		return wrong(err)
 	}
 	if s.hosting {

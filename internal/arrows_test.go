@@ -24,7 +24,7 @@ var layers = [][]string{
 	{"internal/instance", "internal/wire", "internal/arena"},
 	{"internal/codec", "internal/store/storetest"},
 	{"internal/protocol", "internal/store"},
-	{"internal/call", "internal/spec", "internal/codec/pickle", "internal/logs", "internal/gcfloor", "internal/listen", "internal/telemetry", "internal/states"},
+	{"internal/call", "internal/spec", "internal/codec/pickle", "internal/logs", "internal/gcfloor", "internal/listen", "internal/telemetry", "internal/states", "internal/pysource"},
 	{"helvetype"},
 }
 
@@ -53,6 +53,7 @@ var only = map[string][]string{
 	"internal/telemetry":    {},
 	"internal/states":       {},
 	"internal/records":      {"internal/call", "internal/spec", "internal/store"},
+	"internal/pysource":     {},
 	"internal/admin":        {"internal/controller", "internal/telemetry"},
 	"internal/metrics":      {"internal/telemetry", "github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/collectors", "github.com/prometheus/client_golang/prometheus/promhttp"},
 }

@@ -120,6 +120,7 @@ func (c *Controller) Deploy(ctx context.Context, def App) error {
 		if deleted { // the caller that deletes it waits for its end
 			return err
 		}
+		c.awaitRestored(ctx, a)
 		return fmt.Errorf("application %s stays at revision %d: %w", a.name, now, err)
 	}
 	ctx = context.WithoutCancel(ctx)

@@ -80,7 +80,7 @@ type Controller struct {
 	state   state
 	machine *states.Machine
 	closing bool
-	changed chan struct{} // closed when a replica is gone; nil while no goroutine waits
+	changed chan struct{} // closed when a replica is gone or has another user config; nil while no goroutine waits
 	readier chan struct{} // closed when a replica is ready; nil while no goroutine waits
 }
 
@@ -138,10 +138,25 @@ func (c *Controller) loop() {
 // apply brings the replicas closer to the target, and says when to look again.
 func (c *Controller) apply(now time.Time) (wake time.Time) {
 	c.mu.Lock()
+	wake, behind := c.applyLocked(now)
+	c.mu.Unlock()
+	if len(behind) == 0 {
+		return wake
+	}
+	for _, r := range behind {
+		c.follow(r)
+	}
+	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.settleAllLocked()
+	return wake
+}
+
+// applyLocked is apply but for the replicas that have the options of another revision than their own, which it returns.
+func (c *Controller) applyLocked(now time.Time) (wake time.Time, behind []*replica) {
 	defer c.noteLocked()
 	if until := c.workers.Hold(now); !until.IsZero() {
-		return until
+		return until, nil
 	}
 	targets, observed, history := c.observeLocked()
 	actions, wake := planner.Plan(targets, observed, history, now)
@@ -172,10 +187,24 @@ do:
 			}
 		}
 	}
-	for _, a := range c.apps { // one without replicas is ready at once
+	c.settleAllLocked()
+	for _, a := range c.apps {
+		for _, d := range a.deployments {
+			for _, r := range d.replicas {
+				if r.state == helvetype.ReplicaRunning && r.applied != r.of {
+					behind = append(behind, r)
+				}
+			}
+		}
+	}
+	return wake, behind
+}
+
+// settleAllLocked ends the start of every revision that runs: also of one without replicas, which is ready at once.
+func (c *Controller) settleAllLocked() {
+	for _, a := range c.apps {
 		c.settleLocked(a.current)
 	}
-	return wake
 }
 
 func (c *Controller) observeLocked() (targets []planner.Target, observed []planner.Observed, history map[planner.Key]planner.History) {
@@ -245,7 +274,7 @@ func (c *Controller) awaitUses(ctx context.Context, d *deployment) error {
 	}
 }
 
-// changedLocked gives a channel that is closed when a replica is gone.
+// changedLocked gives a channel that is closed when a replica is gone or has another user config.
 func (c *Controller) changedLocked() <-chan struct{} {
 	if c.changed == nil {
 		c.changed = make(chan struct{})
@@ -253,8 +282,8 @@ func (c *Controller) changedLocked() <-chan struct{} {
 	return c.changed
 }
 
-// goneLocked closes the channel of changedLocked.
-func (c *Controller) goneLocked() {
+// tellLocked closes the channel of changedLocked.
+func (c *Controller) tellLocked() {
 	if c.changed != nil {
 		close(c.changed)
 		c.changed = nil

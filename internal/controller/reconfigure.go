@@ -153,6 +153,7 @@ func (m *reconfiguration) run(ctx context.Context) {
 			for _, r := range running {
 				r.config = m.number
 			}
+			c.tellLocked()
 		} else { // the config may bring them back
 			e.trial = &trial{m.config, m.number}
 			d.starting.n, d.running.n = 0, 0
@@ -277,6 +278,7 @@ func (m *reconfiguration) restore(last json.RawMessage, number int) {
 		case err == nil:
 			c.mu.Lock()
 			r.config = number
+			c.tellLocked()
 			c.mu.Unlock()
 		case last == nil && !took:
 		case took:
@@ -382,6 +384,40 @@ func (c *Controller) configureLocked(r *replica) {
 		default:
 			c.replaceLocked(r, fmt.Errorf("replica %s cannot be given the user config: %w", r.id, err))
 		}
+		c.tellLocked()
 		c.Wake()
 	})
+}
+
+// restoredLocked says whether every replica that runs has the user config of its revision.
+func (a *application) restoredLocked() bool {
+	for _, d := range a.deployments {
+		for _, r := range d.replicas {
+			if r.state == helvetype.ReplicaRunning && r.of == d.now && (r.changing != nil || r.config != d.now.configNumber) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// awaitRestored waits until the replicas of an application that went back to the revision before have their user configs again, or
+// ctx ends.
+func (c *Controller) awaitRestored(ctx context.Context, a *application) {
+	for {
+		c.mu.Lock()
+		over := a.endingLocked() || a.restoredLocked()
+		changed := c.changedLocked()
+		c.mu.Unlock()
+		if over {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		case <-c.ctx.Done():
+			return
+		}
+	}
 }

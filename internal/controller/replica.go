@@ -28,6 +28,7 @@ type replica struct {
 	order int             // among the starts of its deployment
 	// ---
 	of         *deploymentRevision // that it belongs to: it goes from one revision to the next that leaves its version as it is
+	applied    *deploymentRevision // whose options the replica has: see [Controller.follow]
 	running    host.Replica        // nil until it was started
 	routed     router.Replica      // nil until its router knows of it
 	state      helvetype.ReplicaState
@@ -77,6 +78,7 @@ func (c *Controller) newReplicaLocked(d *deployment, id string, now time.Time) *
 // launchLocked starts the replica on a goroutine of its own. w has it already, or is nil.
 func (c *Controller) launchLocked(r *replica, w *host.Worker) {
 	starter := r.of.starter
+	r.applied = r.of
 	c.wg.Go(func() {
 		running, err := starter.Start(r.ctx, host.Launch{
 			ID: r.id, Life: c.ctx, Worker: w,
@@ -215,11 +217,33 @@ func constructorError(r *replica, err error) error {
 	return &c
 }
 
+// follow gives a replica the options of the revision that it belongs to now, if it has the options of another: the number of its
+// slots, and the options that its host keeps. It is called by one goroutine at a time for a replica: by the start of the replica until it
+// is ready, then by the loop. Controller.mu is free meanwhile, because calls that wait get new slots at once.
+func (c *Controller) follow(r *replica) {
+	c.mu.Lock()
+	e, running, behind := r.of, r.running, r.applied != r.of
+	c.mu.Unlock()
+	if !behind {
+		return
+	}
+	serving.BaseOf(running).Slots().SetMax(e.host.Options.MaxOngoingRequests)
+	e.starter.Adopt(running)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r.applied = e
+}
+
 // ready puts a started replica into its router, unless it is no longer wanted. It returns false for a replica that must be given the
 // newest user config first.
 func (c *Controller) ready(r *replica) bool {
-	c.mu.Lock()
 	d := r.dep
+	c.mu.Lock()
+	for r.applied != r.of { // the application has changed while the replica was started
+		c.mu.Unlock()
+		c.follow(r)
+		c.mu.Lock()
+	}
 	if d.replicas[r.id] != r {
 		c.mu.Unlock()
 		return true
@@ -364,7 +388,7 @@ func (c *Controller) forgetLocked(r *replica, event states.Event, facts states.F
 	if r.routed != nil {
 		r.dep.serving.Router.Forget(r.routed)
 	}
-	c.goneLocked()
+	c.tellLocked()
 }
 
 // leavePlaceLocked leaves the replica's place to the next that starts of its revision. Replicas of other revisions are not in its place:

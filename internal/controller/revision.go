@@ -219,10 +219,19 @@ func (d *deployment) continueLocked(e *deploymentRevision) {
 	if last == nil || last.code == "" || last.code != e.code || spec.MostUpdate(spec.Changes(last.host.Options, e.host.Options)) == spec.NewReplicas {
 		return
 	}
-	e.version, e.ran = last.version, last.ran
+	if last.config != nil && e.config == nil { // a replica cannot be told that it has none any more
+		return
+	}
+	e.version = last.version
 	if string(last.config) == string(e.config) {
 		e.configNumber = last.configNumber
 	}
+	e.inherit(last)
+}
+
+// inherit takes over the history of the replicas from a revision that has the same.
+func (e *deploymentRevision) inherit(last *deploymentRevision) {
+	e.ran = e.ran || last.ran
 	e.openPlaces, e.lastExit = slices.Clone(last.openPlaces), last.lastExit
 }
 
@@ -261,7 +270,8 @@ func (d *deployment) forgetFailuresLocked() {
 	d.failures, d.starting.n, d.running.n, d.gaveUp, d.message = 0, 0, 0, false, ""
 }
 
-// become changes the deployment to its form in a revision. Calls that wait go on waiting, in the same queue.
+// become changes the deployment to its form in a revision. Calls that wait go on waiting, in the same queue. Replicas of the same
+// version go on; the loop gives them the options of the revision ([Controller.follow]) and its user config ([Controller.configureLocked]).
 func (d *deployment) become(e *deploymentRevision) {
 	d.now = e
 	o := &e.host.Options
@@ -284,6 +294,9 @@ func (a *application) revertLocked(cause error) {
 	a.current, a.previous = a.previous, nil
 	for _, d := range a.deployments {
 		if d.former != nil {
+			if d.former.version == d.now.version {
+				d.former.inherit(d.now)
+			}
 			d.become(d.former)
 			d.former = nil
 			if failed.wrote.Set(d.name, a.c.scales[store.ScaleKey(a.name, d.name).String()]) {
@@ -346,12 +359,13 @@ func (c *Controller) settleLocked(r *revision) {
 		ready := 0
 		for _, running := range d.serving.Router.Replicas() {
 			have := d.replicas[running.ID()]
-			if have == nil || have.of.version != e.version { // the replica takes calls until the loop has stopped it
+			if have == nil || have.of != e { // the replica takes calls until the loop has stopped it
 				return
 			}
-			if have.config == e.configNumber {
-				ready++
+			if have.config != e.configNumber || have.applied != e { // the loop gives them to the replica
+				return
 			}
+			ready++
 		}
 		if ready < d.wanted {
 			return

@@ -320,7 +320,7 @@ func (a *App) identity(own host.Program) string {
 	blob := sha256.Sum256(a.Python.Blob)
 	b, err := json.Marshal([]any{
 		a.Graph.Digest(), p.Path, host.Fingerprint(p.Path), p.Args, p.Dir, env, dir, limits,
-		python, a.Python.Interpreter, a.Python.SysPath, a.Python.Last, a.Python.Dir, a.Python.Env, hex.EncodeToString(blob[:]), a.Python.Code,
+		python, a.Python.Interpreter, a.Python.SysPath, a.Python.Last, a.Python.Dir, a.Python.Env, hex.EncodeToString(blob[:]), a.Python.Code, a.CodeVersions,
 	})
 	if err != nil {
 		return "" // equal to nothing, see [Controller.claimLocked]
@@ -330,7 +330,7 @@ func (a *App) identity(own host.Program) string {
 }
 
 // pythonCode identifies the code of a Python deployment and the process that runs it; "" for code that is new in each deploy, unless
-// version says otherwise. The code of two revisions is equal when both come from one import path whose module file has the same
+// version says otherwise. The code of two revisions is equal when both come from one import path whose module files have the same
 // bytes, or when both set the same version. Pickles are never compared: they differ from run to run.
 func (a *App) pythonCode(name, version string) string {
 	code := a.CodeVersions[name]

@@ -53,6 +53,13 @@ func (h *GoWorker) Method(name string) Method {
 	return Method{In: "json"}
 }
 
+// Adopt gives a replica in the worker the options of this deployment.
+func (h *GoWorker) Adopt(r Replica) {
+	if r, ok := r.(*workerReplica); ok {
+		r.adopt(h.Deployment)
+	}
+}
+
 // Key says how the process is started: the executable, arguments, environment, directory and limits, and the application that it
 // builds. Two Go deployments with equal keys share a worker.
 //

@@ -39,6 +39,9 @@ func (h *InProcess) Method(name string) Method {
 	return Method{In: "json"}
 }
 
+// Adopt does nothing: a replica in this process has no options of its own.
+func (h *InProcess) Adopt(Replica) {}
+
 // Start runs the constructor.
 func (h *InProcess) Start(ctx context.Context, l Launch) (Replica, error) {
 	d := h.Deployment

@@ -53,6 +53,14 @@ func (h *PythonWorker) Method(name string) Method {
 	return Method{In: "request"}
 }
 
+// Adopt gives a replica the options of this deployment, and takes its methods as those of all.
+func (h *PythonWorker) Adopt(r Replica) {
+	if r, ok := r.(*workerReplica); ok {
+		r.adopt(h.Deployment)
+		h.methods.CompareAndSwap(nil, &r.methods)
+	}
+}
+
 func methodNames(all []protocol.Method) []string {
 	names := make([]string, len(all))
 	for i, m := range all {
@@ -128,7 +136,7 @@ func (h *PythonWorker) start(ctx context.Context, w *Worker, l Launch, code *pro
 	if err != nil {
 		return nil, err
 	}
-	r.healthCheck, r.routingStats = s.Health, s.RoutingStats
+	r.healthCheck, r.routingStats, r.methods = s.Health, s.RoutingStats, s.Methods
 	h.methods.Store(&s.Methods)
 	return r, h.checkMethods(s.Methods)
 }

@@ -399,6 +399,7 @@ func (w *Worker) resumeReplica(ctx context.Context, d *Deployment, l Launch, met
 	if methods != nil {
 		var all []protocol.Method
 		json.Unmarshal(had.Methods, &all) //nolint:errcheck // without them an ingress serves nothing, and says so
+		r.methods = all
 		methods(all)
 	} else {
 		r.lendSlots()

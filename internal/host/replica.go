@@ -14,6 +14,7 @@ import (
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/serving"
+	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/transport"
 	"github.com/helve-serve/helve/internal/wire"
@@ -28,7 +29,9 @@ type workerReplica struct {
 	wire   transport.Wire
 	slots  lentSlots // of a Go worker
 
-	healthCheck, routingStats bool // the replica has them; set before it serves
+	options                   atomic.Pointer[spec.Effective] // of the revision that the replica belongs to; dep has the options of its start
+	methods                   []protocol.Method              // of a Python class; set before the replica serves
+	healthCheck, routingStats bool                           // the replica has them; set before it serves
 	inService                 atomic.Bool
 	stopping                  atomic.Bool
 	lent                      *telemetry.Lent // counters of calls under lent slots; nil: none are lent
@@ -42,6 +45,7 @@ func (w *Worker) newReplica(d *Deployment, l Launch, python bool) (*workerReplic
 		wire: transport.Wire{Peer: w.peer, Replica: l.ID, Python: python, Codec: ws.set.Codec},
 	}
 	r.Init(l.Life, l.ID, ws.set.Node, d.Options.MaxOngoingRequests)
+	r.options.Store(&d.Options)
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	if ws.all[w.id] != w {
@@ -60,6 +64,12 @@ func (w *Worker) newReplica(d *Deployment, l Launch, python bool) (*workerReplic
 		}
 	}
 	return r, nil
+}
+
+// adopt gives the replica the options of another revision. The worker has no part in them: the node counts slots and watches times.
+func (r *workerReplica) adopt(d *Deployment) {
+	r.options.Store(&d.Options)
+	r.slots.fit(r)
 }
 
 // forget takes the replica out of its worker.
@@ -94,7 +104,7 @@ func (r *workerReplica) Stop(ctx context.Context) error {
 
 func (r *workerReplica) Reconfigure(ctx context.Context, config json.RawMessage) error {
 	_, err := protocol.Ask(ctx, r.worker.peer, protocol.Reconfigure{
-		Replica: r.ID(), UserConfig: config, TimeoutS: secondsLeft(ctx, r.dep.Options.ConstructTimeout),
+		Replica: r.ID(), UserConfig: config, TimeoutS: protocol.SecondsOf(r.options.Load().ConstructTimeout),
 	})
 	if errors.Is(err, wire.ErrEnded) && ctx.Err() == nil {
 		return errors.New("its worker ended while it was given the user config")
@@ -104,25 +114,16 @@ func (r *workerReplica) Reconfigure(ctx context.Context, config json.RawMessage)
 
 func (r *workerReplica) CheckHealth(ctx context.Context) error {
 	_, err := protocol.Ask(ctx, r.worker.peer, protocol.CheckHealth{
-		Replica: r.ID(), TimeoutS: secondsLeft(ctx, r.dep.Options.HealthCheckTimeout),
+		Replica: r.ID(), TimeoutS: protocol.SecondsOf(r.options.Load().HealthCheckTimeout),
 	})
 	return r.restore(err)
 }
 
 func (r *workerReplica) RoutingStats(ctx context.Context) (json.RawMessage, error) {
 	reply, err := protocol.Ask(ctx, r.worker.peer, protocol.RoutingStats{
-		Replica: r.ID(), TimeoutS: secondsLeft(ctx, r.dep.Options.RoutingStatsTimeout),
+		Replica: r.ID(), TimeoutS: protocol.SecondsOf(r.options.Load().RoutingStatsTimeout),
 	})
 	return reply.Stats, err
-}
-
-// secondsLeft is the time until ctx ends, for a worker; otherwise if ctx has no deadline. A deploy may change the time limits of a replica
-// that goes on: the caller knows the present limits, and the replica the limits with which it was started.
-func secondsLeft(ctx context.Context, otherwise time.Duration) protocol.Seconds {
-	if deadline, ok := ctx.Deadline(); ok {
-		return protocol.SecondsOf(max(time.Until(deadline), 0))
-	}
-	return protocol.SecondsOf(otherwise)
 }
 
 func (r *workerReplica) restore(err error) error {

@@ -35,7 +35,7 @@ func (ws *Workers) unresponsive(w *Worker, since time.Time, stacks string, own b
 		w.stuck = s
 		var limit time.Duration
 		for _, r := range replicas {
-			if m := r.dep.Options.MaxUnresponsive; m > 0 && (limit == 0 || m < limit) {
+			if m := r.options.Load().MaxUnresponsive; m > 0 && (limit == 0 || m < limit) {
 				limit = m
 			}
 		}

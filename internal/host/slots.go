@@ -27,7 +27,7 @@ type lentSlots struct {
 // lendSlots has the replica lend slots to its worker, and recall them when a caller waits at its gate.
 func (r *workerReplica) lendSlots() {
 	r.Slots().OnWaiting(func() { r.slots.recall(r, false) })
-	if r.dep.Options.RequestRouter.Policy != spec.PowerOfTwo || r.lent == nil {
+	if r.lent == nil {
 		return
 	}
 	r.LendWith(func(caller *serving.Caller) {
@@ -41,7 +41,8 @@ func (r *workerReplica) lendSlots() {
 func (l *lentSlots) lend(r *workerReplica) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.calls++; l.calls < lendEvery || l.over {
+	// A call under a lent slot is out of sight of another policy.
+	if l.calls++; l.calls < lendEvery || l.over || r.options.Load().RequestRouter.Policy != spec.PowerOfTwo {
 		return
 	}
 	l.calls = 0
@@ -83,6 +84,15 @@ func (l *lentSlots) recall(r *workerReplica, forGood bool) {
 			l.returned(r, got.Slots)
 		}
 	}()
+}
+
+// fit recalls the slots if the replica may not lend as many under the options that it has now: it has fewer slots, or a routing policy
+// under which no slot is lent. For example, a replica has lent four of its eight slots, and then has two: without the recall four calls
+// would go on in the worker at a time, because a slot that a call there releases is idle there for the next.
+func (l *lentSlots) fit(r *workerReplica) {
+	if r.Slots().Load() > r.Slots().Max() || r.options.Load().RequestRouter.Policy != spec.PowerOfTwo {
+		l.recall(r, false)
+	}
 }
 
 // returned gives slots back to the gate. A worker cannot return more than it has.

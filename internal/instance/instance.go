@@ -228,6 +228,10 @@ func (i *Instance) Reconfigure(ctx context.Context, config json.RawMessage) erro
 		case <-ctx.Done():
 			return call.EndOf(ctx)
 		}
+		if ctx.Err() != nil { // given up before it began: another may have been given since
+			<-i.configuring
+			return call.EndOf(ctx)
+		}
 	}
 	return guard(ctx, func() error {
 		if i.configuring != nil {

@@ -7,9 +7,12 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -75,6 +78,13 @@ func (k *Kept) Work(ctx context.Context, _ helve.None) (string, error) {
 	return k.word, err
 }
 
+// Inside is how many calls of Work run.
+func (k *Kept) Inside(context.Context, helve.None) (int, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.inside, nil
+}
+
 // Open lets calls of Work end. Open of false holds the next ones, and gives how many ran at a time since the last time.
 func (k *Kept) Open(_ context.Context, open bool) (peak int, _ error) {
 	k.mu.Lock()
@@ -96,6 +106,7 @@ func (k *Kept) Open(_ context.Context, open bool) (peak int, _ error) {
 type keeper interface {
 	Who(context.Context, helve.None) (Identity, error)
 	Work(context.Context, helve.None) (string, error)
+	Inside(context.Context, helve.None) (int, error)
 	Open(ctx context.Context, open bool) (int, error)
 }
 
@@ -136,12 +147,13 @@ var keptKinds = map[string]keptKind{ //nolint:gochecknoglobals // a constant
 
 // kept is a running Kept, with a client that calls it all the time: none of its calls may fail.
 type kept struct {
-	t     *testing.T
-	sys   *helve.System
-	build func(o helve.Options) helve.Build
-	who   helve.Method[helve.None, Identity]
-	work  helve.Method[helve.None, string]
-	open  helve.Method[bool, int]
+	t      *testing.T
+	sys    *helve.System
+	build  func(o helve.Options) helve.Build
+	who    helve.Method[helve.None, Identity]
+	work   helve.Method[helve.None, string]
+	inside helve.Method[helve.None, int]
+	open   helve.Method[bool, int]
 }
 
 func startKept(t *testing.T, kind keptKind, o helve.Options) *kept {
@@ -152,7 +164,8 @@ func startKept(t *testing.T, kind keptKind, o helve.Options) *kept {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.who, k.work, k.open = helve.MethodNamed[helve.None, Identity](h, "Who"), helve.MethodNamed[helve.None, string](h, "Work"), helve.MethodNamed[bool, int](h, "Open")
+	k.who, k.work = helve.MethodNamed[helve.None, Identity](h, "Who"), helve.MethodNamed[helve.None, string](h, "Work")
+	k.inside, k.open = helve.MethodNamed[helve.None, int](h, "Inside"), helve.MethodNamed[bool, int](h, "Open")
 	return k
 }
 
@@ -354,13 +367,17 @@ func TestLimitChangesUnderCalls(t *testing.T) {
 	})
 }
 
-// running waits until so many calls run and wait.
+// running waits until so many calls run and wait. Calls that run have entered the method.
 func (k *kept) running(running, queued int) {
 	k.t.Helper()
 	fixture.Eventually(k.t, func() string {
 		c := k.sys.Status().Applications["kept"].Deployments["Kept"].Calls
 		if c.Running != running || c.Queued != queued {
 			return fmt.Sprintf("%d calls run and %d wait, want %d and %d", c.Running, c.Queued, running, queued)
+		}
+		got, err := k.inside.Broadcast(k.t.Context(), helve.None{}).Results(k.t.Context()) // takes no slot
+		if err != nil || len(got) != 1 || got[0].Value != running {
+			return fmt.Sprintf("calls in the method: %+v, %v; want %d", got, err, running)
 		}
 		return ""
 	})
@@ -485,5 +502,168 @@ func TestRedeployInNodeReplaces(t *testing.T) {
 			}
 		}
 		before = after
+	}
+}
+
+// Busy counts its calls.
+type Busy struct{ inside, peak, calls atomic.Int64 }
+
+func (b *Busy) Work(context.Context, helve.None) error {
+	n := b.inside.Add(1)
+	defer b.inside.Add(-1)
+	for p := b.peak.Load(); n > p && !b.peak.CompareAndSwap(p, n); p = b.peak.Load() {
+	}
+	b.calls.Add(1)
+	runtime.Gosched() // others may come in
+	return nil
+}
+
+// Count gives how many calls of Work there were, and how many at a time, since the last Count.
+func (b *Busy) Count(context.Context, helve.None) ([2]int64, error) {
+	return [2]int64{b.calls.Swap(0), b.peak.Swap(b.inside.Load())}, nil
+}
+
+// Presser calls Busy, which is in the same worker.
+type Presser struct {
+	work helve.Method[helve.None, helve.None]
+}
+
+// Press calls from three goroutines until ctx ends: fewer than the slots that are lent at first, so that no call waits for one.
+func (p *Presser) Press(ctx context.Context, _ helve.None) error {
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				p.work.Call(ctx, helve.None{}) //nolint:errcheck // the last one is cancelled
+			}
+		})
+	}
+	wg.Wait()
+	return ctx.Err()
+}
+
+func buildPressed(limit int) helve.Build {
+	return func() (*helve.App, error) {
+		app := helve.NewApp("pressed")
+		busy := helve.Deploy(app, "Busy", func(context.Context) (*Busy, error) { return &Busy{}, nil }, helve.Options{MaxOngoingRequests: new(limit)})
+		work := helve.ActionOf(busy, (*Busy).Work)
+		p := helve.Deploy(app, "Presser", func(context.Context) (*Presser, error) { return &Presser{work}, nil },
+			helve.Options{Uses: []helve.Target{work}})
+		app.Ingress(helve.ActionOf(p, (*Presser).Press))
+		return app, nil
+	}
+}
+
+var _ = fixture.Register(buildPressed(1))
+
+// TestLentSlotsFollowTheLimit: the slots that a replica has lent to its worker are taken back when it has fewer, although the calls inside
+// of the worker use them all the time.
+func TestLentSlotsFollowTheLimit(t *testing.T) {
+	t.Parallel()
+	sys := helvetest.Start(t, helvetest.Process.Config, buildPressed(8))
+	in, err := sys.Ingress("pressed")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	pressing := helve.MethodNamed[helve.None, helve.None](in, "").Remote(ctx, helve.None{})
+	defer func() {
+		cancel()
+		pressing.Result(context.Background()) //nolint:errcheck // it was cancelled
+	}()
+	h, err := helve.HandleOf[*Busy](sys, "pressed", "Busy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := func(least int64) (peak int64) {
+		t.Helper()
+		for calls := int64(0); calls < least; {
+			all, err := helve.MethodOf(h, (*Busy).Count).Broadcast(t.Context(), helve.None{}).Results(t.Context())
+			if err != nil || len(all) != 1 || all[0].Err != nil {
+				t.Fatalf("%+v, %v", all, err)
+			}
+			calls, peak = calls+all[0].Value[0], max(peak, all[0].Value[1])
+		}
+		return peak
+	}
+	for _, limit := range []int64{2, 1, 8, 1} {
+		if err := sys.Deploy(t.Context(), buildPressed(int(limit))); err != nil {
+			t.Fatal(err)
+		}
+		fixture.Eventually(t, func() string { // calls that ran under the former limit end, and lent slots come back
+			if load := sys.Status().Applications["pressed"].Deployments["Busy"].Calls.Running; load > int(limit) {
+				return fmt.Sprintf("%d slots are taken, the limit is %d", load, limit)
+			}
+			return ""
+		})
+		count(1)
+		if peak := count(500); peak > limit {
+			t.Errorf("%d calls ran at a time, the limit is %d", peak, limit)
+		}
+	}
+}
+
+// TestChangedPythonFiles: a file of a Python module that changed, or of a module that it imports, is other code. Other files are not, and
+// with a version they all are not.
+func TestChangedPythonFiles(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("served.py", "import helping\n\nclass Served:\n    def word(self):\n        return helping.WORD\n")
+	write("helping.py", "WORD = 'a'\n")
+	type served interface {
+		Word(context.Context, helve.None) (string, error)
+	}
+	build := func(version string) helve.Build {
+		return func() (*helve.App, error) {
+			app := helve.NewApp("served")
+			h := helve.Python[served](app, "Served", "served:Served", helve.Args{}, helve.Options{Dir: dir, Version: version})
+			app.Ingress(helve.MethodOf(h, served.Word))
+			return app, nil
+		}
+	}
+	sys := helvetest.Start(t, helve.Config{}, build(""))
+	h, err := helve.HandleOf[served](sys, "served", "Served")
+	if err != nil {
+		t.Fatal(err)
+	}
+	word := helve.MethodOf(h, served.Word)
+	replica := func() string { return sys.Status().Applications["served"].Deployments["Served"].Replicas[0].ID }
+	last := replica()
+	// The lengths differ, because Python takes a compiled file for that of a source of the same length and second.
+	for _, change := range []struct {
+		name, text, version string
+		replaces            bool
+		word                string
+	}{
+		{"unrelated.py", "1", "", false, "a"},
+		{"helping.py", "WORD = 'bb'\n", "", true, "bb"},
+		{"helping.py", "WORD = 'bb'\n", "", false, "bb"},
+		{"helping.py", "WORD = 'ccc'\n", "1", true, "ccc"},
+		{"helping.py", "WORD = 'dddd'\n", "1", false, "ccc"},
+		{"helping.py", "WORD = 'dddd'\n", "2", true, "dddd"},
+	} {
+		write(change.name, change.text)
+		if err := sys.Deploy(t.Context(), build(change.version)); err != nil {
+			t.Fatal(err)
+		}
+		fixture.Eventually(t, func() string {
+			if n := len(sys.Status().Applications["served"].Deployments["Served"].Replicas); n != 1 {
+				return fmt.Sprintf("%d replicas, want 1", n)
+			}
+			return ""
+		})
+		if is := replica(); (is != last) != change.replaces {
+			t.Errorf("%+v: the replica was %s and is %s", change, last, is)
+		}
+		if got, err := word.Call(t.Context(), helve.None{}); got != change.word || err != nil {
+			t.Errorf("%+v: %q, %v", change, got, err)
+		}
+		last = replica()
 	}
 }

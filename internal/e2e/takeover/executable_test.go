@@ -3,6 +3,7 @@ package takeover_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -77,6 +78,22 @@ func TestExecutable(t *testing.T) {
 		t.Errorf("%d items", n)
 	}
 
+	// A file of the same bytes is the same code: its replicas go on.
+	before := processes(sys, "program")
+	copied, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.WriteFile(path+".copy", copied, 0o700), os.Rename(path+".copy", path)); err != nil {
+		t.Fatal(err)
+	}
+	if err := sys.Deploy(ctx, helve.Executable("exec:"+path+"#program")); err != nil {
+		t.Fatal(err)
+	}
+	if after := processes(sys, "program"); len(after) != 4 || !maps.Equal(before, after) {
+		t.Errorf("the replicas were %v and are %v", before, after)
+	}
+
 	buildProgram(t, path, "2")
 	crash := helve.MethodNamed[int, helve.None](h, "Exit")
 	if _, err := crash.Call(ctx, 3); helve.ReasonOf(err) != helve.ReplicaDied {
@@ -130,7 +147,7 @@ func TestExecutable(t *testing.T) {
 	// A build that does not start changes nothing.
 	buildProgram(t, path, "broken")
 	err = sys.Deploy(ctx, helve.Executable("exec:"+path+"#program"))
-	if err == nil || !strings.Contains(err.Error(), "stays at revision 2") || !strings.Contains(err.Error(), "broken on purpose") {
+	if err == nil || !strings.Contains(err.Error(), "stays at revision 3") || !strings.Contains(err.Error(), "broken on purpose") {
 		t.Errorf("%v", err)
 	}
 	if got, err := say.Call(ctx, "x"); got != "2: x" || err != nil {
@@ -139,6 +156,17 @@ func TestExecutable(t *testing.T) {
 	if s := sys.Status().Applications["program"]; s.Status != "RUNNING" || !strings.Contains(s.Message, "broken on purpose") {
 		t.Errorf("%+v", s)
 	}
+}
+
+// processes are the process ids of an application's replicas, by their ids.
+func processes(sys *helve.System, app string) map[string]int {
+	all := map[string]int{}
+	for _, d := range sys.Status().Applications[app].Deployments {
+		for _, r := range d.Replicas {
+			all[r.ID] = r.PID
+		}
+	}
+	return all
 }
 
 // TestNotAnExecutable: a file that is no build is refused, and the error names a remedy.

@@ -9,7 +9,7 @@ class Kept:
     def __init__(self):
         self.number = random.getrandbits(40)
         self.word = ""
-        self.inside = self.peak = 0
+        self.running = self.peak = 0
         self.hold = asyncio.Event()
 
     async def reconfigure(self, word):
@@ -21,11 +21,14 @@ class Kept:
         return {"pid": os.getpid(), "number": self.number, "word": self.word}
 
     async def work(self):
-        self.inside += 1
-        self.peak = max(self.peak, self.inside)
+        self.running += 1
+        self.peak = max(self.peak, self.running)
         await self.hold.wait()
-        self.inside -= 1
+        self.running -= 1
         return self.word
+
+    async def inside(self):
+        return self.running
 
     async def open(self, yes):
         if yes:

@@ -45,9 +45,9 @@ type Host interface {
 	StartsEarly() bool
 	// Method describes a method for an ingress.
 	Method(name string) Method
-	// Adopt gives a replica the options of this deployment, and this host what it knows of the replica. The replica was started by
-	// the host of another revision, whose code and process are the same, and the number of its slots has been set. For example, a
-	// deploy that changes health_check_timeout_s alone has each replica adopted, and their next checks may take as long.
+	// Adopt gives a replica the options of this deployment. The replica was started by the host of another revision, whose code and
+	// process are the same, and the number of its slots has been set. For example, a deploy that changes health_check_timeout_s
+	// alone has each replica adopted, and the next check of each may take as long as the new timeout.
 	Adopt(r Replica)
 }
 

@@ -53,7 +53,7 @@ func (h *PythonWorker) Method(name string) Method {
 	return Method{In: "request"}
 }
 
-// Adopt gives a replica the options of this deployment, and takes its methods as those of all.
+// Adopt gives a replica the options of this deployment. The methods of the replica are the methods of its class, for Method.
 func (h *PythonWorker) Adopt(r Replica) {
 	if r, ok := r.(*workerReplica); ok {
 		r.adopt(h.Deployment)

@@ -1,10 +1,10 @@
 // Package pysource finds the files of a Python module without an interpreter, and identifies the code that they hold. Two deploys of
 // one import path run the same code if the files have the same bytes.
 //
-// The files of a module are its own file or all .py files of its package, and those of each module that they import, as far as they
-// are in the directories that are searched. Installed modules are not: they are the interpreter's. For example, app.py in the
+// The files of a module are its own file or all .py files of its package, and the files of each module that they import, as far as they
+// are in the directories that are searched. Installed modules belong to the interpreter and are left out. For example, app.py in the
 // directory of a program has the line "import helper": helper.py, which lies beside it, is one of the files, and a change of it is a
-// change of the code; numpy is found nowhere, and is not.
+// change of the code.
 package pysource
 
 import (
@@ -20,7 +20,7 @@ import (
 	"strings"
 )
 
-// The bounds of what is read. A module with more files has no digest, and its code counts as new in each deploy.
+// The bounds of the files that are read. A module with more files has no digest, and its code counts as new in each deploy.
 const (
 	maxFiles = 5000
 	maxBytes = 64 << 20
@@ -55,7 +55,7 @@ type search struct {
 
 var errTooMuch = errors.New("the module has too many files, or too large ones")
 
-// module adds the files of a module and of what it imports.
+// module adds the files of a module and of the modules that it imports.
 func (s *search) module(name string) error {
 	if s.seen[name] || slices.Contains(strings.Split(name, "."), "") {
 		return nil
@@ -88,7 +88,7 @@ func isFile(path string) bool {
 	return err == nil && st.Mode().IsRegular()
 }
 
-// tree adds every module of the package at a path: those that are not imported at the start may be imported later.
+// tree adds every module of the package at a path: a module that is not imported at the start may be imported later.
 func (s *search) tree(name, root string) error {
 	if s.seen[name+".*"] {
 		return nil
@@ -115,7 +115,7 @@ func (s *search) tree(name, root string) error {
 	})
 }
 
-// file adds one file and what it imports. Relative imports begin at the package parent.
+// file adds one file and the modules that it imports. Relative imports begin at the package parent.
 func (s *search) file(name, path, parent string) error {
 	if _, ok := s.files[path]; ok {
 		return nil

@@ -21,7 +21,7 @@ func write(t *testing.T, dir string, files map[string]string) {
 	}
 }
 
-// TestDigest: the digest changes with each file of the module and of what it imports, and with no other.
+// TestDigest: the digest changes with each file of the module and of its imports, and with no other file.
 func TestDigest(t *testing.T) {
 	t.Parallel()
 	tree := map[string]string{

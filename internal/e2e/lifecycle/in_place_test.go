@@ -230,7 +230,7 @@ func (k *kept) words() []string {
 	return slices.Sorted(slices.Values(all))
 }
 
-// sameButWords says whether the instances are the same ones, whatever their user configs are.
+// sameButWords says whether the instances are the same ones. Their user configs may differ.
 func sameButWords(a, b map[string]Identity) bool {
 	return maps.EqualFunc(a, b, func(x, y Identity) bool { return x.PID == y.PID && x.Number == y.Number })
 }
@@ -487,7 +487,7 @@ func TestChangesThatReplace(t *testing.T) {
 	})
 }
 
-// TestRedeployInNodeReplaces: nobody can tell whether two builds in one process are the same code, unless both say their version.
+// TestRedeployInNodeReplaces: two builds in one process count as different code, unless both say the same version.
 func TestRedeployInNodeReplaces(t *testing.T) {
 	t.Parallel()
 	k := startKept(t, keptKind{helve.Config{}, goKept}, helve.Options{})

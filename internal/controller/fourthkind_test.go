@@ -38,6 +38,7 @@ type fourthKind struct {
 func (h *fourthKind) InProcess() bool           { return false }
 func (h *fourthKind) StartsEarly() bool         { return false }
 func (h *fourthKind) Method(string) host.Method { return host.Method{In: "none"} }
+func (h *fourthKind) Adopt(host.Replica)        {}
 
 func (h *fourthKind) Start(_ context.Context, l host.Launch) (host.Replica, error) {
 	defer l.Waits(host.WaitsForProcess)()

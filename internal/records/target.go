@@ -249,9 +249,13 @@ func (w *Deploy) scale(app string, d spec.Deployment, f Former, there []store.KV
 	if err != nil {
 		return nil, err
 	}
+	unchanged := store.Unchanged(was.KV)
+	if !readable { // nothing can be put back
+		was.Modified = 0
+	}
 	w.Scales[d.Name] = Scale{Record: next}
 	w.changed[d.Name] = changedScale{before: was}
-	return []write{{op, store.Unchanged(was.KV)}}, nil
+	return []write{{op, unchanged}}, nil
 }
 
 // revisionRecord is the record of a revision. blob: its graph is too large for a record, and was put beside it.

@@ -33,6 +33,7 @@ func TestRecords(t *testing.T) {
 		Go:     &store.Program{Path: "/srv/hello", Args: []string{"run"}, Env: map[string]string{"A": "1"}},
 		Python: &store.Program{Path: "/usr/bin/python3", SysPath: []string{"/srv"}},
 	})
+	sameAgain(t, store.RevisionKey("hello", 4), store.Revision{GraphDigest: "ab", At: at})
 	sameAgain(t, store.ScaleKey("hello", "D"), store.Scale{Replicas: 2, By: "deploy", Reason: "num_replicas", At: at})
 	sameAgain(t, store.SettingsKey(), store.Settings{
 		HTTP: store.HTTPSettings{Host: "127.0.0.1", Port: 8000, RootPath: "/a"}, Logging: store.LoggingSettings{Level: "INFO", Encoding: "JSON"},
@@ -84,6 +85,8 @@ func TestRecordErrors(t *testing.T) {
 		"text after it":     {scale(`{"format":1,"record":{"replicas":1}} x`), `record scale/a/D: there is text after the record`},
 		"app":               {encoded(written(store.AppKey("a"), store.App{})), `record apps/a: field "revision": is missing`},
 		"revision":          {encoded(written(store.RevisionKey("a", 1), store.Revision{Graph: graph, Go: &store.Program{}})), `record revisions/a/0000000001: field "path": is missing`},
+		"both graphs":       {encoded(written(store.RevisionKey("a", 1), store.Revision{Graph: graph, GraphDigest: "ab"})), `record revisions/a/0000000001: field "graph_digest": is there beside a graph`},
+		"no graph":          {encoded(written(store.RevisionKey("a", 1), store.Revision{})), `record revisions/a/0000000001: field "graph": application name is empty` + "\n" + `no ingress: call App.Ingress with a method`},
 		"settings: port":    {encoded(written(store.SettingsKey(), store.Settings{HTTP: store.HTTPSettings{Port: 70000}})), `record settings: field "http.port": is not a port`},
 		"settings: tracing": {encoded(written(store.SettingsKey(), store.Settings{Tracing: store.TracingSettings{Ratio: 2}})), `record settings: field "tracing.ratio": is not within 0 and 1`},
 		"node":              {encoded(written(store.NodeKey("n"), store.Node{Incarnation: "1", State: "GONE"})), `record nodes/n: field "state": "GONE" is not a state of a node`},
@@ -186,6 +189,26 @@ func TestHistoryIsBounded(t *testing.T) {
 		}
 	}
 	for from, want := range map[int64]error{1: store.ErrCompacted, 2: nil, writes: nil} {
+		for u, err := range s.Watch(t.Context(), "", from) {
+			if err != want || err == nil && u.Revision != from { //nolint:errorlint // the error itself
+				t.Errorf("from %d: revision %d: %v", from, u.Revision, err)
+			}
+			break
+		}
+	}
+}
+
+// TestHistoryIsBoundedInBytes: large values leave the history before there are many.
+func TestHistoryIsBoundedInBytes(t *testing.T) {
+	t.Parallel()
+	s, large := store.NewMemory(), make([]byte, store.MaxValue)
+	const writes = 40
+	for range writes {
+		if _, err := s.Txn(t.Context(), store.Txn{Then: []store.Op{store.Put("a", large)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for from, want := range map[int64]error{1: store.ErrCompacted, writes - 32: store.ErrCompacted, writes - 31: nil, writes: nil} {
 		for u, err := range s.Watch(t.Context(), "", from) {
 			if err != want || err == nil && u.Revision != from { //nolint:errorlint // the error itself
 				t.Errorf("from %d: revision %d: %v", from, u.Revision, err)

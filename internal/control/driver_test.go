@@ -1,0 +1,63 @@
+package control_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/helve-serve/helve/internal/control"
+	"github.com/helve-serve/helve/internal/controller"
+	"github.com/helve-serve/helve/internal/protocol"
+)
+
+// node notes the operations that it is asked for.
+type node struct{ asked string }
+
+var errBusy = errors.New("busy")
+
+func (n *node) Deploy(_ context.Context, app controller.App) error {
+	n.asked = "deploy " + app.Graph.App
+	return nil
+}
+
+func (n *node) Delete(_ context.Context, name string) error {
+	n.asked = "delete " + name
+	return errBusy
+}
+
+func (n *node) Scale(_ context.Context, app, deployment string, replicas int, by, why string) error {
+	n.asked = fmt.Sprintf("scale %s/%s to %d by %s: %s", app, deployment, replicas, by, why)
+	return nil
+}
+
+func (n *node) OpenHTTP(host string, _ *int) (string, error) { return "http://" + host, nil }
+
+// TestDriver: a driver's request is one operation of the node, and its reply or error goes back.
+func TestDriver(t *testing.T) {
+	t.Parallel()
+	for op, x := range map[string]struct {
+		body, asked string
+		reply       any
+		err         error
+	}{
+		"deploy": {
+			`{"app":{"name":"hello","ingress":"D","deployments":[{"name":"D","class":"m:D"}]}}`, "deploy hello", protocol.Address{URL: "http://"}, nil,
+		},
+		"delete": {`{"name":"hello"}`, "delete hello", nil, errBusy},
+		"scale": {
+			`{"app":"hello","deployment":"D","replicas":0,"reason":"night"}`, "scale hello/D to 0 by driver: night", protocol.Done{}, nil,
+		},
+		"http": {`{"host":"h","port":1}`, "", protocol.Address{URL: "http://h"}, nil},
+	} {
+		t.Run(op, func(t *testing.T) {
+			t.Parallel()
+			n := &node{}
+			reply, err := control.NewDriver(n).Control(t.Context(), op, json.RawMessage(x.body))
+			if n.asked != x.asked || reply != x.reply || !errors.Is(err, x.err) {
+				t.Errorf("%q: %+v, %v; want %q: %+v, %v", n.asked, reply, err, x.asked, x.reply, x.err)
+			}
+		})
+	}
+}

@@ -101,7 +101,7 @@ func New(s Settings) *Controller {
 	c.records = records.Target{Store: c.set.Store, Blobs: c.set.Blobs, Log: c.log}
 	c.recorder = records.NewRecorder(c.set.Store, c.log, s.Node)
 	c.wg.Go(c.loop)
-	c.wg.Go(c.watchScales)
+	c.wg.Go(func() { c.records.Follow(ctx, c.noteScale, c.forgetScale) })
 	c.wg.Go(func() { c.recorder.Run(ctx) })
 	return c
 }

@@ -132,71 +132,18 @@ func (d *deployment) scaleLocked(n int) {
 	d.app.c.Wake()
 }
 
-// watchScales takes over the numbers of replicas that other writers put into the store, until the controller ends.
-func (c *Controller) watchScales() {
-	for {
-		err := c.followScales()
-		if c.ctx.Err() != nil {
-			return
-		}
-		if errors.Is(err, store.ErrCompacted) { // it was behind: the list has what it missed
-			continue
-		}
-		c.log.Error("the store cannot be watched", "error", err)
-		select {
-		case <-time.After(time.Second):
-		case <-c.ctx.Done():
-			return
-		}
-	}
-}
-
-func (c *Controller) followScales() error {
-	prefix := store.Scales("").String()
-	records, revision, err := c.set.Store.List(c.ctx, prefix)
-	if err != nil {
-		return err
-	}
-	for _, kv := range records {
-		c.noteScale(kv)
-	}
-	for update, err := range c.set.Store.Watch(c.ctx, prefix, revision+1) {
-		if err != nil {
-			return err
-		}
-		for _, change := range update.Changes {
-			if change.Deleted {
-				c.forgetScale(change.KV)
-			} else {
-				c.noteScale(change.KV)
-			}
-		}
-	}
-	return errors.New("the watch has ended")
-}
-
-// noteScale takes over a record of the store. A record that cannot be read changes nothing.
-func (c *Controller) noteScale(kv store.KV) {
-	key, err := store.ParseKey(kv.Key)
-	if err == nil {
-		var s store.Scale
-		if s, err = store.Decode[store.Scale](kv); err == nil && s.Replicas > spec.MaxReplicas {
-			err = fmt.Errorf("record %s: %d replicas are more than %d", kv.Key, s.Replicas, spec.MaxReplicas)
-		} else if err == nil {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			c.noteScaleLocked(key.App, key.Deployment, records.Scale{Record: s, Modified: kv.Modified})
-			return
-		}
-	}
-	c.log.Warn("a number of replicas cannot be read; it stays as it is", "error", err)
+// noteScale takes over a number of replicas that another writer has put into the store.
+func (c *Controller) noteScale(app, name string, s records.Scale) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.noteScaleLocked(app, name, s)
 }
 
 // forgetScale is for a record that was deleted. A deployment that runs keeps its number.
-func (c *Controller) forgetScale(kv store.KV) {
+func (c *Controller) forgetScale(key string, modified int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.scales[kv.Key].Modified < kv.Modified {
-		delete(c.scales, kv.Key)
+	if c.scales[key].Modified < modified {
+		delete(c.scales, key)
 	}
 }

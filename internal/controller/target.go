@@ -33,7 +33,7 @@ func storing(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(context.WithoutCancel(ctx), records.Timeout, errors.New("the store was not reached in time"))
 }
 
-// formerLocked is what this node knows of an application that is deployed.
+// formerLocked describes an application, before it is deployed, by the state of this node.
 func (c *Controller) formerLocked(there *application, name, identity string) (f records.Former) {
 	if there != nil {
 		f = records.Former{Running: true, Number: there.revisions, Submitted: records.Submitted(there.current.def.Graph), Scales: map[string]store.Scale{}}
@@ -47,7 +47,7 @@ func (c *Controller) formerLocked(there *application, name, identity string) (f 
 		return records.Former{}
 	}
 	f = records.Former{Number: was.Revision, Submitted: records.Submitted(was.Graph), Scales: was.Scales}
-	if was.Identity == identity { // it is the same revision again
+	if was.Identity == identity { // the same revision again
 		f.Number--
 	}
 	return f
@@ -68,9 +68,9 @@ func (c *Controller) origin(def *App) string {
 	return host + ":" + dir
 }
 
-// conclude ends a deploy in the store, once its revision runs or has failed. If it runs, records go that nothing needs any more;
-// else the records are put back as they were, as far as no other writer has changed them since. For example, a deploy sets scale/hello/D from 2 to 3
-// and fails: 2 is put back, unless it was scaled to 5 meanwhile.
+// conclude ends a deploy in the store, once its revision runs or has failed. A revision that runs lets old records go; the records of a
+// revision that has failed are put back, as far as no other writer has changed them since. For example, a deploy sets scale/hello/D from
+// 2 to 3 and fails: 2 is put back, unless Scale has set 5 meanwhile.
 func (c *Controller) conclude(ctx context.Context, r *revision, runs bool) {
 	a := r.app
 	ctx, cancel := storing(ctx)

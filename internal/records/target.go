@@ -250,7 +250,7 @@ func (w *Deploy) scale(app string, d spec.Deployment, f Former, there []store.KV
 		return nil, err
 	}
 	unchanged := store.Unchanged(was.KV)
-	if !readable { // nothing can be put back
+	if !readable { // there is no number to put back
 		was.Modified = 0
 	}
 	w.Scales[d.Name] = Scale{Record: next}

@@ -31,6 +31,7 @@ type replica struct {
 	applied    *deploymentRevision // whose options the replica has: see [Controller.follow]
 	running    host.Replica        // nil until it was started
 	routed     router.Replica      // nil until its router knows of it
+	worker     *host.Worker        // in which it starts; nil before it is known, and in this process
 	state      helvetype.ReplicaState
 	startedAt  time.Time
 	waits      string // the reason why its start waits
@@ -78,10 +79,11 @@ func (c *Controller) newReplicaLocked(d *deployment, id string, now time.Time) *
 // launchLocked starts the replica on a goroutine of its own. w has it already, or is nil.
 func (c *Controller) launchLocked(r *replica, w *host.Worker) {
 	starter := r.of.starter
-	r.applied = r.of
+	r.applied, r.worker = r.of, w
 	c.wg.Go(func() {
 		running, err := starter.Start(r.ctx, host.Launch{
 			ID: r.id, Life: c.ctx, Worker: w,
+			In:         func(w *host.Worker) { c.startsIn(r, w) },
 			Config:     func() json.RawMessage { return c.configFor(r) },
 			Configured: func(digest string) { c.resumedWith(r, digest) },
 			Models:     func(of host.Replica, ids []string) { c.setModels(r, of, ids) },
@@ -90,6 +92,24 @@ func (c *Controller) launchLocked(r *replica, w *host.Worker) {
 		})
 		c.finishStart(r, running, err)
 	})
+}
+
+// startsIn notes the process in which a replica starts. A constructor that hangs is looked at there.
+func (c *Controller) startsIn(r *replica, w *host.Worker) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r.worker = w
+}
+
+// processLocked describes the process of a replica, also while it starts.
+func (r *replica) processLocked() (p host.Process) {
+	switch {
+	case r.running != nil:
+		return r.running.Process()
+	case r.worker != nil:
+		return r.worker.Process()
+	}
+	return p
 }
 
 // configFor gives a replica the user config that its constructor gets.
@@ -474,9 +494,14 @@ func (c *Controller) waiting(r *replica, reason string) (done func()) {
 	slow := time.AfterFunc(slowTime, func() {
 		c.mu.Lock()
 		still := r.waits == reason && r.waitsSince.Equal(since) && r.dep.replicas[r.id] == r
+		pid := r.processLocked().PID
 		c.mu.Unlock()
 		if still {
-			c.log.Warn("replica is still starting", "app", r.dep.app.name, "deployment", r.dep.name, "replica", r.id, "waits_for", reason, "after", slowTime)
+			attrs := []any{"app", r.dep.app.name, "deployment", r.dep.name, "replica", r.id, "waits_for", reason, "after", slowTime}
+			if pid != 0 {
+				attrs = append(attrs, "pid", pid)
+			}
+			c.log.Warn("replica is still starting", attrs...)
 		}
 	})
 	return func() {

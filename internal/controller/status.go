@@ -57,10 +57,8 @@ func (r *replica) statusLocked() helvetype.ReplicaStatus {
 	s := helvetype.ReplicaStatus{
 		ID: r.id, State: r.state, StartedAt: r.startedAt, Restarts: r.before.restarts, LastExit: r.before.exit,
 	}
-	if r.running != nil {
-		p := r.running.Process()
-		s.PID, s.Unresponsive = p.PID, p.Unresponsive
-	}
+	p := r.processLocked()
+	s.PID, s.Unresponsive = p.PID, p.Unresponsive
 	return s
 }
 

@@ -108,6 +108,7 @@ func (h *GoWorker) Start(ctx context.Context, l Launch) (Replica, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.In(w)
 	r, err := w.newReplica(h.Deployment, l, false)
 	if err != nil {
 		return nil, err

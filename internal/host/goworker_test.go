@@ -92,7 +92,7 @@ func TestRunnerOfRevision(t *testing.T) {
 		host *GoWorker
 		name string
 	}{{second, "second"}, {first, "first"}} {
-		_, err := h.host.Start(t.Context(), Launch{ID: "D#1", Life: t.Context(), Waits: func(string) func() { return func() {} }})
+		_, err := h.host.Start(t.Context(), Launch{ID: "D#1", Life: t.Context(), In: func(*Worker) {}, Waits: func(string) func() { return func() {} }})
 		if _, ended := errors.AsType[*EndedError](err); !ended {
 			t.Errorf("%s: %v", h.name, err)
 		}

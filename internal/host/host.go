@@ -132,6 +132,8 @@ type Launch struct {
 	Waits func(reason string) (done func())
 	// AwaitUses waits until the deployments that this one uses are ready.
 	AwaitUses func(ctx context.Context) error
+	// In is told the process in which the replica starts, as soon as there is one. It is not called in this process.
+	In func(w *Worker)
 	// Worker is the process that has the replica already: see [Workers.TakeOver]. nil for a new replica.
 	Worker *Worker
 	// Configured is told, for a replica that was taken over, the digest of the user config that it has ([spec.ConfigDigest]).

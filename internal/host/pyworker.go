@@ -113,6 +113,7 @@ func (h *PythonWorker) Start(ctx context.Context, l Launch) (Replica, error) {
 	if err != nil {
 		return nil, fmt.Errorf("deployment %s: %w", d.Name, err)
 	}
+	l.In(w)
 	r, err := h.start(ctx, w, l, &code)
 	if err != nil {
 		w.Stop(ctx)

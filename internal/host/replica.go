@@ -147,8 +147,10 @@ func (r *workerReplica) Counts() telemetry.Counts {
 	return c
 }
 
-func (r *workerReplica) Process() Process {
-	w := r.worker
+func (r *workerReplica) Process() Process { return r.worker.Process() }
+
+// Process describes the process of the worker; the zero Process before it is known.
+func (w *Worker) Process() Process {
 	w.workers.mu.Lock()
 	defer w.workers.mu.Unlock()
 	var p Process

@@ -16,6 +16,7 @@ import (
 
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/helvetest"
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 )
 
@@ -273,6 +274,12 @@ var buildStuck = fixture.Register(func() (*helve.App, error) {
 	}), nil
 })
 
+var buildFine = fixture.Register(func() (*helve.App, error) {
+	app := ingressOf(helve.NewApp("fine"), func(context.Context) (*fixture.Subject, error) { return &fixture.Subject{}, nil })
+	app.RoutePrefix("/fine")
+	return app, nil
+})
+
 // TestGivingUpOnAStart: the end of the context given to Run ends a start, also while a constructor blocks.
 func TestGivingUpOnAStart(t *testing.T) {
 	t.Parallel()
@@ -303,6 +310,60 @@ func TestGivingUpOnAStart(t *testing.T) {
 			s, err := helve.Config{Isolation: test.isolation}.Run(ctx, test.build)
 			if !errors.Is(err, why) {
 				t.Errorf("%v, %v", s, err)
+			}
+		})
+	}
+}
+
+// TestProcessOfAStart: the status of a replica names its process while the constructor still runs, which is where a constructor that
+// hangs is looked at.
+func TestProcessOfAStart(t *testing.T) {
+	t.Parallel()
+	type echo interface {
+		Echo(context.Context, string) (string, error)
+	}
+	for name, test := range map[string]struct {
+		app   string
+		build helve.Build
+	}{
+		"worker": {"stuck", buildStuck},
+		"python": {"py", func() (*helve.App, error) {
+			app := helve.NewApp("py")
+			h := helve.Python[echo](app, "Subject", "subject:Stuck", helve.Args{}, helve.Options{})
+			app.Ingress(helve.MethodOf(h, echo.Echo))
+			return app, nil
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, err := helve.Config{Isolation: helve.Process}.Run(t.Context(), buildFine)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close(context.Background()) //nolint:errcheck // it has no calls
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- s.Deploy(ctx, test.build) }()
+			var pid int
+			fixture.Eventually(t, func() string {
+				for _, d := range s.Status().Applications[test.app].Deployments {
+					for _, r := range d.Replicas {
+						if r.State == helvetype.ReplicaStarting {
+							pid = r.PID
+						}
+					}
+				}
+				if pid == 0 {
+					return "the status does not name the process of the replica that starts"
+				}
+				return ""
+			})
+			if !slices.Contains(fixture.Children(t, os.Getpid()), pid) {
+				t.Errorf("process %d is no worker of this node", pid)
+			}
+			cancel()
+			if err := <-ended; !errors.Is(err, context.Canceled) {
+				t.Error(err)
 			}
 		})
 	}

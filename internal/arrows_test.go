@@ -47,7 +47,7 @@ var only = map[string][]string{
 	"internal/models":       {"internal/call"},
 	"internal/codec":        {"internal/call", "internal/codec/pickle", "github.com/tinylib/msgp/msgp"},
 	"internal/wire":         {"internal/call", "internal/codec"},
-	"internal/proxy":        {"internal/call", "internal/listen"},
+	"internal/proxy":        {"internal/call", "internal/listen", "internal/telemetry"},
 	"internal/arena":        {},
 	"internal/build":        {"internal/spec"},
 	"internal/telemetry":    {},

@@ -1,7 +1,7 @@
 // Package metrics shows the numbers of a node to Prometheus, under the names and labels of the reference, so that its dashboards find them:
 // for example ray_serve_deployment_request_counter_total{application, deployment, replica, route}. The numbers are read when Prometheus
-// asks; no event is counted twice, and no call pays for it. The label values are names of applications, deployments and replicas, and
-// their routes, never anything that a client sends.
+// asks; no event is counted twice, and no call pays for it. The label values are names of applications, deployments and replicas, their
+// routes, HTTP statuses and the nine methods of HTTP, never a text that a client chooses.
 //
 // The package is linked by programs with a command line of Helve's only: client_golang makes an executable about 4 MB larger.
 package metrics
@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -52,6 +53,10 @@ var ( //nolint:gochecknoglobals // constants
 	wanted     = desc(prefix+"serve_autoscaling_target_replicas", "Replicas that the deployment should have.", "application", "deployment")
 	deployment = desc(prefix+"serve_deployment_status", "1 deploy failed, 2 unhealthy, 3 updating, 6 healthy.", "application", "deployment")
 	app        = desc(prefix+"serve_application_status", "1 deploy failed, 2 unhealthy, 3 not started, 4 deleting, 5 deploying, 6 running.", "application")
+	answered   = desc(prefix+"serve_num_http_requests_total", "HTTP requests that have ended.", "route", "method", "application", "status_code")
+	refused    = desc(prefix+"serve_num_http_error_requests_total", "HTTP requests that have ended with a status of 400 or more.", "route", "error_code", "method", "application")
+	answering  = desc(prefix+"serve_http_request_latency_ms", "Time from the header of an HTTP request to the end of its answer.", "method", "route", "application", "status_code")
+	open       = desc(prefix+"serve_num_ongoing_http_requests", "HTTP requests that are not answered yet.", "node_id", "node_ip_address")
 	proxies    = desc(prefix+"serve_proxy_status", "1 while the HTTP ingress serves.", "node_id", "node_ip_address")
 
 	late   = desc("helve_deployment_late_calls_total", "Calls that returned after the end of their context, and kept their callers waiting.", "application", "deployment")
@@ -66,7 +71,7 @@ type collector struct{ source Source }
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		requests, failures, latency, processing, healthy, starts, queued, ongoing, routed, wanted, deployment, app, proxies, late, lost, shared, events, info,
+		requests, failures, latency, processing, healthy, starts, queued, ongoing, routed, wanted, deployment, app, answered, refused, answering, open, proxies, late, lost, shared, events, info,
 	} {
 		ch <- d
 	}
@@ -86,6 +91,18 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	if u, err := url.Parse(s.HTTP); err == nil && s.HTTP != "" {
 		host, _, _ := net.SplitHostPort(u.Host)
 		gauge(proxies, 1, "local", host)
+		gauge(open, float64(s.Ongoing), "local", host)
+	}
+	for _, q := range s.Requests {
+		status := telemetry.Other
+		if q.Status != 0 {
+			status = strconv.Itoa(q.Status)
+		}
+		count(answered, q.Calls.Started, q.Route, q.Method, q.Application, status)
+		if q.Calls.Failed > 0 {
+			count(refused, q.Calls.Failed, q.Route, status, q.Method, q.Application)
+		}
+		ch <- histogram(answering, q.Calls, q.Method, q.Route, q.Application, status)
 	}
 	for _, a := range s.Applications {
 		gauge(app, applicationStates[a.State], a.Name)

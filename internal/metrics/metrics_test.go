@@ -34,7 +34,23 @@ func example() source {
 	gone.Settle()
 	total := fast.Counts()
 	total.Add(gone)
-	return source{Version: "1.2.3", HTTP: "http://127.0.0.1:8000", Events: 9, Applications: []telemetry.Application{{
+	var routed, unrouted telemetry.Requests
+	var others telemetry.Calls // requests above the bound of series
+	for _, failed := range []bool{false, true} {
+		others.Begin()
+		others.End(time.Second, failed)
+	}
+	routed.End("GET", 200, 3*time.Millisecond)
+	routed.End("GET", 503, time.Microsecond)
+	unrouted.End("PROPFIND", 404, time.Hour)
+	var requests []telemetry.RequestCounts
+	for _, q := range routed.Counts() {
+		q.Route, q.Application = "/", "app"
+		requests = append(requests, q)
+	}
+	requests = append(requests, unrouted.Counts()...)
+	requests = append(requests, telemetry.RequestCounts{Route: "/", Application: "app", Method: telemetry.Other, Calls: others.Counts()})
+	return source{Version: "1.2.3", HTTP: "http://127.0.0.1:8000", Events: 9, Requests: requests, Ongoing: 4, Applications: []telemetry.Application{{
 		Name: "app", Route: "/", State: helvetype.ApplicationRunning, SharedMemory: &helvetype.SharedMemory{Size: 1 << 20, Leased: 3 << 16},
 		Deployments: []telemetry.Deployment{{
 			Name: "D", State: helvetype.DeploymentUnhealthy, Wanted: 2, Queued: 5, Calls: total, Replicas: []telemetry.Replica{

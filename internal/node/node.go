@@ -123,6 +123,7 @@ func (n *Node) Status() helvetype.Status {
 func (n *Node) Metrics() telemetry.Snapshot {
 	s := n.Controller.Metrics()
 	s.Version, s.HTTP = n.set.Version, n.HTTP()
+	s.Requests, s.Ongoing = n.proxy.Counts()
 	return s
 }
 

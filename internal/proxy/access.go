@@ -2,12 +2,15 @@ package proxy
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/helve-serve/helve/internal/call"
 )
 
 // accessLog writes a line per request when its answer is complete, for example
@@ -21,52 +24,99 @@ type accessLog struct {
 	to io.Writer
 }
 
-// serve answers the request by h, and writes its line, also if h panics to cut the answer off.
-func (l *accessLog) serve(p *Proxy, w http.ResponseWriter, r *http.Request, h http.HandlerFunc) {
+// write writes the line of a request.
+func (l *accessLog) write(begun time.Time, client, method, route string, a *accessed, took time.Duration) {
+	id := "-"
+	if ids := a.Header()["X-Request-Id"]; len(ids) == 1 {
+		id = ids[0]
+	}
+	ms := float64(took.Microseconds()) / 1000
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fmt.Fprintf(l.to, "%s %s %s %s %d %.1fms %s\n", begun.UTC().Format("2006-01-02T15:04:05.000Z"), client, method, route, a.status, ms, id) //nolint:errcheck // a log that cannot be written is not the client's trouble
+}
+
+// exchange is the memory of one request to an application. The call and the answer are in one struct, because they cost one
+// allocation together.
+type exchange struct {
+	client *client // nil in tests without a connection
+	call   call.Call
+	answer accessed
+}
+
+// serve answers a request to an application, counts it, and writes its line into the access log, also if the handler panics or ends its
+// goroutine.
+func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, client *client) {
 	begun := time.Now()
-	a := &accessed{ResponseWriter: w}
+	x := &exchange{client: client}
+	a := &x.answer
+	a.ResponseWriter = w
 	w = a
 	if _, ok := a.ResponseWriter.(http.Hijacker); ok {
 		w = accessedHijacker{a}
 	}
-	method, route := r.Method, "-"
-	if found := p.find(r.URL.Path); found != nil {
-		route = found.Prefix
+	method, name, requests, returned := r.Method, "-", &p.unrouted, false
+	route := p.find(r.URL.Path)
+	if route != nil {
+		name, requests = route.Prefix, route.requests
 	}
 	defer func() {
-		id := "-"
-		if ids := a.Header()["X-Request-Id"]; len(ids) == 1 {
-			id = ids[0]
+		took := time.Since(begun)
+		status := a.outcome(r.Context(), returned)
+		if returned {
+			a.status = status
 		}
-		took := float64(time.Since(begun).Microseconds()) / 1000
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		fmt.Fprintf(l.to, "%s %s %s %s %d %.1fms %s\n", begun.UTC().Format("2006-01-02T15:04:05.000Z"), r.RemoteAddr, method, route, a.status, took, id) //nolint:errcheck // a log that cannot be written is not the client's trouble
+		requests.End(method, status, took)
+		if p.access != nil {
+			p.access.write(begun, r.RemoteAddr, method, name, a, took)
+		}
 	}()
-	h(w, r)
-	if a.status == 0 {
-		a.status = http.StatusOK // the server's answer when the handler has written nothing
-	}
+	p.request(w, r, route, x)
+	returned = true
 }
 
 // accessed notes the status of an answer.
 type accessed struct {
 	http.ResponseWriter
-	status int
+	status  int  // 0 while the answer has not begun
+	untaken bool // the client does not take the answer
 }
 
-// WriteHeader implements http.ResponseWriter.
+// statusClosed is the status of requests whose client is gone before the answer, as nginx has it.
+const statusClosed = 499
+
+// outcome is the status under which a request is counted; returned is false if the answer was cut off. For example, a stream that
+// fails after its first items has sent 200, and counts as 500; if it ends because its client has gone, it counts as 499.
+func (a *accessed) outcome(ctx context.Context, returned bool) int {
+	switch {
+	case returned && a.status != 0, a.status >= 400, a.status == http.StatusSwitchingProtocols:
+		return a.status
+	case ctx.Err() != nil || a.untaken:
+		return statusClosed
+	case returned:
+		return http.StatusOK // the server's answer when the handler has written nothing
+	}
+	return http.StatusInternalServerError
+}
+
+// WriteHeader implements http.ResponseWriter. The server panics if the status has not three digits: no other is noted.
 func (a *accessed) WriteHeader(status int) {
+	a.ResponseWriter.WriteHeader(status)
 	if a.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		a.status = status
 	}
-	a.ResponseWriter.WriteHeader(status)
 }
 
 // Write implements http.ResponseWriter.
 func (a *accessed) Write(b []byte) (int, error) {
 	a.begin()
 	return a.ResponseWriter.Write(b)
+}
+
+// WriteString implements io.StringWriter.
+func (a *accessed) WriteString(s string) (int, error) {
+	a.begin()
+	return io.WriteString(a.ResponseWriter, s)
 }
 
 // ReadFrom implements io.ReaderFrom, by which files are sent without being read.

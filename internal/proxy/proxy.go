@@ -20,11 +20,13 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/listen"
+	"github.com/helve-serve/helve/internal/telemetry"
 )
 
 // InKind is the kind of input of an ingress method.
@@ -90,8 +92,12 @@ type Proxy struct {
 	routes   atomic.Pointer[[]served] // longest prefix first
 	opened   atomic.Bool              // an application has been ready
 	draining atomic.Bool
-	active   atomic.Int64 // number of requests to applications
+	active   atomic.Int64       // number of requests to applications
+	unrouted telemetry.Requests // requests whose path no application has
 	server   *http.Server
+
+	setting sync.Mutex     // held while the routes are replaced
+	counted []*routeCounts // the routes that are served first, then those that are gone, the newest first
 }
 
 // New makes a proxy without routes.
@@ -121,7 +127,8 @@ func New(s Settings) *Proxy {
 // served is a route, with the data that is the same for all its calls.
 type served struct {
 	Route
-	place *call.Place
+	place    *call.Place
+	requests *telemetry.Requests
 }
 
 // CheckPrefix returns an error if a prefix cannot be served.
@@ -146,7 +153,7 @@ func (p *Proxy) SetRoutes(routes []Route) error {
 		if err := CheckPrefix(r.Prefix); err != nil {
 			return fmt.Errorf("application %q: %w", r.App, err)
 		}
-		rs[i] = served{r, &call.Place{App: r.App}}
+		rs[i] = served{Route: r, place: &call.Place{App: r.App}}
 	}
 	slices.SortFunc(rs, func(a, b served) int {
 		if d := len(b.Prefix) - len(a.Prefix); d != 0 {
@@ -159,6 +166,9 @@ func (p *Proxy) SetRoutes(routes []Route) error {
 			return fmt.Errorf("route prefix %q belongs to applications %q and %q", rs[i].Prefix, rs[i-1].App, rs[i].App)
 		}
 	}
+	p.setting.Lock()
+	defer p.setting.Unlock()
+	p.countLocked(rs)
 	p.routes.Store(&rs)
 	return nil
 }
@@ -222,21 +232,19 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			client.endless.Store(true) // until the answer is complete
 		}
 	}
-	switch {
-	case strings.HasPrefix(r.URL.Path, "/-/"):
+	if strings.HasPrefix(r.URL.Path, "/-/") {
 		p.serveNodePaths(w, r)
-	case p.access != nil:
-		p.access.serve(p, w, r, func(w http.ResponseWriter, r *http.Request) { p.request(w, r, client) })
-	default:
-		p.request(w, r, client)
+	} else {
+		p.serve(w, r, client)
 	}
 	if client != nil && r.ProtoMajor == 1 {
 		client.endless.Store(false)
 	}
 }
 
-// request answers one request to an application. It panics with http.ErrAbortHandler to cut an answer off.
-func (p *Proxy) request(w http.ResponseWriter, r *http.Request, client *client) {
+// request answers one request to an application. The route is nil if no application has the path. The method panics with
+// http.ErrAbortHandler to cut an answer off.
+func (p *Proxy) request(w http.ResponseWriter, r *http.Request, route *served, x *exchange) {
 	p.active.Add(1)
 	defer p.active.Add(-1)
 	if p.draining.Load() {
@@ -245,19 +253,19 @@ func (p *Proxy) request(w http.ResponseWriter, r *http.Request, client *client) 
 		http.Error(w, "this node is shutting down", http.StatusServiceUnavailable)
 		return
 	}
-	c := &call.Call{Want: call.Plain, Origin: "proxy"}
+	c := &x.call
+	c.Want, c.Origin = call.Plain, "proxy"
 	if e := p.info(r, &c.Info); e != nil {
 		p.fail(w, r, c, e)
 		return
 	}
 	w.Header()["X-Request-Id"] = []string{c.Info.Request.String()}
-	held := hold{memory: &p.memory, conn: client}
+	held := hold{memory: &p.memory, conn: x.client}
 	if !held.begin(r) {
 		p.fail(w, r, c, noRoom())
 		return
 	}
 	defer held.end()
-	route := p.find(r.URL.Path)
 	if route == nil {
 		p.notFound(w, r)
 		return
@@ -278,7 +286,7 @@ func (p *Proxy) request(w http.ResponseWriter, r *http.Request, client *client) 
 		return
 	}
 	if route.Stream != nil {
-		p.stream(w, r, &route.Route, c)
+		p.stream(w, r, &route.Route, x)
 		return
 	}
 	returned := false

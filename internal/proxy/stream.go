@@ -27,7 +27,8 @@ type streaming struct {
 
 // stream answers with the items of a stream as they come. A failure before the first item is answered as any failure
 // is. After it the connection is cut off, so that no client takes a part for the whole.
-func (p *Proxy) stream(w http.ResponseWriter, r *http.Request, route *Route, c *call.Call) {
+func (p *Proxy) stream(w http.ResponseWriter, r *http.Request, route *Route, x *exchange) {
+	c := &x.call
 	ctx, cancel := context.WithCancelCause(r.Context())
 	s := &streaming{w: w, r: r, rc: http.NewResponseController(w), cancel: cancel, memory: &p.memory}
 	returned := false
@@ -53,6 +54,7 @@ func (p *Proxy) stream(w http.ResponseWriter, r *http.Request, route *Route, c *
 		if e != nil && s.broken == nil {
 			p.logFailure(r, "stream failed", c, e)
 		}
+		x.answer.untaken = s.broken != nil
 		panic(http.ErrAbortHandler)
 	}
 }

@@ -8,6 +8,8 @@ type Snapshot struct {
 	HTTP         string // URL of the ingress, "" without one
 	Events       uint64 // so far
 	Applications []Application
+	Requests     []RequestCounts // of HTTP, by route, method and status
+	Ongoing      int             // HTTP requests to applications that are not answered yet
 }
 
 // Application is one application in a [Snapshot].

@@ -253,7 +253,7 @@ func trigger(s helvetype.DeploymentState, app helvetype.ApplicationState) string
 		return "DELETING"
 	case s == helvetype.DeploymentHealthy:
 		return "CONFIG_UPDATE_COMPLETED"
-	case s == helvetype.DeploymentUpdating:
+	case s == helvetype.DeploymentUpdating, s == helvetype.DeploymentUpscaling, s == helvetype.DeploymentDownscaling:
 		return "CONFIG_UPDATE_STARTED"
 	case s == helvetype.DeploymentDeployFailed:
 		return "REPLICA_STARTUP_FAILED"

@@ -51,7 +51,7 @@ var ( //nolint:gochecknoglobals // constants
 	ongoing    = desc(prefix+"serve_num_ongoing_requests_at_replicas", "Calls that the replicas of the deployment run now.", "application", "deployment")
 	routed     = desc(prefix+"serve_num_router_requests_total", "Calls that the deployment has started, in all its replicas, also those that are gone.", "application", "deployment", "route")
 	wanted     = desc(prefix+"serve_autoscaling_target_replicas", "Replicas that the deployment should have.", "application", "deployment")
-	deployment = desc(prefix+"serve_deployment_status", "1 deploy failed, 2 unhealthy, 3 updating, 6 healthy.", "application", "deployment")
+	deployment = desc(prefix+"serve_deployment_status", "1 deploy failed, 2 unhealthy, 3 updating, 4 upscaling, 5 downscaling, 6 healthy.", "application", "deployment")
 	app        = desc(prefix+"serve_application_status", "1 deploy failed, 2 unhealthy, 3 not started, 4 deleting, 5 deploying, 6 running.", "application")
 	answered   = desc(prefix+"serve_num_http_requests_total", "HTTP requests that have ended.", "route", "method", "application", "status_code")
 	refused    = desc(prefix+"serve_num_http_error_requests_total", "HTTP requests that have ended with a status of 400 or more.", "route", "error_code", "method", "application")
@@ -160,6 +160,7 @@ var (
 		helvetype.ApplicationDeleting: 4, helvetype.ApplicationDeploying: 5, helvetype.ApplicationRunning: 6,
 	}
 	deploymentStates = map[helvetype.DeploymentState]float64{ //nolint:gochecknoglobals // a constant
-		helvetype.DeploymentDeployFailed: 1, helvetype.DeploymentUnhealthy: 2, helvetype.DeploymentUpdating: 3, helvetype.DeploymentHealthy: 6,
+		helvetype.DeploymentDeployFailed: 1, helvetype.DeploymentUnhealthy: 2, helvetype.DeploymentUpdating: 3,
+		helvetype.DeploymentUpscaling: 4, helvetype.DeploymentDownscaling: 5, helvetype.DeploymentHealthy: 6,
 	}
 )

@@ -96,6 +96,20 @@ func TestNamesAndLabels(t *testing.T) {
 	}
 }
 
+// TestStatesOfDeployments: each state has its number of the reference.
+func TestStatesOfDeployments(t *testing.T) {
+	t.Parallel()
+	for state, want := range map[helvetype.DeploymentState]string{
+		helvetype.DeploymentDeployFailed: "1", helvetype.DeploymentUnhealthy: "2", helvetype.DeploymentUpdating: "3",
+		helvetype.DeploymentUpscaling: "4", helvetype.DeploymentDownscaling: "5", helvetype.DeploymentHealthy: "6",
+	} {
+		s := source{Applications: []telemetry.Application{{Name: "app", Deployments: []telemetry.Deployment{{Name: "D", State: state}}}}}
+		if line := `ray_serve_deployment_status{application="app",deployment="D"} ` + want + "\n"; !strings.Contains(scrape(t, s), line) {
+			t.Errorf("%s: no %s", state, line)
+		}
+	}
+}
+
 // TestNodesDoNotShareARegistry: two nodes in one process are asked, again and again.
 func TestNodesDoNotShareARegistry(t *testing.T) {
 	t.Parallel()

@@ -9,7 +9,7 @@ import (
 	"strconv"
 
 	"github.com/helve-serve/helve/internal/build"
-	"github.com/helve-serve/helve/internal/controller"
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/node"
 	"github.com/helve-serve/helve/internal/spec"
 )
@@ -39,7 +39,7 @@ func Executable(importPath string, args ...string) Build {
 }
 
 // load asks the executable for the graph, and makes the application that handles refer to.
-func (s *System) load(ctx context.Context, x *external) (*App, controller.App, error) {
+func (s *System) load(ctx context.Context, x *external) (*App, deploy.App, error) {
 	def, err := node.Load(ctx, x.path, x.app, build.Command{Args: x.args, Env: os.Environ(), Dir: s.dir})
 	if err != nil {
 		return nil, def, err

@@ -18,7 +18,7 @@ import (
 	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
-	"github.com/helve-serve/helve/internal/controller"
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/gcfloor"
 	"github.com/helve-serve/helve/internal/guest"
 	"github.com/helve-serve/helve/internal/host"
@@ -295,17 +295,17 @@ func (s *System) deploy(ctx context.Context, make Build, retry bool) error {
 }
 
 // prepare builds or loads an application and looks for its mistakes. It starts nothing.
-func (s *System) prepare(ctx context.Context, make Build) (*App, controller.App, error) {
+func (s *System) prepare(ctx context.Context, make Build) (*App, deploy.App, error) {
 	app, err := built(make)
 	if err == nil && app != nil && app.external != nil {
 		return s.load(ctx, app.external)
 	}
 	app, graph, err := sealed(app, err)
 	if err != nil {
-		return nil, controller.App{}, err
+		return nil, deploy.App{}, err
 	}
-	wrong := func(err error) (*App, controller.App, error) {
-		return nil, controller.App{}, fmt.Errorf("application %q: %w", app.name, err)
+	wrong := func(err error) (*App, deploy.App, error) {
+		return nil, deploy.App{}, fmt.Errorf("application %q: %w", app.name, err)
 	}
 	if i := s.config.Isolation; i != "" {
 		for j := range graph.Deployments {
@@ -330,7 +330,7 @@ func (s *System) prepare(ctx context.Context, make Build) (*App, controller.App,
 	for _, cycle := range graph.Cycles() {
 		s.config.Logger.Warn("deployments use each other in a cycle", "app", app.name, "cycle", strings.Join(cycle, " -> "))
 	}
-	def := controller.App{Graph: graph, Classes: app.classes(), Policies: app.policies()}
+	def := deploy.App{Graph: graph, Classes: app.classes(), Policies: app.policies()}
 	if def.Python, def.CodeVersions, err = app.pythonSource(s.dir); err != nil {
 		return wrong(err)
 	}
@@ -341,7 +341,7 @@ func (s *System) prepare(ctx context.Context, make Build) (*App, controller.App,
 }
 
 // start deploys an application that was built or loaded.
-func (s *System) start(ctx context.Context, app *App, def controller.App, later bool) error {
+func (s *System) start(ctx context.Context, app *App, def deploy.App, later bool) error {
 	def.Home, def.Retry, def.Replace = app, later, later
 	def.Bound = func(name string, d *serving.Deployment) {
 		if own := app.find(name); own != nil {

@@ -18,6 +18,7 @@ var layers = [][]string{
 	{"internal/node", "internal/guest"},
 	{"internal/admin", "internal/control", "internal/metrics"},
 	{"internal/controller"},
+	{"internal/deploy", "internal/snapshot"},
 	{"internal/host", "internal/session", "internal/records"},
 	{"internal/serving"},
 	{"internal/proxy", "internal/planner", "internal/worker", "internal/build", "internal/transport", "internal/router", "internal/gate", "internal/batch", "internal/models"},

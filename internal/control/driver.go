@@ -9,7 +9,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
-	"github.com/helve-serve/helve/internal/controller"
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/spec"
@@ -17,7 +17,7 @@ import (
 
 // Node is the node whose operations a [Driver] asks for.
 type Node interface {
-	Deploy(ctx context.Context, app controller.App) error
+	Deploy(ctx context.Context, app deploy.App) error
 	Delete(ctx context.Context, name string) error
 	// Scale sets the number of replicas of a deployment. by and why are for people.
 	Scale(ctx context.Context, app, deployment string, n int, by, why string) error
@@ -69,7 +69,7 @@ func (d *Driver) deploy(ctx context.Context, r protocol.Deploy) (protocol.Addres
 }
 
 // pythonApplication is an application as a driver sends it, with all that is wrong with it.
-func pythonApplication(a protocol.PythonApp) (controller.App, error) {
+func pythonApplication(a protocol.PythonApp) (deploy.App, error) {
 	g := spec.Graph{App: a.Name, Ingress: &spec.IngressSpec{Deployment: a.Ingress}}
 	if a.RoutePrefix != nil {
 		g.RoutePrefix = *a.RoutePrefix
@@ -85,9 +85,9 @@ func pythonApplication(a protocol.PythonApp) (controller.App, error) {
 		g.Deployments = append(g.Deployments, p)
 	}
 	if err := errors.Join(append(mistakes, g.Validate()...)...); err != nil {
-		return controller.App{}, err
+		return deploy.App{}, err
 	}
-	return controller.App{Graph: g, RetryStated: true, Python: host.Python{
+	return deploy.App{Graph: g, RetryStated: true, Python: host.Python{
 		Interpreter: a.Python, SysPath: a.SysPath, Dir: a.Dir, Env: a.Env, Blob: a.Blob,
 	}}, nil
 }

@@ -10,44 +10,14 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
-	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/records"
-	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/states"
 )
-
-// App is an application to deploy.
-type App struct {
-	Graph   spec.Graph
-	Classes map[string]*instance.Class // the Go deployments, by name
-	Python  host.Python                // where the Python deployments come from
-	// CodeVersions say for a Python deployment which code it runs: two deploys with equal versions run the same code. A deployment
-	// without one has new code in each deploy.
-	CodeVersions map[string]string
-	// Bound is told each deployment before anything starts, so that handles lead somewhere when constructors run. May be nil.
-	Bound func(name string, d *serving.Deployment)
-	// Policies make the routing policies that the deployments' own code brings, anew for every Deploy.
-	Policies map[string]func() router.Policy
-	policies map[string]router.Policy
-	Home     any // goes into the places of calls that the node makes itself, for handles of their methods
-	// Program starts the Go worker of an application that lives in another executable; nil for the node's own.
-	Program *host.Program
-	// Build is the executable of Program, which is copied into the node's private directory, so that its file may be replaced.
-	Build *build.Build
-	// Runner is a Go worker on a goroutine of this process, for tests. nil starts a process.
-	Runner host.Runner
-	// Replace says that an application of this name that runs already changes to this one.
-	Replace bool
-	// Retry says that failed starts are made again, as often as the reference does, before Deploy fails.
-	Retry bool
-	// RetryStated is Retry for the deployments alone that state how often (max_constructor_retry_count).
-	RetryStated bool
-}
 
 // application is an application of this node. Its fields are guarded by Controller.mu.
 type application struct {
@@ -79,11 +49,11 @@ type application struct {
 // An application that is there already changes to the new revision, if def says so: new replicas start beside the old, each that is ready lets an old
 // one drain, and calls that wait go on waiting in the same queues. If a deployment of the new revision cannot start, the
 // old one stays, and Deploy gives the error.
-func (c *Controller) Deploy(ctx context.Context, def App) error {
+func (c *Controller) Deploy(ctx context.Context, def deploy.App) error {
 	if err := def.Check(c.set.Program); err != nil {
 		return err
 	}
-	if err := c.keepBuild(&def); err != nil {
+	if err := def.KeepBuild(c.workers.Dir); err != nil {
 		return err
 	}
 	if ctx.Err() != nil { // replicas that are quick would else be ready before the select below looks at ctx
@@ -128,27 +98,8 @@ func (c *Controller) Deploy(ctx context.Context, def App) error {
 	return err
 }
 
-// keepBuild copies the executable of an application into the node's private directory.
-func (c *Controller) keepBuild(def *App) error {
-	if def.Build == nil {
-		return nil
-	}
-	dir, err := c.workers.Dir()
-	if err != nil {
-		return err
-	}
-	kept, err := def.Build.Keep(dir)
-	if err != nil {
-		return fmt.Errorf("%s cannot be kept: %w", def.Build.Path, err)
-	}
-	p := *def.Program
-	p.Path = kept
-	def.Program, def.Build = &p, nil
-	return nil
-}
-
 // add makes def the target. An application of its name that is being deleted has its time to drain first.
-func (c *Controller) add(ctx context.Context, def App) (*revision, error) {
+func (c *Controller) add(ctx context.Context, def deploy.App) (*revision, error) {
 	for {
 		r, first, err := c.tryAdd(ctx, def)
 		if first == nil {
@@ -169,12 +120,12 @@ type obstacle struct {
 }
 
 // tryAdd writes def into the store and makes it what should run, unless something has to be over first.
-func (c *Controller) tryAdd(ctx context.Context, def App) (_ *revision, first *obstacle, _ error) {
+func (c *Controller) tryAdd(ctx context.Context, def deploy.App) (_ *revision, first *obstacle, _ error) {
 	if err := c.lockTarget(ctx); err != nil {
 		return nil, nil, err
 	}
 	defer c.unlockTarget()
-	identity := def.identity(c.set.Program)
+	identity := def.Identity(c.set.Program)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	first, err := c.admitLocked(def)
@@ -201,7 +152,7 @@ func (c *Controller) tryAdd(ctx context.Context, def App) (_ *revision, first *o
 }
 
 // admitLocked looks whether an application may be deployed now.
-func (c *Controller) admitLocked(def App) (first *obstacle, _ error) {
+func (c *Controller) admitLocked(def deploy.App) (first *obstacle, _ error) {
 	g := def.Graph
 	if c.closing {
 		return nil, errors.New("the node is closing")
@@ -222,7 +173,7 @@ func (c *Controller) admitLocked(def App) (first *obstacle, _ error) {
 }
 
 // addLocked makes an application what should run, whose records w are in the store. there is the application as it is; nil for none.
-func (c *Controller) addLocked(def App, identity string, there *application, w *records.Deploy) *revision {
+func (c *Controller) addLocked(def deploy.App, identity string, there *application, w *records.Deploy) *revision {
 	g := def.Graph
 	a := there
 	if a == nil {

@@ -98,7 +98,7 @@ func New(s Settings) *Controller {
 	if c.set.Blobs == nil {
 		c.set.Blobs = store.NewBlobs()
 	}
-	c.records = records.Target{Store: c.set.Store, Blobs: c.set.Blobs, Log: c.log}
+	c.records = records.Target{Store: records.Bound(c.set.Store), Blobs: c.set.Blobs, Log: c.log}
 	c.recorder = records.NewRecorder(c.set.Store, c.log, s.Node)
 	c.wg.Go(c.loop)
 	c.wg.Go(func() { c.records.Follow(ctx, c.noteScale, c.forgetScale) })

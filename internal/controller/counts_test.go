@@ -9,6 +9,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/spec"
 )
@@ -27,7 +28,7 @@ func TestCallsThatOutliveTheirReplicaCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newTestNode(Settings{})
 		s := &stubborn{make(chan struct{})}
-		def := App{Graph: graphOf(spec.Deployment{Name: "D", Language: "go", Options: spec.Options{
+		def := deploy.App{Graph: graphOf(spec.Deployment{Name: "D", Language: "go", Options: spec.Options{
 			GracefulShutdownTimeout: time.Second,
 		}}), Classes: map[string]*instance.Class{"D": {
 			App: "app", Deployment: "D", Methods: instance.Methods(reflect.TypeFor[*stubborn]()),

@@ -10,7 +10,9 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/snapshot"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/worker"
 )
@@ -21,8 +23,8 @@ func hostedTestNode() *testNode {
 }
 
 // pythonApp is an application with the Python deployment D, whose workers end at once.
-func pythonApp() App {
-	return App{
+func pythonApp() deploy.App {
+	return deploy.App{
 		Graph:  spec.Graph{App: "app", Ingress: &spec.IngressSpec{Deployment: "D"}, Deployments: []spec.Deployment{{Name: "D", Language: "python", Import: "m:D"}}},
 		Python: host.Python{Interpreter: "/bin/false"},
 	}
@@ -75,8 +77,8 @@ func TestFormerReplicasAreNotTakenOver(t *testing.T) {
 	if err = errors.Join(err, first.Close(t.Context())); err != nil {
 		t.Fatal(err)
 	}
-	was := snapApplication{Name: "app", Revision: 2, Identity: def.identity(host.Program{}), Graph: def.Graph, Former: []string{"D#1", "D#3"}}
-	snap := snapshot{Version: snapshotVersion, LastID: 100, Applications: []snapApplication{was}}
+	was := snapshot.Application{Name: "app", Revision: 2, Identity: def.Identity(host.Program{}), Graph: def.Graph, Former: []string{"D#1", "D#3"}}
+	snap := snapshot.Snapshot{Version: snapshot.Version, LastID: 100, Applications: []snapshot.Application{was}}
 	for _, id := range []string{"1", "2", "3"} {
 		snap.Workers = append(snap.Workers, host.WorkerRecord{
 			ID: "app-" + id, App: "app", Token: strings.Repeat("00", 32), Process: worker.Identity{PID: 1 << 30}, // there is none
@@ -85,7 +87,7 @@ func TestFormerReplicasAreNotTakenOver(t *testing.T) {
 	}
 	b, err := json.Marshal(snap)
 	if err == nil {
-		err = writeSnapshot(dir, b)
+		err = snapshot.Write(dir, b)
 	}
 	if err != nil {
 		t.Fatal(err)

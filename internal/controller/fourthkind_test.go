@@ -17,6 +17,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/controller"
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/proxy"
@@ -194,10 +195,10 @@ func newFourth(t *testing.T) (*controller.Controller, *fourthReplicas) {
 }
 
 // fourthApp is an application with one deployment, whose replicas go on over deploys.
-func fourthApp(o spec.Options) controller.App {
+func fourthApp(o spec.Options) deploy.App {
 	o.Version = "1"
 	o.HealthCheckPeriod = time.Second
-	return controller.App{Replace: true, Retry: true, Graph: spec.Graph{
+	return deploy.App{Replace: true, Retry: true, Graph: spec.Graph{
 		App: "app", Deployments: []spec.Deployment{{Name: "D", Language: "go", Options: o}},
 		Ingress: &spec.IngressSpec{Deployment: "D", Method: "Call", Kind: spec.IngressMethod},
 	}}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/spec"
@@ -64,7 +65,7 @@ func newConfigurable(t *testing.T, replicas int, judge func(ctx context.Context,
 			return judge(ctx, c.number, string(config))
 		},
 	}
-	err := x.node.Deploy(t.Context(), App{
+	err := x.node.Deploy(t.Context(), deploy.App{
 		Graph: graphOf(spec.Deployment{Name: "D", Language: "go", Options: spec.Options{
 			NumReplicas: replicas, UserConfig: json.RawMessage(`"a"`), ConstructTimeout: time.Minute,
 		}}),

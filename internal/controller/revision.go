@@ -9,9 +9,9 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/records"
-	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/states"
@@ -25,7 +25,7 @@ type revision struct {
 	app      *application
 	number   int
 	first    bool // the application was not there before
-	def      App
+	def      deploy.App
 	identity string          // see [App.identity]
 	wrote    *records.Deploy // its records in the store
 	goKey    string          // of its Go worker; "" without one
@@ -119,72 +119,28 @@ func (e *deploymentRevision) retries() bool {
 	return def.Retry || def.RetryStated && e.host.Options.Sources["max_constructor_retry_count"] != spec.FromDefault
 }
 
-// policy makes the routing policy; nil for the default.
-func (e *deploymentRevision) policy() router.Policy {
-	switch r := e.host.Options.RequestRouter; r.Policy {
-	case spec.RoundRobin:
-		return router.NewRoundRobin()
-	case spec.ConsistentHash:
-		return router.NewConsistentHash(r.VirtualNodes, r.FallbackReplicas)
-	case spec.Custom:
-		if p := e.revision.def.policies[e.host.Name]; p != nil {
-			return p
-		}
-	}
-	return nil
-}
-
 func (r *revision) id() string { return strconv.Itoa(r.number) }
 
 // newRevision makes the next revision of an application.
-func (a *application) newRevision(def App, identity string, w *records.Deploy) *revision {
+func (a *application) newRevision(def deploy.App, identity string, w *records.Deploy) *revision {
 	a.revisions = w.Number
 	r := &revision{app: a, number: w.Number, def: def, identity: identity, wrote: w, settled: make(chan struct{}), concluded: make(chan struct{})}
 	r.ctx, r.cancel = context.WithCancelCause(a.ctx)
 	return r
 }
 
-// deployment makes a deployment of the revision, with the host of its kind: the one place where the kinds are told apart.
+// deployment makes a deployment of the revision, with the host of its kind.
 func (r *revision) deployment(s spec.Deployment) *deploymentRevision {
 	c := r.app.c
-	h := &host.Deployment{App: r.app.name, Name: s.Name, Spec: s, Options: s.Options.Effective(), Class: r.def.Classes[s.Name]}
-	e := &deploymentRevision{revision: r, host: h, config: s.Options.UserConfig, version: r.id()}
-	version := ""
-	if h.Options.Version != "" {
-		version = "version " + h.Options.Version
+	h, placed := r.def.Place(s, r.app.hosts, deploy.Settings{
+		Node: c.set.Node, Codec: c.set.Codec, Program: c.set.Program, Strict: c.set.Strict, OutOfLine: c.set.OutOfLine, Host: c.set.Host,
+	})
+	if placed.GoKey != "" {
+		r.goKey = placed.GoKey
 	}
-	if c.set.Host != nil {
-		e.starter = c.set.Host(h)
+	return &deploymentRevision{
+		revision: r, host: h, starter: placed.Host, code: placed.Code, config: s.Options.UserConfig, version: r.id(),
 	}
-	switch {
-	case e.starter != nil:
-		e.code = version
-	case s.Language == "python":
-		e.starter = &host.PythonWorker{Deployment: h, App: r.app.hosts, Python: r.def.Python, Env: c.set.Program.Env}
-		e.code = r.def.pythonCode(s.Name, version)
-	case h.Options.Isolation == spec.Process || r.def.Program != nil:
-		g := r.goWorker(h)
-		e.starter, r.goKey = g, g.Key()
-		e.code = "worker " + r.goKey + " " + version
-	default:
-		e.starter = &host.InProcess{Deployment: h, Node: c.set.Node, Codec: c.set.Codec, Strict: c.set.Strict, OutOfLine: c.set.OutOfLine}
-		e.code = version
-	}
-	return e
-}
-
-// goWorker is the host of a deployment in a Go worker.
-func (r *revision) goWorker(h *host.Deployment) *host.GoWorker {
-	g := &host.GoWorker{Deployment: h, App: r.app.hosts, Graph: &r.def.Graph, Program: r.app.c.set.Program, Runner: r.def.Runner}
-	if r.def.Program != nil {
-		g.Program = *r.def.Program
-	}
-	for _, s := range r.def.Graph.Deployments {
-		if o := s.Options.Effective(); s.Language != "python" && (o.Isolation == spec.Process || r.def.Program != nil) {
-			g.Shared = append(g.Shared, &host.Deployment{App: h.App, Name: s.Name, Options: o})
-		}
-	}
-	return g
 }
 
 // newDeploymentLocked makes a deployment without replicas.
@@ -277,7 +233,7 @@ func (d *deployment) become(e *deploymentRevision) {
 	o := &e.host.Options
 	d.serving.Become(serving.State{
 		Home: e.revision.def.Home, InProcess: e.starter.InProcess(), ReadsInput: o.RequestRouter.Policy == spec.Custom,
-	}, o.MaxQueuedRequests, e.policy())
+	}, o.MaxQueuedRequests, e.revision.def.Policy(e.host))
 	for _, r := range d.replicas {
 		if r.of.version != e.version {
 			continue

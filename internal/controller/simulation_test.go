@@ -19,6 +19,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/serving"
@@ -339,9 +340,9 @@ func (s *simulation) kill() {
 }
 
 // newPlan makes a revision and its definition.
-func (s *simulation) newPlan() (*plan, App) {
+func (s *simulation) newPlan() (*plan, deploy.App) {
 	p := &plan{}
-	def := App{Graph: spec.Graph{App: "app", Ingress: &spec.IngressSpec{Deployment: "A", Method: "Work", Kind: spec.IngressMethod}}, Classes: map[string]*instance.Class{}, Retry: true, Replace: true, Home: p}
+	def := deploy.App{Graph: spec.Graph{App: "app", Ingress: &spec.IngressSpec{Deployment: "A", Method: "Work", Kind: spec.IngressMethod}}, Classes: map[string]*instance.Class{}, Retry: true, Replace: true, Home: p}
 	if s.rnd.IntN(6) == 0 {
 		p.broken = "A"
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/spec"
@@ -98,7 +99,7 @@ func TestTheNodeEndsStartsThatTakeTooLong(t *testing.T) {
 				if c.runner != nil {
 					d.Options.Isolation = spec.Process
 				}
-				def := App{Graph: graphOf(d), Classes: map[string]*instance.Class{"D": class}, Runner: c.runner}
+				def := deploy.App{Graph: graphOf(d), Classes: map[string]*instance.Class{"D": class}, Runner: c.runner}
 				begun, end := time.Now(), make(chan error, 1)
 				go func() { end <- n.Deploy(t.Context(), def) }()
 				if c.waits != "" {

@@ -9,15 +9,17 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/snapshot"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/worker"
 )
 
-func someSnapshot() snapshot {
-	return snapshot{
-		Version: snapshotVersion, LastID: 9,
-		Applications: []snapApplication{{
+func someSnapshot() snapshot.Snapshot {
+	return snapshot.Snapshot{
+		Version: snapshot.Version, LastID: 9,
+		Applications: []snapshot.Application{{
 			Name: "a", Revision: 2, Identity: "x", Graph: graphOf(spec.Deployment{Name: "D", Language: "go"}),
 			Configs: map[string]json.RawMessage{"D": json.RawMessage(`{"k":1}`)},
 		}},
@@ -32,7 +34,7 @@ func someSnapshot() snapshot {
 func TestSnapshot(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if s, err := readSnapshot(dir); err != nil || s.Version != 0 {
+	if s, err := snapshot.Read(dir); err != nil || s.Version != 0 {
 		t.Errorf("none is there: %+v, %v", s, err)
 	}
 	for _, next := range []uint64{9, 10} { // the second replaces the first
@@ -42,15 +44,15 @@ func TestSnapshot(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := writeSnapshot(dir, b); err != nil {
+		if err := snapshot.Write(dir, b); err != nil {
 			t.Fatal(err)
 		}
-		got, err := readSnapshot(dir)
+		got, err := snapshot.Read(dir)
 		if diff := cmp.Diff(want, got); diff != "" || err != nil {
 			t.Errorf("%v\n%s", err, diff)
 		}
 	}
-	if st, err := os.Stat(filepath.Join(dir, snapshotName)); err != nil || st.Mode().Perm() != 0o600 {
+	if st, err := os.Stat(filepath.Join(dir, snapshot.Name)); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", st, err)
 	}
 }
@@ -58,13 +60,13 @@ func TestSnapshot(t *testing.T) {
 // TestSnapshotIsRefused: names that would become paths and numbers that would become process ids are checked.
 func TestSnapshotIsRefused(t *testing.T) {
 	t.Parallel()
-	for name, spoil := range map[string]func(*snapshot){
-		"version": func(s *snapshot) { s.Version++ },
-		"token":   func(s *snapshot) { s.Workers[0].Token = "ab" },
-		"hex":     func(s *snapshot) { s.Workers[0].Token = strings.Repeat("zz", 32) },
-		"pid":     func(s *snapshot) { s.Workers[0].Process.PID = -1 },
-		"init":    func(s *snapshot) { s.Workers[0].Process.PID = 1 },
-		"id":      func(s *snapshot) { s.Workers[0].ID = "" },
+	for name, spoil := range map[string]func(*snapshot.Snapshot){
+		"version": func(s *snapshot.Snapshot) { s.Version++ },
+		"token":   func(s *snapshot.Snapshot) { s.Workers[0].Token = "ab" },
+		"hex":     func(s *snapshot.Snapshot) { s.Workers[0].Token = strings.Repeat("zz", 32) },
+		"pid":     func(s *snapshot.Snapshot) { s.Workers[0].Process.PID = -1 },
+		"init":    func(s *snapshot.Snapshot) { s.Workers[0].Process.PID = 1 },
+		"id":      func(s *snapshot.Snapshot) { s.Workers[0].ID = "" },
 	} {
 		s := someSnapshot()
 		spoil(&s)
@@ -72,7 +74,7 @@ func TestSnapshotIsRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := parseSnapshot(b); err == nil || !strings.Contains(err.Error(), snapshotName) {
+		if _, err := snapshot.Parse(b); err == nil || !strings.Contains(err.Error(), snapshot.Name) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -84,7 +86,7 @@ func FuzzSnapshot(f *testing.F) {
 	f.Add(b)
 	f.Add([]byte(`{"version":1,"workers":[{}]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s, err := parseSnapshot(b)
+		s, err := snapshot.Parse(b)
 		if err != nil {
 			return
 		}
@@ -92,7 +94,7 @@ func FuzzSnapshot(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if back, err := parseSnapshot(again); err != nil || !cmp.Equal(s.Workers, back.Workers) || s.LastID != back.LastID {
+		if back, err := snapshot.Parse(again); err != nil || !cmp.Equal(s.Workers, back.Workers) || s.LastID != back.LastID {
 			t.Errorf("%v\n%s", err, cmp.Diff(s, back))
 		}
 	})
@@ -110,17 +112,17 @@ func TestIdentity(t *testing.T) {
 		return graphOf(spec.Deployment{Name: "D", Language: "go", Options: o})
 	}
 	own := host.Program{Path: path, Args: []string{"run"}}
-	base := App{Graph: graph(spec.Options{})}
-	same := base.identity(own)
-	more := App{Graph: graph(spec.Options{NumReplicas: 7})}
-	if more.identity(own) != same {
+	base := deploy.App{Graph: graph(spec.Options{})}
+	same := base.Identity(own)
+	more := deploy.App{Graph: graph(spec.Options{NumReplicas: 7})}
+	if more.Identity(own) != same {
 		t.Error("the number of replicas counts")
 	}
 	for name, id := range map[string]string{
-		"environment": (&App{Graph: graph(spec.Options{Env: map[string]string{"A": "b"}})}).identity(own),
-		"arguments":   base.identity(host.Program{Path: path}),
-		"code":        (&App{Graph: base.Graph, Python: host.Python{Blob: []byte("x")}}).identity(own),
-		"program":     (&App{Graph: base.Graph, Program: &host.Program{Path: path + "2"}}).identity(own),
+		"environment": (&deploy.App{Graph: graph(spec.Options{Env: map[string]string{"A": "b"}})}).Identity(own),
+		"arguments":   base.Identity(host.Program{Path: path}),
+		"code":        (&deploy.App{Graph: base.Graph, Python: host.Python{Blob: []byte("x")}}).Identity(own),
+		"program":     (&deploy.App{Graph: base.Graph, Program: &host.Program{Path: path + "2"}}).Identity(own),
 	} {
 		if id == same {
 			t.Errorf("%s: does not count", name)
@@ -132,7 +134,7 @@ func TestIdentity(t *testing.T) {
 	if err := os.WriteFile(path, []byte("two!"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if base.identity(own) == same {
+	if base.Identity(own) == same {
 		t.Error("another executable at the same path is the same")
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/spec"
 )
@@ -27,8 +28,8 @@ func (p patient) CheckHealth(context.Context) error {
 }
 
 // ward is an application. The replicas of a deployment are sick together.
-func ward(names ...string) (def App, sick map[string]*atomic.Bool) {
-	def, sick = App{Graph: graphOf(spec.Deployment{Name: names[0]}), Classes: map[string]*instance.Class{}, Retry: true, Replace: true}, map[string]*atomic.Bool{}
+func ward(names ...string) (def deploy.App, sick map[string]*atomic.Bool) {
+	def, sick = deploy.App{Graph: graphOf(spec.Deployment{Name: names[0]}), Classes: map[string]*instance.Class{}, Retry: true, Replace: true}, map[string]*atomic.Bool{}
 	def.Graph.Deployments = nil
 	for _, name := range names {
 		p := patient{new(atomic.Bool)}

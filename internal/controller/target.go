@@ -9,6 +9,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/store"
 )
@@ -54,7 +55,7 @@ func (c *Controller) formerLocked(there *application, name, identity string) (f 
 }
 
 // origin says where an application was deployed from: host and directory.
-func (c *Controller) origin(def *App) string {
+func (c *Controller) origin(def *deploy.App) string {
 	dir := c.set.Program.Dir
 	if def.Python.Dir != "" {
 		dir = def.Python.Dir

@@ -13,14 +13,15 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
 // healthyApp has a deployment D of replicas that start at once.
-func healthyApp(o spec.Options) App {
-	return App{
+func healthyApp(o spec.Options) deploy.App {
+	return deploy.App{
 		Graph: graphOf(spec.Deployment{Name: "D", Language: "go", Options: o}),
 		Classes: map[string]*instance.Class{"D": {
 			App: "app", Deployment: "D", Methods: instance.Methods(reflect.TypeFor[nothing]()),

@@ -6,36 +6,36 @@ import (
 
 	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/call"
-	"github.com/helve-serve/helve/internal/controller"
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
-// Load looks into an executable with Go applications and gives the application for [controller.Controller.Deploy] that runs one of them in workers of
+// Load looks into an executable with Go applications and gives the application for Deploy of the controller that runs one of them in workers of
 // that executable. app is the application's name, "" for the only one in it. The executable is not kept yet.
-func Load(ctx context.Context, path, app string, c build.Command) (controller.App, error) {
+func Load(ctx context.Context, path, app string, c build.Command) (deploy.App, error) {
 	b, err := build.Open(path)
 	if err != nil {
-		return controller.App{}, err
+		return deploy.App{}, err
 	}
 	c.Env = host.WithoutWorkerEnv(c.Env)
 	g, err := b.Describe(ctx, app, c)
 	if err != nil {
-		return controller.App{}, call.Guard(err) // of the caller's context, perhaps
+		return deploy.App{}, call.Guard(err) // of the caller's context, perhaps
 	}
 	if g.Ingress != nil && g.Ingress.Kind == spec.IngressHTTP {
-		return controller.App{}, fmt.Errorf("%s: deployment %s: ingress: an http.Handler runs only in its own executable, not in a worker of this node",
+		return deploy.App{}, fmt.Errorf("%s: deployment %s: ingress: an http.Handler runs only in its own executable, not in a worker of this node",
 			b.Path, g.Ingress.Deployment)
 	}
 	for _, d := range g.Deployments {
 		if d.Language == "python" {
-			return controller.App{}, fmt.Errorf("%s: deployment %s: a Python deployment runs only under its application's own executable, not under this node",
+			return deploy.App{}, fmt.Errorf("%s: deployment %s: a Python deployment runs only under its application's own executable, not under this node",
 				b.Path, d.Name)
 		}
 		if d.Options.RequestRouter.Policy == spec.Custom {
-			return controller.App{}, fmt.Errorf("%s: deployment %s: routing: a policy of the application's own code runs only in its own executable, not in this node",
+			return deploy.App{}, fmt.Errorf("%s: deployment %s: routing: a policy of the application's own code runs only in its own executable, not in this node",
 				b.Path, d.Name)
 		}
 	}
-	return controller.App{Graph: g, Program: &host.Program{Path: b.Path, Args: c.Args, Env: c.Env, Dir: c.Dir}, Build: &b}, nil
+	return deploy.App{Graph: g, Program: &host.Program{Path: b.Path, Args: c.Args, Env: c.Env, Dir: c.Dir}, Build: &b}, nil
 }

@@ -27,7 +27,8 @@ import (
 
 // The bounds of writes.
 const (
-	// Timeout is how long an operation waits for the store.
+	// Timeout is how long one request waits for the store. The time in which a deploy encodes its records does not count: large user
+	// configs take long on a busy machine.
 	Timeout       = 10 * time.Second
 	writeAttempts = 5  // how often a write is decided again after another writer was faster
 	revisionsKept = 10 // the newest revisions of an application that stay in the store
@@ -35,9 +36,51 @@ const (
 
 // Target has the target records of all applications. Its methods may be called from any goroutine.
 type Target struct {
-	Store store.Store
+	Store store.Store  // see [Bound]
 	Blobs *store.Blobs // the parts of records that are too large for the store
 	Log   *slog.Logger
+}
+
+// Bound gives each request to a store [Timeout]. Watches and leases are not bounded.
+func Bound(s store.Store) store.Store { return bounded{s} }
+
+type bounded struct{ store.Store }
+
+var errLate = errors.New("the store was not reached in time")
+
+func (b bounded) Get(ctx context.Context, key string) (record store.KV, revision int64, err error) {
+	err = inTime(ctx, func(ctx context.Context) error {
+		record, revision, err = b.Store.Get(ctx, key)
+		return err
+	})
+	return record, revision, err
+}
+
+func (b bounded) List(ctx context.Context, prefix string) (records []store.KV, revision int64, err error) {
+	err = inTime(ctx, func(ctx context.Context) error {
+		records, revision, err = b.Store.List(ctx, prefix)
+		return err
+	})
+	return records, revision, err
+}
+
+func (b bounded) Txn(ctx context.Context, t store.Txn) (revision int64, err error) {
+	err = inTime(ctx, func(ctx context.Context) error {
+		revision, err = b.Store.Txn(ctx, t)
+		return err
+	})
+	return revision, err
+}
+
+// inTime makes a request. Its error is the cause of the end of the context, if that ended it.
+func inTime(ctx context.Context, request func(context.Context) error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, Timeout, errLate)
+	defer cancel()
+	err := request(ctx)
+	if err != nil && ctx.Err() != nil {
+		return call.EndOf(ctx)
+	}
+	return err
 }
 
 // write is an operation on a record, and the condition for it. The condition's key is "" for none.
@@ -114,8 +157,6 @@ func Submitted(g spec.Graph) map[string]int {
 
 // WriteDeploy writes the target records of a deploy of g. identity is that of its code, "" for none; origin is where it was deployed from.
 func (t *Target) WriteDeploy(ctx context.Context, g spec.Graph, identity, origin string, f Former) (*Deploy, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, Timeout, errors.New("the store was not reached in time"))
-	defer cancel()
 	for attempt := 1; ; attempt++ {
 		w, err := t.tryWriteDeploy(ctx, g, identity, origin, f)
 		if err == nil {

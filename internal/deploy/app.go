@@ -1,0 +1,184 @@
+// Package deploy describes an application to deploy: its graph and code, the mistakes in it that can be seen before anything starts, the
+// identity of its code, and the host of each of its deployments. It starts nothing.
+package deploy
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+
+	"github.com/helve-serve/helve/internal/build"
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/router"
+	"github.com/helve-serve/helve/internal/serving"
+	"github.com/helve-serve/helve/internal/spec"
+)
+
+// App is an application to deploy.
+type App struct {
+	Graph   spec.Graph
+	Classes map[string]*instance.Class // the Go deployments, by name
+	Python  host.Python                // where the Python deployments come from
+	// CodeVersions say for a Python deployment which code it runs: two deploys with equal versions run the same code. A deployment
+	// without one has new code in each deploy.
+	CodeVersions map[string]string
+	// Bound is told each deployment before anything starts, so that handles lead somewhere when constructors run. May be nil.
+	Bound func(name string, d *serving.Deployment)
+	// Policies make the routing policies that the deployments' own code brings, anew for every Deploy.
+	Policies map[string]func() router.Policy
+	policies map[string]router.Policy // made by Check
+	Home     any                      // goes into the places of calls that the node makes itself, for handles of their methods
+	// Program starts the Go worker of an application that lives in another executable; nil for the node's own.
+	Program *host.Program
+	// Build is the executable of Program, which is copied into the node's private directory, so that its file may be replaced.
+	Build *build.Build
+	// Runner is a Go worker on a goroutine of this process, for tests. nil starts a process.
+	Runner host.Runner
+	// Replace says that an application of this name that runs already changes to this one.
+	Replace bool
+	// Retry says that failed starts are made again, as often as the reference does, before Deploy fails.
+	Retry bool
+	// RetryStated is Retry for the deployments alone that state how often (max_constructor_retry_count).
+	RetryStated bool
+}
+
+// KeepBuild copies the executable of an application into the node's private directory, which dir gives.
+func (a *App) KeepBuild(dir func() (string, error)) error {
+	if a.Build == nil {
+		return nil
+	}
+	at, err := dir()
+	if err != nil {
+		return err
+	}
+	kept, err := a.Build.Keep(at)
+	if err != nil {
+		return fmt.Errorf("%s cannot be kept: %w", a.Build.Path, err)
+	}
+	p := *a.Program
+	p.Path = kept
+	a.Program, a.Build = &p, nil
+	return nil
+}
+
+// Policy makes the routing policy of a deployment; nil for the default.
+func (a *App) Policy(d *host.Deployment) router.Policy {
+	switch r := d.Options.RequestRouter; r.Policy {
+	case spec.RoundRobin:
+		return router.NewRoundRobin()
+	case spec.ConsistentHash:
+		return router.NewConsistentHash(r.VirtualNodes, r.FallbackReplicas)
+	case spec.Custom:
+		if p := a.policies[d.Name]; p != nil {
+			return p
+		}
+	}
+	return nil
+}
+
+// Settings are the settings of the node for hosts.
+type Settings struct {
+	Node    string // its id
+	Codec   *codec.Codec
+	Program host.Program // of the Go workers of this executable
+	// Strict and OutOfLine are for replicas in this process: see [host.InProcess].
+	Strict    call.Codec
+	OutOfLine bool
+	// Host replaces the host of a deployment, for tests; nil, or a nil result, for the one of its kind.
+	Host func(d *host.Deployment) host.Host
+}
+
+// Placement is the host of a deployment.
+type Placement struct {
+	Host host.Host
+	// Code identifies the code and the process of its replicas; "" is equal to no other.
+	Code string
+	// GoKey is the key of the Go worker that has its replicas; "" for other hosts.
+	GoKey string
+}
+
+// Place gives a deployment the host of its kind: the one place where the kinds are told apart.
+func (a *App) Place(s spec.Deployment, hosts *host.App, set Settings) (*host.Deployment, Placement) {
+	d := &host.Deployment{App: a.Graph.App, Name: s.Name, Spec: s, Options: s.Options.Effective(), Class: a.Classes[s.Name]}
+	version := ""
+	if d.Options.Version != "" {
+		version = "version " + d.Options.Version
+	}
+	if set.Host != nil {
+		if h := set.Host(d); h != nil {
+			return d, Placement{Host: h, Code: version}
+		}
+	}
+	switch {
+	case s.Language == "python":
+		return d, Placement{Host: &host.PythonWorker{Deployment: d, App: hosts, Python: a.Python, Env: set.Program.Env}, Code: a.pythonCode(s.Name, version)}
+	case d.Options.Isolation == spec.Process || a.Program != nil:
+		g := a.goWorker(d, hosts, set.Program)
+		key := g.Key()
+		return d, Placement{Host: g, Code: "worker " + key + " " + version, GoKey: key}
+	}
+	return d, Placement{Host: &host.InProcess{Deployment: d, Node: set.Node, Codec: set.Codec, Strict: set.Strict, OutOfLine: set.OutOfLine}, Code: version}
+}
+
+// goWorker is the host of a deployment in a Go worker.
+func (a *App) goWorker(d *host.Deployment, hosts *host.App, own host.Program) *host.GoWorker {
+	g := &host.GoWorker{Deployment: d, App: hosts, Graph: &a.Graph, Program: own, Runner: a.Runner}
+	if a.Program != nil {
+		g.Program = *a.Program
+	}
+	for _, s := range a.Graph.Deployments {
+		if o := s.Options.Effective(); s.Language != "python" && (o.Isolation == spec.Process || a.Program != nil) {
+			g.Shared = append(g.Shared, &host.Deployment{App: d.App, Name: s.Name, Options: o})
+		}
+	}
+	return g
+}
+
+// Identity tells whether a worker that was started for an application can serve it as it is defined here: the graph, the code, and
+// the inputs of its process. Options that may change while it runs, like the number of replicas, are not part of it.
+func (a *App) Identity(own host.Program) string {
+	p := own
+	if a.Program != nil {
+		p = *a.Program
+	}
+	env, dir, limits := a.Graph.GoWorker()
+	var python []any
+	for _, d := range a.Graph.Deployments {
+		if d.Language == "python" {
+			python = append(python, d.Name, d.Options.Env, d.Options.Dir, d.Options.Limits)
+		}
+	}
+	blob := sha256.Sum256(a.Python.Blob)
+	b, err := json.Marshal([]any{
+		a.Graph.Digest(), p.Path, host.Fingerprint(p.Path), p.Args, p.Dir, env, dir, limits,
+		python, a.Python.Interpreter, a.Python.SysPath, a.Python.Last, a.Python.Dir, a.Python.Env, hex.EncodeToString(blob[:]), a.Python.Code, a.CodeVersions,
+	})
+	if err != nil {
+		return "" // equal to no other
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// pythonCode identifies the code of a Python deployment and the process that runs it; "" for code that is new in each deploy, unless
+// version says otherwise. The code of two revisions is equal when both come from one import path whose module files have the same
+// bytes, or when both set the same version. Pickles are never compared: they differ from run to run.
+func (a *App) pythonCode(name, version string) string {
+	code := a.CodeVersions[name]
+	if version != "" {
+		code = version
+	}
+	if code == "" {
+		return ""
+	}
+	py := a.Python
+	b, err := json.Marshal([]any{code, py.Interpreter, py.SysPath, py.Last, py.Dir, py.Env, py.Code[name]})
+	if err != nil {
+		return ""
+	}
+	return "python " + string(b)
+}

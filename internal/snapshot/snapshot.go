@@ -1,0 +1,96 @@
+// Package snapshot is the file in which a node keeps, in its private directory, the state that a next node needs to take its place.
+package snapshot
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/store"
+)
+
+// Snapshot is the content of the file: a node that takes the place of a node that was killed reads there the applications that should run and the
+// processes that run them. It holds tokens: the file is the user's alone.
+type Snapshot struct {
+	Version      int                 `json:"version"`
+	LastID       uint64              `json:"next_id"` // above all ids that were given out: no id is used twice
+	Applications []Application       `json:"applications"`
+	Workers      []host.WorkerRecord `json:"workers"`
+}
+
+// Application is an application as the node had it.
+type Application struct {
+	Name     string                     `json:"name"`
+	Revision int                        `json:"revision"`
+	Identity string                     `json:"identity"` // of graph and code: see [deploy.App.Identity]
+	Graph    spec.Graph                 `json:"graph"`    // specs and route
+	Configs  map[string]json.RawMessage `json:"configs,omitempty"`
+	Trials   map[string]json.RawMessage `json:"trials,omitempty"` // user configs that no replica has taken yet
+	// Former are replicas that a next node does not go on with: they stop, or their deployment has another version by now.
+	Former []string               `json:"former,omitempty"`
+	Scales map[string]store.Scale `json:"scales,omitempty"` // numbers of replicas
+}
+
+// Version is the version of the format, and Name the name of the file.
+const (
+	Version = 4
+	Name    = "node.snap"
+)
+
+// Read reads the file in a directory. It gives an empty one if there is none.
+func Read(dir string) (Snapshot, error) {
+	b, err := os.ReadFile(filepath.Join(dir, Name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Snapshot{}, nil
+	}
+	if err != nil {
+		return Snapshot{}, err
+	}
+	return Parse(b)
+}
+
+// Parse reads the content of a file.
+func Parse(b []byte) (s Snapshot, err error) {
+	if err := json.Unmarshal(b, &s); err != nil {
+		return Snapshot{}, fmt.Errorf("%s: %w", Name, err)
+	}
+	if s.Version != Version {
+		return Snapshot{}, fmt.Errorf("%s: version %d, this node reads %d", Name, s.Version, Version)
+	}
+	for _, w := range s.Workers {
+		if err := w.Check(); err != nil {
+			return Snapshot{}, fmt.Errorf("%s: %w", Name, err)
+		}
+	}
+	return s, nil
+}
+
+// Write replaces the file in a directory: after a crash of the machine too it is the old or the new one, whole.
+func Write(dir string, b []byte) error {
+	name := filepath.Join(dir, Name)
+	f, err := os.OpenFile(name+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(name+".new", name); err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/helve-serve/helve/internal/control"
-	"github.com/helve-serve/helve/internal/controller"
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/protocol"
 )
 
@@ -17,7 +17,7 @@ type node struct{ asked string }
 
 var errBusy = errors.New("busy")
 
-func (n *node) Deploy(_ context.Context, app controller.App) error {
+func (n *node) Deploy(_ context.Context, app deploy.App) error {
 	n.asked = "deploy " + app.Graph.App
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/spec"
@@ -134,8 +135,8 @@ func putRecord[R store.Record](t *testing.T, s store.Store, key store.Key[R], r 
 }
 
 // appOf is the application "app" with a number of replicas for each deployment. Constructors call construct.
-func appOf(numbers map[string]int, construct func() error) App {
-	def := App{
+func appOf(numbers map[string]int, construct func() error) deploy.App {
+	def := deploy.App{
 		Graph:   spec.Graph{App: "app", Ingress: &spec.IngressSpec{Deployment: slices.Sorted(maps.Keys(numbers))[0]}},
 		Classes: map[string]*instance.Class{}, Replace: true,
 	}
@@ -153,7 +154,7 @@ func appOf(numbers map[string]int, construct func() error) App {
 	return def
 }
 
-func (n *testNode) deploy(t *testing.T, def App) {
+func (n *testNode) deploy(t *testing.T, def deploy.App) {
 	t.Helper()
 	if err := n.Deploy(t.Context(), def); err != nil {
 		t.Fatal(err)
@@ -433,7 +434,7 @@ func TestNextNodeOfTheStore(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				s, blobs := store.NewMemory(), store.NewBlobs()
-				def := func() App {
+				def := func() deploy.App {
 					d := appOf(map[string]int{"A": 1}, nil)
 					d.Graph.Deployments[0].Options.UserConfig = json.RawMessage(`"` + strings.Repeat("x", size) + `"`)
 					d.Classes["A"].Configure = func(context.Context, any, json.RawMessage) error { return nil }

@@ -186,20 +186,19 @@ func (r *workerReplica) construct(ctx context.Context, code *protocol.Code) (pro
 		UserConfig: r.launch.Config(), TimeoutS: protocol.SecondsOf(o.ConstructTimeout),
 		UnresponsiveAfterS: protocol.SecondsOf(o.UnresponsiveAfter),
 	}
-	type answer struct {
-		started protocol.Started
-		err     error
-	}
-	answered := make(chan answer, 1)
+	answered := make(chan startAnswer, 1)
 	ws.wg.Go(func() {
-		s, err := protocol.Ask(ctx, w.peer, request)
-		answered <- answer{s, err}
+		s, err := protocol.Ask(ws.ctx, w.peer, request) // the answer is awaited also when ctx has ended
+		answered <- startAnswer{s, err}
 	})
 	overdue := time.NewTimer(o.ConstructTimeout + overdueTime)
 	defer overdue.Stop()
 	select {
-	case a := <-answered: // also when ctx has ended
+	case a := <-answered:
 		return a.started, r.startError(ctx, a.err)
+	case <-ctx.Done():
+		ws.wg.Go(func() { r.stopLater(answered) })
+		return protocol.Started{}, r.startError(ctx, call.EndOf(ctx))
 	case <-overdue.C:
 	}
 	e := *call.NewError(helvetype.ReasonDeadline, fmt.Sprintf("it is not ready after construct_timeout_s (%s)", o.ConstructTimeout))
@@ -212,15 +211,24 @@ func (r *workerReplica) construct(ctx context.Context, code *protocol.Code) (pro
 		<-w.stopped
 		e.Message += "; its process was ended: " + w.proc.Exit().Reason()
 	} else {
-		ws.wg.Go(func() {
-			if a := <-answered; a.err == nil { // the replica is not wanted any more
-				ctx, cancel := context.WithTimeout(ws.ctx, closeTime)
-				defer cancel()
-				w.stopReplica(ctx, r.ID()) //nolint:errcheck // it ends with its worker at the latest
-			}
-		})
+		ws.wg.Go(func() { r.stopLater(answered) })
 	}
 	return protocol.Started{}, &OverdueError{&e}
+}
+
+// startAnswer is the answer of a worker that was asked to start a replica.
+type startAnswer struct {
+	started protocol.Started
+	err     error
+}
+
+// stopLater stops a replica that is not wanted any more and that its worker may still start: the worker may live on for other replicas.
+func (r *workerReplica) stopLater(answered <-chan startAnswer) {
+	if a := <-answered; a.err == nil {
+		ctx, cancel := context.WithTimeout(r.worker.workers.ctx, closeTime)
+		defer cancel()
+		r.worker.stopReplica(ctx, r.ID()) //nolint:errcheck // it ends with its worker at the latest
+	}
 }
 
 // startError is the failure of a start, in terms of the replica.

@@ -109,7 +109,7 @@ type subject struct {
 	ctx    context.Context
 
 	mu     sync.Mutex
-	waits  []string // the reasons that starts have waited for, and "" for the end of each wait
+	waits  []string // the reasons that starts have waited for, "" for the end of each wait, and the process of a start
 	models [][]string
 }
 
@@ -128,6 +128,7 @@ func (s *subject) launch(id string, config json.RawMessage) host.Launch {
 			s.models = append(s.models, append([]string{r.ID()}, ids...))
 		},
 		AwaitUses: func(context.Context) error { return nil },
+		In:        func(w *host.Worker) { s.note("in " + w.App()) },
 	}
 }
 
@@ -249,7 +250,11 @@ func TestHostStarts(t *testing.T) {
 		if !slices.Equal(s.code.configs, []string{`"a"`}) {
 			t.Errorf("the configs are %v", s.code.configs)
 		}
-		if n := len(s.waits); n == 0 || n%2 != 0 || !slices.Contains(s.waits, host.WaitsForConstructor) || s.waits[n-1] != "" {
+		waits := []string{host.WaitsForConstructor, ""}
+		if !s.InProcess() {
+			waits = append([]string{host.WaitsForProcess, "", "in app"}, waits...)
+		}
+		if !slices.Equal(s.waits, waits) {
 			t.Errorf("the start waited for %q", s.waits)
 		}
 		if out, e := greet(r, "you"); e != nil || out != `"hello you"` {

@@ -75,7 +75,11 @@ func pythonApplication(a protocol.PythonApp) (deploy.App, error) {
 		g.RoutePrefix = *a.RoutePrefix
 	}
 	var mistakes []error
+	versions := map[string]string{}
 	for _, s := range a.Deployments {
+		if s.CodeVersion != "" {
+			versions[s.Name] = s.CodeVersion
+		}
 		p := spec.Deployment{Name: s.Name, Language: "python", Import: s.Class, Uses: s.Uses}
 		if len(s.Options) > 0 {
 			if err := json.Unmarshal(s.Options, &p.Options); err != nil {
@@ -87,7 +91,7 @@ func pythonApplication(a protocol.PythonApp) (deploy.App, error) {
 	if err := errors.Join(append(mistakes, g.Validate()...)...); err != nil {
 		return deploy.App{}, err
 	}
-	return deploy.App{Graph: g, RetryStated: true, Python: host.Python{
+	return deploy.App{Graph: g, Replace: true, RetryStated: true, CodeVersions: versions, Python: host.Python{
 		Interpreter: a.Python, SysPath: a.SysPath, Dir: a.Dir, Env: a.Env, Blob: a.Blob,
 	}}, nil
 }

@@ -191,6 +191,8 @@ type PythonDeployment struct {
 	Class   string          `json:"class"`   // module:Class, to be shown
 	Options json.RawMessage `json:"options"` // by the names that Python has for them
 	Uses    []string        `json:"uses"`
+	// CodeVersion is equal for two deploys of the same code with the same arguments; "" for code that is new in each deploy.
+	CodeVersion string `json:"code_version"`
 }
 
 // Address is where applications are reached over HTTP.

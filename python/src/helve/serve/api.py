@@ -42,7 +42,9 @@ def run(
     target: Application, *, blocking: bool = False, name: str = "default", route_prefix: Optional[str] = "/",
     logging_config: Any = None,
 ) -> DeploymentHandle:
-    """Runs an application and returns a handle to its ingress, once every replica is ready.
+    """Runs an application and returns a handle to its ingress, once every replica is ready. An application of this name that runs
+    changes to the new one: calls go on, and replicas whose code and process are the same go on too. If the new one does not start, the
+    old one stays.
 
     The first constructor or import that fails ends it with a RuntimeError that carries the user's traceback. A
     deployment with max_constructor_retry_count is tried again that many times, or three times per replica if that

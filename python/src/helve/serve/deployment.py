@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any, Callable, Optional, Union
 
-from helve import _limits
+from helve import _code, _limits
 from helve._hooks import hook, no_reconfigure
 from helve._pickling import dumps_replacing
 from helve.serve._options import OPTIONS
@@ -54,8 +54,9 @@ class Application:
 class Deployment:
     """A class or function with a name and options. Calling it is an error: it is bound, and then run."""
 
-    def __init__(self, target: Callable, name: str, options: dict):
+    def __init__(self, target: Callable, name: str, options: dict, source: Optional[tuple] = None):
         self._target, self._name, self._options = target, name, options
+        self._source = source or _code.source(target)
 
     @property
     def name(self) -> str:
@@ -71,8 +72,10 @@ class Deployment:
     def options(self, func_or_class: Optional[Callable] = None, *, name: Optional[str] = None, **options: Any) -> "Deployment":
         """A copy with these options changed."""
         name = self._name if name is None else _limits.name("name", name)
-        target = self._target if func_or_class is None else _target(func_or_class)
-        return Deployment(target, name, {**self._options, **_check(options, name)})
+        options = {**self._options, **_check(options, name)}
+        if func_or_class is not None:
+            return Deployment(_target(func_or_class), name, options)
+        return Deployment(self._target, name, options, self._source)
 
     def __call__(self, *args: Any, **kwargs: Any):
         raise RuntimeError(f"deployment {self._name} cannot be constructed directly; use {self._name}.bind(...) and serve.run")
@@ -130,8 +133,13 @@ class Graph:
         self.code[name] = self._pickle(name, (target, app._args, app._kwargs), uses)
         self.deployments.append({
             "name": name, "class": f"{target.__module__}:{target.__qualname__}", "options": d._options, "uses": sorted(uses - {name}),
+            "code_version": _code.version(target, d._source, app._args, app._kwargs, self._bound),
         })
         return name
+
+    def _bound(self, value: Any) -> Optional[str]:
+        """The name of a bound application that is part of the graph; None for other values."""
+        return self._names.get(id(value)) if type(value) is Application else None
 
     def _pickle(self, name: str, code: tuple, uses: set) -> bytes:
         """Pickles the code of a deployment. The bound applications that it uses are found meanwhile: among its

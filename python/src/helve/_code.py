@@ -1,0 +1,227 @@
+"""The version of a deployment's code, which a driver sends with the deployment. Replicas go on over a second serve.run of their
+application if the versions are equal.
+
+A class has a version if its module is one of the program's own files: not __main__ and not a notebook, whose code is nowhere but in the
+program. The version is made of the files, of the arguments of bind(), and of the plain values that the code refers to. Pickles are not
+compared, because they differ from run to run. For example, a class of models.py that is bound to a path and a number has a version;
+bound to an open file, it has none, and each serve.run starts new replicas.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+from importlib.machinery import PathFinder
+from pathlib import Path
+from types import CodeType, FunctionType
+from typing import Any, Callable, Iterator, Optional
+
+MOST_FILES = 5000  # a module with more has no version
+DEEPEST = 50  # levels of lists and dicts in arguments
+
+
+class _NoVersion(Exception):
+    """The code of a deployment has no version."""
+
+
+def source(target: Any) -> Optional[tuple]:
+    """The state of the file of a class or function. Taken when the class is made, it tells later whether the file is still its code."""
+    file = getattr(sys.modules.get(getattr(target, "__module__", None) or ""), "__file__", None)
+    try:
+        stat = os.stat(file) if file else None
+    except OSError:
+        stat = None
+    return stat and (file, stat.st_mtime_ns, stat.st_size)
+
+
+def version(target: Any, made: Optional[tuple], args: tuple, kwargs: dict, bound: Callable[[Any], Optional[str]]) -> str:
+    """The version of a class or function with its arguments; "" for code that counts as new each time. made is its source() at the
+    time when it was made. bound gives the name of a bound application, and None for other values.
+    """
+    try:
+        module = _module(target)
+        if made is None or source(target) != made:
+            return ""
+        parts = [target.__qualname__, _files(module), _plain([args, kwargs], bound), list(_state(target, bound))]
+    except _NoVersion:
+        return ""
+    return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _module(target: Any) -> str:
+    """The name of a module in which the target is found by its name, bare or as a deployment."""
+    name, path = getattr(target, "__module__", None), getattr(target, "__qualname__", None)
+    if not isinstance(name, str) or not isinstance(path, str) or name == "__main__" or name not in sys.modules:
+        raise _NoVersion
+    found: Any = sys.modules[name]
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    if found is not target and getattr(found, "func_or_class", None) is not target:
+        raise _NoVersion
+    return name
+
+
+# ---- values
+
+
+def _plain(value: Any, bound: Callable[[Any], Optional[str]], depth: int = 0) -> Any:
+    """A value whose repr() is equal for equal values, and differs for others."""
+    t = type(value)
+    if t in (type(None), bool, int, float, str):
+        return value
+    if t is bytes:
+        return (b"", hashlib.sha256(value).digest())
+    if depth >= DEEPEST:
+        raise _NoVersion
+    if t in (list, tuple):
+        return t(_plain(v, bound, depth + 1) for v in value)
+    if t is dict:
+        return {"items": [(_plain(k, bound, depth + 1), _plain(v, bound, depth + 1)) for k, v in value.items()]}
+    name = bound(value)
+    if name is None:
+        raise _NoVersion
+    return {"bound": name}
+
+
+def _state(target: Any, bound: Callable[[Any], Optional[str]]) -> Iterator[tuple]:
+    """The plain values that the code of a class or function refers to, with their names. They travel with a class that is pickled by
+    value, and the program may have changed them. For example, a script sets models.THRESHOLD and runs the application again.
+    """
+    seen: set = set()
+    if not isinstance(target, type):
+        yield from _function_state(target, bound, seen)
+        return
+    for cls in target.__mro__:
+        if cls.__module__ != target.__module__:
+            continue
+        for name, value in sorted(vars(cls).items()):
+            if isinstance(value, property):
+                functions = [value.fget, value.fset, value.fdel]
+            else:
+                functions = [value.__func__ if isinstance(value, (staticmethod, classmethod)) else value]
+            for function in functions:
+                yield from _function_state(function, bound, seen)
+            if not (name.startswith("__") and name.endswith("__")):
+                yield from _named(f"{cls.__qualname__}.{name}", value, bound)
+
+
+def _function_state(function: Any, bound: Callable[[Any], Optional[str]], seen: set) -> Iterator[tuple]:
+    if not isinstance(function, FunctionType) or function in seen:
+        return
+    seen.add(function)
+    for name in sorted(_names(function.__code__)):
+        if name in function.__globals__:
+            yield from _named(f"{function.__module__}:{name}", function.__globals__[name], bound)
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
+        try:
+            value = cell.cell_contents
+        except ValueError:  # empty
+            continue
+        if isinstance(value, FunctionType):  # of a decorator
+            yield from _function_state(value, bound, seen)
+        elif name != "__class__":
+            yield function.__qualname__, name, _plain(value, bound)
+
+
+def _named(name: str, value: Any, bound: Callable[[Any], Optional[str]]) -> Iterator[tuple]:
+    try:
+        yield name, _plain(value, bound)
+    except _NoVersion:  # made by the module, whose files are compared
+        pass
+
+
+def _names(code: CodeType) -> set:
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names |= _names(constant)
+    return names
+
+
+# ---- files
+
+
+def _own_path() -> list:
+    """The directories of sys.path with the program's own modules: without those of the interpreter and of installed packages."""
+    import sysconfig
+
+    theirs = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    own = []
+    for entry in sys.path:
+        path = os.path.abspath(entry or os.getcwd())
+        if path not in theirs and not {"site-packages", "dist-packages", "lib-dynload"} & set(Path(path).parts):
+            own.append(path)
+    return own
+
+
+def _files(module: str) -> list:
+    """The digests of a module's files: its own or all of its package, and the files of the program's modules that they import."""
+    files: dict = {}
+    seen: set = set()
+    todo, path = [module], _own_path()
+    while todo:
+        name = todo.pop()
+        if name in seen or name.partition(".")[0] == "helve":  # which is not the program's, wherever it lies
+            continue
+        seen.add(name)
+        for file, package in _found(name, path):
+            if str(file) in files:
+                continue
+            if len(files) >= MOST_FILES:
+                raise _NoVersion
+            try:
+                text = file.read_bytes()
+            except OSError:
+                raise _NoVersion from None
+            files[str(file)] = hashlib.sha256(text).hexdigest()
+            todo += _imports(text.decode("utf-8", "replace"), package)
+    if not files:
+        raise _NoVersion
+    return sorted(files.items())
+
+
+def _found(name: str, path: list) -> Iterator[tuple]:
+    """The files of a module, each with the name of its package. Nothing is imported for it."""
+    at = ""
+    for part in name.split("."):
+        at = f"{at}.{part}" if at else part
+        try:
+            spec = PathFinder.find_spec(at, path)
+        except (ImportError, ValueError):
+            spec = None
+        if spec is None:
+            return
+        if spec.origin is not None and spec.submodule_search_locations:  # a package: what is not imported now may be imported later
+            root = Path(spec.origin).parent
+            for file in sorted(root.rglob("*.py")):
+                inside = file.relative_to(root).parts
+                if not any(p == "__pycache__" or p.startswith(".") for p in inside):
+                    yield file, ".".join([at, *inside[:-1]])
+            return
+        if spec.origin is not None:
+            if spec.origin.endswith(".py"):
+                yield Path(spec.origin), at.rpartition(".")[0]
+            return
+        path = list(spec.submodule_search_locations or ())  # a folder without __init__.py: the rest of the name says what of it
+
+
+_IMPORT = re.compile(r"^[ \t]*import[ \t]+([^\r\n#;]+)", re.M)
+_FROM = re.compile(r"^[ \t]*from[ \t]+(\.*)([\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\r\n#;]+)", re.M)
+
+
+def _imports(text: str, package: str) -> Iterator[str]:
+    """The full names of the modules that a source may import, by its lines: to parse all files of a program takes seconds. A line in a
+    string that looks like an import counts as one: a file too many has an effect only when it changes.
+    """
+    for names in _IMPORT.findall(text):
+        yield from (name.split()[0] for name in names.split(",") if name.strip())  # import a.b as c, d
+    for dots, base, names in _FROM.findall(text):
+        if dots:
+            above = package.split(".")
+            base = ".".join([*above[:len(above) - len(dots) + 1], *([base] if base else [])])
+        yield base
+        for name in re.sub(r"#[^\n]*", "", names).strip("()").split(","):  # each may be a module
+            if base and name.strip():
+                yield f"{base}.{name.split()[0]}"

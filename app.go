@@ -131,7 +131,7 @@ type Options struct {
 	MaxUnresponsive *time.Duration
 	// StrictCodec encodes and decodes calls between deployments of one process as if they were apart.
 	StrictCodec bool
-	// Version takes part in the deployment's code version.
+	// Version takes part in the deployment's code version: replicas go on over a deploy of the same version ([System.Deploy]).
 	Version string
 	// Default is the method for calls that name no method. Default: the ingress method, else Call.
 	Default string

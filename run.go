@@ -248,6 +248,11 @@ func (s *System) HTTP() (url string, failed <-chan error) { return s.url, s.fail
 // An application of that name that runs already changes to the new revision: new replicas start beside the old, and each
 // that is ready takes the place of an old one, which drains. Calls that wait go on waiting in the same queues, and
 // handles stay good. If the new revision cannot start the old one is restored, and the error says so.
+//
+// Replicas whose code and process are the same go on, with the numbers and the user config of the new revision. For example,
+// a deploy that changes MaxOngoingRequests alone starts nothing. The code is the same if the executable of a worker, or the
+// files of a Python module, have the same bytes. In this process both revisions must have the same [Options].Version, which
+// is not empty: two builds that one program makes cannot be compared.
 func (s *System) Deploy(ctx context.Context, build Build) error { return s.deploy(ctx, build, true) }
 
 // Delete drains an application and stops its replicas. A [System.Deploy] of its name waits until it is gone.

@@ -110,7 +110,7 @@ func (c *Controller) claimLocked(r *revision) {
 // before it is known what has become of them. The former replicas end with their worker, or are stopped. For example, the node before was killed
 // while it changed a Python deployment from code 1 to code 2: the worker with code 1 is ended, and the other one serves.
 func (c *Controller) takeOverLocked(w host.WorkerRecord, r *revision, former []string) {
-	t := host.Takeover{ID: w.ID, Replicas: map[string]string{}, GiveUp: r.ctx}
+	t := host.Takeover{ID: w.ID, Replicas: map[string]string{}, Hosts: map[string]host.Host{}, GiveUp: r.ctx}
 	recovered := map[string]*replica{}
 	for _, sr := range w.Replicas {
 		d := r.app.deployments[sr.Deployment]
@@ -125,13 +125,10 @@ func (c *Controller) takeOverLocked(w host.WorkerRecord, r *revision, former []s
 		c.workers.Dismiss(w.ID, "none of its replicas is wanted any more")
 		return
 	}
-	t.Host = func(deployment string) host.Host {
-		for _, d := range r.app.deployments {
-			if d.now.revision == r && (deployment == "" || d.name == deployment) {
-				return d.now.starter
-			}
+	for name, d := range r.app.deployments {
+		if d.now.revision == r {
+			t.Hosts[name] = d.now.starter
 		}
-		return nil
 	}
 	t.Unknown = func(w *host.Worker, id, deployment string) bool {
 		c.mu.Lock()

@@ -113,7 +113,7 @@ func TestWorkerOfFormerProgram(t *testing.T) {
 	ws.mu.Lock()
 	ws.former.expected, ws.former.missing = map[string]*expected{x.ID: x}, 1
 	ws.mu.Unlock()
-	if w := ws.TakeOver(Takeover{ID: x.ID, Host: func(string) Host { return h }, GiveUp: t.Context()}); w != nil {
+	if w := ws.TakeOver(Takeover{ID: x.ID, Hosts: map[string]Host{"D": h}, GiveUp: t.Context()}); w != nil {
 		t.Errorf("it was taken over: %s", w.ID())
 	}
 	<-x.decided

@@ -249,8 +249,8 @@ func (ws *Workers) Dismiss(id, why string) {
 // Takeover says how a worker of the node before is taken over.
 type Takeover struct {
 	ID string
-	// Host gives the host of a deployment of the application; of any deployment in a worker for the name "". nil for none.
-	Host func(deployment string) Host
+	// Hosts are the hosts of the application's deployments, by name.
+	Hosts map[string]Host
 	// Replicas are the replicas that are wanted: id to deployment.
 	Replicas map[string]string
 	// Unknown is told, before any start goes on, of a replica that became ready when the state was not saved yet. It returns false
@@ -269,7 +269,7 @@ func (ws *Workers) TakeOver(t Takeover) *Worker {
 	var app *App
 	of, settled := launchSpec{}, func(*Worker) {}
 	var graph *spec.Graph
-	switch h := t.anyHost().(type) {
+	switch h := t.host(x.Key).(type) {
 	case *GoWorker:
 		app, of, graph = h.App, h.launchSpec(), h.Graph
 		if x.Key != of.key { // the node before was changing the application, and this worker has the former code
@@ -296,12 +296,18 @@ func (ws *Workers) TakeOver(t Takeover) *Worker {
 	return w
 }
 
-// anyHost is the host of one of the wanted replicas, or of any deployment: the replicas of a worker are of one kind.
-func (t *Takeover) anyHost() Host {
+// host is the host of the worker's replicas. A Go worker without wanted replicas may have some that became ready when the state was not
+// saved yet: it belongs to any of the Go deployments that run in a worker. nil for a Python worker without its replica.
+func (t *Takeover) host(key string) Host {
 	for _, name := range t.Replicas {
-		return t.Host(name)
+		return t.Hosts[name]
 	}
-	return t.Host("")
+	for _, h := range t.Hosts {
+		if _, ok := h.(*GoWorker); ok && key != "" {
+			return h
+		}
+	}
+	return nil
 }
 
 // takeOver waits for the worker.

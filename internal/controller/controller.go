@@ -72,6 +72,8 @@ type Controller struct {
 	records  records.Target
 	recorder *records.Recorder
 
+	publishing sync.Mutex // one publish at a time; taken before mu
+
 	mu      sync.Mutex
 	scales  map[string]records.Scale // the numbers of replicas as last seen, by the keys of their records
 	writing string                   // the application whose records a deploy writes; "" for none

@@ -11,6 +11,8 @@ import (
 
 // publish gives the proxy the routes of the applications that run.
 func (c *Controller) publish() error {
+	c.publishing.Lock() // of two that publish, the one that looks later writes later
+	defer c.publishing.Unlock()
 	c.mu.Lock()
 	var routes []proxy.Route
 	for _, a := range c.apps {

@@ -134,12 +134,16 @@ func (h *PythonWorker) start(ctx context.Context, w *Worker, l Launch, code *pro
 		return nil, err
 	}
 	s, err := r.construct(ctx, code)
+	if err == nil {
+		err = h.checkMethods(s.Methods)
+	}
 	if err != nil {
+		r.forget()
 		return nil, err
 	}
 	r.healthCheck, r.routingStats, r.methods = s.Health, s.RoutingStats, s.Methods
 	h.methods.Store(&s.Methods)
-	return r, h.checkMethods(s.Methods)
+	return r, nil
 }
 
 // launchSpec describes the start of the worker of a replica.

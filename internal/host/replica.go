@@ -49,6 +49,7 @@ func (w *Worker) newReplica(d *Deployment, l Launch, python bool) (*workerReplic
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	if ws.all[w.id] != w {
+		r.End(errors.New("its worker ended"))
 		return nil, &EndedError{fmt.Sprintf("deployment %s: its worker ended", d.Name), w.proc.Exit(), false}
 	}
 	w.replicas[l.ID] = r
@@ -72,8 +73,9 @@ func (r *workerReplica) adopt(d *Deployment) {
 	r.slots.fit(r)
 }
 
-// forget takes the replica out of its worker.
+// forget takes the replica out of its worker, and ends its time: the context of a start that failed would stay until the node closes.
 func (r *workerReplica) forget() {
+	r.End(errors.New("the replica has stopped"))
 	r.worker.workers.mu.Lock()
 	defer r.worker.workers.mu.Unlock()
 	delete(r.worker.replicas, r.ID())

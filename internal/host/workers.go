@@ -126,16 +126,19 @@ func (ws *Workers) Close(ended error) {
 	ws.stop(ended)
 	ws.mu.Lock()
 	ws.closing = true
-	left := slices.Collect(maps.Values(ws.all))
+	var left []*worker.Process
+	for _, w := range ws.all {
+		if w.proc != nil { // a worker that is being started, or taken over, sees that the context has ended
+			left = append(left, w.proc)
+		}
+	}
 	socket, spawner := ws.socket, ws.spawner
 	for _, nc := range ws.openings {
 		nc.Close()
 	}
 	ws.mu.Unlock()
-	for _, w := range left {
-		if w.proc != nil {
-			w.proc.Kill()
-		}
+	for _, p := range left {
+		p.Kill()
 	}
 	if socket != nil {
 		socket.Close()

@@ -230,7 +230,7 @@ func deploymentDetails(name string, s helvetype.DeploymentStatus, app helvetype.
 	}
 	for _, r := range s.Replicas {
 		rd := ReplicaDetails{
-			Actor: here, ReplicaID: r.ID, State: r.State, StartTimeS: seconds(r.StartedAt), InNode: r.PID == 0,
+			Actor: here, ReplicaID: r.ID, State: r.State, StartTimeS: seconds(r.StartedAt), InNode: r.PID == 0 && r.State != helvetype.ReplicaStarting,
 			Restarts: r.Restarts, LastExit: r.LastExit, Unresponsive: r.Unresponsive,
 		}
 		pid := r.PID

@@ -54,7 +54,7 @@ func (d *deployment) metricsLocked(status helvetype.DeploymentStatus) telemetry.
 	add := func(u *replica, state helvetype.ReplicaState) {
 		r := telemetry.Replica{ID: u.id, State: state}
 		if u.running != nil {
-			r.Running, r.Calls = serving.BaseOf(u.running).Slots().Load(), u.running.Counts()
+			r.Running, r.Calls = serving.BaseOf(u.running).Running(), u.running.Counts()
 			r.Healthy = state == helvetype.ReplicaRunning && u.running.Process().Unresponsive == nil
 		}
 		m.Calls.Add(r.Calls)

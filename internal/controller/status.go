@@ -87,7 +87,7 @@ func (d *deployment) callsLocked() helvetype.Calls {
 			return
 		}
 		s := r.running.Counts()
-		c.Running += serving.BaseOf(r.running).Slots().Load()
+		c.Running += serving.BaseOf(r.running).Running()
 		c.Total, c.Errors, c.Late = c.Total+s.Started, c.Errors+s.Failed, c.Late+s.Late
 	}
 	for _, r := range d.replicas {

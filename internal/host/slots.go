@@ -16,12 +16,13 @@ const lendEvery = 4
 // worker's side). They are taken at the replica's gate as any slot is, so all callers together stay within its maximum. For example, of
 // 8 slots 2 are taken and 3 are lent: 3 are free for callers elsewhere, and when one of those has to wait, the 3 are recalled.
 type lentSlots struct {
-	mu     sync.Mutex
-	calls  int // from its worker since the last grant
-	lent   int
-	excess int    // calls that go on under no slot: the replica has fewer slots than under the node before
-	number uint64 // of the last grant or recall
-	over   bool   // no slot is lent any more
+	mu      sync.Mutex
+	calls   int // from its worker since the last grant
+	lent    int
+	resumed int    // of the lent slots: held by calls of before a take-over
+	excess  int    // calls that go on under no slot: the replica has fewer slots than under the node before
+	number  uint64 // of the last grant or recall
+	over    bool   // no slot is lent any more
 }
 
 // lendSlots has the replica lend slots to its worker, and recall them when a caller waits at its gate.
@@ -30,6 +31,12 @@ func (r *workerReplica) lendSlots() {
 	if r.lent == nil {
 		return
 	}
+	r.IdleWith(func() int {
+		c := r.lent.Counts()
+		r.slots.mu.Lock()
+		defer r.slots.mu.Unlock()
+		return max(r.slots.lent-r.slots.resumed-int(c.Started-c.Ended()), 0)
+	})
 	r.LendWith(func(caller *serving.Caller) {
 		if caller.Worker == r.worker.id {
 			r.slots.lend(r)
@@ -102,6 +109,7 @@ func (l *lentSlots) returned(r *workerReplica, n int) {
 	l.excess -= max(without, 0)
 	n = min(n-without, l.lent)
 	l.lent -= max(n, 0)
+	l.resumed = min(l.resumed, l.lent)
 	l.mu.Unlock()
 	for range n {
 		r.Slots().Release(nil)
@@ -119,6 +127,7 @@ func (l *lentSlots) takeOver(r *workerReplica, n int) {
 			break
 		}
 		l.lent++
+		l.resumed++
 	}
 }
 

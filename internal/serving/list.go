@@ -69,7 +69,7 @@ func (d *Deployment) Calls(replicas []Replica, limit int) (calls []helvetype.Cal
 			c.State, c.Replica = helvetype.CallRunning, r.ID()
 			calls = append(calls, c)
 		}
-		unlisted += max(r.base().Slots().Load()+broadcasts-len(running), 0)
+		unlisted += max(r.base().Running()+broadcasts-len(running), 0)
 	}
 	return calls, unlisted
 }

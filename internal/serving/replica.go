@@ -55,6 +55,9 @@ type Base struct {
 	calls   telemetry.Calls // that were sent to another process; an instance in this process counts its own
 	running call.Running    // likewise
 
+	// idle is the number of slots that are lent and run no call; nil for a replica that lends no slots.
+	idle func() int
+
 	// lend is told of a call from a worker that found a slot at once; nil for a replica that lends no slots.
 	lend func(caller *Caller)
 }
@@ -68,6 +71,19 @@ func (b *Base) Init(ctx context.Context, id, node string, limit int) {
 // LendWith has f told of each call from a worker that found a slot of the replica at once. It is called before the replica is
 // given to a router.
 func (b *Base) LendWith(f func(caller *Caller)) { b.lend = f }
+
+// IdleWith has f give the number of slots that are lent and run no call. It is called before the replica is given to a router.
+func (b *Base) IdleWith(f func() int) { b.idle = f }
+
+// Running is the number of calls that hold a slot. For example, of 5 slots that are taken 2 are lent to a worker that runs one call under
+// them: 4 calls run.
+func (b *Base) Running() int {
+	n := b.gate.Load()
+	if b.idle != nil {
+		n = max(n-b.idle(), 0)
+	}
+	return n
+}
 
 // ID is the replica's id, unique on its node.
 func (b *Base) ID() string { return b.id }

@@ -44,7 +44,7 @@ lint:
 
 # Every decoder, and what peers may ask, a minute each: make fuzz FUZZTIME=1h for the long run. What was found is kept in testdata/fuzz.
 FUZZTIME ?= 60s
-FUZZ = go test -run '^$$' -fuzztime $(FUZZTIME) -parallel 2
+FUZZ = .ci/fuzz $(FUZZTIME)
 fuzz:
 	$(FUZZ) -fuzz '^FuzzDecode$$'   ./internal/codec
 	$(FUZZ) -fuzz '^FuzzError$$'    ./internal/codec

@@ -185,7 +185,7 @@ func inGo(errs []error) []error {
 	return named
 }
 
-// EffectiveOptions are options of which every field that has a default is set.
+// EffectiveOptions are options in which every field that has a default is set.
 type EffectiveOptions struct {
 	Options
 	// Sources has the source of each value: "default", "code", "file" or "override". Its keys are the names that the options

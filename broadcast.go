@@ -29,7 +29,7 @@ type BroadcastResponse[T any] struct {
 	id        call.ID
 	known     chan struct{} // closed when the two below are set; nil if they are from the start
 	gathering *gathering[T] // in a worker, the call through which the node sends the broadcast
-	failure   *call.Error   // the failure of the whole broadcast, of which no call was sent
+	failure   *call.Error   // the failure of the whole broadcast: no call was sent
 	replicas  []*answer[T]
 }
 

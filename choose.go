@@ -29,7 +29,7 @@ type Selection struct {
 	used        func() bool // whether this is the second dispatch
 }
 
-// selected is a replica of which the node holds a slot for this process.
+// selected is a chosen replica; the node holds a slot of it for this process.
 type selected struct {
 	serving.Base
 	id, node string

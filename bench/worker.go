@@ -54,7 +54,7 @@ func workerRows(b *bench) []measurement {
 	}
 }
 
-// workerAllocations counts the allocations of node and worker for a call, and those of both ends of grpc-go.
+// workerAllocations counts the allocations of node and worker for a call, and the allocations of both ends of grpc-go.
 func (b *bench) workerAllocations(far func() (*far, error)) func() (result, error) {
 	ours := func() (sample, error) {
 		f, err := far()

@@ -340,7 +340,7 @@ func drain(ctx context.Context, ds []*deployment) error {
 		if e == "" {
 			continue
 		}
-		why := fmt.Sprintf("its %s (graceful_shutdown_timeout_s %g)", ErrUnfinished, d.now.host.Options.GracefulShutdownTimeout.Seconds())
+		why := fmt.Sprintf("its %s (graceful_shutdown_timeout_s %g)", ErrUnfinished, d.now.definition.Options.GracefulShutdownTimeout.Seconds())
 		if cause := call.EndOf(ctx); !errors.Is(cause, errGrace) {
 			why = fmt.Sprintf("it was cut off (%s)", cause)
 		}
@@ -364,7 +364,7 @@ var errGrace = errors.New("graceful_shutdown_timeout_s is over")
 // graceLocked is how long its calls have to finish.
 func (a *application) graceLocked() (grace time.Duration) {
 	for _, d := range a.deployments {
-		grace = max(grace, d.now.host.Options.GracefulShutdownTimeout)
+		grace = max(grace, d.now.definition.Options.GracefulShutdownTimeout)
 	}
 	return grace
 }

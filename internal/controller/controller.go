@@ -218,10 +218,10 @@ func (c *Controller) observeLocked() (targets []planner.Target, observed []plann
 			if !a.deleted && a.failure == nil && !d.dropped {
 				giveUp := 1
 				if e.retries() {
-					giveUp = planner.MaxFailures(e.host.Options.MaxConstructorRetries, d.wanted)
+					giveUp = planner.MaxFailures(e.definition.Options.MaxConstructorRetries, d.wanted)
 				}
-				t := planner.Target{Key: k, Revision: e.version, Replicas: d.wanted, GiveUp: giveUp, Early: e.starter.StartsEarly()}
-				for _, u := range e.host.Spec.Uses {
+				t := planner.Target{Key: k, Revision: e.version, Replicas: d.wanted, GiveUp: giveUp, Early: e.host.StartsEarly()}
+				for _, u := range e.definition.Spec.Uses {
 					t.Uses = append(t.Uses, planner.Key{App: a.name, Deployment: u})
 				}
 				targets = append(targets, t)
@@ -312,7 +312,7 @@ func (c *Controller) Ingress(app string) (deployment, method, language string, o
 	}
 	in := a.current.def.Graph.Ingress
 	if d := a.deployments[in.Deployment]; d != nil {
-		language = d.now.host.Spec.Language
+		language = d.now.definition.Spec.Language
 	}
 	return in.Deployment, in.Method, language, true
 }
@@ -322,7 +322,7 @@ func (d *deployment) noteUse(name string) {
 	c := d.app.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !slices.Contains(d.now.host.Spec.Uses, name) && !slices.Contains(d.dynamic, name) {
+	if !slices.Contains(d.now.definition.Spec.Uses, name) && !slices.Contains(d.dynamic, name) {
 		d.dynamic = append(d.dynamic, name)
 	}
 }

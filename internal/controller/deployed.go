@@ -57,12 +57,12 @@ func (c *Controller) Applications() map[string]DeployedApp {
 // configOf is the options of a deployment under the reference's names, with the defaults of the most important ones.
 func configOf(d *deployment) json.RawMessage {
 	e, config := d.now, map[string]any{}
-	if b, err := json.Marshal(e.host.Spec.Options); err == nil {
+	if b, err := json.Marshal(e.definition.Spec.Options); err == nil {
 		json.Unmarshal(b, &config) //nolint:errcheck // it was just made
 	}
 	config["name"], config["num_replicas"] = d.name, d.wanted
-	config["max_ongoing_requests"], config["max_queued_requests"] = e.host.Options.MaxOngoingRequests, e.host.Options.MaxQueuedRequests
-	config["graceful_shutdown_timeout_s"] = e.host.Options.GracefulShutdownTimeout.Seconds()
+	config["max_ongoing_requests"], config["max_queued_requests"] = e.definition.Options.MaxOngoingRequests, e.definition.Options.MaxQueuedRequests
+	config["graceful_shutdown_timeout_s"] = e.definition.Options.GracefulShutdownTimeout.Seconds()
 	if len(e.config) > 0 {
 		config["user_config"] = e.config
 	}

@@ -42,7 +42,7 @@ func TestFormerReplicasInState(t *testing.T) {
 	before, now := &revision{app: a, number: 1}, &revision{app: a, number: 2, def: pythonApp()}
 	a.current = now
 	deployed := func(r *revision, version string) *deploymentRevision {
-		return &deploymentRevision{revision: r, version: version, host: &host.Deployment{}}
+		return &deploymentRevision{revision: r, version: version, definition: &host.Deployment{}}
 	}
 	kept, changed := deployed(now, "1"), deployed(now, "2")
 	left := deployed(before, "1")

@@ -175,7 +175,7 @@ func (m *reconfiguration) run(ctx context.Context) {
 // deploymentLocked is nil when it is gone.
 func (m *reconfiguration) deploymentLocked() *deployment {
 	a := m.of.revision.app
-	d := a.deployments[m.of.host.Name]
+	d := a.deployments[m.of.definition.Name]
 	if d == nil || d.dropped || a.deleted {
 		return nil
 	}
@@ -305,7 +305,7 @@ func (c *Controller) reconfigure(ctx context.Context, r *replica, config json.Ra
 func (c *Controller) renew(r *replica) error {
 	c.mu.Lock()
 	config, number := r.of.configLocked()
-	limit := r.of.host.Options.ConstructTimeout
+	limit := r.of.definition.Options.ConstructTimeout
 	c.mu.Unlock()
 	if config == nil {
 		return fmt.Errorf("replica %s has a user config that it should not have", r.id)

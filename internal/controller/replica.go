@@ -78,10 +78,10 @@ func (c *Controller) newReplicaLocked(d *deployment, id string, now time.Time) *
 
 // launchLocked starts the replica on a goroutine of its own. w has it already, or is nil.
 func (c *Controller) launchLocked(r *replica, w *host.Worker) {
-	starter := r.of.starter
+	h := r.of.host
 	r.applied, r.worker = r.of, w
 	c.wg.Go(func() {
-		running, err := starter.Start(r.ctx, host.Launch{
+		running, err := h.Start(r.ctx, host.Launch{
 			ID: r.id, Life: c.ctx, Worker: w,
 			In:         func(w *host.Worker) { c.startsIn(r, w) },
 			Config:     func() json.RawMessage { return c.configFor(r) },
@@ -247,8 +247,8 @@ func (c *Controller) follow(r *replica) {
 	if !behind {
 		return
 	}
-	serving.BaseOf(running).Slots().SetMax(e.host.Options.MaxOngoingRequests)
-	e.starter.Adopt(running)
+	serving.BaseOf(running).Slots().SetMax(e.definition.Options.MaxOngoingRequests)
+	e.host.Adopt(running)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r.applied = e
@@ -438,7 +438,7 @@ func (c *Controller) endLocked(r *replica, event states.Event, facts states.Fact
 		return
 	}
 	r.fireLocked(event, facts, 0, nil)
-	d, running, grace := r.dep, r.running, r.of.host.Options.GracefulShutdownTimeout
+	d, running, grace := r.dep, r.running, r.of.definition.Options.GracefulShutdownTimeout
 	base := serving.BaseOf(running)
 	running.Serve(false)
 	c.wg.Go(func() {

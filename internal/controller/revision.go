@@ -95,9 +95,9 @@ func (d *deployment) forgiveLocked(r *replica) {
 
 // deploymentRevision is a deployment as one revision has it.
 type deploymentRevision struct {
-	revision *revision
-	host     *host.Deployment // its description for the host
-	starter  host.Host        // starts its replicas
+	revision   *revision
+	definition *host.Deployment
+	host       host.Host // starts its replicas
 	// code identifies the code and the process of its replicas: of two revisions with the same code and options, replicas of one are
 	// as good as replicas of the other. "" is equal to no other.
 	code string
@@ -116,7 +116,7 @@ type deploymentRevision struct {
 // retries says that starts that fail are made again before the application has run.
 func (e *deploymentRevision) retries() bool {
 	def := &e.revision.def
-	return def.Retry || def.RetryStated && e.host.Options.Sources["max_constructor_retry_count"] != spec.FromDefault
+	return def.Retry || def.RetryStated && e.definition.Options.Sources["max_constructor_retry_count"] != spec.FromDefault
 }
 
 func (r *revision) id() string { return strconv.Itoa(r.number) }
@@ -132,14 +132,14 @@ func (a *application) newRevision(def deploy.App, identity string, w *records.De
 // deployment makes a deployment of the revision, with the host of its kind.
 func (r *revision) deployment(s spec.Deployment) *deploymentRevision {
 	c := r.app.c
-	h, placed := r.def.Place(s, r.app.hosts, deploy.Settings{
+	definition, placed := r.def.Place(s, r.app.hosts, deploy.Settings{
 		Node: c.set.Node, Codec: c.set.Codec, Program: c.set.Program, Strict: c.set.Strict, OutOfLine: c.set.OutOfLine, Host: c.set.Host,
 	})
 	if placed.GoKey != "" {
 		r.goKey = placed.GoKey
 	}
 	return &deploymentRevision{
-		revision: r, host: h, starter: placed.Host, code: placed.Code, config: s.Options.UserConfig, version: r.id(),
+		revision: r, definition: definition, host: placed.Host, code: placed.Code, config: s.Options.UserConfig, version: r.id(),
 	}
 }
 
@@ -172,7 +172,7 @@ func (d *deployment) continueLocked(e *deploymentRevision) {
 	last := d.now
 	d.configs++
 	e.configNumber = d.configs
-	if last == nil || last.code == "" || last.code != e.code || spec.MostUpdate(spec.Changes(last.host.Options, e.host.Options)) == spec.NewReplicas {
+	if last == nil || last.code == "" || last.code != e.code || spec.MostUpdate(spec.Changes(last.definition.Options, e.definition.Options)) == spec.NewReplicas {
 		return
 	}
 	if last.config != nil && e.config == nil { // a replica cannot be told that it has none any more
@@ -230,10 +230,10 @@ func (d *deployment) forgetFailuresLocked() {
 // version go on; the loop gives them the options of the revision ([Controller.follow]) and its user config ([Controller.configureLocked]).
 func (d *deployment) become(e *deploymentRevision) {
 	d.now = e
-	o := &e.host.Options
+	o := &e.definition.Options
 	d.serving.Become(serving.State{
-		Home: e.revision.def.Home, InProcess: e.starter.InProcess(), ReadsInput: o.RequestRouter.Policy == spec.Custom,
-	}, o.MaxQueuedRequests, e.revision.def.Policy(e.host))
+		Home: e.revision.def.Home, InProcess: e.host.InProcess(), ReadsInput: o.RequestRouter.Policy == spec.Custom,
+	}, o.MaxQueuedRequests, e.revision.def.Policy(e.definition))
 	for _, r := range d.replicas {
 		if r.of.version != e.version {
 			continue

@@ -35,7 +35,7 @@ func (c *Controller) publish() error {
 		if a.previous != nil && d.former != nil {
 			e = d.former
 		}
-		method := e.starter.Method(g.Ingress.Method)
+		method := e.host.Method(g.Ingress.Method)
 		r := proxy.Route{Prefix: g.RoutePrefix, App: a.name, In: inputs[method.In]}
 		place := &call.Place{App: a.name, Deployment: d.name, Method: g.Ingress.Method, Prefix: g.RoutePrefix, Home: a.current.def.Home}
 		of := d.serving

@@ -127,7 +127,7 @@ func (c *Controller) takeOverLocked(w host.WorkerRecord, r *revision, former []s
 	}
 	for name, d := range r.app.deployments {
 		if d.now.revision == r {
-			t.Hosts[name] = d.now.starter
+			t.Hosts[name] = d.now.host
 		}
 	}
 	t.Unknown = func(w *host.Worker, id, deployment string) bool {
@@ -174,7 +174,7 @@ func (c *Controller) applicationsLocked() []snapshot.Application {
 			if e.revision == r {
 				put(&app.Scales, d.name, d.scaleRecordLocked())
 			}
-			if e.revision == r && string(e.config) != string(e.host.Spec.Options.UserConfig) {
+			if e.revision == r && string(e.config) != string(e.definition.Spec.Options.UserConfig) {
 				put(&app.Configs, d.name, e.config)
 			}
 			if e.revision == r && e.trial != nil {

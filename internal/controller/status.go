@@ -38,7 +38,7 @@ func (a *application) statusLocked() helvetype.ApplicationStatus {
 func (d *deployment) statusLocked() helvetype.DeploymentStatus {
 	e := d.now
 	s := helvetype.DeploymentStatus{
-		Status: helvetype.DeploymentState(d.shown.state), Message: d.shown.message, Wanted: d.wanted, Replicas: []helvetype.ReplicaStatus{}, Uses: e.host.Spec.Uses,
+		Status: helvetype.DeploymentState(d.shown.state), Message: d.shown.message, Wanted: d.wanted, Replicas: []helvetype.ReplicaStatus{}, Uses: e.definition.Spec.Uses,
 		DynamicUses: slices.Clone(d.dynamic), LastExit: e.lastExit, Calls: d.callsLocked(),
 	}
 	for _, r := range d.replicas {

@@ -40,7 +40,7 @@ func (c *Controller) watchLocked(r *replica) {
 func (c *Controller) options(r *replica) spec.Effective {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return r.of.host.Options
+	return r.of.definition.Options
 }
 
 // watchHealth checks a replica until it is no longer in service. Periods vary by a tenth, so that the checks of replicas

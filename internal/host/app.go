@@ -20,7 +20,7 @@ type App struct {
 	goWorkers map[string]*goWorkerSlot // by key
 
 	// Guarded by Workers.mu.
-	memory *memory // nil until the first worker, or for good
+	memory *sharedMemory // nil until the first worker, or for good
 	closed bool
 }
 

@@ -14,13 +14,12 @@ import (
 	"github.com/helve-serve/helve/internal/wire"
 )
 
-// memory is shared by the workers of one application and the node, for large buffers
-// (internal/arena).
-type memory struct {
-	table  *arena.Table
-	memory *arena.Memory
-	self   arena.Holder // the node
-	again  func()       // sweeps
+// sharedMemory is the memory that a node and the workers of one application share, for large buffers (internal/arena).
+type sharedMemory struct {
+	table   *arena.Table
+	mapping *arena.Memory
+	self    arena.Holder // the node
+	again   func()       // sweeps
 
 	mu     sync.Mutex // guards the fields below
 	sweep  *time.Timer
@@ -49,7 +48,7 @@ func (ws *Workers) arenaSizeLocked() int64 {
 }
 
 // memoryLocked is the application's arena, which is made for its first worker; nil without. Workers.mu is held.
-func (ws *Workers) memoryLocked(a *App) *memory {
+func (ws *Workers) memoryLocked(a *App) *sharedMemory {
 	size := ws.arenaSizeLocked()
 	if a.memory != nil || size < 0 || a.closed || ws.closing {
 		return a.memory
@@ -65,11 +64,11 @@ func (ws *Workers) memoryLocked(a *App) *memory {
 		return nil
 	}
 	o := mem.Offer()
-	m := &memory{memory: mem}
+	m := &sharedMemory{mapping: mem}
 	m.table = arena.NewTable(o.Arena, o.Size, arena.Limits{Lease: min(arenaLease, o.Size/2), Buffers: arenaBuffers})
 	m.self = m.table.Join()
 	m.again = func() {
-		if err := m.memory.Reclaim(m.table, sweepMost); err != nil && !errors.Is(err, arena.ErrClosed) {
+		if err := m.mapping.Reclaim(m.table, sweepMost); err != nil && !errors.Is(err, arena.ErrClosed) {
 			ws.log.Warn("shared memory cannot be given back", "app", a.name, "error", err)
 		}
 		m.schedule()
@@ -80,7 +79,7 @@ func (ws *Workers) memoryLocked(a *App) *memory {
 }
 
 // schedule has the memory that is free swept after a while.
-func (m *memory) schedule() {
+func (m *sharedMemory) schedule() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.closed {
@@ -89,18 +88,18 @@ func (m *memory) schedule() {
 }
 
 // close ends the arena. A buffer that a reader still uses stays mapped until then.
-func (m *memory) close() {
+func (m *sharedMemory) close() {
 	if m != nil {
 		m.mu.Lock()
 		m.closed = true
 		m.sweep.Stop()
 		m.mu.Unlock()
-		m.memory.Close() //nolint:errcheck // what is viewed stays, and nothing was written
+		m.mapping.Close() //nolint:errcheck // what is viewed stays, and nothing was written
 	}
 }
 
 // status is the account of the arena as users see it.
-func (m *memory) status() *helvetype.SharedMemory {
+func (m *sharedMemory) status() *helvetype.SharedMemory {
 	if m == nil {
 		return nil
 	}
@@ -113,7 +112,7 @@ func (m *memory) status() *helvetype.SharedMemory {
 
 // memoryShare is one worker's part in an arena: the node's side of wire.Memory.
 type memoryShare struct {
-	*memory
+	*sharedMemory
 	workers  *Workers
 	holder   arena.Holder // the worker
 	peer     *wire.Peer   // set before anything is read
@@ -128,9 +127,9 @@ func (ws *Workers) share(w *Worker) *wire.Arena {
 	if m == nil || w.memory != nil {
 		return nil
 	}
-	w.memory = &memoryShare{memory: m, workers: ws, holder: m.table.Join()}
-	o := m.memory.Offer()
-	return &wire.Arena{ID: o.Arena, Size: o.Size, Most: min(arenaLease, o.Size/2), File: m.memory.File()}
+	w.memory = &memoryShare{sharedMemory: m, workers: ws, holder: m.table.Join()}
+	o := m.mapping.Offer()
+	return &wire.Arena{ID: o.Arena, Size: o.Size, Most: min(arenaLease, o.Size/2), File: m.mapping.File()}
 }
 
 // unshare takes back the memory that a worker held. Its process has ended.
@@ -146,7 +145,7 @@ func (s *memoryShare) Receive(r wire.Ref) (*call.Shared, error) {
 	if err := s.table.Receive(s.holder, s.self, ref); err != nil {
 		return nil, err
 	}
-	v, err := s.memory.memory.View(ref, func(r arena.Ref) {
+	v, err := s.mapping.View(ref, func(r arena.Ref) {
 		s.table.Release(s.self, r) //nolint:errcheck // it is held until here
 	})
 	if err != nil { // the application is going
@@ -159,7 +158,7 @@ func (s *memoryShare) Receive(r wire.Ref) (*call.Shared, error) {
 // Send gives the worker a reference to a buffer that the node holds.
 func (s *memoryShare) Send(of *call.Shared) (wire.Ref, bool) {
 	v, ok := of.View().(*arena.View)
-	if !ok || v.Ref().Arena != s.memory.memory.Offer().Arena || s.table.Share(s.self, s.holder, v.Ref()) != nil {
+	if !ok || v.Ref().Arena != s.mapping.Offer().Arena || s.table.Share(s.self, s.holder, v.Ref()) != nil {
 		return wire.Ref{}, false
 	}
 	return v.Ref().Encode(), true
@@ -167,12 +166,12 @@ func (s *memoryShare) Send(of *call.Shared) (wire.Ref, bool) {
 
 // Put copies a buffer of the node's own, and gives the worker a reference to it.
 func (s *memoryShare) Put(b []byte) (wire.Ref, bool) {
-	g, err := s.memory.memory.Lease(s.table, s.self, uint64(len(b)))
+	g, err := s.mapping.Lease(s.table, s.self, uint64(len(b)))
 	if err != nil {
 		return wire.Ref{}, false
 	}
-	ref := arena.Ref{Arena: s.memory.memory.Offer().Arena, Generation: g.Generation, Offset: g.Offset, Length: uint64(len(b))}
-	if s.memory.memory.Write(g.Offset, b) != nil || s.table.Receive(s.self, s.holder, ref) != nil {
+	ref := arena.Ref{Arena: s.mapping.Offer().Arena, Generation: g.Generation, Offset: g.Offset, Length: uint64(len(b))}
+	if s.mapping.Write(g.Offset, b) != nil || s.table.Receive(s.self, s.holder, ref) != nil {
 		s.table.Return(s.self, g) //nolint:errcheck // it is leased
 		return wire.Ref{}, false
 	}
@@ -186,7 +185,7 @@ func (s *memoryShare) Unsent(r wire.Ref, _ bool) {
 
 // Frame answers a request for memory, and takes memory that the worker gives back.
 func (s *memoryShare) Frame(t wire.Type, body []byte) error {
-	id := s.memory.memory.Offer().Arena
+	id := s.mapping.Offer().Arena
 	switch t {
 	case wire.TypeRelease:
 		return arena.EachRef(body, func(r arena.Ref) error {
@@ -206,7 +205,7 @@ func (s *memoryShare) Frame(t wire.Type, body []byte) error {
 	}
 	n := binary.LittleEndian.Uint64(body)
 	s.workers.wg.Go(func() { // memory that was never used is filled first, which takes a moment
-		g, err := s.memory.memory.Lease(s.table, s.holder, n)
+		g, err := s.mapping.Lease(s.table, s.holder, n)
 		if err != nil { // refused: no length
 			g = arena.Grant{}
 		}

@@ -184,7 +184,7 @@ func (r *workerReplica) construct(ctx context.Context, code *protocol.Code) (pro
 	ws := w.workers
 	defer r.launch.Waits(WaitsForConstructor)()
 	request := protocol.StartReplica{
-		Replica: r.ID(), App: r.dep.App, Deployment: r.dep.Name, MaxOngoing: o.MaxOngoingRequests, Code: code,
+		Replica: r.ID(), App: r.dep.App, Deployment: r.dep.Name, Code: code,
 		UserConfig: r.launch.Config(), TimeoutS: protocol.SecondsOf(o.ConstructTimeout),
 		UnresponsiveAfterS: protocol.SecondsOf(o.UnresponsiveAfter),
 	}

@@ -42,7 +42,7 @@ func TestAsk(t *testing.T) {
 	t.Run("request and reply arrive as they were sent", func(t *testing.T) {
 		t.Parallel()
 		sent := protocol.StartReplica{
-			Replica: "D#1", App: "a", Deployment: "D", MaxOngoing: 5, Code: &protocol.Code{Import: "m:C", Args: []byte{1}},
+			Replica: "D#1", App: "a", Deployment: "D", Code: &protocol.Code{Import: "m:C", Args: []byte{1}},
 			UserConfig: json.RawMessage(`{"a":1}`), TimeoutS: 1.5, UnresponsiveAfterS: 2,
 		}
 		var got protocol.StartReplica

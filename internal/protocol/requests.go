@@ -33,7 +33,6 @@ type StartReplica struct {
 	Replica    string          `json:"replica"`
 	App        string          `json:"app"`
 	Deployment string          `json:"deployment"`
-	MaxOngoing int             `json:"max_ongoing_requests"`
 	Code       *Code           `json:"code,omitempty"` // of a Python deployment
 	UserConfig json.RawMessage `json:"user_config,omitempty"`
 	TimeoutS   Seconds         `json:"timeout_s"` // for all of the start

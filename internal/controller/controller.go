@@ -226,7 +226,7 @@ func (c *Controller) observeLocked() (targets []planner.Target, observed []plann
 				}
 				targets = append(targets, t)
 			}
-			history[k] = planner.History{Failures: d.failures, Rounds: max(d.starting.n, d.running.n), LastFailure: d.lastFail, Ran: e.ran && (e.retries() || a.status != helvetype.ApplicationDeploying)}
+			history[k] = d.failures.History(e.ran && (e.retries() || a.status != helvetype.ApplicationDeploying))
 			for _, r := range d.replicas {
 				s := planner.Starting
 				switch r.state {

@@ -105,7 +105,7 @@ func (a *application) noteLocked(event states.Event, facts states.Facts) {
 // factsLocked decide the state of the deployment.
 func (d *deployment) factsLocked() states.DeploymentFacts {
 	f := states.DeploymentFacts{
-		Wanted: d.wanted, Failures: d.failures, GaveUp: d.gaveUp, Application: d.app.status, Error: d.message, Waits: d.slowLocked(),
+		Wanted: d.wanted, Failures: d.failures.Number(), GaveUp: d.gaveUp, Application: d.app.status, Error: d.message, Waits: d.slowLocked(),
 	}
 	for _, r := range d.replicas {
 		switch {

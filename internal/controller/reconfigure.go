@@ -156,7 +156,7 @@ func (m *reconfiguration) run(ctx context.Context) {
 			c.tellLocked()
 		} else { // the config may bring them back
 			e.trial = &trial{m.config, m.number}
-			d.starting.n, d.running.n = 0, 0
+			d.failures.Retry()
 		}
 		c.Wake()
 		c.mu.Unlock()

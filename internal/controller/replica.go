@@ -50,16 +50,12 @@ type restartHistory struct {
 	event    uint64          // that recorded it
 }
 
-// healthyTime is how long a replica must have run for its end to count as the first failure again.
-const healthyTime = 10 * time.Minute
-
 // closeTime bounds a user's Close, as a constructor that is torn down should not hold a shutdown.
 const closeTime = 5 * time.Second
 
 func (c *Controller) startLocked(d *deployment, now time.Time) {
 	r := c.newReplicaLocked(d, fmt.Sprintf("%s#%s", d.name, shortID(c.workers.NextID())), now)
-	d.starts++
-	r.order = d.starts
+	r.order = d.failures.Start()
 	r.before = r.of.takePlaceLocked()
 	if x := r.before.exit; x != nil {
 		r.fireLocked(states.Restart, states.Facts{Otherwise: "it takes the place of " + x.Replica}, r.before.event, nil)
@@ -279,7 +275,7 @@ func (c *Controller) ready(r *replica) bool {
 		r.routed = r.running
 		r.running.Serve(true)
 		r.of.ran = true
-		d.starting.n = 0
+		d.failures.Ready()
 		if c.readier != nil {
 			close(c.readier)
 			c.readier = nil
@@ -340,7 +336,8 @@ func (c *Controller) startFailed(r *replica, err error) {
 	c.forgetLocked(r, event, states.Facts{Error: err.Error()}, exitInputs(exit))
 	if r.of == d.now {
 		r.leavePlaceLocked(exit)
-		d.failedLocked(&d.starting, r, err)
+		d.failures.StartFailed(r.order, time.Now())
+		d.noteFailureLocked(err)
 	}
 	silent := d.app.failure != nil || d.app.status == helvetype.ApplicationDeploying && !r.of.retries() || // Deploy returns it
 		d.app.endingLocked() // the start was given up
@@ -374,8 +371,9 @@ func (c *Controller) died(r *replica) {
 	r.leavePlaceLocked(exit)
 	reason := strings.Join(append([]string{exit.Reason}, exit.Lines...), "\n")
 	if ending.FirstOfDeployment && r.of == d.now { // one crash is one failure, however many replicas it took with it
-		d.forgiveLocked(r)
-		d.failedLocked(&d.running, r, errors.New(reason))
+		d.failures.Forgive(time.Since(r.startedAt))
+		d.failures.ReplicaFailed(r.order, time.Now())
+		d.noteFailureLocked(errors.New(reason))
 	}
 	text := exit.Reason
 	if ending.First { // the last lines are said once for all replicas of a worker

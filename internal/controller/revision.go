@@ -11,6 +11,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
@@ -52,11 +53,7 @@ type deployment struct {
 	configuring chan struct{} // of one: full while a Reconfigure runs, which waits for user code; filled before Controller.mu is taken
 
 	replicas map[string]*replica
-	failures int    // for giving up
-	starting rounds // starts that failed
-	running  rounds // replicas that ended soon after they had started
-	starts   int
-	lastFail time.Time
+	failures planner.Failures
 	lastErr  error
 	message  string // of the last failure
 	shown    shown
@@ -70,28 +67,8 @@ type deployment struct {
 	configs  int        // numbers of user configs that were given out
 }
 
-// rounds counts failures for the back-off of starts. Failures of replicas that were started together, or before one of them
-// failed, are one round. For example, a database that was down for a moment has three replicas fail: that is one round, and the next
-// starts wait once.
-type rounds struct {
-	n    int
-	upTo int // the last start that is in one of them
-}
-
-// failedLocked notes the failure of a replica.
-func (d *deployment) failedLocked(in *rounds, r *replica, err error) {
-	if d.failures++; r.order > in.upTo {
-		in.n, in.upTo = in.n+1, d.starts
-	}
-	d.lastFail, d.lastErr, d.message = time.Now(), err, err.Error()
-}
-
-// forgiveLocked forgets failures: r ran for long.
-func (d *deployment) forgiveLocked(r *replica) {
-	if time.Since(r.startedAt) > healthyTime {
-		d.failures, d.running.n = 0, 0
-	}
-}
+// noteFailureLocked notes the error of a replica that failed, for the status and for giving up.
+func (d *deployment) noteFailureLocked(err error) { d.lastErr, d.message = err, err.Error() }
 
 // deploymentRevision is a deployment as one revision has it.
 type deploymentRevision struct {
@@ -223,7 +200,8 @@ func (a *application) adoptLocked(r *revision) {
 
 // forgetFailuresLocked is for a deployment that changes to another revision: failures of the former say nothing about the new one.
 func (d *deployment) forgetFailuresLocked() {
-	d.failures, d.starting.n, d.running.n, d.gaveUp, d.message = 0, 0, 0, false, ""
+	d.failures.Forget()
+	d.gaveUp, d.message = false, ""
 }
 
 // become changes the deployment to its form in a revision. Calls that wait go on waiting, in the same queue. Replicas of the same

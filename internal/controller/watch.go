@@ -111,10 +111,11 @@ func (c *Controller) replaceLocked(r *replica, err error) {
 		return
 	}
 	c.log.Error("replica is unhealthy, starting another", "app", d.app.name, "deployment", d.name, "replica", r.id, "error", err)
-	d.forgiveLocked(r)
+	d.failures.Forgive(time.Since(r.startedAt))
 	r.leavePlaceLocked(&helvetype.Exit{Replica: r.id, Reason: err.Error(), Code: -1, At: time.Now()})
 	if r.of == d.now {
-		d.failedLocked(&d.running, r, err)
+		d.failures.ReplicaFailed(r.order, time.Now())
+		d.noteFailureLocked(err)
 	}
 	c.endLocked(r, states.Replace, states.Facts{Error: err.Error()})
 	for i := range r.of.openPlaces { // the place was left before the event

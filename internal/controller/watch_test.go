@@ -16,6 +16,7 @@ import (
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -68,7 +69,7 @@ func TestCrashLoop(t *testing.T) {
 		if r := d.Replicas[0]; r.Restarts != 10 || r.LastExit.Code != 9 || d.LastExit.Reason != "exit 9" || d.Status != helvetype.DeploymentHealthy {
 			t.Errorf("%+v", d)
 		}
-		time.Sleep(healthyTime + time.Second)
+		time.Sleep(planner.HealthyTime + time.Second)
 		if took := die(10); took != 0 {
 			t.Errorf("one that ran for long is replaced after %s", took)
 		}

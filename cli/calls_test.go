@@ -2,13 +2,18 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/helvetest"
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/worker"
 )
@@ -76,6 +81,69 @@ func TestCallsOfARunningNode(t *testing.T) {
 		if _, err := r.Result(t.Context()); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestCallsOverHTTPAreListed: every running call that came over HTTP is in the list with its request id and an id of its own, also when a
+// replica runs more calls than the first table of its list has places.
+func TestCallsOverHTTPAreListed(t *testing.T) {
+	for _, r := range []helvetest.Runner{helvetest.Local, helvetest.Socket} {
+		t.Run(r.Name, func(t *testing.T) {
+			t.Setenv(worker.RuntimeDirEnv, t.TempDir())
+			const requests = 80
+			b := &blocked{make(chan struct{}), make(chan struct{})}
+			config := r.Config
+			config.Admin, config.HTTP = adminPrivate, "127.0.0.1:0"
+			s, err := config.Run(t.Context(), func() (*helve.App, error) {
+				app := helve.NewApp("stuck")
+				d := helve.Deploy(app, "Blocked", func(context.Context) (*blocked, error) { return b, nil }, helve.Options{MaxOngoingRequests: new(requests)})
+				app.Ingress(helve.MethodOf(d, (*blocked).Wait))
+				return app, nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close(context.Background()) //nolint:errcheck // its calls have ended
+			base, _ := s.HTTP()
+			want := map[string]int{}
+			var asked sync.WaitGroup
+			for i := range requests {
+				id := fmt.Sprint("request ", i)
+				want[id] = 1
+				asked.Go(func() {
+					req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base, strings.NewReader("x"))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					req.Header.Set("X-Request-Id", id)
+					resp, err := http.DefaultClient.Do(req)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					resp.Body.Close()
+				})
+			}
+			for range requests {
+				<-b.entered
+			}
+			_, text, _ := output(t, "calls", "-o", "json")
+			close(b.end)
+			asked.Wait()
+			var list helvetype.CallList
+			if err := json.Unmarshal([]byte(text), &list); err != nil {
+				t.Fatal(err)
+			}
+			got, ids := map[string]int{}, map[string]bool{}
+			for _, c := range list.Calls {
+				got[c.RequestID]++
+				ids[c.ID] = true
+			}
+			if diff := cmp.Diff(want, got); diff != "" || len(ids) != requests || ids[""] || list.Unlisted != 0 {
+				t.Errorf("%d ids, %d unlisted, %s", len(ids), list.Unlisted, diff)
+			}
+		})
 	}
 }
 

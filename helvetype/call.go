@@ -40,6 +40,8 @@ type Call struct {
 type CallList struct {
 	// Calls has the oldest call first.
 	Calls []Call `json:"calls"`
-	// Unlisted is the number of other calls that wait or run. Calls that run on the goroutine of their caller are among them.
+	// Unlisted is the number of other calls that wait or run: calls over the limit of the list, calls that run on the goroutine of their
+	// caller (Call in one process), and calls between replicas of one Go worker under slots that the node has lent to it. No call that came
+	// over HTTP is among them while it runs.
 	Unlisted int `json:"unlisted"`
 }

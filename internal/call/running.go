@@ -1,36 +1,79 @@
 package call
 
-import "sync/atomic"
+import (
+	"math/rand/v2"
+	"sync/atomic"
+)
 
 // Running is the set of the calls that a replica executes now, for lists that an operator asks for. A call takes the place that its random id
-// names, if that place is free or the next one is: an attempt costs one compare-and-swap, and no lock. A call that finds both taken runs without a
-// place, and is only counted. For example, of 8 calls in 64 places about one in 60 has none. The zero Running is ready.
+// names, if that place is free or the next one is: an attempt costs one compare-and-swap, and no lock. A call that finds both taken looks in the
+// next table, which is made when it is needed for the first time and is twice as large. For example, of 8 calls in 64 places about one in 60 goes
+// to the second table, and 1,000 calls are in four or five tables. The zero Running is ready.
+//
+// A list under a mutex for the calls that find no place was the alternative: with more calls than places it is a lock for every call.
 //
 // A Call or a Stream.Call that runs on its caller's goroutine takes no place: a place costs it a sixth of its time, and its caller, which is in the list
 // if it is a call itself, cannot do anything else meanwhile.
 type Running struct {
-	places [runningPlaces]atomic.Pointer[Info]
-	since  [runningPlaces]atomic.Int64
+	first [runningPlaces]RunningPlace
+	more  atomic.Pointer[runningTable]
 }
 
-const runningPlaces = 64
+// RunningPlace is the place of a call in a [Running].
+type RunningPlace struct {
+	info  atomic.Pointer[Info]
+	since atomic.Int64
+}
 
-// Enter gives the place of the call, -1 for none. now is the time by [Now].
-func (r *Running) Enter(i *Info, now int64) (place int) {
-	for k := range 2 {
-		at := int((i.Call + uint64(k)) % runningPlaces)
-		if r.places[at].Load() == nil && r.places[at].CompareAndSwap(nil, i) {
-			r.since[at].Store(now)
-			return at
+// runningTable has the places of the calls that found none in the table before.
+type runningTable struct {
+	places []RunningPlace
+	more   atomic.Pointer[runningTable]
+}
+
+const (
+	runningPlaces    = 64
+	runningPlacesMax = 1 << 16 // of one table
+)
+
+// Enter gives the place of the call, which goes back with [RunningPlace.Leave]. now is the time by [Now].
+func (r *Running) Enter(i *Info, now int64) *RunningPlace {
+	if p := enter(r.first[:], i.Call, i, now); p != nil {
+		return p
+	}
+	next := &r.more
+	for size := 2 * runningPlaces; ; size = min(2*size, runningPlacesMax) {
+		t := next.Load()
+		if t == nil {
+			t = &runningTable{places: make([]RunningPlace, size)}
+			if !next.CompareAndSwap(nil, t) {
+				t = next.Load()
+			}
+		}
+		// A random number: callers that give all their calls one id, which collide in the first table, would otherwise have a table for every two calls.
+		if p := enter(t.places, rand.Uint64(), i, now); p != nil {
+			return p
+		}
+		next = &t.more
+	}
+}
+
+// enter takes the place that at names, or the next one; nil if both are taken. The number of places is a power of two.
+func enter(places []RunningPlace, at uint64, i *Info, now int64) *RunningPlace {
+	for k := range uint64(2) {
+		p := &places[(at+k)%uint64(len(places))]
+		if p.info.Load() == nil && p.info.CompareAndSwap(nil, i) {
+			p.since.Store(now)
+			return p
 		}
 	}
-	return -1
+	return nil
 }
 
-// Leave gives a place back; -1 is none.
-func (r *Running) Leave(place int) {
-	if place >= 0 {
-		r.places[place].Store(nil)
+// Leave gives the place back; nil is no place.
+func (p *RunningPlace) Leave() {
+	if p != nil {
+		p.info.Store(nil)
 	}
 }
 
@@ -42,11 +85,19 @@ type RunningCall struct {
 	Since        int64 // by [Now]
 }
 
-// List copies the calls that have places.
+// List copies the calls.
 func (r *Running) List() (calls []RunningCall) {
-	for at := range r.places {
-		since := r.since[at].Load()
-		if i := r.places[at].Load(); i != nil {
+	calls = list(calls, r.first[:])
+	for t := r.more.Load(); t != nil; t = t.more.Load() {
+		calls = list(calls, t.places)
+	}
+	return calls
+}
+
+func list(calls []RunningCall, places []RunningPlace) []RunningCall {
+	for at := range places {
+		since := places[at].since.Load()
+		if i := places[at].info.Load(); i != nil {
 			calls = append(calls, RunningCall{i.Request, i.Call, i.Parent, i.Place, since})
 		}
 	}

@@ -50,7 +50,7 @@ func (x *Execution) Stop(err error) {
 // Run executes f, which calls the deployment's code and returns its error.
 func (x *Execution) Run(f func() error) {
 	var entered int64
-	place := -1
+	var place *call.RunningPlace
 	if x.Of != nil {
 		x.Of.calls.Begin()
 		entered = call.Now()
@@ -67,7 +67,7 @@ func (x *Execution) Run(f func() error) {
 			}
 		}
 		if x.Of != nil {
-			x.Of.running.Leave(place)
+			place.Leave()
 			x.Of.calls.End(time.Duration(call.Now()-entered), x.Failure != nil)
 		}
 	}()

@@ -53,20 +53,20 @@ func TestRunningCallsAreListed(t *testing.T) {
 	}
 }
 
-// TestMoreCallsThanPlaces: the calls without a place run all the same.
+// TestMoreCallsThanPlaces: more calls than the first table has places, and calls that share one id, are listed too.
 func TestMoreCallsThanPlaces(t *testing.T) {
 	t.Parallel()
 	i := New("D#1", nil)
-	const places = 64
+	const depths = 1000
 	var nest func(depth uint64)
 	nest = func(depth uint64) {
-		if depth == 2*places {
-			if got := len(i.Running()); got != places {
-				t.Errorf("%d are listed, want %d", got, places)
+		if depth == depths {
+			if got := len(i.Running()); got != depths {
+				t.Errorf("%d are listed, want %d", got, depths)
 			}
 			return
 		}
-		c := &call.Inline{Caller: context.Background(), Info: call.Info{Call: depth}}
+		c := &call.Inline{Caller: context.Background(), Info: call.Info{Call: depth / 10}}
 		x := Execution{Of: i, Call: &c.Info}
 		x.Run(func() error { nest(depth + 1); return nil })
 	}

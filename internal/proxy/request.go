@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"mime"
 	"net/http"
 	"os"
@@ -20,7 +21,7 @@ import (
 // info sets the fields that come from headers. An id that is not valid is an error: if the request were logged under
 // another id, its client could not find it.
 func (p *Proxy) info(r *http.Request, i *call.Info) *call.Error {
-	i.Request = call.NewID()
+	i.Request, i.Call = call.NewID(), rand.Uint64()
 	if ids := r.Header["X-Request-Id"]; len(ids) > 0 {
 		if len(ids) > 1 || !call.ValidID(ids[0]) {
 			return call.NewError(call.BadInput, "X-Request-ID must be 1 to 256 printable ASCII characters")

@@ -30,8 +30,8 @@ func hexID(id uint64) string {
 }
 
 // Calls lists calls of the deployment: those that wait for a slot of it, up to limit, and for each of replicas those that wait in its control
-// queue and those that run. unlisted counts the others: waiting calls over the limit, and running calls that are on no list (see
-// [call.Running]). It holds up the calls for the time of copying.
+// queue and those that run. The result unlisted counts the others: waiting calls over the limit, and running calls that are on no list (see
+// [helvetype.CallList]). It holds up the calls for the time of copying.
 func (d *Deployment) Calls(replicas []Replica, limit int) (calls []helvetype.Call, unlisted int) {
 	l := listing{time.Now(), call.Now()}
 	waiting, more := d.Router.Waiting(limit)

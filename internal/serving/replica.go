@@ -143,7 +143,7 @@ func (b *Base) SetModels(ids []string) { b.models.Store(&ids) }
 // attempt is a call that was sent to a replica in another process. The zero attempt is one in this process, where the instance counts.
 type attempt struct {
 	at    int64 // by call.Now
-	place int   // in the set of running calls
+	place *call.RunningPlace
 }
 
 // begin counts a call that is about to be sent to the replica.
@@ -161,7 +161,7 @@ func (b *Base) count(r Replica, a attempt, result call.Result) {
 	if Local(r) {
 		return
 	}
-	b.running.Leave(a.place)
+	a.place.Leave()
 	if result.NotStarted {
 		b.calls.Undo()
 		return

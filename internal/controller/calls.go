@@ -20,15 +20,8 @@ func (c *Controller) Calls(app, deployment string, limit int) (list helvetype.Ca
 				continue
 			}
 			p := part{d: d.serving}
-			for _, r := range d.replicas {
-				if r.running != nil {
-					p.replicas = append(p.replicas, r.running)
-				}
-			}
-			for _, r := range d.leaving {
-				if r.running != nil {
-					p.replicas = append(p.replicas, r.running)
-				}
+			for _, r := range d.liveReplicasLocked() {
+				p.replicas = append(p.replicas, r)
 			}
 			parts = append(parts, p)
 		}

@@ -398,9 +398,8 @@ func (c *Controller) forgetLocked(r *replica, event states.Event, facts states.F
 	if r.running != nil {
 		serving.BaseOf(r.running).End(call.NewError(helvetype.ReasonReplicaUnavailable, fmt.Sprintf("replica %s was gone before the call was sent", r.id)))
 	}
-	if r.dep.replicas[r.id] == r {
-		r.dep.leaving = append(r.dep.leaving, r)
-		r.dep.tallyLocked()
+	if r.dep.replicas[r.id] == r && r.running != nil {
+		r.dep.departed.Add(r.running)
 	}
 	delete(r.dep.replicas, r.id)
 	if r.routed != nil {

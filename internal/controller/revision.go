@@ -59,12 +59,10 @@ type deployment struct {
 	shown    shown
 	cause    uint64 // the newest event of a replica since the last one of the deployment
 	gaveUp   bool
-	dropped  bool             // its application does not have it any more
-	dynamic  []string         // deployments whose handles its replicas asked for
-	past     telemetry.Counts // of replicas that are gone
-	ghosts   []ghost
-	leaving  []*replica // replicas that are gone and had calls under way, which count when they end
-	configs  int        // numbers of user configs that were given out
+	dropped  bool     // its application does not have it any more
+	dynamic  []string // deployments whose handles its replicas asked for
+	departed telemetry.Departed[host.Replica]
+	configs  int // numbers of user configs that were given out
 }
 
 // noteFailureLocked notes the error of a replica that failed, for the status and for giving up.

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/serving"
+	"github.com/helve-serve/helve/internal/host"
 )
 
 // Status is a copy of the present state.
@@ -62,41 +62,24 @@ func (r *replica) statusLocked() helvetype.ReplicaStatus {
 	return s
 }
 
-// tallyLocked adds up the counts of replicas that are gone, once their last call has ended: a call that was cut off ends later than its
-// replica, and is an error all the same.
-func (d *deployment) tallyLocked() {
-	d.leaving = slices.DeleteFunc(d.leaving, func(r *replica) bool {
-		if r.running == nil { // the replica never served
-			return true
-		}
-		over := !serving.BaseOf(r.running).Busy()
-		if over {
-			counts := r.running.Counts()
-			d.past.Add(counts)
-			d.rememberLocked(r, counts)
-		}
-		return over
-	})
+func (d *deployment) callsLocked() helvetype.Calls {
+	d.departed.Settle()
+	total, running := d.departed.Total(), 0
+	for _, r := range d.liveReplicasLocked() {
+		total.Add(r.Counts())
+		running += r.Running()
+	}
+	return helvetype.Calls{Queued: d.serving.Router.Queued(), Running: running, Total: total.Started, Errors: total.Failed, Late: total.Late}
 }
 
-func (d *deployment) callsLocked() helvetype.Calls {
-	d.tallyLocked()
-	c := helvetype.Calls{Queued: d.serving.Router.Queued(), Total: d.past.Started, Errors: d.past.Failed, Late: d.past.Late}
-	count := func(r *replica) {
-		if r.running == nil {
-			return
-		}
-		s := r.running.Counts()
-		c.Running += serving.BaseOf(r.running).Running()
-		c.Total, c.Errors, c.Late = c.Total+s.Started, c.Errors+s.Failed, c.Late+s.Late
-	}
+// liveReplicasLocked are the replicas that were started, with the replicas that are gone and have calls under way.
+func (d *deployment) liveReplicasLocked() (all []host.Replica) {
 	for _, r := range d.replicas {
-		count(r)
+		if r.running != nil {
+			all = append(all, r.running)
+		}
 	}
-	for _, r := range d.leaving {
-		count(r)
-	}
-	return c
+	return append(all, d.departed.Leaving()...)
 }
 
 // Missing says why there is no application of the name that serves.

@@ -72,6 +72,9 @@ type Replica interface {
 	RoutingStats(ctx context.Context) (json.RawMessage, error)
 	// Recall asks for the slots back that are lent to the replica's worker. None is lent from then on.
 	Recall()
+	// Busy says whether calls run or wait in the control queue, and Running how many hold a slot.
+	Busy() bool
+	Running() int
 	// Counts are the calls so far.
 	Counts() telemetry.Counts
 	// Serve notes whether the replica is in service. A worker without a replica in service may be as busy as it likes: for example,

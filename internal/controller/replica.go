@@ -361,7 +361,7 @@ func (c *Controller) lost(r *replica, err *host.LostError) {
 func (c *Controller) died(r *replica) {
 	d := r.dep
 	c.mu.Lock()
-	if d.replicas[r.id] != r || r.state != helvetype.ReplicaRunning { // the replica stops, and the goroutine that stops it goes on
+	if !r.inServiceLocked() { // the replica stops, and the goroutine that stops it goes on
 		c.mu.Unlock()
 		return
 	}

@@ -1,0 +1,278 @@
+package probe
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/helve-serve/helve/internal/spec"
+)
+
+// patient is a replica whose answers the test says, with the options that it has.
+type patient struct {
+	mu      sync.Mutex
+	options spec.Effective
+	stopped bool
+	answer  error // of the next questions
+	hang    bool  // the next questions are not answered in time
+	asked   []time.Time
+}
+
+func newPatient() *patient {
+	p := &patient{options: spec.Effective{
+		HealthCheckPeriod: 10 * time.Second, HealthCheckTimeout: 30 * time.Second,
+		RoutingStatsPeriod: 10 * time.Second, RoutingStatsTimeout: 30 * time.Second,
+	}}
+	p.options.RequestRouter.Policy = spec.Custom
+	return p
+}
+
+func (p *patient) probe() Probe {
+	return Probe{Replica: p, Options: func() (spec.Effective, bool) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.options, !p.stopped
+	}}
+}
+
+// set changes the patient while it is probed.
+func (p *patient) set(change func(*patient)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change(p)
+}
+
+// count is how often the patient was asked.
+func (p *patient) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.asked)
+}
+
+func (p *patient) CheckHealth(ctx context.Context) error {
+	p.mu.Lock()
+	p.asked = append(p.asked, time.Now())
+	answer, hang := p.answer, p.hang
+	p.mu.Unlock()
+	if hang {
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+	return answer
+}
+
+func (p *patient) RoutingStats(ctx context.Context) (json.RawMessage, error) {
+	return json.RawMessage(`{"free":1}`), p.CheckHealth(ctx)
+}
+
+var errSick = errors.New("sick")
+
+// TestHealth: a replica is unhealthy after three failed checks in a row, each about a period after the last answer.
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change   func(*patient)
+		says     string
+		earliest time.Duration // of the end of the probe
+		latest   time.Duration
+	}{
+		"failed checks": {func(p *patient) { p.answer = errSick }, "failed 3 health checks: sick", 27 * time.Second, 33 * time.Second},
+		"late checks": {func(p *patient) { p.hang = true }, "failed 3 health checks: the check took longer than health_check_timeout_s (30s)",
+			117 * time.Second, 123 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				p := newPatient()
+				c.change(p)
+				begun := time.Now()
+				err := p.probe().Health(t.Context())
+				if took := time.Since(begun); err == nil || err.Error() != c.says || took < c.earliest || took > c.latest || p.count() != MaxFailures {
+					t.Errorf("after %s and %d checks: %v", took, p.count(), err)
+				}
+			})
+		})
+	}
+}
+
+// TestHealthAfterRecovery: a check that succeeds starts the count again.
+func TestHealthAfterRecovery(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPatient()
+		end := make(chan error, 1)
+		go func() { end <- p.probe().Health(t.Context()) }()
+		for range 3 { // two checks fail, and one succeeds
+			before := p.count()
+			p.set(func(p *patient) { p.answer = errSick })
+			for p.count() < before+2 {
+				time.Sleep(time.Second)
+			}
+			p.set(func(p *patient) { p.answer = nil })
+			for p.count() < before+3 {
+				time.Sleep(time.Second)
+			}
+		}
+		select {
+		case err := <-end:
+			t.Errorf("the probe has ended: %v", err)
+		default:
+		}
+		p.set(func(p *patient) { p.stopped = true })
+		if err := <-end; err != nil || p.count() != 9 {
+			t.Errorf("out of service, after %d checks: %v", p.count(), err)
+		}
+	})
+}
+
+// TestEndOfProbe: a probe asks nothing after the replica is out of service, or its context has ended.
+func TestEndOfProbe(t *testing.T) {
+	t.Parallel()
+	for name, probe := range map[string]func(context.Context, Probe) error{
+		"health": func(ctx context.Context, p Probe) error { return p.Health(ctx) },
+		"stats": func(ctx context.Context, p Probe) error {
+			p.Stats(ctx, func(json.RawMessage) error { return nil }, func(error) {})
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				p := newPatient()
+				p.stopped = true
+				if err := probe(t.Context(), p.probe()); err != nil || p.count() != 0 {
+					t.Errorf("a replica out of service was asked %d times: %v", p.count(), err)
+				}
+				p.stopped, p.hang = false, true
+				ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second)
+				defer cancel()
+				if err := probe(ctx, p.probe()); err != nil || p.count() != 1 {
+					t.Errorf("a replica was asked %d times: %v", p.count(), err)
+				}
+			})
+		})
+	}
+}
+
+// TestOptionsChangeWhileProbed: the next period and timeout are those of the options of the moment.
+func TestOptionsChangeWhileProbed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPatient()
+		end := make(chan error, 1)
+		go func() { end <- p.probe().Health(t.Context()) }()
+		time.Sleep(11 * time.Second)
+		p.set(func(p *patient) {
+			p.options.HealthCheckPeriod, p.options.HealthCheckTimeout, p.hang = time.Second, 2*time.Second, true
+		})
+		err := <-end
+		if err == nil || !strings.Contains(err.Error(), "health_check_timeout_s (2s)") {
+			t.Error(err)
+		}
+		if n := len(p.asked); n != 4 || p.asked[3].Sub(p.asked[2]) > 3200*time.Millisecond {
+			t.Errorf("asked at %v", p.asked)
+		}
+	})
+}
+
+// TestPeriodsDiffer: periods vary by a tenth at most, and not all are equal.
+func TestPeriodsDiffer(t *testing.T) {
+	t.Parallel()
+	seen := map[time.Duration]bool{}
+	for range 1000 {
+		d := jittered(10 * time.Second)
+		if seen[d] = true; d < 9*time.Second || d > 11*time.Second {
+			t.Fatal(d)
+		}
+	}
+	if len(seen) < 100 || jittered(0) != 0 {
+		t.Errorf("%d different periods", len(seen))
+	}
+}
+
+// TestStats: the first stats come at once, a failure is reported once until the stats come again, and a deployment without a policy of
+// the user's asks for none.
+func TestStats(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPatient()
+		var taken, reported int
+		var refuse error // of take
+		ctx, cancel := context.WithCancel(t.Context())
+		end := make(chan struct{})
+		go func() {
+			defer close(end)
+			p.probe().Stats(ctx, func(stats json.RawMessage) error {
+				p.mu.Lock()
+				defer p.mu.Unlock()
+				if taken++; string(stats) != `{"free":1}` {
+					t.Errorf("%s", stats)
+				}
+				return refuse
+			}, func(err error) {
+				p.mu.Lock()
+				defer p.mu.Unlock()
+				if reported++; !errors.Is(err, errSick) {
+					t.Error(err)
+				}
+			})
+		}()
+		want := func(step string, wantTaken, wantReported int) {
+			t.Helper()
+			synctest.Wait()
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if taken != wantTaken || reported != wantReported {
+				t.Errorf("%s: taken %d times, %d failures reported, want %d and %d", step, taken, reported, wantTaken, wantReported)
+			}
+		}
+		next := func() { // until the replica has been asked once more
+			for before := p.count(); p.count() == before; {
+				time.Sleep(time.Second)
+			}
+			synctest.Wait()
+		}
+		want("at once", 1, 0)
+		p.set(func(p *patient) { p.answer = errSick })
+		next()
+		next()
+		want("while it fails", 1, 1)
+		p.set(func(p *patient) { p.answer = nil })
+		next()
+		want("when it works again", 2, 1)
+		p.set(func(p *patient) { refuse = errSick })
+		next()
+		next()
+		want("while its stats are of no use", 4, 2)
+		p.set(func(p *patient) { refuse, p.options.RequestRouter.Policy = nil, "" })
+		before := p.count()
+		time.Sleep(time.Minute)
+		if p.count() != before {
+			t.Errorf("without a policy the replica was asked %d times", p.count()-before)
+		}
+		p.set(func(p *patient) { p.options.RequestRouter.Policy = spec.Custom })
+		next()
+		want("with a policy again", 5, 2)
+		cancel()
+		<-end
+	})
+}
+
+// TestStoppedReplicaReportsNothing: a replica that is stopped while it is asked fails unseen.
+func TestStoppedReplicaReportsNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPatient()
+		p.hang = true
+		time.AfterFunc(time.Second, func() { p.set(func(p *patient) { p.stopped = true }) })
+		p.probe().Stats(t.Context(), func(json.RawMessage) error { return nil }, func(err error) { t.Error(err) })
+		if p.count() != 1 {
+			t.Errorf("asked %d times", p.count())
+		}
+	})
+}

@@ -137,7 +137,7 @@ func (c *Controller) tryAdd(ctx context.Context, def deploy.App) (_ *revision, f
 	c.writing = def.Graph.App
 	defer c.writtenLocked()
 	c.mu.Unlock()
-	w, err := c.records.WriteDeploy(ctx, def.Graph, identity, c.origin(&def), f)
+	w, err := c.records.WriteDeploy(ctx, def.Graph, identity, def.Origin(c.set.Program), f)
 	c.mu.Lock()
 	if err == nil && c.closing {
 		err = errors.New("the node is closing")
@@ -228,7 +228,7 @@ func (c *Controller) Delete(ctx context.Context, name string) error {
 	if err := c.unwant(ctx, a); err != nil {
 		return err
 	}
-	draining, cancel := context.WithTimeoutCause(ctx, grace, errGrace)
+	draining, cancel := serving.Draining(ctx, grace)
 	defer cancel()
 	if cut := c.remove(ctx, draining, a); cut != nil {
 		c.log.Warn("calls were cut off", "app", name, "error", cut)
@@ -273,8 +273,9 @@ func (c *Controller) remove(ctx, draining context.Context, a *application) (cut 
 	failed := a.failure != nil
 	a.leaveLocked()
 	c.noteLocked()
-	all := slices.Collect(maps.Values(a.deployments))
-	for _, d := range all {
+	var served []*serving.Deployment
+	for _, d := range a.deployments {
+		served = append(served, d.serving)
 		for _, r := range d.replicas {
 			if r.running != nil {
 				r.running.Recall()
@@ -284,7 +285,7 @@ func (c *Controller) remove(ctx, draining context.Context, a *application) (cut 
 	c.mu.Unlock()
 	c.publish() //nolint:errcheck // fewer routes cannot collide
 	if !failed {
-		cut = drain(draining, all)
+		cut = serving.Drain(draining, served)
 	}
 	gone := call.NewError(call.DeploymentUnavailable, "application "+a.name+" was deleted")
 	a.cancel(gone)
@@ -295,8 +296,8 @@ func (c *Controller) remove(ctx, draining context.Context, a *application) (cut 
 	}
 	c.Wake()
 	c.mu.Unlock()
-	for _, d := range all {
-		d.serving.Router.Close(gone)
+	for _, d := range served {
+		d.Router.Close(gone)
 	}
 	for { // the loop stops the replicas, each of which wakes it again
 		c.mu.Lock()
@@ -325,41 +326,6 @@ func (c *Controller) remove(ctx, draining context.Context, a *application) (cut 
 	}
 	return cut
 }
-
-// drain waits until no call waits or runs at the deployments. The error names the calls that were left when ctx ended.
-func drain(ctx context.Context, ds []*deployment) error {
-	busy := func() bool {
-		return slices.ContainsFunc(ds, func(d *deployment) bool { return d.serving.Busy() > 0 })
-	}
-	if serving.AwaitIdle(ctx, busy) {
-		return nil
-	}
-	var cut []error
-	for _, d := range ds {
-		e := d.serving.Unfinished()
-		if e == "" {
-			continue
-		}
-		why := fmt.Sprintf("its %s (graceful_shutdown_timeout_s %g)", ErrUnfinished, d.now.definition.Options.GracefulShutdownTimeout.Seconds())
-		if cause := call.EndOf(ctx); !errors.Is(cause, errGrace) {
-			why = fmt.Sprintf("it was cut off (%s)", cause)
-		}
-		cut = append(cut, unfinishedError(fmt.Sprintf("%s/%s: %s when %s", d.app.name, d.name, e, why)))
-	}
-	return errors.Join(cut...)
-}
-
-// ErrUnfinished is in the error of [Controller.Close] if calls were cut off.
-var ErrUnfinished = errors.New("time to finish was over")
-
-// unfinishedError is an ErrUnfinished that says why: the time was over, or the end was asked for before.
-type unfinishedError string
-
-func (e unfinishedError) Error() string        { return string(e) }
-func (e unfinishedError) Is(target error) bool { return target == ErrUnfinished }
-
-// errGrace is why a drain ends whose time is over.
-var errGrace = errors.New("graceful_shutdown_timeout_s is over")
 
 // graceLocked is how long its calls have to finish.
 func (a *application) graceLocked() (grace time.Duration) {
@@ -396,9 +362,4 @@ func (c *Controller) Closing() (grace time.Duration) {
 		grace = max(grace, a.graceLocked())
 	}
 	return grace
-}
-
-// Draining gives a context that ends after the grace, for [Controller.Close].
-func Draining(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, grace, errGrace)
 }

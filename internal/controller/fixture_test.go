@@ -50,7 +50,7 @@ func startTestNode(s Settings, w host.Settings, of func(*host.Deployment, *codec
 
 // Close ends the controller and the workers in the order in which a node does so.
 func (n *testNode) Close(ctx context.Context) error {
-	draining, cancel := Draining(ctx, n.Closing())
+	draining, cancel := serving.Draining(ctx, n.Closing())
 	defer cancel()
 	err := n.Controller.Close(ctx, draining)
 	n.workers.Close(errors.New("the node has closed"))

@@ -184,7 +184,7 @@ func newFourth(t *testing.T) (*controller.Controller, *fourthReplicas) {
 		Host:  func(d *host.Deployment) host.Host { return &fourthKind{d, rs} },
 	})
 	t.Cleanup(func() {
-		draining, cancel := controller.Draining(context.Background(), c.Closing())
+		draining, cancel := serving.Draining(context.Background(), c.Closing())
 		defer cancel()
 		if err := c.Close(context.Background(), draining); err != nil {
 			t.Error(err)

@@ -209,6 +209,7 @@ func (d *deployment) become(e *deploymentRevision) {
 	o := &e.definition.Options
 	d.serving.Become(serving.State{
 		Home: e.revision.def.Home, InProcess: e.host.InProcess(), ReadsInput: o.RequestRouter.Policy == spec.Custom,
+		Grace: o.GracefulShutdownTimeout,
 	}, o.MaxQueuedRequests, e.revision.def.Policy(e.definition))
 	for _, r := range d.replicas {
 		if r.of.version != e.version {

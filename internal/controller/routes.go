@@ -1,8 +1,6 @@
 package controller
 
 import (
-	"context"
-
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/proxy"
@@ -36,36 +34,12 @@ func (c *Controller) publish() error {
 			e = d.former
 		}
 		method := e.host.Method(g.Ingress.Method)
-		r := proxy.Route{Prefix: g.RoutePrefix, App: a.name, In: inputs[method.In]}
-		place := &call.Place{App: a.name, Deployment: d.name, Method: g.Ingress.Method, Prefix: g.RoutePrefix, Home: a.current.def.Home}
-		of := d.serving
-		r.Refuses = func(c *call.Call) *call.Error {
-			c.Info.Place = place
-			return of.Full(c)
-		}
 		kind := g.Ingress.Kind
 		if method.Stream {
 			kind = spec.IngressStream
 		}
-		switch kind {
-		case spec.IngressHTTP:
-			place.Method = "ServeHTTP"
-			r.Handle = func(ctx context.Context, c *call.Call, serve proxy.Serve) *call.Error {
-				c.Info.Place = place
-				return of.Handle(ctx, c, serve)
-			}
-		case spec.IngressStream:
-			r.Stream = func(ctx context.Context, c *call.Call, item proxy.Item) *call.Error {
-				c.Info.Place = place
-				return of.Stream(ctx, c, item)
-			}
-		case spec.IngressMethod:
-			r.Call = func(ctx context.Context, c *call.Call) (call.Payload, *call.Error) {
-				c.Info.Place = place
-				return of.Do(ctx, c)
-			}
-		}
-		routes = append(routes, r)
+		place := &call.Place{App: a.name, Deployment: d.name, Method: g.Ingress.Method, Prefix: g.RoutePrefix, Home: a.current.def.Home}
+		routes = append(routes, d.serving.Route(place, inputs[method.In], kind))
 	}
 	c.mu.Unlock()
 	return c.set.Proxy.SetRoutes(routes)

@@ -641,7 +641,7 @@ func (s *simulation) unwell(p *plan) string {
 
 // end closes the node, and checks that nothing is left.
 func (s *simulation) end() {
-	if err := s.node.Close(context.Background()); err != nil && !errors.Is(err, ErrUnfinished) { // calls that ignore their end are part of it
+	if err := s.node.Close(context.Background()); err != nil && !errors.Is(err, serving.ErrUnfinished) { // calls that ignore their end are part of it
 		s.wrong("close: %v", err)
 	}
 	s.closed.Store(true)

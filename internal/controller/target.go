@@ -3,13 +3,10 @@ package controller
 import (
 	"context"
 	"errors"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
-	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/store"
 )
@@ -52,21 +49,6 @@ func (c *Controller) formerLocked(there *application, name, identity string) (f 
 		f.Number--
 	}
 	return f
-}
-
-// origin says where an application was deployed from: host and directory.
-func (c *Controller) origin(def *deploy.App) string {
-	dir := c.set.Program.Dir
-	if def.Python.Dir != "" {
-		dir = def.Python.Dir
-	} else if def.Program != nil {
-		dir = def.Program.Dir
-	}
-	host, err := os.Hostname()
-	if err != nil {
-		return dir
-	}
-	return host + ":" + dir
 }
 
 // conclude ends a deploy in the store, once its revision runs or has failed. A revision that runs lets old records go; the records of a
@@ -127,32 +109,24 @@ func (c *Controller) putBack(ctx context.Context, app string, w *records.Deploy)
 	return err
 }
 
-// messageMax bounds the message of a replica's record, in bytes.
-const messageMax = 4 << 10
-
 // recordLocked writes the records of a replica, after a change of its state or its revision. A replica without a state is gone. The
 // assignment ends when the replica is to stop, its state when it has stopped.
 func (r *replica) recordLocked(reason, message string) {
 	c := r.dep.app.c
-	assign, state := store.AssignKey(c.set.Node, r.id), store.ReplicaKey(c.set.Node, r.id)
 	if r.state == "" {
-		c.recorder.Put(store.Delete(assign.String()), nil)
-		c.recorder.Put(store.Delete(state.String()), nil)
+		c.recorder.PutReplica(r.id, nil, nil)
 		return
 	}
-	a := store.Assign{App: r.dep.app.name, Deployment: r.dep.name, Revision: uint64(r.of.revision.number), Version: r.of.version}
-	if r.state == helvetype.ReplicaStopping {
-		c.recorder.Put(store.Delete(assign.String()), nil)
-	} else {
-		c.recorder.Put(store.Encode(assign, a))
-	}
+	a := &store.Assign{App: r.dep.app.name, Deployment: r.dep.name, Revision: uint64(r.of.revision.number), Version: r.of.version}
 	since := time.Now().UTC()
 	if r.record.State == r.state {
 		since = r.record.Since
 	}
 	r.record = store.Replica{
-		App: a.App, Deployment: a.Deployment, Revision: a.Revision, Version: a.Version, State: r.state, Reason: reason,
-		Message: strings.ToValidUTF8(message[:min(len(message), messageMax)], ""), Since: since,
+		App: a.App, Deployment: a.Deployment, Revision: a.Revision, Version: a.Version, State: r.state, Reason: reason, Message: message, Since: since,
 	}
-	c.recorder.Put(store.Encode(state, r.record))
+	if r.state == helvetype.ReplicaStopping {
+		a = nil
+	}
+	c.recorder.PutReplica(r.id, a, &r.record)
 }

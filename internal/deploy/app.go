@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"os"
 
 	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/call"
@@ -63,6 +64,21 @@ func (a *App) KeepBuild(dir func() (string, error)) error {
 	p.Path = kept
 	a.Program, a.Build = &p, nil
 	return nil
+}
+
+// Origin says where the application was deployed from: host and directory. node is the program of the node.
+func (a *App) Origin(node host.Program) string {
+	dir := node.Dir
+	if a.Python.Dir != "" {
+		dir = a.Python.Dir
+	} else if a.Program != nil {
+		dir = a.Program.Dir
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return dir
+	}
+	return name + ":" + dir
 }
 
 // Policy makes the routing policy of a deployment; nil for the default.

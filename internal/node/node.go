@@ -24,6 +24,7 @@ import (
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/proxy"
+	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/session"
 	"github.com/helve-serve/helve/internal/store"
 	"github.com/helve-serve/helve/internal/telemetry"
@@ -209,7 +210,7 @@ func (n *Node) Close(ctx context.Context) error {
 	}
 	n.closing = true
 	n.mu.Unlock()
-	draining, cancel := controller.Draining(ctx, n.Closing()) // one time for both: requests are calls
+	draining, cancel := serving.Draining(ctx, n.Closing()) // one time for both: requests are calls
 	defer cancel()
 	n.proxy.Drain(draining) //nolint:errcheck // requests that are cut off then are calls, which are named below
 	ended := errors.New("the node has closed")

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -56,6 +57,27 @@ func (r *Recorder) Put(op store.Op, err error) {
 	case r.kick <- struct{}{}:
 	default:
 	}
+}
+
+// messageMax bounds the message of a replica's record, in bytes.
+const messageMax = 4 << 10
+
+// PutReplica writes soon which deployment a replica is of and its state. It deletes the record that is nil: of the assignment when the
+// replica is to stop, of the state when it is gone.
+func (r *Recorder) PutReplica(id string, assigned *store.Assign, state *store.Replica) {
+	assignKey, stateKey := store.AssignKey(r.node, id), store.ReplicaKey(r.node, id)
+	if assigned == nil {
+		r.Put(store.Delete(assignKey.String()), nil)
+	} else {
+		r.Put(store.Encode(assignKey, *assigned))
+	}
+	if state == nil {
+		r.Put(store.Delete(stateKey.String()), nil)
+		return
+	}
+	s := *state
+	s.Message = strings.ToValidUTF8(s.Message[:min(len(s.Message), messageMax)], "")
+	r.Put(store.Encode(stateKey, s))
 }
 
 // Run writes until ctx ends, and deletes all records of the node then.

@@ -21,8 +21,6 @@ import (
 	"context"
 	"log/slog"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,9 +50,10 @@ type Deployment struct {
 
 // State is the part of a deployment that a revision of its application sets.
 type State struct {
-	Home       any  // finds the application in the program's own terms
-	InProcess  bool // the replicas live in this process
-	ReadsInput bool // the routing policy is a user's, which may read the arguments of calls
+	Home       any           // finds the application in the program's own terms
+	InProcess  bool          // the replicas live in this process
+	ReadsInput bool          // the routing policy is a user's, which may read the arguments of calls
+	Grace      time.Duration // that its calls have to finish when it ends (graceful_shutdown_timeout_s)
 }
 
 // New makes a deployment without replicas: calls wait for the first.
@@ -331,54 +330,4 @@ func flat(p call.Payload, e *call.Error) (call.Payload, *call.Error) {
 		}
 	}
 	return p, e
-}
-
-// Unfinished names the calls that [Deployment.Busy] counts; "" for none.
-func (d *Deployment) Unfinished() string {
-	var parts []string
-	if n := d.Router.Queued(); n > 0 {
-		parts = append(parts, calls(n)+" waited for a slot")
-	}
-	for _, r := range d.Router.Replicas() {
-		if n := r.Gate().Load(); n > 0 {
-			parts = append(parts, calls(n)+" still ran in replica "+r.ID())
-		}
-	}
-	return strings.Join(parts, ", ")
-}
-
-func calls(n int) string {
-	if n == 1 {
-		return "1 call"
-	}
-	return strconv.Itoa(n) + " calls"
-}
-
-// Busy is the number of calls that wait or run.
-func (d *Deployment) Busy() int {
-	n := d.Router.Queued()
-	for _, r := range d.Router.Replicas() {
-		n += r.Gate().Load()
-	}
-	return n
-}
-
-// AwaitIdle waits until busy returns false. It returns false itself if ctx ends before. It looks every 2 ms: a gate that reported its
-// state would pay on every release for an event that happens once in a deployment's life.
-func AwaitIdle(ctx context.Context, busy func() bool) bool {
-	if !busy() {
-		return true
-	}
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			if !busy() {
-				return true
-			}
-		case <-ctx.Done():
-			return false
-		}
-	}
 }

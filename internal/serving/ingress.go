@@ -8,10 +8,40 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/proxy"
+	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/transport"
 )
 
 // Clients outside ask for streams and for handlers of HTTP beside single results. Both hold a goroutine, the request's.
+
+// Route is the route of an application whose ingress is the deployment. Calls are at the place; their method takes in, and answers as
+// kind says.
+func (d *Deployment) Route(place *call.Place, in proxy.InKind, kind spec.IngressKind) proxy.Route {
+	r := proxy.Route{Prefix: place.Prefix, App: place.App, In: in}
+	r.Refuses = func(c *call.Call) *call.Error {
+		c.Info.Place = place
+		return d.Full(c)
+	}
+	switch kind {
+	case spec.IngressHTTP:
+		place.Method = "ServeHTTP"
+		r.Handle = func(ctx context.Context, c *call.Call, serve proxy.Serve) *call.Error {
+			c.Info.Place = place
+			return d.Handle(ctx, c, serve)
+		}
+	case spec.IngressStream:
+		r.Stream = func(ctx context.Context, c *call.Call, item proxy.Item) *call.Error {
+			c.Info.Place = place
+			return d.Stream(ctx, c, item)
+		}
+	case spec.IngressMethod:
+		r.Call = func(ctx context.Context, c *call.Call) (call.Payload, *call.Error) {
+			c.Info.Place = place
+			return d.Do(ctx, c)
+		}
+	}
+	return r
+}
 
 // slot takes a slot for a call of a client outside, and waits for one if need be: the one way for results, streams and handlers.
 func (d *Deployment) slot(ctx context.Context, c *call.Call) (Replica, *call.Error) {

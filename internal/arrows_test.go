@@ -21,7 +21,7 @@ var layers = [][]string{
 	{"internal/deploy", "internal/snapshot"},
 	{"internal/host", "internal/session", "internal/records"},
 	{"internal/serving"},
-	{"internal/proxy", "internal/planner", "internal/probe", "internal/worker", "internal/build", "internal/transport", "internal/router", "internal/gate", "internal/batch", "internal/models"},
+	{"internal/proxy", "internal/exchange", "internal/planner", "internal/probe", "internal/worker", "internal/build", "internal/transport", "internal/router", "internal/gate", "internal/batch", "internal/models"},
 	{"internal/instance", "internal/wire", "internal/arena"},
 	{"internal/codec", "internal/store/storetest"},
 	{"internal/protocol", "internal/store"},

@@ -41,6 +41,14 @@ func adminOf(flag string) string {
 	return flag
 }
 
+// checkAdmin gives an error for a value of the flag that is none of its words and no address that the admin interface listens on.
+func checkAdmin(flag string) error {
+	if flag == adminNone || flag == adminPrivate || flag == "" {
+		return nil
+	}
+	return admin.CheckAddress(flag)
+}
+
 // nodeMetrics is the handler of GET /metrics.
 func nodeMetrics(n admin.Node) http.Handler { return metrics.Handler(n) }
 

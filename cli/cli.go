@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -191,6 +192,12 @@ func (r *run) execute(ctx context.Context, args []string) error {
 	if external && iso == helve.InNode {
 		return usageError{errors.New("--isolation node: an application of another executable runs in workers of that")}
 	}
+	if err := checkAdmin(r.admin); err != nil {
+		return usageError{fmt.Errorf("--admin %s: %w", r.admin, err)}
+	}
+	if err := checkHTTP(r.http); err != nil {
+		return usageError{fmt.Errorf("--http %s: %w", r.http, err)}
+	}
 	undump := func() {}
 	defer func() { undump() }()
 	log := logger(r.verbose)
@@ -242,7 +249,20 @@ func (a Application) named() (*helve.App, error) {
 	return app, err
 }
 
-// flagged names the flag in front of an error of [helve.Config], which names its field.
+// checkHTTP gives an error for a value of the flag --http that is no host and port.
+func checkHTTP(flag string) error {
+	if flag == "" {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(flag)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	return err
+}
+
+// flagged names the flag in front of an error of [helve.Config], which names its field. An error about the value itself is wrong usage. For
+// example, a limit below 0 is wrong usage, and a directory that cannot be made is a failure.
 func (r *run) flagged(err error) error {
 	if all, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // only the outermost is several
 		var errs []error
@@ -255,14 +275,17 @@ func (r *run) flagged(err error) error {
 		return fmt.Errorf("--http %s: %s", r.http, text)
 	}
 	if of, ok := strings.CutPrefix(err.Error(), "HTTPLimits: "); ok {
-		field, _, _ := strings.Cut(of, ":")
-		return fmt.Errorf("--%s: %w", httpFlags[field], err)
+		field, text, _ := strings.Cut(of, ": ")
+		return usageError{fmt.Errorf("--%s: %s", httpFlags[field], text)}
 	}
-	for field, flag := range map[string]string{
-		"StateDir": "state-dir", "WorkerGrace": "worker-grace", "ArenaSize": "arena-size", "MaxBody": "max-body", "Admin": "admin",
-	} {
-		if strings.HasPrefix(err.Error(), field+": ") {
-			return fmt.Errorf("--%s: %w", flag, err)
+	for field, flag := range map[string]string{"WorkerGrace": "worker-grace", "ArenaSize": "arena-size", "MaxBody": "max-body"} {
+		if text, ok := strings.CutPrefix(err.Error(), field+": "); ok {
+			return usageError{fmt.Errorf("--%s: %s", flag, text)}
+		}
+	}
+	for field, value := range map[string]string{"StateDir": "--state-dir " + r.stateDir, "Admin": "--admin " + r.admin} {
+		if text, ok := strings.CutPrefix(err.Error(), field+": "); ok {
+			return fmt.Errorf("%s: %s", value, text)
 		}
 	}
 	return err

@@ -57,9 +57,14 @@ func TestMistakesAreFoundBeforeAConstructorRuns(t *testing.T) {
 	}{
 		`application "outside": its Build names it "inside" in helve.NewApp`: {1, []string{"run", "outside", "--http", ""}},
 		"--http " + taken.Addr().String() + ": listen tcp ":                  {1, []string{"run", "inside", "--http", taken.Addr().String()}},
-		"--http nonsense: listen tcp: address nonsense":                      {1, []string{"run", "inside", "--http", "nonsense"}},
-		"--worker-grace: WorkerGrace: needs StateDir":                        {1, []string{"run", "inside", "--http", "", "--worker-grace", "1s"}},
-		"--arena-size: ArenaSize: must be at least":                          {1, []string{"run", "inside", "--http", "", "--arena-size", "1"}},
+		"--http nonsense: address nonsense: missing port in address":         {2, []string{"run", "inside", "--http", "nonsense"}},
+		"--http 127.0.0.1:x: lookup tcp/x: unknown port":                     {2, []string{"run", "inside", "--http", "127.0.0.1:x"}},
+		"--worker-grace: needs StateDir":                                     {2, []string{"run", "inside", "--http", "", "--worker-grace", "1s"}},
+		"--arena-size: must be at least":                                     {2, []string{"run", "inside", "--http", "", "--arena-size", "1"}},
+		"--http-stall-timeout: must not be negative":                         {2, []string{"run", "inside", "--http", "", "--http-stall-timeout", "-1s"}},
+		`--admin 0.0.0.0:1: the host "0.0.0.0" is not on the loopback`:       {2, []string{"run", "inside", "--http", "", "--admin", "0.0.0.0:1"}},
+		"--admin yes: address yes: missing port in address: give an":         {2, []string{"run", "inside", "--http", "", "--admin", "yes"}},
+		"--admin " + taken.Addr().String() + ": listen tcp ":                 {1, []string{"run", "inside", "--http", "", "--admin", taken.Addr().String()}},
 		`--isolation "x": must be node or process`:                           {2, []string{"run", "inside", "--http", "", "--isolation", "x"}},
 		"unknown flag: --nope":                                               {2, []string{"run", "inside", "--nope"}},
 	} {

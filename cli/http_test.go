@@ -46,7 +46,7 @@ func TestEveryLimitOfHTTPHasAFlag(t *testing.T) {
 	r := &run{}
 	limits := helve.Config{HTTPLimits: helve.HTTPLimits{StallTimeout: -1}}
 	_, err := limits.Run(t.Context(), nil)
-	if err == nil || !strings.Contains(r.flagged(err).Error(), "--http-stall-timeout: HTTPLimits: StallTimeout: must not be negative") {
+	if err == nil || !strings.Contains(r.flagged(err).Error(), "--http-stall-timeout: must not be negative") {
 		t.Errorf("%v", err)
 	}
 }

@@ -37,6 +37,10 @@ func nodeCommand() *cobra.Command {
 			if err := node.CheckMaxBody(int(maxBody)); err != nil {
 				return usageError{fmt.Errorf("--max-body: %w", err)}
 			}
+			adminFlag := cmp.Or(os.Getenv("HELVE_ADMIN"), adminPrivate)
+			if err := checkAdmin(adminFlag); err != nil {
+				return usageError{fmt.Errorf("HELVE_ADMIN=%s: %w", adminFlag, err)}
+			}
 			nc, err := inherited(driver)
 			if err != nil {
 				return fmt.Errorf("--driver-fd %d: %w", driver, err)
@@ -53,7 +57,7 @@ func nodeCommand() *cobra.Command {
 				HTTP: proxy.Limits(limits.limits()), Program: host.Program{Env: os.Environ()},
 				Metrics: nodeMetrics,
 			})
-			if addr := adminOf(cmp.Or(os.Getenv("HELVE_ADMIN"), adminPrivate)); addr != "" {
+			if addr := adminOf(adminFlag); addr != "" {
 				if err := n.ServeAdmin(strings.TrimPrefix(addr, adminPrivate)); err != nil {
 					return fmt.Errorf("HELVE_ADMIN: %w", err)
 				}

@@ -112,17 +112,29 @@ func (a *Server) Close() {
 	a.tcp.Close()
 }
 
-// ListenTCP listens on an address of the loopback interface. Other addresses are refused: the admin interface has no
-// authentication and no encryption.
-func ListenTCP(addr string) (net.Listener, error) {
-	host, _, err := net.SplitHostPort(addr)
+// CheckAddress gives an error for an address that is no host and port of the loopback interface. Other addresses are refused: the admin
+// interface has no authentication and no encryption.
+func CheckAddress(addr string) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: give an address of this machine, such as 127.0.0.1:8265", err)
+		return fmt.Errorf("%w: give an address of this machine, such as 127.0.0.1:8265", err)
 	}
 	if !loopback(host) {
-		return nil, fmt.Errorf("the host %q is not on the loopback interface: the admin interface has neither passwords nor encryption, "+
+		return fmt.Errorf("the host %q is not on the loopback interface: the admin interface has neither passwords nor encryption, "+
 			"so it listens on 127.0.0.1, [::1] or localhost only; use an ssh tunnel from other machines", host)
 	}
+	return nil
+}
+
+// ListenTCP listens on an address that [CheckAddress] takes.
+func ListenTCP(addr string) (net.Listener, error) {
+	if err := CheckAddress(addr); err != nil {
+		return nil, err
+	}
+	host, _, _ := net.SplitHostPort(addr)
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -314,17 +315,26 @@ func TestEvents(t *testing.T) {
 	}
 	c := client(t, socket)
 	for query, want := range map[string]struct {
-		first, count, missed int
+		first, count, missed, next int
 	}{
-		"":                             {905, 4096, 0},
-		"limit=3":                      {4998, 3, 0},
-		"after=4990":                   {4991, 10, 0},
-		"after=4":                      {905, 4096, 900},
-		"replica=3&limit=2":            {4984, 2, 0},
-		"app=app&kind=replica&limit=1": {5000, 1, 0},
-		"kind=deployment":              {0, 0, 0},
-		"deployment=E":                 {0, 0, 0},
-		"after=5000&follow=false":      {0, 0, 0},
+		"":                                {905, 4096, 0, 5000},
+		"limit=3":                         {4998, 3, 0, 5000},
+		"after=4990":                      {4991, 10, 0, 5000},
+		"after=4990&limit=3":              {4991, 3, 0, 4993},
+		"after=4993&limit=3":              {4994, 3, 0, 4996},
+		"after=4":                         {905, 4096, 900, 5000},
+		"after=4&limit=1":                 {905, 1, 900, 905},
+		"after=0&limit=1":                 {905, 1, 904, 905},
+		"after=6000&limit=1":              {905, 1, 904, 905},
+		"replica=3&limit=2":               {4984, 2, 0, 5000},
+		"after=904&replica=3&limit=2":     {914, 2, 0, 924},
+		"after=4984&replica=3&limit=2":    {4994, 1, 0, 5000},
+		"app=app&kind=replica&limit=1":    {5000, 1, 0, 5000},
+		"kind=deployment":                 {0, 0, 0, 5000},
+		"after=4000&kind=deployment":      {0, 0, 0, 5000},
+		"deployment=E":                    {0, 0, 0, 5000},
+		"after=5000&follow=false":         {0, 0, 0, 5000},
+		"after=5000&limit=1&follow=false": {0, 0, 0, 5000},
 	} {
 		q, err := url.ParseQuery(query)
 		if err != nil {
@@ -334,8 +344,8 @@ func TestEvents(t *testing.T) {
 		if err := c.Get(t.Context(), "/events", q, &list); err != nil {
 			t.Fatal(err)
 		}
-		if len(list.Events) != want.count || int(list.Missed) != want.missed || want.count > 0 && int(list.Events[0].ID) != want.first {
-			t.Errorf("%s: %d events, %d missed, want %+v", query, len(list.Events), list.Missed, want)
+		if len(list.Events) != want.count || int(list.Missed) != want.missed || int(list.Next) != want.next || want.count > 0 && int(list.Events[0].ID) != want.first {
+			t.Errorf("%s: %d events, %d missed, next %d, want %+v", query, len(list.Events), list.Missed, list.Next, want)
 		}
 	}
 	lines := make(chan string, 16)
@@ -357,6 +367,30 @@ func TestEvents(t *testing.T) {
 	server.Close()
 	if err := <-ended; !errors.Is(err, ErrEnded) {
 		t.Error(err)
+	}
+}
+
+// TestFollowingFromAnIdSkipsNothing: a reader that follows from an id gets every event above it, also if the limit cuts its first page.
+func TestFollowingFromAnIdSkipsNothing(t *testing.T) {
+	t.Parallel()
+	node, socket, _, _ := serve(t, nil)
+	for range 9 {
+		node.events.Emit(helvetype.Event{Object: helvetype.Object{Kind: helvetype.KindApplication, App: "app"}})
+	}
+	enough := errors.New("enough")
+	var ids []uint64
+	err := client(t, socket).Lines(t.Context(), "/events", url.Values{"follow": {"true"}, "after": {"5"}, "limit": {"1"}}, func(line []byte) error {
+		var e helvetype.Event
+		if err := json.Unmarshal(line, &e); err != nil {
+			return err
+		}
+		if ids = append(ids, e.ID); e.ID == 9 {
+			return enough
+		}
+		return nil
+	})
+	if want := []uint64{6, 7, 8, 9}; !errors.Is(err, enough) || !slices.Equal(ids, want) {
+		t.Errorf("%v, %v; want %v", ids, err, want)
 	}
 }
 

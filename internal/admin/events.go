@@ -9,14 +9,21 @@ import (
 	"strconv"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/telemetry"
 )
 
-// EventList is the answer to GET /events: events above an id, the oldest first. Missed is how many events between the id and the first
-// are not kept any more. With ?follow the answer does not end: it is a line of JSON per event, and a line with Missed alone where the
-// reader was too slow.
+// EventList is the answer to GET /events, the oldest event first. Without the parameter after it has the newest events, up to the limit. With
+// it, it has the events above that id, and the limit cuts off the newest of these: a reader that asks again with after=Next gets the next
+// page. For example, of the events 5 to 9, ?limit=2 gives 8 and 9, and ?after=5&limit=2 gives 6 and 7, with Next 7.
+//
+// With ?follow the answer does not end: it is a line of JSON per event, and a line with Missed alone where the reader was too slow.
 type EventList struct {
+	// Events are the events that the reader wants.
 	Events []helvetype.Event `json:"events"`
-	Missed uint64            `json:"missed,omitempty"`
+	// Next is the id from which a reader goes on: it has seen, or did not want, every event up to that one.
+	Next uint64 `json:"next"`
+	// Missed is the number of events after the given id that have left the ring, of all objects. It is 0 without the parameter after.
+	Missed uint64 `json:"missed,omitempty"`
 }
 
 // Missed is a line between the events of a reader that follows.
@@ -26,7 +33,8 @@ type Missed struct {
 
 // eventQuery is which events a reader wants.
 type eventQuery struct {
-	after  uint64
+	after  uint64 // events up to this id are not wanted
+	pages  bool   // the reader gave an id, and goes on from there
 	limit  int
 	follow bool
 	of     helvetype.Object // empty fields are for all
@@ -44,6 +52,7 @@ func parseEventQuery(q url.Values) (eventQuery, error) {
 		if e.after, err = strconv.ParseUint(text, 10, 64); err != nil {
 			return e, fmt.Errorf("after %q: must be the id of an event", text)
 		}
+		e.pages = true
 	}
 	if text := q.Get("limit"); text != "" {
 		if e.limit, err = strconv.Atoi(text); err != nil || e.limit < 1 || e.limit > eventLimit {
@@ -72,29 +81,42 @@ func (q eventQuery) wants(o helvetype.Object) bool {
 	return fits(q.of.Kind, o.Kind) && fits(q.of.App, o.App) && fits(q.of.Deployment, o.Deployment) && fits(q.of.Replica, o.Replica)
 }
 
-// events answers with the newest events that the reader wants, and then, if it follows, with those to come.
+// page is the first answer to a query.
+func (q eventQuery) page(events *telemetry.Events) (list EventList) {
+	all, missed := events.Since(q.after, eventLimit)
+	list = EventList{Events: []helvetype.Event{}}
+	if q.pages { // a reader without an id does not know of older events
+		list.Missed = missed
+	}
+	for _, e := range all {
+		if q.pages && len(list.Events) == q.limit {
+			return list
+		}
+		list.Next = e.ID
+		if q.wants(e.Object) {
+			list.Events = append(list.Events, e)
+		}
+	}
+	if len(all) == 0 { // an id above the newest is of the node before, and Since has read it as 0
+		list.Next = min(q.after, events.Last())
+	}
+	list.Events = list.Events[max(len(list.Events)-q.limit, 0):]
+	return list
+}
+
+// events answers with the events that the reader wants, and then, if it follows, with the events to come.
 func (a *Server) events(w http.ResponseWriter, r *http.Request) {
 	q, err := parseEventQuery(r.URL.Query())
 	if err != nil {
 		fail(w, http.StatusBadRequest, "%s", err)
 		return
 	}
-	all, missed := a.set.Node.Events().Since(q.after, eventLimit)
-	list := EventList{Events: []helvetype.Event{}}
-	if q.after > 0 { // a reader without an id does not know of older events
-		list.Missed = missed
-	}
-	for _, e := range all {
-		q.after = e.ID
-		if q.wants(e.Object) {
-			list.Events = append(list.Events, e)
-		}
-	}
-	list.Events = list.Events[max(len(list.Events)-q.limit, 0):]
+	list := q.page(a.set.Node.Events())
 	if !q.follow {
 		answer(w, http.StatusOK, list)
 		return
 	}
+	q.after = list.Next
 	a.follow(w, r, q, list)
 }
 

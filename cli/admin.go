@@ -56,19 +56,29 @@ func nodeMetrics(n admin.Node) http.Handler { return metrics.Handler(n) }
 type reader struct {
 	address string
 	output  string
-	tables  bool // the command has -o
+	start   string // a way to start a node, for a user who has none
+}
+
+// newReader makes a reader of an executable that contains apps.
+func newReader(apps []Application) *reader {
+	r := &reader{start: strconv.Quote(programName() + " run")}
+	switch {
+	case len(apps) == 0:
+		r.start = strconv.Quote(programName()+" run exec:PATH") + " (PATH is an executable that contains an application) or with a Python script that calls serve.run"
+	case len(apps) > 1:
+		r.start = strconv.Quote(programName() + " run " + apps[0].name)
+	}
+	return r
 }
 
 func (r *reader) flags(c *cobra.Command) {
 	c.Flags().StringVar(&r.address, "address", "", "admin address of the node, such as 127.0.0.1:8265, or the path of its socket (default: the node of this user)")
-	if r.tables {
-		c.Flags().StringVarP(&r.output, "output", "o", "text", "text or json")
-	}
+	c.Flags().StringVarP(&r.output, "output", "o", "text", "text or json")
 }
 
 // dial finds the node: the one at the address, or the only one of this user.
 func (r *reader) dial(ctx context.Context) (*admin.Client, error) {
-	if r.tables && r.output != "text" && r.output != "json" {
+	if r.output != "text" && r.output != "json" {
 		return nil, usageError{fmt.Errorf("--output %q: must be text or json", r.output)}
 	}
 	if r.address != "" {
@@ -81,8 +91,8 @@ func (r *reader) dial(ctx context.Context) (*admin.Client, error) {
 	sockets := worker.AdminSockets("")
 	switch len(sockets) {
 	case 0:
-		return nil, fmt.Errorf("no node of this user runs here: start one with %q, or give --address of one that runs elsewhere "+
-			"(nodes are looked for in $%s, else in $TMPDIR or /tmp; it must be the same for both)", programName()+" run", worker.RuntimeDirEnv)
+		return nil, fmt.Errorf("no node of this user runs here: start one with %s, or give --address of one that runs elsewhere "+
+			"(nodes are looked for in $%s, else in $TMPDIR or /tmp; it must be the same for both)", r.start, worker.RuntimeDirEnv)
 	case 1:
 		return admin.Dial(sockets[0])
 	}
@@ -101,13 +111,39 @@ func (r *reader) dial(ctx context.Context) (*admin.Client, error) {
 	return nil, usageError{fmt.Errorf("%d nodes of this user run here, choose one:\n%s", len(sockets), strings.TrimRight(text.String(), "\n"))}
 }
 
+// known gives an error if the node has no application of the name, or no deployment of the name in it. An empty name is none in particular.
+func (r *reader) known(ctx context.Context, node *admin.Client, app, deployment string) error {
+	if app == "" && deployment == "" {
+		return nil
+	}
+	var in admin.Instance
+	if err := node.Get(ctx, applicationsPath, nil, &in); err != nil {
+		return err
+	}
+	apps := slices.Sorted(maps.Keys(in.Applications))
+	if app != "" {
+		if !slices.Contains(apps, app) {
+			return fmt.Errorf("no application %q is known; there is %s", app, cmp.Or(strings.Join(apps, ", "), "none"))
+		}
+		apps = []string{app}
+	}
+	var deployments []string
+	for _, name := range apps {
+		deployments = append(deployments, slices.Sorted(maps.Keys(in.Applications[name].Deployments))...)
+	}
+	if deployment != "" && !slices.Contains(deployments, deployment) {
+		return fmt.Errorf("no deployment %q is known; there is %s", deployment, cmp.Or(strings.Join(deployments, ", "), "none"))
+	}
+	return nil
+}
+
 // interruptible ends with SIGINT and SIGTERM, which is no failure of a command that follows.
 func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 }
 
-func statusCommand() *cobra.Command {
-	r := &reader{tables: true}
+func statusCommand(apps []Application) *cobra.Command {
+	r := newReader(apps)
 	var watch bool
 	c := &cobra.Command{
 		Use: "status", Short: "Show what a running node runs", Args: noArgs,
@@ -149,12 +185,13 @@ func (r *reader) status(ctx context.Context, node *admin.Client, out io.Writer) 
 	if err := node.Get(ctx, applicationsPath, nil, &in); err != nil {
 		return err
 	}
-	_, err = io.WriteString(out, statusTable(about, in, time.Now()))
+	_, err = io.WriteString(out, statusTable(about, in, node.Curl("/calls"), time.Now()))
 	return err
 }
 
 // watch draws the status, and again after every event, until it is interrupted or the node has ended. Events that come together are
-// one drawing, because the status is read after all of them.
+// one drawing, because the status is read after all of them. A terminal shows the newest drawing alone; elsewhere, for example in a file, each
+// drawing has a line with its time above it.
 func (r *reader) watch(ctx context.Context, node *admin.Client) error {
 	changed := make(chan struct{}, 1)
 	ended := make(chan error, 1)
@@ -177,9 +214,13 @@ func (r *reader) watch(ctx context.Context, node *admin.Client) error {
 			}
 			return err
 		}
-		if r.output == "text" && terminal(os.Stdout) {
+		switch {
+		case r.output != "text":
+		case terminal(os.Stdout):
 			text.WriteString("\x1b[J") // clears the rest of the last drawing
 			fmt.Print("\x1b[H\x1b[2J")
+		default:
+			fmt.Printf("--- %s\n", time.Now().Format(time.RFC3339))
 		}
 		fmt.Print(text.String())
 		select {
@@ -202,14 +243,17 @@ func terminal(f *os.File) bool {
 	return err == nil && st.Mode()&os.ModeCharDevice != 0
 }
 
-// statusTable is the status for people.
-func statusTable(about admin.About, in admin.Instance, now time.Time) string {
+// statusTable is the status for people. curl is a command line that reads the admin interface.
+func statusTable(about admin.About, in admin.Instance, curl string, now time.Time) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "node: pid %d, since %s", about.PID, ago(now.Sub(about.StartedAt)))
 	if about.HTTP != "" {
 		fmt.Fprintf(&b, ", %s", about.HTTP)
 	}
-	b.WriteString("\n")
+	if about.Draining {
+		b.WriteString(", drains: it takes no request, and ends when its calls have ended")
+	}
+	fmt.Fprintf(&b, "\nadmin: %s\n", curl)
 	if len(in.Applications) == 0 {
 		b.WriteString("no application runs\n")
 	}
@@ -230,7 +274,11 @@ func statusTable(about admin.About, in admin.Instance, now time.Time) string {
 					ready++
 				}
 			}
-			fmt.Fprintf(w, "  %s\t%s\t%d/%d\t%d\t%d\t%d\t%d\n", d.Name, d.Status, ready, d.TargetNumReplicas, d.Calls.Queued, d.Calls.Running, d.Calls.Total, d.Calls.Errors)
+			replicas := fmt.Sprintf("%d/%d", ready, d.TargetNumReplicas)
+			if d.Stopping > 0 {
+				replicas += fmt.Sprintf(" (%d stopping)", d.Stopping)
+			}
+			fmt.Fprintf(w, "  %s\t%s\t%s\t%d\t%d\t%d\t%d\n", d.Name, d.Status, replicas, d.Calls.Queued, d.Calls.Running, d.Calls.Total, d.Calls.Errors)
 		}
 		w.Flush()
 		for _, d := range inOrder(app) {
@@ -292,13 +340,15 @@ func pidOf(r admin.ReplicaDetails) string {
 	return strconv.Itoa(*r.PID)
 }
 
-// note is the last column of a replica: its trouble, the wait of its start, or the end of the replica before it.
+// note is the last column of a replica: its trouble, the wait of its start, its drain, or the end of the replica before it.
 func note(r admin.ReplicaDetails, now time.Time) string {
 	switch {
 	case r.Unresponsive != nil:
 		return "does not answer since " + ago(now.Sub(r.Unresponsive.Since))
 	case r.Waits != nil:
 		return fmt.Sprintf("waits for %s, since %s", r.Waits.For, ago(now.Sub(r.Waits.Since)))
+	case r.State == helvetype.ReplicaStopping:
+		return "finishes its calls"
 	case r.LastExit != nil:
 		first, _, _ := strings.Cut(r.LastExit.Reason, "\n")
 		return fmt.Sprintf("%s ended: %s", r.LastExit.Replica, first)
@@ -323,8 +373,8 @@ func ago(d time.Duration) string {
 	return fmt.Sprintf("%dd%dh", int(d.Hours())/24, int(d.Hours())%24)
 }
 
-func eventsCommand() *cobra.Command {
-	r := &reader{tables: true}
+func eventsCommand(apps []Application) *cobra.Command {
+	r := newReader(apps)
 	var follow bool
 	var limit int
 	var app, deployment string
@@ -352,6 +402,9 @@ func eventsCommand() *cobra.Command {
 				var list admin.EventList
 				if err := node.Get(ctx, "/events", query, &list); err != nil {
 					return err
+				}
+				if len(list.Events) == 0 { // an application that is gone may have some
+					return r.known(ctx, node, app, deployment)
 				}
 				for _, e := range list.Events {
 					r.event(os.Stdout, e)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -146,7 +147,14 @@ func TestCommandsFollow(t *testing.T) {
 				status <- Run(strings.Fields(args))
 			}()
 			lines := bufio.NewScanner(r)
+			drawings := 0
 			for lines.Scan() && !strings.Contains(lines.Text(), want) {
+				if strings.HasPrefix(lines.Text(), "--- ") {
+					drawings++
+				}
+			}
+			if wantDrawings := strings.Count(args, "-w"); drawings != wantDrawings { // the output is no terminal
+				t.Errorf("%d lines with a time, want %d", drawings, wantDrawings)
 			}
 			go io.Copy(io.Discard, r)     //nolint:errcheck // so that the command never waits
 			s.Close(context.Background()) //nolint:errcheck // nothing runs there
@@ -154,6 +162,101 @@ func TestCommandsFollow(t *testing.T) {
 				t.Errorf("status %d", got)
 			}
 		})
+	}
+}
+
+// TestFiltersWithoutAnObject: a filter that names no application or deployment of the node is a failure, unless the command follows.
+func TestFiltersWithoutAnObject(t *testing.T) {
+	t.Setenv(worker.RuntimeDirEnv, t.TempDir())
+	startNode(t)
+	for args, want := range map[string]string{
+		"events --app nosuch":                        `error: no application "nosuch" is known; there is greeting`,
+		"calls --app nosuch":                         `error: no application "nosuch" is known; there is greeting`,
+		"calls --app nosuch -o json":                 `error: no application "nosuch" is known; there is greeting`,
+		"events --deployment nosuch":                 `error: no deployment "nosuch" is known; there is Greeter`,
+		"calls --app greeting --deployment nosuch":   `error: no deployment "nosuch" is known; there is Greeter`,
+		"calls --app greeting --deployment Greeter":  "",
+		"events --app greeting --deployment Greeter": "",
+	} {
+		status, _, stderr := output(t, strings.Fields(args)...)
+		if stderr = strings.TrimSpace(stderr); stderr != want || (status == 0) != (want == "") || status > 1 {
+			t.Errorf("%s: %d, %q; want %q", args, status, stderr, want)
+		}
+	}
+}
+
+// TestHowToStartANode: the hint is a command line that the executable has, for its number of applications.
+func TestHowToStartANode(t *testing.T) {
+	t.Setenv(worker.RuntimeDirEnv, t.TempDir())
+	program := programName()
+	one, other := App("greeting", buildGreeter), App("other", buildGreeter)
+	for want, apps := range map[string][]Application{
+		`start one with "` + program + ` run exec:PATH" (`: nil,
+		`start one with "` + program + ` run", or`:         {one},
+		`start one with "` + program + ` run other", or`:   {other, one},
+	} {
+		if status, _, stderr := captured(t, func() int { return Run([]string{"status"}, apps...) }); status != 1 || !strings.Contains(stderr, want) {
+			t.Errorf("%d, %s; want %q", status, stderr, want)
+		}
+	}
+}
+
+// TestStatusShowsDrains: replicas that finish their calls after a change, and a node that ends.
+func TestStatusShowsDrains(t *testing.T) {
+	t.Setenv(worker.RuntimeDirEnv, t.TempDir())
+	b := &blocked{make(chan struct{}), make(chan struct{})}
+	build := func(replicas int) helve.Build {
+		return func() (*helve.App, error) {
+			app := helve.NewApp("stuck")
+			d := helve.Deploy(app, "Blocked", func(context.Context) (*blocked, error) { return b, nil }, helve.Options{
+				NumReplicas: new(replicas), MaxOngoingRequests: new(1),
+			})
+			app.Ingress(helve.MethodOf(d, (*blocked).Wait))
+			return app, nil
+		}
+	}
+	s, err := helve.Config{Admin: adminPrivate}.Run(t.Context(), build(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close(context.Background()) //nolint:errcheck // it is closed below
+	h, err := helve.HandleOf[*blocked](s, "stuck", "Blocked")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var calls []*helve.Response[string]
+	for range 2 {
+		calls = append(calls, helve.MethodOf(h, (*blocked).Wait).Remote(t.Context(), "x"))
+		<-b.entered
+	}
+	if err := s.Deploy(t.Context(), build(1)); err != nil {
+		t.Fatal(err)
+	}
+	shows := func(args string, wants ...string) {
+		t.Helper()
+		var text string
+		for until := time.Now().Add(10 * time.Second); time.Now().Before(until); {
+			_, text, _ = output(t, strings.Fields(args)...)
+			if !slices.ContainsFunc(wants, func(want string) bool { return !strings.Contains(text, want) }) {
+				return
+			}
+		}
+		t.Errorf("%s: %s; want %q", args, text, wants)
+	}
+	shows("status", "1/1 (2 stopping)", "STOPPING   (node)", "finishes its calls", "\nadmin: curl --unix-socket "+worker.AdminSockets("")[0]+" http://localhost/calls\n")
+	shows("status -o json", `"stopping_replicas": 2`, `"draining": false`)
+	closed := make(chan error, 1)
+	go func() { closed <- s.Close(context.Background()) }()
+	shows("status", ", drains: it takes no request, and ends when its calls have ended\n")
+	shows("status -o json", `"draining": true`)
+	close(b.end)
+	for _, c := range calls {
+		if _, err := c.Result(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := <-closed; err != nil {
+		t.Error(err)
 	}
 }
 
@@ -195,6 +298,7 @@ func TestStatusTable(t *testing.T) {
 		},
 	}}}
 	want := `node: pid 42, since 2m0s, http://h:1
+admin: curl http://h:2/calls
 
 application app   UNHEALTHY   revision 3, deployed 1m30s ago   route /
   deployment D: killed
@@ -209,11 +313,11 @@ application app   UNHEALTHY   revision 3, deployed 1m30s ago   route /
   D#002       STARTING   7        1s     0          waits for its constructor, since 1s
   D#003       RUNNING    7        3d0h   2          D#000 ended: exit status 3
 `
-	got := statusTable(admin.About{PID: 42, HTTP: "http://h:1", StartedAt: now.Add(-2 * time.Minute)}, in, now)
+	got := statusTable(admin.About{PID: 42, HTTP: "http://h:1", StartedAt: now.Add(-2 * time.Minute)}, in, "curl http://h:2/calls", now)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if got := statusTable(admin.About{}, admin.Instance{}, time.Time{}); !strings.Contains(got, "no application runs") {
+	if got := statusTable(admin.About{}, admin.Instance{}, "curl", time.Time{}); !strings.Contains(got, "no application runs") {
 		t.Error(got)
 	}
 }

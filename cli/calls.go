@@ -15,8 +15,8 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 )
 
-func callsCommand() *cobra.Command {
-	r := &reader{tables: true}
+func callsCommand(apps []Application) *cobra.Command {
+	r := newReader(apps)
 	var app, deployment string
 	c := &cobra.Command{
 		Use: "calls", Short: "Show the calls that wait and run in a running node", Args: noArgs,
@@ -39,13 +39,18 @@ func callsCommand() *cobra.Command {
 			if err := node.Get(ctx, "/calls", query, &raw); err != nil {
 				return err
 			}
-			if r.output == "json" {
-				fmt.Fprintf(os.Stdout, "%s\n", raw)
-				return nil
-			}
 			var list helvetype.CallList
 			if err := json.Unmarshal(raw, &list); err != nil {
 				return err
+			}
+			if len(list.Calls) == 0 && list.Unlisted == 0 {
+				if err := r.known(ctx, node, app, deployment); err != nil {
+					return err
+				}
+			}
+			if r.output == "json" {
+				fmt.Fprintf(os.Stdout, "%s\n", raw)
+				return nil
 			}
 			fmt.Print(callTable(list, time.Now()))
 			return nil

@@ -88,7 +88,7 @@ func command(apps []Application) *cobra.Command {
 		return usageError{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
 	})
 	r := &run{apps: apps}
-	root.AddCommand(r.command(), nodeCommand(), statusCommand(), callsCommand(), eventsCommand())
+	root.AddCommand(r.command(), nodeCommand(), statusCommand(apps), callsCommand(apps), eventsCommand(apps))
 	if len(apps) > 0 {
 		root.RunE = func(c *cobra.Command, _ []string) error { return r.execute(c.Context(), nil) }
 		r.flags(root)

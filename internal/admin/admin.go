@@ -33,6 +33,8 @@ type Node interface {
 	Applications() map[string]controller.DeployedApp
 	// HTTP is the URL of the ingress, "" without one.
 	HTTP() string
+	// Draining says that the node is closing: it takes no new request, and waits for the calls that run.
+	Draining() bool
 	Events() *telemetry.Events
 	// Calls lists the calls that wait and run, of one application and deployment where these are not "".
 	Calls(app, deployment string, limit int) helvetype.CallList
@@ -265,6 +267,7 @@ type About struct {
 	Version      string    `json:"version"`
 	StartedAt    time.Time `json:"started_at"`
 	HTTP         string    `json:"http,omitempty"`
+	Draining     bool      `json:"draining"`
 	Applications []string  `json:"applications"`
 	Paths        []string  `json:"paths"`
 }

@@ -65,6 +65,7 @@ func (fakeNode) Calls(app, deployment string, _ int) helvetype.CallList {
 
 func (fakeNode) Metrics() telemetry.Snapshot { return telemetry.Snapshot{} }
 func (fakeNode) HTTP() string                { return "http://127.0.0.1:8000" }
+func (fakeNode) Draining() bool              { return false }
 func (n fakeNode) Events() *telemetry.Events { return n.events }
 
 // serve serves a fake node on a unix socket and on a TCP address.
@@ -499,6 +500,22 @@ func TestProfiles(t *testing.T) {
 	http.DefaultServeMux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/debug/pprof/", nil))
 	if w.Code != 404 {
 		t.Errorf("http.DefaultServeMux answers %d", w.Code)
+	}
+}
+
+// TestCurl: the command line reads the node from a shell, whatever the path of its socket.
+func TestCurl(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]string{
+		"/tmp/helve-1/admin.sock": "curl --unix-socket /tmp/helve-1/admin.sock http://localhost/calls",
+		"unix:/tmp/my dir/a.sock": "curl --unix-socket '/tmp/my dir/a.sock' http://localhost/calls",
+		"/tmp/it's/a.sock":        `curl --unix-socket '/tmp/it'\''s/a.sock' http://localhost/calls`,
+		"127.0.0.1:8265":          "curl http://127.0.0.1:8265/calls",
+		"http://127.0.0.1:8265/":  "curl http://127.0.0.1:8265/calls",
+	} {
+		if got := client(t, address).Curl("/calls"); got != want {
+			t.Errorf("%s: %s, want %s", address, got, want)
+		}
 	}
 }
 

@@ -44,6 +44,17 @@ func Dial(address string) (*Client, error) {
 // Address is the argument of [Dial].
 func (c *Client) Address() string { return c.address }
 
+// Curl is the command line with which a user of a shell reads a path.
+func (c *Client) Curl(path string) string {
+	if socket := strings.TrimPrefix(c.address, "unix:"); strings.HasPrefix(socket, "/") {
+		if strings.ContainsAny(socket, " \t'\"\\$&;()<>|*?[]#~`!") {
+			socket = "'" + strings.ReplaceAll(socket, "'", `'\''`) + "'"
+		}
+		return "curl --unix-socket " + socket + " " + c.base + path
+	}
+	return "curl " + c.base + path
+}
+
 // answerMax bounds the bytes of one answer.
 const answerMax = 256 << 20
 

@@ -29,6 +29,7 @@ type Instance struct {
 	TargetGroups   []TargetGroup          `json:"target_groups"`
 
 	References *helvetype.References `json:"references,omitempty"`
+	Draining   bool                  `json:"draining"` // the node is closing, and waits for the calls that run
 }
 
 // Actor is where a part of the system runs.
@@ -120,6 +121,7 @@ type DeploymentDetails struct {
 	AutoscalingDetail *struct{}                 `json:"autoscaling_detail"`
 
 	Calls    helvetype.Calls `json:"calls"`
+	Stopping int             `json:"stopping_replicas"` // replicas that finish their calls, and stop then
 	LastExit *helvetype.Exit `json:"last_exit,omitempty"`
 }
 
@@ -153,7 +155,7 @@ func (a *Server) applications(w http.ResponseWriter, r *http.Request) {
 
 func (a *Server) about(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, About{
-		PID: os.Getpid(), Version: a.set.Version, StartedAt: a.started, HTTP: a.set.Node.HTTP(),
+		PID: os.Getpid(), Version: a.set.Version, StartedAt: a.started, HTTP: a.set.Node.HTTP(), Draining: a.set.Node.Draining(),
 		Applications: slices.Sorted(maps.Keys(a.set.Node.Applications())), Paths: slices.Sorted(maps.Keys(a.endpoints())),
 	})
 }
@@ -164,7 +166,7 @@ func (a *Server) instance(imperative bool) Instance {
 	here := Actor{NodeID: nodeID, NodeIP: host}
 	in := Instance{
 		ControllerInfo: here, ProxyLocation: "Disabled", DeployMode: "Disabled", Proxies: map[string]ProxyStatus{},
-		Applications: map[string]AppDetails{}, TargetGroups: []TargetGroup{},
+		Applications: map[string]AppDetails{}, TargetGroups: []TargetGroup{}, Draining: a.set.Node.Draining(),
 	}
 	if port > 0 {
 		in.ProxyLocation, in.DeployMode = "EveryNode", "EveryNode"
@@ -240,6 +242,9 @@ func deploymentDetails(name string, s helvetype.DeploymentStatus, app helvetype.
 		rd.PID = &pid
 		if wait, ok := wants.Waits[r.ID]; ok {
 			rd.Waits = &wait
+		}
+		if r.State == helvetype.ReplicaStopping {
+			d.Stopping++
 		}
 		d.Replicas = append(d.Replicas, rd)
 	}

@@ -146,6 +146,13 @@ func (n *Node) Serve(l net.Listener) (url string, failed <-chan error, err error
 	return n.url, c, nil
 }
 
+// Draining says that the node is closing, and waits for the calls that run.
+func (n *Node) Draining() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.closing
+}
+
 // HTTP is the URL of the ingress, "" without one.
 func (n *Node) HTTP() string {
 	n.mu.Lock()

@@ -15,6 +15,7 @@ const (
 	JSON        Codec = 4
 	Raw         Codec = 5 // bytes, unchanged
 	Text        Codec = 6 // UTF-8 text, unchanged
+	Event       Codec = 7 // JSON of a server-sent event: only in an answer to Plain
 	Plain       Codec = 254
 	Native      Codec = 255
 )
@@ -33,6 +34,7 @@ var codecs = []struct {
 	{Raw, "raw", true},
 	{None, "none", false},
 	{Text, "text", false},
+	{Event, "event", false},
 	{Plain, "plain", false},
 	{Native, "native", false},
 }

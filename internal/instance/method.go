@@ -294,7 +294,7 @@ func (m *Method) EncodeTo(buf []byte, cd *codec.Codec, want call.Codec, out any)
 	if call.IsEmpty(m.Out) {
 		want = call.None
 	}
-	data, err := cd.Append(buf[:0], want, out)
+	data, err := appendResult(buf[:0], cd, want, out)
 	if err != nil {
 		what := "method " + m.Name + ": the result cannot be encoded"
 		if e := codec.Panicked(what, err); e != nil {
@@ -319,6 +319,8 @@ func plain(t reflect.Type) call.Codec {
 		return call.Text
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8 && !codec.HasMarshaler(t):
 		return call.Raw
+	case isEvent(t):
+		return call.Event
 	}
 	return call.JSON
 }

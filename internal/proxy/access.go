@@ -80,6 +80,7 @@ type accessed struct {
 	http.ResponseWriter
 	status  int  // 0 while the answer has not begun
 	untaken bool // the client does not take the answer
+	failed  bool // the answer is complete, and its end says that the request has failed
 }
 
 // statusClosed is the status of requests whose client is gone before the answer, as nginx has it.
@@ -89,6 +90,8 @@ const statusClosed = 499
 // fails after its first items has sent 200, and counts as 500; if it ends because its client has gone, it counts as 499.
 func (a *accessed) outcome(ctx context.Context, returned bool) int {
 	switch {
+	case a.failed:
+		return http.StatusInternalServerError
 	case returned && a.status != 0, a.status >= 400, a.status == http.StatusSwitchingProtocols:
 		return a.status
 	case ctx.Err() != nil || a.untaken:

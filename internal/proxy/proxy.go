@@ -286,7 +286,11 @@ func (p *Proxy) request(w http.ResponseWriter, r *http.Request, route *served, x
 		return
 	}
 	if route.Stream != nil {
-		p.stream(w, r, &route.Route, x)
+		if wantsEvents(r) {
+			p.events(w, r, &route.Route, x)
+		} else {
+			p.stream(w, r, &route.Route, x)
+		}
 		return
 	}
 	returned := false

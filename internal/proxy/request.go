@@ -93,12 +93,14 @@ func allowed(in InKind) string {
 // input reads the body and makes the argument. A request that can be refused without its body is refused before the
 // body is read: then it takes no memory, and a client that waits for "100 Continue" does not send it.
 func (p *Proxy) input(r *http.Request, route *Route, c *call.Call, held *hold) *call.Error {
+	byQuery := false
 	switch r.Method {
 	case http.MethodPost, http.MethodPut, http.MethodPatch:
 	case http.MethodGet, http.MethodHead:
-		if route.In != InNone {
+		if route.In != InNone && (route.Stream == nil || !wantsEvents(r)) {
 			return notAllowed(r, route)
 		}
+		byQuery = route.In != InNone
 	default:
 		return notAllowed(r, route)
 	}
@@ -109,6 +111,16 @@ func (p *Proxy) input(r *http.Request, route *Route, c *call.Call, held *hold) *
 	}
 	if route.In == InNone {
 		return refuseBody(r)
+	}
+	if byQuery {
+		e := refuseBody(r)
+		if e == nil {
+			var slot call.Slot
+			if slot, e = inputOfQuery(route.In, r); e == nil {
+				c.SetOne(slot)
+			}
+		}
+		return e
 	}
 	m, e := mediaOf(route.In, r.Header["Content-Type"])
 	if e != nil {

@@ -44,7 +44,7 @@ func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, out call.Payload)
 		}
 	case call.Raw:
 		h["Content-Type"] = octetStream
-	case call.JSON:
+	case call.JSON, call.Event:
 		h["Content-Type"] = applicationJSON
 	case call.None:
 		if onlyJSON(r) {
@@ -132,7 +132,8 @@ func (p *Proxy) logFailure(r *http.Request, what string, c *call.Call, e *call.E
 		slog.String("reason", string(e.Reason)), slog.String("error", e.Message), slog.String("traceback", e.Traceback))
 }
 
-func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, c *call.Call, e *call.Error) {
+// clientError is e as the client sees it: a mistake in the data of a call deeper in the composition is a fault of the program.
+func clientError(c *call.Call, e *call.Error) *call.Error {
 	switch e.Reason {
 	case call.BadInput, call.UnsupportedMedia, call.MethodNotAllowed, call.TooLarge:
 		if !aboutRequest(c, e) {
@@ -141,6 +142,23 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, c *call.Call, e *ca
 			e = &inner
 		}
 	}
+	return e
+}
+
+// errorBody is an error in JSON.
+type errorBody struct {
+	Code      string           `json:"code"`
+	Reason    helvetype.Reason `json:"reason"`
+	Message   string           `json:"message"`
+	RequestID string           `json:"request_id"`
+}
+
+func errorBodyOf(c *call.Call, e *call.Error) errorBody {
+	return errorBody{e.Code.String(), e.Reason, publicMessage(e), c.Info.Request.String()}
+}
+
+func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, c *call.Call, e *call.Error) {
+	e = clientError(c, e)
 	status, id := statusOf(e), c.Info.Request.String()
 	message := publicMessage(e)
 	if message == withheld { // the text that is withheld from the client has to be in the log
@@ -159,16 +177,10 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, c *call.Call, e *ca
 		http.Error(w, e.Code.String()+": "+message, status)
 		return
 	}
-	type body struct {
-		Code      string           `json:"code"`
-		Reason    helvetype.Reason `json:"reason"`
-		Message   string           `json:"message"`
-		RequestID string           `json:"request_id"`
-	}
 	for _, of := range []string{"Content-Length", "Content-Encoding", "Etag", "Last-Modified", "Cache-Control"} {
 		h.Del(of) // a handler set it for an answer that did not come
 	}
-	b, _ := json.Marshal(map[string]body{"error": {e.Code.String(), e.Reason, message, id}})
+	b, _ := json.Marshal(map[string]errorBody{"error": errorBodyOf(c, e)})
 	h["Content-Type"] = applicationJSON
 	w.WriteHeader(status)
 	w.Write(b) //nolint:errcheck // the client may be gone

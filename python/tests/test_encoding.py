@@ -8,7 +8,8 @@ import types
 
 import pytest
 
-from helve._encoding import JSON, MSGPACK, decode, encode
+import helve
+from helve._encoding import EVENT, JSON, MSGPACK, PLAIN, decode, encode
 
 
 @dataclasses.dataclass
@@ -66,3 +67,15 @@ def test_msgpack_integers_of_more_than_64_bits_are_read():
     for n in (1 << 70, -(1 << 64) - 5):
         data = bytes([n < 0]) + abs(n).to_bytes(10, "big")
         assert decode(MSGPACK, struct.pack(">BBb", 0xC7, len(data), 66) + data) == n
+
+
+def test_events_are_their_fields():
+    for event, want in (
+        (helve.Event("a\nb", event="token", id="7", retry=1.5), {"id": "7", "event": "token", "retry": 1500, "data": "a\nb"}),
+        (helve.Event({"a": [1]}), {"data": {"a": [1]}}),
+        (helve.Event(b"\x00\x01"), {"data": "AAE="}),
+        (helve.Event(retry=0.0001), {"retry": 1}),
+        (helve.Event(), {}),
+    ):
+        codec, data = encode(PLAIN, event)
+        assert (codec, json.loads(data)) == (EVENT, want)

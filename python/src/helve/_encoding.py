@@ -9,13 +9,14 @@ import struct
 from typing import Any, Callable, Optional
 
 from helve import _errors as exceptions, _guard
+from helve._event import Event
 from helve._limits import cut
 from helve._pickling import dumps, dumps_plain, loads
 
-NONE, MSGPACK, CLOUDPICKLE, PICKLE, JSON, RAW, TEXT, PLAIN = 0, 1, 2, 3, 4, 5, 6, 254
+NONE, MSGPACK, CLOUDPICKLE, PICKLE, JSON, RAW, TEXT, EVENT, PLAIN = 0, 1, 2, 3, 4, 5, 6, 7, 254
 # The names of all serializations, once (in Go: internal/call/codec.go). CODECS has the ones that handle options may name.
-NAMES = {CLOUDPICKLE: "cloudpickle", PICKLE: "pickle", MSGPACK: "msgpack", JSON: "orjson", RAW: "raw", NONE: "none", TEXT: "text"}
-CODECS = {name: codec for codec, name in NAMES.items() if codec not in (NONE, TEXT)}
+NAMES = {CLOUDPICKLE: "cloudpickle", PICKLE: "pickle", MSGPACK: "msgpack", JSON: "orjson", RAW: "raw", NONE: "none", TEXT: "text", EVENT: "event"}
+CODECS = {name: codec for codec, name in NAMES.items() if codec not in (NONE, TEXT, EVENT)}
 
 HANDLE_EXT, BIG_EXT = 1, 66  # extensions of MessagePack: a handle, an integer of more than 64 bits
 
@@ -52,6 +53,8 @@ def encode(codec: int, value: Any) -> tuple[int, bytes]:
             return RAW, bytes(value)
         if isinstance(value, str):
             return TEXT, value.encode()
+        if isinstance(value, Event):
+            return EVENT, _json(value.fields())
         codec = JSON
     if codec == MSGPACK:
         return MSGPACK, _msgspec()[0](value)

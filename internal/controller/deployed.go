@@ -63,8 +63,8 @@ func configOf(d *deployment) json.RawMessage {
 	config["name"], config["num_replicas"] = d.name, d.wanted
 	config["max_ongoing_requests"], config["max_queued_requests"] = e.definition.Options.MaxOngoingRequests, e.definition.Options.MaxQueuedRequests
 	config["graceful_shutdown_timeout_s"] = e.definition.Options.GracefulShutdownTimeout.Seconds()
-	if len(e.config) > 0 {
-		config["user_config"] = e.config
+	if current := e.config.Current.Value; len(current) > 0 {
+		config["user_config"] = current
 	}
 	b, err := json.Marshal(config)
 	if err != nil {

@@ -5,44 +5,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/userconfig"
 )
 
-// A user config becomes a deployment's target when its replicas have taken it, and not before: the next replica must
-// not start with a config that was refused. For example, of three replicas two take the config "b" and one refuses it: the
-// two are given "a" again, which all three had, Reconfigure gives the error, and a replica that starts later gets "a".
-//
-// A deployment without a replica that runs has none to ask. The config is then a trial: the next replicas start with it. The
-// first that is ready makes it the target, and the first that refuses it ends it.
-
-// trial is a user config that no replica has taken yet.
-type trial struct {
-	config json.RawMessage
-	number int
-}
-
-// configLocked is the user config for a replica that starts: the trial if there is one.
-func (e *deploymentRevision) configLocked() (config json.RawMessage, number int) {
-	if t := e.trial; t != nil {
-		return t.config, t.number
-	}
-	return e.config, e.configNumber
-}
-
-// nextConfigLocked is a number that no other user config of the deployment has.
-func (d *deployment) nextConfigLocked() int {
+// newConfigLocked gives a user config its number.
+func (d *deployment) newConfigLocked(value json.RawMessage) userconfig.Config {
 	d.configs++
-	return d.configs
-}
-
-// acceptLocked makes config the target of the replicas.
-func (e *deploymentRevision) acceptLocked(config json.RawMessage, number int) {
-	e.config, e.configNumber, e.trial = config, number, nil
+	return userconfig.Config{Value: value, Number: d.configs}
 }
 
 // Reconfigure gives a deployment another user config: every replica that runs, and every replica that starts later. If a replica
@@ -70,8 +45,7 @@ func (c *Controller) Reconfigure(ctx context.Context, app, name string, config j
 		<-d.configuring
 		return errors.New("the node is closing")
 	}
-	m := &reconfiguration{c: c, of: d.now, config: config, asked: map[*replica]reply{}, took: make(chan error, 1)}
-	m.number = d.nextConfigLocked()
+	m := &reconfiguration{c: c, of: d.now, config: d.newConfigLocked(config), answers: userconfig.Answers[*replica]{}, took: make(chan error, 1)}
 	c.wg.Go(func() {
 		m.run(ctx)
 		<-d.configuring
@@ -95,21 +69,14 @@ func (c *Controller) Reconfigure(ctx context.Context, app, name string, config j
 
 // reconfiguration is one Reconfigure.
 type reconfiguration struct {
-	c      *Controller
-	of     *deploymentRevision
-	config json.RawMessage
-	number int
-	asked  map[*replica]reply
-	took   chan error // of one: the outcome
+	c       *Controller
+	of      *deploymentRevision
+	config  userconfig.Config
+	answers userconfig.Answers[*replica]
+	took    chan error // of one: the outcome
 
 	// Guarded by Controller.mu.
 	accepted, withdrawn bool
-}
-
-// reply is the answer of one replica. unsure: the replica may have the config all the same, or be about to take it.
-type reply struct {
-	err    error
-	unsure bool
 }
 
 func (m *reconfiguration) run(ctx context.Context) {
@@ -119,7 +86,7 @@ func (m *reconfiguration) run(ctx context.Context) {
 		var ask []*replica
 		var changing chan struct{}
 		for _, r := range m.runningLocked() { // replicas too that became ready while the others were asked
-			if _, ok := m.asked[r]; !ok {
+			if _, ok := m.answers[r]; !ok {
 				ask = append(ask, r)
 			}
 			if r.changing != nil {
@@ -134,9 +101,9 @@ func (m *reconfiguration) run(ctx context.Context) {
 			<-changing
 			continue
 		}
-		m.ask(ctx, ask)
+		m.answers.Ask(ctx, ask, func(r *replica) error { return c.reconfigure(ctx, r, m.config.Value) })
 	}
-	refused := m.refusals()
+	refused := m.answers.Refusals(func(r *replica) bool { return r.state == helvetype.ReplicaStopping })
 	running := m.runningLocked()
 	d := m.deploymentLocked()
 	switch {
@@ -149,13 +116,13 @@ func (m *reconfiguration) run(ctx context.Context) {
 	if refused == nil {
 		m.accepted = true
 		if len(running) > 0 || d.wanted < 1 {
-			e.acceptLocked(m.config, m.number)
+			e.config.Accept(m.config)
 			for _, r := range running {
-				r.config = m.number
+				r.config = m.config.Number
 			}
 			c.tellLocked()
 		} else { // the config may bring them back
-			e.trial = &trial{m.config, m.number}
+			e.config.Try(m.config)
 			d.failures.Retry()
 		}
 		c.Wake()
@@ -166,9 +133,9 @@ func (m *reconfiguration) run(ctx context.Context) {
 		m.took <- nil
 		return
 	}
-	last, number := e.config, e.configNumber
+	last := e.config.Current
 	c.mu.Unlock()
-	m.restore(last, number)
+	m.restore(last)
 	m.took <- fmt.Errorf("the user config was refused, the one before stays in use: %w", refused)
 }
 
@@ -195,101 +162,40 @@ func (m *reconfiguration) runningLocked() (running []*replica) {
 	return running
 }
 
-// ask gives the config to replicas, all at once, and notes their answers.
-func (m *reconfiguration) ask(ctx context.Context, replicas []*replica) {
-	answers := make([]reply, len(replicas))
-	each(replicas, func(i int, r *replica) {
-		err := m.c.reconfigure(ctx, r, m.config)
-		answers[i] = reply{err, err != nil && (ctx.Err() != nil || ranOut(err))}
-	})
-	for i, r := range replicas {
-		m.asked[r] = answers[i]
-	}
-}
-
-// ranOut says that a request's time was over, or its caller gone, before the replica had answered. A Reconfigure that returns
-// the error of a context of its own has answered.
-func ranOut(err error) bool {
-	if e := call.ErrorIn(err); e != nil {
-		return e.Reason == helvetype.ReasonDeadline || e.Reason == helvetype.ReasonCancelled
-	}
-	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
-}
-
-func each(replicas []*replica, f func(i int, r *replica)) {
-	done := make(chan struct{}, len(replicas))
-	for i, r := range replicas {
-		go func() { // its end is awaited below
-			f(i, r)
-			done <- struct{}{}
-		}()
-	}
-	for range replicas {
-		<-done
-	}
-}
-
-// refusals are the errors of the replicas that did not take the config. An error that several give alike is in the text once. A replica
-// that stops meanwhile has no say; one whose process has ended may have ended because of the config. Controller.mu is held.
-func (m *reconfiguration) refusals() error {
-	// Errors that cross a process carry their replica: the message counts.
-	said, order := map[string][]*replica{}, []string(nil)
-	replicas := slices.SortedFunc(maps.Keys(m.asked), func(a, b *replica) int { return strings.Compare(a.id, b.id) })
-	for _, r := range replicas {
-		err := m.asked[r].err
-		if err == nil || r.state == helvetype.ReplicaStopping {
-			continue
-		}
-		text := call.AsError(err).Message
-		if said[text] == nil {
-			order = append(order, text)
-		}
-		said[text] = append(said[text], r)
-	}
-	var all []error
-	for _, text := range order {
-		switch rs := said[text]; len(rs) {
-		case 1:
-			all = append(all, fmt.Errorf("replica %s: Reconfigure: %w", rs[0].id, m.asked[rs[0]].err))
-		default:
-			all = append(all, fmt.Errorf("%d of %d replicas: Reconfigure: %w", len(rs), len(m.asked), m.asked[rs[0]].err))
-		}
-	}
-	return errors.Join(all...)
-}
-
 // restore gives the replicas that were asked the config again that they had: the replicas that took the other one, and the replicas that
 // refused it and may have taken half of it. A replica that has the refused one for good is replaced.
-func (m *reconfiguration) restore(last json.RawMessage, number int) {
+func (m *reconfiguration) restore(last userconfig.Config) {
 	c := m.c
-	var replicas []*replica
-	for r := range m.asked {
+	var asked sync.WaitGroup
+	for r, answer := range m.answers {
 		if c.inService(r) {
-			replicas = append(replicas, r)
+			asked.Go(func() { m.restoreTo(last, r, answer) })
 		}
 	}
-	each(replicas, func(_ int, r *replica) {
-		took := m.asked[r].err == nil || m.asked[r].unsure
-		err := errors.New("there was no user config before")
-		if last != nil {
-			err = c.reconfigure(c.ctx, r, last)
-		}
-		switch {
-		case err == nil:
-			c.mu.Lock()
-			r.config = number
-			c.tellLocked()
-			c.mu.Unlock()
-		case last == nil && !took:
-		case took:
-			c.mu.Lock()
-			c.replaceLocked(r, fmt.Errorf("replica %s has a user config that another replica refused, and cannot go back: %w", r.id, err))
-			c.mu.Unlock()
-		default:
-			c.log.Warn("a replica that refused a user config does not take the one before again", "app", r.dep.app.name,
-				"deployment", r.dep.name, "replica", r.id, "error", err)
-		}
-	})
+	asked.Wait()
+}
+
+func (m *reconfiguration) restoreTo(last userconfig.Config, r *replica, answer userconfig.Answer) {
+	c := m.c
+	err := errors.New("there was no user config before")
+	if last.Value != nil {
+		err = c.reconfigure(c.ctx, r, last.Value)
+	}
+	switch {
+	case err == nil:
+		c.mu.Lock()
+		r.config = last.Number
+		c.tellLocked()
+		c.mu.Unlock()
+	case last.Value == nil && !answer.MayHave():
+	case answer.MayHave():
+		c.mu.Lock()
+		c.replaceLocked(r, fmt.Errorf("replica %s has a user config that another replica refused, and cannot go back: %w", r.id, err))
+		c.mu.Unlock()
+	default:
+		c.log.Warn("a replica that refused a user config does not take the one before again", "app", r.dep.app.name,
+			"deployment", r.dep.name, "replica", r.id, "error", err)
+	}
 }
 
 // reconfigure gives a replica a user config. construct_timeout_s bounds it.
@@ -304,42 +210,39 @@ func (c *Controller) reconfigure(ctx context.Context, r *replica, config json.Ra
 // renew gives a replica that is not ready yet the config that it should have.
 func (c *Controller) renew(r *replica) error {
 	c.mu.Lock()
-	config, number := r.of.configLocked()
+	config := r.of.config.Next()
 	limit := r.of.definition.Options.ConstructTimeout
 	c.mu.Unlock()
-	if config == nil {
+	if config.Value == nil {
 		return fmt.Errorf("replica %s has a user config that it should not have", r.id)
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, limit)
 	defer cancel()
-	err := c.reconfigure(ctx, r, config)
+	err := c.reconfigure(ctx, r, config.Value)
 	if err == nil {
 		c.mu.Lock()
-		r.config = number
+		r.config = config.Number
 		c.mu.Unlock()
 		return nil
 	}
-	if c.refusedTrial(r, number, err) { // the replica may take the config before
+	if c.refusedTrial(r, config.Number, err) { // the replica may take the config before
 		c.mu.Lock()
-		r.config = noConfig
+		r.config = userconfig.Unknown
 		c.mu.Unlock()
 		return nil
 	}
 	return fmt.Errorf("replica %s: Reconfigure: %w", r.id, err)
 }
 
-// refusedTrial notes that a replica that starts has refused the trial. It returns false where the config in use was refused, which
-// is a failure of the start. A config that is neither is a trial that another replica has refused just before: for example, two
-// replicas start with a trial at once, and both refuse it.
+// refusedTrial notes that a replica that starts has refused a user config. It returns false if the config in use was refused, which is a
+// failure of the start.
 func (c *Controller) refusedTrial(r *replica, number int, err error) bool {
 	c.mu.Lock()
-	e := r.of
-	if e.trial == nil || e.trial.number != number {
-		late := number != e.configNumber
+	refusal := r.of.config.Refuse(number)
+	if refusal != userconfig.OfTrial {
 		c.mu.Unlock()
-		return late
+		return refusal == userconfig.OfFormer
 	}
-	e.trial = nil
 	r.dep.message = "the user config was refused, the one before stays in use: " + err.Error()
 	c.Wake()
 	c.mu.Unlock()
@@ -357,29 +260,29 @@ func (c *Controller) refusedTrial(r *replica, number int, err error) bool {
 // before. Then they are given "b".
 func (c *Controller) configureLocked(r *replica) {
 	e := r.of
-	if r.changing != nil || r.config == e.configNumber || e != r.dep.now || len(r.dep.configuring) > 0 {
+	if r.changing != nil || r.config == e.config.Current.Number || e != r.dep.now || len(r.dep.configuring) > 0 {
 		return
 	}
-	config, number := e.config, e.configNumber
+	config := e.config.Current
 	changed := make(chan struct{})
 	r.changing = changed
 	c.wg.Go(func() {
 		defer close(changed)
 		err := errors.New("it has a user config, and should have none")
-		if config != nil {
-			err = c.reconfigure(c.ctx, r, config)
+		if config.Value != nil {
+			err = c.reconfigure(c.ctx, r, config.Value)
 		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		r.changing = nil
-		if r.config = number; err != nil {
-			r.config = noConfig
+		if r.config = config.Number; err != nil {
+			r.config = userconfig.Unknown
 		}
 		switch {
 		case err == nil:
 			c.settleLocked(r.dep.app.current)
-		case r.of.configNumber != number: // the revision is over, and the replica is given the config of the next
-		case config != nil && r.dep.app.status == helvetype.ApplicationDeploying:
+		case r.of.config.Current.Number != config.Number: // the revision is over, and the replica is given the config of the next
+		case config.Value != nil && r.dep.app.status == helvetype.ApplicationDeploying:
 			c.failLocked(r.of.revision, constructorError(r, fmt.Errorf("replica %s: Reconfigure: %w", r.id, err)))
 		default:
 			c.replaceLocked(r, fmt.Errorf("replica %s cannot be given the user config: %w", r.id, err))
@@ -393,7 +296,7 @@ func (c *Controller) configureLocked(r *replica) {
 func (a *application) restoredLocked() bool {
 	for _, d := range a.deployments {
 		for _, r := range d.replicas {
-			if r.state == helvetype.ReplicaRunning && r.of == d.now && (r.changing != nil || r.config != d.now.configNumber) {
+			if r.state == helvetype.ReplicaRunning && r.of == d.now && (r.changing != nil || r.config != d.now.config.Current.Number) {
 				return false
 			}
 		}

@@ -311,7 +311,7 @@ func TestTrialsOutlastTheirNode(t *testing.T) {
 		x := newConfigurable(t, 1, func(context.Context, int, string) error { return nil })
 		x.node.mu.Lock()
 		d := x.node.apps["app"].deployments["D"]
-		d.now.trial = &trial{json.RawMessage(`"t"`), d.nextConfigLocked()}
+		d.now.config.Try(d.newConfigLocked(json.RawMessage(`"t"`)))
 		s := x.node.applicationsLocked()
 		x.node.mu.Unlock()
 		if got := string(s[0].Trials["D"]); got != `"t"` {

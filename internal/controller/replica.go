@@ -17,6 +17,7 @@ import (
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/states"
 	"github.com/helve-serve/helve/internal/store"
+	"github.com/helve-serve/helve/internal/userconfig"
 )
 
 // replica is the controller's record of one replica, from its start until it is gone. Guarded by Controller.mu, but for the fields
@@ -42,6 +43,9 @@ type replica struct {
 	config     int            // number of the user config that it has
 	changing   chan struct{}  // closed when the goroutine that gives it another user config has ended; nil while there is none
 }
+
+// ID is the replica's id, unique on its node.
+func (r *replica) ID() string { return r.id }
 
 // restartHistory is inherited by a replica from the replicas before it in its place.
 type restartHistory struct {
@@ -112,22 +116,19 @@ func (r *replica) processLocked() (p host.Process) {
 func (c *Controller) configFor(r *replica) json.RawMessage {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	config, number := r.of.configLocked()
-	r.config = number
-	return config
+	config := r.of.config.Next()
+	r.config = config.Number
+	return config.Value
 }
 
-// noConfig is the number of a user config that the controller does not know. No config has this number, so that the replica is
-// given the config of its revision.
-const noConfig = -1
-
-// resumedWith notes which user config a replica has that was taken over.
+// resumedWith notes which user config a replica has that was taken over. A replica with a config that is not known is given the config
+// of its revision.
 func (c *Controller) resumedWith(r *replica, digest string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r.config = noConfig
-	if config, number := r.of.configLocked(); digest == spec.ConfigDigest(config) {
-		r.config = number
+	r.config = userconfig.Unknown
+	if config := r.of.config.Next(); digest == spec.ConfigDigest(config.Value) {
+		r.config = config.Number
 	}
 }
 
@@ -264,11 +265,11 @@ func (c *Controller) ready(r *replica) bool {
 		c.mu.Unlock()
 		return true
 	}
-	if config, number := r.of.configLocked(); r.config != number {
+	if r.config != r.of.config.Next().Number {
 		c.mu.Unlock()
 		return false
-	} else if r.of.trial != nil {
-		r.of.acceptLocked(config, number)
+	} else if trial, ok := r.of.config.Trial(); ok {
+		r.of.config.Accept(trial)
 	}
 	if r.state == helvetype.ReplicaStarting || r.state == helvetype.ReplicaRecovering {
 		r.fireLocked(states.Ready, states.Facts{}, 0, nil)

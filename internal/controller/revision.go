@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
 	"strconv"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"github.com/helve-serve/helve/internal/states"
 	"github.com/helve-serve/helve/internal/store"
 	"github.com/helve-serve/helve/internal/telemetry"
+	"github.com/helve-serve/helve/internal/userconfig"
 )
 
 // revision is one version of an application, as it was deployed. An application has one; while it changes from one to the next it has
@@ -80,12 +80,10 @@ type deploymentRevision struct {
 	version string
 
 	// Guarded by Controller.mu.
-	ran          bool             // a replica was ready once
-	config       json.RawMessage  // the user config that replicas have, nil for none
-	configNumber int              // see [deployment.configs]
-	trial        *trial           // a user config that may replace it; nil for none
-	openPlaces   []restartHistory // places whose replica is gone, for the next to start
-	lastExit     *helvetype.Exit
+	ran        bool // a replica was ready once
+	config     userconfig.Target
+	openPlaces []restartHistory // places whose replica is gone, for the next to start
+	lastExit   *helvetype.Exit
 }
 
 // retries says that starts that fail are made again before the application has run.
@@ -114,7 +112,7 @@ func (r *revision) deployment(s spec.Deployment) *deploymentRevision {
 		r.goKey = placed.GoKey
 	}
 	return &deploymentRevision{
-		revision: r, definition: definition, host: placed.Host, code: placed.Code, config: s.Options.UserConfig, version: r.id(),
+		revision: r, definition: definition, host: placed.Host, code: placed.Code, config: userconfig.Target{Current: userconfig.Config{Value: s.Options.UserConfig}}, version: r.id(),
 	}
 }
 
@@ -145,17 +143,16 @@ func (a *application) newDeploymentLocked(name string) *deployment {
 // example, a deploy that changes max_ongoing_requests alone keeps every replica, and changes the gates of the replicas that run.
 func (d *deployment) continueLocked(e *deploymentRevision) {
 	last := d.now
-	d.configs++
-	e.configNumber = d.configs
+	e.config.Current = d.newConfigLocked(e.config.Current.Value)
 	if last == nil || last.code == "" || last.code != e.code || spec.MostUpdate(spec.Changes(last.definition.Options, e.definition.Options)) == spec.NewReplicas {
 		return
 	}
-	if last.config != nil && e.config == nil { // a replica cannot be told that it has none any more
+	if last.config.Current.Value != nil && e.config.Current.Value == nil { // a replica cannot be told that it has none any more
 		return
 	}
 	e.version = last.version
-	if string(last.config) == string(e.config) {
-		e.configNumber = last.configNumber
+	if string(last.config.Current.Value) == string(e.config.Current.Value) {
+		e.config.Current = last.config.Current
 	}
 	e.inherit(last)
 }
@@ -295,7 +292,7 @@ func (c *Controller) settleLocked(r *revision) {
 			if have == nil || have.of != e { // the replica takes calls until the loop has stopped it
 				return
 			}
-			if have.config != e.configNumber || have.applied != e { // the loop gives them to the replica
+			if have.config != e.config.Current.Number || have.applied != e { // the loop gives them to the replica
 				return
 			}
 			ready++

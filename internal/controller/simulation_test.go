@@ -628,11 +628,12 @@ func (s *simulation) unwell(p *plan) string {
 				return fmt.Sprintf("replica %s serves although it is sick", r.id)
 			}
 			target := "0"
-			if r.of.config != nil {
-				target = string(r.of.config)
+			if current := r.of.config.Current.Value; current != nil {
+				target = string(current)
 			}
-			if has := i.holds(); has != target || r.of.trial != nil {
-				return fmt.Sprintf("replica %s has the config %s, the target is %s (trial: %v)", r.id, has, target, r.of.trial)
+			trial, tried := r.of.config.Trial()
+			if has := i.holds(); has != target || tried {
+				return fmt.Sprintf("replica %s has the config %s, the target is %s (trial: %s)", r.id, has, target, trial.Value)
 			}
 		}
 	}

@@ -91,10 +91,10 @@ func (c *Controller) claimLocked(r *revision) {
 	same := was.Identity == r.identity && r.identity != ""
 	for name, d := range a.deployments {
 		if config, ok := was.Configs[name]; ok && same {
-			d.now.acceptLocked(config, d.nextConfigLocked())
+			d.now.config.Accept(d.newConfigLocked(config))
 		}
 		if config, ok := was.Trials[name]; ok && same {
-			d.now.trial = &trial{config, d.nextConfigLocked()}
+			d.now.config.Try(d.newConfigLocked(config))
 		}
 	}
 	for _, w := range c.workers.Former(a.name) {
@@ -174,11 +174,11 @@ func (c *Controller) applicationsLocked() []snapshot.Application {
 			if e.revision == r {
 				put(&app.Scales, d.name, d.scaleRecordLocked())
 			}
-			if e.revision == r && string(e.config) != string(e.definition.Spec.Options.UserConfig) {
-				put(&app.Configs, d.name, e.config)
+			if e.revision == r && string(e.config.Current.Value) != string(e.definition.Spec.Options.UserConfig) {
+				put(&app.Configs, d.name, e.config.Current.Value)
 			}
-			if e.revision == r && e.trial != nil {
-				put(&app.Trials, d.name, e.trial.config)
+			if trial, ok := e.config.Trial(); e.revision == r && ok {
+				put(&app.Trials, d.name, trial.Value)
 			}
 		}
 		slices.Sort(app.Former)

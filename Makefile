@@ -63,7 +63,7 @@ fuzz:
 	$(FUZZ) -fuzz '^FuzzKey$$'      ./internal/store
 	$(FUZZ) -fuzz '^FuzzOptions$$'  ./internal/spec
 	$(FUZZ) -fuzz '^FuzzRequest$$'  ./internal/proxy
-	$(FUZZ) -fuzz '^FuzzSnapshot$$' ./internal/controller
+	$(FUZZ) -fuzz '^FuzzSnapshot$$' ./internal/snapshot
 	$(FUZZ) -fuzz '^FuzzReport$$'   -fuzzminimizetime 10x ./internal/host
 	$(FUZZ) -fuzz '^FuzzTable$$'    -fuzzminimizetime 100x ./internal/arena
 

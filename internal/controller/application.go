@@ -78,7 +78,7 @@ func (c *Controller) Deploy(ctx context.Context, def deploy.App) error {
 	failed, deleted, now := err != nil, a.status == helvetype.ApplicationDeleting, a.current.number
 	c.mu.Unlock()
 	if err == nil {
-		err = errors.Join(c.publish(), c.save())
+		err = errors.Join(c.publish(), c.file.Save())
 	}
 	c.conclude(ctx, r, !failed && (err == nil || !r.first))
 	switch {

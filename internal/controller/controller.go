@@ -31,6 +31,7 @@ import (
 	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/serving"
+	"github.com/helve-serve/helve/internal/snapshot"
 	"github.com/helve-serve/helve/internal/states"
 	"github.com/helve-serve/helve/internal/store"
 	"github.com/helve-serve/helve/internal/telemetry"
@@ -71,6 +72,7 @@ type Controller struct {
 	target   chan struct{} // of one: full while an operation changes the target; filled before mu is taken
 	records  records.Target
 	recorder *records.Recorder
+	file     *snapshot.File // the state of this node, for a next one; its mutex is taken before mu
 
 	publishing sync.Mutex // one publish at a time; taken before mu
 
@@ -79,7 +81,7 @@ type Controller struct {
 	writing string                   // the application whose records a deploy writes; "" for none
 	arrived []string                 // its deployments whose numbers arrived meanwhile
 	apps    map[string]*application
-	state   state
+	before  map[string]snapshot.Application // of the node before, until they are deployed
 	machine *states.Machine
 	closing bool
 	changed chan struct{} // closed when a replica is gone or has another user config; nil while no goroutine waits
@@ -92,8 +94,9 @@ func New(s Settings) *Controller {
 	c := &Controller{
 		set: s, log: s.Logger, workers: s.Workers, ctx: ctx, stop: stop, kick: make(chan struct{}, 1),
 		apps: map[string]*application{}, machine: states.NewMachine(), target: make(chan struct{}, 1), scales: map[string]records.Scale{},
-		state: state{kick: make(chan struct{}, 1)},
+		before: map[string]snapshot.Application{},
 	}
+	c.file = snapshot.NewFile(c.log, c.snapshot)
 	if c.set.Store == nil {
 		c.set.Store = store.NewMemory()
 	}
@@ -114,10 +117,7 @@ func (c *Controller) Wake() {
 	case c.kick <- struct{}{}:
 	default:
 	}
-	select {
-	case c.state.kick <- struct{}{}:
-	default:
-	}
+	c.file.Change()
 }
 
 // loop asks the planner for the replicas that are missing or too many, and starts and stops those.

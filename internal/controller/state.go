@@ -1,13 +1,8 @@
 package controller
 
 import (
-	"bytes"
-	"encoding/json"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -17,77 +12,46 @@ import (
 	"github.com/helve-serve/helve/internal/states"
 )
 
-// state is the file in a node's private directory that outlasts it.
-type state struct {
-	dir  string        // "" for none
-	kick chan struct{} // the state may have changed
-
-	saving sync.Mutex // one at a time; taken before Controller.mu
-	saved  []byte     // the content of the file
-
-	// Guarded by Controller.mu.
-	over bool                            // the node has closed in order: no node comes after it
-	apps map[string]snapshot.Application // of the node before, until they are deployed
-}
-
 // UseDir keeps the node's state in a directory that outlasts it, and finds there the remains of a node that was
 // killed: its workers, which go on for grace after their node has gone, are taken over with their replicas when their
 // application is deployed again as it was. It must be called before the first Deploy. Only one node uses a directory.
 func (c *Controller) UseDir(dir string, grace time.Duration) error {
-	return c.workers.UseDir(dir, grace, func(dir string) (lastID uint64, before []host.WorkerRecord) {
-		snap, err := snapshot.Read(dir)
-		if err != nil { // its workers find no node that knows them, and end
-			c.log.Error("the state of the node before is lost", "dir", dir, "error", err)
-			snap = snapshot.Snapshot{}
-		}
+	return c.workers.UseDir(dir, grace, func(dir string) (lastID uint64, workers []host.WorkerRecord) {
+		before := c.file.Open(dir)
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.state.dir, c.state.apps = dir, map[string]snapshot.Application{}
-		for _, a := range snap.Applications {
-			c.state.apps[a.Name] = a
+		for _, a := range before.Applications {
+			c.before[a.Name] = a
 		}
-		c.wg.Go(c.saver)
-		return snap.LastID, snap.Workers
+		c.wg.Go(func() { c.file.Run(c.ctx) })
+		return before.LastID, before.Workers
 	})
-}
-
-// saver writes the file when something has changed.
-func (c *Controller) saver() {
-	for {
-		select {
-		case <-c.state.kick:
-		case <-c.ctx.Done():
-			return
-		}
-		if err := c.save(); err != nil {
-			c.log.Error("the node's state was not saved", "dir", c.state.dir, "error", err)
-		}
-	}
 }
 
 // Forget removes the state of a node that closes in order.
 func (c *Controller) Forget() {
-	if c.state.dir == "" {
-		return
+	if dir := c.file.Remove(); dir != "" {
+		build.Forget(dir)
 	}
+}
+
+// snapshot is the state of this node for a next one.
+func (c *Controller) snapshot() snapshot.Snapshot {
+	lastID, workers := c.workers.Snapshot()
 	c.mu.Lock()
-	c.state.over = true
-	c.mu.Unlock()
-	c.state.saving.Lock()
-	defer c.state.saving.Unlock()
-	os.Remove(filepath.Join(c.state.dir, snapshot.Name))
-	build.Forget(c.state.dir)
+	defer c.mu.Unlock()
+	return snapshot.Snapshot{LastID: lastID, Applications: c.applicationsLocked(), Workers: workers}
 }
 
 // claimLocked takes over the state that the node before had of an application that is deployed now: its revision number, user
 // configs and workers. If it is not the same any more, its workers are ended.
 func (c *Controller) claimLocked(r *revision) {
 	a := r.app
-	was, ok := c.state.apps[a.name]
+	was, ok := c.before[a.name]
 	if !ok {
 		return
 	}
-	delete(c.state.apps, a.name)
+	delete(c.before, a.name)
 	same := was.Identity == r.identity && r.identity != ""
 	for name, d := range a.deployments {
 		if config, ok := was.Configs[name]; ok && same {
@@ -193,25 +157,4 @@ func put[V any](m *map[string]V, name string, v V) {
 		*m = map[string]V{}
 	}
 	(*m)[name] = v
-}
-
-// save writes the snapshot if anything in it has changed since the last time.
-func (c *Controller) save() error {
-	if c.state.dir == "" {
-		return nil
-	}
-	c.state.saving.Lock()
-	defer c.state.saving.Unlock()
-	lastID, workers := c.workers.Snapshot()
-	c.mu.Lock()
-	over := c.state.over
-	b, err := json.MarshalIndent(snapshot.Snapshot{Version: snapshot.Version, LastID: lastID, Applications: c.applicationsLocked(), Workers: workers}, "", " ")
-	c.mu.Unlock()
-	if err != nil || over || bytes.Equal(b, c.state.saved) {
-		return err
-	}
-	if err = snapshot.Write(c.state.dir, b); err == nil {
-		c.state.saved = b
-	}
-	return err
 }

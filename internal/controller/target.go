@@ -40,7 +40,7 @@ func (c *Controller) formerLocked(there *application, name, identity string) (f 
 		}
 		return f
 	}
-	was, ok := c.state.apps[name]
+	was, ok := c.before[name]
 	if !ok {
 		return records.Former{}
 	}

@@ -89,6 +89,7 @@ type Call struct {
 	Lease    uint64          // the slot that a Reserve got, for this call to use; 0 for none
 	Above    *Above          // the position of a call that came from a worker's method; nil for others
 	Kept     uint64          // the number of the result that a Fetch asks for
+	Exchange *Exchange       // the HTTP that the call carries; nil for others
 	one      [1]Slot
 }
 
@@ -130,6 +131,23 @@ type Items interface {
 	// Frame takes items as they came over a wire ([NextItem]). It does not block: the source keeps to the window, which the
 	// consumer widens through from. frame is valid during the call only.
 	Frame(b *Batch, from Source, frame []byte)
+}
+
+// Exchange is the part of a call that carries HTTP (docs/wire.md, "HTTP"). The answer of such a call is a stream of parts, as Items.
+type Exchange struct {
+	Kind uint8 // a request or a WebSocket (package exchange)
+	More bool  // parts of the request follow the call
+	// Begun gets the way for these parts each time the call is sent to a replica in another process. nil at the callee.
+	Begun interface{ Begin(up Uplink) }
+}
+
+// Uplink carries the parts of an exchange to the other side of its call.
+type Uplink interface {
+	// Part sends a part. It waits for room in the window, until ctx ends or the call has ended. With hold the part may wait for the next
+	// one, or for the end of the call. data is not kept.
+	Part(ctx context.Context, kind Codec, data []byte, hold bool) error
+	// Wanted waits until the other side has asked for parts.
+	Wanted(ctx context.Context) error
 }
 
 // Source is the other side of a stream that came over a wire.

@@ -23,7 +23,7 @@ func (ws *Workers) open(nc net.Conn) {
 	var w *Worker
 	admitted := false
 	offer := wire.Offer{
-		Version: ws.set.Version, MaxBody: ws.set.MaxBody, Features: []string{wire.FeatureBulk, wire.FeatureSegments, wire.FeatureArena},
+		Version: ws.set.Version, MaxBody: ws.set.MaxBody, Features: []string{wire.FeatureBulk, wire.FeatureSegments, wire.FeatureArena, wire.FeatureHTTP},
 		Admit: func(h wire.Hello) error {
 			if h.Connection != wire.ConnSmall {
 				return nil

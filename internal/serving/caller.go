@@ -24,6 +24,9 @@ func (d *Deployment) Serve(b *call.Batch, s *Caller, in *wire.Incoming) call.Can
 		in.Above.From = s
 	}
 	switch {
+	case in.Exchange != nil:
+		in.Complete(b, call.Result{Err: call.NewError(call.BadInput, "only a node sends HTTP to replicas")})
+		return nil
 	case in.Mode == call.Broadcast:
 		return d.relayBroadcast(b, in)
 	case in.Mode == call.Reserve:

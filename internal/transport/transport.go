@@ -203,7 +203,7 @@ func Send(route *wire.BoundRoute, cd *codec.Codec, python bool, b *call.Batch, c
 	s := encodeBuffers.Get().(*encodeBuffer)
 	out := &s.call
 	out.Info, out.Slots, out.Encoded, out.Want = c.Info, c.Slots, c.Encoded, c.Want
-	out.Items, out.Window, out.Mode, out.Lease, out.Options = c.Items, c.Window, c.Mode, c.Lease, c.Options
+	out.Items, out.Window, out.Mode, out.Lease, out.Options, out.Exchange = c.Items, c.Window, c.Mode, c.Lease, c.Options, c.Exchange
 	if out.Items != nil && out.Window == (call.Window{}) {
 		out.Window = call.Room
 	}

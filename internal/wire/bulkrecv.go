@@ -51,9 +51,9 @@ type order struct {
 // orderOf returns the order of a frame. ordered is false if the frame may overtake every other.
 func orderOf(h Header) (order, bool) {
 	switch h.Type {
-	case TypeCall, TypeCancel, TypeCredit:
+	case TypeCall, TypeCancel, TypeCredit, TypeUpload:
 		return order{0, h.ID}, true
-	case TypeEnd, TypeItems:
+	case TypeEnd, TypeItems, TypeAllow:
 		return order{1, h.ID}, true
 	case TypeControl:
 		return order{2, h.ID}, true
@@ -61,6 +61,11 @@ func orderOf(h Header) (order, bool) {
 		return order{3, h.ID}, true
 	}
 	return order{}, false
+}
+
+// hasBody says whether the body of a frame may be announced.
+func hasBody(t Type) bool {
+	return t != TypeCancel && t != TypeCredit && t != TypeUpload && t != TypeAllow
 }
 
 // heldFrame is an entry in the queue of one order: a body that is not complete, or a frame or complete body behind one.
@@ -123,7 +128,7 @@ func (r *bulkReceiver) small(b *call.Batch, h Header, meta, body []byte) error {
 	if r.l.terms.Bulk {
 		key, ordered := orderOf(h)
 		switch {
-		case ordered && h.Flags&FlagBulk != 0 && h.Type != TypeCancel && h.Type != TypeCredit:
+		case ordered && h.Flags&FlagBulk != 0 && hasBody(h.Type):
 			return r.announce(b, key, h, meta, body)
 		case h.Type == TypeGrant:
 			if len(meta) < 8 {

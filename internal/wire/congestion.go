@@ -55,18 +55,17 @@ func (c *congestion) awaitRelief(ctx context.Context) bool {
 // sendPending sends the pending items of the stream, as soon as the connection is not congested. One stream at a time sends, so that
 // not all streams see the same free room and fill it together. The result is false if ctx ended before, or if items of the
 // stream could not be sent.
-func (in *Incoming) sendPending(ctx context.Context) bool {
-	l := in.peer.conn
+func (o *outflow) sendPending(ctx context.Context) bool {
+	l := o.peer.conn
 	select {
 	case l.itemTurn <- struct{}{}:
 	case <-ctx.Done():
 		return false
 	}
 	ok := l.small.congestion.awaitRelief(ctx) && l.send.congestion.awaitRelief(ctx)
-	o := in.out
 	o.mu.Lock()
 	if ok {
-		in.sendItems()
+		o.sendItems()
 	}
 	ok = ok && o.failed == nil
 	o.mu.Unlock()
@@ -78,7 +77,7 @@ func (in *Incoming) sendPending(ctx context.Context) bool {
 // Drain sends the pending items at the end of a method. It waits while the connection is congested, until ctx ends.
 func (in *Incoming) Drain(ctx context.Context) {
 	if l := in.peer.conn; l.small.congestion.congested.Load() || l.send.congestion.congested.Load() {
-		in.sendPending(ctx)
+		in.out.sendPending(ctx)
 	}
 }
 

@@ -108,7 +108,7 @@ func TestRelayedToStopped(t *testing.T) {
 	p.conn.small.backlog = 1 << 20
 	serve(t, p)
 	gone := make(chan error, 1)
-	in := &Incoming{peer: p, id: 1, out: newOutflow(call.Room), cancel: cancelFunc(func(_ *call.Batch, cause error) { gone <- cause })}
+	in := &Incoming{peer: p, id: 1, out: newOutflow(p, TypeItems, 1, call.Room), cancel: cancelFunc(func(_ *call.Batch, cause error) { gone <- cause })}
 	frame := call.AppendItem(nil, call.Payload{Codec: call.Raw, Data: pattern(20 << 10)})
 	for range 200 {
 		in.Frame(nil, nil, frame)

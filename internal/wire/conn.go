@@ -106,7 +106,7 @@ func (c *Conn) Append(h Header, meta []byte, segs ...[]byte) (pos uint64, err er
 		return c.appended, c.err
 	}
 	if wait := c.appended - c.written.Load(); wait > uint64(c.backlog) {
-		if h.Type == TypeCall || h.Type == TypeControl || h.Type == TypeItems {
+		if h.Type == TypeCall || h.Type == TypeControl || h.Type == TypeItems || h.Type == TypeUpload {
 			return c.appended, errBacklog
 		}
 		if wait > 4*uint64(c.backlog) {

@@ -76,6 +76,7 @@ func examples(t testing.TB) map[string][]byte {
 		"an answer, failed": frameOf(items, nil, answer(0, call.Result{Err: call.NewError(call.NoMethod, "none")})),
 	}
 	maps.Copy(all, segmentExamples(t))
+	maps.Copy(all, exchangeExamples(t))
 	return all
 }
 

@@ -46,6 +46,8 @@ const (
 	TypeRelease Type = 24 // gives references to shared memory back
 	TypeUnlease Type = 25 // gives leased memory back
 	TypeDrop    Type = 26 // gives a kept result up
+	TypeUpload  Type = 27 // parts of an exchange, from its caller
+	TypeAllow   Type = 28 // widens the window of UPLOAD
 )
 
 // The flags of an END. FlagError says that the body is an error envelope, FlagReference that the node keeps the result and the
@@ -190,6 +192,15 @@ func appendCall(b []byte, route uint32, c *call.Call, left time.Duration, apart 
 			w := windowOf(c)
 			b = le.AppendUint32(b, w.Items)
 			b = le.AppendUint32(b, w.Bytes)
+		}
+		if x := c.Exchange; x != nil {
+			b = append(b, 4)
+			b = append(b, "http\x02\x00"...)
+			flags := byte(0)
+			if x.More {
+				flags = exchangeMore
+			}
+			b = append(b, x.Kind, flags)
 		}
 		if c.Lease != 0 {
 			b = append(b, 5)
@@ -351,6 +362,11 @@ func parseCallMeta(meta, body []byte, c *call.Call) (route uint32, left time.Dur
 			if c.Window.Items == 0 || c.Window.Bytes == 0 {
 				return 0, 0, errMeta
 			}
+		case "http":
+			if len(value) != 2 {
+				return 0, 0, errMeta
+			}
+			c.Exchange = &call.Exchange{Kind: value[0], More: value[1]&exchangeMore != 0}
 		case "lease":
 			if len(value) != 8 {
 				return 0, 0, errMeta
@@ -368,6 +384,9 @@ func parseCallMeta(meta, body []byte, c *call.Call) (route uint32, left time.Dur
 		case "reserve":
 			c.Mode = call.Reserve
 		}
+	}
+	if c.Exchange != nil && c.Window.Items == 0 {
+		return 0, 0, errMeta
 	}
 	if i.Request.IsZero() {
 		i.Request = call.NewID()

@@ -92,7 +92,7 @@ func FuzzItems(f *testing.F) {
 		defer a.Close()
 		defer b.Close()
 		p := NewPeer(NewLink(NewConn(a), Terms{MaxOut: int(limit) + 1}), nil)
-		in := &Incoming{peer: p, id: 1, out: newOutflow(call.Room)}
+		in := &Incoming{peer: p, id: 1, out: newOutflow(p, TypeItems, 1, call.Room)}
 		in.relayItems(body)
 		var sent []byte
 		for rest := p.conn.small.pending; len(rest) > 0; {

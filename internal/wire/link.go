@@ -44,6 +44,7 @@ type Terms struct {
 	Protocol int
 	Bulk     bool // a second connection carries large bodies
 	Segments bool // values may have several parts: buffers out of band, shared memory, kept results
+	HTTP     bool // the node may send exchanges
 	MaxIn    int  // bytes of the largest body that this side takes; 0 for MaxBody
 	MaxOut   int  // bytes of the largest body that the other side takes; 0 for MaxBody
 	Budget   int  // bytes of incomplete bodies that this side holds; 0 for MaxBody, at least MaxIn

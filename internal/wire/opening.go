@@ -25,13 +25,14 @@ const (
 
 // The features of a side. FeatureBulk: it can have a second connection, for large bodies. FeatureSegments: it takes
 // values in several parts, with buffers out of band, and results that the node keeps. FeatureArena: it can share memory
-// with the node. FeatureReady: the opening ends with a READY of the node, which can carry data that only a peer with the
+// with the node. FeatureHTTP: the node may send it HTTP requests. FeatureReady: the opening ends with a READY of the node, which can carry data that only a peer with the
 // token may have.
 const (
 	FeatureBulk     = "bulk"
 	FeatureSegments = "segments"
 	FeatureArena    = "arena"
 	FeatureReady    = "ready"
+	FeatureHTTP     = "http"
 )
 
 // The purposes of a connection, in the dialler's hello.
@@ -248,6 +249,7 @@ func negotiate(protocol int, mine, theirs []string, in, out int) Terms {
 		Protocol: protocol,
 		Bulk:     protocol >= 2 && slices.Contains(mine, FeatureBulk) && slices.Contains(theirs, FeatureBulk),
 		Segments: protocol >= 2 && slices.Contains(mine, FeatureSegments) && slices.Contains(theirs, FeatureSegments),
+		HTTP:     protocol >= 2 && slices.Contains(mine, FeatureHTTP) && slices.Contains(theirs, FeatureHTTP),
 		MaxIn:    in,
 		MaxOut:   out,
 	}

@@ -62,6 +62,7 @@ type Incoming struct {
 	id   uint64
 	size int      // bytes that count in Peer.inFlight
 	out  *outflow // nil if the call is no stream
+	up   *inflow  // of the parts of an exchange; nil for other calls
 
 	mu          sync.Mutex
 	ended       bool
@@ -176,6 +177,7 @@ type outgoing struct {
 	sink     call.Sink
 	pos      uint64
 	flow     *inflow     // nil if the call is no stream
+	up       *outflow    // of the parts of an exchange; nil for other calls
 	segments *segments   // nil if the arguments are in the frame
 	route    *BoundRoute // nil for a route that keeps its number, see Declare
 }
@@ -267,6 +269,7 @@ func (p *Peer) Serve() error {
 	p.mu.Unlock()
 	var b call.Batch
 	for _, o := range calls {
+		o.up.end()
 		o.segments.release()
 		o.sink.Complete(&b, p.connectionLost(o.pos))
 	}
@@ -316,6 +319,10 @@ func (p *Peer) Start(b *call.Batch, route uint32, c *call.Call, left time.Durati
 }
 
 func (p *Peer) start(b *call.Batch, w *BoundRoute, route uint32, c *call.Call, left time.Duration, sink call.Sink) (id uint64) {
+	if c.Exchange != nil && !p.conn.terms.HTTP {
+		sink.Complete(b, call.Result{Err: errNoHTTP})
+		return 0
+	}
 	var scratch [256]byte
 	var apart *segments
 	var err error
@@ -388,9 +395,15 @@ func (p *Peer) start(b *call.Batch, w *BoundRoute, route uint32, c *call.Call, l
 	if c.Items != nil {
 		o.flow = newInflow(p, id, c)
 	}
+	if c.Exchange != nil {
+		o.up = newOutflow(p, TypeUpload, id, call.Window{})
+	}
 	p.calls[id] = o
 	busy := len(p.calls) > 1
 	p.mu.Unlock()
+	if o.up != nil {
+		c.Exchange.Begun.Begin(o.up)
+	}
 	if b == nil {
 		p.conn.FlushSoon(busy)
 	} else {
@@ -418,6 +431,7 @@ func (p *Peer) Cancel(b *call.Batch, id uint64) {
 		if o.segments != nil {
 			o.segments.undo()
 		}
+		o.up.end()
 		o.sink.Complete(b, call.Result{Err: call.NewError(call.Cancelled, "the call was cancelled before it was sent")})
 		return
 	}
@@ -460,8 +474,13 @@ func (p *Peer) frame(b *call.Batch, h Header, meta, body []byte) error {
 		in := p.incoming[h.ID]
 		p.mu.Unlock()
 		if in != nil {
-			return in.addCredit(b, call.Window{Items: le.Uint32(meta), Bytes: le.Uint32(meta[4:])})
+			if in.out == nil {
+				return errors.New("credit for a call that is no stream")
+			}
+			return in.out.addCredit(b, windowIn(meta))
 		}
+	case TypeUpload, TypeAllow:
+		return p.onParts(b, h, meta, body)
 	case TypeRoute:
 		var r Route
 		if err := json.Unmarshal(body, &r); err != nil {
@@ -521,7 +540,10 @@ func (p *Peer) onCall(b *call.Batch, h Header, meta, body []byte) error {
 		in.Left, in.Deadline = left, time.Now().Add(left)
 	}
 	if in.Window.Items > 0 {
-		in.Items, in.out = in, newOutflow(in.Window)
+		in.Items, in.out = in, newOutflow(p, TypeItems, h.ID, in.Window)
+	}
+	if in.Exchange != nil {
+		in.up = newUploads(p, h.ID, in.Exchange)
 	}
 	p.mu.Lock()
 	if _, dup := p.incoming[h.ID]; dup {
@@ -576,6 +598,7 @@ func (p *Peer) onEnd(b *call.Batch, h Header, meta, body []byte) error {
 	} else {
 		payload, err := p.parseEnd(h.Flags, meta, body)
 		if err != nil {
+			o.up.end()
 			if ok { // this result is the last word that the caller gets
 				o.sink.Complete(b, call.Result{Err: call.NewError(call.ReplicaDied, "the answer does not parse: "+err.Error()), Lost: true})
 			}
@@ -584,6 +607,7 @@ func (p *Peer) onEnd(b *call.Batch, h Header, meta, body []byte) error {
 		r.Payload = payload
 	}
 	o.segments.release()
+	o.up.end()
 	if !ok {
 		r.Release()
 		return nil

@@ -26,7 +26,7 @@ func (in *Incoming) flushItems() *call.Error {
 	o := in.out
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	in.sendItems()
+	o.sendItems()
 	o.ended = true
 	return o.failed
 }
@@ -93,7 +93,7 @@ func (in *Incoming) Send(b *call.Batch, p call.Payload) *call.Error {
 	o.mu.Lock()
 	if !o.ended && o.failed == nil {
 		o.pending = call.AppendItem(o.pending, p)
-		in.sendItems()
+		o.sendItems()
 	}
 	o.mu.Unlock()
 	b.Touch(in.peer.conn)

@@ -161,6 +161,9 @@ func (s *segments) slot(kind call.SlotKind, cd call.Codec, key uint16, name stri
 
 // needsSegments returns true if arguments of a call are in several parts, in shared memory, or large enough to go there.
 func (p *Peer) needsSegments(c *call.Call) bool {
+	if c.Exchange != nil { // the head of a request is read at once
+		return false
+	}
 	if c.Encoded.Table != nil {
 		return len(c.Encoded.Shared) > 0 || p.memory != nil && len(c.Encoded.Body) >= SharedLeast
 	}

@@ -16,20 +16,26 @@ const creditLen = 8
 // also the size up to which the receiver copies a frame.
 const itemsFrame = 32 << 10
 
-// outflow is the producing end of a stream: the caller of the stream is on the other side.
+// outflow is the producing end of a row of items: of a stream, whose caller is on the other side, or of the parts that a caller sends
+// with an exchange (UPLOAD). Its frames have the type and the id that it is made with.
 type outflow struct {
+	peer *Peer
+	typ  Type // TypeItems or TypeUpload
+	id   uint64
+
 	mu           sync.Mutex
 	items, bytes int64 // the window: items and bytes that may still be sent
 	pending      []byte
 	writing      bool        // a goroutine is about to send the pending items
 	failed       *call.Error // the reason why items are missing, with which the stream ends
-	ended        bool        // the END is written, or is about to be
+	ended        bool        // the END is written or has come, or is about to be
+	asked        bool        // credit has come
 	source       call.Source // of a relayed stream, from its first items on
 	credited     chan struct{}
 }
 
-func newOutflow(w call.Window) *outflow {
-	return &outflow{items: int64(w.Items), bytes: int64(w.Bytes), credited: make(chan struct{}, 1)}
+func newOutflow(p *Peer, typ Type, id uint64, w call.Window) *outflow {
+	return &outflow{peer: p, typ: typ, id: id, items: int64(w.Items), bytes: int64(w.Bytes), credited: make(chan struct{}, 1)}
 }
 
 // Item sends an item of a method in this process. It is called on the goroutine of the method.
@@ -44,28 +50,9 @@ func (in *Incoming) Item(ctx context.Context, p call.Payload) bool {
 		o.mu.Unlock()
 		return false
 	}
-	o.mu.Lock()
-	for o.items <= 0 || o.bytes <= 0 {
-		o.mu.Unlock()
-		if !in.sendPending(ctx) {
-			return false
-		}
-		select {
-		case <-o.credited:
-		case <-ctx.Done():
-			return false
-		}
-		o.mu.Lock()
+	if !o.reserve(ctx, p) {
+		return false
 	}
-	if !in.fitsFrame(p) {
-		o.mu.Unlock()
-		if !in.sendPending(ctx) {
-			return false
-		}
-		o.mu.Lock()
-	}
-	o.items--
-	o.bytes -= int64(len(p.Data))
 	o.pending = call.AppendItem(o.pending, p)
 	full := len(o.pending) >= itemsFrame
 	begin := !full && !o.writing
@@ -75,30 +62,57 @@ func (in *Incoming) Item(ctx context.Context, p call.Payload) bool {
 	o.mu.Unlock()
 	switch {
 	case full:
-		if !in.sendPending(ctx) {
+		if !o.sendPending(ctx) {
 			return false
 		}
 	case begin:
 		// While the goroutine writes, the method produces the items of the next frame. So the size of a frame adapts to
 		// the speed of both, without a setting.
-		go in.writeItems(ctx)
+		go o.write(ctx)
 	}
 	return ctx.Err() == nil
 }
 
-// fitsFrame returns true if the item and the pending items fit into one frame. o.mu is held.
-func (in *Incoming) fitsFrame(p call.Payload) bool {
-	n := len(in.out.pending)
-	return n == 0 || n+call.ItemOverhead+len(p.Data) <= min(itemsFrame, in.peer.maxOut())
+// reserve waits until the window and the frame have room for an item, and takes the room. If it returns true, o.mu is held.
+func (o *outflow) reserve(ctx context.Context, p call.Payload) bool {
+	o.mu.Lock()
+	for o.items <= 0 || o.bytes <= 0 {
+		ended := o.ended
+		o.mu.Unlock()
+		if ended || !o.sendPending(ctx) {
+			return false
+		}
+		select {
+		case <-o.credited:
+		case <-ctx.Done():
+			return false
+		}
+		o.mu.Lock()
+	}
+	if !o.fits(p) {
+		o.mu.Unlock()
+		if !o.sendPending(ctx) {
+			return false
+		}
+		o.mu.Lock()
+	}
+	o.items--
+	o.bytes -= int64(len(p.Data))
+	return true
+}
+
+// fits returns true if the item and the pending items fit into one frame. o.mu is held.
+func (o *outflow) fits(p call.Payload) bool {
+	n := len(o.pending)
+	return n == 0 || n+call.ItemOverhead+len(p.Data) <= min(itemsFrame, o.peer.maxOut())
 }
 
 // sendItems appends the pending items to the connection as one frame. o.mu is held.
-func (in *Incoming) sendItems() {
-	o := in.out
+func (o *outflow) sendItems() {
 	if len(o.pending) == 0 {
 		return
 	}
-	if _, err := in.peer.conn.Append(Header{Type: TypeItems, ID: in.id}, nil, o.pending); err != nil {
+	if _, err := o.peer.conn.Append(Header{Type: o.typ, ID: o.id}, nil, o.pending); err != nil {
 		o.fail(err)
 	}
 	if len(o.pending) > maxCopied { // the connection refers to it
@@ -107,12 +121,11 @@ func (in *Incoming) sendItems() {
 	o.pending = o.pending[:0]
 }
 
-func (in *Incoming) writeItems(ctx context.Context) {
-	o := in.out
+func (o *outflow) write(ctx context.Context) {
 	o.mu.Lock()
 	for len(o.pending) > 0 {
 		o.mu.Unlock()
-		ok := in.sendPending(ctx)
+		ok := o.sendPending(ctx)
 		o.mu.Lock()
 		if !ok { // the END sends the rest, if the stream still counts
 			break
@@ -122,16 +135,30 @@ func (in *Incoming) writeItems(ctx context.Context) {
 	o.mu.Unlock()
 }
 
-// addCredit handles a CREDIT: the other side has read more items.
-func (in *Incoming) addCredit(b *call.Batch, w call.Window) error {
-	o := in.out
+// end notes that the other side takes no more items, and ends a wait for credit.
+func (o *outflow) end() {
 	if o == nil {
-		return errors.New("credit for a call that is no stream")
+		return
 	}
+	o.mu.Lock()
+	o.ended = true
+	o.mu.Unlock()
+	o.wake()
+}
+
+func (o *outflow) wake() {
+	select {
+	case o.credited <- struct{}{}:
+	default:
+	}
+}
+
+// addCredit handles a CREDIT or ALLOW: the other side has read more items.
+func (o *outflow) addCredit(b *call.Batch, w call.Window) error {
 	o.mu.Lock()
 	far := o.source
 	if far == nil {
-		o.items, o.bytes = o.items+int64(w.Items), o.bytes+int64(w.Bytes)
+		o.items, o.bytes, o.asked = o.items+int64(w.Items), o.bytes+int64(w.Bytes), true
 		if o.items > 1<<40 || o.bytes > 1<<50 { // more than any consumer can have read
 			o.mu.Unlock()
 			return errors.New("credit beyond all bounds")
@@ -142,26 +169,25 @@ func (in *Incoming) addCredit(b *call.Batch, w call.Window) error {
 		far.Credit(b, w)
 		return nil
 	}
-	select {
-	case o.credited <- struct{}{}:
-	default:
-	}
+	o.wake()
 	return nil
 }
 
-// inflow is the consuming end of a stream: the caller of the stream is on this side.
+// inflow is the consuming end of a row of items: of a stream, whose caller is on this side, or of the parts that come with an exchange.
 type inflow struct {
 	peer  *Peer
+	typ   Type // of the frames that widen the window: TypeCredit or TypeAllow
 	id    uint64
 	items call.Items
 
 	mu     sync.Mutex
 	window [2]int64 // items and bytes that may still come
+	rows   int      // of an exchange: the number of rows of parts that have not ended
 }
 
 func newInflow(p *Peer, id uint64, c *call.Call) *inflow {
 	w := windowOf(c)
-	return &inflow{peer: p, id: id, items: c.Items, window: [2]int64{int64(w.Items), int64(w.Bytes)}}
+	return &inflow{peer: p, typ: TypeCredit, id: id, items: c.Items, window: [2]int64{int64(w.Items), int64(w.Bytes)}}
 }
 
 // Credit lets the other side send more items and bytes.
@@ -173,31 +199,49 @@ func (f *inflow) Credit(b *call.Batch, w call.Window) {
 	var meta [creditLen]byte
 	le.PutUint32(meta[:], w.Items)
 	le.PutUint32(meta[4:], w.Bytes)
-	if _, err := f.peer.conn.Append(Header{Type: TypeCredit, ID: f.id}, meta[:]); err == nil {
+	if _, err := f.peer.conn.Append(Header{Type: f.typ, ID: f.id}, meta[:]); err == nil {
 		b.Touch(f.peer.conn)
 	}
 }
 
-// frame handles an ITEMS frame.
+// frame handles an ITEMS or UPLOAD frame.
 func (f *inflow) frame(b *call.Batch, body []byte) error {
 	f.mu.Lock()
 	for rest := body; ; {
 		p, r, ok := call.NextItem(rest)
-		if !ok || f.window[0] <= 0 || f.window[1] <= 0 {
+		if !ok {
 			f.mu.Unlock()
-			if !ok {
-				return errors.New("malformed items")
-			}
-			return errors.New("items beyond the window of a stream")
+			return errors.New("malformed items")
 		}
-		f.window[0]--
-		f.window[1] -= int64(len(p.Data))
+		if err := f.admit(p); err != nil {
+			f.mu.Unlock()
+			return err
+		}
 		if rest = r; len(rest) == 0 {
 			break
 		}
 	}
 	f.mu.Unlock()
 	f.items.Frame(b, f, body)
+	return nil
+}
+
+// admit counts one item. f.mu is held.
+func (f *inflow) admit(p call.Payload) error {
+	if f.typ == TypeAllow {
+		if f.rows == 0 || f.items == nil {
+			return errors.New("a part for a call that takes none")
+		}
+		if endsParts(p.Codec) {
+			f.rows--
+			return nil
+		}
+	}
+	if f.window[0] <= 0 || f.window[1] <= 0 {
+		return errors.New("items beyond the window of a stream")
+	}
+	f.window[0]--
+	f.window[1] -= int64(len(p.Data))
 	return nil
 }
 

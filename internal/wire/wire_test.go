@@ -554,13 +554,26 @@ func FuzzConn(f *testing.F) {
 	for _, c := range []call.Call{{Window: call.Room}, {Window: call.Room, Mode: call.Broadcast}, {Mode: call.Reserve}, {Lease: 3}} {
 		f.Add(append(frameOf(Header{Type: TypeCall, ID: 1}, special(f, c), []byte("abxyz")), frameOf(Header{Type: TypeCredit, ID: 1}, make([]byte, creditLen), nil)...))
 	}
+	exchanged := special(f, call.Call{Window: call.Room, Exchange: &call.Exchange{Kind: 1, More: true}})
+	f.Add(append(frameOf(Header{Type: TypeCall, ID: 1}, exchanged, []byte("abxyz")), upload(1, partOf(partBody, "a"), partOf(partLast, ""))...))
+	f.Add(append(allow(3, 1, 1), frameOf(Header{Type: TypeEnd, ID: 3}, []byte{0, 0}, nil)...))
 	f.Add(append(frameOf(Header{Type: TypeItems, ID: 2}, nil, itemsOf("a", "", "b")), frameOf(Header{Type: TypeEnd, ID: 2}, []byte{0, 0}, nil)...))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		a, b := pair(t)
-		p := newPeer(NewConn(a), &server{control: func(string, json.RawMessage) (any, error) { return nil, nil }})
+		s := &server{control: func(string, json.RawMessage) (any, error) { return nil, nil }}
+		s.call = func(b *call.Batch, in *Incoming) call.Canceler {
+			if in.Exchange == nil {
+				in.Complete(b, call.Result{Payload: call.Payload{Codec: call.Raw, Data: in.Encoded.Body}})
+				return nil
+			}
+			in.Parts(&collector{}).Credit(b, call.Window{Items: 2, Bytes: 10})
+			return cancelFunc(func(b *call.Batch, cause error) { in.Complete(b, call.Result{Err: call.FromCause(cause)}) })
+		}
+		p := NewPeer(NewLink(NewConn(a), Terms{HTTP: true}), s)
 		f := newFuture()
 		p.Start(nil, 0, raw(nil), 0, f)
 		_, stream, _ := streamed(p, call.Window{Items: 4, Bytes: 100})
+		_, _, exchanged, _ := exchange(p, call.Exchange{Kind: 1, More: true})
 		go func() {
 			b.Write(data)
 			b.CloseWrite()
@@ -574,5 +587,6 @@ func FuzzConn(f *testing.F) {
 		p.Serve()
 		<-f.done
 		<-stream.done
+		<-exchanged.done
 	})
 }

@@ -34,7 +34,8 @@ type application struct {
 	shown       shown                      // the state that users see, which depends on the deployments
 	startError  string                     // of a start that was given up since the last deploy
 	rolledBack  string                     // the revision whose start was given up, if the one before runs again
-	cause       uint64                     // the newest event of a deployment since the last one of the application
+	progress    uint64                     // the newest event of a deployment since the last event of the application
+	target      uint64                     // the newest event by which its target has changed
 	deleted     bool
 	left        context.Context // of a deleted application: the time that its replicas have to finish
 	failure     error           // why the first revision failed to start

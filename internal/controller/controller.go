@@ -160,6 +160,7 @@ func (c *Controller) applyLocked(now time.Time) (wake time.Time, behind []*repli
 	if until := c.workers.Hold(now); !until.IsZero() {
 		return until, nil
 	}
+	c.noteLocked() // before the actions, which events may cause
 	targets, observed, history := c.observeLocked()
 	actions, wake := planner.Plan(targets, observed, history, now)
 do:

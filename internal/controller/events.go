@@ -23,17 +23,39 @@ func (c *Controller) fire(o helvetype.Object, from states.State, event states.Ev
 	return ev, true
 }
 
-// fireLocked changes the state of a replica by an event. cause is the event that led to this one; 0 for the replica's last one.
-func (r *replica) fireLocked(event states.Event, facts states.Facts, cause uint64, inputs map[string]string) {
-	if cause == 0 {
-		cause = r.lastEvent
-	}
+// fireLocked changes the state of a replica by an event.
+func (r *replica) fireLocked(event states.Event, facts states.Facts, inputs map[string]string) {
+	cause := r.causeLocked(event)
 	o := helvetype.Object{Kind: helvetype.KindReplica, App: r.dep.app.name, Deployment: r.dep.name, Replica: r.id}
 	if ev, ok := r.dep.app.c.fire(o, states.State(r.state), event, facts, cause, inputs); ok {
 		r.state, r.lastEvent = helvetype.ReplicaState(ev.To), ev.ID
-		r.dep.cause = ev.ID
+		switch event {
+		case states.Ready, states.Stopped:
+			r.dep.progress = ev.ID
+		case states.Stop, states.Replace, states.Died, states.StartFailed, states.Lost:
+			r.dep.loss = ev.ID
+		}
 		r.recordLocked(ev.Reason, ev.Message)
 	}
+}
+
+// causeLocked is the id of the event that leads to an event of a replica; 0 where no event does. For example, a replica is ready because it was
+// started, and a health check that fails, the end of a process, and an error of a constructor are no consequence of another event.
+func (r *replica) causeLocked(event states.Event) uint64 {
+	switch event {
+	case states.Restart:
+		return r.before.event
+	case states.Start, states.Stop:
+		return r.dep.target
+	case states.Ready:
+		return r.lastEvent
+	case states.Stopped:
+		if r.state == helvetype.ReplicaStopping {
+			return r.lastEvent
+		}
+		return r.dep.target // the start was given up
+	}
+	return 0
 }
 
 // exitInputs are the facts of the end of a process.
@@ -65,12 +87,17 @@ func (c *Controller) moveLocked(s *shown, o helvetype.Object, event states.Event
 	return ev.ID
 }
 
-// noteLocked brings the states of all deployments and applications up to date. The event of a deployment names the newest of its
-// replicas' events as its cause, and that of an application the newest of its deployments'. For example: a replica dies (event 7), so its
-// deployment is UNHEALTHY (event 8, cause 7), so its application is UNHEALTHY (event 9, cause 8).
+// noteLocked brings the states of all deployments and applications up to date. An event of a deployment names the event of its replicas that led
+// to it, and an event of an application that of its deployments. For example: a replica dies (event 7), so its deployment is UNHEALTHY
+// (event 8, cause 7), so its application is UNHEALTHY (event 9, cause 8). The other way round, a change of the target goes from the application to
+// its deployments and to their replicas: the application is DELETING (event 20), so its deployment is UPDATING (event 21, cause 20), so its
+// replica stops (event 22, cause 21).
 func (c *Controller) noteLocked() {
 	for _, name := range slices.Sorted(maps.Keys(c.apps)) {
 		a := c.apps[name]
+		if event := a.factsLocked().Event(); targets(event) && a.shown.state != states.State(a.status) {
+			a.noteLocked(event, a.factsLocked().Facts())
+		}
 		for _, dep := range slices.Sorted(maps.Keys(a.deployments)) {
 			a.deployments[dep].noteLocked()
 		}
@@ -84,21 +111,61 @@ func (d *deployment) noteLocked() {
 	d.moveLocked(facts.Event(), facts.Facts(), facts.Ready)
 }
 
+// targets says that an event of an application or a deployment is a change of its target.
+func targets(event states.Event) bool {
+	switch event {
+	case states.Deploy, states.ScaleUp, states.ScaleDown, states.Delete:
+		return true
+	}
+	return false
+}
+
 // moveLocked changes the state of a deployment by an event.
 func (d *deployment) moveLocked(event states.Event, facts states.Facts, ready int) {
-	id := d.app.c.moveLocked(&d.shown, helvetype.Object{Kind: helvetype.KindDeployment, App: d.app.name, Deployment: d.name}, event, facts, d.cause,
+	var cause uint64
+	switch event {
+	case states.Deploy, states.Delete:
+		cause = d.app.target
+	case states.ScaleUp, states.ScaleDown: // of the target itself
+	case states.Failed, states.StartFailed, states.GiveUp:
+		cause = d.failure
+	case states.Missing:
+		cause = d.loss
+	default:
+		cause = d.progress
+	}
+	id := d.app.c.moveLocked(&d.shown, helvetype.Object{Kind: helvetype.KindDeployment, App: d.app.name, Deployment: d.name}, event, facts, cause,
 		map[string]string{"ready": strconv.Itoa(ready), "wanted": strconv.Itoa(d.wanted)})
-	if id != 0 {
-		d.app.cause, d.cause = id, 0
+	if id == 0 {
+		return
+	}
+	d.lastEvent, d.app.progress = id, id
+	d.progress, d.failure, d.loss = 0, 0, 0 // they cause one event
+	if targets(event) {
+		d.target = id
 	}
 }
 
 // noteLocked changes the state of an application by an event.
 func (a *application) noteLocked(event states.Event, facts states.Facts) {
-	id := a.c.moveLocked(&a.shown, helvetype.Object{Kind: helvetype.KindApplication, App: a.name}, event, facts, a.cause,
+	var cause uint64
+	switch event {
+	case states.Deploy, states.Delete: // of the target itself
+	case states.DepMissing, states.DepUnhealthy, states.DepFailed, states.GiveUp:
+		if d := a.deployments[a.factsLocked().Worst()]; d != nil {
+			cause = d.lastEvent
+		}
+	default:
+		cause = a.progress
+	}
+	id := a.c.moveLocked(&a.shown, helvetype.Object{Kind: helvetype.KindApplication, App: a.name}, event, facts, cause,
 		map[string]string{"revision": fmt.Sprint(a.current.number)})
-	if id != 0 {
-		a.cause = 0
+	if id == 0 {
+		return
+	}
+	a.progress = 0
+	if targets(event) {
+		a.target = id
 	}
 }
 

@@ -62,9 +62,9 @@ func (c *Controller) startLocked(d *deployment, now time.Time) {
 	r.order = d.failures.Start()
 	r.before = r.of.takePlaceLocked()
 	if x := r.before.exit; x != nil {
-		r.fireLocked(states.Restart, states.Facts{Otherwise: "it takes the place of " + x.Replica}, r.before.event, nil)
+		r.fireLocked(states.Restart, states.Facts{Otherwise: "it takes the place of " + x.Replica}, nil)
 	} else {
-		r.fireLocked(states.Start, states.Facts{}, 0, nil)
+		r.fireLocked(states.Start, states.Facts{}, nil)
 	}
 	c.launchLocked(r, nil)
 }
@@ -272,7 +272,7 @@ func (c *Controller) ready(r *replica) bool {
 		r.of.config.Accept(trial)
 	}
 	if r.state == helvetype.ReplicaStarting || r.state == helvetype.ReplicaRecovering {
-		r.fireLocked(states.Ready, states.Facts{}, 0, nil)
+		r.fireLocked(states.Ready, states.Facts{}, nil)
 		r.routed = r.running
 		r.running.Serve(true)
 		r.of.ran = true
@@ -338,7 +338,7 @@ func (c *Controller) startFailed(r *replica, err error) {
 	if r.of == d.now {
 		r.leavePlaceLocked(exit)
 		d.failures.StartFailed(r.order, time.Now())
-		d.noteFailureLocked(err)
+		d.noteFailureLocked(r, err)
 	}
 	silent := d.app.failure != nil || d.app.status == helvetype.ApplicationDeploying && !r.of.retries() || // Deploy returns it
 		d.app.endingLocked() // the start was given up
@@ -374,7 +374,7 @@ func (c *Controller) died(r *replica) {
 	if ending.FirstOfDeployment && r.of == d.now { // one crash is one failure, however many replicas it took with it
 		d.failures.Forgive(time.Since(r.startedAt))
 		d.failures.ReplicaFailed(r.order, time.Now())
-		d.noteFailureLocked(errors.New(reason))
+		d.noteFailureLocked(r, errors.New(reason))
 	}
 	text := exit.Reason
 	if ending.First { // the last lines are said once for all replicas of a worker
@@ -394,7 +394,7 @@ func (c *Controller) died(r *replica) {
 // forgetLocked removes the record of a replica that is gone, by the event that ended it.
 func (c *Controller) forgetLocked(r *replica, event states.Event, facts states.Facts, inputs map[string]string) {
 	if r.dep.replicas[r.id] == r {
-		r.fireLocked(event, facts, 0, inputs)
+		r.fireLocked(event, facts, inputs)
 	}
 	if r.running != nil {
 		serving.BaseOf(r.running).End(call.NewError(helvetype.ReasonReplicaUnavailable, fmt.Sprintf("replica %s was gone before the call was sent", r.id)))
@@ -435,7 +435,7 @@ func (c *Controller) endLocked(r *replica, event states.Event, facts states.Fact
 	if r.state != helvetype.ReplicaRunning { // a starting one is stopped when it is ready and still too many
 		return
 	}
-	r.fireLocked(event, facts, 0, nil)
+	r.fireLocked(event, facts, nil)
 	d, running, grace := r.dep, r.running, r.of.definition.Options.GracefulShutdownTimeout
 	base := serving.BaseOf(running)
 	running.Serve(false)

@@ -57,16 +57,24 @@ type deployment struct {
 	lastErr  error
 	message  string // of the last failure
 	shown    shown
-	cause    uint64 // the newest event of a replica since the last one of the deployment
 	gaveUp   bool
 	dropped  bool     // its application does not have it any more
 	dynamic  []string // deployments whose handles its replicas asked for
 	departed telemetry.Departed[host.Replica]
 	configs  int // numbers of user configs that were given out
+
+	// Ids of events, for the causes of others. The first three are the newest since the last event of the deployment.
+	progress  uint64 // a replica was ready, or has stopped
+	failure   uint64 // a replica failed: the failure that message tells of
+	loss      uint64 // a replica went out of service
+	lastEvent uint64 // that changed the state of the deployment
+	target    uint64 // by which its target has changed
 }
 
-// noteFailureLocked notes the error of a replica that failed, for the status and for giving up.
-func (d *deployment) noteFailureLocked(err error) { d.lastErr, d.message = err, err.Error() }
+// noteFailureLocked notes the error of a replica that failed, for the status and for giving up. The event of the failure is the replica's last.
+func (d *deployment) noteFailureLocked(r *replica, err error) {
+	d.lastErr, d.message, d.failure = err, err.Error(), r.lastEvent
+}
 
 // deploymentRevision is a deployment as one revision has it.
 type deploymentRevision struct {
@@ -168,6 +176,8 @@ func (e *deploymentRevision) inherit(last *deploymentRevision) {
 // replicas of the revision before may call them.
 func (a *application) adoptLocked(r *revision) {
 	a.previous, a.current = a.current, r
+	a.status, a.startError, a.rolledBack, a.since = helvetype.ApplicationDeploying, "", "", time.Now()
+	a.noteLocked(states.Deploy, states.Facts{})
 	for _, s := range r.def.Graph.Deployments {
 		e := r.deployment(s)
 		d := a.deployments[s.Name]
@@ -189,8 +199,6 @@ func (a *application) adoptLocked(r *revision) {
 			r.def.Bound(s.Name, d.serving)
 		}
 	}
-	a.status, a.startError, a.rolledBack, a.since = helvetype.ApplicationDeploying, "", "", time.Now()
-	a.noteLocked(states.Deploy, states.Facts{})
 }
 
 // forgetFailuresLocked is for a deployment that changes to another revision: failures of the former say nothing about the new one.

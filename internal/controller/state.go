@@ -83,7 +83,7 @@ func (c *Controller) takeOverLocked(w host.WorkerRecord, r *revision, former []s
 		}
 		t.Replicas[sr.ID] = sr.Deployment
 		recovered[sr.ID] = c.newReplicaLocked(d, sr.ID, time.Now())
-		recovered[sr.ID].fireLocked(states.Recover, states.Facts{}, 0, nil)
+		recovered[sr.ID].fireLocked(states.Recover, states.Facts{}, nil)
 	}
 	if len(w.Replicas) > 0 && len(t.Replicas) == 0 {
 		c.workers.Dismiss(w.ID, "none of its replicas is wanted any more")
@@ -102,7 +102,7 @@ func (c *Controller) takeOverLocked(w host.WorkerRecord, r *revision, former []s
 			return false
 		}
 		u := c.newReplicaLocked(d, id, time.Now())
-		u.fireLocked(states.Recover, states.Facts{}, 0, nil)
+		u.fireLocked(states.Recover, states.Facts{}, nil)
 		c.launchLocked(u, w)
 		return true
 	}

@@ -87,16 +87,11 @@ func (c *Controller) replaceLocked(r *replica, err error) {
 	}
 	c.log.Error("replica is unhealthy, starting another", "app", d.app.name, "deployment", d.name, "replica", r.id, "error", err)
 	d.failures.Forgive(time.Since(r.startedAt))
+	c.endLocked(r, states.Replace, states.Facts{Error: err.Error()})
 	r.leavePlaceLocked(&helvetype.Exit{Replica: r.id, Reason: err.Error(), Code: -1, At: time.Now()})
 	if r.of == d.now {
 		d.failures.ReplicaFailed(r.order, time.Now())
-		d.noteFailureLocked(err)
-	}
-	c.endLocked(r, states.Replace, states.Facts{Error: err.Error()})
-	for i := range r.of.openPlaces { // the place was left before the event
-		if p := &r.of.openPlaces[i]; p.exit.Replica == r.id {
-			p.event = r.lastEvent
-		}
+		d.noteFailureLocked(r, err)
 	}
 	c.Wake()
 }

@@ -105,18 +105,25 @@ func unscaled(s State) State {
 	return s
 }
 
-// worst gives the state of the worst deployment. at is the worst of the deployments that have a message.
-func (f ApplicationFacts) worst() (state State, at DeploymentView) {
+// worst gives the state and the name of the worst deployment; the name is "" if all are HEALTHY. The result at is the worst of the deployments
+// that have a message.
+func (f ApplicationFacts) worst() (state State, name string, at DeploymentView) {
 	state = depHealthy
 	for _, d := range slices.SortedFunc(slices.Values(f.Deployments), func(a, b DeploymentView) int { return strings.Compare(a.Name, b.Name) }) {
 		if d.Leaving || badness(d.State) <= badness(state) {
 			continue
 		}
-		if state = unscaled(d.State); d.Message != "" {
+		if state, name = unscaled(d.State), d.Name; d.Message != "" {
 			at = d
 		}
 	}
-	return state, at
+	return state, name, at
+}
+
+// Worst is the name of the deployment that the state of the application comes from, "" if all are HEALTHY.
+func (f ApplicationFacts) Worst() string {
+	_, name, _ := f.worst()
+	return name
 }
 
 // Event is the event that the facts amount to. An application that runs follows its worst deployment: for example, of two
@@ -130,7 +137,7 @@ func (f ApplicationFacts) Event() Event {
 	case helvetype.ApplicationDeleting:
 		return Delete
 	}
-	switch state, _ := f.worst(); {
+	switch state, _, _ := f.worst(); {
 	case state == depFailed:
 		return DepFailed
 	case state == depUnhealthy:
@@ -153,6 +160,6 @@ func (f ApplicationFacts) Facts() Facts {
 	case GiveUp, RollBack:
 		return Facts{Error: f.Error, Revision: f.RolledBack}
 	}
-	_, at := f.worst()
+	_, _, at := f.worst()
 	return Facts{Error: at.Message, Deployment: at.Name, Otherwise: own}
 }

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -257,6 +259,41 @@ func TestStatusShowsDrains(t *testing.T) {
 	}
 	if err := <-closed; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestStartsOutliveReplicas: the starts of replicas that are gone stay in the metrics, one by one and in the sum of the deployment.
+func TestStartsOutliveReplicas(t *testing.T) {
+	t.Setenv(worker.RuntimeDirEnv, t.TempDir())
+	ctx := admin.WithMetrics(t.Context(), nodeMetrics)
+	s, err := helve.Config{Admin: adminPrivate}.Run(ctx, buildGreeter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close(context.Background()) //nolint:errcheck // nothing runs
+	if err := s.Deploy(t.Context(), buildGreeter); err != nil { // a deploy in this process replaces the replicas
+		t.Fatal(err)
+	}
+	socket := worker.AdminSockets("")[0]
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}}
+	resp, err := client.Get("http://localhost/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`replica="Greeter#001"} 1`, `replica="Greeter#002"} 1`, `replica="Greeter#003"} 1`, `replica="Greeter#004"} 1`} {
+		if want = `ray_serve_deployment_replica_starts_total{application="greeting",deployment="Greeter",` + want + "\n"; !strings.Contains(string(b), want) {
+			t.Errorf("no %s in %s", want, b)
+		}
+	}
+	if want := `helve_deployment_replica_starts_total{application="greeting",deployment="Greeter"} 4` + "\n"; !strings.Contains(string(b), want) {
+		t.Errorf("no %s in %s", want, b)
 	}
 }
 

@@ -29,9 +29,9 @@ func (c *Controller) Metrics() telemetry.Snapshot {
 }
 
 func (d *deployment) metricsLocked(status helvetype.DeploymentStatus) telemetry.Deployment {
-	m := telemetry.Deployment{Name: d.name, State: status.Status, Wanted: d.wanted, Queued: d.serving.Router.Queued(), Calls: d.departed.Total()}
+	m := telemetry.Deployment{Name: d.name, State: status.Status, Wanted: d.wanted, Queued: d.serving.Router.Queued(), Calls: d.departed.Total(), Starts: d.starts}
 	add := func(id string, running host.Replica, state helvetype.ReplicaState) {
-		r := telemetry.Replica{ID: id, State: state}
+		r := telemetry.Replica{ID: id, State: state, Started: state != helvetype.ReplicaStarting && state != helvetype.ReplicaRecovering}
 		if running != nil {
 			r.Running, r.Calls = running.Running(), running.Counts()
 			r.Healthy = state == helvetype.ReplicaRunning && running.Process().Unresponsive == nil

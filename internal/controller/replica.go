@@ -276,6 +276,7 @@ func (c *Controller) ready(r *replica) bool {
 		r.routed = r.running
 		r.running.Serve(true)
 		r.of.ran = true
+		d.starts++
 		d.failures.Ready()
 		if c.readier != nil {
 			close(c.readier)
@@ -393,13 +394,14 @@ func (c *Controller) died(r *replica) {
 
 // forgetLocked removes the record of a replica that is gone, by the event that ended it.
 func (c *Controller) forgetLocked(r *replica, event states.Event, facts states.Facts, inputs map[string]string) {
+	served := r.state == helvetype.ReplicaRunning || r.state == helvetype.ReplicaStopping
 	if r.dep.replicas[r.id] == r {
 		r.fireLocked(event, facts, inputs)
 	}
 	if r.running != nil {
 		serving.BaseOf(r.running).End(call.NewError(helvetype.ReasonReplicaUnavailable, fmt.Sprintf("replica %s was gone before the call was sent", r.id)))
 	}
-	if r.dep.replicas[r.id] == r && r.running != nil {
+	if r.dep.replicas[r.id] == r && served {
 		r.dep.departed.Add(r.running)
 	}
 	delete(r.dep.replicas, r.id)

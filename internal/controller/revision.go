@@ -61,7 +61,8 @@ type deployment struct {
 	dropped  bool     // its application does not have it any more
 	dynamic  []string // deployments whose handles its replicas asked for
 	departed telemetry.Departed[host.Replica]
-	configs  int // numbers of user configs that were given out
+	starts   uint64 // how often a replica became ready
+	configs  int    // numbers of user configs that were given out
 
 	// Ids of events, for the causes of others. The first three are the newest since the last event of the deployment.
 	progress  uint64 // a replica was ready, or has stopped

@@ -59,6 +59,7 @@ var ( //nolint:gochecknoglobals // constants
 	open       = desc(prefix+"serve_num_ongoing_http_requests", "HTTP requests that are not answered yet.", "node_id", "node_ip_address")
 	proxies    = desc(prefix+"serve_proxy_status", "1 while the HTTP ingress serves.", "node_id", "node_ip_address")
 
+	ready  = desc("helve_deployment_replica_starts_total", "Replicas of the deployment that have become ready, also those that are gone.", "application", "deployment")
 	late   = desc("helve_deployment_late_calls_total", "Calls that returned after the end of their context, and kept their callers waiting.", "application", "deployment")
 	lost   = desc("helve_deployment_failed_calls_total", "Calls of all replicas of the deployment that have failed, also of those that are gone.", "application", "deployment")
 	shared = desc("helve_shared_memory_bytes", "Shared memory for large values, by what it is used for.", "application", "use")
@@ -71,7 +72,7 @@ type collector struct{ source Source }
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		requests, failures, latency, processing, healthy, starts, queued, ongoing, routed, wanted, deployment, app, answered, refused, answering, open, proxies, late, lost, shared, events, info,
+		requests, failures, latency, processing, healthy, starts, queued, ongoing, routed, wanted, deployment, app, answered, refused, answering, open, proxies, ready, late, lost, shared, events, info,
 	} {
 		ch <- d
 	}
@@ -117,6 +118,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			gauge(queued, float64(d.Queued), a.Name, d.Name)
 			count(routed, d.Calls.Started, a.Name, d.Name, a.Route)
 			count(lost, d.Calls.Failed, a.Name, d.Name)
+			count(ready, d.Starts, a.Name, d.Name)
 			count(late, d.Calls.Late, a.Name, d.Name)
 			running := 0
 			for _, r := range d.Replicas {
@@ -125,6 +127,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 				count(requests, r.Calls.Started, labels...)
 				count(failures, r.Calls.Failed, labels...)
 				ch <- histogram(latency, r.Calls, labels...)
+				if r.Started {
+					count(starts, 1, a.Name, d.Name, r.ID)
+				}
 				if r.State == "" {
 					continue
 				}
@@ -134,9 +139,6 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 					well = 1
 				}
 				gauge(healthy, well, a.Name, d.Name, r.ID)
-				if r.State != helvetype.ReplicaStarting {
-					count(starts, 1, a.Name, d.Name, r.ID)
-				}
 			}
 			gauge(ongoing, float64(running), a.Name, d.Name)
 		}

@@ -53,9 +53,9 @@ func example() source {
 	return source{Version: "1.2.3", HTTP: "http://127.0.0.1:8000", Events: 9, Requests: requests, Ongoing: 4, Applications: []telemetry.Application{{
 		Name: "app", Route: "/", State: helvetype.ApplicationRunning, SharedMemory: &helvetype.SharedMemory{Size: 1 << 20, Leased: 3 << 16},
 		Deployments: []telemetry.Deployment{{
-			Name: "D", State: helvetype.DeploymentUnhealthy, Wanted: 2, Queued: 5, Calls: total, Replicas: []telemetry.Replica{
-				{ID: "D#001", State: helvetype.ReplicaRunning, Healthy: true, Running: 1, Calls: fast.Counts()},
-				{ID: "D#000", Calls: gone},
+			Name: "D", State: helvetype.DeploymentUnhealthy, Wanted: 2, Queued: 5, Starts: 7, Calls: total, Replicas: []telemetry.Replica{
+				{ID: "D#001", State: helvetype.ReplicaRunning, Started: true, Healthy: true, Running: 1, Calls: fast.Counts()},
+				{ID: "D#000", Started: true, Calls: gone},
 				{ID: "D#002", State: helvetype.ReplicaStarting},
 			},
 		}},

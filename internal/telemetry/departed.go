@@ -41,7 +41,7 @@ const (
 	departuresMax = 32
 )
 
-// Add notes a replica that is gone.
+// Add notes a replica that was ready once and is gone.
 func (d *Departed[R]) Add(r R) {
 	d.leaving = append(d.leaving, r)
 	d.Settle()
@@ -71,7 +71,7 @@ func (d *Departed[R]) Leaving() []R { return d.leaving }
 func (d *Departed[R]) Newest() (all []Replica) {
 	for _, r := range d.newest {
 		if time.Since(r.at) < departureTime {
-			all = append(all, Replica{ID: r.id, Calls: r.counts})
+			all = append(all, Replica{ID: r.id, Started: true, Calls: r.counts})
 		}
 	}
 	return all

@@ -26,6 +26,7 @@ type Deployment struct {
 	State    helvetype.DeploymentState
 	Wanted   int // replicas
 	Queued   int
+	Starts   uint64 // how often a replica became ready
 	Calls    Counts
 	Replicas []Replica
 }
@@ -34,6 +35,7 @@ type Deployment struct {
 type Replica struct {
 	ID      string
 	State   helvetype.ReplicaState // "" for a replica that is gone
+	Started bool // the replica was ready once
 	Healthy bool
 	Running int // calls
 	Calls   Counts

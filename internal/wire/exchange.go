@@ -29,7 +29,9 @@ const (
 // kindWebSocket is the kind of an exchange whose parts always follow.
 const kindWebSocket = 2
 
-func endsParts(kind call.Codec) bool { return kind == partLast || kind == partBroken || kind == partClose }
+func endsParts(kind call.Codec) bool {
+	return kind == partLast || kind == partBroken || kind == partClose
+}
 
 // newUploads makes the receiving end of the parts of a call. A call that announced none takes none.
 func newUploads(p *Peer, id uint64, x *call.Exchange) *inflow {

@@ -25,8 +25,8 @@ const (
 
 // The features of a side. FeatureBulk: it can have a second connection, for large bodies. FeatureSegments: it takes
 // values in several parts, with buffers out of band, and results that the node keeps. FeatureArena: it can share memory
-// with the node. FeatureHTTP: the node may send it HTTP requests. FeatureReady: the opening ends with a READY of the node, which can carry data that only a peer with the
-// token may have.
+// with the node. FeatureReady: the opening ends with a READY of the node, which can carry data that only a peer with the
+// token may have. FeatureHTTP: the node may send it HTTP requests.
 const (
 	FeatureBulk     = "bulk"
 	FeatureSegments = "segments"

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"time"
+
+	"github.com/helve-serve/helve/bench/peer"
 )
 
 func mallocs() uint64   { return memory().Mallocs }
@@ -30,20 +32,20 @@ func (b *bench) inProcess(role string, count func() uint64) func() (sample, erro
 		if err != nil {
 			return sample{}, err
 		}
-		serve := listenWire
+		serve := peer.ListenWire
 		if role == "grpc" {
-			serve = listenGRPC
+			serve = peer.ListenGRPC
 		}
-		l, err := serve(overUnix, filepath.Join(dir, role))
+		l, err := serve(peer.Unix, filepath.Join(dir, role))
 		if err != nil {
 			return sample{}, err
 		}
 		defer l.Close()
-		p, err := dialPeer(b.ctx, role, end{kind: overUnix, addr: l.Addr().String()})
+		p, err := peer.Dial(b.ctx, role, peer.End{Kind: peer.Unix, Addr: l.Addr().String()})
 		if err != nil {
 			return sample{}, err
 		}
-		defer p.close()
+		defer p.Close()
 		return b.counted(echoing(p, []byte(payload)), func(context.Context) (uint64, error) { return count(), nil })
 	}
 }

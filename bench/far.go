@@ -6,12 +6,13 @@ import (
 	"sync/atomic"
 
 	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/bench/peer"
 )
 
 // Far is in a Go worker. There is one of it.
 type Far struct {
-	*holder
-	made atomic.Int64
+	holder *peer.Holder
+	made   atomic.Int64
 }
 
 func (*Far) Echo(_ context.Context, s string) (string, error) { return s, nil }
@@ -20,7 +21,7 @@ func (*Far) Echo(_ context.Context, s string) (string, error) { return s, nil }
 func (f *Far) Items(_ context.Context, n int) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		for range n {
-			if !yield(item, nil) {
+			if !yield(peer.Item, nil) {
 				return
 			}
 		}
@@ -40,14 +41,14 @@ func (f *Far) Flood(_ context.Context, size int) iter.Seq2[[]byte, error] {
 func (f *Far) Made(context.Context, helve.None) (int64, error) { return f.made.Load(), nil }
 
 func (f *Far) Hold(ctx context.Context, _ helve.None) (helve.None, error) {
-	f.hold(ctx)
+	f.holder.Hold(ctx)
 	return helve.None{}, ctx.Err()
 }
 
 func (f *Far) Held(ctx context.Context, _ helve.None) (helve.None, error) {
-	return helve.None{}, f.held(ctx)
+	return helve.None{}, f.holder.Held(ctx)
 }
-func (f *Far) Ended(ctx context.Context, _ helve.None) (int, error) { return f.ended(ctx) }
+func (f *Far) Ended(ctx context.Context, _ helve.None) (int, error) { return f.holder.Ended(ctx) }
 
 // Mallocs and Heap are of the worker's process.
 func (*Far) Mallocs(context.Context, helve.None) (uint64, error) { return mallocs(), nil }
@@ -55,7 +56,7 @@ func (*Far) Heap(context.Context, helve.None) (float64, error)   { return heapBy
 
 func buildFar() (*helve.App, error) {
 	app := helve.NewApp("far")
-	h := helve.Deploy(app, "Far", func(context.Context) (*Far, error) { return &Far{holder: newHolder()}, nil },
+	h := helve.Deploy(app, "Far", func(context.Context) (*Far, error) { return &Far{holder: peer.NewHolder()}, nil },
 		helve.Options{MaxOngoingRequests: new(1000), Isolation: helve.Process})
 	app.Ingress(helve.MethodOf(h, (*Far).Echo))
 	helve.StreamOf(h, (*Far).Items) // as the graph of an application does that uses it: the worker needs no reflection for an item
@@ -94,7 +95,7 @@ func (f *far) cancelled(ctx context.Context) (float64, error) {
 	call := func(m helve.Method[helve.None, helve.None]) caller {
 		return func(ctx context.Context) error { _, err := m.Call(ctx, helve.None{}); return err }
 	}
-	return cancelTime(ctx, call(f.hold), call(f.held), func(ctx context.Context) (int, error) {
+	return peer.CancelTime(ctx, call(f.hold), call(f.held), func(ctx context.Context) (int, error) {
 		return f.ended.Call(ctx, helve.None{})
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/bench/peer"
 )
 
 // Blob makes, passes on and looks at large values.
@@ -86,7 +87,7 @@ func (l *blobs) echoing(data []byte) caller {
 		if err != nil {
 			return err
 		}
-		return checkSize(data, out)
+		return peer.CheckSize(data, out)
 	}
 }
 
@@ -102,33 +103,14 @@ func (l *blobs) chain(size int, opts ...helve.CallOption) caller {
 		if err != nil {
 			return err
 		}
-		return checkCount(size, n)
-	}
-}
-
-// chain is the same with a caller that gets every value.
-func (p grpcPeer) chain(size int) caller {
-	return func(ctx context.Context) error {
-		made, err := p.call(ctx, "Make", numbered(size))
-		if err != nil {
-			return err
-		}
-		echoed, err := p.call(ctx, "Echo", made)
-		if err != nil {
-			return err
-		}
-		n, err := p.call(ctx, "Size", echoed)
-		if err != nil {
-			return err
-		}
-		return checkCount(size, number(n))
+		return peer.CheckCount(size, n)
 	}
 }
 
 // largeRows send values of 1 MB and 10 MB, by whichever way values of that size take.
 func largeRows(b *bench) (rows []measurement) {
 	s := b.servers()
-	grpc := s.peer("grpc", overUnix)
+	grpc := s.peer("grpc", peer.Unix)
 	worker := sync.OnceValues(func() (*blobs, error) { return blobsOf[*Blob](b, "blobs", buildBlobs) })
 	python := sync.OnceValues(func() (*blobs, error) { return blobsOf[pyBlob](b, "pyblobs", buildPythonBlobs) })
 	pair := sync.OnceValues(b.python)
@@ -146,11 +128,11 @@ func largeRows(b *bench) (rows []measurement) {
 		echo := func(l *blobs) caller { return l.echoing(make([]byte, size)) }
 		byValue := func(l *blobs) caller { return l.chain(size) }
 		byReference := func(l *blobs) caller { return l.chain(size, helve.ByReference) }
-		raw := s.raw(overUnix, size)
+		raw := s.raw(peer.Unix, size)
 		add := func(name string, ours, reference func() (sample, error)) {
 			rows = append(rows, measurement{name: fmt.Sprintf("%d MB %s", mb, name), measure: b.once(ours, reference).row(latencyText, p50)})
 		}
-		echoes := b.once(timed(worker, echo), of(grpc, func(p peer) (sample, error) { return b.timedLoop(1, b.length/2, echoing(p, make([]byte, size))) }))
+		echoes := b.once(timed(worker, echo), of(grpc, func(p peer.Client) (sample, error) { return b.timedLoop(1, b.length/2, echoing(p, make([]byte, size))) }))
 		rows = append(rows,
 			measurement{name: fmt.Sprintf("%d MB echo, Go worker / grpc-go", mb), measure: echoes.row(latencyText, p50)},
 			measurement{name: fmt.Sprintf("%d MB echo, Go worker, CPU per call / grpc-go", mb), measure: echoes.row(microseconds, cpu)})
@@ -164,8 +146,8 @@ func largeRows(b *bench) (rows []measurement) {
 			t, err := run(b.ctx, runIn{Seconds: b.length.Seconds() / 2, InFlight: 1, Size: size})
 			return sample{v: t.P50 * 1e9, p99: t.P99 * 1e9}, err
 		}, raw)
-		add("three hops, Go worker / grpc-go", timed(worker, byValue), of(grpc, func(p peer) (sample, error) {
-			return b.latency(p.(grpcPeer).chain(size))
+		add("three hops, Go worker / grpc-go", timed(worker, byValue), of(grpc, func(p peer.Client) (sample, error) {
+			return b.latency(p.(peer.GRPC).Chain(size))
 		}))
 		add("three hops by reference, Go / by value", timed(worker, byReference), timed(worker, byValue))
 		add("three hops by reference, Python / by value", timed(python, byReference), timed(python, byValue))

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/helve-serve/helve/bench/peer"
 )
 
 // The variables that name the role of this executable as a child.
@@ -34,11 +36,11 @@ func playRole(role string) error {
 	case "inproc":
 		return inprocRole()
 	case "grpc":
-		return grpcRole()
+		return serveEach(peer.ListenGRPC)
 	case "raw":
-		return rawRole()
+		return serveEach(peer.ListenRaw)
 	case "wire":
-		return wireRole()
+		return serveEach(peer.ListenWire)
 	case "relay":
 		return relayRole()
 	case "http-bare":

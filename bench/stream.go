@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/bench/peer"
 )
 
 // streamRows are about streams from a Go worker to its node.
@@ -28,10 +29,10 @@ func streamRows(b *bench) []measurement {
 				}
 				taken += len(v)
 			}
-			return checkCount(n*len(item), taken)
+			return peer.CheckCount(n*len(peer.Item), taken)
 		})
 	}
-	grpc := b.once(items, of(s.peer("grpc", overUnix), b.itemRate))
+	grpc := b.once(items, of(s.peer("grpc", peer.Unix), b.itemRate))
 	const million = 1e6
 	return []measurement{
 		{name: "Go worker, 64 B items of a stream / 1 M/s", bar: 1, atLeast: true, measure: func() (result, error) {

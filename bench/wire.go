@@ -6,12 +6,14 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/helve-serve/helve/bench/peer"
 )
 
 // wireRows compare a bare connection, without router and gate, with grpc-go over each kind of socket.
 func wireRows(b *bench) (rows []measurement) {
 	servers := b.servers()
-	for _, kind := range kinds() {
+	for _, kind := range peer.Kinds() {
 		rows = append(rows, b.wireRows(servers, kind)...)
 	}
 	return append(rows,
@@ -21,12 +23,14 @@ func wireRows(b *bench) (rows []measurement) {
 
 func (b *bench) wireRows(s *servers, kind string) []measurement {
 	ours, grpc := s.peer("wire", kind), s.peer("grpc", kind)
-	both := func(measure func(peer) (sample, error)) *shared { return b.once(of(ours, measure), of(grpc, measure)) }
+	both := func(measure func(peer.Client) (sample, error)) *shared {
+		return b.once(of(ours, measure), of(grpc, measure))
+	}
 	load := func(n int, length time.Duration) *shared {
-		return both(func(p peer) (sample, error) { return b.timedLoop(n, length, echoing(p, []byte(payload))) })
+		return both(func(p peer.Client) (sample, error) { return b.timedLoop(n, length, echoing(p, []byte(payload))) })
 	}
 	echo := func(size int) func() (result, error) {
-		return both(func(p peer) (sample, error) { return b.latency(echoing(p, make([]byte, size))) }).row(latencyText, p50)
+		return both(func(p peer.Client) (sample, error) { return b.latency(echoing(p, make([]byte, size))) }).row(latencyText, p50)
 	}
 	one, many := load(1, b.length/2), load(128, b.length)
 	beside := b.once(b.beside(ours, ours), b.beside(grpc, s.peer("grpc", kind)))
@@ -39,7 +43,7 @@ func (b *bench) wireRows(s *servers, kind string) []measurement {
 		{name: "p50 at 64 / grpc-go", measure: load(64, b.length/2).row(latencyText, p50)},
 		{name: "p50 at 512 / grpc-go", measure: load(512, b.length/2).row(latencyText, p50)},
 		{name: "p50 at 1 / raw ping-pong", measure: b.once(
-			of(ours, func(p peer) (sample, error) { return b.latency(echoing(p, []byte(payload))) }),
+			of(ours, func(p peer.Client) (sample, error) { return b.latency(echoing(p, []byte(payload))) }),
 			s.raw(kind, len(payload))).row(latencyText, p50)},
 		{name: "64 B items of a stream / grpc-go", measure: both(b.itemRate).row(perSecond, p50)},
 		{name: "p50 beside 1 MB / two grpc-go", bar: 0.4, measure: beside.row(latencyText, p50)},
@@ -47,13 +51,13 @@ func (b *bench) wireRows(s *servers, kind string) []measurement {
 		{name: "1 MB calls beside / two grpc-go", measure: beside.row(perSecond, rate)},
 		{name: "1 MB echo / grpc-go", measure: echo(1 << 20)},
 		{name: "10 MB echo / grpc-go", measure: echo(10 << 20)},
-		{name: "cancel to handler, p50 / grpc-go", measure: both(func(p peer) (sample, error) {
-			return b.repeated(p.cancelled)
+		{name: "cancel to handler, p50 / grpc-go", measure: both(func(p peer.Client) (sample, error) {
+			return b.repeated(p.CancelCall)
 		}).row(latencyText, p50)},
 		{name: "set-up to first answer / grpc-go", measure: b.once(
-			s.setUp("wire", kind, dialSmall), s.setUp("grpc", kind, dialGRPC)).row(latencyText, p50)},
+			s.setUp("wire", kind, peer.DialSmall), s.setUp("grpc", kind, peer.DialGRPC)).row(latencyText, p50)},
 		{name: "set-up, both connections / grpc-go", measure: b.once(
-			s.setUp("wire", kind, dialWire), s.setUp("grpc", kind, dialGRPC)).row(latencyText, p50)},
+			s.setUp("wire", kind, peer.DialWire), s.setUp("grpc", kind, peer.DialGRPC)).row(latencyText, p50)},
 	}
 	for i := range rows {
 		rows[i].name = "bare wire, " + kind + ", " + rows[i].name
@@ -62,9 +66,9 @@ func (b *bench) wireRows(s *servers, kind string) []measurement {
 }
 
 // itemRate gives items of streams per second.
-func (b *bench) itemRate(p peer) (sample, error) {
+func (b *bench) itemRate(p peer.Client) (sample, error) {
 	const n = 20_000
-	return b.itemsPerSecond(n, func(ctx context.Context) error { return p.items(ctx, n) })
+	return b.itemsPerSecond(n, func(ctx context.Context) error { return p.Items(ctx, n) })
 }
 
 // itemsPerSecond reads streams of n items one after the other. cpu is of an item.
@@ -74,7 +78,7 @@ func (b *bench) itemsPerSecond(n int, read caller) (sample, error) {
 }
 
 // beside times small calls of four callers while two others send 1 MB there and back. rate is of the large calls.
-func (b *bench) beside(dialSmall, dialLarge func() (peer, error)) func() (sample, error) {
+func (b *bench) beside(dialSmall, dialLarge func() (peer.Client, error)) func() (sample, error) {
 	return func() (sample, error) {
 		small, err := dialSmall()
 		if err != nil {
@@ -93,7 +97,7 @@ func (b *bench) beside(dialSmall, dialLarge func() (peer, error)) func() (sample
 		for range 2 {
 			wg.Go(func() {
 				for !enough.Load() {
-					if err := large.echo(b.ctx, data); err != nil {
+					if err := large.Echo(b.ctx, data); err != nil {
 						failed <- err
 						return
 					}

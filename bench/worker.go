@@ -7,12 +7,13 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/bench/peer"
 )
 
 // workerRows compare calls through a Go worker, with router, gate, frames and deadlines, with grpc-go and with the socket.
 func workerRows(b *bench) []measurement {
 	s := b.servers()
-	grpc := s.peer("grpc", overUnix)
+	grpc := s.peer("grpc", peer.Unix)
 	echo := sync.OnceValues(func() (helve.Method[string, string], error) { return b.echo(helve.Process) })
 	ours := func(measure func(caller) (sample, error)) func() (sample, error) {
 		return func() (sample, error) {
@@ -24,7 +25,7 @@ func workerRows(b *bench) []measurement {
 		}
 	}
 	both := func(measure func(caller) (sample, error)) *shared {
-		return b.once(ours(measure), of(grpc, func(p peer) (sample, error) { return measure(echoing(p, []byte(payload))) }))
+		return b.once(ours(measure), of(grpc, func(p peer.Client) (sample, error) { return measure(echoing(p, []byte(payload))) }))
 	}
 	load := func(n int, length time.Duration) *shared {
 		return both(func(f caller) (sample, error) { return b.timedLoop(n, length, f) })
@@ -40,7 +41,7 @@ func workerRows(b *bench) []measurement {
 		{name: "Go worker, p50 at 64 / grpc-go", measure: load(64, b.length/2).row(latencyText, p50)},
 		{name: "Go worker, p50 at 512 / grpc-go", measure: load(512, b.length/2).row(latencyText, p50)},
 		{name: "Go worker, p50 at 1 / raw socket ping-pong", measure: b.once(ours(b.latency),
-			s.raw(overUnix, len(payload))).row(latencyText, p50)},
+			s.raw(peer.Unix, len(payload))).row(latencyText, p50)},
 		{name: "Go worker, cancel to handler, p50 / grpc-go", measure: b.once(
 			func() (sample, error) {
 				f, err := far()
@@ -49,7 +50,7 @@ func workerRows(b *bench) []measurement {
 				}
 				return b.repeated(f.cancelled)
 			},
-			of(grpc, func(p peer) (sample, error) { return b.repeated(p.cancelled) })).row(latencyText, p50)},
+			of(grpc, func(p peer.Client) (sample, error) { return b.repeated(p.CancelCall) })).row(latencyText, p50)},
 		{name: "Go worker, allocations a call, both ends / grpc-go", exact: true, measure: b.workerAllocations(far)},
 	}
 }

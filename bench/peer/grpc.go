@@ -1,13 +1,10 @@
-package main
+package peer
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"io"
 	"net"
-	"sync"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -30,11 +27,8 @@ func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	return nil
 }
 
-// grpcRole serves the methods that rows call of grpc-go.
-func grpcRole() error { return serveEach(listenGRPC) }
-
-// listenGRPC serves until its listener is closed.
-func listenGRPC(kind, sock string) (net.Listener, error) {
+// ListenGRPC serves the methods that rows call of grpc-go, until its listener is closed.
+func ListenGRPC(kind, sock string) (net.Listener, error) {
 	l, err := listen(kind, sock)
 	if err == nil {
 		go serveGRPC().Serve(l) //nolint:errcheck // until the listener is closed
@@ -44,7 +38,7 @@ func listenGRPC(kind, sock string) (net.Listener, error) {
 
 func serveGRPC() *grpc.Server {
 	s := grpc.NewServer(grpc.ForceServerCodecV2(rawCodec{}), grpc.MaxRecvMsgSize(maxMessage))
-	h := newHolder()
+	h := NewHolder()
 	method := func(name string, f func(context.Context, []byte) ([]byte, error)) grpc.MethodDesc {
 		return grpc.MethodDesc{MethodName: name, Handler: func(_ any, ctx context.Context, dec func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 			var in []byte
@@ -61,10 +55,10 @@ func serveGRPC() *grpc.Server {
 			method("Echo", func(_ context.Context, in []byte) ([]byte, error) { return in, nil }),
 			method("Make", func(_ context.Context, in []byte) ([]byte, error) { return make([]byte, number(in)), nil }),
 			method("Size", func(_ context.Context, in []byte) ([]byte, error) { return numbered(len(in)), nil }),
-			method("Hold", func(ctx context.Context, _ []byte) ([]byte, error) { h.hold(ctx); return nil, ctx.Err() }),
-			method("Held", func(ctx context.Context, _ []byte) ([]byte, error) { return nil, h.held(ctx) }),
+			method("Hold", func(ctx context.Context, _ []byte) ([]byte, error) { h.Hold(ctx); return nil, ctx.Err() }),
+			method("Held", func(ctx context.Context, _ []byte) ([]byte, error) { return nil, h.Held(ctx) }),
 			method("Ended", func(ctx context.Context, _ []byte) ([]byte, error) {
-				at, err := h.ended(ctx)
+				at, err := h.Ended(ctx)
 				return numbered(at), err
 			}),
 		},
@@ -73,7 +67,7 @@ func serveGRPC() *grpc.Server {
 			if err := s.RecvMsg(&in); err != nil {
 				return err
 			}
-			one := []byte(item)
+			one := []byte(Item)
 			for range number(in) {
 				if err := s.SendMsg(&one); err != nil {
 					return err
@@ -85,95 +79,39 @@ func serveGRPC() *grpc.Server {
 	return s
 }
 
-func numbered(n int) []byte { return binary.LittleEndian.AppendUint64(nil, uint64(n)) }
+// GRPC is a connection of grpc-go.
+type GRPC struct{ cc *grpc.ClientConn }
 
-// number is the argument of numbered, and 0 for other bytes.
-func number(b []byte) int {
-	if len(b) != 8 {
-		return 0
-	}
-	return int(binary.LittleEndian.Uint64(b))
-}
-
-// holder is a handler that waits for the end of its context, one at a time.
-type holder struct {
-	begun chan struct{}
-	over  chan int // the time of the end, in nanoseconds of the clock that all processes share
-}
-
-func newHolder() *holder { return &holder{make(chan struct{}, 1), make(chan int, 1)} }
-
-func (h *holder) hold(ctx context.Context) {
-	h.begun <- struct{}{}
-	<-ctx.Done()
-	h.over <- int(time.Now().UnixNano())
-}
-
-// held waits until the handler waits.
-func (h *holder) held(ctx context.Context) error {
-	select {
-	case <-h.begun:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// ended waits until its context has ended.
-func (h *holder) ended(ctx context.Context) (int, error) {
-	select {
-	case at := <-h.over:
-		return at, nil
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	}
-}
-
-// cancelTime cancels a call of a holder, and gives the nanoseconds until the context of its handler ended.
-func cancelTime(ctx context.Context, hold, held func(context.Context) error, ended func(context.Context) (int, error)) (float64, error) {
-	own, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	wg.Go(func() { _ = hold(own) }) // the call ends with an error, because it is cancelled
-	if err := held(ctx); err != nil {
-		return 0, err
-	}
-	at := int(time.Now().UnixNano())
-	cancel()
-	end, err := ended(ctx)
-	return float64(end - at), err
-}
-
-type grpcPeer struct{ cc *grpc.ClientConn }
-
-// dialGRPC connects with the first call.
-func dialGRPC(_ context.Context, e end) (peer, error) {
-	target := "passthrough:///" + e.addr
-	if e.kind == overUnix {
-		target = "unix:" + e.addr
+// DialGRPC connects with the first call.
+func DialGRPC(_ context.Context, e End) (Client, error) {
+	target := "passthrough:///" + e.Addr
+	if e.Kind == Unix {
+		target = "unix:" + e.Addr
 	}
 	cc, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{}), grpc.MaxCallRecvMsgSize(maxMessage)))
-	return grpcPeer{cc}, err
+	return GRPC{cc}, err
 }
 
-func (p grpcPeer) close() { p.cc.Close() }
+// Close closes the connection.
+func (p GRPC) Close() { p.cc.Close() }
 
-func (p grpcPeer) call(ctx context.Context, method string, in []byte) (out []byte, err error) {
+func (p GRPC) call(ctx context.Context, method string, in []byte) (out []byte, err error) {
 	err = p.cc.Invoke(ctx, "/bench.Peer/"+method, &in, &out)
 	return out, err
 }
 
-func (p grpcPeer) echo(ctx context.Context, data []byte) error {
+// Echo is [Client].Echo.
+func (p GRPC) Echo(ctx context.Context, data []byte) error {
 	out, err := p.call(ctx, "Echo", data)
 	if err != nil {
 		return err
 	}
-	return checkSize(data, out)
+	return CheckSize(data, out)
 }
 
-func (p grpcPeer) items(ctx context.Context, n int) error {
+// Items is [Client].Items.
+func (p GRPC) Items(ctx context.Context, n int) error {
 	s, err := p.cc.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, "/bench.Peer/Items")
 	if err != nil {
 		return err
@@ -186,19 +124,39 @@ func (p grpcPeer) items(ctx context.Context, n int) error {
 	taken := 0
 	for ; ; taken++ {
 		if err := s.RecvMsg(&out); errors.Is(err, io.EOF) {
-			return checkCount(n, taken)
+			return CheckCount(n, taken)
 		} else if err != nil {
 			return err
 		}
 	}
 }
 
-func (p grpcPeer) cancelled(ctx context.Context) (float64, error) {
+// CancelCall is [Client].CancelCall.
+func (p GRPC) CancelCall(ctx context.Context) (float64, error) {
 	call := func(method string) func(context.Context) error {
 		return func(ctx context.Context) error { _, err := p.call(ctx, method, nil); return err }
 	}
-	return cancelTime(ctx, call("Hold"), call("Held"), func(ctx context.Context) (int, error) {
+	return CancelTime(ctx, call("Hold"), call("Held"), func(ctx context.Context) (int, error) {
 		out, err := p.call(ctx, "Ended", nil)
 		return number(out), err
 	})
+}
+
+// Chain lets the server make a value, pass it on and look at it; the caller gets every value in between.
+func (p GRPC) Chain(size int) func(context.Context) error {
+	return func(ctx context.Context) error {
+		made, err := p.call(ctx, "Make", numbered(size))
+		if err != nil {
+			return err
+		}
+		echoed, err := p.call(ctx, "Echo", made)
+		if err != nil {
+			return err
+		}
+		n, err := p.call(ctx, "Size", echoed)
+		if err != nil {
+			return err
+		}
+		return CheckCount(size, number(n))
+	}
 }

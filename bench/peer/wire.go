@@ -1,11 +1,10 @@
-package main
+package peer
 
 import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -17,10 +16,9 @@ import (
 // token is the common secret of both ends of the bench; the proof costs the same as with a real one.
 var token wire.Token //nolint:gochecknoglobals // a constant
 
-// wireRole answers calls on bare connections of internal/wire: opening, frames, ids and flushes, without router and gate.
-func wireRole() error { return serveEach(listenWire) }
-
-func listenWire(kind, sock string) (net.Listener, error) {
+// ListenWire serves bare connections of internal/wire until its listener is closed: opening, frames, ids and flushes, without router and
+// gate.
+func ListenWire(kind, sock string) (net.Listener, error) {
 	l, err := listen(kind, sock)
 	if err == nil {
 		go serveWire(l)
@@ -78,7 +76,7 @@ func (wireServer) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
 	case "items":
 		n := number(in.Encoded.Body)
 		go func() {
-			p := call.Payload{Codec: call.Raw, Data: []byte(item)}
+			p := call.Payload{Codec: call.Raw, Data: []byte(Item)}
 			for range n {
 				if !in.Item(ctx, p) {
 					break
@@ -101,14 +99,14 @@ type stop context.CancelFunc
 
 func (s stop) Cancel(*call.Batch, error) { s() }
 
-// wirePeer is a bare connection, or a pair of them.
-type wirePeer struct {
+// Wire is a bare connection, or a pair of them.
+type Wire struct {
 	p         *wire.Peer
 	echoRoute uint32
 }
 
-// dialWire opens a connection as a worker does, and then a second one, for which only large values wait.
-func dialWire(ctx context.Context, e end) (peer, error) {
+// DialWire opens a connection as a worker does, and then a second one, for which only large values wait.
+func DialWire(ctx context.Context, e End) (Client, error) {
 	h := wire.Hello{Kind: "worker", Language: "go", ID: rand.Text(), Features: []string{wire.FeatureBulk}}
 	p, err := openPeer(ctx, e, h)
 	if err != nil {
@@ -127,24 +125,24 @@ func dialWire(ctx context.Context, e end) (peer, error) {
 	return p, nil
 }
 
-// dialSmall opens one connection.
-func dialSmall(ctx context.Context, e end) (peer, error) {
+// DialSmall opens one connection.
+func DialSmall(ctx context.Context, e End) (Client, error) {
 	return openPeer(ctx, e, wire.Hello{Kind: "worker", Language: "go", ID: rand.Text()})
 }
 
-func openPeer(ctx context.Context, e end, h wire.Hello) (*wirePeer, error) {
+func openPeer(ctx context.Context, e End, h wire.Hello) (*Wire, error) {
 	c, terms, err := openWire(ctx, e, h)
 	if err != nil {
 		return nil, err
 	}
-	p := &wirePeer{p: wire.NewPeer(wire.NewLink(wire.NewConn(c), terms), wireServer{})}
+	p := &Wire{p: wire.NewPeer(wire.NewLink(wire.NewConn(c), terms), wireServer{})}
 	go p.p.Serve() //nolint:errcheck // until it is closed
 	p.echoRoute, err = p.p.Declare(wire.Route{Method: "echo"})
 	return p, err
 }
 
-func openWire(ctx context.Context, e end, h wire.Hello) (net.Conn, wire.Terms, error) {
-	c, err := e.dial(ctx)
+func openWire(ctx context.Context, e End, h wire.Hello) (net.Conn, wire.Terms, error) {
+	c, err := e.Dial(ctx)
 	if err != nil {
 		return nil, wire.Terms{}, err
 	}
@@ -155,10 +153,11 @@ func openWire(ctx context.Context, e end, h wire.Hello) (net.Conn, wire.Terms, e
 	return c, w.Terms, err
 }
 
-func (p *wirePeer) close() { p.p.Close(errors.New("done")) }
+// Close closes both connections.
+func (p *Wire) Close() { p.p.Close(errors.New("done")) }
 
 // start starts a call; Items of k are set where it is a stream.
-func (p *wirePeer) start(ctx context.Context, route uint32, k *call.Call, data []byte, sink call.Sink) canceler {
+func (p *Wire) start(ctx context.Context, route uint32, k *call.Call, data []byte, sink call.Sink) canceler {
 	k.SetOne(call.Slot{Kind: call.Positional, Payload: call.Payload{Codec: call.Raw, Data: data}})
 	var left time.Duration
 	if until, ok := ctx.Deadline(); ok {
@@ -167,16 +166,18 @@ func (p *wirePeer) start(ctx context.Context, route uint32, k *call.Call, data [
 	return canceler{p.p, p.p.Start(nil, route, k, left, sink)}
 }
 
-func (p *wirePeer) echo(ctx context.Context, data []byte) error {
+// Echo is [Client].Echo.
+func (p *Wire) Echo(ctx context.Context, data []byte) error {
 	w := call.NewWaiter()
 	answer, e := w.Wait(ctx, p.start(ctx, p.echoRoute, &call.Call{}, data, w))
 	if e != nil {
 		return e
 	}
-	return checkSize(data, answer.Data)
+	return CheckSize(data, answer.Data)
 }
 
-func (p *wirePeer) items(ctx context.Context, n int) error {
+// Items is [Client].Items.
+func (p *Wire) Items(ctx context.Context, n int) error {
 	route, err := p.p.Declare(wire.Route{Method: "items"})
 	if err != nil {
 		return err
@@ -185,14 +186,7 @@ func (p *wirePeer) items(ctx context.Context, n int) error {
 	if _, e := w.Wait(ctx, p.start(ctx, route, &call.Call{Items: r, Window: call.Room}, numbered(n), w)); e != nil {
 		return e
 	}
-	return checkCount(n, r.taken)
-}
-
-func checkCount(asked, taken int) error {
-	if asked != taken {
-		return fmt.Errorf("%d items of %d", taken, asked)
-	}
-	return nil
+	return CheckCount(n, r.taken)
 }
 
 // reader takes items at once, and lets the other side send on as readers do: in halves of the window.
@@ -215,14 +209,15 @@ func (r *reader) Frame(b *call.Batch, from call.Source, frame []byte) {
 	}
 }
 
-func (p *wirePeer) cancelled(ctx context.Context) (float64, error) {
+// CancelCall is [Client].CancelCall.
+func (p *Wire) CancelCall(ctx context.Context) (float64, error) {
 	route, err := p.p.Declare(wire.Route{Method: "hold"})
 	if err != nil {
 		return 0, err
 	}
 	w := call.NewWaiter()
 	c := p.start(ctx, route, &call.Call{}, nil, w)
-	if err := p.echo(ctx, []byte(payload)); err != nil { // frames keep their order: the handler waits by now
+	if err := p.Echo(ctx, []byte(Item)); err != nil { // frames keep their order: the handler waits by now
 		return 0, err
 	}
 	at := int(time.Now().UnixNano())

@@ -64,6 +64,7 @@ fuzz:
 	$(FUZZ) -fuzz '^FuzzOptions$$'  ./internal/spec
 	$(FUZZ) -fuzz '^FuzzRequest$$'  ./internal/proxy
 	$(FUZZ) -fuzz '^FuzzSnapshot$$' ./internal/snapshot
+	$(FUZZ) -fuzz '^FuzzWebSocketReplica$$' -fuzzminimizetime 1x ./internal/exchange
 	$(FUZZ) -fuzz '^FuzzReport$$'   -fuzzminimizetime 10x ./internal/host
 	$(FUZZ) -fuzz '^FuzzTable$$'    -fuzzminimizetime 100x ./internal/arena
 

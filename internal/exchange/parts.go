@@ -31,8 +31,11 @@ const (
 	Accept   Kind = 40 // from the worker: the WebSocket is accepted; fields
 	Text     Kind = 41 // from both: the last piece of a text message
 	Binary   Kind = 42 // from both: the last piece of a binary message
-	Piece    Kind = 43 // from both: a piece of a message that goes on
+	Piece    Kind = 43 // from both: a piece of a binary message that goes on
 	Close    Kind = 44 // from both: code and reason ([ParseClose])
+	// TextPiece, from both, is a piece of a text message that goes on. The first frame of a WebSocket message names its type, so the
+	// kind of each piece does so too, and the node need not hold a message until its last piece has come.
+	TextPiece Kind = 45
 )
 
 // The kinds of exchanges.

@@ -65,6 +65,7 @@ func (c *Controller) Deploy(ctx context.Context, def deploy.App) error {
 		return err
 	}
 	a := r.app
+	c.publish() //nolint:errcheck // the routes are published again when the application runs
 	select {
 	case <-r.settled:
 	case <-ctx.Done():

@@ -7,7 +7,7 @@ import (
 	"github.com/helve-serve/helve/internal/spec"
 )
 
-// publish gives the proxy the routes of the applications that run.
+// publish gives the proxy the routes of the applications that run, and of those that start for the first time.
 func (c *Controller) publish() error {
 	c.publishing.Lock() // of two that publish, the one that looks later writes later
 	defer c.publishing.Unlock()
@@ -22,10 +22,14 @@ func (c *Controller) publish() error {
 			continue
 		} else if a.previous != nil { // until all of the new revision runs
 			g = a.previous.def.Graph
-		} else if a.status != helvetype.ApplicationRunning {
+		} else if a.status != helvetype.ApplicationRunning && a.status != helvetype.ApplicationDeploying {
 			continue
 		}
 		if a.deleted || g.Ingress == nil || g.RoutePrefix == "" {
+			continue
+		}
+		if a.previous == nil && a.status == helvetype.ApplicationDeploying {
+			routes = append(routes, proxy.Route{Prefix: g.RoutePrefix, App: a.name, Starting: true})
 			continue
 		}
 		d := a.deployments[g.Ingress.Deployment]

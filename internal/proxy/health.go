@@ -25,7 +25,9 @@ func (p *Proxy) serveNodePaths(w http.ResponseWriter, r *http.Request) {
 	case "/-/routes":
 		routes := map[string]string{}
 		for _, rt := range *p.routes.Load() {
-			routes[rt.Prefix] = rt.App
+			if !rt.Starting {
+				routes[rt.Prefix] = rt.App
+			}
 		}
 		b, _ := json.Marshal(routes)
 		w.Header()["Content-Type"] = applicationJSON
@@ -95,7 +97,7 @@ func (p *Proxy) states() map[string]bool {
 	}
 	all := map[string]bool{}
 	for _, rt := range *p.routes.Load() {
-		all[rt.App] = true
+		all[rt.App] = !rt.Starting
 	}
 	return all
 }

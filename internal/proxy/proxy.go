@@ -45,7 +45,9 @@ const (
 type Route struct {
 	Prefix string // "/" or "/a/b", decoded
 	App    string
-	In     InKind
+	// Starting is set while the application starts: its requests are answered with 503, and the fields below are not read.
+	Starting bool
+	In       InKind
 	// Refuses returns the error with which a call would be refused now, before its body is read: for example, the
 	// queue is full, or the application is not served. It returns nil if the call would not be refused, or if that is
 	// not known yet. Refuses may be nil.
@@ -268,6 +270,11 @@ func (p *Proxy) request(w http.ResponseWriter, r *http.Request, route *served, x
 	defer held.end()
 	if route == nil {
 		p.notFound(w, r)
+		return
+	}
+	if route.Starting {
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, fmt.Sprintf("application %q is starting", route.App), http.StatusServiceUnavailable)
 		return
 	}
 	c.Info.Place = route.place

@@ -3,11 +3,13 @@ package helve
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -23,6 +25,7 @@ import (
 	"github.com/helve-serve/helve/internal/guest"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/node"
 	"github.com/helve-serve/helve/internal/serving"
@@ -51,12 +54,15 @@ type Config struct {
 	Isolation Isolation
 	// Output receives the output of workers, line by line, after the name of the worker. If it is nil, the output goes to the log.
 	Output io.Writer
-	// HTTP is the address of the HTTP ingress, such as "127.0.0.1:8000"; port 0 picks one ([System.HTTP]). It is opened before
+	// HTTP is the address of the HTTP ingress, such as "127.0.0.1:8000"; port 0 picks one ([System.HTTP]). "unix:/run/helve.sock" is a
+	// unix socket, and several addresses have commas between them. They are opened before
 	// anything of the application starts, so that an address that is in use costs no start. "" for none: [System.Serve] can
 	// open one later.
 	HTTP string
 	// HTTPLimits bound the memory, the connections and the time that clients of the ingress may take.
 	HTTPLimits HTTPLimits
+	// HTTPOptions are the other settings of the ingress: times, TLS, the proxies in front of it.
+	HTTPOptions HTTPOptions
 	// AccessLog gets a line per HTTP request to an application: time, client, method, route, status, duration and request id. A request waits
 	// for the writer. nil: there is no access log.
 	AccessLog io.Writer
@@ -112,7 +118,7 @@ type System struct {
 	mu   sync.Mutex
 	apps map[string]*App
 
-	url    string // of the ingress that the configuration asked for
+	url    string // of the ingress that the configuration asked for, the first if there are several
 	failed <-chan error
 }
 
@@ -145,7 +151,7 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 	}
 	set := node.Settings{
 		Logger: c.Logger, Version: Version, Output: c.Output, Strict: strict, OutOfLine: c.OutOfLine, Pair: pair,
-		MaxBody: c.MaxBody, ArenaSize: c.ArenaSize, ReferenceLimit: c.ReferenceLimit, HTTP: c.HTTPLimits.limits(),
+		MaxBody: c.MaxBody, ArenaSize: c.ArenaSize, ReferenceLimit: c.ReferenceLimit, HTTP: c.HTTPLimits.limits(), HTTPOptions: c.HTTPOptions.options(),
 		Metrics: admin.MetricsFrom(ctx), AccessLog: c.AccessLog, Program: host.Program{Path: exe, Args: os.Args[1:], Env: os.Environ(), Dir: dir},
 	}
 	s := &System{config: c, dir: dir, apps: map[string]*App{}, hosting: pair != nil}
@@ -156,17 +162,20 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 	if err != nil {
 		return nil, err
 	}
-	var l net.Listener
-	if c.HTTP != "" {
-		if l, err = net.Listen("tcp", c.HTTP); err != nil {
-			return nil, fmt.Errorf("HTTP: %w", err)
+	if c.HTTPOptions.TLS != (TLS{}) {
+		if set.Certificate, err = listen.NewCertificate(set.HTTPOptions.TLS, c.Logger); err != nil {
+			return nil, fmt.Errorf("HTTPOptions: TLS.%w", err)
 		}
-		defer func() {
-			if s.failed == nil { // else it is the node's
-				l.Close()
-			}
-		}()
 	}
+	ls, err := listen.OpenAll(c.HTTP)
+	if err != nil {
+		return nil, fmt.Errorf("HTTP: %w", err)
+	}
+	defer func() {
+		for _, l := range ls { // those that the node has not taken
+			l.Close()
+		}
+	}()
 	if c.LogDir != "" {
 		if set.Logs, err = logs.OpenDir(c.LogDir, c.Logger); err != nil {
 			return nil, fmt.Errorf("LogDir: %w", err)
@@ -187,8 +196,9 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 			err = fmt.Errorf("Admin: %w", err)
 		}
 	}
-	if err == nil && l != nil {
-		s.url, s.failed, err = s.node.Serve(l)
+	if err == nil && len(ls) > 0 {
+		err = s.serveAll(ls)
+		ls = nil
 	}
 	if err == nil {
 		err = s.start(ctx, app, def, false)
@@ -199,6 +209,27 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 		return nil, errors.Join(err, s.node.Close(closing))
 	}
 	return s, nil
+}
+
+// serveAll opens the ingress on the listeners of the configuration, which are the node's then.
+func (s *System) serveAll(ls []net.Listener) error {
+	failed := make(chan error, len(ls))
+	for _, l := range ls {
+		url, one, err := s.node.Serve(l)
+		if err != nil {
+			return err
+		}
+		s.url = cmp.Or(s.url, url)
+		go func() {
+			select {
+			case err := <-one:
+				failed <- err
+			case <-s.node.Done():
+			}
+		}()
+	}
+	s.failed = failed
+	return nil
 }
 
 // check lists the mistakes of the configuration, by its fields.
@@ -231,6 +262,15 @@ func (c Config) check() error {
 	if err := c.HTTPLimits.limits().Check(); err != nil {
 		wrong("HTTPLimits", "%w", err)
 	}
+	if err := listen.Check(c.HTTP); err != nil {
+		wrong("HTTP", "%w", err)
+	}
+	if err := c.HTTPOptions.options().Check(); err != nil {
+		wrong("HTTPOptions", "%w", err)
+	}
+	if f := c.HTTPOptions.AccessLogFormat; f != "" && f != "text" && f != logJSON {
+		wrong("HTTPOptions", "AccessLogFormat: must be text or json, is %q", f)
+	}
 	if err := node.CheckMaxBody(c.MaxBody); err != nil {
 		wrong("MaxBody", "%w", err)
 	}
@@ -238,7 +278,7 @@ func (c Config) check() error {
 }
 
 // HTTP is the URL of the ingress that [Config].HTTP opened, and the channel that receives the error of a listener that ends by
-// itself; "" and nil without.
+// itself; "" and nil without. Of several addresses it is the first, and [System.URLs] has all. A unix socket has "unix:" and its path.
 func (s *System) HTTP() (url string, failed <-chan error) { return s.url, s.failed }
 
 // Deploy adds another application to a running system, and returns when every replica is ready. Starts that fail are
@@ -479,10 +519,10 @@ func (a *App) serve(g *guest.Guest) error {
 	return nil
 }
 
-// Serve opens the HTTP ingress on a TCP address such as "127.0.0.1:8000"; port 0 picks one. It returns the URL. failed
-// receives the error of a listener that ends by itself. A system that is closing, or closed, serves no more: an error.
+// Serve opens the HTTP ingress on an address such as "127.0.0.1:8000", where port 0 picks one, or "unix:/run/helve.sock". It returns the
+// URL. failed receives the error of a listener that ends by itself. A system that is closing, or closed, serves no more: an error.
 func (s *System) Serve(addr string) (url string, failed <-chan error, err error) {
-	l, err := net.Listen("tcp", addr)
+	l, err := listen.Open(addr)
 	if err != nil {
 		return "", nil, err
 	}
@@ -491,6 +531,42 @@ func (s *System) Serve(addr string) (url string, failed <-chan error, err error)
 	}
 	return url, failed, err
 }
+
+// ServeListener opens the HTTP ingress on a listener of the program, for example one of systemd or a test. Its clients speak TLS
+// by the configuration secure, and without TLS if that is nil; [HTTPOptions].TLS is not for them. A listener of package crypto/tls is an
+// error: the node has to see the connection below, so give the listener under it, and the configuration here. The system closes l,
+// unless an error is returned.
+func (s *System) ServeListener(l net.Listener, secure *tls.Config) (url string, failed <-chan error, err error) {
+	if l == nil {
+		return "", nil, errors.New("the listener is nil")
+	}
+	if fmt.Sprintf("%T", l) == "*tls.listener" {
+		return "", nil, errors.New("a listener of crypto/tls: give the listener under it, and its tls.Config as the second argument")
+	}
+	if secure != nil {
+		secure = secure.Clone()
+		if len(secure.NextProtos) == 0 {
+			secure.NextProtos = []string{"h2", "http/1.1"}
+		}
+	}
+	return s.node.ServeTLS(l, secure)
+}
+
+// Handler is the whole ingress, all applications under their prefixes and the paths /-/..., for a server or a router of the program:
+//
+//	mux.Handle("/models/", http.StripPrefix("/models", system.Handler())) // and [HTTPOptions].RootPath "/models"
+//
+// The limits of connections, headers and idle time are that server's, which must set them ([http.Server].ReadHeaderTimeout); bodies, memory,
+// request and stall times are limited as on a listener of the system. Close the server before the system, or requests that come later
+// are answered with 503.
+func (s *System) Handler() http.Handler { return s.node.Handler() }
+
+// URLs are the URLs of all addresses on which the ingress is open.
+func (s *System) URLs() []string { return s.node.URLs() }
+
+// ReloadCertificate reads the files of [HTTPOptions].TLS now instead of within 5 s. If they are not valid it returns an error, and the
+// certificate before stays in use. Without TLS it does nothing.
+func (s *System) ReloadCertificate() error { return s.node.ReloadCertificate() }
 
 // Status returns a copy of the present state of applications, deployments and replicas.
 func (s *System) Status() helvetype.Status { return s.node.Status() }

@@ -6,12 +6,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"time"
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/protocol"
+	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -21,8 +24,8 @@ type Node interface {
 	Delete(ctx context.Context, name string) error
 	// Scale sets the number of replicas of a deployment. by and why are for people.
 	Scale(ctx context.Context, app, deployment string, n int, by, why string) error
-	// Ingress opens the HTTP ingress if port is set and it is not open yet, and gives its URL; "" without one.
-	OpenHTTP(host string, port *int) (url string, err error)
+	// OpenHTTP opens the HTTP ingress if port is set and it is not open yet, and gives its URL; "" without one.
+	OpenHTTP(host string, port *int, o proxy.Options, idle time.Duration) (url string, err error)
 }
 
 // Driver answers the requests of a connected driver: a process that holds handles, deploys applications, and hosts no replica.
@@ -52,8 +55,20 @@ func (d *Driver) scale(ctx context.Context, r protocol.Scale) (protocol.Done, er
 }
 
 func (d *Driver) http(_ context.Context, r protocol.HTTP) (protocol.Address, error) {
-	url, err := d.node.OpenHTTP(r.Host, r.Port)
+	o := proxy.Options{
+		RequestTimeout: seconds(r.RequestTimeout), RootPath: r.RootPath,
+		TLS: listen.Files{Certificate: r.Certificate, Key: r.Key, KeyPassword: r.KeyPassword, ClientCA: r.ClientCA},
+	}
+	url, err := d.node.OpenHTTP(r.Host, r.Port, o, seconds(r.KeepAliveTimeout))
 	return protocol.Address{URL: url}, err
+}
+
+// seconds is a time of JSON; 0 for null.
+func seconds(s *float64) time.Duration {
+	if s == nil {
+		return 0
+	}
+	return time.Duration(min(max(*s, -1), spec.MaxDuration.Seconds()) * float64(time.Second))
 }
 
 func (d *Driver) deploy(ctx context.Context, r protocol.Deploy) (protocol.Address, error) {
@@ -64,7 +79,7 @@ func (d *Driver) deploy(ctx context.Context, r protocol.Deploy) (protocol.Addres
 	if err := d.node.Deploy(ctx, app); err != nil { // the driver shows the text alone: it has to say where
 		return protocol.Address{}, call.NewError(call.AsError(err).Reason, err.Error())
 	}
-	url, err := d.node.OpenHTTP("", nil)
+	url, err := d.node.OpenHTTP("", nil, proxy.Options{}, 0)
 	return protocol.Address{URL: url}, err
 }
 

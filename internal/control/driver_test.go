@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/helve-serve/helve/internal/control"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/protocol"
+	"github.com/helve-serve/helve/internal/proxy"
 )
 
 // node notes the operations that it is asked for.
@@ -32,7 +34,9 @@ func (n *node) Scale(_ context.Context, app, deployment string, replicas int, by
 	return nil
 }
 
-func (n *node) OpenHTTP(host string, _ *int) (string, error) { return "http://" + host, nil }
+func (n *node) OpenHTTP(host string, _ *int, _ proxy.Options, _ time.Duration) (string, error) {
+	return "http://" + host, nil
+}
 
 // TestDriver: a driver's request is one operation of the node, and its reply or error goes back.
 func TestDriver(t *testing.T) {

@@ -42,8 +42,10 @@ func (c *Controller) publish() error {
 		if method.Stream {
 			kind = spec.IngressStream
 		}
-		place := &call.Place{App: a.name, Deployment: d.name, Method: g.Ingress.Method, Prefix: g.RoutePrefix, Home: a.current.def.Home}
-		routes = append(routes, d.serving.Route(place, inputs[method.In], kind))
+		place := &call.Place{App: a.name, Deployment: d.name, Method: g.Ingress.Method, Prefix: c.set.Proxy.External(g.RoutePrefix), Home: a.current.def.Home}
+		route := d.serving.Route(place, inputs[method.In], kind)
+		route.Prefix = g.RoutePrefix // the proxy matches paths without its root path
+		routes = append(routes, route)
 	}
 	c.mu.Unlock()
 	return c.set.Proxy.SetRoutes(routes)

@@ -22,6 +22,7 @@ import (
 	"github.com/helve-serve/helve/internal/control"
 	"github.com/helve-serve/helve/internal/controller"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/serving"
@@ -53,6 +54,9 @@ type Settings struct {
 	AccessLog io.Writer
 	// HTTP bounds the resources that clients of the ingress may hold.
 	HTTP proxy.Limits
+	// HTTPOptions are the other settings of the ingress, checked. Certificate is that of their files; nil without TLS.
+	HTTPOptions proxy.Options
+	Certificate *listen.Certificate
 	// Pair makes the connections to workers that an application's Runner runs: the worker's end and the node's.
 	Pair func() (net.Conn, net.Conn, error)
 	// Metrics makes the handler of GET /metrics. nil: there is none.
@@ -76,8 +80,9 @@ type Node struct {
 	wg   sync.WaitGroup // listeners
 
 	mu       sync.Mutex
-	url      string
-	admin    *admin.Server // nil without
+	urls     []string            // of the ingress, in the order of their listeners
+	secure   *listen.Certificate // nil without TLS
+	admin    *admin.Server       // nil without
 	adminURL string
 	closing  bool
 }
@@ -94,7 +99,7 @@ func New(s Settings) *Node {
 	n.ctx, n.stop = context.WithCancel(context.Background())
 	n.events = telemetry.NewEvents(n.eventFile())
 	cd := codec.New()
-	n.proxy = proxy.New(proxy.Settings{Logger: s.Logger, AccessLog: s.AccessLog, Limits: s.HTTP, Apps: func() map[string]bool { return n.Readiness() }})
+	n.proxy = proxy.New(proxy.Settings{Logger: s.Logger, AccessLog: s.AccessLog, Limits: s.HTTP, Options: s.HTTPOptions, Apps: func() map[string]bool { return n.Readiness() }})
 	n.workers = host.NewWorkers(host.Settings{
 		Logger: s.Logger, Codec: cd, Version: s.Version, Node: name, Program: s.Program, Output: s.Output, Logs: s.Logs,
 		ArenaSize: s.ArenaSize, MaxBody: s.MaxBody, Pair: s.Pair,
@@ -110,6 +115,7 @@ func New(s Settings) *Node {
 		Logger: s.Logger, Node: name, Codec: cd, Proxy: n.proxy, Workers: n.workers, Program: s.Program,
 		Strict: s.Strict, OutOfLine: s.OutOfLine, Events: n.events, Host: s.Host,
 	})
+	n.useCertificate(s.Certificate)
 	return n
 }
 
@@ -128,60 +134,11 @@ func (n *Node) Metrics() telemetry.Snapshot {
 	return s
 }
 
-// Serve opens the HTTP ingress. The error of a listener that ends by itself arrives on the channel.
-// A node that is closing takes no more: it gives an error and leaves l alone.
-func (n *Node) Serve(l net.Listener) (url string, failed <-chan error, err error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.closing {
-		return "", nil, errors.New("the node is closing")
-	}
-	n.url = "http://" + l.Addr().String()
-	c := make(chan error, 1)
-	n.wg.Go(func() {
-		if err := n.proxy.Serve(l); err != nil {
-			c <- err
-		}
-	})
-	return n.url, c, nil
-}
-
 // Draining says that the node is closing, and waits for the calls that run.
 func (n *Node) Draining() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.closing
-}
-
-// HTTP is the URL of the ingress, "" without one.
-func (n *Node) HTTP() string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.url
-}
-
-// OpenHTTP opens the HTTP ingress if port is set and it is not open yet, and gives its URL; "" without one.
-func (n *Node) OpenHTTP(host string, port *int) (url string, err error) {
-	if url := n.HTTP(); port == nil || url != "" {
-		return url, nil
-	}
-	l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(*port)))
-	if err != nil {
-		return "", call.NewError(helvetype.ReasonBadInput, err.Error())
-	}
-	url, failed, err := n.Serve(l)
-	if err != nil {
-		l.Close()
-		return "", err
-	}
-	n.wg.Go(func() {
-		select {
-		case err := <-failed:
-			n.log.Error("the HTTP listener has failed", "error", err)
-		case <-n.ctx.Done():
-		}
-	})
-	return url, nil
 }
 
 // ServeDriver serves the driver on nc until it goes away. The node is the driver's own child: the caller closes it then.
@@ -217,6 +174,7 @@ func (n *Node) Close(ctx context.Context) error {
 	}
 	n.closing = true
 	n.mu.Unlock()
+	n.proxy.Announce(ctx)
 	draining, cancel := serving.Draining(ctx, n.Closing()) // one time for both: requests are calls
 	defer cancel()
 	n.proxy.Drain(draining) //nolint:errcheck // requests that are cut off then are calls, which are named below
@@ -229,6 +187,9 @@ func (n *Node) Close(ctx context.Context) error {
 	n.Forget()
 	return err
 }
+
+// Done is closed when the node has closed.
+func (n *Node) Done() <-chan struct{} { return n.ctx.Done() }
 
 // eventFile writes events, a line of JSON each, to the file events_node.log of the directory for log files; nil without one.
 func (n *Node) eventFile() func(helvetype.Event) {

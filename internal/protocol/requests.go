@@ -213,10 +213,17 @@ type Scale struct {
 	Reason     string `json:"reason"`   // for people; may be ""
 }
 
-// HTTP is a driver's request to serve HTTP, before its first [Deploy].
+// HTTP is a driver's request to serve HTTP, before its first [Deploy]. The options after the port may be absent; then those of the node hold.
 type HTTP struct {
-	Host string `json:"host"`
-	Port *int   `json:"port"` // nil for no HTTP
+	Host             string   `json:"host"`
+	Port             *int     `json:"port"` // nil for no HTTP
+	RequestTimeout   *float64 `json:"request_timeout_s,omitempty"`
+	KeepAliveTimeout *float64 `json:"keep_alive_timeout_s,omitempty"`
+	RootPath         string   `json:"root_path,omitempty"`
+	Certificate      string   `json:"ssl_certfile,omitempty"`
+	Key              string   `json:"ssl_keyfile,omitempty"`
+	KeyPassword      string   `json:"ssl_keyfile_password,omitempty"`
+	ClientCA         string   `json:"ssl_ca_certs,omitempty"`
 }
 
 func (StartReplica) Op() string { return "start_replica" }

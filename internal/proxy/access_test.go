@@ -46,7 +46,7 @@ func TestAccessLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go p.Serve(l)                       //nolint:errcheck // Drain ends it
+	go p.Serve(l, nil)                  //nolint:errcheck // Drain ends it
 	defer p.Drain(context.Background()) //nolint:errcheck // nothing runs
 	lines := make(chan string)
 	go func() {

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -307,5 +308,13 @@ func (d *limitedListener) Accept() (net.Conn, error) {
 
 // withClient puts the client into the context of its requests.
 func withClient(ctx context.Context, nc net.Conn) context.Context {
-	return context.WithValue(ctx, clientKey{}, nc)
+	return context.WithValue(ctx, clientKey{}, clientUnder(nc))
+}
+
+// clientUnder is the client of a connection of the server, which may be one of TLS around it.
+func clientUnder(nc net.Conn) *client {
+	if t, ok := nc.(*tls.Conn); ok {
+		nc = t.NetConn()
+	}
+	return nc.(*client)
 }

@@ -14,7 +14,7 @@ import (
 
 // handle lets a handler of the application answer a request.
 func (p *Proxy) handle(w http.ResponseWriter, r *http.Request, route *Route, c *call.Call) {
-	a := &handlerWriter{ResponseWriter: w, client: clientOf(r), prefix: route.Prefix}
+	a := &handlerWriter{ResponseWriter: w, client: clientOf(r), prefix: p.External(route.Prefix)}
 	aw := http.ResponseWriter(a)
 	if _, ok := w.(http.Hijacker); ok { // HTTP/2 has no hijacking, and handlers ask by a type assertion
 		aw = hijackable{a}

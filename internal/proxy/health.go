@@ -37,6 +37,9 @@ func (p *Proxy) serveNodePaths(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// draining is the text of Ray Serve for a node that drains.
+const draining = "This node is being drained."
+
 // Open makes the node healthy: an application has been ready. It stays healthy if that application fails later.
 func (p *Proxy) Open() { p.opened.Store(true) }
 
@@ -46,9 +49,9 @@ func (p *Proxy) Open() { p.opened.Store(true) }
 func (p *Proxy) healthz(w http.ResponseWriter) {
 	switch {
 	case p.draining.Load():
-		unready(w, "draining")
+		unready(w, draining)
 	case !p.opened.Load():
-		unready(w, "no application has been ready yet")
+		unready(w, "Route table is not populated yet: no application has been ready")
 	default:
 		success(w)
 	}
@@ -57,7 +60,7 @@ func (p *Proxy) healthz(w http.ResponseWriter) {
 // readyz reports whether the applications in the parameter app can answer; without the parameter, all applications.
 func (p *Proxy) readyz(w http.ResponseWriter, r *http.Request) {
 	if p.draining.Load() {
-		unready(w, "draining")
+		unready(w, draining)
 		return
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)

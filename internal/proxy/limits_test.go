@@ -25,7 +25,7 @@ func serving(t *testing.T, p *Proxy) (connect func() net.Conn) {
 	t.Helper()
 	l := &pipes{conns: make(chan net.Conn)}
 	served := make(chan error, 1)
-	go func() { served <- p.Serve(l) }()
+	go func() { served <- p.Serve(l, nil) }()
 	var all []net.Conn
 	t.Cleanup(func() {
 		for _, c := range all {

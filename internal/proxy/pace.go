@@ -1,14 +1,18 @@
 package proxy
 
 import (
+	"bufio"
 	"io"
+	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // An HTTP/2 client can stall one request while its connection goes on: it gives no window, or sends no data. The
-// types paced and pacedBody limit the time of such a request, as [client] limits it for a connection.
+// types paced and pacedBody limit the time of such a request, as [client] limits it for a connection. They do so for all requests of a
+// server that is not the proxy's own, because the connection there is no [client].
 
 // watch ends an operation that takes too long. For example, begin and end are around a Write: if end is not called
 // within the stall time, expire is called.
@@ -64,19 +68,19 @@ func (w *watch) fire() {
 	}
 }
 
-// paced is the ResponseWriter of an HTTP/2 request.
+// paced is the ResponseWriter of an HTTP/2 request, and of any request of another server.
 type paced struct {
 	http.ResponseWriter
 	rc     *http.ResponseController
 	watch  watch
-	body   *pacedBody // nil if there is none
-	chosen bool       // a handler has set a deadline by itself
+	body   *pacedBody  // nil if there is none
+	chosen atomic.Bool // a handler has set a deadline by itself
 }
 
 // expired is a deadline that is over. It ends an operation that waits.
 var expired = time.Unix(1, 0) //nolint:gochecknoglobals // a constant
 
-// pace puts the time limits around an HTTP/2 request.
+// pace puts the time limits around a request.
 func pace(w http.ResponseWriter, r *http.Request, stall time.Duration) *paced {
 	rc := http.NewResponseController(w)
 	p := &paced{ResponseWriter: w, rc: rc}
@@ -88,9 +92,32 @@ func pace(w http.ResponseWriter, r *http.Request, stall time.Duration) *paced {
 	return p
 }
 
+// writer is p as handlers get it: one of a connection that can be taken over is an http.Hijacker.
+func (p *paced) writer() http.ResponseWriter {
+	if h, ok := p.ResponseWriter.(http.Hijacker); ok {
+		return pacedHijacker{p, h}
+	}
+	return p
+}
+
+// pacedHijacker is paced for a connection that handlers can take over.
+type pacedHijacker struct {
+	*paced
+	hijacker http.Hijacker
+}
+
+// Hijack implements http.Hijacker. The times of the connection are the handler's then.
+func (h pacedHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := h.hijacker.Hijack()
+	if err == nil {
+		h.chosen.Store(true)
+	}
+	return conn, rw, err
+}
+
 // whileWatched runs a function that may have to wait for the client.
 func (p *paced) whileWatched(do func() error) error {
-	if p.chosen {
+	if p.chosen.Load() {
 		return do()
 	}
 	p.watch.begin()
@@ -123,7 +150,7 @@ func (p *paced) Flush() { p.FlushError() } //nolint:errcheck // as http.Flusher 
 
 // SetWriteDeadline is for http.ResponseController.
 func (p *paced) SetWriteDeadline(t time.Time) error {
-	p.chosen = !t.IsZero()
+	p.chosen.Store(!t.IsZero())
 	return p.rc.SetWriteDeadline(t)
 }
 
@@ -136,12 +163,12 @@ func (p *paced) answerComplete() {
 	if p.body != nil {
 		p.body.watch.stop()
 	}
-	if !p.chosen {
+	if !p.chosen.Load() {
 		p.rc.SetWriteDeadline(time.Now().Add(p.watch.stall)) //nolint:errcheck // it cannot fail
 	}
 }
 
-// pacedBody is the body of an HTTP/2 request.
+// pacedBody is the body of a request.
 type pacedBody struct {
 	io.ReadCloser
 	watch watch

@@ -10,7 +10,9 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -74,8 +76,9 @@ type Serve func(ctx context.Context, h http.Handler)
 
 // Settings are the parameters of [New].
 type Settings struct {
-	Logger *slog.Logger
-	Limits Limits
+	Logger  *slog.Logger
+	Limits  Limits
+	Options Options // checked
 	// AccessLog gets a line per request to an application. nil: there is no access log.
 	AccessLog io.Writer
 	// Apps reports of every application whether it can answer requests. If it is nil, all applications with a route
@@ -87,6 +90,8 @@ type Settings struct {
 type Proxy struct {
 	log      *slog.Logger
 	limits   Limits
+	options  Options
+	trusted  *trusted   // nil for no peer
 	access   *accessLog // nil for none
 	memory   memory
 	clients  clients
@@ -94,6 +99,8 @@ type Proxy struct {
 	routes   atomic.Pointer[[]served] // longest prefix first
 	opened   atomic.Bool              // an application has been ready
 	draining atomic.Bool
+	closed   atomic.Bool        // new requests of a server that is not the proxy's own are refused
+	drained  chan struct{}      // is closed when a drain begins
 	active   atomic.Int64       // number of requests to applications
 	unrouted telemetry.Requests // requests whose path no application has
 	server   *http.Server
@@ -104,27 +111,47 @@ type Proxy struct {
 
 // New makes a proxy without routes.
 func New(s Settings) *Proxy {
-	p := &Proxy{log: s.Logger, limits: s.Limits.withDefaults(), apps: s.Apps}
+	p := &Proxy{log: s.Logger, limits: s.Limits.withDefaults(), apps: s.Apps, drained: make(chan struct{})}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
 	if s.AccessLog != nil {
 		p.access = &accessLog{to: s.AccessLog}
 	}
+	p.setOptions(s.Options)
 	p.memory.limit = p.limits.Memory
 	p.clients = clients{limit: p.limits.Connections, stall: p.limits.StallTimeout, all: map[*client]struct{}{}}
 	p.routes.Store(&[]served{})
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
+	protocols.SetHTTP2(true)
 	p.server = &http.Server{
 		Handler: p, ReadHeaderTimeout: p.limits.HeaderTimeout, ReadTimeout: p.limits.BodyTimeout, IdleTimeout: p.limits.IdleTimeout,
 		MaxHeaderBytes: p.limits.MaxHeader, Protocols: &protocols, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: p.limits.Streams},
 		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug), ConnContext: withClient,
-		ConnState: func(nc net.Conn, s http.ConnState) { nc.(*client).setState(s) },
+		ConnState: func(nc net.Conn, s http.ConnState) { clientUnder(nc).setState(s) },
 	}
 	return p
 }
+
+// Configure replaces the options, before the first listener and the first route. An idle time above 0 replaces [Limits.IdleTimeout].
+func (p *Proxy) Configure(o Options, idle time.Duration) {
+	p.setOptions(o)
+	if idle > 0 {
+		p.limits.IdleTimeout, p.server.IdleTimeout = idle, idle
+	}
+}
+
+func (p *Proxy) setOptions(o Options) {
+	p.options, p.trusted = o, nil
+	if t, err := networks(o.TrustForwarded); err == nil && len(o.TrustForwarded) > 0 {
+		p.trusted = &t
+	}
+}
+
+// Options are the options that hold.
+func (p *Proxy) Options() Options { return p.options }
 
 // served is a route, with the data that is the same for all its calls.
 type served struct {
@@ -175,58 +202,84 @@ func (p *Proxy) SetRoutes(routes []Route) error {
 	return nil
 }
 
-// Serve accepts HTTP/1.1 and HTTP/2 without TLS on l, until Drain or a failure. It closes l.
-func (p *Proxy) Serve(l net.Listener) error {
+// Serve accepts HTTP/1.1 and HTTP/2 on l, until Drain or a failure. It closes l. With a TLS configuration the clients of l speak TLS; nil is
+// for clients that do not.
+func (p *Proxy) Serve(l net.Listener, secure *tls.Config) error {
 	patient := listen.New(l, func(err error, times int) {
 		p.log.Warn("clients cannot connect now, the node tries again", "error", err, "times", times)
 	})
-	err := p.server.Serve(&limitedListener{patient, &p.clients})
+	l = &limitedListener{patient, &p.clients}
+	if secure != nil {
+		l = tls.NewListener(l, secure)
+	}
+	err := p.server.Serve(l)
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
 	return err
 }
 
-// Drain lets requests under way finish, and closes the server. Meanwhile healthz and new requests are answered with
-// 503, so that load balancers send requests elsewhere. When ctx ends first, the rest is cut off and ctx's error
-// returned.
+// Announce begins a drain: from now on the node calls itself unhealthy, answers say that their connection ends, and nothing else changes for the
+// drain delay, so that load balancers send requests elsewhere before the listeners close. It returns when the delay is over or ctx has ended.
+func (p *Proxy) Announce(ctx context.Context) {
+	if p.draining.Swap(true) {
+		return
+	}
+	close(p.drained)
+	if p.options.DrainDelay <= 0 {
+		return
+	}
+	delay := time.NewTimer(p.options.DrainDelay)
+	defer delay.Stop()
+	select {
+	case <-delay.C:
+	case <-ctx.Done():
+	}
+}
+
+// Drain closes the listeners and the connections without a request, and lets requests under way finish, with those that come on open
+// connections meanwhile. When ctx ends first, the rest is cut off and ctx's error returned. A drain that was not announced begins here, without a
+// delay.
 func (p *Proxy) Drain(ctx context.Context) error {
-	p.draining.Store(true)
+	if !p.draining.Swap(true) {
+		close(p.drained)
+	}
+	p.closed.Store(true)
+	err := p.server.Shutdown(ctx)
+	if err != nil {
+		p.server.Close()
+	}
 	tick := time.NewTicker(2 * time.Millisecond) // a poll, because the alternative is a signal at the end of every request, for a wait once in a process's life
 	defer tick.Stop()
-	for p.active.Load() > 0 && ctx.Err() == nil {
+	for p.active.Load() > 0 && ctx.Err() == nil { // connections that were taken over, and requests of other servers
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 		}
 	}
-	err := p.server.Shutdown(ctx)
-	if err != nil {
-		p.server.Close()
-	}
-	return err
+	return cmp.Or(err, ctx.Err())
 }
 
 func (p *Proxy) find(path string) *served {
 	rs := *p.routes.Load()
 	for i := range rs {
-		prefix := rs[i].Prefix
-		if prefix == "/" || strings.HasPrefix(path, prefix) && (len(path) == len(prefix) || path[len(prefix)] == '/') {
+		if under(rs[i].Prefix, path) {
 			return &rs[i]
 		}
 	}
 	return nil
 }
 
-// ServeHTTP answers one request.
+// ServeHTTP answers one request. It may be of another server than the proxy's own: then that server has the limits of connections, headers and
+// idle time, and all others hold here.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	client := clientOf(r)
 	switch {
-	case r.ProtoMajor == 2:
+	case client == nil || r.ProtoMajor == 2:
 		paced := pace(w, r, p.limits.StallTimeout)
 		defer paced.answerComplete()
-		w = paced
-	case client != nil:
+		w = paced.writer()
+	default:
 		if r.ContentLength != 0 {
 			client.beginBody()
 		}
@@ -234,6 +287,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			client.endless.Store(true) // until the answer is complete
 		}
 	}
+	if p.draining.Load() {
+		w.Header()["Connection"] = connectionClose // over HTTP/2 the server makes a GOAWAY of it
+	}
+	r = p.external(r)
 	if strings.HasPrefix(r.URL.Path, "/-/") {
 		p.serveNodePaths(w, r)
 	} else {
@@ -244,13 +301,14 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+var connectionClose = []string{"close"} //nolint:gochecknoglobals // a constant
+
 // request answers one request to an application. The route is nil if no application has the path. The method panics with
 // http.ErrAbortHandler to cut an answer off.
 func (p *Proxy) request(w http.ResponseWriter, r *http.Request, route *served, x *exchange) {
 	p.active.Add(1)
 	defer p.active.Add(-1)
-	if p.draining.Load() {
-		w.Header().Set("Connection", "close")
+	if x.client == nil && p.closed.Load() {
 		w.Header().Set("Retry-After", "1")
 		http.Error(w, "this node is shutting down", http.StatusServiceUnavailable)
 		return

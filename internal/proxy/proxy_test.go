@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/helve-serve/helve/internal/call"
 )
@@ -302,52 +304,145 @@ func (p *pipes) Accept() (net.Conn, error) {
 func (p *pipes) Close() error   { close(p.conns); return nil }
 func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 
+// TestDrain: while the delay of a drain runs the node says that it drains, and serves new connections. Then it takes none, and requests under way
+// finish.
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
-		p := with(t, Route{Prefix: "/", In: InNone, Call: func(context.Context, *call.Call) (call.Payload, *call.Error) {
-			<-release
-			return call.Payload{Codec: call.Text, Data: []byte("finished")}, nil
-		}})
+		p := New(Settings{Options: Options{DrainDelay: time.Minute}})
+		if err := p.SetRoutes([]Route{
+			{Prefix: "/quick", In: InString, Call: echo},
+			{Prefix: "/slow", In: InNone, Call: func(context.Context, *call.Call) (call.Payload, *call.Error) {
+				<-release
+				return call.Payload{Codec: call.Text, Data: []byte("finished")}, nil
+			}},
+		}); err != nil {
+			t.Fatal(err)
+		}
 		l := &pipes{conns: make(chan net.Conn)}
 		served := make(chan error, 1)
-		go func() { served <- p.Serve(l) }()
-		ours, theirs := net.Pipe()
-		l.conns <- theirs
-		answer := make(chan string, 1)
+		go func() { served <- p.Serve(l, nil) }()
+		connect := func() net.Conn {
+			ours, theirs := net.Pipe()
+			l.conns <- theirs
+			return ours
+		}
+		ask := func(c net.Conn, path string) string {
+			go io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\n") //nolint:errcheck // the answer tells
+			b, _ := io.ReadAll(c)
+			return string(b)
+		}
+		const quick = "POST /quick HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx"
+		keep := func() (net.Conn, *bufio.Reader) { // a connection that has had an answer
+			c := connect()
+			go io.WriteString(c, quick) //nolint:errcheck // the answer tells
+			b := bufio.NewReader(c)
+			r, err := http.ReadResponse(b, nil)
+			if err != nil || r.StatusCode != 200 || r.Close {
+				t.Fatalf("%v %v", r, err)
+			}
+			io.Copy(io.Discard, r.Body) //nolint:errcheck // it is short
+			return c, b
+		}
+		_, idle := keep()
+		kept, keptReader := keep()
+		idleEnd := make(chan struct{})
 		go func() {
-			io.WriteString(ours, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-			b, _ := io.ReadAll(ours)
-			answer <- string(b)
+			io.Copy(io.Discard, idle) //nolint:errcheck // it ends with the connection
+			close(idleEnd)
+		}()
+		slow := connect()
+		answer := make(chan string, 1)
+		go func() { answer <- ask(slow, "/slow") }()
+		drained := make(chan error, 1)
+		go func() {
+			p.Announce(context.Background())
+			drained <- p.Drain(context.Background())
 		}()
 		synctest.Wait()
-		drained := make(chan error, 1)
-		go func() { drained <- p.Drain(context.Background()) }()
-		synctest.Wait()
+		if a := ask(connect(), "/-/healthz"); !strings.HasPrefix(a, "HTTP/1.1 503") || !strings.Contains(a, "This node is being drained") {
+			t.Errorf("healthz in the delay: %s", a)
+		}
+		c := connect()
+		go io.WriteString(c, quick) //nolint:errcheck // as above
+		if b, _ := io.ReadAll(c); !strings.HasPrefix(string(b), "HTTP/1.1 200") || !strings.Contains(string(b), "Connection: close") {
+			t.Errorf("a new connection in the delay: %s", b)
+		}
+		select {
+		case <-idleEnd:
+			t.Error("an idle connection ended in the delay")
+		default:
+		}
+		go io.WriteString(kept, quick) //nolint:errcheck // as above
+		if b, _ := io.ReadAll(keptReader); !strings.HasPrefix(string(b), "HTTP/1.1 200") || !strings.Contains(string(b), "Connection: close") {
+			t.Errorf("a kept connection in the delay: %s", b)
+		}
+		time.Sleep(time.Minute)
+		<-idleEnd
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
 		select {
 		case <-drained:
 			t.Fatal("drained while a request ran")
 		default:
 		}
-		w := httptest.NewRecorder()
-		if p.ServeHTTP(w, httptest.NewRequest("GET", "/-/healthz", nil)); w.Code != 503 {
-			t.Errorf("healthz answers %d while draining", w.Code)
-		}
-		late, theirs := net.Pipe()
-		l.conns <- theirs // the listener is still open
-		go io.WriteString(late, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-		if b, _ := io.ReadAll(late); !strings.HasPrefix(string(b), "HTTP/1.1 503") || !strings.Contains(string(b), "Connection: close") {
-			t.Errorf("a new request while draining: %q", b)
-		}
 		close(release)
-		if err := errors.Join(<-drained, <-served); err != nil {
+		if err := <-drained; err != nil {
 			t.Error(err)
 		}
-		if a := <-answer; !strings.Contains(a, "finished") {
+		if a := <-answer; !strings.Contains(a, "finished") || !strings.Contains(a, "Connection: close") {
 			t.Errorf("%q", a)
 		}
 	})
+}
+
+// TestDrainIsCutOff: the end of the context ends the delay, and the requests that are left.
+func TestDrainIsCutOff(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := New(Settings{Options: Options{DrainDelay: time.Hour}})
+		if err := p.SetRoutes([]Route{{Prefix: "/", In: InNone, Call: func(ctx context.Context, _ *call.Call) (call.Payload, *call.Error) {
+			<-ctx.Done()
+			return call.Payload{}, call.FromContext(ctx)
+		}}}); err != nil {
+			t.Fatal(err)
+		}
+		conn := serving(t, p)()
+		go io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n") //nolint:errcheck // the end tells
+		ctx, cancel := context.WithCancel(t.Context())
+		drained := make(chan error, 1)
+		go func() {
+			p.Announce(ctx)
+			drained <- p.Drain(ctx)
+		}()
+		synctest.Wait()
+		cancel()
+		if err := <-drained; !errors.Is(err, context.Canceled) {
+			t.Errorf("%v", err)
+		}
+		if b, _ := io.ReadAll(conn); len(b) > 0 {
+			t.Errorf("%q", b)
+		}
+		synctest.Wait()
+	})
+}
+
+// TestHandlerOfAnotherServer: after the drain a server that is not the proxy's own gets 503.
+func TestHandlerOfAnotherServer(t *testing.T) {
+	t.Parallel()
+	p := with(t, Route{Prefix: "/", In: InString, Call: echo})
+	for _, want := range []int{200, 503} {
+		w := httptest.NewRecorder()
+		p.ServeHTTP(w, httptest.NewRequest("POST", "/", strings.NewReader("x")))
+		if w.Code != want || w.Code == 503 && (w.Header().Get("Retry-After") != "1" || w.Header().Get("Connection") != "close") {
+			t.Errorf("%d %v, want %d", w.Code, w.Header(), want)
+		}
+		if err := p.Drain(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func FuzzRequest(f *testing.F) {
@@ -377,6 +472,7 @@ func BenchmarkNoop(b *testing.B) {
 	p := with(b, Route{Prefix: "/", In: InString, Call: echo})
 	r := httptest.NewRequest("POST", "/", nil)
 	r.Header.Set("Content-Type", "text/plain")
+	r = r.WithContext(withClient(r.Context(), &client{clients: &p.clients})) // of the proxy's own server
 	b.ReportAllocs()
 	for b.Loop() {
 		r.Body, r.ContentLength = io.NopCloser(strings.NewReader("world")), 5

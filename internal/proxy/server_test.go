@@ -22,7 +22,7 @@ func dial(t *testing.T, p *Proxy) net.Conn {
 	t.Helper()
 	l := &pipes{conns: make(chan net.Conn)}
 	served := make(chan error, 1)
-	go func() { served <- p.Serve(l) }()
+	go func() { served <- p.Serve(l, nil) }()
 	ours, theirs := net.Pipe()
 	l.conns <- theirs
 	t.Cleanup(func() {
@@ -126,7 +126,7 @@ func TestHTTP2WithoutTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- p.Serve(l) }()
+	go func() { served <- p.Serve(l, nil) }()
 	for major, set := range map[int]func(*http.Protocols){
 		1: func(p *http.Protocols) { p.SetHTTP1(true) }, 2: func(p *http.Protocols) { p.SetUnencryptedHTTP2(true) },
 	} {

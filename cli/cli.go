@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -23,6 +22,7 @@ import (
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/gcfloor"
+	"github.com/helve-serve/helve/internal/listen"
 )
 
 // Application is an application that this executable contains.
@@ -108,21 +108,24 @@ type run struct {
 	arena     arena
 	maxBody   size
 	limits    httpLimits
+	options   httpOptions
 	admin     string
-	access    bool
+	access    string
 	verbose   bool
 }
 
 func (r *run) flags(c *cobra.Command) {
-	c.Flags().StringVar(&r.http, "http", "127.0.0.1:8000", `address of the HTTP ingress, "" for none; port 0 picks one`)
+	c.Flags().StringVar(&r.http, "http", "127.0.0.1:8000", `address of the HTTP ingress, "" for none; port 0 picks one, unix:PATH is a socket, and several have commas between them`)
 	c.Flags().StringVar(&r.isolation, "isolation", "", "where Go deployments run: node or process (default: what each says)")
 	c.Flags().StringVar(&r.stateDir, "state-dir", "", "directory from which the next node takes over the workers if this one is killed")
 	c.Flags().DurationVar(&r.grace, "worker-grace", 0, "how long workers wait for the next node (default 30s; needs --state-dir)")
 	c.Flags().Var(&r.arena, "arena-size", "shared memory for the large values of an application's workers, in bytes or as 64MiB (default 1GiB; -1: none)")
 	c.Flags().Var(&r.maxBody, "max-body", "largest value of a call between processes, in bytes or as 64MiB (default 256MiB)")
 	r.limits.flags(c)
+	r.options.flags(c)
 	c.Flags().StringVar(&r.admin, "admin", adminPrivate, adminUsage)
-	c.Flags().BoolVar(&r.access, "access-log", false, "write a line to stdout per HTTP request: time, client, method, route, status, duration and request id")
+	c.Flags().StringVar(&r.access, "access-log", "", "write a line to stdout per HTTP request: time, client, method, route, status, duration, request id, bytes and replica; as text, or as json")
+	c.Flags().Lookup("access-log").NoOptDefVal = "text"
 	c.Flags().BoolVarP(&r.verbose, "verbose", "v", false, "log more")
 }
 
@@ -195,8 +198,15 @@ func (r *run) execute(ctx context.Context, args []string) error {
 	if err := checkAdmin(r.admin); err != nil {
 		return usageError{fmt.Errorf("--admin %s: %w", r.admin, err)}
 	}
-	if err := checkHTTP(r.http); err != nil {
+	if err := listen.Check(r.http); err != nil {
 		return usageError{fmt.Errorf("--http %s: %w", r.http, err)}
+	}
+	if r.access != "" && r.access != "text" && r.access != "json" {
+		return usageError{fmt.Errorf("--access-log=%s: must be text or json", r.access)}
+	}
+	options, err := r.options.options()
+	if err != nil {
+		return err
 	}
 	undump := func() {}
 	defer func() { undump() }()
@@ -207,10 +217,10 @@ func (r *run) execute(ctx context.Context, args []string) error {
 	defer context.AfterFunc(w.drain, func() { stop(context.Cause(w.drain)) })()
 	config := helve.Config{
 		Logger: log, Isolation: iso, Output: os.Stderr, HTTP: r.http, StateDir: r.stateDir, WorkerGrace: r.grace, ArenaSize: int64(r.arena),
-		MaxBody: int(r.maxBody), HTTPLimits: r.limits.limits(), Admin: adminOf(r.admin),
+		MaxBody: int(r.maxBody), HTTPLimits: r.limits.limits(), HTTPOptions: options, Admin: adminOf(r.admin),
 	}
-	if r.access {
-		config.AccessLog = os.Stdout
+	if r.access != "" {
+		config.AccessLog, config.HTTPOptions.AccessLogFormat = os.Stdout, r.access
 	}
 	build := app.build
 	if !external {
@@ -230,7 +240,9 @@ func (r *run) execute(ctx context.Context, args []string) error {
 	}
 	base, failed := system.HTTP()
 	if base != "" && prefix != "" {
-		fmt.Printf("%s serves on %s\n", app.name, address(base, prefix))
+		for _, url := range system.URLs() {
+			fmt.Printf("%s serves on %s\n", app.name, address(url, options.RootPath+strings.TrimSuffix(prefix, "/")))
+		}
 	} else {
 		fmt.Printf("%s runs, without HTTP\n", app.name)
 	}
@@ -249,18 +261,6 @@ func (a Application) named() (*helve.App, error) {
 	return app, err
 }
 
-// checkHTTP gives an error for a value of the flag --http that is no host and port.
-func checkHTTP(flag string) error {
-	if flag == "" {
-		return nil
-	}
-	_, port, err := net.SplitHostPort(flag)
-	if err == nil {
-		_, err = net.LookupPort("tcp", port)
-	}
-	return err
-}
-
 // flagged names the flag in front of an error of [helve.Config], which names its field. An error about the value itself is wrong usage. For
 // example, a limit below 0 is wrong usage, and a directory that cannot be made is a failure.
 func (r *run) flagged(err error) error {
@@ -277,6 +277,9 @@ func (r *run) flagged(err error) error {
 	if of, ok := strings.CutPrefix(err.Error(), "HTTPLimits: "); ok {
 		field, text, _ := strings.Cut(of, ": ")
 		return usageError{fmt.Errorf("--%s: %s", httpFlags[field], text)}
+	}
+	if text, ok := strings.CutPrefix(err.Error(), "HTTPOptions: "); ok {
+		return r.options.flagged(text)
 	}
 	for field, flag := range map[string]string{"WorkerGrace": "worker-grace", "ArenaSize": "arena-size", "MaxBody": "max-body"} {
 		if text, ok := strings.CutPrefix(err.Error(), field+": "); ok {
@@ -303,6 +306,9 @@ func serve(ctx context.Context, system *helve.System, app Application, reload <-
 			log.Info("draining", "cause", context.Cause(ctx))
 			return nil
 		case <-reload:
+			if err := system.ReloadCertificate(); err != nil {
+				log.Error("the certificate was not changed", "error", err)
+			}
 			if err := system.Deploy(ctx, app.build); err != nil {
 				log.Error("the application was not changed", "app", app.name, "error", err)
 			} else {

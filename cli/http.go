@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/internal/listen"
 )
 
 // httpLimits are the flags of [helve.HTTPLimits].
@@ -48,8 +49,10 @@ func (l *httpLimits) limits() helve.HTTPLimits {
 
 // fromEnv sets the flags from the environment of a node that a driver started, whose command line is not the user's: for example
 // HELVE_HTTP_MEMORY is --http-memory.
-func (l *httpLimits) fromEnv(c *cobra.Command) error {
-	for _, flag := range httpFlags {
+func (l *httpLimits) fromEnv(c *cobra.Command) error { return fromEnv(c, httpFlags) }
+
+func fromEnv(c *cobra.Command, flags map[string]string) error {
+	for _, flag := range flags {
 		name := "HELVE_" + strings.ReplaceAll(strings.ToUpper(flag), "-", "_")
 		if v := os.Getenv(name); v != "" {
 			if err := c.Flags().Set(flag, v); err != nil {
@@ -60,7 +63,10 @@ func (l *httpLimits) fromEnv(c *cobra.Command) error {
 	return nil
 }
 
-// address is the URL of an application.
+// address is the URL of an application. A unix socket has none: its path is the same for all of them.
 func address(base, prefix string) string {
+	if strings.HasPrefix(base, listen.UnixScheme) {
+		return base
+	}
 	return base + strings.TrimSuffix((&url.URL{Path: prefix}).EscapedPath(), "/")
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/node"
 	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/worker"
@@ -25,11 +27,19 @@ func nodeCommand() *cobra.Command {
 	var verbose bool
 	var maxBody size
 	var limits httpLimits
+	var options httpOptions
 	c := &cobra.Command{
 		Use: "node", Short: "Run a node for the driver on an inherited descriptor", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := limits.fromEnv(c); err != nil {
 				return usageError{err}
+			}
+			if err := options.fromEnv(c); err != nil {
+				return usageError{err}
+			}
+			httpOptions, certificate, err := nodeOptions(options, logger(verbose))
+			if err != nil {
+				return err
 			}
 			if err := proxy.Limits(limits.limits()).Check(); err != nil {
 				return usageError{fmt.Errorf("limits of HTTP: %w", err)}
@@ -54,7 +64,7 @@ func nodeCommand() *cobra.Command {
 			}
 			n := node.New(node.Settings{
 				Logger: logger(verbose), Version: helve.Version, Output: os.Stderr, MaxBody: int(maxBody),
-				HTTP: proxy.Limits(limits.limits()), Program: host.Program{Env: os.Environ()},
+				HTTP: proxy.Limits(limits.limits()), HTTPOptions: httpOptions, Certificate: certificate, Program: host.Program{Env: os.Environ()},
 				Metrics: nodeMetrics,
 			})
 			if addr := adminOf(adminFlag); addr != "" {
@@ -79,8 +89,31 @@ func nodeCommand() *cobra.Command {
 	c.Flags().IntVar(&token, "token-fd", -1, "descriptor from which the token is read")
 	c.Flags().Var(&maxBody, "max-body", "largest value of a call between processes, in bytes or as 64MiB (default 256MiB)")
 	limits.flags(c)
+	options.flags(c)
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log more")
 	return c
+}
+
+// nodeOptions are the options of the flags, checked, and the certificate of their files; nil for none.
+func nodeOptions(o httpOptions, log *slog.Logger) (proxy.Options, *listen.Certificate, error) {
+	set, err := o.options()
+	all := proxy.Options{
+		RequestTimeout: set.RequestTimeout, RootPath: set.RootPath, TrustForwarded: set.TrustForwarded, DrainDelay: set.DrainDelay, TLS: listen.Files(set.TLS),
+	}
+	if err != nil {
+		return all, nil, err
+	}
+	if err := all.Check(); err != nil {
+		return all, nil, o.flagged(err.Error())
+	}
+	if set.TLS == (helve.TLS{}) {
+		return all, nil, nil
+	}
+	certificate, err := listen.NewCertificate(all.TLS, log)
+	if err != nil {
+		return all, nil, o.flagged("TLS." + err.Error())
+	}
+	return all, certificate, nil
 }
 
 func inherited(fd int) (net.Conn, error) {

@@ -386,5 +386,5 @@ func (p *Proxy) answerExit(w http.ResponseWriter, r *http.Request, c *call.Call)
 }
 
 func (p *Proxy) notFound(w http.ResponseWriter, r *http.Request) {
-	http.Error(w, fmt.Sprintf("no application serves %q; GET /-/routes lists what is served", r.URL.Path), http.StatusNotFound)
+	http.Error(w, fmt.Sprintf("Path '%s' not found: no application serves it; GET /-/routes lists what is served", r.URL.Path), http.StatusNotFound)
 }

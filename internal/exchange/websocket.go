@@ -138,7 +138,11 @@ func ServeWebSocket(w http.ResponseWriter, r *http.Request, s Stream, l WebSocke
 				return e
 			}
 		case kind == Accept:
-			return accept(w, r, s, l.withDefaults(), data)
+			x, e := accept(w, r, s, l.withDefaults(), data)
+			if e != nil {
+				return e
+			}
+			return x.run()
 		case kind == Close:
 			http.Error(w, http.StatusText(http.StatusForbidden), http.StatusForbidden)
 			return afterEnd(ctx, s, l.withDefaults().Grace)
@@ -261,15 +265,16 @@ type socket struct {
 	told    bool          // copyFromClient has told the replica the end
 }
 
-// accept answers the handshake, and passes messages until the end.
-func accept(w http.ResponseWriter, r *http.Request, s Stream, l WebSocketLimits, fields []byte) *call.Error {
+// accept answers the handshake. It is apart from run, because its frame is large, and the stack of a goroutine that waits in run is kept.
+func accept(w http.ResponseWriter, r *http.Request, s Stream, l WebSocketLimits, fields []byte) (*socket, *call.Error) {
 	if err := CheckFields(fields); err != nil {
-		return fault("the replica has sent a malformed accept: %v", err)
+		return nil, fault("the replica has sent a malformed accept: %v", err)
 	}
 	setFields(w.Header(), string(fields))
 	w.Header().Del("Content-Length")
 	x := &socket{stream: s, limits: l, call: r.Context(), done: make(chan struct{})}
-	conn, err := websocket.Accept(smallBuffers{w}, r, &websocket.AcceptOptions{
+	var err error
+	x.conn, err = websocket.Accept(smallBuffers{w}, r, &websocket.AcceptOptions{
 		InsecureSkipVerify: true, // of Origin
 		OnPingReceived: func(context.Context, []byte) bool {
 			x.heard.Store(true)
@@ -278,15 +283,19 @@ func accept(w http.ResponseWriter, r *http.Request, s Stream, l WebSocketLimits,
 		OnPongReceived: func(context.Context, []byte) { x.heard.Store(true) },
 	})
 	if err != nil {
-		return call.NewError(call.Cancelled, "the connection of a WebSocket could not be taken over: "+err.Error())
+		return nil, call.NewError(call.Cancelled, "the connection of a WebSocket could not be taken over: "+err.Error())
 	}
-	conn.SetReadLimit(l.Message)
-	x.conn = conn
+	x.conn.SetReadLimit(l.Message)
+	return x, nil
+}
+
+// run passes messages until the end.
+func (x *socket) run() *call.Error {
 	x.ctx, x.cancel = context.WithCancelCause(x.call)
-	stop := context.AfterFunc(x.ctx, func() { x.closeBy(call.FromContext(x.call)) })
-	if l.Ping > 0 {
+	stop := context.AfterFunc(x.call, func() { x.closeBy(call.FromContext(x.call)) })
+	if x.limits.Ping > 0 {
 		x.timer = time.AfterFunc(math.MaxInt64, x.keepAlive) // begins with the next line, because keepAlive uses x.timer
-		x.timer.Reset(l.Ping)
+		x.timer.Reset(x.limits.Ping)
 	}
 	defer func() {
 		if x.timer != nil {

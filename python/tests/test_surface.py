@@ -239,8 +239,8 @@ def function(*args):
 
 
 @pytest.mark.parametrize("target, says", [
-    (NoCall, "deployment D has no __call__"), (Request, "HTTP requests to D.__call__ will fail"), (Several, "HTTP requests to D.__call__ will fail"),
-    (Good, ""), (Items, ""), (function, "HTTP requests to D will fail"), (lambda: 1, ""), (lambda body: 1, "HTTP requests to D will fail"),
+    (NoCall, "deployment D has no __call__"), (Request, ""), (Several, "HTTP requests to D.__call__ will fail"),
+    (Good, ""), (Items, ""), (function, ""), (lambda: 1, ""), (lambda body: 1, ""), (lambda *, name: 1, "HTTP requests to D will fail"),
 ])
 def test_a_warning_about_http_fits_the_class(target, says):
     mistake = http_mistake("D", target)
@@ -250,7 +250,7 @@ def test_a_warning_about_http_fits_the_class(target, says):
 @pytest.mark.parametrize("prefix", ["/warned", None])
 def test_there_is_a_warning_where_http_serves_alone(run, caplog, prefix):
     caplog.set_level(logging.INFO, "helve.serve")
-    handle = run(serve.deployment(Request).bind(), route_prefix=prefix)
+    handle = run(serve.deployment(Several).bind(), route_prefix=prefix)
     said = [r.levelname for r in caplog.records if r.name == "helve.serve"]
     assert said == (["WARNING"] if prefix else []), handle
 

@@ -247,4 +247,4 @@ class Driver:
     def on_control(self, id: int, request: dict, raw: bytes) -> None:
         raise ValueError("a driver answers no control requests")
 
-    on_call = on_cancel = on_credit = on_route
+    on_call = on_cancel = on_credit = on_upload = on_route

@@ -10,6 +10,8 @@ from typing import Any, Optional
 
 from helve._errors import RayServeException
 
+DEFINITION = "__helve_ingress__"  # the attribute of a class that serve.ingress has made
+
 _BLANK = re.compile(r"[\s,:]*")
 
 
@@ -62,4 +64,4 @@ def no_reconfigure(target: Any, deployment: str) -> RayServeException:
     return RayServeException(f"user_config is set, but {target.__qualname__} has no method reconfigure(user_config)")
 
 
-__all__ = ["digest", "hook", "no_reconfigure", "raw_field"]
+__all__ = ["DEFINITION", "digest", "hook", "no_reconfigure", "raw_field"]

@@ -84,9 +84,10 @@ def open_connection(
     hello = {
         "protocol": PROTOCOL, "kind": kind, "connection": connection, "language": "python", "version": __version__,
         "id": id, "pid": os.getpid(), "nonce": nonce.hex(),
-        "features": ["ready", "segments", "arena"] if kind == "worker" and connection == "small" and arena_fits() else ["ready", "segments"], "reference_over": REFERENCE_OVER,
-        "max_body": OWN_MAX_BODY,
+        "features": ["ready", "segments"], "reference_over": REFERENCE_OVER, "max_body": OWN_MAX_BODY,
     }
+    if kind == "worker" and connection == "small":
+        hello["features"] += ["http", *(["arena"] if arena_fits() else [])]
     if resume is not None:
         hello["resume"] = resume
     body = json.dumps(hello).encode()

@@ -31,6 +31,7 @@ from helve._parts import (
 from helve._pickling import APART, dumps, dumps_call, loads
 
 HELLO, PROOF, GOAWAY, CONTROL, REPLY, ROUTE, READY, CALL, CANCEL, END, ITEMS, CREDIT = 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20
+UPLOAD, ALLOW = 27, 28
 FLAG_ERROR = 1
 PROTOCOL = (1, 2)
 MAX_BODY = 256 << 20  # of a side that announces no other
@@ -44,6 +45,7 @@ CALL_PACKED = struct.Struct("<IHBBQIBBHQ16s16s8sQBBHI")
 END_FRAME = struct.Struct("<IHBBQBB")
 U16 = struct.Struct("<H")
 WINDOW = struct.Struct("<II")
+_HTTP = struct.Struct("<BB")
 ABOVE = struct.Struct("<B5sHBBI")
 
 BUFFER = 256 << 10
@@ -61,7 +63,7 @@ class RequestInfo:
 
     __slots__ = (
         "request", "text", "trace", "span", "call", "depth", "deadline", "model", "session", "children", "tail", "window", "frame", "begun",
-        "broadcast", "task", "threaded", "cancelled",
+        "broadcast", "task", "threaded", "cancelled", "http",
     )
 
     def __init__(self, request, trace, span, call, depth, deadline):
@@ -73,6 +75,7 @@ class RequestInfo:
         self.begun = False  # the coroutine of the call has run its first step
         self.broadcast = False  # its result travels in one piece, beside the results of others
         self.task = None  # the task that runs the call
+        self.http = None  # kind and flags of an exchange
         self.threaded = self.cancelled = False  # its method runs in a thread, which cannot notice that the call was cancelled
 
     @property
@@ -393,6 +396,8 @@ class Connection(asyncio.BufferedProtocol):
                     call.on_items(body)
             elif kind == CREDIT:
                 self.server.on_credit(id, *WINDOW.unpack(meta))
+            elif kind == UPLOAD:
+                self.server.on_upload(id, body)
             elif kind == CANCEL:
                 self.server.on_cancel(id)
             elif kind == CONTROL:
@@ -709,6 +714,8 @@ def parse_call(meta) -> tuple:
             info.window = WINDOW.unpack(value)
         elif key == b"broadcast":
             info.broadcast = True
+        elif key == b"http":
+            info.http = _HTTP.unpack(value)
     if p != end:
         raise ValueError("a call whose meta is cut off")
     return route, want, info, slots

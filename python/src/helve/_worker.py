@@ -17,7 +17,9 @@ from helve import _runtime, _signals, _supervise
 from helve._attach import DIAL, Node, duration, give_up
 from helve._encoding import CLOUDPICKLE, decode, dumps, encode, encode_error, envelope, loads
 from helve._guard import exit_code, guarded, text, trace, type_name
-from helve._hooks import digest, hook, no_reconfigure, raw_field
+from helve._hooks import DEFINITION, digest, hook, no_reconfigure, raw_field
+from helve._http import Exchange
+from helve._ingress import Ingress
 from helve._limits import MAX_META, cut
 from helve._names import match_name
 from helve._opening import RefusedError, read_token
@@ -100,7 +102,9 @@ class Worker:
         self.conn = Connection(loop, self)
         self.eager = make_eager(loop)
         self.running: dict[int, RequestInfo] = {}  # calls that did not finish in their first step
-        self.flows: dict[int, Outflow] = {}
+        self.flows: dict = {}  # Outflow or Exchange
+        self.ingress = Ingress(self)
+        self.state: dict = {}  # of the lifespan
         self.routes: dict[int, tuple] = {}  # number -> (kind, callable) or (None, error envelope)
         self.declared: dict[int, dict] = {}
         self.target = self.instance = None
@@ -120,6 +124,7 @@ class Worker:
             self.eager, self.pool, self.watchdog = former.eager, former.pool, former.watchdog
             self.target, self.instance, self.methods = former.target, former.instance, former.methods
             self.config, self.configuring = former.config, former.configuring
+            self.ingress, self.state = former.ingress.follow(self), former.state
             self.app, self.deployment, self.replica = former.app, former.deployment, former.replica
             self.formers = [w for w in (*former.formers, former) if w.running]
         elif os.environ.get("RAY_SERVE_RUN_SYNC_IN_THREADPOOL") == "1":
@@ -146,6 +151,10 @@ class Worker:
                 return None, envelope({
                     "reason": "no_method", "message": f"deployment {self.deployment} has {what}; it has {', '.join(have) or 'none'}",
                 })
+            if found == "__call__" and hasattr(self.target, DEFINITION):
+                return None, envelope({
+                    "reason": "no_method", "message": f"deployment {self.deployment} is an ASGI application: HTTP requests go to it, handles call its methods",
+                })
             fn = getattr(self.instance, found)
         call = fn if inspect.isfunction(fn) or inspect.ismethod(fn) else getattr(fn, "__call__", fn)
         stream = inspect.isasyncgenfunction(call) or inspect.isgeneratorfunction(call)
@@ -167,6 +176,11 @@ class Worker:
                 self.fail(id, e, info)
 
     def begin(self, id: int, number: int, want: int, info, slots, body) -> None:
+        if info.http is not None:
+            route = self.declared.get(number)
+            if route is not None and self.instance is not None and route.get("replica") == self.replica:
+                self.ingress.begin(id, info, slots, body)
+                return
         kind, fn = self.routes.get(number) or self.resolve(number)
         if kind is None:
             if in_parts(slots):
@@ -210,6 +224,32 @@ class Worker:
             self.fail(id, asyncio.CancelledError(), info)
             self.settle()
 
+    def launch_exchange(self, exchange: Exchange, coro) -> None:
+        """launch() for the coroutine that runs an exchange. It may go on after the end of the exchange."""
+        task = self.eager(coro)
+        if task.done():
+            return
+        id, info = exchange.id, exchange.info
+        info.task = task
+        if exchange.over:
+            self.ingress.keep(task)
+            return
+        exchange.launched = True
+        self.running[id], self.flows[id] = info, exchange
+        if not info.begun:
+            task.add_done_callback(lambda _: self.never_ran(id, info, None))
+        else:
+            exchange.waits()
+
+    def exchange_over(self, exchange: Exchange) -> None:
+        self.flows.pop(exchange.id, None)
+        if self.running.pop(exchange.id, None) is not None:
+            if self.over:
+                self.settle()
+            task = exchange.info.task
+            if task is not None and not task.done():
+                self.ingress.keep(task)
+
     async def run(self, id, want, info, fn, args, kwargs) -> None:
         info.begun = True
         request_info.set(info)  # in the task's own context, so it is not reset
@@ -249,6 +289,13 @@ class Worker:
         flow = self.flows.get(id)
         if flow is not None:
             flow.credit(items, size)
+
+    def on_upload(self, id: int, body) -> None:
+        flow = self.flows.get(id)
+        if isinstance(flow, Exchange):
+            flow.upload(body)
+        elif flow is not None or id in self.running:
+            raise ValueError("parts of a request for a call that is none")
 
     def run_sync(self, id, want, info, fn, args, kwargs) -> None:
         request_info.set(info)
@@ -354,6 +401,9 @@ class Worker:
         """Cancels a call's task and its children. A method that catches its cancel keeps its slot until it ends."""
         info = self.running.get(id)
         if info is not None:
+            flow = self.flows.get(id)
+            if isinstance(flow, Exchange):
+                flow.leave()
             info.task.cancel()
             info.cancel_children()
 
@@ -411,7 +461,8 @@ class Worker:
                 await asyncio.wait([start], timeout=limit)
                 if not start.done():
                     start.cancel()
-                    raise TimeoutError(f"it is not ready after construct_timeout_s ({limit:g} s)")
+                    what = ": the startup of its application's lifespan has not ended" if self.step == "lifespan" else ""
+                    raise TimeoutError(f"it is not ready after construct_timeout_s ({limit:g} s){what}")
                 reply = opened(start.result())
                 if limit is not None and time.monotonic() - begun > limit:  # a constructor that held up the loop, and its timers
                     await self.stop_replica()
@@ -431,7 +482,7 @@ class Worker:
             elif op == "stop_replica":
                 if self.watchdog is not None:
                     self.watchdog.stop()
-                reply = await self.stop_replica()
+                reply = await self.stop_replica(request.get("timeout_s") or None)
             else:
                 raise ValueError(f"unknown control request {op!r}")
         except BaseException as e:
@@ -454,10 +505,10 @@ class Worker:
 
     async def start_replica(self, request: dict, raw: bytes) -> dict:
         self.app, self.deployment, self.replica = request["app"], request["deployment"], request["replica"]
-        code = request["code"]
+        code, more = request["code"], []
         if "blob" in code:
             with open(code["blob"], "rb") as f:
-                target, args, kwargs = loads(loads(f.read())[self.deployment])
+                target, args, kwargs, *more = loads(loads(f.read())[self.deployment])
         else:
             import base64
 
@@ -483,6 +534,7 @@ class Worker:
         else:
             instance = target
         _runtime.replica = ReplicaContext(self.app, self.deployment, self.replica, instance)
+        await self.ingress.start(target, instance, more[0] if more else [])
         if "user_config" in request:
             self.step = "reconfigure"
             await self.reconfigure(instance, request, raw)
@@ -513,9 +565,10 @@ class Worker:
             await self.run_hook(instance.reconfigure, request.get("user_config"))
             self.config = digest(raw_field(raw.decode(), "user_config"))
 
-    async def stop_replica(self) -> dict:
+    async def stop_replica(self, limit: Optional[float] = None) -> dict:
         instance, self.instance = self.instance, None
         self.routes.clear()
+        await self.ingress.stop(limit)
         end = getattr(type(instance), "__del__", None)
         if end is not None:
             done = end(instance)

@@ -5,16 +5,17 @@ from helve.serve.api import delete, get_app_handle, get_deployment_handle, run, 
 from helve.serve.config import HTTPOptions
 from helve.serve.context import get_multiplexed_model_id, get_replica_context
 from helve.serve.deployment import Application, Deployment, deployment
+from helve.serve.ingress import ingress
 
 __all__ = [
     "Application", "Deployment", "HTTPOptions", "delete", "deployment", "get_app_handle", "get_deployment_handle",
-    "get_multiplexed_model_id", "get_replica_context", "run", "shutdown", "start", "status",
+    "get_multiplexed_model_id", "get_replica_context", "ingress", "run", "shutdown", "start", "status",
 ]
 
 _starlette.complete()
 
 
 def __getattr__(name: str):
-    if name in ("batch", "ingress", "multiplexed"):
+    if name in ("batch", "multiplexed"):
         raise AttributeError(f"serve.{name} is not there yet")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,7 +6,7 @@ import inspect
 from typing import Any, Callable, Optional, Union
 
 from helve import _code, _limits
-from helve._hooks import hook, no_reconfigure
+from helve._hooks import DEFINITION, hook, no_reconfigure
 from helve._pickling import dumps_replacing
 from helve.serve._options import OPTIONS
 
@@ -169,54 +169,60 @@ class Graph:
 
 
 def http_kind(fn: Callable, bound: bool) -> str:
-    """The kind of a method's one argument when an HTTP ingress calls it: none, str, bytes, or request (not served
-    yet).
+    """What a method gets when an HTTP ingress calls it. str and bytes: the body, which the node reads. none: nothing. request: the exchange itself.
     """
-    try:
-        params = list(inspect.signature(fn).parameters.values())
-    except (TypeError, ValueError):
-        return "request"
-    if bound and params:
-        params = params[1:]
-    required = [p for p in params if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if not params:
-        return "none"
-    if len(required) > 1 or params[0].kind not in (params[0].POSITIONAL_ONLY, params[0].POSITIONAL_OR_KEYWORD):
-        return "request"
     kinds = {str: "str", "str": "str", bytes: "bytes", "bytes": "bytes"}
     try:
-        return kinds.get(params[0].annotation, "request")
-    except TypeError:
-        return "request"
+        params = list(inspect.signature(fn).parameters.values())[1 if bound else 0 :]
+        required = [p for p in params if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        if not params:
+            return "none"
+        if len(required) <= 1 and params[0].kind in (params[0].POSITIONAL_ONLY, params[0].POSITIONAL_OR_KEYWORD):
+            return kinds.get(params[0].annotation, "request")
+    except (TypeError, ValueError):
+        pass
+    return "request"
 
 
 def http_mistake(name: str, target: Any) -> str:
     """The mistake of a deployment as an ingress for HTTP; "" if there is none."""
+    fn, what = target, name
     if inspect.isclass(target):
+        if hasattr(target, DEFINITION):
+            return ""
         if "__call__" not in _members(target):
             return f"deployment {name} has no __call__, which HTTP requests would call"
         what, fn = f"{name}.__call__", target.__call__
-    else:
-        what, fn = name, target
-    if http_kind(fn, inspect.isclass(target)) != "request":
+    try:
+        params = list(inspect.signature(fn).parameters.values())[1 if inspect.isclass(target) else 0 :]
+    except (TypeError, ValueError):
         return ""
-    return f"HTTP requests to {what} will fail: in this version it must have one parameter, annotated as str or bytes, or none"
+    required = [p.name for p in params if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if len(required) > 1 or any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in params):
+        return f"HTTP requests to {what} will fail: it is called with one argument, the request, and wants {', '.join(required)}"
+    return ""
 
 
 def methods_of(target: Any) -> list[dict]:
-    """The methods of a class or function that handles can call."""
+    """The methods of a class or function that handles can call, and the one that HTTP requests call."""
     if not inspect.isclass(target):
-        return [{"name": "__call__", "shape": "unary", "http": http_kind(target, False)}]
+        return [_method("__call__", target, False)]
     out = []
     for name in dir(target):
         if name.startswith("_") and name != "__call__":
             continue
         fn = getattr(target, name, None)
         if callable(fn) and (name != "__call__" or "__call__" in _members(target)):
-            bound = not isinstance(inspect.getattr_static(target, name), (staticmethod, classmethod))
-            stream = inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn)
-            out.append({"name": name, "shape": "stream" if stream else "unary", "http": http_kind(fn, bound)})
+            out.append(_method(name, fn, not isinstance(inspect.getattr_static(target, name), (staticmethod, classmethod))))
+    if hasattr(target, DEFINITION):
+        out.append({"name": "__call__", "shape": "unary", "http": "request"})
     return out
+
+
+def _method(name: str, fn: Callable, bound: bool) -> dict:
+    http = http_kind(fn, bound)
+    stream = inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn)
+    return {"name": name, "shape": "stream" if stream else "unary", "http": http}
 
 
 def _members(cls: type) -> set:

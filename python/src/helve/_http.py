@@ -1,0 +1,326 @@
+"""HTTP exchanges (docs/wire.md, "HTTP"): a request that the node has parsed, and its answer, in parts. Starlette is not needed here.
+
+An exchange is a call: Worker.begin() makes an Exchange of it, whose subclasses speak ASGI (_asgi.Http, _websocket.Socket).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import struct
+from collections import deque
+from typing import Any, Iterable, Optional
+from urllib.parse import quote, unquote
+
+from helve._errors import DeploymentUnavailableError
+from helve._guard import trace
+from helve._wire import ALLOW, END, END_FRAME, HEADER, ITEMS, WINDOW, request_info
+
+logger = logging.getLogger("ray.serve")
+
+HEAD, INFORM, BODY, TRAILERS, TAKEOVER, LAST, BROKEN = 32, 33, 34, 35, 36, 37, 38
+ACCEPT, TEXT, BINARY, PIECE, CLOSE, TEXT_PIECE = 40, 41, 42, 43, 44, 45
+REQUEST, SOCKET = 1, 2  # kinds of exchanges
+MORE = 1  # flag: the body goes on in UPLOAD frames
+
+PART = struct.Struct("<IB")
+U16 = struct.Struct("<H")
+BEGIN = struct.Struct("<IHBBQIBH")  # the header of an ITEMS frame, with the beginning of its first part: length, kind, status
+MOST = 64 << 10  # bytes of one part
+FRAME = 128 << 10  # bytes of parts that travel in one frame
+ROOM = (256, 1 << 20)  # parts and bytes of the request that the node may be ahead of the application
+FIELDS = 10  # fields of a request head before its headers
+
+_token = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_names: set = set()  # names of header fields that are tokens in lower case
+_NAMES = 2000  # a program that makes names up does not fill the memory
+
+
+class ClientGone(ConnectionResetError):
+    """The client has left. ASGI wants an OSError for sends after that."""
+
+    def __init__(self):
+        super().__init__("the client has left")
+
+
+def fields(headers: Iterable, what: str) -> tuple:
+    """Header fields in the form of the wire, and the value of content-length, or -1. It refuses what is no header."""
+    parts: list = []
+    length = -1
+    try:
+        for name, value in headers:
+            if name not in _names:
+                name = bytes(name)
+                if _token(name) is None:
+                    raise RuntimeError(f"{what}: {name!r} is no name of a header field")
+                name = name.lower()
+                if len(_names) < _NAMES:
+                    _names.add(name)
+            if name == b"content-length":
+                length = int(value) if value.isdigit() else -2
+            parts.append(name)
+            parts.append(value)
+        out = b"\0".join(parts)
+    except (TypeError, ValueError, AttributeError) as e:
+        raise RuntimeError(f"{what}: headers must be pairs of bytes: {e}") from None
+    if length == -2:
+        raise RuntimeError(f"{what}: content-length must be a number")
+    if out.count(b"\0") != max(len(parts) - 1, 0) or b"\n" in out or b"\r" in out:
+        for name, value in zip(parts[::2], parts[1::2]):
+            if b"\0" in value or b"\r" in value or b"\n" in value:
+                raise RuntimeError(f"{what}: the value of {name.decode()!r} has a NUL or a line break: {bytes(value[:80])!r}")
+    return out, length
+
+
+def is_head(data: bytes) -> bool:
+    """Whether a request head has all its fields, and whole pairs after them."""
+    n = data.count(b"\0") + 1
+    return n >= FIELDS and n % 2 == 0
+
+
+def _address(host: bytes, port: bytes) -> Optional[tuple]:
+    if not host:
+        return None
+    return host.decode("utf-8", "replace"), int(port) if port else None
+
+
+def whole_path(raw: bytes, root: str) -> tuple:
+    """ASGI's path, which includes root_path, decoded and as it was received. A proxy before the node may have taken away the first part
+    of the path: with root_path "/x/api" and the path "/api/a" it is "/x/api/a".
+    """
+    path = raw.decode("utf-8", "replace")
+    if "%" in path:
+        path = unquote(path)
+    if root and not (path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/")):
+        at = 0  # of the part of root_path that the path has
+        while at >= 0:
+            rest = root[at:]
+            if path.startswith(rest) and path[len(rest) : len(rest) + 1] in ("", "/"):
+                break
+            at = root.find("/", at + 1)
+        before = root if at < 0 else root[:at]
+        return before + path, quote(before).encode() + raw
+    return path, raw
+
+
+class Exchange:
+    """One exchange on the side of the replica. It belongs to the connection's loop, but for the methods of a request object that a method
+    in a thread reads.
+    """
+
+    # Values of most exchanges: an instance has an attribute of its own when it differs.
+    more = False  # parts of the request are still to come
+    unread = True  # the application has not taken the first part of the body
+    gone = False  # the client has left, or the call was cancelled
+    over = False  # END was sent
+    launched = False  # its task did not end in its first step
+    sent = False  # the head of the answer was sent
+    size = 0  # bytes that wait in pending
+    pending: Optional[list] = None
+    scheduled = False
+    broken: Optional[tuple] = None  # (status, text): the rest of the request does not come
+    parts: Optional[deque] = None  # (kind, data) of the request that came and were not taken
+    room: Optional[asyncio.Future] = None  # of a sender that waits for credit
+    waiting: Any = ()  # futures of readers
+    room_items = room_bytes = owed_items = owed_bytes = 0
+    background: Optional[asyncio.Task] = None
+
+    def __init__(self, worker, id: int, info, head: bytes, body: bytes):
+        self.worker, self.id, self.info, self.head, self.body = worker, id, info, head, body
+        self.items, self.bytes = info.window
+        if info.http[1] & MORE:
+            self.more = True
+
+    def begin(self) -> None:
+        """The first step of the coroutine that runs the application."""
+        self.info.begun = True
+        request_info.set(self.info)  # in the task's own context, so it is not reset
+
+    # ---- the request
+
+    def scope(self, kind: str) -> dict:
+        """The fields that ASGI's scopes of requests and WebSockets have in common."""
+        p = self.head.split(b"\0")
+        root = p[5].decode("utf-8", "replace")
+        path, raw = whole_path(p[3], root)
+        return {
+            "type": kind, "asgi": {"version": "3.0", "spec_version": "2.4"}, "http_version": p[2].decode(), "scheme": p[1].decode(),
+            "path": path, "raw_path": raw, "query_string": p[4], "root_path": root, "headers": list(zip(p[10::2], p[11::2])),
+            "client": _address(p[6], p[7]), "server": _address(p[8], p[9]), "state": self.worker.state.copy(),
+        }
+
+    def upload(self, data) -> None:
+        """Takes the parts of an UPLOAD frame. Too many of them end the connection."""
+        data, p, end = bytes(data), 0, len(data)
+        if self.parts is None:
+            self.parts = deque()
+        while p < end:
+            size, kind = PART.unpack_from(data, p)
+            p += PART.size
+            if size > end - p or size > MOST + 16:
+                raise ValueError("a malformed part of a request")
+            self.take(kind, data[p : p + size])
+            p += size
+        self.wake()
+
+    def take(self, kind: int, data: bytes) -> None:
+        if not self.more:
+            raise ValueError("a part of a request that is complete")
+        if kind in (LAST, BROKEN, CLOSE):
+            self.more = False
+        else:
+            self.room_items -= 1
+            self.room_bytes -= len(data)
+            if self.room_items < 0 or self.room_bytes < -MOST:  # the last part may be larger than what is left
+                raise ValueError("parts of a request without credit")
+        self.parts.append((kind, data))
+
+    def allow(self, items: int, size: int) -> None:
+        self.room_items += items
+        self.room_bytes += size
+        self.worker.conn.send(ALLOW, 0, self.id, WINDOW.pack(items, size))
+
+    def owe(self, size: int) -> None:
+        """Gives the node credit for a part that was taken, in halves of its window."""
+        self.owed_items += 1
+        self.owed_bytes += size
+        if self.more and not self.over and (self.owed_items >= ROOM[0] // 2 or self.owed_bytes >= ROOM[1] // 2):
+            self.allow(self.owed_items, self.owed_bytes)
+            self.owed_items = self.owed_bytes = 0
+
+    def wake(self) -> None:
+        waiting, self.waiting = self.waiting, ()
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def wait(self) -> None:
+        """Waits until the request goes on or the exchange ends."""
+        future = self.worker.loop.create_future()
+        self.waiting = [*self.waiting, future]
+        await future
+
+    def leave(self) -> None:
+        """The client has left."""
+        self.gone = True
+        self.wake()
+
+    # ---- the answer
+
+    def credit(self, items: int, size: int) -> None:
+        self.items += items
+        self.bytes += size
+        room, self.room = self.room, None
+        if room is not None and not room.done():
+            room.set_result(None)
+
+    def whole(self, status: int, head: bytes, body: bytes) -> bool:
+        """Sends a whole answer in one write, if it is small and nothing of it was sent. If it returns False, it has done nothing."""
+        n = len(body)
+        if n > MOST or len(head) > MOST or self.sent or self.items < 2 or self.bytes < n or self.gone:
+            return False
+        if self.size:
+            self.emit()
+        h = len(head) + 2
+        if n:
+            data = b"".join((
+                BEGIN.pack(h + n + 10, 0, ITEMS, 0, self.id, h, HEAD, status), head, PART.pack(n, BODY), body,
+                END_FRAME.pack(0, 2, END, 0, self.id, 0, 0),
+            ))
+        else:
+            data = b"".join((BEGIN.pack(h + 5, 0, ITEMS, 0, self.id, h, HEAD, status), head, END_FRAME.pack(0, 2, END, 0, self.id, 0, 0)))
+        self.worker.conn.put(data)
+        self.sent = self.over = True
+        if self.launched:
+            self.finish()
+        return True
+
+    async def put(self, kind: int, data: bytes) -> None:
+        """Sends a part as soon as there is credit for it."""
+        if self.gone:
+            raise ClientGone
+        conn = self.worker.conn
+        while self.items <= 0 or self.bytes <= 0:
+            self.emit()
+            if self.room is None:
+                self.room = conn.loop.create_future()
+            await asyncio.shield(self.room)  # there may be several senders, of which one is cancelled
+            if self.gone:
+                raise ClientGone
+        if self.size > FRAME:
+            self.emit()
+            conn.flush()
+        while not conn.room.is_set():
+            await conn.room.wait()
+        self.items -= 1
+        self.bytes -= len(data)
+        self.add(kind, data)
+        if not self.scheduled:
+            self.scheduled = True
+            conn.loop.call_soon(self.emit)
+
+    def add(self, kind: int, data: bytes) -> None:
+        """Puts a part behind the others that wait for emit()."""
+        if self.pending is None:
+            self.pending = []
+        self.pending += (PART.pack(len(data), kind), data)
+        self.size += PART.size + len(data)
+
+    async def pieces(self, kind: int, data: bytes, before: int) -> None:
+        """Sends data in parts of at most MOST bytes: the last of this kind, the others of the kind before."""
+        if len(data) <= MOST:
+            await self.put(kind, data)
+            return
+        view, at = memoryview(data), 0
+        while len(data) - at > MOST:
+            await self.put(before, view[at : at + MOST])
+            at += MOST
+        await self.put(kind, view[at:])
+
+    def emit(self) -> None:
+        self.scheduled = False
+        if self.size:
+            pending, size = self.pending, self.size
+            self.pending, self.size = None, 0
+            if not self.over:
+                self.worker.conn.put(HEADER.pack(size, 0, ITEMS, 0, self.id), *pending)
+
+    def end(self) -> None:
+        """Ends the exchange: the answer is complete."""
+        if self.over:
+            return
+        self.emit()
+        self.over = True
+        self.worker.conn.put(END_FRAME.pack(0, 2, END, 0, self.id, 0, 0))
+        self.finish()
+
+    def waits(self) -> None:
+        """Its coroutine waits after its first step."""
+
+    def finish(self) -> None:
+        """The call is over, though its coroutine may go on, for example with background tasks."""
+        self.wake()
+        self.worker.exchange_over(self)
+
+    def fail(self, e: BaseException) -> None:
+        """Ends the exchange with the exception that ended the application. After the end it is only logged."""
+        if not self.over:
+            self.emit()
+            self.over = True
+            if self.gone and isinstance(e, OSError):
+                e = asyncio.CancelledError()
+            self.worker.fail(self.id, e, self.info, reason_of(e))
+            self.finish()
+        elif isinstance(e, (SystemExit, KeyboardInterrupt)):
+            raise e
+        elif not isinstance(e, asyncio.CancelledError):
+            logger.error("request %s: the application failed after its answer\n%s", self.info.request_id, trace(e).rstrip())
+
+
+def reason_of(e: BaseException) -> Optional[str]:
+    """The reason of an exception that a program raises itself, where its status is not 500."""
+    return "deployment_unavailable" if isinstance(e, DeploymentUnavailableError) else None
+
+
+__all__ = ["ClientGone", "Exchange", "fields", "is_head", "whole_path"]

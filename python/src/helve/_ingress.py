@@ -1,0 +1,116 @@
+"""The HTTP side of one replica: how its exchanges run, the lifespan of its application, and its background tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import Any, Callable, Optional
+
+from helve._asgi import Http, Lifespan
+from helve._encoding import RAW, envelope
+from helve._hooks import DEFINITION
+from helve._http import REQUEST, SOCKET, is_head
+from helve._parts import parse_slots
+from helve._request import Plain, request_class
+from helve._websocket import Socket
+from helve._wire import in_parts
+
+
+class Ingress:
+    """Runs the exchanges of a replica: a plain __call__, or an ASGI application."""
+
+    def __init__(self, worker: Any):
+        self.worker = worker
+        self.app: Optional[Callable] = None
+        self.plain: Optional[Plain] = None
+        self.lifespan: Optional[Lifespan] = None
+        self.background: set = set()  # tasks whose exchanges are over
+
+    def follow(self, worker: Any) -> "Ingress":
+        """Goes on with the connection to the next node."""
+        self.worker = worker
+        if self.plain is not None:
+            self.plain.worker = worker
+        return self
+
+    async def start(self, target: Any, instance: Any, middlewares: list) -> None:
+        """Makes the application for an instance, and waits for the startup of its lifespan."""
+        definition = getattr(target, DEFINITION, None)
+        app: Any = None
+        if definition is not None:
+            app = await definition.build(instance)
+        else:
+            fn = instance if not inspect.isclass(target) else getattr(instance, "__call__", None)
+            if fn is None:
+                return
+            request_class()  # before the first request, if the program has imported Starlette
+            self.plain = Plain(self.worker, fn)
+            app = self.plain if middlewares else None
+        for middleware in reversed(middlewares):
+            cls, *arguments = middleware
+            args, kwargs = arguments if len(arguments) == 2 else ((), arguments[0])
+            app = cls(app, *args, **kwargs)
+        self.app = app
+        if definition is not None:
+            self.worker.step = "lifespan"
+            lifespan = Lifespan(app, self.worker.state)
+            await lifespan.startup()
+            self.lifespan = lifespan
+
+    async def stop(self, limit: Optional[float]) -> None:
+        """Waits for background tasks, and then for the shutdown of the lifespan, each for the time limit at most."""
+        if self.background:
+            _, left = await asyncio.wait(list(self.background), timeout=limit)
+            for task in left:
+                task.cancel()
+        if self.lifespan is not None:
+            await self.lifespan.shutdown(limit)
+
+    def begin(self, id: int, info: Any, slots: Any, body: Any) -> None:
+        head, first = _arguments(self.worker.conn, slots, body)
+        if head is None or info.window is None or not is_head(head):
+            self.refuse(id, "bad_input", "the head of the request is malformed")
+            return
+        kind = info.http[0]
+        if kind == REQUEST:
+            exchange = Http(self.worker, id, info, head, first)
+            if self.app is not None:
+                self.worker.launch_exchange(exchange, exchange.run(self.app))
+            elif self.plain is not None:
+                self.plain.begin(exchange)
+            else:
+                self.refuse(id, "no_method", f"deployment {self.worker.deployment} has no __call__")
+        elif kind == SOCKET:
+            socket = Socket(self.worker, id, info, head, first)
+            if self.app is not None:
+                self.worker.launch_exchange(socket, socket.run(self.app))
+            else:
+                socket.refuse()
+        else:
+            self.refuse(id, "bad_input", f"an exchange of kind {kind}")
+
+    def refuse(self, id: int, reason: str, message: str) -> None:
+        self.worker.fail_with(id, envelope({"reason": reason, "message": message}))
+
+    def keep(self, task: asyncio.Task) -> None:
+        """Notes a task that goes on after the end of its exchange."""
+        self.background.add(task)
+        task.add_done_callback(self.background.discard)
+
+
+def _arguments(conn: Any, slots: Any, body: Any) -> tuple:
+    """The head of the request and the first part of its body; (None, b"") if the arguments are others."""
+    if len(slots) > 2 or any(slot[1] != RAW for slot in slots):
+        return None, b""
+    if in_parts(slots):
+        values = [bytes(value.load()) for _, _, value in parse_slots(conn, slots, body)]
+        return (values[0], values[1] if len(values) > 1 else b"") if values else (None, b"")
+    if len(slots) == 1 and slots[0][3] == len(body):
+        return bytes(body), b""
+    if len(slots) != 2 or slots[0][3] + slots[1][3] != len(body):
+        return None, b""
+    n = slots[0][3]
+    return bytes(body[:n]), bytes(body[n:])
+
+
+__all__ = ["Ingress"]

@@ -1,0 +1,369 @@
+"""Plain deployments over HTTP: __call__(self, request), and what it may return. Starlette is imported when a program needs it, not before:
+the import takes longer than many a replica.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import dataclasses
+import enum
+import importlib
+import inspect
+import json
+import os
+import sys
+from asyncio import sleep
+from typing import Any, Callable, Optional
+
+from helve._asgi import BEGUN, COMPLETE, Http
+from helve._http import ClientGone, fields
+from helve._stream import QUICK, TRUST, TURN
+from helve._wire import monotonic, request_info
+
+TEXT_PLAIN = b"content-type\0text/plain; charset=utf-8"
+NOTHING = b"content-type\0text/plain"  # of None, as in Ray Serve
+OCTETS = b"content-type\0application/octet-stream"
+JSON = b"content-type\0application/json"
+LINES = b"content-type\0application/x-ndjson"
+
+_state: dict = {}  # the request class, once Starlette is imported
+
+
+# ---- the request
+
+
+class Request:
+    """The request of a program that has not imported Starlette. When the program asks for more than this class has, a request of
+    Starlette's is made, which does all the rest.
+    """
+
+    def __init__(self, exchange: Http):
+        self.__dict__["_exchange"] = exchange
+
+    @property  # type: ignore[misc]
+    def __class__(self):  # for isinstance(request, starlette.requests.Request)
+        return request_class()
+
+    @property
+    def method(self) -> str:
+        head = self._exchange.head
+        return head[: head.index(b"\0")].decode()
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_whole":
+            whole = self.__dict__["_whole"] = request_class(True)(self._exchange)
+            return whole
+        return getattr(self._whole, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._whole, name, value)
+
+    def __getitem__(self, key: str) -> Any:
+        return self.scope[key]
+
+    def __iter__(self):
+        return iter(self.scope)
+
+    def __len__(self) -> int:
+        return len(self.scope)
+
+
+def request_class(needed: bool = False) -> type:
+    """The class of requests: Starlette's with a lazy scope if Starlette is imported, or if it is needed."""
+    made = _state.get("request")
+    if made is not None:
+        return made
+    if not needed and "starlette.requests" not in sys.modules:
+        return Request
+    base = importlib.import_module("starlette.requests").Request
+
+    class LazyRequest(base):
+        def __init__(self, exchange: Http):
+            self.exchange = exchange
+
+        def __getattr__(self, name: str) -> Any:
+            exchange = self.__dict__.get("exchange")
+            if exchange is None or name not in ("scope", "_receive", "_send", "_stream_consumed", "_is_disconnected", "_form"):
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            base.__init__(self, exchange.http_scope(), exchange.receive, exchange.send)
+            del self.__dict__["exchange"]
+            return self.__dict__[name]
+
+    LazyRequest.__name__, LazyRequest.__qualname__, LazyRequest.__module__ = "Request", "Request", base.__module__
+    _state["request"] = LazyRequest
+    return LazyRequest
+
+
+def takes_request(fn: Callable) -> bool:
+    """Whether a bound method or function is called with the request."""
+    try:
+        params = list(inspect.signature(fn).parameters.values())
+    except (TypeError, ValueError):
+        return True
+    return any(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL) for p in params)
+
+
+# ---- the answer
+
+
+def jsonable(value: Any) -> Any:
+    """A value that JSON has, for one that it has not."""
+    dump = getattr(value, "model_dump", None)  # pydantic
+    if dump is not None and not isinstance(value, type):
+        return dump(mode="json", by_alias=True)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, (set, frozenset)) or type(value).__name__ in ("deque", "dict_keys", "dict_values"):
+        return list(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value).decode()
+    for name in ("tolist", "isoformat"):  # arrays and numbers of numpy and torch; dates and times
+        method = getattr(value, name, None)
+        if callable(method):
+            return method()
+    if hasattr(value, "to_dict") and type(value).__module__.partition(".")[0] == "pandas":
+        return value.to_dict()
+    if type(value).__module__ in ("uuid", "pathlib", "ipaddress") or isinstance(value, os.PathLike):
+        return str(value)
+    if type(value).__name__ == "Decimal":
+        return int(value) if value == value.to_integral_value() and value.as_tuple().exponent >= 0 else float(value)
+    if type(value).__name__ == "timedelta":
+        return value.total_seconds()
+    raise TypeError(f"{type(value).__qualname__} is no value for JSON, nor one of the values that an HTTP answer is made of")
+
+
+to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=jsonable).encode
+
+
+def encoded(value: Any) -> Optional[tuple]:
+    """The header and the body of an answer for a value; None for values that answer in a way of their own."""
+    t = type(value)
+    if t is str:
+        return TEXT_PLAIN, value.encode()
+    if t is bytes:
+        return OCTETS, value
+    if value is None:
+        return NOTHING, b""
+    if t is dict or t is list:
+        return JSON, to_json(value).encode()
+    if isinstance(value, str):
+        return TEXT_PLAIN, str.__str__(value).encode()
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return OCTETS, bytes(value)
+    if inspect.isgenerator(value) or inspect.isasyncgen(value) or inspect.isawaitable(value) or is_response(value):
+        return None
+    return JSON, to_json(value).encode()
+
+
+def is_response(value: Any) -> bool:
+    module = sys.modules.get("starlette.responses")
+    return module is not None and isinstance(value, module.Response)
+
+
+def plain_response(value: Any) -> bool:
+    """Whether a Starlette response is no more than status, headers and body."""
+    response = sys.modules["starlette.responses"].Response
+    return type(value).__call__ is response.__call__ and value.background is None
+
+
+class Plain:
+    """Runs the exchanges of a plain deployment."""
+
+    def __init__(self, worker, fn: Callable):
+        self.worker, self.fn = worker, fn
+        call = fn if inspect.isfunction(fn) or inspect.ismethod(fn) else getattr(fn, "__call__", fn)
+        self.asynchronous = inspect.iscoroutinefunction(call)
+        self.takes = takes_request(fn)
+
+    def begin(self, exchange: Http) -> None:
+        fn = self.fn
+        args = ((_state.get("request") or request_class())(exchange),) if self.takes else ()
+        if self.asynchronous:
+            self.worker.launch_exchange(exchange, self.run(exchange, fn, args))
+        elif self.worker.pool is not None:
+            exchange.info.threaded = True
+            self.worker.launch_exchange(exchange, self.run(exchange, self.worker.in_thread, (fn, *args)))
+        else:
+            contextvars.copy_context().run(self.run_sync, exchange, fn, args)
+
+    async def run(self, exchange: Http, fn: Callable, args: tuple) -> None:
+        exchange.info.begun = True
+        request_info.set(exchange.info)
+        try:
+            value = await fn(*args)
+            answer = encoded(value)
+            if answer is None or not self.send(exchange, *answer):
+                await self.respond(exchange, value, answer)
+        except BaseException as e:
+            await self.failed(exchange, e)
+
+    def run_sync(self, exchange: Http, fn: Callable, args: tuple) -> None:
+        request_info.set(exchange.info)
+        try:
+            value = fn(*args)
+            answer = encoded(value)
+            if answer is not None and self.send(exchange, *answer):
+                return
+        except BaseException as e:
+            self.worker.launch_exchange(exchange, self.fail_later(exchange, e))
+            return
+        self.worker.launch_exchange(exchange, self.go_on(exchange, value, answer))
+
+    def send(self, exchange: Http, head: bytes, body: bytes) -> bool:
+        return exchange.whole(200, head, body if not exchange.head.startswith(b"HEAD\0") else b"")
+
+    async def go_on(self, exchange: Http, value: Any, answer: Optional[tuple]) -> None:
+        exchange.begin()
+        try:
+            await self.respond(exchange, value, answer)
+        except BaseException as e:
+            await self.failed(exchange, e)
+
+    async def fail_later(self, exchange: Http, e: BaseException) -> None:
+        exchange.begin()
+        await self.failed(exchange, e)
+
+    async def respond(self, exchange: Http, value: Any, answer: Optional[tuple]) -> None:
+        """Sends an answer that is not one small part."""
+        while answer is None and inspect.isawaitable(value):  # a plain function that returned a coroutine or a response of a handle
+            value = await value
+            answer = encoded(value)
+        if answer is not None:
+            await self.start(exchange, answer[0])
+            await exchange.send({"type": "http.response.body", "body": answer[1]})
+        elif inspect.isgenerator(value) or inspect.isasyncgen(value):
+            await self.stream(exchange, value)
+        elif plain_response(value):
+            await exchange.send({"type": "http.response.start", "status": value.status_code, "headers": value.raw_headers})
+            await exchange.send({"type": "http.response.body", "body": value.body})
+        else:
+            await value(exchange.http_scope(), exchange.receive, exchange.send)
+            if exchange.stage != COMPLETE and not exchange.gone:
+                raise RuntimeError(f"{type(value).__qualname__} ended before the end of its answer")
+        if not exchange.over:
+            raise ClientGone
+
+    async def start(self, exchange: Http, head: bytes) -> None:
+        name, _, value = head.partition(b"\0")
+        await exchange.send({"type": "http.response.start", "status": 200, "headers": [(name, value)]})
+
+    async def stream(self, exchange: Http, items: Any) -> None:
+        """Sends the items of a generator as they come: text and bytes unchanged, other values as lines of JSON. The kind of the first one
+        is the kind of the answer.
+        """
+        head = b""
+        n = quick = 0
+        pool = self.worker.pool is not None
+        end = object()
+        plain = inspect.isgenerator(items)
+        try:
+            while True:
+                began = monotonic()
+                if not plain:
+                    item = await anext(items, end)
+                elif pool:
+                    item = await self.worker.in_thread(next, items, end)
+                else:
+                    item = next(items, end)
+                if item is end:
+                    break
+                if not head:
+                    head = TEXT_PLAIN if isinstance(item, str) else OCTETS if isinstance(item, (bytes, bytearray, memoryview)) else LINES
+                    await self.start(exchange, head)
+                    if exchange.bodiless:  # the client asks for the head only
+                        break
+                await exchange.send({"type": "http.response.body", "body": line(item, head), "more_body": True})
+                n += 1
+                quick = quick + 1 if monotonic() - began < QUICK else 0
+                if plain and (quick < TRUST or n % TURN == 0):  # the next step may take long, and the loop stands still meanwhile
+                    exchange.emit()
+                    self.worker.conn.flush()
+                    await sleep(0)
+                elif n % TURN == 0:
+                    await sleep(0)
+        finally:
+            if not plain:
+                await items.aclose()
+            elif pool:
+                await self.worker.in_thread(items.close)
+            else:
+                items.close()
+        if not head:
+            await self.start(exchange, NOTHING)
+        await exchange.send({"type": "http.response.body", "body": b""})
+
+    async def failed(self, exchange: Http, e: BaseException) -> None:
+        answer = None
+        if not exchange.over and not exchange.sent and not exchange.gone:
+            answer = http_exception(e)
+        if answer is None:
+            exchange.failed(e)
+            return
+        exchange.stage = BEGUN
+        status, head, body = answer
+        if not exchange.whole(status, head, body):
+            exchange.failed(e)
+
+    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+        """The deployment as an ASGI application, for the middlewares around it."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
+            return
+        if scope["type"] != "http":
+            raise RuntimeError(f"a plain deployment has no {scope['type']}")
+        from starlette.exceptions import HTTPException
+        from starlette.requests import Request as Whole
+        from starlette.responses import Response, StreamingResponse
+
+        async def lines(items: Any):
+            if inspect.isasyncgen(items):
+                async for item in items:
+                    yield line(item, OCTETS)
+            else:
+                for item in items:
+                    yield line(item, OCTETS)
+
+        try:
+            value = self.fn(*((Whole(scope, receive, send),) if self.takes else ()))
+            while inspect.isawaitable(value):
+                value = await value
+            answer = encoded(value)
+        except HTTPException as e:
+            answer, value = None, Response(e.detail, e.status_code, e.headers)
+        if answer is not None:
+            value = Response(answer[1], media_type=answer[0].partition(b"\0")[2].decode())
+        elif inspect.isgenerator(value) or inspect.isasyncgen(value):
+            value = StreamingResponse(lines(value))
+        await value(scope, receive, send)
+
+
+def line(item: Any, head: bytes) -> bytes:
+    if head is not LINES:
+        if isinstance(item, str):
+            return item.encode()
+        if isinstance(item, (bytes, bytearray, memoryview)):
+            return bytes(item)
+    return to_json(item).encode() + b"\n"
+
+
+def http_exception(e: BaseException) -> Optional[tuple]:
+    """The status, the header and the body of an HTTPException of Starlette or FastAPI; None for other exceptions."""
+    module = sys.modules.get("starlette.exceptions")
+    if module is None or not isinstance(e, module.HTTPException):
+        return None
+    try:
+        head, body = JSON, to_json({"detail": e.detail}).encode()
+        if not type(e).__module__.startswith("fastapi"):
+            head, body = TEXT_PLAIN, str(e.detail).encode()
+        more, _ = fields([(k.encode("latin-1"), v.encode("latin-1")) for k, v in (e.headers or {}).items()], "HTTPException")
+        if more:
+            head += b"\0" + more
+        status = int(e.status_code)
+    except (RuntimeError, TypeError, ValueError, AttributeError):
+        return None
+    return (status, head, b"" if status in (204, 304) else body) if 200 <= status <= 999 else None
+
+
+__all__ = ["Plain", "Request", "encoded", "jsonable", "request_class"]

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/proxy"
 )
 
 // Replica names the replica that runs a method.
@@ -52,6 +53,18 @@ func RoutePrefixFrom(ctx context.Context) string {
 	}
 	return ""
 }
+
+// Draining is closed when the node begins to drain, in the context of a request to a handler or of a call that came by HTTP and runs in the node's
+// process; elsewhere it is nil, which no select takes. A stream or a WebSocket without an end can say good-bye then:
+//
+//	select {
+//	case <-helve.Draining(ctx): // tell the client to connect again
+//	case e := <-events:
+//	}
+//
+// Requests are served as before until [HTTPOptions].DrainDelay is over, and those that run then have the time of the deployments'
+// GracefulShutdownTimeout.
+func Draining(ctx context.Context) <-chan struct{} { return proxy.Draining(ctx) }
 
 // Detach returns a context for calls that outlive the call of ctx. It has the values, the request id and the trace of ctx, and
 // neither its deadline nor its end.

@@ -42,6 +42,8 @@ type exchange struct {
 	client *client // nil in tests without a connection
 	call   call.Call
 	answer accessed
+	// abandoned says that a handler still runs after the time of its request: the call is its own then.
+	abandoned bool
 }
 
 // serve answers a request to an application, counts it, and writes its line into the access log, also if the handler panics or ends its

@@ -47,6 +47,8 @@ const (
 type Route struct {
 	Prefix string // "/" or "/a/b", decoded
 	App    string
+	// RequestTimeout is the longest time of a request to the application; 0 for that of all applications alone.
+	RequestTimeout time.Duration
 	// Starting is set while the application starts: its requests are answered with 503, and the fields below are not read.
 	Starting bool
 	In       InKind
@@ -129,6 +131,9 @@ func New(s Settings) *Proxy {
 	p.server = &http.Server{
 		Handler: p, ReadHeaderTimeout: p.limits.HeaderTimeout, ReadTimeout: p.limits.BodyTimeout, IdleTimeout: p.limits.IdleTimeout,
 		MaxHeaderBytes: p.limits.MaxHeader, Protocols: &protocols, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: p.limits.Streams},
+		BaseContext: func(net.Listener) context.Context {
+			return context.WithValue(context.Background(), drainKey{}, p.drained)
+		},
 		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug), ConnContext: withClient,
 		ConnState: func(nc net.Conn, s http.ConnState) { clientUnder(nc).setState(s) },
 	}
@@ -219,6 +224,15 @@ func (p *Proxy) Serve(l net.Listener, secure *tls.Config) error {
 	return err
 }
 
+// drainKey is the key of the channel of a drain in the context of a request.
+type drainKey struct{}
+
+// Draining is closed when the proxy of the request that ctx belongs to begins to drain. It is nil for other contexts.
+func Draining(ctx context.Context) <-chan struct{} {
+	c, _ := ctx.Value(drainKey{}).(chan struct{})
+	return c
+}
+
 // Announce begins a drain: from now on the node calls itself unhealthy, answers say that their connection ends, and nothing else changes for the
 // drain delay, so that load balancers send requests elsewhere before the listeners close. It returns when the delay is over or ctx has ended.
 func (p *Proxy) Announce(ctx context.Context) {
@@ -274,6 +288,9 @@ func (p *Proxy) find(path string) *served {
 // idle time, and all others hold here.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	client := clientOf(r)
+	if client == nil {
+		r = r.WithContext(context.WithValue(r.Context(), drainKey{}, p.drained))
+	}
 	switch {
 	case client == nil || r.ProtoMajor == 2:
 		paced := pace(w, r, p.limits.StallTimeout)
@@ -336,11 +353,28 @@ func (p *Proxy) request(w http.ResponseWriter, r *http.Request, route *served, x
 		return
 	}
 	c.Info.Place = route.place
+	limit, e := p.timeout(r, &route.Route)
+	switch {
+	case e != nil:
+		p.fail(w, r, c, e)
+	case limit > 0:
+		p.within(limit, w, r, &route.Route, x, &held)
+	default:
+		p.dispatch(w, r, &route.Route, x, &held)
+	}
+}
+
+// dispatch makes the call of a request, and answers with its result.
+func (p *Proxy) dispatch(w http.ResponseWriter, r *http.Request, route *Route, x *exchange, held *hold) {
+	c := &x.call
 	if route.Handle != nil {
-		p.handle(w, r, &route.Route, c)
+		p.handle(w, r, route, c)
 		return
 	}
-	if e := p.input(r, &route.Route, c, &held); e != nil {
+	stop := limitBody(w, r)
+	e := p.input(r, route, c, held)
+	stop()
+	if e != nil {
 		switch {
 		case e.Reason == call.MethodNotAllowed:
 			w.Header().Set("Allow", allowed(route.In))
@@ -352,9 +386,9 @@ func (p *Proxy) request(w http.ResponseWriter, r *http.Request, route *served, x
 	}
 	if route.Stream != nil {
 		if wantsEvents(r) {
-			p.events(w, r, &route.Route, x)
+			p.events(w, r, route, x)
 		} else {
-			p.stream(w, r, &route.Route, x)
+			p.stream(w, r, route, x)
 		}
 		return
 	}

@@ -53,7 +53,7 @@ func TestMistakesAreFoundBeforeAnythingStarts(t *testing.T) {
 		prefix string
 	}{
 		"HTTP: listen tcp":                           {config: helve.Config{HTTP: taken.Addr().String()}},
-		"HTTP: address nonsense: missing port":         {config: helve.Config{HTTP: "nonsense"}},
+		"HTTP: address nonsense: missing port":       {config: helve.Config{HTTP: "nonsense"}},
 		`Isolation: must be node or process, is "x"`: {config: helve.Config{Isolation: "x"}},
 		"Logger: it has no handler":                  {config: helve.Config{Logger: &slog.Logger{}}},
 		"StrictCodec: must be":                       {config: helve.Config{StrictCodec: "xml"}},

@@ -18,14 +18,15 @@ import (
 //	2026-05-04T10:15:02.031Z 127.0.0.1:51234 POST / 200 1.3ms 5f0c4f0e-8f6a-4d1e-9f0b-2f6f8a1f7c55
 //
 // with the time, client, method, route, status, duration and request id. The route is the prefix of the application, and "-" where no application
-// has the path: the path itself is the client's text. Status 0 is an answer that never began, 101 a connection that the handler took over.
+// has the path: the path itself is the client's text. The status is the one under which the request is counted ([accessed.outcome]); 101 is a
+// connection that the handler took over.
 type accessLog struct {
 	mu sync.Mutex
 	to io.Writer
 }
 
 // write writes the line of a request.
-func (l *accessLog) write(begun time.Time, client, method, route string, a *accessed, took time.Duration) {
+func (l *accessLog) write(begun time.Time, client, method, route string, a *accessed, status int, took time.Duration) {
 	id := "-"
 	if ids := a.Header()["X-Request-Id"]; len(ids) == 1 {
 		id = ids[0]
@@ -33,7 +34,7 @@ func (l *accessLog) write(begun time.Time, client, method, route string, a *acce
 	ms := float64(took.Microseconds()) / 1000
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	fmt.Fprintf(l.to, "%s %s %s %s %d %.1fms %s\n", begun.UTC().Format("2006-01-02T15:04:05.000Z"), client, method, route, a.status, ms, id) //nolint:errcheck // a log that cannot be written is not the client's trouble
+	fmt.Fprintf(l.to, "%s %s %s %s %d %.1fms %s\n", begun.UTC().Format("2006-01-02T15:04:05.000Z"), client, method, route, status, ms, id) //nolint:errcheck // a log that cannot be written is not the client's trouble
 }
 
 // exchange is the memory of one request to an application. The call and the answer are in one struct, because they cost one
@@ -64,13 +65,10 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, client *client) {
 	}
 	defer func() {
 		took := time.Since(begun)
-		status := a.outcome(r.Context(), returned)
-		if returned {
-			a.status = status
-		}
+		status := a.outcome(r.Context(), returned, p.cut.Load())
 		requests.End(method, status, took)
 		if p.access != nil {
-			p.access.write(begun, r.RemoteAddr, method, name, a, took)
+			p.access.write(begun, r.RemoteAddr, method, name, a, status, took)
 		}
 	}()
 	p.request(w, r, route, x)
@@ -88,10 +86,14 @@ type accessed struct {
 // statusClosed is the status of requests whose client is gone before the answer, as nginx has it.
 const statusClosed = 499
 
-// outcome is the status under which a request is counted; returned is false if the answer was cut off. For example, a stream that
-// fails after its first items has sent 200, and counts as 500; if it ends because its client has gone, it counts as 499.
-func (a *accessed) outcome(ctx context.Context, returned bool) int {
+// outcome is the status under which a request is counted; returned is false if the answer was cut off, and cut is true if the node has closed the
+// connections of its clients. For example, a stream that fails after its first items has sent 200, and counts as 500; if it ends because its
+// client has gone, it counts as 499; and if it ends because the node does, it counts as 503, the status of the requests that a node refuses
+// before its end.
+func (a *accessed) outcome(ctx context.Context, returned, cut bool) int {
 	switch {
+	case cut && a.status != http.StatusSwitchingProtocols: // also if the handler has returned: its last bytes had no connection
+		return http.StatusServiceUnavailable
 	case a.failed:
 		return http.StatusInternalServerError
 	case returned && a.status != 0, a.status >= 400, a.status == http.StatusSwitchingProtocols:

@@ -103,6 +103,7 @@ type Proxy struct {
 	draining atomic.Bool
 	closed   atomic.Bool        // new requests of a server that is not the proxy's own are refused
 	drained  chan struct{}      // is closed when a drain begins
+	cut      atomic.Bool        // the connections of clients are closed, although requests are under way
 	active   atomic.Int64       // number of requests to applications
 	unrouted telemetry.Requests // requests whose path no application has
 	server   *http.Server
@@ -261,6 +262,7 @@ func (p *Proxy) Drain(ctx context.Context) error {
 	p.closed.Store(true)
 	err := p.server.Shutdown(ctx)
 	if err != nil {
+		p.cut.Store(true) // before the requests notice
 		p.server.Close()
 	}
 	tick := time.NewTicker(2 * time.Millisecond) // a poll, because the alternative is a signal at the end of every request, for a wait once in a process's life

@@ -251,7 +251,7 @@ func statusTable(about admin.About, in admin.Instance, curl string, now time.Tim
 		fmt.Fprintf(&b, ", %s", about.HTTP)
 	}
 	if about.Draining {
-		b.WriteString(", drains: it takes no request, and ends when its calls have ended")
+		b.WriteString(", drains: it ends when its calls have ended")
 	}
 	fmt.Fprintf(&b, "\nadmin: %s\n", curl)
 	if len(in.Applications) == 0 {

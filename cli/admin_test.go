@@ -249,7 +249,7 @@ func TestStatusShowsDrains(t *testing.T) {
 	shows("status -o json", `"stopping_replicas": 2`, `"draining": false`)
 	closed := make(chan error, 1)
 	go func() { closed <- s.Close(context.Background()) }()
-	shows("status", ", drains: it takes no request, and ends when its calls have ended\n")
+	shows("status", ", drains: it ends when its calls have ended\n")
 	shows("status -o json", `"draining": true`)
 	close(b.end)
 	for _, c := range calls {

@@ -33,7 +33,7 @@ type Node interface {
 	Applications() map[string]controller.DeployedApp
 	// HTTP is the URL of the ingress, "" without one.
 	HTTP() string
-	// Draining says that the node is closing: it takes no new request, and waits for the calls that run.
+	// Draining says that the node is closing, and waits for the calls that run.
 	Draining() bool
 	Events() *telemetry.Events
 	// Calls lists the calls that wait and run, of one application and deployment where these are not "".

@@ -3,60 +3,26 @@ package helve
 import (
 	"context"
 	"errors"
-	"fmt"
-	"maps"
 	"net/http"
 	"reflect"
-	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
-	"github.com/helve-serve/helve/internal/codec"
-	"github.com/helve-serve/helve/internal/guest"
+	"github.com/helve-serve/helve/internal/graph"
 	"github.com/helve-serve/helve/internal/instance"
-	"github.com/helve-serve/helve/internal/router"
-	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
 // App is an application while it is being built: a graph of deployments with one ingress. A Build function makes it
 // and hands it to [Run], never directly: workers are the same executable and build the same graph again.
 // It is not safe for concurrent use.
-type App struct {
-	name        string
-	deployments []*deployment
-	ingress     *binding
-	kind        spec.IngressKind
-	prefix      string
-	errors      codec.ErrorRegistry
-	mistakes    []error
-	sealed      bool
-	external    *external // nil if its code is here
-}
-
-// deployment is one vertex of the graph. All handles to the deployment point to it.
-type deployment struct {
-	app      *App
-	name     string
-	class    *instance.Class // nil for Python
-	receiver reflect.Type
-	options  Options
-	python   *pythonSource
-	bound    []string // Python: the methods that the graph binds
-
-	used sync.Map // names of the deployments that its replicas have used, also if the graph does not declare them
-
-	dep  atomic.Pointer[serving.Deployment] // set in a node
-	port atomic.Pointer[guest.Port]         // set in a worker
-}
+type App struct{ g graph.App }
 
 // NewApp begins an application. Mistakes in names, options and bindings are collected and returned by [Run], together.
-func NewApp(name string) *App { return &App{name: name, prefix: "/"} }
+func NewApp(name string) *App { return &App{graph.App{Name: name, RoutePrefix: "/"}} }
 
 // Name is the name of the application.
-func (a *App) Name() string { return a.name }
+func (a *App) Name() string { return a.g.Name }
 
 // Isolation is the kind of process in which the replicas of a Go deployment run.
 type Isolation string
@@ -142,7 +108,7 @@ type Options struct {
 
 // spec is the options as the packages below this one have them.
 func (o Options) spec() (spec.Options, []error) {
-	s, errs := spec.FromGo(o, func(v any) ([]byte, error) { return theCodec.Append(nil, call.JSON, v) }) // field names as everywhere
+	s, errs := spec.FromGo(o, func(v any) ([]byte, error) { return graph.Codec.Append(nil, call.JSON, v) }) // field names as everywhere
 	if o.Routing != nil {
 		policy, make := o.Routing.routing()
 		if policy == spec.Custom && make == nil {
@@ -157,7 +123,7 @@ func (o Options) spec() (spec.Options, []error) {
 func (o Options) Effective() (EffectiveOptions, error) {
 	s, errs := o.spec()
 	if len(errs) > 0 {
-		return EffectiveOptions{}, errors.Join(inGo(errs)...)
+		return EffectiveOptions{}, errors.Join(graph.InGo(errs)...)
 	}
 	full := s.Effective()
 	e := EffectiveOptions{Options: o, Sources: make(map[string]string, len(full.Sources))}
@@ -171,18 +137,7 @@ func (o Options) Effective() (EffectiveOptions, error) {
 	case spec.ConsistentHash:
 		e.Routing = ConsistentHash{&full.RequestRouter.VirtualNodes, &full.RequestRouter.FallbackReplicas}
 	}
-	return e, errors.Join(inGo(s.Validate())...)
-}
-
-// inGo gives mistakes in options the names that the options have in Go.
-func inGo(errs []error) []error {
-	named := slices.Clone(errs)
-	for i, err := range errs {
-		if m, ok := errors.AsType[*spec.Mistake](err); ok {
-			named[i] = m.InGo()
-		}
-	}
-	return named
+	return e, errors.Join(graph.InGo(s.Validate())...)
 }
 
 // EffectiveOptions are options in which every field that has a default is set.
@@ -194,7 +149,7 @@ type EffectiveOptions struct {
 }
 
 // Target is the end of an edge of the graph: a [Handle], or a bound [Method] or [Stream].
-type Target interface{ target() *deployment }
+type Target interface{ target() *graph.Deployment }
 
 // Closer is implemented by instances that hold resources, such as a connection or the memory of a device.
 type Closer interface {
@@ -227,65 +182,58 @@ var (
 // Deploy adds a deployment written in Go. construct makes one replica's instance; its ctx ends when the node closes.
 // R is usually a pointer to a struct. Every exported method of R with a shape of [MethodOf] or [ActionOf] can be called.
 func Deploy[R any](app *App, name string, construct func(ctx context.Context) (R, error), opts Options) Handle[R] {
-	t := reflect.TypeFor[R]()
-	d := &deployment{app: app, name: name, receiver: t, options: opts}
-	d.class = &instance.Class{
-		App: app.name, Deployment: name, Home: app, Methods: instance.Methods(t), Default: opts.Default, Errors: &app.errors,
+	d := vertex[R](app, name, opts)
+	var untyped func(context.Context) (any, error)
+	if construct != nil {
+		untyped = func(ctx context.Context) (any, error) { return construct(ctx) }
 	}
-	d.class.Configure = instance.Configure(t, theCodec)
-	if d.class.Configure == nil && opts.UserConfig != nil {
-		d.addOptionError("user_config", "%s has no method Reconfigure(context.Context, C) error", t)
-	}
-	if construct == nil {
-		_ = d.addError("the constructor is nil")
-	} else {
-		d.class.Construct = func(ctx context.Context) (any, error) { return construct(ctx) }
-	}
-	if opts.Default != "" && d.class.Methods[opts.Default] == nil {
-		d.addOptionError("default", "%s has no method %q that handles can call", t, opts.Default)
-	}
-	app.deployments = append(app.deployments, d)
+	app.g.AddGo(d, graph.Code{Construct: untyped, Default: opts.Default, Configured: opts.UserConfig != nil})
 	return Handle[R]{d: d}
 }
 
-// addOptionError adds an error about an option of the deployment to the errors that [Run] returns.
-func (d *deployment) addOptionError(path, format string, args ...any) {
-	d.app.mistakes = append(d.app.mistakes, spec.InDeployment(d.name, spec.OptionMistake(path, format, args...))...)
+// vertex makes a deployment with instances of type R, which is not yet in the graph.
+func vertex[R any](app *App, name string, opts Options) *graph.Deployment {
+	return &graph.Deployment{App: &app.g, Name: name, Receiver: reflect.TypeFor[R](), Declare: opts.declare}
 }
 
-// addError adds an error about the deployment to the errors that [Run] returns, unless the graph is complete. It also returns the
-// error, which calls of a binding that is made later return.
-func (d *deployment) addError(format string, args ...any) error {
-	err := fmt.Errorf("deployment %q: "+format, append([]any{d.name}, args...)...)
-	if d.app != nil && !d.app.sealed {
-		d.app.mistakes = append(d.app.mistakes, err)
+// declare reads the options for the graph.
+func (o Options) declare() (d graph.Declaration) {
+	d.Options, d.Mistakes = o.spec()
+	for _, u := range o.Uses {
+		d.Uses = append(d.Uses, use(u))
 	}
-	return err
+	if o.Routing != nil {
+		_, d.Policy = o.Routing.routing()
+	}
+	return d
+}
+
+// use is the edge to a target.
+func use(t Target) graph.Use {
+	if t == nil {
+		return graph.Use{}
+	}
+	u := graph.Use{Deployment: t.target()}
+	if m, ok := t.(interface{ bound() *graph.Binding }); ok {
+		u.Binding = m.bound()
+	}
+	return u
 }
 
 // Ingress is the entry of an application for clients outside: a [Method], a [Stream], or a deployment that is an http.Handler
 // ([HTTP]). It is sealed.
 type Ingress interface {
-	ingress() (*binding, spec.IngressKind)
+	ingress() (*graph.Binding, spec.IngressKind)
 }
 
 // Ingress makes i the application's ingress, served over HTTP under "/" (see the package comment for the rules).
 func (a *App) Ingress(i Ingress) {
-	var b *binding
+	var b *graph.Binding
 	var kind spec.IngressKind
 	if i != nil {
 		b, kind = i.ingress()
 	}
-	switch {
-	case b == nil || b.d == noDeployment:
-		a.mistakes = append(a.mistakes, errors.New("ingress: a zero value; bind a method with MethodOf or a stream with StreamOf, or give HTTP(handle)"))
-	case a.ingress != nil:
-		a.mistakes = append(a.mistakes, fmt.Errorf("ingress: set twice, to %s and %s", a.ingress, b))
-	case b.d.app != a:
-		a.mistakes = append(a.mistakes, fmt.Errorf("ingress: deployment %q belongs to application %q", b.d.name, b.d.app.name))
-	default:
-		a.ingress, a.kind = b, kind
-	}
+	a.g.SetIngress(b, kind)
 }
 
 // HTTP is the ingress of a deployment that is an http.Handler. The handler gets requests of every method, type and path, and may
@@ -296,205 +244,25 @@ func (a *App) Ingress(i Ingress) {
 func HTTP[R http.Handler](h Handle[R]) Ingress {
 	d := h.d
 	if d == nil {
-		d = noDeployment
+		d = graph.NoDeployment
 	}
-	return handler{binding{d: d, name: handlerName}}
+	return handler{graph.Binding{Deployment: d, Name: handlerName}}
 }
 
 // handlerName is the name in messages of the method of an ingress that is a handler.
 const handlerName = "ServeHTTP"
 
-type handler struct{ b binding }
+type handler struct{ b graph.Binding }
 
-func (h handler) ingress() (*binding, spec.IngressKind) { return &h.b, spec.IngressHTTP }
+func (h handler) ingress() (*graph.Binding, spec.IngressKind) { return &h.b, spec.IngressHTTP }
 
 // RoutePrefix sets the path under which the ingress is served over HTTP; default "/". "" serves it to handles only.
-func (a *App) RoutePrefix(prefix string) { a.prefix = prefix }
+func (a *App) RoutePrefix(prefix string) { a.g.RoutePrefix = prefix }
 
 // Errors registers errors that keep their identity when they leave their process: values, for errors.Is, and types, given
 // as (*T)(nil), for errors.As. The error of a call whose method returned one of them, wrapped or not, unwraps to it.
 func (a *App) Errors(errs ...error) {
 	for _, e := range errs {
-		if err := a.errors.Add(e); err != nil {
-			a.mistakes = append(a.mistakes, err)
-		}
+		a.g.AddError(e)
 	}
-}
-
-// seal ends the building: it settles defaults and returns the graph, or all mistakes together.
-func (a *App) seal() (spec.Graph, error) {
-	a.sealed = true
-	g := spec.Graph{App: a.name, RoutePrefix: a.prefix}
-	if a.ingress != nil {
-		d := a.ingress.d
-		g.Ingress = &spec.IngressSpec{Deployment: d.name, Method: a.ingress.name, Kind: a.kind}
-		switch c := d.class; {
-		case a.kind == spec.IngressHTTP:
-			g.Ingress.Method = ""
-			if c == nil {
-				a.mistakes = append(a.mistakes, fmt.Errorf("deployment %q: ingress: a deployment in Python is no http.Handler", d.name))
-			} else if d.options.Isolation == Process {
-				d.addOptionError("isolation", "an ingress of helve.HTTP must be in the node's process, requests and responses do not travel to a worker yet")
-			}
-		case c != nil && c.Default == "" && a.ingress.err == nil:
-			c.Default = a.ingress.name
-		}
-	}
-	errs := a.mistakes
-	for _, d := range a.deployments {
-		opts, wrong := d.options.spec()
-		errs = append(errs, spec.InDeployment(d.name, wrong...)...)
-		s := spec.Deployment{Name: d.name, Language: "go", Options: opts}
-		for _, u := range d.options.Uses {
-			if u == nil || u.target() == nil {
-				errs = append(errs, fmt.Errorf("deployment %q: uses: a zero handle or method", d.name))
-				continue
-			}
-			if t := u.target(); t.app != a {
-				errs = append(errs, fmt.Errorf("deployment %q: uses: deployment %q belongs to application %q", d.name, t.name, t.app.name))
-			} else if !slices.Contains(s.Uses, t.name) {
-				s.Uses = append(s.Uses, t.name)
-			}
-		}
-		if d.python != nil {
-			s.Language, s.Import = "python", d.python.importPath
-			for _, name := range d.bound {
-				s.Methods = append(s.Methods, spec.Method{Name: name, Shape: "unary"})
-			}
-		} else {
-			d.describe(&s)
-		}
-		g.Deployments = append(g.Deployments, s)
-	}
-	errs = append(errs, g.Validate()...)
-	errs = append(errs, a.misnamed()...)
-	errs = append(errs, a.unencodable(false)...)
-	if len(errs) > 0 {
-		return g, fmt.Errorf("application %q: %w", a.name, errors.Join(inGo(errs)...))
-	}
-	return g, nil
-}
-
-// unencodable are the types of bound methods of which no value can leave a process, where it has to.
-// apart says that all deployments are in processes of their own.
-func (a *App) unencodable(apart bool) (errs []error) {
-	for _, d := range a.deployments {
-		if d.class == nil || d.options.Isolation != Process && !d.options.StrictCodec && !apart {
-			continue
-		}
-		for _, name := range slices.Sorted(maps.Keys(d.class.Methods)) {
-			m := d.class.Methods[name]
-			if !m.Bound {
-				continue
-			}
-			for what, t := range map[string]reflect.Type{"input": m.In, "output": m.Out} {
-				if t == nil {
-					continue
-				}
-				if err := codec.Check(t); err != nil {
-					errs = append(errs, fmt.Errorf("deployment %q: method %s: its %s %w", d.name, name, what, err))
-				}
-			}
-		}
-	}
-	return errs
-}
-
-// misnamed are the mistakes in bindings by name, of which only the whole graph can tell.
-func (a *App) misnamed() (errs []error) {
-	if a.ingress != nil {
-		if err := a.ingress.misnamed(); err != nil {
-			errs = append(errs, fmt.Errorf("ingress: %w", err))
-		}
-	}
-	for _, d := range a.deployments {
-		for _, u := range d.options.Uses {
-			if u, ok := u.(interface{ bound() *binding }); ok {
-				if err := u.bound().misnamed(); err != nil {
-					errs = append(errs, fmt.Errorf("deployment %q: uses: %w", d.name, err))
-				}
-			}
-		}
-	}
-	return errs
-}
-
-// misnamed says why a binding by name leads nowhere. Types are compared where calls do not encode.
-func (b *binding) misnamed() error {
-	if b == nil || b.types == nil || b.err != nil || b.d.class == nil {
-		return nil //nolint:nilerr // said where the binding was made
-	}
-	m, e := b.d.class.Lookup(b.name)
-	if e == nil && b.types.stream != (m.Shape == instance.Stream) {
-		e = m.Mismatch()
-	}
-	if e != nil {
-		return errors.New(e.Message)
-	}
-	if o := b.d.options; o.Isolation != Process && !o.StrictCodec {
-		if why := m.Misfit(b.types.in, b.types.out); why != "" {
-			return fmt.Errorf("deployment %s: %s", b.d.name, why)
-		}
-	}
-	return nil
-}
-
-func (d *deployment) describe(s *spec.Deployment) {
-	s.Receiver = d.receiver.String()
-	if d.class.Default == "" && d.class.Methods["Call"] != nil {
-		d.class.Default = "Call"
-	}
-	for _, m := range d.class.Methods {
-		s.Methods = append(s.Methods, spec.Method{
-			Name: m.Name, Shape: string(m.Shape), In: spec.DescribeType(m.In), Out: spec.DescribeType(m.Out), InKind: m.InKind(),
-		})
-	}
-}
-
-func (a *App) classes() map[string]*instance.Class {
-	cs := map[string]*instance.Class{}
-	for _, d := range a.deployments {
-		if d.class != nil {
-			cs[d.name] = d.class
-		}
-	}
-	return cs
-}
-
-func (a *App) policies() map[string]func() router.Policy {
-	ps := map[string]func() router.Policy{}
-	for _, d := range a.deployments {
-		if d.options.Routing != nil {
-			if _, make := d.options.Routing.routing(); make != nil {
-				ps[d.name] = make
-			}
-		}
-	}
-	return ps
-}
-
-// noteUse tells the node that a replica of from uses the deployment to.
-func (a *App) noteUse(from, to string) {
-	caller := a.find(from)
-	if caller == nil || from == to {
-		return
-	}
-	if _, told := caller.used.LoadOrStore(to, true); told {
-		return
-	}
-	if dep := caller.dep.Load(); dep != nil {
-		dep.Uses(to)
-	} else if p := caller.port.Load(); p != nil {
-		p.Uses(to)
-	}
-}
-
-// find is a deployment by its name, nil if there is none.
-func (a *App) find(name string) *deployment {
-	for _, d := range a.deployments {
-		if d.name == name {
-			return d
-		}
-	}
-	return nil
 }

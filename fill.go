@@ -42,19 +42,19 @@ func Fill[In, F any](field func(in *In) *F, from *Response[F]) Filler[In] {
 	return filler[In, F]{field, from}
 }
 
-func (f filler[In, F]) whenEnded(then func()) { f.from.whenEnded(then) }
+func (f filler[In, F]) whenEnded(then func()) { f.from.r.WhenEnded(then) }
 
-func (f filler[In, F]) encoded() bool { return f.from.encoded() }
+func (f filler[In, F]) encoded() bool { return f.from.r.Encoded() }
 
 func (f filler[In, F]) failed() *call.Error {
-	if e := f.from.failure; e != nil { // the call has ended; Result would also read, and perhaps fetch, the value, which is not needed yet
-		return f.from.b.arrived(e)
+	if e := f.from.r.Failure(); e != nil { // the call has ended; Result would also read, and perhaps fetch, the value, which is not needed yet
+		return f.from.b.Restore(e)
 	}
 	return nil
 }
 
 func (f filler[In, F]) apart() (field reflect.Type, p call.Payload, ok bool) {
-	p, ok = f.from.apart()
+	p, ok = f.from.r.Apart()
 	return reflect.TypeFor[F](), p, ok
 }
 
@@ -107,59 +107,57 @@ func places[In any](in *In, fills []Filler[In]) ([]span, *call.Error) {
 // begins when all are there, and counts as queued from then on. If one fails its error is this call's, as it is, at once.
 // in is copied. The functions of [Fill] run before RemoteWith returns, on the caller's goroutine.
 func (m Method[In, Out]) RemoteWith(ctx context.Context, in In, fills ...Filler[In]) *Response[Out] {
-	r := m.prepare(ctx)
-	if r.ended {
+	r, ok := m.prepare(ctx)
+	if !ok {
 		return &r.Response
 	}
+	r.in = in
 	if len(fills) == 0 {
-		r.begin(in)
-		r.watch(ctx)
-		r.scoped()
+		r.Begin()
+		r.Watch()
 		return &r.Response
 	}
 	at, e := places(&in, fills)
 	if e != nil {
-		r.end(e.At(&r.info), nil)
+		r.Fail(e.At(&r.Info))
 		return &r.Response
 	}
-	r.watch(ctx)
-	r.scoped()
+	r.Watch()
 	left := new(atomic.Int64)
 	left.Store(int64(len(fills)))
 	for _, f := range fills {
 		f.whenEnded(func() {
 			// Each looks for its own failure only, so that a call fails with the first and without waiting for the rest.
 			if e := f.failed(); e != nil {
-				r.end(e, nil)
+				r.Fail(e)
 			}
 			switch {
-			case left.Add(-1) > 0 || !r.wanted():
+			case left.Add(-1) > 0 || !r.Wanted():
 			case slices.ContainsFunc(fills, Filler[In].encoded): // whichever of them ended last
-				go r.beginFilled(in, fills, at)
+				go r.beginFilled(fills, at)
 			default:
-				r.beginFilled(in, fills, at)
+				r.beginFilled(fills, at)
 			}
 		})
 	}
 	return &r.Response
 }
 
-func (r *remote[In, Out]) beginFilled(in In, fills []Filler[In], at []span) {
-	typed := func() (In, *call.Error) {
+// beginFilled begins the call, whose input has all fields but the fills.
+func (r *remote[In, Out]) beginFilled(fills []Filler[In], at []span) {
+	fill := func() *call.Error {
 		for i, f := range fills {
-			if e := f.write(&in, at[i].from); e != nil {
-				return in, e
+			if e := f.write(&r.in, at[i].from); e != nil {
+				return e
 			}
 		}
-		return in, nil
+		return nil
 	}
-	if slots, ok := fieldSlots(in, fills, at); ok {
-		r.beginApart(slots, typed)
-		return
-	}
-	if in, e := typed(); e != nil {
-		r.end(e, nil)
+	if slots, ok := fieldSlots(r.in, fills, at); ok {
+		r.BeginApart(slots, fill)
+	} else if e := fill(); e != nil {
+		r.Fail(e)
 	} else {
-		r.beginLater(in)
+		r.BeginLater()
 	}
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/proxy"
+	"github.com/helve-serve/helve/internal/system"
 )
 
 // HTTPOptions are the settings of the HTTP ingress beside its limits. A field that is zero has no effect.
@@ -42,8 +43,6 @@ type TLS struct {
 func (o HTTPOptions) options() proxy.Options {
 	return proxy.Options{
 		RequestTimeout: o.RequestTimeout, RootPath: o.RootPath, TrustForwarded: o.TrustForwarded, DrainDelay: o.DrainDelay,
-		JSONLog: o.AccessLogFormat == logJSON, TLS: listen.Files(o.TLS),
+		JSONLog: o.AccessLogFormat == system.LogJSON, TLS: listen.Files(o.TLS),
 	}
 }
-
-const logJSON = "json"

@@ -3,13 +3,12 @@ package helve
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"reflect"
-	"runtime"
-	"strings"
 
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/client"
 	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/graph"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
@@ -33,8 +32,8 @@ type Args struct {
 // R is an interface. It is a small value: copy it freely, use it from any goroutine. Handles that were derived with
 // [Handle.With] share the router.
 type Handle[R any] struct {
-	d *deployment
-	o *callOptions // nil for none
+	d *graph.Deployment
+	o *client.Options // nil for none
 }
 
 // AnyHandle is a handle whose R does not matter. It is sealed.
@@ -42,64 +41,46 @@ type AnyHandle interface {
 	Target
 	// Deployment returns the name of the deployment.
 	Deployment() string
-	options() *callOptions
+	options() *client.Options
 }
 
-func (h Handle[R]) target() *deployment   { return h.d }
-func (h Handle[R]) options() *callOptions { return h.o }
+func (h Handle[R]) target() *graph.Deployment { return h.d }
+func (h Handle[R]) options() *client.Options  { return h.o }
 
 // Deployment is the name of the deployment.
 func (h Handle[R]) Deployment() string {
 	if h.d == nil {
 		return ""
 	}
-	return h.d.name
+	return h.d.Name
 }
-
-// binding is the untyped half of a bound method.
-type binding struct {
-	d     *deployment
-	name  string
-	place call.Place
-	o     *callOptions // nil for none
-	err   error        // why it cannot be called
-	fake  *fake        // instead of a deployment; nil as a rule
-	types *types       // of one that was bound by name, else nil
-	late  bool         // it was bound when the graph was complete, which does not know of it
-}
-
-// types are the types that a binding by name expects of its method.
-type types struct {
-	in, out reflect.Type
-	stream  bool
-}
-
-func (b *binding) String() string { return b.d.name + "." + b.name }
 
 // Method is a bound method of a deployment, with which code calls it: a small value, safe for concurrent use. The zero Method
 // returns an error.
 type Method[In, Out any] struct{ m *method[In, Out] }
 
 type method[In, Out any] struct {
-	binding
+	client.Binding
 	// invoke runs the method of an instance in this process, without boxing; nil when it was bound by name.
 	invoke func(recv any, ctx context.Context, in In) (Out, error)
 }
 
-func (m Method[In, Out]) target() *deployment {
+func (m Method[In, Out]) target() *graph.Deployment {
 	if m.m == nil {
 		return nil
 	}
-	return m.m.d
+	return m.m.Deployment
 }
 
-func (m Method[In, Out]) ingress() (*binding, spec.IngressKind) { return m.bound(), spec.IngressMethod }
+func (m Method[In, Out]) ingress() (*graph.Binding, spec.IngressKind) {
+	return m.bound(), spec.IngressMethod
+}
 
-func (m Method[In, Out]) bound() *binding {
+func (m Method[In, Out]) bound() *graph.Binding {
 	if m.m == nil {
 		return nil
 	}
-	return &m.m.binding
+	return &m.m.Binding.Binding
 }
 
 // MethodOf binds a method expression: MethodOf(h, (*D).SayHi). The compiler checks receiver, input and output; that it
@@ -107,7 +88,7 @@ func (m Method[In, Out]) bound() *binding {
 // binding is made later).
 func MethodOf[R, In, Out any](h Handle[R], f func(R, context.Context, In) (Out, error)) Method[In, Out] {
 	m := &method[In, Out]{invoke: func(recv any, ctx context.Context, in In) (Out, error) { return f(recv.(R), ctx, in) }}
-	m.binding = bind(h, reflect.ValueOf(f), "MethodOf", func(r *instance.Method) {
+	m.Binding = bind(h, reflect.ValueOf(f), "MethodOf", func(r *instance.Method) {
 		r.Invoke = func(ctx context.Context, recv, in any) (any, error) {
 			v, _ := in.(In) // nil for a nil interface
 			return f(recv.(R), ctx, v)
@@ -119,7 +100,7 @@ func MethodOf[R, In, Out any](h Handle[R], f func(R, context.Context, In) (Out, 
 // ActionOf is [MethodOf] for methods without a result.
 func ActionOf[R, In any](h Handle[R], f func(R, context.Context, In) error) Method[In, None] {
 	m := &method[In, None]{invoke: func(recv any, ctx context.Context, in In) (None, error) { return None{}, f(recv.(R), ctx, in) }}
-	m.binding = bind(h, reflect.ValueOf(f), "ActionOf", func(r *instance.Method) {
+	m.Binding = bind(h, reflect.ValueOf(f), "ActionOf", func(r *instance.Method) {
 		r.Invoke = func(ctx context.Context, recv, in any) (any, error) {
 			v, _ := in.(In)
 			return None{}, f(recv.(R), ctx, v)
@@ -132,85 +113,13 @@ func ActionOf[R, In any](h Handle[R], f func(R, context.Context, In) error) Meth
 // the ingress or in [Options].Uses, and by every call: in the node's process the types must be the method's own, or
 // interfaces that they fit; elsewhere what is sent must decode into them.
 func MethodNamed[In, Out any](h AnyHandle, name string) Method[In, Out] {
-	m := &method[In, Out]{binding: named(h, name)}
-	m.types = &types{reflect.TypeFor[In](), reflect.TypeFor[Out](), false}
-	return Method[In, Out]{m}
+	types := graph.Types{In: reflect.TypeFor[In](), Out: reflect.TypeFor[Out]()}
+	return Method[In, Out]{&method[In, Out]{Binding: client.Bind(graph.BindName(h.target(), name, types), h.options())}}
 }
 
-func named(h AnyHandle, name string) binding {
-	d := h.target()
-	if d == nil {
-		return binding{d: noDeployment, err: call.NewError(call.BadInput, "a zero Handle")}
-	}
-	return binding{d: d, name: name, place: d.place(name), o: h.options(), err: h.options().mistake(), late: d.app.sealed}
-}
-
-// noDeployment is the deployment of bindings of a zero handle.
-var noDeployment = &deployment{app: &App{}} //nolint:gochecknoglobals // never written to
-
-func (d *deployment) place(method string) call.Place {
-	return call.Place{App: d.app.name, Deployment: d.name, Method: method, Home: d.app}
-}
-
-// bind finds the method that f is an expression of. thunk is told the name, to note how the method is called in this
-// process; it may be nil.
-func bind[R any](h Handle[R], f reflect.Value, by string, thunk func(*instance.Method)) binding {
-	d := h.d
-	if d == nil {
-		return binding{d: noDeployment, err: call.NewError(call.BadInput, "a zero Handle")}
-	}
-	if f.IsNil() {
-		return binding{d: d, name: "nil", err: d.addError("%s: the method is nil", by)}
-	}
-	name, why := methodName(reflect.TypeFor[R](), f)
-	if why != "" {
-		return binding{d: d, name: name, err: d.addError("%s: %s", by, why)}
-	}
-	switch {
-	case d.python != nil:
-		if !d.app.sealed {
-			d.bind(name)
-		}
-	case d.class != nil && d.class.Methods[name] == nil:
-		return binding{d: d, name: name, err: d.addError("%s: %s is called by Helve, not by handles", by, name)}
-	case d.class != nil && !d.app.sealed:
-		thunk(d.class.Methods[name])
-		d.class.Methods[name].Bound = true
-	}
-	return binding{d: d, name: name, place: d.place(name), o: h.o, err: h.o.mistake(), late: d.app.sealed}
-}
-
-// methodName finds the name of a method expression by its code pointer, which reflection gives for each method of a
-// concrete type. Of an interface's methods there is only the symbol's name.
-func methodName(t reflect.Type, f reflect.Value) (name, why string) {
-	symbol := "an unknown function"
-	if fn := runtime.FuncForPC(f.Pointer()); fn != nil {
-		symbol = fn.Name()
-	}
-	short := symbol[strings.LastIndexByte(symbol, '/')+1:]
-	if t.Kind() == reflect.Interface {
-		n := strings.TrimSuffix(symbol[strings.LastIndexByte(symbol, '.')+1:], "-fm")
-		if _, ok := t.MethodByName(n); !ok || strings.HasSuffix(symbol, "-fm") {
-			return short, fmt.Sprintf("%s is not a method of %s; give a method expression such as %s.Method", short, t, t)
-		}
-		return n, ""
-	}
-	for i := range t.NumMethod() {
-		if m := t.Method(i); m.Func.Pointer() == f.Pointer() {
-			return m.Name, ""
-		}
-	}
-	example := "(" + t.String() + ").Method"
-	last := symbol[strings.LastIndexByte(symbol, '.')+1:]
-	switch {
-	case strings.HasSuffix(symbol, "-fm"):
-		return short, fmt.Sprintf("%s is a method value, bound to one instance; give the method expression %s", short, example)
-	case strings.HasPrefix(last, "func") || strings.Contains(symbol, ".func"):
-		return short, fmt.Sprintf("%s is a closure; give a method expression such as %s", short, example)
-	case strings.Contains(symbol, ")."):
-		return short, fmt.Sprintf("%s is not an exported method of %s", short, t)
-	}
-	return short, fmt.Sprintf("%s is a function, not a method of %s; give a method expression such as %s", short, t, example)
+// bind finds the method that f is an expression of. note gets its entry in the table of methods: [graph.Bind].
+func bind[R any](h Handle[R], f reflect.Value, by string, note func(*instance.Method)) client.Binding {
+	return client.Bind(graph.Bind(h.d, reflect.TypeFor[R](), f, by, note), h.o)
 }
 
 // Call calls the method and waits for the answer. A replica in this process runs it on the caller's goroutine, so Call
@@ -219,24 +128,24 @@ func methodName(t reflect.Type, f reflect.Value) (name, why string) {
 // the slot is given back, and a caller that is a method itself fails for its own caller. Errors are *[Error].
 func (m Method[In, Out]) Call(ctx context.Context, in In) (Out, error) {
 	b := m.m
-	if b == nil || b.err != nil {
-		return zero[Out](b.failure(ctx))
+	if b == nil || b.Err != nil {
+		return zero[Out](b.failure())
 	}
-	d := b.d.dep.Load()
-	if b.invoke == nil || b.o != nil || ctx.Err() != nil {
+	d := b.Deployment.Serving.Load()
+	if b.invoke == nil || b.Options != nil || ctx.Err() != nil {
 		return b.call(ctx, in)
 	}
 	var r serving.Replica
 	if d != nil {
 		r = d.TryAcquireRecent()
 	} else {
-		r = b.near()
+		r = b.Near()
 	}
 	if r == nil {
 		return b.call(ctx, in)
 	}
 	c := &call.Inline{Caller: ctx}
-	b.fill(ctx, &c.Info)
+	b.Fill(ctx, &c.Info)
 	c.Info.Link = call.Awaited
 	if rep := r.Instance(); rep != nil {
 		return b.inline(c, r, rep, in)
@@ -247,25 +156,25 @@ func (m Method[In, Out]) Call(ctx context.Context, in In) (Out, error) {
 // call is Call off the fast path: for a fake, in a worker, with options, or when the call has to wait for a slot.
 func (b *method[In, Out]) call(ctx context.Context, in In) (Out, error) {
 	c := &call.Inline{Caller: ctx}
-	b.fill(ctx, &c.Info)
+	b.Fill(ctx, &c.Info)
 	c.Info.Link = call.Awaited
 	if ctx.Err() != nil {
 		return zero[Out](call.FromContext(ctx).At(&c.Info))
 	}
-	if b.fake != nil {
-		return b.inline(c, b.fake, b.fake.replica, in)
+	if b.Fake != nil {
+		return b.inline(c, b.Fake, b.Fake.Instance(), in)
 	}
-	d := b.d.serving()
+	d := b.Deployment.Current()
 	if d == nil {
-		u := b.untyped(ctx, c.Info, in)
+		u := b.Binding.Call(ctx, c.Info, untyped(in))
 		u.Options = u.Options.Awaited()
 		w := call.NewWaiter()
-		return b.result(w.Wait(ctx, b.submit(u, w)))
+		return b.result(w.Wait(ctx, b.Submit(u, w)))
 	}
 	if d.ReadsInput() {
-		shown(&c.Info, in)
+		client.ShowInput(&c.Info, in)
 	}
-	r, e := d.Acquire(ctx, &c.Info, origin(ctx))
+	r, e := d.Acquire(ctx, &c.Info, client.Origin(ctx))
 	if e != nil {
 		return zero[Out](e)
 	}
@@ -277,7 +186,7 @@ func (b *method[In, Out]) call(ctx context.Context, in In) (Out, error) {
 
 // send sends the call to a replica that the caller has a slot of, and waits.
 func (b *method[In, Out]) send(ctx context.Context, i call.Info, d *serving.Deployment, r serving.Replica, in In) (Out, error) {
-	c := b.untyped(ctx, i, in)
+	c := b.Binding.Call(ctx, i, untyped(in))
 	w := call.NewWaiter()
 	return b.result(w.Wait(ctx, d.SubmitAssigned(r, c, w)))
 }
@@ -294,7 +203,7 @@ func (b *method[In, Out]) inline(c *call.Inline, r serving.Replica, rep *instanc
 			out, err = none, public(x.Failure.At(&c.Info))
 		}
 	}()
-	if c.Info.Depth >= maxDepth {
+	if c.Info.Depth >= client.MaxDepth {
 		return out, public(call.TooDeep(&c.Info))
 	}
 	x.Run(func() (err error) {
@@ -304,116 +213,27 @@ func (b *method[In, Out]) inline(c *call.Inline, r serving.Replica, rep *instanc
 	return out, nil
 }
 
-const maxDepth = 64
-
-// near takes a slot of a replica in this worker; nil if the node has lent none, and in a node.
-func (b *binding) near() serving.Replica {
-	if p := b.d.port.Load(); p != nil {
-		return p.TryAcquire()
-	}
-	return nil
-}
-
-// fill sets the fields that a call inherits from ctx, and the fields that come from the binding.
-func (b *binding) fill(ctx context.Context, i *call.Info) {
-	if parent := call.InfoFrom(ctx); parent != nil {
-		i.Child(parent)
-	} else {
-		i.Request = call.NewID()
-	}
-	i.Call = rand.Uint64()
-	i.Place = &b.place
-	if b.late {
-		if app, from := callerOf(ctx); app != nil && app == b.d.app {
-			app.noteUse(from, b.d.name)
-		}
-	}
-	if b.o != nil {
-		i.Affinity = b.o.affinity
-	}
-}
-
-// untyped makes the call as everything below this package sees it.
-func (b *binding) untyped(ctx context.Context, i call.Info, in any) *call.Call {
-	c := &call.Call{Info: i, Want: call.Native, Values: ctx, Origin: origin(ctx)}
-	if b.o != nil {
-		c.Options = b.o.options
-	}
-	c.Deadline, _ = ctx.Deadline()
+// untyped returns an input as the packages below this one know it.
+func untyped(in any) any {
 	if args, ok := in.(Args); ok {
-		in = call.Args(args)
+		return call.Args(args)
 	}
-	c.SetOne(call.Slot{Kind: call.Positional, Payload: call.Payload{Codec: call.Native, Value: in}})
-	return c
+	return in
 }
-
-// origin says in whose queue a call waits: each calling deployment has one, everything else in the process shares one.
-func origin(ctx context.Context) string {
-	if i := call.InfoFrom(ctx); i != nil {
-		return i.App + "/" + i.Deployment
-	}
-	return "driver"
-}
-
-// submit sends a call on its way, in a node or in a worker.
-func (b *binding) submit(c *call.Call, sink call.Sink) call.Canceler {
-	if d := b.d.serving(); d != nil {
-		return d.Submit(nil, c, sink)
-	}
-	if p := b.d.port.Load(); p != nil {
-		return p.Submit(nil, c, sink)
-	}
-	sink.Complete(nil, call.Result{Err: notRunning().At(&c.Info)})
-	return ended{}
-}
-
-// serving is the deployment in this node, nil elsewhere. When its application was deleted it is the one that has been deployed under
-// the name since, if that is of the same type: handles are good for names, whatever serves them.
-func (d *deployment) serving() *serving.Deployment {
-	dep := d.dep.Load()
-	if dep == nil || !dep.Down() {
-		return dep
-	}
-	next := dep.Successor()
-	if next == nil {
-		return dep
-	}
-	app, _ := next.Home().(*App)
-	if app == nil {
-		return dep
-	}
-	if own := app.find(d.name); own == nil || own.receiver != d.receiver {
-		return dep
-	}
-	d.dep.Store(next)
-	return next
-}
-
-func notRunning() *call.Error {
-	return call.NewError(call.DeploymentUnavailable, "the application is not running: call methods after Run, or inside of replicas")
-}
-
-type ended struct{}
-
-func (ended) Cancel(*call.Batch, error) {}
 
 func (b *method[In, Out]) result(p call.Payload, e *call.Error) (Out, error) {
 	if e != nil {
-		return zero[Out](b.arrived(e))
+		return zero[Out](b.Restore(e))
 	}
 	defer p.Release()
-	return decode[Out](&b.binding, p)
+	return decode[Out](&b.Binding, p)
 }
 
-// arrived returns an error as callers see it: an error that crossed a process gets its registered cause again.
-func (b *binding) arrived(e *call.Error) *call.Error {
-	return b.d.app.errors.Restore(theCodec, e)
-}
-
-func decode[Out any](b *binding, p call.Payload) (out Out, err error) {
+// decode makes the value of a result.
+func decode[Out any](b *client.Binding, p call.Payload) (out Out, err error) {
 	bad := func(message string, cause error) *call.Error {
 		e := call.NewError(call.BadInput, message)
-		e.App, e.Deployment, e.Method, e.Cause = b.d.app.name, b.d.name, b.name, cause
+		e.App, e.Deployment, e.Method, e.Cause = b.Deployment.App.Name, b.Deployment.Name, b.Name, cause
 		return e
 	}
 	if p.Codec == call.Native {
@@ -429,9 +249,9 @@ func decode[Out any](b *binding, p call.Payload) (out Out, err error) {
 	if _, none := any(out).(None); none {
 		return out, nil
 	}
-	if err := theCodec.DecodePayload(p, &out); err != nil {
+	if err := graph.Codec.DecodePayload(p, &out); err != nil {
 		if e := codec.Panicked("the result cannot be decoded", err); e != nil {
-			e.App, e.Deployment, e.Method = b.d.app.name, b.d.name, b.name
+			e.App, e.Deployment, e.Method = b.Deployment.App.Name, b.Deployment.Name, b.Name
 			return out, public(e)
 		}
 		return out, public(bad(fmt.Sprintf("the result does not fit %s: %v", reflect.TypeFor[Out](), err), err))
@@ -439,18 +259,12 @@ func decode[Out any](b *binding, p call.Payload) (out Out, err error) {
 	return out, nil
 }
 
-// failure is why a method cannot be called at all.
-func (b *method[In, Out]) failure(context.Context) *call.Error {
+// failure returns the error of a method that cannot be called at all.
+func (b *method[In, Out]) failure() *call.Error {
 	if b == nil {
 		return call.NewError(call.BadInput, "a zero Method: bind one with MethodOf")
 	}
-	return b.unusable()
-}
-
-func (b *binding) unusable() *call.Error {
-	e := *call.AsError(b.err)
-	e.Code, e.Reason = call.InvalidArgument, call.BadInput
-	return &e
+	return b.Unusable()
 }
 
 func zero[Out any](e *call.Error) (Out, error) {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/graph"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/serving"
@@ -84,19 +85,12 @@ func InputOf[In any](c RoutedCall) (in In, ok bool) {
 		slots = wire.Slots(c.call.Encoded)
 	}
 	m := instance.Method{Name: c.Method, In: reflect.TypeFor[In]()}
-	v, e := m.Decode(theCodec, slots)
+	v, e := m.Decode(graph.Codec, slots)
 	if e != nil {
 		return in, false
 	}
 	in, ok = v.(In)
 	return in, ok
-}
-
-// shown gives the input of a call to the policy of its deployment, if that may look at it.
-func shown(i *call.Info, in any) {
-	c := &call.Call{}
-	c.SetOne(call.Slot{Kind: call.Positional, Payload: call.Payload{Codec: call.Native, Value: in}})
-	serving.AttachInput(i, c)
 }
 
 // ReplicaView describes a replica to a policy.

@@ -57,6 +57,8 @@ fuzz:
 	$(FUZZ) -fuzz '^FuzzAnswer$$'   ./internal/wire
 	$(FUZZ) -fuzz '^FuzzConn$$'     -fuzzminimizetime 10x ./internal/wire
 	$(FUZZ) -fuzz '^FuzzLink$$'     -fuzzminimizetime 1x ./internal/wire
+	$(FUZZ) -fuzz '^FuzzHTTPRequest$$' ./internal/call
+	$(FUZZ) -fuzz '^FuzzAnswer$$'   ./internal/call
 	$(FUZZ) -fuzz '^FuzzGraph$$'    ./internal/spec
 	$(FUZZ) -fuzz '^FuzzDecode$$'   ./internal/protocol
 	$(FUZZ) -fuzz '^FuzzRecord$$'   ./internal/store

@@ -84,6 +84,40 @@ func NewScorer(ctx context.Context) (*Scorer, error) {
 
 func (s *Scorer) Score(ctx context.Context, text string) (int, error) { return s.batcher.Do(ctx, text) }
 
+func (s *Scorer) Answer(ctx context.Context, text string) (int, error) {
+	if r, ok := helve.RequestFrom(ctx); ok && r.Path == "/dry-run" {
+		head, _ := helve.ResponseFrom(ctx)
+		return 0, head.SetStatus(http.StatusAccepted)
+	}
+	return s.Score(ctx, text)
+}
+
+// TestGuideRequest: the method of the guide that looks at its request.
+func TestGuideRequest(t *testing.T) {
+	t.Parallel()
+	s := helvetest.Start(t, helve.Config{}, func() (*helve.App, error) {
+		app := helve.NewApp("answer")
+		h := helve.Deploy(app, "Scorer", NewScorer, helve.Options{UserConfig: ScorerConfig{Limit: 100}})
+		app.Ingress(helve.MethodOf(h, (*Scorer).Answer))
+		return app, nil
+	})
+	url, _, err := s.Serve("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{"/dry-run": "202 0", "/": "200 5"} {
+		r, err := http.Post(url+path, "text/plain", strings.NewReader("hello"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(r.Body)
+		r.Body.Close()
+		if got := fmt.Sprint(r.StatusCode, " ", strings.TrimSpace(string(body))); got != want || err != nil {
+			t.Errorf("%s: %q, %v", path, got, err)
+		}
+	}
+}
+
 func (s *Scorer) scoreAll(ctx context.Context, texts []string) ([]int, error) {
 	scores := make([]int, len(texts))
 	for i, t := range texts {

@@ -16,6 +16,7 @@ const (
 	Raw         Codec = 5 // bytes, unchanged
 	Text        Codec = 6 // UTF-8 text, unchanged
 	Event       Codec = 7 // JSON of a server-sent event: only in an answer to Plain
+	Head        Codec = 32 // no value: the head of an HTTP answer, before the first item of a stream
 	Plain       Codec = 254
 	Native      Codec = 255
 )
@@ -35,6 +36,7 @@ var codecs = []struct {
 	{None, "none", false},
 	{Text, "text", false},
 	{Event, "event", false},
+	{Head, "head", false},
 	{Plain, "plain", false},
 	{Native, "native", false},
 }

@@ -65,6 +65,7 @@ func (Bytes) Release() {}
 type Parts struct {
 	Main    *Shared   // the encoded value; nil if it is in Data
 	Buffers []Segment // the buffers that the codec keeps apart, in the codec's order
+	Head    []byte    // the head of an HTTP answer that the method has chosen ([Answer.Encode]); nil for others
 }
 
 // Segment is one buffer: Shared, or Data if Shared is nil.
@@ -153,6 +154,9 @@ func (p *Payload) Flatten() error {
 		return nil
 	}
 	flat := Payload{Codec: p.Codec}
+	if p.Parts.Head != nil {
+		flat.Parts = &Parts{Head: p.Parts.Head}
+	}
 	err := p.Read(func(data []byte, buffers [][]byte) error {
 		flat.Data = bytes.Clone(data)
 		for _, b := range buffers {
@@ -185,7 +189,7 @@ func (p *Payload) Own() {
 	if p.Parts == nil {
 		return
 	}
-	parts := &Parts{Main: p.Parts.Main, Buffers: make([]Segment, len(p.Parts.Buffers))}
+	parts := &Parts{Main: p.Parts.Main, Buffers: make([]Segment, len(p.Parts.Buffers)), Head: p.Parts.Head}
 	for i, s := range p.Parts.Buffers {
 		parts.Buffers[i] = Segment{Data: own(s.Data), Shared: s.Shared}
 	}

@@ -278,6 +278,11 @@ func (g *Guest) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
 		in.OnEnd = s
 	}
 	in.Info.Place, in.Info.Replica, in.Info.Frame = &r.place, r.replica.instance.ID, in.ID()
+	if h := call.RemoteHTTPOf(&in.Call); h != nil {
+		place := r.place
+		place.Prefix = h.Prefix()
+		in.Info.Place = &place
+	}
 	return r.replica.local.Start(b, &in.Call, in)
 }
 

@@ -39,13 +39,39 @@ func (l *accessLog) write(begun time.Time, client, method, route string, a *acce
 
 // exchange is the memory of one request to an application. The call and the answer are in one struct, because they cost one
 // allocation together.
+//
+// It is also the context of the call, so that a method finds the request by it ([call.HTTPFrom]).
 type exchange struct {
+	context.Context
 	client *client // nil in tests without a connection
 	call   call.Call
 	answer accessed
 	// abandoned says that a handler still runs after the time of its request: the call is its own then.
 	abandoned bool
+	request   *http.Request
+	head      call.Answer
 }
+
+// Value gives the exchange for [call.HTTPKey].
+func (x *exchange) Value(key any) any {
+	if key == (call.HTTPKey{}) {
+		return x
+	}
+	return x.Context.Value(key)
+}
+
+// HTTPRequest makes a copy of the request's head.
+func (x *exchange) HTTPRequest() call.HTTPRequest {
+	prefix := x.call.Info.Prefix
+	below := stripPrefix(prefix, x.request.WithContext(x.Context))
+	return call.HTTPRequest{
+		Method: below.Method, Path: below.URL.Path, Prefix: prefix, RawQuery: below.URL.RawQuery, Host: below.Host, Client: below.RemoteAddr,
+		Header: below.Header.Clone(),
+	}
+}
+
+// HTTPAnswer is the part of the answer's head that the method chooses.
+func (x *exchange) HTTPAnswer() *call.Answer { return &x.head }
 
 // serve answers a request to an application, counts it, and writes its line into the access log, also if the handler panics or ends its
 // goroutine.

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -72,23 +73,25 @@ type eventStream struct {
 	r      *http.Request
 	rc     *http.ResponseController
 	cancel context.CancelCauseFunc
+	head   *call.Answer
 	memory *memory
 
-	mu      sync.Mutex
-	timer   *time.Timer
-	wrote   int64       // when something was written last, by call.Now
-	begun   bool        // the header was sent
-	over    bool        // no heartbeat may be written any more
-	broken  error       // the reason why writing has ended
-	failure *call.Error // of an item that cannot be sent
-	buf     []byte
+	mu       sync.Mutex
+	timer    *time.Timer
+	wrote    int64       // when something was written last, by call.Now
+	begun    bool        // the header was sent
+	bodyless bool        // the answer has a status without a body
+	over     bool        // no heartbeat may be written any more
+	broken   error       // the reason why writing has ended
+	failure  *call.Error // of an item that cannot be sent
+	buf      []byte
 }
 
 // events answers with the items of a stream as server-sent events.
 func (p *Proxy) events(w http.ResponseWriter, r *http.Request, route *Route, x *exchange) {
 	c := &x.call
-	ctx, cancel := context.WithCancelCause(r.Context())
-	s := &eventStream{w: w, r: r, rc: http.NewResponseController(w), cancel: cancel, memory: &p.memory, wrote: call.Now()}
+	ctx, cancel := context.WithCancelCause(x)
+	s := &eventStream{w: w, r: r, head: &x.head, rc: http.NewResponseController(w), cancel: cancel, memory: &p.memory, wrote: call.Now()}
 	s.mu.Lock() // the timer may fire before it is assigned
 	s.timer = time.AfterFunc(heartbeat, s.beat)
 	s.mu.Unlock()
@@ -115,7 +118,7 @@ func (p *Proxy) endEvents(s *eventStream, x *exchange, e *call.Error) {
 	c := &x.call
 	switch {
 	case s.begun && s.r.Method == http.MethodHead:
-	case s.broken != nil || s.begun && s.r.Context().Err() != nil:
+	case s.broken != nil || s.begun && errors.Is(s.r.Context().Err(), context.Canceled): // the client has gone
 		x.answer.untaken = s.broken != nil
 		panic(http.ErrAbortHandler)
 	case e != nil && !s.begun:
@@ -130,7 +133,7 @@ func (p *Proxy) endEvents(s *eventStream, x *exchange, e *call.Error) {
 		if !s.begun {
 			s.begin()
 		}
-		if s.r.Method != http.MethodHead {
+		if s.r.Method != http.MethodHead && !s.bodyless {
 			s.write([]byte("event: end\ndata:\n\n"))
 		}
 	}
@@ -142,6 +145,10 @@ func (s *eventStream) item(p call.Payload, more bool) bool {
 	defer s.mu.Unlock()
 	if s.broken != nil {
 		return false
+	}
+	if p.Codec == call.Head {
+		s.failure = decodeHead(s.head, p.Data)
+		return s.failure == nil
 	}
 	if !s.begun {
 		s.begin()
@@ -203,8 +210,11 @@ func (s *eventStream) end() {
 func (s *eventStream) begin() {
 	s.begun = true
 	h := s.w.Header()
-	h["Content-Type"], h["Cache-Control"], h["X-Accel-Buffering"] = textEventStream, noCache, noBuffering
-	s.w.WriteHeader(http.StatusOK)
+	h["Cache-Control"], h["X-Accel-Buffering"] = noCache, noBuffering
+	status, own := s.head.Take()
+	s.bodyless = !setHead(h, status, own)
+	h["Content-Type"] = textEventStream
+	s.w.WriteHeader(cmp.Or(status, http.StatusOK))
 }
 
 // write writes b. mu is held, or the stream is over.

@@ -373,6 +373,7 @@ func (p *Proxy) dispatch(w http.ResponseWriter, r *http.Request, route *Route, x
 		p.handle(w, r, route, c)
 		return
 	}
+	x.Context, x.request = r.Context(), r
 	stop := limitBody(w, r)
 	e := p.input(r, route, c, held)
 	stop()
@@ -400,8 +401,11 @@ func (p *Proxy) dispatch(w http.ResponseWriter, r *http.Request, route *Route, x
 			p.answerExit(w, r, c)
 		}
 	}()
-	out, e := route.Call(r.Context(), c)
+	out, e := route.Call(x, c)
 	returned = true
+	if e == nil && out.Parts != nil && out.Parts.Head != nil {
+		e = decodeHead(&x.head, out.Parts.Head)
+	}
 	if e == nil {
 		e = held.result(int64(len(out.Data)))
 	} else {
@@ -411,7 +415,7 @@ func (p *Proxy) dispatch(w http.ResponseWriter, r *http.Request, route *Route, x
 		p.fail(w, r, c, e)
 		return
 	}
-	p.answer(w, r, out)
+	p.answer(w, r, x, out)
 }
 
 // answerExit answers a request whose method ended its goroutine. The method ran on the goroutine of this connection,

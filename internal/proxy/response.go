@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -33,7 +34,8 @@ func jsonText(to, text []byte) []byte {
 }
 
 // answer writes a result. A string is sent as text, unless the client accepts JSON and no type of text.
-func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, out call.Payload) {
+func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, x *exchange, out call.Payload) {
+	status, own := x.head.Take()
 	h, body := w.Header(), out.Data
 	switch out.Codec {
 	case call.Text:
@@ -52,10 +54,39 @@ func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, out call.Payload)
 			body = []byte("null")
 		}
 	}
+	if status != 0 || own != nil {
+		if own["Content-Type"] != nil {
+			body = out.Data
+		}
+		if !setHead(h, status, own) {
+			body = nil
+		}
+	}
 	if len(body) > netHTTPBuffer {
 		h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	}
+	if status != 0 {
+		w.WriteHeader(status)
+	}
 	w.Write(body) //nolint:errcheck // the client may be gone
+}
+
+// setHead puts the header that a method has chosen into that of an answer. It returns false if an answer with this status has no body.
+func setHead(h http.Header, status int, own map[string][]string) (body bool) {
+	body = status != http.StatusNoContent && status != http.StatusNotModified
+	if !body {
+		h.Del("Content-Type")
+	}
+	maps.Copy(h, own)
+	return body
+}
+
+// decodeHead takes the head of an answer as a worker has sent it.
+func decodeHead(to *call.Answer, head []byte) *call.Error {
+	if err := to.Decode(head); err != nil {
+		return call.NewError(call.Fault, "the worker has sent a wrong head of the answer: "+err.Error())
+	}
+	return nil
 }
 
 func onlyJSON(r *http.Request) bool {

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,23 +15,25 @@ var ndjson = []string{"application/x-ndjson"} //nolint:gochecknoglobals // a con
 
 // streaming is the response to one request whose ingress streams.
 type streaming struct {
-	w      http.ResponseWriter
-	r      *http.Request
-	rc     *http.ResponseController
-	cancel context.CancelCauseFunc
-	begun  bool       // the header was sent
-	as     call.Codec // the kind of the body: Text, Raw, or JSON for lines of it
-	memory *memory
-	broken error  // the reason why writing has ended
-	buf    []byte // one line
+	w       http.ResponseWriter
+	r       *http.Request
+	rc      *http.ResponseController
+	cancel  context.CancelCauseFunc
+	begun   bool       // the header was sent
+	as      call.Codec // the kind of the body: Text, Raw, or JSON for lines of it
+	head    *call.Answer
+	memory  *memory
+	failure *call.Error // of a head that is none
+	broken  error       // the reason why writing has ended
+	buf     []byte      // one line
 }
 
 // stream answers with the items of a stream as they come. A failure before the first item is answered as any failure
 // is. After it the connection is cut off, so that no client takes a part for the whole.
 func (p *Proxy) stream(w http.ResponseWriter, r *http.Request, route *Route, x *exchange) {
 	c := &x.call
-	ctx, cancel := context.WithCancelCause(r.Context())
-	s := &streaming{w: w, r: r, rc: http.NewResponseController(w), cancel: cancel, memory: &p.memory}
+	ctx, cancel := context.WithCancelCause(x)
+	s := &streaming{w: w, r: r, head: &x.head, rc: http.NewResponseController(w), cancel: cancel, memory: &p.memory}
 	returned := false
 	defer func() {
 		cancel(nil)
@@ -43,11 +46,20 @@ func (p *Proxy) stream(w http.ResponseWriter, r *http.Request, route *Route, x *
 		}
 	}()
 	e := route.Stream(ctx, c, s.item)
+	if s.failure != nil { // which has stopped the stream
+		e = s.failure
+	}
 	returned = true
 	switch {
 	case s.begun && r.Method == http.MethodHead:
 	case e == nil && s.broken == nil:
-		// A stream without items has an empty body, whose type is not known.
+		if !s.begun { // a stream without items has an empty body, whose type is not known
+			status, own := s.head.Take()
+			setHead(w.Header(), status, own)
+			if status != 0 {
+				w.WriteHeader(status)
+			}
+		}
 	case !s.begun:
 		p.fail(w, r, c, e)
 	default:
@@ -63,6 +75,10 @@ var errUntaken = errors.New("the client does not take what is sent to it")
 
 // item writes one item.
 func (s *streaming) item(p call.Payload, more bool) bool {
+	if p.Codec == call.Head {
+		s.failure = decodeHead(s.head, p.Data)
+		return s.failure == nil
+	}
 	if !s.begun {
 		s.begin(p.Codec)
 		if s.r.Method == http.MethodHead { // the client asks for the header only
@@ -99,7 +115,9 @@ func (s *streaming) begin(first call.Codec) {
 	default:
 		s.as, h["Content-Type"] = call.JSON, ndjson
 	}
-	s.w.WriteHeader(http.StatusOK)
+	status, own := s.head.Take()
+	setHead(h, status, own)
+	s.w.WriteHeader(cmp.Or(status, http.StatusOK))
 }
 
 // body is the form of an item in the body: unchanged, or a line of JSON. Only Python mixes kinds in one stream.

@@ -311,6 +311,7 @@ func (d *Deployment) Do(ctx context.Context, c *call.Call) (call.Payload, *call.
 	local, ok := r.Transport().(*transport.Local)
 	if _, limited := ctx.Deadline(); !ok || limited {
 		w := call.NewWaiter()
+		c.Values = requestFor(r, ctx)
 		return flat(w.Wait(ctx, d.SubmitAssigned(r, c, w)))
 	}
 	defer r.Gate().Release(nil)

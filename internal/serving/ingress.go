@@ -79,7 +79,7 @@ func (d *Deployment) Stream(ctx context.Context, c *call.Call, item proxy.Item) 
 	local, ok := r.Transport().(*transport.Local)
 	if _, limited := ctx.Deadline(); !ok || limited {
 		p := &pipe{wake: make(chan struct{}, 1), room: make(chan struct{}, 1)}
-		c.Items = p
+		c.Items, c.Values = p, requestFor(r, ctx)
 		return p.drain(ctx, d.SubmitAssigned(r, c, p), item)
 	}
 	defer r.Gate().Release(nil)
@@ -88,6 +88,14 @@ func (d *Deployment) Stream(ctx context.Context, c *call.Call, item proxy.Item) 
 		e = e.At(&c.Info)
 	}
 	return e
+}
+
+// requestFor gives the HTTP request in ctx to a call that another goroutine or process runs. Ingress methods in Python have a request of their own.
+func requestFor(r Replica, ctx context.Context) (values context.Context) {
+	if t, ok := r.Transport().(*transport.Wire); ok && t.Python {
+		return nil
+	}
+	return ctx
 }
 
 // inlineItems takes the items of a method on the method's goroutine.

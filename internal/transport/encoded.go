@@ -36,6 +36,9 @@ func (t *Encoded) Start(b *call.Batch, c *call.Call, sink call.Sink) Handle {
 		sink.Complete(b, call.Result{Err: argumentFailure(err)})
 		return Handle{}
 	}
+	if h := call.HTTPOf(c); h != nil {
+		out.Values = call.NewRemoteHTTP(call.AppendHTTPRequest(nil, h.HTTPRequest()))
+	}
 	if items := c.Items; items != nil {
 		out.Items = items // Local encodes the items as out.Want
 	}

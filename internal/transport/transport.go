@@ -76,6 +76,11 @@ func (l *Local) run(ctx *call.Context, c *call.Call, sink call.Sink) {
 		if r.Err != nil && c.Want != call.Native {
 			r.Err = l.describeError(r.Err)
 		}
+		if h := call.RemoteHTTPOf(c); h != nil && r.Err == nil {
+			if head := h.HTTPAnswer().Encode(); head != nil { // of a stream it has travelled already
+				r.Parts = &call.Parts{Head: head}
+			}
+		}
 		sink.Complete(nil, r)
 	}()
 	r = l.call(ctx, c)
@@ -133,6 +138,7 @@ func (l *Local) call(ctx context.Context, c *call.Call) call.Result {
 
 func (l *Local) stream(ctx context.Context, c *call.Call, m *instance.Method, in any) (failure *call.Error) {
 	var buf []byte // used for every item: an item is valid only while it is handed over
+	http := call.RemoteHTTPOf(c)
 	e := l.Replica.RunStream(ctx, m, in, func(v any) bool {
 		p, e := m.EncodeTo(buf, l.Codec, c.Want, v)
 		if e != nil {
@@ -142,15 +148,27 @@ func (l *Local) stream(ctx context.Context, c *call.Call, m *instance.Method, in
 		if c.Want != call.Native && cap(p.Data) <= scratchMax {
 			buf = p.Data
 		}
-		return c.Items.Item(ctx, p)
+		return sendHead(ctx, http, c.Items) && c.Items.Item(ctx, p)
 	})
 	if failure == nil {
 		failure = e
+	}
+	if failure == nil {
+		sendHead(ctx, http, c.Items)
 	}
 	if d, ok := c.Items.(interface{ Drain(ctx context.Context) }); ok {
 		d.Drain(ctx)
 	}
 	return failure
+}
+
+// sendHead sends the head of an HTTP answer that a method in a worker has chosen, before the first item of its stream.
+func sendHead(ctx context.Context, http *call.RemoteHTTP, to call.Items) bool {
+	if http == nil {
+		return true
+	}
+	head := http.HTTPAnswer().Encode() // nil after the first item
+	return head == nil || to.Item(ctx, call.Payload{Codec: call.Head, Data: head})
 }
 
 // Wire sends calls over a connection to a replica in a worker.
@@ -203,7 +221,8 @@ func Send(route *wire.BoundRoute, cd *codec.Codec, python bool, b *call.Batch, c
 	s := encodeBuffers.Get().(*encodeBuffer)
 	out := &s.call
 	out.Info, out.Slots, out.Encoded, out.Want = c.Info, c.Slots, c.Encoded, c.Want
-	out.Items, out.Window, out.Mode, out.Lease, out.Options, out.Exchange = c.Items, c.Window, c.Mode, c.Lease, c.Options, c.Exchange
+	out.Items, out.Window, out.Mode, out.Lease, out.Options = c.Items, c.Window, c.Mode, c.Lease, c.Options
+	out.Exchange, out.Values = c.Exchange, c.Values
 	if out.Items != nil && out.Window == (call.Window{}) {
 		out.Window = call.Room
 	}

@@ -228,6 +228,13 @@ func appendCall(b []byte, route uint32, c *call.Call, left time.Duration, apart 
 			b = le.AppendUint64(b, c.Kept)
 		case call.Run:
 		}
+		if h := call.HTTPOf(c); h != nil {
+			head := call.AppendHTTPRequest(nil, h.HTTPRequest())
+			if len(head) > maxMeta-callLen-4096 { // beside the other entries
+				return b, call.NewError(call.TooLarge, fmt.Sprintf("the head of the request has %d bytes, too many for an ingress method in another process", len(head)))
+			}
+			b = appendTail(b, "request", string(head))
+		}
 		if i.Above != nil {
 			b = appendAbove(b, i) // the last entry, so that a node can cut it off
 		}
@@ -367,6 +374,11 @@ func parseCallMeta(meta, body []byte, c *call.Call) (route uint32, left time.Dur
 				return 0, 0, errMeta
 			}
 			c.Exchange = &call.Exchange{Kind: value[0], More: value[1]&exchangeMore != 0}
+		case "request":
+			if !call.ValidHTTPRequest(value) {
+				return 0, 0, errMeta
+			}
+			c.Values = call.NewRemoteHTTP(value)
 		case "lease":
 			if len(value) != 8 {
 				return 0, 0, errMeta

@@ -451,6 +451,12 @@ func (p *Peer) resultSegments(r call.Payload) (s *segments, meta []byte, err err
 			meta = le.AppendUint32(meta, uint32(k))
 		}
 	}
+	if len(parts.Head) > 0 {
+		meta = appendTail(meta, tailHead, string(parts.Head))
+		if len(meta) > maxMeta {
+			return s, nil, errors.New("the head of the answer does not fit beside the buffers of the result")
+		}
+	}
 	return s, meta, nil
 }
 
@@ -459,6 +465,7 @@ func (p *Peer) resultSegments(r call.Payload) (s *segments, meta []byte, err err
 const (
 	tailBuffers   = "buffers"
 	tailReference = "reference"
+	tailHead      = "head"
 	bufferEntry   = 5
 	referenceLen  = 16
 )
@@ -471,7 +478,7 @@ func (p *Peer) parseEnd(flags byte, meta, body []byte) (r call.Payload, err erro
 		r.Data = body
 		return r, nil
 	}
-	var buffers, reference []byte
+	var buffers, reference, head []byte
 	for rest := meta[endLen:]; len(rest) > 0; {
 		key, value, next, ok := nextTail(rest)
 		if !ok {
@@ -483,6 +490,8 @@ func (p *Peer) parseEnd(flags byte, meta, body []byte) (r call.Payload, err erro
 			buffers = value
 		case tailReference:
 			reference = value
+		case tailHead:
+			head = append([]byte(nil), value...)
 		}
 	}
 	if !p.conn.terms.Segments && (where != 0 || buffers != nil || flags&FlagReference != 0) {
@@ -513,7 +522,10 @@ func (p *Peer) parseEnd(flags byte, meta, body []byte) (r call.Payload, err erro
 			r.Release()
 		}
 	}()
-	parts := &call.Parts{}
+	parts := &call.Parts{Head: head}
+	if head != nil {
+		r.Parts = parts
+	}
 	r.Data = body[: len(body)-sum : len(body)-sum]
 	body = body[len(body)-sum:]
 	if where != 0 {

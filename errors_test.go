@@ -103,7 +103,7 @@ func TestErrorsPage(t *testing.T) {
 			continue
 		}
 		code, status, python := row.Code.String(), fmt.Sprint(row.HTTP), "`"+row.Python+"`"
-		if row.Reason == call.User {
+		if row.Reason == helvetype.ReasonUser {
 			code, status, python = code+", or the user's", status+", or by the code", "the user's type"
 		}
 		want := []string{"`helve." + names[row.Reason] + "`", got[2], code, status, python}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/helvetest"
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -106,7 +107,7 @@ func TestErrorType(t *testing.T) {
 		}
 	})
 	t.Run("in a tree of the runtime", func(t *testing.T) {
-		tree := fmt.Errorf("deploy: %w", errors.Join(io.EOF, call.NewError(call.Backpressure, "full")))
+		tree := fmt.Errorf("deploy: %w", errors.Join(io.EOF, call.NewError(helvetype.ReasonBackpressure, "full")))
 		first, ok := errors.AsType[*helve.Error](tree)
 		if !ok || first.Reason() != helve.Backpressure || first.Error() != "full (backpressure)" || !errors.Is(tree, first) {
 			t.Errorf("%v, %v", first, ok)

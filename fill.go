@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -61,14 +62,14 @@ func (f filler[In, F]) apart() (field reflect.Type, p call.Payload, ok bool) {
 func (f filler[In, F]) place(in *In) (from, to uintptr, failure *call.Error) {
 	defer func() {
 		if v := recover(); v != nil { // a pointer on the way to the field is nil
-			failure = call.NewError(call.BadInput, fmt.Sprintf("Fill: the function panicked: %v", v))
+			failure = call.NewError(helvetype.ReasonBadInput, fmt.Sprintf("Fill: the function panicked: %v", v))
 		}
 	}()
 	p := f.field(in)
 	from = uintptr(unsafe.Pointer(p)) - uintptr(unsafe.Pointer(in))
 	to = from + unsafe.Sizeof(*p)
 	if p == nil || to < from || to > unsafe.Sizeof(*in) {
-		return 0, 0, call.NewError(call.BadInput, fmt.Sprintf("Fill: the function must return the address of a field of its %T", in))
+		return 0, 0, call.NewError(helvetype.ReasonBadInput, fmt.Sprintf("Fill: the function must return the address of a field of its %T", in))
 	}
 	return from, to, nil
 }
@@ -92,7 +93,7 @@ func places[In any](in *In, fills []Filler[In]) ([]span, *call.Error) {
 		from, to, e := f.place(in)
 		for _, s := range all {
 			if e == nil && from < s.to && s.from < to {
-				e = call.NewError(call.BadInput, "Fill: two responses for one field")
+				e = call.NewError(helvetype.ReasonBadInput, "Fill: two responses for one field")
 			}
 		}
 		if e != nil {

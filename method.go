@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/client"
 	"github.com/helve-serve/helve/internal/codec"
@@ -232,7 +233,7 @@ func (b *method[In, Out]) result(p call.Payload, e *call.Error) (Out, error) {
 // decode makes the value of a result.
 func decode[Out any](b *client.Binding, p call.Payload) (out Out, err error) {
 	bad := func(message string, cause error) *call.Error {
-		e := call.NewError(call.BadInput, message)
+		e := call.NewError(helvetype.ReasonBadInput, message)
 		e.App, e.Deployment, e.Method, e.Cause = b.Deployment.App.Name, b.Deployment.Name, b.Name, cause
 		return e
 	}
@@ -262,7 +263,7 @@ func decode[Out any](b *client.Binding, p call.Payload) (out Out, err error) {
 // failure returns the error of a method that cannot be called at all.
 func (b *method[In, Out]) failure() *call.Error {
 	if b == nil {
-		return call.NewError(call.BadInput, "a zero Method: bind one with MethodOf")
+		return call.NewError(helvetype.ReasonBadInput, "a zero Method: bind one with MethodOf")
 	}
 	return b.Unusable()
 }

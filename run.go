@@ -244,7 +244,7 @@ func handleTo[R any](d *graph.Deployment) (Handle[R], error) {
 func HandleFrom[R any](ctx context.Context, name string) (Handle[R], error) {
 	app, from := client.Caller(ctx)
 	if app == nil {
-		return Handle[R]{}, public(call.NewError(call.BadInput, "HandleFrom: the context is not one that a method or constructor received; use HandleOf"))
+		return Handle[R]{}, public(call.NewError(helvetype.ReasonBadInput, "HandleFrom: the context is not one that a method or constructor received; use HandleOf"))
 	}
 	d := app.Find(name)
 	if d == nil {

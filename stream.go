@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"sync/atomic"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/client"
 	"github.com/helve-serve/helve/internal/graph"
@@ -71,7 +72,7 @@ func (s Stream[In, Out]) bound() *graph.Binding {
 // failure returns the error of a stream that cannot be called at all.
 func (b *stream[In, Out]) failure() *call.Error {
 	if b == nil {
-		return call.NewError(call.BadInput, "a zero Stream: bind one with StreamOf")
+		return call.NewError(helvetype.ReasonBadInput, "a zero Stream: bind one with StreamOf")
 	}
 	return b.Unusable()
 }
@@ -123,7 +124,7 @@ func (s Stream[In, Out]) Call(ctx context.Context, in In) iter.Seq2[Out, error] 
 }
 
 func rangedTwice() *call.Error {
-	return call.NewError(call.BadInput, "the stream was ranged over before; call it again for another")
+	return call.NewError(helvetype.ReasonBadInput, "the stream was ranged over before; call it again for another")
 }
 
 // find waits for a slot. rep is nil if the method cannot run on the caller's goroutine; so is slot in a worker.

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/wire"
 )
@@ -90,7 +91,7 @@ func (wireServer) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
 			answer(nil, numbered(int(time.Now().UnixNano())))
 		}()
 	default:
-		in.Complete(b, call.Result{Err: call.NewError(call.NoMethod, "none")})
+		in.Complete(b, call.Result{Err: call.NewError(helvetype.ReasonNoMethod, "none")})
 	}
 	return stop(cancel)
 }

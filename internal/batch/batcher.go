@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -57,7 +58,7 @@ func inputs[In, Out any](members []*item[In, Out]) []In {
 }
 
 func wrongLength(got, want int) error {
-	return call.NewError(call.User, fmt.Sprintf("batch: the function gave %d results for %d inputs", got, want))
+	return call.NewError(helvetype.ReasonUser, fmt.Sprintf("batch: the function gave %d results for %d inputs", got, want))
 }
 
 // Do adds in to a batch and waits for its result. If ctx ends first, its cause is returned: a waiting item drops out,

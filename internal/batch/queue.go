@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -164,7 +165,9 @@ func (q *queue[In, Out]) Close() {
 	q.schedule()
 }
 
-func errClosed() error { return call.NewError(call.ReplicaUnavailable, "the batcher is closed") }
+func errClosed() error {
+	return call.NewError(helvetype.ReasonReplicaUnavailable, "the batcher is closed")
+}
 
 // measure is the size of an item, or the error of an item that fits in no batch.
 func (q *queue[In, Out]) measure(in In) (n int, err error) {
@@ -180,7 +183,7 @@ func (q *queue[In, Out]) measure(in In) (n int, err error) {
 	n = q.size(in)
 	ended = true
 	if n < 0 {
-		return 0, call.NewError(call.BadInput, fmt.Sprintf("batch: the size of an item is %d", n))
+		return 0, call.NewError(helvetype.ReasonBadInput, fmt.Sprintf("batch: the size of an item is %d", n))
 	}
 	return n, nil
 }
@@ -205,7 +208,7 @@ func (q *queue[In, Out]) add(it *item[In, Out]) error {
 		return errClosed()
 	}
 	if size > q.options.MaxSize {
-		return call.NewError(call.BadInput, fmt.Sprintf("batch: the size of the item is %d, a batch holds at most %d", size, q.options.MaxSize))
+		return call.NewError(helvetype.ReasonBadInput, fmt.Sprintf("batch: the size of the item is %d, a batch holds at most %d", size, q.options.MaxSize))
 	}
 	i := slices.IndexFunc(q.groups, func(g *group[In, Out]) bool { return g.model == model })
 	if i < 0 {

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -142,7 +143,7 @@ func TestSizes(t *testing.T) {
 		return v
 	}
 	bubble(t, Options{MaxSize: 5}, size, func(t *testing.T, r *record, b *Batcher[int, int]) {
-		if _, err := b.Do(t.Context(), 6); call.AsError(err).Reason != call.BadInput {
+		if _, err := b.Do(t.Context(), 6); call.AsError(err).Reason != helvetype.ReasonBadInput {
 			t.Errorf("%v", err)
 		}
 		if _, err := b.Do(t.Context(), 13); call.AsError(err).Type != "panic" {
@@ -198,11 +199,11 @@ func TestCancelledItemsDropOut(t *testing.T) {
 		synctest.Wait()
 		cancel()
 		for range 2 {
-			if err := <-errs; call.AsError(err).Reason != call.Cancelled {
+			if err := <-errs; call.AsError(err).Reason != helvetype.ReasonCancelled {
 				t.Errorf("%v", err)
 			}
 		}
-		if _, err := b.Do(ctx, 8); call.AsError(err).Reason != call.Cancelled {
+		if _, err := b.Do(ctx, 8); call.AsError(err).Reason != helvetype.ReasonCancelled {
 			t.Errorf("%v", err)
 		}
 		do(t, b, 1, 2, 3)
@@ -222,13 +223,13 @@ func TestCancelledItemsDropOut(t *testing.T) {
 		}
 		time.Sleep(2 * time.Minute)
 		stopOne()
-		if err := <-errs; call.AsError(err).Reason != call.Cancelled {
+		if err := <-errs; call.AsError(err).Reason != helvetype.ReasonCancelled {
 			t.Errorf("%v", err)
 		}
 		if b.Stats().Running != 1 {
 			t.Error("the batch did not go on")
 		}
-		if err := <-errs; call.AsError(err).Reason != call.Deadline {
+		if err := <-errs; call.AsError(err).Reason != helvetype.ReasonDeadline {
 			t.Errorf("%v", err)
 		}
 	})
@@ -277,10 +278,10 @@ func TestSetAndClose(t *testing.T) {
 		}()
 		synctest.Wait()
 		b.Close()
-		if err := <-errs; call.AsError(err).Reason != call.ReplicaUnavailable {
+		if err := <-errs; call.AsError(err).Reason != helvetype.ReasonReplicaUnavailable {
 			t.Errorf("%v", err)
 		}
-		if _, err := b.Do(t.Context(), 1); call.AsError(err).Reason != call.ReplicaUnavailable {
+		if _, err := b.Do(t.Context(), 1); call.AsError(err).Reason != helvetype.ReasonReplicaUnavailable {
 			t.Errorf("%v", err)
 		}
 	})
@@ -411,7 +412,7 @@ func TestStreams(t *testing.T) {
 		for _, last = range s.Do(ctx, 5) {
 			time.Sleep(time.Second)
 		}
-		if call.AsError(last).Reason != call.Deadline {
+		if call.AsError(last).Reason != helvetype.ReasonDeadline {
 			t.Errorf("%v", last)
 		}
 		<-ended

@@ -37,12 +37,12 @@ func TestTableIsWhole(t *testing.T) {
 	t.Parallel()
 	seen := map[helvetype.Reason]bool{}
 	for _, r := range Table {
-		if seen[r.Reason] || r.HTTP < 400 || r.Code == OK || RowOf(r.Reason) != r {
+		if seen[r.Reason] || r.HTTP < 400 || r.Code == helvetype.CodeOK || RowOf(r.Reason) != r {
 			t.Errorf("%+v", r)
 		}
 		seen[r.Reason] = true
 	}
-	if r := RowOf("from a newer peer"); r.Code != Internal || r.HTTP != 500 {
+	if r := RowOf("from a newer peer"); r.Code != helvetype.CodeInternal || r.HTTP != 500 {
 		t.Errorf("%+v", r)
 	}
 }
@@ -51,14 +51,14 @@ func TestErrors(t *testing.T) {
 	t.Parallel()
 	inner := errors.New("inner")
 	e := AsError(fmt.Errorf("outer: %w", inner))
-	if e.Reason != User || !errors.Is(e, inner) || e.Error() != "outer: inner" {
+	if e.Reason != helvetype.ReasonUser || !errors.Is(e, inner) || e.Error() != "outer: inner" {
 		t.Errorf("%v", e)
 	}
-	coded := NewError(Deadline, "late")
+	coded := NewError(helvetype.ReasonDeadline, "late")
 	if AsError(coded) != coded || !errors.Is(coded, context.DeadlineExceeded) || errors.Is(coded, context.Canceled) {
 		t.Error("a coded error")
 	}
-	if wrapped := AsError(fmt.Errorf("more: %w", coded)); wrapped.Reason != User || !errors.Is(wrapped, context.DeadlineExceeded) {
+	if wrapped := AsError(fmt.Errorf("more: %w", coded)); wrapped.Reason != helvetype.ReasonUser || !errors.Is(wrapped, context.DeadlineExceeded) {
 		t.Errorf("%v", wrapped)
 	}
 	at := coded.At(&Info{Place: &Place{App: "a", Deployment: "D", Method: "M"}, Replica: "D#1", Request: IDFrom("r")})

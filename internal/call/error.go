@@ -7,45 +7,6 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 )
 
-// The codes and reasons of package helvetype, under short names for the packages below the root.
-const (
-	OK                 = helvetype.CodeOK
-	Canceled           = helvetype.CodeCanceled
-	Unknown            = helvetype.CodeUnknown
-	InvalidArgument    = helvetype.CodeInvalidArgument
-	DeadlineExceeded   = helvetype.CodeDeadlineExceeded
-	NotFound           = helvetype.CodeNotFound
-	AlreadyExists      = helvetype.CodeAlreadyExists
-	PermissionDenied   = helvetype.CodePermissionDenied
-	ResourceExhausted  = helvetype.CodeResourceExhausted
-	FailedPrecondition = helvetype.CodeFailedPrecondition
-	Aborted            = helvetype.CodeAborted
-	OutOfRange         = helvetype.CodeOutOfRange
-	Unimplemented      = helvetype.CodeUnimplemented
-	Internal           = helvetype.CodeInternal
-	Unavailable        = helvetype.CodeUnavailable
-	DataLoss           = helvetype.CodeDataLoss
-	Unauthenticated    = helvetype.CodeUnauthenticated
-
-	Backpressure          = helvetype.ReasonBackpressure
-	DeploymentUnavailable = helvetype.ReasonDeploymentUnavailable
-	ReplicaUnavailable    = helvetype.ReasonReplicaUnavailable
-	ReplicaDied           = helvetype.ReasonReplicaDied
-	MayHaveRun            = helvetype.ReasonMayHaveRun
-	Deadline              = helvetype.ReasonDeadline
-	Cancelled             = helvetype.ReasonCancelled
-	NoMethod              = helvetype.ReasonNoMethod
-	BadInput              = helvetype.ReasonBadInput
-	UnsupportedMedia      = helvetype.ReasonUnsupportedMedia
-	MethodNotAllowed      = helvetype.ReasonMethodNotAllowed
-	TooLarge              = helvetype.ReasonTooLarge
-	Cycle                 = helvetype.ReasonCycle
-	DepthExceeded         = helvetype.ReasonDepth
-	Lost                  = helvetype.ReasonDataLoss
-	User                  = helvetype.ReasonUser
-	Fault                 = helvetype.ReasonInternal
-)
-
 // Row is one line of the error table: a [helvetype.Reason] with its code, HTTP status and exception in Python.
 type Row struct {
 	Reason helvetype.Reason
@@ -57,23 +18,23 @@ type Row struct {
 // Table is the only error table: Go, the wire, HTTP and Python use it. The status 499 is nginx's "client closed request", as in
 // Ray Serve.
 var Table = [...]Row{
-	{Backpressure, ResourceExhausted, 503, "BackPressureError"},
-	{DeploymentUnavailable, Unavailable, 503, "DeploymentUnavailableError"},
-	{ReplicaUnavailable, Unavailable, 500, "ReplicaUnavailableError"},
-	{ReplicaDied, Unavailable, 500, "RayServeException"},
-	{MayHaveRun, Unavailable, 500, "RayServeException"},
-	{Deadline, DeadlineExceeded, 408, "TimeoutError"},
-	{Cancelled, Canceled, 499, "RequestCancelledError"},
-	{NoMethod, Unimplemented, 500, "RayServeException"},
-	{BadInput, InvalidArgument, 400, "TypeError"},
-	{UnsupportedMedia, InvalidArgument, 415, "TypeError"},
-	{MethodNotAllowed, Unimplemented, 405, "TypeError"},
-	{TooLarge, ResourceExhausted, 413, "RayServeException"},
-	{Cycle, FailedPrecondition, 500, "RayServeException"},
-	{DepthExceeded, FailedPrecondition, 500, "RayServeException"},
-	{Lost, DataLoss, 500, "RayServeException"},
-	{User, Unknown, 500, ""},
-	{Fault, Internal, 500, "RayServeException"},
+	{helvetype.ReasonBackpressure, helvetype.CodeResourceExhausted, 503, "BackPressureError"},
+	{helvetype.ReasonDeploymentUnavailable, helvetype.CodeUnavailable, 503, "DeploymentUnavailableError"},
+	{helvetype.ReasonReplicaUnavailable, helvetype.CodeUnavailable, 500, "ReplicaUnavailableError"},
+	{helvetype.ReasonReplicaDied, helvetype.CodeUnavailable, 500, "RayServeException"},
+	{helvetype.ReasonMayHaveRun, helvetype.CodeUnavailable, 500, "RayServeException"},
+	{helvetype.ReasonDeadline, helvetype.CodeDeadlineExceeded, 408, "TimeoutError"},
+	{helvetype.ReasonCancelled, helvetype.CodeCanceled, 499, "RequestCancelledError"},
+	{helvetype.ReasonNoMethod, helvetype.CodeUnimplemented, 500, "RayServeException"},
+	{helvetype.ReasonBadInput, helvetype.CodeInvalidArgument, 400, "TypeError"},
+	{helvetype.ReasonUnsupportedMedia, helvetype.CodeInvalidArgument, 415, "TypeError"},
+	{helvetype.ReasonMethodNotAllowed, helvetype.CodeUnimplemented, 405, "TypeError"},
+	{helvetype.ReasonTooLarge, helvetype.CodeResourceExhausted, 413, "RayServeException"},
+	{helvetype.ReasonCycle, helvetype.CodeFailedPrecondition, 500, "RayServeException"},
+	{helvetype.ReasonDepth, helvetype.CodeFailedPrecondition, 500, "RayServeException"},
+	{helvetype.ReasonDataLoss, helvetype.CodeDataLoss, 500, "RayServeException"},
+	{helvetype.ReasonUser, helvetype.CodeUnknown, 500, ""},
+	{helvetype.ReasonInternal, helvetype.CodeInternal, 500, "RayServeException"},
 }
 
 // RowOf finds the row of a reason. An unknown reason, which a newer peer may send, has the row of an internal failure.
@@ -83,7 +44,7 @@ func RowOf(r helvetype.Reason) Row {
 			return row
 		}
 	}
-	return Row{r, Internal, 500, "RayServeException"}
+	return Row{r, helvetype.CodeInternal, 500, "RayServeException"}
 }
 
 // Error is the error of a failed call. Users see it as a *helve.Error ([PublicError]). It is immutable once it is returned, and safe
@@ -138,7 +99,7 @@ func (e *Error) Error() string {
 		b.WriteString(": ")
 	}
 	b.WriteString(e.Message)
-	if e.Reason != User {
+	if e.Reason != helvetype.ReasonUser {
 		b.WriteString(" (")
 		b.WriteString(string(e.Reason))
 		b.WriteByte(')')
@@ -165,9 +126,9 @@ func (e *Error) Is(target error) bool {
 	}
 	switch target {
 	case context.DeadlineExceeded:
-		return e.Reason == Deadline
+		return e.Reason == helvetype.ReasonDeadline
 	case context.Canceled:
-		return e.Reason == Cancelled
+		return e.Reason == helvetype.ReasonCancelled
 	}
 	return false
 }
@@ -207,9 +168,9 @@ func FromCause(cause error) *Error {
 	if e := ErrorIn(cause); e != nil {
 		return AsError(e)
 	}
-	r := Cancelled
+	r := helvetype.ReasonCancelled
 	if late(cause) {
-		r = Deadline
+		r = helvetype.ReasonDeadline
 	}
 	e := NewError(r, TextOf(cause))
 	e.Cause = Hold(cause, e.Message)
@@ -225,7 +186,7 @@ func late(cause error) bool {
 		return true
 	}
 	if e := ErrorIn(cause); e != nil {
-		return e.Reason == Deadline
+		return e.Reason == helvetype.ReasonDeadline
 	}
 	return Is(cause, context.DeadlineExceeded)
 }
@@ -237,9 +198,9 @@ func AsError(err error) *Error {
 	switch {
 	case !ok:
 		text := TextOf(err)
-		return &Error{Code: Unknown, Reason: User, Message: text, Cause: Hold(err, text)}
+		return &Error{Code: helvetype.CodeUnknown, Reason: helvetype.ReasonUser, Message: text, Cause: Hold(err, text)}
 	case e == nil:
-		return NewError(User, e.Error())
+		return NewError(helvetype.ReasonUser, e.Error())
 	case e.Reason != "" && trusted(e.Cause):
 		return e
 	}
@@ -249,9 +210,9 @@ func AsError(err error) *Error {
 		c.Message = "an empty helve.Error"
 	}
 	if c.Reason == "" {
-		c.Reason = User
-		if c.Code == OK {
-			c.Code = Unknown
+		c.Reason = helvetype.ReasonUser
+		if c.Code == helvetype.CodeOK {
+			c.Code = helvetype.CodeUnknown
 		}
 	}
 	return &c

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+
+	"github.com/helve-serve/helve/helvetype"
 )
 
 type slow struct{ until chan struct{} }
@@ -43,7 +45,7 @@ func (quick) Error() string { return "quick" }
 func TestGuardKeepsWhatIsPlain(t *testing.T) {
 	t.Parallel()
 	one := errors.New("one")
-	for _, err := range []error{one, fmt.Errorf("two: %w", one), errors.Join(one, one), context.DeadlineExceeded, NewError(User, "three")} {
+	for _, err := range []error{one, fmt.Errorf("two: %w", one), errors.Join(one, one), context.DeadlineExceeded, NewError(helvetype.ReasonUser, "three")} {
 		if got := Guard(err); got != err { //nolint:errorlint // identity
 			t.Errorf("%v became a %T", err, got)
 		}

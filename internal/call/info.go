@@ -9,6 +9,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
+
+	"github.com/helve-serve/helve/helvetype"
 )
 
 // ID is a request id: 128 random bits written as a UUIDv4, or the text that a client outside gave.
@@ -156,5 +158,5 @@ func (i *Info) Chain() string {
 
 // TooDeep returns the error of a call that is nested deeper than calls may be.
 func TooDeep(i *Info) *Error {
-	return NewError(DepthExceeded, fmt.Sprintf("calls are nested %d deep: %s", i.Depth, i.Chain())).At(i)
+	return NewError(helvetype.ReasonDepth, fmt.Sprintf("calls are nested %d deep: %s", i.Depth, i.Chain())).At(i)
 }

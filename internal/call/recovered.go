@@ -3,12 +3,14 @@ package call
 import (
 	"fmt"
 	"runtime/debug"
+
+	"github.com/helve-serve/helve/helvetype"
 )
 
 // Recovered returns the error for a recovered panic value; nil stands for runtime.Goexit. The deferred function that recovers
 // must call it, because the stack still shows the panic there.
 func Recovered(v any) *Error {
-	e := &Error{Code: Unknown, Reason: User, Type: "panic", Traceback: string(debug.Stack())}
+	e := &Error{Code: helvetype.CodeUnknown, Reason: helvetype.ReasonUser, Type: "panic", Traceback: string(debug.Stack())}
 	if v == nil {
 		e.Type, e.Message = "goexit", "the function ended its goroutine with runtime.Goexit"
 		return e

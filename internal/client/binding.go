@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/graph"
 	"github.com/helve-serve/helve/internal/instance"
@@ -50,7 +51,7 @@ func (b Binding) Derive(set func(*Options)) Binding {
 // Unusable returns the error of every call of a binding with an Err.
 func (b *Binding) Unusable() *call.Error {
 	e := *call.AsError(b.Err)
-	e.Code, e.Reason = call.InvalidArgument, call.BadInput
+	e.Code, e.Reason = helvetype.CodeInvalidArgument, helvetype.ReasonBadInput
 	return &e
 }
 
@@ -106,7 +107,7 @@ func (b *Binding) Submit(c *call.Call, sink call.Sink) call.Canceler {
 
 // NotRunning returns the error of calls in a process that neither serves the application nor works for it.
 func NotRunning() *call.Error {
-	return call.NewError(call.DeploymentUnavailable, "the application is not running: call methods after Run, or inside of replicas")
+	return call.NewError(helvetype.ReasonDeploymentUnavailable, "the application is not running: call methods after Run, or inside of replicas")
 }
 
 // ended cancels a call that has ended.

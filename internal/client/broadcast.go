@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/response"
 	"github.com/helve-serve/helve/internal/wire"
@@ -160,7 +161,7 @@ func (g *gathering) asked(p call.Payload) {
 		Node    string `json:"node"`
 	}
 	if err := json.Unmarshal(p.Data, &list); err != nil {
-		g.Complete(nil, call.Result{Err: call.NewError(call.Fault, "broadcast: "+err.Error())})
+		g.Complete(nil, call.Result{Err: call.NewError(helvetype.ReasonInternal, "broadcast: "+err.Error())})
 		return
 	}
 	answers := make([]*Answer, len(list))
@@ -180,7 +181,7 @@ func (g *gathering) Complete(_ *call.Batch, r call.Result) {
 	}
 	e := r.Err
 	if e == nil {
-		e = call.NewError(call.Fault, "the broadcast ended without an answer").At(g.Info)
+		e = call.NewError(helvetype.ReasonInternal, "the broadcast ended without an answer").At(g.Info)
 	}
 	if unknown {
 		g.broadcast.failure = e

@@ -52,7 +52,7 @@ func TestRemoteToFake(t *testing.T) {
 		r.Prepare(t.Context(), &b, &typed{in: "hello", panics: true})
 		r.Begin()
 		r.Answer.Wait(t.Context())
-		if e := r.Answer.Failure(); e == nil || e.Reason != call.User || e.Deployment != "fake" || e.Replica != "fake" {
+		if e := r.Answer.Failure(); e == nil || e.Reason != helvetype.ReasonUser || e.Deployment != "fake" || e.Replica != "fake" {
 			t.Errorf("failure %v", e)
 		}
 	})
@@ -61,7 +61,7 @@ func TestRemoteToFake(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		r := &Remote{}
-		if r.Prepare(ctx, &b, &typed{}) || r.Answer.Failure().Reason != call.Cancelled {
+		if r.Prepare(ctx, &b, &typed{}) || r.Answer.Failure().Reason != helvetype.ReasonCancelled {
 			t.Errorf("failure %v", r.Answer.Failure())
 		}
 	})
@@ -85,15 +85,15 @@ func TestNotRunning(t *testing.T) {
 		t.Fatal(r.Answer.Failure())
 	}
 	r.Begin()
-	if e := r.Answer.Failure(); r.Answer.Waiting() || e.Reason != call.DeploymentUnavailable || e.Deployment != "D" || e.Method != "M" {
+	if e := r.Answer.Failure(); r.Answer.Waiting() || e.Reason != helvetype.ReasonDeploymentUnavailable || e.Deployment != "D" || e.Method != "M" {
 		t.Errorf("failure %v", e)
 	}
-	if _, e := b.Choose(t.Context()); e == nil || e.Reason != call.DeploymentUnavailable {
+	if _, e := b.Choose(t.Context()); e == nil || e.Reason != helvetype.ReasonDeploymentUnavailable {
 		t.Errorf("Choose: %v", e)
 	}
 	var all Broadcast
 	all.Begin(t.Context(), &b, "in")
-	if _, e := all.Answers(t.Context()); e == nil || e.Reason != call.DeploymentUnavailable {
+	if _, e := all.Answers(t.Context()); e == nil || e.Reason != helvetype.ReasonDeploymentUnavailable {
 		t.Errorf("Broadcast: %v", e)
 	}
 }
@@ -113,10 +113,10 @@ func TestDispatch(t *testing.T) {
 		r.Answer.Wait(t.Context())
 		return r.Answer.Failure()
 	}
-	if e := dispatch(&other, s); e == nil || e.Reason != call.BadInput {
+	if e := dispatch(&other, s); e == nil || e.Reason != helvetype.ReasonBadInput {
 		t.Errorf("another deployment: %v", e)
 	}
-	if e := dispatch(&b, nil); e == nil || e.Reason != call.BadInput {
+	if e := dispatch(&b, nil); e == nil || e.Reason != helvetype.ReasonBadInput {
 		t.Errorf("no selection: %v", e)
 	}
 	if e := dispatch(&b, s); e != nil {
@@ -142,7 +142,7 @@ func TestOptions(t *testing.T) {
 		t.Errorf("derived %+v %+v", both.affinity, both.call)
 	}
 	b := Bind(graph.BindName(d, "M", graph.Types{}), both).Derive(func(o *Options) { o.SetRequestCodec("morse") })
-	if b.Err == nil || b.Unusable().Reason != call.BadInput || !strings.Contains(b.Err.Error(), "morse") {
+	if b.Err == nil || b.Unusable().Reason != helvetype.ReasonBadInput || !strings.Contains(b.Err.Error(), "morse") {
 		t.Errorf("error %v of an unknown codec", b.Err)
 	}
 	if _, err := d.App.Seal(); err == nil || !strings.Contains(err.Error(), "morse") {
@@ -165,13 +165,13 @@ func TestGathering(t *testing.T) {
 		t.Parallel()
 		r, g := begin()
 		g.Frame(nil, nil, list)
-		g.Complete(nil, call.Result{Err: call.NewError(call.ReplicaDied, "the node is gone")})
+		g.Complete(nil, call.Result{Err: call.NewError(helvetype.ReasonReplicaDied, "the node is gone")})
 		answers, e := r.Answers(t.Context())
 		if e != nil || len(answers) != 2 || answers[1].Info.Replica != "D#2" || answers[1].Node != "local" {
 			t.Fatalf("answers %v, failure %v", answers, e)
 		}
 		for _, a := range answers {
-			if a.Waiting() || a.Failure().Reason != call.ReplicaDied {
+			if a.Waiting() || a.Failure().Reason != helvetype.ReasonReplicaDied {
 				t.Errorf("failure %v", a.Failure())
 			}
 		}
@@ -181,7 +181,7 @@ func TestGathering(t *testing.T) {
 		r, g := begin()
 		g.Cancel(context.Canceled)
 		g.Frame(nil, nil, list) // late
-		if answers, e := r.Answers(t.Context()); len(answers) != 0 || e == nil || e.Reason != call.Cancelled {
+		if answers, e := r.Answers(t.Context()); len(answers) != 0 || e == nil || e.Reason != helvetype.ReasonCancelled {
 			t.Errorf("answers %v, failure %v", answers, e)
 		}
 	})
@@ -190,7 +190,7 @@ func TestGathering(t *testing.T) {
 		r, _ := begin()
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(errors.New("the reader has left"))
-		if _, e := r.Answers(ctx); e == nil || e.Reason != call.Cancelled {
+		if _, e := r.Answers(ctx); e == nil || e.Reason != helvetype.ReasonCancelled {
 			t.Errorf("failure %v", e)
 		}
 	})
@@ -198,7 +198,7 @@ func TestGathering(t *testing.T) {
 		t.Parallel()
 		r, g := begin()
 		g.Frame(nil, nil, call.AppendItem(nil, call.Payload{Codec: call.JSON, Data: []byte("x")}))
-		if _, e := r.Answers(t.Context()); e == nil || e.Reason != call.Fault {
+		if _, e := r.Answers(t.Context()); e == nil || e.Reason != helvetype.ReasonInternal {
 			t.Errorf("failure %v", e)
 		}
 	})

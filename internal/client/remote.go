@@ -211,13 +211,13 @@ func (r *Remote) Dispatch(s *Selection) {
 	}
 	switch b := r.binding; {
 	case s == nil:
-		failed(call.BadInput, "Dispatch: the selection is nil")
+		failed(helvetype.ReasonBadInput, "Dispatch: the selection is nil")
 		return
 	case s.Deployment != b.Deployment:
-		failed(call.BadInput, "Dispatch: the selection is of deployment %q", s.Deployment.Name)
+		failed(helvetype.ReasonBadInput, "Dispatch: the selection is of deployment %q", s.Deployment.Name)
 		return
 	case s.used.Swap(true):
-		failed(call.BadInput, "Dispatch: the selection was dispatched before")
+		failed(helvetype.ReasonBadInput, "Dispatch: the selection was dispatched before")
 		return
 	}
 	s.unwatch()
@@ -229,11 +229,11 @@ func (r *Remote) Dispatch(s *Selection) {
 	case s.lease == nil:
 		r.start(s.Replica, b.Fake.instance)
 	case !s.lease.Use():
-		failed(call.ReplicaUnavailable, "Dispatch: the selection of replica %s is over; choose again", s.Replica.ID())
+		failed(helvetype.ReasonReplicaUnavailable, "Dispatch: the selection of replica %s is over; choose again", s.Replica.ID())
 		return
 	case serving.BaseOf(s.Replica).Closed():
 		s.Replica.Gate().Release(nil)
-		failed(call.ReplicaUnavailable, "Dispatch: replica %s has stopped; choose again", s.Replica.ID())
+		failed(helvetype.ReasonReplicaUnavailable, "Dispatch: replica %s has stopped; choose again", s.Replica.ID())
 		return
 	default:
 		r.sendTo(b.Deployment.Serving.Load(), s.Replica, true)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"sync/atomic"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/gate"
 	"github.com/helve-serve/helve/internal/graph"
@@ -84,7 +85,7 @@ func (s *Selection) reserve(ctx context.Context, c *call.Call, b *Binding) *call
 	}
 	var held protocol.HeldSlot
 	if err := json.Unmarshal(p.Data, &held); err != nil {
-		return call.NewError(call.Fault, "choose: "+err.Error()).At(&c.Info)
+		return call.NewError(helvetype.ReasonInternal, "choose: "+err.Error()).At(&c.Info)
 	}
 	s.Replica, s.remoteLease = &selected{id: held.Replica, node: held.Node}, held.Lease
 	return nil

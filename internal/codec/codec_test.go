@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -515,7 +516,7 @@ func TestNames(t *testing.T) {
 func TestEnvelope(t *testing.T) {
 	t.Parallel()
 	in := &call.Error{
-		Code: call.NotFound, Reason: call.User, Message: "", App: "a", Deployment: "d", Method: "m", Replica: "r", RequestID: "id",
+		Code: helvetype.CodeNotFound, Reason: helvetype.ReasonUser, Message: "", App: "a", Deployment: "d", Method: "m", Replica: "r", RequestID: "id",
 		Public: "p", Type: "T", Traceback: "tb\nline", Pickle: []byte{0, 1}, Remote: true,
 		Known: []call.KnownError{{Name: "*T\x00a", Value: []byte{0x80}}, {Name: "v"}, {Name: "w", Value: []byte{1}}},
 	}
@@ -616,8 +617,8 @@ func FuzzRoundTrip(f *testing.F) {
 }
 
 func FuzzError(f *testing.F) {
-	f.Add(AppendError(nil, call.NewError(call.User, "x")))
-	known := call.NewError(call.User, "x")
+	f.Add(AppendError(nil, call.NewError(helvetype.ReasonUser, "x")))
+	known := call.NewError(helvetype.ReasonUser, "x")
 	known.Known = []call.KnownError{{Name: "a", Value: []byte{1}}, {Name: "b"}}
 	f.Add(AppendError(nil, known))
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -697,7 +698,7 @@ func TestCodeOfValuesFails(t *testing.T) {
 		for _, v := range []any{n, &n, []unlucky{3, n}, map[string]inner{"a": {&n}}, []any{inner{&n}}, outer{Any: n}, outer{Zero: asked(n)}} {
 			for _, as := range []call.Codec{call.Msgpack, call.JSON, call.Pickle} {
 				_, err := c.Append(nil, as, v)
-				if e := Panicked("here", err); e == nil || e.Type != kind || e.Reason != call.User || !strings.HasPrefix(e.Message, "here: ") || errors.Is(e, errUnlucky) != (n == 1) {
+				if e := Panicked("here", err); e == nil || e.Type != kind || e.Reason != helvetype.ReasonUser || !strings.HasPrefix(e.Message, "here: ") || errors.Is(e, errUnlucky) != (n == 1) {
 					t.Errorf("%T as %v: %v", v, as, err)
 				}
 			}

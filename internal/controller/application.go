@@ -289,7 +289,7 @@ func (c *Controller) remove(ctx, draining context.Context, a *application) (cut 
 	if !failed {
 		cut = serving.Drain(draining, served)
 	}
-	gone := call.NewError(call.DeploymentUnavailable, "application "+a.name+" was deleted")
+	gone := call.NewError(helvetype.ReasonDeploymentUnavailable, "application "+a.name+" was deleted")
 	a.cancel(gone)
 	c.mu.Lock()
 	a.deleted, a.left = true, draining

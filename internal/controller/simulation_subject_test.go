@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/spec"
 )
@@ -275,7 +276,7 @@ func (c *simCall) Complete(_ *call.Batch, r call.Result) {
 	switch {
 	case r.Err == nil && (c.runs != 1 || c.ends != returns || c.call.Items == nil && r.Value != c.id):
 		c.sim.wrong("%s: it gives %v although it ran %d times and ends so: %d", c, r.Value, c.runs, c.ends)
-	case r.Err != nil && r.Err.Reason == call.Backpressure && c.runs > 0:
+	case r.Err != nil && r.Err.Reason == helvetype.ReasonBackpressure && c.runs > 0:
 		c.sim.wrong("%s: %v, but it ran", c, r.Err)
 	}
 	stop := c.stop

@@ -72,13 +72,13 @@ func TestTheNodeEndsStartsThatTakeTooLong(t *testing.T) {
 		says, waits string
 		reason      helvetype.Reason
 	}{
-		"in the node":               {nil, 15 * time.Second, 15 * time.Second, "construct_timeout_s (15s)", host.WaitsForConstructor, call.Deadline},
-		"in a worker":               {deaf(true), 15 * time.Second, 15*time.Second + overdueTime, "construct_timeout_s (15s)", host.WaitsForConstructor, call.Deadline},
-		"a worker, for ever":        {deaf(true), 20 * time.Minute, 20*time.Minute + overdueTime, "construct_timeout_s (20m0s)", host.WaitsForConstructor, call.Deadline},
+		"in the node":               {nil, 15 * time.Second, 15 * time.Second, "construct_timeout_s (15s)", host.WaitsForConstructor, helvetype.ReasonDeadline},
+		"in a worker":               {deaf(true), 15 * time.Second, 15*time.Second + overdueTime, "construct_timeout_s (15s)", host.WaitsForConstructor, helvetype.ReasonDeadline},
+		"a worker, for ever":        {deaf(true), 20 * time.Minute, 20*time.Minute + overdueTime, "construct_timeout_s (20m0s)", host.WaitsForConstructor, helvetype.ReasonDeadline},
 		"a process that is mute":    {deaf(false), 15 * time.Second, 15 * time.Second, "did not connect within 15s", host.WaitsForProcess, ""},
 		"a process, mute for ever":  {deaf(false), 20 * time.Minute, helloTime, "did not connect within 5m0s", host.WaitsForProcess, ""},
 		"a process with no time":    {deaf(false), time.Second, minHelloTime, "did not connect within 10s", "", ""},
-		"a constructor and no time": {deaf(true), time.Second, time.Second + overdueTime, "construct_timeout_s (1s)", "", call.Deadline},
+		"a constructor and no time": {deaf(true), time.Second, time.Second + overdueTime, "construct_timeout_s (1s)", "", helvetype.ReasonDeadline},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -155,7 +155,7 @@ func ServeWebSocket(w http.ResponseWriter, r *http.Request, s Stream, l WebSocke
 }
 
 func fault(format string, args ...any) *call.Error {
-	return call.NewError(call.Fault, fmt.Sprintf(format, args...))
+	return call.NewError(helvetype.ReasonInternal, fmt.Sprintf(format, args...))
 }
 
 // inform writes an informational head.
@@ -211,7 +211,7 @@ func deny(ctx context.Context, w http.ResponseWriter, s Stream, head []byte, mor
 			return fault("the replica has sent a part of the kind %d in an answer that refuses a WebSocket", kind)
 		}
 		if _, err := w.Write(data); err != nil {
-			return call.NewError(call.Cancelled, "the client has gone")
+			return call.NewError(helvetype.ReasonCancelled, "the client has gone")
 		}
 	}
 }
@@ -283,7 +283,7 @@ func accept(w http.ResponseWriter, r *http.Request, s Stream, l WebSocketLimits,
 		OnPongReceived: func(context.Context, []byte) { x.heard.Store(true) },
 	})
 	if err != nil {
-		return nil, call.NewError(call.Cancelled, "the connection of a WebSocket could not be taken over: "+err.Error())
+		return nil, call.NewError(helvetype.ReasonCancelled, "the connection of a WebSocket could not be taken over: "+err.Error())
 	}
 	x.conn.SetReadLimit(l.Message)
 	return x, nil
@@ -635,11 +635,11 @@ func closeOf(e *call.Error) (code int, reason string) {
 		return codeNormal, ""
 	}
 	switch e.Reason {
-	case call.ReplicaDied, call.MayHaveRun, call.Lost:
+	case helvetype.ReasonReplicaDied, helvetype.ReasonMayHaveRun, helvetype.ReasonDataLoss:
 		return codeRestart, "the replica has ended"
-	case call.DeploymentUnavailable, call.ReplicaUnavailable, call.Cancelled:
+	case helvetype.ReasonDeploymentUnavailable, helvetype.ReasonReplicaUnavailable, helvetype.ReasonCancelled:
 		return codeAway, "going away"
-	case call.Deadline:
+	case helvetype.ReasonDeadline:
 		return codeFailed, string(helvetype.ReasonDeadline)
 	}
 	return codeFailed, cmp.Or(e.Public, "internal error")

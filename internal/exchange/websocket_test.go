@@ -22,6 +22,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -409,8 +410,8 @@ func TestWebSocketAnswer(t *testing.T) {
 		{"denial without a body", []part{{Head, head(404)}}, io.EOF, "404 {Content-Length: 0} ", ""},
 		{"early hints", []part{{Inform, head(103, "link", "</a>")}, {Head, head(404)}}, io.EOF, "103 {Link: </a>} 404 {Content-Length: 0} ", ""},
 		{"neither", nil, io.EOF, "500", "without accepting or refusing"},
-		{"failure", nil, call.NewError(call.User, "ouch"), "500", "ouch"},
-		{"failure after a denial's head", []part{{Head, head(200)}}, call.NewError(call.User, "ouch"), "200", "ouch"},
+		{"failure", nil, call.NewError(helvetype.ReasonUser, "ouch"), "500", "ouch"},
+		{"failure after a denial's head", []part{{Head, head(200)}}, call.NewError(helvetype.ReasonUser, "ouch"), "200", "ouch"},
 		{"message before accept", []part{{Text, "x"}}, nil, "500", "kind 41 before"},
 		{"odd fields", []part{{Accept, "a\x00b\x00c"}}, nil, "500", "malformed accept"},
 		{"bad head", []part{{Head, "x"}}, nil, "500", "malformed head"},
@@ -662,7 +663,7 @@ func TestWebSocketClientEnd(t *testing.T) {
 // TestWebSocketReplicaEnd has the ends of a connection by the replica, and its mistakes.
 func TestWebSocketReplicaEnd(t *testing.T) {
 	t.Parallel()
-	public := &call.Error{Code: call.Unknown, Reason: call.User, Message: "secret", Public: "try another room"}
+	public := &call.Error{Code: helvetype.CodeUnknown, Reason: helvetype.ReasonUser, Message: "secret", Public: "try another room"}
 	for _, c := range []struct {
 		name   string
 		parts  []part
@@ -680,11 +681,11 @@ func TestWebSocketReplicaEnd(t *testing.T) {
 		{"reason that is not UTF-8", []part{closePart(1000, "\xff")}, nil, 1000, "\uFFFD", ""},
 		{"in a message", []part{{Piece, "x"}, closePart(1000, "")}, nil, 1000, "", ""},
 		{"end without a close", nil, io.EOF, 1000, "", ""},
-		{"exception", nil, call.NewError(call.User, "secret"), 1011, "internal error", "secret"},
+		{"exception", nil, call.NewError(helvetype.ReasonUser, "secret"), 1011, "internal error", "secret"},
 		{"exception with a public text", nil, public, 1011, "try another room", "secret"},
-		{"replica died", nil, call.NewError(call.ReplicaDied, "killed"), 1012, "the replica has ended", "killed"},
-		{"deployment deleted", nil, call.NewError(call.DeploymentUnavailable, "deleted"), 1001, "going away", "deleted"},
-		{"deadline", nil, call.NewError(call.Deadline, "late"), 1011, "deadline", "late"},
+		{"replica died", nil, call.NewError(helvetype.ReasonReplicaDied, "killed"), 1012, "the replica has ended", "killed"},
+		{"deployment deleted", nil, call.NewError(helvetype.ReasonDeploymentUnavailable, "deleted"), 1001, "going away", "deleted"},
+		{"deadline", nil, call.NewError(helvetype.ReasonDeadline, "late"), 1011, "deadline", "late"},
 		{"code that frames must not have", []part{closePart(1006, "")}, nil, 1011, "internal error", "code 1006"},
 		{"code that nobody has", []part{closePart(2999, "")}, nil, 1011, "internal error", "code 2999"},
 		{"close without a code", []part{{Close, "x"}}, nil, 1011, "internal error", "code 0"},
@@ -820,7 +821,7 @@ func TestWebSocketTime(t *testing.T) {
 		}
 	})
 	run("the call is cancelled", WebSocketLimits{}, func(t *testing.T, l *link) {
-		l.cancel(call.NewError(call.DeploymentUnavailable, "the node has closed"))
+		l.cancel(call.NewError(helvetype.ReasonDeploymentUnavailable, "the node has closed"))
 		l.wantClose(1001, "going away")
 		l.send(closeFrame(1001, ""))
 		l.wantEnd()
@@ -1017,7 +1018,7 @@ func FuzzWebSocketReplica(f *testing.F) {
 			}
 			end := error(io.EOF)
 			if fails {
-				end = call.NewError(call.User, "ouch")
+				end = call.NewError(helvetype.ReasonUser, "ouch")
 			}
 			l.replica.end(end)
 			conn, _, err := websocket.Dial(context.Background(), "ws://x/", &websocket.DialOptions{HTTPClient: &http.Client{Transport: &http.Transport{

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/instance"
 )
@@ -35,7 +36,7 @@ func (b *Binding) ByName() bool { return b.Types != nil }
 
 // zeroHandle is the binding of a handle without a deployment.
 func zeroHandle() Binding {
-	return Binding{Deployment: NoDeployment, Err: call.NewError(call.BadInput, "a zero Handle")}
+	return Binding{Deployment: NoDeployment, Err: call.NewError(helvetype.ReasonBadInput, "a zero Handle")}
 }
 
 // BindName binds a method by name. d is nil for a zero handle.

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/guest"
 	"github.com/helve-serve/helve/internal/instance"
@@ -150,7 +151,7 @@ func (d *Deployment) Misfit(t reflect.Type) error {
 
 // Unknown returns the error for a name that no deployment has. It lists the deployments of a, unless that is nil.
 func Unknown(app, name string, a *App) *call.Error {
-	e := &call.Error{Code: call.Unavailable, Reason: call.DeploymentUnavailable, App: app, Deployment: name,
+	e := &call.Error{Code: helvetype.CodeUnavailable, Reason: helvetype.ReasonDeploymentUnavailable, App: app, Deployment: name,
 		Message: fmt.Sprintf("no deployment %q in application %q", name, app)}
 	if a != nil {
 		var names []string

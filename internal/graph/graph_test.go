@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/spec"
@@ -208,7 +209,7 @@ func TestLoaded(t *testing.T) {
 	if d := a.Find("D"); d == nil || d.Current() != nil || !a.Sealed() || a.Find("E") != nil {
 		t.Errorf("deployment %v", d)
 	}
-	if e := Unknown("a", "E", a); !strings.Contains(e.Message, "it has D") || e.Reason != call.DeploymentUnavailable {
+	if e := Unknown("a", "E", a); !strings.Contains(e.Message, "it has D") || e.Reason != helvetype.ReasonDeploymentUnavailable {
 		t.Errorf("%v", e)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/instance"
@@ -56,7 +57,7 @@ func (g *Guest) find(id string) (*hosted, error) {
 	if h := g.replicas[id]; h != nil {
 		return h, nil
 	}
-	return nil, call.NewError(call.ReplicaUnavailable, "the replica is not in this worker")
+	return nil, call.NewError(helvetype.ReasonReplicaUnavailable, "the replica is not in this worker")
 }
 
 func (g *Guest) ping(context.Context, protocol.Ping) (done protocol.Done, err error) {

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/protocol"
@@ -18,7 +19,7 @@ import (
 // TestControl: the requests of a node, as they arrive over a connection.
 func TestControl(t *testing.T) {
 	t.Parallel()
-	none := call.ReplicaUnavailable
+	none := helvetype.ReasonReplicaUnavailable
 	t.Run("requests about a replica that is not here", func(t *testing.T) {
 		t.Parallel()
 		_, there := connected(t, &waiting{}, node{})
@@ -48,7 +49,7 @@ func TestControl(t *testing.T) {
 	t.Run("a request of a driver", func(t *testing.T) {
 		t.Parallel()
 		_, there := connected(t, &waiting{}, node{})
-		if e := call.AsError(asked(t, there, protocol.Delete{Name: "a"})); e.Reason != call.BadInput || e.Message != `control request "delete" is not for Go workers` {
+		if e := call.AsError(asked(t, there, protocol.Delete{Name: "a"})); e.Reason != helvetype.ReasonBadInput || e.Message != `control request "delete" is not for Go workers` {
 			t.Error(e)
 		}
 	})

@@ -21,6 +21,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/arena"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
@@ -268,7 +269,7 @@ type route struct {
 func (g *Guest) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
 	r, _ := in.Route.(*route)
 	if r == nil || r.replica == nil {
-		in.Complete(b, call.Result{Err: call.NewError(call.ReplicaUnavailable, "the replica is not in this worker")})
+		in.Complete(b, call.Result{Err: call.NewError(helvetype.ReasonReplicaUnavailable, "the replica is not in this worker")})
 		return nil
 	}
 	in.Keep()

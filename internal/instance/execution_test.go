@@ -39,20 +39,20 @@ func TestExecution(t *testing.T) {
 		counts telemetry.Counts
 	}{
 		"returns":        {code: func(*Execution) error { return nil }},
-		"error":          {code: func(*Execution) error { return io.ErrUnexpectedEOF }, want: call.User, text: "unexpected EOF", counts: telemetry.Counts{Failed: 1}},
-		"panic":          {code: func(*Execution) error { panic("broken") }, want: call.User, text: "panic: broken", counts: telemetry.Counts{Failed: 1}},
-		"end of routine": {code: func(*Execution) error { exit(); return nil }, want: call.User, text: "runtime.Goexit", counts: telemetry.Counts{Failed: 1}},
-		"late":           {over, true, func(*Execution) error { return nil }, call.Cancelled, "", telemetry.Counts{Failed: 1, Late: 1}},
-		"late with another error": {over, true, func(*Execution) error { return io.ErrUnexpectedEOF }, call.Cancelled, "",
+		"error":          {code: func(*Execution) error { return io.ErrUnexpectedEOF }, want: helvetype.ReasonUser, text: "unexpected EOF", counts: telemetry.Counts{Failed: 1}},
+		"panic":          {code: func(*Execution) error { panic("broken") }, want: helvetype.ReasonUser, text: "panic: broken", counts: telemetry.Counts{Failed: 1}},
+		"end of routine": {code: func(*Execution) error { exit(); return nil }, want: helvetype.ReasonUser, text: "runtime.Goexit", counts: telemetry.Counts{Failed: 1}},
+		"late":           {over, true, func(*Execution) error { return nil }, helvetype.ReasonCancelled, "", telemetry.Counts{Failed: 1, Late: 1}},
+		"late with another error": {over, true, func(*Execution) error { return io.ErrUnexpectedEOF }, helvetype.ReasonCancelled, "",
 			telemetry.Counts{Failed: 1, Late: 1}},
-		"heeds its context":      {over, true, func(*Execution) error { return over.Err() }, call.Cancelled, "", telemetry.Counts{Failed: 1}},
-		"heeds the cause":        {over, true, func(*Execution) error { return fmt.Errorf("stopped: %w", cause) }, call.Cancelled, "", telemetry.Counts{Failed: 1}},
-		"late on its own":        {over, false, func(*Execution) error { return nil }, call.Cancelled, "", telemetry.Counts{Failed: 1}},
-		"panics after the end":   {over, true, func(*Execution) error { panic("broken") }, call.User, "panic: broken", telemetry.Counts{Failed: 1}},
+		"heeds its context":      {over, true, func(*Execution) error { return over.Err() }, helvetype.ReasonCancelled, "", telemetry.Counts{Failed: 1}},
+		"heeds the cause":        {over, true, func(*Execution) error { return fmt.Errorf("stopped: %w", cause) }, helvetype.ReasonCancelled, "", telemetry.Counts{Failed: 1}},
+		"late on its own":        {over, false, func(*Execution) error { return nil }, helvetype.ReasonCancelled, "", telemetry.Counts{Failed: 1}},
+		"panics after the end":   {over, true, func(*Execution) error { panic("broken") }, helvetype.ReasonUser, "panic: broken", telemetry.Counts{Failed: 1}},
 		"stream broken off":      {over, true, func(x *Execution) error { x.Stop(nil); return nil }, "", "", telemetry.Counts{}},
-		"stream fails":           {code: func(x *Execution) error { x.Stop(io.EOF); return nil }, want: call.User, text: "EOF", counts: telemetry.Counts{Failed: 1}},
+		"stream fails":           {code: func(x *Execution) error { x.Stop(io.EOF); return nil }, want: helvetype.ReasonUser, text: "EOF", counts: telemetry.Counts{Failed: 1}},
 		"goes on after a break":  {code: func(x *Execution) error { x.Stop(nil); panic("broken") }},
-		"goes on after an error": {code: func(x *Execution) error { x.Stop(io.EOF); panic("broken") }, want: call.User, text: "EOF", counts: telemetry.Counts{Failed: 1}},
+		"goes on after an error": {code: func(x *Execution) error { x.Stop(io.EOF); panic("broken") }, want: helvetype.ReasonUser, text: "EOF", counts: telemetry.Counts{Failed: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -140,7 +140,7 @@ func TestRun(t *testing.T) {
 	}
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
-	if out, e := i.Run(over, double, 21); out != nil || e == nil || e.Reason != call.Cancelled {
+	if out, e := i.Run(over, double, 21); out != nil || e == nil || e.Reason != helvetype.ReasonCancelled {
 		t.Errorf("%v, %v", out, e)
 	}
 	if c := i.Counts(); c.Started != 3 || c.Failed != 2 || c.Late != 0 {
@@ -188,7 +188,7 @@ func TestRunStream(t *testing.T) {
 		if n == 2 {
 			cancel()
 		}
-	}); len(items) != 2 || e == nil || e.Reason != call.Cancelled {
+	}); len(items) != 2 || e == nil || e.Reason != helvetype.ReasonCancelled {
 		t.Errorf("cancelled: %v, %v", items, e)
 	}
 	after = errors.New("too late")

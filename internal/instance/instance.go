@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/telemetry"
@@ -185,7 +186,7 @@ func (i *Instance) construct(ctx context.Context) error {
 	err := guard(ctx, func() error {
 		v, err := i.Class.Construct(context.WithValue(ctx, scopeKey{}, i.Scope))
 		if rv := reflect.ValueOf(v); err == nil && (!rv.IsValid() || rv.Kind() == reflect.Pointer && rv.IsNil()) {
-			return call.NewError(call.User, "the constructor returned nil and no error")
+			return call.NewError(helvetype.ReasonUser, "the constructor returned nil and no error")
 		}
 		mu.Lock()
 		if err == nil {
@@ -220,7 +221,7 @@ func (i *Instance) discard(ctx context.Context) {
 // "b", and is the config that the instance is left with.
 func (i *Instance) Reconfigure(ctx context.Context, config json.RawMessage) error {
 	if i.Class.Configure == nil {
-		return call.NewError(call.BadInput, "user_config is set, but the deployment has no method Reconfigure(context.Context, C) error")
+		return call.NewError(helvetype.ReasonBadInput, "user_config is set, but the deployment has no method Reconfigure(context.Context, C) error")
 	}
 	if i.configuring != nil {
 		select {
@@ -304,7 +305,7 @@ func (i *Instance) Run(ctx context.Context, m *Method, in any) (out any, failure
 // another deployment stays as it is, so that the caller of a composition sees the failure that began it.
 func UserError(err error) *call.Error {
 	e := call.AsError(err)
-	if e.Reason != call.User || e.Type != "" {
+	if e.Reason != helvetype.ReasonUser || e.Type != "" {
 		return e
 	}
 	c := *e
@@ -312,7 +313,7 @@ func UserError(err error) *call.Error {
 	switch inner := call.ErrorIn(e.Cause); {
 	case call.Same(e, err): // an error that helve.Public has made: its code and message are copied, and callers compare it by itself
 		c.Cause = e
-	case inner != nil && inner.Reason == call.User:
+	case inner != nil && inner.Reason == helvetype.ReasonUser:
 		// The method has wrapped an error with a code and a public message: both stay, and the longer message is for the log.
 		c.Code, c.Public = inner.Code, inner.Public
 	}

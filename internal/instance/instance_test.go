@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 )
@@ -175,7 +176,7 @@ func TestStartLimit(t *testing.T) {
 				}
 				began := time.Now()
 				_, err := Start(t.Context(), class, "Model#1", json.RawMessage(`"a"`), time.Second)
-				if e := call.AsError(err); err == nil || e.Method != c.step || e.Reason != call.Deadline || !contains(e, "not ready after construct_timeout_s (1s)") {
+				if e := call.AsError(err); err == nil || e.Method != c.step || e.Reason != helvetype.ReasonDeadline || !contains(e, "not ready after construct_timeout_s (1s)") {
 					t.Errorf("%+v", e)
 				}
 				if took := time.Since(began); took != time.Second {
@@ -316,7 +317,7 @@ func TestLookup(t *testing.T) {
 			t.Errorf("%q: %v, %v", name, m, e)
 		}
 	}
-	if _, e := class.Lookup("Nope"); e == nil || e.Reason != call.NoMethod || !contains(e, "it has Call, SayHi") {
+	if _, e := class.Lookup("Nope"); e == nil || e.Reason != helvetype.ReasonNoMethod || !contains(e, "it has Call, SayHi") {
 		t.Error(e)
 	}
 	class.Default = ""

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 )
@@ -57,7 +58,7 @@ func Configure(t reflect.Type, cd *codec.Codec) func(ctx context.Context, recv a
 	return func(ctx context.Context, recv any, config json.RawMessage) error {
 		p := reflect.New(in)
 		if err := cd.DecodeStrict(call.JSON, config, p.Interface()); err != nil {
-			return call.NewError(call.BadInput, "user_config does not fit "+in.String()+": "+err.Error())
+			return call.NewError(helvetype.ReasonBadInput, "user_config does not fit "+in.String()+": "+err.Error())
 		}
 		out := reflect.ValueOf(recv).Method(index).Call([]reflect.Value{reflect.ValueOf(ctx), p.Elem()})
 		err, _ := out[0].Interface().(error)
@@ -251,7 +252,7 @@ func (m *Method) unfit(err error) *call.Error {
 }
 
 func (m *Method) bad(format string, args ...any) *call.Error {
-	return call.NewError(call.BadInput, "method "+m.Name+": "+fmt.Sprintf(format, args...))
+	return call.NewError(helvetype.ReasonBadInput, "method "+m.Name+": "+fmt.Sprintf(format, args...))
 }
 
 // Misfit says why calls with input in and result out, which are not encoded on their way, can never work: "" if they can.
@@ -300,10 +301,10 @@ func (m *Method) EncodeTo(buf []byte, cd *codec.Codec, want call.Codec, out any)
 		if e := codec.Panicked(what, err); e != nil {
 			return call.Payload{}, e
 		}
-		e := call.NewError(call.Fault, what+": "+err.Error())
+		e := call.NewError(helvetype.ReasonInternal, what+": "+err.Error())
 		_, unknown := errors.AsType[*codec.UnreadableError](err)
 		if unknown || want == call.Raw || want == call.Text {
-			e = call.NewError(call.BadInput, fmt.Sprintf("method %s cannot answer in %s: %v", m.Name, want, err))
+			e = call.NewError(helvetype.ReasonBadInput, fmt.Sprintf("method %s cannot answer in %s: %v", m.Name, want, err))
 		}
 		return call.Payload{}, e
 	}
@@ -345,7 +346,7 @@ func NoMethod(deployment, name string, have []string) *call.Error {
 		list = "it has " + strings.Join(have, ", ")
 	}
 	if name == "" {
-		return call.NewError(call.NoMethod, fmt.Sprintf("deployment %s has no default method (Options.Default, the ingress method, or one named Call); %s", deployment, list))
+		return call.NewError(helvetype.ReasonNoMethod, fmt.Sprintf("deployment %s has no default method (Options.Default, the ingress method, or one named Call); %s", deployment, list))
 	}
-	return call.NewError(call.NoMethod, fmt.Sprintf("deployment %s has no method %s; %s", deployment, call.Quoted(name), list))
+	return call.NewError(helvetype.ReasonNoMethod, fmt.Sprintf("deployment %s has no method %s; %s", deployment, call.Quoted(name), list))
 }

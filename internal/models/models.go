@@ -25,6 +25,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -143,7 +144,7 @@ func New[M any](load func(ctx context.Context, id string) (M, error), options Op
 // last of them has given up. An error of load is returned and not remembered.
 func (c *Cache[M]) Get(ctx context.Context, id string) (m M, release func(), err error) {
 	if id == "" {
-		return m, nop, call.NewError(call.BadInput, "the call carries no model id; give its handle one: With(helve.ModelID(id))")
+		return m, nop, call.NewError(helvetype.ReasonBadInput, "the call carries no model id; give its handle one: With(helve.ModelID(id))")
 	}
 	if ctx.Err() != nil {
 		return m, nop, call.FromContext(ctx)
@@ -189,7 +190,9 @@ func (c *Cache[M]) Get(ctx context.Context, id string) (m M, release func(), err
 
 func nop() {}
 
-func errClosed() error { return call.NewError(call.ReplicaUnavailable, "the models are closed") }
+func errClosed() error {
+	return call.NewError(helvetype.ReasonReplicaUnavailable, "the models are closed")
+}
 
 // abandon takes a caller out of the callers that wait. It returns false if the load has ended meanwhile: the caller
 // then counts as a user of the model.
@@ -416,7 +419,7 @@ func (c *Cache[M]) runLoad(e *entry[M]) {
 	}()
 	if m, err = c.load(e.ctx, e.id); err == nil && c.hooks.Size != nil {
 		if size = c.hooks.Size(m); c.options.MaxBytes > 0 && size > c.options.MaxBytes {
-			err = call.NewError(call.BadInput, fmt.Sprintf("models: %s holds %d bytes, all together may hold %d", e.id, size, c.options.MaxBytes))
+			err = call.NewError(helvetype.ReasonBadInput, fmt.Sprintf("models: %s holds %d bytes, all together may hold %d", e.id, size, c.options.MaxBytes))
 			c.closeModel(context.WithoutCancel(e.ctx), e.id, m)
 		}
 	}

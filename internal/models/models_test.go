@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -117,7 +118,7 @@ func bubble(t *testing.T, o Options, f func(t *testing.T, s *shelf, c *Cache[*mo
 		if s.open != 0 {
 			t.Errorf("%d models are left open", s.open)
 		}
-		if _, _, err := c.Get(t.Context(), "a"); call.AsError(err).Reason != call.ReplicaUnavailable {
+		if _, _, err := c.Get(t.Context(), "a"); call.AsError(err).Reason != helvetype.ReasonReplicaUnavailable {
 			t.Errorf("after Close: %v", err)
 		}
 	})
@@ -226,7 +227,7 @@ func TestModelsInUseStay(t *testing.T) {
 		}
 		synctest.Wait()
 		get(t, c, "a")() // a call that waits for room holds nothing up
-		if err := <-got; call.AsError(err).Reason != call.Deadline {
+		if err := <-got; call.AsError(err).Reason != helvetype.ReasonDeadline {
 			t.Errorf("%v", err)
 		}
 		release()
@@ -265,7 +266,7 @@ func TestFailedLoadsAreForgotten(t *testing.T) {
 		}
 		delete(s.bad, "x")
 		get(t, c, "x")()
-		if _, _, err := c.Get(t.Context(), ""); call.AsError(err).Reason != call.BadInput {
+		if _, _, err := c.Get(t.Context(), ""); call.AsError(err).Reason != helvetype.ReasonBadInput {
 			t.Errorf("%v", err)
 		}
 	})
@@ -286,7 +287,7 @@ func TestLoadOutlivesSomeOfItsCallers(t *testing.T) {
 		ask(one)
 		ask(t.Context())
 		stopOne()
-		if err := <-errs; call.AsError(err).Reason != call.Cancelled {
+		if err := <-errs; call.AsError(err).Reason != helvetype.ReasonCancelled {
 			t.Errorf("%v", err)
 		}
 		if err := <-errs; err != nil {
@@ -315,7 +316,7 @@ func TestBytes(t *testing.T) {
 		if ids := c.IDs(); !slices.Equal(ids, []string{"ccc", "bb"}) || c.Stats().Bytes != 5 {
 			t.Errorf("%v, %+v", ids, c.Stats())
 		}
-		if _, _, err := c.Get(t.Context(), "dddddd"); call.AsError(err).Reason != call.BadInput {
+		if _, _, err := c.Get(t.Context(), "dddddd"); call.AsError(err).Reason != helvetype.ReasonBadInput {
 			t.Errorf("%v", err)
 		}
 		s.take()
@@ -334,7 +335,7 @@ func TestBytesInUse(t *testing.T) {
 		release := get(t, c, "aa")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if _, _, err := c.Get(ctx, "bbbb"); call.AsError(err).Reason != call.Deadline {
+		if _, _, err := c.Get(ctx, "bbbb"); call.AsError(err).Reason != helvetype.ReasonDeadline {
 			t.Errorf("%v", err)
 		}
 		if log := s.take(); !slices.Equal(log, []string{"load aa", "load bbbb", "close bbbb"}) || c.Stats().Bytes != 2 {

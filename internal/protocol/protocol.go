@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -87,14 +88,14 @@ type checker interface {
 }
 
 func fieldError(op, field, problem string) error {
-	return call.NewError(call.BadInput, fmt.Sprintf("%s: field %q: %s", op, field, problem))
+	return call.NewError(helvetype.ReasonBadInput, fmt.Sprintf("%s: field %q: %s", op, field, problem))
 }
 
 func malformed(op string, err error) error {
 	if t, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && t.Field != "" {
 		return fieldError(op, t.Field, fmt.Sprintf("a JSON %s cannot be a value of type %s", t.Value, t.Type))
 	}
-	return call.NewError(call.BadInput, op+": "+err.Error())
+	return call.NewError(helvetype.ReasonBadInput, op+": "+err.Error())
 }
 
 // Handler answers one type of request. [On] makes it.
@@ -149,8 +150,8 @@ func (t Table) Serve(ctx context.Context, op string, body []byte) (any, error) {
 	}
 	for _, r := range Requests() {
 		if r.Op() == op {
-			return nil, call.NewError(call.BadInput, fmt.Sprintf("control request %q is not for %s", op, t.side))
+			return nil, call.NewError(helvetype.ReasonBadInput, fmt.Sprintf("control request %q is not for %s", op, t.side))
 		}
 	}
-	return nil, call.NewError(call.BadInput, "unknown control request "+call.Quoted(op))
+	return nil, call.NewError(helvetype.ReasonBadInput, "unknown control request "+call.Quoted(op))
 }

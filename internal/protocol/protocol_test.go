@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/spec"
@@ -114,7 +115,7 @@ func TestServeRefuses(t *testing.T) {
 			t.Parallel()
 			_, err := table.Serve(t.Context(), x.op, []byte(x.body))
 			e := call.AsError(err)
-			if err == nil || e.Message != x.want || e.Reason != call.BadInput {
+			if err == nil || e.Message != x.want || e.Reason != helvetype.ReasonBadInput {
 				t.Errorf("got  %v\nwant %s (bad_input)", err, x.want)
 			}
 		})
@@ -159,7 +160,7 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, op string, body []byte) {
 		out, err := table.Serve(t.Context(), op, body)
 		if err != nil {
-			if e := call.AsError(err); e.Reason != call.BadInput {
+			if e := call.AsError(err); e.Reason != helvetype.ReasonBadInput {
 				t.Errorf("%q: %v", op, err)
 			}
 			return

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -25,7 +26,7 @@ func TestAccessLog(t *testing.T) {
 			return call.Payload{Codec: call.Text, Data: []byte("hello")}, nil
 		}},
 		{Prefix: "/fail", App: "fail", In: InString, Call: func(context.Context, *call.Call) (call.Payload, *call.Error) {
-			return call.Payload{}, call.NewError(call.Backpressure, "full")
+			return call.Payload{}, call.NewError(helvetype.ReasonBackpressure, "full")
 		}},
 		{Prefix: "/nothing", App: "nothing", Handle: handle(func(http.ResponseWriter, *http.Request) {})},
 		{Prefix: "/flush", App: "flush", Handle: handle(func(w http.ResponseWriter, _ *http.Request) { w.(http.Flusher).Flush() })},

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -71,7 +72,7 @@ func TestEachRequestIsCounted(t *testing.T) {
 			return after(ctx)
 		}}
 	}
-	fails := func(context.Context) *call.Error { return call.NewError(call.User, "failed") }
+	fails := func(context.Context) *call.Error { return call.NewError(helvetype.ReasonUser, "failed") }
 	exits := func(context.Context) *call.Error { runtime.Goexit(); return nil }
 	leaves := func(ctx context.Context) *call.Error { return call.FromContext(ctx) }
 	completes := func(context.Context) *call.Error { return nil }
@@ -84,7 +85,7 @@ func TestEachRequestIsCounted(t *testing.T) {
 		want         string // "" for none
 	}{
 		{"answer", ctx, "GET", "/a/b", returns("a", nil), "/a a GET 200: 1"},
-		{"failure", ctx, "PUT", "/a", returns("a", call.NewError(call.Backpressure, "full")), "/a a PUT 503: 1"},
+		{"failure", ctx, "PUT", "/a", returns("a", call.NewError(helvetype.ReasonBackpressure, "full")), "/a a PUT 503: 1"},
 		{"method not allowed", ctx, "DELETE", "/a", returns("a", nil), "/a a DELETE 405: 1"},
 		{"method unknown", ctx, "BREW", "/a", returns("a", nil), "/a a OTHER 405: 1"},
 		{"no application", ctx, "GET", "/secret", returns("a", nil), "  GET 404: 1"},

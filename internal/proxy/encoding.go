@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -38,7 +39,7 @@ func codingOf(header []string) (decoder, *call.Error) {
 				d = inflate
 			}
 			if d == nil || decode != nil { // two encodings, one after the other, are refused: they serve only to make a small body large
-				e := call.NewError(call.UnsupportedMedia, fmt.Sprintf("Content-Encoding %q is not supported; send one of %s, or none", strings.Join(header, ", "), codings))
+				e := call.NewError(helvetype.ReasonUnsupportedMedia, fmt.Sprintf("Content-Encoding %q is not supported; send one of %s, or none", strings.Join(header, ", "), codings))
 				e.Cause = errCoding
 				return nil, e
 			}
@@ -106,9 +107,9 @@ func (c *capped) Read(b []byte) (int, error) {
 func encodedBody(r *http.Request, err error) *call.Error {
 	switch {
 	case errors.Is(err, errCapped):
-		return call.NewError(call.TooLarge, "the encoded body is larger than a decoded one may be")
+		return call.NewError(helvetype.ReasonTooLarge, "the encoded body is larger than a decoded one may be")
 	case errors.Is(err, os.ErrDeadlineExceeded), r.Context().Err() != nil, errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return brokenBody(r, err)
 	}
-	return call.NewError(call.BadInput, "the body is not what its Content-Encoding says: "+err.Error())
+	return call.NewError(helvetype.ReasonBadInput, "the body is not what its Content-Encoding says: "+err.Error())
 }

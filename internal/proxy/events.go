@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -50,10 +51,10 @@ const queryInput = "input"
 func inputOfQuery(in InKind, r *http.Request) (call.Slot, *call.Error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return call.Slot{}, call.NewError(call.BadInput, "the query cannot be read: "+err.Error())
+		return call.Slot{}, call.NewError(helvetype.ReasonBadInput, "the query cannot be read: "+err.Error())
 	}
 	if len(query[queryInput]) != 1 {
-		return call.Slot{}, call.NewError(call.BadInput, "a GET request for events needs the query parameter "+queryInput+" once; it has what a POST request has in its body")
+		return call.Slot{}, call.NewError(helvetype.ReasonBadInput, "a GET request for events needs the query parameter "+queryInput+" once; it has what a POST request has in its body")
 	}
 	slot, e := argument(in, mediaNone, []byte(query[queryInput][0]))
 	if e != nil {
@@ -100,7 +101,7 @@ func (p *Proxy) events(w http.ResponseWriter, r *http.Request, route *Route, x *
 		cancel(nil)
 		if !returned { // the connection ends with the goroutine
 			s.end()
-			p.endEvents(s, x, call.NewError(call.User, "the method ended its goroutine with runtime.Goexit").At(&c.Info))
+			p.endEvents(s, x, call.NewError(helvetype.ReasonUser, "the method ended its goroutine with runtime.Goexit").At(&c.Info))
 			s.rc.Flush() //nolint:errcheck // the client may be gone
 		}
 	}()
@@ -159,7 +160,7 @@ func (s *eventStream) item(p call.Payload, more bool) bool {
 	}
 	b, err := appendEvent(s.buf[:0], p)
 	if err != nil {
-		s.failure = call.NewError(call.Fault, "an event cannot be sent: "+err.Error())
+		s.failure = call.NewError(helvetype.ReasonInternal, "an event cannot be sent: "+err.Error())
 		return false
 	}
 	s.buf = b

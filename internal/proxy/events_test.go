@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -92,9 +93,9 @@ func TestHeadOfEvents(t *testing.T) {
 // TestFailuresOfEvents: a failure before the first item has a status; a later one is the last event, and tells a client no more than any answer.
 func TestFailuresOfEvents(t *testing.T) {
 	t.Parallel()
-	private := call.NewError(call.User, "the password is x")
-	public := call.NewError(call.User, "detail")
-	public.Code, public.Public = call.NotFound, "no such chat"
+	private := call.NewError(helvetype.ReasonUser, "the password is x")
+	public := call.NewError(helvetype.ReasonUser, "detail")
+	public.Code, public.Public = helvetype.CodeNotFound, "no such chat"
 	badEvent := call.Payload{Codec: call.Event, Data: []byte(`{"event":"a\ndata: b"}`)}
 	for _, test := range []struct {
 		name   string
@@ -202,7 +203,7 @@ func TestHeartbeats(t *testing.T) {
 				time.Sleep(10 * time.Second)
 			}
 			<-proceed
-			return call.NewError(call.Fault, "late")
+			return call.NewError(helvetype.ReasonInternal, "late")
 		}}))
 		begun := time.Now()
 		io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -402,7 +403,7 @@ func TestResultsTogether(t *testing.T) {
 // asks whether to send it.
 func TestRefusedBeforeTheBody(t *testing.T) {
 	t.Parallel()
-	full := func(*call.Call) *call.Error { return call.NewError(call.Backpressure, "the queue is full") }
+	full := func(*call.Call) *call.Error { return call.NewError(helvetype.ReasonBackpressure, "the queue is full") }
 	for _, test := range []struct {
 		request string
 		status  int

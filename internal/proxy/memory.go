@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"sync/atomic"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -92,7 +93,7 @@ func (h *hold) end() { h.shrink(h.n) }
 
 // noRoom is the answer to a request that finds no room.
 func noRoom() *call.Error {
-	return call.NewError(call.Backpressure, "the node holds as many bytes of requests and results as it may; try again later")
+	return call.NewError(helvetype.ReasonBackpressure, "the node holds as many bytes of requests and results as it may; try again later")
 }
 
 // result counts a result of n bytes in place of the request's body.
@@ -102,8 +103,8 @@ func (h *hold) result(n int64) *call.Error {
 	case h.grow(n):
 		return nil
 	case n > forLarge(h.memory.limit):
-		return call.NewError(call.Fault, fmt.Sprintf(
+		return call.NewError(helvetype.ReasonInternal, fmt.Sprintf(
 			"the result has %d bytes, and the node holds at most %d of one (HTTP Memory); a stream has no such limit", n, forLarge(h.memory.limit)))
 	}
-	return call.NewError(call.Backpressure, "the method has run, and its result was dropped: clients have not taken the results before it")
+	return call.NewError(helvetype.ReasonBackpressure, "the method has run, and its result was dropped: clients have not taken the results before it")
 }

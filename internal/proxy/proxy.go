@@ -26,6 +26,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/telemetry"
@@ -379,7 +380,7 @@ func (p *Proxy) dispatch(w http.ResponseWriter, r *http.Request, route *Route, x
 	stop()
 	if e != nil {
 		switch {
-		case e.Reason == call.MethodNotAllowed:
+		case e.Reason == helvetype.ReasonMethodNotAllowed:
 			w.Header().Set("Allow", allowed(route.In))
 		case errors.Is(e, errCoding):
 			w.Header().Set("Accept-Encoding", codings)
@@ -421,7 +422,7 @@ func (p *Proxy) dispatch(w http.ResponseWriter, r *http.Request, route *Route, x
 // answerExit answers a request whose method ended its goroutine. The method ran on the goroutine of this connection,
 // which is unwinding.
 func (p *Proxy) answerExit(w http.ResponseWriter, r *http.Request, c *call.Call) {
-	p.fail(w, r, c, call.NewError(call.User, "the method ended its goroutine with runtime.Goexit"))
+	p.fail(w, r, c, call.NewError(helvetype.ReasonUser, "the method ended its goroutine with runtime.Goexit"))
 	http.NewResponseController(w).Flush() //nolint:errcheck // the client may be gone
 }
 

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -164,15 +165,15 @@ func TestErrors(t *testing.T) {
 		status int
 		says   string
 	}{
-		{call.NewError(call.Backpressure, "Request dropped due to backpressure"), 503, "Request dropped due to backpressure"},
-		{call.NewError(call.DeploymentUnavailable, "secret"), 503, "Unavailable: the request failed"},
-		{call.NewError(call.ReplicaDied, "secret"), 500, "Unavailable: the request failed"},
-		{call.NewError(call.Deadline, "secret"), 408, "DeadlineExceeded: the request took too long"},
-		{call.NewError(call.BadInput, "field x"), 400, "InvalidArgument: field x"},
-		{call.NewError(call.User, "secret"), 500, "Unknown: the request failed"},
-		{&call.Error{Reason: call.BadInput, Code: call.InvalidArgument, Deployment: "Deeper", Message: "secret"}, 500, "Internal: the request failed"},
-		{&call.Error{Reason: call.User, Code: call.NotFound, Message: "secret", Public: "no such user"}, 404, "NotFound: no such user"},
-		{&call.Error{Reason: call.User, Code: call.PermissionDenied, Message: "secret"}, 403, "PermissionDenied: the request failed"},
+		{call.NewError(helvetype.ReasonBackpressure, "Request dropped due to backpressure"), 503, "Request dropped due to backpressure"},
+		{call.NewError(helvetype.ReasonDeploymentUnavailable, "secret"), 503, "Unavailable: the request failed"},
+		{call.NewError(helvetype.ReasonReplicaDied, "secret"), 500, "Unavailable: the request failed"},
+		{call.NewError(helvetype.ReasonDeadline, "secret"), 408, "DeadlineExceeded: the request took too long"},
+		{call.NewError(helvetype.ReasonBadInput, "field x"), 400, "InvalidArgument: field x"},
+		{call.NewError(helvetype.ReasonUser, "secret"), 500, "Unknown: the request failed"},
+		{&call.Error{Reason: helvetype.ReasonBadInput, Code: helvetype.CodeInvalidArgument, Deployment: "Deeper", Message: "secret"}, 500, "Internal: the request failed"},
+		{&call.Error{Reason: helvetype.ReasonUser, Code: helvetype.CodeNotFound, Message: "secret", Public: "no such user"}, 404, "NotFound: no such user"},
+		{&call.Error{Reason: helvetype.ReasonUser, Code: helvetype.CodePermissionDenied, Message: "secret"}, 403, "PermissionDenied: the request failed"},
 	} {
 		log.Reset()
 		fail = test.err
@@ -195,7 +196,7 @@ func TestErrors(t *testing.T) {
 		p.ServeHTTP(w, r)
 		reason, code := test.err.Reason, test.err.Code
 		if test.err.Deployment == "Deeper" { // a fault of the program
-			reason, code = call.Fault, call.Internal
+			reason, code = helvetype.ReasonInternal, helvetype.CodeInternal
 		}
 		var body struct {
 			Error struct{ Code, Reason, Message, RequestID string } `json:"error"`

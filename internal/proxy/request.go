@@ -15,6 +15,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -24,7 +25,7 @@ func (p *Proxy) info(r *http.Request, i *call.Info) *call.Error {
 	i.Request, i.Call = call.NewID(), rand.Uint64()
 	if ids := r.Header["X-Request-Id"]; len(ids) > 0 {
 		if len(ids) > 1 || !call.ValidID(ids[0]) {
-			return call.NewError(call.BadInput, "X-Request-ID must be 1 to 256 printable ASCII characters")
+			return call.NewError(helvetype.ReasonBadInput, "X-Request-ID must be 1 to 256 printable ASCII characters")
 		}
 		i.Request = call.IDFrom(ids[0])
 	}
@@ -37,9 +38,9 @@ func (p *Proxy) info(r *http.Request, i *call.Info) *call.Error {
 			switch {
 			case v == "":
 			case !call.ValidID(v):
-				return call.NewError(call.BadInput, modelHeader+" must be 1 to 256 printable ASCII characters")
+				return call.NewError(helvetype.ReasonBadInput, modelHeader+" must be 1 to 256 printable ASCII characters")
 			case id != "" && v != id:
-				return call.NewError(call.BadInput, "two headers name two models: "+modelHeader+" must be one")
+				return call.NewError(helvetype.ReasonBadInput, "two headers name two models: "+modelHeader+" must be one")
 			default:
 				id = v
 			}
@@ -105,7 +106,7 @@ func (p *Proxy) input(r *http.Request, route *Route, c *call.Call, held *hold) *
 		return notAllowed(r, route)
 	}
 	if route.In == InUnsupported {
-		e := call.NewError(call.NoMethod, "the signature of the ingress method is not served over HTTP; annotate its one parameter as str or bytes")
+		e := call.NewError(helvetype.ReasonNoMethod, "the signature of the ingress method is not served over HTTP; annotate its one parameter as str or bytes")
 		e.Public = e.Message // the message is about the program, and helps a developer who tries it
 		return e
 	}
@@ -162,11 +163,11 @@ func refuseBody(r *http.Request) *call.Error {
 			return brokenBody(r, err)
 		}
 	}
-	return call.NewError(call.BadInput, "this method takes no input, the body must be empty")
+	return call.NewError(helvetype.ReasonBadInput, "this method takes no input, the body must be empty")
 }
 
 func notAllowed(r *http.Request, route *Route) *call.Error {
-	return call.NewError(call.MethodNotAllowed, fmt.Sprintf("%s is not allowed here, only %s", r.Method, allowed(route.In)))
+	return call.NewError(helvetype.ReasonMethodNotAllowed, fmt.Sprintf("%s is not allowed here, only %s", r.Method, allowed(route.In)))
 }
 
 // firstRead is the size of the first buffer of a body without a length, or with a long one.
@@ -256,20 +257,20 @@ func (p *Proxy) parts(r *http.Request, in io.Reader, length int64, encoded bool,
 func brokenBody(r *http.Request, err error) *call.Error {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		e := call.NewError(call.Deadline, "the body did not arrive in time")
+		e := call.NewError(helvetype.ReasonDeadline, "the body did not arrive in time")
 		e.Public = e.Message
 		return e
 	case r.Context().Err() != nil:
 		return call.FromContext(r.Context())
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return call.NewError(call.BadInput, "the body ends too early")
+		return call.NewError(helvetype.ReasonBadInput, "the body ends too early")
 	}
-	return call.NewError(call.BadInput, "the body cannot be read: "+err.Error()) // a malformed chunk or trailer
+	return call.NewError(helvetype.ReasonBadInput, "the body cannot be read: "+err.Error()) // a malformed chunk or trailer
 }
 
 func tooLarge(limit int64) *call.Error {
-	return call.NewError(call.TooLarge, fmt.Sprintf("the body is larger than %d bytes", limit))
+	return call.NewError(helvetype.ReasonTooLarge, fmt.Sprintf("the body is larger than %d bytes", limit))
 }
 
 type media uint8
@@ -283,7 +284,7 @@ const (
 func mediaOf(in InKind, header []string) (media, *call.Error) {
 	m, e := parseMedia(in, header)
 	if e == nil && m == mediaText && in == InJSON {
-		e = call.NewError(call.UnsupportedMedia, "this method takes JSON, not text; send application/json")
+		e = call.NewError(helvetype.ReasonUnsupportedMedia, "this method takes JSON, not text; send application/json")
 	}
 	return m, e
 }
@@ -295,7 +296,7 @@ func parseMedia(in InKind, header []string) (media, *call.Error) {
 	}
 	for _, other := range header {
 		if other != contentType { // a client and a proxy on the way could each believe another one
-			return 0, call.NewError(call.BadInput, "two Content-Type headers differ")
+			return 0, call.NewError(helvetype.ReasonBadInput, "two Content-Type headers differ")
 		}
 	}
 	switch contentType { // the types of nearly all clients, without a parse
@@ -308,10 +309,10 @@ func parseMedia(in InKind, header []string) (media, *call.Error) {
 	}
 	mt, params, err := mime.ParseMediaType(contentType)
 	if err != nil {
-		return 0, call.NewError(call.UnsupportedMedia, fmt.Sprintf("Content-Type %q does not parse", contentType))
+		return 0, call.NewError(helvetype.ReasonUnsupportedMedia, fmt.Sprintf("Content-Type %q does not parse", contentType))
 	}
 	if cs := params["charset"]; cs != "" && !strings.EqualFold(cs, "utf-8") && !strings.EqualFold(cs, "us-ascii") {
-		return 0, call.NewError(call.UnsupportedMedia, fmt.Sprintf("charset %q is not supported, only UTF-8", cs))
+		return 0, call.NewError(helvetype.ReasonUnsupportedMedia, fmt.Sprintf("charset %q is not supported, only UTF-8", cs))
 	}
 	switch {
 	case mt == "application/json" || strings.HasSuffix(mt, "+json"):
@@ -325,7 +326,7 @@ func parseMedia(in InKind, header []string) (media, *call.Error) {
 	if in != InJSON {
 		takes += " or text/plain"
 	}
-	return 0, call.NewError(call.UnsupportedMedia, fmt.Sprintf("Content-Type %q is not supported; send %s", mt, takes))
+	return 0, call.NewError(helvetype.ReasonUnsupportedMedia, fmt.Sprintf("Content-Type %q is not supported; send %s", mt, takes))
 }
 
 // argument makes the argument from a body.
@@ -339,7 +340,7 @@ func argument(in InKind, m media, body []byte) (slot call.Slot, e *call.Error) {
 		return slot, nil
 	}
 	if in == InString && !utf8.Valid(body) { // before JSON, which would replace bytes that are not UTF-8
-		return slot, call.NewError(call.BadInput, "the body is not UTF-8 text")
+		return slot, call.NewError(helvetype.ReasonBadInput, "the body is not UTF-8 text")
 	}
 	if m != mediaText {
 		data, err := decodeJSON(in, body)
@@ -360,11 +361,11 @@ func argument(in InKind, m media, body []byte) (slot call.Slot, e *call.Error) {
 // notJSON is the error of a body that is not the wanted JSON. It says where the JSON ends, or of which kind it is.
 func notJSON(wanted string, body []byte) *call.Error {
 	if len(bytes.TrimSpace(body)) == 0 {
-		return call.NewError(call.BadInput, "the body is empty; this method takes "+wanted)
+		return call.NewError(helvetype.ReasonBadInput, "the body is empty; this method takes "+wanted)
 	}
 	var raw json.RawMessage // raw text, because a tree of it may be many times as large
 	if syntax, ok := errors.AsType[*json.SyntaxError](json.Unmarshal(body, &raw)); ok {
-		return call.NewError(call.BadInput, fmt.Sprintf("the body is not valid JSON: byte %d: %s", syntax.Offset, syntax))
+		return call.NewError(helvetype.ReasonBadInput, fmt.Sprintf("the body is not valid JSON: byte %d: %s", syntax.Offset, syntax))
 	}
 	kind := "a number"
 	switch bytes.TrimSpace(body)[0] {
@@ -379,7 +380,7 @@ func notJSON(wanted string, body []byte) *call.Error {
 	case 'n':
 		kind = "null"
 	}
-	return call.NewError(call.BadInput, "the body is "+kind+"; this method takes "+wanted)
+	return call.NewError(helvetype.ReasonBadInput, "the body is "+kind+"; this method takes "+wanted)
 }
 
 var errNotJSON = errors.New("not a JSON string")

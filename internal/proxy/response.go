@@ -84,7 +84,7 @@ func setHead(h http.Header, status int, own map[string][]string) (body bool) {
 // decodeHead takes the head of an answer as a worker has sent it.
 func decodeHead(to *call.Answer, head []byte) *call.Error {
 	if err := to.Decode(head); err != nil {
-		return call.NewError(call.Fault, "the worker has sent a wrong head of the answer: "+err.Error())
+		return call.NewError(helvetype.ReasonInternal, "the worker has sent a wrong head of the answer: "+err.Error())
 	}
 	return nil
 }
@@ -111,13 +111,13 @@ func onlyJSON(r *http.Request) bool {
 
 // httpOf is the usual HTTP status of a gRPC code, for codes that users chose.
 var httpOf = map[helvetype.Code]int{
-	call.InvalidArgument: 400, call.NotFound: 404, call.AlreadyExists: 409, call.PermissionDenied: 403,
-	call.ResourceExhausted: 429, call.FailedPrecondition: 400, call.Aborted: 409, call.OutOfRange: 400,
-	call.Unimplemented: 501, call.Unavailable: 503, call.Unauthenticated: 401, call.DeadlineExceeded: 504, call.Canceled: 499,
+	helvetype.CodeInvalidArgument: 400, helvetype.CodeNotFound: 404, helvetype.CodeAlreadyExists: 409, helvetype.CodePermissionDenied: 403,
+	helvetype.CodeResourceExhausted: 429, helvetype.CodeFailedPrecondition: 400, helvetype.CodeAborted: 409, helvetype.CodeOutOfRange: 400,
+	helvetype.CodeUnimplemented: 501, helvetype.CodeUnavailable: 503, helvetype.CodeUnauthenticated: 401, helvetype.CodeDeadlineExceeded: 504, helvetype.CodeCanceled: 499,
 }
 
 func statusOf(e *call.Error) int {
-	if e.Reason == call.User {
+	if e.Reason == helvetype.ReasonUser {
 		if s := httpOf[e.Code]; s != 0 {
 			return s
 		}
@@ -135,9 +135,9 @@ func publicMessage(e *call.Error) string {
 		return e.Public
 	}
 	switch e.Reason {
-	case call.BadInput, call.UnsupportedMedia, call.MethodNotAllowed, call.TooLarge, call.Backpressure:
+	case helvetype.ReasonBadInput, helvetype.ReasonUnsupportedMedia, helvetype.ReasonMethodNotAllowed, helvetype.ReasonTooLarge, helvetype.ReasonBackpressure:
 		return e.Message
-	case call.Deadline:
+	case helvetype.ReasonDeadline:
 		return "the request took too long"
 	}
 	return withheld
@@ -147,7 +147,7 @@ func publicMessage(e *call.Error) string {
 // decoding found. The same reasons from a call deeper in the composition are a fault of the program, not of the
 // client.
 func aboutRequest(c *call.Call, e *call.Error) bool {
-	if e.Reason == call.TooLarge && e.Remote { // the other side has the arguments already, so the result is too large
+	if e.Reason == helvetype.ReasonTooLarge && e.Remote { // the other side has the arguments already, so the result is too large
 		return false
 	}
 	return e.Deployment == "" || c.Info.Place != nil && e.Deployment == c.Info.Deployment && e.Method == c.Info.Method
@@ -155,7 +155,7 @@ func aboutRequest(c *call.Call, e *call.Error) bool {
 
 // logFailure logs why a request failed. A client that went away cancelled its call, which is no failure.
 func (p *Proxy) logFailure(r *http.Request, what string, c *call.Call, e *call.Error) {
-	if r.Context().Err() != nil && e.Reason == call.Cancelled {
+	if r.Context().Err() != nil && e.Reason == helvetype.ReasonCancelled {
 		return
 	}
 	p.log.LogAttrs(r.Context(), slog.LevelError, what, slog.String("request_id", c.Info.Request.String()), slog.String("app", e.App),
@@ -166,10 +166,10 @@ func (p *Proxy) logFailure(r *http.Request, what string, c *call.Call, e *call.E
 // clientError is e as the client sees it: a mistake in the data of a call deeper in the composition is a fault of the program.
 func clientError(c *call.Call, e *call.Error) *call.Error {
 	switch e.Reason {
-	case call.BadInput, call.UnsupportedMedia, call.MethodNotAllowed, call.TooLarge:
+	case helvetype.ReasonBadInput, helvetype.ReasonUnsupportedMedia, helvetype.ReasonMethodNotAllowed, helvetype.ReasonTooLarge:
 		if !aboutRequest(c, e) {
 			inner := *e
-			inner.Code, inner.Reason = call.Internal, call.Fault
+			inner.Code, inner.Reason = helvetype.CodeInternal, helvetype.ReasonInternal
 			e = &inner
 		}
 	}
@@ -198,7 +198,7 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, c *call.Call, e *ca
 	h := w.Header()
 	h["X-Request-Id"] = []string{id}
 	h.Del("Location") // set by a handler that failed
-	if e.Reason == call.Backpressure {
+	if e.Reason == helvetype.ReasonBackpressure {
 		h.Set("Retry-After", "1")
 	}
 	if !strings.Contains(strings.Join(r.Header["Accept"], ","), "application/json") {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -40,7 +41,7 @@ func (p *Proxy) stream(w http.ResponseWriter, r *http.Request, route *Route, x *
 		switch {
 		case returned:
 		case s.begun: // the connection ends with the goroutine, and the body stays incomplete
-			p.logFailure(r, "stream failed", c, call.NewError(call.User, "the method ended its goroutine with runtime.Goexit").At(&c.Info))
+			p.logFailure(r, "stream failed", c, call.NewError(helvetype.ReasonUser, "the method ended its goroutine with runtime.Goexit").At(&c.Info))
 		default:
 			p.answerExit(w, r, c)
 		}

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -29,7 +30,7 @@ func (p *Proxy) timeout(r *http.Request, route *Route) (time.Duration, *call.Err
 	}
 	s, err := strconv.ParseFloat(values[0], 64)
 	if err != nil || len(values) > 1 || !(s > 0) || math.IsInf(s, 0) {
-		return 0, call.NewError(call.BadInput, timeoutHeader+" must be a number of seconds above 0")
+		return 0, call.NewError(helvetype.ReasonBadInput, timeoutHeader+" must be a number of seconds above 0")
 	}
 	if s > longest.Seconds() {
 		return limit, nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/wire"
 )
@@ -78,7 +79,7 @@ func (r *Response) Read(ctx context.Context, keep bool, decode func(p call.Paylo
 	}
 	if r.closed {
 		defer r.reading.Unlock()
-		e := call.NewError(call.Lost, fmt.Sprintf("the result of %d bytes was given up: the method that it belonged to has returned, or Close was called", r.payload.Len()))
+		e := call.NewError(helvetype.ReasonDataLoss, fmt.Sprintf("the result of %d bytes was given up: the method that it belonged to has returned, or Close was called", r.payload.Len()))
 		return e.At(r.Info)
 	}
 	p := r.payload

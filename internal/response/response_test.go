@@ -6,6 +6,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -44,7 +45,7 @@ func TestCancel(t *testing.T) {
 			if len(f.causes) != 1 || !errors.Is(f.causes[0], context.Canceled) {
 				t.Errorf("the flight was cancelled with %v, want once, with the first cause", f.causes)
 			}
-			if e := r.Failure(); e == nil || e.Reason != call.Cancelled || r.HasPayload() {
+			if e := r.Failure(); e == nil || e.Reason != helvetype.ReasonCancelled || r.HasPayload() {
 				t.Errorf("failure %v, payload %v; want the cancel", e, r.HasPayload())
 			}
 			if r.RunAt("D#1") || r.Waiting() {
@@ -61,7 +62,7 @@ func TestEnd(t *testing.T) {
 	r.Carry(f)
 	r.WhenEnded(func() { ends++ })
 	r.Complete(nil, native("first"))
-	r.Complete(nil, call.Result{Err: call.NewError(call.Fault, "second")})
+	r.Complete(nil, call.Result{Err: call.NewError(helvetype.ReasonInternal, "second")})
 	r.WhenEnded(func() { ends++ })
 	r.Cancel(context.Canceled)
 	if r.Failure() != nil || ends != 2 || len(f.causes) != 0 || !r.Wait(t.Context()) {
@@ -83,7 +84,7 @@ func TestWait(t *testing.T) {
 			t.Error("the end of the reader's context has ended the call")
 		}
 		cancel()
-		if !r.Wait(t.Context()) || r.Failure().Reason != call.Cancelled {
+		if !r.Wait(t.Context()) || r.Failure().Reason != helvetype.ReasonCancelled {
 			t.Errorf("failure %v, want the end of the caller's context", r.Failure())
 		}
 		synctest.Wait()
@@ -129,7 +130,7 @@ func TestClose(t *testing.T) {
 		t.Error("a closed response is passed on")
 	}
 	e := r.Read(t.Context(), false, func(call.Payload) { t.Error("a closed response is decoded") })
-	if e == nil || e.Reason != call.Lost {
+	if e == nil || e.Reason != helvetype.ReasonDataLoss {
 		t.Errorf("failure %v, want the loss of the result", e)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -32,7 +33,7 @@ func TestStreamOrder(t *testing.T) {
 		for i := range 10 * maxItems {
 			s.Put(t.Context(), i)
 		}
-		s.Finish(call.NewError(call.Fault, "the last"))
+		s.Finish(call.NewError(helvetype.ReasonInternal, "the last"))
 	}()
 	for i := range 10 * maxItems {
 		if v, kind := s.Take(); kind != Value || v != i {
@@ -101,11 +102,11 @@ func TestStreamCancel(t *testing.T) {
 		s.Close()
 		s.Close()
 		synctest.Wait()
-		if _, kind := s.Take(); kind != End || s.Last().Reason != call.Cancelled || !ended || len(f.causes) != 1 {
+		if _, kind := s.Take(); kind != End || s.Last().Reason != helvetype.ReasonCancelled || !ended || len(f.causes) != 1 {
 			t.Errorf("kind %d, failure %v, the method ended: %v, cancels: %v", kind, s.Last(), ended, f.causes)
 		}
 		s.Cancel(context.DeadlineExceeded)
-		if s.Last().Reason != call.Cancelled {
+		if s.Last().Reason != helvetype.ReasonCancelled {
 			t.Error("the second cancel counts")
 		}
 	})

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -47,7 +48,7 @@ func (a *admission) join(origin string, requeued bool) *call.Error {
 func (a *admission) fullLocked(origin string) *call.Error {
 	n := a.byOrigin[origin]
 	if limit := int(a.limit.Load()); limit >= 0 && n >= limit {
-		return call.NewError(call.Backpressure, fmt.Sprintf( // Ray Serve's text, which its users match on
+		return call.NewError(helvetype.ReasonBackpressure, fmt.Sprintf( // Ray Serve's text, which its users match on
 			"Request dropped due to backpressure (num_queued_requests=%d, max_queued_requests=%d).", n, limit))
 	}
 	return nil

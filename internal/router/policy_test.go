@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -219,7 +220,7 @@ func TestLimitPerOrigin(t *testing.T) {
 	first := submit("o")
 	submit("o")
 	for range 3 {
-		if j := submit("o"); j.failed == nil || j.failed.Reason != call.Backpressure || !strings.HasPrefix(j.failed.Message, "Request dropped due to backpressure") {
+		if j := submit("o"); j.failed == nil || j.failed.Reason != helvetype.ReasonBackpressure || !strings.HasPrefix(j.failed.Message, "Request dropped due to backpressure") {
 			t.Errorf("%+v", j.failed)
 		}
 	}
@@ -341,7 +342,7 @@ func (c *routed) Assigned(_ *call.Batch, r Replica) {
 func (c *routed) Failed(_ *call.Batch, cause *call.Error) {
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
-	if c.fails == nil && c.w.closed == nil || c.w.closed != nil && cause != c.w.closed || c.w.closed == nil && cause.Reason != call.Backpressure {
+	if c.fails == nil && c.w.closed == nil || c.w.closed != nil && cause != c.w.closed || c.w.closed == nil && cause.Reason != helvetype.ReasonBackpressure {
 		c.w.fatal("call %d failed: %v", c.order, cause)
 	}
 	if c.w.closed != nil {
@@ -419,7 +420,7 @@ func (w *routedWorld) run(rng *rand.Rand) {
 				c.info = withModel([]string{"", "", "m", "n", "o"}[rng.IntN(5)])
 			}
 			if n := w.waits(c.origin); w.limit >= 0 && n >= w.limit {
-				c.fails = call.NewError(call.Backpressure, "")
+				c.fails = call.NewError(helvetype.ReasonBackpressure, "")
 			}
 			w.mu.Lock()
 			w.calls = append(w.calls, c)
@@ -461,7 +462,7 @@ func (w *routedWorld) run(rng *rand.Rand) {
 		case op < 18:
 			time.Sleep(time.Duration(rng.IntN(3)) * matchingTime / 2)
 		case op < 19 && rng.IntN(8) == 0 && w.closed == nil:
-			w.closed = call.NewError(call.DeploymentUnavailable, "gone")
+			w.closed = call.NewError(helvetype.ReasonDeploymentUnavailable, "gone")
 			r.Close(w.closed)
 			if n := w.waits(""); n > 0 {
 				w.fatal("%d calls wait at a router that is closed", n)
@@ -635,7 +636,7 @@ func TestClose(t *testing.T) {
 	r.SetPolicy(subset{})
 	a := occupied("a", 1)
 	r.Update(nil, []Replica{a})
-	x, cause := &bench{t: t}, call.NewError(call.DeploymentUnavailable, "gone")
+	x, cause := &bench{t: t}, call.NewError(helvetype.ReasonDeploymentUnavailable, "gone")
 	jobs := []*job{{x: x}, {x: x}}
 	r.Submit(nil, &jobs[0].ticket, "o", session("a"), jobs[0])
 	r.Submit(nil, &jobs[1].ticket, "o", session(""), jobs[1])
@@ -676,7 +677,7 @@ func TestCloseDuringUpdate(t *testing.T) {
 	j, gone := &job{x: x}, &job{x: x}
 	r.Submit(nil, &j.ticket, "o", session("s"), j)
 	r.Submit(nil, &gone.ticket, "o", session("s"), gone)
-	cause := call.NewError(call.DeploymentUnavailable, "gone")
+	cause := call.NewError(helvetype.ReasonDeploymentUnavailable, "gone")
 	p.hook = func() {
 		r.Close(cause)
 		if !r.Cancel(&gone.ticket) {

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/wire"
 )
@@ -35,7 +36,7 @@ func (d *Deployment) relayBroadcast(b *call.Batch, in *wire.Incoming) call.Cance
 		return nil
 	}
 	if in.Items == nil {
-		return fail(call.NewError(call.BadInput, "a broadcast without a window for its answers"))
+		return fail(call.NewError(helvetype.ReasonBadInput, "a broadcast without a window for its answers"))
 	}
 	targets, e := d.Targets()
 	if e != nil {
@@ -51,7 +52,7 @@ func (d *Deployment) relayBroadcast(b *call.Batch, in *wire.Incoming) call.Cance
 	}
 	head, err := json.Marshal(list)
 	if err != nil {
-		return fail(call.NewError(call.Fault, err.Error()))
+		return fail(call.NewError(helvetype.ReasonInternal, err.Error()))
 	}
 	if e := in.Send(b, call.Payload{Codec: call.JSON, Data: head}); e != nil {
 		return fail(e)

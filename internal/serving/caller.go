@@ -1,6 +1,7 @@
 package serving
 
 import (
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/wire"
 )
@@ -25,7 +26,7 @@ func (d *Deployment) Serve(b *call.Batch, s *Caller, in *wire.Incoming) call.Can
 	}
 	switch {
 	case in.Exchange != nil:
-		in.Complete(b, call.Result{Err: call.NewError(call.BadInput, "only a node sends HTTP to replicas")})
+		in.Complete(b, call.Result{Err: call.NewError(helvetype.ReasonBadInput, "only a node sends HTTP to replicas")})
 		return nil
 	case in.Mode == call.Broadcast:
 		return d.relayBroadcast(b, in)

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/transport"
 )
@@ -42,7 +43,7 @@ func (d *Deployment) Targets() ([]Replica, *call.Error) {
 	}
 	rs := d.Router.Replicas()
 	if len(rs) == 0 {
-		return nil, call.NewError(call.DeploymentUnavailable, fmt.Sprintf("deployment %s has no replica to broadcast to", d.Name))
+		return nil, call.NewError(helvetype.ReasonDeploymentUnavailable, fmt.Sprintf("deployment %s has no replica to broadcast to", d.Name))
 	}
 	targets := make([]Replica, len(rs))
 	for i, r := range rs {
@@ -98,7 +99,7 @@ func (d *Deployment) SubmitControl(r Replica, c *call.Call, sink call.Sink) *Con
 }
 
 func gone(r Replica) *call.Error {
-	return call.NewError(call.ReplicaUnavailable, fmt.Sprintf("replica %s was gone before the call was sent", r.ID()))
+	return call.NewError(helvetype.ReasonReplicaUnavailable, fmt.Sprintf("replica %s was gone before the call was sent", r.ID()))
 }
 
 func (e *ControlCall) start(b *call.Batch) {
@@ -123,7 +124,7 @@ func (e *ControlCall) start(b *call.Batch) {
 	cancelled = e.answered && l.now == e
 	l.mu.Unlock()
 	if cancelled {
-		h.Cancel(b, call.NewError(call.Cancelled, "the broadcast was cancelled"))
+		h.Cancel(b, call.NewError(helvetype.ReasonCancelled, "the broadcast was cancelled"))
 	}
 }
 

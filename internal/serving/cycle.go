@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -35,7 +36,7 @@ func (d *Deployment) cycle(c *call.Info) (e *call.Error, hopeless bool) {
 			return nil, false
 		}
 	}
-	return call.NewError(call.Cycle, fmt.Sprintf("the call waits for a slot that only its own callers hold: %s", c.Chain())).At(c), hopeless
+	return call.NewError(helvetype.ReasonCycle, fmt.Sprintf("the call waits for a slot that only its own callers hold: %s", c.Chain())).At(c), hopeless
 }
 
 // broadcastCycle says whether c, which is part of a broadcast, waits for a broadcast to the same deployment that it was made in. The
@@ -46,7 +47,7 @@ func (d *Deployment) broadcastCycle(c *call.Info) (e *call.Error, hopeless bool)
 	for i := c; i.Above != nil; i = i.Above {
 		awaited = awaited && (i == c || i.Link == call.Awaited)
 		if a := i.Above; a.Deployment == d.Name && a.App == d.App && a.Control {
-			return call.NewError(call.Cycle, fmt.Sprintf("the broadcast waits for one that it is made in: %s", c.Chain())).At(c), awaited
+			return call.NewError(helvetype.ReasonCycle, fmt.Sprintf("the broadcast waits for one that it is made in: %s", c.Chain())).At(c), awaited
 		}
 	}
 	return nil, false

@@ -25,6 +25,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/transport"
@@ -226,7 +227,7 @@ func (d *Deployment) await(ctx context.Context, c *call.Info, a *acquiring) acqu
 
 // explain adds to the failure of a call whose deadline has passed while it waited that there was no replica, and the reason.
 func (d *Deployment) explain(e *call.Error) *call.Error {
-	if e.Reason != call.Deadline || len(d.Router.Replicas()) > 0 {
+	if e.Reason != helvetype.ReasonDeadline || len(d.Router.Replicas()) > 0 {
 		return e
 	}
 	why := ""

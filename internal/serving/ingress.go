@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"sync"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/proxy"
@@ -240,7 +241,7 @@ func (d *Deployment) Handle(ctx context.Context, c *call.Call, serve proxy.Serve
 	}
 	if h == nil { // of a revision that had another ingress
 		r.Gate().Release(nil)
-		return call.NewError(call.NoMethod, "replica "+r.ID()+" is no http.Handler").At(&c.Info)
+		return call.NewError(helvetype.ReasonNoMethod, "replica "+r.ID()+" is no http.Handler").At(&c.Info)
 	}
 	ctx, done := untilDone(ctx, r)
 	in := &call.Inline{Caller: ctx, Info: c.Info}

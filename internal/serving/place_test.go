@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/router"
 )
@@ -86,11 +87,11 @@ func TestPlace(t *testing.T) {
 	if e := late.Explain(call.FromCause(context.DeadlineExceeded)); !strings.Contains(e.Error(), "has no replica: the disk is full") {
 		t.Error(e)
 	}
-	d.Router.Close(call.NewError(call.DeploymentUnavailable, "deleted"))
+	d.Router.Close(call.NewError(helvetype.ReasonDeploymentUnavailable, "deleted"))
 	if e := late.Explain(call.FromCause(context.DeadlineExceeded)); strings.Contains(e.Error(), "has no replica") {
 		t.Errorf("a call that does not wait: %v", e)
 	}
-	d.Refuse(call.NewError(call.DeploymentUnavailable, "deleted"))
+	d.Refuse(call.NewError(helvetype.ReasonDeploymentUnavailable, "deleted"))
 	refused, _ := place("refused", &call.Info{Place: at})
 	refused.Enter("one")
 	if last := ends[len(ends)-2:]; !reflect.DeepEqual(last, []string{"late failed: deployment_unavailable", "refused failed: deployment_unavailable"}) {

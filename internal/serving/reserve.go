@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/gate"
 	"github.com/helve-serve/helve/internal/protocol"
@@ -99,7 +100,7 @@ func (r *reservation) Assigned(b *call.Batch, got router.Replica) {
 	body, err := json.Marshal(protocol.HeldSlot{Lease: id, Replica: rep.ID(), Node: rep.Node()})
 	res := call.Result{Payload: call.Payload{Codec: call.JSON, Data: body}}
 	if err != nil {
-		res = call.Result{Err: call.NewError(call.Fault, err.Error())}
+		res = call.Result{Err: call.NewError(helvetype.ReasonInternal, err.Error())}
 	}
 	if !r.answer(b, res) || err != nil {
 		lease.Release(b)
@@ -184,12 +185,12 @@ func (d *Deployment) dispatch(b *call.Batch, s *Caller, in *wire.Incoming) call.
 		if h != nil {
 			h.Release(b)
 		}
-		in.Complete(b, call.Result{Err: call.NewError(call.ReplicaUnavailable, "the selection is over; choose again").At(&in.Info)})
+		in.Complete(b, call.Result{Err: call.NewError(helvetype.ReasonReplicaUnavailable, "the selection is over; choose again").At(&in.Info)})
 		return nil
 	}
 	if h.replica.base().Closed() {
 		h.replica.Gate().Release(b)
-		in.Complete(b, call.Result{Err: call.NewError(call.ReplicaUnavailable,
+		in.Complete(b, call.Result{Err: call.NewError(helvetype.ReasonReplicaUnavailable,
 			fmt.Sprintf("replica %s of the selection has stopped; choose again", h.replica.ID())).At(&in.Info)})
 		return nil
 	}

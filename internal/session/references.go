@@ -39,7 +39,7 @@ func (k *Results) take(n int64) *call.Error {
 	defer k.mu.Unlock()
 	if k.bytes+n > k.most || k.results == keptResults {
 		k.refused++
-		return call.NewError(call.TooLarge, fmt.Sprintf(
+		return call.NewError(helvetype.ReasonTooLarge, fmt.Sprintf(
 			"the result of %d bytes cannot be kept: the node keeps %d bytes in %d results for its callers, at most %d bytes (ReferenceLimit) and %d results are possible; read, close or forget some",
 			n, k.bytes, k.results, k.most, keptResults))
 	}
@@ -168,7 +168,7 @@ func (s *Session) look(number uint64) (call.Payload, *call.Error) {
 	defer k.mu.Unlock()
 	r, ok := k.has[number]
 	if !ok {
-		return call.Payload{}, call.NewError(call.Lost, fmt.Sprintf("result %d is not kept any more", number))
+		return call.Payload{}, call.NewError(helvetype.ReasonDataLoss, fmt.Sprintf("result %d is not kept any more", number))
 	}
 	r.Keep()
 	return r, nil

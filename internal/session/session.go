@@ -109,7 +109,7 @@ func (s *Session) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
 	}
 	t, _ := in.Route.(*target)
 	if t == nil {
-		in.Complete(b, call.Result{Err: call.NewError(call.Fault, "a call on a route that was never declared")})
+		in.Complete(b, call.Result{Err: call.NewError(helvetype.ReasonInternal, "a call on a route that was never declared")})
 		return nil
 	}
 	if t.found == nil || t.found.Down() {

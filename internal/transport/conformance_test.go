@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/transport"
@@ -82,7 +83,7 @@ func TestCancelledCalls(t *testing.T) {
 			t.Errorf("%d ran, %d are queued", r.ran(), c.router.Queued())
 		}
 		for _, f := range running {
-			if <-f.done; f.result.Err.Reason != call.Cancelled {
+			if <-f.done; f.result.Err.Reason != helvetype.ReasonCancelled {
 				t.Errorf("%v", f.result.Err)
 			}
 		}
@@ -122,7 +123,7 @@ func TestMethodErrors(t *testing.T) {
 		c := newClient(r)
 		for name, text := range map[string]string{"error": "no luck", "panic": "oh no"} {
 			f := c.submit(name, []byte("luck"))
-			if <-f.done; f.result.Err == nil || f.result.Err.Reason != call.User || !strings.Contains(f.result.Err.Message, text) {
+			if <-f.done; f.result.Err == nil || f.result.Err.Reason != helvetype.ReasonUser || !strings.Contains(f.result.Err.Message, text) {
 				t.Errorf("%s: %v", name, f.result.Err)
 			}
 		}
@@ -213,7 +214,7 @@ func TestWorkerEnds(t *testing.T) {
 			<-started
 			queued := []*flight{c.submit("a", []byte("x")), c.submit("b", []byte("y"))}
 			dying.end()
-			if <-running.done; running.result.Err == nil || running.result.Err.Reason != call.ReplicaDied || !running.result.Lost {
+			if <-running.done; running.result.Err == nil || running.result.Err.Reason != helvetype.ReasonReplicaDied || !running.result.Lost {
 				t.Errorf("%+v", running.result)
 			}
 			c.router.Update(nil, newClient(left).router.Replicas())

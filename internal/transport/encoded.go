@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 )
@@ -71,7 +72,7 @@ func (a encodedErrorSink) Complete(b *call.Batch, r call.Result) {
 	if r.Err != nil {
 		e, err := codec.ParseError(codec.AppendError(nil, r.Err))
 		if err != nil {
-			e = call.NewError(call.Fault, "the error cannot be encoded: "+err.Error())
+			e = call.NewError(helvetype.ReasonInternal, "the error cannot be encoded: "+err.Error())
 		}
 		r.Err = e
 	}

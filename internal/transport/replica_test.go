@@ -14,6 +14,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/gate"
@@ -180,7 +181,7 @@ type relay struct{ to transport.Transport }
 
 func (r relay) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
 	if r.to == nil {
-		in.Complete(b, call.Result{Err: call.NewError(call.Fault, "not here")})
+		in.Complete(b, call.Result{Err: call.NewError(helvetype.ReasonInternal, "not here")})
 		return nil
 	}
 	if r.to.Keeps() {

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/instance"
@@ -272,7 +273,7 @@ func argumentFailure(err error) *call.Error {
 	if e := codec.Panicked(what, err); e != nil {
 		return e
 	}
-	return call.NewError(call.BadInput, what+": "+err.Error())
+	return call.NewError(helvetype.ReasonBadInput, what+": "+err.Error())
 }
 
 // orDefault returns the codec that a handle's option names, or the default if the option is not set.

@@ -3,6 +3,7 @@ package wire
 import (
 	"fmt"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 )
@@ -24,7 +25,7 @@ type inFlight struct{ calls, controls int }
 func (p *Peer) admitCall(n int) *call.Error {
 	limit := p.conn.terms.Calls
 	if p.inFlight.calls > 0 && p.inFlight.calls+n > limit {
-		return call.NewError(call.Backpressure, fmt.Sprintf(
+		return call.NewError(helvetype.ReasonBackpressure, fmt.Sprintf(
 			"a call with %d bytes of arguments where the calls under way on this connection have %d, at most %d are possible: call again when some have ended",
 			n, p.inFlight.calls, limit))
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -29,7 +30,7 @@ func TestCallsUnderWay(t *testing.T) {
 		}
 		for _, f := range fs[limit:] {
 			<-f.done
-			if f.r.Err == nil || f.r.Err.Reason != call.Backpressure || !strings.Contains(f.r.Err.Message, "at most 102400 are possible") || f.r.NotStarted {
+			if f.r.Err == nil || f.r.Err.Reason != helvetype.ReasonBackpressure || !strings.Contains(f.r.Err.Message, "at most 102400 are possible") || f.r.NotStarted {
 				t.Errorf("%+v", f.r)
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 )
@@ -247,7 +248,7 @@ func (r *bulkReceiver) cancelCall(b *call.Batch, key order) {
 	}
 	delete(r.queues, key)
 	r.grantWaiting(b) //nolint:errcheck // never fails
-	e := call.NewError(call.Cancelled, "the call was cancelled before its arguments had arrived")
+	e := call.NewError(helvetype.ReasonCancelled, "the call was cancelled before its arguments had arrived")
 	h := Header{Type: TypeEnd, Flags: FlagError, ID: key.id}
 	if _, err := r.l.small.Append(h, make([]byte, endLen), codec.AppendError(nil, e)); err == nil {
 		b.Touch(r.l)

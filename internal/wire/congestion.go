@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -81,4 +82,4 @@ func (in *Incoming) Drain(ctx context.Context) {
 	}
 }
 
-var errSlowReader = call.NewError(call.Backpressure, "the process that reads the stream does not read what it is sent")
+var errSlowReader = call.NewError(helvetype.ReasonBackpressure, "the process that reads the stream does not read what it is sent")

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -113,7 +114,7 @@ func TestRelayedToStopped(t *testing.T) {
 	for range 200 {
 		in.Frame(nil, nil, frame)
 	}
-	if e, ok := (<-gone).(*call.Error); !ok || e.Reason != call.Backpressure {
+	if e, ok := (<-gone).(*call.Error); !ok || e.Reason != helvetype.ReasonBackpressure {
 		t.Error(e)
 	}
 	if p.conn.Err() != nil {

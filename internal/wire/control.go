@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -164,9 +165,9 @@ func (p *Peer) appendError(subject string, err error) error {
 	case p.conn.Err() != nil || errors.Is(err, ErrClosed):
 		return errEnded
 	case errors.Is(err, errBacklog):
-		return call.NewError(call.ReplicaUnavailable, err.Error())
+		return call.NewError(helvetype.ReasonReplicaUnavailable, err.Error())
 	}
-	return call.NewError(call.TooLarge, subject+err.Error())
+	return call.NewError(helvetype.ReasonTooLarge, subject+err.Error())
 }
 
 // reply answers a control request. If the reply is too large for the other side, an error is sent instead, because the
@@ -177,7 +178,7 @@ func (p *Peer) reply(id uint64, body []byte) {
 		if p.conn.Err() != nil || errors.Is(err, ErrClosed) {
 			return
 		}
-		body, _ = json.Marshal(replyBody{&replyError{Reason: call.TooLarge, Message: "the reply is " + err.Error()}})
+		body, _ = json.Marshal(replyBody{&replyError{Reason: helvetype.ReasonTooLarge, Message: "the reply is " + err.Error()}})
 		if _, err := p.conn.Append(h, nil, body); err != nil {
 			return
 		}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -22,7 +23,7 @@ func TestControlTooLarge(t *testing.T) {
 		"the reply is a value of 65538 bytes, the other side takes at most 32768 (max_body)":   {"op": "x"},
 	} {
 		err := p.Control(t.Context(), request, nil)
-		if e, ok := errors.AsType[*call.Error](err); !ok || e.Reason != call.TooLarge || !strings.HasPrefix(e.Message, text) {
+		if e, ok := errors.AsType[*call.Error](err); !ok || e.Reason != helvetype.ReasonTooLarge || !strings.HasPrefix(e.Message, text) {
 			t.Errorf("%v", err)
 		}
 	}
@@ -46,7 +47,7 @@ func TestControlUnread(t *testing.T) {
 			if errors.Is(err, context.Canceled) && i < 1000 {
 				continue
 			}
-			if e, ok := errors.AsType[*call.Error](err); !ok || e.Reason != call.ReplicaUnavailable {
+			if e, ok := errors.AsType[*call.Error](err); !ok || e.Reason != helvetype.ReasonReplicaUnavailable {
 				t.Errorf("after %d: %v", i, err)
 			}
 			break

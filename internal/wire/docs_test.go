@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -64,16 +65,16 @@ func examples(t testing.TB) map[string][]byte {
 		"CONTROL": value(Header{Type: TypeControl, ID: 1}, map[string]string{"op": "ping"}),
 		"REPLY":   value(Header{Type: TypeReply, ID: 1}, struct{}{}),
 		"a failed REPLY": value(Header{Type: TypeReply, ID: 2}, replyBody{&replyError{
-			Reason: call.User, Type: "ValueError", Message: "no",
+			Reason: helvetype.ReasonUser, Type: "ValueError", Message: "no",
 		}}),
 		"CANCEL":            frameOf(Header{Type: TypeCancel, ID: 1}, nil, nil),
-		"GOAWAY":            value(Header{Type: TypeGoaway}, Goaway{call.Unavailable.String(), "stopping", "bye"}),
+		"GOAWAY":            value(Header{Type: TypeGoaway}, Goaway{helvetype.CodeUnavailable.String(), "stopping", "bye"}),
 		"CALL of a stream":  frameOf(Header{Type: TypeCall, ID: 1}, meta, []byte("hi\x03")),
 		"ITEMS":             frameOf(items, nil, append(item(call.Msgpack, []byte{1}), item(call.Msgpack, []byte{0xa2, 'h', 'i'})...)),
 		"CREDIT":            frameOf(Header{Type: TypeCredit, ID: 1}, le.AppendUint32(le.AppendUint32(nil, 128), 1000), nil),
 		"the list":          frameOf(items, nil, item(call.JSON, []byte(`[{"replica":"D#1","node":"n1"}]`))),
 		"an answer":         frameOf(items, nil, answer(0, call.Result{Payload: call.Payload{Codec: call.Text, Data: []byte("hi")}})),
-		"an answer, failed": frameOf(items, nil, answer(0, call.Result{Err: call.NewError(call.NoMethod, "none")})),
+		"an answer, failed": frameOf(items, nil, answer(0, call.Result{Err: call.NewError(helvetype.ReasonNoMethod, "none")})),
 	}
 	maps.Copy(all, segmentExamples(t))
 	maps.Copy(all, exchangeExamples(t))

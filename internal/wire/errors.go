@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/helvetype"
 )
 
 // maxBacklog is the number of bytes that may wait to be written. Over it, new calls fail. Answers and cancels are still queued,
@@ -41,7 +41,7 @@ const goawayProtocol = "protocol"
 // be written.
 func (c *Conn) endForViolation(err error) {
 	if !errors.Is(err, ErrClosed) && !errors.Is(err, errRemote) {
-		body, _ := json.Marshal(Goaway{Code: call.InvalidArgument.String(), Reason: goawayProtocol, Message: err.Error()})
+		body, _ := json.Marshal(Goaway{Code: helvetype.CodeInvalidArgument.String(), Reason: goawayProtocol, Message: err.Error()})
 		if _, aerr := c.Append(Header{Type: TypeGoaway}, nil, body); aerr == nil {
 			c.Flush()
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -156,4 +157,4 @@ func windowIn(meta []byte) call.Window {
 }
 
 // errNoHTTP is the failure of an exchange with a worker that does not know them.
-var errNoHTTP = call.NewError(call.Fault, "the replica's worker is of a version of Helve that does not serve HTTP in workers")
+var errNoHTTP = call.NewError(helvetype.ReasonInternal, "the replica's worker is of a version of Helve that does not serve HTTP in workers")

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -265,7 +266,7 @@ func TestTakeover(t *testing.T) {
 func TestExchangeNeedsTheFeature(t *testing.T) {
 	t.Parallel()
 	p, _ := halfLinked(t, &server{}, bulkTerms)
-	if up, _, f, _ := exchange(p, call.Exchange{Kind: 1}); up != nil || f.r.Err == nil || f.r.Err.Reason != call.Fault || f.r.NotStarted {
+	if up, _, f, _ := exchange(p, call.Exchange{Kind: 1}); up != nil || f.r.Err == nil || f.r.Err.Reason != helvetype.ReasonInternal || f.r.NotStarted {
 		t.Errorf("%v, %+v", up, f.r)
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -160,7 +161,7 @@ func appendCall(b []byte, route uint32, c *call.Call, left time.Duration, apart 
 				key := s.Index
 				if s.Kind == call.Named {
 					if len(s.Name) > maxMeta || !utf8.ValidString(s.Name) {
-						return b, call.NewError(call.BadInput, fmt.Sprintf("the name of an argument must be UTF-8 of at most %d bytes, is %s", maxMeta, call.Quoted(s.Name)))
+						return b, call.NewError(helvetype.ReasonBadInput, fmt.Sprintf("the name of an argument must be UTF-8 of at most %d bytes, is %s", maxMeta, call.Quoted(s.Name)))
 					}
 					key = uint16(len(s.Name))
 				}
@@ -172,7 +173,7 @@ func appendCall(b []byte, route uint32, c *call.Call, left time.Duration, apart 
 		}
 		rid := i.Request.Text()
 		if rid != "" && !call.ValidID(rid) {
-			return b, call.NewError(call.BadInput, "the request id must be 1 to 256 printable ASCII characters, is "+call.Quoted(rid))
+			return b, call.NewError(helvetype.ReasonBadInput, "the request id must be 1 to 256 printable ASCII characters, is "+call.Quoted(rid))
 		}
 		b = appendTail(b, "rid", rid)
 		if a := i.Affinity; a != nil {
@@ -231,7 +232,7 @@ func appendCall(b []byte, route uint32, c *call.Call, left time.Duration, apart 
 		if h := call.HTTPOf(c); h != nil {
 			head := call.AppendHTTPRequest(nil, h.HTTPRequest())
 			if len(head) > maxMeta-callLen-4096 { // beside the other entries
-				return b, call.NewError(call.TooLarge, fmt.Sprintf("the head of the request has %d bytes, too many for an ingress method in another process", len(head)))
+				return b, call.NewError(helvetype.ReasonTooLarge, fmt.Sprintf("the head of the request has %d bytes, too many for an ingress method in another process", len(head)))
 			}
 			b = appendTail(b, "request", string(head))
 		}
@@ -254,7 +255,7 @@ func windowOf(c *call.Call) call.Window {
 func checkAffinity(a *call.Affinity) error {
 	for _, id := range []struct{ what, id string }{{"the model id", a.Model}, {"the session id", a.Session}} {
 		if err := call.CheckID(id.id); err != nil {
-			return call.NewError(call.BadInput, id.what+" "+err.Error())
+			return call.NewError(helvetype.ReasonBadInput, id.what+" "+err.Error())
 		}
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -111,7 +112,7 @@ func FuzzItems(f *testing.F) {
 // FuzzAnswer: an answer to a broadcast that is read is written the same.
 func FuzzAnswer(f *testing.F) {
 	f.Add(Answer(3, call.Result{Payload: call.Payload{Codec: call.Text, Data: []byte("x")}}).Data)
-	f.Add(Answer(1, call.Result{Err: call.NewError(call.NoMethod, "none")}).Data)
+	f.Add(Answer(1, call.Result{Err: call.NewError(helvetype.ReasonNoMethod, "none")}).Data)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		i, r, err := ParseAnswer(call.Payload{Codec: call.Raw, Data: data})
 		if err != nil {

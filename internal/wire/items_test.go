@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -121,7 +122,7 @@ func TestItemTooLarge(t *testing.T) {
 	c, f, _ := streamed(p, call.Room)
 	<-f.done
 	want := "an item of the stream is a value of 65537 bytes, the other side takes at most 65536 (max_body)"
-	if f.r.Err == nil || f.r.Err.Reason != call.TooLarge || f.r.Err.Message != want {
+	if f.r.Err == nil || f.r.Err.Reason != helvetype.ReasonTooLarge || f.r.Err.Message != want {
 		t.Errorf("ended with %v", f.r.Err)
 	}
 	if len(c.items) != 1 || len(c.items[0]) != 10 {
@@ -173,7 +174,7 @@ func TestRelayedToSmaller(t *testing.T) {
 				}
 				return
 			}
-			if f.r.Err == nil || f.r.Err.Reason != call.TooLarge || len(c.items) > 2 {
+			if f.r.Err == nil || f.r.Err.Reason != helvetype.ReasonTooLarge || len(c.items) > 2 {
 				t.Errorf("%d items, %v", len(c.items), f.r.Err)
 			}
 			<-ended // the far side is told to stop
@@ -204,7 +205,7 @@ func TestAnswerTooLarge(t *testing.T) {
 		if err != nil || index != i || want < 0 != (r.Err != nil) || want >= 0 && len(r.Data) != want {
 			t.Errorf("answer %d: index %d, %+v, %v", i, index, r, err)
 		}
-		if want < 0 && (r.Err.Reason != call.TooLarge || !strings.Contains(r.Err.Message, "65536 (max_body)")) {
+		if want < 0 && (r.Err.Reason != helvetype.ReasonTooLarge || !strings.Contains(r.Err.Message, "65536 (max_body)")) {
 			t.Error(r.Err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"sync/atomic"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -80,8 +81,8 @@ func (k *kept) Fetch(ctx context.Context) (call.Payload, *call.Error) {
 	c.Info.Request = call.NewID()
 	id := k.peer.Start(nil, 0, c, 0, w)
 	p, failure := w.Wait(ctx, fetchCancel{k.peer, id, w})
-	if failure != nil && (failure.Reason == call.ReplicaDied || failure.Reason == call.ReplicaUnavailable) {
-		failure = call.NewError(call.Lost, fmt.Sprintf("a result of %d bytes was lost with the node that kept it", k.size))
+	if failure != nil && (failure.Reason == helvetype.ReasonReplicaDied || failure.Reason == helvetype.ReasonReplicaUnavailable) {
+		failure = call.NewError(helvetype.ReasonDataLoss, fmt.Sprintf("a result of %d bytes was lost with the node that kept it", k.size))
 	}
 	return p, failure
 }

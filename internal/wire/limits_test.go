@@ -52,7 +52,7 @@ func TestCallsOverTheLimit(t *testing.T) {
 		id := p.Start(nil, 0, raw(nil), 0, f)
 		select {
 		case <-f.done:
-			return id == 0 && reasonOf(f.r) == call.Backpressure
+			return id == 0 && reasonOf(f.r) == helvetype.ReasonBackpressure
 		default:
 			return false
 		}
@@ -148,7 +148,7 @@ func TestEveryRouteInUse(t *testing.T) {
 	for i := range maxRoute {
 		fs = append(fs, start(fmt.Sprint(i)))
 	}
-	if f := start("one more"); reasonOf(f.r) != call.Backpressure || !strings.Contains(f.r.Err.Message, "65535 different methods") {
+	if f := start("one more"); reasonOf(f.r) != helvetype.ReasonBackpressure || !strings.Contains(f.r.Err.Message, "65535 different methods") {
 		t.Errorf("%+v", f.r)
 	}
 	for range 2 {
@@ -169,8 +169,8 @@ func TestNamesTooLong(t *testing.T) {
 	t.Parallel()
 	p, _ := connect(t, &server{}, &server{})
 	for reason, routes := range map[helvetype.Reason][]Route{
-		call.NoMethod:              {{Method: strings.Repeat("x", 17<<20)}, {Method: strings.Repeat("x", maxMethod+1)}, {Method: "\xff"}},
-		call.DeploymentUnavailable: {{App: strings.Repeat("x", call.MaxName+1)}, {Deployment: strings.Repeat("x", 1<<20)}},
+		helvetype.ReasonNoMethod:              {{Method: strings.Repeat("x", 17<<20)}, {Method: strings.Repeat("x", maxMethod+1)}, {Method: "\xff"}},
+		helvetype.ReasonDeploymentUnavailable: {{App: strings.Repeat("x", call.MaxName+1)}, {Deployment: strings.Repeat("x", 1<<20)}},
 	} {
 		for _, r := range routes {
 			if w, e := p.Bind(r); w != nil || e == nil || e.Reason != reason || len(e.Message) > 400 {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -250,7 +251,7 @@ func TestMaxBody(t *testing.T) {
 		f := newFuture()
 		p.Start(nil, 0, raw(pattern(test.n)), 0, f)
 		<-f.done
-		if test.text == "" != (f.r.Err == nil) || f.r.Err != nil && (f.r.Err.Reason != call.TooLarge || f.r.Err.Message != test.text) {
+		if test.text == "" != (f.r.Err == nil) || f.r.Err != nil && (f.r.Err.Reason != helvetype.ReasonTooLarge || f.r.Err.Message != test.text) {
 			t.Errorf("%d: %v", test.n, f.r.Err)
 		}
 	}
@@ -345,7 +346,7 @@ func TestCancelBeforeSent(t *testing.T) {
 	<-begun.done
 	<-queued.done
 	for _, f := range []*future{begun, queued} {
-		if f.r.Err == nil || f.r.Err.Reason != call.Cancelled || f.r.NotStarted { // NotStarted would route it again
+		if f.r.Err == nil || f.r.Err.Reason != helvetype.ReasonCancelled || f.r.NotStarted { // NotStarted would route it again
 			t.Errorf("%+v", f.r)
 		}
 	}
@@ -504,7 +505,7 @@ func TestBrokenLink(t *testing.T) {
 			<-sent.done
 			<-parked.done
 			<-queued.done
-			if sent.r.NotStarted || sent.r.Err.Reason != call.ReplicaDied {
+			if sent.r.NotStarted || sent.r.Err.Reason != helvetype.ReasonReplicaDied {
 				t.Errorf("sent: %+v", sent.r)
 			}
 			for i, f := range []*future{parked, queued} {
@@ -563,7 +564,7 @@ func TestUnread(t *testing.T) {
 			select {
 			case <-f.done:
 				refused++
-				if f.r.Err.Reason != call.ReplicaUnavailable || f.r.NotStarted {
+				if f.r.Err.Reason != helvetype.ReasonReplicaUnavailable || f.r.NotStarted {
 					t.Errorf("%+v", f.r)
 				}
 			default:
@@ -605,7 +606,7 @@ func TestFlood(t *testing.T) {
 					peer.Cancel(nil, id)
 				}
 				<-f.done
-				cancelled := i%3 == 0 && f.r.Err != nil && f.r.Err.Reason == call.Cancelled
+				cancelled := i%3 == 0 && f.r.Err != nil && f.r.Err.Reason == helvetype.ReasonCancelled
 				if !cancelled && !bytes.Equal(f.r.Data, data) {
 					t.Errorf("%d bytes came back as %d, %v", len(data), len(f.r.Data), f.r.Err)
 				}

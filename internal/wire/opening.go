@@ -14,6 +14,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -299,7 +300,7 @@ func (o Offer) accept(nc net.Conn, v versions, check func(Hello) (Token, error))
 
 // Refuse sends a GOAWAY on a connection whose opening is not complete.
 func Refuse(nc net.Conn, message string) {
-	body, _ := json.Marshal(Goaway{Code: call.FailedPrecondition.String(), Reason: "refused", Message: call.Cut(message)})
+	body, _ := json.Marshal(Goaway{Code: helvetype.CodeFailedPrecondition.String(), Reason: "refused", Message: call.Cut(message)})
 	WriteFrame(nc, TypeGoaway, 0, body) //nolint:errcheck // the peer may be gone
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -49,7 +50,7 @@ func TestRefusedCallHasNoParts(t *testing.T) {
 	first, refused := newPart(), newPart()
 	p.Start(nil, 0, raw(nil), 0, first)
 	p.Start(nil, 0, raw(pattern(SharedLeast)), 0, refused)
-	if <-refused.done; refused.r.Err == nil || refused.r.Err.Reason != call.Backpressure {
+	if <-refused.done; refused.r.Err == nil || refused.r.Err.Reason != helvetype.ReasonBackpressure {
 		t.Fatalf("%+v", refused.r)
 	}
 	if n := memory.settled(); n != 0 {
@@ -103,7 +104,7 @@ func TestResolveIsBounded(t *testing.T) {
 		looked++
 		return p, nil
 	})
-	if e == nil || e.Reason != call.TooLarge || looked > 10 {
+	if e == nil || e.Reason != helvetype.ReasonTooLarge || looked > 10 {
 		t.Errorf("%v, after %d of 1000", e, looked)
 	}
 }
@@ -122,7 +123,9 @@ func (r reads) Read(f func(b []byte) error) error {
 // lostView is a view of a buffer that does not exist any more.
 type lostView struct{ call.Bytes }
 
-func (lostView) Read(func(b []byte) error) error { return call.NewError(call.Lost, "it is gone") }
+func (lostView) Read(func(b []byte) error) error {
+	return call.NewError(helvetype.ReasonDataLoss, "it is gone")
+}
 
 // TestPartsOfACallThatFails: a value that is too large is refused before it is copied, and a lost value is an error with
 // the reason lost.
@@ -139,14 +142,14 @@ func TestPartsOfACallThatFails(t *testing.T) {
 	}
 	f := newPart()
 	p.Start(nil, 0, c, 0, f)
-	if <-f.done; f.r.Err == nil || f.r.Err.Reason != call.TooLarge || !strings.Contains(f.r.Err.Message, "at most 1048576") || n > 4 {
+	if <-f.done; f.r.Err == nil || f.r.Err.Reason != helvetype.ReasonTooLarge || !strings.Contains(f.r.Err.Message, "at most 1048576") || n > 4 {
 		t.Errorf("%+v, read %d times", f.r.Err, n)
 	}
 	c.Slots = c.Slots[:1]
 	c.Slots[0].Parts = &call.Parts{Main: call.NewShared(lostView{})}
 	f = newPart()
 	p.Start(nil, 0, c, 0, f)
-	if <-f.done; f.r.Err == nil || f.r.Err.Reason != call.Lost {
+	if <-f.done; f.r.Err == nil || f.r.Err.Reason != helvetype.ReasonDataLoss {
 		t.Errorf("%+v", f.r.Err)
 	}
 	in := &Incoming{peer: p, id: 1}
@@ -302,7 +305,7 @@ func fuzzArguments(t *testing.T, p *Peer, m *anything, meta, body []byte) {
 	if c.Encoded.Held {
 		failure := Resolve(&c.Encoded, func(n uint64) (call.Payload, *call.Error) {
 			if n == 1 {
-				return kept, call.NewError(call.Lost, "it is not kept")
+				return kept, call.NewError(helvetype.ReasonDataLoss, "it is not kept")
 			}
 			m.given++
 			q := kept

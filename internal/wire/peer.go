@@ -133,7 +133,7 @@ func (in *Incoming) Complete(b *call.Batch, r call.Result) {
 		if r.Err != nil {
 			what = "the error of the method is "
 		}
-		e := call.NewError(call.TooLarge, what+err.Error())
+		e := call.NewError(helvetype.ReasonTooLarge, what+err.Error())
 		h.Flags = FlagError
 		if _, err := p.conn.Append(h, meta[:], codec.AppendError(nil, e)); err != nil {
 			return
@@ -291,11 +291,11 @@ var errEnded = errors.New("the other process has gone away")
 // after the end.
 var ErrEnded = errEnded
 
-var errCallerGone = call.NewError(call.Cancelled, "the caller's process has gone away")
+var errCallerGone = call.NewError(helvetype.ReasonCancelled, "the caller's process has gone away")
 
 func (p *Peer) connectionLost(pos uint64) call.Result {
 	if !p.conn.Sent(pos) {
-		r := call.Result{Err: call.NewError(call.ReplicaUnavailable, "the replica's process ended before the call was sent"), NotStarted: true}
+		r := call.Result{Err: call.NewError(helvetype.ReasonReplicaUnavailable, "the replica's process ended before the call was sent"), NotStarted: true}
 		// The arguments of a relayed call were only in this buffer. They are not copied when a call is relayed, because
 		// a connection ends once and relaying is frequent.
 		if _, meta, body, ok := p.conn.unsentFrame(pos); ok {
@@ -308,7 +308,7 @@ func (p *Peer) connectionLost(pos uint64) call.Result {
 		}
 		return r
 	}
-	return call.Result{Err: call.NewError(call.ReplicaDied, "the replica's process ended while it was running the call"), Lost: true}
+	return call.Result{Err: call.NewError(helvetype.ReasonReplicaDied, "the replica's process ended while it was running the call"), Lost: true}
 }
 
 // Start sends a call on a route that was declared. sink.Complete is called exactly once, during Start or later. The
@@ -344,7 +344,7 @@ func (p *Peer) start(b *call.Batch, w *BoundRoute, route uint32, c *call.Call, l
 	if p.ended {
 		p.mu.Unlock()
 		apart.release() // the other side has ended and holds no reference
-		sink.Complete(b, call.Result{Err: call.NewError(call.ReplicaUnavailable, "the replica's process has ended"), NotStarted: true})
+		sink.Complete(b, call.Result{Err: call.NewError(helvetype.ReasonReplicaUnavailable, "the replica's process has ended"), NotStarted: true})
 		return 0
 	}
 	if failed := p.checkCallLocked(w, meta); failed != nil {
@@ -378,12 +378,12 @@ func (p *Peer) start(b *call.Batch, w *BoundRoute, route uint32, c *call.Call, l
 		if apart != nil {
 			apart.undo()
 		}
-		r := call.Result{Err: call.NewError(call.TooLarge, "the arguments are "+err.Error())}
+		r := call.Result{Err: call.NewError(helvetype.ReasonTooLarge, "the arguments are "+err.Error())}
 		switch {
 		case p.conn.Err() != nil || errors.Is(err, ErrClosed):
-			r = call.Result{Err: call.NewError(call.ReplicaUnavailable, "the replica's process has ended"), NotStarted: true}
+			r = call.Result{Err: call.NewError(helvetype.ReasonReplicaUnavailable, "the replica's process has ended"), NotStarted: true}
 		case errors.Is(err, errBacklog):
-			r.Err = call.NewError(call.ReplicaUnavailable, err.Error())
+			r.Err = call.NewError(helvetype.ReasonReplicaUnavailable, err.Error())
 		}
 		sink.Complete(b, r)
 		return 0
@@ -432,7 +432,7 @@ func (p *Peer) Cancel(b *call.Batch, id uint64) {
 			o.segments.undo()
 		}
 		o.up.end()
-		o.sink.Complete(b, call.Result{Err: call.NewError(call.Cancelled, "the call was cancelled before it was sent")})
+		o.sink.Complete(b, call.Result{Err: call.NewError(helvetype.ReasonCancelled, "the call was cancelled before it was sent")})
 		return
 	}
 	if _, err := p.conn.Append(Header{Type: TypeCancel, ID: id}, nil); err == nil {
@@ -592,7 +592,7 @@ func (p *Peer) onEnd(b *call.Batch, h Header, meta, body []byte) error {
 	if h.Flags&FlagError != 0 {
 		e, err := codec.ParseError(body)
 		if err != nil {
-			e = call.NewError(call.Fault, "an error that does not parse: "+err.Error())
+			e = call.NewError(helvetype.ReasonInternal, "an error that does not parse: "+err.Error())
 		}
 		r.Err = e
 	} else {
@@ -600,7 +600,7 @@ func (p *Peer) onEnd(b *call.Batch, h Header, meta, body []byte) error {
 		if err != nil {
 			o.up.end()
 			if ok { // this result is the last word that the caller gets
-				o.sink.Complete(b, call.Result{Err: call.NewError(call.ReplicaDied, "the answer does not parse: "+err.Error()), Lost: true})
+				o.sink.Complete(b, call.Result{Err: call.NewError(helvetype.ReasonReplicaDied, "the answer does not parse: "+err.Error()), Lost: true})
 			}
 			return err
 		}
@@ -675,7 +675,7 @@ func (p *Peer) onControl(h Header, body []byte) error {
 		}
 		b, err := json.Marshal(out)
 		if err != nil {
-			b, _ = json.Marshal(replyBody{&replyError{Reason: call.Fault, Message: err.Error()}})
+			b, _ = json.Marshal(replyBody{&replyError{Reason: helvetype.ReasonInternal, Message: err.Error()}})
 		}
 		p.reply(h.ID, b)
 	})

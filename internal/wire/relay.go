@@ -3,6 +3,7 @@ package wire
 import (
 	"errors"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -16,7 +17,7 @@ func (o *outflow) fail(err error) {
 	case errors.Is(err, errBacklog):
 		o.failed = errSlowReader
 	default:
-		o.failed = call.NewError(call.TooLarge, "an item of the stream is "+err.Error())
+		o.failed = call.NewError(helvetype.ReasonTooLarge, "an item of the stream is "+err.Error())
 	}
 }
 
@@ -87,7 +88,7 @@ func (in *Incoming) relayItems(frame []byte) {
 func (in *Incoming) Send(b *call.Batch, p call.Payload) *call.Error {
 	n, limit := call.ItemOverhead+len(p.Data), in.peer.maxOut()
 	if n > limit {
-		return call.NewError(call.TooLarge, "the answer is "+tooLarge(n, limit).Error())
+		return call.NewError(helvetype.ReasonTooLarge, "the answer is "+tooLarge(n, limit).Error())
 	}
 	o := in.out
 	o.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -52,10 +53,10 @@ type boundRoutes struct {
 // Bind makes a BoundRoute, which has no number yet. It fails if a name in the route is longer than any real name.
 func (p *Peer) Bind(r Route) (*BoundRoute, *call.Error) {
 	if len(r.Method) > maxMethod || !utf8.ValidString(r.Method) {
-		return nil, call.NewError(call.NoMethod, fmt.Sprintf("there is no method %s: a name is UTF-8, of at most %d bytes", call.Quoted(r.Method), maxMethod))
+		return nil, call.NewError(helvetype.ReasonNoMethod, fmt.Sprintf("there is no method %s: a name is UTF-8, of at most %d bytes", call.Quoted(r.Method), maxMethod))
 	}
 	if len(r.App) > call.MaxName || len(r.Deployment) > call.MaxName {
-		return nil, call.NewError(call.DeploymentUnavailable, fmt.Sprintf("there is no deployment %s in application %s: names have at most %d bytes",
+		return nil, call.NewError(helvetype.ReasonDeploymentUnavailable, fmt.Sprintf("there is no deployment %s in application %s: names have at most %d bytes",
 			call.Quoted(r.Deployment), call.Quoted(r.App), call.MaxName))
 	}
 	return &BoundRoute{peer: p, route: r}, nil
@@ -86,14 +87,14 @@ func (p *Peer) numberLocked(w *BoundRoute) *call.Result {
 	}
 	body, err := json.Marshal(w.route)
 	if err != nil { // cannot fail: the struct has only strings
-		return &call.Result{Err: call.NewError(call.Fault, err.Error())}
+		return &call.Result{Err: call.NewError(helvetype.ReasonInternal, err.Error())}
 	}
 	s := &p.boundRoutes
 	if used := len(s.numbered) - len(s.free); used >= max(s.keepUpTo, maxIdleRoutes) || s.bytes+len(body) > maxIdleRouteBytes {
 		s.releaseUnused()
 	}
 	if len(s.free) == 0 && len(s.numbered) == maxRoute || s.bytes+len(body) > maxRouteBytes {
-		return &call.Result{Err: call.NewError(call.Backpressure, fmt.Sprintf(
+		return &call.Result{Err: call.NewError(helvetype.ReasonBackpressure, fmt.Sprintf(
 			"calls to %d different methods are under way on one connection, more are not possible: call again when some have ended", len(s.numbered)-len(s.free)))}
 	}
 	number := uint32(len(s.numbered) + 1)
@@ -102,7 +103,7 @@ func (p *Peer) numberLocked(w *BoundRoute) *call.Result {
 	}
 	// The lock is held, so that no call on the route is written before its declaration.
 	if _, err := p.conn.Append(Header{Type: TypeRoute, ID: uint64(number)}, nil, body); err != nil {
-		return &call.Result{Err: call.NewError(call.ReplicaUnavailable, "the replica's process has ended"), NotStarted: true}
+		return &call.Result{Err: call.NewError(helvetype.ReasonReplicaUnavailable, "the replica's process has ended"), NotStarted: true}
 	}
 	if n := len(s.free); n > 0 {
 		s.free = s.free[:n-1]
@@ -143,14 +144,14 @@ func callError(err error) *call.Error {
 	if _, large := errors.AsType[*sizeError](err); large {
 		err = fmt.Errorf("the arguments are %w", err)
 	}
-	return call.NewError(call.TooLarge, err.Error())
+	return call.NewError(helvetype.ReasonTooLarge, err.Error())
 }
 
 // checkCallLocked checks that one more call may be in flight. If w is not nil it writes the number of the route into the
 // call's meta. The result is nil, or the failure of the call.
 func (p *Peer) checkCallLocked(w *BoundRoute, meta []byte) *call.Result {
 	if len(p.calls) >= p.maxCalls {
-		return &call.Result{Err: call.NewError(call.Backpressure, fmt.Sprintf(
+		return &call.Result{Err: call.NewError(helvetype.ReasonBackpressure, fmt.Sprintf(
 			"%d calls are under way on this connection, more are not possible: call again when some have ended", len(p.calls)))}
 	}
 	if w == nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 )
@@ -371,7 +372,7 @@ func Resolve(e *call.Encoded, lookup func(number uint64) (call.Payload, *call.Er
 		err = errTooMany
 	}
 	if err != nil && failure == nil {
-		failure = call.NewError(call.TooLarge, err.Error())
+		failure = call.NewError(helvetype.ReasonTooLarge, err.Error())
 	}
 	e.Release()
 	if failure != nil {
@@ -596,9 +597,9 @@ func (in *Incoming) completeInSegments(b *call.Batch, r call.Result, busy bool) 
 		}
 		e, known := errors.AsType[*call.Error](err)
 		if _, large := errors.AsType[*sizeError](err); large {
-			e = call.NewError(call.TooLarge, "the result is "+err.Error())
+			e = call.NewError(helvetype.ReasonTooLarge, "the result is "+err.Error())
 		} else if !known {
-			e = call.NewError(call.BadInput, err.Error())
+			e = call.NewError(helvetype.ReasonBadInput, err.Error())
 		}
 		h.Flags = FlagError
 		if _, err := p.conn.Append(h, make([]byte, endLen), codec.AppendError(nil, e)); err != nil {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -86,7 +87,7 @@ func (s *shelf) Keep(p call.Payload) (uint64, *call.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.full {
-		return 0, call.NewError(call.TooLarge, "no room")
+		return 0, call.NewError(helvetype.ReasonTooLarge, "no room")
 	}
 	s.last++
 	p.Keep()
@@ -105,7 +106,7 @@ func (s *shelf) look(n uint64) (call.Payload, *call.Error) {
 	defer s.mu.Unlock()
 	p, ok := s.results[n]
 	if !ok {
-		return p, call.NewError(call.Lost, "not kept")
+		return p, call.NewError(helvetype.ReasonDataLoss, "not kept")
 	}
 	p.Keep()
 	return p, nil
@@ -319,7 +320,7 @@ func TestReferences(t *testing.T) {
 		on.Slots[0].Payload = call.Payload{Codec: call.Raw, Parts: &call.Parts{Main: call.NewShared(newKept(p, 99, 1))}}
 		p.Start(nil, route, on, 0, lost)
 		<-lost.done
-		if lost.r.Err == nil || lost.r.Err.Reason != call.Lost {
+		if lost.r.Err == nil || lost.r.Err.Reason != helvetype.ReasonDataLoss {
 			t.Errorf("a result that nobody keeps: %+v", lost.r)
 		}
 	}
@@ -410,7 +411,7 @@ func TestSegmentViolations(t *testing.T) {
 				t.Fatal(err)
 			}
 			<-f.done
-			if err := <-ended; err == nil || f.r.Err == nil || f.r.Err.Reason != call.ReplicaDied {
+			if err := <-ended; err == nil || f.r.Err == nil || f.r.Err.Reason != helvetype.ReasonReplicaDied {
 				t.Errorf("it ended with %v, and the call with %+v", err, f.r)
 			}
 		})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 )
@@ -252,7 +253,7 @@ const failed call.Codec = 255
 func Answer(index int, r call.Result) call.Payload {
 	b := le.AppendUint32(nil, uint32(index))
 	if r.Err == nil && r.Parts != nil { // cannot happen: a worker knows that the call is a broadcast
-		r.Err = call.NewError(call.Fault, "the answer to a broadcast has buffers out of band")
+		r.Err = call.NewError(helvetype.ReasonInternal, "the answer to a broadcast has buffers out of band")
 	}
 	if r.Err != nil {
 		return call.Payload{Codec: call.Raw, Data: codec.AppendError(append(b, byte(failed)), r.Err)}

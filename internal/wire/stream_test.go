@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 )
 
@@ -165,7 +166,7 @@ func TestRelayedCredit(t *testing.T) {
 	to.expect(TypeItems, 0, 1)
 	write(t, source.small, items(1, "x"))
 	<-far.Done()
-	if _, body := to.expect(TypeEnd, FlagError, 1); !strings.Contains(string(body), string(call.ReplicaDied)) {
+	if _, body := to.expect(TypeEnd, FlagError, 1); !strings.Contains(string(body), string(helvetype.ReasonReplicaDied)) {
 		t.Errorf("%q", body)
 	}
 }
@@ -191,7 +192,7 @@ func TestStreamCancelled(t *testing.T) {
 		k.Items, k.Window = c, call.Room
 		id := p.Start(nil, 0, k, 0, f)
 		p.Cancel(nil, id)
-		if <-f.done; f.r.Err == nil || f.r.Err.Reason != call.Cancelled {
+		if <-f.done; f.r.Err == nil || f.r.Err.Reason != helvetype.ReasonCancelled {
 			t.Error(f.r)
 		}
 		<-ended

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 )
@@ -131,7 +132,7 @@ func TestCallFields(t *testing.T) {
 	p, _ := connect(t, &server{}, &server{call: func(b *call.Batch, in *Incoming) call.Canceler {
 		in.Keep()
 		got <- in
-		in.Complete(b, call.Result{Err: &call.Error{Reason: call.User, Code: call.NotFound, Message: "no such thing", Type: "T", Public: "p"}})
+		in.Complete(b, call.Result{Err: &call.Error{Reason: helvetype.ReasonUser, Code: helvetype.CodeNotFound, Message: "no such thing", Type: "T", Public: "p"}})
 		return nil
 	}})
 	route, err := p.Declare(Route{App: "a", Deployment: "d", Method: "m"})
@@ -159,7 +160,7 @@ func TestCallFields(t *testing.T) {
 		t.Errorf("slots %+v", slots)
 	}
 	<-f.done
-	if e := f.r.Err; e.Reason != call.User || e.Code != call.NotFound || e.Message != "no such thing" || e.Type != "T" || e.Public != "p" || !e.Remote {
+	if e := f.r.Err; e.Reason != helvetype.ReasonUser || e.Code != helvetype.CodeNotFound || e.Message != "no such thing" || e.Type != "T" || e.Public != "p" || !e.Remote {
 		t.Errorf("error %+v", e)
 	}
 }
@@ -182,7 +183,7 @@ func TestCancelReachesTheCall(t *testing.T) {
 	<-started
 	p.Cancel(nil, id)
 	<-f.done
-	if f.r.Err.Reason != call.Cancelled {
+	if f.r.Err.Reason != helvetype.ReasonCancelled {
 		t.Errorf("%v", f.r.Err)
 	}
 	p.Cancel(nil, id) // ids of a call that has ended, and of no call
@@ -211,7 +212,7 @@ func TestBrokenConnection(t *testing.T) {
 	<-p.Done()
 	<-first.done
 	<-second.done
-	if first.r.NotStarted || first.r.Err.Reason != call.ReplicaDied {
+	if first.r.NotStarted || first.r.Err.Reason != helvetype.ReasonReplicaDied {
 		t.Errorf("the written call: %+v", first.r)
 	}
 	if !second.r.NotStarted || second.r.Unsent == nil || string(second.r.Unsent.Body) != "not written" || second.r.Unsent.Slots != 1 {
@@ -273,7 +274,7 @@ func TestControl(t *testing.T) {
 			err := json.Unmarshal(body, &in)
 			return map[string]int{"n": 2 * in.N}, err
 		case "user":
-			return nil, &call.Error{Reason: call.User, Message: "no", Type: "ValueError", Traceback: "tb"}
+			return nil, &call.Error{Reason: helvetype.ReasonUser, Message: "no", Type: "ValueError", Traceback: "tb"}
 		}
 		return nil, nil
 	}})
@@ -487,7 +488,7 @@ func TestExamples(t *testing.T) {
 	frame := append(appendHeader(nil, Header{Body: 2, Meta: uint16(len(meta)), Type: TypeCall, ID: 1}), meta...)
 	frame = append(frame, "hi"...)
 	end := append(appendHeader(nil, Header{Body: 3, Meta: 2, Type: TypeEnd, ID: 1}), byte(call.Text), 0, 'h', 'i', '!')
-	envelope := codec.AppendError(nil, call.NewError(call.NoMethod, "none"))
+	envelope := codec.AppendError(nil, call.NewError(helvetype.ReasonNoMethod, "none"))
 	failed := append(appendHeader(nil, Header{Body: uint32(len(envelope)), Meta: 2, Type: TypeEnd, Flags: FlagError, ID: 1}), 0, 0)
 	failed = append(failed, envelope...)
 	for name, b := range map[string][]byte{"CALL": frame, "END": end, "END with an error": failed} {

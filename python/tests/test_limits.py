@@ -146,7 +146,7 @@ def test_a_wrong_route_prefix(prefix):
 
 @pytest.mark.parametrize("http", [
     {"port": math.inf}, {"port": "8000"}, {"port": True}, {"port": -1}, {"port": 65536}, {"port": 10**6000}, {"port": 8000.0},
-    {"host": None}, {"host": 7}, {"host": b"x"}, {"host": "\ud800"}, {"host": "a\0"}, "x", 7, True, [("port", 1)],
+    {"host": 7}, {"host": b"x"}, {"host": "\ud800"}, {"host": "a\0"}, "x", 7, True, [("port", 1)],
 ])
 def test_wrong_http_options(http):
     with pytest.raises((TypeError, ValueError), match="http_options: "):

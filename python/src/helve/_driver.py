@@ -49,6 +49,12 @@ def ensure(http: Optional[HTTPOptions]) -> "Driver":
         return _driver
 
 
+def options() -> HTTPOptions:
+    """The HTTP options of the node that runs, or of the next one."""
+    driver = _driver
+    return driver.http if driver is not None and driver.conn.lost is None else _http or HTTPOptions()
+
+
 def running() -> "Driver":
     driver = _driver
     if driver is None or driver.conn.lost is not None:
@@ -176,7 +182,7 @@ class Driver:
     def deploy(self, graph: Graph, route_prefix: Optional[str]) -> str:
         if not self.http_ready:
             try:
-                self.control("http", host=self.http.host, port=self.http.port)
+                self.control("http", **self.http.for_node())
             except RuntimeError as e:
                 raise RuntimeError(
                     f"HTTP on {self.http.host}:{self.http.port} is not possible: {e}; choose another with "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import signal
 import threading
@@ -29,7 +30,7 @@ def start(*, http_options: Union[None, dict, HTTPOptions] = None, **ignored: Any
     if http_options is not None:
         if not isinstance(http_options, HTTPOptions):
             raise TypeError(f"http_options: must be a dict or HTTPOptions, is {_limits.shown(http_options)}")
-        http_options = HTTPOptions(http_options.host, http_options.port)  # a copy with the present values, checked
+        http_options = dataclasses.replace(http_options)  # a copy with the present values, checked
     _driver.ensure(http_options)
 
 
@@ -55,7 +56,7 @@ def run(
     _outside("run")
     name, blocking = _limits.name("name", name), _limits.boolean("blocking", blocking)
     route_prefix = _prefix(route_prefix)
-    graph = Graph(target, name)
+    graph = Graph(target, name, _driver.options().middlewares)
     driver = _driver.ensure(None)
     served = route_prefix is not None and driver.http.port is not None
     warning = http_mistake(graph.ingress, graph.targets[graph.ingress]) if served else ""

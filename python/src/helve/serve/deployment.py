@@ -103,11 +103,13 @@ class Graph:
     applications.
     """
 
-    def __init__(self, app: Application, app_name: str):
+    def __init__(self, app: Application, app_name: str, middlewares: Optional[list] = None):
+        """middlewares are put around the application of the ingress."""
         if not isinstance(app, Application):
             hint = "; call .bind() on it" if isinstance(app, Deployment) else ""
             raise TypeError(f"serve.run takes an application, got {type(app).__name__}{hint}")
         self.app_name = app_name
+        self._middlewares = middlewares or []
         self.targets: dict[str, Callable] = {}
         self.code: dict[str, bytes] = {}  # pickles of (class, args, kwargs)
         self.deployments: list[dict] = []
@@ -130,7 +132,10 @@ class Graph:
             raise no_reconfigure(target, name)
         self.targets[name] = target
         uses: set[str] = set()
-        self.code[name] = self._pickle(name, (target, app._args, app._kwargs), uses)
+        code = (target, app._args, app._kwargs)
+        if self._middlewares and len(self.targets) == 1:  # the ingress comes first
+            code += (self._middlewares,)
+        self.code[name] = self._pickle(name, code, uses)
         self.deployments.append({
             "name": name, "class": f"{target.__module__}:{target.__qualname__}", "options": d._options, "uses": sorted(uses - {name}),
             "code_version": _code.version(target, d._source, app._args, app._kwargs, self._bound),

@@ -131,10 +131,11 @@ func (r *run) flags(c *cobra.Command) {
 
 func (r *run) command() *cobra.Command {
 	c := &cobra.Command{
-		Use: "run [application | exec:PATH#APPLICATION [-- argument...]]", Short: "Run an application until it is interrupted",
+		Use: "run [application | exec:PATH[#APPLICATION] [-- argument...]]", Short: "Run an application until it is interrupted",
 		Long: "Run an application of this executable in this process, or one of another executable in workers of that, until it is\n" +
-			"interrupted. Then SIGHUP changes an application of another executable to what lies at its path now, without losing a request; else it\n" +
-			"has the process drain, as SIGTERM and SIGINT do. A second SIGTERM or SIGINT, a second later or more, cuts off what is left.",
+			"interrupted. exec:PATH is the only application of the executable at PATH, and exec:PATH#APPLICATION names one of several.\n\n" +
+			"SIGTERM and SIGINT have the process drain. SIGHUP changes an application of another executable to what lies at its path now, without\n" +
+			"losing a request; without such an application it has the process drain too. A second SIGTERM or SIGINT, a second later or more, cuts off what is left.",
 		Args: func(c *cobra.Command, args []string) error {
 			own := args
 			if i := c.ArgsLenAtDash(); i >= 0 {

@@ -50,6 +50,7 @@ type Event struct {
 	Message string `json:"message,omitempty"`
 	// Inputs has the facts that the transition was decided from, for example {"ready": "1", "wanted": "2"}.
 	Inputs map[string]string `json:"inputs,omitempty"`
-	// Cause is the id of the event that led to this one. It is 0 if there is none.
+	// Cause is the id of the event that led to this one. It is 0 if there is none: for example, the end of a process is no consequence of
+	// another event.
 	Cause uint64 `json:"cause,omitempty"`
 }

@@ -39,10 +39,16 @@ func (c *Controller) publish() error {
 		}
 		method := e.host.Method(g.Ingress.Method)
 		kind := g.Ingress.Kind
-		if method.Stream {
+		switch {
+		case method.HTTP():
+			kind = spec.IngressHTTP
+		case method.Stream:
 			kind = spec.IngressStream
 		}
 		place := &call.Place{App: a.name, Deployment: d.name, Method: g.Ingress.Method, Prefix: c.set.Proxy.External(g.RoutePrefix), Home: a.current.def.Home}
+		if g.Ingress.Kind == spec.IngressHTTP {
+			place.Method = "ServeHTTP"
+		}
 		route := d.serving.Route(place, inputs[method.In], kind)
 		route.Prefix = g.RoutePrefix // the proxy matches paths without its root path
 		routes = append(routes, route)

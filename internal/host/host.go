@@ -53,9 +53,12 @@ type Host interface {
 
 // Method is a method of a deployment as an ingress calls it.
 type Method struct {
-	In     string // the kind of its input: "none", "string", "bytes", "json", or another that an ingress cannot send
+	In     string // the kind of its input: "none", "string", "bytes", "json", "request" or "asgi" ([Method.HTTP])
 	Stream bool   // a Python method gives a stream although the graph does not say so
 }
+
+// HTTP says that a method in Python answers requests by itself: it takes a Request, or is an ASGI application.
+func (m Method) HTTP() bool { return m.In == "request" || m.In == "asgi" }
 
 // Replica is a replica that was started. Its methods may be called from any goroutine.
 type Replica interface {

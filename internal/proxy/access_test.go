@@ -19,7 +19,7 @@ func TestAccessLog(t *testing.T) {
 	r, w := io.Pipe()
 	p := New(Settings{AccessLog: w})
 	handle := func(h http.HandlerFunc) func(context.Context, *call.Call, Serve) *call.Error {
-		return func(ctx context.Context, _ *call.Call, serve Serve) *call.Error { serve(ctx, h); return nil }
+		return func(ctx context.Context, _ *call.Call, serve Serve) *call.Error { serve(ctx, h, false); return nil }
 	}
 	if err := p.SetRoutes([]Route{
 		{Prefix: "/say", App: "say", In: InString, Call: func(context.Context, *call.Call) (call.Payload, *call.Error) {

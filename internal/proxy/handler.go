@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"io"
 	"net"
@@ -14,6 +15,13 @@ import (
 
 // handle lets a handler of the application answer a request.
 func (p *Proxy) handle(w http.ResponseWriter, r *http.Request, route *Route, c *call.Call) {
+	held := hold{memory: &p.memory, conn: clientOf(r)} // of its own: with a timeout the request may end before the handler
+	defer held.end()
+	body, e := p.firstBody(r, route, c, &held)
+	if e != nil {
+		p.fail(w, r, c, e)
+		return
+	}
 	a := &handlerWriter{ResponseWriter: w, client: clientOf(r), prefix: p.External(route.Prefix)}
 	aw := http.ResponseWriter(a)
 	if _, ok := w.(http.Hijacker); ok { // HTTP/2 has no hijacking, and handlers ask by a type assertion
@@ -32,10 +40,21 @@ func (p *Proxy) handle(w http.ResponseWriter, r *http.Request, route *Route, c *
 			p.answerExit(w, r, c)
 		}
 	}()
-	e := route.Handle(r.Context(), c, func(ctx context.Context, h http.Handler) {
+	e = route.Handle(r.Context(), c, func(ctx context.Context, h http.Handler, whole bool) {
 		a.ctx = ctx
 		defer a.handlerReturned()
-		h.ServeHTTP(aw, stripPrefix(route.Prefix, r.WithContext(ctx)))
+		in := r.WithContext(ctx)
+		if body != nil {
+			in.Body = body
+		}
+		defer removeForm(in)
+		if whole {
+			a.prefix = "/"
+			in = p.wholePath(in)
+		} else {
+			in = stripPrefix(route.Prefix, in)
+		}
+		h.ServeHTTP(aw, in)
 		a.rewriteLocations() // an answer without a body
 	})
 	returned = true
@@ -49,6 +68,60 @@ func (p *Proxy) handle(w http.ResponseWriter, r *http.Request, route *Route, c *
 			panic(http.ErrAbortHandler) // the client must not take the written part for the whole answer
 		}
 	}
+}
+
+// wholePath puts the root path of the proxy in front of the path again, as ASGI servers do.
+func (p *Proxy) wholePath(r *http.Request) *http.Request {
+	root := p.options.RootPath
+	if root == "" {
+		return r
+	}
+	r = rebased(r)
+	if r.URL.RawPath != "" {
+		r.URL.RawPath = (&url.URL{Path: root}).EscapedPath() + r.URL.RawPath
+	}
+	r.URL.Path = root + r.URL.Path
+	return r
+}
+
+// removeForm removes the files of a form that a handler has parsed. The server does that for the requests that it makes, and a handler gets
+// a copy.
+func removeForm(r *http.Request) {
+	if r.MultipartForm != nil {
+		r.MultipartForm.RemoveAll() //nolint:errcheck // nobody could do more
+	}
+}
+
+// readBody is a body that has been read.
+type readBody struct {
+	bytes.Reader
+	data []byte
+}
+
+// Close implements io.Closer.
+func (b *readBody) Close() error { return nil }
+
+// Bytes is the whole body.
+func (b *readBody) Bytes() []byte { return b.data }
+
+// firstBody reads a small body of a request that goes to another process, so that no slot is held while a slow client sends it. The result is nil
+// for other requests. For example, a client sends 10 KB at 1 KB/s: the call waits for a slot after ten seconds, and not before.
+func (p *Proxy) firstBody(r *http.Request, route *Route, c *call.Call, held *hold) (*readBody, *call.Error) {
+	if !route.ReadsFirst || r.ContentLength <= 0 || r.ContentLength > firstRead || len(r.Header["Expect"]) > 0 {
+		return nil, nil
+	}
+	if route.Refuses != nil {
+		if e := route.Refuses(c); e != nil {
+			return nil, e
+		}
+	}
+	data, e := p.body(r, nil, held)
+	if e != nil {
+		return nil, e
+	}
+	b := &readBody{data: data}
+	b.Reset(data)
+	return b, nil
 }
 
 // stripPrefix removes the application's prefix from the path of a request, which belongs to the caller.

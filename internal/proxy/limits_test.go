@@ -67,7 +67,7 @@ func streams(n, size int, pause time.Duration) Route {
 // handles is a handler.
 func handles(prefix string, f http.HandlerFunc) Route {
 	return Route{Prefix: prefix, App: "handler", Handle: func(ctx context.Context, _ *call.Call, serve Serve) *call.Error {
-		serve(ctx, f)
+		serve(ctx, f, false)
 		return nil
 	}}
 }

@@ -67,6 +67,8 @@ type Route struct {
 	// Handle is Call for an ingress that is an http.Handler: it calls serve once it has a replica. It passes
 	// http.ErrAbortHandler on.
 	Handle func(ctx context.Context, c *call.Call, serve Serve) *call.Error
+	// ReadsFirst says that Handle passes requests to other processes: a small body is read before Handle takes a slot.
+	ReadsFirst bool
 }
 
 // Item gets one item of a stream, on the goroutine of the request. The parameter more is true if the next item is
@@ -74,8 +76,9 @@ type Route struct {
 type Item func(p call.Payload, more bool) bool
 
 // Serve lets h answer the request. The parameter ctx is the call's context: its end closes a connection that was
-// taken over.
-type Serve func(ctx context.Context, h http.Handler)
+// taken over. With whole the path of the request has the prefix of the application, and redirects of h are not changed; otherwise the prefix is
+// taken off the path and put in front of redirects.
+type Serve func(ctx context.Context, h http.Handler, whole bool)
 
 // Settings are the parameters of [New].
 type Settings struct {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/exchange"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/spec"
@@ -25,7 +26,7 @@ func (d *Deployment) Route(place *call.Place, in proxy.InKind, kind spec.Ingress
 	}
 	switch kind {
 	case spec.IngressHTTP:
-		place.Method = "ServeHTTP"
+		r.ReadsFirst = !d.InProcess()
 		r.Handle = func(ctx context.Context, c *call.Call, serve proxy.Serve) *call.Error {
 			c.Info.Place = place
 			return d.Handle(ctx, c, serve)
@@ -227,11 +228,14 @@ func localInstance(r Replica) *instance.Instance {
 	return nil
 }
 
-// Handle waits for a slot and lets the replica, which is an http.Handler, serve.
+// Handle waits for a slot and lets the replica serve: an http.Handler in this process, or code in a worker, to which the request travels.
 func (d *Deployment) Handle(ctx context.Context, c *call.Call, serve proxy.Serve) (failure *call.Error) {
 	r, e := d.slot(ctx, c)
 	if e != nil {
 		return e
+	}
+	if t, ok := r.Transport().(*transport.Wire); ok {
+		return d.exchange(ctx, c, r, t.Python, serve)
 	}
 	c.Info.Replica = r.ID()
 	i := localInstance(r)
@@ -258,8 +262,50 @@ func (d *Deployment) Handle(ctx context.Context, c *call.Call, serve proxy.Serve
 		}
 	}()
 	x.Run(func() error {
-		serve(in, h)
+		serve(in, h, false)
 		return nil
 	})
 	return nil
+}
+
+// exchange has a replica in a worker answer a request: r, unless it is lost before the call has started. Replicas in Python get the whole path.
+func (d *Deployment) exchange(ctx context.Context, c *call.Call, r Replica, python bool, serve proxy.Serve) (failure *call.Error) {
+	ctx, done := untilDone(ctx, r)
+	var f *Flight // nil while this function has the slot
+	defer func() {
+		done()
+		if f == nil {
+			r.Gate().Release(nil)
+			return
+		}
+		cause := call.Cause(ctx)
+		if cause == nil {
+			cause = context.Canceled
+		}
+		f.Cancel(nil, cause) // nothing, if the replica has answered
+	}()
+	serve(ctx, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		kind := uint8(exchange.Request)
+		if python && exchange.IsWebSocket(req) {
+			if exchange.RefuseHandshake(w, req) {
+				return
+			}
+			kind = exchange.WebSocket
+		}
+		x, e := exchange.Prepare(c, kind, req)
+		if e != nil {
+			failure = e.At(&c.Info)
+			return
+		}
+		f = d.SubmitAssigned(r, c, x)
+		if kind == exchange.WebSocket {
+			e = exchange.ServeWebSocket(w, req, x, exchange.WebSocketLimits{})
+		} else {
+			e = x.Answer(w, req)
+		}
+		if e != nil {
+			failure = e.At(&c.Info)
+		}
+	}), python)
+	return failure
 }

@@ -1,0 +1,320 @@
+package exchange
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/call"
+)
+
+// uplink is the way of the parts of a request. A test opens the window, and reads the parts that were sent.
+type uplink struct {
+	asked chan struct{} // closed when the replica asks for the body
+	over  chan struct{}
+	sent  chan sentPartOf
+}
+
+type sentPartOf struct {
+	kind Kind
+	data string
+}
+
+func newUplink() *uplink {
+	return &uplink{make(chan struct{}), make(chan struct{}), make(chan sentPartOf, 100)}
+}
+
+func (u *uplink) Part(ctx context.Context, kind call.Codec, data []byte, _ bool) error {
+	select {
+	case u.sent <- sentPartOf{Kind(kind), string(data)}:
+		return nil
+	case <-u.over:
+		return errors.New("over")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (u *uplink) Wanted(ctx context.Context) error {
+	select {
+	case <-u.asked:
+		return nil
+	case <-u.over:
+		return errors.New("over")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+type credits struct {
+	mu  sync.Mutex
+	sum call.Window
+}
+
+func (c *credits) Credit(_ *call.Batch, w call.Window) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sum.Items += w.Items
+	c.sum.Bytes += w.Bytes
+}
+
+// replica plays the worker's side of one exchange.
+type replica struct {
+	t    *testing.T
+	x    *Call
+	call *call.Call
+	credits
+}
+
+func (r *replica) send(parts ...sentPartOf) {
+	var frame []byte
+	for _, p := range parts {
+		frame = call.AppendItem(frame, call.Payload{Codec: call.Codec(p.kind), Data: []byte(p.data)})
+	}
+	r.x.Frame(nil, r, frame)
+}
+
+func (r *replica) end(e *call.Error) { r.x.Complete(nil, call.Result{Err: e}) }
+
+// answered serves requests with exchanges that play runs. The errors of Answer come out of failures.
+func answered(t *testing.T, play func(r *replica)) (url string, failures chan *call.Error) {
+	t.Helper()
+	failures = make(chan *call.Error, 10)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		r := &replica{t: t, call: &call.Call{}}
+		var e *call.Error
+		if r.x, e = Prepare(r.call, Request, req); e != nil {
+			t.Error(e)
+			return
+		}
+		played := make(chan struct{})
+		go func() {
+			defer close(played)
+			play(r)
+		}()
+		defer func() {
+			<-played
+			if v := recover(); v != nil {
+				failures <- nil
+				panic(v)
+			}
+		}()
+		e = r.x.Answer(w, req)
+		failures <- e
+		if e != nil && w.Header().Get("Begun") == "" {
+			http.Error(w, e.Message, http.StatusInternalServerError)
+		} else if e != nil {
+			panic(http.ErrAbortHandler)
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s.URL, failures
+}
+
+func headOf(status int, fields ...string) sentPartOf {
+	b, start := AppendHead(nil, status)
+	for i := 0; i < len(fields); i += 2 {
+		b = AppendField(b, start, fields[i], fields[i+1])
+	}
+	return sentPartOf{Head, string(b)}
+}
+
+// TestAnswer: the parts of a replica become the answer.
+func TestAnswer(t *testing.T) {
+	t.Parallel()
+	died := call.NewError(helvetype.ReasonReplicaDied, "the replica died")
+	for name, test := range map[string]struct {
+		play    func(r *replica)
+		want    string // status, body
+		headers string // of the answer
+		failure string
+		broken  bool // the client sees no complete answer
+	}{
+		"at once": {play: func(r *replica) {
+			r.send(headOf(200, "content-type", "text/x"), sentPartOf{Body, "hello"})
+			r.end(nil)
+		}, want: "200 hello", headers: "Content-Type: text/x"},
+		"only a head": {play: func(r *replica) { r.send(headOf(204)); r.end(nil) }, want: "204 "},
+		"cookies": {play: func(r *replica) {
+			r.send(headOf(418, "set-cookie", "a=1", "set-cookie", "b=2", "X-ODD", "1"), sentPartOf{Body, "x"})
+			r.end(nil)
+		}, want: "418 x", headers: "Set-Cookie: a=1,b=2"},
+		"no type is guessed": {play: func(r *replica) { r.send(headOf(200), sentPartOf{Body, "<html>"}); r.end(nil) }, want: "200 <html>", headers: "Content-Type: "},
+		"trailers": {play: func(r *replica) {
+			r.send(headOf(200, "trailer", "X-Sum"), sentPartOf{Body, "x"}, sentPartOf{Trailers, "x-sum\x007"})
+			r.end(nil)
+		}, want: "200 x", headers: "trailer X-Sum: 7"},
+		"error before the head": {play: func(r *replica) { r.end(died) }, want: "500 the replica died\n", failure: "the replica died"},
+		"error after the head": {play: func(r *replica) {
+			r.send(headOf(200, "begun", "1"), sentPartOf{Body, "x"})
+			r.end(died)
+		}, failure: "the replica died", broken: true},
+		"broken off":     {play: func(r *replica) { r.send(headOf(200), sentPartOf{Broken, "\x00\x00"}); r.end(nil) }, broken: true},
+		"no head":        {play: func(r *replica) { r.end(nil) }, want: "500 the replica has not answered the request\n", failure: "has not answered"},
+		"body before":    {play: func(r *replica) { r.send(sentPartOf{Body, "x"}); r.end(nil) }, want: "500 the replica has sent a part of the kind 34 before the head of its answer\n", failure: "kind 34 before"},
+		"two heads":      {play: func(r *replica) { r.send(headOf(200, "begun", "1"), headOf(200)); r.end(nil) }, failure: "two heads", broken: true},
+		"malformed head": {play: func(r *replica) { r.send(sentPartOf{Head, "\x01\x00"}); r.end(nil) }, want: "500 the replica has sent a malformed head: a head with the status 1\n", failure: "malformed head"},
+		"a message":      {play: func(r *replica) { r.send(headOf(200, "begun", "1"), sentPartOf{Text, "x"}); r.end(nil) }, failure: "kind 41 as an answer", broken: true},
+		"over its length": {play: func(r *replica) {
+			r.send(headOf(200, "begun", "1", "content-length", "1"), sentPartOf{Body, "xy"})
+			r.end(nil)
+		}, failure: "longer than its Content-Length", broken: true},
+		"under its length":  {play: func(r *replica) { r.send(headOf(200, "content-length", "3"), sentPartOf{Body, "xy"}); r.end(nil) }, broken: true},
+		"a body of a 304":   {play: func(r *replica) { r.send(headOf(304), sentPartOf{Body, "xy"}); r.end(nil) }, want: "304 "},
+		"malformed trailer": {play: func(r *replica) { r.send(headOf(200, "begun", "1"), sentPartOf{Trailers, "x"}); r.end(nil) }, failure: "malformed trailers", broken: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url, failures := answered(t, test.play)
+			res, err := http.Get(url)
+			var body []byte
+			if err == nil {
+				body, err = io.ReadAll(res.Body)
+				res.Body.Close()
+			}
+			if e := <-failures; (e == nil) != (test.failure == "") || e != nil && !strings.Contains(e.Message, test.failure) {
+				t.Errorf("the error is %v", e)
+			}
+			if test.broken {
+				if err == nil {
+					t.Errorf("the answer looks complete: %s %q", res.Status, body)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := fmt.Sprintf("%d %s", res.StatusCode, body); got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+			if name, value, ok := strings.Cut(test.headers, ": "); ok {
+				of := res.Header
+				if rest, trailer := strings.CutPrefix(name, "trailer "); trailer {
+					name, of = rest, res.Trailer
+				}
+				if got := strings.Join(of.Values(name), ","); got != value {
+					t.Errorf("%s is %q, want %q", name, got, value)
+				}
+			}
+			if test.want == "200 hello" && res.ContentLength != 5 {
+				t.Errorf("the length is %d", res.ContentLength)
+			}
+		})
+	}
+}
+
+// TestBodyIsReadWhenWanted: the node reads nothing of a body, and answers no Expect, before the replica asks for it.
+func TestBodyIsReadWhenWanted(t *testing.T) {
+	t.Parallel()
+	up := newUplink()
+	play := make(chan *replica, 1)
+	release := make(chan struct{})
+	url, failures := answered(t, func(r *replica) {
+		r.x.Begin(up)
+		play <- r
+		<-release
+	})
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n") //nolint:errcheck // the answer tells
+	in := bufio.NewReader(conn)
+	r := <-play
+	if x := r.call.Exchange; !x.More || len(r.call.Slots) != 1 {
+		t.Errorf("%+v, %d arguments", x, len(r.call.Slots))
+	}
+	h, err := ParseRequestHead(r.call.Slots[0].Data)
+	if fields := strings.Join(h.Fields, "|"); err != nil || h.Method != "POST" || h.RawPath != "/" || h.ClientHost != "127.0.0.1" ||
+		!strings.HasPrefix(fields, "host|x|") || !strings.Contains(fields, "|transfer-encoding|chunked|trailer|X-Sum") {
+		t.Errorf("%+v, %v", h, err)
+	}
+	close(up.asked)
+	if line, err := in.ReadString('\n'); !strings.HasPrefix(line, "HTTP/1.1 100") || err != nil {
+		t.Fatalf("%q, %v", line, err)
+	}
+	if line, err := in.ReadString('\n'); line != "\r\n" || err != nil {
+		t.Fatalf("%q, %v", line, err)
+	}
+	io.WriteString(conn, "5\r\nhello\r\n0\r\nX-Sum: 7\r\n\r\n") //nolint:errcheck // as above
+	for _, want := range []sentPartOf{{Body, "hello"}, {Trailers, "x-sum\x007"}, {Last, ""}} {
+		if got := <-up.sent; got != want {
+			t.Errorf("sent %v %q, want %v %q", got.kind, got.data, want.kind, want.data)
+		}
+	}
+	r.send(headOf(200))
+	r.end(nil)
+	close(release)
+	if e := <-failures; e != nil {
+		t.Error(e)
+	}
+	if line, err := in.ReadString('\n'); !strings.HasPrefix(line, "HTTP/1.1 200") || err != nil {
+		t.Fatalf("%q, %v", line, err)
+	}
+}
+
+// TestBodyBeginsAnew: a call that is made anew at another replica sends the body there, all of it.
+func TestBodyBeginsAnew(t *testing.T) {
+	t.Parallel()
+	lost, next := newUplink(), newUplink()
+	url, failures := answered(t, func(r *replica) {
+		r.x.Begin(lost)
+		close(lost.over)
+		r.x.Begin(next)
+		close(next.asked)
+		if got := <-next.sent; got != (sentPartOf{Body, "body"}) {
+			r.t.Errorf("sent %v", got)
+		}
+		r.send(headOf(200))
+		r.end(nil)
+	})
+	res, err := http.Post(url, "", io.MultiReader(strings.NewReader("body")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if e := <-failures; e != nil || res.StatusCode != 200 || len(lost.sent) > 0 {
+		t.Error(e, res.Status, len(lost.sent))
+	}
+}
+
+// TestCredit: the replica gets credit for the parts that the client has taken, in halves of the window.
+func TestCredit(t *testing.T) {
+	t.Parallel()
+	part := sentPartOf{Body, strings.Repeat("x", 32<<10)}
+	got := make(chan call.Window, 1)
+	url, failures := answered(t, func(r *replica) {
+		r.send(headOf(200))
+		for range 32 {
+			r.send(part)
+		}
+		r.end(nil)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		got <- r.sum
+	})
+	res, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if n, err := io.Copy(io.Discard, res.Body); n != 1<<20 || err != nil {
+		t.Error(n, err)
+	}
+	if e := <-failures; e != nil {
+		t.Error(e)
+	}
+	if w := <-got; w.Bytes > 1<<20 {
+		t.Errorf("credit for %d bytes", w.Bytes)
+	}
+}

@@ -1,0 +1,181 @@
+package exchange
+
+import (
+	"context"
+	"io"
+	"sync"
+
+	"github.com/helve-serve/helve/internal/call"
+)
+
+// inbox has the parts that have come for one side of an exchange. The reader of the connection puts frames in ([inbox.Frame]), and one
+// goroutine takes parts out ([inbox.Receive]). The window bounds what is in it: Receive gives credit for the parts that its caller is
+// done with, in halves of the window.
+type inbox struct {
+	wake chan struct{} // of one: there is something to take
+
+	mu     sync.Mutex
+	frames []*buffer
+	from   call.Source // gets the credit
+	ended  bool
+	err    error // of the end; io.EOF without an error
+
+	// The fields below belong to the goroutine that receives.
+	rest  []byte  // the parts of the current frame that were not taken
+	frame *buffer // the current frame
+	taken call.Window
+	last  int // bytes of the part that was taken last; -1 for none
+}
+
+func (q *inbox) init() { q.wake, q.last = make(chan struct{}, 1), -1 }
+
+// buffer holds one frame. Those of up to frameSize come from a pool, so that a long body makes no garbage.
+type buffer struct {
+	data   []byte
+	pooled bool
+}
+
+// frameSize is the largest frame of parts that a pooled buffer holds.
+const frameSize = 32<<10 + 64
+
+// smallFrame is the size up to which a frame has memory of its own, because most exchanges have one small frame.
+const smallFrame = 2 << 10
+
+var buffers = sync.Pool{New: func() any { return &buffer{make([]byte, 0, frameSize), true} }} //nolint:gochecknoglobals // a pool of buffers is not state
+
+// bufferOf returns a buffer with a copy of a frame, or with the frame itself if that has memory of its own.
+func bufferOf(frame []byte) *buffer {
+	switch {
+	case len(frame) > call.GivenAway:
+		return &buffer{data: frame}
+	case len(frame) <= smallFrame:
+		return &buffer{data: append([]byte(nil), frame...)}
+	}
+	b := buffers.Get().(*buffer) //nolint:forcetypeassert // the pool has nothing else
+	b.data = append(b.data[:0], frame...)
+	return b
+}
+
+func (b *buffer) free() {
+	if b != nil && b.pooled {
+		buffers.Put(b)
+	}
+}
+
+// Item implements call.Items. No part comes from a method in this process.
+func (q *inbox) Item(context.Context, call.Payload) bool { return false }
+
+// Frame implements call.Items. The receiver is woken when the reader has handed over all frames of one read, so that an answer that came in
+// one write is taken as one.
+func (q *inbox) Frame(b *call.Batch, from call.Source, frame []byte) {
+	q.mu.Lock()
+	q.frames = append(q.frames, bufferOf(frame))
+	q.from = from
+	q.mu.Unlock()
+	b.Touch(q)
+}
+
+// end puts the end behind the frames that have come. err is nil for an end without an error.
+func (q *inbox) end(b *call.Batch, err error) {
+	q.mu.Lock()
+	if !q.ended {
+		q.ended, q.err = true, io.EOF
+		if err != nil {
+			q.err = err
+		}
+	}
+	q.mu.Unlock()
+	b.Touch(q)
+}
+
+// Flush wakes the receiver. It implements call.Flusher.
+func (q *inbox) Flush() { signal(q.wake) }
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Receive implements [Stream].
+func (q *inbox) Receive(ctx context.Context) (kind Kind, data []byte, more bool, err error) {
+	q.credit()
+	for {
+		if len(q.rest) > 0 {
+			p, rest, ok := call.NextItem(q.rest) // the connection has looked through the frame
+			if !ok {
+				return 0, nil, false, io.ErrUnexpectedEOF
+			}
+			q.rest, q.last = rest, len(p.Data)
+			return Kind(p.Codec), p.Data, len(rest) > 0 || q.more(), nil
+		}
+		q.frame.free()
+		q.frame = nil
+		q.mu.Lock()
+		switch {
+		case len(q.frames) > 0:
+			q.frame = q.frames[0]
+			q.rest = q.frame.data
+			q.frames[0] = nil
+			if q.frames = q.frames[1:]; len(q.frames) == 0 {
+				q.frames = nil
+			}
+			q.mu.Unlock()
+			continue
+		case q.ended:
+			err = q.err
+		}
+		q.mu.Unlock()
+		if err != nil {
+			return 0, nil, true, err
+		}
+		select {
+		case <-q.wake:
+		case <-ctx.Done():
+			return 0, nil, false, call.FromContext(ctx)
+		}
+	}
+}
+
+// more says that a frame or the end is there.
+func (q *inbox) more() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.frames) > 0 || q.ended
+}
+
+// complete says that nothing but an end without an error follows the part that was taken last.
+func (q *inbox) complete() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.rest) == 0 && len(q.frames) == 0 && q.ended && q.err == io.EOF //nolint:errorlint // set by end
+}
+
+// over says that the end has come.
+func (q *inbox) over() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.ended
+}
+
+// credit counts the part that was taken last, and gives credit when that is half of the window.
+func (q *inbox) credit() {
+	if q.last < 0 {
+		return
+	}
+	q.taken.Items++
+	q.taken.Bytes += uint32(q.last)
+	q.last = -1
+	if q.taken.Items < call.Room.Items/2 && q.taken.Bytes < call.Room.Bytes/2 {
+		return
+	}
+	q.mu.Lock()
+	from := q.from
+	ended := q.ended
+	q.mu.Unlock()
+	if !ended {
+		from.Credit(nil, q.taken)
+	}
+	q.taken = call.Window{}
+}

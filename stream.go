@@ -389,7 +389,7 @@ func (b *stream[In, Out]) run(caller context.Context, f *flow[Out], in In, slot 
 	ctx.Init(caller, &f.Call, deadline)
 	f.Carry(client.MethodContext{Context: ctx})
 	go func() {
-		x := instance.Execution{Of: rep, Call: &f.Call, Caller: caller}
+		x := instance.Execution{Of: rep, Call: &f.Call, Caller: caller, Streams: true}
 		defer func() {
 			ctx.End()
 			slot.Gate().Release(nil)

@@ -22,7 +22,7 @@ type Running struct {
 // RunningPlace is the place of a call in a [Running].
 type RunningPlace struct {
 	info  atomic.Pointer[Info]
-	since atomic.Int64
+	since atomic.Int64 // by [Now]; the lowest bit is set for a call that streams
 }
 
 // runningTable has the places of the calls that found none in the table before.
@@ -36,8 +36,13 @@ const (
 	runningPlacesMax = 1 << 16 // of one table
 )
 
-// Enter gives the place of the call, which goes back with [RunningPlace.Leave]. now is the time by [Now].
-func (r *Running) Enter(i *Info, now int64) *RunningPlace {
+// Enter gives the place of the call, which goes back with [RunningPlace.Leave]. now is the time by [Now]; streams says that the call may last long
+// and do nothing, as a stream or a connection.
+func (r *Running) Enter(i *Info, now int64, streams bool) *RunningPlace {
+	now &^= 1
+	if streams {
+		now |= 1
+	}
 	if p := enter(r.first[:], i.Call, i, now); p != nil {
 		return p
 	}
@@ -83,6 +88,7 @@ type RunningCall struct {
 	Call, Parent uint64
 	Place        *Place
 	Since        int64 // by [Now]
+	Streams      bool  // a stream or a connection
 }
 
 // List copies the calls.
@@ -98,7 +104,7 @@ func list(calls []RunningCall, places []RunningPlace) []RunningCall {
 	for at := range places {
 		since := places[at].since.Load()
 		if i := places[at].info.Load(); i != nil {
-			calls = append(calls, RunningCall{i.Request, i.Call, i.Parent, i.Place, since})
+			calls = append(calls, RunningCall{i.Request, i.Call, i.Parent, i.Place, since, since&1 != 0})
 		}
 	}
 	return calls

@@ -202,3 +202,15 @@ func (a *application) factsLocked() states.ApplicationFacts {
 	}
 	return f
 }
+
+// noteStarving records that calls wait while streams and connections hold all slots. The state of the deployment stays.
+func (d *deployment) noteStarving(text string) {
+	c := d.app.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	state := string(d.shown.state)
+	c.set.Events.Emit(helvetype.Event{
+		Object: helvetype.Object{Kind: helvetype.KindDeployment, App: d.app.name, Deployment: d.name},
+		From:   state, To: state, Reason: "slots_held", Message: text,
+	})
+}

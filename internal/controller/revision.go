@@ -143,6 +143,7 @@ func (a *application) newDeploymentLocked(name string) *deployment {
 		}
 		return nil
 	}
+	d.serving.Starving = d.noteStarving
 	a.deployments[name] = d
 	d.moveLocked(states.Deploy, states.Facts{}, 0)
 	return d

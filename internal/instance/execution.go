@@ -25,10 +25,11 @@ import (
 // A pair of functions, one before the code and one deferred, was tried before: each of seven places then had the rules of panics,
 // streams and late calls written out again.
 type Execution struct {
-	Of     *Instance       // its counts; nil for code that is no call, such as a constructor
-	Call   *call.Info      // for lists of running calls; nil for a run that they leave out
-	Caller context.Context // when it has ended, the failure is its cause; nil for none
-	Inline bool            // the code runs on its caller's goroutine, so that it keeps the caller waiting until it returns
+	Of      *Instance       // its counts; nil for code that is no call, such as a constructor
+	Call    *call.Info      // for lists of running calls; nil for a run that they leave out
+	Caller  context.Context // when it has ended, the failure is its cause; nil for none
+	Streams bool            // the code is a stream or serves a connection
+	Inline  bool            // the code runs on its caller's goroutine, so that it keeps the caller waiting until it returns
 
 	// Outside is set while a stream is suspended in the body of its caller's loop. A panic then passes through to the caller, whose
 	// it is.
@@ -55,7 +56,7 @@ func (x *Execution) Run(f func() error) {
 		x.Of.calls.Begin()
 		entered = call.Now()
 		if x.Call != nil {
-			place = x.Of.running.Enter(x.Call, entered)
+			place = x.Of.running.Enter(x.Call, entered, x.Streams)
 		}
 	}
 	returned := false

@@ -323,7 +323,7 @@ func UserError(err error) *call.Error {
 // RunStream executes a method that streams and passes its items to item, until that returns false. It returns how the
 // stream ended; breaking off is no error.
 func (i *Instance) RunStream(ctx context.Context, m *Method, in any, item func(any) bool) *call.Error {
-	x := Execution{Of: i, Call: call.InfoFrom(ctx), Caller: ctx}
+	x := Execution{Of: i, Call: call.InfoFrom(ctx), Caller: ctx, Streams: true}
 	x.Run(func() error {
 		for v, err := range m.Stream(ctx, i.Value, in) {
 			if ctx.Err() != nil {

@@ -117,7 +117,7 @@ func (e *ControlCall) start(b *call.Batch) {
 		return
 	}
 	e.started = true
-	e.sent = e.to.base().begin(e.to, &e.call.Info)
+	e.sent = e.to.base().begin(e.to, e.call)
 	h := e.to.Transport().Start(b, e.call, e)
 	l.mu.Lock()
 	e.handle = h

@@ -41,10 +41,13 @@ type Deployment struct {
 	Why       func() string      // why there is no replica; "" if it is not known
 	UsesMore  func(name string)  // a replica asked for a handle to another deployment
 	Successor func() *Deployment // the deployment of the same name that is there now, if there is another
+	Starving  func(text string)  // calls wait while streams and connections hold all slots
 
 	log   *slog.Logger
 	state atomic.Pointer[State]
 	down  atomic.Pointer[call.Error] // why calls are refused
+
+	watching atomic.Bool // a timer looks at the queue (starve.go)
 
 	updating sync.Mutex // one Router.Update at a time
 }
@@ -144,6 +147,7 @@ func (d *Deployment) Submit(b *call.Batch, c *call.Call, sink call.Sink) *Flight
 		AttachInput(&c.Info, c)
 	}
 	d.Router.Submit(b, &f.ticket, c.Origin, &c.Info, f)
+	d.watchQueue()
 	if c.Info.Above != nil {
 		f.suspect(b)
 	}
@@ -186,6 +190,7 @@ func (d *Deployment) Acquire(ctx context.Context, c *call.Info, origin string) (
 	}
 	a := &acquiring{got: make(chan acquired, 1)}
 	d.Router.Submit(nil, &a.ticket, origin, c, a)
+	d.watchQueue()
 	var r acquired
 	select {
 	case r = <-a.got:
@@ -271,6 +276,7 @@ func (d *Deployment) relay(b *call.Batch, s *Caller, in *wire.Incoming) call.Can
 	f.keep()
 	in.Info.Above = ancestors(&in.Call)
 	d.Router.Submit(b, &f.ticket, in.Origin, &in.Info, f)
+	d.watchQueue()
 	f.leave()
 	if in.Info.Above != nil {
 		f.suspect(b)

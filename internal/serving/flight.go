@@ -74,7 +74,7 @@ func (f *Flight) Assigned(b *call.Batch, got router.Replica) {
 	if f.in != nil && (r.Transport().Keeps() || f.repeatable()) {
 		f.keep()
 	}
-	f.sent = r.base().begin(r, &f.call.Info) // before Start, whose end may come first
+	f.sent = r.base().begin(r, f.call) // before Start, whose end may come first
 	h := r.Transport().Start(b, f.call, f)
 	f.mu.Lock()
 	cancelled := f.cancelled

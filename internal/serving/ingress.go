@@ -249,7 +249,7 @@ func (d *Deployment) Handle(ctx context.Context, c *call.Call, serve proxy.Serve
 	}
 	ctx, done := untilDone(ctx, r)
 	in := &call.Inline{Caller: ctx, Info: c.Info}
-	x := instance.Execution{Of: i, Call: &in.Info}
+	x := instance.Execution{Of: i, Call: &in.Info, Streams: true}
 	defer func() {
 		in.End()
 		done()

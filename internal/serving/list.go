@@ -60,10 +60,7 @@ func (d *Deployment) Calls(replicas []Replica, limit int) (calls []helvetype.Cal
 			broadcasts = 1
 		}
 		control.mu.Unlock()
-		running := r.base().running.List()
-		if i := r.Instance(); i != nil {
-			running = append(running, i.Running()...)
-		}
+		running := runningAt(r)
 		for _, k := range running {
 			c := l.call(k.Request, k.Call, k.Parent, k.Place, k.Since)
 			c.State, c.Replica = helvetype.CallRunning, r.ID()

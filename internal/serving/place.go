@@ -47,6 +47,7 @@ func (p *Place) Enter(origin string) {
 		return
 	}
 	p.dep.Router.Submit(nil, &p.ticket, origin, p.info, p)
+	p.dep.watchQueue()
 	p.mu.Lock()
 	left, info := p.left, call.Info{}
 	if !left {

@@ -147,13 +147,13 @@ type attempt struct {
 }
 
 // begin counts a call that is about to be sent to the replica.
-func (b *Base) begin(r Replica, i *call.Info) attempt {
+func (b *Base) begin(r Replica, c *call.Call) attempt {
 	if Local(r) {
 		return attempt{}
 	}
 	b.calls.Begin()
 	now := call.Now()
-	return attempt{now, b.running.Enter(i, now)}
+	return attempt{now, b.running.Enter(&c.Info, now, c.Items != nil)}
 }
 
 // count counts the end of an attempt.

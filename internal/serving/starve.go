@@ -1,0 +1,81 @@
+package serving
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/helve-serve/helve/internal/call"
+)
+
+// Calls starve when streams and connections, which may last for hours, hold every slot. For example, a chat with max_ongoing_requests 5 has
+// five open WebSockets: the sixth client waits until one of them leaves, and nothing has failed. So a deployment with such calls says which
+// option to raise.
+const (
+	starveTime  = time.Second // for which calls must have waited, and all slots must have been held
+	starveAgain = time.Minute // the time between two warnings of one deployment
+)
+
+// watchQueue begins to watch the queue, if a call waits and nothing watches it. It is called when a call has been submitted.
+func (d *Deployment) watchQueue() {
+	if !d.watching.Load() && d.Router.Queued() > 0 && d.watching.CompareAndSwap(false, true) {
+		time.AfterFunc(starveTime, d.lookAtQueue)
+	}
+}
+
+// lookAtQueue warns if calls starve. It looks again as long as a call waits.
+func (d *Deployment) lookAtQueue() {
+	queued := d.Router.Queued()
+	if queued == 0 {
+		d.watching.Store(false)
+		d.watchQueue() // for a call that came meanwhile
+		return
+	}
+	next := starveTime
+	if slots := d.slotsOfStreams(); slots > 0 {
+		waiting, _ := d.Router.Waiting(1)
+		if len(waiting) > 0 {
+			if age := time.Duration(call.Now() - waiting[0].Since); age < starveTime {
+				next = max(starveTime-age, time.Millisecond)
+			} else {
+				next = starveAgain
+				text := fmt.Sprintf("all %d slots (max_ongoing_requests) have been held by streams or connections for more than %s, with %s waiting: raise max_ongoing_requests",
+					slots, starveTime, calls(queued))
+				d.log.Warn("deployment "+d.Name+": "+text, "app", d.App, "deployment", d.Name, "slots", slots, "waiting", queued)
+				if d.Starving != nil {
+					d.Starving(text)
+				}
+			}
+		}
+	}
+	time.AfterFunc(next, d.lookAtQueue)
+}
+
+// slotsOfStreams is the number of slots of all replicas, if streams and connections have held each of them for some time; else 0. A slot of
+// any other call makes it 0: it becomes free soon, or the method is slow, which is another trouble.
+func (d *Deployment) slotsOfStreams() (slots int) {
+	since := call.Now() - int64(starveTime)
+	for _, routed := range d.Router.Replicas() {
+		r := replicaOf(routed)
+		held := 0
+		for _, c := range runningAt(r) {
+			if c.Streams && c.Since <= since {
+				held++
+			}
+		}
+		most := r.base().gate.Max()
+		if held < most {
+			return 0
+		}
+		slots += most
+	}
+	return slots
+}
+
+// runningAt lists the calls that run at a replica.
+func runningAt(r Replica) []call.RunningCall {
+	running := r.base().running.List()
+	if i := localInstance(r); i != nil {
+		running = append(running, i.Running()...)
+	}
+	return running
+}

@@ -1,0 +1,108 @@
+package serving
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/router"
+)
+
+// TestStarving: calls that have waited for a second behind streams are reported, with the option to raise, once a minute.
+func TestStarving(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name    string
+		streams []bool // of the calls that hold the slots
+		age     time.Duration
+		want    int // warnings in the first two and a half minutes
+	}{
+		{"streams hold all slots", []bool{true, true}, time.Hour, 3},
+		{"streams that are new when the call comes", []bool{true, true}, 0, 3},
+		{"another call has one of the slots", []bool{true, false}, time.Hour, 0},
+		{"a slot is free", []bool{true}, time.Hour, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var log bytes.Buffer
+				d := New(slog.New(slog.NewTextHandler(&log, nil)), "node", "app", "Chat")
+				noted := 0
+				d.Starving = func(string) { noted++ }
+				r := &fakeReplica{}
+				r.Init(t.Context(), "Chat#1", "node", 2)
+				d.Router.Update(nil, []router.Replica{r})
+				at := &call.Place{App: "app", Deployment: "Chat", Method: "M"}
+				for _, streams := range test.streams {
+					r.gate.TryAcquire()
+					r.running.Enter(&call.Info{Place: at}, call.Now(), streams)
+				}
+				time.Sleep(test.age)
+				var ends []string
+				for range 3 { // one more than there are free slots, if there is one
+					d.NewPlace(&call.Info{Place: at}, &placed{name: "x", all: &ends}).Enter("one")
+				}
+				time.Sleep(999 * time.Millisecond)
+				synctest.Wait()
+				if noted > 0 {
+					t.Error("warned too early")
+				}
+				time.Sleep(150 * time.Second)
+				synctest.Wait()
+				if got := strings.Count(log.String(), "level=WARN"); got != test.want || noted != test.want {
+					t.Errorf("%d warnings and %d events, want %d:\n%s", got, noted, test.want, &log)
+				}
+				if text := "deployment Chat: all 2 slots (max_ongoing_requests) have been held by streams or connections for more than 1s, with 3 calls waiting: raise max_ongoing_requests"; test.want > 0 && !strings.Contains(log.String(), text) {
+					t.Errorf("the log has no %q:\n%s", text, &log)
+				}
+				for r.gate.Load() > 0 { // the timer looks until no call waits
+					r.Gate().Release(nil)
+				}
+			})
+		})
+	}
+}
+
+// TestStarvingEnds: the queue is not watched when no call waits, and is watched again for the next call.
+func TestStarvingEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := New(slog.New(slog.DiscardHandler), "node", "app", "Chat")
+		noted := 0
+		d.Starving = func(string) { noted++ }
+		r := &fakeReplica{}
+		r.Init(t.Context(), "Chat#1", "node", 1)
+		d.Router.Update(nil, []router.Replica{r})
+		at := &call.Place{App: "app", Deployment: "Chat", Method: "M"}
+		r.gate.TryAcquire()
+		r.running.Enter(&call.Info{Place: at}, call.Now(), true)
+		for range 2 {
+			var ends []string
+			p := d.NewPlace(&call.Info{Place: at}, &placed{name: "x", all: &ends})
+			p.Enter("one")
+			time.Sleep(900 * time.Millisecond)
+			p.Cancel(nil, nil)
+			time.Sleep(10 * time.Second)
+			if d.watching.Load() || noted > 0 {
+				t.Errorf("watching %t, %d warnings", d.watching.Load(), noted)
+			}
+		}
+		var ends []string
+		p := d.NewPlace(&call.Info{Place: at}, &placed{name: "x", all: &ends})
+		p.Enter("one")
+		time.Sleep(1100 * time.Millisecond)
+		synctest.Wait()
+		if noted != 1 {
+			t.Errorf("%d warnings, want 1", noted)
+		}
+		p.Cancel(nil, nil)
+		time.Sleep(2 * time.Minute)
+		if d.watching.Load() {
+			t.Error("an empty queue is watched")
+		}
+	})
+}

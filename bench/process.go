@@ -28,6 +28,9 @@ const (
 	timeEnv   = "BENCH_TIME"
 	roundsEnv = "BENCH_ROUNDS"
 	pairEnv   = "BENCH_PAIR"
+	// For the role hold: the request on each connection, and the part of the answer after which the connection is open.
+	requestEnv = "BENCH_REQUEST"
+	untilEnv   = "BENCH_UNTIL"
 )
 
 // playRole runs this executable as a child.
@@ -49,6 +52,14 @@ func playRole(role string) error {
 		return httpHelveRole()
 	case "load":
 		return loadRole()
+	case "streams-helve":
+		return streamsHelveRole()
+	case "streams-bare":
+		return streamsBareRole()
+	case "streams-load":
+		return streamsLoadRole()
+	case "hold":
+		return holdRole()
 	}
 	return errors.New("no such role")
 }
@@ -122,12 +133,19 @@ func (b *bench) serve(role string, env ...string) (line string, err error) {
 	if err != nil {
 		return "", err
 	}
-	p, err := start(cmd)
+	p, err := b.served(start(cmd))
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", role, err)
 	}
-	b.onEnd(p.stop)
 	return p.line, nil
+}
+
+// served keeps a child that was started until the group ends.
+func (b *bench) served(p *served, err error) (*served, error) {
+	if err == nil {
+		b.onEnd(p.stop)
+	}
+	return p, err
 }
 
 // output runs a role to its end.

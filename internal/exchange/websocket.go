@@ -323,6 +323,9 @@ func (s smallBuffers) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if w, ok := s.ResponseWriter.(interface{ KeepConnection() }); ok { // the end of the call is run's matter
+		w.KeepConnection()
+	}
 	first, err := rw.Reader.Peek(rw.Reader.Buffered()) // frames that came with the handshake
 	if err != nil {
 		conn.Close()

@@ -252,6 +252,14 @@ func (a *handlerWriter) handlerReturned() {
 	}
 }
 
+// KeepConnection lets a connection that was taken over outlive the end of its call: the handler closes it by itself, after the words that its
+// protocol has for an end. For example, a WebSocket gets a close frame first.
+func (a *handlerWriter) KeepConnection() {
+	if a.unwatch != nil {
+		a.unwatch()
+	}
+}
+
 // hijackable is a handlerWriter on a connection that can be taken over.
 type hijackable struct{ *handlerWriter }
 

@@ -596,6 +596,19 @@ def test_a_client_of_a_websocket_that_is_lost(node):
     assert n.ended(id).error is None and seen == [1006]
 
 
+def test_an_application_that_only_sends_learns_that_its_client_is_lost(node):
+    async def body(scope, receive, send):
+        await send({"type": "websocket.accept"})
+        while True:
+            await send({"type": "websocket.send", "text": "x"})
+            await asyncio.sleep(0)
+
+    n = node(websocket(body))
+    id = n.socket()
+    n.upload(id, close(1006))
+    assert n.ended(id).error is None
+
+
 def test_plain_deployments_refuse_websockets(node):
     a = node(lambda request: "x")
     answer = a.ended(a.socket())

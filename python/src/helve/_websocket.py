@@ -87,7 +87,7 @@ class Socket(Http):
         elif self.phase == CLOSED:
             raise RuntimeError(f"ASGI: {kind!r} was sent after the end of the WebSocket")
         elif kind == "websocket.send":
-            if self.left or self.gone:
+            if self.left or self.gone or not self.more:  # also if the application has not received the end yet
                 raise ClientGone
             text, data = message.get("text"), message.get("bytes")
             if (text is None) == (data is None):
@@ -151,7 +151,7 @@ class Socket(Http):
                 raise RuntimeError("the ASGI application returned without an answer to the WebSocket's handshake")
             self.end()
         except BaseException as e:
-            if (self.left or self.gone) and type_name(e) in ("WebSocketDisconnect", "ClientGone"):  # an end that every application knows
+            if (self.left or self.gone or not self.more) and type_name(e) in ("WebSocketDisconnect", "ClientGone"):  # an end that every application knows
                 self.end()
                 return
             if self.phase == OPEN and not self.over and not self.left and not self.gone:

@@ -357,7 +357,7 @@ def test_deployment_options():
 
 def test_methods_and_their_http_kinds():
     kinds = {m["name"]: m["http"] for m in methods_of(A.func_or_class)}
-    assert kinds == {"__call__": "str", "other": "bytes", "many": "request", "static": "str", "nothing": "none"}
+    assert kinds == {"__call__": "str", "other": "bytes", "many": "request", "static": "str", "nothing": "request"}
     assert http_kind(lambda request: None, False) == "request"
 
 

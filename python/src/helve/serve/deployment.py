@@ -174,14 +174,15 @@ class Graph:
 
 
 def http_kind(fn: Callable, bound: bool) -> str:
-    """What a method gets when an HTTP ingress calls it. str and bytes: the body, which the node reads. none: nothing. request: the exchange itself.
+    """What a method gets when an HTTP ingress calls it. str and bytes: the body, which the node reads. none: nothing, of a generator whose
+    items the node sends on. request: the exchange itself.
     """
     kinds = {str: "str", "str": "str", bytes: "bytes", "bytes": "bytes"}
     try:
         params = list(inspect.signature(fn).parameters.values())[1 if bound else 0 :]
         required = [p for p in params if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         if not params:
-            return "none"
+            return "none" if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn) else "request"
         if len(required) <= 1 and params[0].kind in (params[0].POSITIONAL_ONLY, params[0].POSITIONAL_OR_KEYWORD):
             return kinds.get(params[0].annotation, "request")
     except (TypeError, ValueError):

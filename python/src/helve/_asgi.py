@@ -215,6 +215,8 @@ class Lifespan:
     async def send(self, message: dict) -> None:
         kind, _, what = message["type"].rpartition(".")
         future = {"lifespan.startup": self.started, "lifespan.shutdown": self.stopped}.get(kind)
+        if what == "failed" and kind == "lifespan.shutdown" and future is None:
+            return  # its task was cancelled
         if future is None or what not in ("complete", "failed"):
             raise RuntimeError(f"ASGI: {message['type']!r} is no message of a lifespan, or came too early")
         if future.done():

@@ -67,17 +67,20 @@ class Ingress:
             await self.lifespan.shutdown(limit)
 
     def begin(self, id: int, info: Any, slots: Any, body: Any) -> None:
-        head, first = _arguments(self.worker.conn, slots, body)
+        if len(slots) == 1 and slots[0] == (1, RAW, 0, len(body)):
+            head, first = bytes(body), b""
+        else:
+            head, first = _arguments(self.worker.conn, slots, body)
         if head is None or info.window is None or not is_head(head):
             self.refuse(id, "bad_input", "the head of the request is malformed")
             return
         kind = info.http[0]
         if kind == REQUEST:
             exchange = Http(self.worker, id, info, head, first)
-            if self.app is not None:
-                self.worker.launch_exchange(exchange, exchange.run(self.app))
-            elif self.plain is not None:
+            if self.plain is not None and self.app is None:
                 self.plain.begin(exchange)
+            elif self.app is not None:
+                self.worker.launch_exchange(exchange, exchange.run(self.app))
             else:
                 self.refuse(id, "no_method", f"deployment {self.worker.deployment} has no __call__")
         elif kind == SOCKET:
@@ -105,8 +108,6 @@ def _arguments(conn: Any, slots: Any, body: Any) -> tuple:
     if in_parts(slots):
         values = [bytes(value.load()) for _, _, value in parse_slots(conn, slots, body)]
         return (values[0], values[1] if len(values) > 1 else b"") if values else (None, b"")
-    if len(slots) == 1 and slots[0][3] == len(body):
-        return bytes(body), b""
     if len(slots) != 2 or slots[0][3] + slots[1][3] != len(body):
         return None, b""
     n = slots[0][3]

@@ -688,37 +688,54 @@ def parse_call(meta) -> tuple:
     if n * SLOT.size > end:
         raise ValueError("a call with fewer slots than it says")
     for _ in range(n):
-        kind, codec, key, size = SLOT.unpack_from(meta, p)
+        kind, codec, key, size = slot = SLOT.unpack_from(meta, p)
         p += 8
         if kind & KIND == 2:
             slots.append((kind, codec, str(meta[p : p + key], "utf-8"), size))
             p += key
         else:
-            slots.append((kind, codec, key, size))
+            slots.append(slot)
+    if p != end:
+        tail = bytes(meta[p:])
+        known = _tails.get(tail)
+        if known is None:
+            parse_tail(tail, info)
+        else:
+            info.window, info.http = known
+    return route, want, info, slots
+
+
+_tails: dict = {}  # the tails of HTTP requests, of which there are few: (window, http)
+
+
+def parse_tail(tail: bytes, info: RequestInfo) -> None:
+    p, end, plain = 0, len(tail), True
     while p < end:
-        k = meta[p]
-        key = bytes(meta[p + 1 : p + 1 + k])
-        size = U16.unpack_from(meta, p + 1 + k)[0]
+        k = tail[p]
+        key = tail[p + 1 : p + 1 + k]
+        size = U16.unpack_from(tail, p + 1 + k)[0]
         p += 3 + k
-        value = meta[p : p + size]
+        value = tail[p : p + size]
         p += size
         if p > end:
             break
-        if key == b"rid":
+        if key == b"window":
+            info.window = WINDOW.unpack(value)
+        elif key == b"http":
+            info.http = _HTTP.unpack(value)
+        elif key == b"rid":
             info.text = str(value, "utf-8")
         elif key == b"model":
             info.model = str(value, "utf-8")
         elif key == b"session":
             info.session = str(value, "utf-8")
-        elif key == b"window":
-            info.window = WINDOW.unpack(value)
         elif key == b"broadcast":
             info.broadcast = True
-        elif key == b"http":
-            info.http = _HTTP.unpack(value)
+        plain = plain and (key == b"window" or key == b"http")
     if p != end:
         raise ValueError("a call whose meta is cut off")
-    return route, want, info, slots
+    if plain and info.http is not None and len(_tails) < 64:
+        _tails[tail] = info.window, info.http
 
 
 _BY_REFERENCE, _BY_VALUE = entry(b"reference", b""), entry(b"value", b"")

@@ -227,6 +227,7 @@ def test_a_head_without_a_body_is_sent_soon(node):
     ([{**START, "headers": [(b"a b", b"x")]}], "no name of a header"),
     ([{**START, "headers": [(b"", b"x")]}], "no name of a header"),
     ([{**START, "headers": [(b"a\r\nb", b"x")]}], "no name of a header"),
+    ([{**START, "headers": [(b"a", b"x" * (1 << 20))]}], "bytes of headers"),
     ([{**START, "headers": [(b"content-length", b"x")]}], "content-length must be a number"),
     ([{**START, "headers": [(b"content-length", b"2")]}, DONE], "longer than content-length"),
     ([{**START, "headers": [(b"content-length", b"9")]}, DONE], "shorter than content-length"),

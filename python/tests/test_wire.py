@@ -9,6 +9,7 @@ import socket
 from pathlib import Path
 
 from helve import _encoding as encoding
+from helve import _http as http
 from helve import _parts as parts
 from helve import _wire as wire
 from helve._stream import ITEM, Outflow
@@ -88,7 +89,7 @@ class Parts:
 
 
 def test_the_page_shows_every_type():
-    assert {h[2] for h, _, _ in frames()} == {1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23, 24, 26}
+    assert {h[2] for h, _, _ in frames()} == {1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23, 24, 26, 27, 28}
 
 
 def test_the_opening_of_the_page():
@@ -105,7 +106,7 @@ def test_the_opening_of_the_page():
 
 
 def test_the_calls_of_the_page():
-    (_, meta, body), (_, shared, reference), (_, stream, arguments) = sorted(of(wire.CALL), key=lambda f: len(f[1]))
+    (_, meta, body), (_, shared, reference), (_, exchange, head), (_, stream, arguments) = sorted(of(wire.CALL), key=lambda f: len(f[1]))
     conn = Parts()
     assert wire.in_parts(wire.parse_call(shared)[3])
     wire.parse_parts(conn, wire.parse_call(shared)[3], memoryview(reference))
@@ -117,6 +118,9 @@ def test_the_calls_of_the_page():
     route, want, info, slots = wire.parse_call(stream)
     assert (route, want, info.depth, info.model, info.window) == (3, encoding.MSGPACK, 1, "m:1", (256, 1 << 20))
     assert wire.parse_args(slots, arguments) == ((b"hi",), {"n": 3})
+    route, want, info, slots = wire.parse_call(exchange)
+    assert (info.http, info.window, slots) == ((http.REQUEST, http.MORE), (256, 1 << 20), [(1, encoding.RAW, 0, 64)])
+    assert http.is_head(head) and head.split(b"\0")[:4] == [b"POST", b"http", b"1.1", b"/x"]
     (_, announced, rest), = of(wire.CALL, bulk=True)
     assert rest == b"" and wire.struct.unpack("<QQ", announced[-16:]) == (1, 300_000)
 
@@ -142,6 +146,7 @@ def test_the_answers_of_the_page():
     assert encoding.decode(*items[2]) == [{"replica": "D#1", "node": "n1"}]
     assert items[3] == (encoding.RAW, b"\0\0\0\0\x06hi")
     assert items[4][1][:5] == b"\0\0\0\0\xff" and "none" in str(encoding.decode_error(items[4][1][5:]))
+    assert items[5:] == [(http.HEAD, b"\xc8\0content-type\0text/plain"), (http.BODY, b"ok")]
     (_, meta, _), = of(wire.CREDIT)
     assert wire.WINDOW.unpack(meta) == (128, 1000)
 
@@ -154,6 +159,9 @@ def test_the_rest_of_the_page():
     assert [json.loads(b)["reason"] for _, _, b in of(wire.GOAWAY)] == ["stopping"]
     (cancel, meta, body), = of(wire.CANCEL)
     assert (cancel[4], meta, body) == (1, b"", b"")
+    (_, _, upload), = of(wire.UPLOAD)
+    (_, allowed, _), = of(wire.ALLOW)
+    assert upload == b"".join(http.PART.pack(len(d), k) + d for k, d in ((http.BODY, b"hi"), (http.LAST, b""))) and wire.WINDOW.unpack(allowed) == http.ROOM
     (_, _, lease), = of(parts.LEASE)
     (_, _, release), = of(parts.RELEASE)
     (drop, _, _), = of(parts.DROP)

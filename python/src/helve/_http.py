@@ -28,6 +28,7 @@ PART = struct.Struct("<IB")
 U16 = struct.Struct("<H")
 BEGIN = struct.Struct("<IHBBQIBH")  # the header of an ITEMS frame, with the beginning of its first part: length, kind, status
 MOST = 64 << 10  # bytes of one part
+MOST_HEAD = 1 << 20  # bytes of the fields of a head
 FRAME = 128 << 10  # bytes of parts that travel in one frame
 ROOM = (256, 1 << 20)  # parts and bytes of the request that the node may be ahead of the application
 FIELDS = 10  # fields of a request head before its headers
@@ -64,6 +65,8 @@ def fields(headers: Iterable, what: str) -> tuple:
         out = b"\0".join(parts)
     except (TypeError, ValueError, AttributeError) as e:
         raise RuntimeError(f"{what}: headers must be pairs of bytes: {e}") from None
+    if len(out) > MOST_HEAD:
+        raise RuntimeError(f"{what}: {len(out)} bytes of headers, at most {MOST_HEAD} are possible")
     if length == -2:
         raise RuntimeError(f"{what}: content-length must be a number")
     if out.count(b"\0") != max(len(parts) - 1, 0) or b"\n" in out or b"\r" in out:

@@ -695,7 +695,9 @@ def parse_call(meta) -> tuple:
             p += key
         else:
             slots.append(slot)
-    if p != end:
+    if p > end:
+        raise ValueError("a call whose meta is cut off")
+    if p < end:
         tail = bytes(meta[p:])
         known = _tails.get(tail)
         if known is None:

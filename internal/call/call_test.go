@@ -265,3 +265,29 @@ func TestFinishedCallsLeaveNothing(t *testing.T) {
 	}
 	t.Errorf("%d calls that are over hold %d bytes each", calls, (heap()-before)/calls)
 }
+
+// TestConstructorError: the error of a start names its replica, and has the traceback or the type of the user's error in its text.
+func TestConstructorError(t *testing.T) {
+	t.Parallel()
+	plain := errors.New("the worker has ended")
+	for name, c := range map[string]struct {
+		err  error
+		says string
+	}{
+		"no error of a call": {plain, "the worker has ended"},
+		"a traceback":        {&Error{Reason: helvetype.ReasonUser, Message: "bad", Type: "ValueError", Remote: true, Traceback: "line 1\n"}, "app/D.constructor: bad\nline 1"},
+		"a type":             {&Error{Reason: helvetype.ReasonUser, Message: "bad", Type: "ValueError", Remote: true}, "app/D.constructor: ValueError: bad"},
+		"another method":     {&Error{Reason: helvetype.ReasonUser, Message: "bad", Method: "Reconfigure"}, "app/D.Reconfigure: bad"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := ConstructorError(c.err, "app", "D", "D#1")
+			if err.Error() != c.says {
+				t.Error(err)
+			}
+			if e, ok := errors.AsType[*Error](err); ok && (e.Replica != "D#1" || e.Traceback != "") {
+				t.Errorf("%+v", e)
+			}
+		})
+	}
+}

@@ -2,6 +2,7 @@ package call
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -215,5 +216,27 @@ func AsError(err error) *Error {
 			c.Code = helvetype.CodeUnknown
 		}
 	}
+	return &c
+}
+
+// ConstructorError is the text for the user when a replica does not start: the place, the error and the user's traceback. An error that
+// is no [Error] stays as it is.
+func ConstructorError(err error, app, deployment, replica string) error {
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
+		return err
+	}
+	c := *e
+	c.App, c.Deployment, c.Replica = app, deployment, replica
+	if c.Method == "" {
+		c.Method = "constructor"
+	}
+	switch {
+	case c.Traceback != "":
+		c.Message += "\n" + strings.TrimRight(c.Traceback, "\n")
+	case c.Type != "" && c.Remote:
+		c.Message = c.Type + ": " + c.Message
+	}
+	c.Traceback = ""
 	return &c
 }

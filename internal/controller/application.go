@@ -31,7 +31,7 @@ type application struct {
 	current     *revision                  // the revision that runs, or should
 	previous    *revision                  // the revision that a change began from; nil while there is no change
 	status      helvetype.ApplicationState // by itself: DEPLOYING, RUNNING, DEPLOY_FAILED or DELETING
-	shown       shown                      // the state that users see, which depends on the deployments
+	shown       states.Shown               // the state that users see, which depends on the deployments
 	startError  string                     // of a start that was given up since the last deploy
 	rolledBack  string                     // the revision whose start was given up, if the one before runs again
 	progress    uint64                     // the newest event of a deployment since the last event of the application

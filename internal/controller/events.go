@@ -63,26 +63,15 @@ func exitInputs(x *helvetype.Exit) map[string]string {
 	return map[string]string{"code": strconv.Itoa(x.Code), "signal": x.Signal, "out_of_memory": strconv.FormatBool(x.OutOfMemory)}
 }
 
-// shown is the state of a deployment or an application as its last transition left it.
-type shown struct {
-	state   states.State
-	message string
-}
-
 // moveLocked fires the event for an object that is shown as s, unless neither state nor message change by it. It returns the id of the
 // recorded event, 0 for none.
-func (c *Controller) moveLocked(s *shown, o helvetype.Object, event states.Event, facts states.Facts, cause uint64, inputs map[string]string) uint64 {
-	t, ok := c.machine.Next(o.Kind, s.state, event)
-	if ok && t.To == s.state && t.Fill(facts) == s.message {
+func (c *Controller) moveLocked(s *states.Shown, o helvetype.Object, event states.Event, facts states.Facts, cause uint64, inputs map[string]string) uint64 {
+	if !c.machine.Changes(o.Kind, s, event, facts) {
 		return 0
 	}
-	if ok && t.To == s.state && t.Fill(facts) == "" { // the trouble is over, and the state is the same
-		s.message = ""
-		return 0
-	}
-	ev, ok := c.fire(o, s.state, event, facts, cause, inputs)
+	ev, ok := c.fire(o, s.State, event, facts, cause, inputs)
 	if ok {
-		s.state, s.message = states.State(ev.To), ev.Message
+		s.State, s.Message = states.State(ev.To), ev.Message
 	}
 	return ev.ID
 }
@@ -95,7 +84,7 @@ func (c *Controller) moveLocked(s *shown, o helvetype.Object, event states.Event
 func (c *Controller) noteLocked() {
 	for _, name := range slices.Sorted(maps.Keys(c.apps)) {
 		a := c.apps[name]
-		if event := a.factsLocked().Event(); targets(event) && a.shown.state != states.State(a.status) {
+		if event := a.factsLocked().Event(); event.ChangesTarget() && a.shown.State != states.State(a.status) {
 			a.noteLocked(event, a.factsLocked().Facts())
 		}
 		for _, dep := range slices.Sorted(maps.Keys(a.deployments)) {
@@ -109,15 +98,6 @@ func (c *Controller) noteLocked() {
 func (d *deployment) noteLocked() {
 	facts := d.factsLocked()
 	d.moveLocked(facts.Event(), facts.Facts(), facts.Ready)
-}
-
-// targets says that an event of an application or a deployment is a change of its target.
-func targets(event states.Event) bool {
-	switch event {
-	case states.Deploy, states.ScaleUp, states.ScaleDown, states.Delete:
-		return true
-	}
-	return false
 }
 
 // moveLocked changes the state of a deployment by an event.
@@ -141,7 +121,7 @@ func (d *deployment) moveLocked(event states.Event, facts states.Facts, ready in
 	}
 	d.lastEvent, d.app.progress = id, id
 	d.progress, d.failure, d.loss = 0, 0, 0 // they cause one event
-	if targets(event) {
+	if event.ChangesTarget() {
 		d.target = id
 	}
 }
@@ -164,7 +144,7 @@ func (a *application) noteLocked(event states.Event, facts states.Facts) {
 		return
 	}
 	a.progress = 0
-	if targets(event) {
+	if event.ChangesTarget() {
 		a.target = id
 	}
 }
@@ -197,7 +177,7 @@ func (a *application) factsLocked() states.ApplicationFacts {
 	f := states.ApplicationFacts{Own: a.status, Error: a.startError, RolledBack: a.rolledBack}
 	for name, d := range a.deployments {
 		f.Deployments = append(f.Deployments, states.DeploymentView{
-			Name: name, State: d.shown.state, Message: d.shown.message, Leaving: d.now.revision != a.current,
+			Name: name, State: d.shown.State, Message: d.shown.Message, Leaving: d.now.revision != a.current,
 		})
 	}
 	return f
@@ -208,7 +188,7 @@ func (d *deployment) noteStarving(text string) {
 	c := d.app.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	state := string(d.shown.state)
+	state := string(d.shown.State)
 	c.set.Events.Emit(helvetype.Event{
 		Object: helvetype.Object{Kind: helvetype.KindDeployment, App: d.app.name, Deployment: d.name},
 		From:   state, To: state, Reason: "slots_held", Message: text,

@@ -58,7 +58,7 @@ type restartHistory struct {
 const closeTime = 5 * time.Second
 
 func (c *Controller) startLocked(d *deployment, now time.Time) {
-	r := c.newReplicaLocked(d, fmt.Sprintf("%s#%s", d.name, shortID(c.workers.NextID())), now)
+	r := c.newReplicaLocked(d, c.workers.ReplicaID(d.name), now)
 	r.order = d.failures.Start()
 	r.before = r.of.takePlaceLocked()
 	if x := r.before.exit; x != nil {
@@ -183,7 +183,7 @@ func (c *Controller) finishStart(r *replica, running host.Replica, err error) {
 		c.abandoned(r)
 		return
 	}
-	if err != nil && refusal(err) && c.refusedTrial(r, config, constructorError(r, err)) {
+	if err != nil && refusal(err) && c.refusedTrial(r, config, r.constructorError(err)) {
 		c.abandoned(r)
 		return
 	}
@@ -196,42 +196,13 @@ func (c *Controller) finishStart(r *replica, running host.Replica, err error) {
 			running.Stop(closing) //nolint:errcheck // the failure of the start counts
 			cancel()
 		}
-		c.startFailed(r, constructorError(r, err))
+		c.startFailed(r, r.constructorError(err))
 	}
 }
 
-// shortID makes replica ids of one node distinct and short enough to read aloud.
-func shortID(k uint64) string {
-	const digits = "0123456789abcdefghjkmnpqrstvwxyz"
-	b := make([]byte, 0, 8)
-	for ; k > 0 || len(b) < 3; k /= 32 {
-		b = append(b, digits[k%32])
-	}
-	for i, j := 0, len(b)-1; i < j; i, j = i+1, j-1 {
-		b[i], b[j] = b[j], b[i]
-	}
-	return string(b)
-}
-
-// constructorError is the text for the user when a replica does not start: the place, the error and the user's traceback.
-func constructorError(r *replica, err error) error {
-	e, ok := errors.AsType[*call.Error](err)
-	if !ok {
-		return err
-	}
-	c := *e
-	c.App, c.Deployment, c.Replica = r.dep.app.name, r.dep.name, r.id
-	if c.Method == "" {
-		c.Method = "constructor"
-	}
-	switch {
-	case c.Traceback != "":
-		c.Message += "\n" + strings.TrimRight(c.Traceback, "\n")
-	case c.Type != "" && c.Remote:
-		c.Message = c.Type + ": " + c.Message
-	}
-	c.Traceback = ""
-	return &c
+// constructorError is the text for the user when the replica does not start.
+func (r *replica) constructorError(err error) error {
+	return call.ConstructorError(err, r.dep.app.name, r.dep.name, r.id)
 }
 
 // follow gives a replica the options of the revision that it belongs to now, if it has the options of another: the number of its

@@ -56,7 +56,7 @@ type deployment struct {
 	failures planner.Failures
 	lastErr  error
 	message  string // of the last failure
-	shown    shown
+	shown    states.Shown
 	gaveUp   bool
 	dropped  bool     // its application does not have it any more
 	dynamic  []string // deployments whose handles its replicas asked for

@@ -49,7 +49,7 @@ func (c *Controller) publish() error {
 		if g.Ingress.Kind == spec.IngressHTTP {
 			place.Method = "ServeHTTP"
 		}
-		route := d.serving.Route(place, inputs[method.In], kind)
+		route := d.serving.Route(place, method.In, kind)
 		route.Prefix = g.RoutePrefix // the proxy matches paths without its root path
 		routes = append(routes, route)
 	}
@@ -85,10 +85,4 @@ func (a *application) readyLocked() bool {
 		}
 	}
 	return true
-}
-
-// inputs are the inputs of ingress methods by the names that package host has for them. Another name is of an input that an
-// ingress cannot send.
-var inputs = map[string]proxy.InKind{ //nolint:gochecknoglobals // a constant
-	"none": proxy.InNone, "string": proxy.InString, "bytes": proxy.InBytes, "json": proxy.InJSON,
 }

@@ -26,7 +26,7 @@ func (c *Controller) Status() helvetype.Status {
 
 func (a *application) statusLocked() helvetype.ApplicationStatus {
 	s := helvetype.ApplicationStatus{
-		Status: helvetype.ApplicationState(a.shown.state), Message: a.shown.message, RoutePrefix: a.current.def.Graph.RoutePrefix,
+		Status: helvetype.ApplicationState(a.shown.State), Message: a.shown.Message, RoutePrefix: a.current.def.Graph.RoutePrefix,
 		Deployments: map[string]helvetype.DeploymentStatus{}, SharedMemory: a.hosts.Memory(),
 	}
 	for name, d := range a.deployments {
@@ -38,7 +38,7 @@ func (a *application) statusLocked() helvetype.ApplicationStatus {
 func (d *deployment) statusLocked() helvetype.DeploymentStatus {
 	e := d.now
 	s := helvetype.DeploymentStatus{
-		Status: helvetype.DeploymentState(d.shown.state), Message: d.shown.message, Wanted: d.wanted, Replicas: []helvetype.ReplicaStatus{}, Uses: e.definition.Spec.Uses,
+		Status: helvetype.DeploymentState(d.shown.State), Message: d.shown.Message, Wanted: d.wanted, Replicas: []helvetype.ReplicaStatus{}, Uses: e.definition.Spec.Uses,
 		DynamicUses: slices.Clone(d.dynamic), LastExit: e.lastExit, Calls: d.callsLocked(),
 	}
 	for _, r := range d.replicas {

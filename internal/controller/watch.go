@@ -32,7 +32,9 @@ func (c *Controller) watchLocked(r *replica) {
 	if r.running.HasHealthCheck() {
 		c.wg.Go(func() {
 			if err := p.Health(c.ctx); err != nil {
-				c.unhealthy(r, err)
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				c.replaceLocked(r, fmt.Errorf("replica %s %w", r.id, err))
 			}
 		})
 	}
@@ -72,14 +74,8 @@ func (r *replica) inServiceLocked() bool {
 	return r.dep.replicas[r.id] == r && r.state == helvetype.ReplicaRunning
 }
 
-// unhealthy replaces a replica whose checks have failed: the replica drains as a surplus replica does.
-func (c *Controller) unhealthy(r *replica, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.replaceLocked(r, fmt.Errorf("replica %s %w", r.id, err))
-}
-
-// replaceLocked takes a replica out of service that is of no use, so that another starts in its place.
+// replaceLocked takes a replica out of service that is of no use, so that another starts in its place. The replica drains as a surplus
+// one does.
 func (c *Controller) replaceLocked(r *replica, err error) {
 	d := r.dep
 	if !r.inServiceLocked() {

@@ -113,12 +113,20 @@ func NewWorkers(s Settings) *Workers {
 	return &Workers{set: s, log: s.Logger, ctx: ctx, stop: stop, all: map[string]*Worker{}}
 }
 
-// NextID gives a number that no worker and no replica of this node has had, nor of the node before in the same directory.
-func (ws *Workers) NextID() uint64 {
+// ReplicaID makes the id of another replica: no replica of this node has had it, nor one of the node before in the same directory. It is
+// short enough to read aloud, such as "Down#00a".
+func (ws *Workers) ReplicaID(deployment string) string {
+	const digits = "0123456789abcdefghjkmnpqrstvwxyz"
 	ws.mu.Lock()
-	defer ws.mu.Unlock()
 	ws.lastID++
-	return ws.lastID
+	k := ws.lastID
+	ws.mu.Unlock()
+	var b []byte
+	for ; k > 0 || len(b) < 3; k /= 32 {
+		b = append(b, digits[k%32])
+	}
+	slices.Reverse(b)
+	return deployment + "#" + string(b)
 }
 
 // Close kills the workers that are left, and waits for their ends. ended is the reason that connections get.

@@ -58,6 +58,15 @@ type Transition struct {
 	Message string
 }
 
+// ChangesTarget says that the event of an application or a deployment is a change of its target.
+func (e Event) ChangesTarget() bool {
+	switch e {
+	case Deploy, ScaleUp, ScaleDown, Delete:
+		return true
+	}
+	return false
+}
+
 // Facts fill the message of a transition.
 type Facts struct {
 	Error      string // of the last failure
@@ -212,6 +221,27 @@ func NewMachine() *Machine { return &Machine{index()} }
 func (m *Machine) Next(kind string, from State, event Event) (Transition, bool) {
 	t, ok := m.transitions[origin{kind, from, event}]
 	return t, ok
+}
+
+// Shown is the state of a deployment or an application as its last transition left it.
+type Shown struct {
+	State   State
+	Message string
+}
+
+// Changes says whether an event changes the state or the message of an object. An event that ends the trouble of an object, and leaves its
+// state, changes the message alone, to none; it is no transition to show. For example, a deployment that is UPDATING with the message
+// that a start takes long is UPDATING without one as soon as the start goes on.
+func (m *Machine) Changes(kind string, s *Shown, event Event, facts Facts) bool {
+	t, ok := m.Next(kind, s.State, event)
+	if !ok || t.To != s.State {
+		return true
+	}
+	message := t.Fill(facts)
+	if message == "" {
+		s.Message = ""
+	}
+	return message != s.Message
 }
 
 // IllegalError says that an event happened in a state in which it cannot: a mistake in the program. Tests fail of it, and a node

@@ -184,6 +184,33 @@ func TestFire(t *testing.T) {
 	}
 }
 
+// TestChanges: an event whose transition keeps state and message changes nothing, and one that ends the trouble of an object takes its
+// message away.
+func TestChanges(t *testing.T) {
+	t.Parallel()
+	m := states.NewMachine()
+	for name, c := range map[string]struct {
+		from    states.Shown
+		event   states.Event
+		facts   states.Facts
+		want    bool
+		message string // of the object afterwards
+	}{
+		"another state":           {states.Shown{State: "HEALTHY"}, states.Failed, states.Facts{Error: "killed"}, true, ""},
+		"another message":         {states.Shown{State: "UNHEALTHY", Message: "slow"}, states.Failed, states.Facts{Error: "killed"}, true, "slow"},
+		"the same":                {states.Shown{State: "UNHEALTHY", Message: "killed"}, states.Failed, states.Facts{Error: "killed"}, false, "killed"},
+		"a state without message": {states.Shown{State: "HEALTHY", Message: "slow"}, states.Ready, states.Facts{}, false, ""},
+		"an event that cannot be": {states.Shown{State: states.Absent}, states.Ready, states.Facts{}, true, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := m.Changes(helvetype.KindDeployment, &c.from, c.event, c.facts); got != c.want || c.from.Message != c.message {
+				t.Errorf("%v, with the message %q", got, c.from.Message)
+			}
+		})
+	}
+}
+
 // updatePage is set by `go test ./internal/states -run TestPage -page.update`.
 var updatePage = flag.Bool("page.update", false, "write docs/state-machines.md")
 

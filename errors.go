@@ -2,10 +2,12 @@ package helve
 
 import (
 	"context"
+	"net/http"
 	"unsafe"
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/proxy"
 )
 
 // Error is the error of a failed call. It has a code, a reason, the place of the failure, and the error that the user's method
@@ -165,6 +167,26 @@ func ReasonOf(err error) helvetype.Reason {
 		return e.Reason
 	}
 	return ""
+}
+
+// HTTPStatus returns the HTTP status that the ingress gives to err, for handlers that answer by themselves: 200 for nil, that of the first
+// [Error] in its tree (docs/errors.md), 408 and 499 for a context's errors, 500 for others.
+//
+//	out, err := h.model.Call(r.Context(), in)
+//	if err != nil {
+//		http.Error(w, "the model has failed", helve.HTTPStatus(err)) // 503 if its queue is full, 408 if it took too long
+//		return
+//	}
+func HTTPStatus(err error) int {
+	switch e := call.ErrorIn(err); {
+	case err == nil:
+		return http.StatusOK
+	case e != nil:
+		return proxy.StatusOf(e)
+	case call.Is(err, context.DeadlineExceeded), call.Is(err, context.Canceled):
+		return proxy.StatusOf(call.FromCause(err))
+	}
+	return http.StatusInternalServerError
 }
 
 // Public makes an error whose code and message clients outside the system see, also if a method returns it wrapped. The text of

@@ -5,6 +5,7 @@ import (
 
 	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/proxy"
+	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/system"
 )
 
@@ -44,5 +45,41 @@ func (o HTTPOptions) options() proxy.Options {
 	return proxy.Options{
 		RequestTimeout: o.RequestTimeout, RootPath: o.RootPath, TrustForwarded: o.TrustForwarded, DrainDelay: o.DrainDelay,
 		JSONLog: o.AccessLogFormat == system.LogJSON, TLS: listen.Files(o.TLS),
+	}
+}
+
+// IngressOptions are the options of one application's ingress. A field that is zero has no effect.
+type IngressOptions struct {
+	// MaxBody is the largest body of a request; larger ones are answered 413. For a method or a stream it replaces [HTTPLimits].MaxBody, and is at
+	// most half of [HTTPLimits].Memory. For a handler it replaces no limit; its reads fail with an *http.MaxBytesError.
+	MaxBody int64
+	// RequestTimeout is the longest time of a request, as [HTTPOptions].RequestTimeout. The shorter of the two holds.
+	RequestTimeout time.Duration
+	// CORS lets pages of other origins use the application. nil: browsers do not let them.
+	CORS *CORS
+}
+
+// CORS says which pages of other origins may send requests to an application and read its answers. The preflight requests of browsers are answered by
+// the node, without a slot.
+type CORS struct {
+	// Origins are the origins, such as "https://app.example.com" or "https://*.example.com", or "*" for all.
+	Origins []string
+	// Methods are the methods. Default: GET, HEAD, POST, PUT, PATCH and DELETE.
+	Methods []string
+	// Headers are the headers that a page may send; "*" for all. Default: Accept, Content-Type, and those that the node reads.
+	Headers []string
+	// ExposeHeaders are the headers of an answer that a page may read. Default: X-Request-Id and Retry-After.
+	ExposeHeaders []string
+	// Credentials lets the pages send cookies. The origins must be named.
+	Credentials bool
+	// MaxAge is the time for which a browser may keep the answer to a preflight. Default: its own, some seconds.
+	MaxAge time.Duration
+}
+
+// IngressOptions sets the options of the application's ingress.
+func (a *App) IngressOptions(o IngressOptions) {
+	a.g.IngressOptions = &spec.IngressOptions{MaxBody: o.MaxBody, RequestTimeout: o.RequestTimeout}
+	if o.CORS != nil {
+		a.g.IngressOptions.CORS = new(spec.CORS(*o.CORS))
 	}
 }

@@ -53,7 +53,7 @@ var only = map[string][]string{
 	"internal/codec":        {"internal/call", "internal/codec/pickle", "github.com/tinylib/msgp/msgp"},
 	"internal/wire":         {"internal/call", "internal/codec"},
 	"internal/response":     {"internal/call", "internal/wire"},
-	"internal/proxy":        {"internal/call", "internal/listen", "internal/telemetry"},
+	"internal/proxy":        {"internal/call", "internal/listen", "internal/spec", "internal/telemetry"},
 	"internal/arena":        {},
 	"internal/build":        {"internal/spec"},
 	"internal/telemetry":    {},

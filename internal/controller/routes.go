@@ -50,6 +50,7 @@ func (c *Controller) publish() error {
 			place.Method = "ServeHTTP"
 		}
 		route := d.serving.Route(place, method.In, kind)
+		route.Options = g.IngressOptions
 		route.Prefix = g.RoutePrefix // the proxy matches paths without its root path
 		routes = append(routes, route)
 	}

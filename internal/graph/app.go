@@ -21,6 +21,8 @@ var Codec = codec.New() //nolint:gochecknoglobals // a cache, the same for every
 type App struct {
 	// Name is the name of the application, and RoutePrefix the path of its ingress over HTTP; "" serves it to handles only.
 	Name, RoutePrefix string
+	// IngressOptions are the options of the ingress; nil for none.
+	IngressOptions *spec.IngressOptions
 	// External is the executable that has the code of the application; nil if this one has.
 	External *External
 
@@ -118,10 +120,14 @@ func (a *App) SetIngress(b *Binding, kind spec.IngressKind) {
 	}
 }
 
+// handlerSlots is the MaxOngoingRequests of the ingress that is an http.Handler, unless its options say another number. Handlers of net/http are
+// written for many requests at a time, and five browsers that hold a stream each would keep all others out of the five slots of a method.
+const handlerSlots = 100
+
 // Seal ends the building: it settles defaults and returns the description of the graph, or all mistakes together.
 func (a *App) Seal() (spec.Graph, error) {
 	a.sealed = true
-	g := spec.Graph{App: a.Name, RoutePrefix: a.RoutePrefix}
+	g := spec.Graph{App: a.Name, RoutePrefix: a.RoutePrefix, IngressOptions: a.IngressOptions}
 	for _, d := range a.deployments {
 		d.Declaration = d.Declare()
 	}
@@ -131,6 +137,9 @@ func (a *App) Seal() (spec.Graph, error) {
 	errs := a.mistakes
 	for _, d := range a.deployments {
 		errs = append(errs, spec.InDeployment(d.Name, d.Mistakes...)...)
+		if a.kind == spec.IngressHTTP && a.ingress.Deployment == d && d.Options.MaxOngoingRequests == 0 {
+			d.Options.MaxOngoingRequests = handlerSlots
+		}
 		s := spec.Deployment{Name: d.Name, Language: "go", Options: d.Options}
 		for _, u := range d.Uses {
 			switch t := u.Deployment; {

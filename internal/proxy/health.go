@@ -8,18 +8,20 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/helve-serve/helve/helvetype"
 )
 
 // serveNodePaths serves the paths that every node has.
 func (p *Proxy) serveNodePaths(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		http.Error(w, "only GET and HEAD here", http.StatusMethodNotAllowed)
+		plainError(w, r, http.StatusMethodNotAllowed, helvetype.CodeUnimplemented, "only GET and HEAD here")
 		return
 	}
 	switch r.URL.Path {
 	case "/-/healthz":
-		p.healthz(w)
+		p.healthz(w, r)
 	case "/-/readyz":
 		p.readyz(w, r)
 	case "/-/routes":
@@ -46,12 +48,12 @@ func (p *Proxy) Open() { p.opened.Store(true) }
 // healthz tells a load balancer whether to send requests to the node. The state of one application does not matter:
 // an application that fails must not take the others from the load balancer, and a restart of the node would end
 // them.
-func (p *Proxy) healthz(w http.ResponseWriter) {
+func (p *Proxy) healthz(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case p.draining.Load():
-		unready(w, draining)
+		unready(w, r, draining)
 	case !p.opened.Load():
-		unready(w, "Route table is not populated yet: no application has been ready")
+		unready(w, r, "Route table is not populated yet: no application has been ready")
 	default:
 		success(w)
 	}
@@ -60,18 +62,18 @@ func (p *Proxy) healthz(w http.ResponseWriter) {
 // readyz reports whether the applications in the parameter app can answer; without the parameter, all applications.
 func (p *Proxy) readyz(w http.ResponseWriter, r *http.Request) {
 	if p.draining.Load() {
-		unready(w, draining)
+		unready(w, r, draining)
 		return
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
+		plainError(w, r, http.StatusBadRequest, helvetype.CodeInvalidArgument, err.Error())
 		return
 	}
 	apps, names := p.states(), query["app"]
 	if len(names) == 0 {
 		if names = slices.Collect(maps.Keys(apps)); len(names) == 0 {
-			unready(w, "there is no application")
+			unready(w, r, "there is no application")
 			return
 		}
 	}
@@ -79,7 +81,7 @@ func (p *Proxy) readyz(w http.ResponseWriter, r *http.Request) {
 	for _, name := range names {
 		switch ready, known := apps[name]; {
 		case !known:
-			http.Error(w, fmt.Sprintf("there is no application %q", name), http.StatusNotFound)
+			plainError(w, r, http.StatusNotFound, helvetype.CodeNotFound, fmt.Sprintf("there is no application %q", name))
 			return
 		case !ready:
 			waiting = append(waiting, name)
@@ -87,7 +89,7 @@ func (p *Proxy) readyz(w http.ResponseWriter, r *http.Request) {
 	}
 	if len(waiting) > 0 {
 		slices.Sort(waiting)
-		unready(w, "not ready: "+strings.Join(waiting, ", "))
+		unready(w, r, "not ready: "+strings.Join(waiting, ", "))
 		return
 	}
 	success(w)
@@ -110,4 +112,6 @@ func success(w http.ResponseWriter) {
 	w.Write([]byte("success")) //nolint:errcheck // the client may be gone
 }
 
-func unready(w http.ResponseWriter, why string) { http.Error(w, why, http.StatusServiceUnavailable) }
+func unready(w http.ResponseWriter, r *http.Request, why string) {
+	plainError(w, r, http.StatusServiceUnavailable, helvetype.CodeUnavailable, why)
+}

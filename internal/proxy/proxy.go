@@ -29,6 +29,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/listen"
+	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/telemetry"
 )
 
@@ -48,8 +49,8 @@ const (
 type Route struct {
 	Prefix string // "/" or "/a/b", decoded
 	App    string
-	// RequestTimeout is the longest time of a request to the application; 0 for that of all applications alone.
-	RequestTimeout time.Duration
+	// Options are the application's own; nil for none.
+	Options *spec.IngressOptions
 	// Starting is set while the application starts: its requests are answered with 503, and the fields below are not read.
 	Starting bool
 	In       InKind
@@ -168,6 +169,9 @@ type served struct {
 	Route
 	place    *call.Place
 	requests *telemetry.Requests
+	maxBody  int64         // of a method or stream; of a handler 0 is no limit
+	timeout  time.Duration // 0 for none
+	cors     *cors         // nil for none
 }
 
 // CheckPrefix returns an error if a prefix cannot be served.
@@ -193,6 +197,18 @@ func (p *Proxy) SetRoutes(routes []Route) error {
 			return fmt.Errorf("application %q: %w", r.App, err)
 		}
 		rs[i] = served{Route: r, place: &call.Place{App: r.App}}
+		if r.Handle == nil {
+			rs[i].maxBody = p.limits.MaxBody
+		}
+		if o := r.Options; o != nil {
+			if o.MaxBody > 0 {
+				rs[i].maxBody = o.MaxBody
+				if r.Handle == nil {
+					rs[i].maxBody = min(o.MaxBody, p.limits.Memory/2) // as Limits.Check has it
+				}
+			}
+			rs[i].timeout, rs[i].cors = o.RequestTimeout, newCORS(o.CORS)
+		}
 	}
 	slices.SortFunc(rs, func(a, b served) int {
 		if d := len(b.Prefix) - len(a.Prefix); d != 0 {
@@ -333,7 +349,7 @@ func (p *Proxy) request(w http.ResponseWriter, r *http.Request, route *served, x
 	defer p.active.Add(-1)
 	if x.client == nil && p.closed.Load() {
 		w.Header().Set("Retry-After", "1")
-		http.Error(w, "this node is shutting down", http.StatusServiceUnavailable)
+		plainError(w, r, http.StatusServiceUnavailable, helvetype.CodeUnavailable, "this node is shutting down")
 		return
 	}
 	c := &x.call
@@ -343,6 +359,9 @@ func (p *Proxy) request(w http.ResponseWriter, r *http.Request, route *served, x
 		return
 	}
 	w.Header()["X-Request-Id"] = []string{c.Info.Request.String()}
+	if route != nil && route.cors != nil && route.cors.answer(w, r) {
+		return
+	}
 	held := hold{memory: &p.memory, conn: x.client}
 	if !held.begin(r) {
 		p.fail(w, r, c, noRoom())
@@ -355,26 +374,33 @@ func (p *Proxy) request(w http.ResponseWriter, r *http.Request, route *served, x
 	}
 	if route.Starting {
 		w.Header().Set("Retry-After", "1")
-		http.Error(w, fmt.Sprintf("application %q is starting", route.App), http.StatusServiceUnavailable)
+		plainError(w, r, http.StatusServiceUnavailable, helvetype.CodeUnavailable, fmt.Sprintf("application %q is starting", route.App))
 		return
 	}
 	c.Info.Place = route.place
-	limit, e := p.timeout(r, &route.Route)
+	if route.Handle != nil && route.maxBody > 0 {
+		if r.ContentLength > route.maxBody {
+			p.fail(w, r, c, tooLarge(route.maxBody))
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, route.maxBody)
+	}
+	limit, e := p.timeout(r, route)
 	switch {
 	case e != nil:
 		p.fail(w, r, c, e)
 	case limit > 0:
-		p.within(limit, w, r, &route.Route, x, &held)
+		p.within(limit, w, r, route, x, &held)
 	default:
-		p.dispatch(w, r, &route.Route, x, &held)
+		p.dispatch(w, r, route, x, &held)
 	}
 }
 
 // dispatch makes the call of a request, and answers with its result.
-func (p *Proxy) dispatch(w http.ResponseWriter, r *http.Request, route *Route, x *exchange, held *hold) {
+func (p *Proxy) dispatch(w http.ResponseWriter, r *http.Request, route *served, x *exchange, held *hold) {
 	c := &x.call
 	if route.Handle != nil {
-		p.handle(w, r, route, c)
+		p.handle(w, r, &route.Route, c)
 		return
 	}
 	x.Context, x.request = r.Context(), r
@@ -393,9 +419,9 @@ func (p *Proxy) dispatch(w http.ResponseWriter, r *http.Request, route *Route, x
 	}
 	if route.Stream != nil {
 		if wantsEvents(r) {
-			p.events(w, r, route, x)
+			p.events(w, r, &route.Route, x)
 		} else {
-			p.stream(w, r, route, x)
+			p.stream(w, r, &route.Route, x)
 		}
 		return
 	}
@@ -430,5 +456,6 @@ func (p *Proxy) answerExit(w http.ResponseWriter, r *http.Request, c *call.Call)
 }
 
 func (p *Proxy) notFound(w http.ResponseWriter, r *http.Request) {
-	http.Error(w, fmt.Sprintf("Path '%s' not found: no application serves it; GET /-/routes lists what is served", r.URL.Path), http.StatusNotFound)
+	plainError(w, r, http.StatusNotFound, helvetype.CodeNotFound,
+		fmt.Sprintf("Path '%s' not found: no application serves it; GET /-/routes lists what is served", r.URL.Path))
 }

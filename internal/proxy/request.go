@@ -93,17 +93,17 @@ func allowed(in InKind) string {
 
 // input reads the body and makes the argument. A request that can be refused without its body is refused before the
 // body is read: then it takes no memory, and a client that waits for "100 Continue" does not send it.
-func (p *Proxy) input(r *http.Request, route *Route, c *call.Call, held *hold) *call.Error {
+func (p *Proxy) input(r *http.Request, route *served, c *call.Call, held *hold) *call.Error {
 	byQuery := false
 	switch r.Method {
 	case http.MethodPost, http.MethodPut, http.MethodPatch:
 	case http.MethodGet, http.MethodHead:
 		if route.In != InNone && (route.Stream == nil || !wantsEvents(r)) {
-			return notAllowed(r, route)
+			return notAllowed(r, &route.Route)
 		}
 		byQuery = route.In != InNone
 	default:
-		return notAllowed(r, route)
+		return notAllowed(r, &route.Route)
 	}
 	if route.In == InUnsupported {
 		e := call.NewError(helvetype.ReasonNoMethod, "the signature of the ingress method is not served over HTTP; annotate its one parameter as str or bytes")
@@ -131,15 +131,15 @@ func (p *Proxy) input(r *http.Request, route *Route, c *call.Call, held *hold) *
 	if e != nil {
 		return e
 	}
-	if r.ContentLength > p.limits.MaxBody {
-		return tooLarge(p.limits.MaxBody)
+	if r.ContentLength > route.maxBody {
+		return tooLarge(route.maxBody)
 	}
 	if route.Refuses != nil {
 		if e := route.Refuses(c); e != nil {
 			return e
 		}
 	}
-	body, e := p.body(r, decode, held)
+	body, e := p.body(r, decode, route.maxBody, held)
 	if e != nil {
 		return e
 	}
@@ -178,7 +178,7 @@ const largestPart = 4 << 20
 
 // body reads a body. Its bytes are counted before memory is allocated, and only as far as bytes have come: a client
 // that announces 64 MiB has at most 64 KiB until it sends more.
-func (p *Proxy) body(r *http.Request, decode decoder, held *hold) ([]byte, *call.Error) {
+func (p *Proxy) body(r *http.Request, decode decoder, limit int64, held *hold) ([]byte, *call.Error) {
 	if r.ContentLength == 0 {
 		return nil, nil
 	}
@@ -187,7 +187,7 @@ func (p *Proxy) body(r *http.Request, decode decoder, held *hold) ([]byte, *call
 	if decode != nil {
 		// The encoded bytes have the limit of the decoded ones: otherwise an endless row of empty parts would be
 		// within it.
-		d, err := decode(&capped{r.Body, p.limits.MaxBody})
+		d, err := decode(&capped{r.Body, limit})
 		if err != nil {
 			return nil, encodedBody(r, err)
 		}
@@ -203,7 +203,7 @@ func (p *Proxy) body(r *http.Request, decode decoder, held *hold) ([]byte, *call
 		}
 		return body, nil
 	}
-	parts, size, e := p.parts(r, in, length, decode != nil, held)
+	parts, size, e := p.parts(r, in, length, limit, decode != nil, held)
 	if e != nil {
 		return nil, e
 	}
@@ -222,9 +222,9 @@ func (p *Proxy) body(r *http.Request, decode decoder, held *hold) ([]byte, *call
 	return body, nil
 }
 
-// parts reads a body of length bytes, or of unknown length if length is -1. It is read into parts, which are joined
+// parts reads a body of length bytes, or of unknown length, with at most limit bytes, if length is -1. It is read into parts, which are joined
 // when all have come. A growing slice would leave as much garbage as it has bytes.
-func (p *Proxy) parts(r *http.Request, in io.Reader, length int64, encoded bool, held *hold) (parts [][]byte, size int64, _ *call.Error) {
+func (p *Proxy) parts(r *http.Request, in io.Reader, length, limit int64, encoded bool, held *hold) (parts [][]byte, size int64, _ *call.Error) {
 	for room := int64(firstRead); size != length; room = min(2*room, largestPart) {
 		if length >= 0 {
 			room = min(room, length-size)
@@ -237,8 +237,8 @@ func (p *Proxy) parts(r *http.Request, in io.Reader, length int64, encoded bool,
 			n, err := in.Read(part[len(part):cap(part)])
 			part, size = part[:len(part)+n], size+int64(n)
 			switch {
-			case size > p.limits.MaxBody:
-				return nil, 0, tooLarge(p.limits.MaxBody)
+			case size > limit:
+				return nil, 0, tooLarge(limit)
 			case errors.Is(err, io.EOF) && (length < 0 || size == length):
 				return append(parts, part), size, nil
 			case err == nil:

@@ -116,6 +116,9 @@ var httpOf = map[helvetype.Code]int{
 	helvetype.CodeUnimplemented: 501, helvetype.CodeUnavailable: 503, helvetype.CodeUnauthenticated: 401, helvetype.CodeDeadlineExceeded: 504, helvetype.CodeCanceled: 499,
 }
 
+// StatusOf is the HTTP status of an error of a call to an ingress.
+func StatusOf(e *call.Error) int { return statusOf(e) }
+
 func statusOf(e *call.Error) int {
 	if e.Reason == helvetype.ReasonUser {
 		if s := httpOf[e.Code]; s != 0 {
@@ -179,9 +182,9 @@ func clientError(c *call.Call, e *call.Error) *call.Error {
 // errorBody is an error in JSON.
 type errorBody struct {
 	Code      string           `json:"code"`
-	Reason    helvetype.Reason `json:"reason"`
+	Reason    helvetype.Reason `json:"reason,omitempty"`
 	Message   string           `json:"message"`
-	RequestID string           `json:"request_id"`
+	RequestID string           `json:"request_id,omitempty"`
 }
 
 func errorBodyOf(c *call.Call, e *call.Error) errorBody {
@@ -201,7 +204,7 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, c *call.Call, e *ca
 	if e.Reason == helvetype.ReasonBackpressure {
 		h.Set("Retry-After", "1")
 	}
-	if !strings.Contains(strings.Join(r.Header["Accept"], ","), "application/json") {
+	if !acceptsJSON(r) {
 		if message == withheld {
 			message += " " + id
 		}
@@ -211,8 +214,29 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, c *call.Call, e *ca
 	for _, of := range []string{"Content-Length", "Content-Encoding", "Etag", "Last-Modified", "Cache-Control"} {
 		h.Del(of) // a handler set it for an answer that did not come
 	}
-	b, _ := json.Marshal(map[string]errorBody{"error": errorBodyOf(c, e)})
-	h["Content-Type"] = applicationJSON
+	writeError(w, status, errorBodyOf(c, e))
+}
+
+func acceptsJSON(r *http.Request) bool {
+	return strings.Contains(strings.Join(r.Header["Accept"], ","), "application/json")
+}
+
+func writeError(w http.ResponseWriter, status int, of errorBody) {
+	b, _ := json.Marshal(map[string]errorBody{"error": of})
+	w.Header()["Content-Type"] = applicationJSON
 	w.WriteHeader(status)
 	w.Write(b) //nolint:errcheck // the client may be gone
+}
+
+// plainError answers with an error that is about no call.
+func plainError(w http.ResponseWriter, r *http.Request, status int, code helvetype.Code, message string) {
+	if !acceptsJSON(r) {
+		http.Error(w, message, status)
+		return
+	}
+	id := ""
+	if ids := w.Header()["X-Request-Id"]; len(ids) > 0 {
+		id = ids[0]
+	}
+	writeError(w, status, errorBody{Code: code.String(), Message: message, RequestID: id})
 }

@@ -22,8 +22,8 @@ import (
 const timeoutHeader = "X-Request-Timeout-Seconds"
 
 // timeout is the time that a request may take; 0 for no limit.
-func (p *Proxy) timeout(r *http.Request, route *Route) (time.Duration, *call.Error) {
-	limit := shorter(p.options.RequestTimeout, route.RequestTimeout)
+func (p *Proxy) timeout(r *http.Request, route *served) (time.Duration, *call.Error) {
+	limit := shorter(p.options.RequestTimeout, route.timeout)
 	values := r.Header[timeoutHeader]
 	if len(values) == 0 {
 		return limit, nil
@@ -51,7 +51,7 @@ func shorter(a, b time.Duration) time.Duration {
 
 // within answers a request that has a limit of time. Results and streams end with the context of their calls. A handler may ignore its context, so it
 // has a goroutine of its own, and a [timedWriter], which refuses what it writes too late. Its slot is free when it returns.
-func (p *Proxy) within(limit time.Duration, w http.ResponseWriter, r *http.Request, route *Route, x *exchange, held *hold) {
+func (p *Proxy) within(limit time.Duration, w http.ResponseWriter, r *http.Request, route *served, x *exchange, held *hold) {
 	if route.Handle == nil {
 		ctx, cancel := context.WithTimeout(r.Context(), limit)
 		defer cancel()
@@ -82,7 +82,7 @@ func (p *Proxy) within(limit time.Duration, w http.ResponseWriter, r *http.Reque
 			}
 			ended <- v
 		}()
-		p.handle(tw, r.Clone(ctx), route, &x.call) // a clone, because handlers change headers, which are read below
+		p.handle(tw, r.Clone(ctx), &route.Route, &x.call) // a clone, because handlers change headers, which are read below
 		returned = true
 	}()
 	timer := time.NewTimer(limit)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/spec"
 )
 
 // untilEnd is a method that waits until its context has ended.
@@ -145,7 +146,7 @@ func TestTimeoutHeader(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			p := New(Settings{Options: Options{RequestTimeout: test.server}})
-			if err := p.SetRoutes([]Route{{Prefix: "/", In: InNone, Call: untilEnd, RequestTimeout: test.app}}); err != nil {
+			if err := p.SetRoutes([]Route{{Prefix: "/", In: InNone, Call: untilEnd, Options: &spec.IngressOptions{RequestTimeout: test.app}}}); err != nil {
 				t.Fatal(err)
 			}
 			r := httptest.NewRequest("GET", "/", nil)

@@ -19,7 +19,9 @@ type Graph struct {
 	App         string       `json:"app"`
 	Ingress     *IngressSpec `json:"ingress,omitempty"`
 	RoutePrefix string       `json:"route_prefix,omitempty"`
-	Deployments []Deployment `json:"deployments"`
+	// IngressOptions are the options of the ingress; nil for none.
+	IngressOptions *IngressOptions `json:"ingress_options,omitempty"`
+	Deployments    []Deployment    `json:"deployments"`
 }
 
 // IngressSpec names the method that clients outside reach; Method "" is the deployment's default.
@@ -61,6 +63,7 @@ type Method struct {
 
 // normal returns the graph without options, with the lists sorted whose order has no meaning.
 func (g Graph) normal() Graph {
+	g.IngressOptions = nil
 	g.Deployments = slices.Clone(g.Deployments)
 	for i := range g.Deployments {
 		d := &g.Deployments[i]
@@ -210,6 +213,7 @@ func (g Graph) Validate() []error {
 		}
 	}
 	errs = append(errs, g.validateWorkers()...)
+	errs = append(errs, g.IngressOptions.Check()...)
 	switch {
 	case g.Ingress == nil:
 		errs = append(errs, errors.New("no ingress: call App.Ingress with a method"))

@@ -115,7 +115,7 @@ func (p *Proxy) firstBody(r *http.Request, route *Route, c *call.Call, held *hol
 			return nil, e
 		}
 	}
-	data, e := p.body(r, nil, held)
+	data, e := p.body(r, nil, firstRead, held)
 	if e != nil {
 		return nil, e
 	}

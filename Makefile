@@ -4,7 +4,7 @@ VENV   := .venv
 VENVPY := $(VENV)/bin/python
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: build test test-go test-python test-etcd bench lint fuzz simulate clean
+.PHONY: build test test-go test-python test-browser test-etcd bench lint fuzz simulate clean
 
 build:
 	go build -trimpath -o bin/ ./cmd/helve ./examples/hello
@@ -29,6 +29,11 @@ test-go: python/src/helve/_bin/helve
 
 test-python: python/src/helve/_bin/helve
 	$(VENVPY) -m pytest -q python/tests
+
+# The page of examples/chat in a headless Chromium, which must be installed as "chromium".
+test-browser:
+	go vet -tags browser ./examples/chat
+	go test -tags browser -count=1 -timeout 5m -run Browser ./examples/chat
 
 # The tests of internal/store on an etcd server in the test's process. A module of its own: to fetch and compile etcd takes minutes
 # the first time, so neither make test nor CI runs it. Run it after a change of internal/store.

@@ -183,6 +183,52 @@ def test_values(node, value, kind, text, asynchronous):
     assert a.writes == 1
 
 
+def test_server_sent_events(node):
+    from helve import Event
+
+    def items(request):
+        yield "a\nb"
+        yield {"x": 1}
+        yield b"\0"
+        yield Event({"b": [1]}, event="token", id="5", retry=1.5)
+        if request.query_params:
+            raise ValueError("private")
+
+    n = node(items)
+    accept = [("accept", "text/html, text/event-stream;q=0.5")]
+    text = 'data: a\ndata: b\n\ndata: {"x":1}\n\ndata: AA==\n\nid: 5\nevent: token\nretry: 1500\ndata: {"b":[1]}\n\n'
+    a = n.request(headers=accept)
+    assert (a.text, dict(a.headers)["content-type"]) == (text + "event: end\ndata:\n\n", "text/event-stream; charset=utf-8")
+    a = n.request(headers=accept, query="x=1")
+    assert a.text == text + 'event: error\ndata: {"code":"Unknown"}\n\n' and a.error["message"] == "private"
+    assert node(nothing_for).request(headers=accept).text == "event: end\ndata:\n\n"
+    assert n.request().text.endswith('{"id":"5","event":"token","retry":1500,"data":{"b":[1]}}\n')
+
+
+def nothing_for(request):
+    return nothing()
+
+
+class Other:
+    def __call__(self, request):
+        return "call"
+
+    def show(self, request):
+        return "show " + request.method
+
+    async def get_later(self):
+        return "later"
+
+
+@pytest.mark.parametrize("method, text", [("", "call"), ("__call__", "call"), ("show", "show GET"), ("GetLater", "later")])
+def test_another_method_as_ingress(node, method, text):
+    n = node(Other)
+    n.worker.on_route(1, {"replica": "r", "method": method})
+    assert n.request().text == n.request().text == text
+    n.worker.on_route(1, {"replica": "r", "method": "none"})
+    assert n.request().error["reason"] == "no_method"
+
+
 @pytest.mark.parametrize("value, text", [(object(), "no value for JSON"), (float("nan"), "JSON"), ({(1, 2): 1}, "keys must be")])
 def test_values_that_are_none(node, value, text):
     a = node(lambda request: value).request()

@@ -208,6 +208,7 @@ class Exchange:
         """The client has left."""
         self.gone = True
         self.wake()
+        self.credit(0, 0)  # a sender that waits for credit notices
 
     # ---- the answer
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
+import sys
 from typing import Any, Callable, Optional
 
 from helve._asgi import Http, Lifespan
 from helve._encoding import RAW, envelope
 from helve._hooks import DEFINITION
 from helve._http import REQUEST, SOCKET, is_head
+from helve._names import match_name
 from helve._parts import parse_slots
 from helve._request import Plain, request_class
 from helve._websocket import Socket
-from helve._wire import in_parts
+from helve._wire import in_parts, monotonic
 
 
 class Ingress:
@@ -22,15 +25,15 @@ class Ingress:
     def __init__(self, worker: Any):
         self.worker = worker
         self.app: Optional[Callable] = None
-        self.plain: Optional[Plain] = None
+        self.plains: dict = {}  # by method
         self.lifespan: Optional[Lifespan] = None
         self.background: set = set()  # tasks whose exchanges are over
 
     def follow(self, worker: Any) -> "Ingress":
         """Goes on with the connection to the next node."""
         self.worker = worker
-        if self.plain is not None:
-            self.plain.worker = worker
+        for plain in self.plains.values():
+            plain.worker = worker
         return self
 
     async def start(self, target: Any, instance: Any, middlewares: list) -> None:
@@ -44,29 +47,44 @@ class Ingress:
             if fn is None:
                 return
             request_class()  # before the first request, if the program has imported Starlette
-            self.plain = Plain(self.worker, fn)
-            app = self.plain if middlewares else None
+            plain = self.plains["__call__"] = Plain(self.worker, fn)
+            app = plain if middlewares else None
         for middleware in reversed(middlewares):
             cls, *arguments = middleware
             args, kwargs = arguments if len(arguments) == 2 else ((), arguments[0])
             app = cls(app, *args, **kwargs)
         self.app = app
         if definition is not None:
+            anyio = sys.modules.get("anyio.to_thread")
+            if anyio is not None:  # the gate limits the calls; a lower limit of threads would hold calls that have slots
+                anyio.current_default_thread_limiter().total_tokens = math.inf
             self.worker.step = "lifespan"
             lifespan = Lifespan(app, self.worker.state)
             await lifespan.startup()
             self.lifespan = lifespan
 
     async def stop(self, limit: Optional[float]) -> None:
-        """Waits for background tasks, and then for the shutdown of the lifespan, each for the time limit at most."""
+        """Waits for background tasks, and then for the shutdown of the lifespan, which has a tenth of the time in any case."""
+        begun = monotonic()
         if self.background:
-            _, left = await asyncio.wait(list(self.background), timeout=limit)
+            _, left = await asyncio.wait(list(self.background), timeout=limit and 0.9 * limit)
             for task in left:
                 task.cancel()
         if self.lifespan is not None:
-            await self.lifespan.shutdown(limit)
+            await self.lifespan.shutdown(limit and max(limit - (monotonic() - begun), 0.1 * limit))
 
-    def begin(self, id: int, info: Any, slots: Any, body: Any) -> None:
+    def method(self, name: str) -> Optional[Plain]:
+        """The method of another name than __call__ that a program in Go has made the ingress."""
+        worker = self.worker
+        if not inspect.isclass(worker.target):
+            return self.plains.get("__call__")
+        found = match_name(name, [m["name"] for m in worker.methods])
+        if found is None or found == "__call__":
+            return None
+        plain = self.plains[name] = Plain(worker, getattr(worker.instance, found))
+        return plain
+
+    def begin(self, id: int, name: str, info: Any, slots: Any, body: Any) -> None:
         if len(slots) == 1 and slots[0] == (1, RAW, 0, len(body)):
             head, first = bytes(body), b""
         else:
@@ -75,18 +93,20 @@ class Ingress:
             self.refuse(id, "bad_input", "the head of the request is malformed")
             return
         kind = info.http[0]
-        if kind == REQUEST:
+        app = self.app if name == "__call__" else None
+        plain = None if app is not None else self.plains.get(name) or self.method(name)
+        if app is None and plain is None:
+            self.refuse(id, "no_method", f"deployment {self.worker.deployment} has no method {name!r} for HTTP")
+        elif kind == REQUEST:
             exchange = Http(self.worker, id, info, head, first)
-            if self.plain is not None and self.app is None:
-                self.plain.begin(exchange)
-            elif self.app is not None:
-                self.worker.launch_exchange(exchange, exchange.run(self.app))
+            if app is not None:
+                self.worker.launch_exchange(exchange, exchange.run(app))
             else:
-                self.refuse(id, "no_method", f"deployment {self.worker.deployment} has no __call__")
+                plain.begin(exchange)
         elif kind == SOCKET:
             socket = Socket(self.worker, id, info, head, first)
-            if self.app is not None:
-                self.worker.launch_exchange(socket, socket.run(self.app))
+            if app is not None:
+                self.worker.launch_exchange(socket, socket.run(app))
             else:
                 socket.refuse()
         else:

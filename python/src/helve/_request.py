@@ -5,26 +5,17 @@ the import takes longer than many a replica.
 from __future__ import annotations
 
 import contextvars
-import dataclasses
-import enum
 import importlib
 import inspect
-import json
-import os
 import sys
 from asyncio import sleep
 from typing import Any, Callable, Optional
 
+from helve._answer import EVENTS, JSON, LAST_EVENT, NOTHING, OCTETS, TEXT_PLAIN, encoded, kind_of, line, plain_response, to_json
 from helve._asgi import BEGUN, COMPLETE, Http
 from helve._http import ClientGone, fields
 from helve._stream import QUICK, TRUST, TURN
 from helve._wire import monotonic, request_info
-
-TEXT_PLAIN = b"content-type\0text/plain; charset=utf-8"
-NOTHING = b"content-type\0text/plain"  # of None, as in Ray Serve
-OCTETS = b"content-type\0application/octet-stream"
-JSON = b"content-type\0application/json"
-LINES = b"content-type\0application/x-ndjson"
 
 _state: dict = {}  # the request class, once Starlette is imported
 
@@ -103,71 +94,6 @@ def takes_request(fn: Callable) -> bool:
     return any(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL) for p in params)
 
 
-# ---- the answer
-
-
-def jsonable(value: Any) -> Any:
-    """A value that JSON has, for one that it has not."""
-    dump = getattr(value, "model_dump", None)  # pydantic
-    if dump is not None and not isinstance(value, type):
-        return dump(mode="json", by_alias=True)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    if isinstance(value, enum.Enum):
-        return value.value
-    if isinstance(value, (set, frozenset)) or type(value).__name__ in ("deque", "dict_keys", "dict_values"):
-        return list(value)
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value).decode()
-    for name in ("tolist", "isoformat"):  # arrays and numbers of numpy and torch; dates and times
-        method = getattr(value, name, None)
-        if callable(method):
-            return method()
-    if hasattr(value, "to_dict") and type(value).__module__.partition(".")[0] == "pandas":
-        return value.to_dict()
-    if type(value).__module__ in ("uuid", "pathlib", "ipaddress") or isinstance(value, os.PathLike):
-        return str(value)
-    if type(value).__name__ == "Decimal":
-        return int(value) if value == value.to_integral_value() and value.as_tuple().exponent >= 0 else float(value)
-    if type(value).__name__ == "timedelta":
-        return value.total_seconds()
-    raise TypeError(f"{type(value).__qualname__} is no value for JSON, nor one of the values that an HTTP answer is made of")
-
-
-to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=jsonable).encode
-
-
-def encoded(value: Any) -> Optional[tuple]:
-    """The header and the body of an answer for a value; None for values that answer in a way of their own."""
-    t = type(value)
-    if t is str:
-        return TEXT_PLAIN, value.encode()
-    if t is bytes:
-        return OCTETS, value
-    if value is None:
-        return NOTHING, b""
-    if t is dict or t is list:
-        return JSON, to_json(value).encode()
-    if isinstance(value, str):
-        return TEXT_PLAIN, str.__str__(value).encode()
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return OCTETS, bytes(value)
-    if inspect.isgenerator(value) or inspect.isasyncgen(value) or inspect.isawaitable(value) or is_response(value):
-        return None
-    return JSON, to_json(value).encode()
-
-
-def is_response(value: Any) -> bool:
-    module = sys.modules.get("starlette.responses")
-    return module is not None and isinstance(value, module.Response)
-
-
-def plain_response(value: Any) -> bool:
-    """Whether a Starlette response is no more than status, headers and body."""
-    response = sys.modules["starlette.responses"].Response
-    return type(value).__call__ is response.__call__ and value.background is None
-
-
 class Plain:
     """Runs the exchanges of a plain deployment."""
 
@@ -197,7 +123,7 @@ class Plain:
             if answer is None or not self.send(exchange, *answer):
                 await self.respond(exchange, value, answer)
         except BaseException as e:
-            await self.failed(exchange, e)
+            self.failed(exchange, e)
 
     def run_sync(self, exchange: Http, fn: Callable, args: tuple) -> None:
         request_info.set(exchange.info)
@@ -207,7 +133,7 @@ class Plain:
             if answer is not None and self.send(exchange, *answer):
                 return
         except BaseException as e:
-            self.worker.launch_exchange(exchange, self.fail_later(exchange, e))
+            self.failed(exchange, e)
             return
         self.worker.launch_exchange(exchange, self.go_on(exchange, value, answer))
 
@@ -219,11 +145,7 @@ class Plain:
         try:
             await self.respond(exchange, value, answer)
         except BaseException as e:
-            await self.failed(exchange, e)
-
-    async def fail_later(self, exchange: Http, e: BaseException) -> None:
-        exchange.begin()
-        await self.failed(exchange, e)
+            self.failed(exchange, e)
 
     async def respond(self, exchange: Http, value: Any, answer: Optional[tuple]) -> None:
         """Sends an answer that is not one small part."""
@@ -246,8 +168,8 @@ class Plain:
             raise ClientGone
 
     async def start(self, exchange: Http, head: bytes) -> None:
-        name, _, value = head.partition(b"\0")
-        await exchange.send({"type": "http.response.start", "status": 200, "headers": [(name, value)]})
+        p = head.split(b"\0")
+        await exchange.send({"type": "http.response.start", "status": 200, "headers": list(zip(p[::2], p[1::2]))})
 
     async def stream(self, exchange: Http, items: Any) -> None:
         """Sends the items of a generator as they come: text and bytes unchanged, other values as lines of JSON. The kind of the first one
@@ -270,7 +192,7 @@ class Plain:
                 if item is end:
                     break
                 if not head:
-                    head = TEXT_PLAIN if isinstance(item, str) else OCTETS if isinstance(item, (bytes, bytearray, memoryview)) else LINES
+                    head = kind_of(item, exchange.head)
                     await self.start(exchange, head)
                     if exchange.bodiless:  # the client asks for the head only
                         break
@@ -283,6 +205,10 @@ class Plain:
                     await sleep(0)
                 elif n % TURN == 0:
                     await sleep(0)
+        except Exception:
+            if head is EVENTS and not exchange.gone:  # a page has to know that the stream is not complete
+                await exchange.send({"type": "http.response.body", "body": b'event: error\ndata: {"code":"Unknown"}\n\n', "more_body": True})
+            raise
         finally:
             if not plain:
                 await items.aclose()
@@ -291,10 +217,11 @@ class Plain:
             else:
                 items.close()
         if not head:
-            await self.start(exchange, NOTHING)
-        await exchange.send({"type": "http.response.body", "body": b""})
+            head = EVENTS if kind_of(None, exchange.head) is EVENTS else NOTHING
+            await self.start(exchange, head)
+        await exchange.send({"type": "http.response.body", "body": LAST_EVENT if head is EVENTS else b""})
 
-    async def failed(self, exchange: Http, e: BaseException) -> None:
+    def failed(self, exchange: Http, e: BaseException) -> None:
         answer = None
         if not exchange.over and not exchange.sent and not exchange.gone:
             answer = http_exception(e)
@@ -339,15 +266,6 @@ class Plain:
         await value(scope, receive, send)
 
 
-def line(item: Any, head: bytes) -> bytes:
-    if head is not LINES:
-        if isinstance(item, str):
-            return item.encode()
-        if isinstance(item, (bytes, bytearray, memoryview)):
-            return bytes(item)
-    return to_json(item).encode() + b"\n"
-
-
 def http_exception(e: BaseException) -> Optional[tuple]:
     """The status, the header and the body of an HTTPException of Starlette or FastAPI; None for other exceptions."""
     module = sys.modules.get("starlette.exceptions")
@@ -366,4 +284,4 @@ def http_exception(e: BaseException) -> Optional[tuple]:
     return (status, head, b"" if status in (204, 304) else body) if 200 <= status <= 999 else None
 
 
-__all__ = ["Plain", "Request", "encoded", "jsonable", "request_class"]
+__all__ = ["Plain", "Request", "request_class"]

@@ -179,7 +179,7 @@ class Worker:
         if info.http is not None:
             route = self.declared.get(number)
             if route is not None and self.instance is not None and route.get("replica") == self.replica:
-                self.ingress.begin(id, info, slots, body)
+                self.ingress.begin(id, route["method"] or "__call__", info, slots, body)
                 return
         kind, fn = self.routes.get(number) or self.resolve(number)
         if kind is None:
@@ -588,6 +588,9 @@ class Worker:
         if self.node is None or not self.node.grace:
             leave(1)
         self.over = True
+        for flow in self.flows.values():
+            if isinstance(flow, Exchange):
+                flow.leave()
         for info in list(self.running.values()):
             info.task.cancel()
             info.cancel_children()

@@ -86,7 +86,7 @@ func hasToken(lines []string, token string) bool {
 }
 
 // RefuseHandshake answers a request for a WebSocket that does not follow RFC 6455, and returns true. It is for the time before the call,
-// so that such a request takes no slot.
+// so that such a request does not reach a replica.
 func RefuseHandshake(w http.ResponseWriter, r *http.Request) bool {
 	status, problem := http.StatusBadRequest, ""
 	keys := r.Header["Sec-Websocket-Key"]
@@ -457,11 +457,11 @@ func (x *socket) copyMessage(typ websocket.MessageType, r io.Reader) error {
 	return nil
 }
 
-// fill reads into a buffer, which grows up to the size of a part, until it is full or r ends (io.EOF).
+// fill reads into a buffer, which grows up to the size of a sent part, until it is full or r ends (io.EOF).
 func (x *socket) fill(b *[]byte, r io.Reader) (n int, err error) {
-	for n < MaxPart {
+	for n < sentPart {
 		if n == len(*b) {
-			*b = append(*b, make([]byte, min(len(*b), MaxPart-len(*b)))...)
+			*b = append(*b, make([]byte, min(len(*b), sentPart-len(*b)))...)
 		}
 		x.waiting.Store(true)
 		m, err := r.Read((*b)[n:])

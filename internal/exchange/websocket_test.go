@@ -483,8 +483,8 @@ func describe(b *strings.Builder, resp *http.Response) {
 // TestWebSocketMessages has messages in both directions.
 func TestWebSocketMessages(t *testing.T) {
 	t.Parallel()
-	long := strings.Repeat("0123456789abcdef", 10<<10) // 160 KiB
-	const size = MaxPart
+	long := strings.Repeat("0123456789abcdef", 5<<10) // 80 KiB
+	const size = sentPart
 	for _, c := range []struct {
 		name string
 		run  func(l *link)

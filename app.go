@@ -239,8 +239,11 @@ func (a *App) Ingress(i Ingress) {
 // HTTP is the ingress of a deployment that is an http.Handler. The handler gets requests of every method, type and path, and may
 // also upgrade the connection. Each request is a call: it waits in the queue, takes a slot of the replica until ServeHTTP
 // returns (there are 100, unless [Options].MaxOngoingRequests says another number), and its context has the values of a method's context. The handler sees the path without the application's
-// [App.RoutePrefix] ([RoutePrefixFrom]); the prefix is put before the paths in Location and Content-Location of its answers. Such
-// replicas run in the node's process only, also if [Config].Isolation moves all others.
+// [App.RoutePrefix] ([RoutePrefixFrom]); the prefix is put before the paths in Location and Content-Location of its answers.
+//
+// With [Process], and in a build, the handler runs in a worker, and only the parts of requests and answers travel: the worker has no server of
+// HTTP. It finds no difference, with these exceptions: a connection that it has taken over holds the slot until it is closed, and
+// [http.Request].TLS says only that there was TLS.
 func HTTP[R http.Handler](h Handle[R]) Ingress {
 	d := h.d
 	if d == nil {

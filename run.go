@@ -31,8 +31,7 @@ type Config struct {
 	// Logger receives the node's log and the output of workers. If it is nil, warnings and errors go to the slog.Default of the
 	// moment when Run is called. A logger with slog.DiscardHandler turns the log off.
 	Logger *slog.Logger
-	// Isolation overrides the isolation of every Go deployment; "" leaves each its own. An ingress that is an http.Handler ([HTTP]) is
-	// in the node's process all the same.
+	// Isolation overrides the isolation of every Go deployment; "" leaves each its own.
 	Isolation Isolation
 	// Output receives the output of workers, line by line, after the name of the worker. If it is nil, the output goes to the log.
 	Output io.Writer

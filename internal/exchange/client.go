@@ -245,6 +245,7 @@ func (x *Call) Answer(w http.ResponseWriter, r *http.Request) *call.Error {
 			a.begin()
 			return nil
 		case err != nil:
+			a.cut()
 			return exchangeEnd(ctx, err)
 		}
 		if done, e := a.part(ctx, kind, data, more); done || e != nil {
@@ -273,6 +274,7 @@ func (a *answer) part(ctx context.Context, kind Kind, data []byte, more bool) (d
 	case Takeover:
 		return true, a.takeOver(ctx)
 	case Broken:
+		a.cut()
 		panic(http.ErrAbortHandler)
 	default:
 		return false, fault("the replica has sent a part of the kind %d as an answer to a request", kind)
@@ -319,6 +321,14 @@ func (a *answer) begin() {
 	if !a.begun {
 		a.begun = true
 		a.w.WriteHeader(a.status)
+	}
+}
+
+// cut sends the part of the answer that has come before the replica has failed: its client may have use for it.
+func (a *answer) cut() {
+	if a.status != 0 {
+		a.begin()
+		a.flush()
 	}
 }
 

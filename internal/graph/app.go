@@ -179,8 +179,6 @@ func (a *App) sealIngress() *spec.IngressSpec {
 		s.Method = ""
 		if c == nil {
 			a.mistakes = append(a.mistakes, fmt.Errorf("deployment %q: ingress: a deployment in Python is no http.Handler", d.Name))
-		} else if d.Options.Isolation == spec.Process {
-			d.AddOptionMistake("isolation", "an ingress of helve.HTTP must be in the node's process, requests and responses do not travel to a worker yet")
 		}
 	case c != nil && c.Default == "" && a.ingress.Err == nil:
 		c.Default = a.ingress.Name

@@ -25,6 +25,7 @@ import (
 	"github.com/helve-serve/helve/internal/arena"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/exchange"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/spec"
@@ -90,7 +91,7 @@ func Join(s Settings, id string, token wire.Token, dial func() (net.Conn, error)
 func join(s Settings, id string, token wire.Token, dial func() (net.Conn, error), grace time.Duration) (*Guest, error) {
 	h := wire.Hello{
 		Kind: "worker", Language: "go", Version: s.Version, ID: id, PID: os.Getpid(),
-		Features: []string{wire.FeatureBulk, wire.FeatureSegments, wire.FeatureArena},
+		Features: []string{wire.FeatureBulk, wire.FeatureSegments, wire.FeatureArena, wire.FeatureHTTP},
 	}
 	var err error
 	if h.Graph, h.GraphDigest, err = describeGraph(s.Graph); err != nil {
@@ -283,6 +284,9 @@ func (g *Guest) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
 		place := r.place
 		place.Prefix = h.Prefix()
 		in.Info.Place = &place
+	}
+	if in.Exchange != nil {
+		return exchange.Serve(b, in, r.replica.instance)
 	}
 	return r.replica.local.Start(b, &in.Call, in)
 }

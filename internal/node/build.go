@@ -23,10 +23,6 @@ func Load(ctx context.Context, path, app string, c build.Command) (deploy.App, e
 	if err != nil {
 		return deploy.App{}, call.Guard(err) // of the caller's context, perhaps
 	}
-	if g.Ingress != nil && g.Ingress.Kind == spec.IngressHTTP {
-		return deploy.App{}, fmt.Errorf("%s: deployment %s: ingress: an http.Handler runs only in its own executable, not in a worker of this node",
-			b.Path, g.Ingress.Deployment)
-	}
 	for _, d := range g.Deployments {
 		if d.Language == "python" {
 			return deploy.App{}, fmt.Errorf("%s: deployment %s: a Python deployment runs only under its application's own executable, not under this node",

@@ -267,7 +267,7 @@ func (s *System) isolate(app *graph.App, g *spec.Graph) (err error) {
 	}
 	for j := range g.Deployments {
 		d := &g.Deployments[j]
-		if d.Language != "go" || i == spec.Process && g.Ingress.Kind == spec.IngressHTTP && d.Name == g.Ingress.Deployment {
+		if d.Language != "go" {
 			continue
 		}
 		if d.Options, err = d.Options.Merge(fmt.Appendf(nil, `{"isolation": %q}`, i), spec.FromOverride); err != nil {

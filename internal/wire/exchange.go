@@ -61,6 +61,17 @@ func (in *Incoming) Part(ctx context.Context, kind call.Codec, data []byte, hold
 	return in.out.Part(ctx, kind, data, hold)
 }
 
+// SendHeld sends the parts that are held.
+func (in *Incoming) SendHeld(ctx context.Context) {
+	o := in.out
+	o.mu.Lock()
+	held := len(o.pending) > 0
+	o.mu.Unlock()
+	if held {
+		o.sendPending(ctx)
+	}
+}
+
 var errPartsEnd = errors.New("the exchange has ended")
 
 // Part implements [call.Uplink].
@@ -83,7 +94,12 @@ func (o *outflow) Part(ctx context.Context, kind call.Codec, data []byte, hold b
 	hold = hold && len(o.pending) < itemsFrame
 	o.mu.Unlock()
 	if !hold && !o.sendPending(ctx) {
-		return o.stopped(ctx)
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if o.failed != nil {
+			return o.failed
+		}
+		// The part is in its place and goes with the next one, or the END.
 	}
 	return nil
 }

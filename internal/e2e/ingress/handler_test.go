@@ -489,11 +489,11 @@ func postJSON(t *testing.T, url, body string) *http.Response {
 	return fixture.Request(t, t.Context(), http.MethodPost, url, body, "Accept", "application/json", "Content-Type", "application/octet-stream")
 }
 
-// TestHandlersStayInTheNode: an isolation for all deployments leaves an ingress that is a handler in the node, and moves the
-// deployments that the handler calls.
-func TestHandlersStayInTheNode(t *testing.T) {
+// TestHandlersEverywhere: a handler that calls another deployment answers in the node and in a worker.
+func TestHandlersEverywhere(t *testing.T) {
 	t.Parallel()
-	helvetest.Run(t, buildFacade, func(t *testing.T, s *helve.System) {
+	fixture.EachOf(t, append(helvetest.All(), helvetest.Socket), func(t *testing.T, r helvetest.Runner) {
+		s := helvetest.Start(t, r.Config, buildFacade)
 		url, _, err := s.Serve("127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -502,16 +502,13 @@ func TestHandlersStayInTheNode(t *testing.T) {
 			t.Errorf("%d %s", status, body)
 		}
 		status := s.Status().Applications["facade"]
-		for name, d := range status.Deployments {
-			inWorker := d.Replicas[0].PID != 0
-			if name == "Facade" && inWorker {
-				t.Error("the handler is in a worker")
-			}
+		if isolated := status.Deployments["Facade"].Replicas[0].PID != 0; isolated != (r.Name == "process") {
+			t.Errorf("the handler has a process of its own: %v", isolated)
 		}
 		if status.RoutePrefix != "/facade" {
 			t.Errorf("route prefix %q", status.RoutePrefix)
 		}
-	}, append(helvetest.All(), helvetest.Socket)...)
+	})
 }
 
 // Facade is a handler that calls another deployment.

@@ -320,7 +320,7 @@ func siteApp(site *Site, prefix string, o helve.Options) helve.Build {
 
 func TestHandlerIngress(t *testing.T) {
 	t.Parallel()
-	fixture.EachOf(t, helvetest.InNode(), func(t *testing.T, r helvetest.Runner) { // requests do not travel to workers
+	fixture.EachOf(t, append(helvetest.InNode(), helvetest.Socket), func(t *testing.T, r helvetest.Runner) {
 		site := newSite()
 		s := helvetest.Start(t, r.Config, siteApp(site, "/site", helve.Options{MaxOngoingRequests: new(1), MaxQueuedRequests: new(1)}))
 		url, _, err := s.Serve("127.0.0.1:0")
@@ -463,7 +463,6 @@ func TestIngressMistakes(t *testing.T) {
 	other := helve.NewApp("other")
 	foreign := helve.Deploy(other, "Site", func(context.Context) (*Site, error) { return site, nil }, helve.Options{})
 	for want, build := range map[string]helve.Build{
-		`deployment "Site": isolation: an ingress of helve.HTTP must be in the node's process`: siteApp(site, "/", helve.Options{Isolation: helve.Process}),
 		`deployment "Py": ingress: a deployment in Python is no http.Handler`: func() (*helve.App, error) {
 			app := helve.NewApp("py")
 			app.Ingress(helve.HTTP(helve.Python[http.Handler](app, "Py", "a:B", helve.Args{}, helve.Options{})))

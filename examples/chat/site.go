@@ -29,7 +29,7 @@ func newSite(model helve.Handle[*Model]) *Site {
 	s.mux.HandleFunc("GET /stats", func(w http.ResponseWriter, r *http.Request) {
 		stats, err := s.stats.Call(r.Context(), helve.None{})
 		if err != nil {
-			http.Error(w, "the model does not answer", http.StatusServiceUnavailable)
+			http.Error(w, "the model does not answer", helve.HTTPStatus(err))
 			return
 		}
 		json.NewEncoder(w).Encode(stats) //nolint:errcheck // the client may be gone

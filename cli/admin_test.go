@@ -270,7 +270,7 @@ func TestStartsOutliveReplicas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close(context.Background()) //nolint:errcheck // nothing runs
+	defer s.Close(context.Background())                         //nolint:errcheck // nothing runs
 	if err := s.Deploy(t.Context(), buildGreeter); err != nil { // a deploy in this process replaces the replicas
 		t.Fatal(err)
 	}

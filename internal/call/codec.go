@@ -13,9 +13,9 @@ const (
 	Cloudpickle Codec = 2
 	Pickle      Codec = 3
 	JSON        Codec = 4
-	Raw         Codec = 5 // bytes, unchanged
-	Text        Codec = 6 // UTF-8 text, unchanged
-	Event       Codec = 7 // JSON of a server-sent event: only in an answer to Plain
+	Raw         Codec = 5  // bytes, unchanged
+	Text        Codec = 6  // UTF-8 text, unchanged
+	Event       Codec = 7  // JSON of a server-sent event: only in an answer to Plain
 	Head        Codec = 32 // no value: the head of an HTTP answer, before the first item of a stream
 	Plain       Codec = 254
 	Native      Codec = 255

@@ -35,7 +35,7 @@ type Deployment struct {
 type Replica struct {
 	ID      string
 	State   helvetype.ReplicaState // "" for a replica that is gone
-	Started bool // the replica was ready once
+	Started bool                   // the replica was ready once
 	Healthy bool
 	Running int // calls
 	Calls   Counts

@@ -36,7 +36,7 @@ func (e entered) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e.wait(r.Context())
 }
 
-// TestRequestsCutOffByTheEndOfTheNode: a second SIGTERM, which is the end of Close's context, cuts off what runs and waits. That is not the
+// TestRequestsCutOffByTheEndOfTheNode: a second SIGTERM, which is the end of Close's context, cuts off the requests that run and wait. That is not the
 // clients' leaving, and the access log has one status for it, wherever the request was.
 func TestRequestsCutOffByTheEndOfTheNode(t *testing.T) {
 	t.Parallel()

@@ -182,7 +182,7 @@ func TestTwoApplicationsOnOneRoute(t *testing.T) {
 	}
 }
 
-// TestErrorsAreJSONForClientsThatAskForIt: also those that are about no call.
+// TestErrorsAreJSONForClientsThatAskForIt: also errors that are about no call.
 func TestErrorsAreJSONForClientsThatAskForIt(t *testing.T) {
 	t.Parallel()
 	s := runMirror(t, helve.Config{HTTP: "127.0.0.1:0"})
@@ -283,7 +283,7 @@ func TestSlotsOfAHandler(t *testing.T) {
 	}
 }
 
-// TestHTTPStatus: the status is the one that the ingress gives.
+// TestHTTPStatus: the status agrees with the answer of the ingress.
 func TestHTTPStatus(t *testing.T) {
 	t.Parallel()
 	for want, err := range map[int]error{

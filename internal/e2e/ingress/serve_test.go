@@ -303,7 +303,7 @@ func TestRootPath(t *testing.T) {
 	}
 }
 
-// TestForwarded: the headers of a peer that is trusted say who the client is, and those of others mean nothing.
+// TestForwarded: the headers of a peer that is trusted say the address of the client, and the headers of other peers mean nothing.
 func TestForwarded(t *testing.T) {
 	t.Parallel()
 	headers := http.Header{

@@ -167,7 +167,11 @@ func refuseBody(r *http.Request) *call.Error {
 }
 
 func notAllowed(r *http.Request, route *Route) *call.Error {
-	return call.NewError(helvetype.ReasonMethodNotAllowed, fmt.Sprintf("%s is not allowed here, only %s", r.Method, allowed(route.In)))
+	events := ""
+	if route.Stream != nil && route.In != InNone {
+		events = ", and GET with Accept: text/event-stream"
+	}
+	return call.NewError(helvetype.ReasonMethodNotAllowed, fmt.Sprintf("%s is not allowed here, only %s%s", r.Method, allowed(route.In), events))
 }
 
 // firstRead is the size of the first buffer of a body without a length, or with a long one.

@@ -44,7 +44,8 @@ type Config struct {
 	HTTPLimits HTTPLimits
 	// HTTPOptions are the other settings of the ingress: times, TLS, the proxies in front of it.
 	HTTPOptions HTTPOptions
-	// AccessLog gets a line per HTTP request to an application: time, client, method, route, status, duration and request id. A request waits
+	// AccessLog gets a line per HTTP request to an application: time, client, method, route, status, duration, request id, bytes of the
+	// body, application and replica ([HTTPOptions].AccessLogFormat). A request waits
 	// for the writer. nil: there is no access log.
 	AccessLog io.Writer
 	// LogDir is a directory, made if need be, in which every worker gets a log file: replica_<app>_<replica>.log of a

@@ -2,7 +2,9 @@ package proxy
 
 import (
 	"bufio"
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -15,26 +17,58 @@ import (
 
 // accessLog writes a line per request when its answer is complete, for example
 //
-//	2026-05-04T10:15:02.031Z 127.0.0.1:51234 POST / 200 1.3ms 5f0c4f0e-8f6a-4d1e-9f0b-2f6f8a1f7c55
+//	2026-05-04T10:15:02.031Z 127.0.0.1:51234 POST / 200 1.3ms 5f0c4f0e-8f6a-4d1e-9f0b-2f6f8a1f7c55 12 hello Ingress#001
 //
-// with the time, client, method, route, status, duration and request id. The route is the prefix of the application, and "-" where no application
-// has the path: the path itself is the client's text. The status is the one under which the request is counted ([accessed.outcome]); 101 is a
-// connection that the handler took over.
+// with the time, client, method, route, status, duration, request id, bytes of the body, application and replica. The route is the prefix of the
+// application, and "-" where no application has the path: the path itself is the client's text. The status is the one under which the request
+// is counted ([accessed.outcome]); 101 is a connection that the handler took over. An application or replica is "-" if the request came to none.
 type accessLog struct {
+	json bool // lines of JSON, with the fields of accessLine
+
 	mu sync.Mutex
 	to io.Writer
 }
 
+// accessLine has the fields of a line.
+type accessLine struct {
+	Time      string  `json:"time"`
+	Client    string  `json:"client"`
+	Method    string  `json:"method"`
+	Route     string  `json:"route"` // "" where no application has the path
+	Status    int     `json:"status"`
+	Duration  float64 `json:"duration_ms"`
+	RequestID string  `json:"request_id"`
+	Bytes     int64   `json:"bytes"`
+	App       string  `json:"app,omitempty"`
+	Replica   string  `json:"replica,omitempty"`
+}
+
 // write writes the line of a request.
-func (l *accessLog) write(begun time.Time, client, method, route string, a *accessed, status int, took time.Duration) {
-	id := "-"
-	if ids := a.Header()["X-Request-Id"]; len(ids) == 1 {
-		id = ids[0]
+func (l *accessLog) write(begun time.Time, took time.Duration, status int, r *http.Request, route *served, x *exchange) {
+	line := accessLine{
+		Time: begun.UTC().Format("2006-01-02T15:04:05.000Z"), Client: r.RemoteAddr, Method: r.Method, Status: status,
+		Duration: float64(took.Microseconds()) / 1000, Bytes: x.answer.bytes,
 	}
-	ms := float64(took.Microseconds()) / 1000
+	if ids := x.answer.Header()["X-Request-Id"]; len(ids) == 1 {
+		line.RequestID = ids[0]
+	}
+	if route != nil {
+		line.Route, line.App = route.Prefix, route.App
+	}
+	if !x.abandoned {
+		line.Replica = x.call.Info.Replica
+	}
+	var b []byte
+	if l.json {
+		b, _ = json.Marshal(line)
+		b = append(b, '\n')
+	} else {
+		b = fmt.Appendf(nil, "%s %s %s %s %d %.1fms %s %d %s %s\n", line.Time, line.Client, line.Method, cmp.Or(line.Route, "-"), line.Status, line.Duration,
+			cmp.Or(line.RequestID, "-"), line.Bytes, cmp.Or(line.App, "-"), cmp.Or(line.Replica, "-"))
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	fmt.Fprintf(l.to, "%s %s %s %s %d %.1fms %s\n", begun.UTC().Format("2006-01-02T15:04:05.000Z"), client, method, route, status, ms, id) //nolint:errcheck // a log that cannot be written is not the client's trouble
+	l.to.Write(b) //nolint:errcheck // a log that cannot be written is not the client's trouble
 }
 
 // exchange is the memory of one request to an application. The call and the answer are in one struct, because they cost one
@@ -49,6 +83,7 @@ type exchange struct {
 	// abandoned says that a handler still runs after the time of its request: the call is its own then.
 	abandoned bool
 	request   *http.Request
+	prefix    string // of the route
 	head      call.Answer
 }
 
@@ -62,8 +97,8 @@ func (x *exchange) Value(key any) any {
 
 // HTTPRequest makes a copy of the request's head.
 func (x *exchange) HTTPRequest() call.HTTPRequest {
-	prefix := x.call.Info.Prefix
-	below := stripPrefix(prefix, x.request.WithContext(x.Context))
+	prefix := x.call.Info.Prefix // with the root path, which the request's path has no more
+	below := stripPrefix(x.prefix, x.request.WithContext(x.Context))
 	return call.HTTPRequest{
 		Method: below.Method, Path: below.URL.Path, Prefix: prefix, RawQuery: below.URL.RawQuery, Host: below.Host, Client: below.RemoteAddr,
 		Header: below.Header.Clone(),
@@ -84,17 +119,17 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, client *client) {
 	if _, ok := a.ResponseWriter.(http.Hijacker); ok {
 		w = accessedHijacker{a}
 	}
-	method, name, requests, returned := r.Method, "-", &p.unrouted, false
+	method, requests, returned := r.Method, &p.unrouted, false
 	route := p.find(r.URL.Path)
 	if route != nil {
-		name, requests = route.Prefix, route.requests
+		requests, x.prefix = route.requests, route.Prefix
 	}
 	defer func() {
 		took := time.Since(begun)
 		status := a.outcome(r.Context(), returned, p.cut.Load())
 		requests.End(method, status, took)
 		if p.access != nil {
-			p.access.write(begun, r.RemoteAddr, method, name, a, status, took)
+			p.access.write(begun, took, status, r, route, x)
 		}
 	}()
 	p.request(w, r, route, x)
@@ -104,9 +139,10 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, client *client) {
 // accessed notes the status of an answer.
 type accessed struct {
 	http.ResponseWriter
-	status  int  // 0 while the answer has not begun
-	untaken bool // the client does not take the answer
-	failed  bool // the answer is complete, and its end says that the request has failed
+	status  int   // 0 while the answer has not begun
+	untaken bool  // the client does not take the answer
+	failed  bool  // the answer is complete, and its end says that the request has failed
+	bytes   int64 // of the body that were written
 }
 
 // statusClosed is the status of requests whose client is gone before the answer, as nginx has it.
@@ -143,19 +179,25 @@ func (a *accessed) WriteHeader(status int) {
 // Write implements http.ResponseWriter.
 func (a *accessed) Write(b []byte) (int, error) {
 	a.begin()
-	return a.ResponseWriter.Write(b)
+	n, err := a.ResponseWriter.Write(b)
+	a.bytes += int64(n)
+	return n, err
 }
 
 // WriteString implements io.StringWriter.
 func (a *accessed) WriteString(s string) (int, error) {
 	a.begin()
-	return io.WriteString(a.ResponseWriter, s)
+	n, err := io.WriteString(a.ResponseWriter, s)
+	a.bytes += int64(n)
+	return n, err
 }
 
 // ReadFrom implements io.ReaderFrom, by which files are sent without being read.
 func (a *accessed) ReadFrom(r io.Reader) (int64, error) {
 	a.begin()
-	return io.Copy(a.ResponseWriter, r)
+	n, err := io.Copy(a.ResponseWriter, r)
+	a.bytes += n
+	return n, err
 }
 
 // FlushError is for http.ResponseController.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"strings"
 	"testing"
@@ -22,7 +23,8 @@ func TestAccessLog(t *testing.T) {
 		return func(ctx context.Context, _ *call.Call, serve Serve) *call.Error { serve(ctx, h, false); return nil }
 	}
 	if err := p.SetRoutes([]Route{
-		{Prefix: "/say", App: "say", In: InString, Call: func(context.Context, *call.Call) (call.Payload, *call.Error) {
+		{Prefix: "/say", App: "say", In: InString, Call: func(_ context.Context, c *call.Call) (call.Payload, *call.Error) {
+			c.Info.Replica = "S#1"
 			return call.Payload{Codec: call.Text, Data: []byte("hello")}, nil
 		}},
 		{Prefix: "/fail", App: "fail", In: InString, Call: func(context.Context, *call.Call) (call.Payload, *call.Error) {
@@ -61,10 +63,10 @@ func TestAccessLog(t *testing.T) {
 		}
 	}()
 	for _, c := range []struct{ method, path, want string }{
-		{"POST", "/say/x?secret", `POST /say 200 \d+\.\dms [0-9a-f-]{36}`},
+		{"POST", "/say/x?secret", `POST /say 200 \d+\.\dms [0-9a-f-]{36} 5 say S#1\n$`},
 		{"DELETE", "/say", `DELETE /say 405 \d+\.\dms [0-9a-f-]{36}`},
 		{"POST", "/fail", `POST /fail 503 \d+\.\dms [0-9a-f-]{36}`},
-		{"GET", "/none/of/these", `GET - 404 \d+\.\dms [0-9a-f-]{36}`},
+		{"GET", "/none/of/these", `GET - 404 \d+\.\dms [0-9a-f-]{36} \d+ - -\n$`},
 		{"GET", "/nothing", `GET /nothing 200 `},
 		{"GET", "/flush", `GET /flush 200 `},
 		{"GET", "/teapot", `GET /teapot 418 `},
@@ -93,5 +95,30 @@ func TestAccessLog(t *testing.T) {
 	case line := <-lines:
 		t.Errorf("a path of the node's own has a line: %s", line)
 	default:
+	}
+}
+
+// TestAccessLogInJSON: a line has the same fields by their names.
+func TestAccessLogInJSON(t *testing.T) {
+	t.Parallel()
+	var log strings.Builder
+	p := New(Settings{AccessLog: &log, Options: Options{JSONLog: true}})
+	if err := p.SetRoutes([]Route{{Prefix: "/say", App: "app", In: InString, Call: func(ctx context.Context, c *call.Call) (call.Payload, *call.Error) {
+		c.Info.Replica = "S#1"
+		return echo(ctx, c)
+	}}}); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		"/say/x": `^{"time":"[^"]+","client":"192.0.2.1:1234","method":"POST","route":"/say","status":200,"duration_ms":[\d.]+,"request_id":"me","bytes":2,"app":"app","replica":"S#1"}\n$`,
+		"/other": `^{"time":"[^"]+","client":"192.0.2.1:1234","method":"POST","route":"","status":404,"duration_ms":[\d.]+,"request_id":"me","bytes":\d+}\n$`,
+	} {
+		r := httptest.NewRequest("POST", path, strings.NewReader("hi"))
+		r.Header.Set("X-Request-Id", "me")
+		p.ServeHTTP(httptest.NewRecorder(), r)
+		if !regexp.MustCompile(want).MatchString(log.String()) {
+			t.Errorf("%s: %s, want %s", path, &log, want)
+		}
+		log.Reset()
 	}
 }

@@ -124,7 +124,7 @@ func New(s Settings) *Proxy {
 		p.log = slog.New(slog.DiscardHandler)
 	}
 	if s.AccessLog != nil {
-		p.access = &accessLog{to: s.AccessLog}
+		p.access = &accessLog{to: s.AccessLog, json: s.Options.JSONLog}
 	}
 	p.setOptions(s.Options)
 	p.memory.limit = p.limits.Memory

@@ -113,7 +113,7 @@ func (p *Proxy) within(limit time.Duration, w http.ResponseWriter, r *http.Reque
 		t.finish(<-ended)
 		return
 	}
-	x.abandoned = true
+	x.abandoned, x.answer.status = true, http.StatusRequestTimeout // it counts as one that had no answer in time
 	panic(http.ErrAbortHandler)
 }
 

@@ -326,7 +326,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			client.endless.Store(true) // until the answer is complete
 		}
 	}
-	if p.draining.Load() {
+	if p.draining.Load() || client != nil && r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 && (client.lengths.seen.Load() || r.TLS != nil) {
 		w.Header()["Connection"] = connectionClose // over HTTP/2 the server makes a GOAWAY of it
 	}
 	r = p.external(r)

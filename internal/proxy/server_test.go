@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -48,13 +49,14 @@ func TestTimeLimitIsForTheBody(t *testing.T) {
 			}
 		}
 		p := with(t, Route{Prefix: "/s", In: InString, Call: slow}, Route{Prefix: "/n", In: InNone, Call: slow})
-		conn := dial(t, p)
-		answers := bufio.NewReader(conn)
-		for range 2 {
-			for _, request := range []string{
-				"POST /s HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi", "GET /n HTTP/1.1\r\nHost: x\r\n\r\n",
-				"POST /s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
-			} {
+		connect := serving(t, p)
+		for _, requests := range [][]string{
+			{"POST /s HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi", "GET /n HTTP/1.1\r\nHost: x\r\n\r\n"},
+			{"POST /s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"},
+		} {
+			conn := connect()
+			answers := bufio.NewReader(conn)
+			for _, request := range slices.Repeat(requests, 2) {
 				io.WriteString(conn, request)
 				r, err := http.ReadResponse(answers, nil)
 				if err != nil {
@@ -147,5 +149,33 @@ func TestHTTP2WithoutTLS(t *testing.T) {
 	}
 	if err := errors.Join(p.Drain(t.Context()), <-served); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestLengthScan: the header is found however the bytes are cut into reads.
+func TestLengthScan(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n":                         true,
+		"POST / HTTP/1.1\nHost: x\ncOnTeNt-LeNgTh: 4\n\n":                                 true,
+		"POST / HTTP/1.1\r\nHost: x\r\nX-Content-Length: 4\r\nContent-Lengt: 1\r\n\r\n":   false,
+		"POST /Content-Length HTTP/1.1\r\nHost: Content-Length: 1\r\n\r\n":                false,
+		"POST / HTTP/1.1\r\n\n\nContent-Length: 4\r\n\r\n":                                true,
+		"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\ncontent-length: 4\r\n\r\n0\r\n": true,
+	} {
+		for step := 1; step <= len(text); step++ {
+			for first := range step {
+				var l lengthScan
+				l.scan([]byte(text[:first]))
+				for rest := text[first:]; rest != "" && !l.seen.Load(); {
+					n := min(step, len(rest))
+					l.scan([]byte(rest[:n]))
+					rest = rest[n:]
+				}
+				if l.seen.Load() != want {
+					t.Fatalf("%q in steps of %d after %d: %t", text, step, first, !want)
+				}
+			}
+		}
 	}
 }

@@ -9,6 +9,7 @@ import enum
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import uuid
@@ -200,9 +201,40 @@ def test_server_sent_events(node):
     a = n.request(headers=accept)
     assert (a.text, dict(a.headers)["content-type"]) == (text + "event: end\ndata:\n\n", "text/event-stream; charset=utf-8")
     a = n.request(headers=accept, query="x=1")
-    assert a.text == text + 'event: error\ndata: {"code":"Unknown"}\n\n' and a.error["message"] == "private"
+    assert a.text.startswith(text + 'event: error\ndata: {"code":"Unknown","reason":"user","message":"the request failed') and "private" not in a.text
+    assert json.loads(a.text.rpartition("data: ")[2])["request_id"] and a.error["message"] == "private"
     assert node(nothing_for).request(headers=accept).text == "event: end\ndata:\n\n"
     assert n.request().text.endswith('{"id":"5","event":"token","retry":1500,"data":{"b":[1]}}\n')
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_heartbeats_of_events(node, monkeypatch, fails):
+    from helve import _heartbeat
+
+    monkeypatch.setattr(_heartbeat, "PERIOD", 0.01)
+    beats = []
+
+    class Counted(_heartbeat.Heartbeat):
+        def __init__(self, begin, send):
+            async def counted(data):
+                await send(data)
+                beats.append(data)
+
+            super().__init__(begin, counted)
+
+    monkeypatch.setattr(_request, "Heartbeat", Counted)
+
+    async def items(request):
+        while len(beats) < 2:
+            await asyncio.sleep(0)
+        if fails:
+            raise ValueError("private")
+        yield "a"
+
+    a = node(items).request(headers=[("accept", "text/event-stream")])
+    assert (a.status, dict(a.headers)["content-type"]) == (200, "text/event-stream; charset=utf-8")
+    last = 'event: error\ndata: {"code":"Unknown"' if fails else "data: a\n\nevent: end\ndata:\n\n"
+    assert a.text.startswith(":\n\n:\n\n") and re.sub(r"(?m)^:\n\n", "", a.text).startswith(last), a.text
 
 
 def nothing_for(request):

@@ -134,4 +134,10 @@ def event(item: Any) -> bytes:
     return "".join([*out, "\n"]).encode()
 
 
-__all__ = ["EVENTS", "JSON", "LAST_EVENT", "NOTHING", "OCTETS", "TEXT_PLAIN", "encoded", "jsonable", "kind_of", "line", "plain_response", "to_json"]
+def last_error(request_id: str) -> bytes:
+    """The last event of a generator that has failed. It has the fields that the node gives to its errors, and nothing of the exception."""
+    message = "the request failed; the server's log says why, under this request id"
+    return f"event: error\ndata: {to_json({'code': 'Unknown', 'reason': 'user', 'message': message, 'request_id': request_id})}\n\n".encode()
+
+
+__all__ = ["EVENTS", "JSON", "LAST_EVENT", "NOTHING", "OCTETS", "TEXT_PLAIN", "encoded", "jsonable", "kind_of", "last_error", "line", "plain_response", "to_json"]

@@ -11,8 +11,9 @@ import sys
 from asyncio import sleep
 from typing import Any, Callable, Optional
 
-from helve._answer import EVENTS, JSON, LAST_EVENT, NOTHING, OCTETS, TEXT_PLAIN, encoded, kind_of, line, plain_response, to_json
+from helve._answer import EVENTS, JSON, LAST_EVENT, NOTHING, OCTETS, TEXT_PLAIN, encoded, event, kind_of, last_error, line, plain_response, to_json
 from helve._asgi import BEGUN, COMPLETE, Http
+from helve._heartbeat import Heartbeat
 from helve._http import ClientGone, fields
 from helve._stream import QUICK, TRUST, TURN
 from helve._wire import monotonic, request_info
@@ -180,6 +181,19 @@ class Plain:
         pool = self.worker.pool is not None
         end = object()
         plain = inspect.isgenerator(items)
+        beat = None
+
+        async def begin() -> None:
+            nonlocal head
+            if not head:
+                head = EVENTS
+                await self.start(exchange, head)
+
+        async def send(body: bytes) -> None:
+            await exchange.send({"type": "http.response.body", "body": body, "more_body": True})
+
+        if (pool or not plain) and kind_of(None, exchange.head) is EVENTS and not exchange.head.startswith(b"HEAD\0"):
+            beat = Heartbeat(begin, send)
         try:
             while True:
                 began = monotonic()
@@ -191,12 +205,18 @@ class Plain:
                     item = next(items, end)
                 if item is end:
                     break
+                if beat is not None:
+                    await beat.event(event(item))
+                    n += 1
+                    if n % TURN == 0:
+                        await sleep(0)
+                    continue
                 if not head:
                     head = kind_of(item, exchange.head)
                     await self.start(exchange, head)
                     if exchange.bodiless:  # the client asks for the head only
                         break
-                await exchange.send({"type": "http.response.body", "body": line(item, head), "more_body": True})
+                await send(line(item, head))
                 n += 1
                 quick = quick + 1 if monotonic() - began < QUICK else 0
                 if plain and (quick < TRUST or n % TURN == 0):  # the next step may take long, and the loop stands still meanwhile
@@ -206,10 +226,14 @@ class Plain:
                 elif n % TURN == 0:
                     await sleep(0)
         except Exception:
+            if beat is not None:
+                await beat.stop()
             if head is EVENTS and not exchange.gone:  # a page has to know that the stream is not complete
-                await exchange.send({"type": "http.response.body", "body": b'event: error\ndata: {"code":"Unknown"}\n\n', "more_body": True})
+                await send(last_error(exchange.info.request_id))
             raise
         finally:
+            if beat is not None:
+                await beat.stop()
             if not plain:
                 await items.aclose()
             elif pool:

@@ -14,11 +14,13 @@ import (
 type inbox struct {
 	wake chan struct{} // of one: there is something to take
 
-	mu     sync.Mutex
-	frames []*buffer
-	from   call.Source // gets the credit
-	ended  bool
-	err    error // of the end; io.EOF without an error
+	mu      sync.Mutex
+	frames  []*buffer
+	from    call.Source // gets the credit
+	ended   bool
+	err     error // of the end; io.EOF without an error
+	shown   int   // frames that the receiver may take: those of reads that were handed over whole
+	showEnd bool  // the same of the end
 
 	// The fields below belong to the goroutine that receives.
 	rest  []byte  // the parts of the current frame that were not taken
@@ -65,8 +67,9 @@ func (b *buffer) free() {
 // Item implements call.Items. No part comes from a method in this process.
 func (q *inbox) Item(context.Context, call.Payload) bool { return false }
 
-// Frame implements call.Items. The receiver is woken when the reader has handed over all frames of one read, so that an answer that came in
-// one write is taken as one.
+// Frame implements call.Items. The receiver sees the frame when the reader has handed over all frames of one read (Flush), so that an answer
+// that came in one write is taken as one. For example, the node reads head, body and end together: the receiver knows when it takes the body
+// that nothing follows, and the answer gets a Content-Length.
 func (q *inbox) Frame(b *call.Batch, from call.Source, frame []byte) {
 	q.mu.Lock()
 	q.frames = append(q.frames, bufferOf(frame))
@@ -88,8 +91,13 @@ func (q *inbox) end(b *call.Batch, err error) {
 	b.Touch(q)
 }
 
-// Flush wakes the receiver. It implements call.Flusher.
-func (q *inbox) Flush() { signal(q.wake) }
+// Flush shows the receiver what has come, and wakes it. It implements call.Flusher.
+func (q *inbox) Flush() {
+	q.mu.Lock()
+	q.shown, q.showEnd = len(q.frames), q.ended
+	q.mu.Unlock()
+	signal(q.wake)
+}
 
 func signal(c chan struct{}) {
 	select {
@@ -114,7 +122,8 @@ func (q *inbox) Receive(ctx context.Context) (kind Kind, data []byte, more bool,
 		q.frame = nil
 		q.mu.Lock()
 		switch {
-		case len(q.frames) > 0:
+		case q.shown > 0:
+			q.shown--
 			q.frame = q.frames[0]
 			q.rest = q.frame.data
 			q.frames[0] = nil
@@ -123,7 +132,7 @@ func (q *inbox) Receive(ctx context.Context) (kind Kind, data []byte, more bool,
 			}
 			q.mu.Unlock()
 			continue
-		case q.ended:
+		case q.showEnd:
 			err = q.err
 		}
 		q.mu.Unlock()
@@ -142,14 +151,14 @@ func (q *inbox) Receive(ctx context.Context) (kind Kind, data []byte, more bool,
 func (q *inbox) more() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.frames) > 0 || q.ended
+	return q.shown > 0 || q.showEnd
 }
 
 // complete says that nothing but an end without an error follows the part that was taken last.
 func (q *inbox) complete() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.rest) == 0 && len(q.frames) == 0 && q.ended && q.err == io.EOF //nolint:errorlint // set by end
+	return len(q.rest) == 0 && len(q.frames) == 0 && q.showEnd && q.err == io.EOF //nolint:errorlint // set by end
 }
 
 // over says that the end has come.

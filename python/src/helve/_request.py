@@ -139,6 +139,7 @@ class Plain:
         self.worker.launch_exchange(exchange, self.go_on(exchange, value, answer))
 
     def send(self, exchange: Http, head: bytes, body: bytes) -> bool:
+        head += b"\0content-length\0%d" % len(body)
         return exchange.whole(200, head, body if not exchange.head.startswith(b"HEAD\0") else b"")
 
     async def go_on(self, exchange: Http, value: Any, answer: Optional[tuple]) -> None:

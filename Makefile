@@ -40,8 +40,15 @@ test-browser:
 test-etcd:
 	cd internal/store/etcdtest && go vet ./... && go test -count=1 -timeout 5m ./...
 
-bench: python/src/helve/_bin/helve
-	cd bench && HELVE_PYTHON=$(abspath $(VENVPY)) go run . $(ARGS)
+# A virtual environment of its own: the package again, and the servers that it is compared with.
+PEERPY := bench/.venv/bin/python
+$(PEERPY): python/pyproject.toml python/setup.py python/constraints.txt bench/pybench/constraints.txt
+	$(PYTHON) -m venv bench/.venv
+	$(PEERPY) -m pip install -q -c python/constraints.txt -c bench/pybench/constraints.txt -e ./python fastapi uvicorn httptools uvloop mosec
+	touch $(PEERPY)
+
+bench: python/src/helve/_bin/helve $(PEERPY)
+	cd bench && HELVE_PYTHON=$(abspath $(VENVPY)) HELVE_BENCH_PEERS=$(abspath $(PEERPY)) go run . $(ARGS)
 
 lint:
 	go run $(GOLANGCI_LINT) run ./...
@@ -81,4 +88,4 @@ simulate:
 	HELVE_SIMULATION_SEEDS=$(SEEDS) go test -race -count=1 -timeout 1h -run '^TestSimulation$$' ./internal/controller
 
 clean:
-	rm -rf bin $(VENV) python/src/helve/_bin python/build
+	rm -rf bin $(VENV) bench/.venv python/src/helve/_bin python/build

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"net"
@@ -89,6 +90,22 @@ func TestRunGroupSelects(t *testing.T) {
 	}
 }
 
+// A row whose peer is not installed says so, and the rows after it are measured.
+func TestTableMissing(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	tab := newTable(&out, func() float64 { return 2 })
+	for _, err := range []error{fmt.Errorf("peer: %w", missingError("mosec")), nil} {
+		if err := tab.measure(measurement{name: "row", bar: 1, measure: func() (result, error) { return result{"2 s", "1 s", 2}, err }}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if n := len(lines); n < 2 || !strings.HasSuffix(lines[n-2], "missing: mosec") || !strings.HasSuffix(lines[n-1], "short") {
+		t.Errorf("printed %q, want a row that misses mosec, and one that is short", lines)
+	}
+}
+
 // When a row fails, its processes are ended, the last first.
 func TestRunGroupEnds(t *testing.T) {
 	t.Parallel()
@@ -131,11 +148,13 @@ func TestQuantile(t *testing.T) {
 func TestReadResponse(t *testing.T) {
 	t.Parallel()
 	const ok = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nworld"
+	lower := strings.ReplaceAll(ok, "Content-", "content-")
 	for name, c := range map[string]struct {
 		in   string
 		fail bool
 	}{
 		"two":        {in: ok + ok},
+		"lower case": {in: lower + lower},
 		"error":      {in: "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", fail: true},
 		"no length":  {in: "HTTP/1.1 200 OK\r\n\r\n", fail: true},
 		"short body": {in: ok[:len(ok)-1], fail: true},

@@ -129,7 +129,7 @@ func streamsLoadRole() error {
 		return err
 	}
 	rate := float64(conns*streamItems) / took.Seconds()
-	return json.NewEncoder(os.Stdout).Encode(load{rate, median(first), quantile(first, 0.99)})
+	return json.NewEncoder(os.Stdout).Encode(load{rate, median(first), quantile(first, 0.99), conns})
 }
 
 // readStream asks for a stream and reads it to its end.

@@ -54,9 +54,31 @@ func httpHelveRole() error {
 
 // load has the client's numbers.
 type load struct {
-	Rate float64
-	P50  time.Duration
-	P99  time.Duration
+	Rate     float64
+	P50      time.Duration
+	P99      time.Duration
+	Requests int
+}
+
+// httpRequest is a request in the form in which it is sent, without the last size bytes of its body, which are zeros.
+type httpRequest struct {
+	text string
+	size int
+}
+
+// post is a POST with a body of 5 bytes.
+func post(path string) httpRequest {
+	return httpRequest{text: "POST " + path + " HTTP/1.1\r\nHost: bench\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nworld"}
+}
+
+// upload is a POST with a body of zeros.
+func upload(path string, size int) httpRequest {
+	return httpRequest{fmt.Sprintf("POST %s HTTP/1.1\r\nHost: bench\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n", path, size), size}
+}
+
+// get is a GET.
+func get(path string) httpRequest {
+	return httpRequest{text: "GET " + path + " HTTP/1.1\r\nHost: bench\r\n\r\n"}
 }
 
 // loadRole is the client: keep-alive connections, one request at a time on each, as little work per request as can be.
@@ -70,7 +92,12 @@ func loadRole() error {
 	if err != nil {
 		return err
 	}
-	request := []byte("POST / HTTP/1.1\r\nHost: bench\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nworld")
+	request := []byte(os.Getenv(requestEnv))
+	size, err := strconv.Atoi(os.Getenv(sizeEnv))
+	if err != nil {
+		return err
+	}
+	request = append(request, make([]byte, size)...)
 	var mu sync.Mutex
 	var all []time.Duration
 	var first error
@@ -84,7 +111,7 @@ func loadRole() error {
 			if err == nil {
 				defer c.Close()
 				c.SetDeadline(end.Add(10 * time.Second)) // a server that hangs is an error
-				r := bufio.NewReader(c)
+				r := bufio.NewReaderSize(c, 64<<10)
 				for time.Now().Before(end) {
 					t := time.Now()
 					if _, err = c.Write(request); err != nil {
@@ -109,7 +136,7 @@ func loadRole() error {
 		return first
 	}
 	rate := float64(len(all)) / time.Since(start).Seconds()
-	return json.NewEncoder(os.Stdout).Encode(load{rate, median(all), quantile(all, 0.99)})
+	return json.NewEncoder(os.Stdout).Encode(load{rate, median(all), quantile(all, 0.99), len(all)})
 }
 
 // readResponse reads a response that has a Content-Length.
@@ -131,7 +158,7 @@ func readResponse(r *bufio.Reader) error {
 			}
 			_, err := r.Discard(n)
 			return err
-		case bytes.HasPrefix(line, []byte("Content-Length: ")):
+		case len(line) > 16 && bytes.EqualFold(line[:16], []byte("Content-Length: ")):
 			if n, err = strconv.Atoi(string(bytes.TrimSpace(line[16:]))); err != nil {
 				return err
 			}
@@ -139,9 +166,10 @@ func readResponse(r *bufio.Reader) error {
 	}
 }
 
-func (b *bench) load(addr string, conns int, length time.Duration) (load, error) {
+func (b *bench) load(addr string, r httpRequest, conns int, length time.Duration) (load, error) {
 	var l load
-	out, err := b.output("load", addrEnv+"="+addr, connsEnv+"="+strconv.Itoa(conns), timeEnv+"="+length.String())
+	out, err := b.output("load", addrEnv+"="+addr, connsEnv+"="+strconv.Itoa(conns), timeEnv+"="+length.String(),
+		requestEnv+"="+r.text, sizeEnv+"="+strconv.Itoa(r.size))
 	if err != nil {
 		return l, err
 	}
@@ -167,12 +195,12 @@ func httpRows(b *bench) []measurement {
 		}
 	}
 	rate := func(addr string) (sample, error) {
-		l, err := b.load(addr, 64, b.length)
+		l, err := b.load(addr, post("/"), 64, b.length)
 		return sample{v: l.Rate}, err
 	}
 	latency := func(conns int) func(string) (sample, error) {
 		return func(addr string) (sample, error) {
-			l, err := b.load(addr, conns, b.length/2)
+			l, err := b.load(addr, post("/"), conns, b.length/2)
 			return sample{v: float64(l.P50), p99: float64(l.P99)}, err
 		}
 	}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -28,7 +29,7 @@ func main() {
 		return
 	}
 	only := flag.String("run", ".", "regular expression of the rows to run, matched against group/name; "+
-		"groups: inproc, core, scaling, worker, wire, stream, large, python, http, connections, start")
+		"groups: inproc, core, scaling, worker, wire, stream, large, python, http, web, connections, start")
 	quick := flag.Bool("quick", false, "one short round: to see that it runs, not to compare")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -60,7 +61,7 @@ func run(ctx context.Context, only string, quick bool) error {
 		plan func(*bench) []measurement
 	}{
 		{"inproc", inprocRows}, {"core", coreRows}, {"scaling", scalingRows}, {"worker", workerRows}, {"wire", wireRows},
-		{"stream", streamRows}, {"large", largeRows}, {"python", pythonRows}, {"http", httpRows}, {"connections", connectionRows}, {"start", startRows},
+		{"stream", streamRows}, {"large", largeRows}, {"python", pythonRows}, {"http", httpRows}, {"web", webRows}, {"connections", connectionRows}, {"start", startRows},
 	} {
 		if err := runGroup(ctx, s, t, g.name, match, g.plan); err != nil {
 			return err
@@ -100,6 +101,11 @@ type result struct {
 	ratio           float64
 }
 
+// missingError names a package of a peer that is not installed. A row whose peer is missing is not measured, and does not fail the run.
+type missingError string
+
+func (e missingError) Error() string { return "missing: " + string(e) }
+
 // table prints rows as they are taken.
 type table struct {
 	out     io.Writer
@@ -119,6 +125,10 @@ const lineFormat = "%-50s %17s %17s %7s %7s %s\n"
 func (t *table) measure(m measurement) error {
 	before := t.last
 	r, err := m.measure()
+	if peer, ok := errors.AsType[missingError](err); ok {
+		fmt.Fprintf(t.out, lineFormat, m.name, "", "", "", m.barText(), peer.Error())
+		return nil
+	}
 	if err != nil {
 		return err
 	}

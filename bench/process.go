@@ -28,9 +28,12 @@ const (
 	timeEnv   = "BENCH_TIME"
 	roundsEnv = "BENCH_ROUNDS"
 	pairEnv   = "BENCH_PAIR"
-	// For the role hold: the request on each connection, and the part of the answer after which the connection is open.
+	// For the roles hold and load: the request on each connection.
 	requestEnv = "BENCH_REQUEST"
-	untilEnv   = "BENCH_UNTIL"
+	// For the role load: the number of zeros behind the request.
+	sizeEnv = "BENCH_SIZE"
+	// For the role hold: the part of the answer after which the connection is open.
+	untilEnv = "BENCH_UNTIL"
 )
 
 // playRole runs this executable as a child.

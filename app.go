@@ -236,7 +236,8 @@ func (a *App) Ingress(i Ingress) {
 	a.g.SetIngress(b, kind)
 }
 
-// HTTP is the ingress of a deployment that is an http.Handler. The handler gets requests of every method, type and path, and may
+// HTTP is the ingress of a deployment that is an http.Handler, or of a [Python] class that serves HTTP: its __call__ takes a request, or it has
+// serve.ingress. R is then an interface that includes http.Handler, such as http.Handler itself. The handler gets requests of every method, type and path, and may
 // also upgrade the connection. Each request is a call: it waits in the queue, takes a slot of the replica until ServeHTTP
 // returns (there are 100, unless [Options].MaxOngoingRequests says another number), and its context has the values of a method's context. The handler sees the path without the application's
 // [App.RoutePrefix] ([RoutePrefixFrom]); the prefix is put before the paths in Location and Content-Location of its answers.

@@ -177,9 +177,6 @@ func (a *App) sealIngress() *spec.IngressSpec {
 	switch c := d.Class; {
 	case a.kind == spec.IngressHTTP:
 		s.Method = ""
-		if c == nil {
-			a.mistakes = append(a.mistakes, fmt.Errorf("deployment %q: ingress: a deployment in Python is no http.Handler", d.Name))
-		}
 	case c != nil && c.Default == "" && a.ingress.Err == nil:
 		c.Default = a.ingress.Name
 	}

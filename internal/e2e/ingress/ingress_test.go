@@ -463,11 +463,6 @@ func TestIngressMistakes(t *testing.T) {
 	other := helve.NewApp("other")
 	foreign := helve.Deploy(other, "Site", func(context.Context) (*Site, error) { return site, nil }, helve.Options{})
 	for want, build := range map[string]helve.Build{
-		`deployment "Py": ingress: a deployment in Python is no http.Handler`: func() (*helve.App, error) {
-			app := helve.NewApp("py")
-			app.Ingress(helve.HTTP(helve.Python[http.Handler](app, "Py", "a:B", helve.Args{}, helve.Options{})))
-			return app, nil
-		},
 		`ingress: deployment "Site" belongs to application "other"`: func() (*helve.App, error) {
 			app := helve.NewApp("mine")
 			app.Ingress(helve.HTTP(foreign))

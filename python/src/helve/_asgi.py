@@ -22,6 +22,7 @@ class Http(Exchange):
     length = -1  # bytes of the body that content-length still promises; -1 if it says nothing
     trailers = False  # the application has announced trailers
     timer: Optional[asyncio.TimerHandle] = None
+    request_trailers: Optional[list] = None
     bodiless = False  # the answer has no body by its method or status
 
     def http_scope(self) -> dict:
@@ -59,17 +60,26 @@ class Http(Exchange):
                 await self.wait()
             kind, data = self.parts.popleft()
             if kind == LAST:
-                return {"type": "http.request", "body": b"", "more_body": False}
+                return self.complete(b"")
             if kind == BROKEN:
                 self.broken = (U16.unpack_from(data)[0], data[2:].decode("utf-8", "replace")) if len(data) >= 2 else (400, "")
                 return {"type": "http.disconnect"}
             self.owe(len(data))
             if kind == BODY:
-                last = bool(self.parts) and self.parts[0][0] == LAST
-                if last:
+                if self.parts and self.parts[0][0] == LAST:
                     self.parts.popleft()
-                return {"type": "http.request", "body": data, "more_body": not last}
-            # ASGI has no trailers of requests
+                    return self.complete(data)
+                return {"type": "http.request", "body": data, "more_body": True}
+            if kind == TRAILERS:
+                p = data.split(b"\0")
+                self.request_trailers = list(zip(p[::2], p[1::2]))
+
+    def complete(self, body: bytes) -> dict:
+        """The last message of the body. ASGI has no trailers of requests: here the message has them, if there are any."""
+        message = {"type": "http.request", "body": body, "more_body": False}
+        if self.request_trailers:
+            message["trailers"] = self.request_trailers
+        return message
 
     # ---- send
 
@@ -135,11 +145,12 @@ class Http(Exchange):
                 raise RuntimeError(f"ASGI http.response.body: body must be bytes, is {type(body).__name__}")
             body = bytes(body)
         if self.length >= 0:
-            self.length -= len(body)
-            if self.length < 0:
+            left = self.length - len(body)
+            if left < 0:
                 raise RuntimeError("ASGI: the body is longer than content-length says")
-            if self.length > 0 and not more:
-                raise RuntimeError(f"ASGI: the body is {self.length} bytes shorter than content-length says")
+            if left > 0 and not more:
+                raise RuntimeError(f"ASGI: the body is {left} bytes shorter than content-length says")
+            self.length = left
         if self.bodiless:
             body = b""
         if not more:

@@ -19,6 +19,9 @@ from helve._websocket import Socket
 from helve._wire import in_parts, monotonic
 
 
+HANDLER = "ServeHTTP"  # the method of the ingress of a program in Go that serves HTTP with this deployment
+
+
 class Ingress:
     """Runs the exchanges of a replica: a plain __call__, or an ASGI application."""
 
@@ -93,6 +96,8 @@ class Ingress:
             self.refuse(id, "bad_input", "the head of the request is malformed")
             return
         kind = info.http[0]
+        if name == "" or name == HANDLER:
+            name = "__call__"
         app = self.app if name == "__call__" else None
         plain = None if app is not None else self.plains.get(name) or self.method(name)
         if app is None and plain is None:

@@ -179,7 +179,7 @@ class Worker:
         if info.http is not None:
             route = self.declared.get(number)
             if route is not None and self.instance is not None and route.get("replica") == self.replica:
-                self.ingress.begin(id, route["method"] or "__call__", info, slots, body)
+                self.ingress.begin(id, route["method"], info, slots, body)
                 return
         kind, fn = self.routes.get(number) or self.resolve(number)
         if kind is None:

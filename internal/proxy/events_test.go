@@ -264,3 +264,25 @@ func TestGoneClientEndsItsEvents(t *testing.T) {
 		}
 	})
 }
+
+// TestTimeOfEvents: a stream whose time is over ends with the event of its error, as it does for every failure.
+func TestTimeOfEvents(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		conn := dial(t, with(t, Route{Prefix: "/", Stream: func(ctx context.Context, _ *call.Call, item Item) *call.Error {
+			item(text("a"), false)
+			<-ctx.Done()
+			return call.FromContext(ctx)
+		}}))
+		io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\nX-Request-Timeout-Seconds: 2\r\n\r\n")
+		r, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Body.Close()
+		body, err := io.ReadAll(r.Body)
+		if err != nil || !strings.HasPrefix(string(body), "data: a\n\nevent: error\ndata: {\"code\":\"DeadlineExceeded\"") {
+			t.Errorf("%q, %v", body, err)
+		}
+	})
+}

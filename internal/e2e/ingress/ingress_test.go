@@ -145,7 +145,7 @@ func TestStreamsOverHTTP(t *testing.T) {
 			{"POST", "/text", "one two", "application/json", 200, lines, "\"one\"\n\"two\"\n"},
 			{"POST", "/text", "", "", 200, "", ""},
 			{"POST", "/text", "FAIL", "", 404, text, "NotFound: no such word\n"},
-			{"GET", "/text", "", "", 405, text, "Unimplemented: GET is not allowed here, only POST, PUT, PATCH\n"},
+			{"GET", "/text", "", "", 405, text, "Unimplemented: GET is not allowed here, only POST, PUT, PATCH, and GET with Accept: text/event-stream\n"},
 			{"POST", "/bytes", "one two", "", 200, octets, "onetwo"},
 			{"POST", "/words", "one two", "", 200, lines, "{\"word\":\"one\"}\n{\"word\":\"two\"}\n"},
 			{"GET", "/count", "", "", 200, lines, "0\n1\n2\n"},

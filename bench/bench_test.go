@@ -163,14 +163,14 @@ func TestReadResponse(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := bufio.NewReader(strings.NewReader(c.in))
-			err := readResponse(r)
+			err := readResponse(r, "HTTP/1.1 200")
 			if (err != nil) != c.fail {
 				t.Fatalf("error %v", err)
 			}
 			if c.fail {
 				return
 			}
-			if err := readResponse(r); err != nil {
+			if err := readResponse(r, "HTTP/1.1 200"); err != nil {
 				t.Fatalf("second response: %v", err)
 			}
 			if r.Buffered() != 0 {

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -37,10 +38,10 @@ func httpBareRole() error {
 	return ready(l.Addr())
 }
 
-// httpHelveRole is the proxy, the router and a Go replica in the node.
-func httpHelveRole() error {
+// httpHelveRole is the proxy, the router and a Go replica in the node or in a worker.
+func httpHelveRole(isolation helve.Isolation) error {
 	ctx := context.Background()
-	s, _, err := startEcho(ctx, helve.InNode)
+	s, _, err := startEcho(ctx, isolation)
 	if err != nil {
 		return err
 	}
@@ -48,6 +49,45 @@ func httpHelveRole() error {
 	url, _, err := s.Serve("127.0.0.1:0")
 	if err != nil {
 		return err
+	}
+	return ready(strings.TrimPrefix(url, "http://"))
+}
+
+// Hold is a method that answers when its context ends.
+type Hold struct{}
+
+// Wait waits for the end of ctx.
+func (*Hold) Wait(ctx context.Context, _ string) (string, error) {
+	<-ctx.Done()
+	return "", ctx.Err()
+}
+
+// httpFullRole is an application whose only slot and only place in the queue are taken, so that every further request is answered with 503.
+func httpFullRole() error {
+	ctx := context.Background()
+	s, err := helve.Run(ctx, func() (*helve.App, error) {
+		app := helve.NewApp("full")
+		h := helve.Deploy(app, "Hold", func(context.Context) (*Hold, error) { return &Hold{}, nil },
+			helve.Options{MaxOngoingRequests: new(1), MaxQueuedRequests: new(1)})
+		app.Ingress(helve.MethodOf(h, (*Hold).Wait))
+		return app, nil
+	})
+	if err != nil {
+		return err
+	}
+	defer s.Close(ctx)
+	url, _, err := s.Serve("127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	for range 2 {
+		go http.Post(url, "text/plain", strings.NewReader("x")) //nolint:errcheck,bodyclose // it ends with the process
+	}
+	for {
+		if hold := s.Status().Applications["full"].Deployments["Hold"].Calls; hold.Running == 1 && hold.Queued == 1 {
+			break
+		}
+		time.Sleep(time.Millisecond)
 	}
 	return ready(strings.TrimPrefix(url, "http://"))
 }
@@ -98,6 +138,7 @@ func loadRole() error {
 		return err
 	}
 	request = append(request, make([]byte, size)...)
+	status := "HTTP/1.1 " + cmp.Or(os.Getenv(statusEnv), "200")
 	var mu sync.Mutex
 	var all []time.Duration
 	var first error
@@ -117,7 +158,7 @@ func loadRole() error {
 					if _, err = c.Write(request); err != nil {
 						break
 					}
-					if err = readResponse(r); err != nil {
+					if err = readResponse(r, status); err != nil {
 						break
 					}
 					mine = append(mine, time.Since(t))
@@ -139,8 +180,8 @@ func loadRole() error {
 	return json.NewEncoder(os.Stdout).Encode(load{rate, median(all), quantile(all, 0.99), len(all)})
 }
 
-// readResponse reads a response that has a Content-Length.
-func readResponse(r *bufio.Reader) error {
+// readResponse reads a response that has a Content-Length, and whose first line begins with status.
+func readResponse(r *bufio.Reader, status string) error {
 	n := -1
 	for i := 0; ; i++ {
 		line, err := r.ReadSlice('\n')
@@ -149,7 +190,7 @@ func readResponse(r *bufio.Reader) error {
 		}
 		switch {
 		case i == 0:
-			if !bytes.HasPrefix(line, []byte("HTTP/1.1 200")) {
+			if string(line[:min(len(line), len(status))]) != status {
 				return fmt.Errorf("answer %q", line)
 			}
 		case len(line) == 2:
@@ -166,10 +207,10 @@ func readResponse(r *bufio.Reader) error {
 	}
 }
 
-func (b *bench) load(addr string, r httpRequest, conns int, length time.Duration) (load, error) {
+func (b *bench) load(addr string, r httpRequest, conns int, length time.Duration, env ...string) (load, error) {
 	var l load
-	out, err := b.output("load", addrEnv+"="+addr, connsEnv+"="+strconv.Itoa(conns), timeEnv+"="+length.String(),
-		requestEnv+"="+r.text, sizeEnv+"="+strconv.Itoa(r.size))
+	out, err := b.output("load", append(env, addrEnv+"="+addr, connsEnv+"="+strconv.Itoa(conns), timeEnv+"="+length.String(),
+		requestEnv+"="+r.text, sizeEnv+"="+strconv.Itoa(r.size))...)
 	if err != nil {
 		return l, err
 	}
@@ -204,7 +245,24 @@ func httpRows(b *bench) []measurement {
 			return sample{v: float64(l.P50), p99: float64(l.P99)}, err
 		}
 	}
+	fullAddr := sync.OnceValues(func() (string, error) { return b.serve("http-full") })
+	workerAddr := sync.OnceValues(func() (string, error) { return b.serve("http-worker") })
+	refused := func() (result, error) {
+		full, err := fullAddr()
+		if err != nil {
+			return result{}, err
+		}
+		worker, err := workerAddr()
+		if err != nil {
+			return result{}, err
+		}
+		return b.row(perSecond, func() (sample, error) {
+			l, err := b.load(full, post("/"), 64, b.length, statusEnv+"=503")
+			return sample{v: l.Rate}, err
+		}, func() (sample, error) { return rate(worker) })
+	}
 	return []measurement{
+		{name: "HTTP 503, 64 connections / served by a Go worker", measure: refused},
 		{name: "HTTP noop, 64 connections / net/http", bar: 0.75, atLeast: true, measure: row(perSecond, rate)},
 		{name: "HTTP noop, p50 at 64 / net/http", measure: row(latencyText, latency(64))},
 		{name: "HTTP noop, p50 at 1 / net/http", measure: row(latencyText, latency(1))},

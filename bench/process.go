@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/bench/peer"
+
+	"github.com/helve-serve/helve"
 )
 
 // The variables that name the role of this executable as a child.
@@ -28,6 +30,8 @@ const (
 	timeEnv   = "BENCH_TIME"
 	roundsEnv = "BENCH_ROUNDS"
 	pairEnv   = "BENCH_PAIR"
+	// For the role load: the status of the answers.
+	statusEnv = "BENCH_STATUS"
 	// For the roles hold and load: the request on each connection.
 	requestEnv = "BENCH_REQUEST"
 	// For the role load: the number of zeros behind the request.
@@ -52,7 +56,11 @@ func playRole(role string) error {
 	case "http-bare":
 		return httpBareRole()
 	case "http-helve":
-		return httpHelveRole()
+		return httpHelveRole(helve.InNode)
+	case "http-worker":
+		return httpHelveRole(helve.Process)
+	case "http-full":
+		return httpFullRole()
 	case "load":
 		return loadRole()
 	case "streams-helve":

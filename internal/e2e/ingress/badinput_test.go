@@ -208,7 +208,7 @@ func TestBadInput(t *testing.T) {
 		}
 		defer conn.Close()
 		io.WriteString(conn, "GET /unread/much HTTP/1.1\r\nHost: x\r\n\r\n") //nolint:errcheck // the end tells
-		for _, want := range []int{1, 0} { // it runs until the stall time is over
+		for _, want := range []int{1, 0} {                                   // it runs until the stall time is over
 			fixture.Eventually(t, func() string {
 				if n := s.Status().Applications["unread"].Deployments["Shop"].Calls.Running; n != want {
 					return fmt.Sprintf("%d calls run, want %d", n, want)

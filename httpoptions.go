@@ -19,8 +19,8 @@ type HTTPOptions struct {
 	// gives the node one part of its paths, with this prefix or without it.
 	RootPath string
 	// TrustForwarded are the networks of the proxies in front of the node, such as "10.0.0.0/8" or "127.0.0.1", and "unix" for clients of unix
-	// sockets. Their headers X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host name the client, scheme and host of a request. Those of
-	// all others are passed on, and mean nothing to the node.
+	// sockets. Their headers X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host name the client, scheme and host of a request. The
+	// headers of all other clients are passed on, and mean nothing to the node.
 	TrustForwarded []string
 	// DrainDelay is the time from the beginning of [System.Close] in which the node answers /-/healthz with 503 and serves as before, for
 	// load balancers to notice. Then the listeners close.
@@ -66,7 +66,7 @@ type CORS struct {
 	Origins []string
 	// Methods are the methods. Default: GET, HEAD, POST, PUT, PATCH and DELETE.
 	Methods []string
-	// Headers are the headers that a page may send; "*" for all. Default: Accept, Content-Type, and those that the node reads.
+	// Headers are the headers that a page may send; "*" for all. Default: Accept, Content-Type, and the headers that the node reads.
 	Headers []string
 	// ExposeHeaders are the headers of an answer that a page may read. Default: X-Request-Id and Retry-After.
 	ExposeHeaders []string

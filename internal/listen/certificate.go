@@ -53,8 +53,8 @@ func (f Files) Check() error {
 // instead of watched: that also sees the links that Kubernetes changes in a volume, and files on a network.
 const watchInterval = 5 * time.Second
 
-// Certificate is the TLS of a server, whose files may change while it serves: new connections get the new certificate, and those that are
-// open go on. If the new files are not valid, the old certificate stays.
+// Certificate is the TLS of a server, whose files may change while it serves: new connections get the new certificate, and open
+// connections go on. If the new files are not valid, the old certificate stays.
 type Certificate struct {
 	files  Files
 	log    *slog.Logger

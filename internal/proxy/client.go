@@ -176,7 +176,7 @@ type lengthScan struct {
 
 const lengthName = "\ncontent-length"
 
-// scan looks at the bytes that were read. It is for one goroutine, the one that reads.
+// scan looks at the bytes that were read. It is for the goroutine that reads.
 func (l *lengthScan) scan(b []byte) {
 	if len(l.tail) > 0 {
 		joined := append(l.tail, b[:min(len(b), len(lengthName))]...)

@@ -23,7 +23,7 @@ type cors struct {
 	allowMethods, allowHeaders, exposeHeaders, maxAge string
 }
 
-// The defaults. The headers are those that Helve reads, and the type of a body.
+// The defaults. The headers are the ones of Helve, and the type of a body.
 var (
 	corsMethods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
 	corsHeaders = []string{"Accept", "Content-Type", "X-Request-Id", timeoutHeader, "Serve-Multiplexed-Model-Id", "Traceparent"}

@@ -129,7 +129,7 @@ func (t *trusted) forwarded(r *http.Request) *http.Request {
 	return changed
 }
 
-// last is the last element of a header that is a list with commas: the one that the nearest proxy has written.
+// last is the last element of a header that is a list with commas: the element of the nearest proxy.
 func last(values []string) string {
 	if len(values) == 0 {
 		return ""
@@ -146,7 +146,7 @@ func rebased(r *http.Request) *http.Request {
 	return changed
 }
 
-// external is a request as applications see it: its scheme, client and host are those of the client, and its path is without the root
+// external is a request as applications see it: its scheme and host are as the client has sent them, and its path is without the root
 // path. A proxy in front may have removed that already, so a path without it stays as it is. For example, with the root path
 // "/serve" the paths "/serve/hello" and "/hello" are both "/hello".
 func (p *Proxy) external(r *http.Request) *http.Request {

@@ -272,7 +272,7 @@ func (p *Proxy) Announce(ctx context.Context) {
 	}
 }
 
-// Drain closes the listeners and the connections without a request, and lets requests under way finish, with those that come on open
+// Drain closes the listeners and the connections without a request, and lets requests under way finish, with the requests that come on open
 // connections meanwhile. When ctx ends first, the rest is cut off and ctx's error returned. A drain that was not announced begins here, without a
 // delay.
 func (p *Proxy) Drain(ctx context.Context) error {

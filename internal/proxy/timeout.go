@@ -50,7 +50,7 @@ func shorter(a, b time.Duration) time.Duration {
 }
 
 // within answers a request that has a limit of time. Results and streams end with the context of their calls. A handler may ignore its context, so it
-// has a goroutine of its own, and a [timedWriter], which refuses what it writes too late. Its slot is free when it returns.
+// has a goroutine of its own, and a [timedWriter], which refuses late writes. Its slot is free when it returns.
 func (p *Proxy) within(limit time.Duration, w http.ResponseWriter, r *http.Request, route *served, x *exchange, held *hold) {
 	if route.Handle == nil {
 		ctx, cancel := context.WithTimeout(r.Context(), limit)
@@ -113,11 +113,11 @@ func (p *Proxy) within(limit time.Duration, w http.ResponseWriter, r *http.Reque
 		t.finish(<-ended)
 		return
 	}
-	x.abandoned, x.answer.status = true, http.StatusRequestTimeout // it counts as one that had no answer in time
+	x.abandoned, x.answer.status = true, http.StatusRequestTimeout // the status under which the request is counted
 	panic(http.ErrAbortHandler)
 }
 
-// timeToFinish is the time that an answer has after its request's time, if it has begun. It may be one that the end of the context has caused: both come at the
+// timeToFinish is the time that an answer has after its request's time, if it has begun. It may be an answer about the end of the context, which comes at the
 // same moment.
 const timeToFinish = 50 * time.Millisecond
 

@@ -80,7 +80,7 @@ func TestRequestTimeout(t *testing.T) {
 					defer client.CloseIdleConnections()
 					body := io.Reader(strings.NewReader("x"))
 					if path == "/reads" {
-						in, out := io.Pipe() // nothing comes
+						in, out := io.Pipe() // a body without bytes
 						defer out.Close()
 						body = in
 					}
@@ -116,7 +116,7 @@ func TestRequestTimeout(t *testing.T) {
 	}
 }
 
-// ignore waits for an hour, whatever the request.
+// ignore waits for an hour, also if the request has ended.
 func ignore(http.ResponseWriter, *http.Request) { time.Sleep(time.Hour) }
 
 // TestTimeoutHeader: a client shortens the time of its request, and cannot lengthen it.

@@ -69,7 +69,7 @@ type ending bool
 
 const (
 	closes ending = true  // the node closes it
-	stays  ending = false // it takes another request
+	stays  ending = false // the node reads another request from it
 )
 
 // TestBadInput: requests as no client should send them, byte by byte, to a method and to a handler. Each has its status, the connection
@@ -208,7 +208,7 @@ func TestBadInput(t *testing.T) {
 		}
 		defer conn.Close()
 		io.WriteString(conn, "GET /unread/much HTTP/1.1\r\nHost: x\r\n\r\n") //nolint:errcheck // the end tells
-		for _, want := range []int{1, 0} {                                   // it runs until the stall time is over
+		for _, want := range []int{1, 0} {                                   // the request runs until the stall time is over
 			fixture.Eventually(t, func() string {
 				if n := s.Status().Applications["unread"].Deployments["Shop"].Calls.Running; n != want {
 					return fmt.Sprintf("%d calls run, want %d", n, want)

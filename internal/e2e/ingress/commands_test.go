@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestCommandsOfThePage runs the commands of docs/http.md, and compares what they print with the page.
+// TestCommandsOfThePage runs the commands of docs/http.md, and compares their output with the page.
 func TestCommandsOfThePage(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../../../docs/http.md")

@@ -252,7 +252,7 @@ func TestSlotsOfAHandler(t *testing.T) {
 		url, _ := s.HTTP()
 		var asking sync.WaitGroup
 		if slots != nil {
-			h.all.Add(1) // which keeps the only slot
+			h.all.Add(1) // the first request keeps the only slot
 		}
 		for range n {
 			asking.Go(func() {
@@ -269,7 +269,7 @@ func TestSlotsOfAHandler(t *testing.T) {
 		if slots != nil {
 			r := ask(t, url)
 			r.Header.Set("X-Request-Timeout-Seconds", "0.01")
-			if answer, err := http.DefaultClient.Do(r); err != nil || answer.StatusCode != 408 { // it waits for the slot
+			if answer, err := http.DefaultClient.Do(r); err != nil || answer.StatusCode != 408 { // the request waits for the slot
 				t.Errorf("%v %v", answer, err)
 			} else {
 				answer.Body.Close()

@@ -77,6 +77,7 @@ fuzz:
 	$(FUZZ) -fuzz '^FuzzKey$$'      ./internal/store
 	$(FUZZ) -fuzz '^FuzzOptions$$'  ./internal/spec
 	$(FUZZ) -fuzz '^FuzzRequest$$'  ./internal/proxy
+	$(FUZZ) -fuzz '^FuzzEvent$$'    ./internal/proxy
 	$(FUZZ) -fuzz '^FuzzSnapshot$$' ./internal/snapshot
 	$(FUZZ) -fuzz '^FuzzWebSocketReplica$$' -fuzzminimizetime 1x ./internal/exchange
 	$(FUZZ) -fuzz '^FuzzReport$$'   -fuzzminimizetime 10x ./internal/host

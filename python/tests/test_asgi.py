@@ -427,6 +427,31 @@ def test_background_work_outlives_the_call_and_is_awaited_at_the_stop(node):
     assert seen == ["worked"]
 
 
+def test_a_replica_goes_on_at_the_next_node(node):
+    seen = []
+
+    class Plain:
+        async def __call__(self, request):
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                seen.append("cancelled")
+                raise
+
+    n = node(Plain)
+    former = n.worker
+    n.call(head())
+    former.conn.lost = ConnectionError()
+    former.over = True
+    for flow in former.flows.values():
+        flow.leave()
+    former.running[1].task.cancel()
+    n.turn(3)
+    assert seen == ["cancelled"] and not former.running
+    heir = type(former)(n.loop, None, former)
+    assert heir.ingress.worker is heir and heir.ingress.plains["__call__"].worker is heir
+
+
 # ---- lifespan
 
 

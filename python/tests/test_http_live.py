@@ -331,3 +331,24 @@ def test_websockets(live):
         with pytest.raises(websockets.InvalidStatus) as refused:
             connect(f"ws://127.0.0.1:{live.port}{path}")
         assert refused.value.response.status_code == 403
+
+
+# ---- lifespans
+
+
+@pytest.mark.parametrize("hangs, text", [(False, "no database"), (True, "construct_timeout_s .* the startup of its application's lifespan has not ended")])
+def test_lifespans_that_fail_or_hang(live, hangs, text):
+    @asynccontextmanager
+    async def lifespan(app):
+        if hangs:
+            await asyncio.sleep(3600)
+        raise ValueError("no database")
+        yield
+
+    @serve.deployment(construct_timeout_s=6 if hangs else 60)
+    @serve.ingress(FastAPI(lifespan=lifespan))
+    class A:
+        pass
+
+    with pytest.raises(RuntimeError, match=text):
+        serve.run(A.bind(), name="failing", route_prefix="/failing")

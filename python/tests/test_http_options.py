@@ -92,10 +92,30 @@ class A:
             await asyncio.sleep(60)
         return text
 
+class Stamp:
+    def __init__(self, app, value):
+        self.app, self.value = app, value
+
+    async def __call__(self, scope, receive, send):
+        async def stamped(message):
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-stamp", self.value)]
+            await send(message)
+
+        await self.app(scope, receive, stamped)
+
+@serve.deployment
+def plain(request):
+    return "plain"
+
 options = json.loads(os.environ["OPTIONS"])
+if options.pop("stamped", False):
+    from starlette.middleware import Middleware
+    options["middlewares"] = [Middleware(Stamp, value=b"1")]
 serve.start(http_options={"port": options["port"]})
 serve.start(http_options=options)  # no application has run yet
 serve.run(A.bind(), route_prefix="/a")
+serve.run(plain.bind(), route_prefix="/plain", name="plain")
 print("ready", flush=True)
 sys.stdin.read()
 """
@@ -149,6 +169,12 @@ def test_root_path_and_request_timeout(node):
     assert post(f"http://127.0.0.1:{port}/x/a", "text") == (200, "text")
     assert post(f"http://127.0.0.1:{port}/a", "text") == (200, "text")
     assert post(f"http://127.0.0.1:{port}/a", "slow")[0] == 408
+
+
+def test_middlewares(node):
+    port = node(stamped=True)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/plain", timeout=30) as r:
+        assert (r.read(), r.headers.get_all("x-stamp")) == (b"plain", ["1"])
 
 
 @pytest.mark.parametrize("password", ["", "secret"])

@@ -39,7 +39,7 @@ func (b *bench) webServer(script ...string) func() (*served, error) {
 }
 
 // webLoad measures a server under a number of connections. The processor time is that of the server and its children, without the client.
-func (b *bench) webLoad(server func() (*served, error), r httpRequest, conns int, length time.Duration) func() (sample, error) {
+func (b *bench) webLoad(server func() (*served, error), r httpRequest, conns int, length time.Duration, env ...string) func() (sample, error) {
 	return func() (sample, error) {
 		p, err := server()
 		if err != nil {
@@ -49,7 +49,7 @@ func (b *bench) webLoad(server func() (*served, error), r httpRequest, conns int
 		if err != nil {
 			return sample{}, err
 		}
-		l, err := b.load(p.line, r, conns, length)
+		l, err := b.load(p.line, r, conns, length, env...)
 		if err != nil {
 			return sample{}, err
 		}
@@ -107,6 +107,22 @@ func webRows(b *bench) (rows []measurement) {
 			measurement{name: c.name + ", CPU at 64 / " + c.reference, measure: many.row(microseconds, cpu)},
 			measurement{name: c.name + ", p50 at 1 / " + reference, bar: c.one, measure: one.row(latencyText, p50)},
 			measurement{name: c.name + ", CPU at 1 / " + c.reference, measure: one.row(microseconds, cpu)})
+	}
+	full := sync.OnceValues(func() (*served, error) {
+		cmd, err := child(b.ctx, "http-full")
+		if err != nil {
+			return nil, err
+		}
+		return b.served(start(cmd))
+	})
+	refused := b.webLoad(full, post("/"), 64, b.length, statusEnv+"=503")
+	for _, c := range []struct {
+		name   string
+		served httpRequest
+		bar    float64
+	}{{"Python noop", post("/noop"), 0}, {"FastAPI", get("/fastapi" + item), 0.1}} {
+		load := b.once(refused, b.webLoad(helve, c.served, 64, b.length))
+		rows = append(rows, measurement{name: "HTTP 503, CPU at 64 / served " + c.name, bar: c.bar, measure: load.row(microseconds, cpu)})
 	}
 	for _, mb := range []int{1, 10} {
 		size := mb << 20

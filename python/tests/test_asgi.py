@@ -584,6 +584,30 @@ def test_a_large_text_goes_in_pieces(node):
     assert a.kinds() == [http.ACCEPT, http.TEXT_PIECE, http.TEXT, http.CLOSE] and b"".join(d for _, d in a.parts[1:3]).decode() == "é" * (50 << 10)
 
 
+def test_messages_of_two_tasks_do_not_mix(node):
+    async def body(scope, receive, send):
+        await send({"type": "websocket.accept"})
+        large = asyncio.gather(*(send({"type": "websocket.send", "bytes": c * (3 << 20)}) for c in (b"a", b"b")))
+        await asyncio.sleep(0)
+        await send({"type": "websocket.send", "bytes": b"small"})
+        await large
+
+    n = node(websocket(body))
+    id = n.socket()
+    a = n.answers[id]
+    while not a.ended:
+        n.credit(id, 256, 1 << 20)
+        n.turn(3)
+    got, message = [], b""
+    for kind, data in a.parts:
+        if kind in (http.PIECE, http.BINARY):
+            message += data
+        if kind == http.BINARY:
+            got.append((set(message), len(message)))
+            message = b""
+    assert sorted(got, key=str) == sorted([({97}, 3 << 20), ({98}, 3 << 20), (set(b"small"), 5)], key=str) and a.error is None
+
+
 @pytest.mark.parametrize("messages, kinds, text", [
     ([{"type": "websocket.close", "code": 4000, "reason": "no"}], [http.CLOSE], None),
     ([{"type": "websocket.accept"}, {"type": "websocket.close", "code": 4000}], [http.ACCEPT, http.CLOSE], None),

@@ -250,7 +250,7 @@ class Exchange:
             if self.room is None:
                 self.room = conn.loop.create_future()
             await asyncio.shield(self.room)  # there may be several senders, of which one is cancelled
-            if self.gone:
+            if self.gone or self.over:
                 raise ClientGone
         if self.size > FRAME:
             self.emit()

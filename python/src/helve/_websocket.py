@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Callable
+import asyncio
+from typing import Callable, Optional
 
 from helve._asgi import Http
 from helve._guard import type_name
-from helve._http import ACCEPT, BINARY, BROKEN, CLOSE, LAST, PIECE, ROOM, TEXT, TEXT_PIECE, U16, ClientGone, fields
+from helve._http import ACCEPT, BINARY, BROKEN, CLOSE, LAST, MOST, PIECE, ROOM, TEXT, TEXT_PIECE, U16, ClientGone, fields
 
 LARGEST = 16 << 20  # bytes of one message, which comes in pieces
 
@@ -20,6 +21,7 @@ class Socket(Http):
     greeted = False  # the application has taken websocket.connect
     left = False  # the client's end of the connection was told to the application
     more = True
+    turn: Optional[asyncio.Lock] = None  # since there was a message in pieces
 
     def __init__(self, worker, id: int, info, head: bytes, body: bytes):
         super().__init__(worker, id, info, head, body)
@@ -95,15 +97,25 @@ class Socket(Http):
             if text is not None:
                 if not isinstance(text, str):
                     raise RuntimeError(f"ASGI websocket.send: text must be str, is {type(text).__name__}")
-                await self.pieces(TEXT, text.encode(), TEXT_PIECE)
+                await self.message(TEXT, text.encode(), TEXT_PIECE)
             else:
                 if not isinstance(data, (bytes, bytearray, memoryview)):
                     raise RuntimeError(f"ASGI websocket.send: bytes must be bytes, is {type(data).__name__}")
-                await self.pieces(BINARY, bytes(data), PIECE)
+                await self.message(BINARY, bytes(data), PIECE)
         elif kind == "websocket.close":
             await self.close(message.get("code") or 1000, message.get("reason") or "")
         else:
             raise RuntimeError(f"ASGI: {kind!r} is no message for an open WebSocket")
+
+    async def message(self, kind: int, data: bytes, before: int) -> None:
+        """Sends a message. While one goes out in pieces, other tasks wait with theirs: pieces of two would be one message."""
+        if self.turn is None:
+            if len(data) <= MOST:
+                await self.put(kind, data)
+                return
+            self.turn = asyncio.Lock()
+        async with self.turn:
+            await self.pieces(kind, data, before)
 
     async def answer(self, kind: str, message: dict) -> None:
         """Answers the handshake."""

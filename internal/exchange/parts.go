@@ -181,7 +181,8 @@ func ParseHead(kind Kind, data []byte) (status int, fields string, err error) {
 		return 0, "", fmt.Errorf("a head of %d bytes, at most %d are possible", len(data), MaxHead)
 	}
 	status = int(binary.LittleEndian.Uint16(data))
-	if inform := status < 200; status < 100 || status > 999 || inform != (kind == Inform) {
+	inform := status < 200 && status != 101 // a handler that takes the connection over may write 101 before
+	if status < 100 || status > 999 || inform != (kind == Inform) {
 		return 0, "", fmt.Errorf("a head with the status %d", status)
 	}
 	return status, string(data[2:]), CheckFields(data[2:])

@@ -300,16 +300,15 @@ func (b *body) next() error {
 }
 
 func (b *body) trailers(data []byte) {
-	r := b.w.req
-	if r.Trailer == nil || CheckFields(data) != nil { // trailers that were not declared are dropped, as in net/http
+	if CheckFields(data) != nil {
 		return
 	}
+	r := b.w.req
+	if r.Trailer == nil {
+		r.Trailer = http.Header{}
+	}
 	for name, value := range Fields(string(data)) {
-		if name = textproto.CanonicalMIMEHeaderKey(name); name != "" {
-			if _, declared := r.Trailer[name]; declared {
-				r.Trailer[name] = append(r.Trailer[name], value)
-			}
-		}
+		r.Trailer.Add(name, value)
 	}
 }
 

@@ -152,10 +152,11 @@ func (w *writer) begin(n int) error {
 		return nil
 	case !bodyAllowed(w.status):
 		return http.ErrBodyNotAllowed
-	case w.length >= 0 && w.written+int64(n) > w.length:
+	}
+	w.written += int64(n) // also of a write that fails, as in net/http: no answer looks complete of which a part was refused
+	if w.length >= 0 && w.written > w.length {
 		return http.ErrContentLength
 	}
-	w.written += int64(n)
 	return w.err
 }
 

@@ -268,6 +268,12 @@ type hijackable struct{ *handlerWriter }
 func (h hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
 	if err == nil {
+		// The server's reader ends the context of the request when it sees the end of what the client sends. A client that has closed its
+		// half can still read, so that the handler's reader must not be that one.
+		first, _ := rw.Reader.Peek(rw.Reader.Buffered())
+		in := bufio.NewReader(io.MultiReader(bytes.NewReader(bytes.Clone(first)), conn))
+		in.Peek(len(first)) //nolint:errcheck // they are there
+		rw.Reader = in
 		h.begun, h.hijacked = true, true
 		if h.client != nil { // the handler is responsible for the end of the connection
 			h.client.endless.Store(false)

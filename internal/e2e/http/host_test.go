@@ -1,0 +1,79 @@
+package http_test
+
+import (
+	"context"
+	"strconv"
+	"sync/atomic"
+	"testing"
+
+	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/helvetest"
+	"github.com/helve-serve/helve/internal/e2e/fixture"
+)
+
+// host is a place for the code of the cases: the application that answers the paths of package subject (subject_test.go), in Go or in another
+// language, in the node or in a process of its own.
+type host struct {
+	name string
+	// start starts a node with the application below "/app", with so many slots.
+	start func(t *testing.T, slots int) *node
+	own   bool // the replica has a process, which can be killed
+	takes bool // the code can take the connection over, and its WebSockets are its own
+	keeps bool // names of headers in answers keep the case that the code has given them
+}
+
+// node is a node that serves the application of the cases.
+type node struct {
+	url string // of the application, "http://127.0.0.1:1234/app"
+	// redeploy replaces all replicas by new ones.
+	redeploy func(t *testing.T)
+}
+
+// hosts are the places that all cases run in. A host of another language is one more entry.
+func hosts() []host {
+	return []host{
+		{name: "in process", start: startIn(helvetest.Local), takes: true, keeps: true},
+		{name: "worker", start: startIn(helvetest.Process), own: true, takes: true, keeps: true},
+		{name: "socket", start: startIn(helvetest.Socket), takes: true, keeps: true}, // a worker under the race detector
+	}
+}
+
+// version is the version of the replicas that are started next.
+var version atomic.Int64 //nolint:gochecknoglobals // builds are registered before the tests, and have no parameters
+
+func buildWith(slots int) helve.Build {
+	return func() (*helve.App, error) {
+		app := helve.NewApp("app")
+		app.RoutePrefix("/app")
+		app.Ingress(helve.HTTP(helve.Deploy(app, "Subject", func(context.Context) (*subject, error) { return newSubject(), nil },
+			helve.Options{MaxOngoingRequests: &slots, Version: strconv.FormatInt(version.Load(), 10)})))
+		return app, nil
+	}
+}
+
+var (
+	buildMany = fixture.Register(buildWith(100))
+	buildOne  = buildWith(1) // a worker needs no second one: the slots are the node's
+)
+
+func startIn(r helvetest.Runner) func(t *testing.T, slots int) *node {
+	return func(t *testing.T, slots int) *node {
+		t.Helper()
+		build := buildMany
+		if slots == 1 {
+			build = buildOne
+		}
+		s := helvetest.Start(t, r.Config, build)
+		url, _, err := s.Serve("127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &node{url: url + "/app", redeploy: func(t *testing.T) {
+			t.Helper()
+			version.Add(1)
+			if err := s.Deploy(t.Context(), build); err != nil {
+				t.Error(err)
+			}
+		}}
+	}
+}

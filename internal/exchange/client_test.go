@@ -318,3 +318,19 @@ func TestCredit(t *testing.T) {
 		t.Errorf("credit for %d bytes", w.Bytes)
 	}
 }
+
+// TestEndBeforeTheContext: the end of the context does not take an answer back that has come as a whole. A replica that drains stops when it
+// has sent the END, and the context of the call ends with it.
+func TestEndBeforeTheContext(t *testing.T) {
+	t.Parallel()
+	for range 100 {
+		ctx, cancel := context.WithCancel(t.Context())
+		var q inbox
+		q.init()
+		q.end(&call.Batch{}, nil) // its wake-up is still to come
+		cancel()
+		if _, _, _, err := q.Receive(ctx); err != io.EOF {
+			t.Fatal(err)
+		}
+	}
+}

@@ -142,7 +142,10 @@ func (q *inbox) Receive(ctx context.Context) (kind Kind, data []byte, more bool,
 		select {
 		case <-q.wake:
 		case <-ctx.Done():
-			return 0, nil, false, call.FromContext(ctx)
+			// The context of a call ends with its replica too, which may stop as soon as the END has come.
+			if !q.over() {
+				return 0, nil, false, call.FromContext(ctx)
+			}
 		}
 	}
 }

@@ -191,7 +191,7 @@ func (p *pipe) drain(ctx context.Context, flight *Flight, item proxy.Item) *call
 					break
 				}
 				frame = rest
-				if ctx.Err() != nil || !item(v, len(rest) > 0 || i < len(frames)-1) {
+				if ctx.Err() != nil && !ended || !item(v, len(rest) > 0 || i < len(frames)-1) {
 					cause := call.Cause(ctx)
 					if cause == nil {
 						cause = context.Canceled
@@ -217,6 +217,12 @@ func (p *pipe) drain(ctx context.Context, flight *Flight, item proxy.Item) *call
 		select {
 		case <-p.wake:
 		case <-ctx.Done():
+			p.mu.Lock()
+			ended = p.ended // the replica may stop as soon as the stream has ended, and that ends ctx
+			p.mu.Unlock()
+			if ended {
+				continue
+			}
 			flight.Cancel(nil, call.Cause(ctx))
 			return call.FromContext(ctx).At(&flight.call.Info)
 		}

@@ -55,13 +55,13 @@ var buildSlowMethod = fixture.Register(func() (*helve.App, error) {
 	return app, nil
 })
 
-func buildSlowHandler() (*helve.App, error) {
+var buildSlowHandler = fixture.Register(func() (*helve.App, error) {
 	app := helve.NewApp("slow-handler")
 	h := helve.Deploy(app, "Slow", func(context.Context) (slow, error) { return slow{}, nil }, helve.Options{})
 	app.Ingress(helve.HTTP(h))
 	app.IngressOptions(ingressOptions)
 	return app, nil
-}
+})
 
 // TestIngressOptions: the limits and origins of one application, for a method and for a handler.
 func TestIngressOptions(t *testing.T) {
@@ -136,7 +136,7 @@ func TestIngressOptions(t *testing.T) {
 	})
 	t.Run("handler", func(t *testing.T) {
 		t.Parallel()
-		helvetest.Run(t, buildSlowHandler, check, helvetest.Local)
+		helvetest.Run(t, buildSlowHandler, check)
 	})
 }
 

@@ -336,6 +336,24 @@ func TestForwarded(t *testing.T) {
 	}
 }
 
+// TestForwardedOnAUnixSocket: the clients of a unix socket have no address; they are trusted by the word unix.
+func TestForwardedOnAUnixSocket(t *testing.T) {
+	t.Parallel()
+	for trust, want := range map[string]string{"unix": "https any 203.0.113.7 / /tell", "0.0.0.0/0": " any  / /tell"} {
+		path := filepath.Join(t.TempDir(), "s")
+		runMirror(t, helve.Config{HTTP: "unix:" + path, HTTPOptions: helve.HTTPOptions{TrustForwarded: []string{trust}}})
+		tr := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		}}
+		r := ask(t, "http://any/tell")
+		r.Header = http.Header{"X-Forwarded-For": {"203.0.113.7"}, "X-Forwarded-Proto": {"https"}, "X-Forwarded-Host": {"a/b"}}
+		if got := told(t, &http.Client{Transport: tr}, r); got != want {
+			t.Errorf("%s: %q, want %q", trust, got, want)
+		}
+		tr.CloseIdleConnections()
+	}
+}
+
 // TestMistakesOfHTTPOptions: each names its field.
 func TestMistakesOfHTTPOptions(t *testing.T) {
 	t.Parallel()

@@ -19,10 +19,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/internal/e2e/fixture"
 )
 
 // mirror is a handler that says how it sees its request. Under /to it redirects.
@@ -432,4 +435,57 @@ func TestDrainDelay(t *testing.T) {
 		c.Close()
 		t.Error("the address is still open")
 	}
+}
+
+// TestDrainLosesNothing: clients that send all the time, over both protocols, and stop some requests after the node calls itself unhealthy, as a load balancer
+// does, have every answer.
+func TestDrainLosesNothing(t *testing.T) {
+	t.Parallel()
+	s, err := helve.Config{HTTP: "127.0.0.1:0", HTTPOptions: helve.HTTPOptions{DrainDelay: 2 * time.Second}}.Run(t.Context(), buildMirror)
+	if err != nil {
+		t.Fatal(err)
+	}
+	url, _ := s.HTTP()
+	var sending sync.WaitGroup
+	var begun atomic.Int64
+	for i := range 8 {
+		tr := &http.Transport{Protocols: new(http.Protocols)}
+		tr.Protocols.SetHTTP1(i%2 == 0)
+		tr.Protocols.SetUnencryptedHTTP2(i%2 == 1)
+		client := &http.Client{Transport: tr}
+		sending.Go(func() {
+			defer tr.CloseIdleConnections()
+			for left := 20; left > 0; {
+				r, err := client.Post(url+"/tell", "text/plain", strings.NewReader("x")) // a request that a client must not send again
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				io.Copy(io.Discard, r.Body) //nolint:errcheck // the status counts
+				r.Body.Close()
+				if r.StatusCode != 200 {
+					t.Errorf("%s", r.Status)
+				}
+				begun.Add(1)
+				if r, err = client.Get(url + "/-/healthz"); err != nil {
+					t.Error(err)
+					return
+				}
+				r.Body.Close()
+				if r.StatusCode == 503 {
+					left--
+				}
+			}
+		})
+	}
+	fixture.Eventually(t, func() string {
+		if n := begun.Load(); n < 100 {
+			return fmt.Sprintf("%d requests", n)
+		}
+		return ""
+	})
+	if err := s.Close(context.Background()); err != nil {
+		t.Error(err)
+	}
+	sending.Wait()
 }

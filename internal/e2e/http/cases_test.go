@@ -142,7 +142,7 @@ func (t *at) await(event string) string {
 
 func (t *at) happen(event string) { t.get("/happen/" + strings.ReplaceAll(event, " ", "%20")) }
 
-// conn is a connection on which a case writes what it likes.
+// conn is a connection whose bytes a case writes itself.
 type conn struct {
 	t *at
 	*net.TCPConn

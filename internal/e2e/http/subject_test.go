@@ -18,7 +18,7 @@ import (
 	"github.com/coder/websocket"
 )
 
-// subject is the code of the cases. Its paths are what a host of another language has to answer too. Cases and subject meet at events, because
+// subject is the code of the cases. A host of another language answers the same paths. Cases and subject meet at events, because
 // they may be in two processes: a request for /await/NAME is answered when the event has happened, and /happen/NAME makes it happen.
 type subject struct {
 	mux http.ServeMux
@@ -89,7 +89,7 @@ func newSubject() *subject {
 	return s
 }
 
-// flush flushes what was written.
+// flush sends the part of the answer that was written.
 func flush(w http.ResponseWriter) { http.NewResponseController(w).Flush() }
 
 // answers are the paths of short answers.
@@ -103,7 +103,7 @@ func (s *subject) answers() {
 		}
 		w.Write(body)
 	})
-	s.mux.HandleFunc("/request/", func(w http.ResponseWriter, r *http.Request) { // what arrives of a request
+	s.mux.HandleFunc("/request/", func(w http.ResponseWriter, r *http.Request) { // the request as it has arrived
 		var fields []string
 		for name, values := range r.Header {
 			if strings.HasPrefix(name, "X-") {
@@ -163,7 +163,7 @@ func (s *subject) answers() {
 	})
 }
 
-// bodies are the paths with large bodies, and those that go in both directions.
+// bodies are the paths with large bodies, and with bodies in both directions.
 func (s *subject) bodies() {
 	s.mux.HandleFunc("/ignore", func(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "too large for me", http.StatusRequestEntityTooLarge)

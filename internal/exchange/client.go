@@ -364,6 +364,7 @@ func (a *answer) trailers(data []byte) *call.Error {
 	if err := CheckFields(data); err != nil {
 		return fault("the replica has sent malformed trailers: %v", err)
 	}
+	a.flush() // the server would give the answer a length otherwise, and then has no place for trailers that were not declared
 	h := a.w.Header()
 	for name, value := range Fields(string(data)) {
 		name = http.TrailerPrefix + canonical(name)

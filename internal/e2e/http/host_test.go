@@ -34,6 +34,7 @@ func hosts() []host {
 	return []host{
 		{name: "in process", start: startIn(helvetest.Local), takes: true, keeps: true},
 		{name: "worker", start: startIn(helvetest.Process), own: true, takes: true, keeps: true},
+		{name: "Python worker", start: startPython, own: true},
 		{name: "socket", start: startIn(helvetest.Socket), takes: true, keeps: true}, // a worker under the race detector
 	}
 }

@@ -122,6 +122,10 @@ func appendRequestField(b []byte, name, value string) ([]byte, error) {
 	return append(append(b, 0), value...), nil
 }
 
+// Until has Receive fail when ctx ends, with its cause. It is called before the first Receive. A context of the exchange's own, which ends with
+// both, would cost every request five allocations.
+func (x *Call) Until(ctx context.Context) { x.until = ctx }
+
 // Begin implements the hook of call.Exchange.
 func (x *Call) Begin(up call.Uplink) {
 	x.mu.Lock()
@@ -217,7 +221,7 @@ type answer struct {
 	x      *Call
 	w      http.ResponseWriter
 	r      *http.Request
-	rc     *http.ResponseController
+	rc     http.ResponseController
 	status int  // of the head that has come; 0 before
 	begun  bool // the head is written
 	pump   *pump
@@ -227,7 +231,7 @@ type answer struct {
 // the protocol; if nothing was written before, the caller answers it. An answer that the replica has broken off on purpose panics with
 // http.ErrAbortHandler.
 func (x *Call) Answer(w http.ResponseWriter, r *http.Request) *call.Error {
-	a := &answer{x: x, w: w, r: r, rc: http.NewResponseController(w)}
+	a := &answer{x: x, w: w, r: r, rc: *http.NewResponseController(w)} // a copy costs no allocation
 	ctx := r.Context()
 	if x.exchange.More {
 		// The replica decides when the body is read. Without full duplex the server would read the rest of it, and throw it away,

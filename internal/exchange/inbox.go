@@ -23,8 +23,9 @@ type inbox struct {
 	showEnd bool  // the same of the end
 
 	// The fields below belong to the goroutine that receives.
-	rest  []byte  // the parts of the current frame that were not taken
-	frame *buffer // the current frame
+	until context.Context // ends the exchange too; nil for none
+	rest  []byte          // the parts of the current frame that were not taken
+	frame *buffer         // the current frame
 	taken call.Window
 	last  int // bytes of the part that was taken last; -1 for none
 }
@@ -139,15 +140,33 @@ func (q *inbox) Receive(ctx context.Context) (kind Kind, data []byte, more bool,
 		if err != nil {
 			return 0, nil, true, err
 		}
+		var over <-chan struct{}
+		if q.until != nil {
+			over = q.until.Done()
+		}
 		select {
 		case <-q.wake:
 		case <-ctx.Done():
-			// The context of a call ends with its replica too, which may stop as soon as the END has come.
-			if !q.over() {
+			if !q.shows() {
 				return 0, nil, false, call.FromContext(ctx)
+			}
+		case <-over:
+			if !q.shows() {
+				return 0, nil, false, call.FromContext(q.until)
 			}
 		}
 	}
+}
+
+// shows shows the receiver what has come, if the end is there. A replica may stop as soon as it has sent its answer, and the
+// answer is not taken back then. The result is false if the exchange goes on.
+func (q *inbox) shows() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.ended {
+		q.shown, q.showEnd = len(q.frames), true
+	}
+	return q.ended
 }
 
 // more says that a frame or the end is there.

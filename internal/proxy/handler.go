@@ -43,7 +43,10 @@ func (p *Proxy) handle(w http.ResponseWriter, r *http.Request, route *Route, c *
 	e = route.Handle(r.Context(), c, func(ctx context.Context, h http.Handler, whole bool) {
 		a.ctx = ctx
 		defer a.handlerReturned()
-		in := r.WithContext(ctx)
+		in := r
+		if ctx != r.Context() || !whole { // otherwise the request is as the handler wants it
+			in = r.WithContext(ctx)
+		}
 		if body != nil {
 			in.Body = body
 		}

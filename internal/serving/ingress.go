@@ -282,15 +282,16 @@ func (d *Deployment) Handle(ctx context.Context, c *call.Call, serve proxy.Serve
 
 // exchange has a replica in a worker answer a request: r, unless it is lost before the call has started. Replicas in Python get the whole path.
 func (d *Deployment) exchange(ctx context.Context, c *call.Call, r Replica, python bool, serve proxy.Serve) (failure *call.Error) {
-	ctx, done := untilDone(ctx, r)
 	var f *Flight // nil while this function has the slot
 	defer func() {
-		done()
 		if f == nil {
 			r.Gate().Release(nil)
 			return
 		}
 		cause := call.Cause(ctx)
+		if cause == nil {
+			cause = context.Cause(r.Done())
+		}
 		if cause == nil {
 			cause = context.Canceled
 		}
@@ -309,10 +310,14 @@ func (d *Deployment) exchange(ctx context.Context, c *call.Call, r Replica, pyth
 			failure = e.At(&c.Info)
 			return
 		}
-		f = d.SubmitAssigned(r, c, x)
 		if kind == exchange.WebSocket {
-			e = exchange.ServeWebSocket(w, req, x, exchange.WebSocketLimits{})
+			bounded, done := untilDone(ctx, r)
+			defer done()
+			f = d.SubmitAssigned(r, c, x)
+			e = exchange.ServeWebSocket(w, req.WithContext(bounded), x, exchange.WebSocketLimits{})
 		} else {
+			x.Until(r.Done())
+			f = d.SubmitAssigned(r, c, x)
 			e = x.Answer(w, req)
 		}
 		if e != nil {

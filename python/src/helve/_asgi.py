@@ -27,7 +27,6 @@ class Http(Exchange):
 
     def http_scope(self) -> dict:
         scope = self.scope("http")
-        scope["method"] = self.head[: self.head.index(b"\0")].decode()
         scope["extensions"] = {"http.response.trailers": {}, "http.response.early_hint": {}}
         return scope
 

@@ -10,6 +10,7 @@ import logging
 import re
 import struct
 from collections import deque
+from functools import lru_cache
 from typing import Any, Iterable, Optional
 from urllib.parse import quote, unquote
 
@@ -60,8 +61,7 @@ def fields(headers: Iterable, what: str) -> tuple:
                     _names.add(name)
             if name == b"content-length":
                 length = int(value) if value.isdigit() else -2
-            parts.append(name)
-            parts.append(value)
+            parts += name, value
         out = b"\0".join(parts)
     except (TypeError, ValueError, AttributeError) as e:
         raise RuntimeError(f"{what}: headers must be pairs of bytes: {e}") from None
@@ -82,6 +82,7 @@ def is_head(data: bytes) -> bool:
     return n >= FIELDS and n % 2 == 0
 
 
+@lru_cache(1000)  # a client sends many requests on one connection
 def _address(host: bytes, port: bytes) -> Optional[tuple]:
     if not host:
         return None
@@ -149,8 +150,9 @@ class Exchange:
         path, raw = whole_path(p[3], root)
         return {
             "type": kind, "asgi": {"version": "3.0", "spec_version": "2.4"}, "http_version": p[2].decode(), "scheme": p[1].decode(),
-            "path": path, "raw_path": raw, "query_string": p[4], "root_path": root, "headers": list(zip(p[10::2], p[11::2])),
-            "client": _address(p[6], p[7]), "server": _address(p[8], p[9]), "state": self.worker.state.copy(),
+            "method": p[0].decode(), "path": path, "raw_path": raw, "query_string": p[4], "root_path": root,
+            "headers": list(zip(p[10::2], p[11::2])), "client": _address(p[6], p[7]), "server": _address(p[8], p[9]),
+            "state": self.worker.state.copy(),
         }
 
     def upload(self, data) -> None:

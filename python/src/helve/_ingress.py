@@ -128,15 +128,19 @@ class Ingress:
 
 def _arguments(conn: Any, slots: Any, body: Any) -> tuple:
     """The head of the request and the first part of its body; (None, b"") if the arguments are others."""
+    if len(slots) == 2:
+        (kind, codec, _, n), (kind2, codec2, _, m) = slots
+        if codec != RAW or codec2 != RAW:
+            return None, b""
+        if kind <= 2 and kind2 <= 2 and n + m == len(body):
+            data = bytes(body)
+            return data[:n], data[n:]
     if len(slots) > 2 or any(slot[1] != RAW for slot in slots):
         return None, b""
     if in_parts(slots):
         values = [bytes(value.load()) for _, _, value in parse_slots(conn, slots, body)]
         return (values[0], values[1] if len(values) > 1 else b"") if values else (None, b"")
-    if len(slots) != 2 or slots[0][3] + slots[1][3] != len(body):
-        return None, b""
-    n = slots[0][3]
-    return bytes(body[:n]), bytes(body[n:])
+    return None, b""
 
 
 __all__ = ["Ingress"]

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Any, Callable, Coroutine
+from typing import Any, Callable, Coroutine, Optional
+
+
+# The tasks that loops execute. Before 3.12 current_task() is a function in Python around this dictionary.
+tasks: Optional[dict] = getattr(asyncio.tasks, "_current_tasks", None) if sys.version_info < (3, 12) else None
 
 
 def make_eager(loop: asyncio.AbstractEventLoop) -> Callable[[Coroutine[Any, Any, Any]], "asyncio.Task[Any]"]:
@@ -17,7 +21,7 @@ def make_eager(loop: asyncio.AbstractEventLoop) -> Callable[[Coroutine[Any, Any,
     It falls back to loop.create_task where a task is being executed already, and where a task factory is set, whose
     hooks would otherwise miss the call.
     """
-    current = asyncio.current_task
+    current = tasks.get if tasks is not None else asyncio.current_task
     factory = loop.get_task_factory
 
     if sys.version_info >= (3, 12):

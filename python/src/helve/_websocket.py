@@ -29,6 +29,7 @@ class Socket(Http):
 
     def socket_scope(self) -> dict:
         scope = self.scope("websocket")
+        del scope["method"]
         scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
         offered = [v for k, v in scope["headers"] if k == b"sec-websocket-protocol"]
         scope["subprotocols"] = [p.strip() for v in offered for p in v.decode("latin-1").split(",") if p.strip()]

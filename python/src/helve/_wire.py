@@ -52,7 +52,7 @@ BUFFER = 256 << 10
 OWN = 128 << 10  # bytes; larger bodies are received into memory of their own
 JOIN_MAX = 64 << 10  # bytes; larger segments are written by themselves instead of being joined
 STREAM_BACKLOG = 64 << 20  # bytes in the write queue from which on generators wait
-FLUSH_AFTER = 0.0002  # seconds; in a long read, output that is pending for longer leaves early
+FLUSH_AFTER = 0.0005  # seconds; in a long read, output that is pending for longer leaves early
 
 monotonic = time.monotonic
 request_info: contextvars.ContextVar[Optional["RequestInfo"]] = contextvars.ContextVar("helve_request_info", default=None)

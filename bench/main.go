@@ -20,7 +20,7 @@ import (
 const limit = 12 * time.Minute
 
 func main() {
-	helve.WorkerMain(buildEcho, buildInside, buildFar, buildBlobs, buildPython) // first: a worker of a role has that role in its environment
+	helve.WorkerMain(buildEcho, buildInside, buildFar, buildBlobs, buildPython, buildPage(helve.Process)) // first: a worker of a role has that role in its environment
 	if role := os.Getenv(roleEnv); role != "" {
 		if err := playRole(role); err != nil {
 			fmt.Fprintln(os.Stderr, role+":", err)
@@ -61,7 +61,7 @@ func run(ctx context.Context, only string, quick bool) error {
 		plan func(*bench) []measurement
 	}{
 		{"inproc", inprocRows}, {"core", coreRows}, {"scaling", scalingRows}, {"worker", workerRows}, {"wire", wireRows},
-		{"stream", streamRows}, {"large", largeRows}, {"python", pythonRows}, {"http", httpRows}, {"web", webRows}, {"connections", connectionRows}, {"start", startRows},
+		{"stream", streamRows}, {"large", largeRows}, {"python", pythonRows}, {"http", httpRows}, {"handler", handlerRows}, {"web", webRows}, {"connections", connectionRows}, {"start", startRows},
 	} {
 		if err := runGroup(ctx, s, t, g.name, match, g.plan); err != nil {
 			return err

@@ -57,6 +57,12 @@ func playRole(role string) error {
 		return httpBareRole()
 	case "http-helve":
 		return httpHelveRole(helve.InNode)
+	case "handler-bare":
+		return handlerBareRole()
+	case "handler-helve":
+		return handlerRole(helve.InNode)
+	case "handler-worker":
+		return handlerRole(helve.Process)
 	case "http-worker":
 		return httpHelveRole(helve.Process)
 	case "http-full":

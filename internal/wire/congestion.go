@@ -12,6 +12,10 @@ import (
 // maxStreamBacklog is the number of bytes that may wait to be written to a peer. Over it, methods that send streams to this peer wait.
 const maxStreamBacklog = 64 << 20
 
+// partBacklog is the number of bytes that may wait to be written to a peer before parts of exchanges wait. A body of a gigabyte has a part ready
+// whenever there is room: with the limit of streams, eight bodies would keep 8 MiB in the buffer, and every small frame would wait behind them.
+const partBacklog = 512 << 10
+
 // congestion holds streams back while too many bytes wait to be written. It begins above a limit and ends below half of it, so that
 // streams do not stop and go with every write. Example: with a limit of 64 MiB, 1,000 streams to a worker that does not read are
 // held at 64 MiB, and go on when the worker has read 32 MiB.

@@ -47,6 +47,7 @@ type Conn struct {
 	maxIn, maxOut, backlog int // bytes; set before the connection is used
 	streamBacklog          int // bytes that wait, over which streams are held back
 	congestion             congestion
+	partCongestion         congestion // of the parts of exchanges, at partBacklog
 
 	mu       sync.Mutex
 	pending  []byte   // frames since the last flush, contiguous
@@ -116,7 +117,7 @@ func (c *Conn) Append(h Header, meta []byte, segs ...[]byte) (pos uint64, err er
 	}
 	pos = c.appended
 	c.appended += uint64(headerLen + len(meta) + n)
-	c.congestion.update(int(c.appended-c.written.Load()), c.streamBacklog)
+	c.updateCongestion()
 	if c.pending == nil {
 		c.pending = c.spare[:0]
 		c.spare = nil
@@ -165,7 +166,7 @@ func (c *Conn) Flush() {
 			return
 		}
 		c.mu.Lock()
-		c.congestion.update(int(c.appended-c.written.Load()), c.streamBacklog)
+		c.updateCongestion()
 		if err != nil {
 			c.writeFailedLocked(err)
 			c.unsent = b[n:]
@@ -195,6 +196,7 @@ func (c *Conn) FlushSoon(busy bool) {
 // drain is the writer on a goroutine of its own, and may block. rest are the bytes that Flush could not write.
 func (c *Conn) drain(rest []byte) {
 	var bufs net.Buffers
+	var own []byte // the write buffer in bufs, to be used again
 	if len(rest) > 0 {
 		bufs = append(bufs, rest)
 	}
@@ -212,10 +214,13 @@ func (c *Conn) drain(rest []byte) {
 			}
 		}
 		c.mu.Lock()
-		c.congestion.update(int(c.appended-c.written.Load()), c.streamBacklog)
-		bufs = append(bufs[:0], c.parts...)
+		c.updateCongestion()
+		if own != nil && c.spare == nil && cap(own) <= maxSpare {
+			c.spare = own[:0]
+		}
+		bufs, own = append(bufs[:0], c.parts...), nil
 		if len(c.pending) > 0 {
-			bufs = append(bufs, c.pending)
+			bufs, own = append(bufs, c.pending), c.pending
 		}
 		c.parts, c.pending = nil, nil
 		if len(bufs) == 0 || c.err != nil {
@@ -225,6 +230,13 @@ func (c *Conn) drain(rest []byte) {
 		}
 		c.mu.Unlock()
 	}
+}
+
+// updateCongestion notes how many bytes wait to be written. c.mu is held.
+func (c *Conn) updateCongestion() {
+	wait := int(c.appended - c.written.Load())
+	c.congestion.update(wait, c.streamBacklog)
+	c.partCongestion.update(wait, partBacklog)
 }
 
 func (c *Conn) failLocked(err error) {
@@ -241,6 +253,7 @@ func (c *Conn) writeFailedLocked(err error) {
 	if c.err == nil {
 		c.err = err
 		c.congestion.update(0, 0)
+		c.partCongestion.update(0, 0)
 		c.nc.SetReadDeadline(time.Now().Add(linger)) //nolint:errcheck // it has ended already then
 	}
 }

@@ -93,7 +93,7 @@ func (o *outflow) Part(ctx context.Context, kind call.Codec, data []byte, hold b
 	o.pending = call.AppendItem(o.pending, p)
 	hold = hold && len(o.pending) < itemsFrame
 	o.mu.Unlock()
-	if !hold && !o.sendPending(ctx) {
+	if !hold && (!o.peer.conn.small.partCongestion.awaitRelief(ctx) || !o.sendPending(ctx)) {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		if o.failed != nil {

@@ -3,7 +3,7 @@ package helve
 import (
 	"time"
 
-	"github.com/helve-serve/helve/internal/proxy"
+	"github.com/helve-serve/helve/internal/clients"
 )
 
 // HTTPLimits bound the memory, the connections and the time that clients of the HTTP ingress may take. A field that is zero has its
@@ -37,4 +37,4 @@ type HTTPLimits struct {
 }
 
 // limits are l for the proxy, which has them with the same names.
-func (l HTTPLimits) limits() proxy.Limits { return proxy.Limits(l) }
+func (l HTTPLimits) limits() clients.Limits { return clients.Limits(l) }

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/internal/clients"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/node"
@@ -41,7 +42,7 @@ func nodeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := proxy.Limits(limits.limits()).Check(); err != nil {
+			if err := clients.Limits(limits.limits()).Check(); err != nil {
 				return usageError{fmt.Errorf("limits of HTTP: %w", err)}
 			}
 			if err := node.CheckMaxBody(int(maxBody)); err != nil {
@@ -64,7 +65,7 @@ func nodeCommand() *cobra.Command {
 			}
 			n := node.New(node.Settings{
 				Logger: logger(verbose), Version: helve.Version, Output: os.Stderr, MaxBody: int(maxBody),
-				HTTP: proxy.Limits(limits.limits()), HTTPOptions: httpOptions, Certificate: certificate, Program: host.Program{Env: os.Environ()},
+				HTTP: clients.Limits(limits.limits()), HTTPOptions: httpOptions, Certificate: certificate, Program: host.Program{Env: os.Environ()},
 				Metrics: nodeMetrics,
 			})
 			if addr := adminOf(adminFlag); addr != "" {

@@ -18,6 +18,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/clients"
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/control"
 	"github.com/helve-serve/helve/internal/controller"
@@ -53,7 +54,7 @@ type Settings struct {
 	// AccessLog gets a line per HTTP request to an application. nil: there is no access log.
 	AccessLog io.Writer
 	// HTTP bounds the resources that clients of the ingress may hold.
-	HTTP proxy.Limits
+	HTTP clients.Limits
 	// HTTPOptions are the other settings of the ingress, checked. Certificate is that of their files; nil without TLS.
 	HTTPOptions proxy.Options
 	Certificate *listen.Certificate

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/clients"
 )
 
 // accessLog writes a line per request when its answer is complete, for example
@@ -77,7 +78,7 @@ func (l *accessLog) write(begun time.Time, took time.Duration, status int, r *ht
 // It is also the context of the call, so that a method finds the request by it ([call.HTTPFrom]).
 type exchange struct {
 	context.Context
-	client *client // nil in tests without a connection
+	client *clients.Conn // nil in tests without a connection
 	call   call.Call
 	answer accessed
 	// abandoned says that a handler still runs after the time of its request: the call is its own then.
@@ -110,7 +111,7 @@ func (x *exchange) HTTPAnswer() *call.Answer { return &x.head }
 
 // serve answers a request to an application, counts it, and writes its line into the access log, also if the handler panics or ends its
 // goroutine.
-func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, client *client) {
+func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, client *clients.Conn) {
 	begun := time.Now()
 	x := &exchange{client: client}
 	a := &x.answer

@@ -18,6 +18,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/clients"
 )
 
 // countsOf has the counts of a proxy as texts, for example "/a app GET 200: 3".
@@ -188,7 +189,7 @@ func TestCountsOfConnections(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(2 * defaultStallTimeout) // of the bubble's clock
+		time.Sleep(2 * defaults.StallTimeout) // of the bubble's clock
 		got, want := countsOf(t, p), []string{"/take handler GET 101: 1", "/stream stream GET 499: 2"}
 		if slices.Sort(got); !slices.Equal(got, slices.Sorted(slices.Values(want))) {
 			t.Errorf("%q, want %q", got, want)
@@ -280,7 +281,7 @@ func (d *discards) WriteHeader(int)             {}
 func TestCountingAllocatesNothing(t *testing.T) { //nolint:paralleltest // see above
 	p := with(t, answers(10))
 	r := httptest.NewRequest("GET", "/method", nil)
-	r = r.WithContext(withClient(r.Context(), &client{clients: &p.clients})) // of the proxy's own server
+	r = r.WithContext(clients.Context(r.Context(), p.clients.Add(nil))) // of the proxy's own server
 	w := &discards{http.Header{}}
 	if n := testing.AllocsPerRun(100, func() { p.ServeHTTP(w, r) }); n > 4 {
 		t.Errorf("%v allocations, want 4", n)

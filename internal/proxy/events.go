@@ -16,6 +16,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/clients"
 )
 
 // Header values of a stream of server-sent events. Caches must not keep it, and nginx must not gather it.
@@ -75,7 +76,7 @@ type eventStream struct {
 	rc     *http.ResponseController
 	cancel context.CancelCauseFunc
 	head   *call.Answer
-	memory *memory
+	memory *clients.Memory
 
 	mu       sync.Mutex
 	timer    *time.Timer
@@ -92,7 +93,7 @@ type eventStream struct {
 func (p *Proxy) events(w http.ResponseWriter, r *http.Request, route *Route, x *exchange) {
 	c := &x.call
 	ctx, cancel := context.WithCancelCause(x)
-	s := &eventStream{w: w, r: r, head: &x.head, rc: http.NewResponseController(w), cancel: cancel, memory: &p.memory, wrote: call.Now()}
+	s := &eventStream{w: w, r: r, head: &x.head, rc: http.NewResponseController(w), cancel: cancel, memory: p.memory, wrote: call.Now()}
 	s.mu.Lock() // the timer may fire before it is assigned
 	s.timer = time.AfterFunc(heartbeat, s.beat)
 	s.mu.Unlock()
@@ -164,9 +165,9 @@ func (s *eventStream) item(p call.Payload, more bool) bool {
 		return false
 	}
 	s.buf = b
-	if n := int64(len(b)); n > small { // as in streaming.item
-		s.memory.used.Add(n)
-		defer s.memory.used.Add(-n)
+	if n := int64(len(b)); n > clients.Small { // as in streaming.item
+		s.memory.Add(n)
+		defer s.memory.Add(-n)
 		s.buf = nil
 	}
 	s.write(b)

@@ -11,18 +11,19 @@ import (
 	"strings"
 
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/clients"
 )
 
 // handle lets a handler of the application answer a request.
 func (p *Proxy) handle(w http.ResponseWriter, r *http.Request, route *Route, c *call.Call) {
-	held := hold{memory: &p.memory, conn: clientOf(r)} // of its own: with a timeout the request may end before the handler
-	defer held.end()
+	held := p.memory.Hold(clients.Of(r)) // of its own: with a timeout the request may end before the handler
+	defer held.End()
 	body, e := p.firstBody(r, route, c, &held)
 	if e != nil {
 		p.fail(w, r, c, e)
 		return
 	}
-	a := &handlerWriter{ResponseWriter: w, client: clientOf(r), prefix: p.External(route.Prefix)}
+	a := &handlerWriter{ResponseWriter: w, client: clients.Of(r), prefix: p.External(route.Prefix)}
 	aw := http.ResponseWriter(a)
 	if _, ok := w.(http.Hijacker); ok { // HTTP/2 has no hijacking, and handlers ask by a type assertion
 		aw = hijackable{a}
@@ -109,7 +110,7 @@ func (b *readBody) Bytes() []byte { return b.data }
 
 // firstBody reads a small body of a request that goes to another process, so that no slot is held while a slow client sends it. The result is nil
 // for other requests. For example, a client sends 10 KB at 1 KB/s: the call waits for a slot after ten seconds, and not before.
-func (p *Proxy) firstBody(r *http.Request, route *Route, c *call.Call, held *hold) (*readBody, *call.Error) {
+func (p *Proxy) firstBody(r *http.Request, route *Route, c *call.Call, held *clients.Hold) (*readBody, *call.Error) {
 	if !route.ReadsFirst || r.ContentLength <= 0 || r.ContentLength > firstRead || len(r.Header["Expect"]) > 0 {
 		return nil, nil
 	}
@@ -173,7 +174,7 @@ func rooted(path string) string {
 // prefix in front of redirects. The server does all else.
 type handlerWriter struct {
 	http.ResponseWriter
-	client   *client // nil in tests without a connection
+	client   *clients.Conn // nil in tests without a connection
 	prefix   string
 	ctx      context.Context
 	begun    bool
@@ -189,7 +190,7 @@ func (a *handlerWriter) begin() {
 	a.rewriteLocations()
 	a.begun = true
 	if te := a.Header()["Transfer-Encoding"]; len(te) > 0 && te[0] == "identity" && a.client != nil {
-		a.client.endless.Store(true)
+		a.client.SetEndless(true)
 	}
 }
 
@@ -279,7 +280,7 @@ func (h hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		rw.Reader = in
 		h.begun, h.hijacked = true, true
 		if h.client != nil { // the handler is responsible for the end of the connection
-			h.client.endless.Store(false)
+			h.client.SetEndless(false)
 		}
 		h.unwatch = call.AfterFunc(h.ctx, func() { conn.Close() }) //nolint:errcheck // it is over
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/clients"
 )
 
 // serving serves p over pipes, inside a bubble, and returns the function that connects. The server ends with the
@@ -86,10 +87,13 @@ func http2(connect func() net.Conn) *http.Client {
 // idle fails the test if p holds memory for clients.
 func idle(t *testing.T, p *Proxy) {
 	t.Helper()
-	if used, active := p.memory.used.Load(), p.active.Load(); used != 0 || active != 0 {
+	if used, active := p.memory.Used(), p.active.Load(); used != 0 || active != 0 {
 		t.Errorf("%d bytes are held, of %d requests", used, active)
 	}
 }
+
+// defaults are the limits of a proxy whose settings name none.
+var defaults = clients.Limits{}.WithDefaults()
 
 const lots = 16 << 20 // more than any buffer on the way
 
@@ -106,18 +110,18 @@ func TestClientsThatTakeNothing(t *testing.T) {
 				connect := serving(t, p)
 				ends := func(what string) {
 					t.Helper()
-					time.Sleep(defaultStallTimeout / 2)
+					time.Sleep(defaults.StallTimeout / 2)
 					if p.active.Load() == 0 {
 						t.Errorf("%s: ended too early", what)
 					}
-					time.Sleep(defaultStallTimeout)
+					time.Sleep(defaults.StallTimeout)
 					synctest.Wait()
 					idle(t, p)
 				}
 				conn := connect()
 				io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\n")
 				ends("HTTP/1.1")
-				if n := len(p.clients.all); n != 0 {
+				if n := p.clients.Len(); n != 0 {
 					t.Errorf("%d connections are left", n)
 				}
 				client := http2(connect)
@@ -151,7 +155,7 @@ func TestClientsThatAreSlow(t *testing.T) {
 					defer body.Close()
 					n, err := int64(0), error(nil)
 					for err == nil {
-						time.Sleep(defaultStallTimeout / 4)
+						time.Sleep(defaults.StallTimeout / 4)
 						var m int64
 						m, err = io.CopyN(io.Discard, body, 128<<10)
 						n += m
@@ -277,7 +281,7 @@ func TestBodiesThatStall(t *testing.T) {
 			conn := connect()
 			io.WriteString(conn, "POST "+path+" HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhi")
 			r, err := http.ReadResponse(bufio.NewReader(conn), nil)
-			if err != nil || r.StatusCode != 408 || time.Since(start) != defaultStallTimeout {
+			if err != nil || r.StatusCode != 408 || time.Since(start) != defaults.StallTimeout {
 				t.Errorf("HTTP/1.1: %v, %v after %s", r, err, time.Since(start))
 			}
 			start = time.Now()
@@ -285,7 +289,7 @@ func TestBodiesThatStall(t *testing.T) {
 			body, feed := io.Pipe()
 			go feed.Write([]byte("hi")) //nolint:errcheck // as above
 			r, err = client.Post("http://x"+path, "text/plain", body)
-			if err != nil || r.StatusCode != 408 || time.Since(start) != defaultStallTimeout {
+			if err != nil || r.StatusCode != 408 || time.Since(start) != defaults.StallTimeout {
 				t.Errorf("HTTP/2: %v, %v after %s", r, err, time.Since(start))
 			}
 			feed.Close()
@@ -305,7 +309,7 @@ func TestBodiesThatStall(t *testing.T) {
 func TestBodiesTogether(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := New(Settings{Limits: Limits{Memory: 32 << 20, StallTimeout: time.Hour}})
+		p := New(Settings{Limits: clients.Limits{Memory: 32 << 20, StallTimeout: time.Hour}})
 		if err := p.SetRoutes([]Route{{Prefix: "/", In: InBytes, Call: echo}}); err != nil {
 			t.Fatal(err)
 		}
@@ -329,7 +333,7 @@ func TestBodiesTogether(t *testing.T) {
 		first := connect()
 		io.WriteString(first, large)
 		synctest.Wait()
-		if used := p.memory.used.Load(); used < 10<<20 || used > 20<<20 {
+		if used := p.memory.Used(); used < 10<<20 || used > 20<<20 {
 			t.Errorf("%d bytes are held for one large body and %d announced ones", used, announced)
 		}
 		second := connect()
@@ -342,7 +346,7 @@ func TestBodiesTogether(t *testing.T) {
 		if got := status(third); got != 200 {
 			t.Errorf("a small body: %d", got)
 		}
-		if used := p.memory.used.Load(); used > p.memory.limit {
+		if used := p.memory.Used(); used > p.limits.Memory {
 			t.Errorf("%d bytes are held", used)
 		}
 	})
@@ -352,15 +356,15 @@ func TestBodiesTogether(t *testing.T) {
 func TestResultsTogether(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := New(Settings{Limits: Limits{Memory: 64 << 20}})
+		p := New(Settings{Limits: clients.Limits{Memory: 64 << 20}})
 		if err := p.SetRoutes([]Route{answers(5 << 20), {Prefix: "/huge", In: InNone, Call: answers(60 << 20).Call}}); err != nil {
 			t.Fatal(err)
 		}
 		connect := serving(t, p)
-		count := func(n int, clients ...*http.Client) (statuses map[int]int) {
+		count := func(n int, from ...*http.Client) (statuses map[int]int) {
 			statuses = map[int]int{}
 			for range n {
-				for _, c := range clients {
+				for _, c := range from {
 					r, err := c.Get("http://x/method")
 					if err != nil {
 						t.Fatal(err)
@@ -371,21 +375,21 @@ func TestResultsTogether(t *testing.T) {
 			}
 			return statuses
 		}
-		var clients []*http.Client
+		var many []*http.Client
 		for range 8 {
-			clients = append(clients, http2(connect))
+			many = append(many, http2(connect))
 		}
-		if got := count(10, clients[0]); got[200] != 6 || got[503] != 4 {
+		if got := count(10, many[0]); got[200] != 6 || got[503] != 4 {
 			t.Errorf("one connection: %v", got)
 		}
-		count(3, clients...)
-		if used := p.memory.used.Load(); used > p.memory.limit || used < p.memory.limit/2 {
+		count(3, many...)
+		if used := p.memory.Used(); used > p.limits.Memory || used < p.limits.Memory/2 {
 			t.Errorf("%d bytes are held", used)
 		}
-		time.Sleep(2 * defaultStallTimeout)
+		time.Sleep(2 * defaults.StallTimeout)
 		synctest.Wait()
 		idle(t, p)
-		r, err := clients[0].Get("http://x/huge")
+		r, err := many[0].Get("http://x/huge")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -393,7 +397,7 @@ func TestResultsTogether(t *testing.T) {
 			t.Errorf("a result that can never be held: %s %s", r.Status, body)
 		}
 		r.Body.Close()
-		for _, c := range clients {
+		for _, c := range many {
 			c.CloseIdleConnections()
 		}
 	})
@@ -439,47 +443,6 @@ func TestRefusedBeforeTheBody(t *testing.T) {
 	}
 }
 
-// TestConnections: above the limit an idle connection makes room, and otherwise the newest is refused.
-func TestConnections(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		release := make(chan struct{})
-		p := New(Settings{Limits: Limits{Connections: 2}})
-		if err := p.SetRoutes([]Route{{Prefix: "/", In: InNone, Call: func(context.Context, *call.Call) (call.Payload, *call.Error) {
-			<-release
-			return call.Payload{Codec: call.Text, Data: []byte("done")}, nil
-		}}}); err != nil {
-			t.Fatal(err)
-		}
-		connect := serving(t, p)
-		ask := func(c net.Conn) { io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n") }
-		silent, busy := connect(), connect()
-		ask(busy)
-		time.Sleep(2 * timeToBegin)
-		next := connect()
-		ask(next)
-		if _, err := silent.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-			t.Errorf("the silent one: %v", err)
-		}
-		late := connect()
-		if r, err := http.ReadResponse(bufio.NewReader(late), nil); err != nil || r.StatusCode != 503 || r.Header.Get("Retry-After") == "" {
-			t.Errorf("one too many: %v, %v", r, err)
-		}
-		close(release)
-		for _, c := range []net.Conn{busy, next} {
-			if r, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || r.StatusCode != 200 {
-				t.Errorf("%v, %v", r, err)
-			}
-		}
-		synctest.Wait()
-		after := connect() // takes the place of an idle connection
-		ask(after)
-		if r, err := http.ReadResponse(bufio.NewReader(after), nil); err != nil || r.StatusCode != 200 {
-			t.Errorf("%v, %v", r, err)
-		}
-	})
-}
-
 // TestSlowHeaders: an incomplete header ends the connection.
 func TestSlowHeaders(t *testing.T) {
 	t.Parallel()
@@ -503,7 +466,7 @@ func TestSlowHeaders(t *testing.T) {
 			}
 		}()
 		io.Copy(io.Discard, conn) // waits for the end
-		if d := time.Since(start); d > defaultHeaderTimeout+time.Second {
+		if d := time.Since(start); d > defaults.HeaderTimeout+time.Second {
 			t.Errorf("it ended after %s", d)
 		}
 	})
@@ -514,7 +477,7 @@ func TestStreamsPerConnection(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
-		p := New(Settings{Limits: Limits{Streams: 3}})
+		p := New(Settings{Limits: clients.Limits{Streams: 3}})
 		if err := p.SetRoutes([]Route{{Prefix: "/", In: InNone, Call: func(context.Context, *call.Call) (call.Payload, *call.Error) {
 			<-release
 			return call.Payload{}, nil
@@ -534,7 +497,7 @@ func TestStreamsPerConnection(t *testing.T) {
 			go get()
 			synctest.Wait() // the connection knows its limit
 		}
-		if n := len(p.clients.all); n != 4 || p.active.Load() != 10 {
+		if n := p.clients.Len(); n != 4 || p.active.Load() != 10 {
 			t.Errorf("%d requests are under way on %d connections", p.active.Load(), n)
 		}
 		close(release)

@@ -4,9 +4,7 @@
 // answer or error into a response. For example, with the routes "/" and "/shop", a POST of {"id": 1} to /shop/cart
 // calls the ingress of the second with one JSON argument, and a result becomes JSON, text or bytes by its kind.
 //
-// The time limits ([Limits]) hold for bytes that do not move, not for long answers. Over HTTP/1 the connection has
-// them ([client]), over HTTP/2 each request (pace.go). The memory limit counts all bytes that are held for clients
-// (memory.go).
+// The limits of connections, memory and time that clients can take are in package clients.
 package proxy
 
 import (
@@ -28,6 +26,8 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/clients"
+	"github.com/helve-serve/helve/internal/cors"
 	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/telemetry"
@@ -84,7 +84,7 @@ type Serve func(ctx context.Context, h http.Handler, whole bool)
 // Settings are the parameters of [New].
 type Settings struct {
 	Logger  *slog.Logger
-	Limits  Limits
+	Limits  clients.Limits
 	Options Options // checked
 	// AccessLog gets a line per request to an application. nil: there is no access log.
 	AccessLog io.Writer
@@ -96,12 +96,12 @@ type Settings struct {
 // Proxy is an http.Handler and the server around it. All methods are safe for concurrent use.
 type Proxy struct {
 	log      *slog.Logger
-	limits   Limits
+	limits   clients.Limits
 	options  Options
 	trusted  *trusted   // nil for no peer
 	access   *accessLog // nil for none
-	memory   memory
-	clients  clients
+	memory   *clients.Memory
+	clients  *clients.Set
 	apps     func() map[string]bool
 	routes   atomic.Pointer[[]served] // longest prefix first
 	opened   atomic.Bool              // an application has been ready
@@ -119,7 +119,7 @@ type Proxy struct {
 
 // New makes a proxy without routes.
 func New(s Settings) *Proxy {
-	p := &Proxy{log: s.Logger, limits: s.Limits.withDefaults(), apps: s.Apps, drained: make(chan struct{})}
+	p := &Proxy{log: s.Logger, limits: s.Limits.WithDefaults(), apps: s.Apps, drained: make(chan struct{})}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
@@ -127,8 +127,8 @@ func New(s Settings) *Proxy {
 		p.access = &accessLog{to: s.AccessLog, json: s.Options.JSONLog}
 	}
 	p.setOptions(s.Options)
-	p.memory.limit = p.limits.Memory
-	p.clients = clients{limit: p.limits.Connections, stall: p.limits.StallTimeout, all: map[*client]struct{}{}}
+	p.memory = clients.NewMemory(p.limits.Memory)
+	p.clients = clients.NewSet(p.limits.Connections, p.limits.StallTimeout)
 	p.routes.Store(&[]served{})
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
@@ -140,8 +140,8 @@ func New(s Settings) *Proxy {
 		BaseContext: func(net.Listener) context.Context {
 			return context.WithValue(context.Background(), drainKey{}, p.drained)
 		},
-		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug), ConnContext: withClient,
-		ConnState: func(nc net.Conn, s http.ConnState) { clientUnder(nc).setState(s) },
+		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug), ConnContext: clients.Context,
+		ConnState: clients.Note,
 	}
 	return p
 }
@@ -171,7 +171,7 @@ type served struct {
 	requests *telemetry.Requests
 	maxBody  int64         // of a method or stream; of a handler 0 is no limit
 	timeout  time.Duration // 0 for none
-	cors     *cors         // nil for none
+	cors     *cors.Policy  // nil for none
 }
 
 // CheckPrefix returns an error if a prefix cannot be served.
@@ -207,7 +207,7 @@ func (p *Proxy) SetRoutes(routes []Route) error {
 					rs[i].maxBody = min(o.MaxBody, p.limits.Memory/2) // as Limits.Check has it
 				}
 			}
-			rs[i].timeout, rs[i].cors = o.RequestTimeout, newCORS(o.CORS)
+			rs[i].timeout, rs[i].cors = o.RequestTimeout, cors.New(o.CORS)
 		}
 	}
 	slices.SortFunc(rs, func(a, b served) int {
@@ -234,7 +234,7 @@ func (p *Proxy) Serve(l net.Listener, secure *tls.Config) error {
 	patient := listen.New(l, func(err error, times int) {
 		p.log.Warn("clients cannot connect now, the node tries again", "error", err, "times", times)
 	})
-	l = &limitedListener{patient, &p.clients}
+	l = p.clients.Listener(patient)
 	if secure != nil {
 		l = tls.NewListener(l, secure)
 	}
@@ -309,24 +309,24 @@ func (p *Proxy) find(path string) *served {
 // ServeHTTP answers one request. It may be of another server than the proxy's own: then that server has the limits of connections, headers and
 // idle time, and all others hold here.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	client := clientOf(r)
+	client := clients.Of(r)
 	if client == nil {
 		r = r.WithContext(context.WithValue(r.Context(), drainKey{}, p.drained))
 	}
 	switch {
 	case client == nil || r.ProtoMajor == 2:
-		paced := pace(w, r, p.limits.StallTimeout)
-		defer paced.answerComplete()
-		w = paced.writer()
+		paced := clients.Pace(w, r, p.limits.StallTimeout)
+		defer paced.AnswerComplete()
+		w = paced.Writer()
 	default:
 		if r.ContentLength != 0 {
-			client.beginBody()
+			client.BeginBody()
 		}
 		if !r.ProtoAtLeast(1, 1) {
-			client.endless.Store(true) // until the answer is complete
+			client.SetEndless(true) // until the answer is complete
 		}
 	}
-	if p.draining.Load() || client != nil && r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 && (client.lengths.seen.Load() || r.TLS != nil) {
+	if p.draining.Load() || client != nil && r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 && (client.LengthSeen() || r.TLS != nil) {
 		w.Header()["Connection"] = connectionClose // over HTTP/2 the server makes a GOAWAY of it
 	}
 	r = p.external(r)
@@ -336,7 +336,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.serve(w, r, client)
 	}
 	if client != nil && r.ProtoMajor == 1 {
-		client.endless.Store(false)
+		client.SetEndless(false)
 	}
 }
 
@@ -359,15 +359,15 @@ func (p *Proxy) request(w http.ResponseWriter, r *http.Request, route *served, x
 		return
 	}
 	w.Header()["X-Request-Id"] = []string{c.Info.Request.String()}
-	if route != nil && route.cors != nil && route.cors.answer(w, r) {
+	if route != nil && route.cors != nil && route.cors.Answer(w, r) {
 		return
 	}
-	held := hold{memory: &p.memory, conn: x.client}
-	if !held.begin(r) {
-		p.fail(w, r, c, noRoom())
+	held := p.memory.Hold(x.client)
+	if !held.Begin(r) {
+		p.fail(w, r, c, clients.NoRoom())
 		return
 	}
-	defer held.end()
+	defer held.End()
 	if route == nil {
 		p.notFound(w, r)
 		return
@@ -397,7 +397,7 @@ func (p *Proxy) request(w http.ResponseWriter, r *http.Request, route *served, x
 }
 
 // dispatch makes the call of a request, and answers with its result.
-func (p *Proxy) dispatch(w http.ResponseWriter, r *http.Request, route *served, x *exchange, held *hold) {
+func (p *Proxy) dispatch(w http.ResponseWriter, r *http.Request, route *served, x *exchange, held *clients.Hold) {
 	c := &x.call
 	if route.Handle != nil {
 		p.handle(w, r, &route.Route, c)
@@ -437,9 +437,9 @@ func (p *Proxy) dispatch(w http.ResponseWriter, r *http.Request, route *served, 
 		e = decodeHead(&x.head, out.Parts.Head)
 	}
 	if e == nil {
-		e = held.result(int64(len(out.Data)))
+		e = held.Result(int64(len(out.Data)))
 	} else {
-		held.releaseBody()
+		held.ReleaseBody()
 	}
 	if e != nil {
 		p.fail(w, r, c, e)

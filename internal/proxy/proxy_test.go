@@ -18,6 +18,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/clients"
 )
 
 // echo answers with its argument, in the same codec.
@@ -30,7 +31,7 @@ func echo(_ context.Context, c *call.Call) (call.Payload, *call.Error) {
 
 func with(t testing.TB, routes ...Route) *Proxy {
 	t.Helper()
-	p := New(Settings{Limits: Limits{MaxBody: 1000}})
+	p := New(Settings{Limits: clients.Limits{MaxBody: 1000}})
 	if err := p.SetRoutes(routes); err != nil {
 		t.Fatal(err)
 	}
@@ -473,7 +474,7 @@ func BenchmarkNoop(b *testing.B) {
 	p := with(b, Route{Prefix: "/", In: InString, Call: echo})
 	r := httptest.NewRequest("POST", "/", nil)
 	r.Header.Set("Content-Type", "text/plain")
-	r = r.WithContext(withClient(r.Context(), &client{clients: &p.clients})) // of the proxy's own server
+	r = r.WithContext(clients.Context(r.Context(), p.clients.Add(nil))) // of the proxy's own server
 	b.ReportAllocs()
 	for b.Loop() {
 		r.Body, r.ContentLength = io.NopCloser(strings.NewReader("world")), 5

@@ -17,6 +17,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/clients"
 )
 
 // info sets the fields that come from headers. An id that is not valid is an error: if the request were logged under
@@ -93,7 +94,7 @@ func allowed(in InKind) string {
 
 // input reads the body and makes the argument. A request that can be refused without its body is refused before the
 // body is read: then it takes no memory, and a client that waits for "100 Continue" does not send it.
-func (p *Proxy) input(r *http.Request, route *served, c *call.Call, held *hold) *call.Error {
+func (p *Proxy) input(r *http.Request, route *served, c *call.Call, held *clients.Hold) *call.Error {
 	byQuery := false
 	switch r.Method {
 	case http.MethodPost, http.MethodPut, http.MethodPatch:
@@ -182,7 +183,7 @@ const largestPart = 4 << 20
 
 // body reads a body. Its bytes are counted before memory is allocated, and only as far as bytes have come: a client
 // that announces 64 MiB has at most 64 KiB until it sends more.
-func (p *Proxy) body(r *http.Request, decode decoder, limit int64, held *hold) ([]byte, *call.Error) {
+func (p *Proxy) body(r *http.Request, decode decoder, limit int64, held *clients.Hold) ([]byte, *call.Error) {
 	if r.ContentLength == 0 {
 		return nil, nil
 	}
@@ -198,8 +199,8 @@ func (p *Proxy) body(r *http.Request, decode decoder, limit int64, held *hold) (
 		in, length = d, -1
 	}
 	if length > 0 && length <= firstRead { // most bodies
-		if !held.grow(length) {
-			return nil, noRoom()
+		if !held.Grow(length) {
+			return nil, clients.NoRoom()
 		}
 		body := make([]byte, length)
 		if _, err := io.ReadFull(in, body); err != nil {
@@ -214,27 +215,27 @@ func (p *Proxy) body(r *http.Request, decode decoder, limit int64, held *hold) (
 	if len(parts) == 1 {
 		return parts[0], nil
 	}
-	if !held.grow(size) {
-		return nil, noRoom()
+	if !held.Grow(size) {
+		return nil, clients.NoRoom()
 	}
 	body := slices.Concat(parts...)
 	room := int64(0)
 	for _, part := range parts {
 		room += int64(cap(part))
 	}
-	held.shrink(room)
+	held.Shrink(room)
 	return body, nil
 }
 
 // parts reads a body of length bytes, or of unknown length, with at most limit bytes, if length is -1. It is read into parts, which are joined
 // when all have come. A growing slice would leave as much garbage as it has bytes.
-func (p *Proxy) parts(r *http.Request, in io.Reader, length, limit int64, encoded bool, held *hold) (parts [][]byte, size int64, _ *call.Error) {
+func (p *Proxy) parts(r *http.Request, in io.Reader, length, limit int64, encoded bool, held *clients.Hold) (parts [][]byte, size int64, _ *call.Error) {
 	for room := int64(firstRead); size != length; room = min(2*room, largestPart) {
 		if length >= 0 {
 			room = min(room, length-size)
 		}
-		if !held.grow(room) {
-			return nil, 0, noRoom()
+		if !held.Grow(room) {
+			return nil, 0, clients.NoRoom()
 		}
 		part := make([]byte, 0, room)
 		for len(part) < cap(part) {

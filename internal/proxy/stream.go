@@ -10,6 +10,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/clients"
 )
 
 var ndjson = []string{"application/x-ndjson"} //nolint:gochecknoglobals // a constant
@@ -23,7 +24,7 @@ type streaming struct {
 	begun   bool       // the header was sent
 	as      call.Codec // the kind of the body: Text, Raw, or JSON for lines of it
 	head    *call.Answer
-	memory  *memory
+	memory  *clients.Memory
 	failure *call.Error // of a head that is none
 	broken  error       // the reason why writing has ended
 	buf     []byte      // one line
@@ -34,7 +35,7 @@ type streaming struct {
 func (p *Proxy) stream(w http.ResponseWriter, r *http.Request, route *Route, x *exchange) {
 	c := &x.call
 	ctx, cancel := context.WithCancelCause(x)
-	s := &streaming{w: w, r: r, head: &x.head, rc: http.NewResponseController(w), cancel: cancel, memory: &p.memory}
+	s := &streaming{w: w, r: r, head: &x.head, rc: http.NewResponseController(w), cancel: cancel, memory: p.memory}
 	returned := false
 	defer func() {
 		cancel(nil)
@@ -88,9 +89,9 @@ func (s *streaming) item(p call.Payload, more bool) bool {
 		}
 	}
 	body := s.body(p)
-	if n := int64(len(body)); n > small { // slots and windows bound the number of items; only large ones need to be counted
-		s.memory.used.Add(n)
-		defer s.memory.used.Add(-n)
+	if n := int64(len(body)); n > clients.Small { // slots and windows bound the number of items; only large ones need to be counted
+		s.memory.Add(n)
+		defer s.memory.Add(-n)
 	}
 	_, err := s.w.Write(body)
 	if err == nil && !more {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/clients"
 )
 
 // timeoutHeader is the header by which a client shortens the time of its request, in seconds. For example, with a limit of 60 s the value
@@ -51,7 +52,7 @@ func shorter(a, b time.Duration) time.Duration {
 
 // within answers a request that has a limit of time. Results and streams end with the context of their calls. A handler may ignore its context, so it
 // has a goroutine of its own, and a [timedWriter], which refuses late writes. Its slot is free when it returns.
-func (p *Proxy) within(limit time.Duration, w http.ResponseWriter, r *http.Request, route *served, x *exchange, held *hold) {
+func (p *Proxy) within(limit time.Duration, w http.ResponseWriter, r *http.Request, route *served, x *exchange, held *clients.Hold) {
 	if route.Handle == nil {
 		ctx, cancel := context.WithTimeout(r.Context(), limit)
 		defer cancel()
@@ -127,7 +128,7 @@ func limitBody(w http.ResponseWriter, r *http.Request) (stop func() bool) {
 		return func() bool { return true }
 	}
 	rc := http.NewResponseController(w)
-	return context.AfterFunc(r.Context(), func() { rc.SetReadDeadline(expired) }) //nolint:errcheck // the read tells
+	return context.AfterFunc(r.Context(), func() { rc.SetReadDeadline(clients.Expired) }) //nolint:errcheck // the read tells
 }
 
 // The states of a timedWriter.
@@ -243,7 +244,7 @@ func (t *timedWriter) cut() bool {
 	if t.state.Load() == timedTaken {
 		return false
 	}
-	t.rc.SetWriteDeadline(expired) //nolint:errcheck // the connection is cut off
+	t.rc.SetWriteDeadline(clients.Expired) //nolint:errcheck // the connection is cut off
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.state.CompareAndSwap(timedBegun, timedOver)

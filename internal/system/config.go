@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/clients"
 	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/node"
 	"github.com/helve-serve/helve/internal/proxy"
@@ -26,7 +27,7 @@ type Config struct {
 	Isolation       spec.Isolation
 	Output          io.Writer
 	HTTP            string
-	HTTPLimits      proxy.Limits
+	HTTPLimits      clients.Limits
 	HTTPOptions     proxy.Options
 	AccessLog       io.Writer
 	AccessLogFormat string // of helve.HTTPOptions

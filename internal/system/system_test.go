@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/internal/build"
+	"github.com/helve-serve/helve/internal/clients"
 	"github.com/helve-serve/helve/internal/graph"
 	"github.com/helve-serve/helve/internal/instance"
-	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -88,7 +88,7 @@ func TestCheck(t *testing.T) {
 	}
 	err := Config{
 		Logger: discard(), Isolation: "moon", StrictCodec: "raw", WorkerGrace: time.Second, ReferenceLimit: -1, MaxBody: 1,
-		HTTPLimits: proxy.Limits{Memory: 1},
+		HTTPLimits: clients.Limits{Memory: 1},
 	}.check()
 	for _, field := range []string{"Isolation: ", "StrictCodec: ", "WorkerGrace: ", "ReferenceLimit: ", "MaxBody: ", "HTTPLimits: "} {
 		if err == nil || !strings.Contains(err.Error(), field) {

@@ -1,4 +1,4 @@
-package proxy
+package clients
 
 import (
 	"bufio"
@@ -68,8 +68,8 @@ func (w *watch) fire() {
 	}
 }
 
-// paced is the ResponseWriter of an HTTP/2 request, and of any request of another server.
-type paced struct {
+// Paced is the ResponseWriter of an HTTP/2 request, and of any request of another server.
+type Paced struct {
 	http.ResponseWriter
 	rc     *http.ResponseController
 	watch  watch
@@ -77,23 +77,23 @@ type paced struct {
 	chosen atomic.Bool // a handler has set a deadline by itself
 }
 
-// expired is a deadline that is over. It ends an operation that waits.
-var expired = time.Unix(1, 0) //nolint:gochecknoglobals // a constant
+// Expired is a deadline that is over. It ends an operation that waits.
+var Expired = time.Unix(1, 0) //nolint:gochecknoglobals // a constant
 
-// pace puts the time limits around a request.
-func pace(w http.ResponseWriter, r *http.Request, stall time.Duration) *paced {
+// Pace puts the time limits around a request.
+func Pace(w http.ResponseWriter, r *http.Request, stall time.Duration) *Paced {
 	rc := http.NewResponseController(w)
-	p := &paced{ResponseWriter: w, rc: rc}
-	p.watch = watch{stall: stall, expire: func() { rc.SetWriteDeadline(expired) }} //nolint:errcheck // it cannot fail
+	p := &Paced{ResponseWriter: w, rc: rc}
+	p.watch = watch{stall: stall, expire: func() { rc.SetWriteDeadline(Expired) }} //nolint:errcheck // it cannot fail
 	if r.Body != nil && r.Body != http.NoBody {
-		p.body = &pacedBody{r.Body, watch{stall: stall, expire: func() { rc.SetReadDeadline(expired) }}} //nolint:errcheck // as above
+		p.body = &pacedBody{r.Body, watch{stall: stall, expire: func() { rc.SetReadDeadline(Expired) }}} //nolint:errcheck // as above
 		r.Body = p.body
 	}
 	return p
 }
 
-// writer is p as handlers get it: one of a connection that can be taken over is an http.Hijacker.
-func (p *paced) writer() http.ResponseWriter {
+// Writer is p as handlers get it: one of a connection that can be taken over is an http.Hijacker.
+func (p *Paced) Writer() http.ResponseWriter {
 	if h, ok := p.ResponseWriter.(http.Hijacker); ok {
 		return pacedHijacker{p, h}
 	}
@@ -102,7 +102,7 @@ func (p *paced) writer() http.ResponseWriter {
 
 // pacedHijacker is paced for a connection that handlers can take over.
 type pacedHijacker struct {
-	*paced
+	*Paced
 	hijacker http.Hijacker
 }
 
@@ -116,7 +116,7 @@ func (h pacedHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 }
 
 // whileWatched runs a function that may have to wait for the client.
-func (p *paced) whileWatched(do func() error) error {
+func (p *Paced) whileWatched(do func() error) error {
 	if p.chosen.Load() {
 		return do()
 	}
@@ -126,7 +126,7 @@ func (p *paced) whileWatched(do func() error) error {
 }
 
 // Write implements http.ResponseWriter.
-func (p *paced) Write(b []byte) (n int, err error) {
+func (p *Paced) Write(b []byte) (n int, err error) {
 	for {
 		err = p.whileWatched(func() error {
 			m, err := p.ResponseWriter.Write(b[n:min(len(b), n+leastTaken)])
@@ -140,25 +140,25 @@ func (p *paced) Write(b []byte) (n int, err error) {
 }
 
 // WriteString implements io.StringWriter.
-func (p *paced) WriteString(s string) (int, error) { return p.Write([]byte(s)) }
+func (p *Paced) WriteString(s string) (int, error) { return p.Write([]byte(s)) }
 
 // FlushError is for http.ResponseController.
-func (p *paced) FlushError() error { return p.whileWatched(p.rc.Flush) }
+func (p *Paced) FlushError() error { return p.whileWatched(p.rc.Flush) }
 
 // Flush implements http.Flusher.
-func (p *paced) Flush() { p.FlushError() } //nolint:errcheck // as http.Flusher has it
+func (p *Paced) Flush() { p.FlushError() } //nolint:errcheck // as http.Flusher has it
 
 // SetWriteDeadline is for http.ResponseController.
-func (p *paced) SetWriteDeadline(t time.Time) error {
+func (p *Paced) SetWriteDeadline(t time.Time) error {
 	p.chosen.Store(!t.IsZero())
 	return p.rc.SetWriteDeadline(t)
 }
 
 // Unwrap is for http.ResponseController.
-func (p *paced) Unwrap() http.ResponseWriter { return p.ResponseWriter }
+func (p *Paced) Unwrap() http.ResponseWriter { return p.ResponseWriter }
 
-// answerComplete must be called when the answer is complete: the part of it in a buffer has the stall time too.
-func (p *paced) answerComplete() {
+// AnswerComplete must be called when the answer is complete: the part of it in a buffer has the stall time too.
+func (p *Paced) AnswerComplete() {
 	p.watch.stop()
 	if p.body != nil {
 		p.body.watch.stop()

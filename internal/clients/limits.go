@@ -1,4 +1,10 @@
-package proxy
+// Package clients limits what the clients of an HTTP server can take: connections, bytes of memory, and time in which no byte moves. It knows no
+// applications.
+//
+// For example, with the default [Limits] a client of HTTP/1 that stops reading a long answer loses its connection ([Conn]) after 30 s, and a client of
+// HTTP/2 only that request ([Paced]), while a client that takes 3 KB a second gets the whole. The first of 8,193 connections that has no
+// request is closed for the newest ([Set]), and a body for which there is no room among 512 MiB is refused before it is read ([Memory]).
+package clients
 
 import (
 	"cmp"
@@ -52,8 +58,8 @@ const (
 	minHeader = 4 << 10
 )
 
-// withDefaults is l with its defaults.
-func (l Limits) withDefaults() Limits {
+// WithDefaults is l with the defaults in place of zeros.
+func (l Limits) WithDefaults() Limits {
 	return Limits{
 		Connections:   cmp.Or(l.Connections, min(defaultConnections, halfOfDescriptors())),
 		Streams:       cmp.Or(l.Streams, defaultStreams),
@@ -87,7 +93,7 @@ func (l Limits) Check() error {
 			return fmt.Errorf("%s: must not be negative", f.name)
 		}
 	}
-	switch full := l.withDefaults(); {
+	switch full := l.WithDefaults(); {
 	case full.Memory < minMemory:
 		return fmt.Errorf("Memory: must be at least %d bytes (8 MiB), is %d", minMemory, full.Memory)
 	case full.MaxHeader < minHeader:

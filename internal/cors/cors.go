@@ -1,4 +1,7 @@
-package proxy
+// Package cors lets pages of other origins read the answers of a server (https://fetch.spec.whatwg.org/#http-cors-protocol). For example, before a page of
+// https://app.example.com sends JSON, its browser asks by OPTIONS, a preflight, whether it may; the answer names the methods and headers that
+// are allowed.
+package cors
 
 import (
 	"net/http"
@@ -9,10 +12,10 @@ import (
 	"github.com/helve-serve/helve/internal/spec"
 )
 
-// cors answers browsers whose pages are of other origins than the node (https://fetch.spec.whatwg.org/#http-cors-protocol). A preflight is
+// Policy answers browsers whose pages are of other origins than the node (https://fetch.spec.whatwg.org/#http-cors-protocol). A preflight is
 // answered here, without a call: for example, before a page of https://app.example.com sends JSON, its browser asks by OPTIONS whether it
 // may.
-type cors struct {
+type Policy struct {
 	any         bool // all origins
 	exact       map[string]bool
 	patterns    [][2]string // the text before and after the star
@@ -25,17 +28,17 @@ type cors struct {
 
 // The defaults. The headers are the ones of Helve, and the type of a body.
 var (
-	corsMethods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
-	corsHeaders = []string{"Accept", "Content-Type", "X-Request-Id", timeoutHeader, "Serve-Multiplexed-Model-Id", "Traceparent"}
-	corsExpose  = []string{"X-Request-Id", "Retry-After"}
+	methods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
+	headers = []string{"Accept", "Content-Type", "X-Request-Id", "X-Request-Timeout-Seconds", "Serve-Multiplexed-Model-Id", "Traceparent"}
+	expose  = []string{"X-Request-Id", "Retry-After"}
 )
 
-// newCORS makes the answers for the options, which are checked; nil for nil.
-func newCORS(o *spec.CORS) *cors {
+// New makes the answers for the options, which are checked; nil for nil.
+func New(o *spec.CORS) *Policy {
 	if o == nil {
 		return nil
 	}
-	c := &cors{exact: map[string]bool{}, credentials: o.Credentials, methods: or(o.Methods, corsMethods)}
+	c := &Policy{exact: map[string]bool{}, credentials: o.Credentials, methods: or(o.Methods, methods)}
 	for _, origin := range o.Origins {
 		if before, after, ok := strings.Cut(origin, "*"); origin == "*" {
 			c.any = true
@@ -45,13 +48,13 @@ func newCORS(o *spec.CORS) *cors {
 			c.exact[origin] = true
 		}
 	}
-	if headers := or(o.Headers, corsHeaders); !slices.Contains(headers, "*") {
+	if headers := or(o.Headers, headers); !slices.Contains(headers, "*") {
 		c.headers, c.allowHeaders = map[string]bool{}, strings.Join(headers, ", ")
 		for _, h := range headers {
 			c.headers[strings.ToLower(h)] = true
 		}
 	}
-	c.allowMethods, c.exposeHeaders = strings.Join(c.methods, ", "), strings.Join(or(o.ExposeHeaders, corsExpose), ", ")
+	c.allowMethods, c.exposeHeaders = strings.Join(c.methods, ", "), strings.Join(or(o.ExposeHeaders, expose), ", ")
 	if o.MaxAge > 0 {
 		c.maxAge = strconv.Itoa(int(o.MaxAge.Seconds()))
 	}
@@ -66,7 +69,7 @@ func or(list, initial []string) []string {
 }
 
 // allows reports whether pages of an origin may read answers.
-func (c *cors) allows(origin string) bool {
+func (c *Policy) allows(origin string) bool {
 	if c.any || c.exact[origin] {
 		return true
 	}
@@ -78,9 +81,9 @@ func (c *cors) allows(origin string) bool {
 	return false
 }
 
-// answer sets the headers of an answer. It returns true if the request was a preflight, which it has answered: with 204 in any case, as the
+// Answer sets the headers of an answer. It returns true if the request was a preflight, which it has answered: with 204 in any case, as the
 // browser decides by the headers.
-func (c *cors) answer(w http.ResponseWriter, r *http.Request) bool {
+func (c *Policy) Answer(w http.ResponseWriter, r *http.Request) bool {
 	h := w.Header()
 	method := r.Header.Get("Access-Control-Request-Method")
 	preflight := r.Method == http.MethodOptions && method != "" && len(r.Header["Origin"]) > 0
@@ -112,7 +115,7 @@ func (c *cors) answer(w http.ResponseWriter, r *http.Request) bool {
 }
 
 // permit sets the headers of a preflight that is granted.
-func (c *cors) permit(h http.Header, r *http.Request) {
+func (c *Policy) permit(h http.Header, r *http.Request) {
 	h.Set("Access-Control-Allow-Methods", c.allowMethods)
 	switch asked := r.Header.Get("Access-Control-Request-Headers"); {
 	case asked == "":
@@ -127,7 +130,7 @@ func (c *cors) permit(h http.Header, r *http.Request) {
 }
 
 // allowsHeaders reports whether a page may send the headers that the preflight names.
-func (c *cors) allowsHeaders(r *http.Request) bool {
+func (c *Policy) allowsHeaders(r *http.Request) bool {
 	if c.headers == nil {
 		return true
 	}

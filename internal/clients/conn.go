@@ -1,0 +1,224 @@
+package clients
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/helve-serve/helve/internal/call"
+)
+
+// leastTaken is the number of bytes of a long write that a client must take within the stall time: by default about
+// two kilobytes a second.
+const leastTaken = 64 << 10
+
+// Conn is a connection of a client. The server has it, or a handler that has taken it over. It limits the time in
+// which no byte moves. For example, with a stall time of 30 s a write of 64 MiB may take hours at 3 KB/s, and ends
+// after 30 s with a client that reads nothing. A connection without anything to write is not limited at all.
+//
+// A deadline that a handler sets by itself (http.ResponseController, or SetDeadline of a connection that it has taken
+// over) holds instead, until the handler sets the zero time.
+type Conn struct {
+	net.Conn
+	set   *Set
+	stall time.Duration
+
+	held atomic.Int64 // bytes of its requests and results
+
+	writeUntil  atomic.Int64 // the deadline of writes, by call.Now; 0 for none
+	writeChosen atomic.Bool  // a handler has set the deadline of writes
+	readBy      atomic.Int64 // the deadline of reads that the server set, by call.Now; 0 for none
+	readUntil   atomic.Int64 // the deadline of reads that is set while a body is read
+	body        atomic.Bool  // a body is being read
+
+	lengths lengthScan
+
+	endless atomic.Bool // see SetEndless
+
+	state  atomic.Int32 // an http.ConnState
+	since  atomic.Int64 // time of the last change of state, by call.Now
+	closed sync.Once
+}
+
+// connKey is the key of the client in the context of a request.
+type connKey struct{}
+
+// Of is the connection of a request; nil for a request of the server of a program, or of a test.
+func Of(r *http.Request) *Conn {
+	c, _ := r.Context().Value(connKey{}).(*Conn)
+	return c
+}
+
+// SetEndless says whether the answer under way ends with the end of the connection, as those of HTTP/1.0 do. Only a reset tells the client then that
+// the answer is incomplete, so a connection that closes meanwhile is reset.
+func (c *Conn) SetEndless(endless bool) { c.endless.Store(endless) }
+
+// LengthSeen reports whether the client has sent the header Content-Length on this connection.
+func (c *Conn) LengthSeen() bool { return c.lengths.seen.Load() }
+
+// Write implements net.Conn. Every quarter of the stall time it compares the number of bytes that were taken: the
+// kernel's buffer takes megabytes at once, and after that none.
+func (c *Conn) Write(b []byte) (n int, err error) {
+	since, taken := call.Now(), 0 // the time at which the client last had taken enough, and the bytes taken since
+	for now := since; ; now = call.Now() {
+		if !c.writeChosen.Load() && c.mustSetDeadline(&c.writeUntil, now, c.stall/4) {
+			c.writeUntil.Store(now + int64(c.stall/4))
+			c.Conn.SetWriteDeadline(time.Now().Add(c.stall / 4)) //nolint:errcheck // the write tells
+		}
+		m, err := c.Conn.Write(b[n:])
+		n, taken = n+m, taken+m
+		if err == nil || !c.stalled(err) {
+			return n, err
+		}
+		switch now = call.Now(); {
+		case taken >= leastTaken:
+			since, taken = now, 0
+		case now-since >= int64(c.stall):
+			c.reset()
+			return n, err
+		}
+		c.writeUntil.Store(0)
+	}
+}
+
+// mustSetDeadline reports whether a deadline has to be set anew. It is false for most small writes, because setting one costs a
+// lock.
+func (c *Conn) mustSetDeadline(until *atomic.Int64, now int64, after time.Duration) bool {
+	u := until.Load()
+	return u == 0 || u-now < int64(after)*4/5
+}
+
+// stalled reports whether a write ended by the deadline that c has set.
+func (c *Conn) stalled(err error) bool {
+	return errors.Is(err, os.ErrDeadlineExceeded) && !c.writeChosen.Load()
+}
+
+// ReadFrom implements io.ReaderFrom, with which net/http sends files without reading them.
+func (c *Conn) ReadFrom(r io.Reader) (n int64, err error) {
+	to, ok := c.Conn.(io.ReaderFrom)
+	limited, bounded := r.(*io.LimitedReader)
+	from := r
+	if bounded {
+		from = limited.R
+	}
+	file, isFile := from.(*os.File)
+	if !ok || !isFile {
+		return io.Copy(writeOnly{c}, r)
+	}
+	for {
+		part := &io.LimitedReader{R: file, N: leastTaken}
+		if bounded {
+			part.N = min(part.N, limited.N)
+		}
+		if part.N == 0 {
+			return n, nil
+		}
+		if !c.writeChosen.Load() {
+			c.writeUntil.Store(call.Now() + int64(c.stall))
+			c.Conn.SetWriteDeadline(time.Now().Add(c.stall)) //nolint:errcheck // as above
+		}
+		m, err := to.ReadFrom(part)
+		n += m
+		if bounded {
+			limited.N -= m
+		}
+		if err != nil && c.stalled(err) {
+			c.reset()
+		}
+		if err != nil || m == 0 {
+			return n, err
+		}
+	}
+}
+
+// writeOnly hides ReadFrom.
+type writeOnly struct{ io.Writer }
+
+// BeginBody begins the time of a request's body.
+func (c *Conn) BeginBody() {
+	c.readUntil.Store(0)
+	c.body.Store(true)
+}
+
+// Read implements net.Conn.
+func (c *Conn) Read(b []byte) (int, error) {
+	if c.body.Load() {
+		if now := call.Now(); c.mustSetDeadline(&c.readUntil, now, c.stall) {
+			left := int64(c.stall)
+			if by := c.readBy.Load(); by != 0 {
+				left = min(left, by-now)
+			}
+			c.readUntil.Store(now + left)
+			c.Conn.SetReadDeadline(time.Now().Add(time.Duration(left))) //nolint:errcheck // the read tells
+		}
+	}
+	n, err := c.Conn.Read(b)
+	if !c.lengths.seen.Load() {
+		c.lengths.scan(b[:n])
+	}
+	if err != nil { // also before the part of the body that the server reads after the handler
+		c.body.Store(false)
+	}
+	return n, err
+}
+
+// SetReadDeadline implements net.Conn. A deadline that is set while a body is read is for the time after it, and is
+// applied then.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	c.body.Store(false)
+	by := int64(0)
+	if !t.IsZero() {
+		by = call.Now() + int64(time.Until(t))
+	}
+	c.readBy.Store(by)
+	return c.Conn.SetReadDeadline(t)
+}
+
+// SetWriteDeadline implements net.Conn.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	if t.IsZero() {
+		if !c.writeChosen.Swap(false) { // the server does this after every request
+			return nil
+		}
+		c.writeUntil.Store(0)
+		return c.Conn.SetWriteDeadline(t)
+	}
+	c.writeChosen.Store(true)
+	return c.Conn.SetWriteDeadline(t)
+}
+
+// SetDeadline implements net.Conn.
+func (c *Conn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+}
+
+// CloseWrite is for net/http, which lets a client read the answer to a body that was not read to its end.
+func (c *Conn) CloseWrite() error {
+	if h, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return h.CloseWrite()
+	}
+	return nil
+}
+
+// reset ends the connection with a TCP reset, so that the peer learns that data is missing, and the kernel keeps no
+// data for it.
+func (c *Conn) reset() {
+	c.endless.Store(true)
+	c.Close() //nolint:errcheck // it is over
+}
+
+// Close implements net.Conn.
+func (c *Conn) Close() error {
+	if c.endless.Load() {
+		if tcp, ok := c.Conn.(interface{ SetLinger(int) error }); ok {
+			tcp.SetLinger(0) //nolint:errcheck // it is closed all the same
+		}
+	}
+	c.closed.Do(func() { c.set.remove(c) })
+	return c.Conn.Close()
+}

@@ -137,7 +137,8 @@ type Items interface {
 type Exchange struct {
 	Kind uint8 // a request or a WebSocket (package exchange)
 	More bool  // parts of the request follow the call
-	// Begun gets the way for these parts each time the call is sent to a replica in another process. nil at the callee.
+	// Begun gets the way for these parts each time the call is sent to a replica in another process, before the end of that attempt. It
+	// must not block or use the way at once, because a lock is held. nil at the callee.
 	Begun interface{ Begin(up Uplink) }
 }
 

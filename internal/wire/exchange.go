@@ -18,8 +18,9 @@ import (
 // exchangeMore is the flag in the tail key "http" that says that parts follow in UPLOAD frames.
 const exchangeMore = 1
 
-// The kinds of parts that this package tells from others; package exchange has all. The first three end a row of parts of the caller, and
-// take nothing of the window. After partTakeover, from the callee, a new row begins.
+// The kinds of parts that this package tells from others; package exchange has all. The first three end a row of parts, and take nothing of the
+// window. For example, an application closes a WebSocket whose client has read nothing for a while: its close passes by the messages' window,
+// which is empty. The answer is one row. After partTakeover, from the callee, the caller begins a new row.
 const (
 	partLast     call.Codec = 37
 	partBroken   call.Codec = 38
@@ -81,7 +82,7 @@ func (o *outflow) Part(ctx context.Context, kind call.Codec, data []byte, hold b
 		return tooLarge(n, limit)
 	}
 	switch {
-	case o.typ == TypeUpload && endsParts(kind):
+	case endsParts(kind):
 		o.mu.Lock()
 	case !o.reserve(ctx, p):
 		return o.stopped(ctx)

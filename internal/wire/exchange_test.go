@@ -232,6 +232,37 @@ func TestUploadViolations(t *testing.T) {
 	}
 }
 
+// TestAnswerEndsWithoutRoom: the part that ends an answer needs no room in the window, on either side, and comes once.
+func TestAnswerEndsWithoutRoom(t *testing.T) {
+	t.Parallel()
+	s, calls := asker(call.Window{})
+	p, q := linked(t, &server{}, s, httpTerms, httpTerms)
+	begun := make(uplinks, 2)
+	k, c, f := raw([]byte("head")), &collector{slow: true}, newFuture()
+	k.Items, k.Window, k.Exchange = c, call.Window{Items: 2, Bytes: 100}, &call.Exchange{Kind: kindWebSocket, Begun: begun}
+	p.Start(nil, 0, k, 0, f)
+	a := <-calls
+	for _, kind := range []call.Codec{40, 41, partClose} {
+		if err := a.in.Part(t.Context(), kind, []byte("\xe8\x03"), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.in.Complete(nil, call.Result{})
+	if <-f.done; f.r.Err != nil || len(c.items) != 3 {
+		t.Fatalf("%v, %d parts", f.r.Err, len(c.items))
+	}
+	k.Exchange = &call.Exchange{Kind: kindWebSocket, Begun: begun}
+	p.Start(nil, 0, k, 0, newFuture())
+	a = <-calls
+	for range 4 {
+		a.in.Part(t.Context(), partClose, []byte("\xe8\x03"), false) //nolint:errcheck // the other side closes
+	}
+	<-q.Done()
+	if err := q.conn.Err(); err == nil || !strings.Contains(err.Error(), "beyond the window") {
+		t.Errorf("four ends: %v", err)
+	}
+}
+
 // TestTakeover: after a takeover parts may come again, until the next end.
 func TestTakeover(t *testing.T) {
 	t.Parallel()

@@ -400,10 +400,10 @@ func (p *Peer) start(b *call.Batch, w *BoundRoute, route uint32, c *call.Call, l
 	}
 	p.calls[id] = o
 	busy := len(p.calls) > 1
-	p.mu.Unlock()
-	if o.up != nil {
+	if o.up != nil { // before the end of the call can come, after which the call may be sent elsewhere
 		c.Exchange.Begun.Begin(o.up)
 	}
+	p.mu.Unlock()
 	if b == nil {
 		p.conn.FlushSoon(busy)
 	} else {

@@ -183,12 +183,16 @@ type inflow struct {
 
 	mu     sync.Mutex
 	window [2]int64 // items and bytes that may still come
-	rows   int      // of an exchange: the number of rows of parts that have not ended
+	rows   int      // of an exchange: the number of rows of parts, in this direction, that have not ended
 }
 
 func newInflow(p *Peer, id uint64, c *call.Call) *inflow {
 	w := windowOf(c)
-	return &inflow{peer: p, typ: TypeCredit, id: id, items: c.Items, window: [2]int64{int64(w.Items), int64(w.Bytes)}}
+	f := &inflow{peer: p, typ: TypeCredit, id: id, items: c.Items, window: [2]int64{int64(w.Items), int64(w.Bytes)}}
+	if c.Exchange != nil {
+		f.rows = 1
+	}
+	return f
 }
 
 // Credit lets the other side send more items and bytes.
@@ -229,14 +233,12 @@ func (f *inflow) frame(b *call.Batch, body []byte) error {
 
 // admit counts one item. f.mu is held.
 func (f *inflow) admit(p call.Payload) error {
-	if f.typ == TypeAllow {
-		if f.rows == 0 || f.items == nil {
-			return errors.New("a part for a call that takes none")
-		}
-		if endsParts(p.Codec) {
-			f.rows--
-			return nil
-		}
+	if f.typ == TypeAllow && (f.rows == 0 || f.items == nil) {
+		return errors.New("a part for a call that takes none")
+	}
+	if f.rows > 0 && endsParts(p.Codec) {
+		f.rows--
+		return nil
 	}
 	if f.window[0] <= 0 || f.window[1] <= 0 {
 		return errors.New("items beyond the window of a stream")

@@ -61,7 +61,7 @@ func Prepare(c *call.Call, kind uint8, r *http.Request) (*Call, *call.Error) {
 // appendRequest appends the encoded head of a request.
 func appendRequest(b []byte, r *http.Request, root string) ([]byte, error) {
 	h := RequestHead{Method: r.Method, Scheme: "http", Version: "1.1", RawPath: r.URL.EscapedPath(), Query: r.URL.RawQuery, Root: root}
-	if r.TLS != nil || r.URL.Scheme == "https" { // a proxy in front may have ended TLS
+	if r.URL.Scheme == "https" || r.URL.Scheme == "" && r.TLS != nil { // the scheme is there if a proxy in front says it, whatever its own connection is
 		h.Scheme = "https"
 	}
 	switch {

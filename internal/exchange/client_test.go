@@ -3,6 +3,7 @@ package exchange
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -331,6 +332,32 @@ func TestEndBeforeTheContext(t *testing.T) {
 		cancel()
 		if _, _, _, err := q.Receive(ctx); err != io.EOF {
 			t.Fatal(err)
+		}
+	}
+}
+
+// TestScheme: the scheme of a request is the one of its URL, where the proxy has put it, and else that of the connection.
+func TestScheme(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		scheme string
+		tls    *tls.ConnectionState
+		want   string
+	}{
+		"neither":                          {"", nil, "http"},
+		"TLS at the node":                  {"", &tls.ConnectionState{}, "https"},
+		"TLS at a proxy in front":          {"https", nil, "https"},
+		"TLS at the node, http in front":   {"http", &tls.ConnectionState{}, "http"},
+		"TLS at the node, and its own URL": {"https", &tls.ConnectionState{}, "https"},
+	} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.URL.Scheme, r.TLS = test.scheme, test.tls
+		b, err := appendRequest(nil, r, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h, err := ParseRequestHead(b); err != nil || h.Scheme != test.want {
+			t.Errorf("%s: %v, %v", name, h, err)
 		}
 	}
 }

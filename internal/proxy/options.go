@@ -150,9 +150,13 @@ func rebased(r *http.Request) *http.Request {
 // path. A proxy in front may have removed that already, so a path without it stays as it is. For example, with the root path
 // "/serve" the paths "/serve/hello" and "/hello" are both "/hello".
 func (p *Proxy) external(r *http.Request) *http.Request {
-	if r.TLS != nil {
+	switch {
+	case r.TLS != nil:
 		r = rebased(r)
 		r.URL.Scheme = "https"
+	case r.URL.Scheme != "": // the client has sent a whole URL as its path, in which it says what it likes
+		r = rebased(r)
+		r.URL.Scheme = "http"
 	}
 	if p.trusted != nil {
 		r = p.trusted.forwarded(r)

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -149,5 +150,38 @@ func TestHTTP2WithoutTLS(t *testing.T) {
 	}
 	if err := errors.Join(p.Drain(t.Context()), <-served); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestScheme: applications get the scheme of the connection, or the word of a trusted proxy in front, and never the client's own word.
+func TestScheme(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		target, forwarded string
+		secure, trust     bool
+		want              string
+	}{
+		"the path alone":           {"/x", "", false, false, ""},
+		"TLS":                      {"/x", "", true, false, "https"},
+		"a proxy with TLS":         {"/x", "https", false, true, "https"},
+		"a proxy without TLS":      {"/x", "http", true, true, "http"},
+		"a proxy that is a client": {"/x", "https", false, false, ""},
+		"a URL of the client":      {"https://any/x", "", false, false, "http"},
+	} {
+		p := New(Settings{})
+		if test.trust {
+			p.Configure(Options{TrustForwarded: []string{"192.0.2.0/24"}}, 0) // the address of requests of httptest
+		}
+		r := httptest.NewRequest("GET", test.target, nil)
+		r.TLS = nil
+		if test.secure {
+			r.TLS = &tls.ConnectionState{}
+		}
+		if test.forwarded != "" {
+			r.Header.Set("X-Forwarded-Proto", test.forwarded)
+		}
+		if got := p.external(r).URL.Scheme; got != test.want {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
 	}
 }

@@ -25,7 +25,7 @@ func (d *Deployment) Serve(b *call.Batch, s *Caller, in *wire.Incoming) call.Can
 		in.Above.From = s
 	}
 	switch {
-	case in.Exchange != nil:
+	case fromNodeOnly(&in.Call):
 		in.Complete(b, call.Result{Err: call.NewError(helvetype.ReasonBadInput, "only a node sends HTTP to replicas")})
 		return nil
 	case in.Mode == call.Broadcast:
@@ -37,6 +37,10 @@ func (d *Deployment) Serve(b *call.Batch, s *Caller, in *wire.Incoming) call.Can
 	}
 	return d.relay(b, s, in)
 }
+
+// fromNodeOnly reports whether a call carries HTTP: an exchange, or the head of the request of an ingress method. Workers and drivers must not send
+// either: for example, a replica that trusts the address of its client ([call.HTTPRequest]) must be able to take it for the proxy's word.
+func fromNodeOnly(c *call.Call) bool { return c.Exchange != nil || call.RemoteHTTPOf(c) != nil }
 
 // Release gives back a slot that the caller holds, if it does.
 func (s *Caller) Release(lease uint64) {

@@ -16,16 +16,26 @@ import (
 
 // Clients outside ask for streams and for handlers of HTTP beside single results. Both hold a goroutine, the request's.
 
-// inputs are the inputs of ingress methods by the names that package host has for them. Another name is of an input that an
-// ingress cannot send.
-var inputs = map[string]proxy.InKind{ //nolint:gochecknoglobals // a constant
-	"none": proxy.InNone, "string": proxy.InString, "bytes": proxy.InBytes, "json": proxy.InJSON,
+// input is the kind of input of an ingress method by the name that package host has for it. Another name, for example of a worker of another version,
+// is an input that an ingress cannot send.
+func input(name string) proxy.InKind {
+	switch name {
+	case "none":
+		return proxy.InNone
+	case "string":
+		return proxy.InString
+	case "bytes":
+		return proxy.InBytes
+	case "json":
+		return proxy.InJSON
+	}
+	return proxy.InUnsupported
 }
 
 // Route is the route of an application whose ingress is the deployment. Calls are at the place; their method takes the input that in
 // names, and answers as kind says.
 func (d *Deployment) Route(place *call.Place, in string, kind spec.IngressKind) proxy.Route {
-	r := proxy.Route{Prefix: place.Prefix, App: place.App, In: inputs[in]}
+	r := proxy.Route{Prefix: place.Prefix, App: place.App, In: input(in)}
 	r.Refuses = func(c *call.Call) *call.Error {
 		c.Info.Place = place
 		return d.Full(c)

@@ -161,7 +161,7 @@ def test_the_rest_of_the_page():
     assert (cancel[4], meta, body) == (1, b"", b"")
     (_, _, upload), = of(wire.UPLOAD)
     (_, allowed, _), = of(wire.ALLOW)
-    assert upload == b"".join(http.PART.pack(len(d), k) + d for k, d in ((http.BODY, b"hi"), (http.LAST, b""))) and wire.WINDOW.unpack(allowed) == http.ROOM
+    assert upload == b"".join(http.PART.pack(len(d), k) + d for k, d in ((http.BODY, b"hi"), (http.LAST, b""))) and wire.WINDOW.unpack(allowed) == (256, 1 << 20)
     (_, _, lease), = of(parts.LEASE)
     (_, _, release), = of(parts.RELEASE)
     (drop, _, _), = of(parts.DROP)

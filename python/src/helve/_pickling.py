@@ -32,6 +32,7 @@ class _Bytes:
 def _make_pickler() -> type:
     global _pickler
     from collections import ChainMap
+    from dataclasses import MISSING
     from types import CodeType
 
     import cloudpickle
@@ -44,8 +45,22 @@ def _make_pickler() -> type:
         made, args = reduce(obj)[:2]
         return made, tuple(obj.co_filename if type(a) is str and a == "<dynamic-code>" else a for a in args)
 
+    from helve._annotations import complete, with_module_names, with_names
+
     class Pickler(cloudpickle.Pickler):
-        dispatch_table = ChainMap({CodeType: code}, cloudpickle.Pickler.dispatch_table)
+        dispatch_table = ChainMap(
+            {CodeType: code, type(MISSING): lambda m: "MISSING"},  # the sentinel of dataclasses, which is compared by `is`
+            cloudpickle.Pickler.dispatch_table,
+        )
+
+        def _dynamic_function_reduce(self, func):
+            return with_names(super()._dynamic_function_reduce(func), func)
+
+        def reducer_override(self, obj):
+            if not isinstance(obj, type):
+                return super().reducer_override(obj)
+            complete(obj)
+            return with_module_names(super().reducer_override(obj), obj)
 
     _pickler = Pickler
     return Pickler

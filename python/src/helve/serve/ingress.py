@@ -70,6 +70,11 @@ def _make_picklable() -> None:
     state = getattr(sys.modules.get("starlette.datastructures"), "State", None)
     if state is not None:
         copyreg.pickle(state, lambda s: (type(s), (s._state,)))
+    datastructures = sys.modules.get("fastapi.datastructures")
+    if datastructures is not None:  # a sentinel, which FastAPI compares by `is`
+        unset = getattr(datastructures, "_Unset", None)
+        if isinstance(unset, datastructures.DefaultPlaceholder):
+            copyreg.pickle(datastructures.DefaultPlaceholder, lambda d: "_Unset" if d is unset else (type(d), (d.value,)))
     included = getattr(sys.modules.get("fastapi.routing"), "_IncludedRouter", None)
     if included is not None:
         copyreg.pickle(included, lambda r: (type(r), (r.original_router, r.include_context)))

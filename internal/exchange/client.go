@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -233,11 +234,9 @@ type answer struct {
 func (x *Call) Answer(w http.ResponseWriter, r *http.Request) *call.Error {
 	a := &answer{x: x, w: w, r: r, rc: *http.NewResponseController(w)} // a copy costs no allocation
 	ctx := r.Context()
-	if x.exchange.More {
-		// The replica decides when the body is read. Without full duplex the server would read the rest of it, and throw it away,
-		// before the answer begins.
-		a.rc.EnableFullDuplex() //nolint:errcheck // HTTP/2 is full duplex
+	if x.exchange.More { // the replica decides when the body is read
 		a.pump = startPump(ctx, x, r)
+		defer a.leaveBody()
 	}
 	for {
 		kind, data, more, err := x.Receive(ctx)
@@ -322,10 +321,46 @@ func canonical(name string) string {
 
 // begin writes the head, once.
 func (a *answer) begin() {
-	if !a.begun {
-		a.begun = true
-		a.w.WriteHeader(a.status)
+	if a.begun {
+		return
 	}
+	a.begun = true
+	if p := a.pump; p != nil && !p.read.Load() && !(a.x.Over() && p.forbid()) {
+		// Without full duplex the server would read the rest of the body, and throw it away, before the answer begins.
+		a.rc.EnableFullDuplex() //nolint:errcheck // HTTP/2 is full duplex
+		a.closeAfter()
+	}
+	a.w.WriteHeader(a.status)
+}
+
+// closeAfter has the connection end after the answer, because a part of the body was read and the end was not. The server would take the bytes that
+// are left for the next request: a client, or a page in its browser, could send a request in the body of another.
+func (a *answer) closeAfter() {
+	if a.r.ProtoMajor == 1 {
+		a.w.Header()["Connection"] = []string{"close"}
+	}
+}
+
+// lingerTime is the time in which the rest of a body may come after the answer. A connection that is closed with bytes that were not read is reset,
+// and a client may lose the end of the answer by that. It is the time that net/http has.
+const lingerTime = 500 * time.Millisecond
+
+// leaveBody ends the pump, which must not use the body when the server has it back. A read that the pump left behind would swallow the beginning of
+// the next request.
+func (a *answer) leaveBody() {
+	p := a.pump
+	if p.forbid() {
+		return // the server reads the rest of a short body, and ends the connection after a long one
+	}
+	if !p.read.Load() && !a.begun {
+		a.closeAfter()
+	}
+	p.stop(errStopped)
+	if a.rc.SetReadDeadline(time.Unix(1, 0)) != nil {
+		return // the connection was taken over, or the time of the request is over: the server has no more requests on it
+	}
+	<-p.done
+	a.rc.SetReadDeadline(time.Now().Add(lingerTime)) //nolint:errcheck // as above
 }
 
 // cut sends the part of the answer that has come before the replica has failed: its client may have use for it.
@@ -368,6 +403,7 @@ func (a *answer) trailers(data []byte) *call.Error {
 	if err := CheckFields(data); err != nil {
 		return fault("the replica has sent malformed trailers: %v", err)
 	}
+	a.begin()
 	a.flush() // the server would give the answer a length otherwise, and then has no place for trailers that were not declared
 	h := a.w.Header()
 	for name, value := range Fields(string(data)) {
@@ -377,12 +413,29 @@ func (a *answer) trailers(data []byte) *call.Error {
 	return nil
 }
 
-// pump passes the body of a request to the replica, as soon as that asks for it. It may outlive the exchange while it waits for bytes of
-// the client: the server, whose reader it is, ends it.
+// pump passes the body of a request to the replica, as soon as that asks for it.
 type pump struct {
 	stop  func(error)
 	done  chan struct{}
-	ended bool // the end of the body was sent; set before done is closed
+	state atomic.Int32
+	read  atomic.Bool // the body was read to its end; set before the replica can have the last bytes
+	ended bool        // the end of the body was sent; set before done is closed
+}
+
+// The states of a pump.
+const (
+	pumpWaits     int32 = iota // for the replica to ask
+	pumpReads                  // or has read
+	pumpForbidden              // it will never read
+)
+
+// forbid forbids the pump to read. It returns false if the pump has begun.
+func (p *pump) forbid() bool {
+	if !p.state.CompareAndSwap(pumpWaits, pumpForbidden) {
+		return p.state.Load() == pumpForbidden
+	}
+	p.stop(errStopped)
+	return true
 }
 
 var bodyBuffers = sync.Pool{New: func() any { return new([sentPart]byte) }} //nolint:gochecknoglobals // a pool of buffers is not state
@@ -395,10 +448,10 @@ func startPump(ctx context.Context, x *Call, r *http.Request) *pump {
 	go func() {
 		defer close(p.done)
 		defer stop(nil)
-		if x.Wanted(ctx) != nil {
+		if x.Wanted(ctx) != nil || !p.state.CompareAndSwap(pumpWaits, pumpReads) {
 			return
 		}
-		status, text, err := copyBody(ctx, x, r)
+		status, text, err := p.copyBody(ctx, x, r)
 		switch {
 		case err != nil: // the exchange is over
 		case status != 0:
@@ -413,11 +466,12 @@ func startPump(ctx context.Context, x *Call, r *http.Request) *pump {
 }
 
 // copyBody passes the body and its trailers. status is not 0 if the body could not be read to its end; err is the end of the exchange.
-func copyBody(ctx context.Context, x *Call, r *http.Request) (status int, text string, err error) {
+func (p *pump) copyBody(ctx context.Context, x *Call, r *http.Request) (status int, text string, err error) {
 	buf := bodyBuffers.Get().(*[sentPart]byte) //nolint:forcetypeassert // the pool has nothing else
 	defer bodyBuffers.Put(buf)
 	for {
 		n, failed := r.Body.Read(buf[:])
+		p.read.Store(failed == io.EOF) //nolint:errorlint // as io.Reader has it
 		if n > 0 {
 			if err := x.Send(ctx, Body, buf[:n]); err != nil {
 				return 0, "", err

@@ -169,8 +169,12 @@ func TestAnswer(t *testing.T) {
 			r.send(headOf(200, "begun", "1", "content-length", "1"), sentPartOf{Body, "xy"})
 			r.end(nil)
 		}, failure: "longer than its Content-Length", broken: true},
-		"under its length":  {play: func(r *replica) { r.send(headOf(200, "content-length", "3"), sentPartOf{Body, "xy"}); r.end(nil) }, broken: true},
-		"a body of a 304":   {play: func(r *replica) { r.send(headOf(304), sentPartOf{Body, "xy"}); r.end(nil) }, want: "304 "},
+		"under its length": {play: func(r *replica) { r.send(headOf(200, "content-length", "3"), sentPartOf{Body, "xy"}); r.end(nil) }, broken: true},
+		"a body of a 304":  {play: func(r *replica) { r.send(headOf(304), sentPartOf{Body, "xy"}); r.end(nil) }, want: "304 "},
+		"trailers alone": {play: func(r *replica) {
+			r.send(headOf(201), sentPartOf{Trailers, "x-sum\x007"})
+			r.end(nil)
+		}, want: "201 ", headers: "trailer X-Sum: 7"},
 		"malformed trailer": {play: func(r *replica) { r.send(headOf(200, "begun", "1"), sentPartOf{Trailers, "x"}); r.end(nil) }, failure: "malformed trailers", broken: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -261,6 +265,82 @@ func TestBodyIsReadWhenWanted(t *testing.T) {
 	}
 	if line, err := in.ReadString('\n'); !strings.HasPrefix(line, "HTTP/1.1 200") || err != nil {
 		t.Fatalf("%q, %v", line, err)
+	}
+}
+
+// TestRestOfABody: bytes of a body that was not read to its end are never taken for the next request. The connection ends, or the body is read.
+func TestRestOfABody(t *testing.T) {
+	t.Parallel()
+	const next = "GET /next HTTP/1.1\r\nHost: x\r\n\r\n"
+	for name, test := range map[string]struct {
+		head, body string
+		rest       string // sent when the answer has come
+		asks       bool   // the replica asks for the body, and has the first part of it
+		flushes    bool   // the head of the answer comes before
+		fails      bool   // there is no answer
+		goes       bool   // the next request on the connection has an answer
+	}{
+		"half of a length":               {head: "Content-Length: 60", body: "hello", rest: next, asks: true},
+		"half of a length, failed":       {head: "Content-Length: 60", body: "hello", rest: next, asks: true, fails: true},
+		"half of a length, head before":  {head: "Content-Length: 60", body: "hello", rest: next, asks: true, flushes: true},
+		"a malformed chunk":              {head: "Transfer-Encoding: chunked", body: "5\r\nhello\r\nZZ\r\n" + next, asks: true},
+		"a chunk too few":                {head: "Transfer-Encoding: chunked", body: "5\r\nhello\r\n", rest: next, asks: true},
+		"the whole body":                 {head: "Content-Length: 5", body: "hello", rest: next, asks: true, goes: true},
+		"nobody asks":                    {head: "Content-Length: 5", body: "hello", rest: next, goes: true},
+		"nobody asks, and there is none": {head: "Transfer-Encoding: chunked", body: "0\r\n\r\n", rest: next, goes: true},
+		"nobody asks, half of a length":  {head: "Content-Length: 1000000", body: "hello", rest: next},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url, failures := answered(t, func(r *replica) {
+				h, _ := ParseRequestHead(r.call.Slots[0].Data)
+				if h.RawPath == "/next" {
+					r.send(headOf(200), sentPartOf{Body, "next"})
+					r.end(nil)
+					return
+				}
+				up := newUplink()
+				r.x.Begin(up)
+				if test.flushes {
+					r.send(headOf(200))
+				}
+				if test.asks {
+					close(up.asked)
+					if got := <-up.sent; got.data != "hello" {
+						r.t.Errorf("sent %q", got.data)
+					}
+				}
+				switch {
+				case test.fails:
+					r.end(call.NewError(helvetype.ReasonReplicaDied, "the replica died"))
+					return
+				case !test.flushes:
+					r.send(headOf(200))
+				}
+				r.send(sentPartOf{Body, "first"})
+				r.end(nil)
+			})
+			conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\n"+test.head+"\r\n\r\n"+test.body) //nolint:errcheck // the answer tells
+			in := bufio.NewReader(conn)
+			res, err := http.ReadResponse(in, &http.Request{Method: http.MethodPost})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b, err := io.ReadAll(res.Body); err != nil || (string(b) == "first") == test.fails {
+				t.Errorf("%q, %v", b, err)
+			}
+			<-failures
+			io.WriteString(conn, test.rest) //nolint:errcheck // the connection may have ended
+			res, err = http.ReadResponse(in, nil)
+			if (err == nil) != test.goes {
+				t.Errorf("after the answer: %v, %v", res, err)
+			}
+		})
 	}
 }
 

@@ -27,7 +27,10 @@ func TestControlTooLarge(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	}
-	if len(p.controls) != 0 {
+	p.mu.Lock()
+	left := len(p.controls)
+	p.mu.Unlock()
+	if left != 0 {
 		t.Error("a request is left behind")
 	}
 }

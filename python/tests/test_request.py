@@ -44,6 +44,25 @@ def node():
 # ---- the request
 
 
+@pytest.mark.parametrize("scope_first", [False, True])
+def test_method_and_query_need_no_scope(node, scope_first):
+    seen = {}
+
+    class A:
+        async def __call__(self, request: Request):
+            if scope_first:
+                request.scope["query_string"] = b"x=changed"
+            seen.update(method=request.method, x=request.query_params.getlist("x"), same=request.query_params is request.query_params)
+            seen["lazy"] = "scope" not in vars(request)
+            seen["scope"] = request.scope["method"], request["query_string"]
+
+    assert node(A).request("PUT", "/a", query="x=1&x=%20").error is None
+    query = b"x=changed" if scope_first else b"x=1&x=%20"
+    assert seen == {
+        "method": "PUT", "x": ["changed"] if scope_first else ["1", " "], "same": True, "lazy": not scope_first, "scope": ("PUT", query),
+    }
+
+
 def test_the_request_is_starlettes(node):
     seen = {}
 

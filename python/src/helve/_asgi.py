@@ -25,6 +25,12 @@ class Http(Exchange):
     request_trailers: Optional[list] = None
     bodiless = False  # the answer has no body by its method or status
 
+    def method(self) -> str:
+        return self.head[: self.head.index(b"\0")].decode()
+
+    def query(self) -> bytes:
+        return self.head.split(b"\0", 5)[4]
+
     def http_scope(self) -> dict:
         scope = self.scope("http")
         scope["extensions"] = {"http.response.trailers": {}, "http.response.early_hint": {}}

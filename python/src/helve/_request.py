@@ -38,8 +38,7 @@ class Request:
 
     @property
     def method(self) -> str:
-        head = self._exchange.head
-        return head[: head.index(b"\0")].decode()
+        return self._exchange.method()
 
     def __getattr__(self, name: str) -> Any:
         if name == "_whole":
@@ -68,15 +67,30 @@ def request_class(needed: bool = False) -> type:
     if not needed and "starlette.requests" not in sys.modules:
         return Request
     base = importlib.import_module("starlette.requests").Request
+    params = importlib.import_module("starlette.datastructures").QueryParams
 
     class LazyRequest(base):
         def __init__(self, exchange: Http):
             self.exchange = exchange
 
+        # Many methods read no more than these two, for which a scope is not needed.
+
+        @property
+        def method(self) -> str:
+            exchange = self.__dict__.get("exchange")
+            return self.scope["method"] if exchange is None else exchange.method()
+
+        @property
+        def query_params(self) -> Any:
+            if "_query_params" not in self.__dict__:
+                exchange = self.__dict__.get("exchange")
+                self._query_params = params(self.scope["query_string"] if exchange is None else exchange.query())
+            return self._query_params
+
         def __getattr__(self, name: str) -> Any:
             exchange = self.__dict__.get("exchange")
             if exchange is None or name not in ("scope", "_receive", "_send", "_stream_consumed", "_is_disconnected", "_form"):
-                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+                raise AttributeError(f"'Request' object has no attribute {name!r}")
             base.__init__(self, exchange.http_scope(), exchange.receive, exchange.send)
             del self.__dict__["exchange"]
             return self.__dict__[name]

@@ -3,6 +3,7 @@ package exchange
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -267,7 +268,7 @@ func (a *answer) part(ctx context.Context, kind Kind, data []byte, more bool) (d
 		if a.status != 0 {
 			return false, fault("the replica has sent an informational head after the head of its answer")
 		}
-		return false, inform(a.w, data)
+		return false, inform(a.w, a.r, data)
 	case Head:
 		return false, a.head(data, more)
 	case Body:
@@ -294,11 +295,23 @@ func (a *answer) head(data []byte, more bool) *call.Error {
 	}
 	h := a.w.Header()
 	for name := range Fields(fields) {
-		delete(h, canonical(name))
+		if name = canonical(name); name != "Vary" { // what the proxy has said there holds too
+			delete(h, name)
+		}
 	}
 	for name, value := range Fields(fields) {
 		name = canonical(name)
 		h[name] = append(h[name], value)
+	}
+	if err := checkFraming(h); err != nil {
+		delete(h, "Content-Length") // the header is that of the error's answer now
+		delete(h, "Transfer-Encoding")
+		return fault("the replica has sent a malformed head: %v", err)
+	}
+	if a.r.ProtoMajor == 2 { // whose messages have none of these; the server takes the others out
+		delete(h, "Keep-Alive")
+		delete(h, "Proxy-Connection")
+		delete(h, "Upgrade")
 	}
 	if _, ok := h["Content-Type"]; !ok {
 		h["Content-Type"] = nil // the replica has decided: the server must not guess
@@ -311,12 +324,52 @@ func (a *answer) head(data []byte, more bool) *call.Error {
 	return nil
 }
 
-// canonical is the usual form of a name that begins with a lower-case letter. Other names are as a handler in Go has chosen them.
+// canonical is the usual form of a name that begins with a lower-case letter, and of names by which the server divides messages. Other names are as a
+// handler in Go has chosen them.
 func canonical(name string) string {
 	if name != "" && 'a' <= name[0] && name[0] <= 'z' {
 		return textproto.CanonicalMIMEHeaderKey(name)
 	}
+	if usual := textproto.CanonicalMIMEHeaderKey(name); framing(usual) {
+		return usual
+	}
 	return name
+}
+
+// framing reports whether a field says where a message ends, or what becomes of its connection.
+func framing(name string) bool {
+	switch name {
+	case "Connection", "Content-Length", "Host", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
+		return true
+	}
+	return false
+}
+
+// checkFraming refuses a head of which two readers could believe two lengths. For example, with two lengths a cache before the node could take the
+// end of this answer for the beginning of the next.
+func checkFraming(h http.Header) error {
+	if lengths := h["Content-Length"]; len(lengths) > 0 {
+		for _, v := range lengths {
+			if v != lengths[0] || !validLength(v) {
+				return fmt.Errorf("Content-Length is %q", lengths)
+			}
+		}
+		h["Content-Length"] = lengths[:1]
+	}
+	if codings := h["Transfer-Encoding"]; len(codings) > 1 || len(codings) == 1 && codings[0] != "chunked" && codings[0] != "identity" {
+		return fmt.Errorf("Transfer-Encoding is %q, which the node alone chooses", codings)
+	}
+	return nil
+}
+
+// validLength reports whether a Content-Length is a number as HTTP writes it.
+func validLength(v string) bool {
+	for i := range len(v) {
+		if v[i] < '0' || v[i] > '9' {
+			return false
+		}
+	}
+	return v != "" && len(v) <= 18
 }
 
 // begin writes the head, once.
@@ -407,7 +460,10 @@ func (a *answer) trailers(data []byte) *call.Error {
 	a.flush() // the server would give the answer a length otherwise, and then has no place for trailers that were not declared
 	h := a.w.Header()
 	for name, value := range Fields(string(data)) {
-		name = http.TrailerPrefix + canonical(name)
+		if name = canonical(name); framing(name) { // a reader that joins trailers with the header would believe it
+			continue
+		}
+		name = http.TrailerPrefix + name
 		h[name] = append(h[name], value)
 	}
 	return nil
@@ -559,6 +615,8 @@ func (a *answer) takeOver(ctx context.Context) *call.Error {
 		switch {
 		case err != nil:
 			return exchangeEnd(ctx, err)
+		case kind == Broken: // the handler has aborted
+			return nil
 		case kind != Body:
 			return fault("the replica has sent a part of the kind %d on a connection that was taken over", kind)
 		}

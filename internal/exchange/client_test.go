@@ -109,6 +109,7 @@ func answered(t *testing.T, play func(r *replica)) (url string, failures chan *c
 				panic(v)
 			}
 		}()
+		w.Header()["X-Kept"], w.Header()["Vary"] = []string{"yes"}, []string{"Origin"}
 		e = r.x.Answer(w, req)
 		failures <- e
 		if e != nil && w.Header().Get("Begun") == "" {
@@ -175,6 +176,30 @@ func TestAnswer(t *testing.T) {
 			r.send(headOf(201), sentPartOf{Trailers, "x-sum\x007"})
 			r.end(nil)
 		}, want: "201 ", headers: "trailer X-Sum: 7"},
+		"one length twice": {play: func(r *replica) {
+			r.send(headOf(200, "content-length", "1", "Content-Length", "1"), sentPartOf{Body, "x"})
+			r.end(nil)
+		}, want: "200 x", headers: "Content-Length: 1"},
+		"two lengths": {play: func(r *replica) {
+			r.send(headOf(200, "content-length", "1", "CONTENT-LENGTH", "2"), sentPartOf{Body, "x"})
+			r.end(nil)
+		}, want: "500 the replica has sent a malformed head: Content-Length is [\"1\" \"2\"]\n", failure: "Content-Length"},
+		"a length with a sign": {play: func(r *replica) { r.send(headOf(200, "content-length", "+1"), sentPartOf{Body, "x"}); r.end(nil) },
+			want: "500 the replica has sent a malformed head: Content-Length is [\"+1\"]\n", failure: "Content-Length"},
+		"an encoding of its own": {play: func(r *replica) {
+			r.send(headOf(200, "transfer-encoding", "gzip, chunked"), sentPartOf{Body, "x"})
+			r.end(nil)
+		}, want: "500 the replica has sent a malformed head: Transfer-Encoding is [\"gzip, chunked\"], which the node alone chooses\n", failure: "Transfer-Encoding"},
+		"a length in the trailers": {play: func(r *replica) {
+			r.send(headOf(200), sentPartOf{Body, "x"}, sentPartOf{Trailers, "content-length\x007\x00x-sum\x008"})
+			r.end(nil)
+		}, want: "200 x", headers: "trailer Content-Length: "},
+		"hints": {play: func(r *replica) {
+			hint := headOf(103, "x-kept", "no", "link", "</a>")
+			r.send(sentPartOf{Inform, hint.data}, headOf(200), sentPartOf{Body, "x"})
+			r.end(nil)
+		}, want: "200 x", headers: "X-Kept: yes"},
+		"vary":              {play: func(r *replica) { r.send(headOf(200, "vary", "accept"), sentPartOf{Body, "x"}); r.end(nil) }, want: "200 x", headers: "Vary: Origin,accept"},
 		"malformed trailer": {play: func(r *replica) { r.send(headOf(200, "begun", "1"), sentPartOf{Trailers, "x"}); r.end(nil) }, failure: "malformed trailers", broken: true},
 	} {
 		t.Run(name, func(t *testing.T) {

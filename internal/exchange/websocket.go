@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"net"
 	"net/http"
@@ -134,7 +135,7 @@ func ServeWebSocket(w http.ResponseWriter, r *http.Request, s Stream, l WebSocke
 		case err != nil:
 			return exchangeEnd(ctx, err)
 		case kind == Inform:
-			if e := inform(w, data); e != nil {
+			if e := inform(w, r, data); e != nil {
 				return e
 			}
 		case kind == Accept:
@@ -158,17 +159,21 @@ func fault(format string, args ...any) *call.Error {
 	return call.NewError(helvetype.ReasonInternal, fmt.Sprintf(format, args...))
 }
 
-// inform writes an informational head.
-func inform(w http.ResponseWriter, data []byte) *call.Error {
+// inform writes an informational head. Clients that speak HTTP/1.0 do not know such heads, and would take it for the answer.
+func inform(w http.ResponseWriter, r *http.Request, data []byte) *call.Error {
 	status, fields, err := ParseHead(Inform, data)
 	if err != nil || status == http.StatusSwitchingProtocols {
 		return fault("the replica has sent a malformed informational head: %v", err)
 	}
-	setFields(w.Header(), fields)
-	w.WriteHeader(status)
-	for name := range Fields(fields) {
-		w.Header().Del(name)
+	if !r.ProtoAtLeast(1, 1) {
+		return nil
 	}
+	h := w.Header()
+	before := maps.Clone(h)
+	setFields(h, fields)
+	w.WriteHeader(status)
+	clear(h)
+	maps.Copy(h, before)
 	return nil
 }
 

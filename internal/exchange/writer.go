@@ -120,7 +120,7 @@ func (w *writer) setLength() {
 		return
 	}
 	n, err := strconv.ParseInt(v[0], 10, 64)
-	if err != nil || n < 0 {
+	if err != nil || !validLength(v[0]) {
 		slog.Warn("http: invalid Content-Length", "value", v[0])
 		delete(w.header, "Content-Length")
 		return

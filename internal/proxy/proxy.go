@@ -383,6 +383,7 @@ func (p *Proxy) request(w http.ResponseWriter, r *http.Request, route *served, x
 			p.fail(w, r, c, tooLarge(route.maxBody))
 			return
 		}
+		r = r.WithContext(r.Context()) // a copy: by the body of its own one the server knows that a client waits for "100 Continue"
 		r.Body = http.MaxBytesReader(w, r.Body, route.maxBody)
 	}
 	limit, e := p.timeout(r, route)

@@ -83,7 +83,9 @@ func (p *Proxy) within(limit time.Duration, w http.ResponseWriter, r *http.Reque
 			}
 			ended <- v
 		}()
-		p.handle(tw, r.Clone(ctx), &route.Route, &x.call) // a clone, because handlers change headers, which are read below
+		own := r.Clone(ctx)     // because handlers change headers, which are read below
+		own.Trailer = r.Trailer // the server fills it at the end of the body
+		p.handle(tw, own, &route.Route, &x.call)
 		returned = true
 	}()
 	timer := time.NewTimer(limit)

@@ -119,6 +119,52 @@ func TestRequestTimeout(t *testing.T) {
 // ignore waits for an hour, also if the request has ended.
 func ignore(http.ResponseWriter, *http.Request) { time.Sleep(time.Hour) }
 
+// TestTrailersWithinTheirTime: a handler whose time is limited gets the trailers of the request.
+func TestTrailersWithinTheirTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := New(Settings{Options: Options{RequestTimeout: time.Minute}})
+		if err := p.SetRoutes([]Route{handles("/", func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)           //nolint:errcheck // the trailer tells
+			fmt.Fprint(w, r.Trailer.Get("X-Sum")) //nolint:errcheck // as above
+		})}); err != nil {
+			t.Fatal(err)
+		}
+		c := serving(t, p)()
+		io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n1\r\na\r\n0\r\nX-Sum: 7\r\n\r\n") //nolint:errcheck // the answer tells
+		res, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(res.Body); string(b) != "7" || err != nil {
+			t.Errorf("%q, %v", b, err)
+		}
+	})
+}
+
+// TestExpectWithALimit: a handler whose bodies have a limit refuses a body before the client sends it.
+func TestExpectWithALimit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := New(Settings{})
+		route := handles("/", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusForbidden) })
+		route.Options = &spec.IngressOptions{MaxBody: 1000}
+		if err := p.SetRoutes([]Route{route}); err != nil {
+			t.Fatal(err)
+		}
+		c := serving(t, p)()
+		io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 100\r\n\r\n") //nolint:errcheck // the answer tells
+		begun := time.Now()
+		res, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil || res.StatusCode != http.StatusForbidden || !res.Close {
+			t.Errorf("%+v, %v", res, err)
+		}
+		if waited := time.Since(begun); waited > 0 { // the clock stands still until all wait
+			t.Errorf("the answer came after %s", waited)
+		}
+	})
+}
+
 // TestTimeoutHeader: a client shortens the time of its request, and cannot lengthen it.
 func TestTimeoutHeader(t *testing.T) {
 	t.Parallel()

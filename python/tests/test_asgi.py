@@ -427,6 +427,120 @@ def test_background_work_outlives_the_call_and_is_awaited_at_the_stop(node):
     assert seen == ["worked"]
 
 
+def test_an_application_that_looks_for_its_client_ends_by_itself(node, monkeypatch):
+    seen = []
+
+    async def app(scope, receive, send):
+        if scope["type"] != "http":
+            return
+        path = scope["path"]
+        await receive()
+        try:
+            while path != "/blind":
+                watch = asyncio.create_task(receive())
+                done, _ = await asyncio.wait([watch], timeout=0.001)
+                watch.cancel()
+                if done:
+                    seen.append((path, watch.result()["type"]))
+                    if path == "/poll":
+                        return
+                    break
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            seen.append((path, "cancelled"))
+            raise
+
+    n = node(raw(app))
+    for path, want in (
+        ("/poll", ["http.disconnect"]),
+        ("/stays", ["http.disconnect", "cancelled"]),  # it has looked, and waits for another thing
+        ("/blind", ["cancelled"]),
+    ):
+        id = n.call(head(path=path))
+        n.turn(3)
+        flow = n.worker.flows[id]
+        if path != "/blind":
+            n.until(lambda: flow.watched)
+        monkeypatch.setattr("helve._worker.LOOK", 60 if path != "/stays" else 0.01)
+        n.cancel(id)
+        n.cancel(id)
+        assert n.ended(id).error["reason"] == "cancelled"
+        assert [what for at, what in seen if at == path] == want
+        assert len(flow.waiting) <= 1, "a poll leaves nothing behind"
+
+
+def test_a_stop_ends_handlers_and_then_the_lifespan(node):
+    seen = []
+
+    async def app(scope, receive, send):
+        kind = scope["type"]
+        if kind == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            seen.append("shutdown")
+            await send({"type": "lifespan.shutdown.complete"})
+        elif kind == "websocket":
+            await receive()
+            await send({"type": "websocket.accept"})
+            seen.append((await receive())["code"])
+            await asyncio.sleep(0.01)
+            seen.append("closed")
+        else:
+            await receive()
+            try:
+                await asyncio.sleep(60)
+            finally:
+                await asyncio.sleep(0.01)
+                seen.append("finally")
+
+    class Api:
+        async def method(self):
+            try:
+                await asyncio.sleep(60)
+            finally:
+                seen.append("method")
+
+        def __del__(self):
+            seen.append("del")
+
+    n = node(serve.ingress(app)(Api))
+    for _ in range(4):
+        n.call(head())
+        n.socket()
+    n.turn(3)
+    assert len(n.worker.running) == 8
+    n.run(n.worker.stop_replica(1))
+    assert not n.worker.running and seen.count("del") == 1
+    assert sorted(map(str, seen[:-2])) == sorted(["finally"] * 4 + ["1001"] * 4 + ["closed"] * 4) and seen[-2:] == ["shutdown", "del"]
+
+
+def test_a_stop_does_not_wait_for_handlers_that_ignore_their_cancel(node, caplog):
+    seen, ends = [], asyncio.Event()
+
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            seen.append("shutdown")
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        while not ends.is_set():
+            try:
+                await ends.wait()
+            except asyncio.CancelledError:
+                seen.append("ignored")
+
+    n = node(raw(app))
+    n.call(head())
+    n.turn(3)
+    n.run(n.worker.stop_replica(0.1))
+    assert seen == ["ignored", "shutdown"] and "ignored their cancel" in caplog.text
+    ends.set()
+    n.until(lambda: not n.worker.running)
+
+
 def test_a_replica_goes_on_at_the_next_node(node):
     seen = []
 

@@ -51,6 +51,7 @@ class Http(Exchange):
             return await self.receive_part()
         if self.more or self.parts:
             return await self.receive_part()
+        self.watched = True
         while not self.gone and not self.over and self.broken is None:
             await self.wait()
         return {"type": "http.disconnect"}

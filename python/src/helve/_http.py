@@ -120,6 +120,7 @@ class Exchange:
     unread = True  # the application has not taken the first part of the body
     gone = False  # the client has left, or the call was cancelled
     over = False  # END was sent
+    watched = False  # the application has looked whether the client has left
     launched = False  # its task did not end in its first step
     sent = False  # the head of the answer was sent
     size = 0  # bytes that wait in pending
@@ -207,7 +208,11 @@ class Exchange:
         """Waits until the request goes on or the exchange ends."""
         future = self.worker.loop.create_future()
         self.waiting = [*self.waiting, future]
-        await future
+        try:
+            await future
+        except asyncio.CancelledError:  # an application that polls cancels thousands
+            self.waiting = [f for f in self.waiting if f is not future]
+            raise
 
     def leave(self) -> None:
         """The client has left."""

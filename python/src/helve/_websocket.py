@@ -20,7 +20,7 @@ class Socket(Http):
     phase = CONNECTING
     greeted = False  # the application has taken websocket.connect
     left = False  # the client's end of the connection was told to the application
-    more = True
+    more = watched = True
     turn: Optional[asyncio.Lock] = None  # since there was a message in pieces
 
     def __init__(self, worker, id: int, info, head: bytes, body: bytes):
@@ -47,8 +47,9 @@ class Socket(Http):
         while True:
             while not self.parts:
                 if self.gone or self.over or self.left:
-                    self.left = True
-                    return {"type": "websocket.disconnect", "code": 1005 if self.phase == CLOSED else 1006, "reason": ""}
+                    self.left = True  # a client that is lost has sent its code; a call that the node cuts off has none
+                    code = 1005 if self.phase == CLOSED else 1006 if self.worker.over else 1001
+                    return {"type": "websocket.disconnect", "code": code, "reason": ""}
                 await self.wait()
             kind, data = self.parts.popleft()
             if kind == CLOSE:

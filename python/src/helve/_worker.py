@@ -51,6 +51,7 @@ def not_streamed(fn) -> TypeError:
 
 
 EXIT = (SystemExit, KeyboardInterrupt)  # from any user code: the process ends
+LOOK = 1.0  # seconds that an application that looks for its client has before it is cancelled
 FLUSH = 1.0  # seconds for the last output and the last answers to be written
 
 
@@ -107,7 +108,7 @@ class Worker:
         self.state: dict = {}  # of the lifespan
         self.routes: dict[int, tuple] = {}  # number -> (kind, callable) or (None, error envelope)
         self.declared: dict[int, dict] = {}
-        self.target = self.instance = None
+        self.target = self.instance = self.stopped = None
         self.app = self.deployment = self.replica = ""
         self.pool = None
         self.watchdog = None
@@ -398,14 +399,28 @@ class Worker:
         self.conn.put(HEADER.pack(len(error), 2, END, FLAG_ERROR, id) + b"\0\0", error)
 
     def on_cancel(self, id: int) -> None:
-        """Cancels a call's task and its children. A method that catches its cancel keeps its slot until it ends."""
-        info = self.running.get(id)
-        if info is not None:
-            flow = self.flows.get(id)
-            if isinstance(flow, Exchange):
-                flow.leave()
-            info.task.cancel()
-            info.cancel_children()
+        """Cancels a call's task and its children. A method that catches its cancel keeps its slot until it ends. An application that looks
+        for its client is told first, and may end by itself. For example, a route that asks request.is_disconnected() twice a second
+        sees True, and returns; one that has asked and now awaits another deployment is cancelled after LOOK.
+        """
+        info, flow = self.running.get(id), self.flows.get(id)
+        if info is None:
+            return
+        if isinstance(flow, Exchange) and (flow.watched or flow.waiting):
+            flow.watched = True  # for a second CANCEL
+            flow.leave()
+            self.loop.call_later(LOOK, lambda: self.running.get(id) is info and self.cancel(id))
+        else:
+            self.cancel(id)
+
+    def cancel(self, id: int) -> None:
+        info, flow = self.running.get(id), self.flows.get(id)
+        if info is None:
+            return
+        if isinstance(flow, Exchange):
+            flow.leave()
+        info.task.cancel()
+        info.cancel_children()
 
     # ---- the end of the process
 
@@ -567,6 +582,7 @@ class Worker:
 
     async def stop_replica(self, limit: Optional[float] = None) -> dict:
         instance, self.instance = self.instance, None
+        self.stopped = instance  # it lives until the process ends, so that its __del__ runs once, here
         self.routes.clear()
         await self.ingress.stop(limit)
         end = getattr(type(instance), "__del__", None)

@@ -2,6 +2,7 @@ package helve_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -67,6 +68,13 @@ func ownServer(ctx context.Context, build helve.Build, mux *http.ServeMux) (*hel
 	return sys, nil
 }
 
+// shutDown ends a program whose own server has the applications of a system in its router.
+func shutDown(ctx context.Context, server *http.Server, sys *helve.System) error {
+	sys.StartDrain(ctx)                     // health says no, and streams that watch helve.Draining end
+	err := server.Shutdown(ctx)             // requests under way finish
+	return errors.Join(err, sys.Close(ctx)) // the error names what did not finish
+}
+
 // production is a configuration for a node behind a load balancer.
 func production(certificate, key string) helve.Config {
 	return helve.Config{
@@ -105,7 +113,7 @@ func TestGuideHTTP(t *testing.T) {
 	if origin := answer.Header.Get("Access-Control-Allow-Origin"); origin != "https://shop.example.org" {
 		t.Errorf("origin %q", origin)
 	}
-	if err := sys.Close(context.Background()); err != nil {
+	if err := shutDown(context.Background(), server.Config, sys); err != nil { // although the stream has no end of its own
 		t.Error(err)
 	}
 	if b, err := io.ReadAll(answer.Body); err != nil || !strings.HasSuffix(string(b), "\nconnect again\n") {

@@ -22,7 +22,7 @@ type HTTPOptions struct {
 	// sockets. Their headers X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host name the client, scheme and host of a request. The
 	// headers of all other clients are passed on, and mean nothing to the node.
 	TrustForwarded []string
-	// DrainDelay is the time from the beginning of [System.Close] in which the node answers /-/healthz with 503 and serves as before, for
+	// DrainDelay is the time from the beginning of a drain ([System.Close], [System.StartDrain]) in which the node answers /-/healthz with 503 and serves as before, for
 	// load balancers to notice. Then the listeners close.
 	DrainDelay time.Duration
 	// AccessLogFormat is the form of the lines of [Config].AccessLog: "text", which is the default, or "json".

@@ -196,8 +196,9 @@ func (s *System) ServeListener(l net.Listener, secure *tls.Config) (url string, 
 //	mux.Handle("/models/", http.StripPrefix("/models", system.Handler())) // and [HTTPOptions].RootPath "/models"
 //
 // The limits of connections, headers and idle time are that server's, which must set them ([http.Server].ReadHeaderTimeout); bodies, memory,
-// request and stall times are limited as on a listener of the system. Close the server before the system, or requests that come later
-// are answered with 503.
+// request and stall times are limited as on a listener of the system. The end is in this order: [System.StartDrain], then Shutdown of that server, then
+// [System.Close]. Streams that watch [Draining] keep a server open that is shut down without the first, and requests that come after the
+// last are answered with 503.
 func (s *System) Handler() http.Handler { return s.s.Node.Handler() }
 
 // URLs are the URLs of all addresses on which the ingress is open.
@@ -210,7 +211,13 @@ func (s *System) ReloadCertificate() error { return s.s.Node.ReloadCertificate()
 // Status returns a copy of the present state of applications, deployments and replicas.
 func (s *System) Status() helvetype.Status { return s.s.Node.Status() }
 
+// StartDrain begins the drain of [System.Close] without closing anything, for programs that have a server of their own ([System.Handler]): health
+// says no, the channels of [Draining] are closed, and answers say that their connection ends, while requests are served as before. It
+// returns after [HTTPOptions].DrainDelay, or when ctx has ended; Close does not wait for that time again.
+func (s *System) StartDrain(ctx context.Context) { s.s.Node.StartDrain(ctx) }
+
 // Close drains: HTTP first, then the calls under way, then replicas and workers. When ctx ends, the rest is killed.
+// The error names what did not finish: the calls that were cut off after their GracefulShutdownTimeout, or when ctx ended.
 func (s *System) Close(ctx context.Context) error { return s.s.Node.Close(ctx) }
 
 // Ingress is a handle to the ingress deployment of an application, for [MethodNamed]; "" is the ingress method there.

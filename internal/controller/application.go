@@ -355,6 +355,19 @@ func (c *Controller) Close(ctx, draining context.Context) error {
 	return errors.Join(errs...)
 }
 
+// Unfinished names the calls that wait and run now that draining has ended, as the error of [Controller.Close] does; nil for none.
+func (c *Controller) Unfinished(draining context.Context) error {
+	c.mu.Lock()
+	var served []*serving.Deployment
+	for _, name := range slices.Sorted(maps.Keys(c.apps)) {
+		for _, d := range c.apps[name].deployments {
+			served = append(served, d.serving)
+		}
+	}
+	c.mu.Unlock()
+	return serving.Unfinished(draining, served)
+}
+
 // Closing refuses applications from now on, and gives the time that calls have to finish.
 func (c *Controller) Closing() (grace time.Duration) {
 	c.mu.Lock()

@@ -85,6 +85,7 @@ type Node struct {
 	secure   *listen.Certificate // nil without TLS
 	admin    *admin.Server       // nil without
 	adminURL string
+	drains   bool // a drain has begun
 	closing  bool
 }
 
@@ -135,11 +136,20 @@ func (n *Node) Metrics() telemetry.Snapshot {
 	return s
 }
 
-// Draining says that the node is closing, and waits for the calls that run.
+// Draining says that a drain of the node has begun.
 func (n *Node) Draining() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.closing
+	return n.drains
+}
+
+// StartDrain begins a drain: the node calls itself unhealthy and tells those that watch for a drain, and serves as before. It returns when
+// the drain delay is over or ctx has ended. The first call has the delay; all others return at once.
+func (n *Node) StartDrain(ctx context.Context) {
+	n.mu.Lock()
+	n.drains = true
+	n.mu.Unlock()
+	n.proxy.Announce(ctx)
 }
 
 // ServeDriver serves the driver on nc until it goes away. The node is the driver's own child: the caller closes it then.
@@ -175,18 +185,43 @@ func (n *Node) Close(ctx context.Context) error {
 	}
 	n.closing = true
 	n.mu.Unlock()
-	n.proxy.Announce(ctx)
+	n.StartDrain(ctx)
 	draining, cancel := serving.Draining(ctx, n.Closing()) // one time for both: requests are calls
 	defer cancel()
-	n.proxy.Drain(draining) //nolint:errcheck // requests that are cut off then are calls, which are named below
+	cut := n.drainHTTP(draining)
 	ended := errors.New("the node has closed")
 	err := n.Controller.Close(ctx, draining)
+	if cut != nil {
+		err = cut
+	}
 	n.closeAdmin()
 	n.workers.Close(ended)
 	n.stop()
 	n.wg.Wait()
 	n.Forget()
 	return err
+}
+
+// drainHTTP lets the requests of HTTP clients finish. If draining ends first it cuts them off, and its error names all calls that were left before
+// that: the end of a connection ends the call, so that it would be found nowhere afterwards. For example, a stream without an end in this
+// process returns in the same millisecond in which its connection is closed.
+func (n *Node) drainHTTP(draining context.Context) (unfinished error) {
+	ctx, cut := context.WithCancel(context.WithoutCancel(draining))
+	defer cut()
+	named := make(chan struct{})
+	stop := context.AfterFunc(draining, func() {
+		defer close(named)
+		defer cut()
+		unfinished = n.Unfinished(draining)
+		if _, ongoing := n.proxy.Counts(); unfinished == nil && ongoing > 0 {
+			unfinished = fmt.Errorf("HTTP: the clients of %d requests were still sending or reading when they were cut off (%w)", ongoing, call.EndOf(draining))
+		}
+	})
+	n.proxy.Drain(ctx) //nolint:errcheck // its error is the end of ctx
+	if !stop() {
+		<-named
+	}
+	return unfinished
 }
 
 // Done is closed when the node has closed.

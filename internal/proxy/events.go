@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -127,7 +128,7 @@ func (p *Proxy) endEvents(s *eventStream, x *exchange, e *call.Error) {
 		p.fail(s.w, s.r, c, e)
 	case e != nil:
 		e = clientError(c, e)
-		p.logFailure(s.r, "stream failed", c, e)
+		p.logFailure(s.r, slog.LevelError, "stream failed", c, e)
 		x.answer.failed = true
 		b, _ := json.Marshal(errorBodyOf(c, e))
 		s.write(append(appendData([]byte("event: error\n"), b), '\n'))

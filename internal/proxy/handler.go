@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -67,7 +68,7 @@ func (p *Proxy) handle(w http.ResponseWriter, r *http.Request, route *Route, c *
 	case !a.begun:
 		p.fail(w, r, c, e)
 	default:
-		p.logFailure(r, "handler failed", c, e)
+		p.logFailure(r, slog.LevelError, "handler failed", c, e)
 		if !a.hijacked {
 			panic(http.ErrAbortHandler) // the client must not take the written part for the whole answer
 		}

@@ -157,11 +157,11 @@ func aboutRequest(c *call.Call, e *call.Error) bool {
 }
 
 // logFailure logs why a request failed. A client that went away cancelled its call, which is no failure.
-func (p *Proxy) logFailure(r *http.Request, what string, c *call.Call, e *call.Error) {
+func (p *Proxy) logFailure(r *http.Request, level slog.Level, what string, c *call.Call, e *call.Error) {
 	if r.Context().Err() != nil && e.Reason == helvetype.ReasonCancelled {
 		return
 	}
-	p.log.LogAttrs(r.Context(), slog.LevelError, what, slog.String("request_id", c.Info.Request.String()), slog.String("app", e.App),
+	p.log.LogAttrs(r.Context(), level, what, slog.String("request_id", c.Info.Request.String()), slog.String("app", e.App),
 		slog.String("deployment", e.Deployment), slog.String("method", e.Method), slog.String("replica", e.Replica),
 		slog.String("reason", string(e.Reason)), slog.String("error", e.Message), slog.String("traceback", e.Traceback))
 }
@@ -195,8 +195,11 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, c *call.Call, e *ca
 	e = clientError(c, e)
 	status, id := statusOf(e), c.Info.Request.String()
 	message := publicMessage(e)
-	if message == withheld { // the text that is withheld from the client has to be in the log
-		p.logFailure(r, "request failed", c, e)
+	switch { // a text that the client does not get has to be in the log; that of a public error is the text of the errors that wrap it
+	case message == withheld, e.Public != "" && status >= http.StatusInternalServerError:
+		p.logFailure(r, slog.LevelError, "request failed", c, e)
+	case e.Public != "":
+		p.logFailure(r, slog.LevelDebug, "request failed", c, e)
 	}
 	h := w.Header()
 	h["X-Request-Id"] = []string{id}

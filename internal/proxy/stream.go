@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -42,7 +43,7 @@ func (p *Proxy) stream(w http.ResponseWriter, r *http.Request, route *Route, x *
 		switch {
 		case returned:
 		case s.begun: // the connection ends with the goroutine, and the body stays incomplete
-			p.logFailure(r, "stream failed", c, call.NewError(helvetype.ReasonUser, "the method ended its goroutine with runtime.Goexit").At(&c.Info))
+			p.logFailure(r, slog.LevelError, "stream failed", c, call.NewError(helvetype.ReasonUser, "the method ended its goroutine with runtime.Goexit").At(&c.Info))
 		default:
 			p.answerExit(w, r, c)
 		}
@@ -66,7 +67,7 @@ func (p *Proxy) stream(w http.ResponseWriter, r *http.Request, route *Route, x *
 		p.fail(w, r, c, e)
 	default:
 		if e != nil && s.broken == nil {
-			p.logFailure(r, "stream failed", c, e)
+			p.logFailure(r, slog.LevelError, "stream failed", c, e)
 		}
 		x.answer.untaken = s.broken != nil
 		panic(http.ErrAbortHandler)

@@ -40,6 +40,11 @@ func Drain(ctx context.Context, deployments []*Deployment) error {
 	if AwaitIdle(ctx, busy) {
 		return nil
 	}
+	return Unfinished(ctx, deployments)
+}
+
+// Unfinished names the calls that wait and run at the deployments now that the time of a drain, ctx, has ended; nil for none.
+func Unfinished(ctx context.Context, deployments []*Deployment) error {
 	var cut []error
 	for _, d := range deployments {
 		calls := d.Unfinished()

@@ -37,7 +37,7 @@ func (e entered) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // TestRequestsCutOffByTheEndOfTheNode: a second SIGTERM, which is the end of Close's context, cuts off the requests that run and wait. That is not the
-// clients' leaving, and the access log has one status for it, wherever the request was.
+// clients' leaving: the access log has one status for it, wherever the request was, and the error of Close names all of them.
 func TestRequestsCutOffByTheEndOfTheNode(t *testing.T) {
 	t.Parallel()
 	fixture.EachOf(t, []helvetest.Runner{helvetest.Local, helvetest.Stubborn, helvetest.Socket}, func(t *testing.T, r helvetest.Runner) {
@@ -107,7 +107,12 @@ func TestRequestsCutOffByTheEndOfTheNode(t *testing.T) {
 		})
 		over, cancel := context.WithCancel(t.Context())
 		cancel()
-		s.Close(over) //nolint:errcheck // it names the calls that have not ended yet
+		closed := fmt.Sprint(s.Close(over))
+		for _, want := range []string{"method/Lab: 1 call still ran", "stream/Lab: 2 calls still ran", "full/Lab: 1 call waited for a slot, 1 call still ran", "handler/Handler: 2 calls still ran"} {
+			if !strings.Contains(closed, want) {
+				t.Errorf("the error of Close is %q, without %q", closed, want)
+			}
+		}
 		clients.Wait()
 		const requests = 7
 		fixture.Eventually(t, func() string {

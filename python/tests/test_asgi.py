@@ -164,6 +164,20 @@ def test_a_large_answer_waits_for_credit(node):
     assert len(a.body) == 3 << 20 and a.error is None and max(len(d) for _, d in a.parts) <= http.MOST
 
 
+def test_a_body_whose_send_was_cancelled_is_never_complete(node):
+    async def app(scope, receive, send):
+        if scope["type"] == "http":
+            await send(START)
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(send({"type": "http.response.body", "body": b"x" * (3 << 20), "more_body": True}), 0.01)
+            await send(DONE)
+
+    n = node(raw(app))
+    id = n.call(head())
+    n.until(lambda: n.answers[id].ended)
+    assert "a part of the body is missing" in n.answers[id].error["message"]
+
+
 def test_head_requests_have_no_body(node):
     a = node(answering({**START, "headers": [(b"content-length", b"4")]}, DONE)).request("HEAD")
     assert a.kinds() == [http.HEAD] and a.headers == [("content-length", "4")] and a.error is None
@@ -721,6 +735,41 @@ def test_messages_of_two_tasks_do_not_mix(node):
             got.append((set(message), len(message)))
             message = b""
     assert sorted(got, key=str) == sorted([({97}, 3 << 20), ({98}, 3 << 20), (set(b"small"), 5)], key=str) and a.error is None
+
+
+def test_a_message_that_was_cancelled_on_its_way_has_no_other_end(node):
+    async def body(scope, receive, send):
+        await send({"type": "websocket.accept"})
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(send({"type": "websocket.send", "bytes": b"a" * (3 << 20)}), 0.01)
+        await send({"type": "websocket.send", "bytes": b"b"})
+
+    n = node(websocket(body))
+    id = n.socket()
+    n.until(lambda: n.answers[id].ended)
+    a = n.answers[id]
+    assert "a part of it was sent" in a.error["message"] and a.kinds()[-1] == http.CLOSE and http.BINARY not in a.kinds()
+
+
+def test_tasks_share_the_credit_of_a_websocket(node):
+    ready = asyncio.Event()
+
+    async def body(scope, receive, send):
+        await send({"type": "websocket.accept"})
+        ready.clear()
+        tasks = [asyncio.ensure_future(send({"type": "websocket.send", "text": str(i)})) for i in range(9)]
+        await asyncio.wait([tasks[0]])
+        await send({"type": "websocket.close"})  # needs no credit
+        assert [type(e).__name__ for e in await asyncio.gather(*tasks[1:], return_exceptions=True) if e] == ["ClientGone"] * 8
+        ready.set()
+
+    n = node(websocket(body))
+    n.worker.conn.room.clear()  # as if much waited to be written
+    id = n.call(head(), kind=http.SOCKET, window=(2, 100))
+    n.turn(5)
+    n.worker.conn.room.set()
+    n.until(ready.is_set)
+    assert n.answers[id].kinds() == [http.ACCEPT, http.TEXT, http.CLOSE]
 
 
 @pytest.mark.parametrize("messages, kinds, text", [

@@ -145,6 +145,8 @@ class Http(Exchange):
                 "ASGI: http.response.body came before http.response.start" if stage == CLOSED else
                 "ASGI: http.response.body was sent after the end of the body"
             )
+        if self.torn:  # the client must not take the rest for the whole
+            raise RuntimeError("ASGI: http.response.body came after one that was cancelled before it was sent: a part of the body is missing")
         body, more = message.get("body", b""), message.get("more_body", False)
         if type(body) is not bytes:
             if not isinstance(body, (bytes, bytearray, memoryview)):
@@ -168,11 +170,15 @@ class Http(Exchange):
     async def send_body(self, body: bytes, more: bool) -> None:
         if self.timer is not None:
             self.timer.cancel()
-        if not self.sent:
-            self.sent = True
-            await self.put(HEAD, U16.pack(self.status) + self.head_fields)
-        if body:
-            await self.pieces(BODY, body, BODY)
+        try:
+            if not self.sent:
+                self.sent = True
+                await self.put(HEAD, U16.pack(self.status) + self.head_fields)
+            if body:
+                await self.pieces(BODY, body, BODY)
+        except BaseException:
+            self.torn = True
+            raise
         if self.stage == COMPLETE:
             self.end()
 

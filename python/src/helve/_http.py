@@ -127,6 +127,7 @@ class Exchange:
     unwritten = 0  # bytes of frames since the last write of several
     pending: Optional[list] = None
     scheduled = False
+    torn = False  # a send was cancelled on its way: its beginning was sent, and its end never is
     broken: Optional[tuple] = None  # (status, text): the rest of the request does not come
     parts: Optional[deque] = None  # (kind, data) of the request that came and were not taken
     room: Optional[asyncio.Future] = None  # of a sender that waits for credit
@@ -252,24 +253,25 @@ class Exchange:
 
     async def put(self, kind: int, data: bytes) -> None:
         """Sends a part as soon as there is credit for it."""
-        if self.gone:
-            raise ClientGone
         conn = self.worker.conn
-        while self.items <= 0 or self.bytes <= 0:
-            self.emit()
-            if self.room is None:
-                self.room = conn.loop.create_future()
-            await asyncio.shield(self.room)  # there may be several senders, of which one is cancelled
-            if self.gone or self.over:
-                raise ClientGone
         if self.size and self.size + len(data) > FRAME:
             self.unwritten += self.size
             self.emit()
             if self.unwritten > WRITE:
                 self.unwritten = 0
                 conn.flush()
-        while not conn.room.is_set():
-            await conn.room.wait()
+        while True:  # other tasks send too: after every wait all is looked at again
+            if self.gone or self.over:
+                raise ClientGone
+            if self.items <= 0 or self.bytes <= 0:
+                self.emit()
+                if self.room is None:
+                    self.room = conn.loop.create_future()
+                await asyncio.shield(self.room)  # there may be several senders, of which one is cancelled
+            elif not conn.room.is_set():
+                await conn.room.wait()
+            else:
+                break
         self.items -= 1
         self.bytes -= len(data)
         self.add(kind, data)
@@ -290,10 +292,14 @@ class Exchange:
             await self.put(kind, data)
             return
         view, at = memoryview(data), 0
-        while len(data) - at > PART_SIZE:
-            await self.put(before, view[at : at + PART_SIZE])
-            at += PART_SIZE
-        await self.put(kind, view[at:])
+        try:
+            while len(data) - at > PART_SIZE:
+                await self.put(before, view[at : at + PART_SIZE])
+                at += PART_SIZE
+            await self.put(kind, view[at:])
+        except BaseException:
+            self.torn = self.torn or at > 0
+            raise
 
     def emit(self) -> None:
         self.scheduled = False
@@ -318,6 +324,7 @@ class Exchange:
     def finish(self) -> None:
         """The call is over, though its coroutine may go on, for example with background tasks."""
         self.wake()
+        self.credit(0, 0)  # a task that waits for credit notices
         self.worker.exchange_over(self)
 
     def fail(self, e: BaseException) -> None:

@@ -117,6 +117,8 @@ class Socket(Http):
                 return
             self.turn = asyncio.Lock()
         async with self.turn:
+            if self.torn:  # this one would be its end
+                raise RuntimeError("ASGI: websocket.send came after a message that was cancelled when a part of it was sent")
             await self.pieces(kind, data, before)
 
     async def answer(self, kind: str, message: dict) -> None:

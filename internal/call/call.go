@@ -167,10 +167,11 @@ type Window struct{ Items, Bytes uint32 }
 var Room = Window{Items: 256, Bytes: 1 << 20} //nolint:gochecknoglobals // a constant
 
 // AppendItem appends an encoded item to a frame of them.
-func AppendItem(b []byte, p Payload) []byte {
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(p.Data)))
-	b = append(b, byte(p.Codec))
-	return append(b, p.Data...)
+func AppendItem(b []byte, p Payload) []byte { return append(AppendItemHead(b, p), p.Data...) }
+
+// AppendItemHead appends the part of an encoded item in front of its data.
+func AppendItemHead(b []byte, p Payload) []byte {
+	return append(binary.LittleEndian.AppendUint32(b, uint32(len(p.Data))), byte(p.Codec))
 }
 
 // ItemOverhead is the number of bytes that AppendItem adds to an item.

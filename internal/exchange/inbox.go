@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/wire"
 )
 
 // inbox has the parts that have come for one side of an exchange. The reader of the connection puts frames in ([inbox.Frame]), and one
@@ -60,8 +61,12 @@ func bufferOf(frame []byte) *buffer {
 }
 
 func (b *buffer) free() {
-	if b != nil && b.pooled {
+	switch {
+	case b == nil:
+	case b.pooled:
 		buffers.Put(b)
+	default:
+		wire.FreeFrame(b.data)
 	}
 }
 

@@ -45,7 +45,7 @@ const (
 )
 
 // MaxPart is the largest data of a part that the node sends in UPLOAD, in bytes; longer bodies and messages are divided.
-const MaxPart = 64 << 10
+const MaxPart = 128 << 10
 
 // MaxHead is the largest head of an answer, in bytes: a worker fails an answer with more, and a node refuses it.
 const MaxHead = 1 << 20

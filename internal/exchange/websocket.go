@@ -462,11 +462,15 @@ func (x *socket) copyMessage(typ websocket.MessageType, r io.Reader) error {
 	return nil
 }
 
-// fill reads into a buffer, which grows up to the size of a sent part, until it is full or r ends (io.EOF).
+// sentPiece is the largest piece of a message that is sent. It is smaller than a part of a body, because every connection has a buffer of that size while
+// long messages come.
+const sentPiece = 32<<10 - call.ItemOverhead - 64
+
+// fill reads into a buffer, which grows up to the size of a piece, until it is full or r ends (io.EOF).
 func (x *socket) fill(b *[]byte, r io.Reader) (n int, err error) {
-	for n < sentPart {
+	for n < sentPiece {
 		if n == len(*b) {
-			*b = append(*b, make([]byte, min(len(*b), sentPart-len(*b)))...)
+			*b = append(*b, make([]byte, min(len(*b), sentPiece-len(*b)))...)
 		}
 		x.waiting.Store(true)
 		m, err := r.Read((*b)[n:])

@@ -484,7 +484,7 @@ func describe(b *strings.Builder, resp *http.Response) {
 func TestWebSocketMessages(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("0123456789abcdef", 5<<10) // 80 KiB
-	const size = sentPart
+	const size = sentPiece
 	for _, c := range []struct {
 		name string
 		run  func(l *link)

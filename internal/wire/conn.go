@@ -67,6 +67,9 @@ type Conn struct {
 	writeN    int
 	writeErr  error
 	writeFunc func(fd uintptr) bool
+	through   net.Buffers // of appendThrough
+
+	readsParts func(h Header) bool // a large frame may be read into memory that is used again: see FreeFrame
 }
 
 // NewConn wraps nc, which has completed the opening.
@@ -103,6 +106,24 @@ func (c *Conn) Append(h Header, meta []byte, segs ...[]byte) (pos uint64, err er
 	h.Meta, h.Body = uint16(len(meta)), uint32(n)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if pos, err = c.admit(h, headerLen+len(meta)+n); err != nil {
+		return pos, err
+	}
+	c.pending = appendHeader(c.pending, h)
+	c.pending = append(c.pending, meta...)
+	for _, s := range segs {
+		if len(s) <= maxCopied {
+			c.pending = append(c.pending, s...)
+			continue
+		}
+		c.parts = append(c.parts, c.pending, s)
+		c.pending = nil
+	}
+	return pos, nil
+}
+
+// admit counts a frame of size bytes that is about to be appended, and has a buffer ready for it. c.mu is held.
+func (c *Conn) admit(h Header, size int) (pos uint64, err error) {
 	if c.err != nil {
 		return c.appended, c.err
 	}
@@ -116,21 +137,11 @@ func (c *Conn) Append(h Header, meta []byte, segs ...[]byte) (pos uint64, err er
 		}
 	}
 	pos = c.appended
-	c.appended += uint64(headerLen + len(meta) + n)
+	c.appended += uint64(size)
 	c.updateCongestion()
 	if c.pending == nil {
 		c.pending = c.spare[:0]
 		c.spare = nil
-	}
-	c.pending = appendHeader(c.pending, h)
-	c.pending = append(c.pending, meta...)
-	for _, s := range segs {
-		if len(s) <= maxCopied {
-			c.pending = append(c.pending, s...)
-			continue
-		}
-		c.parts = append(c.parts, c.pending, s)
-		c.pending = nil
 	}
 	return pos, nil
 }
@@ -348,6 +359,7 @@ func (c *Conn) read(frame func(b *call.Batch, h Header, meta, body []byte) error
 	defer batch.End()
 	buf := make([]byte, readBuf)
 	lo, hi := 0, 0
+	most := readBuf
 	for {
 		for hi-lo >= headerLen {
 			h := parseHeader(buf[lo:])
@@ -357,17 +369,18 @@ func (c *Conn) read(frame func(b *call.Batch, h Header, meta, body []byte) error
 			size := headerLen + int(h.Meta) + int(h.Body)
 			if size > maxCopied {
 				batch.End() // frames that came before do not wait until the large body has arrived
-				own, err := c.readLarge(buf[lo:hi], size)
+				own, err := c.readLarge(h, buf[lo:hi], size)
 				if err != nil {
 					return err
 				}
+				most = readNext
 				if used := min(size, hi-lo); used < hi-lo {
 					lo += used
 				} else {
 					lo, hi = 0, 0
 				}
-				m := headerLen + int(h.Meta)
-				if err := frame(&batch, h, own[headerLen:m], own[m:size:size]); err != nil {
+				m := int(h.Meta)
+				if err := frame(&batch, h, own[:m], own[m:]); err != nil {
 					return &protocolError{err}
 				}
 				continue
@@ -390,8 +403,9 @@ func (c *Conn) read(frame func(b *call.Batch, h Header, meta, body []byte) error
 			hi = copy(buf, buf[lo:hi])
 			lo = 0
 		}
-		n, err := c.nc.Read(buf[hi:])
+		n, err := c.nc.Read(buf[hi:min(len(buf), hi+most)])
 		hi += n
+		most = readBuf
 		if n == 0 && err != nil {
 			if errors.Is(err, io.EOF) && hi > lo {
 				return io.ErrUnexpectedEOF
@@ -401,10 +415,19 @@ func (c *Conn) read(frame func(b *call.Batch, h Header, meta, body []byte) error
 	}
 }
 
-// readLarge reads a large frame into memory of its own. The memory grows with the bytes that arrive, so that a peer that only
-// announces a large size causes an allocation of at most twice the bytes that it has sent.
-func (c *Conn) readLarge(have []byte, size int) ([]byte, error) {
-	have = have[:min(len(have), size)]
+// readNext is the number of bytes that are read after a large frame. Another one follows often, which is read into memory of its own then, and not
+// by way of the read buffer.
+const readNext = 4 << 10
+
+// readLarge reads the meta and body of a large frame of size bytes into memory of its own, of which have is the beginning. The memory grows with the
+// bytes that arrive, so that a peer that only announces a large size causes an allocation of at most twice the bytes that it has sent.
+func (c *Conn) readLarge(h Header, have []byte, size int) ([]byte, error) {
+	have, size = have[headerLen:min(len(have), size)], size-headerLen
+	if c.readsParts != nil && c.readsParts(h) {
+		own := frames.Get().(*[frameRoom]byte)[:size] //nolint:forcetypeassert // the pool has nothing else
+		_, err := io.ReadFull(c.nc, own[copy(own, have):])
+		return own, err
+	}
 	own := make([]byte, min(size, 1<<20))
 	n := copy(own, have)
 	for {
@@ -412,7 +435,7 @@ func (c *Conn) readLarge(have []byte, size int) ([]byte, error) {
 			return nil, err
 		}
 		if n = len(own); n == size {
-			return own, nil
+			return own[:size:size], nil
 		}
 		next := make([]byte, min(size, 2*n))
 		copy(next, own)

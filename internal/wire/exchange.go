@@ -81,15 +81,26 @@ func (o *outflow) Part(ctx context.Context, kind call.Codec, data []byte, hold b
 	if n, limit := call.ItemOverhead+len(data), o.peer.maxOut(); n > limit {
 		return tooLarge(n, limit)
 	}
+	direct := !hold && len(data) >= directLeast && call.ItemOverhead+len(data) <= frameRoom
+	size := itemsFrame
+	if direct {
+		size = frameRoom
+	}
 	switch {
 	case endsParts(kind):
 		o.mu.Lock()
-	case !o.reserve(ctx, p):
+	case !o.reserve(ctx, p, size):
 		return o.stopped(ctx)
 	}
 	if o.ended {
 		o.mu.Unlock()
 		return errPartsEnd
+	}
+	if direct {
+		head := call.AppendItemHead(o.pending, p)
+		o.pending = nil
+		o.mu.Unlock()
+		return o.sendDirect(ctx, head, data)
 	}
 	o.pending = call.AppendItem(o.pending, p)
 	hold = hold && len(o.pending) < itemsFrame

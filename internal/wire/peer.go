@@ -232,11 +232,13 @@ type peerRoute struct {
 // NewPeer makes a peer of a link after the opening. The peer reads nothing before [Peer.Serve].
 func NewPeer(conn *Link, server Server) *Peer {
 	ctx, stop := context.WithCancelCause(context.Background())
-	return &Peer{
+	p := &Peer{
 		conn: conn, server: server, ctx: ctx, stop: stop,
 		calls: map[uint64]outgoing{}, incoming: map[uint64]*Incoming{}, controls: map[uint64]sentControl{}, maxCalls: maxIncoming,
 		done: make(chan struct{}),
 	}
+	conn.small.readsParts = p.readsParts
+	return p
 }
 
 // UseMemory sets the memory that both sides share. It is called before [Peer.Serve].

@@ -51,7 +51,7 @@ func (in *Incoming) Item(ctx context.Context, p call.Payload) bool {
 		o.mu.Unlock()
 		return false
 	}
-	if !o.reserve(ctx, p) {
+	if !o.reserve(ctx, p, itemsFrame) {
 		return false
 	}
 	o.pending = call.AppendItem(o.pending, p)
@@ -74,8 +74,8 @@ func (in *Incoming) Item(ctx context.Context, p call.Payload) bool {
 	return ctx.Err() == nil
 }
 
-// reserve waits until the window and the frame have room for an item, and takes the room. If it returns true, o.mu is held.
-func (o *outflow) reserve(ctx context.Context, p call.Payload) bool {
+// reserve waits until the window and the frame, of at most size bytes, have room for an item, and takes the room. If it returns true, o.mu is held.
+func (o *outflow) reserve(ctx context.Context, p call.Payload, size int) bool {
 	o.mu.Lock()
 	for o.items <= 0 || o.bytes <= 0 {
 		ended := o.ended
@@ -90,7 +90,7 @@ func (o *outflow) reserve(ctx context.Context, p call.Payload) bool {
 		}
 		o.mu.Lock()
 	}
-	if !o.fits(p) {
+	if !o.fits(p, size) {
 		o.mu.Unlock()
 		if !o.sendPending(ctx) {
 			return false
@@ -102,10 +102,10 @@ func (o *outflow) reserve(ctx context.Context, p call.Payload) bool {
 	return true
 }
 
-// fits returns true if the item and the pending items fit into one frame. o.mu is held.
-func (o *outflow) fits(p call.Payload) bool {
+// fits returns true if the item and the pending items fit into one frame of at most size bytes. o.mu is held.
+func (o *outflow) fits(p call.Payload, size int) bool {
 	n := len(o.pending)
-	return n == 0 || n+call.ItemOverhead+len(p.Data) <= min(itemsFrame, o.peer.maxOut())
+	return n == 0 || n+call.ItemOverhead+len(p.Data) <= min(size, o.peer.maxOut())
 }
 
 // sendItems appends the pending items to the connection as one frame. o.mu is held.

@@ -124,9 +124,10 @@ func appendRequestField(b []byte, name, value string) ([]byte, error) {
 	return append(append(b, 0), value...), nil
 }
 
-// Until has Receive fail when ctx ends, with its cause. It is called before the first Receive. A context of the exchange's own, which ends with
-// both, would cost every request five allocations.
-func (x *Call) Until(ctx context.Context) { x.until = ctx }
+// Until has Receive fail when the replica's time, the context, has ended, with its cause. The function here says whether the replica has the call
+// still: a call that was lost with its replica before it was sent goes on at another. Until is called before the first Receive. A context of the
+// exchange's own would cost every request five allocations.
+func (x *Call) Until(time context.Context, here func() bool) { x.until, x.here = time, here }
 
 // Begin implements the hook of call.Exchange.
 func (x *Call) Begin(up call.Uplink) {

@@ -24,7 +24,8 @@ type inbox struct {
 	showEnd bool  // the same of the end
 
 	// The fields below belong to the goroutine that receives.
-	until context.Context // ends the exchange too; nil for none
+	until context.Context // of the replica: ends the exchange too; nil for none
+	here  func() bool     // the exchange is at that replica
 	rest  []byte          // the parts of the current frame that were not taken
 	frame *buffer         // the current frame
 	taken call.Window
@@ -156,7 +157,10 @@ func (q *inbox) Receive(ctx context.Context) (kind Kind, data []byte, more bool,
 				return 0, nil, false, call.FromContext(ctx)
 			}
 		case <-over:
-			if !q.shows() {
+			switch {
+			case !q.here():
+				q.until = nil
+			case !q.shows():
 				return 0, nil, false, call.FromContext(q.until)
 			}
 		}

@@ -185,6 +185,16 @@ func (f *Flight) Complete(b *call.Batch, r call.Result) {
 	f.finish(b, r)
 }
 
+// at is the replica that runs the call, or has run it; nil while the call waits or is being sent.
+func (f *Flight) at() Replica {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.state == starting {
+		return nil
+	}
+	return f.replica
+}
+
 // TakesParts says that results may come in parts: the flight fits them to its own sink.
 func (f *Flight) TakesParts() {}
 

@@ -74,10 +74,16 @@ func (d *Deployment) slot(ctx context.Context, c *call.Call) (Replica, *call.Err
 	return d.Acquire(ctx, &c.Info, c.Origin)
 }
 
-// untilDone gives a context that ends with ctx, and when the time of r has ended.
-func untilDone(ctx context.Context, r Replica) (_ context.Context, release func()) {
+// untilDone gives a context that ends with ctx, and when the time of the replica that has the call has ended. The function at says which replica
+// that is. For example, a call is given to a replica whose process has just died: it waits for another replica, and the end of the first is not
+// its own.
+func untilDone(ctx context.Context, r Replica, at func() Replica) (_ context.Context, release func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(r.Done(), func() { cancel(context.Cause(r.Done())) })
+	stop := context.AfterFunc(r.Done(), func() {
+		if at() == r {
+			cancel(context.Cause(r.Done()))
+		}
+	})
 	return ctx, func() {
 		stop()
 		cancel(nil)
@@ -92,14 +98,18 @@ func (d *Deployment) Stream(ctx context.Context, c *call.Call, item proxy.Item) 
 	if e != nil {
 		return e
 	}
-	ctx, done := untilDone(ctx, r)
-	defer done()
 	local, ok := r.Transport().(*transport.Local)
 	if _, limited := ctx.Deadline(); !ok || limited {
 		p := &pipe{wake: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+		f := &Flight{dep: d, call: c, sink: p}
+		ctx, done := untilDone(ctx, r, f.at)
+		defer done()
 		c.Items, c.Values = p, requestFor(r, ctx)
-		return p.drain(ctx, d.SubmitAssigned(r, c, p), item)
+		f.Assigned(nil, r)
+		return p.drain(ctx, f, item)
 	}
+	ctx, done := untilDone(ctx, r, func() Replica { return r })
+	defer done()
 	defer r.Gate().Release(nil)
 	c.Info.Replica, c.Items = r.ID(), inlineItems(item)
 	if _, e = local.Inline(ctx, c); e != nil {
@@ -269,7 +279,7 @@ func (d *Deployment) Handle(ctx context.Context, c *call.Call, serve proxy.Serve
 		r.Gate().Release(nil)
 		return call.NewError(helvetype.ReasonNoMethod, "replica "+r.ID()+" is no http.Handler").At(&c.Info)
 	}
-	ctx, done := untilDone(ctx, r)
+	ctx, done := untilDone(ctx, r, func() Replica { return r })
 	in := &call.Inline{Caller: ctx, Info: c.Info}
 	x := instance.Execution{Of: i, Call: &in.Info, Streams: true}
 	defer func() {
@@ -320,14 +330,15 @@ func (d *Deployment) exchange(ctx context.Context, c *call.Call, r Replica, pyth
 			failure = e.At(&c.Info)
 			return
 		}
+		f = &Flight{dep: d, call: c, sink: x}
 		if kind == exchange.WebSocket {
-			bounded, done := untilDone(ctx, r)
+			bounded, done := untilDone(ctx, r, f.at)
 			defer done()
-			f = d.SubmitAssigned(r, c, x)
+			f.Assigned(nil, r)
 			e = exchange.ServeWebSocket(w, req.WithContext(bounded), x, exchange.WebSocketLimits{})
 		} else {
-			x.Until(r.Done())
-			f = d.SubmitAssigned(r, c, x)
+			x.Until(r.Done(), func() bool { return f.at() == r })
+			f.Assigned(nil, r)
 			e = x.Answer(w, req)
 		}
 		if e != nil {

@@ -38,6 +38,7 @@ type application struct {
 	target      uint64                     // the newest event by which its target has changed
 	deleted     bool
 	left        context.Context // of a deleted application: the time that its replicas have to finish
+	cut         []error         // names the calls of deployments whose time was over
 	failure     error           // why the first revision failed to start
 	since       time.Time
 	gone        chan struct{} // closed when nothing of it is left
@@ -225,7 +226,7 @@ func (c *Controller) Delete(ctx context.Context, name string) error {
 		c.mu.Unlock()
 		return err
 	}
-	grace := a.graceLocked()
+	_, grace := a.timesLocked()
 	c.mu.Unlock()
 	if err := c.unwant(ctx, a); err != nil {
 		return err
@@ -274,6 +275,8 @@ func (c *Controller) remove(ctx, draining context.Context, a *application) (cut 
 	c.mu.Lock()
 	failed := a.failure != nil
 	a.leaveLocked()
+	deadline, _ := draining.Deadline() // without one nothing expires
+	a.expireLocked(time.Until(deadline))
 	c.noteLocked()
 	var served []*serving.Deployment
 	for _, d := range a.deployments {
@@ -326,15 +329,42 @@ func (c *Controller) remove(ctx, draining context.Context, a *application) (cut 
 		close(a.gone)
 		c.Wake()
 	}
-	return cut
+	return errors.Join(append(a.cut, cut)...)
 }
 
-// graceLocked is how long its calls have to finish.
-func (a *application) graceLocked() (grace time.Duration) {
-	for _, d := range a.deployments {
-		grace = max(grace, d.now.definition.Options.GracefulShutdownTimeout)
+// timesLocked is how long the calls of its deployments have to finish when it ends, and the longest of these times.
+func (a *application) timesLocked() (times map[string]time.Duration, longest time.Duration) {
+	times, uses := map[string]time.Duration{}, map[string][]string{}
+	for name, d := range a.deployments {
+		times[name], uses[name] = d.now.definition.Options.GracefulShutdownTimeout, slices.Concat(d.now.definition.Spec.Uses, d.dynamic)
 	}
-	return grace
+	return times, serving.Times(times, uses)
+}
+
+// expireLocked has the deployments end whose times are shorter than the whole drain.
+func (a *application) expireLocked(whole time.Duration) {
+	times, _ := a.timesLocked()
+	for name, t := range times {
+		if d := a.deployments[name]; t < whole {
+			time.AfterFunc(t, func() { a.c.expire(d) })
+		}
+	}
+}
+
+// expire stops the replicas of a deployment whose time is over, while others of its application have theirs.
+func (c *Controller) expire(d *deployment) {
+	gone := call.NewError(helvetype.ReasonDeploymentUnavailable, "deployment "+d.name+" has ended")
+	c.mu.Lock()
+	if c.apps[d.app.name] == d.app && !d.app.deleted && !d.over {
+		d.over = true
+		if cut := d.serving.Cut(nil); cut != nil {
+			d.app.cut = append(d.app.cut, cut)
+		}
+		d.serving.Refuse(gone)
+		c.Wake()
+	}
+	c.mu.Unlock()
+	d.serving.Router.Close(gone)
 }
 
 // Close drains the applications until draining ends, and stops their replicas. ctx bounds the whole. The error names the calls that
@@ -359,13 +389,15 @@ func (c *Controller) Close(ctx, draining context.Context) error {
 func (c *Controller) Unfinished(draining context.Context) error {
 	c.mu.Lock()
 	var served []*serving.Deployment
+	var cut []error
 	for _, name := range slices.Sorted(maps.Keys(c.apps)) {
+		cut = append(cut, c.apps[name].cut...)
 		for _, d := range c.apps[name].deployments {
 			served = append(served, d.serving)
 		}
 	}
 	c.mu.Unlock()
-	return serving.Unfinished(draining, served)
+	return errors.Join(append(cut, serving.Unfinished(draining, served))...)
 }
 
 // Closing refuses applications from now on, and gives the time that calls have to finish.
@@ -374,7 +406,11 @@ func (c *Controller) Closing() (grace time.Duration) {
 	defer c.mu.Unlock()
 	c.closing = true
 	for _, a := range c.apps {
-		grace = max(grace, a.graceLocked())
+		_, longest := a.timesLocked()
+		grace = max(grace, longest)
+	}
+	for _, a := range c.apps {
+		a.expireLocked(grace)
 	}
 	return grace
 }

@@ -216,7 +216,7 @@ func (c *Controller) observeLocked() (targets []planner.Target, observed []plann
 		a.tidyLocked()
 		for _, d := range a.deployments {
 			k, e := planner.Key{App: a.name, Deployment: d.name}, d.now
-			if !a.deleted && a.failure == nil && !d.dropped {
+			if !a.deleted && a.failure == nil && !d.dropped && !d.over {
 				giveUp := 1
 				if e.retries() {
 					giveUp = planner.MaxFailures(e.definition.Options.MaxConstructorRetries, d.wanted)

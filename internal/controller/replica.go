@@ -420,7 +420,7 @@ func (c *Controller) endLocked(r *replica, event states.Event, facts states.Fact
 		c.settleLocked(d.app.current)
 		c.mu.Unlock()
 		base.Control().Close()
-		ctx, cancel := context.WithTimeout(d.app.draining(), grace)
+		ctx, cancel := context.WithTimeout(d.draining(), grace)
 		defer cancel()
 		serving.AwaitIdle(ctx, base.Busy)
 		base.Closing()
@@ -437,13 +437,14 @@ func (c *Controller) endLocked(r *replica, event states.Event, facts states.Fact
 	})
 }
 
-// draining is how long a replica of the application that stops may finish its calls, beside its own time. Of a deleted application
+// draining is how long a replica of the deployment that stops may finish its calls, beside its own time. Of a deleted application
 // the calls have had their time; broadcasts, which the drain did not wait for, have the rest of that time.
-func (a *application) draining() context.Context {
+func (d *deployment) draining() context.Context {
+	a := d.app
 	a.c.mu.Lock()
 	defer a.c.mu.Unlock()
 	switch {
-	case a.failure != nil: // no client was ever served
+	case d.over, a.failure != nil: // the latter has served no client
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		return ctx

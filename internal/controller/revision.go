@@ -60,6 +60,7 @@ type deployment struct {
 	gaveUp   bool
 	dropped  bool     // its application does not have it any more
 	dynamic  []string // deployments whose handles its replicas asked for
+	over     bool     // its time was over before that of its application, which ends
 	departed telemetry.Departed[host.Replica]
 	starts   uint64 // how often a replica became ready
 	configs  int    // numbers of user configs that were given out

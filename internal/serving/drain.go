@@ -32,10 +32,31 @@ func Draining(ctx context.Context, grace time.Duration) (context.Context, contex
 	return context.WithTimeoutCause(ctx, grace, errGrace)
 }
 
-// Drain waits until no call waits or runs at the deployments. The error names the calls that were left when ctx ended.
+// Times gives each deployment of an application that ends the time that its calls have: its own grace, or the longer time of a deployment that
+// calls it, whose calls must find it. For example, an ingress with a grace of 2 s uses a deployment with 20 s: the calls of the ingress are cut off
+// after 2 s, and the other deployment, which nothing calls any more then, ends with them. The other way round both have 20 s. The result is the longest.
+func Times(grace map[string]time.Duration, uses map[string][]string) (longest time.Duration) {
+	for changed := true; changed; {
+		changed = false
+		for name, used := range uses {
+			for _, u := range used {
+				if g, ok := grace[u]; ok && g < grace[name] {
+					grace[u], changed = grace[name], true
+				}
+			}
+		}
+	}
+	for _, g := range grace {
+		longest = max(longest, g)
+	}
+	return longest
+}
+
+// Drain waits until no call waits or runs at the deployments, but for those that are down: their time was over. The error names the calls that were
+// left when ctx ended.
 func Drain(ctx context.Context, deployments []*Deployment) error {
 	busy := func() bool {
-		return slices.ContainsFunc(deployments, func(d *Deployment) bool { return d.Busy() > 0 })
+		return slices.ContainsFunc(deployments, func(d *Deployment) bool { return !d.Down() && d.Busy() > 0 })
 	}
 	if AwaitIdle(ctx, busy) {
 		return nil
@@ -47,17 +68,24 @@ func Drain(ctx context.Context, deployments []*Deployment) error {
 func Unfinished(ctx context.Context, deployments []*Deployment) error {
 	var cut []error
 	for _, d := range deployments {
-		calls := d.Unfinished()
-		if calls == "" {
-			continue
+		if !d.Down() {
+			cut = append(cut, d.Cut(call.EndOf(ctx)))
 		}
-		why := fmt.Sprintf("its %s (graceful_shutdown_timeout_s %g)", ErrUnfinished, d.state.Load().Grace.Seconds())
-		if cause := call.EndOf(ctx); !errors.Is(cause, errGrace) {
-			why = fmt.Sprintf("it was cut off (%s)", cause)
-		}
-		cut = append(cut, unfinishedError(fmt.Sprintf("%s/%s: %s when %s", d.App, d.Name, calls, why)))
 	}
 	return errors.Join(cut...)
+}
+
+// Cut is an [ErrUnfinished] that names the calls which a cause ends, nil for the end of the grace; nil if there are none.
+func (d *Deployment) Cut(cause error) error {
+	calls := d.Unfinished()
+	if calls == "" {
+		return nil
+	}
+	why := fmt.Sprintf("its %s (graceful_shutdown_timeout_s %g)", ErrUnfinished, d.state.Load().Grace.Seconds())
+	if cause != nil && !errors.Is(cause, errGrace) {
+		why = fmt.Sprintf("it was cut off (%s)", cause)
+	}
+	return unfinishedError(fmt.Sprintf("%s/%s: %s when %s", d.App, d.Name, calls, why))
 }
 
 // Unfinished names the calls that [Deployment.Busy] counts; "" for none.

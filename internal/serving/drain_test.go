@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -65,6 +66,34 @@ func TestDrain(t *testing.T) {
 					t.Error(err)
 				}
 			})
+		})
+	}
+}
+
+// TestTimes: a deployment has at least the time of those that call it.
+func TestTimes(t *testing.T) {
+	t.Parallel()
+	const s = time.Second
+	for name, c := range map[string]struct {
+		grace, want map[string]time.Duration
+		uses        map[string][]string
+		longest     time.Duration
+	}{
+		"alone":                       {map[string]time.Duration{"A": 2 * s}, map[string]time.Duration{"A": 2 * s}, nil, 2 * s},
+		"a caller with less":          {map[string]time.Duration{"A": 2 * s, "B": 20 * s}, map[string]time.Duration{"A": 2 * s, "B": 20 * s}, map[string][]string{"A": {"B"}}, 20 * s},
+		"a caller with more":          {map[string]time.Duration{"A": 20 * s, "B": 2 * s}, map[string]time.Duration{"A": 20 * s, "B": 20 * s}, map[string][]string{"A": {"B"}}, 20 * s},
+		"a caller of a caller":        {map[string]time.Duration{"A": 9 * s, "B": s, "C": 2 * s}, map[string]time.Duration{"A": 9 * s, "B": 9 * s, "C": 9 * s}, map[string][]string{"B": {"C"}, "A": {"B"}}, 9 * s},
+		"a cycle, and a name of none": {map[string]time.Duration{"A": s, "B": 2 * s}, map[string]time.Duration{"A": 2 * s, "B": 2 * s}, map[string][]string{"A": {"B", "X"}, "B": {"A"}}, 2 * s},
+		"none at all":                 {nil, nil, nil, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if c.uses == nil {
+				c.uses = map[string][]string{"A": nil}
+			}
+			if longest := Times(c.grace, c.uses); longest != c.longest || !maps.Equal(c.grace, c.want) {
+				t.Errorf("%v, the longest %s", c.grace, longest)
+			}
 		})
 	}
 }

@@ -77,7 +77,7 @@ func appendRequest(b []byte, r *http.Request, root string) ([]byte, error) {
 		h.ServerHost, h.ServerPort = addressOf(a.String())
 	}
 	b, err := AppendRequestHead(b, &h)
-	if err == nil {
+	if err == nil && r.Host != "" { // HTTP/1.0 has requests without
 		b, err = appendRequestField(b, "host", r.Host)
 	}
 	for name, values := range r.Header {
@@ -293,6 +293,9 @@ func (a *answer) head(data []byte, more bool) *call.Error {
 	status, fields, err := ParseHead(Head, data)
 	if err != nil {
 		return fault("the replica has sent a malformed head: %v", err)
+	}
+	if strings.ContainsAny(fields, "\r\n") { // the server makes spaces of them, and the access log would have two lines
+		return fault("the replica has sent a malformed head: a field with a line break")
 	}
 	h := a.w.Header()
 	for name := range Fields(fields) {

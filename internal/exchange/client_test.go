@@ -190,6 +190,8 @@ func TestAnswer(t *testing.T) {
 			r.send(headOf(200, "transfer-encoding", "gzip, chunked"), sentPartOf{Body, "x"})
 			r.end(nil)
 		}, want: "500 the replica has sent a malformed head: Transfer-Encoding is [\"gzip, chunked\"], which the node alone chooses\n", failure: "Transfer-Encoding"},
+		"a line break": {play: func(r *replica) { r.send(headOf(200, "x-request-id", "a\nb"), sentPartOf{Body, "x"}); r.end(nil) },
+			want: "500 the replica has sent a malformed head: a field with a line break\n", failure: "a line break"},
 		"a length in the trailers": {play: func(r *replica) {
 			r.send(headOf(200), sentPartOf{Body, "x"}, sentPartOf{Trailers, "content-length\x007\x00x-sum\x008"})
 			r.end(nil)

@@ -12,6 +12,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/textproto"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -177,19 +178,13 @@ func inform(w http.ResponseWriter, r *http.Request, data []byte) *call.Error {
 	return nil
 }
 
-// ownFields are headers that the node writes itself.
-func ownField(name string) bool {
-	switch name {
-	case "connection", "upgrade", "keep-alive", "transfer-encoding", "te", "trailer", "sec-websocket-accept", "sec-websocket-extensions":
-		return true
-	}
-	return false
-}
-
+// setFields adds the fields of a replica to the header of an informational head, or of the answer to a handshake. The node itself says where
+// these messages end.
 func setFields(h http.Header, fields string) {
 	for name, value := range Fields(fields) {
-		if name = strings.ToLower(name); !ownField(name) {
-			h.Add(name, value)
+		name = textproto.CanonicalMIMEHeaderKey(name)
+		if !framing(name) && name != "Sec-Websocket-Accept" && name != "Sec-Websocket-Extensions" {
+			h[name] = append(h[name], value)
 		}
 	}
 }
@@ -276,7 +271,6 @@ func accept(w http.ResponseWriter, r *http.Request, s Stream, l WebSocketLimits,
 		return nil, fault("the replica has sent a malformed accept: %v", err)
 	}
 	setFields(w.Header(), string(fields))
-	w.Header().Del("Content-Length")
 	x := &socket{stream: s, limits: l, call: r.Context(), done: make(chan struct{})}
 	var err error
 	x.conn, err = websocket.Accept(smallBuffers{w}, r, &websocket.AcceptOptions{

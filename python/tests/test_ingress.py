@@ -18,7 +18,7 @@ from starlette.routing import Mount, Route
 from helve import _http as http
 from helve import serve
 from helve.serve.deployment import http_mistake, methods_of
-from helve.serve.exceptions import BackPressureError, RayServeException
+from helve.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 
 
 @pytest.fixture
@@ -387,6 +387,19 @@ def test_middlewares(node):
     a = n.request()
     assert (a.text, [v for k, v in a.headers if k == "x-stamp"]) == ('"a"', ["1"])
     assert n.request("GET", "/items").text == "ab"
+
+
+def test_a_missing_deployment_is_named_in_the_log_alone(node, caplog):
+    app = FastAPI()
+
+    @serve.ingress(app)
+    class A:
+        @app.get("/")
+        async def root(self):
+            raise DeploymentUnavailableError("its constructor failed: secret")
+
+    assert get(node(A)) == (503, {"detail": "a deployment that the request needs is not available"})
+    assert "GET /: its constructor failed: secret" in caplog.text
 
 
 def test_errors_of_other_deployments(node):

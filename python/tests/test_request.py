@@ -14,6 +14,7 @@ import subprocess
 import sys
 import uuid
 
+import fastapi
 import pydantic
 import pytest
 from fake_node import Node, head
@@ -427,7 +428,6 @@ def test_an_exception_is_the_calls_error(node):
 
 
 def test_an_http_exception_keeps_its_status(node):
-    import fastapi
 
     async def starlette(request):
         raise HTTPException(418, "teapot", {"x-a": "1"})
@@ -481,6 +481,15 @@ def test_middlewares_around_a_plain_deployment(node, value, text):
     a = node(call, middlewares=[Middleware(Stamp, name=b"outer"), Middleware(Stamp, name=b"inner")]).request()
     assert (a.status, a.text, a.error) == (200, text, None)
     assert [v for k, v in a.headers if k == "x-stamp"] == ["inner", "outer"]
+
+
+def test_a_refusal_below_middlewares(node):
+    def call(request):
+        raise fastapi.HTTPException(404, {"no": "cup"}, {"x-a": "1"})
+
+    a, b = node(call, middlewares=[Middleware(Stamp, name=b"outer")]).request(), node(call).request()
+    assert (a.status, a.text, a.error) == (b.status, b.text, None) == (404, '{"detail":{"no":"cup"}}', None)
+    assert sorted(k for k, _ in a.headers) == ["content-type", "x-a", "x-stamp"]
 
 
 def test_a_request_in_a_thread(node):

@@ -279,7 +279,6 @@ class Plain:
             return
         if scope["type"] != "http":
             raise RuntimeError(f"a plain deployment has no {scope['type']}")
-        from starlette.exceptions import HTTPException
         from starlette.requests import Request as Whole
         from starlette.responses import Response, StreamingResponse
 
@@ -296,8 +295,14 @@ class Plain:
             while inspect.isawaitable(value):
                 value = await value
             answer = encoded(value)
-        except HTTPException as e:
-            answer, value = None, Response(e.detail, e.status_code, e.headers)
+        except Exception as e:
+            refused = http_exception(e)
+            if refused is None:
+                raise
+            p = refused[1].split(b"\0")
+            await send({"type": "http.response.start", "status": refused[0], "headers": list(zip(p[::2], p[1::2]))})
+            await send({"type": "http.response.body", "body": refused[2]})
+            return
         if answer is not None:
             value = Response(answer[1], media_type=answer[0].partition(b"\0")[2].decode())
         elif inspect.isgenerator(value) or inspect.isasyncgen(value):

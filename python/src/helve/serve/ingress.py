@@ -11,6 +11,7 @@ from typing import Any, Callable, Iterator, Optional
 from helve import _limits
 from helve._errors import BackPressureError, DeploymentUnavailableError, RayServeException
 from helve._hooks import DEFINITION
+from helve._http import logger
 
 _OWNER = "_helve_class"  # the attribute of a route's function that names the class whose method it is
 
@@ -197,7 +198,11 @@ def _add_handlers(app: Any) -> None:
 async def _unavailable(request: Any, error: Exception) -> Any:
     from starlette.responses import JSONResponse
 
-    return JSONResponse({"detail": str(error)}, status_code=503)
+    detail = str(error)
+    if not isinstance(error, BackPressureError):  # its text may have the reason why a constructor failed
+        logger.error("%s %s: %s", request.method, request.url.path, detail)
+        detail = "a deployment that the request needs is not available"
+    return JSONResponse({"detail": detail}, status_code=503)
 
 
 __all__ = ["ingress"]

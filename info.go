@@ -4,7 +4,8 @@ import (
 	"context"
 
 	"github.com/helve-serve/helve/internal/call"
-	"github.com/helve-serve/helve/internal/proxy"
+	"github.com/helve-serve/helve/internal/graph"
+	"github.com/helve-serve/helve/internal/instance"
 )
 
 // Replica names the replica that runs a method.
@@ -54,17 +55,31 @@ func RoutePrefixFrom(ctx context.Context) string {
 	return ""
 }
 
-// Draining is closed when the node begins to drain, in the context of a request to a handler or of a call that came by HTTP and runs in the node's
-// process; elsewhere it is nil, which no select takes. A stream or a WebSocket without an end can say good-bye then:
+// Draining is closed when the drain of the replica that ctx belongs to begins: the replica is stopped, for example because a deploy replaces it
+// or a smaller number of replicas is set, or its node is. It is for handlers, methods, streams and constructors of replicas, in the node and in
+// workers; elsewhere it is nil, which no select takes. A stream or a WebSocket without an end can say good-bye then:
 //
 //	select {
 //	case <-helve.Draining(ctx): // tell the client to connect again
 //	case e := <-events:
 //	}
 //
-// Requests are served as before until [HTTPOptions].DrainDelay is over, and those that run then have the time of the deployments'
-// GracefulShutdownTimeout.
-func Draining(ctx context.Context) <-chan struct{} { return proxy.Draining(ctx) }
+// When the node stops, requests are served as before until [HTTPOptions].DrainDelay is over; the calls that run then, and those of a replica that is
+// stopped alone, have the time of their deployment's GracefulShutdownTimeout.
+func Draining(ctx context.Context) <-chan struct{} {
+	if i := call.InfoFrom(ctx); i != nil && i.Place != nil {
+		if app, ok := i.Home.(*graph.App); ok {
+			return app.Drains.Load().Of(i.Replica)
+		}
+		return nil
+	}
+	if s := instance.ScopeFrom(ctx); s != nil {
+		if app, ok := s.Home.(*graph.App); ok {
+			return app.Drains.Load().Of(s.Replica)
+		}
+	}
+	return nil
+}
 
 // Detach returns a context for calls that outlive the call of ctx. It has the values, the request id and the trace of ctx, and
 // neither its deadline nor its end.

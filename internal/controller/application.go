@@ -13,6 +13,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
@@ -283,6 +284,7 @@ func (c *Controller) remove(ctx, draining context.Context, a *application) (cut 
 		served = append(served, d.serving)
 		for _, r := range d.replicas {
 			if r.running != nil {
+				r.running.Drain()
 				r.running.Recall()
 			}
 		}
@@ -399,6 +401,25 @@ func (c *Controller) Unfinished(draining context.Context) error {
 	c.mu.Unlock()
 	return errors.Join(append(cut, serving.Unfinished(draining, served))...)
 }
+
+// Drain lets the code of all replicas know that the drain of the node has begun. They serve on until Close.
+func (c *Controller) Drain() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.draining = true
+	for _, a := range c.apps {
+		for _, d := range a.deployments {
+			for _, r := range d.replicas {
+				if r.running != nil {
+					r.running.Drain()
+				}
+			}
+		}
+	}
+}
+
+// Drains are the drains of the replicas in this process.
+func (c *Controller) Drains() *instance.Drains { return &c.drains }
 
 // Closing refuses applications from now on, and gives the time that calls have to finish.
 func (c *Controller) Closing() (grace time.Duration) {

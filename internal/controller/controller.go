@@ -27,6 +27,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/records"
@@ -69,23 +70,25 @@ type Controller struct {
 	kick chan struct{}
 	wg   sync.WaitGroup // loop, starts and stops of replicas
 
-	target   chan struct{} // of one: full while an operation changes the target; filled before mu is taken
+	drains   instance.Drains // of the replicas in this process
+	target   chan struct{}   // of one: full while an operation changes the target; filled before mu is taken
 	records  records.Target
 	recorder *records.Recorder
 	file     *snapshot.File // the state of this node, for a next one; its mutex is taken before mu
 
 	publishing sync.Mutex // one publish at a time; taken before mu
 
-	mu      sync.Mutex
-	scales  map[string]records.Scale // the numbers of replicas as last seen, by the keys of their records
-	writing string                   // the application whose records a deploy writes; "" for none
-	arrived []string                 // its deployments whose numbers arrived meanwhile
-	apps    map[string]*application
-	before  map[string]snapshot.Application // of the node before, until they are deployed
-	machine *states.Machine
-	closing bool
-	changed chan struct{} // closed when a replica is gone or has another user config; nil while no goroutine waits
-	readier chan struct{} // closed when a replica is ready; nil while no goroutine waits
+	mu       sync.Mutex
+	scales   map[string]records.Scale // the numbers of replicas as last seen, by the keys of their records
+	writing  string                   // the application whose records a deploy writes; "" for none
+	arrived  []string                 // its deployments whose numbers arrived meanwhile
+	apps     map[string]*application
+	before   map[string]snapshot.Application // of the node before, until they are deployed
+	machine  *states.Machine
+	closing  bool
+	draining bool          // the drain of the node has begun
+	changed  chan struct{} // closed when a replica is gone or has another user config; nil while no goroutine waits
+	readier  chan struct{} // closed when a replica is ready; nil while no goroutine waits
 }
 
 // New starts the controller of a node without applications. Close it.

@@ -98,6 +98,7 @@ type fourthReplica struct {
 	stops   int
 	serves  []bool // the arguments of Serve
 	recalls int
+	drains  int
 	asked   int // for stats
 }
 
@@ -127,6 +128,7 @@ func (r *fourthReplica) change(f func()) {
 }
 
 func (r *fourthReplica) Serve(on bool) { r.change(func() { r.serves = append(r.serves, on) }) }
+func (r *fourthReplica) Drain()        { r.change(func() { r.drains++ }) }
 func (r *fourthReplica) Recall()       { r.change(func() { r.recalls++ }) }
 
 func (r *fourthReplica) CheckHealth(context.Context) (err error) {
@@ -268,8 +270,8 @@ func TestFourthKind(t *testing.T) {
 		if d.Status != helvetype.DeploymentHealthy || len(rs.alive()) != 2 || slices.Contains(rs.alive(), sick.ID()) || sick.stops != 1 {
 			t.Errorf("%+v, stopped %d times", d, sick.stops)
 		}
-		if !slices.Equal(sick.serves, []bool{true, false}) || sick.recalls != 1 {
-			t.Errorf("it was told to serve %v, and to return slots %d times", sick.serves, sick.recalls)
+		if !slices.Equal(sick.serves, []bool{true, false}) || sick.recalls != 1 || sick.drains != 1 {
+			t.Errorf("it was told to serve %v, to return slots %d times, and of its drain %d times", sick.serves, sick.recalls, sick.drains)
 		}
 		if exit := d.LastExit; exit == nil || !strings.Contains(exit.Reason, "it is sick") {
 			t.Errorf("%+v", exit)

@@ -246,6 +246,9 @@ func (c *Controller) ready(r *replica) bool {
 		r.fireLocked(states.Ready, states.Facts{}, nil)
 		r.routed = r.running
 		r.running.Serve(true)
+		if c.draining {
+			r.running.Drain()
+		}
 		r.of.ran = true
 		d.starts++
 		d.failures.Ready()
@@ -412,6 +415,7 @@ func (c *Controller) endLocked(r *replica, event states.Event, facts states.Fact
 	d, running, grace := r.dep, r.running, r.of.definition.Options.GracefulShutdownTimeout
 	base := serving.BaseOf(running)
 	running.Serve(false)
+	running.Drain()
 	c.wg.Go(func() {
 		base.Slots().Close()
 		running.Recall()

@@ -116,7 +116,7 @@ func (a *application) newRevision(def deploy.App, identity string, w *records.De
 func (r *revision) deployment(s spec.Deployment) *deploymentRevision {
 	c := r.app.c
 	definition, placed := r.def.Place(s, r.app.hosts, deploy.Settings{
-		Node: c.set.Node, Codec: c.set.Codec, Program: c.set.Program, Strict: c.set.Strict, OutOfLine: c.set.OutOfLine, Host: c.set.Host,
+		Node: c.set.Node, Codec: c.set.Codec, Program: c.set.Program, Drains: &c.drains, Strict: c.set.Strict, OutOfLine: c.set.OutOfLine, Host: c.set.Host,
 	})
 	if placed.GoKey != "" {
 		r.goKey = placed.GoKey

@@ -101,7 +101,8 @@ type Settings struct {
 	Node    string // its id
 	Codec   *codec.Codec
 	Program host.Program // of the Go workers of this executable
-	// Strict and OutOfLine are for replicas in this process: see [host.InProcess].
+	// Drains, Strict and OutOfLine are for replicas in this process: see [host.InProcess].
+	Drains    *instance.Drains
 	Strict    call.Codec
 	OutOfLine bool
 	// Host replaces the host of a deployment, for tests; nil, or a nil result, for the one of its kind.
@@ -137,7 +138,7 @@ func (a *App) Place(s spec.Deployment, hosts *host.App, set Settings) (*host.Dep
 		key := g.Key()
 		return d, Placement{Host: g, Code: "worker " + key + " " + version, GoKey: key}
 	}
-	return d, Placement{Host: &host.InProcess{Deployment: d, Node: set.Node, Codec: set.Codec, Strict: set.Strict, OutOfLine: set.OutOfLine}, Code: version}
+	return d, Placement{Host: &host.InProcess{Deployment: d, Node: set.Node, Codec: set.Codec, Drains: set.Drains, Strict: set.Strict, OutOfLine: set.OutOfLine}, Code: version}
 }
 
 // goWorker is the host of a deployment in a Go worker.

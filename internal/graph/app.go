@@ -7,6 +7,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"sync/atomic"
 
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/instance"
@@ -25,6 +26,8 @@ type App struct {
 	IngressOptions *spec.IngressOptions
 	// External is the executable that has the code of the application; nil if this one has.
 	External *External
+	// Drains are the drains of the replicas in the process that runs the application; nil before it runs.
+	Drains atomic.Pointer[instance.Drains]
 
 	deployments []*Deployment
 	ingress     *Binding

@@ -18,7 +18,7 @@ import (
 // operations are the control requests that a Go worker answers.
 func (g *Guest) operations() protocol.Table {
 	return protocol.NewTable("Go workers",
-		protocol.On(g.ping), protocol.On(g.startReplica), protocol.On(g.stopReplica),
+		protocol.On(g.ping), protocol.On(g.startReplica), protocol.On(g.stopReplica), protocol.On(g.drain),
 		protocol.On(g.grantBlock), protocol.On(g.recallBlock),
 		protocol.On(g.checkHealth), protocol.On(g.reconfigure), protocol.On(g.routingStats),
 	)
@@ -69,11 +69,14 @@ func (g *Guest) startReplica(ctx context.Context, req protocol.StartReplica) (st
 	if class == nil {
 		return started, fmt.Errorf("deployment %s is not written in Go", req.Deployment)
 	}
+	g.drains.Add(req.Replica)
 	r, err := instance.Start(ctx, class, req.Replica, req.UserConfig, req.TimeoutS.Duration())
 	if err != nil {
+		g.drains.Forget(req.Replica)
 		return started, err
 	}
 	if ctx.Err() != nil { // the node that wanted it has gone
+		g.drains.Forget(req.Replica)
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), orphanCloseTime)
 		defer cancel()
 		return started, errors.Join(call.EndOf(ctx), r.Close(closing))
@@ -98,10 +101,16 @@ func (g *Guest) stopReplica(ctx context.Context, req protocol.StopReplica) (done
 	if h == nil {
 		return done, nil
 	}
+	defer g.drains.Forget(req.Replica)
 	g.withdrawSlots(h.session.Load())
 	ctx, cancel := context.WithTimeout(ctx, req.TimeoutS.Duration())
 	defer cancel()
 	return done, h.instance.Close(ctx)
+}
+
+func (g *Guest) drain(_ context.Context, req protocol.Drain) (done protocol.Done, err error) {
+	g.drains.Begin(req.Replica)
+	return done, nil
 }
 
 func (g *Guest) grantBlock(_ context.Context, req protocol.GrantBlock) (done protocol.Done, err error) {

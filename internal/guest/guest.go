@@ -59,6 +59,7 @@ type Guest struct {
 	arena int64 // size of the largest shared memory that the node may offer
 
 	control protocol.Table
+	drains  instance.Drains
 	memory  *memory // shared with the node of today, nil for none; only the goroutine of Dial and Serve uses it
 	peer    atomic.Pointer[wire.Peer]
 
@@ -153,6 +154,9 @@ func describeGraph(g spec.Graph) (graph json.RawMessage, digest string, err erro
 	}
 	return nil, g.Digest(), nil
 }
+
+// Drains are the drains of the replicas in this worker.
+func (g *Guest) Drains() *instance.Drains { return &g.drains }
 
 // Kill breaks the connection to the node off without a drain, as the end of the process would.
 func (g *Guest) Kill() { g.peer.Load().Close(errors.New("the worker was killed")) }

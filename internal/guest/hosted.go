@@ -104,6 +104,7 @@ func (g *Guest) reconnect() error {
 		g.withdrawSlots(s)
 		s.end()
 		h.startSession()
+		g.drains.Add(h.instance.ID) // the next node says whether its drain begins
 		h.mu.Lock()
 		h.ended = append(h.ended, s)
 		h.mu.Unlock()

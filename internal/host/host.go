@@ -73,6 +73,8 @@ type Replica interface {
 	// HasRoutingStats says whether RoutingStats asks the user's code. The stats are JSON.
 	HasRoutingStats() bool
 	RoutingStats(ctx context.Context) (json.RawMessage, error)
+	// Drain lets the replica's code know that its drain has begun. It does not wait, and is called once or more often.
+	Drain()
 	// Recall asks for the slots back that are lent to the replica's worker. None is lent from then on.
 	Recall()
 	// Busy says whether calls run or wait in the control queue, and Running how many hold a slot.

@@ -17,6 +17,7 @@ type InProcess struct {
 	Deployment *Deployment
 	Node       string // id of the node
 	Codec      *codec.Codec
+	Drains     *instance.Drains // of the replicas in this process; nil for none
 	// Strict is the codec that every call passes through, although it need not; None for none.
 	Strict call.Codec
 	// OutOfLine says that no method runs on its caller's goroutine.
@@ -47,13 +48,15 @@ func (h *InProcess) Start(ctx context.Context, l Launch) (Replica, error) {
 	d := h.Deployment
 	config := l.Config()
 	done := l.Waits(WaitsForConstructor)
+	h.Drains.Add(l.ID)
 	i, err := instance.Start(ctx, d.Class, l.ID, config, d.Options.ConstructTimeout)
 	done()
 	if err != nil {
+		h.Drains.Forget(l.ID)
 		return nil, err
 	}
 	local := &transport.Local{Replica: i, Codec: h.Codec}
-	r := &localReplica{instance: i, codec: h.Codec, transport: local}
+	r := &localReplica{instance: i, codec: h.Codec, transport: local, drains: h.Drains}
 	r.Init(l.Life, l.ID, h.Node, d.Options.MaxOngoingRequests)
 	strict := h.Strict
 	if strict == call.None && d.Options.StrictCodec {
@@ -79,20 +82,27 @@ type localReplica struct {
 	callable  *instance.Instance // the instance, where callers run its methods themselves
 	codec     *codec.Codec
 	transport transport.Transport
+	drains    *instance.Drains
 }
 
 func (r *localReplica) Instance() *instance.Instance          { return r.callable }
 func (r *localReplica) Transport() transport.Transport        { return r.transport }
-func (r *localReplica) Stop(ctx context.Context) error        { return r.instance.Close(ctx) }
 func (r *localReplica) HasHealthCheck() bool                  { return r.instance.CanTell() }
 func (r *localReplica) CheckHealth(ctx context.Context) error { return r.instance.CheckHealth(ctx) }
 func (r *localReplica) HasRoutingStats() bool                 { return r.instance.Reports() }
 func (r *localReplica) Counts() telemetry.Counts              { return r.instance.Counts() }
 func (r *localReplica) Recall()                               {}
+func (r *localReplica) Drain()                                { r.drains.Begin(r.ID()) }
 func (r *localReplica) Serve(bool)                            {}
 func (r *localReplica) Process() Process                      { return Process{} }
 func (r *localReplica) Ended() <-chan struct{}                { return nil }
 func (r *localReplica) Ending() Ending                        { return Ending{} }
+
+func (r *localReplica) Stop(ctx context.Context) error {
+	defer r.drains.Forget(r.ID())
+	return r.instance.Close(ctx)
+}
+
 func (r *localReplica) Reconfigure(ctx context.Context, config json.RawMessage) error {
 	return r.instance.Reconfigure(ctx, config)
 }

@@ -34,6 +34,7 @@ type workerReplica struct {
 	healthCheck, routingStats bool                           // the replica has them; set before it serves
 	inService                 atomic.Bool
 	stopping                  atomic.Bool
+	draining                  atomic.Bool     // the worker has been told of the drain
 	lent                      *telemetry.Lent // counters of calls under lent slots; nil: none are lent
 }
 
@@ -94,6 +95,16 @@ func (r *workerReplica) Serve(on bool) {
 }
 
 func (r *workerReplica) Ended() <-chan struct{} { return r.worker.stopped }
+
+// Drain does not wait for the answer: a worker of another version does not know the request, and serves on.
+func (r *workerReplica) Drain() {
+	if r.draining.Swap(true) {
+		return
+	}
+	r.worker.workers.wg.Go(func() {
+		protocol.Ask(r.Done(), r.worker.peer, protocol.Drain{Replica: r.ID()}) //nolint:errcheck // see above
+	})
+}
 
 func (r *workerReplica) Stop(ctx context.Context) error {
 	defer r.forget()

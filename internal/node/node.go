@@ -143,13 +143,19 @@ func (n *Node) Draining() bool {
 	return n.drains
 }
 
-// StartDrain begins a drain: the node calls itself unhealthy and tells those that watch for a drain, and serves as before. It returns when
+// StartDrain begins a drain: the node calls itself unhealthy, the code of all replicas learns of it, and they serve as before. It returns when
 // the drain delay is over or ctx has ended. The first call has the delay; all others return at once.
 func (n *Node) StartDrain(ctx context.Context) {
 	n.mu.Lock()
+	again := n.drains
 	n.drains = true
 	n.mu.Unlock()
-	n.proxy.Announce(ctx)
+	if again {
+		return
+	}
+	n.proxy.Announce() // before handlers ask their clients to connect again, to another node
+	n.Drain()
+	n.proxy.AwaitDelay(ctx)
 }
 
 // ServeDriver serves the driver on nc until it goes away. The node is the driver's own child: the caller closes it then.

@@ -69,6 +69,12 @@ type StopReplica struct {
 	TimeoutS Seconds `json:"timeout_s"`
 }
 
+// Drain is the node's message to a replica that its drain begins: it is to be stopped, or its node is. The replica serves as before; its code may ask
+// clients without an end to connect again.
+type Drain struct {
+	Replica string `json:"replica"`
+}
+
 // CheckHealth is the node's request to run a replica's health check.
 type CheckHealth struct {
 	Replica  string  `json:"replica"`
@@ -228,6 +234,7 @@ type HTTP struct {
 
 func (StartReplica) Op() string { return "start_replica" }
 func (StopReplica) Op() string  { return "stop_replica" }
+func (Drain) Op() string        { return "drain" }
 func (CheckHealth) Op() string  { return "check_health" }
 func (Reconfigure) Op() string  { return "reconfigure" }
 func (RoutingStats) Op() string { return "routing_stats" }
@@ -247,6 +254,7 @@ func (HTTP) Op() string         { return "http" }
 
 func (StartReplica) Reply() (r Started)    { return }
 func (StopReplica) Reply() (r Done)        { return }
+func (Drain) Reply() (r Done)              { return }
 func (CheckHealth) Reply() (r Done)        { return }
 func (Reconfigure) Reply() (r Done)        { return }
 func (RoutingStats) Reply() (r Stats)      { return }
@@ -271,6 +279,7 @@ func (r StartReplica) check() (field, problem string) {
 	return needsReplica(r.Replica)
 }
 func (r StopReplica) check() (field, problem string)  { return needsReplica(r.Replica) }
+func (r Drain) check() (field, problem string)        { return needsReplica(r.Replica) }
 func (r CheckHealth) check() (field, problem string)  { return needsReplica(r.Replica) }
 func (r Reconfigure) check() (field, problem string)  { return needsReplica(r.Replica) }
 func (r RoutingStats) check() (field, problem string) { return needsReplica(r.Replica) }

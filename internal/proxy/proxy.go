@@ -107,7 +107,6 @@ type Proxy struct {
 	opened   atomic.Bool              // an application has been ready
 	draining atomic.Bool
 	closed   atomic.Bool        // new requests of a server that is not the proxy's own are refused
-	drained  chan struct{}      // is closed when a drain begins
 	cut      atomic.Bool        // the connections of clients are closed, although requests are under way
 	active   atomic.Int64       // number of requests to applications
 	unrouted telemetry.Requests // requests whose path no application has
@@ -119,7 +118,7 @@ type Proxy struct {
 
 // New makes a proxy without routes.
 func New(s Settings) *Proxy {
-	p := &Proxy{log: s.Logger, limits: s.Limits.WithDefaults(), apps: s.Apps, drained: make(chan struct{})}
+	p := &Proxy{log: s.Logger, limits: s.Limits.WithDefaults(), apps: s.Apps}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
@@ -137,9 +136,6 @@ func New(s Settings) *Proxy {
 	p.server = &http.Server{
 		Handler: p, ReadHeaderTimeout: p.limits.HeaderTimeout, ReadTimeout: p.limits.BodyTimeout, IdleTimeout: p.limits.IdleTimeout,
 		MaxHeaderBytes: p.limits.MaxHeader, Protocols: &protocols, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: p.limits.Streams},
-		BaseContext: func(net.Listener) context.Context {
-			return context.WithValue(context.Background(), drainKey{}, p.drained)
-		},
 		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug), ConnContext: clients.Context,
 		ConnState: clients.Note,
 	}
@@ -245,22 +241,11 @@ func (p *Proxy) Serve(l net.Listener, secure *tls.Config) error {
 	return err
 }
 
-// drainKey is the key of the channel of a drain in the context of a request.
-type drainKey struct{}
+// Announce begins a drain: from now on the node calls itself unhealthy, and answers say that their connection ends. Nothing else changes until Drain.
+func (p *Proxy) Announce() { p.draining.Store(true) }
 
-// Draining is closed when the proxy of the request that ctx belongs to begins to drain. It is nil for other contexts.
-func Draining(ctx context.Context) <-chan struct{} {
-	c, _ := ctx.Value(drainKey{}).(chan struct{})
-	return c
-}
-
-// Announce begins a drain: from now on the node calls itself unhealthy, answers say that their connection ends, and nothing else changes for the
-// drain delay, so that load balancers send requests elsewhere before the listeners close. It returns when the delay is over or ctx has ended.
-func (p *Proxy) Announce(ctx context.Context) {
-	if p.draining.Swap(true) {
-		return
-	}
-	close(p.drained)
+// AwaitDelay waits for the time of the drain delay, or the end of ctx: load balancers send requests elsewhere before the listeners close.
+func (p *Proxy) AwaitDelay(ctx context.Context) {
 	if p.options.DrainDelay <= 0 {
 		return
 	}
@@ -276,9 +261,7 @@ func (p *Proxy) Announce(ctx context.Context) {
 // connections meanwhile. When ctx ends first, the rest is cut off and ctx's error returned. A drain that was not announced begins here, without a
 // delay.
 func (p *Proxy) Drain(ctx context.Context) error {
-	if !p.draining.Swap(true) {
-		close(p.drained)
-	}
+	p.draining.Store(true)
 	p.closed.Store(true)
 	err := p.server.Shutdown(ctx)
 	if err != nil {
@@ -310,9 +293,6 @@ func (p *Proxy) find(path string) *served {
 // idle time, and all others hold here.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	client := clients.Of(r)
-	if client == nil {
-		r = r.WithContext(context.WithValue(r.Context(), drainKey{}, p.drained))
-	}
 	switch {
 	case client == nil || r.ProtoMajor == 2:
 		paced := clients.Pace(w, r, p.limits.StallTimeout)

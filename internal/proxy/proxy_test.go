@@ -359,7 +359,8 @@ func TestDrain(t *testing.T) {
 		go func() { answer <- ask(slow, "/slow") }()
 		drained := make(chan error, 1)
 		go func() {
-			p.Announce(context.Background())
+			p.Announce()
+			p.AwaitDelay(context.Background())
 			drained <- p.Drain(context.Background())
 		}()
 		synctest.Wait()
@@ -416,7 +417,8 @@ func TestDrainIsCutOff(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		drained := make(chan error, 1)
 		go func() {
-			p.Announce(ctx)
+			p.Announce()
+			p.AwaitDelay(ctx)
 			drained <- p.Drain(ctx)
 		}()
 		synctest.Wait()

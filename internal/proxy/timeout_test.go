@@ -292,35 +292,3 @@ func TestBodyWithinItsTime(t *testing.T) {
 		}
 	})
 }
-
-// TestHandlersLearnOfTheDrain: the channel of a request is closed when a drain begins, also in the server of a program.
-func TestHandlersLearnOfTheDrain(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		p := New(Settings{Options: Options{RequestTimeout: time.Hour, DrainDelay: time.Minute}})
-		begun := make(chan struct{}, 2)
-		if err := p.SetRoutes([]Route{handles("/", func(w http.ResponseWriter, r *http.Request) {
-			begun <- struct{}{}
-			<-Draining(r.Context())
-			io.WriteString(w, "bye") //nolint:errcheck // the client tells
-		})}); err != nil {
-			t.Fatal(err)
-		}
-		conn := serving(t, p)()
-		io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n") //nolint:errcheck // the answer tells
-		w, done := httptest.NewRecorder(), make(chan struct{})
-		go func() {
-			p.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
-			close(done)
-		}()
-		<-begun
-		<-begun
-		start := time.Now()
-		go p.Announce(t.Context())
-		r, err := http.ReadResponse(bufio.NewReader(conn), nil)
-		<-done
-		if err != nil || r.StatusCode != 200 || w.Body.String() != "bye" || time.Since(start) != 0 {
-			t.Errorf("%v %v %s, after %s", r, err, w.Body, time.Since(start))
-		}
-	})
-}

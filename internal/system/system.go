@@ -301,6 +301,7 @@ func (s *System) start(ctx context.Context, app *graph.App, def deploy.App, late
 			own.Serving.Store(d)
 		}
 	}
+	app.Drains.Store(s.Node.Drains())
 	if err := s.Node.Deploy(ctx, def); err != nil {
 		return s.config.Public(err)
 	}

@@ -106,6 +106,7 @@ func settings(version string, app *graph.App, g spec.Graph) guest.Settings {
 
 // serve points the handles of the application to the node of the worker, and serves calls until the connection ends.
 func serve(app *graph.App, w *guest.Guest) error {
+	app.Drains.Store(w.Drains())
 	for _, d := range app.Deployments() {
 		d.Port.Store(w.Port(app.Name, d.Name, d.Python != nil))
 	}

@@ -488,6 +488,9 @@ class Worker:
                 self.watchdog = _supervise.Watchdog(self.loop, request.get("unresponsive_after_s", 5.0))
             elif op == "ping":
                 reply = {}
+            elif op == "drain":
+                _runtime.drain.begin()
+                reply = {}
             elif op == "check_health" or op == "reconfigure":
                 if self.instance is None or request["replica"] != self.replica:
                     raise ReplicaUnavailableError("the replica is not in this worker")
@@ -655,6 +658,7 @@ class Worker:
         self.conn.agreed(welcome)
         await self.loop.create_unix_connection(lambda: self.conn, sock=sock)
         _runtime.connection = self.conn
+        _runtime.drain.reset()
         for w in self.formers:
             w.heir = self
             w.settle()

@@ -37,4 +37,19 @@ def get_multiplexed_model_id() -> str:
     return info.model if info is not None else ""
 
 
-__all__ = ["ReplicaContext", "get_replica_context", "get_multiplexed_model_id"]
+def draining() -> bool:
+    """Whether the drain of the replica that calls this has begun: the replica is stopped, for example because a deploy replaces it, or its node is.
+    It serves on until its calls have ended or ``graceful_shutdown_timeout_s`` is over. A stream without an end can stop then. False outside of
+    replicas.
+    """
+    return _runtime.drain.begun
+
+
+async def wait_for_drain() -> None:
+    """Returns when ``draining()`` is true. A task that waits for it can send good-bye on a WebSocket without an end. It waits forever outside of
+    replicas.
+    """
+    await _runtime.drain.wait()
+
+
+__all__ = ["ReplicaContext", "draining", "get_multiplexed_model_id", "get_replica_context", "wait_for_drain"]

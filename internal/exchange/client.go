@@ -299,7 +299,7 @@ func (a *answer) head(data []byte, more bool) *call.Error {
 	}
 	h := a.w.Header()
 	for name := range Fields(fields) {
-		if name = canonical(name); name != "Vary" { // what the proxy has said there holds too
+		if name = canonical(name); name != "Vary" { // the proxy may have set it too, and both hold
 			delete(h, name)
 		}
 	}
@@ -340,7 +340,7 @@ func canonical(name string) string {
 	return name
 }
 
-// framing reports whether a field says where a message ends, or what becomes of its connection.
+// framing reports whether a field says where a message ends, or is about the connection.
 func framing(name string) bool {
 	switch name {
 	case "Connection", "Content-Length", "Host", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
@@ -486,7 +486,7 @@ type pump struct {
 const (
 	pumpWaits     int32 = iota // for the replica to ask
 	pumpReads                  // or has read
-	pumpForbidden              // it will never read
+	pumpForbidden              // the pump never reads
 )
 
 // forbid forbids the pump to read. It returns false if the pump has begun.

@@ -70,7 +70,7 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// TestTimes: a deployment has at least the time of those that call it.
+// TestTimes: a deployment has at least the time of the deployments that call it.
 func TestTimes(t *testing.T) {
 	t.Parallel()
 	const s = time.Second

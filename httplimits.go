@@ -11,8 +11,8 @@ import (
 // upgraded connection, or a stream whose next item is an hour away, stays.
 type HTTPLimits struct {
 	// Connections is how many clients may be connected at the same time. When there are as many, the connection that has been
-	// without a request for longest makes room for the next; if all have one, the next is answered 503. Default 8192, and at most
-	// half of the files that the process may open.
+	// without a request for longest makes room for the next; if all have one, the next is answered 503. At most as many as the process may
+	// open files. Default 8192, and at most half of those.
 	Connections int
 	// Streams is how many requests one HTTP/2 connection may have under way. Default 100.
 	Streams int

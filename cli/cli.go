@@ -74,6 +74,9 @@ func command(apps []Application) *cobra.Command {
 			if len(args) == 0 {
 				return nil
 			}
+			if err := logForm(c, args[0]); err != nil {
+				return err
+			}
 			var names []string
 			for _, sub := range c.Commands() {
 				if !sub.Hidden {
@@ -104,7 +107,7 @@ type run struct {
 	http      string
 	isolation string
 	stateDir  string
-	grace     time.Duration
+	grace     wait
 	arena     arena
 	maxBody   size
 	limits    httpLimits
@@ -118,7 +121,7 @@ func (r *run) flags(c *cobra.Command) {
 	c.Flags().StringVar(&r.http, "http", "127.0.0.1:8000", `address of the HTTP ingress, "" for none; port 0 picks one, unix:PATH is a socket, and several have commas between them`)
 	c.Flags().StringVar(&r.isolation, "isolation", "", "where Go deployments run: node or process (default: what each says)")
 	c.Flags().StringVar(&r.stateDir, "state-dir", "", "directory from which the next node takes over the workers if this one is killed")
-	c.Flags().DurationVar(&r.grace, "worker-grace", 0, "how long workers wait for the next node (default 30s; needs --state-dir)")
+	c.Flags().Var(&r.grace, "worker-grace", "how long workers wait for the next node (default 30s; needs --state-dir)")
 	c.Flags().Var(&r.arena, "arena-size", "shared memory for the large values of an application's workers, in bytes or as 64MiB (default 1GiB; -1: none)")
 	c.Flags().Var(&r.maxBody, "max-body", "largest value of a call between processes, in bytes or as 64MiB (default 256MiB)")
 	r.limits.flags(c)
@@ -134,12 +137,18 @@ func (r *run) command() *cobra.Command {
 		Use: "run [application | exec:PATH[#APPLICATION] [-- argument...]]", Short: "Run an application until it is interrupted",
 		Long: "Run an application of this executable in this process, or one of another executable in workers of that, until it is\n" +
 			"interrupted. exec:PATH is the only application of the executable at PATH, and exec:PATH#APPLICATION names one of several.\n\n" +
-			"SIGTERM and SIGINT have the process drain. SIGHUP changes an application of another executable to what lies at its path now, without\n" +
-			"losing a request; without such an application it has the process drain too. A second SIGTERM or SIGINT, a second later or more, cuts off what is left.",
+			"SIGTERM and SIGINT have the process drain. A second one, a second later or more, cuts off what is left. SIGHUP changes an application of\n" +
+			"another executable to what lies at its path now, without losing a request, and reads the files of --tls-certificate again; without\n" +
+			"such an application and without TLS it has the process drain too.",
 		Args: func(c *cobra.Command, args []string) error {
 			own := args
 			if i := c.ArgsLenAtDash(); i >= 0 {
 				own = args[:i]
+			}
+			if len(own) > 0 && !slices.ContainsFunc(r.apps, func(a Application) bool { return a.name == own[len(own)-1] }) {
+				if err := logForm(c, own[len(own)-1]); err != nil {
+					return err
+				}
 			}
 			switch {
 			case len(own) > 1:
@@ -153,6 +162,14 @@ func (r *run) command() *cobra.Command {
 	}
 	r.flags(c)
 	return c
+}
+
+// logForm gives an error if an argument is the form of the access log, which belongs to its flag.
+func logForm(c *cobra.Command, arg string) error {
+	if f := c.Flags().Lookup("access-log"); f != nil && f.Changed && (arg == "text" || arg == "json") {
+		return usageError{fmt.Errorf("--access-log takes its form behind an equals sign: --access-log=%s", arg)}
+	}
+	return nil
 }
 
 func (r *run) pick(args []string) (Application, error) {
@@ -212,12 +229,12 @@ func (r *run) execute(ctx context.Context, args []string) error {
 	undump := func() {}
 	defer func() { undump() }()
 	log := logger(r.verbose)
-	w := heed(external, false)
+	w := heed(external || options.TLS.Certificate != "", false)
 	defer w.stop()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer context.AfterFunc(w.drain, func() { stop(context.Cause(w.drain)) })()
 	config := helve.Config{
-		Logger: log, Isolation: iso, Output: os.Stderr, HTTP: r.http, StateDir: r.stateDir, WorkerGrace: r.grace, ArenaSize: int64(r.arena),
+		Logger: log, Isolation: iso, Output: os.Stderr, HTTP: r.http, StateDir: r.stateDir, WorkerGrace: time.Duration(r.grace), ArenaSize: int64(r.arena),
 		MaxBody: int(r.maxBody), HTTPLimits: r.limits.limits(), HTTPOptions: options, Admin: adminOf(r.admin),
 	}
 	if r.access != "" {
@@ -247,7 +264,11 @@ func (r *run) execute(ctx context.Context, args []string) error {
 	} else {
 		fmt.Printf("%s runs, without HTTP\n", app.name)
 	}
-	err = serve(ctx, system, app, w.reload, failed, log)
+	reload := reloads{certificate: options.TLS.Certificate != "", signals: w.reload}
+	if external {
+		reload.app = &app
+	}
+	err = serve(ctx, system, reload, failed, log)
 	w.begin()
 	return errors.Join(err, system.Close(w.cut))
 }
@@ -276,16 +297,18 @@ func (r *run) flagged(err error) error {
 		return fmt.Errorf("--http %s: %s", r.http, text)
 	}
 	if of, ok := strings.CutPrefix(err.Error(), "HTTPLimits: "); ok {
-		field, text, _ := strings.Cut(of, ": ")
-		return usageError{fmt.Errorf("--%s: %s", httpFlags[field], text)}
+		return limitError(of)
 	}
 	if text, ok := strings.CutPrefix(err.Error(), "HTTPOptions: "); ok {
 		return r.options.flagged(text)
 	}
 	for field, flag := range map[string]string{"WorkerGrace": "worker-grace", "ArenaSize": "arena-size", "MaxBody": "max-body"} {
 		if text, ok := strings.CutPrefix(err.Error(), field+": "); ok {
-			return usageError{fmt.Errorf("--%s: %s", flag, text)}
+			return usageError{fmt.Errorf("--%s: %s", flag, withFlags(text))}
 		}
+	}
+	if text := err.Error(); strings.Contains(text, ": ingress options: ") {
+		return errors.New(withFlags(text))
 	}
 	for field, value := range map[string]string{"StateDir": "--state-dir " + r.stateDir, "Admin": "--admin " + r.admin} {
 		if text, ok := strings.CutPrefix(err.Error(), field+": "); ok {
@@ -297,8 +320,15 @@ func (r *run) flagged(err error) error {
 
 const execScheme = "exec:"
 
-// serve waits for the end. The application is deployed again at every reload: at SIGHUP, if it is one of another executable.
-func serve(ctx context.Context, system *helve.System, app Application, reload <-chan struct{}, failed <-chan error, log *slog.Logger) error {
+// reloads are what a SIGHUP reads again.
+type reloads struct {
+	signals     <-chan struct{}
+	certificate bool
+	app         *Application // of another executable; nil for one of this
+}
+
+// serve waits for the end. Every SIGHUP that has a meaning reads the certificate again and deploys the application again.
+func serve(ctx context.Context, system *helve.System, again reloads, failed <-chan error, log *slog.Logger) error {
 	for {
 		select {
 		case err := <-failed:
@@ -306,14 +336,21 @@ func serve(ctx context.Context, system *helve.System, app Application, reload <-
 		case <-ctx.Done():
 			log.Info("draining", "cause", context.Cause(ctx))
 			return nil
-		case <-reload:
-			if err := system.ReloadCertificate(); err != nil {
-				log.Error("the certificate was not changed", "error", err)
+		case <-again.signals:
+			if again.certificate {
+				if err := system.ReloadCertificate(); err != nil {
+					log.Error("the certificate was not changed", "error", err)
+				} else {
+					fmt.Println("new connections get the certificate that is there now")
+				}
 			}
-			if err := system.Deploy(ctx, app.build); err != nil {
-				log.Error("the application was not changed", "app", app.name, "error", err)
+			if again.app == nil {
+				continue
+			}
+			if err := system.Deploy(ctx, again.app.build); err != nil {
+				log.Error("the application was not changed", "app", again.app.name, "error", err)
 			} else {
-				fmt.Printf("%s has changed to the executable that is there now\n", app.name)
+				fmt.Printf("%s has changed to the executable that is there now\n", again.app.name)
 			}
 		}
 	}

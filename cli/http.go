@@ -15,9 +15,9 @@ import (
 
 // httpLimits are the flags of [helve.HTTPLimits].
 type httpLimits struct {
-	connections, streams                            int
+	connections, streams                            count
 	memory, maxBody, maxHeader                      size
-	headerTimeout, bodyTimeout, stallTimeout, idles time.Duration
+	headerTimeout, bodyTimeout, stallTimeout, idles wait
 }
 
 // httpFlags are the flags by the fields that they set.
@@ -29,21 +29,22 @@ var httpFlags = map[string]string{ //nolint:gochecknoglobals // a constant
 
 func (l *httpLimits) flags(c *cobra.Command) {
 	f := c.Flags()
-	f.IntVar(&l.connections, "http-connections", 0, "HTTP clients that may be connected (default 8192, at most half of the open files)")
-	f.IntVar(&l.streams, "http-streams", 0, "requests that one HTTP/2 connection may have under way (default 100)")
+	f.Var(&l.connections, "http-connections", "HTTP clients that may be connected (default 8192, at most half of the open files)")
+	f.Var(&l.streams, "http-streams", "requests that one HTTP/2 connection may have under way (default 100)")
 	f.Var(&l.memory, "http-memory", "bytes of requests and results that are held for all HTTP clients together (default 512MiB)")
 	f.Var(&l.maxBody, "http-max-body", "largest body of an HTTP request to a method or stream (default 64MiB)")
 	f.Var(&l.maxHeader, "http-max-header", "largest header of an HTTP request (default 64KiB)")
-	f.DurationVar(&l.headerTimeout, "http-header-timeout", 0, "how long the header of an HTTP request may take to arrive (default 10s)")
-	f.DurationVar(&l.bodyTimeout, "http-body-timeout", 0, "how long a whole HTTP request may take to arrive (default 5m)")
-	f.DurationVar(&l.stallTimeout, "http-stall-timeout", 0, "how long an HTTP client may neither send nor take what is due (default 30s)")
-	f.DurationVar(&l.idles, "http-idle-timeout", 0, "how long an HTTP connection may be without a request (default 2m)")
+	f.Var(&l.headerTimeout, "http-header-timeout", "how long the header of an HTTP request may take to arrive (default 10s)")
+	f.Var(&l.bodyTimeout, "http-body-timeout", "how long a whole HTTP request may take to arrive (default 5m)")
+	f.Var(&l.stallTimeout, "http-stall-timeout", "how long an HTTP client may neither send nor take what is due (default 30s)")
+	f.Var(&l.idles, "http-idle-timeout", "how long an HTTP connection may be without a request (default 2m)")
 }
 
 func (l *httpLimits) limits() helve.HTTPLimits {
 	return helve.HTTPLimits{
-		Connections: l.connections, Streams: l.streams, Memory: int64(l.memory), MaxBody: int64(l.maxBody), MaxHeader: int(l.maxHeader),
-		HeaderTimeout: l.headerTimeout, BodyTimeout: l.bodyTimeout, StallTimeout: l.stallTimeout, IdleTimeout: l.idles,
+		Connections: int(l.connections), Streams: int(l.streams), Memory: int64(l.memory), MaxBody: int64(l.maxBody), MaxHeader: int(l.maxHeader),
+		HeaderTimeout: time.Duration(l.headerTimeout), BodyTimeout: time.Duration(l.bodyTimeout),
+		StallTimeout: time.Duration(l.stallTimeout), IdleTimeout: time.Duration(l.idles),
 	}
 }
 
@@ -61,6 +62,18 @@ func fromEnv(c *cobra.Command, flags map[string]string) error {
 		}
 	}
 	return nil
+}
+
+// limitError is an error of a limit, with the flag in place of the field; text follows "HTTPLimits: ".
+func limitError(text string) error {
+	field, rest, _ := strings.Cut(text, ": ")
+	return usageError{fmt.Errorf("--%s: %s", httpFlags[field], withFlags(rest))}
+}
+
+// withFlags is the text of a mistake in which fields of [helve.Config] that the field at its beginning needs are flags.
+func withFlags(text string) string {
+	return strings.NewReplacer("half of HTTPLimits.Memory", "half of --http-memory", "half of Memory", "half of --http-memory", "needs StateDir", "needs --state-dir",
+		"needs Certificate and Key", "needs --tls-certificate and --tls-key", "needs Key", "needs --tls-key").Replace(text)
 }
 
 // address is the URL of an application. A unix socket has none: its path is the same for all of them.

@@ -60,5 +60,5 @@ func (o *httpOptions) fromEnv(c *cobra.Command) error { return fromEnv(c, httpOp
 // flagged is an error of an option, with the flag in place of the field; text follows "HTTPOptions: ".
 func (o *httpOptions) flagged(text string) error {
 	field, rest, _ := strings.Cut(text, ": ")
-	return usageError{fmt.Errorf("--%s: %s", httpOptionFlags[field], rest)}
+	return usageError{fmt.Errorf("--%s: %s", httpOptionFlags[field], withFlags(rest))}
 }

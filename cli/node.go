@@ -43,7 +43,7 @@ func nodeCommand() *cobra.Command {
 				return err
 			}
 			if err := clients.Limits(limits.limits()).Check(); err != nil {
-				return usageError{fmt.Errorf("limits of HTTP: %w", err)}
+				return limitError(err.Error())
 			}
 			if err := node.CheckMaxBody(int(maxBody)); err != nil {
 				return usageError{fmt.Errorf("--max-body: %w", err)}

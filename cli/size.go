@@ -5,6 +5,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // arena is a size that may be -1, for none.
@@ -56,5 +57,47 @@ func (s *size) Set(text string) error {
 		return fmt.Errorf("must be a number of bytes, or one with KiB, MiB or GiB, is %q", text)
 	}
 	*s = size(n * unit)
+	return nil
+}
+
+// count is a flag that is a number above 0; without the flag it is 0, for the default.
+type count int
+
+func (n *count) String() string {
+	if *n == 0 {
+		return ""
+	}
+	return strconv.Itoa(int(*n))
+}
+
+func (*count) Type() string { return "int" }
+
+func (n *count) Set(text string) error {
+	v, err := strconv.Atoi(text)
+	if err != nil || v <= 0 {
+		return fmt.Errorf("must be a number above 0, is %q", text)
+	}
+	*n = count(v)
+	return nil
+}
+
+// wait is a flag that is a time above 0; without the flag it is 0, for the default.
+type wait time.Duration
+
+func (w *wait) String() string {
+	if *w == 0 {
+		return ""
+	}
+	return time.Duration(*w).String()
+}
+
+func (*wait) Type() string { return "duration" }
+
+func (w *wait) Set(text string) error {
+	v, err := time.ParseDuration(text)
+	if err != nil || v <= 0 {
+		return fmt.Errorf("must be a time above 0 such as 90s or 2m, is %q", text)
+	}
+	*w = wait(v)
 	return nil
 }

@@ -9,6 +9,7 @@ package clients
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"syscall"
 	"time"
 )
@@ -93,6 +94,9 @@ func (l Limits) Check() error {
 			return fmt.Errorf("%s: must not be negative", f.name)
 		}
 	}
+	if n := descriptors(); uint64(l.Connections) > n {
+		return fmt.Errorf("Connections: must be at most %d, the files that the process may open (ulimit -n), is %d", n, l.Connections)
+	}
 	switch full := l.WithDefaults(); {
 	case full.Memory < minMemory:
 		return fmt.Errorf("Memory: must be at least %d bytes (8 MiB), is %d", minMemory, full.Memory)
@@ -107,9 +111,14 @@ func (l Limits) Check() error {
 // halfOfDescriptors is half of the process's descriptors. The other half is for workers, their pipes and the node's
 // own files.
 func halfOfDescriptors() int {
+	return max(int(min(descriptors()/2, defaultConnections)), 1)
+}
+
+// descriptors is the number of files that the process may open.
+func descriptors() uint64 {
 	var r syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil || r.Cur > 2*defaultConnections {
-		return defaultConnections
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
+		return math.MaxUint64
 	}
-	return max(int(r.Cur/2), 1)
+	return r.Cur
 }

@@ -24,8 +24,16 @@ func Addresses(list string) []string {
 	return all
 }
 
-// Check returns an error if an address of a list is neither host and port nor the path of a unix socket.
+// Check returns an error if an address of a list is neither host and port nor the path of a unix socket. An empty list is none, but an address
+// between two commas is not empty: in "127.0.0.1:$PORT," the program that made the list has forgotten one.
 func Check(list string) error {
+	if list != "" {
+		for address := range strings.SplitSeq(list, ",") {
+			if strings.TrimSpace(address) == "" {
+				return fmt.Errorf("an address of %q is empty", list)
+			}
+		}
+	}
 	for _, address := range Addresses(list) {
 		path, unix := strings.CutPrefix(address, UnixScheme)
 		if unix {

@@ -40,7 +40,7 @@ func (o Options) Check() error {
 		return fmt.Errorf("RootPath: must be empty for no path, is %q", o.RootPath)
 	case o.RootPath != "":
 		if err := CheckPrefix(o.RootPath); err != nil {
-			return fmt.Errorf("RootPath: %s", strings.Replace(err.Error(), "route_prefix ", "", 1))
+			return fmt.Errorf("RootPath: %s", strings.ReplaceAll(err.Error(), "route_prefix ", ""))
 		}
 	}
 	if _, err := networks(o.TrustForwarded); err != nil {

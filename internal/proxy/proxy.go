@@ -179,6 +179,9 @@ func CheckPrefix(prefix string) error {
 		return fmt.Errorf("route_prefix %q: what begins with /- belongs to the proxy", prefix)
 	}
 	if decoded, err := url.PathUnescape(prefix); err == nil && decoded != prefix {
+		if err := CheckPrefix(decoded); err != nil { // for example "/a%2f"
+			return fmt.Errorf("route_prefix %q: is compared with decoded paths; decoded it is a wrong %w", prefix, err)
+		}
 		return fmt.Errorf("route_prefix %q: is compared with decoded paths, in which it cannot be: write %q", prefix, decoded)
 	}
 	return nil

@@ -228,6 +228,17 @@ func (s *System) Find(app, name string) (*graph.Deployment, *call.Error) {
 
 // prepare builds or loads an application and looks for its mistakes. It starts nothing.
 func (s *System) prepare(ctx context.Context, make Build) (*graph.App, deploy.App, error) {
+	app, def, err := s.read(ctx, make)
+	if o, in := def.Graph.IngressOptions, def.Graph.Ingress; err == nil && o != nil && in != nil && in.Kind != spec.IngressHTTP {
+		if most := s.config.HTTPLimits.WithDefaults().Memory / 2; o.MaxBody > most {
+			err = fmt.Errorf("application %q: ingress options: MaxBody: must be at most half of HTTPLimits.Memory, %d bytes, is %d", app.Name, most, o.MaxBody)
+		}
+	}
+	return app, def, err
+}
+
+// read builds or loads an application.
+func (s *System) read(ctx context.Context, make Build) (*graph.App, deploy.App, error) {
 	app, err := built(make)
 	if err == nil && app != nil && app.External != nil {
 		return s.load(ctx, app.External)

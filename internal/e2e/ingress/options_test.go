@@ -145,17 +145,18 @@ func TestMistakesOfIngressOptions(t *testing.T) {
 	t.Parallel()
 	cors := func(c helve.CORS) helve.IngressOptions { return helve.IngressOptions{CORS: &c} }
 	for want, o := range map[string]helve.IngressOptions{
-		"ingress options: MaxBody: must not be negative, is -1":       {MaxBody: -1},
-		"ingress options: RequestTimeout: must not be negative":       {RequestTimeout: -1},
-		"ingress options: CORS.Origins: must name origins":            cors(helve.CORS{}),
-		`ingress options: CORS.Origins: "app.example.com": an origin`: cors(helve.CORS{Origins: []string{"app.example.com"}}),
-		`ingress options: CORS.Origins: "https://a.b/": an origin`:    cors(helve.CORS{Origins: []string{"https://a.b/"}}),
-		`ingress options: CORS.Origins: "https://*b.c": an origin`:    cors(helve.CORS{Origins: []string{"https://*b.c"}}),
-		`"https://A.b": browsers send an origin in lower case`:        cors(helve.CORS{Origins: []string{"https://A.b"}}),
-		"ingress options: CORS.Credentials: needs the names":          cors(helve.CORS{Origins: []string{"*"}, Credentials: true}),
-		`ingress options: CORS.Methods: "GET POST" is no name`:        cors(helve.CORS{Origins: []string{"*"}, Methods: []string{"GET POST"}}),
-		`ingress options: CORS.Headers: "" is no name`:                cors(helve.CORS{Origins: []string{"*"}, Headers: []string{""}}),
-		"ingress options: CORS.MaxAge: must not be negative":          cors(helve.CORS{Origins: []string{"*"}, MaxAge: -1}),
+		"ingress options: MaxBody: must not be negative, is -1":                                                  {MaxBody: -1},
+		"ingress options: MaxBody: must be at most half of HTTPLimits.Memory, 268435456 bytes, is 1099511627776": {MaxBody: 1 << 40},
+		"ingress options: RequestTimeout: must not be negative":                                                  {RequestTimeout: -1},
+		"ingress options: CORS.Origins: must name origins":                                                       cors(helve.CORS{}),
+		`ingress options: CORS.Origins: "app.example.com": an origin`:                                            cors(helve.CORS{Origins: []string{"app.example.com"}}),
+		`ingress options: CORS.Origins: "https://a.b/": an origin`:                                               cors(helve.CORS{Origins: []string{"https://a.b/"}}),
+		`ingress options: CORS.Origins: "https://*b.c": an origin`:                                               cors(helve.CORS{Origins: []string{"https://*b.c"}}),
+		`"https://A.b": browsers send an origin in lower case`:                                                   cors(helve.CORS{Origins: []string{"https://A.b"}}),
+		"ingress options: CORS.Credentials: needs the names":                                                     cors(helve.CORS{Origins: []string{"*"}, Credentials: true}),
+		`ingress options: CORS.Methods: "GET POST" is no name`:                                                   cors(helve.CORS{Origins: []string{"*"}, Methods: []string{"GET POST"}}),
+		`ingress options: CORS.Headers: "" is no name`:                                                           cors(helve.CORS{Origins: []string{"*"}, Headers: []string{""}}),
+		"ingress options: CORS.MaxAge: must not be negative":                                                     cors(helve.CORS{Origins: []string{"*"}, MaxAge: -1}),
 	} {
 		_, err := helve.Run(t.Context(), func() (*helve.App, error) {
 			app, err := buildSlowMethod()

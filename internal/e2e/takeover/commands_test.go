@@ -274,7 +274,7 @@ func commandsThatFail(t *testing.T, at func(string) string) {
 		"socket path":          {[]string{"helve", "run", "exec:" + at("hello")}, "HELVE_RUNTIME_DIR=" + long, 1, "set HELVE_RUNTIME_DIR to a shorter directory"},
 		"socket path, workers": {[]string{"hello", "run", "--isolation", "process"}, "HELVE_RUNTIME_DIR=" + long, 1, "set HELVE_RUNTIME_DIR to a shorter directory"},
 		"state path":           {[]string{"hello", "run", "--isolation", "process", "--state-dir", long}, "", 1, "take a shorter directory"},
-		"grace alone":          {[]string{"hello", "run", "--worker-grace", "1s"}, "", 2, "--worker-grace: needs StateDir"},
+		"grace alone":          {[]string{"hello", "run", "--worker-grace", "1s"}, "", 2, "--worker-grace: needs --state-dir"},
 		"body":                 {[]string{"hello", "run", "--max-body", "5"}, "", 2, "--max-body: must be"},
 		"arena":                {[]string{"hello", "run", "--arena-size", "much"}, "", 2, `must be a number of bytes, or one with KiB, MiB or GiB, is "much"; -1 is none`},
 		"small arena":          {[]string{"hello", "run", "--arena-size", "1KiB"}, "", 2, "--arena-size: must be at least"},

@@ -409,10 +409,14 @@ func (a *answer) leaveBody() {
 	if p.forbid() {
 		return // the server reads the rest of a short body, and ends the connection after a long one
 	}
-	if !p.read.Load() && !a.begun {
+	p.stop(errStopped)
+	if p.read.Load() { // the server reads ahead: a deadline would end the connection for it, and cancel each request that follows
+		<-p.done
+		return
+	}
+	if !a.begun {
 		a.closeAfter()
 	}
-	p.stop(errStopped)
 	if a.rc.SetReadDeadline(time.Unix(1, 0)) != nil {
 		return // the connection was taken over, or the time of the request is over: the server has no more requests on it
 	}

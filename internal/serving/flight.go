@@ -185,11 +185,12 @@ func (f *Flight) Complete(b *call.Batch, r call.Result) {
 	f.finish(b, r)
 }
 
-// at is the replica that runs the call, or has run it; nil while the call waits or is being sent.
+// at is the replica that runs the call; nil while the call waits or is being sent, and when the replica has answered. For example, a replica
+// that is to stop has sent its last answer: its slot is free, so it stops, and the sink has the answer a moment later.
 func (f *Flight) at() Replica {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.state == starting {
+	if f.state == starting || f.state == done {
 		return nil
 	}
 	return f.replica

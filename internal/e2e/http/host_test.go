@@ -2,6 +2,8 @@ package http_test
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -19,6 +21,7 @@ type host struct {
 	start func(t *testing.T, slots int) *node
 	own   bool // the replica has a process, which can be killed
 	takes bool // the code can take the connection over, and its WebSockets are its own
+	few   bool // the host runs the cases that have few alone: its code is that of another host, and the start differs
 	keeps bool // names of headers in answers keep the case that the code has given them
 }
 
@@ -35,6 +38,7 @@ func hosts() []host {
 		{name: "in process", start: startIn(helvetest.Local), takes: true, keeps: true},
 		{name: "worker", start: startIn(helvetest.Process), own: true, takes: true, keeps: true},
 		{name: "Python worker", start: startPython, own: true},
+		{name: "build", start: startBuild, own: true, takes: true, keeps: true, few: true},
 		{name: "socket", start: startIn(helvetest.Socket), takes: true, keeps: true}, // a worker under the race detector
 	}
 }
@@ -77,4 +81,42 @@ func startIn(r helvetest.Runner) func(t *testing.T, slots int) *node {
 			}
 		}}
 	}
+}
+
+// startBuild starts a node whose application is in another executable: a copy of this one, which TestMain makes a worker. A redeploy
+// deploys another executable, with one more byte, which the system's loader does not read.
+func startBuild(t *testing.T, _ int) *node {
+	t.Helper()
+	own, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile(own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "program")
+	write := func() {
+		program = append(program, 0)
+		if err := os.WriteFile(path+".new", program, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(path+".new", path); err != nil { // processes that run keep their file
+			t.Fatal(err)
+		}
+	}
+	write()
+	build := helve.Executable("exec:" + path + "#app")
+	s := helvetest.Start(t, helve.Config{}, build)
+	url, _, err := s.Serve("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &node{url: url + "/app", redeploy: func(t *testing.T) {
+		t.Helper()
+		write()
+		if err := s.Deploy(t.Context(), build); err != nil {
+			t.Error(err)
+		}
+	}}
 }

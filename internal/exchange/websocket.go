@@ -38,7 +38,6 @@ import (
 
 // The close codes of RFC 6455 that the node itself uses. codeNone and codeLost are never sent in a frame.
 const (
-	codeNormal   = 1000
 	codeAway     = 1001 // the deployment or the node goes away
 	codeProtocol = 1002
 	codeNone     = 1005 // the client has sent a close frame without a code
@@ -635,10 +634,11 @@ func (x *socket) closeBy(e *call.Error) {
 	x.close(code, reason)
 }
 
-// closeOf is the close code and reason for the end of an exchange, by its error. The reason says nothing private.
+// closeOf is the close code and reason for the end of an exchange, by its error. The reason says nothing private. An application that returns
+// closes its WebSocket; an end without an error and without a close is of an application that left because its replica stops.
 func closeOf(e *call.Error) (code int, reason string) {
 	if e == nil {
-		return codeNormal, ""
+		return codeAway, "going away"
 	}
 	switch e.Reason {
 	case helvetype.ReasonReplicaDied, helvetype.ReasonMayHaveRun, helvetype.ReasonDataLoss:

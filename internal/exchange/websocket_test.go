@@ -680,7 +680,7 @@ func TestWebSocketReplicaEnd(t *testing.T) {
 		{"long reason", []part{closePart(1000, strings.Repeat("€", 50))}, nil, 1000, strings.Repeat("€", 41), ""},
 		{"reason that is not UTF-8", []part{closePart(1000, "\xff")}, nil, 1000, "\uFFFD", ""},
 		{"in a message", []part{{Piece, "x"}, closePart(1000, "")}, nil, 1000, "", ""},
-		{"end without a close", nil, io.EOF, 1000, "", ""},
+		{"end without a close", nil, io.EOF, codeAway, "going away", ""},
 		{"exception", nil, call.NewError(helvetype.ReasonUser, "secret"), 1011, "internal error", "secret"},
 		{"exception with a public text", nil, public, 1011, "try another room", "secret"},
 		{"replica died", nil, call.NewError(helvetype.ReasonReplicaDied, "killed"), 1012, "the replica has ended", "killed"},

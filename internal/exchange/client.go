@@ -40,7 +40,7 @@ func Prepare(c *call.Call, kind uint8, r *http.Request) (*Call, *call.Error) {
 	if p := c.Info.Place; p != nil && p.Prefix != "/" {
 		root = p.Prefix
 	}
-	head, err := appendRequest(make([]byte, 0, 512), r, root)
+	head, err := appendRequest(make([]byte, 0, 256), r, root)
 	if err != nil {
 		return nil, call.NewError(helvetype.ReasonBadInput, err.Error())
 	}

@@ -13,10 +13,10 @@ import (
 // goroutine takes parts out ([inbox.Receive]). The window bounds what is in it: Receive gives credit for the parts that its caller is
 // done with, in halves of the window.
 type inbox struct {
-	wake chan struct{} // of one: there is something to take
-
 	mu      sync.Mutex
+	wake    chan struct{} // of one: there is something to take; nil before the receiver waits for the first time
 	frames  []*buffer
+	few     [2]*buffer  // the array of frames at first: most exchanges have no more
 	from    call.Source // gets the credit
 	ended   bool
 	err     error // of the end; io.EOF without an error
@@ -32,31 +32,42 @@ type inbox struct {
 	last  int // bytes of the part that was taken last; -1 for none
 }
 
-func (q *inbox) init() { q.wake, q.last = make(chan struct{}, 1), -1 }
+func (q *inbox) init() { q.last, q.frames = -1, q.few[:0] }
 
-// buffer holds one frame. Those of up to frameSize come from a pool, so that a long body makes no garbage.
+// buffer holds one frame. It comes from a pool, so that neither a long body nor many short ones make garbage.
 type buffer struct {
-	data   []byte
-	pooled bool
+	data []byte
+	pool *sync.Pool // nil if the frame has memory of its own
 }
 
 // frameSize is the largest frame of parts that a pooled buffer holds.
 const frameSize = 32<<10 + 64
 
-// smallFrame is the size up to which a frame has memory of its own, because most exchanges have one small frame.
-const smallFrame = 2 << 10
+// shortFrame is the size up to which a frame has a short buffer, because most exchanges have one small frame.
+const shortFrame = 1 << 10
 
-var buffers = sync.Pool{New: func() any { return &buffer{make([]byte, 0, frameSize), true} }} //nolint:gochecknoglobals // a pool of buffers is not state
+// The pools of buffers are no state.
+var (
+	shortBuffers = newBuffers(shortFrame) //nolint:gochecknoglobals // as above
+	buffers      = newBuffers(frameSize)  //nolint:gochecknoglobals // as above
+)
+
+func newBuffers(size int) *sync.Pool {
+	p := new(sync.Pool)
+	p.New = func() any { return &buffer{make([]byte, 0, size), p} }
+	return p
+}
 
 // bufferOf returns a buffer with a copy of a frame, or with the frame itself if that has memory of its own.
 func bufferOf(frame []byte) *buffer {
+	pool := buffers
 	switch {
 	case len(frame) > call.GivenAway:
 		return &buffer{data: frame}
-	case len(frame) <= smallFrame:
-		return &buffer{data: append([]byte(nil), frame...)}
+	case len(frame) <= shortFrame:
+		pool = shortBuffers
 	}
-	b := buffers.Get().(*buffer) //nolint:forcetypeassert // the pool has nothing else
+	b := pool.Get().(*buffer) //nolint:forcetypeassert // the pool has nothing else
 	b.data = append(b.data[:0], frame...)
 	return b
 }
@@ -64,8 +75,8 @@ func bufferOf(frame []byte) *buffer {
 func (b *buffer) free() {
 	switch {
 	case b == nil:
-	case b.pooled:
-		buffers.Put(b)
+	case b.pool != nil:
+		b.pool.Put(b)
 	default:
 		wire.FreeFrame(b.data)
 	}
@@ -102,8 +113,11 @@ func (q *inbox) end(b *call.Batch, err error) {
 func (q *inbox) Flush() {
 	q.mu.Lock()
 	q.shown, q.showEnd = len(q.frames), q.ended
+	wake := q.wake
 	q.mu.Unlock()
-	signal(q.wake)
+	if wake != nil {
+		signal(wake)
+	}
 }
 
 func signal(c chan struct{}) {
@@ -135,12 +149,14 @@ func (q *inbox) Receive(ctx context.Context) (kind Kind, data []byte, more bool,
 			q.rest = q.frame.data
 			q.frames[0] = nil
 			if q.frames = q.frames[1:]; len(q.frames) == 0 {
-				q.frames = nil
+				q.frames = q.few[:0]
 			}
 			q.mu.Unlock()
 			continue
 		case q.showEnd:
 			err = q.err
+		case q.wake == nil:
+			q.wake = make(chan struct{}, 1)
 		}
 		q.mu.Unlock()
 		if err != nil {

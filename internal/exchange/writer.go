@@ -52,8 +52,6 @@ const bufferLen = 4 << 10
 
 var answerBuffers = sync.Pool{New: func() any { return new([bufferLen]byte) }} //nolint:gochecknoglobals // a pool of buffers is not state
 
-func newWriter(s *server) *writer { return &writer{s: s, length: -1} }
-
 // Header implements http.ResponseWriter.
 func (w *writer) Header() http.Header {
 	if w.header == nil {
@@ -494,7 +492,7 @@ func (c *connection) Close() error {
 }
 
 // LocalAddr implements net.Conn.
-func (c *connection) LocalAddr() net.Addr { return c.w.values.local }
+func (c *connection) LocalAddr() net.Addr { return c.w.values.local() }
 
 // RemoteAddr implements net.Conn.
 func (c *connection) RemoteAddr() net.Addr { return address(c.w.req.RemoteAddr) }

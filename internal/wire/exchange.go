@@ -133,17 +133,19 @@ func (o *outflow) stopped(ctx context.Context) error {
 func (o *outflow) Wanted(ctx context.Context) error {
 	for {
 		o.mu.Lock()
-		asked, ended := o.asked, o.ended
+		asked, ended, credited := o.asked, o.ended, o.waitLocked()
+		if asked {
+			o.wakeLocked() // the signal was that of the credit
+		}
 		o.mu.Unlock()
 		switch {
 		case asked:
-			o.wake() // the signal was that of the credit
 			return nil
 		case ended:
 			return errPartsEnd
 		}
 		select {
-		case <-o.credited:
+		case <-credited:
 		case <-ctx.Done():
 			return ctx.Err()
 		}

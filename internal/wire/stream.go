@@ -27,16 +27,16 @@ type outflow struct {
 	mu           sync.Mutex
 	items, bytes int64 // the window: items and bytes that may still be sent
 	pending      []byte
-	writing      bool        // a goroutine is about to send the pending items
-	failed       *call.Error // the reason why items are missing, with which the stream ends
-	ended        bool        // the END is written or has come, or is about to be
-	asked        bool        // credit has come
-	source       call.Source // of a relayed stream, from its first items on
-	credited     chan struct{}
+	writing      bool          // a goroutine is about to send the pending items
+	failed       *call.Error   // the reason why items are missing, with which the stream ends
+	ended        bool          // the END is written or has come, or is about to be
+	asked        bool          // credit has come
+	source       call.Source   // of a relayed stream, from its first items on
+	credited     chan struct{} // of one: credit has come, or the end; nil before a sender waits for the first time
 }
 
 func newOutflow(p *Peer, typ Type, id uint64, w call.Window) *outflow {
-	return &outflow{peer: p, typ: typ, id: id, items: int64(w.Items), bytes: int64(w.Bytes), credited: make(chan struct{}, 1)}
+	return &outflow{peer: p, typ: typ, id: id, items: int64(w.Items), bytes: int64(w.Bytes)}
 }
 
 // Item sends an item of a method in this process. It is called on the goroutine of the method.
@@ -78,13 +78,13 @@ func (in *Incoming) Item(ctx context.Context, p call.Payload) bool {
 func (o *outflow) reserve(ctx context.Context, p call.Payload, size int) bool {
 	o.mu.Lock()
 	for o.items <= 0 || o.bytes <= 0 {
-		ended := o.ended
+		ended, credited := o.ended, o.waitLocked()
 		o.mu.Unlock()
 		if ended || !o.sendPending(ctx) {
 			return false
 		}
 		select {
-		case <-o.credited:
+		case <-credited:
 		case <-ctx.Done():
 			return false
 		}
@@ -142,15 +142,24 @@ func (o *outflow) end() {
 		return
 	}
 	o.mu.Lock()
+	defer o.mu.Unlock()
 	o.ended = true
-	o.mu.Unlock()
-	o.wake()
+	o.wakeLocked()
 }
 
-func (o *outflow) wake() {
+// waitLocked returns the channel that wakes a sender. o.mu is held.
+func (o *outflow) waitLocked() <-chan struct{} {
+	if o.credited == nil {
+		o.credited = make(chan struct{}, 1)
+	}
+	return o.credited
+}
+
+// wakeLocked wakes the sender that waits, or the next one. o.mu is held.
+func (o *outflow) wakeLocked() {
 	select {
 	case o.credited <- struct{}{}:
-	default:
+	default: // also without a channel
 	}
 }
 
@@ -160,6 +169,7 @@ func (o *outflow) addCredit(b *call.Batch, w call.Window) error {
 	far := o.source
 	if far == nil {
 		o.items, o.bytes, o.asked = o.items+int64(w.Items), o.bytes+int64(w.Bytes), true
+		o.wakeLocked()
 		if o.items > 1<<40 || o.bytes > 1<<50 { // more than any consumer can have read
 			o.mu.Unlock()
 			return errors.New("credit beyond all bounds")
@@ -168,9 +178,7 @@ func (o *outflow) addCredit(b *call.Batch, w call.Window) error {
 	o.mu.Unlock()
 	if far != nil {
 		far.Credit(b, w)
-		return nil
 	}
-	o.wake()
 	return nil
 }
 

@@ -91,6 +91,9 @@ func answered(t *testing.T, play func(r *replica)) (url string, failures chan *c
 	t.Helper()
 	failures = make(chan *call.Error, 10)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if err := req.Context().Err(); err != nil { // by the request before it on the connection
+			t.Errorf("a request has ended before it began: %v", err)
+		}
 		r := &replica{t: t, call: &call.Call{}}
 		var e *call.Error
 		if r.x, e = Prepare(r.call, Request, req); e != nil {

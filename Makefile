@@ -4,16 +4,24 @@ VENV   := .venv
 VENVPY := $(VENV)/bin/python
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
+# The digest of the bytes of some files.
+digest = $(shell cat $(1) | sha256sum | cut -c1-16)
+
 .PHONY: build test test-go test-python test-browser test-etcd bench lint fuzz simulate clean
 
 build:
 	go build -trimpath -o bin/ ./cmd/helve ./examples/hello
 
-# The virtual environment has the helve package in place (editable), with the binary of this checkout in it.
-$(VENVPY): python/pyproject.toml python/setup.py python/constraints.txt
+# The virtual environment has the helve package in place (editable), with the binary of this checkout in it. It is made again when the files that say what is
+# in it have another digest: a checkout of git may give a file that has changed an older time than the environment has.
+PACKAGES := python/pyproject.toml python/setup.py python/constraints.txt
+$(VENVPY): $(VENV)/packages-$(call digest,$(PACKAGES))
+
+$(VENV)/packages-%:
 	$(PYTHON) -m venv $(VENV)
 	$(VENVPY) -m pip install -q -c python/constraints.txt -e './python[test]'
-	touch $(VENVPY)
+	rm -f $(VENV)/packages-*
+	touch $@
 
 python/src/helve/_bin/helve: $(VENVPY) FORCE
 	go build -trimpath -ldflags='-s -w' -o $@ ./cmd/helve
@@ -42,10 +50,13 @@ test-etcd:
 
 # A virtual environment of its own: the package again, and the servers that it is compared with.
 PEERPY := bench/.venv/bin/python
-$(PEERPY): python/pyproject.toml python/setup.py python/constraints.txt bench/pybench/constraints.txt
+$(PEERPY): bench/.venv/packages-$(call digest,$(PACKAGES) bench/pybench/constraints.txt)
+
+bench/.venv/packages-%:
 	$(PYTHON) -m venv bench/.venv
 	$(PEERPY) -m pip install -q -c python/constraints.txt -c bench/pybench/constraints.txt -e ./python fastapi uvicorn httptools uvloop mosec
-	touch $(PEERPY)
+	rm -f bench/.venv/packages-*
+	touch $@
 
 bench: python/src/helve/_bin/helve $(PEERPY)
 	cd bench && HELVE_PYTHON=$(abspath $(VENVPY)) HELVE_BENCH_PEERS=$(abspath $(PEERPY)) go run . $(ARGS)
@@ -59,6 +70,7 @@ FUZZTIME ?= 60s
 FUZZ = .ci/fuzz $(FUZZTIME)
 fuzz:
 	$(FUZZ) -fuzz '^FuzzDecode$$'   ./internal/codec
+	$(FUZZ) -fuzz '^FuzzRoundTrip$$' ./internal/codec
 	$(FUZZ) -fuzz '^FuzzError$$'    ./internal/codec
 	$(FUZZ) -fuzz '^FuzzPickle$$'   ./internal/codec/pickle
 	$(FUZZ) -fuzz '^FuzzOpening$$'  -fuzzminimizetime 10x ./internal/wire
@@ -78,7 +90,13 @@ fuzz:
 	$(FUZZ) -fuzz '^FuzzOptions$$'  ./internal/spec
 	$(FUZZ) -fuzz '^FuzzRequest$$'  ./internal/proxy
 	$(FUZZ) -fuzz '^FuzzEvent$$'    ./internal/proxy
+	$(FUZZ) -fuzz '^FuzzContentEncoding$$' ./internal/proxy
+	$(FUZZ) -fuzz '^FuzzEncryptedKey$$' ./internal/listen
+	$(FUZZ) -fuzz '^FuzzClean$$'    ./internal/logs
+	$(FUZZ) -fuzz '^FuzzImports$$'  ./internal/pysource
 	$(FUZZ) -fuzz '^FuzzSnapshot$$' ./internal/snapshot
+	$(FUZZ) -fuzz '^FuzzRequestHead$$' ./internal/exchange
+	$(FUZZ) -fuzz '^FuzzPart$$'     ./internal/exchange
 	$(FUZZ) -fuzz '^FuzzWebSocketReplica$$' -fuzzminimizetime 1x ./internal/exchange
 	$(FUZZ) -fuzz '^FuzzReport$$'   -fuzzminimizetime 10x ./internal/host
 	$(FUZZ) -fuzz '^FuzzTable$$'    -fuzzminimizetime 100x ./internal/arena

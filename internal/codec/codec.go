@@ -204,7 +204,7 @@ func decodePlain(from call.Codec, data []byte, v reflect.Value) error {
 	case v.Kind() == reflect.Interface && v.NumMethod() == 0:
 		v.Set(reflect.ValueOf(bytes.Clone(data)))
 	default:
-		return fmt.Errorf("cannot decode %s into %s", from, v.Type())
+		return &misfit{kind: from.String(), to: v.Type()}
 	}
 	return nil
 }

@@ -93,7 +93,7 @@ func mismatch(b []byte, t reflect.Type) error {
 	if len(b) == 0 {
 		return errors.New("the value ends too early")
 	}
-	return fmt.Errorf("cannot decode %s into %s", kindName(b), t)
+	return &misfit{kind: kindName(b), to: t}
 }
 
 // typeOf is msgp.NextType, but also recognises an extension that ends with the input.
@@ -278,7 +278,7 @@ var intPlan = &plan{
 			return b, outOfRange(err, v)
 		}
 		if v.OverflowInt(x) {
-			return b, fmt.Errorf("%d is out of range of %s", x, v.Type())
+			return b, &misfit{value: fmt.Sprint(x), to: v.Type()}
 		}
 		v.SetInt(x)
 		return rest, nil
@@ -296,7 +296,7 @@ func appendInt(b []byte, i int64) []byte {
 
 func outOfRange(err error, v reflect.Value) error {
 	if _, ok := errors.AsType[msgp.UintOverflow](err); ok {
-		return fmt.Errorf("the number is out of range of %s", v.Type())
+		return &misfit{value: "the number", to: v.Type()}
 	}
 	return err
 }
@@ -311,7 +311,7 @@ var uintPlan = &plan{
 		}
 		x, rest, err := msgp.ReadUint64Bytes(b)
 		if err != nil || v.OverflowUint(x) {
-			return b, fmt.Errorf("the number is out of range of %s", v.Type())
+			return b, &misfit{value: "the number", to: v.Type()}
 		}
 		v.SetUint(x)
 		return rest, nil
@@ -336,7 +336,7 @@ var floatPlan = &plan{
 		case msgp.Float64Type, msgp.Float32Type:
 			x, rest, err := msgp.ReadFloat64Bytes(b)
 			if v.OverflowFloat(x) {
-				return b, fmt.Errorf("%v is out of range of %s", x, v.Type())
+				return b, &misfit{value: fmt.Sprint(x), to: v.Type()}
 			}
 			v.SetFloat(x)
 			return rest, err
@@ -351,7 +351,7 @@ var floatPlan = &plan{
 		}
 		x, rest, err := readBigFloat(b, v.Type(), m)
 		if err == nil && v.OverflowFloat(x) {
-			err = fmt.Errorf("%v is out of range of %s", x, v.Type())
+			err = &misfit{value: fmt.Sprint(x), to: v.Type()}
 		}
 		v.SetFloat(x)
 		return rest, err

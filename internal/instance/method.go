@@ -248,7 +248,9 @@ func (m *Method) unfit(err error) *call.Error {
 	if e := codec.Panicked("method "+m.Name+": the input cannot be decoded", err); e != nil {
 		return e
 	}
-	return m.bad("%v", err)
+	e := m.bad("%v", err)
+	e.Public = codec.TextForClients(err)
+	return e
 }
 
 func (m *Method) bad(format string, args ...any) *call.Error {

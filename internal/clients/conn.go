@@ -39,6 +39,7 @@ type Conn struct {
 	lengths lengthScan
 
 	endless atomic.Bool // see SetEndless
+	expired atomic.Bool // a deadline of reads has passed since BeginRequest
 
 	state  atomic.Int32 // an http.ConnState
 	since  atomic.Int64 // time of the last change of state, by call.Now
@@ -139,6 +140,16 @@ func (c *Conn) ReadFrom(r io.Reader) (n int64, err error) {
 // writeOnly hides ReadFrom.
 type writeOnly struct{ io.Writer }
 
+// BeginRequest begins the time of a request.
+func (c *Conn) BeginRequest() {
+	if c.expired.Load() {
+		c.expired.Store(false)
+	}
+}
+
+// ReadExpired reports whether a deadline of reads has passed in the request. The server ends the request's context then, as if the client had left.
+func (c *Conn) ReadExpired() bool { return c.expired.Load() }
+
 // BeginBody begins the time of a request's body.
 func (c *Conn) BeginBody() {
 	c.readUntil.Store(0)
@@ -160,6 +171,9 @@ func (c *Conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if !c.lengths.seen.Load() {
 		c.lengths.scan(b[:n])
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.expired.Store(true)
 	}
 	if err != nil { // also before the part of the body that the server reads after the handler
 		c.body.Store(false)

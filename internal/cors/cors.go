@@ -33,12 +33,13 @@ var (
 	expose  = []string{"X-Request-Id", "Retry-After"}
 )
 
-// New makes the answers for the options, which are checked; nil for nil.
-func New(o *spec.CORS) *Policy {
+// New makes the answers for the options, which are checked; nil for nil. The methods that the application takes stand for those that the options do not
+// name; nil is for all usual ones.
+func New(o *spec.CORS, taken []string) *Policy {
 	if o == nil {
 		return nil
 	}
-	c := &Policy{exact: map[string]bool{}, credentials: o.Credentials, methods: or(o.Methods, methods)}
+	c := &Policy{exact: map[string]bool{}, credentials: o.Credentials, methods: or(o.Methods, or(taken, methods))}
 	for _, origin := range o.Origins {
 		if before, after, ok := strings.Cut(origin, "*"); origin == "*" {
 			c.any = true

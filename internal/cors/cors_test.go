@@ -24,7 +24,7 @@ func TestOrigins(t *testing.T) {
 	} {
 		w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)
 		r.Header.Set("Origin", test.origin)
-		if New(&spec.CORS{Origins: test.origins}).Answer(w, r) {
+		if New(&spec.CORS{Origins: test.origins}, nil).Answer(w, r) {
 			t.Errorf("%v: a GET was taken for a preflight", test)
 		}
 		if got := w.Header().Get("Access-Control-Allow-Origin"); got != test.want {

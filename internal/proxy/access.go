@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -56,8 +57,8 @@ func (l *accessLog) write(begun time.Time, took time.Duration, status int, r *ht
 	if route != nil {
 		line.Route, line.App = route.Prefix, route.App
 	}
-	if !x.abandoned {
-		line.Replica = x.call.Info.Replica
+	if info := x.info(); info != nil {
+		line.Replica = info.Replica
 	}
 	var b []byte
 	if l.json {
@@ -83,9 +84,18 @@ type exchange struct {
 	answer accessed
 	// abandoned says that a handler still runs after the time of its request: the call is its own then.
 	abandoned bool
+	timed     *timedWriter // of a handler whose time is limited; nil for others
 	request   *http.Request
 	prefix    string // of the route
 	head      call.Answer
+}
+
+// info has the replica of the request. It is nil if a handler still runs that has no replica yet, for example because all have too much to do.
+func (x *exchange) info() *call.Info {
+	if x.abandoned {
+		return x.timed.info.Load()
+	}
+	return &x.call.Info
 }
 
 // Value gives the exchange for [call.HTTPKey].
@@ -127,7 +137,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, client *clients.Co
 	}
 	defer func() {
 		took := time.Since(begun)
-		status := a.outcome(r.Context(), returned, p.cut.Load())
+		status := a.outcome(r, client, returned, p.cut.Load())
 		requests.End(method, status, took)
 		if p.access != nil {
 			p.access.write(begun, took, status, r, route, x)
@@ -143,6 +153,7 @@ type accessed struct {
 	status  int   // 0 while the answer has not begun
 	untaken bool  // the client does not take the answer
 	failed  bool  // the answer is complete, and its end says that the request has failed
+	late    bool  // the time of the request has ended before the answer was complete
 	bytes   int64 // of the body that were written
 }
 
@@ -151,22 +162,36 @@ const statusClosed = 499
 
 // outcome is the status under which a request is counted; returned is false if the answer was cut off, and cut is true if the node has closed the
 // connections of its clients. For example, a stream that fails after its first items has sent 200, and counts as 500; if it ends because its
-// client has gone, it counts as 499; and if it ends because the node does, it counts as 503, the status of the requests that a node refuses
+// client has gone, it counts as 499; if its time is over, as 408; and if it ends because the node does, it counts as 503, the status of the requests that a node refuses
 // before its end.
-func (a *accessed) outcome(ctx context.Context, returned, cut bool) int {
+func (a *accessed) outcome(r *http.Request, client *clients.Conn, returned, cut bool) int {
+	left := r.Context().Err() != nil && (client == nil || r.ProtoMajor == 2 || !client.ReadExpired())
 	switch {
 	case cut && a.status != http.StatusSwitchingProtocols: // also if the handler has returned: its last bytes had no connection
 		return http.StatusServiceUnavailable
 	case a.failed:
 		return http.StatusInternalServerError
+	case a.late && !returned:
+		return http.StatusRequestTimeout
+	case returned && left && a.begunOnly(r.Method):
+		return statusClosed
 	case returned && a.status != 0, a.status >= 400, a.status == http.StatusSwitchingProtocols:
 		return a.status
-	case ctx.Err() != nil || a.untaken:
+	case r.Context().Err() != nil || a.untaken:
 		return statusClosed
 	case returned:
 		return http.StatusOK // the server's answer when the handler has written nothing
 	}
 	return http.StatusInternalServerError
+}
+
+// begunOnly reports whether an answer without an error has begun, and its client cannot have had its end: it has no length, or not so many bytes.
+func (a *accessed) begunOnly(method string) bool {
+	if a.status == 0 || a.status >= 300 || a.status < 200 || a.status == http.StatusNoContent || method == http.MethodHead {
+		return false
+	}
+	length := a.Header()["Content-Length"]
+	return len(length) != 1 || length[0] != strconv.FormatInt(a.bytes, 10)
 }
 
 // WriteHeader implements http.ResponseWriter. The server panics if the status has not three digits: no other is noted.

@@ -103,7 +103,7 @@ func (p *Proxy) events(w http.ResponseWriter, r *http.Request, route *Route, x *
 		cancel(nil)
 		if !returned { // the connection ends with the goroutine
 			s.end()
-			p.endEvents(s, x, call.NewError(helvetype.ReasonUser, "the method ended its goroutine with runtime.Goexit").At(&c.Info))
+			p.endEvents(s, x, goexit(c))
 			s.rc.Flush() //nolint:errcheck // the client may be gone
 		}
 	}()

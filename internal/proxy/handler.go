@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/helve-serve/helve/internal/call"
@@ -16,7 +17,8 @@ import (
 )
 
 // handle lets a handler of the application answer a request.
-func (p *Proxy) handle(w http.ResponseWriter, r *http.Request, route *Route, c *call.Call) {
+func (p *Proxy) handle(w http.ResponseWriter, r *http.Request, route *Route, x *exchange) {
+	c := &x.call
 	held := p.memory.Hold(clients.Of(r)) // of its own: with a timeout the request may end before the handler
 	defer held.End()
 	body, e := p.firstBody(r, route, c, &held)
@@ -38,11 +40,14 @@ func (p *Proxy) handle(w http.ResponseWriter, r *http.Request, route *Route, c *
 		if v := recover(); v != nil {
 			panic(v)
 		}
-		if !a.begun {
-			p.answerExit(w, r, c)
+		if a.begun {
+			p.logFailure(r, slog.LevelError, "handler failed", c, goexit(c))
+			return
 		}
+		p.answerExit(w, r, c)
 	}()
-	e = route.Handle(r.Context(), c, func(ctx context.Context, h http.Handler, whole bool) {
+	e = route.Handle(r.Context(), c, func(ctx context.Context, h http.Handler, whole bool) (taken bool) {
+		x.timed.begins(&c.Info)
 		a.ctx = ctx
 		defer a.handlerReturned()
 		in := r
@@ -61,12 +66,14 @@ func (p *Proxy) handle(w http.ResponseWriter, r *http.Request, route *Route, c *
 		}
 		h.ServeHTTP(aw, in)
 		a.rewriteLocations() // an answer without a body
+		return a.hijacked
 	})
 	returned = true
 	switch {
 	case e == nil:
 	case !a.begun:
 		p.fail(w, r, c, e)
+	case x.timed.answersFor(e):
 	default:
 		p.logFailure(r, slog.LevelError, "handler failed", c, e)
 		if !a.hijacked {
@@ -214,6 +221,9 @@ func externalPath(h http.Header, name, prefix string) {
 
 // WriteHeader implements http.ResponseWriter. Informational headers do not begin the answer.
 func (a *handlerWriter) WriteHeader(status int) {
+	if status < 100 || status > 999 {
+		panic("invalid WriteHeader code " + strconv.Itoa(status)) // as the server does, which must not be asked: the answer has not begun
+	}
 	if status >= 200 || status == http.StatusSwitchingProtocols {
 		a.begin()
 	}

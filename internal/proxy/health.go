@@ -14,6 +14,7 @@ import (
 
 // serveNodePaths serves the paths that every node has.
 func (p *Proxy) serveNodePaths(w http.ResponseWriter, r *http.Request) {
+	setRequestID(w, r)
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		plainError(w, r, http.StatusMethodNotAllowed, helvetype.CodeUnimplemented, "only GET and HEAD here")

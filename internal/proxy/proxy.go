@@ -78,8 +78,8 @@ type Item func(p call.Payload, more bool) bool
 
 // Serve lets h answer the request. The parameter ctx is the call's context: its end closes a connection that was
 // taken over. With whole the path of the request has the prefix of the application, and redirects of h are not changed; otherwise the prefix is
-// taken off the path and put in front of redirects.
-type Serve func(ctx context.Context, h http.Handler, whole bool)
+// taken off the path and put in front of redirects. The result taken says that h has taken the connection over, so that no answer of it can be incomplete.
+type Serve func(ctx context.Context, h http.Handler, whole bool) (taken bool)
 
 // Settings are the parameters of [New].
 type Settings struct {
@@ -206,7 +206,7 @@ func (p *Proxy) SetRoutes(routes []Route) error {
 					rs[i].maxBody = min(o.MaxBody, p.limits.Memory/2) // as Limits.Check has it
 				}
 			}
-			rs[i].timeout, rs[i].cors = o.RequestTimeout, cors.New(o.CORS)
+			rs[i].timeout, rs[i].cors = o.RequestTimeout, cors.New(o.CORS, taken(&r))
 		}
 	}
 	slices.SortFunc(rs, func(a, b served) int {
@@ -302,6 +302,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer paced.AnswerComplete()
 		w = paced.Writer()
 	default:
+		client.BeginRequest()
 		if r.ContentLength != 0 {
 			client.BeginBody()
 		}
@@ -331,6 +332,7 @@ func (p *Proxy) request(w http.ResponseWriter, r *http.Request, route *served, x
 	p.active.Add(1)
 	defer p.active.Add(-1)
 	if x.client == nil && p.closed.Load() {
+		setRequestID(w, r)
 		w.Header().Set("Retry-After", "1")
 		plainError(w, r, http.StatusServiceUnavailable, helvetype.CodeUnavailable, "this node is shutting down")
 		return
@@ -384,7 +386,7 @@ func (p *Proxy) request(w http.ResponseWriter, r *http.Request, route *served, x
 func (p *Proxy) dispatch(w http.ResponseWriter, r *http.Request, route *served, x *exchange, held *clients.Hold) {
 	c := &x.call
 	if route.Handle != nil {
-		p.handle(w, r, &route.Route, c)
+		p.handle(w, r, &route.Route, x)
 		return
 	}
 	x.Context, x.request = r.Context(), r
@@ -435,8 +437,12 @@ func (p *Proxy) dispatch(w http.ResponseWriter, r *http.Request, route *served, 
 // answerExit answers a request whose method ended its goroutine. The method ran on the goroutine of this connection,
 // which is unwinding.
 func (p *Proxy) answerExit(w http.ResponseWriter, r *http.Request, c *call.Call) {
-	p.fail(w, r, c, call.NewError(helvetype.ReasonUser, "the method ended its goroutine with runtime.Goexit"))
+	p.fail(w, r, c, goexit(c))
 	http.NewResponseController(w).Flush() //nolint:errcheck // the client may be gone
+}
+
+func goexit(c *call.Call) *call.Error {
+	return call.NewError(helvetype.ReasonUser, "the method ended its goroutine with runtime.Goexit").At(&c.Info)
 }
 
 func (p *Proxy) notFound(w http.ResponseWriter, r *http.Request) {

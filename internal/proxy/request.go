@@ -20,6 +20,15 @@ import (
 	"github.com/helve-serve/helve/internal/clients"
 )
 
+// setRequestID gives an answer that is about no call the id of its request. An id that is not valid is replaced: the node's health has no mistakes.
+func setRequestID(w http.ResponseWriter, r *http.Request) {
+	id := r.Header["X-Request-Id"]
+	if len(id) != 1 || !call.ValidID(id[0]) {
+		id = []string{call.NewID().String()}
+	}
+	w.Header()["X-Request-Id"] = id
+}
+
 // info sets the fields that come from headers. An id that is not valid is an error: if the request were logged under
 // another id, its client could not find it.
 func (p *Proxy) info(r *http.Request, i *call.Info) *call.Error {
@@ -90,6 +99,18 @@ func allowed(in InKind) string {
 		return "GET, HEAD, POST, PUT, PATCH"
 	}
 	return "POST, PUT, PATCH"
+}
+
+// taken are the methods of HTTP that a route takes; nil for those that its handler decides.
+func taken(route *Route) []string {
+	if route.Starting || route.Handle != nil {
+		return nil
+	}
+	methods := strings.Split(allowed(route.In), ", ")
+	if route.Stream != nil && route.In != InNone {
+		methods = append(methods, http.MethodGet, http.MethodHead)
+	}
+	return methods
 }
 
 // input reads the body and makes the argument. A request that can be refused without its body is refused before the

@@ -2,7 +2,9 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -172,7 +174,7 @@ func clientError(c *call.Call, e *call.Error) *call.Error {
 	case helvetype.ReasonBadInput, helvetype.ReasonUnsupportedMedia, helvetype.ReasonMethodNotAllowed, helvetype.ReasonTooLarge:
 		if !aboutRequest(c, e) {
 			inner := *e
-			inner.Code, inner.Reason = helvetype.CodeInternal, helvetype.ReasonInternal
+			inner.Code, inner.Reason, inner.Public = helvetype.CodeInternal, helvetype.ReasonInternal, ""
 			e = &inner
 		}
 	}
@@ -207,17 +209,29 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, c *call.Call, e *ca
 	if e.Reason == helvetype.ReasonBackpressure {
 		h.Set("Retry-After", "1")
 	}
-	if !acceptsJSON(r) {
-		if message == withheld {
-			message += " " + id
-		}
-		http.Error(w, e.Code.String()+": "+message, status)
-		return
-	}
 	for _, of := range []string{"Content-Length", "Content-Encoding", "Etag", "Last-Modified", "Cache-Control"} {
 		h.Del(of) // a handler set it for an answer that did not come
 	}
-	writeError(w, status, errorBodyOf(c, e))
+	switch {
+	case p.cut.Load() || e.Reason == helvetype.ReasonCancelled && context.Cause(r.Context()) == context.Canceled: //nolint:errorlint // as the server has it
+		w.WriteHeader(status) // for the access log: the client is gone
+	case acceptsJSON(r):
+		writeError(w, status, errorBodyOf(c, e))
+	default:
+		if message == withheld {
+			message += " " + id
+		}
+		writeText(w, status, e.Code.String()+": "+message)
+	}
+}
+
+// writeText is http.Error with a length: the goroutine of a request may end before the server has seen the end of the answer.
+func writeText(w http.ResponseWriter, status int, text string) {
+	h := w.Header()
+	h["Content-Type"], h["Content-Length"] = textPlain, []string{strconv.Itoa(len(text) + 1)}
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	io.WriteString(w, text+"\n") //nolint:errcheck // the client may be gone
 }
 
 func acceptsJSON(r *http.Request) bool {
@@ -226,7 +240,8 @@ func acceptsJSON(r *http.Request) bool {
 
 func writeError(w http.ResponseWriter, status int, of errorBody) {
 	b, _ := json.Marshal(map[string]errorBody{"error": of})
-	w.Header()["Content-Type"] = applicationJSON
+	h := w.Header()
+	h["Content-Type"], h["Content-Length"] = applicationJSON, []string{strconv.Itoa(len(b))}
 	w.WriteHeader(status)
 	w.Write(b) //nolint:errcheck // the client may be gone
 }
@@ -234,12 +249,19 @@ func writeError(w http.ResponseWriter, status int, of errorBody) {
 // plainError answers with an error that is about no call.
 func plainError(w http.ResponseWriter, r *http.Request, status int, code helvetype.Code, message string) {
 	if !acceptsJSON(r) {
-		http.Error(w, message, status)
+		writeText(w, status, message)
 		return
 	}
 	id := ""
 	if ids := w.Header()["X-Request-Id"]; len(ids) > 0 {
 		id = ids[0]
 	}
-	writeError(w, status, errorBody{Code: code.String(), Message: message, RequestID: id})
+	reason := helvetype.ReasonDeploymentUnavailable // the node, the application or the path is not there
+	switch status {
+	case http.StatusBadRequest:
+		reason = helvetype.ReasonBadInput
+	case http.StatusMethodNotAllowed:
+		reason = helvetype.ReasonMethodNotAllowed
+	}
+	writeError(w, status, errorBody{code.String(), reason, message, id})
 }

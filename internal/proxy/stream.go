@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/http"
 
-	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/clients"
 )
@@ -43,7 +42,7 @@ func (p *Proxy) stream(w http.ResponseWriter, r *http.Request, route *Route, x *
 		switch {
 		case returned:
 		case s.begun: // the connection ends with the goroutine, and the body stays incomplete
-			p.logFailure(r, slog.LevelError, "stream failed", c, call.NewError(helvetype.ReasonUser, "the method ended its goroutine with runtime.Goexit").At(&c.Info))
+			p.logFailure(r, slog.LevelError, "stream failed", c, goexit(c))
 		default:
 			p.answerExit(w, r, c)
 		}

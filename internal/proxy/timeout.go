@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"log/slog"
 	"maps"
 	"math"
 	"net"
@@ -56,6 +57,7 @@ func (p *Proxy) within(limit time.Duration, w http.ResponseWriter, r *http.Reque
 	if route.Handle == nil {
 		ctx, cancel := context.WithTimeout(r.Context(), limit)
 		defer cancel()
+		defer func() { x.answer.late = isLate(ctx) }()
 		p.dispatch(w, r.WithContext(ctx), route, x, held)
 		return
 	}
@@ -68,7 +70,8 @@ func (p *Proxy) within(limit time.Duration, w http.ResponseWriter, r *http.Reque
 		ctx, cancel = context.WithTimeout(r.Context(), limit)
 	}
 	defer cancel()
-	t := &timedWriter{w: w, rc: http.NewResponseController(w), header: w.Header().Clone()}
+	t := &timedWriter{ctx: ctx, w: w, rc: http.NewResponseController(w), header: w.Header().Clone()}
+	x.timed = t
 	tw := http.ResponseWriter(t)
 	if _, ok := w.(http.Hijacker); ok {
 		tw = timedHijacker{t}
@@ -85,27 +88,36 @@ func (p *Proxy) within(limit time.Duration, w http.ResponseWriter, r *http.Reque
 		}()
 		own := r.Clone(ctx)     // because handlers change headers, which are read below
 		own.Trailer = r.Trailer // the server fills it at the end of the body
-		p.handle(tw, own, &route.Route, &x.call)
+		p.handle(tw, own, &route.Route, x)
 		returned = true
 	}()
+	e := call.FromCause(context.DeadlineExceeded)
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
 	case v := <-ended:
+		if x.answer.late = isLate(ctx); x.answer.late && t.discard() {
+			p.fail(w, r, &x.call, e)
+			return
+		}
 		t.finish(v)
 		return
 	case <-timer.C:
 	}
-	if t.state.CompareAndSwap(timedFresh, timedOver) {
+	if _, limited := ctx.Deadline(); limited {
+		<-ctx.Done() // the same moment: the handler must not see a plain cancellation
+	}
+	x.answer.late = true
+	if t.discard() {
 		t.mu.Lock() // an informational header that is being written
 		defer t.mu.Unlock()
 		x.abandoned = true
 		cancel()
 		w.Header()["Connection"] = connectionClose // the handler may be reading the body
-		p.fail(w, r, &x.call, call.FromCause(context.DeadlineExceeded))
+		p.fail(w, r, &x.call, e)
 		return
 	}
-	timer.Reset(timeToFinish)
+	timer.Reset(timeToEnd)
 	select {
 	case v := <-ended:
 		t.finish(v)
@@ -116,13 +128,20 @@ func (p *Proxy) within(limit time.Duration, w http.ResponseWriter, r *http.Reque
 		t.finish(<-ended)
 		return
 	}
-	x.abandoned, x.answer.status = true, http.StatusRequestTimeout // the status under which the request is counted
+	x.abandoned = true
+	if info := x.info(); info != nil {
+		e = e.At(info)
+	}
+	p.logFailure(r, slog.LevelError, "handler failed", &x.call, e)
 	panic(http.ErrAbortHandler)
 }
 
-// timeToFinish is the time that an answer has after its request's time, if it has begun. It may be an answer about the end of the context, which comes at the
-// same moment.
-const timeToFinish = 50 * time.Millisecond
+// timeToEnd is the time that a handler has to return after its request's time, if its answer has begun. The answer is cut off in any case: the wait
+// is for the end of its writes and its line in the log.
+const timeToEnd = 50 * time.Millisecond
+
+// isLate reports whether a request's time is over.
+func isLate(ctx context.Context) bool { return ctx.Err() == context.DeadlineExceeded } //nolint:errorlint // as context has it
 
 // limitBody ends the read of a body when the time of its request is over, until stop is called.
 func limitBody(w http.ResponseWriter, r *http.Request) (stop func() bool) {
@@ -143,30 +162,107 @@ const (
 
 // timedWriter is the ResponseWriter of a handler whose time is limited. After the time every operation fails, so that the request's goroutine may
 // answer and return while the handler still runs. The header is the handler's own until the answer begins.
+//
+// It keeps the beginning of an answer, up to [keptLen] bytes, until a flush or the handler's end, as a worker does. For example, a handler writes
+// "working" and waits for the end of its context: nothing has gone to the client, which gets 408.
 type timedWriter struct {
+	ctx    context.Context //nolint:containedctx // of the request
 	w      http.ResponseWriter
 	rc     *http.ResponseController
 	header http.Header
 	state  atomic.Int32
+	info   atomic.Pointer[call.Info] // a copy of the call's, from the time when it has a replica
 
-	mu sync.Mutex // held while w is used
+	mu     sync.Mutex  // held while w is used
+	status int         // that the handler has set; 0 for none
+	head   http.Header // as it was when the handler set the status
+	room   int         // number of bytes that may still be kept
+	kept   []byte
 }
+
+// keptLen is the largest number of bytes that are kept.
+const keptLen = 4 << 10
+
+// begins notes that the handler of a call is about to run. It is for all handlers: t may be nil.
+func (t *timedWriter) begins(i *call.Info) {
+	if t != nil {
+		info := *i
+		t.info.Store(&info)
+	}
+}
+
+// answersFor reports whether [Proxy.within] answers for a handler that has failed with e, or has done so: the time of the request is over. An
+// answer that has begun is cut off by the handler's goroutine if it is the first to end it.
+func (t *timedWriter) answersFor(e *call.Error) bool {
+	if t == nil || e.Reason != helvetype.ReasonDeadline {
+		return false
+	}
+	state := t.state.Load()
+	return state == timedOver || state == timedFresh && isLate(t.ctx)
+}
+
+// discard ends the time of an answer of which nothing was sent, and drops it. It returns false if a part was sent.
+func (t *timedWriter) discard() bool { return t.state.CompareAndSwap(timedFresh, timedOver) }
 
 // Header implements http.ResponseWriter.
 func (t *timedWriter) Header() http.Header { return t.header }
 
-// begin begins the answer, if that is still possible. The caller holds the mutex.
+// begin begins the answer with what was kept, if the time is not over. The caller holds the mutex.
 func (t *timedWriter) begin() bool {
-	if t.state.CompareAndSwap(timedFresh, timedBegun) {
-		t.copyHeader()
+	if !isLate(t.ctx) {
+		t.send()
 	}
 	return t.state.Load() == timedBegun
 }
 
-func (t *timedWriter) copyHeader() {
+// send sends what was kept, if nothing was sent before.
+func (t *timedWriter) send() {
+	if !t.state.CompareAndSwap(timedFresh, timedBegun) {
+		return
+	}
+	if t.head == nil {
+		t.head = t.header
+	}
+	t.copyHeader(t.head)
+	if t.status != 0 {
+		t.w.WriteHeader(t.status)
+	}
+	if len(t.kept) > 0 {
+		t.w.Write(t.kept) //nolint:errcheck // the next write fails too
+	}
+	t.kept = nil
+}
+
+func (t *timedWriter) copyHeader(from http.Header) {
 	to := t.w.Header()
 	clear(to)
-	maps.Copy(to, t.header)
+	maps.Copy(to, from)
+}
+
+// keep keeps n bytes that the handler writes, if it can. It returns false for bytes that must be given to the server now: they are too many, or the
+// server refuses them.
+func (t *timedWriter) keep(n int) bool {
+	if t.state.Load() != timedFresh || isLate(t.ctx) {
+		return false
+	}
+	if t.status == 0 {
+		t.setStatus(http.StatusOK)
+	}
+	t.room -= n
+	return t.room >= 0
+}
+
+// setStatus notes the status and the header, which do not change any more.
+func (t *timedWriter) setStatus(status int) {
+	t.status, t.head, t.room = status, t.header.Clone(), keptLen
+	if v := t.head["Content-Length"]; len(v) > 0 {
+		if length, err := strconv.Atoi(v[0]); err == nil {
+			t.room = min(t.room, length)
+		}
+	}
+	if status < 200 || status == http.StatusNoContent || status == http.StatusNotModified { // without a body
+		t.room = 0
+	}
 }
 
 // WriteHeader implements http.ResponseWriter.
@@ -174,14 +270,17 @@ func (t *timedWriter) WriteHeader(status int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if status < 200 && status != http.StatusSwitchingProtocols {
-		if t.state.Load() == timedFresh {
-			t.copyHeader()
+		if t.state.Load() == timedFresh && t.status == 0 {
+			t.copyHeader(t.header)
 			t.w.WriteHeader(status)
 		}
 		return
 	}
-	if t.begin() {
-		t.w.WriteHeader(status)
+	switch {
+	case t.status == 0:
+		t.setStatus(status)
+	case t.state.Load() == timedBegun:
+		t.w.WriteHeader(status) // the server logs that it is superfluous
 	}
 }
 
@@ -189,6 +288,10 @@ func (t *timedWriter) WriteHeader(status int) {
 func (t *timedWriter) Write(b []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.keep(len(b)) {
+		t.kept = append(t.kept, b...)
+		return len(b), nil
+	}
 	if !t.begin() {
 		return 0, http.ErrHandlerTimeout
 	}
@@ -199,6 +302,10 @@ func (t *timedWriter) Write(b []byte) (int, error) {
 func (t *timedWriter) WriteString(s string) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.keep(len(s)) {
+		t.kept = append(t.kept, s...)
+		return len(s), nil
+	}
 	if !t.begin() {
 		return 0, http.ErrHandlerTimeout
 	}
@@ -254,13 +361,14 @@ func (t *timedWriter) cut() bool {
 
 // finish passes on how the handler has ended: its header and trailers, or its panic.
 func (t *timedWriter) finish(panicked any) {
-	if t.state.Load() == timedFresh {
-		t.copyHeader()
-	} else if t.state.Load() == timedBegun {
-		maps.Copy(t.w.Header(), t.header)
-	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if panicked != nil {
 		panic(panicked)
+	}
+	t.send()
+	if t.state.Load() == timedBegun {
+		maps.Copy(t.w.Header(), t.header)
 	}
 }
 
@@ -273,6 +381,9 @@ func (t timedHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	defer t.mu.Unlock()
 	if t.state.Load() == timedOver {
 		return nil, nil, http.ErrHandlerTimeout
+	}
+	if t.status != 0 { // 101, for example, which goes to the client before the bytes of its connection
+		t.send()
 	}
 	conn, rw, err := t.rc.Hijack()
 	if err == nil && !t.state.CompareAndSwap(timedFresh, timedTaken) && !t.state.CompareAndSwap(timedBegun, timedTaken) {

@@ -104,7 +104,7 @@ func TestRequestTimeout(t *testing.T) {
 					if status == 408 && (err != nil || string(b) != "DeadlineExceeded: the request took too long\n") || status == 200 && err == nil {
 						t.Errorf("%.40q %v", b, err)
 					}
-					if took := time.Since(start); path != "/writes" && took != limit && (status == 408 || took != limit+timeToFinish) {
+					if took := time.Since(start); path != "/writes" && took != limit && (status == 408 || took != limit+timeToEnd) {
 						t.Errorf("after %s", took)
 					}
 					time.Sleep(time.Hour) // the handlers that ignore the end return

@@ -63,6 +63,7 @@ func (d *Deployment) Route(place *call.Place, in string, kind spec.IngressKind) 
 
 // slot takes a slot for a call of a client outside, and waits for one if need be: the one way for results, streams and handlers.
 func (d *Deployment) slot(ctx context.Context, c *call.Call) (Replica, *call.Error) {
+	c.Deadline, _ = ctx.Deadline() // a worker takes the end of the call for its deadline then
 	if d.refuses(&c.Info) == nil && c.Info.Affinity == nil {
 		if r := d.TryAcquireRecent(); r != nil {
 			return r, nil
@@ -293,10 +294,19 @@ func (d *Deployment) Handle(ctx context.Context, c *call.Call, serve proxy.Serve
 			failure = x.Failure.At(&c.Info)
 		}
 	}()
+	var end error
 	x.Run(func() error {
-		serve(in, h, false)
+		taken := serve(in, h, false)
+		if !taken && in.Err() != nil {
+			end = call.Cause(in)
+		}
 		return nil
 	})
+	// A handler that returns because its time is over, or that of its replica, has written no whole answer. The server ends a context also where
+	// only a deadline of the handler's reads has passed: such an end is plain, and that of a client that leaves needs no error.
+	if end != nil && end != context.Canceled { //nolint:errorlint // as the server has it
+		return call.FromCause(end).At(&c.Info)
+	}
 	return nil
 }
 
@@ -317,6 +327,7 @@ func (d *Deployment) exchange(ctx context.Context, c *call.Call, r Replica, pyth
 		}
 		f.Cancel(nil, cause) // nothing, if the replica has answered
 	}()
+	c.Info.Replica = r.ID()
 	serve(ctx, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		kind := uint8(exchange.Request)
 		if python && exchange.IsWebSocket(req) {

@@ -58,8 +58,9 @@ func TestLostBeforeTheCall(t *testing.T) {
 				if _, e := d.slot(context.Background(), c); e != nil {
 					return "", e
 				}
-				e := d.exchange(context.Background(), c, r, true, func(ctx context.Context, h http.Handler, _ bool) {
+				e := d.exchange(context.Background(), c, r, true, func(ctx context.Context, h http.Handler, _ bool) bool {
 					h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil))
+					return false
 				})
 				return w.Body.String(), e
 			}},

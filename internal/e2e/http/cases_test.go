@@ -83,6 +83,7 @@ var cases = map[string]testCase{ //nolint:gochecknoglobals // a table
 	"keep-alive":                      {run: keepAlive},
 	"half-closed client":              {run: halfClosed},
 	"a connection that is taken over": {run: takenOver, takes: true},
+	"taken over after the head":       {run: takenAfterHead, takes: true},
 	"large upload":                    {run: largeUpload, alone: true},
 	"large download":                  {run: largeDownload, alone: true},
 	"slow reader":                     {run: slowReader, alone: true},
@@ -100,6 +101,13 @@ var cases = map[string]testCase{ //nolint:gochecknoglobals // a table
 	"panic before the head":           {run: panics},
 	"panic after the head":            {run: latePanics},
 	"abort":                           {run: aborts},
+	"end of the goroutine":            {run: ends, takes: true},
+	"impossible status":               {run: impossibleStatus},
+	"request timeout":                 {run: requestTimeout},
+	"request timeout of a buffer":     {run: timeoutOfBuffer, takes: true},
+	"deadline of the handler":         {run: handlerDeadline, takes: true},
+	"client leaves its answer":        {run: leavesAnswer},
+	"client leaves before its answer": {run: leavesBefore},
 	"no body":                         {run: noBody},
 	"statuses":                        {run: statuses},
 	"large header":                    {run: largeHeader},
@@ -401,10 +409,18 @@ func takenOver(t *at) {
 	}
 }
 
+// takenAfterHead: a handler that writes the head by its ResponseWriter and takes the connection over then.
+func takenAfterHead(t *at) {
+	t.lines("/app/hijack?head=written")
+	t.lines("/app/hijack?head=written&after=return")
+}
+
 func (t *at) lines(path string) {
 	t.Helper()
 	c := t.dial("GET " + path + " HTTP/1.1|Host: x|Connection: Upgrade|Upgrade: lines")
-	c.expect("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: lines\r\n\r\n")
+	if head := c.answer("GET"); head.StatusCode != 101 || head.Header.Get("Upgrade") != "lines" || head.Header.Get("Connection") != "Upgrade" {
+		t.Errorf("%s %v", head.Status, head.Header)
+	}
 	for range 3 {
 		c.send("hello\n")
 		c.expect("HELLO\n")
@@ -655,6 +671,83 @@ func panics(t *at) {
 
 func latePanics(t *at) { t.cut("/late-panic") }
 func aborts(t *at)     { t.cut("/abort") }
+
+func ends(t *at) {
+	if res, body := t.get("/goexit"); res.StatusCode != 500 || !strings.Contains(body, "the request failed") {
+		t.Errorf("%s %q", res.Status, body)
+	}
+}
+
+func impossibleStatus(t *at) {
+	if res, body := t.get("/status/1000"); res.StatusCode != 500 || !strings.Contains(body, "the request failed") {
+		t.Errorf("%s %q", res.Status, body)
+	}
+}
+
+// id is the id of the requests of a case.
+func (t *at) id() string { return strings.ReplaceAll(t.Name(), " ", "-") }
+
+// logged waits for the line of the access log of the case's request.
+func (t *at) logged(status int, bytes int) {
+	t.Helper()
+	select {
+	case line := <-t.node.log.of(t.id()):
+		if !strings.Contains(line, fmt.Sprintf(`"status":%d,`, status)) || !strings.Contains(line, fmt.Sprintf(`"bytes":%d,`, bytes)) || !strings.Contains(line, `"replica":"Subject#`) {
+			t.Errorf("want the status %d and %d bytes: %s", status, bytes, line)
+		}
+	case <-t.Context().Done():
+		t.Error("there is no line")
+	}
+}
+
+// requestTimeout: an answer that has begun is cut off at the end of the request's time, and is no whole answer for the client.
+func requestTimeout(t *at) {
+	req, _ := http.NewRequestWithContext(t.Context(), "GET", t.url+"/late/flushed?event=time", nil)
+	req.Header.Set("X-Request-Timeout-Seconds", "0.3")
+	req.Header.Set("X-Request-ID", t.id())
+	res, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if body, err := io.ReadAll(res.Body); err == nil || string(body) != "begun" || res.StatusCode != 200 {
+		t.Errorf("%s %q, %v", res.Status, body, err)
+	}
+	t.logged(408, 5)
+}
+
+// timeoutOfBuffer: what a handler has written, and nothing has sent, is not the begin of an answer.
+func timeoutOfBuffer(t *at) {
+	res, body := t.do("GET", "/late/kept?event=buffer", nil, "X-Request-Timeout-Seconds", "0.3", "X-Request-ID", t.id())
+	if res.StatusCode != 408 || body != "DeadlineExceeded: the request took too long\n" {
+		t.Errorf("%s %q", res.Status, body)
+	}
+	t.logged(408, len(body))
+}
+
+func handlerDeadline(t *at) {
+	res, body := t.do("GET", "/late/silent?event=deadline", nil, "X-Request-Timeout-Seconds", "0.3")
+	if res.StatusCode != 408 {
+		t.Errorf("%s %q", res.Status, body)
+	}
+	if end := t.await("end deadline"); end != "408 true" {
+		t.Errorf("the handler's context has ended as %q", end)
+	}
+}
+
+func leavesAnswer(t *at) {
+	c := t.dial("GET /app/late/flushed?event=answer HTTP/1.1|Host: x|X-Request-ID: " + t.id())
+	c.expect("HTTP/1.1 200 OK\r\n")
+	c.Close()
+	t.logged(499, 5)
+}
+
+func leavesBefore(t *at) {
+	c := t.dial("GET /app/late/silent?event=before HTTP/1.1|Host: x|X-Request-ID: " + t.id())
+	t.await("waits before")
+	c.Close()
+	t.logged(499, 0)
+}
 
 func (t *at) cut(path string) {
 	t.Helper()

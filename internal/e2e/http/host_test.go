@@ -2,9 +2,11 @@ package http_test
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -28,6 +30,7 @@ type host struct {
 // node is a node that serves the application of the cases.
 type node struct {
 	url string // of the application, "http://127.0.0.1:1234/app"
+	log *accessLog
 	// redeploy replaces all replicas by new ones.
 	redeploy func(t *testing.T)
 }
@@ -41,6 +44,38 @@ func hosts() []host {
 		{name: "build", start: startBuild, own: true, takes: true, keeps: true, few: true},
 		{name: "socket", start: startIn(helvetest.Socket), takes: true, keeps: true}, // a worker under the race detector
 	}
+}
+
+// accessLog has the lines of a node's access log by the ids of their requests.
+type accessLog struct {
+	mu    sync.Mutex
+	lines map[string]chan string
+}
+
+// Write implements io.Writer. It gets one line.
+func (l *accessLog) Write(line []byte) (int, error) {
+	var of struct {
+		ID string `json:"request_id"`
+	}
+	err := json.Unmarshal(line, &of)
+	select {
+	case l.of(of.ID) <- string(line):
+	default: // a second request of the id
+	}
+	return len(line), err
+}
+
+// of has the line of a request as soon as that has ended.
+func (l *accessLog) of(id string) chan string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lines == nil {
+		l.lines = map[string]chan string{}
+	}
+	if l.lines[id] == nil {
+		l.lines[id] = make(chan string, 1)
+	}
+	return l.lines[id]
 }
 
 // version is the version of the replicas that are started next.
@@ -68,12 +103,14 @@ func startIn(r helvetest.Runner) func(t *testing.T, slots int) *node {
 		if slots == 1 {
 			build = buildOne
 		}
-		s := helvetest.Start(t, r.Config, build)
+		c, log := r.Config, &accessLog{}
+		c.AccessLog, c.HTTPOptions.AccessLogFormat = log, "json"
+		s := helvetest.Start(t, c, build)
 		url, _, err := s.Serve("127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		return &node{url: url + "/app", redeploy: func(t *testing.T) {
+		return &node{url: url + "/app", log: log, redeploy: func(t *testing.T) {
 			t.Helper()
 			version.Add(1)
 			if err := s.Deploy(t.Context(), build); err != nil {

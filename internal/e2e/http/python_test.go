@@ -23,12 +23,13 @@ func startPython(t *testing.T, slots int) *node {
 			helve.Options{MaxOngoingRequests: &slots, Version: strconv.Itoa(version)})))
 		return app, nil
 	}
-	s := helvetest.Start(t, helve.Config{}, build)
+	log := &accessLog{}
+	s := helvetest.Start(t, helve.Config{AccessLog: log, HTTPOptions: helve.HTTPOptions{AccessLogFormat: "json"}}, build)
 	url, _, err := s.Serve("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &node{url: url + "/app", redeploy: func(t *testing.T) {
+	return &node{url: url + "/app", log: log, redeploy: func(t *testing.T) {
 		t.Helper()
 		version++
 		if err := s.Deploy(t.Context(), build); err != nil {

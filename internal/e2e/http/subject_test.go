@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/helve-serve/helve"
 )
 
 // subject is the code of the cases. A host of another language answers the same paths. Cases and subject meet at events, because
@@ -267,6 +268,20 @@ func (s *subject) ends() {
 		flush(w)
 		panic(http.ErrAbortHandler)
 	})
+	s.mux.HandleFunc("/goexit", func(w http.ResponseWriter, r *http.Request) { runtime.Goexit() })
+	s.mux.HandleFunc("/late/{how}", func(w http.ResponseWriter, r *http.Request) { // returns at the end of its time, or when its client leaves
+		how := r.PathValue("how")
+		if how != "silent" {
+			io.WriteString(w, "begun")
+		}
+		if how == "flushed" {
+			flush(w)
+		}
+		s.happen("waits "+r.FormValue("event"), "")
+		<-r.Context().Done()
+		_, limited := r.Context().Deadline()
+		s.happen("end "+r.FormValue("event"), fmt.Sprint(helve.HTTPStatus(r.Context().Err()), limited))
+	})
 	s.mux.HandleFunc("/die", func(w http.ResponseWriter, r *http.Request) {
 		if n, _ := strconv.Atoi(r.FormValue("after")); n > 0 {
 			w.Write(make([]byte, n))
@@ -289,6 +304,12 @@ func (s *subject) ends() {
 // sockets are the paths that take the connection over, and WebSockets.
 func (s *subject) sockets() {
 	s.mux.HandleFunc("/hijack", func(w http.ResponseWriter, r *http.Request) {
+		written := r.FormValue("head") != ""
+		if written { // by the server, as some packages for WebSockets do
+			w.Header().Set("Connection", "Upgrade")
+			w.Header().Set("Upgrade", "lines")
+			w.WriteHeader(http.StatusSwitchingProtocols)
+		}
 		conn, rw, err := w.(http.Hijacker).Hijack()
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -296,8 +317,10 @@ func (s *subject) sockets() {
 		}
 		talk := func() {
 			defer conn.Close()
-			io.WriteString(rw, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: lines\r\n\r\n")
-			rw.Flush()
+			if !written {
+				io.WriteString(rw, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: lines\r\n\r\n")
+				rw.Flush()
+			}
 			for {
 				line, err := rw.ReadString('\n')
 				if err != nil {

@@ -230,6 +230,14 @@ async def late_panic(r):
     raise ValueError("a secret")
 
 
+async def late(r):
+    happen("waits " + r.query["event"])
+    if r.path.endswith("/flushed"):
+        await r.start()
+        await r.send(b"begun")
+    await asyncio.Event().wait()
+
+
 async def die(r):
     n = int(r.query.get("after", 0))
     if n:
@@ -251,7 +259,7 @@ PATHS = {
     "await": await_event, "happen": happens, "echo": echo, "request": request, "flush": flush, "trailers": trailers, "hints": hints, "status": status,
     "headers": headers, "redirect": redirect, "guess": guess, "short": short, "long": long, "ignore": ignore, "sum": total, "duplex": duplex, "up": up,
     "down": down, "wrote": get_wrote, "hold": hold, "read": read, "panic": panic, "late-panic": late_panic, "abort": late_panic, "die": die, "deadline": deadline,
-    "pot": brew,
+    "pot": brew, "late": late,
 }
 
 

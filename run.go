@@ -12,11 +12,13 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/client"
 	"github.com/helve-serve/helve/internal/graph"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/system"
+	"github.com/helve-serve/helve/internal/telemetry"
 )
 
 // Version is the version of this module.
@@ -76,9 +78,15 @@ type Config struct {
 	// directory of this user's, where commands such as "helve status" find it. A TCP address of the loopback interface, such as
 	// "127.0.0.1:8265", is open to every user of this machine, beside the socket. "" for none.
 	Admin string
+	// Metrics makes the handler of GET /metrics of the admin interface: metrics.Handler of package helve/metrics. nil: there are no
+	// metrics, and Prometheus' library is not linked. Package cli sets it by itself.
+	Metrics func(MetricsSource) http.Handler
 	// OutOfLine runs the methods of Call and Stream.Call on goroutines of their own too.
 	OutOfLine bool
 }
+
+// MetricsSource has the numbers of a node, in a form for package helve/metrics alone. A *[System] is one.
+type MetricsSource interface{ Metrics() telemetry.Snapshot }
 
 // System is a running node with its applications. It is safe for concurrent use.
 type System struct{ s *system.System }
@@ -98,12 +106,20 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 		HTTPLimits: c.HTTPLimits.limits(), HTTPOptions: c.HTTPOptions.options(), AccessLog: c.AccessLog,
 		AccessLogFormat: c.HTTPOptions.AccessLogFormat, LogDir: c.LogDir, StrictCodec: c.StrictCodec, StateDir: c.StateDir,
 		WorkerGrace: c.WorkerGrace, ArenaSize: c.ArenaSize, ReferenceLimit: c.ReferenceLimit, MaxBody: c.MaxBody, Admin: c.Admin,
-		OutOfLine: c.OutOfLine,
+		OutOfLine: c.OutOfLine, Metrics: c.metrics(),
 	}.Run(ctx, untypedBuild(build))
 	if err != nil {
 		return nil, err
 	}
 	return &System{s}, nil
+}
+
+// metrics is c.Metrics for a node.
+func (c Config) metrics() func(admin.Node) http.Handler {
+	if c.Metrics == nil {
+		return nil
+	}
+	return func(n admin.Node) http.Handler { return c.Metrics(n) }
 }
 
 // untypedBuild is a Build as the packages below this one know it.
@@ -207,6 +223,12 @@ func (s *System) URLs() []string { return s.s.Node.URLs() }
 // ReloadCertificate reads the files of [HTTPOptions].TLS now instead of within 5 s. If they are not valid it returns an error, and the
 // certificate before stays in use. Without TLS it does nothing.
 func (s *System) ReloadCertificate() error { return s.s.Node.ReloadCertificate() }
+
+// AdminURL is the URL of the admin interface on the TCP address in [Config].Admin; "" without one.
+func (s *System) AdminURL() string { return s.s.Node.AdminURL() }
+
+// Metrics are the numbers of the node now, for the handler of package helve/metrics.
+func (s *System) Metrics() telemetry.Snapshot { return s.s.Node.Metrics() }
 
 // Status returns a copy of the present state of applications, deployments and replicas.
 func (s *System) Status() helvetype.Status { return s.s.Node.Status() }

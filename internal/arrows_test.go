@@ -13,7 +13,7 @@ import (
 var layers = [][]string{
 	{"internal/e2e/fixture"}, // imported by tests only
 	{"cmd/helve", "examples/hello", "examples/iris", "examples/chat", "examples/web", "internal/spec/gen"},
-	{"cli", "helvetest"},
+	{"cli", "helvetest", "metrics"},
 	{""},
 	{"internal/system", "internal/client"},
 	{"internal/graph"},

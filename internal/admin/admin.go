@@ -274,7 +274,7 @@ type About struct {
 
 func (a *Server) metrics(w http.ResponseWriter, r *http.Request) {
 	if a.set.Metrics == nil {
-		fail(w, http.StatusNotFound, "this program has no metrics: programs that call cli.Main have")
+		fail(w, http.StatusNotFound, "this program has no metrics: they come with cli.Main, or with metrics.Handler of package helve/metrics in helve.Config.Metrics")
 		return
 	}
 	a.set.Metrics.ServeHTTP(w, r)

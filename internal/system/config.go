@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"time"
 
+	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/clients"
 	"github.com/helve-serve/helve/internal/listen"
@@ -39,6 +41,7 @@ type Config struct {
 	ReferenceLimit  int64
 	MaxBody         int
 	Admin           string
+	Metrics         func(admin.Node) http.Handler // nil for that of the context (package cli), if it has one
 	OutOfLine       bool
 }
 

@@ -109,10 +109,14 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 // settings are the settings of the node that are the same in each start.
 func (c Config) settings(ctx context.Context) node.Settings {
 	strict, _ := call.CodecNamed(c.StrictCodec)
+	metrics := c.Metrics
+	if metrics == nil {
+		metrics = admin.MetricsFrom(ctx)
+	}
 	return node.Settings{
 		Logger: c.Logger, Version: c.Version, Output: c.Output, Strict: strict, OutOfLine: c.OutOfLine,
 		MaxBody: c.MaxBody, ArenaSize: c.ArenaSize, ReferenceLimit: c.ReferenceLimit, HTTP: c.HTTPLimits, HTTPOptions: c.HTTPOptions,
-		Metrics: admin.MetricsFrom(ctx), AccessLog: c.AccessLog,
+		Metrics: metrics, AccessLog: c.AccessLog,
 	}
 }
 

@@ -1,0 +1,92 @@
+package metrics_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/helvetest"
+	"github.com/helve-serve/helve/metrics"
+)
+
+type echo struct{}
+
+func (echo) Say(_ context.Context, text string) (string, error) { return text, nil }
+
+func build(name string) helve.Build {
+	return func() (*helve.App, error) {
+		app := helve.NewApp(name)
+		app.RoutePrefix("/" + name)
+		h := helve.Deploy(app, "Echo", func(context.Context) (echo, error) { return echo{}, nil }, helve.Options{})
+		app.Ingress(helve.MethodOf(h, echo.Say))
+		return app, nil
+	}
+}
+
+func TestMain(m *testing.M) { helvetest.Main(m) }
+
+// program is the program of docs/observe.md.
+func program(ctx context.Context) (*helve.System, error) {
+	sys, err := helve.Config{Admin: "127.0.0.1:0", Metrics: metrics.Handler}.Run(ctx, build("one"))
+	if err != nil {
+		return nil, err
+	}
+	return sys, sys.Deploy(ctx, build("two"))
+}
+
+// TestHandler: a program of its own, with two applications, shows the metrics of both at a path of its server and at the admin interface.
+func TestHandler(t *testing.T) {
+	t.Parallel()
+	sys, err := program(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := sys.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	url, _, err := sys.Serve("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, app := range []string{"/one", "/two"} {
+		r, err := http.Post(url+app, "text/plain", strings.NewReader("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Body.Close()
+	}
+	own := httptest.NewServer(metrics.Handler(sys))
+	defer own.Close()
+	for name, at := range map[string]string{"own server": own.URL, "admin interface": sys.AdminURL() + "/metrics"} {
+		r, err := http.Get(at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(r.Body)
+		r.Body.Close()
+		for _, want := range []string{
+			`ray_serve_num_http_requests_total{application="one",method="POST",route="/one",status_code="200"} 1`,
+			`ray_serve_num_http_requests_total{application="two",method="POST",route="/two",status_code="200"} 1`,
+		} {
+			if err != nil || !strings.Contains(string(b), want) {
+				t.Errorf("%s: %v, without %s:\n%.2000s", name, err, want, b)
+			}
+		}
+	}
+}
+
+// TestRootLinksNoPrometheus: a program that imports package helve alone does not have Prometheus' library in its executable.
+func TestRootLinksNoPrometheus(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command("go", "list", "-deps", "github.com/helve-serve/helve").Output()
+	if err != nil || strings.Contains(string(out), "prometheus") || !strings.Contains(string(out), "helve/internal/admin") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}

@@ -138,7 +138,7 @@ func (c *Controller) tryAdd(ctx context.Context, def deploy.App) (_ *revision, f
 	}
 	there := c.apps[def.Graph.App]
 	f := c.formerLocked(there, def.Graph.App, identity)
-	c.writing = def.Graph.App
+	c.scales.Hold(def.Graph.App)
 	defer c.writtenLocked()
 	c.mu.Unlock()
 	w, err := c.records.WriteDeploy(ctx, def.Graph, identity, def.Origin(c.set.Program), f)

@@ -79,9 +79,7 @@ type Controller struct {
 	publishing sync.Mutex // one publish at a time; taken before mu
 
 	mu       sync.Mutex
-	scales   map[string]records.Scale // the numbers of replicas as last seen, by the keys of their records
-	writing  string                   // the application whose records a deploy writes; "" for none
-	arrived  []string                 // its deployments whose numbers arrived meanwhile
+	scales   records.Scales
 	apps     map[string]*application
 	before   map[string]snapshot.Application // of the node before, until they are deployed
 	machine  *states.Machine
@@ -96,7 +94,7 @@ func New(s Settings) *Controller {
 	ctx, stop := context.WithCancelCause(context.Background())
 	c := &Controller{
 		set: s, log: s.Logger, workers: s.Workers, ctx: ctx, stop: stop, kick: make(chan struct{}, 1),
-		apps: map[string]*application{}, machine: states.NewMachine(), target: make(chan struct{}, 1), scales: map[string]records.Scale{},
+		apps: map[string]*application{}, machine: states.NewMachine(), target: make(chan struct{}, 1),
 		before: map[string]snapshot.Application{},
 	}
 	c.file = snapshot.NewFile(c.log, c.snapshot)

@@ -15,7 +15,6 @@ import (
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/states"
-	"github.com/helve-serve/helve/internal/store"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/userconfig"
 )
@@ -194,7 +193,7 @@ func (a *application) adoptLocked(r *revision) {
 			d = a.newDeploymentLocked(s.Name)
 		}
 		d.former, d.formerWanted = d.now, d.wanted
-		d.wanted, d.scaling = a.c.scales[store.ScaleKey(a.name, d.name).String()].Record.Replicas, states.NotScaling
+		d.wanted, d.scaling = a.c.scales.Of(a.name, d.name).Record.Replicas, states.NotScaling
 		d.continueLocked(e)
 		d.become(e)
 		d.forgetFailuresLocked()
@@ -240,7 +239,7 @@ func (a *application) revertLocked(cause error) {
 			}
 			d.become(d.former)
 			d.former = nil
-			if failed.wrote.Set(d.name, a.c.scales[store.ScaleKey(a.name, d.name).String()]) {
+			if failed.wrote.Set(d.name, a.c.scales.Of(a.name, d.name)) {
 				d.wanted = d.formerWanted // see [Controller.putBack]
 			}
 		}

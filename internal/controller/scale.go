@@ -72,22 +72,14 @@ func (c *Controller) unscalable(app, name string) error {
 	return nil
 }
 
-// noteScaleLocked takes over a number of replicas that the store has. Numbers of one record may arrive late, from the watch, after the
-// operation that wrote a newer one: the newest counts. While a deploy of the application writes its records the number waits, because it is for
-// the revision that comes: else a deploy from 1 to 3 replicas would start two more of the revision that is about to go.
+// noteScaleLocked takes over a number of replicas that the store has ([records.Scales]).
 func (c *Controller) noteScaleLocked(app, name string, s records.Scale) {
-	key := store.ScaleKey(app, name).String()
-	if c.scales[key].Modified >= s.Modified {
-		return
-	}
-	c.scales[key] = s
-	if c.writing == app {
-		c.arrived = append(c.arrived, name)
+	if !c.scales.Set(app, name, s) {
 		return
 	}
 	a := c.apps[app]
 	if a == nil || a.deployments[name] == nil {
-		c.log.Warn("a number of replicas is for a deployment that is not there", "record", key)
+		c.log.Warn("a number of replicas is for a deployment that is not there", "record", store.ScaleKey(app, name).String())
 		return
 	}
 	a.deployments[name].scaleLocked(s.Record.Replicas)
@@ -95,18 +87,17 @@ func (c *Controller) noteScaleLocked(app, name string, s records.Scale) {
 
 // writtenLocked ends the time in which a deploy writes the records of an application.
 func (c *Controller) writtenLocked() {
-	app, arrived := c.writing, c.arrived
-	c.writing, c.arrived = "", nil
+	app, arrived := c.scales.Free()
 	for _, name := range arrived {
 		if a := c.apps[app]; a != nil && a.deployments[name] != nil {
-			a.deployments[name].scaleLocked(c.scales[store.ScaleKey(app, name).String()].Record.Replicas)
+			a.deployments[name].scaleLocked(c.scales.Of(app, name).Record.Replicas)
 		}
 	}
 }
 
 // scaleRecordLocked is the number of replicas of a deployment as a record.
 func (d *deployment) scaleRecordLocked() store.Scale {
-	s := d.app.c.scales[store.ScaleKey(d.app.name, d.name).String()].Record
+	s := d.app.c.scales.Of(d.app.name, d.name).Record
 	s.Replicas = d.wanted
 	return s
 }
@@ -141,7 +132,5 @@ func (c *Controller) noteScale(app, name string, s records.Scale) {
 func (c *Controller) forgetScale(key string, modified int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.scales[key].Modified < modified {
-		delete(c.scales, key)
-	}
+	c.scales.Forget(key, modified)
 }

@@ -1,6 +1,7 @@
 package clients
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -35,6 +36,9 @@ type Conn struct {
 	readBy      atomic.Int64 // the deadline of reads that the server set, by call.Now; 0 for none
 	readUntil   atomic.Int64 // the deadline of reads that is set while a body is read
 	body        atomic.Bool  // a body is being read
+	expects     atomic.Bool  // the client has asked whether to send the body (Expect: 100-continue)
+	asks        atomic.Bool  // likewise, and was not told to send it
+	linger      atomic.Int32 // see linger.go
 
 	lengths lengthScan
 
@@ -65,6 +69,9 @@ func (c *Conn) LengthSeen() bool { return c.lengths.seen.Load() }
 // Write implements net.Conn. Every quarter of the stall time it compares the number of bytes that were taken: the
 // kernel's buffer takes megabytes at once, and after that none.
 func (c *Conn) Write(b []byte) (n int, err error) {
+	if c.asks.Load() && bytes.HasPrefix(b, []byte("HTTP/1.1 100 ")) {
+		c.asks.Store(false)
+	}
 	since, taken := call.Now(), 0 // the time at which the client last had taken enough, and the bytes taken since
 	for now := since; ; now = call.Now() {
 		if !c.writeChosen.Load() && c.mustSetDeadline(&c.writeUntil, now, c.stall/4) {
@@ -150,8 +157,10 @@ func (c *Conn) BeginRequest() {
 // ReadExpired reports whether a deadline of reads has passed in the request. The server ends the request's context then, as if the client had left.
 func (c *Conn) ReadExpired() bool { return c.expired.Load() }
 
-// BeginBody begins the time of a request's body.
-func (c *Conn) BeginBody() {
+// BeginBody begins the time of a request's body. With expects the client asks whether to send it (Expect: 100-continue).
+func (c *Conn) BeginBody(expects bool) {
+	c.expects.Store(expects)
+	c.asks.Store(expects)
 	c.readUntil.Store(0)
 	c.body.Store(true)
 }
@@ -211,23 +220,26 @@ func (c *Conn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
-// CloseWrite is for net/http, which lets a client read the answer to a body that was not read to its end.
-func (c *Conn) CloseWrite() error {
-	if h, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return h.CloseWrite()
-	}
-	return nil
-}
-
 // reset ends the connection with a TCP reset, so that the peer learns that data is missing, and the kernel keeps no
 // data for it.
 func (c *Conn) reset() {
 	c.endless.Store(true)
-	c.Close() //nolint:errcheck // it is over
+	c.end() //nolint:errcheck // it is over
 }
 
-// Close implements net.Conn.
+// Close implements net.Conn. A connection that lingers is closed later.
 func (c *Conn) Close() error {
+	if c.expects.Load() && !c.asks.Load() && http.ConnState(c.state.Load()) == http.StateActive {
+		c.CloseWrite() //nolint:errcheck // the server does not do so for a body that its client has asked for
+	}
+	if c.linger.CompareAndSwap(lingers, lingersLast) {
+		return nil
+	}
+	return c.end()
+}
+
+// end closes the connection now.
+func (c *Conn) end() error {
 	if c.endless.Load() {
 		if tcp, ok := c.Conn.(interface{ SetLinger(int) error }); ok {
 			tcp.SetLinger(0) //nolint:errcheck // it is closed all the same

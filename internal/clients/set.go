@@ -51,7 +51,7 @@ func (s *Set) Add(nc net.Conn) *Conn {
 	s.all[c] = struct{}{}
 	s.mu.Unlock()
 	if idle != nil {
-		idle.Close() //nolint:errcheck // it is over
+		idle.end() //nolint:errcheck // it is over
 	}
 	return c
 }
@@ -64,7 +64,11 @@ const timeToBegin = time.Second
 func (s *Set) idlestLocked() (idlest *Conn) {
 	now := call.Now()
 	for c := range s.all {
-		switch http.ConnState(c.state.Load()) {
+		state := http.ConnState(c.state.Load())
+		if c.linger.Load() != lingersNot { // its answer is complete
+			state = http.StateIdle
+		}
+		switch state {
 		case http.StateNew:
 			if now-c.since.Load() < int64(timeToBegin) {
 				continue
@@ -133,4 +137,7 @@ func under(nc net.Conn) *Conn {
 func (c *Conn) setState(to http.ConnState) {
 	c.since.Store(call.Now())
 	c.state.Store(int32(to))
+	if to == http.StateIdle {
+		c.expects.Store(false)
+	}
 }

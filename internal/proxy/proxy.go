@@ -271,6 +271,7 @@ func (p *Proxy) Drain(ctx context.Context) error {
 		p.cut.Store(true) // before the requests notice
 		p.server.Close()
 	}
+	p.clients.EndLingering()
 	tick := time.NewTicker(2 * time.Millisecond) // a poll, because the alternative is a signal at the end of every request, for a wait once in a process's life
 	defer tick.Stop()
 	for p.active.Load() > 0 && ctx.Err() == nil { // connections that were taken over, and requests of other servers
@@ -304,7 +305,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		client.BeginRequest()
 		if r.ContentLength != 0 {
-			client.BeginBody()
+			client.BeginBody(len(r.Header["Expect"]) > 0)
 		}
 		if !r.ProtoAtLeast(1, 1) {
 			client.SetEndless(true) // until the answer is complete

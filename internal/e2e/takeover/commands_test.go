@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -11,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 )
@@ -40,22 +43,93 @@ func (n *testNode) interrupt() {
 	}
 }
 
-// signalsToAll ends a command and all its children as systemd does, which signals every process of a service, while a request is under
-// way: the request is answered.
-func signalsToAll(t *testing.T, n *testNode) {
-	pipe := filepath.Join(t.TempDir(), "pipe")
-	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+// underWay makes a request that runs until the end of the pipe is closed, and returns when its method runs.
+func underWay(t *testing.T, n *testNode) (pipe io.WriteCloser, answered chan string) {
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	answered := make(chan string, 1)
+	answered = make(chan string, 1)
 	go func() {
-		got, err := asked(n.url, "pipe:"+pipe)
+		got, err := asked(n.url, "pipe:"+path)
 		answered <- fmt.Sprint(got, err)
 	}()
-	w, err := os.OpenFile(pipe, os.O_WRONLY, 0) // when the method reads it
+	w, err := os.OpenFile(path, os.O_WRONLY, 0) // when the method reads it
 	if err != nil {
 		t.Fatal(err)
 	}
+	return w, answered
+}
+
+// drains sends SIGTERM and returns when the command says that it drains.
+func (n *testNode) drains(t *testing.T) {
+	t.Helper()
+	if err := n.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	for status := 0; status != http.StatusServiceUnavailable && t.Context().Err() == nil; {
+		r, err := http.Get(n.url + "/-/healthz")
+		if err != nil {
+			t.Fatalf("while it drains: %v\n%s", err, n.said.Text())
+		}
+		r.Body.Close()
+		status = r.StatusCode
+	}
+}
+
+// drainWithDelay ends a command that has --drain-delay: health says no, and requests are served; then the listener closes, while the request under way
+// runs on; when that is answered the command ends without an error.
+func drainWithDelay(t *testing.T, n *testNode) {
+	pipe, answered := underWay(t, n)
+	n.drains(t)
+	if got, err := asked(n.url, "new"); err != nil {
+		t.Errorf("a request in the delay: %q, %v\n%s", got, err, n.said.Text())
+	}
+	for {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(n.url, "http://"))
+		if err != nil {
+			break
+		}
+		conn.Close()
+		select {
+		case got := <-answered:
+			t.Fatalf("the request ended before the listener: %s", got)
+		case <-time.After(20 * time.Millisecond): // between two looks
+		}
+	}
+	fmt.Fprint(pipe, "done")
+	pipe.Close()
+	if got := <-answered; got != "1: done<nil>" {
+		t.Errorf("%s\n%s", got, n.said.Text())
+	}
+	n.said.Ended()
+	if s := n.cmd.ProcessState; !s.Success() {
+		t.Errorf("%s\n%s", s, n.said.Text())
+	}
+}
+
+// secondSignal cuts off a command in its delay, with the request under way.
+func secondSignal(t *testing.T, n *testNode) {
+	pipe, answered := underWay(t, n)
+	defer pipe.Close()
+	n.drains(t)
+	<-time.After(1100 * time.Millisecond) // signals within a second are one wish
+	if err := n.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-answered; strings.HasSuffix(got, "<nil>") {
+		t.Errorf("%s\n%s", got, n.said.Text())
+	}
+	n.said.Ended()
+	if s := n.cmd.ProcessState; s.Success() || s.ExitCode() < 0 || !strings.Contains(n.said.Text(), "a second signal") {
+		t.Errorf("%s\n%s", s, n.said.Text())
+	}
+}
+
+// signalsToAll ends a command and all its children as systemd does, which signals every process of a service, while a request is under
+// way: the request is answered.
+func signalsToAll(t *testing.T, n *testNode) {
+	w, answered := underWay(t, n)
 	pids := append(fixture.Children(t, n.cmd.Process.Pid), n.cmd.Process.Pid)
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT} {
 		for _, pid := range pids {
@@ -161,6 +235,17 @@ func TestCommands(t *testing.T) {
 	t.Run("signals to all processes", func(t *testing.T) {
 		t.Parallel()
 		signalsToAll(t, startCommand(t, at("helve"), append([]string{"run", "exec:" + at("program") + "#program"}, anywhere...)...))
+	})
+	delayed := func(delay string) *testNode {
+		return startCommand(t, at("helve"), append([]string{"run", "exec:" + at("program") + "#program", "--drain-delay", delay}, anywhere...)...)
+	}
+	t.Run("a drain with a delay", func(t *testing.T) {
+		t.Parallel()
+		drainWithDelay(t, delayed("2s"))
+	})
+	t.Run("a second signal", func(t *testing.T) {
+		t.Parallel()
+		secondSignal(t, delayed("1h"))
 	})
 	t.Run("SIGHUP", func(t *testing.T) { // SIGHUP has no other meaning for this command than the end of the terminal
 		t.Parallel()

@@ -63,9 +63,6 @@ func Of(r *http.Request) *Conn {
 // the answer is incomplete, so a connection that closes meanwhile is reset.
 func (c *Conn) SetEndless(endless bool) { c.endless.Store(endless) }
 
-// LengthSeen reports whether the client has sent the header Content-Length on this connection.
-func (c *Conn) LengthSeen() bool { return c.lengths.seen.Load() }
-
 // Write implements net.Conn. Every quarter of the stall time it compares the number of bytes that were taken: the
 // kernel's buffer takes megabytes at once, and after that none.
 func (c *Conn) Write(b []byte) (n int, err error) {
@@ -147,11 +144,16 @@ func (c *Conn) ReadFrom(r io.Reader) (n int64, err error) {
 // writeOnly hides ReadFrom.
 type writeOnly struct{ io.Writer }
 
-// BeginRequest begins the time of a request.
-func (c *Conn) BeginRequest() {
+// BeginRequest begins the time of a request of HTTP/1. The result says that the connection must end with its answer: the request has a body in chunks, and
+// may have had a length as well.
+func (c *Conn) BeginRequest(r *http.Request) (last bool) {
 	if c.expired.Load() {
 		c.expired.Store(false)
 	}
+	if r.TLS != nil { // the connection has other bytes than the requests
+		return len(r.TransferEncoding) > 0
+	}
+	return c.lengths.begin(r)
 }
 
 // ReadExpired reports whether a deadline of reads has passed in the request. The server ends the request's context then, as if the client had left.
@@ -178,9 +180,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 		}
 	}
 	n, err := c.Conn.Read(b)
-	if !c.lengths.seen.Load() {
-		c.lengths.scan(b[:n])
-	}
+	c.lengths.scan(b[:n])
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		c.expired.Store(true)
 	}

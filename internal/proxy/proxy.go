@@ -297,13 +297,14 @@ func (p *Proxy) find(path string) *served {
 // idle time, and all others hold here.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	client := clients.Of(r)
+	last := false
 	switch {
 	case client == nil || r.ProtoMajor == 2:
 		paced := clients.Pace(w, r, p.limits.StallTimeout)
 		defer paced.AnswerComplete()
 		w = paced.Writer()
 	default:
-		client.BeginRequest()
+		last = client.BeginRequest(r)
 		if r.ContentLength != 0 {
 			client.BeginBody(len(r.Header["Expect"]) > 0)
 		}
@@ -311,7 +312,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			client.SetEndless(true) // until the answer is complete
 		}
 	}
-	if p.draining.Load() || client != nil && r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 && (client.LengthSeen() || r.TLS != nil) {
+	if last || p.draining.Load() {
 		w.Header()["Connection"] = connectionClose // over HTTP/2 the server makes a GOAWAY of it
 	}
 	r = p.external(r)

@@ -13,7 +13,7 @@ import (
 )
 
 // publicPackages are the directories of the packages that users import.
-var publicPackages = []string{".", "helvetype", "helvetest", "cli"}
+var publicPackages = []string{".", "helvetype", "helvetest", "cli", "metrics"}
 
 // aliasLine matches a type in the output of go doc that is another name of a type elsewhere: its fields and methods are not
 // shown. For example, "type Status = spec.Status" matches, and "type Build = func() (*App, error)" does not.

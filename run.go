@@ -86,7 +86,10 @@ type Config struct {
 }
 
 // MetricsSource has the numbers of a node, in a form for package helve/metrics alone. A *[System] is one.
-type MetricsSource interface{ Metrics() telemetry.Snapshot }
+type MetricsSource interface {
+	// Metrics are the numbers of the node now.
+	Metrics() telemetry.Snapshot
+}
 
 // System is a running node with its applications. It is safe for concurrent use.
 type System struct{ s *system.System }

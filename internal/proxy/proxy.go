@@ -27,6 +27,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/clients"
+	"github.com/helve-serve/helve/internal/coding"
 	"github.com/helve-serve/helve/internal/cors"
 	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/spec"
@@ -400,7 +401,7 @@ func (p *Proxy) dispatch(w http.ResponseWriter, r *http.Request, route *served, 
 		case e.Reason == helvetype.ReasonMethodNotAllowed:
 			w.Header().Set("Allow", allowed(route.In))
 		case errors.Is(e, errCoding):
-			w.Header().Set("Accept-Encoding", codings)
+			w.Header().Set("Accept-Encoding", coding.Names)
 		}
 		p.fail(w, r, c, e)
 		return

@@ -18,6 +18,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/clients"
+	"github.com/helve-serve/helve/internal/coding"
 )
 
 // setRequestID gives an answer that is about no call the id of its request. An id that is not valid is replaced: the node's health has no mistakes.
@@ -204,7 +205,7 @@ const largestPart = 4 << 20
 
 // body reads a body. Its bytes are counted before memory is allocated, and only as far as bytes have come: a client
 // that announces 64 MiB has at most 64 KiB until it sends more.
-func (p *Proxy) body(r *http.Request, decode decoder, limit int64, held *clients.Hold) ([]byte, *call.Error) {
+func (p *Proxy) body(r *http.Request, decode coding.Decoder, limit int64, held *clients.Hold) ([]byte, *call.Error) {
 	if r.ContentLength == 0 {
 		return nil, nil
 	}
@@ -213,7 +214,7 @@ func (p *Proxy) body(r *http.Request, decode decoder, limit int64, held *clients
 	if decode != nil {
 		// The encoded bytes have the limit of the decoded ones: otherwise an endless row of empty parts would be
 		// within it.
-		d, err := decode(&capped{r.Body, limit})
+		d, err := decode(coding.Capped(r.Body, limit))
 		if err != nil {
 			return nil, encodedBody(r, err)
 		}
@@ -425,4 +426,29 @@ func decodeJSON(in InKind, body []byte) ([]byte, error) {
 	var b []byte
 	err := json.Unmarshal(body, &b)
 	return b, err
+}
+
+// errCoding is the cause of the failure of a request whose content encoding is refused.
+var errCoding = errors.New("content encoding")
+
+// codingOf finds the decoder for the values of Content-Encoding; nil if there is no encoding.
+func codingOf(header []string) (coding.Decoder, *call.Error) {
+	decode, supported := coding.Of(header)
+	if !supported {
+		e := call.NewError(helvetype.ReasonUnsupportedMedia, fmt.Sprintf("Content-Encoding %q is not supported; send one of %s, or none", strings.Join(header, ", "), coding.Names))
+		e.Cause = errCoding
+		return nil, e
+	}
+	return decode, nil
+}
+
+// encodedBody is the error of a body that could not be read and decoded.
+func encodedBody(r *http.Request, err error) *call.Error {
+	switch {
+	case errors.Is(err, coding.ErrCapped):
+		return call.NewError(helvetype.ReasonTooLarge, "the encoded body is larger than a decoded one may be")
+	case errors.Is(err, os.ErrDeadlineExceeded), r.Context().Err() != nil, errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		return brokenBody(r, err)
+	}
+	return call.NewError(helvetype.ReasonBadInput, "the body is not what its Content-Encoding says: "+err.Error())
 }

@@ -63,6 +63,7 @@ type Error struct {
 	Traceback string       // the user's traceback or panic stack
 	Pickle    []byte       // a Python exception, opaque to Go
 	Remote    bool         // the error crossed a process boundary
+	Logged    bool         // the replica's process has logged it; it stays in this process
 	Known     []KnownError // the parts of Cause that another process can make again, in the order of its tree
 
 	Cause error // stays in this process; errors of users are in it as [Guard] gives them

@@ -158,9 +158,10 @@ func aboutRequest(c *call.Call, e *call.Error) bool {
 	return e.Deployment == "" || c.Info.Place != nil && e.Deployment == c.Info.Deployment && e.Method == c.Info.Method
 }
 
-// logFailure logs why a request failed. A client that went away cancelled its call, which is no failure.
+// logFailure logs why a request failed. A client that went away cancelled its call, which is no failure. A replica in Python logs its exceptions
+// itself, with lines for the frames.
 func (p *Proxy) logFailure(r *http.Request, level slog.Level, what string, c *call.Call, e *call.Error) {
-	if r.Context().Err() != nil && e.Reason == helvetype.ReasonCancelled {
+	if e.Logged || r.Context().Err() != nil && e.Reason == helvetype.ReasonCancelled {
 		return
 	}
 	p.log.LogAttrs(r.Context(), level, what, slog.String("request_id", c.Info.Request.String()), slog.String("app", e.App),
@@ -217,6 +218,8 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, c *call.Call, e *ca
 		w.WriteHeader(status) // for the access log: the client is gone
 	case acceptsJSON(r):
 		writeError(w, status, errorBodyOf(c, e))
+	case e.Logged && status == http.StatusInternalServerError:
+		writeText(w, status, http.StatusText(status)) // as ASGI servers answer
 	default:
 		if message == withheld {
 			message += " " + id

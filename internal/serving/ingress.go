@@ -352,8 +352,17 @@ func (d *Deployment) exchange(ctx context.Context, c *call.Call, r Replica, pyth
 			f.Assigned(nil, r)
 			e = x.Answer(w, req)
 		}
-		if e != nil {
-			failure = e.At(&c.Info)
+		if e == nil {
+			return
+		}
+		if stopped, ok := call.Own(context.Cause(r.Done())); ok && stopped == e { // its time was over, and another replica may serve the next request
+			e = call.NewError(helvetype.ReasonDeploymentUnavailable, "the request was cut off: "+e.Message)
+		}
+		failure = e.At(&c.Info)
+		if python && e.Remote && e.Reason == helvetype.ReasonUser {
+			logged := *failure
+			logged.Logged = true
+			failure = &logged
 		}
 	}), python)
 	return failure

@@ -441,6 +441,49 @@ def test_background_work_outlives_the_call_and_is_awaited_at_the_stop(node):
     assert seen == ["worked"]
 
 
+def test_exceptions_are_logged_once_in_one_form(node, caplog):
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            return
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.accept"})
+            raise ValueError("socket text")
+        if scope["path"] != "/plain":
+            await send({**START, "status": 500 if scope["path"] == "/starlette" else 200})
+            await send({**DONE, "more_body": scope["path"] == "/stream"})
+        raise ValueError("text")
+
+    n = node(raw(app))
+    for path, method, want in (
+        ("/plain", "GET", "GET /plain 500: the request failed, id "),
+        ("/starlette", "POST", "POST /starlette 500: the request failed, id "),  # its ServerErrorMiddleware raises again after its answer
+        ("/late", "GET", "GET /late 200: the request was answered, and failed after that, id "),
+        ("/stream", "GET", "GET /stream 200: the request was cut off in the middle of its answer, id "),
+        ("/ws", "WS", "WebSocket /ws 101: the request was cut off in the middle of its answer, id "),
+    ):
+        caplog.clear()
+        n.ended(n.socket(path) if method == "WS" else n.call(head(method, path)))
+        n.turn(3)
+        assert len(caplog.records) == 1, path
+        message = caplog.records[0].getMessage()
+        assert message.startswith(want), message
+        assert message.count("Traceback") == 1 and message.endswith("ValueError: " + ("socket text" if method == "WS" else "text"))
+
+
+def test_an_application_without_lifespan_may_raise_in_its_call(node):
+    class App:
+        def __call__(self, scope, receive, send):
+            assert scope["type"] == "http"
+            return self.run(send)
+
+        async def run(self, send):
+            await send(START)
+            await send(DONE)
+
+    assert node(raw(App())).request().body == b"done"
+
+
 def test_an_application_that_looks_for_its_client_ends_by_itself(node, monkeypatch):
     seen = []
 

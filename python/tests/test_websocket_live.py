@@ -121,7 +121,7 @@ def test_the_end_by_the_application(live, path, end):
         assert end_of(ws) == end
 
 
-@pytest.mark.parametrize("path, status, body", [("denied", 403, "Forbidden"), ("unauthorized", 401, "who are you"), ("failed", 500, "the request failed")])
+@pytest.mark.parametrize("path, status, body", [("denied", 403, "Forbidden"), ("unauthorized", 401, "who are you"), ("failed", 500, "Internal Server Error")])
 def test_a_handshake_that_the_application_refuses(live, path, status, body):
     with pytest.raises(websockets.InvalidStatus) as e:
         live.open(path)

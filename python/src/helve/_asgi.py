@@ -17,7 +17,6 @@ class Http(Exchange):
     """An exchange of one HTTP request, for ASGI."""
 
     stage = CLOSED
-    status = 0
     head_fields = b""
     length = -1  # bytes of the body that content-length still promises; -1 if it says nothing
     trailers = False  # the application has announced trailers
@@ -248,13 +247,16 @@ class Lifespan:
             self.problem = str(message.get("message") or "")
         future.set_result(what == "complete")
 
+    async def run(self, scope: dict) -> None:  # an application may raise before it gives a coroutine
+        await self.app(scope, self.receive, self.send)
+
     async def startup(self) -> None:
         """Raises the exception with which the application fails to start. An application that does not know lifespans has none."""
         loop = asyncio.get_running_loop()
         self.started = loop.create_future()
         self.messages.put_nowait({"type": "lifespan.startup"})
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
-        self.task = loop.create_task(self.app(scope, self.receive, self.send))
+        self.task = loop.create_task(self.run(scope))
         try:
             await asyncio.wait([self.started, self.task], return_when=asyncio.FIRST_COMPLETED)
         except BaseException:

@@ -15,6 +15,7 @@ from typing import Any, Iterable, Optional
 from urllib.parse import quote, unquote
 
 from helve._errors import DeploymentUnavailableError
+from helve._errors import reason_of as error_reason
 from helve._guard import trace
 from helve._wire import ALLOW, END, END_FRAME, HEADER, ITEMS, WINDOW, request_info
 
@@ -123,6 +124,7 @@ class Exchange:
     watched = False  # the application has looked whether the client has left
     launched = False  # its task did not end in its first step
     sent = False  # the head of the answer was sent
+    status = 0  # of the answer
     size = 0  # bytes that wait in pending
     unwritten = 0  # bytes of frames since the last write of several
     pending: Optional[list] = None
@@ -328,18 +330,33 @@ class Exchange:
         self.worker.exchange_over(self)
 
     def fail(self, e: BaseException) -> None:
-        """Ends the exchange with the exception that ended the application. After the end it is only logged."""
+        """Ends the exchange with the exception that ended the application. After the end it is only logged: Starlette, for example, raises the
+        exception of a route again when it has sent its answer of the status 500.
+        """
         if not self.over:
             self.emit()
             self.over = True
             if self.gone and isinstance(e, OSError):
                 e = asyncio.CancelledError()
-            self.worker.fail(self.id, e, self.info, reason_of(e))
+            reason = reason_of(e)
+            if reason is None and not isinstance(e, (asyncio.CancelledError, SystemExit, KeyboardInterrupt)) and error_reason(e) == "user":
+                self.report(e, "was cut off in the middle of its answer" if self.sent else "failed")  # the node logs it no more
+            self.worker.fail(self.id, e, self.info, reason)
             self.finish()
         elif isinstance(e, (SystemExit, KeyboardInterrupt)):
             raise e
         elif not isinstance(e, asyncio.CancelledError):
-            logger.error("request %s: the application failed after its answer\n%s", self.info.request_id, trace(e).rstrip())
+            self.report(e, "failed" if self.status >= 500 else "was answered, and failed after that")
+
+    def report(self, e: BaseException, what: str) -> None:
+        """Logs an exception of the program, once, for both ways in which an application can end with it."""
+        p = self.head.split(b"\0", 4)
+        name, path = p[0].decode("utf-8", "replace"), p[3].decode("utf-8", "replace")
+        if self.info.http[0] == SOCKET:
+            name, status = "WebSocket", "" if not self.sent else " 101" if self.status == 0 else f" {self.status}"
+        else:
+            status = f" {self.status}" if self.sent else " 500"
+        logger.error("%s %s%s: the request %s, id %s\n%s", name, path, status, what, self.info.request_id, trace(e).rstrip())
 
 
 def reason_of(e: BaseException) -> Optional[str]:

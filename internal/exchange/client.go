@@ -502,8 +502,6 @@ func (p *pump) forbid() bool {
 	return true
 }
 
-var bodyBuffers = sync.Pool{New: func() any { return new([sentPart]byte) }} //nolint:gochecknoglobals // a pool of buffers is not state
-
 var errStopped = errors.New("the body is not wanted any more")
 
 func startPump(ctx context.Context, x *Call, r *http.Request) *pump {
@@ -531,10 +529,12 @@ func startPump(ctx context.Context, x *Call, r *http.Request) *pump {
 
 // copyBody passes the body and its trailers. status is not 0 if the body could not be read to its end; err is the end of the exchange.
 func (p *pump) copyBody(ctx context.Context, x *Call, r *http.Request) (status int, text string, err error) {
-	buf := bodyBuffers.Get().(*[sentPart]byte) //nolint:forcetypeassert // the pool has nothing else
-	defer bodyBuffers.Put(buf)
-	for {
-		n, failed := r.Body.Read(buf[:])
+	var b readBuffer
+	defer b.free()
+	for n := 0; ; {
+		var failed error
+		buf := b.next(n)
+		n, failed = r.Body.Read(buf)
 		p.read.Store(failed == io.EOF) //nolint:errorlint // as io.Reader has it
 		if n > 0 {
 			if err := x.Send(ctx, Body, buf[:n]); err != nil {
@@ -601,10 +601,12 @@ func (a *answer) takeOver(ctx context.Context) *call.Error {
 		if x.Wanted(ctx) != nil {
 			return
 		}
-		buf := bodyBuffers.Get().(*[sentPart]byte) //nolint:forcetypeassert // the pool has nothing else
-		defer bodyBuffers.Put(buf)
-		for {
-			n, err := rw.Read(buf[:])
+		var b readBuffer
+		defer b.free()
+		for n := 0; ; {
+			var err error
+			buf := b.next(n)
+			n, err = rw.Read(buf)
 			if n > 0 && x.Send(ctx, Body, buf[:n]) != nil {
 				return
 			}

@@ -294,6 +294,38 @@ func (b *body) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
+// WriteTo implements io.WriterTo: io.Copy writes the parts as they came, without a copy of its own.
+func (b *body) WriteTo(w io.Writer) (n int64, err error) {
+	for {
+		data := &b.first
+		if len(b.first) == 0 {
+			data = &b.rest
+		}
+		switch {
+		case b.closed.Load():
+			return n, http.ErrBodyReadAfterClose
+		case len(*data) > 0:
+			m, err := w.Write(*data)
+			*data = (*data)[m:]
+			n += int64(m)
+			if err == nil && len(*data) > 0 {
+				err = io.ErrShortWrite
+			}
+			if err != nil {
+				return n, err
+			}
+		case b.err == io.EOF || b.err == nil && !b.more: //nolint:errorlint // set by next
+			return n, nil
+		case b.err != nil:
+			return n, b.err
+		default:
+			if err := b.next(); err != nil {
+				return n, err
+			}
+		}
+	}
+}
+
 // next takes the next part.
 func (b *body) next() error {
 	ctx := b.limit.context(b.w.s.ctx)

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -108,6 +109,11 @@ func (o *observed) WriteHeader(status int) {
 }
 
 func (o *observed) Unwrap() http.ResponseWriter { return o.ResponseWriter }
+
+// failingWriter takes nothing.
+type failingWriter struct{}
+
+func (failingWriter) Write([]byte) (int, error) { return 0, errors.New("no room") }
 
 // seen is an answer as its client sees it.
 func seen(t *testing.T, addr, request string) string {
@@ -238,6 +244,33 @@ func TestHandlersAsInNetHTTP(t *testing.T) {
 			handler: func(w http.ResponseWriter, r *http.Request) {
 				n, err := io.Copy(io.Discard, r.Body)
 				fmt.Fprintln(w, n, err)
+			},
+		},
+		"an echo": {
+			request: "POST / HTTP/1.1|Host: h|Content-Length: 5|Connection: close||world",
+			handler: func(w http.ResponseWriter, r *http.Request) {
+				var one [1]byte
+				io.ReadFull(r.Body, one[:])
+				io.Copy(w, r.Body)
+				w.Write(one[:])
+			},
+		},
+		"a large echo": {
+			request: "POST / HTTP/1.1|Host: h|Content-Length: 300000|Connection: close||" + large,
+			handler: func(w http.ResponseWriter, r *http.Request) {
+				http.NewResponseController(w).EnableFullDuplex() //nolint:errcheck // HTTP/1 has it
+				io.CopyN(w, r.Body, 10)
+				io.Copy(w, r.Body)
+			},
+		},
+		"a copy that fails": {
+			request: "POST / HTTP/1.1|Host: h|Content-Length: 5|Connection: close||world",
+			handler: func(w http.ResponseWriter, r *http.Request) {
+				n, err := io.Copy(failingWriter{}, r.Body)
+				fmt.Fprintln(w, n, err)
+				r.Body.Close()
+				_, err = io.Copy(io.Discard, r.Body)
+				fmt.Fprintln(w, errors.Is(err, http.ErrBodyReadAfterClose))
 			},
 		},
 		"a closed body": {
@@ -377,5 +410,19 @@ func TestNoHandler(t *testing.T) {
 		if failed, ok := errors.AsType[*call.Error](err); !ok || failed.Reason != c.reason {
 			t.Errorf("%q: %v", c.head, err)
 		}
+	}
+}
+
+// TestReadBuffer: the memory for reads grows with the first read that fills it, and stays large then.
+func TestReadBuffer(t *testing.T) {
+	t.Parallel()
+	var b readBuffer
+	defer b.free()
+	var got []int
+	for _, n := range []int{0, 10, smallRead - 1, smallRead, 10, sentPart, 0} {
+		got = append(got, len(b.next(n)))
+	}
+	if want := []int{smallRead, smallRead, smallRead, sentPart, sentPart, sentPart, sentPart}; !slices.Equal(got, want) {
+		t.Errorf("%v", got)
 	}
 }

@@ -286,10 +286,12 @@ func (w *writer) FlushError() error {
 
 // ReadFrom implements io.ReaderFrom.
 func (w *writer) ReadFrom(r io.Reader) (n int64, err error) {
-	buf := bodyBuffers.Get().(*[sentPart]byte) //nolint:forcetypeassert // the pool has nothing else
-	defer bodyBuffers.Put(buf)
-	for {
-		m, failed := r.Read(buf[:])
+	var b readBuffer
+	defer b.free()
+	for m := 0; ; {
+		var failed error
+		buf := b.next(m)
+		m, failed = r.Read(buf)
 		if m > 0 {
 			if _, err := w.Write(buf[:m]); err != nil {
 				return n, err

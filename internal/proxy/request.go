@@ -129,7 +129,7 @@ func (p *Proxy) input(r *http.Request, route *served, c *call.Call, held *client
 		return notAllowed(r, &route.Route)
 	}
 	if route.In == InUnsupported {
-		e := call.NewError(helvetype.ReasonNoMethod, "the signature of the ingress method is not served over HTTP; annotate its one parameter as str or bytes")
+		e := call.NewError(helvetype.ReasonNoMethod, "the signature of the ingress method is not served over HTTP; give it one parameter, the request, or annotate that as str or bytes for the body alone")
 		e.Public = e.Message // the message is about the program, and helps a developer who tries it
 		return e
 	}

@@ -648,3 +648,35 @@ sys.stdout.buffer.write(cloudpickle.dumps((A.func_or_class, Item(n=1))))
 
 def test_fastapi_of_the_tests():
     assert fastapi.__version__
+
+
+def test_a_root_path_of_fastapi_is_in_front_of_the_route_prefix(node):
+    app = FastAPI(root_path="/proxy")
+
+    @serve.ingress(app)
+    class A:
+        @app.get("/u")
+        def u(self, request: Request):
+            return [request.scope["root_path"], request.url_for("u").path]
+
+    n = node(A)
+    for root in ("/a", ""):
+        a = n.request("GET", root + "/u", root=root)
+        assert (a.status, json.loads(a.text)) == (200, ["/proxy" + root, f"/proxy{root}/u"])
+
+
+def test_a_request_is_no_argument_of_a_call():
+    from starlette.requests import Request as Plain
+
+    from helve._pickling import dumps_call
+
+    with pytest.raises(TypeError, match="a Request cannot be passed to another deployment"):
+        dumps_call(False, (Plain({"type": "http"}),), {})
+
+
+@pytest.mark.parametrize("prefix", ["/{x}", "/a/{b:path}", "/}"])
+def test_a_route_prefix_has_no_parameters(prefix):
+    from helve.serve.api import _prefix
+
+    with pytest.raises(ValueError, match="route_prefix: must be a plain path"):
+        _prefix(prefix)

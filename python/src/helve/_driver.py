@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import base64
 import concurrent.futures
+import logging
 import os
 import signal
 import socket
@@ -26,6 +27,7 @@ from helve._errors import RayServeException, TooLargeError
 EXIT_TIME = 40  # seconds that a node may drain; its own limit is 30
 SEEN_TIME = 1.0  # seconds between the end of a connection and the end of its node, in which the driver waits for the node's exit status
 
+logger = logging.getLogger("helve.serve")
 _lock = threading.Lock()
 _driver: Optional["Driver"] = None
 _http: Optional[HTTPOptions] = None  # the last options of serve.start: a node that is started again has them too
@@ -41,8 +43,10 @@ def ensure(http: Optional[HTTPOptions]) -> "Driver":
             _driver = None
         if _driver is not None and http is not None and http != _driver.http:
             if _driver.http_ready:
-                raise RayServeException(f"the node runs with {_driver.http} already; call serve.shutdown() first")
-            _driver.http = http
+                logger.warning("serve.start: the node runs with %s already, and the other options have no effect; call serve.shutdown() first", _driver.http)
+                http = None
+            else:
+                _driver.http = http
         _http = http or _http
         if _driver is None:
             _driver = Driver(_http or HTTPOptions())

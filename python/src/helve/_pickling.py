@@ -57,6 +57,9 @@ def _make_pickler() -> type:
             return with_names(super()._dynamic_function_reduce(func), func)
 
         def reducer_override(self, obj):
+            cls = type(obj)
+            if cls.__name__ in ("Request", "WebSocket") and cls.__module__ in ("starlette.requests", "starlette.websockets", "helve._request"):
+                raise TypeError(f"a {cls.__name__} cannot be passed to another deployment: pass what it needs, such as await request.json()")
             if not isinstance(obj, type):
                 return super().reducer_override(obj)
             complete(obj)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import signal
+import sys
 import threading
 from typing import Any, Optional, Union
 
@@ -64,7 +65,7 @@ def run(
         logger.warning("%s; pass route_prefix=None if no requests are meant to come", warning)
     url = driver.deploy(graph, route_prefix)
     if url and served and not warning:
-        logger.info("application %s serves on %s%s", name, url, route_prefix)
+        print(f"Application {name!r} is ready at {url}{route_prefix}.", file=sys.stderr, flush=True)
     handle = DeploymentHandle(graph.ingress, name)
     driver.ingress[name] = graph.ingress
     if blocking:
@@ -81,6 +82,8 @@ def _prefix(value: Any) -> Optional[str]:
     value = _limits.text("route_prefix", value)
     if value[:1] != "/" or value != "/" and value[-1] == "/":
         raise ValueError(f"route_prefix: must begin with / and not end with it, is {_limits.shown(value)}")
+    if "{" in value or "}" in value:
+        raise ValueError(f"route_prefix: must be a plain path, without parameters in braces, is {_limits.shown(value)}")
     return value
 
 
@@ -96,11 +99,15 @@ def _wait_for_signal(stop: threading.Event) -> None:
 
 
 def delete(name: str) -> None:
-    """Drains an application and stops its replicas."""
+    """Drains an application and stops its replicas. An application that is not there is logged, and is no error, as in Ray Serve."""
     from helve import _driver
 
     _outside("delete")
-    _driver.running().control("delete", name=_limits.text("name", name))
+    driver, name = _driver.running(), _limits.text("name", name)
+    if name not in driver.control("status").get("applications", {name: None}):
+        logger.warning("serve.delete: no application %r runs here", name)
+        return
+    driver.control("delete", name=name)
 
 
 def status() -> dict:

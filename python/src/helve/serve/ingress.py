@@ -122,7 +122,24 @@ class Definition:
             fastapi.include_router(app)
             _add_handlers(fastapi)
             app = fastapi
+        if _is("fastapi", "FastAPI", app) and app.root_path:
+            app = _below(app)
         return app
+
+
+def _below(app: Any) -> Callable:
+    """An application of FastAPI with a root_path, which would take the place of the route prefix. The path of both is in front of a request's:
+    with FastAPI(root_path="/proxy") and route_prefix="/a" it is /proxy/a.
+    """
+    root, app.root_path = app.root_path.rstrip("/"), ""
+
+    async def below(scope: dict, receive: Callable, send: Callable) -> None:
+        if "path" in scope and not scope["root_path"].startswith(root):
+            raw = scope.get("raw_path")
+            scope = {**scope, "root_path": root + scope["root_path"], "path": root + scope["path"], "raw_path": raw and root.encode() + raw}
+        await app(scope, receive, send)
+
+    return below
 
 
 def _is(module: str, name: str, value: Any) -> bool:

@@ -164,9 +164,13 @@ func (p *Proxy) logFailure(r *http.Request, level slog.Level, what string, c *ca
 	if e.Logged || r.Context().Err() != nil && e.Reason == helvetype.ReasonCancelled {
 		return
 	}
+	message := e.Message
+	if e.Reason == helvetype.ReasonDeadline && message == context.DeadlineExceeded.Error() {
+		message = "the request took longer than it may"
+	}
 	p.log.LogAttrs(r.Context(), level, what, slog.String("request_id", c.Info.Request.String()), slog.String("app", e.App),
 		slog.String("deployment", e.Deployment), slog.String("method", e.Method), slog.String("replica", e.Replica),
-		slog.String("reason", string(e.Reason)), slog.String("error", e.Message), slog.String("traceback", e.Traceback))
+		slog.String("reason", string(e.Reason)), slog.String("error", message), slog.String("traceback", e.Traceback))
 }
 
 // clientError is e as the client sees it: a mistake in the data of a call deeper in the composition is a fault of the program.
@@ -201,6 +205,8 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, c *call.Call, e *ca
 	switch { // a text that the client does not get has to be in the log; that of a public error is the text of the errors that wrap it
 	case message == withheld, e.Public != "" && status >= http.StatusInternalServerError:
 		p.logFailure(r, slog.LevelError, "request failed", c, e)
+	case e.Reason == helvetype.ReasonDeadline:
+		p.logFailure(r, slog.LevelWarn, "request failed", c, e)
 	case e.Public != "":
 		p.logFailure(r, slog.LevelDebug, "request failed", c, e)
 	}

@@ -63,7 +63,7 @@ var only = map[string][]string{
 	"internal/states":       {},
 	"internal/records":      {"internal/call", "internal/spec", "internal/store"},
 	"internal/pysource":     {},
-	"internal/admin":        {"internal/controller", "internal/telemetry"},
+	"internal/admin":        {"internal/controller", "internal/deploy", "internal/telemetry"},
 	"internal/metrics":      {"internal/telemetry", "github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/collectors", "github.com/prometheus/client_golang/prometheus/promhttp"},
 }
 

@@ -21,7 +21,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/controller"
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/telemetry"
 )
 
@@ -30,7 +30,7 @@ type Node interface {
 	// Status is a copy of the present state.
 	Status() helvetype.Status
 	// Applications has the applications of Status as they were deployed, by name.
-	Applications() map[string]controller.DeployedApp
+	Applications() map[string]deploy.DeployedApp
 	// HTTP is the URL of the ingress, "" without one.
 	HTTP() string
 	// Draining says that the node is closing, and waits for the calls that run.

@@ -20,7 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/controller"
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/telemetry"
 )
 
@@ -45,9 +45,9 @@ func (fakeNode) Status() helvetype.Status {
 	}}}
 }
 
-func (fakeNode) Applications() map[string]controller.DeployedApp {
-	return map[string]controller.DeployedApp{"app": {Revision: 4, DeployedAt: deployedAt, Deployments: map[string]controller.DeployedDeployment{
-		"D":     {Config: json.RawMessage(`{"name":"D","max_ongoing_requests":5}`), NumReplicas: 2, Waits: map[string]controller.Wait{"D#002": {For: "its constructor", Since: deployedAt}}},
+func (fakeNode) Applications() map[string]deploy.DeployedApp {
+	return map[string]deploy.DeployedApp{"app": {Revision: 4, DeployedAt: deployedAt, Deployments: map[string]deploy.DeployedDeployment{
+		"D":     {Config: json.RawMessage(`{"name":"D","max_ongoing_requests":5}`), NumReplicas: 2, Waits: map[string]deploy.Wait{"D#002": {For: "its constructor", Since: deployedAt}}},
 		"Front": {NumReplicas: 1, Ingress: true},
 	}}}
 }

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/controller"
+	"github.com/helve-serve/helve/internal/deploy"
 )
 
 // Instance is the answer to GET /api/serve/applications/: the reference's ServeInstanceDetails. Its clients find every field that
@@ -137,7 +137,7 @@ type ReplicaDetails struct {
 	Restarts     int                     `json:"restarts,omitempty"`
 	LastExit     *helvetype.Exit         `json:"last_exit,omitempty"`
 	Unresponsive *helvetype.Unresponsive `json:"unresponsive,omitempty"`
-	Waits        *controller.Wait        `json:"waits,omitempty"` // of a replica that starts
+	Waits        *deploy.Wait            `json:"waits,omitempty"` // of a replica that starts
 }
 
 const nodeID = "local"
@@ -201,7 +201,7 @@ func address(ingress string) (host string, port int) {
 	return host, port
 }
 
-func appDetails(name string, s helvetype.ApplicationStatus, was controller.DeployedApp, here Actor) AppDetails {
+func appDetails(name string, s helvetype.ApplicationStatus, was deploy.DeployedApp, here Actor) AppDetails {
 	app := AppDetails{
 		Name: name, Status: s.Status, Message: s.Message, LastDeployedTimeS: seconds(was.DeployedAt), Source: "imperative",
 		Deployments: map[string]DeploymentDetails{}, Revision: was.Revision, SharedMemory: s.SharedMemory,
@@ -225,7 +225,7 @@ func appDetails(name string, s helvetype.ApplicationStatus, was controller.Deplo
 	return app
 }
 
-func deploymentDetails(name string, s helvetype.DeploymentStatus, app helvetype.ApplicationState, wants controller.DeployedDeployment, here Actor) DeploymentDetails {
+func deploymentDetails(name string, s helvetype.DeploymentStatus, app helvetype.ApplicationState, wants deploy.DeployedDeployment, here Actor) DeploymentDetails {
 	d := DeploymentDetails{
 		Name: name, Status: s.Status, StatusTrigger: trigger(s.Status, app), Message: s.Message, DeploymentConfig: wants.Config,
 		TargetNumReplicas: wants.NumReplicas, RequiredResources: map[string]float64{}, Replicas: []ReplicaDetails{}, Calls: s.Calls, LastExit: s.LastExit,

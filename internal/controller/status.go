@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
 )
 
@@ -138,4 +139,30 @@ func (d *deployment) slowLocked() string {
 // endingLocked says that the application goes: nothing of it that ends is missed.
 func (a *application) endingLocked() bool {
 	return a.c.closing || a.deleted || a.status == helvetype.ApplicationDeleting
+}
+
+// Applications has the applications as they were deployed, for readers of [Controller.Status].
+func (c *Controller) Applications() map[string]deploy.DeployedApp {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := map[string]deploy.DeployedApp{}
+	for name, a := range c.apps {
+		app := deploy.DeployedApp{Revision: a.current.number, DeployedAt: a.since, Deployments: map[string]deploy.DeployedDeployment{}}
+		ingress := ""
+		if in := a.current.def.Graph.Ingress; in != nil {
+			ingress = in.Deployment
+		}
+		for _, d := range a.deployments {
+			own := deploy.DeployedDeployment{NumReplicas: d.wanted, Ingress: d.name == ingress, Waits: map[string]deploy.Wait{}}
+			own.Config = deploy.Config(d.now.definition, d.wanted, d.now.config.Current.Value)
+			for _, r := range d.replicas {
+				if r.state == helvetype.ReplicaStarting && r.waits != "" {
+					own.Waits[r.id] = deploy.Wait{For: r.waits, Since: r.waitsSince}
+				}
+			}
+			app.Deployments[d.name] = own
+		}
+		all[name] = app
+	}
+	return all
 }

@@ -146,7 +146,7 @@ func seen(t *testing.T, addr, request string) string {
 	}
 }
 
-// TestHandlersAsInNetHTTP: clients see the same answers of a handler in a worker as of one that net/http serves.
+// TestHandlersAsInNetHTTP: clients see the same answers of a handler in a worker as of the handler under net/http.
 func TestHandlersAsInNetHTTP(t *testing.T) {
 	t.Parallel()
 	const get = "GET /a%20b?x=1 HTTP/1.1|Host: h|Connection: close||"
@@ -337,7 +337,7 @@ func TestHandlersAsInNetHTTP(t *testing.T) {
 	}
 }
 
-// TestFailuresOfHandlers: what a handler does wrong ends the exchange with an error that names it.
+// TestFailuresOfHandlers: a mistake of a handler ends the exchange with an error that names the mistake.
 func TestFailuresOfHandlers(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

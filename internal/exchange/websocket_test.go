@@ -591,7 +591,7 @@ func TestWebSocketBackpressure(t *testing.T) {
 			}()
 			for i := range 5 {
 				synctest.Wait()
-				if sent != i+1 { // one that waits for credit
+				if sent != i+1 { // a send that waits for credit
 					t.Errorf("the client has sent %d messages, the replica has taken %d", sent, i)
 				}
 				credit <- struct{}{}
@@ -617,7 +617,7 @@ func TestWebSocketBackpressure(t *testing.T) {
 			}
 			for i := range 5 {
 				synctest.Wait()
-				if taken := cap(l.replica.parts) - len(l.replica.parts); taken != i+1 { // one that waits for the client
+				if taken := cap(l.replica.parts) - len(l.replica.parts); taken != i+1 { // a send that waits for the client
 					t.Errorf("%d messages were taken, the client has read %d", taken, i)
 				}
 				l.wantFrame(final|opText, strings.Repeat("x", bufferSize))

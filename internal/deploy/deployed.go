@@ -1,0 +1,49 @@
+package deploy
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/helve-serve/helve/internal/host"
+)
+
+// DeployedApp is an application as it was deployed, for people and programs that ask the node.
+type DeployedApp struct {
+	Revision    int
+	DeployedAt  time.Time
+	Deployments map[string]DeployedDeployment
+}
+
+// DeployedDeployment is a deployment as it was deployed.
+type DeployedDeployment struct {
+	Config      json.RawMessage // its options, under the reference's names
+	NumReplicas int             // that are wanted
+	Ingress     bool
+	Waits       map[string]Wait // of replicas that start, by replica
+}
+
+// Wait is the step that the start of a replica waits for.
+type Wait struct {
+	For   string    `json:"for"`
+	Since time.Time `json:"since"`
+}
+
+// Config is the options of a deployment under the reference's names, with the defaults of the most important ones. The number of replicas is
+// the wanted one; userConfig is empty for none.
+func Config(d *host.Deployment, replicas int, userConfig json.RawMessage) json.RawMessage {
+	config := map[string]any{}
+	if b, err := json.Marshal(d.Spec.Options); err == nil {
+		json.Unmarshal(b, &config) //nolint:errcheck // it was just made
+	}
+	config["name"], config["num_replicas"] = d.Name, replicas
+	config["max_ongoing_requests"], config["max_queued_requests"] = d.Options.MaxOngoingRequests, d.Options.MaxQueuedRequests
+	config["graceful_shutdown_timeout_s"] = d.Options.GracefulShutdownTimeout.Seconds()
+	if len(userConfig) > 0 {
+		config["user_config"] = userConfig
+	}
+	b, err := json.Marshal(config)
+	if err != nil {
+		return nil
+	}
+	return b
+}

@@ -100,7 +100,7 @@ func TestBadInput(t *testing.T) {
 		"good":                 {post("%P", length, body), 200, 0, stays, "2 tea"},
 		"malformed JSON":       {post("%P", "Content-Length: 9\r\n", `{"item":}`), 400, 200, stays, "the body is not valid JSON: byte 9"},
 		"wrong type":           {post("%P", "Content-Length: 13\r\n", `{"count":"x"}`), 400, 200, stays, "count"},
-		"number for an object": {post("%P", "Content-Length: 1\r\n", `7`), 400, 200, stays, "order"},
+		"number for an object": {post("%P", "Content-Length: 1\r\n", `7`), 400, 200, stays, "takes an object"},
 		"nothing":              {post("%P", "Content-Length: 0\r\n", ""), 400, 200, stays, "the body is empty"},
 		"unknown method":       {"BREW %P HTTP/1.1\r\nHost: x\r\n\r\n", 405, 200, stays, "BREW is not allowed here, only POST, PUT, PATCH"},
 		"too large":            {post("%P", "Content-Length: 1001\r\n", strings.Repeat("x", 1001)), 413, 200, stays, "larger than 1000 bytes"},

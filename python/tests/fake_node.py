@@ -5,6 +5,7 @@ import struct
 
 from helve import _http as http
 from helve import _wire as wire
+from helve import serve
 from helve._encoding import RAW, parse_envelope
 from helve._worker import Worker
 from helve.serve.deployment import Deployment, methods_of
@@ -197,3 +198,13 @@ class Node:
             task.cancel()
         self.turn(3)
         self.loop.close()
+
+
+def raw(app):
+    """A class that serves a raw ASGI application."""
+
+    @serve.ingress(app)
+    class Raw:
+        pass
+
+    return Raw

@@ -1,14 +1,10 @@
 package main
 
 import (
-	"bufio"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math"
-	"net"
-	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -142,102 +138,5 @@ func TestQuantile(t *testing.T) {
 	}
 	if got := median([]float64{}); got != 0 {
 		t.Errorf("median of nothing is %v", got)
-	}
-}
-
-func TestReadResponse(t *testing.T) {
-	t.Parallel()
-	const ok = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nworld"
-	lower := strings.ReplaceAll(ok, "Content-", "content-")
-	for name, c := range map[string]struct {
-		in   string
-		fail bool
-	}{
-		"two":        {in: ok + ok},
-		"lower case": {in: lower + lower},
-		"error":      {in: "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", fail: true},
-		"no length":  {in: "HTTP/1.1 200 OK\r\n\r\n", fail: true},
-		"short body": {in: ok[:len(ok)-1], fail: true},
-		"nothing":    {fail: true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := bufio.NewReader(strings.NewReader(c.in))
-			err := readResponse(r, "HTTP/1.1 200")
-			if (err != nil) != c.fail {
-				t.Fatalf("error %v", err)
-			}
-			if c.fail {
-				return
-			}
-			if err := readResponse(r, "HTTP/1.1 200"); err != nil {
-				t.Fatalf("second response: %v", err)
-			}
-			if r.Buffered() != 0 {
-				t.Errorf("%d bytes left", r.Buffered())
-			}
-		})
-	}
-}
-
-func frame(id uint64, body string) []byte {
-	b := binary.LittleEndian.AppendUint32(nil, uint32(len(body)))
-	b = binary.LittleEndian.AppendUint32(b, 1)
-	return append(binary.LittleEndian.AppendUint64(b, id), body...)
-}
-
-// Frames arrive whole and renamed, however they were cut, and the relay ends with its source.
-func TestRelay(t *testing.T) {
-	t.Parallel()
-	from, source := net.Pipe()
-	sink, to := net.Pipe()
-	go func() {
-		relay(from, to, func(id uint64) uint64 { return id + 100 })
-		to.Close()
-	}()
-	go func() {
-		in := append(append(frame(1, "one"), frame(2, "")...), frame(3, "three")...)
-		for _, cut := range [][]byte{in[:5], in[5:18], in[18:40], in[40:]} {
-			source.Write(cut)
-		}
-		source.Close()
-	}()
-	got, err := io.ReadAll(sink)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := append(append(frame(101, "one"), frame(102, "")...), frame(103, "three")...)
-	if string(got) != string(want) {
-		t.Errorf("relayed %q, want %q", got, want)
-	}
-}
-
-// A frame that does not fit ends the relay, which would otherwise read nothing for ever.
-func TestRelayTooLarge(t *testing.T) {
-	t.Parallel()
-	head := binary.LittleEndian.AppendUint32(nil, 1<<20)
-	in := io.MultiReader(strings.NewReader(string(head)), endless{})
-	relay(in, io.Discard, func(uint64) uint64 { t.Error("a frame was complete"); return 0 })
-}
-
-type endless struct{}
-
-func (endless) Read(p []byte) (int, error) { return len(p), nil }
-
-func TestTreeOfThisProcess(t *testing.T) {
-	t.Parallel()
-	if mb, err := treePSS(os.Getpid()); err != nil || mb <= 0 {
-		t.Errorf("PSS %v MB, %v", mb, err)
-	}
-	if _, err := treeCPU(os.Getpid()); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestTreeCountsWhatIsThere(t *testing.T) {
-	t.Parallel()
-	const none = 1 << 30 // above the largest pid of Linux
-	if mb, err := treePSS(none); mb != 0 || err != nil {
-		t.Errorf("a process that is gone has %v MB, %v", mb, err)
 	}
 }

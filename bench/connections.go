@@ -1,13 +1,9 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"iter"
 	"net"
 	"net/http"
@@ -20,7 +16,9 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/bench/client"
 	"github.com/helve-serve/helve/bench/peer"
+	"github.com/helve-serve/helve/bench/proc"
 )
 
 // streamConns is the number of streams over HTTP at the same time, and streamItems the number of items of each that are timed.
@@ -108,53 +106,12 @@ func streamsLoadRole() error {
 	if err != nil {
 		return err
 	}
-	all := make([]net.Conn, conns)
-	for i := range all {
-		if all[i], err = net.Dial("tcp", addr); err != nil {
-			return err
-		}
-		defer all[i].Close()
-		all[i].SetDeadline(time.Now().Add(time.Minute)) // a server that hangs is an error
-	}
-	request := streamRequest(streamItems)
-	first, errs := make([]time.Duration, conns), make([]error, conns)
-	var wg sync.WaitGroup
-	start := time.Now()
-	for i, c := range all {
-		wg.Go(func() { first[i], errs[i] = readStream(c, request, start) })
-	}
-	wg.Wait()
-	took := time.Since(start)
-	if err := cmp.Or(errs...); err != nil {
+	first, took, err := client.Streams(addr, conns, streamRequest(streamItems), streamItems)
+	if err != nil {
 		return err
 	}
 	rate := float64(conns*streamItems) / took.Seconds()
 	return json.NewEncoder(os.Stdout).Encode(load{rate, median(first), quantile(first, 0.99), conns})
-}
-
-// readStream asks for a stream and reads it to its end.
-func readStream(c net.Conn, request []byte, start time.Time) (first time.Duration, err error) {
-	if _, err := c.Write(request); err != nil {
-		return 0, err
-	}
-	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
-	if err != nil {
-		return 0, err
-	}
-	buf, items := make([]byte, 16<<10), 0
-	for {
-		n, err := resp.Body.Read(buf)
-		if items == 0 && n > 0 {
-			first = time.Since(start)
-		}
-		items += bytes.Count(buf[:n], []byte("\n"))
-		if err == io.EOF {
-			return first, peer.CheckCount(streamItems, items)
-		}
-		if err != nil {
-			return first, err
-		}
-	}
 }
 
 // holdRole is the client of connections without traffic. It opens them one after the other, each with a request to which the server answers
@@ -164,32 +121,18 @@ func holdRole() error {
 	if err != nil {
 		return err
 	}
-	request, until := []byte(os.Getenv(requestEnv)), []byte(os.Getenv(untilEnv))
-	buf := make([]byte, 4<<10)
-	for range conns {
-		c, err := net.Dial("tcp", os.Getenv(addrEnv))
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		c.SetDeadline(time.Now().Add(30 * time.Second))
-		if _, err := c.Write(request); err != nil {
-			return err
-		}
-		for n := 0; !bytes.Contains(buf[:n], until); {
-			m, err := c.Read(buf[n:])
-			if n += m; err != nil {
-				return fmt.Errorf("%w after %q", err, buf[:n])
-			}
-		}
+	end, err := client.Hold(os.Getenv(addrEnv), conns, []byte(os.Getenv(requestEnv)), []byte(os.Getenv(untilEnv)))
+	if err != nil {
+		return err
 	}
+	defer end()
 	return ready("open")
 }
 
 // memoryEach is the memory that a connection costs a server and its children, in KB: how much their PSS grows while a client holds
 // connections.
 func (b *bench) memoryEach(server *served, addr string, conns int, request []byte, until string) (float64, error) {
-	before, err := treePSS(server.cmd.Process.Pid)
+	before, err := proc.TreePSS(server.cmd.Process.Pid)
 	if err != nil {
 		return 0, err
 	}
@@ -203,7 +146,7 @@ func (b *bench) memoryEach(server *served, addr string, conns int, request []byt
 	}
 	defer client.stop()
 	time.Sleep(b.length) // a garbage collection or two, which take the stacks of the handshakes back
-	after, err := treePSS(server.cmd.Process.Pid)
+	after, err := proc.TreePSS(server.cmd.Process.Pid)
 	return (after - before) * 1024 / float64(conns), err
 }
 

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/bench/client"
 )
 
 // Page is a handler of HTTP: it sends a short body back, takes a long one, or gives one.
@@ -89,14 +90,14 @@ func handlerRows(b *bench) (rows []measurement) {
 		ours := sync.OnceValues(func() (string, error) { return b.serve(place.role) })
 		for _, c := range []struct {
 			name    string
-			request httpRequest
+			request client.Request
 			conns   int
 		}{
-			{"noop, 64 connections", post("/"), 64},
-			{"1 MB up, 8 connections", upload("/up", 1<<20), 8},
-			{"1 MB down, 8 connections", get("/down?" + strconv.Itoa(1<<20)), 8},
-			{"10 MB up, 8 connections", upload("/up", 10<<20), 8},
-			{"10 MB down, 8 connections", get("/down?" + strconv.Itoa(10<<20)), 8},
+			{"noop, 64 connections", client.Post("/"), 64},
+			{"1 MB up, 8 connections", client.Upload("/up", 1<<20), 8},
+			{"1 MB down, 8 connections", client.Get("/down?" + strconv.Itoa(1<<20)), 8},
+			{"10 MB up, 8 connections", client.Upload("/up", 10<<20), 8},
+			{"10 MB down, 8 connections", client.Get("/down?" + strconv.Itoa(10<<20)), 8},
 		} {
 			measure := func(addr func() (string, error)) func() (sample, error) {
 				return func() (sample, error) {

@@ -1,13 +1,9 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -18,6 +14,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/bench/client"
 )
 
 // httpBareRole is net/http with the same handler: it reads the body and sends it back as text.
@@ -100,27 +97,6 @@ type load struct {
 	Requests int
 }
 
-// httpRequest is a request in the form in which it is sent, without the last size bytes of its body, which are zeros.
-type httpRequest struct {
-	text string
-	size int
-}
-
-// post is a POST with a body of 5 bytes.
-func post(path string) httpRequest {
-	return httpRequest{text: "POST " + path + " HTTP/1.1\r\nHost: bench\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nworld"}
-}
-
-// upload is a POST with a body of zeros.
-func upload(path string, size int) httpRequest {
-	return httpRequest{fmt.Sprintf("POST %s HTTP/1.1\r\nHost: bench\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n", path, size), size}
-}
-
-// get is a GET.
-func get(path string) httpRequest {
-	return httpRequest{text: "GET " + path + " HTTP/1.1\r\nHost: bench\r\n\r\n"}
-}
-
 // loadRole is the client: keep-alive connections, one request at a time on each, as little work per request as can be.
 func loadRole() error {
 	addr := os.Getenv(addrEnv)
@@ -132,85 +108,24 @@ func loadRole() error {
 	if err != nil {
 		return err
 	}
-	request := []byte(os.Getenv(requestEnv))
 	size, err := strconv.Atoi(os.Getenv(sizeEnv))
 	if err != nil {
 		return err
 	}
-	request = append(request, make([]byte, size)...)
-	status := "HTTP/1.1 " + cmp.Or(os.Getenv(statusEnv), "200")
-	var mu sync.Mutex
-	var all []time.Duration
-	var first error
-	var wg sync.WaitGroup
+	request := client.Request{Text: os.Getenv(requestEnv), Size: size}.Bytes()
 	start := time.Now()
-	end := start.Add(length)
-	for range conns {
-		wg.Go(func() {
-			c, err := net.Dial("tcp", addr)
-			var mine []time.Duration
-			if err == nil {
-				defer c.Close()
-				c.SetDeadline(end.Add(10 * time.Second)) // a server that hangs is an error
-				r := bufio.NewReaderSize(c, 64<<10)
-				for time.Now().Before(end) {
-					t := time.Now()
-					if _, err = c.Write(request); err != nil {
-						break
-					}
-					if err = readResponse(r, status); err != nil {
-						break
-					}
-					mine = append(mine, time.Since(t))
-				}
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			all = append(all, mine...)
-			if first == nil {
-				first = err
-			}
-		})
-	}
-	wg.Wait()
-	if first != nil {
-		return first
+	all, err := client.Load(addr, conns, length, request, cmp.Or(os.Getenv(statusEnv), "200"))
+	if err != nil {
+		return err
 	}
 	rate := float64(len(all)) / time.Since(start).Seconds()
 	return json.NewEncoder(os.Stdout).Encode(load{rate, median(all), quantile(all, 0.99), len(all)})
 }
 
-// readResponse reads a response that has a Content-Length, and whose first line begins with status.
-func readResponse(r *bufio.Reader, status string) error {
-	n := -1
-	for i := 0; ; i++ {
-		line, err := r.ReadSlice('\n')
-		if err != nil {
-			return err
-		}
-		switch {
-		case i == 0:
-			if string(line[:min(len(line), len(status))]) != status {
-				return fmt.Errorf("answer %q", line)
-			}
-		case len(line) == 2:
-			if n < 0 {
-				return errors.New("no Content-Length")
-			}
-			_, err := r.Discard(n)
-			return err
-		case len(line) > 16 && bytes.EqualFold(line[:16], []byte("Content-Length: ")):
-			if n, err = strconv.Atoi(string(bytes.TrimSpace(line[16:]))); err != nil {
-				return err
-			}
-		}
-	}
-}
-
-func (b *bench) load(addr string, r httpRequest, conns int, length time.Duration, env ...string) (load, error) {
+func (b *bench) load(addr string, r client.Request, conns int, length time.Duration, env ...string) (load, error) {
 	var l load
 	out, err := b.output("load", append(env, addrEnv+"="+addr, connsEnv+"="+strconv.Itoa(conns), timeEnv+"="+length.String(),
-		requestEnv+"="+r.text, sizeEnv+"="+strconv.Itoa(r.size))...)
+		requestEnv+"="+r.Text, sizeEnv+"="+strconv.Itoa(r.Size))...)
 	if err != nil {
 		return l, err
 	}
@@ -236,12 +151,12 @@ func httpRows(b *bench) []measurement {
 		}
 	}
 	rate := func(addr string) (sample, error) {
-		l, err := b.load(addr, post("/"), 64, b.length)
+		l, err := b.load(addr, client.Post("/"), 64, b.length)
 		return sample{v: l.Rate}, err
 	}
 	latency := func(conns int) func(string) (sample, error) {
 		return func(addr string) (sample, error) {
-			l, err := b.load(addr, post("/"), conns, b.length/2)
+			l, err := b.load(addr, client.Post("/"), conns, b.length/2)
 			return sample{v: float64(l.P50), p99: float64(l.P99)}, err
 		}
 	}
@@ -257,7 +172,7 @@ func httpRows(b *bench) []measurement {
 			return result{}, err
 		}
 		return b.row(perSecond, func() (sample, error) {
-			l, err := b.load(full, post("/"), 64, b.length, statusEnv+"=503")
+			l, err := b.load(full, client.Post("/"), 64, b.length, statusEnv+"=503")
 			return sample{v: l.Rate}, err
 		}, func() (sample, error) { return rate(worker) })
 	}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/helve-serve/helve/bench/proc"
 )
 
 // settings say how long to measure.
@@ -122,34 +124,8 @@ func quantile[T cmp.Ordered](v []T, q float64) (t T) {
 
 // cpuScaling is the throughput of a pure-CPU loop on two cores over that on one: the present state of the machine.
 func (s settings) cpuScaling() float64 {
-	one := spin(1, s.spin)
-	return spin(2, s.spin) / one
-}
-
-func spin(n int, length time.Duration) float64 {
-	var wg sync.WaitGroup
-	counts := make([]uint64, n*16) // a cache line for each
-	end := time.Now().Add(length)
-	for i := range n {
-		wg.Go(func() {
-			x, k := uint64(i+1), uint64(0)
-			for time.Now().Before(end) {
-				for range 1000 {
-					x ^= x << 13
-					x ^= x >> 7
-					x ^= x << 17
-				}
-				k++
-			}
-			counts[i*16] = k + x&1 // so that the loop has a use
-		})
-	}
-	wg.Wait()
-	total := uint64(0)
-	for _, c := range counts {
-		total += c
-	}
-	return float64(total)
+	one := proc.Spin(1, s.spin)
+	return proc.Spin(2, s.spin) / one
 }
 
 // closedLoop runs n callers for a while and gives calls per second. Each caller has a context of its own, with a
@@ -209,7 +185,7 @@ func (b *bench) repeated(f func(context.Context) (float64, error)) (sample, erro
 // timedLoop is a closed loop of n callers in which every call is timed. This process and its descendants do the work
 // of the calls; the side that is not measured is idle meanwhile.
 func (b *bench) timedLoop(n int, length time.Duration, f caller) (sample, error) {
-	before, err := treeCPU(os.Getpid())
+	before, err := proc.TreeCPU(os.Getpid())
 	if err != nil {
 		return sample{}, err
 	}
@@ -241,7 +217,7 @@ func (b *bench) timedLoop(n int, length time.Duration, f caller) (sample, error)
 		return sample{}, first
 	}
 	seconds := time.Since(start).Seconds()
-	after, err := treeCPU(os.Getpid())
+	after, err := proc.TreeCPU(os.Getpid())
 	calls := float64(len(all))
 	return sample{median(all), quantile(all, 0.99), calls / seconds, float64(after-before) / calls}, err
 }

@@ -2,18 +2,14 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/helve-serve/helve/bench/peer"
@@ -188,76 +184,4 @@ func ready(line any) error {
 	fmt.Println(line)
 	_, err := io.Copy(io.Discard, os.Stdin)
 	return err
-}
-
-// ticks is the unit of the times in /proc/PID/stat, the same on all of Linux.
-const ticks = 100
-
-// treeCPU is the processor time that a process and everything below it have used.
-func treeCPU(pid int) (time.Duration, error) {
-	total, err := sumTree(pid, func(pid int) (float64, error) {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil {
-			return 0, err
-		}
-		// The name, in brackets, may hold anything; user and system time are the 12th and 13th field behind it.
-		f := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-		if len(f) < 13 {
-			return 0, fmt.Errorf("stat of %d has %d fields", pid, len(f))
-		}
-		user, err1 := strconv.ParseFloat(string(f[11]), 64)
-		system, err2 := strconv.ParseFloat(string(f[12]), 64)
-		return user + system, errors.Join(err1, err2)
-	})
-	return time.Duration(total * float64(time.Second) / ticks), err
-}
-
-// treePSS is the proportional set size of a process and everything below it, in MB.
-func treePSS(pid int) (float64, error) {
-	return sumTree(pid, func(pid int) (float64, error) {
-		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-		if err != nil {
-			return 0, err
-		}
-		for line := range strings.Lines(string(data)) {
-			if f := strings.Fields(line); len(f) == 3 && f[0] == "Pss:" {
-				kb, err := strconv.ParseFloat(f[1], 64)
-				return kb / 1024, err
-			}
-		}
-		return 0, fmt.Errorf("no Pss in smaps_rollup of %d", pid)
-	})
-}
-
-// sumTree adds up a number of a process and of all its descendants. A process that ends meanwhile counts nothing.
-func sumTree(pid int, f func(pid int) (float64, error)) (float64, error) {
-	total, err := f(pid)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
-	if err != nil {
-		return 0, err
-	}
-	for _, t := range tasks {
-		kids, err := os.ReadFile(t)
-		if err != nil {
-			continue // a thread that ended
-		}
-		for _, k := range strings.Fields(string(kids)) {
-			n, err := strconv.Atoi(k)
-			if err != nil {
-				return 0, err
-			}
-			v, err := sumTree(n, f)
-			if err != nil {
-				return 0, err
-			}
-			total += v
-		}
-	}
-	return total, nil
 }

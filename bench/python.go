@@ -2,16 +2,16 @@ package main
 
 import (
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"sync"
 
 	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/bench/peer"
+	"github.com/helve-serve/helve/bench/proc"
 )
 
 // pythonPath is the interpreter that has the helve package.
@@ -68,74 +68,9 @@ func relayRole() error {
 		return err
 	}
 	done := make(chan error, 2)
-	go func() { done <- relayPair(l) }()
+	go func() { done <- peer.Relay(l) }()
 	go func() { done <- ready("ready") }() // also ends a relay without connections
 	return <-done
-}
-
-func relayPair(l net.Listener) error {
-	callee, err := l.Accept()
-	if err != nil {
-		return err
-	}
-	defer callee.Close()
-	calling, err := l.Accept()
-	if err != nil {
-		return err
-	}
-	defer calling.Close()
-	var mu sync.Mutex
-	pending := map[uint64]uint64{}
-	next := uint64(0)
-	go func() {
-		relay(calling, callee, func(id uint64) uint64 {
-			mu.Lock()
-			defer mu.Unlock()
-			next++
-			pending[next] = id
-			return next
-		})
-		callee.Close() // ends the other direction
-	}()
-	relay(callee, calling, func(id uint64) uint64 {
-		mu.Lock()
-		defer mu.Unlock()
-		was := pending[id]
-		delete(pending, id)
-		return was
-	})
-	return nil
-}
-
-// relay copies frames (u32 length, u32 type, u64 id, body), giving each the id that its receiver knows, until one side
-// ends or sends a frame larger than the buffer.
-func relay(from io.Reader, to io.Writer, rename func(uint64) uint64) {
-	in := make([]byte, 256<<10)
-	lo, hi := 0, 0
-	for hi < len(in) {
-		n, err := from.Read(in[hi:])
-		if err != nil {
-			return
-		}
-		hi += n
-		start := lo
-		for hi-lo >= 16 {
-			size := 16 + int(binary.LittleEndian.Uint32(in[lo:]))
-			if hi-lo < size {
-				break
-			}
-			id := in[lo+8 : lo+16]
-			binary.LittleEndian.PutUint64(id, rename(binary.LittleEndian.Uint64(id)))
-			lo += size
-		}
-		if lo > start {
-			if _, err := to.Write(in[start:lo]); err != nil {
-				return
-			}
-		}
-		hi = copy(in, in[lo:hi])
-		lo = 0
-	}
 }
 
 // run measures one side.
@@ -214,7 +149,7 @@ func pythonRows(b *bench) []measurement {
 	// This process and its descendants do the work of the calls: the node, the relay, the interpreters. The side that
 	// is not measured is idle meanwhile.
 	cpu := func(run runFunc, in runIn) (sample, error) {
-		before, err := treeCPU(os.Getpid())
+		before, err := proc.TreeCPU(os.Getpid())
 		if err != nil {
 			return sample{}, err
 		}
@@ -222,7 +157,7 @@ func pythonRows(b *bench) []measurement {
 		if err != nil {
 			return sample{}, err
 		}
-		after, err := treeCPU(os.Getpid())
+		after, err := proc.TreeCPU(os.Getpid())
 		return sample{v: float64(after-before) / t.Calls}, err
 	}
 	return []measurement{

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/helve-serve/helve/bench/proc"
 )
 
 // started has the cost of starts of a program: the time until the first answer, and the memory then.
@@ -89,7 +91,7 @@ func (b *bench) startGo(hello string) (started, error) {
 		return started{}, fmt.Errorf("answer %s %q, %v", r.Status, body, err)
 	}
 	seconds := time.Since(begin).Seconds()
-	mb, err := treePSS(p.cmd.Process.Pid)
+	mb, err := proc.TreePSS(p.cmd.Process.Pid)
 	return started{seconds, mb}, err
 }
 
@@ -105,6 +107,6 @@ func (b *bench) startPython() (started, error) {
 	if p.line != "Hello world!" {
 		return started{}, fmt.Errorf("answer %q", p.line)
 	}
-	mb, err := treePSS(p.cmd.Process.Pid)
+	mb, err := proc.TreePSS(p.cmd.Process.Pid)
 	return started{seconds, mb}, err
 }

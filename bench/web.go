@@ -7,6 +7,9 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/helve-serve/helve/bench/client"
+	"github.com/helve-serve/helve/bench/proc"
 )
 
 // peersPath is the interpreter that has the helve package and the peers of the rows about HTTP in Python.
@@ -39,13 +42,13 @@ func (b *bench) webServer(script ...string) func() (*served, error) {
 }
 
 // webLoad measures a server under a number of connections. The processor time is that of the server and its children, without the client.
-func (b *bench) webLoad(server func() (*served, error), r httpRequest, conns int, length time.Duration, env ...string) func() (sample, error) {
+func (b *bench) webLoad(server func() (*served, error), r client.Request, conns int, length time.Duration, env ...string) func() (sample, error) {
 	return func() (sample, error) {
 		p, err := server()
 		if err != nil {
 			return sample{}, err
 		}
-		before, err := treeCPU(p.cmd.Process.Pid)
+		before, err := proc.TreeCPU(p.cmd.Process.Pid)
 		if err != nil {
 			return sample{}, err
 		}
@@ -53,7 +56,7 @@ func (b *bench) webLoad(server func() (*served, error), r httpRequest, conns int
 		if err != nil {
 			return sample{}, err
 		}
-		after, err := treeCPU(p.cmd.Process.Pid)
+		after, err := proc.TreeCPU(p.cmd.Process.Pid)
 		return sample{v: float64(l.P50), p99: float64(l.P99), rate: l.Rate, cpu: float64(after-before) / float64(max(l.Requests, 1))}, err
 	}
 }
@@ -79,20 +82,20 @@ func webRows(b *bench) (rows []measurement) {
 	const item = "/items/spoon?n=3"
 	for _, c := range []struct {
 		name      string
-		ours      httpRequest
+		ours      client.Request
 		reference string
 		server    func() (*served, error)
-		theirs    httpRequest
+		theirs    client.Request
 		bar       float64 // of the rate at 64 connections, at least
 		one       float64 // of the p50 at 1 connection, at most
 		slack     time.Duration
 	}{
-		{"Python noop", post("/noop"), "Mosec", mosec, post("/inference"), 2.5, 1.1, 0},
-		{"Python noop", post("/noop"), "raw ASGI in uvicorn", raw, post("/"), 0, 0, 0},
-		{"Python, query and method read", post("/read?name=spoon"), "raw ASGI in uvicorn", raw, post("/"), 0, 0, 0},
-		{"Python, one hop", post("/hop"), "raw ASGI in uvicorn", raw, post("/"), 0, 0, 0},
-		{"raw ASGI", post("/asgi"), "uvicorn", raw, post("/"), 0, 0, 0},
-		{"FastAPI", get("/fastapi" + item), "uvicorn", fast, get(item), 1.1, 1, slack},
+		{"Python noop", client.Post("/noop"), "Mosec", mosec, client.Post("/inference"), 2.5, 1.1, 0},
+		{"Python noop", client.Post("/noop"), "raw ASGI in uvicorn", raw, client.Post("/"), 0, 0, 0},
+		{"Python, query and method read", client.Post("/read?name=spoon"), "raw ASGI in uvicorn", raw, client.Post("/"), 0, 0, 0},
+		{"Python, one hop", client.Post("/hop"), "raw ASGI in uvicorn", raw, client.Post("/"), 0, 0, 0},
+		{"raw ASGI", client.Post("/asgi"), "uvicorn", raw, client.Post("/"), 0, 0, 0},
+		{"FastAPI", client.Get("/fastapi" + item), "uvicorn", fast, client.Get(item), 1.1, 1, slack},
 	} {
 		load := func(conns int, length, slack time.Duration) *shared {
 			return b.once(b.webLoad(helve, c.ours, conns, length), slower(b.webLoad(c.server, c.theirs, conns, length), slack))
@@ -115,12 +118,12 @@ func webRows(b *bench) (rows []measurement) {
 		}
 		return b.served(start(cmd))
 	})
-	refused := b.webLoad(full, post("/"), 64, b.length, statusEnv+"=503")
+	refused := b.webLoad(full, client.Post("/"), 64, b.length, statusEnv+"=503")
 	for _, c := range []struct {
 		name   string
-		served httpRequest
+		served client.Request
 		bar    float64
-	}{{"Python noop", post("/noop"), 0}, {"FastAPI", get("/fastapi" + item), 0.1}} {
+	}{{"Python noop", client.Post("/noop"), 0}, {"FastAPI", client.Get("/fastapi" + item), 0.1}} {
 		load := b.once(refused, b.webLoad(helve, c.served, 64, b.length))
 		rows = append(rows, measurement{name: "HTTP 503, CPU at 64 / served " + c.name, bar: c.bar, measure: load.row(microseconds, cpu)})
 	}
@@ -129,10 +132,10 @@ func webRows(b *bench) (rows []measurement) {
 		down := fmt.Sprintf("/down?%d", size)
 		for _, c := range []struct {
 			name         string
-			ours, theirs httpRequest
+			ours, theirs client.Request
 		}{
-			{"up", upload("/asgi/up", size), upload("/up", size)},
-			{"down", get("/asgi" + down), get(down)},
+			{"up", client.Upload("/asgi/up", size), client.Upload("/up", size)},
+			{"down", client.Get("/asgi" + down), client.Get(down)},
 		} {
 			load := b.once(b.webLoad(helve, c.ours, 1, b.length/2), b.webLoad(raw, c.theirs, 1, b.length/2))
 			rows = append(rows,

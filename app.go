@@ -47,6 +47,14 @@ type Limits struct {
 	OpenFiles int
 }
 
+// BackpressureAnswer says how HTTP answers a request that the limit of queued calls has refused.
+type BackpressureAnswer struct {
+	// StatusCode is 503 or 429. Default 503.
+	StatusCode int
+	// RetryAfter is the time in the header Retry-After. Default 0, no header.
+	RetryAfter time.Duration
+}
+
 // Options of a deployment. Fields whose zero is legal are pointers (new(0) in Go 1.26); nil takes the default.
 type Options struct {
 	// NumReplicas is how many replicas run. Default 1.
@@ -72,6 +80,10 @@ type Options struct {
 	HealthCheckTimeout *time.Duration
 	// GracefulShutdownTimeout is how long a replica that stops may go on with the calls that it runs. Default 20 s.
 	GracefulShutdownTimeout *time.Duration
+	// MaxReplicasPerNode is how many replicas one node may have. The other replicas wait, and the status says so. Default 0, no limit.
+	MaxReplicasPerNode int
+	// Backpressure is the answer to HTTP requests over MaxQueuedRequests.
+	Backpressure BackpressureAnswer
 	// Routing is how replicas are picked. Default PowerOfTwoChoices{}.
 	Routing Routing
 	// RoutingStatsPeriod is how often instances that implement [RoutingReporter] are asked, give or take a tenth, where Routing is a

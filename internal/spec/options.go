@@ -43,6 +43,8 @@ const (
 	leastMemory    = 16 << 20
 	leastCPUs      = 0.01
 	leastOpenFiles = 16
+	// leastShare is the least share that is more than 0, to be written in messages.
+	leastShare = 1e-9
 )
 
 // A new option touches four places: a field of [Options], a row of [optionTable], a field of helve.Options of the name that the
@@ -64,12 +66,21 @@ type Options struct {
 	HealthCheckTimeout       time.Duration
 	ConstructTimeout         time.Duration
 	MaxConstructorRetries    int
+	AutoscalingConfig        json.RawMessage // an object, checked by [kind] autoscaling; without effect until replicas scale by themselves
+	MaxReplicasPerNode       int             // 0 for no limit
+	RollingUpdatePercentage  float64         // without effect
+	MaxSurgePercent          float64         // without effect
+	Backpressure             Backpressure
+	LoggingConfig            json.RawMessage // an object; workers apply it
+	Resources                Resources
 	RequestRouter            RequestRouter
 	RoutingStatsPeriod       time.Duration
 	RoutingStatsTimeout      time.Duration
 	Isolation                Isolation
 	Env                      map[string]string
 	Dir                      string
+	PyModules                []string
+	Pip                      Pip
 	Limits                   Limits
 	UnresponsiveAfter        time.Duration
 	MaxUnresponsive          time.Duration // 0 for never
@@ -96,6 +107,29 @@ type Limits struct {
 	Memory    int64   // bytes
 	CPUs      float64 // cores: 1.5 is one and a half
 	OpenFiles int     // descriptors
+}
+
+// Backpressure says how HTTP answers a request that the limit of queued calls has refused.
+type Backpressure struct {
+	StatusCode int           // 503 or 429
+	RetryAfter time.Duration // for the header Retry-After; 0 for no header
+}
+
+// Resources are what one replica asks of its node, with the names of the reference's ray_actor_options. They are no limits of the
+// process, which are [Limits].
+type Resources struct {
+	CPUs              float64
+	GPUs              float64
+	Memory            int64 // bytes
+	ObjectStoreMemory int64 // bytes, without effect
+	AcceleratorType   string
+	Custom            map[string]float64
+}
+
+// Pip are Python packages that the environment of a worker has beside the interpreter's own.
+type Pip struct {
+	Packages       []string // lines of a requirements file
+	InstallOptions []string // arguments of pip install, for example "--no-index"
 }
 
 // optionTable has a row per option, in the order of docs/options.md. Defaults and bounds equal Ray Serve's where it has the option. It
@@ -131,6 +165,49 @@ var optionTable = rows( //nolint:gochecknoglobals // a constant
 	row("max_constructor_retry_count", "MaxConstructorRetries", Lightweight, integer(1, math.MaxInt), 20,
 		func(o *Options) *int { return &o.MaxConstructorRetries },
 		"Number of failed starts, at most three times the number of replicas, after which a deployment that never ran is given up."),
+	row("autoscaling_config", "", Lightweight, autoscaling(), nil,
+		func(o *Options) *json.RawMessage { return &o.AutoscalingConfig },
+		"Bounds and pace of an autoscaler. A deployment with it runs `initial_replicas`, else `min_replicas`, and at least one."),
+	row("max_replicas_per_node", "MaxReplicasPerNode", Lightweight, integer(1, 100).or(0, "no limit"), 0,
+		func(o *Options) *int { return &o.MaxReplicasPerNode },
+		"Number of replicas that one node may have. The other replicas wait, and the status says so."),
+	row("rolling_update_percentage", "", Lightweight, number(leastShare, 1), 0.2,
+		func(o *Options) *float64 { return &o.RollingUpdatePercentage },
+		"Share of the replicas that an update replaces at a time. It is checked and kept, and without effect yet."),
+	row("max_surge_percent", "", Lightweight, number(0, 1), 0,
+		func(o *Options) *float64 { return &o.MaxSurgePercent },
+		"Share of the replicas that an update may start beside the wanted number. It is checked and kept, and without effect yet."),
+	group("backpressure_config", "Backpressure", func(o *Options) *Backpressure { return &o.Backpressure },
+		row("status_code", "StatusCode", Lightweight, statusCode(), 503,
+			func(b *Backpressure) *int { return &b.StatusCode },
+			"Status of the HTTP answer to a request that is over `max_queued_requests`."),
+		row("retry_after_s", "RetryAfter", Lightweight, seconds(), 0,
+			func(b *Backpressure) *time.Duration { return &b.RetryAfter },
+			"Time in the header `Retry-After` of that answer; 0 is no header."),
+	),
+	row("logging_config", "", NewReplicas, object(), nil,
+		func(o *Options) *json.RawMessage { return &o.LoggingConfig },
+		"Settings of a Python replica's logger: `encoding`, `log_level`, `logs_dir`, `enable_access_log`, `additional_log_standard_attrs`."),
+	group("ray_actor_options", "", func(o *Options) *Resources { return &o.Resources },
+		row("num_cpus", "", NewReplicas, number(0, 1<<20), 1,
+			func(r *Resources) *float64 { return &r.CPUs },
+			"Cores that a replica asks for. They are recorded."),
+		row("num_gpus", "", NewReplicas, number(0, 1<<20), 0,
+			func(r *Resources) *float64 { return &r.GPUs },
+			"GPUs that a replica asks for, whole ones or a part of one."),
+		row("memory", "", NewReplicas, integer[int64](0, math.MaxInt64).in("bytes"), 0,
+			func(r *Resources) *int64 { return &r.Memory },
+			"Bytes of memory that a replica asks for. They are recorded; `limits.memory` bounds the process."),
+		row("object_store_memory", "", NewReplicas, integer[int64](0, math.MaxInt64).in("bytes"), 0,
+			func(r *Resources) *int64 { return &r.ObjectStoreMemory },
+			"Bytes of shared memory that a replica asks for. They are recorded."),
+		row("accelerator_type", "", NewReplicas, text(), "",
+			func(r *Resources) *string { return &r.AcceleratorType },
+			"Kind of GPU that a replica asks for. It is recorded."),
+		row("resources", "", NewReplicas, quantities(), nil,
+			func(r *Resources) *map[string]float64 { return &r.Custom },
+			"Numbers of other things that a replica asks for, by their names. They are recorded."),
+	),
 	group("request_router", "Routing", func(o *Options) *RequestRouter { return &o.RequestRouter },
 		row("policy", "", Lightweight, choice(PowerOfTwo, RoundRobin, ConsistentHash).hidden(Custom), PowerOfTwo,
 			func(r *RequestRouter) *Policy { return &r.Policy },
@@ -158,6 +235,17 @@ var optionTable = rows( //nolint:gochecknoglobals // a constant
 		inProcesses(row("working_dir", "Dir", NewReplicas, text(), "",
 			func(o *Options) *string { return &o.Dir },
 			"Directory of the worker; the node's if it is not set. Python modules are found there too.")),
+		row("py_modules", "", NewReplicas, textList(), nil,
+			func(o *Options) *[]string { return &o.PyModules },
+			"Directories, files or archives of Python modules that workers can import."),
+		group("pip", "", func(o *Options) *Pip { return &o.Pip },
+			row("packages", "", NewReplicas, textList(), nil,
+				func(p *Pip) *[]string { return &p.Packages },
+				"Python packages, as lines of a requirements file, that the worker's environment has beside the interpreter's own."),
+			row("pip_install_options", "", NewReplicas, textList(), nil,
+				func(p *Pip) *[]string { return &p.InstallOptions },
+				"Arguments of `pip install`, for example `--no-index`."),
+		),
 	),
 	group("limits", "Limits", func(o *Options) *Limits { return &o.Limits },
 		inProcesses(row("memory", "Memory", NewReplicas, integer[int64](leastMemory, math.MaxInt64).or(0, "no limit").in("bytes"), 0,

@@ -66,7 +66,9 @@ func TestOptions(t *testing.T) {
 		for path := range e.Sources {
 			e.Sources[path] = FromCode
 		}
-		delete(e.Sources, "user_config") // nil is none
+		for _, none := range []string{"user_config", "autoscaling_config", "logging_config"} { // nil is none
+			delete(e.Sources, none)
+		}
 		if errs := Options(e).Validate(); len(errs) > 0 {
 			t.Error(errs)
 		}
@@ -221,7 +223,9 @@ func TestChanges(t *testing.T) {
 		}
 	}
 	if diff := cmp.Diff(map[Update][]string{NeedsReconfigure: {"user_config"}, NewReplicas: {
-		"isolation", "runtime_env.env_vars", "runtime_env.working_dir", "limits.memory", "limits.num_cpus", "limits.open_files", "unresponsive_after_s",
+		"logging_config", "ray_actor_options.num_cpus", "ray_actor_options.num_gpus", "ray_actor_options.memory", "ray_actor_options.object_store_memory",
+		"ray_actor_options.accelerator_type", "ray_actor_options.resources", "isolation", "runtime_env.env_vars", "runtime_env.working_dir",
+		"runtime_env.py_modules", "runtime_env.pip.packages", "runtime_env.pip.pip_install_options", "limits.memory", "limits.num_cpus", "limits.open_files", "unresponsive_after_s",
 		"strict_codec", "version", "default",
 	}}, classes); diff != "" {
 		t.Error(diff)

@@ -167,6 +167,35 @@ def variables(what: str, value: Any) -> dict:
     return out
 
 
+def texts(what: str, value: Any) -> list:
+    """An option that is a list of texts."""
+    if not isinstance(value, (list, tuple)):
+        raise TypeError(f"{what}: must be a list of texts, is {shown(value)}")
+    return [text(what, v) for v in value]
+
+
+def quantities(what: str, value: Any) -> dict:
+    """An option that is a dict of numbers by name."""
+    if not isinstance(value, dict):
+        raise TypeError(f"{what}: must be a dict, is {shown(value)}")
+    return {text(what, key): number(f"{what}.{key}", v, 0, 1 << 60) for key, v in dict.items(value)}
+
+
+def one_of(what: str, value: Any, of: list) -> int:
+    """An option that is one of several integers."""
+    value = integer(what, value, min(of), max(of))
+    if value not in of:
+        raise ValueError(f"{what}: must be {' or '.join(map(str, of))}, is {shown(value)}")
+    return value
+
+
+def json_object(what: str, value: Any) -> dict:
+    """An option that is a JSON object."""
+    if not isinstance(value, dict):
+        raise TypeError(f"{what}: must be a dict, is {shown(value)}")
+    return as_json(what, value)
+
+
 def seconds(what: str, value: Any, positive: bool = False) -> float:
     """An option that is a time in seconds."""
     value = _finite(what, value, "a number of seconds")
@@ -218,6 +247,6 @@ def request(op: str, fields: dict) -> bytes:
 
 
 __all__ = [
-    "as_json", "boolean", "choice", "cut", "group", "integer", "method_name", "name", "number", "request", "seconds", "shown", "text", "utf8",
-    "variables", "wait",
+    "as_json", "boolean", "choice", "cut", "group", "integer", "json_object", "method_name", "name", "number", "one_of", "quantities", "request",
+    "seconds", "shown", "text", "texts", "utf8", "variables", "wait",
 ]

@@ -18,6 +18,23 @@ OPTIONS = {
     "health_check_timeout_s": partial(_limits.seconds, positive=True),
     "construct_timeout_s": partial(_limits.seconds, positive=True),
     "max_constructor_retry_count": partial(_limits.integer, least=1, most=9223372036854775807),
+    "autoscaling_config": _limits.json_object,
+    "max_replicas_per_node": partial(_limits.integer, least=1, most=100, beside=0, meaning="no limit"),
+    "rolling_update_percentage": partial(_limits.number, least=1e-09, most=1),
+    "max_surge_percent": partial(_limits.number, least=0, most=1),
+    "backpressure_config": partial(_limits.group, of={
+        "status_code": partial(_limits.one_of, of=[503, 429]),
+        "retry_after_s": _limits.seconds,
+    }),
+    "logging_config": _limits.json_object,
+    "ray_actor_options": partial(_limits.group, of={
+        "num_cpus": partial(_limits.number, least=0, most=1048576),
+        "num_gpus": partial(_limits.number, least=0, most=1048576),
+        "memory": partial(_limits.integer, least=0, most=9223372036854775807, unit=" bytes"),
+        "object_store_memory": partial(_limits.integer, least=0, most=9223372036854775807, unit=" bytes"),
+        "accelerator_type": _limits.text,
+        "resources": _limits.quantities,
+    }),
     "request_router": partial(_limits.group, of={
         "policy": partial(_limits.choice, of=["power_of_two_choices", "round_robin", "consistent_hash"]),
         "virtual_nodes": partial(_limits.integer, least=1, most=100000),
@@ -28,6 +45,11 @@ OPTIONS = {
     "runtime_env": partial(_limits.group, of={
         "env_vars": _limits.variables,
         "working_dir": _limits.text,
+        "py_modules": _limits.texts,
+        "pip": partial(_limits.group, of={
+            "packages": _limits.texts,
+            "pip_install_options": _limits.texts,
+        }),
     }),
     "limits": partial(_limits.group, of={
         "memory": partial(_limits.integer, least=16777216, most=9223372036854775807, beside=0, meaning="no limit", unit=" bytes"),

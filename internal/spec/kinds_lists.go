@@ -1,0 +1,151 @@
+package spec
+
+import (
+	"encoding/json"
+	"maps"
+	"math"
+	"slices"
+)
+
+// texts of a list, each without a zero byte. A layer replaces the list as a whole.
+type listOfTexts struct{}
+
+func textList() listOfTexts { return listOfTexts{} }
+
+func (listOfTexts) parse(raw json.RawMessage, _ []string) ([]string, error) {
+	return parse[[]string](raw, "a list of texts")
+}
+
+func (listOfTexts) format(v []string) any { return v }
+func (listOfTexts) accepts() string       { return "list of texts" }
+func (listOfTexts) python() string        { return "_limits.texts" }
+
+func (listOfTexts) check(v []string, wrong func(string, ...any)) {
+	for _, s := range v {
+		texts{}.check(s, wrong)
+	}
+}
+
+// amounts are numbers by name. A layer adds and replaces single ones, and takes one away with null.
+type amounts struct{}
+
+func quantities() amounts { return amounts{} }
+
+func (amounts) parse(raw json.RawMessage, old map[string]float64) (map[string]float64, error) {
+	layer, err := parse[map[string]*float64](raw, "an object of numbers")
+	if err != nil {
+		return nil, err
+	}
+	merged := maps.Clone(old)
+	if merged == nil {
+		merged = make(map[string]float64, len(layer))
+	}
+	for name, v := range layer {
+		if v == nil {
+			delete(merged, name)
+		} else {
+			merged[name] = *v
+		}
+	}
+	return merged, nil
+}
+
+func (amounts) format(v map[string]float64) any { return v }
+func (amounts) accepts() string                 { return "numbers by name" }
+func (amounts) python() string                  { return "_limits.quantities" }
+
+func (amounts) check(v map[string]float64, wrong func(string, ...any)) {
+	for _, name := range slices.Sorted(maps.Keys(v)) {
+		if n := v[name]; n < 0 || math.IsNaN(n) || math.IsInf(n, 0) {
+			wrong("%q must be a number that is not negative, is %v", name, n)
+		}
+	}
+}
+
+// codes are the two statuses that tell a client of HTTP to come again later.
+type codes struct{}
+
+func statusCode() codes { return codes{} }
+
+func (codes) parse(raw json.RawMessage, _ int) (int, error) { return parse[int](raw, "503 or 429") }
+func (codes) format(v int) any                              { return v }
+func (codes) accepts() string                               { return "503 or 429" }
+func (codes) python() string                                { return "partial(_limits.one_of, of=[503, 429])" }
+
+func (codes) check(v int, wrong func(string, ...any)) {
+	if v != 503 && v != 429 {
+		wrong("must be 503 or 429, is %d", v)
+	}
+}
+
+// objects is any JSON object. A layer replaces it as a whole.
+type objects struct{ document }
+
+func object() objects { return objects{} }
+
+func (objects) parse(raw, _ json.RawMessage) (json.RawMessage, error) {
+	if _, err := parse[map[string]json.RawMessage](raw, "an object"); err != nil {
+		return nil, err
+	}
+	return slices.Clone(raw), nil
+}
+
+func (objects) accepts() string { return "object" }
+func (objects) python() string  { return "_limits.json_object" }
+
+// autoscaled is the object with the settings of an autoscaler. The fields that bound the number of replicas are checked here; Python has
+// checked all of them. For example, {"min_replicas": 2, "max_replicas": 1} is a mistake.
+type autoscaled struct{ objects }
+
+func autoscaling() autoscaled { return autoscaled{} }
+
+// AutoscalingBounds are the fields of an autoscaling_config that bound the number of replicas.
+type AutoscalingBounds struct {
+	MinReplicas     *int `json:"min_replicas"`
+	MaxReplicas     *int `json:"max_replicas"`
+	InitialReplicas *int `json:"initial_replicas"`
+}
+
+func (autoscaled) check(v json.RawMessage, wrong func(string, ...any)) {
+	var b AutoscalingBounds
+	if json.Unmarshal(v, &b) != nil {
+		wrong("min_replicas, max_replicas and initial_replicas must be integers, is %s", shown(v))
+		return
+	}
+	least, most := 1, 1
+	if b.MinReplicas != nil {
+		least = *b.MinReplicas
+	}
+	if b.MaxReplicas != nil {
+		most = *b.MaxReplicas
+	}
+	switch {
+	case least < 0:
+		wrong("min_replicas must not be negative, is %d", least)
+	case most < 1 || most > MaxReplicas:
+		wrong("max_replicas must be from 1 to %d, is %d", MaxReplicas, most)
+	case least > most:
+		wrong("max_replicas must be at least min_replicas (%d), is %d", least, most)
+	case b.InitialReplicas != nil && (*b.InitialReplicas < least || *b.InitialReplicas > most):
+		wrong("initial_replicas must be from min_replicas (%d) to max_replicas (%d), is %d", least, most, *b.InitialReplicas)
+	}
+}
+
+// StartReplicas is the number of replicas with which a deployment starts. An autoscaling_config takes the place of num_replicas: it gives initial_replicas, else
+// min_replicas, and at least one.
+func (e Effective) StartReplicas() int {
+	if e.AutoscalingConfig == nil {
+		return e.NumReplicas
+	}
+	var b AutoscalingBounds
+	if json.Unmarshal(e.AutoscalingConfig, &b) != nil {
+		return 1 // a config that Validate refuses
+	}
+	switch {
+	case b.InitialReplicas != nil:
+		return max(1, *b.InitialReplicas)
+	case b.MinReplicas != nil:
+		return max(1, *b.MinReplicas)
+	}
+	return 1
+}

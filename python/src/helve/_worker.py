@@ -676,6 +676,10 @@ def main() -> None:
     nodes: list = []
     _signals.shield(lambda: bool(nodes) and nodes[0].leash.orphaned(), give_up)
     _supervise.set_up_logging()
+    if os.environ.get("HELVE_RAY_COMPAT"):
+        from helve import raycompat
+
+        raycompat.install()
     token = read_token(int(os.environ.pop("HELVE_TOKEN_FD")))
     grace = duration(os.environ.get("HELVE_WORKER_GRACE") or "0s")
     node = _runtime.node = Node(token, os.environ["HELVE_SOCKET"], os.environ["HELVE_WORKER_ID"], grace)

@@ -1,0 +1,120 @@
+"""ray.init, ray.shutdown, and the connection over which actors, tasks and their results go."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from typing import Any, Iterator, Optional
+
+from helve import _runtime
+
+logger = logging.getLogger("ray")
+logging.getLogger("ray.serve")  # it exists, as after an import of Ray Serve
+
+# The arguments of ray.init for Ray's own processes. They are accepted, and have no effect here.
+WITHOUT_EFFECT = frozenset((
+    "num_cpus", "num_gpus", "resources", "labels", "object_store_memory", "local_mode", "include_dashboard", "dashboard_host", "dashboard_port",
+    "job_config", "configure_logging", "logging_level", "logging_format", "logging_config", "log_to_driver", "enable_resource_isolation", "cgroup_path",
+    "system_reserved_cpu", "system_reserved_memory", "proxy_server_url",
+))
+
+
+class Session:
+    """What ray.init has set up in this process."""
+
+    def __init__(self, namespace: str, runtime_env: dict, resources: dict):
+        self.namespace, self.runtime_env, self.resources = namespace, runtime_env, resources
+
+
+_lock = threading.RLock()
+_session: Optional[Session] = None
+
+
+class RayContext(Mapping):
+    """The result of ray.init."""
+
+    def __init__(self, info: dict):
+        self.address_info, self.dashboard_url, self.python_version, self.ray_version = info, "", _python(), "2.60.0"
+
+    def __getitem__(self, key: str) -> Any:
+        return self.address_info[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.address_info)
+
+    def __len__(self) -> int:
+        return len(self.address_info)
+
+    def __enter__(self) -> "RayContext":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.disconnect()
+
+    def disconnect(self) -> None:
+        shutdown()
+
+
+def _python() -> str:
+    import platform
+
+    return platform.python_version()
+
+
+def init(address: Optional[str] = None, *, namespace: Optional[str] = None, runtime_env: Optional[dict] = None, ignore_reinit_error: bool = False, **options: Any) -> RayContext:
+    """Starts the node of this program, or joins the one that is there. It must not be called twice before ray.shutdown()."""
+    global _session
+    for name in options:
+        if name not in WITHOUT_EFFECT and not name.startswith("_"):
+            raise RuntimeError(f"Unknown keyword argument(s): {name}")
+    with _lock:
+        if _session is not None:
+            if not ignore_reinit_error:
+                raise RuntimeError(
+                    "Maybe you called ray.init twice by accident? Pass ignore_reinit_error=True to go on with the first, or call ray.shutdown() before"
+                )
+            logger.info("Calling ray.init() again after it has already been called.")
+        else:
+            from helve.raycompat import link
+
+            resources = {"CPU": float(options.get("num_cpus") or os.cpu_count() or 1), **{k: float(v) for k, v in (options.get("resources") or {}).items()}}
+            if options.get("num_gpus"):
+                resources["GPU"] = float(options["num_gpus"])
+            link.join(address)
+            _session = Session(namespace or "", dict(runtime_env or {}), resources)
+            link.use_environment(_session.runtime_env)
+    from helve.raycompat.context import address_info
+
+    return RayContext(address_info())
+
+
+def is_initialized() -> bool:
+    """Whether ray.init was called, by the program or by the first use of a task or an actor."""
+    return _session is not None or _runtime.replica is not None
+
+
+def session() -> Session:
+    """The session of this process. It is made now if there is none: a program may use tasks without ray.init()."""
+    if _session is None:
+        init()
+    assert _session is not None
+    return _session
+
+
+def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = False) -> None:
+    """Ends the node with all applications, actors and tasks. Inside of replicas it does nothing."""
+    global _session
+    with _lock:
+        _session = None
+    if _runtime.replica is not None:
+        return
+    from helve import serve
+    from helve.raycompat import link
+
+    link.leave()
+    serve.shutdown()
+
+
+__all__ = ["RayContext", "Session", "init", "is_initialized", "session", "shutdown"]

@@ -1,0 +1,180 @@
+"""`helve run` of Python programs."""
+
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+from programs import ENVIRONMENT, helve, output, program
+
+MODULE = """
+    from dataclasses import dataclass
+    from helve import serve
+    from pydantic import BaseModel
+
+    @serve.deployment
+    class Greeter:
+        def __init__(self, word):
+            self.word = word
+
+        def __call__(self, request):
+            return self.word
+
+    class Words(BaseModel):
+        word: str
+        times: int = 1
+
+    @dataclass
+    class Plain:
+        word: str
+
+    app = Greeter.bind("hi")
+    number = 3
+
+    def build(args):
+        return Greeter.bind(repr(sorted(args.items())))
+
+    def typed(args: Words):
+        return Greeter.bind(args.word * args.times)
+
+    def dataclass_(args: Plain):
+        return Greeter.bind(args.word)
+
+    def nothing():
+        return app
+
+    def other(args):
+        return 3
+
+    def broken(args):
+        return args["missing"]
+
+    class Holder:
+        app = app
+"""
+
+
+@pytest.fixture
+def module(tmp_path):
+    program(tmp_path, "cli_apps.py", MODULE)
+    return tmp_path
+
+
+def serve_once(*args, cwd):
+    """The answer of `helve run` over HTTP, its exit status and its stderr, after a SIGINT."""
+    p = subprocess.Popen(
+        [sys.executable, "-m", "helve", "run", "--port", "0", *args], cwd=cwd, env=ENVIRONMENT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )
+    lines = []
+    try:
+        for line in p.stderr:
+            lines.append(line)
+            url = re.search(r"ready at (http://\S+?)\.?$", line.strip())
+            if url:
+                with urllib.request.urlopen(url[1], timeout=60) as answer:
+                    body = answer.read().decode()
+                p.send_signal(signal.SIGINT)
+                _, rest = p.communicate(timeout=60)
+                return body, p.returncode, "".join(lines) + rest
+    finally:
+        p.kill()
+        p.wait()
+    raise AssertionError("".join(lines))
+
+
+class TestApplications:
+    @pytest.mark.parametrize("args, answer", [
+        (["cli_apps:app"], "hi"),
+        (["cli_apps:Holder.app"], "hi"),
+        (["--name", "x", "--route-prefix", "/deep", "cli_apps:app"], "hi"),
+        (["cli_apps:build"], "[]"),
+        (["cli_apps:build", "a=1", "b=x=y"], "[('a', '1'), ('b', 'x=y')]"),
+        (["cli_apps:typed", "word=ab", "times=2"], "abab"),
+        (["cli_apps:dataclass_", "word=w"], "w"),
+    ])
+    def test_it_serves_until_it_is_interrupted(self, module, args, answer):
+        body, code, text = serve_once(*args, cwd=module)
+        assert body == answer
+        assert code == 0, text
+        assert "Traceback" not in text
+
+    def test_app_dir_is_where_modules_are(self, module, tmp_path):
+        body, _, _ = serve_once("--app-dir", str(module), "cli_apps:app", cwd="/")
+        assert body == "hi"
+
+    @pytest.mark.parametrize("args, text, code", [
+        (["cli_apps:number"], "cli_apps:number is an int, and must be an Application", 1),
+        (["cli_apps:Greeter"], "write app = Greeter.bind(...)", 1),
+        (["cli_apps:ap"], "cli_apps has no 'ap'; did you mean 'app'?", 1),
+        (["cli_app:app"], "there is no module 'cli_app' in ", 1),
+        (["cli_apps:app", "a=1"], "is an application already, and takes no arguments", 2),
+        (["cli_apps:build", "a"], "Invalid application argument 'a': must be key=value", 2),
+        (["cli_apps:typed", "times=x", "word=a"], "the arguments do not fit", 2),
+        (["cli_apps:dataclass_", "wort=a"], "the arguments do not fit", 2),
+        (["cli_apps:nothing"], "should take exactly one parameter", 1),
+        (["cli_apps:other"], "returned an int, and must return an Application", 1),
+        (["cli_apps:broken"], "KeyError: 'missing'", 1),
+        (["--http", "x", "cli_apps:app"], "--http x: must be HOST:PORT", 2),
+        (["--app-dir", "missing", "cli_apps:app"], "there is no such directory", 2),
+        (["missing.py"], "missing.py: No such file or directory", 2),
+        (["--name", "x", "cli_apps.py"], "a script gives them to serve.run", 2),
+    ])
+    def test_mistakes(self, module, args, text, code):
+        done = helve("run", *args, cwd=module)
+        assert text in done.stderr
+        assert done.returncode == code
+        assert "_cli.py" not in done.stderr
+
+    def test_an_import_that_fails_shows_the_users_traceback_only(self, tmp_path):
+        program(tmp_path, "failing.py", "import json\nimport not_there\n")
+        done = helve("run", "failing:app", cwd=tmp_path)
+        assert "failing.py\", line 2" in done.stderr
+        assert "No module named 'not_there'" in done.stderr
+        assert "_cli.py" not in done.stderr and "importlib" not in done.stderr
+        assert done.returncode == 1
+
+
+class TestScripts:
+    def test_a_script_runs_as_by_python(self, tmp_path):
+        program(tmp_path, "sibling.py", "VALUE = 7\n")
+        script = program(tmp_path, "script.py", """
+            import pickle, sys
+            import sibling
+            class Here: pass
+            def main():
+                print(__name__, sys.argv[1:], sibling.VALUE, __file__ == sys.modules["__main__"].__file__)
+                assert type(pickle.loads(pickle.dumps(Here()))) is Here
+            if __name__ == "__main__":
+                main()
+        """)
+        assert output(helve("run", script, "--name", "x", cwd="/")) == "__main__ ['--name', 'x'] 7 True\n"
+
+    @pytest.mark.parametrize("body, code", [("import sys; sys.exit(5)", 5), ("sys = 1\nsys.exit(5)", 1), ("raise SystemExit('sorry')", 1)])
+    def test_its_end_is_the_end_of_the_command(self, tmp_path, body, code):
+        done = helve("run", program(tmp_path, "script.py", body), cwd=tmp_path)
+        assert done.returncode == code
+        assert "_cli.py" not in done.stderr
+
+    def test_deployments_of_a_script_are_served(self, tmp_path):
+        script = program(tmp_path, "script.py", """
+            from helve import serve
+
+            FACTOR = 6
+
+            @serve.deployment
+            class Times:
+                def __call__(self, n):
+                    return n * FACTOR
+
+            serve.start(http_options={"port": None})
+            print(serve.run(Times.bind()).remote(7).result())
+        """)
+        assert output(helve("run", script, cwd="/")) == "42\n"
+
+
+def test_other_commands_are_the_binarys(tmp_path):
+    done = helve("run", "exec:/nowhere/to/be/found", cwd=tmp_path)
+    assert done.returncode != 0 and "/nowhere/to/be/found" in done.stderr
+    assert "there is no command" in helve("nonsense", cwd=tmp_path).stderr

@@ -26,6 +26,16 @@ class Threads:
         self.idle: list[SimpleQueue] = []  # queues of idle threads, the last that became idle at the end
         self.waiting: deque = deque()  # functions for the next idle thread, when the system gives no more threads
         self.count = 0
+        self.closed = False
+
+    def close(self) -> None:
+        """Ends the idle threads now, and the others when their functions have ended."""
+        with self.lock:
+            self.closed = True
+            idle, self.idle = self.idle, []
+            self.count -= len(idle)
+        for inbox in idle:
+            inbox.put(None)
 
     def submit(self, fn: Callable[[], Any]) -> Future:
         """The future of fn's result. RuntimeError if the system gives no thread, and there is none yet."""
@@ -55,7 +65,11 @@ class Threads:
     def serve(self, inbox: SimpleQueue) -> None:
         while True:
             try:
-                future, fn = inbox.get(timeout=IDLE)
+                work = inbox.get(timeout=IDLE)
+                if work is None:
+                    return
+                future, fn = work
+                del work
             except Empty:
                 with self.lock:
                     if inbox in self.idle:
@@ -71,6 +85,9 @@ class Threads:
             with self.lock:  # before the future is completed, so that the next call of the same caller finds this thread idle
                 if self.waiting:
                     inbox.put(self.waiting.popleft())
+                elif self.closed:
+                    self.count -= 1
+                    inbox.put(None)
                 else:
                     self.idle.append(inbox)
             if error is not None:

@@ -40,9 +40,14 @@ def _outside(name: str) -> None:
         raise RayServeException(f"serve.{name}() does not work inside of a replica")
 
 
+def _local() -> Any:
+    """The module of _local_testing_mode; None if this program has not used it."""
+    return sys.modules.get("helve.serve._local_testing")
+
+
 def run(
     target: Application, *, blocking: bool = False, name: str = "default", route_prefix: Optional[str] = "/",
-    logging_config: Any = None,
+    logging_config: Any = None, _local_testing_mode: bool = False,
 ) -> DeploymentHandle:
     """Runs an application and returns a handle to its ingress, once every replica is ready. An application of this name that runs
     changes to the new one: calls go on, and replicas whose code and process are the same go on too. If the new one does not start, the
@@ -54,6 +59,10 @@ def run(
     """
     from helve import _driver
 
+    if _local_testing_mode:
+        from helve.serve import _local_testing
+
+        return _local_testing.run(target, name=name, route_prefix=route_prefix, logging_config=logging_config)
     _outside("run")
     name, blocking = _limits.name("name", name), _limits.boolean("blocking", blocking)
     route_prefix = _prefix(route_prefix)
@@ -102,6 +111,8 @@ def delete(name: str) -> None:
     """Drains an application and stops its replicas. An application that is not there is logged, and is no error, as in Ray Serve."""
     from helve import _driver
 
+    if _local() is not None and _local().delete(name):
+        return
     _outside("delete")
     driver, name = _driver.running(), _limits.text("name", name)
     if name not in driver.control("status").get("applications", {name: None}):
@@ -123,6 +134,8 @@ def shutdown() -> None:
     """Ends the node of this program, after a drain. It does nothing if there is no node."""
     from helve import _driver
 
+    if _local() is not None:
+        _local().shutdown()
     _driver.shutdown()
 
 
@@ -133,6 +146,9 @@ def get_app_handle(name: str) -> DeploymentHandle:
     from helve import _driver
 
     name = _limits.text("name", name)
+    local = _local() and _local().find(name)
+    if local is not None:
+        return local
     if _runtime.replica is not None:
         found = _runtime.node.ask("ingress", app=name)
         handle = DeploymentHandle(found["deployment"], name, language=found["language"])
@@ -149,4 +165,7 @@ def get_deployment_handle(deployment_name: str, app_name: Optional[str] = None) 
         if _runtime.replica is None:
             raise RayServeException("app_name is needed outside of replicas")
         app_name = _runtime.replica.app_name
+    local = _local() and _local().find(app_name, deployment_name)
+    if local is not None:
+        return local
     return DeploymentHandle(deployment_name, app_name)

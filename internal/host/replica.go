@@ -199,6 +199,9 @@ func (r *workerReplica) construct(ctx context.Context, code *protocol.Code) (pro
 		UserConfig: r.launch.Config(), TimeoutS: protocol.SecondsOf(o.ConstructTimeout),
 		UnresponsiveAfterS: protocol.SecondsOf(o.UnresponsiveAfter),
 	}
+	if code != nil {
+		request.MaxOngoingRequests = o.MaxOngoingRequests
+	}
 	answered := make(chan startAnswer, 1)
 	ws.wg.Go(func() {
 		s, err := protocol.Ask(ws.ctx, w.peer, request) // the answer is awaited also when ctx has ended

@@ -35,7 +35,9 @@ type StartReplica struct {
 	Deployment string          `json:"deployment"`
 	Code       *Code           `json:"code,omitempty"` // of a Python deployment
 	UserConfig json.RawMessage `json:"user_config,omitempty"`
-	TimeoutS   Seconds         `json:"timeout_s"` // for all of the start
+	// MaxOngoingRequests is the number of slots, with which a Python worker warns of batches that are never full.
+	MaxOngoingRequests int     `json:"max_ongoing_requests,omitempty"`
+	TimeoutS           Seconds `json:"timeout_s"` // for all of the start
 	// UnresponsiveAfterS is how long the event loop of a Python worker may stand before the worker reports it.
 	UnresponsiveAfterS Seconds `json:"unresponsive_after_s"`
 }

@@ -140,6 +140,7 @@ class Exchange:
     def __init__(self, worker, id: int, info, head: bytes, body: bytes):
         self.worker, self.id, self.info, self.head, self.body = worker, id, info, head, body
         self.items, self.bytes = info.window
+        info.head = head
         if info.http[1] & MORE:
             self.more = True
 

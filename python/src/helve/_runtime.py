@@ -9,6 +9,7 @@ from helve._drain import Drain
 connection: Optional[Any] = None  # helve._wire.Connection
 replica: Optional[Any] = None  # helve.serve.context.ReplicaContext, in a worker
 node: Optional[Any] = None  # helve._attach.Node, in a worker
+max_ongoing_requests: Optional[int] = None  # of the replica at its start, in a worker
 drain = Drain()  # of the replica, in a worker
 
 NONE = "no application is running: call serve.run(app) first, in this process; a handle works in the program that runs its application, and in replicas"

@@ -63,7 +63,7 @@ class RequestInfo:
 
     __slots__ = (
         "request", "text", "trace", "span", "call", "depth", "deadline", "model", "session", "children", "tail", "window", "frame", "begun",
-        "broadcast", "task", "threaded", "cancelled", "http",
+        "broadcast", "task", "threaded", "cancelled", "http", "head", "sampled",
     )
 
     def __init__(self, request, trace, span, call, depth, deadline):
@@ -73,9 +73,9 @@ class RequestInfo:
         self.tail = b""
         self.frame = 0
         self.begun = False  # the coroutine of the call has run its first step
-        self.broadcast = False  # its result travels in one piece, beside the results of others
+        self.broadcast = self.sampled = False  # its result travels in one piece, beside the results of others; its trace is recorded
         self.task = None  # the task that runs the call
-        self.http = None  # kind and flags of an exchange
+        self.http = self.head = None  # kind and flags of an exchange; the head of its request
         self.threaded = self.cancelled = False  # its method runs in a thread, which cannot notice that the call was cancelled
 
     @property
@@ -528,6 +528,8 @@ class Connection(asyncio.BufferedProtocol):
             tail = b""
             if text:
                 tail += entry(b"rid", text.encode())
+            if info is not None and info.sampled:
+                tail += entry(b"sampled", b"")
             if options.model:
                 tail += entry(b"model", options.model.encode())
             if options.session:
@@ -707,6 +709,7 @@ def parse_call(meta) -> tuple:
     return route, want, info, slots
 
 
+_TEXTS = {b"rid": "text", b"model": "model", b"session": "session"}
 _tails: dict = {}  # the tails of HTTP requests, of which there are few: (window, http)
 
 
@@ -725,14 +728,10 @@ def parse_tail(tail: bytes, info: RequestInfo) -> None:
             info.window = WINDOW.unpack(value)
         elif key == b"http":
             info.http = _HTTP.unpack(value)
-        elif key == b"rid":
-            info.text = str(value, "utf-8")
-        elif key == b"model":
-            info.model = str(value, "utf-8")
-        elif key == b"session":
-            info.session = str(value, "utf-8")
-        elif key == b"broadcast":
-            info.broadcast = True
+        elif key in _TEXTS:
+            setattr(info, _TEXTS[key], str(value, "utf-8"))
+        elif key in (b"broadcast", b"sampled"):
+            setattr(info, key.decode(), True)
         plain = plain and (key == b"window" or key == b"http")
     if p != end:
         raise ValueError("a call whose meta is cut off")

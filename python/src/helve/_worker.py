@@ -542,6 +542,7 @@ class Worker:
         self.target = target
         self.methods = methods_of(target)
         _runtime.replica = ReplicaContext(self.app, self.deployment, self.replica, None)
+        _runtime.max_ongoing_requests = request.get("max_ongoing_requests")
         if inspect.isclass(target):
             init = target.__init__
             if inspect.iscoroutinefunction(init):

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from helve import _runtime
-from helve._wire import request_info
+from helve.serve._request_context import (
+    _get_serve_batch_request_context, _get_serve_request_context, _RequestContext, _serve_request_context, _set_request_context,
+    get_multiplexed_model_id, get_trace_context,
+)
 from helve.serve.exceptions import RayServeException
 
 
@@ -31,12 +34,6 @@ def get_replica_context() -> ReplicaContext:
     return _runtime.replica
 
 
-def get_multiplexed_model_id() -> str:
-    """The model id of the request being served, '' if it has none."""
-    info = request_info.get()
-    return info.model if info is not None else ""
-
-
 def draining() -> bool:
     """Whether the drain of the replica that calls this has begun: the replica is stopped, for example because a deploy replaces it, or its node is.
     It serves on until its calls have ended or ``graceful_shutdown_timeout_s`` is over. A stream without an end can stop then. False outside of
@@ -52,4 +49,7 @@ async def wait_for_drain() -> None:
     await _runtime.drain.wait()
 
 
-__all__ = ["ReplicaContext", "draining", "get_multiplexed_model_id", "get_replica_context", "wait_for_drain"]
+__all__ = [
+    "ReplicaContext", "_RequestContext", "_get_serve_batch_request_context", "_get_serve_request_context", "_serve_request_context",
+    "_set_request_context", "draining", "get_multiplexed_model_id", "get_replica_context", "get_trace_context", "wait_for_drain",
+]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Optional
 
+from helve.raycompat import installed
 from helve._errors import RequestCancelledError
 
 
@@ -170,5 +172,8 @@ TaskCancelledError = RequestCancelledError  # of tasks, of actors and of request
 for _value in list(globals().values()):
     if isinstance(_value, type) and issubclass(_value, RayError):
         _value.__module__ = "ray.exceptions"  # the name under which they are pickled and printed
+
+if installed():  # else cloudpickle, which looks there, would pickle the classes themselves
+    sys.modules.setdefault("ray.exceptions", sys.modules[__name__])
 
 __all__ = [name for name, value in list(globals().items()) if isinstance(value, type) and issubclass(value, Exception) and not name.startswith("_")]

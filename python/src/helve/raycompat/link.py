@@ -4,44 +4,78 @@ thread: ray.get may be called on the worker's event loop, which it blocks, and t
 
 from __future__ import annotations
 
+import base64
 import concurrent.futures
-import threading
+import hashlib
+import os
+import re
+import sys
 from typing import Any, Optional
 
 from helve import _limits, _runtime
+from helve._pickling import dumps
 
-_lock = threading.RLock()
-_other: Optional[Any] = None  # the driver of a worker
+HIDDEN = "_hidden."  # applications whose names begin with it are actors and tasks: serve.status() leaves them out
+
+
+def application_of(actor: dict) -> str:
+    """The application of an actor: by its namespace and name, else by its id."""
+    name = actor["name"]
+    if not name:
+        return f"{HIDDEN}actor.{actor['id']}"
+    digest = hashlib.sha256(f"{actor['namespace']}\0{name}".encode()).hexdigest()[:12]
+    return f"{HIDDEN}actor.{re.sub('[^A-Za-z0-9_-]', '_', name)[:40]}.{digest}"
 
 
 def driver() -> Any:
     """The driver whose connection is used."""
     from helve import _driver
 
-    if _runtime.replica is None:
-        return _driver.ensure(None)
-    raise RuntimeError("tasks and actors inside of replicas are not there yet")
+    return _driver.ensure(None) if _runtime.replica is None and _runtime.node is None else _driver.running()
+
+
+def connection() -> Any:
+    return driver().conn
 
 
 def join(address: Optional[str]) -> None:
     """Starts the node of this process, or attaches to one that runs."""
-    driver()
+    if address is None or address in ("", "local"):
+        driver()
+        return
+    from helve import _driver
 
-
-def leave() -> None:
-    """Forgets the connection of a worker."""
-
-
-def use_environment(runtime_env: dict) -> None:
-    """Makes a runtime environment the one of all applications of this process."""
+    try:
+        _driver.running()
+    except Exception as e:
+        raise ConnectionError(f"Could not find any running Ray instance: ray.init(address={address!r}) attaches to a node of Helve that runs here. {e}") from None
 
 
 def ask(op: str, **fields: Any) -> "concurrent.futures.Future":
-    """The reply to a control request, to come."""
-    conn = driver().conn
+    """The reply to a control request, to come. It may be {"error": ...}."""
+    conn = connection()
     future: concurrent.futures.Future = concurrent.futures.Future()
     conn.post(conn.ask, future, op, _limits.request(op, fields))
     return future
 
 
-__all__ = ["ask", "driver", "join", "leave", "use_environment"]
+def deploy(app: str, name: str, target: type, args: tuple, options: dict) -> "concurrent.futures.Future":
+    """Deploys an application of one deployment, whose class is one of helve.raycompat.hosts. The reply comes when its replica is ready."""
+    from helve.raycompat import ENV
+
+    code = {name: dumps((target, args, {}))}
+    return ask("deploy", app={
+        "name": app, "route_prefix": None, "ingress": name, "python": sys.executable, "sys_path": [p or os.getcwd() for p in sys.path],
+        "cwd": os.getcwd(), "env": {ENV: "1"}, "blob": base64.b64encode(dumps(code)).decode(),
+        "deployments": [{
+            "name": name, "class": f"{target.__module__}:{target.__qualname__}", "options": options, "uses": [], "code_version": app,
+        }],
+    })
+
+
+def applications() -> dict:
+    """The applications of the node, with their status."""
+    return ask("status").result().get("applications") or {}
+
+
+__all__ = ["HIDDEN", "application_of", "applications", "ask", "connection", "deploy", "driver", "join"]

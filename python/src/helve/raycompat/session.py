@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from collections.abc import Mapping
 from typing import Any, Iterator, Optional
@@ -70,7 +71,7 @@ def init(address: Optional[str] = None, *, namespace: Optional[str] = None, runt
         if name not in WITHOUT_EFFECT and not name.startswith("_"):
             raise RuntimeError(f"Unknown keyword argument(s): {name}")
     with _lock:
-        if _session is not None:
+        if _session is not None or _runtime.node is not None:
             if not ignore_reinit_error:
                 raise RuntimeError(
                     "Maybe you called ray.init twice by accident? Pass ignore_reinit_error=True to go on with the first, or call ray.shutdown() before"
@@ -84,23 +85,37 @@ def init(address: Optional[str] = None, *, namespace: Optional[str] = None, runt
                 resources["GPU"] = float(options["num_gpus"])
             link.join(address)
             _session = Session(namespace or "", dict(runtime_env or {}), resources)
-            link.use_environment(_session.runtime_env)
     from helve.raycompat.context import address_info
 
     return RayContext(address_info())
 
 
+def current() -> Optional[Session]:
+    """The session of this process, if there is one."""
+    return _session
+
+
 def is_initialized() -> bool:
     """Whether ray.init was called, by the program or by the first use of a task or an actor."""
-    return _session is not None or _runtime.replica is not None
+    return _session is not None or _runtime.node is not None
 
 
 def session() -> Session:
     """The session of this process. It is made now if there is none: a program may use tasks without ray.init()."""
+    global _session
     if _session is None:
-        init()
+        if _runtime.node is None:
+            init()
+        else:
+            _session = Session(hosts_namespace(), {}, {"CPU": float(os.cpu_count() or 1)})
     assert _session is not None
     return _session
+
+
+def hosts_namespace() -> str:
+    """The namespace of the actor in this process; "" in others."""
+    hosts = sys.modules.get("helve.raycompat.hosts")
+    return hosts.about.get("namespace", "") if hosts is not None else ""
 
 
 def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = False) -> None:
@@ -108,13 +123,11 @@ def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = F
     global _session
     with _lock:
         _session = None
-    if _runtime.replica is not None:
+    if _runtime.node is not None:
         return
     from helve import serve
-    from helve.raycompat import link
 
-    link.leave()
     serve.shutdown()
 
 
-__all__ = ["RayContext", "Session", "init", "is_initialized", "session", "shutdown"]
+__all__ = ["RayContext", "Session", "current", "init", "is_initialized", "session", "shutdown"]

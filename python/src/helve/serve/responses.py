@@ -133,7 +133,7 @@ class ObjectRef(DeploymentResponse):
     __slots__ = ()
 
 
-RESPONSES = frozenset((DeploymentResponse, ObjectRef))
+RESPONSES = {DeploymentResponse, ObjectRef}  # the types of arguments that stand for their results
 
 
 class DeploymentResponseGenerator(Pending):

@@ -27,7 +27,7 @@ var layers = [][]string{
 	{"internal/instance", "internal/wire", "internal/arena", "internal/clients", "internal/cors", "internal/coding"},
 	{"internal/codec", "internal/store/storetest"},
 	{"internal/protocol", "internal/store"},
-	{"internal/call", "internal/spec", "internal/codec/pickle", "internal/logs", "internal/gcfloor", "internal/listen", "internal/telemetry", "internal/states", "internal/pysource"},
+	{"internal/call", "internal/spec", "internal/codec/pickle", "internal/logs", "internal/gcfloor", "internal/listen", "internal/telemetry", "internal/states", "internal/pysource", "internal/devices", "internal/pyenv"},
 	{"helvetype"},
 }
 
@@ -63,6 +63,8 @@ var only = map[string][]string{
 	"internal/states":       {},
 	"internal/records":      {"internal/call", "internal/spec", "internal/store"},
 	"internal/pysource":     {},
+	"internal/devices":      {},
+	"internal/pyenv":        {},
 	"internal/admin":        {"internal/controller", "internal/deploy", "internal/telemetry"},
 	"internal/metrics":      {"internal/telemetry", "github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/collectors", "github.com/prometheus/client_golang/prometheus/promhttp"},
 }

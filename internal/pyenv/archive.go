@@ -1,0 +1,125 @@
+package pyenv
+
+import (
+	"archive/zip"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// mostUnpacked bounds the bytes of the files of one archive, so that a small archive of zeros does not fill the disk.
+const mostUnpacked = 8 << 30
+
+// IsArchive says whether a path names an archive by its ending: .zip, or .whl, which is one too.
+func IsArchive(path string) bool {
+	ext := strings.ToLower(filepath.Ext(path))
+	return ext == ".zip" || ext == ".whl"
+}
+
+// Unpack gives the directory with the files of an archive, which it unpacks once for each content. For example, app.zip is built again: its
+// files are in another directory, and workers that run go on with the files of before.
+func (c *Cache) Unpack(ctx context.Context, archive string) (string, error) {
+	digest, err := FileDigest(archive)
+	if err != nil {
+		return "", err
+	}
+	final := filepath.Join(c.dir, "unpacked", digest[:32])
+	if _, err := os.Stat(final); err == nil {
+		return final, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(final), 0o700); err != nil {
+		return "", fmt.Errorf("the directory of archives (set HELVE_CACHE for another): %w", err)
+	}
+	unlock, err := lock(ctx, final+".lock")
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if _, err := os.Stat(final); err == nil {
+		return final, nil
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(final), filepath.Base(final)+".new-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // it has another name by now
+	if err := unzip(archive, dir); err != nil {
+		return "", fmt.Errorf("%s cannot be unpacked: %w", archive, err)
+	}
+	if err := os.Rename(dir, final); err != nil {
+		return "", err
+	}
+	return final, nil
+}
+
+func unzip(archive, dir string) error {
+	z, err := zip.OpenReader(archive)
+	if err != nil {
+		return err
+	}
+	defer z.Close()
+	left := int64(mostUnpacked)
+	for _, f := range z.File {
+		if !filepath.IsLocal(f.Name) || strings.Contains(f.Name, `\`) {
+			return fmt.Errorf("the name %q leads out of it", f.Name)
+		}
+		path := filepath.Join(dir, filepath.FromSlash(f.Name))
+		if strings.HasSuffix(f.Name, "/") {
+			if err := os.MkdirAll(path, 0o700); err != nil {
+				return err
+			}
+			continue
+		}
+		if !f.Mode().IsRegular() {
+			return fmt.Errorf("%q is no file: links are not taken", f.Name)
+		}
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return err
+		}
+		n, err := unpackFile(f, path, left)
+		if err != nil {
+			return fmt.Errorf("%q: %w", f.Name, err)
+		}
+		left -= n
+	}
+	return nil
+}
+
+func unpackFile(f *zip.File, path string, most int64) (n int64, err error) {
+	in, err := f.Open()
+	if err != nil {
+		return 0, err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600|f.Mode().Perm()&0o100)
+	if err != nil {
+		return 0, err
+	}
+	n, err = io.Copy(out, io.LimitReader(in, most+1))
+	err = errors.Join(err, out.Close())
+	if err == nil && n > most {
+		err = fmt.Errorf("the files have more than %d bytes", int64(mostUnpacked))
+	}
+	return n, err
+}
+
+// Link gives a directory that has a module alone, under its name: its siblings are not to be found by import. For example, /srv/lib/mine is
+// linked as mine, and /srv/lib/json.py stays out of the way.
+func (c *Cache) Link(module string) (string, error) {
+	sum := sha256.Sum256([]byte(module))
+	dir := filepath.Join(c.dir, "links", hex.EncodeToString(sum[:16]))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("the directory of links (set HELVE_CACHE for another): %w", err)
+	}
+	err := os.Symlink(module, filepath.Join(dir, filepath.Base(module)))
+	if errors.Is(err, os.ErrExist) {
+		err = nil
+	}
+	return dir, err
+}

@@ -56,6 +56,9 @@ func (c *Controller) Deploy(ctx context.Context, def deploy.App) error {
 	if err := def.Check(c.set.Program); err != nil {
 		return err
 	}
+	if err := def.CheckDevices(c.workers.Devices()); err != nil {
+		return err
+	}
 	if err := def.KeepBuild(c.workers.Dir); err != nil {
 		return err
 	}

@@ -83,12 +83,14 @@ func (c *Controller) launchLocked(r *replica, w *host.Worker) {
 	c.wg.Go(func() {
 		running, err := h.Start(r.ctx, host.Launch{
 			ID: r.id, Life: c.ctx, Worker: w,
-			In:         func(w *host.Worker) { c.startsIn(r, w) },
-			Config:     func() json.RawMessage { return c.configFor(r) },
-			Configured: func(digest string) { c.resumedWith(r, digest) },
-			Models:     func(of host.Replica, ids []string) { c.setModels(r, of, ids) },
-			Waits:      func(reason string) (done func()) { return c.waiting(r, reason) },
-			AwaitUses:  func(ctx context.Context) error { return c.awaitUses(ctx, r.dep) },
+			In:           func(w *host.Worker) { c.startsIn(r, w) },
+			Config:       func() json.RawMessage { return c.configFor(r) },
+			Configured:   func(digest string) { c.resumedWith(r, digest) },
+			Models:       func(of host.Replica, ids []string) { c.setModels(r, of, ids) },
+			Waits:        func(reason string) (done func()) { return c.waiting(r, reason) },
+			AwaitUses:    func(ctx context.Context) error { return c.awaitUses(ctx, r.dep) },
+			AwaitDevices: func(ctx context.Context, take func() error) error { return c.awaitDevices(ctx, r, take) },
+			Note:         func(reason, message string) { c.noteStep(r, reason, message) },
 		})
 		c.finishStart(r, running, err)
 	})

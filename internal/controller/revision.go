@@ -57,6 +57,7 @@ type deployment struct {
 	message  string // of the last failure
 	shown    states.Shown
 	gaveUp   bool
+	yielded  int      // replicas that made room for others on GPUs; see [deployment.yieldedLocked]
 	dropped  bool     // its application does not have it any more
 	dynamic  []string // deployments whose handles its replicas asked for
 	over     bool     // its time was over before that of its application, which ends
@@ -197,6 +198,7 @@ func (a *application) adoptLocked(r *revision) {
 		d.continueLocked(e)
 		d.become(e)
 		d.forgetFailuresLocked()
+		d.noteResourcesLocked()
 		if r.def.Bound != nil {
 			r.def.Bound(s.Name, d.serving)
 		}

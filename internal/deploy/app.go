@@ -166,7 +166,8 @@ func (a *App) Identity(own host.Program) string {
 	var python []any
 	for _, d := range a.Graph.Deployments {
 		if d.Language == "python" {
-			python = append(python, d.Name, d.Options.Env, d.Options.Dir, d.Options.Limits)
+			o := d.Options
+			python = append(python, d.Name, o.Env, o.Dir, o.Limits, o.Resources, o.PyModules, o.Pip, archives(o))
 		}
 	}
 	blob := sha256.Sum256(a.Python.Blob)
@@ -193,7 +194,13 @@ func (a *App) pythonCode(name, version string) string {
 		return ""
 	}
 	py := a.Python
-	b, err := json.Marshal([]any{code, py.Interpreter, py.SysPath, py.Last, py.Dir, py.Env, py.Code[name]})
+	var files []string
+	for _, d := range a.Graph.Deployments {
+		if d.Name == name {
+			files = archives(d.Options)
+		}
+	}
+	b, err := json.Marshal([]any{code, py.Interpreter, py.SysPath, py.Last, py.Dir, py.Env, py.Code[name], files})
 	if err != nil {
 		return ""
 	}

@@ -38,10 +38,8 @@ func (def *App) Check(own host.Program) error {
 		case d.Options.Isolation == spec.Process || def.Program != nil:
 			inWorker = true
 		}
-		if dir := d.Options.Dir; dir != "" {
-			if err := isDir(dir); err != nil {
-				errs = append(errs, fmt.Errorf("deployment %q: working_dir: %w", d.Name, err))
-			}
+		for _, err := range checkEnvironment(d.Options) {
+			errs = append(errs, fmt.Errorf("deployment %q: %w", d.Name, err))
 		}
 	}
 	if python {

@@ -140,6 +140,11 @@ type Launch struct {
 	Waits func(reason string) (done func())
 	// AwaitUses waits until the deployments that this one uses are ready.
 	AwaitUses func(ctx context.Context) error
+	// AwaitDevices calls take, which takes GPUs, again and again while it fails and other replicas give theirs back. It gives the last
+	// error when none does. nil is one that never waits.
+	AwaitDevices func(ctx context.Context, take func() error) error
+	// Note is told a step of the start, for the events of the node. May be nil.
+	Note func(reason, message string)
 	// In is told the process in which the replica starts, as soon as there is one. It is not called in this process.
 	In func(w *Worker)
 	// Worker is the process that has the replica already: see [Workers.TakeOver]. nil for a new replica.

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/devices"
 	"github.com/helve-serve/helve/internal/protocol"
 )
 
@@ -70,9 +71,13 @@ func methodNames(all []protocol.Method) []string {
 }
 
 // sysPath says where a Python worker looks for modules: in the directories of First, then where its own interpreter looks, then in
-// those of Last.
+// those of Last. The directories of Own come before all of these but the library, and those of Site before other directories of packages.
+// For example, a working_dir and the directory of the driver's script both have model.py: the one in the working_dir is imported. An
+// asyncio.py there is not.
 type sysPath struct {
 	First []string `json:"first"`
+	Own   []string `json:"own"`
+	Site  []string `json:"site"`
 	Last  []string `json:"last"`
 }
 
@@ -84,7 +89,14 @@ if sys.path[:1] == [""]:
     del sys.path[0]
 import json, os
 path = json.loads(os.environ["HELVE_SYS_PATH"])
-sys.path[:] = dict.fromkeys([*(path["first"] or ()), *sys.path, *(path["last"] or ())])
+order = [*(path["first"] or ()), *sys.path, *(path["last"] or ())]
+if path["own"] or path["site"]:
+    of = lambda p: 0 if p.endswith("-packages") else 1 if p.startswith(os.path.dirname(os.__file__)) else 2
+    order = [
+        *(p for p in order if of(p) == 1), *(path["own"] or ()), *(p for p in order if of(p) == 2),
+        *(path["site"] or ()), *order,
+    ]
+sys.path[:] = dict.fromkeys(order)
 from helve._worker import main
 main()
 `
@@ -103,14 +115,24 @@ func (h *PythonWorker) Start(ctx context.Context, l Launch) (Replica, error) {
 			return nil, err
 		}
 	}
-	of, err := h.launchSpec(l.ID)
+	env, err := h.prepare(ctx, l)
 	if err != nil {
+		return nil, fmt.Errorf("deployment %s: %w", d.Name, err)
+	}
+	gpus, err := h.take(ctx, l)
+	if err != nil {
+		return nil, fmt.Errorf("deployment %s: a replica %w", d.Name, err)
+	}
+	of, err := h.launchSpec(l.ID, env, gpus)
+	if err != nil {
+		ws.Devices().Free(l.ID)
 		return nil, err
 	}
 	done := l.Waits(WaitsForProcess)
 	w, err := ws.spawn(ctx, h.App, of)
 	done()
 	if err != nil {
+		ws.Devices().Free(l.ID)
 		return nil, fmt.Errorf("deployment %s: %w", d.Name, err)
 	}
 	l.In(w)
@@ -147,25 +169,16 @@ func (h *PythonWorker) start(ctx context.Context, w *Worker, l Launch, code *pro
 }
 
 // launchSpec describes the start of the worker of a replica.
-func (h *PythonWorker) launchSpec(replica string) (launchSpec, error) {
-	d, py := h.Deployment, h.Python
-	last := py.Last
-	if d.Options.Dir != "" {
-		last = append([]string{d.Options.Dir}, last...)
-	}
-	path, err := json.Marshal(sysPath{py.SysPath, last})
+func (h *PythonWorker) launchSpec(replica string, env pythonEnvironment, gpus devices.Holding) (launchSpec, error) {
+	d := h.Deployment
+	path, err := json.Marshal(sysPath{h.Python.SysPath, env.own, env.site, h.Python.Last})
 	if err != nil {
 		return launchSpec{}, err
 	}
-	p := Program{
-		Path: py.Interpreter, Args: []string{"-c", pythonMain}, Dir: py.Dir,
-		Env: with(with(h.Env, py.Env), d.Options.Env),
-	}
-	if d.Options.Dir != "" {
-		p.Dir = d.Options.Dir
-	}
+	p := Program{Path: env.interpreter, Args: []string{"-c", pythonMain}, Dir: env.dir, Env: env.env}
 	return launchSpec{
-		name: replica, deployment: d.Name, replica: replica, program: p, extra: []string{"HELVE_SYS_PATH=" + string(path)},
+		name: replica, deployment: d.Name, replica: replica, program: p, devices: gpus,
+		extra:  append([]string{"HELVE_SYS_PATH=" + string(path)}, h.visible(gpus)...),
 		limits: d.Options.Limits, after: d.Options.UnresponsiveAfter, construct: d.Options.ConstructTimeout,
 	}, nil
 }

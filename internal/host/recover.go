@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/devices"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/wire"
@@ -47,6 +48,8 @@ type WorkerRecord struct {
 	Token    string          `json:"token"`         // hex
 	Process  worker.Identity `json:"process"`
 	Replicas []ReplicaRecord `json:"replicas"`
+	// Devices are the GPUs of a Python worker, which it has until its process is gone; nil for none.
+	Devices *devices.Holding `json:"devices,omitempty"`
 }
 
 // ReplicaRecord describes a replica of a worker in the node's state.
@@ -88,6 +91,9 @@ func (ws *Workers) UseDir(dir string, grace time.Duration, read func(dir string)
 	ws.lastID = max(lastID, removeStrayPipes(dir, before))
 	for _, w := range before {
 		f.expected[w.ID] = &expected{w, make(chan struct{})}
+		if w.Devices != nil {
+			ws.set.Devices.Keep(*w.Devices)
+		}
 	}
 	f.missing = len(before)
 	ws.socket, ws.spawner = l, worker.NewSpawner()
@@ -128,6 +134,9 @@ func (ws *Workers) Snapshot() (lastID uint64, all []WorkerRecord) {
 			continue
 		}
 		r := WorkerRecord{ID: w.id, App: w.app.name, Key: w.key, Token: hex.EncodeToString(w.token[:]), Process: w.proc.Identity(), Replicas: []ReplicaRecord{}}
+		if len(w.devices.Devices) > 0 {
+			r.Devices = &w.devices
+		}
 		for _, u := range w.replicasLocked() {
 			if !u.stopping.Load() {
 				r.Replicas = append(r.Replicas, ReplicaRecord{u.ID(), u.dep.Name})
@@ -188,6 +197,9 @@ func (ws *Workers) dismissLocked(x *expected, why string) {
 			}
 		} else if !errors.Is(err, worker.ErrGone) {
 			ws.log.Error("a worker of the node before was not found", "app", x.App, "worker", x.ID, "error", err)
+		}
+		if x.Devices != nil {
+			ws.set.Devices.Free(x.Devices.Holder)
 		}
 		ws.seen()
 	})
@@ -290,6 +302,9 @@ func (ws *Workers) TakeOver(t Takeover) *Worker {
 	w := ws.newWorkerLocked(t.ID, app)
 	w.token, w.taken, w.awaited = parseToken(x.Token), make(chan struct{}), t.Replicas
 	w.graph, w.after, w.key = graph, of.after, of.key
+	if x.Devices != nil {
+		w.devices = *x.Devices
+	}
 	delete(ws.former.expected, t.ID)
 	close(x.decided)
 	ws.wg.Go(func() { ws.takeOver(w, x, of, t, settled) })
@@ -350,6 +365,7 @@ func (ws *Workers) awaitTakeover(w *Worker, x *expected, of launchSpec, t Takeov
 		ws.mu.Lock()
 		delete(ws.all, w.id)
 		ws.mu.Unlock()
+		w.release()
 		close(w.stopped)
 		return err
 	}

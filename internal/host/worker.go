@@ -16,6 +16,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/devices"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/telemetry"
@@ -37,6 +38,8 @@ type Worker struct {
 	after time.Duration // without an answer it is unresponsive
 
 	resume *wire.Resume // the replicas that it had when it was taken over; set before opened is closed
+
+	devices devices.Holding // the GPUs of a Python worker; without a holder for none
 
 	admitted bool // a connection has proved the token, and is or becomes peer's. Guarded by Workers.mu
 
@@ -75,6 +78,7 @@ type launchSpec struct {
 	program             Program
 	runner              Runner   // of a Go worker on a goroutine of this process; nil starts the program
 	extra               []string // environment that nothing overrides
+	devices             devices.Holding
 	limits              spec.Limits
 	after               time.Duration // without an answer it is unresponsive
 	construct           time.Duration // the longest time that one of its replicas may take to start
@@ -106,7 +110,7 @@ func (ws *Workers) spawn(ctx context.Context, app *App, of launchSpec) (*Worker,
 	}
 	ws.lastID++
 	w := ws.newWorkerLocked(app.name+"-"+strconv.FormatUint(ws.lastID, 10), app)
-	w.token, w.graph, w.after, w.key = wire.NewToken(), of.graph, of.after, of.key
+	w.token, w.graph, w.after, w.key, w.devices = wire.NewToken(), of.graph, of.after, of.key, of.devices
 	ws.mu.Unlock()
 	if of.graph != nil {
 		w.page = ws.newPage(run != nil)
@@ -301,6 +305,7 @@ func (w *Worker) watch(out *output) {
 		r.Refuse()
 	}
 	w.app.ended(w)
+	w.release() // before its end is known: the start that follows it finds them free
 	close(w.stopped)
 	ws.set.Changed()
 }

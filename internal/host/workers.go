@@ -19,9 +19,11 @@ import (
 	"sync/atomic"
 
 	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/devices"
 	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/protocol"
+	"github.com/helve-serve/helve/internal/pyenv"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/wire"
 	"github.com/helve-serve/helve/internal/worker"
@@ -80,6 +82,8 @@ type Settings struct {
 	// NewSession makes the session of a worker's connection. A worker has one connection for calls, and for a moment another when
 	// its code asks something on the goroutine that reads the first; that one is secondary.
 	NewSession func(w *Worker, referenceOver int, secondary bool) Session
+	// Devices are the GPUs of the node; nil for none.
+	Devices *devices.Set
 	// Changed is called when a thing has changed that the owner decides by: see [Workers.Hold] and [Workers.Snapshot].
 	Changed func()
 }
@@ -104,12 +108,16 @@ type Workers struct {
 	openings []net.Conn      // connections in their opening, the oldest first
 	noArena  bool            // shared memory cannot be had
 	former   former
+	cache    *pyenv.Cache // nil before its first use
 	closing  bool
 }
 
 // NewWorkers makes a node's set of child processes, which is empty.
 func NewWorkers(s Settings) *Workers {
 	ctx, stop := context.WithCancelCause(context.Background())
+	if s.Devices == nil {
+		s.Devices = devices.New(nil)
+	}
 	return &Workers{set: s, log: s.Logger, ctx: ctx, stop: stop, all: map[string]*Worker{}}
 }
 

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/control"
 	"github.com/helve-serve/helve/internal/controller"
+	"github.com/helve-serve/helve/internal/devices"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/logs"
@@ -104,7 +106,7 @@ func New(s Settings) *Node {
 	n.proxy = proxy.New(proxy.Settings{Logger: s.Logger, AccessLog: s.AccessLog, Limits: s.HTTP, Options: s.HTTPOptions, Apps: func() map[string]bool { return n.Readiness() }})
 	n.workers = host.NewWorkers(host.Settings{
 		Logger: s.Logger, Codec: cd, Version: s.Version, Node: name, Program: s.Program, Output: s.Output, Logs: s.Logs,
-		ArenaSize: s.ArenaSize, MaxBody: s.MaxBody, Pair: s.Pair,
+		ArenaSize: s.ArenaSize, MaxBody: s.MaxBody, Pair: s.Pair, Devices: findDevices(s),
 		NewSession: func(w *host.Worker, referenceOver int, secondary bool) host.Session {
 			return session.New(session.Settings{
 				Node: n, Results: n.results, Origin: "worker " + w.ID(), Worker: w, Secondary: secondary, ReferenceOver: referenceOver,
@@ -119,6 +121,19 @@ func New(s Settings) *Node {
 	})
 	n.useCertificate(s.Certificate)
 	return n
+}
+
+// findDevices has the GPUs of the machine that are the node's.
+func findDevices(s Settings) *devices.Set {
+	env := s.Program.Env
+	if env == nil {
+		env = os.Environ()
+	}
+	names, err := devices.Find(os.DirFS("/"), env)
+	if err != nil {
+		s.Logger.Error("the node goes on without GPUs", "error", err)
+	}
+	return devices.New(names)
 }
 
 // Status is a copy of the present state.

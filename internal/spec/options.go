@@ -130,6 +130,8 @@ type Resources struct {
 type Pip struct {
 	Packages       []string // lines of a requirements file
 	InstallOptions []string // arguments of pip install, for example "--no-index"
+	Version        string   // of pip, for example "==24.0"
+	Check          bool     // pip check must succeed after the installation
 }
 
 // optionTable has a row per option, in the order of docs/options.md. Defaults and bounds equal Ray Serve's where it has the option. It
@@ -245,6 +247,12 @@ var optionTable = rows( //nolint:gochecknoglobals // a constant
 			row("pip_install_options", "", NewReplicas, textList(), nil,
 				func(p *Pip) *[]string { return &p.InstallOptions },
 				"Arguments of `pip install`, for example `--no-index`."),
+			row("pip_version", "", NewReplicas, text(), "",
+				func(p *Pip) *string { return &p.Version },
+				"Version of pip, for example `==24.0`. Without it pip is that of the interpreter."),
+			row("pip_check", "", NewReplicas, boolean(), false,
+				func(p *Pip) *bool { return &p.Check },
+				"Whether the packages must fit each other, by `pip check`."),
 		),
 	),
 	group("limits", "Limits", func(o *Options) *Limits { return &o.Limits },

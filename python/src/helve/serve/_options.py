@@ -49,6 +49,8 @@ OPTIONS = {
         "pip": partial(_limits.group, of={
             "packages": _limits.texts,
             "pip_install_options": _limits.texts,
+            "pip_version": _limits.text,
+            "pip_check": _limits.boolean,
         }),
     }),
     "limits": partial(_limits.group, of={

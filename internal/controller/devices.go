@@ -1,0 +1,131 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/devices"
+	"github.com/helve-serve/helve/internal/spec"
+)
+
+// awaitDevices takes GPUs for a replica that starts, and waits for replicas that give theirs back.
+//
+// New replicas start beside the old ones, which serve meanwhile. On a node whose GPUs are all held by the old ones no new one could
+// ever start, so an old one makes room. For example, a node has one GPU, replica A#1 of revision 1 holds it, and revision 2 is
+// deployed: A#2 finds no GPU, so A#1 drains and ends; A#2 gets the GPU and starts. Calls wait in the queue meanwhile. With two
+// GPUs and two replicas the second old one goes on serving until the first new one is ready.
+//
+// A replica that lacks a GPU for another reason fails, and is started again like a replica whose constructor failed. For example, two
+// applications want the one GPU: the second deploy says which deployment holds it.
+func (c *Controller) awaitDevices(ctx context.Context, r *replica, take func() error) error {
+	for {
+		c.mu.Lock()
+		// A GPU comes back before the record of its replica goes. If take fails, a replica that gives one back still has its record.
+		err := take()
+		if err == nil || !c.makeRoomLocked(r) {
+			c.mu.Unlock()
+			return err
+		}
+		if c.readier == nil {
+			c.readier = make(chan struct{})
+		}
+		gone, ready := c.changedLocked(), c.readier
+		c.mu.Unlock()
+		select {
+		case <-gone:
+		case <-ready: // perhaps the replica that makes room
+		case <-ctx.Done():
+			return call.EndOf(ctx)
+		}
+	}
+}
+
+// makeRoomLocked says whether GPUs may come back, and has a replica give some back if r takes the place of replicas that hold some. One
+// replica does so at a time: the next when the replica that got the GPU is ready.
+func (c *Controller) makeRoomLocked(r *replica) bool {
+	holds := c.workers.Devices().Holds
+	for _, a := range c.apps {
+		for _, d := range a.deployments {
+			for _, o := range d.replicas {
+				starts := d == r.dep && o.state != helvetype.ReplicaRunning
+				if (starts || o.state == helvetype.ReplicaStopping) && holds(o.id) {
+					return true
+				}
+			}
+		}
+	}
+	if r.of != r.dep.now {
+		return false
+	}
+	var oldest *replica // of r's own deployment, else of a deployment that the application no longer has
+	for _, d := range r.dep.app.deployments {
+		leaves := d.now.revision != d.app.current
+		for _, o := range d.replicas {
+			former := d == r.dep && o.of.version != d.now.version
+			if o.state != helvetype.ReplicaRunning || !leaves && !former || !holds(o.id) {
+				continue
+			}
+			own, better := d == r.dep, oldest == nil
+			if !better {
+				better = own && oldest.dep != d || own == (oldest.dep == r.dep) && o.startedAt.Before(oldest.startedAt)
+			}
+			if better {
+				oldest = o
+			}
+		}
+	}
+	if oldest == nil {
+		return false
+	}
+	if oldest.dep != r.dep {
+		oldest.dep.yielded++
+	}
+	c.stopLocked(oldest)
+	c.Wake() // its end is noted
+	return true
+}
+
+// yieldedLocked is how many replicas a deployment that its application no longer has does without, because they made room. If the
+// application goes back to the revision that has it, they come back.
+func (d *deployment) yieldedLocked() int {
+	if d.now.revision == d.app.current {
+		d.yielded = 0
+	}
+	return min(d.yielded, d.wanted)
+}
+
+// noteStep records a step of the start of a replica. The state of the replica stays.
+func (c *Controller) noteStep(r *replica, reason, message string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	state := string(r.state)
+	c.set.Events.Emit(helvetype.Event{
+		Object: helvetype.Object{Kind: helvetype.KindReplica, App: r.dep.app.name, Deployment: r.dep.name, Replica: r.id},
+		From:   state, To: state, Reason: reason, Message: message, Cause: r.lastEvent,
+	})
+	c.log.Info(message, "app", r.dep.app.name, "deployment", r.dep.name, "replica", r.id)
+}
+
+// noteResourcesLocked says once for each deploy that the replicas of a deployment ask for more than the machine has. They start all the same:
+// only GPUs are given out.
+func (d *deployment) noteResourcesLocked() {
+	o := d.now.definition.Options
+	asked := devices.Asked{Memory: o.Resources.Memory, Custom: o.Resources.Custom}
+	if o.Sources["ray_actor_options.num_cpus"] != spec.FromDefault {
+		asked.CPUs = o.Resources.CPUs
+	}
+	if before := d.former; before != nil && reflect.DeepEqual(before.definition.Options.Resources, o.Resources) && d.formerWanted == d.wanted {
+		return
+	}
+	c, state := d.app.c, string(d.shown.State)
+	for _, text := range devices.This().Exceeds(asked, d.wanted) {
+		c.set.Events.Emit(helvetype.Event{
+			Object: helvetype.Object{Kind: helvetype.KindDeployment, App: d.app.name, Deployment: d.name},
+			From:   state, To: state, Reason: "resources_exceeded", Message: text,
+		})
+		c.log.Warn(fmt.Sprintf("deployment %s: %s", d.name, text), "app", d.app.name)
+	}
+}

@@ -1,0 +1,74 @@
+package deploy
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/helve-serve/helve/internal/devices"
+	"github.com/helve-serve/helve/internal/pyenv"
+	"github.com/helve-serve/helve/internal/spec"
+)
+
+// CheckDevices says which deployments want more GPUs than the node has, free or not. The number of replicas is that of the options: a deployment
+// that is scaled to more later has replicas that do not start.
+func (a *App) CheckDevices(have *devices.Set) error {
+	var errs []error
+	for _, d := range a.Graph.Deployments {
+		o := d.Options.Effective()
+		if err := have.Check(o.Resources.GPUs, o.StartReplicas()); err != nil {
+			errs = append(errs, fmt.Errorf("deployment %q: ray_actor_options.num_gpus: %w", d.Name, err))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("application %q: %w", a.Graph.App, err)
+	}
+	return nil
+}
+
+// checkEnvironment lists the mistakes of a runtime_env that can be seen before anything starts: places that nodes do not fetch from, and files and
+// directories that are not there.
+func checkEnvironment(o spec.Options) (errs []error) {
+	if o.Dir != "" {
+		if err := checkPlace(o.Dir, false); err != nil {
+			errs = append(errs, fmt.Errorf("working_dir: %w", err))
+		}
+	}
+	for _, m := range o.PyModules {
+		if err := checkPlace(m, true); err != nil {
+			errs = append(errs, fmt.Errorf("py_modules: %w", err))
+		}
+	}
+	return errs
+}
+
+// checkPlace says what is wrong with a directory or archive. A module may be a file of Python too.
+func checkPlace(path string, module bool) error {
+	if scheme, _, remote := strings.Cut(path, "://"); remote {
+		return fmt.Errorf("%s: nodes fetch nothing from %s://; copy it to this machine and give the path", path, scheme)
+	}
+	if pyenv.IsArchive(path) || module && strings.HasSuffix(path, ".py") {
+		st, err := os.Stat(path)
+		if err == nil && !st.Mode().IsRegular() && pyenv.IsArchive(path) {
+			err = fmt.Errorf("%s is no file", path)
+		}
+		return err
+	}
+	return isDir(path)
+}
+
+// archives are the digests of the archives of a runtime_env. An archive that is built again under its name is other code.
+func archives(o spec.Options) (digests []string) {
+	for _, path := range append([]string{o.Dir}, o.PyModules...) {
+		if !pyenv.IsArchive(path) {
+			continue
+		}
+		digest, err := pyenv.FileDigest(path)
+		if err != nil {
+			digest = err.Error() // the deploy fails by it elsewhere
+		}
+		digests = append(digests, digest)
+	}
+	return digests
+}

@@ -1,0 +1,164 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/helve-serve/helve/internal/devices"
+	"github.com/helve-serve/helve/internal/pyenv"
+)
+
+// pythonEnvironment has the parts of the start of a worker that the runtime_env of its deployment decides.
+type pythonEnvironment struct {
+	interpreter string
+	dir         string   // current directory
+	own         []string // directories with modules of the deployment's own: working_dir, py_modules
+	site        []string // directories with packages that pip has installed
+	env         []string
+}
+
+// prepare makes the runtime_env of the deployment: it unpacks archives and installs packages, unless that was done before. No time limit of
+// the replica runs meanwhile. For example, torch takes two minutes to install, once, and construct_timeout_s is 30: the replica
+// starts after the two minutes.
+func (h *PythonWorker) prepare(ctx context.Context, l Launch) (pythonEnvironment, error) {
+	o := h.Deployment.Options
+	e := pythonEnvironment{interpreter: h.Python.Interpreter, dir: h.Python.Dir, env: with(with(h.Env, h.Python.Env), o.Env)}
+	if o.Dir == "" && len(o.PyModules) == 0 && len(o.Pip.Packages) == 0 {
+		return e, nil
+	}
+	cache, err := h.App.workers.pyenvs()
+	if err != nil {
+		return e, err
+	}
+	if o.Dir != "" {
+		if e.dir, err = directory(ctx, cache, o.Dir); err != nil {
+			return e, fmt.Errorf("working_dir: %w", err)
+		}
+		e.own = append(e.own, e.dir)
+	}
+	for _, m := range o.PyModules {
+		dir, err := modules(ctx, cache, m)
+		if err != nil {
+			return e, fmt.Errorf("py_modules: %w", err)
+		}
+		e.own = append(e.own, dir)
+	}
+	if len(o.Pip.Packages) == 0 {
+		return e, nil
+	}
+	env, err := cache.Ensure(ctx, pyenv.Request{
+		Interpreter: e.interpreter, Packages: o.Pip.Packages, Options: o.Pip.InstallOptions, PipVersion: o.Pip.Version, Check: o.Pip.Check,
+		Env: e.env, Dir: e.dir,
+	}, func() (done func()) { return l.installs(o.Pip.Packages) })
+	if err != nil {
+		return e, fmt.Errorf("%s: %w", pyenv.Describe(o.Pip.Packages), err)
+	}
+	e.interpreter, e.site = env.Interpreter, env.Site
+	return e, nil
+}
+
+// installs tells the owner of the replica that it waits for packages, until done is called.
+func (l Launch) installs(packages []string) (done func()) {
+	what, begin := pyenv.Describe(packages), time.Now()
+	waited := l.Waits("pip to install " + what)
+	l.note("packages_installing", "pip installs "+what)
+	return func() {
+		waited()
+		l.note("packages_installed", fmt.Sprintf("pip has ended after %s: %s", time.Since(begin).Round(100*time.Millisecond), what))
+	}
+}
+
+func (l Launch) note(reason, message string) {
+	if l.Note != nil {
+		l.Note(reason, message)
+	}
+}
+
+// directory is the directory that an option names, or has as an archive.
+func directory(ctx context.Context, cache *pyenv.Cache, path string) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil || !pyenv.IsArchive(path) {
+		return path, err
+	}
+	return cache.Unpack(ctx, path)
+}
+
+// modules is the directory in which import finds the modules of one entry of py_modules: the modules of an archive, or a package or module alone.
+func modules(ctx context.Context, cache *pyenv.Cache, path string) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	if pyenv.IsArchive(path) {
+		return cache.Unpack(ctx, path)
+	}
+	return cache.Link(path)
+}
+
+// pyenvs is the user's cache of environments and archives.
+func (ws *Workers) pyenvs() (*pyenv.Cache, error) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	if ws.cache != nil {
+		return ws.cache, nil
+	}
+	dir, err := pyenv.CacheDir(func(name string) string { return variable(ws.set.Program.Env, name) })
+	if err != nil {
+		return nil, err
+	}
+	ws.cache = pyenv.NewCache(dir)
+	return ws.cache, nil
+}
+
+// variable is a variable of an environment; nil is that of this process.
+func variable(env []string, name string) string {
+	if env == nil {
+		return os.Getenv(name)
+	}
+	for _, e := range slices.Backward(env) {
+		if value, ok := strings.CutPrefix(e, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// visible is the variable by which a worker knows its GPUs; nil leaves the node's as it is. On a node with GPUs a replica that asks for none
+// sees none, as in Ray: it would else use the memory of a GPU that another replica holds. A CUDA_VISIBLE_DEVICES in its env_vars is the
+// user's word, and counts.
+func (h *PythonWorker) visible(of devices.Holding) []string {
+	_, stated := h.Deployment.Options.Env[devices.Visible]
+	if h.App.workers.Devices().Len() == 0 || len(of.Devices) == 0 && stated {
+		return nil
+	}
+	return []string{devices.Visible + "=" + strings.Join(of.Devices, ",")}
+}
+
+// take takes the GPUs of the replica from the node. It waits while other replicas give theirs back.
+func (h *PythonWorker) take(ctx context.Context, l Launch) (of devices.Holding, err error) {
+	amount := h.Deployment.Options.Resources.GPUs
+	take := func() (err error) {
+		of, err = h.App.workers.Devices().Take(l.ID, h.Deployment.Name, amount)
+		return err
+	}
+	if err := take(); err == nil {
+		return of, nil
+	} else if _, short := errors.AsType[*devices.ShortError](err); !short || l.AwaitDevices == nil {
+		return of, err
+	}
+	done := l.Waits("a GPU that another replica gives back")
+	defer done()
+	return of, l.AwaitDevices(ctx, take)
+}
+
+// Devices are the GPUs of the node.
+func (ws *Workers) Devices() *devices.Set { return ws.set.Devices }
+
+// release takes back the GPUs of a worker whose process is gone.
+func (w *Worker) release() { w.workers.set.Devices.Free(w.devices.Holder) }

@@ -69,7 +69,7 @@ type Options struct {
 	AutoscalingConfig        json.RawMessage // an object, checked by [kind] autoscaling; without effect until replicas scale by themselves
 	MaxReplicasPerNode       int             // 0 for no limit
 	RollingUpdatePercentage  float64         // without effect
-	MaxSurgePercent          float64         // without effect
+	MaxSurgePercent          int             // without effect
 	Backpressure             Backpressure
 	LoggingConfig            json.RawMessage // an object; workers apply it
 	Resources                Resources
@@ -176,9 +176,9 @@ var optionTable = rows( //nolint:gochecknoglobals // a constant
 	row("rolling_update_percentage", "", Lightweight, number(leastShare, 1), 0.2,
 		func(o *Options) *float64 { return &o.RollingUpdatePercentage },
 		"Share of the replicas that an update replaces at a time. It is checked and kept, and without effect yet."),
-	row("max_surge_percent", "", Lightweight, number(0, 1), 0,
-		func(o *Options) *float64 { return &o.MaxSurgePercent },
-		"Share of the replicas that an update may start beside the wanted number. It is checked and kept, and without effect yet."),
+	row("max_surge_percent", "", Lightweight, integer(0, 100), 0,
+		func(o *Options) *int { return &o.MaxSurgePercent },
+		"Percent of the replicas that an update may start beside the wanted number. It is checked and kept, and without effect yet."),
 	group("backpressure_config", "Backpressure", func(o *Options) *Backpressure { return &o.Backpressure },
 		row("status_code", "StatusCode", Lightweight, statusCode(), 503,
 			func(b *Backpressure) *int { return &b.StatusCode },

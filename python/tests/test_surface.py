@@ -146,7 +146,7 @@ def test_a_deployment_that_cannot_be_pickled_is_named_and_not_those_that_use_it(
 def test_a_constructor_is_retried_as_often_as_its_deployment_says(run, tmp_path, count, failures, good):
     file = tmp_path / "starts"
 
-    @serve.deployment(max_constructor_retry_count=count)
+    @serve.deployment(**({} if count is None else {"max_constructor_retry_count": count}))
     class Flaky:
         def __init__(self):
             with open(file, "a") as f:

@@ -20,7 +20,7 @@ from helve import _fork, _limits, _runtime
 from helve._pickling import dumps
 from helve._opening import open_connection
 from helve._wire import Connection
-from helve.serve.config import HTTPOptions
+from helve.serve._http_options import HTTPSettings
 from helve.serve.deployment import Graph
 from helve._errors import RayServeException, TooLargeError
 
@@ -30,11 +30,11 @@ SEEN_TIME = 1.0  # seconds between the end of a connection and the end of its no
 logger = logging.getLogger("helve.serve")
 _lock = threading.Lock()
 _driver: Optional["Driver"] = None
-_http: Optional[HTTPOptions] = None  # the last options of serve.start: a node that is started again has them too
+_http: Optional[HTTPSettings] = None  # the last options of serve.start: a node that is started again has them too
 _inherited: list = []  # drivers of the processes that this one was forked from
 
 
-def ensure(http: Optional[HTTPOptions]) -> "Driver":
+def ensure(http: Optional[HTTPSettings]) -> "Driver":
     """The driver of this process. It is started if need be, with these HTTP options or the last ones."""
     global _driver, _http
     with _lock:
@@ -49,14 +49,14 @@ def ensure(http: Optional[HTTPOptions]) -> "Driver":
                 _driver.http = http
         _http = http or _http
         if _driver is None:
-            _driver = Driver(_http or HTTPOptions())
+            _driver = Driver(_http or HTTPSettings())
         return _driver
 
 
-def options() -> HTTPOptions:
+def options() -> HTTPSettings:
     """The HTTP options of the node that runs, or of the next one."""
     driver = _driver
-    return driver.http if driver is not None and driver.conn.lost is None else _http or HTTPOptions()
+    return driver.http if driver is not None and driver.conn.lost is None else _http or HTTPSettings()
 
 
 def running() -> "Driver":
@@ -106,7 +106,7 @@ def binary() -> str:
 class Driver:
     """A node as a child, a connection to it, and the thread whose loop serves the connection."""
 
-    def __init__(self, http: HTTPOptions):
+    def __init__(self, http: HTTPSettings):
         self.http, self.http_ready = http, False
         self.ingress: dict[str, str] = {}
         self.closing, self.refused = False, ""

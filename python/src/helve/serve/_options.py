@@ -21,7 +21,7 @@ OPTIONS = {
     "autoscaling_config": _limits.json_object,
     "max_replicas_per_node": partial(_limits.integer, least=1, most=100, beside=0, meaning="no limit"),
     "rolling_update_percentage": partial(_limits.number, least=1e-09, most=1),
-    "max_surge_percent": partial(_limits.number, least=0, most=1),
+    "max_surge_percent": partial(_limits.integer, least=0, most=100),
     "backpressure_config": partial(_limits.group, of={
         "status_code": partial(_limits.one_of, of=[503, 429]),
         "retry_after_s": _limits.seconds,

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import signal
 import sys
 import threading
-from typing import Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 from helve import _limits, _runtime
-from helve.serve.config import HTTPOptions
+from helve.serve._http_options import http_settings
 from helve.serve.deployment import Application, Graph, http_mistake
 from helve.serve.exceptions import RayServeException
 from helve.serve.handle import DeploymentHandle
 
+if TYPE_CHECKING:
+    from helve.serve.config import HTTPOptions
+
 logger = logging.getLogger("helve.serve")
 
 
-def start(*, http_options: Union[None, dict, HTTPOptions] = None, **ignored: Any) -> None:
+def start(*, http_options: Union[None, dict, "HTTPOptions"] = None, **ignored: Any) -> None:
     """Starts the node of this program, if it does not run yet. The other arguments of Ray Serve have no effect."""
     from helve import _driver
 
@@ -26,13 +28,7 @@ def start(*, http_options: Union[None, dict, HTTPOptions] = None, **ignored: Any
     for name in ignored:
         if name not in ("proxy_location", "grpc_options", "logging_config", "detached"):
             raise TypeError(f"start() got an unexpected keyword argument {name!r}")
-    if isinstance(http_options, dict):
-        http_options = HTTPOptions(**http_options)
-    if http_options is not None:
-        if not isinstance(http_options, HTTPOptions):
-            raise TypeError(f"http_options: must be a dict or HTTPOptions, is {_limits.shown(http_options)}")
-        http_options = dataclasses.replace(http_options)  # a copy with the present values, checked
-    _driver.ensure(http_options)
+    _driver.ensure(http_settings(http_options))
 
 
 def _outside(name: str) -> None:

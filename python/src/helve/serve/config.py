@@ -1,93 +1,43 @@
-"""Configuration classes, with Ray Serve's names."""
+"""Configuration classes, with Ray Serve's names. They are pydantic models, which are loaded when one is first used."""
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass, field
-from typing import Any, Optional, Union
+from typing import TYPE_CHECKING, Any
 
-from helve import _limits
+if TYPE_CHECKING:
+    from helve.serve._autoscaling import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy, AggregationFunction
+    from helve.serve._models import (
+        BackpressureConfig, ControllerOptions, DeploymentActorConfig, DeploymentMode, GangPlacementStrategy, GangRuntimeFailurePolicy,
+        GangSchedulingConfig, HTTPOptions, ProxyLocation, RequestRouterConfig, gRPCOptions,
+    )
+    from helve.serve.schema import LoggingConfig, TracingConfig
 
-NODE = ("root_path", "request_timeout_s", "keep_alive_timeout_s", "ssl_keyfile", "ssl_certfile", "ssl_keyfile_password", "ssl_ca_certs")
-LOCATIONS = ("Disabled", "NoServer", "HeadOnly", "EveryNode")
-
-
-@dataclass
-class HTTPOptions:
-    """How the node serves HTTP. With port None it does not.
-
-    - location: "Disabled" or "NoServer" for no HTTP; the other locations of Ray Serve are equal, because there is one node.
-    - root_path: what a proxy in front of the node adds to every path.
-    - request_timeout_s: the time limit of a request with its time in the queue; None, 0 and negative numbers stand for no limit.
-    - keep_alive_timeout_s: how long a connection may be without a request; None stands for the node's own limit.
-    - ssl_keyfile and ssl_certfile, both or neither: HTTP is with TLS. ssl_ca_certs: authorities whose certificates clients must have.
-    - middlewares: starlette.middleware.Middleware objects, which each replica of an ingress puts around its application.
-    - num_cpus has no effect.
-    """
-
-    host: Optional[str] = "127.0.0.1"
-    port: Optional[int] = 8000
-    location: Any = "HeadOnly"
-    root_path: str = ""
-    request_timeout_s: Optional[float] = None
-    keep_alive_timeout_s: Optional[float] = None
-    middlewares: list = field(default_factory=list)
-    num_cpus: Union[int, float] = 0
-    ssl_keyfile: Optional[str] = None
-    ssl_certfile: Optional[str] = None
-    ssl_keyfile_password: Optional[str] = field(default=None, repr=False)
-    ssl_ca_certs: Optional[str] = None
-
-    def __post_init__(self) -> None:
-        at = "http_options: "
-        if self.port is not None:
-            self.port = _limits.integer(at + "port", self.port, 0, 65535)
-        self.location = self._location(at)
-        if self.host is None or self.location in ("Disabled", "NoServer"):
-            self.host, self.port = self.host or "127.0.0.1", None
-        self.host = _limits.text(at + "host", self.host)
-        self.root_path = _limits.text(at + "root_path", self.root_path)
-        if self.root_path and (self.root_path[0] != "/" or self.root_path[-1] == "/"):
-            raise ValueError(f"{at}root_path: must begin with / and not end with it, is {_limits.shown(self.root_path)}")
-        timeout = self.request_timeout_s
-        if timeout is not None:
-            timeout = _limits.number(at + "request_timeout_s", timeout, -_limits.MAX_SECONDS, _limits.MAX_SECONDS)
-            self.request_timeout_s = timeout if timeout > 0 else None
-        if self.keep_alive_timeout_s is not None:
-            self.keep_alive_timeout_s = _limits.seconds(at + "keep_alive_timeout_s", self.keep_alive_timeout_s, positive=True)
-        self.middlewares = self._middlewares(at)
-        if _limits.number(at + "num_cpus", self.num_cpus, 0, 1 << 20):
-            warnings.warn("http_options: num_cpus has no effect", stacklevel=3)
-        for name in ("ssl_keyfile", "ssl_certfile", "ssl_keyfile_password", "ssl_ca_certs"):
-            if getattr(self, name) is not None:
-                setattr(self, name, _limits.text(at + name, getattr(self, name)))
-        if (self.ssl_keyfile is None) != (self.ssl_certfile is None):
-            raise ValueError(f"{at}Both ssl_keyfile and ssl_certfile must be provided together for HTTPS")
-        for name in ("ssl_keyfile_password", "ssl_ca_certs"):
-            if getattr(self, name) is not None and self.ssl_certfile is None:
-                raise ValueError(f"{at}{name} needs ssl_keyfile and ssl_certfile")
-
-    def _location(self, at: str) -> str:
-        value = getattr(self.location, "value", self.location)
-        return "NoServer" if value is None else _limits.choice(at + "location", value, list(LOCATIONS))
-
-    def _middlewares(self, at: str) -> list:
-        if self.middlewares is None:
-            return []
-        if not isinstance(self.middlewares, (list, tuple)):
-            raise TypeError(f"{at}middlewares: must be a list of starlette.middleware.Middleware, is {_limits.shown(self.middlewares)}")
-        if self.middlewares:
-            from starlette.middleware import Middleware
-
-            for m in self.middlewares:
-                if not isinstance(m, Middleware):
-                    raise ValueError(f"{at}middlewares: must be a list of starlette.middleware.Middleware, has {_limits.shown(m)}")
-        return list(self.middlewares)
-
-    def for_node(self) -> dict:
-        """The options that the node carries out."""
-        fields = {name: getattr(self, name) for name in NODE}
-        return {"host": self.host, "port": self.port, **{name: value for name, value in fields.items() if value}}
+_PLACES = {
+    "_autoscaling": ("AggregationFunction", "AutoscalingConfig", "AutoscalingContext", "AutoscalingPolicy"),
+    "_models": (
+        "BackpressureConfig", "ControllerOptions", "DeploymentActorConfig", "DeploymentMode", "GangPlacementStrategy", "GangRuntimeFailurePolicy",
+        "GangSchedulingConfig", "HTTPOptions", "ProxyLocation", "RequestRouterConfig", "gRPCOptions",
+    ),
+    "schema": ("LoggingConfig", "TracingConfig"),
+}
 
 
-__all__ = ["HTTPOptions"]
+def __getattr__(name: str) -> Any:
+    for module, names in _PLACES.items():
+        if name in names:
+            from importlib import import_module
+
+            value = globals()[name] = getattr(import_module(f"helve.serve.{module}"), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list:
+    return sorted(__all__)
+
+
+__all__ = [
+    "AggregationFunction", "AutoscalingConfig", "AutoscalingContext", "AutoscalingPolicy", "BackpressureConfig", "ControllerOptions",
+    "DeploymentActorConfig", "DeploymentMode", "GangPlacementStrategy", "GangRuntimeFailurePolicy", "GangSchedulingConfig", "HTTPOptions",
+    "LoggingConfig", "ProxyLocation", "RequestRouterConfig", "TracingConfig", "gRPCOptions",
+]

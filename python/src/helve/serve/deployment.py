@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
-from typing import Any, Callable, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, NoReturn, Optional, Union, overload
 
 from helve import _code, _limits
 from helve._hooks import DEFINITION, hook, no_reconfigure
 from helve._pickling import dumps_replacing
-from helve.serve._options import OPTIONS
+from helve.serve import _checks
+from helve.serve._default import DEFAULT
 
-
-def _check(options: dict, deployment: Optional[str]) -> dict:
-    """The options, checked, with their present values. deployment is the name of their deployment, if that is known."""
-    at = f"deployment {deployment!r}: " if deployment else ""
-    out = {}
-    for name, value in options.items():
-        if name not in OPTIONS:
-            raise TypeError(f"{at}unknown deployment option {name!r}; there are {', '.join(OPTIONS)}")
-        if value is not None:
-            out[name] = OPTIONS[name](at + name, value)
-    return out
+if TYPE_CHECKING:
+    from helve.serve.config import AutoscalingConfig, BackpressureConfig, GangSchedulingConfig, LoggingConfig, RequestRouterConfig
 
 
 def _target(target: Any) -> Callable:
-    if isinstance(target, Deployment) or not callable(target):
-        raise TypeError(f"@serve.deployment is for classes and functions, not {_limits.shown(target)}")
+    if isinstance(target, Deployment):
+        raise TypeError(f"@serve.deployment is for classes and functions, not {_limits.shown(target)}: it is a deployment already; use {target.name}.options(...)")
+    if not callable(target):
+        raise TypeError(f"@serve.deployment must be called on a class or function: it is for classes and functions, not {_limits.shown(target)}")
     return target
+
+
+def _qualified(target: Any) -> str:
+    return getattr(target, "__qualname__", None) or type(target).__qualname__
 
 
 def _named(target: Any) -> str:
@@ -54,8 +53,11 @@ class Application:
 class Deployment:
     """A class or function with a name and options. Calling it is an error: it is bound, and then run."""
 
-    def __init__(self, target: Callable, name: str, options: dict, source: Optional[tuple] = None):
-        self._target, self._name, self._options = target, name, options
+    __hash__ = None  # type: ignore[assignment]  # two deployments may be equal
+
+    def __init__(self, target: Callable, name: str, options: dict, source: Optional[tuple] = None, given: frozenset = frozenset()):
+        """given are the names of the options that the program has passed."""
+        self._target, self._name, self._options, self._given = target, name, options, given
         self._source = source or _code.source(target)
 
     @property
@@ -63,39 +65,301 @@ class Deployment:
         return self._name
 
     @property
+    def version(self) -> Optional[str]:
+        return self._options.get("version")
+
+    @property
     def func_or_class(self) -> Callable:
         return self._target
 
+    @property
+    def num_replicas(self) -> int:
+        return self._options.get("num_replicas", 1)
+
+    @property
+    def user_config(self) -> Any:
+        return self._options.get("user_config")
+
+    @property
+    def max_ongoing_requests(self) -> int:
+        return self._options.get("max_ongoing_requests", 5)
+
+    @property
+    def max_queued_requests(self) -> int:
+        return self._options.get("max_queued_requests", -1)
+
+    @property
+    def backpressure_config(self) -> "BackpressureConfig":
+        from helve.serve.config import BackpressureConfig
+
+        return self._options.get("backpressure_config") or BackpressureConfig()
+
+    @property
+    def ray_actor_options(self) -> dict:
+        return copy.deepcopy(self._options.get("ray_actor_options") or {"num_cpus": 1})
+
+    @property
+    def init_args(self) -> tuple:
+        return ()
+
+    @property
+    def init_kwargs(self) -> dict:
+        return {}
+
+    @property
+    def logging_config(self) -> Optional[dict]:
+        return self._options.get("logging_config")
+
+    def set_logging_config(self, logging_config: Union[dict, "LoggingConfig"]) -> None:
+        """Changes the logging of this deployment's replicas that start from now on."""
+        self._options = _checks.read({"logging_config": logging_config}, self._options, f"deployment {self._name!r}: ")
+
+    @property
+    def _deployment_config(self) -> Any:
+        """The options as programs that were written for the insides of Ray Serve read them."""
+        from helve.serve._views import deployment_config
+
+        return deployment_config(self)
+
+    @property
+    def _replica_config(self) -> Any:
+        from helve.serve._views import replica_config
+
+        return replica_config(self)
+
     def bind(self, *args: Any, **kwargs: Any) -> Application:
+        """The deployment with the arguments of its constructor. An argument that is an application, or has one inside, becomes a handle to it."""
+        if args and inspect.isfunction(self._target):
+            raise ValueError(f"deployment {self._name!r}: init_args not supported for function deployments.")
+        if kwargs and inspect.isfunction(self._target):
+            raise ValueError(f"deployment {self._name!r}: init_kwargs not supported for function deployments.")
         return Application(self, args, kwargs)
 
-    def options(self, func_or_class: Optional[Callable] = None, *, name: Optional[str] = None, **options: Any) -> "Deployment":
-        """A copy with these options changed."""
-        name = self._name if name is None else _limits.name("name", name)
-        options = {**self._options, **_check(options, name)}
-        if func_or_class is not None:
-            return Deployment(_target(func_or_class), name, options)
-        return Deployment(self._target, name, options, self._source)
+    def options(
+        self, func_or_class: Optional[Callable] = None,
+        name: Union[DEFAULT, str] = DEFAULT.VALUE,
+        version: Union[DEFAULT, Optional[str]] = DEFAULT.VALUE,
+        num_replicas: Union[DEFAULT, int, str, None] = DEFAULT.VALUE,
+        ray_actor_options: Union[DEFAULT, Optional[Dict[str, Any]]] = DEFAULT.VALUE,
+        placement_group_bundles: Union[DEFAULT, Optional[List[Dict[str, float]]]] = DEFAULT.VALUE,
+        placement_group_strategy: Union[DEFAULT, Optional[str]] = DEFAULT.VALUE,
+        placement_group_bundle_label_selector: Union[DEFAULT, Optional[List[Dict[str, str]]]] = DEFAULT.VALUE,
+        max_replicas_per_node: Union[DEFAULT, Optional[int]] = DEFAULT.VALUE,
+        user_config: Any = DEFAULT.VALUE,
+        max_ongoing_requests: Union[DEFAULT, int] = DEFAULT.VALUE,
+        max_queued_requests: Union[DEFAULT, int] = DEFAULT.VALUE,
+        backpressure_config: Union[DEFAULT, Dict[str, Any], "BackpressureConfig"] = DEFAULT.VALUE,
+        autoscaling_config: Union[DEFAULT, Dict[str, Any], "AutoscalingConfig", None] = DEFAULT.VALUE,
+        graceful_shutdown_wait_loop_s: Union[DEFAULT, float] = DEFAULT.VALUE,
+        graceful_shutdown_timeout_s: Union[DEFAULT, float] = DEFAULT.VALUE,
+        health_check_period_s: Union[DEFAULT, float] = DEFAULT.VALUE,
+        health_check_timeout_s: Union[DEFAULT, float] = DEFAULT.VALUE,
+        logging_config: Union[DEFAULT, Dict[str, Any], "LoggingConfig", None] = DEFAULT.VALUE,
+        request_router_config: Union[DEFAULT, Dict[str, Any], "RequestRouterConfig"] = DEFAULT.VALUE,
+        max_constructor_retry_count: Union[DEFAULT, int] = DEFAULT.VALUE,
+        gang_scheduling_config: Union[DEFAULT, Dict[str, Any], "GangSchedulingConfig", None] = DEFAULT.VALUE,
+        deployment_actors: Union[DEFAULT, Optional[List[Any]]] = DEFAULT.VALUE,
+        rolling_update_percentage: Union[DEFAULT, float] = DEFAULT.VALUE,
+        max_surge_percent: Union[DEFAULT, int] = DEFAULT.VALUE,
+        construct_timeout_s: Optional[float] = None,
+        request_router: Optional[Dict[str, Any]] = None,
+        request_routing_stats_period_s: Optional[float] = None,
+        request_routing_stats_timeout_s: Optional[float] = None,
+        runtime_env: Optional[Dict[str, Any]] = None,
+        limits: Optional[Dict[str, Any]] = None,
+        unresponsive_after_s: Optional[float] = None,
+        max_unresponsive_s: Optional[float] = None,
+        **unknown: NoReturn,
+    ) -> "Deployment":
+        """A copy with these options changed; serve.deployment describes them. An option that is a dict or a configuration replaces the one
+        before as a whole.
+        """
+        given = _passed(locals(), "Deployment.options", unknown)
+        if "name" in given:
+            given["name"] = _deployment_name(given["name"])
+        name = given.pop("name", self._name)
+        options = _checks.read(given, self._options, f"deployment {name!r}: ")
+        names = _names_of(self._given, given, name != self._name)
+        if callable(func_or_class):
+            return Deployment(_target(func_or_class), name, options, None, names)
+        return Deployment(self._target, name, options, self._source, names)
 
-    def __call__(self, *args: Any, **kwargs: Any):
-        raise RuntimeError(f"deployment {self._name} cannot be constructed directly; use {self._name}.bind(...) and serve.run")
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError(
+            f"deployment {self._name} cannot be constructed directly (Deployments cannot be constructed directly.); use {self._name}.bind(...) and serve.run"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Deployment):
+            return NotImplemented
+        return (self._name, self._target, self._options) == (other._name, other._target, other._options)
 
     def __repr__(self) -> str:
         return f"Deployment(name={self._name})"
 
 
-def deployment(_func_or_class: Optional[Callable] = None, *, name: Optional[str] = None, **options: Any) -> Union[Deployment, Callable[[Callable], Deployment]]:
-    """Makes a class or function a deployment: @serve.deployment, or @serve.deployment(num_replicas=2)."""
-    if name is not None:
-        name = _limits.name("name", name)
-    if _func_or_class is not None:
+def _deployment_name(name: Any) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"name: name must be a string. It is {_limits.shown(name)}")
+    name = _limits.name("name", name)
+    if "#" in name:
+        raise ValueError(f"name: Deployment names must not contain the '#' character. Current name: {name}.")
+    return name
+
+
+def _passed(local: dict, function: str, unknown: dict) -> dict:
+    """The options that were passed, of the local variables of a function that has a parameter for each."""
+    if unknown:
+        raise _checks.unknown(function, unknown)
+    passed = {name: local[name] for name in _checks.RAY if local[name] is not DEFAULT.VALUE}
+    passed.update((name, local[name]) for name in _checks.OWN if local[name] is not None)
+    return passed
+
+
+def _names_of(before: frozenset, given: dict, named: bool) -> frozenset:
+    names = before | set(given) | ({"name"} if named else set())
+    return frozenset(names | {"autoscaling_config"} if isinstance(given.get("num_replicas"), str) else names)
+
+
+@overload
+def deployment(_func_or_class: Callable[..., Any], /) -> Deployment: ...
+@overload
+def deployment(
+    _func_or_class: Optional[str] = None,
+    name: Union[DEFAULT, str] = DEFAULT.VALUE,
+    version: Union[DEFAULT, Optional[str]] = DEFAULT.VALUE,
+    num_replicas: Union[DEFAULT, int, str, None] = DEFAULT.VALUE,
+    ray_actor_options: Union[DEFAULT, Optional[Dict[str, Any]]] = DEFAULT.VALUE,
+    placement_group_bundles: Union[DEFAULT, Optional[List[Dict[str, float]]]] = DEFAULT.VALUE,
+    placement_group_strategy: Union[DEFAULT, Optional[str]] = DEFAULT.VALUE,
+    placement_group_bundle_label_selector: Union[DEFAULT, Optional[List[Dict[str, str]]]] = DEFAULT.VALUE,
+    max_replicas_per_node: Union[DEFAULT, Optional[int]] = DEFAULT.VALUE,
+    user_config: Any = DEFAULT.VALUE,
+    max_ongoing_requests: Union[DEFAULT, int] = DEFAULT.VALUE,
+    max_queued_requests: Union[DEFAULT, int] = DEFAULT.VALUE,
+    backpressure_config: Union[DEFAULT, Dict[str, Any], "BackpressureConfig"] = DEFAULT.VALUE,
+    autoscaling_config: Union[DEFAULT, Dict[str, Any], "AutoscalingConfig", None] = DEFAULT.VALUE,
+    graceful_shutdown_wait_loop_s: Union[DEFAULT, float] = DEFAULT.VALUE,
+    graceful_shutdown_timeout_s: Union[DEFAULT, float] = DEFAULT.VALUE,
+    health_check_period_s: Union[DEFAULT, float] = DEFAULT.VALUE,
+    health_check_timeout_s: Union[DEFAULT, float] = DEFAULT.VALUE,
+    logging_config: Union[DEFAULT, Dict[str, Any], "LoggingConfig", None] = DEFAULT.VALUE,
+    request_router_config: Union[DEFAULT, Dict[str, Any], "RequestRouterConfig"] = DEFAULT.VALUE,
+    max_constructor_retry_count: Union[DEFAULT, int] = DEFAULT.VALUE,
+    gang_scheduling_config: Union[DEFAULT, Dict[str, Any], "GangSchedulingConfig", None] = DEFAULT.VALUE,
+    deployment_actors: Union[DEFAULT, Optional[List[Any]]] = DEFAULT.VALUE,
+    rolling_update_percentage: Union[DEFAULT, float] = DEFAULT.VALUE,
+    max_surge_percent: Union[DEFAULT, int] = DEFAULT.VALUE,
+    construct_timeout_s: Optional[float] = None,
+    request_router: Optional[Dict[str, Any]] = None,
+    request_routing_stats_period_s: Optional[float] = None,
+    request_routing_stats_timeout_s: Optional[float] = None,
+    runtime_env: Optional[Dict[str, Any]] = None,
+    limits: Optional[Dict[str, Any]] = None,
+    unresponsive_after_s: Optional[float] = None,
+    max_unresponsive_s: Optional[float] = None,
+    **unknown: NoReturn,
+) -> Callable[[Callable[..., Any]], Deployment]: ...
+def deployment(
+    _func_or_class: Any = None,
+    name: Union[DEFAULT, str] = DEFAULT.VALUE,
+    version: Union[DEFAULT, Optional[str]] = DEFAULT.VALUE,
+    num_replicas: Union[DEFAULT, int, str, None] = DEFAULT.VALUE,
+    ray_actor_options: Union[DEFAULT, Optional[Dict[str, Any]]] = DEFAULT.VALUE,
+    placement_group_bundles: Union[DEFAULT, Optional[List[Dict[str, float]]]] = DEFAULT.VALUE,
+    placement_group_strategy: Union[DEFAULT, Optional[str]] = DEFAULT.VALUE,
+    placement_group_bundle_label_selector: Union[DEFAULT, Optional[List[Dict[str, str]]]] = DEFAULT.VALUE,
+    max_replicas_per_node: Union[DEFAULT, Optional[int]] = DEFAULT.VALUE,
+    user_config: Any = DEFAULT.VALUE,
+    max_ongoing_requests: Union[DEFAULT, int] = DEFAULT.VALUE,
+    max_queued_requests: Union[DEFAULT, int] = DEFAULT.VALUE,
+    backpressure_config: Union[DEFAULT, Dict[str, Any], "BackpressureConfig"] = DEFAULT.VALUE,
+    autoscaling_config: Union[DEFAULT, Dict[str, Any], "AutoscalingConfig", None] = DEFAULT.VALUE,
+    graceful_shutdown_wait_loop_s: Union[DEFAULT, float] = DEFAULT.VALUE,
+    graceful_shutdown_timeout_s: Union[DEFAULT, float] = DEFAULT.VALUE,
+    health_check_period_s: Union[DEFAULT, float] = DEFAULT.VALUE,
+    health_check_timeout_s: Union[DEFAULT, float] = DEFAULT.VALUE,
+    logging_config: Union[DEFAULT, Dict[str, Any], "LoggingConfig", None] = DEFAULT.VALUE,
+    request_router_config: Union[DEFAULT, Dict[str, Any], "RequestRouterConfig"] = DEFAULT.VALUE,
+    max_constructor_retry_count: Union[DEFAULT, int] = DEFAULT.VALUE,
+    gang_scheduling_config: Union[DEFAULT, Dict[str, Any], "GangSchedulingConfig", None] = DEFAULT.VALUE,
+    deployment_actors: Union[DEFAULT, Optional[List[Any]]] = DEFAULT.VALUE,
+    rolling_update_percentage: Union[DEFAULT, float] = DEFAULT.VALUE,
+    max_surge_percent: Union[DEFAULT, int] = DEFAULT.VALUE,
+    construct_timeout_s: Optional[float] = None,
+    request_router: Optional[Dict[str, Any]] = None,
+    request_routing_stats_period_s: Optional[float] = None,
+    request_routing_stats_timeout_s: Optional[float] = None,
+    runtime_env: Optional[Dict[str, Any]] = None,
+    limits: Optional[Dict[str, Any]] = None,
+    unresponsive_after_s: Optional[float] = None,
+    max_unresponsive_s: Optional[float] = None,
+    **unknown: NoReturn,
+) -> Any:
+    """Makes a class or function a deployment: @serve.deployment, or @serve.deployment(num_replicas=2).
+
+    Times are in seconds. An option that is not passed has its default.
+
+    - name: Name of the deployment in its application. Default: the class's or function's own name.
+    - version: Version of the deployment's code: replicas of another version are replaced by an update. Default: None.
+    - num_replicas: Number of replicas, or "auto": the autoscaler's default configuration, from 1 to 100 replicas with 2 requests each.
+      Default: 1.
+    - ray_actor_options: Resources of a replica (`num_cpus`, `num_gpus`, `memory` in bytes, `resources`, `accelerator_type`) and its
+      `runtime_env`. Default: {"num_cpus": 1}.
+    - placement_group_bundles: Resources as a list of bundles, whose sum a replica asks for. Default: None.
+    - placement_group_strategy: Without effect on one node. Default: "PACK".
+    - placement_group_bundle_label_selector: Refused: a node has no labels. Default: None.
+    - max_replicas_per_node: Number of replicas that one node may have, from 1 to 100. The other replicas wait. Default: None.
+    - user_config: Value, as JSON, that the method `reconfigure` gets at the start and when it changes. Default: None.
+    - max_ongoing_requests: Number of calls that one replica executes at a time. Default: 5.
+    - max_queued_requests: Number of calls of one caller that may wait for a replica; -1 is no limit. Default: -1.
+    - backpressure_config: HTTP answer to a request over max_queued_requests: `status_code` 503 or 429, `retry_after_s`. Default: status
+      503.
+    - autoscaling_config: Bounds and pace of the autoscaler, in place of num_replicas. Until replicas scale by themselves,
+      `initial_replicas` run, else `min_replicas`. Default: None.
+    - graceful_shutdown_wait_loop_s: Without effect. Default: 2.
+    - graceful_shutdown_timeout_s: Time in which a replica that stops may finish its calls. Default: 20.
+    - health_check_period_s: Time between two health checks of a replica. Default: 10.
+    - health_check_timeout_s: Time that one health check may take. Default: 30.
+    - logging_config: Logging of the replicas: `encoding`, `log_level`, `logs_dir`, `enable_access_log`, `additional_log_standard_attrs`.
+      Default: None.
+    - request_router_config: Way in which replicas are picked. Default: power of two choices.
+    - max_constructor_retry_count: Number of failed starts after which the deployment is given up. Default: 20.
+    - gang_scheduling_config: Refused: one node starts all replicas together. Default: None.
+    - deployment_actors: Refused: bind another deployment instead. Default: None.
+    - rolling_update_percentage: Share of the replicas that an update replaces at a time. It is kept, without effect yet. Default: 0.2.
+    - max_surge_percent: Percent of the replicas that an update may start beside the wanted number. It is kept, without effect yet. Default:
+      0.
+
+    Options of Helve only:
+
+    - construct_timeout_s: Time in which a replica must be ready. Default: 1200.
+    - request_router: `policy`: "power_of_two_choices", "round_robin" or "consistent_hash"; for the last `virtual_nodes` and
+      `fallback_replicas`. Default: power of two choices.
+    - request_routing_stats_period_s: Time between two questions for routing stats. Default: 10.
+    - request_routing_stats_timeout_s: Time that the answer with routing stats may take. Default: 30.
+    - runtime_env: Environment of the replicas' processes: `env_vars`, `working_dir`, `py_modules`, `pip`. It goes over the one in
+      ray_actor_options. Default: None.
+    - limits: Limits of a replica's process: `memory` in bytes, `num_cpus`, `open_files`. Default: no limit.
+    - unresponsive_after_s: Time without an answer after which a replica is reported, with stacks. Default: 5.
+    - max_unresponsive_s: Time without an answer after which a replica is replaced; 0 is never. Default: 0.
+    """
+    local = dict(locals())
+    if _func_or_class is not None and callable(_func_or_class):
         _target(_func_or_class)
-    checked = _check(options, name or _func_or_class is not None and _named(_func_or_class) or None)
+    given = _passed(local, "deployment", unknown)
+    if "name" in given:
+        given["name"] = _deployment_name(given["name"])
+    name = given.pop("name", None)
+    target = _func_or_class if callable(_func_or_class) else None
+    known = name or (target is not None and _named(target)) or None
+    options = _checks.read(given, {}, f"deployment {known!r}: " if known else "")
+    names = _names_of(frozenset(), given, name is not None)
 
     def decorate(target: Callable) -> Deployment:
-        return Deployment(_target(target), name or _named(target), checked)
+        return Deployment(_target(target), name or _named(target), dict(options), None, names)
 
-    return decorate(_func_or_class) if _func_or_class is not None else decorate
+    return decorate(target) if target is not None else decorate
 
 
 class Graph:
@@ -137,7 +401,7 @@ class Graph:
             code += (self._middlewares,)
         self.code[name] = self._pickle(name, code, uses)
         self.deployments.append({
-            "name": name, "class": f"{target.__module__}:{target.__qualname__}", "options": d._options, "uses": sorted(uses - {name}),
+            "name": name, "class": f"{target.__module__}:{_qualified(target)}", "options": _checks.for_node(name, d._options), "uses": sorted(uses - {name}),
             "code_version": _code.version(target, d._source, app._args, app._kwargs, self._bound),
         })
         return name
@@ -236,4 +500,18 @@ def _members(cls: type) -> set:
     return {name for c in cls.__mro__ for name in vars(c)}
 
 
-__all__ = ["Application", "Deployment", "deployment"]
+def deployment_to_schema(d: Deployment) -> Any:
+    """The options of a deployment as the schema of configurations."""
+    from helve.serve._views import to_schema
+
+    return to_schema(d)
+
+
+def schema_to_deployment(schema: Any) -> Deployment:
+    """A deployment with the options of a schema, without a class."""
+    from helve.serve._views import from_schema
+
+    return from_schema(schema)
+
+
+__all__ = ["Application", "Deployment", "deployment", "deployment_to_schema", "schema_to_deployment"]

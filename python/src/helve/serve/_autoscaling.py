@@ -1,0 +1,187 @@
+"""The configuration of an autoscaler, and the view of a deployment that an autoscaling policy gets."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from enum import Enum
+from typing import Any, Callable, Dict, List, Optional, Union
+
+import cloudpickle
+from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, PrivateAttr, field_validator, model_validator
+
+from helve.serve import _imports
+
+DEFAULT_AUTOSCALING_POLICY_NAME = "ray.serve.autoscaling_policy:default_autoscaling_policy"
+DEFAULT_TARGET_ONGOING_REQUESTS = 2
+DEFAULT_METRICS_INTERVAL_S = 10.0
+
+
+class AggregationFunction(str, Enum):
+    """The way in which the samples of a time window become one number."""
+
+    MEAN = "mean"
+    MAX = "max"
+    MIN = "min"
+
+
+class AutoscalingPolicy(BaseModel):
+    """The function or class that decides how many replicas a deployment has, with arguments for it. A text names it by its import path.
+
+    The node keeps the policy, and does not call it yet.
+    """
+
+    policy_function: Union[str, Callable] = DEFAULT_AUTOSCALING_POLICY_NAME
+    policy_kwargs: Dict[str, Any] = Field(default_factory=dict)
+
+    _policy: Any = PrivateAttr(default=None)
+
+    @field_validator("policy_kwargs")
+    @classmethod
+    def _is_json(cls, value: Dict[str, Any]) -> Dict[str, Any]:
+        return json_serializable("policy_kwargs", value)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _resolved(cls, data: Any, handler: Any) -> Any:
+        made = handler(data)
+        if isinstance(data, dict):
+            if not isinstance(made.policy_function, str):
+                made._policy, made.policy_function = made.policy_function, _imports.path_of(made.policy_function)
+            elif made.policy_function != DEFAULT_AUTOSCALING_POLICY_NAME:
+                made._policy = _imports.find(made.policy_function)
+        return made
+
+    def is_default_policy_function(self) -> bool:
+        return self.policy_function == DEFAULT_AUTOSCALING_POLICY_NAME
+
+    def get_policy(self) -> Callable:
+        """The function, or the class."""
+        return self._policy if self._policy is not None else _imports.find(str(self.policy_function))
+
+    def serialize_policy(self) -> None:
+        """Does nothing: the policy is pickled when it is asked for."""
+
+    def get_serialized_policy_def(self) -> bytes:
+        return cloudpickle.dumps(self.get_policy())
+
+
+class AutoscalingConfig(BaseModel):
+    """Bounds and pace of a deployment's autoscaler. Until replicas scale by themselves, a deployment runs `initial_replicas`, else
+    `min_replicas`, and at least one.
+    """
+
+    min_replicas: NonNegativeInt = 1
+    initial_replicas: Optional[NonNegativeInt] = None
+    max_replicas: PositiveInt = 1
+    target_ongoing_requests: Optional[PositiveFloat] = DEFAULT_TARGET_ONGOING_REQUESTS
+    metrics_interval_s: PositiveFloat = DEFAULT_METRICS_INTERVAL_S
+    look_back_period_s: PositiveFloat = 30.0
+    smoothing_factor: PositiveFloat = 1.0
+    upscale_smoothing_factor: Optional[PositiveFloat] = Field(default=None, description="Old name of upscaling_factor.")
+    downscale_smoothing_factor: Optional[PositiveFloat] = Field(default=None, description="Old name of downscaling_factor.")
+    upscaling_factor: Optional[PositiveFloat] = None
+    downscaling_factor: Optional[PositiveFloat] = None
+    downscale_delay_s: NonNegativeFloat = 600.0
+    downscale_to_zero_delay_s: Optional[NonNegativeFloat] = None
+    upscale_delay_s: NonNegativeFloat = 30.0
+    aggregation_function: Union[str, AggregationFunction] = AggregationFunction.MEAN
+    policy: AutoscalingPolicy = Field(default_factory=AutoscalingPolicy)
+
+    @model_validator(mode="after")
+    def _bounds(self) -> "AutoscalingConfig":
+        least, first, most = self.min_replicas, self.initial_replicas, self.max_replicas
+        if most < least:
+            raise ValueError(f"max_replicas ({most}) must be greater than or equal to min_replicas ({least})!")
+        if first is not None and first < least:
+            raise ValueError(f"min_replicas ({least}) must be less than or equal to initial_replicas ({first})!")
+        if first is not None and first > most:
+            raise ValueError(f"max_replicas ({most}) must be greater than or equal to initial_replicas ({first})!")
+        return self
+
+    @field_validator("metrics_interval_s")
+    @classmethod
+    def _interval(cls, value: float) -> float:
+        if value != DEFAULT_METRICS_INTERVAL_S:
+            warnings.warn("metrics_interval_s of autoscaling_config has no effect: replicas are counted where they are", DeprecationWarning, stacklevel=2)
+        return value
+
+    @field_validator("aggregation_function", mode="before")
+    @classmethod
+    def _aggregation(cls, value: Any) -> AggregationFunction:
+        return value if isinstance(value, AggregationFunction) else AggregationFunction(str(value).lower())
+
+    @classmethod
+    def default(cls) -> "AutoscalingConfig":
+        """The configuration of num_replicas="auto"."""
+        return cls(target_ongoing_requests=DEFAULT_TARGET_ONGOING_REQUESTS, min_replicas=1, max_replicas=100)
+
+    def get_upscaling_factor(self) -> float:
+        return _first(self.upscaling_factor, self.upscale_smoothing_factor, self.smoothing_factor)
+
+    def get_downscaling_factor(self) -> float:
+        return _first(self.downscaling_factor, self.downscale_smoothing_factor, self.smoothing_factor)
+
+    def get_target_ongoing_requests(self) -> Optional[float]:
+        return self.target_ongoing_requests
+
+
+def _first(*values: Optional[float]) -> float:
+    return next(v for v in values if v)
+
+
+def json_serializable(what: str, value: Any) -> Any:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError, RecursionError) as e:
+        raise ValueError(f"{what} is not JSON-serializable: {e}.") from None
+    return value
+
+
+class AutoscalingContext:
+    """The view of one deployment that an autoscaling policy gets. A number or table may be given as a function, which is called when it is first read."""
+
+    def __init__(
+        self, deployment_id: Any, deployment_name: str, app_name: Optional[str], current_num_replicas: int, target_num_replicas: int,
+        running_replicas: List[Any], total_num_requests: Union[float, Callable[[], float]],
+        total_queued_requests: Optional[Union[float, Callable[[], float]]],
+        aggregated_metrics: Optional[Union[Dict[str, Dict[Any, float]], Callable[[], Dict[str, Dict[Any, float]]]]],
+        raw_metrics: Optional[Union[Dict[str, Dict[Any, List[Any]]], Callable[[], Dict[str, Dict[Any, List[Any]]]]]],
+        capacity_adjusted_min_replicas: int, capacity_adjusted_max_replicas: int, policy_state: Dict[str, Any],
+        last_scale_up_time: Optional[float], last_scale_down_time: Optional[float], current_time: Optional[float], config: Optional[Any],
+    ):
+        self.deployment_id, self.deployment_name, self.app_name = deployment_id, deployment_name, app_name
+        self.current_num_replicas, self.target_num_replicas, self.running_replicas = current_num_replicas, target_num_replicas, running_replicas
+        self.capacity_adjusted_min_replicas, self.capacity_adjusted_max_replicas = capacity_adjusted_min_replicas, capacity_adjusted_max_replicas
+        self.policy_state, self.config = policy_state, config
+        self.last_scale_up_time, self.last_scale_down_time, self.current_time = last_scale_up_time, last_scale_down_time, current_time
+        self._given = {
+            "total_num_requests": total_num_requests, "total_queued_requests": total_queued_requests, "aggregated_metrics": aggregated_metrics,
+            "raw_metrics": raw_metrics,
+        }
+
+    def _value(self, name: str) -> Any:
+        given = self._given[name]
+        if callable(given):
+            given = self._given[name] = given()
+        return given
+
+    @property
+    def total_num_requests(self) -> float:
+        return self._value("total_num_requests")
+
+    @property
+    def total_queued_requests(self) -> Optional[float]:
+        return self._value("total_queued_requests")
+
+    @property
+    def total_running_requests(self) -> float:
+        return self.total_num_requests - (self.total_queued_requests or 0)
+
+    @property
+    def aggregated_metrics(self) -> Optional[Dict[str, Dict[Any, float]]]:
+        return self._value("aggregated_metrics")
+
+    @property
+    def raw_metrics(self) -> Optional[Dict[str, Dict[Any, List[Any]]]]:
+        return self._value("raw_metrics")

@@ -1,0 +1,108 @@
+"""The HTTP options as the driver has them: a plain class, so that a program without configuration classes does not load pydantic."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from dataclasses import dataclass, field
+from typing import Any, Optional, Union
+
+from helve import _limits
+
+NODE = ("root_path", "request_timeout_s", "keep_alive_timeout_s", "ssl_keyfile", "ssl_certfile", "ssl_keyfile_password", "ssl_ca_certs")
+LOCATIONS = ("Disabled", "NoServer", "HeadOnly", "EveryNode")
+
+
+@dataclass
+class HTTPSettings:
+    """How the node serves HTTP. With port None it does not.
+
+    - location: "Disabled" or "NoServer" for no HTTP; the other locations of Ray Serve are equal, because there is one node.
+    - root_path: what a proxy in front of the node adds to every path.
+    - request_timeout_s: the time limit of a request with its time in the queue; None, 0 and negative numbers stand for no limit.
+    - keep_alive_timeout_s: how long a connection may be without a request; None stands for the node's own limit.
+    - ssl_keyfile and ssl_certfile, both or neither: HTTP is with TLS. ssl_ca_certs: authorities whose certificates clients must have.
+    - middlewares: starlette.middleware.Middleware objects, which each replica of an ingress puts around its application.
+    - num_cpus and root_url have no effect.
+    """
+
+    host: Optional[str] = "127.0.0.1"
+    port: Optional[int] = 8000
+    location: Any = "HeadOnly"
+    root_path: str = ""
+    request_timeout_s: Optional[float] = None
+    keep_alive_timeout_s: Optional[float] = None
+    middlewares: list = field(default_factory=list)
+    num_cpus: Union[int, float] = 0
+    root_url: str = ""
+    ssl_keyfile: Optional[str] = None
+    ssl_certfile: Optional[str] = None
+    ssl_keyfile_password: Optional[str] = field(default=None, repr=False)
+    ssl_ca_certs: Optional[str] = None
+
+    def __post_init__(self) -> None:
+        at = "http_options: "
+        if self.port is not None:
+            self.port = _limits.integer(at + "port", self.port, 0, 65535)
+        self.location = self._location(at)
+        if self.host is None or self.location == "Disabled":
+            self.host, self.port = self.host or "127.0.0.1", None
+        self.host = _limits.text(at + "host", self.host)
+        self.root_path = _limits.text(at + "root_path", self.root_path)
+        self.root_url = _limits.text(at + "root_url", self.root_url)
+        if self.root_path and (self.root_path[0] != "/" or self.root_path[-1] == "/"):
+            raise ValueError(f"{at}root_path: must begin with / and not end with it, is {_limits.shown(self.root_path)}")
+        timeout = self.request_timeout_s
+        if timeout is not None:
+            timeout = _limits.number(at + "request_timeout_s", timeout, -_limits.MAX_SECONDS, _limits.MAX_SECONDS)
+            self.request_timeout_s = timeout if timeout > 0 else None
+        if self.keep_alive_timeout_s is not None:
+            self.keep_alive_timeout_s = _limits.seconds(at + "keep_alive_timeout_s", self.keep_alive_timeout_s, positive=True)
+        self.middlewares = self._middlewares(at)
+        if _limits.number(at + "num_cpus", self.num_cpus, 0, 1 << 20):
+            warnings.warn("http_options: num_cpus has no effect", stacklevel=3)
+        for name in ("ssl_keyfile", "ssl_certfile", "ssl_keyfile_password", "ssl_ca_certs"):
+            if getattr(self, name) is not None:
+                setattr(self, name, _limits.text(at + name, getattr(self, name)))
+        if (self.ssl_keyfile is None) != (self.ssl_certfile is None):
+            raise ValueError(f"{at}Both ssl_keyfile and ssl_certfile must be provided together for HTTPS")
+        for name in ("ssl_keyfile_password", "ssl_ca_certs"):
+            if getattr(self, name) is not None and self.ssl_certfile is None:
+                raise ValueError(f"{at}{name} needs ssl_keyfile and ssl_certfile")
+
+    def _location(self, at: str) -> str:
+        value = getattr(self.location, "value", self.location)
+        return "Disabled" if value in (None, "NoServer") else _limits.choice(at + "location", value, list(LOCATIONS))
+
+    def _middlewares(self, at: str) -> list:
+        if self.middlewares is None:
+            return []
+        if not isinstance(self.middlewares, (list, tuple)):
+            raise TypeError(f"{at}middlewares: must be a list of starlette.middleware.Middleware, is {_limits.shown(self.middlewares)}")
+        if self.middlewares:
+            from starlette.middleware import Middleware
+
+            for m in self.middlewares:
+                if not isinstance(m, Middleware):
+                    raise ValueError(f"{at}middlewares: must be a list of starlette.middleware.Middleware, has {_limits.shown(m)}")
+        return list(self.middlewares)
+
+    def for_node(self) -> dict:
+        """The options that the node carries out."""
+        fields = {name: getattr(self, name) for name in NODE}
+        return {"host": self.host, "port": self.port, **{name: value for name, value in fields.items() if value}}
+
+
+def http_settings(value: Any) -> Optional[HTTPSettings]:
+    """The settings that serve.start got: None, a dict, HTTPOptions or settings. They are checked, also where a field was changed since."""
+    if value is None:
+        return None
+    if isinstance(value, dict):
+        return HTTPSettings(**value)
+    fields = [f.name for f in dataclasses.fields(HTTPSettings)]
+    if type(value).__name__ not in ("HTTPOptions", "HTTPSettings") or not all(hasattr(value, f) for f in fields):
+        raise TypeError(f"http_options: must be a dict or HTTPOptions, is {_limits.shown(value)}")
+    return HTTPSettings(**{f: getattr(value, f) for f in fields})
+
+
+__all__ = ["HTTPSettings", "http_settings"]

@@ -1,0 +1,1 @@
+"""The modules of Ray Serve's package of this name that name shipped routing policies."""

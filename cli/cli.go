@@ -54,7 +54,12 @@ func Run(args []string, apps ...Application) int {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // a write to a pipe without a reader is an error, and not the end
 	root := command(apps)
 	root.SetArgs(args)
-	err := root.Execute()
+	var err error
+	if len(apps) == 0 && forPython(args) {
+		err = becomePython(args)
+	} else {
+		err = root.Execute()
+	}
 	if err == nil {
 		return 0
 	}

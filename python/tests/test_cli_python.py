@@ -5,7 +5,9 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 
+import helve as helve_package
 import pytest
 from programs import ENVIRONMENT, helve, output, program
 
@@ -178,3 +180,32 @@ def test_other_commands_are_the_binarys(tmp_path):
     done = helve("run", "exec:/nowhere/to/be/found", cwd=tmp_path)
     assert done.returncode != 0 and "/nowhere/to/be/found" in done.stderr
     assert "there is no command" in helve("nonsense", cwd=tmp_path).stderr
+
+
+class TestBinary:
+    """The binary hands Python programs to the interpreter that has the package."""
+
+    def run(self, *args, cwd, **env):
+        binary = Path(helve_package.__file__).parent / "_bin" / "helve"
+        return subprocess.run([binary, *args], cwd=cwd, env={**ENVIRONMENT, **env}, capture_output=True, text=True, timeout=120)
+
+    def test_a_script(self, tmp_path):
+        program(tmp_path, "script.py", "import sys\nprint(sys.argv)\n")
+        assert output(self.run("run", "script.py", "a", "--b", cwd=tmp_path, HELVE_PYTHON=sys.executable)) == "['script.py', 'a', '--b']\n"
+
+    def test_a_file_of_the_directory_does_not_hide_the_package(self, tmp_path):
+        (tmp_path / "helve.py").write_text("raise SystemExit('wrong')")
+        program(tmp_path, "script.py", "print('right')\n")
+        done = self.run("run", "script.py", cwd=tmp_path, HELVE_PYTHON=sys.executable)
+        assert done.stdout == "right\n", done.stderr
+
+    def test_no_interpreter(self, tmp_path):
+        done = self.run("run", "app:x", cwd=tmp_path, HELVE_PYTHON="/not/there")
+        assert done.returncode == 1 and "HELVE_PYTHON=/not/there" in done.stderr
+
+    def test_no_package(self, tmp_path):
+        bare = tmp_path / "bare"
+        bare.write_text(f"#!/bin/sh\nexec {sys.executable} -S -I \"$@\"\n")
+        bare.chmod(0o700)
+        done = self.run("run", "app:x", cwd=tmp_path, HELVE_PYTHON=str(bare))
+        assert done.returncode == 1 and "has no package helve: install it there" in done.stderr

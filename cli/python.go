@@ -1,0 +1,98 @@
+package cli
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// pythonTarget matches the programs of Python that `run` takes: SCRIPT.py, and MODULE:ATTRIBUTE with names of Python.
+var pythonTarget = regexp.MustCompile(`^(?:.*\.py|[\pL_]\w*(?:\.[\pL_]\w*)*:[\pL_]\w*(?:\.[\pL_]\w*)*)$`)
+
+// pythonCommands are the commands of the Python package alone.
+var pythonCommands = []string{"ray-check", "ray-compat"}
+
+// forPython is whether a command line is for the Python package: `run` of a Python program, or a command that only the package has. For
+// example, `run --http unix:s app:entrypoint` is, `run exec:./build#app` is not.
+func forPython(args []string) bool {
+	if len(args) == 0 || args[0] != "run" {
+		return len(args) > 0 && slices.Contains(pythonCommands, args[0])
+	}
+	before := ""
+	for _, arg := range args[1:] {
+		switch {
+		case arg == "--", strings.HasPrefix(arg, execScheme):
+			return false
+		case arg == "--ray-compat":
+			return true
+		case !strings.HasPrefix(arg, "-") && !slices.Contains(valueFlags, before) && pythonTarget.MatchString(arg):
+			return true
+		}
+		before = arg
+	}
+	return false
+}
+
+// valueFlags are the flags of `run` whose value, in the next argument, may look like a Python program.
+var valueFlags = []string{"--http", "--admin", "--state-dir"}
+
+// pythonMain runs the command line of the Python package. The current directory, which Python puts in front of everything else, must not hide
+// the package.
+const pythonMain = `import sys
+if sys.path[:1] == [""]:
+    del sys.path[0]
+from helve._cli import main
+main()
+`
+
+// hasHelve ends with status 3 in an interpreter without the Python package.
+const hasHelve = `import sys
+if sys.path[:1] == [""]:
+    del sys.path[0]
+import importlib.util
+sys.exit(0 if importlib.util.find_spec("helve") else 3)
+`
+
+// becomePython replaces this process by the Python package's command line, and returns only if that is not possible.
+func becomePython(args []string) error {
+	python, err := interpreter(os.Getenv, exec.LookPath)
+	if err != nil {
+		return err
+	}
+	if out, err := exec.Command(python, "-c", hasHelve).CombinedOutput(); err != nil {
+		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == 3 {
+			return fmt.Errorf("%s has no package helve: install it there (pip install helve), activate the environment that has it, or name its interpreter in HELVE_PYTHON", python)
+		}
+		return fmt.Errorf("%s does not run: %s", python, cmp.Or(strings.TrimSpace(string(out)), err.Error()))
+	}
+	return fmt.Errorf("%s: %w", python, syscall.Exec(python, append([]string{python, "-c", pythonMain}, args...), os.Environ()))
+}
+
+// interpreter is the Python that HELVE_PYTHON names, else of the active virtual environment, else the first one on PATH.
+func interpreter(env func(string) string, look func(string) (string, error)) (string, error) {
+	if named := env("HELVE_PYTHON"); named != "" {
+		python, err := look(named)
+		if err != nil {
+			return "", fmt.Errorf("HELVE_PYTHON=%s: %w", named, err)
+		}
+		return python, nil
+	}
+	if venv := env("VIRTUAL_ENV"); venv != "" {
+		if python, err := look(filepath.Join(venv, "bin", "python")); err == nil {
+			return python, nil
+		}
+	}
+	for _, name := range []string{"python3", "python"} {
+		if python, err := look(name); err == nil {
+			return python, nil
+		}
+	}
+	return "", errors.New("a Python program needs an interpreter: there is no python3 on PATH; name one in HELVE_PYTHON")
+}

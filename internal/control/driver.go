@@ -96,8 +96,12 @@ func pythonApplication(a protocol.PythonApp) (deploy.App, error) {
 			versions[s.Name] = s.CodeVersion
 		}
 		p := spec.Deployment{Name: s.Name, Language: "python", Import: s.Class, Uses: s.Uses}
-		if len(s.Options) > 0 {
-			if err := json.Unmarshal(s.Options, &p.Options); err != nil {
+		options, err := underApplication(a.RuntimeEnv, s.Options)
+		if err != nil {
+			mistakes = append(mistakes, spec.InDeployment(s.Name, err)...)
+		}
+		if len(options) > 0 {
+			if err := json.Unmarshal(options, &p.Options); err != nil {
 				mistakes = append(mistakes, spec.InDeployment(s.Name, err)...)
 			}
 		}

@@ -101,7 +101,7 @@ func TestPageExamples(t *testing.T) {
 		{protocol.Uses{Deployment: "D", Name: "Other"}, protocol.Done{}},
 		{protocol.Models{Replica: "D#1", Models: []string{"m:1", "m:2"}}, protocol.Done{}},
 		{protocol.Deploy{App: protocol.PythonApp{
-			Name: "hello", Ingress: "D", Python: "/usr/bin/python3", SysPath: []string{"/srv"}, Dir: "/srv", Env: map[string]string{"A": "1"}, Blob: []byte("\x80\x05"),
+			Name: "hello", Ingress: "D", Python: "/usr/bin/python3", SysPath: []string{"/srv"}, Dir: "/srv", Env: map[string]string{"A": "1"}, RuntimeEnv: json.RawMessage(`{"env_vars":{"B":"2"}}`), Blob: []byte("\x80\x05"),
 			Deployments: []protocol.PythonDeployment{{Name: "D", Class: "hello:D", Options: json.RawMessage(`{"num_replicas":2}`), Uses: []string{}, CodeVersion: "5f1a"}},
 		}}, protocol.Address{URL: "http://127.0.0.1:8000"}},
 		{protocol.Delete{Name: "hello"}, protocol.Done{}},

@@ -188,7 +188,8 @@ type PythonApp struct {
 	SysPath     []string           `json:"sys_path"`
 	Dir         string             `json:"cwd"`
 	Env         map[string]string  `json:"env"`
-	Blob        []byte             `json:"blob"` // one pickle: deployment name to pickle of class and arguments
+	RuntimeEnv  json.RawMessage    `json:"runtime_env"` // under that of each deployment: an object, or nil
+	Blob        []byte             `json:"blob"`        // one pickle: deployment name to pickle of class and arguments
 	Deployments []PythonDeployment `json:"deployments"`
 }
 

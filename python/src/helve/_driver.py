@@ -193,9 +193,11 @@ class Driver:
                     f"serve.start(http_options={{'port': ...}}), or none with 'port': None"
                 ) from None
             self.http_ready = True
+        from helve.serve import _environment
+
         app = {
             "name": graph.app_name, "route_prefix": route_prefix, "ingress": graph.ingress, "python": sys.executable,
-            "sys_path": [p or os.getcwd() for p in sys.path], "cwd": os.getcwd(), "env": {},
+            "sys_path": [p or os.getcwd() for p in sys.path], "cwd": os.getcwd(), "env": {}, "runtime_env": _environment.program(),
             "blob": base64.b64encode(dumps(graph.code)).decode(), "deployments": graph.deployments,
         }
         try:

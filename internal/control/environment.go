@@ -1,0 +1,58 @@
+package control
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+)
+
+// underApplication puts the runtime_env of an application under that of a deployment, which is in its options. Variables are merged by their
+// names; another key of the deployment takes the place of the application's as a whole. For example, an application with the variables A and B
+// and the packages x and y, and a deployment with the variable B and the package z: the deployment has A, its own B, and z alone.
+func underApplication(application, options json.RawMessage) (json.RawMessage, error) {
+	if len(application) == 0 {
+		return options, nil
+	}
+	var base map[string]json.RawMessage
+	if err := json.Unmarshal(application, &base); err != nil {
+		return nil, fmt.Errorf("the runtime_env of the application: %w", err)
+	}
+	if len(base) == 0 {
+		return options, nil
+	}
+	all := map[string]json.RawMessage{}
+	var own map[string]json.RawMessage
+	if len(options) > 0 {
+		if json.Unmarshal(options, &all) != nil || len(all["runtime_env"]) > 0 && json.Unmarshal(all["runtime_env"], &own) != nil {
+			return options, nil // a mistake of the deployment, which is found there
+		}
+	}
+	if all == nil { // null
+		all = map[string]json.RawMessage{}
+	}
+	variables := map[string]json.RawMessage{}
+	for _, layer := range []map[string]json.RawMessage{base, own} {
+		var some map[string]json.RawMessage
+		if len(layer["env_vars"]) == 0 {
+			continue
+		}
+		if json.Unmarshal(layer["env_vars"], &some) != nil { // a mistake, which is found where options are read
+			variables = nil
+			break
+		}
+		maps.Copy(variables, some)
+	}
+	maps.Copy(base, own)
+	if len(variables) > 0 {
+		merged, err := json.Marshal(variables)
+		if err != nil {
+			return nil, err
+		}
+		base["env_vars"] = merged
+	}
+	var err error
+	if all["runtime_env"], err = json.Marshal(base); err != nil {
+		return nil, err
+	}
+	return json.Marshal(all)
+}

@@ -13,8 +13,11 @@ class _Selector(selectors.DefaultSelector):
         found = super().select(0)
         if found or timeout == 0:
             return found
-        if timeout is None:
-            raise RuntimeError("all tasks wait, and no timer is set")
+        if timeout is None:  # only a thread can wake the loop
+            found = super().select(30)
+            if not found:
+                raise RuntimeError("all tasks wait, and no timer is set")
+            return found
         self.now += timeout
         return found
 

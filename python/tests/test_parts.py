@@ -326,9 +326,7 @@ def test_graph():
         Graph(A, "app")
 
 
-def test_what_is_not_there_yet_says_so():
-    with pytest.raises(AttributeError, match="serve.batch is not there yet"):
-        serve.batch  # noqa: B018
+def test_names_that_do_not_exist():
     with pytest.raises(AttributeError, match="has no attribute 'deploymnt'"):
         serve.deploymnt  # noqa: B018
 

@@ -21,6 +21,7 @@ from helve._hooks import DEFINITION, digest, hook, no_reconfigure, raw_field
 from helve._http import Exchange
 from helve._ingress import Ingress
 from helve._limits import MAX_META, cut
+from helve._models import models
 from helve._names import match_name
 from helve._opening import RefusedError, read_token
 from helve._parts import WHERE, Out, parse_slots
@@ -594,6 +595,7 @@ class Worker:
             done = end(instance)
             if inspect.isawaitable(done):
                 await done
+        await models.close()
         return {}
 
     def on_goaway(self, goaway: dict) -> None:
@@ -652,7 +654,7 @@ class Worker:
             executing += w.told
         return {"replicas": [{
             "replica": self.replica, "deployment": self.deployment, "executing": executing, "config": self.config,
-            "health": hook(self.target, "check_health") is not None, "methods": self.methods,
+            "health": hook(self.target, "check_health") is not None, "methods": self.methods, "models": models.ids(),
         }]}
 
     async def attach(self, sock: socket.socket, welcome: dict) -> None:
@@ -660,6 +662,7 @@ class Worker:
         await self.loop.create_unix_connection(lambda: self.conn, sock=sock)
         _runtime.connection = self.conn
         _runtime.drain.reset()
+        models.report()
         for w in self.formers:
             w.heir = self
             w.settle()

@@ -6,10 +6,11 @@ from helve.serve.batching import batch
 from helve.serve.context import draining, get_multiplexed_model_id, get_replica_context, get_trace_context, wait_for_drain
 from helve.serve.deployment import Application, Deployment, deployment
 from helve.serve.ingress import ingress
+from helve.serve.multiplex import multiplexed
 
 __all__ = [
     "Application", "Deployment", "HTTPOptions", "batch", "delete", "deployment", "draining", "get_app_handle", "get_deployment_handle",
-    "get_multiplexed_model_id", "get_replica_context", "get_trace_context", "ingress", "run", "shutdown", "start", "status", "wait_for_drain",
+    "get_multiplexed_model_id", "get_replica_context", "get_trace_context", "ingress", "multiplexed", "run", "shutdown", "start", "status", "wait_for_drain",
 ]
 
 _starlette.complete()
@@ -20,6 +21,4 @@ def __getattr__(name: str):
         from helve.serve import config
 
         return getattr(config, name)
-    if name == "multiplexed":
-        raise AttributeError(f"serve.{name} is not there yet")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

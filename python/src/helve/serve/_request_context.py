@@ -61,12 +61,20 @@ class BatchInfo(RequestInfo):
         self.members, self.model = members, model
 
 
+class LoadInfo(BatchInfo):
+    """The call of a loader of models, on behalf of the calls that wait for the model. Its context is that of the first one."""
+
+    __slots__ = ()
+
+
 def context_of(info: Optional[RequestInfo]) -> _RequestContext:
     if info is None:
         return _NONE
     kind = type(info)
     if kind is _Given:
         return info.context
+    if kind is LoadInfo:
+        return context_of(info.members[0])
     if kind is BatchInfo:  # no single request
         return _RequestContext(multiplexed_model_id=info.model)
     route = client = ""
@@ -146,4 +154,4 @@ def get_trace_context() -> Optional[Any]:
     return trace.set_span_in_context(trace.NonRecordingSpan(span))
 
 
-__all__ = ["BatchInfo", "context_of", "get_multiplexed_model_id", "get_trace_context"]
+__all__ = ["BatchInfo", "LoadInfo", "context_of", "get_multiplexed_model_id", "get_trace_context"]

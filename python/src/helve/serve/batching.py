@@ -340,6 +340,7 @@ class BatchQueue:
         self.forget(g)
         self.schedule()
         info = BatchInfo([item.info for item in members], g.model)
+        info.task = b.task
         request_info.set(info)
         try:
             if members:

@@ -1,0 +1,55 @@
+"""The models of the replica in this process: the caches of its loaders, and the reports of their ids to the node, which sends calls for
+a model to a replica that has it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from helve import _runtime
+
+logger = logging.getLogger("ray.serve")
+
+
+class Models:
+    """The caches of one replica. One report is under way at a time: changes that happen meanwhile go together with the next report."""
+
+    def __init__(self) -> None:
+        self.caches: set = set()  # helve.serve.multiplex.Cache
+        self.changed = self.reporting = False
+
+    def ids(self) -> list:
+        """The ids of the models that are loaded, loading or in a queue."""
+        return sorted({id for cache in list(self.caches) for id in cache.ids()})
+
+    def report(self) -> None:
+        """Reports the ids, from any thread. Without a node, as in a unit test, nothing is sent."""
+        conn = _runtime.connection
+        if conn is not None and _runtime.node is not None:
+            conn.post(self.send, conn)
+
+    def send(self, conn: Any) -> None:
+        """Sends a report, on the loop of the connection. A node that has gone is followed by one that gets the ids when it takes over."""
+        self.changed = True
+        if self.reporting or conn.lost is not None or _runtime.replica is None:
+            return
+        self.changed, self.reporting = False, True
+        conn.control("models", replica=_runtime.replica.replica_tag, models=self.ids()).add_done_callback(lambda f: self.sent(conn, f))
+
+    def sent(self, conn: Any, report: Any) -> None:
+        self.reporting = False
+        if not report.cancelled() and report.exception() is not None and conn.lost is None:
+            logger.warning("the node has not taken the report of this replica's models: %s", report.exception())
+        if self.changed and _runtime.connection is not None:
+            self.send(_runtime.connection)
+
+    async def close(self) -> None:
+        """Unloads all models, one by one. A model that fails to end does not keep the others."""
+        for cache in list(self.caches):
+            await cache.close()
+
+
+models = Models()
+
+__all__ = ["Models", "models"]

@@ -1,0 +1,311 @@
+"""serve.multiplexed: one deployment serves many models, of which each replica keeps the ones that were used last.
+
+The loader of a class or a function loads a model by its id, and is called when the model is not there. For example, with
+max_num_models_per_replica=2 and the models a and b loaded, a call for c ends the one that was used longer ago, and then loads c. The
+old model ends before the new one begins, because memory may not suffice for both. For the same reason, and because loaders in Ray
+Serve can rely on it, one model loads at a time; one load serves all calls that wait for it, and is cancelled when all of them have
+given up.
+
+A model that another running call has got is not destroyed under that call: it leaves the cache at once, and ends after the call. To let
+the load wait for that call was tried and rejected, since the call may wait for a lock that the loading call holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import inspect
+import logging
+import weakref
+from collections import OrderedDict
+from typing import Any, Callable, Optional
+
+from helve._models import models
+from helve._wire import request_info
+from helve.serve._request_context import LoadInfo, get_multiplexed_model_id
+from helve.serve.context import get_replica_context
+from helve.serve.exceptions import RayServeException
+
+logger = logging.getLogger("ray.serve")
+
+
+class Entry:
+    """One model: waiting for its load, loading, or loaded."""
+
+    __slots__ = ("id", "model", "task", "waiting", "users", "info", "context")
+
+    def __init__(self, id: str):
+        self.id = id
+        self.model: Any = None
+        self.task: Optional[asyncio.Task] = None  # of the load
+        self.waiting: dict[asyncio.Future, Optional[asyncio.Task]] = {}  # of the calls that wait, with their tasks
+        self.users: set[asyncio.Task] = set()  # running calls that have got the model
+        self.info, self.context = request_info.get(), contextvars.copy_context()
+
+
+def user() -> Optional[asyncio.Task]:
+    """The task of the running call, also in a task that the call has started. None outside of calls: no end of the use is known there."""
+    info = request_info.get()
+    if info is None:
+        return None
+    return info.task if info.task is not None else asyncio.current_task()  # a call in its first step
+
+
+class Cache:
+    """The models of one loader and one object. It belongs to one loop; calls on other loops go there."""
+
+    def __init__(self, load: Callable, limit: int, loop: asyncio.AbstractEventLoop):
+        self.load, self.limit, self.loop = load, limit, loop
+        self.loaded: OrderedDict[str, Entry] = OrderedDict()  # the most recently used at the end
+        self.loading: dict[str, Entry] = {}
+        self.lock = asyncio.Lock()  # of the model that loads or ends
+        self.ending: dict[asyncio.Task, Entry] = {}  # models that running calls have got, with the tasks that end them later
+
+    def ids(self) -> list:
+        return [*self.loaded, *self.loading]
+
+    async def get(self, id: str) -> Any:
+        """The model with an id, loaded if need be."""
+        loop = asyncio.get_running_loop()
+        if loop is not self.loop:
+            if not self.loop.is_closed():
+                return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.get(id), self.loop))
+            self.loop, self.lock, self.loading = loop, asyncio.Lock(), {}
+        e = self.loaded.get(id)
+        if e is not None:
+            self.loaded.move_to_end(id)
+            self.use(e, user())
+            return e.model
+        e = self.loading.get(id)
+        if e is None:
+            e = self.loading[id] = Entry(id)
+            e.task = e.context.run(loop.create_task, self.run(e))
+            e.task.add_done_callback(functools.partial(self.settle, e))
+            models.report()
+        future = loop.create_future()
+        e.waiting[future] = user()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            e.waiting.pop(future, None)
+            if not e.waiting and self.loading.get(id) is e:
+                del self.loading[id]  # a new caller begins a load of its own
+                e.task.cancel()
+                models.report()
+            raise
+
+    def use(self, e: Entry, task: Optional[asyncio.Task]) -> None:
+        if task is not None and task not in e.users and not task.done():
+            e.users.add(task)
+            task.add_done_callback(e.users.discard)
+
+    async def run(self, e: Entry) -> None:
+        """Makes room for a model and loads it."""
+        request_info.set(LoadInfo([e.info], e.id))
+        async with self.lock:
+            while 0 <= self.limit <= len(self.loaded):
+                await self.unload(e)
+            model = await self.load(e.id)
+            if self.loading.get(e.id) is not e:  # the load was given up, and has caught its cancel
+                await destroy(model)
+                return
+            del self.loading[e.id]
+            e.model = model
+            self.loaded[e.id] = e
+        for future, task in e.waiting.items():
+            if not future.done():
+                self.use(e, task)
+                future.set_result(model)
+        e.waiting.clear()
+
+    def settle(self, e: Entry, task: asyncio.Task) -> None:
+        """Gives the error of a load to the calls that wait for it. It is not remembered: the next call tries again."""
+        if self.loading.get(e.id) is e:
+            del self.loading[e.id]
+            models.report()
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        for future in e.waiting:
+            if not future.done():
+                future.cancel() if isinstance(error, asyncio.CancelledError) else future.set_exception(error)
+
+    async def unload(self, by: Entry) -> None:
+        """Ends the least recently used model. Its error fails the load that it makes room for."""
+        _, old = self.loaded.popitem(last=False)
+        models.report()
+        busy = [task for task in old.users if task not in by.waiting.values()]
+        if not busy:
+            await asyncio.shield(destroy(old.model))
+            return
+        later = self.loop.create_task(self.end_after(old, busy))
+        self.ending[later] = old
+        later.add_done_callback(lambda task: self.ending.pop(task, None))
+
+    async def end_after(self, e: Entry, calls: list) -> None:
+        await asyncio.wait(calls)
+        await self.end(e)
+
+    async def end(self, e: Entry) -> None:
+        try:
+            await destroy(e.model)
+        except Exception as error:
+            logger.error("The model %r has failed to end: %s", e.id, error, exc_info=error)
+
+    async def close(self) -> None:
+        """Ends all models, one by one. Errors are logged."""
+        for e in list(self.loading.values()):
+            e.task.cancel()
+        for later, e in list(self.ending.items()):
+            later.cancel()
+            await self.end(e)
+        while self.loaded:
+            await self.end(self.loaded.popitem(last=False)[1])
+        models.report()
+
+
+SILENT = {"__slots__": (), "__del__": lambda self: None}
+_ended: "weakref.WeakKeyDictionary[type, type]" = weakref.WeakKeyDictionary()
+
+
+async def destroy(model: Any) -> None:
+    """Calls the model's __del__, if it has one: a plain one in a thread, because it may take long. Python does not call it again."""
+    end = getattr(model, "__del__", None)
+    if end is None:
+        return
+    try:
+        if inspect.iscoroutinefunction(end):
+            await end()
+            return
+        error = await asyncio.get_running_loop().run_in_executor(None, contextvars.copy_context().run, attempt, end)
+        if error is not None:
+            raise error
+    finally:
+        silence(model)
+
+
+def silence(model: Any) -> None:
+    """Keeps Python from calling the model's __del__: the model gets a class like its own, in which that does nothing."""
+    kind = type(model)
+    if not hasattr(kind, "__del__"):
+        return
+    try:
+        if kind not in _ended:
+            _ended[kind] = type(kind)(kind.__name__, (kind,), SILENT | {"__module__": kind.__module__, "__qualname__": kind.__qualname__})
+        model.__class__ = _ended[kind]
+    except Exception:  # a class that cannot be derived from: its __del__ is called twice, as in Ray Serve
+        pass
+
+
+def attempt(fn: Callable) -> Optional[BaseException]:
+    """The exception of fn. A StopIteration cannot go through a future."""
+    try:
+        fn()
+    except BaseException as e:
+        return e if not isinstance(e, StopIteration) else RuntimeError(f"StopIteration was raised: {e}")
+    return None
+
+
+# ---- the decorator
+
+
+class Loader:
+    """One decorated function, and its caches: one for each object."""
+
+    def __init__(self, fn: Callable, limit: int):
+        self.fn, self.limit = fn, limit
+        self.name = list(inspect.signature(fn).parameters)[-1]  # of the model id
+        self.method = len(inspect.signature(fn).parameters) == 2
+        self.caches: dict[int, tuple] = {}  # by the id of the object: a cache and a reference to the object
+
+    def __getstate__(self) -> dict:
+        return {**vars(self), "caches": {}}
+
+    def arguments(self, args: tuple, kwargs: dict) -> tuple:
+        """The object, or None, and the model id."""
+        owner = None
+        if self.method and args:
+            owner, args = args[0], args[1:]
+        if not args and list(kwargs) == [self.name]:
+            args = (kwargs[self.name],)
+        elif len(args) != 1 or kwargs:
+            given = ", ".join([*(f"{type(a).__name__}" for a in args), *kwargs]) or "no arguments"
+            raise TypeError(f"Functions decorated with `@serve.multiplexed` must take exactly one argument, the multiplexed model ID (str), but got {given}.")
+        if not isinstance(args[0], str):
+            raise TypeError("The model ID must be a string.")
+        if not args[0]:
+            raise ValueError("The model ID cannot be empty. Calls give it with handle.options(multiplexed_model_id=...) or the header serve_multiplexed_model_id.")
+        return owner, args[0]
+
+    def cache(self, owner: Any) -> Cache:
+        found = self.caches.get(id(owner))
+        if found is not None:
+            return found[0]
+        try:
+            get_replica_context()
+        except RayServeException:
+            raise RuntimeError("`@serve.multiplexed` can only be used within a deployment (failed to retrieve Serve replica context).") from None
+        key = id(owner)
+        load, reference = self.fn, None
+        if self.method:
+            try:
+                reference = weakref.ref(owner, lambda _: self.forget(key))
+            except TypeError:  # an object that cannot be referred to weakly is kept
+                reference = functools.partial(lambda o: o, owner)
+            load = lambda model_id: self.fn(reference(), model_id)  # noqa: E731
+        cache = Cache(load, self.limit, asyncio.get_running_loop())
+        self.caches[key] = cache, reference
+        models.caches.add(cache)
+        return cache
+
+    def forget(self, key: int) -> None:
+        cache, _ = self.caches.pop(key)
+        models.caches.discard(cache)
+        models.report()
+
+
+def multiplexed(func: Optional[Callable] = None, max_num_models_per_replica: int = 3) -> Callable:
+    """Makes an async function or method that loads a model by its id one that loads each model once, and keeps the last ones.
+
+    ``max_num_models_per_replica`` is the largest number of loaded models of one loader and object, -1 for no limit. The least recently used model
+    makes room for a new one: its ``__del__`` is called, which may be async. Calls with a model id go to a replica that has the model::
+
+        @serve.multiplexed(max_num_models_per_replica=2)
+        async def get_model(self, model_id: str): ...
+
+        async def __call__(self, request):
+            model = await self.get_model(serve.get_multiplexed_model_id())
+    """
+    if func is not None:
+        check_loader(func)
+    if not isinstance(max_num_models_per_replica, int):
+        raise TypeError("max_num_models_per_replica must be an integer.")
+    if max_num_models_per_replica != -1 and max_num_models_per_replica <= 0:
+        raise ValueError("max_num_models_per_replica must be positive, or -1 for no limit.")
+
+    def decorate(fn: Callable) -> Callable:
+        check_loader(fn)
+        loader = Loader(fn, int(max_num_models_per_replica))
+
+        @functools.wraps(fn)
+        async def wrapper(*args, **kwargs):
+            owner, model_id = loader.arguments(args, kwargs)
+            return await loader.cache(owner).get(model_id)
+
+        wrapper._serve_multiplexed_function = True
+        return wrapper
+
+    return decorate(func) if func is not None else decorate
+
+
+def check_loader(fn: Any) -> None:
+    if not callable(fn):
+        raise TypeError("The `multiplexed` decorator must be used with a function or method.")
+    if not inspect.iscoroutinefunction(fn):
+        raise TypeError("@serve.multiplexed can only be used to decorate async functions or methods.")
+    params = list(inspect.signature(fn).parameters.values())
+    method = bool(params) and params[0].name in ("self", "cls")
+    if not 1 + method <= len(params) <= 2 or any(p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in params):
+        raise TypeError("@serve.multiplexed can only be used to decorate functions or methods with at least one 'model_id: str' argument, and no others.")
+
+
+__all__ = ["get_multiplexed_model_id", "multiplexed"]

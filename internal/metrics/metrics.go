@@ -28,9 +28,10 @@ type Source interface {
 
 // Handler answers GET /metrics for a node. It has a registry of its own: two nodes in one process do not see each other's numbers.
 func Handler(s Source) http.Handler {
-	r := prometheus.NewPedanticRegistry()
+	r, programs := prometheus.NewPedanticRegistry(), prometheus.NewRegistry()
+	programs.MustRegister(&userCollector{s, ownNames()})
 	r.MustRegister(&collector{s}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return promhttp.HandlerFor(r, promhttp.HandlerOpts{Registry: r, EnableOpenMetrics: true})
+	return promhttp.HandlerFor(prometheus.Gatherers{r, programs}, promhttp.HandlerOpts{Registry: r, EnableOpenMetrics: true})
 }
 
 // prefix is in front of the reference's names, as its exporter has it: dashboards ask for it.
@@ -70,11 +71,15 @@ var ( //nolint:gochecknoglobals // constants
 
 type collector struct{ source Source }
 
+func described() []*prometheus.Desc {
+	return []*prometheus.Desc{
+		requests, failures, latency, processing, healthy, starts, queued, ongoing, routed, wanted, deployment, app, answered, refused, answering, open, proxies, ready, late, lost, shared, events, info,
+	}
+}
+
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{
-		requests, failures, latency, processing, healthy, starts, queued, ongoing, routed, wanted, deployment, app, answered, refused, answering, open, proxies, ready, late, lost, shared, events, info,
-	} {
+	for _, d := range described() {
 		ch <- d
 	}
 }

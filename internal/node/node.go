@@ -77,6 +77,7 @@ type Node struct {
 	proxy   *proxy.Proxy
 	results *session.Results
 	events  *telemetry.Events
+	user    *telemetry.UserMetrics
 
 	ctx  context.Context // ends when the node has closed
 	stop context.CancelFunc
@@ -102,6 +103,7 @@ func New(s Settings) *Node {
 	n := &Node{set: s, log: s.Logger, results: session.NewResults(s.ReferenceLimit)}
 	n.ctx, n.stop = context.WithCancel(context.Background())
 	n.events = telemetry.NewEvents(n.eventFile())
+	n.user = telemetry.NewUserMetrics(func(why string) { n.log.Warn("metrics of a program are not kept", "reason", why) })
 	cd := codec.New()
 	n.proxy = proxy.New(proxy.Settings{Logger: s.Logger, AccessLog: s.AccessLog, Limits: s.HTTP, Options: s.HTTPOptions, Apps: func() map[string]bool { return n.Readiness() }})
 	n.workers = host.NewWorkers(host.Settings{
@@ -109,7 +111,7 @@ func New(s Settings) *Node {
 		ArenaSize: s.ArenaSize, MaxBody: s.MaxBody, Pair: s.Pair, Devices: findDevices(s),
 		NewSession: func(w *host.Worker, referenceOver int, secondary bool) host.Session {
 			return session.New(session.Settings{
-				Node: n, Results: n.results, Origin: "worker " + w.ID(), Worker: w, Secondary: secondary, ReferenceOver: referenceOver,
+				Node: n, Results: n.results, Origin: "worker " + w.ID(), Worker: w, Secondary: secondary, ReferenceOver: referenceOver, Metrics: n.user.Source(),
 			})
 		},
 		Changed: func() { n.Wake() },
@@ -148,6 +150,7 @@ func (n *Node) Metrics() telemetry.Snapshot {
 	s := n.Controller.Metrics()
 	s.Version, s.HTTP = n.set.Version, n.HTTP()
 	s.Requests, s.Ongoing = n.proxy.Counts()
+	s.User = n.user.Families()
 	return s
 }
 
@@ -187,7 +190,7 @@ func (n *Node) ServeDriver(nc net.Conn, token wire.Token) error {
 		return err
 	}
 	s := session.New(session.Settings{
-		Node: n, Results: n.results, Origin: "driver:" + strconv.Itoa(h.PID), Driver: control.NewDriver(n).Control, ReferenceOver: h.ReferenceOver,
+		Node: n, Results: n.results, Origin: "driver:" + strconv.Itoa(h.PID), Driver: control.NewDriver(n).Control, ReferenceOver: h.ReferenceOver, Metrics: n.user.Source(),
 	})
 	peer := wire.NewPeer(wire.NewLink(wire.NewConn(nc), h.Terms), s)
 	s.Attach(peer)

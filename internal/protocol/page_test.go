@@ -100,6 +100,7 @@ func TestPageExamples(t *testing.T) {
 		{protocol.ReturnBlock{Replica: "D#1", Slots: 1}, protocol.Done{}},
 		{protocol.Uses{Deployment: "D", Name: "Other"}, protocol.Done{}},
 		{protocol.Models{Replica: "D#1", Models: []string{"m:1", "m:2"}}, protocol.Done{}},
+		{protocol.Metrics{Number: 3, Metrics: json.RawMessage(`[{"name":"hits","kind":"counter","help":"","keys":["replica"],"bounds":[],"series":[{"values":["D#1"],"value":5}]}]`)}, protocol.Done{}},
 		{protocol.Deploy{App: protocol.PythonApp{
 			Name: "hello", Ingress: "D", Python: "/usr/bin/python3", SysPath: []string{"/srv"}, Dir: "/srv", Env: map[string]string{"A": "1"}, RuntimeEnv: json.RawMessage(`{"env_vars":{"B":"2"}}`), Blob: []byte("\x80\x05"),
 			Deployments: []protocol.PythonDeployment{{Name: "D", Class: "hello:D", Options: json.RawMessage(`{"num_replicas":2}`), Uses: []string{}, CodeVersion: "5f1a"}},

@@ -147,6 +147,13 @@ type Models struct {
 	Models  []string `json:"models"`
 }
 
+// Metrics is the report of a worker or driver on the metrics that its program has defined: the present values of the series that have changed.
+// Number grows from report to report. Package telemetry reads Metrics.
+type Metrics struct {
+	Number  uint64          `json:"number"`
+	Metrics json.RawMessage `json:"metrics"`
+}
+
 // Release gives back a slot that a call in the mode Reserve got. Lease is the number from its [HeldSlot].
 type Release struct {
 	Lease uint64 `json:"lease"`
@@ -247,6 +254,7 @@ func (RecallBlock) Op() string  { return "recall_block" }
 func (ReturnBlock) Op() string  { return "return_block" }
 func (Uses) Op() string         { return "uses" }
 func (Models) Op() string       { return "models" }
+func (Metrics) Op() string      { return "metrics" }
 func (Release) Op() string      { return "release" }
 func (Status) Op() string       { return "status" }
 func (Ingress) Op() string      { return "ingress" }
@@ -267,6 +275,7 @@ func (RecallBlock) Reply() (r Recalled)    { return }
 func (ReturnBlock) Reply() (r Done)        { return }
 func (Uses) Reply() (r Done)               { return }
 func (Models) Reply() (r Done)             { return }
+func (Metrics) Reply() (r Done)            { return }
 func (Release) Reply() (r Done)            { return }
 func (Status) Reply() (r helvetype.Status) { return }
 func (Ingress) Reply() (r IngressMethod)   { return }

@@ -11,6 +11,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/serving"
+	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/wire"
 )
 
@@ -43,6 +44,8 @@ type Settings struct {
 	Secondary bool
 	// Driver answers the requests that only drivers may make; nil for a worker.
 	Driver func(ctx context.Context, op string, body json.RawMessage) (any, error)
+	// Metrics takes the metrics that the program on the other side has defined; nil: they are not kept.
+	Metrics *telemetry.UserSource
 	// ReferenceOver is the size in bytes over which results are kept here for the other side unless it says otherwise; 0 keeps no result.
 	ReferenceOver int
 }
@@ -69,7 +72,7 @@ func New(set Settings) *Session {
 		}
 	}
 	s.table = protocol.NewTable(side,
-		protocol.On(s.returnBlock), protocol.On(s.uses), protocol.On(s.models), protocol.On(s.status), protocol.On(s.ingress), protocol.On(s.release))
+		protocol.On(s.returnBlock), protocol.On(s.uses), protocol.On(s.models), protocol.On(s.metrics), protocol.On(s.status), protocol.On(s.ingress), protocol.On(s.release))
 	return s
 }
 
@@ -80,6 +83,9 @@ func (s *Session) Attach(p *wire.Peer) { s.caller.Peer = p }
 func (s *Session) Close() {
 	s.caller.ReleaseAll()
 	s.dropAll()
+	if s.set.Metrics != nil {
+		s.set.Metrics.Close()
+	}
 }
 
 // target is where a declared route leads. The deployment is looked up again when an application was deleted, so that a
@@ -155,6 +161,16 @@ func (s *Session) uses(_ context.Context, r protocol.Uses) (protocol.Done, error
 func (s *Session) models(_ context.Context, r protocol.Models) (protocol.Done, error) {
 	if s.set.Worker != nil {
 		s.set.Worker.SetModels(r.Replica, r.Models)
+	}
+	return protocol.Done{}, nil
+}
+
+func (s *Session) metrics(_ context.Context, r protocol.Metrics) (protocol.Done, error) {
+	if s.set.Metrics == nil {
+		return protocol.Done{}, nil
+	}
+	if err := s.set.Metrics.Report(r.Number, r.Metrics); err != nil {
+		return protocol.Done{}, call.NewError(helvetype.ReasonBadInput, err.Error())
 	}
 	return protocol.Done{}, nil
 }

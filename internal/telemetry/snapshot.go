@@ -9,6 +9,7 @@ type Snapshot struct {
 	Events       uint64 // so far
 	Applications []Application
 	Requests     []RequestCounts // of HTTP, by route, method and status
+	User         []UserFamily    // metrics that programs have defined
 	Ongoing      int             // HTTP requests to applications that are not answered yet
 }
 

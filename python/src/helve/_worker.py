@@ -13,7 +13,7 @@ import threading
 import time
 from typing import Optional
 
-from helve import _runtime, _signals, _supervise
+from helve import _metrics, _runtime, _signals, _supervise
 from helve._attach import DIAL, Node, duration, give_up
 from helve._encoding import CLOUDPICKLE, decode, dumps, encode, encode_error, envelope, loads
 from helve._guard import exit_code, guarded, text, trace, type_name
@@ -443,6 +443,7 @@ class Worker:
         now = _runtime.connection
         if now is None or now.lost is not None:
             leave(code)
+        _metrics.send(now)
         now.flush()
         if now.transport.get_write_buffer_size() == 0:
             leave(code)
@@ -596,6 +597,7 @@ class Worker:
             if inspect.isawaitable(done):
                 await done
         await models.close()
+        _metrics.send(self.conn)  # before the reply, after which the node ends this process
         return {}
 
     def on_goaway(self, goaway: dict) -> None:
@@ -663,6 +665,7 @@ class Worker:
         _runtime.connection = self.conn
         _runtime.drain.reset()
         models.report()
+        _metrics.again()
         for w in self.formers:
             w.heir = self
             w.settle()

@@ -8,7 +8,6 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/devices"
-	"github.com/helve-serve/helve/internal/spec"
 )
 
 // awaitDevices takes GPUs for a replica that starts, and waits for replicas that give theirs back.
@@ -114,7 +113,7 @@ func (c *Controller) noteStep(r *replica, reason, message string) {
 func (d *deployment) noteResourcesLocked() {
 	o := d.now.definition.Options
 	asked := devices.Asked{Memory: o.Resources.Memory, Custom: o.Resources.Custom}
-	if o.Sources["ray_actor_options.num_cpus"] != spec.FromDefault {
+	if o.Resources.CPUs != 1 { // that of programs that say nothing
 		asked.CPUs = o.Resources.CPUs
 	}
 	if before := d.former; before != nil && reflect.DeepEqual(before.definition.Options.Resources, o.Resources) && d.formerWanted == d.wanted {

@@ -7,7 +7,7 @@ import logging
 from typing import Any, Optional
 
 from helve import _limits
-from helve.serve import _resources
+from helve.serve import _environment, _resources
 from helve.serve._options import OPTIONS
 
 logger = logging.getLogger("helve.serve")
@@ -150,7 +150,7 @@ def _labels(at: str, value: Any) -> list:
 
 
 def _own_environment(at: str, value: Any) -> dict:
-    return OPTIONS["runtime_env"](at + "runtime_env", _resources.environment(at + "runtime_env", value))
+    return OPTIONS["runtime_env"](at + "runtime_env", _environment.environment(at + "runtime_env", value))
 
 
 _READ = {
@@ -188,7 +188,7 @@ def for_node(name: str, options: dict) -> dict:
     if resources:
         out["ray_actor_options"] = resources
     own = options.get("ray_actor_options") or {}
-    environment = _resources.merge_environments(own.get("runtime_env"), options.get("runtime_env"))
+    environment = _environment.merge(own.get("runtime_env"), options.get("runtime_env"))
     if environment:
         out["runtime_env"] = environment
     for option in ("rolling_update_percentage", "max_surge_percent"):

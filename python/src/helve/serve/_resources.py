@@ -1,14 +1,14 @@
-"""Resources and environments that a deployment asks for: ray_actor_options, placement_group_bundles and runtime_env, checked as Ray Serve checks them, and
+"""Resources that a deployment asks for: ray_actor_options and placement_group_bundles, checked as Ray Serve checks them, and
 in the form that the node takes.
 """
 
 from __future__ import annotations
 
 import difflib
-from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from helve import _limits
+from helve.serve import _environment
 
 ACTOR_OPTIONS = (
     "num_cpus", "num_gpus", "memory", "object_store_memory", "resources", "accelerator_type", "runtime_env", "label_selector", "fallback_strategy",
@@ -19,18 +19,6 @@ BUNDLE_NAMES = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory", "objec
 _TYPES: dict = {
     "resources": dict, "runtime_env": dict, "label_selector": dict, "fallback_strategy": list, "accelerator_type": str,
 }
-_ENVIRONMENT = ("env_vars", "working_dir", "py_modules", "pip")
-_ELSEWHERE = {  # keys of a runtime_env, and what to do instead
-    "conda": "use pip, or start the program with the interpreter of the conda environment",
-    "uv": "use pip",
-    "container": "start the program inside of the container",
-    "image_uri": "start the program inside of the container",
-    "java_jars": "Java is not there",
-    "nsight": "start the program under the profiler",
-    "rocprof_sys": "start the program under the profiler",
-    "worker_process_setup_hook": "do it in the deployment's constructor",
-}
-_NO_EFFECT = ("config", "excludes", "eager_install", "pip_check")
 
 
 def near(name: str, names: Any) -> str:
@@ -62,7 +50,7 @@ def actor_options(at: str, value: Any) -> dict:
         elif key == "resources":
             out[key] = _custom(f"{at}ray_actor_options: ", v)
         elif key == "runtime_env":
-            out[key] = environment(f"{at}ray_actor_options.runtime_env", v)
+            out[key] = _environment.environment(f"{at}ray_actor_options.runtime_env", v)
         else:
             out[key] = _limits.as_json(f"{at}ray_actor_options.{key}", v)
     out.setdefault("num_cpus", 1)
@@ -175,78 +163,4 @@ def for_node(options: dict) -> dict:
     return out
 
 
-def environment(at: str, value: Any) -> dict:
-    """A runtime_env in the form of the node's option. pip may be a list of lines, the path of a requirements file, or a dict with packages."""
-    if not isinstance(value, dict):
-        raise TypeError(f"{at}: must be a dict, is {_limits.shown(value)}")
-    out: dict = {}
-    for key, v in dict.items(value):
-        key = str.__str__(key) if isinstance(key, str) else key
-        if v is None or key in _NO_EFFECT:
-            continue
-        if key in _ELSEWHERE:
-            raise NotImplementedError(f"{at}.{key} is not there: {_ELSEWHERE[key]}")
-        if key not in _ENVIRONMENT:
-            raise ValueError(f"{at}: unknown key {_limits.shown(key)}{near(key, _ENVIRONMENT)}; there are {', '.join(_ENVIRONMENT)}")
-        out[key] = _ENVIRONMENTS[key](f"{at}.{key}", v)
-    return out
-
-
-def _pip(at: str, value: Any) -> dict:
-    if isinstance(value, str):
-        try:
-            value = Path(value).read_text().splitlines()
-        except OSError as e:
-            raise ValueError(f"{at}: the requirements file cannot be read: {e}") from None
-    if not isinstance(value, dict):
-        return {"packages": _lines(at, value)}
-    out = {}
-    for key, v in dict.items(value):
-        if key == "packages":
-            out[key] = _pip(f"{at}.{key}", v)["packages"]
-        elif key == "pip_install_options" and v is not None:
-            out[key] = _limits.texts(f"{at}.{key}", v)
-        elif key == "pip_version" and v is not None:
-            raise NotImplementedError(f"{at}.pip_version is not there: the pip of the program's interpreter installs; leave it out")
-        elif key not in ("pip_check", "pip_version", "pip_install_options"):
-            raise ValueError(f"{at}: unknown key {_limits.shown(key)}; there are packages, pip_install_options")
-    if "packages" not in out:
-        raise ValueError(f"{at}: packages is missing")
-    return out
-
-
-def _lines(at: str, value: Any) -> list:
-    return [line for line in _limits.texts(at, value) if line.strip() and not line.lstrip().startswith("#")]
-
-
-def _modules(at: str, value: Any) -> list:
-    """py_modules: paths, or modules that the program has imported."""
-    if not isinstance(value, (list, tuple)):
-        raise TypeError(f"{at}: must be a list, is {_limits.shown(value)}")
-    paths = []
-    for v in value:
-        if hasattr(v, "__path__"):  # a package
-            v = list(v.__path__)[0]
-        elif hasattr(v, "__file__"):
-            v = v.__file__
-        paths.append(_limits.text(at, str(v) if isinstance(v, Path) else v))
-    return paths
-
-
-def _directory(at: str, value: Any) -> str:
-    return _limits.text(at, str(value) if isinstance(value, Path) else value)
-
-
-_ENVIRONMENTS = {"env_vars": _limits.variables, "working_dir": _directory, "py_modules": _modules, "pip": _pip}
-
-
-def merge_environments(*layers: Optional[dict]) -> dict:
-    """Environments, the strongest last. env_vars are merged by their names; another key is replaced as a whole."""
-    out: dict = {}
-    for layer in layers:
-        for key, v in (layer or {}).items():
-            out[key] = {**out.get(key, {}), **v} if key == "env_vars" else v
-    return out
-
-
-__all__ = ["ACTOR_OPTIONS", "actor_options", "bundles", "check_groups", "environment", "for_node", "merge_environments", "near"]
+__all__ = ["ACTOR_OPTIONS", "actor_options", "bundles", "check_groups", "for_node", "near"]

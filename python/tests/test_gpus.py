@@ -1,0 +1,119 @@
+"""GPUs of replicas: HELVE_GPUS states how many the node of a program has."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+
+def run(tmp_path, text, gpus, **env):
+    program = tmp_path / "program.py"
+    program.write_text(textwrap.dedent("""
+        import os, signal, time
+        from helve import serve
+        serve.start(http_options={"port": None})
+
+        class Model:
+            def __init__(self, ok=True):
+                assert ok, "the constructor fails"
+            def __call__(self, what="CUDA_VISIBLE_DEVICES"):
+                return os.environ.get(what)
+            def die(self):
+                os.kill(os.getpid(), signal.SIGKILL)
+            def pid(self):
+                return os.getpid()
+
+        def start(name, gpus, *args, **options):
+            options.setdefault("ray_actor_options", {} if gpus is None else {"num_gpus": gpus})
+            d = serve.deployment(Model).options(name=name, max_constructor_retry_count=1, **options)
+            return serve.run(d.bind(*args), name=name, route_prefix=None)
+
+        def visible(*args, **options):
+            return start(*args, **options).remote().result()
+
+        def failure(*args, **options):
+            try:
+                return visible(*args, **options)
+            except Exception as e:
+                return str(e).strip().splitlines()[-1]
+        """) + textwrap.dedent(text))
+    env = {**{k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}, **env}
+    if gpus is not None:
+        env["HELVE_GPUS"] = str(gpus)
+    done = subprocess.run([sys.executable, str(program)], cwd=tmp_path, capture_output=True, text=True, timeout=120, env=env)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines(), done.stderr
+
+
+def test_whole_and_parts(tmp_path):
+    """Parts share a device, whole devices are a replica's own, and a replica without GPUs sees none. None free is an error with counts; the
+    devices of applications that are deleted, of failed starts and of killed processes come back."""
+    lines, _ = run(tmp_path, """
+        print(visible("half", 0.5), visible("other", 0.5), visible("whole", 1), repr(visible("none", None)), repr(visible("zero", 0)))
+        print(failure("more", 1))
+        print(failure("most", 3))
+        print(failure("many", 1, num_replicas=3))
+        print(visible("own", None, runtime_env={"env_vars": {"CUDA_VISIBLE_DEVICES": "7"}}))
+        serve.delete("half")
+        serve.delete("other")
+        print(failure("fails", 1, False)[-30:])
+        handle = start("lives", 1)
+        print(handle.remote().result())
+        before = handle.pid.remote().result()
+        try:
+            handle.die.remote().result()
+        except Exception:
+            pass
+        print(handle.remote().result(), handle.pid.remote().result() != before)
+        serve.delete("lives")
+        serve.delete("whole")
+        print(visible("two", 2))
+        """, gpus=2)
+    assert lines == [
+        "0 0 1 '' ''",
+        "deployment more: a replica wants 1 GPU, and 0 of 2 are free; held by half (0.5), other (0.5), whole (1)",
+        'application "most": deployment "most": ray_actor_options.num_gpus: wants 3 GPUs, and this node has 2',
+        'application "many": deployment "many": ray_actor_options.num_gpus: 3 replicas want 1 GPU each, and this node has 2, enough for 2 of them',
+        "7",
+        lines[5],
+        "0",
+        "0 True",
+        "0,1",
+    ]
+    assert "the constructor fails" in lines[5]
+
+
+def test_update_on_a_full_node(tmp_path):
+    """An update changes the replicas of a deployment that holds every GPU: an old one makes room. No call is lost. So does a deployment that the
+    application has no more."""
+    lines, _ = run(tmp_path, """
+        handle = start("model", 1, num_replicas=2)
+        print(sorted({handle.remote().result() for _ in range(50)}))
+        calls = [handle.remote() for _ in range(20)]
+        handle = start("model", 1, num_replicas=2, runtime_env={"env_vars": {"RELEASE": "2"}})
+        print(len([call.result() for call in calls]), {handle.remote("RELEASE").result() for _ in range(50)})
+        print(sorted({handle.remote().result() for _ in range(50)}))
+        d = serve.deployment(Model).options(name="renamed", ray_actor_options={"num_gpus": 2})
+        print(serve.run(d.bind(), name="model", route_prefix=None).remote().result())
+        """, gpus=2)
+    assert lines == ["['0', '1']", "20 {'2'}", "['0', '1']", "0,1"]
+
+
+def test_visible_devices_of_the_node(tmp_path):
+    """CUDA_VISIBLE_DEVICES of the node names its devices; without GPUs the variable stays as it is."""
+    assert run(tmp_path, 'print(visible("a", 1), visible("b", 1))', 2, CUDA_VISIBLE_DEVICES="5,3")[0] == ["5 3"]
+    assert run(tmp_path, 'print(visible("a", None))', 0, CUDA_VISIBLE_DEVICES="5,3")[0] == ["5,3"]
+    lines, _ = run(tmp_path, 'print(failure("a", 0.5))', 0)
+    assert "wants 0.5 of a GPU, and this node has none (HELVE_GPUS=N states a number)" in lines[0]
+
+
+def test_other_resources_are_recorded(tmp_path):
+    """More than the machine has is a warning, once."""
+    lines, log = run(tmp_path, """
+        asks = {"num_cpus": 5000, "memory": 1 << 50, "resources": {"special": 2}, "accelerator_type": "A100"}
+        print(start("model", None, ray_actor_options=asks, num_replicas=2).remote("HOME").result() is not None)
+        start("model", None, ray_actor_options=asks, num_replicas=2)
+        """, gpus=0)
+    assert lines == ["True"]
+    for text in ("2 replicas ask for 10000 CPUs, and the machine has", "GiB of memory, and the machine has", 'replicas ask for 4 of \\"special\\"'):
+        assert log.count(text) == 1, log

@@ -51,8 +51,8 @@ type Limits struct {
 type BackpressureAnswer struct {
 	// StatusCode is 503 or 429. Default 503.
 	StatusCode int
-	// RetryAfter is the time in the header Retry-After. Default 0, no header.
-	RetryAfter time.Duration
+	// RetryAfter is the time in the header Retry-After, as whole seconds; 0 is no header. Default 1 s.
+	RetryAfter *time.Duration
 }
 
 // Options of a deployment. Fields whose zero is legal are pointers (new(0) in Go 1.26); nil takes the default.

@@ -222,7 +222,7 @@ func (c *Controller) observeLocked() (targets []planner.Target, observed []plann
 				if e.retries() {
 					giveUp = planner.MaxFailures(e.definition.Options.MaxConstructorRetries, d.wanted)
 				}
-				t := planner.Target{Key: k, Revision: e.version, Replicas: d.wanted - d.yieldedLocked(), GiveUp: giveUp, Early: e.host.StartsEarly()}
+				t := planner.Target{Key: k, Revision: e.version, Replicas: d.placeableLocked(), GiveUp: giveUp, Early: e.host.StartsEarly()}
 				for _, u := range e.definition.Spec.Uses {
 					t.Uses = append(t.Uses, planner.Key{App: a.name, Deployment: u})
 				}

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/records"
+	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/states"
@@ -218,7 +220,8 @@ func (d *deployment) become(e *deploymentRevision) {
 	o := &e.definition.Options
 	d.serving.Become(serving.State{
 		Home: e.revision.def.Home, InProcess: e.host.InProcess(), ReadsInput: o.RequestRouter.Policy == spec.Custom,
-		Grace: o.GracefulShutdownTimeout,
+		Grace:   o.GracefulShutdownTimeout,
+		Refusal: router.Refusal{Status: o.Backpressure.StatusCode, RetryAfter: int(math.Ceil(o.Backpressure.RetryAfter.Seconds()))},
 	}, o.MaxQueuedRequests, e.revision.def.Policy(e.definition))
 	for _, r := range d.replicas {
 		if r.of.version != e.version {

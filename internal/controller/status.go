@@ -127,13 +127,32 @@ func (d *deployment) slowLocked() string {
 		}
 	}
 	if oldest == nil {
-		return ""
+		return d.boundLocked()
 	}
 	took := time.Since(oldest.waitsSince)
 	if took < slowTime {
 		return ""
 	}
 	return fmt.Sprintf("replica %s has waited for %s for %s", oldest.id, oldest.waits, took.Truncate(time.Second))
+}
+
+// placeableLocked is the number of replicas that the node is to have. For example, with 3 wanted replicas and a max_replicas_per_node of 1 it is 1, and
+// 2 wait.
+func (d *deployment) placeableLocked() int {
+	n := d.wanted - d.yieldedLocked()
+	if most := d.now.definition.Options.MaxReplicasPerNode; most > 0 {
+		n = min(n, most)
+	}
+	return n
+}
+
+// boundLocked says that replicas wait because the node has as many as it may.
+func (d *deployment) boundLocked() string {
+	most := d.now.definition.Options.MaxReplicasPerNode
+	if most == 0 || most >= d.wanted {
+		return ""
+	}
+	return fmt.Sprintf("max_replicas_per_node is %d: %d of %d replicas wait for another node", most, d.wanted-most, d.wanted)
 }
 
 // endingLocked says that the application goes: nothing of it that ends is missed.

@@ -167,6 +167,7 @@ func TestErrors(t *testing.T) {
 		says   string
 	}{
 		{call.NewError(helvetype.ReasonBackpressure, "Request dropped due to backpressure"), 503, "Request dropped due to backpressure"},
+		{&call.Error{Reason: helvetype.ReasonBackpressure, Code: helvetype.CodeResourceExhausted, Message: "full", HTTP: 429, Retry: 7}, 429, "full"},
 		{call.NewError(helvetype.ReasonDeploymentUnavailable, "secret"), 503, "Unavailable: the request failed"},
 		{call.NewError(helvetype.ReasonReplicaDied, "secret"), 500, "Unavailable: the request failed"},
 		{call.NewError(helvetype.ReasonDeadline, "secret"), 408, "DeadlineExceeded: the request took too long"},
@@ -182,6 +183,10 @@ func TestErrors(t *testing.T) {
 		p.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
 		if w.Code != test.status || !strings.Contains(w.Body.String(), test.says) || strings.Contains(w.Body.String(), "secret") {
 			t.Errorf("%v: %d %s", test.err, w.Code, w.Body)
+		}
+		retry := map[int]string{503: "1", 429: "7"}[test.status]
+		if got := w.Header().Get("Retry-After"); test.err.Reason == helvetype.ReasonBackpressure && got != retry {
+			t.Errorf("%v: Retry-After is %q, want %q", test.err, got, retry)
 		}
 		// The log has the message that the client did not get, or not all of it, and no other.
 		wanted := strings.Contains(w.Body.String(), withheld) || test.status == http.StatusRequestTimeout

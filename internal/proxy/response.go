@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -128,7 +129,7 @@ func statusOf(e *call.Error) int {
 		}
 		return http.StatusInternalServerError
 	}
-	return call.RowOf(e.Reason).HTTP
+	return cmp.Or(e.HTTP, call.RowOf(e.Reason).HTTP)
 }
 
 const withheld = "the request failed; the server's log says why, under this request id"
@@ -214,7 +215,11 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, c *call.Call, e *ca
 	h["X-Request-Id"] = []string{id}
 	h.Del("Location") // set by a handler that failed
 	if e.Reason == helvetype.ReasonBackpressure {
-		h.Set("Retry-After", "1")
+		if e.HTTP == 0 {
+			h.Set("Retry-After", "1")
+		} else if e.Retry > 0 {
+			h.Set("Retry-After", strconv.Itoa(e.Retry))
+		}
 	}
 	for _, of := range []string{"Content-Length", "Content-Encoding", "Etag", "Last-Modified", "Cache-Control"} {
 		h.Del(of) // a handler set it for an answer that did not come

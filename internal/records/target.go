@@ -150,7 +150,7 @@ type Former struct {
 func Submitted(g spec.Graph) map[string]int {
 	all := make(map[string]int, len(g.Deployments))
 	for _, d := range g.Deployments {
-		all[d.Name] = d.Options.Effective().NumReplicas
+		all[d.Name] = d.Options.Effective().StartReplicas()
 	}
 	return all
 }
@@ -274,7 +274,7 @@ func (w *Deploy) scale(app string, d spec.Deployment, f Former, there []store.KV
 		record, err := store.Decode[store.Scale](there[i])
 		was, readable = store.Stored[store.Scale]{KV: there[i], Record: record}, err == nil
 	}
-	n := d.Options.Effective().NumReplicas
+	n := d.Options.Effective().StartReplicas()
 	next := store.Scale{Replicas: n, By: "deploy", Reason: fmt.Sprintf("num_replicas of revision %d", w.Number), At: time.Now().UTC()}
 	if last, ok := f.Submitted[d.Name]; ok && last == n {
 		if readable {

@@ -16,11 +16,18 @@ type admission struct {
 	seq atomic.Uint64 // written by every Submit
 	_   [cacheLine - 8]byte
 
-	limit atomic.Int64 // largest number of waiting calls of one origin; negative for no limit
+	limit   atomic.Int64            // largest number of waiting calls of one origin; negative for no limit
+	refusal atomic.Pointer[Refusal] // nil for the one of every deployment
 
 	mu       sync.Mutex
 	byOrigin map[string]int
 	closed   *call.Error // the error of all calls that would wait, once the router is closed
+}
+
+// Refusal is the answer of HTTP to a request that is over the limit.
+type Refusal struct {
+	Status     int
+	RetryAfter int // seconds in the header Retry-After; 0 for no header
 }
 
 func newAdmission() *admission {
@@ -48,8 +55,12 @@ func (a *admission) join(origin string, requeued bool) *call.Error {
 func (a *admission) fullLocked(origin string) *call.Error {
 	n := a.byOrigin[origin]
 	if limit := int(a.limit.Load()); limit >= 0 && n >= limit {
-		return call.NewError(helvetype.ReasonBackpressure, fmt.Sprintf( // Ray Serve's text, which its users match on
+		e := call.NewError(helvetype.ReasonBackpressure, fmt.Sprintf( // Ray Serve's text, which its users match on
 			"Request dropped due to backpressure (num_queued_requests=%d, max_queued_requests=%d).", n, limit))
+		if r := a.refusal.Load(); r != nil {
+			e.HTTP, e.Retry = r.Status, r.RetryAfter
+		}
+		return e
 	}
 	return nil
 }

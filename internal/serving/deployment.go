@@ -58,6 +58,7 @@ type State struct {
 	InProcess  bool          // the replicas live in this process
 	ReadsInput bool          // the routing policy is a user's, which may read the arguments of calls
 	Grace      time.Duration // that its calls have to finish when it ends (graceful_shutdown_timeout_s)
+	Refusal    router.Refusal
 }
 
 // New makes a deployment without replicas: calls wait for the first.
@@ -71,6 +72,7 @@ func New(log *slog.Logger, node, app, name string) *Deployment {
 func (d *Deployment) Become(s State, maxQueued int, policy router.Policy) {
 	d.state.Store(&s)
 	d.Router.SetLimit(maxQueued)
+	d.Router.SetRefusal(s.Refusal)
 	d.Router.SetPolicy(policy)
 }
 

@@ -191,6 +191,63 @@ unknown option "num_replica"; there are num_replicas, max_ongoing_requests, `
 	}
 }
 
+// TestStartReplicas: an autoscaling_config takes the place of num_replicas, and its mistakes are found.
+func TestStartReplicas(t *testing.T) {
+	t.Parallel()
+	for config, want := range map[string]int{
+		"": 3, `{}`: 1, `{"min_replicas": 2, "max_replicas": 4}`: 2, `{"min_replicas": 0, "initial_replicas": 4, "max_replicas": 4}`: 4,
+		`{"min_replicas": 0}`: 1, `{"initial_replicas": 0, "min_replicas": 0}`: 1, `[]`: 1,
+	} {
+		o := Options{NumReplicas: 3}
+		if config != "" {
+			o.AutoscalingConfig = json.RawMessage(config)
+		}
+		if got := o.Effective().StartReplicas(); got != want {
+			t.Errorf("%s: %d replicas, want %d", config, got, want)
+		}
+	}
+	for config, want := range map[string]string{
+		`{"min_replicas": -1}`:                      "min_replicas must not be negative, is -1",
+		`{"max_replicas": 0}`:                       "max_replicas must be from 1 to 100000, is 0",
+		`{"min_replicas": 2}`:                       "max_replicas must be at least min_replicas (2), is 1",
+		`{"initial_replicas": 3,"max_replicas": 2}`: "initial_replicas must be from min_replicas (1) to max_replicas (2), is 3",
+		`{"min_replicas": "2"}`:                     `min_replicas, max_replicas and initial_replicas must be integers, is {"min_replicas": "2"}`,
+	} {
+		if errs := (Options{AutoscalingConfig: json.RawMessage(config)}).Validate(); len(errs) != 1 || errs[0].Error() != "autoscaling_config: "+want {
+			t.Errorf("%s: %v, want %s", config, errs, want)
+		}
+	}
+	if err := json.Unmarshal([]byte(`{"autoscaling_config": 7, "logging_config": "x"}`), new(Options)); err == nil ||
+		err.Error() != "autoscaling_config: must be an object, is 7\nlogging_config: must be an object, is \"x\"" {
+		t.Error(err)
+	}
+}
+
+// TestResources: what a replica asks for is merged by its names, and a list is replaced as a whole.
+func TestResources(t *testing.T) {
+	t.Parallel()
+	code := Options{Resources: Resources{GPUs: 0.5, Custom: map[string]float64{"a": 1, "b": 2}}, PyModules: []string{"/m"}, Pip: Pip{Packages: []string{"numpy"}}}
+	o, err := code.Merge(json.RawMessage(`{"ray_actor_options": {"memory": 1024, "resources": {"a": null, "c": 0.5}}, "runtime_env": {"py_modules": ["/n", "/o"],
+		"pip": {"pip_install_options": ["--no-index"]}}, "backpressure_config": {"status_code": 429}}`), FromFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := o.Effective()
+	if diff := cmp.Diff(Resources{CPUs: 1, GPUs: 0.5, Memory: 1024, Custom: map[string]float64{"b": 2, "c": 0.5}}, e.Resources); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]any{[]string{"/n", "/o"}, Pip{Packages: []string{"numpy"}, InstallOptions: []string{"--no-index"}}, Backpressure{429, time.Second}},
+		[]any{e.PyModules, e.Pip, e.Backpressure}); diff != "" {
+		t.Error(diff)
+	}
+	wrong := Options{Resources: Resources{Custom: map[string]float64{"x": -1, "y": math.NaN()}}, PyModules: []string{"a\x00"}, Backpressure: Backpressure{StatusCode: 500}}
+	const want = `[backpressure_config.status_code: must be 503 or 429, is 500 ray_actor_options.resources: "x" must be a number that is not negative, is -1 ` +
+		`ray_actor_options.resources: "y" must be a number that is not negative, is NaN runtime_env.py_modules: has a zero byte]`
+	if got := fmt.Sprint(wrong.Validate()); got != want {
+		t.Error(got)
+	}
+}
+
 func TestChanges(t *testing.T) {
 	t.Parallel()
 	before := Options{MaxOngoingRequests: 5, UserConfig: json.RawMessage(`{"a": 1}`)}

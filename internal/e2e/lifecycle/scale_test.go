@@ -229,6 +229,28 @@ func TestScaleStates(t *testing.T) {
 	})
 }
 
+// TestMaxReplicasPerNode: a node has no more replicas than a deployment allows; the others wait, and the status says so.
+func TestMaxReplicasPerNode(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		sys := helvetest.Start(t, helve.Config{}, scaled(helve.Options{MaxReplicasPerNode: 2}, func(context.Context) (*fixture.Lab, error) {
+			return fixture.Constant(1, nil), nil
+		}))
+		if err := sys.Scale(t.Context(), "labs", "Lab", 5); err != nil {
+			t.Fatal(err)
+		}
+		wantScale(t, sys, "over the bound", "UPSCALING", 5, 2)
+		const want = "max_replicas_per_node is 2: 3 of 5 replicas wait for another node"
+		if d := sys.Status().Applications["labs"].Deployments["Lab"]; d.Message != want {
+			t.Errorf("the message is %q, want %q", d.Message, want)
+		}
+		if err := sys.Scale(t.Context(), "labs", "Lab", 2); err != nil {
+			t.Fatal(err)
+		}
+		wantScale(t, sys, "within the bound", "HEALTHY", 2, 2)
+	})
+}
+
 func TestScaleErrors(t *testing.T) {
 	t.Parallel()
 	fixture.EachBubble(t, func(t *testing.T, r helvetest.Runner) {

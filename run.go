@@ -247,7 +247,7 @@ func (s *System) Close(ctx context.Context) error { return s.s.Node.Close(ctx) }
 
 // Ingress is a handle to the ingress deployment of an application, for [MethodNamed]; "" is the ingress method there.
 func (s *System) Ingress(app string) (AnyHandle, error) {
-	name, _, _, ok := s.s.Node.Ingress(app)
+	name, _, _, ok := s.s.Node.Ingress(app, "")
 	if !ok {
 		return nil, publicError(s.s.Node.Missing(app))
 	}

@@ -63,8 +63,9 @@ func nodeCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("--token-fd %d: %w", token, err)
 			}
+			log := logger(verbose)
 			n := node.New(node.Settings{
-				Logger: logger(verbose), Version: helve.Version, Output: os.Stderr, MaxBody: int(maxBody),
+				Logger: log, Version: helve.Version, Output: os.Stderr, MaxBody: int(maxBody),
 				HTTP: clients.Limits(limits.limits()), HTTPOptions: httpOptions, Certificate: certificate, Program: host.Program{Env: os.Environ()},
 				Metrics: nodeMetrics,
 			})
@@ -72,6 +73,9 @@ func nodeCommand() *cobra.Command {
 				if err := n.ServeAdmin(strings.TrimPrefix(addr, adminPrivate)); err != nil {
 					return fmt.Errorf("HELVE_ADMIN: %w", err)
 				}
+			}
+			if err := n.ServeDrivers(); err != nil {
+				log.Warn("no other program can attach to this node", "error", err)
 			}
 			// The driver acts on signals that both get: it may finish its work before it ends, and needs its node for that.
 			defer dumpAtQuit(n, os.Stderr)()

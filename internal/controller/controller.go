@@ -304,19 +304,23 @@ func (c *Controller) Deployment(app, name string) *serving.Deployment {
 	return nil
 }
 
-// Ingress is the name of an application's ingress deployment and method, and the language of the deployment.
-func (c *Controller) Ingress(app string) (deployment, method, language string, ok bool) {
+// Ingress is the name of an application's ingress deployment and method, or of another deployment of it where that is not "", and the language of
+// the deployment.
+func (c *Controller) Ingress(app, deployment string) (name, method, language string, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	a := c.apps[app]
-	if a == nil || a.deleted || a.current.def.Graph.Ingress == nil {
+	if a == nil || a.deleted {
 		return "", "", "", false
 	}
-	in := a.current.def.Graph.Ingress
-	if d := a.deployments[in.Deployment]; d != nil {
-		language = d.now.definition.Spec.Language
+	if in := a.current.def.Graph.Ingress; deployment == "" && in != nil {
+		deployment, method = in.Deployment, in.Method
 	}
-	return in.Deployment, in.Method, language, true
+	d := a.deployments[deployment]
+	if d == nil {
+		return "", "", "", false
+	}
+	return deployment, method, d.now.definition.Spec.Language, true
 }
 
 // noteUse notes that a replica asked for a handle to another deployment, which the graph does not say.

@@ -229,7 +229,7 @@ func (ws *Workers) startProcess(w *Worker, of launchSpec, limits worker.Limits, 
 	ws.mu.Unlock()
 	p := of.program
 	env := append(WithoutWorkerEnv(p.Env), "HELVE_SOCKET="+socket, "HELVE_WORKER_ID="+w.id)
-	env = append(env, ws.maxBodyEnv()...)
+	env = append(append(env, ws.maxBodyEnv()...), ws.attachEnv()...)
 	env = append(env, "HELVE_WORKER_ARENA="+strconv.FormatInt(arena, 10))
 	if state != "" {
 		env = append(env, "HELVE_WORKER_GRACE="+grace.String())

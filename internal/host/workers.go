@@ -86,6 +86,8 @@ type Settings struct {
 	Devices *devices.Set
 	// Changed is called when a thing has changed that the owner decides by: see [Workers.Hold] and [Workers.Snapshot].
 	Changed func()
+	// AttachDir is the directory in which programs that a worker starts find the node; "" for none. May be nil.
+	AttachDir func() string
 }
 
 // Workers are the child processes of a node. Its methods may be called from any goroutine.
@@ -243,11 +245,25 @@ func (ws *Workers) maxBodyEnv() []string {
 	return []string{"HELVE_WORKER_MAX_BODY=" + strconv.Itoa(ws.set.MaxBody)}
 }
 
+// attachEnv tells the programs that a worker starts where the node is.
+func (ws *Workers) attachEnv() []string {
+	if ws.set.AttachDir == nil {
+		return nil
+	}
+	if dir := ws.set.AttachDir(); dir != "" {
+		return []string{AttachEnv + "=" + dir}
+	}
+	return nil
+}
+
+// AttachEnv names the directory or the attach socket of a node, for programs that are drivers of it.
+const AttachEnv = "HELVE_NODE"
+
 // WithoutWorkerEnv is an environment without the variables by which a worker knows its node.
 func WithoutWorkerEnv(env []string) []string {
 	out := make([]string, 0, len(env)+4)
 	for _, e := range env {
-		if !strings.HasPrefix(e, "HELVE_SOCKET=") && !strings.HasPrefix(e, "HELVE_WORKER") && !strings.HasPrefix(e, "HELVE_TOKEN_FD=") && !strings.HasPrefix(e, "HELVE_TELL_FD=") && !strings.HasPrefix(e, "HELVE_COUNTS_FD=") && !strings.HasPrefix(e, "HELVE_SYS_PATH=") {
+		if !strings.HasPrefix(e, AttachEnv+"=") && !strings.HasPrefix(e, "HELVE_PARENT_NODE=") && !strings.HasPrefix(e, "HELVE_SOCKET=") && !strings.HasPrefix(e, "HELVE_WORKER") && !strings.HasPrefix(e, "HELVE_TOKEN_FD=") && !strings.HasPrefix(e, "HELVE_TELL_FD=") && !strings.HasPrefix(e, "HELVE_COUNTS_FD=") && !strings.HasPrefix(e, "HELVE_SYS_PATH=") {
 			out = append(out, e)
 		}
 	}

@@ -23,11 +23,6 @@ func (n *Node) ServeAdmin(addr string) error {
 		}
 		listeners = append(listeners, l)
 	}
-	if l, err := worker.ListenAdmin(""); err != nil {
-		n.log.Warn("commands such as status do not find this node", "error", err)
-	} else {
-		listeners = append(listeners, l)
-	}
 	set := admin.Settings{Node: n, Version: n.set.Version, Logger: n.log}
 	if n.set.Metrics != nil {
 		set.Metrics = n.set.Metrics(n)
@@ -45,6 +40,13 @@ func (n *Node) ServeAdmin(addr string) error {
 		return errors.New("the node is closing")
 	}
 	n.admin = s
+	if p, err := n.privateLocked(); err != nil {
+		n.log.Warn("commands such as status do not find this node", "error", err)
+	} else if l, err := p.Listen(worker.AdminSocket); err != nil {
+		n.log.Warn("commands such as status do not find this node", "error", err)
+	} else {
+		listeners = append(listeners, l)
+	}
 	for _, l := range listeners {
 		if l.Addr().Network() != "unix" {
 			n.adminURL = "http://" + l.Addr().String()

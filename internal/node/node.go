@@ -5,14 +5,12 @@ package node
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
-	"strconv"
 	"sync"
 	"time"
 
@@ -21,7 +19,6 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/clients"
 	"github.com/helve-serve/helve/internal/codec"
-	"github.com/helve-serve/helve/internal/control"
 	"github.com/helve-serve/helve/internal/controller"
 	"github.com/helve-serve/helve/internal/devices"
 	"github.com/helve-serve/helve/internal/host"
@@ -32,7 +29,7 @@ import (
 	"github.com/helve-serve/helve/internal/session"
 	"github.com/helve-serve/helve/internal/store"
 	"github.com/helve-serve/helve/internal/telemetry"
-	"github.com/helve-serve/helve/internal/wire"
+	"github.com/helve-serve/helve/internal/worker"
 )
 
 // Settings are the arguments of [New].
@@ -88,6 +85,8 @@ type Node struct {
 	secure   *listen.Certificate // nil without TLS
 	admin    *admin.Server       // nil without
 	adminURL string
+	private  *worker.Private     // nil without
+	drivers  *worker.Listener    // nil: no driver can attach
 	drains   bool // a drain has begun
 	closing  bool
 }
@@ -114,7 +113,7 @@ func New(s Settings) *Node {
 				Node: n, Results: n.results, Origin: "worker " + w.ID(), Worker: w, Secondary: secondary, ReferenceOver: referenceOver, Metrics: n.user.Source(),
 			})
 		},
-		Changed: func() { n.Wake() },
+		Changed: func() { n.Wake() }, AttachDir: func() string { return n.Dir() },
 	})
 	n.Controller = controller.New(controller.Settings{
 		Store: store.NewMemory(), Blobs: store.NewBlobs(),
@@ -176,28 +175,6 @@ func (n *Node) StartDrain(ctx context.Context) {
 	n.proxy.AwaitDelay(ctx)
 }
 
-// ServeDriver serves the driver on nc until it goes away. The node is the driver's own child: the caller closes it then.
-func (n *Node) ServeDriver(nc net.Conn, token wire.Token) error {
-	offer := wire.Offer{Version: n.set.Version, Features: []string{wire.FeatureSegments}, MaxBody: n.set.MaxBody}
-	h, err := offer.Accept(nc, func(h wire.Hello) (wire.Token, error) {
-		if h.Kind != "driver" {
-			return wire.Token{}, fmt.Errorf("a %s where a driver was expected", h.Kind)
-		}
-		return token, nil
-	})
-	if err != nil {
-		nc.Close()
-		return err
-	}
-	s := session.New(session.Settings{
-		Node: n, Results: n.results, Origin: "driver:" + strconv.Itoa(h.PID), Driver: control.NewDriver(n).Control, ReferenceOver: h.ReferenceOver, Metrics: n.user.Source(),
-	})
-	peer := wire.NewPeer(wire.NewLink(wire.NewConn(nc), h.Terms), s)
-	s.Attach(peer)
-	defer s.Close()
-	return peer.Serve()
-}
-
 // Close drains: calls of HTTP clients and other calls, as long as the applications' graceful shutdown timeouts say, then the
 // replicas, then the workers. ctx bounds the whole; when it ends, the processes that are left are killed. No child survives it. The error
 // names the calls that did not finish.
@@ -213,13 +190,13 @@ func (n *Node) Close(ctx context.Context) error {
 	draining, cancel := serving.Draining(ctx, n.Closing()) // one time for both: requests are calls
 	defer cancel()
 	cut := n.drainHTTP(draining)
-	ended := errors.New("the node has closed")
 	err := n.Controller.Close(ctx, draining)
 	if cut != nil {
 		err = cut
 	}
 	n.closeAdmin()
-	n.workers.Close(ended)
+	n.closeDrivers()
+	n.workers.Close(errClosed)
 	n.stop()
 	n.wg.Wait()
 	n.Forget()

@@ -169,12 +169,13 @@ type HeldSlot struct {
 // Status is a request for the state of all applications.
 type Status struct{}
 
-// Ingress is a request for the way into an application.
+// Ingress is a request for the way into an application, or for one of its deployments.
 type Ingress struct {
-	App string `json:"app"`
+	App        string `json:"app"`
+	Deployment string `json:"deployment,omitempty"` // "" for the ingress
 }
 
-// IngressMethod is the way into an application: a method of one of its deployments.
+// IngressMethod is the way into an application: a deployment, and for an ingress its method.
 type IngressMethod struct {
 	Deployment string `json:"deployment"`
 	Method     string `json:"method"` // "" for the default one

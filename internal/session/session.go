@@ -6,6 +6,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
@@ -19,8 +22,8 @@ import (
 type Node interface {
 	// Deployment finds a deployment that is there now; nil if there is none.
 	Deployment(app, name string) *serving.Deployment
-	// Ingress names the ingress of an application; ok is false if no application of the name runs.
-	Ingress(app string) (deployment, method, language string, ok bool)
+	// Ingress names the ingress of an application, or a deployment of it where that is not "", with its language; ok is false if there is none.
+	Ingress(app, deployment string) (name, method, language string, ok bool)
 	Status() helvetype.Status
 }
 
@@ -184,13 +187,34 @@ func (s *Session) release(_ context.Context, r protocol.Release) (protocol.Done,
 	return protocol.Done{}, nil
 }
 
-// ingress names the ingress of an application.
+// ingress names the ingress of an application, or one of its deployments. The texts of its errors begin with phrases that users of Ray Serve match on.
 func (s *Session) ingress(_ context.Context, r protocol.Ingress) (protocol.IngressMethod, error) {
-	deployment, method, language, ok := s.set.Node.Ingress(r.App)
-	if !ok || language == "" {
-		return protocol.IngressMethod{}, call.NewError(helvetype.ReasonDeploymentUnavailable, fmt.Sprintf("no application %q runs here", r.App))
+	deployment, method, language, ok := s.set.Node.Ingress(r.App, r.Deployment)
+	if ok && language != "" {
+		return protocol.IngressMethod{Deployment: deployment, Method: method, Language: language}, nil
 	}
-	return protocol.IngressMethod{Deployment: deployment, Method: method, Language: language}, nil
+	apps := s.set.Node.Status().Applications
+	app, known := apps[r.App]
+	var text string
+	if r.Deployment == "" {
+		text = fmt.Sprintf("Application '%s' does not exist. The node runs %s.", r.App, list(apps, "no application"))
+	} else {
+		text = fmt.Sprintf("Deployment(name='%s', app='%s') does not exist. ", r.Deployment, r.App)
+		if known {
+			text += fmt.Sprintf("Application '%s' has %s.", r.App, list(app.Deployments, "no deployment"))
+		} else {
+			text += fmt.Sprintf("The node runs %s.", list(apps, "no application"))
+		}
+	}
+	return protocol.IngressMethod{}, call.NewError(helvetype.ReasonDeploymentUnavailable, text)
+}
+
+// list has the keys of a map in order; none stands for no key.
+func list[V any](m map[string]V, none string) string {
+	if len(m) == 0 {
+		return none
+	}
+	return strings.Join(slices.Sorted(maps.Keys(m)), ", ")
 }
 
 // Goaway is the announcement of a worker that it takes no more calls, so that its replicas get none. The end of its process does the

@@ -136,6 +136,9 @@ func (s *System) open() error {
 		if err := s.Node.ServeAdmin(addr); err != nil {
 			return fmt.Errorf("Admin: %w", err)
 		}
+		if err := s.Node.ServeDrivers(); err != nil {
+			c.Logger.Warn("no other program can attach to this node", "error", err)
+		}
 	}
 	return nil
 }

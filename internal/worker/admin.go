@@ -8,14 +8,13 @@ import (
 	"syscall"
 )
 
-// The admin socket of a node lies in a private directory of its own, which commands of the same user find: its name begins with
-// "helve-", and its mark is locked as long as the node lives. For example, after "kill -9" of a node its directory is still there, and
-// its lock is free: it is not among [AdminSockets].
-
-const adminName = "admin.sock"
-
-// ListenAdmin is [Listen] for the admin socket of a node.
-func ListenAdmin(dir string) (*Listener, error) { return listenPrivate(dir, adminName) }
+// The names of the sockets of a node that commands and programs of the same user find, and of the file with the secret for the second. They
+// lie in one [Private] directory.
+const (
+	AdminSocket  = "admin.sock"
+	DriverSocket = "driver.sock"
+	DriverToken  = "driver.token" // 64 digits of hex
+)
 
 // AdminSockets are the paths of the admin sockets of the nodes of this user that run now, under dir, or under $HELVE_RUNTIME_DIR or the
 // system's temporary directory.
@@ -26,7 +25,7 @@ func AdminSockets(dir string) []string {
 	if dir == "" {
 		dir = os.TempDir()
 	}
-	found, _ := filepath.Glob(filepath.Join(dir, "helve-*", adminName))
+	found, _ := filepath.Glob(filepath.Join(dir, "helve-*", AdminSocket))
 	return slices.DeleteFunc(found, func(path string) bool { return !running(filepath.Dir(path)) })
 }
 

@@ -17,7 +17,7 @@ func TestAdminSockets(t *testing.T) {
 	var paths []string
 	var open []*Listener
 	for range 2 {
-		l, err := ListenAdmin(dir)
+		l, err := listenPrivate(dir, AdminSocket)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -38,7 +38,7 @@ func TestAdminSockets(t *testing.T) {
 		if err := os.Mkdir(d, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		os.WriteFile(filepath.Join(d, adminName), nil, 0o600) //nolint:errcheck // it is looked for below
+		os.WriteFile(filepath.Join(d, AdminSocket), nil, 0o600) //nolint:errcheck // it is looked for below
 	}
 	os.WriteFile(filepath.Join(dead, markName), []byte(privateMark), 0o600) //nolint:errcheck // as above
 	if found := AdminSockets(dir); !slices.Equal(found, paths) {

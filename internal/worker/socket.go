@@ -1,18 +1,14 @@
 package worker
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"syscall"
-	"time"
 )
-
-// RuntimeDirEnv names a directory in which a node makes its private directory, in place of the system's temporary
-// directory.
-const RuntimeDirEnv = "HELVE_RUNTIME_DIR"
 
 // maxPath is the longest path in sockaddr_un, which ends with a zero byte.
 const maxPath = 107
@@ -20,42 +16,27 @@ const maxPath = 107
 // Listener is a unix socket in a private directory, to which only processes of this user can connect.
 type Listener struct {
 	*net.UnixListener
-	path string
-	mark *os.File // the locked mark of the directory
-	keep bool     // the directory outlasts the listener
+	path    string
+	uid     int      // of the processes that may connect
+	private *Private // the directory, which ends with the listener; nil for one that outlasts it
+	mark    *os.File // the locked mark of a directory that outlasts the listener; nil for another's
 }
 
-// Listen makes a private directory (mode 0700) and the socket in it. The directory is made under dir, or under
-// $HELVE_RUNTIME_DIR or the system's temporary directory if dir is "". Close removes both.
+// Listen makes a [Private] under dir and the socket of a node's workers in it. Close removes both.
 func Listen(dir string) (*Listener, error) { return listenPrivate(dir, socketName) }
 
 func listenPrivate(dir, name string) (*Listener, error) {
-	if dir == "" {
-		dir = os.Getenv(RuntimeDirEnv)
-	}
-	sweep(dir)
-	private, err := os.MkdirTemp(dir, "helve-")
+	p, err := MakePrivate(dir)
 	if err != nil {
-		return nil, fmt.Errorf("the node's private directory (set %s or TMPDIR): %w", RuntimeDirEnv, err)
-	}
-	path := filepath.Join(private, name)
-	if len(path) > maxPath {
-		os.Remove(private)
-		return nil, fmt.Errorf("the path of the node's socket is %d bytes long, at most %d are possible; set %s to a shorter directory: %s",
-			len(path), maxPath, RuntimeDirEnv, path)
-	}
-	mark, err := makeMark(private, privateMark)
-	if err != nil {
-		os.RemoveAll(private)
-		return nil, fmt.Errorf("the node's private directory %s: %w", private, err)
-	}
-	l, err := listenUnix(path)
-	if err != nil {
-		os.RemoveAll(private)
-		unlock(mark)
 		return nil, err
 	}
-	return &Listener{UnixListener: l, path: path, mark: mark}, nil
+	l, err := p.Listen(name)
+	if err != nil {
+		p.Close()
+		return nil, err
+	}
+	l.private = p
+	return l, nil
 }
 
 // ListenAt is Listen in a directory of the caller, which outlasts the listener: see claim. A second node in the
@@ -82,7 +63,7 @@ func ListenAt(dir string) (*Listener, error) {
 		unlock(mark)
 		return nil, err
 	}
-	return &Listener{UnixListener: l, path: path, mark: mark, keep: true}, nil
+	return &Listener{UnixListener: l, path: path, uid: os.Getuid(), mark: mark}, nil
 }
 
 const socketName = "node.sock"
@@ -101,44 +82,18 @@ func listenUnix(path string) (*net.UnixListener, error) {
 	return l, nil
 }
 
-// staleAfter is the age from which a directory is swept. A younger one may belong to a node that has not locked it
-// yet.
-const staleAfter = time.Minute
-
-// sweep removes the private directories of killed nodes: directories of this user that carry the mark and that no
-// process has locked. A directory of such a name without the mark is not a node's.
-func sweep(dir string) {
-	if dir == "" {
-		dir = os.TempDir()
-	}
-	found, _ := filepath.Glob(filepath.Join(dir, "helve-*"))
-	for _, private := range found {
-		st, err := os.Lstat(private)
-		if err != nil || !st.IsDir() || time.Since(st.ModTime()) < staleAfter {
-			continue
-		}
-		if sys, ok := st.Sys().(*syscall.Stat_t); !ok || int(sys.Uid) != os.Geteuid() || st.Mode().Perm()&0o022 != 0 {
-			continue
-		}
-		if mark, err := openMark(private, privateMark); err == nil {
-			os.RemoveAll(private)
-			unlock(mark)
-		}
-	}
-}
-
 // Path is the socket's path. The directory around it belongs to the node, which may put files there.
 func (l *Listener) Path() string { return l.path }
 
 // Close ends the listener. It removes the directory with everything in it, if Listen made it.
 func (l *Listener) Close() error {
 	err := l.UnixListener.Close()
-	if !l.keep {
-		if rerr := os.RemoveAll(filepath.Dir(l.path)); err == nil {
-			err = rerr
-		}
+	if l.private != nil {
+		err = errors.Join(err, l.private.Close())
 	}
-	unlock(l.mark)
+	if l.mark != nil {
+		unlock(l.mark)
+	}
 	return err
 }
 
@@ -149,7 +104,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if uid, err := peerUID(c); err == nil && uid == os.Getuid() {
+		if uid, err := peerUID(c); err == nil && uid == l.uid {
 			return c, nil
 		}
 		c.Close() // a process of another user

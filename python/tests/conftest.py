@@ -1,7 +1,15 @@
 """Fixtures of several files."""
 
+import os
+import tempfile
+
 import pytest
-from fake_node import Node
+
+os.environ["HELVE_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="ht-")  # nodes of other programs of this user are not found from here
+for name in ("HELVE_NODE", "HELVE_PARENT_NODE"):
+    os.environ.pop(name, None)
+
+from fake_node import Node  # noqa: E402
 
 
 @pytest.fixture

@@ -184,8 +184,10 @@ def test_wrong_arguments(front):
 
 
 def test_missing_deployment(front):
+    with pytest.raises(KeyError, match="Nobody"):
+        serve.get_deployment_handle("Nobody", "default")
     with pytest.raises(DeploymentUnavailableError, match="Nobody"):
-        serve.get_deployment_handle("Nobody", "default").remote().result()
+        serve.get_deployment_handle("Nobody", "default", _check_exists=False).remote().result()
 
 
 def test_bound_once_is_one_deployment(front):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import select
@@ -14,11 +13,9 @@ from typing import Any, Optional
 
 from helve import _fork
 from helve._errors import ReplicaUnavailableError, for_reason
-from helve._opening import open_connection
-from helve._wire import CONTROL, HEADER, REPLY
+from helve._opening import ask, open_connection
 
 DIAL = 0.05  # seconds between two looks for the next node
-ASK = 10.0  # seconds that the node has for an answer
 LINGER = 1.0  # seconds that the event loop has to end the process itself when its node is gone, and no other is awaited
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
@@ -56,7 +53,6 @@ class Node:
         self.leash.hold(sock)
         return sock, welcome
 
-
     def ask(self, op: str, **fields: Any) -> dict:
         """Asks the node on a connection of its own, and waits for the answer. The caller may be code on the event
         loop, which would block the answer on the other connection.
@@ -65,17 +61,9 @@ class Node:
             try:
                 sock.connect(self.path)
                 open_connection(sock, self.token, "worker", self.id, connection="ask")
-                sock.settimeout(ASK)
-                body = json.dumps({"op": op, **fields}).encode()
-                sock.sendall(HEADER.pack(len(body), 0, CONTROL, 0, 1) + body)
-                with sock.makefile("rb") as frames:
-                    kind = None
-                    while kind != REPLY:
-                        size, meta, kind, _, _ = HEADER.unpack(frames.read(HEADER.size))
-                        body = frames.read(meta + size)[meta:]
+                reply = ask(sock, op, **fields)
             except (OSError, struct.error) as e:
                 raise ReplicaUnavailableError(f"the node does not answer: {e}") from None
-        reply = json.loads(body)
         if "error" in reply:
             raise for_reason(reply["error"].get("reason", ""))(reply["error"]["message"])
         return reply

@@ -1,4 +1,4 @@
-"""The driver's side: the node that a program starts as its child, and the connection to it."""
+"""The driver's side: the connection to a node that the program has started as its child, or that another program of the user has started."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import threading
 from pathlib import Path
 from typing import Any, Optional
 
-from helve import _fork, _limits, _runtime
+from helve import _find, _fork, _limits, _runtime
 from helve._pickling import dumps
-from helve._opening import open_connection
+from helve._opening import RefusedError, open_connection
 from helve._wire import Connection
 from helve.serve._http_options import HTTPSettings
 from helve.serve.deployment import Graph
-from helve._errors import RayServeException, TooLargeError
+from helve._errors import RayServeException, ReplicaUnavailableError, TooLargeError, for_reason
 
 EXIT_TIME = 40  # seconds that a node may drain; its own limit is 30
 SEEN_TIME = 1.0  # seconds between the end of a connection and the end of its node, in which the driver waits for the node's exit status
@@ -32,15 +32,28 @@ _lock = threading.Lock()
 _driver: Optional["Driver"] = None
 _http: Optional[HTTPSettings] = None  # the last options of serve.start: a node that is started again has them too
 _inherited: list = []  # drivers of the processes that this one was forked from
+_aside: list = []  # drivers of nodes that this process was attached to before
+PARENT = "HELVE_PARENT_NODE"  # a variable that is equal to HELVE_NODE if a driver has set that for the programs that it starts
 
 
 def ensure(http: Optional[HTTPSettings]) -> "Driver":
-    """The driver of this process. It is started if need be, with these HTTP options or the last ones."""
+    """The driver of this process for serve.run: of the node that HELVE_NODE names, else of a node of its own, which is started if need be, with
+    these HTTP options or the last ones. A program whose parent is the driver of a node has a node of its own: it does not replace its parent's
+    applications, although HELVE_NODE leads its handles there.
+    """
     global _driver, _http
     with _lock:
-        if _driver is not None and _driver.conn.lost is not None:
-            _driver.close()
-            _driver = None
+        _drop_lost()
+        if _driver is None or _driver.process is None:
+            path = _named(for_run=True)
+            if path is not None:
+                driver = _attach(path)
+                if http is not None:
+                    logger.warning("serve.start: the node at %s (%s) runs already, and the HTTP options have no effect", driver.dir, _find.ENV)
+                return driver
+            if _runtime.in_worker():
+                raise RayServeException("this node takes no other programs, so applications cannot be changed inside of a replica: do it in a driver")
+            _set_aside()
         if _driver is not None and http is not None and http != _driver.http:
             if _driver.http_ready:
                 logger.warning("serve.start: the node runs with %s already, and the other options have no effect; call serve.shutdown() first", _driver.http)
@@ -49,7 +62,7 @@ def ensure(http: Optional[HTTPSettings]) -> "Driver":
                 _driver.http = http
         _http = http or _http
         if _driver is None:
-            _driver = Driver(_http or HTTPSettings())
+            _driver = Child(_http or HTTPSettings())
         return _driver
 
 
@@ -60,11 +73,75 @@ def options() -> HTTPSettings:
 
 
 def running() -> "Driver":
-    driver = _driver
-    if driver is None or driver.conn.lost is not None:
-        _runtime.current()  # raises with the reason, if there is none
-        raise RayServeException(_runtime.NONE)
+    """The driver of this process. Without one it attaches to the node that HELVE_NODE names, or to the only one of this user."""
+    with _lock:
+        driver = _driver
+        if driver is not None and driver.conn.lost is None:
+            return driver
+        if driver is not None and driver.process is not None:
+            raise ReplicaUnavailableError(f"{driver.conn.over.exception()}; serve.run(app) starts another")
+        before = f"{driver.conn.over.exception()}; " if driver is not None else ""
+        _drop_lost()
+        path = _named() or _find.only()
+        if path is None:
+            raise (ReplicaUnavailableError if before else RayServeException)(before + _runtime.NONE)
+        return _attach(path, before)
+
+
+def _named(for_run: bool = False) -> Optional[str]:
+    """The directory that HELVE_NODE names. A value that a driver has set for the programs that it starts does not count for serve.run, except in a
+    replica.
+    """
+    value = os.environ.get(_find.ENV)
+    if not value or for_run and value == os.environ.get(PARENT) and not _runtime.in_worker():
+        return None
+    return _find.directory(value)
+
+
+def use(path: str) -> "Driver":
+    """Attaches to the node of a directory or socket, for all that this process does from now on."""
+    path = _find.directory(path)
+    with _lock:
+        _drop_lost()
+        driver = _attach(path)
+        os.environ[_find.ENV] = path
+        os.environ.pop(PARENT, None)
+        return driver
+
+
+def _attach(path: str, before: str = "") -> "Driver":
+    """The driver of the node of a directory. The lock is held."""
+    global _driver
+    if _driver is not None and _driver.dir == path:
+        return _driver
+    try:
+        driver = Attached(path)
+    except RefusedError as e:
+        raise RayServeException(f"{before}the node at {path} refuses this program: {e}") from None
+    except _find.NotThereError as e:
+        kind = ReplicaUnavailableError if before else RayServeException
+        advice = f"; set {_find.ENV} to the directory of a node, or unset it" if _named() == path else ""
+        raise kind(f"{before}no node runs at {path}: {e}{advice}") from None
+    _set_aside()
+    _driver = driver
+    if not _runtime.in_worker():
+        _runtime.connection = driver.conn
     return driver
+
+
+def _drop_lost() -> None:
+    global _driver
+    if _driver is not None and _driver.conn.lost is not None:
+        _driver.close()
+        _driver = None
+
+
+def _set_aside() -> None:
+    """Makes room for the driver of another node. Calls of the one before go on."""
+    global _driver
+    if _driver is not None:
+        _aside.append(_driver)
+        _driver = None
 
 
 def _in_child() -> None:
@@ -73,21 +150,28 @@ def _in_child() -> None:
     """
     global _driver, _lock
     _lock = threading.Lock()
-    if _driver is not None:
-        _driver.process.returncode = 0  # this process can neither wait for it nor end it
-        _inherited.append(_driver)
-        _driver = None
+    for driver in (_driver, *_aside):
+        if driver is not None:
+            if driver.process is not None:
+                driver.process.returncode = 0  # this process can neither wait for it nor end it
+            _inherited.append(driver)
+    _driver = None
+    _aside.clear()
 
 
 os.register_at_fork(after_in_child=_in_child)
 
 
 def shutdown() -> None:
+    """Ends the node that this program has started, and the connection to one that another program has started: that one lives on."""
     global _driver
     with _lock:
         driver, _driver = _driver, None
-    if driver is not None:
-        driver.close()
+        aside = _aside[:]
+        _aside.clear()
+    for d in (driver, *aside):
+        if d is not None:
+            d.close()
 
 
 atexit.register(shutdown)
@@ -104,13 +188,154 @@ def binary() -> str:
 
 
 class Driver:
-    """A node as a child, a connection to it, and the thread whose loop serves the connection."""
+    """A connection to a node, and the thread whose loop serves it."""
+
+    process: Optional[subprocess.Popen] = None  # the node, if it is a child of this program
+    dir = ""  # in which other programs find the node; "" if they cannot
 
     def __init__(self, http: HTTPSettings):
         self.http, self.http_ready = http, False
         self.ingress: dict[str, str] = {}
         self.closing, self.refused = False, ""
         self.ended = threading.Event()
+
+    def _connected(self, sock: socket.socket, welcome: dict) -> None:
+        self.fd = sock.fileno()
+        self.dir = welcome.get("node") or ""
+        sock.setblocking(False)
+        self.loop = asyncio.new_event_loop()
+        self.conn = Connection(self.loop, self)
+        self.conn.agreed(welcome)
+        self.thread = threading.Thread(target=self._serve, args=(sock,), name="helve-driver", daemon=True)
+        self.conn.thread = self.thread
+        self.ready = threading.Event()
+        self.thread.start()
+        self.ready.wait()
+
+    def _serve(self, sock: socket.socket) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_until_complete(self.loop.create_unix_connection(lambda: self.conn, sock=sock))
+            self.ready.set()
+            self.loop.run_forever()
+        finally:
+            if self.conn.lost is None:
+                self.conn.connection_lost(None)
+            self.loop.close()
+            self.conn.take_posted_here()  # functions that came too late for the loop
+            self.ready.set()
+
+    def ask(self, op: str, **fields: Any) -> dict:
+        """The node's reply to a request, which may be {"error": ...}."""
+        if threading.current_thread() is self.thread:
+            raise RuntimeError("the thread that receives the answer cannot wait for it")
+        future: concurrent.futures.Future = concurrent.futures.Future()
+        self.conn.post(self.conn.ask, future, op, _limits.request(op, fields))
+        return future.result()
+
+    def control(self, op: str, **fields: Any) -> dict:
+        """The node's reply to a request. An error is a RuntimeError."""
+        reply = self.ask(op, **fields)
+        error = reply.get("error")
+        if error:
+            text = error["message"]
+            if error.get("traceback"):
+                text += "\n\n" + error["traceback"].rstrip()
+            raise RuntimeError(text)
+        return reply
+
+    def deploy(self, graph: Graph, route_prefix: Optional[str]) -> str:
+        if not self.http_ready:
+            try:
+                self.control("http", **self.http.for_node())
+            except RuntimeError as e:
+                raise RuntimeError(
+                    f"HTTP on {self.http.host}:{self.http.port} is not possible: {e}; choose another with "
+                    f"serve.start(http_options={{'port': ...}}), or none with 'port': None"
+                ) from None
+            self.http_ready = True
+        from helve.serve import _environment
+
+        app = {
+            "name": graph.app_name, "route_prefix": route_prefix, "ingress": graph.ingress, "python": sys.executable,
+            "sys_path": [p or os.getcwd() for p in sys.path], "cwd": os.getcwd(), "env": {}, "runtime_env": _environment.program(),
+            "blob": base64.b64encode(dumps(graph.code)).decode(), "deployments": graph.deployments,
+        }
+        try:
+            return self.control("deploy", app=app)["url"]
+        except TooLargeError as e:
+            raise TooLargeError(f"application {graph.app_name!r} with what its deployments are bound to: {e}") from None
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self.closing = True
+        if _runtime.connection is self.conn:
+            _runtime.connection = None
+        self.conn.post(self._end)
+        self.thread.join(5)
+
+    def _end(self) -> None:
+        if self.conn.lost is None:
+            self.conn.transport.close()
+
+    def _how_it_ended(self, timeout: float) -> str:
+        """The end of the node as text; "" if it is not known."""
+        return ""
+
+    # ---- events of the connection
+
+    def ending(self) -> str:
+        """The error of waiting calls when the connection has ended. It runs on the loop."""
+        if self.closing:
+            return "serve.shutdown() has ended the node" if self.process is not None else "serve.shutdown() has ended the connection to the node"
+        why = self.refused or self._how_it_ended(SEEN_TIME)
+        return "the node has gone away" + (": " + why if why else "")
+
+    def on_lost(self, error: BaseException) -> None:
+        _fork.release(self.fd)
+        self.loop.stop()
+        self.ended.set()
+
+    def on_goaway(self, goaway: dict) -> None:
+        self.refused = f"it ended the connection: {goaway.get('message')}"
+
+    def on_route(self, number: int, route: dict) -> None:
+        raise ValueError("a driver has no replicas")
+
+    def on_control(self, id: int, request: dict, raw: bytes) -> None:
+        raise ValueError("a driver answers no control requests")
+
+    on_call = on_cancel = on_credit = on_upload = on_route
+
+
+class Attached(Driver):
+    """The driver of a node that another program has started."""
+
+    def __init__(self, path: str):
+        super().__init__(HTTPSettings())
+        self.http_ready = True
+        sock, welcome, self.pid = _find.dial(path)
+        _fork.hold(sock.fileno())
+        self._connected(sock, {**welcome, "node": path})
+
+    def _how_it_ended(self, timeout: float) -> str:
+        return f"the process {self.pid}, at {self.dir}"
+
+
+class Child(Driver):
+    """The driver of a node that is a child of this program."""
+
+    def __init__(self, http: HTTPSettings):
+        super().__init__(http)
+        ours, welcome = self._start()
+        self._connected(ours, welcome)
+        _runtime.connection = self.conn
+        self.before = {name: os.environ.get(name) for name in (_find.ENV, PARENT)}
+        if self.dir:
+            os.environ[_find.ENV] = os.environ[PARENT] = self.dir
+
+    def _start(self) -> tuple:
+        """Starts the node. The result is the socket to it, and its HELLO."""
         ours, theirs = socket.socketpair()
         read, write = os.pipe()
         for fd in (ours.fileno(), theirs.fileno(), read):
@@ -146,72 +371,11 @@ class Driver:
             if not isinstance(e, (OSError, ValueError, KeyError)):
                 raise
             raise RayServeException(f"the node did not start: {how or e}") from None
-        self.fd = ours.fileno()
-        ours.setblocking(False)
-        self.loop = asyncio.new_event_loop()
-        self.conn = Connection(self.loop, self)
-        self.conn.agreed(welcome)
-        self.thread = threading.Thread(target=self._serve, args=(ours,), name="helve-driver", daemon=True)
-        self.conn.thread = self.thread
-        self.ready = threading.Event()
-        self.thread.start()
-        self.ready.wait()
-        _runtime.connection = self.conn
-
-    def _serve(self, sock: socket.socket) -> None:
-        asyncio.set_event_loop(self.loop)
-        try:
-            self.loop.run_until_complete(self.loop.create_unix_connection(lambda: self.conn, sock=sock))
-            self.ready.set()
-            self.loop.run_forever()
-        finally:
-            if self.conn.lost is None:
-                self.conn.connection_lost(None)
-            self.loop.close()
-            self.conn.take_posted_here()  # functions that came too late for the loop
-            self.ready.set()
-
-    def control(self, op: str, **fields: Any) -> dict:
-        future: concurrent.futures.Future = concurrent.futures.Future()
-        self.conn.post(self.conn.ask, future, op, _limits.request(op, fields))
-        reply = future.result()
-        error = reply.get("error")
-        if error:
-            text = error["message"]
-            if error.get("traceback"):
-                text += "\n\n" + error["traceback"].rstrip()
-            raise RuntimeError(text)
-        return reply
-
-    def deploy(self, graph: Graph, route_prefix: Optional[str]) -> str:
-        if not self.http_ready:
-            try:
-                self.control("http", **self.http.for_node())
-            except RuntimeError as e:
-                raise RuntimeError(
-                    f"HTTP on {self.http.host}:{self.http.port} is not possible: {e}; choose another with "
-                    f"serve.start(http_options={{'port': ...}}), or none with 'port': None"
-                ) from None
-            self.http_ready = True
-        from helve.serve import _environment
-
-        app = {
-            "name": graph.app_name, "route_prefix": route_prefix, "ingress": graph.ingress, "python": sys.executable,
-            "sys_path": [p or os.getcwd() for p in sys.path], "cwd": os.getcwd(), "env": {}, "runtime_env": _environment.program(),
-            "blob": base64.b64encode(dumps(graph.code)).decode(), "deployments": graph.deployments,
-        }
-        try:
-            return self.control("deploy", app=app)["url"]
-        except TooLargeError as e:
-            raise TooLargeError(f"application {graph.app_name!r} with what its deployments are bound to: {e}") from None
+        return ours, welcome
 
     def close(self) -> None:
         """Ends the connection, which ends the node, after a drain."""
-        self.closing = True
-        if _runtime.connection is self.conn:
-            _runtime.connection = None
-        self.conn.post(self._end)
-        self.thread.join(5)
+        super().close()
         try:
             self.process.wait(EXIT_TIME)
         except subprocess.TimeoutExpired:
@@ -219,9 +383,11 @@ class Driver:
             self.process.wait()
         self.thread.join(5)
 
-    def _end(self) -> None:
-        if self.conn.lost is None:
-            self.conn.transport.close()
+    def on_lost(self, error: BaseException) -> None:
+        for name, value in self.before.items():
+            if self.dir and os.environ.get(name) == self.dir:
+                os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+        super().on_lost(error)
 
     def _how_it_ended(self, timeout: float) -> str:
         """The end of the node as text; "" if it goes on."""
@@ -235,28 +401,3 @@ class Driver:
             return f"it was ended by {signal.Signals(-code).name}"
         except ValueError:
             return f"it was ended by signal {-code}"
-
-    # ---- events of the connection
-
-    def ending(self) -> str:
-        """The error of waiting calls when the connection has ended. It runs on the loop."""
-        if self.closing:
-            return "serve.shutdown() has ended the node"
-        why = self.refused or self._how_it_ended(SEEN_TIME)
-        return "the node has gone away" + (": " + why if why else "")
-
-    def on_lost(self, error: BaseException) -> None:
-        _fork.release(self.fd)
-        self.loop.stop()
-        self.ended.set()
-
-    def on_goaway(self, goaway: dict) -> None:
-        self.refused = f"it ended the connection: {goaway.get('message')}"
-
-    def on_route(self, number: int, route: dict) -> None:
-        raise ValueError("a driver has no replicas")
-
-    def on_control(self, id: int, request: dict, raw: bytes) -> None:
-        raise ValueError("a driver answers no control requests")
-
-    on_call = on_cancel = on_credit = on_upload = on_route

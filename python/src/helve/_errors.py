@@ -25,6 +25,13 @@ class RequestCancelledError(RayServeException):
     """The request was cancelled."""
 
 
+class UnknownDeploymentError(KeyError, RayServeException):
+    """There is no deployment of the name. It is a KeyError, as in Ray Serve."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if len(self.args) == 1 else super().__str__()  # a KeyError shows its key in quotes
+
+
 class TooLargeError(RayServeException):
     """A value is larger than the limit of the other side."""
 
@@ -74,5 +81,5 @@ def reason_of(exc: BaseException) -> str:
     return "user"
 
 
-for _class in (RayServeException, BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError, RequestCancelledError, TooLargeError, DataLossError):
+for _class in (RayServeException, BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError, RequestCancelledError, TooLargeError, DataLossError, UnknownDeploymentError):
     _class.__module__ = "helve.serve.exceptions"  # the name under which they are pickled and printed

@@ -12,9 +12,10 @@ from typing import Optional
 
 from helve import __version__
 from helve._parts import REFERENCE_OVER
-from helve._wire import GOAWAY, HEADER, HELLO, OWN_MAX_BODY, PROOF, PROTOCOL, READY
+from helve._wire import CONTROL, GOAWAY, HEADER, HELLO, OWN_MAX_BODY, PROOF, PROTOCOL, READY, REPLY
 
 OPENING_TIME = 10.0  # seconds for the whole opening
+ASK = 10.0  # seconds that the node has for an answer
 
 
 def read_token(fd: int) -> bytes:
@@ -118,4 +119,17 @@ def open_connection(
     return welcome
 
 
-__all__ = ["RefusedError", "open_connection", "read_token"]
+def ask(sock: socket.socket, op: str, **fields) -> dict:
+    """The node's reply to a control request, on a connection that is for such requests alone."""
+    sock.settimeout(ASK)
+    body = json.dumps({"op": op, **fields}).encode()
+    sock.sendall(HEADER.pack(len(body), 0, CONTROL, 0, 1) + body)
+    with sock.makefile("rb") as frames:
+        kind = None
+        while kind != REPLY:
+            size, meta, kind, _, _ = HEADER.unpack(frames.read(HEADER.size))
+            body = frames.read(meta + size)[meta:]
+    return json.loads(body)
+
+
+__all__ = ["RefusedError", "ask", "open_connection", "read_token"]

@@ -204,13 +204,8 @@ class Connection(asyncio.BufferedProtocol):
         threads that do not exist here.
         """
         if self.over is None:
-            from helve import _runtime
-
             self.over = Failure(RayServeException(
-                "this process was forked from a replica, and cannot use its connection to the node: call handles in the replica itself"
-                if _runtime.replica is not None else
-                "this process was forked from the program that runs the application, and cannot use its connection to the node: call handles "
-                "in that program, or call serve.run(app) here, which starts another node"
+                "this process was forked from the one that made the call, and cannot read its responses: read them there, or call again here"
             ))
         self.lost = self.lost or ConnectionError("the connection is the parent's")
         self.was_forked, self.woken = True, False

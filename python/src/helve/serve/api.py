@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 from helve import _limits, _runtime
 from helve.serve._http_options import http_settings
 from helve.serve.deployment import Application, Graph, http_mistake
-from helve.serve.exceptions import RayServeException
 from helve.serve.handle import DeploymentHandle
+from helve.serve.lookup import get_app_handle, get_deployment_handle  # noqa: F401
 
 if TYPE_CHECKING:
     from helve.serve.config import HTTPOptions
@@ -24,16 +24,10 @@ def start(*, http_options: Union[None, dict, "HTTPOptions"] = None, **ignored: A
     """Starts the node of this program, if it does not run yet. The other arguments of Ray Serve have no effect."""
     from helve import _driver
 
-    _outside("start")
     for name in ignored:
         if name not in ("proxy_location", "grpc_options", "logging_config", "detached"):
             raise TypeError(f"start() got an unexpected keyword argument {name!r}")
     _driver.ensure(http_settings(http_options))
-
-
-def _outside(name: str) -> None:
-    if _runtime.replica is not None:
-        raise RayServeException(f"serve.{name}() does not work inside of a replica")
 
 
 def _local() -> Any:
@@ -59,7 +53,6 @@ def run(
         from helve.serve import _local_testing
 
         return _local_testing.run(target, name=name, route_prefix=route_prefix, logging_config=logging_config)
-    _outside("run")
     name, blocking = _limits.name("name", name), _limits.boolean("blocking", blocking)
     route_prefix = _prefix(route_prefix)
     graph = Graph(target, name, _driver.options().middlewares)
@@ -109,7 +102,6 @@ def delete(name: str) -> None:
 
     if _local() is not None and _local().delete(name):
         return
-    _outside("delete")
     driver, name = _driver.running(), _limits.text("name", name)
     if name not in driver.control("status").get("applications", {name: None}):
         logger.warning("serve.delete: no application %r runs here", name)
@@ -121,47 +113,17 @@ def status() -> dict:
     """The state of applications, deployments and replicas."""
     from helve import _driver
 
-    if _runtime.replica is not None:
+    if _runtime.replica is not None and _runtime.node is not None:
         return _runtime.node.ask("status")
     return _driver.running().control("status")
 
 
 def shutdown() -> None:
-    """Ends the node of this program, after a drain. It does nothing if there is no node."""
+    """Ends the node of this program, after a drain. A program that is attached to the node of another one ends its connection, and that node
+    lives on. It does nothing if there is neither.
+    """
     from helve import _driver
 
     if _local() is not None:
         _local().shutdown()
     _driver.shutdown()
-
-
-def get_app_handle(name: str) -> DeploymentHandle:
-    """A handle to the ingress of an application. In a driver the application is one of this program's, in a replica
-    one of its node's.
-    """
-    from helve import _driver
-
-    name = _limits.text("name", name)
-    local = _local() and _local().find(name)
-    if local is not None:
-        return local
-    if _runtime.replica is not None:
-        found = _runtime.node.ask("ingress", app=name)
-        handle = DeploymentHandle(found["deployment"], name, language=found["language"])
-        return handle.options(method_name=found["method"]) if found["method"] else handle
-    ingress = _driver.running().ingress.get(name)
-    if ingress is None:
-        raise RayServeException(f"no application {name!r} runs here")
-    return DeploymentHandle(ingress, name)
-
-
-def get_deployment_handle(deployment_name: str, app_name: Optional[str] = None) -> DeploymentHandle:
-    """A handle to a deployment. Inside of a replica, app_name defaults to its own application."""
-    if app_name is None:
-        if _runtime.replica is None:
-            raise RayServeException("app_name is needed outside of replicas")
-        app_name = _runtime.replica.app_name
-    local = _local() and _local().find(app_name, deployment_name)
-    if local is not None:
-        return local
-    return DeploymentHandle(deployment_name, app_name)

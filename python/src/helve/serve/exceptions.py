@@ -2,6 +2,7 @@
 
 from helve._errors import (
     BackPressureError, DataLossError, DeploymentUnavailableError, RayServeException, ReplicaUnavailableError, RequestCancelledError, TooLargeError,
+    UnknownDeploymentError,
 )
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "ReplicaUnavailableError",
     "RequestCancelledError",
     "TooLargeError",
+    "UnknownDeploymentError",
 ]

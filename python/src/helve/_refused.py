@@ -4,13 +4,12 @@ the tests read it too.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import json
 import opcode
 import sys
 from pathlib import Path
-from typing import Any, Callable, Iterable, Optional
+from typing import Any, Callable, Iterable, NoReturn, Optional
 
 IMPORT_FROM = opcode.opmap["IMPORT_FROM"]
 
@@ -32,7 +31,7 @@ def _own(module: str) -> str:
 def instead(module: str, name: str) -> Optional[str]:
     """What to use instead of a name of a module; None if the name is not refused."""
     row = table()["modules"].get(_own(module), {}).get("names", {}).get(name)
-    return None if row is None or row["is"] == "yes" else row["instead"]
+    return None if row is None or row["is"] == "yes" or row.get("when") == "used" else row["instead"]
 
 
 def option(name: str) -> Optional[str]:
@@ -58,6 +57,8 @@ def module(name: str) -> str:
 
 def close_names(name: str, known: Iterable[str]) -> str:
     """A question for the one of the known names that a typo may have meant; "" if none is close."""
+    import difflib  # when there is a mistake
+
     close = difflib.get_close_matches(name, list(known), 1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
@@ -70,11 +71,23 @@ def message(module: str, name: str, known: Iterable[str] = ()) -> str:
     return f"module {module!r} has no attribute {name!r}{close_names(name, known)}"
 
 
-def attributes(module: str, load: Optional[Callable[[str], Any]] = None, known: Iterable[str] = ()) -> Callable[[str], Any]:
-    """The function __getattr__ of a module whose refused names are errors that say what to use instead. load gives the attributes that
-    are imported when they are first used, and raises KeyError for others; known are the names that a typo may have meant.
+def fail(module: str, name: str, known: Iterable[str] = ()) -> NoReturn:
+    """The end of a module's __getattr__: the error for a name that it does not have. known are the names that a typo may have meant.
 
     `from module import name` gets an ImportError, because Python would replace the text of an AttributeError by its own.
+    """
+    if name.startswith("__"):
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    text = message(module, name, known or _public(module))
+    importer = sys._getframe(2)
+    if importer.f_lasti >= 0 and importer.f_code.co_code[importer.f_lasti] == IMPORT_FROM:
+        raise ImportError(text, name=module)
+    raise AttributeError(text)
+
+
+def attributes(module: str, load: Optional[Callable[[str], Any]] = None, known: Iterable[str] = ()) -> Callable[[str], Any]:
+    """The function __getattr__ of a module whose refused names are errors that say what to use instead. load gives the attributes that
+    are imported when they are first used, and raises KeyError for others.
     """
 
     def __getattr__(name: str) -> Any:
@@ -83,13 +96,7 @@ def attributes(module: str, load: Optional[Callable[[str], Any]] = None, known: 
                 return load(name)
             except KeyError:
                 pass
-        if name.startswith("__"):
-            raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        text = message(module, name, known or _public(module))
-        caller = sys._getframe(1)
-        if caller.f_lasti >= 0 and caller.f_code.co_code[caller.f_lasti] == IMPORT_FROM:
-            raise ImportError(text, name=module)
-        raise AttributeError(text)
+        fail(module, name, known)
 
     return __getattr__
 
@@ -112,4 +119,4 @@ def install() -> None:
         sys.meta_path.append(Finder)
 
 
-__all__ = ["Finder", "attributes", "close_names", "install", "instead", "message", "module", "option", "table"]
+__all__ = ["Finder", "attributes", "close_names", "fail", "install", "instead", "message", "module", "option", "table"]

@@ -26,6 +26,8 @@ BUILT_IN = ("__ray_ready__", "__ray_call__", "__ray_terminate__")
 GONE = frozenset(("deployment_unavailable", "replica_unavailable", "replica_died", "may_have_run"))  # reasons for which an actor counts as dead
 STARTED = 60.0  # seconds that ray.get_actor waits for an actor that another process starts
 
+_UNNAMED = re.compile(re.escape(link.HIDDEN) + "actor\\.[0-9a-f]{32}")
+
 _named: "weakref.WeakValueDictionary[str, Actor]" = weakref.WeakValueDictionary()
 _lock = threading.RLock()
 
@@ -362,11 +364,24 @@ def get_actor(name: str, namespace: Optional[str] = None) -> ActorHandle:
             f"Failed to look up actor with name '{name}'. No actor of this name runs in the namespace "
             f"{_namespace(namespace)!r}: it was never made here, or is dead."
         )
-    gate = Gate(link.connection())
-    gate.open()
-    about = {"id": "", "class": "actor", "deployment": next(iter(found["deployments"])), "methods": {}, "max_restarts": 0, "shared": True}
-    asked = ActorMethod(Actor(app, about, gate), "__ray_about__", {}).remote()
-    return ActorHandle(Actor(app, {**get(asked), "shared": True}, gate))
+    return _restored(app, {**_about(app, next(iter(found["deployments"]))), "shared": True})
+
+
+def _about(app: str, deployment: str) -> dict:
+    """The description of an actor of another process, from the actor itself."""
+    handle = _restored(app, {"id": "", "class": "actor", "deployment": deployment, "methods": {}, "max_restarts": 0, "shared": True})
+    return get(ActorMethod(handle._actor, "__ray_about__", {}).remote())
+
+
+def named(all_namespaces: bool) -> list:
+    """The named actors that run."""
+    found = []
+    for app, status in link.applications().items():
+        if app.startswith(link.HIDDEN + "actor.") and status.get("status") == "RUNNING" and not _UNNAMED.fullmatch(app):
+            about = _about(app, next(iter(status["deployments"])))
+            found.append({"name": about["name"], "namespace": about["namespace"]})
+    here = session().namespace
+    return found if all_namespaces else [a["name"] for a in found if a["namespace"] == here]
 
 
 def kill(actor: Any, *, no_restart: bool = True) -> None:

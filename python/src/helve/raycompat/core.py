@@ -20,7 +20,7 @@ __all__ = [
     "get_runtime_context", "init", "is_initialized", "kill", "method", "nodes", "put", "remote", "shutdown", "wait",
 ]
 
-_LAZY = ("actor", "exceptions", "runtime_context", "runtime_env", "serve", "util")
+_LAZY = ("actor", "cloudpickle", "exceptions", "runtime_context", "runtime_env", "serve", "util")
 
 
 def _load(name: str) -> Any:

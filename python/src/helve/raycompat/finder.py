@@ -17,6 +17,7 @@ from helve import _refused
 MODULES = {
     "ray": "helve.raycompat.core",
     "ray.serve": "helve.serve",
+    "ray.cloudpickle": "cloudpickle",
     "ray.actor": "helve.raycompat.actors",
     "ray.exceptions": "helve.raycompat.exceptions",
     "ray.remote_function": "helve.raycompat.tasks",

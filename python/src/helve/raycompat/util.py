@@ -10,7 +10,14 @@ from helve.raycompat.context import get_node_ip_address
 
 __path__: list = []
 
-__all__ = ["get_node_ip_address"]
+__all__ = ["get_node_ip_address", "list_named_actors"]
+
+
+def list_named_actors(all_namespaces: bool = False) -> list:
+    """The names of the named actors that run: of this namespace, or dicts of all with their namespaces."""
+    from helve.raycompat.actors import named
+
+    return named(all_namespaces)
 
 
 def _load(name: str) -> Any:

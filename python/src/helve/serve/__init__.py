@@ -1,6 +1,6 @@
 """``from helve import serve``."""
 
-from helve import _starlette
+from helve import _refused, _starlette
 from helve.serve.api import delete, get_app_handle, get_deployment_handle, run, shutdown, start, status
 from helve.serve.batching import batch
 from helve.serve.context import draining, get_multiplexed_model_id, get_replica_context, get_trace_context, wait_for_drain
@@ -9,16 +9,40 @@ from helve.serve.ingress import ingress
 from helve.serve.multiplex import multiplexed
 
 __all__ = [
-    "Application", "Deployment", "HTTPOptions", "batch", "delete", "deployment", "draining", "get_app_handle", "get_deployment_handle",
-    "get_multiplexed_model_id", "get_replica_context", "get_trace_context", "ingress", "multiplexed", "run", "shutdown", "start", "status", "wait_for_drain",
+    "Application", "ControllerOptions", "Deployment", "HTTPOptions", "TracingConfig", "batch", "delete", "deployment", "draining", "get_app_handle",
+    "get_deployment_handle", "get_multiplexed_model_id", "get_replica_context", "get_trace_context", "ingress", "multiplexed", "run", "shutdown", "start",
+    "status", "wait_for_drain",
 ]
 
+# Names that are imported when they are first used, with their modules: pydantic takes longer to import than many a script runs.
+_LAZY = {"ControllerOptions": "config", "HTTPOptions": "config", "TracingConfig": "config"}
+
+# Submodules that are attributes without an import of their own, as after an import of Ray Serve.
+_MODULES = frozenset((
+    "autoscaling_policy", "batching", "config", "context", "exceptions", "experimental", "grpc_util", "handle", "metrics", "multiplex", "request_router",
+    "schema",
+))
+
+
+def _load(name: str):
+    import importlib
+
+    if name in _MODULES:
+        try:
+            return importlib.import_module(f"{__name__}.{name}")
+        except ModuleNotFoundError as e:
+            if e.name != f"{__name__}.{name}":
+                raise
+            raise KeyError(name) from None
+    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    return value
+
+
+def __dir__() -> list:
+    return sorted({*__all__, *_MODULES})
+
+
+__getattr__ = _refused.attributes(__name__, _load, (*__all__, *_MODULES))
+
 _starlette.complete()
-
-
-def __getattr__(name: str):
-    if name in ("HTTPOptions", "ControllerOptions", "TracingConfig"):  # pydantic models, loaded when they are used
-        from helve.serve import config
-
-        return getattr(config, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+_refused.install()

@@ -6,7 +6,7 @@ import functools
 import logging
 from typing import Any, Optional
 
-from helve import _limits
+from helve import _limits, _refused
 from helve.serve import _environment, _resources
 from helve.serve._options import OPTIONS
 
@@ -25,10 +25,7 @@ _NULLABLE = (
     "version", "num_replicas", "ray_actor_options", "placement_group_bundles", "placement_group_strategy", "placement_group_bundle_label_selector",
     "max_replicas_per_node", "user_config", "autoscaling_config", "logging_config", "gang_scheduling_config", "deployment_actors", *OWN,
 )
-_REFUSED = {
-    "gang_scheduling_config": "gang scheduling is not there: one node starts all replicas together; use num_replicas",
-    "deployment_actors": "deployment actors are not there: bind another deployment to this one, and call it by its handle",
-}
+_REFUSED = ("gang_scheduling_config", "deployment_actors")
 _INTEGERS = ("num_replicas", "max_ongoing_requests", "max_queued_requests", "max_constructor_retry_count", "max_surge_percent")
 
 
@@ -136,9 +133,9 @@ def _per_node(at: str, value: Any) -> int:
     return value
 
 
-def _refused(option: str) -> Any:
+def _refuse(option: str) -> Any:
     def check(at: str, value: Any) -> Any:
-        raise NotImplementedError(f"{at}{option}: {_REFUSED[option]}")
+        raise NotImplementedError(f"{at}{option} is not there: {_refused.option(option)}")
 
     return check
 
@@ -164,7 +161,7 @@ _READ = {
     "placement_group_bundles": _resources.bundles,
     "placement_group_strategy": lambda at, value: _limits.text(at + "placement_group_strategy", value),
     "placement_group_bundle_label_selector": _labels,
-    **{name: _refused(name) for name in _REFUSED},
+    **{name: _refuse(name) for name in _REFUSED},
 }
 
 

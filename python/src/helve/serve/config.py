@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from helve import _refused
+
 if TYPE_CHECKING:
     from helve.serve._autoscaling import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy, AggregationFunction
     from helve.serve._models import (
@@ -29,7 +31,7 @@ def __getattr__(name: str) -> Any:
 
             value = globals()[name] = getattr(import_module(f"helve.serve.{module}"), name)
             return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    _refused.fail(__name__, name, __all__)
 
 
 def __dir__() -> list:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from helve import _runtime
+from helve import _refused, _runtime
 from helve.serve._request_context import (
     _get_serve_batch_request_context, _get_serve_request_context, _RequestContext, _serve_request_context, _set_request_context,
     get_multiplexed_model_id, get_trace_context,
@@ -53,3 +53,4 @@ __all__ = [
     "ReplicaContext", "_RequestContext", "_get_serve_batch_request_context", "_get_serve_request_context", "_serve_request_context",
     "_set_request_context", "draining", "get_multiplexed_model_id", "get_replica_context", "get_trace_context", "wait_for_drain",
 ]
+__getattr__ = _refused.attributes(__name__, known=__all__)

@@ -1,5 +1,6 @@
 """The exceptions of handle calls, with Ray Serve's names."""
 
+from helve import _refused
 from helve._errors import (
     BackPressureError, DataLossError, DeploymentUnavailableError, RayServeException, ReplicaUnavailableError, RequestCancelledError, TooLargeError,
     UnknownDeploymentError,
@@ -15,3 +16,4 @@ __all__ = [
     "TooLargeError",
     "UnknownDeploymentError",
 ]
+__getattr__ = _refused.attributes(__name__, known=__all__)

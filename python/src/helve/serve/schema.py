@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Union
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, StrictInt, field_validator, model_validator
 
+from helve import _refused
 from helve.serve._autoscaling import AutoscalingConfig, AutoscalingPolicy
 from helve.serve._default import DEFAULT
 from helve.serve._imports import split_path
@@ -439,7 +440,7 @@ def __getattr__(name: str) -> Any:
     elif name in _STATUSES:
         from helve.serve import _status as module
     else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        _refused.fail(__name__, name, __all__)
     value = globals()[name] = getattr(module, name)
     return value
 

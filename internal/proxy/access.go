@@ -84,7 +84,8 @@ type exchange struct {
 	answer accessed
 	// abandoned says that a handler still runs after the time of its request: the call is its own then.
 	abandoned bool
-	timed     *timedWriter // of a handler whose time is limited; nil for others
+	limit     time.Duration // of the whole request; 0 for none
+	timed     *timedWriter  // of a handler whose time is limited; nil for others
 	request   *http.Request
 	prefix    string // of the route
 	head      call.Answer

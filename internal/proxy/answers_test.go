@@ -2,7 +2,9 @@ package proxy
 
 import (
 	"context"
+	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -18,8 +20,8 @@ func TestEveryAnswerHasAnID(t *testing.T) {
 		t.Fatal(err)
 	}
 	for target, reason := range map[string]string{
-		"GET /-/healthz": "deployment_unavailable", "GET /-/readyz?app=x": "deployment_unavailable", "GET /-/routes": "", "GET /-/nothing": "deployment_unavailable",
-		"POST /-/healthz": "method_not_allowed", "GET /nothing": "deployment_unavailable", "GET /starting": "deployment_unavailable", "GET /-/readyz?%": "bad_input",
+		"GET /-/healthz": "deployment_unavailable", "GET /-/readyz?app=x": "deployment_unavailable", "GET /-/routes": "deployment_unavailable", "GET /-/nothing": "deployment_unavailable",
+		"POST /-/healthz": "method_not_allowed", "CONNECT ": "method_not_allowed", "GET /nothing": "deployment_unavailable", "GET /starting": "deployment_unavailable", "GET /-/readyz?%": "bad_input",
 	} {
 		for _, id := range []string{"", "mine", "not\x00valid"} {
 			if id == "not\x00valid" && !strings.Contains(target, "/-/") { // is a mistake there
@@ -42,6 +44,63 @@ func TestEveryAnswerHasAnID(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestHandlersKeepTheID: the id of a request is the node's in its answer, with a body and without, whatever the handler sets.
+func TestHandlersKeepTheID(t *testing.T) {
+	t.Parallel()
+	p := with(t, handles("/", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Request-ID", "of the handler")
+		if r.URL.Path == "/body" {
+			w.Write([]byte("x")) //nolint:errcheck // a recorder
+		}
+	}))
+	for _, path := range []string{"/body", "/nobody"} {
+		r, w := httptest.NewRequest("GET", path, nil), httptest.NewRecorder()
+		r.Header.Set("X-Request-ID", "of the client")
+		p.ServeHTTP(w, r)
+		if got := w.Header()["X-Request-Id"]; len(got) != 1 || got[0] != "of the client" {
+			t.Errorf("%s: %q", path, got)
+		}
+	}
+}
+
+// TestTextsOfTheReference: answers whose text programs compare with that of Ray Serve have it to the letter.
+func TestTextsOfTheReference(t *testing.T) {
+	t.Parallel()
+	p := New(Settings{})
+	ask := func(path string) string {
+		w := httptest.NewRecorder()
+		p.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		return strconv.Itoa(w.Code) + " " + w.Body.String()
+	}
+	check := func(when string, want map[string]string) {
+		t.Helper()
+		for path, answer := range want {
+			if got := ask(path); got != answer {
+				t.Errorf("%s: %s: %q, want %q", when, path, got, answer)
+			}
+		}
+	}
+	const unpopulated = "503 Route table is not populated yet."
+	check("before the first application", map[string]string{
+		"/-/healthz": unpopulated, "/-/routes": unpopulated, "/x": "404 Path '/x' not found. Ping http://.../-/routes for available routes.",
+	})
+	if err := p.SetRoutes([]Route{{Prefix: "/starting", App: "s", Starting: true}}); err != nil {
+		t.Fatal(err)
+	}
+	check("while it starts", map[string]string{"/-/healthz": unpopulated, "/-/routes": unpopulated, "/starting": `503 application "s" is starting`})
+	if err := p.SetRoutes([]Route{{Prefix: "/a", App: "a"}}); err != nil {
+		t.Fatal(err)
+	}
+	p.Open()
+	check("when it is ready", map[string]string{"/-/healthz": "200 success", "/-/routes": `200 {"/a":"a"}`})
+	if err := p.SetRoutes(nil); err != nil {
+		t.Fatal(err)
+	}
+	check("when it was deleted", map[string]string{"/-/healthz": "200 success", "/-/routes": "200 {}"})
+	p.Announce()
+	check("while the node drains", map[string]string{"/-/healthz": "503 This node is being drained."})
 }
 
 // TestMethodsOfPreflights: a browser learns the methods that the application takes.

@@ -125,12 +125,12 @@ func (p *Proxy) endEvents(s *eventStream, x *exchange, e *call.Error) {
 		x.answer.untaken = s.broken != nil
 		panic(http.ErrAbortHandler)
 	case e != nil && !s.begun:
-		p.fail(s.w, s.r, c, e)
+		p.fail(s.w, s.r, x, e)
 	case e != nil:
 		e = clientError(c, e)
 		p.logFailure(s.r, slog.LevelError, "stream failed", c, e)
 		x.answer.failed = true
-		b, _ := json.Marshal(errorBodyOf(c, e))
+		b, _ := json.Marshal(errorBodyOf(s.r, x, e))
 		s.write(append(appendData([]byte("event: error\n"), b), '\n'))
 	default:
 		if !s.begun {

@@ -23,10 +23,10 @@ func (p *Proxy) handle(w http.ResponseWriter, r *http.Request, route *Route, x *
 	defer held.End()
 	body, e := p.firstBody(r, route, c, &held)
 	if e != nil {
-		p.fail(w, r, c, e)
+		p.fail(w, r, x, e)
 		return
 	}
-	a := &handlerWriter{ResponseWriter: w, client: clients.Of(r), prefix: p.External(route.Prefix)}
+	a := &handlerWriter{ResponseWriter: w, client: clients.Of(r), prefix: p.External(route.Prefix), id: w.Header()["X-Request-Id"]}
 	aw := http.ResponseWriter(a)
 	if _, ok := w.(http.Hijacker); ok { // HTTP/2 has no hijacking, and handlers ask by a type assertion
 		aw = hijackable{a}
@@ -44,7 +44,7 @@ func (p *Proxy) handle(w http.ResponseWriter, r *http.Request, route *Route, x *
 			p.logFailure(r, slog.LevelError, "handler failed", c, goexit(c))
 			return
 		}
-		p.answerExit(w, r, c)
+		p.answerExit(w, r, x)
 	}()
 	e = route.Handle(r.Context(), c, func(ctx context.Context, h http.Handler, whole bool) (taken bool) {
 		x.timed.begins(&c.Info)
@@ -65,14 +65,14 @@ func (p *Proxy) handle(w http.ResponseWriter, r *http.Request, route *Route, x *
 			in = stripPrefix(route.Prefix, in)
 		}
 		h.ServeHTTP(aw, in)
-		a.rewriteLocations() // an answer without a body
+		a.completeHeader() // of an answer without a body
 		return a.hijacked
 	})
 	returned = true
 	switch {
 	case e == nil:
 	case !a.begun:
-		p.fail(w, r, c, e)
+		p.fail(w, r, x, e)
 	case x.timed.answersFor(e):
 	default:
 		p.logFailure(r, slog.LevelError, "handler failed", c, e)
@@ -184,6 +184,7 @@ type handlerWriter struct {
 	http.ResponseWriter
 	client   *clients.Conn // nil in tests without a connection
 	prefix   string
+	id       []string // of the request, as a header
 	ctx      context.Context
 	begun    bool
 	hijacked bool
@@ -195,16 +196,21 @@ func (a *handlerWriter) begin() {
 	if a.begun {
 		return
 	}
-	a.rewriteLocations()
+	a.completeHeader()
 	a.begun = true
 	if te := a.Header()["Transfer-Encoding"]; len(te) > 0 && te[0] == "identity" && a.client != nil {
 		a.client.SetEndless(true)
 	}
 }
 
-// rewriteLocations changes the paths in the header to paths that clients know.
-func (a *handlerWriter) rewriteLocations() {
-	if !a.begun && a.prefix != "/" {
+// completeHeader changes the paths in the header to paths that clients know. The request's id stays the node's, whatever the handler has set: the log
+// has the request under it. For example, a handler that forwards to another server copies the id that this one has chosen.
+func (a *handlerWriter) completeHeader() {
+	if a.begun {
+		return
+	}
+	a.Header()["X-Request-Id"] = a.id
+	if a.prefix != "/" {
 		externalPath(a.Header(), "Location", a.prefix)
 		externalPath(a.Header(), "Content-Location", a.prefix)
 	}

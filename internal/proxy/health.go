@@ -32,6 +32,10 @@ func (p *Proxy) serveNodePaths(w http.ResponseWriter, r *http.Request) {
 				routes[rt.Prefix] = rt.App
 			}
 		}
+		if len(routes) == 0 && !p.opened.Load() {
+			unready(w, r, unpopulated)
+			return
+		}
 		b, _ := json.Marshal(routes)
 		w.Header()["Content-Type"] = applicationJSON
 		w.Write(b) //nolint:errcheck // the client may be gone
@@ -40,8 +44,11 @@ func (p *Proxy) serveNodePaths(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// draining is the text of Ray Serve for a node that drains.
-const draining = "This node is being drained."
+// The texts of Ray Serve, which programs compare: for a node that drains, and for one on which no application has been ready.
+const (
+	draining    = "This node is being drained."
+	unpopulated = "Route table is not populated yet."
+)
 
 // Open makes the node healthy: an application has been ready. It stays healthy if that application fails later.
 func (p *Proxy) Open() { p.opened.Store(true) }
@@ -54,7 +61,7 @@ func (p *Proxy) healthz(w http.ResponseWriter, r *http.Request) {
 	case p.draining.Load():
 		unready(w, r, draining)
 	case !p.opened.Load():
-		unready(w, r, "Route table is not populated yet: no application has been ready")
+		unready(w, r, unpopulated)
 	default:
 		success(w)
 	}

@@ -343,16 +343,21 @@ func (p *Proxy) request(w http.ResponseWriter, r *http.Request, route *served, x
 	c := &x.call
 	c.Want, c.Origin = call.Plain, "proxy"
 	if e := p.info(r, &c.Info); e != nil {
-		p.fail(w, r, c, e)
+		p.fail(w, r, x, e)
 		return
 	}
 	w.Header()["X-Request-Id"] = []string{c.Info.Request.String()}
+	if r.Method == http.MethodConnect { // no application is a tunnel, and the path of "CONNECT host:80" is empty
+		w.Header().Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+		plainError(w, r, http.StatusMethodNotAllowed, helvetype.CodeUnimplemented, "CONNECT is not allowed here: applications answer requests for paths")
+		return
+	}
 	if route != nil && route.cors != nil && route.cors.Answer(w, r) {
 		return
 	}
 	held := p.memory.Hold(x.client)
 	if !held.Begin(r) {
-		p.fail(w, r, c, clients.NoRoom())
+		p.fail(w, r, x, clients.NoRoom())
 		return
 	}
 	defer held.End()
@@ -368,7 +373,7 @@ func (p *Proxy) request(w http.ResponseWriter, r *http.Request, route *served, x
 	c.Info.Place = route.place
 	if route.Handle != nil && route.maxBody > 0 {
 		if r.ContentLength > route.maxBody {
-			p.fail(w, r, c, tooLarge(route.maxBody))
+			p.fail(w, r, x, tooLarge(route.maxBody))
 			return
 		}
 		r = r.WithContext(r.Context()) // a copy: by the body of its own one the server knows that a client waits for "100 Continue"
@@ -377,7 +382,7 @@ func (p *Proxy) request(w http.ResponseWriter, r *http.Request, route *served, x
 	limit, e := p.timeout(r, route)
 	switch {
 	case e != nil:
-		p.fail(w, r, c, e)
+		p.fail(w, r, x, e)
 	case limit > 0:
 		p.within(limit, w, r, route, x, &held)
 	default:
@@ -403,7 +408,7 @@ func (p *Proxy) dispatch(w http.ResponseWriter, r *http.Request, route *served, 
 		case errors.Is(e, errCoding):
 			w.Header().Set("Accept-Encoding", coding.Names)
 		}
-		p.fail(w, r, c, e)
+		p.fail(w, r, x, e)
 		return
 	}
 	if route.Stream != nil {
@@ -417,7 +422,7 @@ func (p *Proxy) dispatch(w http.ResponseWriter, r *http.Request, route *served, 
 	returned := false
 	defer func() {
 		if !returned {
-			p.answerExit(w, r, c)
+			p.answerExit(w, r, x)
 		}
 	}()
 	out, e := route.Call(x, c)
@@ -431,7 +436,7 @@ func (p *Proxy) dispatch(w http.ResponseWriter, r *http.Request, route *served, 
 		held.ReleaseBody()
 	}
 	if e != nil {
-		p.fail(w, r, c, e)
+		p.fail(w, r, x, e)
 		return
 	}
 	p.answer(w, r, x, out)
@@ -439,8 +444,8 @@ func (p *Proxy) dispatch(w http.ResponseWriter, r *http.Request, route *served, 
 
 // answerExit answers a request whose method ended its goroutine. The method ran on the goroutine of this connection,
 // which is unwinding.
-func (p *Proxy) answerExit(w http.ResponseWriter, r *http.Request, c *call.Call) {
-	p.fail(w, r, c, goexit(c))
+func (p *Proxy) answerExit(w http.ResponseWriter, r *http.Request, x *exchange) {
+	p.fail(w, r, x, goexit(&x.call))
 	http.NewResponseController(w).Flush() //nolint:errcheck // the client may be gone
 }
 
@@ -450,5 +455,5 @@ func goexit(c *call.Call) *call.Error {
 
 func (p *Proxy) notFound(w http.ResponseWriter, r *http.Request) {
 	plainError(w, r, http.StatusNotFound, helvetype.CodeNotFound,
-		fmt.Sprintf("Path '%s' not found: no application serves it; GET /-/routes lists what is served", r.URL.Path))
+		fmt.Sprintf("Path '%s' not found. Ping http://.../-/routes for available routes.", r.URL.Path))
 }

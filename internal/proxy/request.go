@@ -23,22 +23,23 @@ import (
 
 // setRequestID gives an answer that is about no call the id of its request. An id that is not valid is replaced: the node's health has no mistakes.
 func setRequestID(w http.ResponseWriter, r *http.Request) {
-	id := r.Header["X-Request-Id"]
-	if len(id) != 1 || !call.ValidID(id[0]) {
-		id = []string{call.NewID().String()}
+	ids := r.Header["X-Request-Id"]
+	if len(ids) == 0 || !call.ValidID(ids[len(ids)-1]) {
+		ids = []string{call.NewID().String()}
 	}
-	w.Header()["X-Request-Id"] = id
+	w.Header()["X-Request-Id"] = ids[len(ids)-1:]
 }
 
 // info sets the fields that come from headers. An id that is not valid is an error: if the request were logged under
-// another id, its client could not find it.
+// another id, its client could not find it. Of two ids the last one holds, as in Ray Serve.
 func (p *Proxy) info(r *http.Request, i *call.Info) *call.Error {
 	i.Request, i.Call = call.NewID(), rand.Uint64()
 	if ids := r.Header["X-Request-Id"]; len(ids) > 0 {
-		if len(ids) > 1 || !call.ValidID(ids[0]) {
+		id := ids[len(ids)-1]
+		if !call.ValidID(id) {
 			return call.NewError(helvetype.ReasonBadInput, "X-Request-ID must be 1 to 256 printable ASCII characters")
 		}
-		i.Request = call.IDFrom(ids[0])
+		i.Request = call.IDFrom(id)
 	}
 	if tp := r.Header["Traceparent"]; len(tp) == 1 {
 		traceparent(tp[0], i)

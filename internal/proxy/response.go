@@ -136,7 +136,7 @@ const withheld = "the request failed; the server's log says why, under this requ
 
 // publicMessage is the message that a client may read. It is the message that the user's code made public, or the
 // text of an error about the request whose text is Helve's; for all others it is the code only.
-func publicMessage(e *call.Error) string {
+func publicMessage(r *http.Request, x *exchange, e *call.Error) string {
 	if e.Public != "" {
 		return e.Public
 	}
@@ -144,9 +144,37 @@ func publicMessage(e *call.Error) string {
 	case helvetype.ReasonBadInput, helvetype.ReasonUnsupportedMedia, helvetype.ReasonMethodNotAllowed, helvetype.ReasonTooLarge, helvetype.ReasonBackpressure:
 		return e.Message
 	case helvetype.ReasonDeadline:
-		return "the request took too long"
+		return timedOut(r, x)
 	}
 	return withheld
+}
+
+// timedOut is the message of a request that took too long, in the words of Ray Serve. The limit is in it if it was the request's own, and not,
+// for example, the time limit of a call that the method has made.
+func timedOut(r *http.Request, x *exchange) string {
+	message := "Request " + x.call.Info.Request.String() + " timed out"
+	if x.limit > 0 && (x.answer.late || isLate(r.Context())) {
+		limit := strconv.FormatFloat(x.limit.Seconds(), 'f', -1, 64)
+		if !strings.Contains(limit, ".") {
+			limit += ".0"
+		}
+		message += " after " + limit + "s"
+	}
+	return message + "."
+}
+
+// textOf is an error in text: the code and the message, or the words of Ray Serve, which programs compare, where it has any. For example, the
+// answer to a method that has failed is "Internal Server Error". The log has the cause under the id that is in the header X-Request-Id.
+func textOf(x *exchange, e *call.Error, status int, message string) string {
+	switch {
+	case message == withheld && status == http.StatusInternalServerError:
+		return http.StatusText(status)
+	case message == withheld:
+		return e.Code.String() + ": " + withheld + " " + x.call.Info.Request.String()
+	case e.Public == "" && (e.Reason == helvetype.ReasonBackpressure || e.Reason == helvetype.ReasonDeadline):
+		return message
+	}
+	return e.Code.String() + ": " + message
 }
 
 // aboutRequest reports whether an error is about the client's data: an error that the proxy or the ingress method's
@@ -195,14 +223,15 @@ type errorBody struct {
 	RequestID string           `json:"request_id,omitempty"`
 }
 
-func errorBodyOf(c *call.Call, e *call.Error) errorBody {
-	return errorBody{e.Code.String(), e.Reason, publicMessage(e), c.Info.Request.String()}
+func errorBodyOf(r *http.Request, x *exchange, e *call.Error) errorBody {
+	return errorBody{e.Code.String(), e.Reason, publicMessage(r, x, e), x.call.Info.Request.String()}
 }
 
-func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, c *call.Call, e *call.Error) {
+func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, x *exchange, e *call.Error) {
+	c := &x.call
 	e = clientError(c, e)
 	status, id := statusOf(e), c.Info.Request.String()
-	message := publicMessage(e)
+	message := publicMessage(r, x, e)
 	switch { // a text that the client does not get has to be in the log; that of a public error is the text of the errors that wrap it
 	case message == withheld, e.Public != "" && status >= http.StatusInternalServerError:
 		p.logFailure(r, slog.LevelError, "request failed", c, e)
@@ -228,24 +257,20 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, c *call.Call, e *ca
 	case p.cut.Load() || e.Reason == helvetype.ReasonCancelled && context.Cause(r.Context()) == context.Canceled: //nolint:errorlint // as the server has it
 		w.WriteHeader(status) // for the access log: the client is gone
 	case acceptsJSON(r):
-		writeError(w, status, errorBodyOf(c, e))
-	case e.Logged && status == http.StatusInternalServerError:
-		writeText(w, status, http.StatusText(status)) // as ASGI servers answer
+		writeError(w, status, errorBodyOf(r, x, e))
 	default:
-		if message == withheld {
-			message += " " + id
-		}
-		writeText(w, status, e.Code.String()+": "+message)
+		writeText(w, status, textOf(x, e, status, message))
 	}
 }
 
-// writeText is http.Error with a length: the goroutine of a request may end before the server has seen the end of the answer.
+// writeText is http.Error with a length: the goroutine of a request may end before the server has seen the end of the answer. There is no line feed
+// at the end, because programs compare the text with that of Ray Serve.
 func writeText(w http.ResponseWriter, status int, text string) {
 	h := w.Header()
-	h["Content-Type"], h["Content-Length"] = textPlain, []string{strconv.Itoa(len(text) + 1)}
+	h["Content-Type"], h["Content-Length"] = textPlain, []string{strconv.Itoa(len(text))}
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	io.WriteString(w, text+"\n") //nolint:errcheck // the client may be gone
+	io.WriteString(w, text) //nolint:errcheck // the client may be gone
 }
 
 func acceptsJSON(r *http.Request) bool {

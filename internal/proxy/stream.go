@@ -44,7 +44,7 @@ func (p *Proxy) stream(w http.ResponseWriter, r *http.Request, route *Route, x *
 		case s.begun: // the connection ends with the goroutine, and the body stays incomplete
 			p.logFailure(r, slog.LevelError, "stream failed", c, goexit(c))
 		default:
-			p.answerExit(w, r, c)
+			p.answerExit(w, r, x)
 		}
 	}()
 	e := route.Stream(ctx, c, s.item)
@@ -63,7 +63,7 @@ func (p *Proxy) stream(w http.ResponseWriter, r *http.Request, route *Route, x *
 			}
 		}
 	case !s.begun:
-		p.fail(w, r, c, e)
+		p.fail(w, r, x, e)
 	default:
 		if e != nil && s.broken == nil {
 			p.logFailure(r, slog.LevelError, "stream failed", c, e)

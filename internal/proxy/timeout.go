@@ -54,6 +54,7 @@ func shorter(a, b time.Duration) time.Duration {
 // within answers a request that has a limit of time. Results and streams end with the context of their calls. A handler may ignore its context, so it
 // has a goroutine of its own, and a [timedWriter], which refuses late writes. Its slot is free when it returns.
 func (p *Proxy) within(limit time.Duration, w http.ResponseWriter, r *http.Request, route *served, x *exchange, held *clients.Hold) {
+	x.limit = limit
 	if route.Handle == nil {
 		ctx, cancel := context.WithTimeout(r.Context(), limit)
 		defer cancel()
@@ -97,7 +98,7 @@ func (p *Proxy) within(limit time.Duration, w http.ResponseWriter, r *http.Reque
 	select {
 	case v := <-ended:
 		if x.answer.late = isLate(ctx); x.answer.late && t.discard() {
-			p.fail(w, r, &x.call, e)
+			p.fail(w, r, x, e)
 			return
 		}
 		t.finish(v)
@@ -114,7 +115,7 @@ func (p *Proxy) within(limit time.Duration, w http.ResponseWriter, r *http.Reque
 		x.abandoned = true
 		cancel()
 		w.Header()["Connection"] = connectionClose // the handler may be reading the body
-		p.fail(w, r, &x.call, e)
+		p.fail(w, r, x, e)
 		return
 	}
 	timer.Reset(timeToEnd)

@@ -101,7 +101,7 @@ func TestRequestTimeout(t *testing.T) {
 					if answer.StatusCode != status || answer.Proto != proto {
 						t.Errorf("%s %s %s", answer.Proto, answer.Status, b)
 					}
-					if status == 408 && (err != nil || string(b) != "DeadlineExceeded: the request took too long\n") || status == 200 && err == nil {
+					if status == 408 && (err != nil || string(b) != "Request "+answer.Header.Get("X-Request-Id")+" timed out after 10.0s.") || status == 200 && err == nil {
 						t.Errorf("%.40q %v", b, err)
 					}
 					if took := time.Since(start); path != "/writes" && took != limit && (status == 408 || took != limit+timeToEnd) {

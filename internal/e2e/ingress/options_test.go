@@ -189,8 +189,8 @@ func TestErrorsAreJSONForClientsThatAskForIt(t *testing.T) {
 	s := runMirror(t, helve.Config{HTTP: "127.0.0.1:0"})
 	url, _ := s.HTTP()
 	for path, want := range map[string]string{
-		"/nothing":            `404 NotFound Path '/nothing' not found: no application serves it; GET /-/routes lists what is served`,
-		"/-/nothing":          `404 NotFound Path '/-/nothing' not found: no application serves it; GET /-/routes lists what is served`,
+		"/nothing":            `404 NotFound Path '/nothing' not found. Ping http://.../-/routes for available routes.`,
+		"/-/nothing":          `404 NotFound Path '/-/nothing' not found. Ping http://.../-/routes for available routes.`,
 		"/-/readyz?app=other": `404 NotFound there is no application "other"`,
 		"/-/readyz?app=%zz":   `400 InvalidArgument invalid URL escape "%zz"`,
 		"POST /-/healthz":     `405 Unimplemented only GET and HEAD here`,

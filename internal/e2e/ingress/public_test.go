@@ -31,8 +31,8 @@ func TestCausesOfPublicErrorsAreLogged(t *testing.T) {
 			return app, nil
 		})
 		for n, want := range map[string]struct{ answer, level string }{
-			"1": {"500 Internal: sorry\n", "ERROR"},
-			"2": {"404 NotFound: no such user\n", "DEBUG"},
+			"1": {"500 Internal: sorry", "ERROR"},
+			"2": {"404 NotFound: no such user", "DEBUG"},
 		} {
 			answer := fixture.Request(t, t.Context(), "POST", url, n, "Content-Type", "application/json", "X-Request-Id", "id-"+n)
 			body, err := io.ReadAll(answer.Body)

@@ -408,7 +408,7 @@ func TestDrainDelay(t *testing.T) {
 		}
 		b, _ := io.ReadAll(r.Body)
 		r.Body.Close()
-		if r.StatusCode == 503 && string(b) == "This node is being drained.\n" {
+		if r.StatusCode == 503 && string(b) == "This node is being drained." {
 			break
 		}
 	}

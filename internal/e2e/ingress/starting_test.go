@@ -53,12 +53,12 @@ func TestApplicationThatStarts(t *testing.T) {
 				}
 				fixture.Eventually(t, func() string {
 					status, after, text := post(prefix + "/item")
-					if status != http.StatusServiceUnavailable || after != "1" || text != "application \"late\" is starting\n" {
+					if status != http.StatusServiceUnavailable || after != "1" || text != "application \"late\" is starting" {
 						return fmt.Sprintf("%d, %q, %s", status, after, text)
 					}
 					return ""
 				})
-				if status, _, text := post("/nowhere"); status != http.StatusNotFound || !strings.Contains(text, "no application serves") {
+				if status, _, text := post("/nowhere"); status != http.StatusNotFound || !strings.Contains(text, "Ping http") {
 					t.Errorf("another path: %d, %s", status, text)
 				}
 				if _, _, text := get(t, url+"/-/routes"); strings.Contains(text, "late") {

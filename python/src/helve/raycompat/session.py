@@ -79,7 +79,11 @@ def init(address: Optional[str] = None, *, namespace: Optional[str] = None, runt
             logger.info("Calling ray.init() again after it has already been called.")
         else:
             from helve.raycompat import link
+            from helve.serve import _environment
 
+            _environment.use(runtime_env)
+            if options.get("num_gpus") is not None:
+                os.environ.setdefault("HELVE_GPUS", str(int(options["num_gpus"])))  # for the node, if it is started now
             resources = {"CPU": float(options.get("num_cpus") or os.cpu_count() or 1), **{k: float(v) for k, v in (options.get("resources") or {}).items()}}
             if options.get("num_gpus"):
                 resources["GPU"] = float(options["num_gpus"])
@@ -126,6 +130,9 @@ def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = F
     if _runtime.node is not None:
         return
     from helve import serve
+    from helve.serve import _environment
+
+    _environment.use(None)
 
     serve.shutdown()
 

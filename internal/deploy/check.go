@@ -38,7 +38,10 @@ func (def *App) Check(own host.Program) error {
 		case d.Options.Isolation == spec.Process || def.Program != nil:
 			inWorker = true
 		}
-		for _, err := range checkEnvironment(d.Options) {
+		if d.Language != "python" && d.Options.Resources.GPUs > 0 {
+			errs = append(errs, fmt.Errorf("deployment %q: num_gpus: GPUs are given to Python deployments alone; Isolation %s with CUDA_VISIBLE_DEVICES in Env gives some to a Go worker", d.Name, spec.Process))
+		}
+		for _, err := range checkEnvironment(d) {
 			errs = append(errs, fmt.Errorf("deployment %q: %w", d.Name, err))
 		}
 	}

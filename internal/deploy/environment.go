@@ -29,9 +29,14 @@ func (a *App) CheckDevices(have *devices.Set) error {
 
 // checkEnvironment lists the mistakes of a runtime_env that can be seen before anything starts: places that nodes do not fetch from, and files and
 // directories that are not there.
-func checkEnvironment(o spec.Options) (errs []error) {
+func checkEnvironment(d spec.Deployment) (errs []error) {
+	o := d.Options
 	if o.Dir != "" {
-		if err := checkPlace(o.Dir, false); err != nil {
+		check := isDir
+		if d.Language == "python" {
+			check = func(path string) error { return checkPlace(path, false) }
+		}
+		if err := check(o.Dir); err != nil {
 			errs = append(errs, fmt.Errorf("working_dir: %w", err))
 		}
 	}

@@ -192,13 +192,13 @@ func TestPythonArguments(t *testing.T) {
 	}
 }
 
-// TestPythonPath: modules are looked for in PYTHONPATH, then in the worker's directory, then in the program's.
+// TestPythonPath: modules are looked for in the working_dir, then in PYTHONPATH, then in the program's directory.
 func TestPythonPath(t *testing.T) {
 	t.Parallel()
 	list := strings.Join([]string{"lib", "/opt/lib"}, string(os.PathListSeparator))
 	d := &Deployment{Declaration: Declaration{Options: spec.Options{Dir: "/srv", Env: map[string]string{"PYTHONPATH": list}}}}
-	if got := fmt.Sprint(d.pythonPath("/home")); got != "[/srv/lib /opt/lib /srv /home]" {
-		t.Errorf("%s, want [/srv/lib /opt/lib /srv /home]", got)
+	if got := fmt.Sprint(d.pythonPath("/home")); got != "[/srv /srv/lib /opt/lib /home]" {
+		t.Errorf("%s, want [/srv /srv/lib /opt/lib /home]", got)
 	}
 }
 

@@ -74,12 +74,13 @@ func (a *App) PythonSource(dir string) (_ host.Python, versions map[string]strin
 	return p, versions, nil
 }
 
-// pythonPath returns the directories in which a worker finds the program's own modules: the directories of PYTHONPATH, and then the
-// program's.
+// pythonPath returns the directories in which a worker finds the program's own modules: its working_dir, the directories of PYTHONPATH, and
+// then the program's.
 func (d *Deployment) pythonPath(dir string) (dirs []string) {
-	last := []string{dir}
+	current := dir
 	if d.Options.Dir != "" {
-		last = []string{d.Options.Dir, dir}
+		current = d.Options.Dir
+		dirs = append(dirs, current)
 	}
 	path, ok := d.Options.Env["PYTHONPATH"]
 	if !ok {
@@ -87,11 +88,11 @@ func (d *Deployment) pythonPath(dir string) (dirs []string) {
 	}
 	for _, p := range filepath.SplitList(path) {
 		if !filepath.IsAbs(p) {
-			p = filepath.Join(last[0], p)
+			p = filepath.Join(current, p)
 		}
 		dirs = append(dirs, p)
 	}
-	return append(dirs, last...)
+	return append(dirs, dir)
 }
 
 func interpreter() (string, error) {

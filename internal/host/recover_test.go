@@ -4,12 +4,17 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/devices"
 	"github.com/helve-serve/helve/internal/serving"
+	"github.com/helve-serve/helve/internal/worker"
 )
 
 // newIdleWorkers has no worker yet.
@@ -58,5 +63,35 @@ func TestStrayPipes(t *testing.T) {
 	left, err := filepath.Glob(filepath.Join(dir, "*"))
 	if err != nil || len(left) != 5 {
 		t.Errorf("%v, %v", left, err)
+	}
+}
+
+// TestDevicesOfFormerWorkers: a worker of the node before keeps its GPU until it is known that its process is gone.
+func TestDevicesOfFormerWorkers(t *testing.T) {
+	t.Parallel()
+	gone := exec.Command("true")
+	if err := gone.Run(); err != nil {
+		t.Fatal(err)
+	}
+	gpus, changed := devices.New([]string{"0"}), make(chan struct{}, 9)
+	ws := NewWorkers(Settings{
+		Logger: slog.New(slog.DiscardHandler), Codec: codec.New(), Node: "local", Devices: gpus, Changed: func() { changed <- struct{}{} },
+	})
+	defer ws.Close(errors.New("the test is over"))
+	record := WorkerRecord{
+		ID: "app-1", App: "app", Token: strings.Repeat("0", 64), Process: worker.Identity{PID: gone.Process.Pid, Started: 1},
+		Devices: &devices.Holding{Holder: "D#001", Deployment: "D", Amount: 1, Devices: []string{"0"}},
+	}
+	err := ws.UseDir(t.TempDir(), time.Minute, func(string) (uint64, []WorkerRecord) { return 1, []WorkerRecord{record} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := gpus.Take("D#002", "D", 1); err == nil {
+		t.Error("it was given to another")
+	}
+	ws.Dismiss("app-1", "the test wants it")
+	<-changed
+	if _, err := gpus.Take("D#002", "D", 1); err != nil {
+		t.Error(err)
 	}
 }

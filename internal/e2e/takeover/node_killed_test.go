@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -177,6 +178,9 @@ var buildLedgerPython = fixture.Register(func() (*helve.App, error) {
 	}
 	if v := os.Getenv("HELVE_TEST_VARIANT"); v != "" {
 		o.Env = map[string]string{"VARIANT": v}
+	}
+	if os.Getenv("HELVE_GPUS") != "" {
+		o.GPUs = 1
 	}
 	h := helve.Python[pyLedger](app, "Ledger", "testdata.ledger:Ledger", helve.Args{Positional: []any{notes}}, o)
 	if os.Getenv("HELVE_TEST_LEDGER") == "python ingress" {
@@ -553,6 +557,46 @@ func TestHandlesAfterANode(t *testing.T) {
 		}
 	}
 	next.close()
+}
+
+// TestGPUsAfterANode: a replica keeps its GPU over a change of nodes, and the next node takes it back when the replica ends.
+func TestGPUsAfterANode(t *testing.T) {
+	t.Parallel()
+	dir, language := t.TempDir(), "HELVE_TEST_LEDGER=python"
+	first := startNode(t, dir, language, "HELVE_GPUS=1")
+	was := first.do(task{})
+	first.kill()
+	next := startNode(t, dir, language, "HELVE_GPUS=1")
+	if is := next.do(task{}); is.PID != was.PID || !hasVariable(t, is.PID, "CUDA_VISIBLE_DEVICES=0") {
+		t.Errorf("was %+v, is %+v", was, is)
+	}
+	if err := syscall.Kill(was.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	is := was
+	for is.PID == was.PID { // a call may be lost with the process
+		answer, err := next.send(task{})
+		if t.Context().Err() != nil {
+			t.Fatal("no other replica starts: ", err)
+		}
+		if err == nil {
+			is = answer
+		}
+	}
+	if !hasVariable(t, is.PID, "CUDA_VISIBLE_DEVICES=0") {
+		t.Errorf("%+v has another GPU", is)
+	}
+	next.close()
+}
+
+// hasVariable says whether a process was started with a variable of its environment.
+func hasVariable(t *testing.T, pid int, variable string) bool {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	if err != nil {
+		t.Error(err)
+	}
+	return slices.Contains(strings.Split(string(b), "\x00"), variable)
 }
 
 // TestReferencesAfterANode: a worker still has its results in the shared memory of a node that is gone; the results that the

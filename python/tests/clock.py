@@ -14,7 +14,7 @@ class _Selector(selectors.DefaultSelector):
         if found or timeout == 0:
             return found
         if timeout is None:  # only a thread can wake the loop
-            found = super().select(30)
+            found = super().select(2)
             if not found:
                 raise RuntimeError("all tasks wait, and no timer is set")
             return found

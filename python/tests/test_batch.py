@@ -534,6 +534,26 @@ def test_cancelled_calls_leave_the_queue(stream):
     run(main)
 
 
+def test_a_call_that_leaves_an_old_queue():
+    """A call that is cancelled at the moment of its batch comes back to a queue that is gone, and does not touch the next one."""
+
+    async def main():
+        r = Recorder(max_batch_size=1, batch_wait_timeout_s=0)
+        gone = spawn(r.call(1))
+        await asyncio.sleep(0)
+        gone.cancel()
+        r.gate.clear()
+        calls = [spawn(r.call(2))]
+        await settle()
+        calls.append(spawn(r.call(3)))
+        await settle()
+        assert r.running == 1
+        r.gate.set()
+        assert await asyncio.gather(*calls) == [20, 30] and r.most == 1
+
+    run(main)
+
+
 def test_a_running_batch_goes_on_for_the_others():
     async def main():
         r = Recorder(max_batch_size=2, batch_wait_timeout_s=0)

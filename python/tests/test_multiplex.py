@@ -9,7 +9,7 @@ import pytest
 from clock import run, settle
 
 from helve import _runtime, serve
-from helve._models import models
+from helve._models import Models, models
 from helve._wire import RequestInfo, request_info
 from helve.serve import context
 
@@ -441,3 +441,99 @@ def test_context_of_a_load():
         assert await asyncio.gather(ask(1), ask(2)) == [("r1", "m")] * 2
 
     run(main)
+
+
+@serve.deployment
+class Local:
+    @serve.multiplexed
+    async def get(self, id):
+        return id.upper()
+
+    @serve.batch(max_batch_size=3, batch_wait_timeout_s=60)
+    async def batched(self, xs):
+        model = await self.get(serve.get_multiplexed_model_id())
+        return [(model, xs)] * len(xs)
+
+    async def __call__(self, x):
+        return await self.batched(x)
+
+
+def test_local_testing_mode(monkeypatch):
+    monkeypatch.setattr(_runtime, "replica", None)
+    handle = serve.run(Local.bind(), name="local", _local_testing_mode=True).options(multiplexed_model_id="m")
+    calls = [handle.remote(i) for i in range(3)]
+    assert [c.result() for c in calls] == [("M", [0, 1, 2])] * 3
+    serve.shutdown()
+
+
+# ---- reports to the node
+
+
+class Connection:
+    """A connection whose reports are answered by the test."""
+
+    lost = None
+
+    def __init__(self):
+        self.reports = []  # (ids, future)
+
+    def post(self, fn, *args):
+        fn(*args)
+
+    def control(self, op, **fields):
+        assert op == "models" and fields["replica"] == "D#1"
+        future = asyncio.get_running_loop().create_future()
+        self.reports.append((fields["models"], future))
+        return future
+
+
+class Ids:
+    """A cache that has these ids."""
+
+    def __init__(self, *ids):
+        self.has = ids
+
+    def ids(self):
+        return self.has
+
+
+def test_reports_go_together(monkeypatch):
+    async def main():
+        registry, conn = Models(), Connection()
+        registry.report()  # there is no node
+        monkeypatch.setattr(_runtime, "connection", conn)
+        monkeypatch.setattr(_runtime, "node", object())
+        cache = Ids("b", "a")
+        registry.caches = {cache, Ids("a", "c")}
+        registry.report()
+        assert [ids for ids, _ in conn.reports] == [["a", "b", "c"]]
+        cache.has = ("d",)
+        registry.report()
+        cache.has = ("e",)
+        registry.report()
+        assert len(conn.reports) == 1  # one is under way
+        conn.reports[0][1].set_result({})
+        await settle()
+        assert [ids for ids, _ in conn.reports[1:]] == [["a", "c", "e"]]
+
+        conn.lost = ConnectionError()
+        conn.reports[1][1].set_exception(conn.lost)
+        registry.report()
+        await settle()
+        assert len(conn.reports) == 2
+        heir = Connection()  # to the next node
+        monkeypatch.setattr(_runtime, "connection", heir)
+        registry.report()
+        assert [ids for ids, _ in heir.reports] == [["a", "c", "e"]]
+
+    run(main)
+
+
+def test_a_worker_that_looks_for_the_next_node_has_its_models(node):
+    n = node(Zoo)
+    n.run(n.worker.instance.get("m"))
+    (resumed,) = n.worker.resume()["replicas"]
+    assert resumed["models"] == ["m"]
+    n.run(n.worker.stop_replica())
+    assert models.ids() == []
+    n.worker.instance = n.worker.stopped

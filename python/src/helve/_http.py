@@ -156,12 +156,13 @@ class Exchange:
         p = self.head.split(b"\0")
         root = p[5].decode("utf-8", "replace")
         path, raw = whole_path(p[3], root)
-        return {
+        self.info.scope = scope = {
             "type": kind, "asgi": {"version": "3.0", "spec_version": "2.4"}, "http_version": p[2].decode(), "scheme": p[1].decode(),
             "method": p[0].decode(), "path": path, "raw_path": raw, "query_string": p[4], "root_path": root,
             "headers": list(zip(p[10::2], p[11::2])), "client": _address(p[6], p[7]), "server": _address(p[8], p[9]),
             "state": self.worker.state.copy(),
         }
+        return scope
 
     def upload(self, data) -> None:
         """Takes the parts of an UPLOAD frame. Too many of them end the connection."""

@@ -63,7 +63,7 @@ class RequestInfo:
 
     __slots__ = (
         "request", "text", "trace", "span", "call", "depth", "deadline", "model", "session", "children", "tail", "window", "frame", "begun",
-        "broadcast", "task", "threaded", "cancelled", "http", "head", "sampled",
+        "broadcast", "task", "threaded", "cancelled", "http", "head", "scope", "sampled",
     )
 
     def __init__(self, request, trace, span, call, depth, deadline):
@@ -75,7 +75,7 @@ class RequestInfo:
         self.begun = False  # the coroutine of the call has run its first step
         self.broadcast = self.sampled = False  # its result travels in one piece, beside the results of others; its trace is recorded
         self.task = None  # the task that runs the call
-        self.http = self.head = None  # kind and flags of an exchange; the head of its request
+        self.http = self.head = self.scope = None  # kind and flags of an exchange; the head of its request; its ASGI scope
         self.threaded = self.cancelled = False  # its method runs in a thread, which cannot notice that the call was cancelled
 
     @property

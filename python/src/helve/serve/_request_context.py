@@ -80,7 +80,7 @@ def context_of(info: Optional[RequestInfo]) -> _RequestContext:
     route = client = ""
     if info.head:
         p = info.head.split(b"\0")
-        route = p[5].decode("utf-8", "replace") or "/"
+        route = route_of(info.scope) or p[5].decode("utf-8", "replace") or "/"
         client = p[6].decode("utf-8", "replace") + (":" + p[7].decode() if p[7] else "")
     replica = _runtime.replica
     return _RequestContext(
@@ -88,6 +88,14 @@ def context_of(info: Optional[RequestInfo]) -> _RequestContext:
         app_name=replica.app_name if replica is not None else "", multiplexed_model_id=info.model, session_id=info.session,
         is_http_request=info.http is not None, _client=client,
     )
+
+
+def route_of(scope: Optional[dict]) -> str:
+    """The pattern of the route that an ASGI application has matched, below its prefix: /shop/items/{id}. Empty for other applications, and
+    before the match.
+    """
+    path = getattr(scope.get("route"), "path", "") if scope else ""
+    return scope.get("root_path", "") + path if isinstance(path, str) and path else ""
 
 
 def _get_serve_request_context() -> _RequestContext:

@@ -303,7 +303,8 @@ class BatchQueue:
             self.timer = self.loop.call_at(due, self.on_timer)
         if not self.groups and not self.running:
             self.stop_timer()
-            self.batches.queues.pop(self.key, None)
+            if self.batches.queues.get(self.key) is self:  # a late caller of an old queue may come here again
+                del self.batches.queues[self.key]
 
     def on_timer(self) -> None:
         self.timer = None

@@ -75,6 +75,7 @@ fuzz:
 	$(FUZZ) -fuzz '^FuzzPickle$$'   ./internal/codec/pickle
 	$(FUZZ) -fuzz '^FuzzOpening$$'  -fuzzminimizetime 10x ./internal/wire
 	$(FUZZ) -fuzz '^FuzzResume$$'   ./internal/wire
+	$(FUZZ) -fuzz '^FuzzUserReport$$' ./internal/telemetry
 	$(FUZZ) -fuzz '^FuzzCallMeta$$' ./internal/wire
 	$(FUZZ) -fuzz '^FuzzParts$$'    ./internal/wire
 	$(FUZZ) -fuzz '^FuzzItems$$'    ./internal/wire

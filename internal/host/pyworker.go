@@ -178,7 +178,7 @@ func (h *PythonWorker) launchSpec(replica string, env pythonEnvironment, gpus de
 	p := Program{Path: env.interpreter, Args: []string{"-c", pythonMain}, Dir: env.dir, Env: env.env}
 	return launchSpec{
 		name: replica, deployment: d.Name, replica: replica, program: p, devices: gpus,
-		extra:  append([]string{"HELVE_SYS_PATH=" + string(path)}, h.visible(gpus)...),
+		extra:  append([]string{"HELVE_SYS_PATH=" + string(path), "HELVE_LOGGING=" + string(d.Options.LoggingConfig)}, h.visible(gpus)...),
 		limits: d.Options.Limits, after: d.Options.UnresponsiveAfter, construct: d.Options.ConstructTimeout,
 	}, nil
 }

@@ -259,11 +259,19 @@ func (ws *Workers) attachEnv() []string {
 // AttachEnv names the directory or the attach socket of a node, for programs that are drivers of it.
 const AttachEnv = "HELVE_NODE"
 
+// workerVariables are the beginnings of the variables by which a worker knows its node.
+func workerVariables() []string {
+	return []string{
+		AttachEnv + "=", "HELVE_PARENT_NODE=", "HELVE_SOCKET=", "HELVE_WORKER", "HELVE_TOKEN_FD=", "HELVE_TELL_FD=", "HELVE_COUNTS_FD=", "HELVE_SYS_PATH=",
+		"HELVE_LOGGING=",
+	}
+}
+
 // WithoutWorkerEnv is an environment without the variables by which a worker knows its node.
 func WithoutWorkerEnv(env []string) []string {
 	out := make([]string, 0, len(env)+4)
 	for _, e := range env {
-		if !strings.HasPrefix(e, AttachEnv+"=") && !strings.HasPrefix(e, "HELVE_PARENT_NODE=") && !strings.HasPrefix(e, "HELVE_SOCKET=") && !strings.HasPrefix(e, "HELVE_WORKER") && !strings.HasPrefix(e, "HELVE_TOKEN_FD=") && !strings.HasPrefix(e, "HELVE_TELL_FD=") && !strings.HasPrefix(e, "HELVE_COUNTS_FD=") && !strings.HasPrefix(e, "HELVE_SYS_PATH=") {
+		if !slices.ContainsFunc(workerVariables(), func(prefix string) bool { return strings.HasPrefix(e, prefix) }) {
 			out = append(out, e)
 		}
 	}

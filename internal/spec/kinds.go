@@ -288,7 +288,7 @@ func (environment) check(v map[string]string, wrong func(string, ...any)) {
 
 // reserved says whether a variable is one of those by which a worker knows its node.
 func reserved(name string) bool {
-	return slices.ContainsFunc([]string{"HELVE_SOCKET", "HELVE_WORKER", "HELVE_TOKEN", "HELVE_SYS_PATH"},
+	return slices.ContainsFunc([]string{"HELVE_SOCKET", "HELVE_WORKER", "HELVE_TOKEN", "HELVE_SYS_PATH", "HELVE_LOGGING"},
 		func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 }
 

@@ -442,7 +442,7 @@ def test_exceptions_are_logged_once_in_one_form(node, caplog):
         n.ended(n.socket(path) if method == "WS" else n.call(head(method, path)))
         n.turn(3)
         assert len(caplog.records) == 1, path
-        message = caplog.records[0].getMessage()
+        message = f"{caplog.records[0].getMessage()}\n{caplog.records[0].exc_text}"
         assert message.startswith(want), message
         assert message.count("Traceback") == 1 and message.endswith("ValueError: " + ("socket text" if method == "WS" else "text"))
 

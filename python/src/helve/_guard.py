@@ -74,6 +74,17 @@ def trace(exc: BaseException) -> str:
     return guarded(lambda: _format(exc), lambda e: _bare(exc))
 
 
+def last_frame(exc: BaseException) -> Any:
+    """(file, line, function) of the user's code that raised an exception; None if there is none."""
+    entry, found = field(exc, "__traceback__"), None
+    while entry is not None:
+        code = entry.tb_frame.f_code
+        if not code.co_filename.startswith(_OWN):
+            found = code.co_filename, entry.tb_lineno, code.co_name
+        entry = entry.tb_next
+    return found
+
+
 def _format(exc: BaseException) -> str:
     whole = traceback.TracebackException(type(exc), exc, field(exc, "__traceback__"))
     _strip(whole, set())
@@ -111,4 +122,4 @@ def exit_code(exc: BaseException) -> int:
     return 1
 
 
-__all__ = ["attribute", "exit_code", "field", "guarded", "has_frames", "set_attribute", "set_cause", "text", "trace", "type_name"]
+__all__ = ["attribute", "exit_code", "field", "guarded", "has_frames", "last_frame", "set_attribute", "set_cause", "text", "trace", "type_name"]

@@ -11,12 +11,13 @@ import re
 import struct
 from collections import deque
 from functools import lru_cache
+from time import monotonic
 from typing import Any, Iterable, Optional
 from urllib.parse import quote, unquote
 
+from helve import _logging
 from helve._errors import DeploymentUnavailableError
 from helve._errors import reason_of as error_reason
-from helve._guard import trace
 from helve._wire import ALLOW, END, END_FRAME, HEADER, ITEMS, WINDOW, request_info
 
 logger = logging.getLogger("ray.serve")
@@ -134,6 +135,7 @@ class Exchange:
     parts: Optional[deque] = None  # (kind, data) of the request that came and were not taken
     room: Optional[asyncio.Future] = None  # of a sender that waits for credit
     waiting: Any = ()  # futures of readers
+    began = 0.0  # when it came, if calls are logged; 0 when its line is written
     room_items = room_bytes = owed_items = owed_bytes = 0
     background: Optional[asyncio.Task] = None
 
@@ -141,6 +143,8 @@ class Exchange:
         self.worker, self.id, self.info, self.head, self.body = worker, id, info, head, body
         self.items, self.bytes = info.window
         info.head = head
+        if _logging.access:
+            self.began = monotonic()
         if info.http[1] & MORE:
             self.more = True
 
@@ -251,6 +255,8 @@ class Exchange:
             data = b"".join((BEGIN.pack(h + 5, 0, ITEMS, 0, self.id, h, HEAD, status), head, END_FRAME.pack(0, 2, END, 0, self.id, 0, 0)))
         self.worker.conn.put(data)
         self.sent = self.over = True
+        if _logging.access:
+            _logging.exchange_ended(self, status)
         if self.launched:
             self.finish()
         return True
@@ -325,8 +331,10 @@ class Exchange:
     def waits(self) -> None:
         """Its coroutine waits after its first step."""
 
-    def finish(self) -> None:
+    def finish(self, error: Optional[BaseException] = None) -> None:
         """The call is over, though its coroutine may go on, for example with background tasks."""
+        if _logging.access:
+            _logging.exchange_ended(self, self.status, error)
         self.wake()
         self.credit(0, 0)  # a task that waits for credit notices
         self.worker.exchange_over(self)
@@ -344,7 +352,7 @@ class Exchange:
             if reason is None and not isinstance(e, (asyncio.CancelledError, SystemExit, KeyboardInterrupt)) and error_reason(e) == "user":
                 self.report(e, "was cut off in the middle of its answer" if self.sent else "failed")  # the node logs it no more
             self.worker.fail(self.id, e, self.info, reason)
-            self.finish()
+            self.finish(e)
         elif isinstance(e, (SystemExit, KeyboardInterrupt)):
             raise e
         elif not isinstance(e, asyncio.CancelledError):
@@ -358,7 +366,7 @@ class Exchange:
             name, status = "WebSocket", "" if not self.sent else " 101" if self.status == 0 else f" {self.status}"
         else:
             status = f" {self.status}" if self.sent else " 500"
-        logger.error("%s %s%s: the request %s, id %s\n%s", name, path, status, what, self.info.request_id, trace(e).rstrip())
+        _logging.failure(f"{name} {path}{status}: the request {what}, id {self.info.request_id}", e, self.info)
 
 
 def reason_of(e: BaseException) -> Optional[str]:

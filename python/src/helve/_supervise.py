@@ -6,12 +6,15 @@ taken for a report.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import sys
 import threading
 import time
 import traceback
+
+from helve import _logging
 
 _pipe = -1  # the descriptor of the node's pipe; -1 without one
 _owner = 0  # the process that owns the pipe: a forked child has a copy, and its lines would mix with the owner's
@@ -54,9 +57,8 @@ class Handler(logging.Handler):
 
 
 def set_up_logging() -> None:
-    """Sends the logger ray.serve from INFO on to the node, as Ray Serve does, and warnings of loggers that have no
-    handler. Logging that the user configures, with logging.basicConfig or otherwise, stays unchanged: the node
-    finds its levels in the text.
+    """Sends the loggers ray.serve and helve.serve to the node, as the deployment's logging_config says (_logging.py), and warnings of loggers
+    that have no handler. Logging that the user configures, with logging.basicConfig or otherwise, stays unchanged: the node finds its levels in the text.
     """
     global _pipe, _owner
     _pipe, _owner = int(os.environ.pop("HELVE_TELL_FD", "-1")), os.getpid()
@@ -64,12 +66,8 @@ def set_up_logging() -> None:
         os.set_inheritable(_pipe, False)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # a pipe is buffered in blocks, and printed lines would come late
-    serve = logging.getLogger("ray.serve")
-    handler = Handler()
-    handler.setFormatter(logging.Formatter("%(name)s %(filename)s:%(lineno)d -- %(message)s"))
-    serve.addHandler(handler)
-    serve.setLevel(logging.INFO)
-    serve.propagate = False
+    config = os.environ.pop("HELVE_LOGGING", "")
+    _logging.set_up(Handler(), json.loads(config) if config else None)
     logging.lastResort = Handler(logging.WARNING)
     logging.lastResort.setFormatter(logging.Formatter("%(name)s -- %(message)s"))
 

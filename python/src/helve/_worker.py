@@ -13,7 +13,7 @@ import threading
 import time
 from typing import Optional
 
-from helve import _metrics, _runtime, _signals, _supervise
+from helve import _logging, _metrics, _runtime, _signals, _supervise
 from helve._attach import DIAL, Node, duration, give_up
 from helve._encoding import CLOUDPICKLE, decode, dumps, encode, encode_error, envelope, loads
 from helve._guard import exit_code, guarded, text, trace, type_name
@@ -114,6 +114,7 @@ class Worker:
         self.pool = None
         self.watchdog = None
         self.methods: list = []
+        self.well = True  # the last health check has passed
         self.step = ""  # the step of the start that is under way
         self.configuring = asyncio.Lock()
         self.config = ""  # the digest of its user config
@@ -160,6 +161,8 @@ class Worker:
             fn = getattr(self.instance, found)
         call = fn if inspect.isfunction(fn) or inspect.ismethod(fn) else getattr(fn, "__call__", fn)
         stream = inspect.isasyncgenfunction(call) or inspect.isgeneratorfunction(call)
+        if _logging.access:
+            fn = _logging.logged(name, fn, call)
         entry = (STREAM if stream else ASYNC if inspect.iscoroutinefunction(call) else SYNC, fn)
         self.routes[number] = entry
         return entry
@@ -390,6 +393,8 @@ class Worker:
         elif issubclass(type(e), asyncio.CancelledError):
             info.cancel_children()
             e = RequestCancelledError(f"Request {info.request_id} was cancelled.")
+        elif reason is None:
+            _logging.failed_call(e, info)
         self.fail_with(id, encode_error(e, reason))
         if exits:
             self.leave(exit_code(e))
@@ -525,6 +530,7 @@ class Worker:
 
     async def start_replica(self, request: dict, raw: bytes) -> dict:
         self.app, self.deployment, self.replica = request["app"], request["deployment"], request["replica"]
+        _logging.name(self.app, self.deployment, self.replica)
         code, more = request["code"], []
         if "blob" in code:
             with open(code["blob"], "rb") as f:
@@ -576,8 +582,16 @@ class Worker:
             await done
 
     async def check_health(self) -> None:
-        if hook(self.target, "check_health") is not None:
+        if hook(self.target, "check_health") is None:
+            return
+        try:
             await self.run_hook(self.instance.check_health)
+        except Exception as e:
+            if self.well:  # the first of several in a row: the node counts them
+                _logging.failure("The health check failed.", e, None)
+            self.well = False
+            raise
+        self.well = True
 
     async def reconfigure(self, instance, request: dict, raw: bytes) -> None:
         if hook(self.target, "reconfigure") is None:

@@ -8,7 +8,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Optional, Union
 
-from helve import _limits, _runtime
+from helve import _limits, _logging, _runtime
 from helve.serve._http_options import http_settings
 from helve.serve.deployment import Application, Graph, http_mistake
 from helve.serve.handle import DeploymentHandle
@@ -27,6 +27,8 @@ def start(*, http_options: Union[None, dict, "HTTPOptions"] = None, **ignored: A
     for name in ignored:
         if name not in ("proxy_location", "grpc_options", "logging_config", "detached"):
             raise TypeError(f"start() got an unexpected keyword argument {name!r}")
+    if ignored.get("logging_config") is not None:
+        _logging.program = _logging.checked(ignored["logging_config"])
     _driver.ensure(http_settings(http_options))
 
 
@@ -56,6 +58,7 @@ def run(
     name, blocking = _limits.name("name", name), _limits.boolean("blocking", blocking)
     route_prefix = _prefix(route_prefix)
     graph = Graph(target, name, _driver.options().middlewares)
+    _logging.defaults(graph.deployments, logging_config, _logging.program)
     driver = _driver.ensure(None)
     served = route_prefix is not None and driver.http.port is not None
     warning = http_mistake(graph.ingress, graph.targets[graph.ingress]) if served else ""

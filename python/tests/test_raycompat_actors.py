@@ -346,3 +346,108 @@ class TestSession:
             assert ray.get(f.remote()) == 1
         """)
         output(helve("run", "--ray-compat", script, cwd=tmp_path, env={"TMPDIR": str(tmp_path)}))
+
+
+class TestInReplicas:
+    """ray.get works in constructors, in sync and async methods, in actors, in tasks, and in threads."""
+
+    def test_everywhere(self, ray):
+        ray("""
+            serve.start(http_options={"port": None})
+
+            @ray.remote
+            def add(a, b):
+                return a + b
+
+            @ray.remote
+            class Counter:
+                def __init__(self):
+                    self.n = 0
+
+                def add(self):
+                    self.n += 1
+                    return self.n
+
+            @ray.remote
+            class Outer:
+                def __init__(self):
+                    self.counter = Counter.remote()
+                    self.first = ray.get(self.counter.add.remote())
+
+                def counts(self):
+                    return self.first, ray.get(self.counter.add.remote()), ray.get(add.remote(1, 1))
+
+            @serve.deployment
+            class Sync:
+                def __init__(self, counter):
+                    self.counter, self.first = counter, ray.get(counter.add.remote())
+                    self.named = Counter.options(name="named", get_if_exists=True).remote()
+
+                def __call__(self):
+                    return self.first, ray.get(self.counter.add.remote()), ray.get(self.named.add.remote()), ray.get(add.remote(ray.put(2), 3))
+
+            @serve.deployment
+            class Async:
+                def __init__(self, sync):
+                    self.sync = sync
+
+                async def __call__(self, x):
+                    inner = await self.sync.remote()
+                    assert ray.get(add.remote(x, 1)) == await add.remote(x, 1)
+                    return inner, await ray.get_actor("named").add.remote()
+
+                async def by_reference(self):
+                    response = self.sync.remote()
+                    return await add.remote(await response._to_object_ref(), ()) == await add.remote(response, ())
+
+                async def bump(self, counter):
+                    return await counter.add.remote()
+
+            counter = Counter.remote()
+            handle = serve.run(Async.bind(Sync.bind(counter)))
+            assert handle.remote(1).result() == ((1, 2, 1, 5), 2)
+            assert handle.by_reference.remote().result()
+            assert handle.bump.remote(counter).result() == 4
+            assert handle.remote(add.remote(1, 1)).result() == ((1, 5, 4, 5), 5)
+            assert ray.get(handle.remote(1)._to_object_ref_sync()) == ((1, 6, 6, 5), 7)
+
+            @ray.remote
+            def call(handle):
+                return handle.remote(1).result(), serve.get_app_handle("default").remote(1).result()[0][0]
+
+            assert ray.get(call.remote(handle)) == (((1, 7, 8, 5), 9), 1)
+            assert ray.get(Outer.remote().counts.remote()) == (1, 2, 2)
+        """)
+
+    def test_the_runtime_env_of_init_is_that_of_all(self, tmp_path):
+        script = program(tmp_path, "script.py", """
+            import os, ray
+            from ray import serve
+
+            ray.init(runtime_env={"env_vars": {"A": "init", "B": "init"}})
+            serve.start(http_options={"port": None})
+
+            def seen():
+                return os.environ.get("A"), os.environ.get("B")
+
+            @serve.deployment(ray_actor_options={"runtime_env": {"env_vars": {"B": "own"}}})
+            class D:
+                def __call__(self):
+                    return seen()
+
+            @ray.remote
+            def task():
+                return seen()
+
+            @ray.remote
+            class Actor:
+                def seen(self):
+                    return seen()
+
+            assert serve.run(D.bind()).remote().result() == ("init", "own")
+            assert ray.get(task.remote()) == ("init", "init")
+            assert ray.get(task.options(runtime_env={"env_vars": {"A": "task"}}).remote()) == ("task", "init")
+            assert ray.get(Actor.options(runtime_env={"env_vars": {"B": "actor"}}).remote().seen.remote()) == ("init", "actor")
+            assert ray.get_runtime_context().runtime_env == {"env_vars": {"A": "init", "B": "init"}}
+        """)
+        output(helve("run", "--ray-compat", script, cwd=tmp_path))

@@ -258,7 +258,7 @@ class Driver:
 
         app = {
             "name": graph.app_name, "route_prefix": route_prefix, "ingress": graph.ingress, "python": sys.executable,
-            "sys_path": [p or os.getcwd() for p in sys.path], "cwd": os.getcwd(), "env": {}, "runtime_env": _environment.program(),
+            "sys_path": [p or os.getcwd() for p in sys.path], "cwd": os.getcwd(), "env": {"HELVE_RAY_COMPAT": "1"} if os.environ.get("HELVE_RAY_COMPAT") else {}, "runtime_env": _environment.program(),
             "blob": base64.b64encode(dumps(graph.code)).decode(), "deployments": graph.deployments,
         }
         try:

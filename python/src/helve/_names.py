@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Iterable, Optional
 
+HIDDEN = "_hidden."  # applications whose names begin with it are tasks and actors of --ray-compat: serve.status() leaves them out
+
 
 def snake_case(s: str) -> str:
     """A Go name in the form that Python uses. An initialism is one word: GetURL is get_url."""

@@ -206,7 +206,7 @@ def _create(cls: type, args: tuple, kwargs: dict, options: dict) -> "ActorHandle
         if name:
             _named[app] = actor
     actor.started = started = concurrent.futures.Future()
-    deployed = option_rules.of_deployment(options, here.runtime_env)
+    deployed = option_rules.of_deployment(options)
     refs = [v for v in (*args, *kwargs.values()) if type(v) in RESPONSES]
     if refs:  # their values are arguments of the constructor
         threading.Thread(target=_start_later, args=(app, cls, args, kwargs, options, about, deployed, gate, started), daemon=True).start()

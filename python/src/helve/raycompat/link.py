@@ -13,9 +13,8 @@ import sys
 from typing import Any, Optional
 
 from helve import _limits, _runtime
+from helve._names import HIDDEN
 from helve._pickling import dumps
-
-HIDDEN = "_hidden."  # applications whose names begin with it are actors and tasks: serve.status() leaves them out
 
 
 def application_of(actor: dict) -> str:
@@ -62,11 +61,12 @@ def ask(op: str, **fields: Any) -> "concurrent.futures.Future":
 def deploy(app: str, name: str, target: type, args: tuple, options: dict) -> "concurrent.futures.Future":
     """Deploys an application of one deployment, whose class is one of helve.raycompat.hosts. The reply comes when its replica is ready."""
     from helve.raycompat import ENV
+    from helve.serve import _environment
 
     code = {name: dumps((target, args, {}))}
     return ask("deploy", app={
         "name": app, "route_prefix": None, "ingress": name, "python": sys.executable, "sys_path": [p or os.getcwd() for p in sys.path],
-        "cwd": os.getcwd(), "env": {ENV: "1"}, "blob": base64.b64encode(dumps(code)).decode(),
+        "cwd": os.getcwd(), "env": {ENV: "1"}, "runtime_env": _environment.program(), "blob": base64.b64encode(dumps(code)).decode(),
         "deployments": [{
             "name": name, "class": f"{target.__module__}:{target.__qualname__}", "options": options, "uses": [], "code_version": app,
         }],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 # Options that are recorded or have no meaning on one node.
 _BOTH = frozenset((
     "accelerator_type", "fallback_strategy", "label_selector", "memory", "num_cpus", "num_gpus", "object_store_memory", "resources", "runtime_env",
@@ -50,17 +48,15 @@ def _check_actor(options: dict) -> None:
         raise ValueError(f"max_concurrency must be an integer of at least 1, is {most!r}")
 
 
-def of_deployment(options: dict, environment: dict) -> dict:
-    """The options of the hidden deployment of a task or actor. environment is the runtime_env of ray.init."""
+def of_deployment(options: dict) -> dict:
+    """The options of the hidden deployment of a task or actor."""
+    from helve.serve import _environment
+
     made: dict = {
         "num_replicas": 1, "max_ongoing_requests": 1 << 20, "graceful_shutdown_timeout_s": 0.0, "max_constructor_retry_count": 1, "max_unresponsive_s": 0,
     }
-    own = options.get("runtime_env") or {}
-    env: dict[str, Any] = {**environment, **own}
-    if "env_vars" in environment and "env_vars" in own:
-        env["env_vars"] = {**environment["env_vars"], **own["env_vars"]}
-    if env:
-        made["runtime_env"] = {k: v for k, v in env.items() if k in ("env_vars", "working_dir", "py_modules", "pip")}
+    if options.get("runtime_env"):
+        made["runtime_env"] = _environment.environment("runtime_env", options["runtime_env"])
     if options.get("num_gpus"):
         made["ray_actor_options"] = {"num_gpus": options["num_gpus"]}
     return made

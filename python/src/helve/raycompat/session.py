@@ -88,6 +88,7 @@ def init(address: Optional[str] = None, *, namespace: Optional[str] = None, runt
             if options.get("num_gpus"):
                 resources["GPU"] = float(options["num_gpus"])
             link.join(address)
+            _environment.use(runtime_env)
             _session = Session(namespace or "", dict(runtime_env or {}), resources)
     from helve.raycompat.context import address_info
 
@@ -125,8 +126,11 @@ def hosts_namespace() -> str:
 def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = False) -> None:
     """Ends the node with all applications, actors and tasks. Inside of replicas it does nothing."""
     global _session
+    from helve.serve import _environment
+
     with _lock:
         _session = None
+        _environment.use(None)
     if _runtime.node is not None:
         return
     from helve import serve

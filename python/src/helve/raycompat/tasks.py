@@ -17,6 +17,7 @@ from helve.raycompat.actors import ActorClass
 from helve.raycompat.exceptions import RaySystemError
 from helve.raycompat.refs import Gate, results, send
 from helve.raycompat.session import session
+from helve.serve import _environment
 
 DEPLOYMENT = "tasks"  # name of the one deployment of an application of tasks
 
@@ -58,9 +59,10 @@ class RemoteFunction:
 
 def _gate(options: dict) -> tuple:
     """The gate of the tasks of a runtime environment, and the name of their application. It is deployed if it is not there."""
-    made = option_rules.of_deployment({"runtime_env": options.get("runtime_env")}, session().runtime_env)
-    env = json.dumps(made.get("runtime_env") or {}, sort_keys=True, default=repr)
-    app = link.HIDDEN + "tasks" + ("." + hashlib.sha256(env.encode()).hexdigest()[:12] if env != "{}" else "")
+    session()
+    made = option_rules.of_deployment({"runtime_env": options.get("runtime_env")})
+    env = json.dumps([_environment.program(), made.get("runtime_env") or {}], sort_keys=True, default=repr)
+    app = link.HIDDEN + "tasks" + ("." + hashlib.sha256(env.encode()).hexdigest()[:12] if env != "[{}, {}]" else "")
     conn = link.connection()
     with _lock:
         gate = _gates.get(app)

@@ -37,7 +37,7 @@ const (
 func (ws *Workers) newOutput(w *Worker, name, deployment, replica string) *output {
 	o := &output{workers: ws, worker: w, name: name, python: replica != "", out: logs.NewLevels("stdout"), err: logs.NewLevels("stderr")}
 	o.attrs = []any{"app", w.app.name, "worker", w.id}
-	group, id := logs.Name("worker", w.app.name), strings.TrimPrefix(w.id, w.app.name+"-")
+	group, id := logs.Name("worker", w.app.name), w.id[strings.LastIndexByte(w.id, '-')+1:]
 	if replica != "" {
 		o.attrs = append(o.attrs, "deployment", deployment, "replica", replica)
 		group, id = logs.Name("replica", w.app.name, deployment), strings.TrimPrefix(replica, deployment+"#")

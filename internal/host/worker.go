@@ -17,6 +17,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/devices"
+	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/telemetry"
@@ -109,7 +110,7 @@ func (ws *Workers) spawn(ctx context.Context, app *App, of launchSpec) (*Worker,
 		}
 	}
 	ws.lastID++
-	w := ws.newWorkerLocked(app.name+"-"+strconv.FormatUint(ws.lastID, 10), app)
+	w := ws.newWorkerLocked(logs.Name(app.name)+"-"+strconv.FormatUint(ws.lastID, 10), app)
 	w.token, w.graph, w.after, w.key, w.devices = wire.NewToken(), of.graph, of.after, of.key, of.devices
 	ws.mu.Unlock()
 	if of.graph != nil {

@@ -307,12 +307,18 @@ func (f *File) rotate() error {
 	return nil
 }
 
-// Name joins parts of names into the name of a file.
+// Name joins parts of names into the name of a file: letters, digits and ._- stay, and of a long part the beginning. For example, "../a b" becomes ".._a_b".
 func Name(parts ...string) string {
-	return strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r) {
-			return r
-		}
-		return '_'
-	}, strings.Join(parts, "_"))
+	const most = 100 // bytes of a part: a name in a directory has at most 255
+	short := make([]string, len(parts))
+	for i, part := range parts {
+		part = strings.Map(func(r rune) rune {
+			if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r) {
+				return r
+			}
+			return '_'
+		}, part)
+		short[i] = part[:min(len(part), most)]
+	}
+	return strings.Join(short, "_")
 }

@@ -26,7 +26,7 @@ func ancestorsUpTo(c *call.Call, most int) *call.Info {
 	link := a.Link
 	for i := len(a.Hops) - 1; i >= 0; i-- {
 		h := a.Hops[i]
-		deployment, _, _ := strings.Cut(h.Replica, "#")
+		deployment := h.Replica[:max(0, strings.LastIndexByte(h.Replica, '#'))] // the name may have a # itself
 		above = &call.Info{
 			Place: &call.Place{App: s.App, Deployment: deployment, Method: h.Method}, Replica: h.Replica, Link: link, Above: above,
 		}

@@ -11,6 +11,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Graph describes an application. A worker sends it in its hello, and a node without the application's code takes it as the
@@ -225,16 +227,19 @@ func (g Graph) Validate() []error {
 
 const maxName = 128
 
+// validName allows any text that can be printed on one line, for example "a/b" and "Ü #2". A name is escaped where it becomes a part of a path.
 func validName(s string) error {
-	if s == "" {
+	switch {
+	case strings.TrimSpace(s) == "":
 		return errors.New("is empty")
-	}
-	if len(s) > maxName {
+	case len(s) > maxName:
 		return fmt.Errorf("%.20q... is %d bytes long, at most %d are allowed", s, len(s), maxName)
+	case !utf8.ValidString(s):
+		return fmt.Errorf("%q: it must be UTF-8", s)
 	}
 	for _, c := range s {
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("_-.", c) {
-			return fmt.Errorf("%q: only letters, digits, _, - and . are allowed", s)
+		if !unicode.IsPrint(c) {
+			return fmt.Errorf("%q: %q cannot be printed on one line", s, c)
 		}
 	}
 	return nil

@@ -17,9 +17,17 @@ func TestValidate(t *testing.T) {
 	if errs := good.Validate(); len(errs) > 0 {
 		t.Errorf("%v", errs)
 	}
+	for _, name := range []string{"../x", "a/b", "a#b", "ü", "a b", ".", "..", "%2F", `"`, "\\", "a*b", strings.Repeat("é", 64)} {
+		named := Graph{App: name, Ingress: &IngressSpec{Deployment: name}, Deployments: []Deployment{{Name: name}}}
+		if errs := named.Validate(); len(errs) > 0 {
+			t.Errorf("%q: %v", name, errs)
+		}
+	}
 	for text, g := range map[string]Graph{
 		"application name is empty":              {},
-		`application name "a b"`:                 {App: "a b"},
+		`application name "a\nb"`:                {App: "a\nb"},
+		`application name "a\u00a0b"`:            {App: "a\u00a0b"}, // looks like a space
+		`application name "a\xff": it must be`:   {App: "a\xff"},
 		"129 bytes long":                         {App: strings.Repeat("a", 129)},
 		`route_prefix "x"`:                       {App: "a", RoutePrefix: "x"},
 		`route_prefix "/x/"`:                     {App: "a", RoutePrefix: "/x/"},

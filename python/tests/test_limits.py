@@ -125,7 +125,7 @@ def test_a_wrong_request_router(router, message):
     D.options(request_router={"policy": "consistent_hash", "virtual_nodes": 10, "fallback_replicas": 0})
 
 
-@pytest.mark.parametrize("name", [7, b"D", "", "a b", "x" * 129, "\ud800", "a\0", True, Unshown()])
+@pytest.mark.parametrize("name", [7, b"D", "", " ", "a\nb", "a\u00a0b", "é" * 65, "x" * 129, "\ud800", "a\0", True, Unshown()])
 def test_a_wrong_name(name):
     for attempt in (lambda: serve.deployment(name=name), lambda: D.options(name=name), lambda: serve.run(D.bind(), name=name)):
         with pytest.raises((TypeError, ValueError), match="name: "):

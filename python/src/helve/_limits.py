@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from typing import Any, Optional
 
 MAX_META = MAX_SLOTS = 65535
@@ -18,13 +17,12 @@ MAX_BACKLOG = 1 << 30  # bytes in the write queue; over it new calls fail
 MAX_CONTROLS = 4096  # control requests under way on one connection
 MAX_CONTROL_BYTES = 512 << 20  # bytes of these together, or two of the largest body
 MAX_METHOD = 1024  # bytes of a method's name; a longer name is no method
-MAX_NAME = 128  # characters of the name of an application or a deployment
+MAX_NAME = 128  # bytes of the name of an application or a deployment
 MAX_ID = 16 << 10  # bytes of a model id or session id, or of another text in an option
 ROUTES, ROUTE_BYTES = 4096, 8 << 20  # a connection has at most this many routes at a time: then their numbers are reused
 MAX_SECONDS = 100 * 365 * 86400  # a time limit that means "never"; a Go duration has 292 years
 MAX_TEXT = 256 << 10  # bytes of the message and of the traceback of an error that is sent; a longer one loses its middle
 
-_NAME = re.compile(r"[A-Za-z0-9_.\-]+")
 _NESTED = 500  # depth of a user config: a worker's parser takes twice that
 
 
@@ -81,14 +79,16 @@ def method_name(what: str, value: Any) -> str:
 
 
 def name(what: str, value: Any) -> str:
-    """The name of an application or a deployment."""
+    """The name of an application or a deployment: any text that can be printed on one line, such as "a/b"."""
     if not isinstance(value, str):
         raise TypeError(f"{what}: must be text, is {shown(value)}")
     value = str.__str__(value)
-    if not _NAME.fullmatch(value):
-        raise ValueError(f"{what}: must be letters, digits, _, - and . only, is {shown(value)}")
-    if len(value) > MAX_NAME:
-        raise ValueError(f"{what}: must be at most {MAX_NAME} characters long, is {shown(value)}")
+    if not value.strip():
+        raise ValueError(f"{what}: must not be empty, is {shown(value)}")
+    if len(utf8(what, value)) > MAX_NAME:
+        raise ValueError(f"{what}: must be at most {MAX_NAME} bytes long, is {shown(value)}")
+    if not value.isprintable():
+        raise ValueError(f"{what}: must be text that can be printed on one line, is {shown(value)}")
     return value
 
 

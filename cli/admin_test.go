@@ -19,7 +19,6 @@ import (
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
-	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/worker"
 )
 
@@ -328,7 +327,7 @@ func TestStatusTable(t *testing.T) {
 		Deployments: map[string]admin.DeploymentDetails{
 			"D": {Name: "D", Status: "UNHEALTHY", Message: "killed\nits last line", TargetNumReplicas: 3, Calls: helvetype.Calls{Queued: 4, Running: 1, Total: 10, Errors: 2}, Replicas: []admin.ReplicaDetails{
 				{ReplicaID: "D#001", State: "RUNNING", PID: &pid, StartTimeS: ago(3 * time.Hour), Unresponsive: &helvetype.Unresponsive{Since: now.Add(-time.Minute)}},
-				{ReplicaID: "D#002", State: "STARTING", PID: &pid, StartTimeS: ago(time.Second), Waits: &deploy.Wait{For: "its constructor", Since: now.Add(-time.Second)}},
+				{ReplicaID: "D#002", State: "STARTING", PID: &pid, StartTimeS: ago(time.Second), Waits: &helvetype.Wait{For: "its constructor", Since: now.Add(-time.Second)}},
 				{ReplicaID: "D#003", State: "RUNNING", PID: &pid, StartTimeS: ago(72 * time.Hour), Restarts: 2, LastExit: &helvetype.Exit{Replica: "D#000", Reason: "exit status 3\nmore"}},
 			}},
 			"Front": {Name: "Front", Status: "HEALTHY", TargetNumReplicas: 1, Replicas: []admin.ReplicaDetails{{ReplicaID: "Front#004", State: "RUNNING", PID: &pid, InNode: true, StartTimeS: ago(0)}}},

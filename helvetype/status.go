@@ -11,7 +11,7 @@ const (
 	ApplicationNotStarted ApplicationState = "NOT_STARTED"
 	// ApplicationDeploying is the state while a revision starts.
 	ApplicationDeploying ApplicationState = "DEPLOYING"
-	// ApplicationDeployFailed is the state after a revision could not be started.
+	// ApplicationDeployFailed is the state after a revision could not be started. The revision before serves, if there was one.
 	ApplicationDeployFailed ApplicationState = "DEPLOY_FAILED"
 	// ApplicationRunning is the state in which every deployment has its replicas.
 	ApplicationRunning ApplicationState = "RUNNING"
@@ -36,8 +36,43 @@ const (
 	DeploymentUpscaling DeploymentState = "UPSCALING"
 	// DeploymentDownscaling is the state after the number of wanted replicas has fallen, until the others have stopped.
 	DeploymentDownscaling DeploymentState = "DOWNSCALING"
-	// DeploymentDeployFailed is the state after replicas of a new deployment could not be started.
+	// DeploymentDeployFailed is the state after replicas of a new form of the deployment could not be started. The replicas of the form
+	// before serve, if there was one.
 	DeploymentDeployFailed DeploymentState = "DEPLOY_FAILED"
+)
+
+// DeploymentTrigger is the cause of a deployment's state in one word, one of Ray Serve's.
+type DeploymentTrigger string
+
+// The triggers.
+const (
+	// TriggerUnspecified is the trigger of a deployment that has recovered, or that misses replicas none of which has failed.
+	TriggerUnspecified DeploymentTrigger = "UNSPECIFIED"
+	// TriggerConfigUpdateStarted is the trigger of a deploy, and of a change of the number of replicas.
+	TriggerConfigUpdateStarted DeploymentTrigger = "CONFIG_UPDATE_STARTED"
+	// TriggerConfigUpdateCompleted is the trigger of a deployment whose deploy is over.
+	TriggerConfigUpdateCompleted DeploymentTrigger = "CONFIG_UPDATE_COMPLETED"
+	// TriggerUpscaleCompleted is the trigger of a deployment that has the replicas of a larger number.
+	TriggerUpscaleCompleted DeploymentTrigger = "UPSCALE_COMPLETED"
+	// TriggerDownscaleCompleted is the trigger of a deployment that has the replicas of a smaller number.
+	TriggerDownscaleCompleted DeploymentTrigger = "DOWNSCALE_COMPLETED"
+	// TriggerReplicaStartupFailed is the trigger of a deployment with replicas that could not be started.
+	TriggerReplicaStartupFailed DeploymentTrigger = "REPLICA_STARTUP_FAILED"
+	// TriggerHealthCheckFailed is the trigger of a deployment whose replicas have ended, or have failed their health check.
+	TriggerHealthCheckFailed DeploymentTrigger = "HEALTH_CHECK_FAILED"
+	// TriggerDeleting is the trigger of a deployment that is being deleted.
+	TriggerDeleting DeploymentTrigger = "DELETING"
+)
+
+// ProxyState is the state of the HTTP ingress of a node in one word, one of Ray Serve's.
+type ProxyState string
+
+// The states of an ingress.
+const (
+	// ProxyHealthy is the state in which the ingress takes requests.
+	ProxyHealthy ProxyState = "HEALTHY"
+	// ProxyDraining is the state after the drain of the node has begun.
+	ProxyDraining ProxyState = "DRAINING"
 )
 
 // ReplicaState is the state of a replica in one word, one of Ray Serve's.
@@ -59,6 +94,8 @@ const (
 type Status struct {
 	// Applications has the status of each application by its name.
 	Applications map[string]ApplicationStatus `json:"applications"`
+	// Proxies has the state of the HTTP ingress of each node that has one, by the id of the node.
+	Proxies map[string]ProxyState `json:"proxies,omitempty"`
 	// References counts the results that the node keeps for callers in other processes. It is nil until the first one.
 	References *References `json:"references,omitempty"`
 }
@@ -101,6 +138,8 @@ type ApplicationStatus struct {
 	Status ApplicationState `json:"status"`
 	// Message gives the cause of a state other than RUNNING.
 	Message string `json:"message"`
+	// DeployedAt is the time of the last deploy.
+	DeployedAt time.Time `json:"deployed_at"`
 	// RoutePrefix is the path under which HTTP serves the application. It is empty for an application without HTTP.
 	RoutePrefix string `json:"route_prefix,omitempty"`
 	// Deployments has the status of each deployment by its name.
@@ -113,10 +152,18 @@ type ApplicationStatus struct {
 type DeploymentStatus struct {
 	// Status is the state in one word.
 	Status DeploymentState `json:"status"`
+	// Trigger is the cause of the state in one word.
+	Trigger DeploymentTrigger `json:"status_trigger"`
 	// Message gives the cause of a state other than HEALTHY.
 	Message string `json:"message"`
 	// Wanted is the number of replicas that the deployment should have: its option NumReplicas, or the number of the last Scale.
 	Wanted int `json:"wanted"`
+	// Ready is the number of replicas of the current revision that take calls.
+	Ready int `json:"ready"`
+	// Failures is the number of starts and replicas that have failed since the last deploy, or since all was well.
+	Failures int `json:"failures,omitempty"`
+	// MaxFailures is the number of failures at which a deploy that is under way is given up.
+	MaxFailures int `json:"max_failures,omitempty"`
 	// Replicas has the status of each replica.
 	Replicas []ReplicaStatus `json:"replicas"`
 	// Uses has the names of the deployments that this one calls, as the graph declares them.
@@ -158,8 +205,18 @@ type ReplicaStatus struct {
 	Restarts int `json:"restarts,omitempty"`
 	// LastExit describes the end of the last of these replicas. It is nil if there were none.
 	LastExit *Exit `json:"last_exit,omitempty"`
+	// Wait is the step that the start of the replica waits for. It is nil for a replica that has started.
+	Wait *Wait `json:"wait,omitempty"`
 	// Unresponsive is set while the replica's worker does not answer.
 	Unresponsive *Unresponsive `json:"unresponsive,omitempty"`
+}
+
+// Wait is the step that the start of a replica waits for.
+type Wait struct {
+	// For names the step, for example the constructor.
+	For string `json:"for"`
+	// Since is the time at which the step began.
+	Since time.Time `json:"since"`
 }
 
 // Exit describes the end of a replica, or a start that failed. Code, Signal and Lines are of the replica's process: a replica

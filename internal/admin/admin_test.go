@@ -32,22 +32,22 @@ var deployedAt = time.UnixMilli(1700000000500)
 func (fakeNode) Status() helvetype.Status {
 	return helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{"app": {
 		Status: helvetype.ApplicationUnhealthy, Message: "deployment D: killed", RoutePrefix: "/app",
-		Deployments: map[string]helvetype.DeploymentStatus{
+		DeployedAt: deployedAt, Deployments: map[string]helvetype.DeploymentStatus{
 			"D": {
-				Status: helvetype.DeploymentUnhealthy, Message: "killed", Calls: helvetype.Calls{Total: 3, Errors: 1},
+				Status: helvetype.DeploymentUnhealthy, Trigger: helvetype.TriggerHealthCheckFailed, Message: "killed", Calls: helvetype.Calls{Total: 3, Errors: 1},
 				Replicas: []helvetype.ReplicaStatus{
 					{ID: "D#001", State: helvetype.ReplicaRunning, PID: 77, StartedAt: deployedAt},
-					{ID: "D#002", State: helvetype.ReplicaStarting, StartedAt: deployedAt, Restarts: 1, LastExit: &helvetype.Exit{Replica: "D#000", Reason: "killed"}},
+					{ID: "D#002", State: helvetype.ReplicaStarting, StartedAt: deployedAt, Wait: &helvetype.Wait{For: "its constructor", Since: deployedAt}, Restarts: 1, LastExit: &helvetype.Exit{Replica: "D#000", Reason: "killed"}},
 				},
 			},
-			"Front": {Status: helvetype.DeploymentHealthy, Replicas: []helvetype.ReplicaStatus{}, Uses: []string{"D"}, DynamicUses: []string{"D"}},
+			"Front": {Status: helvetype.DeploymentHealthy, Trigger: helvetype.TriggerConfigUpdateCompleted, Replicas: []helvetype.ReplicaStatus{}, Uses: []string{"D"}, DynamicUses: []string{"D"}},
 		},
 	}}}
 }
 
 func (fakeNode) Applications() map[string]deploy.DeployedApp {
-	return map[string]deploy.DeployedApp{"app": {Revision: 4, DeployedAt: deployedAt, Deployments: map[string]deploy.DeployedDeployment{
-		"D":     {Config: json.RawMessage(`{"name":"D","max_ongoing_requests":5}`), NumReplicas: 2, Waits: map[string]deploy.Wait{"D#002": {For: "its constructor", Since: deployedAt}}},
+	return map[string]deploy.DeployedApp{"app": {Revision: 4, Deployments: map[string]deploy.DeployedDeployment{
+		"D":     {Config: json.RawMessage(`{"name":"D","max_ongoing_requests":5}`), NumReplicas: 2},
 		"Front": {NumReplicas: 1, Ingress: true},
 	}}}
 }

@@ -110,15 +110,15 @@ type Outbound struct {
 
 // DeploymentDetails is one deployment.
 type DeploymentDetails struct {
-	Name              string                    `json:"name"`
-	Status            helvetype.DeploymentState `json:"status"`
-	StatusTrigger     string                    `json:"status_trigger"`
-	Message           string                    `json:"message"`
-	DeploymentConfig  json.RawMessage           `json:"deployment_config"`
-	TargetNumReplicas int                       `json:"target_num_replicas"`
-	RequiredResources map[string]float64        `json:"required_resources"`
-	Replicas          []ReplicaDetails          `json:"replicas"`
-	AutoscalingDetail *struct{}                 `json:"autoscaling_detail"`
+	Name              string                      `json:"name"`
+	Status            helvetype.DeploymentState   `json:"status"`
+	StatusTrigger     helvetype.DeploymentTrigger `json:"status_trigger"`
+	Message           string                      `json:"message"`
+	DeploymentConfig  json.RawMessage             `json:"deployment_config"`
+	TargetNumReplicas int                         `json:"target_num_replicas"`
+	RequiredResources map[string]float64          `json:"required_resources"`
+	Replicas          []ReplicaDetails            `json:"replicas"`
+	AutoscalingDetail *struct{}                   `json:"autoscaling_detail"`
 
 	Calls    helvetype.Calls `json:"calls"`
 	Stopping int             `json:"stopping_replicas"` // replicas that finish their calls, and stop then
@@ -137,7 +137,7 @@ type ReplicaDetails struct {
 	Restarts     int                     `json:"restarts,omitempty"`
 	LastExit     *helvetype.Exit         `json:"last_exit,omitempty"`
 	Unresponsive *helvetype.Unresponsive `json:"unresponsive,omitempty"`
-	Waits        *deploy.Wait            `json:"waits,omitempty"` // of a replica that starts
+	Waits        *helvetype.Wait         `json:"waits,omitempty"` // of a replica that starts
 }
 
 const nodeID = "local"
@@ -203,7 +203,7 @@ func address(ingress string) (host string, port int) {
 
 func appDetails(name string, s helvetype.ApplicationStatus, was deploy.DeployedApp, here Actor) AppDetails {
 	app := AppDetails{
-		Name: name, Status: s.Status, Message: s.Message, LastDeployedTimeS: seconds(was.DeployedAt), Source: "imperative",
+		Name: name, Status: s.Status, Message: s.Message, LastDeployedTimeS: seconds(s.DeployedAt), Source: "imperative",
 		Deployments: map[string]DeploymentDetails{}, Revision: was.Revision, SharedMemory: s.SharedMemory,
 		DeploymentTopology: &Topology{AppName: name, Nodes: map[string]TopologyNode{}},
 	}
@@ -220,52 +220,32 @@ func appDetails(name string, s helvetype.ApplicationStatus, was deploy.DeployedA
 			app.DeploymentTopology.IngressDeployment = &node.Name
 		}
 		app.DeploymentTopology.Nodes[d] = node
-		app.Deployments[d] = deploymentDetails(d, ds, s.Status, wants, here)
+		app.Deployments[d] = deploymentDetails(d, ds, wants, here)
 	}
 	return app
 }
 
-func deploymentDetails(name string, s helvetype.DeploymentStatus, app helvetype.ApplicationState, wants deploy.DeployedDeployment, here Actor) DeploymentDetails {
+func deploymentDetails(name string, s helvetype.DeploymentStatus, wants deploy.DeployedDeployment, here Actor) DeploymentDetails {
 	d := DeploymentDetails{
-		Name: name, Status: s.Status, StatusTrigger: trigger(s.Status, app), Message: s.Message, DeploymentConfig: wants.Config,
+		Name: name, Status: s.Status, StatusTrigger: s.Trigger, Message: s.Message, DeploymentConfig: wants.Config,
 		TargetNumReplicas: wants.NumReplicas, RequiredResources: map[string]float64{}, Replicas: []ReplicaDetails{}, Calls: s.Calls, LastExit: s.LastExit,
 	}
 	for _, r := range s.Replicas {
 		rd := ReplicaDetails{
 			Actor: here, ReplicaID: r.ID, State: r.State, StartTimeS: seconds(r.StartedAt), InNode: r.PID == 0 && r.State != helvetype.ReplicaStarting,
-			Restarts: r.Restarts, LastExit: r.LastExit, Unresponsive: r.Unresponsive,
+			Restarts: r.Restarts, LastExit: r.LastExit, Unresponsive: r.Unresponsive, Waits: r.Wait,
 		}
 		pid := r.PID
 		if pid == 0 {
 			pid = os.Getpid()
 		}
 		rd.PID = &pid
-		if wait, ok := wants.Waits[r.ID]; ok {
-			rd.Waits = &wait
-		}
 		if r.State == helvetype.ReplicaStopping {
 			d.Stopping++
 		}
 		d.Replicas = append(d.Replicas, rd)
 	}
 	return d
-}
-
-// trigger is the reference's DeploymentStatusTrigger.
-func trigger(s helvetype.DeploymentState, app helvetype.ApplicationState) string {
-	switch {
-	case app == helvetype.ApplicationDeleting:
-		return "DELETING"
-	case s == helvetype.DeploymentHealthy:
-		return "CONFIG_UPDATE_COMPLETED"
-	case s == helvetype.DeploymentUpdating, s == helvetype.DeploymentUpscaling, s == helvetype.DeploymentDownscaling:
-		return "CONFIG_UPDATE_STARTED"
-	case s == helvetype.DeploymentDeployFailed:
-		return "REPLICA_STARTUP_FAILED"
-	case s == helvetype.DeploymentUnhealthy:
-		return "HEALTH_CHECK_FAILED"
-	}
-	return "UNSPECIFIED"
 }
 
 func seconds(t time.Time) float64 {

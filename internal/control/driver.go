@@ -76,11 +76,38 @@ func (d *Driver) deploy(ctx context.Context, r protocol.Deploy) (protocol.Addres
 	if err != nil {
 		return protocol.Address{}, call.NewError(helvetype.ReasonBadInput, err.Error())
 	}
-	if err := d.node.Deploy(ctx, app); err != nil { // the driver shows the text alone: it has to say where
-		return protocol.Address{}, call.NewError(call.AsError(err).Reason, err.Error())
+	if r.Background {
+		err = d.deployInBackground(ctx, app)
+	} else {
+		err = d.node.Deploy(ctx, app)
+	}
+	if err != nil { // the driver shows the text alone: it has to say where
+		e := call.NewError(call.AsError(err).Reason, err.Error())
+		if _, ok := errors.AsType[*deploy.RouteTakenError](err); ok {
+			e.Type = routeTaken
+		}
+		return protocol.Address{}, e
 	}
 	url, err := d.node.OpenHTTP("", nil, proxy.Options{}, 0)
 	return protocol.Address{URL: url}, err
+}
+
+// routeTaken is the type of the error of a driver's deploy whose route belongs to another application. Python has an exception of its own
+// for it.
+const routeTaken = "route_taken"
+
+// deployInBackground returns when the application is the target, or the error that keeps it from that. The deploy goes on until it is over,
+// also when the driver has gone.
+func (d *Driver) deployInBackground(ctx context.Context, app deploy.App) error {
+	added, over := make(chan struct{}), make(chan error, 1)
+	app.Added = func() { close(added) }
+	go func() { over <- d.node.Deploy(context.WithoutCancel(ctx), app) }()
+	select {
+	case <-added:
+		return nil
+	case err := <-over:
+		return err
+	}
 }
 
 // pythonApplication is an application as a driver sends it, with all that is wrong with it.
@@ -110,7 +137,7 @@ func pythonApplication(a protocol.PythonApp) (deploy.App, error) {
 	if err := errors.Join(append(mistakes, g.Validate()...)...); err != nil {
 		return deploy.App{}, err
 	}
-	return deploy.App{Graph: g, Replace: true, RetryStated: true, CodeVersions: versions, Python: host.Python{
+	return deploy.App{Graph: g, Replace: true, Attempts: true, Supersede: true, KeepFailed: true, CodeVersions: versions, Python: host.Python{
 		Interpreter: a.Python, SysPath: a.SysPath, Dir: a.Dir, Env: a.Env, Blob: a.Blob,
 	}}, nil
 }

@@ -39,15 +39,19 @@ type application struct {
 	target      uint64                     // the newest event by which its target has changed
 	deleted     bool
 	left        context.Context // of a deleted application: the time that its replicas have to finish
-	cut         []error         // names the calls of deployments whose time was over
-	failure     error           // why the first revision failed to start
+	kept        bool            // the application failed to start, and has ended but for its status
+	keeping     chan struct{}   // closed when kept is set or the application is gone
+	closeHosts  sync.Once
+	cut         []error // names the calls of deployments whose time was over
+	failure     error   // why the first revision failed to start
 	since       time.Time
 	gone        chan struct{} // closed when nothing of it is left
 	concluding  chan struct{} // closed when the records of the last deploy are up to date; nil if they are
 }
 
 // Deploy starts an application and waits until every replica is ready. The first failure of a constructor, worker or
-// import ends it with that error, and nothing of the application stays behind.
+// import ends it with that error, and nothing of the application stays behind; def says if failed starts are made again, and if the status
+// of the application stays.
 //
 // An application that is there already changes to the new revision, if def says so: new replicas start beside the old, each that is ready lets an old
 // one drain, and calls that wait go on waiting in the same queues. If a deployment of the new revision cannot start, the
@@ -70,6 +74,9 @@ func (c *Controller) Deploy(ctx context.Context, def deploy.App) error {
 		return err
 	}
 	a := r.app
+	if def.Added != nil {
+		def.Added()
+	}
 	c.publish() //nolint:errcheck // the routes are published again when the application runs
 	select {
 	case <-r.settled:
@@ -101,8 +108,53 @@ func (c *Controller) Deploy(ctx context.Context, def deploy.App) error {
 		return fmt.Errorf("application %s stays at revision %d: %w", a.name, now, err)
 	}
 	ctx = context.WithoutCancel(ctx)
-	c.remove(ctx, ctx, a) //nolint:errcheck // nothing of it was ever called
+	if def.KeepFailed && !deleted {
+		c.keep(ctx, a)
+	} else {
+		c.remove(ctx, ctx, a) //nolint:errcheck // nothing of it was ever called
+	}
 	return err
+}
+
+// keep ends all of an application that failed to start but its status.
+func (c *Controller) keep(ctx context.Context, a *application) {
+	c.publish() //nolint:errcheck // fewer routes cannot collide
+	c.mu.Lock()
+	e := call.NewError(helvetype.ReasonDeploymentUnavailable, "application "+a.name+" failed to start: "+a.failure.Error())
+	var served []*serving.Deployment
+	for _, d := range a.deployments {
+		served = append(served, d.serving)
+	}
+	c.mu.Unlock()
+	for _, d := range served {
+		d.Router.Close(e)
+	}
+	c.awaitStopped(a)
+	a.closeHosts.Do(func() { a.hosts.Close(ctx) })
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if a.status != helvetype.ApplicationDeleting { // else the caller that deletes it goes on
+		a.kept = true
+		close(a.keeping)
+		c.Wake()
+	}
+}
+
+// awaitStopped waits until no replica of an application is left. The loop stops them, and each of them wakes it again.
+func (c *Controller) awaitStopped(a *application) {
+	for {
+		c.mu.Lock()
+		left := 0
+		for _, d := range a.deployments {
+			left += len(d.replicas)
+		}
+		changed := c.changedLocked()
+		c.mu.Unlock()
+		if left == 0 {
+			return
+		}
+		<-changed
+	}
 }
 
 // add makes def the target. An application of its name that is being deleted has its time to drain first.
@@ -167,8 +219,19 @@ func (c *Controller) admitLocked(def deploy.App) (first *obstacle, _ error) {
 	there := c.apps[g.App]
 	switch {
 	case there == nil:
+	case there.kept && there.status != helvetype.ApplicationDeleting:
+		there.leaveLocked()
+		c.noteLocked()
+		c.forgetAppLocked(there)
+		there = nil
+	case there.failure != nil && there.status != helvetype.ApplicationDeleting:
+		return &obstacle{there.keeping, "has failed to start, and had not ended in time"}, nil
 	case there.status == helvetype.ApplicationDeleting || there.failure != nil:
 		return &obstacle{there.gone, "is being deleted, and was not gone in time"}, nil
+	case def.Supersede && there.status == helvetype.ApplicationDeploying:
+		r := there.current
+		c.failLocked(r, errors.New("another deploy has taken its place"))
+		return &obstacle{r.concluded, "was being deployed, and that had not ended in time"}, nil
 	case !def.Replace:
 		return nil, fmt.Errorf("application %q is deployed already: delete it first", g.App)
 	case there.status == helvetype.ApplicationDeploying:
@@ -184,7 +247,7 @@ func (c *Controller) addLocked(def deploy.App, identity string, there *applicati
 	g := def.Graph
 	a := there
 	if a == nil {
-		a = &application{c: c, name: g.App, deployments: map[string]*deployment{}, hosts: c.workers.NewApp(g.App), gone: make(chan struct{})}
+		a = &application{c: c, name: g.App, deployments: map[string]*deployment{}, hosts: c.workers.NewApp(g.App), gone: make(chan struct{}), keeping: make(chan struct{})}
 		a.ctx, a.cancel = context.WithCancelCause(c.ctx)
 		c.apps[a.name] = a
 	}
@@ -215,7 +278,7 @@ func (c *Controller) unroutableLocked(there *application, g spec.Graph) error {
 			taken = taken || p.def.Graph.RoutePrefix == g.RoutePrefix
 		}
 		if taken {
-			return fmt.Errorf("application %q: route_prefix %q belongs to application %q", g.App, g.RoutePrefix, other.name)
+			return &deploy.RouteTakenError{App: g.App, Prefix: g.RoutePrefix, Owner: other.name}
 		}
 	}
 	return nil
@@ -309,32 +372,29 @@ func (c *Controller) remove(ctx, draining context.Context, a *application) (cut 
 	for _, d := range served {
 		d.Router.Close(gone)
 	}
-	for { // the loop stops the replicas, each of which wakes it again
-		c.mu.Lock()
-		left := 0
-		for _, d := range a.deployments {
-			left += len(d.replicas)
-		}
-		changed := c.changedLocked()
-		c.mu.Unlock()
-		if left == 0 {
-			break
-		}
-		<-changed
-	}
-	a.hosts.Close(ctx)
+	c.awaitStopped(a)
+	a.closeHosts.Do(func() { a.hosts.Close(ctx) })
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.apps[a.name] == a {
-		for _, d := range a.deployments {
-			d.moveLocked(states.Deleted, states.Facts{}, 0)
-		}
-		a.noteLocked(states.Deleted, states.Facts{})
-		delete(c.apps, a.name)
-		close(a.gone)
-		c.Wake()
-	}
+	c.forgetAppLocked(a)
 	return errors.Join(append(a.cut, cut)...)
+}
+
+// forgetAppLocked takes an application that has no replica out of the status.
+func (c *Controller) forgetAppLocked(a *application) {
+	if c.apps[a.name] != a {
+		return
+	}
+	for _, d := range a.deployments {
+		d.moveLocked(states.Deleted, states.Facts{}, 0)
+	}
+	a.noteLocked(states.Deleted, states.Facts{})
+	delete(c.apps, a.name)
+	close(a.gone)
+	if !a.kept {
+		close(a.keeping)
+	}
+	c.Wake()
 }
 
 // timesLocked is how long the calls of its deployments have to finish when it ends, and the longest of these times.

@@ -18,6 +18,7 @@ package controller
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -180,6 +181,9 @@ do:
 				d := a.deployments[act.Deployment]
 				r := d.now.revision
 				d.gaveUp = true
+				if n := d.failures.Number(); n > 1 {
+					d.message = fmt.Sprintf("The deployment failed to start %d times in a row. The last error: %s", n, d.message)
+				}
 				c.failLocked(r, d.lastErr)
 				if a.current != r { // the application went back: the other actions are for a target of before
 					break do
@@ -218,17 +222,13 @@ func (c *Controller) observeLocked() (targets []planner.Target, observed []plann
 		for _, d := range a.deployments {
 			k, e := planner.Key{App: a.name, Deployment: d.name}, d.now
 			if !a.deleted && a.failure == nil && !d.dropped && !d.over {
-				giveUp := 1
-				if e.retries() {
-					giveUp = planner.MaxFailures(e.definition.Options.MaxConstructorRetries, d.wanted)
-				}
-				t := planner.Target{Key: k, Revision: e.version, Replicas: d.placeableLocked(), GiveUp: giveUp, Early: e.host.StartsEarly()}
+				t := planner.Target{Key: k, Revision: e.version, Replicas: d.placeableLocked(), GiveUp: d.maxFailures(), Early: e.host.StartsEarly()}
 				for _, u := range e.definition.Spec.Uses {
 					t.Uses = append(t.Uses, planner.Key{App: a.name, Deployment: u})
 				}
 				targets = append(targets, t)
 			}
-			history[k] = d.failures.History(e.ran && (e.retries() || a.status != helvetype.ApplicationDeploying))
+			history[k] = d.failures.History(e.ran && (e.revision.def.Retry || a.status != helvetype.ApplicationDeploying))
 			for _, r := range d.replicas {
 				s := planner.Starting
 				switch r.state {

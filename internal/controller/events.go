@@ -71,7 +71,7 @@ func (c *Controller) moveLocked(s *states.Shown, o helvetype.Object, event state
 	}
 	ev, ok := c.fire(o, s.State, event, facts, cause, inputs)
 	if ok {
-		s.State, s.Message = states.State(ev.To), ev.Message
+		s.State, s.Message, s.Reason = states.State(ev.To), ev.Message, ev.Reason
 	}
 	return ev.ID
 }
@@ -107,7 +107,7 @@ func (d *deployment) moveLocked(event states.Event, facts states.Facts, ready in
 	case states.Deploy, states.Delete:
 		cause = d.app.target
 	case states.ScaleUp, states.ScaleDown: // of the target itself
-	case states.Failed, states.StartFailed, states.GiveUp:
+	case states.Failed, states.StartFailed, states.GiveUp, states.RollBack:
 		cause = d.failure
 	case states.Missing:
 		cause = d.loss
@@ -131,7 +131,7 @@ func (a *application) noteLocked(event states.Event, facts states.Facts) {
 	var cause uint64
 	switch event {
 	case states.Deploy, states.Delete: // of the target itself
-	case states.DepMissing, states.DepUnhealthy, states.DepFailed, states.GiveUp:
+	case states.DepMissing, states.DepUnhealthy, states.DepFailed, states.GiveUp, states.RollBack:
 		if d := a.deployments[a.factsLocked().Worst()]; d != nil {
 			cause = d.lastEvent
 		}
@@ -152,7 +152,7 @@ func (a *application) noteLocked(event states.Event, facts states.Facts) {
 // factsLocked decide the state of the deployment.
 func (d *deployment) factsLocked() states.DeploymentFacts {
 	f := states.DeploymentFacts{
-		Wanted: d.wanted, Failures: d.failures.Number(), GaveUp: d.gaveUp, Application: d.app.status, Error: d.message, Waits: d.slowLocked(),
+		Wanted: d.wanted, Failures: d.failures.Number(), GaveUp: d.gaveUp, RolledBack: d.rolledBack, Application: d.app.status, Error: d.message, Waits: d.slowLocked(),
 	}
 	for _, r := range d.replicas {
 		switch {

@@ -369,7 +369,7 @@ func TestFourthKind(t *testing.T) {
 		if err := c.Deploy(t.Context(), app); err == nil || !strings.Contains(err.Error(), "a replica of the fourth kind does not start") {
 			t.Errorf("%v", err)
 		}
-		if d := status(c); !slices.Equal(rs.alive(), before) || d.Status != helvetype.DeploymentHealthy {
+		if d := status(c); !slices.Equal(rs.alive(), before) || d.Status != helvetype.DeploymentDeployFailed || d.Trigger != helvetype.TriggerReplicaStartupFailed {
 			t.Errorf("%+v", d)
 		}
 	})

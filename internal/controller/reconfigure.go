@@ -281,6 +281,7 @@ func (c *Controller) configureLocked(r *replica) {
 			c.settleLocked(r.dep.app.current)
 		case r.of.config.Current.Number != config.Number: // the revision is over, and the replica is given the config of the next
 		case config.Value != nil && r.dep.app.status == helvetype.ApplicationDeploying:
+			r.dep.gaveUp = true
 			c.failLocked(r.of.revision, r.constructorError(fmt.Errorf("replica %s: Reconfigure: %w", r.id, err)))
 		default:
 			c.replaceLocked(r, fmt.Errorf("replica %s cannot be given the user config: %w", r.id, err))

@@ -160,6 +160,24 @@ func refusal(err error) bool {
 	return ended && e.Begun
 }
 
+// permanent says that a start has failed in a way that no other attempt heals: the code is not there or is no Python, or the time for
+// one attempt, which is long, was over. For example, a constructor whose database does not answer yet is tried again, and a constructor that
+// imports a module that is not installed is not.
+func permanent(err error) bool {
+	e, ok := errors.AsType[*call.Error](err)
+	if !ok {
+		return false
+	}
+	if e.Method == "import" || e.Reason == helvetype.ReasonDeadline { // the first is the worker's name of the step
+		return true
+	}
+	switch e.Type[strings.LastIndexByte(e.Type, '.')+1:] {
+	case "ImportError", "ModuleNotFoundError", "SyntaxError", "IndentationError", "TabError", "PickleError", "PicklingError", "UnpicklingError":
+		return true
+	}
+	return false
+}
+
 // abandoned forgets a replica whose start has ended in nothing, without a failure of its own. The next replica has its place.
 func (c *Controller) abandoned(r *replica) {
 	c.mu.Lock()
@@ -316,8 +334,9 @@ func (c *Controller) startFailed(r *replica, err error) {
 		r.leavePlaceLocked(exit)
 		d.failures.StartFailed(r.order, time.Now())
 		d.noteFailureLocked(r, err)
+		d.hopeless = d.hopeless || permanent(err)
 	}
-	silent := d.app.failure != nil || d.app.status == helvetype.ApplicationDeploying && !r.of.retries() || // Deploy returns it
+	silent := d.app.failure != nil || d.app.status == helvetype.ApplicationDeploying && !r.of.revision.def.Retry || // Deploy returns it
 		d.app.endingLocked() // the start was given up
 	c.Wake()
 	c.mu.Unlock()

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"slices"
@@ -53,19 +54,21 @@ type deployment struct {
 
 	configuring chan struct{} // of one: full while a Reconfigure runs, which waits for user code; filled before Controller.mu is taken
 
-	replicas map[string]*replica
-	failures planner.Failures
-	lastErr  error
-	message  string // of the last failure
-	shown    states.Shown
-	gaveUp   bool
-	yielded  int      // replicas that made room for others on GPUs; see [deployment.yieldedLocked]
-	dropped  bool     // its application does not have it any more
-	dynamic  []string // deployments whose handles its replicas asked for
-	over     bool     // its time was over before that of its application, which ends
-	departed telemetry.Departed[host.Replica]
-	starts   uint64 // how often a replica became ready
-	configs  int    // numbers of user configs that were given out
+	replicas   map[string]*replica
+	failures   planner.Failures
+	lastErr    error
+	message    string // of the last failure
+	shown      states.Shown
+	gaveUp     bool
+	hopeless   bool     // a failure of the kind that no other attempt heals: see [permanent]
+	rolledBack string   // the error of its form in the revision that was given up last; "" since the next deploy
+	yielded    int      // replicas that made room for others on GPUs; see [deployment.yieldedLocked]
+	dropped    bool     // its application does not have it any more
+	dynamic    []string // deployments whose handles its replicas asked for
+	over       bool     // its time was over before that of its application, which ends
+	departed   telemetry.Departed[host.Replica]
+	starts     uint64 // how often a replica became ready
+	configs    int    // numbers of user configs that were given out
 
 	// Ids of events, for the causes of others. The first three are the newest since the last event of the deployment.
 	progress  uint64 // a replica was ready, or has stopped
@@ -99,9 +102,14 @@ type deploymentRevision struct {
 }
 
 // retries says that starts that fail are made again before the application has run.
-func (e *deploymentRevision) retries() bool {
-	def := &e.revision.def
-	return def.Retry || def.RetryStated && e.definition.Options.Sources["max_constructor_retry_count"] != spec.FromDefault
+func (e *deploymentRevision) retries() bool { return e.revision.def.Retry || e.revision.def.Attempts }
+
+// maxFailures is the number of failed starts after which the deployment is given up while its revision starts.
+func (d *deployment) maxFailures() int {
+	if d.hopeless || !d.now.retries() {
+		return 1
+	}
+	return planner.MaxFailures(d.now.definition.Options.MaxConstructorRetries, d.wanted)
 }
 
 func (r *revision) id() string { return strconv.Itoa(r.number) }
@@ -201,6 +209,7 @@ func (a *application) adoptLocked(r *revision) {
 		d.become(e)
 		d.forgetFailuresLocked()
 		d.noteResourcesLocked()
+		d.rolledBack = ""
 		if r.def.Bound != nil {
 			r.def.Bound(s.Name, d.serving)
 		}
@@ -210,7 +219,7 @@ func (a *application) adoptLocked(r *revision) {
 // forgetFailuresLocked is for a deployment that changes to another revision: failures of the former say nothing about the new one.
 func (d *deployment) forgetFailuresLocked() {
 	d.failures.Forget()
-	d.gaveUp, d.message = false, ""
+	d.gaveUp, d.hopeless, d.message = false, false, ""
 }
 
 // become changes the deployment to its form in a revision. Calls that wait go on waiting, in the same queue. Replicas of the same
@@ -238,6 +247,9 @@ func (a *application) revertLocked(cause error) {
 	failed := a.current
 	a.current, a.previous = a.previous, nil
 	for _, d := range a.deployments {
+		if d.gaveUp {
+			d.rolledBack = cmp.Or(d.message, cause.Error())
+		}
 		if d.former != nil {
 			if d.former.version == d.now.version {
 				d.former.inherit(d.now)

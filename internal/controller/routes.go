@@ -64,7 +64,9 @@ func (c *Controller) Readiness() map[string]bool {
 	defer c.mu.Unlock()
 	all := make(map[string]bool, len(c.apps))
 	for name, a := range c.apps {
-		all[name] = a.readyLocked()
+		if a.failure == nil || !a.current.def.KeepFailed { // an application that is there to be seen only
+			all[name] = a.readyLocked()
+		}
 	}
 	return all
 }

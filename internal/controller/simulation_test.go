@@ -602,12 +602,13 @@ func (s *simulation) converge() {
 // unwell compares the node with p. The result is the first difference, "" for none.
 func (s *simulation) unwell(p *plan) string {
 	a, ok := s.node.Status().Applications["app"]
-	if !ok || a.Status != helvetype.ApplicationRunning || len(a.Deployments) != len(p.names) {
+	rolledBack := a.Status == helvetype.ApplicationDeployFailed && strings.Contains(a.Message, "was rolled back")
+	if !ok || a.Status != helvetype.ApplicationRunning && !rolledBack || len(a.Deployments) != len(p.names) {
 		return fmt.Sprintf("status %+v, expected %v", a, p.names)
 	}
 	for _, name := range p.names {
 		d := a.Deployments[name]
-		if wanted := s.wanted(name); d.Status != helvetype.DeploymentHealthy || len(d.Replicas) != wanted {
+		if wanted := s.wanted(name); d.Status != helvetype.DeploymentHealthy && !(rolledBack && d.Status == helvetype.DeploymentDeployFailed) || len(d.Replicas) != wanted {
 			return fmt.Sprintf("%s is %s (%s) with %d replicas, expected %d: %+v", name, d.Status, d.Message, len(d.Replicas), wanted, d.Replicas)
 		}
 		for _, r := range d.Replicas {

@@ -11,6 +11,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/states"
 )
 
 // Status is a copy of the present state.
@@ -27,7 +28,7 @@ func (c *Controller) Status() helvetype.Status {
 
 func (a *application) statusLocked() helvetype.ApplicationStatus {
 	s := helvetype.ApplicationStatus{
-		Status: helvetype.ApplicationState(a.shown.State), Message: a.shown.Message, RoutePrefix: a.current.def.Graph.RoutePrefix,
+		Status: helvetype.ApplicationState(a.shown.State), Message: a.shown.Message, DeployedAt: a.since, RoutePrefix: a.current.def.Graph.RoutePrefix,
 		Deployments: map[string]helvetype.DeploymentStatus{}, SharedMemory: a.hosts.Memory(),
 	}
 	for name, d := range a.deployments {
@@ -39,11 +40,18 @@ func (a *application) statusLocked() helvetype.ApplicationStatus {
 func (d *deployment) statusLocked() helvetype.DeploymentStatus {
 	e := d.now
 	s := helvetype.DeploymentStatus{
-		Status: helvetype.DeploymentState(d.shown.State), Message: d.shown.Message, Wanted: d.wanted, Replicas: []helvetype.ReplicaStatus{}, Uses: e.definition.Spec.Uses,
+		Status: helvetype.DeploymentState(d.shown.State), Trigger: states.Trigger(d.shown.Reason), Message: d.shown.Message, Wanted: d.wanted, Replicas: []helvetype.ReplicaStatus{}, Uses: e.definition.Spec.Uses,
 		DynamicUses: slices.Clone(d.dynamic), LastExit: e.lastExit, Calls: d.callsLocked(),
+	}
+	s.Failures = d.failures.Number()
+	if d.app.status == helvetype.ApplicationDeploying {
+		s.MaxFailures = d.maxFailures()
 	}
 	for _, r := range d.replicas {
 		s.Replicas = append(s.Replicas, r.statusLocked())
+		if r.state == helvetype.ReplicaRunning && r.of == d.now {
+			s.Ready++
+		}
 	}
 	slices.SortFunc(s.Replicas, func(a, b helvetype.ReplicaStatus) int {
 		if c := a.StartedAt.Compare(b.StartedAt); c != 0 {
@@ -60,6 +68,9 @@ func (r *replica) statusLocked() helvetype.ReplicaStatus {
 	}
 	p := r.processLocked()
 	s.PID, s.Unresponsive = p.PID, p.Unresponsive
+	if r.state == helvetype.ReplicaStarting && r.waits != "" {
+		s.Wait = &helvetype.Wait{For: r.waits, Since: r.waitsSince}
+	}
 	return s
 }
 
@@ -166,19 +177,14 @@ func (c *Controller) Applications() map[string]deploy.DeployedApp {
 	defer c.mu.Unlock()
 	all := map[string]deploy.DeployedApp{}
 	for name, a := range c.apps {
-		app := deploy.DeployedApp{Revision: a.current.number, DeployedAt: a.since, Deployments: map[string]deploy.DeployedDeployment{}}
+		app := deploy.DeployedApp{Revision: a.current.number, Deployments: map[string]deploy.DeployedDeployment{}}
 		ingress := ""
 		if in := a.current.def.Graph.Ingress; in != nil {
 			ingress = in.Deployment
 		}
 		for _, d := range a.deployments {
-			own := deploy.DeployedDeployment{NumReplicas: d.wanted, Ingress: d.name == ingress, Waits: map[string]deploy.Wait{}}
+			own := deploy.DeployedDeployment{NumReplicas: d.wanted, Ingress: d.name == ingress}
 			own.Config = deploy.Config(d.now.definition, d.wanted, d.now.config.Current.Value)
-			for _, r := range d.replicas {
-				if r.state == helvetype.ReplicaStarting && r.waits != "" {
-					own.Waits[r.id] = deploy.Wait{For: r.waits, Since: r.waitsSince}
-				}
-			}
 			app.Deployments[d.name] = own
 		}
 		all[name] = app

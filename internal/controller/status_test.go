@@ -136,7 +136,7 @@ func TestRefusedRevisionLeavesNoTrace(t *testing.T) {
 			synctest.Wait()
 			a := n.Status().Applications["app"]
 			d := a.Deployments["A"]
-			if d.LastExit != nil || d.Message != "" || len(d.Replicas) != 1 || d.Replicas[0].Restarts != 0 || d.Replicas[0].LastExit != nil {
+			if d.LastExit != nil || (d.Message != "") != (when == "the one before") || len(d.Replicas) != 1 || d.Replicas[0].Restarts != 0 || d.Replicas[0].LastExit != nil {
 				t.Errorf("%s: %+v", when, d)
 			}
 		}

@@ -66,7 +66,9 @@ func (c *Controller) conclude(ctx context.Context, r *revision, runs bool) {
 		case r.first:
 			if err = c.records.Delete(ctx, a.name, r.wrote.Modified); err == nil {
 				c.mu.Lock()
-				a.leaveLocked() // before another deploy has its turn
+				if !r.def.KeepFailed {
+					a.leaveLocked() // before another deploy has its turn
+				}
 				c.mu.Unlock()
 			}
 		default:

@@ -43,8 +43,17 @@ type App struct {
 	Replace bool
 	// Retry says that failed starts are made again, as often as the reference does, before Deploy fails.
 	Retry bool
-	// RetryStated is Retry for the deployments alone that state how often (max_constructor_retry_count).
-	RetryStated bool
+	// Attempts says that a start that fails is made again until its deployment has failed as often as [planner.MaxFailures] says. Then Deploy
+	// fails, also if other replicas of the deployment run by then: a program waits for it.
+	Attempts bool
+	// Supersede says that an application of this name that is still being deployed is given up for this one, as a program does that runs
+	// the cell of a notebook again.
+	Supersede bool
+	// KeepFailed says that an application that was not there before, and fails to start, stays in the status as DEPLOY_FAILED with its error,
+	// without any replica. It is gone with Delete, and with the next Deploy of its name.
+	KeepFailed bool
+	// Added is called when the application is the target; nil for none. Nothing of it may have started by then.
+	Added func()
 }
 
 // KeepBuild copies the executable of an application into the node's private directory, which dir gives.

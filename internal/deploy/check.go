@@ -100,3 +100,10 @@ func isDir(path string) error {
 	}
 	return err
 }
+
+// RouteTakenError says that the route of an application is that of another.
+type RouteTakenError struct{ App, Prefix, Owner string }
+
+func (e *RouteTakenError) Error() string {
+	return fmt.Sprintf("application %q: Prefix %s is being used by application %q; give it another route_prefix, or delete that application first", e.App, e.Prefix, e.Owner)
+}

@@ -2,7 +2,6 @@ package deploy
 
 import (
 	"encoding/json"
-	"time"
 
 	"github.com/helve-serve/helve/internal/host"
 )
@@ -10,7 +9,6 @@ import (
 // DeployedApp is an application as it was deployed, for people and programs that ask the node.
 type DeployedApp struct {
 	Revision    int
-	DeployedAt  time.Time
 	Deployments map[string]DeployedDeployment
 }
 
@@ -19,13 +17,6 @@ type DeployedDeployment struct {
 	Config      json.RawMessage // its options, under the reference's names
 	NumReplicas int             // that are wanted
 	Ingress     bool
-	Waits       map[string]Wait // of replicas that start, by replica
-}
-
-// Wait is the step that the start of a replica waits for.
-type Wait struct {
-	For   string    `json:"for"`
-	Since time.Time `json:"since"`
 }
 
 // Config is the options of a deployment under the reference's names, with the defaults of the most important ones. The number of replicas is

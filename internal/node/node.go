@@ -85,9 +85,9 @@ type Node struct {
 	secure   *listen.Certificate // nil without TLS
 	admin    *admin.Server       // nil without
 	adminURL string
-	private  *worker.Private     // nil without
-	drivers  *worker.Listener    // nil: no driver can attach
-	drains   bool // a drain has begun
+	private  *worker.Private  // nil without
+	drivers  *worker.Listener // nil: no driver can attach
+	drains   bool             // a drain has begun
 	closing  bool
 }
 
@@ -141,6 +141,13 @@ func findDevices(s Settings) *devices.Set {
 func (n *Node) Status() helvetype.Status {
 	s := n.Controller.Status()
 	s.References = n.results.Status()
+	if n.HTTP() != "" {
+		state := helvetype.ProxyHealthy
+		if n.Draining() {
+			state = helvetype.ProxyDraining
+		}
+		s.Proxies = map[string]helvetype.ProxyState{name: state}
+	}
 	return s
 }
 

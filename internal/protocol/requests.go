@@ -182,9 +182,11 @@ type IngressMethod struct {
 	Language   string `json:"language"`
 }
 
-// Deploy is a driver's request to deploy a Python application. The reply comes when every replica is ready.
+// Deploy is a driver's request to deploy a Python application. The reply comes when every replica is ready, or, in the background, when
+// the application is the target.
 type Deploy struct {
-	App PythonApp `json:"app"`
+	App        PythonApp `json:"app"`
+	Background bool      `json:"background,omitempty"`
 }
 
 // PythonApp is a Python application as a driver describes it.

@@ -25,7 +25,9 @@ type DeploymentFacts struct {
 	Stopping int // replicas of the current revision that stop
 	Failures int // of replicas, since the last time that all was well
 	GaveUp   bool
-	Scaling  Scaling
+	// RolledBack is the error of the deployment's form in the newest revision, whose start was given up; the form before serves. "" without.
+	RolledBack string
+	Scaling    Scaling
 	// Application is its application's own state: DEPLOYING, RUNNING, DEPLOY_FAILED or DELETING.
 	Application helvetype.ApplicationState
 	Error       string // of the last failure
@@ -61,12 +63,18 @@ func (f DeploymentFacts) Event() Event {
 	case f.Scaling == ScalingDown && !f.Followed(ScalingDown):
 		return ScaleDown
 	}
+	if f.RolledBack != "" {
+		return RollBack
+	}
 	return Ready
 }
 
 // Facts fill the message of the event.
 func (f DeploymentFacts) Facts() Facts {
 	facts := Facts{Error: f.Error}
+	if f.Event() == RollBack {
+		facts.Error = f.RolledBack
+	}
 	if f.missing() {
 		facts.Otherwise = f.Waits
 	}
@@ -127,7 +135,8 @@ func (f ApplicationFacts) Worst() string {
 }
 
 // Event is the event that the facts amount to. An application that runs follows its worst deployment: for example, of two
-// deployments one is HEALTHY and one UNHEALTHY, so the application is UNHEALTHY.
+// deployments one is HEALTHY and one UNHEALTHY, so the application is UNHEALTHY. An application whose last deploy was rolled back is
+// DEPLOY_FAILED until the next one, while the revision before serves.
 func (f ApplicationFacts) Event() Event {
 	switch f.Own {
 	case helvetype.ApplicationDeploying:
@@ -138,14 +147,14 @@ func (f ApplicationFacts) Event() Event {
 		return Delete
 	}
 	switch state, _, _ := f.worst(); {
+	case f.RolledBack != "":
+		return RollBack
 	case state == depFailed:
 		return DepFailed
 	case state == depUnhealthy:
 		return DepUnhealthy
 	case state == depUpdating:
 		return DepMissing
-	case f.RolledBack != "":
-		return RollBack
 	}
 	return Ready
 }

@@ -47,11 +47,14 @@ func deploymentBefore(d dep) (status, message string) {
 	return status, message
 }
 
-// applicationBefore is the node's own computation of an application's status.
+// applicationBefore is the node's own computation of an application's status, but for an application that was rolled back.
 func applicationBefore(a app) (status, message string) {
 	badness := map[string]int{"HEALTHY": 0, "UPDATING": 1, "UNHEALTHY": 2, "DEPLOY_FAILED": 3}
 	of := map[string]string{"HEALTHY": "RUNNING", "UPDATING": "DEPLOYING", "UNHEALTHY": "UNHEALTHY", "DEPLOY_FAILED": "DEPLOY_FAILED"}
 	status, message = a.status, a.message
+	if status == "RUNNING" && message != "" {
+		return "DEPLOY_FAILED", message
+	}
 	worst := "HEALTHY"
 	for _, d := range a.deployments {
 		if !d.current {
@@ -191,6 +194,47 @@ func TestUnhealthyDeployment(t *testing.T) {
 	}
 	if unhealthy == 0 {
 		t.Error("no deployment was unhealthy")
+	}
+}
+
+// TestRolledBack: a deployment whose form in the newest revision was given up is DEPLOY_FAILED while the form before serves, and shows
+// trouble of the form before first.
+func TestRolledBack(t *testing.T) {
+	t.Parallel()
+	m := states.NewMachine()
+	for name, x := range map[string]struct {
+		facts  states.DeploymentFacts
+		status states.State
+		want   string
+	}{
+		"serves":        {states.DeploymentFacts{Wanted: 1, Ready: 1}, "DEPLOY_FAILED", "no"},
+		"replica died":  {states.DeploymentFacts{Wanted: 1, Failures: 1, Error: "killed"}, "UNHEALTHY", "killed"},
+		"gets replicas": {states.DeploymentFacts{Wanted: 2, Ready: 1, Scaling: states.ScalingUp}, "DEPLOY_FAILED", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			x.facts.Application, x.facts.RolledBack = helvetype.ApplicationRunning, "no"
+			tr, ok := m.Next(helvetype.KindDeployment, "DEPLOY_FAILED", x.facts.Event())
+			if message := tr.Fill(x.facts.Facts()); !ok || tr.To != x.status || message != x.want {
+				t.Errorf("%s %q; want %s %q", tr.To, message, x.status, x.want)
+			}
+		})
+	}
+}
+
+// TestTriggers: every reason of a deployment has a word of the reference, and deleting shows at once.
+func TestTriggers(t *testing.T) {
+	t.Parallel()
+	seen := map[helvetype.DeploymentTrigger]bool{}
+	for _, tr := range of(helvetype.KindDeployment) {
+		seen[states.Trigger(tr.Reason)] = true
+	}
+	if len(seen) != 8 {
+		t.Errorf("%v", seen)
+	}
+	s := states.Shown{State: "UPDATING", Reason: "config_update_started"}
+	if !states.NewMachine().Changes(helvetype.KindDeployment, &s, states.Delete, states.Facts{}) {
+		t.Error("a deployment that is UPDATING does not show that it is being deleted")
 	}
 }
 

@@ -38,7 +38,7 @@ const (
 	Missing      Event = "missing"       // a deployment misses replicas, and none has failed
 	Failed       Event = "failed"        // a deployment misses replicas because some have failed
 	GiveUp       Event = "give_up"       // the start of a revision is given up
-	RollBack     Event = "roll_back"     // the revision before runs again, because the start of the newest was given up
+	RollBack     Event = "roll_back"     // the revision before runs again, because the start of the newest was given up; its deployment too
 	DepMissing   Event = "dep_missing"   // a deployment of the application is UPDATING
 	DepUnhealthy Event = "dep_unhealthy" // a deployment of the application is UNHEALTHY
 	DepFailed    Event = "dep_failed"    // a deployment of the application is DEPLOY_FAILED, and the application had started
@@ -144,6 +144,7 @@ func deploymentRows() []rows {
 		{settled, Ready, depHealthy, "recovered", ""},
 		{all, StartFailed, depUpdating, "replica_startup_failed", ofError},
 		{all, GiveUp, depFailed, "replica_startup_failed", ofError},
+		{all, RollBack, depFailed, "replica_startup_failed", ofError},
 		{all, Failed, depUnhealthy, "replica_failed", ofError},
 		{append([]State{depUpdating}, settled...), Missing, depUpdating, "replica_missing", ""},
 		{[]State{depUpscaling}, Missing, depUpscaling, "upscale", ""},
@@ -169,7 +170,7 @@ func applicationRows() []rows {
 		{append([]State{Absent}, all...), Deploy, appDeploying, "deploy", ofDeployment},
 		{all, Ready, appRunning, "ready", ""},
 		{all, GiveUp, appFailed, "give_up", ofError},
-		{all, RollBack, appRunning, "roll_back", rolledBack},
+		{all, RollBack, appFailed, "roll_back", rolledBack},
 		{all, DepMissing, appDeploying, "deployment_updating", ofDeployment},
 		{all, DepUnhealthy, appUnhealthy, "deployment_unhealthy", ofDeployment},
 		{all, DepFailed, appFailed, "deployment_failed", ofDeployment},
@@ -227,10 +228,12 @@ func (m *Machine) Next(kind string, from State, event Event) (Transition, bool) 
 type Shown struct {
 	State   State
 	Message string
+	Reason  string // of the transition
 }
 
 // Changes says whether an event changes the state or the message of an object. An event that ends the trouble of an object, and leaves its
-// state, changes the message alone, to none; it is no transition to show. For example, a deployment that is UPDATING with the message
+// state, changes the message alone, to none; it is no transition to show. The request to delete a deployment that is UPDATING is one, because
+// users see the reason. For example, a deployment that is UPDATING with the message
 // that a start takes long is UPDATING without one as soon as the start goes on.
 func (m *Machine) Changes(kind string, s *Shown, event Event, facts Facts) bool {
 	t, ok := m.Next(kind, s.State, event)
@@ -241,7 +244,28 @@ func (m *Machine) Changes(kind string, s *Shown, event Event, facts Facts) bool 
 	if message == "" {
 		s.Message = ""
 	}
-	return message != s.Message
+	return message != s.Message || event == Delete && t.Reason != s.Reason
+}
+
+// Trigger is the reference's word for the reason of a deployment's transition.
+func Trigger(reason string) helvetype.DeploymentTrigger {
+	switch reason {
+	case "config_update_started", "upscale", "downscale":
+		return helvetype.TriggerConfigUpdateStarted
+	case "config_update_completed":
+		return helvetype.TriggerConfigUpdateCompleted
+	case "upscale_completed":
+		return helvetype.TriggerUpscaleCompleted
+	case "downscale_completed":
+		return helvetype.TriggerDownscaleCompleted
+	case "replica_startup_failed":
+		return helvetype.TriggerReplicaStartupFailed
+	case "replica_failed":
+		return helvetype.TriggerHealthCheckFailed
+	case "deleting":
+		return helvetype.TriggerDeleting
+	}
+	return helvetype.TriggerUnspecified
 }
 
 // IllegalError says that an event happened in a state in which it cannot: a mistake in the program. Tests fail of it, and a node

@@ -185,8 +185,8 @@ def test_what_is_started_afterwards_says_why_it_cannot(echo):
         text = ended(fn)
         assert "SIGKILL" in text and "serve.run(app) starts another" in text and "no application is running" not in text, text
     serve.shutdown()
-    for fn in (lambda: echo.echo.remote(1), serve.status):
-        assert "no application is running: call serve.run(app) first" in ended(fn)
+    assert "no application is running: call serve.run(app) first" in ended(lambda: echo.echo.remote(1))
+    assert not serve.status().applications
 
 
 def test_a_result_from_a_former_node_is_an_argument_still(echo):
@@ -262,7 +262,7 @@ ready = threading.Event()
 def end():
     while True:
         try:
-            if serve.status()["applications"]["default"]["status"] == "RUNNING":
+            if serve.status().applications["default"].status == "RUNNING":
                 break
         except Exception:
             pass

@@ -177,7 +177,7 @@ def test_a_class_of_the_program_is_new_each_time(node):
 
             run(Broken.bind())
         assert replicas(handle) == after
-    assert serve.status()["applications"]["redeploy"]["status"] == "RUNNING"
+    assert serve.status().applications["redeploy"].status == "DEPLOY_FAILED"
 
 
 def test_graph_changes(models, node):

@@ -192,7 +192,7 @@ def test_missing_deployment(front):
 
 def test_bound_once_is_one_deployment(front):
     assert front.both.remote("x").result() == ["Hello x!", "Hello x!"]
-    assert set(serve.status()["applications"]["default"]["deployments"]) == {"Front", "Down"}
+    assert set(serve.status().applications["default"].deployments) == {"Front", "Down"}
 
 
 def test_cancel_reaches_the_method(front):
@@ -284,7 +284,7 @@ def test_http(front):
 def test_several_applications_and_delete(front, caplog):
     h = serve.run(Down.options(name="Only").bind(), name="second", route_prefix=None)
     assert h.say_hi.remote("two").result() == "Hello two!"
-    with pytest.raises(RuntimeError, match="route_prefix"):
+    with pytest.raises(RayServeException, match="Prefix / is being used by application \"default\""):
         serve.run(Down.bind(), name="third")
     serve.delete("second")
     with pytest.raises(DeploymentUnavailableError):
@@ -305,7 +305,9 @@ def test_constructor_that_raises(front):
     with pytest.raises(RuntimeError, match="no weights") as e:
         serve.run(Bad.bind(), name="bad", route_prefix=None)
     assert "ValueError" in str(e.value) and 'raise ValueError("no weights")' in str(e.value)
-    assert "bad" not in serve.status()["applications"]
+    assert serve.status().applications["bad"].status == "DEPLOY_FAILED"
+    serve.delete("bad")
+    assert "bad" not in serve.status().applications
 
 
 def test_handles_of_derived_options_pickle(front):
@@ -426,7 +428,7 @@ def test_a_name_is_free_again_when_the_former_has_drained(front):
     slow = before.remote(3)
     deleting = threading.Thread(target=serve.delete, args=("again",))
     deleting.start()
-    while serve.status()["applications"]["again"]["status"] != "DELETING":
+    while serve.status().applications["again"].status != "DELETING":
         pass
     started = []
     starting = threading.Thread(target=lambda: started.append(serve.run(later.options(name="Held").bind(), name="again", route_prefix=None)))

@@ -114,7 +114,7 @@ func TestMistakesOfADeployAreFoundBeforeAnythingStarts(t *testing.T) {
 		}
 	}
 	for want, build := range map[string]helve.Build{
-		`application "two": route_prefix "/" belongs to application "one"`: prefixed("two", "/", helve.Options{}),
+		`application "two": Prefix / is being used by application "one"; `: prefixed("two", "/", helve.Options{}),
 		`what begins with /- belongs to the proxy`:                         prefixed("two", "/-", helve.Options{}),
 		`application name "t w o": only letters`:                           prefixed("t w o", "/x", helve.Options{}),
 		`deployment "Second": working_dir: `:                               prefixed("two", "/x", helve.Options{Isolation: helve.Process, Dir: "/no/where"}),
@@ -159,7 +159,7 @@ func TestRoutesOfBothRevisionsAreTaken(t *testing.T) {
 				a.RoutePrefix(prefix)
 				return a, err
 			})
-			if err == nil || !strings.Contains(err.Error(), `belongs to application "labs"`) {
+			if err == nil || !strings.Contains(err.Error(), `is being used by application "labs"`) {
 				t.Errorf("%s: %v", prefix, err)
 			}
 		}

@@ -147,7 +147,7 @@ func TestScaleAndDeploy(t *testing.T) {
 			if err := sys.Deploy(ctx, build(n)); err == nil || !strings.Contains(err.Error(), "no licence") {
 				t.Fatal(err)
 			}
-			wantScale(t, sys, "a deploy has failed", "HEALTHY", 1, 1)
+			wantScale(t, sys, "a deploy has failed", "DEPLOY_FAILED", 1, 1)
 		}
 		fail.Store(false)
 		deploy(3)
@@ -184,7 +184,11 @@ func TestScaleDuringDeploy(t *testing.T) {
 				if err := <-deployed; (err != nil) != (failure != nil) {
 					t.Error(err)
 				}
-				wantScale(t, sys, "it is over", "HEALTHY", 2, 2)
+				over := helvetype.DeploymentHealthy
+				if failure != nil {
+					over = helvetype.DeploymentDeployFailed
+				}
+				wantScale(t, sys, "it is over", over, 2, 2)
 			})
 		})
 	}

@@ -153,7 +153,7 @@ func TestExecutable(t *testing.T) {
 	if got, err := say.Call(ctx, "x"); got != "2: x" || err != nil {
 		t.Errorf("after a failed change: %q, %v", got, err)
 	}
-	if s := sys.Status().Applications["program"]; s.Status != "RUNNING" || !strings.Contains(s.Message, "broken on purpose") {
+	if s := sys.Status().Applications["program"]; s.Status != "DEPLOY_FAILED" || !strings.Contains(s.Message, "broken on purpose") {
 		t.Errorf("%+v", s)
 	}
 }

@@ -21,6 +21,8 @@ from helve._pickling import dumps
 from helve._opening import RefusedError, open_connection
 from helve._wire import Connection
 from helve.serve._http_options import HTTPSettings
+from helve.serve._deploying import ControlError, failure
+from helve.serve._deploying import wait as waiting
 from helve.serve.deployment import Graph
 from helve._errors import RayServeException, ReplicaUnavailableError, TooLargeError, for_reason
 
@@ -229,22 +231,29 @@ class Driver:
         """The node's reply to a request, which may be {"error": ...}."""
         if threading.current_thread() is self.thread:
             raise RuntimeError("the thread that receives the answer cannot wait for it")
+        return self.request(op, **fields).result()
+
+    def request(self, op: str, **fields: Any) -> concurrent.futures.Future:
+        """Sends a request. The future has the node's reply."""
         future: concurrent.futures.Future = concurrent.futures.Future()
         self.conn.post(self.conn.ask, future, op, _limits.request(op, fields))
-        return future.result()
+        return future
 
     def control(self, op: str, **fields: Any) -> dict:
         """The node's reply to a request. An error is a RuntimeError."""
-        reply = self.ask(op, **fields)
+        return self.checked(self.ask(op, **fields))
+
+    def checked(self, reply: dict) -> dict:
+        """The reply, unless it is an error."""
         error = reply.get("error")
         if error:
             text = error["message"]
             if error.get("traceback"):
                 text += "\n\n" + error["traceback"].rstrip()
-            raise RuntimeError(text)
+            raise ControlError(text, error.get("reason", ""), error.get("type", ""))
         return reply
 
-    def deploy(self, graph: Graph, route_prefix: Optional[str]) -> str:
+    def open_http(self) -> None:
         if not self.http_ready:
             try:
                 self.control("http", **self.http.for_node())
@@ -254,15 +263,22 @@ class Driver:
                     f"serve.start(http_options={{'port': ...}}), or none with 'port': None"
                 ) from None
             self.http_ready = True
+
+    def deploy(self, graph: Graph, route_prefix: Optional[str], wait: bool = True) -> str:
+        """Deploys an application, waits until it is ready if wait is set, and returns the URL of the HTTP ingress; "" without one."""
         from helve.serve import _environment
 
+        self.open_http()
         app = {
             "name": graph.app_name, "route_prefix": route_prefix, "ingress": graph.ingress, "python": sys.executable,
             "sys_path": [p or os.getcwd() for p in sys.path], "cwd": os.getcwd(), "env": {"HELVE_RAY_COMPAT": "1"} if os.environ.get("HELVE_RAY_COMPAT") else {}, "runtime_env": _environment.program(),
             "blob": base64.b64encode(dumps(graph.code)).decode(), "deployments": graph.deployments,
         }
         try:
-            return self.control("deploy", app=app)["url"]
+            reply = self.request("deploy", app=app, background=not wait)
+            return self.checked(waiting(graph.app_name, reply, lambda: self.control("status")))["url"]
+        except ControlError as e:
+            raise failure(graph.app_name, e) from None
         except TooLargeError as e:
             raise TooLargeError(f"application {graph.app_name!r} with what its deployments are bound to: {e}") from None
 

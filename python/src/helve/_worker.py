@@ -531,7 +531,7 @@ class Worker:
     async def start_replica(self, request: dict, raw: bytes) -> dict:
         self.app, self.deployment, self.replica = request["app"], request["deployment"], request["replica"]
         _logging.name(self.app, self.deployment, self.replica)
-        code, more = request["code"], []
+        code, more, self.step = request["code"], [], "import"
         if "blob" in code:
             with open(code["blob"], "rb") as f:
                 target, args, kwargs, *more = loads(loads(f.read())[self.deployment])
@@ -547,7 +547,7 @@ class Worker:
             if isinstance(target, Deployment):
                 target = target.func_or_class
             args, kwargs = decode(1, base64.b64decode(code["args"]))
-        self.target = target
+        self.target, self.step = target, ""
         self.methods = methods_of(target)
         _runtime.replica = ReplicaContext(self.app, self.deployment, self.replica, None)
         _runtime.max_ongoing_requests = request.get("max_ongoing_requests")

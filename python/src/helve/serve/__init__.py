@@ -1,7 +1,8 @@
 """``from helve import serve``."""
 
 from helve import _refused, _starlette
-from helve.serve.api import delete, get_app_handle, get_deployment_handle, run, shutdown, start, status
+from helve.serve.api import RunTarget, delete, get_app_handle, get_deployment_handle, run, run_many, shutdown, shutdown_async, start, status
+from helve.serve.api import _run as _run
 from helve.serve.batching import batch
 from helve.serve.context import draining, get_multiplexed_model_id, get_replica_context, get_trace_context, wait_for_drain
 from helve.serve.deployment import Application, Deployment, deployment
@@ -9,9 +10,9 @@ from helve.serve.ingress import ingress
 from helve.serve.multiplex import multiplexed
 
 __all__ = [
-    "Application", "ControllerOptions", "Deployment", "HTTPOptions", "TracingConfig", "batch", "delete", "deployment", "draining", "get_app_handle",
-    "get_deployment_handle", "get_multiplexed_model_id", "get_replica_context", "get_trace_context", "ingress", "multiplexed", "run", "shutdown", "start",
-    "status", "wait_for_drain",
+    "Application", "ControllerOptions", "Deployment", "HTTPOptions", "RunTarget", "TracingConfig", "batch", "delete", "deployment", "draining",
+    "get_app_handle", "get_deployment_handle", "get_multiplexed_model_id", "get_replica_context", "get_trace_context", "ingress", "multiplexed", "run",
+    "run_many", "shutdown", "shutdown_async", "start", "status", "wait_for_drain",
 ]
 
 # Names that are imported when they are first used, with their modules: pydantic takes longer to import than many a script runs.

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import logging
+import os
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Optional, Union
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Union
 
 from helve import _limits, _logging, _runtime
-from helve.serve._http_options import http_settings
+from helve._errors import RayServeException
+from helve.serve._http_options import HTTPSettings, http_settings
 from helve.serve.deployment import Application, Graph, http_mistake
 from helve.serve.handle import DeploymentHandle
 from helve.serve.lookup import get_app_handle, get_deployment_handle  # noqa: F401
@@ -19,17 +24,36 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("helve.serve")
 
+LOCATIONS = ("Disabled", "HeadOnly", "EveryNode")
 
-def start(*, http_options: Union[None, dict, "HTTPOptions"] = None, **ignored: Any) -> None:
-    """Starts the node of this program, if it does not run yet. The other arguments of Ray Serve have no effect."""
+
+def start(
+    proxy_location: Any = None, http_options: Union[None, dict, "HTTPOptions"] = None, grpc_options: Any = None, logging_config: Any = None,
+    tracing_config: Any = None, controller_options: Any = None, **ignored: Any,
+) -> None:
+    """Starts the node of this program, if it does not run yet. A second call with other options warns, and changes nothing.
+
+    - proxy_location: "Disabled" stands for no HTTP. The other locations of Ray Serve are equal, because there is one node.
+    - http_options: HTTPOptions, or a dict of them.
+    - grpc_options: options that ask for gRPC services are an error.
+    - tracing_config and controller_options have no effect.
+    """
     from helve import _driver
 
     for name in ignored:
-        if name not in ("proxy_location", "grpc_options", "logging_config", "detached"):
+        if name not in ("detached", "dedicated_cpu"):
             raise TypeError(f"start() got an unexpected keyword argument {name!r}")
-    if ignored.get("logging_config") is not None:
-        _logging.program = _logging.checked(ignored["logging_config"])
-    _driver.ensure(http_settings(http_options))
+    if logging_config is not None:
+        _logging.program = _logging.checked(logging_config)
+    functions = grpc_options.get("grpc_servicer_functions") if isinstance(grpc_options, dict) else getattr(grpc_options, "grpc_servicer_functions", None)
+    if functions:
+        raise RayServeException("gRPC ingress is not there; use handles or HTTP")
+    http = http_settings(http_options)
+    if proxy_location is not None:
+        location = _limits.choice("proxy_location", getattr(proxy_location, "value", proxy_location), list(LOCATIONS))
+        if location == "Disabled":
+            http = dataclasses.replace(http or HTTPSettings(), location=location)
+    _driver.ensure(http)
 
 
 def _local() -> Any:
@@ -37,54 +61,136 @@ def _local() -> Any:
     return sys.modules.get("helve.serve._local_testing")
 
 
+@dataclass
+class RunTarget:
+    """An application for serve.run_many, with the arguments that serve.run has for it."""
+
+    target: Application
+    name: str = "default"
+    route_prefix: Optional[str] = "/"
+    logging_config: Any = None
+    external_scaler_enabled: bool = False
+
+
 def run(
-    target: Application, *, blocking: bool = False, name: str = "default", route_prefix: Optional[str] = "/",
-    logging_config: Any = None, _local_testing_mode: bool = False,
+    target: Application, blocking: bool = False, name: str = "default", route_prefix: Optional[str] = "/", logging_config: Any = None,
+    _local_testing_mode: bool = False, external_scaler_enabled: bool = False, controller_options: Any = None,
 ) -> DeploymentHandle:
     """Runs an application and returns a handle to its ingress, once every replica is ready. An application of this name that runs
     changes to the new one: calls go on, and replicas whose code and process are the same go on too. If the new one does not start, the
     old one stays.
 
-    The first constructor or import that fails ends it with a RuntimeError that carries the user's traceback. A
-    deployment with max_constructor_retry_count is tried again that many times, or three times per replica if that
-    is fewer.
+    A start that fails is made again, three times per replica in all, or max_constructor_retry_count times if that is fewer. Then, or at
+    once if the code cannot be imported, a RuntimeError carries the user's traceback, and serve.status() shows the application as
+    DEPLOY_FAILED. external_scaler_enabled and controller_options have no effect.
     """
+    [handle] = _run_many([RunTarget(target, name, route_prefix, logging_config, external_scaler_enabled)], blocking, True, _local_testing_mode)
+    return handle
+
+
+def _run(
+    target: Application, *, _blocking: bool = True, name: str = "default", route_prefix: Optional[str] = "/", logging_config: Any = None,
+    _local_testing_mode: bool = False, external_scaler_enabled: bool = False, controller_options: Any = None,
+) -> DeploymentHandle:
+    """serve.run, which with _blocking=False does not wait until the application is ready."""
+    [handle] = _run_many([RunTarget(target, name, route_prefix, logging_config, external_scaler_enabled)], False, _blocking, _local_testing_mode)
+    return handle
+
+
+def run_many(
+    targets: Sequence[RunTarget], blocking: bool = False, wait_for_ingress_deployment_creation: bool = True, wait_for_applications_running: bool = True,
+    _local_testing_mode: bool = False, controller_options: Any = None,
+) -> List[DeploymentHandle]:
+    """Runs several applications at once, as serve.run does each of them, and returns their handles in the same order. If some fail, the
+    others run all the same, and the error names all that have failed. With wait_for_applications_running=False it returns as soon as the
+    node has taken all of them; serve.status() has their later states.
+    """
+    return _run_many(targets, blocking, wait_for_applications_running, _local_testing_mode)
+
+
+def _run_many(targets: Sequence[RunTarget], blocking: bool, wait: bool, local: bool) -> List[DeploymentHandle]:
     from helve import _driver
 
-    if _local_testing_mode:
+    if not targets:
+        raise ValueError("No applications provided.")
+    for t in targets:
+        if not isinstance(t, RunTarget):
+            raise TypeError(f"run_many: each target must be a serve.RunTarget, is {_limits.shown(t)}")
+    if local or os.environ.get("RAY_SERVE_FORCE_LOCAL_TESTING_MODE") == "1":
         from helve.serve import _local_testing
 
-        return _local_testing.run(target, name=name, route_prefix=route_prefix, logging_config=logging_config)
-    name, blocking = _limits.name("name", name), _limits.boolean("blocking", blocking)
-    route_prefix = _prefix(route_prefix)
-    graph = Graph(target, name, _driver.options().middlewares)
-    _logging.defaults(graph.deployments, logging_config, _logging.program)
+        return [_local_testing.run(t.target, name=t.name, route_prefix=t.route_prefix, logging_config=t.logging_config) for t in targets]
+    blocking = _limits.boolean("blocking", blocking)
+    for key in ("name", "route_prefix"):
+        values = [getattr(t, key) for t in targets if getattr(t, key) is not None]
+        twice = [v for v in values if values.count(v) > 1]
+        if twice:
+            raise (ValueError if key == "name" else RayServeException)(f"two applications have the {key} {_limits.shown(twice[0])}: give each its own")
+    deploys = [_Deploy(t, wait, _driver.options().middlewares) for t in targets]
     driver = _driver.ensure(None)
-    served = route_prefix is not None and driver.http.port is not None
-    warning = http_mistake(graph.ingress, graph.targets[graph.ingress]) if served else ""
-    if warning:
-        logger.warning("%s; pass route_prefix=None if no requests are meant to come", warning)
-    url = driver.deploy(graph, route_prefix)
-    if url and served and not warning:
-        print(f"Application {name!r} is ready at {url}{route_prefix}.", file=sys.stderr, flush=True)
-    handle = DeploymentHandle(graph.ingress, name)
-    driver.ingress[name] = graph.ingress
+    if len(deploys) == 1:
+        deploys[0].run(driver)
+    else:
+        driver.open_http()  # once for all of them
+        threads = [threading.Thread(target=d.attempt, args=(driver,), name=f"helve-run-{d.name}", daemon=True) for d in deploys]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        failed = [d for d in deploys if d.error is not None]
+        if len(failed) == 1:
+            raise failed[0].error
+        if failed:
+            raise RuntimeError("\n\n".join(f"application {d.name!r}: {d.error}" for d in failed)) from failed[0].error
     if blocking:
         _wait_for_signal(driver.ended)
         if driver.conn.over is not None and not driver.closing:
             raise driver.conn.over.exception()
         shutdown()
-    return handle
+    return [d.handle for d in deploys]
+
+
+class _Deploy:
+    """One application that is deployed."""
+
+    def __init__(self, t: RunTarget, wait: bool, middlewares: list):
+        if t.name == "":
+            raise RayServeException("Application name must a non-empty string: give it a name.")
+        self.name, self.route_prefix, self.wait = _limits.name("name", t.name), _prefix(t.route_prefix), wait
+        self.graph = Graph(t.target, self.name, middlewares)
+        _logging.defaults(self.graph.deployments, t.logging_config, _logging.program)
+        self.error: Optional[BaseException] = None
+        self.handle = DeploymentHandle(self.graph.ingress, self.name)
+
+    def attempt(self, driver: Any) -> None:
+        try:
+            self.run(driver)
+        except BaseException as e:
+            self.error = e
+
+    def run(self, driver: Any) -> None:
+        graph = self.graph
+        served = self.route_prefix is not None and driver.http.port is not None
+        warning = http_mistake(graph.ingress, graph.targets[graph.ingress]) if served else ""
+        if warning:
+            logger.warning("%s; pass route_prefix=None if no requests are meant to come", warning)
+        url = driver.deploy(graph, self.route_prefix, self.wait)
+        if self.wait and url and served and not warning:
+            print(f"Application {self.name!r} is ready at {url}{self.route_prefix}.", file=sys.stderr, flush=True)
+        driver.ingress[self.name] = graph.ingress
 
 
 def _prefix(value: Any) -> Optional[str]:
     if value is None:
         return None
     value = _limits.text("route_prefix", value)
-    if value[:1] != "/" or value != "/" and value[-1] == "/":
-        raise ValueError(f"route_prefix: must begin with / and not end with it, is {_limits.shown(value)}")
+    shown = _limits.shown(value)
+    if value[:1] != "/":
+        raise ValueError(f"Invalid route_prefix {shown}, must start with a forward slash ('/')")
+    if value != "/" and value[-1] == "/":
+        raise ValueError(f"Invalid route_prefix {shown}, may not end with a trailing '/'")
     if "{" in value or "}" in value:
-        raise ValueError(f"route_prefix: must be a plain path, without parameters in braces, is {_limits.shown(value)}")
+        raise ValueError(f"Invalid route_prefix {shown}, may not contain wildcards: it is a plain path, without parameters in braces")
     return value
 
 
@@ -99,8 +205,10 @@ def _wait_for_signal(stop: threading.Event) -> None:
             signal.signal(s, handler)
 
 
-def delete(name: str) -> None:
-    """Drains an application and stops its replicas. An application that is not there is logged, and is no error, as in Ray Serve."""
+def delete(name: str, _blocking: bool = True) -> None:
+    """Drains an application and stops its replicas. An application that is not there is logged, and is no error, as in Ray Serve. With
+    _blocking=False it does not wait for the end.
+    """
     from helve import _driver
 
     if _local() is not None and _local().delete(name):
@@ -108,17 +216,34 @@ def delete(name: str) -> None:
     driver, name = _driver.running(), _limits.text("name", name)
     if name not in driver.control("status").get("applications", {name: None}):
         logger.warning("serve.delete: no application %r runs here", name)
-        return
-    driver.control("delete", name=name)
+    elif _limits.boolean("_blocking", _blocking):
+        driver.control("delete", name=name)
+    else:
+        driver.request("delete", name=name)
 
 
-def status() -> dict:
-    """The state of applications, deployments and replicas."""
+def status() -> Any:
+    """The state of the applications, deployments and replicas of the node: a ServeStatus, also inside of a replica. It is empty if nothing
+    runs.
+    """
+    from helve.serve._status import ServeStatus, status_of
+
+    node = _node_status()
+    return ServeStatus() if node is None else status_of(node)
+
+
+def _node_status() -> Optional[dict]:
+    """The status in the node's own words; None if there is no node."""
     from helve import _driver
 
     if _runtime.replica is not None and _runtime.node is not None:
         return _runtime.node.ask("status")
-    return _driver.running().control("status")
+    try:
+        return _driver.running().control("status")
+    except RayServeException as e:
+        if str(e) == _runtime.NONE:
+            return None
+        raise
 
 
 def shutdown() -> None:
@@ -130,3 +255,8 @@ def shutdown() -> None:
     if _local() is not None:
         _local().shutdown()
     _driver.shutdown()
+
+
+async def shutdown_async() -> None:
+    """serve.shutdown for code on an event loop, which goes on meanwhile."""
+    await asyncio.get_running_loop().run_in_executor(None, shutdown)

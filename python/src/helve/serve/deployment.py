@@ -371,7 +371,7 @@ class Graph:
         """middlewares are put around the application of the ingress."""
         if not isinstance(app, Application):
             hint = "; call .bind() on it" if isinstance(app, Deployment) else ""
-            raise TypeError(f"serve.run takes an application, got {type(app).__name__}{hint}")
+            raise TypeError(f"`serve.run` expects an `Application` returned by `Deployment.bind()`, got {type(app).__name__}{hint}")
         self.app_name = app_name
         self._middlewares = middlewares or []
         self.targets: dict[str, Callable] = {}

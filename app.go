@@ -101,7 +101,7 @@ type Options struct {
 	Dir string
 	// Limits bound each worker process.
 	Limits Limits
-	// GPUs is how many GPUs of the node each replica of a [Python] deployment has: a whole number, or a part of one that replicas share. Its process
+	// GPUs is how many GPUs of the node each replica of a [Python] deployment has: a whole number, or the part of a GPU that replicas share. Its process
 	// sees these alone. A replica that finds none free is started again later.
 	GPUs float64
 	// UnresponsiveAfter is how long a worker may leave the node without an answer, or a Python worker's event loop may

@@ -1,4 +1,4 @@
-"""The runtime_env of deployments and of the whole program: its checks, which are those of Ray, and its form for the node."""
+"""The runtime_env of deployments and of the whole program: its checks, which Ray has too, and its form for the node."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Optional
 from helve import _limits
 
 KEYS = ("env_vars", "working_dir", "py_modules", "pip", "uv", "excludes", "config")
-_ELSEWHERE = {  # keys of Ray's runtime_env that nodes do not have, and what to do instead
+_ELSEWHERE = {  # keys of Ray's runtime_env that nodes do not have, with their alternatives
     "conda": "use pip, or start the program with the interpreter of the conda environment",
     "container": "start the program inside of the container",
     "image_uri": "start the program inside of the container",
@@ -115,7 +115,7 @@ def _texts(at: str, value: Any) -> list:
 
 
 def _excludes(at: str, value: Any) -> None:
-    """Nothing is packed or copied, so nothing is left out of it."""
+    """The node packs and copies nothing, so the list has no effect."""
     _texts(at, value)
 
 

@@ -87,3 +87,71 @@ class TestImports:
         """)
         done = helve("ray-compat", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py", cwd=tmp_path)
         assert "1 passed" in output(done)
+
+    def test_processes_that_a_program_starts_have_it(self, tmp_path):
+        script = program(tmp_path, "script.py", """
+            import multiprocessing, subprocess, sys
+
+            def child(queue):
+                import ray
+                from ray import serve
+                ray.init(address="auto")
+                queue.put((serve.__name__, serve.get_app_handle("default").remote(2).result()))
+
+            if __name__ == "__main__":
+                import ray
+                from ray import serve
+
+                @serve.deployment
+                def double(x):
+                    return 2 * x
+
+                serve.start(http_options={"port": None})
+                serve.run(double.bind())
+                spawn = multiprocessing.get_context("spawn")
+                queue = spawn.Queue()
+                process = spawn.Process(target=child, args=(queue,))
+                process.start()
+                print(queue.get(), flush=True)
+                process.join()
+                code = "from ray import serve; print(serve.get_app_handle('default').remote(4).result())"
+                subprocess.run([sys.executable, "-c", code], check=True)
+        """)
+        assert output(helve("run", "--ray-compat", script, cwd=tmp_path)) == "('helve.serve', 4)\n8\n"
+
+
+class TestErrors:
+    def test_an_exception_of_a_method_is_a_ray_task_error_too(self, ray):
+        assert ray("""
+            import pytest
+            import ray
+            from ray import serve
+            from ray.exceptions import RayTaskError
+
+            class OwnError(Exception):
+                pass
+
+            @serve.deployment
+            class Inner:
+                def __call__(self):
+                    raise OwnError("no luck")
+
+            @serve.deployment
+            class Outer:
+                def __init__(self, inner):
+                    self.inner = inner
+
+                async def __call__(self):
+                    try:
+                        await self.inner.remote()
+                    except OwnError as e:
+                        assert isinstance(e, RayTaskError)
+                        raise
+
+            handle = serve.run(Outer.bind(Inner.bind()), route_prefix=None)
+            for read in (lambda: handle.remote().result(), lambda: ray.get(handle.remote()._to_object_ref_sync())):
+                with pytest.raises(OwnError, match="no luck") as caught:
+                    read()
+                assert isinstance(caught.value, RayTaskError) and type(caught.value.cause) is OwnError
+            print("right")
+        """) == "right\n"

@@ -262,6 +262,11 @@ class RemoteTraceback(Exception):
         return "\n" + self.text
 
 
+# The exception that a caller gets in place of a user's, made of the names of its deployment and method, the traceback and the exception. With
+# --ray-compat it is a RayTaskError too.
+user_error: Optional[Callable[[str, str, Exception], Exception]] = None
+
+
 def decode_error(data: bytes) -> Exception:
     data = bytes(data)
     e = parse_envelope(data)
@@ -277,6 +282,8 @@ def decode_error(data: bytes) -> Exception:
             exc = None
         if not issubclass(type(exc), Exception):
             exc = None
+        elif user_error is not None:
+            exc = user_error(where, e.get("traceback", ""), exc)
     if exc is None:
         text = e.get("message", "")
         if reason == "user" and e.get("type"):

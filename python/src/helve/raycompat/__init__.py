@@ -10,6 +10,7 @@ import os
 import sys
 
 ENV = "HELVE_RAY_COMPAT"  # in the environment of the program and of its workers
+PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "path")  # on PYTHONPATH of the processes that the program starts
 
 
 def install() -> None:
@@ -23,8 +24,23 @@ def install() -> None:
         raise ImportError(
             "helve.raycompat.install() comes too late: this process has imported ray already; call it first, or start the program with `helve run --ray-compat`"
         )
+    from helve import _encoding
+
     sys.meta_path.insert(0, Finder())
+    _encoding.user_error = _task_error
     os.environ[ENV] = "1"
+    if PATH not in sys.path:
+        sys.path.insert(1, PATH)  # multiprocessing gives its processes this path, and not PYTHONPATH
+    path = os.environ.get("PYTHONPATH", "")
+    if PATH not in path.split(os.pathsep):
+        os.environ["PYTHONPATH"] = PATH + (os.pathsep + path if path else "")
+
+
+def _task_error(where: str, traceback: str, error: Exception) -> Exception:
+    """The exception of a user's method as its caller gets it: of its own type, and a RayTaskError."""
+    from helve.raycompat.exceptions import RayError, task_error
+
+    return error if isinstance(error, RayError) else task_error(where, traceback, error)
 
 
 def installed() -> bool:

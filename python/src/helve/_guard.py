@@ -5,6 +5,7 @@ constructor raises an exception whose __str__ raises; serve.run() still reports 
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -74,6 +75,43 @@ def trace(exc: BaseException) -> str:
     return guarded(lambda: _format(exc), lambda e: _bare(exc))
 
 
+def hide_own_frames(exc: BaseException) -> None:
+    """Takes Helve's frames out of the tracebacks of an exception and of its causes, where frames of other code remain."""
+    todo, seen = [exc], set()
+    while todo:
+        e = todo.pop()
+        if e is None or id(e) in seen:
+            continue
+        seen.add(id(e))
+        first = last = None
+        entry = field(e, "__traceback__")
+        while entry is not None:
+            if not entry.tb_frame.f_code.co_filename.startswith(_OWN):
+                if last is None:
+                    first = entry
+                else:
+                    last.tb_next = entry
+                last = entry
+            entry = entry.tb_next
+        if last is not None:
+            last.tb_next = None
+            BaseException.__dict__["__traceback__"].__set__(e, first)
+        todo += (field(e, "__cause__"), field(e, "__context__"))
+
+
+def install_excepthook() -> None:
+    """Has Python show the exceptions that end this program without Helve's frames. A program that has its own sys.excepthook keeps it, and the
+    variable HELVE_TRACEBACKS=full keeps the frames.
+    """
+    if sys.excepthook is sys.__excepthook__ and os.environ.get("HELVE_TRACEBACKS") != "full":
+        sys.excepthook = _excepthook
+
+
+def _excepthook(kind: type, exc: BaseException, tb: Any) -> None:
+    guarded(lambda: hide_own_frames(exc), lambda e: None)
+    sys.__excepthook__(kind, exc, field(exc, "__traceback__") or tb)
+
+
 def last_frame(exc: BaseException) -> Any:
     """(file, line, function) of the user's code that raised an exception; None if there is none."""
     entry, found = field(exc, "__traceback__"), None
@@ -122,4 +160,4 @@ def exit_code(exc: BaseException) -> int:
     return 1
 
 
-__all__ = ["attribute", "exit_code", "field", "guarded", "has_frames", "last_frame", "set_attribute", "set_cause", "text", "trace", "type_name"]
+__all__ = ["attribute", "exit_code", "field", "guarded", "has_frames", "hide_own_frames", "install_excepthook", "last_frame", "set_attribute", "set_cause", "text", "trace", "type_name"]

@@ -12,7 +12,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Union
 
-from helve import _limits, _logging, _runtime
+from helve import _guard, _limits, _logging, _runtime
 from helve._errors import RayServeException
 from helve.serve._http_options import HTTPSettings, http_settings
 from helve.serve.deployment import Application, Graph, http_mistake
@@ -111,6 +111,7 @@ def run_many(
 def _run_many(targets: Sequence[RunTarget], blocking: bool, wait: bool, local: bool) -> List[DeploymentHandle]:
     from helve import _driver
 
+    _guard.install_excepthook()
     if not targets:
         raise ValueError("No applications provided.")
     for t in targets:

@@ -679,7 +679,7 @@ def parse_call(meta) -> tuple:
     route, want, depth, n, left, request, trace, span, call = CALL_META.unpack_from(meta)
     deadline = monotonic() + left / 1e6 if left else None
     info = RequestInfo(request, trace, span, call, depth, deadline)
-    if n == 1 and len(meta) == 72:
+    if n == 1 and len(meta) == 72 and meta[64] & KIND != 2:  # a keyword may have the name ""
         return route, want, info, (SLOT.unpack_from(meta, 64),)
     slots, p, end = [], 64, len(meta)
     if n * SLOT.size > end:

@@ -164,6 +164,20 @@ def test_batch_of_cancelled_calls(model):
     assert model.until.remote(2).result() == ["held", "cancelled"]
 
 
+@serve.deployment(max_ongoing_requests=7)
+class Limited:
+    async def limit(self):
+        from helve import _runtime
+
+        return _runtime.max_ongoing_requests
+
+
+def test_a_replica_knows_its_limit(url):
+    """With it the replica warns of batches that are never full."""
+    handle = serve.run(Limited.bind(), name="limited", route_prefix=None)
+    assert handle.limit.remote().result() == 7
+
+
 def test_function(url):
     handle = serve.get_app_handle("function")
     assert [c.result() for c in [handle.remote(i) for i in range(3)]] == [3, 3, 3]

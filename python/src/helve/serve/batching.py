@@ -290,7 +290,7 @@ class BatchQueue:
                     continue
                 self.measure(g)
                 if not g.items:  # its calls were refused
-                    groups.remove(g)
+                    self.groups = [other for other in self.groups if other is not g]
                     continue
                 at = g.items[0].at + wait
                 if g.full or at <= now:

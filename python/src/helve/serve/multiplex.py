@@ -82,6 +82,9 @@ class Cache:
             e.task = e.context.run(loop.create_task, self.run(e))
             e.task.add_done_callback(functools.partial(self.settle, e))
             models.report()
+            if self.loaded.get(id) is e:  # the loop has an eager task factory
+                self.use(e, user())
+                return e.model
         future = loop.create_future()
         e.waiting[future] = user()
         try:

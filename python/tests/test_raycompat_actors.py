@@ -451,3 +451,25 @@ class TestInReplicas:
             assert ray.get_runtime_context().runtime_env == {"env_vars": {"A": "init", "B": "init"}}
         """)
         output(helve("run", "--ray-compat", script, cwd=tmp_path))
+
+    def test_tasks_and_actors_are_not_in_the_status(self, ray):
+        ray("""
+            @ray.remote
+            def f():
+                return 1
+
+            @ray.remote
+            class A:
+                def status(self):
+                    return serve.status()
+
+            @serve.deployment
+            def d():
+                pass
+
+            a = A.options(name="a").remote()
+            assert ray.get(f.remote()) == 1 and not serve.status().applications
+            serve.run(d.bind(), name="d", route_prefix=None)
+            assert list(serve.status().applications) == ["d"] == list(ray.get(a.status.remote()).applications)
+            assert ray.util.list_named_actors() == ["a"]
+        """)

@@ -283,7 +283,7 @@ def decode_error(data: bytes) -> Exception:
         if not issubclass(type(exc), Exception):
             exc = None
         elif user_error is not None:
-            exc = user_error(where, e.get("traceback", ""), exc)
+            exc = user_error(where, e.pop("traceback", ""), exc)
     if exc is None:
         text = e.get("message", "")
         if reason == "user" and e.get("type"):

@@ -11,6 +11,7 @@ import uuid
 import weakref
 from typing import Any, Optional
 
+from helve import _refused
 from helve._call import Call, new_request
 from helve._encoding import Failure, parse_envelope
 from helve._pickling import dumps
@@ -403,3 +404,4 @@ def exit_actor() -> None:
 
 
 __all__ = ["ActorClass", "ActorHandle", "ActorID", "ActorMethod", "exit_actor", "get_actor", "kill", "method"]
+__getattr__ = _refused.attributes("ray.actor", known=__all__)

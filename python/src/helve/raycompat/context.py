@@ -8,7 +8,7 @@ import socket
 import threading
 from typing import Any, Optional
 
-from helve import _runtime
+from helve import _refused, _runtime
 from helve.raycompat import hosts, link
 from helve.raycompat.session import current, session
 
@@ -150,3 +150,4 @@ __all__ = [
     "RuntimeContext", "address_info", "available_resources", "cluster_resources", "get_gpu_ids", "get_node_ip_address", "get_runtime_context", "node_id",
     "nodes",
 ]
+__getattr__ = _refused.attributes("ray.runtime_context", known=__all__)

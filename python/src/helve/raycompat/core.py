@@ -1,7 +1,5 @@
 """The module ``ray``."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from helve import _refused

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from helve import _refused
+
 
 class RuntimeEnv(dict):
     """A runtime environment. It is the dict of its arguments."""
@@ -13,3 +15,4 @@ class RuntimeEnv(dict):
 
 
 __all__ = ["RuntimeEnv"]
+__getattr__ = _refused.attributes("ray.runtime_env", known=__all__)

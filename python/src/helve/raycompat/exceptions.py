@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Any, Optional
 
-from helve.raycompat import installed
+from helve import _refused
 from helve._errors import RequestCancelledError
+from helve.raycompat import installed
 
 
 class RayError(Exception):
@@ -177,3 +178,4 @@ if installed():  # else cloudpickle, which looks there, would pickle the classes
     sys.modules.setdefault("ray.exceptions", sys.modules[__name__])
 
 __all__ = [name for name, value in list(globals().items()) if isinstance(value, type) and issubclass(value, Exception) and not name.startswith("_")]
+__getattr__ = _refused.attributes("ray.exceptions", known=__all__)

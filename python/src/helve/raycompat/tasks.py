@@ -9,6 +9,7 @@ import json
 import threading
 from typing import Any
 
+from helve import _refused
 from helve._call import Call, new_request
 from helve._pickling import dumps
 from helve._stream import StreamCall
@@ -107,3 +108,4 @@ def _decorated(target: Any, options: dict) -> Any:
 
 
 __all__ = ["RemoteFunction", "remote"]
+__getattr__ = _refused.attributes("ray.remote_function", known=__all__)

@@ -1,7 +1,5 @@
 """The module ``ray.util``."""
 
-from __future__ import annotations
-
 import importlib
 from typing import Any
 

@@ -7,6 +7,8 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Dict, Optional
 
+from helve._names import HIDDEN
+
 
 class ApplicationStatus(str, Enum):
     """The state of an application in one word."""
@@ -113,7 +115,7 @@ def status_of(node: dict) -> ServeStatus:
     """The status that a node has answered, as objects."""
     return ServeStatus(
         proxies={id: _word(ProxyStatus, state) for id, state in (node.get("proxies") or {}).items()},
-        applications={name: _application(a) for name, a in sorted(node["applications"].items())},
+        applications={name: _application(a) for name, a in sorted(node["applications"].items()) if not name.startswith(HIDDEN)},
     )
 
 

@@ -199,6 +199,8 @@ type ReplicaStatus struct {
 	State ReplicaState `json:"state"`
 	// PID is the process id of the replica's worker. It is 0 for a replica in the node's process.
 	PID int `json:"pid,omitempty"`
+	// GPUs are the devices that the replica's process has, as CUDA_VISIBLE_DEVICES names them. Parts of one device are held by several replicas.
+	GPUs []string `json:"gpus,omitempty"`
 	// StartedAt is the time at which the replica was started.
 	StartedAt time.Time `json:"started_at"`
 	// Restarts is the number of replicas in a row that ended, or failed to start, before this one took their place.

@@ -133,6 +133,7 @@ type ReplicaDetails struct {
 	PID        *int                   `json:"pid"` // of the node for a replica in its process
 	StartTimeS float64                `json:"start_time_s"`
 
+	GPUs         []string                `json:"gpus,omitempty"`
 	InNode       bool                    `json:"in_node"` // its instance is in the process of the node
 	Restarts     int                     `json:"restarts,omitempty"`
 	LastExit     *helvetype.Exit         `json:"last_exit,omitempty"`
@@ -228,11 +229,14 @@ func appDetails(name string, s helvetype.ApplicationStatus, was deploy.DeployedA
 func deploymentDetails(name string, s helvetype.DeploymentStatus, wants deploy.DeployedDeployment, here Actor) DeploymentDetails {
 	d := DeploymentDetails{
 		Name: name, Status: s.Status, StatusTrigger: s.Trigger, Message: s.Message, DeploymentConfig: wants.Config,
-		TargetNumReplicas: wants.NumReplicas, RequiredResources: map[string]float64{}, Replicas: []ReplicaDetails{}, Calls: s.Calls, LastExit: s.LastExit,
+		TargetNumReplicas: wants.NumReplicas, RequiredResources: wants.Resources, Replicas: []ReplicaDetails{}, Calls: s.Calls, LastExit: s.LastExit,
+	}
+	if d.RequiredResources == nil {
+		d.RequiredResources = map[string]float64{}
 	}
 	for _, r := range s.Replicas {
 		rd := ReplicaDetails{
-			Actor: here, ReplicaID: r.ID, State: r.State, StartTimeS: seconds(r.StartedAt), InNode: r.PID == 0 && r.State != helvetype.ReplicaStarting,
+			Actor: here, ReplicaID: r.ID, State: r.State, StartTimeS: seconds(r.StartedAt), GPUs: r.GPUs, InNode: r.PID == 0 && r.State != helvetype.ReplicaStarting,
 			Restarts: r.Restarts, LastExit: r.LastExit, Unresponsive: r.Unresponsive, Waits: r.Wait,
 		}
 		pid := r.PID

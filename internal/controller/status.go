@@ -67,7 +67,7 @@ func (r *replica) statusLocked() helvetype.ReplicaStatus {
 		ID: r.id, State: r.state, StartedAt: r.startedAt, Restarts: r.before.restarts, LastExit: r.before.exit,
 	}
 	p := r.processLocked()
-	s.PID, s.Unresponsive = p.PID, p.Unresponsive
+	s.PID, s.GPUs, s.Unresponsive = p.PID, p.GPUs, p.Unresponsive
 	if r.state == helvetype.ReplicaStarting && r.waits != "" {
 		s.Wait = &helvetype.Wait{For: r.waits, Since: r.waitsSince}
 	}
@@ -183,7 +183,7 @@ func (c *Controller) Applications() map[string]deploy.DeployedApp {
 			ingress = in.Deployment
 		}
 		for _, d := range a.deployments {
-			own := deploy.DeployedDeployment{NumReplicas: d.wanted, Ingress: d.name == ingress}
+			own := deploy.DeployedDeployment{NumReplicas: d.wanted, Resources: deploy.Resources(d.now.definition), Ingress: d.name == ingress}
 			own.Config = deploy.Config(d.now.definition, d.wanted, d.now.config.Current.Value)
 			app.Deployments[d.name] = own
 		}

@@ -17,6 +17,7 @@ type DeployedDeployment struct {
 	Config      json.RawMessage // its options, under the reference's names
 	NumReplicas int             // that are wanted
 	Ingress     bool
+	Resources   map[string]float64 // that a replica asks for, by the names that Ray has for them
 }
 
 // Config is the options of a deployment under the reference's names, with the defaults of the most important ones. The number of replicas is

@@ -3,10 +3,12 @@ package deploy
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"strings"
 
 	"github.com/helve-serve/helve/internal/devices"
+	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/pyenv"
 	"github.com/helve-serve/helve/internal/spec"
 )
@@ -25,6 +27,24 @@ func (a *App) CheckDevices(have *devices.Set) error {
 		return fmt.Errorf("application %q: %w", a.Graph.App, err)
 	}
 	return nil
+}
+
+// Resources are the amounts that a replica of a Python deployment asks for, by Ray's names: CPU, GPU, memory, and the names of custom resources.
+func Resources(d *host.Deployment) map[string]float64 {
+	all := map[string]float64{}
+	if d.Spec.Language != "python" {
+		return all
+	}
+	r := d.Options.Resources
+	maps.Copy(all, r.Custom)
+	for name, amount := range map[string]float64{
+		"CPU": r.CPUs, "GPU": r.GPUs, "memory": float64(r.Memory), "object_store_memory": float64(r.ObjectStoreMemory),
+	} {
+		if amount > 0 {
+			all[name] = amount
+		}
+	}
+	return all
 }
 
 // checkEnvironment lists the mistakes of a runtime_env that can be seen before anything starts: places that nodes do not fetch from, and files and

@@ -96,6 +96,7 @@ type Replica interface {
 // Process is the process of a replica.
 type Process struct {
 	PID          int
+	GPUs         []string                // names of devices
 	Unresponsive *helvetype.Unresponsive // nil while it answers
 }
 

@@ -166,7 +166,7 @@ func (r *workerReplica) Process() Process { return r.worker.Process() }
 func (w *Worker) Process() Process {
 	w.workers.mu.Lock()
 	defer w.workers.mu.Unlock()
-	var p Process
+	p := Process{GPUs: w.devices.Devices}
 	if w.proc != nil {
 		p.PID = w.proc.PID()
 	}

@@ -9,7 +9,7 @@ import textwrap
 def run(tmp_path, text, gpus, **env):
     program = tmp_path / "program.py"
     program.write_text(textwrap.dedent("""
-        import os, signal, time
+        import json, os, signal, subprocess, sys
         from helve import serve
         serve.start(http_options={"port": None})
 
@@ -22,6 +22,11 @@ def run(tmp_path, text, gpus, **env):
                 os.kill(os.getpid(), signal.SIGKILL)
             def pid(self):
                 return os.getpid()
+
+        def serve_details(name):
+            helve = os.path.join(os.path.dirname(sys.executable), "helve")
+            out = subprocess.run([helve, "status", "-o", "json"], capture_output=True, text=True, check=True).stdout
+            return json.loads(out)["applications"][name]["deployments"][name]
 
         def start(name, gpus, *args, **options):
             options.setdefault("ray_actor_options", {} if gpus is None else {"num_gpus": gpus})
@@ -53,6 +58,7 @@ def test_whole_and_parts(tmp_path):
         print(failure("more", 1))
         print(failure("most", 3))
         print(failure("many", 1, num_replicas=3))
+        print([r["gpus"] for r in serve_details("half")["replicas"]], serve_details("half")["required_resources"])
         print(visible("own", None, runtime_env={"env_vars": {"CUDA_VISIBLE_DEVICES": "7"}}))
         serve.delete("half")
         serve.delete("other")
@@ -74,13 +80,14 @@ def test_whole_and_parts(tmp_path):
         "deployment more: a replica wants 1 GPU, and 0 of 2 are free; held by half (0.5), other (0.5), whole (1)",
         'application "most": deployment "most": ray_actor_options.num_gpus: wants 3 GPUs, and this node has 2',
         'application "many": deployment "many": ray_actor_options.num_gpus: 3 replicas want 1 GPU each, and this node has 2, enough for 2 of them',
+        "[['0']] {'CPU': 1, 'GPU': 0.5}",
         "7",
-        lines[5],
+        lines[6],
         "0",
         "0 True",
         "0,1",
     ]
-    assert "the constructor fails" in lines[5]
+    assert "the constructor fails" in lines[6]
 
 
 def test_update_on_a_full_node(tmp_path):

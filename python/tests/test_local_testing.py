@@ -306,6 +306,8 @@ def test_functions_and_ingress_classes():
 
 def test_run_again_leaves_others():
     first = serve.run(Model.bind(2), name="a", _local_testing_mode=True, logging_config={"log_level": "DEBUG"})
+    with pytest.raises(ValueError, match="LOUD"):
+        serve.run(Model.bind(), name="a", _local_testing_mode=True, logging_config={"log_level": "LOUD"})
     other = serve.run(Model.bind(3), name="b", route_prefix="/b", _local_testing_mode=True)
     second = serve.run(Model.bind(4), name="a", _local_testing_mode=True)
     assert [second.remote(1).result(), other.remote(1).result(), serve.get_app_handle("b").remote(1).result()] == [4, 3, 3]
@@ -315,6 +317,18 @@ def test_run_again_leaves_others():
     with pytest.raises(ReplicaUnavailableError, match="has ended"):
         second.remote(1).result()
     assert other.remote(1).result() == 3
+
+
+def test_every_call_ends_at_a_shutdown(model):
+    """Calls that are on their way when the deployment ends, and a call that is cancelled at once."""
+    model.remote(1).cancel()
+    responses = [model.double.remote(i) for i in range(100)]
+    serve.shutdown()
+    for i, response in enumerate(responses):
+        try:
+            assert response.result(timeout_s=10) == 2 * i
+        except (ReplicaUnavailableError, RequestCancelledError):
+            pass
 
 
 def test_shutdown_ends_waiting_calls(model):

@@ -5,6 +5,8 @@ import http.client
 import pickle
 import re
 import socket
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -190,6 +192,14 @@ class Model:
         return kind
 
 
+ATTACHED = """
+from helve import serve
+from helve.serve.metrics import Counter
+serve.status()
+Counter("test_driver").inc(7)
+"""
+
+
 def scrape(directory):
     """The lines of the node's metrics."""
     [path] = [p for p in directory.glob("*/admin.sock")] or [None]
@@ -223,6 +233,7 @@ def test_a_node_shows_them(tmp_path, monkeypatch):
         serve.delete("app")
         serve.delete("other")
         _metrics.finish()
+        subprocess.run([sys.executable, "-c", ATTACHED], check=True, timeout=60)
         lines = scrape(tmp_path)
     finally:
         serve.shutdown()
@@ -236,5 +247,5 @@ def test_a_node_shows_them(tmp_path, monkeypatch):
     ]
     assert total(lines, 'ray_test_took_ms_count{application="app"') == 10
     assert total(lines, 'ray_test_took_ms_bucket{application="app",deployment="Model",replica="",le="10"') == 10
-    assert "ray_test_driver_total 5" in lines
+    assert "ray_test_driver_total 12" in lines
     assert [line for line in lines if line.startswith("ray_test_size{")] == []

@@ -16,7 +16,7 @@ import threading
 from pathlib import Path
 from typing import Any, Optional
 
-from helve import _find, _fork, _limits, _runtime
+from helve import _find, _fork, _limits, _metrics, _runtime
 from helve._pickling import dumps
 from helve._opening import RefusedError, open_connection
 from helve._wire import Connection
@@ -284,6 +284,7 @@ class Driver:
 
     def close(self) -> None:
         """Ends the connection."""
+        _metrics.finish()  # another program's node goes on
         self.closing = True
         if _runtime.connection is self.conn:
             _runtime.connection = None

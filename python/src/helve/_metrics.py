@@ -6,7 +6,6 @@ present values; so does the rest when the process ends. For example, 10,000 call
 
 from __future__ import annotations
 
-import atexit
 import concurrent.futures
 import json
 import logging
@@ -200,12 +199,5 @@ def finish() -> None:
         except concurrent.futures.TimeoutError:
             pass
 
-
-def _at_exit() -> None:
-    if _runtime.replica is None:
-        finish()
-
-
-atexit.register(_at_exit)
 
 __all__ = ["Family", "Series", "again", "family", "finish", "send"]

@@ -19,6 +19,7 @@ import threading
 from concurrent.futures import Future
 from typing import Any, Callable, Optional
 
+from helve import _logging
 from helve._call import Call, new_request, wake
 from helve._encoding import Failure
 from helve._errors import RayServeException, ReplicaUnavailableError, RequestCancelledError
@@ -325,6 +326,7 @@ class Execution:
         self.values: list = []
         self.missing = 0
         self.task: Optional[asyncio.Task] = None
+        self.begun = False
         self.room, self.wanted = ROOM[0], None
 
     def wait(self, responses: dict) -> None:
@@ -353,7 +355,15 @@ class Execution:
             self.replica.home.begin(self)
 
     def start(self) -> None:
+        if self.replica.closing:
+            self.never_ran()
+            return
         self.task = self.replica.loop.create_task(self.run())
+        self.task.add_done_callback(lambda _: self.begun or self.never_ran())
+
+    def never_ran(self) -> None:
+        """A task that is cancelled before its first step does not run at all."""
+        self.replica.home.post(self.replica.home.end, self, None, asyncio.CancelledError())
 
     def cancel(self) -> None:
         if self.task is not None:
@@ -366,7 +376,7 @@ class Execution:
             wanted.set_result(None)
 
     async def run(self) -> None:
-        value, error = None, None
+        value, error, self.begun = None, None, True
         request_info.set(self.info)  # in the task's own context, so it is not reset
         try:
             value = await self.execute()
@@ -627,6 +637,8 @@ def run(target: Application, *, name: str = "default", route_prefix: Optional[st
     this name that runs here is replaced.
     """
     global _home
+    if logging_config is not None:
+        _logging.checked(logging_config)
     if not isinstance(target, Application):
         hint = "; call .bind() on it" if isinstance(target, Deployment) else ""
         raise TypeError(f"serve.run takes an application, got {type(target).__name__}{hint}")

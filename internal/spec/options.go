@@ -115,7 +115,7 @@ type Backpressure struct {
 	RetryAfter time.Duration // for the header Retry-After; 0 for no header
 }
 
-// Resources are what one replica asks of its node, with the names of the reference's ray_actor_options. They are no limits of the
+// Resources are the amounts that one replica asks of its node, with the names of the reference's ray_actor_options. They are no limits of the
 // process, which are [Limits].
 type Resources struct {
 	CPUs              float64

@@ -223,7 +223,7 @@ func TestStartReplicas(t *testing.T) {
 	}
 }
 
-// TestResources: what a replica asks for is merged by its names, and a list is replaced as a whole.
+// TestResources: resources are merged by their names, and a list is replaced as a whole.
 func TestResources(t *testing.T) {
 	t.Parallel()
 	code := Options{Resources: Resources{GPUs: 0.5, Custom: map[string]float64{"a": 1, "b": 2}}, PyModules: []string{"/m"}, Pip: Pip{Packages: []string{"numpy"}}}

@@ -41,7 +41,7 @@ def read(given: dict, before: dict, at: str) -> dict:
     for name, value in given.items():
         if value is None and name not in _NULLABLE:
             raise ValueError(f"{at}`{name}` must be non-null, got None.")
-        if name == "num_replicas" and (auto or value is None):
+        if name == "num_replicas" and (auto or value is None) or name == "autoscaling_config" and auto:
             continue
         if value is None:
             if name not in OWN and name != "version":  # None of an own option is no value

@@ -171,7 +171,7 @@ class GangPlacementStrategy(str, Enum):
 
 
 class GangRuntimeFailurePolicy(str, Enum):
-    """What is started anew when a replica of a gang fails."""
+    """The replicas that are started anew when one of a gang fails."""
 
     RESTART_GANG = "RESTART_GANG"
     RESTART_REPLICA = "RESTART_REPLICA"

@@ -100,7 +100,7 @@ def bundles(at: str, value: Any) -> list:
 
 
 def check_groups(at: str, o: dict) -> None:
-    """Checks the options of placement groups against each other. The sum of the bundles is what a replica asks for; there is one node, so that placement
+    """Checks the options of placement groups against each other. A replica asks for the sum of the bundles; there is one node, so that placement
     beyond it is refused.
     """
     have = o.get("placement_group_bundles")

@@ -46,7 +46,7 @@ def to_schema(d: Deployment) -> DeploymentSchema:
         if name == "ray_actor_options":
             value = RayActorOptionsSchema.model_construct(**value)
         if name == "num_replicas" and config.autoscaling_config is not None:
-            continue
+            value = "auto"
         fields[name] = value
     return DeploymentSchema(**fields)
 

@@ -88,7 +88,7 @@ PrometheusQueryResult = Union[PrometheusScalar, PrometheusVector]
 
 
 class PrometheusQueryMixin:
-    """A base class of policies that ask a Prometheus server. Its queries are kept; nothing asks them until the node calls policies."""
+    """A base class of policies that ask a Prometheus server. Its queries are kept, and asked when nodes call policies."""
 
     def __init__(
         self, *, prometheus_address: Optional[str] = None, prometheus_queries: Optional[List[str]] = None,

@@ -72,7 +72,7 @@ class AutoscalingStatus(str, Enum):
 
 
 class AutoscalingMetricsHealth(str, Enum):
-    """Whether an autoscaler has what it decides by."""
+    """Whether an autoscaler has the numbers that it decides by."""
 
     HEALTHY = "healthy"
     DELAYED = "delayed"

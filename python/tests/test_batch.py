@@ -729,7 +729,7 @@ def test_a_stream_that_a_thread_made():
     assert asyncio.run(collect(s)) == ([1], None)
 
 
-# ---- what is running
+# ---- batches that run
 
 
 def test_running_batches():
@@ -766,3 +766,53 @@ def test_warning_of_max_ongoing_requests(monkeypatch, caplog):
     asyncio.run(both(f))
     asyncio.run(both(f))
     assert len([r for r in caplog.records if "`max_batch_size` (3) * `max_concurrent_batches` (2) is larger than `max_ongoing_requests` (5)" in r.message]) == 1
+
+# ---- memory
+
+
+class Large:
+    """An object that a failed batch had in its frames."""
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
+def test_a_failure_keeps_nothing(stream):
+    async def main():
+        alive = []
+
+        def make():
+            large = Large()
+            alive.append(weakref.ref(large))
+            raise ZeroDivisionError
+
+        if stream:
+
+            @serve.batch(batch_wait_timeout_s=0)
+            async def inner(xs):
+                yield xs
+                make()
+
+            async def f(x):
+                return [y async for y in inner(x)]
+
+        else:
+
+            @serve.batch(batch_wait_timeout_s=0)
+            async def f(xs):
+                make()
+
+        async def call():
+            try:
+                await f(1)
+            except ZeroDivisionError:
+                pass
+
+        await asyncio.gather(call(), call())
+        await settle()
+        assert alive and not any(ref() for ref in alive)
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(main)
+    finally:
+        gc.enable()

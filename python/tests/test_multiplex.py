@@ -537,3 +537,37 @@ def test_a_worker_that_looks_for_the_next_node_has_its_models(node):
     n.run(n.worker.stop_replica())
     assert models.ids() == []
     n.worker.instance = n.worker.stopped
+
+# ---- memory
+
+
+class Large:
+    """An object that a failed load had in its frames."""
+
+
+def test_a_failure_keeps_nothing():
+    async def main():
+        alive = []
+
+        @serve.multiplexed
+        async def get(id):
+            large = Large()
+            alive.append(weakref.ref(large))
+            raise ZeroDivisionError
+
+        async def call():
+            try:
+                await get("a")
+            except ZeroDivisionError:
+                pass
+
+        await asyncio.gather(call(), call())
+        await settle()
+        assert alive and not any(ref() for ref in alive)
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(main)
+    finally:
+        gc.enable()

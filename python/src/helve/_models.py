@@ -30,7 +30,7 @@ class Models:
             conn.post(self.send, conn)
 
     def send(self, conn: Any) -> None:
-        """Sends a report, on the loop of the connection. A node that has gone is followed by one that gets the ids when it takes over."""
+        """Sends a report, on the loop of the connection. The next node gets the ids when it takes over."""
         self.changed = True
         if self.reporting or conn.lost is not None or _runtime.replica is None:
             return

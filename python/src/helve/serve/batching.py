@@ -1,7 +1,7 @@
 """serve.batch: single calls that run together, as one call of a function of lists.
 
 A batch forms from the first call that waits. It is due when it is full, or when its first call has waited for batch_wait_timeout_s, and
-runs as soon as fewer than max_concurrent_batches run. Calls keep their order: one that does not fit begins the next batch. For
+runs as soon as fewer than max_concurrent_batches run. Calls keep their order: a call that does not fit begins the next batch. For
 example, with max_batch_size=10 and a batch_size_fn, calls of the sizes 4, 5 and 3 make a batch of the first two, and the third begins
 another. Calls for different models are never in one batch.
 
@@ -182,15 +182,34 @@ class Batch:
     the loop are in it.
     """
 
-    __slots__ = ("task", "began", "at", "members", "left", "room")
+    __slots__ = ("task", "began", "at", "left", "room")
 
     def __init__(self):
         self.task: Optional[asyncio.Task] = None
         self.began = False
         self.at = 0.0
-        self.members: list[Item] = []
         self.left = 0  # number of members that still want their result
         self.room: Optional[asyncio.Future] = None  # wakes the batch when a reader has read, or left
+
+    def take(self, items: deque, n: int) -> list:
+        """Makes the first n items the members of the batch."""
+        members, self.left = [items.popleft() for _ in range(n)], n
+        for item in members:
+            item.batch = self
+        return members
+
+    def deliver(self, members: list, step: Any) -> bool:
+        """Gives each stream its item of a step. It returns false when all streams have ended."""
+        for item, value in zip(members, step):
+            if item.over:
+                continue
+            if value is StopIteration or value is StopAsyncIteration:
+                item.end()
+                self.left -= 1
+                continue
+            item.ready.append(value)
+            item.wake()
+        return not all(item.over for item in members)
 
     def wake(self) -> None:
         if self.room is not None and not self.room.done():
@@ -324,6 +343,8 @@ class BatchQueue:
     def never_ran(self, g: Group, b: Batch) -> None:
         """Begins again when the task was cancelled before its first step, as a task that cancels all tasks does."""
         g.pending = None
+        g.items = deque(item for item in g.items if not item.left())
+        self.forget(g)
         self.running.discard(b)
         self.schedule()
 
@@ -334,10 +355,7 @@ class BatchQueue:
             g.items = deque(item for item in g.items if not item.left())
             self.forget(g)
             self.measure(g)
-        b.members = members = [g.items.popleft() for _ in range(g.fit)]
-        b.left = len(members)
-        for item in members:
-            item.batch = b
+        members = b.take(g.items, g.fit)
         self.forget(g)
         self.schedule()
         info = BatchInfo([item.info for item in members], g.model)
@@ -347,13 +365,13 @@ class BatchQueue:
             if members:
                 await self.call(b, members)
         except BaseException as e:
-            for item in members:
-                item.end(e)
+            fail(members, e)
             if isinstance(e, asyncio.CancelledError):
                 info.cancel_children()
             elif b.left == 0 and isinstance(e, EXITS):  # no caller is there to end the process
                 raise
         finally:
+            members.clear()  # an exception refers to this frame: its objects would live until the cyclic collector runs
             self.running.discard(b)
             self.schedule()
 
@@ -377,16 +395,7 @@ class BatchQueue:
             async for step in steps:
                 b.at = time.time()
                 check_length(step, members)
-                for item, value in zip(members, step):
-                    if item.over:
-                        continue
-                    if value is StopIteration or value is StopAsyncIteration:
-                        item.end()
-                        b.left -= 1
-                        continue
-                    item.ready.append(value)
-                    item.wake()
-                if all(item.over for item in members):
+                if not b.deliver(members, step):
                     break
                 while any(len(item.ready) >= AHEAD and not item.over for item in members):
                     b.room = self.loop.create_future()
@@ -417,6 +426,11 @@ class BatchQueue:
             b.task.cancel()
         else:
             b.wake()
+
+
+def fail(members: list, error: BaseException) -> None:
+    for item in members:
+        item.end(error)
 
 
 def check_length(results: Any, members: list) -> None:
@@ -461,9 +475,12 @@ async def read(take: Callable[[], Seat]) -> AsyncGenerator:
                     item.batch.wake()
                 yield value
             if item.over:
-                if item.error is not None:
+                if item.error is None:
+                    return
+                try:
                     raise item.error
-                return
+                finally:
+                    item.error = None
             item.reader = queue.loop.create_future()
             await item.reader
     finally:
@@ -622,7 +639,7 @@ def batch(
     _func: Optional[Callable] = None, /, max_batch_size: int = 10, batch_wait_timeout_s: float = 0.01, max_concurrent_batches: int = 1,
     batch_size_fn: Optional[Callable[[List], int]] = None,
 ) -> Callable:
-    """Makes an async function or method of lists one that is called with single values: calls that come together run as one.
+    """Lets callers of an async function or method of lists give single values: calls that come together run as one call.
 
     The function returns a list with one result for each item. An async generator yields such lists: each caller has a stream of its own,
     and StopIteration in the place of its item ends it. An exception reaches every caller of the batch. A caller that is cancelled leaves
@@ -659,6 +676,8 @@ def batch(
                 except (asyncio.CancelledError, GeneratorExit):
                     q.leave(item)
                     raise
+                finally:
+                    del item  # an exception refers to this frame, and the item to the exception
 
         wrapper.set_max_batch_size = batches.set_max_batch_size
         wrapper.set_batch_wait_timeout_s = batches.set_batch_wait_timeout_s

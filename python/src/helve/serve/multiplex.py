@@ -1,7 +1,7 @@
 """serve.multiplexed: one deployment serves many models, of which each replica keeps the ones that were used last.
 
 The loader of a class or a function loads a model by its id, and is called when the model is not there. For example, with
-max_num_models_per_replica=2 and the models a and b loaded, a call for c ends the one that was used longer ago, and then loads c. The
+max_num_models_per_replica=2 and the models a and b loaded, a call for c ends a, if b was used later, and then loads c. The
 old model ends before the new one begins, because memory may not suffice for both. For the same reason, and because loaders in Ray
 Serve can rely on it, one model loads at a time; one load serves all calls that wait for it, and is cancelled when all of them have
 given up.
@@ -96,6 +96,8 @@ class Cache:
                 e.task.cancel()
                 models.report()
             raise
+        finally:
+            del future, e  # an exception refers to this frame, and these to the exception
 
     def use(self, e: Entry, task: Optional[asyncio.Task]) -> None:
         if task is not None and task not in e.users and not task.done():
@@ -130,6 +132,8 @@ class Cache:
         for future in e.waiting:
             if not future.done():
                 future.cancel() if isinstance(error, asyncio.CancelledError) else future.set_exception(error)
+        e.waiting.clear()
+        e.task = None
 
     async def unload(self, by: Entry) -> None:
         """Ends the least recently used model. Its error fails the load that it makes room for."""
@@ -264,7 +268,7 @@ class Loader:
 
 
 def multiplexed(func: Optional[Callable] = None, max_num_models_per_replica: int = 3) -> Callable:
-    """Makes an async function or method that loads a model by its id one that loads each model once, and keeps the last ones.
+    """Keeps the models that an async function or method loads by their ids: each is loaded once, and the last ones stay.
 
     ``max_num_models_per_replica`` is the largest number of loaded models of one loader and object, -1 for no limit. The least recently used model
     makes room for a new one: its ``__del__`` is called, which may be async. Calls with a model id go to a replica that has the model::

@@ -58,12 +58,15 @@ func (t *tuner) adjust() {
 	}
 }
 
+// heapMinimum is the size in bytes below which the runtime does not collect at 100 percent. It is multiplied by the setting, too.
+const heapMinimum = 4 << 20
+
 // percent is the setting with which the next collection begins at the floor, or at twice the live memory if that is
-// more.
+// more. No setting is so large that the runtime's minimum is above the floor. For example, with 256 kB of live memory 12,700 percent
+// would be 32 MB of them, but also 508 MB of the minimum, and a node would grow to that before its first collection.
 func percent(live uint64) int {
-	live = max(live, 256<<10)
 	if live >= Floor/2 {
 		return 100
 	}
-	return int((Floor - live) * 100 / live)
+	return int(min((Floor-live)*100/max(live, 1), Floor/heapMinimum*100))
 }

@@ -13,7 +13,7 @@ import (
 
 func TestPercent(t *testing.T) {
 	t.Parallel()
-	for live, want := range map[uint64]int{0: 12700, 1 << 20: 3100, 8 << 20: 300, 16 << 20: 100, 1 << 30: 100} {
+	for live, want := range map[uint64]int{0: 800, 1 << 20: 800, 8 << 20: 300, 16 << 20: 100, 1 << 30: 100} {
 		if got := percent(live); got != want {
 			t.Errorf("%d bytes live: %d, want %d", live, got, want)
 		}
@@ -67,5 +67,5 @@ func TestSet(t *testing.T) {
 		return "few"
 	}
 	t.Log(few, settled, debug.SetGCPercent(100), strconv.Quote(os.Getenv("GOGC")))
-	t.Log(word(few, 50) + " then " + word(settled, 5)) // 500 MB: 0 with the floor, 170 without; 2,000 MB beside 64: 13 to 31
+	t.Log(word(few, 50) + " then " + word(settled, 5)) // 500 MB: 16 with the floor, 170 without; 2,000 MB beside 64: 13 to 31
 }

@@ -45,6 +45,7 @@ class TestNames:
         ("from ray.serve.llm import LLMConfig", [(1, "ray.serve.llm.LLMConfig")]),
         ("from ray.serve import llm", [(1, "ray.serve.llm")]),
         ("import ray\nray.util.queue.Queue()", [(2, "ray.util.queue")]),
+        ("from ray._private.test_utils import wait_for_condition, other", [(1, "ray._private.test_utils.other")]),
         ("from ray._private.worker import x", [(1, "ray._private.worker.x")]),
         ("from ray.serve._private.common import DeploymentID", [(1, "ray.serve._private.common.DeploymentID")]),
         ("from ray.serve.config import GangSchedulingConfig", [(1, "ray.serve.config.GangSchedulingConfig")]),

@@ -473,3 +473,34 @@ class TestInReplicas:
             assert list(serve.status().applications) == ["d"] == list(ray.get(a.status.remote()).applications)
             assert ray.util.list_named_actors() == ["a"]
         """)
+
+    def test_helpers_of_test_suites(self, ray):
+        ray("""
+            from ray._common.test_utils import SignalActor, Semaphore, async_wait_for_condition, wait_for_condition
+
+            signal = SignalActor.remote()
+
+            @serve.deployment
+            class Waits:
+                def __init__(self, signal):
+                    self.signal = signal
+
+                async def __call__(self):
+                    await self.signal.wait.remote()
+                    return "done"
+
+            handle = serve.run(Waits.bind(signal), route_prefix=None)
+            responses = [handle.remote() for _ in range(2)]
+            wait_for_condition(lambda: ray.get(signal.cur_num_waiters.remote()) == 2)
+            ray.get(signal.send.remote())
+            assert [r.result() for r in responses] == ["done", "done"]
+            with pytest.raises(RuntimeError, match="The condition wasn't met"):
+                wait_for_condition(lambda: False, timeout=0.01, retry_interval_ms=1)
+
+            async def main():
+                semaphore = Semaphore.remote(1)
+                await semaphore.acquire.remote()
+                await async_wait_for_condition(lambda: ray.get(semaphore.locked.remote()))
+
+            asyncio.run(main())
+        """)

@@ -25,6 +25,11 @@ MODULES = {
     "ray.runtime_env": "helve.raycompat.environment",
     "ray.util": "helve.raycompat.util",
     "ray.util.metrics": "helve.serve.metrics",
+    # Private to Ray, but test-suites of its users import these helpers.
+    "ray._common": "helve.raycompat.private",
+    "ray._common.test_utils": "helve.raycompat.testing",
+    "ray._private": "helve.raycompat.private",
+    "ray._private.test_utils": "helve.raycompat.testing",
 }
 
 

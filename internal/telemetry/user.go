@@ -17,16 +17,16 @@ const (
 	Histogram = "histogram"
 )
 
-// The bounds of what one process may report, and of all that a node keeps.
+// The bounds of one metric.
 const (
-	userName   = 200      // bytes of a name, of a key and of a value of a tag
-	userHelp   = 1 << 10  // bytes of a description; a longer one is cut
-	userTags   = 32       // tags of a series
-	userBounds = 200      // of a histogram
-	userSource = 2_000    // series of one process
-	userNode   = 20_000   // series of a node
-	userBytes  = 16 << 20 // of their texts
+	userName   = 200     // bytes of a name, of a key and of a value of a tag
+	userHelp   = 1 << 10 // bytes of a description; a longer one is cut
+	userTags   = 32      // tags of a series
+	userBounds = 200     // of a histogram
 )
+
+// userLimits bound the series of one process, the series of a node, and the bytes of their texts.
+type userLimits struct{ source, node, bytes int }
 
 // UserMetrics are the metrics that the programs in workers and drivers have defined: counters, gauges and histograms, as their processes
 // report them. A report has the present values of the series that have changed since the last one, so that a scrape asks no process.
@@ -38,6 +38,7 @@ const (
 // The methods are safe for concurrent use.
 type UserMetrics struct {
 	refused func(why string)
+	limits  userLimits
 
 	mu       sync.Mutex
 	families map[string]*userFamily // by the exported name
@@ -67,7 +68,7 @@ type UserFamily struct {
 	Series           []UserSample
 }
 
-// UserSample is one series. Bounds, Buckets and Sum are those of a histogram; Buckets has one number more than Bounds, and is not cumulative.
+// UserSample is one series. A histogram has Bounds, Buckets and Sum; Buckets has one number more than Bounds, and is not cumulative.
 type UserSample struct {
 	Keys, Values []string
 	Value        float64
@@ -78,7 +79,7 @@ type UserSample struct {
 
 // NewUserMetrics makes an empty table. refused gets the reason when a process reports a metric that is not kept, once for each process.
 func NewUserMetrics(refused func(why string)) *UserMetrics {
-	return &UserMetrics{refused: refused, families: map[string]*userFamily{}, texts: map[string]*userFamily{}}
+	return &UserMetrics{refused: refused, limits: userLimits{source: 2_000, node: 20_000, bytes: 16 << 20}, families: map[string]*userFamily{}, texts: map[string]*userFamily{}}
 }
 
 // UserSource is one process that reports.
@@ -219,8 +220,8 @@ func (u *UserMetrics) familyLocked(name, kind, help string) (f *userFamily, why 
 			return nil, fmt.Sprintf("the %s %s has this name", other.Kind, other.Name)
 		}
 	}
-	if u.series >= userNode {
-		return nil, tooMany(userNode, "the node")
+	if u.series >= u.limits.node {
+		return nil, tooMany(u.limits.node, "the node")
 	}
 	f = &userFamily{
 		UserFamily: UserFamily{Name: name, Kind: kind, Help: strings.ToValidUTF8(help[:min(len(help), userHelp)], "")},
@@ -257,12 +258,12 @@ func (s *UserSource) putLocked(f *userFamily, v UserSample, report uint64) (why 
 	if had == nil {
 		size := len(key) + 16*len(v.Buckets)
 		switch {
-		case s.series >= userSource:
-			return tooMany(userSource, "one process")
-		case u.series >= userNode:
-			return tooMany(userNode, "the node")
-		case u.bytes+size > userBytes:
-			return fmt.Sprintf("the texts of all series of the node have more than %d bytes", userBytes)
+		case s.series >= u.limits.source:
+			return tooMany(u.limits.source, "one process")
+		case u.series >= u.limits.node:
+			return tooMany(u.limits.node, "the node")
+		case u.bytes+size > u.limits.bytes:
+			return fmt.Sprintf("the texts of all series of the node have more than %d bytes", u.limits.bytes)
 		}
 		if f.sources[s] == nil {
 			f.sources[s] = map[string]*userSeries{}
@@ -289,7 +290,7 @@ func keyOf(v UserSample) string {
 	slices.SortFunc(order, func(a, b int) int { return strings.Compare(v.Keys[a], v.Keys[b]) })
 	var b strings.Builder
 	for _, i := range order {
-		if v.Values[i] != "" { // an empty tag is one that is not there, for Prometheus
+		if v.Values[i] != "" { // for Prometheus a tag without a value is absent
 			fmt.Fprintf(&b, "%s=%q,", v.Keys[i], v.Values[i])
 		}
 	}
@@ -307,7 +308,7 @@ func (s *UserSource) Close() {
 	s.foldLocked()
 }
 
-// foldLocked adds what the process has counted to the series of processes that have ended.
+// foldLocked adds the counts of the process to the series of processes that have ended.
 func (s *UserSource) foldLocked() {
 	u := s.table
 	for _, f := range u.families {

@@ -141,24 +141,34 @@ func TestUserMetricsWithTheNamesOfOthers(t *testing.T) {
 
 func TestUserMetricsAreBounded(t *testing.T) {
 	t.Parallel()
-	whys := 0
-	u := NewUserMetrics(func(string) { whys++ })
-	for i := range 12 {
-		s := u.Source()
-		for j := range 4 {
-			var series []string
-			for k := range userSource / 2 {
-				series = append(series, fmt.Sprintf(`{"values":["%d %d"],"value":1}`, i, j*userSource+k))
+	for name, test := range map[string]struct {
+		limits userLimits
+		why    string
+		series int
+	}{
+		"of a process": {userLimits{source: 3, node: 100, bytes: 1 << 20}, "more than 3 series of metrics in one process", 6},
+		"of a node":    {userLimits{source: 8, node: 10, bytes: 1 << 20}, "more than 10 series of metrics in the node", 10},
+		"bytes":        {userLimits{source: 8, node: 100, bytes: 50}, "more than 50 bytes", 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var whys []string
+			u := NewUserMetrics(func(why string) { whys = append(whys, why) })
+			u.limits = test.limits
+			for i := range 2 {
+				s := u.Source()
+				for j := range uint64(8) {
+					report(t, s, j, fmt.Sprintf(`{"name":"x","kind":"counter","keys":["client"],"series":[{"values":["%d %d"],"value":1}]}`, i, j))
+				}
+				s.Close() // the counters stay
 			}
-			report(t, s, uint64(j), `{"name":"x","kind":"counter","keys":["client"],"series":[`+strings.Join(series, ",")+`]}`)
-		}
-		s.Close() // the counters stay
-	}
-	if n := len(u.Families()[0].Series); n != userNode || u.series != userNode || u.bytes > userBytes {
-		t.Errorf("%d series, %d are counted, %d bytes", n, u.series, u.bytes)
-	}
-	if whys != 12 {
-		t.Errorf("%d warnings", whys)
+			if n := len(u.Families()[0].Series); n != test.series || u.series != test.series || u.bytes > test.limits.bytes {
+				t.Errorf("%d series, %d are counted, %d bytes", n, u.series, u.bytes)
+			}
+			if len(whys) == 0 || len(whys) > 2 || !strings.Contains(whys[0], test.why) {
+				t.Errorf("%q", whys)
+			}
+		})
 	}
 }
 

@@ -95,7 +95,7 @@ serve.shutdown()
 
 @pytest.fixture(scope="module")
 def lines(tmp_path_factory):
-    """What the program prints by replica, without the prefixes, and the files of logs_dir."""
+    """The lines that the program prints by replica, without the prefixes, and the files of logs_dir."""
     directory = tmp_path_factory.mktemp("logs")
     script = directory / "program.py"
     script.write_text(PROGRAM)

@@ -1,4 +1,4 @@
-"""serve.metrics: the classes, and what the node shows of them."""
+"""serve.metrics: the classes, and their numbers on /metrics of a node."""
 
 import gc
 import http.client
@@ -135,7 +135,7 @@ def test_threads():
 
 
 class Connection:
-    """A connection whose loop runs what is scheduled when the test says so."""
+    """A connection whose loop runs scheduled functions when the test wants it."""
 
     def __init__(self):
         self.lost = self.over = None

@@ -49,7 +49,7 @@ serve.start(http_options={"port": None})
 
 
 def uncaught(tmp_path, end, **env):
-    """What a program whose last line raises writes to stderr."""
+    """The lines on stderr of a program whose last line raises."""
     script = tmp_path / "program.py"
     script.write_text(BEGINNING + end + "\n")
     ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, env={**os.environ, **env})

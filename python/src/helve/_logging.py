@@ -155,7 +155,7 @@ def name(app: str, deployment: str, replica: str) -> None:
 
 def defaults(deployments: list, *configs: Any) -> None:
     """Gives deployments without a logging_config the first of configs that is not None, for example an application's and then the program's.
-    deployments are those of a graph, each with its options.
+    deployments is the list of a graph, each with its options.
     """
     config = next((c for c in configs if c is not None), None)
     if config is None:

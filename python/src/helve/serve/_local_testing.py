@@ -1,8 +1,8 @@
 """serve.run(app, _local_testing_mode=True): an application whose deployments run in this process, without a node. Unit tests use it.
 
 Each deployment has one instance, and a thread with an event loop for it; plain methods run in threads, so that they may wait for responses. One
-more thread, of ``Home``, has the state of all calls: it is for local handles what the connection to the node is for others, and responses,
-streams and broadcasts are the same classes.
+more thread, of ``Home``, has the state of all calls: local handles have it in place of the connection to a node. Responses, streams and broadcasts are
+the same classes as over a connection.
 
 A call gets copies of its arguments, as over a connection; its result is the object itself. Options that limit or place replicas have no effect.
 """
@@ -318,7 +318,7 @@ def _find(app: str, deployment: str, options: dict) -> LocalHandle:
 
 
 class Execution:
-    """A call at its replica. ``wait`` and what it uses run on the loop of Home, the others on the replica's."""
+    """A call at its replica. ``wait`` and ``came`` run on the loop of Home, the other methods on the replica's."""
 
     def __init__(self, replica: "LocalReplica", call: Call, info: RequestInfo, method: str, stream: bool):
         self.replica, self.call, self.info, self.method, self.is_stream = replica, call, info, method, stream

@@ -224,7 +224,7 @@ def test_wrong_calls(source):
     with pytest.raises(TypeError, match="did not return a generator"):
         next(source.options(stream=True).unary.remote(1))
     g = source.options(stream=True).numbers.remote(1)
-    with pytest.raises(TypeError, match="no result"):
+    with pytest.raises(TypeError, match="doesn.t support `.result"):
         g.result()
     with pytest.raises(RuntimeError, match="cannot be passed"):
         source.unary.remote(g)

@@ -136,7 +136,7 @@ def test_a_bound_application_is_no_value():
 
 
 def test_a_deployment_that_cannot_be_pickled_is_named_and_not_those_that_use_it():
-    with pytest.raises(TypeError, match="deployment 'Leaf' of application 'app' cannot be pickled"):
+    with pytest.raises(TypeError, match="application 'app' cannot be pickled: deployment 'Leaf' argument"):
         Graph(Uses.bind(Holder(Leaf.bind(iter(os.scandir("."))))), "app")
 
 

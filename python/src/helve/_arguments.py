@@ -29,6 +29,13 @@ def value_now(conn, options, v: Any) -> Value:
     return Value(codec, Segment(main), [])
 
 
+def _explained(e: Exception, target: tuple, args: tuple, kwargs: dict) -> BaseException:
+    """The error of arguments that cannot be encoded, with the place in them. The modules for that are imported when they are needed."""
+    from helve import _unpicklable
+
+    return _unpicklable.argument(e, target, args, kwargs)
+
+
 def start_elsewhere(conn, call: Call, target: tuple, info, options, args: tuple, kwargs: dict) -> None:
     """conn.start() from another thread than the loop's."""
     call.passes = True
@@ -41,7 +48,7 @@ def start_elsewhere(conn, call: Call, target: tuple, info, options, args: tuple,
             args = tuple(value_now(conn, options, v) for v in args)
             kwargs = {k: value_now(conn, options, v) for k, v in kwargs.items()}
     except Exception as e:  # no other code has seen the call yet
-        call.finish(None, e)
+        call.finish(None, _explained(e, target, args, kwargs))
     else:
         conn.post(conn.start, call, target, info, options, args, kwargs)
 

@@ -16,7 +16,7 @@ import threading
 from pathlib import Path
 from typing import Any, Optional
 
-from helve import _find, _fork, _limits, _metrics, _runtime
+from helve import _find, _fork, _guard, _limits, _metrics, _runtime
 from helve._pickling import dumps
 from helve._opening import RefusedError, open_connection
 from helve._wire import Connection
@@ -204,6 +204,7 @@ class Driver:
     def _connected(self, sock: socket.socket, welcome: dict) -> None:
         self.fd = sock.fileno()
         self.dir = welcome.get("node") or ""
+        _guard.install_excepthook()
         sock.setblocking(False)
         self.loop = asyncio.new_event_loop()
         self.conn = Connection(self.loop, self)

@@ -288,7 +288,7 @@ def decode_error(data: bytes) -> Exception:
         text = e.get("message", "")
         if reason == "user" and e.get("type"):
             text = f"{e['type']}: {text}"
-        if where:
+        if where and reason not in _PHRASES:
             text = f"{where}: {text}"
         exc = exceptions.for_reason(reason)(text)
     exc = outcome(exc, where)
@@ -298,6 +298,7 @@ def decode_error(data: bytes) -> Exception:
     return exc
 
 
+_PHRASES = ("backpressure", "cancelled", "no_method")  # reasons whose texts begin with phrases that users of Ray Serve match on
 _CONTROL = (SystemExit, GeneratorExit, asyncio.CancelledError)  # KeyboardInterrupt belongs to the reader
 
 

@@ -4,25 +4,107 @@ below that package need them.
 
 from __future__ import annotations
 
+import re
+from typing import Any, Optional
+
 
 class RayServeException(Exception):
     """Base of every error that is Helve's own and not a user's."""
 
 
+class gRPCStatusError(RayServeException):
+    """An exception of a method that has set a status for gRPC before."""
+
+    def __init__(self, original_exception: BaseException, code: Any = None, details: Optional[str] = None):
+        super().__init__(original_exception, code, details)
+
+    @property
+    def original_exception(self) -> BaseException:
+        return self.args[0]
+
+    @property
+    def grpc_code(self) -> Any:
+        return self.args[1]
+
+    @property
+    def grpc_details(self) -> Optional[str]:
+        return self.args[2]
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class BackPressureError(RayServeException):
-    """The queue of the caller is full (max_queued_requests)."""
+    """The queue of the caller is full (max_queued_requests). It can be made of a text alone, which may have the numbers."""
+
+    def __init__(self, num_queued_requests: Any, max_queued_requests: int = 0, status_code: int = 503, retry_after_s: Optional[float] = None):
+        text = ""
+        if isinstance(num_queued_requests, str):
+            text = num_queued_requests
+            found = _NUMBERS.search(text)
+            num_queued_requests, max_queued_requests = map(int, found.groups()) if found else (0, 0)
+        super().__init__(num_queued_requests, max_queued_requests, status_code, retry_after_s)
+        self.num_queued_requests, self.max_queued_requests = num_queued_requests, max_queued_requests
+        self._message = text or (
+            f"Request dropped due to backpressure (num_queued_requests={num_queued_requests}, max_queued_requests={max_queued_requests})."
+        )
+
+    def __str__(self) -> str:
+        return self._message
+
+    @property
+    def message(self) -> str:
+        return self._message
+
+    @property
+    def status_code(self) -> int:
+        """The status of the HTTP answer."""
+        return self.args[2]
+
+    @property
+    def retry_after_s(self) -> Optional[float]:
+        """The seconds of the header Retry-After of the HTTP answer; None for no such header."""
+        return self.args[3]
+
+
+_NUMBERS = re.compile(r"num_queued_requests=(-?\d+), max_queued_requests=(-?\d+)")
 
 
 class DeploymentUnavailableError(RayServeException):
-    """The deployment does not exist, failed to deploy, or was deleted."""
+    """The deployment does not exist, failed to deploy, or was deleted. It is made of a DeploymentID or of a text."""
+
+    @property
+    def message(self) -> str:
+        what = self.args[0] if self.args else ""
+        return what if isinstance(what, str) else f"{what} is unavailable because it failed to deploy."
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class ReplicaUnavailableError(RayServeException):
-    """The chosen replica cannot be reached."""
+    """The chosen replica cannot be reached. It is made of the id of a replica, which is one word, or of a text."""
+
+    @property
+    def message(self) -> str:
+        what = str(self.args[0]) if self.args else ""
+        return what if " " in what else f"Replica {what} is no longer available."
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class RequestCancelledError(RayServeException):
-    """The request was cancelled."""
+    """The request was cancelled. It is made of the id of a request, which is one word, or of a text."""
+
+    def __init__(self, request_id: Optional[str] = None):
+        super().__init__(request_id)
+
+    def __str__(self) -> str:
+        what = self.args[0]
+        if not what:
+            return "Request was cancelled."
+        return what if " " in what else f"Request {what} was cancelled."
 
 
 class UnknownDeploymentError(KeyError, RayServeException):
@@ -81,5 +163,5 @@ def reason_of(exc: BaseException) -> str:
     return "user"
 
 
-for _class in (RayServeException, BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError, RequestCancelledError, TooLargeError, DataLossError, UnknownDeploymentError):
+for _class in (RayServeException, gRPCStatusError, BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError, RequestCancelledError, TooLargeError, DataLossError, UnknownDeploymentError):
     _class.__module__ = "helve.serve.exceptions"  # the name under which they are pickled and printed

@@ -60,6 +60,11 @@ def set_cause(exc: BaseException, cause: Any) -> None:
     BaseException.__dict__["__cause__"].__set__(exc, cause)
 
 
+def own_file(name: str) -> bool:
+    """Whether a file is one of Helve's modules."""
+    return name.startswith(_OWN)
+
+
 def has_frames(exc: BaseException) -> bool:
     """Whether an exception went through code that is not Helve's."""
     entry = field(exc, "__traceback__")
@@ -108,6 +113,13 @@ def install_excepthook() -> None:
 
 
 def _excepthook(kind: type, exc: BaseException, tb: Any) -> None:
+    from helve import _traceback
+
+    shown = guarded(lambda: _traceback.render(exc, tb), lambda e: None)
+    if shown is not None and sys.stderr is not None:
+        sys.stderr.write(shown)
+        sys.stderr.flush()
+        return
     guarded(lambda: hide_own_frames(exc), lambda e: None)
     sys.__excepthook__(kind, exc, field(exc, "__traceback__") or tb)
 
@@ -160,4 +172,4 @@ def exit_code(exc: BaseException) -> int:
     return 1
 
 
-__all__ = ["attribute", "exit_code", "field", "guarded", "has_frames", "hide_own_frames", "install_excepthook", "last_frame", "set_attribute", "set_cause", "text", "trace", "type_name"]
+__all__ = ["attribute", "exit_code", "field", "guarded", "has_frames", "hide_own_frames", "install_excepthook", "last_frame", "own_file", "set_attribute", "set_cause", "text", "trace", "type_name"]

@@ -68,10 +68,12 @@ class Outflow:
 
     async def put(self, value: Any) -> None:
         """Sends an item as soon as the reader has room for it."""
-        if self.want == CLOUDPICKLE:
-            codec, data = CLOUDPICKLE, dumps(value)
-        else:
-            codec, data = encode(self.want, value)
+        try:
+            codec, data = (CLOUDPICKLE, dumps(value)) if self.want == CLOUDPICKLE else encode(self.want, value)
+        except Exception as e:
+            from helve import _unpicklable
+
+            raise _unpicklable.item(e, value) from None
         n = len(data)
         if n + ITEM.size > self.conn.max_body:
             raise too_large("an item of the stream", n + ITEM.size, self.conn.max_body)

@@ -466,7 +466,9 @@ class Connection(asyncio.BufferedProtocol):
         try:
             self.send_call(call, target, info, options, args, kwargs)
         except Exception as e:  # no byte of it was sent
-            call.finish(None, e)
+            from helve import _unpicklable
+
+            call.finish(None, _unpicklable.argument(e, target, args, kwargs))
 
     def send_call(self, call: Call, target: tuple, info: Optional[RequestInfo], options, args: tuple, kwargs: dict) -> None:
         """Sends a call, or raises before a byte of it is sent."""

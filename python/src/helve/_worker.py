@@ -15,7 +15,7 @@ from typing import Optional
 
 from helve import _logging, _metrics, _runtime, _signals, _supervise
 from helve._attach import DIAL, Node, duration, give_up
-from helve._encoding import CLOUDPICKLE, decode, dumps, encode, encode_error, envelope, loads
+from helve._encoding import CLOUDPICKLE, PICKLE, decode, dumps, encode, encode_error, envelope, loads
 from helve._guard import exit_code, guarded, text, trace, type_name
 from helve._hooks import DEFINITION, digest, hook, no_reconfigure, raw_field
 from helve._http import Exchange
@@ -24,6 +24,7 @@ from helve._limits import MAX_META, cut
 from helve._models import models
 from helve._names import match_name
 from helve._opening import RefusedError, read_token
+from helve._phrases import no_method, returned_generator, returned_none
 from helve._parts import WHERE, Out, parse_slots
 from helve._pickling import APART
 from helve._stream import Outflow, is_stream
@@ -41,14 +42,6 @@ import json
 ASYNC, SYNC, STREAM = 0, 1, 2
 
 _tasks: set = set()
-
-
-def _name(fn) -> str:
-    return getattr(fn, "__qualname__", type(fn).__name__)
-
-
-def not_streamed(fn) -> TypeError:
-    return TypeError(f"{_name(fn)} is a generator: call it with stream=True (handle.options(stream=True))")
 
 
 EXIT = (SystemExit, KeyboardInterrupt)  # from any user code: the process ends
@@ -72,6 +65,16 @@ def leave(code: int):
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         guarded(lambda: stream.flush(), lambda e: None)
+
+
+class Made:
+    """A method that has returned an awaitable, which is its result for one call."""
+
+    def __init__(self, fn, value):
+        self.__name__, self.value = getattr(fn, "__name__", type(fn).__name__), value
+
+    def __call__(self):
+        return self.value
 
 
 async def caught(coro) -> tuple:
@@ -150,10 +153,7 @@ class Worker:
             have = [m["name"] for m in self.methods]
             found = match_name(name, have)
             if found is None:
-                what = "no default method (__call__)" if name == "__call__" else f"no method {name!r}"
-                return None, envelope({
-                    "reason": "no_method", "message": f"deployment {self.deployment} has {what}; it has {', '.join(have) or 'none'}",
-                })
+                return None, envelope({"reason": "no_method", "message": no_method(name, have, self.deployment)})
             if found == "__call__" and hasattr(self.target, DEFINITION):
                 return None, envelope({
                     "reason": "no_method", "message": f"deployment {self.deployment} is an ASGI application: HTTP requests go to it, handles call its methods",
@@ -201,7 +201,7 @@ class Worker:
             self.flows[id] = Outflow(self.conn, id, want, info.window)
             self.launch(id, info, self.stream(id, want, info, fn, args, kwargs))
         elif kind == STREAM:
-            self.fail_with(id, encode_error(not_streamed(fn), "bad_input"))
+            self.fail_with(id, encode_error(returned_generator(fn), "bad_input"))
         elif kind == ASYNC:
             self.launch(id, info, self.run(id, want, info, fn, args, kwargs))
         elif self.pool is None:
@@ -260,7 +260,7 @@ class Worker:
         request_info.set(info)  # in the task's own context, so it is not reset
         try:
             value = await fn(*args, **kwargs)
-            self.reply(id, want, value, info)
+            self.reply(id, want, value, info, fn)
         except BaseException as e:
             self.fail(id, e, info)
         finally:
@@ -277,7 +277,7 @@ class Worker:
             if inspect.isawaitable(value):
                 value = await value
             if not is_stream(value):
-                raise TypeError(f"{_name(fn)} was called with stream=True and did not return a generator, but {type(value).__name__}")
+                raise returned_none(fn, value)
             await flow.drain(value, self.in_thread if self.pool is not None else None)
             flow.emit()
             self.conn.put(END_FRAME.pack(0, 2, END, 0, id, 0, 0), b"")
@@ -307,9 +307,9 @@ class Worker:
         try:
             value = fn(*args, **kwargs)
             if inspect.isawaitable(value):  # a plain function that returned a coroutine or response
-                self.launch(id, info, self.run(id, want, info, lambda: value, (), {}), value)
+                self.launch(id, info, self.run(id, want, info, Made(fn, value), (), {}), value)
                 return
-            self.reply(id, want, value, info)
+            self.reply(id, want, value, info, fn)
         except BaseException as e:
             self.fail(id, e, info)
 
@@ -320,6 +320,7 @@ class Worker:
             value = await self.in_thread(fn, *args, **kwargs)
             return await value if inspect.isawaitable(value) else value
 
+        in_pool.__name__ = getattr(fn, "__name__", type(fn).__name__)  # for the texts of errors
         await self.run(id, want, info, in_pool, (), {})
 
     async def in_thread(self, fn, *args, **kwargs):
@@ -350,15 +351,22 @@ class Worker:
             raise value
         return value
 
-    def reply(self, id: int, want: int, value, info) -> None:
+    def reply(self, id: int, want: int, value, info, fn) -> None:
         if is_stream(value):
             value.close() if inspect.isgenerator(value) else None
-            raise TypeError("the method returned a generator: call it with stream=True (handle.options(stream=True))")
+            raise returned_generator(fn)
         buffers: list = []
-        if want == CLOUDPICKLE:
-            body, codec = dumps(value, buffers if self.conn.segments and not info.broadcast else None), CLOUDPICKLE
-        else:
-            codec, body = encode(want, value)
+        try:
+            if want == CLOUDPICKLE:
+                body, codec = dumps(value, buffers if self.conn.segments and not info.broadcast else None), CLOUDPICKLE
+            else:
+                codec, body = encode(want, value)
+        except Exception as e:
+            if want not in (CLOUDPICKLE, PICKLE):
+                raise
+            from helve import _unpicklable
+
+            raise _unpicklable.result(e, self.deployment, getattr(fn, "__name__", "__call__"), value) from None
         if buffers or len(body) >= APART and self.conn.memory is not None:
             self.reply_in_parts(id, codec, body, buffers)
             return

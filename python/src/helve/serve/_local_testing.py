@@ -243,7 +243,9 @@ class LocalHandle(DeploymentHandle):
         return _find, (self._app, self._deployment, {n: getattr(self._options, n) for n in _Options.__slots__})
 
     def options(self, **options: Any) -> "LocalHandle":
-        return _handle(self._replica, super().options(**options)._options)
+        handle = _handle(self._replica, super().options(**options)._options)
+        handle._state = self._state
+        return handle
 
     def remote(self, *args: Any, **kwargs: Any) -> "DeploymentResponse | DeploymentResponseGenerator":
         if self._options.stream:
@@ -267,6 +269,8 @@ class LocalHandle(DeploymentHandle):
         return (LocalResponseGenerator if chosen._options.stream else LocalResponse)(call)
 
     def _start(self, kind: type, tail: bytes, args: tuple, kwargs: dict) -> Call:
+        self._state.use()
+        self._state.calls += 1
         for v in (*args, *kwargs.values()):
             if isinstance(v, DeploymentResponseGenerator):
                 raise RuntimeError("streaming results cannot be passed to downstream handle calls; read the items, and pass those")

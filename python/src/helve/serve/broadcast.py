@@ -16,7 +16,7 @@ from helve._encoding import Failure, decode, parse_envelope
 from helve._errors import DeploymentUnavailableError, RayServeException, ReplicaUnavailableError
 from helve._stream import ITEM
 from helve._wire import WINDOW, Call, entry
-from helve.serve.responses import Pending
+from helve.serve.responses import IN_LOOP, Pending, T
 
 BROADCAST = entry(b"broadcast", b"") + entry(b"window", WINDOW.pack(0xFFFFFFFF, 0xFFFFFFFF))  # no credit: the answers are few
 ANSWER = struct.Struct("<IB")
@@ -139,7 +139,7 @@ class BroadcastCall(Call):
         return out
 
 
-class DeploymentBroadcastResponse(Pending):
+class DeploymentBroadcastResponse(Pending[T]):
     """The answers of a broadcast that is under way. They may be read any number of times, from any thread or loop."""
 
     __slots__ = ()
@@ -194,7 +194,7 @@ class DeploymentBroadcastResponse(Pending):
 
     def _block(self, timeout_s: Optional[float], first: bool) -> None:
         if asyncio._get_running_loop() is not None:
-            raise RuntimeError("results() would block the event loop; use `await response.results_async()` in async code")
+            raise RuntimeError(IN_LOOP.format("await response.results_async()"))
         if threading.current_thread() is getattr(self._call.conn, "thread", None):
             raise RuntimeError("results() cannot wait on the thread that receives the answers")
         if self._call.done:
@@ -220,7 +220,7 @@ class DeploymentBroadcastResponse(Pending):
         await asyncio.wait([future], timeout=timeout_s)
 
     def __reduce__(self):
-        raise RayServeException("a response cannot be serialized; pass its results")
+        raise RayServeException("`DeploymentBroadcastResponse` is not serializable: pass its results")
 
 
 def _late(timeout_s: Optional[float]) -> str:

@@ -58,11 +58,15 @@ class ReplicaSelection:
     dispatched.
     """
 
-    __slots__ = ("replica_id", "node_id", "_handle", "_conn", "_lease", "_used")
+    __slots__ = ("replica_id", "node_id", "node_ip", "port", "availability_zone", "replica_metadata", "_handle", "_conn", "_lease", "_used")
 
     def __init__(self, handle, conn, held: dict):
         self.replica_id: str = held["replica"]
         self.node_id: str = held["node"]
+        self.node_ip = "127.0.0.1"  # the replica is on this machine
+        self.port: Optional[int] = None  # it has none: calls go through the node
+        self.availability_zone: Optional[str] = None
+        self.replica_metadata: dict = {}
         self._handle, self._conn, self._lease, self._used = handle, conn, held["lease"], False
 
     def __repr__(self) -> str:
@@ -90,7 +94,7 @@ class Choosing:
     def _reserve(self):
         options = self._handle._options.copy()
         options.python, options.request_codec = False, MSGPACK  # it has no arguments, not even a packed pair of none
-        h = type(self._handle)(self._handle._deployment, self._handle._app, language=self._handle._language, _options=options)
+        h = type(self._handle)(self._handle._deployment, self._handle._app, language=self._handle._language, _options=options, _state=self._handle._state)
         return DeploymentResponse(h._start(ReserveCall, RESERVE, (), {}))
 
     def _chosen(self, response, held: dict) -> ReplicaSelection:
@@ -126,7 +130,9 @@ def dispatch(handle, selection: ReplicaSelection, args: tuple, kwargs: dict):
         raise TypeError(f"dispatch() takes what choose_replica() gave, not {type(selection).__name__}")
     chosen = selection._handle
     if (chosen._app, chosen._deployment) != (handle._app, handle._deployment):
-        raise ValueError(f"the selection is of deployment {chosen._deployment!r}, not of {handle._deployment!r}")
+        raise ValueError(
+            f"Cannot dispatch a selection created for a different deployment: it is of {chosen.deployment_id}, the handle of {handle.deployment_id}"
+        )
     stream = chosen._options.stream
     kind, response = (StreamCall, DeploymentResponseGenerator) if stream else (Call, DeploymentResponse)
     error: Optional[Exception] = None

@@ -434,7 +434,13 @@ class Graph:
         except Exception as e:
             if mistakes:  # mistakes of the deployments that it uses
                 raise mistakes[0]
-            raise TypeError(f"deployment {name!r} of application {self.app_name!r} cannot be pickled: {e}") from e
+            from helve import _unpicklable
+
+            def without_graph(value: Any) -> bytes:
+                return dumps_replacing(value, lambda v: (str, ()) if issubclass(type(v), Application) else NotImplemented)
+
+            where = _unpicklable.of_deployment(name, code[0], code[1], code[2], without_graph)
+            raise TypeError(f"application {self.app_name!r} cannot be pickled: {where or f'deployment {name!r}: {e}'}") from None
 
 
 def http_kind(fn: Callable, bound: bool) -> str:

@@ -3,7 +3,7 @@
 from helve import _refused
 from helve._errors import (
     BackPressureError, DataLossError, DeploymentUnavailableError, RayServeException, ReplicaUnavailableError, RequestCancelledError, TooLargeError,
-    UnknownDeploymentError,
+    UnknownDeploymentError, gRPCStatusError,
 )
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "RequestCancelledError",
     "TooLargeError",
     "UnknownDeploymentError",
+    "gRPCStatusError",
 ]
 __getattr__ = _refused.attributes(__name__, known=__all__)

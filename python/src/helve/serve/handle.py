@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import warnings
-from dataclasses import dataclass
-from types import GenericAlias
-from typing import Any, Optional
+from typing import Any, Generic, Optional, TypeVar
 
 from helve import _encoding, _limits, _runtime
 from helve._arguments import Arguments, start_elsewhere
@@ -14,11 +13,13 @@ from helve._encoding import CLOUDPICKLE, CODECS, MSGPACK
 from helve._stream import StreamCall
 from helve._wire import Call, new_request, request_info
 from helve.serve.broadcast import BROADCAST, BroadcastCall, DeploymentBroadcastResponse
+from helve.serve._handle_state import DeploymentID, HandleOptions, InitHandleOptions, RequestCounter, State
 from helve.serve.choose import Choosing, dispatch
 from helve.serve.responses import RESPONSES, STREAM, DeploymentResponse, DeploymentResponseGenerator, ObjectRef
 
 
 CACHED = 64  # number of attributes of one handle
+T = TypeVar("T")
 
 
 class _Default:
@@ -56,33 +57,22 @@ def _codec(option: str, name: Any) -> int:
     return codec
 
 
-@dataclass(frozen=True)
-class DeploymentID:
-    """A deployment by its names."""
+class DeploymentHandle(Generic[T]):
+    """A client of one deployment. It is cheap to copy, and usable from any thread and any event loop. The handles that options() and attributes
+    give share its identity.
+    """
 
-    name: str
-    app_name: str = "default"
-
-    def __str__(self) -> str:
-        return f"Deployment(name='{self.name}', app='{self.app_name}')"
-
-
-# Attributes of Ray Serve's handles that are no methods, and that these handles do not have.
-_NO_METHODS = frozenset(("handle_id", "handle_options", "init_options", "request_counter", "running_replicas_populated"))
-
-
-class DeploymentHandle:
-    """A client of one deployment. It is cheap to copy, and usable from any thread and any event loop."""
-
-    __class_getitem__ = classmethod(GenericAlias)  # DeploymentHandle[Model] in annotations, as in Ray Serve
-
-    def __init__(self, deployment_name: str, app_name: str = "default", *, language: str = "python", _options: Optional[_Options] = None):
+    def __init__(
+        self, deployment_name: str, app_name: str = "default", *, language: str = "python", _options: Optional[_Options] = None,
+        _state: Optional[State] = None,
+    ):
         if _options is None:
             deployment_name = _limits.text("deployment_name", deployment_name, _limits.MAX_NAME)
             app_name = _limits.text("app_name", app_name, _limits.MAX_NAME)
         self._deployment, self._app, self._language = deployment_name, app_name, language
         self._options = _options or _Options(language == "python")
         self._target = (app_name, deployment_name, self._options.method)
+        self._state = _state or State()
 
     @property
     def deployment_name(self) -> str:
@@ -97,9 +87,41 @@ class DeploymentHandle:
         return DeploymentID(self._deployment, self._app)
 
     @property
+    def handle_id(self) -> str:
+        """A random name of this handle and of all that are derived from it."""
+        return self._state.handle_id
+
+    @property
     def is_initialized(self) -> bool:
-        """Whether calls can be made: always, because a handle needs no preparation."""
-        return True
+        """Whether the handle was used, or _init() was called. A handle needs no preparation: it can be used before."""
+        return self._state.init_options is not None
+
+    @property
+    def init_options(self) -> Optional[InitHandleOptions]:
+        return self._state.init_options
+
+    @property
+    def handle_options(self) -> HandleOptions:
+        o = self._options
+        return HandleOptions(
+            o.method or "__call__", o.model, o.session, o.stream, o.by_reference is not False,
+            _encoding.NAMES[o.request_codec], _encoding.NAMES[o.response_codec],
+        )
+
+    @property
+    def request_counter(self) -> RequestCounter:
+        """The number of calls that were made with this handle and all that are derived from it."""
+        return RequestCounter(self._state, self._app, self._deployment)
+
+    def _init(self, **options: Any) -> None:
+        """Sets options that hold for the handle and all that are derived from it. It comes before the first use."""
+        self._state.begin(options)
+        if self._state.init_options._prefer_local_routing:
+            self._options.local = True
+
+    def running_replicas_populated(self) -> bool:
+        """Whether the deployment has had a replica that runs, as far as this handle knows: False before its first use."""
+        return self._state.populated(self._app, self._deployment)
 
     def shutdown(self) -> None:
         """Does nothing: a handle holds no resources. A method of this name is called with
@@ -108,6 +130,12 @@ class DeploymentHandle:
 
     async def shutdown_async(self) -> None:
         """shutdown(), awaited."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        method = f".{self._options.method}" if self._options.method else ""
+        raise TypeError(
+            f"a DeploymentHandle is not callable: call handle{method}.remote(...), and then await the response, or read it with .result() outside of event loops"
+        )
 
     def __repr__(self) -> str:
         return f"DeploymentHandle(deployment='{self._deployment}')"
@@ -118,9 +146,12 @@ class DeploymentHandle:
     def options(
         self, *, method_name=DEFAULT.VALUE, multiplexed_model_id=DEFAULT.VALUE, session_id=DEFAULT.VALUE, stream=DEFAULT.VALUE,
         use_new_handle_api=DEFAULT.VALUE, _prefer_local_routing=DEFAULT.VALUE, _by_reference=DEFAULT.VALUE,
-        request_serialization=DEFAULT.VALUE, response_serialization=DEFAULT.VALUE,
-    ) -> "DeploymentHandle":
+        request_serialization=DEFAULT.VALUE, response_serialization=DEFAULT.VALUE, **unknown: Any,
+    ) -> "DeploymentHandle[T]":
         """A handle with these options changed; the others stay."""
+        if unknown:
+            raise _unknown_option(next(iter(unknown)))
+        self._state.use()
         o, given = self._options.copy(), lambda v: v is not DEFAULT.VALUE
         if given(use_new_handle_api):
             warnings.warn("use_new_handle_api has no effect: there is one handle API", DeprecationWarning, stacklevel=2)
@@ -140,13 +171,11 @@ class DeploymentHandle:
             o.request_codec = _codec("request_serialization", request_serialization)
         if given(response_serialization):
             o.response_codec = _codec("response_serialization", response_serialization)
-        return DeploymentHandle(self._deployment, self._app, language=self._language, _options=o)
+        return DeploymentHandle(self._deployment, self._app, language=self._language, _options=o, _state=self._state)
 
-    def __getattr__(self, name: str) -> "DeploymentHandle":
+    def __getattr__(self, name: str) -> "DeploymentHandle[T]":
         if name.startswith("_"):
             raise AttributeError(name)
-        if name in _NO_METHODS:
-            raise AttributeError(f"a handle has no {name} here; a method of this name is called with options(method_name={name!r})")
         handle = self.options(method_name=name)
         if len(self.__dict__) < CACHED:  # not for every name that a client of a dispatcher sends
             self.__dict__[name] = handle  # found without __getattr__ from now on
@@ -181,6 +210,10 @@ class DeploymentHandle:
         return dispatch(self, selection, args, kwargs)
 
     def _start(self, kind: type, tail: bytes, args: tuple, kwargs: dict) -> Call:
+        state = self._state
+        state.calls += 1
+        if state.init_options is None:
+            state.use()
         for v in (*args, *kwargs.values()):
             if type(v) is DeploymentResponseGenerator:
                 raise RuntimeError("streaming results cannot be passed to downstream handle calls; read the items, and pass those")
@@ -207,6 +240,12 @@ class DeploymentHandle:
         if arguments.take():
             arguments.wait() if on_loop else conn.post(arguments.wait)
         return call
+
+
+def _unknown_option(name: str) -> TypeError:
+    names = [n for n in DeploymentHandle.options.__kwdefaults__ or ()]
+    near = difflib.get_close_matches(name, names, 1)
+    return TypeError(f"options() got an unexpected keyword argument {name!r}" + (f". Did you mean {near[0]!r}?" if near else f"; there are {', '.join(names)}"))
 
 
 def _restore(deployment: str, app: str, language: str, options: dict) -> DeploymentHandle:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from types import GenericAlias
-from typing import Any, Optional
+from typing import Any, Generic, Optional, TypeVar
 
 from helve import _limits
 from helve._call import wake
@@ -15,11 +14,14 @@ from helve._wire import Call, entry
 
 STREAM = entry(b"window", WINDOW.pack(*ROOM))
 
-class Pending:
+T = TypeVar("T")
+IN_LOOP = "Sync methods should not be called from within an `asyncio` event loop. Use `{}` instead."
+
+
+class Pending(Generic[T]):
     """The common part of all responses: their request, and its end by cancel()."""
 
     __slots__ = ("_call", "__weakref__")
-    __class_getitem__ = classmethod(GenericAlias)  # DeploymentResponse[str] in annotations, as in Ray Serve
 
     def __init__(self, call: Call):
         self._call = call
@@ -51,7 +53,7 @@ class Pending:
             call.conn.post(call.cancel)
 
 
-class DeploymentResponse(Pending):
+class DeploymentResponse(Pending[T]):
     """The answer of a call, which may be still to come. It may be awaited and read any number of times, from any
     thread or loop.
     """
@@ -90,7 +92,7 @@ class DeploymentResponse(Pending):
         TimeoutError the request runs on.
         """
         if asyncio._get_running_loop() is not None:
-            raise RuntimeError("result() would block the event loop; use `await response` in async code")
+            raise RuntimeError(IN_LOOP.format("await response"))
         if threading.current_thread() is getattr(self._call.conn, "thread", None):
             raise RuntimeError("result() cannot wait on the thread that receives the answer")
         failure, timeout_s = None, _limits.wait("timeout_s", timeout_s)
@@ -106,7 +108,10 @@ class DeploymentResponse(Pending):
     def __reduce__(self):
         from helve.serve.exceptions import RayServeException
 
-        raise RayServeException("a response cannot be serialized; pass it as a top-level argument, not inside of another object")
+        raise RayServeException(
+            "`DeploymentResponse` is not serializable: pass it as a top-level argument of a call, not inside of another object such as a list, or await "
+            "it and pass its value"
+        )
 
     async def _to_object_ref(self) -> "ObjectRef":
         """A reference to the result, which may be still to come."""
@@ -120,12 +125,12 @@ class DeploymentResponse(Pending):
 
 def _may_refer(call: Call, in_loop: bool) -> None:
     if call.by_value:
-        raise RuntimeError("by-value responses cannot become object refs: the handle has _by_reference=False")
+        raise RuntimeError("Converting by-value DeploymentResponses to ObjectRefs is not supported. The handle has _by_reference=False.")
     if not in_loop and asyncio._get_running_loop() is not None:
-        raise RuntimeError("_to_object_ref_sync() in an event loop: use `await response._to_object_ref()`")
+        raise RuntimeError(IN_LOOP.format("await response._to_object_ref()"))
 
 
-class ObjectRef(DeploymentResponse):
+class ObjectRef(DeploymentResponse[T]):
     """A reference to the result of a call. It may be awaited, read with result(), and passed to other calls, which
     get the value without a detour over this process.
     """
@@ -136,7 +141,7 @@ class ObjectRef(DeploymentResponse):
 RESPONSES = {DeploymentResponse, ObjectRef}  # the types of arguments that stand for their results
 
 
-class DeploymentResponseGenerator(Pending):
+class DeploymentResponseGenerator(Pending[T]):
     """The items of a streaming call. It is read once, with `for` outside of event loops or `async for` in one. When
     the last reference to it is gone, or it is cancelled, the generator at the other end is closed.
     """
@@ -148,7 +153,7 @@ class DeploymentResponseGenerator(Pending):
 
     def __next__(self) -> Any:
         if asyncio._get_running_loop() is not None:
-            raise RuntimeError("next() would block the event loop; use `async for` in async code")
+            raise RuntimeError(IN_LOOP.format("async for` or `await response.__anext__()"))
         if threading.current_thread() is getattr(self._call.conn, "thread", None):
             raise RuntimeError("next() cannot wait on the thread that receives the items")
         while True:
@@ -195,10 +200,10 @@ class DeploymentResponseGenerator(Pending):
         return ObjectRefGenerator(self)
 
     def __await__(self):
-        raise TypeError("a stream cannot be awaited; use `async for`")
+        raise TypeError("`DeploymentResponseGenerator` cannot be awaited directly. Use `async for` or `await response.__anext__()` instead.")
 
     def result(self, *, timeout_s: Optional[float] = None) -> Any:
-        raise TypeError("a stream has no result(); use `for`, or `async for` in async code")
+        raise TypeError("`DeploymentResponseGenerator` doesn't support `.result()`. Use `for item in response`, or `async for` on an event loop.")
 
     def __del__(self) -> None:
         try:
@@ -211,13 +216,11 @@ class DeploymentResponseGenerator(Pending):
     def __reduce__(self):
         from helve.serve.exceptions import RayServeException
 
-        raise RayServeException("a stream cannot be serialized; read the items, and pass those")
+        raise RayServeException("`DeploymentResponseGenerator` is not serializable: read the items, and pass those")
 
 
-class ObjectRefGenerator:
+class ObjectRefGenerator(Generic[T]):
     """The items of a stream, each as a reference."""
-
-    __class_getitem__ = classmethod(GenericAlias)
 
     def __init__(self, stream: DeploymentResponseGenerator):
         self._stream = stream

@@ -48,7 +48,7 @@ class Child:
 
     def delete(self):
         serve.delete("another")
-        return sorted(serve.status()["applications"])
+        return sorted(serve.status().applications)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def settled(check):
     """Waits until the node shows what a check wants, which looks at the calls of Slow."""
     until = time.monotonic() + 20
     while True:
-        calls = serve.status()["applications"]["default"]["deployments"]["Slow"]["calls"]
+        calls = _driver.running().control("status")["applications"]["default"]["deployments"]["Slow"]["calls"]
         if check(calls) or time.monotonic() > until:
             return calls
         time.sleep(0.005)
@@ -81,7 +81,7 @@ with h.choose_replica() as selection:
     print(h.dispatch(selection, 8).result(timeout_s=20), serve.get_deployment_handle("Slow", "default").remote(9).result(timeout_s=20))
 print(h.remote(h.remote(4)).result(timeout_s=20), h.remote(h.remote(6)._to_object_ref_sync()).result(timeout_s=20))
 serve.shutdown()
-print(sorted(serve.status()["applications"]))
+print(sorted(serve.status().applications))
 """
 
 
@@ -100,7 +100,7 @@ print(serve.run(double.bind(), name="other", route_prefix=None).remote(2).result
 """
     assert program(code, HELVE_PARENT_NODE="") == "4"
     assert serve.get_app_handle("other").remote(4).result(timeout_s=20) == 8
-    assert program('serve.delete("other"); print(sorted(serve.status()["applications"]))') == "['default']"
+    assert program('serve.delete("other"); print(sorted(serve.status().applications))') == "['default']"
 
 
 @pytest.mark.parametrize("env", [{"HELVE_NODE": ""}, {}], ids=["none", "of its parent"])
@@ -111,10 +111,10 @@ def f(): return 1
 serve.get_app_handle("default")
 serve.start(http_options={"port": None})
 h = serve.run(f.bind(), name="own", route_prefix=None)
-print(h.remote().result(timeout_s=20), sorted(serve.status()["applications"]))
+print(h.remote().result(timeout_s=20), sorted(serve.status().applications))
 """
     assert program(code, **env) == "1 ['own']"
-    assert sorted(serve.status()["applications"]) == ["default"]
+    assert sorted(serve.status().applications) == ["default"]
 
 
 def test_several_nodes_are_listed(slow):
@@ -171,7 +171,7 @@ def test_processes_of_multiprocessing(slow, method):
 
 
 def test_programs_of_a_replica(slow):
-    code = 'from helve import serve; print(serve.get_app_handle("default").remote(5).result(timeout_s=20), sorted(serve.status()["applications"]))'
+    code = 'from helve import serve; print(serve.get_app_handle("default").remote(5).result(timeout_s=20), sorted(serve.status().applications))'
     h = serve.run(Child.bind(code), name="parent", route_prefix=None)
     try:
         assert h.remote().result(timeout_s=60) == "5 ['default', 'parent']"
@@ -289,8 +289,9 @@ sys.stdin.read()
         blocked.result(timeout_s=20)
     with pytest.raises(ReplicaUnavailableError, match="the node has gone away.*no application is running"):
         h.remote()
-    with pytest.raises(RayServeException, match="no application is running: call serve.run"):
-        serve.status()
+    with pytest.raises(RayServeException, match="^no application is running: call serve.run"):
+        h.remote()
+    assert serve.status().applications == {}
     with start("second") as second:
         assert h.remote().result(timeout_s=20) == "second"
         serve.shutdown()  # ends the connection alone

@@ -107,7 +107,7 @@ def test_a_child_has_a_connection_of_its_own(echo):
         (lambda: asyncio.run(as_coroutine(echo.echo.remote(1))), 1),
         (first, 0),
         (lambda: echo.broadcast("echo", 1).results(), [1]),
-        (lambda: list(serve.status()["applications"]), ["default"]),
+        (lambda: list(serve.status().applications), ["default"]),
         (lambda: serve.get_app_handle("default").echo.remote(1).result(), 1),
         (lambda: serve.get_deployment_handle("Echo", "default").echo.remote(1).result(), 1),
     ):
@@ -162,11 +162,11 @@ def test_a_child_may_run_an_application_of_its_own(echo):
     def run():
         try:
             h = serve.run(Echo.bind(), name="child", route_prefix=None)
-            return h.echo.remote("own").result(timeout_s=20), sorted(serve.status()["applications"])
+            return h.echo.remote("own").result(timeout_s=20), sorted(serve.status().applications)
         finally:
             serve.shutdown()
 
-    assert in_child(lambda: (run(), sorted(serve.status()["applications"]))) == "gave (('own', ['child']), ['default'])"
+    assert in_child(lambda: (run(), sorted(serve.status().applications))) == "gave (('own', ['child']), ['default'])"
     assert echo.echo.remote(1).result(timeout_s=20) == 1
 
 

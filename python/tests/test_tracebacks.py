@@ -58,9 +58,9 @@ def uncaught(tmp_path, end, **env):
 
 
 @pytest.mark.parametrize("end, frames, last", [
-    ("serve.run(Outer.bind(Inner.bind()), route_prefix=None).remote().result()", ["fail", "deep", "<module>"], "KeyError: 'k'"),
+    ("serve.run(Outer.bind(Inner.bind()), route_prefix=None).remote().result()", ["<module>", "fail", "deep"], "KeyError: 'k'"),
     ("import asyncio\nasync def main():\n    await handle.remote()\nhandle = serve.run(Outer.bind(Inner.bind()), route_prefix=None)\nasyncio.run(main())",
-     ["fail", "deep", "<module>", "main"], "KeyError: 'k'"),
+     ["<module>", "main", "fail", "deep"], "KeyError: 'k'"),
     ("serve.run(Broken.bind(), route_prefix=None)", ["<module>", "__init__", "prepare"], "lines"),
     ("serve.run(Sick.bind(), route_prefix=None)", ["<module>", "check_health"], "ValueError: sick"),
     ("serve.run(Broken.bind(), _local_testing_mode=True)", ["<module>", "__init__", "prepare"], "lines"),

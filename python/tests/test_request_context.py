@@ -3,14 +3,17 @@
 import asyncio
 import contextvars
 import socket
+from types import SimpleNamespace
 
 import httpx
 import pytest
 from fastapi import APIRouter, FastAPI
 
-from helve import _driver, serve
+from helve import _driver, _runtime, serve
 from helve._wire import RequestInfo, entry, parse_tail, request_info
 from helve.serve import context
+from helve.serve.handle import DeploymentID
+from helve.serve.request_router import ReplicaID
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
@@ -44,6 +47,18 @@ def test_a_call_on_the_wire():
     assert got == context._RequestContext(request_id="mine", _internal_request_id="00000000000000ff", multiplexed_model_id="m", session_id="s")
     (span,) = traced.values()
     assert f"{span.get_span_context().trace_id:032x}" == TRACE and span.get_span_context().trace_flags == 1
+
+
+def test_a_process_that_a_unit_test_makes_a_replica(monkeypatch):
+    monkeypatch.setattr(_runtime, "replica", None)
+    monkeypatch.setattr(_runtime, "max_ongoing_requests", None)
+    deployment = DeploymentID("D", "app")
+    context._set_internal_replica_context(
+        replica_id=ReplicaID("u", deployment), servable_object=None, _deployment_config=SimpleNamespace(max_ongoing_requests=7), rank=0, world_size=1,
+    )
+    own = serve.get_replica_context()
+    assert (own.app_name, own.deployment, own.replica_id.unique_id, own.world_size, own.gang_context) == ("app", "D", "u", 1, None)
+    assert _runtime.max_ongoing_requests == 7
 
 
 # ---- in replicas

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, Optional
 
 from helve import _runtime
@@ -117,6 +118,18 @@ def _set_request_context(
              "multiplexed_model_id": multiplexed_model_id}
     now = _get_serve_request_context()
     _serve_request_context.set(_RequestContext(**{**vars(now), **{k: v for k, v in given.items() if v}}))
+
+
+def _set_internal_replica_context(
+    *, replica_id: Any, servable_object: Any = None, _deployment_config: Any = None, rank: Any = None, world_size: int = 1, **more: Any,
+) -> None:
+    """Makes this process a replica, for unit tests of code that asks for its replica, such as a loader of models."""
+    deployment = getattr(replica_id, "deployment_id", None)
+    _runtime.replica = SimpleNamespace(
+        app_name=getattr(deployment, "app_name", ""), deployment=getattr(deployment, "name", ""), replica_tag=getattr(replica_id, "unique_id", replica_id),
+        replica_id=replica_id, servable_object=servable_object, rank=rank, world_size=world_size, **{"gang_context": None, "code_version": None, **more},
+    )
+    _runtime.max_ongoing_requests = getattr(_deployment_config, "max_ongoing_requests", None)
 
 
 class _Variable:

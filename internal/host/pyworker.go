@@ -84,20 +84,20 @@ type sysPath struct {
 // pythonMain is the program of a Python worker. Its first import comes after the current directory, which Python puts in front of
 // everything else, is out of the way: a user who can write there could replace any module of the library. For example, a program is
 // started in a folder of downloads.
+// The directories of the deployment's own come when helve is imported: a helve.py in a working_dir is not taken for it.
 const pythonMain = `import sys
 if sys.path[:1] == [""]:
     del sys.path[0]
 import json, os
 path = json.loads(os.environ["HELVE_SYS_PATH"])
 order = [*(path["first"] or ()), *sys.path, *(path["last"] or ())]
-if path["own"] or path["site"]:
-    of = lambda p: 0 if p.endswith("-packages") else 1 if p.startswith(os.path.dirname(os.__file__)) else 2
-    order = [
-        *(p for p in order if of(p) == 1), *(path["own"] or ()), *(p for p in order if of(p) == 2),
-        *(path["site"] or ()), *order,
-    ]
+library = [p for p in order if p.startswith(os.path.dirname(os.__file__)) and not p.endswith("-packages")]
+if path["site"]:
+    order = [*(p for p in order if not p.endswith("-packages")), *path["site"], *order]
 sys.path[:] = dict.fromkeys(order)
 from helve._worker import main
+if path["own"]:
+    sys.path[:] = dict.fromkeys([*library, *path["own"], *order])
 main()
 `
 

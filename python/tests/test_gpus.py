@@ -36,11 +36,11 @@ def run(tmp_path, text, gpus, **env):
         def visible(*args, **options):
             return start(*args, **options).remote().result()
 
-        def failure(*args, **options):
+        def failure(name, *args, **options):
             try:
-                return visible(*args, **options)
+                return visible(name, *args, **options)
             except Exception as e:
-                return str(e).strip().splitlines()[-1]
+                return str(e).strip().splitlines()[-1].removeprefix(f"Deploying application {name} failed: ")
         """) + textwrap.dedent(text))
     env = {**{k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}, **env}
     if gpus is not None:

@@ -197,6 +197,8 @@ type ReplicaStatus struct {
 	ID string `json:"replica_id"`
 	// State is the state in one word.
 	State ReplicaState `json:"state"`
+	// Rank is the number of the replica among the replicas of its deployment, from 0 upwards.
+	Rank int `json:"rank"`
 	// PID is the process id of the replica's worker. It is 0 for a replica in the node's process.
 	PID int `json:"pid,omitempty"`
 	// GPUs are the devices that the replica's process has, as CUDA_VISIBLE_DEVICES names them. Parts of one device are held by several replicas.

@@ -198,6 +198,7 @@ do:
 	c.settleAllLocked()
 	for _, a := range c.apps {
 		for _, d := range a.deployments {
+			d.rankLocked()
 			for _, r := range d.replicas {
 				if r.state == helvetype.ReplicaRunning && r.applied != r.of {
 					behind = append(behind, r)

@@ -107,14 +107,15 @@ func (r *fourthReplica) Start(b *call.Batch, c *call.Call, sink call.Sink) trans
 	return transport.Handle{}
 }
 
-func (r *fourthReplica) Keeps() bool                    { return false }
-func (r *fourthReplica) Instance() *instance.Instance   { return nil }
-func (r *fourthReplica) Transport() transport.Transport { return r }
-func (r *fourthReplica) Counts() telemetry.Counts       { return r.Calls().Counts() }
-func (r *fourthReplica) Process() host.Process          { return host.Process{PID: 4} }
-func (r *fourthReplica) Ended() <-chan struct{}         { return r.ended }
-func (r *fourthReplica) HasHealthCheck() bool           { return true }
-func (r *fourthReplica) HasRoutingStats() bool          { return true }
+func (r *fourthReplica) Keeps() bool                              { return false }
+func (r *fourthReplica) Instance() *instance.Instance             { return nil }
+func (r *fourthReplica) Transport() transport.Transport           { return r }
+func (r *fourthReplica) Counts() telemetry.Counts                 { return r.Calls().Counts() }
+func (r *fourthReplica) Process() host.Process                    { return host.Process{PID: 4} }
+func (r *fourthReplica) Ended() <-chan struct{}                   { return r.ended }
+func (r *fourthReplica) HasHealthCheck() bool                     { return true }
+func (r *fourthReplica) SetRank(context.Context, host.Rank) error { return nil }
+func (r *fourthReplica) HasRoutingStats() bool                    { return true }
 
 func (r *fourthReplica) Ending() host.Ending {
 	return host.Ending{Exit: helvetype.Exit{Replica: r.ID(), Reason: "it broke", Code: 4}, First: true, FirstOfDeployment: true}

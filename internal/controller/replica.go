@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
@@ -35,7 +37,10 @@ type replica struct {
 	worker     *host.Worker        // in which it starts; nil before it is known, and in this process
 	state      helvetype.ReplicaState
 	startedAt  time.Time
-	waits      string // the reason why its start waits
+	rank       int       // among the replicas of its version; planner.Unranked before it has one
+	told       host.Rank // that the replica knows
+	telling    bool      // a goroutine gives the replica its rank
+	waits      string    // the reason why its start waits
 	waitsSince time.Time
 	before     restartHistory // of the replicas that had its place
 	lastEvent  uint64         // that changed its state
@@ -71,7 +76,7 @@ func (c *Controller) startLocked(d *deployment, now time.Time) {
 
 // newReplicaLocked makes the record of a replica as the deployment has them now.
 func (c *Controller) newReplicaLocked(d *deployment, id string, now time.Time) *replica {
-	r := &replica{id: id, dep: d, ctx: d.now.revision.ctx, of: d.now, startedAt: now}
+	r := &replica{id: id, dep: d, ctx: d.now.revision.ctx, of: d.now, startedAt: now, rank: planner.Unranked}
 	d.replicas[id] = r
 	return r
 }
@@ -80,11 +85,13 @@ func (c *Controller) newReplicaLocked(d *deployment, id string, now time.Time) *
 func (c *Controller) launchLocked(r *replica, w *host.Worker) {
 	h := r.of.host
 	r.applied, r.worker = r.of, w
+	version := cmp.Or(r.of.definition.Options.Version, r.of.version)
 	c.wg.Go(func() {
 		running, err := h.Start(r.ctx, host.Launch{
-			ID: r.id, Life: c.ctx, Worker: w,
+			ID: r.id, Life: c.ctx, Worker: w, Version: version,
 			In:           func(w *host.Worker) { c.startsIn(r, w) },
 			Config:       func() json.RawMessage { return c.configFor(r) },
+			Rank:         func() host.Rank { return c.rankFor(r) },
 			Configured:   func(digest string) { c.resumedWith(r, digest) },
 			Models:       func(of host.Replica, ids []string) { c.setModels(r, of, ids) },
 			Waits:        func(reason string) (done func()) { return c.waiting(r, reason) },

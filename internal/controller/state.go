@@ -8,6 +8,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/snapshot"
 	"github.com/helve-serve/helve/internal/states"
 )
@@ -63,7 +64,7 @@ func (c *Controller) claimLocked(r *revision) {
 	}
 	for _, w := range c.workers.Former(a.name) {
 		if same {
-			c.takeOverLocked(w, r, was.Former)
+			c.takeOverLocked(w, r, was)
 		} else {
 			c.workers.Dismiss(w.ID, "the application has changed")
 		}
@@ -73,7 +74,8 @@ func (c *Controller) claimLocked(r *revision) {
 // takeOverLocked expects a worker and its replicas. They count as being there, so that nothing is started in their place
 // before it is known what has become of them. The former replicas end with their worker, or are stopped. For example, the node before was killed
 // while it changed a Python deployment from code 1 to code 2: the worker with code 1 is ended, and the other one serves.
-func (c *Controller) takeOverLocked(w host.WorkerRecord, r *revision, former []string) {
+func (c *Controller) takeOverLocked(w host.WorkerRecord, r *revision, was snapshot.Application) {
+	former := was.Former
 	t := host.Takeover{ID: w.ID, Replicas: map[string]string{}, Hosts: map[string]host.Host{}, GiveUp: r.ctx}
 	recovered := map[string]*replica{}
 	for _, sr := range w.Replicas {
@@ -83,6 +85,9 @@ func (c *Controller) takeOverLocked(w host.WorkerRecord, r *revision, former []s
 		}
 		t.Replicas[sr.ID] = sr.Deployment
 		recovered[sr.ID] = c.newReplicaLocked(d, sr.ID, time.Now())
+		if rank, ok := was.Ranks[sr.ID]; ok {
+			recovered[sr.ID].rank = rank
+		}
 		recovered[sr.ID].fireLocked(states.Recover, states.Facts{}, nil)
 	}
 	if len(w.Replicas) > 0 && len(t.Replicas) == 0 {
@@ -130,6 +135,9 @@ func (c *Controller) applicationsLocked() []snapshot.Application {
 		app := snapshot.Application{Name: a.name, Revision: r.number, Identity: r.identity, Graph: r.def.Graph}
 		for _, d := range a.deployments {
 			for id, of := range d.replicas {
+				if of.rank != planner.Unranked {
+					put(&app.Ranks, id, of.rank)
+				}
 				if of.state == helvetype.ReplicaStopping || of.of.version != d.now.version || d.now.revision != r {
 					app.Former = append(app.Former, id)
 				}

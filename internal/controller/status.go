@@ -64,7 +64,7 @@ func (d *deployment) statusLocked() helvetype.DeploymentStatus {
 
 func (r *replica) statusLocked() helvetype.ReplicaStatus {
 	s := helvetype.ReplicaStatus{
-		ID: r.id, State: r.state, StartedAt: r.startedAt, Restarts: r.before.restarts, LastExit: r.before.exit,
+		ID: r.id, State: r.state, Rank: max(r.rank, 0), StartedAt: r.startedAt, Restarts: r.before.restarts, LastExit: r.before.exit,
 	}
 	p := r.processLocked()
 	s.PID, s.GPUs, s.Unresponsive = p.PID, p.GPUs, p.Unresponsive

@@ -118,6 +118,7 @@ func (s *subject) launch(id string, config json.RawMessage) host.Launch {
 	return host.Launch{
 		ID: id, Life: s.ctx,
 		Config: func() json.RawMessage { return config },
+		Rank:   func() host.Rank { return host.Rank{World: 1} },
 		Waits: func(reason string) (done func()) {
 			s.note(reason)
 			return func() { s.note("") }

@@ -67,6 +67,8 @@ type Replica interface {
 	Stop(ctx context.Context) error
 	// Reconfigure gives the replica a user config. An error of the user's method is a [*call.Error].
 	Reconfigure(ctx context.Context, config json.RawMessage) error
+	// SetRank gives the replica another rank. Code in Go does not see ranks.
+	SetRank(ctx context.Context, rank Rank) error
 	// HasHealthCheck says whether CheckHealth asks the user's code.
 	HasHealthCheck() bool
 	CheckHealth(ctx context.Context) error
@@ -92,6 +94,9 @@ type Replica interface {
 	// Ending describes the end of the process. It is called once, after Ended.
 	Ending() Ending
 }
+
+// Rank is the number of a replica among the replicas of its deployment, from 0 upwards, and World how many are wanted.
+type Rank struct{ Rank, World int }
 
 // Process is the process of a replica.
 type Process struct {
@@ -133,6 +138,10 @@ func (d *Deployment) restore(cd *codec.Codec, err error) error {
 type Launch struct {
 	ID   string          // unique on the node
 	Life context.Context // ends when the node closes
+	// Version names the version of the replica's code.
+	Version string
+	// Rank gives the rank of the replica. It is called once, right before the constructor runs.
+	Rank func() Rank
 	// Config gives the user config for the constructor, nil for none. It is called once, right before the constructor runs.
 	Config func() json.RawMessage
 	// Models is told the ids of the models that the replica has, whenever they change, already while it starts.

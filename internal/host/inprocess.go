@@ -107,6 +107,9 @@ func (r *localReplica) Reconfigure(ctx context.Context, config json.RawMessage) 
 	return r.instance.Reconfigure(ctx, config)
 }
 
+// SetRank does nothing.
+func (r *localReplica) SetRank(context.Context, Rank) error { return nil }
+
 func (r *localReplica) RoutingStats(ctx context.Context) (json.RawMessage, error) {
 	return r.instance.RoutingStats(ctx, r.codec)
 }

@@ -125,6 +125,15 @@ func (r *workerReplica) Reconfigure(ctx context.Context, config json.RawMessage)
 	return r.restore(err)
 }
 
+// SetRank tells a Python replica its rank.
+func (r *workerReplica) SetRank(ctx context.Context, rank Rank) error {
+	if !r.wire.Python {
+		return nil
+	}
+	_, err := protocol.Ask(ctx, r.worker.peer, protocol.SetRank{Replica: r.ID(), Rank: rank.Rank, WorldSize: rank.World})
+	return r.restore(err)
+}
+
 func (r *workerReplica) CheckHealth(ctx context.Context) error {
 	_, err := protocol.Ask(ctx, r.worker.peer, protocol.CheckHealth{
 		Replica: r.ID(), TimeoutS: protocol.SecondsOf(r.options.Load().HealthCheckTimeout),
@@ -200,6 +209,8 @@ func (r *workerReplica) construct(ctx context.Context, code *protocol.Code) (pro
 		UnresponsiveAfterS: protocol.SecondsOf(o.UnresponsiveAfter),
 	}
 	if code != nil {
+		rank := r.launch.Rank()
+		request.Rank, request.WorldSize, request.CodeVersion = rank.Rank, rank.World, r.launch.Version
 		request.MaxOngoingRequests = o.MaxOngoingRequests
 	}
 	answered := make(chan startAnswer, 1)

@@ -93,6 +93,7 @@ func TestPageExamples(t *testing.T) {
 		{protocol.Reconfigure{Replica: "D#1", UserConfig: json.RawMessage(`{"size":4}`), TimeoutS: 60}, protocol.Done{}},
 		{protocol.Ping{}, protocol.Done{}},
 		{protocol.StopReplica{Replica: "D#1", TimeoutS: 10}, protocol.Done{}},
+		{protocol.SetRank{Replica: "D#1", Rank: 1, WorldSize: 3}, protocol.Done{}},
 		{protocol.RoutingStats{Replica: "D#1", TimeoutS: 30}, protocol.Stats{Stats: json.RawMessage(`{"free":3}`)}},
 		{protocol.Release{Lease: 7}, protocol.Done{}},
 		{protocol.GrantBlock{Replica: "D#1", Number: 1, Slots: 2}, protocol.Done{}},

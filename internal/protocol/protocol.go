@@ -29,7 +29,7 @@ type Done struct{}
 // Requests are all control requests, in the order of the table in docs/wire.md.
 func Requests() []Operation {
 	return []Operation{
-		StartReplica{}, Drain{}, CheckHealth{}, Reconfigure{}, Ping{}, StopReplica{}, RoutingStats{}, Release{},
+		StartReplica{}, Drain{}, CheckHealth{}, Reconfigure{}, Ping{}, StopReplica{}, SetRank{}, RoutingStats{}, Release{},
 		GrantBlock{}, RecallBlock{}, ReturnBlock{}, Uses{}, Models{}, Metrics{}, Deploy{}, Delete{}, Scale{}, Status{}, Ingress{}, HTTP{},
 	}
 }

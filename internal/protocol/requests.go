@@ -40,6 +40,11 @@ type StartReplica struct {
 	TimeoutS           Seconds `json:"timeout_s"` // for all of the start
 	// UnresponsiveAfterS is how long the event loop of a Python worker may stand before the worker reports it.
 	UnresponsiveAfterS Seconds `json:"unresponsive_after_s"`
+	// Rank is the number of a Python replica among the replicas of its deployment, from 0 upwards, and WorldSize how many are wanted.
+	Rank      int `json:"rank,omitempty"`
+	WorldSize int `json:"world_size,omitempty"`
+	// CodeVersion names the version of the code of a Python replica.
+	CodeVersion string `json:"code_version,omitempty"`
 }
 
 // Code names the object that a Python worker constructs: either a class of a module with its arguments, or the entry that
@@ -88,6 +93,14 @@ type Reconfigure struct {
 	Replica    string          `json:"replica"`
 	UserConfig json.RawMessage `json:"user_config,omitempty"`
 	TimeoutS   Seconds         `json:"timeout_s"`
+}
+
+// SetRank is the node's request to a Python replica to have another rank, or another number of ranks. A replica whose method reconfigure takes
+// a rank is given its user config again, with the rank.
+type SetRank struct {
+	Replica   string `json:"replica"`
+	Rank      int    `json:"rank"`
+	WorldSize int    `json:"world_size"`
 }
 
 // RoutingStats is the node's request for the values that a replica gives to a routing policy.
@@ -250,6 +263,7 @@ func (StopReplica) Op() string  { return "stop_replica" }
 func (Drain) Op() string        { return "drain" }
 func (CheckHealth) Op() string  { return "check_health" }
 func (Reconfigure) Op() string  { return "reconfigure" }
+func (SetRank) Op() string      { return "set_rank" }
 func (RoutingStats) Op() string { return "routing_stats" }
 func (Ping) Op() string         { return "ping" }
 func (GrantBlock) Op() string   { return "grant_block" }
@@ -271,6 +285,7 @@ func (StopReplica) Reply() (r Done)        { return }
 func (Drain) Reply() (r Done)              { return }
 func (CheckHealth) Reply() (r Done)        { return }
 func (Reconfigure) Reply() (r Done)        { return }
+func (SetRank) Reply() (r Done)            { return }
 func (RoutingStats) Reply() (r Stats)      { return }
 func (Ping) Reply() (r Done)               { return }
 func (GrantBlock) Reply() (r Done)         { return }
@@ -293,10 +308,16 @@ func (r StartReplica) check() (field, problem string) {
 	}
 	return needsReplica(r.Replica)
 }
-func (r StopReplica) check() (field, problem string)  { return needsReplica(r.Replica) }
-func (r Drain) check() (field, problem string)        { return needsReplica(r.Replica) }
-func (r CheckHealth) check() (field, problem string)  { return needsReplica(r.Replica) }
-func (r Reconfigure) check() (field, problem string)  { return needsReplica(r.Replica) }
+func (r StopReplica) check() (field, problem string) { return needsReplica(r.Replica) }
+func (r Drain) check() (field, problem string)       { return needsReplica(r.Replica) }
+func (r CheckHealth) check() (field, problem string) { return needsReplica(r.Replica) }
+func (r Reconfigure) check() (field, problem string) { return needsReplica(r.Replica) }
+func (r SetRank) check() (field, problem string) {
+	if r.Rank < 0 {
+		return "rank", "is negative"
+	}
+	return needsReplica(r.Replica)
+}
 func (r RoutingStats) check() (field, problem string) { return needsReplica(r.Replica) }
 func (r RecallBlock) check() (field, problem string)  { return needsReplica(r.Replica) }
 func (r Models) check() (field, problem string)       { return needsReplica(r.Replica) }

@@ -34,6 +34,7 @@ type Application struct {
 	// Former are replicas that a next node does not go on with: they stop, or their deployment has another version by now.
 	Former []string               `json:"former,omitempty"`
 	Scales map[string]store.Scale `json:"scales,omitempty"` // numbers of replicas
+	Ranks  map[string]int         `json:"ranks,omitempty"`  // by replica
 }
 
 // Version is the version of the format, and Name the name of the file.

@@ -31,7 +31,7 @@ class Many:
         return self.values
 
     async def id(self):
-        return serve.get_replica_context().replica_id
+        return serve.get_replica_context().replica_id.unique_id
 
     async def fail(self, x):
         raise ValueError(f"{x}")
@@ -46,7 +46,7 @@ class Many:
         return self.ended
 
     async def wait_unless(self, replica):
-        if serve.get_replica_context().replica_id != replica:
+        if serve.get_replica_context().replica_id.unique_id != replica:
             await self.go.wait()
         return "at once"
 
@@ -67,7 +67,7 @@ class One:
         self.go = asyncio.Event()
 
     async def id(self):
-        return serve.get_replica_context().replica_id
+        return serve.get_replica_context().replica_id.unique_id
 
     async def echo(self, x):
         return x

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import dataclasses
 import importlib
 import inspect
 import os
@@ -33,8 +34,10 @@ from helve._threads import Threads
 from helve._wire import (
     END, END_FRAME, FLAG_ERROR, GOAWAY, HEADER, REPLY, Connection, RequestInfo, entry, in_parts, parse_args, parse_call, parse_parts, request_info,
 )
+from helve.serve._replica import ReplicaID, takes_rank
 from helve.serve.context import ReplicaContext
 from helve.serve.deployment import Deployment, methods_of
+from helve.serve.handle import DeploymentID
 from helve._errors import ReplicaUnavailableError, RequestCancelledError, TooLargeError, too_large
 
 import json
@@ -121,6 +124,7 @@ class Worker:
         self.step = ""  # the step of the start that is under way
         self.configuring = asyncio.Lock()
         self.config = ""  # the digest of its user config
+        self.user_config = None
         self.over = False  # the node is gone
         self.leaving = False  # the process is about to end
         self.told = 0  # number of calls that the next node counts as running
@@ -129,7 +133,7 @@ class Worker:
         if former is not None:
             self.eager, self.pool, self.watchdog = former.eager, former.pool, former.watchdog
             self.target, self.instance, self.methods = former.target, former.instance, former.methods
-            self.config, self.configuring = former.config, former.configuring
+            self.config, self.configuring, self.user_config = former.config, former.configuring, former.user_config
             self.ingress, self.state = former.ingress.follow(self), former.state
             self.app, self.deployment, self.replica = former.app, former.deployment, former.replica
             self.formers = [w for w in (*former.formers, former) if w.running]
@@ -512,6 +516,11 @@ class Worker:
                 change = self.check_health() if op == "check_health" else self.reconfigure(self.instance, request, raw)
                 opened(await asyncio.wait_for(caught(change), request.get("timeout_s") or None))
                 reply = {}
+            elif op == "set_rank":
+                if self.instance is None or request["replica"] != self.replica:
+                    raise ReplicaUnavailableError("the replica is not in this worker")
+                opened(await caught(self.set_rank(request["rank"], request["world_size"])))
+                reply = {}
             elif op == "stop_replica":
                 if self.watchdog is not None:
                     self.watchdog.stop()
@@ -557,7 +566,9 @@ class Worker:
             args, kwargs = decode(1, base64.b64decode(code["args"]))
         self.target, self.step = target, ""
         self.methods = methods_of(target)
-        _runtime.replica = ReplicaContext(self.app, self.deployment, self.replica, None)
+        id = ReplicaID(self.replica, DeploymentID(self.deployment, self.app))
+        rank, world = request.get("rank", 0), request.get("world_size", 1)
+        _runtime.replica = ReplicaContext(id, None, _rank=rank, world_size=world, code_version=request.get("code_version"))
         _runtime.max_ongoing_requests = request.get("max_ongoing_requests")
         if inspect.isclass(target):
             init = target.__init__
@@ -568,9 +579,9 @@ class Worker:
                 instance = target(*args, **kwargs)
         else:
             instance = target
-        _runtime.replica = ReplicaContext(self.app, self.deployment, self.replica, instance)
+        _runtime.replica = dataclasses.replace(_runtime.replica, servable_object=instance)
         await self.ingress.start(target, instance, more[0] if more else [])
-        if "user_config" in request:
+        if "user_config" in request or takes_rank(hook(target, "reconfigure")):
             self.step = "reconfigure"
             await self.reconfigure(instance, request, raw)
         check = hook(target, "check_health")
@@ -605,8 +616,21 @@ class Worker:
         if hook(self.target, "reconfigure") is None:
             raise no_reconfigure(self.target, self.deployment)
         async with self.configuring:  # a reconfigure that its node has given up ends first
-            await self.run_hook(instance.reconfigure, request.get("user_config"))
+            self.user_config = request.get("user_config")
+            await self.call_reconfigure(instance)
             self.config = digest(raw_field(raw.decode(), "user_config"))
+
+    async def call_reconfigure(self, instance) -> None:
+        fn = instance.reconfigure
+        await self.run_hook(fn, self.user_config, *([_runtime.replica.rank] if takes_rank(fn) else ()))
+
+    async def set_rank(self, rank: int, world: int) -> None:
+        """Notes the rank of the replica and the number of ranks. A method reconfigure that takes a rank is called if that has changed."""
+        async with self.configuring:
+            changed = rank != _runtime.replica._rank
+            _runtime.replica = dataclasses.replace(_runtime.replica, _rank=rank, world_size=world)
+            if changed and takes_rank(hook(self.target, "reconfigure")):
+                await self.call_reconfigure(self.instance)
 
     async def stop_replica(self, limit: Optional[float] = None) -> dict:
         instance, self.instance = self.instance, None

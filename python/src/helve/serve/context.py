@@ -3,34 +3,62 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Optional
 
 from helve import _refused, _runtime
 from helve.serve._request_context import (
     _get_serve_batch_request_context, _get_serve_request_context, _RequestContext, _serve_request_context, _set_internal_replica_context,
     _set_request_context, get_multiplexed_model_id, get_trace_context,
 )
+from helve.serve._replica import ReplicaID, rank
 from helve.serve.exceptions import RayServeException
+
+if TYPE_CHECKING:
+    from helve.serve.schema import ReplicaRank
 
 
 @dataclass(frozen=True)
 class ReplicaContext:
-    """The replica that runs the calling code."""
+    """The replica that runs the calling code.
 
-    app_name: str
-    deployment: str
-    replica_tag: str
+    - servable_object: its instance; None while the constructor runs.
+    - world_size: how many replicas its deployment should have. Their ranks are 0 to world_size - 1.
+    - code_version: changes when the code or the process of the deployment does.
+    - gang_context: None, because there are no gangs.
+    """
+
+    replica_id: ReplicaID
     servable_object: Any
+    _deployment_config: Any = None
+    _rank: int = 0
+    world_size: int = 1
+    gang_context: Any = None
+    code_version: Optional[str] = None
 
     @property
-    def replica_id(self) -> str:
-        return self.replica_tag
+    def app_name(self) -> str:
+        return self.replica_id.deployment_id.app_name
+
+    @property
+    def deployment(self) -> str:
+        return self.replica_id.deployment_id.name
+
+    @property
+    def replica_tag(self) -> str:
+        return self.replica_id.unique_id
+
+    @property
+    def rank(self) -> "ReplicaRank":
+        """The number of the replica among those of its deployment, from 0 upwards. The replica that takes the place of another has its rank. It
+        changes when the deployment has fewer replicas; ask again for the present one.
+        """
+        return rank(self._rank)
 
 
 def get_replica_context() -> ReplicaContext:
     """The context of the replica that calls this. It raises RayServeException outside of replicas."""
     if _runtime.replica is None:
-        raise RayServeException("get_replica_context() works inside of a replica only")
+        raise RayServeException("`serve.get_replica_context()` may only be called from within a deployment: it works inside of a replica only")
     return _runtime.replica
 
 

@@ -259,10 +259,9 @@ class Driver:
             try:
                 self.control("http", **self.http.for_node())
             except RuntimeError as e:
-                raise RuntimeError(
-                    f"HTTP on {self.http.host}:{self.http.port} is not possible: {e}; choose another with "
-                    f"serve.start(http_options={{'port': ...}}), or none with 'port': None"
-                ) from None
+                port = "choose another with serve.start(http_options={'port': ...}), or none with 'port': None"
+                advice = port if "listen " in str(e) else "correct it in serve.start(http_options=...)"  # a file of a certificate, for example
+                raise RuntimeError(f"HTTP on {self.http.host}:{self.http.port} is not possible: {e}; {advice}") from None
             self.http_ready = True
 
     def deploy(self, graph: Graph, route_prefix: Optional[str], wait: bool = True) -> str:

@@ -504,3 +504,74 @@ class TestInReplicas:
 
             asyncio.run(main())
         """)
+
+    def test_ends_of_tasks_and_restarts_of_actors(self, ray):
+        ray("""
+            import sys
+
+            @ray.remote
+            def leave():
+                sys.exit(3)
+
+            @ray.remote
+            def one():
+                return os.getpid()
+
+            before = ray.get(one.remote())
+            with pytest.raises(WorkerCrashedError, match="SystemExit: 3"):
+                ray.get(leave.remote())
+            assert ray.get(one.remote()) == before
+
+            @ray.remote(max_restarts=1)
+            class Process:
+                def pid(self):
+                    return os.getpid()
+
+                def die(self):
+                    os._exit(1)
+
+                def __call__(self, x):
+                    return x
+
+                def _private(self):
+                    return "private"
+
+                @staticmethod
+                def static():
+                    return "static"
+
+            p = Process.remote()
+            before = ray.get(p.pid.remote())
+            with pytest.raises(RayActorError):
+                ray.get(p.die.remote())
+            assert ray.get(p.pid.remote()) != before
+            assert ray.get([p.__call__.remote(1), p._private.remote(), p.static.remote(), p.__ray_ready__.remote()]) == [1, "private", "static", True]
+            assert isinstance(p, ray.actor.ActorHandle)
+        """)
+
+    def test_an_async_call_is_cancelled_where_it_runs(self, ray):
+        ray("""
+            @ray.remote
+            class Hangs:
+                def __init__(self):
+                    self.cancelled = asyncio.Event()
+
+                async def hang(self):
+                    try:
+                        await asyncio.sleep(1000)
+                    except asyncio.CancelledError:
+                        self.cancelled.set()
+                        raise
+
+                async def was_cancelled(self):
+                    await self.cancelled.wait()
+                    return True
+
+            h = Hangs.remote()
+            call = h.hang.remote()
+            ray.get(h.__ray_ready__.remote())
+            ray.cancel(call)
+            with pytest.raises(TaskCancelledError):
+                ray.get(call)
+            assert ray.get(h.was_cancelled.remote())
+        """)

@@ -102,7 +102,8 @@ def attributes(module: str, load: Optional[Callable[[str], Any]] = None, known: 
 
 
 def _public(module: str) -> list:
-    return [n for n in vars(sys.modules[module]) if not n.startswith("_")]
+    found = sys.modules.get(module)  # None for a module under another name that is being imported
+    return [n for n in vars(found) if not n.startswith("_")] if found is not None else []
 
 
 class Finder:

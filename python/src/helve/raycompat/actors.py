@@ -283,9 +283,6 @@ class ActorHandle:
             raise AttributeError(f"'{about['class']}' object has no attribute '{name}': the actor's class has no such method; it has {', '.join(about['methods']) or 'none'}")
         return ActorMethod(self._actor, name, about["methods"][name])
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        raise TypeError(f"an actor cannot be called; call one of its methods, for example handle.{next(iter(self._actor.about['methods']), 'method')}.remote(...)")
-
     def __reduce__(self):
         actor = self._actor
         actor.shared = actor.about["shared"] = True

@@ -13,10 +13,12 @@ import threading
 from typing import Any, Callable
 
 from helve import _guard, _runtime
+from helve._encoding import encode_error
 from helve._pickling import dumps, loads
 from helve._threads import Threads
-from helve.raycompat.exceptions import ActorDiedError, RayError, RayTaskError, task_error
+from helve.raycompat.exceptions import ActorDiedError, RayError, RayTaskError, WorkerCrashedError, task_error
 
+EXIT = (SystemExit, KeyboardInterrupt)
 CONCURRENCY = 1000  # calls of an async actor at a time
 
 about: dict = {}  # of the actor in this process
@@ -29,14 +31,17 @@ class ExitActor(BaseException):
 
 def failed(name: str, e: BaseException) -> BaseException:
     """The exception that the caller gets for one of the user's."""
-    if isinstance(e, RayError) or isinstance(e, (asyncio.CancelledError, SystemExit, KeyboardInterrupt)):
+    if isinstance(e, (RayError, asyncio.CancelledError)):
         return e
+    if isinstance(e, EXIT):  # the process has other tasks
+        return WorkerCrashedError(f"{name} ended with {_guard.type_name(e)}: {_guard.text(e)}")
     made = task_error(name, _guard.trace(e), e)
     try:
         loads(dumps(made))
     except Exception:
         cause = RuntimeError(f"{_guard.type_name(e)}: {_guard.text(e)}")
         made = RayTaskError(name, _guard.trace(e), cause)
+    _guard.set_attribute(made, "_helve", encode_error(made))  # in the form in which it is sent: the worker does not log it as its own
     return made
 
 
@@ -168,9 +173,9 @@ class ActorHost(Host):
     async def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
         try:
             return await self.runner.run(self.find(method), *args, **kwargs)
-        except ExitActor:
+        except (ExitActor, *EXIT):
             self.end()
-            raise ActorDiedError(about["id"], f"The actor exited: {self.name} called exit_actor().") from None
+            raise ActorDiedError(about["id"], f"The actor exited: {self.name} called exit_actor() or sys.exit().") from None
         except BaseException as e:
             raise failed(f"{self.name}.{method}", e) from None
 

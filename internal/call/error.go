@@ -64,7 +64,7 @@ type Error struct {
 	Pickle    []byte       // a Python exception, opaque to Go
 	Remote    bool         // the error crossed a process boundary
 	Logged    bool         // the replica's process has logged it; it stays in this process
-	HTTP      int          // the status that the deployment answers a refused request with; 0 for the one of [Table]. It stays in this process
+	HTTP      int          // the status of the HTTP answer that the deployment wants for calls that it refuses: 503 or 429; 0 for the one of [Table]
 	Retry     int          // seconds in the header Retry-After of that answer; 0 for none
 	Known     []KnownError // the parts of Cause that another process can make again, in the order of its tree
 

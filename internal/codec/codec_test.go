@@ -517,7 +517,7 @@ func TestEnvelope(t *testing.T) {
 	t.Parallel()
 	in := &call.Error{
 		Code: helvetype.CodeNotFound, Reason: helvetype.ReasonUser, Message: "", App: "a", Deployment: "d", Method: "m", Replica: "r", RequestID: "id",
-		Public: "p", Type: "T", Traceback: "tb\nline", Pickle: []byte{0, 1}, Remote: true,
+		Public: "p", Type: "T", Traceback: "tb\nline", Pickle: []byte{0, 1}, Remote: true, HTTP: 429, Retry: 3,
 		Known: []call.KnownError{{Name: "*T\x00a", Value: []byte{0x80}}, {Name: "v"}, {Name: "w", Value: []byte{1}}},
 	}
 	out, err := ParseError(AppendError(nil, in))

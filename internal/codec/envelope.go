@@ -24,6 +24,10 @@ func AppendError(b []byte, e *call.Error) []byte {
 			b = appendEntry(b, kv.key, kv.value)
 		}
 	}
+	if e.HTTP != 0 {
+		b = appendEntry(b, "http", strconv.Itoa(e.HTTP))
+		b = appendEntry(b, "retry", strconv.Itoa(e.Retry))
+	}
 	if len(e.Known) > 0 { // peers of an older version read only the first error, from these two entries
 		b = AppendCauses(b, e.Known[:1])
 	}
@@ -120,6 +124,14 @@ func ParseError(data []byte) (*call.Error, error) {
 			e.Traceback = value
 		case "pickle":
 			e.Pickle = []byte(value)
+		case "http":
+			if value == "503" || value == "429" {
+				e.HTTP, _ = strconv.Atoi(value)
+			}
+		case "retry":
+			if n, err := strconv.ParseUint(value, 10, 31); err == nil {
+				e.Retry = int(n)
+			}
 		case "known":
 			one.Name = value
 		case "value":

@@ -85,7 +85,13 @@ func (r *Router) SetPolicy(p Policy) {
 func (r *Router) SetLimit(n int) { r.admission.limit.Store(int64(n)) }
 
 // SetRefusal sets the answer of HTTP to requests that are over the limit (Ray Serve's backpressure_config).
-func (r *Router) SetRefusal(of Refusal) { r.admission.refusal.Store(&of) }
+func (r *Router) SetRefusal(of Refusal) {
+	if of == (Refusal{Status: 503, RetryAfter: 1}) {
+		r.admission.refusal.Store(nil)
+		return
+	}
+	r.admission.refusal.Store(&of)
+}
 
 // Full returns the error with which a call would fail at once if it were submitted now, because too many wait. It
 // returns nil for a call that would not fail, or whose affinity makes the answer unknown. A caller asks before it

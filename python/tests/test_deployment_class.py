@@ -262,8 +262,7 @@ def test_options_reach_a_real_node(node):
     )(C)
     handle = serve.run(d.bind(), name="real", route_prefix=None)
     assert handle.remote().result(timeout_s=30) is None
-    replicas = serve.status()["applications"]["real"]["deployments"]["C"]["replicas"] if isinstance(serve.status(), dict) else None
-    assert replicas is None or len(replicas) == 2
+    assert serve.status().applications["real"].deployments["C"].replica_states == {"RUNNING": 2}
     bundled = serve.deployment(placement_group_bundles=[{"CPU": 1}, {"CPU": 1}])(C)
     assert serve.run(bundled.bind(), name="bundles", route_prefix=None).remote().result(timeout_s=30) is None
     partial = serve.deployment(name="partial")(functools.partial(len, "abc"))

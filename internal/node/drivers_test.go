@@ -84,8 +84,8 @@ func TestAttach(t *testing.T) {
 	}
 }
 
-// TestAttachRefused: a program without the secret, one that is no driver, and every program while the directory is open to others are refused, with a
-// text that says why.
+// TestAttachRefused: a program without the secret is refused, a worker too, and every program while the directory is open to others, with a text that
+// says why.
 func TestAttachRefused(t *testing.T) {
 	t.Parallel()
 	n, token := serve(t)

@@ -39,7 +39,7 @@ class Child:
         self.code = code
 
     async def __call__(self):
-        """What a program says that this replica starts."""
+        """The output of a program that this replica starts."""
         p = await asyncio.create_subprocess_exec(sys.executable, "-c", self.code, stdout=subprocess.PIPE)
         return (await p.communicate())[0].decode().strip()
 
@@ -59,7 +59,7 @@ def slow():
 
 
 def program(code, **env):
-    """What another program prints."""
+    """The output of another program."""
     done = subprocess.run([sys.executable, "-c", "from helve import serve\n" + code], stdout=subprocess.PIPE, text=True, timeout=60, env={**os.environ, **env})
     return done.stdout.strip()
 
@@ -182,7 +182,7 @@ def test_programs_of_a_replica(slow):
 
 
 def test_the_end_of_an_attached_program_leaves_nothing(slow):
-    """It is killed while its calls run and queue, with a slot that it has chosen and not used."""
+    """A program is killed while its calls run and queue, with a slot that was chosen and not used."""
     settled(lambda c: not c["running"])
     code = """
 import sys

@@ -116,7 +116,7 @@ def test_a_child_has_a_connection_of_its_own(echo):
 
 
 def test_responses_of_the_parent_in_a_child(echo):
-    """A response that was read is there; one that is still to come goes to the parent."""
+    """A response that was read is there; a response that is still to come goes to the parent."""
     read, pending = echo.echo.remote(1), echo.block.remote()
     items, answers = echo.options(stream=True).items.remote(2), echo.broadcast("block")
     composed = echo.echo.remote(echo.block.remote())
@@ -136,7 +136,7 @@ def test_responses_of_the_parent_in_a_child(echo):
 
 
 def test_a_child_that_ends_leaves_the_parents_node_alone(echo):
-    """It shuts down, runs the exit functions or collects its copies."""
+    """The child shuts down, runs the exit functions or collects its copies."""
     import gc
 
     def end():

@@ -168,7 +168,7 @@ def test_upstream_errors(chain):
 
 def test_object_refs(chain):
     got = chain.refs.remote(400_000).result()
-    assert got[:3] == [True, 400_000, 400_000] and "event loop" in got[3] and "by-value responses cannot become object refs" in got[4]
+    assert got[:3] == [True, 400_000, 400_000] and "event loop" in got[3] and "Converting by-value DeploymentResponses to ObjectRefs is not supported" in got[4]
     h = first()
     ref = h.make.remote(10)._to_object_ref_sync()
     assert ref.result() == pattern(10) and h.size.remote(ref).result()[0] == 10

@@ -165,7 +165,7 @@ os.register_at_fork(after_in_child=_in_child)
 
 
 def shutdown() -> None:
-    """Ends the node that this program has started, and the connection to one that another program has started: that one lives on."""
+    """Ends the node that this program has started. The node of another program lives on: only the connection to it ends."""
     global _driver
     with _lock:
         driver, _driver = _driver, None

@@ -1,4 +1,4 @@
-"""The traceback of a failed call as a program prints it when nothing catches the exception: the lines of the program, then those of the replica,
+"""The traceback of a failed call as a program prints it when nothing catches the exception: the lines of the program, the lines of the replica,
 and the exception once. Frames of Helve are left out. For example::
 
     Traceback (most recent call last):
@@ -33,7 +33,7 @@ def render(exc: BaseException, tb: Optional[TracebackType]) -> Optional[str]:
     frames = []
     for frame in whole.stack:
         if _guard.own_file(frame.filename):
-            if stopped:  # what it waited in, too
+            if stopped:  # the code that it waited in is Helve's or Python's
                 break
             continue
         frames.append(frame)

@@ -109,7 +109,7 @@ def _error(value: Any, pickle: Callable) -> Optional[Exception]:
 
 
 def _plain(e: BaseException) -> bool:
-    """Whether an error may be one of pickle itself, and is no text of its own about what to do."""
+    """Whether an error may be pickle's own. Other errors, such as that of a response in a list, have a text with advice."""
     return type(e).__name__ in ("TypeError", "AttributeError", "PicklingError", "RecursionError", "ValueError", "NotImplementedError")
 
 

@@ -45,7 +45,9 @@ def join(address: Optional[str]) -> None:
     from helve import _driver
 
     try:
-        _driver.running()
+        found = _driver.running()
+        if found.process is None:  # another program's: serve.run goes there too
+            _driver.use(found.dir)
     except Exception as e:
         raise ConnectionError(f"Could not find any running Ray instance: ray.init(address={address!r}) attaches to a node of Helve that runs here. {e}") from None
 

@@ -3,9 +3,11 @@
 import asyncio
 import socket
 import threading
+from typing import List
 
 import httpx
 import pytest
+from starlette.requests import Request
 
 from helve import _driver, serve
 from helve.serve import context
@@ -176,6 +178,55 @@ def test_a_replica_knows_its_limit(url):
     """With it the replica warns of batches that are never full."""
     handle = serve.run(Limited.bind(), name="limited", route_prefix=None)
     assert handle.limit.remote().result() == 7
+
+
+@serve.deployment(max_ongoing_requests=20)
+class Web:
+    def __init__(self):
+        self.batches = []
+
+    async def until(self, n):
+        while len(self.batches) < n:
+            await asyncio.sleep(0.001)
+        return self.batches
+
+    @serve.batch(max_batch_size=4, batch_wait_timeout_s=1000)
+    async def __call__(self, requests: List[Request]) -> List[str]:
+        if requests[0].query_params["what"] == "gone":
+            self.batches.append("gone")
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                self.batches.append("ended")
+        return [f"{r.query_params['what']} of {len(requests)}" for r in requests]
+
+
+@serve.deployment(max_ongoing_requests=20)
+class WebStream:
+    @serve.batch(max_batch_size=2, batch_wait_timeout_s=1000)
+    async def __call__(self, requests: List[Request]):
+        for i in range(2):
+            yield [f"{r.query_params['what']}{i} " for r in requests]
+
+
+def test_requests_are_the_items(url):
+    base = url.removesuffix("/models")
+    handle = serve.run(Web.bind(), name="web", route_prefix="/web")
+    serve.run(WebStream.bind(), name="stream", route_prefix="/stream")
+
+    async def ask():
+        async with httpx.AsyncClient(base_url=base, timeout=60) as client:
+            gone = [asyncio.ensure_future(client.get("/web", params={"what": "gone"})) for _ in range(4)]
+            await handle.until.remote(1)
+            for g in gone:
+                g.cancel()
+            await asyncio.wait(gone)
+            assert await handle.until.remote(2) == ["gone", "ended"]
+            web = await asyncio.gather(*[client.get("/web", params={"what": w}) for w in "abcd"])
+            stream = await asyncio.gather(*[client.get("/stream", params={"what": w}) for w in "ab"])
+            return [r.text for r in (*web, *stream)]
+
+    assert asyncio.run(ask()) == [*(f"{w} of 4" for w in "abcd"), "a0 a1 ", "b0 b1 "]
 
 
 def test_function(url):

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -366,16 +365,5 @@ func logger(verbose bool) *slog.Logger {
 	if verbose {
 		level = slog.LevelDebug
 	}
-	return slog.New(slog.NewTextHandler(ofNode{os.Stderr}, &slog.HandlerOptions{Level: level}))
-}
-
-// ofNode writes the log of the node in the form of the workers' lines: every line of stderr begins with its source in parentheses.
-// For example, "(node) time=... level=WARN ..." is beside "(Embedder#001) loading".
-type ofNode struct{ to io.Writer }
-
-func (w ofNode) Write(line []byte) (int, error) {
-	if _, err := w.to.Write(append([]byte("(node) "), line...)); err != nil { // in one piece
-		return 0, err
-	}
-	return len(line), nil
+	return slog.New(newTextLog(os.Stderr, level))
 }

@@ -75,6 +75,33 @@ def test_exceptions_that_end_a_program(tmp_path, end, frames, last):
         assert [line for line in lines if line.strip()][-1] == last
 
 
+def test_a_replica_that_fails_to_start_again(tmp_path):
+    """The node logs the traceback in lines, below its record."""
+    end = """
+import os
+
+@serve.deployment
+class Fragile:
+    def __init__(self, path):
+        if os.path.exists(path):
+            raise ValueError("no second start")
+        open(path, "w").close()
+
+    def die(self):
+        os._exit(3)
+
+serve.run(Fragile.bind(sys.argv[0] + ".flag"), route_prefix=None).broadcast("die").entries()
+while "no second start" not in serve.status().applications["default"].deployments["Fragile"].message:
+    pass
+sys.exit(1)
+"""
+    _, all = uncaught(tmp_path, end)
+    lines = all.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("(node) ") and "no second start" in line)
+    assert lines[at].endswith('error="default/Fragile.constructor: no second start"')
+    assert lines[at + 1] == "(node)   Traceback (most recent call last):" and lines[at + 2].startswith('(node)     File "') and "in __init__" in lines[at + 2]
+
+
 def test_frames_of_helve_are_shown_on_request(tmp_path):
     _, all = uncaught(tmp_path, "serve.run(Broken.bind(), route_prefix=None)", HELVE_TRACEBACKS="full")
     assert "/helve/" in all

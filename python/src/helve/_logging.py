@@ -15,7 +15,6 @@ import functools
 import inspect
 import json
 import logging
-import logging.handlers
 import os
 import time
 from typing import Any, Callable, Optional
@@ -141,10 +140,12 @@ def name(app: str, deployment: str, replica: str) -> None:
     directory = _config.get("logs_dir")
     if not directory:
         return
+    from logging.handlers import RotatingFileHandler
+
     file = f"replica_{where.component}_{where.replica}.log".replace(os.sep, "_")
     try:
         os.makedirs(directory, exist_ok=True)
-        handler = logging.handlers.RotatingFileHandler(os.path.join(directory, file), maxBytes=FILE_SIZE, backupCount=FILES, delay=False)
+        handler = RotatingFileHandler(os.path.join(directory, file), maxBytes=FILE_SIZE, backupCount=FILES, delay=False)
     except OSError as e:
         raise OSError(e.errno, f"logging_config: the logs_dir {directory!r} cannot be used: {e.strerror}") from None
     handler.setFormatter(_formatter)

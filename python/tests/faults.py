@@ -60,9 +60,11 @@ def alive(pid):
 
 
 def pss(pid):
-    """The memory of a process in bytes, shared pages in proportion."""
+    """The memory of a process in bytes: its own, and its part of shared memory. The pages of programs and libraries are left out, because their
+    share falls and rises with other processes that run the same program.
+    """
     with open(f"/proc/{pid}/smaps_rollup") as f:
-        return next(int(line.split()[1]) << 10 for line in f if line.startswith("Pss:"))
+        return sum(int(line.split()[1]) << 10 for line in f if line.startswith(("Pss_Anon:", "Pss_Shmem:", "SwapPss:")))
 
 
 class Ledger:

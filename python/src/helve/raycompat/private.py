@@ -3,5 +3,15 @@
 from helve import _refused
 
 __path__: list = []
-__all__: list = []
-__getattr__ = _refused.attributes("ray._private")
+__all__ = ["test_utils"]
+
+
+def _load(name: str):
+    if name != "test_utils":
+        raise KeyError(name)
+    from helve.raycompat import testing
+
+    return testing
+
+
+__getattr__ = _refused.attributes("ray._private", _load, __all__)

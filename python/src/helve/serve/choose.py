@@ -72,6 +72,15 @@ class ReplicaSelection:
     def __repr__(self) -> str:
         return f"ReplicaSelection(replica_id={self.replica_id!r}, node_id={self.node_id!r})"
 
+    @property
+    def address(self) -> str:
+        """The address of the replica's machine, with its port if it has one."""
+        return self.node_ip if self.port is None else f"{self.node_ip}:{self.port}"
+
+    def to_dict(self) -> dict:
+        """The replica as plain values."""
+        return {name: getattr(self, name) for name in self.__slots__ if not name.startswith("_")}
+
     def _release(self) -> None:
         if self._used:
             return

@@ -14,7 +14,7 @@ from helve._stream import StreamCall
 from helve._wire import Call, new_request, request_info
 from helve.serve.broadcast import BROADCAST, BroadcastCall, DeploymentBroadcastResponse
 from helve.serve._handle_state import DeploymentID, HandleOptions, InitHandleOptions, RequestCounter, State
-from helve.serve.choose import Choosing, dispatch
+from helve.serve.choose import Choosing, ReplicaSelection, dispatch
 from helve.serve.responses import RESPONSES, STREAM, DeploymentResponse, DeploymentResponseGenerator, ObjectRef
 
 
@@ -264,4 +264,4 @@ def _from_ref(ref: dict) -> DeploymentHandle:
 _encoding.handle_of = _from_ref
 
 
-__all__ = ["DEFAULT", "DeploymentBroadcastResponse", "DeploymentHandle", "DeploymentResponse", "DeploymentResponseGenerator", "ObjectRef"]
+__all__ = ["DEFAULT", "DeploymentBroadcastResponse", "DeploymentHandle", "DeploymentResponse", "DeploymentResponseGenerator", "ObjectRef", "ReplicaSelection"]

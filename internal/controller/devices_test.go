@@ -1,0 +1,151 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/devices"
+	"github.com/helve-serve/helve/internal/host"
+)
+
+// gpuHost has replicas in this process that hold GPUs, as Python workers do.
+type gpuHost struct {
+	host.Host
+	deployment *host.Deployment
+	gpus       *devices.Set
+}
+
+func (h gpuHost) Start(ctx context.Context, l host.Launch) (host.Replica, error) {
+	err := l.AwaitDevices(ctx, func() error {
+		_, err := h.gpus.Take(l.ID, h.deployment.Name, h.deployment.Options.Resources.GPUs)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	r, err := h.Host.Start(ctx, l)
+	if err != nil {
+		h.gpus.Free(l.ID)
+		return nil, err
+	}
+	return &gpuReplica{r, func() { h.gpus.Free(l.ID) }}, nil
+}
+
+type gpuReplica struct {
+	host.Replica
+	free func()
+}
+
+func (r *gpuReplica) Stop(ctx context.Context) error {
+	defer r.free()
+	return r.Replica.Stop(ctx)
+}
+
+// newGPUNode is a node with GPUs.
+func newGPUNode(t *testing.T, names ...string) (*testNode, *devices.Set) {
+	t.Helper()
+	gpus := devices.New(names)
+	n := startTestNode(Settings{}, host.Settings{Devices: gpus}, func(d *host.Deployment, cd *codec.Codec) host.Host {
+		return gpuHost{mortalHost{&host.InProcess{Deployment: d, Node: "local", Codec: cd}}, d, gpus}
+	})
+	n.closeAfter(t)
+	return n, gpus
+}
+
+// gpuApp is an application whose replicas have a GPU each.
+func gpuApp(numbers map[string]int, version string, construct func() error) deploy.App {
+	def := appOf(numbers, construct)
+	def.Python.Interpreter = "true"
+	for i := range def.Graph.Deployments {
+		d := &def.Graph.Deployments[i]
+		d.Language, d.Options.Resources.GPUs, d.Options.Version = "python", 1, version
+	}
+	return def
+}
+
+// TestRoomForAnUpdate: where the old replicas hold every GPU, one makes room at a time: the others serve until the new one is ready.
+func TestRoomForAnUpdate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n, _ := newGPUNode(t, "0", "1", "2")
+		n.deploy(t, gpuApp(map[string]int{"A": 3}, "1", nil))
+		var mu sync.Mutex
+		var served []int // old replicas in service when a new one is constructed
+		n.deploy(t, gpuApp(map[string]int{"A": 3}, "2", func() error {
+			mu.Lock()
+			defer mu.Unlock()
+			old := 0
+			for _, r := range n.running("app", "A") {
+				if r.of.definition.Options.Version == "1" {
+					old++
+				}
+			}
+			served = append(served, old)
+			return nil
+		}))
+		n.wantRunning(t, "after the update", 3)
+		if len(served) != 3 || served[0] != 2 || served[1] < 1 {
+			t.Errorf("%v old replicas were in service when the new ones were constructed, want 2, then 1 at least", served)
+		}
+	})
+}
+
+// TestRoomIsGivenBack: an update that fails after an old replica has made room leaves the old revision as it was.
+func TestRoomIsGivenBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n, gpus := newGPUNode(t, "0")
+		n.deploy(t, gpuApp(map[string]int{"A": 1}, "1", nil))
+		err := n.Deploy(t.Context(), gpuApp(map[string]int{"A": 1}, "2", func() error { return errors.New("it does not start") }))
+		if err == nil || !strings.Contains(err.Error(), "it does not start") {
+			t.Error(err)
+		}
+		n.wantRunning(t, "after the failure", 1)
+		if v := n.running("app", "A")[0].of.definition.Options.Version; v != "1" || len(gpus.Held()) != 1 {
+			t.Errorf("version %s runs, and %v is held", v, gpus.Held())
+		}
+	})
+}
+
+// TestRoomOfALeavingDeployment: a deployment that the application has no more makes room, and comes back if the update fails.
+func TestRoomOfALeavingDeployment(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n, gpus := newGPUNode(t, "0")
+		n.deploy(t, gpuApp(map[string]int{"A": 1}, "1", nil))
+		if err := n.Deploy(t.Context(), gpuApp(map[string]int{"B": 1}, "1", func() error { return errors.New("it does not start") })); err == nil {
+			t.Error("it has started")
+		}
+		n.wantRunning(t, "after the failure", 1)
+		n.deploy(t, gpuApp(map[string]int{"B": 1}, "1", nil))
+		synctest.Wait()
+		if a, b := len(n.running("app", "A")), len(n.running("app", "B")); a != 0 || b != 1 || len(gpus.Held()) != 1 {
+			t.Errorf("%d replicas of A and %d of B, %v", a, b, gpus.Held())
+		}
+	})
+}
+
+// TestNoRoom: replicas of another application make no room, and the error names their deployment.
+func TestNoRoom(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n, _ := newGPUNode(t, "0")
+		n.deploy(t, gpuApp(map[string]int{"A": 1}, "1", nil))
+		other := gpuApp(map[string]int{"C": 1}, "1", nil)
+		other.Graph.App = "other"
+		if err := n.Deploy(t.Context(), other); err == nil || !strings.Contains(err.Error(), "wants 1 GPU, and 0 of 1 are free; held by A (1)") {
+			t.Error(err)
+		}
+		other.Graph.Deployments[0].Options.Resources.GPUs = 2
+		if err := n.Deploy(t.Context(), other); err == nil || !strings.Contains(err.Error(), `deployment "C": ray_actor_options.num_gpus: wants 2 GPUs, and this node has 1`) {
+			t.Error(err)
+		}
+		n.wantRunning(t, "the first", 1)
+	})
+}

@@ -51,7 +51,7 @@ def pids(deployment, app="default"):
 
 
 def alive(pid):
-    """Whether a process runs; one that nobody has waited for yet does not."""
+    """Whether a process runs. A zombie does not."""
     try:
         with open(f"/proc/{pid}/stat") as f:
             return f.read().rpartition(")")[2].split()[0] not in "ZX"
@@ -68,7 +68,7 @@ def pss(pid):
 
 
 class Ledger:
-    """A file to which replicas append lines: what they have executed is known after their death."""
+    """A file to which replicas append a line for each call, so that the executed calls are known after their death."""
 
     def __init__(self, path):
         self.path = str(path)

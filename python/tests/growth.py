@@ -1,6 +1,6 @@
 """Memory of node, driver and worker under mixed work: python growth.py [--seconds 180] [--leak driver|worker]. make growth runs it in CI.
 
-Calls, streams, batches, models, failures, cancels and deploys go on all the time; between them the memory (PSS) of each process is noted, after a
+Calls, streams, batches, models, failures, cancels and deploys go on all the time; between them the memory of each process is noted, after a
 garbage collection. The first third of the notes is warm-up: allocators, caches and pools reach their sizes. Then the median of the last third may be above
 that of the second third by no more than the bounds below. For example, a leak of 1 kB in every call of a minute with 10,000 calls is 10 MB.
 
@@ -19,7 +19,7 @@ import time
 from faults import node_pid, pss
 from helve import serve
 
-BOUNDS = {"node": 12, "driver": 5, "worker": 5}  # MiB between the second third and the last one
+BOUNDS = {"node": 8, "driver": 3, "worker": 3}  # MiB between the second third and the last one
 _kept = []
 
 

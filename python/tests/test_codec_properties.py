@@ -139,7 +139,7 @@ class Sink:
 @QUICK
 @given(st.lists(plain, max_size=4), st.dictionaries(words, plain, max_size=4), st.text("abc/-", max_size=20), st.sampled_from([encoding.MSGPACK, encoding.CLOUDPICKLE]))
 def test_calls_arrive(args, kwargs, model, codec):
-    """What a caller sends is what parse_call and parse_args read: arguments by place and by name, and the affinity."""
+    """parse_call and parse_args read the arguments by place and by name, and the affinity, as the caller has sent them."""
     loop = asyncio.new_event_loop()
     try:
         conn = wire.Connection(loop, None)
@@ -198,7 +198,7 @@ async def app(scope, receive, send):
 
 
 def met(data, cuts, before=lambda node: None):
-    """What a worker makes of bytes: nothing, answers, or the end of the connection, whose reason the node gets. An exception anywhere else fails."""
+    """A worker gets bytes: no frame, frames that it answers, or garbage that ends the connection with a reason for the node. An exception anywhere else fails."""
     node = fake_node.Node(fake_node.raw(app))
     others = []
     node.loop.set_exception_handler(lambda loop, context: others.append(context) if "a frame could not be handled" not in context["message"] else None)
@@ -246,7 +246,7 @@ def test_parts_of_requests_that_are_none(body, cuts):
 @QUICK
 @given(st.lists(st.tuples(st.binary(max_size=10) | st.sampled_from([b"Content-Length", b"x-a"]), st.binary(max_size=10)), max_size=5))
 def test_header_fields(headers):
-    """They are refused, or arrive one by one: no field makes another one."""
+    """Fields are refused, or arrive one by one: no field makes another one."""
     try:
         out, length = http.fields(headers, "test")
     except RuntimeError:

@@ -46,7 +46,7 @@ def gone(of):
 
 
 def test_a_killed_driver_leaves_nothing(program):
-    """Its node and the workers end, and so do the files: nobody else uses them."""
+    """Its node and the workers end, and their files are gone."""
     p, of = program
     shared = set(os.listdir("/dev/shm"))
     assert os.path.isdir(of["dir"]) and len(of["workers"]) == 2
@@ -135,7 +135,7 @@ def test_a_slow_consumer(streams):
 
 
 def test_a_slow_http_client(streams):
-    """A client that reads nothing stops the producer, and one that goes away ends it."""
+    """A client that reads nothing stops the producer, and ends it when it goes away."""
     h, port, ledger = streams
     before = memory(h)
     with socket.create_connection(("127.0.0.1", port)) as s:

@@ -1,4 +1,4 @@
-"""Workers that are killed, stopped, or busy for long: what callers get, what is lost, and what goes on."""
+"""Workers that are killed, stopped, or busy for long: answers of calls, lost calls, and calls that go on."""
 
 import asyncio
 import collections

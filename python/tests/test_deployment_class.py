@@ -1,4 +1,4 @@
-"""serve.deployment, Deployment and its options: what is taken, what is refused and how, and the form for the node."""
+"""serve.deployment, Deployment and its options: values that are taken and refused, and the form for the node."""
 
 import functools
 import inspect
@@ -267,3 +267,15 @@ def test_options_reach_a_real_node(node):
     assert serve.run(bundled.bind(), name="bundles", route_prefix=None).remote().result(timeout_s=30) is None
     partial = serve.deployment(name="partial")(functools.partial(len, "abc"))
     assert serve.run(partial.bind(), name="partial", route_prefix=None).remote().result(timeout_s=30) == 3
+
+
+def test_a_refused_call_has_the_answer_that_its_deployment_wants():
+    from helve._encoding import decode_error, envelope
+
+    full = {"reason": "backpressure", "message": "Request dropped due to backpressure (num_queued_requests=1, max_queued_requests=1).", "deployment": "D"}
+    for fields, want in (
+        ({}, (503, None)), ({"http": "429", "retry": "3"}, (429, 3)), ({"http": "503", "retry": "0"}, (503, None)), ({"http": "200"}, (503, None)),
+        ({"http": "429", "retry": "soon"}, (429, None)),
+    ):
+        error = decode_error(envelope({**full, **fields}))
+        assert (error.status_code, error.retry_after_s, error.num_queued_requests) == (*want, 1)

@@ -290,7 +290,11 @@ def decode_error(data: bytes) -> Exception:
             text = f"{e['type']}: {text}"
         if where and reason not in _PHRASES:
             text = f"{where}: {text}"
-        exc = exceptions.for_reason(reason)(text)
+        if reason == "backpressure" and e.get("http") in ("503", "429"):
+            retry = e.get("retry", "0")
+            exc = exceptions.BackPressureError(text, 0, int(e["http"]), int(retry) if retry.isdigit() and retry != "0" else None)
+        else:
+            exc = exceptions.for_reason(reason)(text)
     exc = outcome(exc, where)
     if e.get("traceback"):
         _guard.set_cause(exc, RemoteTraceback(e["traceback"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copyreg
 import inspect
+import math
 import sys
 import types
 from typing import Any, Callable, Iterator, Optional
@@ -219,7 +220,11 @@ async def _unavailable(request: Any, error: Exception) -> Any:
     if not isinstance(error, BackPressureError):  # its text may have the reason why a constructor failed
         logger.error("%s %s: %s", request.method, request.url.path, detail)
         detail = "a deployment that the request needs is not available"
-    return JSONResponse({"detail": detail}, status_code=503)
+    if not isinstance(error, BackPressureError):
+        return JSONResponse({"detail": detail}, status_code=503)
+    retry = error.retry_after_s
+    headers = {} if retry is None else {"Retry-After": str(math.ceil(retry))}
+    return JSONResponse({"detail": detail}, status_code=error.status_code, headers=headers)
 
 
 __all__ = ["ingress"]

@@ -1,0 +1,231 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/spec"
+)
+
+// driven is an application as a driver deploys it, with a constructor of the test's.
+func driven(name string, o spec.Options, construct func(ctx context.Context) error) deploy.App {
+	def := deploy.App{
+		Graph: graphOf(spec.Deployment{Name: "A", Language: "go", Options: o}), Replace: true, Attempts: true, Supersede: true, KeepFailed: true,
+		Classes: map[string]*instance.Class{"A": {
+			App: name, Deployment: "A", Methods: instance.Methods(reflect.TypeFor[nothing]()),
+			Construct: func(ctx context.Context) (any, error) { return nothing{}, construct(ctx) },
+		}},
+	}
+	def.Graph.App, def.Graph.RoutePrefix = name, "/app"
+	return def
+}
+
+// TestAttempts: a start that fails is made again until it succeeds, or until its deployment has failed as often as it may.
+func TestAttempts(t *testing.T) {
+	t.Parallel()
+	for name, x := range map[string]struct {
+		options        spec.Options
+		failures, made int64
+		fatal          bool
+	}{
+		"heals":                       {failures: 2, made: 3},
+		"three per replica":           {failures: 9, made: 3, fatal: true},
+		"as often as the option says": {options: spec.Options{MaxConstructorRetries: 2}, failures: 9, made: 2, fatal: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				n := newTestNode(Settings{})
+				defer n.Close(t.Context())
+				var made atomic.Int64
+				err := n.Deploy(t.Context(), driven("app", x.options, func(context.Context) error {
+					if made.Add(1) <= x.failures {
+						return errors.New("not yet")
+					}
+					return nil
+				}))
+				if (err != nil) != x.fatal || made.Load() != x.made {
+					t.Errorf("%d attempts: %v", made.Load(), err)
+				}
+			})
+		})
+	}
+}
+
+// TestFailedDeployStays in the status, without a replica and without its route, until it is deleted or deployed again.
+func TestFailedDeployStays(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newTestNode(Settings{})
+		defer n.Close(t.Context())
+		bad := func(context.Context) error { return errors.New("no licence") }
+		good := func(context.Context) error { return nil }
+		for _, again := range []string{"delete", "deploy"} {
+			if err := n.Deploy(t.Context(), driven("app", spec.Options{}, bad)); err == nil || !strings.Contains(err.Error(), "no licence") {
+				t.Fatalf("%v", err)
+			}
+			if got := brief(n); got != "DEPLOY_FAILED A:DEPLOY_FAILED" {
+				t.Error(got)
+			}
+			d := n.Status().Applications["app"].Deployments["A"]
+			if d.Trigger != helvetype.TriggerReplicaStartupFailed || len(d.Replicas) != 0 || !strings.Contains(d.Message, "failed to start 3 times in a row") {
+				t.Errorf("%+v", d)
+			}
+			if ready := n.Readiness(); len(ready) > 0 {
+				t.Errorf("the node asks if it is ready: %v", ready)
+			}
+			if err := n.Missing("app"); !strings.Contains(err.Error(), "no licence") {
+				t.Error(err)
+			}
+			if err := n.Deploy(t.Context(), driven("other", spec.Options{}, good)); err != nil { // under the same route
+				t.Error(err)
+			}
+			if err := n.Delete(t.Context(), "other"); err != nil {
+				t.Error(err)
+			}
+			if again == "delete" {
+				if err := n.Delete(t.Context(), "app"); err != nil || len(n.Status().Applications) > 0 {
+					t.Errorf("%v, %v", err, n.Status())
+				}
+				continue
+			}
+			if err := n.Deploy(t.Context(), driven("app", spec.Options{}, good)); err != nil {
+				t.Error(err)
+			}
+			if got := brief(n); got != "RUNNING A:HEALTHY" {
+				t.Error(got)
+			}
+		}
+	})
+}
+
+// TestSupersede: a deploy that is under way is given up for the next one of its name, whether the application was there before or not.
+func TestSupersede(t *testing.T) {
+	t.Parallel()
+	for name, before := range map[string]bool{"first": false, "update": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				n := newTestNode(Settings{})
+				defer n.Close(t.Context())
+				good := func(context.Context) error { return nil }
+				if before {
+					if err := n.Deploy(t.Context(), driven("app", spec.Options{}, good)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				stuck := make(chan error, 1)
+				go func() {
+					stuck <- n.Deploy(t.Context(), driven("app", spec.Options{}, func(ctx context.Context) error {
+						<-ctx.Done()
+						return context.Cause(ctx)
+					}))
+				}()
+				synctest.Wait()
+				if err := n.Deploy(t.Context(), driven("app", spec.Options{}, good)); err != nil {
+					t.Error(err)
+				}
+				if err := <-stuck; err == nil || !strings.Contains(err.Error(), "another deploy has taken its place") {
+					t.Errorf("%v", err)
+				}
+				if got := brief(n); got != "RUNNING A:HEALTHY" {
+					t.Error(got)
+				}
+			})
+		})
+	}
+}
+
+// TestPermanent: errors that no other attempt heals.
+func TestPermanent(t *testing.T) {
+	t.Parallel()
+	of := func(typ, step string, reason helvetype.Reason) error {
+		e := call.NewError(reason, "x")
+		e.Type, e.Method = typ, step
+		return fmt.Errorf("a start: %w", e)
+	}
+	for name, x := range map[string]struct {
+		err  error
+		want bool
+	}{
+		"any error of the import": {of("ValueError", "import", helvetype.ReasonUser), true},
+		"a module in constructor": {of("ModuleNotFoundError", "", helvetype.ReasonUser), true},
+		"with a module's name":    {of("_pickle.UnpicklingError", "", helvetype.ReasonUser), true},
+		"out of time":             {of("TimeoutError", "", helvetype.ReasonDeadline), true},
+		"an error of the user's":  {of("my.ValueError", "", helvetype.ReasonUser), false},
+		"no error of a call":      {errors.New("exit status 1"), false},
+	} {
+		if got := permanent(x.err); got != x.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+// TestRanksOfReplicas: the ranks are 0 to n-1 after starts, a death, and every change of the number; a replica that stays keeps its rank if
+// that is there still.
+func TestRanksOfReplicas(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newTestNode(Settings{})
+		defer n.Close(t.Context())
+		if err := n.Deploy(t.Context(), driven("app", spec.Options{NumReplicas: 3}, func(context.Context) error { return nil })); err != nil {
+			t.Fatal(err)
+		}
+		ranks := func(want int) map[string]int {
+			t.Helper()
+			synctest.Wait()
+			all := map[string]int{}
+			var have []int
+			for _, r := range n.Status().Applications["app"].Deployments["A"].Replicas {
+				all[r.ID] = r.Rank
+				have = append(have, r.Rank)
+			}
+			slices.Sort(have)
+			for i, r := range have {
+				if i != r || len(have) != want {
+					t.Errorf("ranks %v, want %d", have, want)
+				}
+			}
+			return all
+		}
+		before := ranks(3)
+		for _, r := range n.running("app", "A") {
+			if before[r.id] == 1 {
+				kill(r, host.Ending{Exit: helvetype.Exit{Reason: "killed"}, First: true, FirstOfDeployment: true})
+			}
+		}
+		time.Sleep(time.Minute)
+		after := ranks(3)
+		for id, rank := range before {
+			if got, there := after[id]; there && got != rank {
+				t.Errorf("%s had the rank %d, and has %d", id, rank, got)
+			}
+		}
+		for _, replicas := range []int{2, 5, 1, 0, 4} {
+			last := ranks(len(after))
+			if err := n.Scale(t.Context(), "app", "A", replicas, "test", ""); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			after = ranks(replicas)
+			for id, rank := range after {
+				if had, there := last[id]; there && had < replicas && had != rank {
+					t.Errorf("of %d replicas, %s had the rank %d, and has %d", replicas, id, had, rank)
+				}
+			}
+		}
+	})
+}

@@ -1,4 +1,4 @@
-"""Ranks of replicas, the number of ranks, and the identity of a replica: what serve.get_replica_context() says."""
+"""Ranks of replicas, the number of ranks, and the identity of a replica, by serve.get_replica_context()."""
 
 import os
 import signal
@@ -74,7 +74,7 @@ def test_ranks_stay_contiguous_when_replicas_go_and_those_that_need_not_change_k
     old = {s["id"]: rank for rank, s in before.items()}
     for rank, s in after.items():
         was = old[s["id"]]
-        assert was == rank or was == 2  # the rank 2 is the only one that is not there any more
+        assert was == rank or was == 2  # the rank 2 is not there any more
         assert s["told"] == [was, ("a", was)] + ([("a", rank)] if was != rank else [])
     run(Ranked.options(num_replicas=4).bind())
     more = settled(handle, 4)
@@ -126,7 +126,7 @@ def test_a_replica_that_refuses_its_rank_is_replaced(node):
     before = settled(handle, 2)
     assert all(s["ranks"] == [rank] for rank, s in before.items())
     run(Picky.options(num_replicas=1).bind())
-    assert settled(handle, 1)[0]["ranks"] == [0]  # also if the replica of rank 0 is the one that stopped
+    assert settled(handle, 1)[0]["ranks"] == [0]  # also if the replica of rank 0 has stopped
 
 
 def test_the_context_of_a_replica(node):

@@ -118,7 +118,7 @@ class Front:
 
     def context(self):
         c = serve.get_replica_context()
-        return c.app_name, c.deployment, c.replica_id.split("#")[0]
+        return c.app_name, c.deployment, c.replica_tag.split("#")[0]
 
     async def by_name(self):
         return await serve.get_deployment_handle("Down").say_hi.remote("name")

@@ -1,4 +1,4 @@
-"""serve.run of an application that runs or fails: attempts, what heals and what does not, and another deploy while one is under way."""
+"""serve.run of an application that runs or fails: attempts, errors that end them at once, and another deploy while one is under way."""
 
 import os
 import threading

@@ -7,7 +7,7 @@ GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # The digest of the bytes of some files.
 digest = $(shell cat $(1) | sha256sum | cut -c1-16)
 
-.PHONY: build test test-go test-python growth test-browser test-etcd bench lint fuzz simulate clean
+.PHONY: build test test-go test-python growth test-browser test-etcd ray-programs bench lint fuzz simulate clean
 
 build:
 	go build -trimpath -o bin/ ./cmd/helve ./examples/hello
@@ -41,6 +41,16 @@ test-python: python/src/helve/_bin/helve
 # Memory of a node, a driver and a worker under three minutes of mixed work: the numbers, and an error if they grow. ARGS="--leak worker" shows that it can fail.
 growth: python/src/helve/_bin/helve
 	$(VENVPY) python/tests/growth.py $(ARGS)
+
+# The output of the programs in python/tests/ray_programs by Ray Serve itself, in an environment of its own. The tests compare with the files
+# that this writes, and need no Ray.
+RAYPY := .venv-ray/bin/python
+$(RAYPY):
+	$(PYTHON) -m venv .venv-ray
+	$(RAYPY) -m pip install -q 'ray[serve]==2.60.0' requests websockets
+
+ray-programs: $(RAYPY)
+	$(RAYPY) python/tests/with_ray.py $(ARGS)
 
 # The page of examples/chat in a headless Chromium, which must be installed as "chromium".
 test-browser:

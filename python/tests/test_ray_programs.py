@@ -1,0 +1,27 @@
+"""Programs for Ray Serve, unmodified, by `helve run --ray-compat`: each prints the output that Ray Serve has printed, which lies beside it
+(`make ray-programs` prints it anew with Ray itself).
+"""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from programs import helve, output
+
+PROGRAMS = sorted(Path(__file__).with_name("ray_programs").glob("*.py"))
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda p: p.stem)
+def test_prints_the_output_of_ray_serve(tmp_path, path):
+    port = free_port()
+    copy = tmp_path / path.name
+    copy.write_text(path.read_text().replace("localhost:8000", f"localhost:{port}"))
+    done = helve("run", "--ray-compat", "--port", port, copy, cwd=tmp_path)
+    assert output(done) == path.with_suffix(".out").read_text(), done.stderr

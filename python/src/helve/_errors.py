@@ -5,7 +5,7 @@ below that package need them.
 from __future__ import annotations
 
 import re
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 
 class RayServeException(Exception):
@@ -130,7 +130,7 @@ def too_large(what: str, size: int, limit: int) -> TooLargeError:
     return TooLargeError(f"{what} {is_} a value of {size} bytes, the other side takes at most {limit} (max_body)")
 
 
-_TABLE = {
+_TABLE: dict[str, Callable[[str], Exception]] = {
     "too_large": TooLargeError,
     "data_loss": DataLossError,
     "backpressure": BackPressureError,
@@ -144,8 +144,15 @@ _TABLE = {
 }
 
 
-def for_reason(reason: str) -> type:
-    """The class for a reason of the error table (docs/errors.md)."""
+def use(reason: str, make: Callable[[str], Exception]) -> None:
+    """Sets the function that makes the exception of a reason in this process. For example, with --ray-compat the error of a replica that has
+    died is one that `except ray.exceptions.RayActorError` catches.
+    """
+    _TABLE[reason] = make
+
+
+def for_reason(reason: str) -> Callable[[str], Exception]:
+    """The class, or another function that makes the exception, for a reason of the error table (docs/errors.md)."""
     return _TABLE.get(reason, RayServeException)
 
 

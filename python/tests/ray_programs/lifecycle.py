@@ -120,7 +120,7 @@ print(serve.status().applications["v"].status)
 try:
     serve.run(V.options(name="other").bind(1), name="same", route_prefix="/v")
 except Exception as e:
-    print(type(e).__name__)
+    print(isinstance(e, serve.exceptions.RayServeException))
 handles = serve.run_many([serve.RunTarget(V.bind(7), name="m1", route_prefix="/m1"), serve.RunTarget(V.bind(8), name="m2", route_prefix="/m2")])
 print(len(handles), requests.get("http://localhost:8000/m1").text, requests.get("http://localhost:8000/m2").text)
 serve.shutdown()

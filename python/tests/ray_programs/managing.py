@@ -35,7 +35,7 @@ h2 = serve.run(SimpleDeployment2.bind(), name="a", route_prefix="/a")
 print(requests.get("http://localhost:8000/a").text, handle.remote().result(), h2.remote().result())
 st = serve.status()
 app = st.applications["a"]
-print(app.status, app.status == "RUNNING", app.deployments["my_model"].status, app.deployments["my_model"].replica_states)
+print(app.status, app.status == "RUNNING", app.deployments["my_model"].status, app.deployments["my_model"].replica_states["RUNNING"])
 print(type(st).__name__, sorted(st.__dataclass_fields__))
 
 

@@ -24,10 +24,11 @@ def install() -> None:
         raise ImportError(
             "helve.raycompat.install() comes too late: this process has imported ray already; call it first, or start the program with `helve run --ray-compat`"
         )
-    from helve import _encoding
+    from helve import _encoding, _errors
 
     sys.meta_path.insert(0, Finder())
     _encoding.user_error = _task_error
+    _errors.use("replica_died", _replica_died)
     os.environ[ENV] = "1"
     if PATH not in sys.path:
         sys.path.insert(1, PATH)  # multiprocessing gives its processes this path, and not PYTHONPATH
@@ -41,6 +42,13 @@ def _task_error(where: str, traceback: str, error: Exception) -> Exception:
     from helve.raycompat.exceptions import RayError, task_error
 
     return error if isinstance(error, RayError) else task_error(where, traceback, error)
+
+
+def _replica_died(text: str) -> Exception:
+    """The exception of a call whose replica died: a RayActorError, because Ray's replicas are actors."""
+    from helve.raycompat.exceptions import ReplicaDiedError
+
+    return ReplicaDiedError(text)
 
 
 def installed() -> bool:

@@ -6,7 +6,7 @@ import sys
 from typing import Any, Optional
 
 from helve import _refused
-from helve._errors import RequestCancelledError
+from helve._errors import RayServeException, RequestCancelledError
 from helve.raycompat import installed
 
 
@@ -83,6 +83,13 @@ class RayActorError(RayError):
 
 class ActorDiedError(RayActorError):
     """The actor is dead."""
+
+
+class ReplicaDiedError(ActorDiedError, RayServeException):
+    """The replica died while it ran the call. Ray's replicas are actors."""
+
+    def __init__(self, text: str = ""):
+        super().__init__(None, text)
 
 
 class ActorUnavailableError(RayActorError):

@@ -174,7 +174,7 @@ class DeploymentHandle(Generic[T]):
         return DeploymentHandle(self._deployment, self._app, language=self._language, _options=o, _state=self._state)
 
     def __getattr__(self, name: str) -> "DeploymentHandle[T]":
-        if name.startswith("_"):
+        if name.startswith("__") or name.startswith("_") and name.endswith("_"):  # of Python itself, and of notebooks: _repr_html_
             raise AttributeError(name)
         handle = self.options(method_name=name)
         if len(self.__dict__) < CACHED:  # not for every name that a client of a dispatcher sends

@@ -114,6 +114,7 @@ fuzz:
 	$(FUZZ) -fuzz '^FuzzPart$$'     ./internal/exchange
 	$(FUZZ) -fuzz '^FuzzWebSocketReplica$$' -fuzzminimizetime 1x ./internal/exchange
 	$(FUZZ) -fuzz '^FuzzReport$$'   -fuzzminimizetime 10x ./internal/host
+	$(FUZZ) -fuzz '^FuzzParseVisible$$' ./internal/devices
 	$(FUZZ) -fuzz '^FuzzTable$$'    -fuzzminimizetime 100x ./internal/arena
 
 # A node with crashes at random: make simulate SEEDS=100000 for the long run. HELVE_SIMULATION_SEED=n runs one seed again.

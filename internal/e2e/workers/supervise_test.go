@@ -183,7 +183,7 @@ func TestWorkerLogs(t *testing.T) {
 		if app == "watchedpy" {
 			file, origin = "replica_watchedpy_Watched_", "replica=Watched#"
 			lines = [][]string{
-				{"INFO", "ray.serve watched.py:", "-- ray hello", "stream=log"}, {"ERROR", "mine -- mine hello"}, {"ERROR", "second"},
+				{"INFO", " watchedpy_Watched ", "-- ray hello", "stream=log"}, {"ERROR", "mine -- mine hello"}, {"ERROR", "second"},
 			}
 		}
 		lines = append(lines, []string{"INFO", "msg=hello", "stream=stdout", "app=" + app}, []string{"WARN", "msg=hello", "stream=stderr"})

@@ -132,6 +132,17 @@ def test_the_queue_is_full(model):
         running.result(timeout_s=20)
 
 
+def test_the_answer_of_a_refusal_travels():
+    from helve import _encoding
+
+    for made, want in (
+        (BackPressureError(1, 2, 429, 2.5), (429, 3.0)), (BackPressureError(1, 2, 503, 1), (503, 1.0)), (BackPressureError(1, 2), (503, None)),
+        (BackPressureError(1, 2, 418, "x"), (503, None)),
+    ):
+        e = _encoding.decode_error(_encoding.encode_error(made))
+        assert (type(e), e.status_code, e.retry_after_s, e.num_queued_requests, str(e)) == (BackPressureError, *want, 1, str(made))
+
+
 def test_selections_of_another_deployment(model):
     with serve.get_app_handle("other").choose_replica() as s:
         with pytest.raises(ValueError, match="Cannot dispatch a selection created for a different deployment"):

@@ -155,6 +155,8 @@ def encode_error(exc: BaseException, reason: Optional[str] = None) -> bytes:
     e = {"reason": reason or "user", "message": cut(text), "type": cut(_guard.type_name(exc))}
     if reason is None:
         e["reason"] = exceptions.reason_of(exc)
+    if e["reason"] == "backpressure":
+        e.update(_guard.guarded(lambda: exceptions.answer_of(exc), lambda e: {}))
     if e["reason"] == "user":
         e["traceback"] = cut(_guard.trace(exc))
         p = _guard.guarded(lambda: _pickle_error(exc, text), lambda e: None)
@@ -290,11 +292,7 @@ def decode_error(data: bytes) -> Exception:
             text = f"{e['type']}: {text}"
         if where and reason not in _PHRASES:
             text = f"{where}: {text}"
-        if reason == "backpressure" and e.get("http") in ("503", "429"):
-            retry = e.get("retry", "0")
-            exc = exceptions.BackPressureError(text, 0, int(e["http"]), int(retry) if retry.isdigit() and retry != "0" else None)
-        else:
-            exc = exceptions.for_reason(reason)(text)
+        exc = exceptions.refused(text, e) if reason == "backpressure" else exceptions.for_reason(reason)(text)
     exc = outcome(exc, where)
     if e.get("traceback"):
         _guard.set_cause(exc, RemoteTraceback(e["traceback"]))

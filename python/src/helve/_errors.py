@@ -4,6 +4,7 @@ below that package need them.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any, Callable, Optional
 
@@ -142,6 +143,20 @@ _TABLE: dict[str, Callable[[str], Exception]] = {
     "unsupported_media": TypeError,
     "method_not_allowed": TypeError,
 }
+
+
+def refused(text: str, fields: dict) -> BackPressureError:
+    """A BackPressureError as the envelope of an error has it (docs/wire.md)."""
+    status, retry = (int(v) if v.isdecimal() else 0 for v in (fields.get("http", ""), fields.get("retry", "")))
+    return BackPressureError(text, 0, status or 503, float(retry) if retry else None)
+
+
+def answer_of(exc: BackPressureError) -> dict:
+    """The fields of the envelope for the HTTP answer of a BackPressureError that a method has raised with one of its own."""
+    status, retry = exc.status_code, exc.retry_after_s
+    if status not in (503, 429) or (status == 503 and retry is None):
+        return {}
+    return {"http": str(status), "retry": str(max(0, math.ceil(retry or 0)))}
 
 
 def use(reason: str, make: Callable[[str], Exception]) -> None:

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/spec"
 )
 
 // A deployment that ends drains first: it is offered no new calls any more, and the calls that wait and run have a time to finish, the
@@ -75,10 +76,11 @@ func Unfinished(ctx context.Context, deployments []*Deployment) error {
 	return errors.Join(cut...)
 }
 
-// Cut is an [ErrUnfinished] that names the calls which a cause ends, nil for the end of the grace; nil if there are none.
+// Cut is an [ErrUnfinished] that names the calls which a cause ends, nil for the end of the grace; nil if there are none. Tasks
+// and actors, whose applications are hidden, end with their node, and calls of them have no time to finish: it is nil for them.
 func (d *Deployment) Cut(cause error) error {
 	calls := d.Unfinished()
-	if calls == "" {
+	if calls == "" || strings.HasPrefix(d.App, spec.HiddenApps) {
 		return nil
 	}
 	why := fmt.Sprintf("its %s (graceful_shutdown_timeout_s %g)", ErrUnfinished, d.state.Load().Grace.Seconds())

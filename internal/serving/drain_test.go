@@ -1,6 +1,7 @@
 package serving
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -19,6 +20,7 @@ func TestDrain(t *testing.T) {
 	at := &call.Place{App: "app", Deployment: "D", Method: "M"}
 	stopped := errors.New("a second signal came")
 	for name, c := range map[string]struct {
+		app  string        // "" for app
 		ends time.Duration // when the running call ends; 0 for never
 		cut  time.Duration // when the drain is cut off; 0 for never
 		took time.Duration
@@ -29,12 +31,13 @@ func TestDrain(t *testing.T) {
 			says: "app/D: 1 call waited for a slot, 1 call still ran in replica D#1 when its time to finish was over (graceful_shutdown_timeout_s 20)"},
 		"the drain is cut off": {cut: 3 * time.Second, took: 3 * time.Second,
 			says: "app/D: 1 call waited for a slot, 1 call still ran in replica D#1 when it was cut off (a second signal came)"},
+		"of an actor": {app: "_hidden.actor.A", took: 20 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				log := slog.New(slog.DiscardHandler)
-				d, idle := New(log, "node", "app", "D"), New(log, "node", "app", "Idle")
+				d, idle := New(log, "node", cmp.Or(c.app, "app"), "D"), New(log, "node", "app", "Idle")
 				d.Become(State{Grace: 20 * time.Second}, 2, nil)
 				r := &fakeReplica{}
 				r.Init(t.Context(), "D#1", "node", 1)

@@ -33,6 +33,10 @@ type IngressSpec struct {
 	Kind       IngressKind `json:"kind,omitempty"`
 }
 
+// HiddenApps begins the names of applications that are tasks and actors of Python programs for Ray Serve. Such programs do not see them in the
+// status of their applications.
+const HiddenApps = "_hidden."
+
 // IngressKind is how an ingress answers.
 type IngressKind string
 

@@ -155,3 +155,19 @@ class TestErrors:
                 assert isinstance(caught.value, RayTaskError) and type(caught.value.cause) is OwnError
             print("right")
         """) == "right\n"
+
+
+class TestBesideRay:
+    """A Ray that is installed is used without the flag, and not looked at with it."""
+
+    @pytest.fixture
+    def installed(self, tmp_path):
+        (tmp_path / "ray").mkdir()
+        (tmp_path / "ray" / "__init__.py").write_text("NAME = 'the other'\n")
+        return program(tmp_path, "script.py", "import ray\nprint(getattr(ray, 'NAME', 'helve'))\n")
+
+    def test_with_the_flag(self, tmp_path, installed):
+        assert output(helve("run", "--ray-compat", installed, cwd=tmp_path)) == "helve\n"
+
+    def test_without_the_flag(self, tmp_path, installed):
+        assert output(helve("run", installed, cwd=tmp_path)) == "the other\n"

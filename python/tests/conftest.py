@@ -1,11 +1,20 @@
 """Fixtures of several files."""
 
+import atexit
 import os
+import shutil
 import tempfile
 
 import pytest
 
 os.environ["HELVE_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="ht-")  # nodes of other programs of this user are not found from here
+
+def _remove(directory: str, of: int) -> None:
+    if os.getpid() == of:  # not in a process that a test has forked
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+atexit.register(_remove, os.environ["HELVE_RUNTIME_DIR"], os.getpid())
 for name in ("HELVE_NODE", "HELVE_PARENT_NODE"):
     os.environ.pop(name, None)
 

@@ -72,7 +72,7 @@ class Ledger:
         return self.state()
 
     def state(self):
-        return {"pid": os.getpid(), "replica": serve.get_replica_context().replica_id, "count": self.count, "late": False}
+        return {"pid": os.getpid(), "replica": serve.get_replica_context().replica_id.unique_id, "count": self.count, "late": False}
 
     async def said(self, text: str) -> str:
         return f"{os.getpid()} {text}"

@@ -153,7 +153,7 @@ func publicMessage(r *http.Request, x *exchange, e *call.Error) string {
 // for example, the time limit of a call that the method has made.
 func timedOut(r *http.Request, x *exchange) string {
 	message := "Request " + x.call.Info.Request.String() + " timed out"
-	if x.limit > 0 && (x.answer.late || isLate(r.Context())) {
+	if x.limit > 0 && isLate(r.Context()) {
 		limit := strconv.FormatFloat(x.limit.Seconds(), 'f', -1, 64)
 		if !strings.Contains(limit, ".") {
 			limit += ".0"

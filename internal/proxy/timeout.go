@@ -98,7 +98,7 @@ func (p *Proxy) within(limit time.Duration, w http.ResponseWriter, r *http.Reque
 	select {
 	case v := <-ended:
 		if x.answer.late = isLate(ctx); x.answer.late && t.discard() {
-			p.fail(w, r, x, e)
+			p.fail(w, expired(r), x, e)
 			return
 		}
 		t.finish(v)
@@ -115,7 +115,7 @@ func (p *Proxy) within(limit time.Duration, w http.ResponseWriter, r *http.Reque
 		x.abandoned = true
 		cancel()
 		w.Header()["Connection"] = connectionClose // the handler may be reading the body
-		p.fail(w, r, x, e)
+		p.fail(w, expired(r), x, e)
 		return
 	}
 	timer.Reset(timeToEnd)
@@ -140,6 +140,13 @@ func (p *Proxy) within(limit time.Duration, w http.ResponseWriter, r *http.Reque
 // timeToEnd is the time that a handler has to return after its request's time, if its answer has begun. The answer is cut off in any case: the wait
 // is for the end of its writes and its line in the log.
 const timeToEnd = 50 * time.Millisecond
+
+// expired is a request whose time is over, for the text of its answer.
+func expired(r *http.Request) *http.Request {
+	ctx, cancel := context.WithDeadline(r.Context(), time.Unix(0, 0))
+	cancel()
+	return r.WithContext(ctx)
+}
 
 // isLate reports whether a request's time is over.
 func isLate(ctx context.Context) bool { return ctx.Err() == context.DeadlineExceeded } //nolint:errorlint // as context has it

@@ -126,7 +126,7 @@ def test_a_replica_that_refuses_its_rank_is_replaced(node):
     before = settled(handle, 2)
     assert all(s["ranks"] == [rank] for rank, s in before.items())
     run(Picky.options(num_replicas=1).bind())
-    assert settled(handle, 1)[0]["ranks"] == [0]  # also if the replica of rank 0 has stopped
+    eventually(lambda: (f := states(handle)) and list(f) == [0] and f[0]["ranks"] == [0])  # also if the replica of rank 0 has stopped
 
 
 def test_the_context_of_a_replica(node):

@@ -43,7 +43,8 @@ func (c *Controller) awaitDevices(ctx context.Context, r *replica, take func() e
 }
 
 // makeRoomLocked says whether GPUs may come back, and has a replica give some back if r takes the place of replicas that hold some. One
-// replica does so at a time: the next when the replica that got the GPU is ready.
+// replica does so at a time: the next when the replica that got the GPU is ready. None does if all of them together would not be enough: for
+// example, an update that asks for three GPUs, of which another application holds one, fails, and the old replicas go on.
 func (c *Controller) makeRoomLocked(r *replica) bool {
 	holds := c.workers.Devices().Holds
 	for _, a := range c.apps {
@@ -60,6 +61,7 @@ func (c *Controller) makeRoomLocked(r *replica) bool {
 		return false
 	}
 	var oldest *replica // of r's own deployment, else of a deployment that the application no longer has
+	var all []string    // the ids of these
 	for _, d := range r.dep.app.deployments {
 		leaves := d.now.revision != d.app.current
 		for _, o := range d.replicas {
@@ -67,6 +69,7 @@ func (c *Controller) makeRoomLocked(r *replica) bool {
 			if o.state != helvetype.ReplicaRunning || !leaves && !former || !holds(o.id) {
 				continue
 			}
+			all = append(all, o.id)
 			own, better := d == r.dep, oldest == nil
 			if !better {
 				better = own && oldest.dep != d || own == (oldest.dep == r.dep) && o.startedAt.Before(oldest.startedAt)
@@ -76,7 +79,7 @@ func (c *Controller) makeRoomLocked(r *replica) bool {
 			}
 		}
 	}
-	if oldest == nil {
+	if !c.workers.Devices().Fits(r.of.definition.Options.Resources.GPUs, all) { // also if there is none
 		return false
 	}
 	if oldest.dep != r.dep {

@@ -3,6 +3,8 @@ package controller
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -113,14 +115,46 @@ func TestRoomIsGivenBack(t *testing.T) {
 	})
 }
 
+// TestRoomThatWouldNotDo: an update for which the GPUs of the old replicas are too few fails, and no old replica makes room for it.
+func TestRoomThatWouldNotDo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n, _ := newGPUNode(t, "0", "1")
+		other := gpuApp(map[string]int{"C": 1}, "1", nil)
+		other.Graph.App = "other"
+		n.deploy(t, other)
+		n.deploy(t, gpuApp(map[string]int{"A": 1}, "1", nil))
+		before := n.running("app", "A")
+		larger := gpuApp(map[string]int{"A": 1}, "2", nil)
+		larger.Graph.Deployments[0].Options.Resources.GPUs = 2
+		if err := n.Deploy(t.Context(), larger); err == nil || !strings.Contains(err.Error(), "wants 2 GPUs, and 0 of 2 are free; held by A (1), C (1)") {
+			t.Error(err)
+		}
+		if now := n.running("app", "A"); !slices.Equal(now, before) {
+			t.Error("the old replica has made room for an update that cannot start")
+		}
+	})
+}
+
 // TestRoomOfALeavingDeployment: a deployment that the application has no more makes room, and comes back if the update fails.
 func TestRoomOfALeavingDeployment(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		n, gpus := newGPUNode(t, "0")
 		n.deploy(t, gpuApp(map[string]int{"A": 1}, "1", nil))
-		if err := n.Deploy(t.Context(), gpuApp(map[string]int{"B": 1}, "1", func() error { return errors.New("it does not start") })); err == nil {
+		// While A does without the replica that has made room, none is started in its place, which would want the GPU of B.
+		left := func() string {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			d := n.apps["app"].deployments["A"]
+			return fmt.Sprintf("%d replicas of A, %d failures", len(d.replicas), d.failures.Number())
+		}
+		var during string
+		if err := n.Deploy(t.Context(), gpuApp(map[string]int{"B": 1}, "1", func() error { during = left(); return errors.New("it does not start") })); err == nil {
 			t.Error("it has started")
+		}
+		if during != "0 replicas of A, 0 failures" {
+			t.Errorf("when B is constructed: %s", during)
 		}
 		n.wantRunning(t, "after the failure", 1)
 		n.deploy(t, gpuApp(map[string]int{"B": 1}, "1", nil))

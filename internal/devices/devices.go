@@ -17,6 +17,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -128,7 +129,7 @@ func (s *Set) Take(holder, deployment string, amount float64) (Holding, error) {
 	if _, ok := s.holders[holder]; ok {
 		return Holding{}, errors.New("replica " + holder + " holds devices already")
 	}
-	h.Devices = s.find(amount)
+	h.Devices = s.find(amount, s.used)
 	if h.Devices == nil {
 		return Holding{}, s.shortLocked(amount)
 	}
@@ -150,12 +151,27 @@ func (s *Set) Check(amount float64, replicas int) error {
 	return nil
 }
 
-// find picks the devices for an amount; nil if too few are free. mu is held.
-func (s *Set) find(amount float64) []string {
+// Fits says whether an amount would be free if some replicas gave their devices back. For example, of two devices A and B hold one each: 2 fit
+// without A and B, and not without A alone.
+func (s *Set) Fits(amount float64, without []string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	used := maps.Clone(s.used)
+	for _, holder := range without {
+		h := s.holders[holder]
+		for _, name := range h.Devices {
+			used[name] -= units(h.Amount)
+		}
+	}
+	return amount == 0 || s.find(amount, used) != nil
+}
+
+// find picks the devices for an amount; nil if too few are free. used has the units that are held of each.
+func (s *Set) find(amount float64, used map[string]int) []string {
 	if amount < 1 {
 		best := -1
 		for i, name := range s.names {
-			if s.used[name]+units(amount) <= unit && (best < 0 || s.used[name] > s.used[s.names[best]]) {
+			if used[name]+units(amount) <= unit && (best < 0 || used[name] > used[s.names[best]]) {
 				best = i
 			}
 		}
@@ -166,7 +182,7 @@ func (s *Set) find(amount float64) []string {
 	}
 	var found []string
 	for _, name := range s.names {
-		if s.used[name] == 0 && len(found) < int(amount) {
+		if used[name] == 0 && len(found) < int(amount) {
 			found = append(found, name)
 		}
 	}

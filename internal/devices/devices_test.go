@@ -90,6 +90,29 @@ func TestKeep(t *testing.T) {
 	}
 }
 
+// TestFits: the devices of the replicas that would give theirs back count as free, and stay theirs.
+func TestFits(t *testing.T) {
+	t.Parallel()
+	s := New([]string{"0", "1"})
+	s.Take("a", "A", 1)   //nolint:errcheck // the answers below say so
+	s.Take("b", "B", 0.5) //nolint:errcheck
+	for _, x := range []struct {
+		amount  float64
+		without []string
+		want    bool
+	}{
+		{1, nil, false}, {0.5, nil, true}, {1, []string{"a"}, true}, {1, []string{"b"}, true}, {2, []string{"a"}, false}, {2, []string{"a", "b"}, true},
+		{0, nil, true}, {0.6, []string{"c"}, false},
+	} {
+		if got := s.Fits(x.amount, x.without); got != x.want {
+			t.Errorf("%v without %v: %v", x.amount, x.without, got)
+		}
+	}
+	if len(s.Held()) != 2 {
+		t.Error(s.Held())
+	}
+}
+
 // TestAmounts: a number that is neither a part nor whole is refused.
 func TestAmounts(t *testing.T) {
 	t.Parallel()

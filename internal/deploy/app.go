@@ -32,6 +32,7 @@ type App struct {
 	// Policies make the routing policies that the deployments' own code brings, anew for every Deploy.
 	Policies map[string]func() router.Policy
 	policies map[string]router.Policy // made by Check
+	archives map[string][]string      // digests of the archives of each Python deployment, by Check
 	Home     any                      // goes into the places of calls that the node makes itself, for handles of their methods
 	// Program starts the Go worker of an application that lives in another executable; nil for the node's own.
 	Program *host.Program
@@ -176,7 +177,7 @@ func (a *App) Identity(own host.Program) string {
 	for _, d := range a.Graph.Deployments {
 		if d.Language == "python" {
 			o := d.Options
-			python = append(python, d.Name, o.Env, o.Dir, o.Limits, o.Resources, o.PyModules, o.Pip, archives(o))
+			python = append(python, d.Name, o.Env, o.Dir, o.Limits, o.Resources, o.PyModules, o.Pip, a.archives[d.Name])
 		}
 	}
 	blob := sha256.Sum256(a.Python.Blob)
@@ -203,13 +204,7 @@ func (a *App) pythonCode(name, version string) string {
 		return ""
 	}
 	py := a.Python
-	var files []string
-	for _, d := range a.Graph.Deployments {
-		if d.Name == name {
-			files = archives(d.Options)
-		}
-	}
-	b, err := json.Marshal([]any{code, py.Interpreter, py.SysPath, py.Last, py.Dir, py.Env, py.Code[name], files})
+	b, err := json.Marshal([]any{code, py.Interpreter, py.SysPath, py.Last, py.Dir, py.Env, py.Code[name], a.archives[name]})
 	if err != nil {
 		return ""
 	}

@@ -48,6 +48,44 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
+// TestArchivesAreReadOnce: the code of an application is that of its archives when it is checked. The identity and the host of a deployment are
+// wanted while a lock is held, which no file may hold up.
+func TestArchivesAreReadOnce(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "modules.zip")
+	write := func(text string) {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("one")
+	a := App{
+		Graph: spec.Graph{App: "app", Deployments: []spec.Deployment{{
+			Name: "D", Language: "python", Options: spec.Options{Version: "1", PyModules: []string{path}},
+		}}},
+		Python: host.Python{Interpreter: "true"},
+	}
+	code := func() string {
+		_, p := a.Place(a.Graph.Deployments[0], nil, Settings{})
+		return a.Identity(host.Program{}) + p.Code
+	}
+	check := func() {
+		if err := a.Check(host.Program{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check()
+	before := code()
+	write("two")
+	if code() != before {
+		t.Error("the archive was read after the check")
+	}
+	check()
+	if code() == before {
+		t.Error("another archive at the same path is the same")
+	}
+}
+
 // TestOrigin: an application comes from the directory of its Python code, of its own program, or of the node's.
 func TestOrigin(t *testing.T) {
 	t.Parallel()

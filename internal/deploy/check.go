@@ -16,7 +16,7 @@ import (
 )
 
 // Check lists what of an application is wrong that can be seen without starting anything: its route, the executables and
-// directories of its workers, and its routing policies, which it makes. own starts the Go workers of this executable. Deploy looks before
+// directories of its workers, whose archives it reads, and its routing policies, which it makes. own starts the Go workers of this executable. Deploy looks before
 // anything starts; a caller that has more to lose looks earlier: for example, a node that takes over the workers of the one before ends
 // them if its application cannot be deployed.
 func (def *App) Check(own host.Program) error {
@@ -62,6 +62,9 @@ func (def *App) Check(own host.Program) error {
 	}
 	if def.policies == nil {
 		errs = append(errs, def.makePolicies()...)
+	}
+	if len(errs) == 0 {
+		errs = def.readArchives()
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("application %q: %w", def.Graph.App, err)

@@ -83,17 +83,21 @@ func checkPlace(path string, module bool) error {
 	return isDir(path)
 }
 
-// archives are the digests of the archives of a runtime_env. An archive that is built again under its name is other code.
-func archives(o spec.Options) (digests []string) {
-	for _, path := range append([]string{o.Dir}, o.PyModules...) {
-		if !pyenv.IsArchive(path) {
-			continue
+// readArchives notes the digests of the archives of the runtime_envs: an archive that is built again under its name is other code. An archive may
+// be large, and its disk slow, so it is read before anything waits for the application or holds a lock.
+func (a *App) readArchives() (errs []error) {
+	a.archives = map[string][]string{}
+	for _, d := range a.Graph.Deployments {
+		for _, path := range append([]string{d.Options.Dir}, d.Options.PyModules...) {
+			if d.Language != "python" || !pyenv.IsArchive(path) {
+				continue
+			}
+			digest, err := pyenv.FileDigest(path)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("deployment %q: %w", d.Name, err))
+			}
+			a.archives[d.Name] = append(a.archives[d.Name], digest)
 		}
-		digest, err := pyenv.FileDigest(path)
-		if err != nil {
-			digest = err.Error() // the deploy fails by it elsewhere
-		}
-		digests = append(digests, digest)
 	}
-	return digests
+	return errs
 }

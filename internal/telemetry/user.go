@@ -88,7 +88,10 @@ type UserSource struct {
 	series int
 	closed bool
 	warned bool
+	folded map[foldedKey]*userSeries // that are counted among those of ended processes
 }
+
+type foldedKey struct{ family, series string }
 
 // Source makes the place for the reports of one process. Close it when the process has ended.
 func (u *UserMetrics) Source() *UserSource { return &UserSource{table: u} }
@@ -308,28 +311,41 @@ func (s *UserSource) Close() {
 	s.foldLocked()
 }
 
-// foldLocked adds the counts of the process to the series of processes that have ended.
+// foldLocked adds the counts of the process to the series of processes that have ended. A report that comes after the end has the counts since the
+// start of the process, so that only the difference is added. For example, a driver has reported 7 and ends, and its last report, which says 9, is read
+// after that: 2 are added.
 func (s *UserSource) foldLocked() {
 	u := s.table
 	for _, f := range u.families {
-		for _, had := range f.sources[s] {
+		for key, had := range f.sources[s] {
 			u.series--
 			u.bytes -= had.size
 			if f.Kind == Gauge {
 				continue
 			}
 			v := had.UserSample
+			v.Buckets = slices.Clone(v.Buckets)
+			id := foldedKey{f.Name, key}
+			if last := s.folded[id]; last != nil {
+				if had.report < last.report {
+					continue
+				}
+				v.subtract(last.UserSample)
+			}
+			if s.folded == nil {
+				s.folded = map[foldedKey]*userSeries{}
+			}
+			s.folded[id] = had
 			if i := slices.Index(v.Keys, "replica"); i >= 0 {
 				v.Values = slices.Clone(v.Values)
 				v.Values[i] = ""
 			}
-			key := keyOf(v)
-			if sum := f.ended[key]; sum != nil {
+			ended := keyOf(v)
+			if sum := f.ended[ended]; sum != nil {
 				sum.add(v)
 				continue
 			}
-			v.Buckets = slices.Clone(v.Buckets)
-			f.ended[key] = &userSeries{UserSample: v, size: had.size}
+			f.ended[ended] = &userSeries{UserSample: v, size: had.size}
 			u.series++
 			u.bytes += had.size
 		}
@@ -352,6 +368,14 @@ func (s *userSeries) add(v UserSample) {
 	s.Sum += v.Sum
 	for i, n := range v.Buckets {
 		s.Buckets[i] += n
+	}
+}
+
+func (v *UserSample) subtract(o UserSample) {
+	v.Value = max(v.Value-o.Value, 0)
+	v.Sum -= o.Sum
+	for i, n := range o.Buckets {
+		v.Buckets[i] -= min(n, v.Buckets[i])
 	}
 }
 

@@ -65,8 +65,11 @@ func TestUserMetricsOfReplicasThatEnd(t *testing.T) {
 	same(t, u, "counter calls_total{replica=} 5", "counter calls_total{replica=D#2} 7",
 		"histogram h{replica=} [1 10] [1 2 0] 21.5", "histogram h{replica=D#2} [1 10] [2 2 0] 21.5", "gauge size{replica=D#2} 2")
 	b.Close()
-	report(t, b, 2, metric("calls", Counter, "D#2", 1)) // was on its way when the connection ended; the process has one number per series
-	same(t, u, "counter calls_total{replica=} 13", "histogram h{replica=} [1 10] [3 4 0] 43")
+	// Reports that were on their way when the connection ended have the numbers since the start of the process, of which 7 are counted.
+	late := `{"name":"h","kind":"histogram","keys":["replica"],"bounds":[1,10],"series":[{"values":["D#2"],"buckets":[4,2,0],"sum":23.5}]}`
+	report(t, b, 3, metric("calls", Counter, "D#2", 9), late)
+	report(t, b, 2, metric("calls", Counter, "D#2", 8)) // an older one
+	same(t, u, "counter calls_total{replica=} 14", "histogram h{replica=} [1 10] [5 4 0] 45")
 	if u.series != 2 {
 		t.Errorf("%d series are counted", u.series)
 	}

@@ -283,9 +283,17 @@ func (c *Cache) make(ctx context.Context, r Request, final string) error {
 	return os.Rename(dir, final)
 }
 
-// askParent prints the directories in which an interpreter finds packages, and askSite the one of a venv.
+// isolated keeps an interpreter from taking modules of the current directory, which is the working_dir of a deployment, for those of the
+// standard library or of pip. For example, a program has a logging.py of its own. PYTHON... variables have no effect either; pip's own have.
+const isolated = "-I"
+
+// askParent prints the directories in which an interpreter finds packages, and askSite the one of a venv. The interpreter of the first is not isolated, because
+// it would have no packages of the user then; so the program itself takes the current directory out of the way.
 const (
-	askParent = `import json, site, sys, sysconfig
+	askParent = `import sys
+if sys.path[:1] == [""]:
+    del sys.path[0]
+import json, site, sysconfig
 found = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages()]
 if site.ENABLE_USER_SITE:
     found.append(site.getusersitepackages())
@@ -300,10 +308,10 @@ func (r Request) build(ctx context.Context, dir string) (sites []string, err err
 	if err != nil {
 		return nil, err
 	}
-	if _, err := r.run(ctx, "the environment cannot be made", r.Interpreter, "-m", "venv", "--without-pip", dir); err != nil {
+	if _, err := r.run(ctx, "the environment cannot be made", r.Interpreter, isolated, "-m", "venv", "--without-pip", dir); err != nil {
 		return nil, err
 	}
-	if sites, err = r.ask(ctx, python(dir), askSite); err != nil {
+	if sites, err = r.ask(ctx, python(dir), askSite, isolated); err != nil {
 		return nil, err
 	}
 	// addsitedir reads the .pth files of the directory too: a package that is installed in editable form, perhaps helve, is found by one.
@@ -327,12 +335,12 @@ func (r Request) build(ctx context.Context, dir string) (sites []string, err err
 	if err := os.WriteFile(list, []byte(strings.Join(r.Packages, "\n")+"\n"), 0o600); err != nil {
 		return nil, err
 	}
-	args := append([]string{"-m", "pip", "install", "--disable-pip-version-check", "--no-input"}, r.Options...)
+	args := append([]string{isolated, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"}, r.Options...)
 	if _, err := r.run(ctx, "pip install has failed", python(dir), append(args, "-r", list)...); err != nil {
 		return nil, err
 	}
 	if r.Check {
-		_, err = r.run(ctx, "pip check has failed (pip_check=False leaves it out)", python(dir), "-m", "pip", "check", "--disable-pip-version-check")
+		_, err = r.run(ctx, "pip check has failed (pip_check=False leaves it out)", python(dir), isolated, "-m", "pip", "check", "--disable-pip-version-check")
 	}
 	return sites, err
 }
@@ -340,23 +348,23 @@ func (r Request) build(ctx context.Context, dir string) (sites []string, err err
 // ensurePip sees that the venv has pip: the pip of the driver's interpreter, else the pip that comes with Python. A wanted version is
 // installed by that.
 func (r Request) ensurePip(ctx context.Context, python string) error {
-	if _, err := r.run(ctx, "no pip", python, "-c", "import pip"); err != nil {
+	if _, err := r.run(ctx, "no pip", python, isolated, "-c", "import pip"); err != nil {
 		if ctx.Err() != nil {
 			return err
 		}
-		if _, err := r.run(ctx, "there is no pip for "+r.Interpreter+": install it there", python, "-m", "ensurepip", "--default-pip"); err != nil {
+		if _, err := r.run(ctx, "there is no pip for "+r.Interpreter+": install it there", python, isolated, "-m", "ensurepip", "--default-pip"); err != nil {
 			return err
 		}
 	}
 	if r.PipVersion == "" {
 		return nil
 	}
-	_, err := r.run(ctx, "pip "+r.PipVersion+" cannot be installed", python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "pip"+r.PipVersion)
+	_, err := r.run(ctx, "pip "+r.PipVersion+" cannot be installed", python, isolated, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "pip"+r.PipVersion)
 	return err
 }
 
-func (r Request) ask(ctx context.Context, python, program string) (found []string, err error) {
-	out, err := r.run(ctx, "the interpreter "+python+" cannot be used", python, "-c", program)
+func (r Request) ask(ctx context.Context, python, program string, flags ...string) (found []string, err error) {
+	out, err := r.run(ctx, "the interpreter "+python+" cannot be used", python, append(flags, "-c", program)...)
 	if err == nil { // the last line: a sitecustomize may print too
 		out = bytes.TrimSpace(out)
 		err = json.Unmarshal(out[bytes.LastIndexByte(out, '\n')+1:], &found)

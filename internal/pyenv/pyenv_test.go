@@ -128,6 +128,22 @@ func TestEnsure(t *testing.T) {
 	}
 }
 
+// TestModulesOfTheWorkingDir: a module in the working_dir is not taken for one of the standard library or of pip, while relative paths of the
+// requirements are found there.
+func TestModulesOfTheWorkingDir(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, name := range []string{"json", "site", "logging", "venv", "pip", "ensurepip"} {
+		if err := os.WriteFile(filepath.Join(dir, name+".py"), []byte("raise SystemExit('the module of the user')"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := request(t, dir, "./"+filepath.Base(wheel(t, dir, "helvetiny", "1.0")))
+	if _, err := NewCache(t.TempDir()).Ensure(t.Context(), r, quiet); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestFailure: an error has the last lines of pip, nothing of the environment is left, and the next try begins anew.
 func TestFailure(t *testing.T) {
 	t.Parallel()

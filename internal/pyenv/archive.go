@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // mostUnpacked bounds the bytes of the files of one archive, so that a small archive of zeros does not fill the disk.
@@ -29,8 +30,12 @@ func (c *Cache) Unpack(ctx context.Context, archive string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return c.unpack(ctx, archive, digest)
+}
+
+func (c *Cache) unpack(ctx context.Context, archive, digest string) (string, error) {
 	final := filepath.Join(c.dir, "unpacked", digest[:32])
-	if _, err := os.Stat(final); err == nil {
+	if noteUse(final) {
 		return final, nil
 	}
 	if err := os.MkdirAll(filepath.Dir(final), 0o700); err != nil {
@@ -41,16 +46,21 @@ func (c *Cache) Unpack(ctx context.Context, archive string) (string, error) {
 		return "", err
 	}
 	defer unlock()
-	if _, err := os.Stat(final); err == nil {
+	if noteUse(final) {
 		return final, nil
 	}
-	dir, err := os.MkdirTemp(filepath.Dir(final), filepath.Base(final)+".new-")
+	removeStrays(final)
+	c.removeUnused(time.Now())
+	dir, err := os.MkdirTemp(filepath.Dir(final), filepath.Base(final)+stray)
 	if err != nil {
 		return "", err
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // it has another name by now
-	if err := unzip(archive, dir); err != nil {
+	if err := unzip(ctx, archive, dir); err != nil {
 		return "", fmt.Errorf("%s cannot be unpacked: %w", archive, err)
+	}
+	if now, err := FileDigest(archive); err != nil || now != digest { // the files may be half of one archive, and half of another
+		return "", errors.Join(err, fmt.Errorf("%s cannot be unpacked: it has changed meanwhile", archive))
 	}
 	if err := os.Rename(dir, final); err != nil {
 		return "", err
@@ -58,7 +68,7 @@ func (c *Cache) Unpack(ctx context.Context, archive string) (string, error) {
 	return final, nil
 }
 
-func unzip(archive, dir string) error {
+func unzip(ctx context.Context, archive, dir string) error {
 	z, err := zip.OpenReader(archive)
 	if err != nil {
 		return err
@@ -82,7 +92,7 @@ func unzip(archive, dir string) error {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			return err
 		}
-		n, err := unpackFile(f, path, left)
+		n, err := unpackFile(ctx, f, path, left)
 		if err != nil {
 			return fmt.Errorf("%q: %w", f.Name, err)
 		}
@@ -91,7 +101,7 @@ func unzip(archive, dir string) error {
 	return nil
 }
 
-func unpackFile(f *zip.File, path string, most int64) (n int64, err error) {
+func unpackFile(ctx context.Context, f *zip.File, path string, most int64) (n int64, err error) {
 	in, err := f.Open()
 	if err != nil {
 		return 0, err
@@ -101,12 +111,25 @@ func unpackFile(f *zip.File, path string, most int64) (n int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	n, err = io.Copy(out, io.LimitReader(in, most+1))
+	n, err = io.Copy(out, io.LimitReader(wanted{ctx, in}, most+1))
 	err = errors.Join(err, out.Close())
 	if err == nil && n > most {
 		err = fmt.Errorf("the files have more than %d bytes", int64(mostUnpacked))
 	}
 	return n, err
+}
+
+// wanted is a reader that fails when ctx has ended: a start that is given up does not hold up the end of its application, for which gigabytes are unpacked.
+type wanted struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (r wanted) Read(p []byte) (int, error) {
+	if r.ctx.Err() != nil {
+		return 0, context.Cause(r.ctx)
+	}
+	return r.Reader.Read(p)
 }
 
 // Link gives a directory that has a module alone, under its name: its siblings are not to be found by import. For example, /srv/lib/mine is

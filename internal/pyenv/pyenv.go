@@ -225,17 +225,12 @@ func (c *Cache) Ensure(ctx context.Context, r Request, installs func() (done fun
 // find gives an environment that is there, and notes its use.
 func (c *Cache) find(dir string) (Env, bool) {
 	mark := filepath.Join(dir, used)
-	st, err := os.Stat(mark)
-	if err != nil {
+	if !noteUse(mark) {
 		return Env{}, false
 	}
 	site, err := os.ReadFile(mark)
 	if err != nil {
 		return Env{}, false
-	}
-	if time.Since(st.ModTime()) > noteTime {
-		now := time.Now()
-		os.Chtimes(mark, now, now) //nolint:errcheck // the use is noted another time
 	}
 	return Env{Interpreter: python(dir), Site: strings.Split(string(site), "\n")}, true
 }
@@ -257,11 +252,9 @@ func (c *Cache) make(ctx context.Context, r Request, final string) error {
 	if _, err := os.Stat(filepath.Join(final, used)); err == nil {
 		return nil
 	}
-	for _, stray := range glob(final + ".new-*") { // of nodes that were killed
-		os.RemoveAll(stray) //nolint:errcheck // it stays for the next builder
-	}
+	removeStrays(final)
 	c.removeUnused(time.Now())
-	dir, err := os.MkdirTemp(filepath.Dir(final), filepath.Base(final)+".new-")
+	dir, err := os.MkdirTemp(filepath.Dir(final), filepath.Base(final)+stray)
 	if err != nil {
 		return err
 	}
@@ -453,28 +446,70 @@ func moveScripts(dir, final string) error {
 	return nil
 }
 
-// removeUnused removes the environments of this cache that were not used for long and that no process runs in.
-func (c *Cache) removeUnused(now time.Time) {
-	for _, mark := range glob(filepath.Join(c.dir, "pyenv", "*", used)) {
-		dir := filepath.Dir(mark)
-		if st, err := os.Stat(mark); err != nil || now.Sub(st.ModTime()) < keepTime || inUse(dir) {
-			continue
-		}
-		unlock, err := lock(nil, dir+".lock") //nolint:staticcheck // nil does not wait
-		if err != nil {
-			continue
-		}
-		if os.Remove(mark) == nil { // from now on it is not there
-			os.RemoveAll(dir) //nolint:errcheck // the rest goes with its next builder
-		}
-		unlock()
+// stray is in the name of a directory that is being made. It is left by a node that was killed.
+const stray = ".new-"
+
+// removeStrays removes the directories that were to become final. The lock of final is held.
+func removeStrays(final string) {
+	for _, dir := range glob(final + stray + "*") {
+		os.RemoveAll(dir) //nolint:errcheck // it stays for the next builder
 	}
 }
 
-// inUse says whether a process was started with the interpreter of an environment.
+// noteUse says whether a file or directory is there, and notes its use by its time.
+func noteUse(path string) bool {
+	st, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	if time.Since(st.ModTime()) > noteTime {
+		now := time.Now()
+		os.Chtimes(path, now, now) //nolint:errcheck // the use is noted another time
+	}
+	return true
+}
+
+// removeUnused removes the environments and unpacked archives of this cache that were not used for long and that no process was started with, and
+// what nodes that were killed have left.
+func (c *Cache) removeUnused(now time.Time) {
+	remove := func(dir, mark string) {
+		if st, err := os.Stat(mark); err != nil || now.Sub(st.ModTime()) < keepTime || inUse(dir) {
+			return
+		}
+		final, _, _ := strings.Cut(filepath.Base(dir), stray)
+		final = filepath.Join(filepath.Dir(dir), final)
+		unlock, err := lock(nil, final+".lock") //nolint:staticcheck // nil does not wait
+		if err != nil {
+			return
+		}
+		defer unlock()
+		if dir == final {
+			dir += stray + "old"
+			os.RemoveAll(dir)                 //nolint:errcheck // Rename fails then
+			if os.Rename(final, dir) != nil { // from now on it is not there
+				return
+			}
+		}
+		os.RemoveAll(dir) //nolint:errcheck // the rest goes another time
+	}
+	for _, dir := range slices.Concat(glob(filepath.Join(c.dir, "pyenv", "*")), glob(filepath.Join(c.dir, "unpacked", "*"))) {
+		switch mark := filepath.Join(dir, used); {
+		case filepath.Ext(dir) == ".lock":
+		case filepath.Base(filepath.Dir(dir)) == "unpacked", strings.Contains(filepath.Base(dir), stray):
+			remove(dir, dir)
+		default:
+			remove(dir, mark)
+		}
+	}
+}
+
+// inUse says whether a process was started with the interpreter of an environment, or with a directory in its variables, as workers have it in theirs.
 func inUse(dir string) bool {
-	for _, path := range glob("/proc/[0-9]*/cmdline") {
-		if b, err := os.ReadFile(path); err == nil && strings.HasPrefix(string(b), dir+"/") {
+	for _, process := range glob("/proc/[0-9]*") {
+		if b, err := os.ReadFile(filepath.Join(process, "cmdline")); err == nil && strings.HasPrefix(string(b), dir+"/") {
+			return true
+		}
+		if b, err := os.ReadFile(filepath.Join(process, "environ")); err == nil && bytes.Contains(b, []byte(filepath.Base(dir))) { // JSON may escape the directory
 			return true
 		}
 	}

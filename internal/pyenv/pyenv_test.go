@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -307,6 +308,68 @@ func TestUnpack(t *testing.T) {
 	}
 	if _, err := c.Unpack(t.Context(), dir); err == nil {
 		t.Error("a directory was unpacked")
+	}
+}
+
+// TestUnpackEnds: a start that is given up does not go on unpacking, and an archive that changes meanwhile is not taken for the one of before.
+func TestUnpackEnds(t *testing.T) {
+	t.Parallel()
+	cache := t.TempDir()
+	c := NewCache(cache)
+	path := archive(t, filepath.Join(t.TempDir(), "a.zip"), map[string]string{"m.py": "X = 1"})
+	digest, err := FileDigest(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	why := errors.New("not wanted")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(why)
+	if _, err := c.Unpack(ctx, path); !errors.Is(err, why) {
+		t.Error(err)
+	}
+	archive(t, path, map[string]string{"m.py": "X = 2"})
+	if _, err := c.unpack(t.Context(), path, digest); err == nil || !strings.Contains(err.Error(), "has changed meanwhile") {
+		t.Error(err)
+	}
+	if left := glob(filepath.Join(cache, "unpacked", "*[^k]")); len(left) > 0 {
+		t.Error(left)
+	}
+}
+
+// TestUnusedArchives: the files of an archive go when they were not used for long, unless a process was started with them.
+func TestUnusedArchives(t *testing.T) {
+	t.Parallel()
+	c := NewCache(t.TempDir())
+	dir, err := c.Unpack(t.Context(), archive(t, filepath.Join(t.TempDir(), "a.zip"), map[string]string{"m.py": ""}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := func() bool { _, err := os.Stat(dir); return err == nil }
+	process := exec.Command("cat")
+	process.Env = []string{"HELVE_SYS_PATH=[" + strconv.Quote(dir) + "]"}
+	in, err := process.StdinPipe()
+	if err == nil {
+		err = process.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	later := time.Now().Add(keepTime + time.Hour)
+	if c.removeUnused(later); !there() {
+		t.Error("a process has it")
+	}
+	in.Close()
+	process.Wait() //nolint:errcheck // it has come to its end
+	if c.removeUnused(time.Now()); !there() {
+		t.Error("it was just used")
+	}
+	left := dir + stray + "1" // by a node that was killed
+	if err := os.Mkdir(left, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c.removeUnused(later)
+	if rest := glob(filepath.Join(filepath.Dir(dir), "*[^k]")); len(rest) > 0 {
+		t.Error(rest)
 	}
 }
 

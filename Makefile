@@ -104,7 +104,7 @@ fuzz:
 	$(FUZZ) -fuzz '^FuzzKey$$'      ./internal/store
 	$(FUZZ) -fuzz '^FuzzOptions$$'  ./internal/spec
 	$(FUZZ) -fuzz '^FuzzRequest$$'  ./internal/proxy
-	$(FUZZ) -fuzz '^FuzzEvent$$'    ./internal/proxy
+	$(FUZZ) -fuzz '^FuzzAppend$$'   ./internal/sse
 	$(FUZZ) -fuzz '^FuzzContentEncoding$$' ./internal/proxy
 	$(FUZZ) -fuzz '^FuzzEncryptedKey$$' ./internal/listen
 	$(FUZZ) -fuzz '^FuzzClean$$'    ./internal/logs

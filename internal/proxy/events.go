@@ -1,16 +1,13 @@
 package proxy
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -18,30 +15,12 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/clients"
-)
-
-// Header values of a stream of server-sent events. Caches must not keep it, and nginx must not gather it.
-var (
-	textEventStream = []string{"text/event-stream; charset=utf-8"}
-	noCache         = []string{"no-cache"}
-	noBuffering     = []string{"no"}
+	"github.com/helve-serve/helve/internal/sse"
 )
 
 // heartbeat is the time without an item after which a comment is sent. Proxies on the way cut connections on which nothing moves, often
 // after a minute.
 const heartbeat = 15 * time.Second
-
-// wantsEvents reports whether the client asks for server-sent events, as an EventSource of a browser does.
-func wantsEvents(r *http.Request) bool {
-	for _, line := range r.Header["Accept"] {
-		for part := range strings.SplitSeq(line, ",") {
-			if t, _, _ := strings.Cut(part, ";"); strings.EqualFold(strings.TrimSpace(t), "text/event-stream") {
-				return true
-			}
-		}
-	}
-	return false
-}
 
 // queryInput is the query parameter that has the input of a GET request for server-sent events. An EventSource of a browser sends neither a
 // body nor another method.
@@ -131,7 +110,7 @@ func (p *Proxy) endEvents(s *eventStream, x *exchange, e *call.Error) {
 		p.logFailure(s.r, slog.LevelError, "stream failed", c, e)
 		x.answer.failed = true
 		b, _ := json.Marshal(errorBodyOf(s.r, x, e))
-		s.write(append(appendData([]byte("event: error\n"), b), '\n'))
+		s.write(append(sse.AppendData([]byte("event: error\n"), b), '\n'))
 	default:
 		if !s.begun {
 			s.begin()
@@ -160,7 +139,7 @@ func (s *eventStream) item(p call.Payload, more bool) bool {
 			return false
 		}
 	}
-	b, err := appendEvent(s.buf[:0], p)
+	b, err := sse.Append(s.buf[:0], p)
 	if err != nil {
 		s.failure = call.NewError(helvetype.ReasonInternal, "an event cannot be sent: "+err.Error())
 		return false
@@ -213,10 +192,10 @@ func (s *eventStream) end() {
 func (s *eventStream) begin() {
 	s.begun = true
 	h := s.w.Header()
-	h["Cache-Control"], h["X-Accel-Buffering"] = noCache, noBuffering
+	h["Cache-Control"], h["X-Accel-Buffering"] = sse.NoCache, sse.NoBuffering
 	status, own := s.head.Take()
 	s.bodyless = !setHead(h, status, own)
-	h["Content-Type"] = textEventStream
+	h["Content-Type"] = sse.ContentType
 	s.w.WriteHeader(cmp.Or(status, http.StatusOK))
 }
 
@@ -237,77 +216,4 @@ func (s *eventStream) flush() {
 func (s *eventStream) fail(err error) {
 	s.broken = err
 	s.cancel(errUntaken)
-}
-
-// sentEvent is an item of the codec Event (docs/wire.md).
-type sentEvent struct {
-	ID    string          `json:"id"`
-	Event string          `json:"event"`
-	Retry int64           `json:"retry"` // milliseconds
-	Data  json.RawMessage `json:"data"`
-}
-
-// appendEvent appends an item in the form of a server-sent event.
-func appendEvent(b []byte, p call.Payload) ([]byte, error) {
-	data := p.Data
-	switch p.Codec {
-	case call.Text:
-	case call.Raw:
-		data = base64.StdEncoding.AppendEncode(nil, data)
-	case call.None:
-		data = []byte("null")
-	case call.Event:
-		var e sentEvent
-		if err := json.Unmarshal(p.Data, &e); err != nil {
-			return b, err
-		}
-		for _, field := range []struct{ name, value string }{{"id", e.ID}, {"event", e.Event}} {
-			if strings.ContainsAny(field.value, "\r\n\x00") {
-				return b, errors.New("its " + field.name + " has a line break or a zero byte")
-			}
-			if field.value != "" {
-				b = append(append(append(append(b, field.name...), ": "...), field.value...), '\n')
-			}
-		}
-		if e.Retry > 0 {
-			b = append(strconv.AppendInt(append(b, "retry: "...), e.Retry, 10), '\n')
-		}
-		if len(e.Data) == 0 {
-			return append(b, '\n'), nil
-		}
-		var text string
-		if data = e.Data; data[0] == '"' && json.Unmarshal(data, &text) == nil {
-			data = []byte(text)
-		} else {
-			data = oneLine(data)
-		}
-	default:
-		data = oneLine(data)
-	}
-	return append(appendData(b, data), '\n'), nil
-}
-
-// oneLine is JSON without white space if it has line breaks.
-func oneLine(data []byte) []byte {
-	var line bytes.Buffer
-	if bytes.IndexByte(data, '\n') < 0 || json.Compact(&line, data) != nil {
-		return data
-	}
-	return line.Bytes()
-}
-
-// appendData appends a text as the data of an event: a line for each of its lines. The client joins them with "\n".
-func appendData(b, text []byte) []byte {
-	for {
-		b = append(b, "data: "...)
-		i := bytes.IndexAny(text, "\r\n")
-		if i < 0 {
-			return append(append(b, text...), '\n')
-		}
-		b = append(append(b, text[:i]...), '\n')
-		if text[i] == '\r' && i+1 < len(text) && text[i+1] == '\n' {
-			i++
-		}
-		text = text[i+1:]
-	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/clients"
+	"github.com/helve-serve/helve/internal/forwarded"
 )
 
 // handle lets a handler of the application answer a request.
@@ -88,7 +89,7 @@ func (p *Proxy) wholePath(r *http.Request) *http.Request {
 	if root == "" {
 		return r
 	}
-	r = rebased(r)
+	r = forwarded.Copy(r)
 	if r.URL.RawPath != "" {
 		r.URL.RawPath = (&url.URL{Path: root}).EscapedPath() + r.URL.RawPath
 	}

@@ -29,8 +29,10 @@ import (
 	"github.com/helve-serve/helve/internal/clients"
 	"github.com/helve-serve/helve/internal/coding"
 	"github.com/helve-serve/helve/internal/cors"
+	"github.com/helve-serve/helve/internal/forwarded"
 	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/sse"
 	"github.com/helve-serve/helve/internal/telemetry"
 )
 
@@ -99,8 +101,8 @@ type Proxy struct {
 	log      *slog.Logger
 	limits   clients.Limits
 	options  Options
-	trusted  *trusted   // nil for no peer
-	access   *accessLog // nil for none
+	trusted  *forwarded.Trusted // nil for no peer
+	access   *accessLog         // nil for none
 	memory   *clients.Memory
 	clients  *clients.Set
 	apps     func() map[string]bool
@@ -153,8 +155,8 @@ func (p *Proxy) Configure(o Options, idle time.Duration) {
 
 func (p *Proxy) setOptions(o Options) {
 	p.options, p.trusted = o, nil
-	if t, err := networks(o.TrustForwarded); err == nil && len(o.TrustForwarded) > 0 {
-		p.trusted = &t
+	if t, err := forwarded.Networks(o.TrustForwarded); err == nil && len(o.TrustForwarded) > 0 {
+		p.trusted = t
 	}
 }
 
@@ -412,7 +414,7 @@ func (p *Proxy) dispatch(w http.ResponseWriter, r *http.Request, route *served, 
 		return
 	}
 	if route.Stream != nil {
-		if wantsEvents(r) {
+		if sse.Wanted(r) {
 			p.events(w, r, &route.Route, x)
 		} else {
 			p.stream(w, r, &route.Route, x)

@@ -19,6 +19,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/clients"
 	"github.com/helve-serve/helve/internal/coding"
+	"github.com/helve-serve/helve/internal/sse"
 )
 
 // setRequestID gives an answer that is about no call the id of its request. An id that is not valid is replaced: the node's health has no mistakes.
@@ -122,7 +123,7 @@ func (p *Proxy) input(r *http.Request, route *served, c *call.Call, held *client
 	switch r.Method {
 	case http.MethodPost, http.MethodPut, http.MethodPatch:
 	case http.MethodGet, http.MethodHead:
-		if route.In != InNone && (route.Stream == nil || !wantsEvents(r)) {
+		if route.In != InNone && (route.Stream == nil || !sse.Wanted(r)) {
 			return notAllowed(r, &route.Route)
 		}
 		byQuery = route.In != InNone

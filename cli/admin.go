@@ -24,6 +24,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/metrics"
+	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/worker"
 )
 
@@ -56,6 +57,7 @@ func nodeMetrics(n admin.Node) http.Handler { return metrics.Handler(n) }
 type reader struct {
 	address string
 	output  string
+	all     bool   // with the applications that are tasks and actors
 	start   string // a way to start a node, for a user who has none
 }
 
@@ -147,7 +149,8 @@ func statusCommand(apps []Application) *cobra.Command {
 	var watch bool
 	c := &cobra.Command{
 		Use: "status", Short: "Show what a running node runs", Args: noArgs,
-		Long: "Show the applications, deployments and replicas of a running node. With -w the table is drawn again whenever something changes.",
+		Long: "Show the applications, deployments and replicas of a running node. With -w the table is drawn again whenever something changes. " +
+			"Tasks and actors of programs for Ray Serve are shown with --all only.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, stop := interruptible(c.Context())
 			defer stop()
@@ -162,6 +165,7 @@ func statusCommand(apps []Application) *cobra.Command {
 		},
 	}
 	r.flags(c)
+	c.Flags().BoolVarP(&r.all, "all", "a", false, "show tasks and actors of programs for Ray Serve too")
 	c.Flags().BoolVarP(&watch, "watch", "w", false, "go on, and draw again whenever something changes")
 	return c
 }
@@ -174,6 +178,12 @@ func (r *reader) status(ctx context.Context, node *admin.Client, out io.Writer) 
 		if err := node.Get(ctx, applicationsPath, nil, &raw); err != nil {
 			return err
 		}
+		if !r.all {
+			var err error
+			if raw, err = withoutHidden(raw); err != nil {
+				return err
+			}
+		}
 		_, err := fmt.Fprintf(out, "%s\n", raw)
 		return err
 	}
@@ -185,8 +195,32 @@ func (r *reader) status(ctx context.Context, node *admin.Client, out io.Writer) 
 	if err := node.Get(ctx, applicationsPath, nil, &in); err != nil {
 		return err
 	}
+	if !r.all {
+		maps.DeleteFunc(in.Applications, func(name string, _ admin.AppDetails) bool { return strings.HasPrefix(name, spec.HiddenApps) })
+	}
 	_, err = io.WriteString(out, statusTable(about, in, node.Curl("/calls"), time.Now()))
 	return err
+}
+
+// withoutHidden is the status in JSON without the applications that are tasks and actors. A status that has none stays as it is, with its order.
+func withoutHidden(raw json.RawMessage) (json.RawMessage, error) {
+	var whole, apps map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &whole); err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(whole["applications"], &apps); err != nil {
+		return nil, err
+	}
+	n := len(apps)
+	maps.DeleteFunc(apps, func(name string, _ json.RawMessage) bool { return strings.HasPrefix(name, spec.HiddenApps) })
+	if len(apps) == n {
+		return raw, nil
+	}
+	var err error
+	if whole["applications"], err = json.Marshal(apps); err != nil {
+		return nil, err
+	}
+	return json.Marshal(whole)
 }
 
 // watch draws the status, and again after every event, until it is interrupted or the node has ended. Events that come together are

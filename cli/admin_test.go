@@ -19,6 +19,7 @@ import (
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/worker"
 )
 
@@ -125,6 +126,36 @@ func TestCommandsFindTheNode(t *testing.T) {
 	}
 	if status, _, stderr := output(t, "status"); status != 0 {
 		t.Errorf("with one that is left: %s", stderr)
+	}
+}
+
+// TestStatusWithoutTasksAndActors: applications of tasks and actors are shown with --all only.
+func TestStatusWithoutTasksAndActors(t *testing.T) {
+	t.Setenv(worker.RuntimeDirEnv, t.TempDir())
+	build := func() (*helve.App, error) {
+		app := helve.NewApp(spec.HiddenApps + "tasks")
+		h := helve.Deploy(app, "Task", func(context.Context) (greeter, error) { return greeter{}, nil }, helve.Options{})
+		app.Ingress(helve.MethodOf(h, greeter.Greet))
+		return app, nil
+	}
+	s, err := helve.Config{Admin: adminPrivate}.Run(t.Context(), build)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close(context.Background()) }) //nolint:errcheck // nothing is left to do
+	for args, want := range map[string]bool{"status": false, "status --all": true, "status -o json": false, "status -o json -a": true} {
+		n := 0
+		if want {
+			n = 1
+		}
+		status, stdout, stderr := output(t, strings.Fields(args)...)
+		if status != 0 || strings.Contains(stdout, "_hidden.tasks") != want {
+			t.Errorf("%s: %d, %s%s", args, status, stdout, stderr)
+		}
+		var in admin.Instance
+		if err := json.Unmarshal([]byte(stdout), &in); strings.Contains(args, "json") && (err != nil || len(in.Applications) != n || in.ProxyLocation == "") {
+			t.Errorf("%s: %v: %s", args, err, stdout)
+		}
 	}
 }
 

@@ -117,6 +117,49 @@ print(h.remote().result(timeout_s=20), sorted(serve.status().applications))
     assert sorted(serve.status().applications) == ["default"]
 
 
+FOUND = """
+import os
+from helve import _driver, _find
+node = _find.only()
+print(sorted(serve.status().applications))
+try: serve.delete({name!r})
+except Exception as e: print(type(e).__name__, e)
+serve.shutdown()
+print(sorted(serve.status().applications), node)
+"""
+
+
+@pytest.mark.parametrize("name", ["default", "not there"])
+def test_a_node_that_a_search_has_found_is_not_changed(slow, name):
+    driver = _driver.running()
+    before, said, after = program(FOUND.format(name=name), HELVE_NODE="").splitlines()
+    assert (before, after) == ("['default']", f"['default'] {driver.dir}")
+    assert said == (
+        f"RayServeException serve.delete does not change the node that a search has found, which another program has started ({driver.dir}: pid "
+        f"{driver.process.pid}, default). Set HELVE_NODE={driver.dir} if that node is meant; serve.run(app) starts a node of this program"
+    )
+    assert slow.remote(2).result(timeout_s=20) == 2
+
+
+def test_helve_node_that_is_set_after_a_search(slow):
+    """The name counts from then on, although the program has a connection to that node."""
+    serve.run(Slow.bind(), name="other", route_prefix=None)
+    code = """
+import os
+from helve import _driver
+found = _driver.running()
+os.environ["HELVE_NODE"] = found.dir
+serve.delete("other")
+print(sorted(serve.status().applications), _driver.running() is found)
+"""
+    assert program(code, HELVE_NODE="") == "['default'] True"
+
+
+def test_names_of_tasks_and_actors_are_refused(slow):
+    with pytest.raises(ValueError, match="name: '_hidden.x' begins with '_hidden.', which is for tasks and actors"):
+        serve.run(Slow.bind(), name="_hidden.x", route_prefix=None)
+
+
 def test_several_nodes_are_listed(slow):
     code = """
 import os, sys

@@ -77,17 +77,34 @@ def options() -> HTTPSettings:
 def running() -> "Driver":
     """The driver of this process. Without one it attaches to the node that HELVE_NODE names, or to the only one of this user."""
     with _lock:
-        driver = _driver
+        driver, before = _driver, ""
+        named = _named()
         if driver is not None and driver.conn.lost is None:
-            return driver
-        if driver is not None and driver.process is not None:
-            raise ReplicaUnavailableError(f"{driver.conn.over.exception()}; serve.run(app) starts another")
-        before = f"{driver.conn.over.exception()}; " if driver is not None else ""
-        _drop_lost()
-        path = _named() or _find.only()
+            if not driver.searched or named is None:
+                return driver
+        elif driver is not None:
+            if driver.process is not None:
+                raise ReplicaUnavailableError(f"{driver.conn.over.exception()}; serve.run(app) starts another")
+            before = f"{driver.conn.over.exception()}; "
+            _drop_lost()
+        path = named or _find.only()
         if path is None:
             raise (ReplicaUnavailableError if before else RayServeException)(before + _runtime.NONE)
-        return _attach(path, before)
+        return _attach(path, before, searched=named is None)
+
+
+def acting(what: str) -> "Driver":
+    """The driver of this process for a change of what runs, such as the end of an application. A node that only the search has found belongs to
+    another program, and is not changed: for example, a test that calls serve.delete("default") before its first serve.run would otherwise end
+    the application that a notebook serves.
+    """
+    driver = running()
+    if driver.searched:
+        raise RayServeException(
+            f"{what} does not change the node that a search has found, which another program has started ({driver.dir}: {_find.describe(driver.dir)}). "
+            f"Set {_find.ENV}={driver.dir} if that node is meant; serve.run(app) starts a node of this program"
+        )
+    return driver
 
 
 def _named(for_run: bool = False) -> Optional[str]:
@@ -111,10 +128,11 @@ def use(path: str) -> "Driver":
         return driver
 
 
-def _attach(path: str, before: str = "") -> "Driver":
+def _attach(path: str, before: str = "", searched: bool = False) -> "Driver":
     """The driver of the node of a directory. The lock is held."""
     global _driver
     if _driver is not None and _driver.dir == path:
+        _driver.searched = searched
         return _driver
     try:
         driver = Attached(path)
@@ -125,7 +143,7 @@ def _attach(path: str, before: str = "") -> "Driver":
         advice = f"; set {_find.ENV} to the directory of a node, or unset it" if _named() == path else ""
         raise kind(f"{before}no node runs at {path}: {e}{advice}") from None
     _set_aside()
-    _driver = driver
+    _driver, driver.searched = driver, searched
     if not _runtime.in_worker():
         _runtime.connection = driver.conn
     return driver
@@ -193,6 +211,7 @@ class Driver:
     """A connection to a node, and the thread whose loop serves it."""
 
     process: Optional[subprocess.Popen] = None  # the node, if it is a child of this program
+    searched = False  # the node was found by a search: this program reads its status and calls its deployments, and changes nothing
     dir = ""  # in which other programs find the node; "" if they cannot
 
     def __init__(self, http: HTTPSettings):

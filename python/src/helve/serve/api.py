@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Union
 
 from helve import _guard, _limits, _logging, _runtime
 from helve._errors import RayServeException
+from helve._names import HIDDEN
 from helve.serve._http_options import HTTPSettings, http_settings
 from helve.serve.deployment import Application, Graph, http_mistake
 from helve.serve.handle import DeploymentHandle
@@ -158,6 +159,8 @@ class _Deploy:
         if t.name == "":
             raise RayServeException("Application name must a non-empty string: give it a name.")
         self.name, self.route_prefix, self.wait = _limits.name("name", t.name), _prefix(t.route_prefix), wait
+        if self.name.startswith(HIDDEN):
+            raise ValueError(f"name: {_limits.shown(self.name)} begins with {HIDDEN!r}, which is for tasks and actors: serve.status() would not show it; choose another name")
         self.graph = Graph(t.target, self.name, middlewares)
         _logging.defaults(self.graph.deployments, t.logging_config, _logging.program)
         self.error: Optional[BaseException] = None
@@ -208,13 +211,13 @@ def _wait_for_signal(stop: threading.Event) -> None:
 
 def delete(name: str, _blocking: bool = True) -> None:
     """Drains an application and stops its replicas. An application that is not there is logged, and is no error, as in Ray Serve. With
-    _blocking=False it does not wait for the end.
+    _blocking=False it does not wait for the end. It is an error if the only node is another program's that HELVE_NODE does not name.
     """
     from helve import _driver
 
     if _local() is not None and _local().delete(name):
         return
-    driver, name = _driver.running(), _limits.text("name", name)
+    driver, name = _driver.acting("serve.delete"), _limits.text("name", name)
     if name not in driver.control("status").get("applications", {name: None}):
         logger.warning("serve.delete: no application %r runs here", name)
     elif _limits.boolean("_blocking", _blocking):

@@ -54,7 +54,7 @@ func (h *PythonWorker) prepare(ctx context.Context, l Launch) (pythonEnvironment
 	}
 	env, err := cache.Ensure(ctx, pyenv.Request{
 		Interpreter: e.interpreter, Packages: o.Pip.Packages, Options: o.Pip.InstallOptions, PipVersion: o.Pip.Version, Check: o.Pip.Check,
-		Env: e.env, Dir: e.dir,
+		Env: WithoutWorkerEnv(e.env), Dir: e.dir,
 	}, func() (done func()) { return l.installs(o.Pip.Packages) })
 	if err != nil {
 		return e, fmt.Errorf("%s: %w", pyenv.Describe(o.Pip.Packages), err)

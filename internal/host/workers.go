@@ -24,6 +24,7 @@ import (
 	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/pyenv"
+	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/wire"
 	"github.com/helve-serve/helve/internal/worker"
@@ -259,19 +260,11 @@ func (ws *Workers) attachEnv() []string {
 // AttachEnv names the directory or the attach socket of a node, for programs that are drivers of it.
 const AttachEnv = "HELVE_NODE"
 
-// workerVariables are the beginnings of the variables by which a worker knows its node.
-func workerVariables() []string {
-	return []string{
-		AttachEnv + "=", "HELVE_PARENT_NODE=", "HELVE_SOCKET=", "HELVE_WORKER", "HELVE_TOKEN_FD=", "HELVE_TELL_FD=", "HELVE_COUNTS_FD=", "HELVE_SYS_PATH=",
-		"HELVE_LOGGING=",
-	}
-}
-
 // WithoutWorkerEnv is an environment without the variables by which a worker knows its node.
 func WithoutWorkerEnv(env []string) []string {
 	out := make([]string, 0, len(env)+4)
 	for _, e := range env {
-		if !slices.ContainsFunc(workerVariables(), func(prefix string) bool { return strings.HasPrefix(e, prefix) }) {
+		if name, _, _ := strings.Cut(e, "="); !spec.Reserved(name) {
 			out = append(out, e)
 		}
 	}

@@ -251,13 +251,18 @@ type environment struct{}
 func variables() environment { return environment{} }
 
 func (environment) parse(raw json.RawMessage, old map[string]string) (map[string]string, error) {
-	layer, err := parse[map[string]*string](raw, "an object of texts")
+	return parseByName(raw, old, "an object of texts")
+}
+
+// parseByName reads values by their names, null for a value to take away, and puts them over those of the layers below.
+func parseByName[V any](raw json.RawMessage, old map[string]V, want string) (map[string]V, error) {
+	layer, err := parse[map[string]*V](raw, want)
 	if err != nil {
 		return nil, err
 	}
 	merged := maps.Clone(old)
 	if merged == nil {
-		merged = make(map[string]string, len(layer))
+		merged = make(map[string]V, len(layer))
 	}
 	for name, v := range layer {
 		if v == nil {
@@ -278,7 +283,7 @@ func (environment) check(v map[string]string, wrong func(string, ...any)) {
 		switch {
 		case name == "" || strings.ContainsAny(name, "=\x00"):
 			wrong("%q is no name of a variable", name)
-		case reserved(name):
+		case Reserved(name) && name != "HELVE_NODE" && name != "HELVE_PARENT_NODE": // drivers have these two, and may hand on their environment as a whole
 			wrong("%s is Helve's own", name)
 		case strings.ContainsRune(v[name], 0):
 			wrong("the value of %s has a zero byte", name)
@@ -286,10 +291,12 @@ func (environment) check(v map[string]string, wrong func(string, ...any)) {
 	}
 }
 
-// reserved says whether a variable is one of those by which a worker knows its node.
-func reserved(name string) bool {
-	return slices.ContainsFunc([]string{"HELVE_SOCKET", "HELVE_WORKER", "HELVE_TOKEN", "HELVE_SYS_PATH", "HELVE_LOGGING"},
-		func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+// Reserved says whether a variable is one of those by which a worker, and a program that it starts, know their node. The value of a
+// deployment's env_vars never counts.
+func Reserved(name string) bool {
+	return strings.HasPrefix(name, "HELVE_WORKER") || slices.Contains([]string{
+		"HELVE_NODE", "HELVE_PARENT_NODE", "HELVE_SOCKET", "HELVE_TOKEN_FD", "HELVE_TELL_FD", "HELVE_COUNTS_FD", "HELVE_SYS_PATH", "HELVE_LOGGING",
+	}, name)
 }
 
 // document is any JSON. A layer replaces it as a whole, because its content belongs to the user.

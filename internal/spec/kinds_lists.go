@@ -32,22 +32,7 @@ type amounts struct{}
 func quantities() amounts { return amounts{} }
 
 func (amounts) parse(raw json.RawMessage, old map[string]float64) (map[string]float64, error) {
-	layer, err := parse[map[string]*float64](raw, "an object of numbers")
-	if err != nil {
-		return nil, err
-	}
-	merged := maps.Clone(old)
-	if merged == nil {
-		merged = make(map[string]float64, len(layer))
-	}
-	for name, v := range layer {
-		if v == nil {
-			delete(merged, name)
-		} else {
-			merged[name] = *v
-		}
-	}
-	return merged, nil
+	return parseByName(raw, old, "an object of numbers")
 }
 
 func (amounts) format(v map[string]float64) any { return v }

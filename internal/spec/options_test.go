@@ -81,7 +81,7 @@ func TestOptionMistakes(t *testing.T) {
 	bad := Options{
 		NumReplicas: MaxReplicas + 1, MaxOngoingRequests: -1, MaxQueuedRequests: -2, GracefulShutdownTimeout: -time.Second, GracefulShutdownWaitLoop: -time.Second,
 		UserConfig: json.RawMessage("{"), Isolation: "x", HealthCheckPeriod: math.MaxInt64, RequestRouter: RequestRouter{Policy: "any", VirtualNodes: -1},
-		Env: map[string]string{"": "", "A=B": "", "HELVE_SOCKET": "", "C": "\x00"}, Dir: "\x00", Version: strings.Repeat("v", maxText+1),
+		Env: map[string]string{"": "", "A=B": "", "HELVE_SOCKET": "", "HELVE_NODE": "", "C": "\x00"}, Dir: "\x00", Version: strings.Repeat("v", maxText+1),
 		Limits: Limits{Memory: 1, CPUs: math.NaN(), OpenFiles: -1}, MaxUnresponsive: -time.Second,
 		Sources: map[string]Source{"construct_timeout_s": FromCode, "max_constructor_retry_count": FromFile},
 	}

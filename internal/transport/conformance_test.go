@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -21,7 +22,14 @@ func TestSlotsAreStrict(t *testing.T) {
 	everyKind(t, func(t *testing.T, k kind) {
 		const slots, routers, callers, calls = 3, 6, 4, 15
 		r := newReplica(t, k, slots)
+		// The first three calls wait for each other, so that every slot is used at least once, however slow the machine is.
+		var begun atomic.Int64
+		full := make(chan struct{})
 		r.method = func(_ context.Context, _ string, body []byte) ([]byte, error) {
+			if begun.Add(1) == slots {
+				close(full)
+			}
+			<-full
 			for range 10 {
 				runtime.Gosched()
 			}

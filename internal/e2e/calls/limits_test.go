@@ -72,11 +72,11 @@ func wrongCalls(ctx context.Context, kind string, handles ...helve.AnyHandle) er
 		case "names":
 			for _, name := range []string{strings.Repeat("x", 1<<20), "\xff\xfe", "a\x00b", strings.Repeat("é", 600)} {
 				_, err := helve.MethodNamed[string, string](h, name).Call(ctx, "x")
-				expect(helve.NoMethod, "no method", err)
+				expect(helve.NoMethod, "method", err)
 			}
 			for i := range 6000 {
 				_, err := helve.MethodNamed[string, string](h, fmt.Sprint("x", i)).Call(ctx, "x")
-				expect(helve.NoMethod, "no method", err)
+				expect(helve.NoMethod, "method", err)
 			}
 		case "errors":
 			if _, err := helve.MethodNamed[int, string](h, "Fail").Call(ctx, 5<<20); helve.ReasonOf(err) != helve.User {

@@ -116,7 +116,7 @@ func TestMistakesOfADeployAreFoundBeforeAnythingStarts(t *testing.T) {
 	for want, build := range map[string]helve.Build{
 		`application "two": Prefix / is being used by application "one"; `: prefixed("two", "/", helve.Options{}),
 		`what begins with /- belongs to the proxy`:                         prefixed("two", "/-", helve.Options{}),
-		`application name "t w o": only letters`:                           prefixed("t w o", "/x", helve.Options{}),
+		`application name "t\nwo": '\n' cannot be printed on one line`:     prefixed("t\nwo", "/x", helve.Options{}),
 		`deployment "Second": working_dir: `:                               prefixed("two", "/x", helve.Options{Isolation: helve.Process, Dir: "/no/where"}),
 		`there is no executable`:                                           helve.Executable("exec:/no/where#x"),
 	} {

@@ -25,7 +25,7 @@ func TestMistakesAreReportedTogether(t *testing.T) {
 		con := func(context.Context) (*fixture.Subject, error) { constructed = true; return &fixture.Subject{}, nil }
 		a := helve.Deploy(app, "A", con, helve.Options{NumReplicas: new(0), MaxOngoingRequests: new(-1), Isolation: "thread"})
 		helve.Deploy(app, "A", con, helve.Options{Default: "Nope"})
-		helve.Deploy(app, "B b", con, helve.Options{Uses: []helve.Target{helve.Method[string, string]{}}})
+		helve.Deploy(app, "B\nb", con, helve.Options{Uses: []helve.Target{helve.Method[string, string]{}}})
 		helve.Deploy[*fixture.Subject](app, "C", nil, helve.Options{})
 		bad := func(s *fixture.Subject, ctx context.Context, in string) (string, error) { return s.Echo(ctx, in) }
 		helve.MethodOf(a, bad)
@@ -36,7 +36,7 @@ func TestMistakesAreReportedTogether(t *testing.T) {
 	fixture.WantText(t, err, `application "mistakes"`, `deployment "A": NumReplicas (num_replicas): must be at least 1, is 0`,
 		`deployment "A": MaxOngoingRequests (max_ongoing_requests): must be at least 1, is -1`, `deployment "A": isolation: must be node or process`,
 		`deployment "A": the name is used twice`, `deployment "A": default: *fixture.Subject has no method "Nope"`,
-		`"B b": only letters`, `uses: a zero handle or method`, `deployment "C": the constructor is nil`,
+		`"B\nb": '\n' cannot be printed on one line`, `uses: a zero handle or method`, `deployment "C": the constructor is nil`,
 		`is a closure; give a method expression such as (*fixture.Subject).Method`,
 		`lifecycle_test.free is a function, not a method`, `hidden is not an exported method`, `no ingress`)
 	if constructed {

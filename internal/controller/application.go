@@ -217,13 +217,17 @@ func (c *Controller) admitLocked(def deploy.App) (first *obstacle, _ error) {
 		return nil, errors.New("the node is closing")
 	}
 	there := c.apps[g.App]
+	if there == nil || there.status != helvetype.ApplicationDeleting { // one that is being deleted is waited for
+		if err := c.unroutableLocked(there, g); err != nil { // before anything changes for a deploy that is refused
+			return nil, err
+		}
+	}
 	switch {
 	case there == nil:
 	case there.kept && there.status != helvetype.ApplicationDeleting:
 		there.leaveLocked()
 		c.noteLocked()
 		c.forgetAppLocked(there)
-		there = nil
 	case there.failure != nil && there.status != helvetype.ApplicationDeleting:
 		return &obstacle{there.keeping, "has failed to start, and had not ended in time"}, nil
 	case there.status == helvetype.ApplicationDeleting || there.failure != nil:
@@ -239,7 +243,7 @@ func (c *Controller) admitLocked(def deploy.App) (first *obstacle, _ error) {
 	case there.concluding != nil:
 		return &obstacle{there.concluding, "was deployed just before, and its records were not up to date in time"}, nil
 	}
-	return nil, c.unroutableLocked(there, g)
+	return nil, nil
 }
 
 // addLocked makes an application what should run, whose records w are in the store. there is the application as it is; nil for none.

@@ -149,6 +149,48 @@ func TestSupersede(t *testing.T) {
 	}
 }
 
+// TestRefusedDeployChangesNothing: a deploy whose route belongs to another application neither gives up the deploy that is under way, nor takes a
+// failed application out of the status.
+func TestRefusedDeployChangesNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newTestNode(Settings{})
+		defer n.Close(t.Context())
+		good := func(context.Context) error { return nil }
+		bad := func(context.Context) error { return errors.New("no licence") }
+		other := driven("other", spec.Options{}, good)
+		other.Graph.RoutePrefix = "/other"
+		if err := n.Deploy(t.Context(), other); err != nil {
+			t.Fatal(err)
+		}
+		refused := func(when string) {
+			t.Helper()
+			again := driven("app", spec.Options{}, good)
+			again.Graph.RoutePrefix = "/other"
+			if err := n.Deploy(t.Context(), again); err == nil || !strings.Contains(err.Error(), "Prefix /other is being used") {
+				t.Errorf("%s: %v", when, err)
+			}
+		}
+		if err := n.Deploy(t.Context(), driven("app", spec.Options{}, bad)); err == nil {
+			t.Error("it has started")
+		}
+		refused("after the failure")
+		if got := n.Status().Applications["app"].Status; got != helvetype.ApplicationDeployFailed {
+			t.Errorf("after the failure: %q", got)
+		}
+		begins, first := make(chan struct{}), make(chan error, 1)
+		go func() {
+			first <- n.Deploy(t.Context(), driven("app", spec.Options{}, func(context.Context) error { <-begins; return nil }))
+		}()
+		synctest.Wait()
+		refused("while it is deployed")
+		close(begins)
+		if err := <-first; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestPermanent: errors that no other attempt heals.
 func TestPermanent(t *testing.T) {
 	t.Parallel()

@@ -332,21 +332,20 @@ def test_names_that_do_not_exist():
 
 
 def test_deployment_options():
-    with pytest.raises(TypeError, match="unknown deployment option 'replicas'"):
+    with pytest.raises(TypeError, match="argument 'replicas'; did you mean 'num_replicas'"):
         serve.deployment(replicas=2)
-    with pytest.raises(ValueError, match="num_replicas: must be at least 1, is 0"):
+    with pytest.raises(ValueError, match="num_replicas .* is 0; give at least 1"):
         A.options(num_replicas=0)
-    with pytest.raises(TypeError, match="max_ongoing_requests: must be an integer, is '5'"):
-        A.options(max_ongoing_requests="5")
+    assert A.options(max_ongoing_requests="5").max_ongoing_requests == 5
+    with pytest.raises(ValueError, match="max_ongoing_requests"):
+        A.options(max_ongoing_requests="five")
     with pytest.raises(ValueError, match=r"max_queued_requests: must be -1 \(no limit\) or at least 1, is 0"):
         A.options(max_queued_requests=0)
-    with pytest.raises(TypeError, match="limits: unknown key 'memry'; there are memory, num_cpus, open_files"):
+    with pytest.raises(ValueError, match="limits: unknown key 'memry'; there are memory, num_cpus, open_files"):
         A.options(limits={"memry": 1})
-    with pytest.raises(TypeError, match="limits.num_cpus: must be a number, is 'all'"):
+    with pytest.raises(ValueError, match="limits.num_cpus: must be a number, is 'all'"):
         A.options(limits={"num_cpus": "all"})
-    with pytest.raises(TypeError, match="runtime_env: unknown key 'pip'"):
-        A.options(runtime_env={"pip": []})
-    with pytest.raises(TypeError, match="runtime_env.env_vars: 'A' must be text with a value of text, has 1"):
+    with pytest.raises(TypeError, match="'A' has the value 1"):
         A.options(runtime_env={"env_vars": {"A": 1}})
     A.options(runtime_env={"env_vars": None, "working_dir": "/"}, limits={"num_cpus": 1, "memory": 1 << 30})
     with pytest.raises(RuntimeError, match="cannot be constructed directly"):
@@ -399,6 +398,6 @@ def test_user_config_is_checked_before_the_run():
         Graph(serve.deployment(Plain, user_config={"a": 1}).bind(), "app")
     with pytest.raises(exceptions.RayServeException, match="is a function"):
         Graph(serve.deployment(lambda: 1, name="f", user_config={"a": 1}).bind(), "app")
-    with pytest.raises(TypeError, match="user_config: it must be JSON"):
+    with pytest.raises(ValueError, match="user_config: it must be JSON"):
         serve.deployment(user_config={1, 2})
     assert serve.deployment(max_queued_requests=-1, health_check_period_s=0.5)(Plain)

@@ -148,7 +148,7 @@ _TABLE: dict[str, Callable[[str], Exception]] = {
 def refused(text: str, fields: dict) -> BackPressureError:
     """A BackPressureError as the envelope of an error has it (docs/wire.md)."""
     status, retry = (int(v) if v.isdecimal() else 0 for v in (fields.get("http", ""), fields.get("retry", "")))
-    return BackPressureError(text, 0, status or 503, float(retry) if retry else None)
+    return BackPressureError(text, 0, 429 if status == 429 else 503, float(retry) if retry else None)
 
 
 def answer_of(exc: BackPressureError) -> dict:

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/shm"
 )
 
 // App is the part of an application that its workers share: the Go workers by key, and shared memory for large values.
@@ -20,7 +21,7 @@ type App struct {
 	goWorkers map[string]*goWorkerSlot // by key
 
 	// Guarded by Workers.mu.
-	memory *sharedMemory // nil until the first worker, or for good
+	memory *shm.Memory // nil until the first worker, or for good
 	closed bool
 }
 
@@ -42,7 +43,7 @@ func (a *App) Memory() *helvetype.SharedMemory {
 	a.workers.mu.Lock()
 	m := a.memory
 	a.workers.mu.Unlock()
-	return m.status()
+	return m.Status()
 }
 
 // goWorker gives the Go worker of a key, which start starts if need be.
@@ -160,5 +161,5 @@ func (a *App) Close(ctx context.Context) {
 	m := a.memory
 	a.closed = true
 	a.workers.mu.Unlock()
-	m.close()
+	m.Close()
 }

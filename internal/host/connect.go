@@ -80,8 +80,7 @@ func (ws *Workers) open(nc net.Conn) {
 	s.Attach(peer)
 	ws.mu.Lock()
 	if w.memory != nil {
-		w.memory.peer = peer
-		peer.UseMemory(w.memory)
+		w.memory.Use(peer)
 	}
 	w.peer, w.resume = peer, h.Resume
 	ws.mu.Unlock()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -14,53 +13,31 @@ import (
 	"github.com/helve-serve/helve/internal/pyenv"
 )
 
-// pythonEnvironment has the parts of the start of a worker that the runtime_env of its deployment decides.
-type pythonEnvironment struct {
-	interpreter string
-	dir         string   // current directory
-	own         []string // directories with modules of the deployment's own: working_dir, py_modules
-	site        []string // directories with packages that pip has installed
-	env         []string
-}
-
 // prepare makes the runtime_env of the deployment: it unpacks archives and installs packages, unless that was done before. No time limit of
 // the replica runs meanwhile. For example, torch takes two minutes to install, once, and construct_timeout_s is 30: the replica
 // starts after the two minutes.
-func (h *PythonWorker) prepare(ctx context.Context, l Launch) (pythonEnvironment, error) {
+func (h *PythonWorker) prepare(ctx context.Context, l Launch) (pyenv.Place, error) {
 	o := h.Deployment.Options
-	e := pythonEnvironment{interpreter: h.Python.Interpreter, dir: h.Python.Dir, env: with(with(h.Env, h.Python.Env), o.Env)}
-	if o.Dir == "" && len(o.PyModules) == 0 && len(o.Pip.Packages) == 0 {
-		return e, nil
+	r := pyenv.Runtime{
+		Request: pyenv.Request{
+			Interpreter: h.Python.Interpreter, Packages: o.Pip.Packages, Options: o.Pip.InstallOptions, PipVersion: o.Pip.Version, Check: o.Pip.Check,
+			Env: WithoutWorkerEnv(h.env()), Dir: h.Python.Dir,
+		},
+		WorkingDir: o.Dir, PyModules: o.PyModules,
+	}
+	if r.Empty() {
+		return r.Place(), nil
 	}
 	cache, err := h.App.workers.pyenvs()
 	if err != nil {
-		return e, err
+		return pyenv.Place{}, err
 	}
-	if o.Dir != "" {
-		if e.dir, err = directory(ctx, cache, o.Dir); err != nil {
-			return e, fmt.Errorf("working_dir: %w", err)
-		}
-		e.own = append(e.own, e.dir)
-	}
-	for _, m := range o.PyModules {
-		dir, err := modules(ctx, cache, m)
-		if err != nil {
-			return e, fmt.Errorf("py_modules: %w", err)
-		}
-		e.own = append(e.own, dir)
-	}
-	if len(o.Pip.Packages) == 0 {
-		return e, nil
-	}
-	env, err := cache.Ensure(ctx, pyenv.Request{
-		Interpreter: e.interpreter, Packages: o.Pip.Packages, Options: o.Pip.InstallOptions, PipVersion: o.Pip.Version, Check: o.Pip.Check,
-		Env: WithoutWorkerEnv(e.env), Dir: e.dir,
-	}, func() (done func()) { return l.installs(o.Pip.Packages) })
-	if err != nil {
-		return e, fmt.Errorf("%s: %w", pyenv.Describe(o.Pip.Packages), err)
-	}
-	e.interpreter, e.site = env.Interpreter, env.Site
-	return e, nil
+	return cache.Prepare(ctx, r, func() (done func()) { return l.installs(o.Pip.Packages) })
+}
+
+// env is the environment of the worker, but for what the node adds.
+func (h *PythonWorker) env() []string {
+	return with(with(h.Env, h.Python.Env), h.Deployment.Options.Env)
 }
 
 // installs tells the owner of the replica that it waits for packages, until done is called.
@@ -78,27 +55,6 @@ func (l Launch) note(reason, message string) {
 	if l.Note != nil {
 		l.Note(reason, message)
 	}
-}
-
-// directory is the directory that an option names, or has as an archive.
-func directory(ctx context.Context, cache *pyenv.Cache, path string) (string, error) {
-	path, err := filepath.Abs(path)
-	if err != nil || !pyenv.IsArchive(path) {
-		return path, err
-	}
-	return cache.Unpack(ctx, path)
-}
-
-// modules is the directory in which import finds the modules of one entry of py_modules: the modules of an archive, or a package or module alone.
-func modules(ctx context.Context, cache *pyenv.Cache, path string) (string, error) {
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return "", err
-	}
-	if pyenv.IsArchive(path) {
-		return cache.Unpack(ctx, path)
-	}
-	return cache.Link(path)
 }
 
 // pyenvs is the user's cache of environments and archives.

@@ -10,6 +10,7 @@ import (
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/devices"
 	"github.com/helve-serve/helve/internal/protocol"
+	"github.com/helve-serve/helve/internal/pyenv"
 )
 
 // PythonWorker has replicas of a Python deployment, each in a worker of its own.
@@ -169,13 +170,13 @@ func (h *PythonWorker) start(ctx context.Context, w *Worker, l Launch, code *pro
 }
 
 // launchSpec describes the start of the worker of a replica.
-func (h *PythonWorker) launchSpec(replica string, env pythonEnvironment, gpus devices.Holding) (launchSpec, error) {
+func (h *PythonWorker) launchSpec(replica string, env pyenv.Place, gpus devices.Holding) (launchSpec, error) {
 	d := h.Deployment
-	path, err := json.Marshal(sysPath{h.Python.SysPath, env.own, env.site, h.Python.Last})
+	path, err := json.Marshal(sysPath{h.Python.SysPath, env.Own, env.Site, h.Python.Last})
 	if err != nil {
 		return launchSpec{}, err
 	}
-	p := Program{Path: env.interpreter, Args: []string{"-c", pythonMain}, Dir: env.dir, Env: env.env}
+	p := Program{Path: env.Interpreter, Args: []string{"-c", pythonMain}, Dir: env.Dir, Env: h.env()}
 	return launchSpec{
 		name: replica, deployment: d.Name, replica: replica, program: p, devices: gpus,
 		extra:  append([]string{"HELVE_SYS_PATH=" + string(path), "HELVE_LOGGING=" + string(d.Options.LoggingConfig)}, h.visible(gpus)...),

@@ -359,9 +359,9 @@ func (ws *Workers) takeOver(w *Worker, x *expected, of launchSpec, t Takeover, s
 // awaitTakeover waits until the worker has dialled in. The error says why it is lost.
 func (ws *Workers) awaitTakeover(w *Worker, x *expected, of launchSpec, t Takeover) error {
 	out := ws.newOutput(w, of.name, of.deployment, of.replica)
-	proc, err := worker.Adopt(x.Process, out.command(worker.Command{}))
+	proc, err := worker.Adopt(x.Process, of.reporting(out, worker.Command{}))
 	if err != nil {
-		out.close()
+		out.Close()
 		ws.mu.Lock()
 		delete(ws.all, w.id)
 		ws.mu.Unlock()

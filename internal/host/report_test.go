@@ -13,6 +13,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/output"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/worker"
 )
@@ -22,7 +23,7 @@ type reporting struct {
 	workers *Workers
 	worker  *Worker
 	replica *workerReplica
-	out     *output
+	out     *output.Output
 	log     lockedBuffer
 	close   func() // closes the workers
 }
@@ -68,7 +69,7 @@ func (x *reporting) unresponsive() *helvetype.Unresponsive { return x.replica.Pr
 
 func (x *reporting) report(lines ...string) {
 	for _, l := range lines {
-		x.out.report([]byte(l))
+		x.out.Report([]byte(l))
 	}
 }
 
@@ -139,7 +140,7 @@ func TestPrintedTextIsNoReport(t *testing.T) {
 			for _, text := range []string{
 				"request: stack forged", "stack forged", "unresponsive 86400", "\x1ehelve:stack forged", "request \x1ehelve:unresponsive 86400", "log ERROR forged",
 			} {
-				x.out.line(stream, []byte(text))
+				x.out.Line(stream, []byte(text))
 			}
 			if s := x.unresponsive(); s != nil {
 				t.Errorf("%+v", s)
@@ -154,18 +155,6 @@ func TestPrintedTextIsNoReport(t *testing.T) {
 				t.Error(log)
 			}
 		})
-	}
-}
-
-// TestOutputIsText: a line that a worker prints is shown as one line of text, behind the name of the worker.
-func TestOutputIsText(t *testing.T) {
-	t.Parallel()
-	x := newReporting(t, true)
-	var shown bytes.Buffer
-	x.workers.set.Output = &shown
-	x.out.line("stdout", []byte("a\r(node) forged\x1b[2K\xff \x1b[31mred"))
-	if want := "(D#1) a\\r(node) forged\\x1b[2K\\xff \x1b[31mred\x1b[0m\n"; shown.String() != want {
-		t.Errorf("%q", shown.String())
 	}
 }
 
@@ -207,7 +196,7 @@ func TestStacksAreBounded(t *testing.T) {
 	}
 	x.report("unresponsive 1e300")
 	s := x.unresponsive()
-	if s == nil || len(s.Stacks) > stacksMax || !strings.HasSuffix(s.Stacks, "x\n") {
+	if s == nil || len(s.Stacks) > output.StacksMax || !strings.HasSuffix(s.Stacks, "x\n") {
 		t.Fatalf("%+v", s)
 	}
 	if ago := time.Since(s.Since); ago < 0 || ago > 25*time.Hour {
@@ -230,16 +219,15 @@ func FuzzReport(f *testing.F) {
 		}
 		x.worker.stuck = nil
 		x.workers.mu.Unlock()
-		x.out.stacks = nil
+		x.out = x.workers.newOutput(x.worker, "D#1", "D", "D#1")
 		for line := range strings.Lines(text) {
 			line = strings.TrimSuffix(line, "\n")
-			x.out.report([]byte(line))
+			x.out.Report([]byte(line))
 			if s := x.unresponsive(); s != nil && (s.Since.After(time.Now()) || time.Since(s.Since) > 400*24*time.Hour) {
 				t.Errorf("%q: unresponsive since %s", line, s.Since)
+			} else if s != nil && len(s.Stacks) > output.StacksMax {
+				t.Errorf("%d bytes of stacks", len(s.Stacks))
 			}
-		}
-		if len(x.out.stacks) > stacksMax {
-			t.Errorf("%d bytes of stacks", len(x.out.stacks))
 		}
 	})
 }

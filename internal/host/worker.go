@@ -18,7 +18,9 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/devices"
 	"github.com/helve-serve/helve/internal/logs"
+	"github.com/helve-serve/helve/internal/output"
 	"github.com/helve-serve/helve/internal/protocol"
+	"github.com/helve-serve/helve/internal/shm"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/wire"
@@ -46,7 +48,7 @@ type Worker struct {
 
 	page *telemetry.Page // in which a Go worker counts calls under lent slots; nil: none are lent. Set before its replicas are made
 
-	memory *memoryShare // its part in the application's arena; nil without. Guarded by Workers.mu until opened is closed
+	memory *shm.Share // its part in the application's arena; nil without. Guarded by Workers.mu until opened is closed
 
 	// Guarded by Workers.mu.
 	replicas   map[string]*workerReplica // by id
@@ -126,7 +128,7 @@ func (ws *Workers) spawn(ctx context.Context, app *App, of launchSpec) (*Worker,
 		proc, err = ws.startProcess(w, of, limits, out)
 	}
 	if err != nil {
-		out.close()
+		out.Close()
 		ws.mu.Lock()
 		delete(ws.all, w.id)
 		ws.mu.Unlock()
@@ -223,7 +225,7 @@ func (w *Worker) awaitEnd() {
 	}
 }
 
-func (ws *Workers) startProcess(w *Worker, of launchSpec, limits worker.Limits, out *output) (*worker.Process, error) {
+func (ws *Workers) startProcess(w *Worker, of launchSpec, limits worker.Limits, out *output.Output) (*worker.Process, error) {
 	ws.mu.Lock()
 	socket, spawner, state, grace := ws.socket.Path(), ws.spawner, ws.former.dir, ws.former.grace
 	arena := ws.arenaSizeLocked()
@@ -235,7 +237,7 @@ func (ws *Workers) startProcess(w *Worker, of launchSpec, limits worker.Limits, 
 	if state != "" {
 		env = append(env, "HELVE_WORKER_GRACE="+grace.String())
 	}
-	return spawner.Start(out.command(worker.Command{
+	return spawner.Start(of.reporting(out, worker.Command{
 		Path: p.Path, Args: p.Args, Dir: p.Dir, Env: append(env, of.extra...), Token: w.token, ID: w.id,
 		Limits: limits, Outlives: state, Counts: w.page.File(),
 	}))
@@ -283,10 +285,10 @@ func (ws *Workers) dial() (net.Conn, error) {
 }
 
 // watch reaps the process, and then tells the owners of its replicas.
-func (w *Worker) watch(out *output) {
+func (w *Worker) watch(out *output.Output) {
 	ws := w.workers
 	<-w.proc.Done()
-	out.close()
+	out.Close()
 	ws.mu.Lock()
 	peer := w.peer
 	ws.mu.Unlock()

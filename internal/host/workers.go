@@ -22,6 +22,7 @@ import (
 	"github.com/helve-serve/helve/internal/devices"
 	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/logs"
+	"github.com/helve-serve/helve/internal/output"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/pyenv"
 	"github.com/helve-serve/helve/internal/spec"
@@ -101,7 +102,7 @@ type Workers struct {
 	wg   sync.WaitGroup // connections, watchers
 
 	cpusReported atomic.Bool // the log has said that CPU time is not limited
-	printing     sync.Mutex  // one line of Output at a time
+	output       *output.Sink
 
 	mu       sync.Mutex
 	all      map[string]*Worker // by id, from spawn to reaped
@@ -121,7 +122,7 @@ func NewWorkers(s Settings) *Workers {
 	if s.Devices == nil {
 		s.Devices = devices.New(nil)
 	}
-	return &Workers{set: s, log: s.Logger, ctx: ctx, stop: stop, all: map[string]*Worker{}}
+	return &Workers{set: s, log: s.Logger, ctx: ctx, stop: stop, all: map[string]*Worker{}, output: output.NewSink(s.Logger, s.Output, s.Logs)}
 }
 
 // ReplicaID makes the id of another replica: no replica of this node has had it, nor one of the node before in the same directory. It is

@@ -1,0 +1,59 @@
+package output
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestOutput: a line goes behind the name of its worker to the Output, and a report to the owner of the worker.
+func TestOutput(t *testing.T) {
+	t.Parallel()
+	var printed bytes.Buffer
+	var told []string
+	o := NewSink(slog.New(slog.DiscardHandler), &printed, nil).Open(Source{
+		Name: "D#1", App: "app", Worker: "app-1", Deployment: "D", Replica: "D#1",
+		Unresponsive: func(since time.Time, stacks string) { told = append(told, "unresponsive: "+stacks) },
+		Responsive:   func() { told = append(told, "responsive") },
+	})
+	defer o.Close()
+	o.Line("stdout", []byte("loaded"))
+	o.Line("stderr", []byte("unresponsive 2"))
+	o.Report([]byte("log INFO a record"))
+	o.Report([]byte("stack in f"))
+	o.Report([]byte("unresponsive 2"))
+	o.Report([]byte("responsive"))
+	if want := "(D#1) loaded\n(D#1) unresponsive 2\n(D#1) a record\n"; printed.String() != want {
+		t.Errorf("printed %q, want %q", printed.String(), want)
+	}
+	if got, want := strings.Join(told, "; "), "unresponsive: in f\n; responsive"; got != want {
+		t.Errorf("told %q, want %q", got, want)
+	}
+}
+
+// TestStacksAreDropped: a worker that reports stacks without an end makes the node keep a bounded part of them.
+func TestStacksAreDropped(t *testing.T) {
+	t.Parallel()
+	o := NewSink(slog.New(slog.DiscardHandler), nil, nil).Open(Source{App: "app", Worker: "app-1", Replica: "D#1", Deployment: "D"})
+	defer o.Close()
+	for range 1000 {
+		o.Report([]byte("stack " + strings.Repeat("x", 4<<10)))
+	}
+	if len(o.stacks) > StacksMax {
+		t.Errorf("%d bytes", len(o.stacks))
+	}
+}
+
+// TestOutputIsText: a line that a worker prints is shown as one line of text, behind the name of the worker.
+func TestOutputIsText(t *testing.T) {
+	t.Parallel()
+	var shown bytes.Buffer
+	o := NewSink(slog.New(slog.DiscardHandler), &shown, nil).Open(Source{Name: "D#1", App: "app", Worker: "app-1", Replica: "D#1", Deployment: "D"})
+	defer o.Close()
+	o.Line("stdout", []byte("a\r(node) forged\x1b[2K\xff \x1b[31mred"))
+	if want := "(D#1) a\\r(node) forged\\x1b[2K\\xff \x1b[31mred\x1b[0m\n"; shown.String() != want {
+		t.Errorf("%q", shown.String())
+	}
+}

@@ -2,8 +2,10 @@
 
 import gc
 import http.client
+import os
 import pickle
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -235,6 +237,10 @@ def test_a_node_shows_them(tmp_path, monkeypatch):
         _metrics.finish()
         subprocess.run([sys.executable, "-c", ATTACHED], check=True, timeout=60)
         lines = scrape(tmp_path)
+        serve.shutdown()
+        serve.start(http_options={"port": None})
+        _metrics.finish()
+        assert "ray_test_driver_total 5" in scrape(tmp_path)  # the next node knows nothing
     finally:
         serve.shutdown()
     assert "# TYPE ray_test_calls_total counter" in lines
@@ -249,3 +255,25 @@ def test_a_node_shows_them(tmp_path, monkeypatch):
     assert total(lines, 'ray_test_took_ms_bucket{application="app",deployment="Model",replica="",le="10"') == 10
     assert "ray_test_driver_total 12" in lines
     assert [line for line in lines if line.startswith("ray_test_size{")] == []
+
+
+def test_a_forked_child_does_not_report_its_parents_numbers():
+    c, h = Counter("c"), Histogram("h", boundaries=[1])
+    c.inc(5)
+    h.observe(0.5)
+    read, write = os.pipe()
+    with _metrics._lock:  # as if another thread had it
+        pid = os.fork()
+        if pid == 0:
+            try:
+                signal.alarm(20)
+                before = reported()
+                c.inc(2)
+                os.write(write, repr((before, reported())).encode())
+            finally:
+                os._exit(0)
+    os.close(write)
+    with open(read) as said:
+        assert said.read() == repr(({}, {"counter c{}": 2.0}))
+    os.waitpid(pid, 0)
+    assert reported() == {"counter c{}": 5, "histogram h{}": ([1, 0], 0.5)}

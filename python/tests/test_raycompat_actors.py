@@ -65,6 +65,32 @@ class TestTasks:
                 ray.get(times.remote(fail.remote(5)))
         """)
 
+    def test_looking_again_and_again_leaves_nothing_behind(self, ray):
+        ray("""
+            from ray._common.test_utils import SignalActor
+
+            signal = SignalActor.remote()
+            ref = signal.wait.remote()
+            for _ in range(20):
+                assert ray.wait([ref], timeout=0) == ([], [ref])
+                with pytest.raises(GetTimeoutError):
+                    ray.get(ref, timeout=0)
+            ray.get(signal.cur_num_waiters.remote())  # what was posted before is done
+            assert not ref._own.listeners
+            ray.get(signal.send.remote())
+            ray.get(ref)
+        """)
+
+    def test_the_number_of_gpus_is_that_of_the_present_ray_init(self, ray):
+        ray("""
+            for n in (1, 2):
+                ray.shutdown()
+                ray.init(num_gpus=n)
+                assert os.environ["HELVE_GPUS"] == str(n)
+            ray.shutdown()
+            assert "HELVE_GPUS" not in os.environ
+        """)
+
     def test_several_results_and_generators(self, ray):
         ray("""
             @ray.remote(num_returns=2)

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from helve import serve
+from helve.serve import api
 from helve.serve._deploying import Progress
 from helve.serve.exceptions import RayServeException
 
@@ -166,3 +167,22 @@ def test_what_a_slow_start_prints(node, capfd, tmp_path):
         said += capfd.readouterr().err
     gate.touch()
     running.join()
+
+
+@pytest.mark.parametrize("call, function, options", [
+    (lambda: serve.start(tracing_config={"a": 1}, controller_options={"b": 2}, detached=True), "serve.start", ["tracing_config", "controller_options", "detached"]),
+    (lambda: serve.run(Echo, external_scaler_enabled=True, controller_options={"b": 2}), "serve.run", ["external_scaler_enabled", "controller_options"]),
+    (
+        lambda: serve.run_many([serve.RunTarget(Echo, external_scaler_enabled=True)], wait_for_ingress_deployment_creation=False, controller_options={"b": 2}),
+        "serve.run_many", ["controller_options", "wait_for_ingress_deployment_creation", "external_scaler_enabled"],
+    ),
+    (lambda: serve.run_many([serve.RunTarget(Echo)]), "serve.run_many", []),
+], ids=["start", "run", "run_many", "none"])
+def test_options_without_effect_are_said_once(node, caplog, monkeypatch, call, function, options):
+    monkeypatch.setattr(api, "_said", set())
+    for _ in range(2):
+        try:
+            call()
+        except TypeError:  # there is no application
+            pass
+    assert [r.getMessage() for r in caplog.records] == [f"{function}: {o} has no effect here; leave it out" for o in options]

@@ -270,6 +270,10 @@ class Call:
         else:
             self.listeners.append(fn)
 
+    def remove_listener(self, fn: Callable[["Call"], None]):
+        if self.listeners is not None and fn in self.listeners:
+            self.listeners.remove(fn)
+
     def cancel(self):
         self.cancelled = True
         if self.done:

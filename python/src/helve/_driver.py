@@ -146,6 +146,7 @@ def _attach(path: str, before: str = "", searched: bool = False) -> "Driver":
     _driver, driver.searched = driver, searched
     if not _runtime.in_worker():
         _runtime.connection = driver.conn
+        _metrics.again()
     return driver
 
 
@@ -364,11 +365,12 @@ class Child(Driver):
     def __init__(self, http: HTTPSettings):
         super().__init__(http)
         ours, welcome = self._start()
+        self.before = {name: os.environ.get(name) for name in (_find.ENV, PARENT)}
+        if welcome.get("node"):  # set before the thread starts, which takes the variables back when the node ends
+            os.environ[_find.ENV] = os.environ[PARENT] = welcome["node"]
         self._connected(ours, welcome)
         _runtime.connection = self.conn
-        self.before = {name: os.environ.get(name) for name in (_find.ENV, PARENT)}
-        if self.dir:
-            os.environ[_find.ENV] = os.environ[PARENT] = self.dir
+        _metrics.again()
 
     def _start(self) -> tuple:
         """Starts the node. The result is the socket to it, and its HELLO."""

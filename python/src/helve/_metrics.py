@@ -10,6 +10,7 @@ import concurrent.futures
 import json
 import logging
 import math
+import os
 import threading
 from bisect import bisect_left
 from typing import Any, Optional
@@ -36,8 +37,12 @@ class Series:
     __slots__ = ("family", "values", "value", "buckets", "sum")
 
     def __init__(self, family: "Family", values: tuple):
-        self.family, self.values, self.value, self.sum = family, values, 0.0, 0.0
-        self.buckets = [0] * (len(family.bounds) + 1) if family.bounds else None
+        self.family, self.values = family, values
+        self.reset()
+
+    def reset(self) -> None:
+        self.value = self.sum = 0.0
+        self.buckets = [0] * (len(self.family.bounds) + 1) if self.family.bounds else None
 
     def add(self, value: float) -> None:
         with _lock:
@@ -62,6 +67,21 @@ class Series:
         if self.buckets is not None:
             return {"values": [*self.values, *more], "buckets": self.buckets, "sum": _number_of(self.sum)}
         return {"values": [*self.values, *more], "value": _number_of(self.value)}
+
+
+def _in_child() -> None:
+    """Runs after a fork. The numbers so far are the parent's, which reports them: the child would double them. Its lock may be held by a thread
+    that does not exist in the child.
+    """
+    global _lock, _scheduled
+    _lock, _scheduled = threading.Lock(), None
+    _changed.clear()
+    for f in _families.values():
+        for s in f.series.values():
+            s.reset()
+
+
+os.register_at_fork(after_in_child=_in_child)
 
 
 def _number_of(value: float) -> Any:

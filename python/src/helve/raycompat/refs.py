@@ -125,11 +125,18 @@ def _finish(call: Call, ended: Call, failure: Optional[Failure]) -> None:
 
 
 def settled(call: Call) -> concurrent.futures.Future:
-    """A future that is done when the value of a call can be read. Its result is None, or the reason why it cannot be read."""
+    """A future that is done when the value of a call can be read. Its result is None, or the reason why it cannot be read. A reader that gives up
+    cancels it.
+    """
     from helve._call import wake
 
     future: concurrent.futures.Future = concurrent.futures.Future()
-    call.conn.post(call.add_listener, lambda ended: ended.read(lambda failure: wake(future, failure)))
+
+    def tell(ended: Call) -> None:
+        ended.read(lambda failure: wake(future, failure))
+
+    call.conn.post(call.add_listener, tell)
+    future.add_done_callback(lambda done: call.conn.post(call.remove_listener, tell) if done.cancelled() else None)
     return future
 
 
@@ -177,9 +184,11 @@ def get(object_refs: Any, *, timeout: Optional[float] = None, **_: Any) -> Any:
         failure = None
         if not call.done or call.unread():
             _may_block(call)
+            future = settled(call)
             try:
-                failure = settled(call).result(None if end is None else max(0.0, end - time.monotonic()))
+                failure = future.result(None if end is None else max(0.0, end - time.monotonic()))
             except concurrent.futures.TimeoutError:
+                future.cancel()  # a program that asks again and again leaves nothing behind
                 raise GetTimeoutError(f"Get timed out: some object(s) not ready within {timeout:g} s") from None
         values.append(_outcome(call, failure))
     return values if isinstance(object_refs, (list, tuple)) else values[0]
@@ -213,11 +222,14 @@ def wait(ray_waitables: list, *, num_returns: int = 1, timeout: Optional[float] 
         with changed:
             changed.notify()
 
-    for call in calls:
-        if not call.done:
-            call.conn.post(call.add_listener, tell)
+    asked = [call for call in calls if not call.done]
+    for call in asked:
+        call.conn.post(call.add_listener, tell)
     with changed:
         changed.wait_for(lambda: sum(c.done for c in calls) >= num_returns, None if end is None else max(0.0, end - time.monotonic()))
+    for call in asked:
+        if not call.done:
+            call.conn.post(call.remove_listener, tell)
     done = [r for r, c in zip(refs, calls) if c.done][:num_returns]
     return done, [r for r in refs if not any(r is d for d in done)]
 

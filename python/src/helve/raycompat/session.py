@@ -31,6 +31,8 @@ class Session:
 
 _lock = threading.RLock()
 _session: Optional[Session] = None
+GPUS = "HELVE_GPUS"
+_gpus = ""  # the value of HELVE_GPUS that ray.init has set, until ray.shutdown
 
 
 class RayContext(Mapping):
@@ -66,7 +68,7 @@ def _python() -> str:
 
 def init(address: Optional[str] = None, *, namespace: Optional[str] = None, runtime_env: Optional[dict] = None, ignore_reinit_error: bool = False, **options: Any) -> RayContext:
     """Starts the node of this program, or joins the one that is there. It must not be called twice before ray.shutdown()."""
-    global _session
+    global _session, _gpus
     for name in options:
         if name not in WITHOUT_EFFECT and not name.startswith("_"):
             raise RuntimeError(f"Unknown keyword argument(s): {name}")
@@ -83,7 +85,8 @@ def init(address: Optional[str] = None, *, namespace: Optional[str] = None, runt
 
             _environment.use(runtime_env)
             if options.get("num_gpus") is not None:
-                os.environ.setdefault("HELVE_GPUS", str(int(options["num_gpus"])))  # for the node, if it is started now
+                if GPUS not in os.environ:
+                    _gpus = os.environ[GPUS] = str(int(options["num_gpus"]))  # for the node, if it is started now
             resources = {"CPU": float(options.get("num_cpus") or os.cpu_count() or 1), **{k: float(v) for k, v in (options.get("resources") or {}).items()}}
             if options.get("num_gpus"):
                 resources["GPU"] = float(options["num_gpus"])
@@ -125,18 +128,18 @@ def hosts_namespace() -> str:
 
 def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = False) -> None:
     """Ends the node with all applications, actors and tasks. Inside of replicas it does nothing."""
-    global _session
+    global _session, _gpus
     from helve.serve import _environment
 
     with _lock:
         _session = None
         _environment.use(None)
+        if _gpus and os.environ.get(GPUS) == _gpus:
+            del os.environ[GPUS]
+        _gpus = ""
     if _runtime.node is not None:
         return
     from helve import serve
-    from helve.serve import _environment
-
-    _environment.use(None)
 
     serve.shutdown()
 

@@ -37,13 +37,15 @@ def start(
     - proxy_location: "Disabled" stands for no HTTP. The other locations of Ray Serve are equal, because there is one node.
     - http_options: HTTPOptions, or a dict of them.
     - grpc_options: options that ask for gRPC services are an error.
-    - tracing_config and controller_options have no effect.
+    - tracing_config and controller_options have no effect, which a warning says.
     """
     from helve import _driver
 
     for name in ignored:
         if name not in ("detached", "dedicated_cpu"):
             raise TypeError(f"start() got an unexpected keyword argument {name!r}")
+    _without_effect("serve.start", tracing_config=tracing_config, controller_options=controller_options, **ignored)
+
     if logging_config is not None:
         _logging.program = _logging.checked(logging_config)
     functions = grpc_options.get("grpc_servicer_functions") if isinstance(grpc_options, dict) else getattr(grpc_options, "grpc_servicer_functions", None)
@@ -55,6 +57,17 @@ def start(
         if location == "Disabled":
             http = dataclasses.replace(http or HTTPSettings(), location=location)
     _driver.ensure(http)
+
+
+_said: set = set()  # (function, option) of the warnings that were given
+
+
+def _without_effect(function: str, **options: Any) -> None:
+    """Warns of options that a program sets although they have no effect, once for each: a notebook runs its cells again and again."""
+    for name, value in options.items():
+        if value not in (None, False) and (function, name) not in _said:
+            _said.add((function, name))
+            logger.warning("%s: %s has no effect here; leave it out", function, name)
 
 
 def _local() -> Any:
@@ -83,8 +96,9 @@ def run(
 
     A start that fails is made again, three times per replica in all, or max_constructor_retry_count times if that is fewer. Then, or at
     once if the code cannot be imported, a RuntimeError carries the user's traceback, and serve.status() shows the application as
-    DEPLOY_FAILED. external_scaler_enabled and controller_options have no effect.
+    DEPLOY_FAILED. external_scaler_enabled and controller_options have no effect, which a warning says.
     """
+    _without_effect("serve.run", external_scaler_enabled=external_scaler_enabled, controller_options=controller_options)
     [handle] = _run_many([RunTarget(target, name, route_prefix, logging_config, external_scaler_enabled)], blocking, True, _local_testing_mode)
     return handle
 
@@ -94,6 +108,7 @@ def _run(
     _local_testing_mode: bool = False, external_scaler_enabled: bool = False, controller_options: Any = None,
 ) -> DeploymentHandle:
     """serve.run, which with _blocking=False does not wait until the application is ready."""
+    _without_effect("serve.run", external_scaler_enabled=external_scaler_enabled, controller_options=controller_options)
     [handle] = _run_many([RunTarget(target, name, route_prefix, logging_config, external_scaler_enabled)], False, _blocking, _local_testing_mode)
     return handle
 
@@ -104,8 +119,12 @@ def run_many(
 ) -> List[DeploymentHandle]:
     """Runs several applications at once, as serve.run does each of them, and returns their handles in the same order. If some fail, the
     others run all the same, and the error names all that have failed. With wait_for_applications_running=False it returns as soon as the
-    node has taken all of them; serve.status() has their later states.
+    node has taken all of them; serve.status() has their later states. The other options have no effect, which a warning says.
     """
+    _without_effect(
+        "serve.run_many", controller_options=controller_options, wait_for_ingress_deployment_creation=wait_for_ingress_deployment_creation is False,
+        external_scaler_enabled=any(getattr(t, "external_scaler_enabled", False) for t in targets),
+    )
     return _run_many(targets, blocking, wait_for_applications_running, _local_testing_mode)
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from helve import _runtime, serve
 from helve._models import Models
 from helve.serve import context, multiplex
+from helve.serve.handle import DeploymentID
 
 settings.register_profile("quick", max_examples=150, deadline=None, print_blob=True)
 settings.load_profile("quick")
@@ -107,7 +108,7 @@ def test_batches(calls, size, wait, concurrent, sized, takes):
 
 @pytest.fixture(autouse=True)
 def replica(monkeypatch):
-    monkeypatch.setattr(_runtime, "replica", context.ReplicaContext("app", "D", "D#1", None))
+    monkeypatch.setattr(_runtime, "replica", context.ReplicaContext(context.ReplicaID("D#1", DeploymentID("D", "app")), None))
 
 
 ids = st.sampled_from(["a", "b", "c", "d", "bad"])

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from helve import _logging
+from helve import _logging, serve
 from helve._wire import RequestInfo, request_info
 
 PROGRAM = """
@@ -277,3 +277,30 @@ def test_the_nearest_config_counts():
     rest = [{"options": {}}]
     _logging.defaults(rest, None, None)
     assert rest == [{"options": {}}]
+
+
+@serve.deployment(logging_config={})
+class Filtered:
+    def __init__(self):
+        def broken(record):
+            raise LookupError("no filter")
+
+        logging.getLogger("ray.serve").addFilter(broken)
+
+    async def good(self):
+        return "good"
+
+    async def bad(self):
+        raise KeyError("of the method")
+
+
+def test_a_filter_that_fails_keeps_no_answer_back(capfd):
+    serve.start(http_options={"port": None})
+    try:
+        handle = serve.run(Filtered.bind(), route_prefix=None)
+        assert handle.good.remote().result(timeout_s=20) == "good"
+        with pytest.raises(KeyError, match="of the method"):
+            handle.bad.remote().result(timeout_s=20)
+    finally:
+        serve.shutdown()
+    assert "logging has failed: LookupError: no filter" in capfd.readouterr().err

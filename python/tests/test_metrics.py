@@ -262,7 +262,17 @@ def test_a_forked_child_does_not_report_its_parents_numbers():
     c.inc(5)
     h.observe(0.5)
     read, write = os.pipe()
-    with _metrics._lock:  # as if another thread had it
+    locked, go_on = threading.Event(), threading.Event()
+
+    def hold():
+        with _metrics._lock:
+            locked.set()
+            go_on.wait()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    locked.wait()
+    try:
         pid = os.fork()
         if pid == 0:
             try:
@@ -272,8 +282,24 @@ def test_a_forked_child_does_not_report_its_parents_numbers():
                 os.write(write, repr((before, reported())).encode())
             finally:
                 os._exit(0)
+    finally:
+        go_on.set()
+        holder.join()
     os.close(write)
     with open(read) as said:
         assert said.read() == repr(({}, {"counter c{}": 2.0}))
     os.waitpid(pid, 0)
     assert reported() == {"counter c{}": 5, "histogram h{}": ([1, 0], 0.5)}
+
+
+def test_a_change_in_the_middle_of_another_change_of_the_same_thread():
+    """As a signal handler does it, or the __del__ of an object that the cyclic collector ends."""
+    c, over = Counter("c"), threading.Event()
+
+    def run():
+        with _metrics._lock:
+            c.inc()
+        over.set()
+
+    threading.Thread(target=run, daemon=True).start()
+    assert over.wait(20) and reported() == {"counter c{}": 1.0}

@@ -12,12 +12,13 @@ from helve import _runtime, serve
 from helve._models import Models, models
 from helve._wire import RequestInfo, request_info
 from helve.serve import context
+from helve.serve.handle import DeploymentID
 
 
 @pytest.fixture(autouse=True)
 def replica(monkeypatch):
     """The process is a replica, whose reports are noted."""
-    monkeypatch.setattr(_runtime, "replica", context.ReplicaContext("app", "D", "D#1", None))
+    monkeypatch.setattr(_runtime, "replica", context.ReplicaContext(context.ReplicaID("D#1", DeploymentID("D", "app")), None))
     monkeypatch.setattr(models, "caches", set())
     reports = []
     monkeypatch.setattr(models, "report", lambda: reports.append(models.ids()))

@@ -16,6 +16,7 @@ import inspect
 import json
 import logging
 import os
+import sys
 import time
 from typing import Any, Callable, Optional
 
@@ -178,6 +179,14 @@ def checked(config: Any) -> dict:
     return config.model_dump(mode="json")
 
 
+def _handle(record: logging.LogRecord) -> None:
+    """Logs a record about a call. An error of a user's filter or handler is not the call's: its caller would wait for the answer for ever."""
+    try:
+        logger.handle(record)
+    except Exception as e:
+        print(f"helve: logging has failed: {_guard.type_name(e)}: {_guard.text(e)}", file=sys.stderr)
+
+
 def failure(message: str, e: BaseException, info: Any) -> None:
     """Logs the exception of a request with the user's frames."""
     if not logger.isEnabledFor(logging.ERROR):
@@ -188,7 +197,7 @@ def failure(message: str, e: BaseException, info: Any) -> None:
     if entry is not None:
         record.pathname, record.lineno, record.funcName = entry
         record.filename = os.path.basename(record.pathname)
-    logger.handle(record)
+    _handle(record)
 
 
 def failed_call(e: BaseException, info: Any) -> None:
@@ -205,7 +214,7 @@ def call_ended(what: str, status: Any, began: float, info: Any = None) -> None:
         message = f"{what} {status} {(time.monotonic() - began) * 1000:.1f}ms"
         record = logger.makeRecord(logger.name, logging.INFO, "", 0, message, (), None, extra={"serve_access_log": True})
         record._helve_info = info
-        logger.handle(record)
+        _handle(record)
 
 
 def exchange_ended(exchange: Any, status: int, error: Optional[BaseException] = None) -> None:

@@ -22,7 +22,7 @@ MOST = 2000  # number of series of a process: the node keeps no more
 END = 1.0  # seconds that the end of a driver waits for its last report
 
 logger = logging.getLogger("helve.serve")
-_lock = threading.Lock()
+_lock = threading.RLock()  # a __del__ or a signal handler may count in the middle of another change of its thread
 _families: dict[tuple, "Family"] = {}  # by kind, name, keys of tags, boundaries
 _count = 0  # of series
 _changed: set = set()  # series
@@ -74,7 +74,7 @@ def _in_child() -> None:
     that does not exist in the child.
     """
     global _lock, _scheduled
-    _lock, _scheduled = threading.Lock(), None
+    _lock, _scheduled = threading.RLock(), None
     _changed.clear()
     for f in _families.values():
         for s in f.series.values():

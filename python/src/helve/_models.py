@@ -39,8 +39,11 @@ class Models:
 
     def sent(self, conn: Any, report: Any) -> None:
         self.reporting = False
-        if not report.cancelled() and report.exception() is not None and conn.lost is None:
-            logger.warning("the node has not taken the report of this replica's models: %s", report.exception())
+        error = None
+        if not report.cancelled():
+            error = report.exception() or ((report.result() or {}).get("error") or {}).get("message")
+        if error and conn.lost is None:
+            logger.warning("the node has not taken the report of this replica's models: %s", error)
         if self.changed and _runtime.connection is not None:
             self.send(_runtime.connection)
 

@@ -539,7 +539,62 @@ def test_a_worker_that_looks_for_the_next_node_has_its_models(node):
     assert models.ids() == []
     n.worker.instance = n.worker.stopped
 
+
+
+def test_a_load_that_is_given_up_while_the_old_model_ends():
+    """The next load begins when the old model has ended: there may be no memory for both."""
+    async def main():
+        loads, ends, go_on = [], [], asyncio.Event()
+
+        class Model:
+            async def __del__(self):
+                ends.append("begin")
+                await go_on.wait()
+                ends.append("end")
+
+        @serve.multiplexed(max_num_models_per_replica=1)
+        async def get(id):
+            loads.append((id, list(ends)))
+            return Model() if id == "a" else id
+
+        await get("a")
+        given_up = asyncio.ensure_future(get("b"))
+        await settle()
+        assert ends == ["begin"]
+        given_up.cancel()
+        await settle()
+        third = asyncio.ensure_future(get("c"))
+        await settle()
+        assert loads == [("a", [])] and given_up.cancelled()
+        go_on.set()
+        assert await third == "c" and loads[1:] == [("c", ["begin", "end"])]
+
+    run(main)
+
+
 # ---- memory
+
+
+def test_a_class_that_a_load_has_made_goes_with_its_models():
+    async def main():
+        classes = []
+
+        @serve.multiplexed(max_num_models_per_replica=1)
+        async def get(id):
+            class Model:
+                def __del__(self):
+                    pass
+
+            classes.append(weakref.ref(Model))
+            return Model()
+
+        for id in "abc":
+            await get(id)
+        await settle()
+        gc.collect()
+        assert [ref() is None for ref in classes] == [True, True, False]
+
+    run(main)
 
 
 class Large:

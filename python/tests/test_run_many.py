@@ -7,7 +7,7 @@ import time
 import pytest
 
 from helve import serve
-from helve.serve import api
+from helve.serve._checks import say
 from helve.serve._deploying import Progress
 from helve.serve.exceptions import RayServeException
 
@@ -178,8 +178,8 @@ def test_what_a_slow_start_prints(node, capfd, tmp_path):
     ),
     (lambda: serve.run_many([serve.RunTarget(Echo)]), "serve.run_many", []),
 ], ids=["start", "run", "run_many", "none"])
-def test_options_without_effect_are_said_once(node, caplog, monkeypatch, call, function, options):
-    monkeypatch.setattr(api, "_said", set())
+def test_options_without_effect_are_said_once(node, caplog, call, function, options):
+    say.cache_clear()
     for _ in range(2):
         try:
             call()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Union
 from helve import _guard, _limits, _logging, _runtime
 from helve._errors import RayServeException
 from helve._names import HIDDEN
+from helve.serve._checks import say
 from helve.serve._http_options import HTTPSettings, http_settings
 from helve.serve.deployment import Application, Graph, http_mistake
 from helve.serve.handle import DeploymentHandle
@@ -59,15 +60,11 @@ def start(
     _driver.ensure(http)
 
 
-_said: set = set()  # (function, option) of the warnings that were given
-
-
 def _without_effect(function: str, **options: Any) -> None:
     """Warns of options that a program sets although they have no effect, once for each: a notebook runs its cells again and again."""
     for name, value in options.items():
-        if value not in (None, False) and (function, name) not in _said:
-            _said.add((function, name))
-            logger.warning("%s: %s has no effect here; leave it out", function, name)
+        if value is not None and value is not False:
+            say(f"{function}: {name} has no effect here; leave it out")
 
 
 def _local() -> Any:

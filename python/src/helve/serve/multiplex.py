@@ -141,7 +141,15 @@ class Cache:
         models.report()
         busy = [task for task in old.users if task not in by.waiting.values()]
         if not busy:
-            await asyncio.shield(destroy(old.model))
+            ending = self.loop.create_task(destroy(old.model))
+            try:
+                await asyncio.shield(ending)
+            except asyncio.CancelledError:
+                # The load was given up. The lock is held until the old model has ended: the next load may need its memory.
+                await asyncio.wait([ending])
+                if not ending.cancelled() and ending.exception() is not None:
+                    log_failed_end(old, ending.exception())
+                raise
             return
         later = self.loop.create_task(self.end_after(old, busy))
         self.ending[later] = old
@@ -155,7 +163,7 @@ class Cache:
         try:
             await destroy(e.model)
         except Exception as error:
-            logger.error("The model %r has failed to end: %s", e.id, error, exc_info=error)
+            log_failed_end(e, error)
 
     async def close(self) -> None:
         """Ends all models, one by one. Errors are logged."""
@@ -169,8 +177,12 @@ class Cache:
         models.report()
 
 
+def log_failed_end(e: Entry, error: BaseException) -> None:
+    logger.error("The model %r has failed to end: %s", e.id, error, exc_info=error)
+
+
 SILENT = {"__slots__": (), "__del__": lambda self: None}
-_ended: "weakref.WeakKeyDictionary[type, type]" = weakref.WeakKeyDictionary()
+ENDED = "_helve_ended"  # an attribute of the class of a model: the class like it without an end
 
 
 async def destroy(model: Any) -> None:
@@ -195,9 +207,11 @@ def silence(model: Any) -> None:
     if not hasattr(kind, "__del__"):
         return
     try:
-        if kind not in _ended:
-            _ended[kind] = type(kind)(kind.__name__, (kind,), SILENT | {"__module__": kind.__module__, "__qualname__": kind.__qualname__})
-        model.__class__ = _ended[kind]
+        ended = vars(kind).get(ENDED)
+        if ended is None:
+            ended = type(kind)(kind.__name__, (kind,), SILENT | {"__module__": kind.__module__, "__qualname__": kind.__qualname__})
+            setattr(kind, ENDED, ended)  # not in a dictionary here: a class that each load makes anew would stay for ever
+        model.__class__ = ended
     except Exception:  # a class that cannot be derived from: its __del__ is called twice, as in Ray Serve
         pass
 

@@ -9,6 +9,8 @@ from abc import ABC
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional
 
+from helve.serve._replica import ReplicaID
+
 REFUSED = (
     "a request router in Python is not there: the node picks replicas before a call reaches Python. Use request_router_config with "
     "PowerOfTwoChoicesRequestRouter, RoundRobinRouter or ConsistentHashRouter, a handle's choose_replica(), or CustomRouting of the Go API"
@@ -64,20 +66,6 @@ class RunningReplica:
 
     def __init__(self, *args: Any, **kwargs: Any):
         raise NotImplementedError(REFUSED)
-
-
-@dataclass(frozen=True)
-class ReplicaID:
-    """The id of a replica: a deployment's, and a text that is unique among its replicas."""
-
-    unique_id: str
-    deployment_id: Any
-
-    def to_full_id_str(self) -> str:
-        return f"{self.deployment_id}#{self.unique_id}"
-
-    def __str__(self) -> str:
-        return f"Replica(id='{self.unique_id}', deployment='{getattr(self.deployment_id, 'name', self.deployment_id)}')"
 
 
 class ReplicaResult(ABC):

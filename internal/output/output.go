@@ -91,7 +91,7 @@ func (o *Output) Line(stream string, text []byte) {
 	o.put(levels.Of(text), stream, text)
 }
 
-// Report takes "KIND rest" (docs/wire.md): a record of the worker's logging, or the steps of being unresponsive. It comes on a
+// Report takes "KIND rest" (docs/control.md): a record of the worker's logging, or the steps of being unresponsive. It comes on a
 // descriptor of its own: lines that the worker's code prints, with any text of a client in them, are never taken for reports.
 func (o *Output) Report(text []byte) {
 	kind, rest, _ := bytes.Cut(text, []byte(" "))

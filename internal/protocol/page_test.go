@@ -13,12 +13,12 @@ import (
 	"github.com/helve-serve/helve/internal/protocol"
 )
 
-// row is a control request in the table of docs/wire.md.
+// row is a control request in the table of docs/control.md.
 type row struct{ op, sender, fields, reply string }
 
 func page(t *testing.T) (rows []row, section string) {
 	t.Helper()
-	doc, err := os.ReadFile("../../docs/wire.md")
+	doc, err := os.ReadFile("../../docs/control.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,14 +40,14 @@ func page(t *testing.T) (rows []row, section string) {
 	return rows, section
 }
 
-// TestPageHasRequests: the table of docs/wire.md has every request, in the order of [protocol.Requests], with its fields and
+// TestPageHasRequests: the table of docs/control.md has every request, in the order of [protocol.Requests], with its fields and
 // the fields of its reply, and no other row.
 func TestPageHasRequests(t *testing.T) {
 	t.Parallel()
 	rows, _ := page(t)
 	requests := protocol.Requests()
 	if len(rows) != len(requests) {
-		t.Fatalf("docs/wire.md has %d control requests, the package %d", len(rows), len(requests))
+		t.Fatalf("docs/control.md has %d control requests, the package %d", len(rows), len(requests))
 	}
 	quoted := regexp.MustCompile("`([a-z_]+)`")
 	for i, r := range requests {
@@ -75,7 +75,7 @@ func TestPageHasRequests(t *testing.T) {
 	}
 }
 
-// TestPageExamples: docs/wire.md shows a request of each type as it travels, and its reply.
+// TestPageExamples: docs/control.md shows a request of each type as it travels, and its reply.
 func TestPageExamples(t *testing.T) {
 	t.Parallel()
 	_, section := page(t)
@@ -122,7 +122,7 @@ func TestPageExamples(t *testing.T) {
 		}
 		lines := string(request) + "\n" + string(reply) + "\n"
 		if !strings.Contains(section, "\n"+lines) {
-			t.Errorf("docs/wire.md does not show, under Control:\n%s", lines)
+			t.Errorf("docs/control.md does not show, under Control:\n%s", lines)
 		}
 		shown[x.request.Op()] = true
 	}

@@ -26,7 +26,7 @@ type Request[R any] interface {
 // Done is the reply of requests that have nothing to say but that they are done.
 type Done struct{}
 
-// Requests are all control requests, in the order of the table in docs/wire.md.
+// Requests are all control requests, in the order of the table in docs/control.md.
 func Requests() []Operation {
 	return []Operation{
 		StartReplica{}, Drain{}, CheckHealth{}, Reconfigure{}, Ping{}, StopReplica{}, SetRank{}, RoutingStats{}, Release{},

@@ -1,4 +1,4 @@
-"""The metrics that the program of this process has defined (helve.serve.metrics), and their reports to the node (docs/wire.md, ``metrics``).
+"""The metrics that the program of this process has defined (helve.serve.metrics), and their reports to the node (docs/control.md, ``metrics``).
 
 A change sets a number in memory. Once a second at most, the series that have changed since the last report go to the node in one request, with their
 present values; so does the rest when the process ends. For example, 10,000 calls of ``inc()`` within a second are one number of one request.

@@ -1,5 +1,5 @@
 """The reports of a worker to its node about itself: log records with their levels, and the stacks of its threads
-when its event loop stands still. They go over a pipe of their own (docs/wire.md), so that no printed line is ever
+when its event loop stands still. They go over a pipe of their own (docs/control.md), so that no printed line is ever
 taken for a report.
 """
 

@@ -14,6 +14,7 @@ import (
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/journal"
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
@@ -35,8 +36,7 @@ type application struct {
 	shown       states.Shown               // the state that users see, which depends on the deployments
 	startError  string                     // of a start that was given up since the last deploy
 	rolledBack  string                     // the revision whose start was given up, if the one before runs again
-	progress    uint64                     // the newest event of a deployment since the last event of the application
-	target      uint64                     // the newest event by which its target has changed
+	causes      journal.Application
 	deleted     bool
 	left        context.Context // of a deleted application: the time that its replicas have to finish
 	kept        bool            // the application failed to start, and has ended but for its status
@@ -148,7 +148,7 @@ func (c *Controller) awaitStopped(a *application) {
 		for _, d := range a.deployments {
 			left += len(d.replicas)
 		}
-		changed := c.changedLocked()
+		changed := c.changed.wait()
 		c.mu.Unlock()
 		if left == 0 {
 			return

@@ -3,7 +3,6 @@ package controller
 import (
 	"context"
 	"errors"
-	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -13,7 +12,6 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/instance"
@@ -189,31 +187,6 @@ func TestRefusedDeployChangesNothing(t *testing.T) {
 			t.Error(err)
 		}
 	})
-}
-
-// TestPermanent: errors that no other attempt heals.
-func TestPermanent(t *testing.T) {
-	t.Parallel()
-	of := func(typ, step string, reason helvetype.Reason) error {
-		e := call.NewError(reason, "x")
-		e.Type, e.Method = typ, step
-		return fmt.Errorf("a start: %w", e)
-	}
-	for name, x := range map[string]struct {
-		err  error
-		want bool
-	}{
-		"any error of the import": {of("ValueError", "import", helvetype.ReasonUser), true},
-		"a module in constructor": {of("ModuleNotFoundError", "", helvetype.ReasonUser), true},
-		"with a module's name":    {of("_pickle.UnpicklingError", "", helvetype.ReasonUser), true},
-		"out of time":             {of("TimeoutError", "", helvetype.ReasonDeadline), true},
-		"an error of the user's":  {of("my.ValueError", "", helvetype.ReasonUser), false},
-		"no error of a call":      {errors.New("exit status 1"), false},
-	} {
-		if got := permanent(x.err); got != x.want {
-			t.Errorf("%s: %v", name, got)
-		}
-	}
 }
 
 // TestRanksOfReplicas: the ranks are 0 to n-1 after starts, a death, and every change of the number; a replica that stays keeps its rank if

@@ -29,12 +29,12 @@ import (
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/journal"
 	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/snapshot"
-	"github.com/helve-serve/helve/internal/states"
 	"github.com/helve-serve/helve/internal/store"
 	"github.com/helve-serve/helve/internal/telemetry"
 )
@@ -83,11 +83,11 @@ type Controller struct {
 	scales   records.Scales
 	apps     map[string]*application
 	before   map[string]snapshot.Application // of the node before, until they are deployed
-	machine  *states.Machine
+	journal  *journal.Journal
 	closing  bool
-	draining bool          // the drain of the node has begun
-	changed  chan struct{} // closed when a replica is gone or has another user config; nil while no goroutine waits
-	readier  chan struct{} // closed when a replica is ready; nil while no goroutine waits
+	draining bool   // the drain of the node has begun
+	changed  signal // a replica is gone or has another user config
+	readier  signal // a replica is ready
 }
 
 // New starts the controller of a node without applications. Close it.
@@ -95,7 +95,7 @@ func New(s Settings) *Controller {
 	ctx, stop := context.WithCancelCause(context.Background())
 	c := &Controller{
 		set: s, log: s.Logger, workers: s.Workers, ctx: ctx, stop: stop, kick: make(chan struct{}, 1),
-		apps: map[string]*application{}, machine: states.NewMachine(), target: make(chan struct{}, 1),
+		apps: map[string]*application{}, journal: journal.New(s.Events, s.Logger), target: make(chan struct{}, 1),
 		before: map[string]snapshot.Application{},
 	}
 	c.file = snapshot.NewFile(c.log, c.snapshot)
@@ -263,10 +263,7 @@ func (c *Controller) awaitUses(ctx context.Context, d *deployment) error {
 		c.mu.Lock()
 		targets, observed, history := c.observeLocked()
 		waits := planner.Waits(targets, observed, history, planner.Key{App: d.app.name, Deployment: d.name})
-		if waits && c.readier == nil {
-			c.readier = make(chan struct{})
-		}
-		ready := c.readier
+		ready := c.readier.wait()
 		c.mu.Unlock()
 		if !waits {
 			return nil
@@ -279,19 +276,22 @@ func (c *Controller) awaitUses(ctx context.Context, d *deployment) error {
 	}
 }
 
-// changedLocked gives a channel that is closed when a replica is gone or has another user config.
-func (c *Controller) changedLocked() <-chan struct{} {
-	if c.changed == nil {
-		c.changed = make(chan struct{})
+// signal tells the goroutines that wait for something that it has happened. The mutex of the controller guards it.
+type signal struct{ next chan struct{} }
+
+// wait gives a channel that is closed when it happens the next time.
+func (s *signal) wait() <-chan struct{} {
+	if s.next == nil {
+		s.next = make(chan struct{})
 	}
-	return c.changed
+	return s.next
 }
 
-// tellLocked closes the channel of changedLocked.
-func (c *Controller) tellLocked() {
-	if c.changed != nil {
-		close(c.changed)
-		c.changed = nil
+// tell has it happen.
+func (s *signal) tell() {
+	if s.next != nil {
+		close(s.next)
+		s.next = nil
 	}
 }
 

@@ -28,10 +28,7 @@ func (c *Controller) awaitDevices(ctx context.Context, r *replica, take func() e
 			c.mu.Unlock()
 			return err
 		}
-		if c.readier == nil {
-			c.readier = make(chan struct{})
-		}
-		gone, ready := c.changedLocked(), c.readier
+		gone, ready := c.changed.wait(), c.readier.wait()
 		c.mu.Unlock()
 		select {
 		case <-gone:
@@ -103,11 +100,7 @@ func (d *deployment) yieldedLocked() int {
 func (c *Controller) noteStep(r *replica, reason, message string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	state := string(r.state)
-	c.set.Events.Emit(helvetype.Event{
-		Object: helvetype.Object{Kind: helvetype.KindReplica, App: r.dep.app.name, Deployment: r.dep.name, Replica: r.id},
-		From:   state, To: state, Reason: reason, Message: message, Cause: r.lastEvent,
-	})
+	c.journal.Note(r.object(), string(r.state), reason, message, r.lastEvent)
 	c.log.Info(message, "app", r.dep.app.name, "deployment", r.dep.name, "replica", r.id)
 }
 
@@ -122,12 +115,9 @@ func (d *deployment) noteResourcesLocked() {
 	if before := d.former; before != nil && reflect.DeepEqual(before.definition.Options.Resources, o.Resources) && d.formerWanted == d.wanted {
 		return
 	}
-	c, state := d.app.c, string(d.shown.State)
+	c := d.app.c
 	for _, text := range devices.This().Exceeds(asked, d.wanted) {
-		c.set.Events.Emit(helvetype.Event{
-			Object: helvetype.Object{Kind: helvetype.KindDeployment, App: d.app.name, Deployment: d.name},
-			From:   state, To: state, Reason: "resources_exceeded", Message: text,
-		})
+		c.journal.Note(d.object(), string(d.shown.State), "resources_exceeded", text, 0)
 		c.log.Warn(fmt.Sprintf("deployment %s: %s", d.name, text), "app", d.app.name)
 	}
 }

@@ -120,7 +120,7 @@ func (m *reconfiguration) run(ctx context.Context) {
 			for _, r := range running {
 				r.config = m.config.Number
 			}
-			c.tellLocked()
+			c.changed.tell()
 		} else { // the config may bring them back
 			e.config.Try(m.config)
 			d.failures.Retry()
@@ -183,7 +183,7 @@ func (m *reconfiguration) restoreTo(last userconfig.Config, r *replica, answer u
 	case err == nil:
 		c.mu.Lock()
 		r.config = last.Number
-		c.tellLocked()
+		c.changed.tell()
 		c.mu.Unlock()
 	case last.Value == nil && !answer.MayHave():
 	case answer.MayHave():
@@ -286,7 +286,7 @@ func (c *Controller) configureLocked(r *replica) {
 		default:
 			c.replaceLocked(r, fmt.Errorf("replica %s cannot be given the user config: %w", r.id, err))
 		}
-		c.tellLocked()
+		c.changed.tell()
 		c.Wake()
 	})
 }
@@ -309,7 +309,7 @@ func (c *Controller) awaitRestored(ctx context.Context, a *application) {
 	for {
 		c.mu.Lock()
 		over := a.endingLocked() || a.restoredLocked()
-		changed := c.changedLocked()
+		changed := c.changed.wait()
 		c.mu.Unlock()
 		if over {
 			return

@@ -12,6 +12,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/router"
@@ -42,7 +43,7 @@ type replica struct {
 	telling    bool      // a goroutine gives the replica its rank
 	waits      string    // the reason why its start waits
 	waitsSince time.Time
-	before     restartHistory // of the replicas that had its place
+	before     planner.Former // of the replicas that had its place
 	lastEvent  uint64         // that changed its state
 	record     store.Replica  // in the store, or on its way
 	config     int            // number of the user config that it has
@@ -52,21 +53,14 @@ type replica struct {
 // ID is the replica's id, unique on its node.
 func (r *replica) ID() string { return r.id }
 
-// restartHistory is inherited by a replica from the replicas before it in its place.
-type restartHistory struct {
-	restarts int
-	exit     *helvetype.Exit // of the last
-	event    uint64          // that recorded it
-}
-
 // closeTime bounds a user's Close, as a constructor that is torn down should not hold a shutdown.
 const closeTime = 5 * time.Second
 
 func (c *Controller) startLocked(d *deployment, now time.Time) {
 	r := c.newReplicaLocked(d, c.workers.ReplicaID(d.name), now)
 	r.order = d.failures.Start()
-	r.before = r.of.takePlaceLocked()
-	if x := r.before.exit; x != nil {
+	r.before = r.of.places.Take()
+	if x := r.before.Exit; x != nil {
 		r.fireLocked(states.Restart, states.Facts{Otherwise: "it takes the place of " + x.Replica}, nil)
 	} else {
 		r.fireLocked(states.Start, states.Facts{}, nil)
@@ -155,44 +149,12 @@ func (c *Controller) setModels(r *replica, of host.Replica, ids []string) {
 	}
 }
 
-// refusal says that a replica did not start because of its user config, or perhaps: its process ended, or was ended.
-func refusal(err error) bool {
-	if _, ok := errors.AsType[*host.OverdueError](err); ok {
-		return true
-	}
-	if e, ok := errors.AsType[*call.Error](err); ok {
-		return strings.EqualFold(e.Method, "Reconfigure")
-	}
-	e, ended := errors.AsType[*host.EndedError](err)
-	return ended && e.Begun
-}
-
-// permanent says that a start has failed in a way that no other attempt heals: the code is not there or is no Python, or the time for
-// one attempt, which is long, was over. For example, a constructor whose database does not answer yet is tried again, and a constructor that
-// imports a module that is not installed is not.
-func permanent(err error) bool {
-	e, ok := errors.AsType[*call.Error](err)
-	if !ok {
-		return false
-	}
-	if e.Method == "import" || e.Reason == helvetype.ReasonDeadline { // the first is the worker's name of the step
-		return true
-	}
-	switch e.Type[strings.LastIndexByte(e.Type, '.')+1:] {
-	case "ImportError", "ModuleNotFoundError", "SyntaxError", "IndentationError", "TabError", "PickleError", "PicklingError", "UnpicklingError":
-		return true
-	}
-	return false
-}
-
 // abandoned forgets a replica whose start has ended in nothing, without a failure of its own. The next replica has its place.
 func (c *Controller) abandoned(r *replica) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.forgetLocked(r, states.Stopped, states.Facts{}, nil)
-	if r.before.exit != nil { // the replica had the place of one that has ended
-		r.of.openPlaces = append(r.of.openPlaces, r.before)
-	}
+	r.of.places.GiveBack(r.before)
 	c.Wake()
 }
 
@@ -210,7 +172,7 @@ func (c *Controller) finishStart(r *replica, running host.Replica, err error) {
 		c.abandoned(r)
 		return
 	}
-	if err != nil && refusal(err) && c.refusedTrial(r, config, r.constructorError(err)) {
+	if err != nil && deploy.Refused(err) && c.refusedTrial(r, config, r.constructorError(err)) {
 		c.abandoned(r)
 		return
 	}
@@ -279,10 +241,7 @@ func (c *Controller) ready(r *replica) bool {
 		r.of.ran = true
 		d.starts++
 		d.failures.Ready()
-		if c.readier != nil {
-			close(c.readier)
-			c.readier = nil
-		}
+		c.readier.tell()
 		if d.app.deployments[d.name] != d { // another has its name by now
 			c.stopLocked(r)
 		}
@@ -341,7 +300,7 @@ func (c *Controller) startFailed(r *replica, err error) {
 		r.leavePlaceLocked(exit)
 		d.failures.StartFailed(r.order, time.Now())
 		d.noteFailureLocked(r, err)
-		d.hopeless = d.hopeless || permanent(err)
+		d.hopeless = d.hopeless || deploy.Permanent(err)
 	}
 	silent := d.app.failure != nil || d.app.status == helvetype.ApplicationDeploying && !r.of.revision.def.Retry || // Deploy returns it
 		d.app.endingLocked() // the start was given up
@@ -389,7 +348,7 @@ func (c *Controller) died(r *replica) {
 	}
 	c.mu.Unlock()
 	c.log.Log(context.Background(), level, what, "app", d.app.name, "deployment", d.name, "replica", r.id, "reason", text,
-		"code", exit.Code, "signal", exit.Signal, "out_of_memory", exit.OutOfMemory, "restarts", r.before.restarts+1)
+		"code", exit.Code, "signal", exit.Signal, "out_of_memory", exit.OutOfMemory, "restarts", r.before.Restarts+1)
 	c.update(d)
 	c.Wake()
 }
@@ -410,25 +369,13 @@ func (c *Controller) forgetLocked(r *replica, event states.Event, facts states.F
 	if r.routed != nil {
 		r.dep.serving.Router.Forget(r.routed)
 	}
-	c.tellLocked()
+	c.changed.tell()
 }
 
 // leavePlaceLocked leaves the replica's place to the next that starts of its revision. Replicas of other revisions are not in its place:
 // for example, the failures of a build that did not start are no restarts of the next one.
 func (r *replica) leavePlaceLocked(exit *helvetype.Exit) {
-	e := r.of
-	e.lastExit = exit
-	e.openPlaces = append(e.openPlaces, restartHistory{r.before.restarts + 1, exit, r.lastEvent})
-	if extra := len(e.openPlaces) - r.dep.wanted; extra > 0 {
-		e.openPlaces = e.openPlaces[extra:]
-	}
-}
-
-func (e *deploymentRevision) takePlaceLocked() (h restartHistory) {
-	if len(e.openPlaces) > 0 {
-		h, e.openPlaces = e.openPlaces[0], e.openPlaces[1:]
-	}
-	return h
+	r.of.places.Leave(r.before, exit, r.lastEvent, r.dep.wanted)
 }
 
 // stopLocked takes a replica out of service, drains it, and ends it.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"math"
-	"slices"
 	"strconv"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/journal"
 	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/router"
@@ -59,8 +59,9 @@ type deployment struct {
 	lastErr    error
 	message    string // of the last failure
 	shown      states.Shown
+	causes     journal.Deployment
 	gaveUp     bool
-	hopeless   bool     // a failure of the kind that no other attempt heals: see [permanent]
+	hopeless   bool     // a failure of the kind that no other attempt heals: see [deploy.Permanent]
 	rolledBack string   // the error of its form in the revision that was given up last; "" since the next deploy
 	yielded    int      // replicas that made room for others on GPUs; see [deployment.yieldedLocked]
 	dropped    bool     // its application does not have it any more
@@ -69,18 +70,12 @@ type deployment struct {
 	departed   telemetry.Departed[host.Replica]
 	starts     uint64 // how often a replica became ready
 	configs    int    // numbers of user configs that were given out
-
-	// Ids of events, for the causes of others. The first three are the newest since the last event of the deployment.
-	progress  uint64 // a replica was ready, or has stopped
-	failure   uint64 // a replica failed: the failure that message tells of
-	loss      uint64 // a replica went out of service
-	lastEvent uint64 // that changed the state of the deployment
-	target    uint64 // by which its target has changed
 }
 
 // noteFailureLocked notes the error of a replica that failed, for the status and for giving up. The event of the failure is the replica's last.
 func (d *deployment) noteFailureLocked(r *replica, err error) {
-	d.lastErr, d.message, d.failure = err, err.Error(), r.lastEvent
+	d.lastErr, d.message = err, err.Error()
+	d.causes.Failed(r.lastEvent)
 }
 
 // deploymentRevision is a deployment as one revision has it.
@@ -95,10 +90,9 @@ type deploymentRevision struct {
 	version string
 
 	// Guarded by Controller.mu.
-	ran        bool // a replica was ready once
-	config     userconfig.Target
-	openPlaces []restartHistory // places whose replica is gone, for the next to start
-	lastExit   *helvetype.Exit
+	ran    bool // a replica was ready once
+	config userconfig.Target
+	places planner.Places // for the next replicas to start
 }
 
 // retries says that starts that fail are made again before the application has run.
@@ -181,7 +175,7 @@ func (d *deployment) continueLocked(e *deploymentRevision) {
 // inherit takes over the history of the replicas from a revision that has the same.
 func (e *deploymentRevision) inherit(last *deploymentRevision) {
 	e.ran = e.ran || last.ran
-	e.openPlaces, e.lastExit = slices.Clone(last.openPlaces), last.lastExit
+	e.places = last.places.Clone()
 }
 
 // adoptLocked makes r the target of the application. Deployments that it has in common with the revision before keep

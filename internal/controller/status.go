@@ -41,7 +41,7 @@ func (d *deployment) statusLocked() helvetype.DeploymentStatus {
 	e := d.now
 	s := helvetype.DeploymentStatus{
 		Status: helvetype.DeploymentState(d.shown.State), Trigger: states.Trigger(d.shown.Reason), Message: d.shown.Message, Wanted: d.wanted, Replicas: []helvetype.ReplicaStatus{}, Uses: e.definition.Spec.Uses,
-		DynamicUses: slices.Clone(d.dynamic), LastExit: e.lastExit, Calls: d.callsLocked(),
+		DynamicUses: slices.Clone(d.dynamic), LastExit: e.places.LastExit, Calls: d.callsLocked(),
 	}
 	s.Failures = d.failures.Number()
 	if d.app.status == helvetype.ApplicationDeploying {
@@ -64,7 +64,7 @@ func (d *deployment) statusLocked() helvetype.DeploymentStatus {
 
 func (r *replica) statusLocked() helvetype.ReplicaStatus {
 	s := helvetype.ReplicaStatus{
-		ID: r.id, State: r.state, Rank: max(r.rank, 0), StartedAt: r.startedAt, Restarts: r.before.restarts, LastExit: r.before.exit,
+		ID: r.id, State: r.state, Rank: max(r.rank, 0), StartedAt: r.startedAt, Restarts: r.before.Restarts, LastExit: r.before.Exit,
 	}
 	p := r.processLocked()
 	s.PID, s.GPUs, s.Unresponsive = p.PID, p.GPUs, p.Unresponsive

@@ -1,0 +1,42 @@
+package deploy
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/host"
+)
+
+import ()
+
+// Refused says that a replica did not start because of its user config, or perhaps: its process ended, or was ended.
+func Refused(err error) bool {
+	if _, ok := errors.AsType[*host.OverdueError](err); ok {
+		return true
+	}
+	if e, ok := errors.AsType[*call.Error](err); ok {
+		return strings.EqualFold(e.Method, "Reconfigure")
+	}
+	e, ended := errors.AsType[*host.EndedError](err)
+	return ended && e.Begun
+}
+
+// Permanent says that a start has failed in a way that no other attempt heals: the code is not there or is no Python, or the time for
+// one attempt, which is long, was over. For example, a constructor whose database does not answer yet is tried again, and a constructor that
+// imports a module that is not installed is not.
+func Permanent(err error) bool {
+	e, ok := errors.AsType[*call.Error](err)
+	if !ok {
+		return false
+	}
+	if e.Method == "import" || e.Reason == helvetype.ReasonDeadline { // the first is the worker's name of the step
+		return true
+	}
+	switch e.Type[strings.LastIndexByte(e.Type, '.')+1:] {
+	case "ImportError", "ModuleNotFoundError", "SyntaxError", "IndentationError", "TabError", "PickleError", "PicklingError", "UnpicklingError":
+		return true
+	}
+	return false
+}

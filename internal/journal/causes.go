@@ -1,0 +1,103 @@
+package journal
+
+import (
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/states"
+)
+
+// Application has the ids of the events of one application that may cause others. The zero value has none.
+type Application struct {
+	progress uint64 // the newest of a deployment since the last of the application
+	target   uint64 // the newest by which its target has changed
+}
+
+// Cause is the id of the event that leads to an event of the application; 0 where no event does. worst finds the deployment that
+// the application is as bad as; nil for none.
+func (a *Application) Cause(event states.Event, worst func() *Deployment) uint64 {
+	switch event {
+	case states.Deploy, states.Delete: // of the target itself
+		return 0
+	case states.DepMissing, states.DepUnhealthy, states.DepFailed, states.GiveUp, states.RollBack:
+		if d := worst(); d != nil {
+			return d.last
+		}
+		return 0
+	}
+	return a.progress
+}
+
+// Moved notes an event of the application.
+func (a *Application) Moved(event states.Event, id uint64) {
+	a.progress = 0
+	if event.ChangesTarget() {
+		a.target = id
+	}
+}
+
+// Deployment has the ids of the events of one deployment and its replicas that may cause others. The zero value has none.
+type Deployment struct {
+	// The newest events of its replicas since its own last event.
+	progress uint64 // a replica was ready, or has stopped
+	failure  uint64 // a replica failed
+	loss     uint64 // a replica went out of service
+
+	last   uint64 // that changed the state of the deployment
+	target uint64 // by which its target has changed
+}
+
+// Cause is the id of the event that leads to an event of the deployment; 0 where no event does.
+func (d *Deployment) Cause(event states.Event, of *Application) uint64 {
+	switch event {
+	case states.Deploy, states.Delete:
+		return of.target
+	case states.ScaleUp, states.ScaleDown: // of the target itself
+		return 0
+	case states.Failed, states.StartFailed, states.GiveUp, states.RollBack:
+		return d.failure
+	case states.Missing:
+		return d.loss
+	}
+	return d.progress
+}
+
+// Moved notes an event of the deployment. The events of its replicas before it cause no other.
+func (d *Deployment) Moved(event states.Event, id uint64, of *Application) {
+	d.last, of.progress = id, id
+	d.progress, d.failure, d.loss = 0, 0, 0
+	if event.ChangesTarget() {
+		d.target = id
+	}
+}
+
+// ReplicaCause is the id of the event that leads to an event of a replica of the deployment, which is in a state; 0 where no event does. former is
+// the event that ended the replica before it in its place, and last its own last one. For example, a replica is ready because it was
+// started, and a health check that fails, the end of a process, and an error of a constructor are no consequence of another event.
+func (d *Deployment) ReplicaCause(event states.Event, state helvetype.ReplicaState, former, last uint64) uint64 {
+	switch event {
+	case states.Restart:
+		return former
+	case states.Start, states.Stop:
+		return d.target
+	case states.Ready:
+		return last
+	case states.Stopped:
+		if state == helvetype.ReplicaStopping {
+			return last
+		}
+		return d.target // the start was given up
+	}
+	return 0
+}
+
+// ReplicaMoved notes an event of a replica of the deployment.
+func (d *Deployment) ReplicaMoved(event states.Event, id uint64) {
+	switch event {
+	case states.Ready, states.Stopped:
+		d.progress = id
+	case states.Stop, states.Replace, states.Died, states.StartFailed, states.Lost:
+		d.loss = id
+	}
+}
+
+// Failed notes the event of the failure that the deployment tells of.
+func (d *Deployment) Failed(id uint64) { d.failure = id }

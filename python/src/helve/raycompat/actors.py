@@ -17,7 +17,7 @@ from helve._encoding import Failure, parse_envelope
 from helve._pickling import dumps
 from helve._stream import StreamCall
 from helve.raycompat import hosts, link, options as option_rules
-from helve.raycompat.exceptions import ActorAlreadyExistsError, ActorDiedError
+from helve.raycompat.exceptions import ActorAlreadyExistsError, ActorDiedError, ReplicaDiedError
 from helve.raycompat.refs import Gate, get, results, send
 from helve.raycompat.session import session
 from helve.serve.exceptions import ReplicaUnavailableError
@@ -71,7 +71,7 @@ class Actor:
 
     def died(self, error: BaseException) -> BaseException:
         """The error of a call whose actor is dead; another error as it is."""
-        if isinstance(error, ActorDiedError):
+        if isinstance(error, ActorDiedError) and type(error) is not ReplicaDiedError:
             return error
         data = error.__dict__.get("_helve")
         reason = parse_envelope(data).get("reason") if data else ""

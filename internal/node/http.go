@@ -44,15 +44,20 @@ func (n *Node) ServeTLS(l net.Listener, secure *tls.Config) (url string, failed 
 	return url, c, nil
 }
 
-// urlOf is the URL of a listener; for a unix socket, whose clients name it beside the URL, it is "unix:" and its path.
+// urlOf is the URL of a listener; for a unix socket, whose clients name it beside the URL, it is "unix:" and its path. A listener on all
+// addresses has the one that a client on this machine uses: for example, http://127.0.0.1:8000 for 0.0.0.0:8000.
 func urlOf(a net.Addr, secure bool) string {
-	switch {
-	case a.Network() == "unix":
+	if a.Network() == "unix" {
 		return listen.UnixScheme + a.String()
-	case secure:
-		return "https://" + a.String()
 	}
-	return "http://" + a.String()
+	at := a.String()
+	if tcp, ok := a.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		at = net.JoinHostPort("127.0.0.1", strconv.Itoa(tcp.Port))
+	}
+	if secure {
+		return "https://" + at
+	}
+	return "http://" + at
 }
 
 // HTTP is the URL of the ingress, "" without one. Of several it is the first.

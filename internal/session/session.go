@@ -14,6 +14,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/serving"
+	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/wire"
 )
@@ -194,6 +195,7 @@ func (s *Session) ingress(_ context.Context, r protocol.Ingress) (protocol.Ingre
 		return protocol.IngressMethod{Deployment: deployment, Method: method, Language: language}, nil
 	}
 	apps := s.set.Node.Status().Applications
+	maps.DeleteFunc(apps, func(name string, _ helvetype.ApplicationStatus) bool { return strings.HasPrefix(name, spec.HiddenApps) })
 	app, known := apps[r.App]
 	var text string
 	if r.Deployment == "" {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import threading
 from collections.abc import Mapping
@@ -88,14 +89,23 @@ def init(address: Optional[str] = None, *, namespace: Optional[str] = None, runt
                 if GPUS not in os.environ:
                     _gpus = os.environ[GPUS] = str(int(options["num_gpus"]))  # for the node, if it is started now
             resources = {"CPU": float(options.get("num_cpus") or os.cpu_count() or 1), **{k: float(v) for k, v in (options.get("resources") or {}).items()}}
-            if options.get("num_gpus"):
-                resources["GPU"] = float(options["num_gpus"])
+            gpus = _gpus() if options.get("num_gpus") is None else options["num_gpus"]
+            if gpus:
+                resources["GPU"] = float(gpus)
             link.join(address)
             _environment.use(runtime_env)
             _session = Session(namespace or "", dict(runtime_env or {}), resources)
     from helve.raycompat.context import address_info
 
     return RayContext(address_info())
+
+
+def _gpus() -> int:
+    """The number of GPUs that the node finds: HELVE_GPUS, else the device files of the machine, restricted by CUDA_VISIBLE_DEVICES."""
+    stated = os.environ.get("HELVE_GPUS", "")
+    number = int(stated) if stated.isdigit() else len([n for n in os.listdir("/dev") if re.fullmatch(r"nvidia\d+", n)])
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return number if visible is None else min(number, len([n for n in visible.split(",") if n.strip()]))
 
 
 def current() -> Optional[Session]:

@@ -17,9 +17,12 @@ from helve._errors import RayServeException
 from helve._names import HIDDEN
 from helve.serve._checks import say
 from helve.serve._http_options import HTTPSettings, http_settings
-from helve.serve.deployment import Application, Graph, http_mistake
+from helve.serve.context import get_multiplexed_model_id, get_replica_context  # noqa: F401
+from helve.serve.deployment import Application, Deployment, Graph, deployment, http_mistake  # noqa: F401
 from helve.serve.handle import DeploymentHandle
+from helve.serve.ingress import ingress  # noqa: F401
 from helve.serve.lookup import get_app_handle, get_deployment_handle  # noqa: F401
+from helve.serve.multiplex import multiplexed  # noqa: F401
 
 if TYPE_CHECKING:
     from helve.serve.config import HTTPOptions

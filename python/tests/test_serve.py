@@ -58,9 +58,6 @@ class Down:
     async def pid(self):
         return os.getpid()
 
-    def _hidden(self):
-        return 1
-
 
 @serve.deployment(
     runtime_env={"env_vars": {"SUPERVISED": "yes"}, "working_dir": "/"}, limits={"open_files": 99}, max_unresponsive_s=60,
@@ -126,6 +123,9 @@ class Front:
     async def blocking(self):
         return self.down.say_hi.remote("x").result()
 
+    def _hidden(self):
+        return 1
+
 
 async def as_coroutine(response):
     return await response
@@ -174,8 +174,14 @@ def test_user_exception_is_itself(front):
 def test_missing_method_lists_those_there_are(front):
     with pytest.raises(RayServeException, match=r"call a method 'nope' that does not exist. Available methods: .*'chain'"):
         front.nope.remote().result()
-    with pytest.raises(RayServeException, match="_hidden"):
-        front.options(method_name="_hidden").remote().result()
+
+
+def test_methods_that_no_list_has_can_be_called(front):
+    assert front.options(method_name="_hidden").remote().result() == front._hidden.remote().result() == 1
+    with pytest.raises(RayServeException, match="call a method '_nope' that does not exist"):
+        front._nope.remote().result()
+    with pytest.raises(RayServeException, match="call a method '__init__' that does not exist"):
+        front.options(method_name="__init__").remote().result()
 
 
 def test_wrong_arguments(front):

@@ -20,6 +20,11 @@ def snake_case(s: str) -> str:
     return "".join(out)
 
 
+def is_private(name: str) -> bool:
+    """Whether a name begins with one underscore. Handles call such methods, as in Ray Serve, and no list has them."""
+    return name.startswith("_") and not name.startswith("__")
+
+
 def match_name(want: str, have: Iterable[str]) -> Optional[str]:
     """Finds want in have. An exact match comes first, then a name that is the same in the other language's case."""
     have = list(have)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any, Callable
 
+from helve import raycompat
+
 IDLE = 10.0  # seconds that a thread waits for the next function
+
+
+def threads_wanted() -> bool:
+    """Whether methods that are not async run in threads. The environment says it; without a word of it they do for programs for Ray Serve, which
+    wait in such methods: for example, `handle.remote(x).result()` in a `def` method would block the loop on which its own answer comes.
+    """
+    return os.environ.get("RAY_SERVE_RUN_SYNC_IN_THREADPOOL") in (("1", None) if raycompat.wanted() else ("1",))
 
 
 class Threads:
@@ -97,4 +107,4 @@ class Threads:
             del future, fn, value, error  # otherwise the thread would keep the last result for as long as it is idle
 
 
-__all__ = ["Threads"]
+__all__ = ["Threads", "threads_wanted"]

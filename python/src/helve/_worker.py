@@ -23,14 +23,14 @@ from helve._http import Exchange
 from helve._ingress import Ingress
 from helve._limits import MAX_META, cut
 from helve._models import models
-from helve._names import match_name
+from helve._names import is_private, match_name
 from helve._opening import RefusedError, read_token
 from helve._phrases import no_method, returned_generator, returned_none
 from helve._parts import WHERE, Out, parse_slots
 from helve._pickling import APART
 from helve._stream import Outflow, is_stream
 from helve._tasks import make_eager
-from helve._threads import Threads
+from helve._threads import Threads, threads_wanted
 from helve._wire import (
     END, END_FRAME, FLAG_ERROR, GOAWAY, HEADER, REPLY, Connection, RequestInfo, entry, in_parts, parse_args, parse_call, parse_parts, request_info,
 )
@@ -137,7 +137,7 @@ class Worker:
             self.ingress, self.state = former.ingress.follow(self), former.state
             self.app, self.deployment, self.replica = former.app, former.deployment, former.replica
             self.formers = [w for w in (*former.formers, former) if w.running]
-        elif os.environ.get("RAY_SERVE_RUN_SYNC_IN_THREADPOOL") == "1":
+        elif threads_wanted():
             self.pool = Threads()
 
     # ---- calls in
@@ -156,6 +156,8 @@ class Worker:
         else:
             have = [m["name"] for m in self.methods]
             found = match_name(name, have)
+            if found is None and is_private(name) and callable(getattr(self.target, name, None)):
+                found = name
             if found is None:
                 return None, envelope({"reason": "no_method", "message": no_method(name, have, self.deployment)})
             if found == "__call__" and hasattr(self.target, DEFINITION):

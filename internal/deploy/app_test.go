@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/helve-serve/helve/internal/devices"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/spec"
 )
@@ -102,6 +103,31 @@ func TestOrigin(t *testing.T) {
 			t.Parallel()
 			if got := a.Origin(host.Program{Dir: "/node"}); got != name+":"+want {
 				t.Error(got)
+			}
+		})
+	}
+}
+
+// TestGPUsOfReplicasThatWait: the replicas over max_replicas_per_node wait, and need no GPU of the node.
+func TestGPUsOfReplicasThatWait(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		replicas, most, gpus int
+		fits                 bool
+	}{
+		"no bound":              {4, 0, 4, true},
+		"no bound, too few":     {4, 0, 3, false},
+		"a bound":               {4, 1, 1, true},
+		"a bound, too few":      {4, 2, 1, false},
+		"a bound over the rest": {2, 3, 2, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := spec.Options{NumReplicas: c.replicas, MaxReplicasPerNode: c.most}
+			o.Resources.GPUs = 1
+			a := App{Graph: spec.Graph{App: "app", Deployments: []spec.Deployment{{Name: "D", Language: "python", Options: o}}}}
+			if err := a.CheckDevices(devices.New(make([]string, c.gpus))); (err == nil) != c.fits {
+				t.Error(err)
 			}
 		})
 	}

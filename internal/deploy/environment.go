@@ -14,12 +14,17 @@ import (
 )
 
 // CheckDevices says which deployments want more GPUs than the node has, free or not. The number of replicas is that of the options: a deployment
-// that is scaled to more later has replicas that do not start.
+// that is scaled to more later has replicas that do not start. Replicas over max_replicas_per_node wait without GPUs and are not counted: for
+// example, 4 replicas of one GPU with a max_replicas_per_node of 1 fit on a node with one GPU.
 func (a *App) CheckDevices(have *devices.Set) error {
 	var errs []error
 	for _, d := range a.Graph.Deployments {
 		o := d.Options.Effective()
-		if err := have.Check(o.Resources.GPUs, o.StartReplicas()); err != nil {
+		replicas := o.StartReplicas()
+		if most := o.MaxReplicasPerNode; most > 0 {
+			replicas = min(replicas, most)
+		}
+		if err := have.Check(o.Resources.GPUs, replicas); err != nil {
 			errs = append(errs, fmt.Errorf("deployment %q: ray_actor_options.num_gpus: %w", d.Name, err))
 		}
 	}

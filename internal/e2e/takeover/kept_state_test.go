@@ -184,16 +184,18 @@ func (m *Manor) Do(ctx context.Context, e errand) ([]found, error) {
 	return []found{f}, err
 }
 
-var buildEstate = fixture.Register(func() (*helve.App, error) {
-	number := func(name string, otherwise int) *int {
-		if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
-			return &n
-		}
-		return &otherwise
+// numberFrom is the number that an environment variable has, for example HELVE_TEST_REPLICAS=3, or the other one.
+func numberFrom(variable string, otherwise int) *int {
+	if n, err := strconv.Atoi(os.Getenv(variable)); err == nil {
+		return &n
 	}
+	return &otherwise
+}
+
+var buildEstate = fixture.Register(func() (*helve.App, error) {
 	a := helve.NewApp("estate")
 	vault := helve.Deploy(a, "Vault", newVault, helve.Options{
-		Isolation: helve.Process, NumReplicas: number("HELVE_TEST_REPLICAS", 3), MaxOngoingRequests: number("HELVE_TEST_SLOTS", 2),
+		Isolation: helve.Process, NumReplicas: numberFrom("HELVE_TEST_REPLICAS", 3), MaxOngoingRequests: numberFrom("HELVE_TEST_SLOTS", 2),
 		UserConfig: "as built",
 	})
 	do := helve.MethodOf(vault, (*Vault).Do)

@@ -51,6 +51,8 @@ type kept struct {
 	Count   int    `json:"count"`
 	Late    bool   `json:"late"`
 	Said    string `json:"said,omitempty"`
+	Rank    int    `json:"rank"`          // of a Python replica, by its context
+	All     []kept `json:"all,omitempty"` // of the replicas, from the door
 }
 
 // note appends a line; a line is written whole.
@@ -131,6 +133,10 @@ const millLarge, millSmall = 300_000, 10
 type Door struct{ do helve.Method[task, kept] }
 
 func (d *Door) Do(ctx context.Context, t task) (kept, error) {
+	if t.Op == "ranks" {
+		all, err := d.ranks(ctx)
+		return kept{All: all}, err
+	}
 	if t.MS > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(t.MS)*time.Millisecond)
@@ -173,7 +179,7 @@ var buildLedgerPython = fixture.Register(func() (*helve.App, error) {
 	notes := helve.Deploy(app, "Notes", func(context.Context) (*Notes, error) { return &Notes{os.Getenv("HELVE_TEST_NODE")}, nil }, helve.Options{})
 	note := helve.MethodOf(notes, (*Notes).Note)
 	o := helve.Options{
-		NumReplicas: new(1), MaxOngoingRequests: new(1), Uses: []helve.Target{note},
+		NumReplicas: numberFrom("HELVE_TEST_REPLICAS", 1), MaxOngoingRequests: new(1), Uses: []helve.Target{note},
 		UserConfig: map[string]any{"word": "é", "n": 1.5, "list": []any{nil, true}}, HealthCheckPeriod: new(50 * time.Millisecond),
 	}
 	if v := os.Getenv("HELVE_TEST_VARIANT"); v != "" {

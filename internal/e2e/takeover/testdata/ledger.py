@@ -1,4 +1,4 @@
-"""The Python twin of Ledger in reattach_test.go."""
+"""The Python twin of Ledger in node_killed_test.go."""
 
 import asyncio
 import os
@@ -72,7 +72,10 @@ class Ledger:
         return self.state()
 
     def state(self):
-        return {"pid": os.getpid(), "replica": serve.get_replica_context().replica_id.unique_id, "count": self.count, "late": False}
+        context = serve.get_replica_context()
+        return {
+            "pid": os.getpid(), "replica": context.replica_id.unique_id, "count": self.count, "late": False, "rank": context.rank.rank,
+        }
 
     async def said(self, text: str) -> str:
         return f"{os.getpid()} {text}"

@@ -61,6 +61,7 @@ WRONG = [
     ({"ray_actor_options": {"resources": []}}, TypeError, "resources"), ({"ray_actor_options": {"resources": {"a": -1}}}, ValueError, "resource a cannot be negative"),
     ({"ray_actor_options": {"resources": {"CPU": 1}}}, ValueError, "Use the 'num_cpus' and 'num_gpus' keyword instead of 'CPU' and 'GPU' in 'resources' keyword"),
     ({"ray_actor_options": {"resources": {"a": "1"}}}, TypeError, "'a' must be a number"), ({"ray_actor_options": {"memory": -1}}, ValueError, "memory"),
+    ({"ray_actor_options": {"memory": float("inf")}}, ValueError, "memory"),
     ({"ray_actor_options": {"accelerator_type": 1}}, TypeError, "accelerator_type"), ({"ray_actor_options": {"runtime_env": []}}, TypeError, "runtime_env"),
     ({"placement_group_bundles": []}, ValueError, "Bundles must be a non-empty list of resource dictionaries"),
     ({"placement_group_bundles": {"CPU": 1}}, ValueError, "Placement group bundles must be a list, got <class 'dict'>."),

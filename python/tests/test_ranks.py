@@ -7,6 +7,7 @@ import pytest
 from eventually import eventually
 
 from helve import serve
+from helve.serve import request_router
 from helve.serve._replica import ReplicaID
 from helve.serve.exceptions import DeploymentUnavailableError
 from helve.serve.handle import DeploymentID
@@ -152,6 +153,7 @@ def test_the_context_of_a_replica(node):
 
 def test_the_identity_of_a_replica():
     id = ReplicaID("D#001", DeploymentID("D", "app"))
+    assert request_router.ReplicaID is ReplicaID
     assert str(id) == "Replica(id='D#001', deployment='D', app='app')"
     assert id.to_full_id_str() == "SERVE_REPLICA::app#D#D#001" and ReplicaID.from_full_id_str(id.to_full_id_str()) == id
     assert {id: 1}[ReplicaID("D#001", DeploymentID("D", "app"))] == 1 and id != ReplicaID("D#002", id.deployment_id)

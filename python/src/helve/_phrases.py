@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any, Callable
+
+from helve import _refused
 
 
 def _name(fn: Callable) -> str:
@@ -25,10 +26,10 @@ def returned_none(fn: Callable, value: Any) -> TypeError:
 def no_method(name: str, have: list, deployment: str) -> str:
     """A deployment has no method of the name."""
     names = [n for n in have if not n.startswith("__")]
-    near = difflib.get_close_matches(name, names, 1)
+    near = _refused.close_name(name, names)
     text = f"Tried to call a method '{name}' that does not exist. Available methods: {names}. "
     if near:
-        return text + f"Did you mean '{near[0]}'? The deployment is {deployment}."
+        return text + f"Did you mean '{near}'? The deployment is {deployment}."
     if name == "__call__":
         return text + f"handle.remote() calls `__call__`, and the class of deployment {deployment} has none: call handle.METHOD.remote()."
     return text + f"The deployment is {deployment}."

@@ -55,12 +55,17 @@ def module(name: str) -> str:
     return f"{name} is not in Helve{hint or ': it serves deployments only, with the API of ray.serve'}; docs/ray-serve.md lists what there is"
 
 
-def close_names(name: str, known: Iterable[str]) -> str:
-    """A question for the one of the known names that a typo may have meant; "" if none is close."""
+def close_name(name: str, known: Iterable[str]) -> Optional[str]:
+    """The one of the known names that a typo may have meant; None if none is close."""
     import difflib  # when there is a mistake
 
-    close = difflib.get_close_matches(name, list(known), 1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return next(iter(difflib.get_close_matches(name, list(known), 1)), None)
+
+
+def close_names(name: str, known: Iterable[str]) -> str:
+    """A question for the one of the known names that a typo may have meant; "" if none is close."""
+    close = close_name(name, known)
+    return f"; did you mean {close!r}?" if close else ""
 
 
 def message(module: str, name: str, known: Iterable[str] = ()) -> str:
@@ -120,4 +125,4 @@ def install() -> None:
         sys.meta_path.append(Finder)
 
 
-__all__ = ["Finder", "attributes", "close_names", "fail", "install", "instead", "message", "module", "option", "table"]
+__all__ = ["Finder", "attributes", "close_name", "close_names", "fail", "install", "instead", "message", "module", "option", "table"]

@@ -6,7 +6,7 @@ import os
 import re
 from typing import Any, Optional
 
-from helve import _limits
+from helve import _limits, _refused
 
 KEYS = ("env_vars", "working_dir", "py_modules", "pip", "uv", "excludes", "config")
 _ELSEWHERE = {  # keys of Ray's runtime_env that nodes do not have, with their alternatives
@@ -38,10 +38,8 @@ def environment(at: str, value: Any) -> dict:
         if key in _ELSEWHERE:
             raise NotImplementedError(f"{at}[{key!r}] is not there: {_ELSEWHERE[key]}")
         if key not in KEYS:
-            import difflib
-
-            near = difflib.get_close_matches(key, KEYS, 1)
-            raise ValueError(f"{at}: unknown key {_limits.shown(key)}{f'; did you mean {near[0]!r}' if near else ''}; there are {', '.join(KEYS)}")
+            near = _refused.close_name(key, KEYS)
+            raise ValueError(f"{at}: unknown key {_limits.shown(key)}{f'; did you mean {near!r}' if near else ''}; there are {', '.join(KEYS)}")
     if "pip" in given and "uv" in given:
         raise ValueError(f"{at}: the 'pip' field and the 'uv' field of runtime_env cannot be specified at the same time; leave one out")
     out: dict = {}

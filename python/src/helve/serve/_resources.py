@@ -4,10 +4,9 @@ in the form that the node takes.
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
-from helve import _limits
+from helve import _limits, _refused
 from helve.serve import _environment
 
 ACTOR_OPTIONS = (
@@ -23,8 +22,8 @@ _TYPES: dict = {
 
 def near(name: str, names: Any) -> str:
     """The end of a message about an unknown name: the name that was probably meant."""
-    found = difflib.get_close_matches(str(name), list(names), 1)
-    return f"; did you mean {found[0]!r}" if found else ""
+    found = _refused.close_name(str(name), names)
+    return f"; did you mean {found!r}" if found else ""
 
 
 def actor_options(at: str, value: Any) -> dict:
@@ -60,9 +59,8 @@ def actor_options(at: str, value: Any) -> dict:
 def quantity(at: str, name: str, value: Any) -> Any:
     if value < 0:
         raise ValueError(f"{at}The quantity of resource {name} cannot be negative, is {_limits.shown(value)}")
-    whole = name in ("memory", "object_store_memory")
-    if whole:
-        return _limits.integer(at + name, int(value), 0, 1 << 62)
+    if name in ("memory", "object_store_memory"):
+        return _limits.integer(at + name, value if isinstance(value, int) else int(_limits.number(at + name, value, 0, 1 << 62)), 0, 1 << 62)
     return _limits.number(at + name, value, 0, 1 << 20)
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import warnings
 from typing import Any, Generic, Optional, TypeVar
 
-from helve import _encoding, _limits, _runtime
+from helve import _encoding, _limits, _refused, _runtime
 from helve._arguments import Arguments, start_elsewhere
 from helve._encoding import CLOUDPICKLE, CODECS, MSGPACK
 from helve._stream import StreamCall
@@ -244,8 +243,8 @@ class DeploymentHandle(Generic[T]):
 
 def _unknown_option(name: str) -> TypeError:
     names = [n for n in DeploymentHandle.options.__kwdefaults__ or ()]
-    near = difflib.get_close_matches(name, names, 1)
-    return TypeError(f"options() got an unexpected keyword argument {name!r}" + (f". Did you mean {near[0]!r}?" if near else f"; there are {', '.join(names)}"))
+    near = _refused.close_name(name, names)
+    return TypeError(f"options() got an unexpected keyword argument {name!r}" + (f". Did you mean {near!r}?" if near else f"; there are {', '.join(names)}"))
 
 
 def _restore(deployment: str, app: str, language: str, options: dict) -> DeploymentHandle:

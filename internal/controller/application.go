@@ -180,10 +180,10 @@ type obstacle struct {
 
 // tryAdd writes def into the store and makes it what should run, unless something has to be over first.
 func (c *Controller) tryAdd(ctx context.Context, def deploy.App) (_ *revision, first *obstacle, _ error) {
-	if err := c.lockTarget(ctx); err != nil {
+	if err := c.records.Lock(ctx); err != nil {
 		return nil, nil, err
 	}
-	defer c.unlockTarget()
+	defer c.records.Unlock()
 	identity := def.Identity(c.set.Program)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -312,12 +312,12 @@ func (c *Controller) Delete(ctx context.Context, name string) error {
 
 // unwant deletes the records of an application, and lets nothing of it start any more.
 func (c *Controller) unwant(ctx context.Context, a *application) error {
-	ctx, cancel := storing(ctx)
+	ctx, cancel := records.Bounded(ctx)
 	defer cancel()
-	if err := c.lockTarget(ctx); err != nil {
+	if err := c.records.Lock(ctx); err != nil {
 		return err
 	}
-	defer c.unlockTarget()
+	defer c.records.Unlock()
 	c.mu.Lock()
 	there := c.apps[a.name] == a
 	c.mu.Unlock()

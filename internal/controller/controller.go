@@ -72,8 +72,7 @@ type Controller struct {
 	wg   sync.WaitGroup // loop, starts and stops of replicas
 
 	drains   instance.Drains // of the replicas in this process
-	target   chan struct{}   // of one: full while an operation changes the target; filled before mu is taken
-	records  records.Target
+	records  *records.Target // its lock is taken before mu
 	recorder *records.Recorder
 	file     *snapshot.File // the state of this node, for a next one; its mutex is taken before mu
 
@@ -95,7 +94,7 @@ func New(s Settings) *Controller {
 	ctx, stop := context.WithCancelCause(context.Background())
 	c := &Controller{
 		set: s, log: s.Logger, workers: s.Workers, ctx: ctx, stop: stop, kick: make(chan struct{}, 1),
-		apps: map[string]*application{}, journal: journal.New(s.Events, s.Logger), target: make(chan struct{}, 1),
+		apps: map[string]*application{}, journal: journal.New(s.Events, s.Logger),
 		before: map[string]snapshot.Application{},
 	}
 	c.file = snapshot.NewFile(c.log, c.snapshot)
@@ -105,7 +104,7 @@ func New(s Settings) *Controller {
 	if c.set.Blobs == nil {
 		c.set.Blobs = store.NewBlobs()
 	}
-	c.records = records.Target{Store: records.Bound(c.set.Store), Blobs: c.set.Blobs, Log: c.log}
+	c.records = records.NewTarget(c.set.Store, c.set.Blobs, c.log)
 	c.recorder = records.NewRecorder(c.set.Store, c.log, s.Node)
 	c.wg.Go(c.loop)
 	c.wg.Go(func() { c.records.Follow(ctx, c.noteScale, c.forgetScale) })

@@ -8,6 +8,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/devices"
+	"github.com/helve-serve/helve/internal/planner"
 )
 
 // awaitDevices takes GPUs for a replica that starts, and waits for replicas that give theirs back.
@@ -57,28 +58,21 @@ func (c *Controller) makeRoomLocked(r *replica) bool {
 	if r.of != r.dep.now {
 		return false
 	}
-	var oldest *replica // of r's own deployment, else of a deployment that the application no longer has
-	var all []string    // the ids of these
+	var holders []planner.Holder
+	var all []string
 	for _, d := range r.dep.app.deployments {
 		leaves := d.now.revision != d.app.current
 		for _, o := range d.replicas {
 			former := d == r.dep && o.of.version != d.now.version
-			if o.state != helvetype.ReplicaRunning || !leaves && !former || !holds(o.id) {
-				continue
-			}
-			all = append(all, o.id)
-			own, better := d == r.dep, oldest == nil
-			if !better {
-				better = own && oldest.dep != d || own == (oldest.dep == r.dep) && o.startedAt.Before(oldest.startedAt)
-			}
-			if better {
-				oldest = o
+			if o.state == helvetype.ReplicaRunning && (leaves || former) && holds(o.id) {
+				holders, all = append(holders, planner.Holder{ID: o.id, Own: d == r.dep, StartedAt: o.startedAt}), append(all, o.id)
 			}
 		}
 	}
 	if !c.workers.Devices().Fits(r.of.definition.Options.Resources.GPUs, all) { // also if there is none
 		return false
 	}
+	oldest := c.replicaLocked(planner.FirstToYield(holders))
 	if oldest.dep != r.dep {
 		oldest.dep.yielded++
 	}

@@ -25,11 +25,11 @@ func (c *Controller) Scale(ctx context.Context, app, name string, n int, by, why
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, records.Timeout, errors.New("the store was not reached in time"))
 	defer cancel()
-	if err := c.lockTarget(ctx); err != nil {
+	if err := c.records.Lock(ctx); err != nil {
 		return err
 	}
 	err := c.writeScale(ctx, app, name, store.Scale{Replicas: n, By: by, Reason: why, At: time.Now().UTC()})
-	c.unlockTarget()
+	c.records.Unlock()
 	if err != nil {
 		return err
 	}

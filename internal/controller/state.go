@@ -135,22 +135,14 @@ func (c *Controller) applicationsLocked() []snapshot.Application {
 		app := snapshot.Application{Name: a.name, Revision: r.number, Identity: r.identity, Graph: r.def.Graph}
 		for _, d := range a.deployments {
 			for id, of := range d.replicas {
-				if of.rank != planner.Unranked {
-					put(&app.Ranks, id, of.rank)
+				former := of.state == helvetype.ReplicaStopping || of.of.version != d.now.version || d.now.revision != r
+				app.AddReplica(id, of.rank, of.rank != planner.Unranked, former)
+			}
+			if e := d.now; e.revision == r {
+				app.AddDeployment(d.name, d.scaleRecordLocked(), e.definition.Spec.Options.UserConfig, e.config.Current.Value)
+				if trial, ok := e.config.Trial(); ok {
+					app.AddTrial(d.name, trial.Value)
 				}
-				if of.state == helvetype.ReplicaStopping || of.of.version != d.now.version || d.now.revision != r {
-					app.Former = append(app.Former, id)
-				}
-			}
-			e := d.now
-			if e.revision == r {
-				put(&app.Scales, d.name, d.scaleRecordLocked())
-			}
-			if e.revision == r && string(e.config.Current.Value) != string(e.definition.Spec.Options.UserConfig) {
-				put(&app.Configs, d.name, e.config.Current.Value)
-			}
-			if trial, ok := e.config.Trial(); e.revision == r && ok {
-				put(&app.Trials, d.name, trial.Value)
 			}
 		}
 		slices.Sort(app.Former)
@@ -158,11 +150,4 @@ func (c *Controller) applicationsLocked() []snapshot.Application {
 	}
 	slices.SortFunc(all, func(a, b snapshot.Application) int { return strings.Compare(a.Name, b.Name) })
 	return all
-}
-
-func put[V any](m *map[string]V, name string, v V) {
-	if *m == nil {
-		*m = map[string]V{}
-	}
-	(*m)[name] = v
 }

@@ -2,34 +2,10 @@ package controller
 
 import (
 	"context"
-	"errors"
-	"time"
 
-	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/store"
 )
-
-// Operations on the target go one after the other: each holds [Controller.target] while it decides and writes. It is a channel, because a
-// writer may wait for the store, and must be able to give up. It is taken before Controller.mu, and never while that is held.
-
-// lockTarget waits for its turn to change the target.
-func (c *Controller) lockTarget(ctx context.Context) error {
-	select {
-	case c.target <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return call.EndOf(ctx)
-	}
-}
-
-func (c *Controller) unlockTarget() { <-c.target }
-
-// storing bounds the time of writes that have to be made although the caller has gone.
-func storing(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(context.WithoutCancel(ctx), records.Timeout, errors.New("the store was not reached in time"))
-}
 
 // formerLocked describes an application, before it is deployed, by the state of this node.
 func (c *Controller) formerLocked(there *application, name, identity string) (f records.Former) {
@@ -56,9 +32,9 @@ func (c *Controller) formerLocked(there *application, name, identity string) (f 
 // 2 to 3 and fails: 2 is put back, unless Scale has set 5 meanwhile.
 func (c *Controller) conclude(ctx context.Context, r *revision, runs bool) {
 	a := r.app
-	ctx, cancel := storing(ctx)
+	ctx, cancel := records.Bounded(ctx)
 	defer cancel()
-	err := c.lockTarget(ctx)
+	err := c.records.Lock(ctx)
 	if err == nil {
 		switch {
 		case runs:
@@ -74,7 +50,7 @@ func (c *Controller) conclude(ctx context.Context, r *revision, runs bool) {
 		default:
 			err = c.putBack(ctx, a.name, r.wrote)
 		}
-		c.unlockTarget()
+		c.records.Unlock()
 	}
 	if err != nil {
 		c.log.Error("the records of an application are not up to date", "app", a.name, "error", err)
@@ -89,7 +65,7 @@ func (c *Controller) conclude(ctx context.Context, r *revision, runs bool) {
 
 // withdraw takes back the records of a deploy that was not begun.
 func (c *Controller) withdraw(ctx context.Context, app string, first bool, w *records.Deploy) {
-	ctx, cancel := storing(ctx)
+	ctx, cancel := records.Bounded(ctx)
 	defer cancel()
 	undo := func() error { return c.putBack(ctx, app, w) }
 	if first {
@@ -119,16 +95,6 @@ func (r *replica) recordLocked(reason, message string) {
 		c.recorder.PutReplica(r.id, nil, nil)
 		return
 	}
-	a := &store.Assign{App: r.dep.app.name, Deployment: r.dep.name, Revision: uint64(r.of.revision.number), Version: r.of.version}
-	since := time.Now().UTC()
-	if r.record.State == r.state {
-		since = r.record.Since
-	}
-	r.record = store.Replica{
-		App: a.App, Deployment: a.Deployment, Revision: a.Revision, Version: a.Version, State: r.state, Reason: reason, Message: message, Since: since,
-	}
-	if r.state == helvetype.ReplicaStopping {
-		a = nil
-	}
-	c.recorder.PutReplica(r.id, a, &r.record)
+	a := store.Assign{App: r.dep.app.name, Deployment: r.dep.name, Revision: uint64(r.of.revision.number), Version: r.of.version}
+	r.record = c.recorder.ReplaceReplica(r.id, a, r.record, r.state, reason, message)
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/store"
 )
 
@@ -61,6 +62,24 @@ func (r *Recorder) Put(op store.Op, err error) {
 
 // messageMax bounds the message of a replica's record, in bytes.
 const messageMax = 4 << 10
+
+// ReplaceReplica writes soon the record of a replica after a change of its state or its revision, and gives it. last is the record before. The
+// assignment ends when the replica is to stop, its state when it has stopped.
+func (r *Recorder) ReplaceReplica(id string, a store.Assign, last store.Replica, state helvetype.ReplicaState, reason, message string) store.Replica {
+	since := time.Now().UTC()
+	if last.State == state {
+		since = last.Since
+	}
+	next := store.Replica{
+		App: a.App, Deployment: a.Deployment, Revision: a.Revision, Version: a.Version, State: state, Reason: reason, Message: message, Since: since,
+	}
+	assigned := &a
+	if state == helvetype.ReplicaStopping {
+		assigned = nil
+	}
+	r.PutReplica(id, assigned, &next)
+	return next
+}
 
 // PutReplica writes soon which deployment a replica is of and its state. It deletes the record that is nil: of the assignment when the
 // replica is to stop, of the state when it is gone.

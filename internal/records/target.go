@@ -23,7 +23,7 @@ import (
 //
 // Every write compares: it is applied only if the records are as they were when the write was decided.
 //
-// Operations on the target of an application go one after the other; the controller sees to that.
+// Operations on the target go one after the other: each holds the lock of [Target] while it decides and writes.
 
 // The bounds of writes.
 const (
@@ -39,6 +39,31 @@ type Target struct {
 	Store store.Store  // see [Bound]
 	Blobs *store.Blobs // the parts of records that are too large for the store
 	Log   *slog.Logger
+
+	turn chan struct{} // of one: full while an operation decides and writes
+}
+
+// NewTarget gives each request to a store [Timeout].
+func NewTarget(s store.Store, blobs *store.Blobs, log *slog.Logger) *Target {
+	return &Target{Store: Bound(s), Blobs: blobs, Log: log, turn: make(chan struct{}, 1)}
+}
+
+// Lock waits for the turn of an operation. It is no mutex, because an operation may wait for the store, and others must be able to give up.
+func (t *Target) Lock(ctx context.Context) error {
+	select {
+	case t.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return call.EndOf(ctx)
+	}
+}
+
+// Unlock ends the turn.
+func (t *Target) Unlock() { <-t.turn }
+
+// Bounded bounds the time of writes that have to be made although the caller has gone.
+func Bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(context.WithoutCancel(ctx), Timeout, errLate)
 }
 
 // Bound gives each request to a store [Timeout]. Watches and leases are not bounded.

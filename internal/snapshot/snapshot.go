@@ -37,6 +37,34 @@ type Application struct {
 	Ranks  map[string]int         `json:"ranks,omitempty"`  // by replica
 }
 
+// AddReplica adds a replica, with its rank if it has one. A former one is not gone on with.
+func (a *Application) AddReplica(id string, rank int, ranked, former bool) {
+	if ranked {
+		put(&a.Ranks, id, rank)
+	}
+	if former {
+		a.Former = append(a.Former, id)
+	}
+}
+
+// AddDeployment adds the number of replicas of a deployment, and its user config if that is not the submitted one.
+func (a *Application) AddDeployment(name string, scale store.Scale, submitted, config json.RawMessage) {
+	put(&a.Scales, name, scale)
+	if string(config) != string(submitted) {
+		put(&a.Configs, name, config)
+	}
+}
+
+// AddTrial adds the user config of a deployment that no replica has taken yet.
+func (a *Application) AddTrial(name string, config json.RawMessage) { put(&a.Trials, name, config) }
+
+func put[V any](m *map[string]V, name string, v V) {
+	if *m == nil {
+		*m = map[string]V{}
+	}
+	(*m)[name] = v
+}
+
 // Version is the version of the format, and Name the name of the file.
 const (
 	Version = 4

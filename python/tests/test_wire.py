@@ -174,7 +174,7 @@ def test_the_page_names_every_control_request():
     text = PAGE.with_name("control.md").read_text()
     ops = set(re.findall(r'\bop == "(\w+)"', (source / "_worker.py").read_text()))
     for path in [source / "_driver.py", *(source / "serve").glob("*.py")]:
-        ops |= set(re.findall(r'\.control\("(\w+)"', path.read_text()))
+        ops |= set(re.findall(r'\.(?:control|request)\("(\w+)"', path.read_text()))
     assert {"start_replica", "deploy", "delete"} <= ops
     for op in ops:
         assert f"\n| `{op}` |" in text, op

@@ -1,0 +1,25 @@
+package planner
+
+import (
+	"testing"
+	"time"
+)
+
+// TestFirstToYield: a replica of the same deployment makes room before those of others, and the oldest first.
+func TestFirstToYield(t *testing.T) {
+	t.Parallel()
+	at := func(s int64) time.Time { return time.Unix(s, 0) }
+	for name, x := range map[string]struct {
+		holders []Holder
+		want    string
+	}{
+		"the oldest":         {[]Holder{{"D#2", true, at(2)}, {"D#1", true, at(1)}}, "D#1"},
+		"its own":            {[]Holder{{"E#1", false, at(1)}, {"D#2", true, at(2)}, {"E#3", false, at(3)}}, "D#2"},
+		"one that leaves":    {[]Holder{{"E#2", false, at(2)}, {"F#1", false, at(1)}}, "F#1"},
+		"of the same moment": {[]Holder{{"D#2", true, at(1)}, {"D#1", true, at(1)}}, "D#1"},
+	} {
+		if got := FirstToYield(x.holders); got != x.want {
+			t.Errorf("%s: %s, want %s", name, got, x.want)
+		}
+	}
+}

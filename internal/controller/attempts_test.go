@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"reflect"
 	"slices"
 	"strings"
@@ -141,6 +142,29 @@ func TestSupersede(t *testing.T) {
 				}
 				if got := brief(n); got != "RUNNING A:HEALTHY" {
 					t.Error(got)
+				}
+			})
+		})
+	}
+}
+
+// TestFailureInTheBackground: the log has the error of a start for which no program waits; where one waits, the program has it.
+func TestFailureInTheBackground(t *testing.T) {
+	t.Parallel()
+	for name, added := range map[string]func(){"in the background": func() {}, "awaited": nil} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var log lockedBuffer
+				n := newTestNode(Settings{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+				def := driven("app", spec.Options{}, func(context.Context) error { return errors.New("no licence") })
+				def.Added = added
+				if err := n.Deploy(t.Context(), def); err == nil {
+					t.Error("it has started")
+				}
+				n.Close(t.Context())
+				if got := strings.Contains(log.String(), "no licence"); got != (added != nil) {
+					t.Errorf("%v: %s", got, log.String())
 				}
 			})
 		})

@@ -302,7 +302,8 @@ func (c *Controller) startFailed(r *replica, err error) {
 		d.noteFailureLocked(r, err)
 		d.hopeless = d.hopeless || deploy.Permanent(err)
 	}
-	silent := d.app.failure != nil || d.app.status == helvetype.ApplicationDeploying && !r.of.revision.def.Retry || // Deploy returns it
+	def := &r.of.revision.def
+	silent := d.app.failure != nil || d.app.status == helvetype.ApplicationDeploying && !def.Retry && def.Added == nil || // Deploy returns it
 		d.app.endingLocked() // the start was given up
 	c.Wake()
 	c.mu.Unlock()

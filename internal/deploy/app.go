@@ -53,7 +53,8 @@ type App struct {
 	// KeepFailed says that an application that was not there before, and fails to start, stays in the status as DEPLOY_FAILED with its error,
 	// without any replica. It is gone with Delete, and with the next Deploy of its name.
 	KeepFailed bool
-	// Added is called when the application is the target; nil for none. Nothing of it may have started by then.
+	// Added is called when the application is the target, perhaps before anything of it has started. A program that gives it waits for no more, so that the log has the
+	// errors of starts. nil for a program that waits for Deploy.
 	Added func()
 }
 

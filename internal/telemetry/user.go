@@ -135,6 +135,19 @@ func (s *UserSource) Report(number uint64, metrics []byte) error {
 	if err := json.Unmarshal(metrics, &all); err != nil {
 		return fmt.Errorf("a report of metrics: %w", err)
 	}
+	if why := s.reportAll(number, all); why != "" {
+		s.table.refused(why)
+	}
+	return nil
+}
+
+// reportAll gives the reason of the first refusal of the process; "" for none, or for a later one.
+func (s *UserSource) reportAll(number uint64, all []userMetric) (refusal string) {
+	refuse := func(why string) {
+		if !s.warned {
+			s.warned, refusal = true, why
+		}
+	}
 	u := s.table
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -145,13 +158,13 @@ func (s *UserSource) Report(number uint64, metrics []byte) error {
 			f, why = u.familyLocked(m.Name, m.Kind, m.Help)
 		}
 		if why != "" {
-			s.refuseLocked(fmt.Sprintf("metric %.80q: %s", m.Name, why))
+			refuse(fmt.Sprintf("metric %.80q: %s", m.Name, why))
 			continue
 		}
 		for _, x := range m.Series {
 			v := UserSample{Keys: m.Keys, Values: x.Values, Value: float64(x.Value), Bounds: m.Bounds, Buckets: x.Buckets, Sum: float64(x.Sum)}
 			if why := s.putLocked(f, v, number); why != "" {
-				s.refuseLocked(fmt.Sprintf("metric %.80q: %s", m.Name, why))
+				refuse(fmt.Sprintf("metric %.80q: %s", m.Name, why))
 			}
 		}
 		u.dropLocked(f)
@@ -159,14 +172,7 @@ func (s *UserSource) Report(number uint64, metrics []byte) error {
 	if s.closed { // the last report of a process may be read after its connection has ended
 		s.foldLocked()
 	}
-	return nil
-}
-
-func (s *UserSource) refuseLocked(why string) {
-	if !s.warned {
-		s.warned = true
-		s.table.refused(why)
-	}
+	return refusal
 }
 
 func checkMetric(name, kind string, keys []string, bounds []float64) (why string) {

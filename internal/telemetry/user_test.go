@@ -142,6 +142,27 @@ func TestUserMetricsWithTheNamesOfOthers(t *testing.T) {
 	same(t, u, "histogram h{} [1] [1 0] 0", "gauge x{replica=} 3", "counter x_total{replica=} 1")
 }
 
+// TestRefusalsAreToldOutsideOfTheLock: the log of a refusal may be a user's code, which reads the metrics.
+func TestRefusalsAreToldOutsideOfTheLock(t *testing.T) {
+	t.Parallel()
+	var u *UserMetrics
+	told := 0
+	u = NewUserMetrics(func(string) {
+		told++
+		if !u.mu.TryLock() {
+			t.Error("the metrics are locked")
+			return
+		}
+		u.mu.Unlock()
+	})
+	s := u.Source()
+	report(t, s, 1, metric("a b", Gauge, "", 1), metric("c", Counter, "", -1))
+	report(t, s, 2, metric("a b", Gauge, "", 1))
+	if told != 1 {
+		t.Errorf("%d refusals were told, want the first of a process", told)
+	}
+}
+
 func TestUserMetricsAreBounded(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

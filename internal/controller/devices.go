@@ -93,8 +93,8 @@ func (d *deployment) yieldedLocked() int {
 // noteStep records a step of the start of a replica. The state of the replica stays.
 func (c *Controller) noteStep(r *replica, reason, message string) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.journal.Note(r.object(), string(r.state), reason, message, r.lastEvent)
+	c.mu.Unlock()
 	c.log.Info(message, "app", r.dep.app.name, "deployment", r.dep.name, "replica", r.id)
 }
 
@@ -112,6 +112,7 @@ func (d *deployment) noteResourcesLocked() {
 	c := d.app.c
 	for _, text := range devices.This().Exceeds(asked, d.wanted) {
 		c.journal.Note(d.object(), string(d.shown.State), "resources_exceeded", text, 0)
-		c.log.Warn(fmt.Sprintf("deployment %s: %s", d.name, text), "app", d.app.name)
+		// The log may be a user's, and the mutex is held.
+		c.wg.Go(func() { c.log.Warn(fmt.Sprintf("deployment %s: %s", d.name, text), "app", d.app.name) })
 	}
 }

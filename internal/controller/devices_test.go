@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -14,6 +16,7 @@ import (
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/devices"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/spec"
 )
 
 // gpuHost has replicas in this process that hold GPUs, as Python workers do.
@@ -182,4 +185,47 @@ func TestNoRoom(t *testing.T) {
 		}
 		n.wantRunning(t, "the first", 1)
 	})
+}
+
+// statusLog is a log of a user's that reads the status of its node with every record.
+type statusLog struct {
+	slog.Handler
+	status func()
+	seen   *atomic.Int64
+}
+
+func (l statusLog) Handle(_ context.Context, r slog.Record) error {
+	l.seen.Add(1)
+	l.status()
+	return nil
+}
+
+func (l statusLog) Enabled(context.Context, slog.Level) bool { return true }
+
+// TestLogReadsTheStatus: the controller is not locked while it logs steps of a start and what a deployment asks for in vain.
+func TestLogReadsTheStatus(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var n *testNode
+		var seen atomic.Int64
+		n = startTestNode(Settings{Logger: slog.New(statusLog{slog.DiscardHandler, func() { n.Status() }, &seen})}, host.Settings{}, func(d *host.Deployment, cd *codec.Codec) host.Host {
+			return notingHost{mortalHost{&host.InProcess{Deployment: d, Node: "local", Codec: cd}}}
+		})
+		n.closeAfter(t)
+		def := gpuApp(map[string]int{"A": 1}, "1", nil)
+		def.Graph.Deployments[0].Options.Resources = spec.Resources{Custom: map[string]float64{"licence": 1}}
+		n.deploy(t, def)
+		synctest.Wait()
+		if seen.Load() < 3 { // the step, the resource, and that the replica is ready
+			t.Errorf("%d records", seen.Load())
+		}
+	})
+}
+
+// notingHost has a step before each start.
+type notingHost struct{ host.Host }
+
+func (h notingHost) Start(ctx context.Context, l host.Launch) (host.Replica, error) {
+	l.Note("packages_installing", "pip installs")
+	return h.Host.Start(ctx, l)
 }

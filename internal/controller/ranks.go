@@ -70,11 +70,15 @@ func (c *Controller) tellRankLocked(r *replica) {
 		err := running.SetRank(ctx, place)
 		cancel()
 		c.mu.Lock()
-		defer c.mu.Unlock()
 		r.telling, r.told = false, place
+		untold := false
 		if e, ok := errors.AsType[*call.Error](err); ok && !strings.HasPrefix(e.Message, "unknown control request") { // of a worker of an older node
 			c.replaceLocked(r, fmt.Errorf("replica %s does not take the rank %d: %w", r.id, place.Rank, err))
-		} else if err != nil && r.inServiceLocked() {
+		} else {
+			untold = err != nil && r.inServiceLocked()
+		}
+		c.mu.Unlock()
+		if untold {
 			c.log.Warn("a replica was not told its rank", "app", r.dep.app.name, "deployment", r.dep.name, "replica", r.id, "rank", place.Rank, "error", err)
 		}
 		c.Wake()

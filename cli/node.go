@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -84,7 +85,7 @@ func nodeCommand() *cobra.Command {
 			defer worker.ReapOrphans()()
 			err = n.ServeDriver(nc, t)
 			w.begin()
-			if cerr := n.Close(w.cut); cerr != nil || errors.Is(err, io.EOF) { // the driver's end is how this ends
+			if cerr := n.Close(w.cut); cerr != nil || hasLeft(err) { // the driver's end is how this ends
 				return cerr
 			}
 			return err
@@ -97,6 +98,12 @@ func nodeCommand() *cobra.Command {
 	options.flags(c)
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log more")
 	return c
+}
+
+// hasLeft says whether the error of a driver's connection is the end of the driver. A driver that ends while the node writes to it, or before it
+// has read what the node wrote, resets the connection. For example, a script ends with a call that has just been answered.
+func hasLeft(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // nodeOptions are the options of the flags, checked, and the certificate of their files; nil for none.

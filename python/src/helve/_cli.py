@@ -20,6 +20,15 @@ MODULE_AND_ATTRIBUTE = re.compile(r"(?!exec:|unix:)[^\W\d]\w*(\.[^\W\d]\w*)*:[^\
 FLAGS_OF_BINARY = frozenset(("--http", "--isolation", "--state-dir", "--worker-grace", "--arena-size", "--max-body", "--admin"))
 
 
+COMMANDS = """Python programs:
+  helve run SCRIPT.py [argument...]               as `python SCRIPT.py`
+  helve run MODULE:APPLICATION [key=value...]     an application of a module, until it is interrupted; `helve run --help` has the flags
+  helve run --ray-compat ...                      the same for programs that import ray
+  helve ray-check PATH...                         the names of Ray that programs use and Helve does not have
+  helve ray-compat MODULE [argument...]           `python -m MODULE`, for example pytest, for programs that import ray
+"""
+
+
 class Mistake(Exception):
     """A command that cannot be done, with a text for the user."""
 
@@ -40,6 +49,11 @@ def main(argv: Optional[list] = None) -> NoReturn:
     except Mistake as e:
         print(f"error: {e}", file=sys.stderr)
         sys.exit(e.code)
+    except KeyboardInterrupt:  # of an application that was still starting, for example
+        sys.exit(130)
+    except BrokenPipeError:  # `helve ray-check . | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(141)
 
 
 def dispatch(args: list) -> int:
@@ -47,6 +61,12 @@ def dispatch(args: list) -> int:
     command, rest = (args[0], args[1:]) if args else ("", [])
     if command == "run" and _for_python(rest):
         return run(rest)
+    if command == "run":
+        _check_target(rest)
+    if args[:1] in ([], ["-h"], ["--help"], ["help"]) and len(args) < 2:
+        print(COMMANDS, flush=True)
+    if command == "run" and {"-h", "--help"} & set(rest):
+        print(_parser().format_help() + "\nThe same command runs applications in Go:\n", flush=True)
     if command == "ray-check":
         from helve import _raycheck
 
@@ -54,6 +74,21 @@ def dispatch(args: list) -> int:
     if command == "ray-compat":
         return run_module(rest)
     return binary(args)
+
+
+def _check_target(args: list) -> None:
+    """Refuses targets that are Python programs in a form that `run` does not have, and says which form it has."""
+    for arg in args:
+        if arg.startswith(("-", "exec:")):
+            return
+        place, colon, attribute = arg.partition(":")
+        path = Path(place if place.endswith(".py") else place + ".py")
+        if not (path.is_file() or colon and Path(place).is_dir()):
+            return
+        if not colon:
+            raise Mistake(f"{arg}: write {path} for a script, or {path.stem}:NAME for the application NAME of its module")
+        directory = f"--app-dir {path.parent} " if str(path.parent) != "." else ""
+        raise Mistake(f"{arg}: write helve run {directory}{path.stem}:{attribute}, with the name of a module")
 
 
 def _for_python(args: list) -> bool:
@@ -222,6 +257,8 @@ def load(path: str, directory: str) -> Any:
     try:
         found = importlib.import_module(name)
     except ModuleNotFoundError as e:
+        if name.endswith(".py") and os.path.exists(os.path.join(directory, name)):
+            raise Mistake(f"{path}: write {name[:-3]}:{attribute}, with the name of the module", 1) from None
         if e.name == name or e.name and name.startswith(e.name + "."):
             raise Mistake(f"{path}: there is no module {e.name!r} in {directory} or elsewhere on the path of {sys.executable}; --app-dir names its directory", 1) from None
         raise Mistake(f"{path}: the import of {name!r} failed\n\n{_trace(e)}", 1) from None

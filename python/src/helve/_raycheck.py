@@ -228,6 +228,7 @@ def main(argv: list) -> int:
     found: list = []
     read = names = 0
     for path in files(options.paths):
+        read += 1
         try:
             source = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as e:
@@ -238,10 +239,12 @@ def main(argv: list) -> int:
         except (SyntaxError, ValueError) as e:
             found.append(Finding(str(path), getattr(e, "lineno", None) or 1, 1, "syntax", f"the file is no program of this version of Python: {getattr(e, 'msg', e)}"))
             continue
-        read += 1
         names += len(reader.names)
         found += reader.found
     found.sort()
+    if not read:
+        print(f"error: {', '.join(options.paths)}: no Python programs are there", file=sys.stderr)
+        return 2
     if options.output == "json":
         print(json.dumps([asdict(f) for f in found], indent=2))
     else:

@@ -138,7 +138,7 @@ def test_a_program_keeps_its_excepthook(monkeypatch):
         raise NotImplementedError
 
     monkeypatch.setattr(sys, "excepthook", mine)
-    _guard.install_excepthook()
+    _guard.install_hooks()
     assert sys.excepthook is mine
 
 

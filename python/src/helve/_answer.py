@@ -48,7 +48,9 @@ def jsonable(value: Any) -> Any:
         return int(value) if value == value.to_integral_value() and value.as_tuple().exponent >= 0 else float(value)
     if type(value).__name__ == "timedelta":
         return value.total_seconds()
-    raise TypeError(f"{type(value).__qualname__} is no value for JSON, nor one of the values that an HTTP answer is made of")
+    raise TypeError(
+        f"{type(value).__qualname__} is no value for JSON, nor one of the values that an HTTP answer is made of; it is in what the method returned"
+    )
 
 
 to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=jsonable).encode

@@ -27,6 +27,8 @@ from helve.serve.deployment import Graph
 from helve._errors import RayServeException, ReplicaUnavailableError, TooLargeError, for_reason
 
 EXIT_TIME = 40  # seconds that a node may drain; its own limit is 30
+CUT_TIME = 8.0  # seconds that a node may take to end when it drains no longer: a replica has 5 to close
+QUIET_TIME = 2.0  # seconds of a drain after which a line says what it waits for
 SEEN_TIME = 1.0  # seconds between the end of a connection and the end of its node, in which the driver waits for the node's exit status
 
 logger = logging.getLogger("helve.serve")
@@ -195,7 +197,14 @@ def shutdown() -> None:
             d.close()
 
 
-atexit.register(shutdown)
+def _at_exit() -> None:
+    try:
+        shutdown()
+    except KeyboardInterrupt:  # the program has ended already
+        pass
+
+
+atexit.register(_at_exit)
 
 
 def binary() -> str:
@@ -224,7 +233,7 @@ class Driver:
     def _connected(self, sock: socket.socket, welcome: dict) -> None:
         self.fd = sock.fileno()
         self.dir = welcome.get("node") or ""
-        _guard.install_excepthook()
+        _guard.install_hooks()
         sock.setblocking(False)
         self.loop = asyncio.new_event_loop()
         self.conn = Connection(self.loop, self)
@@ -280,9 +289,16 @@ class Driver:
                 self.control("http", **self.http.for_node())
             except RuntimeError as e:
                 port = "choose another with serve.start(http_options={'port': ...}), or none with 'port': None"
+                port += self._neighbours() if "in use" in str(e) else ""
                 advice = port if "listen " in str(e) else "correct it in serve.start(http_options=...)"  # a file of a certificate, for example
                 raise RuntimeError(f"HTTP on {self.http.host}:{self.http.port} is not possible: {e}; {advice}") from None
             self.http_ready = True
+
+    def _neighbours(self) -> str:
+        """The other nodes of this user, for the error of a port that is in use; "" without any."""
+        others = [d for d in _find.running() if d != self.dir]
+        lines = "".join(f"\n  {_find.ENV}={d}   {_find.describe(d)}" for d in others)
+        return f". To run this application in a node that runs already, start the program with its directory:{lines}" if others else ""
 
     def deploy(self, graph: Graph, route_prefix: Optional[str], wait: bool = True) -> str:
         """Deploys an application, waits until it is ready if wait is set, and returns the URL of the HTTP ingress; "" without one."""
@@ -412,14 +428,31 @@ class Child(Driver):
         return ours, welcome
 
     def close(self) -> None:
-        """Ends the connection, which ends the node, after a drain."""
+        """Ends the connection, which ends the node, after a drain. A Ctrl-C cuts the drain off."""
         super().close()
         try:
-            self.process.wait(EXIT_TIME)
+            self._wait_for_drain()
+        except KeyboardInterrupt:  # of a user who does not want to wait
+            self.process.terminate()
+            self._wait_or_kill(CUT_TIME)
+            raise
+        self.thread.join(5)
+
+    def _wait_for_drain(self) -> None:
+        try:
+            self.process.wait(QUIET_TIME)
         except subprocess.TimeoutExpired:
+            print("The node waits for calls that still run, at most graceful_shutdown_timeout_s of their deployments; Ctrl-C ends them.", file=sys.stderr, flush=True)
+            self._wait_or_kill(EXIT_TIME)
+
+    def _wait_or_kill(self, timeout: float) -> None:
+        try:
+            self.process.wait(timeout)
+        except BaseException as e:  # also another Ctrl-C
             self.process.kill()
             self.process.wait()
-        self.thread.join(5)
+            if not isinstance(e, subprocess.TimeoutExpired):
+                raise
 
     def on_lost(self, error: BaseException) -> None:
         for name, value in self.before.items():

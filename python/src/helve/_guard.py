@@ -14,6 +14,7 @@ from typing import Any, Callable
 _name_of = type.__dict__["__name__"].__get__  # a metaclass may have a property of this name
 _OWN = str(Path(__file__).parent) + "/"
 _BEFORE = ("<frozen ", "/importlib/__init__.py", "/asyncio/", "/concurrent/futures/", "/threading.py", "/cloudpickle/", "/pickle.py")
+_FRAMEWORKS = ("/site-packages/starlette/", "/site-packages/fastapi/", "/site-packages/anyio/")
 
 
 def type_name(value: Any) -> str:
@@ -75,13 +76,26 @@ def has_frames(exc: BaseException) -> bool:
 
 def trace(exc: BaseException) -> str:
     """The traceback of an exception and of its causes: the frames of the user's code, without Helve's own and
-    without the frames before the first of the user's.
+    without the frames before the first of the user's. An exception that came from another replica has the frames of both, as in _traceback.py.
     """
-    return guarded(lambda: _format(exc), lambda e: _bare(exc))
+    return guarded(lambda: _of_call(exc) or _format(exc), lambda e: _bare(exc))
+
+
+def _of_call(exc: BaseException) -> Any:
+    """The text of an exception that a call has raised here; None for one that began here."""
+    if field(exc, "__cause__") is None or not has_frames(exc):
+        return None
+    from helve import _traceback
+    from helve._encoding import RemoteTraceback
+
+    if type(field(exc, "__cause__")) is not RemoteTraceback:
+        return None
+    shown = _traceback.render(exc, field(exc, "__traceback__"))
+    return None if shown is None else _plain(shown)
 
 
 def hide_own_frames(exc: BaseException) -> None:
-    """Takes Helve's frames out of the tracebacks of an exception and of its causes, where frames of other code remain."""
+    """Takes Helve's frames out of the tracebacks of an exception, where frames of other code remain, and of its causes."""
     todo, seen = [exc], set()
     while todo:
         e = todo.pop()
@@ -100,16 +114,54 @@ def hide_own_frames(exc: BaseException) -> None:
             entry = entry.tb_next
         if last is not None:
             last.tb_next = None
+        if last is not None or e is not exc:  # a cause that another thread of Helve's has raised has no frames at all
             BaseException.__dict__["__traceback__"].__set__(e, first)
         todo += (field(e, "__cause__"), field(e, "__context__"))
 
 
-def install_excepthook() -> None:
-    """Has Python show the exceptions that end this program without Helve's frames. A program that has its own sys.excepthook keeps it, and the
-    variable HELVE_TRACEBACKS=full keeps the frames.
+def install_hooks() -> None:
+    """Has Python, IPython (notebooks) and pytest show exceptions without Helve's frames. It may run again. A program that has its own
+    sys.excepthook or handler of IPython keeps it, and the variable HELVE_TRACEBACKS=full keeps the frames.
     """
-    if sys.excepthook is sys.__excepthook__ and os.environ.get("HELVE_TRACEBACKS") != "full":
+    if not _hidden():
+        return
+    if sys.excepthook is sys.__excepthook__:
         sys.excepthook = _excepthook
+    if "IPython" in sys.modules:
+        guarded(_install_in_notebook, lambda e: None)
+    if "pytest" in sys.modules:
+        for name, module in list(sys.modules.items()):
+            if name.startswith("helve.") and module is not None:
+                vars(module).setdefault("__tracebackhide__", _hidden)
+
+
+def _hidden(info: Any = None) -> bool:
+    """Whether Helve's frames are left out. pytest calls it for each frame of a module that has it as __tracebackhide__."""
+    return os.environ.get("HELVE_TRACEBACKS") != "full"
+
+
+def _install_in_notebook() -> None:
+    shell = sys.modules["IPython"].get_ipython()
+    if shell is not None and not shell.custom_exceptions:
+        shell.set_custom_exc((BaseException,), _show_in_notebook)
+
+
+def _show_in_notebook(shell: Any, kind: type, exc: BaseException, tb: Any, tb_offset: Any = None) -> None:
+    """IPython's text of an exception, without Helve's frames and with those of the replica. For example, the cell `await handle.remote("x")`
+    shows its line, and then the line of the method that raised.
+    """
+    from helve import _traceback
+
+    remote = guarded(lambda: _traceback.in_replica(exc), lambda e: "")
+    guarded(lambda: hide_own_frames(exc), lambda e: None)
+    tb = field(exc, "__traceback__") or tb
+    if remote:
+        set_cause(exc, None)
+        BaseException.__dict__["__suppress_context__"].__set__(exc, True)
+    lines = list(shell.InteractiveTB.structured_traceback(kind, exc, tb, tb_offset=tb_offset))
+    if remote:
+        lines.insert(len(lines) - 1, remote)
+    shell._showtraceback(kind, exc, lines)
 
 
 def _excepthook(kind: type, exc: BaseException, tb: Any) -> None:
@@ -148,9 +200,20 @@ def _strip(t: traceback.TracebackException, seen: set) -> None:
     frames = [f for f in t.stack if not f.filename.startswith(_OWN)]
     while frames and any(part in f"/{frames[0].filename}" for part in _BEFORE):
         frames.pop(0)
-    t.stack[:] = frames
+    t.stack[:] = without_frameworks(frames)
     for other in (t.__cause__, t.__context__, *(getattr(t, "exceptions", None) or ())):
         _strip(other, seen)
+
+
+def without_frameworks(frames: list) -> list:
+    """The frames without those of web frameworks that lead to other code. For example, of 20 frames of FastAPI and Starlette and one of a route
+    that raised, the last remains; of an exception that Starlette itself has raised, all remain.
+    """
+    def framework(f: Any) -> bool:
+        return any(part in f.filename for part in _FRAMEWORKS)
+
+    last = max((i for i, f in enumerate(frames) if not framework(f)), default=-1)
+    return [f for i, f in enumerate(frames) if i > last or not framework(f)]
 
 
 def _bare(exc: BaseException) -> str:
@@ -172,4 +235,4 @@ def exit_code(exc: BaseException) -> int:
     return 1
 
 
-__all__ = ["attribute", "exit_code", "field", "guarded", "has_frames", "hide_own_frames", "install_excepthook", "last_frame", "own_file", "set_attribute", "set_cause", "text", "trace", "type_name"]
+__all__ = ["attribute", "exit_code", "field", "guarded", "has_frames", "hide_own_frames", "install_hooks", "last_frame", "own_file", "set_attribute", "set_cause", "text", "trace", "type_name", "without_frameworks"]

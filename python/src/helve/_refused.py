@@ -87,7 +87,7 @@ def fail(module: str, name: str, known: Iterable[str] = ()) -> NoReturn:
     importer = sys._getframe(2)
     if importer.f_lasti >= 0 and importer.f_code.co_code[importer.f_lasti] == IMPORT_FROM:
         raise ImportError(text, name=module)
-    raise AttributeError(text)
+    raise AttributeError(text, name=name, obj=None)  # without these Python adds a suggestion of its own to the one of the text
 
 
 def attributes(module: str, load: Optional[Callable[[str], Any]] = None, known: Iterable[str] = ()) -> Callable[[str], Any]:

@@ -25,7 +25,7 @@ HEAD = "Traceback (most recent call last):\n"
 def render(exc: BaseException, tb: Optional[TracebackType]) -> Optional[str]:
     """The text; None for an exception that is not of a call, nor a Ctrl-C while one is waited for."""
     data = _guard.attribute(exc, "_helve")
-    failed = type(data) is bytes or type(exc).__module__ == "helve.serve.exceptions"
+    failed = type(data) is bytes or type(_guard.field(exc, "__cause__")) is RemoteTraceback or type(exc).__module__ == "helve.serve.exceptions"
     stopped = isinstance(exc, KeyboardInterrupt) and _ours(tb)
     if not failed and not stopped:
         return None
@@ -37,7 +37,7 @@ def render(exc: BaseException, tb: Optional[TracebackType]) -> Optional[str]:
                 break
             continue
         frames.append(frame)
-    whole.stack[:] = frames
+    whole.stack[:] = _guard.without_frameworks(frames)
     cause = _guard.field(exc, "__cause__")
     lines = [HEAD, *whole.stack.format()]
     if type(cause) is not RemoteTraceback:
@@ -46,11 +46,29 @@ def render(exc: BaseException, tb: Optional[TracebackType]) -> Optional[str]:
         return "".join([*lines, *whole.format_exception_only()])
     remote = cause.text.rstrip("\n") + "\n"
     said = list(whole.format_exception_only())
-    if remote.count(HEAD) == 1 and remote.startswith(HEAD):
-        body = remote[len(HEAD) :].splitlines(keepends=True)
-        end = next((i for i, line in enumerate(body) if not line.startswith(" ")), len(body))
-        return "".join([*lines, _where(data), *body[:end], *said])
+    body = _only_frames(remote)
+    if body is not None:
+        return "".join([*lines, _where(data), *body, *said])
     return "".join([remote, "\nThe exception above was raised in a replica; it ended the call of\n\n", *lines, *said])
+
+
+def _only_frames(remote: str) -> Optional[list]:
+    """The lines of the frames of a traceback without causes, which may be none; None for one that has causes."""
+    if HEAD not in remote:  # an exception of Helve's about what the method has returned, for example
+        return []
+    if remote.count(HEAD) != 1 or not remote.startswith(HEAD):
+        return None
+    body = remote[len(HEAD) :].splitlines(keepends=True)
+    return body[: next((i for i, line in enumerate(body) if not line.startswith(" ")), len(body))]
+
+
+def in_replica(exc: BaseException) -> str:
+    """The frames of the replica that has raised the exception of a call; "" for another exception, and for one with causes."""
+    data, cause = _guard.attribute(exc, "_helve"), _guard.field(exc, "__cause__")
+    if type(data) is not bytes or type(cause) is not RemoteTraceback:
+        return ""
+    body = _only_frames(cause.text.rstrip("\n") + "\n")
+    return "" if body is None else "".join([_where(data), *body])
 
 
 def _where(data: Any) -> str:
@@ -67,4 +85,4 @@ def _ours(tb: Optional[TracebackType]) -> bool:
     return False
 
 
-__all__ = ["render"]
+__all__ = ["in_replica", "render"]

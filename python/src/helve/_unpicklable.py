@@ -137,7 +137,10 @@ def called(target: tuple) -> str:
 
 def result(e: BaseException, deployment: str, method: str, value: Any) -> BaseException:
     """The error of a result that may have failed to be pickled."""
-    return _of_value(e, f"the result of {deployment}.{method}()", value)
+    what = f"the result of {deployment}.{method}()"
+    if type(e).__name__ == "RayServeException" and type(value).__name__ == "DeploymentResponse":  # an await was forgotten
+        return type(e)(f"`DeploymentResponse` is not serializable: {what} is one; return its value, as in `return await handle.remote(...)`")
+    return _of_value(e, what, value)
 
 
 def item(e: BaseException, value: Any) -> BaseException:

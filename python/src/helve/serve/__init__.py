@@ -1,6 +1,6 @@
 """``from helve import serve``."""
 
-from helve import _refused, _starlette
+from helve import _guard, _refused, _starlette
 from helve.serve.api import RunTarget, delete, get_app_handle, get_deployment_handle, run, run_many, shutdown, shutdown_async, start, status
 from helve.serve.api import _run as _run
 from helve.serve.batching import batch
@@ -45,5 +45,6 @@ def __dir__() -> list:
 
 __getattr__ = _refused.attributes(__name__, _load, (*__all__, *_MODULES))
 
+_guard.install_hooks()
 _starlette.complete()
 _refused.install()

@@ -11,6 +11,7 @@ import cloudpickle
 from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, PrivateAttr, field_validator, model_validator
 
 from helve.serve import _imports
+from helve.serve._fields import Fields
 
 DEFAULT_AUTOSCALING_POLICY_NAME = "ray.serve.autoscaling_policy:default_autoscaling_policy"
 DEFAULT_TARGET_ONGOING_REQUESTS = 2
@@ -66,7 +67,7 @@ class AutoscalingPolicy(BaseModel):
         return cloudpickle.dumps(self.get_policy())
 
 
-class AutoscalingConfig(BaseModel):
+class AutoscalingConfig(Fields):
     """Bounds and pace of a deployment's autoscaler. Until replicas scale by themselves, a deployment runs `initial_replicas`, else
     `min_replicas`, and at least one.
     """

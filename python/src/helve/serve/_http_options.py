@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
 from helve import _limits
+from helve._refused import close_names
 
 NODE = ("root_path", "request_timeout_s", "keep_alive_timeout_s", "ssl_keyfile", "ssl_certfile", "ssl_keyfile_password", "ssl_ca_certs")
 LOCATIONS = ("Disabled", "NoServer", "HeadOnly", "EveryNode")
@@ -97,12 +98,22 @@ def http_settings(value: Any) -> Optional[HTTPSettings]:
     """The settings that serve.start got: None, a dict, HTTPOptions or settings. They are checked, also where a field was changed since."""
     if value is None:
         return None
-    if isinstance(value, dict):
-        return HTTPSettings(**value)
     fields = [f.name for f in dataclasses.fields(HTTPSettings)]
+    if isinstance(value, dict):
+        for name in value:
+            if name not in fields:
+                raise TypeError(f"http_options: unknown option {_limits.shown(name)}{close_names(str(name), fields)}; there are {', '.join(fields)}")
+        return HTTPSettings(**value)
     if type(value).__name__ not in ("HTTPOptions", "HTTPSettings") or not all(hasattr(value, f) for f in fields):
         raise TypeError(f"http_options: must be a dict or HTTPOptions, is {_limits.shown(value)}")
     return HTTPSettings(**{f: getattr(value, f) for f in fields})
 
 
-__all__ = ["HTTPSettings", "http_settings"]
+def reachable(url: str) -> str:
+    """A URL that a client on this machine can open. For example, http://[::]:8000 is that of a node that listens on every address, and becomes
+    http://127.0.0.1:8000.
+    """
+    return url.replace("//[::]:", "//127.0.0.1:", 1).replace("//0.0.0.0:", "//127.0.0.1:", 1)
+
+
+__all__ = ["HTTPSettings", "http_settings", "reachable"]

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFlo
 
 from helve.serve import _imports
 from helve.serve._autoscaling import json_serializable
-from helve.serve._http_options import HTTPSettings
+from helve.serve._fields import Fields
+from helve.serve._http_options import HTTPSettings, http_settings
 
 DEFAULT_REQUEST_ROUTER_PATH = "ray.serve._private.request_router:PowerOfTwoChoicesRequestRouter"
 DEFAULT_GRPC_PORT = 9000
@@ -63,7 +64,7 @@ class HTTPOptions(BaseModel):
     def _checked(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        checked = HTTPSettings(**data)
+        checked = http_settings(data)
         return {name: getattr(checked, name) for name in {*data, "host", "port", "location"}}
 
     def for_node(self) -> dict:
@@ -117,7 +118,7 @@ class ControllerOptions(BaseModel):
         return value
 
 
-class RequestRouterConfig(BaseModel):
+class RequestRouterConfig(Fields):
     """How the router of a deployment picks replicas.
 
     - request_router_class: the class of a shipped policy, or its import path: power of two choices, round robin or consistent hash. A policy

@@ -16,7 +16,7 @@ from helve import _guard, _limits, _logging, _runtime
 from helve._errors import RayServeException
 from helve._names import HIDDEN
 from helve.serve._checks import say
-from helve.serve._http_options import HTTPSettings, http_settings
+from helve.serve._http_options import HTTPSettings, http_settings, reachable
 from helve.serve.context import get_multiplexed_model_id, get_replica_context  # noqa: F401
 from helve.serve.deployment import Application, Deployment, Graph, deployment, http_mistake  # noqa: F401
 from helve.serve.handle import DeploymentHandle
@@ -131,7 +131,7 @@ def run_many(
 def _run_many(targets: Sequence[RunTarget], blocking: bool, wait: bool, local: bool) -> List[DeploymentHandle]:
     from helve import _driver
 
-    _guard.install_excepthook()
+    _guard.install_hooks()
     if not targets:
         raise ValueError("No applications provided.")
     for t in targets:
@@ -199,7 +199,7 @@ class _Deploy:
             logger.warning("%s; pass route_prefix=None if no requests are meant to come", warning)
         url = driver.deploy(graph, self.route_prefix, self.wait)
         if self.wait and url and served and not warning:
-            print(f"Application {self.name!r} is ready at {url}{self.route_prefix}.", file=sys.stderr, flush=True)
+            print(f"Application {self.name!r} is ready at {reachable(url)}{self.route_prefix}.", file=sys.stderr, flush=True)
         driver.ingress[self.name] = graph.ingress
 
 

@@ -189,6 +189,13 @@ class Deployment:
             f"deployment {self._name} cannot be constructed directly (Deployments cannot be constructed directly.); use {self._name}.bind(...) and serve.run"
         )
 
+    def __getattr__(self, name: str) -> NoReturn:
+        text = f"{type(self).__name__!r} object has no attribute {name!r}"
+        own = self.__dict__.get("_name")
+        if own is not None and not name.startswith("_"):
+            text += f": calls go to the handle of an application that runs, handle = serve.run({own}.bind(...))"
+        raise AttributeError(text)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Deployment):
             return NotImplemented

@@ -132,8 +132,11 @@ class DeploymentHandle(Generic[T]):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         method = f".{self._options.method}" if self._options.method else ""
+        from helve._refused import close_names
+
+        meant = close_names(self._options.method or "", [n for n in dir(type(self)) if not n.startswith("_")])
         raise TypeError(
-            f"a DeploymentHandle is not callable: call handle{method}.remote(...), and then await the response, or read it with .result() outside of event loops"
+            f"a DeploymentHandle is not callable: call handle{method}.remote(...), and then await the response, or read it with .result() outside of event loops{meant}"
         )
 
     def __repr__(self) -> str:

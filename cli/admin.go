@@ -104,6 +104,7 @@ func (r *reader) dial(ctx context.Context) (*admin.Client, error) {
 		line := "it does not answer"
 		if c, err := admin.Dial(socket); err == nil {
 			if a, err := c.About(ctx); err == nil {
+				a.Applications = slices.DeleteFunc(a.Applications, func(name string) bool { return strings.HasPrefix(name, spec.HiddenApps) })
 				line = fmt.Sprintf("pid %d\t%s\tsince %s\t%s", a.PID, cmp.Or(strings.Join(a.Applications, ", "), "no application"), ago(time.Since(a.StartedAt)), a.HTTP)
 			}
 		}

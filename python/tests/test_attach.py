@@ -259,9 +259,18 @@ _driver.use({_driver.running().dir!r})
 @serve.deployment
 def f(): return 1
 print(serve.run(f.bind(), name="other", route_prefix=None).remote().result(timeout_s=20))
+import os
+serve.shutdown()
+print(os.environ["HELVE_NODE"], os.environ["HELVE_PARENT_NODE"])
 """
-    assert program(code, HELVE_NODE="") == "1"
+    assert program(code, HELVE_NODE="a", HELVE_PARENT_NODE="b") == "1\na b"
     serve.delete("other")
+
+
+def test_tasks_and_actors_are_not_in_the_line_of_a_node(slow, monkeypatch):
+    driver = _driver.running()
+    monkeypatch.setattr(_find, "ask", lambda sock, op: {"applications": {"_hidden.tasks": {}, "default": {}}})
+    assert _find.describe(driver.dir) == f"pid {driver.process.pid}, default"
 
 
 def test_names_that_are_not_there(slow):

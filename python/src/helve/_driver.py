@@ -37,6 +37,7 @@ _driver: Optional["Driver"] = None
 _http: Optional[HTTPSettings] = None  # the last options of serve.start: a node that is started again has them too
 _inherited: list = []  # drivers of the processes that this one was forked from
 _aside: list = []  # drivers of nodes that this process was attached to before
+_chosen: Optional[dict] = None  # the variables as they were before use()
 PARENT = "HELVE_PARENT_NODE"  # a variable that is equal to HELVE_NODE if a driver has set that for the programs that it starts
 
 
@@ -120,11 +121,14 @@ def _named(for_run: bool = False) -> Optional[str]:
 
 
 def use(path: str) -> "Driver":
-    """Attaches to the node of a directory or socket, for all that this process does from now on."""
+    """Attaches to the node of a directory or socket, for all that this process does until shutdown()."""
+    global _chosen
     path = _find.directory(path)
     with _lock:
         _drop_lost()
         driver = _attach(path)
+        if _chosen is None:
+            _chosen = {name: os.environ.get(name) for name in (_find.ENV, PARENT)}
         os.environ[_find.ENV] = path
         os.environ.pop(PARENT, None)
         return driver
@@ -187,11 +191,13 @@ os.register_at_fork(after_in_child=_in_child)
 
 def shutdown() -> None:
     """Ends the node that this program has started. The node of another program lives on: only the connection to it ends."""
-    global _driver
+    global _driver, _chosen
     with _lock:
         driver, _driver = _driver, None
         aside = _aside[:]
         _aside.clear()
+        before, _chosen = _chosen, None
+    _set_variables(before or {})
     for d in (driver, *aside):
         if d is not None:
             d.close()
@@ -215,6 +221,15 @@ def binary() -> str:
     if not built.exists():
         raise RayServeException(f"the helve binary is not in the package ({built}); reinstall it, or set HELVE_BINARY")
     return str(built)
+
+
+def _set_variables(values: dict) -> None:
+    """Sets environment variables, or takes away those whose value is None."""
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 class Driver:
@@ -455,9 +470,7 @@ class Child(Driver):
                 raise
 
     def on_lost(self, error: BaseException) -> None:
-        for name, value in self.before.items():
-            if self.dir and os.environ.get(name) == self.dir:
-                os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+        _set_variables({name: value for name, value in self.before.items() if self.dir and os.environ.get(name) == self.dir})
         super().on_lost(error)
 
     def _how_it_ended(self, timeout: float) -> str:

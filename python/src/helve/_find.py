@@ -14,6 +14,7 @@ import struct
 from typing import Optional
 
 from helve._errors import RayServeException
+from helve._names import HIDDEN
 from helve._opening import RefusedError, ask, open_connection
 
 ENV = "HELVE_NODE"
@@ -101,7 +102,7 @@ def describe(path: str) -> str:
             names = ask(sock, "status").get("applications") or {}
     except (NotThereError, OSError, ValueError, struct.error) as e:
         return str(e)
-    return f"pid {pid}, " + (", ".join(sorted(names)) or "no application")
+    return f"pid {pid}, " + (", ".join(sorted(n for n in names if not n.startswith(HIDDEN))) or "no application")
 
 
 def only() -> Optional[str]:

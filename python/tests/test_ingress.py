@@ -678,5 +678,5 @@ def test_a_request_is_no_argument_of_a_call():
 def test_a_route_prefix_has_no_parameters(prefix):
     from helve.serve.api import _prefix
 
-    with pytest.raises(ValueError, match="route_prefix: must be a plain path"):
+    with pytest.raises(ValueError, match="route_prefix .*it is a plain path"):
         _prefix(prefix)

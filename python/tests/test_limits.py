@@ -128,7 +128,7 @@ def test_a_wrong_request_router(router, message):
 @pytest.mark.parametrize("name", [7, b"D", "", " ", "a\nb", "a\u00a0b", "é" * 65, "x" * 129, "\ud800", "a\0", True, Unshown()])
 def test_a_wrong_name(name):
     for attempt in (lambda: serve.deployment(name=name), lambda: D.options(name=name), lambda: serve.run(D.bind(), name=name)):
-        with pytest.raises((TypeError, ValueError), match="name: "):
+        with pytest.raises((TypeError, ValueError, RayServeException), match="name"):
             attempt()
 
 
@@ -140,7 +140,7 @@ def test_what_is_no_class_or_function(what):
 
 @pytest.mark.parametrize("prefix", [7, b"/", "", "a", "/a/", "\ud800", True, "/\0", "/" + "x" * 20_000])
 def test_a_wrong_route_prefix(prefix):
-    with pytest.raises((TypeError, ValueError), match="route_prefix: "):
+    with pytest.raises((TypeError, ValueError), match="route_prefix"):
         serve.run(D.bind(), route_prefix=prefix)
 
 

@@ -137,6 +137,11 @@ class TestTasks:
                 ray.wait([a, a])
             with pytest.raises(ValueError, match="Invalid type of object refs"):
                 ray.get(3)
+            with pytest.raises(TypeError, match="Attempting to call `get` on the value 3"):
+                ray.get([a, 3])
+            for wrong, got in ((3, "<class 'int'>"), ([a, 3], "list containing <class 'int'>"), (a, "a single")):
+                with pytest.raises(TypeError, match=f"expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got {got}"):
+                    ray.wait(wrong)
         """)
 
     def test_references_are_awaitable_and_travel_inside_of_values(self, ray):

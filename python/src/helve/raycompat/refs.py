@@ -146,15 +146,20 @@ def _outcome(call: Call, failure: Optional[Failure]) -> Any:
     return call.outcome()
 
 
-def _call_of(ref: Any) -> Call:
-    """The call behind a reference, for ray.get and ray.wait."""
+def _call_of(ref: Any, mistake: str = "") -> Call:
+    """The call behind a reference, for ray.get and ray.wait. The mistake is the text about an item of a list that is none, with places for the
+    item and its type.
+    """
     if isinstance(ref, Ref):
         return ref._own
     if isinstance(ref, ObjectRef):
         return ref._call
+    advice = ""
     if isinstance(ref, DeploymentResponse):
-        raise ValueError("Invalid type of object refs: a DeploymentResponse is read with response.result() or `await response`; response._to_object_ref_sync() makes a reference of it")
-    raise ValueError(f"Invalid type of object refs, {type(ref)}, is given: 'object_refs' must either be an ObjectRef or a list of ObjectRefs.")
+        advice = " A DeploymentResponse is read with response.result() or `await response`; response._to_object_ref_sync() makes a reference of it."
+    if mistake:
+        raise TypeError(mistake.format(ref, type(ref)) + advice)
+    raise ValueError(f"Invalid type of object refs, {type(ref)}, is given: 'object_refs' must either be an ObjectRef or a list of ObjectRefs.{advice}")
 
 
 def _may_block(call: Call) -> None:
@@ -173,7 +178,7 @@ def _may_block(call: Call) -> None:
 def get(object_refs: Any, *, timeout: Optional[float] = None, **_: Any) -> Any:
     """The value of a reference, or the values of a list of them."""
     if isinstance(object_refs, (list, tuple)):
-        calls = [_call_of(r) for r in object_refs]
+        calls = [_call_of(r, "Attempting to call `get` on the value {0!r}, which is not an ray.ObjectRef.") for r in object_refs]
     elif isinstance(object_refs, (DeploymentResponseGenerator, ObjectRefGenerator)):
         raise ValueError("a generator of references is iterated, and each of its references is given to ray.get")
     else:
@@ -208,8 +213,11 @@ def wait(ray_waitables: list, *, num_returns: int = 1, timeout: Optional[float] 
     """Two lists: references that are ready, at most num_returns of them, and the others."""
     if isinstance(ray_waitables, ObjectRef):
         raise TypeError("wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got a single one")
+    expected = "wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got "
+    if not isinstance(ray_waitables, list):
+        raise TypeError(f"{expected}{type(ray_waitables)}")
     refs = list(ray_waitables)
-    calls = [_call_of(r) for r in refs]
+    calls = [_call_of(r, f"{expected}list containing {{1}}") for r in refs]
     if len(set(map(id, calls))) != len(calls):
         raise ValueError("Wait requires a list of unique ray.ObjectRefs.")
     if not 0 < num_returns <= max(len(refs), 1):

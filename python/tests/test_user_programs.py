@@ -139,3 +139,31 @@ def test_names_of_the_module_api(run):
     assert get_replica_context is serve.get_replica_context and get_multiplexed_model_id is serve.get_multiplexed_model_id
     print("there")
     """)) == "there\n"
+
+
+def test_a_replica_that_exits_in_a_method_has_died(run):
+    assert output(run("""
+    import os
+    import sys
+    import ray
+    from ray import serve
+
+    @serve.deployment
+    class Exits:
+        def exit(self):
+            sys.exit(3)
+
+        async def end(self):
+            os._exit(3)
+
+        def pid(self):
+            return os.getpid()
+
+    handle = serve.run(Exits.bind(), route_prefix=None)
+    for end in (handle.exit, handle.end):
+        before = handle.pid.remote().result()
+        try:
+            end.remote().result()
+        except ray.exceptions.ActorDiedError as e:
+            print("died", isinstance(e, serve.exceptions.RayServeException), handle.pid.remote().result() != before)
+    """)) == "died True True\n" * 2

@@ -292,7 +292,8 @@ def decode_error(data: bytes) -> Exception:
             text = f"{e['type']}: {text}"
         if where and reason not in _PHRASES:
             text = f"{where}: {text}"
-        exc = exceptions.refused(text, e) if reason == "backpressure" else exceptions.for_reason(reason)(text)
+        exits = reason == "user" and e.get("type") in ("SystemExit", "KeyboardInterrupt")  # the replica's process ends with the call
+        exc = exceptions.refused(text, e) if reason == "backpressure" else exceptions.for_reason("replica_died" if exits else reason)(text)
     exc = outcome(exc, where)
     if e.get("traceback"):
         _guard.set_cause(exc, RemoteTraceback(e["traceback"]))

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"sync"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -45,160 +43,80 @@ func (c *Controller) Reconfigure(ctx context.Context, app, name string, config j
 		<-d.configuring
 		return errors.New("the node is closing")
 	}
-	m := &reconfiguration{c: c, of: d.now, config: d.newConfigLocked(config), answers: userconfig.Answers[*replica]{}, took: make(chan error, 1)}
+	change := userconfig.NewChange(configuredRevision{&c.mu, d.now}, d.newConfigLocked(config))
 	c.wg.Go(func() {
-		m.run(ctx)
+		change.Run(ctx, c.ctx)
 		<-d.configuring
 		c.Wake() // for replicas that need another user config: see configureLocked
 	})
 	c.mu.Unlock()
-	select {
-	case err := <-m.took:
-		return err
-	case <-ctx.Done():
-	}
-	c.mu.Lock()
-	m.withdrawn = true
-	accepted := m.accepted
-	c.mu.Unlock()
-	if accepted {
-		return nil
-	}
-	return fmt.Errorf("the user config was withdrawn: %w", call.EndOf(ctx))
+	return change.Await(ctx)
 }
 
-// reconfiguration is one Reconfigure.
-type reconfiguration struct {
-	c       *Controller
-	of      *deploymentRevision
-	config  userconfig.Config
-	answers userconfig.Answers[*replica]
-	took    chan error // of one: the outcome
-
-	// Guarded by Controller.mu.
-	accepted, withdrawn bool
+// configuredRevision is a deployment in one revision, for a [userconfig.Change].
+type configuredRevision struct {
+	sync.Locker
+	*deploymentRevision
 }
 
-func (m *reconfiguration) run(ctx context.Context) {
-	c, e := m.c, m.of
-	for {
-		c.mu.Lock()
-		var ask []*replica
-		var changing chan struct{}
-		for _, r := range m.runningLocked() { // replicas too that became ready while the others were asked
-			if _, ok := m.answers[r]; !ok {
-				ask = append(ask, r)
-			}
-			if r.changing != nil {
-				changing = r.changing
-			}
-		}
-		if len(ask) == 0 && changing == nil {
-			break
-		}
-		c.mu.Unlock()
-		if changing != nil { // the config that was given before is taken before
-			<-changing
-			continue
-		}
-		m.answers.Ask(ctx, ask, func(r *replica) error { return c.reconfigure(ctx, r, m.config.Value) })
-	}
-	refused := m.answers.Refusals(func(r *replica) bool { return r.state == helvetype.ReplicaStopping })
-	running := m.runningLocked()
-	d := m.deploymentLocked()
-	switch {
-	case refused != nil:
-	case m.withdrawn:
-		refused = errors.New("it was withdrawn")
-	case len(running) == 0 && (d == nil || d.now != e):
-		refused = errors.New("its revision of the deployment does not run any more")
-	}
-	if refused == nil {
-		m.accepted = true
-		if len(running) > 0 || d.wanted < 1 {
-			e.config.Accept(m.config)
-			for _, r := range running {
-				r.config = m.config.Number
-			}
-			c.changed.tell()
-		} else { // the config may bring them back
-			e.config.Try(m.config)
-			d.failures.Retry()
-		}
-		c.Wake()
-		c.mu.Unlock()
-		c.file.Save() //nolint:errcheck // it is in the log
-		m.took <- nil
-		return
-	}
-	last := e.config.Current
-	c.mu.Unlock()
-	m.restore(last)
-	m.took <- fmt.Errorf("the user config was refused, the one before stays in use: %w", refused)
-}
+func (e configuredRevision) TargetLocked() *userconfig.Target { return &e.config }
 
 // deploymentLocked is nil when it is gone.
-func (m *reconfiguration) deploymentLocked() *deployment {
-	a := m.of.revision.app
-	d := a.deployments[m.of.definition.Name]
+func (e configuredRevision) deploymentLocked() *deployment {
+	a := e.revision.app
+	d := a.deployments[e.definition.Name]
 	if d == nil || d.dropped || a.deleted {
 		return nil
 	}
 	return d
 }
 
-// runningLocked are the replicas that run with the revision of the deployment.
-func (m *reconfiguration) runningLocked() (running []*replica) {
-	if d := m.deploymentLocked(); d != nil {
+func (e configuredRevision) RunningLocked() (running []*replica) {
+	if d := e.deploymentLocked(); d != nil {
 		for _, r := range d.replicas {
-			if r.state == helvetype.ReplicaRunning && r.of == m.of {
+			if r.state == helvetype.ReplicaRunning && r.of == e.deploymentRevision {
 				running = append(running, r)
 			}
 		}
 	}
-	slices.SortFunc(running, func(a, b *replica) int { return strings.Compare(a.id, b.id) })
 	return running
 }
 
-// restore gives the replicas that were asked the config again that they had: the replicas that took the other one, and the replicas that
-// refused it and may have taken half of it. A replica that has the refused one for good is replaced.
-func (m *reconfiguration) restore(last userconfig.Config) {
-	c := m.c
-	var asked sync.WaitGroup
-	for r, answer := range m.answers {
-		if c.inService(r) {
-			asked.Go(func() { m.restoreTo(last, r, answer) })
-		}
+func (e configuredRevision) WantedLocked() (n int, present bool) {
+	d := e.deploymentLocked()
+	if d == nil {
+		return 0, false
 	}
-	asked.Wait()
+	return d.wanted, d.now == e.deploymentRevision
 }
 
-func (m *reconfiguration) restoreTo(last userconfig.Config, r *replica, answer userconfig.Answer) {
-	c := m.c
-	err := errors.New("there was no user config before")
-	if last.Value != nil {
-		err = c.reconfigure(c.ctx, r, last.Value)
-	}
-	switch {
-	case err == nil:
-		c.mu.Lock()
-		r.config = last.Number
-		c.changed.tell()
-		c.mu.Unlock()
-	case last.Value == nil && !answer.MayHave():
-	case answer.MayHave():
-		c.mu.Lock()
-		c.replaceLocked(r, fmt.Errorf("replica %s has a user config that another replica refused, and cannot go back: %w", r.id, err))
-		c.mu.Unlock()
-	default:
-		c.log.Warn("a replica that refused a user config does not take the one before again", "app", r.dep.app.name,
-			"deployment", r.dep.name, "replica", r.id, "error", err)
-	}
+func (e configuredRevision) ChangedLocked() {
+	c := e.revision.app.c
+	c.changed.tell()
+	c.Wake()
 }
 
-// reconfigure gives a replica a user config. construct_timeout_s bounds it.
-func (c *Controller) reconfigure(ctx context.Context, r *replica, config json.RawMessage) error {
-	limit := c.options(r).ConstructTimeout
+func (e configuredRevision) RetryLocked() {
+	e.deploymentLocked().failures.Retry()
+	e.revision.app.c.Wake()
+}
+
+func (e configuredRevision) Save() { e.revision.app.c.file.Save() } //nolint:errcheck // it is in the log
+
+func (e configuredRevision) Warn(r *replica, err error) {
+	e.revision.app.c.log.Warn("a replica that refused a user config does not take the one before again", "app", r.dep.app.name,
+		"deployment", r.dep.name, "replica", r.id, "error", err)
+}
+
+func (r *replica) ChangingLocked() <-chan struct{} { return r.changing }
+func (r *replica) SetConfigLocked(number int)      { r.config = number }
+func (r *replica) StopsLocked() bool               { return r.state == helvetype.ReplicaStopping }
+func (r *replica) InServiceLocked() bool           { return r.inServiceLocked() }
+func (r *replica) ReplaceLocked(err error)         { r.dep.app.c.replaceLocked(r, err) }
+
+// Give gives a replica a user config. construct_timeout_s bounds it.
+func (r *replica) Give(ctx context.Context, config json.RawMessage) error {
+	limit := r.dep.app.c.options(r).ConstructTimeout
 	late := fmt.Errorf("it took longer than construct_timeout_s (%s): %w", limit, context.DeadlineExceeded)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
 	defer cancel()
@@ -216,7 +134,7 @@ func (c *Controller) renew(r *replica) error {
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, limit)
 	defer cancel()
-	err := c.reconfigure(ctx, r, config.Value)
+	err := r.Give(ctx, config.Value)
 	if err == nil {
 		c.mu.Lock()
 		r.config = config.Number
@@ -268,7 +186,7 @@ func (c *Controller) configureLocked(r *replica) {
 		defer close(changed)
 		err := errors.New("it has a user config, and should have none")
 		if config.Value != nil {
-			err = c.reconfigure(c.ctx, r, config.Value)
+			err = r.Give(c.ctx, config.Value)
 		}
 		c.mu.Lock()
 		defer c.mu.Unlock()

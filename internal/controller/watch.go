@@ -64,12 +64,6 @@ func (c *Controller) options(r *replica) spec.Effective {
 	return r.of.definition.Options
 }
 
-func (c *Controller) inService(r *replica) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return r.inServiceLocked()
-}
-
 func (r *replica) inServiceLocked() bool {
 	return r.dep.replicas[r.id] == r && r.state == helvetype.ReplicaRunning
 }

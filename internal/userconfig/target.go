@@ -1,6 +1,6 @@
 // Package userconfig has the rules of user configs: which config the replicas of a deployment should have, and what it means that some
-// of the replicas that were given one have refused it. It starts and asks nothing by itself, and it has no lock: the controller guards
-// its values.
+// of the replicas that were given one have refused it. [Change] is the protocol by which the replicas get another config. The package has no
+// lock of its own: the lock of the controller guards its values, and [Deployment] is its view of what the controller has.
 //
 // A user config becomes a deployment's target when its replicas have taken it, and not before: the next replica must not start with a
 // config that was refused. For example, of three replicas two take the config "b" and one refuses it: the two are given "a" again, which

@@ -5,6 +5,7 @@ import random
 
 import pytest
 from fake_node import BODY_KINDS, Node, head, pairs, raw
+from starlette.requests import ClientDisconnect
 
 from helve import _http as http
 from helve import _wire as wire
@@ -375,6 +376,22 @@ def test_a_client_that_leaves(node):
     n.turn()
     n.cancel(id)
     assert n.ended(id).error["reason"] == "cancelled" and seen == ["http.disconnect"]
+
+
+def test_a_stream_whose_client_has_left_logs_nothing(node, caplog):
+    async def app(scope, receive, send):
+        if scope["type"] == "http":
+            await receive()
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                raise ClientDisconnect() from None
+
+    n = node(raw(app))
+    id = n.call(head())
+    n.turn()
+    n.cancel(id)
+    assert n.ended(id).error["reason"] == "cancelled" and caplog.text == ""
 
 
 def test_receive_waits_for_the_end_and_then_says_disconnect(node):

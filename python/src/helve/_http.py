@@ -346,7 +346,8 @@ class Exchange:
         if not self.over:
             self.emit()
             self.over = True
-            if self.gone and isinstance(e, OSError):
+            # Starlette's StreamingResponse makes a ClientDisconnect of the OSError of send().
+            if self.gone and (isinstance(e, OSError) or type(e).__name__ == "ClientDisconnect"):
                 e = asyncio.CancelledError()
             reason = reason_of(e)
             if reason is None and not isinstance(e, (asyncio.CancelledError, SystemExit, KeyboardInterrupt)) and error_reason(e) == "user":

@@ -142,19 +142,13 @@ func (c *Controller) keep(ctx context.Context, a *application) {
 
 // awaitStopped waits until no replica of an application is left. The loop stops them, and each of them wakes it again.
 func (c *Controller) awaitStopped(a *application) {
-	for {
-		c.mu.Lock()
+	c.changed.Until(context.Background(), &c.mu, func() bool {
 		left := 0
 		for _, d := range a.deployments {
 			left += len(d.replicas)
 		}
-		changed := c.changed.wait()
-		c.mu.Unlock()
-		if left == 0 {
-			return
-		}
-		<-changed
-	}
+		return left == 0
+	})
 }
 
 // add makes def the target. An application of its name that is being deleted has its time to drain first.

@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/await"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/host"
@@ -84,9 +85,9 @@ type Controller struct {
 	before   map[string]snapshot.Application // of the node before, until they are deployed
 	journal  *journal.Journal
 	closing  bool
-	draining bool   // the drain of the node has begun
-	changed  signal // a replica is gone or has another user config
-	readier  signal // a replica is ready
+	draining bool         // the drain of the node has begun
+	changed  await.Signal // a replica is gone or has another user config
+	readier  await.Signal // a replica is ready
 }
 
 // New starts the controller of a node without applications. Close it.
@@ -222,7 +223,7 @@ func (c *Controller) observeLocked() (targets []planner.Target, observed []plann
 		for _, d := range a.deployments {
 			k, e := planner.Key{App: a.name, Deployment: d.name}, d.now
 			if !a.deleted && a.failure == nil && !d.dropped && !d.over {
-				t := planner.Target{Key: k, Revision: e.version, Replicas: d.placeableLocked(), GiveUp: d.maxFailures(), Early: e.host.StartsEarly()}
+				t := planner.Target{Key: k, Revision: e.version, Replicas: planner.Placeable(d.wanted-d.yieldedLocked(), e.definition.Options.MaxReplicasPerNode), GiveUp: d.maxFailures(), Early: e.host.StartsEarly()}
 				for _, u := range e.definition.Spec.Uses {
 					t.Uses = append(t.Uses, planner.Key{App: a.name, Deployment: u})
 				}
@@ -258,40 +259,14 @@ func (c *Controller) replicaLocked(id string) *replica {
 
 // awaitUses waits until the deployments that d uses are ready.
 func (c *Controller) awaitUses(ctx context.Context, d *deployment) error {
-	for {
-		c.mu.Lock()
+	ready := func() bool {
 		targets, observed, history := c.observeLocked()
-		waits := planner.Waits(targets, observed, history, planner.Key{App: d.app.name, Deployment: d.name})
-		ready := c.readier.wait()
-		c.mu.Unlock()
-		if !waits {
-			return nil
-		}
-		select {
-		case <-ready:
-		case <-ctx.Done():
-			return call.EndOf(ctx)
-		}
+		return !planner.Waits(targets, observed, history, planner.Key{App: d.app.name, Deployment: d.name})
 	}
-}
-
-// signal tells the goroutines that wait for something that it has happened. The mutex of the controller guards it.
-type signal struct{ next chan struct{} }
-
-// wait gives a channel that is closed when it happens the next time.
-func (s *signal) wait() <-chan struct{} {
-	if s.next == nil {
-		s.next = make(chan struct{})
+	if !c.readier.Until(ctx, &c.mu, ready) {
+		return call.EndOf(ctx)
 	}
-	return s.next
-}
-
-// tell has it happen.
-func (s *signal) tell() {
-	if s.next != nil {
-		close(s.next)
-		s.next = nil
-	}
+	return nil
 }
 
 // Deployment finds a deployment that is there now; nil if there is none.

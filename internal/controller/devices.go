@@ -29,7 +29,7 @@ func (c *Controller) awaitDevices(ctx context.Context, r *replica, take func() e
 			c.mu.Unlock()
 			return err
 		}
-		gone, ready := c.changed.wait(), c.readier.wait()
+		gone, ready := c.changed.Next(), c.readier.Next()
 		c.mu.Unlock()
 		select {
 		case <-gone:

@@ -92,7 +92,7 @@ func (e configuredRevision) WantedLocked() (n int, present bool) {
 
 func (e configuredRevision) ChangedLocked() {
 	c := e.revision.app.c
-	c.changed.tell()
+	c.changed.Tell()
 	c.Wake()
 }
 
@@ -204,7 +204,7 @@ func (c *Controller) configureLocked(r *replica) {
 		default:
 			c.replaceLocked(r, fmt.Errorf("replica %s cannot be given the user config: %w", r.id, err))
 		}
-		c.changed.tell()
+		c.changed.Tell()
 		c.Wake()
 	})
 }
@@ -224,20 +224,8 @@ func (a *application) restoredLocked() bool {
 // awaitRestored waits until the replicas of an application that went back to the revision before have their user configs again, or
 // ctx ends.
 func (c *Controller) awaitRestored(ctx context.Context, a *application) {
-	for {
-		c.mu.Lock()
-		over := a.endingLocked() || a.restoredLocked()
-		changed := c.changed.wait()
-		c.mu.Unlock()
-		if over {
-			return
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return
-		case <-c.ctx.Done():
-			return
-		}
-	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(c.ctx, cancel)()
+	c.changed.Until(ctx, &c.mu, func() bool { return a.endingLocked() || a.restoredLocked() })
 }

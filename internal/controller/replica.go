@@ -31,23 +31,22 @@ type replica struct {
 	ctx   context.Context // ends when the start is given up
 	order int             // among the starts of its deployment
 	// ---
-	of         *deploymentRevision // that it belongs to: it goes from one revision to the next that leaves its version as it is
-	applied    *deploymentRevision // whose options the replica has: see [Controller.follow]
-	running    host.Replica        // nil until it was started
-	routed     router.Replica      // nil until its router knows of it
-	worker     *host.Worker        // in which it starts; nil before it is known, and in this process
-	state      helvetype.ReplicaState
-	startedAt  time.Time
-	rank       int       // among the replicas of its version; planner.Unranked before it has one
-	told       host.Rank // that the replica knows
-	telling    bool      // a goroutine gives the replica its rank
-	waits      string    // the reason why its start waits
-	waitsSince time.Time
-	before     planner.Former // of the replicas that had its place
-	lastEvent  uint64         // that changed its state
-	record     store.Replica  // in the store, or on its way
-	config     int            // number of the user config that it has
-	changing   chan struct{}  // closed when the goroutine that gives it another user config has ended; nil while there is none
+	of        *deploymentRevision // that it belongs to: it goes from one revision to the next that leaves its version as it is
+	applied   *deploymentRevision // whose options the replica has: see [Controller.follow]
+	running   host.Replica        // nil until it was started
+	routed    router.Replica      // nil until its router knows of it
+	worker    *host.Worker        // in which it starts; nil before it is known, and in this process
+	state     helvetype.ReplicaState
+	startedAt time.Time
+	rank      int             // among the replicas of its version; planner.Unranked before it has one
+	told      host.Rank       // that the replica knows
+	telling   bool            // a goroutine gives the replica its rank
+	wait      *helvetype.Wait // of its start; nil while it waits for nothing
+	before    planner.Former  // of the replicas that had its place
+	lastEvent uint64          // that changed its state
+	record    store.Replica   // in the store, or on its way
+	config    int             // number of the user config that it has
+	changing  chan struct{}   // closed when the goroutine that gives it another user config has ended; nil while there is none
 }
 
 // ID is the replica's id, unique on its node.
@@ -241,7 +240,7 @@ func (c *Controller) ready(r *replica) bool {
 		r.of.ran = true
 		d.starts++
 		d.failures.Ready()
-		c.readier.tell()
+		c.readier.Tell()
 		if d.app.deployments[d.name] != d { // another has its name by now
 			c.stopLocked(r)
 		}
@@ -370,7 +369,7 @@ func (c *Controller) forgetLocked(r *replica, event states.Event, facts states.F
 	if r.routed != nil {
 		r.dep.serving.Router.Forget(r.routed)
 	}
-	c.changed.tell()
+	c.changed.Tell()
 }
 
 // leavePlaceLocked leaves the replica's place to the next that starts of its revision. Replicas of other revisions are not in its place:
@@ -439,13 +438,13 @@ const slowTime = 10 * time.Second
 
 // waiting notes the reason why the start of a replica waits, until done is called. A start that takes long is in the log and in the status.
 func (c *Controller) waiting(r *replica, reason string) (done func()) {
-	since := time.Now()
+	wait := &helvetype.Wait{For: reason, Since: time.Now()}
 	c.mu.Lock()
-	r.waits, r.waitsSince = reason, since
+	r.wait = wait
 	c.mu.Unlock()
 	slow := time.AfterFunc(slowTime, func() {
 		c.mu.Lock()
-		still := r.waits == reason && r.waitsSince.Equal(since) && r.dep.replicas[r.id] == r
+		still := r.wait == wait && r.dep.replicas[r.id] == r
 		pid := r.processLocked().PID
 		c.mu.Unlock()
 		if still {
@@ -459,7 +458,7 @@ func (c *Controller) waiting(r *replica, reason string) (done func()) {
 	return func() {
 		slow.Stop()
 		c.mu.Lock()
-		r.waits = ""
+		r.wait = nil
 		c.mu.Unlock()
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/states"
 )
 
@@ -68,8 +69,9 @@ func (r *replica) statusLocked() helvetype.ReplicaStatus {
 	}
 	p := r.processLocked()
 	s.PID, s.GPUs, s.Unresponsive = p.PID, p.GPUs, p.Unresponsive
-	if r.state == helvetype.ReplicaStarting && r.waits != "" {
-		s.Wait = &helvetype.Wait{For: r.waits, Since: r.waitsSince}
+	if r.state == helvetype.ReplicaStarting && r.wait != nil {
+		wait := *r.wait // a copy of the caller's
+		s.Wait = &wait
 	}
 	return s
 }
@@ -133,37 +135,18 @@ func (c *Controller) Absent(app, name string) error {
 func (d *deployment) slowLocked() string {
 	var oldest *replica
 	for _, r := range d.replicas {
-		if r.state == helvetype.ReplicaStarting && r.waits != "" && (oldest == nil || r.waitsSince.Before(oldest.waitsSince)) {
+		if r.state == helvetype.ReplicaStarting && r.wait != nil && (oldest == nil || r.wait.Since.Before(oldest.wait.Since)) {
 			oldest = r
 		}
 	}
 	if oldest == nil {
-		return d.boundLocked()
+		return planner.Unplaced(d.wanted, d.now.definition.Options.MaxReplicasPerNode)
 	}
-	took := time.Since(oldest.waitsSince)
+	took := time.Since(oldest.wait.Since)
 	if took < slowTime {
 		return ""
 	}
-	return fmt.Sprintf("replica %s has waited for %s for %s", oldest.id, oldest.waits, took.Truncate(time.Second))
-}
-
-// placeableLocked is the number of replicas that the node is to have. For example, with 3 wanted replicas and a max_replicas_per_node of 1 it is 1, and
-// 2 wait.
-func (d *deployment) placeableLocked() int {
-	n := d.wanted - d.yieldedLocked()
-	if most := d.now.definition.Options.MaxReplicasPerNode; most > 0 {
-		n = min(n, most)
-	}
-	return n
-}
-
-// boundLocked says that replicas wait because the node has as many as it may.
-func (d *deployment) boundLocked() string {
-	most := d.now.definition.Options.MaxReplicasPerNode
-	if most == 0 || most >= d.wanted {
-		return ""
-	}
-	return fmt.Sprintf("max_replicas_per_node is %d: %d of %d replicas wait for another node", most, d.wanted-most, d.wanted)
+	return fmt.Sprintf("replica %s has waited for %s for %s", oldest.id, oldest.wait.For, took.Truncate(time.Second))
 }
 
 // endingLocked says that the application goes: nothing of it that ends is missed.

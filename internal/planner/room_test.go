@@ -23,3 +23,22 @@ func TestFirstToYield(t *testing.T) {
 		}
 	}
 }
+
+// TestPlaceable: a limit of the node has the replicas beyond it wait, and the text says how many.
+func TestPlaceable(t *testing.T) {
+	t.Parallel()
+	for name, x := range map[string]struct {
+		wanted, most, placed int
+		says                 string
+	}{
+		"no limit":      {3, 0, 3, ""},
+		"a wide limit":  {3, 4, 3, ""},
+		"just enough":   {3, 3, 3, ""},
+		"too narrow":    {3, 1, 1, "max_replicas_per_node is 1: 2 of 3 replicas wait for another node"},
+		"nothing asked": {0, 1, 0, ""},
+	} {
+		if got, says := Placeable(x.wanted, x.most), Unplaced(x.wanted, x.most); got != x.placed || says != x.says {
+			t.Errorf("%s: %d and %q, want %d and %q", name, got, says, x.placed, x.says)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/devices"
 	"github.com/helve-serve/helve/internal/planner"
 )
@@ -102,15 +103,11 @@ func (c *Controller) noteStep(r *replica, reason, message string) {
 // only GPUs are given out.
 func (d *deployment) noteResourcesLocked() {
 	o := d.now.definition.Options
-	asked := devices.Asked{Memory: o.Resources.Memory, Custom: o.Resources.Custom}
-	if o.Resources.CPUs != 1 { // that of programs that say nothing
-		asked.CPUs = o.Resources.CPUs
-	}
 	if before := d.former; before != nil && reflect.DeepEqual(before.definition.Options.Resources, o.Resources) && d.formerWanted == d.wanted {
 		return
 	}
 	c := d.app.c
-	for _, text := range devices.This().Exceeds(asked, d.wanted) {
+	for _, text := range deploy.Excess(devices.This(), o, d.wanted) {
 		c.journal.Note(d.object(), string(d.shown.State), "resources_exceeded", text, 0)
 		// The log may be a user's, and the mutex is held.
 		c.wg.Go(func() { c.log.Warn(fmt.Sprintf("deployment %s: %s", d.name, text), "app", d.app.name) })

@@ -3,8 +3,8 @@ package controller
 import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/proxy"
-	"github.com/helve-serve/helve/internal/spec"
 )
 
 // publish gives the proxy the routes of the applications that run, and of those that start for the first time.
@@ -38,17 +38,8 @@ func (c *Controller) publish() error {
 			e = d.former
 		}
 		method := e.host.Method(g.Ingress.Method)
-		kind := g.Ingress.Kind
-		switch {
-		case method.HTTP():
-			kind = spec.IngressHTTP
-		case method.Stream:
-			kind = spec.IngressStream
-		}
-		place := &call.Place{App: a.name, Deployment: d.name, Method: g.Ingress.Method, Prefix: c.set.Proxy.External(g.RoutePrefix), Home: a.current.def.Home}
-		if g.Ingress.Kind == spec.IngressHTTP {
-			place.Method = "ServeHTTP"
-		}
+		name, kind := deploy.Entry(g.Ingress, method)
+		place := &call.Place{App: a.name, Deployment: d.name, Method: name, Prefix: c.set.Proxy.External(g.RoutePrefix), Home: a.current.def.Home}
 		route := d.serving.Route(place, method.In, kind)
 		route.Options = g.IngressOptions
 		route.Prefix = g.RoutePrefix // the proxy matches paths without its root path

@@ -43,19 +43,12 @@ func (c *Controller) writeScale(ctx context.Context, app, name string, s store.S
 	}
 	written, err := c.records.WriteScale(ctx, app, name, s)
 	if err != nil {
-		return scaleFailed(ctx, app, name, err)
+		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.noteScaleLocked(app, name, written) // a Status that follows has the number already
 	return nil
-}
-
-func scaleFailed(ctx context.Context, app, name string, err error) error {
-	if ctx.Err() != nil {
-		return call.EndOf(ctx)
-	}
-	return fmt.Errorf("the number of replicas of %s/%s was not written: %w", app, name, err)
 }
 
 // unscalable says why a deployment cannot be scaled; nil if it can.

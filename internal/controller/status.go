@@ -166,9 +166,7 @@ func (c *Controller) Applications() map[string]deploy.DeployedApp {
 			ingress = in.Deployment
 		}
 		for _, d := range a.deployments {
-			own := deploy.DeployedDeployment{NumReplicas: d.wanted, Resources: deploy.Resources(d.now.definition), Ingress: d.name == ingress}
-			own.Config = deploy.Config(d.now.definition, d.wanted, d.now.config.Current.Value)
-			app.Deployments[d.name] = own
+			app.Deployments[d.name] = deploy.Deployed(d.now.definition, d.wanted, d.now.config.Current.Value, d.name == ingress)
 		}
 		all[name] = app
 	}

@@ -20,6 +20,11 @@ type DeployedDeployment struct {
 	Resources   map[string]float64 // that a replica asks for, by the names that Ray has for them
 }
 
+// Deployed describes a deployment with the number of replicas that are wanted, the user config in use, and whether it is the ingress.
+func Deployed(d *host.Deployment, replicas int, userConfig json.RawMessage, ingress bool) DeployedDeployment {
+	return DeployedDeployment{Config: Config(d, replicas, userConfig), NumReplicas: replicas, Resources: Resources(d), Ingress: ingress}
+}
+
 // Config is the options of a deployment under the reference's names, with the defaults of the most important ones. The number of replicas is
 // the wanted one; userConfig is empty for none.
 func Config(d *host.Deployment, replicas int, userConfig json.RawMessage) json.RawMessage {

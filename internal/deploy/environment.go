@@ -34,6 +34,16 @@ func (a *App) CheckDevices(have *devices.Set) error {
 	return nil
 }
 
+// Excess says what the replicas of a deployment ask for that the machine does not have, a sentence for each. A deployment with one CPU asks for
+// none: that is the number of programs that say nothing.
+func Excess(m devices.Machine, o spec.Effective, replicas int) (sentences []string) {
+	asked := devices.Asked{Memory: o.Resources.Memory, Custom: o.Resources.Custom}
+	if o.Resources.CPUs != 1 {
+		asked.CPUs = o.Resources.CPUs
+	}
+	return m.Exceeds(asked, replicas)
+}
+
 // Resources are the amounts that a replica of a Python deployment asks for, by Ray's names: CPU, GPU, memory, and the names of custom resources.
 func Resources(d *host.Deployment) map[string]float64 {
 	all := map[string]float64{}

@@ -441,6 +441,17 @@ func (t *Target) commitDeletes(ctx context.Context, writes []write) error {
 
 // WriteScale replaces the number of replicas of a deployment.
 func (t *Target) WriteScale(ctx context.Context, app, deployment string, s store.Scale) (Scale, error) {
+	written, err := t.writeScale(ctx, app, deployment, s)
+	switch {
+	case err == nil:
+		return written, nil
+	case ctx.Err() != nil:
+		return Scale{}, call.EndOf(ctx)
+	}
+	return Scale{}, fmt.Errorf("the number of replicas of %s/%s was not written: %w", app, deployment, err)
+}
+
+func (t *Target) writeScale(ctx context.Context, app, deployment string, s store.Scale) (Scale, error) {
 	op, err := store.Encode(store.ScaleKey(app, deployment), s)
 	if err != nil {
 		return Scale{}, err

@@ -87,15 +87,7 @@ func (d *deployment) factsLocked() states.DeploymentFacts {
 		Wanted: d.wanted, Failures: d.failures.Number(), GaveUp: d.gaveUp, RolledBack: d.rolledBack, Application: d.app.status, Error: d.message, Waits: d.slowLocked(),
 	}
 	for _, r := range d.replicas {
-		switch {
-		case r.state == helvetype.ReplicaStopping && r.of == d.now:
-			f.Stopping++
-		case r.state != helvetype.ReplicaRunning:
-		case r.of != d.now:
-			f.Former++
-		default:
-			f.Ready++
-		}
+		f.Count(r.state, r.of == d.now)
 	}
 	if f.Followed(d.scaling) {
 		d.scaling = states.NotScaling

@@ -34,6 +34,18 @@ type DeploymentFacts struct {
 	Waits       string // the reason why the oldest start takes long; "" if none does
 }
 
+// Count adds a replica of the deployment. current says that it is of the current revision.
+func (f *DeploymentFacts) Count(s helvetype.ReplicaState, current bool) {
+	switch {
+	case s == helvetype.ReplicaStopping && current:
+		f.Stopping++
+	case s == helvetype.ReplicaRunning && current:
+		f.Ready++
+	case s == helvetype.ReplicaRunning:
+		f.Former++
+	}
+}
+
 func (f DeploymentFacts) missing() bool { return f.Ready < f.Wanted }
 
 // Followed says that the replicas have followed a change of their number.

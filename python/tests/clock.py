@@ -45,3 +45,22 @@ async def settle():
     """Lets all tasks run until each waits for a time or for another one."""
     for _ in range(20):
         await asyncio.sleep(0)
+
+
+async def collect(stream):
+    """The items of a stream, and the exception that ended it."""
+    items = []
+    try:
+        async for x in stream:
+            items.append(x)
+    except Exception as e:
+        return items, e
+    return items, None
+
+
+def spawn(coro):
+    return asyncio.get_running_loop().create_task(coro)
+
+
+def now():
+    return asyncio.get_running_loop().time()

@@ -3,7 +3,6 @@ keeps neither node nor replicas.
 """
 
 import asyncio
-import multiprocessing
 import os
 import select
 import signal

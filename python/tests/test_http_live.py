@@ -1,7 +1,6 @@
 """HTTP to Python replicas through a real node: requests, answers, FastAPI, WebSockets, clients that leave, redeploys."""
 
 import asyncio
-import json
 import os
 import socket
 import threading

@@ -24,7 +24,7 @@ from helve.serve._http_options import HTTPSettings
 from helve.serve._deploying import ControlError, failure
 from helve.serve._deploying import wait as waiting
 from helve.serve.deployment import Graph
-from helve._errors import RayServeException, ReplicaUnavailableError, TooLargeError, for_reason
+from helve._errors import RayServeException, ReplicaUnavailableError, TooLargeError
 
 EXIT_TIME = 40  # seconds that a node may drain; its own limit is 30
 CUT_TIME = 8.0  # seconds that a node may take to end when it drains no longer: a replica has 5 to close

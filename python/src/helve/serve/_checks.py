@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from typing import Any, Optional
+from typing import Any
 
 from helve import _limits, _refused
 from helve.serve import _environment, _resources

@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 from abc import ABC
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List
 
 from helve.serve._replica import ReplicaID
 

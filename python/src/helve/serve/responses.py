@@ -9,7 +9,7 @@ from typing import Any, Generic, Optional, TypeVar
 
 from helve import _limits
 from helve._call import wake
-from helve._stream import ROOM, StreamCall, WINDOW
+from helve._stream import ROOM, WINDOW
 from helve._wire import Call, entry
 
 STREAM = entry(b"window", WINDOW.pack(*ROOM))

@@ -33,7 +33,7 @@ class Session:
 _lock = threading.RLock()
 _session: Optional[Session] = None
 GPUS = "HELVE_GPUS"
-_gpus = ""  # the value of HELVE_GPUS that ray.init has set, until ray.shutdown
+_stated_gpus = ""  # the value of HELVE_GPUS that ray.init has set, until ray.shutdown
 
 
 class RayContext(Mapping):
@@ -69,7 +69,7 @@ def _python() -> str:
 
 def init(address: Optional[str] = None, *, namespace: Optional[str] = None, runtime_env: Optional[dict] = None, ignore_reinit_error: bool = False, **options: Any) -> RayContext:
     """Starts the node of this program, or joins the one that is there. It must not be called twice before ray.shutdown()."""
-    global _session, _gpus
+    global _session, _stated_gpus
     for name in options:
         if name not in WITHOUT_EFFECT and not name.startswith("_"):
             raise RuntimeError(f"Unknown keyword argument(s): {name}")
@@ -87,9 +87,9 @@ def init(address: Optional[str] = None, *, namespace: Optional[str] = None, runt
             _environment.use(runtime_env)
             if options.get("num_gpus") is not None:
                 if GPUS not in os.environ:
-                    _gpus = os.environ[GPUS] = str(int(options["num_gpus"]))  # for the node, if it is started now
+                    _stated_gpus = os.environ[GPUS] = str(int(options["num_gpus"]))  # for the node, if it is started now
             resources = {"CPU": float(options.get("num_cpus") or os.cpu_count() or 1), **{k: float(v) for k, v in (options.get("resources") or {}).items()}}
-            gpus = _gpus() if options.get("num_gpus") is None else options["num_gpus"]
+            gpus = found_gpus() if options.get("num_gpus") is None else options["num_gpus"]
             if gpus:
                 resources["GPU"] = float(gpus)
             link.join(address)
@@ -100,7 +100,7 @@ def init(address: Optional[str] = None, *, namespace: Optional[str] = None, runt
     return RayContext(address_info())
 
 
-def _gpus() -> int:
+def found_gpus() -> int:
     """The number of GPUs that the node finds: HELVE_GPUS, else the device files of the machine, restricted by CUDA_VISIBLE_DEVICES."""
     stated = os.environ.get("HELVE_GPUS", "")
     number = int(stated) if stated.isdigit() else len([n for n in os.listdir("/dev") if re.fullmatch(r"nvidia\d+", n)])
@@ -138,15 +138,15 @@ def hosts_namespace() -> str:
 
 def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = False) -> None:
     """Ends the node with all applications, actors and tasks. Inside of replicas it does nothing."""
-    global _session, _gpus
+    global _session, _stated_gpus
     from helve.serve import _environment
 
     with _lock:
         _session = None
         _environment.use(None)
-        if _gpus and os.environ.get(GPUS) == _gpus:
+        if _stated_gpus and os.environ.get(GPUS) == _stated_gpus:
             del os.environ[GPUS]
-        _gpus = ""
+        _stated_gpus = ""
     if _runtime.node is not None:
         return
     from helve import serve

@@ -2,7 +2,9 @@
 
 import asyncio
 import collections
+import contextlib
 from dataclasses import dataclass, field
+from unittest import mock
 
 import pytest
 from clock import run
@@ -128,8 +130,7 @@ def test_the_least_recently_used_goes(asked, limit):
         if id != "bad":
             loaded[id] = None
 
-    async def main():
-        registry = multiplex.models = Models()
+    async def main(registry):
         get = loader(limit, log)
         for id in asked:
             if id == "bad":
@@ -141,7 +142,8 @@ def test_the_least_recently_used_goes(asked, limit):
         assert log == expected
         await registry.close()
 
-    run(main)
+    with fresh_models() as registry:
+        run(lambda: main(registry))
     assert log[len(expected) :] == [f"end {id}" for id in loaded]
 
 
@@ -152,6 +154,13 @@ class Model:
 
     async def __del__(self):
         self.log.append(f"end {self.id}")
+
+
+@contextlib.contextmanager
+def fresh_models():
+    """The models of a replica of its own, for one example."""
+    with mock.patch.object(multiplex, "models", Models()) as registry:
+        yield registry
 
 
 def loader(limit, log, takes=0):
@@ -177,8 +186,7 @@ class Ask:
 def test_calls_at_once(asks, limit):
     log = []
 
-    async def main():
-        registry = multiplex.models = Models()
+    async def main(registry):
         get = loader(limit, log, takes=2)
 
         async def ask(a):
@@ -200,7 +208,8 @@ def test_calls_at_once(asks, limit):
         await registry.close()
         return left
 
-    left = run(main)
+    with fresh_models() as registry:
+        left = run(lambda: main(registry))
     counts = collections.Counter(log)
     for id in "abcd":  # every model that was loaded has ended, once
         assert counts[f"end {id}"] <= counts[f"load {id}"]

@@ -473,7 +473,7 @@ def test_local_testing_mode(monkeypatch):
 class Connection:
     """A connection whose reports are answered by the test."""
 
-    lost = None
+    lost = loop = None
 
     def __init__(self):
         self.reports = []  # (ids, future)
@@ -538,7 +538,6 @@ def test_a_worker_that_looks_for_the_next_node_has_its_models(node):
     n.run(n.worker.stop_replica())
     assert models.ids() == []
     n.worker.instance = n.worker.stopped
-
 
 
 def test_a_load_that_is_given_up_while_the_old_model_ends():

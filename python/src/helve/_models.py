@@ -4,6 +4,7 @@ a model to a replica that has it.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -24,9 +25,15 @@ class Models:
         return sorted({id for cache in list(self.caches) for id in cache.ids()})
 
     def report(self) -> None:
-        """Reports the ids, from any thread. Without a node, as in a unit test, nothing is sent."""
+        """Reports the ids, from any thread. Without a node, as in a unit test, nothing is sent. On the loop of the connection the report goes
+        before the answer of the call that has loaded a model: the caller's next call finds the model.
+        """
         conn = _runtime.connection
-        if conn is not None and _runtime.node is not None:
+        if conn is None or _runtime.node is None:
+            return
+        if asyncio._get_running_loop() is conn.loop:
+            self.send(conn)
+        else:
             conn.post(self.send, conn)
 
     def send(self, conn: Any) -> None:

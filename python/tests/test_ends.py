@@ -272,9 +272,9 @@ ODD = ["__str__ error", "__reduce__ exit", "__class__ error"]
 @pytest.mark.parametrize("name", ODD)
 def test_a_start_that_fails_with_such_an_exception_fails(run, name):
     with pytest.raises(RuntimeError, match="Odd.constructor"):
-        run(Odd.bind(name))
+        run(Odd.options(max_constructor_retry_count=1).bind(name))
     with pytest.raises(RuntimeError, match="Odd.reconfigure"):
-        run(Odd.options(user_config=name).bind())
+        run(Odd.options(user_config=name, max_constructor_retry_count=1).bind())
 
 
 @pytest.mark.parametrize("name", ODD)

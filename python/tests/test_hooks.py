@@ -99,7 +99,7 @@ def test_the_life_of_a_replica():
 @pytest.mark.parametrize("deployment, says", [(Refuses, "the word bad"), (Sick, "sick from the start"), (Late, "construct_timeout_s"), (LateAndDeaf, "construct_timeout_s"), (GivesUp, "of its own")])
 def test_a_start_that_fails(deployment, says):
     with pytest.raises(RuntimeError, match=says):
-        serve.run(deployment.bind(), name="fails", route_prefix=None)
+        serve.run(deployment.options(max_constructor_retry_count=1).bind(), name="fails", route_prefix=None)
 
 
 def test_a_replica_knows_itself_to_its_end(tmp_path):

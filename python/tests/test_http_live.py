@@ -344,7 +344,7 @@ def test_lifespans_that_fail_or_hang(live, hangs, text):
         raise ValueError("no database")
         yield
 
-    @serve.deployment(construct_timeout_s=6 if hangs else 60)
+    @serve.deployment(construct_timeout_s=6 if hangs else 60, max_constructor_retry_count=1)
     @serve.ingress(FastAPI(lifespan=lifespan))
     class A:
         pass

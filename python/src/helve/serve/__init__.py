@@ -1,13 +1,17 @@
 """``from helve import serve``."""
 
+from typing import TYPE_CHECKING
+
 from helve import _guard, _refused, _starlette
 from helve.serve.api import RunTarget, delete, get_app_handle, get_deployment_handle, run, run_many, shutdown, shutdown_async, start, status
 from helve.serve.api import _run as _run
-from helve.serve.batching import batch
 from helve.serve.context import draining, get_multiplexed_model_id, get_replica_context, get_trace_context, wait_for_drain
 from helve.serve.deployment import Application, Deployment, deployment
 from helve.serve.ingress import ingress
-from helve.serve.multiplex import multiplexed
+
+if TYPE_CHECKING:
+    from helve.serve.batching import batch
+    from helve.serve.multiplex import multiplexed
 
 __all__ = [
     "Application", "ControllerOptions", "Deployment", "HTTPOptions", "RunTarget", "TracingConfig", "batch", "delete", "deployment", "draining",
@@ -15,8 +19,9 @@ __all__ = [
     "run_many", "shutdown", "shutdown_async", "start", "status", "wait_for_drain",
 ]
 
-# Names that are imported when they are first used, with their modules: pydantic takes longer to import than many a script runs.
-_LAZY = {"ControllerOptions": "config", "HTTPOptions": "config", "TracingConfig": "config"}
+# Names that are imported when they are first used, with their modules: every start of a worker would pay for them, and pydantic takes longer to
+# import than many a script runs.
+_LAZY = {"ControllerOptions": "config", "HTTPOptions": "config", "TracingConfig": "config", "batch": "batching", "multiplexed": "multiplex"}
 
 # Submodules that are attributes without an import of their own, as after an import of Ray Serve.
 _MODULES = frozenset((

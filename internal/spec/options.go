@@ -243,7 +243,7 @@ var optionTable = rows( //nolint:gochecknoglobals // a constant
 		group("pip", "", func(o *Options) *Pip { return &o.Pip },
 			row("packages", "", NewReplicas, textList(), nil,
 				func(p *Pip) *[]string { return &p.Packages },
-				"Python packages, as lines of a requirements file, that pip installs for the workers, beside those of the interpreter: see [environments](environments.md)."),
+				"Lines of a requirements file. pip installs these Python packages for the workers; the packages of the interpreter stay: see [environments](environments.md)."),
 			row("pip_install_options", "", NewReplicas, textList(), nil,
 				func(p *Pip) *[]string { return &p.InstallOptions },
 				"Arguments of `pip install`, for example `--no-index`."),

@@ -15,7 +15,7 @@ func reference[S any](t table[S]) string {
 		"Python and files name an option as in the first column; an option of a group, such as `limits.memory`, is a key of a dict: `limits={\"memory\": ...}`.\n" +
 		"Go has a field of `helve.Options`. Layers are merged: defaults, then code, then a file, then an override. A key that a layer does not have is\n" +
 		"kept, and null clears the option or the group. `Options.Effective()` says where each value comes from.\n\n" +
-		"Python takes the forms of Ray Serve too, and its errors are those of Ray Serve: `num_replicas=\"auto\"`, `request_router_config` with the class of a shipped\n" +
+		"Python takes the forms of Ray Serve too, and raises the errors of Ray Serve: `num_replicas=\"auto\"`, `request_router_config` with the class of a shipped\n" +
 		"policy or its import path, `placement_group_bundles` (their sum becomes `ray_actor_options`), a `runtime_env` in `ray_actor_options`, and configuration\n" +
 		"classes of `helve.serve.config` in place of dicts. In `.options()` a dict replaces the one before as a whole. `gang_scheduling_config`,\n" +
 		"`deployment_actors` and request routers in Python are refused by name. `help(serve.deployment)` has every option.\n\n" +

@@ -103,9 +103,9 @@ def test_killed_in_a_call(run, ledger):
 def test_killed_while_idle(run, ledger):
     h = run(Writer.options(num_replicas=1).bind(ledger))
     for round in range(3):
-        (pid,) = until(lambda: pids("Writer"), "a replica")
+        (pid,) = until(lambda: len(now := pids("Writer")) == 1 and now, "one replica")
         os.kill(pid, signal.SIGKILL)
-        until(lambda: pids("Writer") - {pid}, "another replica")
+        until(lambda: (now := pids("Writer")) and pid not in now, "another replica")
         assert h.add.remote(round).result(timeout_s=60) == round
     assert ledger.lines() == [f"add {n}" for n in range(3)]
 

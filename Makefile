@@ -1,4 +1,4 @@
-# make test | bench | lint | build | fuzz | simulate
+# make test | bench | site | lint | build | fuzz | simulate
 PYTHON ?= python3
 VENV   := .venv
 VENVPY := $(VENV)/bin/python
@@ -7,7 +7,7 @@ GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # The digest of the bytes of some files.
 digest = $(shell cat $(1) | sha256sum | cut -c1-16)
 
-.PHONY: build test test-go test-python growth test-browser test-etcd ray-programs bench lint fuzz simulate clean
+.PHONY: build test test-go test-python growth test-browser test-etcd ray-programs bench site lint fuzz simulate clean
 
 build:
 	go build -trimpath -o bin/ ./cmd/helve ./examples/hello
@@ -75,6 +75,21 @@ bench/.venv/packages-%:
 bench: python/src/helve/_bin/helve $(PEERPY)
 	cd bench && HELVE_PYTHON=$(abspath $(VENVPY)) HELVE_BENCH_PEERS=$(abspath $(PEERPY)) go run . $(ARGS)
 
+# The documentation as a site in site/, in an environment of its own (Python 3.11 or newer). A link that leads nowhere is an error.
+SITEPY := .venv-site/bin/python
+$(SITEPY): .venv-site/packages-$(call digest,$(PACKAGES) docs/site/requirements.txt)
+
+.venv-site/packages-%:
+	$(PYTHON) -m venv .venv-site
+	$(SITEPY) -m pip install -q -r docs/site/requirements.txt -c python/constraints.txt cloudpickle msgspec pydantic starlette
+	rm -f .venv-site/packages-*
+	touch $@
+
+site: $(SITEPY)
+	PYTHONPATH=python/src $(SITEPY) docs/site/pages.py .venv-site/pages
+	PYTHONPATH=python/src $(SITEPY) -m sphinx -q -W --keep-going -b html -d .venv-site/trees .venv-site/pages site
+	@echo "the site is in site/index.html"
+
 lint:
 	go run $(GOLANGCI_LINT) run ./...
 	cd bench && go vet ./...
@@ -123,4 +138,4 @@ simulate:
 	HELVE_SIMULATION_SEEDS=$(SEEDS) go test -race -count=1 -timeout 1h -run '^TestSimulation$$' ./internal/controller
 
 clean:
-	rm -rf bin $(VENV) bench/.venv python/src/helve/_bin python/build
+	rm -rf bin site .venv-site $(VENV) bench/.venv python/src/helve/_bin python/build

@@ -7,7 +7,7 @@ html_title = "Helve"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 
-# Markdown: the anchors of headings are those that GitHub makes, and a link that leads nowhere ends the build (`sphinx-build -W`).
+# Markdown: headings have the anchors that GitHub gives them, and a link that leads nowhere ends the build (`sphinx-build -W`).
 myst_heading_anchors = 4
 myst_links_external_new_tab = False
 myst_enable_extensions = []
@@ -28,7 +28,7 @@ copybutton_prompt_text = r"\$ |>>> "
 copybutton_prompt_is_regexp = True
 copybutton_only_copy_prompt_lines = True
 
-# The look. Nothing is fetched from another host: the fonts are those of the reader's machine.
+# The look. No page fetches a file from another host: the fonts are those of the reader's machine.
 html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["helve.css"]

@@ -43,7 +43,7 @@ def target(page: Path, link: str) -> str:
 
 
 def changed(text: str, change) -> str:
-    """A page whose text is changed by a function, and whose blocks of code are those of the site."""
+    """The text of a page after `change` for the parts that are no code, and code() for the blocks of code."""
     end, parts = 0, []
     for block in FENCE.finditer(text):
         parts += [change(text[end:block.start()]), code(block)]

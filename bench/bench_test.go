@@ -4,39 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"regexp"
 	"strings"
 	"testing"
 )
-
-func TestVerdict(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		name  string
-		m     measurement
-		ratio float64
-		busy  bool
-		want  string
-	}{
-		{"no bar", measurement{}, 7, true, "info"},
-		{"at most, met", measurement{bar: 1}, 1, true, "ok"},
-		{"at most, missed", measurement{bar: 1}, 1.01, false, "short"},
-		{"at most, missed on a busy machine", measurement{bar: 1}, 1.01, true, "busy"},
-		{"at least, met", measurement{bar: 3, atLeast: true}, 3, false, "ok"},
-		{"at least, missed", measurement{bar: 3, atLeast: true}, 2.99, false, "short"},
-		{"at least, missed on a busy machine", measurement{bar: 3, atLeast: true}, 2.99, true, "busy"},
-		{"a size is not excused", measurement{bar: 1, exact: true}, 2, true, "short"},
-		{"no number", measurement{bar: 1}, math.NaN(), false, "short"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			if got := c.m.verdict(c.ratio, c.busy); got != c.want {
-				t.Errorf("verdict %q, want %q", got, c.want)
-			}
-		})
-	}
-}
 
 // A row is excused by the machine's speed before it or after it, not at another row.
 func TestTableBusy(t *testing.T) {
@@ -122,21 +93,5 @@ func TestRunGroupEnds(t *testing.T) {
 	}
 	if len(ended) != 3 || ended[0] != 2 || ended[2] != 0 {
 		t.Errorf("ended %v, want 2 1 0", ended)
-	}
-}
-
-func TestQuantile(t *testing.T) {
-	t.Parallel()
-	v := []int{5, 1, 4, 2, 3}
-	for q, want := range map[float64]int{0: 1, 0.5: 3, 0.99: 5, 1: 5} {
-		if got := quantile(v, q); got != want {
-			t.Errorf("quantile %v is %d, want %d", q, got, want)
-		}
-	}
-	if v[0] != 5 {
-		t.Error("quantile sorted its argument")
-	}
-	if got := median([]float64{}); got != 0 {
-		t.Errorf("median of nothing is %v", got)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/helve-serve/helve/bench/client"
 	"github.com/helve-serve/helve/bench/peer"
 	"github.com/helve-serve/helve/bench/proc"
+	"github.com/helve-serve/helve/bench/stat"
 )
 
 // streamConns is the number of streams over HTTP at the same time, and streamItems the number of items of each that are timed.
@@ -111,7 +112,7 @@ func streamsLoadRole() error {
 		return err
 	}
 	rate := float64(conns*streamItems) / took.Seconds()
-	return json.NewEncoder(os.Stdout).Encode(load{rate, median(first), quantile(first, 0.99), conns})
+	return json.NewEncoder(os.Stdout).Encode(load{rate, stat.Median(first), stat.Quantile(first, 0.99), conns})
 }
 
 // holdRole is the client of connections without traffic. It opens them one after the other, each with a request to which the server answers

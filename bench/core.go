@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/bench/stat"
 )
 
 // Core is a deployment with the methods that the rows of this file call.
@@ -365,7 +366,7 @@ func (b *bench) overload(latency bool) func() (result, error) {
 			if err != nil {
 				return err
 			}
-			reference := sample{v: median([]float64{capacity.v, again.v})}
+			reference := sample{v: stat.Median([]float64{capacity.v, again.v})}
 			r = result{perSecond(sample{v: offered.goodput}), perSecond(reference), offered.goodput / reference.v}
 			return nil
 		})
@@ -410,5 +411,5 @@ func (b *bench) openLoop(rate float64, f caller) (outcome, error) {
 		return outcome{}, *err
 	}
 	slices.Sort(took)
-	return outcome{float64(len(took)) / length.Seconds(), median(took), quantile(took, 0.99)}, nil
+	return outcome{float64(len(took)) / length.Seconds(), stat.Median(took), stat.Quantile(took, 0.99)}, nil
 }

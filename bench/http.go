@@ -15,6 +15,7 @@ import (
 
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/bench/client"
+	"github.com/helve-serve/helve/bench/stat"
 )
 
 // httpBareRole is net/http with the same handler: it reads the body and sends it back as text.
@@ -119,7 +120,7 @@ func loadRole() error {
 		return err
 	}
 	rate := float64(len(all)) / time.Since(start).Seconds()
-	return json.NewEncoder(os.Stdout).Encode(load{rate, median(all), quantile(all, 0.99), len(all)})
+	return json.NewEncoder(os.Stdout).Encode(load{rate, stat.Median(all), stat.Quantile(all, 0.99), len(all)})
 }
 
 func (b *bench) load(addr string, r client.Request, conns int, length time.Duration, env ...string) (load, error) {

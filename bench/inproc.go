@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/bench/stat"
 )
 
 // Echo returns its argument.
@@ -230,7 +231,7 @@ func scalingRows(b *bench) []measurement {
 		}
 		return b.row(times,
 			func() (sample, error) { one := rate(1); return sample{v: rate(2) / one}, b.ctx.Err() },
-			func() (sample, error) { return sample{v: b.cpuScaling()}, nil })
+			func() (sample, error) { return sample{v: stat.Scaling(b.spin)}, nil })
 	}
 	return []measurement{{name: "Call, two callers / CPU loop on two cores", bar: 0.85, atLeast: true, measure: measure}}
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/bench/stat"
 )
 
 // limit bounds a whole run, also one that hangs. A run takes a good half of it.
@@ -55,7 +56,7 @@ func run(ctx context.Context, only string, quick bool) error {
 	if quick {
 		s = settings{rounds: 1, length: 100 * time.Millisecond, spin: 10 * time.Millisecond}
 	}
-	t := newTable(os.Stdout, s.cpuScaling)
+	t := newTable(os.Stdout, func() float64 { return stat.Scaling(s.spin) })
 	for _, g := range []struct {
 		name string
 		plan func(*bench) []measurement
@@ -126,36 +127,18 @@ func (t *table) measure(m measurement) error {
 	before := t.last
 	r, err := m.measure()
 	if peer, ok := errors.AsType[missingError](err); ok {
-		fmt.Fprintf(t.out, lineFormat, m.name, "", "", "", m.barText(), peer.Error())
+		fmt.Fprintf(t.out, lineFormat, m.name, "", "", "", m.bound(), peer.Error())
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	t.last = t.scaling()
-	fmt.Fprintf(t.out, lineFormat, m.name, r.ours, r.reference, fmt.Sprintf("%.2f", r.ratio), m.barText(),
-		m.verdict(r.ratio, min(before, t.last) < 1.6))
+	fmt.Fprintf(t.out, lineFormat, m.name, r.ours, r.reference, fmt.Sprintf("%.2f", r.ratio), m.bound(),
+		m.bound().Verdict(r.ratio, stat.Busy(min(before, t.last))))
 	return nil
 }
 
-func (m measurement) barText() string {
-	switch {
-	case m.bar == 0:
-		return "-"
-	case m.atLeast:
-		return fmt.Sprintf(">=%.2g", m.bar)
-	}
-	return fmt.Sprintf("<=%.2g", m.bar)
-}
-
-func (m measurement) verdict(ratio float64, busy bool) string {
-	switch {
-	case m.bar == 0:
-		return "info"
-	case m.atLeast && ratio >= m.bar, !m.atLeast && ratio <= m.bar: // a ratio that is no number is short
-		return "ok"
-	case busy && !m.exact:
-		return "busy"
-	}
-	return "short"
+func (m measurement) bound() stat.Bar {
+	return stat.Bar{Value: m.bar, AtLeast: m.atLeast, Exact: m.exact}
 }

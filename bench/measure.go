@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/bench/proc"
+	"github.com/helve-serve/helve/bench/stat"
 )
 
 // settings say how long to measure.
@@ -73,7 +74,7 @@ func medians(all []sample) sample {
 		for _, s := range all {
 			v = append(v, f(s))
 		}
-		return median(v)
+		return stat.Median(v)
 	}
 	return sample{
 		of(func(s sample) float64 { return s.v }), of(func(s sample) float64 { return s.p99 }),
@@ -109,24 +110,6 @@ func p50(s sample) sample  { return s }
 func p99(s sample) sample  { return sample{v: s.p99} }
 func rate(s sample) sample { return sample{v: s.rate} }
 func cpu(s sample) sample  { return sample{v: s.cpu} }
-
-func median[T cmp.Ordered](v []T) T { return quantile(v, 0.5) }
-
-// quantile is the value below which a share q lies; the zero value if there is none.
-func quantile[T cmp.Ordered](v []T, q float64) (t T) {
-	if len(v) == 0 {
-		return t
-	}
-	v = slices.Clone(v)
-	slices.Sort(v)
-	return v[min(int(float64(len(v))*q), len(v)-1)]
-}
-
-// cpuScaling is the throughput of a pure-CPU loop on two cores over that on one: the present state of the machine.
-func (s settings) cpuScaling() float64 {
-	one := proc.Spin(1, s.spin)
-	return proc.Spin(2, s.spin) / one
-}
 
 // closedLoop runs n callers for a while and gives calls per second. Each caller has a context of its own, with a
 // deadline, as a request in a server has.
@@ -179,7 +162,7 @@ func (b *bench) repeated(f func(context.Context) (float64, error)) (sample, erro
 		}
 		all = append(all, v)
 	}
-	return sample{v: median(all), p99: quantile(all, 0.99)}, nil
+	return sample{v: stat.Median(all), p99: stat.Quantile(all, 0.99)}, nil
 }
 
 // timedLoop is a closed loop of n callers in which every call is timed. This process and its descendants do the work
@@ -219,7 +202,7 @@ func (b *bench) timedLoop(n int, length time.Duration, f caller) (sample, error)
 	seconds := time.Since(start).Seconds()
 	after, err := proc.TreeCPU(os.Getpid())
 	calls := float64(len(all))
-	return sample{median(all), quantile(all, 0.99), calls / seconds, float64(after-before) / calls}, err
+	return sample{stat.Median(all), stat.Quantile(all, 0.99), calls / seconds, float64(after-before) / calls}, err
 }
 
 // The texts of samples.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/bench/proc"
+	"github.com/helve-serve/helve/bench/stat"
 )
 
 // started has the cost of starts of a program: the time until the first answer, and the memory then.
@@ -27,7 +28,7 @@ func startRows(b *bench) []measurement {
 			}
 			seconds, mb = append(seconds, s.seconds), append(mb, s.mb)
 		}
-		return started{median(seconds), median(mb)}, nil
+		return started{stat.Median(seconds), stat.Median(mb)}, nil
 	}
 	goProgram := sync.OnceValues(func() (started, error) {
 		hello, err := b.buildHello()

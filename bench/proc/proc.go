@@ -40,9 +40,23 @@ func sumTree(pid int, f func(pid int) (float64, error)) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
+	kids, err := Children(pid)
+	for _, k := range kids {
+		if err != nil {
+			break
+		}
+		var v float64
+		v, err = sumTree(k, f)
+		total += v
+	}
+	return total, err
+}
+
+// Children are the processes that a process has started and that still exist. A process that is gone has none.
+func Children(pid int) (all []int, err error) {
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	for _, t := range tasks {
 		kids, err := os.ReadFile(t)
@@ -52,16 +66,26 @@ func sumTree(pid int, f func(pid int) (float64, error)) (float64, error) {
 		for _, k := range strings.Fields(string(kids)) {
 			n, err := strconv.Atoi(k)
 			if err != nil {
-				return 0, err
+				return nil, err
 			}
-			v, err := sumTree(n, f)
-			if err != nil {
-				return 0, err
-			}
-			total += v
+			all = append(all, n)
 		}
 	}
-	return total, nil
+	return all, nil
+}
+
+// Descendants are the children of a process, their children, and so on. Parents stand before their children.
+func Descendants(pid int) (all []int, err error) {
+	kids, err := Children(pid)
+	for _, k := range kids {
+		if err != nil {
+			break
+		}
+		var below []int
+		below, err = Descendants(k)
+		all = append(append(all, k), below...)
+	}
+	return all, err
 }
 
 // ticks is the unit of the times in /proc/PID/stat, the same on all of Linux.

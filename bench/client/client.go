@@ -83,9 +83,9 @@ func one(addr string, end time.Time, request []byte, status string) (all []time.
 	return all, nil
 }
 
-// readResponse reads a response that has a Content-Length, and whose first line begins with status.
+// readResponse reads a response whose first line begins with status. Its body has a Content-Length or comes in chunks.
 func readResponse(r *bufio.Reader, status string) error {
-	n := -1
+	n, chunked := -1, false
 	for i := 0; ; i++ {
 		line, err := r.ReadSlice('\n')
 		if err != nil {
@@ -97,6 +97,9 @@ func readResponse(r *bufio.Reader, status string) error {
 				return fmt.Errorf("answer %q", line)
 			}
 		case len(line) == 2:
+			if chunked {
+				return readChunks(r)
+			}
 			if n < 0 {
 				return errors.New("no Content-Length")
 			}
@@ -106,6 +109,35 @@ func readResponse(r *bufio.Reader, status string) error {
 			if n, err = strconv.Atoi(string(bytes.TrimSpace(line[16:]))); err != nil {
 				return err
 			}
+		case bytes.EqualFold(bytes.TrimSpace(line), []byte("Transfer-Encoding: chunked")):
+			chunked = true
+		}
+	}
+}
+
+// readChunks reads a body in chunks to its end. Trailers are an error: the servers of the benchmarks send none.
+func readChunks(r *bufio.Reader) error {
+	for {
+		line, err := r.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		size, err := strconv.ParseUint(string(bytes.TrimSpace(line)), 16, 31)
+		if err != nil {
+			return fmt.Errorf("size of a chunk: %w", err)
+		}
+		end := make([]byte, 2)
+		if _, err := r.Discard(int(size)); err != nil {
+			return err
+		}
+		if _, err := io.ReadFull(r, end); err != nil {
+			return err
+		}
+		if string(end) != "\r\n" {
+			return fmt.Errorf("a chunk ends with %q", end)
+		}
+		if size == 0 {
+			return nil
 		}
 	}
 }

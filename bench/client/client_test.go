@@ -9,6 +9,7 @@ import (
 func TestReadResponse(t *testing.T) {
 	t.Parallel()
 	const ok = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nworld"
+	const chunks = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nwor\r\n2\r\nld\r\n0\r\n\r\n"
 	lower := strings.ReplaceAll(ok, "Content-", "content-")
 	for name, c := range map[string]struct {
 		in   string
@@ -16,6 +17,9 @@ func TestReadResponse(t *testing.T) {
 	}{
 		"two":        {in: ok + ok},
 		"lower case": {in: lower + lower},
+		"chunks":     {in: chunks + chunks},
+		"no end":     {in: strings.TrimSuffix(chunks, "0\r\n\r\n"), fail: true},
+		"long chunk": {in: strings.Replace(chunks, "3\r\n", "2\r\n", 1), fail: true},
 		"error":      {in: "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", fail: true},
 		"no length":  {in: "HTTP/1.1 200 OK\r\n\r\n", fail: true},
 		"short body": {in: ok[:len(ok)-1], fail: true},

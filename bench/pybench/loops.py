@@ -38,8 +38,7 @@ async def closed_loop(call, seconds, in_flight):
                 return
             await call()
             done += 1
-            if in_flight == 1:
-                took.append(now() - t)
+            took.append(now() - t)
 
     await asyncio.gather(*(caller() for _ in range(in_flight)))
     return took, done, now() - start

@@ -109,8 +109,8 @@ async def main(role, sock):
     while line := await loop.run_in_executor(None, sys.stdin.readline):  # the callee waits for the end of it
         r = json.loads(line)
         kind = CALL_SYNC if r.pop("sync") else CALL
-        r.pop("size")
-        print(json.dumps(await measure(lambda: conn.call(kind, PAYLOAD), **r)), flush=True)
+        payload = b"x" * r.pop("size") or PAYLOAD
+        print(json.dumps(await measure(lambda: conn.call(kind, payload), payload=payload, **r)), flush=True)
 
 
 try:

@@ -1,0 +1,1 @@
+raise ImportError("this process must run without uvloop")

@@ -5,6 +5,7 @@ The pages in docs/ are plain Markdown, which GitHub shows as it is. The site nee
 - Links out of docs/, such as ../examples/chat, lead to the repository on GitHub, but for the pages of OUTSIDE, which the site has too.
 - The list of pages in docs/index.md becomes the navigation: its headings are the captions, and its links are the entries, in their order.
 - Go code loses the indentation that all of its lines have: a block is a part of a file that compiles, and often stands inside of a function there.
+- Drawings in SVG become a part of their page, so that they are dark where the page is.
 - Diagrams of Mermaid, which GitHub draws, are left out: their tables say the same, and the library that draws them is larger than the site.
 - A line `<!-- api: helve.serve without A B -->` becomes the reference of the public names of that module but A and B, from their docstrings.
 """
@@ -24,6 +25,7 @@ REPOSITORY = "https://github.com/helve-serve/helve"
 OUTSIDE = {"ARCHITECTURE.md": "architecture.md", "CHANGELOG.md": "changelog.md", "bench/README.md": "benchmarks.md"}
 
 LINK = re.compile(r"(\]\()([^()\s]+)(\))")
+PICTURE = re.compile(r"^!\[([^]]*)\]\(([^()\s]+\.svg)\)$", re.M)
 FENCE = re.compile(r"^(```+).*?^\1\s*$", re.M | re.S)
 
 
@@ -60,6 +62,14 @@ def navigation(index: str) -> str:
         if pages:
             trees.append("\n".join(["```{toctree}", ":hidden:", f":caption: {caption}", "", *pages, "```"]))
     return "\n\n".join(trees)
+
+
+def picture(file: Path, text: str) -> str:
+    """A drawing of the project, as a part of the page, so that it follows the page from light to dark. Its colours are variables in its <style>."""
+    drawing = re.sub(r"^\s*<!--.*?-->\n|\n\s*\n", "", file.read_text(encoding="utf-8"), flags=re.M | re.S)
+    if 'class="helve"' not in drawing:
+        return f"![{text}]({file.relative_to(DOCS).as_posix()})"
+    return f'```{{raw}} html\n<div class="drawing">{drawing}</div>\n```'
 
 
 def code(block: re.Match) -> str:
@@ -103,6 +113,7 @@ def main(output: Path) -> None:
         text = changed(text, lambda part: LINK.sub(lambda m: m[1] + target(page, m[2]) + m[3], part))  # noqa: B023
         if page == DOCS / "index.md":
             text += "\n" + navigation(text)
+        text = PICTURE.sub(lambda m: picture(page.parent / m[2], m[1]), text)  # noqa: B023
         seen: set = set()
         text = re.sub(r"^<!-- api: ([\w. ]+) -->$", lambda m: reference(m[1], seen), text, flags=re.M)  # noqa: B023
         copy.parent.mkdir(parents=True, exist_ok=True)

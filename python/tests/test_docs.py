@@ -1,4 +1,4 @@
-"""The code of docs/fastapi.md: its programs run, and its curl commands print what the page says."""
+"""The code of docs/fastapi.md and docs/guide-python.md: the programs run, and the curl commands print what the pages say."""
 
 import re
 import shlex
@@ -10,8 +10,11 @@ import pytest
 
 from helve import _driver, serve
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "fastapi.md"
-BLOCKS = re.findall(r"^```(python|console)\n(.*?)^```$", PAGE.read_text(), re.M | re.S)
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def blocks(page: str) -> list:
+    return re.findall(r"^```(python|console)\n(.*?)^```$", (DOCS / page).read_text(), re.M | re.S)
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +30,15 @@ def port():
 
 
 def test_the_page_has_code():
-    assert [kind for kind, _ in BLOCKS].count("console") >= 4 and len(BLOCKS) >= 10
+    assert [kind for kind, _ in blocks("fastapi.md")].count("console") >= 4 and len(blocks("fastapi.md")) >= 10
 
 
-def test_the_code_of_the_page(port):
-    for i, (kind, text) in enumerate(BLOCKS):
+@pytest.mark.parametrize("page", ["fastapi.md", "guide-python.md"])
+def test_the_code_of_the_page(port, page):
+    for i, (kind, text) in enumerate(blocks(page)):
         text = text.replace("localhost:8000", f"127.0.0.1:{port}")
         if kind == "python":
-            exec(compile(text, f"docs/fastapi.md block {i}", "exec"), {"__name__": f"fastapi_block_{i}"})
+            exec(compile(text, f"docs/{page} block {i}", "exec"), {"__name__": f"page_block_{i}"})
             continue
         for command, output in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", text, re.M):
             done = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=60)

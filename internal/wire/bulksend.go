@@ -230,7 +230,7 @@ func (s *bulkSender) write() {
 		chunk[0] = appendHeader(head[:0], h)
 		s.mu.Unlock()
 		bufs := net.Buffers(chunk)
-		n, err := bufs.WriteTo(s.nc)
+		n, err := writeAll(s.nc, &bufs)
 		s.mu.Lock()
 		clear(chunk)
 		if m != nil {

@@ -41,8 +41,9 @@ var ErrClosed = errors.New("connection closed")
 // whether any byte of the frame has reached the kernel. A call of which no byte was written has not started, and can run
 // elsewhere.
 type Conn struct {
-	nc  net.Conn
-	raw syscall.RawConn // for writes that do not block; nil if nc has no descriptor, then a goroutine makes all writes
+	nc net.Conn
+	// tryWrite writes the bytes that the kernel takes at once, maybe none. It is nil if nc has no descriptor; then a goroutine makes all writes.
+	tryWrite func(p []byte) (int, error)
 
 	maxIn, maxOut, backlog int // bytes; set before the connection is used
 	streamBacklog          int // bytes that wait, over which streams are held back
@@ -62,31 +63,62 @@ type Conn struct {
 
 	written atomic.Uint64 // bytes that the kernel has taken
 
-	// The fields below belong to the goroutine that is the writer.
-	writeBuf  []byte
-	writeN    int
-	writeErr  error
-	writeFunc func(fd uintptr) bool
-	through   net.Buffers // of appendThrough
+	through net.Buffers // of appendThrough; it belongs to the goroutine that is the writer
 
 	readsParts func(h Header) bool // a large frame may be read into memory that is used again: see FreeFrame
 }
 
-// NewConn wraps nc, which has completed the opening.
+// NewConn makes a connection of nc, which has completed the opening. It takes nc over: only the result is used from then on.
 func NewConn(nc net.Conn) *Conn {
-	c := &Conn{nc: nc, maxIn: MaxBody, maxOut: MaxBody, backlog: maxBacklog, streamBacklog: maxStreamBacklog}
-	if sc, ok := nc.(syscall.Conn); ok {
-		c.raw, _ = sc.SyscallConn()
+	nc = newSocket(nc)
+	return &Conn{
+		nc: nc, tryWrite: writerOf(nc), maxIn: MaxBody, maxOut: MaxBody, backlog: maxBacklog, streamBacklog: maxStreamBacklog,
 	}
-	c.writeFunc = func(fd uintptr) bool { // one closure for all writes, because each closure is an allocation
+}
+
+// writerOf returns the function for [Conn.tryWrite].
+func writerOf(nc net.Conn) func([]byte) (int, error) {
+	if s, ok := nc.(interface{ tryWrite(p []byte) (int, error) }); ok {
+		return s.tryWrite
+	}
+	sc, ok := nc.(syscall.Conn)
+	if !ok {
+		return nil
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	var buf []byte
+	var n int
+	var errno error
+	write := func(fd uintptr) bool { // one closure for all writes, because each closure is an allocation
 		for {
-			c.writeN, c.writeErr = syscall.Write(int(fd), c.writeBuf)
-			if c.writeErr != syscall.EINTR { //nolint:errorlint // raw errno
+			n, errno = syscall.Write(int(fd), buf)
+			if errno != syscall.EINTR { //nolint:errorlint // raw errno
 				return true
 			}
 		}
 	}
-	return c
+	return func(p []byte) (int, error) {
+		buf, n, errno = p, 0, nil
+		err := raw.Write(write)
+		buf = nil
+		if err == nil && errno != nil && errno != syscall.EAGAIN { //nolint:errorlint // raw errno
+			err = errno
+		}
+		return max(n, 0), err
+	}
+}
+
+// writeAll writes all of bufs, which it consumes, with as few system calls as can be.
+func writeAll(nc net.Conn, bufs *net.Buffers) (int64, error) {
+	if s, ok := nc.(interface {
+		writev(bufs *net.Buffers) (int64, error)
+	}); ok {
+		return s.writev(bufs)
+	}
+	return bufs.WriteTo(nc)
 }
 
 // Append adds one frame to the write buffer. The body of the frame is the concatenation of segs. Segments over 32 KiB are
@@ -155,7 +187,7 @@ func (c *Conn) Flush() {
 	}
 	c.writing = true
 	for len(c.pending) > 0 || len(c.parts) > 0 {
-		if len(c.parts) > 0 || c.raw == nil {
+		if len(c.parts) > 0 || c.tryWrite == nil {
 			c.mu.Unlock()
 			go c.drain(nil)
 			return
@@ -164,14 +196,8 @@ func (c *Conn) Flush() {
 		c.pending = c.spare[:0]
 		c.spare = nil
 		c.mu.Unlock()
-		c.writeBuf, c.writeN = b, 0
-		err := c.raw.Write(c.writeFunc)
-		n := max(c.writeN, 0)
-		c.writeBuf = nil
+		n, err := c.tryWrite(b)
 		c.written.Add(uint64(n))
-		if err == nil && c.writeErr != nil && c.writeErr != syscall.EAGAIN { //nolint:errorlint // raw errno
-			err = c.writeErr
-		}
 		if err == nil && n < len(b) {
 			go c.drain(b[n:])
 			return
@@ -213,7 +239,7 @@ func (c *Conn) drain(rest []byte) {
 	}
 	for {
 		if len(bufs) > 0 {
-			n, err := bufs.WriteTo(c.nc)
+			n, err := writeAll(c.nc, &bufs)
 			c.written.Add(uint64(n))
 			if err != nil {
 				c.mu.Lock()

@@ -103,7 +103,7 @@ func (c *Conn) appendThrough(h Header, head, data []byte) error {
 	c.parts, c.pending = nil, nil
 	c.mu.Unlock()
 	bufs := c.through
-	n, err := c.through.WriteTo(c.nc)
+	n, err := writeAll(c.nc, &c.through)
 	c.written.Add(uint64(n))
 	c.mu.Lock()
 	if err != nil {

@@ -126,6 +126,7 @@ func (l *Link) Attach(nc net.Conn) error {
 		nc.Close()
 		return err
 	}
+	nc = newSocket(nc)
 	l.bulk = nc
 	if l.attachTimer != nil {
 		l.attachTimer.Stop()

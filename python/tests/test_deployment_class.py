@@ -177,7 +177,7 @@ def test_signatures_that_editors_complete():
         assert set(REFERENCE[reference]) <= set(names)
         assert [n for n in names if n in REFERENCE["deployment"]] == [n for n in REFERENCE["deployment"] if n in names]
         for name in (*_checks.RAY, *_checks.OWN):
-            assert name in names and f"- {name}: " in serve.deployment.__doc__
+            assert name in names and f"        {name}: " in serve.deployment.__doc__
             assert inspect.signature(function).parameters[name].default in (DEFAULT.VALUE, None)
 
 

@@ -1,6 +1,6 @@
 """``from helve import serve``."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, List
 
 from helve import _guard, _refused, _starlette
 from helve.serve.api import RunTarget, delete, get_app_handle, get_deployment_handle, run, run_many, shutdown, shutdown_async, start, status
@@ -9,9 +9,16 @@ from helve.serve.context import draining, get_multiplexed_model_id, get_replica_
 from helve.serve.deployment import Application, Deployment, deployment
 from helve.serve.ingress import ingress
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the names below, which __getattr__ loads, for type checkers and editors
+    from helve.serve import (
+        autoscaling_policy as autoscaling_policy, batching as batching, config as config, context as context, exceptions as exceptions,
+        experimental as experimental, grpc_util as grpc_util, handle as handle, metrics as metrics, multiplex as multiplex,
+        request_router as request_router, schema as schema,
+    )
     from helve.serve.batching import batch
+    from helve.serve.config import ControllerOptions, HTTPOptions
     from helve.serve.multiplex import multiplexed
+    from helve.serve.schema import TracingConfig
 
 __all__ = [
     "Application", "ControllerOptions", "Deployment", "HTTPOptions", "RunTarget", "TracingConfig", "batch", "delete", "deployment", "draining",
@@ -30,7 +37,7 @@ _MODULES = frozenset((
 ))
 
 
-def _load(name: str):
+def _load(name: str) -> Any:
     import importlib
 
     if name in _MODULES:
@@ -44,11 +51,12 @@ def _load(name: str):
     return value
 
 
-def __dir__() -> list:
+def __dir__() -> List[str]:
     return sorted({*__all__, *_MODULES})
 
 
-__getattr__ = _refused.attributes(__name__, _load, (*__all__, *_MODULES))
+if not TYPE_CHECKING:  # for a type checker it would be an attribute of any name
+    __getattr__ = _refused.attributes(__name__, _load, (*__all__, *_MODULES))
 
 _guard.install_hooks()
 _starlette.complete()

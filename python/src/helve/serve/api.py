@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Union
 
 from helve import _guard, _limits, _logging, _runtime
 from helve._errors import RayServeException
@@ -19,13 +19,15 @@ from helve.serve._checks import say
 from helve.serve._http_options import HTTPSettings, http_settings, reachable
 from helve.serve.context import get_multiplexed_model_id, get_replica_context  # noqa: F401
 from helve.serve.deployment import Application, Deployment, Graph, deployment, http_mistake  # noqa: F401
+from helve.serve._types import D
 from helve.serve.handle import DeploymentHandle
 from helve.serve.ingress import ingress  # noqa: F401
 from helve.serve.lookup import get_app_handle, get_deployment_handle  # noqa: F401
 from helve.serve.multiplex import multiplexed  # noqa: F401
 
 if TYPE_CHECKING:
-    from helve.serve.config import HTTPOptions
+    from helve.serve._status import ServeStatus
+    from helve.serve.config import ControllerOptions, HTTPOptions, LoggingConfig, ProxyLocation, TracingConfig, gRPCOptions
 
 logger = logging.getLogger("helve.serve")
 
@@ -33,15 +35,32 @@ LOCATIONS = ("Disabled", "HeadOnly", "EveryNode")
 
 
 def start(
-    proxy_location: Any = None, http_options: Union[None, dict, "HTTPOptions"] = None, grpc_options: Any = None, logging_config: Any = None,
-    tracing_config: Any = None, controller_options: Any = None, **ignored: Any,
+    proxy_location: Union[None, str, "ProxyLocation"] = None, http_options: Union[None, Dict[str, Any], "HTTPOptions"] = None,
+    grpc_options: Union[None, Dict[str, Any], "gRPCOptions"] = None, logging_config: Union[None, Dict[str, Any], "LoggingConfig"] = None,
+    tracing_config: Union[None, Dict[str, Any], "TracingConfig"] = None,
+    controller_options: Union[None, Dict[str, Any], "ControllerOptions"] = None, **ignored: Any,
 ) -> None:
-    """Starts the node of this program, if it does not run yet. A second call with other options warns, and changes nothing.
+    """Starts the node of this program, if it does not run yet. ``serve.run`` does so by itself; call this to choose the options of HTTP::
 
-    - proxy_location: "Disabled" stands for no HTTP. The other locations of Ray Serve are equal, because there is one node.
-    - http_options: HTTPOptions, or a dict of them.
-    - grpc_options: options that ask for gRPC services are an error.
-    - tracing_config and controller_options have no effect, which a warning says.
+        serve.start(http_options={"host": "0.0.0.0", "port": 80})
+
+    A second call with other options warns, and changes nothing.
+
+    Args:
+        proxy_location: "Disabled" for no HTTP. "HeadOnly" and "EveryNode" are equal, because there is one node. Default: that of http_options.
+        http_options: An ``HTTPOptions``, or a dict of its fields. Default: HTTP on 127.0.0.1:8000.
+        grpc_options: Taken if it asks for no gRPC service.
+        logging_config: Logging of the replicas of all applications, a ``LoggingConfig`` or a dict of its fields. Options of serve.run and of
+            deployments go over it.
+        tracing_config: Without effect, which a warning says.
+        controller_options: Without effect, which a warning says.
+        **ignored: ``detached`` and ``dedicated_cpu`` of old programs, without effect, which a warning says.
+
+    Raises:
+        RayServeException: grpc_options with services; gRPC is not there.
+        TypeError: An option that is not there, or a value of a wrong type.
+        ValueError: A value out of its bounds.
+        OSError: The port is in use; the text says how to choose another.
     """
     from helve import _driver
 
@@ -77,26 +96,57 @@ def _local() -> Any:
 
 @dataclass
 class RunTarget:
-    """An application for serve.run_many, with the arguments that serve.run has for it."""
+    """An application for ``serve.run_many``, with the arguments that ``serve.run`` has for it.
 
-    target: Application
+    Attributes:
+        target: The application.
+        name: Its name, which no other application of the node has.
+        route_prefix: Path below which HTTP requests reach it; None for no HTTP.
+        logging_config: Logging of its replicas, a ``LoggingConfig`` or a dict of its fields.
+        external_scaler_enabled: Without effect, which a warning says.
+    """
+
+    target: Application[Any]
     name: str = "default"
     route_prefix: Optional[str] = "/"
-    logging_config: Any = None
+    logging_config: Union[None, Dict[str, Any], "LoggingConfig"] = None
     external_scaler_enabled: bool = False
 
 
 def run(
-    target: Application, blocking: bool = False, name: str = "default", route_prefix: Optional[str] = "/", logging_config: Any = None,
-    _local_testing_mode: bool = False, external_scaler_enabled: bool = False, controller_options: Any = None,
-) -> DeploymentHandle:
-    """Runs an application and returns a handle to its ingress, once every replica is ready. An application of this name that runs
-    changes to the new one: calls go on, and replicas whose code and process are the same go on too. If the new one does not start, the
-    old one stays.
+    target: Application[D], blocking: bool = False, name: str = "default", route_prefix: Optional[str] = "/",
+    logging_config: Union[None, Dict[str, Any], "LoggingConfig"] = None, _local_testing_mode: bool = False, external_scaler_enabled: bool = False,
+    controller_options: Union[None, Dict[str, Any], "ControllerOptions"] = None,
+) -> DeploymentHandle[D]:
+    """Runs an application and returns a handle to its ingress, once every replica is ready::
 
-    A start that fails is made again, three times per replica in all, or max_constructor_retry_count times if that is fewer. Then, or at
-    once if the code cannot be imported, a RuntimeError carries the user's traceback, and serve.status() shows the application as
-    DEPLOY_FAILED. external_scaler_enabled and controller_options have no effect, which a warning says.
+        handle = serve.run(Model.bind("weights.bin"))
+        print(handle.remote("text").result())
+
+    It starts the node if none runs. An application of this name that runs changes to the new one: calls go on, and replicas whose code and process
+    are the same go on too. If the new one does not start, the old one stays.
+
+    A start that fails is made again, three times per replica in all, or ``max_constructor_retry_count`` times if that is fewer.
+
+    Args:
+        target: The application: the result of ``Deployment.bind``.
+        blocking: Whether to wait for SIGINT or SIGTERM, and then to end the node.
+        name: Name of the application.
+        route_prefix: Path below which HTTP requests reach the ingress; None for no HTTP.
+        logging_config: Logging of the application's replicas, a ``LoggingConfig`` or a dict of its fields. The option of a deployment goes over it.
+        _local_testing_mode: Whether the deployments run in this process, without a node, for unit tests. Options that limit or place replicas
+            have no effect then.
+        external_scaler_enabled: Without effect, which a warning says.
+        controller_options: Without effect, which a warning says.
+
+    Returns:
+        A handle to the ingress, the deployment that was bound last.
+
+    Raises:
+        RuntimeError: The application does not start, with the traceback of its constructor. ``serve.status`` shows it as DEPLOY_FAILED.
+        TypeError: Another value than an application, or one that cannot be pickled; the text says which part.
+        ValueError: A name or route_prefix that cannot be one.
+        RayServeException: A route_prefix that another application has.
     """
     _without_effect("serve.run", external_scaler_enabled=external_scaler_enabled, controller_options=controller_options)
     [handle] = _run_many([RunTarget(target, name, route_prefix, logging_config, external_scaler_enabled)], blocking, True, _local_testing_mode)
@@ -104,9 +154,9 @@ def run(
 
 
 def _run(
-    target: Application, *, _blocking: bool = True, name: str = "default", route_prefix: Optional[str] = "/", logging_config: Any = None,
+    target: Application[D], *, _blocking: bool = True, name: str = "default", route_prefix: Optional[str] = "/", logging_config: Any = None,
     _local_testing_mode: bool = False, external_scaler_enabled: bool = False, controller_options: Any = None,
-) -> DeploymentHandle:
+) -> DeploymentHandle[D]:
     """serve.run, which with _blocking=False does not wait until the application is ready."""
     _without_effect("serve.run", external_scaler_enabled=external_scaler_enabled, controller_options=controller_options)
     [handle] = _run_many([RunTarget(target, name, route_prefix, logging_config, external_scaler_enabled)], False, _blocking, _local_testing_mode)
@@ -115,11 +165,27 @@ def _run(
 
 def run_many(
     targets: Sequence[RunTarget], blocking: bool = False, wait_for_ingress_deployment_creation: bool = True, wait_for_applications_running: bool = True,
-    _local_testing_mode: bool = False, controller_options: Any = None,
-) -> List[DeploymentHandle]:
-    """Runs several applications at once, as serve.run does each of them, and returns their handles in the same order. If some fail, the
-    others run all the same, and the error names all that have failed. With wait_for_applications_running=False it returns as soon as the
-    node has taken all of them; serve.status() has their later states. The other options have no effect, which a warning says.
+    _local_testing_mode: bool = False, controller_options: Union[None, Dict[str, Any], "ControllerOptions"] = None,
+) -> List[DeploymentHandle[Any]]:
+    """Runs several applications at once, as ``serve.run`` does each of them. If some fail, the others run all the same.
+
+    Args:
+        targets: The applications, at least one, with names and route prefixes of their own.
+        blocking: Whether to wait for SIGINT or SIGTERM, and then to end the node.
+        wait_for_ingress_deployment_creation: Without effect: False is a warning.
+        wait_for_applications_running: Whether to wait until every replica is ready. With False it returns as soon as the node has taken all of them;
+            ``serve.status`` has their later states.
+        _local_testing_mode: Whether the deployments run in this process, without a node.
+        controller_options: Without effect, which a warning says.
+
+    Returns:
+        A handle for each target, in the same order.
+
+    Raises:
+        RuntimeError: Applications that do not start; the text names each of them.
+        TypeError: A target that is no ``RunTarget``.
+        ValueError: No targets, or two with one name.
+        RayServeException: Two targets with one route prefix.
     """
     _without_effect(
         "serve.run_many", controller_options=controller_options, wait_for_ingress_deployment_creation=wait_for_ingress_deployment_creation is False,
@@ -128,7 +194,7 @@ def run_many(
     return _run_many(targets, blocking, wait_for_applications_running, _local_testing_mode)
 
 
-def _run_many(targets: Sequence[RunTarget], blocking: bool, wait: bool, local: bool) -> List[DeploymentHandle]:
+def _run_many(targets: Sequence[RunTarget], blocking: bool, wait: bool, local: bool) -> List[DeploymentHandle[Any]]:
     from helve import _driver
 
     _guard.install_hooks()
@@ -229,8 +295,14 @@ def _wait_for_signal(stop: threading.Event) -> None:
 
 
 def delete(name: str, _blocking: bool = True) -> None:
-    """Drains an application and stops its replicas. An application that is not there is logged, and is no error, as in Ray Serve. With
-    _blocking=False it does not wait for the end. It is an error if the only node is another program's that HELVE_NODE does not name.
+    """Drains an application and stops its replicas. An application that is not there is logged, and is no error.
+
+    Args:
+        name: Name of the application.
+        _blocking: Whether to wait for the end of the replicas.
+
+    Raises:
+        RayServeException: No node, or only one of another program that the variable HELVE_NODE does not name.
     """
     from helve import _driver
 
@@ -245,9 +317,13 @@ def delete(name: str, _blocking: bool = True) -> None:
         driver.request("delete", name=name)
 
 
-def status() -> Any:
-    """The state of the applications, deployments and replicas of the node: a ServeStatus, also inside of a replica. It is empty if nothing
-    runs.
+def status() -> "ServeStatus":
+    """The state of the applications, deployments and replicas of the node, also inside of a replica::
+
+        assert serve.status().applications["default"].status == "RUNNING"
+
+    Returns:
+        The state. It is empty if nothing runs.
     """
     from helve.serve._status import ServeStatus, status_of
 
@@ -270,8 +346,9 @@ def _node_status() -> Optional[dict]:
 
 
 def shutdown() -> None:
-    """Ends the node of this program, after a drain. A program that is attached to the node of another one ends its connection, and that node
-    lives on. It does nothing if there is neither.
+    """Ends the node of this program with all its applications, after a drain.
+
+    A program that is attached to the node of another one ends its connection, and that node lives on. It does nothing if there is neither.
     """
     from helve import _driver
 
@@ -281,5 +358,5 @@ def shutdown() -> None:
 
 
 async def shutdown_async() -> None:
-    """serve.shutdown for code on an event loop, which goes on meanwhile."""
+    """``serve.shutdown`` for code on an event loop, which goes on meanwhile."""
     await asyncio.get_running_loop().run_in_executor(None, shutdown)

@@ -20,12 +20,15 @@ import traceback
 from collections import deque
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, AsyncGenerator, Awaitable, Callable, List, Optional, TypeVar, overload
+from typing import TYPE_CHECKING, Any, AsyncGenerator, AsyncIterator, Callable, Coroutine, List, Optional, overload
 
 from helve import _runtime
 from helve._errors import RayServeException
 from helve._wire import request_info
 from helve.serve._request_context import BatchInfo
+
+if TYPE_CHECKING:
+    from helve.serve._types import Batched, BatchedFunction, BatchedMethod, Batcher, One, R
 
 logger = logging.getLogger("ray.serve")
 
@@ -616,41 +619,54 @@ def check_function(fn: Any) -> None:
         raise TypeError(f"Functions decorated with @serve.batch must be 'async def'; {getattr(fn, '__qualname__', fn)} is not")
 
 
-T = TypeVar("T")
-R = TypeVar("R")
-
-
 @overload
-def batch(_func: Callable[..., Awaitable[List[R]]], /) -> Callable[..., Awaitable[R]]: ...
-
-
+def batch(_func: Callable[[List[One]], Coroutine[Any, Any, List[R]]], /) -> "Batched[One, Coroutine[Any, Any, R]]": ...
 @overload
-def batch(_func: Callable[..., AsyncGenerator[List[R], None]], /) -> Callable[..., AsyncGenerator[R, None]]: ...
-
-
+def batch(_func: Callable[[List[One]], AsyncIterator[List[R]]], /) -> "Batched[One, AsyncGenerator[R, None]]": ...
+@overload
+def batch(_func: Callable[[Any, List[One]], Coroutine[Any, Any, List[R]]], /) -> "BatchedMethod[One, Coroutine[Any, Any, R]]": ...
+@overload
+def batch(_func: Callable[[Any, List[One]], AsyncIterator[List[R]]], /) -> "BatchedMethod[One, AsyncGenerator[R, None]]": ...
+@overload
+def batch(_func: Callable[..., Coroutine[Any, Any, List[R]]], /) -> "BatchedFunction[Coroutine[Any, Any, R]]": ...
+@overload
+def batch(_func: Callable[..., AsyncIterator[List[R]]], /) -> "BatchedFunction[AsyncGenerator[R, None]]": ...
 @overload
 def batch(
     _func: None = None, /, max_batch_size: int = 10, batch_wait_timeout_s: float = 0.01, max_concurrent_batches: int = 1,
-    batch_size_fn: Optional[Callable[[List], int]] = None,
-) -> Callable[[Callable], Callable[..., Any]]: ...
-
-
+    batch_size_fn: Optional[Callable[[List[Any]], int]] = None,
+) -> "Batcher": ...
 def batch(
     _func: Optional[Callable] = None, /, max_batch_size: int = 10, batch_wait_timeout_s: float = 0.01, max_concurrent_batches: int = 1,
-    batch_size_fn: Optional[Callable[[List], int]] = None,
-) -> Callable:
-    """Lets callers of an async function or method of lists give single values: calls that come together run as one call.
+    batch_size_fn: Optional[Callable[[List[Any]], int]] = None,
+) -> Any:
+    """Lets callers of an async function or method of lists give single values: calls that come together run as one call::
+
+        @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.1)
+        async def predict(self, texts: list[str]) -> list[int]:
+            return self.model(texts)
+
+        async def __call__(self, text: str) -> int:
+            return await self.predict(text)
 
     The function returns a list with one result for each item. An async generator yields such lists: each caller has a stream of its own,
     and StopIteration in the place of its item ends it. An exception reaches every caller of the batch. A caller that is cancelled leaves
     the batch, which goes on for the others.
 
-    - ``max_batch_size``: the largest number of items in a batch, or their largest size by ``batch_size_fn``, which gets the list of their first
-      arguments.
-    - ``batch_wait_timeout_s``: how long the first item waits for others; with 0 a batch takes the items that are there.
-    - ``max_concurrent_batches``: how many batches of one object run at a time.
+    Args:
+        _func: The function, an ``async def``.
+        max_batch_size: Largest number of items in a batch, or their largest size by batch_size_fn.
+        batch_wait_timeout_s: Seconds that the first item waits for others. With 0 a batch takes the items that are there.
+        max_concurrent_batches: Number of batches of one object that run at a time.
+        batch_size_fn: Function of the list of the items' first arguments that gives their size, for example the number of tokens.
 
-    The decorated function has ``set_max_batch_size(n)`` and ``set_batch_wait_timeout_s(s)``, for ``reconfigure`` for example.
+    Returns:
+        A function of one item. It has ``set_max_batch_size(n)`` and ``set_batch_wait_timeout_s(s)``, for example for ``reconfigure``.
+
+    Raises:
+        TypeError: A function that is not async, or an option of a wrong type.
+        ValueError: max_batch_size below 1, or a negative time.
+        RayServeException: At a call: the function has returned a list of another length.
     """
     if _func is not None:
         check_function(_func)

@@ -8,7 +8,7 @@ import json
 import struct
 import threading
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, List, Optional
 
 from helve import _limits
 from helve._call import wake
@@ -16,7 +16,8 @@ from helve._encoding import Failure, decode, parse_envelope
 from helve._errors import DeploymentUnavailableError, RayServeException, ReplicaUnavailableError
 from helve._stream import ITEM
 from helve._wire import WINDOW, Call, entry
-from helve.serve.responses import IN_LOOP, Pending, T
+from helve.serve._types import T
+from helve.serve.responses import IN_LOOP, Pending
 
 BROADCAST = entry(b"broadcast", b"") + entry(b"window", WINDOW.pack(0xFFFFFFFF, 0xFFFFFFFF))  # no credit: the answers are few
 ANSWER = struct.Struct("<IB")
@@ -25,8 +26,14 @@ FAILED = 255
 
 @dataclass(frozen=True)
 class ReplicaResult:
-    """The answer of one replica. If the replica was gone before the call was sent, error is a
-    ReplicaUnavailableError, and missed is true.
+    """The answer of one replica to a broadcast.
+
+    Attributes:
+        replica_id: Id of the replica.
+        node_id: Id of its node.
+        value: Result of the method; None if it failed.
+        error: Exception of the method, a TimeoutError for a late answer, or None.
+        missed: Whether the replica was gone before the call was sent to it. Then error is a ``ReplicaUnavailableError``.
     """
 
     replica_id: str
@@ -140,41 +147,69 @@ class BroadcastCall(Call):
 
 
 class DeploymentBroadcastResponse(Pending[T]):
-    """The answers of a broadcast that is under way. They may be read any number of times, from any thread or loop."""
+    """The answers of a broadcast that is under way: the result of ``DeploymentHandle.broadcast``.
+
+    They may be read any number of times, from any thread or loop. The type variable is the type of one result.
+    """
 
     __slots__ = ()
 
     @property
-    def missed(self) -> list:
-        """The ids of replicas that were gone before the call was sent to them, as far as they are known; complete
-        after results().
-        """
+    def missed(self) -> List[str]:
+        """The ids of replicas that were gone before the call was sent to them, as far as they are known; complete after ``results``."""
         return [a.replica for a in list(self._call.answers) if a is not None and a.missed]
 
-    def results(self, *, timeout_s: Optional[float] = None, return_exceptions: bool = False) -> list:
-        """Waits for all answers, in code that is not on an event loop, and returns them in the order of the
-        replicas, without the replicas in missed. The first error is raised, or stands in its place with
-        return_exceptions; so does a TimeoutError for a replica that has not answered within timeout_s seconds.
-        The calls run on, and may be asked for again.
+    def results(self, *, timeout_s: Optional[float] = None, return_exceptions: bool = False) -> List[T]:
+        """Waits for all answers, in code that is not on an event loop.
+
+        Args:
+            timeout_s: Seconds to wait. None stands for no limit. A replica that has not answered then has a TimeoutError; its call runs on, and may
+                be asked for again.
+            return_exceptions: Whether an exception stands in the place of the result of its replica.
+
+        Returns:
+            The results in the order of the replicas, without the replicas in ``missed``.
+
+        Raises:
+            Exception: Without return_exceptions, the first exception of a method.
+            TimeoutError: Without return_exceptions, a late answer.
+            DeploymentUnavailableError: Every replica was gone.
+            RuntimeError: The caller is on an event loop.
         """
         timeout_s = _limits.wait("timeout_s", timeout_s)
         self._block(timeout_s, not return_exceptions)
         return self._values(timeout_s, return_exceptions)
 
-    async def results_async(self, *, timeout_s: Optional[float] = None, return_exceptions: bool = False) -> list:
-        """results() for code on an event loop."""
+    async def results_async(self, *, timeout_s: Optional[float] = None, return_exceptions: bool = False) -> List[T]:
+        """``results`` for code on an event loop.
+
+        Args:
+            timeout_s: Seconds to wait. None stands for no limit.
+            return_exceptions: Whether an exception stands in the place of the result of its replica.
+
+        Returns:
+            The results in the order of the replicas, without the replicas in ``missed``.
+        """
         timeout_s = _limits.wait("timeout_s", timeout_s)
         await self._wait(timeout_s, not return_exceptions)
         return self._values(timeout_s, return_exceptions)
 
-    def entries(self, *, timeout_s: Optional[float] = None) -> list:
-        """Waits like results(), and returns a ReplicaResult for every replica, also the replicas in missed."""
+    def entries(self, *, timeout_s: Optional[float] = None) -> List[ReplicaResult]:
+        """Waits like ``results``, and returns a ``ReplicaResult`` for every replica, also for the replicas in ``missed``.
+
+        Args:
+            timeout_s: Seconds to wait. None stands for no limit.
+        """
         timeout_s = _limits.wait("timeout_s", timeout_s)
         self._block(timeout_s, False)
         return self._call.entries(_late(timeout_s))
 
-    async def entries_async(self, *, timeout_s: Optional[float] = None) -> list:
-        """entries() for code on an event loop."""
+    async def entries_async(self, *, timeout_s: Optional[float] = None) -> List[ReplicaResult]:
+        """``entries`` for code on an event loop.
+
+        Args:
+            timeout_s: Seconds to wait. None stands for no limit.
+        """
         timeout_s = _limits.wait("timeout_s", timeout_s)
         await self._wait(timeout_s, False)
         return self._call.entries(_late(timeout_s))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import struct
-from typing import Any, Optional
+from typing import Any, Dict, Optional
 
 from helve import _runtime
 from helve._encoding import MSGPACK
@@ -54,19 +54,28 @@ class ReserveCall(Call):
 
 
 class ReplicaSelection:
-    """A slot of the chosen replica. It is given back when its context ends, and after 10 s, if it was not
-    dispatched.
+    """A chosen replica with a slot that is held there: the value of ``DeploymentHandle.choose_replica``.
+
+    The slot is given back when the context ends, and after 10 s, if it was not dispatched.
+
+    Attributes:
+        replica_id: Id of the replica.
+        node_id: Id of its node.
+        node_ip: Address of its machine: 127.0.0.1, because there is one node.
+        port: None: a replica has no port, calls go through the node.
+        availability_zone: None.
+        replica_metadata: An empty dict.
     """
 
     __slots__ = ("replica_id", "node_id", "node_ip", "port", "availability_zone", "replica_metadata", "_handle", "_conn", "_lease", "_used")
 
-    def __init__(self, handle, conn, held: dict):
+    def __init__(self, handle: Any, conn: Any, held: Dict[str, Any]):
         self.replica_id: str = held["replica"]
         self.node_id: str = held["node"]
         self.node_ip = "127.0.0.1"  # the replica is on this machine
         self.port: Optional[int] = None  # it has none: calls go through the node
         self.availability_zone: Optional[str] = None
-        self.replica_metadata: dict = {}
+        self.replica_metadata: Dict[str, Any] = {}
         self._handle, self._conn, self._lease, self._used = handle, conn, held["lease"], False
 
     def __repr__(self) -> str:
@@ -77,7 +86,7 @@ class ReplicaSelection:
         """The address of the replica's machine, with its port if it has one."""
         return self.node_ip if self.port is None else f"{self.node_ip}:{self.port}"
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> Dict[str, Any]:
         """The replica as plain values."""
         return {name: getattr(self, name) for name in self.__slots__ if not name.startswith("_")}
 
@@ -96,7 +105,7 @@ class ReplicaSelection:
 class Choosing:
     """The result of choose_replica: a context, for `async with` on event loops and for `with` elsewhere."""
 
-    def __init__(self, handle):
+    def __init__(self, handle: Any):
         self._handle = handle
         self._selection: Optional[ReplicaSelection] = None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, List
 
 from helve import _refused
 
@@ -24,17 +24,19 @@ _PLACES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    for module, names in _PLACES.items():
-        if name in names:
-            from importlib import import_module
+if not TYPE_CHECKING:
 
-            value = globals()[name] = getattr(import_module(f"helve.serve.{module}"), name)
-            return value
-    _refused.fail(__name__, name, __all__)
+    def __getattr__(name: str) -> Any:
+        for module, names in _PLACES.items():
+            if name in names:
+                from importlib import import_module
+
+                value = globals()[name] = getattr(import_module(f"helve.serve.{module}"), name)
+                return value
+        _refused.fail(__name__, name, __all__)
 
 
-def __dir__() -> list:
+def __dir__() -> List[str]:
     return sorted(__all__)
 
 

@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReplicaContext:
-    """The replica that runs the calling code.
+    """The replica that runs the calling code: the result of ``serve.get_replica_context``.
 
-    - servable_object: its instance; None while the constructor runs.
-    - world_size: how many replicas its deployment should have. Their ranks are 0 to world_size - 1.
-    - code_version: changes when the code or the process of the deployment does.
-    - gang_context: None, because there are no gangs.
+    Attributes:
+        replica_id: Its id, with the names of its deployment and application.
+        servable_object: Its instance; None while the constructor runs.
+        world_size: Number of replicas that its deployment should have. Their ranks are 0 to world_size - 1.
+        gang_context: None, because there are no gangs.
+        code_version: A text that changes when the code or the process of the deployment does.
     """
 
     replica_id: ReplicaID
@@ -37,14 +39,17 @@ class ReplicaContext:
 
     @property
     def app_name(self) -> str:
+        """Name of its application."""
         return self.replica_id.deployment_id.app_name
 
     @property
     def deployment(self) -> str:
+        """Name of its deployment."""
         return self.replica_id.deployment_id.name
 
     @property
     def replica_tag(self) -> str:
+        """Its id as text, which no other replica of the node has or had."""
         return self.replica_id.unique_id
 
     @property
@@ -56,7 +61,11 @@ class ReplicaContext:
 
 
 def get_replica_context() -> ReplicaContext:
-    """The context of the replica that calls this. It raises RayServeException outside of replicas."""
+    """The context of the replica that calls this, in its constructor and its methods.
+
+    Raises:
+        RayServeException: The caller is not in a replica.
+    """
     if _runtime.replica is None:
         raise RayServeException("`serve.get_replica_context()` may only be called from within a deployment: it works inside of a replica only")
     return _runtime.replica
@@ -81,4 +90,5 @@ __all__ = [
     "ReplicaContext", "_RequestContext", "_get_serve_batch_request_context", "_get_serve_request_context", "_serve_request_context",
     "_set_internal_replica_context", "_set_request_context", "draining", "get_multiplexed_model_id", "get_replica_context", "get_trace_context", "wait_for_drain",
 ]
-__getattr__ = _refused.attributes(__name__, known=__all__)
+if not TYPE_CHECKING:
+    __getattr__ = _refused.attributes(__name__, known=__all__)

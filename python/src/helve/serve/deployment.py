@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 import inspect
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, NoReturn, Optional, Union, overload
+from typing import TYPE_CHECKING, Any, Callable, Dict, Generic, List, Literal, NoReturn, Optional, Tuple, Union, overload
 
 from helve import _code, _limits
 from helve._hooks import DEFINITION, hook, no_reconfigure
 from helve._pickling import dumps_replacing
 from helve.serve import _checks
 from helve.serve._default import DEFAULT
+from helve.serve._types import D, P
 
 if TYPE_CHECKING:
+    from helve.serve._types import P2, ClassOf, Decorator, InstanceOf, R
     from helve.serve.config import AutoscalingConfig, BackpressureConfig, GangSchedulingConfig, LoggingConfig, RequestRouterConfig
 
 
@@ -33,10 +35,28 @@ def _named(target: Any) -> str:
     return getattr(target, "__name__", None) or type(target).__name__
 
 
-class Application:
-    """A deployment bound to its constructor's arguments, which may be other applications: the graph of an app."""
+if TYPE_CHECKING:
+    from helve.serve.handle import DeploymentHandle as _Handle
+else:
+    _Handle = Generic
 
-    def __init__(self, deployment: "Deployment", args: tuple, kwargs: dict):
+
+class Application(_Handle[D]):
+    """A deployment bound to the arguments of its constructor, which may be other applications: the graph of an app.
+
+    ``Deployment.bind`` makes it. ``serve.run`` takes it, and so does ``bind`` of another deployment, whose constructor gets a
+    ``DeploymentHandle`` in its place. For type checkers it is therefore a kind of handle, so that ``bind`` can compare its arguments with the
+    parameters of the constructor. It has no calls: ``remote`` and ``options`` are an AttributeError.
+    """
+
+    if TYPE_CHECKING:
+        remote: None  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleMethodOverride]
+        options: None  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleMethodOverride]
+        broadcast: None  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleMethodOverride]
+
+        def __getattr__(self, name: str) -> None: ...  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    def __init__(self, deployment: "Deployment[..., Any]", args: tuple, kwargs: dict):
         self._bound, self._args, self._kwargs = deployment, args, kwargs
 
     def __reduce__(self):
@@ -44,14 +64,23 @@ class Application:
             f"{self._bound._name}.bind(...) is no value: pass it to another deployment's bind(), which makes a handle of it, or to serve.run"
         )
 
-    def __getattr__(self, name: str):
-        if name in ("remote", "options", "broadcast"):
-            raise AttributeError(f"{self._bound._name}.bind(...) is not running: handles have {name!r}; serve.run gives one, and bind() passes one on")
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str):
+            if name in ("remote", "options", "broadcast"):
+                raise AttributeError(f"{self._bound._name}.bind(...) is not running: handles have {name!r}; serve.run gives one, and bind() passes one on")
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
-class Deployment:
-    """A class or function with a name and options. Calling it is an error: it is bound, and then run."""
+class Deployment(Generic[P, D]):
+    """A class or function with a name and options: the result of ``@serve.deployment``.
+
+    It is bound to the arguments of the constructor, and the bound application is run::
+
+        handle = serve.run(Model.options(num_replicas=2).bind("weights.bin"))
+
+    A call of the deployment itself is a RuntimeError, and the methods of the class are an AttributeError: calls go to the handle.
+    """
 
     __hash__ = None  # type: ignore[assignment]  # two deployments may be equal
 
@@ -62,56 +91,75 @@ class Deployment:
 
     @property
     def name(self) -> str:
+        """Name of the deployment in its application."""
         return self._name
 
     @property
     def version(self) -> Optional[str]:
+        """The option ``version``; None if it was not given."""
         return self._options.get("version")
 
     @property
-    def func_or_class(self) -> Callable:
+    def func_or_class(self) -> Callable[..., Any]:
+        """The class or function below the decorator. ``Model.func_or_class`` is the plain class, for example for a unit test."""
         return self._target
 
     @property
     def num_replicas(self) -> int:
+        """The option ``num_replicas``: 1 if it was not given, and with ``autoscaling_config``."""
         return self._options.get("num_replicas", 1)
 
     @property
     def user_config(self) -> Any:
+        """The option ``user_config``; None if it was not given."""
         return self._options.get("user_config")
 
     @property
     def max_ongoing_requests(self) -> int:
+        """The option ``max_ongoing_requests``."""
         return self._options.get("max_ongoing_requests", 5)
 
     @property
     def max_queued_requests(self) -> int:
+        """The option ``max_queued_requests``; -1 for no limit."""
         return self._options.get("max_queued_requests", -1)
 
     @property
     def backpressure_config(self) -> "BackpressureConfig":
+        """The option ``backpressure_config``, with its defaults."""
         from helve.serve.config import BackpressureConfig
 
         return self._options.get("backpressure_config") or BackpressureConfig()
 
     @property
-    def ray_actor_options(self) -> dict:
+    def ray_actor_options(self) -> Dict[str, Any]:
+        """A copy of the option ``ray_actor_options``, with ``num_cpus``."""
         return copy.deepcopy(self._options.get("ray_actor_options") or {"num_cpus": 1})
 
     @property
-    def init_args(self) -> tuple:
+    def init_args(self) -> Tuple[Any, ...]:
+        """``()``: the arguments of the constructor are in the application that ``bind`` makes."""
         return ()
 
     @property
-    def init_kwargs(self) -> dict:
+    def init_kwargs(self) -> Dict[str, Any]:
+        """``{}``: the arguments of the constructor are in the application that ``bind`` makes."""
         return {}
 
     @property
-    def logging_config(self) -> Optional[dict]:
+    def logging_config(self) -> Optional[Dict[str, Any]]:
+        """The option ``logging_config`` as a dict; None if it was not given."""
         return self._options.get("logging_config")
 
-    def set_logging_config(self, logging_config: Union[dict, "LoggingConfig"]) -> None:
-        """Changes the logging of this deployment's replicas that start from now on."""
+    def set_logging_config(self, logging_config: Union[Dict[str, Any], "LoggingConfig"]) -> None:
+        """Changes the option ``logging_config`` of this deployment in place. Replicas that start from now on have it.
+
+        Args:
+            logging_config: The new configuration, as a ``LoggingConfig`` or a dict of its fields.
+
+        Raises:
+            ValueError: A field that is not there, or a value that it does not take.
+        """
         self._options = _checks.read({"logging_config": logging_config}, self._options, f"deployment {self._name!r}: ")
 
     @property
@@ -127,14 +175,66 @@ class Deployment:
 
         return replica_config(self)
 
-    def bind(self, *args: Any, **kwargs: Any) -> Application:
-        """The deployment with the arguments of its constructor. An argument that is an application, or has one inside, becomes a handle to it."""
+    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Application[D]:
+        """The deployment with the arguments of its constructor.
+
+        An argument that is an application, or has one inside (a list, a dict, an object of any class), becomes a handle to it.
+
+        Args:
+            *args: Positional arguments of the constructor. They are pickled when the application is run.
+            **kwargs: Keyword arguments of the constructor.
+
+        Returns:
+            The application, for ``serve.run`` or for ``bind`` of another deployment.
+
+        Raises:
+            ValueError: Arguments of a function deployment: a function has no constructor.
+        """
         if args and inspect.isfunction(self._target):
             raise ValueError(f"deployment {self._name!r}: init_args not supported for function deployments.")
         if kwargs and inspect.isfunction(self._target):
             raise ValueError(f"deployment {self._name!r}: init_kwargs not supported for function deployments.")
         return Application(self, args, kwargs)
 
+    @overload
+    def options(
+        self,
+        func_or_class: None = None,
+        name: str = ...,
+        version: Optional[str] = ...,
+        num_replicas: Union[int, Literal["auto"], None] = ...,
+        ray_actor_options: Optional[Dict[str, Any]] = ...,
+        placement_group_bundles: Optional[List[Dict[str, float]]] = ...,
+        placement_group_strategy: Optional[str] = ...,
+        placement_group_bundle_label_selector: Optional[List[Dict[str, str]]] = ...,
+        max_replicas_per_node: Optional[int] = ...,
+        user_config: Any = ...,
+        max_ongoing_requests: int = ...,
+        max_queued_requests: int = ...,
+        backpressure_config: Union[Dict[str, Any], "BackpressureConfig"] = ...,
+        autoscaling_config: Union[Dict[str, Any], "AutoscalingConfig", None] = ...,
+        graceful_shutdown_wait_loop_s: float = ...,
+        graceful_shutdown_timeout_s: float = ...,
+        health_check_period_s: float = ...,
+        health_check_timeout_s: float = ...,
+        logging_config: Union[Dict[str, Any], "LoggingConfig", None] = ...,
+        request_router_config: Union[Dict[str, Any], "RequestRouterConfig"] = ...,
+        max_constructor_retry_count: int = ...,
+        gang_scheduling_config: Union[Dict[str, Any], "GangSchedulingConfig", None] = ...,
+        deployment_actors: Optional[List[Any]] = ...,
+        rolling_update_percentage: float = ...,
+        max_surge_percent: int = ...,
+        construct_timeout_s: Optional[float] = ...,
+        request_router: Optional[Dict[str, Any]] = ...,
+        request_routing_stats_period_s: Optional[float] = ...,
+        request_routing_stats_timeout_s: Optional[float] = ...,
+        runtime_env: Optional[Dict[str, Any]] = ...,
+        limits: Optional[Dict[str, Any]] = ...,
+        unresponsive_after_s: Optional[float] = ...,
+        max_unresponsive_s: Optional[float] = ...,
+    ) -> "Deployment[P, D]": ...
+    @overload
+    def options(self, func_or_class: "Callable[P2, R]", **options: Any) -> "Deployment[P2, R]": ...
     def options(
         self, func_or_class: Optional[Callable] = None,
         name: Union[DEFAULT, str] = DEFAULT.VALUE,
@@ -171,8 +271,25 @@ class Deployment:
         max_unresponsive_s: Optional[float] = None,
         **unknown: NoReturn,
     ) -> "Deployment":
-        """A copy with these options changed; serve.deployment describes them. An option that is a dict or a configuration replaces the one
-        before as a whole.
+        """A copy of the deployment with these options changed::
+
+            two = Model.options(name="Second", num_replicas=2).bind("weights.bin")
+
+        An option that is not passed stays as it is. An option that is a dict or a configuration replaces the one before as a whole. The
+        options are those of ``serve.deployment``, which describes each.
+
+        Args:
+            func_or_class: Another class or function for the deployment.
+            name: Another name. Two deployments of one application that are bound with one name get numbers.
+            **unknown: Refused, with the option that was probably meant.
+
+        Returns:
+            A new deployment. The one before stays as it is.
+
+        Raises:
+            TypeError: An option that is not there, or a value of a wrong type.
+            ValueError: A value out of its bounds, or options that exclude each other.
+            NotImplementedError: An option that is refused.
         """
         given = _passed(locals(), "Deployment.options", unknown)
         if "name" in given:
@@ -184,17 +301,19 @@ class Deployment:
             return Deployment(_target(func_or_class), name, options, None, names)
         return Deployment(self._target, name, options, self._source, names)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        raise RuntimeError(
-            f"deployment {self._name} cannot be constructed directly (Deployments cannot be constructed directly.); use {self._name}.bind(...) and serve.run"
-        )
+    if not TYPE_CHECKING:  # type checkers refuse what these refuse
 
-    def __getattr__(self, name: str) -> NoReturn:
-        text = f"{type(self).__name__!r} object has no attribute {name!r}"
-        own = self.__dict__.get("_name")
-        if own is not None and not name.startswith("_"):
-            text += f": calls go to the handle of an application that runs, handle = serve.run({own}.bind(...))"
-        raise AttributeError(text)
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            raise RuntimeError(
+                f"deployment {self._name} cannot be constructed directly (Deployments cannot be constructed directly.); use {self._name}.bind(...) and serve.run"
+            )
+
+        def __getattr__(self, name: str) -> NoReturn:
+            text = f"{type(self).__name__!r} object has no attribute {name!r}"
+            own = self.__dict__.get("_name")
+            if own is not None and not name.startswith("_"):
+                text += f": calls go to the handle of an application that runs, handle = serve.run({own}.bind(...))"
+            raise AttributeError(text)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Deployment):
@@ -228,45 +347,51 @@ def _names_of(before: frozenset, given: dict, named: bool) -> frozenset:
     return frozenset(names | {"autoscaling_config"} if isinstance(given.get("num_replicas"), str) else names)
 
 
-@overload
-def deployment(_func_or_class: Callable[..., Any], /) -> Deployment: ...
+# The defaults of this signature are the real ones, for readers and editors; the function itself must know whether an option was passed.
 @overload
 def deployment(
-    _func_or_class: Optional[str] = None,
-    name: Union[DEFAULT, str] = DEFAULT.VALUE,
-    version: Union[DEFAULT, Optional[str]] = DEFAULT.VALUE,
-    num_replicas: Union[DEFAULT, int, str, None] = DEFAULT.VALUE,
-    ray_actor_options: Union[DEFAULT, Optional[Dict[str, Any]]] = DEFAULT.VALUE,
-    placement_group_bundles: Union[DEFAULT, Optional[List[Dict[str, float]]]] = DEFAULT.VALUE,
-    placement_group_strategy: Union[DEFAULT, Optional[str]] = DEFAULT.VALUE,
-    placement_group_bundle_label_selector: Union[DEFAULT, Optional[List[Dict[str, str]]]] = DEFAULT.VALUE,
-    max_replicas_per_node: Union[DEFAULT, Optional[int]] = DEFAULT.VALUE,
-    user_config: Any = DEFAULT.VALUE,
-    max_ongoing_requests: Union[DEFAULT, int] = DEFAULT.VALUE,
-    max_queued_requests: Union[DEFAULT, int] = DEFAULT.VALUE,
-    backpressure_config: Union[DEFAULT, Dict[str, Any], "BackpressureConfig"] = DEFAULT.VALUE,
-    autoscaling_config: Union[DEFAULT, Dict[str, Any], "AutoscalingConfig", None] = DEFAULT.VALUE,
-    graceful_shutdown_wait_loop_s: Union[DEFAULT, float] = DEFAULT.VALUE,
-    graceful_shutdown_timeout_s: Union[DEFAULT, float] = DEFAULT.VALUE,
-    health_check_period_s: Union[DEFAULT, float] = DEFAULT.VALUE,
-    health_check_timeout_s: Union[DEFAULT, float] = DEFAULT.VALUE,
-    logging_config: Union[DEFAULT, Dict[str, Any], "LoggingConfig", None] = DEFAULT.VALUE,
-    request_router_config: Union[DEFAULT, Dict[str, Any], "RequestRouterConfig"] = DEFAULT.VALUE,
-    max_constructor_retry_count: Union[DEFAULT, int] = DEFAULT.VALUE,
-    gang_scheduling_config: Union[DEFAULT, Dict[str, Any], "GangSchedulingConfig", None] = DEFAULT.VALUE,
-    deployment_actors: Union[DEFAULT, Optional[List[Any]]] = DEFAULT.VALUE,
-    rolling_update_percentage: Union[DEFAULT, float] = DEFAULT.VALUE,
-    max_surge_percent: Union[DEFAULT, int] = DEFAULT.VALUE,
-    construct_timeout_s: Optional[float] = None,
+    _func_or_class: None = None,
+    name: str = ...,
+    version: Optional[str] = None,
+    num_replicas: Union[int, Literal["auto"], None] = 1,
+    ray_actor_options: Optional[Dict[str, Any]] = None,
+    placement_group_bundles: Optional[List[Dict[str, float]]] = None,
+    placement_group_strategy: Optional[str] = None,
+    placement_group_bundle_label_selector: Optional[List[Dict[str, str]]] = None,
+    max_replicas_per_node: Optional[int] = None,
+    user_config: Any = None,
+    max_ongoing_requests: int = 5,
+    max_queued_requests: int = -1,
+    backpressure_config: Union[Dict[str, Any], "BackpressureConfig"] = ...,
+    autoscaling_config: Union[Dict[str, Any], "AutoscalingConfig", None] = None,
+    graceful_shutdown_wait_loop_s: float = 2,
+    graceful_shutdown_timeout_s: float = 20,
+    health_check_period_s: float = 10,
+    health_check_timeout_s: float = 30,
+    logging_config: Union[Dict[str, Any], "LoggingConfig", None] = None,
+    request_router_config: Union[Dict[str, Any], "RequestRouterConfig"] = ...,
+    max_constructor_retry_count: int = 20,
+    gang_scheduling_config: Union[Dict[str, Any], "GangSchedulingConfig", None] = None,
+    deployment_actors: Optional[List[Any]] = None,
+    rolling_update_percentage: float = 0.2,
+    max_surge_percent: int = 0,
+    construct_timeout_s: Optional[float] = 1200,
     request_router: Optional[Dict[str, Any]] = None,
-    request_routing_stats_period_s: Optional[float] = None,
-    request_routing_stats_timeout_s: Optional[float] = None,
+    request_routing_stats_period_s: Optional[float] = 10,
+    request_routing_stats_timeout_s: Optional[float] = 30,
     runtime_env: Optional[Dict[str, Any]] = None,
     limits: Optional[Dict[str, Any]] = None,
-    unresponsive_after_s: Optional[float] = None,
-    max_unresponsive_s: Optional[float] = None,
-    **unknown: NoReturn,
-) -> Callable[[Callable[..., Any]], Deployment]: ...
+    unresponsive_after_s: Optional[float] = 5,
+    max_unresponsive_s: Optional[float] = 0,
+) -> "Decorator": ...
+@overload
+def deployment(_func_or_class: "ClassOf[P2, R]", /) -> "Deployment[P2, R]": ...  # type: ignore[overload-overlap]
+@overload
+def deployment(_func_or_class: "type[InstanceOf[P2, R]]", /) -> "Deployment[P2, R]": ...  # type: ignore[overload-overlap]
+@overload
+def deployment(_func_or_class: "type[R]", /) -> "Deployment[..., R]": ...  # type: ignore[overload-overlap]
+@overload
+def deployment(_func_or_class: "Callable[P2, R]", /) -> "Deployment[[], Callable[P2, R]]": ...
 def deployment(
     _func_or_class: Any = None,
     name: Union[DEFAULT, str] = DEFAULT.VALUE,
@@ -303,53 +428,70 @@ def deployment(
     max_unresponsive_s: Optional[float] = None,
     **unknown: NoReturn,
 ) -> Any:
-    """Makes a class or function a deployment: @serve.deployment, or @serve.deployment(num_replicas=2).
+    """Makes a class or function a deployment: ``@serve.deployment``, or ``@serve.deployment(num_replicas=2)``::
 
-    Times are in seconds. An option that is not passed has its default.
+        @serve.deployment(num_replicas=2, max_ongoing_requests=10)
+        class Model:
+            def __init__(self, path: str): ...
+            async def __call__(self, text: str) -> str: ...
 
-    - name: Name of the deployment in its application. Default: the class's or function's own name.
-    - version: Version of the deployment's code: replicas of another version are replaced by an update. Default: None.
-    - num_replicas: Number of replicas, or "auto": the autoscaler's default configuration, from 1 to 100 replicas with 2 requests each.
-      Default: 1.
-    - ray_actor_options: Resources of a replica (`num_cpus`, `num_gpus`, `memory` in bytes, `resources`, `accelerator_type`) and its
-      `runtime_env`. Default: {"num_cpus": 1}.
-    - placement_group_bundles: Resources as a list of bundles, whose sum a replica asks for. Default: None.
-    - placement_group_strategy: Without effect on one node. Default: "PACK".
-    - placement_group_bundle_label_selector: Refused: a node has no labels. Default: None.
-    - max_replicas_per_node: Number of replicas that one node may have, from 1 to 100. The other replicas wait. Default: None.
-    - user_config: Value, as JSON, that the method `reconfigure` gets at the start and when it changes. Default: None.
-    - max_ongoing_requests: Number of calls that one replica executes at a time. Default: 5.
-    - max_queued_requests: Number of calls of one caller that may wait for a replica; -1 is no limit. Default: -1.
-    - backpressure_config: HTTP answer to a request over max_queued_requests: `status_code` 503 or 429, `retry_after_s`. Default: status
-      503.
-    - autoscaling_config: Bounds and pace of the autoscaler, in place of num_replicas. Until replicas scale by themselves,
-      `initial_replicas` run, else `min_replicas`. Default: None.
-    - graceful_shutdown_wait_loop_s: Without effect. Default: 2.
-    - graceful_shutdown_timeout_s: Time in which a replica that stops may finish its calls. Default: 20.
-    - health_check_period_s: Time between two health checks of a replica. Default: 10.
-    - health_check_timeout_s: Time that one health check may take. Default: 30.
-    - logging_config: Logging of the replicas: `encoding`, `log_level`, `logs_dir`, `enable_access_log`, `additional_log_standard_attrs`.
-      Default: None.
-    - request_router_config: Way in which replicas are picked. Default: power of two choices.
-    - max_constructor_retry_count: Number of failed starts after which the deployment is given up. Default: 20.
-    - gang_scheduling_config: Refused: one node starts all replicas together. Default: None.
-    - deployment_actors: Refused: bind another deployment instead. Default: None.
-    - rolling_update_percentage: Share of the replicas that an update replaces at a time. It is kept, without effect yet. Default: 0.2.
-    - max_surge_percent: Percent of the replicas that an update may start beside the wanted number. It is kept, without effect yet. Default:
-      0.
+        handle = serve.run(Model.bind("weights.bin"))
 
-    Options of Helve only:
+    Times are in seconds. An option that is not passed has its default. docs/options.md has the options with their bounds.
 
-    - construct_timeout_s: Time in which a replica must be ready. Default: 1200.
-    - request_router: `policy`: "power_of_two_choices", "round_robin" or "consistent_hash"; for the last `virtual_nodes` and
-      `fallback_replicas`. Default: power of two choices.
-    - request_routing_stats_period_s: Time between two questions for routing stats. Default: 10.
-    - request_routing_stats_timeout_s: Time that the answer with routing stats may take. Default: 30.
-    - runtime_env: Environment of the replicas' processes: `env_vars`, `working_dir`, `py_modules`, `pip`. It goes over the one in
-      ray_actor_options. Default: None.
-    - limits: Limits of a replica's process: `memory` in bytes, `num_cpus`, `open_files`. Default: no limit.
-    - unresponsive_after_s: Time without an answer after which a replica is reported, with stacks. Default: 5.
-    - max_unresponsive_s: Time without an answer after which a replica is replaced; 0 is never. Default: 0.
+    Args:
+        _func_or_class: The class or function, where the decorator has no parentheses.
+        name: Name of the deployment in its application. Default: the class's or function's own name.
+        version: Version of the deployment's code: replicas of another version are replaced by an update. Default: None.
+        num_replicas: Number of replicas, or "auto": the autoscaler's default configuration, from 1 to 100 replicas with 2 requests each. Default: 1.
+        ray_actor_options: Resources of a replica (``num_cpus``, ``num_gpus``, ``memory`` in bytes, ``resources``, ``accelerator_type``) and its
+            ``runtime_env``. Default: {"num_cpus": 1}.
+        placement_group_bundles: Resources as a list of bundles, whose sum a replica asks for. Default: None.
+        placement_group_strategy: Without effect on one node, but for "STRICT_SPREAD", which is refused. Default: "PACK".
+        placement_group_bundle_label_selector: Refused: a node has no labels. Default: None.
+        max_replicas_per_node: Number of replicas that one node may have, from 1 to 100. The other replicas wait. Default: None, no limit.
+        user_config: Value, as JSON, that the method ``reconfigure`` gets at the start and when it changes. Default: None.
+        max_ongoing_requests: Number of calls that one replica executes at a time, at least 1. Default: 5.
+        max_queued_requests: Number of calls of one caller that may wait for a replica; -1 is no limit. A call above it is a
+            ``BackPressureError``. Default: -1.
+        backpressure_config: HTTP answer to a request over max_queued_requests: ``status_code`` 503 or 429, ``retry_after_s`` in seconds. Default:
+            status 503.
+        autoscaling_config: Bounds and pace of the autoscaler, in place of num_replicas. Until replicas scale by themselves,
+            ``initial_replicas`` run, else ``min_replicas``. Default: None.
+        graceful_shutdown_wait_loop_s: Without effect. Default: 2.
+        graceful_shutdown_timeout_s: Time in which a replica that stops may finish its calls. Default: 20.
+        health_check_period_s: Time between two health checks of a replica. Default: 10.
+        health_check_timeout_s: Time that one health check may take. Default: 30.
+        logging_config: Logging of the replicas: ``encoding``, ``log_level``, ``logs_dir``, ``enable_access_log``,
+            ``additional_log_standard_attrs``. Default: None.
+        request_router_config: Way in which replicas are picked, a ``RequestRouterConfig`` with the class of a shipped policy. Default: power of two
+            choices.
+        max_constructor_retry_count: Number of failed starts after which the deployment is given up. Default: 20.
+        gang_scheduling_config: Refused: one node starts all replicas together. Default: None.
+        deployment_actors: Refused: bind another deployment instead. Default: None.
+        rolling_update_percentage: Share of the replicas that an update replaces at a time, above 0 and at most 1. It is kept, without effect yet.
+            Default: 0.2.
+        max_surge_percent: Percent of the replicas that an update may start beside the wanted number, 0 to 100. It is kept, without effect yet.
+            Default: 0.
+        construct_timeout_s: Time in which a replica must be ready. An option of Helve only, as all below. Default: 1200.
+        request_router: ``policy``: "power_of_two_choices", "round_robin" or "consistent_hash"; for the last ``virtual_nodes`` and
+            ``fallback_replicas``. Default: power of two choices.
+        request_routing_stats_period_s: Time between two questions for routing stats. Default: 10.
+        request_routing_stats_timeout_s: Time that the answer with routing stats may take. Default: 30.
+        runtime_env: Environment of the replicas' processes: ``env_vars``, ``working_dir``, ``py_modules``, ``pip``. It goes over the one in
+            ray_actor_options. Default: None.
+        limits: Limits of a replica's process: ``memory`` in bytes, ``num_cpus``, ``open_files``. Default: None, no limit.
+        unresponsive_after_s: Time without an answer after which a replica is reported, with stacks. Default: 5.
+        max_unresponsive_s: Time without an answer after which a replica is replaced; 0 is never. Default: 0.
+        **unknown: Refused, with the option that was probably meant.
+
+    Returns:
+        A ``Deployment``, or with options a decorator that makes one.
+
+    Raises:
+        TypeError: An option that is not there, a value of a wrong type, or something else than a class or function.
+        ValueError: A value out of its bounds, or options that exclude each other, such as num_replicas and autoscaling_config.
+        NotImplementedError: An option that is refused; the text says what to use instead.
     """
     local = dict(locals())
     if _func_or_class is not None and callable(_func_or_class):

@@ -1,5 +1,7 @@
 """The exceptions of handle calls, with Ray Serve's names."""
 
+from typing import TYPE_CHECKING
+
 from helve import _refused
 from helve._errors import (
     BackPressureError, DataLossError, DeploymentUnavailableError, RayServeException, ReplicaUnavailableError, RequestCancelledError, TooLargeError,
@@ -17,4 +19,5 @@ __all__ = [
     "UnknownDeploymentError",
     "gRPCStatusError",
 ]
-__getattr__ = _refused.attributes(__name__, known=__all__)
+if not TYPE_CHECKING:
+    __getattr__ = _refused.attributes(__name__, known=__all__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, AsyncIterator, Dict, Generic, List, Optional, Tuple, TypeVar
+from typing import TYPE_CHECKING, Any, AsyncIterator, Dict, Generic, List, Optional, Tuple, TypeVar
 
 from helve import _refused
 
@@ -105,4 +105,5 @@ class gRPCInputStream(Generic[T]):
 
 
 __all__ = ["RayServegRPCContext", "gRPCInputStream"]
-__getattr__ = _refused.attributes(__name__, known=__all__)
+if not TYPE_CHECKING:
+    __getattr__ = _refused.attributes(__name__, known=__all__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from typing import Any, Generic, Optional, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Optional, overload
 
 from helve import _encoding, _limits, _refused, _runtime
 from helve._arguments import Arguments, start_elsewhere
@@ -13,12 +13,16 @@ from helve._stream import StreamCall
 from helve._wire import Call, new_request, request_info
 from helve.serve.broadcast import BROADCAST, BroadcastCall, DeploymentBroadcastResponse
 from helve.serve._handle_state import DeploymentID, HandleOptions, InitHandleOptions, RequestCounter, State
+from helve.serve._types import T
 from helve.serve.choose import Choosing, ReplicaSelection, dispatch
 from helve.serve.responses import RESPONSES, STREAM, DeploymentResponse, DeploymentResponseGenerator, ObjectRef
 
+if TYPE_CHECKING:
+    from typing import AsyncIterator, Callable, Coroutine, Iterator, Literal
+
+    from helve.serve._types import P2, R
 
 CACHED = 64  # number of attributes of one handle
-T = TypeVar("T")
 
 
 class _Default:
@@ -57,8 +61,20 @@ def _codec(option: str, name: Any) -> int:
 
 
 class DeploymentHandle(Generic[T]):
-    """A client of one deployment. It is cheap to copy, and usable from any thread and any event loop. The handles that options() and attributes
-    give share its identity.
+    """A client of one deployment, usable from any thread and any event loop. It is cheap to make, to copy and to pickle.
+
+    ``serve.run`` gives one, ``serve.get_app_handle`` and ``serve.get_deployment_handle`` find one, and the constructor of a deployment gets one
+    for every bound application among its arguments. An attribute is a method of the deployment::
+
+        response = handle.remote("world")          # calls __call__
+        response = handle.say_hi.remote("world")   # calls say_hi
+        print(response.result())                   # on an event loop: await response
+
+    The handles that ``options`` and attributes give share the identity and the counter of the handle that they come from.
+
+    The type variable is the class of the deployment, or its function: ``DeploymentHandle[Model]``. With it a type checker knows the result of
+    ``remote``, which calls ``__call__``. Python has no type that maps the methods of a class to the attributes of another, so that
+    ``handle.say_hi`` is a handle whose results are Any.
     """
 
     def __init__(
@@ -75,14 +91,17 @@ class DeploymentHandle(Generic[T]):
 
     @property
     def deployment_name(self) -> str:
+        """Name of the deployment."""
         return self._deployment
 
     @property
     def app_name(self) -> str:
+        """Name of the deployment's application."""
         return self._app
 
     @property
     def deployment_id(self) -> DeploymentID:
+        """Both names of the deployment in one object, which can be a key."""
         return DeploymentID(self._deployment, self._app)
 
     @property
@@ -97,10 +116,12 @@ class DeploymentHandle(Generic[T]):
 
     @property
     def init_options(self) -> Optional[InitHandleOptions]:
+        """The options of ``_init``; None before the first use of the handle."""
         return self._state.init_options
 
     @property
     def handle_options(self) -> HandleOptions:
+        """The options of the handle, with their present values."""
         o = self._options
         return HandleOptions(
             o.method or "__call__", o.model, o.session, o.stream, o.by_reference is not False,
@@ -123,21 +144,24 @@ class DeploymentHandle(Generic[T]):
         return self._state.populated(self._app, self._deployment)
 
     def shutdown(self) -> None:
-        """Does nothing: a handle holds no resources. A method of this name is called with
-        options(method_name="shutdown"), as any method whose name is an attribute here.
+        """Does nothing: a handle holds no resources.
+
+        A method of this name is called with ``options(method_name="shutdown")``, as any method whose name is an attribute here.
         """
 
     async def shutdown_async(self) -> None:
-        """shutdown(), awaited."""
+        """``shutdown`` for code on an event loop."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        method = f".{self._options.method}" if self._options.method else ""
-        from helve._refused import close_names
+    if not TYPE_CHECKING:  # type checkers refuse the call
 
-        meant = close_names(self._options.method or "", [n for n in dir(type(self)) if not n.startswith("_")])
-        raise TypeError(
-            f"a DeploymentHandle is not callable: call handle{method}.remote(...), and then await the response, or read it with .result() outside of event loops{meant}"
-        )
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            method = f".{self._options.method}" if self._options.method else ""
+            from helve._refused import close_names
+
+            meant = close_names(self._options.method or "", [n for n in dir(type(self)) if not n.startswith("_")])
+            raise TypeError(
+                f"a DeploymentHandle is not callable: call handle{method}.remote(...), and then await the response, or read it with .result() outside of event loops{meant}"
+            )
 
     def __repr__(self) -> str:
         return f"DeploymentHandle(deployment='{self._deployment}')"
@@ -145,12 +169,55 @@ class DeploymentHandle(Generic[T]):
     def __reduce__(self):
         return _restore, (self._deployment, self._app, self._language, {n: getattr(self._options, n) for n in _Options.__slots__})
 
+    @overload
     def options(
-        self, *, method_name=DEFAULT.VALUE, multiplexed_model_id=DEFAULT.VALUE, session_id=DEFAULT.VALUE, stream=DEFAULT.VALUE,
-        use_new_handle_api=DEFAULT.VALUE, _prefer_local_routing=DEFAULT.VALUE, _by_reference=DEFAULT.VALUE,
-        request_serialization=DEFAULT.VALUE, response_serialization=DEFAULT.VALUE, **unknown: Any,
-    ) -> "DeploymentHandle[T]":
-        """A handle with these options changed; the others stay."""
+        self, *, stream: "Literal[True]", method_name: str, multiplexed_model_id: str = ..., session_id: str = ..., use_new_handle_api: bool = ...,
+        _prefer_local_routing: bool = ..., _by_reference: bool = ..., request_serialization: str = ..., response_serialization: str = ...,
+    ) -> "StreamingHandle[Any]": ...
+    @overload
+    def options(
+        self, *, stream: "Literal[True]", multiplexed_model_id: str = ..., session_id: str = ..., use_new_handle_api: bool = ...,
+        _prefer_local_routing: bool = ..., _by_reference: bool = ..., request_serialization: str = ..., response_serialization: str = ...,
+    ) -> "StreamingHandle[T]": ...
+    @overload
+    def options(
+        self, *, method_name: str, stream: bool = ..., multiplexed_model_id: str = ..., session_id: str = ..., use_new_handle_api: bool = ...,
+        _prefer_local_routing: bool = ..., _by_reference: bool = ..., request_serialization: str = ..., response_serialization: str = ...,
+    ) -> "DeploymentHandle[Any]": ...
+    @overload
+    def options(
+        self, *, stream: bool = ..., multiplexed_model_id: str = ..., session_id: str = ..., use_new_handle_api: bool = ...,
+        _prefer_local_routing: bool = ..., _by_reference: bool = ..., request_serialization: str = ..., response_serialization: str = ...,
+    ) -> "DeploymentHandle[T]": ...
+    def options(
+        self, *, method_name: Any = DEFAULT.VALUE, multiplexed_model_id: Any = DEFAULT.VALUE, session_id: Any = DEFAULT.VALUE,
+        stream: Any = DEFAULT.VALUE, use_new_handle_api: Any = DEFAULT.VALUE, _prefer_local_routing: Any = DEFAULT.VALUE,
+        _by_reference: Any = DEFAULT.VALUE, request_serialization: Any = DEFAULT.VALUE, response_serialization: Any = DEFAULT.VALUE, **unknown: Any,
+    ) -> "DeploymentHandle[Any]":
+        """A handle with these options changed. An option that is not passed stays as it is.
+
+        Args:
+            method_name: Name of the method that ``remote`` calls, a str. ``handle.options(method_name="say_hi")`` is ``handle.say_hi``, also for a
+                name that the handle has itself, such as "options". Default: "__call__".
+            multiplexed_model_id: Id of the model for ``serve.multiplexed``, a str: the call goes to a replica that has the model, if there is one.
+                Default: "", no model.
+            session_id: Id of a session, a str: with the routing policy consistent_hash the calls of one session go to one replica. Default: "".
+            stream: Whether the method is a generator, and ``remote`` returns a ``DeploymentResponseGenerator``. Default: False.
+            use_new_handle_api: Without effect: there is one handle API. Giving it is a DeprecationWarning.
+            _prefer_local_routing: Whether replicas of the caller's node go first. Default: False.
+            _by_reference: Whether a result may stay in the node or in shared memory until it is read. Default: True.
+            request_serialization: Codec of the arguments: "cloudpickle", "pickle", "msgpack", "orjson" or "raw". Default: "cloudpickle", and
+                "msgpack" for a deployment in Go.
+            response_serialization: Codec of the result, as above.
+            **unknown: Refused.
+
+        Returns:
+            A new handle to the same deployment.
+
+        Raises:
+            TypeError: An option that is not there, or a value of a wrong type.
+            ValueError: A codec that is not there.
+        """
         if unknown:
             raise _unknown_option(next(iter(unknown)))
         self._state.use()
@@ -175,7 +242,7 @@ class DeploymentHandle(Generic[T]):
             o.response_codec = _codec("response_serialization", response_serialization)
         return DeploymentHandle(self._deployment, self._app, language=self._language, _options=o, _state=self._state)
 
-    def __getattr__(self, name: str) -> "DeploymentHandle[T]":
+    def __getattr__(self, name: str) -> "DeploymentHandle[Any]":
         if name.startswith("__") or name.startswith("_") and name.endswith("_"):  # of Python itself, and of notebooks: _repr_html_
             raise AttributeError(name)
         handle = self.options(method_name=name)
@@ -183,31 +250,90 @@ class DeploymentHandle(Generic[T]):
             self.__dict__[name] = handle  # found without __getattr__ from now on
         return handle
 
-    def remote(self, *args, **kwargs) -> "DeploymentResponse | DeploymentResponseGenerator":
-        """Starts a call and returns at once. The method runs even if the response is never read. With stream=True it
-        runs at most 256 items or 1 MiB ahead of the reader, and ends when the response is dropped.
+    # The overloads tell the result from the class or function that the handle is of. They refuse no arguments, because a response of another call
+    # stands for its result: handle.remote(other.remote(1)) passes an int on. Those with P2 come first, so that an editor shows the real parameters.
+    @overload
+    def remote(self: "DeploymentHandle[Callable[P2, Coroutine[Any, Any, R]]]", *args: "P2.args", **kwargs: "P2.kwargs") -> "DeploymentResponse[R]": ...
+    @overload
+    def remote(self: "DeploymentHandle[Callable[P2, R]]", *args: "P2.args", **kwargs: "P2.kwargs") -> "DeploymentResponse[R]": ...
+    @overload
+    def remote(self: "DeploymentHandle[Callable[..., Coroutine[Any, Any, R]]]", *args: Any, **kwargs: Any) -> "DeploymentResponse[R]": ...
+    @overload
+    def remote(self: "DeploymentHandle[Callable[..., R]]", *args: Any, **kwargs: Any) -> "DeploymentResponse[R]": ...
+    @overload
+    def remote(self, *args: Any, **kwargs: Any) -> "DeploymentResponse[Any]": ...
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        """Starts a call and returns at once. The method runs even if the response is never read.
+
+        Args:
+            *args: Arguments of the method. A ``DeploymentResponse`` among them stands for its result, which goes to the replica without a detour
+                over this process.
+            **kwargs: Keyword arguments of the method, in the same way.
+
+        Returns:
+            A ``DeploymentResponse``. With ``options(stream=True)`` a ``DeploymentResponseGenerator``: the method runs at most 256 items or 1 MiB
+            ahead of the reader, and ends when the response is dropped.
+
+        Raises:
+            RuntimeError: A stream among the arguments, or a program without a node.
+            TypeError: Arguments that cannot be pickled.
+
+        Errors of the call itself are raised where the response is read: the exception of the method, ``BackPressureError`` when the queue of the
+        caller is full, ``DeploymentUnavailableError``, ``ReplicaUnavailableError``, ``RequestCancelledError``.
         """
         if not self._options.stream:
             return DeploymentResponse(self._start(Call, b"", args, kwargs))
         return DeploymentResponseGenerator(self._start(StreamCall, STREAM, args, kwargs))
 
-    def broadcast(self, method_name: str, /, *args, **kwargs) -> "DeploymentBroadcastResponse":
-        """Calls a method of every replica that the deployment has now, and returns at once. It takes no slots and
-        waits for none: the calls run beside others. Arguments that are responses are waited for first.
+    def broadcast(self, method_name: str, /, *args: Any, **kwargs: Any) -> "DeploymentBroadcastResponse[Any]":
+        """Calls a method of every replica that the deployment has now, and returns at once.
+
+        It takes no slots and waits for none: the calls run beside others. Arguments that are responses are waited for first.
+
+        Args:
+            method_name: Name of the method.
+            *args: Arguments of the method, the same for every replica.
+            **kwargs: Keyword arguments of the method.
+
+        Returns:
+            The answers of the replicas: ``results()``, or ``await results_async()``.
         """
         handle = self.options(method_name=method_name, stream=False)
         return DeploymentBroadcastResponse(handle._start(BroadcastCall, BROADCAST, args, kwargs))
 
-    def choose_replica(self, *args, **kwargs):
-        """A context in which a slot of a replica is held, for dispatch(): `async with handle.choose_replica() as
-        selection`, or `with` outside of event loops. It waits for a slot as a call does. The arguments play no
-        part in the choice.
+    def choose_replica(self, *args: Any, **kwargs: Any) -> Choosing:
+        """A context in which a slot of a replica is held, for ``dispatch``. It waits for a slot as a call does::
+
+            async with handle.choose_replica() as selection:    # `with` outside of event loops
+                print(selection.replica_id)
+                result = await handle.dispatch(selection, 1)
+
+        Args:
+            *args: Taken because Ray Serve has them. They play no part in the choice.
+            **kwargs: As above.
+
+        Returns:
+            The context, whose value is a ``ReplicaSelection``.
+
+        Raises:
+            BackPressureError: When the context is entered and the queue of the caller is full.
         """
         return Choosing(self)
 
-    def dispatch(self, selection, /, *args, **kwargs) -> "DeploymentResponse | DeploymentResponseGenerator":
-        """remote() to the chosen replica, with its slot. The method and stream are the options of the handle that
-        chose.
+    def dispatch(self, selection: ReplicaSelection, /, *args: Any, **kwargs: Any) -> "DeploymentResponse[Any]":
+        """``remote`` to the chosen replica, with its slot. The method and ``stream`` are the options of the handle that chose.
+
+        Args:
+            selection: The value of ``choose_replica``. It is used once.
+            *args: Arguments of the method.
+            **kwargs: Keyword arguments of the method.
+
+        Returns:
+            The response, as of ``remote``. If the selection was used before, or its context has ended, the response fails with a RuntimeError.
+
+        Raises:
+            TypeError: Another value than a selection.
+            ValueError: A selection of another deployment.
         """
         return dispatch(self, selection, args, kwargs)
 
@@ -244,6 +370,55 @@ class DeploymentHandle(Generic[T]):
         return call
 
 
+if TYPE_CHECKING:
+
+    class StreamingHandle(DeploymentHandle[T]):
+        """A handle with ``stream=True``, for annotations: ``handle.options(stream=True)`` gives it, and its ``remote`` returns a
+        ``DeploymentResponseGenerator``. When the program runs it is ``DeploymentHandle`` itself.
+        """
+
+        @overload
+        def options(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+            self, *, stream: "Literal[False]", method_name: str, multiplexed_model_id: str = ..., session_id: str = ..., use_new_handle_api: bool = ...,
+            _prefer_local_routing: bool = ..., _by_reference: bool = ..., request_serialization: str = ..., response_serialization: str = ...,
+        ) -> "DeploymentHandle[Any]": ...
+        @overload
+        def options(
+            self, *, stream: "Literal[False]", multiplexed_model_id: str = ..., session_id: str = ..., use_new_handle_api: bool = ...,
+            _prefer_local_routing: bool = ..., _by_reference: bool = ..., request_serialization: str = ..., response_serialization: str = ...,
+        ) -> "DeploymentHandle[T]": ...
+        @overload
+        def options(
+            self, *, method_name: str, stream: "Literal[True]" = ..., multiplexed_model_id: str = ..., session_id: str = ..., use_new_handle_api: bool = ...,
+            _prefer_local_routing: bool = ..., _by_reference: bool = ..., request_serialization: str = ..., response_serialization: str = ...,
+        ) -> "StreamingHandle[Any]": ...
+        @overload
+        def options(
+            self, *, stream: "Literal[True]" = ..., multiplexed_model_id: str = ..., session_id: str = ..., use_new_handle_api: bool = ...,
+            _prefer_local_routing: bool = ..., _by_reference: bool = ..., request_serialization: str = ..., response_serialization: str = ...,
+        ) -> "StreamingHandle[T]": ...
+        def __getattr__(self, name: str) -> "StreamingHandle[Any]": ...
+        @overload  # type: ignore[override]
+        def remote(  # pyright: ignore[reportIncompatibleMethodOverride]
+            self: "StreamingHandle[Callable[P2, AsyncIterator[R]]]", *args: "P2.args", **kwargs: "P2.kwargs",
+        ) -> "DeploymentResponseGenerator[R]": ...
+        @overload
+        def remote(
+            self: "StreamingHandle[Callable[P2, Iterator[R]]]", *args: "P2.args", **kwargs: "P2.kwargs",
+        ) -> "DeploymentResponseGenerator[R]": ...
+        @overload
+        def remote(self: "StreamingHandle[Callable[..., AsyncIterator[R]]]", *args: Any, **kwargs: Any) -> "DeploymentResponseGenerator[R]": ...
+        @overload
+        def remote(self: "StreamingHandle[Callable[..., Iterator[R]]]", *args: Any, **kwargs: Any) -> "DeploymentResponseGenerator[R]": ...
+        @overload
+        def remote(self, *args: Any, **kwargs: Any) -> "DeploymentResponseGenerator[Any]": ...
+        def dispatch(  # type: ignore[override]
+            self, selection: ReplicaSelection, /, *args: Any, **kwargs: Any,
+        ) -> "DeploymentResponseGenerator[Any]": ...  # pyright: ignore[reportIncompatibleMethodOverride]
+else:
+    StreamingHandle = DeploymentHandle
+
+
 def _unknown_option(name: str) -> TypeError:
     names = [n for n in DeploymentHandle.options.__kwdefaults__ or ()]
     near = _refused.close_name(name, names)
@@ -266,4 +441,4 @@ def _from_ref(ref: dict) -> DeploymentHandle:
 _encoding.handle_of = _from_ref
 
 
-__all__ = ["DEFAULT", "DeploymentBroadcastResponse", "DeploymentHandle", "DeploymentResponse", "DeploymentResponseGenerator", "ObjectRef", "ReplicaSelection"]
+__all__ = ["DEFAULT", "DeploymentBroadcastResponse", "DeploymentHandle", "DeploymentResponse", "DeploymentResponseGenerator", "ObjectRef", "ReplicaSelection", "StreamingHandle"]

@@ -7,19 +7,21 @@ import inspect
 import math
 import sys
 import types
-from typing import Any, Callable, Iterator, Optional
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional
 
 from helve import _limits
 from helve._errors import BackPressureError, DeploymentUnavailableError, RayServeException
 from helve._hooks import DEFINITION
 from helve._http import logger
 
+if TYPE_CHECKING:
+    from helve.serve._types import IngressDecorator
+
 _OWNER = "_helve_class"  # the attribute of a route's function that names the class whose method it is
 
 
-def ingress(app: Any) -> Callable:
-    """Serves HTTP requests of a class with an ASGI application: one of FastAPI or Starlette, any other, or a function without
-    parameters that returns one, which each replica calls.
+def ingress(app: Any) -> "IngressDecorator":
+    """Serves HTTP requests of a class with an ASGI application, for example one of FastAPI::
 
         app = FastAPI()
 
@@ -31,8 +33,18 @@ def ingress(app: Any) -> Callable:
                 return 2 * n
 
     Routes of the application that are methods of the class, or of its base classes, get the replica's instance as self. Routes of other
-    classes that share the application are not served here, nor are routes that are added after this call. Without a class,
-    serve.ingress(app)() makes one.
+    classes that share the application are not served here, nor are routes that are added after this call.
+
+    Args:
+        app: An application of FastAPI or Starlette, any other ASGI application, or a function without parameters that returns one, which each
+            replica calls.
+
+    Returns:
+        A decorator of classes, to be put below ``@serve.deployment``. Without a class, ``serve.ingress(app)()`` makes one.
+
+    Raises:
+        TypeError: Another value than an ASGI application.
+        ValueError: The decorator is put on something else than a class without ``__call__``.
     """
     from helve.serve.deployment import Deployment
 

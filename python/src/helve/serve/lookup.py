@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Optional
+from typing import Any, Optional
 
 from helve import _limits, _runtime
 from helve._errors import DeploymentUnavailableError, RayServeException, UnknownDeploymentError, for_reason
@@ -51,8 +51,18 @@ def _keep(key: tuple, found: dict) -> DeploymentHandle:
     return _handles.setdefault(key, handle)
 
 
-def get_app_handle(name: str) -> DeploymentHandle:
-    """A handle to the ingress of an application of the node, in a replica or in a driver. The application may be another program's."""
+def get_app_handle(name: str) -> DeploymentHandle[Any]:
+    """A handle to the ingress of an application of the node, in a replica or in a program.
+
+    Args:
+        name: Name of the application. It may be another program's on this machine.
+
+    Returns:
+        The handle. A type checker does not know its deployment: annotate it, ``handle: DeploymentHandle[Model] = serve.get_app_handle("m")``.
+
+    Raises:
+        RayServeException: No such application, or no node.
+    """
     name = _limits.text("name", name)
     local = _local(name)
     if local is not None:
@@ -70,9 +80,21 @@ def get_app_handle(name: str) -> DeploymentHandle:
 
 def get_deployment_handle(
     deployment_name: str, app_name: Optional[str] = None, _check_exists: bool = True, _record_telemetry: bool = True,
-) -> DeploymentHandle:
-    """A handle to a deployment. Inside of a replica, app_name defaults to its own application. A deployment that is not there is an error at
-    once, unless _check_exists is False.
+) -> DeploymentHandle[Any]:
+    """A handle to a deployment by its name, in a replica or in a program.
+
+    Args:
+        deployment_name: Name of the deployment.
+        app_name: Name of its application. Default: inside of a replica its own application; elsewhere it must be given.
+        _check_exists: Whether a deployment that is not there is an error here. With False the first call fails.
+        _record_telemetry: Without effect.
+
+    Returns:
+        The handle.
+
+    Raises:
+        UnknownDeploymentError: No such deployment. It is a KeyError.
+        RayServeException: app_name is missing, or there is no node.
     """
     if app_name is None:
         if _runtime.replica is None:

@@ -19,12 +19,15 @@ import inspect
 import logging
 import weakref
 from collections import OrderedDict
-from typing import Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional, overload
 
 from helve import _runtime
 from helve._models import models
 from helve._wire import request_info
 from helve.serve._request_context import LoadInfo, get_multiplexed_model_id
+
+if TYPE_CHECKING:
+    from helve.serve._types import F
 
 logger = logging.getLogger("ray.serve")
 
@@ -281,17 +284,33 @@ class Loader:
         models.report()
 
 
+@overload
+def multiplexed(func: "F", /) -> "F": ...
+@overload
+def multiplexed(func: None = None, max_num_models_per_replica: int = 3) -> "Callable[[F], F]": ...
 def multiplexed(func: Optional[Callable] = None, max_num_models_per_replica: int = 3) -> Callable:
-    """Keeps the models that an async function or method loads by their ids: each is loaded once, and the last ones stay.
-
-    ``max_num_models_per_replica`` is the largest number of loaded models of one loader and object, -1 for no limit. The least recently used model
-    makes room for a new one: its ``__del__`` is called, which may be async. Calls with a model id go to a replica that has the model::
+    """Keeps the models that an async function or method loads by their ids: each is loaded once, and the last ones stay::
 
         @serve.multiplexed(max_num_models_per_replica=2)
-        async def get_model(self, model_id: str): ...
+        async def get_model(self, model_id: str) -> Model: ...
 
-        async def __call__(self, request):
+        async def __call__(self, request: Request) -> str:
             model = await self.get_model(serve.get_multiplexed_model_id())
+
+    Calls with a model id go to a replica that has the model, if there is one: ``handle.options(multiplexed_model_id="a")``, or the HTTP header
+    ``serve_multiplexed_model_id``. The least recently used model makes room for a new one: its ``__del__`` is called, which may be async.
+
+    Args:
+        func: The loader, an async function or method with one parameter, the model id.
+        max_num_models_per_replica: Largest number of loaded models of one loader and object; -1 for no limit.
+
+    Returns:
+        The loader, which gives the kept model.
+
+    Raises:
+        TypeError: A loader that is not async or has other parameters, or a number that is no int.
+        ValueError: A number that is neither positive nor -1.
+        RuntimeError: The loader is called outside of a deployment.
     """
     if func is not None:
         check_loader(func)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from typing import Any, Generic, Optional, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Optional
 
 from helve import _limits
 from helve._call import wake
 from helve._stream import ROOM, WINDOW
 from helve._wire import Call, entry
+from helve.serve._types import T
+
+if TYPE_CHECKING:
+    from typing import AsyncIterator, Generator
 
 STREAM = entry(b"window", WINDOW.pack(*ROOM))
-
-T = TypeVar("T")
 IN_LOOP = "Sync methods should not be called from within an `asyncio` event loop. Use `{}` instead."
 
 
@@ -28,13 +30,12 @@ class Pending(Generic[T]):
 
     @property
     def request_id(self) -> str:
+        """The id of the request: that of the HTTP request or call in which it was made, else an id of its own."""
         return self._call.request_text()
 
     @property
     def by_reference(self) -> bool:
-        """Whether results may stay in the node or in shared memory until they are read: for all handles but those
-        with _by_reference=False.
-        """
+        """Whether results may stay in the node or in shared memory until they are read: for all handles but those with _by_reference=False."""
         return not self._call.by_value
 
     def cancelled(self) -> bool:
@@ -42,8 +43,10 @@ class Pending(Generic[T]):
         return self._call.cancelled
 
     def cancel(self) -> None:
-        """Cancels the request, at best effort. Reading from it raises RequestCancelledError from then on, and a
-        generator is closed.
+        """Cancels the request, at best effort, with all calls that its method has made.
+
+        Reading from it raises ``RequestCancelledError`` from then on. The method gets a ``CancelledError`` at its next ``await``, and a generator
+        is closed.
         """
         call = self._call
         call.cancelled = True
@@ -54,13 +57,20 @@ class Pending(Generic[T]):
 
 
 class DeploymentResponse(Pending[T]):
-    """The answer of a call, which may be still to come. It may be awaited and read any number of times, from any
-    thread or loop.
+    """The answer of a call, which may be still to come: the result of ``DeploymentHandle.remote``.
+
+    It may be awaited and read any number of times, from any thread or loop, and passed to another call in place of its result::
+
+        doubled = doubler.remote(2)             # runs
+        total = await adder.remote(doubled, 1)  # the result of doubled goes from replica to replica
+
+    The type variable is the type of the result: ``DeploymentResponse[str]``. A read raises the exception of the method, or one of
+    ``helve.serve.exceptions``.
     """
 
     __slots__ = ()
 
-    def __await__(self):
+    def __await__(self) -> "Generator[Any, None, T]":
         call = self._call
         if asyncio._get_running_loop() is call.conn.loop:
             return call.__await__()
@@ -87,9 +97,18 @@ class DeploymentResponse(Pending[T]):
         self._call.conn.post(self._call.add_listener, tell)
         return future
 
-    def result(self, *, timeout_s: Optional[float] = None) -> Any:
-        """Waits for the answer, for at most timeout_s seconds, in code that is not on an event loop. After
-        TimeoutError the request runs on.
+    def result(self, *, timeout_s: Optional[float] = None) -> T:
+        """Waits for the answer, in code that is not on an event loop.
+
+        Args:
+            timeout_s: Seconds to wait. None stands for no limit.
+
+        Returns:
+            The result of the method.
+
+        Raises:
+            TimeoutError: No answer within timeout_s. The request runs on, and may be read again.
+            RuntimeError: The caller is on an event loop: it must ``await`` the response.
         """
         if asyncio._get_running_loop() is not None:
             raise RuntimeError(IN_LOOP.format("await response"))
@@ -113,11 +132,11 @@ class DeploymentResponse(Pending[T]):
             "it and pass its value"
         )
 
-    async def _to_object_ref(self) -> "ObjectRef":
+    async def _to_object_ref(self) -> "ObjectRef[T]":
         """A reference to the result, which may be still to come."""
         return self._to_object_ref_sync(_allow_running_in_asyncio_loop=True)
 
-    def _to_object_ref_sync(self, _timeout_s: Optional[float] = None, _allow_running_in_asyncio_loop: bool = False) -> "ObjectRef":
+    def _to_object_ref_sync(self, _timeout_s: Optional[float] = None, _allow_running_in_asyncio_loop: bool = False) -> "ObjectRef[T]":
         """A reference to the result, which may be still to come."""
         _may_refer(self._call, _allow_running_in_asyncio_loop)
         return ObjectRef(self._call)
@@ -131,8 +150,8 @@ def _may_refer(call: Call, in_loop: bool) -> None:
 
 
 class ObjectRef(DeploymentResponse[T]):
-    """A reference to the result of a call. It may be awaited, read with result(), and passed to other calls, which
-    get the value without a detour over this process.
+    """A reference to the result of a call. It may be awaited, read with ``result``, and passed to other calls, which get the value without a detour
+    over this process.
     """
 
     __slots__ = ()
@@ -142,16 +161,23 @@ RESPONSES = {DeploymentResponse, ObjectRef}  # the types of arguments that stand
 
 
 class DeploymentResponseGenerator(Pending[T]):
-    """The items of a streaming call. It is read once, with `for` outside of event loops or `async for` in one. When
-    the last reference to it is gone, or it is cancelled, the generator at the other end is closed.
+    """The items of a streaming call: the result of ``handle.options(stream=True).remote``.
+
+    It is read once, with ``for`` outside of event loops or ``async for`` in one::
+
+        async for token in handle.options(stream=True).generate.remote("prompt"):
+            print(token)
+
+    When the last reference to it is gone, or it is cancelled, the generator at the other end is closed. An exception of the generator is raised
+    behind its last item. ``await`` and ``result`` are a TypeError. The type variable is the type of an item.
     """
 
     __slots__ = ()
 
-    def __iter__(self) -> "DeploymentResponseGenerator":
+    def __iter__(self) -> "DeploymentResponseGenerator[T]":
         return self
 
-    def __next__(self) -> Any:
+    def __next__(self) -> T:
         if asyncio._get_running_loop() is not None:
             raise RuntimeError(IN_LOOP.format("async for` or `await response.__anext__()"))
         if threading.current_thread() is getattr(self._call.conn, "thread", None):
@@ -162,12 +188,12 @@ class DeploymentResponseGenerator(Pending[T]):
                 return item
             self._call.block()
 
-    def __aiter__(self):
+    def __aiter__(self) -> "AsyncIterator[T]":
         if asyncio._get_running_loop() is self._call.conn.loop:
             return self._items()
         return self
 
-    async def _items(self):
+    async def _items(self) -> "AsyncIterator[T]":
         """`async for` on the connection's loop, at a quarter of the cost of __anext__: a step of an asynchronous
         generator is no coroutine of its own. It holds self, so that a reader that breaks off is noticed.
         """
@@ -180,7 +206,7 @@ class DeploymentResponseGenerator(Pending[T]):
                 return
             await call.wait()
 
-    async def __anext__(self) -> Any:
+    async def __anext__(self) -> T:
         while True:
             try:
                 there, item = self._call.take()
@@ -190,20 +216,22 @@ class DeploymentResponseGenerator(Pending[T]):
                 return item
             await self._call.wait()
 
-    async def _to_object_ref_gen(self) -> "ObjectRefGenerator":
+    async def _to_object_ref_gen(self) -> "ObjectRefGenerator[T]":
         """The items as references."""
         return self._to_object_ref_gen_sync(_allow_running_in_asyncio_loop=True)
 
-    def _to_object_ref_gen_sync(self, _timeout_s: Optional[float] = None, _allow_running_in_asyncio_loop: bool = False) -> "ObjectRefGenerator":
+    def _to_object_ref_gen_sync(self, _timeout_s: Optional[float] = None, _allow_running_in_asyncio_loop: bool = False) -> "ObjectRefGenerator[T]":
         """The items as references."""
         _may_refer(self._call, _allow_running_in_asyncio_loop)
         return ObjectRefGenerator(self)
 
-    def __await__(self):
-        raise TypeError("`DeploymentResponseGenerator` cannot be awaited directly. Use `async for` or `await response.__anext__()` instead.")
+    if not TYPE_CHECKING:  # type checkers refuse both
 
-    def result(self, *, timeout_s: Optional[float] = None) -> Any:
-        raise TypeError("`DeploymentResponseGenerator` doesn't support `.result()`. Use `for item in response`, or `async for` on an event loop.")
+        def __await__(self):
+            raise TypeError("`DeploymentResponseGenerator` cannot be awaited directly. Use `async for` or `await response.__anext__()` instead.")
+
+        def result(self, *, timeout_s: Optional[float] = None) -> Any:
+            raise TypeError("`DeploymentResponseGenerator` doesn't support `.result()`. Use `for item in response`, or `async for` on an event loop.")
 
     def __del__(self) -> None:
         try:
@@ -222,24 +250,24 @@ class DeploymentResponseGenerator(Pending[T]):
 class ObjectRefGenerator(Generic[T]):
     """The items of a stream, each as a reference."""
 
-    def __init__(self, stream: DeploymentResponseGenerator):
+    def __init__(self, stream: DeploymentResponseGenerator[T]):
         self._stream = stream
 
-    def _ref(self, item: Any) -> ObjectRef:
+    def _ref(self, item: Any) -> ObjectRef[T]:
         call = Call(self._stream._call.conn, self._stream._call.request_id)
         call.finish(item, None)
         return ObjectRef(call)
 
-    def __iter__(self) -> "ObjectRefGenerator":
+    def __iter__(self) -> "ObjectRefGenerator[T]":
         return self
 
-    def __next__(self) -> ObjectRef:
+    def __next__(self) -> ObjectRef[T]:
         return self._ref(next(self._stream))
 
-    def __aiter__(self) -> "ObjectRefGenerator":
+    def __aiter__(self) -> "ObjectRefGenerator[T]":
         return self
 
-    async def __anext__(self) -> ObjectRef:
+    async def __anext__(self) -> ObjectRef[T]:
         return self._ref(await self._stream.__anext__())
 
 

@@ -434,19 +434,24 @@ class TaskProcessorAdapter:
         raise NotImplementedError("task consumers are not there: call a queue's client in a deployment")
 
 
-def __getattr__(name: str) -> Any:
-    if name in _DETAILS:
-        from helve.serve import _details as module
-    elif name in _STATUSES:
-        from helve.serve import _status as module
-    else:
-        _refused.fail(__name__, name, __all__)
-    value = globals()[name] = getattr(module, name)
-    return value
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name in _DETAILS:
+            from helve.serve import _details as module
+        elif name in _STATUSES:
+            from helve.serve import _status as module
+        else:
+            _refused.fail(__name__, name, __all__)
+        value = globals()[name] = getattr(module, name)
+        return value
 
 
 __all__ = [
-    "APIType", "AutoscalingMetricsHealth", "AutoscalingStatus", "CeleryAdapterConfig", "DeploymentSchema", "EncodingType", "HTTPOptionsSchema", "LoggingConfig",
-    "RayActorOptionsSchema", "RequestProtocol", "ScaleDeploymentRequest", "ServeApplicationSchema", "ServeDeploySchema", "TaskProcessorAdapter",
-    "TaskProcessorConfig", "TaskResult", "TracingConfig", "gRPCOptionsSchema", *_DETAILS, *_STATUSES,
+    "APIType", "ApplicationDetails", "ApplicationStatus", "ApplicationStatusOverview", "AutoscalingMetricsHealth", "AutoscalingStatus", "CeleryAdapterConfig",
+    "ControllerHealthMetrics", "DeploymentAutoscalingDetail", "DeploymentDetails", "DeploymentNode", "DeploymentSchema", "DeploymentStatus",
+    "DeploymentStatusOverview", "DeploymentStatusTrigger", "DeploymentTopology", "DurationStats", "EncodingType", "HTTPOptionsSchema", "LoggingConfig",
+    "ProxyDetails", "ProxyStatus", "RayActorOptionsSchema", "ReplicaDetails", "ReplicaRank", "ReplicaState", "RequestProtocol", "ScaleDeploymentRequest",
+    "ScalingDecision", "ServeActorDetails", "ServeApplicationSchema", "ServeDeploySchema", "ServeInstanceDetails", "ServeStatus", "Target", "TargetGroup",
+    "TaskProcessorAdapter", "TaskProcessorConfig", "TaskResult", "TracingConfig", "gRPCOptionsSchema",
 ]

@@ -36,7 +36,7 @@ test-go: python/src/helve/_bin/helve
 	cd bench && go vet ./... && go test ./...
 
 test-python: python/src/helve/_bin/helve
-	$(VENVPY) -m pytest -q python/tests
+	$(VENVPY) -m pytest -q python/tests examples/python
 
 # Memory of a node, a driver and a worker under three minutes of mixed work: the numbers, and an error if they grow. ARGS="--leak worker" shows that it can fail.
 growth: python/src/helve/_bin/helve

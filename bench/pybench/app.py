@@ -1,5 +1,8 @@
 """The deployments of the Python rows: the measuring loop runs in the calling replica."""
 
+import asyncio
+import os
+
 from pybench.loops import PAYLOAD, measure
 
 
@@ -32,3 +35,11 @@ class Blob:
 
     async def size(self, value):
         return len(value)
+
+
+class Work:
+    """20 ms of work, and the process that has done it."""
+
+    async def work(self, _: str) -> str:
+        await asyncio.sleep(0.02)
+        return f"1 {os.getpid()}"

@@ -42,6 +42,10 @@ func main() {
 		err = keep(os.Args[1:])
 	case os.Getenv(relayEnv) != "":
 		err = relay(os.Getenv(relayEnv))
+	case os.Getenv(nodeStateEnv) != "":
+		err = node(os.Getenv(nodeAddrEnv), os.Getenv(nodeStateEnv))
+	case os.Getenv(nodeAddrEnv) != "":
+		err = supervise(os.Getenv(nodeAddrEnv))
 	default:
 		err = command()
 	}
@@ -154,7 +158,7 @@ func (r *run) bringUp(w row, systems []system) error {
 		return nil
 	}
 	for _, sys := range systems {
-		if _, err := r.program(sys); err != nil {
+		if _, err := r.program(w, sys); err != nil {
 			return err
 		}
 		if err := r.alone(nil); err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -16,12 +17,20 @@ type run struct {
 	length time.Duration
 	spin   time.Duration
 	all    map[string]system   // by name
-	up     map[string]*program // by name of the system: those of the rows whose programs run all the time
+	name   string              // of the program that is up
+	up     map[string]*program // by name of the system
 	warm   map[string]bool     // whether a program was measured in the present row before
 }
 
-// program is the running program of a system, which runs on until the end of the run.
-func (r *run) program(sys system) (*program, error) {
+// program is the running program of a system for a row, which runs on until a row needs another program.
+func (r *run) program(w row, sys system) (*program, error) {
+	name := cmp.Or(w.program, "load")
+	if name != r.name {
+		if err := r.close(); err != nil {
+			return nil, err
+		}
+		r.name = name
+	}
 	if p := r.up[sys.name]; p != nil {
 		return p, nil
 	}
@@ -31,13 +40,25 @@ func (r *run) program(sys system) (*program, error) {
 		if err != nil {
 			return nil, err
 		}
-		args = []string{"load", addr}
+		if name == "node" {
+			if sys.name == helveSystem {
+				return r.keepUp(sys.name)(launch(r.ctx, supervised(addr)))
+			}
+			name = "faults"
+		}
+		args = []string{name, addr}
 	}
-	p, err := launch(r.ctx, sys, args...)
-	if err == nil {
-		r.up[sys.name] = p
+	return r.keepUp(sys.name)(launch(r.ctx, sys, args...))
+}
+
+// keepUp puts a program that was started among those that are up.
+func (r *run) keepUp(name string) func(*program, error) (*program, error) {
+	return func(p *program, err error) (*program, error) {
+		if err == nil {
+			r.up[name] = p
+		}
+		return p, err
 	}
-	return p, err
 }
 
 // alone lets one program go on and pauses all others. With nil it pauses all.
@@ -59,7 +80,10 @@ func (r *run) alone(p *program) error {
 func (r *run) sides(w row, systems []system) (map[string]map[string]float64, error) {
 	r.warm = map[string]bool{}
 	taken := map[string]map[string][]float64{}
-	for range r.rounds {
+	for n := range r.rounds {
+		if n > 0 && w.once {
+			break
+		}
 		for _, sys := range systems {
 			values, err := r.side(w, sys)
 			if err != nil {
@@ -91,7 +115,7 @@ func (r *run) side(w row, sys system) (map[string]float64, error) {
 		}
 		return w.whole(r, sys)
 	}
-	p, err := r.program(sys)
+	p, err := r.program(w, sys)
 	if err != nil {
 		return nil, err
 	}
@@ -152,5 +176,6 @@ func (r *run) close() (first error) {
 			first = fmt.Errorf("%s: %w", p.system.name, err)
 		}
 	}
+	clear(r.up)
 	return first
 }

@@ -126,10 +126,10 @@ func text(metric string, v float64) string {
 		}
 		return fmt.Sprintf("%.0f/s", v)
 	case p50, p99, slowest:
-		if v >= 10 {
+		if v >= 100 {
 			return fmt.Sprintf("%.0f ms", v)
 		}
-		return fmt.Sprintf("%.2g ms", max(v, 0.001))
+		return fmt.Sprintf("%.3g ms", v)
 	case cpu:
 		return fmt.Sprintf("%.3g s", v)
 	case mb:

@@ -46,8 +46,10 @@ type row struct {
 	group, name string
 	systems     []string // the systems, without those that are measured only when a flag asks for them
 	bars        []comparison
-	measure     func(*run, *program) (map[string]float64, error) // of a row whose programs run all the time
-	whole       func(*run, system) (map[string]float64, error)   // of a row that starts a program itself
+	measure     func(*run, *program) (map[string]float64, error)
+	whole       func(*run, system) (map[string]float64, error) // in the place of measure: it starts a program itself
+	program     string                                         // the program that is up during the row: load if it is empty
+	once        bool                                           // it is measured in one round
 
 }
 

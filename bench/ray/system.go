@@ -63,6 +63,12 @@ func systems(python string) []system {
 	}
 }
 
+// supervised is a node of Helve that is started again when it dies. It is this executable.
+func supervised(addr string) system {
+	exe, _ := os.Executable()
+	return system{name: helveSystem, floor: true, args: []string{exe}, env: []string{nodeAddrEnv + "=" + addr}}
+}
+
 // program is a program of a system that runs under a keeper.
 type program struct {
 	system  system
@@ -72,6 +78,7 @@ type program struct {
 	addr    string // of HTTP
 	dir     string
 	took    time.Duration // from its start to its first line
+	version int           // of the deployment of the rows about faults, 0 at first
 	stopped bool
 }
 

@@ -50,7 +50,7 @@ type outcome struct {
 	pid        int    // of its process
 }
 
-// faults are clients of a program, and what they have seen.
+// faults are clients of a program, with the ends of their requests.
 type faults struct {
 	p     *program
 	mu    sync.Mutex
@@ -237,7 +237,7 @@ func listeners(pid int, addr string) (all []int, err error) {
 	return all, nil
 }
 
-// fault does something to a program with clients, and counts what they see.
+// fault does something to a program with clients, and counts the failures that they see.
 func (r *run) fault(p *program, do func(*faults) (time.Duration, error)) (map[string]float64, error) {
 	if err := p.prepare(); err != nil {
 		return nil, err

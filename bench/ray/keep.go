@@ -66,7 +66,7 @@ func sweep(pid int) error {
 	return errors.New("processes are left that SIGKILL does not end")
 }
 
-// signalAll sends a signal to all descendants of a process, parents first, and to those that they have started meanwhile.
+// signalAll sends a signal to all descendants of a process, parents first, and to the processes that these have started meanwhile.
 func signalAll(pid int, s syscall.Signal) error {
 	sent := map[int]bool{}
 	for {

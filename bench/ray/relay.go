@@ -41,7 +41,7 @@ func relay(python string) error {
 	if err := callee.Start(); err != nil {
 		return err
 	}
-	if _, err := out.Read(make([]byte, 1)); err != nil { // it is the first of the relay's two connections
+	if _, err := out.Read(make([]byte, 1)); err != nil { // the callee must be the first of the relay's two connections
 		return err
 	}
 	go io.Copy(io.Discard, out) //nolint:errcheck

@@ -182,7 +182,7 @@ func label(w row) string {
 
 // busy says that the machine had no cores to give during a row.
 func busy(f figures) string {
-	if stat.Busy(f.Scaling) {
+	if stat.Busy(f.Cores) {
 		return "busy"
 	}
 	return ""
@@ -202,13 +202,13 @@ func conditions(all []figures) string {
 	}
 	busyRows := 0
 	for _, f := range all {
-		if stat.Busy(f.Scaling) {
+		if stat.Busy(f.Cores) {
 			busyRows++
 		}
 	}
 	return fmt.Sprintf(`Measured on %s; %s; Helve %s. Medians of %s rounds of %s s, in each round once in every system.
 Versions: %s. Ray Serve's best configuration is `+"`%s`"+`.
-In %d of %d rows the machine had no cores to give: a pure-CPU loop scaled under 1.6x on two cores just before or after the row, which is marked *busy*. Such a row
+In %d of %d rows the machine had no cores to give: a pure-CPU loop got less than 1.6 of two cores just before or after the row, which is marked *busy*. Such a row
 compares the systems in one minute of one machine, and says little about its absolute numbers.
 `, distinct(func(f figures) string { return f.Date[:10] }), distinct(func(f figures) string { return f.Machine }),
 		distinct(func(f figures) string { return f.Version["helve"] }), distinct(func(f figures) string { return fmt.Sprint(f.Rounds) }),

@@ -21,7 +21,7 @@ type figures struct {
 	Machine string                        `json:"machine"`
 	Rounds  int                           `json:"rounds"`
 	Seconds float64                       `json:"seconds"`
-	Scaling float64                       `json:"scaling"` // of a pure-CPU loop on two cores, the lower of before and after
+	Cores   float64                       `json:"cores"` // how much of two cores the machine had to give, the lower of before and after the row
 	Version map[string]string             `json:"versions"`
 	Sides   map[string]map[string]float64 `json:"sides"` // metrics by system
 }
@@ -106,7 +106,7 @@ func verdicts(w row, f figures, titles map[string]string) (all []verdict) {
 			v.against += fmt.Sprintf(" + %.0f us", c.slack*1e3)
 		}
 		v.ratio = v.ours / v.reference
-		v.word = c.bar.Verdict(v.ratio, stat.Busy(f.Scaling))
+		v.word = c.bar.Verdict(v.ratio, stat.Busy(f.Cores))
 		all = append(all, v)
 	}
 	return all

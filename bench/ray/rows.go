@@ -44,12 +44,12 @@ func atMost(metric, reference string, bar float64) comparison {
 // row is one workload that is measured in several systems.
 type row struct {
 	group, name string
-	systems     []string // the systems, without those that are measured only when a flag asks for them
+	systems     []string // the usual systems; a flag adds others
 	bars        []comparison
 	measure     func(*run, *program) (map[string]float64, error)
 	whole       func(*run, system) (map[string]float64, error) // in the place of measure: it starts a program itself
 	program     string                                         // the program that is up during the row: load if it is empty
-	once        bool                                           // it is measured in one round
+	once        bool                                           // the row has one round
 
 }
 
@@ -107,7 +107,7 @@ func handleRows() (all []row) {
 	return all
 }
 
-// streamRows read streams of items through a handle. The rate is of items, the latencies are those of the first items.
+// streamRows read streams of items through a handle. The rate is of items, the latencies end with the first item of a stream.
 func streamRows() (all []row) {
 	for _, v := range []struct{ streams, items int }{{1, 1000}, {10, 1000}, {100, 200}} {
 		var bars []comparison

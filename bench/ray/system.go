@@ -24,7 +24,7 @@ type system struct {
 	title string   // in tables
 	args  []string // the program and its arguments, before those of a row's program
 	env   []string
-	floor bool // it runs one fixed program
+	floor bool // a server with one fixed program
 }
 
 // environment of Ray Serve's best configuration (docs/figures.md).

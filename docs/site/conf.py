@@ -20,6 +20,7 @@ autodoc_default_options = {"members": True, "undoc-members": False, "exclude-mem
 autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
 python_maximum_signature_line_length = 100
 add_module_names = False
 
@@ -68,7 +69,8 @@ def _plain_docstring(app, what, name, obj, options, lines):
             if re.fullmatch(r"\s*Examples?:", line):
                 line, code, indent = line + ":\n", True, here
             elif after_blank and here > indent and not line.lstrip().startswith(("- ", "* ", ">>>")):
-                line, code = " " * indent + "::\n\n" + line, True
+                text = next(above for above in reversed(lines[:number]) if above.strip())
+                line, code = line if text.endswith("::") else " " * indent + "::\n\n" + line, True
             else:
                 indent = here
         out.append(line)

@@ -7,7 +7,7 @@ GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # The digest of the bytes of some files.
 digest = $(shell cat $(1) | sha256sum | cut -c1-16)
 
-.PHONY: build test test-go test-python growth test-browser test-etcd ray-programs bench bench-ray site lint fuzz simulate clean
+.PHONY: build test test-go test-python types growth test-browser test-etcd ray-programs bench bench-ray site lint fuzz simulate clean
 
 build:
 	go build -trimpath -o bin/ ./cmd/helve ./examples/hello
@@ -19,7 +19,7 @@ $(VENVPY): $(VENV)/packages-$(call digest,$(PACKAGES))
 
 $(VENV)/packages-%:
 	$(PYTHON) -m venv $(VENV)
-	$(VENVPY) -m pip install -q -c python/constraints.txt -e './python[test]'
+	$(VENVPY) -m pip install -q -c python/constraints.txt -e './python[test,types]'
 	rm -f $(VENV)/packages-*
 	touch $@
 
@@ -28,7 +28,7 @@ python/src/helve/_bin/helve: $(VENVPY) FORCE
 
 FORCE:
 
-test: test-go test-python
+test: test-go test-python types
 
 test-go: python/src/helve/_bin/helve
 	go vet ./...
@@ -37,6 +37,10 @@ test-go: python/src/helve/_bin/helve
 
 test-python: python/src/helve/_bin/helve
 	$(VENVPY) -m pytest -q python/tests examples/python
+
+# The types of the public Python names, by pyright and mypy: the programs of the documentation and of python/tests/typed, and completion in an editor.
+types: $(VENVPY)
+	$(VENVPY) python/tests/typed/check.py
 
 # Memory of a node, a driver and a worker under three minutes of mixed work: the numbers, and an error if they grow. ARGS="--leak worker" shows that it can fail.
 growth: python/src/helve/_bin/helve

@@ -49,7 +49,7 @@ class Api:
         self.stream = model.options(stream=True).tokens
 
     @app.post("/score", dependencies=[Depends(key)])
-    async def score(self, question: Question) -> dict:
+    async def score(self, question: Question) -> dict[str, float]:
         return {"score": await self.model.score.remote(question.text)}
 
     @app.get("/tokens")

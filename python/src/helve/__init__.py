@@ -1,6 +1,6 @@
 """Helve serves models and any other code as deployments with replicas, composed through handles.
 
-``from helve import serve`` is source-compatible with Ray Serve's API for applications and handles.
+`from helve import serve` is source-compatible with Ray Serve's API for applications and handles.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,10 +1,10 @@
-"""A plugin of mypy for ``@serve.deployment`` above a class. In pyproject.toml::
+"""A plugin of mypy for `@serve.deployment` above a class. In pyproject.toml:
 
     [tool.mypy]
     plugins = ["helve.mypy_plugin"]
 
-mypy takes a class below a decorator for the plain class, whatever the decorator returns, and would refuse ``Model.bind(...)``. The plugin gives such
-a class a metaclass with the members of ``Deployment``. ``bind`` has the parameters of the constructor, and ``options`` keeps them. Functions need no
+mypy takes a class below a decorator for the plain class, whatever the decorator returns, and would refuse `Model.bind(...)`. The plugin gives such
+a class a metaclass with the members of `Deployment`. `bind` has the parameters of the constructor, and `options` keeps them. Functions need no
 plugin, and neither does pyright.
 """
 

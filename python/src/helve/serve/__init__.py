@@ -1,4 +1,4 @@
-"""``from helve import serve``."""
+"""`from helve import serve`."""
 
 from typing import TYPE_CHECKING, Any, List
 

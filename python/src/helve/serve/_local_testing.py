@@ -1,7 +1,7 @@
 """serve.run(app, _local_testing_mode=True): an application whose deployments run in this process, without a node. Unit tests use it.
 
 Each deployment has one instance, and a thread with an event loop for it; plain methods run in threads, so that they may wait for responses. One
-more thread, of ``Home``, has the state of all calls: local handles have it in place of the connection to a node. Responses, streams and broadcasts are
+more thread, of `Home`, has the state of all calls: local handles have it in place of the connection to a node. Responses, streams and broadcasts are
 the same classes as over a connection.
 
 A call gets copies of its arguments, as over a connection; its result is the object itself. Options that limit or place replicas have no effect.
@@ -47,7 +47,7 @@ _copying = threading.local()  # its attribute "on" is set while the arguments of
 
 
 class Home:
-    """The calls of all local handles. Its methods run on its loop, but for ``post``."""
+    """The calls of all local handles. Its methods run on its loop, but for `post`."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -322,7 +322,7 @@ def _find(app: str, deployment: str, options: dict) -> LocalHandle:
 
 
 class Execution:
-    """A call at its replica. ``wait`` and ``came`` run on the loop of Home, the other methods on the replica's."""
+    """A call at its replica. `wait` and `came` run on the loop of Home, the other methods on the replica's."""
 
     def __init__(self, replica: "LocalReplica", call: Call, info: RequestInfo, method: str, stream: bool):
         self.replica, self.call, self.info, self.method, self.is_stream = replica, call, info, method, stream

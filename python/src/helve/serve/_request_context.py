@@ -160,7 +160,7 @@ def get_multiplexed_model_id() -> str:
 
 def get_trace_context() -> Optional[Any]:
     """The trace of the request being served as a context of OpenTelemetry, for spans of your own:
-    ``tracer.start_as_current_span("work", context=serve.get_trace_context())``. None outside of requests, and if opentelemetry-api is
+    `tracer.start_as_current_span("work", context=serve.get_trace_context())`. None outside of requests, and if opentelemetry-api is
     not installed.
     """
     info = request_info.get()

@@ -33,20 +33,21 @@ if TYPE_CHECKING:
     Owner = TypeVar("Owner")
     One = TypeVar("One")
     Made = TypeVar("Made", covariant=True)
+    Parameters = ParamSpec("Parameters")
     Taken = TypeVar("Taken", contravariant=True)
 
-    class ClassOf(Protocol[P, Made]):
+    class ClassOf(Protocol[Parameters, Made]):
         """A class, as mypy sees it: the parameters of its constructor and its instances."""
 
         @property
         def __mro__(self) -> tuple[type, ...]: ...
-        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Made: ...
+        def __call__(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Made: ...
 
-    class InstanceOf(Protocol[P, Made]):
+    class InstanceOf(Protocol[Parameters, Made]):
         """The instances of a class, as pyright sees them: it finds the parameters of the constructor by __init__, and the instances by __new__."""
 
         def __new__(cls, *args: Any, **kwargs: Any) -> Made: ...  # type: ignore[misc]
-        def __init__(self, *args: P.args, **kwargs: P.kwargs) -> None: ...
+        def __init__(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> None: ...
 
     class Decorator(Protocol):
         """The result of @serve.deployment(...) with options."""
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
         @overload
         def __call__(self, func_or_class: type[InstanceOf[P2, R]], /) -> Deployment[P2, R]: ...  # type: ignore[overload-overlap]
         @overload
-        def __call__(self, func_or_class: type[R], /) -> Deployment[..., R]: ...  # type: ignore[overload-overlap]
+        def __call__(self, func_or_class: type[R], /) -> Deployment[..., R]: ...  # type: ignore[overload-overlap,overload-cannot-match]
         @overload
         def __call__(self, func_or_class: Callable[P2, R], /) -> Deployment[[], Callable[P2, R]]: ...
 
@@ -99,6 +100,7 @@ if TYPE_CHECKING:
         def __get__(self, instance: None, owner: type, /) -> BatchedFunction[Made]: ...
         @overload
         def __get__(self, instance: object, owner: type, /) -> Batched[Taken, Made]: ...
+        def __get__(self, instance: Any, owner: type, /) -> Any: ...
 
     class Batcher(Protocol):
         """The result of @serve.batch(...) with options. A function of one list is told from a method by the number of its parameters."""

@@ -40,7 +40,7 @@ def start(
     tracing_config: Union[None, Dict[str, Any], "TracingConfig"] = None,
     controller_options: Union[None, Dict[str, Any], "ControllerOptions"] = None, **ignored: Any,
 ) -> None:
-    """Starts the node of this program, if it does not run yet. ``serve.run`` does so by itself; call this to choose the options of HTTP::
+    """Starts the node of this program, if it does not run yet. `serve.run` does so by itself; call this to choose the options of HTTP:
 
         serve.start(http_options={"host": "0.0.0.0", "port": 80})
 
@@ -48,13 +48,13 @@ def start(
 
     Args:
         proxy_location: "Disabled" for no HTTP. "HeadOnly" and "EveryNode" are equal, because there is one node. Default: that of http_options.
-        http_options: An ``HTTPOptions``, or a dict of its fields. Default: HTTP on 127.0.0.1:8000.
+        http_options: An `HTTPOptions`, or a dict of its fields. Default: HTTP on 127.0.0.1:8000.
         grpc_options: Taken if it asks for no gRPC service.
-        logging_config: Logging of the replicas of all applications, a ``LoggingConfig`` or a dict of its fields. Options of serve.run and of
+        logging_config: Logging of the replicas of all applications, a `LoggingConfig` or a dict of its fields. Options of serve.run and of
             deployments go over it.
         tracing_config: Without effect, which a warning says.
         controller_options: Without effect, which a warning says.
-        **ignored: ``detached`` and ``dedicated_cpu`` of old programs, without effect, which a warning says.
+        **ignored: `detached` and `dedicated_cpu` of old programs, without effect, which a warning says.
 
     Raises:
         RayServeException: grpc_options with services; gRPC is not there.
@@ -96,13 +96,13 @@ def _local() -> Any:
 
 @dataclass
 class RunTarget:
-    """An application for ``serve.run_many``, with the arguments that ``serve.run`` has for it.
+    """An application for `serve.run_many`, with the arguments that `serve.run` has for it.
 
     Attributes:
         target: The application.
         name: Its name, which no other application of the node has.
         route_prefix: Path below which HTTP requests reach it; None for no HTTP.
-        logging_config: Logging of its replicas, a ``LoggingConfig`` or a dict of its fields.
+        logging_config: Logging of its replicas, a `LoggingConfig` or a dict of its fields.
         external_scaler_enabled: Without effect, which a warning says.
     """
 
@@ -118,7 +118,7 @@ def run(
     logging_config: Union[None, Dict[str, Any], "LoggingConfig"] = None, _local_testing_mode: bool = False, external_scaler_enabled: bool = False,
     controller_options: Union[None, Dict[str, Any], "ControllerOptions"] = None,
 ) -> DeploymentHandle[D]:
-    """Runs an application and returns a handle to its ingress, once every replica is ready::
+    """Runs an application and returns a handle to its ingress, once every replica is ready:
 
         handle = serve.run(Model.bind("weights.bin"))
         print(handle.remote("text").result())
@@ -126,14 +126,14 @@ def run(
     It starts the node if none runs. An application of this name that runs changes to the new one: calls go on, and replicas whose code and process
     are the same go on too. If the new one does not start, the old one stays.
 
-    A start that fails is made again, three times per replica in all, or ``max_constructor_retry_count`` times if that is fewer.
+    A start that fails is made again, three times per replica in all, or `max_constructor_retry_count` times if that is fewer.
 
     Args:
-        target: The application: the result of ``Deployment.bind``.
+        target: The application: the result of `Deployment.bind`.
         blocking: Whether to wait for SIGINT or SIGTERM, and then to end the node.
         name: Name of the application.
         route_prefix: Path below which HTTP requests reach the ingress; None for no HTTP.
-        logging_config: Logging of the application's replicas, a ``LoggingConfig`` or a dict of its fields. The option of a deployment goes over it.
+        logging_config: Logging of the application's replicas, a `LoggingConfig` or a dict of its fields. The option of a deployment goes over it.
         _local_testing_mode: Whether the deployments run in this process, without a node, for unit tests. Options that limit or place replicas
             have no effect then.
         external_scaler_enabled: Without effect, which a warning says.
@@ -143,7 +143,7 @@ def run(
         A handle to the ingress, the deployment that was bound last.
 
     Raises:
-        RuntimeError: The application does not start, with the traceback of its constructor. ``serve.status`` shows it as DEPLOY_FAILED.
+        RuntimeError: The application does not start, with the traceback of its constructor. `serve.status` shows it as DEPLOY_FAILED.
         TypeError: Another value than an application, or one that cannot be pickled; the text says which part.
         ValueError: A name or route_prefix that cannot be one.
         RayServeException: A route_prefix that another application has.
@@ -167,14 +167,14 @@ def run_many(
     targets: Sequence[RunTarget], blocking: bool = False, wait_for_ingress_deployment_creation: bool = True, wait_for_applications_running: bool = True,
     _local_testing_mode: bool = False, controller_options: Union[None, Dict[str, Any], "ControllerOptions"] = None,
 ) -> List[DeploymentHandle[Any]]:
-    """Runs several applications at once, as ``serve.run`` does each of them. If some fail, the others run all the same.
+    """Runs several applications at once, as `serve.run` does each of them. If some fail, the others run all the same.
 
     Args:
         targets: The applications, at least one, with names and route prefixes of their own.
         blocking: Whether to wait for SIGINT or SIGTERM, and then to end the node.
         wait_for_ingress_deployment_creation: Without effect: False is a warning.
         wait_for_applications_running: Whether to wait until every replica is ready. With False it returns as soon as the node has taken all of them;
-            ``serve.status`` has their later states.
+            `serve.status` has their later states.
         _local_testing_mode: Whether the deployments run in this process, without a node.
         controller_options: Without effect, which a warning says.
 
@@ -183,7 +183,7 @@ def run_many(
 
     Raises:
         RuntimeError: Applications that do not start; the text names each of them.
-        TypeError: A target that is no ``RunTarget``.
+        TypeError: A target that is no `RunTarget`.
         ValueError: No targets, or two with one name.
         RayServeException: Two targets with one route prefix.
     """
@@ -220,15 +220,15 @@ def _run_many(targets: Sequence[RunTarget], blocking: bool, wait: bool, local: b
     else:
         driver.open_http()  # once for all of them
         threads = [threading.Thread(target=d.attempt, args=(driver,), name=f"helve-run-{d.name}", daemon=True) for d in deploys]
-        for t in threads:
-            t.start()
-        for t in threads:
-            t.join()
-        failed = [d for d in deploys if d.error is not None]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        failed = [(d.name, d.error) for d in deploys if d.error is not None]
         if len(failed) == 1:
-            raise failed[0].error
+            raise failed[0][1]
         if failed:
-            raise RuntimeError("\n\n".join(f"application {d.name!r}: {d.error}" for d in failed)) from failed[0].error
+            raise RuntimeError("\n\n".join(f"application {name!r}: {error}" for name, error in failed)) from failed[0][1]
     if blocking:
         _wait_for_signal(driver.ended)
         if driver.conn.over is not None and not driver.closing:
@@ -318,7 +318,7 @@ def delete(name: str, _blocking: bool = True) -> None:
 
 
 def status() -> "ServeStatus":
-    """The state of the applications, deployments and replicas of the node, also inside of a replica::
+    """The state of the applications, deployments and replicas of the node, also inside of a replica:
 
         assert serve.status().applications["default"].status == "RUNNING"
 
@@ -358,5 +358,5 @@ def shutdown() -> None:
 
 
 async def shutdown_async() -> None:
-    """``serve.shutdown`` for code on an event loop, which goes on meanwhile."""
+    """`serve.shutdown` for code on an event loop, which goes on meanwhile."""
     await asyncio.get_running_loop().run_in_executor(None, shutdown)

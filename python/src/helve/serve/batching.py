@@ -111,12 +111,12 @@ class Signature:
         """The arguments of the batch, positional and by name."""
         if self.simple:
             return (values,), {}
-        joined = {}
+        joined: dict[str, Any] = {}
         for name, p in self.whole.parameters.items():
             if not any(name in v for v in values):
                 continue
             if p.kind is p.VAR_POSITIONAL:
-                rest = [v.get(name, ()) for v in values]
+                rest: Any = [v.get(name, ()) for v in values]
                 if len({len(r) for r in rest}) > 1:
                     raise unlike()
                 joined[name] = tuple(map(list, zip(*rest)))
@@ -149,8 +149,8 @@ class Item:
         self.context = contextvars.copy_context()
         self.batch: Optional[Batch] = None
         self.over = False
-        self.future: Optional[asyncio.Future] = None  # of a single result
-        self.ready: Optional[deque] = None  # items of a stream that wait for its reader
+        self.future: Any = None  # the asyncio.Future of a single result
+        self.ready: Any = None  # a deque with the items of a stream that wait for its reader
         self.reader: Optional[asyncio.Future] = None  # wakes the reader of a stream
         self.error: Optional[BaseException] = None  # ends the stream
 
@@ -187,8 +187,8 @@ class Batch:
 
     __slots__ = ("task", "began", "at", "left", "room")
 
-    def __init__(self):
-        self.task: Optional[asyncio.Task] = None
+    def __init__(self) -> None:
+        self.task: Any = None
         self.began = False
         self.at = 0.0
         self.left = 0  # number of members that still want their result
@@ -341,7 +341,7 @@ class BatchQueue:
         b = g.pending = Batch()
         self.running.add(b)
         b.task = g.items[0].context.run(self.loop.create_task, self.run(g, b))
-        b.task.add_done_callback(lambda _: b.began or self.never_ran(g, b))
+        b.task.add_done_callback(lambda _: None if b.began else self.never_ran(g, b))
 
     def never_ran(self, g: Group, b: Batch) -> None:
         """Begins again when the task was cancelled before its first step, as a task that cancels all tasks does."""
@@ -457,7 +457,7 @@ class Seat:
     def __init__(self, queue: BatchQueue, item: Item):
         self.queue, self.item = queue, item
 
-    def __del__(self):
+    def __del__(self) -> None:
         if not self.item.over:
             try:
                 self.queue.loop.call_soon_threadsafe(self.queue.leave, self.item)
@@ -494,7 +494,7 @@ class Batches:
     """The options of one decorated function, and its queues."""
 
     def __init__(
-        self, max_batch_size: int = 10, batch_wait_timeout_s: float = 0.0, max_concurrent_batches: int = 1, handle_batch_func: Optional[Callable] = None,
+        self, max_batch_size: int = 10, batch_wait_timeout_s: float = 0.0, max_concurrent_batches: int = 1, handle_batch_func: Any = None,
         batch_size_fn: Optional[Callable[[List], int]] = None,
     ):
         self.max_batch_size, self.batch_wait_timeout_s = checked_size(max_batch_size), batch_wait_timeout_s
@@ -502,7 +502,7 @@ class Batches:
         self.fn = handle_batch_func
         self.signature = Signature(handle_batch_func)
         self.queues: dict[tuple, BatchQueue] = {}
-        self.warned = None  # the options that a warning was for
+        self.warned: Optional[tuple] = None  # the options that a warning was for
 
     def __getstate__(self) -> dict:
         return {**vars(self), "queues": {}}  # a function that has served in a driver is deployed without its queues
@@ -541,7 +541,7 @@ class Batches:
     def changed(self) -> None:
         """Looks at every queue again, with the new options."""
         for q in list(self.queues.values()):
-            def look(q=q):
+            def look(q: BatchQueue = q) -> None:
                 for g in q.groups:
                     q.forget(g)
                 q.schedule()
@@ -640,7 +640,7 @@ def batch(
     _func: Optional[Callable] = None, /, max_batch_size: int = 10, batch_wait_timeout_s: float = 0.01, max_concurrent_batches: int = 1,
     batch_size_fn: Optional[Callable[[List[Any]], int]] = None,
 ) -> Any:
-    """Lets callers of an async function or method of lists give single values: calls that come together run as one call::
+    """Lets callers of an async function or method of lists give single values: calls that come together run as one call:
 
         @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.1)
         async def predict(self, texts: list[str]) -> list[int]:
@@ -654,14 +654,14 @@ def batch(
     the batch, which goes on for the others.
 
     Args:
-        _func: The function, an ``async def``.
+        _func: The function, an `async def`.
         max_batch_size: Largest number of items in a batch, or their largest size by batch_size_fn.
         batch_wait_timeout_s: Seconds that the first item waits for others. With 0 a batch takes the items that are there.
         max_concurrent_batches: Number of batches of one object that run at a time.
         batch_size_fn: Function of the list of the items' first arguments that gives their size, for example the number of tokens.
 
     Returns:
-        A function of one item. It has ``set_max_batch_size(n)`` and ``set_batch_wait_timeout_s(s)``, for example for ``reconfigure``.
+        A function of one item. It has `set_max_batch_size(n)` and `set_batch_wait_timeout_s(s)`, for example for `reconfigure`.
 
     Raises:
         TypeError: A function that is not async, or an option of a wrong type.
@@ -681,11 +681,11 @@ def batch(
         check_function(fn)
         batches = Batches(max_batch_size, batch_wait_timeout_s, max_concurrent_batches, fn, batch_size_fn)
         if inspect.isasyncgenfunction(fn):
-            wrapper = streamed(fn, batches)
+            wrapper: Any = streamed(fn, batches)
         else:
 
             @functools.wraps(fn)
-            async def wrapper(*args, **kwargs):
+            async def wrapper(*args: Any, **kwargs: Any) -> Any:
                 q, item = batches.add(args, kwargs, False)
                 try:
                     return await item.future
@@ -709,7 +709,7 @@ def batch(
 
 def streamed(fn: Callable, batches: Batches) -> Callable:
     @functools.wraps(fn)
-    def wrapper(*args, **kwargs):
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
         def take() -> Seat:
             return Seat(*batches.add(args, kwargs, True))
 

@@ -33,7 +33,7 @@ class ReplicaResult:
         node_id: Id of its node.
         value: Result of the method; None if it failed.
         error: Exception of the method, a TimeoutError for a late answer, or None.
-        missed: Whether the replica was gone before the call was sent to it. Then error is a ``ReplicaUnavailableError``.
+        missed: Whether the replica was gone before the call was sent to it. Then error is a `ReplicaUnavailableError`.
     """
 
     replica_id: str
@@ -65,14 +65,14 @@ class BroadcastCall(Call):
 
     __slots__ = ("asked", "answers", "failed", "wanted")
 
-    def __init__(self, conn, request_id):
+    def __init__(self, conn: Any, request_id: Any) -> None:
         super().__init__(conn, request_id)
         self.asked: Optional[list] = None
         self.answers: list = []
         self.failed = False  # an answer is an error
         self.wanted: list = []  # (future, whether a failure is enough)
 
-    def on_items(self, body) -> None:
+    def on_items(self, body: Any) -> None:
         data, p = bytes(body), 0
         while p < len(data):
             size, codec = ITEM.unpack_from(data, p)
@@ -107,7 +107,7 @@ class BroadcastCall(Call):
         self.answers[index] = answer
         self.failed = self.failed or answer.failure is not None and not missed
 
-    def finish(self, value, error) -> None:
+    def finish(self, value: Any, error: Any) -> None:  # type: ignore[override]
         super().finish(None, error)
         self.tell()
 
@@ -120,7 +120,7 @@ class BroadcastCall(Call):
         for future, first in wanted:
             self.want(future, first)
 
-    def want(self, future, first: bool) -> None:
+    def want(self, future: Any, first: bool) -> None:
         """Completes future at the end, or when a replica has failed if that is enough. It runs on the loop."""
         if self.over() or first and self.failed:
             wake(future)
@@ -147,7 +147,7 @@ class BroadcastCall(Call):
 
 
 class DeploymentBroadcastResponse(Pending[T]):
-    """The answers of a broadcast that is under way: the result of ``DeploymentHandle.broadcast``.
+    """The answers of a broadcast that is under way: the result of `DeploymentHandle.broadcast`.
 
     They may be read any number of times, from any thread or loop. The type variable is the type of one result.
     """
@@ -156,7 +156,7 @@ class DeploymentBroadcastResponse(Pending[T]):
 
     @property
     def missed(self) -> List[str]:
-        """The ids of replicas that were gone before the call was sent to them, as far as they are known; complete after ``results``."""
+        """The ids of replicas that were gone before the call was sent to them, as far as they are known; complete after `results`."""
         return [a.replica for a in list(self._call.answers) if a is not None and a.missed]
 
     def results(self, *, timeout_s: Optional[float] = None, return_exceptions: bool = False) -> List[T]:
@@ -168,7 +168,7 @@ class DeploymentBroadcastResponse(Pending[T]):
             return_exceptions: Whether an exception stands in the place of the result of its replica.
 
         Returns:
-            The results in the order of the replicas, without the replicas in ``missed``.
+            The results in the order of the replicas, without the replicas in `missed`.
 
         Raises:
             Exception: Without return_exceptions, the first exception of a method.
@@ -181,21 +181,21 @@ class DeploymentBroadcastResponse(Pending[T]):
         return self._values(timeout_s, return_exceptions)
 
     async def results_async(self, *, timeout_s: Optional[float] = None, return_exceptions: bool = False) -> List[T]:
-        """``results`` for code on an event loop.
+        """`results` for code on an event loop.
 
         Args:
             timeout_s: Seconds to wait. None stands for no limit.
             return_exceptions: Whether an exception stands in the place of the result of its replica.
 
         Returns:
-            The results in the order of the replicas, without the replicas in ``missed``.
+            The results in the order of the replicas, without the replicas in `missed`.
         """
         timeout_s = _limits.wait("timeout_s", timeout_s)
         await self._wait(timeout_s, not return_exceptions)
         return self._values(timeout_s, return_exceptions)
 
     def entries(self, *, timeout_s: Optional[float] = None) -> List[ReplicaResult]:
-        """Waits like ``results``, and returns a ``ReplicaResult`` for every replica, also for the replicas in ``missed``.
+        """Waits like `results`, and returns a `ReplicaResult` for every replica, also for the replicas in `missed`.
 
         Args:
             timeout_s: Seconds to wait. None stands for no limit.
@@ -205,7 +205,7 @@ class DeploymentBroadcastResponse(Pending[T]):
         return self._call.entries(_late(timeout_s))
 
     async def entries_async(self, *, timeout_s: Optional[float] = None) -> List[ReplicaResult]:
-        """``entries`` for code on an event loop.
+        """`entries` for code on an event loop.
 
         Args:
             timeout_s: Seconds to wait. None stands for no limit.
@@ -254,7 +254,7 @@ class DeploymentBroadcastResponse(Pending[T]):
             future = asyncio.wrap_future(other)
         await asyncio.wait([future], timeout=timeout_s)
 
-    def __reduce__(self):
+    def __reduce__(self) -> Any:
         raise RayServeException("`DeploymentBroadcastResponse` is not serializable: pass its results")
 
 

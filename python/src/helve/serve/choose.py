@@ -20,10 +20,10 @@ RESERVE = entry(b"reserve", b"")
 LEASE = struct.Struct("<Q")
 
 
-def _give_back(conn, lease: int) -> None:
+def _give_back(conn: Any, lease: int) -> None:
     """Gives a slot back. It runs on the loop and does not wait."""
 
-    def done(future) -> None:
+    def done(future: Any) -> None:
         error = future.exception() or (future.result() or {}).get("error")
         if error and conn.lost is None:
             logger.warning("a slot that was not used could not be given back: %s", error)
@@ -37,7 +37,7 @@ class ReserveCall(Call):
 
     __slots__ = ()
 
-    def finish(self, value, error) -> None:
+    def finish(self, value: Any, error: Any) -> None:  # type: ignore[override]
         if self.done:
             if error is None:
                 _give_back(self.conn, value["lease"])
@@ -54,7 +54,7 @@ class ReserveCall(Call):
 
 
 class ReplicaSelection:
-    """A chosen replica with a slot that is held there: the value of ``DeploymentHandle.choose_replica``.
+    """A chosen replica with a slot that is held there: the value of `DeploymentHandle.choose_replica`.
 
     The slot is given back when the context ends, and after 10 s, if it was not dispatched.
 
@@ -107,15 +107,15 @@ class Choosing:
 
     def __init__(self, handle: Any):
         self._handle = handle
-        self._selection: Optional[ReplicaSelection] = None
+        self._selection: Any = None
 
-    def _reserve(self):
+    def _reserve(self) -> Any:
         options = self._handle._options.copy()
         options.python, options.request_codec = False, MSGPACK  # it has no arguments, not even a packed pair of none
         h = type(self._handle)(self._handle._deployment, self._handle._app, language=self._handle._language, _options=options, _state=self._handle._state)
         return DeploymentResponse(h._start(ReserveCall, RESERVE, (), {}))
 
-    def _chosen(self, response, held: dict) -> ReplicaSelection:
+    def _chosen(self, response: Any, held: dict) -> ReplicaSelection:
         self._selection = ReplicaSelection(self._handle, response._call.conn, held)
         return self._selection
 
@@ -142,7 +142,7 @@ class Choosing:
         self._selection._release()
 
 
-def dispatch(handle, selection: ReplicaSelection, args: tuple, kwargs: dict):
+def dispatch(handle: Any, selection: ReplicaSelection, args: tuple, kwargs: dict) -> Any:
     """The response of a call to the chosen replica."""
     if not isinstance(selection, ReplicaSelection):
         raise TypeError(f"dispatch() takes what choose_replica() gave, not {type(selection).__name__}")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReplicaContext:
-    """The replica that runs the calling code: the result of ``serve.get_replica_context``.
+    """The replica that runs the calling code: the result of `serve.get_replica_context`.
 
     Attributes:
         replica_id: Its id, with the names of its deployment and application.
@@ -73,14 +73,14 @@ def get_replica_context() -> ReplicaContext:
 
 def draining() -> bool:
     """Whether the drain of the replica that calls this has begun: the replica is stopped, for example because a deploy replaces it, or its node is.
-    It serves on until its calls have ended or ``graceful_shutdown_timeout_s`` is over. A stream without an end can stop then. False outside of
+    It serves on until its calls have ended or `graceful_shutdown_timeout_s` is over. A stream without an end can stop then. False outside of
     replicas.
     """
     return _runtime.drain.begun
 
 
 async def wait_for_drain() -> None:
-    """Returns when ``draining()`` is true. A task that waits for it can send good-bye on a WebSocket without an end. It waits forever outside of
+    """Returns when `draining()` is true. A task that waits for it can send good-bye on a WebSocket without an end. It waits forever outside of
     replicas.
     """
     await _runtime.drain.wait()

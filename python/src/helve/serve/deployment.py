@@ -44,9 +44,9 @@ else:
 class Application(_Handle[D]):
     """A deployment bound to the arguments of its constructor, which may be other applications: the graph of an app.
 
-    ``Deployment.bind`` makes it. ``serve.run`` takes it, and so does ``bind`` of another deployment, whose constructor gets a
-    ``DeploymentHandle`` in its place. For type checkers it is therefore a kind of handle, so that ``bind`` can compare its arguments with the
-    parameters of the constructor. It has no calls: ``remote`` and ``options`` are an AttributeError.
+    `Deployment.bind` makes it. `serve.run` takes it, and so does `bind` of another deployment, whose constructor gets a
+    `DeploymentHandle` in its place. For type checkers it is therefore a kind of handle, so that `bind` can compare its arguments with the
+    parameters of the constructor. It has no calls: `remote` and `options` are an AttributeError.
     """
 
     if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Application(_Handle[D]):
     def __init__(self, deployment: "Deployment[..., Any]", args: tuple, kwargs: dict):
         self._bound, self._args, self._kwargs = deployment, args, kwargs
 
-    def __reduce__(self):
+    def __reduce__(self) -> Any:
         raise TypeError(
             f"{self._bound._name}.bind(...) is no value: pass it to another deployment's bind(), which makes a handle of it, or to serve.run"
         )
@@ -73,9 +73,9 @@ class Application(_Handle[D]):
 
 
 class Deployment(Generic[P, D]):
-    """A class or function with a name and options: the result of ``@serve.deployment``.
+    """A class or function with a name and options: the result of `@serve.deployment`.
 
-    It is bound to the arguments of the constructor, and the bound application is run::
+    It is bound to the arguments of the constructor, and the bound application is run:
 
         handle = serve.run(Model.options(num_replicas=2).bind("weights.bin"))
 
@@ -96,66 +96,66 @@ class Deployment(Generic[P, D]):
 
     @property
     def version(self) -> Optional[str]:
-        """The option ``version``; None if it was not given."""
+        """The option `version`; None if it was not given."""
         return self._options.get("version")
 
     @property
     def func_or_class(self) -> Callable[..., Any]:
-        """The class or function below the decorator. ``Model.func_or_class`` is the plain class, for example for a unit test."""
+        """The class or function below the decorator. `Model.func_or_class` is the plain class, for example for a unit test."""
         return self._target
 
     @property
     def num_replicas(self) -> int:
-        """The option ``num_replicas``: 1 if it was not given, and with ``autoscaling_config``."""
+        """The option `num_replicas`: 1 if it was not given, and with `autoscaling_config`."""
         return self._options.get("num_replicas", 1)
 
     @property
     def user_config(self) -> Any:
-        """The option ``user_config``; None if it was not given."""
+        """The option `user_config`; None if it was not given."""
         return self._options.get("user_config")
 
     @property
     def max_ongoing_requests(self) -> int:
-        """The option ``max_ongoing_requests``."""
+        """The option `max_ongoing_requests`."""
         return self._options.get("max_ongoing_requests", 5)
 
     @property
     def max_queued_requests(self) -> int:
-        """The option ``max_queued_requests``; -1 for no limit."""
+        """The option `max_queued_requests`; -1 for no limit."""
         return self._options.get("max_queued_requests", -1)
 
     @property
     def backpressure_config(self) -> "BackpressureConfig":
-        """The option ``backpressure_config``, with its defaults."""
+        """The option `backpressure_config`, with its defaults."""
         from helve.serve.config import BackpressureConfig
 
         return self._options.get("backpressure_config") or BackpressureConfig()
 
     @property
     def ray_actor_options(self) -> Dict[str, Any]:
-        """A copy of the option ``ray_actor_options``, with ``num_cpus``."""
+        """A copy of the option `ray_actor_options`, with `num_cpus`."""
         return copy.deepcopy(self._options.get("ray_actor_options") or {"num_cpus": 1})
 
     @property
     def init_args(self) -> Tuple[Any, ...]:
-        """``()``: the arguments of the constructor are in the application that ``bind`` makes."""
+        """`()`: the arguments of the constructor are in the application that `bind` makes."""
         return ()
 
     @property
     def init_kwargs(self) -> Dict[str, Any]:
-        """``{}``: the arguments of the constructor are in the application that ``bind`` makes."""
+        """`{}`: the arguments of the constructor are in the application that `bind` makes."""
         return {}
 
     @property
     def logging_config(self) -> Optional[Dict[str, Any]]:
-        """The option ``logging_config`` as a dict; None if it was not given."""
+        """The option `logging_config` as a dict; None if it was not given."""
         return self._options.get("logging_config")
 
     def set_logging_config(self, logging_config: Union[Dict[str, Any], "LoggingConfig"]) -> None:
-        """Changes the option ``logging_config`` of this deployment in place. Replicas that start from now on have it.
+        """Changes the option `logging_config` of this deployment in place. Replicas that start from now on have it.
 
         Args:
-            logging_config: The new configuration, as a ``LoggingConfig`` or a dict of its fields.
+            logging_config: The new configuration, as a `LoggingConfig` or a dict of its fields.
 
         Raises:
             ValueError: A field that is not there, or a value that it does not take.
@@ -185,7 +185,7 @@ class Deployment(Generic[P, D]):
             **kwargs: Keyword arguments of the constructor.
 
         Returns:
-            The application, for ``serve.run`` or for ``bind`` of another deployment.
+            The application, for `serve.run` or for `bind` of another deployment.
 
         Raises:
             ValueError: Arguments of a function deployment: a function has no constructor.
@@ -271,12 +271,12 @@ class Deployment(Generic[P, D]):
         max_unresponsive_s: Optional[float] = None,
         **unknown: NoReturn,
     ) -> "Deployment":
-        """A copy of the deployment with these options changed::
+        """A copy of the deployment with these options changed:
 
             two = Model.options(name="Second", num_replicas=2).bind("weights.bin")
 
         An option that is not passed stays as it is. An option that is a dict or a configuration replaces the one before as a whole. The
-        options are those of ``serve.deployment``, which describes each.
+        options are those of `serve.deployment`, which describes each.
 
         Args:
             func_or_class: Another class or function for the deployment.
@@ -294,12 +294,12 @@ class Deployment(Generic[P, D]):
         given = _passed(locals(), "Deployment.options", unknown)
         if "name" in given:
             given["name"] = _deployment_name(given["name"])
-        name = given.pop("name", self._name)
-        options = _checks.read(given, self._options, f"deployment {name!r}: ")
-        names = _names_of(self._given, given, name != self._name)
+        own: str = given.pop("name", self._name)
+        options = _checks.read(given, self._options, f"deployment {own!r}: ")
+        names = _names_of(self._given, given, own != self._name)
         if callable(func_or_class):
-            return Deployment(_target(func_or_class), name, options, None, names)
-        return Deployment(self._target, name, options, self._source, names)
+            return Deployment(_target(func_or_class), own, options, None, names)
+        return Deployment(self._target, own, options, self._source, names)
 
     if not TYPE_CHECKING:  # type checkers refuse what these refuse
 
@@ -389,7 +389,7 @@ def deployment(_func_or_class: "ClassOf[P2, R]", /) -> "Deployment[P2, R]": ... 
 @overload
 def deployment(_func_or_class: "type[InstanceOf[P2, R]]", /) -> "Deployment[P2, R]": ...  # type: ignore[overload-overlap]
 @overload
-def deployment(_func_or_class: "type[R]", /) -> "Deployment[..., R]": ...  # type: ignore[overload-overlap]
+def deployment(_func_or_class: "type[R]", /) -> "Deployment[..., R]": ...  # type: ignore[overload-overlap,overload-cannot-match]
 @overload
 def deployment(_func_or_class: "Callable[P2, R]", /) -> "Deployment[[], Callable[P2, R]]": ...
 def deployment(
@@ -428,7 +428,7 @@ def deployment(
     max_unresponsive_s: Optional[float] = None,
     **unknown: NoReturn,
 ) -> Any:
-    """Makes a class or function a deployment: ``@serve.deployment``, or ``@serve.deployment(num_replicas=2)``::
+    """Makes a class or function a deployment: `@serve.deployment`, or `@serve.deployment(num_replicas=2)`:
 
         @serve.deployment(num_replicas=2, max_ongoing_requests=10)
         class Model:
@@ -444,27 +444,27 @@ def deployment(
         name: Name of the deployment in its application. Default: the class's or function's own name.
         version: Version of the deployment's code: replicas of another version are replaced by an update. Default: None.
         num_replicas: Number of replicas, or "auto": the autoscaler's default configuration, from 1 to 100 replicas with 2 requests each. Default: 1.
-        ray_actor_options: Resources of a replica (``num_cpus``, ``num_gpus``, ``memory`` in bytes, ``resources``, ``accelerator_type``) and its
-            ``runtime_env``. Default: {"num_cpus": 1}.
+        ray_actor_options: Resources of a replica (`num_cpus`, `num_gpus`, `memory` in bytes, `resources`, `accelerator_type`) and its
+            `runtime_env`. Default: {"num_cpus": 1}.
         placement_group_bundles: Resources as a list of bundles, whose sum a replica asks for. Default: None.
         placement_group_strategy: Without effect on one node, but for "STRICT_SPREAD", which is refused. Default: "PACK".
         placement_group_bundle_label_selector: Refused: a node has no labels. Default: None.
         max_replicas_per_node: Number of replicas that one node may have, from 1 to 100. The other replicas wait. Default: None, no limit.
-        user_config: Value, as JSON, that the method ``reconfigure`` gets at the start and when it changes. Default: None.
+        user_config: Value, as JSON, that the method `reconfigure` gets at the start and when it changes. Default: None.
         max_ongoing_requests: Number of calls that one replica executes at a time, at least 1. Default: 5.
         max_queued_requests: Number of calls of one caller that may wait for a replica; -1 is no limit. A call above it is a
-            ``BackPressureError``. Default: -1.
-        backpressure_config: HTTP answer to a request over max_queued_requests: ``status_code`` 503 or 429, ``retry_after_s`` in seconds. Default:
+            `BackPressureError`. Default: -1.
+        backpressure_config: HTTP answer to a request over max_queued_requests: `status_code` 503 or 429, `retry_after_s` in seconds. Default:
             status 503.
         autoscaling_config: Bounds and pace of the autoscaler, in place of num_replicas. Until replicas scale by themselves,
-            ``initial_replicas`` run, else ``min_replicas``. Default: None.
+            `initial_replicas` run, else `min_replicas`. Default: None.
         graceful_shutdown_wait_loop_s: Without effect. Default: 2.
         graceful_shutdown_timeout_s: Time in which a replica that stops may finish its calls. Default: 20.
         health_check_period_s: Time between two health checks of a replica. Default: 10.
         health_check_timeout_s: Time that one health check may take. Default: 30.
-        logging_config: Logging of the replicas: ``encoding``, ``log_level``, ``logs_dir``, ``enable_access_log``,
-            ``additional_log_standard_attrs``. Default: None.
-        request_router_config: Way in which replicas are picked, a ``RequestRouterConfig`` with the class of a shipped policy. Default: power of two
+        logging_config: Logging of the replicas: `encoding`, `log_level`, `logs_dir`, `enable_access_log`,
+            `additional_log_standard_attrs`. Default: None.
+        request_router_config: Way in which replicas are picked, a `RequestRouterConfig` with the class of a shipped policy. Default: power of two
             choices.
         max_constructor_retry_count: Number of failed starts after which the deployment is given up. Default: 20.
         gang_scheduling_config: Refused: one node starts all replicas together. Default: None.
@@ -474,19 +474,19 @@ def deployment(
         max_surge_percent: Percent of the replicas that an update may start beside the wanted number, 0 to 100. It is kept, without effect yet.
             Default: 0.
         construct_timeout_s: Time in which a replica must be ready. An option of Helve only, as all below. Default: 1200.
-        request_router: ``policy``: "power_of_two_choices", "round_robin" or "consistent_hash"; for the last ``virtual_nodes`` and
-            ``fallback_replicas``. Default: power of two choices.
+        request_router: `policy`: "power_of_two_choices", "round_robin" or "consistent_hash"; for the last `virtual_nodes` and
+            `fallback_replicas`. Default: power of two choices.
         request_routing_stats_period_s: Time between two questions for routing stats. Default: 10.
         request_routing_stats_timeout_s: Time that the answer with routing stats may take. Default: 30.
-        runtime_env: Environment of the replicas' processes: ``env_vars``, ``working_dir``, ``py_modules``, ``pip``. It goes over the one in
+        runtime_env: Environment of the replicas' processes: `env_vars`, `working_dir`, `py_modules`, `pip`. It goes over the one in
             ray_actor_options. Default: None.
-        limits: Limits of a replica's process: ``memory`` in bytes, ``num_cpus``, ``open_files``. Default: None, no limit.
+        limits: Limits of a replica's process: `memory` in bytes, `num_cpus`, `open_files`. Default: None, no limit.
         unresponsive_after_s: Time without an answer after which a replica is reported, with stacks. Default: 5.
         max_unresponsive_s: Time without an answer after which a replica is replaced; 0 is never. Default: 0.
         **unknown: Refused, with the option that was probably meant.
 
     Returns:
-        A ``Deployment``, or with options a decorator that makes one.
+        A `Deployment`, or with options a decorator that makes one.
 
     Raises:
         TypeError: An option that is not there, a value of a wrong type, or something else than a class or function.
@@ -499,14 +499,14 @@ def deployment(
     given = _passed(local, "deployment", unknown)
     if "name" in given:
         given["name"] = _deployment_name(given["name"])
-    name = given.pop("name", None)
+    own: Optional[str] = given.pop("name", None)
     target = _func_or_class if callable(_func_or_class) else None
-    known = name or (target is not None and _named(target)) or None
+    known = own or (target is not None and _named(target)) or None
     options = _checks.read(given, {}, f"deployment {known!r}: " if known else "")
-    names = _names_of(frozenset(), given, name is not None)
+    names = _names_of(frozenset(), given, own is not None)
 
     def decorate(target: Callable) -> Deployment:
-        return Deployment(_target(target), name or _named(target), dict(options), None, names)
+        return Deployment(_target(target), own or _named(target), dict(options), None, names)
 
     return decorate(target) if target is not None else decorate
 
@@ -545,7 +545,7 @@ class Graph:
             raise no_reconfigure(target, name)
         self.targets[name] = target
         uses: set[str] = set()
-        code = (target, app._args, app._kwargs)
+        code: tuple = (target, app._args, app._kwargs)
         if self._middlewares and len(self.targets) == 1:  # the ingress comes first
             code += (self._middlewares,)
         self.code[name] = self._pickle(name, code, uses)

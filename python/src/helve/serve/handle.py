@@ -43,7 +43,8 @@ class _Options:
         self.method = self.model = self.session = ""
         self.python = python
         self.request_codec = self.response_codec = CLOUDPICKLE if python else MSGPACK
-        self.by_reference = self.local = None
+        self.by_reference: Optional[bool] = None
+        self.local: Optional[bool] = None
         self.stream = False
 
     def copy(self) -> "_Options":
@@ -63,18 +64,18 @@ def _codec(option: str, name: Any) -> int:
 class DeploymentHandle(Generic[T]):
     """A client of one deployment, usable from any thread and any event loop. It is cheap to make, to copy and to pickle.
 
-    ``serve.run`` gives one, ``serve.get_app_handle`` and ``serve.get_deployment_handle`` find one, and the constructor of a deployment gets one
-    for every bound application among its arguments. An attribute is a method of the deployment::
+    `serve.run` gives one, `serve.get_app_handle` and `serve.get_deployment_handle` find one, and the constructor of a deployment gets one
+    for every bound application among its arguments. An attribute is a method of the deployment:
 
         response = handle.remote("world")          # calls __call__
         response = handle.say_hi.remote("world")   # calls say_hi
         print(response.result())                   # on an event loop: await response
 
-    The handles that ``options`` and attributes give share the identity and the counter of the handle that they come from.
+    The handles that `options` and attributes give share the identity and the counter of the handle that they come from.
 
-    The type variable is the class of the deployment, or its function: ``DeploymentHandle[Model]``. With it a type checker knows the result of
-    ``remote``, which calls ``__call__``. Python has no type that maps the methods of a class to the attributes of another, so that
-    ``handle.say_hi`` is a handle whose results are Any.
+    The type variable is the class of the deployment, or its function: `DeploymentHandle[Model]`. With it a type checker knows the result of
+    `remote`, which calls `__call__`. Python has no type that maps the methods of a class to the attributes of another, so that
+    `handle.say_hi` is a handle whose results are Any.
     """
 
     def __init__(
@@ -116,7 +117,7 @@ class DeploymentHandle(Generic[T]):
 
     @property
     def init_options(self) -> Optional[InitHandleOptions]:
-        """The options of ``_init``; None before the first use of the handle."""
+        """The options of `_init`; None before the first use of the handle."""
         return self._state.init_options
 
     @property
@@ -136,7 +137,8 @@ class DeploymentHandle(Generic[T]):
     def _init(self, **options: Any) -> None:
         """Sets options that hold for the handle and all that are derived from it. It comes before the first use."""
         self._state.begin(options)
-        if self._state.init_options._prefer_local_routing:
+        given = self._state.init_options
+        if given is not None and given._prefer_local_routing:
             self._options.local = True
 
     def running_replicas_populated(self) -> bool:
@@ -146,11 +148,11 @@ class DeploymentHandle(Generic[T]):
     def shutdown(self) -> None:
         """Does nothing: a handle holds no resources.
 
-        A method of this name is called with ``options(method_name="shutdown")``, as any method whose name is an attribute here.
+        A method of this name is called with `options(method_name="shutdown")`, as any method whose name is an attribute here.
         """
 
     async def shutdown_async(self) -> None:
-        """``shutdown`` for code on an event loop."""
+        """`shutdown` for code on an event loop."""
 
     if not TYPE_CHECKING:  # type checkers refuse the call
 
@@ -166,7 +168,7 @@ class DeploymentHandle(Generic[T]):
     def __repr__(self) -> str:
         return f"DeploymentHandle(deployment='{self._deployment}')"
 
-    def __reduce__(self):
+    def __reduce__(self) -> Any:
         return _restore, (self._deployment, self._app, self._language, {n: getattr(self._options, n) for n in _Options.__slots__})
 
     @overload
@@ -197,12 +199,12 @@ class DeploymentHandle(Generic[T]):
         """A handle with these options changed. An option that is not passed stays as it is.
 
         Args:
-            method_name: Name of the method that ``remote`` calls, a str. ``handle.options(method_name="say_hi")`` is ``handle.say_hi``, also for a
+            method_name: Name of the method that `remote` calls, a str. `handle.options(method_name="say_hi")` is `handle.say_hi`, also for a
                 name that the handle has itself, such as "options". Default: "__call__".
-            multiplexed_model_id: Id of the model for ``serve.multiplexed``, a str: the call goes to a replica that has the model, if there is one.
+            multiplexed_model_id: Id of the model for `serve.multiplexed`, a str: the call goes to a replica that has the model, if there is one.
                 Default: "", no model.
             session_id: Id of a session, a str: with the routing policy consistent_hash the calls of one session go to one replica. Default: "".
-            stream: Whether the method is a generator, and ``remote`` returns a ``DeploymentResponseGenerator``. Default: False.
+            stream: Whether the method is a generator, and `remote` returns a `DeploymentResponseGenerator`. Default: False.
             use_new_handle_api: Without effect: there is one handle API. Giving it is a DeprecationWarning.
             _prefer_local_routing: Whether replicas of the caller's node go first. Default: False.
             _by_reference: Whether a result may stay in the node or in shared memory until it is read. Default: True.
@@ -257,29 +259,29 @@ class DeploymentHandle(Generic[T]):
     @overload
     def remote(self: "DeploymentHandle[Callable[P2, R]]", *args: "P2.args", **kwargs: "P2.kwargs") -> "DeploymentResponse[R]": ...
     @overload
-    def remote(self: "DeploymentHandle[Callable[..., Coroutine[Any, Any, R]]]", *args: Any, **kwargs: Any) -> "DeploymentResponse[R]": ...
+    def remote(self: "DeploymentHandle[Callable[..., Coroutine[Any, Any, R]]]", *args: Any, **kwargs: Any) -> "DeploymentResponse[R]": ...  # type: ignore[overload-cannot-match]
     @overload
-    def remote(self: "DeploymentHandle[Callable[..., R]]", *args: Any, **kwargs: Any) -> "DeploymentResponse[R]": ...
+    def remote(self: "DeploymentHandle[Callable[..., R]]", *args: Any, **kwargs: Any) -> "DeploymentResponse[R]": ...  # type: ignore[overload-cannot-match]
     @overload
     def remote(self, *args: Any, **kwargs: Any) -> "DeploymentResponse[Any]": ...
     def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Starts a call and returns at once. The method runs even if the response is never read.
 
         Args:
-            *args: Arguments of the method. A ``DeploymentResponse`` among them stands for its result, which goes to the replica without a detour
+            *args: Arguments of the method. A `DeploymentResponse` among them stands for its result, which goes to the replica without a detour
                 over this process.
             **kwargs: Keyword arguments of the method, in the same way.
 
         Returns:
-            A ``DeploymentResponse``. With ``options(stream=True)`` a ``DeploymentResponseGenerator``: the method runs at most 256 items or 1 MiB
+            A `DeploymentResponse`. With `options(stream=True)` a `DeploymentResponseGenerator`: the method runs at most 256 items or 1 MiB
             ahead of the reader, and ends when the response is dropped.
 
         Raises:
             RuntimeError: A stream among the arguments, or a program without a node.
             TypeError: Arguments that cannot be pickled.
 
-        Errors of the call itself are raised where the response is read: the exception of the method, ``BackPressureError`` when the queue of the
-        caller is full, ``DeploymentUnavailableError``, ``ReplicaUnavailableError``, ``RequestCancelledError``.
+        Errors of the call itself are raised where the response is read: the exception of the method, `BackPressureError` when the queue of the
+        caller is full, `DeploymentUnavailableError`, `ReplicaUnavailableError`, `RequestCancelledError`.
         """
         if not self._options.stream:
             return DeploymentResponse(self._start(Call, b"", args, kwargs))
@@ -296,13 +298,13 @@ class DeploymentHandle(Generic[T]):
             **kwargs: Keyword arguments of the method.
 
         Returns:
-            The answers of the replicas: ``results()``, or ``await results_async()``.
+            The answers of the replicas: `results()`, or `await results_async()`.
         """
         handle = self.options(method_name=method_name, stream=False)
         return DeploymentBroadcastResponse(handle._start(BroadcastCall, BROADCAST, args, kwargs))
 
     def choose_replica(self, *args: Any, **kwargs: Any) -> Choosing:
-        """A context in which a slot of a replica is held, for ``dispatch``. It waits for a slot as a call does::
+        """A context in which a slot of a replica is held, for `dispatch`. It waits for a slot as a call does:
 
             async with handle.choose_replica() as selection:    # `with` outside of event loops
                 print(selection.replica_id)
@@ -313,7 +315,7 @@ class DeploymentHandle(Generic[T]):
             **kwargs: As above.
 
         Returns:
-            The context, whose value is a ``ReplicaSelection``.
+            The context, whose value is a `ReplicaSelection`.
 
         Raises:
             BackPressureError: When the context is entered and the queue of the caller is full.
@@ -321,15 +323,15 @@ class DeploymentHandle(Generic[T]):
         return Choosing(self)
 
     def dispatch(self, selection: ReplicaSelection, /, *args: Any, **kwargs: Any) -> "DeploymentResponse[Any]":
-        """``remote`` to the chosen replica, with its slot. The method and ``stream`` are the options of the handle that chose.
+        """`remote` to the chosen replica, with its slot. The method and `stream` are the options of the handle that chose.
 
         Args:
-            selection: The value of ``choose_replica``. It is used once.
+            selection: The value of `choose_replica`. It is used once.
             *args: Arguments of the method.
             **kwargs: Keyword arguments of the method.
 
         Returns:
-            The response, as of ``remote``. If the selection was used before, or its context has ended, the response fails with a RuntimeError.
+            The response, as of `remote`. If the selection was used before, or its context has ended, the response fails with a RuntimeError.
 
         Raises:
             TypeError: Another value than a selection.
@@ -373,12 +375,12 @@ class DeploymentHandle(Generic[T]):
 if TYPE_CHECKING:
 
     class StreamingHandle(DeploymentHandle[T]):
-        """A handle with ``stream=True``, for annotations: ``handle.options(stream=True)`` gives it, and its ``remote`` returns a
-        ``DeploymentResponseGenerator``. When the program runs it is ``DeploymentHandle`` itself.
+        """A handle with `stream=True`, for annotations: `handle.options(stream=True)` gives it, and its `remote` returns a
+        `DeploymentResponseGenerator`. When the program runs it is `DeploymentHandle` itself.
         """
 
-        @overload
-        def options(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+        @overload  # type: ignore[override]
+        def options(  # pyright: ignore[reportIncompatibleMethodOverride]
             self, *, stream: "Literal[False]", method_name: str, multiplexed_model_id: str = ..., session_id: str = ..., use_new_handle_api: bool = ...,
             _prefer_local_routing: bool = ..., _by_reference: bool = ..., request_serialization: str = ..., response_serialization: str = ...,
         ) -> "DeploymentHandle[Any]": ...
@@ -397,6 +399,7 @@ if TYPE_CHECKING:
             self, *, stream: "Literal[True]" = ..., multiplexed_model_id: str = ..., session_id: str = ..., use_new_handle_api: bool = ...,
             _prefer_local_routing: bool = ..., _by_reference: bool = ..., request_serialization: str = ..., response_serialization: str = ...,
         ) -> "StreamingHandle[T]": ...
+        def options(self, **options: Any) -> Any: ...
         def __getattr__(self, name: str) -> "StreamingHandle[Any]": ...
         @overload  # type: ignore[override]
         def remote(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -407,11 +410,12 @@ if TYPE_CHECKING:
             self: "StreamingHandle[Callable[P2, Iterator[R]]]", *args: "P2.args", **kwargs: "P2.kwargs",
         ) -> "DeploymentResponseGenerator[R]": ...
         @overload
-        def remote(self: "StreamingHandle[Callable[..., AsyncIterator[R]]]", *args: Any, **kwargs: Any) -> "DeploymentResponseGenerator[R]": ...
+        def remote(self: "StreamingHandle[Callable[..., AsyncIterator[R]]]", *args: Any, **kwargs: Any) -> "DeploymentResponseGenerator[R]": ...  # type: ignore[overload-cannot-match]
         @overload
-        def remote(self: "StreamingHandle[Callable[..., Iterator[R]]]", *args: Any, **kwargs: Any) -> "DeploymentResponseGenerator[R]": ...
+        def remote(self: "StreamingHandle[Callable[..., Iterator[R]]]", *args: Any, **kwargs: Any) -> "DeploymentResponseGenerator[R]": ...  # type: ignore[overload-cannot-match]
         @overload
         def remote(self, *args: Any, **kwargs: Any) -> "DeploymentResponseGenerator[Any]": ...
+        def remote(self, *args: Any, **kwargs: Any) -> Any: ...
         def dispatch(  # type: ignore[override]
             self, selection: ReplicaSelection, /, *args: Any, **kwargs: Any,
         ) -> "DeploymentResponseGenerator[Any]": ...  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -21,7 +21,7 @@ _OWNER = "_helve_class"  # the attribute of a route's function that names the cl
 
 
 def ingress(app: Any) -> "IngressDecorator":
-    """Serves HTTP requests of a class with an ASGI application, for example one of FastAPI::
+    """Serves HTTP requests of a class with an ASGI application, for example one of FastAPI:
 
         app = FastAPI()
 
@@ -40,11 +40,11 @@ def ingress(app: Any) -> "IngressDecorator":
             replica calls.
 
     Returns:
-        A decorator of classes, to be put below ``@serve.deployment``. Without a class, ``serve.ingress(app)()`` makes one.
+        A decorator of classes, to be put below `@serve.deployment`. Without a class, `serve.ingress(app)()` makes one.
 
     Raises:
         TypeError: Another value than an ASGI application.
-        ValueError: The decorator is put on something else than a class without ``__call__``.
+        ValueError: The decorator is put on something else than a class without `__call__`.
     """
     from helve.serve.deployment import Deployment
 
@@ -59,7 +59,7 @@ def ingress(app: Any) -> "IngressDecorator":
     if builder and _required(app):
         raise TypeError(f"serve.ingress: {app.__qualname__} must have no parameters: it is called to make the ASGI application")
 
-    def decorate(cls: Optional[type] = None) -> type:
+    def decorate(cls: Any = None) -> Any:
         if cls is None:
             cls = type("ASGIIngressDeployment", (), {"__module__": __name__, "__init__": _keep_arguments})
         if isinstance(cls, Deployment):
@@ -71,7 +71,8 @@ def ingress(app: Any) -> "IngressDecorator":
         if any("__call__" in vars(c) for c in cls.__mro__):
             raise ValueError("Classes passed to @serve.ingress may not have __call__ method.")
         definition = Definition(app, builder, cls)
-        made = type(cls)(cls.__name__, (cls,), {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__, DEFINITION: definition})
+        meta: Any = type(cls)
+        made = meta(cls.__name__, (cls,), {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__, DEFINITION: definition})
         return made
 
     return decorate
@@ -94,7 +95,7 @@ def _make_picklable() -> None:
         copyreg.pickle(included, lambda r: (type(r), (r.original_router, r.include_context)))
 
 
-def _keep_arguments(self, *args: Any, **kwargs: Any) -> None:
+def _keep_arguments(self: Any, *args: Any, **kwargs: Any) -> None:
     self.args, self.kwargs = args, kwargs
 
 
@@ -165,7 +166,8 @@ def _routers(app: Any) -> Iterator[Any]:
     """The routers of FastAPI in an application: its own, and those that it has included."""
     if _is("fastapi", "FastAPI", app):
         app = app.router
-    todo, seen = [app] if _is("fastapi.routing", "APIRouter", app) else [], []
+    todo: list = [app] if _is("fastapi.routing", "APIRouter", app) else []
+    seen: list = []
     while todo:
         router = todo.pop()
         if any(router is s for s in seen):
@@ -196,7 +198,7 @@ def _claim(route: Any, cls: type) -> None:
 
 def _bound(route: Any, instance: Any, app: Any) -> Any:
     """The route for an instance: the same one if its function is no method, None if it is the method of another class."""
-    fn = route.endpoint if _is_api(route) else None
+    fn: Any = route.endpoint if _is_api(route) else None
     owner = vars(fn).get(_OWNER) if inspect.isfunction(fn) else None
     if owner is None:
         return route

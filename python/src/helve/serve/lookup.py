@@ -21,7 +21,7 @@ def _local(*names: str) -> Optional[DeploymentHandle]:
     return None if local is None else local.find(*names)
 
 
-def _ask(**fields) -> dict:
+def _ask(**fields: Any) -> dict:
     """The node's answer to where a name leads."""
     if _runtime.replica is not None and _runtime.node is not None:
         return _runtime.node.ask("ingress", **fields)
@@ -58,7 +58,7 @@ def get_app_handle(name: str) -> DeploymentHandle[Any]:
         name: Name of the application. It may be another program's on this machine.
 
     Returns:
-        The handle. A type checker does not know its deployment: annotate it, ``handle: DeploymentHandle[Model] = serve.get_app_handle("m")``.
+        The handle. A type checker does not know its deployment: annotate it, `handle: DeploymentHandle[Model] = serve.get_app_handle("m")`.
 
     Raises:
         RayServeException: No such application, or no node.
@@ -111,17 +111,17 @@ def get_deployment_handle(
     except DeploymentUnavailableError as e:
         raise UnknownDeploymentError(str(e)) from None
     handle = _keep(key, found)
-    if _runtime.in_worker() and app_name == _runtime.replica.app_name:
-        _note_use(deployment_name)
+    if _runtime.in_worker() and _runtime.replica is not None and app_name == _runtime.replica.app_name:
+        _note_use(deployment_name, _runtime.replica.deployment)
     return handle
 
 
-def _note_use(name: str) -> None:
+def _note_use(name: str, by: str) -> None:
     """Tells the node of an edge that the graph of the application does not show."""
-    conn = _runtime.connection
+    conn: Any = _runtime.connection
 
     def tell() -> None:
-        conn.control("uses", deployment=_runtime.replica.deployment, name=name).add_done_callback(lambda f: f.exception())
+        conn.control("uses", deployment=by, name=name).add_done_callback(lambda f: f.exception())
 
     if conn is not None and conn.lost is None:
         conn.post(tell)

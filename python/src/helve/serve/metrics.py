@@ -1,5 +1,5 @@
-"""Counters, gauges and histograms of programs. ``GET /metrics`` of the node shows them, with the prefix ``ray_`` of the reference's exporter: the counter
-``hits`` is ``ray_hits_total{application, deployment, replica, ...}``.
+"""Counters, gauges and histograms of programs. `GET /metrics` of the node shows them, with the prefix `ray_` of the reference's exporter: the counter
+`hits` is `ray_hits_total{application, deployment, replica, ...}`.
 
     class Model:
         def __init__(self):
@@ -8,7 +8,7 @@
         def __call__(self, name):
             self.hits.inc(tags={"model": name})
 
-Series of replicas have the tags ``application``, ``deployment`` and ``replica`` beside their own. A tag ``route`` without a value is the route of the request
+Series of replicas have the tags `application`, `deployment` and `replica` beside their own. A tag `route` without a value is the route of the request
 that runs.
 """
 
@@ -84,10 +84,11 @@ class Metric:
         else:
             if not isinstance(tags, dict):
                 raise TypeError(f"tags must be a dict of str, got {type(tags)}.")
-            for value in tags.values():
-                if not isinstance(value, str):
-                    raise TypeError(f"Tag values must be str, got {type(value)}.")
-        values, missing = [], []
+            for given in tags.values():
+                if not isinstance(given, str):
+                    raise TypeError(f"Tag values must be str, got {type(given)}.")
+        values: list = []
+        missing: list = []
         for key in self._keys:
             value = tags.get(key)
             if value is None:

@@ -40,7 +40,7 @@ class Entry:
     def __init__(self, id: str):
         self.id = id
         self.model: Any = None
-        self.task: Optional[asyncio.Task] = None  # of the load
+        self.task: Any = None  # the asyncio.Task of the load
         self.waiting: dict[asyncio.Future, Optional[asyncio.Task]] = {}  # of the calls that wait, with their tasks
         self.users: set[asyncio.Task] = set()  # running calls that have got the model
         self.info, self.context = request_info.get(), contextvars.copy_context()
@@ -131,7 +131,7 @@ class Cache:
         if self.loading.get(e.id) is e:
             del self.loading[e.id]
             models.report()
-        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        error: Any = asyncio.CancelledError() if task.cancelled() else task.exception()
         for future in e.waiting:
             if not future.done():
                 future.cancel() if isinstance(error, asyncio.CancelledError) else future.set_exception(error)
@@ -150,8 +150,9 @@ class Cache:
             except asyncio.CancelledError:
                 # The load was given up. The lock is held until the old model has ended: the next load may need its memory.
                 await asyncio.wait([ending])
-                if not ending.cancelled() and ending.exception() is not None:
-                    log_failed_end(old, ending.exception())
+                error = None if ending.cancelled() else ending.exception()
+                if error is not None:
+                    log_failed_end(old, error)
                 raise
             return
         later = self.loop.create_task(self.end_after(old, busy))
@@ -212,7 +213,8 @@ def silence(model: Any) -> None:
     try:
         ended = vars(kind).get(ENDED)
         if ended is None:
-            ended = type(kind)(kind.__name__, (kind,), SILENT | {"__module__": kind.__module__, "__qualname__": kind.__qualname__})
+            meta: Any = type(kind)
+            ended = meta(kind.__name__, (kind,), SILENT | {"__module__": kind.__module__, "__qualname__": kind.__qualname__})
             setattr(kind, ENDED, ended)  # not in a dictionary here: a class that each load makes anew would stay for ever
         model.__class__ = ended
     except Exception:  # a class that cannot be derived from: its __del__ is called twice, as in Ray Serve
@@ -266,7 +268,8 @@ class Loader:
         if _runtime.replica is None and request_info.get() is None:  # a call in local testing mode has no replica, but a request
             raise RuntimeError("`@serve.multiplexed` can only be used within a deployment (failed to retrieve Serve replica context).")
         key = id(owner)
-        load, reference = self.fn, None
+        load: Any = self.fn
+        reference: Any = None
         if self.method:
             try:
                 reference = weakref.ref(owner, lambda _: self.forget(key))
@@ -289,7 +292,7 @@ def multiplexed(func: "F", /) -> "F": ...
 @overload
 def multiplexed(func: None = None, max_num_models_per_replica: int = 3) -> "Callable[[F], F]": ...
 def multiplexed(func: Optional[Callable] = None, max_num_models_per_replica: int = 3) -> Callable:
-    """Keeps the models that an async function or method loads by their ids: each is loaded once, and the last ones stay::
+    """Keeps the models that an async function or method loads by their ids: each is loaded once, and the last ones stay:
 
         @serve.multiplexed(max_num_models_per_replica=2)
         async def get_model(self, model_id: str) -> Model: ...
@@ -297,8 +300,8 @@ def multiplexed(func: Optional[Callable] = None, max_num_models_per_replica: int
         async def __call__(self, request: Request) -> str:
             model = await self.get_model(serve.get_multiplexed_model_id())
 
-    Calls with a model id go to a replica that has the model, if there is one: ``handle.options(multiplexed_model_id="a")``, or the HTTP header
-    ``serve_multiplexed_model_id``. The least recently used model makes room for a new one: its ``__del__`` is called, which may be async.
+    Calls with a model id go to a replica that has the model, if there is one: `handle.options(multiplexed_model_id="a")`, or the HTTP header
+    `serve_multiplexed_model_id`. The least recently used model makes room for a new one: its `__del__` is called, which may be async.
 
     Args:
         func: The loader, an async function or method with one parameter, the model id.
@@ -324,11 +327,11 @@ def multiplexed(func: Optional[Callable] = None, max_num_models_per_replica: int
         loader = Loader(fn, int(max_num_models_per_replica))
 
         @functools.wraps(fn)
-        async def wrapper(*args, **kwargs):
+        async def wrapper(*args: Any, **kwargs: Any) -> Any:
             owner, model_id = loader.arguments(args, kwargs)
             return await loader.cache(owner).get(model_id)
 
-        wrapper._serve_multiplexed_function = True
+        wrapper._serve_multiplexed_function = True  # type: ignore[attr-defined]
         return wrapper
 
     return decorate(func) if func is not None else decorate

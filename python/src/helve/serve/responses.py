@@ -25,7 +25,7 @@ class Pending(Generic[T]):
 
     __slots__ = ("_call", "__weakref__")
 
-    def __init__(self, call: Call):
+    def __init__(self, call: Any):
         self._call = call
 
     @property
@@ -45,7 +45,7 @@ class Pending(Generic[T]):
     def cancel(self) -> None:
         """Cancels the request, at best effort, with all calls that its method has made.
 
-        Reading from it raises ``RequestCancelledError`` from then on. The method gets a ``CancelledError`` at its next ``await``, and a generator
+        Reading from it raises `RequestCancelledError` from then on. The method gets a `CancelledError` at its next `await`, and a generator
         is closed.
         """
         call = self._call
@@ -57,15 +57,15 @@ class Pending(Generic[T]):
 
 
 class DeploymentResponse(Pending[T]):
-    """The answer of a call, which may be still to come: the result of ``DeploymentHandle.remote``.
+    """The answer of a call, which may be still to come: the result of `DeploymentHandle.remote`.
 
-    It may be awaited and read any number of times, from any thread or loop, and passed to another call in place of its result::
+    It may be awaited and read any number of times, from any thread or loop, and passed to another call in place of its result:
 
         doubled = doubler.remote(2)             # runs
         total = await adder.remote(doubled, 1)  # the result of doubled goes from replica to replica
 
-    The type variable is the type of the result: ``DeploymentResponse[str]``. A read raises the exception of the method, or one of
-    ``helve.serve.exceptions``.
+    The type variable is the type of the result: `DeploymentResponse[str]`. A read raises the exception of the method, or one of
+    `helve.serve.exceptions`.
     """
 
     __slots__ = ()
@@ -108,7 +108,7 @@ class DeploymentResponse(Pending[T]):
 
         Raises:
             TimeoutError: No answer within timeout_s. The request runs on, and may be read again.
-            RuntimeError: The caller is on an event loop: it must ``await`` the response.
+            RuntimeError: The caller is on an event loop: it must `await` the response.
         """
         if asyncio._get_running_loop() is not None:
             raise RuntimeError(IN_LOOP.format("await response"))
@@ -124,7 +124,7 @@ class DeploymentResponse(Pending[T]):
             raise failure.exception()
         return self._call.outcome()
 
-    def __reduce__(self):
+    def __reduce__(self) -> Any:
         from helve.serve.exceptions import RayServeException
 
         raise RayServeException(
@@ -150,7 +150,7 @@ def _may_refer(call: Call, in_loop: bool) -> None:
 
 
 class ObjectRef(DeploymentResponse[T]):
-    """A reference to the result of a call. It may be awaited, read with ``result``, and passed to other calls, which get the value without a detour
+    """A reference to the result of a call. It may be awaited, read with `result`, and passed to other calls, which get the value without a detour
     over this process.
     """
 
@@ -161,15 +161,15 @@ RESPONSES = {DeploymentResponse, ObjectRef}  # the types of arguments that stand
 
 
 class DeploymentResponseGenerator(Pending[T]):
-    """The items of a streaming call: the result of ``handle.options(stream=True).remote``.
+    """The items of a streaming call: the result of `handle.options(stream=True).remote`.
 
-    It is read once, with ``for`` outside of event loops or ``async for`` in one::
+    It is read once, with `for` outside of event loops or `async for` in one:
 
         async for token in handle.options(stream=True).generate.remote("prompt"):
             print(token)
 
     When the last reference to it is gone, or it is cancelled, the generator at the other end is closed. An exception of the generator is raised
-    behind its last item. ``await`` and ``result`` are a TypeError. The type variable is the type of an item.
+    behind its last item. `await` and `result` are a TypeError. The type variable is the type of an item.
     """
 
     __slots__ = ()
@@ -241,7 +241,7 @@ class DeploymentResponseGenerator(Pending[T]):
         except (AttributeError, RuntimeError):  # partly constructed, or the loop is closed
             pass
 
-    def __reduce__(self):
+    def __reduce__(self) -> Any:
         from helve.serve.exceptions import RayServeException
 
         raise RayServeException("`DeploymentResponseGenerator` is not serializable: read the items, and pass those")

@@ -196,6 +196,11 @@ class RayActorOptionsSchema(BaseModel):
 _MARK: Any = DEFAULT.VALUE
 
 
+def _given(value: Any) -> bool:
+    """Whether a field of a configuration has a value of its own."""
+    return value is not None and value is not DEFAULT.VALUE
+
+
 class DeploymentSchema(BaseModel):
     """The options of one deployment in a configuration. A field that is not given is as the deployment's code has it."""
 
@@ -226,15 +231,15 @@ class DeploymentSchema(BaseModel):
 
     @model_validator(mode="after")
     def _together(self) -> "DeploymentSchema":
-        replicas, scaling = self.num_replicas, self.autoscaling_config
+        replicas, scaling, labels = self.num_replicas, _given(self.autoscaling_config), _given(self.placement_group_bundle_label_selector)
         if isinstance(replicas, str) and replicas != "auto":
             raise ValueError(f'`num_replicas` must be an int or "auto", but got: {replicas}')
-        if isinstance(replicas, int) and scaling not in (None, DEFAULT.VALUE):
+        if isinstance(replicas, int) and scaling:
             raise ValueError("Manually setting num_replicas is not allowed when autoscaling_config is provided.")
-        has_bundles = self.placement_group_bundles not in (None, DEFAULT.VALUE)
-        if self.max_replicas_per_node not in (None, DEFAULT.VALUE) and has_bundles:
+        has_bundles = _given(self.placement_group_bundles)
+        if _given(self.max_replicas_per_node) and has_bundles:
             raise ValueError("Setting max_replicas_per_node is not allowed when placement_group_bundles is provided.")
-        if self.placement_group_bundle_label_selector not in (None, DEFAULT.VALUE) and not has_bundles:
+        if labels and not has_bundles:
             raise ValueError("Setting bundle_label_selector is not allowed when placement_group_bundles is not provided.")
         queued: Any = self.max_queued_requests
         if queued is not DEFAULT.VALUE and queued != -1 and queued < 1:
@@ -243,8 +248,8 @@ class DeploymentSchema(BaseModel):
 
     @model_validator(mode="after")
     def _gangs(self) -> "DeploymentSchema":
-        gang = self.gang_scheduling_config
-        if gang in (None, DEFAULT.VALUE):
+        gang: Any = self.gang_scheduling_config
+        if not _given(gang):
             return self
         if isinstance(gang, dict):
             gang = GangSchedulingConfig(**gang)
@@ -253,7 +258,7 @@ class DeploymentSchema(BaseModel):
         return self
 
     def is_autoscaling_configured(self) -> bool:
-        return self.num_replicas == "auto" or self.autoscaling_config not in (None, DEFAULT.VALUE)
+        return self.num_replicas == "auto" or _given(self.autoscaling_config)
 
 
 class ServeApplicationSchema(BaseModel):

@@ -1,38 +1,54 @@
-# make test | bench | bench-ray | site | lint | build | fuzz | simulate
+# make test | bench | bench-ray | site | lint | build | wheels | fuzz | simulate
 PYTHON ?= python3
 VENV   := .venv
 VENVPY := $(VENV)/bin/python
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
+# Binaries are static and the same wherever they are built: they need no C library, and have no path of the build in them. All that is compiled in one way is
+# compiled once, so the tests that build programs use what is here in the cache. The race detector alone needs cgo.
+export CGO_ENABLED := 0
+export GOFLAGS := $(GOFLAGS) -trimpath
+
 # The digest of the bytes of some files.
 digest = $(shell cat $(1) | sha256sum | cut -c1-16)
 
-.PHONY: build test test-go test-python types growth test-browser test-etcd ray-programs bench bench-ray site lint fuzz simulate clean
+.PHONY: build wheels test-wheel test test-go test-python types growth test-browser test-etcd ray-programs bench bench-ray site lint fuzz simulate clean
 
 build:
-	go build -trimpath -o bin/ ./cmd/helve ./examples/hello
+	go build -o bin/ ./cmd/helve ./examples/hello
 
 # The virtual environment has the helve package in place (editable), with the binary of this checkout in it. It is made again when the files that say what is
 # in it have another digest: a checkout of git may give a file that has changed an older time than the environment has.
-PACKAGES := python/pyproject.toml python/setup.py python/constraints.txt
+PACKAGES := python/pyproject.toml python/hatch_build.py python/constraints.txt
 $(VENVPY): $(VENV)/packages-$(call digest,$(PACKAGES))
 
 $(VENV)/packages-%:
-	$(PYTHON) -m venv $(VENV)
-	$(VENVPY) -m pip install -q -c python/constraints.txt -e './python[test,types]'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(VENVPY) -m pip install -q -c python/constraints.txt -e './python[test,types]' hatchling
 	rm -f $(VENV)/packages-*
 	touch $@
 
 python/src/helve/_bin/helve: $(VENVPY) FORCE
-	go build -trimpath -ldflags='-s -w' -o $@ ./cmd/helve
+	go build -buildvcs=false -ldflags='-s -w' -o $@ ./cmd/helve
 
 FORCE:
+
+# The packages that people install, in dist/: a wheel for each processor, and the source distribution. Each is built from the same sources to the same bytes.
+wheels: $(VENVPY)
+	rm -rf dist
+	cd python && GOOS=linux GOARCH=amd64 ../$(VENVPY) -m hatchling build -d ../dist -t wheel
+	cd python && GOOS=linux GOARCH=arm64 ../$(VENVPY) -m hatchling build -d ../dist -t wheel
+	cd python && ../$(VENVPY) -m hatchling build -d ../dist -t sdist
+
+# The packages as a user has them: installed without Go, in each Python that this machine has or can get.
+test-wheel: wheels
+	PYTHON=$(abspath $(VENVPY)) .ci/wheels
 
 test: test-go test-python types
 
 test-go: python/src/helve/_bin/helve
 	go vet ./...
-	HELVE_PYTHON=$(abspath $(VENVPY)) go test -race -shuffle=on -timeout 20m ./...
+	CGO_ENABLED=1 HELVE_PYTHON=$(abspath $(VENVPY)) go test -race -shuffle=on -timeout 20m ./...
 	cd bench && go vet ./... && go test ./...
 
 test-python: python/src/helve/_bin/helve
@@ -153,9 +169,7 @@ fuzz:
 # A node with crashes at random: make simulate SEEDS=100000 for the long run. HELVE_SIMULATION_SEED=n runs one seed again.
 SEEDS ?= 2000
 simulate:
-	HELVE_SIMULATION_SEEDS=$(SEEDS) go test -race -count=1 -timeout 1h -run '^TestSimulation$$' ./internal/controller
+	CGO_ENABLED=1 HELVE_SIMULATION_SEEDS=$(SEEDS) go test -race -count=1 -timeout 1h -run '^TestSimulation$$' ./internal/controller
 
 clean:
-	rm -rf bin site .venv-site $(VENV) bench/.venv python/src/helve/_bin python/build
-
-	rm -rf bin $(VENV) bench/.venv bench/ray/.venv python/src/helve/_bin python/build
+	rm -rf bin dist site .venv-site $(VENV) bench/.venv bench/ray/.venv python/src/helve/_bin

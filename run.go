@@ -21,8 +21,8 @@ import (
 	"github.com/helve-serve/helve/internal/telemetry"
 )
 
-// Version is the version of this module.
-const Version = "0.1.0-dev"
+// Version is the version of this module, in the spelling of Python packages: `helve.__version__` of the Python package is the same.
+const Version = "0.1.0.dev0"
 
 // Build makes an application. It is called in the node and again in every worker, so it must be deterministic and have
 // no side effects.

@@ -73,7 +73,7 @@ type usageError struct{ error }
 
 func command(apps []Application) *cobra.Command {
 	root := &cobra.Command{
-		Use: filepath.Base(os.Args[0]), Short: "Serve models and other code as deployments", Version: helve.Version,
+		Use: filepath.Base(os.Args[0]), Short: "Serve models and other code as deployments", Version: versionText(os.Args[0], len(apps)),
 		SilenceUsage: true, SilenceErrors: true, Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil
@@ -91,11 +91,12 @@ func command(apps []Application) *cobra.Command {
 		},
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
 	})
 	r := &run{apps: apps}
-	root.AddCommand(r.command(), nodeCommand(), statusCommand(apps), callsCommand(apps), eventsCommand(apps))
+	root.AddCommand(r.command(), nodeCommand(), statusCommand(apps), callsCommand(apps), eventsCommand(apps), versionCommand(root.Version))
 	if len(apps) > 0 {
 		root.RunE = func(c *cobra.Command, _ []string) error { return r.execute(c.Context(), nil) }
 		r.flags(root)

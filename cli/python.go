@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/helve-serve/helve"
 )
 
 // pythonTarget matches the programs of Python that `run` takes: SCRIPT.py, and MODULE:ATTRIBUTE with names of Python.
@@ -68,7 +70,7 @@ func becomePython(args []string) error {
 	}
 	if out, err := exec.Command(python, "-c", hasHelve).CombinedOutput(); err != nil {
 		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == 3 {
-			return fmt.Errorf("%s has no package helve: install it there (pip install helve), activate the environment that has it, or name its interpreter in HELVE_PYTHON", python)
+			return fmt.Errorf("%s has no package helve: install it there (pip install helve-serve==%s), activate the environment that has it, or name its interpreter in HELVE_PYTHON", python, helve.Version)
 		}
 		return fmt.Errorf("%s does not run: %s", python, cmp.Or(strings.TrimSpace(string(out)), err.Error()))
 	}

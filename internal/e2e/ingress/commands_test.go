@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/helve-serve/helve/internal/e2e/fixture"
 )
 
 // TestCommandsOfThePage runs the commands of docs/http.md, and compares their output with the page.
@@ -28,10 +30,7 @@ func TestCommandsOfThePage(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "hello"), "../../../examples/hello")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v %s", err, out)
-	}
+	fixture.GoBuild(t, "-o", filepath.Join(dir, "hello"), "./examples/hello")
 	l, err := net.Listen("tcp", "127.0.0.1:0") // a port that is free
 	if err != nil {
 		t.Fatal(err)

@@ -67,6 +67,8 @@ def dispatch(args: list) -> int:
         print(COMMANDS, flush=True)
     if command == "run" and {"-h", "--help"} & set(rest):
         print(_parser().format_help() + "\nThe same command runs applications in Go:\n", flush=True)
+    if args == ["--version"] or args == ["version"]:
+        return _versions(command)
     if command == "ray-check":
         from helve import _raycheck
 
@@ -74,6 +76,20 @@ def dispatch(args: list) -> int:
     if command == "ray-compat":
         return run_module(rest)
     return binary(args)
+
+
+def _versions(command: str) -> int:
+    """`helve --version` is one line, and `helve version` has the binary and the interpreter too. It fails if the binary is of another version."""
+    import helve
+
+    if command == "--version":
+        print(f"helve {helve.__version__}")
+        return 0
+    from helve import _version
+
+    text, same = _version.report()
+    print(text, flush=True)
+    return 0 if same else 1
 
 
 def _check_target(args: list) -> None:

@@ -16,7 +16,7 @@ import threading
 from pathlib import Path
 from typing import Any, Optional
 
-from helve import _find, _fork, _guard, _limits, _metrics, _runtime
+from helve import __version__, _find, _fork, _guard, _limits, _metrics, _runtime
 from helve._pickling import dumps
 from helve._opening import RefusedError, open_connection
 from helve._wire import Connection
@@ -223,6 +223,13 @@ def binary() -> str:
     return str(built)
 
 
+def _why(path: str) -> str:
+    """The reason in the binary itself why a node of it does not start; "" if it seems to be right."""
+    from helve import _version
+
+    return _version.why(path)
+
+
 def _set_variables(values: dict) -> None:
     """Sets environment variables, or takes away those whose value is None."""
     for name, value in values.items():
@@ -412,19 +419,20 @@ class Child(Driver):
         token = os.urandom(32)
         os.write(write, token)
         os.close(write)
+        path = binary()
         try:
             # A session of its own: a Ctrl-C in the terminal reaches this program, which ends the node with its
             # connection.
             limit = os.environ.get("HELVE_MAX_BODY")
             self.process = subprocess.Popen(
-                [binary(), "node", "--driver-fd", str(theirs.fileno()), "--token-fd", str(read), *(["--max-body", limit] if limit else [])],
+                [path, "node", "--driver-fd", str(theirs.fileno()), "--token-fd", str(read), *(["--max-body", limit] if limit else [])],
                 pass_fds=(theirs.fileno(), read), stdin=subprocess.DEVNULL, stdout=sys.__stderr__, start_new_session=True,
             )
         except BaseException as e:
             ours.close()
             if not isinstance(e, OSError):
                 raise
-            raise RayServeException(f"the node did not start: {e}") from None
+            raise RayServeException(f"the node did not start: {_why(path) or e}") from None
         finally:
             _fork.release(theirs.fileno())
             theirs.close()
@@ -432,6 +440,8 @@ class Child(Driver):
             os.close(read)
         try:
             welcome = open_connection(ours, token, "driver", "")
+            if welcome.get("version") != __version__:
+                raise RayServeException(f"the node did not start: {_why(path)}")
         except BaseException as e:  # a Ctrl-C, for example
             ours.close()
             how = self._how_it_ended(SEEN_TIME)
@@ -439,7 +449,7 @@ class Child(Driver):
             self.process.wait()
             if not isinstance(e, (OSError, ValueError, KeyError)):
                 raise
-            raise RayServeException(f"the node did not start: {how or e}") from None
+            raise RayServeException("the node did not start: " + "; ".join(filter(None, (str(e) if isinstance(e, RefusedError) else how or str(e), _why(path))))) from None
         return ours, welcome
 
     def close(self) -> None:

@@ -247,11 +247,11 @@ func (s *System) Close(ctx context.Context) error { return s.s.Node.Close(ctx) }
 
 // Ingress is a handle to the ingress deployment of an application, for [MethodNamed]; "" is the ingress method there.
 func (s *System) Ingress(app string) (AnyHandle, error) {
-	name, _, _, ok := s.s.Node.Ingress(app, "")
+	in, ok := s.s.Node.Ingress(app, "")
 	if !ok {
 		return nil, publicError(s.s.Node.Missing(app))
 	}
-	return HandleOf[any](s, app, name)
+	return HandleOf[any](s, app, in.Deployment)
 }
 
 // HandleOf is a handle to a deployment of a running application, for code outside of replicas.

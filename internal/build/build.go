@@ -33,6 +33,8 @@ const (
 	DescribeEnv = "HELVE_DESCRIBE"
 	DescribeFD  = "HELVE_DESCRIBE_FD"
 	Only        = "*"
+	// DescribePart says that another application takes deployments of the described one, which then needs no ingress.
+	DescribePart = "HELVE_DESCRIBE_PART"
 )
 
 // module is the path of the module that every executable with Helve applications is linked with.
@@ -121,6 +123,16 @@ type Command struct {
 // Describe starts the executable and asks for the graph of an application; the name "" means its only application.
 // The end of ctx ends the process and the wait.
 func (b Build) Describe(ctx context.Context, app string, c Command) (spec.Graph, error) {
+	return b.describe(ctx, app, c, spec.Graph.Validate)
+}
+
+// DescribePart is Describe for an application of which another application takes deployments: it needs no ingress.
+func (b Build) DescribePart(ctx context.Context, app string, c Command) (spec.Graph, error) {
+	c.Env = append(c.Env[:len(c.Env):len(c.Env)], DescribePart+"=1")
+	return b.describe(ctx, app, c, spec.Graph.ValidatePart)
+}
+
+func (b Build) describe(ctx context.Context, app string, c Command, validate func(spec.Graph) []error) (spec.Graph, error) {
 	if app == "" {
 		app = Only
 	}
@@ -176,7 +188,7 @@ func (b Build) Describe(ctx context.Context, app string, c Command) (spec.Graph,
 			d.Options.Isolation = spec.Process
 		}
 	}
-	if err := errors.Join(g.Validate()...); err != nil {
+	if err := errors.Join(validate(g)...); err != nil {
 		return g, fmt.Errorf("%s: application %s: %w", b.Path, g.App, err)
 	}
 	return g, nil

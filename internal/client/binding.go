@@ -22,7 +22,7 @@ type Binding struct {
 	// Fake stands for the deployment; nil as a rule.
 	Fake *Fake
 
-	place call.Place
+	place *call.Place
 	late  bool // the binding was made when the graph was complete, which does not know of it
 }
 
@@ -35,7 +35,7 @@ func Bind(b graph.Binding, o *Options) Binding {
 	b.Err = o.mistake()
 	return Binding{
 		Binding: b, Options: o, late: d.App.Sealed(),
-		place: call.Place{App: d.App.Name, Deployment: d.Name, Method: b.Name, Home: d.App},
+		place: d.App.Place(call.Place{App: d.App.Name, Deployment: d.Name, Method: b.Name, Home: d.App}),
 	}
 }
 
@@ -71,7 +71,7 @@ func (b *Binding) Fill(ctx context.Context, i *call.Info) {
 		i.Request = call.NewID()
 	}
 	i.Call = rand.Uint64()
-	i.Place = &b.place
+	i.Place = b.place
 	if b.late {
 		if app, from := Caller(ctx); app != nil && app == b.Deployment.App {
 			app.NoteUse(from, b.Deployment.Name)

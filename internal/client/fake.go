@@ -19,7 +19,7 @@ type Fake struct {
 func NewFake() Binding {
 	d := &graph.Deployment{App: &graph.App{}, Name: "fake"}
 	return Binding{
-		Binding: graph.Binding{Deployment: d, Name: "fake"}, place: call.Place{Deployment: "fake", Method: "fake"},
+		Binding: graph.Binding{Deployment: d, Name: "fake"}, place: &call.Place{Deployment: "fake", Method: "fake"},
 		Fake: &Fake{instance: instance.New("fake", nil)},
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
@@ -21,6 +22,8 @@ import (
 // Node is the node whose operations a [Driver] asks for.
 type Node interface {
 	Deploy(ctx context.Context, app deploy.App) error
+	// LoadPart looks into an executable with Go applications.
+	LoadPart(ctx context.Context, path, app string, c build.Command) (*deploy.Part, error)
 	Delete(ctx context.Context, name string) error
 	// Scale sets the number of replicas of a deployment. by and why are for people.
 	Scale(ctx context.Context, app, deployment string, n int, by, why string) error
@@ -72,7 +75,7 @@ func seconds(s *float64) time.Duration {
 }
 
 func (d *Driver) deploy(ctx context.Context, r protocol.Deploy) (protocol.Address, error) {
-	app, err := pythonApplication(r.App)
+	app, err := pythonApplication(ctx, d.node, r.App)
 	if err != nil {
 		return protocol.Address{}, call.NewError(helvetype.ReasonBadInput, err.Error())
 	}
@@ -111,14 +114,23 @@ func (d *Driver) deployInBackground(ctx context.Context, app deploy.App) error {
 }
 
 // pythonApplication is an application as a driver sends it, with all that is wrong with it.
-func pythonApplication(a protocol.PythonApp) (deploy.App, error) {
+func pythonApplication(ctx context.Context, n Node, a protocol.PythonApp) (deploy.App, error) {
 	g := spec.Graph{App: a.Name, Ingress: &spec.IngressSpec{Deployment: a.Ingress}}
 	if a.RoutePrefix != nil {
 		g.RoutePrefix = *a.RoutePrefix
 	}
 	var mistakes []error
 	versions := map[string]string{}
+	app := deploy.App{Graph: g, Replace: true, Attempts: true, Supersede: true, KeepFailed: true, CodeVersions: versions, Python: host.Python{
+		Interpreter: a.Python, SysPath: a.SysPath, Dir: a.Dir, Env: a.Env, Blob: a.Blob,
+	}}
 	for _, s := range a.Deployments {
+		if s.Go != nil {
+			if err := addPart(ctx, n, &app, a, s); err != nil {
+				mistakes = append(mistakes, spec.InDeployment(s.Name, err)...)
+			}
+			continue
+		}
 		if s.CodeVersion != "" {
 			versions[s.Name] = s.CodeVersion
 		}
@@ -132,12 +144,10 @@ func pythonApplication(a protocol.PythonApp) (deploy.App, error) {
 				mistakes = append(mistakes, spec.InDeployment(s.Name, err)...)
 			}
 		}
-		g.Deployments = append(g.Deployments, p)
+		app.Graph.Deployments = append(app.Graph.Deployments, p)
 	}
-	if err := errors.Join(append(mistakes, g.Validate()...)...); err != nil {
-		return deploy.App{}, err
+	if len(mistakes) == 0 {
+		mistakes = append(app.AddUsed(), app.Graph.Validate()...)
 	}
-	return deploy.App{Graph: g, Replace: true, Attempts: true, Supersede: true, KeepFailed: true, CodeVersions: versions, Python: host.Python{
-		Interpreter: a.Python, SysPath: a.SysPath, Dir: a.Dir, Env: a.Env, Blob: a.Blob,
-	}}, nil
+	return app, errors.Join(mistakes...)
 }

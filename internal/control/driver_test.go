@@ -8,10 +8,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/control"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/proxy"
+	"github.com/helve-serve/helve/internal/spec"
 )
 
 // node notes the operations that it is asked for.
@@ -32,6 +34,12 @@ func (n *node) Delete(_ context.Context, name string) error {
 func (n *node) Scale(_ context.Context, app, deployment string, replicas int, by, why string) error {
 	n.asked = fmt.Sprintf("scale %s/%s to %d by %s: %s", app, deployment, replicas, by, why)
 	return nil
+}
+
+func (n *node) LoadPart(_ context.Context, path, app string, _ build.Command) (*deploy.Part, error) {
+	return &deploy.Part{Build: build.Build{Path: path}, Graph: spec.Graph{App: app, Deployments: []spec.Deployment{
+		{Name: "Ranker", Language: "go", Uses: []string{"Scorer"}}, {Name: "Scorer", Language: "go"},
+	}}}, nil
 }
 
 func (n *node) OpenHTTP(host string, _ *int, _ proxy.Options, _ time.Duration) (string, error) {

@@ -32,6 +32,7 @@ import (
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/journal"
 	"github.com/helve-serve/helve/internal/planner"
+	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/serving"
@@ -281,21 +282,22 @@ func (c *Controller) Deployment(app, name string) *serving.Deployment {
 
 // Ingress is the name of an application's ingress deployment and method, or of another deployment of it where that is not "", and the language of
 // the deployment.
-func (c *Controller) Ingress(app, deployment string) (name, method, language string, ok bool) {
+func (c *Controller) Ingress(app, deployment string) (in protocol.IngressMethod, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	a := c.apps[app]
 	if a == nil || a.deleted {
-		return "", "", "", false
+		return in, false
 	}
-	if in := a.current.def.Graph.Ingress; deployment == "" && in != nil {
-		deployment, method = in.Deployment, in.Method
+	if of := a.current.def.Graph.Ingress; deployment == "" && of != nil {
+		deployment, in.Method = of.Deployment, of.Method
 	}
 	d := a.deployments[deployment]
 	if d == nil {
-		return "", "", "", false
+		return in, false
 	}
-	return deployment, method, d.now.definition.Spec.Language, true
+	in.Deployment, in.Language, in.Methods = deployment, d.now.definition.Spec.Language, d.now.host.Methods()
+	return in, true
 }
 
 // noteUse notes that a replica asked for a handle to another deployment, which the graph does not say.

@@ -20,6 +20,7 @@ import (
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/serving"
@@ -36,10 +37,11 @@ type fourthKind struct {
 	replicas   *fourthReplicas
 }
 
-func (h *fourthKind) InProcess() bool           { return false }
-func (h *fourthKind) StartsEarly() bool         { return false }
-func (h *fourthKind) Method(string) host.Method { return host.Method{In: "none"} }
-func (h *fourthKind) Adopt(host.Replica)        {}
+func (h *fourthKind) InProcess() bool            { return false }
+func (h *fourthKind) StartsEarly() bool          { return false }
+func (h *fourthKind) Method(string) host.Method  { return host.Method{In: "none"} }
+func (h *fourthKind) Methods() []protocol.Method { return nil }
+func (h *fourthKind) Adopt(host.Replica)         {}
 
 func (h *fourthKind) Start(_ context.Context, l host.Launch) (host.Replica, error) {
 	defer l.Waits(host.WaitsForProcess)()

@@ -31,7 +31,7 @@ type revision struct {
 	def      deploy.App
 	identity string          // see [App.identity]
 	wrote    *records.Deploy // its records in the store
-	goKey    string          // of its Go worker; "" without one
+	goKeys   []string        // of its Go workers
 	ctx      context.Context // ends when it failed or its application is gone: starts under way are given up
 	cancel   context.CancelCauseFunc
 
@@ -123,7 +123,7 @@ func (r *revision) deployment(s spec.Deployment) *deploymentRevision {
 		Node: c.set.Node, Codec: c.set.Codec, Program: c.set.Program, Drains: &c.drains, Strict: c.set.Strict, OutOfLine: c.set.OutOfLine, Host: c.set.Host,
 	})
 	if placed.GoKey != "" {
-		r.goKey = placed.GoKey
+		r.goKeys = append(r.goKeys, placed.GoKey)
 	}
 	return &deploymentRevision{
 		revision: r, definition: definition, host: placed.Host, code: placed.Code, config: userconfig.Target{Current: userconfig.Config{Value: s.Options.UserConfig}}, version: r.id(),
@@ -293,7 +293,7 @@ func (a *application) tidyLocked() {
 			a.c.Wake()
 		}
 	}
-	a.hosts.EndIdle(a.current.goKey)
+	a.hosts.EndIdle(a.current.goKeys)
 }
 
 // settleLocked ends the first start of a revision when everything runs.

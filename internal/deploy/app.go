@@ -7,7 +7,9 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 
 	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/call"
@@ -38,6 +40,10 @@ type App struct {
 	Program *host.Program
 	// Build is the executable of Program, which is copied into the node's private directory, so that its file may be replaced.
 	Build *build.Build
+	// Parts are the builds that have some of the Go deployments, by the Import of these; see [Part].
+	Parts map[string]*Part
+	// Arguments are the arguments that deployments of Parts were bound with, by the names of the deployments, as in [protocol.Code].
+	Arguments map[string][]byte
 	// Runner is a Go worker on a goroutine of this process, for tests. nil starts a process.
 	Runner host.Runner
 	// Replace says that an application of this name that runs already changes to this one.
@@ -58,22 +64,33 @@ type App struct {
 	Added func()
 }
 
-// KeepBuild copies the executable of an application into the node's private directory, which dir gives.
+// KeepBuild copies the executables of an application into the node's private directory, which dir gives.
 func (a *App) KeepBuild(dir func() (string, error)) error {
+	for _, p := range a.Parts {
+		if err := keep(&p.Build, &p.Program, dir); err != nil {
+			return err
+		}
+	}
 	if a.Build == nil {
 		return nil
 	}
+	p := *a.Program
+	if err := keep(a.Build, &p, dir); err != nil {
+		return err
+	}
+	a.Program, a.Build = &p, nil
+	return nil
+}
+
+// keep copies an executable, and has its workers run the copy.
+func keep(b *build.Build, p *host.Program, dir func() (string, error)) error {
 	at, err := dir()
 	if err != nil {
 		return err
 	}
-	kept, err := a.Build.Keep(at)
-	if err != nil {
-		return fmt.Errorf("%s cannot be kept: %w", a.Build.Path, err)
+	if p.Path, err = b.Keep(at); err != nil {
+		return fmt.Errorf("%s cannot be kept: %w", b.Path, err)
 	}
-	p := *a.Program
-	p.Path = kept
-	a.Program, a.Build = &p, nil
 	return nil
 }
 
@@ -147,19 +164,26 @@ func (a *App) Place(s spec.Deployment, hosts *host.App, set Settings) (*host.Dep
 	case d.Options.Isolation == spec.Process || a.Program != nil:
 		g := a.goWorker(d, hosts, set.Program)
 		key := g.Key()
-		return d, Placement{Host: g, Code: "worker " + key + " " + version, GoKey: key}
+		code := "worker " + key + " " + version
+		if s.Class != "" {
+			code += fmt.Sprintf(" %s %x", s.Class, sha256.Sum256(g.Args))
+		}
+		return d, Placement{Host: g, Code: code, GoKey: key}
 	}
 	return d, Placement{Host: &host.InProcess{Deployment: d, Node: set.Node, Codec: set.Codec, Drains: set.Drains, Strict: set.Strict, OutOfLine: set.OutOfLine}, Code: version}
 }
 
 // goWorker is the host of a deployment in a Go worker.
 func (a *App) goWorker(d *host.Deployment, hosts *host.App, own host.Program) *host.GoWorker {
-	g := &host.GoWorker{Deployment: d, App: hosts, Graph: &a.Graph, Program: own, Runner: a.Runner}
+	g := &host.GoWorker{Deployment: d, App: hosts, Graph: &a.Graph, Built: &a.Graph, Program: own, Runner: a.Runner}
 	if a.Program != nil {
 		g.Program = *a.Program
 	}
+	if p := a.Parts[d.Spec.Import]; p != nil {
+		g.Built, g.Program, g.Args = &p.Graph, p.Program, a.Arguments[d.Name]
+	}
 	for _, s := range a.Graph.Deployments {
-		if o := s.Options.Effective(); s.Language != "python" && (o.Isolation == spec.Process || a.Program != nil) {
+		if o := s.Options.Effective(); s.Language != "python" && s.Import == d.Spec.Import && (o.Isolation == spec.Process || a.Program != nil) {
 			g.Shared = append(g.Shared, &host.Deployment{App: d.App, Name: s.Name, Options: o})
 		}
 	}
@@ -173,7 +197,7 @@ func (a *App) Identity(own host.Program) string {
 	if a.Program != nil {
 		p = *a.Program
 	}
-	env, dir, limits := a.Graph.GoWorker()
+	env, dir, limits := a.Graph.GoWorker("")
 	var python []any
 	for _, d := range a.Graph.Deployments {
 		if d.Language == "python" {
@@ -181,10 +205,15 @@ func (a *App) Identity(own host.Program) string {
 			python = append(python, d.Name, o.Env, o.Dir, o.Limits, o.Resources, o.PyModules, o.Pip, a.archives[d.Name])
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(a.Parts)) {
+		part := a.Parts[name]
+		env, dir, limits := a.Graph.GoWorker(name)
+		python = append(python, name, part.Graph.Digest(), part.Program.Path, env, dir, limits)
+	}
 	blob := sha256.Sum256(a.Python.Blob)
 	b, err := json.Marshal([]any{
 		a.Graph.Digest(), p.Path, host.Fingerprint(p.Path), p.Args, p.Dir, env, dir, limits,
-		python, a.Python.Interpreter, a.Python.SysPath, a.Python.Last, a.Python.Dir, a.Python.Env, hex.EncodeToString(blob[:]), a.Python.Code, a.CodeVersions,
+		python, a.Arguments, a.Python.Interpreter, a.Python.SysPath, a.Python.Last, a.Python.Dir, a.Python.Env, hex.EncodeToString(blob[:]), a.Python.Code, a.CodeVersions,
 	})
 	if err != nil {
 		return "" // equal to no other

@@ -35,7 +35,7 @@ func (def *App) Check(own host.Program) error {
 		switch {
 		case d.Language == "python":
 			python = true
-		case d.Options.Isolation == spec.Process || def.Program != nil:
+		case def.Parts[d.Import] == nil && (d.Options.Isolation == spec.Process || def.Program != nil):
 			inWorker = true
 		}
 		if d.Language != "python" && d.Options.Resources.GPUs > 0 {

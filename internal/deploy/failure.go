@@ -35,7 +35,7 @@ func Permanent(err error) bool {
 		return true
 	}
 	switch e.Type[strings.LastIndexByte(e.Type, '.')+1:] {
-	case "ImportError", "ModuleNotFoundError", "SyntaxError", "IndentationError", "TabError", "PickleError", "PicklingError", "UnpicklingError":
+	case "ImportError", "ModuleNotFoundError", "SyntaxError", "IndentationError", "TabError", "PickleError", "PicklingError", "UnpicklingError", "BindError":
 		return true
 	}
 	return false

@@ -9,7 +9,9 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/guest"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/spec"
@@ -24,16 +26,21 @@ type App struct {
 	Name, RoutePrefix string
 	// IngressOptions are the options of the ingress; nil for none.
 	IngressOptions *spec.IngressOptions
+	// Part says that another application takes deployments of this one, which then needs no ingress.
+	Part bool
 	// External is the executable that has the code of the application; nil if this one has.
 	External *External
 	// Drains are the drains of the replicas in the process that runs the application; nil before it runs.
 	Drains atomic.Pointer[instance.Drains]
+	// Node is the connection to the node, in a worker; nil elsewhere, and before the worker runs.
+	Node atomic.Pointer[guest.Guest]
 
 	deployments []*Deployment
 	ingress     *Binding
 	kind        spec.IngressKind
 	errors      codec.ErrorRegistry
 	mistakes    []error
+	places      []*call.Place // of the bindings that were made while the graph was built
 	sealed      bool
 }
 
@@ -164,7 +171,11 @@ func (a *App) Seal() (spec.Graph, error) {
 		}
 		g.Deployments = append(g.Deployments, s)
 	}
-	errs = append(errs, g.Validate()...)
+	validate := g.Validate
+	if a.Part {
+		validate = g.ValidatePart
+	}
+	errs = append(errs, validate()...)
 	errs = append(errs, a.misnamed()...)
 	errs = append(errs, a.Unencodable(false)...)
 	if len(errs) > 0 {
@@ -248,6 +259,28 @@ func (a *App) Classes() map[string]*instance.Class {
 		}
 	}
 	return cs
+}
+
+// Place keeps the place of a binding, so that [App.Rename] reaches it.
+func (a *App) Place(p call.Place) *call.Place {
+	if !a.sealed {
+		a.places = append(a.places, &p)
+	}
+	return &p
+}
+
+// Rename gives the application, which is complete, another name. A worker does so when its node runs deployments of the application as a part of
+// another one: the worker's calls then go to the deployments of that one.
+func (a *App) Rename(name string) {
+	a.Name = name
+	for _, p := range a.places {
+		p.App = name
+	}
+	for _, d := range a.deployments {
+		if d.Class != nil {
+			d.Class.App = name
+		}
+	}
 }
 
 // Policies make the routing policies of the program's own, by the names of their deployments.

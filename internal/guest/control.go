@@ -66,6 +66,9 @@ func (g *Guest) ping(context.Context, protocol.Ping) (done protocol.Done, err er
 
 func (g *Guest) startReplica(ctx context.Context, req protocol.StartReplica) (started protocol.Started, err error) {
 	class := g.set.Classes[req.Deployment]
+	if req.Code != nil {
+		class = g.set.Classes[req.Code.Import].Named(req.Deployment, req.Code.Args)
+	}
 	if class == nil {
 		return started, fmt.Errorf("deployment %s is not written in Go", req.Deployment)
 	}

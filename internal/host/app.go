@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -139,14 +140,14 @@ func (a *App) running() (ws []*Worker) {
 	return ws
 }
 
-// EndIdle ends the Go workers without replicas, except that of a key, which the current revision uses. It does not wait.
-func (a *App) EndIdle(keep string) {
+// EndIdle ends the Go workers without replicas, except those of the keys that the current revision uses. It does not wait.
+func (a *App) EndIdle(keep []string) {
 	ws := a.workers
 	for _, w := range a.running() {
 		ws.mu.Lock()
 		idle := len(w.replicas) == 0
 		ws.mu.Unlock()
-		if idle && w.key != keep && !w.ending.Swap(true) {
+		if idle && !slices.Contains(keep, w.key) && !w.ending.Swap(true) {
 			ws.wg.Go(func() { w.Stop(ws.ctx) })
 		}
 	}

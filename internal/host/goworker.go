@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -20,9 +21,12 @@ import (
 type GoWorker struct {
 	Deployment *Deployment
 	App        *App
-	// Graph is the whole application, which the worker builds. Program is how its process is started.
-	Graph   *spec.Graph
-	Program Program
+	// Graph is the whole application. Built is the application that the worker builds: another one for a deployment that the application has
+	// from a build. Program is how the process of the worker is started.
+	Graph, Built *spec.Graph
+	Program      Program
+	// Args are the arguments that the deployment was bound with, as in [protocol.Code]; nil for none.
+	Args []byte
 	// Shared are the deployments that share the process, this one too.
 	Shared []*Deployment
 	// Runner runs the worker on a goroutine of this process; nil starts a process.
@@ -53,6 +57,17 @@ func (h *GoWorker) Method(name string) Method {
 	return Method{In: "json"}
 }
 
+// Methods are the methods of the description.
+func (h *GoWorker) Methods() []protocol.Method { return described(h.Deployment) }
+
+// described are the methods of a deployment in Go, by the description of its application.
+func described(d *Deployment) (all []protocol.Method) {
+	for _, m := range d.Spec.Methods {
+		all = append(all, protocol.Method{Name: m.Name, Shape: m.Shape, HTTP: m.InKind})
+	}
+	return all
+}
+
 // Adopt gives a replica in the worker the options of this deployment.
 func (h *GoWorker) Adopt(r Replica) {
 	if r, ok := r.(*workerReplica); ok {
@@ -71,12 +86,12 @@ func (h *GoWorker) Key() string {
 }
 
 func (h *GoWorker) makeKey() string {
-	env, dir, limits := h.Graph.GoWorker()
+	env, dir, limits := h.Graph.GoWorker(h.Deployment.Spec.Import)
 	p := h.Program
 	if h.Runner != nil { // of this process, which may build another application under the same name
 		return fmt.Sprintf("runner %p", h.Graph)
 	}
-	b, err := json.Marshal([]any{h.Graph.Digest(), p.Path, Fingerprint(p.Path), p.Args, p.Dir, env, dir, limits})
+	b, err := json.Marshal([]any{h.Built.Digest(), p.Path, Fingerprint(p.Path), p.Args, p.Dir, env, dir, limits})
 	if err != nil { // strings and numbers always marshal, but for limits that are no numbers
 		return fmt.Sprintf("%p", h)
 	}
@@ -114,7 +129,11 @@ func (h *GoWorker) Start(ctx context.Context, l Launch) (Replica, error) {
 		return nil, err
 	}
 	r.lendSlots()
-	s, err := r.construct(ctx, nil)
+	var code *protocol.Code
+	if class := h.Deployment.Spec.Class; class != "" {
+		code = &protocol.Code{Import: class, Args: h.Args}
+	}
+	s, err := r.construct(ctx, code)
 	if err != nil {
 		r.forget()
 		return nil, err
@@ -125,8 +144,12 @@ func (h *GoWorker) Start(ctx context.Context, l Launch) (Replica, error) {
 
 // launchSpec joins the wishes of the deployments that share the worker.
 func (h *GoWorker) launchSpec() launchSpec {
-	env, dir, limits := h.Graph.GoWorker()
-	s := launchSpec{name: h.Deployment.App, key: h.Key(), graph: h.Graph, program: h.Program, runner: h.Runner, extra: []string{"HELVE_WORKER=" + h.Deployment.App}, limits: limits}
+	env, dir, limits := h.Graph.GoWorker(h.Deployment.Spec.Import)
+	s := launchSpec{name: h.Deployment.App, key: h.Key(), graph: h.Built, program: h.Program, runner: h.Runner, limits: limits}
+	s.extra = []string{"HELVE_WORKER=" + h.Built.App}
+	if h.Built != h.Graph {
+		s.extra = append(s.extra, "HELVE_WORKER_AS="+h.Deployment.App)
+	}
 	if dir != "" {
 		s.program.Dir = dir
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/telemetry"
@@ -45,6 +46,8 @@ type Host interface {
 	StartsEarly() bool
 	// Method describes a method for an ingress.
 	Method(name string) Method
+	// Methods are the methods that handles can call, as far as they are known: those of a Python class are when a replica of it was ready.
+	Methods() []protocol.Method
 	// Adopt gives a replica the options of this deployment. The replica was started by the host of another revision, whose code and
 	// process are the same, and the number of its slots has been set. For example, a deploy that changes health_check_timeout_s
 	// alone has each replica adopted, and the next check of each may take as long as the new timeout.

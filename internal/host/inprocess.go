@@ -7,6 +7,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/transport"
@@ -39,6 +40,9 @@ func (h *InProcess) Method(name string) Method {
 	}
 	return Method{In: "json"}
 }
+
+// Methods are the methods of the description.
+func (h *InProcess) Methods() []protocol.Method { return described(h.Deployment) }
 
 // Adopt does nothing: a replica in this process has no options of its own.
 func (h *InProcess) Adopt(Replica) {}

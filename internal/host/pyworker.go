@@ -37,10 +37,7 @@ func (h *PythonWorker) Method(name string) Method {
 	if name == "" {
 		name = "__call__"
 	}
-	var all []protocol.Method
-	if p := h.methods.Load(); p != nil {
-		all = *p
-	}
+	all := h.Methods()
 	if found, ok := codec.MatchName(name, methodNames(all)); ok {
 		for _, m := range all {
 			if m.Name == found {
@@ -53,6 +50,14 @@ func (h *PythonWorker) Method(name string) Method {
 		}
 	}
 	return Method{In: "request"}
+}
+
+// Methods are the methods of the class, as the replica that was ready last reported them.
+func (h *PythonWorker) Methods() []protocol.Method {
+	if p := h.methods.Load(); p != nil {
+		return *p
+	}
+	return nil
 }
 
 // Adopt gives a replica the options of this deployment. The methods of the replica are the methods of its class, for Method.

@@ -31,6 +31,18 @@ type Class struct {
 	// Configure decodes a user config and gives it to the instance's Reconfigure; nil if it has none.
 	Configure func(ctx context.Context, recv any, config json.RawMessage) error
 	Errors    *codec.ErrorRegistry // of the application; nil for none
+	// Arguments are what the deployment was bound with: MessagePack of [positional, named]. nil if its own program constructs it.
+	Arguments []byte
+}
+
+// Named is the class as another application has it: under another name, and bound with arguments. It is nil for nil.
+func (c *Class) Named(deployment string, arguments []byte) *Class {
+	if c == nil {
+		return nil
+	}
+	named := *c
+	named.Deployment, named.Arguments = deployment, arguments
+	return &named
 }
 
 // Lookup finds a method by the name that a caller used: exactly, else as the same name in the other language's case.
@@ -103,7 +115,8 @@ func (i *Instance) Sibling(calls *telemetry.Calls) *Instance {
 // the replica has.
 type Scope struct {
 	App, Deployment, Replica string
-	Home                     any // as in [Class]
+	Home                     any    // as in [Class]
+	Arguments                []byte // as in [Class]
 
 	mu      sync.Mutex
 	closers []func(context.Context) error
@@ -156,7 +169,7 @@ func Start(ctx context.Context, class *Class, id string, config json.RawMessage,
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
 	defer cancel()
 	r := New(id, class)
-	r.configuring, r.Scope = make(chan struct{}, 1), &Scope{App: class.App, Deployment: class.Deployment, Replica: id, Home: class.Home}
+	r.configuring, r.Scope = make(chan struct{}, 1), &Scope{App: class.App, Deployment: class.Deployment, Replica: id, Home: class.Home, Arguments: class.Arguments}
 	step, err := "constructor", r.construct(ctx)
 	if err == nil && config != nil {
 		step, err = "Reconfigure", r.Reconfigure(ctx, config)

@@ -11,6 +11,21 @@ import (
 	"github.com/helve-serve/helve/internal/spec"
 )
 
+// LoadPart looks into an executable with Go applications for deployments that another application takes from the application app in it; "" is the
+// only one. The executable is not kept yet.
+func (n *Node) LoadPart(ctx context.Context, path, app string, c build.Command) (*deploy.Part, error) {
+	b, err := build.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	c.Env = append(host.WithoutWorkerEnv(n.set.Program.Env), c.Env...)
+	g, err := b.DescribePart(ctx, app, c)
+	if err != nil {
+		return nil, call.Guard(err)
+	}
+	return &deploy.Part{Graph: g, Program: host.Program{Path: b.Path, Args: c.Args, Env: c.Env, Dir: c.Dir}, Build: b}, nil
+}
+
 // Load looks into an executable with Go applications and gives the application for Deploy of the controller that runs one of them in workers of
 // that executable. app is the application's name, "" for the only one in it. The executable is not kept yet.
 func Load(ctx context.Context, path, app string, c build.Command) (deploy.App, error) {

@@ -33,7 +33,7 @@ type StartReplica struct {
 	Replica    string          `json:"replica"`
 	App        string          `json:"app"`
 	Deployment string          `json:"deployment"`
-	Code       *Code           `json:"code,omitempty"` // of a Python deployment
+	Code       *Code           `json:"code,omitempty"` // of a Python deployment, and of a Go deployment that an application has from a build
 	UserConfig json.RawMessage `json:"user_config,omitempty"`
 	// MaxOngoingRequests is the number of slots, with which a Python worker warns of batches that are never full.
 	MaxOngoingRequests int     `json:"max_ongoing_requests,omitempty"`
@@ -47,10 +47,11 @@ type StartReplica struct {
 	CodeVersion string `json:"code_version,omitempty"`
 }
 
-// Code names the object that a Python worker constructs: either a class of a module with its arguments, or the entry that
-// has the deployment's name in a file of pickles.
+// Code names the object that a worker constructs. In a Python worker that is either a class of a module with its arguments, or the entry that
+// has the deployment's name in a file of pickles. In a Go worker it is a deployment of the application that the worker has built, which may have
+// another name here: for example, the application "shop" has the deployment Ranker of a build under the names Cheap and Dear.
 type Code struct {
-	Import string `json:"import,omitempty"` // module:Class
+	Import string `json:"import,omitempty"` // module:Class, or the name of the deployment in its build
 	Args   []byte `json:"args,omitempty"`   // MessagePack: [positional, named]
 	Blob   string `json:"blob,omitempty"`   // path of the file of pickles
 	Digest string `json:"digest,omitempty"` // of that file: SHA-256 in hex
@@ -193,6 +194,8 @@ type IngressMethod struct {
 	Deployment string `json:"deployment"`
 	Method     string `json:"method"` // "" for the default one
 	Language   string `json:"language"`
+	// Methods are the methods that handles can call, as far as they are known: those of a Python class are when a replica of it was ready.
+	Methods []Method `json:"methods,omitempty"`
 }
 
 // Deploy is a driver's request to deploy a Python application. The reply comes when every replica is ready, or, in the background, when
@@ -216,7 +219,7 @@ type PythonApp struct {
 	Deployments []PythonDeployment `json:"deployments"`
 }
 
-// PythonDeployment is one deployment of a [PythonApp].
+// PythonDeployment is one deployment of a [PythonApp]: a class, or a deployment of a Go build.
 type PythonDeployment struct {
 	Name    string          `json:"name"`
 	Class   string          `json:"class"`   // module:Class, to be shown
@@ -224,6 +227,16 @@ type PythonDeployment struct {
 	Uses    []string        `json:"uses"`
 	// CodeVersion is equal for two deploys of the same code with the same arguments; "" for code that is new in each deploy.
 	CodeVersion string `json:"code_version"`
+	// Go is set for a deployment of a Go build.
+	Go *GoDeployment `json:"go,omitempty"`
+}
+
+// GoDeployment says which deployment of a Go build a deployment of a [PythonApp] is.
+type GoDeployment struct {
+	Build string `json:"build"` // path of the executable
+	App   string `json:"app"`   // the application in it; "" for the only one
+	Class string `json:"class"` // the deployment's name there
+	Args  []byte `json:"args"`  // as in [Code]
 }
 
 // Address is where applications are reached over HTTP.

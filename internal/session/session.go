@@ -24,7 +24,7 @@ type Node interface {
 	// Deployment finds a deployment that is there now; nil if there is none.
 	Deployment(app, name string) *serving.Deployment
 	// Ingress names the ingress of an application, or a deployment of it where that is not "", with its language; ok is false if there is none.
-	Ingress(app, deployment string) (name, method, language string, ok bool)
+	Ingress(app, deployment string) (in protocol.IngressMethod, ok bool)
 	Status() helvetype.Status
 }
 
@@ -190,9 +190,8 @@ func (s *Session) release(_ context.Context, r protocol.Release) (protocol.Done,
 
 // ingress names the ingress of an application, or one of its deployments. The texts of its errors begin with phrases that users of Ray Serve match on.
 func (s *Session) ingress(_ context.Context, r protocol.Ingress) (protocol.IngressMethod, error) {
-	deployment, method, language, ok := s.set.Node.Ingress(r.App, r.Deployment)
-	if ok && language != "" {
-		return protocol.IngressMethod{Deployment: deployment, Method: method, Language: language}, nil
+	if in, ok := s.set.Node.Ingress(r.App, r.Deployment); ok && in.Language != "" {
+		return in, nil
 	}
 	apps := s.set.Node.Status().Applications
 	maps.DeleteFunc(apps, func(name string, _ helvetype.ApplicationStatus) bool { return strings.HasPrefix(name, spec.HiddenApps) })

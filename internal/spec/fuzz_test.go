@@ -20,7 +20,7 @@ func FuzzGraph(f *testing.F) {
 		}
 		valid := len(g.Validate()) == 0
 		g.Cycles()
-		g.GoWorker()
+		g.GoWorker("")
 		digest := g.Digest()
 		if d := Diff(g, g, "here", "there"); len(d) > 0 {
 			t.Fatalf("differs from itself: %q", d)

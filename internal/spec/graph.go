@@ -51,7 +51,8 @@ const (
 type Deployment struct {
 	Name     string   `json:"name"`
 	Language string   `json:"language"`           // "go" or "python"
-	Import   string   `json:"import,omitempty"`   // Python: module:Class
+	Import   string   `json:"import,omitempty"`   // Python: module:Class; Go: exec:PATH#APPLICATION of the build that has it, "" for the application's own executable
+	Class    string   `json:"class,omitempty"`    // Go: its name in that build
 	Receiver string   `json:"receiver,omitempty"` // Go: the type
 	Methods  []Method `json:"methods,omitempty"`
 	Uses     []string `json:"uses,omitempty"`
@@ -129,6 +130,7 @@ func Diff(a, b Graph, nameA, nameB string) []string {
 func diffDeployment(at string, x, y Deployment, differ func(what, x, y string)) {
 	differ(at+"language", x.Language, y.Language)
 	differ(at+"import path", x.Import, y.Import)
+	differ(at+"name in its build", x.Class, y.Class)
 	differ(at+"type", x.Receiver, y.Receiver)
 	differ(at+"uses", strings.Join(x.Uses, ", "), strings.Join(y.Uses, ", "))
 	for i := range max(len(x.Methods), len(y.Methods)) {
@@ -222,11 +224,18 @@ func (g Graph) Validate() []error {
 	errs = append(errs, g.IngressOptions.Check()...)
 	switch {
 	case g.Ingress == nil:
-		errs = append(errs, errors.New("no ingress: call App.Ingress with a method"))
+		errs = append(errs, errNoIngress)
 	case !seen[g.Ingress.Deployment]:
 		errs = append(errs, fmt.Errorf("ingress: there is no deployment %q", g.Ingress.Deployment))
 	}
 	return errs
+}
+
+var errNoIngress = errors.New("no ingress: call App.Ingress with a method")
+
+// ValidatePart is Validate for an application of which another application takes deployments: it needs no ingress.
+func (g Graph) ValidatePart() []error {
+	return slices.DeleteFunc(g.Validate(), func(err error) bool { return err == errNoIngress }) //nolint:errorlint // as Validate returns it
 }
 
 const maxName = 128

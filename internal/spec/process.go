@@ -27,11 +27,12 @@ func (o Options) NeedsProcess() []string {
 }
 
 // GoWorker merges what the Go deployments with Isolation Process ask of the one worker process that they share: variables
-// together, the one directory, and the sums of the limits that are set.
-func (g Graph) GoWorker() (env map[string]string, dir string, l Limits) {
+// together, the one directory, and the sums of the limits that are set. Deployments of one build share a process: from is their Import. For
+// example, an application with two deployments of exec:a and one of exec:b has two processes.
+func (g Graph) GoWorker(from string) (env map[string]string, dir string, l Limits) {
 	env = map[string]string{}
 	for _, d := range g.Deployments {
-		if !d.inGoWorker() {
+		if !d.inGoWorker() || d.Import != from {
 			continue
 		}
 		maps.Copy(env, d.Options.Env)
@@ -59,10 +60,13 @@ func (g Graph) validateWorkers() []error {
 	variables, directory := []label{labelAt("runtime_env.env_vars")}, []label{labelAt("runtime_env.working_dir")}
 	type value struct{ text, from string }
 	const shared = "with which it shares a worker"
-	var dir value
-	env := map[string]value{}
+	dirs, envs := map[string]value{}, map[string]map[string]value{}
 	for _, d := range g.Deployments {
-		o := d.Options
+		o, dir, env := d.Options, dirs[d.Import], envs[d.Import]
+		if env == nil {
+			env = map[string]value{}
+			envs[d.Import] = env
+		}
 		if of := o.processOptions(); len(of) > 0 && d.Language != "python" && o.Isolation != Process {
 			wrong(d, of, "its replicas share the node's process; set isolation to %s", Process)
 		}
@@ -79,7 +83,7 @@ func (g Graph) validateWorkers() []error {
 			if dir.from != "" && dir.text != o.Dir {
 				wrong(d, directory, "%q here and %q in deployment %q, %s", o.Dir, dir.text, dir.from, shared)
 			}
-			dir = value{o.Dir, d.Name}
+			dirs[d.Import] = value{o.Dir, d.Name}
 		}
 	}
 	return errs

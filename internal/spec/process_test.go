@@ -17,7 +17,7 @@ func TestGoWorker(t *testing.T) {
 	if errs := g.Validate(); len(errs) > 0 {
 		t.Error(errs)
 	}
-	env, dir, l := g.GoWorker()
+	env, dir, l := g.GoWorker("")
 	if fmt.Sprint(env) != "map[A:1 B:2]" || dir != "/d" || l != (Limits{Memory: 3 << 29, CPUs: 1, OpenFiles: 50}) {
 		t.Errorf("%v %s %+v", env, dir, l)
 	}

@@ -31,8 +31,14 @@ func built(build Build) (app *graph.App, err error) {
 	return app, call.Guard(err)
 }
 
-// complete calls a Build and completes its graph.
-func complete(build Build) (*graph.App, spec.Graph, error) { return sealed(built(build)) }
+// complete calls a Build and completes its graph. part says that the application needs no ingress: [graph.App].Part.
+func complete(build Build, part bool) (*graph.App, spec.Graph, error) {
+	app, err := built(build)
+	if app != nil {
+		app.Part = part
+	}
+	return sealed(app, err)
+}
 
 // sealed checks the result of a Build and completes its graph.
 func sealed(app *graph.App, err error) (*graph.App, spec.Graph, error) {
@@ -72,8 +78,9 @@ func described(name string, builds []Build) (spec.Graph, error) {
 	var names []string
 	var mistakes []error
 	var wrong error
+	part := os.Getenv(build.DescribePart) != ""
 	for _, b := range builds {
-		app, g, err := complete(b)
+		app, g, err := complete(b, part)
 		if app == nil {
 			mistakes = append(mistakes, err)
 			continue

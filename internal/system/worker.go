@@ -22,6 +22,9 @@ import (
 // workerEnv names the application whose replicas this process hosts; the node sets it for its workers.
 const workerEnv = "HELVE_WORKER"
 
+// asEnv names the application that has deployments of the worker's application as a part of it; "" if the node runs the worker's own.
+const asEnv = "HELVE_WORKER_AS"
+
 // WorkerMain takes over in a process that a node started as a worker, or to describe an application, and never returns there. In every
 // other process it does nothing.
 func WorkerMain(version string, builds ...Build) {
@@ -54,6 +57,9 @@ func work(version, name string, builds []Build, signals <-chan os.Signal) error 
 	if err != nil {
 		return err
 	}
+	if as := os.Getenv(asEnv); as != "" {
+		app.Rename(as)
+	}
 	set := settings(version, app, g)
 	set.Signals, set.Orphaned = signals, func(s os.Signal) {
 		fmt.Fprintf(os.Stderr, "worker of application %s: signal while no node had taken over: %s\n", app.Name, s)
@@ -78,7 +84,7 @@ func work(version, name string, builds []Build, signals <-chan os.Signal) error 
 func find(name string, builds []Build) (*graph.App, spec.Graph, error) {
 	var mistakes []error
 	for _, build := range builds {
-		app, g, err := complete(build)
+		app, g, err := complete(build, os.Getenv(asEnv) != "")
 		if app == nil {
 			mistakes = append(mistakes, err)
 			continue
@@ -107,6 +113,7 @@ func settings(version string, app *graph.App, g spec.Graph) guest.Settings {
 // serve points the handles of the application to the node of the worker, and serves calls until the connection ends.
 func serve(app *graph.App, w *guest.Guest) error {
 	app.Drains.Store(w.Drains())
+	app.Node.Store(w)
 	for _, d := range app.Deployments() {
 		d.Port.Store(w.Port(app.Name, d.Name, d.Python != nil))
 	}
@@ -120,7 +127,7 @@ func serve(app *graph.App, w *guest.Guest) error {
 // runner runs the application of a Build as a worker does, in this process.
 func runner(version string, make Build) host.Runner {
 	return func(ctx context.Context, id string, token wire.Token, page *telemetry.Page, dial func() (net.Conn, error)) error {
-		app, g, err := complete(make)
+		app, g, err := complete(make, false)
 		if err != nil {
 			return err
 		}

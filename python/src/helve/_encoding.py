@@ -18,8 +18,6 @@ NONE, MSGPACK, CLOUDPICKLE, PICKLE, JSON, RAW, TEXT, EVENT, PLAIN = 0, 1, 2, 3, 
 NAMES = {CLOUDPICKLE: "cloudpickle", PICKLE: "pickle", MSGPACK: "msgpack", JSON: "orjson", RAW: "raw", NONE: "none", TEXT: "text", EVENT: "event"}
 CODECS = {name: codec for codec, name in NAMES.items() if codec not in (NONE, TEXT, EVENT)}
 
-HANDLE_EXT, BIG_EXT = 1, 66  # extensions of MessagePack: a handle, an integer of more than 64 bits
-
 _msgpack = None
 handle_of: Optional[Callable[[dict], Any]] = None  # set by helve.serve.handle, which is above this module
 
@@ -27,16 +25,10 @@ handle_of: Optional[Callable[[dict], Any]] = None  # set by helve.serve.handle, 
 def _msgspec():
     global _msgpack
     if _msgpack is None:
-        import msgspec  # imported when first needed: an application in Python alone never needs it
+        from helve import _values  # imported when first needed: an application in Python alone never needs it
 
-        def ext(code: int, data: memoryview) -> Any:
-            if code == HANDLE_EXT and handle_of is not None:
-                return handle_of(json.loads(bytes(data)))
-            if code == BIG_EXT:
-                return int.from_bytes(data[1:], "big") * (-1 if data[0] == 1 else 1)
-            return msgspec.msgpack.Ext(code, bytes(data))
-
-        _msgpack = (msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(ext_hook=ext).decode)
+        _values.handle_of = handle_of
+        _msgpack = (_values.pack, _values.unpack)
     return _msgpack
 
 

@@ -164,7 +164,7 @@ def defaults(deployments: list, *configs: Any) -> None:
         return
     value = checked(config)
     for d in deployments:
-        if d["options"].get("logging_config") is None:
+        if d["options"].get("logging_config") is None and "go" not in d:
             d["options"] = {**d["options"], "logging_config": value}
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # the names below, which __getattr__ loads, for type checkers
         experimental as experimental, grpc_util as grpc_util, handle as handle, metrics as metrics, multiplex as multiplex,
         request_router as request_router, schema as schema,
     )
+    from helve.serve._go import go_deployment
     from helve.serve.batching import batch
     from helve.serve.config import ControllerOptions, HTTPOptions
     from helve.serve.multiplex import multiplexed
@@ -22,13 +23,17 @@ if TYPE_CHECKING:  # the names below, which __getattr__ loads, for type checkers
 
 __all__ = [
     "Application", "ControllerOptions", "Deployment", "HTTPOptions", "RunTarget", "TracingConfig", "batch", "delete", "deployment", "draining",
-    "get_app_handle", "get_deployment_handle", "get_multiplexed_model_id", "get_replica_context", "get_trace_context", "ingress", "multiplexed", "run",
+    "get_app_handle", "get_deployment_handle", "get_multiplexed_model_id", "get_replica_context", "get_trace_context", "go_deployment", "ingress",
+    "multiplexed", "run",
     "run_many", "shutdown", "shutdown_async", "start", "status", "wait_for_drain",
 ]
 
 # Names that are imported when they are first used, with their modules: every start of a worker would pay for them, and pydantic takes longer to
 # import than many a script runs.
-_LAZY = {"ControllerOptions": "config", "HTTPOptions": "config", "TracingConfig": "config", "batch": "batching", "multiplexed": "multiplex"}
+_LAZY = {
+    "ControllerOptions": "config", "HTTPOptions": "config", "TracingConfig": "config", "batch": "batching", "go_deployment": "_go",
+    "multiplexed": "multiplex",
+}
 
 # Submodules that are attributes without an import of their own, as after an import of Ray Serve.
 _MODULES = frozenset((

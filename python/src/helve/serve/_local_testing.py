@@ -568,6 +568,8 @@ class LocalApp:
             return self.names[id(app)]
         d, n = app._bound, 0
         name = d._name
+        if not isinstance(d, Deployment):
+            raise TypeError(f"deployment {name!r} is written in Go, which the local testing mode cannot run; run it without _local_testing_mode, or bind a class in its place")
         while name in self.names.values():
             n += 1
             name = f"{d._name}_{n}"

@@ -18,7 +18,7 @@ from helve._names import HIDDEN
 from helve.serve._checks import say
 from helve.serve._http_options import HTTPSettings, http_settings, reachable
 from helve.serve.context import get_multiplexed_model_id, get_replica_context  # noqa: F401
-from helve.serve.deployment import Application, Deployment, Graph, deployment, http_mistake  # noqa: F401
+from helve.serve.deployment import Application, Deployment, Graph, deployment, http_mistake, language_of  # noqa: F401
 from helve.serve._types import D
 from helve.serve.handle import DeploymentHandle
 from helve.serve.ingress import ingress  # noqa: F401
@@ -249,7 +249,7 @@ class _Deploy:
         self.graph = Graph(t.target, self.name, middlewares)
         _logging.defaults(self.graph.deployments, t.logging_config, _logging.program)
         self.error: Optional[BaseException] = None
-        self.handle = DeploymentHandle(self.graph.ingress, self.name)
+        self.handle = DeploymentHandle(self.graph.ingress, self.name, language=language_of(t.target))
 
     def attempt(self, driver: Any) -> None:
         try:
@@ -260,7 +260,8 @@ class _Deploy:
     def run(self, driver: Any) -> None:
         graph = self.graph
         served = self.route_prefix is not None and driver.http.port is not None
-        warning = http_mistake(graph.ingress, graph.targets[graph.ingress]) if served else ""
+        target = graph.targets.get(graph.ingress)  # None for a deployment in Go
+        warning = http_mistake(graph.ingress, target) if served and target is not None else ""
         if warning:
             logger.warning("%s; pass route_prefix=None if no requests are meant to come", warning)
         url = driver.deploy(graph, self.route_prefix, self.wait)

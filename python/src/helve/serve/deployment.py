@@ -523,7 +523,7 @@ class Graph:
             raise TypeError(f"`serve.run` expects an `Application` returned by `Deployment.bind()`, got {type(app).__name__}{hint}")
         self.app_name = app_name
         self._middlewares = middlewares or []
-        self.targets: dict[str, Callable] = {}
+        self.targets: dict[str, Callable] = {}  # of the Python deployments
         self.code: dict[str, bytes] = {}  # pickles of (class, args, kwargs)
         self.deployments: list[dict] = []
         self._names: dict[int, str] = {}
@@ -540,13 +540,18 @@ class Graph:
             name = f"{d._name}_{n}"
         self._names[id(app)] = name
         self._keep.append(app)
+        if not isinstance(d, Deployment):
+            from helve.serve import _go
+
+            self.deployments.append(_go.entry(name, d, app._args, app._kwargs, lambda used: (self._add(used), language_of(used)), self.app_name))
+            return name
         target = d._target
         if d._options.get("user_config") is not None and hook(target, "reconfigure") is None:
             raise no_reconfigure(target, name)
         self.targets[name] = target
         uses: set[str] = set()
         code: tuple = (target, app._args, app._kwargs)
-        if self._middlewares and len(self.targets) == 1:  # the ingress comes first
+        if self._middlewares and len(self._names) == 1:  # the ingress comes first
             code += (self._middlewares,)
         self.code[name] = self._pickle(name, code, uses)
         self.deployments.append({
@@ -576,7 +581,7 @@ class Graph:
                 mistakes.append(e)
                 raise
             uses.add(used)
-            return DeploymentHandle(used, self.app_name).__reduce__()
+            return DeploymentHandle(used, self.app_name, language=language_of(value)).__reduce__()
 
         try:
             return dumps_replacing(code, replace)
@@ -590,6 +595,11 @@ class Graph:
 
             where = _unpicklable.of_deployment(name, code[0], code[1], code[2], without_graph)
             raise TypeError(f"application {self.app_name!r} cannot be pickled: {where or f'deployment {name!r}: {e}'}") from None
+
+
+def language_of(app: Application) -> str:
+    """The language of a bound deployment."""
+    return "python" if isinstance(app._bound, Deployment) else "go"
 
 
 def http_kind(fn: Callable, bound: bool) -> str:

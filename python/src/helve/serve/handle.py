@@ -171,6 +171,10 @@ class DeploymentHandle(Generic[T]):
     def __reduce__(self) -> Any:
         return _restore, (self._deployment, self._app, self._language, {n: getattr(self._options, n) for n in _Options.__slots__})
 
+    def _reference(self) -> dict:
+        """The handle as it goes to Go, which has the options of its own handles."""
+        return {"app": self._app, "deployment": self._deployment, "method": self._options.method, "language": self._language}
+
     @overload
     def options(
         self, *, stream: "Literal[True]", method_name: str, multiplexed_model_id: str = ..., session_id: str = ..., use_new_handle_api: bool = ...,

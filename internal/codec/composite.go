@@ -10,8 +10,8 @@ import (
 )
 
 func slicePlan(t reflect.Type) *plan {
-	elem := &lazyPlan{t: t.Elem()}
-	return &plan{
+	elem, p := &lazyPlan{t: t.Elem()}, &plan{}
+	*p = plan{
 		enc: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
 			if v.IsNil() {
 				return msgp.AppendNil(b), nil
@@ -22,6 +22,9 @@ func slicePlan(t reflect.Type) *plan {
 			if typeOf(b) == msgp.NilType {
 				v.SetZero()
 				return b[1:], nil
+			}
+			if rest, ok, err := decodeArray(c, b, v, m, p); ok {
+				return rest, err
 			}
 			n, rest, err := listHeader(b, t)
 			if err != nil {
@@ -46,13 +49,17 @@ func slicePlan(t reflect.Type) *plan {
 			return rest, nil
 		},
 	}
+	return p
 }
 
 func arrayPlan(t reflect.Type) *plan {
-	elem := &lazyPlan{t: t.Elem()}
-	return &plan{
+	elem, p := &lazyPlan{t: t.Elem()}, &plan{}
+	*p = plan{
 		enc: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) { return encodeList(c, b, v, elem, m) },
 		dec: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
+			if rest, ok, err := decodeArray(c, b, v, m, p); ok {
+				return rest, err
+			}
 			n, rest, err := listHeader(b, t)
 			if err != nil {
 				return b, err
@@ -72,6 +79,7 @@ func arrayPlan(t reflect.Type) *plan {
 			return rest, nil
 		},
 	}
+	return p
 }
 
 func encodeList(c *Codec, b []byte, v reflect.Value, elem *lazyPlan, m mode) ([]byte, error) {

@@ -16,7 +16,8 @@ import (
 func fastPlan[T any](
 	enc func([]byte, T, mode) ([]byte, error), dec func([]byte, mode) (T, []byte, error),
 ) *plan {
-	return &plan{
+	p := &plan{}
+	*p = plan{
 		enc: func(_ *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
 			if v.IsNil() {
 				return msgp.AppendNil(b), nil
@@ -26,10 +27,13 @@ func fastPlan[T any](
 			}
 			return enc(b, v.Interface().(T), m)
 		},
-		dec: func(_ *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
+		dec: func(c *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
 			if typeOf(b) == msgp.NilType {
 				v.SetZero()
 				return b[1:], nil
+			}
+			if rest, ok, err := decodeArray(c, b, v, m, p); ok {
+				return rest, err
 			}
 			x, rest, err := dec(b, m)
 			if err != nil {
@@ -39,6 +43,7 @@ func fastPlan[T any](
 			return rest, nil
 		},
 	}
+	return p
 }
 
 func appendFloats[F float32 | float64](b []byte, fs []F, m mode) ([]byte, error) {

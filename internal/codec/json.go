@@ -292,6 +292,10 @@ func appendAsJSON(b, mp []byte, m mode) (out, rest []byte, err error) {
 	if x, rest, ok := readBig(mp); ok {
 		return x.Append(b, 10), rest, nil
 	}
+	if a, rest, ok, err := readArray(mp); ok && err == nil {
+		b, _, err = appendAsJSON(b, a.expand(nil), m)
+		return b, rest, err
+	}
 	return b, mp, fmt.Errorf("JSON has no form for %s", kindName(mp))
 }
 

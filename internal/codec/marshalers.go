@@ -237,10 +237,11 @@ func ownPlan(t reflect.Type) *plan {
 	return p
 }
 
-// HasMarshaler reports whether values of t are written or read by methods of t.
+// HasMarshaler reports whether values of t are written or read by methods of t, or are arrays ([helvetype.Array]), whose fields are not written one
+// by one either.
 func HasMarshaler(t reflect.Type) bool {
 	enc, dec := ownForms(t)
-	return enc != nil || dec != nil
+	return enc != nil || dec != nil || isArray(t)
 }
 
 // pointerTo returns a pointer to v, or to a copy if v has no address, so that methods of either receiver are found.

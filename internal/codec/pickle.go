@@ -111,6 +111,10 @@ func writePickle(w *pickle.Writer, mp []byte, m mode) (rest []byte, err error) {
 		if v, rest, ok := readBig(mp); ok {
 			return rest, w.Big(v)
 		}
+		if a, rest, ok, err := readArray(mp); ok && err == nil {
+			_, err = writePickle(w, a.expand(nil), m)
+			return rest, err
+		}
 	case msgp.InvalidType:
 		return mp, errors.New("the value is cut short or malformed")
 	}

@@ -136,6 +136,9 @@ func kindName(b []byte) string {
 		if _, _, ok := readBig(b); ok {
 			return "int of more than 64 bits"
 		}
+		if _, _, ok, _ := readArray(b); ok {
+			return "array of numbers"
+		}
 	}
 	return "an unknown type"
 }
@@ -166,6 +169,9 @@ func makePlan(t reflect.Type) *plan {
 	}
 	if p := ownPlan(t); p != nil {
 		return p
+	}
+	if isArray(t) {
+		return numbersPlan(t)
 	}
 	switch t {
 	case reflect.TypeFor[[]float64]():
@@ -400,6 +406,12 @@ var bytesPlan = &plan{
 			v.SetZero()
 			return b[1:], nil
 		}
+		if a, rest, ok, err := readArray(b); err != nil {
+			return b, err
+		} else if ok && a.kind == 'u' && a.size == 1 {
+			v.SetBytes(a.copyTo(reflect.TypeFor[[]byte]()).Bytes())
+			return rest, nil
+		}
 		return b, mismatch(b, v.Type())
 	},
 }
@@ -503,6 +515,12 @@ func decodeAny(b []byte, m mode) (v any, rest []byte, err error) {
 	case msgp.InvalidType:
 		return nil, b, errors.New("the value is cut short or malformed")
 	case msgp.ExtensionType:
+		if a, rest, ok, err := readArray(b); ok {
+			if err != nil {
+				return nil, b, err
+			}
+			return anyArray(a), rest, nil
+		}
 		if v, rest, ok := readBig(b); ok && m.pickle {
 			return v, rest, nil
 		} else if ok && m.json { // encoding/json does the same

@@ -135,6 +135,8 @@ fuzz:
 	$(FUZZ) -fuzz '^FuzzDecode$$'   ./internal/codec
 	$(FUZZ) -fuzz '^FuzzRoundTrip$$' ./internal/codec
 	$(FUZZ) -fuzz '^FuzzError$$'    ./internal/codec
+	$(FUZZ) -fuzz '^FuzzArray$$'   ./internal/codec
+	$(FUZZ) -fuzz '^FuzzBound$$'   ./internal/graph
 	$(FUZZ) -fuzz '^FuzzPickle$$'   ./internal/codec/pickle
 	$(FUZZ) -fuzz '^FuzzOpening$$'  -fuzzminimizetime 10x ./internal/wire
 	$(FUZZ) -fuzz '^FuzzResume$$'   ./internal/wire

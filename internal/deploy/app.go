@@ -175,7 +175,7 @@ func (a *App) Place(s spec.Deployment, hosts *host.App, set Settings) (*host.Dep
 
 // goWorker is the host of a deployment in a Go worker.
 func (a *App) goWorker(d *host.Deployment, hosts *host.App, own host.Program) *host.GoWorker {
-	g := &host.GoWorker{Deployment: d, App: hosts, Graph: &a.Graph, Built: &a.Graph, Program: own, Runner: a.Runner}
+	g := &host.GoWorker{Deployment: d, App: hosts, Graph: &a.Graph, Program: own, Runner: a.Runner}
 	if a.Program != nil {
 		g.Program = *a.Program
 	}

@@ -21,8 +21,8 @@ import (
 type GoWorker struct {
 	Deployment *Deployment
 	App        *App
-	// Graph is the whole application. Built is the application that the worker builds: another one for a deployment that the application has
-	// from a build. Program is how the process of the worker is started.
+	// Graph is the whole application. Built is the application that the worker builds where that is another one, because the application has the
+	// deployment from a build; nil for Graph. Program is how the process of the worker is started.
 	Graph, Built *spec.Graph
 	Program      Program
 	// Args are the arguments that the deployment was bound with, as in [protocol.Code]; nil for none.
@@ -75,6 +75,14 @@ func (h *GoWorker) Adopt(r Replica) {
 	}
 }
 
+// built is the application that the worker builds.
+func (h *GoWorker) built() *spec.Graph {
+	if h.Built != nil {
+		return h.Built
+	}
+	return h.Graph
+}
+
 // Key says how the process is started: the executable, arguments, environment, directory and limits, and the application that it
 // builds. Two Go deployments with equal keys share a worker.
 //
@@ -91,7 +99,7 @@ func (h *GoWorker) makeKey() string {
 	if h.Runner != nil { // of this process, which may build another application under the same name
 		return fmt.Sprintf("runner %p", h.Graph)
 	}
-	b, err := json.Marshal([]any{h.Built.Digest(), p.Path, Fingerprint(p.Path), p.Args, p.Dir, env, dir, limits})
+	b, err := json.Marshal([]any{h.built().Digest(), p.Path, Fingerprint(p.Path), p.Args, p.Dir, env, dir, limits})
 	if err != nil { // strings and numbers always marshal, but for limits that are no numbers
 		return fmt.Sprintf("%p", h)
 	}
@@ -145,9 +153,9 @@ func (h *GoWorker) Start(ctx context.Context, l Launch) (Replica, error) {
 // launchSpec joins the wishes of the deployments that share the worker.
 func (h *GoWorker) launchSpec() launchSpec {
 	env, dir, limits := h.Graph.GoWorker(h.Deployment.Spec.Import)
-	s := launchSpec{name: h.Deployment.App, key: h.Key(), graph: h.Built, program: h.Program, runner: h.Runner, limits: limits}
-	s.extra = []string{"HELVE_WORKER=" + h.Built.App}
-	if h.Built != h.Graph {
+	s := launchSpec{name: h.Deployment.App, key: h.Key(), graph: h.built(), program: h.Program, runner: h.Runner, limits: limits}
+	s.extra = []string{"HELVE_WORKER=" + h.built().App}
+	if h.Built != nil {
 		s.extra = append(s.extra, "HELVE_WORKER_AS="+h.Deployment.App)
 	}
 	if dir != "" {

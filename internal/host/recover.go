@@ -18,7 +18,6 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/devices"
 	"github.com/helve-serve/helve/internal/protocol"
-	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/wire"
 	"github.com/helve-serve/helve/internal/worker"
 )
@@ -280,10 +279,9 @@ func (ws *Workers) TakeOver(t Takeover) *Worker {
 	x := ws.former.expected[t.ID]
 	var app *App
 	of, settled := launchSpec{}, func(*Worker) {}
-	var graph *spec.Graph
 	switch h := t.host(x.Key).(type) {
 	case *GoWorker:
-		app, of, graph = h.App, h.launchSpec(), h.Graph
+		app, of = h.App, h.launchSpec()
 		if x.Key != of.key { // the node before was changing the application, and this worker has the former code
 			ws.dismissLocked(x, "its program has changed")
 			return nil
@@ -301,7 +299,7 @@ func (ws *Workers) TakeOver(t Takeover) *Worker {
 	}
 	w := ws.newWorkerLocked(t.ID, app)
 	w.token, w.taken, w.awaited = parseToken(x.Token), make(chan struct{}), t.Replicas
-	w.graph, w.after, w.key = graph, of.after, of.key
+	w.graph, w.after, w.key = of.graph, of.after, of.key
 	if x.Devices != nil {
 		w.devices = *x.Devices
 	}
@@ -317,12 +315,15 @@ func (t *Takeover) host(key string) Host {
 	for _, name := range t.Replicas {
 		return t.Hosts[name]
 	}
+	var other Host
 	for _, h := range t.Hosts {
-		if _, ok := h.(*GoWorker); ok && key != "" {
-			return h
+		if g, ok := h.(*GoWorker); ok && key != "" {
+			if other = h; g.Key() == key {
+				break
+			}
 		}
 	}
-	return nil
+	return other
 }
 
 // takeOver waits for the worker.

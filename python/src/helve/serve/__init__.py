@@ -24,8 +24,7 @@ if TYPE_CHECKING:  # the names below, which __getattr__ loads, for type checkers
 __all__ = [
     "Application", "ControllerOptions", "Deployment", "HTTPOptions", "RunTarget", "TracingConfig", "batch", "delete", "deployment", "draining",
     "get_app_handle", "get_deployment_handle", "get_multiplexed_model_id", "get_replica_context", "get_trace_context", "go_deployment", "ingress",
-    "multiplexed", "run",
-    "run_many", "shutdown", "shutdown_async", "start", "status", "wait_for_drain",
+    "multiplexed", "run", "run_many", "shutdown", "shutdown_async", "start", "status", "wait_for_drain",
 ]
 
 # Names that are imported when they are first used, with their modules: every start of a worker would pay for them, and pydantic takes longer to

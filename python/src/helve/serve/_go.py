@@ -43,11 +43,11 @@ class GoDeployment:
         """The absolute path of the package directory or executable."""
         return self._build
 
-    def bind(self, *args: Any, **kwargs: Any) -> Application:
+    def bind(self, *args: Any, **kwargs: Any) -> "Application[Any]":
         """The deployment with the arguments of its constructor. Arguments that are applications are handles, which the constructor reads with
         helve.Bound; the other arguments are values, which it reads with helve.BoundArgs.
         """
-        return Application(self, args, kwargs)
+        return Application(self, args, kwargs)  # type: ignore[arg-type]
 
     def options(
         self, *,

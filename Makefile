@@ -12,7 +12,7 @@ export GOFLAGS := $(GOFLAGS) -trimpath
 # The digest of the bytes of some files.
 digest = $(shell cat $(1) | sha256sum | cut -c1-16)
 
-.PHONY: build wheels test-wheel test test-go test-python types growth test-browser test-etcd ray-programs bench bench-ray site lint fuzz simulate clean
+.PHONY: build wheels test-wheel test test-go test-python types growth test-browser test-etcd test-examples ray-programs bench bench-ray site lint fuzz simulate clean
 
 build:
 	go build -o bin/ ./cmd/helve ./examples/hello
@@ -110,6 +110,20 @@ site: $(SITEPY)
 	PYTHONPATH=python/src $(SITEPY) -m sphinx -q -W --keep-going -b html -d .venv-site/trees .venv-site/pages site
 	@echo "the site is in site/index.html"
 
+# The examples with packages of their own, in an environment of their own.
+EXAMPLEPY := .venv-examples/bin/python
+EXAMPLES  := examples/digits examples/notebook
+$(EXAMPLEPY): .venv-examples/packages-$(call digest,$(PACKAGES) $(EXAMPLES:=/requirements.txt))
+
+.venv-examples/packages-%:
+	$(PYTHON) -m venv .venv-examples
+	$(EXAMPLEPY) -m pip install -q --no-compile -c python/constraints.txt -e ./python pytest httpx $(patsubst %,-r %/requirements.txt,$(EXAMPLES))
+	rm -f .venv-examples/packages-*
+	touch $@
+
+test-examples: python/src/helve/_bin/helve $(EXAMPLEPY)
+	$(EXAMPLEPY) -m pytest -q $(EXAMPLES)
+
 # Helve against Ray Serve, in an environment of its own with both: bench/README.md. It takes about twenty minutes. For example, ARGS='-run FastAPI' measures
 # some rows again, and ARGS=-quick only shows that it runs.
 BOTHPY := bench/ray/.venv/bin/python
@@ -174,4 +188,4 @@ simulate:
 	CGO_ENABLED=1 HELVE_SIMULATION_SEEDS=$(SEEDS) go test -race -count=1 -timeout 1h -run '^TestSimulation$$' ./internal/controller
 
 clean:
-	rm -rf bin dist site .venv-site $(VENV) bench/.venv bench/ray/.venv python/src/helve/_bin
+	rm -rf bin dist site .venv-site .venv-examples $(VENV) bench/.venv bench/ray/.venv python/src/helve/_bin

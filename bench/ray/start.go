@@ -17,7 +17,7 @@ func startRows() []row {
 				if p.addr != "Hello world!" {
 					return nil, fmt.Errorf("the answer is %q", p.addr)
 				}
-				return p.start()
+				return p.sizes()
 			}},
 		{group: "start", name: "five applications, eight deployments", systems: serving,
 			whole: func(r *run, sys system) (map[string]float64, error) {
@@ -30,13 +30,13 @@ func startRows() []row {
 					return nil, err
 				}
 				defer p.close() //nolint:errcheck // the values are there
-				return p.start()
+				return p.sizes()
 			}},
 	}
 }
 
-// start has the metrics of a program that has just started.
-func (p *program) start() (map[string]float64, error) {
+// sizes has the metrics of a program that has just started.
+func (p *program) sizes() (map[string]float64, error) {
 	size, n, err := p.memory()
 	return map[string]float64{seconds: p.took.Seconds(), mb: size, processes: float64(n)}, err
 }

@@ -83,25 +83,29 @@ type program struct {
 }
 
 // launch starts a program of a system, and waits until it serves. Its first line is JSON with a text, or the text alone (of a floor).
-func launch(ctx context.Context, sys system, args ...string) (p *program, err error) {
+func launch(ctx context.Context, sys system, args ...string) (*program, error) {
 	dir, err := os.MkdirTemp("", "hb") // short, for the sockets of Ray
 	if err != nil {
 		return nil, err
 	}
-	p = &program{system: sys, dir: dir}
-	defer func() {
-		if err != nil {
-			p.close()
-			err = fmt.Errorf("%s: %w", sys.name, err)
-		}
-	}()
+	p := &program{system: sys, dir: dir}
+	if err := p.start(ctx, args); err != nil {
+		p.close() //nolint:errcheck // the first error says more
+		return nil, fmt.Errorf("%s: %w", sys.name, err)
+	}
+	return p, nil
+}
+
+// start is the part of launch that can fail halfway.
+func (p *program) start(ctx context.Context, args []string) error {
+	sys, dir := p.system, p.dir
 	exe, err := os.Executable()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	stderr, err := os.Create(filepath.Join(dir, "stderr"))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer stderr.Close()
 	p.keeper = exec.CommandContext(ctx, exe, append(append([]string{}, sys.args...), args...)...)
@@ -111,31 +115,31 @@ func launch(ctx context.Context, sys system, args ...string) (p *program, err er
 	p.keeper.Stderr = stderr
 	p.keeper.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt from the terminal reaches it through its input
 	if p.in, err = p.keeper.StdinPipe(); err != nil {
-		return nil, err
+		return err
 	}
 	out, err := p.keeper.StdoutPipe()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	p.out = bufio.NewReader(out)
 	begin := time.Now()
 	if err := p.keeper.Start(); err != nil {
-		return nil, err
+		return err
 	}
 	if sys.floor {
 		line, err := p.out.ReadString('\n')
 		p.addr = strings.TrimSpace(line)
 		if name, ok := strings.CutPrefix(p.addr, "missing "); ok {
-			return nil, fmt.Errorf("%s is not installed", name)
+			return fmt.Errorf("%s is not installed", name)
 		}
-		return p, err
+		return err
 	}
 	var first struct{ Text string }
 	if err := p.read(&first); err != nil {
-		return nil, err
+		return err
 	}
 	p.addr, p.took = first.Text, time.Since(begin)
-	return p, nil
+	return nil
 }
 
 // address is a free address of this machine.

@@ -116,7 +116,7 @@ def test_envelopes_that_are_none(data):
 
 
 class Options:
-    python, request_codec, response_codec, by_reference = True, encoding.CLOUDPICKLE, encoding.CLOUDPICKLE, None
+    python, request_codec, response_codec, by_reference, plain = True, encoding.CLOUDPICKLE, encoding.CLOUDPICKLE, None, False
 
     def __init__(self, model="", session=""):
         self.model, self.session = model, session

@@ -350,7 +350,7 @@ def test_a_name_that_no_method_has(line, name):
 
 
 class CallOptions:
-    python, request_codec, response_codec, by_reference = False, encoding.MSGPACK, encoding.MSGPACK, None
+    python, request_codec, response_codec, by_reference, plain = False, encoding.MSGPACK, encoding.MSGPACK, None, False
 
     def __init__(self, **options):
         self.model = self.session = ""

@@ -26,7 +26,7 @@ class Transport:
 
 
 class Options:
-    python, request_codec, response_codec, model, session = True, encoding.CLOUDPICKLE, encoding.CLOUDPICKLE, "", ""
+    python, request_codec, response_codec, model, session, plain = True, encoding.CLOUDPICKLE, encoding.CLOUDPICKLE, "", "", False
     by_reference = None
 
 

@@ -190,7 +190,7 @@ def feed(conn, data, cuts):
 
 
 class Options:
-    python, request_codec, response_codec, model, session = True, encoding.CLOUDPICKLE, encoding.CLOUDPICKLE, "", ""
+    python, request_codec, response_codec, model, session, plain = True, encoding.CLOUDPICKLE, encoding.CLOUDPICKLE, "", "", False
     by_reference = None
 
 

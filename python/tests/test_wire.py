@@ -6,6 +6,7 @@ import hmac
 import json
 import re
 import socket
+import struct
 from pathlib import Path
 
 from helve import _encoding as encoding
@@ -122,7 +123,7 @@ def test_the_calls_of_the_page():
     assert (info.http, info.window, slots) == ((http.REQUEST, http.MORE), (256, 1 << 20), [(1, encoding.RAW, 0, 64)])
     assert http.is_head(head) and head.split(b"\0")[:4] == [b"POST", b"http", b"1.1", b"/x"]
     (_, announced, rest), = of(wire.CALL, bulk=True)
-    assert rest == b"" and wire.struct.unpack("<QQ", announced[-16:]) == (1, 300_000)
+    assert rest == b"" and struct.unpack("<QQ", announced[-16:]) == (1, 300_000)
 
 
 def test_the_answers_of_the_page():

@@ -269,7 +269,7 @@ class Server:
 class Options:
     def __init__(self, python=True, codec=encoding.CLOUDPICKLE, model="", session=""):
         self.python, self.request_codec, self.response_codec = python, codec, encoding.CLOUDPICKLE
-        self.model, self.session, self.by_reference = model, session, None
+        self.model, self.session, self.by_reference, self.plain = model, session, None, False
 
 
 @pytest.mark.parametrize("options, args, kwargs, says", [

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import os
+from asyncio import Future
 from concurrent.futures import InvalidStateError
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
@@ -37,114 +37,26 @@ def wake(future, value: Any = None) -> None:
         pass
 
 
-class Waiter:
-    """The object that a task waits on when it awaits a call. It is like a Future, but the task is woken inside the
-    read that brought the answer, not in the next turn of the loop. Cancelling it (as task.cancel() does) does not
-    cancel the call.
-    """
-
-    __slots__ = ("_loop", "_asyncio_future_blocking", "_call", "_callbacks", "_cancelled", "__weakref__")
-
-    def __init__(self, call: "Call"):
-        self._loop = call.conn.loop
-        self._asyncio_future_blocking = False
-        self._call, self._callbacks, self._cancelled = call, None, False
-
-    @classmethod
-    def of(cls, call: "Call") -> "Waiter":
-        """A waiter for a call that has not ended."""
-        w = cls(call)
-        if call.waiters is None:
-            call.waiters = [w]
-        else:
-            call.waiters.append(w)
-        return w
-
-    def get_loop(self):
-        return self._loop
-
-    def done(self):
-        return self._cancelled or self._call.done
-
-    def cancelled(self):
-        return self._cancelled
-
-    def add_done_callback(self, fn, *, context=None):
-        if self.done():
-            self._loop.call_soon(fn, self, context=context)
-        elif self._callbacks is None:
-            self._callbacks = [(fn, context)]
-        else:
-            self._callbacks.append((fn, context))
-
-    def remove_done_callback(self, fn):
-        before = self._callbacks or []
-        self._callbacks = [c for c in before if c[0] != fn] or None
-        return len(before) - len(self._callbacks or ())
-
-    def _wake(self):
-        callbacks, self._callbacks = self._callbacks, None
-        if callbacks:
-            # A read callback runs outside of any task, so the waiting task may be stepped right here.
-            if asyncio.current_task(self._loop) is None:
-                for fn, context in callbacks:
-                    (context or contextvars.copy_context()).run(fn, self)
-            else:
-                for fn, context in callbacks:
-                    self._loop.call_soon(fn, self, context=context)
-
-    def cancel(self, msg=None):
-        if self.done():
-            return False
-        self._cancelled = True
-        callbacks, self._callbacks = self._callbacks, None
-        for fn, context in callbacks or ():
-            self._loop.call_soon(fn, self, context=context)
-        return True
-
-    def result(self):
-        if self._cancelled:
-            raise asyncio.CancelledError
-        return self._call.outcome()
-
-    def exception(self):
-        if self._cancelled:
-            raise asyncio.CancelledError
-        return self._call.error
-
-    def _make_cancelled_error(self):
-        return asyncio.CancelledError()
-
-    def __await__(self):
-        if not self.done():
-            self._asyncio_future_blocking = True
-            yield self
-        return self.result()
-
-    __iter__ = __await__
-
-
 class Call:
     """One call to the node. All its state belongs to the connection's loop; listeners may be called on other
     threads.
     """
 
-    __slots__ = (
-        "conn", "id", "done", "value", "failure", "waiters", "listeners", "parent", "request_id", "cancelled", "tail", "part", "reading",
-        "passes", "passed", "fetches", "by_value",
-    )
+    # The fields that every call sets. The others have the values of most calls here, and an instance has an attribute of its own when it
+    # differs.
+    __slots__ = ("conn", "id", "done", "value", "failure", "waiters", "listeners", "parent", "request_id", "__dict__")
+    cancelled = False
+    tail = b""  # the tail of the CALL, for streams and broadcasts
+    part: Any = None  # the value until it is read: a Value or a Kept
+    reading: Any = None  # the call that fetches it; True when it is read
+    passes = False  # the arguments are parts, which are sent unchanged
+    passed = False  # it is an argument of another call, which gets the value as it came
+    by_value = False  # by an option of its handle
+    fetches: Optional[int] = None  # the number of the kept result that this call fetches
 
     def __init__(self, conn: "Connection", request_id):
-        self.conn, self.id, self.done, self.value, self.failure = conn, 0, False, None, None
-        self.waiters = self.listeners = self.parent = None
-        self.request_id, self.cancelled = request_id, False
-        self.tail = b""  # the tail of the CALL, for streams and broadcasts
-        self.part = None  # the value until it is read: a Value or a Kept
-        self.reading = None  # the call that fetches it; True when it is read
-        self.passes = False  # the arguments are parts, which are sent unchanged
-        self.passed = False  # it is an argument of another call, which gets the value as it came
-        self.by_value = False  # by an option of its handle
-        self.fetches = None  # the number of the kept result that this call fetches
+        self.conn, self.request_id, self.id, self.done = conn, request_id, 0, False
+        self.value = self.failure = self.waiters = self.listeners = self.parent = None
 
     @property
     def error(self) -> Optional[BaseException]:
@@ -189,7 +101,7 @@ class Call:
             fetch = self.fetch()
             if not fetch.done:
                 try:
-                    await Waiter.of(fetch)
+                    await fetch.waiter()
                 except BaseException:
                     if fetch.done and self.reading is fetch:
                         self.reading = None
@@ -224,7 +136,9 @@ class Call:
         """Ends the call, once. error is an exception or a Failure; body is the data that value was decoded from."""
         if self.done:
             return
-        self.value, self.part = value, part
+        self.value = value
+        if part is not None:
+            self.part = part
         if error is not None:
             self.failure = error if type(error) is Failure else Failure(error)
         self.done = True  # after the other fields: threads look at it first
@@ -236,8 +150,10 @@ class Call:
             parent.discard(self)
         waiters, self.waiters = self.waiters, None
         if waiters is not None:
-            for w in waiters:
-                w._wake()
+            if self.part is None or self.failure is not None:
+                self.conn.settle(waiters, self.value, self.failure)
+            else:
+                self.settle_read([w for w in waiters if not w.done()])
         listeners, self.listeners = self.listeners, None
         if listeners is not None:
             for fn in listeners:
@@ -286,12 +202,32 @@ class Call:
         r = self.request_id
         return format_id(r) if isinstance(r, bytes) else r
 
+    def waiter(self) -> "asyncio.Future[Any]":
+        """A future of the connection's loop for the outcome of a call that has not ended. A task that awaits it is stepped inside the read that
+        brings the answer, not in the next turn of the loop. Cancelling it (as task.cancel() does) does not cancel the call.
+        """
+        future = Future(loop=self.conn.loop)
+        if self.waiters is None:
+            self.waiters = [future]
+        else:
+            self.waiters.append(future)
+        return future
+
+    def settle_read(self, waiters: list) -> None:
+        """Completes waiters with a value that has to be read first."""
+        if waiters:
+            self.read(lambda failure: self.conn.settle(waiters, self.value, failure))
+
     def __await__(self):
         if not self.done:
-            yield from Waiter.of(self).__await__()
+            return self.waiter().__await__()  # an iterator in C: the frames of generators here would cost as much as the rest
+        return self.ended()
+
+    def ended(self):
+        """__await__() of a call that has ended."""
         if self.part is not None:
             yield from self.load().__await__()
         return self.outcome()
 
 
-__all__ = ["Call", "Waiter", "format_id", "new_request", "wake"]
+__all__ = ["Call", "format_id", "new_request", "wake"]

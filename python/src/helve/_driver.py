@@ -273,6 +273,7 @@ class Driver:
             self.ready.set()
             self.loop.run_forever()
         finally:
+            self.conn.thread_id = 0  # the loop runs no more, and the system may use the thread's number anew
             if self.conn.lost is None:
                 self.conn.connection_lost(None)
             self.loop.close()

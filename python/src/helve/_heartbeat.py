@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Awaitable, Callable
 
-from helve._wire import monotonic
+from helve._frames import monotonic
 
 PERIOD = 15.0  # seconds, as in the node (internal/proxy/events.go)
 

@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote
 from helve import _logging
 from helve._errors import DeploymentUnavailableError
 from helve._errors import reason_of as error_reason
-from helve._wire import ALLOW, END, END_FRAME, HEADER, ITEMS, WINDOW, request_info
+from helve._frames import ALLOW, END, END_FRAME, HEADER, ITEMS, WINDOW, request_info
 
 logger = logging.getLogger("ray.serve")
 

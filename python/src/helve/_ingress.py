@@ -16,7 +16,7 @@ from helve._names import match_name
 from helve._parts import parse_slots
 from helve._request import Plain, request_class
 from helve._websocket import Socket
-from helve._wire import in_parts, monotonic
+from helve._frames import in_parts, monotonic
 
 
 LAST_LOOK = 0.3  # seconds that applications have, when the replica is stopped, to notice that their clients are cut off

@@ -21,7 +21,7 @@ import time
 from typing import Any, Callable, Optional
 
 from helve import _guard
-from helve._wire import request_info
+from helve._frames import request_info
 
 LOGGERS = ("ray.serve", "helve.serve")
 FILE_SIZE, FILES = 16 << 20, 4  # bytes of a part of a log file, and the number of older parts

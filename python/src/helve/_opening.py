@@ -12,7 +12,7 @@ from typing import Optional
 
 from helve import __version__
 from helve._parts import REFERENCE_OVER
-from helve._wire import CONTROL, GOAWAY, HEADER, HELLO, OWN_MAX_BODY, PROOF, PROTOCOL, READY, REPLY
+from helve._frames import CONTROL, GOAWAY, HEADER, HELLO, OWN_MAX_BODY, PROOF, PROTOCOL, READY, REPLY
 
 OPENING_TIME = 10.0  # seconds for the whole opening
 ASK = 10.0  # seconds that the node has for an answer

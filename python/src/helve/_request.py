@@ -16,7 +16,7 @@ from helve._asgi import BEGUN, COMPLETE, Http
 from helve._heartbeat import Heartbeat
 from helve._http import ClientGone, fields
 from helve._stream import QUICK, TRUST, TURN
-from helve._wire import monotonic, request_info
+from helve._frames import monotonic, request_info
 
 _state: dict = {}  # the request class, once Starlette is imported
 

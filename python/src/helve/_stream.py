@@ -9,11 +9,11 @@ import struct
 from collections import deque
 from typing import Any, Optional
 
-from helve._call import wake
+from helve._call import Call, wake
 from helve._encoding import CLOUDPICKLE, decode, dumps, encode, outcome
 from helve._errors import RequestCancelledError, too_large
 from helve._pickling import PLAIN_TYPES, loads, pickled
-from helve._wire import CREDIT, ITEMS, WINDOW, Call, monotonic
+from helve._frames import CREDIT, ITEMS, WINDOW, monotonic
 
 ITEM = struct.Struct("<IB")
 ROOM = (256, 1 << 20)  # items and bytes that a generator may be ahead of its reader

@@ -1,4 +1,5 @@
-"""Eager real tasks: every call has one real asyncio.Task of its own, whose first step is run instead of scheduled.
+"""Eager real tasks: every call has one real asyncio.Task of its own, whose first step is run instead of scheduled. A task that waits for an
+answer is stepped in the same way, inside the read that brings it.
 
 Running the coroutine's first step without a task was tried and rejected: current_task(), asyncio.timeout, TaskGroup and
 anyio all depend on one task with one identity from the first step on.
@@ -13,6 +14,7 @@ from typing import Any, Callable, Coroutine, Optional
 
 # The tasks that loops execute. Before 3.12 current_task() is a function in Python around this dictionary.
 tasks: Optional[dict] = getattr(asyncio.tasks, "_current_tasks", None) if sys.version_info < (3, 12) else None
+current_of: Callable[[Any], Any] = tasks.get if tasks is not None else asyncio.current_task
 
 
 def make_eager(loop: asyncio.AbstractEventLoop) -> Callable[[Coroutine[Any, Any, Any]], "asyncio.Task[Any]"]:
@@ -21,7 +23,7 @@ def make_eager(loop: asyncio.AbstractEventLoop) -> Callable[[Coroutine[Any, Any,
     It falls back to loop.create_task where a task is being executed already, and where a task factory is set, whose
     hooks would otherwise miss the call.
     """
-    current = tasks.get if tasks is not None else asyncio.current_task
+    current, Task = current_of, asyncio.Task
     factory = loop.get_task_factory
 
     if sys.version_info >= (3, 12):
@@ -29,7 +31,7 @@ def make_eager(loop: asyncio.AbstractEventLoop) -> Callable[[Coroutine[Any, Any,
         def eager(coro):
             if factory() is not None or current(loop) is not None:
                 return loop.create_task(coro)
-            return asyncio.Task(coro, loop=loop, eager_start=True)
+            return Task(coro, loop=loop, eager_start=True)
 
         return eager
 
@@ -44,11 +46,62 @@ def make_eager(loop: asyncio.AbstractEventLoop) -> Callable[[Coroutine[Any, Any,
             return loop.create_task(coro)
         loop.call_soon = capture
         try:
-            task = asyncio.Task(coro, loop=loop)
+            task = Task(coro, loop=loop)
         finally:
             del loop.call_soon
-        callback, args, context = caught.pop()
-        context.run(callback, *args)
+        if len(caught) == 1:
+            callback, args, context = caught.pop()
+            context.run(callback, *args)
+        else:
+            run_caught(loop, caught, lambda callback, args: getattr(callback, "__self__", None) is task)
         return task
 
     return eager
+
+
+def make_settle(loop: asyncio.AbstractEventLoop) -> Callable[[list, Any, Any], None]:
+    """Returns a function that completes futures of loop with a value, or with exceptions of a helve._encoding.Failure. The tasks that wait for them are
+    stepped right here, not in the next turn of the loop: a read callback runs outside of any task. While a task is executed they are scheduled.
+    """
+    current = current_of
+    caught: list = []
+
+    def capture(callback, *args, context=None):
+        caught.append((callback, args, context))
+
+    def settle(futures: list, value, failure) -> None:
+        for future in futures:
+            if future.done():  # its task was cancelled
+                continue
+            here = current(loop) is None
+            if here:
+                loop.call_soon = capture
+            try:
+                if failure is None:
+                    future.set_result(value)
+                else:
+                    future.set_exception(failure.exception())
+                    future._log_traceback = False  # the reader may have gone
+            finally:
+                if here:
+                    del loop.call_soon
+            if len(caught) == 1:
+                callback, args, context = caught.pop()
+                context.run(callback, *args)
+            elif caught:
+                run_caught(loop, caught, lambda callback, args: args == (future,))
+
+    return settle
+
+
+def run_caught(loop: asyncio.AbstractEventLoop, caught: list, ours: Callable[[Any, tuple], bool]) -> None:
+    """Runs those of the caught callbacks that are ours, and schedules the others. For example, the collector runs while a task is made, and the
+    __del__ of a user's class calls loop.call_soon.
+    """
+    callbacks = caught[:]
+    caught.clear()
+    for callback, args, context in callbacks:
+        if ours(callback, args):
+            context.run(callback, *args)
+        else:
+            loop.call_soon(callback, *args, context=context)

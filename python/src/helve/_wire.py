@@ -7,108 +7,33 @@ write at the end; outside of a read, writes of one turn of the loop leave togeth
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import itertools
 import json
-import os
-import struct
 import threading
-import time
 from collections import deque
 from concurrent.futures import InvalidStateError
 from typing import Any, Callable, Optional
 
 from helve import _fork, _limits
-from helve._call import Call, Waiter, format_id, new_request, wake
+from helve._call import Call, new_request, wake
 from helve._encoding import CLOUDPICKLE, MSGPACK, PICKLE, RAW, TEXT, Failure, decode, encode, envelope
 from helve._errors import BackPressureError, RayServeException, ReplicaUnavailableError, too_large
+from helve._frames import (
+    ABOVE, ALLOW, CALL, CALL_BELOW, CALL_META, CALL_PACKED, CANCEL, CONTROL, CREDIT, END, END_FRAME, FLAG_ERROR, GOAWAY, HEADER, HELLO, ITEMS,
+    MAX_BODY, OWN_MAX_BODY, PROOF, PROTOCOL, READY, REPLY, ROUTE, SLOT, UPLOAD, WINDOW, RequestInfo, call_ids, entry, in_parts, monotonic, packed,
+    parse_args, parse_call, parse_parts, parse_tail, request_info,
+)
 from helve._limits import (
     MAX_BACKLOG, MAX_CALLS, MAX_CONTROL_BYTES, MAX_CONTROLS, MAX_DEPTH, MAX_META, MAX_METHOD, MAX_NAME, MAX_SLOTS, ROUTE_BYTES, ROUTES,
 )
-from helve._parts import (
-    BUFFER_SLOT, DROP, FLAG_REFERENCE, KIND, LEASE, NUMBER, Kept, Memory, Out, Value, lost, parse_end, parse_slots,
-)
-from helve._pickling import APART, dumps, dumps_call, loads
-
-HELLO, PROOF, GOAWAY, CONTROL, REPLY, ROUTE, READY, CALL, CANCEL, END, ITEMS, CREDIT = 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20
-UPLOAD, ALLOW = 27, 28
-FLAG_ERROR = 1
-PROTOCOL = (1, 2)
-MAX_BODY = 256 << 20  # of a side that announces no other
-OWN_MAX_BODY = int(os.environ.get("HELVE_WORKER_MAX_BODY") or MAX_BODY)  # a node sets it for its workers
-
-HEADER = struct.Struct("<IHBBQ")
-CALL_META = struct.Struct("<IBBHQ16s16s8sQ")
-SLOT = struct.Struct("<BBHI")
-# A CALL with one packed slot and no tail, as one Python sends to another: header, meta and slot in one go.
-CALL_PACKED = struct.Struct("<IHBBQIBBHQ16s16s8sQBBHI")
-END_FRAME = struct.Struct("<IHBBQBB")
-U16 = struct.Struct("<H")
-WINDOW = struct.Struct("<II")
-_HTTP = struct.Struct("<BB")
-ABOVE = struct.Struct("<B5sHBBI")
+from helve._parts import BUFFER_SLOT, DROP, FLAG_REFERENCE, LEASE, NUMBER, Kept, Memory, Out, Value, lost, parse_end
+from helve._pickling import APART, PLAIN_TYPES, PROTOCOL as PICKLE_PROTOCOL, dumps, dumps_call, loads, pickled
+from helve._tasks import make_settle
 
 BUFFER = 256 << 10
 OWN = 128 << 10  # bytes; larger bodies are received into memory of their own
 JOIN_MAX = 64 << 10  # bytes; larger segments are written by themselves instead of being joined
 STREAM_BACKLOG = 64 << 20  # bytes in the write queue from which on generators wait
 FLUSH_AFTER = 0.0005  # seconds; in a long read, output that is pending for longer leaves early
-
-monotonic = time.monotonic
-request_info: contextvars.ContextVar[Optional["RequestInfo"]] = contextvars.ContextVar("helve_request_info", default=None)
-
-
-class RequestInfo:
-    """The data that a call carries beside its arguments, on the side of the method that runs it."""
-
-    __slots__ = (
-        "request", "text", "trace", "span", "call", "depth", "deadline", "model", "session", "children", "tail", "window", "frame", "begun",
-        "broadcast", "task", "threaded", "cancelled", "http", "head", "scope", "sampled",
-    )
-
-    def __init__(self, request, trace, span, call, depth, deadline):
-        self.request, self.trace, self.span, self.call, self.depth, self.deadline = request, trace, span, call, depth, deadline
-        self.text = self.model = self.session = ""
-        self.children = self.window = None
-        self.tail = b""
-        self.frame = 0
-        self.begun = False  # the coroutine of the call has run its first step
-        self.broadcast = self.sampled = False  # its result travels in one piece, beside the results of others; its trace is recorded
-        self.task = None  # the task that runs the call
-        self.http = self.head = self.scope = None  # kind and flags of an exchange; the head of its request; its ASGI scope
-        self.threaded = self.cancelled = False  # its method runs in a thread, which cannot notice that the call was cancelled
-
-    @property
-    def request_id(self) -> str:
-        return self.text or format_id(self.request)
-
-    def adopt(self, call: "Call", on_loop: bool) -> None:
-        """Notes a call that the method makes, on any thread. It is cancelled with the method's own call. A call that
-        is made after that runs, so that a method that catches its cancel can call others to clean up. A method in
-        a thread cannot catch it.
-        """
-        children = self.children
-        if children is None:
-            with _adopting:
-                children = self.children
-                if children is None:
-                    children = self.children = set()
-        children.add(call)
-        call.parent = children
-        if self.threaded and self.cancelled and not on_loop:
-            call.conn.loop.call_soon_threadsafe(call.cancel)
-
-    def cancel_children(self) -> None:
-        self.cancelled = True
-        if self.children:
-            for child in list(self.children):
-                child.cancel()
-
-
-_adopting = threading.Lock()
-
-
-_ids = itertools.count(int.from_bytes(os.urandom(6), "little") << 8)
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -118,6 +43,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, server: Any):
         self.loop, self.server = loop, server
+        self.thread_id = 0  # of the thread that runs the loop; 0 if none does. Comparing it costs a third of asking asyncio for the running loop
+        self.settle = make_settle(loop)
+        self.on_packed = getattr(server, "on_packed", None)
         self.buffer = bytearray(BUFFER)
         self.view = memoryview(self.buffer)
         self.lo = self.hi = 0
@@ -208,7 +136,7 @@ class Connection(asyncio.BufferedProtocol):
                 "this process was forked from the one that made the call, and cannot read its responses: read them there, or call again here"
             ))
         self.lost = self.lost or ConnectionError("the connection is the parent's")
-        self.was_forked, self.woken = True, False
+        self.was_forked, self.woken, self.thread_id = True, False, 0
         self.posted, self.after, self.wake = deque(), threading.RLock(), _no_loop
         pending, self.pending, self.controls = self.pending, {}, {}
         self.later = deque()
@@ -225,6 +153,13 @@ class Connection(asyncio.BufferedProtocol):
                 if len(s) > JOIN_MAX:
                     self.big = True
                 out.append(s)
+        if not self.reading and not self.scheduled:
+            self.scheduled = True
+            self.loop.call_soon(self.flush)
+
+    def put_frame(self, frame: bytes) -> None:
+        """put() of a small frame in one piece."""
+        self.out.append(frame)
         if not self.reading and not self.scheduled:
             self.scheduled = True
             self.loop.call_soon(self.flush)
@@ -264,7 +199,7 @@ class Connection(asyncio.BufferedProtocol):
     # ---- asyncio.BufferedProtocol
 
     def connection_made(self, transport) -> None:
-        self.transport = transport
+        self.transport, self.thread_id = transport, threading.get_ident()
         self.write = transport.write
         transport.set_write_buffer_limits(STREAM_BACKLOG)
 
@@ -296,7 +231,7 @@ class Connection(asyncio.BufferedProtocol):
     def get_buffer(self, hint):
         if self.own is not None:
             return self.own_view[self.own_at :]
-        return self.view[self.hi :]
+        return self.view[self.hi :] if self.hi else self.view
 
     def buffer_updated(self, n: int) -> None:
         self.reading = True
@@ -318,43 +253,88 @@ class Connection(asyncio.BufferedProtocol):
                 self.flush()
 
     def parse(self) -> None:
-        view, unpack = self.view, HEADER.unpack_from
+        view, buffer, unpack = self.view, self.buffer, HEADER.unpack_from
         since = 0.0
         while self.hi - self.lo >= 16 and not self.refused:
             lo = self.lo
-            header = unpack(view, lo)
-            start = lo + 16
-            body = start + header[1]
-            end = body + header[0]
-            if end <= self.hi:
+            kind, length = buffer[lo + 6], buffer[lo + 4]  # the low byte of the length of the meta
+            end = self.end_quickly(lo) if kind == END and length == 2 else self.call_quickly(lo) if kind == CALL and length == 72 else 0
+            if not end:
+                header = unpack(view, lo)
+                start = lo + 16
+                body = start + header[1]
+                end = body + header[0]
+                if end > self.hi:
+                    if header[0] > OWN_MAX_BODY:
+                        self.refuse(f"a body of {header[0]} bytes, at most {OWN_MAX_BODY} are taken")
+                        return
+                    if header[0] > OWN and self.hi >= body:
+                        own = bytearray(header[0])
+                        self.own_view, have = memoryview(own), self.hi - body
+                        self.own_view[:have] = view[body : self.hi]
+                        self.own, self.own_at = own, have
+                        self.own_header = (header, bytes(view[start:body]))
+                        self.lo = self.hi = 0
+                        return
+                    break
                 self.lo = end  # before the dispatch, so that a frame that fails is not read again
                 self.dispatch(header, view[start:body], view[body:end], False)
-                if self.out and end < self.hi:
-                    now = monotonic()
-                    if not since:
-                        since = now
-                    elif now - since > FLUSH_AFTER:
-                        self.flush()
-                        since = 0.0
-                continue
-            if header[0] > OWN_MAX_BODY:
-                self.refuse(f"a body of {header[0]} bytes, at most {OWN_MAX_BODY} are taken")
-                return
-            if header[0] > OWN and self.hi >= body:
-                own = bytearray(header[0])
-                self.own_view, have = memoryview(own), self.hi - body
-                self.own_view[:have] = view[body : self.hi]
-                self.own, self.own_at = own, have
-                self.own_header = (header, bytes(view[start:body]))
-                self.lo = self.hi = 0
-                return
-            break
+            if self.out and end < self.hi:
+                now = monotonic()
+                if not since:
+                    since = now
+                elif now - since > FLUSH_AFTER:
+                    self.flush()
+                    since = 0.0
         if self.lo == self.hi:
             self.lo = self.hi = 0
         elif BUFFER - self.lo < OWN + (80 << 10):  # the rest of the frame may not fit behind lo
             left = bytes(view[self.lo : self.hi])
             view[: len(left)] = left
             self.lo, self.hi = 0, len(left)
+
+    def end_quickly(self, lo: int) -> int:
+        """The short way of the most frequent answer: a whole END in the buffer, without error, parts and tail, that brings a pickle to a plain
+        call. The result is the end of the frame, or 0 if it goes the way of all frames: then nothing has been done.
+        """
+        if self.hi - lo < 18:
+            return 0
+        size, length, _, flags, id, codec, where = END_FRAME.unpack_from(self.buffer, lo)
+        end = lo + 18 + size
+        if length != 2 or flags or where or codec != CLOUDPICKLE or end > self.hi:
+            return 0
+        call = self.pending.get(id)
+        if type(call) is not Call or call.passed:
+            return 0
+        self.lo = end  # before the answer is read, so that a frame that fails is not read again
+        self.under_way -= 1
+        del self.pending[id]
+        try:
+            try:
+                value = loads(self.view[lo + 18 : end])
+            except BaseException as e:  # a user's class that is unpickled: its SystemExit does not end this loop
+                call.finish(None, e)
+            else:
+                call.finish(value, None)
+        except Exception as e:
+            self.not_handled(END, id, call, e)
+        return end
+
+    def call_quickly(self, lo: int) -> int:
+        """end_quickly() for a CALL: one packed slot with a pickle, and no tail."""
+        if self.hi - lo < 88 or self.on_packed is None:
+            return 0
+        size, length, _, flags, id, number, want, depth, n, left, request, trace, span, call, kind, codec, _, _ = CALL_PACKED.unpack_from(self.buffer, lo)
+        end = lo + 88 + size
+        if length != 72 or flags or n != 1 or kind or codec != CLOUDPICKLE or end > self.hi:
+            return 0
+        self.lo, self.owned = end, False
+        info = RequestInfo(request, trace, span, call, depth, monotonic() + left / 1e6 if left else None, id)
+        try:
+            self.on_packed(id, number, want, info, self.view[lo + 88 : end])
+        except Exception as e:
+            self.not_handled(CALL, id, None, e)
+        return end
 
     def dispatch(self, header, meta, body, owned: bool) -> None:
         kind, flags, id = header[2], header[3], header[4]
@@ -412,10 +392,13 @@ class Connection(asyncio.BufferedProtocol):
             else:
                 raise ValueError(f"frame of unknown type {kind}")
         except Exception as e:
-            self.loop.call_exception_handler({"message": "helve: a frame could not be handled", "exception": e})
-            if kind == END and call is not None:
-                self.pending.setdefault(id, call)  # it ends with the connection
-            self.refuse(f"frame of type {kind}: {type(e).__name__}: {e}")
+            self.not_handled(kind, id, call, e)
+
+    def not_handled(self, kind: int, id: int, call: Optional[Call], e: Exception) -> None:
+        self.loop.call_exception_handler({"message": "helve: a frame could not be handled", "exception": e})
+        if kind == END and call is not None:
+            self.pending.setdefault(id, call)  # it ends with the connection
+        self.refuse(f"frame of type {kind}: {type(e).__name__}: {e}")
 
     def on_control(self, id: int, raw: bytes) -> None:
         try:
@@ -464,11 +447,45 @@ class Connection(asyncio.BufferedProtocol):
         if call.done:  # cancelled before it was sent
             return
         try:
-            self.send_call(call, target, info, options, args, kwargs)
+            if not self.send_quickly(call, target, info, options, args, kwargs):
+                self.send_call(call, target, info, options, args, kwargs)
         except Exception as e:  # no byte of it was sent
             from helve import _unpicklable
 
             call.finish(None, _unpicklable.argument(e, target, args, kwargs))
+
+    def send_quickly(self, call: Call, target: tuple, info: Optional[RequestInfo], options, args: tuple, kwargs: dict) -> bool:
+        """The short way of the most frequent call: plain arguments from a method that runs for a call of the node, by a handle without options.
+        If it returns False, it has done nothing: send_call() sends the call, or has an error for it.
+        """
+        if not options.plain or info is None or not info.frame or info.text or info.sampled or call.tail or call.passes or self.over is not None:
+            return False
+        for v in args:
+            if type(v) not in PLAIN_TYPES or type(v) is bytes and len(v) >= APART:
+                return False
+        if kwargs:
+            for v in kwargs.values():
+                if type(v) not in PLAIN_TYPES or type(v) is bytes and len(v) >= APART:
+                    return False
+        depth, left, number = info.depth + 1, 0, self.routes.get(target)
+        if number is None or depth >= MAX_DEPTH or self.under_way >= MAX_CALLS or not self.room.is_set():
+            return False
+        if info.deadline is not None:
+            left = int((info.deadline - monotonic()) * 1e6)
+            if left <= 0:
+                return False
+        body = pickled((args, kwargs), PICKLE_PROTOCOL)
+        size = len(body)
+        if size >= APART or size > self.max_body:
+            return False
+        self.next_call = call.id = id = self.next_call + 1
+        self.under_way += 1
+        self.pending[id] = call
+        self.put_frame(CALL_BELOW.pack(
+            size, 86, CALL, 0, id, number, CLOUDPICKLE, depth, 1, left, info.request, info.trace, info.span, next(call_ids), 0, CLOUDPICKLE, 0, size,
+            5, b"above", 6, 0, 0, info.frame & 0xFFFFFFFF,
+        ) + body)
+        return True
 
     def send_call(self, call: Call, target: tuple, info: Optional[RequestInfo], options, args: tuple, kwargs: dict) -> None:
         """Sends a call, or raises before a byte of it is sent."""
@@ -544,14 +561,14 @@ class Connection(asyncio.BufferedProtocol):
                 raise ValueError(f"the call's own data, with the names of its arguments: {length} bytes, at most {MAX_META} fit into one call")
             if slots is None:
                 head = CALL_PACKED.pack(
-                    size, 72 + len(tail), CALL, 0, id, number, want, depth, 1, left, request, trace, span, next(_ids), 0, codec, 0, size
+                    size, 72 + len(tail), CALL, 0, id, number, want, depth, 1, left, request, trace, span, next(call_ids), 0, codec, 0, size
                 )
                 self.next_call = call.id = id
                 self.under_way += 1
                 self.pending[id] = call
                 self.put(head + tail if tail else head, body)
                 return
-            meta = CALL_META.pack(number, want, depth, count, left, request, trace, span, next(_ids)) + slots + tail
+            meta = CALL_META.pack(number, want, depth, count, left, request, trace, span, next(call_ids)) + slots + tail
             self.next_call = call.id = id
             self.under_way += 1
             self.pending[id] = call
@@ -658,138 +675,15 @@ def _no_loop(*_) -> None:
     raise RuntimeError("the loop is the parent's")
 
 
-def packed(out: Out, codec: int, body: bytes, buffers: Optional[list]) -> bytes:
-    """The slot table of a packed argument list."""
-    where, size = out.add(body)
-    table = [SLOT.pack(where, codec, 0, size)]
-    for b in buffers or ():
-        where, size = out.add(b)
-        table.append(SLOT.pack(BUFFER_SLOT | where, RAW, 0, size))
-    return b"".join(table)
-
-
-def entry(key: bytes, value: bytes) -> bytes:
-    """One entry of a call's tail."""
-    if len(value) > MAX_META:
-        what = {b"rid": "the request id", b"model": "the model id", b"session": "the session id"}.get(key) or key.decode()
-        raise ValueError(f"{what} ({str(value[:30], 'utf-8', 'replace')}...): {len(value)} bytes, at most {MAX_META} fit into one call")
-    return bytes((len(key),)) + key + U16.pack(len(value)) + value
-
-
-def parse_call(meta) -> tuple:
-    """(route, want, info, slots) of a CALL's meta; slots are (kind, codec, key or name, length)."""
-    route, want, depth, n, left, request, trace, span, call = CALL_META.unpack_from(meta)
-    deadline = monotonic() + left / 1e6 if left else None
-    info = RequestInfo(request, trace, span, call, depth, deadline)
-    if n == 1 and len(meta) == 72 and meta[64] & KIND != 2:  # a keyword may have the name ""
-        return route, want, info, (SLOT.unpack_from(meta, 64),)
-    slots, p, end = [], 64, len(meta)
-    if n * SLOT.size > end:
-        raise ValueError("a call with fewer slots than it says")
-    for _ in range(n):
-        kind, codec, key, size = slot = SLOT.unpack_from(meta, p)
-        p += 8
-        if kind & KIND == 2:
-            slots.append((kind, codec, str(meta[p : p + key], "utf-8"), size))
-            p += key
-        else:
-            slots.append(slot)
-    if p > end:
-        raise ValueError("a call whose meta is cut off")
-    if p < end:
-        tail = bytes(meta[p:])
-        known = _tails.get(tail)
-        if known is None:
-            parse_tail(tail, info)
-        else:
-            info.window, info.http = known
-    return route, want, info, slots
-
-
-_TEXTS = {b"rid": "text", b"model": "model", b"session": "session"}
-_tails: dict = {}  # the tails of HTTP requests, of which there are few: (window, http)
-
-
-def parse_tail(tail: bytes, info: RequestInfo) -> None:
-    p, end, plain = 0, len(tail), True
-    while p < end:
-        k = tail[p]
-        key = tail[p + 1 : p + 1 + k]
-        size = U16.unpack_from(tail, p + 1 + k)[0]
-        p += 3 + k
-        value = tail[p : p + size]
-        p += size
-        if p > end:
-            break
-        if key == b"window":
-            info.window = WINDOW.unpack(value)
-        elif key == b"http":
-            info.http = _HTTP.unpack(value)
-        elif key in _TEXTS:
-            setattr(info, _TEXTS[key], str(value, "utf-8"))
-        elif key in (b"broadcast", b"sampled"):
-            setattr(info, key.decode(), True)
-        plain = plain and (key == b"window" or key == b"http")
-    if p != end:
-        raise ValueError("a call whose meta is cut off")
-    if plain and info.http is not None and len(_tails) < 64:
-        _tails[tail] = info.window, info.http
-
-
 _BY_REFERENCE, _BY_VALUE = entry(b"reference", b""), entry(b"value", b"")
 
 
 class _PlainOptions:
     request_codec = response_codec = CLOUDPICKLE
-    python, by_reference, model, session = True, None, "", ""
+    python, by_reference, model, session, plain = True, None, "", "", False
 
 
 _PLAIN_OPTIONS = _PlainOptions()
-
-
-def in_parts(slots) -> bool:
-    """Whether arguments do not all lie in their frame, one segment each."""
-    for slot in slots:
-        if slot[0] > 2:
-            return True
-    return False
-
-
-def parse_parts(conn: "Connection", slots, body) -> tuple[tuple, dict]:
-    """parse_args() of a call whose arguments are in parts."""
-    args, kwargs = [], {}
-    for kind, key, value in parse_slots(conn, slots, body):
-        if kind == 0:
-            if value.codec not in (CLOUDPICKLE, PICKLE) or args or kwargs:
-                raise TypeError(f"packed arguments in codec {value.codec}")
-            return value.load()
-        if kind == 2:
-            kwargs[key] = value.load()
-        elif kind == 1:
-            args.append(value.load())
-        else:
-            raise ValueError(f"an argument of kind {kind}")
-    return tuple(args), kwargs
-
-
-def parse_args(slots, body) -> tuple[tuple, dict]:
-    if len(slots) == 1 and slots[0][0] == 0:
-        if slots[0][1] not in (CLOUDPICKLE, PICKLE):
-            raise TypeError(f"packed arguments in codec {slots[0][1]}")
-        return loads(body)
-    args, kwargs, p = [], {}, 0
-    if sum(slot[3] for slot in slots) != len(body):
-        raise ValueError("the lengths of the arguments are not that of the body")
-    for kind, codec, key, size in slots:
-        value = decode(codec, body[p : p + size])
-        p += size
-        if kind == 2:
-            kwargs[key] = value
-        elif kind == 1:
-            args.append(value)
-        else:
-            raise ValueError(f"an argument of kind {kind}")
-    return tuple(args), kwargs
 
 
 __all__ = ["Call", "Connection", "MAX_META", "RequestInfo", "parse_args", "parse_call", "request_info", "MSGPACK", "TEXT"]

@@ -17,6 +17,9 @@ from typing import Optional
 from helve import _logging, _metrics, _runtime, _signals, _supervise
 from helve._attach import DIAL, Node, duration, give_up
 from helve._encoding import CLOUDPICKLE, PICKLE, decode, dumps, encode, encode_error, envelope, loads
+from helve._frames import (
+    END, END_FRAME, FLAG_ERROR, GOAWAY, HEADER, REPLY, RequestInfo, entry, in_parts, parse_args, parse_call, parse_parts, request_info,
+)
 from helve._guard import exit_code, guarded, text, trace, type_name
 from helve._hooks import DEFINITION, digest, hook, no_reconfigure, raw_field
 from helve._http import Exchange
@@ -27,13 +30,11 @@ from helve._names import is_private, match_name
 from helve._opening import RefusedError, read_token
 from helve._phrases import no_method, returned_generator, returned_none
 from helve._parts import WHERE, Out, parse_slots
-from helve._pickling import APART
+from helve._pickling import APART, PLAIN_TYPES, PROTOCOL, pickled
 from helve._stream import Outflow, is_stream
 from helve._tasks import make_eager
 from helve._threads import Threads, threads_wanted
-from helve._wire import (
-    END, END_FRAME, FLAG_ERROR, GOAWAY, HEADER, REPLY, Connection, RequestInfo, entry, in_parts, parse_args, parse_call, parse_parts, request_info,
-)
+from helve._wire import Connection
 from helve.serve._replica import ReplicaID, takes_rank
 from helve.serve.context import ReplicaContext
 from helve.serve.deployment import Deployment, methods_of
@@ -43,6 +44,7 @@ from helve._errors import ReplicaUnavailableError, RequestCancelledError, TooLar
 import json
 
 ASYNC, SYNC, STREAM = 0, 1, 2
+UNKNOWN = None, None  # the route of a number that has not been looked up
 
 _tasks: set = set()
 
@@ -176,6 +178,26 @@ class Worker:
     def on_call(self, id: int, meta, body) -> None:
         number, want, info, slots = parse_call(meta)  # a malformed CALL ends the connection
         info.frame = id
+        self.accept(id, number, want, info, slots, body)
+
+    def on_packed(self, id: int, number: int, want: int, info, body) -> None:
+        """on_call() for most calls: one slot with the pickle of all arguments, and no tail."""
+        kind, fn = self.routes.get(number, UNKNOWN)
+        if kind != ASYNC or self.leaving:
+            self.accept(id, number, want, info, ((0, CLOUDPICKLE, 0, len(body)),), body)
+            return
+        try:
+            args, kwargs = loads(body)
+        except BaseException as e:
+            self.fail(id, e, info, "bad_input")
+            return
+        try:
+            self.launch(id, info, self.run(id, want, info, fn, args, kwargs))
+        except BaseException as e:  # a task factory of the user's
+            if not info.begun:
+                self.fail(id, e, info)
+
+    def accept(self, id: int, number: int, want: int, info, slots, body) -> None:
         if self.leaving:
             self.fail_with(id, envelope({"reason": "replica_unavailable", "message": "the replica's process is ending"}))
             return
@@ -358,6 +380,11 @@ class Worker:
         return value
 
     def reply(self, id: int, want: int, value, info, fn) -> None:
+        if want == CLOUDPICKLE and type(value) in PLAIN_TYPES and (type(value) is not bytes or len(value) < APART):
+            body = pickled(value, PROTOCOL)
+            if len(body) < APART and len(body) <= self.conn.max_body:
+                self.conn.put_frame(END_FRAME.pack(len(body), 2, END, 0, id, CLOUDPICKLE, 0) + body)
+                return
         if is_stream(value):
             value.close() if inspect.isgenerator(value) else None
             raise returned_generator(fn)

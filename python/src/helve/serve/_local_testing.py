@@ -28,7 +28,7 @@ from helve._names import match_name
 from helve._pickling import dumps, dumps_replacing, loads
 from helve._stream import ROOM, StreamCall, is_stream
 from helve._threads import Threads
-from helve._wire import RequestInfo, request_info
+from helve._frames import RequestInfo, request_info
 from helve.serve.broadcast import BroadcastCall, _Answer
 from helve.serve.choose import ReplicaSelection
 from helve.serve.deployment import Application, Deployment, methods_of
@@ -48,6 +48,8 @@ _copying = threading.local()  # its attribute "on" is set while the arguments of
 
 class Home:
     """The calls of all local handles. Its methods run on its loop, but for `post`."""
+
+    thread_id = 0  # no code of users runs on its loop
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()

@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 from helve import _runtime
 from helve._call import new_request
-from helve._wire import RequestInfo, request_info
+from helve._frames import RequestInfo, request_info
 
 
 @dataclass(frozen=True)

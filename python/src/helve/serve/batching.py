@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, AsyncGenerator, AsyncIterator, Callable, 
 
 from helve import _runtime
 from helve._errors import RayServeException
-from helve._wire import request_info
+from helve._frames import request_info
 from helve.serve._request_context import BatchInfo
 
 if TYPE_CHECKING:

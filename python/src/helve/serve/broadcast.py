@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any, List, Optional
 
 from helve import _limits
-from helve._call import wake
+from helve._call import Call, wake
 from helve._encoding import Failure, decode, parse_envelope
 from helve._errors import DeploymentUnavailableError, RayServeException, ReplicaUnavailableError
 from helve._stream import ITEM
-from helve._wire import WINDOW, Call, entry
+from helve._frames import WINDOW, entry
 from helve.serve._types import T
 from helve.serve.responses import IN_LOOP, Pending
 

@@ -11,7 +11,8 @@ from helve import _runtime
 from helve._encoding import MSGPACK
 from helve._errors import ReplicaUnavailableError, RequestCancelledError
 from helve._stream import StreamCall
-from helve._wire import Call, entry
+from helve._call import Call
+from helve._frames import entry
 from helve.serve.responses import STREAM, DeploymentResponse, DeploymentResponseGenerator
 
 logger = logging.getLogger("helve.serve")

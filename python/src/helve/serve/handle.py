@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import warnings
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, Optional, overload
 
 from helve import _encoding, _limits, _refused, _runtime
 from helve._arguments import Arguments, start_elsewhere
 from helve._encoding import CLOUDPICKLE, CODECS, MSGPACK
 from helve._stream import StreamCall
-from helve._wire import Call, new_request, request_info
+from helve._call import Call, new_request
+from helve._frames import request_info
 from helve.serve.broadcast import BROADCAST, BroadcastCall, DeploymentBroadcastResponse
 from helve.serve._handle_state import DeploymentID, HandleOptions, InitHandleOptions, RequestCounter, State
 from helve.serve._types import T
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from helve.serve._types import P2, R
 
+WAITED = {*RESPONSES, DeploymentResponseGenerator}  # the types of arguments that are no values
 CACHED = 64  # number of attributes of one handle
 
 
@@ -37,7 +39,7 @@ class DEFAULT:
 
 
 class _Options:
-    __slots__ = ("method", "model", "session", "python", "request_codec", "response_codec", "by_reference", "local", "stream")
+    __slots__ = ("method", "model", "session", "python", "request_codec", "response_codec", "by_reference", "local", "stream", "plain")
 
     def __init__(self, python: bool):
         self.method = self.model = self.session = ""
@@ -45,7 +47,7 @@ class _Options:
         self.request_codec = self.response_codec = CLOUDPICKLE if python else MSGPACK
         self.by_reference: Optional[bool] = None
         self.local: Optional[bool] = None
-        self.stream = False
+        self.stream = self.plain = False
 
     def copy(self) -> "_Options":
         new = _Options.__new__(_Options)
@@ -86,7 +88,9 @@ class DeploymentHandle(Generic[T]):
             deployment_name = _limits.text("deployment_name", deployment_name, _limits.MAX_NAME)
             app_name = _limits.text("app_name", app_name, _limits.MAX_NAME)
         self._deployment, self._app, self._language = deployment_name, app_name, language
-        self._options = _options or _Options(language == "python")
+        self._options = o = _options or _Options(language == "python")
+        # Whether a call says no more than its arguments.
+        o.plain = o.python and o.request_codec == o.response_codec == CLOUDPICKLE and not o.model and not o.session and o.by_reference is None
         self._target = (app_name, deployment_name, self._options.method)
         self._state = _state or State()
 
@@ -348,27 +352,34 @@ class DeploymentHandle(Generic[T]):
         state.calls += 1
         if state.init_options is None:
             state.use()
-        for v in (*args, *kwargs.values()):
-            if type(v) is DeploymentResponseGenerator:
-                raise RuntimeError("streaming results cannot be passed to downstream handle calls; read the items, and pass those")
-        conn = _runtime.current()
+        waits = False  # for responses among the arguments
+        for v in args:
+            if type(v) in WAITED:
+                waits = True
+        if kwargs:
+            for v in kwargs.values():
+                if type(v) in WAITED:
+                    waits = True
+        if waits and any(type(v) is DeploymentResponseGenerator for v in (*args, *kwargs.values())):
+            raise RuntimeError("streaming results cannot be passed to downstream handle calls; read the items, and pass those")
+        conn = _runtime.connection
+        if conn is None or conn.lost is not None:
+            conn = _runtime.current()
         info = request_info.get()
         call = kind(conn, (info.text or info.request) if info is not None else new_request())
-        call.tail = tail
-        call.by_value = self._options.by_reference is False
-        on_loop = asyncio._get_running_loop() is conn.loop
+        if tail:
+            call.tail = tail
+        if self._options.by_reference is False:
+            call.by_value = True
+        on_loop = get_ident() == conn.thread_id
         if info is not None:
             info.adopt(call, on_loop)
-        for v in args:
-            if type(v) in RESPONSES:
-                break
-        else:
-            if not kwargs or not any(type(v) in RESPONSES for v in kwargs.values()):
-                if on_loop:
-                    conn.start(call, self._target, info, self._options, args, kwargs)
-                else:
-                    start_elsewhere(conn, call, self._target, info, self._options, args, kwargs)
-                return call
+        if not waits:
+            if on_loop:
+                conn.start(call, self._target, info, self._options, args, kwargs)
+            else:
+                start_elsewhere(conn, call, self._target, info, self._options, args, kwargs)
+            return call
         values = [v._call if type(v) in RESPONSES else v for v in (*args, *kwargs.values())]
         arguments = Arguments(conn, call, self._target, info, self._options, values, list(kwargs))
         if arguments.take():

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, overload
 
 from helve import _runtime
 from helve._models import models
-from helve._wire import request_info
+from helve._frames import request_info
 from helve.serve._request_context import LoadInfo, get_multiplexed_model_id
 
 if TYPE_CHECKING:

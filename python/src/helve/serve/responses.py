@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, Optional
 
 from helve import _limits
-from helve._call import wake
+from helve._call import Call, wake
 from helve._stream import ROOM, WINDOW
-from helve._wire import Call, entry
+from helve._frames import entry
 from helve.serve._types import T
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class DeploymentResponse(Pending[T]):
 
     def __await__(self) -> "Generator[Any, None, T]":
         call = self._call
-        if asyncio._get_running_loop() is call.conn.loop:
+        if get_ident() == call.conn.thread_id:
             return call.__await__()
         return self._await_elsewhere().__await__()
 

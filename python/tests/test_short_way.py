@@ -1,0 +1,380 @@
+"""The short ways of frequent frames (Connection.end_quickly, call_quickly and send_quickly) do what the general ways do: the same bytes, cut at the
+same places, give the same answers.
+"""
+
+import asyncio
+import pickle
+
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+from helve import _wire as wire
+from helve._encoding import CLOUDPICKLE, MSGPACK, PICKLE, Failure, envelope
+from helve._worker import Worker
+
+QUICK = settings(max_examples=80, deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+
+
+class General(wire.Connection):
+    """A connection without the short ways."""
+
+    def end_quickly(self, lo):
+        return 0
+
+    call_quickly = end_quickly
+
+    def send_quickly(self, *args):
+        return False
+
+
+class Transport:
+    def __init__(self):
+        self.data, self.closed = b"", False
+
+    def write(self, data):
+        self.data += bytes(data)
+
+    def close(self):
+        self.closed = True
+
+    def set_write_buffer_limits(self, high):
+        pass
+
+    def get_write_buffer_size(self):
+        return 0
+
+
+class Target:
+    async def echo(self, *args, **kwargs):
+        return args[0] if args and not kwargs else [args, kwargs]
+
+    async def fails(self, *args):
+        raise ValueError(repr(args))
+
+    async def waits(self, value):
+        await asyncio.sleep(0)
+        return value
+
+    def plain(self, value):
+        return value
+
+    async def text(self, value):
+        return str(value)
+
+
+class Nasty:
+    """An object whose unpickling fails."""
+
+    def __reduce__(self):
+        return int, ("x",)
+
+
+METHODS = ["echo", "fails", "waits", "plain", "text"]
+
+
+def worker(general: bool):
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda loop, context: None)
+    w = Worker(loop)
+    if general:
+        w.conn = General(loop, w)
+    transport = Transport()
+    w.conn.connection_made(transport)
+    w.target, w.instance, w.replica, w.deployment = Target, Target(), "r", "Target"
+    w.methods = [{"name": name} for name in METHODS]
+    for i, name in enumerate(METHODS):
+        w.on_route(i + 1, {"replica": "r", "method": name})
+    return w, transport
+
+
+def feed(conn, data: bytes, cuts: list) -> None:
+    """Delivers data in reads of the sizes that cuts has, again and again."""
+    i = 0
+    while data:
+        buffer = conn.get_buffer(-1)
+        n = min(len(data), len(buffer), cuts[i % len(cuts)])
+        i += 1
+        buffer[:n] = data[:n]
+        conn.buffer_updated(n)
+        data = data[n:]
+
+
+values = st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=20), st.binary(max_size=300), st.lists(st.integers(), max_size=3))
+arguments = st.one_of(
+    st.tuples(st.lists(values, max_size=3).map(tuple), st.just({})).map(pickle.dumps),
+    st.tuples(st.lists(values, max_size=2).map(tuple), st.dictionaries(st.sampled_from(["a", "b"]), values)).map(pickle.dumps),
+    st.sampled_from([pickle.dumps(((Nasty(),), {})), pickle.dumps(5), pickle.dumps((1, 2, 3)), pickle.dumps(((1,), 2)), b"", b"no pickle"]),
+)
+
+
+@st.composite
+def calls(draw):
+    """A CALL, most of them of the plain form, and some with one field that the plain form has not."""
+    body, number, id = draw(arguments), draw(st.integers(1, 6)), draw(st.integers(1, 1 << 40))
+    want = draw(st.sampled_from([CLOUDPICKLE, CLOUDPICKLE, CLOUDPICKLE, PICKLE, MSGPACK, 77]))
+    left = draw(st.sampled_from([0, 0, 10**12]))
+    kind, codec, slots, flags = 0, CLOUDPICKLE, 1, 0
+    size, tail = len(body), b""
+    odd = draw(st.sampled_from(["", "", "", "", "kind", "codec", "slots", "flags", "size", "tail", "positional"]))
+    if odd == "kind":
+        kind = draw(st.sampled_from([1, 2, 3, 4, 0x40, 0x80]))
+    elif odd == "codec":
+        codec = draw(st.sampled_from([0, 1, PICKLE, 5, 6, 99]))
+    elif odd == "slots":
+        slots = draw(st.sampled_from([0, 2, 65535]))
+    elif odd == "flags":
+        flags = draw(st.integers(1, 0x7F))
+    elif odd == "size":
+        size = draw(st.integers(0, 400))
+    elif odd == "tail":
+        tail = draw(st.sampled_from([wire.entry(b"rid", b"abc"), wire.entry(b"model", b"m:1"), wire.entry(b"unknown", b"x"), b"\1", b"\xff" * 8]))
+    elif odd == "positional":
+        kind, codec, body = 1, MSGPACK, b"\x05"
+        size = 1
+    meta = wire.CALL_META.pack(number, want, 1, slots, left, b"r" * 16, bytes(16), bytes(8), id) + wire.SLOT.pack(kind, codec, 0, size) + tail
+    return wire.HEADER.pack(len(body), len(meta), wire.CALL, flags, id) + meta + body
+
+
+cuts = st.lists(st.integers(1, 400), min_size=1, max_size=5)
+
+
+def answers(general: bool, data: bytes, sizes: list) -> tuple:
+    w, transport = worker(general)
+    try:
+        w.loop.call_soon(feed, w.conn, data, sizes)
+        for _ in range(6):
+            w.loop.run_until_complete(asyncio.sleep(0))
+        return transport.data, transport.closed, w.conn.refused, sorted(w.running)
+    finally:
+        w.loop.close()
+
+
+def other(frame: bytes, at: int, by: int) -> bytes:
+    """A frame with one byte changed."""
+    at %= len(frame)
+    return frame[:at] + bytes((by,)) + frame[at + 1 :]
+
+
+@QUICK
+@given(st.lists(calls(), max_size=6), cuts)
+def test_calls(frames, sizes):
+    data = b"".join(frames)
+    assert answers(False, data, sizes) == answers(True, data, sizes)
+
+
+@QUICK
+@given(st.lists(calls(), min_size=1, max_size=3), st.integers(0, 1000), st.integers(0, 255), cuts)
+def test_calls_with_a_changed_byte(frames, at, by, sizes):
+    data = other(b"".join(frames), at, by)
+    # A length that has become larger: the rest of that frame never comes, on both sides.
+    assert answers(False, data, sizes) == answers(True, data, sizes)
+
+
+# ---- answers
+
+
+class Caller:
+    def on_lost(self, error):
+        pass
+
+
+class Options:
+    python, request_codec, response_codec, model, session, by_reference, plain = True, CLOUDPICKLE, CLOUDPICKLE, "", "", None, True
+
+
+def asked(general: bool, n: int, args: list):
+    """A connection with n calls under way, the first of which has two readers, and the tasks of all readers."""
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda loop, context: None)
+    conn, transport = (General if general else wire.Connection)(loop, Caller()), Transport()
+    conn.connection_made(transport)
+    made, tasks = [], []
+    info = wire.RequestInfo(b"r" * 16, b"t" * 16, b"s" * 8, 1, 3, None, 77)
+    for i in range(n):
+        call = wire.Call(conn, b"r" * 16)
+        conn.start(call, ("app", "D", "m"), info, Options, *args[i % len(args)])
+        made.append(call)
+
+    async def read(call):
+        try:
+            return await call
+        except Exception as e:
+            return type(e), str(e)
+
+    for call in made + made[:1]:
+        tasks.append(loop.create_task(read(call)))
+    loop.run_until_complete(asyncio.sleep(0))
+    return loop, conn, transport, made, tasks
+
+
+@st.composite
+def ends(draw):
+    id, codec, where, flags, tail = draw(st.integers(1, 4)), CLOUDPICKLE, 0, 0, b""
+    body = draw(st.one_of(values.map(pickle.dumps), st.sampled_from([pickle.dumps(Nasty()), b"", b"no pickle"])))
+    odd = draw(st.sampled_from(["", "", "", "codec", "where", "error", "flags", "tail"]))
+    if odd == "codec":
+        codec = draw(st.sampled_from([0, 1, PICKLE, 5, 6, 99]))
+    elif odd == "where":
+        where = draw(st.integers(1, 255))
+    elif odd == "error":
+        flags, body = 1, draw(st.sampled_from([envelope({"reason": "user", "message": "no", "type": "E"}), b"\xff"]))
+    elif odd == "flags":
+        flags = draw(st.integers(1, 255))
+    elif odd == "tail":
+        tail = draw(st.sampled_from([wire.entry(b"buffers", b""), wire.entry(b"x", b"y"), b"\xff\xff"]))
+    meta = bytes((codec, where)) + tail
+    return wire.HEADER.pack(len(body), len(meta), wire.END, flags, id) + meta + body
+
+
+def outcomes(general: bool, data: bytes, sizes: list, args: list) -> tuple:
+    loop, conn, transport, made, tasks = asked(general, 4, args)
+    try:
+        loop.call_soon(feed, conn, data, sizes)
+        for _ in range(4):
+            loop.run_until_complete(asyncio.sleep(0))
+        sent = transport.data
+        state = [(c.done, c.value if c.part is None else None, None if c.error is None else str(c.error)) for c in made]
+        read = [t.result() if t.done() else "waits" for t in tasks]
+        return repr(read), state, sorted(conn.pending), conn.under_way, conn.refused, len(sent)
+    finally:
+        for t in tasks:
+            t.cancel()
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.close()
+
+
+plain = st.tuples(st.lists(values, max_size=3).map(tuple), st.dictionaries(st.sampled_from(["a", "b"]), values))
+
+
+@QUICK
+@given(st.lists(ends(), max_size=6), cuts, st.lists(plain, min_size=1, max_size=4))
+def test_answers(frames, sizes, args):
+    data = b"".join(frames)
+    assert outcomes(False, data, sizes, args) == outcomes(True, data, sizes, args)
+
+
+@QUICK
+@given(st.lists(ends(), min_size=1, max_size=3), st.integers(0, 1000), st.integers(0, 255), cuts)
+def test_answers_with_a_changed_byte(frames, at, by, sizes):
+    data = other(b"".join(frames), at, by)
+    assert outcomes(False, data, sizes, [((1,), {})]) == outcomes(True, data, sizes, [((1,), {})])
+
+
+# ---- calls out
+
+
+@QUICK
+@given(plain, st.sampled_from([0, 3, 62, 63, 64]), st.sampled_from([None, None, 1e6, -1.0]), st.sampled_from([0, 5, 77, (1 << 40) + 9]), st.sampled_from([False, False, True]))
+def test_calls_are_sent_in_the_same_bytes(args, depth, left, frame, text):
+    sent = []
+    for general in (False, True):
+        loop = asyncio.new_event_loop()
+        conn, transport = (General if general else wire.Connection)(loop, Caller()), Transport()
+        conn.connection_made(transport)
+        info = wire.RequestInfo(b"r" * 16, b"t" * 16, b"s" * 8, 1, depth, None if left is None else wire.monotonic() + left, frame)
+        if text:
+            info.text = "request"
+        first = wire.RequestInfo(b"r" * 16, b"t" * 16, b"s" * 8, 1, 0, None, 7)  # its call tells the node the route
+        calls = [wire.Call(conn, i.text or i.request) for i in (first, info)]
+        for call, i in zip(calls, (first, info)):
+            conn.start(call, ("app", "D", "m"), i, Options, *args)
+        conn.flush()
+        data, frames = transport.data, []
+        while data:
+            size, meta, kind, flags, id = wire.HEADER.unpack_from(data)
+            m, end = bytearray(data[16 : 16 + meta]), 16 + meta + size
+            if kind == wire.CALL:
+                m[56:64] = bytes(8)  # the id of the call itself, which counts up
+                m[8:12] = bytes(4)  # the low half of the time left
+            frames.append((kind, flags, id, bytes(m), pickle.loads(data[16 + meta : end]) if kind == wire.CALL else data[16 + meta : end]))
+            data = data[end:]
+        sent.append((frames, [str(c.error) for c in calls], conn.under_way, sorted(conn.pending)))
+        loop.close()
+    assert sent[0] == sent[1]
+
+
+# ---- waiting for an answer
+
+
+def end(id: int, value) -> bytes:
+    body = pickle.dumps(value)
+    return wire.END_FRAME.pack(len(body), 2, wire.END, 0, id, CLOUDPICKLE, 0) + body
+
+
+def test_a_task_is_stepped_inside_the_read_that_brings_its_answer():
+    loop, conn, _, made, tasks = asked(False, 2, [((), {})])
+    seen = []
+
+    def read():
+        feed(conn, end(1, "one"), [1 << 20])
+        seen.append([t.done() for t in tasks])
+
+    loop.call_soon(read)
+    loop.run_until_complete(asyncio.sleep(0))
+    assert seen == [[True, False, True]]
+    for t in tasks:
+        t.cancel()
+    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    loop.close()
+
+
+def test_a_call_that_ends_inside_a_task_wakes_others_in_the_next_turn():
+    loop, conn, _, made, tasks = asked(False, 1, [((), {})])
+
+    async def main():
+        made[0].cancel()
+        before = [t.done() for t in tasks]
+        await asyncio.sleep(0)
+        return before
+
+    assert loop.run_until_complete(main()) == [False, False]
+    assert all(t.done() for t in tasks)
+    loop.close()
+
+
+def test_a_reader_that_is_cancelled_leaves_the_call():
+    loop, conn, _, made, tasks = asked(False, 1, [((), {})])
+    tasks[0].cancel()
+    loop.run_until_complete(asyncio.wait(tasks[:1]))
+    assert tasks[0].cancelled() and not made[0].done
+    loop.call_soon(feed, conn, end(1, "there"), [1 << 20])
+    assert loop.run_until_complete(tasks[1]) == "there"
+    loop.close()
+
+
+def test_callbacks_that_others_schedule_meanwhile_are_not_lost():
+    """The collector may run the __del__ of a user's class while a future is completed, or a task is made."""
+    from helve._tasks import make_settle
+
+    loop = asyncio.new_event_loop()
+    seen = []
+
+    class Late(asyncio.Future):
+        def set_result(self, value):
+            loop.call_soon(seen.append, "before")
+            super().set_result(value)
+            loop.call_soon(seen.append, "after")
+
+    def callback():
+        future = Late(loop=loop)
+        future.add_done_callback(lambda f: seen.append("woken"))
+        make_settle(loop)([future], 1, None)
+        seen.append("settled")
+
+    loop.call_soon(callback)
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.run_until_complete(asyncio.sleep(0))
+    assert seen == ["woken", "settled", "before", "after"]
+    loop.close()
+
+
+def test_an_exception_without_a_reader_is_not_logged():
+    loop, conn, _, made, tasks = asked(False, 1, [((), {})])
+    told = []
+    loop.set_exception_handler(lambda loop, context: told.append(context))
+    iterator = made[0].__await__()  # of a coroutine that is dropped
+    conn.lost = None
+    loop.call_soon(made[0].finish, None, Failure(ValueError("no")))
+    loop.run_until_complete(asyncio.wait(tasks))
+    del iterator
+    assert told == []
+    loop.close()

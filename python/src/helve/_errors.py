@@ -14,21 +14,30 @@ class RayServeException(Exception):
 
 
 class gRPCStatusError(RayServeException):
-    """An exception of a method that has set a status for gRPC before."""
+    """An exception of a method that has set a status for gRPC before.
+
+    Args:
+        original_exception: The exception.
+        code: The status, a `grpc.StatusCode`.
+        details: The text of the status.
+    """
 
     def __init__(self, original_exception: BaseException, code: Any = None, details: Optional[str] = None):
         super().__init__(original_exception, code, details)
 
     @property
     def original_exception(self) -> BaseException:
+        """The exception of the method."""
         return self.args[0]
 
     @property
     def grpc_code(self) -> Any:
+        """The status for gRPC."""
         return self.args[1]
 
     @property
     def grpc_details(self) -> Optional[str]:
+        """The text of the status for gRPC."""
         return self.args[2]
 
     def __str__(self) -> str:
@@ -36,7 +45,14 @@ class gRPCStatusError(RayServeException):
 
 
 class BackPressureError(RayServeException):
-    """The queue of the caller is full (max_queued_requests). It can be made of a text alone, which may have the numbers."""
+    """The queue of the caller is full (`max_queued_requests`). Over HTTP it is the status of `backpressure_config`, 503 or 429.
+
+    Args:
+        num_queued_requests: Number of calls that wait, or the whole text, which may have the numbers.
+        max_queued_requests: Limit of that number.
+        status_code: Status of the HTTP answer, 503 or 429.
+        retry_after_s: Seconds in the header Retry-After of the HTTP answer; None for no such header.
+    """
 
     def __init__(self, num_queued_requests: Any, max_queued_requests: int = 0, status_code: int = 503, retry_after_s: Optional[float] = None):
         text = ""
@@ -55,6 +71,7 @@ class BackPressureError(RayServeException):
 
     @property
     def message(self) -> str:
+        """The text of the error."""
         return self._message
 
     @property
@@ -72,10 +89,11 @@ _NUMBERS = re.compile(r"num_queued_requests=(-?\d+), max_queued_requests=(-?\d+)
 
 
 class DeploymentUnavailableError(RayServeException):
-    """The deployment does not exist, failed to deploy, or was deleted. It is made of a DeploymentID or of a text."""
+    """The deployment does not exist, failed to deploy, or was deleted. It is made of a `DeploymentID` or of a text."""
 
     @property
     def message(self) -> str:
+        """The text of the error."""
         what = self.args[0] if self.args else ""
         return what if isinstance(what, str) else f"{what} is unavailable because it failed to deploy."
 
@@ -88,6 +106,7 @@ class ReplicaUnavailableError(RayServeException):
 
     @property
     def message(self) -> str:
+        """The text of the error."""
         what = str(self.args[0]) if self.args else ""
         return what if " " in what else f"Replica {what} is no longer available."
 
@@ -96,7 +115,11 @@ class ReplicaUnavailableError(RayServeException):
 
 
 class RequestCancelledError(RayServeException):
-    """The request was cancelled. It is made of the id of a request, which is one word, or of a text."""
+    """The request was cancelled: its caller has cancelled it, or is gone.
+
+    Args:
+        request_id: Id of the request, which is one word, or a whole text.
+    """
 
     def __init__(self, request_id: Optional[str] = None):
         super().__init__(request_id)
@@ -116,7 +139,11 @@ class UnknownDeploymentError(KeyError, RayServeException):
 
 
 class TooLargeError(RayServeException):
-    """A value is larger than the limit of the other side."""
+    """A value is larger than the limit of the other side.
+
+    Args:
+        text: The text of the error, with the size and the limit.
+    """
 
     def __init__(self, text: str):
         super().__init__(text)

@@ -11,18 +11,20 @@ from typing import Any, Optional
 class Event:
     """An item of a generator with which the generator chooses the fields of a server-sent event.
 
-    Items of other types are served as events, too, to clients that ask for them (``Accept: text/event-stream``): then each item is the
+    Items of other types are served as events, too, to clients that ask for them (`Accept: text/event-stream`): then each item is the
     data of an event. Clients that ask for no events get an Event as JSON.
+
+    Attributes:
+        data: A str as it is, bytes in base64, other values as JSON. None: the event has no data, and browsers do not show it to a page.
+        event: Name of the event. "end" and "error" are used for the end of a stream.
+        id: Text that a browser that connects again sends back, in the header Last-Event-ID.
+        retry: Seconds after which a browser connects again.
     """
 
     data: Any = None
-    """A str as it is, bytes in base64, other values as JSON. None: the event has no data, and browsers do not show it to a page."""
     event: Optional[str] = None
-    """The name of the event. "end" and "error" are used for the end of a stream."""
     id: Optional[str] = None
-    """Sent back by a browser that connects again, in the header Last-Event-ID."""
     retry: Optional[float] = None
-    """The time in seconds after which a browser connects again."""
 
     def fields(self) -> dict:
         """The fields that are set, as they travel (docs/wire.md)."""

@@ -27,9 +27,11 @@ class AggregationFunction(str, Enum):
 
 
 class AutoscalingPolicy(BaseModel):
-    """The function or class that decides how many replicas a deployment has, with arguments for it. A text names it by its import path.
+    """The function or class that decides how many replicas a deployment has, with arguments for it. The node keeps the policy, and does not call it yet.
 
-    The node keeps the policy, and does not call it yet.
+    Attributes:
+        policy_function: The function or class, or its import path. Default: `default_autoscaling_policy`.
+        policy_kwargs: Arguments for the class, as JSON.
     """
 
     policy_function: Union[str, Callable] = DEFAULT_AUTOSCALING_POLICY_NAME
@@ -54,6 +56,7 @@ class AutoscalingPolicy(BaseModel):
         return made
 
     def is_default_policy_function(self) -> bool:
+        """Whether the policy is the default one."""
         return self.policy_function == DEFAULT_AUTOSCALING_POLICY_NAME
 
     def get_policy(self) -> Callable:
@@ -64,12 +67,36 @@ class AutoscalingPolicy(BaseModel):
         """Does nothing: the policy is pickled when it is asked for."""
 
     def get_serialized_policy_def(self) -> bytes:
+        """The function or class as a pickle."""
         return cloudpickle.dumps(self.get_policy())
 
 
 class AutoscalingConfig(Fields):
-    """Bounds and pace of a deployment's autoscaler. Until replicas scale by themselves, a deployment runs `initial_replicas`, else
-    `min_replicas`, and at least one.
+    """Bounds and pace of a deployment's autoscaler: the option `autoscaling_config`.
+
+    Until replicas scale by themselves, a deployment runs `initial_replicas`, else `min_replicas`, and at least one. The other fields are checked and kept.
+    Times are in seconds. A field that is not there is ignored, with a warning.
+
+    Attributes:
+        min_replicas: Smallest number of replicas, 0 or more. Default: 1.
+        initial_replicas: Number of replicas at the start. Default: None, min_replicas.
+        max_replicas: Largest number of replicas. Default: 1.
+        target_ongoing_requests: Number of requests of one replica that the autoscaler aims at. Default: 2.
+        metrics_interval_s: Without effect, which a warning says: replicas are counted where they are.
+        look_back_period_s: Length of the time window whose requests are counted. Default: 30.
+        smoothing_factor: Factor of steps up and down. Default: 1.
+        upscale_smoothing_factor: Old name of upscaling_factor.
+        downscale_smoothing_factor: Old name of downscaling_factor.
+        upscaling_factor: Factor of steps up. Default: None, smoothing_factor.
+        downscaling_factor: Factor of steps down. Default: None, smoothing_factor.
+        downscale_delay_s: Time for which fewer replicas must suffice before a step down. Default: 600.
+        downscale_to_zero_delay_s: The same for the last replica. Default: None, downscale_delay_s.
+        upscale_delay_s: Time for which more replicas must be due before a step up. Default: 30.
+        aggregation_function: Way in which the samples of the time window become one number: "mean", "max" or "min". Default: "mean".
+        policy: Policy that decides. Default: the number of requests per replica.
+
+    Raises:
+        ValueError: A value out of its bounds, or bounds that exclude each other.
     """
 
     min_replicas: NonNegativeInt = 1
@@ -118,12 +145,15 @@ class AutoscalingConfig(Fields):
         return cls(target_ongoing_requests=DEFAULT_TARGET_ONGOING_REQUESTS, min_replicas=1, max_replicas=100)
 
     def get_upscaling_factor(self) -> float:
+        """The factor of steps up, under its new or its old name."""
         return _first(self.upscaling_factor, self.upscale_smoothing_factor, self.smoothing_factor)
 
     def get_downscaling_factor(self) -> float:
+        """The factor of steps down, under its new or its old name."""
         return _first(self.downscaling_factor, self.downscale_smoothing_factor, self.smoothing_factor)
 
     def get_target_ongoing_requests(self) -> Optional[float]:
+        """The number of requests of one replica that the autoscaler aims at."""
         return self.target_ongoing_requests
 
 
@@ -140,7 +170,27 @@ def json_serializable(what: str, value: Any) -> Any:
 
 
 class AutoscalingContext:
-    """The view of one deployment that an autoscaling policy gets. A number or table may be given as a function, which is called when it is first read."""
+    """The view of one deployment that an autoscaling policy gets. A number or table may be given as a function, which is called when it is first read.
+
+    Args:
+        deployment_id: The deployment as a `DeploymentID`.
+        deployment_name: Its name.
+        app_name: Name of its application.
+        current_num_replicas: Number of its replicas.
+        target_num_replicas: Number of replicas that it should have.
+        running_replicas: Replicas that run.
+        total_num_requests: Number of its requests, those that run and those that wait.
+        total_queued_requests: Number of requests that wait; None if it is not known.
+        aggregated_metrics: Numbers by name and replica, over the time window.
+        raw_metrics: Samples by name and replica.
+        capacity_adjusted_min_replicas: Smallest number of replicas.
+        capacity_adjusted_max_replicas: Largest number of replicas.
+        policy_state: State that the policy has returned at its last call.
+        last_scale_up_time: Time of the last step up, in seconds since 1970.
+        last_scale_down_time: Time of the last step down, in seconds since 1970.
+        current_time: Present time, in seconds since 1970.
+        config: `AutoscalingConfig` of the deployment.
+    """
 
     def __init__(
         self, deployment_id: Any, deployment_name: str, app_name: Optional[str], current_num_replicas: int, target_num_replicas: int,
@@ -169,20 +219,25 @@ class AutoscalingContext:
 
     @property
     def total_num_requests(self) -> float:
+        """Number of requests, those that run and those that wait."""
         return self._value("total_num_requests")
 
     @property
     def total_queued_requests(self) -> Optional[float]:
+        """Number of requests that wait; None if it is not known."""
         return self._value("total_queued_requests")
 
     @property
     def total_running_requests(self) -> float:
+        """Number of requests that run."""
         return self.total_num_requests - (self.total_queued_requests or 0)
 
     @property
     def aggregated_metrics(self) -> Optional[Dict[str, Dict[Any, float]]]:
+        """Numbers by name and replica, over the time window."""
         return self._value("aggregated_metrics")
 
     @property
     def raw_metrics(self) -> Optional[Dict[str, Dict[Any, List[Any]]]]:
+        """Samples by name and replica."""
         return self._value("raw_metrics")

@@ -15,7 +15,17 @@ from helve.serve.schema import (
 
 
 class ServeActorDetails(BaseModel):
-    """A process of the system."""
+    """A process of the system.
+
+    Attributes:
+        node_id: Id of its node.
+        node_ip: Address of its node.
+        node_instance_id: Id of its machine.
+        actor_id: Id of the process.
+        actor_name: Name of the process.
+        worker_id: Id of the worker.
+        log_file_path: File with its log.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -29,7 +39,14 @@ class ServeActorDetails(BaseModel):
 
 
 class ReplicaDetails(ServeActorDetails):
-    """A replica."""
+    """A replica.
+
+    Attributes:
+        replica_id: Its id.
+        state: Its state.
+        pid: Number of its process.
+        start_time_s: Time of its start, in seconds since 1970.
+    """
 
     replica_id: str
     state: ReplicaState
@@ -38,13 +55,23 @@ class ReplicaDetails(ServeActorDetails):
 
 
 class ProxyDetails(ServeActorDetails):
-    """A proxy."""
+    """A proxy.
+
+    Attributes:
+        status: Its state.
+    """
 
     status: ProxyStatus
 
 
 class ReplicaRank(BaseModel):
-    """The place of a replica among all of its deployment, of its node among nodes, and of it on its node."""
+    """The place of a replica. Ranks begin at 0.
+
+    Attributes:
+        rank: Its rank among all replicas of its deployment.
+        node_rank: Rank of its node among nodes.
+        local_rank: Its rank among those of its node.
+    """
 
     rank: int
     node_rank: int
@@ -52,7 +79,15 @@ class ReplicaRank(BaseModel):
 
 
 class ScalingDecision(BaseModel):
-    """A change of a deployment's number of replicas by an autoscaler."""
+    """A change of a deployment's number of replicas by an autoscaler.
+
+    Attributes:
+        timestamp_s: Its time, in seconds since 1970.
+        reason: Its cause.
+        prev_num_replicas: Number before it.
+        curr_num_replicas: Number after it.
+        policy: Policy that has decided.
+    """
 
     timestamp_s: float
     reason: str
@@ -62,7 +97,15 @@ class ScalingDecision(BaseModel):
 
 
 class DeploymentAutoscalingDetail(BaseModel):
-    """The state of a deployment's autoscaler."""
+    """The state of a deployment's autoscaler.
+
+    Attributes:
+        scaling_status: Direction of the change.
+        decisions: The last changes.
+        metrics: Numbers that it decides by.
+        metrics_health: Whether it has these numbers.
+        errors: Errors of the policy.
+    """
 
     scaling_status: AutoscalingStatus
     decisions: List[ScalingDecision] = Field(default_factory=list)
@@ -72,7 +115,20 @@ class DeploymentAutoscalingDetail(BaseModel):
 
 
 class DeploymentDetails(BaseModel):
-    """A deployment with its replicas."""
+    """A deployment with its replicas.
+
+    Attributes:
+        name: Its name.
+        status: Its state.
+        status_trigger: Cause of its state.
+        message: Error behind its state.
+        deployment_config: Its options.
+        target_num_replicas: Number of replicas that it should have.
+        required_resources: Resources that a replica asks for.
+        replicas: Its replicas.
+        recent_dead_replicas: Replicas that have ended.
+        autoscaling_detail: State of its autoscaler.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -89,7 +145,14 @@ class DeploymentDetails(BaseModel):
 
 
 class DeploymentNode(BaseModel):
-    """A deployment in the graph of its application."""
+    """A deployment in the graph of its application.
+
+    Attributes:
+        name: Its name.
+        app_name: Name of the application.
+        outbound_deployments: Deployments that it calls.
+        is_ingress: Whether requests come to it.
+    """
 
     name: str
     app_name: str
@@ -98,7 +161,13 @@ class DeploymentNode(BaseModel):
 
 
 class DeploymentTopology(BaseModel):
-    """The graph of an application."""
+    """The graph of an application.
+
+    Attributes:
+        app_name: Name of the application.
+        nodes: Deployments by their names.
+        ingress_deployment: Deployment that requests come to.
+    """
 
     app_name: str
     nodes: Dict[str, DeploymentNode]
@@ -106,7 +175,21 @@ class DeploymentTopology(BaseModel):
 
 
 class ApplicationDetails(BaseModel):
-    """An application with its deployments."""
+    """An application with its deployments.
+
+    Attributes:
+        name: Its name.
+        route_prefix: Path below which HTTP requests reach it.
+        docs_path: Path of its API's documentation.
+        status: Its state.
+        message: Error behind its state.
+        last_deployed_time_s: Time of the last deploy, in seconds since 1970.
+        deployed_app_config: Configuration that it was deployed from.
+        source: Whether a program or a configuration has deployed it.
+        deployments: Its deployments by their names.
+        external_scaler_enabled: Whether another program sets the numbers of replicas.
+        deployment_topology: Its graph.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -137,7 +220,14 @@ class ApplicationDetails(BaseModel):
 
 
 class Target(BaseModel):
-    """An address that requests can be sent to."""
+    """An address that requests can be sent to.
+
+    Attributes:
+        ip: Address.
+        port: Port.
+        instance_id: Id of the machine.
+        name: Name of the process.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -148,7 +238,16 @@ class Target(BaseModel):
 
 
 class TargetGroup(BaseModel):
-    """The addresses of one route."""
+    """The addresses of one route.
+
+    Attributes:
+        targets: Addresses.
+        route_prefix: Path of the route.
+        protocol: Protocol of the requests.
+        app_name: Application of the route.
+        ingress_request_router_targets: Addresses of the router in front.
+        ingress_deployment_name: Deployment that requests come to.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -161,7 +260,14 @@ class TargetGroup(BaseModel):
 
 
 class DurationStats(BaseModel):
-    """Numbers of several times."""
+    """Numbers of several times.
+
+    Attributes:
+        mean: Mean of the times.
+        std: Standard deviation.
+        min: Shortest time.
+        max: Longest time.
+    """
 
     mean: float = 0.0
     std: float = 0.0
@@ -170,13 +276,18 @@ class DurationStats(BaseModel):
 
     @classmethod
     def from_values(cls, values: Sequence[float]) -> "DurationStats":
+        """The numbers of some times.
+
+        Args:
+            values: The times.
+        """
         if not values:
             return cls()
         return cls(mean=statistics.fmean(values), std=statistics.pstdev(values), min=min(values), max=max(values))
 
 
 class ControllerHealthMetrics(BaseModel):
-    """How fast a controller's loop runs."""
+    """How fast the loop of a controller runs. There is no controller here, and nothing fills the fields."""
 
     timestamp: float = 0.0
     controller_start_time: float = 0.0
@@ -207,7 +318,20 @@ class ControllerHealthMetrics(BaseModel):
 
 
 class ServeInstanceDetails(BaseModel):
-    """All that the controller of a cluster knows."""
+    """All that the controller of a cluster knows.
+
+    Attributes:
+        controller_info: Process of the controller.
+        proxy_location: Nodes that serve HTTP.
+        http_options: How they serve HTTP.
+        grpc_options: How they serve gRPC.
+        proxies: Proxies by the ids of their nodes.
+        applications: Applications by their names.
+        target_capacity: Percent of the replicas that are to run.
+        target_groups: Addresses by routes.
+        controller_health_metrics: How fast the controller's loop runs.
+        restores_unset_config_options: Whether options that a configuration leaves out go back to their defaults.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -224,4 +348,5 @@ class ServeInstanceDetails(BaseModel):
 
     @staticmethod
     def get_empty_schema_dict() -> Dict:
+        """A state without applications, as a dict."""
         return {"controller_info": {}, "proxies": {}, "applications": {}, "target_capacity": None}

@@ -12,7 +12,12 @@ from helve import _limits, _runtime
 
 @dataclass(frozen=True)
 class DeploymentID:
-    """A deployment by its names."""
+    """A deployment by its names.
+
+    Attributes:
+        name: Name of the deployment.
+        app_name: Name of its application.
+    """
 
     name: str
     app_name: str = "default"

@@ -42,8 +42,31 @@ class DeploymentMode(str, Enum):
 
 
 class HTTPOptions(BaseModel):
+    """How the node serves HTTP. With port None it does not.
+
+    serve.start(http_options=HTTPOptions(host="0.0.0.0", port=80)) passes them; a dict of the fields does, too.
+
+    Attributes:
+        host: Address to listen on; "0.0.0.0" for all. Default: "127.0.0.1", this machine alone.
+        port: Port to listen on, 0 for any that is free, None for no HTTP. Default: 8000.
+        middlewares: `starlette.middleware.Middleware` objects, which each replica of an ingress puts around its application. Default: none.
+        location: "Disabled" or "NoServer" for no HTTP; the other locations of Ray Serve are equal, because there is one node.
+        num_cpus: Without effect.
+        root_url: Without effect.
+        root_path: Path that a proxy in front of the node adds to every path, for example "/models". Default: "".
+        request_timeout_s: Seconds that a request may take, with its time in the queue. None, 0 and negative numbers stand for no limit, the default.
+        keep_alive_timeout_s: Seconds that a connection may be without a request. Default: None, the node's own limit.
+        ssl_keyfile: File with the key for TLS. It needs ssl_certfile.
+        ssl_certfile: File with the certificate for TLS. It needs ssl_keyfile.
+        ssl_keyfile_password: Password of the key.
+        ssl_ca_certs: File with the authorities whose certificates clients must have.
+
+    Raises:
+        ValueError: A value out of its bounds, or a key without a certificate.
+        TypeError: A field that is not there.
+    """
+
     model_config = ConfigDict(arbitrary_types_allowed=True)
-    __doc__ = HTTPSettings.__doc__
 
     host: Optional[str] = "127.0.0.1"
     port: Optional[int] = 8000
@@ -73,7 +96,14 @@ class HTTPOptions(BaseModel):
 
 
 class gRPCOptions(BaseModel):
-    """How a cluster serves gRPC. It is checked and kept, and serves nothing: gRPC is not there yet."""
+    """How a cluster serves gRPC. It is checked and kept, and serves nothing: gRPC is not there yet.
+
+    Attributes:
+        port: Port to listen on. Default: 9000.
+        grpc_servicer_functions: Import paths of functions that add services. `serve.start` refuses any.
+        request_timeout_s: Seconds that a request may take. Default: None, no limit.
+        enable_reflection: Whether clients can ask for the services.
+    """
 
     port: int = DEFAULT_GRPC_PORT
     grpc_servicer_functions: List[str] = Field(default_factory=list)
@@ -82,6 +112,7 @@ class gRPCOptions(BaseModel):
 
     @property
     def grpc_servicer_func_callable(self) -> List[Callable]:
+        """The functions that `grpc_servicer_functions` names, imported."""
         found = []
         for path in self.grpc_servicer_functions:
             try:
@@ -92,7 +123,12 @@ class gRPCOptions(BaseModel):
 
 
 class BackpressureConfig(BaseModel):
-    """The HTTP answer to a request that is over `max_queued_requests`."""
+    """The HTTP answer to a request that is over `max_queued_requests`.
+
+    Attributes:
+        status_code: Status of the answer, 503 or 429. Default: 503.
+        retry_after_s: Seconds in the header Retry-After of the answer. Default: None, which is 1 s; 0 stands for no header.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -103,6 +139,9 @@ class BackpressureConfig(BaseModel):
 class ControllerOptions(BaseModel):
     """Options of a process that does not exist here: the node does the work of Ray Serve's controller, and has the environment of the program that
     starts it. They are checked, and without effect.
+
+    Attributes:
+        runtime_env: Environment of the process, with `env_vars` alone.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -119,12 +158,17 @@ class ControllerOptions(BaseModel):
 
 
 class RequestRouterConfig(Fields):
-    """How the router of a deployment picks replicas.
+    """How the router of a deployment picks replicas: the option `request_router_config`.
 
-    - request_router_class: the class of a shipped policy, or its import path: power of two choices, round robin or consistent hash. A policy
-      in Python of your own is refused at the deployment; in Go it is `CustomRouting`.
-    - request_router_kwargs: of consistent hash, num_virtual_nodes and num_fallback_replicas.
-    - initial_backoff_s, backoff_multiplier and max_backoff_s have no effect: a call that waits is woken when a slot is free.
+    Attributes:
+        request_router_class: Class of a shipped policy, or its import path: power of two choices, which is the default, round robin or consistent
+            hash. A policy in Python of your own is refused at the deployment; in Go it is `CustomRouting`.
+        request_router_kwargs: Arguments of the policy. Consistent hash has num_virtual_nodes and num_fallback_replicas.
+        request_routing_stats_period_s: Seconds between two questions for routing stats. Default: 10.
+        request_routing_stats_timeout_s: Seconds that the answer with routing stats may take. Default: 30.
+        initial_backoff_s: Without effect: a call that waits is woken when a slot is free.
+        backoff_multiplier: Without effect.
+        max_backoff_s: Without effect.
     """
 
     request_router_class: Union[str, Callable] = DEFAULT_REQUEST_ROUTER_PATH
@@ -155,12 +199,15 @@ class RequestRouterConfig(Fields):
         return json_serializable("request_router_kwargs", value)
 
     def is_default_request_router(self) -> bool:
+        """Whether the policy is the default one."""
         return self.request_router_class == DEFAULT_REQUEST_ROUTER_PATH
 
     def get_request_router_class(self) -> Callable:
+        """The class of the policy, imported."""
         return self._class if self._class is not None else _imports.find(str(self.request_router_class))
 
     def get_serialized_request_router_cls(self) -> bytes:
+        """The class of the policy as a pickle."""
         return cloudpickle.dumps(self.get_request_router_class())
 
 
@@ -179,7 +226,13 @@ class GangRuntimeFailurePolicy(str, Enum):
 
 
 class GangSchedulingConfig(BaseModel):
-    """Replicas that start together or not at all. A deployment with it is refused: one node starts all of its replicas together."""
+    """Replicas that start together or not at all. A deployment with it is refused: one node starts all of its replicas together.
+
+    Attributes:
+        gang_size: Number of replicas of a gang, at least 1.
+        gang_placement_strategy: Where they are placed.
+        runtime_failure_policy: Replicas that are started anew when one fails.
+    """
 
     gang_size: int = Field(ge=1)
     gang_placement_strategy: GangPlacementStrategy = GangPlacementStrategy.PACK
@@ -194,7 +247,15 @@ class GangSchedulingConfig(BaseModel):
 
 
 class DeploymentActorConfig(BaseModel):
-    """An object that all replicas of a deployment share. A deployment with it is refused: bind another deployment instead, and call it by its handle."""
+    """An object that all replicas of a deployment share. A deployment with it is refused: bind another deployment instead, and call it by its handle.
+
+    Attributes:
+        name: Name of the object.
+        actor_class: Its class, or the import path of the class.
+        init_args: Positional arguments of its constructor.
+        init_kwargs: Keyword arguments of its constructor.
+        actor_options: Resources of its process.
+    """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
@@ -205,6 +266,7 @@ class DeploymentActorConfig(BaseModel):
     actor_options: Dict[str, Any] = Field(default_factory=dict)
 
     def get_actor_class(self) -> Any:
+        """The class of the object, imported."""
         return _imports.find(self.actor_class) if isinstance(self.actor_class, str) else self.actor_class
 
 

@@ -13,7 +13,12 @@ _PREFIX = "SERVE_REPLICA::"
 
 @dataclass(frozen=True)
 class ReplicaID:
-    """A replica: its id, which no other replica of the node has or had, and its deployment."""
+    """A replica by its id.
+
+    Attributes:
+        unique_id: The id, which no other replica of the node has or had.
+        deployment_id: The names of its deployment and application.
+    """
 
     unique_id: str
     deployment_id: DeploymentID
@@ -25,11 +30,23 @@ class ReplicaID:
 
     @staticmethod
     def is_full_id_str(text: str) -> bool:
+        """Whether a text is one of `to_full_id_str`.
+
+        Args:
+            text: The text.
+        """
         return text.startswith(_PREFIX)
 
     @classmethod
     def from_full_id_str(cls, text: str) -> "ReplicaID":
-        """The reverse of to_full_id_str."""
+        """The reverse of `to_full_id_str`.
+
+        Args:
+            text: All names in one text.
+
+        Raises:
+            ValueError: Another text.
+        """
         parts = text[len(_PREFIX):].split("#", 2) if cls.is_full_id_str(text) else []
         if len(parts) != 3:
             raise ValueError(f"{text!r} is no full id of a replica: it must be {_PREFIX}APPLICATION#DEPLOYMENT#ID")

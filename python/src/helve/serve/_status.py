@@ -81,9 +81,11 @@ class TargetCapacityDirection(str, Enum):
 class DeploymentStatusOverview:
     """The state of a deployment.
 
-    - status_trigger: the cause of the status.
-    - replica_states: the number of replicas by their state, without the states that no replica is in.
-    - message: the error behind a status other than HEALTHY, with the user's traceback.
+    Attributes:
+        status: The state in one word.
+        status_trigger: Cause of the state.
+        replica_states: Number of replicas by their state, without the states that no replica is in.
+        message: Error behind a status other than HEALTHY, with the user's traceback.
     """
 
     status: DeploymentStatus
@@ -94,7 +96,14 @@ class DeploymentStatusOverview:
 
 @dataclass
 class ApplicationStatusOverview:
-    """The state of an application. last_deployed_time_s is the time of the last serve.run, in seconds since 1970."""
+    """The state of an application.
+
+    Attributes:
+        status: The state in one word.
+        message: Error behind a status other than RUNNING, with the user's traceback.
+        last_deployed_time_s: Time of the last serve.run, in seconds since 1970.
+        deployments: States of its deployments by their names.
+    """
 
     status: ApplicationStatus
     message: str
@@ -104,7 +113,13 @@ class ApplicationStatusOverview:
 
 @dataclass
 class ServeStatus:
-    """The state of a node with its applications. proxies has the state of the HTTP ingress by the id of its node."""
+    """The state of a node with its applications: the result of `serve.status`.
+
+    Attributes:
+        proxies: State of the HTTP ingress by the id of its node.
+        applications: States of the applications by their names.
+        target_capacity: None: there is no target capacity yet.
+    """
 
     proxies: Dict[str, ProxyStatus] = field(default_factory=dict)
     applications: Dict[str, ApplicationStatusOverview] = field(default_factory=dict)

@@ -60,7 +60,6 @@ def start(
         RayServeException: grpc_options with services; gRPC is not there.
         TypeError: An option that is not there, or a value of a wrong type.
         ValueError: A value out of its bounds.
-        OSError: The port is in use; the text says how to choose another.
     """
     from helve import _driver
 
@@ -143,7 +142,8 @@ def run(
         A handle to the ingress, the deployment that was bound last.
 
     Raises:
-        RuntimeError: The application does not start, with the traceback of its constructor. `serve.status` shows it as DEPLOY_FAILED.
+        RuntimeError: The application does not start, with the traceback of its constructor; `serve.status` shows it as DEPLOY_FAILED. Or the port of
+            HTTP is in use; the text says how to choose another.
         TypeError: Another value than an application, or one that cannot be pickled; the text says which part.
         ValueError: A name or route_prefix that cannot be one.
         RayServeException: A route_prefix that another application has.

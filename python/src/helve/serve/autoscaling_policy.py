@@ -17,11 +17,17 @@ DEFAULT_PROMETHEUS_QUERY_TIMEOUT_S = 5.0
 
 
 def replica_queue_length_autoscaling_policy(ctx: "AutoscalingContext") -> Tuple[Union[int, float], Dict[str, Any]]:
-    """The number of replicas at which each has target_ongoing_requests requests, and the policy's state for its next call.
+    """The number of replicas at which each has `target_ongoing_requests` requests, and the policy's state for its next call.
 
     A step up or down is stretched or shortened by the factor of its direction. For example, 2 replicas with 12 requests and a target of 2 are
-    to be 6; with an upscaling factor of 0.5 they are to be 4. A step up is taken when it has been due for upscale_delay_s, a step down for
-    downscale_delay_s, and the last one to zero for downscale_to_zero_delay_s.
+    to be 6; with an upscaling factor of 0.5 they are to be 4. A step up is taken when it has been due for `upscale_delay_s`, a step down for
+    `downscale_delay_s`, and the last one to zero for `downscale_to_zero_delay_s`.
+
+    Args:
+        ctx: The view of the deployment.
+
+    Returns:
+        The number of replicas, and the state.
     """
     config, now = ctx.config, ctx.current_time or 0.0
     have, state = ctx.target_num_replicas, dict(ctx.policy_state)
@@ -62,7 +68,13 @@ default_autoscaling_policy = replica_queue_length_autoscaling_policy
 
 @dataclass(frozen=True)
 class PrometheusSample:
-    """One sample of a query's answer."""
+    """One sample of a query's answer.
+
+    Attributes:
+        labels: Labels of the series.
+        value: Value of the sample.
+        timestamp: Time of the sample, in seconds since 1970.
+    """
 
     labels: Mapping[str, str]
     value: float
@@ -71,7 +83,12 @@ class PrometheusSample:
 
 @dataclass(frozen=True)
 class PrometheusScalar:
-    """The answer to a query that is one number."""
+    """The answer to a query that is one number.
+
+    Attributes:
+        value: The number.
+        timestamp: Its time, in seconds since 1970.
+    """
 
     value: float
     timestamp: float
@@ -79,7 +96,11 @@ class PrometheusScalar:
 
 @dataclass(frozen=True)
 class PrometheusVector:
-    """The answer to a query that is several samples."""
+    """The answer to a query that is several samples.
+
+    Attributes:
+        samples: The samples, one for each series.
+    """
 
     samples: Tuple[PrometheusSample, ...]
 
@@ -88,7 +109,15 @@ PrometheusQueryResult = Union[PrometheusScalar, PrometheusVector]
 
 
 class PrometheusQueryMixin:
-    """A base class of policies that ask a Prometheus server. Its queries are kept, and asked when nodes call policies."""
+    """A base class of policies that ask a Prometheus server. Its queries are kept, and asked when nodes call policies.
+
+    Args:
+        prometheus_address: URL of the server.
+        prometheus_queries: Queries in PromQL.
+        fetch_interval_s: Seconds between two questions. Default: 5.
+        cache_ttl_s: Seconds for which an answer is good. Default: 15.
+        **kwargs: Arguments of the other base classes.
+    """
 
     def __init__(
         self, *, prometheus_address: Optional[str] = None, prometheus_queries: Optional[List[str]] = None,
@@ -100,10 +129,12 @@ class PrometheusQueryMixin:
 
     @property
     def prometheus_results(self) -> Dict[str, PrometheusQueryResult]:
+        """The answers by query: none, until nodes call policies."""
         return {}
 
     @property
     def prometheus_metrics(self) -> Dict[str, float]:
+        """The answers that are one number, by query: none, until nodes call policies."""
         return {}
 
 

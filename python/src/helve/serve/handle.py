@@ -35,6 +35,8 @@ class _Default:
 
 
 class DEFAULT:
+    """The mark of an option of `DeploymentHandle.options` that was not passed: `DEFAULT.VALUE`."""
+
     VALUE = _Default()
 
 
@@ -78,6 +80,11 @@ class DeploymentHandle(Generic[T]):
     The type variable is the class of the deployment, or its function: `DeploymentHandle[Model]`. With it a type checker knows the result of
     `remote`, which calls `__call__`. Python has no type that maps the methods of a class to the attributes of another, so that
     `handle.say_hi` is a handle whose results are Any.
+
+    Args:
+        deployment_name: Name of the deployment, of at most 128 bytes. It need not be there yet.
+        app_name: Name of its application. Default: "default".
+        language: Language of the deployment, "python" or "go", for the default codec of arguments. Default: "python".
     """
 
     def __init__(

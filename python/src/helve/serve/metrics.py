@@ -24,7 +24,7 @@ _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 
 class Metric:
-    """A metric with a name and the keys of its tags."""
+    """A metric with a name and the keys of its tags: the base class of the others."""
 
     _kind = ""
 
@@ -62,7 +62,18 @@ class Metric:
         return {"name": self._name, "description": self._description, "tag_keys": self._keys, "default_tags": dict(self._defaults)}
 
     def set_default_tags(self, default_tags: Dict[str, str]) -> "Metric":
-        """Sets the values of tags that a change does not give."""
+        """Sets the values of tags that a change does not give.
+
+        Args:
+            default_tags: Values by the keys of the tags.
+
+        Returns:
+            The metric itself.
+
+        Raises:
+            ValueError: A key that the metric does not have.
+            TypeError: A value that is no str.
+        """
         self._check(default_tags)
         self._defaults, self._plain = dict(default_tags), None
         return self
@@ -128,12 +139,31 @@ def _number(value: Any) -> float:
 
 
 class Counter(Metric):
-    """A number that grows."""
+    """A number that grows: `counter.inc()`.
+
+    Args:
+        name: Name of the metric, letters, digits, _ and :, not beginning with a digit. Another name is a warning, and discards the metric.
+        description: Text for people.
+        tag_keys: Keys of the tags. Each change gives a value for each of them, but for those with a default.
+
+    Raises:
+        TypeError: An argument of a wrong type.
+        ValueError: An empty name.
+    """
 
     _kind = "counter"
 
     def inc(self, value: Union[int, float] = 1.0, tags: Optional[Dict[str, str]] = None) -> None:
-        """Adds value, which must be above zero."""
+        """Adds to the number.
+
+        Args:
+            value: The addend, above zero. Default: 1.
+            tags: Values of the tags, by their keys. Default: those of `set_default_tags`.
+
+        Raises:
+            ValueError: A value that is not above zero, or a tag without a value.
+            TypeError: A value that is no number, or a tag that is no str.
+        """
         if type(value) is not float:
             _number(value)
         if value <= 0:
@@ -142,17 +172,48 @@ class Counter(Metric):
 
 
 class Gauge(Metric):
-    """A number that is set. None sets nothing."""
+    """A number that is set: `gauge.set(3)`.
+
+    Args:
+        name: Name of the metric, as of `Counter`.
+        description: Text for people.
+        tag_keys: Keys of the tags.
+
+    Raises:
+        TypeError: An argument of a wrong type.
+        ValueError: An empty name.
+    """
 
     _kind = "gauge"
 
     def set(self, value: Optional[Union[int, float]], tags: Optional[Dict[str, str]] = None) -> None:
+        """Sets the number.
+
+        Args:
+            value: The number. None sets nothing.
+            tags: Values of the tags, by their keys. Default: those of `set_default_tags`.
+
+        Raises:
+            ValueError: A tag without a value.
+            TypeError: A value that is no number, or a tag that is no str.
+        """
         if value is not None:
             self._series(tags).set(_number(value))
 
 
 class Histogram(Metric):
-    """Counts numbers in buckets. The boundaries are the upper ends of the buckets."""
+    """Counts numbers in buckets: `histogram.observe(12.5)`.
+
+    Args:
+        name: Name of the metric, as of `Counter`.
+        description: Text for people.
+        boundaries: Upper ends of the buckets, above zero. They must be given.
+        tag_keys: Keys of the tags.
+
+    Raises:
+        TypeError: An argument of a wrong type.
+        ValueError: An empty name, or boundaries that are not there or not above zero.
+    """
 
     _kind = "histogram"
 
@@ -171,11 +232,21 @@ class Histogram(Metric):
         return tuple(sorted({float(b) for b in self.boundaries}))
 
     def observe(self, value: Union[int, float], tags: Optional[Dict[str, str]] = None) -> None:
-        """Counts value in its bucket."""
+        """Counts a number in its bucket.
+
+        Args:
+            value: The number.
+            tags: Values of the tags, by their keys. Default: those of `set_default_tags`.
+
+        Raises:
+            ValueError: A tag without a value.
+            TypeError: A value that is no number, or a tag that is no str.
+        """
         self._series(tags).observe(_number(value))
 
     @property
     def info(self) -> Dict[str, Any]:
+        """The name, the description, the keys of the tags, the default tags and the boundaries."""
         return {**super().info, "boundaries": self.boundaries}
 
 

@@ -18,13 +18,25 @@ REFUSED = (
 
 
 class RequestRouter(ABC):
-    """The base class of request routers."""
+    """The base class of request routers. It can be derived from, and not be made: the node picks replicas.
+
+    Args:
+        *args: Any.
+        **kwargs: Any.
+
+    Raises:
+        NotImplementedError: Always.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any):
         raise NotImplementedError(REFUSED)
 
     def initialize_state(self, **kwargs: Any) -> None:
-        """Takes request_router_kwargs."""
+        """Takes `request_router_kwargs`.
+
+        Args:
+            **kwargs: The arguments.
+        """
 
 
 class FIFOMixin:
@@ -53,7 +65,14 @@ class ConsistentHashRouter(RequestRouter):
 
 @dataclass
 class PendingRequest:
-    """A request that waits for a replica."""
+    """A request that waits for a replica.
+
+    Attributes:
+        args: Positional arguments of the call.
+        kwargs: Keyword arguments of the call.
+        metadata: Options of the call.
+        created_at: Time of the call, in seconds since 1970.
+    """
 
     args: List[Any]
     kwargs: Dict[Any, Any]
@@ -62,7 +81,15 @@ class PendingRequest:
 
 
 class RunningReplica:
-    """A replica that a request router could pick."""
+    """A replica that a request router could pick. It cannot be made.
+
+    Args:
+        *args: Any.
+        **kwargs: Any.
+
+    Raises:
+        NotImplementedError: Always.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any):
         raise NotImplementedError(REFUSED)

@@ -232,6 +232,11 @@ class DeploymentResponseGenerator(Pending[T]):
             raise TypeError("`DeploymentResponseGenerator` cannot be awaited directly. Use `async for` or `await response.__anext__()` instead.")
 
         def result(self, *, timeout_s: Optional[float] = None) -> Any:
+            """Raises a TypeError: a stream has no single result.
+
+            Args:
+                timeout_s: As of `DeploymentResponse.result`.
+            """
             raise TypeError("`DeploymentResponseGenerator` doesn't support `.result()`. Use `for item in response`, or `async for` on an event loop.")
 
     def __del__(self) -> None:

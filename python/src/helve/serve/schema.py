@@ -60,6 +60,7 @@ class APIType(str, Enum):
 
     @classmethod
     def get_valid_user_values(cls) -> List[str]:
+        """The texts of the members that a user may give."""
         return [cls.IMPERATIVE.value, cls.DECLARATIVE.value]
 
 
@@ -88,7 +89,18 @@ class RequestProtocol(str, Enum):
 
 
 class LoggingConfig(BaseModel):
-    """How replicas log."""
+    """How replicas log: `logging_config` of `serve.start`, `serve.run` and deployments.
+
+    Attributes:
+        encoding: Form of the lines, "TEXT" or "JSON". Default: "TEXT".
+        log_level: Lowest level that is logged, a name or a number of the module logging. Default: "INFO".
+        logs_dir: Directory for a file of each replica, beside the node's log. Default: None, no files.
+        enable_access_log: Whether each request is a line. Default: True.
+        additional_log_standard_attrs: Names of attributes of `logging.LogRecord` that lines have, too. Default: none.
+
+    Raises:
+        ValueError: A value that is not one of these, or a field that is not there.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -128,7 +140,13 @@ class LoggingConfig(BaseModel):
 
 
 class TracingConfig(BaseModel):
-    """How traces are exported. It is checked and kept, and exports nothing: requests carry the trace of their caller's headers."""
+    """How traces are exported. It is checked and kept, and exports nothing: requests carry the trace of their caller's headers.
+
+    Attributes:
+        enabled: Whether traces are exported. Default: False.
+        exporter_import_path: Import path of a function that makes the exporter.
+        sampling_ratio: Share of the requests that are traced, 0 to 1. Default: 0.01.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -165,7 +183,18 @@ def _remote(environment: Optional[dict]) -> Optional[dict]:
 
 
 class RayActorOptionsSchema(BaseModel):
-    """Resources and environment of a replica."""
+    """Resources and environment of a replica.
+
+    Attributes:
+        runtime_env: Environment of its process.
+        num_cpus: Cores that it asks for.
+        num_gpus: GPUs that it asks for.
+        memory: Bytes of memory that it asks for.
+        resources: Numbers of other things that it asks for, by their names.
+        accelerator_type: Kind of GPU that it asks for.
+        label_selector: Without effect.
+        fallback_strategy: Without effect.
+    """
 
     runtime_env: dict = Field(default={})
     num_cpus: Optional[float] = Field(default=None, ge=0)
@@ -202,7 +231,9 @@ def _given(value: Any) -> bool:
 
 
 class DeploymentSchema(BaseModel):
-    """The options of one deployment in a configuration. A field that is not given is as the deployment's code has it."""
+    """The options of one deployment in a configuration: the fields are those of `serve.deployment`. A field that is not given is as the deployment's
+    code has it.
+    """
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -258,11 +289,26 @@ class DeploymentSchema(BaseModel):
         return self
 
     def is_autoscaling_configured(self) -> bool:
+        """Whether the number of replicas is the autoscaler's."""
         return self.num_replicas == "auto" or _given(self.autoscaling_config)
 
 
 class ServeApplicationSchema(BaseModel):
-    """One application of a configuration."""
+    """One application of a configuration.
+
+    Attributes:
+        name: Name of the application. Default: "default".
+        route_prefix: Path below which HTTP requests reach it; None for no HTTP. Default: "/".
+        import_path: Application in a module, or a function that returns one: "module:name".
+        runtime_env: Environment of its replicas. Its files are URIs.
+        host: Refused here: it belongs to the whole configuration.
+        port: Refused here: it belongs to the whole configuration.
+        deployments: Options that go over those in the code.
+        autoscaling_policy: Policy that decides for all deployments of the application.
+        args: Arguments of the function of import_path.
+        logging_config: Logging of its replicas.
+        external_scaler_enabled: Whether another program sets the numbers of replicas.
+    """
 
     name: str = SERVE_DEFAULT_APP_NAME
     route_prefix: Optional[str] = "/"
@@ -278,6 +324,7 @@ class ServeApplicationSchema(BaseModel):
 
     @property
     def deployment_names(self) -> List[str]:
+        """The names of the deployments in the configuration."""
         return [d.name for d in self.deployments]
 
     @field_validator("autoscaling_policy", mode="before")
@@ -313,11 +360,19 @@ class ServeApplicationSchema(BaseModel):
 
     @staticmethod
     def get_empty_schema_dict() -> Dict:
+        """A configuration without values, as a dict."""
         return {"import_path": "", "runtime_env": {}, "deployments": []}
 
 
 class gRPCOptionsSchema(BaseModel):
-    """How a cluster serves gRPC, in a configuration."""
+    """How a cluster serves gRPC, in a configuration.
+
+    Attributes:
+        port: Port to listen on. Default: 9000.
+        grpc_servicer_functions: Import paths of functions that add services.
+        request_timeout_s: Seconds that a request may take. Default: None, no limit.
+        enable_reflection: Whether clients can ask for the services.
+    """
 
     port: int = DEFAULT_GRPC_PORT
     grpc_servicer_functions: List[str] = Field(default=[])
@@ -326,7 +381,19 @@ class gRPCOptionsSchema(BaseModel):
 
 
 class HTTPOptionsSchema(BaseModel):
-    """How a cluster serves HTTP, in a configuration."""
+    """How a cluster serves HTTP, in a configuration.
+
+    Attributes:
+        host: Address to listen on. Default: "0.0.0.0", all.
+        port: Port to listen on. Default: 8000.
+        root_path: Path that a proxy in front of the node adds to every path.
+        request_timeout_s: Seconds that a request may take. Default: None, no limit.
+        keep_alive_timeout_s: Seconds that a connection may be without a request. Default: 90.
+        ssl_keyfile: File with the key for TLS. It needs ssl_certfile.
+        ssl_certfile: File with the certificate for TLS. It needs ssl_keyfile.
+        ssl_keyfile_password: Password of the key.
+        ssl_ca_certs: File with the authorities whose certificates clients must have.
+    """
 
     host: str = "0.0.0.0"
     port: int = 8000
@@ -346,7 +413,21 @@ class HTTPOptionsSchema(BaseModel):
 
 
 class ServeDeploySchema(BaseModel):
-    """A configuration with several applications. It can be read and checked; deploying one comes later."""
+    """A configuration with several applications.
+
+    Attributes:
+        proxy_location: Nodes that serve HTTP.
+        http_options: How they serve HTTP.
+        grpc_options: How they serve gRPC.
+        controller_options: Without effect.
+        logging_config: Logging of all replicas.
+        tracing_config: Export of traces.
+        applications: The applications, with names and route prefixes of their own.
+        target_capacity: Percent of the replicas that are to run, 0 to 100. Default: None, all.
+
+    Raises:
+        ValueError: Two applications with one name or route prefix, or a value out of its bounds.
+    """
 
     proxy_location: ProxyLocation = ProxyLocation.EveryNode
     http_options: HTTPOptionsSchema = HTTPOptionsSchema()
@@ -385,6 +466,7 @@ class ServeDeploySchema(BaseModel):
 
     @staticmethod
     def get_empty_schema_dict() -> Dict:
+        """A configuration without applications, as a dict."""
         return {"applications": []}
 
 
@@ -397,13 +479,25 @@ def _listed(values: List[str]) -> str:
 
 
 class ScaleDeploymentRequest(BaseModel):
-    """The body of a request that sets the number of a deployment's replicas."""
+    """The body of a request that sets the number of a deployment's replicas.
+
+    Attributes:
+        target_num_replicas: The number.
+    """
 
     target_num_replicas: NonNegativeInt
 
 
 class CeleryAdapterConfig(BaseModel):
-    """Settings of a task queue. Task consumers are refused: call a queue's client in a deployment."""
+    """Settings of a task queue. Task consumers are refused: call a queue's client in a deployment.
+
+    Attributes:
+        app_custom_config: Settings of the queue's client.
+        task_custom_config: Settings of tasks.
+        broker_url: URL of the broker.
+        backend_url: URL of the results.
+        broker_transport_options: Settings of the connection to the broker.
+    """
 
     app_custom_config: Optional[Dict[str, Any]] = None
     task_custom_config: Optional[Dict[str, Any]] = None
@@ -413,7 +507,16 @@ class CeleryAdapterConfig(BaseModel):
 
 
 class TaskProcessorConfig(BaseModel):
-    """Settings of a task consumer. Task consumers are refused: call a queue's client in a deployment."""
+    """Settings of a task consumer. Task consumers are refused: call a queue's client in a deployment.
+
+    Attributes:
+        queue_name: Name of the queue.
+        adapter: Import path of the adapter.
+        adapter_config: Settings of the adapter.
+        max_retries: Number of further tries of a task that fails.
+        failed_task_queue_name: Queue for tasks that have failed.
+        unprocessable_task_queue_name: Queue for tasks that cannot be read.
+    """
 
     queue_name: str
     adapter: Any = "ray.serve.task_processor.CeleryTaskProcessorAdapter"
@@ -424,7 +527,14 @@ class TaskProcessorConfig(BaseModel):
 
 
 class TaskResult(BaseModel):
-    """The state of a task in a queue."""
+    """The state of a task in a queue.
+
+    Attributes:
+        id: Id of the task.
+        status: Its state.
+        created_at: Time at which it was made, in seconds since 1970.
+        result: Its result.
+    """
 
     id: str
     status: str
@@ -433,7 +543,15 @@ class TaskResult(BaseModel):
 
 
 class TaskProcessorAdapter:
-    """The base class of adapters for task queues."""
+    """The base class of adapters for task queues. It cannot be made.
+
+    Args:
+        *args: Any.
+        **kwargs: Any.
+
+    Raises:
+        NotImplementedError: Always.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any):
         raise NotImplementedError("task consumers are not there: call a queue's client in a deployment")

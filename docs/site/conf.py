@@ -23,6 +23,7 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 python_maximum_signature_line_length = 100
 add_module_names = False
+toc_object_entries_show_parents = "hide"
 
 # Addresses and prompts of commands are not copied with the button.
 copybutton_prompt_text = r"\$ |>>> "
@@ -59,6 +60,8 @@ def _plain_docstring(app, what, name, obj, options, lines):
     """Docstrings are plain text with Google's sections: `code` has single backticks, and an indented paragraph is code."""
     import re
 
+    if what in ("property", "attribute") and lines and not lines[0].startswith(":"):  # napoleon takes the text in front of a colon for a type
+        lines[0] = re.sub(r"(?<!:): ", " \u2013 ", lines[0], count=1)
     out, indent, code = [], 0, False
     for number, line in enumerate(lines):
         here = len(line) - len(line.lstrip())

@@ -33,7 +33,7 @@ const (
 	resultsFile = "ray/results.jsonl"
 	readmeFile  = "README.md"
 	pageFile    = "../docs/figures.md"
-	pictureFile = "../docs/figures.svg"
+	pictureFile = "../docs/pictures/figures.svg"
 )
 
 func main() {

@@ -18,7 +18,7 @@ const (
 	barsWidth    = pictureWidth - labelWidth - 110
 )
 
-// bars of the picture: a title, and the row that has them.
+// pictured are the groups of bars: a title, and the row that has them.
 var pictured = []struct{ title, key string }{
 	{"handle, 100 B, 64 in flight", "handle/100 B, 64 in flight"},
 	{"handle, 1 MB", "handle/1 MB, 1 in flight"},
@@ -28,8 +28,25 @@ var pictured = []struct{ title, key string }{
 	{"FastAPI, 64 connections", "http/FastAPI, 64 connections"},
 }
 
-// colors of the systems, for light and dark backgrounds.
-var colors = []struct{ system, color string }{{helveSystem, "#2a9d8f"}, {rayBest, "#e9a13b"}, {rayDefault, "#c8553d"}}
+// drawn are the systems of the picture. The class of a bar is the name of its system.
+var drawn = []string{helveSystem, rayBest, rayDefault}
+
+// The head of the picture. Its colors are variables, which the site sets to those of its light or dark pages.
+const pictureHead = `<svg xmlns="http://www.w3.org/2000/svg" class="helve" viewBox="0 0 %d %d" role="img" aria-labelledby="figures-title" font-family="system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif" font-size="12">
+<title id="figures-title">Requests per second of Helve and Ray Serve, on a logarithmic scale</title>
+<style>
+svg.helve { --ink: #1c2733; --soft: #5a6876; --line: #8896a4; --paper: #ffffff; --call: #0b5c8a; --share: #a55a00; background: var(--paper); }
+@media (prefers-color-scheme: dark) {
+svg.helve { --ink: #e4e9ee; --soft: #a3b0bc; --line: #70808f; --paper: #131416; --call: #6cb8e6; --share: #eba757; }
+}
+.helve text { fill: var(--ink); }
+.helve .soft { fill: var(--soft); }
+.helve .grid { stroke: var(--line); stroke-opacity: 0.4; }
+.helve .bar-helve { fill: var(--call); }
+.helve .bar-ray-best { fill: var(--share); }
+.helve .bar-ray-default { fill: var(--share); fill-opacity: 0.5; }
+</style>
+`
 
 // picture draws rates per second as bars on a logarithmic scale.
 func picture(all []figures, _ []byte) ([]byte, error) {
@@ -43,8 +60,8 @@ func picture(all []figures, _ []byte) ([]byte, error) {
 	}
 	low, high := math.Inf(1), 0.0
 	for _, p := range pictured {
-		for _, c := range colors {
-			if v := byKey[p.key].Sides[c.system][rate]; v > 0 {
+		for _, name := range drawn {
+			if v := byKey[p.key].Sides[name][rate]; v > 0 {
 				low, high = min(low, v), max(high, v)
 			}
 		}
@@ -54,34 +71,31 @@ func picture(all []figures, _ []byte) ([]byte, error) {
 	}
 	from, to := math.Floor(math.Log10(low)), math.Ceil(math.Log10(high))
 	x := func(v float64) float64 { return barsWidth * (math.Log10(v) - from) / (to - from) }
-	height := topHeight + len(pictured)*(len(colors)*(barHeight+barGap)+groupGap) + 24
+	height := topHeight + len(pictured)*(len(drawn)*(barHeight+barGap)+groupGap) + 24
 	var out bytes.Buffer
-	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" role="img" font-family="sans-serif" font-size="12">
-<title>Requests per second of Helve and Ray Serve, on a logarithmic scale</title>
-<rect width="100%%" height="100%%" fill="#ffffff"/>
-`, pictureWidth, height)
-	for i, c := range colors {
+	fmt.Fprintf(&out, pictureHead, pictureWidth, height)
+	for i, name := range drawn {
 		left := labelWidth + i*170
-		fmt.Fprintf(&out, `<rect x="%d" y="14" width="12" height="12" fill="%s"/><text x="%d" y="24" fill="#222222">%s</text>`+"\n", left, c.color, left+18, escape(titles[c.system]))
+		fmt.Fprintf(&out, `<rect x="%d" y="14" width="12" height="12" class="bar-%s"/><text x="%d" y="24">%s</text>`+"\n", left, name, left+18, escape(titles[name]))
 	}
 	for d := from; d <= to; d++ {
 		left := labelWidth + x(math.Pow(10, d))
-		fmt.Fprintf(&out, `<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" stroke="#dddddd"/><text x="%.1f" y="%d" fill="#666666" text-anchor="middle">%s</text>`+"\n",
+		fmt.Fprintf(&out, `<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" class="grid"/><text x="%.1f" y="%d" class="soft" text-anchor="middle">%s</text>`+"\n",
 			left, topHeight-10, left, height-24, left, topHeight-14, text(rate, math.Pow(10, d)))
 	}
 	y := topHeight
 	for _, p := range pictured {
-		fmt.Fprintf(&out, `<text x="%d" y="%d" fill="#222222" text-anchor="end">%s</text>`+"\n", labelWidth-10, y+barHeight+barGap+8, escape(p.title))
-		for _, c := range colors {
-			if v := byKey[p.key].Sides[c.system][rate]; v > 0 {
-				fmt.Fprintf(&out, `<rect x="%d" y="%d" width="%.1f" height="%d" fill="%s"/><text x="%.1f" y="%d" fill="#222222">%s</text>`+"\n",
-					labelWidth, y, max(x(v), 1), barHeight, c.color, labelWidth+max(x(v), 1)+6, y+barHeight-4, text(rate, v))
+		fmt.Fprintf(&out, `<text x="%d" y="%d" text-anchor="end">%s</text>`+"\n", labelWidth-10, y+barHeight+barGap+8, escape(p.title))
+		for _, name := range drawn {
+			if v := byKey[p.key].Sides[name][rate]; v > 0 {
+				fmt.Fprintf(&out, `<rect x="%d" y="%d" width="%.1f" height="%d" class="bar-%s"/><text x="%.1f" y="%d">%s</text>`+"\n",
+					labelWidth, y, max(x(v), 1), barHeight, name, labelWidth+max(x(v), 1)+6, y+barHeight-4, text(rate, v))
 			}
 			y += barHeight + barGap
 		}
 		y += groupGap
 	}
-	fmt.Fprintf(&out, `<text x="%d" y="%d" fill="#666666">calls, items or requests a second; the scale is logarithmic</text>`+"\n</svg>\n", labelWidth, height-8)
+	fmt.Fprintf(&out, `<text x="%d" y="%d" class="soft">calls, items or requests a second; the scale is logarithmic</text>`+"\n</svg>\n", labelWidth, height-8)
 	return out.Bytes(), nil
 }
 

@@ -60,7 +60,7 @@ Helve and Ray Serve side by side: the same Python program ([program.py](../bench
 clients, on one machine, in turns within one run. ` + "`make bench-ray`" + ` repeats it, and makes this page from [its results](../bench/ray/results.jsonl). What each
 row does stands in [bench/README.md](../bench/README.md#against-ray-serve), and so do the rows about Go and about the floors of each layer.
 
-![Requests per second of Helve and Ray Serve](figures.svg)
+![Requests per second of Helve and Ray Serve](pictures/figures.svg)
 
 ` + tables(all, "## ")), nil
 }

@@ -11,7 +11,7 @@ from nbclient import NotebookClient
 
 FILE = Path(__file__).with_name("handles.ipynb")
 
-# The values that cells show, by the ids of the cells. A cell without a line here shows nothing that is checked.
+# The values that cells show, by the ids of the cells. The other cells are only run.
 VALUES = {
     "await": "Hello Ada!",
     "many": [3, 5, 7],

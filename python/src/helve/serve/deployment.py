@@ -519,7 +519,7 @@ class Graph:
     def __init__(self, app: Application, app_name: str, middlewares: Optional[list] = None):
         """middlewares are put around the application of the ingress."""
         if not isinstance(app, Application):
-            hint = "; call .bind() on it" if isinstance(app, Deployment) else ""
+            hint = "; call .bind() on it" if hasattr(app, "bind") else ""
             raise TypeError(f"`serve.run` expects an `Application` returned by `Deployment.bind()`, got {type(app).__name__}{hint}")
         self.app_name = app_name
         self._middlewares = middlewares or []

@@ -14,13 +14,13 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from helve import __version__, _find, _fork, _guard, _limits, _metrics, _runtime
 from helve._pickling import dumps
 from helve._opening import RefusedError, open_connection
 from helve._wire import Connection
-from helve.serve._http_options import HTTPSettings
+from helve.serve._http_options import Command, HTTPSettings
 from helve.serve._deploying import ControlError, failure
 from helve.serve._deploying import wait as waiting
 from helve.serve.deployment import Graph
@@ -38,6 +38,8 @@ _http: Optional[HTTPSettings] = None  # the last options of serve.start: a node 
 _inherited: list = []  # drivers of the processes that this one was forked from
 _aside: list = []  # drivers of nodes that this process was attached to before
 _chosen: Optional[dict] = None  # the variables as they were before use()
+command = Command()  # what the command line, or its variables, says about the node
+served = ""  # the directory of the node for which this process loads applications, under `helve run --reload`
 PARENT = "HELVE_PARENT_NODE"  # a variable that is equal to HELVE_NODE if a driver has set that for the programs that it starts
 
 
@@ -47,13 +49,17 @@ def ensure(http: Optional[HTTPSettings]) -> "Driver":
     applications, although HELVE_NODE leads its handles there.
     """
     global _driver, _http
+    if http is not None:
+        http = command.over(http)
     with _lock:
         _drop_lost()
         if _driver is None or _driver.process is None:
             path = _named(for_run=True)
             if path is not None:
                 driver = _attach(path)
-                if http is not None:
+                if driver.loads:
+                    driver.http = http or driver.http
+                elif http is not None:
                     logger.warning("serve.start: the node at %s (%s) runs already, and the HTTP options have no effect", driver.dir, _find.ENV)
                 return driver
             if _runtime.in_worker():
@@ -67,7 +73,15 @@ def ensure(http: Optional[HTTPSettings]) -> "Driver":
                 _driver.http = http
         _http = http or _http
         if _driver is None:
-            _driver = Child(_http or HTTPSettings())
+            _driver = Child(_http or command.over(HTTPSettings()))
+        return _driver
+
+
+def own(http: HTTPSettings) -> "Driver":
+    """Starts a node of this process, without HTTP: the loaders of `helve run --reload` open that."""
+    global _driver
+    with _lock:
+        _driver = Child(command.over(http))
         return _driver
 
 
@@ -115,7 +129,7 @@ def _named(for_run: bool = False) -> Optional[str]:
     replica.
     """
     value = os.environ.get(_find.ENV)
-    if not value or for_run and value == os.environ.get(PARENT) and not _runtime.in_worker():
+    if not value or for_run and value != served and value == os.environ.get(PARENT) and not _runtime.in_worker():
         return None
     return _find.directory(value)
 
@@ -244,6 +258,7 @@ class Driver:
 
     process: Optional[subprocess.Popen] = None  # the node, if it is a child of this program
     searched = False  # the node was found by a search: this program reads its status and calls its deployments, and changes nothing
+    loads = False  # this process loads applications for `helve run --reload`, which has the node
     dir = ""  # in which other programs find the node; "" if they cannot
 
     def __init__(self, http: HTTPSettings):
@@ -251,6 +266,7 @@ class Driver:
         self.ingress: dict[str, str] = {}
         self.closing, self.refused = False, ""
         self.ended = threading.Event()
+        self._on_end: list = []
 
     def _connected(self, sock: socket.socket, welcome: dict) -> None:
         self.fd = sock.fileno()
@@ -311,7 +327,7 @@ class Driver:
             try:
                 self.control("http", **self.http.for_node())
             except RuntimeError as e:
-                port = "choose another with serve.start(http_options={'port': ...}), or none with 'port': None"
+                port = f"choose another with {command.where}"
                 port += self._neighbours() if "in use" in str(e) else ""
                 advice = port if "listen " in str(e) else "correct it in serve.start(http_options=...)"  # a file of a certificate, for example
                 raise RuntimeError(f"HTTP on {self.http.host}:{self.http.port} is not possible: {e}; {advice}") from None
@@ -323,14 +339,21 @@ class Driver:
         lines = "".join(f"\n  {_find.ENV}={d}   {_find.describe(d)}" for d in others)
         return f". To run this application in a node that runs already, start the program with its directory:{lines}" if others else ""
 
-    def deploy(self, graph: Graph, route_prefix: Optional[str], wait: bool = True) -> str:
-        """Deploys an application, waits until it is ready if wait is set, and returns the URL of the HTTP ingress; "" without one."""
+    def deploy(self, graph: Graph, route_prefix: Optional[str], wait: bool = True, runtime_env: Optional[dict] = None) -> str:
+        """Deploys an application, waits until it is ready if wait is set, and returns the URL of the HTTP ingress; "" without one. runtime_env is
+        that of the application, over the program's.
+        """
         from helve.serve import _environment
 
         self.open_http()
+        env = {"HELVE_RAY_COMPAT": "1"} if os.environ.get("HELVE_RAY_COMPAT") else {}
+        if self.loads:
+            from helve import _loader
+
+            env = _loader.prepared(graph, env)
         app = {
             "name": graph.app_name, "route_prefix": route_prefix, "ingress": graph.ingress, "python": sys.executable,
-            "sys_path": [p or os.getcwd() for p in sys.path], "cwd": os.getcwd(), "env": {"HELVE_RAY_COMPAT": "1"} if os.environ.get("HELVE_RAY_COMPAT") else {}, "runtime_env": _environment.program(),
+            "sys_path": [p or os.getcwd() for p in sys.path], "cwd": os.getcwd(), "env": env, "runtime_env": _environment.merge(_environment.program(), runtime_env),
             "blob": base64.b64encode(dumps(graph.code)).decode(), "deployments": graph.deployments,
         }
         try:
@@ -367,10 +390,18 @@ class Driver:
         why = self.refused or self._how_it_ended(SEEN_TIME)
         return "the node has gone away" + (": " + why if why else "")
 
+    def on_end(self, tell: Callable[[], None]) -> None:
+        """Calls a function when the connection has ended, or at once."""
+        self._on_end.append(tell)
+        if self.ended.is_set():
+            tell()
+
     def on_lost(self, error: BaseException) -> None:
         _fork.release(self.fd)
         self.loop.stop()
         self.ended.set()
+        for tell in self._on_end:
+            tell()
 
     def on_goaway(self, goaway: dict) -> None:
         self.refused = f"it ended the connection: {goaway.get('message')}"
@@ -388,8 +419,9 @@ class Attached(Driver):
     """The driver of a node that another program has started."""
 
     def __init__(self, path: str):
-        super().__init__(HTTPSettings())
-        self.http_ready = True
+        super().__init__(command.over(HTTPSettings()))
+        self.loads = path == served
+        self.http_ready = not self.loads
         sock, welcome, self.pid = _find.dial(path)
         _fork.hold(sock.fileno())
         self._connected(sock, {**welcome, "node": path})
@@ -424,9 +456,8 @@ class Child(Driver):
         try:
             # A session of its own: a Ctrl-C in the terminal reaches this program, which ends the node with its
             # connection.
-            limit = os.environ.get("HELVE_MAX_BODY")
             self.process = subprocess.Popen(
-                [path, "node", "--driver-fd", str(theirs.fileno()), "--token-fd", str(read), *(["--max-body", limit] if limit else [])],
+                [path, "node", "--driver-fd", str(theirs.fileno()), "--token-fd", str(read), *command.flags],
                 pass_fds=(theirs.fileno(), read), stdin=subprocess.DEVNULL, stdout=sys.__stderr__, start_new_session=True,
             )
         except BaseException as e:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import warnings
 from dataclasses import dataclass, field
 from typing import Any, Optional, Union
@@ -11,6 +12,10 @@ from helve import _limits
 from helve._refused import close_names
 
 NODE = ("root_path", "request_timeout_s", "keep_alive_timeout_s", "ssl_keyfile", "ssl_certfile", "ssl_keyfile_password", "ssl_ca_certs")
+FLAGS = {  # options by the flag of the command line that beats them
+    "request-timeout": ("request_timeout_s",), "http-root-path": ("root_path",), "http-idle-timeout": ("keep_alive_timeout_s",),
+    "tls-certificate": ("ssl_certfile", "ssl_keyfile", "ssl_keyfile_password"), "tls-client-ca": ("ssl_ca_certs",),
+}
 LOCATIONS = ("Disabled", "NoServer", "HeadOnly", "EveryNode")
 
 
@@ -94,6 +99,46 @@ class HTTPSettings:
         return {"host": self.host, "port": self.port, **{name: value for name, value in fields.items() if value}}
 
 
+@dataclass
+class Command:
+    """The part of a command line, or of its variables, that is about the node. It is over the HTTP options of the program: a flag beats its variable,
+    which beats a file and the program. For example, with HELVE_HTTP=127.0.0.1:9000 the node serves there, whatever serve.start says.
+    """
+
+    flags: list = field(default_factory=list)  # for the node, as arguments
+    http: Optional[dict] = None  # host and port; None for those of HELVE_HTTP
+    where: str = "serve.start(http_options={'port': ...}), or none with 'port': None"  # for the error of a port that is in use
+
+    def over(self, http: HTTPSettings) -> HTTPSettings:
+        """The options of a program with those of the command line over them."""
+        given = self._address() if self.http is None else self.http
+        fields = {f.name: f.default for f in dataclasses.fields(HTTPSettings) if f.name in self._beaten()}
+        if not given and not fields:
+            return http
+        place = {"location": "HeadOnly"} if given.get("port") is not None else {}
+        return dataclasses.replace(http, **fields, **given, **place)
+
+    def _address(self) -> dict:
+        from helve import _flags
+
+        text = os.environ.get("HELVE_HTTP")
+        if not text:
+            return {}
+        try:
+            host, port = _flags.address("HELVE_HTTP", text)
+        except _flags.Mistake as e:
+            raise ValueError(str(e)) from None
+        return {"host": host, "port": port} if host else {"port": port}
+
+    def _beaten(self) -> set:
+        """The options that a flag or a variable of the node sets."""
+        names = [f[2:].partition("=")[0] for f in self.flags]
+        return {
+            option for flag, options in FLAGS.items() for option in options
+            if flag in names or os.environ.get("HELVE_" + flag.upper().replace("-", "_"))
+        }
+
+
 def http_settings(value: Any) -> Optional[HTTPSettings]:
     """The settings that serve.start got: None, a dict, HTTPOptions or settings. They are checked, also where a field was changed since."""
     if value is None:
@@ -116,4 +161,4 @@ def reachable(url: str) -> str:
     return url.replace("//[::]:", "//127.0.0.1:", 1).replace("//0.0.0.0:", "//127.0.0.1:", 1)
 
 
-__all__ = ["HTTPSettings", "http_settings", "reachable"]
+__all__ = ["Command", "HTTPSettings", "http_settings", "reachable"]

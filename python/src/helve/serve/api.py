@@ -230,6 +230,10 @@ def _run_many(targets: Sequence[RunTarget], blocking: bool, wait: bool, local: b
         if failed:
             raise RuntimeError("\n\n".join(f"application {name!r}: {error}" for name, error in failed)) from failed[0][1]
     if blocking:
+        if driver.loads:
+            from helve import _loader
+
+            _loader.tell(done=True)
         _wait_for_signal(driver.ended)
         if driver.conn.over is not None and not driver.closing:
             raise driver.conn.over.exception()
@@ -246,7 +250,8 @@ class _Deploy:
         self.name, self.route_prefix, self.wait = _limits.name("name", t.name), _prefix(t.route_prefix), wait
         if self.name.startswith(HIDDEN):
             raise ValueError(f"name: {_limits.shown(self.name)} begins with {HIDDEN!r}, which is for tasks and actors: serve.status() would not show it; choose another name")
-        self.graph = Graph(t.target, self.name, middlewares)
+        self.graph = Graph(t.target, self.name, middlewares, getattr(t, "change", None))
+        self.runtime_env = getattr(t, "runtime_env", None)  # of a file of applications
         _logging.defaults(self.graph.deployments, t.logging_config, _logging.program)
         self.error: Optional[BaseException] = None
         self.handle = DeploymentHandle(self.graph.ingress, self.name, language=language_of(t.target))
@@ -264,10 +269,14 @@ class _Deploy:
         warning = http_mistake(graph.ingress, target) if served and target is not None else ""
         if warning:
             logger.warning("%s; pass route_prefix=None if no requests are meant to come", warning)
-        url = driver.deploy(graph, self.route_prefix, self.wait)
+        url = driver.deploy(graph, self.route_prefix, self.wait, self.runtime_env)
         if self.wait and url and served and not warning:
             print(f"Application {self.name!r} is ready at {reachable(url)}{self.route_prefix}.", file=sys.stderr, flush=True)
         driver.ingress[self.name] = graph.ingress
+        if driver.loads:
+            from helve import _loader
+
+            _loader.deployed(self.name, f"{reachable(url)}{self.route_prefix}" if url and served else "")
 
 
 def _prefix(value: Any) -> Optional[str]:

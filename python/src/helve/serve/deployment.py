@@ -516,16 +516,19 @@ class Graph:
     applications.
     """
 
-    def __init__(self, app: Application, app_name: str, middlewares: Optional[list] = None):
-        """middlewares are put around the application of the ingress."""
+    def __init__(self, app: Application, app_name: str, middlewares: Optional[list] = None, change: Optional[Callable] = None):
+        """middlewares are put around the application of the ingress. change gives a deployment with other options, for its name and the
+        deployment.
+        """
         if not isinstance(app, Application):
             hint = "; call .bind() on it" if hasattr(app, "bind") else ""
             raise TypeError(f"`serve.run` expects an `Application` returned by `Deployment.bind()`, got {type(app).__name__}{hint}")
         self.app_name = app_name
-        self._middlewares = middlewares or []
+        self._middlewares, self._change = middlewares or [], change
         self.targets: dict[str, Callable] = {}  # of the Python deployments
         self.code: dict[str, bytes] = {}  # pickles of (class, args, kwargs)
         self.deployments: list[dict] = []
+        self.given: dict[str, frozenset] = {}  # the names of the options that are not the default ones
         self._names: dict[int, str] = {}
         self._keep: list = []  # keeps the objects alive, because their ids are keys
         self.ingress = self._add(app)
@@ -545,6 +548,9 @@ class Graph:
 
             self.deployments.append(_go.entry(name, d, app._args, app._kwargs, lambda used: (self._add(used), language_of(used)), self.app_name))
             return name
+        if self._change is not None:
+            d = self._change(name, d)
+        self.given[name] = d._given
         target = d._target
         if d._options.get("user_config") is not None and hook(target, "reconfigure") is None:
             raise no_reconfigure(target, name)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/internal/admin"
@@ -57,7 +58,9 @@ func Run(args []string, apps ...Application) int {
 	if len(apps) == 0 && forPython(args) {
 		err = becomePython(args)
 	} else {
-		err = root.Execute()
+		var c *cobra.Command
+		c, err = root.ExecuteC()
+		err = withVariables(c, err)
 	}
 	if err == nil {
 		return 0
@@ -81,19 +84,20 @@ func command(apps []Application) *cobra.Command {
 			if err := logForm(c, args[0]); err != nil {
 				return err
 			}
-			var names []string
-			for _, sub := range c.Commands() {
-				if !sub.Hidden {
-					names = append(names, sub.Name())
-				}
-			}
-			return usageError{fmt.Errorf("there is no command %q; %s has %s", args[0], c.Name(), strings.Join(names, ", "))}
+			return usageError{noCommand(c, args[0])}
 		},
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
+			if len(apps) == 0 || c.Name() == "run" || !c.HasParent() {
+				warnOfVariables(c.Root(), os.Environ(), os.Stderr)
+			}
+			return fromEnvironment(c, os.Getenv)
+		},
+		SuggestionsMinimumDistance: 2,
+		CompletionOptions:          cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
+		return usageError{fmt.Errorf("%w%s (see %s --help)", err, nearFlag(c, err), c.CommandPath())}
 	})
 	r := &run{apps: apps}
 	root.AddCommand(r.command(), nodeCommand(), statusCommand(apps), callsCommand(apps), eventsCommand(apps), versionCommand(root.Version))
@@ -101,9 +105,40 @@ func command(apps []Application) *cobra.Command {
 		root.RunE = func(c *cobra.Command, _ []string) error { return r.execute(c.Context(), nil) }
 		r.flags(root)
 	} else {
+		root.AddCommand(initCommand(), pythonCommand("ray-check PATH...", "Show the names of Ray that programs use and Helve does not have"),
+			pythonCommand("ray-compat MODULE [argument...]", "Run a module, for example pytest, for programs that import ray"))
 		root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() } // else a command that does not exist is no mistake
 	}
+	describe(root)
 	return root
+}
+
+// nearFlag is a question for the flag that a typo may have meant; "" if none is near.
+func nearFlag(c *cobra.Command, err error) string {
+	unknown := (*pflag.NotExistError)(nil)
+	if !errors.As(err, &unknown) {
+		return ""
+	}
+	var names []string
+	c.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	if near := closest(unknown.GetSpecifiedName(), names); near != "" {
+		return "; did you mean --" + near + "?"
+	}
+	return ""
+}
+
+// noCommand is the error of a command that does not exist.
+func noCommand(c *cobra.Command, name string) error {
+	if close := c.SuggestionsFor(name); len(close) > 0 {
+		return fmt.Errorf("there is no command %q; did you mean %q?", name, close[0])
+	}
+	var names []string
+	for _, sub := range c.Commands() {
+		if !sub.Hidden {
+			names = append(names, sub.Name())
+		}
+	}
+	return fmt.Errorf("there is no command %q; %s has %s", name, c.Name(), strings.Join(names, ", "))
 }
 
 // run is the command that serves an application of this executable.
@@ -163,11 +198,42 @@ func (r *run) command() *cobra.Command {
 			}
 			return nil
 		},
-		RunE: func(c *cobra.Command, args []string) error { return r.execute(c.Context(), args) },
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := checkPythonFlags(c); err != nil {
+				return err
+			}
+			return r.execute(c.Context(), args)
+		},
 	}
 	r.flags(c)
+	if len(r.apps) == 0 {
+		c.Use = "run [flags] PROGRAM [argument...]"
+		c.Short = "Run a program until it is interrupted"
+		c.Long = stockRun
+		c.Example = stockExamples
+		addPythonFlags(c)
+	}
 	return c
 }
+
+// stockRun is the help of `run` of the stock binary, which contains no application.
+const stockRun = `Run a program until it is interrupted. PROGRAM is one of these:
+
+  SCRIPT.py                   a Python script, as python SCRIPT.py runs it; the arguments behind it are its own
+  MODULE:APPLICATION          an application of a Python module, or a function that makes one of arguments key=value in the types that it is
+                              annotated with; several may follow each other, each with its own arguments, --name and --route-prefix
+  FILE.yaml                   the applications of a file, in the form of Ray Serve's configuration
+  exec:PATH[#APPLICATION]     an application of another executable, in Go; the arguments behind -- are that executable's
+
+SIGTERM and SIGINT have the program drain. A second one, a second later or more, cuts off what is left. SIGHUP changes an application of
+another executable to what lies at its path now, without losing a request, and reads the files of --tls-certificate again; without
+such an application and without TLS it has the process drain too.`
+
+const stockExamples = `  helve run app:app                                   the object app of app.py
+  helve run app:build size=3 --reload                 the application that build(size=3) makes, again at every save
+  helve run shop:app --name shop --route-prefix /shop search:app --name search --route-prefix /search
+  helve run serve.yaml --dry-run
+  helve run exec:./ranker -- -threshold 0.7`
 
 // logForm gives an error if an argument is the form of the access log, which belongs to its flag.
 func logForm(c *cobra.Command, arg string) error {

@@ -3,7 +3,6 @@ package cli
 import (
 	"fmt"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -46,22 +45,6 @@ func (l *httpLimits) limits() helve.HTTPLimits {
 		HeaderTimeout: time.Duration(l.headerTimeout), BodyTimeout: time.Duration(l.bodyTimeout),
 		StallTimeout: time.Duration(l.stallTimeout), IdleTimeout: time.Duration(l.idles),
 	}
-}
-
-// fromEnv sets the flags from the environment of a node that a driver started, whose command line is not the user's: for example
-// HELVE_HTTP_MEMORY is --http-memory.
-func (l *httpLimits) fromEnv(c *cobra.Command) error { return fromEnv(c, httpFlags) }
-
-func fromEnv(c *cobra.Command, flags map[string]string) error {
-	for _, flag := range flags {
-		name := "HELVE_" + strings.ReplaceAll(strings.ToUpper(flag), "-", "_")
-		if v := os.Getenv(name); v != "" {
-			if err := c.Flags().Set(flag, v); err != nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-		}
-	}
-	return nil
 }
 
 // limitError is an error of a limit, with the flag in place of the field; text follows "HTTPLimits: ".

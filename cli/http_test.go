@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -36,11 +35,8 @@ func TestEveryLimitOfHTTPHasAFlag(t *testing.T) {
 			}
 		}
 		set("flag", func(c *cobra.Command, _ *httpLimits) error { return c.Flags().Set(name, value) })
-		set("environment", func(c *cobra.Command, l *httpLimits) error {
-			variable := "HELVE_" + strings.ReplaceAll(strings.ToUpper(name), "-", "_")
-			t.Setenv(variable, value)
-			defer os.Unsetenv(variable)
-			return l.fromEnv(c)
+		set("environment", func(c *cobra.Command, _ *httpLimits) error {
+			return fromEnvironment(c, only("HELVE_"+strings.ReplaceAll(strings.ToUpper(name), "-", "_"), value))
 		})
 	}
 	r := &run{}

@@ -54,9 +54,6 @@ func (o *httpOptions) options() (helve.HTTPOptions, error) {
 	return all, nil
 }
 
-// fromEnv sets the flags from the environment, as [httpLimits.fromEnv] does.
-func (o *httpOptions) fromEnv(c *cobra.Command) error { return fromEnv(c, httpOptionFlags) }
-
 // flagged is an error of an option, with the flag in place of the field; text follows "HTTPOptions: ".
 func (o *httpOptions) flagged(text string) error {
 	field, rest, _ := strings.Cut(text, ": ")

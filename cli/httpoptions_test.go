@@ -36,11 +36,8 @@ func TestEveryOptionOfHTTPHasAFlag(t *testing.T) {
 		flag := httpOptionFlags[field]
 		for how, set := range map[string]func(*cobra.Command, *httpOptions) error{
 			"flag": func(c2 *cobra.Command, _ *httpOptions) error { return c2.Flags().Set(flag, c.value) },
-			"environment": func(c2 *cobra.Command, o *httpOptions) error {
-				variable := "HELVE_" + strings.ReplaceAll(strings.ToUpper(flag), "-", "_")
-				t.Setenv(variable, c.value)
-				defer os.Unsetenv(variable)
-				return o.fromEnv(c2)
+			"environment": func(c2 *cobra.Command, _ *httpOptions) error {
+				return fromEnvironment(c2, only("HELVE_"+strings.ReplaceAll(strings.ToUpper(flag), "-", "_"), c.value))
 			},
 		} {
 			command, o := &cobra.Command{}, &httpOptions{}

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -28,17 +27,13 @@ func nodeCommand() *cobra.Command {
 	var driver, token int
 	var verbose bool
 	var maxBody size
+	var arenaSize arena
+	var adminFlag, access string
 	var limits httpLimits
 	var options httpOptions
 	c := &cobra.Command{
 		Use: "node", Short: "Run a node for the driver on an inherited descriptor", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := limits.fromEnv(c); err != nil {
-				return usageError{err}
-			}
-			if err := options.fromEnv(c); err != nil {
-				return usageError{err}
-			}
 			httpOptions, certificate, err := nodeOptions(options, logger(verbose))
 			if err != nil {
 				return err
@@ -49,9 +44,11 @@ func nodeCommand() *cobra.Command {
 			if err := node.CheckMaxBody(int(maxBody)); err != nil {
 				return usageError{fmt.Errorf("--max-body: %w", err)}
 			}
-			adminFlag := cmp.Or(os.Getenv("HELVE_ADMIN"), adminPrivate)
 			if err := checkAdmin(adminFlag); err != nil {
-				return usageError{fmt.Errorf("HELVE_ADMIN=%s: %w", adminFlag, err)}
+				return usageError{fmt.Errorf("--admin %s: %w", adminFlag, err)}
+			}
+			if access != "" && access != "text" && access != "json" {
+				return usageError{fmt.Errorf("--access-log=%s: must be text or json", access)}
 			}
 			nc, err := inherited(driver)
 			if err != nil {
@@ -65,14 +62,18 @@ func nodeCommand() *cobra.Command {
 				return fmt.Errorf("--token-fd %d: %w", token, err)
 			}
 			log := logger(verbose)
+			var accessLog io.Writer
+			if access != "" {
+				accessLog, httpOptions.JSONLog = os.Stdout, access == "json"
+			}
 			n := node.New(node.Settings{
-				Logger: log, Version: helve.Version, Output: os.Stderr, MaxBody: int(maxBody),
+				Logger: log, Version: helve.Version, Output: os.Stderr, MaxBody: int(maxBody), ArenaSize: int64(arenaSize), AccessLog: accessLog,
 				HTTP: clients.Limits(limits.limits()), HTTPOptions: httpOptions, Certificate: certificate, Program: host.Program{Env: os.Environ()},
 				Metrics: nodeMetrics,
 			})
 			if addr := adminOf(adminFlag); addr != "" {
 				if err := n.ServeAdmin(strings.TrimPrefix(addr, adminPrivate)); err != nil {
-					return fmt.Errorf("HELVE_ADMIN: %w", err)
+					return fmt.Errorf("--admin: %w", err)
 				}
 			}
 			if err := n.ServeDrivers(); err != nil {
@@ -94,6 +95,11 @@ func nodeCommand() *cobra.Command {
 	c.Flags().IntVar(&driver, "driver-fd", -1, "descriptor of the driver's socket")
 	c.Flags().IntVar(&token, "token-fd", -1, "descriptor from which the token is read")
 	c.Flags().Var(&maxBody, "max-body", "largest value of a call between processes, in bytes or as 64MiB (default 256MiB)")
+	c.Flags().Var(&arenaSize, "arena-size", "shared memory for the large values of an application's workers")
+	c.Flags().StringVar(&adminFlag, "admin", adminPrivate, adminUsage)
+	c.Flags().StringVar(&access, "access-log", "", "write a line per HTTP request")
+	c.Flags().Lookup("access-log").NoOptDefVal = "text"
+	noVariable(c, "driver-fd", "token-fd")
 	limits.flags(c)
 	options.flags(c)
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log more")

@@ -12,11 +12,13 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/spf13/pflag"
+
 	"github.com/helve-serve/helve"
 )
 
-// pythonTarget matches the programs of Python that `run` takes: SCRIPT.py, and MODULE:ATTRIBUTE with names of Python.
-var pythonTarget = regexp.MustCompile(`^(?:.*\.py|[\pL_]\w*(?:\.[\pL_]\w*)*:[\pL_]\w*(?:\.[\pL_]\w*)*)$`)
+// pythonTarget matches the programs of Python that `run` takes: SCRIPT.py, FILE.yaml, and MODULE:ATTRIBUTE with names of Python.
+var pythonTarget = regexp.MustCompile(`^(?:.*\.(?:py|ya?ml)|[\pL_]\w*(?:\.[\pL_]\w*)*:[\pL_]\w*(?:\.[\pL_]\w*)*)$`)
 
 // pythonCommands are the commands of the Python package alone.
 var pythonCommands = []string{"ray-check", "ray-compat"}
@@ -27,14 +29,15 @@ func forPython(args []string) bool {
 	if len(args) == 0 || args[0] != "run" {
 		return len(args) > 0 && slices.Contains(pythonCommands, args[0])
 	}
+	flags := (&run{}).command().Flags()
 	before := ""
 	for _, arg := range args[1:] {
 		switch {
-		case arg == "--", strings.HasPrefix(arg, execScheme):
+		case arg == "--", arg == "-h", arg == "--help", strings.HasPrefix(arg, execScheme):
 			return false
 		case arg == "--ray-compat":
 			return true
-		case !strings.HasPrefix(arg, "-") && !slices.Contains(valueFlags, before) && pythonTarget.MatchString(arg):
+		case !strings.HasPrefix(arg, "-") && !takesValue(flags, before) && pythonTarget.MatchString(arg):
 			return true
 		}
 		before = arg
@@ -42,8 +45,15 @@ func forPython(args []string) bool {
 	return false
 }
 
-// valueFlags are the flags of `run` whose value, in the next argument, may look like a Python program.
-var valueFlags = []string{"--http", "--admin", "--state-dir"}
+// takesValue is whether an argument is a flag whose value is the next argument, which may look like a Python program.
+func takesValue(flags *pflag.FlagSet, arg string) bool {
+	name, long := strings.CutPrefix(arg, "--")
+	f := flags.Lookup(name)
+	if !long && len(arg) == 2 && arg[0] == '-' {
+		f = flags.ShorthandLookup(arg[1:])
+	}
+	return f != nil && (long || len(arg) == 2) && f.NoOptDefVal == ""
+}
 
 // pythonMain runs the command line of the Python package. The current directory, which Python puts in front of everything else, must not hide
 // the package.

@@ -4,12 +4,14 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import urllib.request
 from pathlib import Path
 
 import helve as helve_package
 import pytest
 from programs import ENVIRONMENT, helve, output, program
+from running import Running, ask
 
 MODULE = """
     from dataclasses import dataclass
@@ -46,6 +48,9 @@ MODULE = """
 
     def nothing():
         return app
+
+    def sized(size: int, names: list[str] = ()):
+        return Greeter.bind(f"{size + 1} {'+'.join(names)}")
 
     def other(args):
         return 3
@@ -95,6 +100,8 @@ class TestApplications:
         (["cli_apps:build", "a=1", "b=x=y"], "[('a', '1'), ('b', 'x=y')]"),
         (["cli_apps:typed", "word=ab", "times=2"], "abab"),
         (["cli_apps:dataclass_", "word=w"], "w"),
+        (["cli_apps:nothing"], "hi"),
+        (["cli_apps:sized", "size=2", "names=a,b", "--name", "behind"], "3 a+b"),
     ])
     def test_it_serves_until_it_is_interrupted(self, module, args, answer):
         body, code, text = serve_once(*args, cwd=module)
@@ -107,19 +114,26 @@ class TestApplications:
         assert body == "hi"
 
     @pytest.mark.parametrize("args, text, code", [
-        (["cli_apps:number"], "cli_apps:number is an int, and must be an Application", 1),
+        (["cli_apps:number"], "cli_apps:number: it is an int, and must be an Application", 1),
         (["cli_apps:Greeter"], "write app = Greeter.bind(...)", 1),
         (["cli_apps:ap"], "cli_apps has no 'ap'; did you mean 'app'?", 1),
         (["cli_app:app"], "there is no module 'cli_app' in ", 1),
-        (["cli_apps:app", "a=1"], "is an application already, and takes no arguments", 2),
+        (["cli_apps:app", "a=1"], "cli_apps:app: it is an application already, and takes no arguments", 2),
         (["cli_apps:build", "a"], "Invalid application argument 'a': must be key=value", 2),
-        (["cli_apps:typed", "times=x", "word=a"], "the arguments do not fit", 2),
-        (["cli_apps:dataclass_", "wort=a"], "the arguments do not fit", 2),
-        (["cli_apps:nothing"], "should take exactly one parameter", 1),
-        (["cli_apps:other"], "returned an int, and must return an Application", 1),
+        (["cli_apps:typed", "times=x", "word=a"], "cli_apps:typed: times: Input should be a valid integer", 2),
+        (["cli_apps:dataclass_", "wort=a"], "there is no argument 'wort'; did you mean 'word'?; it takes word (str)", 2),
+        (["cli_apps:sized", "size=big"], "cli_apps:sized: size: must be an int, is 'big'", 2),
+        (["cli_apps:other"], "it returned an int, and must return an Application", 1),
         (["cli_apps:broken"], "KeyError: 'missing'", 1),
         (["--http", "x", "cli_apps:app"], "--http x: must be HOST:PORT", 2),
+        (["--dry-run", "cli_apps.py"], "--dry-run is for MODULE:APPLICATION and files", 2),
         (["--app-dir", "missing", "cli_apps:app"], "there is no such directory", 2),
+        (["--port", "x", "cli_apps:app"], "--port: must be a number from 0 to 65535, is 'x'", 2),
+        (["--nam", "x", "cli_apps:app"], "there is no flag --nam; did you mean '--name'?", 2),
+        (["--state-dir", "x", "cli_apps:app"], "--state-dir is for applications in Go", 2),
+        (["cli_apps:app", "cli_apps:typed"], "have the same --name default: give each its own, for example helve run cli_apps:app --name", 2),
+        (["cli_apps:app", "cli_apps:app", "--name", "b"], "have the same --route-prefix /", 2),
+        (["--http-memory", "much", "cli_apps:app"], "must be a number of bytes", 1),
         (["missing.py"], "missing.py: No such file or directory", 2),
         (["--name", "x", "cli_apps.py"], "a script gives them to serve.run", 2),
     ])
@@ -127,7 +141,7 @@ class TestApplications:
         done = helve("run", *args, cwd=module)
         assert text in done.stderr
         assert done.returncode == code
-        assert "_cli.py" not in done.stderr
+        assert "_cli.py" not in done.stderr and "_run.py" not in done.stderr
 
     def test_an_import_that_fails_shows_the_users_traceback_only(self, tmp_path):
         program(tmp_path, "failing.py", "import json\nimport not_there\n")
@@ -136,6 +150,65 @@ class TestApplications:
         assert "No module named 'not_there'" in done.stderr
         assert "_cli.py" not in done.stderr and "importlib" not in done.stderr
         assert done.returncode == 1
+
+
+    @pytest.mark.parametrize("variables, text", [
+        ({"HELVE_HTTP": "x"}, "HELVE_HTTP=x: must be HOST:PORT"),
+        ({"HELVE_RELOAD": "perhaps"}, "HELVE_RELOAD: must be 1 or 0, true or false, is 'perhaps'"),
+        ({"HELVE_APP_DIR": "missing"}, "HELVE_APP_DIR missing: there is no such directory"),
+    ])
+    def test_a_bad_value_names_the_variable(self, module, variables, text):
+        done = helve("run", "cli_apps:app", cwd=module, env=variables)
+        assert text in done.stderr and done.returncode == 2
+
+    def test_several_applications(self, module):
+        args = ["cli_apps:app", "--name", "a", "--route-prefix", "/a", "cli_apps:sized", "size=1", "--name", "b", "--route-prefix", "/b"]
+        with Running("run", "--port", "0", *args, cwd=module) as run:
+            base = run.wait("ready at (http://[^/]+)/")[1]
+            run.wait("ready at")
+            assert (ask(base + "/a"), ask(base + "/b")) == ("hi", "2 ")
+            code, text = run.end()
+            assert code == 0, text
+
+    def test_flags_beat_variables_and_both_beat_the_program(self, module):
+        program(module, "fixed.py", """
+            from cli_apps import app
+            from helve import serve
+            serve.start(http_options={"host": "127.0.0.1", "port": 1})
+            serve.run(app, blocking=True)
+        """)
+        with Running("run", "--http", "127.0.0.1:0", "fixed.py", cwd=module, env={"HELVE_HTTP": "127.0.0.1:2"}) as run:
+            assert ask(run.url()) == "hi"
+        with Running("fixed.py", cwd=module, env={"HELVE_HTTP": "127.0.0.1:0"}, python=sys.executable) as run:
+            assert ask(run.url()) == "hi"
+
+    def test_a_variable_with_a_typo(self, module):
+        done = helve("run", "--dry-run", "cli_apps:app", cwd=module, env={"HELVE_HTPP": "x", "HELVE_SERVICE_HOST": "y", "HELVE_PORT": "tcp://1"})
+        assert done.stderr == "warning: HELVE_HTPP: there is no such variable; did you mean HELVE_HTTP?\n"
+        assert output(done) == "application default  cli_apps:app  /\n  deployment Greeter  1 replica\n"
+
+    def test_a_second_signal_cuts_off_what_is_left(self, tmp_path):
+        program(tmp_path, "slow.py", """
+            import time
+            from helve import serve
+
+            @serve.deployment(graceful_shutdown_timeout_s=100)
+            class Slow:
+                def __call__(self, x: str) -> str:
+                    print("begun", flush=True)
+                    time.sleep(1000)
+
+            app = Slow.bind()
+        """)
+        with Running("run", "--port", "0", "slow:app", cwd=tmp_path) as run:
+            url = run.url()
+            threading.Thread(target=lambda: pytest.raises(Exception, ask, url), daemon=True).start()
+            run.wait("begun")
+            run.process.send_signal(signal.SIGTERM)
+            run.process.send_signal(signal.SIGTERM)  # at once: it is the same wish
+            run.wait("The node waits for calls that still run")
+            code, text = run.end()
+            assert code == 130, text
 
 
 class TestScripts:

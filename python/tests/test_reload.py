@@ -165,7 +165,7 @@ def test_a_file_of_applications(project):
     with reloading("serve.yaml", cwd=project) as run:
         url = run.wait(r"'model' is ready at (http://\S+)/model")[1]
         assert ask(url + "/model") == "one x"
-        file.write_text("\n".join(file.read_text().splitlines()[:4]) + "\n")
+        file.write_text("\n".join(file.read_text().splitlines()[:5]) + "\n")
         run.wait("reloading: serve.yaml changed")
         run.wait("application 'model' is not in the program any more, and has ended")
         run.wait("reloaded in .*: nothing was to restart")

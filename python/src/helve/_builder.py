@@ -143,7 +143,7 @@ def described(tp: Any) -> str:
     if (origin or tp) in _LISTS:
         inner = [a for a in args if a is not Ellipsis]
         return f"{getattr(origin or tp, '__name__', 'list')}{f' of {described(inner[0])}' if inner else ''}"
-    return getattr(tp, "__name__", None) or str(tp)
+    return getattr(origin or tp, "__name__", None) or str(tp)
 
 
 def converted(key: str, value: Any, tp: Any) -> Any:

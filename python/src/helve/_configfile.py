@@ -66,11 +66,12 @@ class File:
         return Mistake(f"{self.name}:{self.lines.get(at, 1)}: {text}", code)
 
     def blamed(self, at: tuple, value: Any, text: str) -> tuple:
-        """The path of the field that an error about a value is about: the deepest key whose name is in the text."""
+        """The path of the field that an error about a value is about: of its keys, the one whose name comes first in the text, and so on inside."""
         if isinstance(value, dict):
-            for key, v in value.items():
-                if re.search(rf"(?<!\w){re.escape(str(key))}(?!\w)", text):
-                    return self.blamed((*at, key), v, text)
+            found = ((re.search(rf"(?<!\w){re.escape(str(key))}(?!\w)", text), key) for key in value)
+            first = min(((m.start(), key) for m, key in found if m), key=lambda f: f[0], default=None)
+            if first is not None:
+                return self.blamed((*at, first[1]), value[first[1]], text)
         return at
 
 
@@ -285,6 +286,8 @@ def _value(loader: Any, node: Any, at: tuple, file: File, above: tuple) -> Any:
 
     if any(node is n for n in above):
         raise Mistake(f"{file.name}:{node.start_mark.line + 1}: the value has itself inside")
+    if isinstance(node, yaml.CollectionNode) and node.tag not in ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"):
+        raise Mistake(f"{file.name}:{node.start_mark.line + 1}: a value with the tag {node.tag.replace('tag:yaml.org,2002:', '!!')!r}: must be plain")
     if isinstance(node, yaml.MappingNode):
         seen: Dict[Any, int] = {}
         for key, _ in node.value:

@@ -95,6 +95,8 @@ class Reloader:
     def load(self) -> None:
         self.stop()
         before = self.replicas()
+        self.ok = self.ok or any(before.values())  # also if the loader has not told so before its end
+        self.applications |= {name for name, _ in before}
         self.loader = Loader(self.args, self.driver.dir, before, self.ok)
 
     def heed(self, loader: "Loader") -> None:
@@ -145,7 +147,7 @@ class Reloader:
             except RuntimeError:  # it is gone already
                 pass
         if not self.command.script:
-            if self.ok:
+            if loader.again:
                 self.changed(loader, sorted(loader.applications))
             if loader.http is not None and self.ok and loader.http != self.http:
                 _say("http_options have changed: the node takes them when helve run is started again")

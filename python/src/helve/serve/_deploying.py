@@ -48,7 +48,8 @@ def wait(app: str, reply: concurrent.futures.Future, ask: Callable[[], dict], sh
 
 
 def _print(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    sys.stderr.write(text + "\n")  # in one write: other threads print too
+    sys.stderr.flush()
 
 
 class Progress:

@@ -271,7 +271,7 @@ class _Deploy:
             logger.warning("%s; pass route_prefix=None if no requests are meant to come", warning)
         url = driver.deploy(graph, self.route_prefix, self.wait, self.runtime_env)
         if self.wait and url and served and not warning:
-            print(f"Application {self.name!r} is ready at {reachable(url)}{self.route_prefix}.", file=sys.stderr, flush=True)
+            sys.stderr.write(f"Application {self.name!r} is ready at {reachable(url)}{self.route_prefix}.\n")  # in one write: other threads print too
         driver.ingress[self.name] = graph.ingress
         if driver.loads:
             from helve import _loader

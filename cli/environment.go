@@ -1,0 +1,166 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// variablePrefix begins the environment variables of flags: --http-memory is HELVE_HTTP_MEMORY.
+const variablePrefix = "HELVE_"
+
+// withoutVariable is the annotation of flags that have no variable.
+const withoutVariable = "helve_no_variable"
+
+// fromVariable is the annotation of flags whose value came from their variable.
+const fromVariable = "helve_from_variable"
+
+// otherVariables are those of people that are no flags of `run` or of the commands that read.
+var otherVariables = []string{ //nolint:gochecknoglobals // a constant
+	"HELVE_NODE", "HELVE_PYTHON", "HELVE_BINARY", "HELVE_RUNTIME_DIR", "HELVE_CACHE", "HELVE_GPUS", "HELVE_TRACEBACKS", "HELVE_RAY_COMPAT",
+}
+
+// variable is the environment variable of a flag; "" for a flag without one.
+func variable(f *pflag.Flag) string {
+	if f.Name == "help" || f.Name == "version" || f.Annotations[withoutVariable] != nil {
+		return ""
+	}
+	return variablePrefix + strings.ReplaceAll(strings.ToUpper(f.Name), "-", "_")
+}
+
+// noVariable takes the variables away from flags. For example, --port is a part of --http, and Kubernetes sets HELVE_PORT for a service that is
+// called helve.
+func noVariable(c *cobra.Command, flags ...string) {
+	for _, name := range flags {
+		c.Flags().SetAnnotation(name, withoutVariable, []string{"true"}) //nolint:errcheck // the flag is there
+	}
+}
+
+// fromEnvironment sets the flags that are not on the command line from their variables. HELVE_WORKER_GRACE without a state directory has no
+// effect: the node sets it for workers, and their child processes may be programs with this command line.
+func fromEnvironment(c *cobra.Command, environment func(string) string) error {
+	var failed error
+	set := func(f *pflag.Flag) {
+		name := variable(f)
+		if name == "" || f.Changed || failed != nil {
+			return
+		}
+		value := environment(name)
+		if value == "" {
+			return
+		}
+		if f.Name == "worker-grace" {
+			if d := c.Flags().Lookup("state-dir"); d == nil || d.Value.String() == "" {
+				return
+			}
+		}
+		if err := c.Flags().Set(f.Name, value); err != nil {
+			failed = usageError{fmt.Errorf("%s: %s", name, mistakeOf(err))}
+		}
+		c.Flags().SetAnnotation(f.Name, fromVariable, []string{"true"}) //nolint:errcheck // the flag is there
+	}
+	c.Flags().VisitAll(set) // in the order of the names: --state-dir comes before --worker-grace
+	return failed
+}
+
+// mistakeOf is the text of an error of a flag without pflag's words, which name the flag.
+func mistakeOf(err error) string {
+	if invalid := (*pflag.InvalidValueError)(nil); asError(err, &invalid) {
+		return fmt.Sprintf("%s, is %q", strings.TrimSuffix(invalid.Unwrap().Error(), fmt.Sprintf(", is %q", invalid.GetValue())), invalid.GetValue())
+	}
+	return err.Error()
+}
+
+// withVariables is an error whose text names variables in place of the flags that got their values from them. For example, HELVE_ADMIN=x is an
+// error about HELVE_ADMIN, and not about --admin.
+func withVariables(c *cobra.Command, err error) error {
+	if err == nil {
+		return nil
+	}
+	var pairs []string
+	c.Flags().VisitAll(func(f *pflag.Flag) {
+		if f.Annotations[fromVariable] != nil {
+			for _, end := range []string{" ", ":", "=", ","} {
+				pairs = append(pairs, "--"+f.Name+end, variable(f)+strings.Replace(end, " ", "=", 1))
+			}
+		}
+	})
+	if len(pairs) == 0 {
+		return err
+	}
+	return renamed{err, strings.NewReplacer(pairs...).Replace(err.Error())}
+}
+
+// renamed is an error with another text.
+type renamed struct {
+	error
+	text string
+}
+
+func (r renamed) Error() string { return r.text }
+func (r renamed) Unwrap() error { return r.error }
+
+// warnOfVariables writes a line for each variable whose name is nearly that of one that there is. Other unknown names are left alone: Kubernetes
+// sets HELVE_SERVICE_HOST for a service that is called helve.
+func warnOfVariables(root *cobra.Command, environment []string, to io.Writer) {
+	known := slices.Clone(otherVariables)
+	var visit func(c *cobra.Command)
+	visit = func(c *cobra.Command) {
+		c.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, variable(f)) })
+		for _, sub := range c.Commands() {
+			visit(sub)
+		}
+	}
+	visit(root)
+	for _, entry := range environment {
+		name, _, _ := strings.Cut(entry, "=")
+		own, ours := strings.CutPrefix(name, variablePrefix)
+		if !ours || slices.Contains(known, name) {
+			continue
+		}
+		if close := closest(own, known); close != "" {
+			fmt.Fprintf(to, "warning: %s: there is no such variable; did you mean %s?\n", name, close) //nolint:errcheck // a terminal
+		}
+	}
+}
+
+// closest is the variable that differs from a name, without the prefix of both, in one letter of four at most, by insertions, deletions and
+// changes, where two letters that have changed places count as one; "" if none does.
+func closest(name string, known []string) string {
+	best, least := "", max(len(name)/4+1, 2)
+	for _, k := range known {
+		if d := distance(name, strings.TrimPrefix(k, variablePrefix)); k != "" && d < least {
+			best, least = k, d
+		}
+	}
+	return best
+}
+
+// distance is the number of changes that make one text of the other (optimal string alignment).
+func distance(a, b string) int {
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
+	}
+	for j := range rows[0] {
+		rows[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			change := 1
+			if a[i-1] == b[j-1] {
+				change = 0
+			}
+			rows[i][j] = min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+change)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
+			}
+		}
+	}
+	return rows[len(a)][len(b)]
+}

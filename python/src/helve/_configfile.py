@@ -255,7 +255,7 @@ def _merged(before: Any, value: dict) -> dict:
 
 
 def _parsed(name: str) -> File:
-    import yaml
+    import yaml  # type: ignore[import-untyped]
 
     try:
         with open(name, encoding="utf-8") as f:
@@ -282,7 +282,7 @@ def _parsed(name: str) -> File:
 
 def _value(loader: Any, node: Any, at: tuple, file: File, above: tuple) -> Any:
     """The value of a node. Notes the lines of keys and items meanwhile."""
-    import yaml
+    import yaml  # type: ignore[import-untyped]
 
     if any(node is n for n in above):
         raise Mistake(f"{file.name}:{node.start_mark.line + 1}: the value has itself inside")

@@ -7,6 +7,9 @@ import (
 	"sync"
 )
 
+// item is the kind of frames that are an item of a stream: their call goes on.
+const item = 4
+
 // Relay is the minimal relay between the two connections that it accepts, the callee's first: frames of a header and a body, ids mapped, one
 // write per read.
 func Relay(l net.Listener) error {
@@ -24,7 +27,7 @@ func Relay(l net.Listener) error {
 	pending := map[uint64]uint64{}
 	next := uint64(0)
 	go func() {
-		relay(calling, callee, func(id uint64) uint64 {
+		relay(calling, callee, func(_ uint32, id uint64) uint64 {
 			mu.Lock()
 			defer mu.Unlock()
 			next++
@@ -33,11 +36,13 @@ func Relay(l net.Listener) error {
 		})
 		callee.Close() // ends the other direction
 	}()
-	relay(callee, calling, func(id uint64) uint64 {
+	relay(callee, calling, func(kind uint32, id uint64) uint64 {
 		mu.Lock()
 		defer mu.Unlock()
 		was := pending[id]
-		delete(pending, id)
+		if kind != item {
+			delete(pending, id)
+		}
 		return was
 	})
 	return nil
@@ -45,7 +50,7 @@ func Relay(l net.Listener) error {
 
 // relay copies frames (u32 length, u32 type, u64 id, body), giving each the id that its receiver knows, until one side
 // ends or sends a frame larger than the buffer.
-func relay(from io.Reader, to io.Writer, rename func(uint64) uint64) {
+func relay(from io.Reader, to io.Writer, rename func(kind uint32, id uint64) uint64) {
 	in := make([]byte, 256<<10)
 	lo, hi := 0, 0
 	for hi < len(in) {
@@ -60,8 +65,8 @@ func relay(from io.Reader, to io.Writer, rename func(uint64) uint64) {
 			if hi-lo < size {
 				break
 			}
-			id := in[lo+8 : lo+16]
-			binary.LittleEndian.PutUint64(id, rename(binary.LittleEndian.Uint64(id)))
+			kind, id := binary.LittleEndian.Uint32(in[lo+4:]), in[lo+8:lo+16]
+			binary.LittleEndian.PutUint64(id, rename(kind, binary.LittleEndian.Uint64(id)))
 			lo += size
 		}
 		if lo > start {

@@ -20,7 +20,7 @@ func TestRelay(t *testing.T) {
 	from, source := net.Pipe()
 	sink, to := net.Pipe()
 	go func() {
-		relay(from, to, func(id uint64) uint64 { return id + 100 })
+		relay(from, to, func(kind uint32, id uint64) uint64 { return id + uint64(kind)*100 })
 		to.Close()
 	}()
 	go func() {
@@ -45,7 +45,7 @@ func TestRelayTooLarge(t *testing.T) {
 	t.Parallel()
 	head := binary.LittleEndian.AppendUint32(nil, 1<<20)
 	in := io.MultiReader(strings.NewReader(string(head)), endless{})
-	relay(in, io.Discard, func(uint64) uint64 { t.Error("a frame was complete"); return 0 })
+	relay(in, io.Discard, func(uint32, uint64) uint64 { t.Error("a frame was complete"); return 0 })
 }
 
 type endless struct{}

@@ -44,6 +44,29 @@ async def closed_loop(call, seconds, in_flight):
     return took, done, now() - start
 
 
+async def measure_streams(call, streams, items, seconds):
+    """Rounds of streams that begin at the same time. The rate is of items, and the times end with the first item of each stream."""
+    now = time.perf_counter
+    first, count = [], 0
+
+    async def one():
+        begin, n = now(), 0
+        async for _ in call():
+            if n == 0:
+                first.append(now() - begin)
+            n += 1
+        if n != items:
+            raise RuntimeError(f"{n} of {items} items")
+
+    start = now()
+    while now() < start + seconds or not count:
+        await asyncio.gather(*(one() for _ in range(streams)))
+        count += streams * items
+    elapsed = now() - start
+    first.sort()
+    return {"rate": count / elapsed, "p50": first[len(first) // 2], "p99": first[len(first) * 99 // 100], "calls": float(count)}
+
+
 async def open_loop(call, seconds, per_second):
     """Poisson arrivals, as fine as the event loop's timers; the same ones on both sides."""
     draw = random.Random(1)

@@ -7,12 +7,44 @@ import os
 import pickle
 import struct
 import sys
+from collections import deque
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from pybench.loops import PAYLOAD, measure  # noqa: E402
+from pybench.loops import PAYLOAD, measure, measure_streams  # noqa: E402
 
 HEAD = struct.Struct("<IIQ")
-CALL, RESULT, CALL_SYNC = 1, 2, 3
+CALL, RESULT, CALL_SYNC, ITEM, STREAM = 1, 2, 3, 4, 5
+
+
+class Items:
+    """The items of a stream at its caller. There is no limit to how many may wait."""
+
+    def __init__(self, loop):
+        self.loop, self.ready, self.ended, self.waiter = loop, deque(), False, None
+
+    def put(self, item):
+        self.ready.append(item)
+        self.wake()
+
+    def set_result(self, _):
+        self.ended = True
+        self.wake()
+
+    def wake(self):
+        if self.waiter is not None:
+            self.waiter.set_result(None)
+            self.waiter = None
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        while not self.ready:
+            if self.ended:
+                raise StopAsyncIteration
+            self.waiter = self.loop.create_future()
+            await self.waiter
+        return self.ready.popleft()
 
 
 class Conn(asyncio.BufferedProtocol):
@@ -47,6 +79,10 @@ class Conn(asyncio.BufferedProtocol):
             elif kind == CALL_SYNC:
                 args = pickle.loads(buf[start:end])
                 self.put(RESULT, id, pickle.dumps(self.echo_sync(*args[0], **args[1]), 5))
+            elif kind == STREAM:
+                self.eager(self.serve_stream(id, pickle.loads(buf[start:end])))
+            elif kind == ITEM:
+                self.pending[id].put(pickle.loads(buf[start:end]))
             else:
                 self.pending.pop(id).set_result(pickle.loads(buf[start:end]))
         if self.lo == self.hi:
@@ -88,6 +124,15 @@ class Conn(asyncio.BufferedProtocol):
     async def serve(self, id, args):
         self.put(RESULT, id, pickle.dumps(await self.echo(*args[0], **args[1]), 5))
 
+    async def serve_stream(self, id, args):
+        async for item in self.items(*args[0]):
+            self.put(ITEM, id, pickle.dumps(item, 5))
+        self.put(RESULT, id, pickle.dumps(None, 5))
+
+    async def items(self, n):
+        for i in range(n):
+            yield i
+
     async def echo(self, value):
         return value
 
@@ -96,7 +141,7 @@ class Conn(asyncio.BufferedProtocol):
 
     def call(self, kind, *args, **kwargs):
         self.next += 1
-        future = self.pending[self.next] = self.loop.create_future()
+        future = self.pending[self.next] = Items(self.loop) if kind == STREAM else self.loop.create_future()
         self.put(kind, self.next, pickle.dumps((args, kwargs), 5))
         return future
 
@@ -108,6 +153,9 @@ async def main(role, sock):
     print("ready", flush=True)
     while line := await loop.run_in_executor(None, sys.stdin.readline):  # the callee waits for the end of it
         r = json.loads(line)
+        if streams := r.pop("streams", 0):
+            print(json.dumps(await measure_streams(lambda: conn.call(STREAM, r["size"]), streams, r["size"], r["seconds"])), flush=True)
+            continue
         kind = CALL_SYNC if r.pop("sync") else CALL
         payload = b"x" * r.pop("size") or PAYLOAD
         print(json.dumps(await measure(lambda: conn.call(kind, payload), payload=payload, **r)), flush=True)

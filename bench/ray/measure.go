@@ -131,6 +131,9 @@ func (r *run) calls(p *program, c call) (map[string]float64, error) {
 	var request any = c
 	if p.system.name == relayFloor {
 		request = map[string]any{"seconds": c.Seconds, "in_flight": c.InFlight, "per_second": 0, "sync": false, "size": 0} // its usual 100 bytes
+		if c.Kind == "stream" {
+			request = map[string]any{"seconds": c.Seconds, "streams": c.InFlight, "size": c.Size}
+		}
 	}
 	before, err := p.cpu()
 	if err != nil {

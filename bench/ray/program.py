@@ -113,7 +113,9 @@ class Driver:
 
     async def run(self, case):
         if case["kind"] == "stream":
-            return await self.streams(case["in_flight"], case["size"], case["seconds"])
+            from pybench.loops import measure_streams
+
+            return await measure_streams(lambda: self.items.remote(case["size"]), case["in_flight"], case["size"], case["seconds"])
         if case["kind"] == "batch":
             return await self.calls(lambda: self.batcher.remote(21), lambda v: v == 42, case)
         value = payload(case["kind"], case["size"])
@@ -138,26 +140,6 @@ class Driver:
         await asyncio.gather(*(caller() for _ in range(case["in_flight"])))
         elapsed = now() - start
         return {"rate": len(took) / elapsed, "calls": len(took) + case["warm"], **percentiles(took)}
-
-    async def streams(self, streams, items, seconds):
-        """Rounds of streams that begin at the same time. The rate is of items, and the times end with the first item of each stream."""
-        now = time.perf_counter
-        first, count = [], 0
-
-        async def one():
-            begin, n = now(), 0
-            async for _ in self.items.remote(items):
-                if n == 0:
-                    first.append(now() - begin)
-                n += 1
-            if n != items:
-                raise RuntimeError(f"{n} of {items} items")
-            return n
-
-        start = now()
-        while now() < start + seconds or not count:
-            count += sum(await asyncio.gather(*(one() for _ in range(streams))))
-        return {"rate": count / (now() - start), "calls": count, **percentiles(first)}
 
 
 @serve.deployment(**MANY, **FREE)

@@ -112,10 +112,10 @@ func streamRows() (all []row) {
 	for _, v := range []struct{ streams, items int }{{1, 1000}, {10, 1000}, {100, 200}} {
 		var bars []comparison
 		if v.streams < 100 {
-			bars = []comparison{atLeast(rate, rayBest, 15)}
+			bars = []comparison{atLeast(rate, rayBest, 15), atLeast(rate, relayFloor, 0.4)}
 		}
 		c := call{Kind: "stream", Size: v.items, InFlight: v.streams}
-		all = append(all, row{group: "stream", name: fmt.Sprintf("%d of %d items", v.streams, v.items), systems: serving, bars: bars,
+		all = append(all, row{group: "stream", name: fmt.Sprintf("%d of %d items", v.streams, v.items), systems: append(slices.Clone(serving), relayFloor), bars: bars,
 			measure: func(r *run, p *program) (map[string]float64, error) { return r.calls(p, c) }})
 	}
 	return all

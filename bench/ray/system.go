@@ -44,18 +44,19 @@ const (
 
 // systems are all that can be measured. The serving systems run the same program (program.py).
 func systems(python string) []system {
+	here, _ := filepath.Abs(".") // with the modules of pybench
+	plain := filepath.Join(here, "ray/nouvloop")
 	serving := func(name, title, which string, env ...string) system {
-		return system{name: name, title: title, args: []string{python, "ray/program.py"}, env: append(env, "BENCH_SYSTEM="+which)}
+		return system{name: name, title: title, args: []string{python, "ray/program.py"}, env: append([]string{"BENCH_SYSTEM=" + which, "PYTHONPATH=" + here}, env...)}
 	}
-	plain, _ := filepath.Abs("ray/nouvloop")
 	exe, _ := os.Executable()
 	return []system{
 		serving(helveSystem, "Helve", "helve"),
-		serving(helvePlain, "Helve, asyncio", "helve", "PYTHONPATH="+plain),
+		serving(helvePlain, "Helve, asyncio", "helve", "PYTHONPATH="+plain+":"+here),
 		serving(rayBest, "Ray Serve, best", "ray", best...),
 		serving(rayDefault, "Ray Serve, default", "ray"),
 		serving("ray-to", "Ray Serve, throughput", "ray", throughput...),
-		serving("ray-asyncio", "Ray Serve, best, asyncio", "ray", append([]string{"PYTHONPATH=" + plain}, best...)...),
+		serving("ray-asyncio", "Ray Serve, best, asyncio", "ray", append([]string{"PYTHONPATH=" + plain + ":" + here}, best...)...),
 		{name: relayFloor, title: "minimal relay", floor: true, args: []string{exe}, env: []string{relayEnv + "=" + python}},
 		{name: uvicorn, title: "bare uvicorn", floor: true, args: []string{python, "pybench/web.py", "uvicorn", "asgi"}},
 		{name: uvicornFast, title: "bare uvicorn", floor: true, args: []string{python, "pybench/web.py", "uvicorn", "fastapi"}},

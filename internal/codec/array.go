@@ -16,8 +16,8 @@ import (
 )
 
 // Arrays of numbers are the MessagePack extension 2 (docs/wire.md): a header with the type of the items and the shape, and then the items as they lie
-// in memory. Machines on which Helve runs are little-endian, as the items are. An array of Go that is written is a [helvetype.Array]; one that
-// is read fits that, a slice of as many levels as it has dimensions, and any.
+// in memory. Machines on which Helve runs are little-endian, as the items are. A [helvetype.Array] is written in this
+// form. The form is read into a [helvetype.Array], a slice of as many levels as the array has dimensions, or any.
 const arrayExt = 2
 
 // Limits of arrays that are read.
@@ -133,7 +133,7 @@ func (a arrayValue) copyTo(slice reflect.Type) reflect.Value {
 	if n > 0 {
 		copy(unsafe.Slice((*byte)(s.UnsafePointer()), len(a.data)), a.data)
 		if a.kind == 'b' {
-			for i, x := range a.data { // a bool of Go is 0 or 1, whatever was sent
+			for i, x := range a.data { // a bool of Go is 0 or 1; other bytes may have been sent
 				s.Index(i).SetBool(x != 0)
 			}
 		}

@@ -85,7 +85,7 @@ func TestAddPartMistakes(t *testing.T) {
 	}
 }
 
-// TestPlaceOfParts: deployments of one build share a worker, whatever they are bound with; what they are bound with is their code.
+// TestPlaceOfParts: deployments of one build share a worker, and their arguments are part of their code.
 func TestPlaceOfParts(t *testing.T) {
 	t.Parallel()
 	place := func(path, arguments string) (Placement, string) {

@@ -31,7 +31,7 @@ type Class struct {
 	// Configure decodes a user config and gives it to the instance's Reconfigure; nil if it has none.
 	Configure func(ctx context.Context, recv any, config json.RawMessage) error
 	Errors    *codec.ErrorRegistry // of the application; nil for none
-	// Arguments are what the deployment was bound with: MessagePack of [positional, named]. nil if its own program constructs it.
+	// Arguments are the arguments of the deployment in another program: MessagePack of [positional, named]. nil if its own program constructs it.
 	Arguments []byte
 }
 

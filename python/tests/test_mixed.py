@@ -22,7 +22,7 @@ TIME = datetime.datetime(2026, 5, 4, 3, 2, 1, tzinfo=datetime.timezone.utc)
 
 @pytest.fixture(scope="module")
 def handles():
-    """A handle for each way: to a deployment of one language, or to one that passes its calls on to the other language."""
+    """A handle for each way: to a deployment of one language, or to a relay, which passes its calls on to the other language."""
     options = {"max_ongoing_requests": 20}
     go, relay = serve.go_deployment("Echo", build=PROGRAM, app="mixed"), serve.go_deployment("Relay", build=PROGRAM)
     python, python_relay = (serve.deployment(**options)(cls) for cls in (mixed_echo.Echo, mixed_echo.Relay))

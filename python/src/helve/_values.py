@@ -51,7 +51,7 @@ def read_array(data: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A value of a class that msgspec does not know, as one that it knows."""
+    """A value of a class that msgspec does not know, in a form that msgspec knows."""
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         if isinstance(value, numpy.ndarray):

@@ -28,8 +28,8 @@ type Record struct {
 	Weight float64   `helve:"w" json:"ignored"`
 }
 
-// Who is what a method sees of its call.
-type Who struct{ Model, Session, Request string }
+// Seen has the context of a call as its method sees it.
+type Seen struct{ Model, Session, Request string }
 
 // Echoer are the methods that the deployments of all languages have.
 type Echoer interface {
@@ -48,7 +48,7 @@ type Echoer interface {
 	Started(ctx context.Context, _ helve.None) (int64, error)
 	Ended(ctx context.Context, _ helve.None) (int64, error)
 	Left(ctx context.Context, _ helve.None) (float64, error)
-	Who(ctx context.Context, _ helve.None) (Who, error)
+	Who(ctx context.Context, _ helve.None) (Seen, error)
 }
 
 // Echo gives back the values that it gets.
@@ -114,9 +114,9 @@ func (*Echo) Left(ctx context.Context, _ helve.None) (float64, error) {
 	return 0, nil
 }
 
-// Who describes the call.
-func (*Echo) Who(ctx context.Context, _ helve.None) (Who, error) {
-	return Who{helve.ModelIDFrom(ctx), helve.SessionIDFrom(ctx), helve.RequestIDFrom(ctx)}, nil
+// The result of Who describes the call.
+func (*Echo) Who(ctx context.Context, _ helve.None) (Seen, error) {
+	return Seen{helve.ModelIDFrom(ctx), helve.SessionIDFrom(ctx), helve.RequestIDFrom(ctx)}, nil
 }
 
 // Relay passes each call to another deployment.
@@ -189,8 +189,8 @@ func (r *Relay) Left(ctx context.Context, in helve.None) (float64, error) {
 	return helve.MethodOf(r.to, Echoer.Left).Call(ctx, in)
 }
 
-// Who passes the model and the session on, which a call does not by itself.
-func (r *Relay) Who(ctx context.Context, in helve.None) (Who, error) {
+// The model and the session are passed on by Who: a call does not do so by itself.
+func (r *Relay) Who(ctx context.Context, in helve.None) (Seen, error) {
 	to := helve.MethodOf(r.to, Echoer.Who).With(helve.ModelID(helve.ModelIDFrom(ctx)), helve.SessionID(helve.SessionIDFrom(ctx)))
 	who, err := to.Call(ctx, in)
 	if err == nil && who.Request != helve.RequestIDFrom(ctx) {

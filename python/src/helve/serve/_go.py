@@ -73,7 +73,7 @@ class GoDeployment:
         max_unresponsive_s: Optional[float] = None,
         **unknown: Any,
     ) -> "GoDeployment":
-        """A copy with these options changed. They go over the options in the Go program, and mean what serve.deployment says of them.
+        """A copy with these options changed. They go over the options in the Go program. serve.deployment describes each.
         Deployments of one build share a process: its runtime_env has the variables (`env_vars`) and the directory (`working_dir`) of all of them,
         and its limits are the sums.
         """
@@ -129,7 +129,7 @@ def go_deployment(name: str, *, build: Union[str, "os.PathLike[str]"], app: str 
     - app: Name of the application in the Go program: the argument of helve.NewApp. It may be left out if the program has one application.
 
     Deployments that it uses in its own program come along, under their names there. A later serve.run compiles again, and replaces the replicas if
-    the executable has other bytes. Nothing is compiled or looked for before serve.run.
+    the executable has other bytes. serve.run compiles and looks for the build, and not this function.
     """
     name = _deployment_name(name)
     if not isinstance(build, (str, os.PathLike)) or not os.fspath(build):

@@ -2,6 +2,7 @@ package project
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -65,5 +66,33 @@ func TestRequire(t *testing.T) {
 	}
 	if got := require("0.1.0-dev"); got != "" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// TestGoProject: the test of a new project passes. A workspace has the project use this checkout.
+func TestGoProject(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "first")
+	if _, err := Write(dir, Go, "0.1.0-dev"); err != nil {
+		t.Fatal(err)
+	}
+	checkout, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	work := filepath.Join(dir, "go.work")
+	if err := os.WriteFile(work, []byte("go 1.26.0\nuse (\n\t.\n\t"+checkout+"\n)\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"vet", "."}, {"test", "."}} {
+		c := exec.Command("go", args...)
+		c.Dir, c.Env = dir, append(os.Environ(), "GOWORK="+work)
+		if out, err := c.CombinedOutput(); err != nil {
+			t.Errorf("go %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+	unformatted, err := exec.Command("gofmt", "-l", dir).CombinedOutput()
+	if err != nil || len(unformatted) > 0 {
+		t.Errorf("not gofmt'd: %s %v", unformatted, err)
 	}
 }

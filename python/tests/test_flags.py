@@ -2,11 +2,13 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import helve as package
 import pytest
 from helve import _flags
+from programs import ENVIRONMENT, helve, output
 
 BINARY = Path(package.__file__).parent / "_bin" / "helve"
 
@@ -68,6 +70,25 @@ class TestParse:
     def test_mistakes(self, line, error):
         with pytest.raises(_flags.Mistake, match=re.escape(error)):
             self.parse(line)
+
+
+def test_the_program_of_the_page(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "command.md").read_text()
+    (tmp_path / "app.py").write_text(re.search(r"```python\n(.*?)```", page, re.S)[1])
+    assert "Greeter" in helve("run", "--dry-run", "app:build", "word=Servus", "times=2", "seed=none", cwd=tmp_path).stdout
+    shown = re.findall(r"^\$ helve (run app:build .*)\n(error: .*)$", page, re.M)
+    assert len(shown) == 2
+    for line, error in shown:
+        assert helve(*line.split(), cwd=tmp_path).stderr == error + "\n"
+
+
+def test_a_first_project_passes_its_test(tmp_path):
+    assert "pytest" in output(helve("init", "first", cwd=tmp_path))
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q"], cwd=tmp_path / "first", env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    assert "2 passed" in output(done)
+    again = helve("init", "first", cwd=tmp_path)
+    assert again.returncode == 1 and "app.py, .gitignore, requirements.txt, test_app.py already, which are not overwritten" in again.stderr
+    assert helve("init", cwd=tmp_path).returncode == 2
 
 
 @pytest.mark.parametrize("text, want", [

@@ -9,12 +9,10 @@ bound to an open file, it has none, and each serve.run starts new replicas.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import sys
 from importlib.machinery import PathFinder
-from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any, Callable, Iterator, Optional
 
@@ -47,6 +45,8 @@ def version(target: Any, made: Optional[tuple], args: tuple, kwargs: dict, bound
         parts = [target.__qualname__, _files(module), _plain([args, kwargs], bound), list(_state(target, bound))]
     except _NoVersion:
         return ""
+    import hashlib
+
     return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -72,6 +72,8 @@ def _plain(value: Any, bound: Callable[[Any], Optional[str]], depth: int = 0) ->
     if t in (type(None), bool, int, float, str):
         return value
     if t is bytes:
+        import hashlib
+
         return (b"", hashlib.sha256(value).digest())
     if depth >= DEEPEST:
         raise _NoVersion
@@ -151,13 +153,15 @@ def _own_path() -> list:
     own = []
     for entry in sys.path:
         path = os.path.abspath(entry or os.getcwd())
-        if path not in theirs and not {"site-packages", "dist-packages", "lib-dynload"} & set(Path(path).parts):
+        if path not in theirs and not {"site-packages", "dist-packages", "lib-dynload"} & set(path.split(os.sep)):
             own.append(path)
     return own
 
 
 def _files(module: str) -> list:
     """The digests of a module's files: its own or all of its package, and the files of the program's modules that they import."""
+    import hashlib
+
     files: dict = {}
     seen: set = set()
     todo, path = [module], _own_path()
@@ -184,6 +188,8 @@ def _files(module: str) -> list:
 
 def _found(name: str, path: list) -> Iterator[tuple]:
     """The files of a module, each with the name of its package. Nothing is imported for it."""
+    from pathlib import Path
+
     at = ""
     for part in name.split("."):
         at = f"{at}.{part}" if at else part

@@ -8,11 +8,10 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from pathlib import Path
 from typing import Any, Callable
 
 _name_of = type.__dict__["__name__"].__get__  # a metaclass may have a property of this name
-_OWN = str(Path(__file__).parent) + "/"
+_OWN = os.path.dirname(__file__) + "/"
 _BEFORE = ("<frozen ", "/importlib/__init__.py", "/asyncio/", "/concurrent/futures/", "/threading.py", "/cloudpickle/", "/pickle.py")
 _FRAMEWORKS = ("/site-packages/starlette/", "/site-packages/fastapi/", "/site-packages/anyio/")
 

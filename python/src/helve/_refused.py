@@ -7,8 +7,8 @@ from __future__ import annotations
 import functools
 import json
 import opcode
+import os
 import sys
-from pathlib import Path
 from typing import Any, Callable, Iterable, NoReturn, Optional
 
 IMPORT_FROM = opcode.opmap["IMPORT_FROM"]
@@ -17,7 +17,8 @@ IMPORT_FROM = opcode.opmap["IMPORT_FROM"]
 @functools.lru_cache(maxsize=None)
 def table() -> dict:
     """The content of _surface.json."""
-    return json.loads(Path(__file__).with_name("_surface.json").read_text())
+    with open(os.path.join(os.path.dirname(__file__), "_surface.json"), encoding="utf-8") as file:
+        return json.load(file)
 
 
 def _own(module: str) -> str:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any, List
 
 from helve import _guard, _refused, _starlette
-from helve.serve.api import RunTarget, delete, get_app_handle, get_deployment_handle, run, run_many, shutdown, shutdown_async, start, status
+from helve.serve.api import delete, get_app_handle, get_deployment_handle, run, run_many, shutdown, shutdown_async, start, status
 from helve.serve.api import _run as _run
 from helve.serve.context import draining, get_multiplexed_model_id, get_replica_context, get_trace_context, wait_for_drain
 from helve.serve.deployment import Application, Deployment, deployment
@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # the names below, which __getattr__ loads, for type checkers
         request_router as request_router, schema as schema,
     )
     from helve.serve._go import go_deployment
+    from helve.serve._targets import RunTarget
     from helve.serve.batching import batch
     from helve.serve.config import ControllerOptions, HTTPOptions
     from helve.serve.multiplex import multiplexed
@@ -30,8 +31,8 @@ __all__ = [
 # Names that are imported when they are first used, with their modules: every start of a worker would pay for them, and pydantic takes longer to
 # import than many a script runs.
 _LAZY = {
-    "ControllerOptions": "config", "HTTPOptions": "config", "TracingConfig": "config", "batch": "batching", "go_deployment": "_go",
-    "multiplexed": "multiplex",
+    "ControllerOptions": "config", "HTTPOptions": "config", "RunTarget": "_targets", "TracingConfig": "config", "batch": "batching",
+    "go_deployment": "_go", "multiplexed": "multiplex",
 }
 
 # Submodules that are attributes without an import of their own, as after an import of Ray Serve.

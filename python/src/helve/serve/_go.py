@@ -117,19 +117,23 @@ def _deployment_name(name: Any) -> str:
 
 
 def go_deployment(name: str, *, build: Union[str, "os.PathLike[str]"], app: str = "") -> GoDeployment:
-    """A deployment that is written in Go, to be bound into the application of a Python program::
+    """A deployment that is written in Go, to be bound into the application of a Python program:
 
         ranker = serve.go_deployment("Ranker", build="./ranker", app="rank")
         handle = serve.run(ranker.bind(embedder=Embedder.bind()))
 
-    - name: Name of the deployment in its Go program: the second argument of helve.Deploy there. It is its name in this application too, unless
-      options(name=...) says another.
-    - build: Directory of the Go package with the program's main function, or an executable that `go build` has made of it. A directory is
-      compiled by serve.run, which needs the go command. A relative path begins at the directory of the file that calls go_deployment.
-    - app: Name of the application in the Go program: the argument of helve.NewApp. It may be left out if the program has one application.
-
     Deployments that it uses in its own program come along, under their names there. A later serve.run compiles again, and replaces the replicas if
     the executable has other bytes. serve.run compiles and looks for the build, and not this function.
+
+    Args:
+        name: Name of the deployment in its Go program: the second argument of helve.Deploy there. It is its name in this application too, unless
+            `options(name=...)` says another.
+        build: Directory of the Go package with the program's main function, or an executable that `go build` has made of it. A directory is
+            compiled by serve.run, which needs the go command. A relative path begins at the directory of the file that calls go_deployment.
+        app: Name of the application in the Go program: the argument of helve.NewApp. It may be left out if the program has one application.
+
+    Returns:
+        The deployment, to be bound as a Python one.
     """
     name = _deployment_name(name)
     if not isinstance(build, (str, os.PathLike)) or not os.fspath(build):

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import os
 import signal
 import sys
 import threading
-from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Union
 
-from helve import _guard, _limits, _logging, _runtime
+from helve import _guard, _limits, _logging, _refused, _runtime
 from helve._errors import RayServeException
 from helve._names import HIDDEN
 from helve.serve._checks import say
-from helve.serve._http_options import HTTPSettings, http_settings, reachable
 from helve.serve.context import get_multiplexed_model_id, get_replica_context  # noqa: F401
 from helve.serve.deployment import Application, Deployment, Graph, deployment, http_mistake, language_of  # noqa: F401
 from helve.serve._types import D
 from helve.serve.handle import DeploymentHandle
 from helve.serve.ingress import ingress  # noqa: F401
 from helve.serve.lookup import get_app_handle, get_deployment_handle  # noqa: F401
-from helve.serve.multiplex import multiplexed  # noqa: F401
 
 if TYPE_CHECKING:
     from helve.serve._status import ServeStatus
+    from helve.serve._targets import RunTarget
     from helve.serve.config import ControllerOptions, HTTPOptions, LoggingConfig, ProxyLocation, TracingConfig, gRPCOptions
 
 logger = logging.getLogger("helve.serve")
@@ -61,7 +59,10 @@ def start(
         TypeError: An option that is not there, or a value of a wrong type.
         ValueError: A value out of its bounds.
     """
+    import dataclasses
+
     from helve import _driver
+    from helve.serve._http_options import HTTPSettings, http_settings
 
     for name in ignored:
         if name not in ("detached", "dedicated_cpu"):
@@ -91,25 +92,6 @@ def _without_effect(function: str, **options: Any) -> None:
 def _local() -> Any:
     """The module of _local_testing_mode; None if this program has not used it."""
     return sys.modules.get("helve.serve._local_testing")
-
-
-@dataclass
-class RunTarget:
-    """An application for `serve.run_many`, with the arguments that `serve.run` has for it.
-
-    Attributes:
-        target: The application.
-        name: Its name, which no other application of the node has.
-        route_prefix: Path below which HTTP requests reach it; None for no HTTP.
-        logging_config: Logging of its replicas, a `LoggingConfig` or a dict of its fields.
-        external_scaler_enabled: Without effect, which a warning says.
-    """
-
-    target: Application[Any]
-    name: str = "default"
-    route_prefix: Optional[str] = "/"
-    logging_config: Union[None, Dict[str, Any], "LoggingConfig"] = None
-    external_scaler_enabled: bool = False
 
 
 def run(
@@ -149,7 +131,7 @@ def run(
         RayServeException: A route_prefix that another application has.
     """
     _without_effect("serve.run", external_scaler_enabled=external_scaler_enabled, controller_options=controller_options)
-    [handle] = _run_many([RunTarget(target, name, route_prefix, logging_config, external_scaler_enabled)], blocking, True, _local_testing_mode)
+    [handle] = _run_many([_one(target, name, route_prefix, logging_config)], blocking, True, _local_testing_mode)
     return handle
 
 
@@ -159,12 +141,12 @@ def _run(
 ) -> DeploymentHandle[D]:
     """serve.run, which with _blocking=False does not wait until the application is ready."""
     _without_effect("serve.run", external_scaler_enabled=external_scaler_enabled, controller_options=controller_options)
-    [handle] = _run_many([RunTarget(target, name, route_prefix, logging_config, external_scaler_enabled)], False, _blocking, _local_testing_mode)
+    [handle] = _run_many([_one(target, name, route_prefix, logging_config)], False, _blocking, _local_testing_mode)
     return handle
 
 
 def run_many(
-    targets: Sequence[RunTarget], blocking: bool = False, wait_for_ingress_deployment_creation: bool = True, wait_for_applications_running: bool = True,
+    targets: Sequence["RunTarget"], blocking: bool = False, wait_for_ingress_deployment_creation: bool = True, wait_for_applications_running: bool = True,
     _local_testing_mode: bool = False, controller_options: Union[None, Dict[str, Any], "ControllerOptions"] = None,
 ) -> List[DeploymentHandle[Any]]:
     """Runs several applications at once, as `serve.run` does each of them. If some fail, the others run all the same.
@@ -191,18 +173,25 @@ def run_many(
         "serve.run_many", controller_options=controller_options, wait_for_ingress_deployment_creation=wait_for_ingress_deployment_creation is False,
         external_scaler_enabled=any(getattr(t, "external_scaler_enabled", False) for t in targets),
     )
+    from helve.serve._targets import RunTarget
+
+    for t in targets:
+        if not isinstance(t, RunTarget):
+            raise TypeError(f"run_many: each target must be a serve.RunTarget, is {_limits.shown(t)}")
     return _run_many(targets, blocking, wait_for_applications_running, _local_testing_mode)
 
 
-def _run_many(targets: Sequence[RunTarget], blocking: bool, wait: bool, local: bool) -> List[DeploymentHandle[Any]]:
+def _one(target: Any, name: str, route_prefix: Optional[str], logging_config: Any) -> Any:
+    """The application of serve.run, with the attributes of a RunTarget, whose module it need not load."""
+    return SimpleNamespace(target=target, name=name, route_prefix=route_prefix, logging_config=logging_config)
+
+
+def _run_many(targets: Sequence[Any], blocking: bool, wait: bool, local: bool) -> List[DeploymentHandle[Any]]:
     from helve import _driver
 
     _guard.install_hooks()
     if not targets:
         raise ValueError("No applications provided.")
-    for t in targets:
-        if not isinstance(t, RunTarget):
-            raise TypeError(f"run_many: each target must be a serve.RunTarget, is {_limits.shown(t)}")
     if local or os.environ.get("RAY_SERVE_FORCE_LOCAL_TESTING_MODE") == "1":
         from helve.serve import _local_testing
 
@@ -244,7 +233,7 @@ def _run_many(targets: Sequence[RunTarget], blocking: bool, wait: bool, local: b
 class _Deploy:
     """One application that is deployed."""
 
-    def __init__(self, t: RunTarget, wait: bool, middlewares: list):
+    def __init__(self, t: Any, wait: bool, middlewares: list):
         if t.name == "":
             raise RayServeException("Application name must a non-empty string: give it a name.")
         self.name, self.route_prefix, self.wait = _limits.name("name", t.name), _prefix(t.route_prefix), wait
@@ -263,6 +252,8 @@ class _Deploy:
             self.error = e
 
     def run(self, driver: Any) -> None:
+        from helve.serve._http_options import reachable  # the driver has loaded it
+
         graph = self.graph
         served = self.route_prefix is not None and driver.http.port is not None
         target = graph.targets.get(graph.ingress)  # None for a deployment in Go
@@ -370,3 +361,14 @@ def shutdown() -> None:
 async def shutdown_async() -> None:
     """`serve.shutdown` for code on an event loop, which goes on meanwhile."""
     await asyncio.get_running_loop().run_in_executor(None, shutdown)
+
+
+def _load(name: str) -> Any:
+    """A name of this module in Ray Serve that most programs do not need."""
+    from importlib import import_module
+
+    return getattr(import_module({"RunTarget": "helve.serve._targets", "multiplexed": "helve.serve.multiplex"}[name]), name)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = _refused.attributes(__name__, _load)

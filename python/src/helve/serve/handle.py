@@ -12,16 +12,16 @@ from helve._encoding import CLOUDPICKLE, CODECS, MSGPACK
 from helve._stream import StreamCall
 from helve._call import Call, new_request
 from helve._frames import request_info
-from helve.serve.broadcast import BROADCAST, BroadcastCall, DeploymentBroadcastResponse
 from helve.serve._handle_state import DeploymentID, HandleOptions, InitHandleOptions, RequestCounter, State
 from helve.serve._types import T
-from helve.serve.choose import Choosing, ReplicaSelection, dispatch
 from helve.serve.responses import RESPONSES, STREAM, DeploymentResponse, DeploymentResponseGenerator, ObjectRef
 
 if TYPE_CHECKING:
     from typing import AsyncIterator, Callable, Coroutine, Iterator, Literal
 
     from helve.serve._types import P2, R
+    from helve.serve.broadcast import DeploymentBroadcastResponse
+    from helve.serve.choose import Choosing, ReplicaSelection
 
 WAITED = {*RESPONSES, DeploymentResponseGenerator}  # the types of arguments that are no values
 CACHED = 64  # number of attributes of one handle
@@ -315,6 +315,8 @@ class DeploymentHandle(Generic[T]):
         Returns:
             The answers of the replicas: `results()`, or `await results_async()`.
         """
+        from helve.serve.broadcast import BROADCAST, BroadcastCall, DeploymentBroadcastResponse  # few programs need it
+
         handle = self.options(method_name=method_name, stream=False)
         return DeploymentBroadcastResponse(handle._start(BroadcastCall, BROADCAST, args, kwargs))
 
@@ -335,6 +337,8 @@ class DeploymentHandle(Generic[T]):
         Raises:
             BackPressureError: When the context is entered and the queue of the caller is full.
         """
+        from helve.serve.choose import Choosing  # few programs need it
+
         return Choosing(self)
 
     def dispatch(self, selection: ReplicaSelection, /, *args: Any, **kwargs: Any) -> "DeploymentResponse[Any]":
@@ -352,6 +356,8 @@ class DeploymentHandle(Generic[T]):
             TypeError: Another value than a selection.
             ValueError: A selection of another deployment.
         """
+        from helve.serve.choose import dispatch
+
         return dispatch(self, selection, args, kwargs)
 
     def _start(self, kind: type, tail: bytes, args: tuple, kwargs: dict) -> Call:
@@ -445,6 +451,14 @@ else:
     StreamingHandle = DeploymentHandle
 
 
+def _load(name: str) -> Any:
+    """A name of this module whose own module few programs need."""
+    from importlib import import_module
+
+    module = {"DeploymentBroadcastResponse": "broadcast", "ReplicaSelection": "choose"}[name]
+    return getattr(import_module(f"helve.serve.{module}"), name)
+
+
 def _unknown_option(name: str) -> TypeError:
     names = [n for n in DeploymentHandle.options.__kwdefaults__ or ()]
     near = _refused.close_name(name, names)
@@ -468,3 +482,6 @@ _encoding.handle_of = _from_ref
 
 
 __all__ = ["DEFAULT", "DeploymentBroadcastResponse", "DeploymentHandle", "DeploymentResponse", "DeploymentResponseGenerator", "ObjectRef", "ReplicaSelection", "StreamingHandle"]
+
+if not TYPE_CHECKING:
+    __getattr__ = _refused.attributes(__name__, _load, __all__)

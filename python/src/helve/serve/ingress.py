@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional
 from helve import _limits
 from helve._errors import BackPressureError, DeploymentUnavailableError, RayServeException
 from helve._hooks import DEFINITION
-from helve._http import logger
 
 if TYPE_CHECKING:
     from helve.serve._types import IngressDecorator
@@ -232,6 +231,8 @@ async def _unavailable(request: Any, error: Exception) -> Any:
 
     detail = str(error)
     if not isinstance(error, BackPressureError):  # its text may have the reason why a constructor failed
+        from helve._http import logger
+
         logger.error("%s %s: %s", request.method, request.url.path, detail)
         detail = "a deployment that the request needs is not available"
     if not isinstance(error, BackPressureError):

@@ -101,7 +101,7 @@ $(SITEPY): .venv-site/packages-$(call digest,$(PACKAGES) docs/site/requirements.
 
 .venv-site/packages-%:
 	$(PYTHON) -m venv .venv-site
-	$(SITEPY) -m pip install -q -r docs/site/requirements.txt -c python/constraints.txt cloudpickle msgspec pydantic starlette
+	$(SITEPY) -m pip install -q --no-compile -r docs/site/requirements.txt -c python/constraints.txt cloudpickle msgspec pydantic starlette
 	rm -f .venv-site/packages-*
 	touch $@
 

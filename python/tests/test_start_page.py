@@ -54,7 +54,7 @@ class Terminal:
         if words[:2] == ["helve", "run"] or (words[0] == "python" and words[1].endswith(".py")):
             self.stop()
             words = ["helve", "run", "--port", str(self.port), *(words[2:] if words[0] == "helve" else words[1:])]
-        serves = words[:2] == ["helve", "run"] and ":" in words[4]
+        serves = words[:2] == ["helve", "run"] and any(":" in word for word in words[4:])
         output = self.directory / "output"
         with open(output, "wb") as file:
             process = subprocess.Popen(words, cwd=self.directory, stdout=file, stderr=subprocess.STDOUT, env=self.environment)

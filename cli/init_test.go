@@ -5,8 +5,9 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
+
+	"github.com/helve-serve/helve/internal/kernel"
 )
 
 // The test executable is also the first process of a container, as far as orphans are concerned.
@@ -18,9 +19,8 @@ func TestMain(m *testing.M) {
 	if script == "" {
 		os.Exit(m.Run())
 	}
-	const setChildSubreaper = 36
-	if _, _, e := syscall.Syscall(syscall.SYS_PRCTL, setChildSubreaper, 1, 0); e != 0 {
-		panic(e)
+	if !kernel.SetSubreaper(true) {
+		panic("the orphans of this process go elsewhere")
 	}
 	p, err := os.StartProcess("/bin/sh", []string{"sh", "-c", script}, &os.ProcAttr{Files: []*os.File{nil, os.Stdout, os.Stderr}})
 	if err != nil {

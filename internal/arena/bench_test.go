@@ -4,8 +4,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"syscall"
 	"testing"
+
+	"github.com/helve-serve/helve/internal/kernel"
 )
 
 // BenchmarkPass moves one buffer from one side to the other: through the arena with all its accounting (the consumer looks
@@ -124,7 +125,7 @@ func BenchmarkTable(b *testing.B) {
 
 func socketPair(tb testing.TB) (a, b *os.File) {
 	tb.Helper()
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	fds, err := kernel.SocketPair()
 	if err != nil {
 		tb.Fatal(err)
 	}

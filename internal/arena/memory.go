@@ -8,13 +8,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"unsafe"
+
+	"github.com/helve-serve/helve/internal/kernel"
 )
 
-// Constants of linux/memfd.h, linux/fcntl.h and linux/falloc.h that package syscall does not have.
+// Constants of linux/fcntl.h and linux/falloc.h that package syscall does not have.
 const (
-	mfdCloexec      = 1
-	mfdAllowSealing = 2
 	fAddSeals       = 1033
 	fGetSeals       = 1034
 	fSealSeal       = 1
@@ -55,19 +54,14 @@ type Memory struct {
 
 // New makes the memory of an arena. The size is rounded up to whole slabs. The name is shown in /proc.
 func New(name string, id, size uint64) (*Memory, error) {
-	p, err := syscall.BytePtrFromString("helve-arena-" + name)
+	file, err := kernel.MemoryFile("helve-arena-" + name)
 	if err != nil {
 		return nil, err
 	}
-	fd, _, errno := syscall.Syscall(sysMemfdCreate, uintptr(unsafe.Pointer(p)), mfdCloexec|mfdAllowSealing, 0)
-	if errno != 0 {
-		return nil, os.NewSyscallError("memfd_create", errno)
-	}
-	file := os.NewFile(fd, "helve-arena-"+name)
 	if size == 0 || size > 1<<62 {
 		err = fmt.Errorf("arena: size %d", size)
 	} else if err = file.Truncate(int64(slabs(size))); err == nil {
-		if _, _, errno := syscall.Syscall(syscall.SYS_FCNTL, fd, fAddSeals, wantedSeals); errno != 0 {
+		if _, _, errno := syscall.Syscall(syscall.SYS_FCNTL, file.Fd(), fAddSeals, wantedSeals); errno != 0 {
 			err = os.NewSyscallError("fcntl(F_ADD_SEALS)", errno)
 		}
 	}
@@ -245,7 +239,7 @@ func (m *Memory) Punch(e Extent) error {
 func (m *Memory) fallocate(mode uint32, offset, length uint64) error {
 	return m.control(func(fd int) error {
 		for {
-			err := syscall.Fallocate(fd, mode, int64(offset), int64(length))
+			err := kernel.Fallocate(fd, mode, int64(offset), int64(length))
 			if err != syscall.EINTR {
 				return os.NewSyscallError("fallocate", err)
 			}

@@ -21,6 +21,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/helve-serve/helve/internal/kernel"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -147,7 +148,7 @@ func (b Build) describe(ctx context.Context, app string, c Command, validate fun
 	cmd := exec.CommandContext(ctx, b.Path, c.Args...)
 	cmd.Dir, cmd.ExtraFiles = c.Dir, []*os.File{w}
 	cmd.Env = append(c.Env[:len(c.Env):len(c.Env)], DescribeEnv+"="+app, DescribeFD+"=3")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = kernel.Child(syscall.SIGKILL)
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
 	var output tail

@@ -10,6 +10,7 @@ import (
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/kernel"
 	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/spec"
@@ -44,6 +45,9 @@ func (def *App) Check(own host.Program) error {
 		for _, err := range checkEnvironment(d) {
 			errs = append(errs, fmt.Errorf("deployment %q: %w", d.Name, err))
 		}
+	}
+	if err := kernel.Workers(); err != nil && (python || inWorker && def.Runner == nil) {
+		return fmt.Errorf("application %q: %w", def.Graph.App, err)
 	}
 	if python {
 		if _, err := exec.LookPath(def.Python.Interpreter); err != nil {

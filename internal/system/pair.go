@@ -3,8 +3,8 @@ package system
 import (
 	"net"
 	"os"
-	"syscall"
 
+	"github.com/helve-serve/helve/internal/kernel"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -18,9 +18,9 @@ var pairs = map[spec.Isolation]func() (net.Conn, net.Conn, error){ //nolint:goch
 }
 
 func socketPair() (net.Conn, net.Conn, error) {
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	fds, err := kernel.SocketPair()
 	if err != nil {
-		return nil, nil, os.NewSyscallError("socketpair", err)
+		return nil, nil, err
 	}
 	var ends [2]net.Conn
 	for i, fd := range fds {

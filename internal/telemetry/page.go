@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"unsafe"
+
+	"github.com/helve-serve/helve/internal/kernel"
 )
 
 // Page is memory with a Calls for each replica of one Go worker. The node makes it and gives the worker its descriptor: the worker
@@ -42,29 +44,22 @@ const (
 	pageSize  = slotSize * (1 + pageSlots) // 1 MiB with the head; memory only as far as it is used
 )
 
-// Values of linux/memfd.h and linux/fcntl.h that package syscall lacks.
+// Values of linux/fcntl.h that package syscall lacks.
 const (
-	mfdCloexec      = 1
-	mfdAllowSealing = 2
-	fAddSeals       = 1033
-	fGetSeals       = 1034
-	pageSeals       = 1 | 2 | 4 // F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW
+	fAddSeals = 1033
+	fGetSeals = 1034
+	pageSeals = 1 | 2 | 4 // F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW
 )
 
 // NewPage makes a page for a worker with a process of its own.
 func NewPage() (*Page, error) {
-	name, err := syscall.BytePtrFromString("helve-counts")
+	f, err := kernel.MemoryFile("helve-counts")
 	if err != nil {
 		return nil, err
 	}
-	fd, _, errno := syscall.Syscall(sysMemfdCreate, uintptr(unsafe.Pointer(name)), mfdCloexec|mfdAllowSealing, 0)
-	if errno != 0 {
-		return nil, os.NewSyscallError("memfd_create", errno)
-	}
-	f := os.NewFile(fd, "helve-counts")
 	err = f.Truncate(pageSize)
 	if err == nil {
-		if _, _, errno := syscall.Syscall(syscall.SYS_FCNTL, fd, fAddSeals, pageSeals); errno != 0 {
+		if _, _, errno := syscall.Syscall(syscall.SYS_FCNTL, f.Fd(), fAddSeals, pageSeals); errno != 0 {
 			err = os.NewSyscallError("fcntl(F_ADD_SEALS)", errno)
 		}
 	}

@@ -10,7 +10,6 @@ import (
 	"reflect"
 	"runtime"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 
@@ -19,6 +18,7 @@ import (
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/gate"
 	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/kernel"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/transport"
 	"github.com/helve-serve/helve/internal/wire"
@@ -38,7 +38,7 @@ func pipe(testing.TB) (a, b net.Conn) { return net.Pipe() }
 
 func socketPair(t testing.TB) (a, b net.Conn) {
 	t.Helper()
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	fds, err := kernel.SocketPair()
 	if err != nil {
 		t.Fatal(err)
 	}

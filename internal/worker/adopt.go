@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/helve-serve/helve/internal/kernel"
 )
 
 // Identity has the facts with which another process can [Adopt] a child that outlives its parent. A process id alone
@@ -81,8 +83,8 @@ func (c *Command) pipe(stream string) (r, w *os.File, err error) {
 		w.Close()
 		return nil, nil, err
 	}
-	const capacity = 1 << 20                                                        // bytes that a child can print while no process reads; the largest size (pipe-max-size) for an ordinary user
-	syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_SETPIPE_SZ, capacity) //nolint:errcheck // else 64 KiB
+	const capacity = 1 << 20 // bytes that a child can print while no process reads; the largest size (pipe-max-size) for an ordinary user
+	kernel.SetPipeSize(fd, capacity)
 	return r, w, nil
 }
 

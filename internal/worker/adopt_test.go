@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/helve-serve/helve/internal/kernel"
 )
 
 // startAndWait is the process that starts a child which outlives it.
@@ -153,7 +155,7 @@ func TestOneNodePerDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close()
-	if _, err := ListenAt("/" + string(bytes.Repeat([]byte("x"), maxPath))); err == nil {
+	if _, err := ListenAt("/" + string(bytes.Repeat([]byte("x"), kernel.SocketPathMax))); err == nil {
 		t.Error("a path that is too long")
 	}
 }

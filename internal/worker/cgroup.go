@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/helve-serve/helve/internal/kernel"
 )
 
 // groups makes cgroups for children. The zero value works on the cgroup2 file system of this machine.
@@ -180,8 +182,7 @@ func (g *groups) delegated(dir string) bool {
 		return true
 	}
 	for _, name := range []string{"user.delegate", "trusted.delegate"} {
-		var v [8]byte
-		if n, err := syscall.Getxattr(dir, name, v[:]); err == nil && string(v[:n]) == "1" {
+		if v, ok := kernel.Attribute(dir, name); ok && v == "1" {
 			return true
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"unsafe"
+
+	"github.com/helve-serve/helve/internal/kernel"
 )
 
 // Limits are the limits of one child and its descendants; a field that is zero is no limit.
@@ -90,11 +92,8 @@ func restrict(pid int, set []rlimit) error {
 
 func prlimit(pid int, set []rlimit) error {
 	for _, r := range set {
-		l := syscall.Rlimit{Cur: r.most, Max: r.most}
-		_, _, e := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, uintptr(pid), uintptr(r.resource),
-			uintptr(unsafe.Pointer(&l)), 0, 0, 0)
-		if e != 0 {
-			return fmt.Errorf("prlimit: %w", e)
+		if err := kernel.Limit(pid, r.resource, syscall.Rlimit{Cur: r.most, Max: r.most}); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -7,7 +7,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
-	"unsafe"
+
+	"github.com/helve-serve/helve/internal/kernel"
 )
 
 // orphanTime is the time after its end at which a child counts as an orphan: its parent would have waited for it by
@@ -18,7 +19,7 @@ const orphanTime = time.Second
 // first program of a container, may never do that. It is for a process that waits for all its own children from their
 // start on. The result stop ends it.
 func ReapOrphans() (stop func()) {
-	if !subreaper(1) {
+	if !kernel.SetSubreaper(true) {
 		return func() {} // orphans go to the process above
 	}
 	ended, done := make(chan os.Signal, 1), make(chan struct{})
@@ -46,23 +47,13 @@ func ReapOrphans() (stop func()) {
 	return func() { signal.Stop(ended); close(done) }
 }
 
-// subreaper makes this process the parent of the orphans among its descendants, or ends that. It returns false if the
-// kernel refuses.
-func subreaper(on uintptr) bool {
-	const setChildSubreaper = 36
-	_, _, e := syscall.Syscall(syscall.SYS_PRCTL, setChildSubreaper, on, 0)
-	return e == 0
-}
-
 // noSubreaper lets orphans go to the process above until restore is called.
 func noSubreaper() (restore func()) {
-	const getChildSubreaper = 37
-	var on int32
-	if _, _, e := syscall.Syscall(syscall.SYS_PRCTL, getChildSubreaper, uintptr(unsafe.Pointer(&on)), 0); e != 0 || on == 0 {
+	if !kernel.IsSubreaper() {
 		return func() {}
 	}
-	subreaper(0)
-	return func() { subreaper(1) }
+	kernel.SetSubreaper(false)
+	return func() { kernel.SetSubreaper(true) }
 }
 
 // reapOrphans reaps the children in before that have still not been waited for, and returns the children that have

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/helve-serve/helve/internal/kernel"
 )
 
 // RuntimeDirEnv names a directory in which a node makes its private directory, in place of the system's temporary
@@ -44,9 +46,9 @@ func (p *Private) Path() string { return p.path }
 // Listen makes a socket in the directory, which only processes of this user can connect to.
 func (p *Private) Listen(name string) (*Listener, error) {
 	path := filepath.Join(p.path, name)
-	if len(path) > maxPath {
+	if len(path) > kernel.SocketPathMax {
 		return nil, fmt.Errorf("the path of the node's socket is %d bytes long, at most %d are possible; set %s to a shorter directory: %s",
-			len(path), maxPath, RuntimeDirEnv, path)
+			len(path), kernel.SocketPathMax, RuntimeDirEnv, path)
 	}
 	l, err := listenUnix(path)
 	if err != nil {

@@ -7,11 +7,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"syscall"
-)
 
-// maxPath is the longest path in sockaddr_un, which ends with a zero byte.
-const maxPath = 107
+	"github.com/helve-serve/helve/internal/kernel"
+)
 
 // Listener is a unix socket in a private directory, to which only processes of this user can connect.
 type Listener struct {
@@ -47,9 +45,9 @@ func ListenAt(dir string) (*Listener, error) {
 		return nil, err
 	}
 	path := filepath.Join(dir, socketName)
-	if len(path) > maxPath {
+	if len(path) > kernel.SocketPathMax {
 		return nil, fmt.Errorf("the path of the node's socket is %d bytes long, at most %d are possible; take a shorter directory: %s",
-			len(path), maxPath, path)
+			len(path), kernel.SocketPathMax, path)
 	}
 	mark, err := claim(dir)
 	if err != nil {
@@ -104,26 +102,9 @@ func (l *Listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if uid, err := peerUID(c); err == nil && uid == l.uid {
+		if uid, err := kernel.PeerUID(c); err == nil && uid == l.uid {
 			return c, nil
 		}
 		c.Close() // a process of another user
 	}
-}
-
-func peerUID(c *net.UnixConn) (uid int, err error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	cerr := raw.Control(func(fd uintptr) {
-		var cred *syscall.Ucred
-		if cred, err = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED); err == nil {
-			uid = int(cred.Uid)
-		}
-	})
-	if cerr != nil {
-		return 0, cerr
-	}
-	return uid, err
 }

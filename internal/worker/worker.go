@@ -30,6 +30,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/helve-serve/helve/internal/kernel"
 	"github.com/helve-serve/helve/internal/logs"
 )
 
@@ -241,7 +242,7 @@ func (s *Spawner) start(c Command, in *group) (*Process, error) {
 			cmd.ExtraFiles = append(cmd.ExtraFiles, c.Counts)
 			cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d", countsEnv, c.countsFD()))
 		}
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: death}
+		cmd.SysProcAttr = kernel.Child(death)
 		return cmd
 	}
 	started := make(chan error, 1)
@@ -370,7 +371,7 @@ func (s *Spawner) launch(p *Process, id string, build func() *exec.Cmd) error {
 // second case the first instructions have no limits.
 func (p *Process) run(set []rlimit, stopped bool) error {
 	if p.group != nil {
-		p.cmd.SysProcAttr.UseCgroupFD, p.cmd.SysProcAttr.CgroupFD = true, int(p.group.dir.Fd())
+		kernel.StartInGroup(p.cmd.SysProcAttr, int(p.group.dir.Fd()))
 	}
 	p.cmd.SysProcAttr.Ptrace = stopped
 	if err := p.cmd.Start(); err != nil {

@@ -526,7 +526,7 @@ func TestForeignDirectoriesAreRefused(t *testing.T) {
 			}
 		}
 		var st syscall.Stat_t
-		if err := syscall.Stat(dir, &st); err != nil || st.Mode&0o7777 != uint32(c.mode) {
+		if err := syscall.Stat(dir, &st); err != nil || int(st.Mode)&0o7777 != int(c.mode) {
 			t.Errorf("%s: mode %o, %v", name, st.Mode, err)
 		}
 		for file, text := range c.files {

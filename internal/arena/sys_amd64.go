@@ -1,3 +1,0 @@
-package arena
-
-const sysMemfdCreate = 319 // package syscall's table for amd64 is older than the call

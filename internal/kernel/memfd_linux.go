@@ -1,0 +1,7 @@
+//go:build !amd64
+
+package kernel
+
+import "syscall"
+
+const memfdCreate = syscall.SYS_MEMFD_CREATE

@@ -95,7 +95,7 @@ def sources(root: Path) -> list[str]:
         at += len(output[at:]) - len(output[at:].lstrip())
         if package.get("Module", {}).get("Main"):
             directory = Path(package["Dir"]).relative_to(root.resolve())
-            found.update((directory / name).as_posix() for kind in FILES for name in package.get(kind) or () if not name.endswith("_test.go"))
+            found.update((directory / name).as_posix() for kind in FILES for name in package.get(kind) or () if kind == "EmbedFiles" or not name.endswith("_test.go"))
     return sorted(found)
 
 

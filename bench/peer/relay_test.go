@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -51,3 +52,49 @@ func TestRelayTooLarge(t *testing.T) {
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+// Items of a stream have the id of their call, and so has its end.
+func TestRelayItems(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "relay"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	done := make(chan error, 1)
+	go func() { done <- Relay(l) }()
+	var conns [2]net.Conn // the callee's first
+	for i := range conns {
+		if conns[i], err = net.Dial("unix", l.Addr().String()); err != nil {
+			t.Fatal(err)
+		}
+		defer conns[i].Close()
+	}
+	callee, caller := conns[0], conns[1]
+	if _, err := caller.Write(frame(7, "count")); err != nil {
+		t.Fatal(err)
+	}
+	call := make([]byte, len(frame(0, "count")))
+	if _, err := io.ReadFull(callee, call); err != nil {
+		t.Fatal(err)
+	}
+	id := binary.LittleEndian.Uint64(call[8:])
+	var want []byte
+	for _, kind := range []uint32{item, item, 2} {
+		f := frame(id, "x")
+		binary.LittleEndian.PutUint32(f[4:], kind)
+		if _, err := callee.Write(f); err != nil {
+			t.Fatal(err)
+		}
+		binary.LittleEndian.PutUint64(f[8:], 7)
+		want = append(want, f...)
+	}
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(caller, got); err != nil || string(got) != string(want) {
+		t.Errorf("the caller has %q, %v, want %q", got, err, want)
+	}
+	caller.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}

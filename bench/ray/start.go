@@ -1,37 +1,35 @@
 package main
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+)
 
 // startRows start the seed program of two deployments, ask it once by a handle, and read the memory of its processes. The second row
 // does the same with the program of the rows about handles and HTTP.
 func startRows() []row {
+	started := func(name, text string) func(*run, system) (map[string]float64, error) {
+		return func(r *run, sys system) (map[string]float64, error) {
+			addr, err := address()
+			if err != nil {
+				return nil, err
+			}
+			p, err := launch(r.ctx, sys, name, addr)
+			if err != nil {
+				return nil, err
+			}
+			defer p.close() //nolint:errcheck // the values are there
+			if want := cmp.Or(text, addr); p.addr != want {
+				return nil, fmt.Errorf("the answer is %q, want %q", p.addr, want)
+			}
+			return p.sizes()
+		}
+	}
 	return []row{
 		{group: "start", name: "hello, two deployments", systems: serving,
-			bars: []comparison{atMost(seconds, rayBest, 0.1), atMost(mb, rayBest, 0.2)},
-			whole: func(r *run, sys system) (map[string]float64, error) {
-				p, err := launch(r.ctx, sys, "hello")
-				if err != nil {
-					return nil, err
-				}
-				defer p.close() //nolint:errcheck // the values are there
-				if p.addr != "Hello world!" {
-					return nil, fmt.Errorf("the answer is %q", p.addr)
-				}
-				return p.sizes()
-			}},
-		{group: "start", name: "five applications, eight deployments", systems: serving,
-			whole: func(r *run, sys system) (map[string]float64, error) {
-				addr, err := address()
-				if err != nil {
-					return nil, err
-				}
-				p, err := launch(r.ctx, sys, "load", addr)
-				if err != nil {
-					return nil, err
-				}
-				defer p.close() //nolint:errcheck // the values are there
-				return p.sizes()
-			}},
+			bars:  []comparison{atMost(seconds, rayBest, 0.1), atMost(mb, rayBest, 0.2)},
+			whole: started("hello", "Hello world!")},
+		{group: "start", name: "five applications, eight deployments", systems: serving, whole: started("load", "")},
 	}
 }
 

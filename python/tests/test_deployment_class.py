@@ -1,9 +1,11 @@
 """serve.deployment, Deployment and its options: values that are taken and refused, and the form for the node."""
 
+import ast
 import functools
 import inspect
 import json
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -179,6 +181,27 @@ def test_signatures_that_editors_complete():
         for name in (*_checks.RAY, *_checks.OWN):
             assert name in names and f"        {name}: " in serve.deployment.__doc__
             assert inspect.signature(function).parameters[name].default in (DEFAULT.VALUE, None)
+
+
+def overload_of(function, parent=None):
+    """The parameters of the overload with options of a function in deployment.py, with their annotations and defaults as text."""
+    tree = ast.parse(Path(inspect.getsourcefile(serve.Deployment)).read_text())
+    body = tree.body if parent is None else next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == parent).body
+    found = max((n for n in body if isinstance(n, ast.FunctionDef) and n.name == function and n.decorator_list), key=lambda n: len(n.args.args))
+    first = len(found.args.args) - len(found.args.defaults)
+    return {a.arg: (ast.unparse(a.annotation), ast.unparse(d)) for a, d in zip(found.args.args[first:], found.args.defaults)}
+
+
+def test_the_defaults_that_editors_show():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "options.md").read_text()
+    table = {m[1]: m[2].strip("`") for m in re.finditer(r"^\| `(\w+)`[^|]*\|[^|]*\|[^|]*\| ([^|]*) \|", page, re.M)}
+    shown = overload_of("deployment")
+    assert list(shown)[1:] == [*_checks.RAY, *(n for n in shown if n in _checks.OWN)] and set(_checks.OWN) <= set(shown)
+    for name, (_, default) in shown.items():
+        if name in table and name != "max_replicas_per_node":  # where 0 and None are no limit
+            assert default == table[name].replace("none", "None"), name
+    assert len(set(table) & set(shown)) > 15
+    assert [(n, a) for n, (a, _) in overload_of("options", "Deployment").items()][1:] == [(n, a) for n, (a, _) in shown.items()][1:]
 
 
 PROPERTIES = {

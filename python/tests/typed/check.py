@@ -5,7 +5,8 @@ programs of examples/python and examples/fastapi and the Python blocks of the RE
 programs that import ray, which has no types here. For these mypy has two settings less, see python/pyproject.toml, which also says how it checks the
 package itself.
 
-Each checker runs once, over everything, and beside the other: their start takes longer than the programs do.
+Each checker runs once, over everything, and beside the other: their start takes longer than the programs do. completion.py asks beside them what an
+editor shows.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 sys.path.insert(0, str(HERE.parent))
 
+import completion  # noqa: E402
 from test_pages import PAGES, blocks  # noqa: E402
 
 DIRECTORIES = [HERE, ROOT / "examples/python", ROOT / "examples/fastapi"]
@@ -60,7 +62,7 @@ def gather(to: Path) -> Dict[str, str]:
 
     for directory in DIRECTORIES:
         for file in sorted(directory.glob("*.py")):
-            if file != HERE / "check.py":
+            if file.parent != HERE or file.name not in ("check.py", "completion.py"):
                 write(file.stem, str(file.relative_to(ROOT)), file.read_text(encoding="utf-8"))
     for page in PAGES:
         above = ""
@@ -125,12 +127,18 @@ def main() -> int:
     settings = {"typeCheckingMode": "strict", "pythonVersion": "3.10", "enableTypeIgnoreComments": False, "include": ["."], "exclude": [], **NOT_CHECKED}
     config.write_text(json.dumps(settings))
     pyright, mypy = start_pyright(config), start_mypy([*places, str(ROOT / "python/src/helve")])
+    editor = ROOT / ".cache/editor"
+    editor.mkdir(exist_ok=True)
+    not_shown = completion.check(editor)
     of_both = {"pyright": of_pyright(pyright.communicate()[0]), "mypy": of_mypy(mypy.communicate()[0])}
     wrong = [(checker, m) for checker, found in of_both.items() for m in unlike(found, directory / "refused.py", checker)]
     for checker, m in wrong:
         print(f"{checker}: {m._replace(file=places.get(m.file, m.file))}")
-    print(f"types: {len(places)} programs and the package, {len(wrong)} mistakes")
-    return 1 if wrong else 0
+    for text in not_shown:
+        print(text)
+    mistakes = len(wrong) + len(not_shown)
+    print(f"types: {len(places)} programs and the package, {mistakes} mistakes")
+    return 1 if mistakes else 0
 
 
 if __name__ == "__main__":

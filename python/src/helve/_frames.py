@@ -183,7 +183,8 @@ def in_parts(slots) -> bool:
 
 def parse_parts(conn: "Connection", slots, body) -> tuple[tuple, dict]:
     """parse_args() of a call whose arguments are in parts."""
-    args, kwargs = [], {}
+    args: list = []
+    kwargs: dict = {}
     for kind, key, value in parse_slots(conn, slots, body):
         if kind == 0:
             if value.codec not in (CLOUDPICKLE, PICKLE) or args or kwargs:

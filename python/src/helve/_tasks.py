@@ -59,7 +59,7 @@ def make_eager(loop: asyncio.AbstractEventLoop) -> Callable[[Coroutine[Any, Any,
     return eager
 
 
-def make_settle(loop: asyncio.AbstractEventLoop) -> Callable[[list, Any, Any], None]:
+def make_settle(loop: Any) -> Callable[[list, Any, Any], None]:
     """Returns a function that completes futures of loop with a value, or with exceptions of a helve._encoding.Failure. The tasks that wait for them are
     stepped right here, not in the next turn of the loop: a read callback runs outside of any task. While a task is executed they are scheduled.
     """

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 import struct
+from threading import get_ident
+from time import monotonic
 from typing import Any, Optional
 
 from helve._encoding import CLOUDPICKLE, MSGPACK, PICKLE, RAW, decode
@@ -84,6 +86,8 @@ class Memory:
         """Owns fd."""
         self.conn, self.fd, self.offer, self.id = conn, fd, offer, offer["id"]
         self.timer = self.mapped = None
+        self.used = 0.0  # when a buffer was put last
+        self.due = False  # references are to be released at the end of the read that is being handled
 
     @property
     def arena(self):
@@ -95,14 +99,24 @@ class Memory:
         return self.mapped
 
     def wake(self) -> None:
-        """Wakes the loop after views have died. The collector may call it anywhere."""
+        """Has the references of views that have died released. The collector may call it anywhere. In a read that is being handled they go
+        with the answers, so that the node is not woken for them alone.
+        """
+        conn = self.conn
         try:
-            if self.conn.lost is None:  # in the child of a fork the loop is the parent's
-                self.conn.loop.call_soon_threadsafe(self.release)
+            if conn.lost is not None:  # in the child of a fork the loop is the parent's
+                return
+            if get_ident() != conn.thread_id:
+                conn.loop.call_soon_threadsafe(self.release)
+            elif conn.reading:
+                self.due = True
+            else:
+                conn.loop.call_soon(self.release)
         except RuntimeError:  # the loop is closed
             pass
 
     def release(self) -> None:
+        self.due = False
         refs = self.arena.releases()
         if refs and self.conn.lost is None:
             self.conn.send(RELEASE, 0, 0, b"", b"".join(REF.pack(*r) for r in refs))
@@ -114,9 +128,9 @@ class Memory:
         if n:
             self.conn.send(LEASE, 0, 0, b"", NUMBER.pack(n))
         self.give(self.arena.stock.returns())
-        if self.timer is not None:
-            self.timer.cancel()
-        self.timer = self.conn.loop.call_later(IDLE, self.rest)
+        self.used = monotonic()
+        if self.timer is None:
+            self.timer = self.conn.loop.call_later(IDLE, self.rest)
         return REF.pack(*ref) if ref is not None else None
 
     def back(self, ref: bytes) -> None:
@@ -127,7 +141,10 @@ class Memory:
 
     def rest(self) -> None:
         self.timer = None
-        if self.conn.lost is None:
+        left = self.used + IDLE - monotonic()
+        if left > 0:
+            self.timer = self.conn.loop.call_later(left, self.rest)
+        elif self.conn.lost is None:
             self.give(self.arena.stock.returns(idle=True))
 
     def give(self, grants: list) -> None:

@@ -132,11 +132,14 @@ def _wrapped(v: Any) -> Any:
 
 def dumps_call(plain: bool, args: tuple, kwargs: dict, buffers: Optional[list] = None) -> bytes:
     """A whole argument list; plain is true if pickle itself writes it."""
-    for v in args:
-        if type(v) not in PLAIN_TYPES or type(v) is bytes and len(v) >= APART:
+    large = False
+    for v in (*args, *kwargs.values()) if kwargs else args:
+        if type(v) not in PLAIN_TYPES:
             break
+        large = large or type(v) is bytes and len(v) >= APART
     else:
-        if not kwargs or all(type(v) in PLAIN_TYPES and not (type(v) is bytes and len(v) >= APART) for v in kwargs.values()):
+        plain = True
+        if not large:
             return pickled((args, kwargs), PROTOCOL)
     if buffers is not None:
         args, kwargs = tuple(map(_wrapped, args)), {k: _wrapped(v) for k, v in kwargs.items()}

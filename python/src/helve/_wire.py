@@ -248,6 +248,8 @@ class Connection(asyncio.BufferedProtocol):
                 self.hi += n
                 self.parse()
         finally:
+            if self.memory is not None and self.memory.due:
+                self.memory.release()
             self.reading = False
             if self.out and not self.scheduled:
                 self.flush()

@@ -30,7 +30,7 @@ import (
 
 const (
 	adminPrivate = "private"
-	adminNone    = "none"
+	adminNone    = "none" // of --http, too: an empty variable counts as none given
 	adminUsage   = `admin interface: "private" for a socket that only this user's commands find, "none", or a loopback address such as 127.0.0.1:8265 beside it`
 )
 

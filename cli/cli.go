@@ -97,7 +97,11 @@ func command(apps []Application) *cobra.Command {
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w%s (see %s --help)", err, nearFlag(c, err), c.CommandPath())}
+		path := c.CommandPath()
+		if c.Name() == "node" { // which has them from `run` of a Python program
+			path = c.Root().Name() + " run"
+		}
+		return usageError{fmt.Errorf("%w%s (see %s --help)", err, nearFlag(c, err), path)}
 	})
 	r := &run{apps: apps}
 	root.AddCommand(r.command(), nodeCommand(), statusCommand(apps), callsCommand(apps), eventsCommand(apps), versionCommand(root.Version))
@@ -158,7 +162,7 @@ type run struct {
 }
 
 func (r *run) flags(c *cobra.Command) {
-	c.Flags().StringVar(&r.http, "http", "127.0.0.1:8000", `address of the HTTP ingress, "" for none; port 0 picks one, unix:PATH is a socket, and several have commas between them`)
+	c.Flags().StringVar(&r.http, "http", "127.0.0.1:8000", `address of the HTTP ingress, "none" or "" for none; port 0 picks one, unix:PATH is a socket, and several have commas between them`)
 	c.Flags().StringVar(&r.isolation, "isolation", "", "where Go deployments run: node or process (default: what each says)")
 	c.Flags().StringVar(&r.stateDir, "state-dir", "", "directory from which the next node takes over the workers if this one is killed")
 	c.Flags().Var(&r.grace, "worker-grace", "how long workers wait for the next node (default 30s; needs --state-dir)")
@@ -286,6 +290,9 @@ func (r *run) execute(ctx context.Context, args []string) error {
 	}
 	if err := checkAdmin(r.admin); err != nil {
 		return usageError{fmt.Errorf("--admin %s: %w", r.admin, err)}
+	}
+	if r.http == adminNone {
+		r.http = ""
 	}
 	if err := listen.Check(r.http); err != nil {
 		return usageError{fmt.Errorf("--http %s: %w", r.http, err)}

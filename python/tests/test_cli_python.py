@@ -133,7 +133,7 @@ class TestApplications:
         (["--state-dir", "x", "cli_apps:app"], "--state-dir is for applications in Go", 2),
         (["cli_apps:app", "cli_apps:typed"], "have the same --name default: give each its own, for example helve run cli_apps:app --name", 2),
         (["cli_apps:app", "cli_apps:app", "--name", "b"], "have the same --route-prefix /", 2),
-        (["--http-memory", "much", "cli_apps:app"], "must be a number of bytes", 1),
+        (["--http-memory", "much", "cli_apps:app"], '"--http-memory" flag: must be a number of bytes', 2),
         (["missing.py"], "missing.py: No such file or directory", 2),
         (["--name", "x", "cli_apps.py"], "a script gives them to serve.run", 2),
     ])
@@ -155,11 +155,18 @@ class TestApplications:
     @pytest.mark.parametrize("variables, text", [
         ({"HELVE_HTTP": "x"}, "HELVE_HTTP=x: must be HOST:PORT"),
         ({"HELVE_RELOAD": "perhaps"}, "HELVE_RELOAD: must be 1 or 0, true or false, is 'perhaps'"),
+        ({"HELVE_HTTP_MEMORY": "much"}, "HELVE_HTTP_MEMORY: must be a number of bytes"),
+        ({"HELVE_HTTP_MEMORY": "much", "HELVE_RELOAD": "1"}, "HELVE_HTTP_MEMORY: must be a number of bytes"),
         ({"HELVE_APP_DIR": "missing"}, "HELVE_APP_DIR missing: there is no such directory"),
     ])
     def test_a_bad_value_names_the_variable(self, module, variables, text):
         done = helve("run", "cli_apps:app", cwd=module, env=variables)
-        assert text in done.stderr and done.returncode == 2
+        assert text in done.stderr and done.returncode == 2 and "Traceback" not in done.stderr
+
+    def test_without_http(self, module):
+        with Running("run", "--http", "none", "cli_apps:app", cwd=module) as run:
+            run.wait("Application 'default' is ready, without HTTP.")
+            assert run.end()[0] == 0
 
     def test_several_applications(self, module):
         args = ["cli_apps:app", "--name", "a", "--route-prefix", "/a", "cli_apps:sized", "size=1", "--name", "b", "--route-prefix", "/b"]

@@ -18,7 +18,8 @@ import time
 import traceback
 from typing import Any, Dict, List, Optional
 
-from helve import _driver, _loader, _until, _watch
+from helve import _driver, _loader, _run, _until, _watch
+from helve._errors import RayServeException
 from helve._flags import Command, Mistake
 from helve._names import HIDDEN
 from helve.serve._http_options import HTTPSettings
@@ -37,7 +38,11 @@ def run(command: Command, args: List[str]) -> int:
         if not os.path.isdir(d):
             raise Mistake(f"{command.origin['reload-dir']} {d}: there is no such directory")
     wishes = _until.Wishes()
-    reloader = Reloader(command, args, _driver.own(HTTPSettings()), wishes)
+    try:
+        driver = _driver.own(HTTPSettings())
+    except (ValueError, RayServeException) as e:
+        raise _run.failure(e) from None
+    reloader = Reloader(command, args, driver, wishes)
     try:
         reloader.serve()
     finally:

@@ -250,18 +250,28 @@ def run(command: Command) -> int:
         dry_run(targets, apps)
         return 0
     from helve import _loader, _until, serve
+    from helve._errors import RayServeException
 
     wishes = None if _loader.active() else _until.Wishes()
-    if file is not None:
-        options(file)
     try:
+        if file is not None:
+            options(file)
         serve.run_many(targets)
-    except (RuntimeError, ValueError) as e:  # of the deploy; it has the user's traceback
-        raise Mistake(str(e), 1) from None
+    except (RuntimeError, ValueError, RayServeException) as e:  # of the deploy; it has the user's traceback
+        raise failure(e) from None
+    driver = _driver.running()
+    for t in targets:
+        if t.route_prefix is None or driver.http.port is None:
+            print(f"Application {t.name!r} is ready, without HTTP.", file=sys.stderr, flush=True)
     if wishes is None:
         _loader.tell(done=True, http=file.http if file is not None else None)
         return 0
-    return wishes.wait(_driver.running())
+    return wishes.wait(driver)
 
 
-__all__ = ["Planned", "application", "directory", "load", "made", "planned", "prepare", "run"]
+def failure(e: Exception) -> Mistake:
+    """The error of a node or of a deploy for the user. A node that refuses a flag or a variable has said so itself, and ended with status 2."""
+    return Mistake(str(e), 2 if str(e).endswith("exit status 2") else 1)
+
+
+__all__ = ["Planned", "application", "directory", "failure", "load", "made", "planned", "prepare", "run"]

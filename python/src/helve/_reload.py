@@ -154,7 +154,7 @@ class Reloader:
         if not self.command.script:
             if loader.again:
                 self.changed(loader, sorted(loader.applications))
-            if loader.http is not None and self.ok and loader.http != self.http:
+            if None not in (loader.http, self.http) and loader.http != self.http:
                 _say("http_options have changed: the node takes them when helve run is started again")
             self.http = loader.http
         self.applications = set(loader.applications)

@@ -29,7 +29,7 @@ def _array(array: Any) -> list:
         raise TypeError(f"an array of dtype {array.dtype} cannot be sent to Go, which has bool, integers and floats; send array.tolist(), or use request_serialization and response_serialization")
     if array.ndim > DIMENSIONS:
         raise TypeError(f"an array of {array.ndim} dimensions cannot be sent to Go; at most {DIMENSIONS}")
-    items = numpy.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    items: Any = numpy.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     head = _HEAD.pack(kind.encode(), size, array.ndim, 0) + struct.pack(f"<{array.ndim}Q", *array.shape)
     head += bytes(-len(head) % _ALIGNED)
     return [head, memoryview(items.reshape(-1)).cast("B") if items.size else b""]

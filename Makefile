@@ -12,7 +12,7 @@ export GOFLAGS := $(GOFLAGS) -trimpath
 # The digest of the bytes of some files.
 digest = $(shell cat $(1) | sha256sum | cut -c1-16)
 
-.PHONY: build wheels test-wheel test test-go test-python types growth test-browser test-etcd test-examples ray-programs bench bench-ray site lint fuzz simulate clean
+.PHONY: build wheels test-wheel test test-go test-python types growth test-browser test-etcd test-examples test-search ray-programs bench bench-ray site lint fuzz simulate clean
 
 build:
 	go build -o bin/ ./cmd/helve ./examples/hello
@@ -126,6 +126,20 @@ $(EXAMPLEPY): .venv-examples/packages-$(call digest,$(PACKAGES) $(EXAMPLES:=/req
 
 test-examples: python/src/helve/_bin/helve $(EXAMPLEPY)
 	$(EXAMPLEPY) -m pytest -q $(EXAMPLES)
+
+# The tests of examples/search, which download 80 MB of weights, in an environment of their own.
+SEARCHPY := .venv-search/bin/python
+$(SEARCHPY): .venv-search/packages-$(call digest,$(PACKAGES) examples/search/requirements.txt)
+
+.venv-search/packages-%:
+	$(PYTHON) -m venv .venv-search
+	$(SEARCHPY) -m pip install -q --no-compile -c python/constraints.txt -e ./python pytest
+	$(SEARCHPY) -m pip install -q --no-compile --no-deps -r examples/search/requirements.txt
+	rm -f .venv-search/packages-*
+	touch $@
+
+test-search: python/src/helve/_bin/helve $(SEARCHPY)
+	$(SEARCHPY) -m pytest -q examples/search
 
 # Helve against Ray Serve, in an environment of its own with both: bench/README.md. It takes about twenty minutes. For example, ARGS='-run FastAPI' measures
 # some rows again, and ARGS=-quick only shows that it runs.

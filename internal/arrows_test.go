@@ -12,7 +12,7 @@ import (
 // layers only; packages of one layer do not know each other.
 var layers = [][]string{
 	{"internal/e2e/fixture"}, // imported by tests only
-	{"cmd/helve", "examples/hello", "examples/iris", "examples/chat", "examples/web", "internal/spec/gen"},
+	{"cmd/helve", "examples/hello", "examples/iris", "examples/chat", "examples/web", "examples/search/ranker", "internal/spec/gen"},
 	{"cli", "helvetest", "metrics"},
 	{""},
 	{"internal/system", "internal/client"},

@@ -11,6 +11,15 @@ const MinBuffer = 128 << 10
 
 const firstAsk = 1 << 20
 
+// The stock asks for more when it has less than leastAhead buffers of the recent size. The number doubles, up to mostAhead, after a buffer found no
+// room, and falls by one after enoughTimes requests between which all found some. For example, with four calls of 1 MB at a time a stock of 2 MB is used up before the next grant comes: the bytes of every second value went into
+// its frame, which cost twice the processor time.
+const (
+	leastAhead  = 2
+	mostAhead   = 16
+	enoughTimes = 8
+)
+
 // Stock is the list of extents that a worker has leased and not used. It does no I/O and uses no clock. All methods may
 // be called from any goroutine.
 //
@@ -26,12 +35,17 @@ type Stock struct {
 	surplus []Grant // pieces that are too small, to be returned
 	held    uint64  // bytes of grants
 	typical uint64  // about the size of the largest recent buffer
+	ahead   uint64  // the number of buffers of that size below which the stock asks for more
+	short   bool    // a buffer found no room since the last request
+	enough  int     // the number of requests since a buffer found no room
 	asked   bool
 	refused bool // the last request was refused: the next one is smaller
 }
 
 // NewStock makes an empty stock. most is the number of bytes that the node leases to one worker.
-func NewStock(arena, most uint64) *Stock { return &Stock{arena: arena, most: most / Slab * Slab} }
+func NewStock(arena, most uint64) *Stock {
+	return &Stock{arena: arena, most: most / Slab * Slab, ahead: leastAhead}
+}
 
 // Take returns a place for n bytes. The caller writes the bytes there and sends the Ref. The result is false if no
 // extent in stock is large enough.
@@ -41,6 +55,7 @@ func (s *Stock) Take(n uint64) (Ref, bool) {
 	if n == 0 || n > s.most {
 		return Ref{}, false
 	}
+	first := s.typical == 0
 	s.typical = max(slabs(n), s.typical-s.typical/8) // a few smaller buffers make it fall
 	best := -1
 	for i, g := range s.grants {
@@ -49,6 +64,7 @@ func (s *Stock) Take(n uint64) (Ref, bool) {
 		}
 	}
 	if best < 0 {
+		s.short = !first
 		return Ref{}, false
 	}
 	g := s.grants[best]
@@ -77,10 +93,18 @@ func (s *Stock) PutBack(r Ref) {
 func (s *Stock) NextRequest() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.asked || s.typical == 0 || s.held >= 2*s.typical || s.held+s.typical > s.most {
+	if s.asked || s.typical == 0 || s.held >= s.least() || s.held+s.typical > s.most {
 		return 0
 	}
-	n := min(max(4*s.typical, firstAsk), s.most-s.held)
+	switch {
+	case s.short:
+		s.ahead, s.short, s.enough = min(2*s.ahead, mostAhead), false, 0
+	case s.ahead > leastAhead:
+		if s.enough++; s.enough == enoughTimes {
+			s.ahead, s.enough = s.ahead-1, 0 // few extents that are used in turn stay in the caches of the processor
+		}
+	}
+	n := min(max(2*s.least(), firstAsk), s.most-s.held)
 	if s.refused {
 		n = s.typical
 	}
@@ -88,14 +112,22 @@ func (s *Stock) NextRequest() uint64 {
 	return n
 }
 
+// least is the number of bytes below which the stock asks for more: ahead buffers, but at most a quarter of what the worker may have, unless two
+// buffers are more than that. mu is held.
+func (s *Stock) least() uint64 {
+	return max(min(s.ahead*s.typical, s.most/4), leastAhead*s.typical)
+}
+
 // AddGrant adds the extent of the node's answer. The length is 0 if the request was refused.
 func (s *Stock) AddGrant(g Grant) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.asked, s.refused = false, g.Length == 0
-	if g.Length > 0 {
-		s.add(g)
+	if s.refused { // there are others that need memory
+		s.ahead = leastAhead
+		return
 	}
+	s.add(g)
 }
 
 // Surplus returns the extents that the worker should give back to the node now. If idle is true these are all extents: a
@@ -108,6 +140,7 @@ func (s *Stock) Surplus(idle bool) []Grant {
 	if idle {
 		out = append(out, s.grants...)
 		s.grants, s.held, s.typical = nil, 0, 0
+		s.ahead, s.short = leastAhead, false
 	}
 	return out
 }

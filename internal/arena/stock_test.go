@@ -64,6 +64,71 @@ func TestStockAsksForLess(t *testing.T) {
 	}
 }
 
+// TestStockThatRunsOut: a stock in which buffers found no room holds more from then on, up to a quarter of what the worker may have, and as little as
+// before when it is idle or the node has refused memory.
+func TestStockThatRunsOut(t *testing.T) {
+	t.Parallel()
+	const size, most = 1 << 20, 64 << 20
+	s := NewStock(testID, most)
+	s.Take(size)
+	offset := uint64(0)
+	ask := func(want uint64, give bool) {
+		t.Helper()
+		n := s.NextRequest()
+		if n != want {
+			t.Errorf("%d bytes are asked for, not %d", n, want)
+		}
+		if !give {
+			n = 0
+		}
+		s.AddGrant(Grant{Extent{offset, n}, offset + 1})
+		offset += n
+	}
+	use := func() {
+		for ok := true; ok; {
+			_, ok = s.Take(size)
+		}
+	}
+	ask(4*size, true)
+	for _, want := range []uint64{8 * size, 16 * size, 32 * size, 32 * size} {
+		use()
+		ask(want, true)
+	}
+	use()
+	ask(32*size, false)
+	ask(size, true)
+	use()
+	s.Surplus(true)
+	s.Take(size)
+	ask(4*size, true)
+}
+
+// TestStockWithEnough: after many requests between which all buffers found room, a stock holds as little as at first.
+func TestStockWithEnough(t *testing.T) {
+	t.Parallel()
+	const size = 1 << 20
+	s := NewStock(testID, 64*size)
+	s.Take(size)
+	asked := uint64(0)
+	for i := range uint64(2 + 2*enoughTimes) {
+		if i == 1 { // one buffer finds no room
+			for ok := true; ok; {
+				_, ok = s.Take(size)
+			}
+		}
+		if asked = s.NextRequest(); i == 1 && asked != 8*size {
+			t.Errorf("%d bytes are asked for after a shortage", asked)
+		}
+		s.AddGrant(Grant{Extent{100 * i * size, asked}, i + 1})
+		for s.held >= s.least() {
+			s.Take(size)
+		}
+	}
+	if asked = s.NextRequest(); asked != 4*size {
+		t.Errorf("%d bytes are asked for in the end", asked)
+	}
+}
+
 // TestStockAgainstTable: a place that the stock of a worker gives can be published at the node, and in the end every lease is returned.
 func TestStockAgainstTable(t *testing.T) {
 	t.Parallel()

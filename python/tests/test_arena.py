@@ -295,6 +295,22 @@ def test_stock_asks_for_less():
     assert s.want() == 12 << 20
 
 
+def test_stock_that_runs_out():
+    size = 1 << 20
+    s = Stock(ID, 64 << 20)
+    s.take(size)
+    asked = []
+    for i, give in enumerate((True, True, True, True, True, False, True)):
+        asked.append(s.want() // size)
+        s.granted(Grant(i + 1, 100 * i * size, asked[-1] * size if give else 0))
+        while s.take(size):
+            pass
+    assert asked == [4, 8, 16, 32, 32, 32, 1]
+    s.returns(idle=True)
+    s.take(size)
+    assert s.want() == 4 * size
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_stock_never_gives_a_slab_twice(seed):
     r = random.Random(seed)

@@ -25,6 +25,9 @@ SLAB = 64 << 10
 LEAST = 128 << 10  # bytes; smaller buffers are faster inline
 ENV = "HELVE_ARENA"
 FIRST_ASK = 1 << 20
+# The stock asks for more when it has less than this many buffers of the recent size. The number doubles, up to the second one, after a buffer found no
+# room, and falls by one after ENOUGH requests between which all found some.
+AHEAD, MOST_AHEAD, ENOUGH = 2, 16, 8
 _SEALS = 1 | 2 | 4  # F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW
 _GET_SEALS = 1034
 _MAP_NORESERVE = 0x4000
@@ -64,16 +67,19 @@ class Stock:
         self.grants: list[Grant] = []
         self.surplus: list[Grant] = []  # extents to be given back
         self.held = self.need = 0
-        self.asked = self.refused = False
+        self.ahead, self.enough = AHEAD, 0
+        self.asked = self.refused = self.short = False
 
     def take(self, n: int) -> Optional[Ref]:
         """A place for n bytes, or None: then the bytes go inline. It never waits."""
         if n <= 0 or n > self.most:
             return None
         used = _slabs(n)
+        first = not self.need
         self.need = max(used, self.need - self.need // 8)  # the need of one large buffer fades with smaller ones
         fitting = [g for g in self.grants if g.length >= n]
         if not fitting:
+            self.short = not first
             return None
         g = min(fitting, key=lambda g: g.length)
         self.grants.remove(g)
@@ -92,17 +98,29 @@ class Stock:
 
     def want(self) -> int:
         """The number of bytes to ask the node for now. Unless it is 0, granted() must follow."""
-        if self.asked or not self.need or self.held >= 2 * self.need or self.held + self.need > self.most:
+        if self.asked or not self.need or self.held >= self._least() or self.held + self.need > self.most:
             return 0
         self.asked = True
+        if self.short:  # calls at the same time use up more than the next grant takes to come
+            self.ahead, self.short, self.enough = min(2 * self.ahead, MOST_AHEAD), False, 0
+        elif self.ahead > AHEAD:
+            self.enough += 1
+            if self.enough == ENOUGH:  # few extents that are used in turn stay in the caches of the processor
+                self.ahead, self.enough = self.ahead - 1, 0
         if self.refused:
             return self.need
-        return min(max(4 * self.need, FIRST_ASK), self.most - self.held)
+        return min(max(2 * self._least(), FIRST_ASK), self.most - self.held)
+
+    def _least(self) -> int:
+        """The stock asks for more below this number of bytes: a quarter of what the worker may have at most, unless two buffers are more."""
+        return max(min(self.ahead * self.need, self.most // 4), AHEAD * self.need)
 
     def granted(self, g: Grant) -> None:
         self.asked, self.refused = False, g.length == 0
         if g.length:
             self._add(g)
+        else:  # there are others that need memory
+            self.ahead = AHEAD
 
     def returns(self, idle: bool = False) -> list[Grant]:
         """The extents to give back to the node now; all of them, if idle."""
@@ -110,6 +128,7 @@ class Stock:
         if idle:
             out += self.grants
             self.grants, self.held, self.need = [], 0, 0
+            self.ahead, self.short = AHEAD, False
         return out
 
     def _add(self, g: Grant) -> None:

@@ -12,8 +12,8 @@ const MinBuffer = 128 << 10
 const firstAsk = 1 << 20
 
 // The stock asks for more when it has less than leastAhead buffers of the recent size. The number doubles, up to mostAhead, after a buffer found no
-// room, and falls by one after enoughTimes requests between which all found some. For example, with four calls of 1 MB at a time a stock of 2 MB is used up before the next grant comes: the bytes of every second value went into
-// its frame, which cost twice the processor time.
+// room, and falls by one after enoughTimes requests between which all found some. For example, with four calls of 1 MB at a time a stock of 2 MB is
+// used up before the next grant comes: the bytes of every second value went into its frame, which cost twice the processor time.
 const (
 	leastAhead  = 2
 	mostAhead   = 16
@@ -112,8 +112,8 @@ func (s *Stock) NextRequest() uint64 {
 	return n
 }
 
-// least is the number of bytes below which the stock asks for more: ahead buffers, but at most a quarter of what the worker may have, unless two
-// buffers are more than that. mu is held.
+// least is the number of bytes below which the stock asks for more: ahead buffers, but at most a quarter of most, unless two buffers are
+// more than that. mu is held.
 func (s *Stock) least() uint64 {
 	return max(min(s.ahead*s.typical, s.most/4), leastAhead*s.typical)
 }

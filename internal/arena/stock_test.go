@@ -64,7 +64,7 @@ func TestStockAsksForLess(t *testing.T) {
 	}
 }
 
-// TestStockThatRunsOut: a stock in which buffers found no room holds more from then on, up to a quarter of what the worker may have, and as little as
+// TestStockThatRunsOut: a stock in which buffers found no room holds more from then on, up to a quarter of the worker's limit, and as little as
 // before when it is idle or the node has refused memory.
 func TestStockThatRunsOut(t *testing.T) {
 	t.Parallel()

@@ -148,7 +148,7 @@ func (s *socket) release() {
 	}
 }
 
-// Read reads what there is, and waits if there is nothing.
+// Read reads the bytes that have come, and waits for the first if there are none.
 func (s *socket) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -171,8 +171,8 @@ func (s *socket) Read(p []byte) (int, error) {
 	return s.readN, nil
 }
 
-// tryWrite writes what the kernel takes at once, which may be nothing.
-func (s *socket) tryWrite(p []byte) (int, error) {
+// tryWrite writes the bytes that the kernel takes at once. It does not wait: n is 0 if the kernel has no room.
+func (s *socket) tryWrite(p []byte) (n int, err error) {
 	if !s.use() {
 		return 0, net.ErrClosed
 	}

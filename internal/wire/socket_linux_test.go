@@ -59,7 +59,7 @@ func TestSocketWatchesOnlyReads(t *testing.T) {
 	}
 }
 
-// TestSocketCarriesAll: what is written in pieces of every size arrives in order, though each side's kernel buffer is full at times.
+// TestSocketCarriesAll: bytes that are written in pieces of every size arrive in order, though each side's kernel buffer is full at times.
 func TestSocketCarriesAll(t *testing.T) {
 	t.Parallel()
 	s, other := sockets(t)

@@ -44,9 +44,9 @@ func (b Bar) String() string {
 	case b.Value == 0:
 		return "-"
 	case b.AtLeast:
-		return fmt.Sprintf(">=%.2g", b.Value)
+		return fmt.Sprintf(">=%.3g", b.Value)
 	}
-	return fmt.Sprintf("<=%.2g", b.Value)
+	return fmt.Sprintf("<=%.3g", b.Value)
 }
 
 // Verdict is the word for a ratio: ok, short, busy, or info without a bar. A ratio that is no number is short.

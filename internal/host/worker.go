@@ -158,7 +158,7 @@ func (ws *Workers) spawn(ctx context.Context, app *App, of launchSpec) (*Worker,
 		proc.Kill()
 		<-w.stopped
 		if hungUp(err) {
-			return nil, w.unready()
+			return nil, w.unready(of.program.Path)
 		}
 		return nil, err
 	case <-w.stopped:
@@ -169,7 +169,7 @@ func (ws *Workers) spawn(ctx context.Context, app *App, of launchSpec) (*Worker,
 			}
 		default:
 		}
-		return nil, w.unready()
+		return nil, w.unready(of.program.Path)
 	case <-late.C:
 		proc.Kill()
 		<-w.stopped
@@ -205,11 +205,12 @@ func hungUp(err error) bool {
 }
 
 // unready is the end of a worker that was not taken into service.
-func (w *Worker) unready() error {
+func (w *Worker) unready(program string) error {
 	exit := w.proc.Exit()
 	err := &EndedError{fmt.Sprintf("worker of application %s ended before it was ready", w.app.name), exit, false}
-	if w.graph == nil && strings.Contains(exit.Reason(), "No module named 'helve'") {
-		return fmt.Errorf("%w; install the helve package for that interpreter, or set HELVE_PYTHON to one that has it", err)
+	if w.graph == nil && strings.Contains(exit.Reason(), "No module named 'helve") { // or 'helve._worker': the package index has another package of that name
+		return fmt.Errorf("%w; %s does not have the Python package of Helve: install it there (%[2]s -m pip install helve-serve==%s), or name an interpreter that has it in HELVE_PYTHON",
+			err, program, w.workers.set.Version)
 	}
 	return err
 }

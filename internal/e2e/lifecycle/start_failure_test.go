@@ -387,7 +387,7 @@ func TestInterpreters(t *testing.T) {
 		return app, nil
 	}
 	for path, want := range map[string]string{
-		bare:             "install the helve package for that interpreter, or set HELVE_PYTHON",
+		bare:             bare + " does not have the Python package of Helve: install it there (" + bare + " -m pip install helve-serve==" + helve.Version + "), or name an interpreter",
 		"/none/of/these": `deployment "Model": no Python interpreter: HELVE_PYTHON: `,
 	} {
 		t.Run(path, func(t *testing.T) {

@@ -23,8 +23,8 @@ const arrayExt = 2
 // Limits of arrays that are read.
 const (
 	arrayDims  = 32
-	arrayAlign = 16 // the items begin at a multiple of it
-	arrayEmpty = 1 << 16
+	arrayAlign = 16      // the items begin at a multiple of it
+	arrayEmpty = 1 << 16 // lists without an item that an array may be as lists
 )
 
 // arrayValue is an array as it is on the wire.
@@ -95,7 +95,7 @@ func parseArray(d []byte) (a arrayValue, err error) {
 		items *= n
 		a.shape = append(a.shape, int(n))
 	}
-	if items*uint64(a.size) != uint64(len(a.data)) || items == 0 && nonzero > arrayEmpty {
+	if items*uint64(a.size) != uint64(len(a.data)) {
 		return a, errArray
 	}
 	return a, nil
@@ -141,10 +141,20 @@ func (a arrayValue) copyTo(slice reflect.Type) reflect.Value {
 	return s
 }
 
-// expand writes the array as nested lists.
-func (a arrayValue) expand(b []byte) []byte {
+// expand writes the array as nested lists. An array without items may have a shape of many lists: for example, the shape [1000000 0] is a million
+// empty lists in a few bytes, which is an error.
+func (a arrayValue) expand(b []byte) ([]byte, error) {
+	lists := 1
+	for _, n := range a.shape {
+		if len(a.data) > 0 || n == 0 {
+			break
+		}
+		if lists *= n; lists > arrayEmpty {
+			return b, fmt.Errorf("an array of shape %v has more than %d empty lists", a.shape, arrayEmpty)
+		}
+	}
 	b, _ = a.expandFrom(b, a.shape, a.data)
-	return b
+	return b, nil
 }
 
 func (a arrayValue) expandFrom(b []byte, shape []int, data []byte) (out, rest []byte) {
@@ -220,7 +230,10 @@ func decodeArray(c *Codec, b []byte, v reflect.Value, m mode, p *plan) (rest []b
 	if len(a.shape) == 0 {
 		return b, true, fmt.Errorf("an array without dimensions does not fit %s", t)
 	}
-	_, err = p.dec(c, a.expand(nil), v, m)
+	lists, err := a.expand(nil)
+	if err == nil {
+		_, err = p.dec(c, lists, v, m)
+	}
 	return rest, true, err
 }
 
@@ -250,13 +263,16 @@ func isArray(t reflect.Type) bool {
 	return t.Kind() == reflect.Struct && strings.HasPrefix(t.Name(), "Array[") && t.PkgPath() == arrayTypes[0].PkgPath()
 }
 
-// numbersPlan is the plan of a [helvetype.Array]. In JSON and in pickles it is nested lists.
+// numbersPlan is the plan of a [helvetype.Array]. In JSON and in pickles it is nested lists. The zero value is nil, None in Python.
 func numbersPlan(t reflect.Type) *plan {
 	slice := t.Field(1).Type
 	elem := slice.Elem()
 	return &plan{
 		enc: func(_ *Codec, b []byte, v reflect.Value, m mode) ([]byte, error) {
 			a := arrayValue{kind: kindOf(elem), size: int(elem.Size()), shape: v.Field(0).Interface().([]int)}
+			if a.shape == nil && v.Field(1).IsNil() { // no array, as a slice that is nil is no list
+				return msgp.AppendNil(b), nil
+			}
 			n := 1
 			for _, d := range a.shape {
 				if d < 0 || d > 0 && n > math.MaxInt/d {
@@ -271,7 +287,7 @@ func numbersPlan(t reflect.Type) *plan {
 				a.data = unsafe.Slice((*byte)(v.Field(1).UnsafePointer()), n*a.size)
 			}
 			if m.json || m.pickle {
-				return a.expand(b), nil
+				return a.expand(b)
 			}
 			return a.append(b), nil
 		},
@@ -290,7 +306,11 @@ func numbersPlan(t reflect.Type) *plan {
 				v.Field(1).Set(a.copyTo(slice))
 			default:
 				flat := arrayValue{a.kind, a.size, []int{a.items()}, a.data}
-				if _, err := c.planOf(slice).dec(c, flat.expand(nil), v.Field(1), m); err != nil {
+				lists, err := flat.expand(nil)
+				if err != nil {
+					return b, err
+				}
+				if _, err := c.planOf(slice).dec(c, lists, v.Field(1), m); err != nil {
 					return b, err
 				}
 			}

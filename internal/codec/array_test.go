@@ -55,7 +55,10 @@ func TestArrays(t *testing.T) {
 		"a text":                 {written('f', 4, f32, 2), new(string), nil, "cannot decode array of numbers into string"},
 		"too few items":          {written('f', 4, f32, 3), new(any), nil, "does not parse"},
 		"no such kind":           {written('c', 8, f32, 1), new(any), nil, "does not parse"},
-		"many empty rows":        {written('f', 4, nil, 1<<30, 0), new([][]float32), nil, "does not parse"},
+		"many empty rows":        {written('f', 4, nil, 1<<30, 0), new([][]float32), nil, "more than 65536 empty lists"},
+		"many in small lists":    {written('f', 4, nil, 1<<15, 1<<10, 0), new([][][]float32), nil, "more than 65536 empty lists"},
+		"no rows of many items":  {written('f', 4, nil, 0, 1<<20), new([][]float32), [][]float32{}, ""},
+		"an empty Array":         {written('f', 4, nil, 0, 1<<20), new(helvetype.Array[float32]), helvetype.Array[float32]{Shape: []int{0, 1 << 20}, Data: []float32{}}, ""},
 		"a shape that overflows": {written('f', 4, f32, math.MaxInt, math.MaxInt), new(any), nil, "does not parse"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -93,6 +96,17 @@ func TestArraysInOtherForms(t *testing.T) {
 	if b, err := c.Append(nil, call.JSON, in); err != nil || string(b) != `{"a":[[1,2,3],[4,5,6]]}` {
 		t.Errorf("%s, %v", b, err)
 	}
+	zero := struct{ A helvetype.Array[int32] }{}
+	for _, as := range []call.Codec{call.Msgpack, call.JSON, call.Pickle} {
+		data, err := c.Append(nil, as, zero)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := struct{ A *helvetype.Array[int32] }{new(helvetype.NewArray([]int32{1}, 1))}
+		if err := c.Decode(as, data, &out); err != nil || out.A != nil {
+			t.Errorf("%s: an Array that is not set becomes %v, error %v", as, out.A, err)
+		}
+	}
 	var ragged helvetype.Array[float64]
 	if err := c.Decode(call.JSON, []byte(`[[1,2],[3]]`), &ragged); err == nil || !strings.Contains(err.Error(), "lists of 2 and of 1 items are no array") {
 		t.Errorf("%v, %v", ragged, err)
@@ -127,7 +141,11 @@ func FuzzArray(f *testing.F) {
 		if !ok || err != nil || fmt.Sprint(b.shape) != fmt.Sprint(a.shape) || a.kind != 'b' && a.size != 2 && string(b.data) != string(a.data) {
 			t.Fatalf("%v becomes %v, %v", a, b, err)
 		}
-		if err := c.Decode(call.Msgpack, a.expand(nil), &lists); err != nil {
+		nested, err := a.expand(nil)
+		if err != nil {
+			return
+		}
+		if err := c.Decode(call.Msgpack, nested, &lists); err != nil {
 			t.Fatal(err)
 		}
 	})

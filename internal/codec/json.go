@@ -293,7 +293,10 @@ func appendAsJSON(b, mp []byte, m mode) (out, rest []byte, err error) {
 		return x.Append(b, 10), rest, nil
 	}
 	if a, rest, ok, err := readArray(mp); ok && err == nil {
-		b, _, err = appendAsJSON(b, a.expand(nil), m)
+		lists, err := a.expand(nil)
+		if err == nil {
+			b, _, err = appendAsJSON(b, lists, m)
+		}
 		return b, rest, err
 	}
 	return b, mp, fmt.Errorf("JSON has no form for %s", kindName(mp))

@@ -112,7 +112,10 @@ func writePickle(w *pickle.Writer, mp []byte, m mode) (rest []byte, err error) {
 			return rest, w.Big(v)
 		}
 		if a, rest, ok, err := readArray(mp); ok && err == nil {
-			_, err = writePickle(w, a.expand(nil), m)
+			lists, err := a.expand(nil)
+			if err == nil {
+				_, err = writePickle(w, lists, m)
+			}
 			return rest, err
 		}
 	case msgp.InvalidType:

@@ -505,8 +505,11 @@ func TestNames(t *testing.T) {
 			t.Errorf("%s is %s, want %s", in, got, want)
 		}
 	}
-	have := []string{"SayHi", "say_hi", "GetURL"}
-	for want, found := range map[string]string{"say_hi": "say_hi", "SayHi": "SayHi", "get_url": "GetURL", "GetUrl": "GetURL", "nope": ""} {
+	have := []string{"SayHi", "say_hi", "GetURL", "ToID", "ToId", "UseIP", "use_ip", "UseIp"}
+	for want, found := range map[string]string{
+		"say_hi": "say_hi", "SayHi": "SayHi", "get_url": "GetURL", "GetUrl": "GetURL", "nope": "", // as "to_id", which two methods may be
+		"to_id": "", "ToId": "ToId", "ToID": "ToID", "UseIp": "UseIp", "UseIP": "UseIP", "useIP": "use_ip",
+	} {
 		if got, _ := MatchName(want, have); got != found {
 			t.Errorf("%s found %q, want %q", want, got, found)
 		}

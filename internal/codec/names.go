@@ -25,21 +25,26 @@ func SnakeCase(s string) string {
 	return b.String()
 }
 
-// MatchName finds the name want in the list have. An exact match comes first, then a name that is the same in the
-// other language's case: "say_hi" matches "SayHi". The second result is false if there is no match.
-func MatchName(want string, have []string) (string, bool) {
-	for _, h := range have {
-		if h == want {
-			return h, true
-		}
-	}
+// MatchName finds the name want in the list have. An exact match comes first, then the name in snake case, then a name
+// that is the same in the other language's case: "say_hi" matches "SayHi". The second result is false if there is no
+// match, or if several names match: "get_url" is not found among "GetURL" and "GetUrl", because either may be meant.
+func MatchName(want string, have []string) (found string, ok bool) {
 	snake := SnakeCase(want)
-	for _, h := range have {
-		if SnakeCase(h) == snake {
-			return h, true
+	for _, name := range []string{want, snake} {
+		if slices.Contains(have, name) {
+			return name, true
 		}
 	}
-	return "", false
+	for _, h := range have {
+		if SnakeCase(h) != snake {
+			continue
+		}
+		if ok && h != found {
+			return "", false
+		}
+		found, ok = h, true
+	}
+	return found, ok
 }
 
 type field struct {

@@ -30,6 +30,11 @@ def test_names(go, python):
     assert match_name("other", [python]) is None
 
 
+def test_names_that_several_methods_may_be():
+    have = ["GetURL", "GetUrl", "getIP", "get_ip"]
+    assert [match_name(n, have) for n in ("get_url", "GetUrl", "GetIP", "getIP")] == [None, "GetUrl", "get_ip", "getIP"]
+
+
 # ---- eager tasks: the identity of a task from its first step on
 
 var = contextvars.ContextVar("var", default=0)

@@ -26,12 +26,13 @@ def is_private(name: str) -> bool:
 
 
 def match_name(want: str, have: Iterable[str]) -> Optional[str]:
-    """Finds want in have. An exact match comes first, then a name that is the same in the other language's case."""
+    """Finds want in have. An exact match comes first, then the name in snake case, then a name that is the same in the other language's case. Of
+    several such names none is found: "get_url" is not found among "GetURL" and "GetUrl".
+    """
     have = list(have)
-    if want in have:
-        return want
     snake = snake_case(want)
-    for h in have:
-        if snake_case(h) == snake:
-            return h
-    return None
+    for name in (want, snake):
+        if name in have:
+            return name
+    same = {h for h in have if snake_case(h) == snake}
+    return same.pop() if len(same) == 1 else None

@@ -124,9 +124,10 @@ func pythonApplication(ctx context.Context, n Node, a protocol.PythonApp) (deplo
 	app := deploy.App{Graph: g, Replace: true, Attempts: true, Supersede: true, KeepFailed: true, CodeVersions: versions, Python: host.Python{
 		Interpreter: a.Python, SysPath: a.SysPath, Dir: a.Dir, Env: a.Env, Blob: a.Blob,
 	}}
+	loaded := parts{}
 	for _, s := range a.Deployments {
 		if s.Go != nil {
-			if err := addPart(ctx, n, &app, a, s); err != nil {
+			if err := addPart(ctx, n, loaded, &app, a, s); err != nil {
 				mistakes = append(mistakes, spec.InDeployment(s.Name, err)...)
 			}
 			continue

@@ -17,12 +17,16 @@ import (
 )
 
 // node notes the operations that it is asked for.
-type node struct{ asked string }
+type node struct {
+	asked  string
+	loaded int
+	got    deploy.App
+}
 
 var errBusy = errors.New("busy")
 
 func (n *node) Deploy(_ context.Context, app deploy.App) error {
-	n.asked = "deploy " + app.Graph.App
+	n.asked, n.got = "deploy "+app.Graph.App, app
 	return nil
 }
 
@@ -37,6 +41,10 @@ func (n *node) Scale(_ context.Context, app, deployment string, replicas int, by
 }
 
 func (n *node) LoadPart(_ context.Context, path, app string, _ build.Command) (*deploy.Part, error) {
+	n.loaded++
+	if app == "" {
+		app = "rank" // the only one
+	}
 	return &deploy.Part{Build: build.Build{Path: path}, Graph: spec.Graph{App: app, Deployments: []spec.Deployment{
 		{Name: "Ranker", Language: "go", Uses: []string{"Scorer"}}, {Name: "Scorer", Language: "go"},
 	}}}, nil

@@ -63,6 +63,7 @@ func (a *App) AddPart(from string, p *Part, b Bound) error {
 	a.Graph.Deployments = append(a.Graph.Deployments, d)
 	if in := a.Graph.Ingress; in != nil && in.Deployment == b.Name && p.Graph.Ingress != nil && p.Graph.Ingress.Deployment == b.Class {
 		in.Method, in.Kind = p.Graph.Ingress.Method, p.Graph.Ingress.Kind
+		a.Graph.IngressOptions = p.Graph.IngressOptions
 	}
 	return nil
 }

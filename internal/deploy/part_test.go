@@ -16,7 +16,7 @@ const fromRank = "exec:/rank#rank"
 // rank is a build with deployments that use each other.
 func rank() *Part {
 	two := spec.Options{NumReplicas: 2, Sources: map[string]spec.Source{"num_replicas": spec.FromCode}}
-	return &Part{Build: build.Build{Path: "/rank"}, Graph: spec.Graph{App: "rank", Ingress: &spec.IngressSpec{Deployment: "Ranker", Method: "Rank"}, Deployments: []spec.Deployment{
+	return &Part{Build: build.Build{Path: "/rank"}, Graph: spec.Graph{App: "rank", Ingress: &spec.IngressSpec{Deployment: "Ranker", Method: "Rank"}, IngressOptions: &spec.IngressOptions{MaxBody: 9}, Deployments: []spec.Deployment{
 		{Name: "Ranker", Language: "go", Uses: []string{"Scorer"}, Options: two}, {Name: "Scorer", Language: "go", Uses: []string{"Ranker"}},
 		{Name: "Model", Language: "python"}, {Name: "Picker", Language: "go", Options: spec.Options{RequestRouter: spec.RequestRouter{Policy: spec.Custom}}},
 	}}}
@@ -49,8 +49,8 @@ func TestAddPart(t *testing.T) {
 	if s := strings.Join(got, "|"); s != want {
 		t.Errorf("\n%s, want\n%s", s, want)
 	}
-	if in := a.Graph.Ingress; in.Deployment != "Cheap" || in.Method != "Rank" {
-		t.Errorf("the ingress is %v", in)
+	if in, o := a.Graph.Ingress, a.Graph.IngressOptions; in.Deployment != "Cheap" || in.Method != "Rank" || o == nil || o.MaxBody != 9 {
+		t.Errorf("the ingress is %v, with the options %v", in, o)
 	}
 	if string(a.Arguments["Dear"]) != "Dear" || a.Arguments["Scorer"] != nil {
 		t.Errorf("arguments %q", a.Arguments)

@@ -94,6 +94,8 @@ func described(name string, builds []Build) (spec.Graph, error) {
 	switch {
 	case len(graphs) == 1:
 		return graphs[0], wrong
+	case len(graphs) > 1 && part:
+		return spec.Graph{}, fmt.Errorf("which application? give its name as app; the executable contains %q", names)
 	case len(graphs) > 1:
 		return spec.Graph{}, fmt.Errorf("which application? exec:PATH#APPLICATION; it contains %q", names)
 	case len(mistakes) > 0:

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from helve import _arena, _encoding as encoding, _wire as wire
-from helve._parts import Memory, Out
+from helve._parts import REF, Memory, Out
 from helve._worker import Worker
 
 SIZE = 64 * _arena.SLAB
@@ -91,3 +91,17 @@ def test_what_is_sent_does_not_change_any_more(conn, shared):
     conn.flush()
     assert b"y" not in b"".join(conn.transport.data)
     data.append(1)  # the value has no reader any more
+
+
+def test_a_view_that_dies_while_others_are_released_is_released(conn):
+    """The collector may run in the middle of a release, which makes objects: no reference waits for the next read."""
+    arena = conn.memory.arena
+    first, second = ([arena.view(_arena.Ref(7, 1, at * _arena.SLAB, 200_000))] for at in (0, 4))
+    send, parse = conn.send, conn.parse
+    conn.parse = lambda: (first.clear(), parse())
+    conn.send = lambda *frame: (second.clear(), send(*frame))
+    conn.get_buffer(-1)
+    conn.buffer_updated(0)
+    for _ in range(2):
+        conn.loop.run_until_complete(asyncio.sleep(0))
+    assert [data[16:] for data in conn.transport.data] == [REF.pack(7, 1, at * _arena.SLAB, 200_000) for at in (0, 4)]

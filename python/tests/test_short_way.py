@@ -5,10 +5,12 @@ same places, give the same answers.
 import asyncio
 import pickle
 
+import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from helve import _wire as wire
 from helve._encoding import CLOUDPICKLE, MSGPACK, PICKLE, Failure, envelope
+from helve._tasks import make_eager, make_settle
 from helve._worker import Worker
 
 QUICK = settings(max_examples=80, deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
@@ -343,8 +345,6 @@ def test_a_reader_that_is_cancelled_leaves_the_call():
 
 def test_callbacks_that_others_schedule_meanwhile_are_not_lost():
     """The collector may run the __del__ of a user's class while a future is completed, or a task is made."""
-    from helve._tasks import make_settle
-
     loop = asyncio.new_event_loop()
     seen = []
 
@@ -364,6 +364,61 @@ def test_callbacks_that_others_schedule_meanwhile_are_not_lost():
     loop.run_until_complete(asyncio.sleep(0))
     loop.run_until_complete(asyncio.sleep(0))
     assert seen == ["woken", "settled", "before", "after"]
+    loop.close()
+
+
+@pytest.mark.parametrize("here", ["settle", "eager"])
+def test_a_call_that_ends_inside_of_the_collector(here):
+    """The collector runs while a future is completed or a task is made, and the __del__ of a user's class ends another call: both readers
+    get their answers, and the loop is as it was.
+    """
+    loop = asyncio.new_event_loop()
+    settle, eager = make_settle(loop), make_eager(loop)
+    seen, inner, ask = [], loop.create_future(), loop.get_debug
+    loop.set_exception_handler(lambda loop, context: seen.append(context))
+
+    class Late(asyncio.Future):
+        def set_result(self, value):
+            settle([inner], "inner", None)
+            super().set_result(value)
+
+    async def read(future):
+        seen.append(await future)
+
+    async def at_once():
+        seen.append("outer")
+
+    def get_debug():  # Task.__init__ asks for it
+        if not inner.done():
+            settle([inner], "inner", None)
+        return ask()
+
+    def callback():
+        if here == "settle":
+            settle([outer], "outer", None)
+        else:
+            loop.get_debug = get_debug
+            tasks.append(eager(at_once()))
+            del loop.get_debug
+
+    outer = Late(loop=loop)
+    tasks = [loop.create_task(read(f)) for f in ((inner, outer) if here == "settle" else (inner,))]
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.call_soon(callback)
+    for _ in range(4):
+        loop.run_until_complete(asyncio.sleep(0))
+    assert sorted(map(str, seen)) == ["inner", "outer"] and all(t.done() for t in tasks)
+    assert "call_soon" not in vars(loop)
+    loop.close()
+
+
+def test_a_loop_whose_call_soon_is_replaced_keeps_the_replacement():
+    loop = asyncio.new_event_loop()
+    replaced = loop.call_soon
+    loop.call_soon = replaced
+    future = loop.create_future()
+    make_settle(loop)([future], 1, None)
+    assert future.result() == 1 and vars(loop)["call_soon"] is replaced
     loop.close()
 
 

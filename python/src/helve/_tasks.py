@@ -16,6 +16,18 @@ from typing import Any, Callable, Coroutine, Optional
 tasks: Optional[dict] = getattr(asyncio.tasks, "_current_tasks", None) if sys.version_info < (3, 12) else None
 current_of: Callable[[Any], Any] = tasks.get if tasks is not None else asyncio.current_task
 
+NAME = "call_soon"
+
+
+def restore(attributes: dict, before: Any) -> None:
+    """Gives a loop the call_soon back that it had before one was set: before is None if that was the method of its class. For example, the
+    collector runs while a future is completed, and the __del__ of a user's class cancels a call, whose reader is woken inside of that.
+    """
+    if before is None:
+        attributes.pop(NAME, None)
+    else:
+        attributes[NAME] = before
+
 
 def make_eager(loop: asyncio.AbstractEventLoop) -> Callable[[Coroutine[Any, Any, Any]], "asyncio.Task[Any]"]:
     """Returns a function that starts a coroutine on loop, as a task, and runs its first step at once.
@@ -24,7 +36,7 @@ def make_eager(loop: asyncio.AbstractEventLoop) -> Callable[[Coroutine[Any, Any,
     hooks would otherwise miss the call.
     """
     current, Task = current_of, asyncio.Task
-    factory = loop.get_task_factory
+    factory, attributes = loop.get_task_factory, vars(loop)
 
     if sys.version_info >= (3, 12):
 
@@ -44,11 +56,12 @@ def make_eager(loop: asyncio.AbstractEventLoop) -> Callable[[Coroutine[Any, Any,
     def eager(coro):
         if factory() is not None or current(loop) is not None:
             return loop.create_task(coro)
+        before = attributes.get(NAME)
         loop.call_soon = capture
         try:
             task = Task(coro, loop=loop)
         finally:
-            del loop.call_soon
+            restore(attributes, before)
         if len(caught) == 1:
             callback, args, context = caught.pop()
             context.run(callback, *args)
@@ -63,7 +76,7 @@ def make_settle(loop: Any) -> Callable[[list, Any, Any], None]:
     """Returns a function that completes futures of loop with a value, or with exceptions of a helve._encoding.Failure. The tasks that wait for them are
     stepped right here, not in the next turn of the loop: a read callback runs outside of any task. While a task is executed they are scheduled.
     """
-    current = current_of
+    current, attributes = current_of, vars(loop)
     caught: list = []
 
     def capture(callback, *args, context=None):
@@ -75,6 +88,7 @@ def make_settle(loop: Any) -> Callable[[list, Any, Any], None]:
                 continue
             here = current(loop) is None
             if here:
+                before = attributes.get(NAME)
                 loop.call_soon = capture
             try:
                 if failure is None:
@@ -84,7 +98,7 @@ def make_settle(loop: Any) -> Callable[[list, Any, Any], None]:
                     future._log_traceback = False  # the reader may have gone
             finally:
                 if here:
-                    del loop.call_soon
+                    restore(attributes, before)
             if len(caught) == 1:
                 callback, args, context = caught.pop()
                 context.run(callback, *args)

@@ -248,9 +248,15 @@ class Connection(asyncio.BufferedProtocol):
                 self.hi += n
                 self.parse()
         finally:
-            if self.memory is not None and self.memory.due:
-                self.memory.release()
-            self.reading = False
+            memory = self.memory
+            if memory is None:
+                self.reading = False
+            else:
+                if memory.due:
+                    memory.release()
+                self.reading = False  # a view that dies from now on schedules its release
+                if memory.due:  # the collector has run meanwhile: release() makes objects
+                    self.loop.call_soon(memory.release)
             if self.out and not self.scheduled:
                 self.flush()
 

@@ -163,4 +163,5 @@ func (a *App) Close(ctx context.Context) {
 	a.closed = true
 	a.workers.mu.Unlock()
 	m.Close()
+	a.workers.code.Drop(a.name)
 }

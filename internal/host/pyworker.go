@@ -116,10 +116,16 @@ func (h *PythonWorker) Start(ctx context.Context, l Launch) (Replica, error) {
 	ws := h.App.workers
 	code, ok := h.Python.Code[d.Name]
 	if !ok {
-		var err error
-		if code, err = ws.blobCode(h.Python.Blob); err != nil {
+		dir, err := ws.Dir()
+		if err != nil {
 			return nil, err
 		}
+		path, digest, release, err := ws.code.Hold(dir, h.App.name, h.Python.Blob)
+		if err != nil {
+			return nil, err
+		}
+		defer release() // the worker has read it, or has failed
+		code = protocol.Code{Blob: path, Digest: digest}
 	}
 	env, err := h.prepare(ctx, l)
 	if err != nil {

@@ -2,15 +2,11 @@ package host
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"maps"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -19,6 +15,7 @@ import (
 	"sync/atomic"
 
 	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/codefile"
 	"github.com/helve-serve/helve/internal/devices"
 	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/logs"
@@ -103,6 +100,7 @@ type Workers struct {
 
 	cpusReported atomic.Bool // the log has said that CPU time is not limited
 	output       *output.Sink
+	code         codefile.Files // of Python applications
 
 	mu       sync.Mutex
 	all      map[string]*Worker // by id, from spawn to reaped
@@ -209,34 +207,6 @@ func (ws *Workers) accept(l *worker.Listener) {
 		}
 		ws.wg.Go(func() { ws.open(nc) })
 	}
-}
-
-// blobCode stores the pickles of a driver in the node's private directory under their digest.
-func (ws *Workers) blobCode(blob []byte) (protocol.Code, error) {
-	dir, err := ws.Dir()
-	if err != nil {
-		return protocol.Code{}, err
-	}
-	sum := sha256.Sum256(blob)
-	digest := hex.EncodeToString(sum[:])
-	path := filepath.Join(dir, digest)
-	if _, err := os.Stat(path); err != nil {
-		tmp, err := os.CreateTemp(dir, "blob-")
-		if err != nil {
-			return protocol.Code{}, err
-		}
-		_, err = tmp.Write(blob)
-		if cerr := tmp.Close(); err == nil {
-			err = cerr
-		}
-		if err == nil {
-			err = os.Rename(tmp.Name(), path)
-		}
-		if err != nil {
-			return protocol.Code{}, fmt.Errorf("the application's code cannot be stored: %w", err)
-		}
-	}
-	return protocol.Code{Blob: path, Digest: digest}, nil
 }
 
 // maxBodyEnv tells workers the largest body that they take.

@@ -123,6 +123,20 @@ APPLICATION = "applications:\n- import_path: a:b\n"
     ("a: !!python/object:os.system {}", "f.yaml:1: a value with the tag '!!python/object:os.system': must be plain"),
     ("a: !!python/name:os.system ''", "f.yaml:1: could not determine a constructor for the tag"),
     ("a: 1\n---\nb: 2", "f.yaml:2: but found another document"),
+    ("a: 1\nb: \0\n", "f.yaml:2: has the character #x0000"),
+    ("a: 1\nb:\n\tc: 1", "f.yaml:3: found character '\\t'"),
+    ("? [a, b]\n: c\n", "f.yaml:1: the name of a field must be a text"),
+    ("applications:\n- name: 2020-13-45\n", "f.yaml:2: '2020-13-45' cannot be read as !!timestamp; in quotes it is a text"),
+    ("a: !!int foo", "f.yaml:1: 'foo' cannot be read as !!int"),
+    ("a: !!bool foo", "f.yaml:1: 'foo' cannot be read as !!bool"),
+    ("a: !!timestamp foo", "f.yaml:1: 'foo' cannot be read as !!timestamp"),
+    ("a: " + "9" * 5000, f"f.yaml:1: '{'9' * 40}...' cannot be read as !!int"),
+    ("a: " + "[" * 5000 + "]" * 5000, "f.yaml:1: has too many values inside each other"),
+    ("a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(f"{b}: &{b} [{','.join([f'*{a}'] * 10)}]\n" for a, b in zip("abcdefgh", "bcdefghi")), "f.yaml:1: the file has more than 100,000 values"),
+    ("applications:\n- &x\n  import_path: a:b\n- <<: *x\n", "f.yaml:4: two applications have the name 'default', this one and that of line 2"),
+    ("applications:\n- import_path: 3", "f.yaml:2: import_path: must be a text, is 3"),
+    (APPLICATION + "  deployments: ''", "f.yaml:3: deployments: must be a list"),
+    (APPLICATION + "logging_config: 3", "f.yaml:3: logging_config: must be a dict"),
 ])
 def test_mistakes_have_their_line(tmp_path, monkeypatch, text, error):
     monkeypatch.chdir(tmp_path)
@@ -130,6 +144,30 @@ def test_mistakes_have_their_line(tmp_path, monkeypatch, text, error):
     with pytest.raises(Mistake) as e:
         _configfile.read("f.yaml")
     assert str(e.value).startswith(error)
+
+
+def test_a_file_that_is_no_text(tmp_path):
+    path = tmp_path / "f.yaml"
+    path.write_bytes(b"a: 1\nb: \xff\n")
+    with pytest.raises(Mistake, match=":2: is no text in UTF-8: invalid start byte"):
+        _configfile.read(str(path))
+
+
+def test_a_mapping_with_the_fields_of_another_may_be_used_twice(tmp_path):
+    path = tmp_path / "f.yaml"
+    path.write_text("""
+applications:
+- import_path: a:b
+  deployments:
+  - name: A
+    ray_actor_options: &one {num_cpus: 1, memory: 5}
+  - name: B
+    ray_actor_options: &two {<<: *one, num_cpus: 2}
+  - name: C
+    ray_actor_options: *two
+""")
+    options = {name: own["fields"]["ray_actor_options"] for name, own in _configfile.read(str(path)).apps[0].deployments.items()}
+    assert options == {"A": {"num_cpus": 1, "memory": 5}, "B": {"num_cpus": 2, "memory": 5}, "C": {"num_cpus": 2, "memory": 5}}
 
 
 @pytest.mark.parametrize("text, error", [
@@ -142,6 +180,13 @@ def test_mistakes_that_the_code_tells(project, text, error):
     (project / "f.yaml").write_text("applications:\n- import_path: apps:model\n" + text)
     done = helve("run", "--dry-run", "f.yaml", cwd=project)
     assert done.stderr.startswith("error: " + error) and done.returncode == 2
+
+
+@pytest.mark.parametrize("args", [["--dry-run"], ["--http", "none"]])
+def test_a_user_config_for_a_class_without_reconfigure(project, args):
+    (project / "f.yaml").write_text("applications:\n- import_path: apps:build\n  args: {word: a}\n  deployments:\n  - name: Greeter\n    user_config: {a: 1}\n")
+    done = helve("run", *args, "f.yaml", cwd=project)
+    assert done.stderr == "error: f.yaml:6: apps:build: user_config is set, but Greeter has no method reconfigure(user_config)\n" and done.returncode == 2
 
 
 def test_an_argument_of_a_builder_has_its_line(project):
@@ -164,6 +209,17 @@ class TestOptions:
         path.write_text(APPLICATION + "  deployments:\n  - name: Model\n" + "".join(f"    {line}\n" for line in fields))
         file = _configfile.read(str(path))
         return _configfile.changed(file, file.apps[0], "Model", serve.deployment(**options)(Model))._options
+
+    @pytest.mark.parametrize("fields, error", [
+        (["autoscaling_config:", "  min_replicas: -1"], ":6: deployment 'Model': autoscaling_config.min_replicas: Input should be greater"),
+        (["autoscaling_config: {", "  min_replicas: 3}"], ":6: deployment 'Model': autoscaling_config: max_replicas (1) must be greater"),
+        (["num_replicas: 1", "backpressure_config:", "  x: 1"], ":7: deployment 'Model': backpressure_config.x: "),
+        (["request_router_config:", "  request_router_class: foo"], ":5: deployment 'Model': request_router_config: Got invalid import path 'foo'"),
+    ])
+    def test_a_mistake_in_a_group_has_its_line(self, tmp_path, fields, error):
+        with pytest.raises(Mistake) as e:
+            self.changed(tmp_path, fields)
+        assert str(e.value).startswith(str(tmp_path / "f.yaml") + error)
 
     def test_groups_merge_and_null_clears(self, tmp_path):
         got = self.changed(

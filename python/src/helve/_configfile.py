@@ -23,6 +23,7 @@ APPLICATION = (
 )
 # Options that are groups of fields: a file changes the fields that it names, and null takes one away.
 GROUPS = ("ray_actor_options", "autoscaling_config", "request_router_config", "backpressure_config", "logging_config")
+MOST = 100_000  # values of a file
 # Fields that are there in Ray Serve only: the test whether a value asks for nothing, and what to do instead.
 _REFUSED: Dict[str, tuple] = {
     "grpc_options": (lambda v: isinstance(v, dict) and not v.get("grpc_servicer_functions"), "there is no gRPC ingress: use HTTP, or handles"),
@@ -118,7 +119,8 @@ def _application(file: File, at: tuple, app: Any) -> App:
     _known(file, at, app, APPLICATION, "an application")
     path = app.get("import_path")
     if not isinstance(path, str):
-        raise file.mistake((*at, "import_path"), "import_path: is missing: it names the application, for example import_path: app:entrypoint")
+        wrong = "is missing" if path is None else f"must be a text, is {path!r}"
+        raise file.mistake((*at, "import_path"), f"import_path: {wrong}: it names the application, for example import_path: app:entrypoint")
     module, colon, attribute = path.partition(":") if ":" in path else path.rpartition(".")
     if not module or not attribute or ":" in attribute:
         raise file.mistake((*at, "import_path"), f"import_path: must be MODULE:APPLICATION, for example app:entrypoint, is {path!r}")
@@ -141,7 +143,8 @@ def _application(file: File, at: tuple, app: Any) -> App:
     except (TypeError, ValueError, NotImplementedError) as e:
         raise file.mistake(file.blamed((*at, "runtime_env"), environment, str(e)), str(e)) from None
     deployments: Dict[str, dict] = {}
-    items = app.get("deployments") or []
+    items = app.get("deployments")
+    items = [] if items is None else items
     if not isinstance(items, list):
         raise file.mistake((*at, "deployments"), "deployments: must be a list")
     for i, d in enumerate(items):
@@ -154,7 +157,7 @@ def _application(file: File, at: tuple, app: Any) -> App:
         from helve.serve import _checks
 
         _known(file, place, d, (*_checks.RAY, *_checks.OWN), f"deployment {own!r}")
-        deployments[own] = {"at": place, "fields": {k: v for k, v in d.items() if k != "name"}}
+        deployments[own] = {"name": own, "at": place, "fields": {k: v for k, v in d.items() if k != "name"}}
     return App(
         f"{module}:{attribute}", name, prefix, _object(file, (*at, "args"), app.get("args")), made, _logging(file, (*at, "logging_config"), app.get("logging_config")),
         deployments, at,
@@ -185,7 +188,7 @@ def _logging(file: File, at: tuple, value: Any) -> Any:
     except (TypeError, ValueError) as e:
         errors: Optional[Callable[[], list]] = getattr(e, "errors", None)
         if errors is None:
-            raise file.mistake(file.blamed(at, value, str(e)), f"logging_config: {e}") from None
+            raise file.mistake(file.blamed(at, value, str(e)), str(e)) from None
         first = errors()[0]
         text = "there is no such field" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
         raise file.mistake((*at, *first["loc"][:1]), f"logging_config: {'.'.join(map(str, first['loc']))}: {text}") from None
@@ -229,16 +232,24 @@ def changed(file: File, app: App, name: str, deployment: Any) -> Any:
     try:
         return deployment.options(**options)
     except (TypeError, ValueError, NotImplementedError) as e:
-        raise file.mistake(file.blamed(own["at"], own["fields"], _first(e)), _first(e)) from None
+        raise wrong(file, app, name, e) from None
 
 
-def _first(e: Exception) -> str:
-    """The text of an error; of pydantic's, which are several lines, its first error."""
+def wrong(file: File, app: App, name: str, e: Exception) -> Mistake:
+    """The mistake of an option of a deployment, with the line of its field. An error of pydantic names a field in a group, and has the class of the
+    group in its title: AutoscalingConfig is that of autoscaling_config.
+    """
+    own = app.deployments[name]
     errors = getattr(e, "errors", None)
     if errors is None:
-        return str(e)
+        return file.mistake(file.blamed(own["at"], own["fields"], str(e)), str(e))
     first = errors()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
+    text = first["msg"].removeprefix("Value error, ")
+    group = next((g for g in GROUPS if g.replace("_", "") == getattr(e, "title", "").lower()), "")
+    at, inside = (*own["at"], group), own["fields"].get(group)
+    at = (*at, *first["loc"][:1]) if first["loc"] else file.blamed(at, inside, text)
+    place = ".".join(map(str, filter(None, (group, *first["loc"]))))
+    return file.mistake(at, f"deployment {name!r}: {place + ': ' if place else ''}{text}")
 
 
 def _merged(before: Any, value: dict) -> dict:
@@ -258,57 +269,104 @@ def _parsed(name: str) -> File:
     import yaml  # type: ignore[import-untyped]
 
     try:
-        with open(name, encoding="utf-8") as f:
-            text = f.read()
+        with open(name, "rb") as f:
+            text = f.read().decode("utf-8")
     except OSError as e:
         raise Mistake(f"{name}: {e.strerror}") from None
     except UnicodeDecodeError as e:
-        raise Mistake(f"{name}: is no text in UTF-8: {e}") from None
+        raise Mistake(f"{name}:{_line(e.object, e.start)}: is no text in UTF-8: {e.reason}") from None
     file = File(name, None)
     try:
         loader = yaml.SafeLoader(text)
         try:
             node = loader.get_single_node()
-            file.data = _value(loader, node, (), file, ()) if node is not None else None
+            file.data = _Values(loader, file).value(node, (), ()) if node is not None else None
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as e:
         mark = e.problem_mark or e.context_mark
         raise Mistake(f"{name}:{mark.line + 1 if mark else 1}: {e.problem or e.context}") from None
-    except yaml.YAMLError as e:
-        raise Mistake(f"{name}: {e}") from None
+    except yaml.reader.ReaderError as e:
+        raise Mistake(f"{name}:{_line(text, e.position)}: has the character #x{e.character:04x}, which a text has not") from None
+    except RecursionError:
+        raise Mistake(f"{name}:1: has too many values inside each other") from None
     return file
 
 
-def _value(loader: Any, node: Any, at: tuple, file: File, above: tuple) -> Any:
-    """The value of a node. Notes the lines of keys and items meanwhile."""
-    import yaml  # type: ignore[import-untyped]
+def _line(text: Any, position: int) -> int:
+    """The line of a position in a text or in bytes, from 1."""
+    return text.count(b"\n" if isinstance(text, bytes) else "\n", 0, position) + 1
 
-    if any(node is n for n in above):
-        raise Mistake(f"{file.name}:{node.start_mark.line + 1}: the value has itself inside")
-    if isinstance(node, yaml.CollectionNode) and node.tag not in ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"):
-        raise Mistake(f"{file.name}:{node.start_mark.line + 1}: a value with the tag {node.tag.replace('tag:yaml.org,2002:', '!!')!r}: must be plain")
-    if isinstance(node, yaml.MappingNode):
-        seen: Dict[Any, int] = {}
+
+class _Values:
+    """The values of the nodes of a file. The lines of keys and items go into the file meanwhile."""
+
+    def __init__(self, loader: Any, file: File):
+        self.loader, self.file = loader, file
+        self.own: Dict[int, tuple] = {}  # of mappings, by their id: the lines of their own keys, and that of the key <<; an alias comes here again
+
+    def mistake(self, node: Any, text: str) -> Mistake:
+        return Mistake(f"{self.file.name}:{node.start_mark.line + 1}: {text}")
+
+    def value(self, node: Any, at: tuple, above: tuple) -> Any:
+        """The value of a node, whose place in the file is at. above are the nodes that it is in."""
+        import yaml  # type: ignore[import-untyped]
+
+        if any(node is n for n in above):
+            raise self.mistake(node, "the value has itself inside")
+        if len(self.file.lines) > MOST:  # aliases of aliases: ten lines can have more values than a machine has memory
+            raise self.mistake(node, f"the file has more than {MOST:,} values")
+        if isinstance(node, yaml.CollectionNode) and node.tag not in ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"):
+            raise self.mistake(node, f"a value with the tag {_tag(node)!r}: must be plain")
+        if isinstance(node, yaml.MappingNode):
+            own, merged = self.keys(node)
+            out = {}
+            for key, v in node.value:
+                name = self.scalar(key)
+                place = (*at, name)
+                self.file.lines[place] = own.get(key.value, merged)
+                out[name] = self.value(v, place, (*above, node))
+            return out
+        if isinstance(node, yaml.SequenceNode):
+            items = []
+            for i, v in enumerate(node.value):
+                self.file.lines[(*at, i)] = v.start_mark.line + 1
+                items.append(self.value(v, (*at, i), (*above, node)))
+            return items
+        return self.scalar(node)
+
+    def keys(self, node: Any) -> tuple:
+        """The lines of a mapping's keys, and the line of its key <<, in whose place the fields of another mapping come."""
+        import yaml  # type: ignore[import-untyped]
+
+        if id(node) in self.own:  # its fields are those of both mappings already, and may be there twice
+            return self.own[id(node)]
+        own: Dict[Any, int] = {}
+        merged = node.start_mark.line + 1
         for key, _ in node.value:
-            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
-                raise Mistake(f"{file.name}:{key.start_mark.line + 1}: {key.value}: is in line {seen[key.value]} too")
-            seen[key.value] = key.start_mark.line + 1
-        loader.flatten_mapping(node)
-        out = {}
-        for key, v in node.value:
-            name = loader.construct_object(key, deep=True)
-            place = (*at, name)
-            file.lines[place] = key.start_mark.line + 1
-            out[name] = _value(loader, v, place, file, (*above, node))
-        return out
-    if isinstance(node, yaml.SequenceNode):
-        items = []
-        for i, v in enumerate(node.value):
-            file.lines[(*at, i)] = v.start_mark.line + 1
-            items.append(_value(loader, v, (*at, i), file, (*above, node)))
-        return items
-    return loader.construct_object(node, deep=True)
+            if not isinstance(key, yaml.ScalarNode):
+                raise self.mistake(key, "the name of a field must be a text")
+            if key.tag == "tag:yaml.org,2002:merge":
+                merged = key.start_mark.line + 1
+            elif key.value in own:
+                raise self.mistake(key, f"{key.value}: is in line {own[key.value]} too")
+            else:
+                own[key.value] = key.start_mark.line + 1
+        self.loader.flatten_mapping(node)
+        self.own[id(node)] = own, merged
+        return own, merged
+
+    def scalar(self, node: Any) -> Any:
+        """The value of a text, such as a number or a date. PyYAML has errors of many types for a text that only looks like one, such as 2020-13-45."""
+        try:
+            return self.loader.construct_object(node, deep=True)
+        except (ValueError, TypeError, LookupError, AttributeError):
+            text = node.value if len(node.value) <= 40 else node.value[:40] + "..."
+            raise self.mistake(node, f"{text!r} cannot be read as {_tag(node)}; in quotes it is a text") from None
 
 
-__all__ = ["App", "File", "changed", "read"]
+def _tag(node: Any) -> str:
+    return node.tag.replace("tag:yaml.org,2002:", "!!")
+
+
+__all__ = ["App", "File", "changed", "read", "wrong"]

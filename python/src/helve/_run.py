@@ -95,7 +95,11 @@ def _of_file(file: Any, app: Any) -> Planned:
     from helve import _configfile
 
     def mistake(key: str, text: str) -> Mistake:
-        return file.mistake((*app.at, "args", key) if key else (*app.at, "import_path"), f"{app.path}: {text}")
+        at = (*app.at, "args", key) if key else (*app.at, "import_path")
+        for own in app.deployments.values() if not key else ():  # for example, user_config for a class without reconfigure
+            found = file.blamed(own["at"], own["fields"], text)
+            at = found if found != own["at"] and own["name"] in text else at
+        return file.mistake(at, f"{app.path}: {text}")
 
     def change(name: str, deployment: Any) -> Any:
         return _configfile.changed(file, app, name, deployment)
@@ -106,7 +110,6 @@ def _of_file(file: Any, app: Any) -> Planned:
 def made(command: Command, apps: List[Planned], file: Any) -> list:
     """The applications, made by the user's code, as targets of serve.run_many. Each deployment that a file names is there."""
     from helve.serve.api import RunTarget
-    from helve.serve.deployment import Graph
 
     targets = []
     for app in apps:
@@ -114,7 +117,7 @@ def made(command: Command, apps: List[Planned], file: Any) -> list:
             target = RunTarget(application(app, load(app, directory(command))), app.name, app.route_prefix, app.logging_config)
         target.runtime_env, target.change = app.runtime_env, app.change  # type: ignore[attr-defined]
         if file is not None:
-            graph = Graph(target.target, app.name, None, app.change)
+            graph = _graph(target.target, app)
             names = [d["name"] for d in graph.deployments]
             of = next(a for a in file.apps if a.name == app.name)
             for name, own in of.deployments.items():
@@ -126,6 +129,17 @@ def made(command: Command, apps: List[Planned], file: Any) -> list:
                     raise file.mistake((*own["at"], "name"), f"application {app.name!r} has no deployment {name!r}{close_names(name, names)}; it has {', '.join(names)}")
         targets.append(target)
     return targets
+
+
+def _graph(target: Any, app: Planned) -> Any:
+    """The deployments of an application, with the options of its file."""
+    from helve._errors import RayServeException
+    from helve.serve.deployment import Graph
+
+    try:
+        return Graph(target, app.name, None, app.change)
+    except (RuntimeError, TypeError, ValueError, RayServeException) as e:
+        raise app.origin("", str(e)) from None
 
 
 @contextmanager
@@ -156,10 +170,8 @@ def options(file: Any) -> None:
 
 def dry_run(targets: list, apps: List[Planned]) -> None:
     """Prints what would run: the applications with their deployments."""
-    from helve.serve.deployment import Graph
-
     for target, app in zip(targets, apps):
-        graph = Graph(target.target, target.name, None, app.change)
+        graph = _graph(target.target, app)
         where = "no HTTP" if target.route_prefix is None else target.route_prefix
         print(f"application {target.name}  {app.path}  {where}")
         for d in graph.deployments:

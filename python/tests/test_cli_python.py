@@ -289,3 +289,22 @@ class TestBinary:
         bare.chmod(0o700)
         done = self.run("run", "app:x", cwd=tmp_path, HELVE_PYTHON=str(bare))
         assert done.returncode == 1 and "has no package helve: install it there" in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&-"])
+def test_a_program_without_standard_input_and_output(tmp_path, closed):
+    """The socket to the node is none of the descriptors 0 to 2, in whose place a child process has its output."""
+    program(tmp_path, "app.py", """
+        import sys
+        from helve import serve
+
+        @serve.deployment
+        class D:
+            def __call__(self, x):
+                return x + 1
+
+        print(serve.run(D.bind()).remote(1).result(), file=sys.stderr)
+    """)
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "helve", "run", "--http", "none", "app.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 0 and "2\n" in done.stderr, done.stderr

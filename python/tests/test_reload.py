@@ -1,5 +1,6 @@
 """`helve run --reload`: only changed code restarts, a broken save changes nothing, and requests are not lost."""
 
+import os
 import signal
 
 import pytest
@@ -50,8 +51,8 @@ def project(tmp_path):
     return tmp_path
 
 
-def reloading(*args, cwd):
-    return Running("run", "--reload", "--http", "127.0.0.1:0", *args, cwd=cwd)
+def reloading(*args, cwd, env=None):
+    return Running("run", "--reload", "--http", "127.0.0.1:0", *args, cwd=cwd, env=env)
 
 
 def test_only_changed_code_restarts_and_no_request_is_lost(project):
@@ -122,6 +123,22 @@ def test_a_save_without_another_content_reloads_nothing(project):
         edit(project / "models.py", "one", "two")
         assert run.wait("reloading: (.*)")[1] == "models.py changed"
         run.wait("reloaded in")
+
+
+def test_a_save_in_the_second_of_another_with_the_same_size(project):
+    """Python would take the bytecode of the first save for that of the second: it compares sizes and seconds."""
+    models = project / "models.py"
+    os.utime(models, ns=(0, 1_700_000_000_000_000_000))
+    with reloading("app:app", cwd=project, env={"PYTHONDONTWRITEBYTECODE": ""}) as run:
+        url = run.url()
+        assert ask(url).endswith("one x")
+        assert list((project / "__pycache__").glob("models.*.pyc"))
+        new = project / "models.new"
+        new.write_text(models.read_text().replace('"one"', '"two"'))
+        os.utime(new, ns=(0, 1_700_000_000_500_000_000))
+        new.replace(models)
+        run.wait("reloaded in")
+        assert ask(url).endswith("two x")
 
 
 def test_a_script(tmp_path):

@@ -253,6 +253,17 @@ def _set_variables(values: dict) -> None:
             os.environ[name] = value
 
 
+def _open_standard() -> None:
+    """Opens the descriptors 0, 1 and 2 if the program was started without them. Else the socket to the node could be 1, in whose place a child process
+    has its output.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free
+
+
 class Driver:
     """A connection to a node, and the thread whose loop serves it."""
 
@@ -445,6 +456,7 @@ class Child(Driver):
 
     def _start(self) -> tuple:
         """Starts the node. The result is the socket to it, and its HELLO."""
+        _open_standard()
         ours, theirs = socket.socketpair()
         read, write = os.pipe()
         for fd in (ours.fileno(), theirs.fileno(), read):

@@ -8,6 +8,7 @@ mistake shows the mistake, and changes nothing.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import select
@@ -67,6 +68,7 @@ class Reloader:
         self.applications: set = set()  # of the loaders that have succeeded
         self.ok = False  # a version of the program serves
         self.http: Any = None  # the options of the file that the node has
+        self.saved: set = set()  # files that have changed since the last load
         driver.on_end(wishes.ended.set)
 
     def serve(self) -> None:
@@ -86,6 +88,7 @@ class Reloader:
 
     def change(self, changed: List[str]) -> None:
         """Loads the program again, unless one of its files cannot be compiled."""
+        self.saved.update(changed)
         first = _short(changed[0])
         what = "changed" if os.path.exists(changed[0]) else "is gone"
         _say(f"reloading: {first} {what}" + (f", and {len(changed) - 1} more" if len(changed) > 1 else ""))
@@ -99,6 +102,9 @@ class Reloader:
 
     def load(self) -> None:
         self.stop()
+        for path in self.saved:
+            _drop_bytecode(path)
+        self.saved.clear()
         before = self.replicas()
         self.ok = self.ok or any(before.values())  # also if the loader has not told so before its end
         self.applications |= {name for name, _ in before}
@@ -270,6 +276,18 @@ def _syntax(path: str) -> str:
     except (SyntaxError, ValueError) as e:
         return "".join(traceback.format_exception_only(type(e), e))
     return ""
+
+
+def _drop_bytecode(path: str) -> None:
+    """Removes the bytecode of a file. Python takes it for that of the file if the size and the second of the save are the same. For example, with
+    two saves in one second that change one digit, the program of the first would be loaded.
+    """
+    if path.endswith(".py"):
+        for optimization in ("", 1, 2):
+            try:
+                os.unlink(importlib.util.cache_from_source(path, optimization=optimization))
+            except (OSError, NotImplementedError):  # there is none, or it cannot be written either
+                pass
 
 
 def _say(text: str) -> None:

@@ -2,12 +2,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/cli"
-	"github.com/helve-serve/helve/helvetype"
 )
 
 // Embedder has the methods of the Python class that are called here.
@@ -44,6 +44,20 @@ func (r *Ranker) Rank(ctx context.Context, in Query) ([]string, error) {
 	return best(vectors, in.Docs, r.args.TopK), nil
 }
 
+// best gives the documents whose vectors have the largest product with the first vector, that of the query.
+func best(vectors [][]float64, docs []string, k int) []string {
+	products := map[string]float64{}
+	for i, d := range docs {
+		products[d] = 0
+		for j, v := range vectors[0] {
+			products[d] += v * vectors[i+1][j]
+		}
+	}
+	order := slices.Clone(docs)
+	slices.SortStableFunc(order, func(a, b string) int { return cmp.Compare(products[b], products[a]) })
+	return order[:min(k, len(order))]
+}
+
 func build() (*helve.App, error) {
 	app := helve.NewApp("rank")
 	helve.Deploy(app, "Ranker", newRanker, helve.Options{})
@@ -51,42 +65,3 @@ func build() (*helve.App, error) {
 }
 
 func main() { cli.Main(cli.App("rank", build)) }
-
-// Mean takes an array of numpy of two dimensions, and gives one of one dimension.
-func (r *Ranker) Mean(_ context.Context, m helvetype.Array[float32]) (helvetype.Array[float32], error) {
-	mean := make([]float32, m.Shape[1])
-	for i := range m.Shape[0] {
-		for j, v := range m.Row(i) {
-			mean[j] += v / float32(m.Shape[0])
-		}
-	}
-	return helvetype.NewArray(mean, len(mean)), nil
-}
-
-// best are the k documents whose vectors have the largest products with the first vector, which is the query's.
-func best(vectors [][]float64, docs []string, k int) []string {
-	order := make([]int, len(docs))
-	for i := range order {
-		order[i] = i
-	}
-	score := func(i int) (sum float64) {
-		for j, v := range vectors[0] {
-			sum += v * vectors[i+1][j]
-		}
-		return sum
-	}
-	slices.SortStableFunc(order, func(a, b int) int {
-		switch x, y := score(a), score(b); {
-		case x > y:
-			return -1
-		case x < y:
-			return 1
-		}
-		return 0
-	})
-	out := make([]string, 0, k)
-	for _, i := range order[:min(k, len(order))] {
-		out = append(out, docs[i])
-	}
-	return out
-}

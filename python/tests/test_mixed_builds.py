@@ -9,6 +9,7 @@ import pytest
 
 from helve import serve
 from helve.serve import _go
+from helve.serve.deployment import Graph
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "internal" / "e2e" / "fixture" / "python"))
@@ -60,6 +61,19 @@ def test_updates(node, executable, tmp_path):
     built = run(relay, "other")
     assert built not in (first, bound)
     assert serve.get_deployment_handle("Relay", "default").text.remote("other").result() == ""
+
+
+def test_a_directory_is_compiled_once(node, executable, monkeypatch):
+    """Deployments of one directory, in one application or in several, are compiled together, and a graph that is not run is not compiled."""
+    compiled = []
+    monkeypatch.setattr(_go, "compiled", lambda _, build: compiled.append(build) or str(executable))
+    echo, relay = serve.go_deployment("Echo", build=PROGRAM), serve.go_deployment("Relay", build=PROGRAM, app="mixed")
+    apps = [relay.bind(to=echo.bind()), echo.bind()]
+    Graph(apps[0], "looked-at")
+    assert compiled == []
+    one, two = serve.run_many([serve.RunTarget(app, name=f"app{i}", route_prefix=None) for i, app in enumerate(apps)])
+    assert one.text.remote("x").result() == two.text.remote("x").result() == "x"
+    assert compiled == [str(PROGRAM)]
 
 
 def test_one_class_twice(node, executable):

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Union
+from typing import Any, Callable, Dict, Iterable, List, Optional, Union
 
 from helve import _limits
 from helve._encoding import MSGPACK, encode
@@ -146,7 +146,9 @@ def go_deployment(name: str, *, build: Union[str, "os.PathLike[str]"], app: str 
 
 
 def entry(name: str, d: GoDeployment, args: tuple, kwargs: dict, add: Callable[[Application], tuple], app_name: str) -> dict:
-    """The deployment as it is sent to the node. add takes an application into the graph, and gives the name and the language of its deployment."""
+    """The deployment as it is sent to the node, but for the build, which compile_all compiles. add takes an application into the graph, and gives the
+    name and the language of its deployment.
+    """
     uses: set = set()
 
     def handle(value: Any) -> Any:
@@ -164,10 +166,9 @@ def entry(name: str, d: GoDeployment, args: tuple, kwargs: dict, add: Callable[[
         encoded = encode(MSGPACK, [positional, named])[1]
     except Exception as e:
         raise _explained(name, positional, named, e) from None
-    executable = compiled(name, d._build)
     return {
         "name": name, "class": f"{d._app or os.path.basename(d._build)}.{d._class}", "options": _checks.for_node(name, d._options), "uses": sorted(uses - {name}),
-        "go": {"build": executable, "app": d._app, "class": d._class, "args": base64.b64encode(encoded).decode()},
+        "go": {"build": d._build, "app": d._app, "class": d._class, "args": base64.b64encode(encoded).decode()},
     }
 
 
@@ -184,6 +185,20 @@ def _explained(name: str, positional: list, named: dict, error: Exception) -> Ty
 
 
 # ---- go build
+
+
+def compile_all(graphs: Iterable[Any]) -> None:
+    """Compiles the builds of applications that are run together, each directory once: two deployments of one directory have one executable, also if
+    its source changes meanwhile. A graph that is only looked at, as by `helve run --dry-run`, is not compiled.
+    """
+    executables: Dict[str, str] = {}
+    for graph in graphs:
+        for d in graph.deployments:
+            if "go" in d:
+                build = d["go"]["build"]
+                if build not in executables:
+                    executables[build] = compiled(d["name"], build)
+                d["go"]["build"] = executables[build]
 
 
 def compiled(name: str, build: str) -> str:

@@ -203,6 +203,10 @@ def _run_many(targets: Sequence[Any], blocking: bool, wait: bool, local: bool) -
         if twice:
             raise (ValueError if key == "name" else RayServeException)(f"two applications have the {key} {_limits.shown(twice[0])}: give each its own")
     deploys = [_Deploy(t, wait, _driver.options().middlewares) for t in targets]
+    if any("go" in d for run in deploys for d in run.graph.deployments):
+        from helve.serve import _go
+
+        _go.compile_all([run.graph for run in deploys])
     driver = _driver.ensure(None)
     if len(deploys) == 1:
         deploys[0].run(driver)

@@ -3,7 +3,9 @@ same places, give the same answers.
 """
 
 import asyncio
+import gc
 import pickle
+import weakref
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
@@ -409,6 +411,37 @@ def test_a_call_that_ends_inside_of_the_collector(here):
         loop.run_until_complete(asyncio.sleep(0))
     assert sorted(map(str, seen)) == ["inner", "outer"] and all(t.done() for t in tasks)
     assert "call_soon" not in vars(loop)
+    loop.close()
+
+
+def test_what_a_failed_read_leaves_needs_no_collector():
+    """The frames that an exception has gone through die with it. With Python 3.12 the frames of the connection were among them, and the future."""
+
+    class Thing:
+        pass
+
+    loop, conn, _, made, tasks = asked(False, 1, [((), {})])
+    alive = []
+
+    async def read():
+        thing = Thing()
+        alive.append(weakref.ref(thing))
+        try:
+            await made[0]
+        except ValueError:
+            pass
+
+    tasks.append(loop.create_task(read()))
+    loop.run_until_complete(asyncio.sleep(0))
+    gc.disable()
+    try:
+        loop.call_soon(made[0].finish, None, Failure(ValueError("no")))
+        loop.run_until_complete(asyncio.wait(tasks))
+        tasks.clear()
+        loop.run_until_complete(asyncio.sleep(0))
+        assert alive[0]() is None
+    finally:
+        gc.enable()
     loop.close()
 
 

@@ -73,7 +73,7 @@ def make_eager(loop: asyncio.AbstractEventLoop) -> Callable[[Coroutine[Any, Any,
 
 
 def make_settle(loop: Any) -> Callable[[list, Any, Any], None]:
-    """Returns a function that completes futures of loop with a value, or with exceptions of a helve._encoding.Failure. The tasks that wait for them are
+    """Returns a function that completes futures of loop, whose list it empties, with a value, or with exceptions of a helve._encoding.Failure. The tasks that wait for them are
     stepped right here, not in the next turn of the loop: a read callback runs outside of any task. While a task is executed they are scheduled.
     """
     current, attributes = current_of, vars(loop)
@@ -104,6 +104,10 @@ def make_settle(loop: Any) -> Callable[[list, Any, Any], None]:
                 context.run(callback, *args)
             elif caught:
                 run_caught(loop, caught, lambda callback, args: args == (future,))
+        # An exception that a task has caught refers to the frames of the task, and these to the frame that has stepped it, which is this one: with
+        # a future here, which refers to the exception, all of them would live until the cyclic collector runs.
+        futures.clear()
+        future = args = None
 
     return settle
 

@@ -133,6 +133,8 @@ class TestApplications:
         (["--state-dir", "x", "cli_apps:app"], "--state-dir is for applications in Go", 2),
         (["cli_apps:app", "cli_apps:typed"], "have the same --name default: give each its own, for example helve run cli_apps:app --name", 2),
         (["cli_apps:app", "cli_apps:app", "--name", "b"], "have the same --route-prefix /", 2),
+        (["cli_apps:app", "cli_apps:app"], "cli_apps:app --name cli_apps --route-prefix /cli_apps cli_apps:app --name cli_apps2 --route-prefix /cli_apps2", 2),
+        (["--port", "\u00b2", "cli_apps:app"], "--port: must be a number from 0 to 65535, is '\u00b2'", 2),
         (["--http-memory", "much", "cli_apps:app"], '"--http-memory" flag: must be a number of bytes', 2),
         (["missing.py"], "missing.py: No such file or directory", 2),
         (["--name", "x", "cli_apps.py"], "a script gives them to serve.run", 2),
@@ -151,6 +153,22 @@ class TestApplications:
         assert "_cli.py" not in done.stderr and "importlib" not in done.stderr
         assert done.returncode == 1
 
+    @pytest.mark.parametrize("flag", ["--dry-run", "--reload"])
+    def test_the_current_directory_is_gone(self, tmp_path, flag):
+        command = ["sh", "-c", 'mkdir gone; cd gone; rmdir ../gone; exec "$@"', "sh", sys.executable, "-m", "helve", "run", flag, "app:app"]
+        done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (1, "error: the current directory is gone: change to one that is there\n")
+
+    def test_a_full_disk_behind_stdout(self, module):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([sys.executable, "-m", "helve", "run", "--dry-run", "cli_apps:app"], cwd=module, env=ENVIRONMENT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (1, "error: [Errno 28] No space left on device\n")
+
+    def test_a_module_that_ends_the_program_is_an_error(self, tmp_path):
+        program(tmp_path, "ending.py", "import sys\nsys.exit(0)\n")
+        done = helve("run", "ending:app", cwd=tmp_path)
+        assert "ending.py\", line 2" in done.stderr and "the import of 'ending' failed" in done.stderr and "SystemExit: 0" in done.stderr
+        assert done.returncode == 1
 
     @pytest.mark.parametrize("variables, text", [
         ({"HELVE_HTTP": "x"}, "HELVE_HTTP=x: must be HOST:PORT"),

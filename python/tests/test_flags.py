@@ -57,6 +57,7 @@ class TestParse:
         c = self.parse("--port 1 --http a:1 m:a", HELVE_HTTP="b:2", HELVE_PORT="3", HELVE_NAME="n", HELVE_RELOAD="true", HELVE_RELOAD_DIR="a:b")
         assert (c["http"], c["port"], c.targets[0].name, c["reload"], c["reload-dir"]) == ("a:1", "1", "n", True, ["a", "b"])
         assert self.parse("--reload=false m:a", HELVE_RELOAD="1")["reload"] is None
+        assert self.parse("--verbose=false m:a", HELVE_VERBOSE="1").node() == ["--verbose=false"]  # the node reads the variable, too
 
     def test_flags_of_the_node_keep_their_values(self):
         c = self.parse("--access-log --trust-forwarded 10.0.0.0/8 --trust-forwarded unix --request-timeout=3s m:a")
@@ -96,3 +97,9 @@ def test_a_first_project_passes_its_test(tmp_path):
 ])
 def test_addresses(text, want):
     assert _flags.address("--http", text) == want
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1", "a:b", "a:-1", "a:65536", "a:\u00b2", "a:\u0663", "unix:s", "a: 1"])
+def test_bad_addresses(text):
+    with pytest.raises(_flags.Mistake, match="must be HOST:PORT"):
+        _flags.address("--http", text)

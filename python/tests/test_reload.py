@@ -1,6 +1,7 @@
 """`helve run --reload`: only changed code restarts, a broken save changes nothing, and requests are not lost."""
 
 import os
+import select
 import signal
 
 import pytest
@@ -167,6 +168,32 @@ def test_a_script(tmp_path):
         assert code == 0, text
 
 
+@pytest.mark.parametrize("handler", ["signal.SIG_DFL", "lambda *_: sys.exit(0)"])
+def test_a_script_ends_with_a_watcher_that_is_killed(tmp_path, handler):
+    program(tmp_path, "script.py", f"""
+        import os, signal, sys
+        from helve import serve
+
+        @serve.deployment
+        class D:
+            def __call__(self, x: str) -> str:
+                return x
+
+        signal.signal(signal.SIGTERM, {handler})
+        serve.run(D.bind())
+        print("script", os.getpid(), flush=True)
+        while True:
+            signal.pause()
+    """)
+    with reloading("script.py", cwd=tmp_path) as run:
+        script = os.pidfd_open(int(run.wait(r"script (\d+)")[1]))
+        run.process.kill()
+        try:
+            assert select.select([script], [], [], 60)[0], "the script goes on"
+        finally:
+            os.close(script)
+
+
 def test_a_file_of_applications(project):
     file = program(project, "serve.yaml", """
         applications:
@@ -186,7 +213,7 @@ def test_a_file_of_applications(project):
         file.write_text("\n".join(file.read_text().splitlines()[:5]) + "\n")
         run.wait("reloading: serve.yaml changed")
         run.wait("application 'model' is not in the program any more, and has ended")
-        run.wait("reloaded in .*: nothing was to restart")
+        run.wait("reloaded in .*: nothing had to restart")
         file.write_text("applications: [{nam: x}]\n")
         run.wait("serve.yaml:1: nam: an application has no such field; did you mean 'name'")
         run.wait("the version before serves on")

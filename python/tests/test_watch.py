@@ -53,9 +53,15 @@ def test_files_elsewhere(project, tmp_path_factory):
     beside = tmp_path_factory.mktemp("elsewhere") / "serve.yaml"
     beside.write_text("a")
     watch = Watch([project], [beside])
-    other = beside.with_name("lib.py")
+    other, late = beside.with_name("lib.py"), beside.with_name("late.py")
     other.write_text("b")
-    watch.add([str(other)])
+    late.write_text("b")
+    os.utime(other, ns=(1, 1))
+    os.utime(late, ns=(3, 3))
+    watch.add([str(other)], 2)
+    assert not watch.touched()
+    watch.add([str(late)], 2)  # the program may have read the text before
+    assert watch.touched() and [os.path.basename(p) for p in watch.settled()] == ["late.py"]
     assert not watch.touched()
     beside.write_text("c")
     other.write_text("d")

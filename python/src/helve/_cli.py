@@ -25,6 +25,9 @@ def main(argv: Optional[list] = None) -> NoReturn:
     except BrokenPipeError:  # `helve ray-check . | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(141)
+    except OSError as e:  # of this command itself, for example a full disk behind stdout; a user's program has its own errors
+        print(f"error: {e}", file=sys.stderr)
+        sys.exit(1)
 
 
 def dispatch(args: list) -> int:
@@ -112,6 +115,10 @@ def run(args: list) -> int:
     from helve import _loader
 
     loads = _loader.begin()
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise Mistake("the current directory is gone: change to one that is there", 1) from None
     command = parse(args, os.environ)
     if not loads:
         for line in strange(os.environ):

@@ -101,6 +101,7 @@ class Command:
         for name, value in self.flags.items():
             if name in NODE and self.origin[name].startswith("--"):
                 out.append(f"--{name}" if value is True else f"--{name}={value}")
+        out += [f"--{name}=false" for name in self.origin if name in NODE and name not in self.flags]  # --verbose=false is over HELVE_VERBOSE=1
         return out
 
 
@@ -227,17 +228,21 @@ def strange(environment: Mapping[str, str]) -> List[str]:
     return lines
 
 
+def is_port(text: str) -> bool:
+    return re.fullmatch("[0-9]{1,5}", text) is not None and int(text) <= 65535
+
+
 def address(origin: str, text: str) -> tuple:
     """The host and the port of --http; ("", None) for no HTTP."""
     if text in ("", "none"):
         return "", None
     host, _, port = text.rpartition(":")
     host = host[1:-1] if host[:1] == "[" and host[-1:] == "]" else host
-    if not port.isdigit() or int(port) > 65535 or text.startswith("unix:"):
+    if not is_port(port) or text.startswith("unix:"):
         raise Mistake(f"{origin}{' ' if origin.startswith('--') else '='}{text}: must be HOST:PORT, for example 127.0.0.1:8000")
     return host, int(port)
 
 
 __all__ = [
-    "Command", "Mistake", "Target", "address", "boolean", "is_file", "is_python", "is_script", "parse", "strange", "takes_value", "variable",
+    "Command", "Mistake", "Target", "address", "boolean", "is_file", "is_port", "is_python", "is_script", "parse", "strange", "takes_value", "variable",
 ]

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
 import sys
 import threading
+import time
 from typing import Any, Dict, Optional
 
+STOP = 10.0  # seconds that a script may take to end after a SIGTERM before it is killed
 ENV = "HELVE_LOADER"  # "descriptor:directory of the node", for this process alone
 _pipe: Optional[int] = None
 _before: Dict[str, str] = {}
@@ -31,7 +35,20 @@ def begin() -> bool:
     _fork.hold(_pipe)
     _driver.served = node
     _before.update(os.environ)
+    threading.Thread(target=_end_with_watcher, args=(_pipe,), name="helve-loader", daemon=True).start()
     return True
+
+
+def _end_with_watcher(pipe: int) -> None:
+    """Ends this process when the watcher has ended, which closes the other end of the pipe. For example, a script that goes on for ever must not
+    outlive a watcher that is killed.
+    """
+    poll = select.poll()
+    poll.register(pipe, 0)  # the end of the reader is an error, which needs no event
+    poll.poll()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(STOP)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def active() -> bool:
@@ -77,4 +94,4 @@ def files() -> None:
     tell(files=sorted(found))
 
 
-__all__ = ["ENV", "active", "begin", "deployed", "files", "prepared", "tell"]
+__all__ = ["ENV", "STOP", "active", "begin", "deployed", "files", "prepared", "tell"]

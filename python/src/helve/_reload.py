@@ -25,7 +25,6 @@ from helve._flags import Command, Mistake
 from helve._names import HIDDEN
 from helve.serve._http_options import HTTPSettings
 
-STOP = 10.0  # seconds that a script may take to end before it is killed
 MAIN = "import sys\nif sys.path[:1] == ['']:\n    del sys.path[0]\nfrom helve._cli import main\nmain()"
 
 
@@ -121,7 +120,7 @@ class Reloader:
         os.close(loader.fd)
         self.loader = None
         if not self.command.script:
-            if status:
+            if status or not loader.finished:
                 self.failed()
             return
         if status:
@@ -134,7 +133,7 @@ class Reloader:
         for report in loader.reports():
             if "files" in report:
                 self.files.update(report["files"])
-                self.watch.add(report["files"])
+                self.watch.add(report["files"], loader.since)
             if "application" in report:
                 self.told(loader, report)
             if report.get("done"):
@@ -173,7 +172,7 @@ class Reloader:
         for key in sorted(now):
             if key[0] in names:
                 (new if now[key] - loader.before.get(key, set()) else same).append(key[1])
-        text = "nothing was to restart" if not new else f"{', '.join(new)} restarted" + (f"; {', '.join(same)} went on" if same else "")
+        text = "nothing had to restart" if not new else f"{', '.join(new)} restarted" + (f"; {', '.join(same)} went on" if same else "")
         _say(f"reloaded in {time.monotonic() - loader.begun:.2f} s: {text}")
 
     def failed(self, why: str = "") -> None:
@@ -196,7 +195,7 @@ class Reloader:
     def stop(self) -> None:
         """Ends the loader, if there is one. A script gets a SIGTERM, and may end in its own way."""
         if self.loader is not None:
-            self.loader.stop(STOP if self.command.script else 0.0)
+            self.loader.stop(_loader.STOP if self.command.script else 0.0)
             self.loader = None
 
 
@@ -206,6 +205,7 @@ class Loader:
     def __init__(self, args: List[str], node: str, before: Dict[tuple, set], again: bool):
         """before are the replicas that run, and again says that a version of the program serves."""
         self.before, self.again, self.begun, self.finished = before, again, time.monotonic(), False
+        self.since = time.time_ns()
         self.applications: set = set()
         self.http: Any = None
         read, write = os.pipe()

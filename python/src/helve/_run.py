@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 from helve import _driver
-from helve._flags import Command, Mistake, address
+from helve._flags import Command, Mistake, address, is_port
 
 
 @dataclass
@@ -38,7 +38,7 @@ def prepare(command: Command) -> None:
     if command["host"] is not None:
         overlay["host"] = command["host"]
     if command["port"] is not None:
-        if not str(command["port"]).isdigit() or int(command["port"]) > 65535:
+        if not is_port(command["port"]):
             raise Mistake(f"--port: must be a number from 0 to 65535, is {command['port']!r}")
         overlay["port"] = int(command["port"])
     own = _driver.command
@@ -82,13 +82,21 @@ def _clashes(apps: List[Planned]) -> None:
         for app in apps:
             value = getattr(app, attribute)
             if value is not None and value in seen:
-                better = " ".join(f"{a.path} --name {_word(a)} --route-prefix /{_word(a)}" for a in apps)
+                words = _words(apps)
+                better = " ".join(f"{a.path} --name {w} --route-prefix /{w}" for a, w in zip(apps, words))
                 raise Mistake(f"{seen[value].path} and {app.path} have the same {flag} {value}: give each its own, for example helve run {better}")
             seen[value] = app
 
 
-def _word(app: Planned) -> str:
-    return app.name if app.name != "default" else app.path.partition(":")[0].rpartition(".")[2]
+def _words(apps: List[Planned]) -> List[str]:
+    """A name for each application that no other has."""
+    words: List[str] = []
+    for app in apps:
+        word = app.name if app.name != "default" else app.path.partition(":")[0].rpartition(".")[2]
+        if word in words:
+            word = next(w for n in range(2, len(apps) + 1) if (w := f"{word}{n}") not in words)
+        words.append(word)
+    return words
 
 
 def _of_file(file: Any, app: Any) -> Planned:
@@ -195,7 +203,7 @@ def load(app: Planned, directory: str) -> Any:
         if e.name == name or e.name and name.startswith(e.name + "."):
             raise _of_code(app, f"there is no module {e.name!r} in {directory} or elsewhere on the path of {sys.executable}; --app-dir names its directory") from None
         raise _of_code(app, f"the import of {name!r} failed\n\n{_trace(e)}") from None
-    except Exception as e:
+    except (Exception, SystemExit) as e:  # a script that ends with sys.exit() is no module
         raise _of_code(app, f"the import of {name!r} failed\n\n{_trace(e)}") from None
     at = name
     for part in attribute.split("."):
@@ -240,7 +248,7 @@ def application(app: Planned, target: Any) -> Any:
         raise app.origin(e.key, str(e)) from None
     try:
         result = call()
-    except Exception as e:
+    except (Exception, SystemExit) as e:
         raise _of_code(app, f"the function failed\n\n{_trace(e)}") from None
     if not isinstance(result, Application):
         raise _of_code(app, f"it returned {_article(type(result).__name__)}, and must return an Application (made by .bind(...))")

@@ -41,13 +41,15 @@ class Watch:
     def period(self) -> float:
         return max(PERIOD, self.took * SHARE)
 
-    def add(self, files: Iterable[str]) -> None:
-        """Watches more files, from what they are now."""
+    def add(self, files: Iterable[str], since: int) -> None:
+        """Watches more files, which a program has read after since, in nanoseconds of the clock. A file that was saved after that has changed, because
+        the program may have read it before the save.
+        """
         for path in map(os.path.abspath, files):
             if path not in self._stamps:
                 self.others.add(path)
                 stamp = _stamp(path)
-                if stamp is not None:
+                if stamp is not None and stamp[0] < since:
                     self._stamps[path], self._digests[path] = stamp, _digest(path)
 
     def count(self) -> int:

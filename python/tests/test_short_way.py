@@ -1,4 +1,4 @@
-"""The short ways of frequent frames (Connection.end_quickly, call_quickly and send_quickly) do what the general ways do: the same bytes, cut at the
+"""The short ways of frequent frames (Connection.end_quickly, call_quickly, exchange_quickly and send_quickly) do what the general ways do: the same bytes, cut at the
 same places, give the same answers.
 """
 
@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from helve import _wire as wire
 from helve._encoding import CLOUDPICKLE, MSGPACK, PICKLE, Failure, envelope
+from helve._request import Plain
 from helve._tasks import make_eager, make_settle
 from helve._worker import Worker
 
@@ -25,6 +26,9 @@ class General(wire.Connection):
         return 0
 
     call_quickly = end_quickly
+
+    def exchange_quickly(self, lo, length):
+        return 0
 
     def send_quickly(self, *args):
         return False
@@ -171,6 +175,153 @@ def test_calls_with_a_changed_byte(frames, at, by, sizes):
     data = other(b"".join(frames), at, by)
     # A length that has become larger: the rest of that frame never comes, on both sides.
     assert answers(False, data, sizes) == answers(True, data, sizes)
+
+
+# ---- HTTP requests
+
+
+class Page:
+    """The way of an answer is chosen by the query."""
+
+    async def __call__(self, request):
+        query, body = request.url.query, await request.body()
+        if query == "fails":
+            raise ValueError("no")
+        if query == "waits":
+            await asyncio.sleep(0)
+        if query == "stream":
+            return (c for c in "abc")
+        values = {"none": None, "bytes": body, "dict": {"method": request.method}, "large": "x" * 9000, "headers": list(request.headers.items())}
+        return values.get(query, request.method + body.decode("latin-1") + request.url.path)
+
+    def plain(self, request):
+        return request.method + request.url.query
+
+
+async def application(scope, receive, send):
+    """An ASGI application whose answer has all that it was given."""
+    query = scope["query_string"]
+    if query == b"fails":
+        raise ValueError("no")
+    message = await receive()
+    body = repr((sorted(scope.items(), key=str), message)).encode()
+    if query == b"waits":
+        await asyncio.sleep(0)
+    headers = [(b"Content-Type", b"text/plain")] + ([(b"content-length", b"%d" % len(body))] if query != b"bytes" else [])
+    await send({"type": "http.response.start", "status": 404 if query == b"none" else 200, "headers": headers})
+    if query == b"stream":
+        for c in b"abc":
+            await send({"type": "http.response.body", "body": bytes((c,)), "more_body": True})
+    await send({"type": "http.response.body", "body": body if query != b"dict" else body[:-1]})
+
+
+WINDOW = wire.entry(b"window", wire.WINDOW.pack(256, 1 << 20))
+
+
+@st.composite
+def requests(draw):
+    """A request, most of them as a node sends it, and some with one field of another form."""
+    method, query = draw(st.sampled_from([b"GET", b"POST", b"HEAD"])), draw(st.sampled_from([b"", b"fails", b"waits", b"stream", b"none", b"bytes", b"dict", b"large", b"headers"]))
+    fields = [method, b"http", b"1.1", b"/app/a%20b", query, b"/app", b"127.0.0.1", b"50000", b"127.0.0.1", b"8000", b"host", b"x", b"a", draw(st.binary(max_size=9)).replace(b"\0", b"")]
+    body, number, id = draw(st.binary(max_size=40)), draw(st.integers(6, 8)), draw(st.integers(1, 1 << 40))
+    flags, left, window, http = 0, draw(st.sampled_from([0, 0, 10**12])), WINDOW, bytes((1, 0))
+    odd = draw(st.sampled_from(["", "", "", "", "fields", "kind", "codec", "key", "slots", "flags", "size", "window", "http", "tail", "call"]))
+    if odd == "fields":
+        fields = fields[: draw(st.integers(1, 13))]
+    head = b"\0".join(fields)
+    slots = [[1, 5, 0, len(head)]] + ([[1, 5, 1, len(body)]] if body else [])
+    if odd in ("kind", "codec", "key"):
+        draw(st.sampled_from(slots))[["kind", "codec", "key"].index(odd)] = draw(st.sampled_from([0, 1, 2, 3, 4, 6, 0x41, 0x81]))
+    n = len(slots)
+    if odd == "slots":
+        n = draw(st.sampled_from([0, 1, 2, 3, 65535]))
+    elif odd == "flags":
+        flags = draw(st.integers(1, 0x7F))
+    elif odd == "size":
+        draw(st.sampled_from(slots))[3] += draw(st.integers(-30, 30)) & 0xFFFF
+    elif odd == "window":
+        window = wire.entry(b"window", wire.WINDOW.pack(draw(st.integers(0, 3)), draw(st.integers(0, 100))))
+    elif odd == "http":
+        http = bytes((draw(st.integers(0, 3)), draw(st.integers(0, 3))))
+    tail = window + wire.entry(b"http", http)
+    if odd == "tail":
+        tail = draw(st.sampled_from([wire.entry(b"rid", b"abc") + tail, wire.entry(b"unknown" * 3, b"xx"), wire.entry(b"http", bytes(19)), b"\xff" * 26, window + b"x" * 9]))
+    elif odd == "call":
+        number = draw(st.sampled_from([0, 9, 65536]))
+    meta = wire.CALL_META.pack(number, 254, 1, n, left, b"r" * 16, bytes(16), bytes(8), id) + b"".join(wire.SLOT.pack(*s) for s in slots) + tail
+    return wire.HEADER.pack(len(head) + len(body), len(meta), wire.CALL, flags, id) + meta + head + body
+
+
+
+
+def opener(number: int) -> bytes:
+    head = b"\0".join([b"GET", b"http", b"1.1", b"/", b"", b"", b"", b"", b"", b""])
+    tail = WINDOW + wire.entry(b"http", bytes((1, 0)))
+    meta = wire.CALL_META.pack(number, 254, 1, 1, 0, b"r" * 16, bytes(16), bytes(8), 1 << 41) + wire.SLOT.pack(1, 5, 0, len(head)) + tail
+    return wire.HEADER.pack(len(head), len(meta), wire.CALL, 0, 1 << 41) + meta + head
+
+
+def pages(general: bool, data: bytes, sizes: list, asgi: bool) -> tuple:
+    w, transport = worker(general)
+    page = Page()
+    w.ingress.plains = {"__call__": Plain(w, page), "plain": Plain(w, page.plain)}
+    if asgi:
+        w.ingress.app = application
+    for number, name in ((6, ""), (7, "plain"), (8, "nothing")):
+        w.on_route(number, {"replica": "r", "method": name})
+    try:
+        w.loop.call_soon(feed, w.conn, opener(6) + opener(7), [1 << 20])
+        w.loop.call_soon(feed, w.conn, data, sizes)
+        for _ in range(8):
+            w.loop.run_until_complete(asyncio.sleep(0))
+        assert {6, 7} <= set(w.conn.exchanges)
+        return transport.data, transport.closed, w.conn.refused, sorted(w.running), sorted(w.flows)
+    finally:
+        for info in w.running.values():  # requests whose body goes on, or which wait for credit
+            info.task.cancel()
+        for _ in range(4):
+            w.loop.run_until_complete(asyncio.sleep(0))
+        w.loop.close()
+
+
+@QUICK
+@given(st.lists(requests(), max_size=6), cuts, st.booleans())
+def test_requests(frames, sizes, asgi):
+    data = b"".join(frames)
+    assert pages(False, data, sizes, asgi) == pages(True, data, sizes, asgi)
+
+
+@QUICK
+@given(st.lists(requests(), min_size=1, max_size=3), st.integers(0, 1000), st.integers(0, 255), cuts, st.booleans())
+def test_requests_with_a_changed_byte(frames, at, by, sizes, asgi):
+    data = other(b"".join(frames), at, by)
+    assert pages(False, data, sizes, asgi) == pages(True, data, sizes, asgi)
+
+
+def test_a_request_takes_the_short_way():
+    w, transport = worker(False)
+    w.ingress.plains = {"__call__": Plain(w, Page())}
+    w.on_route(6, {"replica": "r", "method": ""})
+    ends = []
+    quickly = w.conn.exchange_quickly
+    w.conn.exchange_quickly = lambda lo, length: ends.append(quickly(lo, length)) or ends[-1]
+    w.loop.call_soon(feed, w.conn, opener(6) * 3, [1 << 20])
+    w.loop.run_until_complete(asyncio.sleep(0))
+    w.loop.close()
+    assert ends == [0, 2 * len(opener(6)), 3 * len(opener(6))]
+    assert transport.data[: len(transport.data) // 3] * 3 == transport.data
+
+
+def test_a_route_that_changes_closes_the_short_way():
+    w, _ = worker(False)
+    w.ingress.plains = {"__call__": Plain(w, Page())}
+    w.on_route(6, {"replica": "r", "method": ""})
+    w.loop.call_soon(feed, w.conn, opener(6), [1 << 20])
+    w.loop.run_until_complete(asyncio.sleep(0))
+    assert list(w.conn.exchanges) == [6]
+    w.on_route(6, {"replica": "another", "method": ""})
+    assert not w.conn.exchanges
+    w.loop.close()
 
 
 # ---- answers

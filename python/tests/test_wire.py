@@ -121,7 +121,7 @@ def test_the_calls_of_the_page():
     assert wire.parse_args(slots, arguments) == ((b"hi",), {"n": 3})
     route, want, info, slots = wire.parse_call(exchange)
     assert (info.http, info.window, slots) == ((http.REQUEST, http.MORE), (256, 1 << 20), [(1, encoding.RAW, 0, 64)])
-    assert http.is_head(head) and head.split(b"\0")[:4] == [b"POST", b"http", b"1.1", b"/x"]
+    assert wire.is_head(head) and head.split(b"\0")[:4] == [b"POST", b"http", b"1.1", b"/x"]
     (_, announced, rest), = of(wire.CALL, bulk=True)
     assert rest == b"" and struct.unpack("<QQ", announced[-16:]) == (1, 300_000)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 HELLO, PROOF, GOAWAY, CONTROL, REPLY, ROUTE, READY, CALL, CANCEL, END, ITEMS, CREDIT = 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20
 UPLOAD, ALLOW = 27, 28
+FIELDS = 10  # fields of the head of an HTTP request before its headers
 FLAG_ERROR = 1
 PROTOCOL = (1, 2)
 MAX_BODY = 256 << 20  # of a side that announces no other
@@ -32,6 +33,10 @@ SLOT = struct.Struct("<BBHI")
 # A CALL with one packed slot and no tail, as one Python sends to another: header, meta and slot in one go.
 CALL_PACKED = struct.Struct("<IHBBQIBBHQ16s16s8sQBBHI")
 CALL_BELOW = struct.Struct("<IHBBQIBBHQ16s16s8sQBBHIB5sHBBI")  # the same with the tail key `above`
+# A CALL of an HTTP request, as a node sends it: its head in one slot, perhaps its body in a second one (kind and codec as one number), and a tail
+# of the keys `window` and `http`. By the length of the meta.
+EXCHANGES = {98: struct.Struct("<IHBBQIBBHQ16s16s8sQHHI26s"), 106: struct.Struct("<IHBBQIBBHQ16s16s8sQHHIHHI26s")}
+RAW_SLOT = 1 | RAW << 8  # kind and codec of such a slot
 END_FRAME = struct.Struct("<IHBBQBB")
 U16 = struct.Struct("<H")
 WINDOW = struct.Struct("<II")
@@ -91,9 +96,27 @@ class RequestInfo:
                 child.cancel()
 
 
+class HttpInfo(RequestInfo):
+    """The RequestInfo of an HTTP request that came the short way: it has the fields of an exchange in slots, and so no dictionary."""
+
+    __slots__ = ("window", "http", "head", "scope")
+
+    def __init__(self, request, trace, span, call, depth, deadline, frame, window, http):
+        self.request, self.trace, self.span, self.call, self.depth, self.deadline, self.frame = request, trace, span, call, depth, deadline, frame
+        self.begun = False
+        self.task = self.children = self.scope = None
+        self.window, self.http = window, http
+
+
 _adopting = threading.Lock()
 call_ids = itertools.count(int.from_bytes(os.urandom(6), "little") << 8)  # of calls, unique within this process
 
+
+
+def is_head(data: bytes) -> bool:
+    """Whether the head of an HTTP request has all its fields, and whole pairs after them."""
+    n = data.count(b"\0") + 1
+    return n >= FIELDS and n % 2 == 0
 
 
 def packed(out: Out, codec: int, body: bytes, buffers: Optional[list]) -> bytes:
@@ -136,7 +159,7 @@ def parse_call(meta) -> tuple:
         raise ValueError("a call whose meta is cut off")
     if p < end:
         tail = bytes(meta[p:])
-        known = _tails.get(tail)
+        known = tails.get(tail)
         if known is None:
             parse_tail(tail, info)
         else:
@@ -145,7 +168,7 @@ def parse_call(meta) -> tuple:
 
 
 _TEXTS = {b"rid": "text", b"model": "model", b"session": "session"}
-_tails: dict = {}  # the tails of HTTP requests, of which there are few: (window, http)
+tails: dict = {}  # the tails of HTTP requests, of which there are few: (window, http)
 
 
 def parse_tail(tail: bytes, info: RequestInfo) -> None:
@@ -170,8 +193,8 @@ def parse_tail(tail: bytes, info: RequestInfo) -> None:
         plain = plain and (key == b"window" or key == b"http")
     if p != end:
         raise ValueError("a call whose meta is cut off")
-    if plain and info.http is not None and len(_tails) < 64:
-        _tails[tail] = info.window, info.http
+    if plain and info.http is not None and len(tails) < 64:
+        tails[tail] = info.window, info.http
 
 def in_parts(slots) -> bool:
     """Whether arguments do not all lie in their frame, one segment each."""

@@ -11,12 +11,12 @@ from typing import Any, Callable, Optional
 from helve._asgi import Http, Lifespan
 from helve._encoding import RAW, envelope
 from helve._hooks import DEFINITION
-from helve._http import REQUEST, SOCKET, is_head, logger
+from helve._http import REQUEST, SOCKET, logger
 from helve._names import match_name
 from helve._parts import parse_slots
 from helve._request import Plain, request_class
 from helve._websocket import Socket
-from helve._frames import in_parts, monotonic
+from helve._frames import in_parts, is_head, monotonic
 
 
 LAST_LOOK = 0.3  # seconds that applications have, when the replica is stopped, to notice that their clients are cut off
@@ -115,7 +115,7 @@ class Ingress:
         plain = self.plains[name] = Plain(worker, getattr(worker.instance, found))
         return plain
 
-    def begin(self, id: int, name: str, info: Any, slots: Any, body: Any) -> None:
+    def begin(self, id: int, number: int, name: str, info: Any, slots: Any, body: Any) -> None:
         if len(slots) == 1 and slots[0] == (1, RAW, 0, len(body)):
             head, first = bytes(body), b""
         else:
@@ -131,11 +131,9 @@ class Ingress:
         if app is None and plain is None:
             self.refuse(id, "no_method", f"deployment {self.worker.deployment} has no method {name!r} for HTTP")
         elif kind == REQUEST:
-            exchange = Http(self.worker, id, info, head, first)
-            if app is not None:
-                self.worker.launch_exchange(exchange, exchange.run(app))
-            else:
-                plain.begin(exchange)
+            begin = self.begin_app if app is not None else plain.begin
+            self.worker.conn.exchanges[number] = begin
+            begin(id, info, head, first)
         elif kind == SOCKET:
             socket = Socket(self.worker, id, info, head, first)
             if app is not None:
@@ -144,6 +142,15 @@ class Ingress:
                 socket.refuse()
         else:
             self.refuse(id, "bad_input", f"an exchange of kind {kind}")
+
+    def begin_app(self, id: int, info: Any, head: bytes, first: bytes) -> None:
+        """Begins a request to the application."""
+        worker = self.worker
+        try:
+            exchange = Http(worker, id, info, head, first)
+            worker.launch_exchange(exchange, exchange.run(self.app))
+        except BaseException as e:  # a task factory of the user's
+            worker.not_begun(id, e, info)
 
     def refuse(self, id: int, reason: str, message: str) -> None:
         self.worker.fail_with(id, envelope({"reason": reason, "message": message}))

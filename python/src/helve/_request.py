@@ -29,8 +29,10 @@ class Request:
     Starlette's is made, which does all the rest.
     """
 
+    __slots__ = ("_exchange", "__dict__", "__weakref__")
+
     def __init__(self, exchange: Http):
-        self.__dict__["_exchange"] = exchange
+        _set_exchange(self, exchange)
 
     @property  # type: ignore[misc]
     def __class__(self):  # for isinstance(request, starlette.requests.Request)
@@ -57,6 +59,9 @@ class Request:
 
     def __len__(self) -> int:
         return len(self.scope)
+
+
+_set_exchange = Request.__dict__["_exchange"].__set__
 
 
 def request_class(needed: bool = False) -> type:
@@ -118,16 +123,21 @@ class Plain:
         self.asynchronous = inspect.iscoroutinefunction(call)
         self.takes = takes_request(fn)
 
-    def begin(self, exchange: Http) -> None:
-        fn = self.fn
-        args = ((_state.get("request") or request_class())(exchange),) if self.takes else ()
-        if self.asynchronous:
-            self.worker.launch_exchange(exchange, self.run(exchange, fn, args))
-        elif self.worker.pool is not None:
-            exchange.info.threaded = True
-            self.worker.launch_exchange(exchange, self.run(exchange, self.worker.in_thread, (fn, *args)))
-        else:
-            contextvars.copy_context().run(self.run_sync, exchange, fn, args)
+    def begin(self, id: int, info: Any, head: bytes, first: bytes) -> None:
+        """Begins a request, with its head and the first part of its body."""
+        worker, fn = self.worker, self.fn
+        try:
+            exchange = Http(worker, id, info, head, first)
+            args = ((_state.get("request") or request_class())(exchange),) if self.takes else ()
+            if self.asynchronous:
+                worker.launch_exchange(exchange, self.run(exchange, fn, args))
+            elif worker.pool is not None:
+                info.threaded = True
+                worker.launch_exchange(exchange, self.run(exchange, worker.in_thread, (fn, *args)))
+            else:
+                contextvars.copy_context().run(self.run_sync, exchange, fn, args)
+        except BaseException as e:  # a task factory of the user's
+            worker.not_begun(id, e, info)
 
     async def run(self, exchange: Http, fn: Callable, args: tuple) -> None:
         exchange.info.begun = True
@@ -135,7 +145,7 @@ class Plain:
         try:
             value = await fn(*args)
             answer = encoded(value)
-            if answer is None or not self.send(exchange, *answer):
+            if answer is None or not exchange.answer(*answer):
                 await self.respond(exchange, value, answer)
         except BaseException as e:
             self.failed(exchange, e)
@@ -145,16 +155,12 @@ class Plain:
         try:
             value = fn(*args)
             answer = encoded(value)
-            if answer is not None and self.send(exchange, *answer):
+            if answer is not None and exchange.answer(*answer):
                 return
         except BaseException as e:
             self.failed(exchange, e)
             return
         self.worker.launch_exchange(exchange, self.go_on(exchange, value, answer))
-
-    def send(self, exchange: Http, head: bytes, body: bytes) -> bool:
-        head += b"\0content-length\0%d" % len(body)
-        return exchange.whole(200, head, body if not exchange.head.startswith(b"HEAD\0") else b"")
 
     async def go_on(self, exchange: Http, value: Any, answer: Optional[tuple]) -> None:
         exchange.begin()

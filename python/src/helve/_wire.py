@@ -18,9 +18,9 @@ from helve._call import Call, new_request, wake
 from helve._encoding import CLOUDPICKLE, MSGPACK, PICKLE, RAW, TEXT, Failure, decode, encode, envelope
 from helve._errors import BackPressureError, RayServeException, ReplicaUnavailableError, too_large
 from helve._frames import (
-    ABOVE, ALLOW, CALL, CALL_BELOW, CALL_META, CALL_PACKED, CANCEL, CONTROL, CREDIT, END, END_FRAME, FLAG_ERROR, GOAWAY, HEADER, HELLO, ITEMS,
-    MAX_BODY, OWN_MAX_BODY, PROOF, PROTOCOL, READY, REPLY, ROUTE, SLOT, UPLOAD, WINDOW, RequestInfo, call_ids, entry, in_parts, monotonic, packed,
-    parse_args, parse_call, parse_parts, parse_tail, request_info,
+    ABOVE, ALLOW, CALL, CALL_BELOW, CALL_META, CALL_PACKED, CANCEL, CONTROL, CREDIT, END, END_FRAME, EXCHANGES, FLAG_ERROR, GOAWAY, HEADER, HELLO,
+    ITEMS, MAX_BODY, OWN_MAX_BODY, PROOF, PROTOCOL, RAW_SLOT, READY, REPLY, ROUTE, SLOT, UPLOAD, WINDOW, HttpInfo, RequestInfo, call_ids, entry,
+    in_parts, is_head, monotonic, packed, parse_args, parse_call, parse_parts, parse_tail, request_info, tails,
 )
 from helve._limits import (
     MAX_BACKLOG, MAX_CALLS, MAX_CONTROL_BYTES, MAX_CONTROLS, MAX_DEPTH, MAX_META, MAX_METHOD, MAX_NAME, MAX_SLOTS, ROUTE_BYTES, ROUTES,
@@ -46,6 +46,7 @@ class Connection(asyncio.BufferedProtocol):
         self.thread_id = 0  # of the thread that runs the loop; 0 if none does. Comparing it costs a third of asking asyncio for the running loop
         self.settle = make_settle(loop)
         self.on_packed = getattr(server, "on_packed", None)
+        self.exchanges: dict = {}  # by the number of a route: the function that begins an HTTP request which came the short way
         self.buffer = bytearray(BUFFER)
         self.view = memoryview(self.buffer)
         self.lo = self.hi = 0
@@ -266,7 +267,10 @@ class Connection(asyncio.BufferedProtocol):
         while self.hi - self.lo >= 16 and not self.refused:
             lo = self.lo
             kind, length = buffer[lo + 6], buffer[lo + 4]  # the low byte of the length of the meta
-            end = self.end_quickly(lo) if kind == END and length == 2 else self.call_quickly(lo) if kind == CALL and length == 72 else 0
+            if kind == CALL:
+                end = self.call_quickly(lo) if length == 72 else self.exchange_quickly(lo, length) if length == 98 or length == 106 else 0
+            else:
+                end = self.end_quickly(lo) if kind == END and length == 2 else 0
             if not end:
                 header = unpack(view, lo)
                 start = lo + 16
@@ -340,6 +344,36 @@ class Connection(asyncio.BufferedProtocol):
         info = RequestInfo(request, trace, span, call, depth, monotonic() + left / 1e6 if left else None, id)
         try:
             self.on_packed(id, number, want, info, self.view[lo + 88 : end])
+        except Exception as e:
+            self.not_handled(CALL, id, None, e)
+        return end
+
+    def exchange_quickly(self, lo: int, length: int) -> int:
+        """end_quickly() for the CALL of an HTTP request: its head, perhaps a whole small body, and a tail that has come the general way before."""
+        at = lo + 16 + length
+        if at > self.hi:
+            return 0
+        if length == 98:
+            size, both, _, flags, id, number, _, depth, n, left, request, trace, span, call, kind, key, first, tail = EXCHANGES[98].unpack_from(self.buffer, lo)
+            good = n == 1 and not key and first == size
+        else:
+            size, both, _, flags, id, number, _, depth, n, left, request, trace, span, call, kind, _, first, kind2, _, second, tail = EXCHANGES[
+                106
+            ].unpack_from(self.buffer, lo)
+            good = n == 2 and first + second == size and kind2 == RAW_SLOT
+        end = at + size
+        begin, known = self.exchanges.get(number), tails.get(tail)
+        if not good or kind != RAW_SLOT or flags or both != length or end > self.hi or begin is None or known is None:
+            return 0
+        window, http = known
+        view = self.view
+        head = bytes(view[at : at + first])
+        if window is None or http[0] != 1 or not is_head(head):
+            return 0
+        self.lo, self.owned = end, False
+        info = HttpInfo(request, trace, span, call, depth, monotonic() + left / 1e6 if left else None, id, window, http)
+        try:
+            begin(id, info, head, bytes(view[at + first : end]) if first < size else b"")
         except Exception as e:
             self.not_handled(CALL, id, None, e)
         return end

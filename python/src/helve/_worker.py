@@ -147,6 +147,7 @@ class Worker:
     def on_route(self, number: int, route: dict) -> None:
         self.declared[number] = route
         self.routes.pop(number, None)
+        self.conn.exchanges.pop(number, None)
 
     def resolve(self, number: int) -> tuple:
         route = self.declared.get(number)
@@ -204,15 +205,18 @@ class Worker:
         try:
             self.begin(id, number, want, info, slots, body)
         except BaseException as e:  # the lookup of a user's attribute, or a task factory of the user's
-            if not info.begun:
-                self.flows.pop(id, None)
-                self.fail(id, e, info)
+            self.not_begun(id, e, info)
+
+    def not_begun(self, id: int, e: BaseException, info) -> None:
+        if not info.begun:
+            self.flows.pop(id, None)
+            self.fail(id, e, info)
 
     def begin(self, id: int, number: int, want: int, info, slots, body) -> None:
         if info.http is not None:
             route = self.declared.get(number)
             if route is not None and self.instance is not None and route.get("replica") == self.replica:
-                self.ingress.begin(id, route["method"], info, slots, body)
+                self.ingress.begin(id, number, route["method"], info, slots, body)
                 return
         kind, fn = self.routes.get(number) or self.resolve(number)
         if kind is None:
@@ -477,10 +481,10 @@ class Worker:
         if now is None or now.lost is not None or self.leaving:
             return
         now.server.leaving = self.leaving = True
+        now.exchanges.clear()
         name = type_name(why)
-        now.send(GOAWAY, 0, 0, b"", json.dumps({
-            "code": "Unavailable", "reason": "leaving", "message": f"{name}: {text(why)}"[:1000],
-        }).encode())
+        goaway = {"code": "Unavailable", "reason": "leaving", "message": f"{name}: {text(why)}"[:1000]}
+        now.send(GOAWAY, 0, 0, b"", json.dumps(goaway).encode())
 
     def leave(self, code: int) -> None:
         """Ends the process as soon as the kernel has the answers. It does not wait for user code, nor for a node
@@ -664,7 +668,7 @@ class Worker:
     async def stop_replica(self, limit: Optional[float] = None) -> dict:
         instance, self.instance = self.instance, None
         self.stopped = instance  # it lives until the process ends, so that its __del__ runs once, here
-        self.routes.clear()
+        self.routes, self.conn.exchanges = {}, {}
         await self.ingress.stop(limit)
         end = getattr(type(instance), "__del__", None)
         if end is not None:

@@ -19,6 +19,7 @@ import (
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/worker"
 )
 
 // App is an application to deploy.
@@ -212,7 +213,7 @@ func (a *App) Identity(own host.Program) string {
 	}
 	blob := sha256.Sum256(a.Python.Blob)
 	b, err := json.Marshal([]any{
-		a.Graph.Digest(), p.Path, host.Fingerprint(p.Path), p.Args, p.Dir, env, dir, limits,
+		a.Graph.Digest(), p.Path, worker.Fingerprint(p.Path), p.Args, p.Dir, env, dir, limits,
 		python, a.Arguments, a.Python.Interpreter, a.Python.SysPath, a.Python.Last, a.Python.Dir, a.Python.Env, hex.EncodeToString(blob[:]), a.Python.Code, a.CodeVersions,
 	})
 	if err != nil {

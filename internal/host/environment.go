@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/helve-serve/helve/internal/devices"
 	"github.com/helve-serve/helve/internal/pyenv"
+	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/worker"
 )
 
 // prepare makes the runtime_env of the deployment: it unpacks archives and installs packages, unless that was done before. No time limit of
@@ -21,7 +21,7 @@ func (h *PythonWorker) prepare(ctx context.Context, l Launch) (pyenv.Place, erro
 	r := pyenv.Runtime{
 		Request: pyenv.Request{
 			Interpreter: h.Python.Interpreter, Packages: o.Pip.Packages, Options: o.Pip.InstallOptions, PipVersion: o.Pip.Version, Check: o.Pip.Check,
-			Env: WithoutWorkerEnv(h.env()), Dir: h.Python.Dir,
+			Env: spec.WithoutReserved(h.env()), Dir: h.Python.Dir,
 		},
 		WorkingDir: o.Dir, PyModules: o.PyModules,
 	}
@@ -37,7 +37,7 @@ func (h *PythonWorker) prepare(ctx context.Context, l Launch) (pyenv.Place, erro
 
 // env is the environment of the worker, but for what the node adds.
 func (h *PythonWorker) env() []string {
-	return with(with(h.Env, h.Python.Env), h.Deployment.Options.Env)
+	return worker.WithVariables(worker.WithVariables(h.Env, h.Python.Env), h.Deployment.Options.Env)
 }
 
 // installs tells the owner of the replica that it waits for packages, until done is called.
@@ -64,25 +64,12 @@ func (ws *Workers) pyenvs() (*pyenv.Cache, error) {
 	if ws.cache != nil {
 		return ws.cache, nil
 	}
-	dir, err := pyenv.CacheDir(func(name string) string { return variable(ws.set.Program.Env, name) })
+	dir, err := pyenv.CacheDir(func(name string) string { return worker.Variable(ws.set.Program.Env, name) })
 	if err != nil {
 		return nil, err
 	}
 	ws.cache = pyenv.NewCache(dir)
 	return ws.cache, nil
-}
-
-// variable is a variable of an environment; nil is that of this process.
-func variable(env []string, name string) string {
-	if env == nil {
-		return os.Getenv(name)
-	}
-	for _, e := range slices.Backward(env) {
-		if value, ok := strings.CutPrefix(e, name+"="); ok {
-			return value
-		}
-	}
-	return ""
 }
 
 // visible is the variable by which a worker knows its GPUs; nil leaves the node's as it is. On a node with GPUs a replica that asks for none

@@ -6,15 +6,14 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/worker"
 )
 
 // GoWorker has replicas of Go deployments in the one Go worker of their application that has their key: see [App].
@@ -99,25 +98,12 @@ func (h *GoWorker) makeKey() string {
 	if h.Runner != nil { // of this process, which may build another application under the same name
 		return fmt.Sprintf("runner %p", h.Graph)
 	}
-	b, err := json.Marshal([]any{h.built().Digest(), p.Path, Fingerprint(p.Path), p.Args, p.Dir, env, dir, limits})
+	b, err := json.Marshal([]any{h.built().Digest(), p.Path, worker.Fingerprint(p.Path), p.Args, p.Dir, env, dir, limits})
 	if err != nil { // strings and numbers always marshal, but for limits that are no numbers
 		return fmt.Sprintf("%p", h)
 	}
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
-}
-
-// Fingerprint changes when a file is replaced or written to.
-func Fingerprint(path string) string {
-	st, err := os.Stat(path)
-	if err != nil {
-		return ""
-	}
-	sys, _ := st.Sys().(*syscall.Stat_t)
-	if sys == nil {
-		return ""
-	}
-	return fmt.Sprint(sys.Dev, sys.Ino, st.Size(), st.ModTime().UnixNano())
 }
 
 // Start starts a replica in the worker, which it starts if need be.
@@ -161,7 +147,7 @@ func (h *GoWorker) launchSpec() launchSpec {
 	if dir != "" {
 		s.program.Dir = dir
 	}
-	s.program.Env = with(s.program.Env, env)
+	s.program.Env = worker.WithVariables(s.program.Env, env)
 	isSet := func(v string) bool { return strings.HasPrefix(v, "GOMEMLIMIT=") }
 	if limits.Memory > 0 && !slices.ContainsFunc(s.program.Env, isSet) {
 		// Else the collector lets the heap double past the limit before it works harder.

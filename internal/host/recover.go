@@ -6,12 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -87,7 +84,12 @@ func (ws *Workers) UseDir(dir string, grace time.Duration, read func(dir string)
 	f := &ws.former
 	f.dir, f.grace, f.expected = dir, grace, map[string]*expected{}
 	f.hold = time.Now().Add(holdTime)
-	ws.lastID = max(lastID, removeStrayPipes(dir, before))
+	stray := worker.RemoveStrayPipes(dir, func(id string) bool {
+		return slices.ContainsFunc(before, func(w WorkerRecord) bool { return w.ID == id })
+	})
+	if ws.lastID = lastID; stray > 0 {
+		ws.lastID = max(lastID, stray+idsAhead)
+	}
 	for _, w := range before {
 		f.expected[w.ID] = &expected{w, make(chan struct{})}
 		if w.Devices != nil {
@@ -102,24 +104,6 @@ func (ws *Workers) UseDir(dir string, grace time.Duration, read func(dir string)
 		ws.wg.Go(ws.dismissLate)
 	}
 	return nil
-}
-
-// removeStrayPipes removes the pipes of workers that the state does not know, and gives an id above theirs. Such workers may still
-// live, until they are told that no node expects them: none of ours may be taken for one of them. Files that have such a name
-// and are no pipes are not the node's.
-func removeStrayPipes(dir string, known []WorkerRecord) (above uint64) {
-	entries, _ := os.ReadDir(dir)
-	for _, e := range entries {
-		name, ok := worker.PipeOf(e.Name())
-		if !ok || e.Type() != fs.ModeNamedPipe || slices.ContainsFunc(known, func(w WorkerRecord) bool { return w.ID == name }) {
-			continue
-		}
-		if id, err := strconv.ParseUint(name[strings.LastIndexByte(name, '-')+1:], 10, 64); err == nil {
-			above = max(above, id+idsAhead)
-			os.Remove(filepath.Join(dir, e.Name()))
-		}
-	}
-	return above
 }
 
 // Snapshot describes the workers that a next node could take over, in the order of their ids, and gives a number above all ids that

@@ -3,11 +3,8 @@ package host
 import (
 	"errors"
 	"log/slog"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -40,29 +37,6 @@ func TestIDsAheadOfTheSnapshot(t *testing.T) {
 		if saved, _ := ws.Snapshot(); saved < id+idsAhead {
 			t.Errorf("%d ids were given out, and the next begins at %d", id, saved)
 		}
-	}
-}
-
-// TestStrayPipes: pipes of workers that the state does not know are removed, and their ids are not used again.
-func TestStrayPipes(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	for _, name := range []string{"app-7.stdout", "app-7.stderr", "an-other-12.stdout", "known-99.stdout", "known-99.stderr", "x-y.stdout"} {
-		if err := syscall.Mkfifo(filepath.Join(dir, name), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, name := range []string{"node.sock", "run-1.stdout"} { // the latter is no pipe, so it is not a worker's
-		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if above := removeStrayPipes(dir, []WorkerRecord{{ID: "known-99"}}); above < 13 || above > 99+idsAhead {
-		t.Errorf("ids begin at %d", above)
-	}
-	left, err := filepath.Glob(filepath.Join(dir, "*"))
-	if err != nil || len(left) != 5 {
-		t.Errorf("%v, %v", left, err)
 	}
 }
 

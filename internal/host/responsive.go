@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/protocol"
+	"github.com/helve-serve/helve/internal/worker"
 )
 
 // stuck is a worker that does not answer.
@@ -129,7 +128,7 @@ func (w *Worker) ping() {
 		case <-w.stopped:
 			return
 		case <-timer.C:
-			ws.unresponsive(w, asked, processState(w.proc.PID()), false)
+			ws.unresponsive(w, asked, worker.ProcessState(w.proc.PID()), false)
 			select {
 			case <-answered:
 			case <-w.stopped:
@@ -145,22 +144,4 @@ func (w *Worker) ping() {
 func (w *Worker) sign(ctx context.Context) error {
 	_, err := protocol.Ask(ctx, w.peer, protocol.Ping{})
 	return err
-}
-
-// processState is the kernel's description of a process that cannot report itself.
-func processState(pid int) string {
-	var b strings.Builder
-	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	for line := range strings.Lines(string(status)) {
-		if strings.HasPrefix(line, "State:") || strings.HasPrefix(line, "Threads:") {
-			b.WriteString(strings.Replace(line, "\t", " ", 1))
-		}
-	}
-	if wchan, err := os.ReadFile(fmt.Sprintf("/proc/%d/wchan", pid)); err == nil && len(wchan) > 0 && string(wchan) != "0" {
-		fmt.Fprintf(&b, "Waits in: %s\n", wchan)
-	}
-	if stack, err := os.ReadFile(fmt.Sprintf("/proc/%d/stack", pid)); err == nil { // root only
-		b.Write(stack)
-	}
-	return b.String()
 }

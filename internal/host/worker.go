@@ -232,7 +232,7 @@ func (ws *Workers) startProcess(w *Worker, of launchSpec, limits worker.Limits, 
 	arena := ws.arenaSizeLocked()
 	ws.mu.Unlock()
 	p := of.program
-	env := append(WithoutWorkerEnv(p.Env), "HELVE_SOCKET="+socket, "HELVE_WORKER_ID="+w.id)
+	env := append(spec.WithoutReserved(p.Env), "HELVE_SOCKET="+socket, "HELVE_WORKER_ID="+w.id)
 	env = append(append(env, ws.maxBodyEnv()...), ws.attachEnv()...)
 	env = append(env, "HELVE_WORKER_ARENA="+strconv.FormatInt(arena, 10))
 	if state != "" {

@@ -5,12 +5,10 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"maps"
 	"net"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -22,7 +20,6 @@ import (
 	"github.com/helve-serve/helve/internal/output"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/pyenv"
-	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/wire"
 	"github.com/helve-serve/helve/internal/worker"
@@ -230,23 +227,3 @@ func (ws *Workers) attachEnv() []string {
 
 // AttachEnv names the directory or the attach socket of a node, for programs that are drivers of it.
 const AttachEnv = "HELVE_NODE"
-
-// WithoutWorkerEnv is an environment without the variables by which a worker knows its node.
-func WithoutWorkerEnv(env []string) []string {
-	out := make([]string, 0, len(env)+4)
-	for _, e := range env {
-		if name, _, _ := strings.Cut(e, "="); !spec.Reserved(name) {
-			out = append(out, e)
-		}
-	}
-	return out
-}
-
-// with is an environment with variables added or replaced: of two of one name the later counts.
-func with(env []string, vars map[string]string) []string {
-	env = slices.Clone(env)
-	for _, k := range slices.Sorted(maps.Keys(vars)) {
-		env = append(env, k+"="+vars[k])
-	}
-	return env
-}

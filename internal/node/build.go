@@ -18,7 +18,7 @@ func (n *Node) LoadPart(ctx context.Context, path, app string, c build.Command) 
 	if err != nil {
 		return nil, err
 	}
-	c.Env = append(host.WithoutWorkerEnv(n.set.Program.Env), c.Env...)
+	c.Env = append(spec.WithoutReserved(n.set.Program.Env), c.Env...)
 	g, err := b.DescribePart(ctx, app, c)
 	if err != nil {
 		return nil, call.Guard(err)
@@ -33,7 +33,7 @@ func Load(ctx context.Context, path, app string, c build.Command) (deploy.App, e
 	if err != nil {
 		return deploy.App{}, err
 	}
-	c.Env = host.WithoutWorkerEnv(c.Env)
+	c.Env = spec.WithoutReserved(c.Env)
 	g, err := b.Describe(ctx, app, c)
 	if err != nil {
 		return deploy.App{}, call.Guard(err) // of the caller's context, perhaps

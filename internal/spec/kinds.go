@@ -299,6 +299,17 @@ func Reserved(name string) bool {
 	}, name)
 }
 
+// WithoutReserved is an environment without the variables that are reserved for Helve, by which a worker knows its node.
+func WithoutReserved(env []string) []string {
+	out := make([]string, 0, len(env)+4)
+	for _, e := range env {
+		if name, _, _ := strings.Cut(e, "="); !Reserved(name) {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
 // document is any JSON. A layer replaces it as a whole, because its content belongs to the user.
 type document struct{}
 

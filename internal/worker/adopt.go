@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -61,6 +62,24 @@ func PipeOf(name string) (id string, ok bool) {
 		}
 	}
 	return "", false
+}
+
+// RemoveStrayPipes removes the pipes of workers that are not known, and gives the highest number at the end of their ids; 0 if there are none.
+// Such workers may still live, until they are told that no node expects them: no worker of this node may be taken for one of them. Files that have
+// such a name and are no pipes are not the node's.
+func RemoveStrayPipes(dir string, known func(id string) bool) (highest uint64) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		name, ok := PipeOf(e.Name())
+		if !ok || e.Type() != fs.ModeNamedPipe || known(name) {
+			continue
+		}
+		if number, err := strconv.ParseUint(name[strings.LastIndexByte(name, '-')+1:], 10, 64); err == nil {
+			highest = max(highest, number)
+			os.Remove(filepath.Join(dir, e.Name()))
+		}
+	}
+	return highest
 }
 
 // pipe makes the pipe for one output stream of a child. A child that outlives this process holds both ends of a named

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -157,5 +158,28 @@ func TestOneNodePerDirectory(t *testing.T) {
 	l.Close()
 	if _, err := ListenAt("/" + string(bytes.Repeat([]byte("x"), kernel.SocketPathMax))); err == nil {
 		t.Error("a path that is too long")
+	}
+}
+
+// TestStrayPipes: pipes of workers that the state does not know are removed, and their ids are not used again.
+func TestStrayPipes(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, name := range []string{"app-7.stdout", "app-7.stderr", "an-other-12.stdout", "known-99.stdout", "known-99.stderr", "x-y.stdout"} {
+		if err := syscall.Mkfifo(filepath.Join(dir, name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"node.sock", "run-1.stdout"} { // the latter is no pipe, so it is not a worker's
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if highest := RemoveStrayPipes(dir, func(id string) bool { return id == "known-99" }); highest != 12 {
+		t.Errorf("the highest id is %d", highest)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(left) != 5 {
+		t.Errorf("%v, %v", left, err)
 	}
 }

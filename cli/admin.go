@@ -66,7 +66,7 @@ func newReader(apps []Application) *reader {
 	r := &reader{start: strconv.Quote(programName() + " run")}
 	switch {
 	case len(apps) == 0:
-		r.start = strconv.Quote(programName()+" run exec:PATH") + " (PATH is an executable that contains an application) or with a Python script that calls serve.run"
+		r.start = strconv.Quote(programName()+" run PROGRAM") + " (in Python app:app or script.py, in Go exec:PATH of an executable that contains an application)"
 	case len(apps) > 1:
 		r.start = strconv.Quote(programName() + " run " + apps[0].name)
 	}

@@ -223,9 +223,9 @@ func TestHowToStartANode(t *testing.T) {
 	program := programName()
 	one, other := App("greeting", buildGreeter), App("other", buildGreeter)
 	for want, apps := range map[string][]Application{
-		`start one with "` + program + ` run exec:PATH" (`: nil,
-		`start one with "` + program + ` run", or`:         {one},
-		`start one with "` + program + ` run other", or`:   {other, one},
+		`start one with "` + program + ` run PROGRAM" (`: nil,
+		`start one with "` + program + ` run", or`:       {one},
+		`start one with "` + program + ` run other", or`: {other, one},
 	} {
 		if status, _, stderr := captured(t, func() int { return Run([]string{"status"}, apps...) }); status != 1 || !strings.Contains(stderr, want) {
 			t.Errorf("%d, %s; want %q", status, stderr, want)

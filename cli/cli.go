@@ -260,9 +260,9 @@ func (r *run) pick(args []string) (Application, error) {
 		}
 		return Application{name, helve.Executable(args[0], args[1:]...)}, nil
 	case len(r.apps) == 0 && len(args) > 0 && strings.ContainsRune(args[0], '/'):
-		return Application{}, usageError{fmt.Errorf("this binary contains no application %q; one of another executable is given as exec:%s", args[0], args[0])}
+		return Application{}, usageError{fmt.Errorf("this binary contains no application %q; one of a Python module is given as MODULE:APPLICATION, and one of another executable as exec:%s", args[0], args[0])}
 	case len(r.apps) == 0:
-		return Application{}, usageError{errors.New("this binary contains no application: give one of another executable (run exec:PATH#APPLICATION), run your program's own executable (cli.Main(cli.App(name, Build))), or a Python script that calls serve.run")}
+		return Application{}, usageError{errors.New("this binary contains no application: give a Python program (run MODULE:APPLICATION, run SCRIPT.py or run FILE.yaml) or one of another executable (run exec:PATH#APPLICATION), or run your program's own executable (cli.Main(cli.App(name, Build)))")}
 	case len(args) == 0 && len(r.apps) == 1:
 		return r.apps[0], nil
 	case len(args) == 0:

@@ -70,7 +70,16 @@ func fromEnvironment(c *cobra.Command, environment func(string) string) error {
 // mistakeOf is the text of an error of a flag without pflag's words, which name the flag.
 func mistakeOf(err error) string {
 	if invalid := (*pflag.InvalidValueError)(nil); asError(err, &invalid) {
-		return fmt.Sprintf("%s, is %q", strings.TrimSuffix(invalid.Unwrap().Error(), fmt.Sprintf(", is %q", invalid.GetValue())), invalid.GetValue())
+		text := strings.TrimSuffix(invalid.Unwrap().Error(), fmt.Sprintf(", is %q", invalid.GetValue()))
+		switch { // the packages that read the text have words for engineers of Go
+		case strings.HasPrefix(text, "time: "):
+			text = "must be a time such as 90s or 2m"
+		case strings.HasPrefix(text, "strconv.ParseBool"):
+			text = "must be true or false"
+		case strings.HasPrefix(text, "strconv."):
+			text = "must be a whole number"
+		}
+		return fmt.Sprintf("%s, is %q", text, invalid.GetValue())
 	}
 	return err.Error()
 }

@@ -72,7 +72,7 @@ func TestEnvironment(t *testing.T) {
 		t.Parallel()
 		for name, bad := range map[string]string{"HELVE_HTTP_MEMORY": "much", "HELVE_VERBOSE": "perhaps", "HELVE_REQUEST_TIMEOUT": "7"} {
 			err := fromEnvironment(flags(), only(name, bad))
-			if err == nil || !strings.HasPrefix(err.Error(), name+": ") || strings.Contains(err.Error(), "--") || !errors.As(err, new(usageError)) {
+			if err == nil || !strings.HasPrefix(err.Error(), name+": must be ") || strings.Contains(err.Error(), "--") || !errors.As(err, new(usageError)) {
 				t.Errorf("%s=%s: %v", name, bad, err)
 			}
 		}

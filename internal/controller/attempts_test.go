@@ -171,6 +171,49 @@ func TestFailureInTheBackground(t *testing.T) {
 	}
 }
 
+// TestOtherFailuresOfAnUpdate: the log says nothing of starts that end because the update has failed or another deploy has come. For example, two
+// replicas of an update have the same mistake: Deploy returns the error of the first one, and that of the second one adds nothing.
+func TestOtherFailuresOfAnUpdate(t *testing.T) {
+	t.Parallel()
+	for name, superseded := range map[string]bool{"the update has failed": false, "another deploy has come": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var log lockedBuffer
+				n := newTestNode(Settings{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+				good := func(context.Context) error { return nil }
+				if err := n.Deploy(t.Context(), driven("app", spec.Options{}, good)); err != nil {
+					t.Fatal(err)
+				}
+				var made atomic.Int64
+				update := driven("app", spec.Options{NumReplicas: 2, MaxConstructorRetries: 1}, func(ctx context.Context) error {
+					if made.Add(1) == 1 && !superseded {
+						return errors.New("no licence")
+					}
+					<-ctx.Done()
+					return errors.New("too late")
+				})
+				failed := make(chan error, 1)
+				go func() { failed <- n.Deploy(t.Context(), update) }()
+				synctest.Wait()
+				if superseded {
+					if err := n.Deploy(t.Context(), driven("app", spec.Options{}, good)); err != nil {
+						t.Error(err)
+					}
+				}
+				if err := <-failed; err == nil || made.Load() != 2 {
+					t.Errorf("%d replicas: %v", made.Load(), err)
+				}
+				synctest.Wait()
+				if strings.Contains(log.String(), "failed to start") {
+					t.Error(log.String())
+				}
+				n.Close(t.Context())
+			})
+		})
+	}
+}
+
 // TestRefusedDeployChangesNothing: a deploy whose route belongs to another application neither gives up the deploy that is under way, nor takes a
 // failed application out of the status.
 func TestRefusedDeployChangesNothing(t *testing.T) {

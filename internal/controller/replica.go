@@ -303,7 +303,8 @@ func (c *Controller) startFailed(r *replica, err error) {
 	}
 	def := &r.of.revision.def
 	silent := d.app.failure != nil || d.app.status == helvetype.ApplicationDeploying && !def.Retry && def.Added == nil || // Deploy returns it
-		d.app.endingLocked() // the start was given up
+		d.app.endingLocked() || // the start was given up
+		r.of != d.now // another revision is there: this one has failed, which Deploy returns, or another Deploy has come
 	c.Wake()
 	c.mu.Unlock()
 	if !silent {

@@ -118,6 +118,8 @@ class TestApplications:
         (["cli_apps:Greeter"], "write app = Greeter.bind(...)", 1),
         (["cli_apps:ap"], "cli_apps has no 'ap'; did you mean 'app'?", 1),
         (["cli_app:app"], "there is no module 'cli_app' in ", 1),
+        (["cli_apps:app:x"], "cli_apps:app:x: write cli_apps:app, with one colon", 2),
+        (["cli_apps:app", "--route-prefix", "x"], "cli_apps:app: --route-prefix: Invalid route_prefix 'x', must start with a forward slash", 2),
         (["cli_apps:app", "a=1"], "cli_apps:app: it is an application already, and takes no arguments", 2),
         (["cli_apps:build", "a"], "Invalid application argument 'a': must be key=value", 2),
         (["cli_apps:typed", "times=x", "word=a"], "cli_apps:typed: times: Input should be a valid integer", 2),
@@ -151,6 +153,7 @@ class TestApplications:
         assert "failing.py\", line 2" in done.stderr
         assert "No module named 'not_there'" in done.stderr
         assert "_cli.py" not in done.stderr and "importlib" not in done.stderr
+        assert "--ray-compat" not in done.stderr
         assert done.returncode == 1
 
     @pytest.mark.parametrize("flag", ["--dry-run", "--reload"])
@@ -169,6 +172,30 @@ class TestApplications:
         done = helve("run", "ending:app", cwd=tmp_path)
         assert "ending.py\", line 2" in done.stderr and "the import of 'ending' failed" in done.stderr and "SystemExit: 0" in done.stderr
         assert done.returncode == 1
+
+    @pytest.mark.parametrize("target", ["for_ray:app", "for_ray.py"])
+    def test_a_program_that_imports_ray_hears_of_the_flag(self, tmp_path, target):
+        program(tmp_path, "for_ray.py", "from ray import serve\n")
+        done = helve("run", target, cwd=tmp_path)
+        assert "No module named 'ray'\n\nA program for Ray Serve runs as it is by helve run --ray-compat, or " in done.stderr
+        assert done.returncode == 1
+
+    def test_a_dry_run_refuses_what_no_deploy_takes(self, tmp_path):
+        program(tmp_path, "wrong.py", """
+            from helve import serve
+
+            @serve.deployment
+            class Model:
+                def __call__(self, x: str) -> str:
+                    return x
+
+            configured = Model.options(user_config={"a": 1}).bind()
+            placed = Model.options(runtime_env={"working_dir": "not_there"}).bind()
+        """)
+        done = helve("run", "--dry-run", "wrong:configured", cwd=tmp_path)
+        assert (done.stderr, done.returncode) == ("error: wrong:configured: user_config is set, but Model has no method reconfigure(user_config)\n", 2)
+        done = helve("run", "--dry-run", "wrong:placed", cwd=tmp_path)
+        assert done.stderr == f"error: wrong:placed: deployment 'Model': runtime_env: working_dir: there is no {tmp_path}/not_there\n"
 
     @pytest.mark.parametrize("variables, text", [
         ({"HELVE_HTTP": "x"}, "HELVE_HTTP=x: must be HOST:PORT"),

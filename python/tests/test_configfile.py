@@ -114,6 +114,8 @@ APPLICATION = "applications:\n- import_path: a:b\n"
     (APPLICATION + "  autoscaling_policy:\n    policy_function: x", "f.yaml:3: autoscaling_policy: is not there: replicas do not scale by themselves yet"),
     (APPLICATION + "  external_scaler_enabled: true", "f.yaml:3: external_scaler_enabled: is not there"),
     (APPLICATION + "  runtime_env:\n    env_vars:\n      A: 1", "f.yaml:5: runtime_env['env_vars'] must be of type Dict[str, str], but 'A' has the value 1"),
+    (APPLICATION + "  runtime_env:\n    env_vars: {}\n    working_dir: /not/there", "f.yaml:5: runtime_env: working_dir: there is no /not/there"),
+    (APPLICATION + "  runtime_env:\n    py_modules: [/, /not/there]", "f.yaml:4: runtime_env: py_modules: there is no /not/there"),
     (APPLICATION + "  runtime_env:\n    conda: x", "f.yaml:4: runtime_env['conda'] is not there"),
     (APPLICATION + "  args: 3", "f.yaml:3: args: must have fields, is 3"),
     (APPLICATION + "  deployments:\n  - num_replicas: 3", "f.yaml:4: a deployment must have a name"),
@@ -193,6 +195,12 @@ def test_an_argument_of_a_builder_has_its_line(project):
     (project / "f.yaml").write_text("applications:\n- import_path: apps:build\n  args:\n    word: a\n    times: many\n")
     done = helve("run", "--dry-run", "f.yaml", cwd=project)
     assert done.stderr == "error: f.yaml:5: apps:build: times: must be an int, is 'many'\n"
+
+
+def test_a_user_config_that_no_method_takes_has_its_line(project):
+    (project / "f.yaml").write_text("applications:\n- import_path: apps:build\n  args: {word: a}\n  deployments:\n  - name: Greeter\n    user_config: {a: 1}\n")
+    done = helve("run", "--dry-run", "f.yaml", cwd=project)
+    assert done.stderr == "error: f.yaml:6: user_config is set, but Greeter has no method reconfigure(user_config)\n"
 
 
 class TestOptions:

@@ -75,6 +75,9 @@ def _check_target(args: list) -> None:
             return
         if not colon:
             raise Mistake(f"{arg}: write {path} for a script, or {path.stem}:NAME for the application NAME of its module")
+        attribute, again, _ = attribute.partition(":")
+        if again:
+            raise Mistake(f"{arg}: write {path.stem}:{attribute}, with one colon")
         directory = f"--app-dir {path.parent} " if str(path.parent) != "." else ""
         raise Mistake(f"{arg}: write helve run {directory}{path.stem}:{attribute}, with the name of a module")
 
@@ -207,6 +210,12 @@ def _own_errors(body: Callable[[], Any]) -> int:
         while tb is not None and tb.tb_frame.f_code.co_filename in (__file__, "<frozen runpy>", "<frozen importlib._bootstrap>"):
             tb = tb.tb_next
         sys.excepthook(type(e), e.with_traceback(tb), tb)
+        if isinstance(e, ModuleNotFoundError):
+            from helve import _run
+
+            hint = _run.for_ray(e)
+            if hint:
+                print(hint[1:], file=sys.stderr)
         return 130 if isinstance(e, KeyboardInterrupt) else 1
     return 0
 

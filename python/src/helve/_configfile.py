@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Optional
 
 from helve._flags import Mistake
+from helve._hooks import hook, no_reconfigure
 
 TOP = (
     "proxy_location", "http_options", "grpc_options", "logging_config", "applications", "target_capacity", "tracing_config", "controller_options",
@@ -142,6 +143,8 @@ def _application(file: File, at: tuple, app: Any) -> App:
         made = _environment.environment("runtime_env", environment)
     except (TypeError, ValueError, NotImplementedError) as e:
         raise file.mistake(file.blamed((*at, "runtime_env"), environment, str(e)), str(e)) from None
+    for key, path in _environment.missing(made):
+        raise file.mistake((*at, "runtime_env", key), f"runtime_env: {key}: there is no {path}")
     deployments: Dict[str, dict] = {}
     items = app.get("deployments")
     items = [] if items is None else items
@@ -229,6 +232,8 @@ def changed(file: File, app: App, name: str, deployment: Any) -> Any:
         options["autoscaling_config"] = None
     elif options.get("autoscaling_config") is not None and "num_replicas" not in options:
         options["num_replicas"] = None
+    if options.get("user_config") is not None and hook(deployment._target, "reconfigure") is None:
+        raise file.mistake((*own["at"], "user_config"), str(no_reconfigure(deployment._target, name)))
     try:
         return deployment.options(**options)
     except (TypeError, ValueError, NotImplementedError) as e:

@@ -70,6 +70,12 @@ def planned(command: Command) -> tuple:
                 raise Mistake(f"{t.path}: the argument {key!r} is there twice")
             given[key] = value
         prefix = "/" if t.route_prefix is None else None if t.route_prefix in ("", "none") else t.route_prefix
+        from helve.serve.api import _prefix
+
+        try:
+            _prefix(prefix)
+        except ValueError as e:
+            raise Mistake(f"{t.path}: --route-prefix: {e}") from None
         apps.append(Planned(t.path, "default" if t.name is None else t.name, prefix, given, lambda key, text, t=t: Mistake(f"{t.path}: {text}")))
     _clashes(apps)
     return apps, None
@@ -178,8 +184,13 @@ def options(file: Any) -> None:
 
 def dry_run(targets: list, apps: List[Planned]) -> None:
     """Prints what would run: the applications with their deployments."""
+    from helve.serve import _environment
+
     for target, app in zip(targets, apps):
         graph = _graph(target.target, app)
+        for d in graph.deployments:
+            for key, path in _environment.missing(d["options"].get("runtime_env") or {}):
+                raise _of_code(app, f"deployment {d['name']!r}: runtime_env: {key}: there is no {path}")
         where = "no HTTP" if target.route_prefix is None else target.route_prefix
         print(f"application {target.name}  {app.path}  {where}")
         for d in graph.deployments:
@@ -202,7 +213,7 @@ def load(app: Planned, directory: str) -> Any:
             raise Mistake(f"{path}: write {name[:-3]}:{attribute}, with the name of the module", 1) from None
         if e.name == name or e.name and name.startswith(e.name + "."):
             raise _of_code(app, f"there is no module {e.name!r} in {directory} or elsewhere on the path of {sys.executable}; --app-dir names its directory") from None
-        raise _of_code(app, f"the import of {name!r} failed\n\n{_trace(e)}") from None
+        raise _of_code(app, f"the import of {name!r} failed\n\n{_trace(e)}{for_ray(e)}") from None
     except (Exception, SystemExit) as e:  # a script that ends with sys.exit() is no module
         raise _of_code(app, f"the import of {name!r} failed\n\n{_trace(e)}") from None
     at = name
@@ -219,6 +230,13 @@ def _of_code(app: Planned, text: str) -> Mistake:
     mistake = app.origin("", text)
     mistake.code = 1
     return mistake
+
+
+def for_ray(e: BaseException) -> str:
+    """A line for a program that imports ray where no ray is installed: it is one for Ray Serve. The text is empty for every other error."""
+    if not isinstance(e, ModuleNotFoundError) or e.name != "ray":
+        return ""
+    return "\n\nA program for Ray Serve runs as it is by helve run --ray-compat, or with helve.serve in place of ray.serve in its imports."
 
 
 def _trace(e: BaseException) -> str:
@@ -294,4 +312,4 @@ def failure(e: Exception) -> Mistake:
     return Mistake(str(e), 2 if str(e).endswith("exit status 2") else 1)
 
 
-__all__ = ["Planned", "application", "directory", "failure", "load", "made", "planned", "prepare", "run"]
+__all__ = ["Planned", "application", "directory", "failure", "for_ray", "load", "made", "planned", "prepare", "run"]

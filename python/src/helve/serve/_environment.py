@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Optional
+from typing import Any, List, Optional, Tuple
 
 from helve import _limits, _refused
 
@@ -60,6 +60,12 @@ def merge(*layers: Optional[dict]) -> dict:
         for key, v in (layer or {}).items():
             out[key] = {**out.get(key, {}), **v} if key == "env_vars" else v
     return out
+
+
+def missing(environment: dict) -> List[Tuple[str, str]]:
+    """The keys and paths of an environment, in the form of the node, that are not there on this machine."""
+    places = [("working_dir", environment.get("working_dir")), *(("py_modules", p) for p in environment.get("py_modules") or ())]
+    return [(key, path) for key, path in places if path and not os.path.exists(path)]
 
 
 # ---- keys
@@ -198,4 +204,4 @@ def program() -> dict:
     return dict(_program)
 
 
-__all__ = ["KEYS", "environment", "merge", "program", "use"]
+__all__ = ["KEYS", "environment", "merge", "missing", "program", "use"]

@@ -1,13 +1,14 @@
 """The arguments of functions that make applications, in the types of their annotations."""
 
 import enum
+import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Literal, Optional, Tuple, TypedDict, Union
+from typing import Annotated, Dict, List, Literal, Optional, Tuple, TypedDict, Union
 
 import pytest
 from helve import _builder
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 
 class Colour(enum.Enum):
@@ -138,3 +139,34 @@ class TestBuilders:
 
         with pytest.raises(_builder.ArgumentError, match="'a' has no name that key=value could use"):
             called(build, a="1")
+
+    def test_an_annotation_that_cannot_be_evaluated_hides_no_other(self):
+        def build(size: int, other: "NotThere" = None):  # noqa: F821
+            return size, other
+
+        assert called(build, size="3", other="x") == (3, "x")
+        with pytest.raises(_builder.ArgumentError, match="size: must be an int, is 'x'"):
+            called(build, size="x")
+
+    def test_objects_that_are_called(self):
+        class Builder:
+            def __call__(self, size: int, times: int = 1):
+                return size * times
+
+        assert called(Builder(), size="3") == 3
+        assert called(functools.partial(Builder(), times=2), size="3") == 6
+        assert called(functools.partial(Builder().__call__, 4), times="2") == 8
+
+    def test_the_limits_of_an_annotation(self):
+        def build(size: Annotated[int, Field(gt=3)], names: Annotated[List[int], "of people"] = []):
+            return size, names
+
+        assert called(build, size="4", names="1,2") == (4, [1, 2])
+        with pytest.raises(_builder.ArgumentError, match="size: must be an int, is '3' .Input should be greater than 3"):
+            called(build, size="3")
+
+    def test_one_annotated_model(self):
+        def build(args: Annotated[Model, "of the application"]):
+            return args
+
+        assert called(build, word="a").word == "a"

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import functools
 import inspect
 import json
+import sys
 import types
 import typing
 from typing import Any, Callable, Dict, List, Union
@@ -32,7 +34,7 @@ class ArgumentError(ValueError):
 def call(builder: Callable, given: Dict[str, Any]) -> Callable[[], Any]:
     """The call of a builder with arguments, which are checked here. The builder itself runs when the result is called."""
     types_of = _hints(builder)
-    parameters = list(inspect.signature(builder).parameters.values())
+    parameters = list(_signature(builder).parameters.values())
     if len(parameters) == 1 and parameters[0].kind is not inspect.Parameter.VAR_KEYWORD:
         whole = _whole(types_of.get(parameters[0].name, _MISSING), given)
         if whole is not _MISSING:
@@ -49,17 +51,55 @@ def call(builder: Callable, given: Dict[str, Any]) -> Callable[[], Any]:
     return lambda: builder(**values)
 
 
+def _signature(builder: Callable) -> inspect.Signature:
+    if sys.version_info >= (3, 14):  # which evaluates annotations here, and not where they are written
+        import annotationlib
+
+        return inspect.signature(builder, annotation_format=annotationlib.Format.FORWARDREF)
+    return inspect.signature(builder)
+
+
 def _hints(target: Any) -> dict:
+    """The types of a function's parameters or of a class's fields. An annotation that cannot be evaluated is left out, and hides no other. For
+    example, its name is imported under `if TYPE_CHECKING:` alone.
+    """
+    while isinstance(target, functools.partial):
+        target = target.func
+    if not isinstance(target, type) and not inspect.isroutine(target):  # an object that is called
+        target = type(target).__call__
     try:
-        return typing.get_type_hints(target)
-    except Exception:  # an annotation that cannot be evaluated
-        return {}
+        return typing.get_type_hints(target, include_extras=True)
+    except Exception:
+        pass
+    names = getattr(inspect.unwrap(target), "__globals__", None) or vars(sys.modules.get(getattr(target, "__module__", ""), types))
+
+    def one() -> None: ...
+
+    found = {}
+    for name, annotation in _annotations(target).items():
+        one.__annotations__ = {name: annotation}
+        try:
+            found.update(typing.get_type_hints(one, names, include_extras=True))
+        except Exception:
+            pass
+    return found
+
+
+def _annotations(target: Any) -> dict:
+    """The annotations as they are written, or as far as they can be evaluated."""
+    if sys.version_info >= (3, 14):
+        import annotationlib
+
+        return annotationlib.get_annotations(target, format=annotationlib.Format.FORWARDREF)
+    return getattr(target, "__annotations__", {})
 
 
 def _whole(wanted: Any, given: Dict[str, Any]) -> Any:
     """The value of a function's only parameter if that takes all arguments together, as in Ray Serve: a dict, a dataclass or a pydantic
     model. _MISSING for another parameter, which is one argument.
     """
+    if typing.get_origin(wanted) is typing.Annotated:
+        wanted = typing.get_args(wanted)[0]
     origin = typing.get_origin(wanted) or wanted
     if wanted is _MISSING or wanted is Any:
         return dict(given)

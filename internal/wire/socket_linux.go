@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -70,10 +71,19 @@ func newSocket(nc net.Conn) net.Conn {
 	if err != nil || s.fd < 0 {
 		return nc
 	}
-	if s.in, err = watch(s.fd, syscall.EPOLLIN|syscall.EPOLLRDHUP); err == nil {
+	// A raw system call that waits keeps a processor of the runtime from all other goroutines. Package net has its descriptors not block, but the mode
+	// belongs to all descriptors of the same socket: for example, os.File.Fd of another one has changed it.
+	err = syscall.SetNonblock(s.fd, true)
+	if err == nil {
+		s.in, err = watch(s.fd, syscall.EPOLLIN|syscall.EPOLLRDHUP)
+	}
+	if err == nil {
 		s.raw, err = s.in.SyscallConn()
 	}
 	if err != nil {
+		if s.in != nil {
+			s.in.Close()
+		}
 		syscall.Close(s.fd) //nolint:errcheck // nothing was written
 		return nc
 	}
@@ -162,7 +172,7 @@ func (s *socket) Read(p []byte) (int, error) {
 	s.readInto = nil
 	switch {
 	case err != nil:
-		return 0, err
+		return 0, ended(err)
 	case s.readErr != 0:
 		return 0, os.NewSyscallError("read", s.readErr)
 	case s.readN == 0:
@@ -274,6 +284,14 @@ func (s *socket) awaitRoom() error {
 	})
 	if err == nil {
 		err = failed
+	}
+	return ended(err)
+}
+
+// ended returns the error of package net for a socket that was closed during a method: the descriptor that has noticed it is one of package os.
+func ended(err error) error {
+	if errors.Is(err, os.ErrClosed) {
+		return net.ErrClosed
 	}
 	return err
 }

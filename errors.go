@@ -1,8 +1,6 @@
 package helve
 
 import (
-	"context"
-	"net/http"
 	"unsafe"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -147,19 +145,7 @@ const (
 
 // CodeOf returns the code of err: OK for nil, that of the first [Error] in its tree, Canceled and DeadlineExceeded for a
 // context's errors, Unknown for others.
-func CodeOf(err error) helvetype.Code {
-	switch e := call.ErrorIn(err); {
-	case err == nil:
-		return OK
-	case e != nil:
-		return e.Code
-	case call.Is(err, context.DeadlineExceeded):
-		return DeadlineExceeded
-	case call.Is(err, context.Canceled):
-		return Canceled
-	}
-	return Unknown
-}
+func CodeOf(err error) helvetype.Code { return call.CodeOf(err) }
 
 // ReasonOf returns the reason of the first [Error] in the tree of err. It is empty if there is none.
 func ReasonOf(err error) helvetype.Reason {
@@ -177,17 +163,7 @@ func ReasonOf(err error) helvetype.Reason {
 //		http.Error(w, "the model has failed", helve.HTTPStatus(err)) // 503 if its queue is full, 408 if it took too long
 //		return
 //	}
-func HTTPStatus(err error) int {
-	switch e := call.ErrorIn(err); {
-	case err == nil:
-		return http.StatusOK
-	case e != nil:
-		return proxy.StatusOf(e)
-	case call.Is(err, context.DeadlineExceeded), call.Is(err, context.Canceled):
-		return proxy.StatusOf(call.FromCause(err))
-	}
-	return http.StatusInternalServerError
-}
+func HTTPStatus(err error) int { return proxy.StatusOf(err) }
 
 // Public makes an error whose code and message clients outside the system see, also if a method returns it wrapped. The text of
 // the errors that wrap it is for the log. Of all other errors clients see the code.

@@ -5,7 +5,6 @@ import (
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/graph"
-	"github.com/helve-serve/helve/internal/instance"
 )
 
 // Replica names the replica that runs a method.
@@ -67,18 +66,7 @@ func RoutePrefixFrom(ctx context.Context) string {
 // When the node stops, requests are served as before until [HTTPOptions].DrainDelay is over; the calls that run then, and those of a replica that is
 // stopped alone, have the time of their deployment's GracefulShutdownTimeout.
 func Draining(ctx context.Context) <-chan struct{} {
-	if i := call.InfoFrom(ctx); i != nil && i.Place != nil {
-		if app, ok := i.Home.(*graph.App); ok {
-			return app.Drains.Load().Of(i.Replica)
-		}
-		return nil
-	}
-	if s := instance.ScopeFrom(ctx); s != nil {
-		if app, ok := s.Home.(*graph.App); ok {
-			return app.Drains.Load().Of(s.Replica)
-		}
-	}
-	return nil
+	return graph.Draining(ctx)
 }
 
 // Detach returns a context for calls that outlive the call of ctx. It has the values, the request id and the trace of ctx, and

@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"slices"
 	"time"
+
+	"github.com/helve-serve/helve/helvetype"
 )
 
 // Errors and panic values of users have methods (Error, Is, As, Unwrap, String) that may panic, end their goroutine, not
@@ -121,6 +123,22 @@ func ErrorIn(err error) *Error {
 	}
 	e, _ := As[*Error](err)
 	return e
+}
+
+// CodeOf is the code of an error: OK for nil, that of the first [Error] in its tree, Canceled and DeadlineExceeded for the errors of a context,
+// Unknown for others.
+func CodeOf(err error) helvetype.Code {
+	switch e := ErrorIn(err); {
+	case err == nil:
+		return helvetype.CodeOK
+	case e != nil:
+		return e.Code
+	case Is(err, context.DeadlineExceeded):
+		return helvetype.CodeDeadlineExceeded
+	case Is(err, context.Canceled):
+		return helvetype.CodeCanceled
+	}
+	return helvetype.CodeUnknown
 }
 
 // Find is [As] for a type that is known only at run time; a nil value of it counts, as it does for errors.As.

@@ -283,6 +283,21 @@ func (a *App) Rename(name string) {
 	}
 }
 
+// Draining is closed when the drain begins of the replica whose method, handler or constructor received ctx; nil elsewhere.
+func Draining(ctx context.Context) <-chan struct{} {
+	var home any
+	replica := ""
+	if i := call.InfoFrom(ctx); i != nil && i.Place != nil {
+		home, replica = i.Home, i.Replica
+	} else if s := instance.ScopeFrom(ctx); s != nil {
+		home, replica = s.Home, s.Replica
+	}
+	if app, ok := home.(*App); ok {
+		return app.Drains.Load().Of(replica)
+	}
+	return nil
+}
+
 // Policies make the routing policies of the program's own, by the names of their deployments.
 func (a *App) Policies() map[string]func() router.Policy {
 	ps := map[string]func() router.Policy{}

@@ -119,8 +119,19 @@ var httpOf = map[helvetype.Code]int{
 	helvetype.CodeUnimplemented: 501, helvetype.CodeUnavailable: 503, helvetype.CodeUnauthenticated: 401, helvetype.CodeDeadlineExceeded: 504, helvetype.CodeCanceled: 499,
 }
 
-// StatusOf is the HTTP status of an error of a call to an ingress.
-func StatusOf(e *call.Error) int { return statusOf(e) }
+// StatusOf is the HTTP status that the ingress gives to an error: 200 for nil, that of the first [call.Error] in its tree, 408 and 499 for the errors
+// of a context, 500 for others.
+func StatusOf(err error) int {
+	switch e := call.ErrorIn(err); {
+	case err == nil:
+		return http.StatusOK
+	case e != nil:
+		return statusOf(e)
+	case call.Is(err, context.DeadlineExceeded), call.Is(err, context.Canceled):
+		return statusOf(call.FromCause(err))
+	}
+	return http.StatusInternalServerError
+}
 
 func statusOf(e *call.Error) int {
 	if e.Reason == helvetype.ReasonUser {

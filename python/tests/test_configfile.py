@@ -120,6 +120,8 @@ APPLICATION = "applications:\n- import_path: a:b\n"
     (APPLICATION + "  args: 3", "f.yaml:3: args: must have fields, is 3"),
     (APPLICATION + "  deployments:\n  - num_replicas: 3", "f.yaml:4: a deployment must have a name"),
     (APPLICATION + "  deployments:\n  - name: A\n    num_replica: 3", "f.yaml:5: num_replica: deployment 'A' has no such field; did you mean 'num_replicas'?"),
+    (APPLICATION + "  deployments:\n  - name: A\n    autoscaling_config:\n      min_replica: 3", "f.yaml:6: min_replica: autoscaling_config of deployment 'A' has no such field; did you mean 'min_replicas'?"),
+    (APPLICATION + "  deployments:\n  - name: A\n    request_router_config: {a: 3}", "f.yaml:5: a: request_router_config of deployment 'A' has no such field"),
     (APPLICATION + "  deployments:\n  - name: A\n  - name: A", "f.yaml:5: deployment 'A' is twice in this application"),
     ("a: &x\n  b: *x\n", "f.yaml:1: the value has itself inside"),
     ("a: !!python/object:os.system {}", "f.yaml:1: a value with the tag '!!python/object:os.system': must be plain"),

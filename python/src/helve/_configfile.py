@@ -160,6 +160,12 @@ def _application(file: File, at: tuple, app: Any) -> App:
         from helve.serve import _checks
 
         _known(file, place, d, (*_checks.RAY, *_checks.OWN), f"deployment {own!r}")
+        for group, model in (("autoscaling_config", "AutoscalingConfig"), ("request_router_config", "RequestRouterConfig")):
+            if isinstance(d.get(group), dict):
+                from helve.serve import config
+
+                public = {k: v for k, v in d[group].items() if not str(k).startswith("_")}  # `serve build` writes others, too
+                _known(file, (*place, group), public, getattr(config, model).model_fields, f"{group} of deployment {own!r}")
         deployments[own] = {"name": own, "at": place, "fields": {k: v for k, v in d.items() if k != "name"}}
     return App(
         f"{module}:{attribute}", name, prefix, _object(file, (*at, "args"), app.get("args")), made, _logging(file, (*at, "logging_config"), app.get("logging_config")),

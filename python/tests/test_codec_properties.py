@@ -252,6 +252,7 @@ def test_header_fields(headers):
     except RuntimeError:
         return
     assert not set(out) & set(b"\r\n")
+    assert http.fields(list(headers), "test") == (out, length)  # from memory
     back = out.split(b"\0") if out or headers else []
     assert list(zip(back[::2], back[1::2])) == [(n.lower(), v) for n, v in headers] and length >= -1
 

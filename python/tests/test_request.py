@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import itertools
 import json
 import os
 import pathlib
@@ -19,6 +20,7 @@ import pydantic
 import pytest
 from fake_node import Node, head
 from starlette.background import BackgroundTask
+from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -500,6 +502,15 @@ def test_a_request_in_a_thread(node):
         return request.query_params["x"]
 
     assert node(call, pool=True).request(query="x=1").text == "1"
+
+
+def test_a_query_is_read_as_starlette_reads_it():
+    _request.request_class(True)
+    pieces = ["a=1", "a=2", "b", "=c", "", "b=1=2", "x=%20", "y=a+b", "\xe9=\xff", "c;d=1", "?", "#=", "%zz", " =\t"]
+    for first, second, third in itertools.product(pieces, repeat=3):
+        raw = f"{first}&{second}&{third}".encode("latin-1")
+        ours, theirs = _request._state["query"](raw), QueryParams(raw)
+        assert type(ours) is QueryParams and ours.multi_items() == theirs.multi_items() and dict(ours) == dict(theirs)
 
 
 def test_the_names_of_this_module_are_there():

@@ -42,6 +42,7 @@ ROOM = (256, 256 << 10)  # parts and bytes of the request that the node may be a
 
 _token = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _names: set = set()  # names of header fields that are tokens in lower case
+_known: dict = {}  # small lists of headers and the results of fields(): an application sends the same again and again
 _NAMES = 2000  # a program that makes names up does not fill the memory
 
 
@@ -54,6 +55,13 @@ class ClientGone(ConnectionResetError):
 
 def fields(headers: Iterable, what: str) -> tuple:
     """Header fields in the form of the wire, and the value of content-length, or -1. It refuses what is no header."""
+    key = tuple(headers) if type(headers) is list and len(headers) < 32 else None
+    try:
+        known = _known.get(key)
+        if known is not None:
+            return known
+    except TypeError:  # pairs that are lists
+        key = None
     parts: list = []
     length = -1
     try:
@@ -79,6 +87,10 @@ def fields(headers: Iterable, what: str) -> tuple:
         for name, value in zip(parts[::2], parts[1::2]):
             if b"\0" in value or b"\r" in value or b"\n" in value:
                 raise RuntimeError(f"{what}: the value of {name.decode()!r} has a NUL or a line break: {bytes(value[:80])!r}")
+    if key is not None and len(out) < 1000:
+        if len(_known) >= 500:  # values that are made up do not fill the memory
+            _known.clear()
+        _known[key] = out, length
     return out, length
 
 
@@ -163,8 +175,11 @@ class Exchange:
     def scope(self, kind: str) -> dict:
         """The fields that ASGI's scopes of requests and WebSockets have in common."""
         p = self.head.split(b"\0")
-        root = p[5].decode("utf-8", "replace")
-        path, raw = whole_path(p[3], root)
+        raw, root = p[3], p[5].decode("utf-8", "replace")
+        if b"%" not in raw and (not root or raw.startswith(p[5] + b"/") or raw == p[5]):  # whole_path() of most requests
+            path = raw.decode("utf-8", "replace")
+        else:
+            path, raw = whole_path(raw, root)
         self.info.scope = scope = {
             "type": kind, "asgi": {"version": "3.0", "spec_version": "2.4"}, "http_version": p[2].decode(), "scheme": p[1].decode(),
             "method": p[0].decode(), "path": path, "raw_path": raw, "query_string": p[4], "root_path": root,

@@ -46,6 +46,10 @@ class Request:
         if name == "_whole":
             whole = self.__dict__["_whole"] = request_class(True)(self._exchange)
             return whole
+        if name == "query_params" and "_whole" not in self.__dict__:
+            request_class(True)
+            params = self.__dict__[name] = _state["query"](self._exchange.query())
+            return params
         return getattr(self._whole, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -74,6 +78,12 @@ def request_class(needed: bool = False) -> type:
     base = importlib.import_module("starlette.requests").Request
     params = importlib.import_module("starlette.datastructures").QueryParams
 
+    def query(raw: bytes) -> Any:
+        """QueryParams of a query string. Most have nothing to decode."""
+        if b"%" in raw or b"+" in raw:
+            return params(raw)
+        return params([(name, value) for name, _, value in [pair.partition("=") for pair in raw.decode("latin-1").split("&") if pair]])
+
     class LazyRequest(base):
         def __init__(self, exchange: Http):
             self.exchange = exchange
@@ -89,7 +99,7 @@ def request_class(needed: bool = False) -> type:
         def query_params(self) -> Any:
             if "_query_params" not in self.__dict__:
                 exchange = self.__dict__.get("exchange")
-                self._query_params = params(self.scope["query_string"] if exchange is None else exchange.query())
+                self._query_params = params(self.scope["query_string"]) if exchange is None else query(exchange.query())
             return self._query_params
 
         def __getattr__(self, name: str) -> Any:
@@ -101,7 +111,7 @@ def request_class(needed: bool = False) -> type:
             return self.__dict__[name]
 
     LazyRequest.__name__, LazyRequest.__qualname__, LazyRequest.__module__ = "Request", "Request", base.__module__
-    _state["request"] = LazyRequest
+    _state["request"], _state["query"] = LazyRequest, query
     return LazyRequest
 
 

@@ -277,8 +277,8 @@ def pages(general: bool, data: bytes, sizes: list, asgi: bool) -> tuple:
         assert {6, 7} <= set(w.conn.exchanges)
         return transport.data, transport.closed, w.conn.refused, sorted(w.running), sorted(w.flows)
     finally:
-        for info in w.running.values():  # requests whose body goes on, or which wait for credit
-            info.task.cancel()
+        for task in asyncio.all_tasks(w.loop):  # of requests whose body goes on, or which wait for credit
+            task.cancel()
         for _ in range(4):
             w.loop.run_until_complete(asyncio.sleep(0))
         w.loop.close()

@@ -87,7 +87,7 @@ func command(apps []Application) *cobra.Command {
 			return usageError{noCommand(c, args[0])}
 		},
 		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
-			if len(apps) == 0 || c.Name() == "run" || !c.HasParent() {
+			if twice, _ := c.Flags().GetBool(warned); !twice && (len(apps) == 0 || c.Name() == "run" || !c.HasParent()) {
 				warnOfVariables(c.Root(), os.Environ(), os.Stderr)
 			}
 			return fromEnvironment(c, os.Getenv)

@@ -21,6 +21,9 @@ import (
 	"github.com/helve-serve/helve/internal/worker"
 )
 
+// warned is the flag of a node whose driver, `helve run` of Python, has looked at the variables already: each line of a warning is there once.
+const warned = "warned"
+
 // nodeCommand is the command that a driver starts: a node that is the driver's child, and that drains and ends when the driver's
 // connection ends, for any reason.
 func nodeCommand() *cobra.Command {
@@ -94,12 +97,13 @@ func nodeCommand() *cobra.Command {
 	}
 	c.Flags().IntVar(&driver, "driver-fd", -1, "descriptor of the driver's socket")
 	c.Flags().IntVar(&token, "token-fd", -1, "descriptor from which the token is read")
+	c.Flags().Bool(warned, false, "the driver has warned of variables with a mistyped name")
 	c.Flags().Var(&maxBody, "max-body", "largest value of a call between processes, in bytes or as 64MiB (default 256MiB)")
 	c.Flags().Var(&arenaSize, "arena-size", "shared memory for the large values of an application's workers")
 	c.Flags().StringVar(&adminFlag, "admin", adminPrivate, adminUsage)
 	c.Flags().StringVar(&access, "access-log", "", "write a line per HTTP request")
 	c.Flags().Lookup("access-log").NoOptDefVal = "text"
-	noVariable(c, "driver-fd", "token-fd")
+	noVariable(c, "driver-fd", "token-fd", warned)
 	limits.flags(c)
 	options.flags(c)
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log more")

@@ -73,6 +73,8 @@ def test_an_image_can_be_sent_back(address):
     image = httpx.get(f"{address}/images/3", timeout=60).json()
     answer = httpx.post(f"{address}/classify", json=image, timeout=60)
     assert answer.json() == {"digit": image["digit"], "model": "logistic"}
+    of_the_page = httpx.post(f"{address}/classify", params={"model": "svm"}, json=image, timeout=60).text
+    assert f"It answers `{of_the_page}`." in (HERE / "README.md").read_text()
     missing = httpx.get(f"{address}/images/540", timeout=60)
     assert missing.status_code == 404 and missing.json() == {"detail": "there are images 0 to 539"}
 

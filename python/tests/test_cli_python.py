@@ -239,6 +239,12 @@ class TestApplications:
         assert done.stderr == "warning: HELVE_HTPP: there is no such variable; did you mean HELVE_HTTP?\n"
         assert output(done) == "application default  cli_apps:app  /\n  deployment Greeter  1 replica\n"
 
+    def test_a_warning_of_a_variable_is_there_once(self, module):
+        with Running("run", "--http", "127.0.0.1:0", "cli_apps:app", cwd=module, env={"HELVE_HTPP": "x"}) as run:
+            assert ask(run.url()) == "hi"
+            code, text = run.end()
+        assert (code, text.count("HELVE_HTPP")) == (0, 1), text
+
     def test_a_second_signal_cuts_off_what_is_left(self, tmp_path):
         program(tmp_path, "slow.py", """
             import time

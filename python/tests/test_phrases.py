@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 
-from helve import serve
+from helve import _phrases, serve
 from helve.serve.exceptions import (
     BackPressureError, DeploymentUnavailableError, RayServeException, ReplicaUnavailableError, RequestCancelledError, gRPCStatusError,
 )
@@ -90,6 +90,14 @@ def test_a_method_that_does_not_exist(model):
     text = str(e.value)
     assert text.startswith("Tried to call a method 'exits' that does not exist. Available methods: ['agenerator', 'block', 'exists', ")
     assert "Did you mean 'exists'?" in text
+
+
+def test_a_method_of_a_deployment_that_has_call_alone():
+    text = _phrases.no_method("predict", ["__call__"], "Model")
+    assert text == (
+        "Tried to call a method 'predict' that does not exist. Available methods: []. The deployment is Model, whose `__call__` runs by handle.remote()."
+    )
+    assert _phrases.no_method("predict", [], "Model").endswith("Available methods: []. The deployment is Model.")
 
 
 def test_blocking_on_an_event_loop(model):

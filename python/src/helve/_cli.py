@@ -126,9 +126,11 @@ def run(args: list) -> int:
     if not loads:
         for line in strange(os.environ):
             print(f"warning: {line}", file=sys.stderr)
-    from helve import _run
+    from helve import _driver, _run
 
     _run.prepare(command)
+    if not loads:
+        _driver.command.flags = [*_driver.command.flags, "--warned"]
     if command["reload"] and not loads and not command["dry-run"]:
         from helve import _reload
 

@@ -32,6 +32,8 @@ def no_method(name: str, have: list, deployment: str) -> str:
         return text + f"Did you mean '{near}'? The deployment is {deployment}."
     if name == "__call__":
         return text + f"handle.remote() calls `__call__`, and the class of deployment {deployment} has none: call handle.METHOD.remote()."
+    if not names and "__call__" in have:
+        return text + f"The deployment is {deployment}, whose `__call__` runs by handle.remote()."
     return text + f"The deployment is {deployment}."
 
 

@@ -33,9 +33,7 @@ type Conn struct {
 
 	writeUntil  atomic.Int64 // the deadline of writes, by call.Now; 0 for none
 	writeChosen atomic.Bool  // a handler has set the deadline of writes
-	readBy      atomic.Int64 // the deadline of reads that the server set, by call.Now; 0 for none
-	readUntil   atomic.Int64 // the deadline of reads that is set while a body is read
-	body        atomic.Bool  // a body is being read
+	reads       readDeadline
 	expects     atomic.Bool  // the client has asked whether to send the body (Expect: 100-continue)
 	asks        atomic.Bool  // likewise, and was not told to send it
 	linger      atomic.Int32 // see linger.go
@@ -71,7 +69,7 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 	}
 	since, taken := call.Now(), 0 // the time at which the client last had taken enough, and the bytes taken since
 	for now := since; ; now = call.Now() {
-		if !c.writeChosen.Load() && c.mustSetDeadline(&c.writeUntil, now, c.stall/4) {
+		if !c.writeChosen.Load() && c.mustSetWriteDeadline(now) {
 			c.writeUntil.Store(now + int64(c.stall/4))
 			c.Conn.SetWriteDeadline(time.Now().Add(c.stall / 4)) //nolint:errcheck // the write tells
 		}
@@ -91,11 +89,11 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 	}
 }
 
-// mustSetDeadline reports whether a deadline has to be set anew. It is false for most small writes, because setting one costs a
+// mustSetWriteDeadline reports whether the deadline has to be set anew. It is false for most small writes, because setting one costs a
 // lock.
-func (c *Conn) mustSetDeadline(until *atomic.Int64, now int64, after time.Duration) bool {
-	u := until.Load()
-	return u == 0 || u-now < int64(after)*4/5
+func (c *Conn) mustSetWriteDeadline(now int64) bool {
+	u := c.writeUntil.Load()
+	return u == 0 || u-now < int64(c.stall/4)*4/5
 }
 
 // stalled reports whether a write ended by the deadline that c has set.
@@ -163,44 +161,25 @@ func (c *Conn) ReadExpired() bool { return c.expired.Load() }
 func (c *Conn) BeginBody(expects bool) {
 	c.expects.Store(expects)
 	c.asks.Store(expects)
-	c.readUntil.Store(0)
-	c.body.Store(true)
+	c.reads.beginBody()
 }
 
 // Read implements net.Conn.
-func (c *Conn) Read(b []byte) (int, error) {
-	if c.body.Load() {
-		if now := call.Now(); c.mustSetDeadline(&c.readUntil, now, c.stall) {
-			left := int64(c.stall)
-			if by := c.readBy.Load(); by != 0 {
-				left = min(left, by-now)
-			}
-			c.readUntil.Store(now + left)
-			c.Conn.SetReadDeadline(time.Now().Add(time.Duration(left))) //nolint:errcheck // the read tells
-		}
+func (c *Conn) Read(b []byte) (n int, err error) {
+	c.reads.begin(c.Conn, c.stall)
+	for again := true; again; again = c.reads.end(c.Conn, err) {
+		n, err = c.Conn.Read(b)
 	}
-	n, err := c.Conn.Read(b)
 	c.lengths.scan(b[:n])
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	if err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
 		c.expired.Store(true)
-	}
-	if err != nil { // also before the part of the body that the server reads after the handler
-		c.body.Store(false)
 	}
 	return n, err
 }
 
-// SetReadDeadline implements net.Conn. A deadline that is set while a body is read is for the time after it, and is
-// applied then.
-func (c *Conn) SetReadDeadline(t time.Time) error {
-	c.body.Store(false)
-	by := int64(0)
-	if !t.IsZero() {
-		by = call.Now() + int64(time.Until(t))
-	}
-	c.readBy.Store(by)
-	return c.Conn.SetReadDeadline(t)
-}
+// SetReadDeadline implements net.Conn. A deadline that is set while a body is read is for the time after it, and holds instead of the
+// stall time.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.reads.set(c.Conn, t) }
 
 // SetWriteDeadline implements net.Conn.
 func (c *Conn) SetWriteDeadline(t time.Time) error {

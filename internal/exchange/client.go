@@ -24,6 +24,8 @@ type Call struct {
 	inbox
 	exchange call.Exchange
 	slots    [2]call.Slot
+	room     [256]byte // for the head of the request, if it fits
+	values   [4]string // for the header of the answer
 
 	mu        sync.Mutex
 	up        call.Uplink   // of the attempt that is under way; nil before the first
@@ -33,18 +35,18 @@ type Call struct {
 
 var _ Stream = (*Call)(nil)
 
-// Prepare makes c the exchange that carries r, and returns its node's end, which is the sink of c. The path of r is as the replica wants it. A body
+// Prepare makes c the exchange that carries r, and x its node's end, which is the sink of c. The path of r is as the replica wants it. A body
 // that has been read has a method Bytes. An error is about the request.
-func Prepare(c *call.Call, kind uint8, r *http.Request) (*Call, *call.Error) {
+func (x *Call) Prepare(c *call.Call, kind uint8, r *http.Request) *call.Error {
 	root := ""
 	if p := c.Info.Place; p != nil && p.Prefix != "/" {
 		root = p.Prefix
 	}
-	head, err := appendRequest(make([]byte, 0, 256), r, root)
+	head, err := appendRequest(x.room[:0], r, root)
 	if err != nil {
-		return nil, call.NewError(helvetype.ReasonBadInput, err.Error())
+		return call.NewError(helvetype.ReasonBadInput, err.Error())
 	}
-	x := &Call{exchange: call.Exchange{Kind: kind}}
+	x.exchange.Kind = kind
 	x.init()
 	x.exchange.Begun = x
 	x.slots[0] = call.Slot{Kind: call.Positional, Payload: call.Payload{Codec: call.Raw, Data: head}}
@@ -57,7 +59,7 @@ func Prepare(c *call.Call, kind uint8, r *http.Request) (*Call, *call.Error) {
 		x.exchange.More = r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0
 	}
 	c.Exchange, c.Items, c.Window = &x.exchange, x, call.Room
-	return x, nil
+	return nil
 }
 
 // appendRequest appends the encoded head of a request.
@@ -73,7 +75,11 @@ func appendRequest(b []byte, r *http.Request, root string) ([]byte, error) {
 		h.Version = "1.0"
 	}
 	h.ClientHost, h.ClientPort = addressOf(r.RemoteAddr)
-	if a, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
+	switch a := r.Context().Value(http.LocalAddrContextKey).(type) {
+	case *net.TCPAddr: // without an allocation: the texts stay on the stack
+		at, host, port := a.AddrPort(), [64]byte{}, [8]byte{}
+		h.ServerHost, h.ServerPort = string(at.Addr().Unmap().AppendTo(host[:0])), string(strconv.AppendUint(port[:0], uint64(at.Port()), 10))
+	case net.Addr:
 		h.ServerHost, h.ServerPort = addressOf(a.String())
 	}
 	b, err := AppendRequestHead(b, &h)
@@ -124,10 +130,16 @@ func appendRequestField(b []byte, name, value string) ([]byte, error) {
 	return append(append(b, 0), value...), nil
 }
 
-// Until has Receive fail when the replica's time, the context, has ended, with its cause. The function here says whether the replica has the call
+// Until has Receive fail when the replica's time, the context, has ended, with its cause. The holder says whether the replica has the call
 // still: a call that was lost with its replica before it was sent goes on at another. Until is called before the first Receive. A context of the
 // exchange's own would cost every request five allocations.
-func (x *Call) Until(time context.Context, here func() bool) { x.until, x.here = time, here }
+func (x *Call) Until(time context.Context, holder Holder) { x.until, x.holder = time, holder }
+
+// Holder has the call of an exchange.
+type Holder interface {
+	// Holds reports whether the replica whose time is given to [Call.Until] has the call.
+	Holds() bool
+}
 
 // Begin implements the hook of call.Exchange.
 func (x *Call) Begin(up call.Uplink) {
@@ -303,9 +315,15 @@ func (a *answer) head(data []byte, more bool) *call.Error {
 			delete(h, name)
 		}
 	}
+	free := a.x.values[:]
 	for name, value := range Fields(fields) {
 		name = canonical(name)
-		h[name] = append(h[name], value)
+		if before := h[name]; len(before) > 0 || len(free) == 0 {
+			h[name] = append(before, value)
+			continue
+		}
+		free[0] = value
+		h[name], free = free[:1:1], free[1:]
 	}
 	if err := checkFraming(h); err != nil {
 		delete(h, "Content-Length") // the header is that of the error's answer now
@@ -331,6 +349,12 @@ func (a *answer) head(data []byte, more bool) *call.Error {
 // canonical is the usual form of a name that begins with a lower-case letter, and of names by which the server divides messages. Other names are as a
 // handler in Go has chosen them.
 func canonical(name string) string {
+	switch name { // of nearly every answer
+	case "content-type":
+		return "Content-Type"
+	case "content-length":
+		return "Content-Length"
+	}
 	if name != "" && 'a' <= name[0] && name[0] <= 'z' {
 		return textproto.CanonicalMIMEHeaderKey(name)
 	}

@@ -96,7 +96,8 @@ func answered(t *testing.T, play func(r *replica)) (url string, failures chan *c
 		}
 		r := &replica{t: t, call: &call.Call{}}
 		var e *call.Error
-		if r.x, e = Prepare(r.call, Request, req); e != nil {
+		r.x = new(Call)
+		if e = r.x.Prepare(r.call, Request, req); e != nil {
 			t.Error(e)
 			return
 		}

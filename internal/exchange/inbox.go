@@ -24,12 +24,12 @@ type inbox struct {
 	showEnd bool  // the same of the end
 
 	// The fields below belong to the goroutine that receives.
-	until context.Context // of the replica: ends the exchange too; nil for none
-	here  func() bool     // the exchange is at that replica
-	rest  []byte          // the parts of the current frame that were not taken
-	frame *buffer         // the current frame
-	taken call.Window
-	last  int // bytes of the part that was taken last; -1 for none
+	until  context.Context // of the replica: ends the exchange too; nil for none
+	holder Holder          // says whether the exchange is at that replica
+	rest   []byte          // the parts of the current frame that were not taken
+	frame  *buffer         // the current frame
+	taken  call.Window
+	last   int // bytes of the part that was taken last; -1 for none
 }
 
 func (q *inbox) init() { q.last, q.frames = -1, q.few[:0] }
@@ -174,7 +174,7 @@ func (q *inbox) Receive(ctx context.Context) (kind Kind, data []byte, more bool,
 			}
 		case <-over:
 			switch {
-			case !q.here():
+			case !q.holder.Holds():
 				q.until = nil
 			case !q.shows():
 				return 0, nil, false, call.FromContext(q.until)

@@ -70,7 +70,8 @@ func inWorker(t *testing.T, h http.Handler) (addr string, failures chan *call.Er
 	failures = make(chan *call.Error, 10)
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := &call.Call{}
-		x, e := Prepare(c, Request, r)
+		x := new(Call)
+		e := x.Prepare(c, Request, r)
 		if e != nil {
 			t.Error(e)
 			return
@@ -400,7 +401,8 @@ func TestNoHandler(t *testing.T) {
 	} {
 		i.Value = c.value
 		k := &call.Call{}
-		x, e := Prepare(k, Request, httptest.NewRequestWithContext(t.Context(), "GET", "/", nil))
+		x := new(Call)
+		e := x.Prepare(k, Request, httptest.NewRequestWithContext(t.Context(), "GET", "/", nil))
 		if e != nil {
 			t.Fatal(e)
 		}

@@ -89,6 +89,8 @@ type exchange struct {
 	request   *http.Request
 	prefix    string // of the route
 	head      call.Answer
+	id        [1]string // of the request, as a header
+	held      clients.Hold
 }
 
 // info has the replica of the request. It is nil if a handler still runs that has no replica yet, for example because all have too much to do.

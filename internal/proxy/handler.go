@@ -20,14 +20,15 @@ import (
 // handle lets a handler of the application answer a request.
 func (p *Proxy) handle(w http.ResponseWriter, r *http.Request, route *Route, x *exchange) {
 	c := &x.call
-	held := p.memory.Hold(clients.Of(r)) // of its own: with a timeout the request may end before the handler
-	defer held.End()
-	body, e := p.firstBody(r, route, c, &held)
+	a := &handlerWriter{
+		ResponseWriter: w, client: x.client, prefix: p.External(route.Prefix), id: w.Header()["X-Request-Id"], held: p.memory.Hold(x.client),
+	}
+	defer a.held.End()
+	read, e := p.firstBody(r, route, c, a)
 	if e != nil {
 		p.fail(w, r, x, e)
 		return
 	}
-	a := &handlerWriter{ResponseWriter: w, client: clients.Of(r), prefix: p.External(route.Prefix), id: w.Header()["X-Request-Id"]}
 	aw := http.ResponseWriter(a)
 	if _, ok := w.(http.Hijacker); ok { // HTTP/2 has no hijacking, and handlers ask by a type assertion
 		aw = hijackable{a}
@@ -55,8 +56,8 @@ func (p *Proxy) handle(w http.ResponseWriter, r *http.Request, route *Route, x *
 		if ctx != r.Context() || !whole { // otherwise the request is as the handler wants it
 			in = r.WithContext(ctx)
 		}
-		if body != nil {
-			in.Body = body
+		if read {
+			in.Body = &a.body
 		}
 		defer removeForm(in)
 		if whole {
@@ -117,24 +118,24 @@ func (b *readBody) Close() error { return nil }
 // Bytes is the whole body.
 func (b *readBody) Bytes() []byte { return b.data }
 
-// firstBody reads a small body of a request that goes to another process, so that no slot is held while a slow client sends it. The result is nil
-// for other requests. For example, a client sends 10 KB at 1 KB/s: the call waits for a slot after ten seconds, and not before.
-func (p *Proxy) firstBody(r *http.Request, route *Route, c *call.Call, held *clients.Hold) (*readBody, *call.Error) {
+// firstBody reads a small body of a request that goes to another process, so that no slot is held while a slow client sends it. The result is
+// false for other requests. For example, a client sends 10 KB at 1 KB/s: the call waits for a slot after ten seconds, and not before.
+func (p *Proxy) firstBody(r *http.Request, route *Route, c *call.Call, a *handlerWriter) (read bool, failure *call.Error) {
 	if !route.ReadsFirst || r.ContentLength <= 0 || r.ContentLength > firstRead || len(r.Header["Expect"]) > 0 {
-		return nil, nil
+		return false, nil
 	}
 	if route.Refuses != nil {
 		if e := route.Refuses(c); e != nil {
-			return nil, e
+			return false, e
 		}
 	}
-	data, e := p.body(r, nil, firstRead, held)
+	data, e := p.body(r, nil, firstRead, &a.held)
 	if e != nil {
-		return nil, e
+		return false, e
 	}
-	b := &readBody{data: data}
-	b.Reset(data)
-	return b, nil
+	a.body.data = data
+	a.body.Reset(data)
+	return true, nil
 }
 
 // stripPrefix removes the application's prefix from the path of a request, which belongs to the caller.
@@ -190,6 +191,8 @@ type handlerWriter struct {
 	begun    bool
 	hijacked bool
 	unwatch  func() bool
+	body     readBody     // of a request whose body is read before it has a slot
+	held     clients.Hold // of its own: with a timeout the request may end before the handler
 }
 
 // begin must be called before the answer's header is sent.

@@ -348,7 +348,8 @@ func (p *Proxy) request(w http.ResponseWriter, r *http.Request, route *served, x
 		p.fail(w, r, x, e)
 		return
 	}
-	w.Header()["X-Request-Id"] = []string{c.Info.Request.String()}
+	x.id[0] = c.Info.Request.String()
+	w.Header()["X-Request-Id"] = x.id[:]
 	if r.Method == http.MethodConnect { // no application is a tunnel, and the path of "CONNECT host:80" is empty
 		w.Header().Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 		plainError(w, r, http.StatusMethodNotAllowed, helvetype.CodeUnimplemented, "CONNECT is not allowed here: applications answer requests for paths")
@@ -357,12 +358,12 @@ func (p *Proxy) request(w http.ResponseWriter, r *http.Request, route *served, x
 	if route != nil && route.cors != nil && route.cors.Answer(w, r) {
 		return
 	}
-	held := p.memory.Hold(x.client)
-	if !held.Begin(r) {
+	x.held = p.memory.Hold(x.client)
+	if !x.held.Begin(r) {
 		p.fail(w, r, x, clients.NoRoom())
 		return
 	}
-	defer held.End()
+	defer x.held.End()
 	if route == nil {
 		p.notFound(w, r)
 		return
@@ -386,9 +387,9 @@ func (p *Proxy) request(w http.ResponseWriter, r *http.Request, route *served, x
 	case e != nil:
 		p.fail(w, r, x, e)
 	case limit > 0:
-		p.within(limit, w, r, route, x, &held)
+		p.within(limit, w, r, route, x, &x.held)
 	default:
-		p.dispatch(w, r, route, x, &held)
+		p.dispatch(w, r, route, x, &x.held)
 	}
 }
 

@@ -310,60 +310,86 @@ func (d *Deployment) Handle(ctx context.Context, c *call.Call, serve proxy.Serve
 	return nil
 }
 
+// relay is a request on its way to a replica in a worker. The flight and the node's end of the exchange are in it, because they cost one
+// allocation together.
+type relay struct {
+	dep      *Deployment
+	ctx      context.Context
+	call     *call.Call
+	replica  Replica // whose slot the request has
+	python   bool
+	begun    bool // the flight has the slot
+	failure  *call.Error
+	flight   Flight
+	exchange exchange.Call
+}
+
 // exchange has a replica in a worker answer a request: r, unless it is lost before the call has started. Replicas in Python get the whole path.
-func (d *Deployment) exchange(ctx context.Context, c *call.Call, r Replica, python bool, serve proxy.Serve) (failure *call.Error) {
-	var f *Flight // nil while this function has the slot
-	defer func() {
-		if f == nil {
-			r.Gate().Release(nil)
-			return
-		}
-		cause := call.Cause(ctx)
-		if cause == nil {
-			cause = context.Cause(r.Done())
-		}
-		if cause == nil {
-			cause = context.Canceled
-		}
-		f.Cancel(nil, cause) // nothing, if the replica has answered
-	}()
+func (d *Deployment) exchange(ctx context.Context, c *call.Call, r Replica, python bool, serve proxy.Serve) *call.Error {
+	x := &relay{dep: d, ctx: ctx, call: c, replica: r, python: python}
+	defer x.end()
 	c.Info.Replica = r.ID()
-	serve(ctx, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		kind := uint8(exchange.Request)
-		if python && exchange.IsWebSocket(req) {
-			if exchange.RefuseHandshake(w, req) {
-				return
-			}
-			kind = exchange.WebSocket
-		}
-		x, e := exchange.Prepare(c, kind, req)
-		if e != nil {
-			failure = e.At(&c.Info)
+	serve(ctx, x, python)
+	return x.failure
+}
+
+// end gives the slot back, or cancels the call, which does nothing if the replica has answered.
+func (x *relay) end() {
+	if !x.begun {
+		x.replica.Gate().Release(nil)
+		return
+	}
+	cause := call.Cause(x.ctx)
+	if cause == nil {
+		cause = context.Cause(x.replica.Done())
+	}
+	if cause == nil {
+		cause = context.Canceled
+	}
+	x.flight.Cancel(nil, cause)
+}
+
+// Holds implements [exchange.Holder].
+func (x *relay) Holds() bool { return x.flight.at() == x.replica }
+
+// ServeHTTP implements http.Handler.
+func (x *relay) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	c, r := x.call, x.replica
+	kind := uint8(exchange.Request)
+	if x.python && exchange.IsWebSocket(req) {
+		if exchange.RefuseHandshake(w, req) {
 			return
 		}
-		f = &Flight{dep: d, call: c, sink: x}
-		if kind == exchange.WebSocket {
-			bounded, done := untilDone(ctx, r, f.at)
-			defer done()
-			f.Assigned(nil, r)
-			e = exchange.ServeWebSocket(w, req.WithContext(bounded), x, exchange.WebSocketLimits{})
-		} else {
-			x.Until(r.Done(), func() bool { return f.at() == r })
-			f.Assigned(nil, r)
-			e = x.Answer(w, req)
-		}
-		if e == nil {
-			return
-		}
-		if stopped, ok := call.Own(context.Cause(r.Done())); ok && stopped == e { // its time was over, and another replica may serve the next request
-			e = call.NewError(helvetype.ReasonDeploymentUnavailable, "the request was cut off: "+e.Message)
-		}
-		failure = e.At(&c.Info)
-		if python && e.Remote && e.Reason == helvetype.ReasonUser {
-			logged := *failure
-			logged.Logged = true
-			failure = &logged
-		}
-	}), python)
-	return failure
+		kind = exchange.WebSocket
+	}
+	e := x.exchange.Prepare(c, kind, req)
+	if e != nil {
+		x.failure = e.At(&c.Info)
+		return
+	}
+	f := &x.flight
+	f.dep, f.call, f.sink = x.dep, c, &x.exchange
+	x.begun = true
+	if kind == exchange.WebSocket {
+		bounded, done := untilDone(x.ctx, r, f.at)
+		defer done()
+		f.Assigned(nil, r)
+		e = exchange.ServeWebSocket(w, req.WithContext(bounded), &x.exchange, exchange.WebSocketLimits{})
+	} else {
+		x.exchange.Until(r.Done(), x)
+		f.Assigned(nil, r)
+		e = x.exchange.Answer(w, req)
+	}
+	if e == nil {
+		return
+	}
+	if stopped, ok := call.Own(context.Cause(r.Done())); ok && stopped == e { // its time was over, and another replica may serve the next request
+		e = call.NewError(helvetype.ReasonDeploymentUnavailable, "the request was cut off: "+e.Message)
+	}
+	x.failure = e.At(&c.Info)
+	if x.python && e.Remote && e.Reason == helvetype.ReasonUser {
+		logged := *x.failure
+		logged.Logged = true
+		x.failure = &logged
+	}
 }

@@ -78,7 +78,7 @@ func requestTimeout(t *at) {
 	req, _ := http.NewRequestWithContext(t.Context(), "GET", t.url+"/late/flushed?event=time", nil)
 	req.Header.Set("X-Request-Timeout-Seconds", "0.3")
 	req.Header.Set("X-Request-ID", t.id())
-	res, err := http.DefaultTransport.RoundTrip(req)
+	res, err := t.http.RoundTrip(req)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 
 import pytest
@@ -15,10 +16,25 @@ def _remove(directory: str, of: int) -> None:
 
 
 atexit.register(_remove, os.environ["HELVE_RUNTIME_DIR"], os.getpid())
+# A shell that starts the tests in the background may let them ignore SIGINT, and each program that they start does so too: a test of Ctrl-C would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 for name in ("HELVE_NODE", "HELVE_PARENT_NODE"):
     os.environ.pop(name, None)
 
 from fake_node import Node  # noqa: E402
+
+from helve import _driver  # noqa: E402
+
+
+@pytest.fixture(scope="module", autouse=True)
+def alone():
+    """Each file begins and ends without a node, so that files may run in any order and in several processes."""
+    _driver.shutdown()
+    _driver._http = None
+    yield
+    _driver.shutdown()
+    _driver._http = None
 
 
 @pytest.fixture

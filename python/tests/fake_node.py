@@ -135,7 +135,7 @@ class Node:
     # ---- the node's side
 
     def run(self, coro):
-        return self.loop.run_until_complete(asyncio.wait_for(coro, 10))
+        return self.loop.run_until_complete(asyncio.wait_for(coro, 60))
 
     def feed(self, data):
         """Gives the worker bytes in one read, on the loop."""

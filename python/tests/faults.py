@@ -1,7 +1,6 @@
 """Helpers of the tests that end, stop and starve processes."""
 
 import os
-import socket
 import threading
 import time
 
@@ -28,12 +27,6 @@ def raised(fn):
     except Exception as e:
         return e
     raise AssertionError(f"it gave {value!r}")
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def node_pid():

@@ -1,7 +1,6 @@
 """serve.batch in replicas of a real node."""
 
 import asyncio
-import socket
 import threading
 from typing import List
 
@@ -9,6 +8,7 @@ import httpx
 import pytest
 from starlette.requests import Request
 
+from ports import free_port
 from helve import _driver, serve
 from helve.serve import context
 from helve.serve.exceptions import RayServeException, RequestCancelledError
@@ -77,9 +77,7 @@ async def function(xs):
 
 @pytest.fixture(scope="module")
 def url():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     serve.start(http_options={"port": port})
     serve.run(function.bind(), name="function", route_prefix=None)
     serve.run(Model.bind(), name="models", route_prefix="/models")

@@ -7,6 +7,7 @@ import pickle
 import struct
 
 import pytest
+from eventually import eventually
 
 from helve import _encoding as encoding
 from helve import _runtime, _wire as wire
@@ -21,7 +22,7 @@ from helve.serve.exceptions import (
 @serve.deployment(num_replicas=3, max_ongoing_requests=2)
 class Many:
     def __init__(self):
-        self.values, self.ended, self.go = [], 0, asyncio.Event()
+        self.values, self.begun, self.ended, self.go = [], 0, 0, asyncio.Event()
 
     async def note(self, *args, **kwargs):
         self.values.append((args, kwargs))
@@ -37,13 +38,14 @@ class Many:
         raise ValueError(f"{x}")
 
     async def wait(self):
+        self.begun += 1
         try:
             await self.go.wait()
         finally:
             self.ended += 1
 
-    async def count_ended(self):
-        return self.ended
+    async def counts(self):
+        return serve.get_replica_context().replica_id.unique_id, self.begun, self.ended
 
     async def wait_unless(self, replica):
         if serve.get_replica_context().replica_id.unique_id != replica:
@@ -206,26 +208,32 @@ def test_timeouts_lose_nothing(many):
     r.cancel()
 
 
+def counts(many):
+    """The number of calls of wait() that have begun, and that have ended, in all replicas. Ordinary calls ask, because broadcasts wait for each other."""
+    seen = {}
+    while len(seen) < 3:
+        replica, begun, ended = many.counts.remote().result(timeout_s=30)
+        seen[replica] = begun, ended
+    return tuple(map(sum, zip(*seen.values())))
+
+
 def test_cancel_reaches_the_replicas(many):
-    before = sum(many.broadcast("count_ended").results(timeout_s=30))
+    begun, ended = counts(many)
     r = many.broadcast("wait")
-    r.entries(timeout_s=0.05)  # the broadcast has been sent
+    eventually(lambda: counts(many) == (begun + 3, ended))
     r.cancel()
     with pytest.raises(RequestCancelledError):
         r.results(timeout_s=30)
     assert r.cancelled()
-    while sum(many.broadcast("count_ended").results(timeout_s=30)) < before + 3:
-        pass
+    eventually(lambda: counts(many) == (begun + 3, ended + 3))
 
 
 def test_cancelling_the_caller_cancels_the_broadcast(many, caller):
-    before = sum(many.broadcast("count_ended").results(timeout_s=30))
+    begun, ended = counts(many)
     r = caller.waits.remote()
-    with pytest.raises(TimeoutError):
-        r.result(timeout_s=0.2)
+    eventually(lambda: counts(many) == (begun + 3, ended))
     r.cancel()
-    while sum(many.broadcast("count_ended").results(timeout_s=30)) < before + 3:
-        pass
+    eventually(lambda: counts(many) == (begun + 3, ended + 3))
 
 
 def test_nobody_there(caller):

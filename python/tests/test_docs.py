@@ -2,12 +2,12 @@
 
 import re
 import shlex
-import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from ports import free_port
 from helve import _driver, serve
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -20,9 +20,7 @@ def blocks(page: str) -> list:
 
 @pytest.fixture(scope="module")
 def port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     serve.shutdown()
     serve.start(http_options={"port": port})
     yield port

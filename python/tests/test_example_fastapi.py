@@ -2,13 +2,13 @@
 
 import importlib
 import pathlib
-import socket
 import sys
 
 import httpx
 import pytest
 from websockets.sync.client import connect
 
+from ports import free_port
 from helve import serve
 
 EXAMPLE = pathlib.Path(__file__).resolve().parents[2] / "examples" / "fastapi"
@@ -19,9 +19,7 @@ KEY = {"X-Key": "letmein"}
 def address():
     sys.path.insert(0, str(EXAMPLE))  # replicas import the module by its name
     example = importlib.import_module("app")
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     serve.shutdown()
     serve.start(http_options={"port": port})
     serve.run(example.texts)

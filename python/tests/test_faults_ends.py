@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from faults import Ledger, alive, free_port, node_pid, pids, pss, raised, until
+from faults import Ledger, alive, node_pid, pids, pss, raised, until
+from ports import free_port
 from helve import _driver, serve
 from helve.serve.exceptions import RayServeException
 

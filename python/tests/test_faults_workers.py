@@ -9,7 +9,8 @@ import threading
 import httpx
 import pytest
 
-from faults import Ledger, alive, free_port, pids, raised, replicas, until
+from faults import Ledger, alive, pids, raised, replicas, until
+from ports import free_port
 from helve import _driver, serve
 from helve.serve.exceptions import RayServeException
 

@@ -102,7 +102,7 @@ def test_a_child_has_a_connection_of_its_own(echo):
 
     for ask, want in (
         (lambda: echo.echo.remote(1).result(), 1),
-        (lambda: echo.echo.remote(1).result(timeout_s=5), 1),
+        (lambda: echo.echo.remote(1).result(timeout_s=60), 1),
         (lambda: asyncio.run(as_coroutine(echo.echo.remote(1))), 1),
         (first, 0),
         (lambda: echo.broadcast("echo", 1).results(), [1]),

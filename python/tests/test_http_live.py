@@ -17,6 +17,7 @@ from starlette.requests import Request as StarletteRequest
 from starlette.responses import PlainTextResponse, StreamingResponse
 from websockets.sync.client import connect
 
+from ports import free_port
 from helve import _driver, serve
 from helve.serve.exceptions import BackPressureError
 from helve.serve.handle import DeploymentHandle
@@ -112,7 +113,7 @@ def outside():
 class Shop:
     def __init__(self, counter: DeploymentHandle, greeting: str):
         self.counter, self.greeting = counter, greeting
-        self.gone = []
+        self.hangs, self.gone = 0, []
 
     @api.get("/hello/{name}")
     async def hello(self, name: str, request: Request, page: dict = Depends(page)):
@@ -138,6 +139,7 @@ class Shop:
 
     @api.get("/hang")
     async def hang(self, request: Request):
+        self.hangs += 1
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
@@ -146,7 +148,7 @@ class Shop:
 
     @api.get("/gone")
     def get_gone(self):
-        return self.gone
+        return self.hangs, self.gone
 
     @api.get("/cookies")
     def cookies(self, response: Response):
@@ -188,9 +190,7 @@ class Live:
 
 @pytest.fixture(scope="module")
 def live():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     serve.shutdown()
     serve.start(http_options={"port": port})
     counter = Counter.bind()
@@ -297,9 +297,10 @@ def test_a_stream_of_a_handle(live):
 
 
 def test_a_client_that_leaves(live):
-    with pytest.raises(httpx.ReadTimeout):
-        live.get("/shop/hang", timeout=0.3)
-    eventually(lambda: live.get("/shop/gone").json() == [True])
+    with socket.create_connection(("127.0.0.1", live.port)) as client:
+        client.sendall(b"GET /shop/hang HTTP/1.1\r\nHost: x\r\n\r\n")
+        eventually(lambda: live.get("/shop/gone").json() == [1, []])
+    eventually(lambda: live.get("/shop/gone").json() == [1, [True]])
 
 
 # ---- WebSockets

@@ -3,7 +3,6 @@
 import enum
 import json
 import os
-import socket
 import ssl
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 from starlette.middleware import Middleware
 
+from ports import free_port
 from helve.serve.config import HTTPOptions
 
 
@@ -139,9 +139,7 @@ def node():
     programs = []
 
     def start(**options):
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            options["port"] = s.getsockname()[1]
+        options["port"] = free_port()
         p = subprocess.Popen(
             [sys.executable, "-c", PROGRAM], env={**os.environ, "OPTIONS": json.dumps(options)}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )
@@ -182,4 +180,6 @@ def test_tls(node, tmp_path, password):
     key, cert = certificate(tmp_path, password)
     port = node(ssl_keyfile=key, ssl_certfile=cert, **({"ssl_keyfile_password": password} if password else {}))
     assert post(f"https://127.0.0.1:{port}/a", "text", context=ssl.create_default_context(cafile=cert)) == (200, "text")
-    assert post(f"http://127.0.0.1:{port}/a", "text")[0] == 400
+    # A request without a body: a body that comes after the node has closed the connection resets it, and the answer is lost.
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/a", timeout=30)

@@ -10,7 +10,8 @@ import fastapi
 import httpx
 import pytest
 
-from faults import free_port, until
+from faults import until
+from ports import free_port
 from helve import _driver, serve
 
 app = fastapi.FastAPI()

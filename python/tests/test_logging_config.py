@@ -5,12 +5,12 @@ import json
 import logging
 import os
 import re
-import socket
 import subprocess
 import sys
 
 import pytest
 
+from ports import free_port
 from helve import _logging, serve
 from helve._wire import RequestInfo, request_info
 
@@ -99,9 +99,7 @@ def lines(tmp_path_factory):
     directory = tmp_path_factory.mktemp("logs")
     script = directory / "program.py"
     script.write_text(PROGRAM)
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     ran = subprocess.run([sys.executable, str(script), str(directory / "of"), str(port)], capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr
     by = {}

@@ -2,11 +2,11 @@
 
 import asyncio
 import os
-import socket
 
 import httpx
 import pytest
 
+from ports import free_port
 from helve import _driver, serve
 from helve.serve import context
 
@@ -64,9 +64,7 @@ class Front:
 
 @pytest.fixture(scope="module")
 def url():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     serve.start(http_options={"port": port})
     yield f"http://127.0.0.1:{port}"
     serve.shutdown()

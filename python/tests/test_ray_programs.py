@@ -2,20 +2,14 @@
 (`make ray-programs` prints it anew with Ray itself).
 """
 
-import socket
 from pathlib import Path
 
 import pytest
 
+from ports import free_port
 from programs import helve, output
 
 PROGRAMS = sorted(Path(__file__).with_name("ray_programs").glob("*.py"))
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda p: p.stem)

@@ -1,8 +1,8 @@
 """docs/ray-serve.md: its lists are those of the table, and its program prints what the page says."""
 
 import re
-import socket
 
+from ports import free_port
 from programs import helve, output, program
 from surface_page import PAGE, page
 
@@ -16,9 +16,7 @@ def test_the_lists_are_those_of_the_table():
 def test_the_program(tmp_path):
     [text] = [t for kind, t in BLOCKS if kind == "python" and "serve.run" in t]
     [printed] = [t for kind, t in BLOCKS if kind == "console" and not t.startswith("$")]
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     text = text.replace("import requests", "import httpx as requests").replace("localhost:8000", f"127.0.0.1:{port}")
     assert output(helve("run", "--ray-compat", "--port", port, program(tmp_path, "script.py", text), cwd=tmp_path)) == printed
 

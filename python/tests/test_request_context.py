@@ -2,13 +2,13 @@
 
 import asyncio
 import contextvars
-import socket
 from types import SimpleNamespace
 
 import httpx
 import pytest
 from fastapi import APIRouter, FastAPI
 
+from ports import free_port
 from helve import _driver, _runtime, serve
 from helve._wire import RequestInfo, entry, parse_tail, request_info
 from helve.serve import context
@@ -126,9 +126,7 @@ class Web:
 
 @pytest.fixture(scope="module")
 def url():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     serve.start(http_options={"port": port})
     serve.run(Web.bind(), name="root", route_prefix="/")
     serve.run(Web.bind(), name="web", route_prefix="/web")

@@ -8,7 +8,6 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,15 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from ports import free_port
+
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "start-python.md"
 BLOCKS = re.findall(r"^```(python|console)\n(.*?)^```$", PAGE.read_text(), re.M | re.S)
 BIN = os.path.dirname(sys.executable)
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def absent(lines: list, output: str) -> list:

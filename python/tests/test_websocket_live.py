@@ -10,6 +10,7 @@ import pytest
 import websockets
 from websockets.sync.client import connect
 
+from ports import free_port
 from helve import serve
 
 PIECE = 60_000
@@ -80,9 +81,7 @@ class Live:
 
 @pytest.fixture(scope="module")
 def live():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     serve.shutdown()
     serve.start(http_options={"port": port})
     serve.run(Sockets.bind())

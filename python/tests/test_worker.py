@@ -145,7 +145,7 @@ class Bench:
             await asyncio.sleep(0.001)  # threads have no other way to tell this loop
 
     def run(self, what):
-        self.loop.run_until_complete(asyncio.wait_for(self.until(what), 10))
+        self.loop.run_until_complete(asyncio.wait_for(self.until(what), 60))
 
     def turn(self, times=5):
         for _ in range(times):

@@ -12,7 +12,7 @@ export GOFLAGS := $(GOFLAGS) -trimpath
 # The digest of the bytes of some files.
 digest = $(shell cat $(1) | sha256sum | cut -c1-16)
 
-.PHONY: build wheels test-wheel test test-go test-python types growth test-browser test-etcd test-examples test-search ray-programs bench bench-ray site lint fuzz simulate clean
+.PHONY: build environments wheels test-wheel test test-go test-python types growth test-browser test-etcd test-examples test-search ray-programs bench bench-ray site lint fuzz simulate clean
 
 build:
 	go build -o bin/ ./cmd/helve ./examples/hello
@@ -22,9 +22,15 @@ build:
 PACKAGES := python/pyproject.toml python/hatch_build.py python/constraints.txt
 $(VENVPY): $(VENV)/packages-$(call digest,$(PACKAGES))
 
+# To compile all that is installed takes as long as to install it, so modules are compiled that the tests import, once, also where PYTHONDONTWRITEBYTECODE is set.
+# The other environments have no pip of their own: that of the first installs into them.
+pip_install = $(VENVPY) -m pip --python $(1) install -q --no-compile -c python/constraints.txt
+compile = env -u PYTHONDONTWRITEBYTECODE $(1) -W ignore -c 'import $(2)'
+IMPORTED := fastapi.testclient, hypothesis, multipart, numpy, pytest, requests, uvicorn, websockets.sync.client, helve.serve
 $(VENV)/packages-%:
 	$(PYTHON) -m venv --clear $(VENV)
-	$(VENVPY) -m pip install -q -c python/constraints.txt -e './python[test,types]' hatchling
+	$(call pip_install,$(VENVPY)) -e './python[test,types]' hatchling
+	$(call compile,$(VENVPY),$(IMPORTED))
 	rm -f $(VENV)/packages-*
 	touch $@
 
@@ -47,15 +53,19 @@ wheels: $(VENVPY)
 test-wheel: wheels
 	PYTHON=$(abspath $(VENVPY)) .ci/wheels
 
-test: test-go test-python types
+# The parts run side by side, because tests in Python mostly wait. The output of each is printed when it is over, and that of one that fails last.
+# The binary has been built by then, and stays as it is while they run (-o).
+PARTS := types test-python test-go
+test: python/src/helve/_bin/helve
+	.ci/beside $(PARTS:%='$(MAKE) --no-print-directory -o $< %')
 
 test-go: python/src/helve/_bin/helve
 	go vet ./...
-	CGO_ENABLED=1 HELVE_PYTHON=$(abspath $(VENVPY)) go test -race -shuffle=on -timeout 20m ./...
-	cd bench && go vet ./... && go test ./...
+	CGO_ENABLED=1 HELVE_PYTHON=$(abspath $(VENVPY)) go test -race -vet=off -shuffle=on -timeout 20m ./...
+	cd bench && go vet ./... && go test -vet=off ./...
 
 test-python: python/src/helve/_bin/helve
-	$(VENVPY) -m pytest -q python/tests examples/python
+	$(VENVPY) -m pytest -q -n auto --maxprocesses 4 --dist loadfile python/tests examples/python
 
 # The types of the public Python names, by pyright and mypy: the programs of the documentation and of python/tests/typed, and completion in an editor.
 types: $(VENVPY)
@@ -89,9 +99,11 @@ test-etcd:
 PEERPY := bench/.venv/bin/python
 $(PEERPY): bench/.venv/packages-$(call digest,$(PACKAGES) bench/pybench/constraints.txt)
 
-bench/.venv/packages-%:
-	$(PYTHON) -m venv bench/.venv
-	$(PEERPY) -m pip install -q -c python/constraints.txt -c bench/pybench/constraints.txt -e ./python fastapi uvicorn httptools uvloop mosec
+PEERS := fastapi, helve.serve, httptools, mosec, uvicorn, uvloop
+bench/.venv/packages-%: | $(VENVPY)
+	$(PYTHON) -m venv --without-pip bench/.venv
+	$(call pip_install,$(PEERPY)) -c bench/pybench/constraints.txt -e ./python fastapi uvicorn httptools uvloop mosec
+	$(call compile,$(PEERPY),$(PEERS))
 	rm -f bench/.venv/packages-*
 	touch $@
 
@@ -102,9 +114,9 @@ bench: python/src/helve/_bin/helve $(PEERPY)
 SITEPY := .venv-site/bin/python
 $(SITEPY): .venv-site/packages-$(call digest,$(PACKAGES) docs/site/requirements.txt)
 
-.venv-site/packages-%:
-	$(PYTHON) -m venv .venv-site
-	$(SITEPY) -m pip install -q --no-compile -r docs/site/requirements.txt -c python/constraints.txt cloudpickle msgspec pydantic starlette
+.venv-site/packages-%: | $(VENVPY)
+	$(PYTHON) -m venv --without-pip .venv-site
+	$(call pip_install,$(SITEPY)) -r docs/site/requirements.txt cloudpickle msgspec pydantic starlette
 	rm -f .venv-site/packages-*
 	touch $@
 
@@ -118,11 +130,14 @@ EXAMPLEPY := .venv-examples/bin/python
 EXAMPLES  := examples/digits examples/notebook
 $(EXAMPLEPY): .venv-examples/packages-$(call digest,$(PACKAGES) $(EXAMPLES:=/requirements.txt))
 
-.venv-examples/packages-%:
-	$(PYTHON) -m venv .venv-examples
-	$(EXAMPLEPY) -m pip install -q --no-compile -c python/constraints.txt -e ./python pytest httpx $(patsubst %,-r %/requirements.txt,$(EXAMPLES))
+.venv-examples/packages-%: | $(VENVPY)
+	$(PYTHON) -m venv --without-pip .venv-examples
+	$(call pip_install,$(EXAMPLEPY)) -e ./python pytest httpx $(patsubst %,-r %/requirements.txt,$(EXAMPLES))
 	rm -f .venv-examples/packages-*
 	touch $@
+
+# All environments that CI needs, one after the other: each has the package in place, and with it the binary is built, the first time for minutes.
+environments: $(VENVPY) $(PEERPY) $(SITEPY) $(EXAMPLEPY)
 
 test-examples: python/src/helve/_bin/helve $(EXAMPLEPY)
 	$(EXAMPLEPY) -m pytest -q $(EXAMPLES)
@@ -161,43 +176,8 @@ lint:
 
 # Every decoder, and what peers may ask, a minute each: make fuzz FUZZTIME=1h for the long run. What was found is kept in testdata/fuzz.
 FUZZTIME ?= 60s
-FUZZ = .ci/fuzz $(FUZZTIME)
 fuzz:
-	$(FUZZ) -fuzz '^FuzzDecode$$'   ./internal/codec
-	$(FUZZ) -fuzz '^FuzzRoundTrip$$' ./internal/codec
-	$(FUZZ) -fuzz '^FuzzError$$'    ./internal/codec
-	$(FUZZ) -fuzz '^FuzzArray$$'   ./internal/codec
-	$(FUZZ) -fuzz '^FuzzBound$$'   ./internal/graph
-	$(FUZZ) -fuzz '^FuzzPickle$$'   ./internal/codec/pickle
-	$(FUZZ) -fuzz '^FuzzOpening$$'  -fuzzminimizetime 10x ./internal/wire
-	$(FUZZ) -fuzz '^FuzzResume$$'   ./internal/wire
-	$(FUZZ) -fuzz '^FuzzUserReport$$' ./internal/telemetry
-	$(FUZZ) -fuzz '^FuzzCallMeta$$' ./internal/wire
-	$(FUZZ) -fuzz '^FuzzParts$$'    ./internal/wire
-	$(FUZZ) -fuzz '^FuzzItems$$'    ./internal/wire
-	$(FUZZ) -fuzz '^FuzzAnswer$$'   ./internal/wire
-	$(FUZZ) -fuzz '^FuzzConn$$'     -fuzzminimizetime 10x ./internal/wire
-	$(FUZZ) -fuzz '^FuzzLink$$'     -fuzzminimizetime 1x ./internal/wire
-	$(FUZZ) -fuzz '^FuzzHTTPRequest$$' ./internal/call
-	$(FUZZ) -fuzz '^FuzzAnswer$$'   ./internal/call
-	$(FUZZ) -fuzz '^FuzzGraph$$'    ./internal/spec
-	$(FUZZ) -fuzz '^FuzzDecode$$'   ./internal/protocol
-	$(FUZZ) -fuzz '^FuzzRecord$$'   ./internal/store
-	$(FUZZ) -fuzz '^FuzzKey$$'      ./internal/store
-	$(FUZZ) -fuzz '^FuzzOptions$$'  ./internal/spec
-	$(FUZZ) -fuzz '^FuzzRequest$$'  ./internal/proxy
-	$(FUZZ) -fuzz '^FuzzAppend$$'   ./internal/sse
-	$(FUZZ) -fuzz '^FuzzContentEncoding$$' ./internal/proxy
-	$(FUZZ) -fuzz '^FuzzEncryptedKey$$' ./internal/listen
-	$(FUZZ) -fuzz '^FuzzClean$$'    ./internal/logs
-	$(FUZZ) -fuzz '^FuzzImports$$'  ./internal/pysource
-	$(FUZZ) -fuzz '^FuzzSnapshot$$' ./internal/snapshot
-	$(FUZZ) -fuzz '^FuzzRequestHead$$' ./internal/exchange
-	$(FUZZ) -fuzz '^FuzzPart$$'     ./internal/exchange
-	$(FUZZ) -fuzz '^FuzzWebSocketReplica$$' -fuzzminimizetime 1x ./internal/exchange
-	$(FUZZ) -fuzz '^FuzzReport$$'   -fuzzminimizetime 10x ./internal/host
-	$(FUZZ) -fuzz '^FuzzParseVisible$$' ./internal/devices
-	$(FUZZ) -fuzz '^FuzzTable$$'    -fuzzminimizetime 100x ./internal/arena
+	.ci/fuzz $(FUZZTIME)
 
 # A node with crashes at random: make simulate SEEDS=100000 for the long run. HELVE_SIMULATION_SEED=n runs one seed again.
 SEEDS ?= 2000

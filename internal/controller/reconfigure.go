@@ -150,8 +150,8 @@ func (c *Controller) renew(r *replica) error {
 	return fmt.Errorf("replica %s: Reconfigure: %w", r.id, err)
 }
 
-// refusedTrial notes that a replica that starts has refused a user config. It returns false if the config in use was refused, which is a
-// failure of the start.
+// refusedTrial notes that a replica has refused a user config. It returns false if the config in use was refused, which is a failure of
+// a start.
 func (c *Controller) refusedTrial(r *replica, number int, err error) bool {
 	c.mu.Lock()
 	refusal := r.of.config.Refuse(number)
@@ -174,12 +174,15 @@ func (c *Controller) refusedTrial(r *replica, number int, err error) bool {
 // is given here, and a Reconfigure that comes later waits for the end of the changes that were begun here. For example, a deploy brings
 // the config "b" while a Reconfigure asks two replicas about "c". One of them refuses "c", so both are given "a" again, which they had
 // before. Then they are given "b".
+//
+// A replica that runs may be given a trial: while none runs, Reconfigure makes the config "c" the trial of revision 2. Revision 3 has the same
+// code. Its replicas start, it fails, and they go on under revision 2, where the first is given "c".
 func (c *Controller) configureLocked(r *replica) {
 	e := r.of
-	if r.changing != nil || r.config == e.config.Current.Number || e != r.dep.now || len(r.dep.configuring) > 0 {
+	config := e.config.Next()
+	if r.changing != nil || r.config == config.Number || e != r.dep.now || len(r.dep.configuring) > 0 {
 		return
 	}
-	config := e.config.Current
 	changed := make(chan struct{})
 	r.changing = changed
 	c.wg.Go(func() {
@@ -188,6 +191,7 @@ func (c *Controller) configureLocked(r *replica) {
 		if config.Value != nil {
 			err = r.Give(c.ctx, config.Value)
 		}
+		over := err != nil && c.refusedTrial(r, config.Number, err)
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		r.changing = nil
@@ -196,8 +200,9 @@ func (c *Controller) configureLocked(r *replica) {
 		}
 		switch {
 		case err == nil:
+			e.config.Took(config.Number)
 			c.settleLocked(r.dep.app.current)
-		case r.of.config.Current.Number != config.Number: // the revision is over, and the replica is given the config of the next
+		case over || r.of.config.Current.Number != config.Number: // the trial or the revision is over, and the replica is given the config in use
 		case config.Value != nil && r.dep.app.status == helvetype.ApplicationDeploying:
 			r.dep.gaveUp = true
 			c.failLocked(r.of.revision, r.constructorError(fmt.Errorf("replica %s: Reconfigure: %w", r.id, err)))

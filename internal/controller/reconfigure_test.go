@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -67,7 +68,7 @@ func newConfigurable(t *testing.T, replicas int, judge func(ctx context.Context,
 	}
 	err := x.node.Deploy(t.Context(), deploy.App{
 		Graph: graphOf(spec.Deployment{Name: "D", Language: "go", Options: spec.Options{
-			NumReplicas: replicas, UserConfig: json.RawMessage(`"a"`), ConstructTimeout: time.Minute,
+			NumReplicas: replicas, UserConfig: json.RawMessage(`"a"`), ConstructTimeout: time.Minute, Version: "1",
 		}}),
 		Classes: map[string]*instance.Class{"D": class}, Retry: true,
 	})
@@ -302,6 +303,60 @@ func TestConfigWhileARevisionChanges(t *testing.T) {
 		x.kill()
 		x.want(t, "later", `"b"`, `"b"`)
 	})
+}
+
+// TestTrialReachesAReplicaThatGoesOn: the replica starts to run under a revision that fails, and goes on under the revision with the trial. No other replica
+// starts there that would be given the trial.
+func TestTrialReachesAReplicaThatGoesOn(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ trial, want string }{{`"c"`, `"c"`}, {`"bad"`, `"a"`}} {
+		t.Run(c.trial, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				start, fail := make(chan struct{}), make(chan struct{})
+				x := newConfigurable(t, 1, func(_ context.Context, number int, config string) error {
+					if number == 1 && config == `"a"` {
+						<-start
+					}
+					if config == `"bad"` {
+						return errors.New("not this one")
+					}
+					return nil
+				})
+				x.kill()
+				if err := x.give(t.Context(), c.trial); err != nil {
+					t.Fatal(err)
+				}
+				x.node.mu.Lock()
+				def := x.node.apps["app"].current.def
+				x.node.mu.Unlock()
+				broken := spec.Deployment{Name: "E", Language: "go", Options: spec.Options{NumReplicas: 1, MaxConstructorRetries: 1}}
+				def.Replace, def.Classes = true, maps.Clone(def.Classes)
+				def.Graph.Deployments = append(slices.Clone(def.Graph.Deployments), broken)
+				def.Graph.Deployments[0].Options.UserConfig = json.RawMessage(`"b"`)
+				def.Classes["E"] = &instance.Class{App: "app", Deployment: "E", Methods: instance.Methods(reflect.TypeFor[nothing]()), Construct: func(context.Context) (any, error) {
+					<-fail
+					return nil, errors.New("not this deployment")
+				}}
+				failed := make(chan error, 1)
+				go func() { failed <- x.node.Deploy(t.Context(), def) }()
+				synctest.Wait()
+				close(start)
+				x.want(t, "under the second revision", `"b"`)
+				close(fail)
+				if err := <-failed; err == nil || !strings.Contains(err.Error(), "not this deployment") {
+					t.Errorf("%v", err)
+				}
+				time.Sleep(time.Minute)
+				x.want(t, "under the first revision again", c.want)
+				x.node.mu.Lock()
+				defer x.node.mu.Unlock()
+				if trial, ok := x.node.apps["app"].deployments["D"].now.config.Trial(); ok {
+					t.Errorf("%s is still a trial", trial.Value)
+				}
+			})
+		})
+	}
 }
 
 // TestTrialsOutlastTheirNode: a config that no replica has taken yet is in the state of the node, and the next replica starts with it.

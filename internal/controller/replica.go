@@ -227,9 +227,8 @@ func (c *Controller) ready(r *replica) bool {
 	if r.config != r.of.config.Next().Number {
 		c.mu.Unlock()
 		return false
-	} else if trial, ok := r.of.config.Trial(); ok {
-		r.of.config.Accept(trial)
 	}
+	r.of.config.Took(r.config)
 	if r.state == helvetype.ReplicaStarting || r.state == helvetype.ReplicaRecovering {
 		r.fireLocked(states.Ready, states.Facts{}, nil)
 		r.routed = r.running

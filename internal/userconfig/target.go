@@ -7,7 +7,8 @@
 // all three had, and a replica that starts later gets "a".
 //
 // A deployment without a replica that runs has none to ask. The config is then a trial: the next replicas start with it. The first that
-// is ready makes it the target, and the first that refuses it ends it.
+// is ready makes it the target, and the first that refuses it ends it. A replica that goes on under a revision with a trial, because a later
+// revision has failed, is given the trial too.
 package userconfig
 
 import "encoding/json"
@@ -49,7 +50,14 @@ func (t *Target) Try(c Config) { t.trial = &c }
 // Accept makes a config that replicas have taken the target, and ends the trial.
 func (t *Target) Accept(c Config) { t.Current, t.trial = c, nil }
 
-// Refusal says what the refusal of a config by a replica that starts is about.
+// Took notes that a replica has taken the config of a number. If that is the trial, it becomes the target.
+func (t *Target) Took(number int) {
+	if t.trial != nil && t.trial.Number == number {
+		t.Accept(*t.trial)
+	}
+}
+
+// Refusal says what the refusal of a config by a replica is about.
 type Refusal int
 
 // The refusals. That of the config in use is a failure of the start. That of the trial ends it. A config that is neither is a trial that
@@ -60,7 +68,7 @@ const (
 	OfFormer
 )
 
-// Refuse notes that a replica that starts has refused the config of a number.
+// Refuse notes that a replica has refused the config of a number.
 func (t *Target) Refuse(number int) Refusal {
 	switch {
 	case t.trial != nil && t.trial.Number == number:

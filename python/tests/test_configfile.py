@@ -190,19 +190,13 @@ def test_mistakes_that_the_code_tells(project, text, error):
 def test_a_user_config_for_a_class_without_reconfigure(project, args):
     (project / "f.yaml").write_text("applications:\n- import_path: apps:build\n  args: {word: a}\n  deployments:\n  - name: Greeter\n    user_config: {a: 1}\n")
     done = helve("run", *args, "f.yaml", cwd=project)
-    assert done.stderr == "error: f.yaml:6: apps:build: user_config is set, but Greeter has no method reconfigure(user_config)\n" and done.returncode == 2
+    assert done.stderr == "error: f.yaml:6: user_config is set, but Greeter has no method reconfigure(user_config)\n" and done.returncode == 2
 
 
 def test_an_argument_of_a_builder_has_its_line(project):
     (project / "f.yaml").write_text("applications:\n- import_path: apps:build\n  args:\n    word: a\n    times: many\n")
     done = helve("run", "--dry-run", "f.yaml", cwd=project)
     assert done.stderr == "error: f.yaml:5: apps:build: times: must be an int, is 'many'\n"
-
-
-def test_a_user_config_that_no_method_takes_has_its_line(project):
-    (project / "f.yaml").write_text("applications:\n- import_path: apps:build\n  args: {word: a}\n  deployments:\n  - name: Greeter\n    user_config: {a: 1}\n")
-    done = helve("run", "--dry-run", "f.yaml", cwd=project)
-    assert done.stderr == "error: f.yaml:6: user_config is set, but Greeter has no method reconfigure(user_config)\n"
 
 
 class TestOptions:

@@ -32,6 +32,7 @@ const limit = 40 * time.Minute
 const (
 	resultsFile = "ray/results.jsonl"
 	readmeFile  = "README.md"
+	frontFile   = "../README.md"
 	pageFile    = "../docs/figures.md"
 	pictureFile = "../docs/pictures/figures.svg"
 )

@@ -20,8 +20,8 @@ func TestReports(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for path, content := range map[string]func([]figures, []byte) ([]byte, error){readmeFile: insert, pageFile: page, pictureFile: picture} {
-		t.Run(filepath.Base(path), func(t *testing.T) {
+	for path, content := range reports {
+		t.Run(path, func(t *testing.T) {
 			t.Parallel()
 			old, err := os.ReadFile(filepath.Join("..", path))
 			if err != nil {

@@ -11,11 +11,14 @@ import (
 	"github.com/helve-serve/helve/bench/stat"
 )
 
-// The marks in bench/README.md between which the generated part stands.
+// The marks in a README between which the generated part stands.
 const (
 	begin = "<!-- made by make bench-ray ARGS=-report: begin -->\n"
 	end   = "<!-- made by make bench-ray ARGS=-report: end -->\n"
 )
+
+// reports are the files that are made of the results, each by a function of the results and of the file as it is.
+var reports = map[string]func([]figures, []byte) ([]byte, error){readmeFile: insert, frontFile: front, pageFile: page, pictureFile: picture}
 
 // writeReports writes the tables and the picture from the file of results.
 func writeReports() error {
@@ -23,7 +26,7 @@ func writeReports() error {
 	if err != nil {
 		return err
 	}
-	for path, content := range map[string]func([]figures, []byte) ([]byte, error){readmeFile: insert, pageFile: page, pictureFile: picture} {
+	for path, content := range reports {
 		old, err := os.ReadFile(path)
 		if err != nil && !os.IsNotExist(err) {
 			return err
@@ -43,13 +46,40 @@ func writeReports() error {
 }
 
 // insert puts the tables between the marks of a page.
-func insert(all []figures, old []byte) ([]byte, error) {
-	before, rest, ok1 := strings.Cut(string(old), begin)
+func insert(all []figures, old []byte) ([]byte, error) { return between(old, tables(all, "### ")) }
+
+// front puts a table of a few rows between the marks of the README of the repository.
+func front(all []figures, old []byte) ([]byte, error) {
+	var out strings.Builder
+	out.WriteString("| the same Python program on one machine, in turns | Helve | Ray Serve, best | Ray Serve, default |\n|---|---|---|---|\n")
+	for _, w := range []struct{ key, metric, title string }{
+		{"handle/100 B, 1 in flight", p50, "a call of 100 bytes through a handle, p50"},
+		{"handle/100 B, 64 in flight", rate, "64 such calls in flight, a second"},
+		{"stream/10 of 1000 items", rate, "10 streams of 1,000 items, items a second"},
+		{"http/noop, 64 connections", rate, "HTTP, 64 connections, requests a second"},
+		{"start/hello, two deployments", mb, "memory of two deployments"},
+	} {
+		i := slices.IndexFunc(all, func(f figures) bool { return f.key() == w.key })
+		if i < 0 {
+			continue
+		}
+		fmt.Fprintf(&out, "| %s |", w.title)
+		for _, system := range []string{helveSystem, rayBest, rayDefault} {
+			fmt.Fprintf(&out, " %s |", text(w.metric, all[i].Sides[system][w.metric]))
+		}
+		out.WriteString("\n")
+	}
+	return between(old, out.String())
+}
+
+// between replaces the text between the marks of a page.
+func between(page []byte, text string) ([]byte, error) {
+	before, rest, ok1 := strings.Cut(string(page), begin)
 	_, after, ok2 := strings.Cut(rest, end)
 	if !ok1 || !ok2 {
 		return nil, fmt.Errorf("it has no marks %q and %q", strings.TrimSpace(begin), strings.TrimSpace(end))
 	}
-	return []byte(before + begin + "\n" + tables(all, "### ") + "\n" + end + after), nil
+	return []byte(before + begin + "\n" + text + "\n" + end + after), nil
 }
 
 // page is the page of the documentation.

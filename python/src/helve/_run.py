@@ -297,7 +297,14 @@ def run(command: Command) -> int:
         serve.run_many(targets)
     except (RuntimeError, ValueError, RayServeException) as e:  # of the deploy; it has the user's traceback
         raise failure(e) from None
+    except KeyboardInterrupt:
+        driver = _driver._driver
+        if wishes is None or driver is None or any(t.name not in driver.ingress for t in targets):
+            raise  # an application that still starts is given up
+        return wishes.end(driver)
     driver = _driver.running()
+    if wishes is not None:
+        wishes.serving = True  # before the lines: an interrupt after them drains the applications
     for t in targets:
         if t.route_prefix is None or driver.http.port is None:
             print(f"Application {t.name!r} is ready, without HTTP.", file=sys.stderr, flush=True)

@@ -265,9 +265,9 @@ class _Deploy:
         if warning:
             logger.warning("%s; pass route_prefix=None if no requests are meant to come", warning)
         url = driver.deploy(graph, self.route_prefix, self.wait, self.runtime_env)
+        driver.ingress[self.name] = graph.ingress  # before the line: an interrupt after it drains the application (see _run.run)
         if self.wait and url and served and not warning:
             sys.stderr.write(f"Application {self.name!r} is ready at {reachable(url)}{self.route_prefix}.\n")  # in one write: other threads print too
-        driver.ingress[self.name] = graph.ingress
         if driver.loads:
             from helve import _loader
 

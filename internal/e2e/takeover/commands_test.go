@@ -363,7 +363,7 @@ func commandsThatFail(t *testing.T, at func(string) string) {
 		"body":                 {[]string{"hello", "run", "--max-body", "5"}, "", 2, "--max-body: must be"},
 		"arena":                {[]string{"hello", "run", "--arena-size", "much"}, "", 2, `must be a number of bytes, or one with KiB, MiB or GiB, is "much"; -1 is none`},
 		"small arena":          {[]string{"hello", "run", "--arena-size", "1KiB"}, "", 2, "--arena-size: must be at least"},
-		"a path":               {[]string{"helve", "run", at("hello")}, "", 2, "is given as exec:" + at("hello")},
+		"a path":               {[]string{"helve", "run", at("hello")}, "", 2, "as exec:" + at("hello")},
 		"build in the node":    {[]string{"helve", "run", "exec:" + at("hello"), "--isolation", "node"}, "", 2, "--isolation node: an application of another executable"},
 	} {
 		t.Run(name, func(t *testing.T) {

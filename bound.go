@@ -13,7 +13,7 @@ import (
 //
 //	embedder, err := helve.Bound[Embedder](ctx, "embedder")
 //
-// A positional argument has its place as its name: "0" is the first one. R is an interface whose method names are those of the deployment, in either
+// The name of a positional argument is its place: the first argument is "0". R is an interface whose method names are those of the deployment, in either
 // language's case. The error, for the constructor to return, says which arguments there are, or which method of R is not there.
 func Bound[R any](ctx context.Context, name string) (Handle[R], error) {
 	b, err := graph.BoundTo(ctx)

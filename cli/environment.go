@@ -19,7 +19,7 @@ const withoutVariable = "helve_no_variable"
 // fromVariable is the annotation of flags whose value came from their variable.
 const fromVariable = "helve_from_variable"
 
-// otherVariables are those of people that are no flags of `run` or of the commands that read.
+// otherVariables are the environment variables for users that belong to no flag. For example, HELVE_GPUS states the number of GPUs of the machine.
 var otherVariables = []string{ //nolint:gochecknoglobals // a constant
 	"HELVE_NODE", "HELVE_PYTHON", "HELVE_BINARY", "HELVE_RUNTIME_DIR", "HELVE_CACHE", "HELVE_GPUS", "HELVE_TRACEBACKS", "HELVE_RAY_COMPAT",
 }

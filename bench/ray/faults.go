@@ -128,7 +128,7 @@ func pids(all []outcome) (pids []int) {
 	return pids
 }
 
-// killReplica kills a replica, and waits until two replicas have answered of which one is new.
+// killReplica kills a replica, and waits until both replicas have answered again: the one that was left, and the new one.
 func (f *faults) killReplica() (time.Duration, error) {
 	f.mu.Lock()
 	old := pids(f.all)

@@ -22,7 +22,7 @@ import (
 type system struct {
 	name  string
 	title string   // in tables
-	args  []string // the program and its arguments, before those of a row's program
+	args  []string // of the command line: a program and its arguments; the arguments of a row's program come behind them
 	env   []string
 	floor bool // a server with one fixed program
 }

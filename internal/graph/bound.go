@@ -17,8 +17,8 @@ import (
 	"github.com/helve-serve/helve/internal/instance"
 )
 
-// Bound are the arguments that another program has bound to a deployment of this build, by their names. A positional argument has its place as its
-// name. For example, Ranker.bind(embedder, top_k=3) of a Python program has the handle "0" and the value "top_k".
+// Bound are the arguments that another program has bound to a deployment of this build, by their names. The name of a positional argument is its
+// place. For example, Ranker.bind(embedder, top_k=3) of a Python program has the handle "0" and the value "top_k".
 type Bound struct {
 	scope    *instance.Scope
 	app      *App

@@ -17,6 +17,8 @@ from helve._errors import BackPressureError, RayServeException, TooLargeError
 from helve.serve.config import HTTPOptions
 from helve.serve.handle import DeploymentHandle
 
+from transport import Transport
+
 
 # ---- options
 
@@ -224,33 +226,6 @@ def test_a_handle_does_not_keep_every_name_that_it_was_asked_for():
 
 
 # ---- the connection
-
-class Transport:
-    def __init__(self):
-        self.data, self.closed, self.waiting = b"", False, 0
-
-    def write(self, data):
-        self.data += bytes(data)
-
-    def close(self):
-        self.closed = True
-
-    def set_write_buffer_limits(self, high):
-        pass
-
-    def get_write_buffer_size(self):
-        return self.waiting
-
-    def take(self):
-        """(type, flags, id, meta, body) of the frames that were written since the last call."""
-        out, p, data = [], 0, self.data
-        while p < len(data):
-            body, meta, kind, flags, id = wire.HEADER.unpack_from(data, p)
-            p += 16 + meta + body
-            out.append((kind, flags, id, data[p - body - meta : p - body], data[p - body : p]))
-        self.data = b""
-        return out
-
 
 class Line:
     """A connection, and the frames that its node would get."""

@@ -16,6 +16,8 @@ from helve._request import Plain
 from helve._tasks import make_eager, make_settle
 from helve._worker import Worker
 
+from transport import Transport
+
 QUICK = settings(max_examples=80, deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -32,23 +34,6 @@ class General(wire.Connection):
 
     def send_quickly(self, *args):
         return False
-
-
-class Transport:
-    def __init__(self):
-        self.data, self.closed = b"", False
-
-    def write(self, data):
-        self.data += bytes(data)
-
-    def close(self):
-        self.closed = True
-
-    def set_write_buffer_limits(self, high):
-        pass
-
-    def get_write_buffer_size(self):
-        return 0
 
 
 class Target:

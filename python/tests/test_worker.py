@@ -14,30 +14,7 @@ from helve._errors import TooLargeError
 from helve._worker import Worker
 from helve.serve.deployment import methods_of
 
-
-class Transport:
-    def __init__(self):
-        self.data, self.closed = b"", False
-
-    def write(self, data):
-        self.data += bytes(data)
-
-    def close(self):
-        self.closed = True
-
-    abort = close
-
-    def set_write_buffer_limits(self, high):
-        pass
-
-    def frames(self):
-        """(type, flags, id, meta, body) of all frames that were written so far."""
-        out, data, p = [], self.data, 0
-        while p < len(data):
-            body, meta, kind, flags, id = wire.HEADER.unpack_from(data, p)
-            p += 16 + meta + body
-            out.append((kind, flags, id, data[p - body - meta : p - body], data[p - body : p]))
-        return out
+from transport import Transport
 
 
 class Methods:

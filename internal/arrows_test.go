@@ -27,7 +27,7 @@ var layers = [][]string{
 	{"internal/instance", "internal/wire", "internal/arena", "internal/clients", "internal/cors", "internal/coding", "internal/forwarded", "internal/sse", "internal/output"},
 	{"internal/codec", "internal/store/storetest"},
 	{"internal/protocol", "internal/store"},
-	{"internal/call", "internal/spec", "internal/codec/pickle", "internal/logs", "internal/gcfloor", "internal/listen", "internal/telemetry", "internal/states", "internal/pysource", "internal/devices", "internal/pyenv", "internal/await", "internal/project", "internal/codefile"},
+	{"internal/call", "internal/spec", "internal/codec/pickle", "internal/logs", "internal/gcfloor", "internal/listen", "internal/telemetry", "internal/states", "internal/pysource", "internal/devices", "internal/pyenv", "internal/await", "internal/project", "internal/codefile", "internal/pack"},
 	{"internal/kernel"},
 	{"helvetype"},
 }
@@ -46,6 +46,7 @@ var only = map[string][]string{
 	"internal/await":        {},
 	"internal/project":      {},
 	"internal/codefile":     {},
+	"internal/pack":         {},
 	"internal/kernel":       {},
 	"internal/logs":         {},
 	"internal/gcfloor":      {},

@@ -42,7 +42,7 @@ func (def *App) Check(own host.Program) error {
 		if d.Language != "python" && d.Options.Resources.GPUs > 0 {
 			errs = append(errs, fmt.Errorf("deployment %q: num_gpus: GPUs are given to Python deployments alone; Isolation %s with CUDA_VISIBLE_DEVICES in Env gives some to a Go worker", d.Name, spec.Process))
 		}
-		for _, err := range checkEnvironment(d) {
+		for _, err := range def.checkEnvironment(d) {
 			errs = append(errs, fmt.Errorf("deployment %q: %w", d.Name, err))
 		}
 	}
@@ -53,7 +53,7 @@ func (def *App) Check(own host.Program) error {
 		if _, err := exec.LookPath(def.Python.Interpreter); err != nil {
 			errs = append(errs, fmt.Errorf("no Python interpreter: %w", err))
 		}
-		if dir := def.Python.Dir; dir != "" {
+		if dir := def.Python.Dir; dir != "" && def.packed(dir) == "" {
 			if err := isDir(dir); err != nil {
 				errs = append(errs, fmt.Errorf("the directory of the Python workers: %w", err))
 			}

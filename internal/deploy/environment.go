@@ -63,10 +63,10 @@ func Resources(d *host.Deployment) map[string]float64 {
 }
 
 // checkEnvironment lists the mistakes of a runtime_env that can be seen before anything starts: places that nodes do not fetch from, and files and
-// directories that are not there.
-func checkEnvironment(d spec.Deployment) (errs []error) {
+// directories that are not there. A path that is packed is in the node's hands, and may be gone.
+func (def *App) checkEnvironment(d spec.Deployment) (errs []error) {
 	o := d.Options
-	if o.Dir != "" {
+	if o.Dir != "" && def.packed(o.Dir) == "" {
 		check := isDir
 		if d.Language == "python" {
 			check = func(path string) error { return checkPlace(path, false) }
@@ -76,6 +76,9 @@ func checkEnvironment(d spec.Deployment) (errs []error) {
 		}
 	}
 	for _, m := range o.PyModules {
+		if def.packed(m) != "" {
+			continue
+		}
 		if err := checkPlace(m, true); err != nil {
 			errs = append(errs, fmt.Errorf("py_modules: %w", err))
 		}
@@ -107,12 +110,25 @@ func (a *App) readArchives() (errs []error) {
 			if d.Language != "python" || !pyenv.IsArchive(path) {
 				continue
 			}
-			digest, err := pyenv.FileDigest(path)
-			if err != nil {
-				errs = append(errs, fmt.Errorf("deployment %q: %w", d.Name, err))
+			digest := a.packed(path)
+			if digest == "" {
+				var err error
+				if digest, err = pyenv.FileDigest(path); err != nil {
+					errs = append(errs, fmt.Errorf("deployment %q: %w", d.Name, err))
+				}
 			}
 			a.archives[d.Name] = append(a.archives[d.Name], digest)
 		}
 	}
 	return errs
+}
+
+// packed is the digest of a path of the program that is packed; "" for another path.
+func (a *App) packed(path string) string {
+	for _, p := range a.Python.Packed {
+		if p.Path == path {
+			return p.Digest
+		}
+	}
+	return ""
 }

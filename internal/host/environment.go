@@ -16,14 +16,17 @@ import (
 // prepare makes the runtime_env of the deployment: it unpacks archives and installs packages, unless that was done before. No time limit of
 // the replica runs meanwhile. For example, torch takes two minutes to install, once, and construct_timeout_s is 30: the replica
 // starts after the two minutes.
-func (h *PythonWorker) prepare(ctx context.Context, l Launch) (pyenv.Place, error) {
+func (h *PythonWorker) prepare(ctx context.Context, l Launch, place func(path string) string) (pyenv.Place, error) {
 	o := h.Deployment.Options
 	r := pyenv.Runtime{
 		Request: pyenv.Request{
 			Interpreter: h.Python.Interpreter, Packages: o.Pip.Packages, Options: o.Pip.InstallOptions, PipVersion: o.Pip.Version, Check: o.Pip.Check,
-			Env: spec.WithoutReserved(h.env()), Dir: h.Python.Dir,
+			Env: spec.WithoutReserved(h.env()), Dir: h.dir(place),
 		},
-		WorkingDir: o.Dir, PyModules: o.PyModules,
+		WorkingDir: place(o.Dir),
+	}
+	for _, m := range o.PyModules {
+		r.PyModules = append(r.PyModules, place(m))
 	}
 	if r.Empty() {
 		return r.Place(), nil

@@ -127,7 +127,11 @@ func (h *PythonWorker) Start(ctx context.Context, l Launch) (Replica, error) {
 		defer release() // the worker has read it, or has failed
 		code = protocol.Code{Blob: path, Digest: digest}
 	}
-	env, err := h.prepare(ctx, l)
+	place, err := h.places()
+	if err != nil {
+		return nil, fmt.Errorf("deployment %s: %w", d.Name, err)
+	}
+	env, err := h.prepare(ctx, l, place)
 	if err != nil {
 		return nil, fmt.Errorf("deployment %s: %w", d.Name, err)
 	}
@@ -135,7 +139,7 @@ func (h *PythonWorker) Start(ctx context.Context, l Launch) (Replica, error) {
 	if err != nil {
 		return nil, fmt.Errorf("deployment %s: a replica %w", d.Name, err)
 	}
-	of, err := h.launchSpec(l.ID, env, gpus)
+	of, err := h.launchSpec(l.ID, env, gpus, place)
 	if err != nil {
 		ws.Devices().Free(l.ID)
 		return nil, err
@@ -181,9 +185,13 @@ func (h *PythonWorker) start(ctx context.Context, w *Worker, l Launch, code *pro
 }
 
 // launchSpec describes the start of the worker of a replica.
-func (h *PythonWorker) launchSpec(replica string, env pyenv.Place, gpus devices.Holding) (launchSpec, error) {
+func (h *PythonWorker) launchSpec(replica string, env pyenv.Place, gpus devices.Holding, place func(path string) string) (launchSpec, error) {
 	d := h.Deployment
-	path, err := json.Marshal(sysPath{h.Python.SysPath, env.Own, env.Site, h.Python.Last})
+	first := make([]string, len(h.Python.SysPath))
+	for i, p := range h.Python.SysPath {
+		first[i] = place(p)
+	}
+	path, err := json.Marshal(sysPath{first, env.Own, env.Site, h.Python.Last})
 	if err != nil {
 		return launchSpec{}, err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/output"
+	"github.com/helve-serve/helve/internal/pack"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/pyenv"
 	"github.com/helve-serve/helve/internal/telemetry"
@@ -42,6 +43,7 @@ type Python struct {
 	Env         map[string]string
 	Blob        []byte                   // one cloudpickle of all deployments, from a driver
 	Code        map[string]protocol.Code // or, per deployment, the code in start_replica
+	Packed      []Packed                 // what a node with a state directory keeps of the program's own files
 }
 
 // Runner runs a Go worker on a goroutine of this process, for tests: it opens its connections with dial, as the worker id, counts in page, and
@@ -84,6 +86,8 @@ type Settings struct {
 	Changed func()
 	// AttachDir is the directory in which programs that a worker starts find the node; "" for none. May be nil.
 	AttachDir func() string
+	// Blob reads the packed files of programs, by their digests: see [Packed]. nil for a node that keeps none.
+	Blob func(digest string) (io.ReadCloser, error)
 }
 
 // Workers are the child processes of a node. Its methods may be called from any goroutine.
@@ -108,6 +112,7 @@ type Workers struct {
 	noArena  bool            // shared memory cannot be had
 	former   former
 	cache    *pyenv.Cache // nil before its first use
+	unpacked *pack.Trees  // nil before its first use
 	closing  bool
 }
 

@@ -37,7 +37,7 @@ func App(name string, build helve.Build) Application { return Application{name, 
 // Main runs the command line and exits the process. Without arguments it is `run`. In a worker that a node
 // started it takes over and hosts replicas. As the first process of a container it runs as its own child, and reaps orphans.
 func Main(apps ...Application) {
-	if os.Getpid() == 1 {
+	if os.Getpid() == 1 && !(len(os.Args) > 1 && os.Args[1] == "start") { // a keeper reaps orphans itself
 		os.Exit(asInit())
 	}
 	builds := make([]helve.Build, len(apps))
@@ -104,7 +104,7 @@ func command(apps []Application) *cobra.Command {
 		return usageError{fmt.Errorf("%w%s (see %s --help)", err, nearFlag(c, err), path)}
 	})
 	r := &run{apps: apps}
-	root.AddCommand(r.command(), nodeCommand(), statusCommand(apps), callsCommand(apps), eventsCommand(apps), versionCommand(root.Version))
+	root.AddCommand(r.command(), startCommand(apps), nodeCommand(apps), statusCommand(apps), callsCommand(apps), eventsCommand(apps), versionCommand(root.Version))
 	if len(apps) > 0 {
 		root.RunE = func(c *cobra.Command, _ []string) error { return r.execute(c.Context(), nil) }
 		r.flags(root)
@@ -162,9 +162,18 @@ type run struct {
 }
 
 func (r *run) flags(c *cobra.Command) {
-	c.Flags().StringVar(&r.http, "http", "127.0.0.1:8000", `address of the HTTP ingress, "none" or "" for none; port 0 picks one, unix:PATH is a socket, and several have commas between them`)
-	c.Flags().StringVar(&r.isolation, "isolation", "", "where Go deployments run: node or process (default: what each says)")
+	r.isolationFlag(c)
 	c.Flags().StringVar(&r.stateDir, "state-dir", "", "directory from which the next node takes over the workers if this one is killed")
+	r.nodeFlags(c)
+}
+
+func (r *run) isolationFlag(c *cobra.Command) {
+	c.Flags().StringVar(&r.isolation, "isolation", "", "where Go deployments run: node or process (default: what each says)")
+}
+
+// nodeFlags are the flags of each command that runs a node.
+func (r *run) nodeFlags(c *cobra.Command) {
+	c.Flags().StringVar(&r.http, "http", "127.0.0.1:8000", `address of the HTTP ingress, "none" or "" for none; port 0 picks one, unix:PATH is a socket, and several have commas between them`)
 	c.Flags().Var(&r.grace, "worker-grace", "how long workers wait for the next node (default 30s; needs --state-dir)")
 	c.Flags().Var(&r.arena, "arena-size", "shared memory for the large values of an application's workers, in bytes or as 64MiB (default 1GiB; -1: none)")
 	c.Flags().Var(&r.maxBody, "max-body", "largest value of a call between processes, in bytes or as 64MiB (default 256MiB)")
@@ -275,18 +284,10 @@ func (r *run) pick(args []string) (Application, error) {
 	return r.apps[i], nil
 }
 
-func (r *run) execute(ctx context.Context, args []string) error {
-	app, err := r.pick(args)
-	if err != nil {
-		return err
-	}
-	iso := helve.Isolation(r.isolation)
-	if iso != "" && iso != helve.InNode && iso != helve.Process {
+// check looks for mistakes in the flags of a node.
+func (r *run) check() error {
+	if iso := helve.Isolation(r.isolation); iso != "" && iso != helve.InNode && iso != helve.Process {
 		return usageError{fmt.Errorf("--isolation %q: must be node or process", r.isolation)}
-	}
-	external := len(args) > 0 && strings.HasPrefix(args[0], execScheme)
-	if external && iso == helve.InNode {
-		return usageError{errors.New("--isolation node: an application of another executable runs in workers of that")}
 	}
 	if err := checkAdmin(r.admin); err != nil {
 		return usageError{fmt.Errorf("--admin %s: %w", r.admin, err)}
@@ -300,24 +301,46 @@ func (r *run) execute(ctx context.Context, args []string) error {
 	if r.access != "" && r.access != "text" && r.access != "json" {
 		return usageError{fmt.Errorf("--access-log=%s: must be text or json", r.access)}
 	}
+	return nil
+}
+
+// config is the configuration that the flags set.
+func (r *run) config(log *slog.Logger) (helve.Config, error) {
 	options, err := r.options.options()
-	if err != nil {
-		return err
-	}
-	undump := func() {}
-	defer func() { undump() }()
-	log := logger(r.verbose)
-	w := heed(external || options.TLS.Certificate != "", false)
-	defer w.stop()
-	ctx, stop := context.WithCancelCause(ctx)
-	defer context.AfterFunc(w.drain, func() { stop(context.Cause(w.drain)) })()
 	config := helve.Config{
-		Logger: log, Isolation: iso, Output: os.Stderr, HTTP: r.http, StateDir: r.stateDir, WorkerGrace: time.Duration(r.grace), ArenaSize: int64(r.arena),
-		MaxBody: int(r.maxBody), HTTPLimits: r.limits.limits(), HTTPOptions: options, Admin: adminOf(r.admin),
+		Logger: log, Isolation: helve.Isolation(r.isolation), Output: os.Stderr, HTTP: r.http, StateDir: r.stateDir, WorkerGrace: time.Duration(r.grace),
+		ArenaSize: int64(r.arena), MaxBody: int(r.maxBody), HTTPLimits: r.limits.limits(), HTTPOptions: options, Admin: adminOf(r.admin),
 	}
 	if r.access != "" {
 		config.AccessLog, config.HTTPOptions.AccessLogFormat = os.Stdout, r.access
 	}
+	return config, err
+}
+
+func (r *run) execute(ctx context.Context, args []string) error {
+	app, err := r.pick(args)
+	if err != nil {
+		return err
+	}
+	if err := r.check(); err != nil {
+		return err
+	}
+	external := len(args) > 0 && strings.HasPrefix(args[0], execScheme)
+	if external && helve.Isolation(r.isolation) == helve.InNode {
+		return usageError{errors.New("--isolation node: an application of another executable runs in workers of that")}
+	}
+	log := logger(r.verbose)
+	config, err := r.config(log)
+	if err != nil {
+		return err
+	}
+	options := config.HTTPOptions
+	undump := func() {}
+	defer func() { undump() }()
+	w := heed(external || options.TLS.Certificate != "", false)
+	defer w.stop()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer context.AfterFunc(w.drain, func() { stop(context.Cause(w.drain)) })()
 	build := app.build
 	if !external {
 		build = app.named

@@ -24,34 +24,29 @@ import (
 // warned is the flag of a node whose driver, `helve run` of Python, has looked at the variables already: each line of a warning is there once.
 const warned = "warned"
 
-// nodeCommand is the command that a driver starts: a node that is the driver's child, and that drains and ends when the driver's
-// connection ends, for any reason.
-func nodeCommand() *cobra.Command {
-	var driver, token int
-	var verbose bool
-	var maxBody size
-	var arenaSize arena
-	var adminFlag, access string
-	var limits httpLimits
-	var options httpOptions
+// nodeCommand is the command that a driver or a keeper starts. The node of a driver is its child, and drains and ends when the driver's connection
+// ends, for any reason. The node of a keeper has the applications of this executable: see [run.serveKeeper].
+func nodeCommand(apps []Application) *cobra.Command {
+	var driver, token, keeper int
+	r := &run{apps: apps}
 	c := &cobra.Command{
-		Use: "node", Short: "Run a node for the driver on an inherited descriptor", Hidden: true, Args: cobra.NoArgs,
+		Use: "node", Short: "Run a node for the driver or keeper on an inherited descriptor", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			httpOptions, certificate, err := nodeOptions(options, logger(verbose))
+			if c.Flags().Changed("keeper-fd") {
+				return r.serveKeeper(c.Context(), keeper)
+			}
+			httpOptions, certificate, err := nodeOptions(r.options, logger(r.verbose))
 			if err != nil {
 				return err
 			}
-			if err := clients.Limits(limits.limits()).Check(); err != nil {
+			if err := clients.Limits(r.limits.limits()).Check(); err != nil {
 				return limitError(err.Error())
 			}
-			if err := node.CheckMaxBody(int(maxBody)); err != nil {
+			if err := node.CheckMaxBody(int(r.maxBody)); err != nil {
 				return usageError{fmt.Errorf("--max-body: %w", err)}
 			}
-			if err := checkAdmin(adminFlag); err != nil {
-				return usageError{fmt.Errorf("--admin %s: %w", adminFlag, err)}
-			}
-			if access != "" && access != "text" && access != "json" {
-				return usageError{fmt.Errorf("--access-log=%s: must be text or json", access)}
+			if err := r.check(); err != nil {
+				return err
 			}
 			nc, err := inherited(driver)
 			if err != nil {
@@ -64,17 +59,17 @@ func nodeCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("--token-fd %d: %w", token, err)
 			}
-			log := logger(verbose)
+			log := logger(r.verbose)
 			var accessLog io.Writer
-			if access != "" {
-				accessLog, httpOptions.JSONLog = os.Stdout, access == "json"
+			if r.access != "" {
+				accessLog, httpOptions.JSONLog = os.Stdout, r.access == "json"
 			}
 			n := node.New(node.Settings{
-				Logger: log, Version: helve.Version, Output: os.Stderr, MaxBody: int(maxBody), ArenaSize: int64(arenaSize), AccessLog: accessLog,
-				HTTP: clients.Limits(limits.limits()), HTTPOptions: httpOptions, Certificate: certificate, Program: host.Program{Env: os.Environ()},
+				Logger: log, Version: helve.Version, Output: os.Stderr, MaxBody: int(r.maxBody), ArenaSize: int64(r.arena), AccessLog: accessLog,
+				HTTP: clients.Limits(r.limits.limits()), HTTPOptions: httpOptions, Certificate: certificate, Program: host.Program{Env: os.Environ()},
 				Metrics: nodeMetrics,
 			})
-			if addr := adminOf(adminFlag); addr != "" {
+			if addr := adminOf(r.admin); addr != "" {
 				if err := n.ServeAdmin(strings.TrimPrefix(addr, adminPrivate)); err != nil {
 					return fmt.Errorf("--admin: %w", err)
 				}
@@ -98,15 +93,10 @@ func nodeCommand() *cobra.Command {
 	c.Flags().IntVar(&driver, "driver-fd", -1, "descriptor of the driver's socket")
 	c.Flags().IntVar(&token, "token-fd", -1, "descriptor from which the token is read")
 	c.Flags().Bool(warned, false, "the driver has warned of variables with a mistyped name")
-	c.Flags().Var(&maxBody, "max-body", "largest value of a call between processes, in bytes or as 64MiB (default 256MiB)")
-	c.Flags().Var(&arenaSize, "arena-size", "shared memory for the large values of an application's workers")
-	c.Flags().StringVar(&adminFlag, "admin", adminPrivate, adminUsage)
-	c.Flags().StringVar(&access, "access-log", "", "write a line per HTTP request")
-	c.Flags().Lookup("access-log").NoOptDefVal = "text"
-	noVariable(c, "driver-fd", "token-fd", warned)
-	limits.flags(c)
-	options.flags(c)
-	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log more")
+	c.Flags().IntVar(&keeper, "keeper-fd", -1, "descriptor of the keeper's socket")
+	r.nodeFlags(c)
+	r.isolationFlag(c)
+	noVariable(c, "driver-fd", "token-fd", "keeper-fd", warned, "http", "isolation", "worker-grace") // drivers and keepers have looked at the others
 	return c
 }
 

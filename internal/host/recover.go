@@ -73,7 +73,7 @@ const (
 // UseDir keeps the workers in a directory that outlasts the node: they go on for grace after it has gone. before are the workers
 // of the node that was here before. It must be called before anything is started. Only one node uses a directory.
 func (ws *Workers) UseDir(dir string, grace time.Duration, read func(dir string) (lastID uint64, before []WorkerRecord)) error {
-	l, err := worker.ListenAt(dir)
+	l, spawner, err := ws.listenAt(dir)
 	if err != nil {
 		return err
 	}
@@ -97,13 +97,26 @@ func (ws *Workers) UseDir(dir string, grace time.Duration, read func(dir string)
 		}
 	}
 	f.missing = len(before)
-	ws.socket, ws.spawner = l, worker.NewSpawner()
+	ws.socket, ws.spawner = l, spawner
 	ws.wg.Go(func() { ws.accept(l) })
 	if f.missing > 0 {
 		ws.log.Info("looking for the workers of the node before", "workers", f.missing, "dir", dir)
 		ws.wg.Go(ws.dismissLate)
 	}
 	return nil
+}
+
+// listenAt takes the directory, and makes the spawner of its workers. A keeper has taken the directory for all its nodes, and starts the workers.
+func (ws *Workers) listenAt(dir string) (*worker.Listener, *worker.Spawner, error) {
+	if ws.set.Starter != nil {
+		l, err := worker.ListenHeld(dir)
+		return l, worker.NewSpawnerOf(ws.set.Starter), err
+	}
+	l, err := worker.ListenAt(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	return l, worker.NewSpawner(), nil
 }
 
 // Snapshot describes the workers that a next node could take over, in the order of their ids, and gives a number above all ids that
@@ -167,7 +180,7 @@ func (ws *Workers) dismissLocked(x *expected, why string) {
 	delete(ws.former.expected, x.ID)
 	close(x.decided)
 	ws.wg.Go(func() {
-		p, err := worker.Adopt(x.Process, worker.Command{})
+		p, err := ws.spawner.Adopt(x.Process, worker.Command{})
 		if err == nil {
 			ws.log.Info("a worker of the node before is ended", "app", x.App, "worker", x.ID, "reason", why)
 			ctx, cancel := context.WithTimeout(ws.ctx, holdTime)
@@ -344,7 +357,7 @@ func (ws *Workers) takeOver(w *Worker, x *expected, of launchSpec, t Takeover, s
 // awaitTakeover waits until the worker has dialled in. The error says why it is lost.
 func (ws *Workers) awaitTakeover(w *Worker, x *expected, of launchSpec, t Takeover) error {
 	out := ws.newOutput(w, of.name, of.deployment, of.replica)
-	proc, err := worker.Adopt(x.Process, of.reporting(out, worker.Command{}))
+	proc, err := ws.spawner.Adopt(x.Process, of.reporting(out, worker.Command{}))
 	if err != nil {
 		out.Close()
 		ws.mu.Lock()

@@ -84,6 +84,8 @@ type Settings struct {
 	Devices *devices.Set
 	// Changed is called when a thing has changed that the owner decides by: see [Workers.Hold] and [Workers.Snapshot].
 	Changed func()
+	// Starter starts the workers of a node with a directory: see [Workers.UseDir]. nil is this process.
+	Starter worker.Starter
 	// AttachDir is the directory in which programs that a worker starts find the node; "" for none. May be nil.
 	AttachDir func() string
 	// Blob reads the packed files of programs, by their digests: see [Packed]. nil for a node that keeps none.

@@ -23,6 +23,11 @@ func (n *Node) ServeAdmin(addr string) error {
 		}
 		listeners = append(listeners, l)
 	}
+	return n.serveAdmin(listeners)
+}
+
+// serveAdmin opens the admin interface on listeners of TCP, and on the socket.
+func (n *Node) serveAdmin(listeners []net.Listener) error {
 	set := admin.Settings{Node: n, Version: n.set.Version, Logger: n.log}
 	if n.set.Metrics != nil {
 		set.Metrics = n.set.Metrics(n)

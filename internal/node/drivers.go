@@ -61,6 +61,15 @@ func (n *Node) Dir() string {
 	return n.private.Path()
 }
 
+// attachDir is the directory in which programs that replicas start find the node. That of a durable node is its state directory: the next node has another
+// private directory, and the same replicas.
+func (n *Node) attachDir() string {
+	if n.set.Durable {
+		return n.state
+	}
+	return n.Dir()
+}
+
 // privateLocked is the directory for the sockets that commands and programs of the same user find.
 func (n *Node) privateLocked() (*worker.Private, error) {
 	if n.private == nil {

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -61,6 +62,10 @@ type Settings struct {
 	Pair func() (net.Conn, net.Conn, error)
 	// Metrics makes the handler of GET /metrics. nil: there is none.
 	Metrics func(admin.Node) http.Handler
+	// Durable says that applications outlive the node, in the directory of [Node.UseState]: it keeps the code of programs too.
+	Durable bool
+	// Starter starts the workers of a durable node: its keeper, see [Durable]. nil for this process.
+	Starter worker.Starter
 	// Host replaces the host of a deployment, for tests: see [controller.Settings].
 	Host func(d *host.Deployment) host.Host
 }
@@ -75,6 +80,7 @@ type Node struct {
 	results *session.Results
 	events  *telemetry.Events
 	user    *telemetry.UserMetrics
+	state   string // the state directory; "" without
 
 	ctx  context.Context // ends when the node has closed
 	stop context.CancelFunc
@@ -113,7 +119,7 @@ func New(s Settings) *Node {
 				Node: n, Results: n.results, Origin: "worker " + w.ID(), Worker: w, Secondary: secondary, ReferenceOver: referenceOver, Metrics: n.user.Source(),
 			})
 		},
-		Changed: func() { n.Wake() }, AttachDir: func() string { return n.Dir() },
+		Changed: func() { n.Wake() }, AttachDir: func() string { return n.attachDir() }, Starter: s.Starter,
 	})
 	n.Controller = controller.New(controller.Settings{
 		Store: store.NewMemory(), Blobs: store.NewBlobs(),
@@ -202,6 +208,7 @@ func (n *Node) Close(ctx context.Context) error {
 		err = cut
 	}
 	n.closeAdmin()
+	n.unlinkAttach()
 	n.closeDrivers()
 	n.workers.Close(errClosed)
 	n.stop()
@@ -250,4 +257,9 @@ func (n *Node) eventFile() func(helvetype.Event) {
 }
 
 // UseState keeps the node's state in a directory that outlasts it: see [controller.Controller.UseDir].
-func (n *Node) UseState(dir string, grace time.Duration) error { return n.UseDir(dir, grace) }
+func (n *Node) UseState(dir string, grace time.Duration) (err error) {
+	if n.state, err = filepath.Abs(dir); err != nil {
+		return err
+	}
+	return n.UseDir(dir, grace)
+}

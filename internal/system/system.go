@@ -10,7 +10,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/build"
@@ -63,6 +62,9 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 	set := c.settings(ctx)
 	set.Pair, set.Program = pair, host.Program{Path: exe, Args: os.Args[1:], Env: os.Environ(), Dir: dir}
 	s := &System{config: c, dir: dir, apps: map[string]*graph.App{}, hosting: pair != nil}
+	if d := node.DurableFrom(ctx); d != nil {
+		return s.runDurable(ctx, d, set, build)
+	}
 	app, def, err := s.prepare(ctx, build)
 	if err == nil {
 		err = def.Check(set.Program)
@@ -99,7 +101,7 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 		err = s.start(ctx, app, def, false)
 	}
 	if err != nil {
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
 		defer cancel()
 		return nil, errors.Join(err, s.Node.Close(closing))
 	}

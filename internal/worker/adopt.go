@@ -137,10 +137,10 @@ func cutLast(b, sep []byte) (before, after []byte, ok bool) {
 	return b, nil, false
 }
 
-// Adopt takes over a child of a process that has ended. It uses the fields Output, Report and Crash of c. The exit code
-// of the child will not be known: see [Exit].Adopted. If the child has ended already, the error is ErrGone, and its
-// descendants and its cgroup are removed.
-func Adopt(i Identity, c Command) (*Process, error) {
+// Adopt takes over a child that a process before this one has spawned. It uses the fields Output, Report and Crash of c. The exit code
+// of the child is known only if the [Starter] of both is the same, such as one keeper: see [Exit].Adopted. If the child has ended
+// already, the error is ErrGone, and its descendants and its cgroup are removed.
+func (s *Spawner) Adopt(i Identity, c Command) (*Process, error) {
 	gone := func() (*Process, error) {
 		i.removePipes()
 		if i.Family != "" {
@@ -166,7 +166,7 @@ func Adopt(i Identity, c Command) (*Process, error) {
 		return gone()
 	}
 	p := &Process{pid: i.PID, id: i, done: make(chan struct{}), limits: i.Limits, enforcement: i.Enforcement}
-	p.exit, p.family = Exit{Code: -1, Adopted: true}, i.Family
+	p.family = i.Family
 	if i.Group != "" {
 		p.group = &group{path: i.Group}
 	}
@@ -181,7 +181,7 @@ func Adopt(i Identity, c Command) (*Process, error) {
 			return nil, err
 		}
 	}
-	p.follow(pipes, c, func() { awaitExit(fd) })
+	p.follow(pipes, c, func() { awaitExit(fd); p.reap(s.starter) })
 	return p, nil
 }
 

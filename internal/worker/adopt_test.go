@@ -73,7 +73,7 @@ func TestAdopt(t *testing.T) {
 	dir, i := outlived(t)
 	var mu sync.Mutex
 	var lines []string
-	p, err := Adopt(i, Command{Output: func(stream string, line []byte) {
+	p, err := newSpawner(t).Adopt(i, Command{Output: func(stream string, line []byte) {
 		mu.Lock()
 		defer mu.Unlock()
 		lines = append(lines, stream+" "+string(line))
@@ -106,7 +106,7 @@ func TestAdopt(t *testing.T) {
 func TestAdoptedIsKilled(t *testing.T) {
 	t.Parallel()
 	_, i := outlived(t)
-	p, err := Adopt(i, Command{})
+	p, err := newSpawner(t).Adopt(i, Command{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestAdoptedIsKilled(t *testing.T) {
 	if e := p.Exit(); !e.Killed || !e.Adopted {
 		t.Errorf("%+v", e)
 	}
-	if _, err := Adopt(i, Command{}); !errors.Is(err, ErrGone) {
+	if _, err := newSpawner(t).Adopt(i, Command{}); !errors.Is(err, ErrGone) {
 		t.Errorf("adopted again: %v", err)
 	}
 }
@@ -127,7 +127,7 @@ func TestAdoptNobodyElse(t *testing.T) {
 	other := i
 	other.Started++
 	other.Family = "" // another process has started no family
-	if _, err := Adopt(other, Command{}); !errors.Is(err, ErrGone) {
+	if _, err := newSpawner(t).Adopt(other, Command{}); !errors.Is(err, ErrGone) {
 		t.Errorf("%v", err)
 	}
 	if started, err := startedAt(i.PID); err != nil || started != i.Started {
@@ -182,4 +182,11 @@ func TestStrayPipes(t *testing.T) {
 	if err != nil || len(left) != 5 {
 		t.Errorf("%v, %v", left, err)
 	}
+}
+
+func newSpawner(t *testing.T) *Spawner {
+	t.Helper()
+	s := NewSpawner()
+	t.Cleanup(s.Close)
+	return s
 }

@@ -41,6 +41,10 @@ func guardCommand(name string, in, out *os.File) *exec.Cmd {
 	}
 }
 
+// GuardCommand is this executable as the guard of families whose names begin with a prefix, for a process that starts it as its own child: see
+// [Spawner.Guard]. The pipe in ends with that process, and the pipe out ends with the guard.
+func GuardCommand(prefix string, in, out *os.File) *exec.Cmd { return guardCommand(prefix, in, out) }
+
 // guard waits for the end of its node, and kills the families of the node's workers. The kernel kills the workers of
 // a node that is killed (Pdeathsig), but not their descendants. For example, a node ends by SIGKILL while a replica
 // runs ffmpeg: the kernel kills the replica's worker, and the guard kills ffmpeg.

@@ -26,6 +26,15 @@ var (
 	errMark   = errors.New("its file " + markName + " is not the mark of a node")
 )
 
+// Claim takes a directory for the state of a node as long as the file is open, also in other processes that have inherited it: see claim. The
+// error of a directory that a node uses says so.
+func Claim(dir string) (*os.File, error) {
+	if err := checkSocketPath(filepath.Join(dir, socketName)); err != nil {
+		return nil, err
+	}
+	return claim(dir)
+}
+
 // claim takes a directory for the state of a node, and returns its mark, locked. A missing directory is made, with
 // mode 0700. An existing one must carry the mark or be empty, must belong to this user, and must not be writable for
 // other users. Its mode is never changed, because it may be a directory with another purpose, named by mistake.

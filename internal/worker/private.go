@@ -114,3 +114,18 @@ func sweep(dir string) {
 		}
 	}
 }
+
+// RemovePrivate removes the private directory of a node that was killed. A directory without the mark, and one whose node lives, are left alone.
+func RemovePrivate(dir string) {
+	st, err := os.Lstat(dir)
+	if err != nil || !st.IsDir() {
+		return
+	}
+	if sys, ok := st.Sys().(*syscall.Stat_t); !ok || int(sys.Uid) != os.Geteuid() || st.Mode().Perm()&0o022 != 0 {
+		return
+	}
+	if mark, err := openMark(dir, privateMark); err == nil {
+		os.RemoveAll(dir)
+		unlock(mark)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/helve-serve/helve/internal/kernel"
 )
@@ -62,6 +63,40 @@ func ListenAt(dir string) (*Listener, error) {
 		return nil, err
 	}
 	return &Listener{UnixListener: l, path: path, uid: os.Getuid(), mark: mark}, nil
+}
+
+// ListenHeld is [ListenAt] in a directory whose mark another process of this node holds: the keeper, for all its nodes. The socket takes the
+// place of the one of the node before, which may still be there and serve the connections that it has. For example, while a node is upgraded
+// the workers that dial reach the new node, and the end of the old one does not remove the socket of the new one.
+func ListenHeld(dir string) (*Listener, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, socketName)
+	if err := checkSocketPath(path); err != nil {
+		return nil, err
+	}
+	made := path + "." + strconv.Itoa(os.Getpid())
+	os.Remove(made) //nolint:errcheck // of a node that was killed; usually there is none
+	l, err := listenUnix(made)
+	if err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false)
+	if err := os.Rename(made, path); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("the node's socket: %w", err)
+	}
+	return &Listener{UnixListener: l, path: path, uid: os.Getuid()}, nil
+}
+
+// checkSocketPath gives an error for a path that is too long for a socket. The name of a socket that is being made is up to 8 bytes longer.
+func checkSocketPath(path string) error {
+	if most := kernel.SocketPathMax - 8; len(path) > most {
+		return fmt.Errorf("the path of the node's socket is %d bytes long, at most %d are possible; take a shorter directory: %s", len(path), most, path)
+	}
+	return nil
 }
 
 const socketName = "node.sock"

@@ -18,9 +18,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -30,7 +28,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/helve-serve/helve/internal/kernel"
 	"github.com/helve-serve/helve/internal/logs"
 )
 
@@ -70,37 +67,28 @@ const (
 	termWait = 2 * time.Second // time between SIGTERM and SIGKILL
 )
 
-// Spawner starts children, all on one goroutine with a thread of its own. Pdeathsig fires when the thread that
-// created a child ends, not when the process does (golang/go#27505), and the runtime ends threads at any time.
+// Spawner starts children through a [Starter], and follows them: their output, their ends, their descendants.
 type Spawner struct {
-	work   chan func()
-	done   chan struct{}
-	groups groups // only the goroutine uses it
-	family string // begins the family names of the children
+	starter Starter
+	family  string // begins the family names of the children
 
 	guard   func()        // ends the guard; nil without a guard
 	guarded chan struct{} // closed when the guard runs; nil without a guard
 }
 
-// NewSpawner starts the goroutine. Close ends it, and its thread, and so every child that still lives.
+// NewSpawner makes a spawner whose children are those of this process. Close ends every child that still lives.
 func NewSpawner() *Spawner {
 	var name [8]byte
 	rand.Read(name[:]) //nolint:errcheck // never fails since Go 1.24
-	s := &Spawner{work: make(chan func()), done: make(chan struct{}), family: hex.EncodeToString(name[:])}
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		defer close(s.done)
-		for f := range s.work {
-			f()
-		}
-	}()
-	return s
+	return &Spawner{starter: newThread(), family: hex.EncodeToString(name[:])}
 }
 
-// Close ends the spawner. Children that have not ended are killed by the kernel.
+// NewSpawnerOf makes a spawner whose children another process starts: see [Starter].
+func NewSpawnerOf(s Starter) *Spawner { return &Spawner{starter: s, family: s.Family()} }
+
+// Close ends the spawner. Children of this process that have not ended are killed by the kernel.
 func (s *Spawner) Close() {
-	close(s.work)
-	<-s.done
+	s.starter.Close()
 	if s.guard != nil {
 		s.guard()
 	}
@@ -108,7 +96,6 @@ func (s *Spawner) Close() {
 
 // Process is one child. Its methods may be called from any goroutine.
 type Process struct {
-	cmd  *exec.Cmd // nil for an adopted child
 	pid  int
 	id   Identity
 	done chan struct{}
@@ -139,7 +126,7 @@ type Exit struct {
 	Killed      bool     // ended by [Process.Kill] or [Process.Stop]
 	Lines       []string // the last lines on stderr, and the first of a crash; at most 50
 	At          time.Time
-	// Adopted is true if another process had started it. The kernel tells the exit code only to the parent.
+	// Adopted is true if another process had started it, which is gone. The kernel tells the exit code only to the parent.
 	Adopted bool
 
 	limits Limits
@@ -212,7 +199,7 @@ func (s *Spawner) start(c Command, in *group) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{done: make(chan struct{}), limits: c.Limits, group: in, family: s.family + "." + c.ID}
+	p := &Process{done: make(chan struct{}), limits: c.Limits, family: s.family + "." + c.ID}
 	var pipes, ends [len(streams)]*os.File
 	for i, stream := range streams {
 		if !c.has(stream) {
@@ -226,33 +213,31 @@ func (s *Spawner) start(c Command, in *group) (*Process, error) {
 		defer w.Close()
 		pipes[i], ends[i] = r, w
 	}
-	death := syscall.SIGKILL
-	if c.Outlives != "" {
-		death = 0
+	l := Launch{ID: c.ID, Path: c.Path, Args: c.Args, Dir: c.Dir, Limits: c.Limits, Outlives: c.Outlives != "", in: in}
+	files := []*os.File{ends[0], ends[1], tr}
+	l.Env = append(c.Env[:len(c.Env):len(c.Env)], fmt.Sprintf("HELVE_TOKEN_FD=%d", tokenFD), familyEnv+"="+p.family)
+	if c.has(reportStream) {
+		files = append(files, ends[2])
+		l.Env = append(l.Env, fmt.Sprintf("%s=%d", reportEnv, reportFD))
 	}
-	build := func() *exec.Cmd {
-		cmd := exec.Command(c.Path, c.Args...)
-		cmd.Dir, cmd.ExtraFiles, cmd.Stdout, cmd.Stderr = c.Dir, []*os.File{tr}, ends[0], ends[1]
-		cmd.Env = append(c.Env[:len(c.Env):len(c.Env)], fmt.Sprintf("HELVE_TOKEN_FD=%d", tokenFD), familyEnv+"="+p.family)
-		if c.has(reportStream) {
-			cmd.ExtraFiles = append(cmd.ExtraFiles, ends[2])
-			cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d", reportEnv, reportFD))
-		}
-		if c.Counts != nil {
-			cmd.ExtraFiles = append(cmd.ExtraFiles, c.Counts)
-			cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d", countsEnv, c.countsFD()))
-		}
-		cmd.SysProcAttr = kernel.Child(death)
-		return cmd
+	if c.Counts != nil {
+		files = append(files, c.Counts)
+		l.Env = append(l.Env, fmt.Sprintf("%s=%d", countsEnv, c.countsFD()))
 	}
-	started := make(chan error, 1)
-	s.work <- func() { started <- s.launch(p, c.ID, build) }
-	if err := <-started; err != nil {
+	started, err := s.starter.Start(l, files)
+	if err != nil {
 		closeAll(pipes[:])
 		return nil, c.missing(err)
 	}
+	p.pid, p.enforcement = started.PID, started.Enforcement
+	if p.enforcement.Why == nil && started.Why != "" {
+		p.enforcement.Why = errors.New(started.Why)
+	}
+	if started.Group != "" {
+		p.group = &group{path: started.Group}
+	}
 	p.identify(c)
-	p.follow(pipes, c, p.reap)
+	p.follow(pipes, c, func() { p.reap(s.starter) })
 	return p, nil
 }
 
@@ -337,62 +322,6 @@ func (p *Process) sink(stream string, c Command) func(line []byte) {
 	}
 }
 
-// launch starts the child within its limits, on the spawner's goroutine. If the kernel forbids a cgroup or tracing,
-// it tries without.
-func (s *Spawner) launch(p *Process, id string, build func() *exec.Cmd) error {
-	l := p.limits
-	var why error
-	if p.group == nil && (l.MemoryBytes > 0 || l.CPUs > 0) {
-		p.group, why = s.groups.make(id, l)
-	}
-	for stopped := true; ; {
-		p.enforcement = l.enforcement(p.group != nil, why)
-		set := l.rlimits(p.enforcement)
-		p.cmd = build()
-		err := p.run(set, stopped && len(set) > 0)
-		if p.group != nil {
-			p.group.started()
-		}
-		switch {
-		case err == nil:
-			return nil
-		case p.group != nil: // this process may divide the cgroup, and still not move a process into it
-			p.group.remove()
-			p.group, why = nil, err
-		case errors.Is(err, syscall.EPERM) && stopped: // tracing is forbidden here
-			stopped = false
-		default:
-			return err
-		}
-	}
-}
-
-// run starts the child and sets its rlimits. It sets them while the child is stopped, or as soon as it runs; in the
-// second case the first instructions have no limits.
-func (p *Process) run(set []rlimit, stopped bool) error {
-	if p.group != nil {
-		kernel.StartInGroup(p.cmd.SysProcAttr, int(p.group.dir.Fd()))
-	}
-	p.cmd.SysProcAttr.Ptrace = stopped
-	if err := p.cmd.Start(); err != nil {
-		return err
-	}
-	pid := p.cmd.Process.Pid
-	p.pid = pid
-	var err error
-	if stopped {
-		err = restrict(pid, set)
-	} else {
-		err = prlimit(pid, set)
-	}
-	if err != nil {
-		syscall.Kill(-pid, syscall.SIGKILL) //nolint:errcheck // it may have ended
-		p.cmd.Wait()                        //nolint:errcheck // reaped, whatever it says
-		return fmt.Errorf("the limits of the process: %w", err)
-	}
-	return nil
-}
-
 func (p *Process) read(r io.Reader, sink func(line []byte)) {
 	in := bufio.NewReaderSize(r, lineMax)
 	for cut := false; ; {
@@ -472,14 +401,13 @@ func (p *Process) wait(readers *sync.WaitGroup, pipes []*os.File, ended func()) 
 	close(p.done)
 }
 
-// reap waits for a child of this process.
-func (p *Process) reap() {
-	p.cmd.Wait() // the state says more than the error
-	st := p.cmd.ProcessState
-	p.exit.Code = st.ExitCode()
-	if ws, ok := st.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
-		p.exit.Signal = ws.Signal()
+// reap waits for the end of a child, and takes its status from the process that started it.
+func (p *Process) reap(s Starter) {
+	st, ok := s.Wait(p.pid)
+	if !ok {
+		st.Code, p.exit.Adopted = -1, true
 	}
+	p.exit.Code, p.exit.Signal = st.Code, st.Signal
 }
 
 // outOfMemory reports whether the child ended for lack of memory. The cgroup counts such ends. Under RLIMIT_DATA a

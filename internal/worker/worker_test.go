@@ -169,7 +169,7 @@ func TestTokenEnvironmentAndDirectory(t *testing.T) {
 	if got := strings.Join(out.all, "\n"); got != want || p.Exit().Code != 0 {
 		t.Errorf("%s, want %s (%s)", got, want, p.Exit().Reason())
 	}
-	if err := p.cmd.Process.Signal(syscall.Signal(0)); err == nil {
+	if err := syscall.Kill(p.PID(), 0); err == nil {
 		t.Error("the process was not reaped")
 	}
 }

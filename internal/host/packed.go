@@ -12,7 +12,7 @@ import (
 type Packed = pack.Packed
 
 // places gives the function from a path of the program to the one in its place. For example, /srv/shop is packed: workers import shop.py from
-// the directory code/DIGEST/shop of the node, whatever is in /srv/shop by now.
+// the directory code/DIGEST/shop of the node, also after /srv/shop has changed.
 func (h *PythonWorker) places() (func(path string) string, error) {
 	if len(h.Python.Packed) == 0 {
 		return func(path string) string { return path }, nil

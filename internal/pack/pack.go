@@ -3,8 +3,8 @@
 // /srv/shop with shop.py and prices.csv: the node keeps the file 3f1c..., and workers import shop.py from code/3f1c.../shop.py, also after /srv/shop
 // has changed or is gone.
 //
-// A file has directories and regular files, and no links: a link is packed as the file or directory that it leads to. So nothing that is unpacked
-// can lead out of its directory.
+// A file has directories and regular files, and no links: a link is packed as the file or directory that it leads to. So no unpacked file
+// leads out of its directory.
 package pack
 
 import (
@@ -125,7 +125,7 @@ func (s *scan) add(e entry) error {
 	return s.limits.check(len(s.tree.entries), s.bytes, 0)
 }
 
-// directory adds what is in a directory. above are the directories around it and itself: a link to one of them would never end.
+// directory adds the entries of a directory. above are the directories around it and itself: a link to one of them would never end.
 func (s *scan) directory(path, name string, above []fs.FileInfo) error {
 	if err := s.limits.check(0, 0, len(above)); err != nil {
 		return err
@@ -190,7 +190,7 @@ func readable(path string) bool {
 }
 
 // Write writes the packed file. Two trees with the same names, contents and rights to execute give the same bytes: there are no times and no owners in
-// it. A file that grows meanwhile, such as a log, is packed as long as it was; one that gets shorter is an error.
+// it. A file that grows meanwhile, such as a log, is packed with the size that it had; a file that gets shorter is an error.
 func (t *Tree) Write(w io.Writer) error {
 	out := tar.NewWriter(w)
 	for _, e := range t.entries {

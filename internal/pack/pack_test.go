@@ -154,7 +154,7 @@ func TestScanRefuses(t *testing.T) {
 	}
 }
 
-// TestDigest: the bytes are those of the names, the contents and the rights to execute; times, owners and other rights do not count.
+// TestDigest: the bytes depend on the names, the contents and the rights to execute; times, owners and other rights do not count.
 func TestDigest(t *testing.T) {
 	t.Parallel()
 	make := func(files map[string]string) string {
@@ -215,7 +215,7 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// TestChange: a file that gets shorter between scan and write is an error, and one that grows is packed as it was.
+// TestChange: a file that gets shorter between scan and write is an error, and a file that grows is packed with its old size.
 func TestChange(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -293,7 +293,7 @@ func TestUnpackRefuses(t *testing.T) {
 	}
 }
 
-// FuzzUnpack: no bytes lead out of the directory, and what was unpacked can be packed and unpacked again.
+// FuzzUnpack: no bytes lead out of the directory, and an unpacked directory can be packed and unpacked again.
 func FuzzUnpack(f *testing.F) {
 	for _, b := range hostiles(f) {
 		f.Add(b)

@@ -80,7 +80,7 @@ func (t *Trees) Directory(digest string) (string, error) {
 	return final, m.err
 }
 
-// prepareLocked makes the directory, and removes what is in it if it is of another boot.
+// prepareLocked makes the directory, and empties one of another boot.
 func (t *Trees) prepareLocked() error {
 	if t.made {
 		return nil
@@ -122,7 +122,7 @@ func (t *Trees) unpack(digest, final string) error {
 	}
 	if err == nil {
 		if err = os.Rename(dir, final); err != nil {
-			if _, there := os.Stat(final); there == nil { // of another node in the same directory: for example, the one that takes the place of this one
+			if _, there := os.Stat(final); there == nil { // of another node in the same directory: for example, of this node's successor
 				err = nil
 			}
 		}
@@ -179,7 +179,7 @@ func readEnvironments() []byte {
 // Packed is a directory or file of a program as it was when the program was deployed.
 type Packed struct{ Path, Digest string }
 
-// Places unpacks what is packed of a program, and gives the function from a path to the one in its place. Another path stays as it is. For example, /srv/shop
+// Places unpacks the packed paths of a program, and gives the function from a path to the one in its place. Another path stays as it is. For example, /srv/shop
 // is packed as 3f1c...: its place is code/3f1c.../shop.
 func (t *Trees) Places(all []Packed) (place func(path string) string, err error) {
 	at := map[string]string{}

@@ -57,7 +57,7 @@ type Settings struct {
 	Events *telemetry.Events
 	// Store has the records of the target and of this node, and Blobs what is too large for it. nil: they are in memory.
 	Store store.Store
-	Blobs *store.Blobs
+	Blobs store.Blobs
 	// Host replaces the host of a deployment; nil, or a nil result, for the one of its kind.
 	Host func(d *host.Deployment) host.Host
 }
@@ -104,7 +104,7 @@ func New(s Settings) *Controller {
 		c.set.Store = store.NewMemory()
 	}
 	if c.set.Blobs == nil {
-		c.set.Blobs = store.NewBlobs()
+		c.set.Blobs = store.NewMemoryBlobs()
 	}
 	c.records = records.NewTarget(c.set.Store, c.set.Blobs, c.log)
 	c.recorder = records.NewRecorder(c.set.Store, c.log, s.Node)

@@ -122,7 +122,7 @@ func New(s Settings) *Node {
 		Changed: func() { n.Wake() }, AttachDir: func() string { return n.attachDir() }, Starter: s.Starter,
 	})
 	n.Controller = controller.New(controller.Settings{
-		Store: store.NewMemory(), Blobs: store.NewBlobs(),
+		Store: store.NewMemory(), Blobs: store.NewMemoryBlobs(),
 		Logger: s.Logger, Node: name, Codec: cd, Proxy: n.proxy, Workers: n.workers, Program: s.Program,
 		Strict: s.Strict, OutOfLine: s.OutOfLine, Events: n.events, Host: s.Host,
 	})

@@ -36,15 +36,15 @@ const (
 
 // Target has the target records of all applications. Its methods may be called from any goroutine.
 type Target struct {
-	Store store.Store  // see [Bound]
-	Blobs *store.Blobs // the parts of records that are too large for the store
+	Store store.Store // see [Bound]
+	Blobs store.Blobs // what is too large for a record
 	Log   *slog.Logger
 
 	turn chan struct{} // of one: full while an operation decides and writes
 }
 
 // NewTarget gives each request to a store [Timeout].
-func NewTarget(s store.Store, blobs *store.Blobs, log *slog.Logger) *Target {
+func NewTarget(s store.Store, blobs store.Blobs, log *slog.Logger) *Target {
 	return &Target{Store: Bound(s), Blobs: blobs, Log: log, turn: make(chan struct{}, 1)}
 }
 
@@ -220,7 +220,7 @@ func (t *Target) tryWriteDeploy(ctx context.Context, g spec.Graph, identity, ori
 		}
 		writes = append(writes, ws...)
 	}
-	revision, blob, err := t.revisionRecord(g, identity, origin, w.Number)
+	revision, err := t.revisionRecord(ctx, g, identity, origin, w.Number)
 	if err != nil {
 		return nil, err
 	}
@@ -231,9 +231,6 @@ func (t *Target) tryWriteDeploy(ctx context.Context, g spec.Graph, identity, ori
 	writes = append(writes, write{revision, store.Condition{Key: revision.Key}}, write{app, store.Unchanged(before.KV)})
 	modified, err := t.commit(ctx, writes)
 	if err != nil {
-		if blob {
-			t.Blobs.Delete(revision.Key)
-		}
 		return nil, err
 	}
 	w.Modified = modified[app.Key]
@@ -282,7 +279,7 @@ func (t *Target) graphOf(kv store.KV) (g spec.Graph, err error) {
 	if err != nil || r.GraphDigest == "" {
 		return r.Graph, err
 	}
-	b, err := t.Blobs.Get(kv.Key, r.GraphDigest)
+	b, err := store.ReadBlob(t.Blobs, r.GraphDigest)
 	if err == nil {
 		err = json.Unmarshal(b, &g)
 	}
@@ -324,23 +321,25 @@ func (w *Deploy) scale(app string, d spec.Deployment, f Former, there []store.KV
 	return []write{{op, unchanged}}, nil
 }
 
-// revisionRecord is the record of a revision. blob: its graph is too large for a record, and was put beside it.
-func (t *Target) revisionRecord(g spec.Graph, identity, origin string, number int) (op store.Op, blob bool, err error) {
+// revisionRecord is the record of a revision. A graph that is too large for a record is a blob, put before the record.
+func (t *Target) revisionRecord(ctx context.Context, g spec.Graph, identity, origin string, number int) (op store.Op, err error) {
 	key := store.RevisionKey(g.App, uint64(number))
 	r := store.Revision{Graph: g, From: origin, At: time.Now().UTC()}
 	if identity != "" {
 		r.Code = []string{identity}
 	}
 	if op, err = store.Encode(key, r); err != nil || len(op.Value) <= store.MaxValue {
-		return op, false, err
+		return op, err
 	}
 	b, err := json.Marshal(g)
 	if err != nil {
-		return op, false, err
+		return op, err
 	}
-	r.Graph, r.GraphDigest = spec.Graph{}, t.Blobs.Put(key.String(), b)
-	op, err = store.Encode(key, r)
-	return op, true, err
+	r.Graph = spec.Graph{}
+	if r.GraphDigest, err = store.PutBlob(ctx, t.Blobs, b); err != nil {
+		return op, err
+	}
+	return store.Encode(key, r)
 }
 
 // PutBack writes the records that a failed deploy has changed as they were before, and gives the numbers of replicas that it has written.
@@ -433,10 +432,27 @@ func (t *Target) commitDeletes(ctx context.Context, writes []write) error {
 	if _, err := t.commit(ctx, writes); err != nil {
 		return err
 	}
-	for _, w := range writes {
-		t.Blobs.Delete(w.Key)
+	if len(writes) > 0 {
+		t.collect(ctx)
 	}
 	return nil
+}
+
+// collect removes the blobs that no revision needs any more. While a revision cannot be read all blobs stay: it may need any of them.
+func (t *Target) collect(ctx context.Context) {
+	revisions, _, err := store.List(ctx, t.Store, store.Revisions(""))
+	needed := map[string]bool{}
+	for _, r := range revisions {
+		for _, digest := range r.Record.Blobs() {
+			needed[digest] = true
+		}
+	}
+	if err == nil {
+		_, err = t.Blobs.Collect(func(digest string) bool { return needed[digest] })
+	}
+	if err != nil {
+		t.Log.Warn("blobs that may be needed no more stay", "error", err)
+	}
 }
 
 // WriteScale replaces the number of replicas of a deployment.

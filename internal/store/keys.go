@@ -66,8 +66,19 @@ func ReplicaKey(node, replica string) Key[Replica] {
 // Apps has all applications.
 func Apps() Prefix[App] { return Prefix[App]{kindApp + "/"} }
 
-// Revisions has the revisions of an application, the oldest first.
-func Revisions(app string) Prefix[Revision] { return Prefix[Revision]{join(kindRevision, app) + "/"} }
+// Revisions has the revisions of an application, the oldest first, or those of all applications if app is "".
+func Revisions(app string) Prefix[Revision] { return Prefix[Revision]{within(kindRevision, app)} }
+
+// Volatile says whether a record describes a process that lives, and is worth nothing after the end of the node that wrote it: of a node, an
+// assignment or a replica. All others are the target, which a store on disk keeps.
+func Volatile(key string) bool {
+	for _, kind := range []string{kindNode, kindAssign, kindReplica} {
+		if strings.HasPrefix(key, kind+"/") {
+			return true
+		}
+	}
+	return false
+}
 
 // Scales has the numbers of replicas of an application's deployments, or those of all applications if app is "".
 func Scales(app string) Prefix[Scale] { return Prefix[Scale]{within(kindScale, app)} }

@@ -17,11 +17,17 @@ const (
 	historyBytes = 8 << 20
 )
 
-// Memory is a store in the memory of this process. Its zero value is not ready: see [NewMemory].
+// Memory is a store in the memory of this process. Its zero value is not ready: see [NewMemory] and [RestoreMemory].
 //
 // A watch has no queue of its own. All watches read the one history of updates at their own pace, so a slow reader costs
 // nothing, and a reader that is behind the history gets [ErrCompacted].
+//
+// A change has its turn from the decision to the effect, and a store on disk makes it durable in between. Reads take only the mutex: for example,
+// while a deploy waits 20 ms for the disk, the status of the node is read as it was before the deploy, and the lease of the node is renewed.
 type Memory struct {
+	turn   chan struct{}      // of one: full while a change is decided, made durable and applied; taken before mu
+	commit func(Update) error // makes a change durable; nil for none
+
 	mu        sync.Mutex
 	revision  int64
 	records   map[string]KV
@@ -34,8 +40,21 @@ type Memory struct {
 }
 
 // NewMemory makes an empty store.
-func NewMemory() *Memory {
-	return &Memory{records: map[string]KV{}, changed: make(chan struct{}), leases: map[LeaseID]*memoryLease{}}
+func NewMemory() *Memory { return RestoreMemory(0, nil, nil) }
+
+// RestoreMemory makes a store with records that another store had at a revision. Watches of that revision, and of older ones, get [ErrCompacted].
+//
+// commit is called with each update before it has its effect, one at a time, and an error of it refuses the transaction. The end of a lease is not
+// refused. commit may read the store, and must not change it. nil: there is none.
+func RestoreMemory(revision int64, records []KV, commit func(Update) error) *Memory {
+	m := &Memory{
+		turn: make(chan struct{}, 1), commit: commit, revision: revision, compacted: revision, records: make(map[string]KV, len(records)),
+		changed: make(chan struct{}), leases: map[LeaseID]*memoryLease{},
+	}
+	for _, r := range records {
+		m.records[r.Key] = r.clone()
+	}
+	return m
 }
 
 // Get implements [Store].
@@ -72,6 +91,29 @@ func (m *Memory) Txn(ctx context.Context, t Txn) (int64, error) {
 	if err := firstError(ctx.Err(), t.Check()); err != nil {
 		return 0, err
 	}
+	select {
+	case m.turn <- struct{}{}:
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	defer func() { <-m.turn }()
+	u, revision, err := m.decide(t)
+	if err != nil || len(u.Changes) == 0 {
+		return revision, err
+	}
+	if m.commit != nil {
+		if err := m.commit(u); err != nil {
+			return revision, err
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.applyLocked(u)
+	return m.revision, nil
+}
+
+// decide gives the update that a transaction makes, and the revision of the store before it. The caller has the turn.
+func (m *Memory) decide(t Txn) (u Update, revision int64, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	conflict := &ConflictError{}
@@ -82,45 +124,53 @@ func (m *Memory) Txn(ctx context.Context, t Txn) (int64, error) {
 		}
 	}
 	if len(conflict.Records) > 0 {
-		return m.revision, conflict
+		return u, m.revision, conflict
 	}
 	for _, op := range t.Then {
 		if op.Lease != 0 && m.leases[op.Lease] == nil {
-			return m.revision, ErrNoLease
+			return u, m.revision, ErrNoLease
 		}
 	}
-	m.applyLocked(t.Then)
-	return m.revision, nil
+	return m.updateLocked(t.Then), m.revision, nil
 }
 
-// applyLocked makes one revision of operations, if they change something.
-func (m *Memory) applyLocked(ops []Op) {
+// updateLocked is the update that operations make. It has no changes if they change nothing.
+func (m *Memory) updateLocked(ops []Op) Update {
 	u := Update{Revision: m.revision + 1}
 	for _, op := range ops {
 		was, exists := m.records[op.Key]
-		if op.Delete && !exists {
-			continue
-		}
-		if l := m.leases[was.Lease]; l != nil {
-			delete(l.keys, op.Key)
-		}
-		if op.Delete {
-			delete(m.records, op.Key)
+		switch {
+		case op.Delete && !exists:
+		case op.Delete:
 			u.Changes = append(u.Changes, Change{KV{Key: op.Key, Modified: u.Revision}, true})
-			continue
+		default:
+			r := KV{Key: op.Key, Value: bytes.Clone(op.Value), Created: was.Created, Modified: u.Revision, Lease: op.Lease}
+			if !exists {
+				r.Created = u.Revision
+			}
+			u.Changes = append(u.Changes, Change{KV: r})
 		}
-		r := KV{Key: op.Key, Value: bytes.Clone(op.Value), Created: was.Created, Modified: u.Revision, Lease: op.Lease}
-		if !exists {
-			r.Created = u.Revision
-		}
-		if l := m.leases[op.Lease]; l != nil {
-			l.keys[op.Key] = true
-		}
-		m.records[op.Key] = r
-		u.Changes = append(u.Changes, Change{KV: r})
 	}
+	return u
+}
+
+// applyLocked has an update take effect.
+func (m *Memory) applyLocked(u Update) {
 	if len(u.Changes) == 0 {
 		return
+	}
+	for _, c := range u.Changes {
+		if l := m.leases[m.records[c.Key].Lease]; l != nil {
+			delete(l.keys, c.Key)
+		}
+		if c.Deleted {
+			delete(m.records, c.Key)
+			continue
+		}
+		if l := m.leases[c.Lease]; l != nil {
+			l.keys[c.Key] = true
+		}
+		m.records[c.Key] = c.KV
 	}
 	m.revision = u.Revision
 	m.history = append(m.history, u)
@@ -259,32 +309,46 @@ func (l *memoryLease) End(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	l.store.mu.Lock()
-	defer l.store.mu.Unlock()
-	l.endLocked()
+	select {
+	case l.store.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-l.store.turn }()
+	l.end(func() bool { return true })
 	return nil
 }
 
-// expire ends the lease, unless it was renewed while its timer fired.
+// expire ends the lease, unless it was renewed while its timer fired, or while the change before it had its turn.
 func (l *memoryLease) expire() {
-	l.store.mu.Lock()
-	defer l.store.mu.Unlock()
-	if !time.Now().Before(l.ends) {
-		l.endLocked()
-	}
+	l.store.turn <- struct{}{}
+	defer func() { <-l.store.turn }()
+	l.end(func() bool { return !time.Now().Before(l.ends) })
 }
 
-func (l *memoryLease) endLocked() {
-	if l.store.leases[l.id] == nil {
+// end ends the lease if it has not ended, and due says so. The caller has the turn. commit may refuse nothing: a record under a lease is in no
+// durable store, and its writer is gone.
+func (l *memoryLease) end(due func() bool) {
+	m := l.store
+	m.mu.Lock()
+	if m.leases[l.id] == nil || !due() {
+		m.mu.Unlock()
 		return
 	}
 	l.timer.Stop()
+	delete(m.leases, l.id) // before the mutex is free: a renewal that comes now is too late
 	var ops []Op
 	for _, key := range slices.Sorted(maps.Keys(l.keys)) {
 		ops = append(ops, Delete(key))
 	}
-	delete(l.store.leases, l.id)
-	l.store.applyLocked(ops)
+	u := m.updateLocked(ops)
+	m.mu.Unlock()
+	if m.commit != nil && len(u.Changes) > 0 {
+		m.commit(u) //nolint:errcheck // see above
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.applyLocked(u)
 }
 
 func (r KV) clone() KV {

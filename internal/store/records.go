@@ -13,8 +13,17 @@ import (
 )
 
 // format is the version of the records' JSON. It rises with every change, also with a new field: a program that does not
-// know a field would drop it when it writes the record again, so it refuses to read the record.
+// know a field would drop it when it writes the record again, so it refuses to read the record. Records of older formats are read: the fields
+// that they do not have are zero. Records of each format are in disk/testdata.
 const format = 1
+
+// Formats names the formats that a program reads whose newest one is n: "1", or "1 to 3".
+func Formats(n int) string {
+	if n == 1 {
+		return "1"
+	}
+	return fmt.Sprintf("1 to %d", n)
+}
 
 // Record is one of the types of records of this package.
 type Record interface {
@@ -155,6 +164,14 @@ func (r Revision) check() (field, problem string) {
 	return "", ""
 }
 
+// Blobs has the digests of the blobs that the revision needs.
+func (r Revision) Blobs() (digests []string) {
+	if r.GraphDigest != "" {
+		digests = append(digests, r.GraphDigest)
+	}
+	return append(digests, r.Code...)
+}
+
 func (s Scale) check() (field, problem string) {
 	if s.Replicas < 0 {
 		return "replicas", "is negative"
@@ -237,8 +254,8 @@ func Decode[R Record](kv KV) (record R, err error) {
 	if err := strict(kv.Value, &e); err != nil {
 		return record, decodeError(kv.Key, err)
 	}
-	if e.Format != format {
-		return record, recordError(kv.Key, "format", fmt.Sprintf("is %d, this program reads %d", e.Format, format))
+	if e.Format < 1 || e.Format > format {
+		return record, recordError(kv.Key, "format", fmt.Sprintf("is %d, this program reads %s", e.Format, Formats(format)))
 	}
 	if len(e.Record) == 0 || bytes.Equal(e.Record, []byte("null")) {
 		return record, recordError(kv.Key, "record", "is missing")
@@ -263,6 +280,31 @@ func strict(body []byte, into any) error {
 		return errors.New("there is text after the record")
 	}
 	return nil
+}
+
+// Check gives an error for a record that this program cannot read. For example, one in a newer format, which a newer program has written.
+func Check(kv KV) error {
+	key, err := ParseKey(kv.Key)
+	if err != nil {
+		return err
+	}
+	switch key.Kind {
+	case kindApp:
+		_, err = Decode[App](kv)
+	case kindRevision:
+		_, err = Decode[Revision](kv)
+	case kindScale:
+		_, err = Decode[Scale](kv)
+	case kindSettings:
+		_, err = Decode[Settings](kv)
+	case kindNode:
+		_, err = Decode[Node](kv)
+	case kindAssign:
+		_, err = Decode[Assign](kv)
+	case kindReplica:
+		_, err = Decode[Replica](kv)
+	}
+	return err
 }
 
 func recordError(key, field, problem string) error {

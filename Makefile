@@ -1,4 +1,4 @@
-# make test | bench | bench-ray | site | lint | build | wheels | fuzz | simulate
+# make test | bench | bench-ray | site | lint | build | wheels | fuzz | simulate | kill-store
 PYTHON ?= python3
 VENV   := .venv
 VENVPY := $(VENV)/bin/python
@@ -12,7 +12,7 @@ export GOFLAGS := $(GOFLAGS) -trimpath
 # The digest of the bytes of some files.
 digest = $(shell cat $(1) | sha256sum | cut -c1-16)
 
-.PHONY: build environments wheels test-wheel test test-go test-python types growth test-browser test-etcd test-examples test-search ray-programs bench bench-ray site lint fuzz simulate clean
+.PHONY: build environments wheels test-wheel test test-go test-python types growth test-browser test-etcd test-examples test-search ray-programs bench bench-ray site lint fuzz simulate kill-store clean
 
 build:
 	go build -o bin/ ./cmd/helve ./examples/hello
@@ -183,6 +183,11 @@ fuzz:
 SEEDS ?= 2000
 simulate:
 	CGO_ENABLED=1 HELVE_SIMULATION_SEEDS=$(SEEDS) go test -race -count=1 -timeout 1h -run '^TestSimulation$$' ./internal/controller
+
+# A process that writes the store on disk is killed, again and again: make kill-store KILLS=10000 for a longer run. The tests have 20 kills.
+KILLS ?= 1000
+kill-store:
+	HELVE_STORE_KILLS=$(KILLS) go test -count=1 -timeout 1h -v -run '^TestKills$$' ./internal/store/disk
 
 clean:
 	rm -rf bin dist site .venv-site .venv-examples $(VENV) bench/.venv bench/ray/.venv python/src/helve/_bin

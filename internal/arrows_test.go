@@ -25,7 +25,7 @@ var layers = [][]string{
 	{"internal/serving", "internal/response", "internal/keeper"},
 	{"internal/proxy", "internal/exchange", "internal/planner", "internal/probe", "internal/userconfig", "internal/worker", "internal/build", "internal/transport", "internal/router", "internal/gate", "internal/batch", "internal/models", "internal/shm"},
 	{"internal/instance", "internal/wire", "internal/arena", "internal/clients", "internal/cors", "internal/coding", "internal/forwarded", "internal/sse", "internal/output"},
-	{"internal/codec", "internal/store/storetest"},
+	{"internal/codec", "internal/store/storetest", "internal/store/disk"},
 	{"internal/protocol", "internal/store"},
 	{"internal/call", "internal/spec", "internal/codec/pickle", "internal/logs", "internal/gcfloor", "internal/listen", "internal/telemetry", "internal/states", "internal/pysource", "internal/devices", "internal/pyenv", "internal/await", "internal/project", "internal/codefile", "internal/pack"},
 	{"internal/kernel"},
@@ -43,6 +43,7 @@ var only = map[string][]string{
 	"internal/userconfig":   {"internal/call"},
 	"internal/protocol":     {"internal/call", "internal/spec"},
 	"internal/store":        {"internal/spec"},
+	"internal/store/disk":   {"internal/store", "go.etcd.io/bbolt"},
 	"internal/await":        {},
 	"internal/project":      {},
 	"internal/codefile":     {},
@@ -81,6 +82,11 @@ var only = map[string][]string{
 	"internal/metrics":      {"internal/telemetry", "github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/collectors", "github.com/prometheus/client_golang/prometheus/promhttp"},
 }
 
+// importers has the packages that few import, with those few. The store on disk is made where a node is assembled, and brings bbolt.
+var importers = map[string][]string{
+	"internal/store/disk": {"internal/node", "cli"},
+}
+
 const module = "github.com/helve-serve/helve"
 
 // TestArrows holds the direction of imports.
@@ -117,6 +123,9 @@ func TestArrows(t *testing.T) {
 		for _, imp := range p.Imports {
 			if allowed, narrow := only[name]; narrow && strings.Contains(imp, ".") && local(imp) != "helvetype" && !slices.Contains(allowed, local(imp)) {
 				t.Errorf("%s imports %s; it may import the standard library, helvetype and %v", name, imp, allowed)
+			}
+			if few, narrow := importers[local(imp)]; narrow && !slices.Contains(few, name) {
+				t.Errorf("%s imports %s, which is for %v", name, imp, few)
 			}
 			if below, ours := layer[local(imp)]; ours && strings.HasPrefix(imp, module) && below <= at {
 				t.Errorf("%s imports %s, which is not below it", name, local(imp))

@@ -35,7 +35,7 @@ type Blobs interface {
 	// Path is the file of a blob, which must not be written to. The error is [ErrNoBlob], a [BlobError], or [ErrNoFile] where blobs are no files.
 	Path(digest string) (path string, err error)
 
-	// Collect removes the blobs for whose digest wanted is false, but those that were put less than [BlobAge] before. wanted must not use the blobs.
+	// Collect removes the blobs for whose digest wanted is false, unless they were put less than [BlobAge] before. wanted must not use the blobs.
 	Collect(wanted func(digest string) bool) (removed int, err error)
 }
 

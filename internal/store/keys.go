@@ -66,7 +66,7 @@ func ReplicaKey(node, replica string) Key[Replica] {
 // Apps has all applications.
 func Apps() Prefix[App] { return Prefix[App]{kindApp + "/"} }
 
-// Revisions has the revisions of an application, the oldest first, or those of all applications if app is "".
+// Revisions has the revisions of an application, the oldest first, or of all applications if app is "".
 func Revisions(app string) Prefix[Revision] { return Prefix[Revision]{within(kindRevision, app)} }
 
 // Volatile says whether a record describes a process that lives, and is worth nothing after the end of the node that wrote it: of a node, an

@@ -112,6 +112,13 @@ func (m *Memory) Txn(ctx context.Context, t Txn) (int64, error) {
 	return m.revision, nil
 }
 
+// Exclusive calls f while no change has its turn. f must not change the store.
+func (m *Memory) Exclusive(f func()) {
+	m.turn <- struct{}{}
+	defer func() { <-m.turn }()
+	f()
+}
+
 // decide gives the update that a transaction makes, and the revision of the store before it. The caller has the turn.
 func (m *Memory) decide(t Txn) (u Update, revision int64, err error) {
 	m.mu.Lock()

@@ -55,6 +55,29 @@ func NewEvents(file func(helvetype.Event)) *Events {
 	return &Events{now: time.Now, file: file, objects: map[helvetype.Object]*list.Element{}}
 }
 
+// Resume goes on with the events of the node before, the oldest first: their ids go on. file gets every event from now on, as the function of
+// [NewEvents] does. It must be called before the first event.
+func (e *Events) Resume(before []helvetype.Event, file func(helvetype.Event)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if first := e.file; first == nil {
+		e.file = file
+	} else {
+		e.file = func(ev helvetype.Event) { first(ev); file(ev) }
+	}
+	if len(before) == 0 {
+		return
+	}
+	e.last = before[len(before)-1].ID
+	e.ring = make([]helvetype.Event, min(e.last, ringSize)) // an event that was lost leaves its place empty
+	for _, ev := range before {
+		e.rememberLocked(ev)
+		if e.last-ev.ID < ringSize {
+			e.ring[(ev.ID-1)%ringSize] = ev
+		}
+	}
+}
+
 // Emit adds an event, gives it an id and, if it has none, the time, and returns the id. It never waits for a reader.
 func (e *Events) Emit(ev helvetype.Event) uint64 {
 	ev.Message = cut(ev.Message, messageMax)
@@ -179,7 +202,11 @@ func (e *Events) sinceLocked(after uint64, limit int) (events []helvetype.Event,
 		missed, after = oldest-after, oldest
 	}
 	for id := after + 1; id <= e.last && len(events) < limit; id++ {
-		events = append(events, e.ring[(id-1)%ringSize])
+		if ev := e.ring[(id-1)%ringSize]; ev.ID == id {
+			events = append(events, ev)
+		} else { // of the node before, which had not written it
+			missed++
+		}
 	}
 	return events, missed
 }

@@ -164,6 +164,13 @@ func (s *System) Delete(ctx context.Context, app string) error {
 	return publicError(s.s.Delete(ctx, app))
 }
 
+// Rollback deploys an application again as it was at a revision: the first [System.Deploy] of a name makes revision 1, and each later one the next.
+// Revision 0 is the one that ran before the present one. The numbers of replicas stay as they are, and the roll-back is a revision of its own. The
+// code of the ten newest revisions is kept.
+func (s *System) Rollback(ctx context.Context, app string, revision int) error {
+	return s.s.Rollback(ctx, app, revision)
+}
+
 // Reconfigure gives a deployment another user config: every replica that runs, and those that start later. config is
 // anything that encodes as JSON. If a replica refuses it, all get their former config again, which stays in use, also for replicas
 // that start later; the errors of the replicas that refused are joined, and equal ones stand once. When ctx ends first the config

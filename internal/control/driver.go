@@ -27,6 +27,8 @@ type Node interface {
 	Delete(ctx context.Context, name string) error
 	// Scale sets the number of replicas of a deployment. by and why are for people.
 	Scale(ctx context.Context, app, deployment string, n int, by, why string) error
+	// Rollback deploys an application again as a revision before has it; 0 is the one that ran before the present one.
+	Rollback(ctx context.Context, app string, revision int) error
 	// OpenHTTP opens the HTTP ingress if port is set and it is not open yet, and gives its URL; "" without one.
 	OpenHTTP(host string, port *int, o proxy.Options, idle time.Duration) (url string, err error)
 }
@@ -40,7 +42,7 @@ type Driver struct {
 // NewDriver makes the operations of a driver of a node.
 func NewDriver(n Node) *Driver {
 	d := &Driver{node: n}
-	d.table = protocol.NewTable("drivers", protocol.On(d.deploy), protocol.On(d.delete), protocol.On(d.scale), protocol.On(d.http))
+	d.table = protocol.NewTable("drivers", protocol.On(d.deploy), protocol.On(d.delete), protocol.On(d.scale), protocol.On(d.rollback), protocol.On(d.http))
 	return d
 }
 
@@ -55,6 +57,10 @@ func (d *Driver) delete(ctx context.Context, r protocol.Delete) (protocol.Done, 
 
 func (d *Driver) scale(ctx context.Context, r protocol.Scale) (protocol.Done, error) {
 	return protocol.Done{}, d.node.Scale(ctx, r.App, r.Deployment, *r.Replicas, "driver", r.Reason)
+}
+
+func (d *Driver) rollback(ctx context.Context, r protocol.Rollback) (protocol.Done, error) {
+	return protocol.Done{}, d.node.Rollback(ctx, r.App, r.Revision)
 }
 
 func (d *Driver) http(_ context.Context, r protocol.HTTP) (protocol.Address, error) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -40,6 +41,11 @@ func (n *node) Scale(_ context.Context, app, deployment string, replicas int, by
 	return nil
 }
 
+func (n *node) Rollback(_ context.Context, app string, revision int) error {
+	n.asked = fmt.Sprintf("rollback %s to %d", app, revision)
+	return nil
+}
+
 func (n *node) LoadPart(_ context.Context, path, app string, _ build.Command) (*deploy.Part, error) {
 	n.loaded++
 	if app == "" {
@@ -69,11 +75,14 @@ func TestDriver(t *testing.T) {
 		"scale": {
 			`{"app":"hello","deployment":"D","replicas":0,"reason":"night"}`, "scale hello/D to 0 by driver: night", protocol.Done{}, nil,
 		},
-		"http": {`{"host":"h","port":1}`, "", protocol.Address{URL: "http://h"}, nil},
+		"rollback":               {`{"app":"hello","revision":3}`, "rollback hello to 3", protocol.Done{}, nil},
+		"rollback to the former": {`{"app":"hello"}`, "rollback hello to 0", protocol.Done{}, nil},
+		"http":                   {`{"host":"h","port":1}`, "", protocol.Address{URL: "http://h"}, nil},
 	} {
 		t.Run(op, func(t *testing.T) {
 			t.Parallel()
 			n := &node{}
+			op, _, _ := strings.Cut(op, " ")
 			reply, err := control.NewDriver(n).Control(t.Context(), op, json.RawMessage(x.body))
 			if n.asked != x.asked || reply != x.reply || !errors.Is(err, x.err) {
 				t.Errorf("%q: %+v, %v; want %q: %+v, %v", n.asked, reply, err, x.asked, x.reply, x.err)

@@ -19,6 +19,7 @@ import (
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/states"
+	"github.com/helve-serve/helve/internal/store"
 )
 
 // application is an application of this node. Its fields are guarded by Controller.mu.
@@ -30,6 +31,8 @@ type application struct {
 	deployments map[string]*deployment
 	hosts       *host.App
 	revisions   int                        // so far
+	defs        map[int]deploy.App         // as they were deployed, by revision, where the store does not have their code: see [Controller.Rollback]
+	restored    bool                       // a node before this one has run it
 	current     *revision                  // the revision that runs, or should
 	previous    *revision                  // the revision that a change began from; nil while there is no change
 	status      helvetype.ApplicationState // by itself: DEPLOYING, RUNNING, DEPLOY_FAILED or DELETING
@@ -63,17 +66,24 @@ func (c *Controller) Deploy(ctx context.Context, def deploy.App) error {
 	if err := def.CheckDevices(c.workers.Devices()); err != nil {
 		return err
 	}
-	if err := def.KeepBuild(c.workers.Dir); err != nil {
-		return err
-	}
-	if ctx.Err() != nil { // replicas that are quick would else be ready before the select below looks at ctx
-		return call.EndOf(ctx)
-	}
-	r, err := c.add(ctx, def)
+	record, err := c.record(ctx, &def)
 	if err != nil {
 		return err
 	}
-	a := r.app
+	defer c.records.Pin(record.Blobs())()
+	if ctx.Err() != nil { // replicas that are quick would else be ready before finish looks at ctx
+		return call.EndOf(ctx)
+	}
+	r, err := c.add(ctx, def, record)
+	if err != nil {
+		return err
+	}
+	return c.finish(ctx, r)
+}
+
+// finish waits until a revision that is the target runs, or has failed and left nothing.
+func (c *Controller) finish(ctx context.Context, r *revision) error {
+	a, def := r.app, &r.def
 	if def.Added != nil {
 		def.Added()
 	}
@@ -88,7 +98,7 @@ func (c *Controller) Deploy(ctx context.Context, def deploy.App) error {
 		<-r.settled
 	}
 	c.mu.Lock()
-	err = r.failure
+	err := r.failure
 	failed, deleted, now := err != nil, a.status == helvetype.ApplicationDeleting, a.current.number
 	c.mu.Unlock()
 	if err == nil {
@@ -152,9 +162,9 @@ func (c *Controller) awaitStopped(a *application) {
 }
 
 // add makes def the target. An application of its name that is being deleted has its time to drain first.
-func (c *Controller) add(ctx context.Context, def deploy.App) (*revision, error) {
+func (c *Controller) add(ctx context.Context, def deploy.App, record store.Revision) (*revision, error) {
 	for {
-		r, first, err := c.tryAdd(ctx, def)
+		r, first, err := c.tryAdd(ctx, def, record)
 		if first == nil {
 			return r, err
 		}
@@ -173,12 +183,11 @@ type obstacle struct {
 }
 
 // tryAdd writes def into the store and makes it what should run, unless something has to be over first.
-func (c *Controller) tryAdd(ctx context.Context, def deploy.App) (_ *revision, first *obstacle, _ error) {
+func (c *Controller) tryAdd(ctx context.Context, def deploy.App, record store.Revision) (_ *revision, first *obstacle, _ error) {
 	if err := c.records.Lock(ctx); err != nil {
 		return nil, nil, err
 	}
 	defer c.records.Unlock()
-	identity := def.Identity(c.set.Program)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	first, err := c.admitLocked(def)
@@ -186,22 +195,25 @@ func (c *Controller) tryAdd(ctx context.Context, def deploy.App) (_ *revision, f
 		return nil, first, err
 	}
 	there := c.apps[def.Graph.App]
-	f := c.formerLocked(there, def.Graph.App, identity)
+	f := c.formerLocked(there, def.Graph.App, record.Identity)
 	c.scales.Hold(def.Graph.App)
 	defer c.writtenLocked()
 	c.mu.Unlock()
-	w, err := c.records.WriteDeploy(ctx, def.Graph, identity, def.Origin(c.set.Program), f)
+	w, err := c.records.WriteDeploy(ctx, record, f)
+	if err != nil {
+		c.noteUnstored(def.Graph.App, err)
+	}
 	c.mu.Lock()
 	if err == nil && c.closing {
 		err = errors.New("the node is closing")
 		c.mu.Unlock()
-		c.withdraw(ctx, def.Graph.App, there == nil, w)
+		c.withdraw(ctx, def.Graph.App, w)
 		c.mu.Lock()
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	return c.addLocked(def, identity, there, w), nil, nil
+	return c.addLocked(def, record.Identity, there, w), nil, nil
 }
 
 // admitLocked looks whether an application may be deployed now.
@@ -226,13 +238,13 @@ func (c *Controller) admitLocked(def deploy.App) (first *obstacle, _ error) {
 		return &obstacle{there.keeping, "has failed to start, and had not ended in time"}, nil
 	case there.status == helvetype.ApplicationDeleting || there.failure != nil:
 		return &obstacle{there.gone, "is being deleted, and was not gone in time"}, nil
-	case def.Supersede && there.status == helvetype.ApplicationDeploying:
+	case def.Supersede && there.deployingLocked():
 		r := there.current
 		c.failLocked(r, errors.New("another deploy has taken its place"))
 		return &obstacle{r.concluded, "was being deployed, and that had not ended in time"}, nil
 	case !def.Replace:
 		return nil, fmt.Errorf("application %q is deployed already: delete it first", g.App)
-	case there.status == helvetype.ApplicationDeploying:
+	case there.deployingLocked():
 		return nil, fmt.Errorf("application %q is being deployed; wait until that is over", g.App)
 	case there.concluding != nil:
 		return &obstacle{there.concluding, "was deployed just before, and its records were not up to date in time"}, nil
@@ -245,7 +257,7 @@ func (c *Controller) addLocked(def deploy.App, identity string, there *applicati
 	g := def.Graph
 	a := there
 	if a == nil {
-		a = &application{c: c, name: g.App, deployments: map[string]*deployment{}, hosts: c.workers.NewApp(g.App), gone: make(chan struct{}), keeping: make(chan struct{})}
+		a = &application{c: c, name: g.App, deployments: map[string]*deployment{}, defs: map[int]deploy.App{}, hosts: c.workers.NewApp(g.App), gone: make(chan struct{}), keeping: make(chan struct{})}
 		a.ctx, a.cancel = context.WithCancelCause(c.ctx)
 		c.apps[a.name] = a
 	}
@@ -254,7 +266,9 @@ func (c *Controller) addLocked(def deploy.App, identity string, there *applicati
 	}
 	r := a.newRevision(def, identity, w)
 	r.first = there == nil
-	a.concluding = r.concluded
+	if a.concluding = r.concluded; def.Restored {
+		a.concluding = nil // its deploy has ended
+	}
 	a.adoptLocked(r)
 	c.claimLocked(r)
 	c.Wake()
@@ -317,6 +331,7 @@ func (c *Controller) unwant(ctx context.Context, a *application) error {
 	c.mu.Unlock()
 	if there {
 		if err := c.records.Delete(ctx, a.name, 0); err != nil {
+			c.noteUnstored(a.name, err)
 			return fmt.Errorf("application %q: its records were not deleted: %w", a.name, err)
 		}
 	}
@@ -484,6 +499,9 @@ func (c *Controller) Drains() *instance.Drains { return &c.drains }
 
 // Closing refuses applications from now on, and gives the time that calls have to finish.
 func (c *Controller) Closing() (grace time.Duration) {
+	if c.records.Durable {
+		c.file.Retire()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closing = true

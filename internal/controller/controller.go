@@ -38,6 +38,7 @@ import (
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/snapshot"
 	"github.com/helve-serve/helve/internal/store"
+	"github.com/helve-serve/helve/internal/takeover"
 	"github.com/helve-serve/helve/internal/telemetry"
 )
 
@@ -58,6 +59,8 @@ type Settings struct {
 	// Store has the records of the target and of this node, and Blobs what is too large for it. nil: they are in memory.
 	Store store.Store
 	Blobs store.Blobs
+	// Durable says that Store and Blobs outlive this process: they get all that the next one needs to start the applications again.
+	Durable bool
 	// Host replaces the host of a deployment; nil, or a nil result, for the one of its kind.
 	Host func(d *host.Deployment) host.Host
 }
@@ -83,7 +86,7 @@ type Controller struct {
 	mu       sync.Mutex
 	scales   records.Scales
 	apps     map[string]*application
-	before   map[string]snapshot.Application // of the node before, until they are deployed
+	before   *takeover.Before // what the node before has left
 	journal  *journal.Journal
 	closing  bool
 	draining bool         // the drain of the node has begun
@@ -97,7 +100,7 @@ func New(s Settings) *Controller {
 	c := &Controller{
 		set: s, log: s.Logger, workers: s.Workers, ctx: ctx, stop: stop, kick: make(chan struct{}, 1),
 		apps: map[string]*application{}, journal: journal.New(s.Events, s.Logger),
-		before: map[string]snapshot.Application{},
+		before: takeover.NewBefore(s.Workers),
 	}
 	c.file = snapshot.NewFile(c.log, c.snapshot)
 	if c.set.Store == nil {
@@ -107,6 +110,7 @@ func New(s Settings) *Controller {
 		c.set.Blobs = store.NewMemoryBlobs()
 	}
 	c.records = records.NewTarget(c.set.Store, c.set.Blobs, c.log)
+	c.records.Durable = s.Durable
 	c.recorder = records.NewRecorder(c.set.Store, c.log, s.Node)
 	c.wg.Go(c.loop)
 	c.wg.Go(func() { c.records.Follow(ctx, c.noteScale, c.forgetScale) })
@@ -230,7 +234,9 @@ func (c *Controller) observeLocked() (targets []planner.Target, observed []plann
 				}
 				targets = append(targets, t)
 			}
-			history[k] = d.failures.History(e.ran && (e.revision.def.Retry || a.status != helvetype.ApplicationDeploying))
+			ran := e.ran && (e.revision.def.Retry || a.status != helvetype.ApplicationDeploying)
+			// A start of a restored deployment that has failed is never given up, and others do not wait for it any more.
+			history[k] = d.failures.History(ran || e.revision.def.Restored && d.failures.Number() > 0)
 			for _, r := range d.replicas {
 				s := planner.Starting
 				switch r.state {

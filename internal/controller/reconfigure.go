@@ -203,7 +203,7 @@ func (c *Controller) configureLocked(r *replica) {
 			e.config.Took(config.Number)
 			c.settleLocked(r.dep.app.current)
 		case over || r.of.config.Current.Number != config.Number: // the trial or the revision is over, and the replica is given the config in use
-		case config.Value != nil && r.dep.app.status == helvetype.ApplicationDeploying:
+		case config.Value != nil && r.dep.app.deployingLocked():
 			r.dep.gaveUp = true
 			c.failLocked(r.of.revision, r.constructorError(fmt.Errorf("replica %s: Reconfigure: %w", r.id, err)))
 		default:

@@ -183,7 +183,7 @@ func TestDeployWritesRecords(t *testing.T) {
 			t.Errorf("%+v", a)
 		}
 		r := record(t, s, store.RevisionKey("app", 1))
-		if len(r.Graph.Deployments) != 2 || r.Graph.Deployments[0].Options.NumReplicas != 2 || len(r.Code) != 1 || r.From == "" || r.At.IsZero() {
+		if len(r.Graph.Deployments) != 2 || r.Graph.Deployments[0].Options.NumReplicas != 2 || r.Identity == "" || r.From == "" || r.At.IsZero() {
 			t.Errorf("%+v", r)
 		}
 		if a := record(t, s, store.ScaleKey("app", "A")); a.Replicas != 2 || a.By != "deploy" || a.Reason != "num_replicas of revision 1" {

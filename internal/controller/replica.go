@@ -213,7 +213,7 @@ func (c *Controller) follow(r *replica) {
 // ready puts a started replica into its router, unless it is no longer wanted. It returns false for a replica that must be given the
 // newest user config first.
 func (c *Controller) ready(r *replica) bool {
-	d := r.dep
+	d, publish := r.dep, false
 	c.mu.Lock()
 	for r.applied != r.of { // the application has changed while the replica was started
 		c.mu.Unlock()
@@ -238,6 +238,7 @@ func (c *Controller) ready(r *replica) bool {
 		}
 		r.of.ran = true
 		d.starts++
+		publish = d.starts == 1 && d.app.restored
 		d.failures.Ready()
 		c.readier.Tell()
 		if d.app.deployments[d.name] != d { // another has its name by now
@@ -249,6 +250,9 @@ func (c *Controller) ready(r *replica) bool {
 	c.mu.Unlock()
 	c.log.Info("replica is ready", "app", d.app.name, "deployment", d.name, "replica", r.id, "after", time.Since(r.startedAt).Round(time.Millisecond))
 	c.update(d)
+	if publish {
+		c.publish() //nolint:errcheck // the same routes as before
+	}
 	c.mu.Lock()
 	c.settleLocked(d.app.current) // after the router has it: a caller that waits for the application may count on all
 	c.mu.Unlock()
@@ -370,6 +374,7 @@ func (c *Controller) forgetLocked(r *replica, event states.Event, facts states.F
 		r.dep.serving.Router.Forget(r.routed)
 	}
 	c.changed.Tell()
+	c.readier.Tell() // a replica of the node before is lost
 }
 
 // leavePlaceLocked leaves the replica's place to the next that starts of its revision. Replicas of other revisions are not in its place:

@@ -106,13 +106,31 @@ func (d *deployment) maxFailures() int {
 	return planner.MaxFailures(d.now.definition.Options.MaxConstructorRetries, d.wanted)
 }
 
+// startingLocked says that the revision has not run yet, and has not failed.
+func (r *revision) startingLocked() bool {
+	select {
+	case <-r.settled:
+		return false
+	default:
+		return true
+	}
+}
+
 func (r *revision) id() string { return strconv.Itoa(r.number) }
+
+// defsKept are the newest revisions whose code is kept in this process, as the store keeps their records.
+const defsKept = 10
 
 // newRevision makes the next revision of an application.
 func (a *application) newRevision(def deploy.App, identity string, w *records.Deploy) *revision {
-	a.revisions = w.Number
+	a.revisions = max(w.Number, w.Last)
 	r := &revision{app: a, number: w.Number, def: def, identity: identity, wrote: w, settled: make(chan struct{}), concluded: make(chan struct{})}
 	r.ctx, r.cancel = context.WithCancelCause(a.ctx)
+	a.restored = a.restored || def.Restored
+	if def.Home != nil { // the code of a program that deploys applications to a node of its own
+		a.defs[r.number] = def
+		delete(a.defs, r.number-defsKept)
+	}
 	return r
 }
 
@@ -184,7 +202,10 @@ func (e *deploymentRevision) inherit(last *deploymentRevision) {
 func (a *application) adoptLocked(r *revision) {
 	a.previous, a.current = a.current, r
 	a.status, a.startError, a.rolledBack, a.since = helvetype.ApplicationDeploying, "", "", time.Now()
-	a.noteLocked(states.Deploy, states.Facts{})
+	if r.def.Restored {
+		a.startError, a.since = "it is being restored: the node before has run it", r.def.At
+	}
+	a.noteLocked(states.Deploy, states.Facts{Otherwise: a.startError})
 	for _, s := range r.def.Graph.Deployments {
 		e := r.deployment(s)
 		d := a.deployments[s.Name]
@@ -198,7 +219,10 @@ func (a *application) adoptLocked(r *revision) {
 			d = a.newDeploymentLocked(s.Name)
 		}
 		d.former, d.formerWanted = d.now, d.wanted
-		d.wanted, d.scaling = a.c.scales.Of(a.name, d.name).Record.Replicas, states.NotScaling
+		n := a.c.scales.Of(a.name, d.name)
+		if d.wanted, d.scaling = n.Record.Replicas, states.NotScaling; n.Modified == 0 { // it cannot be read
+			d.wanted = e.definition.Options.StartReplicas()
+		}
 		d.continueLocked(e)
 		d.become(e)
 		d.forgetFailuresLocked()
@@ -260,7 +284,9 @@ func (a *application) revertLocked(cause error) {
 		}
 		a.dropLocked(d, call.NewError(helvetype.ReasonDeploymentUnavailable, "revision "+failed.id()+" of application "+a.name+" failed to start: "+cause.Error()))
 	}
-	a.status = helvetype.ApplicationRunning
+	if a.status = helvetype.ApplicationRunning; a.current.startingLocked() {
+		a.status = helvetype.ApplicationDeploying // it goes on being restored
+	}
 	a.startError, a.rolledBack = cause.Error(), failed.id()
 }
 
@@ -322,7 +348,9 @@ func (c *Controller) settleLocked(r *revision) {
 			return
 		}
 	}
-	a.status, a.previous = helvetype.ApplicationRunning, nil
+	if a.status, a.previous = helvetype.ApplicationRunning, nil; r.def.Restored && a.rolledBack == "" {
+		a.startError = ""
+	}
 	for _, d := range a.deployments {
 		d.former = nil
 	}
@@ -333,7 +361,7 @@ func (c *Controller) settleLocked(r *revision) {
 // failLocked ends the first start of a revision with its first error.
 func (c *Controller) failLocked(r *revision, err error) {
 	a := r.app
-	if a.status != helvetype.ApplicationDeploying || a.failure != nil || a.current != r {
+	if a.status != helvetype.ApplicationDeploying || a.failure != nil || a.current != r || r.def.Restored {
 		return
 	}
 	if a.previous != nil {

@@ -17,22 +17,26 @@ func (c *Controller) publish() error {
 		if a.status == helvetype.ApplicationRunning {
 			c.set.Proxy.Open()
 		}
-		g := a.current.def.Graph
+		of := a.current
 		if a.status == helvetype.ApplicationDeleting {
 			continue
 		} else if a.previous != nil { // until all of the new revision runs
-			g = a.previous.def.Graph
+			of = a.previous
 		} else if a.status != helvetype.ApplicationRunning && a.status != helvetype.ApplicationDeploying {
 			continue
 		}
+		g := of.def.Graph
 		if a.deleted || g.Ingress == nil || g.RoutePrefix == "" {
 			continue
 		}
-		if a.previous == nil && a.status == helvetype.ApplicationDeploying {
+		d := a.deployments[g.Ingress.Deployment]
+		if a.previous == nil && a.deployingLocked() || a.restored && d.starts == 0 && d.wanted > 0 { // the methods of a class in Python are not known yet
 			routes = append(routes, proxy.Route{Prefix: g.RoutePrefix, App: a.name, Starting: true})
 			continue
 		}
-		d := a.deployments[g.Ingress.Deployment]
+		if a.restored {
+			c.set.Proxy.Open()
+		}
 		e := d.now
 		if a.previous != nil && d.former != nil {
 			e = d.former
@@ -63,7 +67,7 @@ func (c *Controller) Readiness() map[string]bool {
 }
 
 func (a *application) readyLocked() bool {
-	if a.deleted || a.status == helvetype.ApplicationDeleting || a.previous == nil && a.status != helvetype.ApplicationRunning {
+	if a.deleted || a.status == helvetype.ApplicationDeleting || a.previous == nil && a.status != helvetype.ApplicationRunning && !a.current.def.Restored {
 		return false
 	}
 	ingress := ""

@@ -1,8 +1,12 @@
 package controller
 
 import (
+	"context"
+	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -21,16 +25,17 @@ func (c *Controller) UseDir(dir string, grace time.Duration) error {
 		before := c.file.Open(dir)
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		for _, a := range before.Applications {
-			c.before[a.Name] = a
-		}
+		c.before.Add(before.Applications)
 		c.wg.Go(func() { c.file.Run(c.ctx) })
 		return before.LastID, before.Workers
 	})
 }
 
-// Forget removes the state of a node that closes in order.
+// Forget removes the state of a node that closes in order. The next node of a durable one starts its applications again.
 func (c *Controller) Forget() {
+	if c.records.Durable {
+		return
+	}
 	if dir := c.file.Remove(); dir != "" {
 		build.Forget(dir)
 	}
@@ -44,110 +49,104 @@ func (c *Controller) snapshot() snapshot.Snapshot {
 	return snapshot.Snapshot{LastID: lastID, Applications: c.applicationsLocked(), Workers: workers}
 }
 
-// claimLocked takes over the state that the node before had of an application that is deployed now: its revision number, user
-// configs and workers. If it is not the same any more, its workers are ended.
+// claimedRevision is a revision for [takeover.Before]: the replicas of it that the node before has left are recovered.
+type claimedRevision struct {
+	sync.Locker
+	*revision
+	recovered map[string]*replica
+}
+
+// claimLocked takes over what the node before had of the application of a revision.
 func (c *Controller) claimLocked(r *revision) {
-	a := r.app
-	was, ok := c.before[a.name]
-	if !ok {
-		return
+	c.before.ClaimLocked(r.app.name, claimedRevision{&c.mu, r, map[string]*replica{}})
+}
+
+func (r claimedRevision) Number() int {
+	if r.def.Restored {
+		return r.number
 	}
-	delete(c.before, a.name)
-	same := was.Identity == r.identity && r.identity != ""
-	for name, d := range a.deployments {
-		if config, ok := was.Configs[name]; ok && same {
-			d.now.config.Accept(d.newConfigLocked(config))
-		}
-		if config, ok := was.Trials[name]; ok && same {
-			d.now.config.Try(d.newConfigLocked(config))
-		}
+	return 0
+}
+
+func (r claimedRevision) Identity() string       { return r.identity }
+func (r claimedRevision) Ended() context.Context { return r.ctx }
+
+func (r claimedRevision) DeploymentsLocked() []string {
+	return slices.Collect(maps.Keys(r.app.deployments))
+}
+
+func (r claimedRevision) HostLocked(deployment string) host.Host {
+	if d := r.app.deployments[deployment]; d != nil && d.now.revision == r.revision {
+		return d.now.host
 	}
-	for _, w := range c.workers.Former(a.name) {
-		if same {
-			c.takeOverLocked(w, r, was)
-		} else {
-			c.workers.Dismiss(w.ID, "the application has changed")
-		}
+	return nil
+}
+
+func (r claimedRevision) ConfigureLocked(deployment string, config, trial json.RawMessage) {
+	d := r.app.deployments[deployment]
+	if config != nil {
+		d.now.config.Accept(d.newConfigLocked(config))
+	}
+	if trial != nil {
+		d.now.config.Try(d.newConfigLocked(trial))
 	}
 }
 
-// takeOverLocked expects a worker and its replicas. They count as being there, so that nothing is started in their place
-// before it is known what has become of them. The former replicas end with their worker, or are stopped. For example, the node before was killed
-// while it changed a Python deployment from code 1 to code 2: the worker with code 1 is ended, and the other one serves.
-func (c *Controller) takeOverLocked(w host.WorkerRecord, r *revision, was snapshot.Application) {
-	former := was.Former
-	t := host.Takeover{ID: w.ID, Replicas: map[string]string{}, Hosts: map[string]host.Host{}, GiveUp: r.ctx}
-	recovered := map[string]*replica{}
-	for _, sr := range w.Replicas {
-		d := r.app.deployments[sr.Deployment]
-		if d == nil || d.now.revision != r || slices.Contains(former, sr.ID) {
-			continue
-		}
-		t.Replicas[sr.ID] = sr.Deployment
-		recovered[sr.ID] = c.newReplicaLocked(d, sr.ID, time.Now())
-		if rank, ok := was.Ranks[sr.ID]; ok {
-			recovered[sr.ID].rank = rank
-		}
-		recovered[sr.ID].fireLocked(states.Recover, states.Facts{}, nil)
+func (r claimedRevision) RecoverLocked(deployment, id string, rank *int) {
+	u := r.app.c.newReplicaLocked(r.app.deployments[deployment], id, time.Now())
+	if rank != nil {
+		u.rank = *rank
 	}
-	if len(w.Replicas) > 0 && len(t.Replicas) == 0 {
-		c.workers.Dismiss(w.ID, "none of its replicas is wanted any more")
-		return
-	}
-	for name, d := range r.app.deployments {
-		if d.now.revision == r {
-			t.Hosts[name] = d.now.host
-		}
-	}
-	t.Unknown = func(w *host.Worker, id, deployment string) bool {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		d := r.app.deployments[deployment]
-		if d == nil || d.now.revision != r || slices.Contains(former, id) {
-			return false
-		}
-		u := c.newReplicaLocked(d, id, time.Now())
-		u.fireLocked(states.Recover, states.Facts{}, nil)
-		c.launchLocked(u, w)
-		return true
-	}
-	worker := c.workers.TakeOver(t)
-	if worker == nil {
-		for id, u := range recovered {
-			c.forgetLocked(u, states.Stopped, states.Facts{}, nil)
-			delete(recovered, id)
-		}
-		return
-	}
-	for _, u := range recovered {
-		c.launchLocked(u, worker)
-	}
+	r.recovered[id] = u
+	u.fireLocked(states.Recover, states.Facts{}, nil)
 }
 
-// applicationsLocked are the applications as they are now.
+func (r claimedRevision) LaunchLocked(id string, w *host.Worker) {
+	r.app.c.launchLocked(r.recovered[id], w)
+}
+
+func (r claimedRevision) ForgetLocked(id string) {
+	r.app.c.forgetLocked(r.recovered[id], states.Stopped, states.Facts{}, nil)
+}
+
+// applicationsLocked are the applications as they are now, each with the revision that it changes from.
 func (c *Controller) applicationsLocked() []snapshot.Application {
 	all := []snapshot.Application{}
 	for _, a := range c.apps {
 		if a.deleted || a.failure != nil {
 			continue
 		}
-		r := a.current
-		app := snapshot.Application{Name: a.name, Revision: r.number, Identity: r.identity, Graph: r.def.Graph}
-		for _, d := range a.deployments {
-			for id, of := range d.replicas {
-				former := of.state == helvetype.ReplicaStopping || of.of.version != d.now.version || d.now.revision != r
-				app.AddReplica(id, of.rank, of.rank != planner.Unranked, former)
-			}
-			if e := d.now; e.revision == r {
-				app.AddDeployment(d.name, d.scaleRecordLocked(), e.definition.Spec.Options.UserConfig, e.config.Current.Value)
-				if trial, ok := e.config.Trial(); ok {
-					app.AddTrial(d.name, trial.Value)
-				}
-			}
+		app := a.current.snapshotLocked()
+		if p := a.previous; p != nil {
+			before := p.snapshotLocked()
+			app.Previous = &before
 		}
-		slices.Sort(app.Former)
 		all = append(all, app)
 	}
 	slices.SortFunc(all, func(a, b snapshot.Application) int { return strings.Compare(a.Name, b.Name) })
 	return all
+}
+
+// snapshotLocked is the application as a revision has it.
+func (r *revision) snapshotLocked() snapshot.Application {
+	app := snapshot.Application{Name: r.app.name, Revision: r.number, Identity: r.identity, Graph: r.def.Graph}
+	for _, d := range r.app.deployments {
+		e := d.now
+		if e.revision != r {
+			e = d.former
+		}
+		present := e != nil && e.revision == r
+		for id, of := range d.replicas {
+			former := of.state == helvetype.ReplicaStopping || !present || of.of.version != e.version
+			app.AddReplica(id, of.rank, of.rank != planner.Unranked, former)
+		}
+		if present {
+			app.AddDeployment(d.name, d.scaleRecordLocked(), e.definition.Spec.Options.UserConfig, e.config.Current.Value)
+			if trial, ok := e.config.Trial(); ok {
+				app.AddTrial(d.name, trial.Value)
+			}
+		}
+	}
+	slices.Sort(app.Former)
+	return app
 }

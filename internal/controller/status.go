@@ -120,6 +120,11 @@ func (c *Controller) missingLocked(name string) error {
 	return fmt.Errorf("application %q is being deployed", name)
 }
 
+// deployingLocked says that a deploy of the application has not ended. An application that is being restored is deployed already.
+func (a *application) deployingLocked() bool {
+	return a.status == helvetype.ApplicationDeploying && !a.current.def.Restored
+}
+
 // Absent says why no deployment of the name serves.
 func (c *Controller) Absent(app, name string) error {
 	c.mu.Lock()

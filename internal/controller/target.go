@@ -10,13 +10,13 @@ import (
 // formerLocked describes an application, before it is deployed, by the state of this node.
 func (c *Controller) formerLocked(there *application, name, identity string) (f records.Former) {
 	if there != nil {
-		f = records.Former{Running: true, Number: there.revisions, Submitted: records.Submitted(there.current.def.Graph), Scales: map[string]store.Scale{}}
+		f = records.Former{Running: true, Current: there.current.number, Number: there.revisions, Submitted: records.Submitted(there.current.def.Graph), Scales: map[string]store.Scale{}}
 		for _, d := range there.deployments {
 			f.Scales[d.name] = d.scaleRecordLocked()
 		}
 		return f
 	}
-	was, ok := c.before[name]
+	was, ok := c.before.Find(name)
 	if !ok {
 		return records.Former{}
 	}
@@ -31,54 +31,44 @@ func (c *Controller) formerLocked(there *application, name, identity string) (f 
 // revision that has failed are put back, as far as no other writer has changed them since. For example, a deploy sets scale/hello/D from
 // 2 to 3 and fails: 2 is put back, unless Scale has set 5 meanwhile.
 func (c *Controller) conclude(ctx context.Context, r *revision, runs bool) {
-	a := r.app
 	ctx, cancel := records.Bounded(ctx)
 	defer cancel()
 	err := c.records.Lock(ctx)
 	if err == nil {
-		switch {
-		case runs:
-			err = c.records.Trim(ctx, r.def.Graph, r.number)
-		case r.first:
-			if err = c.records.Delete(ctx, a.name, r.wrote.Modified); err == nil {
-				c.mu.Lock()
-				if !r.def.KeepFailed {
-					a.leaveLocked() // before another deploy has its turn
-				}
-				c.mu.Unlock()
-			}
-		default:
-			err = c.putBack(ctx, a.name, r.wrote)
+		if runs {
+			err = c.records.End(ctx, r.def.Graph, r.wrote)
+		} else if err = c.undo(ctx, r.app.name, r.wrote); err == nil && r.first && !r.def.KeepFailed {
+			c.mu.Lock()
+			r.app.leaveLocked() // before another deploy has its turn
+			c.mu.Unlock()
 		}
 		c.records.Unlock()
 	}
-	if err != nil {
-		c.log.Error("the records of an application are not up to date", "app", a.name, "error", err)
-	}
+	c.logStale(r.app.name, err)
 	c.mu.Lock()
-	if a.concluding == r.concluded {
-		a.concluding = nil
+	if r.app.concluding == r.concluded {
+		r.app.concluding = nil
 	}
 	c.mu.Unlock()
 	close(r.concluded)
 }
 
 // withdraw takes back the records of a deploy that was not begun.
-func (c *Controller) withdraw(ctx context.Context, app string, first bool, w *records.Deploy) {
+func (c *Controller) withdraw(ctx context.Context, app string, w *records.Deploy) {
 	ctx, cancel := records.Bounded(ctx)
 	defer cancel()
-	undo := func() error { return c.putBack(ctx, app, w) }
-	if first {
-		undo = func() error { return c.records.Delete(ctx, app, w.Modified) }
-	}
-	if err := undo(); err != nil {
+	c.logStale(app, c.undo(ctx, app, w))
+}
+
+func (c *Controller) logStale(app string, err error) {
+	if err != nil {
 		c.log.Error("the records of an application are not up to date", "app", app, "error", err)
 	}
 }
 
-// putBack writes the records that a failed deploy has changed as they were before.
-func (c *Controller) putBack(ctx context.Context, app string, w *records.Deploy) error {
-	written, err := c.records.PutBack(ctx, app, w)
+// undo takes back the records that a deploy has written, and takes over the numbers of replicas that are put back.
+func (c *Controller) undo(ctx context.Context, app string, w *records.Deploy) error {
+	written, err := c.records.Undo(ctx, app, w)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for name, s := range written {

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/call"
@@ -36,6 +37,8 @@ type App struct {
 	Policies map[string]func() router.Policy
 	policies map[string]router.Policy // made by Check
 	archives map[string][]string      // digests of the archives of each Python deployment, by Check
+	digest   string                   // of the executable of Program, by KeepBuild
+	identity string                   // of an application that a record describes, see [Load]; "" for others
 	Home     any                      // goes into the places of calls that the node makes itself, for handles of their methods
 	// Program starts the Go worker of an application that lives in another executable; nil for the node's own.
 	Program *host.Program
@@ -60,38 +63,41 @@ type App struct {
 	// KeepFailed says that an application that was not there before, and fails to start, stays in the status as DEPLOY_FAILED with its error,
 	// without any replica. It is gone with Delete, and with the next Deploy of its name.
 	KeepFailed bool
+	// RollbackOf is the revision that this application repeats; 0 for none. The numbers of replicas stay then.
+	RollbackOf uint64
+	// Restored says that the node before has run the application, which was deployed at the time At: its start is never given up.
+	Restored bool
+	At       time.Time
 	// Added is called when the application is the target, perhaps before anything of it has started. A program that gives it waits for no more, so that the log has the
 	// errors of starts. nil for a program that waits for Deploy.
 	Added func()
 }
 
-// KeepBuild copies the executables of an application into the node's private directory, which dir gives.
-func (a *App) KeepBuild(dir func() (string, error)) error {
+// KeepBuild keeps the executables of an application by the function, which gives the path of the copy that their workers run: the files may be
+// replaced after that.
+func (a *App) KeepBuild(keep func(*build.Build) (path string, err error)) error {
+	kept := func(b *build.Build, p host.Program) (host.Program, error) {
+		path, err := keep(b)
+		if err != nil {
+			return p, fmt.Errorf("%s cannot be kept: %w", b.Path, err)
+		}
+		p.Path = path
+		return p, nil
+	}
 	for _, p := range a.Parts {
-		if err := keep(&p.Build, &p.Program, dir); err != nil {
+		var err error
+		if p.Program, err = kept(&p.Build, p.Program); err != nil {
 			return err
 		}
 	}
 	if a.Build == nil {
 		return nil
 	}
-	p := *a.Program
-	if err := keep(a.Build, &p, dir); err != nil {
-		return err
-	}
-	a.Program, a.Build = &p, nil
-	return nil
-}
-
-// keep copies an executable, and has its workers run the copy.
-func keep(b *build.Build, p *host.Program, dir func() (string, error)) error {
-	at, err := dir()
+	p, err := kept(a.Build, *a.Program)
 	if err != nil {
 		return err
 	}
-	if p.Path, err = b.Keep(at); err != nil {
-		return fmt.Errorf("%s cannot be kept: %w", b.Path, err)
-	}
+	a.Program, a.digest, a.Build = &p, a.Build.Digest, nil
 	return nil
 }
 
@@ -194,6 +200,9 @@ func (a *App) goWorker(d *host.Deployment, hosts *host.App, own host.Program) *h
 // Identity tells whether a worker that was started for an application can serve it as it is defined here: the graph, the code, and
 // the inputs of its process. Options that may change while it runs, like the number of replicas, are not part of it.
 func (a *App) Identity(own host.Program) string {
+	if a.identity != "" {
+		return a.identity
+	}
 	p := own
 	if a.Program != nil {
 		p = *a.Program

@@ -67,7 +67,7 @@ func (def *App) Check(own host.Program) error {
 	if def.policies == nil {
 		errs = append(errs, def.makePolicies()...)
 	}
-	if len(errs) == 0 {
+	if len(errs) == 0 && def.identity == "" {
 		errs = def.readArchives()
 	}
 	if err := errors.Join(errs...); err != nil {

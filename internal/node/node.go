@@ -22,10 +22,12 @@ import (
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/controller"
 	"github.com/helve-serve/helve/internal/devices"
+	"github.com/helve-serve/helve/internal/history"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/proxy"
+	"github.com/helve-serve/helve/internal/restore"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/session"
 	"github.com/helve-serve/helve/internal/store"
@@ -64,6 +66,11 @@ type Settings struct {
 	Metrics func(admin.Node) http.Handler
 	// Durable says that applications outlive the node, in the directory of [Node.UseState]: it keeps the code of programs too.
 	Durable bool
+	// Store and Blobs have the records of applications, and what is too large for these, and outlive a durable node: see [Node.Restore]. nil: they are in
+	// memory. Own gives the applications of this executable, whose code no store has; nil for none.
+	Store store.Store
+	Blobs store.Blobs
+	Own   restore.Own
 	// Starter starts the workers of a durable node: its keeper, see [Durable]. nil for this process.
 	Starter worker.Starter
 	// Host replaces the host of a deployment, for tests: see [controller.Settings].
@@ -81,6 +88,9 @@ type Node struct {
 	events  *telemetry.Events
 	user    *telemetry.UserMetrics
 	state   string // the state directory; "" without
+
+	restorer *restore.Restorer
+	history  *history.File // nil without
 
 	ctx  context.Context // ends when the node has closed
 	stop context.CancelFunc
@@ -122,10 +132,11 @@ func New(s Settings) *Node {
 		Changed: func() { n.Wake() }, AttachDir: func() string { return n.attachDir() }, Starter: s.Starter,
 	})
 	n.Controller = controller.New(controller.Settings{
-		Store: store.NewMemory(), Blobs: store.NewMemoryBlobs(),
+		Store: s.Store, Blobs: s.Blobs, Durable: s.Durable,
 		Logger: s.Logger, Node: name, Codec: cd, Proxy: n.proxy, Workers: n.workers, Program: s.Program,
 		Strict: s.Strict, OutOfLine: s.OutOfLine, Events: n.events, Host: s.Host,
 	})
+	n.restorer = &restore.Restorer{To: n.Controller, Target: n.Target(), Own: s.Own, Program: s.Program, Log: s.Logger}
 	n.useCertificate(s.Certificate)
 	return n
 }
@@ -146,6 +157,7 @@ func findDevices(s Settings) *devices.Set {
 // Status is a copy of the present state.
 func (n *Node) Status() helvetype.Status {
 	s := n.Controller.Status()
+	n.addLost(s.Applications)
 	s.References = n.results.Status()
 	if n.HTTP() != "" {
 		state := helvetype.ProxyHealthy
@@ -214,6 +226,9 @@ func (n *Node) Close(ctx context.Context) error {
 	n.stop()
 	n.wg.Wait()
 	n.Forget()
+	if n.history != nil {
+		n.history.Close()
+	}
 	return err
 }
 
@@ -256,10 +271,20 @@ func (n *Node) eventFile() func(helvetype.Event) {
 	}
 }
 
-// UseState keeps the node's state in a directory that outlasts it: see [controller.Controller.UseDir].
+// UseState keeps the node's state in a directory that outlasts it: see [controller.Controller.UseDir]. A durable node has its events there too.
 func (n *Node) UseState(dir string, grace time.Duration) (err error) {
 	if n.state, err = filepath.Abs(dir); err != nil {
 		return err
 	}
-	return n.UseDir(dir, grace)
+	if err := n.UseDir(dir, grace); err != nil || !n.set.Durable {
+		return err
+	}
+	file, before, err := history.Open(dir, n.log)
+	if err != nil { // events are for people: the node goes on
+		n.log.Error("the events of the node before are lost", "error", err)
+		return nil
+	}
+	n.history = file
+	n.events.Resume(before, file.Add)
+	return nil
 }

@@ -108,6 +108,7 @@ func TestPageExamples(t *testing.T) {
 		}}, protocol.Address{URL: "http://127.0.0.1:8000"}},
 		{protocol.Delete{Name: "hello"}, protocol.Done{}},
 		{protocol.Scale{App: "hello", Deployment: "D", Replicas: &replicas, Reason: "a sale begins"}, protocol.Done{}},
+		{protocol.Rollback{App: "hello", Revision: 2}, protocol.Done{}},
 		{protocol.Status{}, helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{}}},
 		{protocol.Ingress{App: "hello"}, protocol.IngressMethod{Deployment: "D", Language: "python"}},
 		{protocol.HTTP{Host: "127.0.0.1", Port: &port}, protocol.Address{URL: "http://127.0.0.1:8000"}},

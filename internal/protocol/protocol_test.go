@@ -93,6 +93,7 @@ func TestServeRefuses(t *testing.T) {
 		protocol.On(func(context.Context, protocol.StopReplica) (d protocol.Done, err error) { return d, nil }),
 		protocol.On(func(context.Context, protocol.ReturnBlock) (d protocol.Done, err error) { return d, nil }),
 		protocol.On(func(context.Context, protocol.Scale) (d protocol.Done, err error) { return d, nil }),
+		protocol.On(func(context.Context, protocol.Rollback) (d protocol.Done, err error) { return d, nil }),
 		protocol.On(func(context.Context, protocol.Uses) (d protocol.Done, err error) { return d, nil }),
 	)
 	for _, x := range []struct{ name, op, body, want string }{
@@ -108,6 +109,8 @@ func TestServeRefuses(t *testing.T) {
 		{"fewer than no slots", "return_block", `{"replica":"D#1","slots":-1}`, `return_block: field "slots": is negative`},
 		{"half a slot", "return_block", `{"replica":"D#1","slots":0.5}`,
 			`return_block: field "slots": a JSON number 0.5 cannot be a value of type int`},
+		{"a rollback to a negative revision", "rollback", `{"app":"a","revision":-1}`, `rollback: field "revision": is negative`},
+		{"a rollback of no application", "rollback", `{}`, `rollback: field "app": is missing`},
 		{"a scale without a number", "scale", `{"app":"a","deployment":"D"}`, `scale: field "replicas": is missing`},
 		{"an edge without its end", "uses", `{"deployment":"D"}`, `uses: field "name": is missing`},
 	} {

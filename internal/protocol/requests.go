@@ -258,6 +258,13 @@ type Scale struct {
 	Reason     string `json:"reason"`   // for people; may be ""
 }
 
+// Rollback is a driver's request to deploy an application again as a revision before has it. Revision 0 is the one that ran before the present one.
+// The reply comes when every replica is ready.
+type Rollback struct {
+	App      string `json:"app"`
+	Revision int    `json:"revision,omitempty"`
+}
+
 // HTTP is a driver's request to serve HTTP, before its first [Deploy]. The options after the port may be absent; then those of the node hold.
 type HTTP struct {
 	Host             string   `json:"host"`
@@ -291,6 +298,7 @@ func (Ingress) Op() string      { return "ingress" }
 func (Deploy) Op() string       { return "deploy" }
 func (Delete) Op() string       { return "delete" }
 func (Scale) Op() string        { return "scale" }
+func (Rollback) Op() string     { return "rollback" }
 func (HTTP) Op() string         { return "http" }
 
 func (StartReplica) Reply() (r Started)    { return }
@@ -313,6 +321,7 @@ func (Ingress) Reply() (r IngressMethod)   { return }
 func (Deploy) Reply() (r Address)          { return }
 func (Delete) Reply() (r Done)             { return }
 func (Scale) Reply() (r Done)              { return }
+func (Rollback) Reply() (r Done)           { return }
 func (HTTP) Reply() (r Address)            { return }
 
 func (r StartReplica) check() (field, problem string) {
@@ -353,6 +362,16 @@ func (r Scale) check() (field, problem string) {
 		return "deployment", "is missing"
 	case r.Replicas == nil:
 		return "replicas", "is missing"
+	}
+	return "", ""
+}
+
+func (r Rollback) check() (field, problem string) {
+	switch {
+	case r.App == "":
+		return "app", "is missing"
+	case r.Revision < 0:
+		return "revision", "is negative"
 	}
 	return "", ""
 }

@@ -9,6 +9,9 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
@@ -22,6 +25,9 @@ import (
 // apps/hello {revision: 2} and scale/hello/D {replicas: 3}.
 //
 // Every write compares: it is applied only if the records are as they were when the write was decided.
+//
+// The store of a durable node outlives it, and so does a deploy that the node was killed in: apps/A says what was there before ([store.Attempt]) until
+// the deploy has ended. [Target.Stored] reads what a node before has left.
 //
 // Operations on the target go one after the other: each holds the lock of [Target] while it decides and writes.
 
@@ -37,15 +43,21 @@ const (
 // Target has the target records of all applications. Its methods may be called from any goroutine.
 type Target struct {
 	Store store.Store // see [Bound]
-	Blobs store.Blobs // what is too large for a record
+	Blobs store.Blobs // the parts of records that are too large for the store, and code
 	Log   *slog.Logger
+	// Durable says that the store outlives this process: deploys that have not ended are marked, so that another process can end them.
+	Durable bool
 
-	turn chan struct{} // of one: full while an operation decides and writes
+	turn  chan struct{} // of one: full while an operation decides and writes
+	large atomic.Bool   // a record was too large for the store once
+
+	pinning sync.Mutex
+	pins    map[string]int // see [Target.Pin]
 }
 
 // NewTarget gives each request to a store [Timeout].
 func NewTarget(s store.Store, blobs store.Blobs, log *slog.Logger) *Target {
-	return &Target{Store: Bound(s), Blobs: blobs, Log: log, turn: make(chan struct{}, 1)}
+	return &Target{Store: Bound(s), Blobs: blobs, Log: log, turn: make(chan struct{}, 1), pins: map[string]int{}}
 }
 
 // Lock waits for the turn of an operation. It is no mutex, because an operation may wait for the store, and others must be able to give up.
@@ -140,8 +152,11 @@ func (t *Target) commit(ctx context.Context, writes []write) (modified map[strin
 // Deploy has the target records that a deploy has written.
 type Deploy struct {
 	Number   int              // of the revision
+	Last     int              // the highest number of a revision in the store
 	Modified int64            // the revision of the store that wrote apps/A
 	Scales   map[string]Scale // the numbers of replicas of all deployments
+	from     int              // the revision that ran before; 0 for none
+	unended  bool             // another process has begun the deploy, and this one goes on with it
 	before   store.Stored[store.App]
 	changed  map[string]changedScale // the deployments whose number of replicas the deploy has set
 }
@@ -151,6 +166,9 @@ type Scale struct {
 	Record   store.Scale
 	Modified int64 // the revision of the store that wrote it
 }
+
+// Unended says that another process has begun the deploy, and that its records do not say yet that it has ended.
+func (w *Deploy) Unended() bool { return w.unended }
 
 // Set says whether the deploy has set the number of replicas of a deployment, and now is still that number.
 func (w *Deploy) Set(deployment string, now Scale) bool {
@@ -166,6 +184,7 @@ type changedScale struct {
 // Former describes an application before a deploy of it.
 type Former struct {
 	Running   bool                   // the application is in this node
+	Current   int                    // the revision that runs, if Running
 	Number    int                    // of its last revision
 	Submitted map[string]int         // num_replicas in that
 	Scales    map[string]store.Scale // numbers of replicas, for deployments of which the store has none
@@ -180,10 +199,10 @@ func Submitted(g spec.Graph) map[string]int {
 	return all
 }
 
-// WriteDeploy writes the target records of a deploy of g. identity is that of its code, "" for none; origin is where it was deployed from.
-func (t *Target) WriteDeploy(ctx context.Context, g spec.Graph, identity, origin string, f Former) (*Deploy, error) {
+// WriteDeploy writes the target records of a deploy of a revision.
+func (t *Target) WriteDeploy(ctx context.Context, r store.Revision, f Former) (*Deploy, error) {
 	for attempt := 1; ; attempt++ {
-		w, err := t.tryWriteDeploy(ctx, g, identity, origin, f)
+		w, err := t.tryWriteDeploy(ctx, r, f)
 		if err == nil {
 			return w, nil
 		}
@@ -191,23 +210,30 @@ func (t *Target) WriteDeploy(ctx context.Context, g spec.Graph, identity, origin
 			return nil, call.EndOf(ctx)
 		}
 		if _, conflict := errors.AsType[*store.ConflictError](err); !conflict || attempt == writeAttempts {
-			return nil, fmt.Errorf("application %q: its records were not written: %w", g.App, err)
+			return nil, fmt.Errorf("application %q: its records were not written: %w", r.Graph.App, err)
 		}
 	}
 }
 
-func (t *Target) tryWriteDeploy(ctx context.Context, g spec.Graph, identity, origin string, f Former) (*Deploy, error) {
-	name := g.App
+func (t *Target) tryWriteDeploy(ctx context.Context, r store.Revision, f Former) (*Deploy, error) {
+	name, g := r.Graph.App, r.Graph
 	before, err := store.Get(ctx, t.Store, store.AppKey(name))
 	if err != nil {
 		return nil, err
 	}
-	if before.Modified != 0 && !f.Running {
+	switch {
+	case f.Running:
+		before.Record.Attempt = nil // the revision before runs, whatever its deploy has left
+	case before.Modified != 0:
+		f.Current = int(before.Record.Revision)
 		if err := t.readFormer(ctx, name, before.Record.Revision, &f); err != nil {
 			return nil, err
 		}
 	}
-	w := &Deploy{Number: f.Number + 1, before: before, changed: map[string]changedScale{}, Scales: map[string]Scale{}}
+	if r.RollbackOf != 0 {
+		f.Submitted = Submitted(g)
+	}
+	w := &Deploy{Number: f.Number + 1, Last: f.Number + 1, from: f.Current, before: before, changed: map[string]changedScale{}, Scales: map[string]Scale{}}
 	there, _, err := t.Store.List(ctx, store.Scales(name).String())
 	if err != nil {
 		return nil, err
@@ -220,11 +246,15 @@ func (t *Target) tryWriteDeploy(ctx context.Context, g spec.Graph, identity, ori
 		}
 		writes = append(writes, ws...)
 	}
-	revision, err := t.revisionRecord(ctx, g, identity, origin, w.Number)
+	revision, err := t.revisionRecord(ctx, r, w.Number)
 	if err != nil {
 		return nil, err
 	}
-	app, err := store.Encode(store.AppKey(name), store.App{Revision: uint64(w.Number)})
+	record := store.App{Revision: uint64(w.Number), Before: uint64(f.Current)}
+	if t.Durable {
+		record.Attempt = w.change()
+	}
+	app, err := store.Encode(store.AppKey(name), record)
 	if err != nil {
 		return nil, err
 	}
@@ -246,6 +276,21 @@ func (t *Target) tryWriteDeploy(ctx context.Context, g spec.Graph, identity, ori
 		}
 	}
 	return w, nil
+}
+
+// change describes the deploy for another process that has to end it.
+func (w *Deploy) change() *store.Attempt {
+	c := &store.Attempt{}
+	for name, ch := range w.changed {
+		if c.Scales == nil {
+			c.Scales = map[string]*store.Scale{}
+		}
+		c.Scales[name] = nil
+		if ch.before.Modified != 0 {
+			c.Scales[name] = &ch.before.Record
+		}
+	}
+	return c
 }
 
 // readFormer completes the description of an application with the records that the store has of it: a node that ran before has written them.
@@ -276,8 +321,16 @@ func (t *Target) readFormer(ctx context.Context, app string, current uint64, f *
 // graphOf is the graph of a revision's record.
 func (t *Target) graphOf(kv store.KV) (g spec.Graph, err error) {
 	r, err := store.Decode[store.Revision](kv)
-	if err != nil || r.GraphDigest == "" {
-		return r.Graph, err
+	if err != nil {
+		return g, err
+	}
+	return t.graph(r)
+}
+
+// graph is the graph of a record, which is in a blob if it is large.
+func (t *Target) graph(r store.Revision) (g spec.Graph, err error) {
+	if r.GraphDigest == "" {
+		return r.Graph, nil
 	}
 	b, err := store.ReadBlob(t.Blobs, r.GraphDigest)
 	if err == nil {
@@ -321,21 +374,19 @@ func (w *Deploy) scale(app string, d spec.Deployment, f Former, there []store.KV
 	return []write{{op, unchanged}}, nil
 }
 
-// revisionRecord is the record of a revision. A graph that is too large for a record is a blob, put before the record.
-func (t *Target) revisionRecord(ctx context.Context, g spec.Graph, identity, origin string, number int) (op store.Op, err error) {
-	key := store.RevisionKey(g.App, uint64(number))
-	r := store.Revision{Graph: g, From: origin, At: time.Now().UTC()}
-	if identity != "" {
-		r.Code = []string{identity}
-	}
+// revisionRecord is the record of a revision. A graph that is too large for a record is put beside it.
+func (t *Target) revisionRecord(ctx context.Context, r store.Revision, number int) (op store.Op, err error) {
+	key := store.RevisionKey(r.Graph.App, uint64(number))
+	r.At = time.Now().UTC()
 	if op, err = store.Encode(key, r); err != nil || len(op.Value) <= store.MaxValue {
 		return op, err
 	}
-	b, err := json.Marshal(g)
+	b, err := json.Marshal(r.Graph)
 	if err != nil {
 		return op, err
 	}
 	r.Graph = spec.Graph{}
+	t.large.Store(true)
 	if r.GraphDigest, err = store.PutBlob(ctx, t.Blobs, b); err != nil {
 		return op, err
 	}
@@ -384,16 +435,24 @@ func (t *Target) PutBack(ctx context.Context, app string, w *Deploy) (written ma
 	}
 }
 
-// Trim deletes the oldest revisions, and the numbers of deployments that the application does not have any more.
-func (t *Target) Trim(ctx context.Context, g spec.Graph, number int) error {
+// End ends a deploy whose revision runs: it deletes the oldest revisions, and the numbers of deployments that the application does not have any
+// more.
+func (t *Target) End(ctx context.Context, g spec.Graph, w *Deploy) error {
 	app := g.App
 	var writes []write
+	if t.Durable {
+		op, err := store.Encode(store.AppKey(app), store.App{Revision: uint64(w.Number), Before: uint64(w.from)})
+		if err != nil {
+			return err
+		}
+		writes = append(writes, write{op, store.Condition{Key: op.Key, Modified: w.Modified}})
+	}
 	revisions, _, err := t.Store.List(ctx, store.Revisions(app).String())
 	if err != nil {
 		return err
 	}
 	for _, kv := range revisions[:max(len(revisions)-revisionsKept, 0)] {
-		if kv.Key != store.RevisionKey(app, uint64(number)).String() {
+		if kv.Key != store.RevisionKey(app, uint64(w.Number)).String() && kv.Key != store.RevisionKey(app, uint64(w.from)).String() {
 			writes = append(writes, write{Op: store.Delete(kv.Key)})
 		}
 	}
@@ -428,31 +487,67 @@ func (t *Target) Delete(ctx context.Context, app string, written int64) error {
 	return t.commitDeletes(ctx, writes)
 }
 
+// Undo takes the records of a deploy back that was not begun, or that has failed: those of a new application are deleted, the others are put back as
+// they were. It gives the numbers of replicas that it has written.
+func (t *Target) Undo(ctx context.Context, app string, w *Deploy) (written map[string]Scale, err error) {
+	if w.before.Modified == 0 {
+		return nil, t.Delete(ctx, app, w.Modified)
+	}
+	return t.PutBack(ctx, app, w)
+}
+
+// commitDeletes deletes records, and the blobs that only they needed.
 func (t *Target) commitDeletes(ctx context.Context, writes []write) error {
 	if _, err := t.commit(ctx, writes); err != nil {
 		return err
 	}
-	if len(writes) > 0 {
-		t.collect(ctx)
+	deletes := func(w write) bool { return w.Op.Delete && strings.HasPrefix(w.Key, store.Revisions("").String()) }
+	if (t.Durable || t.large.Load()) && slices.ContainsFunc(writes, deletes) {
+		return t.Collect(ctx)
 	}
 	return nil
 }
 
-// collect removes the blobs that no revision needs any more. While a revision cannot be read all blobs stay: it may need any of them.
-func (t *Target) collect(ctx context.Context) {
+// Collect removes the blobs that no record of a revision needs. It must be called with the turn of an operation. A record that cannot be read may need
+// any of them: then nothing is removed.
+func (t *Target) Collect(ctx context.Context) error {
 	revisions, _, err := store.List(ctx, t.Store, store.Revisions(""))
-	needed := map[string]bool{}
+	if err != nil {
+		return fmt.Errorf("blobs that no revision needs are not removed: %w", err)
+	}
+	wanted := map[string]bool{}
 	for _, r := range revisions {
 		for _, digest := range r.Record.Blobs() {
-			needed[digest] = true
+			wanted[digest] = true
 		}
 	}
-	if err == nil {
-		_, err = t.Blobs.Collect(func(digest string) bool { return needed[digest] })
+	removed, err := t.Blobs.Collect(func(digest string) bool { return wanted[digest] || t.pinned(digest) })
+	if removed > 0 {
+		t.Log.Info("blobs that no revision needs any more were removed", "blobs", removed)
 	}
-	if err != nil {
-		t.Log.Warn("blobs that may be needed no more stay", "error", err)
+	return err
+}
+
+// Pin keeps blobs, until the function is called. A deploy pins the blobs that its record will name: for example, it may wait for minutes until the
+// application of its name has been deleted.
+func (t *Target) Pin(digests []string) (unpin func()) {
+	change := func(by int) {
+		t.pinning.Lock()
+		defer t.pinning.Unlock()
+		for _, digest := range digests {
+			if t.pins[digest] += by; t.pins[digest] == 0 {
+				delete(t.pins, digest)
+			}
+		}
 	}
+	change(1)
+	return func() { change(-1) }
+}
+
+func (t *Target) pinned(digest string) bool {
+	t.pinning.Lock()
+	defer t.pinning.Unlock()
+	return t.pins[digest] > 0
 }
 
 // WriteScale replaces the number of replicas of a deployment.

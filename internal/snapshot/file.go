@@ -15,6 +15,7 @@ import (
 type File struct {
 	log     *slog.Logger
 	take    func() Snapshot
+	boot    func() string
 	changed chan struct{} // of one: full while the state may have changed
 
 	mu     sync.Mutex // one write at a time; taken before the mutexes of take
@@ -25,7 +26,7 @@ type File struct {
 
 // NewFile makes the file of a node. The function take gives the state as it is now.
 func NewFile(l *slog.Logger, take func() Snapshot) *File {
-	return &File{log: l, take: take, changed: make(chan struct{}, 1)}
+	return &File{log: l, take: take, boot: bootOfMachine, changed: make(chan struct{}, 1)}
 }
 
 // Open keeps the file in a directory from now on, and gives the snapshot that the node before has left there; the zero Snapshot for none.
@@ -38,7 +39,20 @@ func (f *File) Open(dir string) Snapshot {
 		f.log.Error("the state of the node before is lost", "dir", dir, "error", err)
 		return Snapshot{}
 	}
+	if now := f.boot(); before.Boot != now && before.Boot != "" && len(before.Workers) > 0 {
+		f.log.Info("the machine has started anew: the workers of the node before are gone", "workers", len(before.Workers))
+		before.Workers = nil // a process of today may have the id and the start time of one of them
+	}
 	return before
+}
+
+// bootOfMachine names this start of the machine; "" if the system does not say.
+func bootOfMachine() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return string(bytes.TrimSpace(b))
 }
 
 // Change notes that the state may have changed: [File.Run] writes it soon. It does not block.
@@ -68,8 +82,11 @@ func (f *File) Save() error {
 	if f.dir == "" || f.closed {
 		return nil
 	}
-	s := f.take()
-	s.Version = Version
+	return f.writeLocked(f.take())
+}
+
+func (f *File) writeLocked(s Snapshot) error {
+	s.Version, s.Boot = Version, f.boot()
 	b, err := json.MarshalIndent(s, "", " ")
 	if err == nil && bytes.Equal(b, f.saved) {
 		return nil
@@ -83,6 +100,22 @@ func (f *File) Save() error {
 	}
 	f.saved = b
 	return nil
+}
+
+// Retire writes the file for a node that starts later, after this one has closed in order: the user configs and numbers of its applications, and no
+// worker. Nothing is written after that.
+func (f *File) Retire() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.dir == "" || f.closed {
+		return
+	}
+	s := f.take()
+	s.Workers = nil
+	for i := range s.Applications {
+		s.Applications[i].Forget()
+	}
+	f.closed = f.writeLocked(s) == nil
 }
 
 // Remove deletes the file of a node that closes in order, and lets it write no other. The result is the directory; "" if there is none.

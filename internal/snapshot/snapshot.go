@@ -18,7 +18,8 @@ import (
 // processes that run them. It holds tokens: the file is the user's alone.
 type Snapshot struct {
 	Version      int                 `json:"version"`
-	LastID       uint64              `json:"next_id"` // above all ids that were given out: no id is used twice
+	Boot         string              `json:"boot,omitempty"` // of the machine: another one after each start of it; "" if it is not known
+	LastID       uint64              `json:"next_id"`        // above all ids that were given out: no id is used twice
 	Applications []Application       `json:"applications"`
 	Workers      []host.WorkerRecord `json:"workers"`
 }
@@ -35,6 +36,8 @@ type Application struct {
 	Former []string               `json:"former,omitempty"`
 	Scales map[string]store.Scale `json:"scales,omitempty"` // numbers of replicas
 	Ranks  map[string]int         `json:"ranks,omitempty"`  // by replica
+	// Previous is the application as the revision before has it, while it changes from that to this one; else nil.
+	Previous *Application `json:"previous,omitempty"`
 }
 
 // AddReplica adds a replica, with its rank if it has one. A former one is not gone on with.
@@ -57,6 +60,9 @@ func (a *Application) AddDeployment(name string, scale store.Scale, submitted, c
 
 // AddTrial adds the user config of a deployment that no replica has taken yet.
 func (a *Application) AddTrial(name string, config json.RawMessage) { put(&a.Trials, name, config) }
+
+// Forget takes the replicas out, which end with their node.
+func (a *Application) Forget() { a.Former, a.Ranks, a.Previous = nil, nil, nil }
 
 func put[V any](m *map[string]V, name string, v V) {
 	if *m == nil {

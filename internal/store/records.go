@@ -34,10 +34,21 @@ type Record interface {
 
 // App is the target state of an application.
 type App struct {
-	Revision uint64 `json:"revision"` // the number of the revision that should run
+	Revision uint64 `json:"revision"`         // the number of the revision that should run
+	Before   uint64 `json:"before,omitempty"` // the revision that ran before that; 0 for none
 	Paused   bool   `json:"paused,omitempty"`
 	// Overrides has options that replace those of the revision, by deployment.
 	Overrides map[string]json.RawMessage `json:"overrides,omitempty"`
+	// Attempt is the deploy that has led to Revision, as long as it has not ended; nil after that.
+	Attempt *Attempt `json:"attempt,omitempty"`
+}
+
+// Attempt is a deploy whose revision has not run yet. It says what was there before, so that the deploy can be ended by another node than the one
+// that began it. For example, a node is killed while hello changes from revision 3 to 4: the next one starts 3, changes to 4 again, and puts
+// the records of 3 back if 4 does not start.
+type Attempt struct {
+	// Scales are the numbers of replicas before, of the deployments whose number the deploy has set; null for a deployment without one.
+	Scales map[string]*Scale `json:"scales,omitempty"`
 }
 
 // Revision is one version of an application. It is never changed.
@@ -46,8 +57,10 @@ type Revision struct {
 	// GraphDigest is set in place of Graph if the graph is too large for a record, as with large user configs. The graph is then, as JSON,
 	// the record's blob with this digest (see [Blobs]).
 	GraphDigest string `json:"graph_digest,omitempty"`
-	// Code has the digests of the code that the revision runs: of an executable, or of a packed directory or pickle.
+	// Code has the digests of the code that the revision runs: of executables, packed directories, pickles and arguments.
 	Code []string `json:"code,omitempty"`
+	// Identity is that of graph and code: a process of a revision serves another one with the same identity.
+	Identity string `json:"identity,omitempty"`
 	// Submitted is the configuration as it was submitted.
 	Submitted json.RawMessage `json:"submitted,omitempty"`
 	By        string          `json:"by,omitempty"`   // the person or program that submitted it
@@ -55,15 +68,43 @@ type Revision struct {
 	At        time.Time       `json:"at"`
 	Go        *Program        `json:"go,omitempty"`     // the process of the deployments in Go; nil for the node's own
 	Python    *Program        `json:"python,omitempty"` // the processes of the deployments in Python
+	// Own says that the deployments are code of the node's own executable: a node starts them only if it has that code.
+	Own bool `json:"own,omitempty"`
+	// Parts are the builds that have some of the deployments in Go, by the import paths of these. Arguments are the digests of the blobs with the
+	// arguments that these deployments were bound with, by their names.
+	Parts     map[string]Part   `json:"parts,omitempty"`
+	Arguments map[string]string `json:"arguments,omitempty"`
+	// Versions name the code of deployments in Python, and Archives have the digests of the archives in their environments, by their names.
+	Versions map[string]string   `json:"versions,omitempty"`
+	Archives map[string][]string `json:"archives,omitempty"`
+	// RollbackOf is the revision that this one repeats; 0 for none.
+	RollbackOf uint64 `json:"rollback_of,omitempty"`
 }
 
-// Program says how a process of an application is started.
+// Program says how a process of an application is started. What it runs is in the blobs, so that it can be started again when the files that it
+// was deployed from have changed or are gone.
 type Program struct {
-	Path    string            `json:"path"`
+	Path    string            `json:"path"`             // of the executable, or of the Python interpreter
+	Digest  string            `json:"digest,omitempty"` // of the blob of the executable; "" for an interpreter
 	Args    []string          `json:"args,omitempty"`
 	Dir     string            `json:"dir,omitempty"`
 	Env     map[string]string `json:"env,omitempty"`
-	SysPath []string          `json:"sys_path,omitempty"` // of Python
+	SysPath []string          `json:"sys_path,omitempty"` // of Python, in front of the interpreter's own
+	Last    []string          `json:"last,omitempty"`     // of Python, behind the interpreter's own
+	Pickle  string            `json:"pickle,omitempty"`   // digest of the blob of cloudpickles with the code of the deployments in Python
+	Packed  []Packed          `json:"packed,omitempty"`   // directories of SysPath that the blobs have
+}
+
+// Packed is a directory of modules as it was when the application was deployed.
+type Packed struct {
+	Path   string `json:"path"`
+	Digest string `json:"digest"` // of the blob
+}
+
+// Part is a build that has some deployments of an application.
+type Part struct {
+	Graph   spec.Graph `json:"graph"` // the application in the build
+	Program Program    `json:"program"`
 }
 
 // Scale is the number of replicas that a deployment should have.

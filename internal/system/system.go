@@ -189,6 +189,20 @@ func (s *System) Delete(ctx context.Context, app string) error {
 	return err
 }
 
+// Rollback deploys an application again as a revision before has it; 0 is the one that ran before the present one.
+func (s *System) Rollback(ctx context.Context, app string, revision int) error {
+	if err := s.Node.Rollback(ctx, app, revision); err != nil {
+		return s.config.Public(err)
+	}
+	now, _, _ := s.Node.Deployed(app, 0)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if of, ok := now.Home.(*graph.App); ok {
+		s.apps[app] = of // handles that are looked up from now on
+	}
+	return nil
+}
+
 // Serve opens the HTTP ingress on a TCP address or a unix socket.
 func (s *System) Serve(addr string) (url string, failed <-chan error, err error) {
 	l, err := listen.Open(addr)

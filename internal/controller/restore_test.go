@@ -1,0 +1,433 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/restore"
+	"github.com/helve-serve/helve/internal/store"
+)
+
+// durable is what outlives the nodes of a test: the store, and the code of the executable.
+type durable struct {
+	store *store.Memory
+	blobs store.Blobs
+	own   func(app string) (deploy.App, error)
+}
+
+func newDurable(own func(app string) (deploy.App, error)) *durable {
+	return &durable{store.NewMemory(), store.NewMemoryBlobs(), own}
+}
+
+// durableNode is a node that can be killed.
+type durableNode struct {
+	*testNode
+	*restore.Restorer
+	link *badStore // to the store
+}
+
+// node starts a node on the store, without restoring anything.
+func (d *durable) node() *durableNode {
+	link := &badStore{Memory: d.store, hold: map[string]chan any{}, txns: map[string]int{}}
+	n := newTestNode(Settings{Store: link, Blobs: d.blobs, Durable: true})
+	return &durableNode{n, &restore.Restorer{To: n.Controller, Target: n.Target(), Own: d.own, Log: slog.New(slog.DiscardHandler)}, link}
+}
+
+// restored starts a node that restores the applications of the store.
+func (d *durable) restored(t *testing.T) *durableNode {
+	t.Helper()
+	n := d.node()
+	if err := n.All(n.ctx, n.wg.Go); err != nil {
+		t.Error(err)
+	}
+	return n
+}
+
+// kill ends a node as kill -9 does: nothing that it writes from now on reaches the store.
+func (n *durableNode) kill() {
+	n.link.set(func() { n.link.down = true })
+	n.Close(context.Background()) //nolint:errcheck // its calls are lost
+}
+
+func (n *durableNode) status() helvetype.ApplicationStatus { return n.Status().Applications["app"] }
+
+// wantStatus waits until nothing moves, and compares the state of the application, its revision and the number of replicas of A that run.
+func (n *durableNode) wantStatus(t *testing.T, when string, state helvetype.ApplicationState, revision, replicas int) {
+	t.Helper()
+	time.Sleep(time.Second) // fake time
+	synctest.Wait()
+	s, number := n.status(), n.Applications()["app"].Revision
+	if ready := len(n.running("app", "A")); s.Status != state || number != revision || ready != replicas {
+		t.Errorf("%s: %s (%s), revision %d, %d replicas; want %s, revision %d, %d replicas", when, s.Status, s.Message, number, ready, state, revision, replicas)
+	}
+}
+
+// TestRestore: a node that is killed has a next one with its applications, revisions and numbers of replicas.
+func TestRestore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDurable(func(string) (deploy.App, error) { return appOf(map[string]int{"A": 2, "B": 1}, nil), nil })
+		first := d.node()
+		first.deploy(t, appOf(map[string]int{"A": 2, "B": 1}, nil))
+		if err := first.Scale(t.Context(), "app", "A", 3, "ann", "a sale"); err != nil {
+			t.Fatal(err)
+		}
+		since := first.status().DeployedAt
+		first.kill()
+		time.Sleep(time.Hour) // fake time
+		second := d.restored(t)
+		second.wantStatus(t, "restored", helvetype.ApplicationRunning, 1, 3)
+		if got := second.status().DeployedAt; got.Sub(since).Abs() > time.Second {
+			t.Errorf("deployed at %s, want %s", got, since)
+		}
+		second.deploy(t, appOf(map[string]int{"A": 2, "B": 2}, nil))
+		second.wantStatus(t, "deployed again", helvetype.ApplicationRunning, 2, 3)
+		second.kill()
+		third := d.restored(t)
+		third.wantStatus(t, "restored again", helvetype.ApplicationRunning, 2, 3)
+		if err := third.testNode.Delete(t.Context(), "app"); err != nil {
+			t.Error(err)
+		}
+		third.kill()
+		fourth := d.restored(t)
+		defer fourth.kill()
+		if all := fourth.Status().Applications; len(all) > 0 {
+			t.Errorf("a deleted application is there: %+v", all)
+		}
+	})
+}
+
+// TestRestoreGoesOn: an application whose constructor fails is tried again until it starts, says why, and is in the store all the time.
+func TestRestoreGoesOn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var broken error
+		construct := func() error {
+			mu.Lock()
+			defer mu.Unlock()
+			return broken
+		}
+		d := newDurable(func(string) (deploy.App, error) { return appOf(map[string]int{"A": 1}, construct), nil })
+		first := d.node()
+		first.deploy(t, appOf(map[string]int{"A": 1}, construct))
+		first.kill()
+		mu.Lock()
+		broken = errors.New("no licence")
+		mu.Unlock()
+		second := d.restored(t)
+		time.Sleep(time.Hour) // fake time
+		second.wantStatus(t, "it fails", helvetype.ApplicationDeploying, 1, 0)
+		if m := second.status().Message; !strings.Contains(m, "no licence") {
+			t.Errorf("message %q", m)
+		}
+		if ready := second.Readiness()["app"]; ready {
+			t.Error("it is ready")
+		}
+		second.kill()
+		third := d.restored(t)
+		defer third.kill()
+		mu.Lock()
+		broken = nil
+		mu.Unlock()
+		time.Sleep(2 * time.Minute) // fake time
+		third.wantStatus(t, "it is healed", helvetype.ApplicationRunning, 1, 1)
+		if m := third.status().Message; m != "" {
+			t.Errorf("message %q", m)
+		}
+	})
+}
+
+// TestRestoreOfAChange: a node that is killed in the middle of a deploy leaves it to the next one, which ends it.
+func TestRestoreOfAChange(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		first  bool // the application is new
+		broken bool // the new revision does not start
+		want   int  // the revision that runs in the end; 0 for none
+		number int  // of replicas
+	}{
+		"of a new application":                      {true, false, 1, 3},
+		"of a new application that fails":           {true, true, 0, 0},
+		"to another revision":                       {false, false, 2, 3},
+		"to another revision, which does not start": {false, true, 1, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				hang := make(chan struct{})
+				started := 0
+				next := appOf(map[string]int{"A": 3}, func() error {
+					if started++; started <= 3 {
+						<-hang
+					}
+					if c.broken {
+						return errors.New("no licence")
+					}
+					return nil
+				})
+				next.Graph.Deployments[0].Options.MaxConstructorRetries = 2
+				next.Graph.Deployments[0].Options.Version = "next"
+				former := appOf(map[string]int{"A": 1}, nil)
+				former.Graph.Deployments[0].Options.Version = "former"
+				d := newDurable(nil)
+				n := d.node()
+				if !c.first {
+					n.deploy(t, former)
+				}
+				over := make(chan error, 1)
+				go func() { over <- n.Deploy(context.Background(), next) }()
+				synctest.Wait()
+				n.link.set(func() { n.link.down = true })
+				close(hang)
+				n.kill()
+				<-over
+				asked := 0
+				d.own = func(string) (deploy.App, error) {
+					asked++
+					if asked == 1 || c.first {
+						return next, nil
+					}
+					return former, nil
+				}
+				second := d.restored(t)
+				defer second.kill()
+				time.Sleep(10 * time.Minute) // fake time
+				if c.want == 0 {
+					if s, there := second.Status().Applications["app"]; there {
+						t.Errorf("it is there: %+v", s)
+					}
+					wantKeys(t, d.store, "apps/")
+					return
+				}
+				state := helvetype.ApplicationRunning
+				if c.broken {
+					state = helvetype.ApplicationDeployFailed // it was rolled back
+				}
+				second.wantStatus(t, "in the end", state, c.want, c.number)
+				a := record(t, d.store, store.AppKey("app"))
+				if a.Attempt != nil || a.Revision != uint64(c.want) {
+					t.Errorf("record %+v", a)
+				}
+				if s := record(t, d.store, store.ScaleKey("app", "A")); s.Replicas != c.number {
+					t.Errorf("record %+v", s)
+				}
+			})
+		})
+	}
+}
+
+// TestDeployWhileRestoring: a deploy over an application that does not come up takes its place, and goes back to it if it fails.
+func TestDeployWhileRestoring(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		broken := false
+		old := appOf(map[string]int{"A": 1}, func() error {
+			mu.Lock()
+			defer mu.Unlock()
+			if broken {
+				return errors.New("no licence")
+			}
+			return nil
+		})
+		d := newDurable(func(string) (deploy.App, error) { return old, nil })
+		first := d.node()
+		first.deploy(t, old)
+		first.kill()
+		mu.Lock()
+		broken = true
+		mu.Unlock()
+		second := d.restored(t)
+		failing := appOf(map[string]int{"A": 1}, func() error { return errors.New("no model") })
+		failing.Supersede = true
+		if err := second.Deploy(t.Context(), failing); err == nil || !strings.Contains(err.Error(), "stays at revision 1") {
+			t.Error(err)
+		}
+		second.wantStatus(t, "the deploy has failed", helvetype.ApplicationDeploying, 1, 0)
+		if a := record(t, d.store, store.AppKey("app")); a.Revision != 1 || a.Attempt != nil {
+			t.Errorf("%+v", a)
+		}
+		second.deploy(t, appOf(map[string]int{"A": 1}, nil))
+		second.wantStatus(t, "deployed", helvetype.ApplicationRunning, 3, 1)
+		second.kill()
+	})
+}
+
+// TestRestoreOfMany: a hundred applications start at the same time.
+func TestRestoreOfMany(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		app := func(name string) (deploy.App, error) {
+			def := appOf(map[string]int{"A": 1}, func() error {
+				time.Sleep(time.Second) // fake time
+				return nil
+			})
+			def.Graph.App, def.Classes["A"].App = name, name
+			return def, nil
+		}
+		d := newDurable(app)
+		first := d.node()
+		const many = 100
+		for i := range many {
+			def, err := app(fmt.Sprintf("app%d", i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			first.deploy(t, def)
+		}
+		first.kill()
+		second := d.restored(t)
+		defer second.kill()
+		time.Sleep(1500 * time.Millisecond) // fake time
+		synctest.Wait()
+		running := 0
+		for _, a := range second.Status().Applications {
+			if a.Status == helvetype.ApplicationRunning {
+				running++
+			}
+		}
+		if running != many {
+			t.Errorf("%d applications run", running)
+		}
+	})
+}
+
+// TestLostApplication: an application that cannot be loaded is tried again, can be deployed over and deleted, and the others run.
+func TestLostApplication(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var missing error
+		d := newDurable(func(string) (deploy.App, error) { return appOf(map[string]int{"A": 1}, nil), missing })
+		first := d.node()
+		first.deploy(t, appOf(map[string]int{"A": 1}, nil))
+		first.kill()
+		missing = errors.New("the executable has no such application")
+		second := d.restored(t)
+		if why := second.Lost()["app"]; why == nil || !strings.Contains(why.Error(), missing.Error()) {
+			t.Error(why)
+		}
+		record(t, d.store, store.AppKey("app"))
+		missing = nil
+		time.Sleep(time.Minute) // fake time
+		second.wantStatus(t, "it can be loaded again", helvetype.ApplicationRunning, 1, 1)
+		second.kill()
+		missing = errors.New("the executable has no such application")
+		third := d.restored(t)
+		third.deploy(t, appOf(map[string]int{"A": 2}, nil))
+		time.Sleep(2 * time.Minute) // fake time
+		third.wantStatus(t, "deployed over it", helvetype.ApplicationRunning, 2, 2)
+		if lost := third.Lost(); len(lost) > 0 {
+			t.Error(lost)
+		}
+		third.kill()
+		fourth := d.restored(t)
+		defer fourth.kill()
+		if err := fourth.Restorer.Delete(t.Context(), "app"); err != nil {
+			t.Error(err)
+		}
+		wantKeys(t, d.store, "apps/")
+		time.Sleep(2 * time.Minute) // fake time
+		if lost := fourth.Lost(); len(lost) > 0 {
+			t.Error(lost)
+		}
+	})
+}
+
+// TestRollback: the revision before, or one of a number, is deployed again with its code, as a new revision; the number of replicas stays.
+func TestRollback(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDurable(nil)
+		n := d.node()
+		defer n.kill()
+		made := map[string]int{}
+		version := func(name string) deploy.App {
+			def := appOf(map[string]int{"A": 1}, func() error { made[name]++; return nil })
+			def.Home = name // the program keeps the code
+			return def
+		}
+		n.deploy(t, version("one"))
+		if err := n.Rollback(t.Context(), "app", 0); err == nil || !strings.Contains(err.Error(), "no revision before") {
+			t.Error(err)
+		}
+		n.deploy(t, version("two"))
+		if err := n.Scale(t.Context(), "app", "A", 3, "ann", ""); err != nil {
+			t.Fatal(err)
+		}
+		broken := appOf(map[string]int{"A": 1}, func() error { return errors.New("no licence") })
+		if err := n.Deploy(t.Context(), broken); err == nil {
+			t.Error("no error")
+		}
+		time.Sleep(time.Minute) // fake time
+		synctest.Wait()
+		clear(made)
+		if err := n.Rollback(t.Context(), "app", 0); err != nil {
+			t.Fatal(err)
+		}
+		n.wantStatus(t, "rolled back", helvetype.ApplicationRunning, 4, 3)
+		if made["one"] != 3 || made["two"] != 0 {
+			t.Errorf("replicas were made of %v", made)
+		}
+		if r := record(t, d.store, store.RevisionKey("app", 4)); r.RollbackOf != 1 {
+			t.Errorf("%+v", r)
+		}
+		clear(made)
+		if err := n.Rollback(t.Context(), "app", 2); err != nil {
+			t.Fatal(err)
+		}
+		n.wantStatus(t, "rolled forward", helvetype.ApplicationRunning, 5, 3)
+		if made["two"] != 3 {
+			t.Errorf("replicas were made of %v", made)
+		}
+		for revision, want := range map[int]string{77: "no revision 77", -1: "no revision before"} {
+			if err := n.Rollback(t.Context(), "app", revision); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%d: %v", revision, err)
+			}
+		}
+		if err := n.Rollback(t.Context(), "none", 1); err == nil || !strings.Contains(err.Error(), `no application "none"`) {
+			t.Error(err)
+		}
+	})
+}
+
+// TestStoreRefusesDeploy: a store without space refuses the deploy, which is an event; all that runs goes on.
+func TestStoreRefusesDeploy(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDurable(func(string) (deploy.App, error) { return appOf(map[string]int{"A": 2}, nil), nil })
+		n := d.node()
+		defer n.kill()
+		n.deploy(t, appOf(map[string]int{"A": 2}, nil))
+		n.link.set(func() { n.link.down = true })
+		if err := n.Deploy(t.Context(), appOf(map[string]int{"A": 3}, nil)); !errors.Is(err, errDown) {
+			t.Error(err)
+		}
+		if err := n.testNode.Delete(t.Context(), "app"); !errors.Is(err, errDown) {
+			t.Error(err)
+		}
+		if err := n.Scale(t.Context(), "app", "A", 5, "ann", ""); !errors.Is(err, errDown) {
+			t.Error(err)
+		}
+		n.wantStatus(t, "the store is full", helvetype.ApplicationRunning, 1, 2)
+		events, _ := n.set.Events.Since(0, 1000)
+		refused := 0
+		for _, e := range events {
+			if e.Reason == "not_stored" && e.Object.App == "app" && strings.Contains(e.Message, errDown.Error()) {
+				refused++
+			}
+		}
+		if refused != 3 {
+			t.Errorf("%d events of three refusals", refused)
+		}
+	})
+}

@@ -1,0 +1,116 @@
+package controller
+
+import (
+	"context"
+	"errors"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/records"
+	"github.com/helve-serve/helve/internal/store"
+)
+
+// Target has the records of the applications.
+func (c *Controller) Target() *records.Target { return c.records }
+
+// Resume makes a revision the target whose records w a node before this one has written. It does nothing if another deploy, or a delete, has
+// changed the records since. The start of a def that is Restored is never given up, and Resume does not wait for it. For another def Resume is as
+// Deploy is: the node before had begun to deploy it.
+func (c *Controller) Resume(ctx context.Context, def deploy.App, w *records.Deploy) error {
+	r, err := c.resume(ctx, def, w)
+	switch {
+	case r == nil:
+		return err
+	case !def.Restored:
+		return c.finish(ctx, r)
+	}
+	c.wg.Go(func() {
+		select {
+		case <-r.settled:
+			c.publish()   //nolint:errcheck // the node before had the same routes
+			c.file.Save() //nolint:errcheck // it is in the log
+			if w.Unended() {
+				c.conclude(ctx, r, true)
+			}
+		case <-r.ctx.Done():
+		}
+	})
+	return nil
+}
+
+func (c *Controller) resume(ctx context.Context, def deploy.App, w *records.Deploy) (*revision, error) {
+	if err := c.records.Lock(ctx); err != nil {
+		return nil, err
+	}
+	defer c.records.Unlock()
+	name := def.Graph.App
+	record, _, err := c.records.Store.Get(ctx, store.AppKey(name).String())
+	if err != nil || record.Modified != w.Modified {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		return nil, errors.New("the node is closing")
+	}
+	c.scales.Hold(name)
+	defer c.writtenLocked()
+	return c.addLocked(def, def.Identity(c.set.Program), c.apps[name], w), nil
+}
+
+// AwaitTakenOver waits until each replica of the node before is in service again, or lost, or ctx ends.
+func (c *Controller) AwaitTakenOver(ctx context.Context) {
+	c.readier.Until(ctx, &c.mu, func() bool {
+		for _, a := range c.apps {
+			for _, d := range a.deployments {
+				for _, r := range d.replicas {
+					if r.state == helvetype.ReplicaRecovering {
+						return false
+					}
+				}
+			}
+		}
+		return true
+	})
+	c.publish() //nolint:errcheck // the node before had the same routes
+}
+
+// Deployed is the application as it is deployed now, and, if this process keeps its code, as a revision has it.
+func (c *Controller) Deployed(app string, revision int) (now deploy.App, then *deploy.App, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a := c.apps[app]
+	if a == nil || a.endingLocked() {
+		return now, nil, false
+	}
+	if def, kept := a.defs[revision]; kept {
+		then = &def
+	}
+	return a.current.def, then, true
+}
+
+// record describes an application for the store, and keeps its code there if the node is durable.
+func (c *Controller) record(ctx context.Context, def *deploy.App) (r store.Revision, err error) {
+	keep, blobs := deploy.KeepInDir(c.workers.Dir), store.Blobs(nil)
+	if c.records.Durable {
+		keep, blobs = deploy.KeepInBlobs(ctx, c.set.Blobs), c.set.Blobs
+	}
+	if err = def.KeepBuild(keep); err == nil {
+		r, err = def.Record(ctx, c.set.Program, blobs)
+	}
+	if err != nil && blobs != nil {
+		c.noteUnstored(def.Graph.App, err)
+	}
+	return r, err
+}
+
+// noteUnstored records that the store has refused a change of an application: its disk may be full. All that runs goes on.
+func (c *Controller) noteUnstored(app string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	state := ""
+	if a := c.apps[app]; a != nil {
+		state = string(a.shown.State)
+	}
+	c.journal.Note(helvetype.Object{Kind: helvetype.KindApplication, App: app}, state, "not_stored", err.Error(), 0)
+}

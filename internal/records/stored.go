@@ -1,0 +1,118 @@
+package records
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/store"
+)
+
+// Stored is an application as a node before this one has left it in the store.
+type Stored struct {
+	App    string
+	Deploy *Deploy // of the revision that should run, which may be [Deploy.Unended]
+	From   int     // the revision that ran before; 0 for none
+}
+
+// Stored lists the applications of the store, by name. The error is about applications whose record cannot be read; the others are listed all the
+// same.
+func (t *Target) Stored(ctx context.Context) ([]Stored, error) {
+	apps, _, bad := store.List(ctx, t.Store, store.Apps())
+	scales, _, err := store.List(ctx, t.Store, store.Scales(""))
+	bad = errors.Join(bad, err)
+	numbers := map[string]map[string]Scale{}
+	for _, s := range scales {
+		key, err := store.ParseKey(s.Key)
+		if err != nil || s.Record.Replicas > spec.MaxReplicas {
+			continue // Follow says so
+		}
+		if numbers[key.App] == nil {
+			numbers[key.App] = map[string]Scale{}
+		}
+		numbers[key.App][key.Deployment] = Scale{s.Record, s.Modified}
+	}
+	all := make([]Stored, 0, len(apps))
+	for _, a := range apps {
+		key, err := store.ParseKey(a.Key)
+		if err != nil {
+			bad = errors.Join(bad, err)
+			continue
+		}
+		w := &Deploy{Number: int(a.Record.Revision), Modified: a.Modified, Scales: numbers[key.App], before: a, from: int(a.Record.Before)}
+		if ch := a.Record.Attempt; ch != nil {
+			w.unended, w.before = true, store.Stored[store.App]{}
+			if w.from != 0 {
+				w.before = store.Stored[store.App]{KV: a.KV, Record: store.App{Revision: a.Record.Before}}
+			}
+			w.changed = changes(ch, a.Modified, w.Scales)
+		}
+		revisions, err := t.Revisions(ctx, key.App)
+		bad = errors.Join(bad, err)
+		w.Last = slices.Max(append(revisions, w.Number))
+		all = append(all, Stored{key.App, w, w.from})
+	}
+	return all, bad
+}
+
+// changes are the numbers of replicas that the deploy of a change has set: the records that it wrote in its transaction, and that no other writer
+// has changed since. For example, a deploy sets 3 in the place of 2, and Scale sets 5 before the node is killed: 5 stays if the deploy is undone.
+func changes(ch *store.Attempt, wrote int64, now map[string]Scale) map[string]changedScale {
+	all := map[string]changedScale{}
+	for name, before := range ch.Scales {
+		if now[name].Modified != wrote {
+			continue
+		}
+		c := changedScale{modified: wrote}
+		if before != nil {
+			c.before = store.Stored[store.Scale]{KV: store.KV{Modified: wrote}, Record: *before}
+		}
+		all[name] = c
+	}
+	return all
+}
+
+// Before has the records of the revision before a deploy that has not ended.
+func (s *Stored) Before() *Deploy {
+	return &Deploy{Number: s.From, Last: s.Deploy.Last, Modified: s.Deploy.Modified, Scales: s.Deploy.Scales, before: s.Deploy.before}
+}
+
+// Revision reads a revision of an application. Its graph is in the record, also if the store has it beside.
+func (t *Target) Revision(ctx context.Context, app string, number int) (r store.Revision, err error) {
+	stored, err := store.Get(ctx, t.Store, store.RevisionKey(app, uint64(number)))
+	if err == nil && stored.Modified == 0 {
+		err = fmt.Errorf("application %q has no revision %d in the store%s", app, number, t.among(ctx, app))
+	}
+	if err != nil {
+		return r, err
+	}
+	r = stored.Record
+	r.Graph, err = t.graph(r)
+	return r, err
+}
+
+// among lists the revisions of an application for an error.
+func (t *Target) among(ctx context.Context, app string) string {
+	numbers, err := t.Revisions(ctx, app)
+	if err != nil || len(numbers) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; it has %d to %d", numbers[0], numbers[len(numbers)-1])
+}
+
+// Revisions are the numbers of the revisions of an application that the store has, the oldest first.
+func (t *Target) Revisions(ctx context.Context, app string) (numbers []int, err error) {
+	kvs, _, err := t.Store.List(ctx, store.Revisions(app).String())
+	if err != nil {
+		return nil, err
+	}
+	for _, kv := range kvs {
+		if key, err := store.ParseKey(kv.Key); err == nil {
+			numbers = append(numbers, int(key.Revision))
+		}
+	}
+	slices.Sort(numbers)
+	return numbers, nil
+}

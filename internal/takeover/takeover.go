@@ -1,0 +1,144 @@
+// Package takeover decides what becomes of the workers that a node before this one has left. Workers outlive their node for a time, with the
+// replicas in them; the state of the node before (package snapshot) says which replicas these are.
+//
+// A worker is taken over when its application is deployed again as it was: the same revision, or another with the same code. Its replicas count as being there
+// from then on, so that nothing is started in their place before it is known what has become of them. The workers of an application that is another
+// one by now are ended.
+//
+// A node that is killed while an application changes from revision 3 to 4 leaves workers of both. A node that restores the application claims the workers
+// of 3 for 3 and, when it goes on with the change, those of 4 for 4. A node to which 4 is deployed anew claims those of 4, and ends the others.
+package takeover
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"sync"
+
+	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/snapshot"
+)
+
+// Before has the applications and workers of the node before, until they are claimed. Its owner guards it.
+type Before struct {
+	workers *host.Workers
+	apps    map[string]snapshot.Application
+}
+
+// NewBefore has nothing yet.
+func NewBefore(ws *host.Workers) *Before {
+	return &Before{workers: ws, apps: map[string]snapshot.Application{}}
+}
+
+// Add adds the applications of the node before.
+func (b *Before) Add(apps []snapshot.Application) {
+	for _, a := range apps {
+		b.apps[a.Name] = a
+	}
+}
+
+// Find is an application that nothing has claimed.
+func (b *Before) Find(name string) (snapshot.Application, bool) {
+	a, ok := b.apps[name]
+	return a, ok
+}
+
+// Revision is the revision that takes workers over. The methods that end in Locked are called with its lock.
+type Revision interface {
+	sync.Locker
+	// Number is its number if the node restores it, 0 if it was deployed anew. Identity is that of its code.
+	Number() int
+	Identity() string
+	// HostLocked is the host of a deployment, nil for a deployment that this revision does not have.
+	HostLocked(deployment string) host.Host
+	// DeploymentsLocked are the names of the deployments.
+	DeploymentsLocked() []string
+	// ConfigureLocked gives a deployment the user config that it had, and the config that was on trial; nil for none.
+	ConfigureLocked(deployment string, config, trial json.RawMessage)
+	// RecoverLocked notes that a worker should have a replica, LaunchLocked starts that with the worker, and ForgetLocked gives it up.
+	RecoverLocked(deployment, id string, rank *int)
+	LaunchLocked(id string, w *host.Worker)
+	ForgetLocked(id string)
+	// Ended ends when the revision has failed or its application is gone.
+	Ended() context.Context
+}
+
+// ClaimLocked takes over the user configs and the workers that an application had in the node before.
+func (b *Before) ClaimLocked(app string, r Revision) {
+	was, ok := b.apps[app]
+	if !ok {
+		return
+	}
+	last := true
+	if p := was.Previous; p != nil && p.Revision == r.Number() {
+		last, was.Previous = false, nil
+		b.apps[app] = was
+		was = *p
+	} else {
+		delete(b.apps, app)
+	}
+	same := was.Identity == r.Identity() && was.Identity != ""
+	if same {
+		for _, name := range r.DeploymentsLocked() {
+			r.ConfigureLocked(name, was.Configs[name], was.Trials[name])
+		}
+	}
+	for _, w := range b.workers.Former(app) {
+		switch {
+		case !last && !(same && serves(w, was)): // the revision that comes next may want it
+		case same:
+			b.takeOverLocked(w, r, was)
+		default:
+			b.workers.Dismiss(w.ID, "the application has changed")
+		}
+	}
+}
+
+// serves says whether a worker has a replica that goes on.
+func serves(w host.WorkerRecord, was snapshot.Application) bool {
+	return slices.ContainsFunc(w.Replicas, func(r host.ReplicaRecord) bool { return !slices.Contains(was.Former, r.ID) })
+}
+
+// takeOverLocked expects a worker and its replicas. The former replicas end with their worker, or are stopped. For example, the node before was killed
+// while it changed a Python deployment from code 1 to code 2: for the second revision the worker with code 1 is ended, and the other one serves.
+func (b *Before) takeOverLocked(w host.WorkerRecord, r Revision, was snapshot.Application) {
+	t := host.Takeover{ID: w.ID, Replicas: map[string]string{}, Hosts: map[string]host.Host{}, GiveUp: r.Ended()}
+	for _, sr := range w.Replicas {
+		if r.HostLocked(sr.Deployment) == nil || slices.Contains(was.Former, sr.ID) {
+			continue
+		}
+		t.Replicas[sr.ID] = sr.Deployment
+		var rank *int
+		if n, ok := was.Ranks[sr.ID]; ok {
+			rank = &n
+		}
+		r.RecoverLocked(sr.Deployment, sr.ID, rank)
+	}
+	if len(w.Replicas) > 0 && len(t.Replicas) == 0 {
+		b.workers.Dismiss(w.ID, "none of its replicas is wanted any more")
+		return
+	}
+	for _, name := range r.DeploymentsLocked() {
+		if h := r.HostLocked(name); h != nil {
+			t.Hosts[name] = h
+		}
+	}
+	t.Unknown = func(w *host.Worker, id, deployment string) bool {
+		r.Lock()
+		defer r.Unlock()
+		if r.HostLocked(deployment) == nil || slices.Contains(was.Former, id) {
+			return false
+		}
+		r.RecoverLocked(deployment, id, nil)
+		r.LaunchLocked(id, w)
+		return true
+	}
+	worker := b.workers.TakeOver(t)
+	for id := range t.Replicas {
+		if worker == nil {
+			r.ForgetLocked(id)
+		} else {
+			r.LaunchLocked(id, worker)
+		}
+	}
+}

@@ -54,7 +54,7 @@ type Settings struct {
 	ReferenceOver int
 }
 
-// Session is one connection. It implements [wire.Server].
+// Session is one connection. It implements [wire.Server] and [wire.Orderer].
 type Session struct {
 	set    Settings
 	caller serving.Caller
@@ -62,7 +62,10 @@ type Session struct {
 	table  protocol.Table
 }
 
-var _ wire.Server = (*Session)(nil)
+var _ interface {
+	wire.Server
+	wire.Orderer
+} = (*Session)(nil)
 
 // New makes a session, whose peer comes with Attach.
 func New(set Settings) *Session {
@@ -143,6 +146,10 @@ func (s *Session) Control(ctx context.Context, op string, body json.RawMessage) 
 	}
 	return s.table.Serve(ctx, op, body)
 }
+
+// InOrder names the request that is answered before the next frame of the connection: the report of a replica on its models stands before the end of the
+// call that has loaded one, and the next call of that caller must go to the replica that has the model.
+func (s *Session) InOrder(op string) bool { return op == protocol.Models{}.Op() }
 
 func (s *Session) returnBlock(_ context.Context, r protocol.ReturnBlock) (protocol.Done, error) {
 	if s.set.Worker != nil {

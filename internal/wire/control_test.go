@@ -4,8 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
@@ -64,4 +67,32 @@ func TestControlUnread(t *testing.T) {
 			t.Errorf("after the end: %v", err)
 		}
 	}
+}
+
+// ordering is a server that answers the request "ordered" before the next frame.
+type ordering struct{ server }
+
+func (*ordering) InOrder(op string) bool { return op == "ordered" }
+
+// TestControlInOrder: a request whose effect later frames rely on is answered when the next frame is read. Every other request leaves the reader free.
+func TestControlInOrder(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		p := newPeer(NewConn(near), &ordering{server{control: func(_ string, _ json.RawMessage) (any, error) {
+			time.Sleep(time.Second)
+			return nil, nil
+		}}})
+		for op, want := range map[string]time.Duration{"other": 0, "ordered": time.Second} {
+			begun := time.Now()
+			if err := p.frame(nil, Header{Type: TypeControl}, nil, []byte(`{"op":"`+op+`"}`)); err != nil {
+				t.Fatal(err)
+			}
+			if got := time.Since(begun); got != want {
+				t.Errorf("the frame of %q keeps the reader for %s, want %s", op, got, want)
+			}
+		}
+		far.Close()
+		p.handlers.Wait()
+	})
 }

@@ -46,6 +46,11 @@ type Server interface {
 	Goaway(g Goaway)
 }
 
+// Orderer is a [Server] some of whose control requests are answered before the next frame is read, because later frames rely on them. For example, a
+// replica reports the model that a call has loaded, and then ends the call: the router must know of the model before the caller has the answer. Such a
+// request must not wait for the connection. The other requests have goroutines of their own, since to start a replica may take minutes.
+type Orderer interface{ InOrder(op string) bool }
+
 // Incoming is a call that the other side has sent, and the sink of its result.
 type Incoming struct {
 	call.Call
@@ -214,7 +219,7 @@ type Peer struct {
 
 	ctx      context.Context // of control requests; ends with the connection
 	stop     context.CancelCauseFunc
-	handlers sync.WaitGroup // goroutines of control requests
+	handlers sync.WaitGroup // goroutines of control requests that may be answered in any order
 	done     chan struct{}
 }
 
@@ -661,7 +666,7 @@ func (p *Peer) onControl(h Header, body []byte) error {
 		p.handlingControls.Add(-1)
 		return err
 	}
-	p.handlers.Go(func() {
+	answer := func() {
 		defer p.handlingControls.Add(-1)
 		defer p.controlEnded(len(own))
 		out, err := p.server.Control(p.ctx, head.Op, own)
@@ -680,7 +685,12 @@ func (p *Peer) onControl(h Header, body []byte) error {
 			b, _ = json.Marshal(replyBody{&replyError{Reason: helvetype.ReasonInternal, Message: err.Error()}})
 		}
 		p.reply(h.ID, b)
-	})
+	}
+	if o, ok := p.server.(Orderer); ok && o.InOrder(head.Op) {
+		answer()
+	} else {
+		p.handlers.Go(answer)
+	}
 	return nil
 }
 

@@ -26,7 +26,8 @@ class Models:
 
     def report(self) -> None:
         """Reports the ids, from any thread. Without a node, as in a unit test, nothing is sent. On the loop of the connection the report goes
-        before the answer of the call that has loaded a model: the caller's next call finds the model.
+        before the answer of the call that has loaded a model, and the node takes it before that: the caller's next call finds the model, unless the
+        report waits for the reply to another one.
         """
         conn = _runtime.connection
         if conn is None or _runtime.node is None:

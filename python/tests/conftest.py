@@ -22,19 +22,23 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 for name in ("HELVE_NODE", "HELVE_PARENT_NODE"):
     os.environ.pop(name, None)
 
+from eventually import eventually  # noqa: E402
 from fake_node import Node  # noqa: E402
 
-from helve import _driver  # noqa: E402
+from helve import _driver, _find  # noqa: E402
 
 
 @pytest.fixture(scope="module", autouse=True)
 def alone():
-    """Each file begins and ends without a node, so that files may run in any order and in several processes."""
+    """Each file begins and ends without a node, so that files may run in any order and in several processes. The node of a program that a test has killed
+    ends by itself: until then another file would find it.
+    """
     _driver.shutdown()
     _driver._http = None
     yield
     _driver.shutdown()
     _driver._http = None
+    eventually(lambda: not _find.running())
 
 
 @pytest.fixture

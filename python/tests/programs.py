@@ -1,6 +1,7 @@
 """Programs of tests that run as users run them: by the command line, in a process of their own."""
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -26,3 +27,13 @@ def output(done):
     """The output of a program that has succeeded."""
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout
+
+
+SLOW = "The node waits for calls that still run"  # the beginning of a line of the driver, where the end of its node takes over two seconds
+
+
+def own_lines(stderr):
+    """The lines of the program itself. Lines of its replicas and of its node begin with a name in parentheses; they come from other processes, and so
+    anywhere between the program's own. On a slow machine the driver adds a line, too.
+    """
+    return [line for line in stderr.splitlines() if not re.match(r"\(\S+\) ", line) and not line.startswith(SLOW)]

@@ -3,8 +3,6 @@
 import asyncio
 import os
 import socket
-import threading
-import time
 from contextlib import asynccontextmanager
 from typing import Optional
 
@@ -12,6 +10,7 @@ import httpx
 import pydantic
 import pytest
 import websockets
+from eventually import eventually
 from fastapi import BackgroundTasks, Depends, FastAPI, Request, Response, WebSocket, WebSocketDisconnect
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import PlainTextResponse, StreamingResponse
@@ -204,13 +203,6 @@ def live():
     live.client.close()
     serve.shutdown()
     _driver._http = None
-
-
-def eventually(condition):
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end, "it did not come true"
-        threading.Event().wait(0.01)
 
 
 # ---- plain deployments

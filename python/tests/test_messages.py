@@ -8,6 +8,7 @@ import pytest
 
 from helve import _unpicklable, serve
 from helve.serve.exceptions import RayServeException
+from programs import own_lines
 
 lock = threading.Lock()
 
@@ -185,7 +186,7 @@ def test_a_traceback_has_the_users_frames_once(tmp_path, call, frames, last):
     file = tmp_path / "program.py"
     file.write_text(PROGRAM.replace("CALL", call))
     done = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, timeout=60)
-    lines = done.stderr.splitlines()
+    lines = own_lines(done.stderr)
     begin = max(i for i, line in enumerate(lines) if line == "Traceback (most recent call last):")
     said = [line for line in lines[begin:] if line.lstrip().startswith('File "')]
     assert [line.rsplit(" in ", 1)[1] for line in said] == frames, done.stderr
@@ -199,7 +200,7 @@ def test_a_traceback_with_a_cause_in_the_replica(tmp_path):
     file.write_text(PROGRAM.replace("CALL", "handle.chained.remote().result()"))
     done = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, timeout=60)
     assert "ValueError: a bad 1" in done.stderr and "was raised in a replica" in done.stderr
-    assert "/helve/" not in done.stderr and done.stderr.splitlines()[-1] == "KeyError: 'k'"
+    assert "/helve/" not in done.stderr and own_lines(done.stderr)[-1] == "KeyError: 'k'"
 
 
 def test_a_hook_of_the_program_stays():

@@ -11,7 +11,7 @@ import pytest
 
 from helve import _guard, serve
 from helve.serve._http_options import reachable
-from programs import ENVIRONMENT, helve, program
+from programs import ENVIRONMENT, helve, own_lines, program
 
 
 def run(path, **env):
@@ -319,8 +319,8 @@ def test_a_response_that_was_not_awaited_is_named_with_its_method(tmp_path):
     handle.forget.remote(handle).result()
     """
     ran = run(program(tmp_path, "p.py", text))
-    assert "the result of A.forget() is one; return its value" in ran.stderr.splitlines()[-1]
-    assert "in replica A#" in ran.stderr.splitlines()[-2] and "/helve/" not in ran.stderr
+    where, what = own_lines(ran.stderr)[-2:]
+    assert "in replica A#" in where and "the result of A.forget() is one; return its value" in what and "/helve/" not in ran.stderr
 
 
 @pytest.mark.parametrize("make, name", [

@@ -9,6 +9,7 @@ import sys
 import threading
 
 import pytest
+from eventually import eventually
 
 from helve import serve
 from helve.serve.exceptions import RayServeException
@@ -249,11 +250,8 @@ def test_nothing_is_left(chain):
     del made, r
     gc.collect()
     h.keep.remote(None).result()
-    for _ in range(200):
-        chain.pass_on.remote(1000, "make", None).result()
-        if not references().get("results") and not memory()["buffers"]:
-            break
-    assert not references().get("results") and memory()["buffers"] == 0 and memory()["rejected"] == 0
+    eventually(lambda: chain.pass_on.remote(1000, "make", None).result() and not references().get("results") and not memory()["buffers"])
+    assert memory()["rejected"] == 0
 
 
 def status():
@@ -295,10 +293,8 @@ def test_a_killed_worker_leaks_nothing(chain):
             pass
     del made
     gc.collect()
-    for _ in range(200):
-        if chain.pass_on.remote(1000, "make", None).result() and not memory()["buffers"] and not references().get("results"):
-            break
-    assert memory()["buffers"] == 0 and memory()["rejected"] == 0 and not references().get("results")
+    eventually(lambda: chain.pass_on.remote(1000, "make", None).result() and not memory()["buffers"] and not references().get("results"))
+    assert memory()["rejected"] == 0
 
 
 def test_broadcasts_of_large_values(chain):

@@ -12,11 +12,8 @@ from helve.serve.exceptions import (
 from helve.serve.handle import DeploymentHandle
 
 
-@serve.deployment(max_ongoing_requests=1, max_queued_requests=1)
+@serve.deployment
 class Model:
-    def __init__(self):
-        self.hold = asyncio.Event()
-
     async def __call__(self, x=1):
         return x
 
@@ -31,9 +28,6 @@ class Model:
 
     def returns_one(self):
         return self.generator()
-
-    async def block(self):
-        await self.hold.wait()
 
     async def in_loop(self):
         h = serve.get_deployment_handle("Other", "other")
@@ -56,6 +50,12 @@ class Other:
 
     def items(self):
         yield 1
+
+
+@serve.deployment(max_ongoing_requests=1, max_queued_requests=1)
+class Full:
+    async def block(self):
+        await asyncio.Event().wait()
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_a_method_that_does_not_exist(model):
     with pytest.raises(RayServeException) as e:
         model.exits.remote().result(timeout_s=20)
     text = str(e.value)
-    assert text.startswith("Tried to call a method 'exits' that does not exist. Available methods: ['agenerator', 'block', 'exists', ")
+    assert text.startswith("Tried to call a method 'exits' that does not exist. Available methods: ['agenerator', 'exists', 'generator', ")
     assert "Did you mean 'exists'?" in text
 
 
@@ -126,12 +126,12 @@ def test_streams_are_not_awaited(model):
 
 
 def test_the_queue_is_full(model):
-    assert model.exists.remote().result(timeout_s=20) == 1  # a stream that another test has dropped gave its slot back
-    running = model.block.remote()
-    waiting = model.block.remote()
+    full = serve.run(Full.bind(), name="full", route_prefix=None)  # its slot and its queue have the calls of this test alone
+    running = full.block.remote()
+    waiting = full.block.remote()
     try:
         with pytest.raises(BackPressureError) as e:
-            model.block.remote().result(timeout_s=20)
+            full.block.remote().result(timeout_s=20)
     finally:
         waiting.cancel()
         running.cancel()

@@ -89,10 +89,14 @@ def test_a_failed_update_shows_while_the_one_before_serves(node):
     assert now().status == "RUNNING" and now().deployments["Model"].message == "" and handle.get.remote().result() == "new"
 
 
-def test_a_deployment_without_replicas_makes_its_application_unhealthy(node):
+def test_a_deployment_without_replicas_makes_its_application_unhealthy(node, tmp_path):
+    gate = tmp_path / "gate"
+
     @serve.deployment(health_check_period_s=0.05, health_check_timeout_s=5)
     class Sick:
-        def __init__(self):
+        def __init__(self, gate):
+            while not os.path.exists(gate):  # the second replica starts when the test has seen the state without one
+                time.sleep(0.01)
             self.sick = False
 
         def check_health(self):
@@ -102,10 +106,13 @@ def test_a_deployment_without_replicas_makes_its_application_unhealthy(node):
         def fall_ill(self):
             self.sick = True
 
-    handle = run(Sick.bind())
+    gate.touch()
+    handle = run(Sick.bind(str(gate)))
+    gate.unlink()
     handle.fall_ill.remote().result()
     seen = eventually(lambda: now() if now().status == "UNHEALTHY" else None)
     assert seen.deployments["Sick"].status_trigger in ("HEALTH_CHECK_FAILED", "CONFIG_UPDATE_COMPLETED", "UNSPECIFIED") and "it is sick" in seen.message
+    gate.touch()
     eventually(lambda: now().status == "RUNNING")
 
 

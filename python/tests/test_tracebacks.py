@@ -10,6 +10,7 @@ import pytest
 
 from helve import _guard, _logging
 from helve.serve.handle import DeploymentHandle
+from programs import own_lines
 
 BEGINNING = """
 import sys
@@ -49,12 +50,12 @@ serve.start(http_options={"port": None})
 
 
 def uncaught(tmp_path, end, **env):
-    """The lines on stderr of a program whose last line raises."""
+    """The lines on stderr of a program whose last line raises: its own, and all as one text."""
     script = tmp_path / "program.py"
     script.write_text(BEGINNING + end + "\n")
     ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, env={**os.environ, **env})
     assert ran.returncode == 1, ran.stderr
-    return [line for line in ran.stderr.splitlines() if not line.startswith("(")], ran.stderr
+    return own_lines(ran.stderr), ran.stderr
 
 
 @pytest.mark.parametrize("end, frames, last", [

@@ -147,9 +147,12 @@ func (s *Session) Control(ctx context.Context, op string, body json.RawMessage) 
 	return s.table.Serve(ctx, op, body)
 }
 
-// InOrder names the request that is answered before the next frame of the connection: the report of a replica on its models stands before the end of the
-// call that has loaded one, and the next call of that caller must go to the replica that has the model.
-func (s *Session) InOrder(op string) bool { return op == protocol.Models{}.Op() }
+// InOrder names the requests that are answered before the next frame of the connection. The report of a replica on its models stands before the end of the
+// call that has loaded one, and the next call of that caller must go to the replica that has the model. A slot that a caller gives back must be free for
+// the call that it makes next: with one slot, and a queue for no call, that call would be refused.
+func (s *Session) InOrder(op string) bool {
+	return op == protocol.Models{}.Op() || op == protocol.Release{}.Op()
+}
 
 func (s *Session) returnBlock(_ context.Context, r protocol.ReturnBlock) (protocol.Done, error) {
 	if s.set.Worker != nil {

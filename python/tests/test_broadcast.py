@@ -341,6 +341,14 @@ def test_a_selection_holds_a_slot_until_its_context_ends(one):
     assert one.id.remote().result(timeout_s=30) == selection.replica_id
 
 
+def test_a_slot_that_is_given_back_is_free_for_the_next_call(caller):
+    h = serve.run(One.options(max_queued_requests=0).bind(), name="given-back", route_prefix=None)  # a call that finds no slot is refused
+    for i in range(200):
+        with h.echo.choose_replica():
+            pass
+        assert h.echo.remote(i).result(timeout_s=30) == i
+
+
 def test_a_stream_is_dispatched(one):
     h = one.options(stream=True)
     with h.numbers.choose_replica() as selection:

@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 from clock import run
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from helve import _runtime, serve
@@ -16,7 +16,7 @@ from helve._models import Models
 from helve.serve import context, multiplex
 from helve.serve.handle import DeploymentID
 
-settings.register_profile("quick", max_examples=150, deadline=None, print_blob=True)
+settings.register_profile("quick", max_examples=150, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("quick")
 
 

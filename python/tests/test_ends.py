@@ -8,6 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from eventually import eventually
 
 from helve import _encoding as encoding
 from helve import serve
@@ -155,13 +156,13 @@ def test_a_worker_that_leaves_gets_nothing_more_and_waits_for_nothing(run, leave
 
 
 def await_another(handle, before):
-    for _ in range(1000):
+    def replaced():
         try:
-            if handle.pid.remote().result(timeout_s=20) != before:
-                return
+            return handle.pid.remote().result(timeout_s=20) != before
         except RayServeException:  # a call that the worker had when it left
-            pass
-    pytest.fail("the replica was not replaced")
+            return False
+
+    eventually(replaced)
 
 
 def test_a_constructor_that_leaves_says_why(run):

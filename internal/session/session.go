@@ -149,7 +149,7 @@ func (s *Session) Control(ctx context.Context, op string, body json.RawMessage) 
 
 // InOrder names the requests that are answered before the next frame of the connection. The report of a replica on its models stands before the end of the
 // call that has loaded one, and the next call of that caller must go to the replica that has the model. A slot that a caller gives back must be free for
-// the call that it makes next: with one slot, and a queue for no call, that call would be refused.
+// the next call that it makes: with one slot, and a queue for one call, the second call from then on would be refused.
 func (s *Session) InOrder(op string) bool {
 	return op == protocol.Models{}.Op() || op == protocol.Release{}.Op()
 }

@@ -56,7 +56,15 @@ func groupsOf(c *cobra.Command) []group {
 			rest.flags = append(rest.flags, f)
 		}
 	})
-	return append(groups, rest)
+	groups = append(groups, rest)
+	if len(rest.flags) == 1 && !c.HasAvailableSubCommands() { // --help alone: a subject is no help for the few others
+		var all []*pflag.Flag
+		for _, g := range groups {
+			all = append(all, g.flags...)
+		}
+		return []group{{rest.title, all}}
+	}
+	return groups
 }
 
 // usage is the text of a command's usage: its forms, its commands and its flags by subject, each with its variable.

@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
 )
 
 var update = flag.Bool("update", false, "write the tables of docs/command.md")
@@ -34,14 +36,22 @@ func TestCommandPage(t *testing.T) {
 	}
 }
 
+// commands are the commands below one, each followed by its own.
+func commands(c *cobra.Command) (all []*cobra.Command) {
+	for _, sub := range c.Commands() {
+		all = append(append(all, sub), commands(sub)...)
+	}
+	return all
+}
+
 // tables are the flags of all commands.
 func tables() string {
 	var b strings.Builder
-	for _, c := range command(nil).Commands() {
+	for _, c := range commands(command(nil)) {
 		if c.Hidden || c.DisableFlagParsing || c.Name() == "help" || c.Name() == "completion" || c.Name() == "version" {
 			continue
 		}
-		fmt.Fprintf(&b, "\n### helve %s\n\n%s.\n", c.Name(), c.Short)
+		fmt.Fprintf(&b, "\n### helve %s\n\n%s.\n", strings.TrimPrefix(c.CommandPath(), c.Root().Name()+" "), c.Short)
 		for _, g := range groupsOf(c) {
 			if len(g.flags) == 0 {
 				continue

@@ -29,6 +29,7 @@ import (
 	"github.com/helve-serve/helve/internal/kernel"
 	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/node"
+	"github.com/helve-serve/helve/internal/store/disk"
 	"github.com/helve-serve/helve/internal/worker"
 )
 
@@ -36,13 +37,14 @@ import (
 type start struct {
 	run
 	watchdog wait
+	recover  string // an export that replaces the state
 }
 
 // defaultWatchdog is how long a node may not answer its keeper.
 const defaultWatchdog = 10 * time.Second
 
 // ownFlags are the flags of `start` that are about the keeper; the node gets the others.
-var ownFlags = []string{"http", "state-dir", "node-watchdog", "help"} //nolint:gochecknoglobals // a constant
+var ownFlags = []string{"http", "state-dir", "node-watchdog", "recover", "help"} //nolint:gochecknoglobals // a constant
 
 func startCommand(apps []Application) *cobra.Command {
 	s := &start{run: run{apps: apps}, watchdog: wait(defaultWatchdog)}
@@ -62,6 +64,8 @@ func startCommand(apps []Application) *cobra.Command {
 	s.nodeFlags(c)
 	c.Flags().StringVar(&s.stateDir, "state-dir", "", "directory of the node's state, made if need be (default /var/lib/helve for root, else ~/.local/state/helve)")
 	c.Flags().Var(&s.watchdog, "node-watchdog", "how long the node may not answer its keeper before it is ended and started again")
+	c.Flags().StringVar(&s.recover, "recover", "", "start with the state in this file, which `state export` has written, in place of the state that is there")
+	noVariable(c, "recover") // a service that is started again would go back to the file each time
 	if len(apps) > 0 {
 		s.isolationFlag(c)
 	}
@@ -94,6 +98,13 @@ func (s *start) execute(c *cobra.Command) error {
 	mark, err := worker.Claim(dir)
 	if err != nil {
 		return fmt.Errorf("--state-dir %s: %w", dir, err)
+	}
+	if s.recover != "" {
+		done, err := disk.Recover(c.Context(), dir, s.recover)
+		if err != nil {
+			return fmt.Errorf("--recover: %w", err)
+		}
+		fmt.Println(recovered(done, s.recover))
 	}
 	state := keeper.State{
 		Config: keeper.Config{

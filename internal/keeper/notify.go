@@ -24,7 +24,10 @@ func newNotifier(env []string) notifier {
 	return n
 }
 
-// send sends lines. An error is nobody's: there is no other way to tell the service manager of it.
+// sendTime bounds the wait for a service manager that does not read.
+const sendTime = 100 * time.Millisecond
+
+// send sends lines. An error has no reader: there is no other way to tell the service manager of it.
 func (n notifier) send(lines string) {
 	if n.socket == "" {
 		return
@@ -34,7 +37,8 @@ func (n notifier) send(lines string) {
 		return
 	}
 	defer c.Close()
-	c.Write([]byte(lines)) //nolint:errcheck // see above
+	c.SetWriteDeadline(time.Now().Add(sendTime)) //nolint:errcheck // it was opened
+	c.Write([]byte(lines))                       //nolint:errcheck // see above
 }
 
 // feedWatchdog tells the service manager that the keeper lives, as often as that wants to hear it. The main thread must answer for that, and the

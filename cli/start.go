@@ -247,7 +247,7 @@ func (r *run) serveDurable(ctx context.Context, config helve.Config, d *node.Dur
 			return errors.Join(err, system.Close(d.Keeper.Cut))
 		}
 	}
-	failed, err := d.Accept()
+	failed, err := d.Accept(ctx)
 	if err != nil {
 		return errors.Join(err, system.Close(d.Keeper.Cut))
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/helve-serve/helve/internal/keeper"
 	"github.com/helve-serve/helve/internal/logs"
+	"github.com/helve-serve/helve/internal/store/disk"
 	"github.com/helve-serve/helve/internal/worker"
 )
 
@@ -23,7 +24,11 @@ type Durable struct {
 	// Private says that the node has an admin interface, at least on a socket of the user; TCP comes from the keeper.
 	Private bool
 
-	node *Node
+	// Store is the store of the state directory, from Open on.
+	Store *disk.Store
+
+	node     *Node
+	restored <-chan struct{} // closed when the replicas of the node before serve, or are lost
 }
 
 type durableKey struct{}
@@ -42,17 +47,24 @@ func DurableFrom(ctx context.Context) *Durable {
 // attachName is the link in the state directory that leads to the private directory of the node that runs.
 const attachName = "attach"
 
-// Open starts the node, which does not accept requests yet: see [Durable.Accept]. Workers go on for grace without a node. The node is there also if the
-// error is not nil, unless it is nil.
-func (d *Durable) Open(ctx context.Context, s Settings, grace time.Duration) (*Node, error) {
+// Open starts the node, which does not accept requests yet: see [Durable.Accept]. Workers go on for grace without a node. A node that is not nil is
+// there also if there is an error, and the caller closes it.
+func (d *Durable) Open(s Settings, grace time.Duration) (n *Node, err error) {
 	dir := d.Keeper.Welcome().Dir
-	var err error
 	if s.Logs, err = logs.OpenDir(filepath.Join(dir, "logs"), s.Logger); err != nil {
 		return nil, err
 	}
-	s.Starter, s.Durable = d.Keeper, true
-	n := New(s)
+	if d.Store, err = disk.Open(dir, s.Logger); err != nil {
+		return nil, err
+	}
+	s.Store, s.Blobs, s.Starter, s.Durable = d.Store, d.Store.Blobs(), d.Keeper, true
+	n = New(s)
 	d.node = n
+	n.atEnd = func() {
+		if err := d.Store.Close(); err != nil {
+			n.log.Error("the store was not closed", "error", err)
+		}
+	}
 	d.Keeper.Alive(func() { n.Readiness() })
 	if err := n.UseState(dir, grace); err != nil {
 		return n, err
@@ -61,6 +73,9 @@ func (d *Durable) Open(ctx context.Context, s Settings, grace time.Duration) (*N
 		if err := n.serveAdmin(d.Keeper.Listeners(keeper.Admin)); err != nil {
 			return n, err
 		}
+	}
+	if d.restored, err = n.Restore(); err != nil {
+		return n, err
 	}
 	if err := n.ServeDrivers(); err != nil {
 		return n, fmt.Errorf("programs cannot attach to this node: %w", err)
@@ -93,9 +108,45 @@ func (n *Node) unlinkAttach() {
 	}
 }
 
+// settleTime is how long the first requests wait for replicas that start. A worker that was taken over serves at once, and the replicas in the node's
+// own process start in a moment; a model that takes a minute to load holds up no other application.
+const settleTime = time.Second
+
+// awaitRestored waits until the applications of the node before answer again, as far as that takes a moment.
+func (d *Durable) awaitRestored(ctx context.Context) error {
+	select {
+	case <-d.restored:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	late := time.NewTimer(settleTime)
+	defer late.Stop()
+	look := time.NewTicker(2 * time.Millisecond)
+	defer look.Stop()
+	for {
+		ready := true
+		for _, of := range d.node.Readiness() {
+			ready = ready && of
+		}
+		if ready {
+			return nil
+		}
+		select {
+		case <-look.C:
+		case <-late.C:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
 // Accept serves HTTP on the sockets of the keeper, and tells the keeper that the node is ready. The error of a listener that ends by itself arrives
 // on the channel.
-func (d *Durable) Accept() (failed <-chan error, err error) {
+func (d *Durable) Accept(ctx context.Context) (failed <-chan error, err error) {
+	if err := d.awaitRestored(ctx); err != nil {
+		return nil, err
+	}
 	n := d.node
 	all := d.Keeper.Listeners(keeper.HTTP)
 	c := make(chan error, len(all))
@@ -120,3 +171,6 @@ func (d *Durable) Accept() (failed <-chan error, err error) {
 	}
 	return c, nil
 }
+
+// Node is the node, from Open on; also while that restores the applications.
+func (d *Durable) Node() *Node { return d.node }

@@ -105,6 +105,7 @@ type Node struct {
 	drivers  *worker.Listener // nil: no driver can attach
 	drains   bool             // a drain has begun
 	closing  bool
+	atEnd    func() // of Close, nil for none; set before the node is used
 }
 
 // name is the id of the node.
@@ -228,6 +229,9 @@ func (n *Node) Close(ctx context.Context) error {
 	n.Forget()
 	if n.history != nil {
 		n.history.Close()
+	}
+	if n.atEnd != nil {
+		n.atEnd()
 	}
 	return err
 }

@@ -36,9 +36,15 @@ func (s *System) runDurable(ctx context.Context, d *node.Durable, set node.Setti
 			return nil, fmt.Errorf("HTTPOptions: TLS.%w", err)
 		}
 	}
-	s.Node, err = d.Open(ctx, set, cmp.Or(c.WorkerGrace, defaultGrace))
+	set.Own = func(name string) (deploy.App, error) {
+		if app == nil || app.Name != name {
+			return deploy.App{}, errors.New("its code was in an executable that does not contain it now, or that deploys it later")
+		}
+		return bound(d.Node(), app, def), nil
+	}
+	s.Node, err = d.Open(set, cmp.Or(c.WorkerGrace, defaultGrace))
 	if err == nil && build != nil {
-		err = s.start(ctx, app, def, true)
+		err = s.startOwn(ctx, app, def)
 	}
 	if err == nil {
 		return s, nil
@@ -49,4 +55,15 @@ func (s *System) runDurable(ctx context.Context, d *node.Durable, set node.Setti
 		err = errors.Join(err, s.Node.Close(closing))
 	}
 	return nil, err
+}
+
+// startOwn deploys the application of the executable, unless the node before had it and it was restored.
+func (s *System) startOwn(ctx context.Context, app *graph.App, def deploy.App) error {
+	if now, _, there := s.Node.Deployed(app.Name, 0); !there || now.Home != app {
+		return s.start(ctx, app, def, true)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.apps[app.Name] = app
+	return nil
 }

@@ -327,15 +327,22 @@ func (s *System) load(ctx context.Context, x *graph.External) (*graph.App, deplo
 	return graph.Loaded(def.Graph), def, nil
 }
 
-// start deploys an application that was built or loaded. later says that it is not the first of the system.
-func (s *System) start(ctx context.Context, app *graph.App, def deploy.App, later bool) error {
-	def.Home, def.Retry, def.Replace = app, later, later
+// bound is an application whose handles lead to the deployments of a node.
+func bound(n *node.Node, app *graph.App, def deploy.App) deploy.App {
+	def.Home = app
 	def.Bound = func(name string, d *serving.Deployment) {
 		if own := app.Find(name); own != nil {
 			own.Serving.Store(d)
 		}
 	}
-	app.Drains.Store(s.Node.Drains())
+	app.Drains.Store(n.Drains())
+	return def
+}
+
+// start deploys an application that was built or loaded. later says that it is not the first of the system.
+func (s *System) start(ctx context.Context, app *graph.App, def deploy.App, later bool) error {
+	def = bound(s.Node, app, def)
+	def.Retry, def.Replace = later, later
 	if err := s.Node.Deploy(ctx, def); err != nil {
 		return s.config.Public(err)
 	}

@@ -104,8 +104,10 @@ func (c *Controller) finish(ctx context.Context, r *revision) error {
 	if err == nil {
 		err = errors.Join(c.publish(), c.file.Save())
 	}
-	c.conclude(ctx, r, !failed && (err == nil || !r.first))
+	stale := c.conclude(ctx, r, !failed && (err == nil || !r.first))
 	switch {
+	case err == nil && stale != nil && c.records.Durable:
+		return fmt.Errorf("application %s runs, but the next node may deploy it again: %w", a.name, stale)
 	case err == nil:
 		return nil
 	case !r.first && !failed:

@@ -400,6 +400,30 @@ func TestRollback(t *testing.T) {
 	})
 }
 
+// TestDeployWhoseEndIsNotStored: a deploy is not acknowledged before the store says that it has ended.
+func TestDeployWhoseEndIsNotStored(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDurable(func(string) (deploy.App, error) { return appOf(map[string]int{"A": 1}, nil), nil })
+		n := d.node()
+		err := n.Deploy(t.Context(), appOf(map[string]int{"A": 1}, func() error {
+			n.link.set(func() { n.link.down = true })
+			return nil
+		}))
+		if !errors.Is(err, errDown) || !strings.Contains(err.Error(), "the next node may deploy it again") {
+			t.Error(err)
+		}
+		n.wantStatus(t, "it runs", helvetype.ApplicationRunning, 1, 1)
+		n.kill()
+		next := d.restored(t)
+		defer next.kill()
+		next.wantStatus(t, "it was deployed again", helvetype.ApplicationRunning, 1, 1)
+		if a := record(t, d.store, store.AppKey("app")); a.Attempt != nil {
+			t.Errorf("%+v", a)
+		}
+	})
+}
+
 // TestStoreRefusesDeploy: a store without space refuses the deploy, which is an event; all that runs goes on.
 func TestStoreRefusesDeploy(t *testing.T) {
 	t.Parallel()

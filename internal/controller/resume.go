@@ -30,7 +30,7 @@ func (c *Controller) Resume(ctx context.Context, def deploy.App, w *records.Depl
 			c.publish()   //nolint:errcheck // the node before had the same routes
 			c.file.Save() //nolint:errcheck // it is in the log
 			if w.Unended() {
-				c.conclude(ctx, r, true)
+				c.conclude(ctx, r, true) //nolint:errcheck // it is in the log
 			}
 		case <-r.ctx.Done():
 		}

@@ -70,7 +70,7 @@ func TestSimulation(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				random := func(stream uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, stream)) }
-				(&simulation{t: t, seed: seed, rnd: random(1), code: random(2), updates: random(3)}).run()
+				(&simulation{t: t, seed: seed, rnd: random(1), code: random(2), updates: random(3), restarts: random(4)}).run()
 			})
 		})
 	}
@@ -87,17 +87,20 @@ const (
 
 // simulation is one seed's world.
 type simulation struct {
-	t       *testing.T
-	seed    uint64
-	rnd     *rand.Rand // of the actions
-	updates *rand.Rand // of the versions and user configs that deploys have
-	node    *testNode
-	calm    atomic.Bool // the user code no longer misbehaves
-	closed  atomic.Bool // Node.Close has returned
-	polite  bool        // operators wait for each other
-	steady  bool        // most deploys change options and leave the code as it is
-	busy    atomic.Int64
-	config  atomic.Int64
+	t        *testing.T
+	seed     uint64
+	rnd      *rand.Rand // of the actions
+	updates  *rand.Rand // of the versions and user configs that deploys have
+	restarts *rand.Rand // of the kills of nodes
+	node     *testNode
+	disk     *durable    // what outlives the node; nil for a node that is not durable
+	killed   *badStore   // the link of the node to that
+	calm     atomic.Bool // the user code no longer misbehaves
+	closed   atomic.Bool // Node.Close has returned
+	polite   atomic.Bool // operators wait for each other
+	steady   bool        // most deploys change options and leave the code as it is
+	busy     atomic.Int64
+	config   atomic.Int64
 
 	mu          sync.Mutex
 	code        *rand.Rand // of the constructors and checks
@@ -105,6 +108,7 @@ type simulation struct {
 	subjects    []*subject
 	calls       []*simCall
 	expected    *plan // the revision that should run, nil for none; where operators are polite
+	plans       []deploy.App
 }
 
 // plan is a revision of the application.
@@ -342,6 +346,7 @@ func (s *simulation) kill() {
 // newPlan makes a revision and its definition.
 func (s *simulation) newPlan() (*plan, deploy.App) {
 	p := &plan{}
+	receiver := strconv.Itoa(len(s.plans)) // names the plan in the record of its revision
 	def := deploy.App{Graph: spec.Graph{App: "app", Ingress: &spec.IngressSpec{Deployment: "A", Method: "Work", Kind: spec.IngressMethod}}, Classes: map[string]*instance.Class{}, Retry: true, Replace: true, Home: p}
 	if s.rnd.IntN(6) == 0 {
 		p.broken = "A"
@@ -384,7 +389,7 @@ func (s *simulation) newPlan() (*plan, deploy.App) {
 				Name: "Flow", Shape: instance.Stream, In: reflect.TypeFor[*simCall](), Out: reflect.TypeFor[int](), Stream: flow,
 			}},
 		}
-		def.Graph.Deployments = append(def.Graph.Deployments, spec.Deployment{Name: name, Language: "go", Options: o})
+		def.Graph.Deployments = append(def.Graph.Deployments, spec.Deployment{Name: name, Language: "go", Receiver: receiver, Options: o})
 		p.names = append(p.names, name)
 	}
 	def.Bound = func(_ string, d *serving.Deployment) {
@@ -397,12 +402,15 @@ func (s *simulation) newPlan() (*plan, deploy.App) {
 		}
 		s.deployments = append(s.deployments, d)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.plans = append(s.plans, def)
 	return p, def
 }
 
 // operate runs a wish of an operator in the background.
 func (s *simulation) operate(f func()) {
-	if s.polite && s.busy.Load() > 0 {
+	if s.polite.Load() && s.busy.Load() > 0 {
 		return
 	}
 	s.busy.Add(1)
@@ -418,13 +426,14 @@ func (s *simulation) deploy() {
 	if s.rnd.IntN(4) == 0 {
 		ctx, cancel = context.WithTimeout(ctx, span(s.rnd, 5*time.Second))
 	}
+	n := s.node
 	s.operate(func() {
 		defer cancel()
-		err := s.node.Deploy(ctx, def)
+		err := n.Deploy(ctx, def)
 		if err == nil && p.broken != "" {
 			s.wrong("a revision was deployed although %s cannot start", p.broken)
 		}
-		if err == nil && s.polite {
+		if err == nil && s.polite.Load() {
 			s.mu.Lock()
 			s.expected = p
 			s.mu.Unlock()
@@ -433,11 +442,12 @@ func (s *simulation) deploy() {
 }
 
 func (s *simulation) delete() {
+	n := s.node
 	s.operate(func() {
-		err := s.node.Delete(context.Background(), "app")
+		err := n.Delete(context.Background(), "app")
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.polite && err == nil != (s.expected != nil) {
+		if s.polite.Load() && err == nil != (s.expected != nil) {
 			s.wrong("delete: %v, but what should run is %+v", err, s.expected)
 		}
 		s.expected = nil
@@ -450,8 +460,9 @@ func (s *simulation) scale() {
 	if name == "A" {
 		n = max(n, 1)
 	}
+	of := s.node
 	s.operate(func() {
-		s.node.Scale(context.Background(), "app", name, n, "simulation", "at random") //nolint:errcheck // the deployment may not be there
+		of.Scale(context.Background(), "app", name, n, "simulation", "at random") //nolint:errcheck // the deployment may not be there
 	})
 }
 
@@ -467,9 +478,10 @@ func (s *simulation) wanted(name string) int {
 func (s *simulation) reconfigure() {
 	name := []string{"A", "B", "C"}[s.rnd.IntN(3)]
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	n := s.node
 	go func() {
 		defer cancel()
-		s.node.Reconfigure(ctx, "app", name, s.nextConfig()) //nolint:errcheck // the instance may refuse it
+		n.Reconfigure(ctx, "app", name, s.nextConfig()) //nolint:errcheck // the instance may refuse it
 	}()
 }
 
@@ -478,8 +490,14 @@ func (s *simulation) nextConfig() json.RawMessage {
 }
 
 func (s *simulation) run() {
-	s.node = newTestNode(Settings{})
-	s.polite, s.steady = s.rnd.IntN(2) == 0, s.updates.IntN(2) == 0
+	if s.restarts.IntN(2) == 0 {
+		s.disk = newDurable(nil)
+		s.start()
+	} else {
+		s.node = newTestNode(Settings{})
+	}
+	s.polite.Store(s.rnd.IntN(2) == 0)
+	s.steady = s.updates.IntN(2) == 0
 	abrupt := s.rnd.IntN(4) == 0
 	s.deploy()
 	for range actions {
@@ -508,11 +526,67 @@ func (s *simulation) run() {
 			s.scale()
 		}
 		time.Sleep(span(s.rnd, 300*time.Millisecond))
+		if s.disk != nil && s.restarts.IntN(30) == 0 {
+			s.restart()
+		}
 	}
 	if !abrupt {
 		s.converge()
 	}
 	s.end()
+}
+
+// start starts a node that restores the applications of the node before.
+func (s *simulation) start() {
+	n := s.disk.node()
+	s.node, s.killed = n.testNode, n.link
+	asked := s.revisions()
+	n.Own = func(string) (def deploy.App, err error) { // the revision that should run is asked for first, then the one before
+		if len(asked) == 0 {
+			return def, errors.New("no revision is left to ask for")
+		}
+		r, err := store.Get(context.Background(), s.disk.store, store.RevisionKey("app", asked[0]))
+		if err != nil {
+			return def, err
+		}
+		asked = asked[1:]
+		id, err := strconv.Atoi(r.Record.Graph.Deployments[0].Receiver)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.plans[id], err
+	}
+	if err := n.All(n.ctx, n.wg.Go); err != nil {
+		s.wrong("restore: %v", err)
+	}
+	if lost := n.Lost(); len(lost) > 0 {
+		s.wrong("restore: %v", lost)
+	}
+}
+
+// revisions are the revisions of the application that a restore asks for.
+func (s *simulation) revisions() []uint64 {
+	r, err := store.Get(context.Background(), s.disk.store, store.AppKey("app"))
+	switch {
+	case err != nil:
+		s.wrong("%v", err)
+	case r.Modified == 0:
+	case r.Record.Attempt == nil:
+		return []uint64{r.Record.Revision}
+	default:
+		return []uint64{r.Record.Revision, r.Record.Before}
+	}
+	return nil
+}
+
+// restart kills the node and starts the next one. Operators who were waiting for the node do not know what has become of their wishes.
+func (s *simulation) restart() {
+	if s.busy.Load() > 0 {
+		s.polite.Store(false)
+	}
+	s.killed.set(func() { s.killed.down = true })
+	s.node.Close(context.Background()) //nolint:errcheck // calls that ignore their end are part of it
+	s.within(operatorLimit, s.operatorsDone)
+	s.start()
 }
 
 // within waits until ok gives "", and reports what it gives after limit.
@@ -537,13 +611,25 @@ func (s *simulation) operatorsDone() string {
 	return ""
 }
 
+// deploysDone says whether the deploys have ended that a node before had begun.
+func (s *simulation) deploysDone() string {
+	if s.disk == nil {
+		return ""
+	}
+	r, err := store.Get(context.Background(), s.disk.store, store.AppKey("app"))
+	if err != nil || r.Record.Attempt != nil {
+		return fmt.Sprintf("the deploy of revision %d has not ended: %v", r.Record.Revision, err)
+	}
+	return ""
+}
+
 // converge ends the chaos, and checks that the node gets well by itself.
 func (s *simulation) converge() {
 	s.calm.Store(true)
-	if !s.within(operatorLimit, s.operatorsDone) {
+	if !s.within(operatorLimit, s.operatorsDone) || !s.within(operatorLimit, s.deploysDone) {
 		return
 	}
-	if _, there := s.node.Status().Applications["app"]; !there || s.expected == nil && s.polite {
+	if _, there := s.node.Status().Applications["app"]; !there || s.expected == nil && s.polite.Load() {
 		if there {
 			s.wrong("the application is there although nothing should run")
 		}
@@ -560,7 +646,7 @@ func (s *simulation) converge() {
 	s.node.mu.Lock()
 	p := s.node.apps["app"].current.def.Home.(*plan)
 	s.node.mu.Unlock()
-	if s.polite && p != s.expected || p.broken != "" {
+	if s.polite.Load() && p != s.expected || p.broken != "" {
 		s.wrong("%+v runs, expected %+v", p, s.expected)
 	}
 	if !s.within(convergeLimit, func() string { return s.unwell(p) }) {

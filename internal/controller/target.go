@@ -30,7 +30,7 @@ func (c *Controller) formerLocked(there *application, name, identity string) (f 
 // conclude ends a deploy in the store, once its revision runs or has failed. A revision that runs lets old records go; the records of a
 // revision that has failed are put back, as far as no other writer has changed them since. For example, a deploy sets scale/hello/D from
 // 2 to 3 and fails: 2 is put back, unless Scale has set 5 meanwhile.
-func (c *Controller) conclude(ctx context.Context, r *revision, runs bool) {
+func (c *Controller) conclude(ctx context.Context, r *revision, runs bool) error {
 	ctx, cancel := records.Bounded(ctx)
 	defer cancel()
 	err := c.records.Lock(ctx)
@@ -51,6 +51,7 @@ func (c *Controller) conclude(ctx context.Context, r *revision, runs bool) {
 	}
 	c.mu.Unlock()
 	close(r.concluded)
+	return err
 }
 
 // withdraw takes back the records of a deploy that was not begun.

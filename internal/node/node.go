@@ -137,6 +137,7 @@ func New(s Settings) *Node {
 		Logger: s.Logger, Node: name, Codec: cd, Proxy: n.proxy, Workers: n.workers, Program: s.Program,
 		Strict: s.Strict, OutOfLine: s.OutOfLine, Events: n.events, Host: s.Host,
 	})
+	n.Target().Collected = n.workers.CollectCode
 	n.restorer = &restore.Restorer{To: n.Controller, Target: n.Target(), Own: s.Own, Program: s.Program, Log: s.Logger}
 	n.useCertificate(s.Certificate)
 	return n

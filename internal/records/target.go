@@ -47,6 +47,8 @@ type Target struct {
 	Log   *slog.Logger
 	// Durable says that the store outlives this process: deploys that have not ended are marked, so that another process can end them.
 	Durable bool
+	// Collected is called after blobs were collected, for copies of them: wanted says which are still needed. May be nil.
+	Collected func(wanted func(digest string) bool) error
 
 	turn  chan struct{} // of one: full while an operation decides and writes
 	large atomic.Bool   // a record was too large for the store once
@@ -521,7 +523,11 @@ func (t *Target) Collect(ctx context.Context) error {
 			wanted[digest] = true
 		}
 	}
-	removed, err := t.Blobs.Collect(func(digest string) bool { return wanted[digest] || t.pinned(digest) })
+	needed := func(digest string) bool { return wanted[digest] || t.pinned(digest) }
+	removed, err := t.Blobs.Collect(needed)
+	if t.Collected != nil {
+		err = errors.Join(err, t.Collected(needed))
+	}
 	if removed > 0 {
 		t.Log.Info("blobs that no revision needs any more were removed", "blobs", removed)
 	}

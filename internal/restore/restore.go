@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/records"
+	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/store"
 )
 
@@ -101,6 +103,11 @@ func (r *Restorer) All(ctx context.Context, spawn func(func())) error {
 	}
 	var first sync.WaitGroup
 	for _, s := range stored {
+		if strings.HasPrefix(s.App, spec.HiddenApps) { // tasks and actors of a program that ran
+			err := r.Delete(ctx, s.App)
+			r.Log.Debug("an application of a program that has ended is not restored", "app", s.App, "error", err)
+			continue
+		}
 		first.Add(1)
 		tried := sync.OnceFunc(first.Done)
 		spawn(func() {

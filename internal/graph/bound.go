@@ -136,15 +136,12 @@ func (b *Bound) Handle(ctx context.Context, name string, receiver reflect.Type) 
 		return nil, err
 	}
 	d := &Deployment{App: b.app, Name: t.Deployment, Receiver: receiver}
-	if in.Language == "python" {
-		d.Python = &Python{}
-	}
 	if len(in.Methods) > 0 {
 		if problem := missingMethods(receiver, in.Methods); problem != "" {
 			return nil, bindError("the handle %q leads to deployment %s, which does not fit %s: %s", name, t.Deployment, receiver, problem)
 		}
 	}
-	d.Port.Store(node.PortTo(t.App, t.Deployment, d.Python != nil))
+	d.lead(in, node.PortTo(t.App, t.Deployment, in.Language == "python"))
 	return d, nil
 }
 

@@ -10,8 +10,9 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
-	"github.com/helve-serve/helve/internal/guest"
 	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/port"
+	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
@@ -33,14 +34,15 @@ type Deployment struct {
 	// Declaration is the result of Declare; zero before the end of the building.
 	Declaration
 
-	bound []string // Python: the methods that the graph binds
-	used  sync.Map // names of the deployments that its replicas have used, also if the graph does not declare them
+	bound  []string                               // Python: the methods that the graph binds
+	remote atomic.Pointer[protocol.IngressMethod] // what a node in another process says about its deployment; nil for others
+	used   sync.Map                               // names of the deployments that its replicas have used, also if the graph does not declare them
 
 	// Serving is the deployment as it serves in this node; nil elsewhere, and before the start. [Deployment.Current] follows it over
 	// the end of its application.
 	Serving atomic.Pointer[serving.Deployment]
-	// Port sends calls from this worker to the node; nil in a node.
-	Port atomic.Pointer[guest.Port]
+	// Port sends calls to the node, from a worker or from a program that is attached; nil in a node.
+	Port atomic.Pointer[port.Port]
 }
 
 // Declaration has the options of a deployment.
@@ -139,6 +141,8 @@ func (a *App) NoteUse(from, to string) {
 // interface fits a deployment of another executable, whose type is not known here.
 func (d *Deployment) Misfit(t reflect.Type) error {
 	switch {
+	case d.remote.Load() != nil:
+		return d.lacks(t)
 	case t == d.Receiver || t.Kind() == reflect.Interface && (t.NumMethod() == 0 || d.Receiver == nil):
 		return nil
 	case t.Kind() == reflect.Interface && d.Python == nil && !d.Receiver.Implements(t):

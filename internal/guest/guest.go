@@ -27,6 +27,7 @@ import (
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/exchange"
 	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/port"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/telemetry"
@@ -65,7 +66,7 @@ type Guest struct {
 
 	mu       sync.Mutex
 	replicas map[string]*hosted // by id
-	ports    []*Port
+	ports    []*port.Port
 	leaving  bool // the node has asked the worker to end
 }
 

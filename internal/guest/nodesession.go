@@ -2,7 +2,6 @@ package guest
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -125,17 +124,8 @@ func (g *Guest) addSlots(h *hosted, k protocol.GrantBlock) {
 	s := h.session.Load()
 	g.mu.Lock()
 	for _, p := range g.ports {
-		if p.deployment != h.instance.Class.Deployment {
-			continue
-		}
-		local := p.local.Load()
-		if local == nil || !slices.Contains(*local, serving.Replica(s)) {
-			var next []serving.Replica
-			if local != nil {
-				next = append(next, *local...)
-			}
-			next = append(next, s)
-			p.local.Store(&next)
+		if p.Target().Deployment == h.instance.Class.Deployment {
+			p.Lend(s)
 		}
 	}
 	g.mu.Unlock()
@@ -149,9 +139,6 @@ func (g *Guest) withdrawSlots(s *nodeSession) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, p := range g.ports {
-		if local := p.local.Load(); local != nil {
-			next := slices.DeleteFunc(slices.Clone(*local), func(r serving.Replica) bool { return r == serving.Replica(s) })
-			p.local.Store(&next)
-		}
+		p.Withdraw(s)
 	}
 }

@@ -24,11 +24,15 @@ type Node interface {
 	Deploy(ctx context.Context, app deploy.App) error
 	// LoadPart looks into an executable with Go applications.
 	LoadPart(ctx context.Context, path, app string, c build.Command) (*deploy.Part, error)
+	// LoadBuild looks into an executable for one of its applications, to deploy it.
+	LoadBuild(ctx context.Context, path, app string, c build.Command) (deploy.App, error)
 	Delete(ctx context.Context, name string) error
 	// Scale sets the number of replicas of a deployment. by and why are for people.
 	Scale(ctx context.Context, app, deployment string, n int, by, why string) error
 	// Rollback deploys an application again as a revision before has it; 0 is the one that ran before the present one.
 	Rollback(ctx context.Context, app string, revision int) error
+	// Reconfigure gives all replicas of a deployment another user config.
+	Reconfigure(ctx context.Context, app, deployment string, config json.RawMessage) error
 	// OpenHTTP opens the HTTP ingress if port is set and it is not open yet, and gives its URL; "" without one.
 	OpenHTTP(host string, port *int, o proxy.Options, idle time.Duration) (url string, err error)
 }
@@ -42,7 +46,8 @@ type Driver struct {
 // NewDriver makes the operations of a driver of a node.
 func NewDriver(n Node) *Driver {
 	d := &Driver{node: n}
-	d.table = protocol.NewTable("drivers", protocol.On(d.deploy), protocol.On(d.delete), protocol.On(d.scale), protocol.On(d.rollback), protocol.On(d.http))
+	d.table = protocol.NewTable("drivers", protocol.On(d.deploy), protocol.On(d.deployBuild), protocol.On(d.delete), protocol.On(d.scale),
+		protocol.On(d.rollback), protocol.On(d.configure), protocol.On(d.http))
 	return d
 }
 
@@ -61,6 +66,10 @@ func (d *Driver) scale(ctx context.Context, r protocol.Scale) (protocol.Done, er
 
 func (d *Driver) rollback(ctx context.Context, r protocol.Rollback) (protocol.Done, error) {
 	return protocol.Done{}, d.node.Rollback(ctx, r.App, r.Revision)
+}
+
+func (d *Driver) configure(ctx context.Context, r protocol.Configure) (protocol.Done, error) {
+	return protocol.Done{}, d.node.Reconfigure(ctx, r.App, r.Deployment, r.UserConfig)
 }
 
 func (d *Driver) http(_ context.Context, r protocol.HTTP) (protocol.Address, error) {
@@ -90,6 +99,21 @@ func (d *Driver) deploy(ctx context.Context, r protocol.Deploy) (protocol.Addres
 	} else {
 		err = d.node.Deploy(ctx, app)
 	}
+	return d.deployed(err)
+}
+
+// deployBuild deploys as a program does that has a node of its own.
+func (d *Driver) deployBuild(ctx context.Context, r protocol.DeployBuild) (protocol.Address, error) {
+	app, err := d.node.LoadBuild(ctx, r.Path, r.App, build.Command{Args: r.Args, Env: r.Env, Dir: r.Dir})
+	if err != nil {
+		return protocol.Address{}, call.NewError(helvetype.ReasonBadInput, err.Error())
+	}
+	app.Retry, app.Replace = true, true
+	return d.deployed(d.node.Deploy(ctx, app))
+}
+
+// deployed is the reply to a deploy that has ended with an error, or well.
+func (d *Driver) deployed(err error) (protocol.Address, error) {
 	if err != nil { // the driver shows the text alone: it has to say where
 		e := call.NewError(call.AsError(err).Reason, err.Error())
 		if _, ok := errors.AsType[*deploy.RouteTakenError](err); ok {

@@ -46,6 +46,19 @@ func (n *node) Rollback(_ context.Context, app string, revision int) error {
 	return nil
 }
 
+func (n *node) Reconfigure(_ context.Context, app, deployment string, config json.RawMessage) error {
+	n.asked = fmt.Sprintf("configure %s/%s with %s", app, deployment, config)
+	return nil
+}
+
+func (n *node) LoadBuild(_ context.Context, path, app string, c build.Command) (deploy.App, error) {
+	n.loaded++
+	if path != "/srv/rank" {
+		return deploy.App{}, errBusy
+	}
+	return deploy.App{Graph: spec.Graph{App: fmt.Sprint(app, c.Args, c.Env, c.Dir)}}, nil
+}
+
 func (n *node) LoadPart(_ context.Context, path, app string, _ build.Command) (*deploy.Part, error) {
 	n.loaded++
 	if app == "" {
@@ -77,7 +90,13 @@ func TestDriver(t *testing.T) {
 		},
 		"rollback":               {`{"app":"hello","revision":3}`, "rollback hello to 3", protocol.Done{}, nil},
 		"rollback to the former": {`{"app":"hello"}`, "rollback hello to 0", protocol.Done{}, nil},
-		"http":                   {`{"host":"h","port":1}`, "", protocol.Address{URL: "http://h"}, nil},
+		"configure": {
+			`{"app":"hello","deployment":"D","user_config":{"a":1}}`, `configure hello/D with {"a":1}`, protocol.Done{}, nil,
+		},
+		"deploy_build": {
+			`{"path":"/srv/rank","app":"rank","args":["a"],"env":["B=1"],"cwd":"/srv"}`, "deploy rank[a] [B=1]/srv", protocol.Address{URL: "http://"}, nil,
+		},
+		"http": {`{"host":"h","port":1}`, "", protocol.Address{URL: "http://h"}, nil},
 	} {
 		t.Run(op, func(t *testing.T) {
 			t.Parallel()

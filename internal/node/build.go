@@ -26,6 +26,11 @@ func (n *Node) LoadPart(ctx context.Context, path, app string, c build.Command) 
 	return &deploy.Part{Graph: g, Program: host.Program{Path: b.Path, Args: c.Args, Env: c.Env, Dir: c.Dir}, Build: b}, nil
 }
 
+// LoadBuild is [Load] for an executable that a driver names.
+func (n *Node) LoadBuild(ctx context.Context, path, app string, c build.Command) (deploy.App, error) {
+	return Load(ctx, path, app, c)
+}
+
 // Load looks into an executable with Go applications and gives the application for Deploy of the controller that runs one of them in workers of
 // that executable. app is the application's name, "" for the only one in it. The executable is not kept yet.
 func Load(ctx context.Context, path, app string, c build.Command) (deploy.App, error) {

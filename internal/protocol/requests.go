@@ -239,6 +239,16 @@ type GoDeployment struct {
 	Args  []byte `json:"args"`  // as in [Code]
 }
 
+// DeployBuild is a driver's request to deploy an application of a Go executable on the node's machine. The reply comes when every replica is
+// ready. The workers run a copy of the executable.
+type DeployBuild struct {
+	Path string   `json:"path"` // of the executable
+	App  string   `json:"app"`  // the application in it; "" for the only one
+	Args []string `json:"args"`
+	Env  []string `json:"env"` // of its workers, as NAME=VALUE
+	Dir  string   `json:"cwd"`
+}
+
 // Address is where applications are reached over HTTP.
 type Address struct {
 	URL string `json:"url"` // "" without HTTP
@@ -263,6 +273,13 @@ type Scale struct {
 type Rollback struct {
 	App      string `json:"app"`
 	Revision int    `json:"revision,omitempty"`
+}
+
+// Configure is a driver's request to give all replicas of a deployment another user config. The reply comes when they have it.
+type Configure struct {
+	App        string          `json:"app"`
+	Deployment string          `json:"deployment"`
+	UserConfig json.RawMessage `json:"user_config"`
 }
 
 // HTTP is a driver's request to serve HTTP, before its first [Deploy]. The options after the port may be absent; then those of the node hold.
@@ -296,9 +313,11 @@ func (Release) Op() string      { return "release" }
 func (Status) Op() string       { return "status" }
 func (Ingress) Op() string      { return "ingress" }
 func (Deploy) Op() string       { return "deploy" }
+func (DeployBuild) Op() string  { return "deploy_build" }
 func (Delete) Op() string       { return "delete" }
 func (Scale) Op() string        { return "scale" }
 func (Rollback) Op() string     { return "rollback" }
+func (Configure) Op() string    { return "configure" }
 func (HTTP) Op() string         { return "http" }
 
 func (StartReplica) Reply() (r Started)    { return }
@@ -319,9 +338,11 @@ func (Release) Reply() (r Done)            { return }
 func (Status) Reply() (r helvetype.Status) { return }
 func (Ingress) Reply() (r IngressMethod)   { return }
 func (Deploy) Reply() (r Address)          { return }
+func (DeployBuild) Reply() (r Address)     { return }
 func (Delete) Reply() (r Done)             { return }
 func (Scale) Reply() (r Done)              { return }
 func (Rollback) Reply() (r Done)           { return }
+func (Configure) Reply() (r Done)          { return }
 func (HTTP) Reply() (r Address)            { return }
 
 func (r StartReplica) check() (field, problem string) {
@@ -372,6 +393,25 @@ func (r Rollback) check() (field, problem string) {
 		return "app", "is missing"
 	case r.Revision < 0:
 		return "revision", "is negative"
+	}
+	return "", ""
+}
+
+func (r DeployBuild) check() (field, problem string) {
+	if r.Path == "" {
+		return "path", "is missing"
+	}
+	return "", ""
+}
+
+func (r Configure) check() (field, problem string) {
+	switch {
+	case r.App == "":
+		return "app", "is missing"
+	case r.Deployment == "":
+		return "deployment", "is missing"
+	case len(r.UserConfig) == 0:
+		return "user_config", "is missing"
 	}
 	return "", ""
 }

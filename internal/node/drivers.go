@@ -27,7 +27,7 @@ func (n *Node) ServeDriver(nc net.Conn, token wire.Token) error {
 
 // serveDriver serves a driver. check runs before the opening; opened is called when the opening has ended.
 func (n *Node) serveDriver(nc net.Conn, token wire.Token, check func() error, opened func()) error {
-	offer := wire.Offer{Version: n.set.Version, Node: n.Dir(), Features: []string{wire.FeatureSegments}, MaxBody: n.set.MaxBody}
+	offer := wire.Offer{Version: n.set.Version, Node: n.Dir(), State: n.state, Features: []string{wire.FeatureSegments}, MaxBody: n.set.MaxBody}
 	h, err := offer.Accept(nc, func(h wire.Hello) (wire.Token, error) {
 		if h.Kind != "driver" {
 			return wire.Token{}, fmt.Errorf("a %s where a driver was expected", h.Kind)
@@ -103,6 +103,12 @@ func (n *Node) ServeDrivers() error {
 	if err != nil {
 		return err
 	}
+	if n.state != "" {
+		if err := worker.LinkPrivate(n.state, p.Path()); err != nil {
+			l.Close()
+			return err
+		}
+	}
 	n.drivers = l
 	n.wg.Go(func() { n.acceptDrivers(l, p, token) })
 	return nil
@@ -176,6 +182,7 @@ func (n *Node) closeDrivers() {
 		l.Close()
 	}
 	if p != nil {
+		worker.UnlinkPrivate(n.state, p.Path())
 		if err := p.Close(); err != nil {
 			n.log.Warn("the node's private directory is left", "error", err)
 		}

@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
-	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/helve-serve/helve/internal/keeper"
 	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/store/disk"
-	"github.com/helve-serve/helve/internal/worker"
 )
 
 // Durable makes the node of a keeper (`helve start`): one whose state is in a directory, and which a next node follows when it is killed. The
@@ -43,9 +40,6 @@ func DurableFrom(ctx context.Context) *Durable {
 	d, _ := ctx.Value(durableKey{}).(*Durable)
 	return d
 }
-
-// attachName is the link in the state directory that leads to the private directory of the node that runs.
-const attachName = "attach"
 
 // Open starts the node, which does not accept requests yet: see [Durable.Accept]. Workers go on for grace without a node. A node that is not nil is
 // there also if there is an error, and the caller closes it.
@@ -80,32 +74,7 @@ func (d *Durable) Open(s Settings, grace time.Duration) (n *Node, err error) {
 	if err := n.ServeDrivers(); err != nil {
 		return n, fmt.Errorf("programs cannot attach to this node: %w", err)
 	}
-	return n, n.linkAttach()
-}
-
-// linkAttach has the state directory lead to the private directory, in one step. The directory of a node that was killed is removed.
-func (n *Node) linkAttach() error {
-	link := filepath.Join(n.state, attachName)
-	if before, err := os.Readlink(link); err == nil {
-		worker.RemovePrivate(before)
-	}
-	made := fmt.Sprintf("%s.%d", link, os.Getpid())
-	os.Remove(made) //nolint:errcheck // of a node that was killed; usually there is none
-	if err := os.Symlink(n.Dir(), made); err != nil {
-		return err
-	}
-	return os.Rename(made, link)
-}
-
-// unlinkAttach removes the link of a node that ends in order, unless it leads to the next node already.
-func (n *Node) unlinkAttach() {
-	if n.state == "" {
-		return
-	}
-	link := filepath.Join(n.state, attachName)
-	if to, err := os.Readlink(link); err == nil && to == n.Dir() {
-		os.Remove(link) //nolint:errcheck // the next node replaces it
-	}
+	return n, nil
 }
 
 // settleTime is how long the first requests wait for replicas that start. A worker that was taken over serves at once, and the replicas in the node's

@@ -222,7 +222,6 @@ func (n *Node) Close(ctx context.Context) error {
 		err = cut
 	}
 	n.closeAdmin()
-	n.unlinkAttach()
 	n.closeDrivers()
 	n.workers.Close(errClosed)
 	n.stop()

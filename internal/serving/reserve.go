@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -140,6 +141,8 @@ func (s *Caller) hold(d *Deployment, rep Replica) (uint64, *gate.Lease) {
 	defer l.mu.Unlock()
 	if l.held == nil {
 		l.held = map[uint64]*heldSlot{}
+		// The numbers of a session begin anywhere, so that a number of a node that has gone does not name a slot of the next node.
+		l.last = rand.Uint64N(1 << 52) // other languages read it as a number of JSON
 	}
 	l.last++
 	id := l.last

@@ -89,6 +89,8 @@ type Welcome struct {
 	Features []string `json:"features"` // features of the Hello that the node has too
 	MaxBody  int      `json:"max_body,omitempty"`
 	Node     string   `json:"node"`
+	// State is the state directory of the node, in which drivers find the nodes that follow it; "" for none.
+	State string `json:"state,omitempty"`
 	// Arena is the memory that the node shares with the dialler. It comes with the READY, if both sides have
 	// [FeatureArena].
 	Arena *Arena `json:"-"`
@@ -114,6 +116,7 @@ type Arena struct {
 type Offer struct {
 	Version  string
 	Node     string
+	State    string   // the state directory of the node; "" for none, and for workers
 	Features []string // may be nil
 	MaxBody  int      // 0 for the default
 	// Admit checks a hello again after its dialler has proved that it has the token. An action that affects other
@@ -329,7 +332,7 @@ func (o Offer) answer(nc net.Conn, v versions, check func(Hello) (Token, error),
 	var mine [16]byte
 	rand.Read(mine[:]) //nolint:errcheck // never fails
 	w := Welcome{
-		Protocol: protocol, Version: o.Version, Node: o.Node, Nonce: hex.EncodeToString(mine[:]),
+		Protocol: protocol, Version: o.Version, Node: o.Node, State: o.State, Nonce: hex.EncodeToString(mine[:]),
 		Proof: hex.EncodeToString(proofOf(token, "node", theirs, mine[:])), Features: []string{},
 	}
 	if protocol >= 2 {

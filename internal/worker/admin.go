@@ -16,16 +16,28 @@ const (
 	DriverToken  = "driver.token" // 64 digits of hex
 )
 
+// AttachLink is the name of the symbolic link in a state directory that leads to the private directory of the node that uses it. The private
+// directory of each node has another name: a program that keeps the state directory finds the next node, too.
+const AttachLink = "attach"
+
+// NodeEnv is the variable that names the node of this process: a state directory, a private directory, or a socket in one.
+const NodeEnv = "HELVE_NODE"
+
 // AdminSockets are the paths of the admin sockets of the nodes of this user that run now, under dir, or under $HELVE_RUNTIME_DIR or the
 // system's temporary directory.
-func AdminSockets(dir string) []string {
+func AdminSockets(dir string) []string { return sockets(dir, AdminSocket) }
+
+// DriverSockets is [AdminSockets] for the sockets at which programs attach.
+func DriverSockets(dir string) []string { return sockets(dir, DriverSocket) }
+
+func sockets(dir, name string) []string {
 	if dir == "" {
 		dir = os.Getenv(RuntimeDirEnv)
 	}
 	if dir == "" {
 		dir = os.TempDir()
 	}
-	found, _ := filepath.Glob(filepath.Join(dir, "helve-*", AdminSocket))
+	found, _ := filepath.Glob(filepath.Join(dir, "helve-*", name))
 	return slices.DeleteFunc(found, func(path string) bool { return !running(filepath.Dir(path)) })
 }
 

@@ -71,15 +71,41 @@ func (p *Private) Write(name string, content []byte) error {
 }
 
 // Check gives an error for a directory that is not private any more: other users can get into it, or it belongs to another user.
-func (p *Private) Check() error {
-	st, err := os.Lstat(p.path)
+func (p *Private) Check() error { return CheckPrivate(p.path) }
+
+// CheckPrivate gives an error for a file or directory that is not this user's alone: another user may have put it there.
+func CheckPrivate(path string) error {
+	st, err := os.Lstat(path)
 	if err != nil {
 		return err
 	}
-	if sys, ok := st.Sys().(*syscall.Stat_t); !ok || int(sys.Uid) != os.Geteuid() || !st.IsDir() || st.Mode().Perm()&0o077 != 0 {
-		return fmt.Errorf("the node's directory %s has the mode %04o, and must belong to its user alone (mode 0700)", p.path, st.Mode().Perm())
+	if sys, ok := st.Sys().(*syscall.Stat_t); !ok || int(sys.Uid) != os.Geteuid() || st.Mode()&os.ModeSymlink != 0 || st.Mode().Perm()&0o077 != 0 {
+		return fmt.Errorf("the node's directory %s has the mode %04o, and must belong to its user alone (mode 0700)", path, st.Mode().Perm())
 	}
 	return nil
+}
+
+// LinkPrivate makes the link in a state directory that leads programs to a private directory, in place of the link to the node before. The
+// directory of a node that was killed is removed.
+func LinkPrivate(state, private string) error {
+	path := filepath.Join(state, AttachLink)
+	if before, err := os.Readlink(path); err == nil {
+		RemovePrivate(before)
+	}
+	made := fmt.Sprintf("%s.%d", path, os.Getpid())
+	os.Remove(made) // of a node that was killed; usually there is none
+	if err := os.Symlink(private, made); err != nil {
+		return err
+	}
+	return os.Rename(made, path)
+}
+
+// UnlinkPrivate removes the link, unless it leads to another node by now. state may be "".
+func UnlinkPrivate(state, private string) {
+	path := filepath.Join(state, AttachLink)
+	if to, err := os.Readlink(path); err == nil && state != "" && to == private {
+		os.Remove(path)
+	}
 }
 
 // Close removes the directory with everything in it.

@@ -61,6 +61,24 @@ func serveInProgram(ctx context.Context, logger *slog.Logger, Build helve.Build)
 	return errors.Join(err, sys.Close(ctx))
 }
 
+// deployToNode is a program that deploys its application at a node, which goes on with it when the program has ended.
+func deployToNode(ctx context.Context, Build helve.Build) error {
+	helve.WorkerMain(Build) // the node starts this program again as a worker
+	sys, err := helve.Connect(ctx, "")
+	if err != nil {
+		return err // no node runs here, or several: the error lists them
+	}
+	err = sys.Deploy(ctx, Build)
+	return errors.Join(err, sys.Close(ctx))
+}
+
+func TestDeployToNode(t *testing.T) {
+	t.Setenv("HELVE_NODE", t.TempDir())
+	if err := deployToNode(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "no node runs at") {
+		t.Errorf("without a node: %v", err)
+	}
+}
+
 func TestServeInProgram(t *testing.T) {
 	t.Parallel()
 	if err := serveInProgram(t.Context(), nil, nil); err == nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/client"
 	"github.com/helve-serve/helve/internal/graph"
+	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/system"
 	"github.com/helve-serve/helve/internal/telemetry"
@@ -91,8 +92,8 @@ type MetricsSource interface {
 	Metrics() telemetry.Snapshot
 }
 
-// System is a running node with its applications. It is safe for concurrent use.
-type System struct{ s *system.System }
+// System is a running node with its applications: of this process ([Run]), or of another one ([Connect]). It is safe for concurrent use.
+type System struct{ s system.Running }
 
 // Run builds the application, starts it in this process, and returns when every replica is ready. ctx bounds the start
 // and nothing else: [System.Close] ends the system. The first failure of a constructor ends the start with its error.
@@ -105,7 +106,7 @@ func Run(ctx context.Context, build Build) (*System, error) { return Config{}.Ru
 func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 	WorkerMain(build)
 	s, err := system.Config{
-		Version: Version, Public: publicError, Logger: c.logger(), Isolation: spec.Isolation(c.Isolation), Output: c.Output, HTTP: c.HTTP,
+		Version: Version, Public: publicError, Logger: logs.OrDefault(c.Logger), Isolation: spec.Isolation(c.Isolation), Output: c.Output, HTTP: c.HTTP,
 		HTTPLimits: c.HTTPLimits.limits(), HTTPOptions: c.HTTPOptions.options(), AccessLog: c.AccessLog,
 		AccessLogFormat: c.HTTPOptions.AccessLogFormat, LogDir: c.LogDir, StrictCodec: c.StrictCodec, StateDir: c.StateDir,
 		WorkerGrace: c.WorkerGrace, ArenaSize: c.ArenaSize, ReferenceLimit: c.ReferenceLimit, MaxBody: c.MaxBody, Admin: c.Admin,
@@ -141,7 +142,7 @@ func untypedBuild(build Build) system.Build {
 
 // HTTP is the URL of the ingress that [Config].HTTP opened, and the channel that receives the error of a listener that ends by
 // itself; "" and nil without. Of several addresses it is the first, and [System.URLs] has all. A unix socket has "unix:" and its path.
-func (s *System) HTTP() (url string, failed <-chan error) { return s.s.URL, s.s.Failed }
+func (s *System) HTTP() (url string, failed <-chan error) { return s.s.Opened() }
 
 // Deploy adds another application to a running system, and returns when every replica is ready. Starts that fail are
 // repeated, with a delay that doubles from 1 s to 64 s, until a deployment of which no replica ever ran is given up
@@ -180,7 +181,7 @@ func (s *System) Reconfigure(ctx context.Context, app, deployment string, config
 	if err != nil {
 		return fmt.Errorf("user_config: %w", err)
 	}
-	return publicError(s.s.Node.Reconfigure(ctx, app, deployment, b))
+	return publicError(s.s.Reconfigure(ctx, app, deployment, b))
 }
 
 // Scale sets the number of replicas of a deployment, 0 or more. It returns when the number is what the system aims at; the replicas
@@ -190,7 +191,7 @@ func (s *System) Reconfigure(ctx context.Context, app, deployment string, config
 // The number stays over a later [System.Deploy], unless that changes NumReplicas. For example, a deployment with NumReplicas 2 is
 // scaled to 5: a deploy with NumReplicas 2 leaves 5 replicas, and a deploy with NumReplicas 3 sets 3.
 func (s *System) Scale(ctx context.Context, app, deployment string, n int) error {
-	return publicError(s.s.Node.Scale(ctx, app, deployment, n, "program", "System.Scale"))
+	return publicError(s.s.Scale(ctx, app, deployment, n, "program", "System.Scale"))
 }
 
 // WorkerMain takes over in a process that a node started as a worker, and never returns there; in every other process
@@ -225,40 +226,40 @@ func (s *System) ServeListener(l net.Listener, secure *tls.Config) (url string, 
 // request and stall times are limited as on a listener of the system. The end is in this order: [System.StartDrain], then Shutdown of that server, then
 // [System.Close]. Streams that watch [Draining] keep a server open that is shut down without the first, and requests that come after the
 // last are answered with 503.
-func (s *System) Handler() http.Handler { return s.s.Node.Handler() }
+func (s *System) Handler() http.Handler { return s.s.Handler() }
 
 // URLs are the URLs of all addresses on which the ingress is open.
-func (s *System) URLs() []string { return s.s.Node.URLs() }
+func (s *System) URLs() []string { return s.s.URLs() }
 
 // ReloadCertificate reads the files of [HTTPOptions].TLS now instead of within 5 s. If they are not valid it returns an error, and the
 // certificate before stays in use. Without TLS it does nothing.
-func (s *System) ReloadCertificate() error { return s.s.Node.ReloadCertificate() }
+func (s *System) ReloadCertificate() error { return s.s.ReloadCertificate() }
 
 // AdminURL is the URL of the admin interface on the TCP address in [Config].Admin; "" without one.
-func (s *System) AdminURL() string { return s.s.Node.AdminURL() }
+func (s *System) AdminURL() string { return s.s.AdminURL() }
 
 // Metrics are the numbers of the node now, for the handler of package helve/metrics.
-func (s *System) Metrics() telemetry.Snapshot { return s.s.Node.Metrics() }
+func (s *System) Metrics() telemetry.Snapshot { return s.s.Metrics() }
 
 // Status returns a copy of the present state of applications, deployments and replicas.
-func (s *System) Status() helvetype.Status { return s.s.Node.Status() }
+func (s *System) Status() helvetype.Status { return s.s.Status() }
 
 // StartDrain begins the drain of [System.Close] without closing anything, for programs that have a server of their own ([System.Handler]): health
 // says no, the channels of [Draining] are closed, and answers say that their connection ends, while requests are served as before. It
 // returns after [HTTPOptions].DrainDelay, or when ctx has ended; Close does not wait for that time again.
-func (s *System) StartDrain(ctx context.Context) { s.s.Node.StartDrain(ctx) }
+func (s *System) StartDrain(ctx context.Context) { s.s.StartDrain(ctx) }
 
 // Close drains: HTTP first, then the calls under way, then replicas and workers. When ctx ends, the rest is killed.
 // The error names what did not finish: the calls that were cut off after their GracefulShutdownTimeout, or when ctx ended.
-func (s *System) Close(ctx context.Context) error { return s.s.Node.Close(ctx) }
+func (s *System) Close(ctx context.Context) error { return s.s.Close(ctx) }
 
 // Ingress is a handle to the ingress deployment of an application, for [MethodNamed]; "" is the ingress method there.
 func (s *System) Ingress(app string) (AnyHandle, error) {
-	in, ok := s.s.Node.Ingress(app, "")
-	if !ok {
-		return nil, publicError(s.s.Node.Missing(app))
+	name, err := s.s.Entry(app)
+	if err != nil {
+		return nil, publicError(err)
 	}
-	return HandleOf[any](s, app, in.Deployment)
+	return HandleOf[any](s, app, name)
 }
 
 // HandleOf is a handle to a deployment of a running application, for code outside of replicas.

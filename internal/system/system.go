@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/call"
@@ -27,7 +28,7 @@ import (
 // System is a node with the applications that the program has built. It is safe for concurrent use.
 type System struct {
 	// Node is the node. It knows the applications by their descriptions.
-	Node *node.Node
+	*node.Node
 	// URL is the address of the ingress that the configuration asked for, the first if there are several, and Failed the channel for the error of its listener;
 	// "" and nil without.
 	URL    string
@@ -202,6 +203,30 @@ func (s *System) Rollback(ctx context.Context, app string, revision int) error {
 	}
 	return nil
 }
+
+// Opened is the URL of the ingress that the configuration asked for, and the channel for the error of its listener.
+func (s *System) Opened() (url string, failed <-chan error) { return s.URL, s.Failed }
+
+// Entry is the name of the ingress deployment of an application.
+func (s *System) Entry(app string) (deployment string, err error) {
+	in, ok := s.Node.Ingress(app, "")
+	if !ok {
+		return "", s.Node.Missing(app)
+	}
+	return in.Deployment, nil
+}
+
+// Address is the directory at which other programs attach; "" without one. Programs that keep a state directory find the next node, too.
+func (s *System) Address() string {
+	dir := s.Node.Dir()
+	if dir != "" && s.config.StateDir != "" {
+		return s.config.StateDir
+	}
+	return dir
+}
+
+// ReadStatus is the present state.
+func (s *System) ReadStatus(context.Context) (helvetype.Status, error) { return s.Node.Status(), nil }
 
 // Serve opens the HTTP ingress on a TCP address or a unix socket.
 func (s *System) Serve(addr string) (url string, failed <-chan error, err error) {

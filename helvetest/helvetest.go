@@ -69,6 +69,9 @@ var (
 	Socket = Runner{"socket", helve.Config{Isolation: helve.Isolation(spec.Socket)}}
 	// Pipe is Socket with pipes in memory, which do not keep the time of a testing/synctest bubble from going on.
 	Pipe = Runner{"pipe", helve.Config{Isolation: helve.Isolation(spec.Pipe)}}
+	// Attached is Local in a node to which the test is attached ([helve.Connect]): every call of the test crosses a socket, and System.Deploy
+	// deploys this executable.
+	Attached = Runner{"attached", helve.Config{Isolation: helve.Isolation(spec.Attached)}}
 	// Process has Go deployments in a worker.
 	Process = Runner{"process", helve.Config{Isolation: helve.Process}}
 )
@@ -109,6 +112,10 @@ func Start(t testing.TB, c helve.Config, build helve.Build) *helve.System {
 		c.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	label(t)
+	attached := c.Isolation == Attached.Config.Isolation
+	if attached {
+		c.Isolation, c.Admin = helve.InNode, "private"
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), startTime)
 	defer cancel()
 	s, err := c.Run(ctx, build)
@@ -122,5 +129,19 @@ func Start(t testing.TB, c helve.Config, build helve.Build) *helve.System {
 			t.Errorf("the system does not close: %v", err)
 		}
 	})
+	if attached {
+		return attach(t, s.Address())
+	}
+	return s
+}
+
+// attach attaches a test to a node until its end.
+func attach(t testing.TB, address string) *helve.System {
+	t.Helper()
+	s, err := helve.Connect(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close(context.Background()) }) //nolint:errcheck // it has none
 	return s
 }

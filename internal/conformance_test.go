@@ -74,7 +74,7 @@ func TestConformance(t *testing.T) {
 				t.Errorf("row %d: its tests run over %s too", n, r)
 			}
 		}
-		for _, r := range []string{"socket", "pipe"} { // runners that only tests have that name them
+		for _, r := range []string{"socket", "pipe", "attached"} { // runners that only tests have that name them
 			if slices.Contains(stated, r) && !slices.Contains(named, r) {
 				t.Errorf("row %d: none of its tests runs over %s", n, r)
 			}
@@ -93,10 +93,13 @@ func runners(body string) (names []string) {
 	if strings.Contains(body, "fixture.EachRunner(") {
 		names = append(names, "local", "stubborn", "encoded", "encoded-json", "socket")
 	}
+	if strings.Contains(body, "fixture.EachCaller(") {
+		names = append(names, "local", "stubborn", "encoded", "encoded-json", "socket", "attached")
+	}
 	if strings.Contains(body, "fixture.EachBubble(") {
 		names = append(names, "local", "stubborn", "encoded", "encoded-json", "pipe")
 	}
-	for _, m := range regexp.MustCompile(`helvetest\.(Local|Stubborn|Encoded|Socket|Pipe|Process)[,})]`).FindAllStringSubmatch(body, -1) {
+	for _, m := range regexp.MustCompile(`helvetest\.(Local|Stubborn|Encoded|Socket|Pipe|Process|Attached)[,})]`).FindAllStringSubmatch(body, -1) {
 		names = append(names, strings.ToLower(m[1]))
 	}
 	return names

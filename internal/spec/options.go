@@ -19,6 +19,8 @@ const (
 	// socket pair or, for fake time, by a pair of pipes in memory. They are for whole systems, not for options.
 	Socket Isolation = "socket"
 	Pipe   Isolation = "pipe"
+	// Attached is InNode in a node to which the program is attached, for tests with package helvetest.
+	Attached Isolation = "attached"
 )
 
 // Policy names a way to pick a replica.

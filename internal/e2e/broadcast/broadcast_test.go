@@ -17,7 +17,7 @@ import (
 // TestBroadcast: every replica executes a broadcast once, beside calls that hold all slots.
 func TestBroadcast(t *testing.T) {
 	t.Parallel()
-	fixture.EachRunner(t, func(t *testing.T, r helvetest.Runner) {
+	fixture.EachCaller(t, func(t *testing.T, r helvetest.Runner) {
 		var made atomic.Int64
 		hold := make(fixture.Latch)
 		labs := fixture.StartLabs(t, r, map[string]helve.Options{"Lab": {NumReplicas: new(3), MaxOngoingRequests: new(1)}}, func(string) *fixture.Lab {
@@ -96,7 +96,7 @@ func TestBroadcast(t *testing.T) {
 
 func TestBroadcastGivesWhatThereIsInTime(t *testing.T) {
 	t.Parallel()
-	fixture.EachRunner(t, func(t *testing.T, r helvetest.Runner) {
+	fixture.EachCaller(t, func(t *testing.T, r helvetest.Runner) {
 		var made atomic.Int64
 		ended := make(chan error, 4)
 		ran := make(chan int, 4)

@@ -13,7 +13,7 @@ import (
 
 func TestHandleFrom(t *testing.T) {
 	t.Parallel()
-	fixture.EachRunner(t, func(t *testing.T, r helvetest.Runner) {
+	fixture.EachCaller(t, func(t *testing.T, r helvetest.Runner) {
 		labs := fixture.StartLabs(t, r, map[string]helve.Options{"A": {}, "B": {}}, func(name string) *fixture.Lab {
 			return &fixture.Lab{OnDo: func(ctx context.Context, n int) (int, error) {
 				if name == "B" {

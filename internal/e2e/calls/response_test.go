@@ -13,7 +13,7 @@ import (
 
 func TestResponseIsReadAnyNumberOfTimes(t *testing.T) {
 	t.Parallel()
-	fixture.EachRunner(t, func(t *testing.T, r helvetest.Runner) {
+	fixture.EachCaller(t, func(t *testing.T, r helvetest.Runner) {
 		l := fixture.StartLab(t, r, helve.Options{}, &fixture.Lab{OnDo: fixture.Double})
 		resp := l.Do.Remote(t.Context(), 21)
 		var wg sync.WaitGroup
@@ -35,7 +35,7 @@ func TestResponseIsReadAnyNumberOfTimes(t *testing.T) {
 
 func TestResponseIsEagerAndOutlivesAResultThatGaveUp(t *testing.T) {
 	t.Parallel()
-	fixture.EachRunner(t, func(t *testing.T, r helvetest.Runner) {
+	fixture.EachCaller(t, func(t *testing.T, r helvetest.Runner) {
 		started, release := make(fixture.Latch), make(fixture.Latch)
 		l := fixture.StartLab(t, r, helve.Options{}, &fixture.Lab{OnDo: func(ctx context.Context, n int) (int, error) {
 			close(started)

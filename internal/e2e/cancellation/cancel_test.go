@@ -44,7 +44,7 @@ func TestCancelWhileACallBegins(t *testing.T) {
 
 func TestCancel(t *testing.T) {
 	t.Parallel()
-	fixture.EachRunner(t, func(t *testing.T, r helvetest.Runner) {
+	fixture.EachCaller(t, func(t *testing.T, r helvetest.Runner) {
 		started, ended := make(chan int, 4), make(chan error, 4)
 		l := fixture.StartLab(t, r, fixture.OneSlot(), &fixture.Lab{OnDo: func(ctx context.Context, n int) (int, error) {
 			started <- n

@@ -13,7 +13,7 @@ import (
 // TestChildrenOfACall: cancelling reaches the calls that a method has made, its normal end does not.
 func TestChildrenOfACall(t *testing.T) {
 	t.Parallel()
-	fixture.EachRunner(t, func(t *testing.T, r helvetest.Runner) {
+	fixture.EachCaller(t, func(t *testing.T, r helvetest.Runner) {
 		started, ended := make(chan struct{}, 8), make(chan error, 8)
 		release := make(fixture.Latch)
 		var labs map[string]fixture.RunningLab

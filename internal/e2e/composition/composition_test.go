@@ -28,7 +28,7 @@ func TestFillFunctionThatPanics(t *testing.T) {
 
 func TestComposition(t *testing.T) {
 	t.Parallel()
-	fixture.EachRunner(t, func(t *testing.T, r helvetest.Runner) {
+	fixture.EachCaller(t, func(t *testing.T, r helvetest.Runner) {
 		sys := helvetest.Start(t, r.Config, func() (*helve.App, error) {
 			app := helve.NewApp("sum")
 			h := helve.Deploy(app, "Sum", func(context.Context) (*Sum, error) { return &Sum{}, nil }, fixture.OneSlot())
@@ -76,7 +76,7 @@ func (*Sum) Add(_ context.Context, p Pair) (int, error)   { return p.A + p.B + p
 
 func TestUpstreamErrorArrivesAsItself(t *testing.T) {
 	t.Parallel()
-	fixture.EachRunner(t, func(t *testing.T, r helvetest.Runner) {
+	fixture.EachCaller(t, func(t *testing.T, r helvetest.Runner) {
 		var downstream atomic.Int64
 		labs := fixture.StartLabs(t, r, map[string]helve.Options{"A": fixture.OneSlot(), "B": fixture.OneSlot()}, func(name string) *fixture.Lab {
 			return &fixture.Lab{OnDo: func(_ context.Context, n int) (int, error) {
@@ -106,7 +106,7 @@ func TestUpstreamErrorArrivesAsItself(t *testing.T) {
 
 func TestUnresolvedArgumentsDoNotCountAsQueued(t *testing.T) {
 	t.Parallel()
-	fixture.EachRunner(t, func(t *testing.T, r helvetest.Runner) {
+	fixture.EachCaller(t, func(t *testing.T, r helvetest.Runner) {
 		release := make(fixture.Latch)
 		labs := fixture.StartLabs(t, r, map[string]helve.Options{
 			"A": {MaxOngoingRequests: new(100)}, "B": {MaxOngoingRequests: new(1), MaxQueuedRequests: new(1)},

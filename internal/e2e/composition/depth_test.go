@@ -14,7 +14,7 @@ import (
 
 func TestDepth(t *testing.T) {
 	t.Parallel()
-	fixture.EachRunner(t, func(t *testing.T, r helvetest.Runner) {
+	fixture.EachCaller(t, func(t *testing.T, r helvetest.Runner) {
 		var l fixture.RunningLab
 		l = fixture.StartLab(t, r, helve.Options{MaxOngoingRequests: new(100)}, &fixture.Lab{OnDo: func(ctx context.Context, n int) (int, error) {
 			if n%2 == 0 {
@@ -53,7 +53,7 @@ func TestDepthOfOneWay(t *testing.T) {
 			return l.Do.Dispatch(ctx, s, n).Result(ctx)
 		},
 	}
-	fixture.EachRunner(t, func(t *testing.T, r helvetest.Runner) {
+	fixture.EachCaller(t, func(t *testing.T, r helvetest.Runner) {
 		for name, call := range ways {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()

@@ -65,7 +65,7 @@ func refused[In any](t *testing.T, h helve.AnyHandle, method string, in In, text
 // TestInputOfAnotherType: a method named by the caller never runs with an input that it did not give.
 func TestInputOfAnotherType(t *testing.T) {
 	t.Parallel()
-	fixture.EachRunner(t, func(t *testing.T, r helvetest.Runner) {
+	fixture.EachCaller(t, func(t *testing.T, r helvetest.Runner) {
 		sys := helvetest.Start(t, r.Config, buildSorter)
 		h, err := helve.HandleOf[*Sorter](sys, "sorter", "Sorter")
 		if err != nil {

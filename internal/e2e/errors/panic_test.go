@@ -17,7 +17,7 @@ import (
 // gets an error, and all slots are free.
 func TestGoexitUnderCall(t *testing.T) {
 	t.Parallel()
-	fixture.EachRunner(t, func(t *testing.T, r helvetest.Runner) {
+	fixture.EachCaller(t, func(t *testing.T, r helvetest.Runner) {
 		var labs map[string]fixture.RunningLab
 		labs = fixture.StartLabs(t, r, map[string]helve.Options{"A": fixture.OneSlot(), "B": fixture.OneSlot()}, func(name string) *fixture.Lab {
 			do := func(_ context.Context, n int) (int, error) {
@@ -58,7 +58,7 @@ func TestGoexitUnderCall(t *testing.T) {
 
 func TestGoexitAndPanicResolve(t *testing.T) {
 	t.Parallel()
-	fixture.EachRunner(t, func(t *testing.T, r helvetest.Runner) {
+	fixture.EachCaller(t, func(t *testing.T, r helvetest.Runner) {
 		l := fixture.StartLab(t, r, fixture.OneSlot(), &fixture.Lab{
 			OnDo: func(_ context.Context, n int) (int, error) {
 				switch n {

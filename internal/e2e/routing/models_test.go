@@ -52,7 +52,7 @@ func (z *Zoo) Hold(ctx context.Context, _ helve.None) (where string, err error) 
 
 func TestModels(t *testing.T) {
 	t.Parallel()
-	fixture.EachRunner(t, func(t *testing.T, r helvetest.Runner) {
+	fixture.EachCaller(t, func(t *testing.T, r helvetest.Runner) {
 		var loads, closed atomic.Int64
 		hold := make(fixture.Latch)
 		var sys *helve.System

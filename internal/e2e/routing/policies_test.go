@@ -355,7 +355,7 @@ func (f policyFunc) Rank(_ helve.RoutedCall, rs []helve.ReplicaView, ranks []int
 // A method learns the session that its caller chose, wherever it runs; with the default policy too when it is named.
 func TestSessionOfACall(t *testing.T) {
 	t.Parallel()
-	fixture.EachRunner(t, func(t *testing.T, r helvetest.Runner) {
+	fixture.EachCaller(t, func(t *testing.T, r helvetest.Runner) {
 		l := fixture.StartLab(t, r, helve.Options{Routing: helve.PowerOfTwoChoices{}}, &fixture.Lab{OnDo: func(ctx context.Context, n int) (int, error) {
 			if got, want := helve.SessionIDFrom(ctx), strings.Repeat("s", n); got != want {
 				return 0, fmt.Errorf("session %q, want %q", got, want)

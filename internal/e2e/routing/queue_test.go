@@ -42,7 +42,7 @@ func TestDerivedHandlesShareAQueue(t *testing.T) {
 
 func TestBackpressure(t *testing.T) {
 	t.Parallel()
-	fixture.EachRunner(t, func(t *testing.T, r helvetest.Runner) {
+	fixture.EachCaller(t, func(t *testing.T, r helvetest.Runner) {
 		started, release := make(chan int, 8), make(fixture.Latch)
 		l := fixture.StartLab(t, r, helve.Options{MaxOngoingRequests: new(1), MaxQueuedRequests: new(1)}, &fixture.Lab{OnDo: func(ctx context.Context, n int) (int, error) {
 			started <- n

@@ -58,7 +58,7 @@ func TestRouting(t *testing.T) {
 	four := func(r helve.Routing) helve.Options {
 		return helve.Options{NumReplicas: new(4), MaxOngoingRequests: new(1), Routing: r}
 	}
-	fixture.EachRunner(t, func(t *testing.T, r helvetest.Runner) {
+	fixture.EachCaller(t, func(t *testing.T, r helvetest.Runner) {
 		t.Run("round robin", func(t *testing.T) {
 			t.Parallel()
 			id, hold, n := startNamed(t, r, four(helve.RoundRobin{}))

@@ -18,7 +18,7 @@ import (
 // TestTwoStreams: two streams of one replica do not wait for each other, and a stream that has ended stays ended.
 func TestTwoStreams(t *testing.T) {
 	t.Parallel()
-	fixture.EachRunner(t, func(t *testing.T, r helvetest.Runner) {
+	fixture.EachCaller(t, func(t *testing.T, r helvetest.Runner) {
 		l := fixture.StartLab(t, r, helve.Options{}, &fixture.Lab{OnDo: fixture.Double, OnSeq: fixture.CountUp})
 		ctx := t.Context()
 		for way, open := range fixture.BothWays(l.Seq) {
@@ -78,7 +78,7 @@ func TestNothingComesAfterACancelledStream(t *testing.T) {
 
 func TestStreams(t *testing.T) {
 	t.Parallel()
-	fixture.EachRunner(t, func(t *testing.T, r helvetest.Runner) {
+	fixture.EachCaller(t, func(t *testing.T, r helvetest.Runner) {
 		l := fixture.StartLab(t, r, fixture.OneSlot(), &fixture.Lab{OnDo: fixture.Double, OnSeq: fixture.CountUp})
 		for way, call := range fixture.BothWays(l.Seq) {
 			for _, n := range []int{0, 1, 2, 63, 64, 65, 1000} {
@@ -110,7 +110,7 @@ func TestStreams(t *testing.T) {
 
 func TestStreamShapes(t *testing.T) {
 	t.Parallel()
-	fixture.EachRunner(t, func(t *testing.T, r helvetest.Runner) {
+	fixture.EachCaller(t, func(t *testing.T, r helvetest.Runner) {
 		l := fixture.StartLab(t, r, helve.Options{}, &fixture.Lab{OnDo: fixture.Double, OnSeq: fixture.CountUp})
 		_, err := fixture.Collect(helve.StreamNamed[int, int](l.Handle, "do").Call(t.Context(), 1))
 		fixture.WantReason(t, err, helve.BadInput)
@@ -131,7 +131,7 @@ func TestStreamShapes(t *testing.T) {
 
 func TestStreamCallIsLazyAndRemoteIsEager(t *testing.T) {
 	t.Parallel()
-	fixture.EachRunner(t, func(t *testing.T, r helvetest.Runner) {
+	fixture.EachCaller(t, func(t *testing.T, r helvetest.Runner) {
 		started := make(chan struct{}, 2)
 		l := fixture.StartLab(t, r, fixture.OneSlot(), &fixture.Lab{OnDo: fixture.Double, OnSeq: func(_ context.Context, n int) fixture.Seq {
 			return func(yield func(int, error) bool) {
@@ -220,7 +220,7 @@ func (b *Bulk) Blocks(_ context.Context, size int) iter.Seq2[[]byte, error] {
 
 func TestBreakingOutCancelsTheProducer(t *testing.T) {
 	t.Parallel()
-	fixture.EachRunner(t, func(t *testing.T, r helvetest.Runner) {
+	fixture.EachCaller(t, func(t *testing.T, r helvetest.Runner) {
 		ended := make(chan error, 1)
 		var began atomic.Int64
 		l := fixture.StartLab(t, r, fixture.OneSlot(), &fixture.Lab{OnDo: fixture.Double, OnSeq: func(ctx context.Context, n int) fixture.Seq {
@@ -282,7 +282,7 @@ func TestBreakingOutCancelsTheProducer(t *testing.T) {
 
 func TestPanicOfTheLoopIsNotTheMethods(t *testing.T) {
 	t.Parallel()
-	fixture.EachRunner(t, func(t *testing.T, r helvetest.Runner) {
+	fixture.EachCaller(t, func(t *testing.T, r helvetest.Runner) {
 		l := fixture.StartLab(t, r, fixture.OneSlot(), &fixture.Lab{OnDo: fixture.Double, OnSeq: fixture.CountUp})
 		for way, call := range fixture.BothWays(l.Seq) {
 			func() {

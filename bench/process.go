@@ -63,6 +63,8 @@ func playRole(role string) error {
 		return httpHelveRole(helve.Process)
 	case "http-full":
 		return httpFullRole()
+	case "attached":
+		return attachedRole()
 	case "load":
 		return loadRole()
 	case "streams-helve":

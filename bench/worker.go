@@ -32,7 +32,7 @@ func workerRows(b *bench) []measurement {
 	}
 	one, many := load(1, b.length/2), load(128, b.length)
 	far := sync.OnceValues(b.far)
-	return []measurement{
+	return append([]measurement{
 		{name: "Go worker, 128 in flight / grpc-go", bar: 3, atLeast: true, measure: many.row(perSecond, rate)},
 		{name: "Go worker, CPU per call at 128 / grpc-go", measure: many.row(microseconds, cpu)},
 		{name: "Go worker, CPU per call at 1 / grpc-go", measure: one.row(microseconds, cpu)},
@@ -52,7 +52,7 @@ func workerRows(b *bench) []measurement {
 			},
 			of(grpc, func(p peer.Client) (sample, error) { return b.repeated(p.CancelCall) })).row(latencyText, p50)},
 		{name: "Go worker, allocations a call, both ends / grpc-go", exact: true, measure: b.workerAllocations(far)},
-	}
+	}, attachedRows(b, echo)...)
 }
 
 // workerAllocations counts the allocations of node and worker for a call, and the allocations of both ends of grpc-go.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 )
 
@@ -79,6 +80,21 @@ func (f *Files) Drop(app string) {
 	f.forgetLocked(path)
 }
 
+// Sweep removes the files of a directory that nodes have left which were killed. No process may read them any more: for example, a node sweeps its state
+// directory when it has ended all its workers, also those that it took over from a node whose files it does not know.
+func Sweep(dir string) {
+	entries, _ := os.ReadDir(dir) // without an answer nothing is swept
+	for _, e := range entries {
+		digest, err := hex.DecodeString(e.Name())
+		if e.Type().IsRegular() && (err == nil && len(digest) == sha256.Size || strings.HasPrefix(e.Name(), unfinished)) {
+			os.Remove(filepath.Join(dir, e.Name())) //nolint:errcheck // the next sweep tries again
+		}
+	}
+}
+
+// unfinished begins the names of files that are being written.
+const unfinished = "code-"
+
 // forgetLocked says that a file has not the newest code of an application any more.
 func (f *Files) forgetLocked(path string) {
 	if x := f.all[path]; x != nil {
@@ -97,7 +113,7 @@ func (f *Files) removeLocked(path string, x *file) {
 
 // write makes a file that is there with all its bytes, or not at all.
 func write(dir, path string, code []byte) error {
-	tmp, err := os.CreateTemp(dir, "code-")
+	tmp, err := os.CreateTemp(dir, unfinished)
 	if err != nil {
 		return err
 	}

@@ -139,3 +139,21 @@ func TestHold(t *testing.T) {
 		}
 	})
 }
+
+// TestSweep: the files of nodes that were killed go, and files of other names stay.
+func TestSweep(t *testing.T) {
+	t.Parallel()
+	var killed Files
+	dir := t.TempDir()
+	hold(t, &killed, dir, "a", "1")
+	for _, name := range []string{"code-123", "store.db", "0123abcd"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	Sweep(dir)
+	if n := count(t, dir); n != 2 {
+		t.Errorf("%d files are left, want store.db and 0123abcd", n)
+	}
+	Sweep(filepath.Join(dir, "none")) // as good as empty
+}

@@ -154,7 +154,7 @@ func (ws *Workers) Close(ended error) {
 			left = append(left, w.proc)
 		}
 	}
-	socket, spawner := ws.socket, ws.spawner
+	socket, spawner, dir := ws.socket, ws.spawner, ws.former.dir
 	for _, nc := range ws.openings {
 		nc.Close()
 	}
@@ -168,6 +168,9 @@ func (ws *Workers) Close(ended error) {
 	ws.wg.Wait()
 	if spawner != nil {
 		spawner.Close()
+	}
+	if dir != "" {
+		codefile.Sweep(dir)
 	}
 }
 

@@ -166,6 +166,9 @@ func (s *Store) commit(u store.Update) error {
 		return &WriteError{s.path(), errors.New("the store is closed")}
 	}
 	err := s.write(ops, next)
+	if failed, ok := errors.AsType[*fs.PathError](err); ok { // bbolt knows the file by the name under which it was made
+		err = failed.Err
+	}
 	s.note(err)
 	if err != nil && len(ops) > 0 {
 		return &WriteError{s.path(), err}

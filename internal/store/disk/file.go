@@ -37,7 +37,7 @@ const (
 
 const (
 	pageSize    = 4096 // of new files, also where the system's pages are larger
-	createSyncs = 4    // of create: the empty file, its pages, its meta page, the directory
+	createSyncs = 5    // of create: the empty file, its size, its pages, its meta page, the directory
 	lockTime    = 2 * time.Second
 	lockRetry   = 20 * time.Millisecond
 )

@@ -5,9 +5,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -20,32 +18,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/store"
 )
-
-var makeFixtures = flag.Bool("update", false, "write the files of a format that has none in testdata")
-
-// written are records of all kinds that a store keeps.
-func written(t testing.TB) []store.Op {
-	t.Helper()
-	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	graph := spec.Graph{App: "hello", Ingress: &spec.IngressSpec{Deployment: "D"}, Deployments: []spec.Deployment{{Name: "D", Language: "go"}}}
-	capacity := 50.0
-	app, err1 := store.Encode(store.AppKey("hello"), store.App{Revision: 2, Overrides: map[string]json.RawMessage{"D": json.RawMessage(`{"num_replicas":2}`)}})
-	one, err2 := store.Encode(store.RevisionKey("hello", 1), store.Revision{GraphDigest: store.Digest([]byte("graph")), At: at})
-	two, err3 := store.Encode(store.RevisionKey("hello", 2), store.Revision{
-		Graph: graph, Code: []string{store.Digest([]byte("#!/bin/sh\n"))}, Submitted: json.RawMessage(`{"a":1}`), By: "ann", From: "host:/srv", At: at,
-		Go:     &store.Program{Path: "/srv/hello", Args: []string{"run"}, Dir: "/srv", Env: map[string]string{"A": "1"}},
-		Python: &store.Program{Path: "/usr/bin/python3", SysPath: []string{"/srv"}},
-	})
-	scale, err4 := store.Encode(store.ScaleKey("hello", "D"), store.Scale{Replicas: 2, By: "deploy", Reason: "num_replicas of revision 2", At: at})
-	settings, err5 := store.Encode(store.SettingsKey(), store.Settings{HTTP: store.HTTPSettings{Port: 8000}, TargetCapacity: &capacity})
-	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
-		t.Fatal(err)
-	}
-	return []store.Op{app, one, two, scale, settings}
-}
 
 // full is a store with records of all kinds and their blobs.
 func full(t *testing.T) *Store {
@@ -61,7 +35,8 @@ func full(t *testing.T) *Store {
 	if _, _, err := s.Blobs().PutFile(t.Context(), program, true); err != nil {
 		t.Fatal(err)
 	}
-	txn(t, s, written(t)...)
+	ops, _ := fixtures(t)
+	txn(t, s, ops...)
 	txn(t, s, put("nodes/n", "1"))
 	return s
 }
@@ -314,66 +289,6 @@ func TestDamagedExport(t *testing.T) {
 	_, err = Recover(t.Context(), t.TempDir(), newer)
 	if f, ok := errors.AsType[*FormatError](err); !ok || *f != (FormatError{newer, 2, 1}) {
 		t.Error(err)
-	}
-}
-
-// TestFixtures: the files of every format that a program has written are read. A format that has none gets them by -update; they are never changed.
-func TestFixtures(t *testing.T) {
-	t.Parallel()
-	if *makeFixtures {
-		writeFixtures(t, filepath.Join("testdata", fmt.Sprint("format-", format)))
-	}
-	for n := 1; n <= format; n++ {
-		t.Run(fmt.Sprint("format ", n), func(t *testing.T) {
-			t.Parallel()
-			from := filepath.Join("testdata", fmt.Sprint("format-", n))
-			text, err := os.ReadFile(filepath.Join(from, "records.json"))
-			var want []store.KV
-			if err == nil {
-				err = json.Unmarshal(text, &want)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			imported := t.TempDir()
-			if _, err := Import(t.Context(), imported, filepath.Join(from, "export.tar")); err != nil {
-				t.Fatal(err)
-			}
-			wantFull(t, imported, want)
-			file, err := os.ReadFile(filepath.Join(from, storeName))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got, err := openBytes(t, file); err != nil || !reflect.DeepEqual(got, want) {
-				t.Errorf("got  %+v\nwant %+v: %v", got, want, err)
-			}
-		})
-	}
-}
-
-func writeFixtures(t *testing.T, to string) {
-	t.Helper()
-	if err := os.Mkdir(to, 0o755); errors.Is(err, os.ErrExist) {
-		return
-	} else if err != nil {
-		t.Fatal(err)
-	}
-	s := full(t)
-	records := kept(t, s)
-	text, err := json.MarshalIndent(records, "", " ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = Export(t.Context(), s.dir, filepath.Join(to, "export.tar"))
-	if err := errors.Join(err, s.Close()); err != nil {
-		t.Fatal(err)
-	}
-	file, err := os.ReadFile(s.path())
-	if err == nil {
-		err = errors.Join(os.WriteFile(filepath.Join(to, storeName), file, 0o600), os.WriteFile(filepath.Join(to, "records.json"), text, 0o600))
-	}
-	if err != nil {
-		t.Fatal(err)
 	}
 }
 

@@ -66,6 +66,9 @@ var ( //nolint:gochecknoglobals // constants
 	lost   = desc("helve_deployment_failed_calls_total", "Calls of all replicas of the deployment that have failed, also of those that are gone.", "application", "deployment")
 	shared = desc("helve_shared_memory_bytes", "Shared memory for large values, by what it is used for.", "application", "use")
 	events = desc("helve_events_total", "Transitions of applications, deployments and replicas.")
+	writes = desc("helve_state_writes_total", "Transactions and blobs that the node has written to its state directory.")
+	syncs  = desc("helve_state_syncs_total", "Calls of fsync and fdatasync for them.")
+	failed = desc("helve_state_failing", "1 while the state cannot be written, for example because the disk is full, else 0.")
 	info   = desc("helve_node_info", "1, with the version of the node.", "version")
 )
 
@@ -73,7 +76,7 @@ type collector struct{ source Source }
 
 func described() []*prometheus.Desc {
 	return []*prometheus.Desc{
-		requests, failures, latency, processing, healthy, starts, queued, ongoing, routed, wanted, deployment, app, answered, refused, answering, open, proxies, ready, late, lost, shared, events, info,
+		requests, failures, latency, processing, healthy, starts, queued, ongoing, routed, wanted, deployment, app, answered, refused, answering, open, proxies, ready, late, lost, shared, events, writes, syncs, failed, info,
 	}
 }
 
@@ -95,6 +98,15 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(info, 1, s.Version)
 	count(events, s.Events)
+	if d := s.Disk; d != nil {
+		count(writes, d.Writes)
+		count(syncs, d.Syncs)
+		failing := 0.0
+		if d.Failing {
+			failing = 1
+		}
+		gauge(failed, failing)
+	}
 	if u, err := url.Parse(s.HTTP); err == nil && s.HTTP != "" {
 		host, _, _ := net.SplitHostPort(u.Host)
 		gauge(proxies, 1, "local", host)

@@ -50,7 +50,7 @@ func example() source {
 	}
 	requests = append(requests, unrouted.Counts()...)
 	requests = append(requests, telemetry.RequestCounts{Route: "/", Application: "app", Method: telemetry.Other, Calls: others.Counts()})
-	return source{Version: "1.2.3", HTTP: "http://127.0.0.1:8000", Events: 9, Requests: requests, Ongoing: 4, Applications: []telemetry.Application{{
+	return source{Version: "1.2.3", HTTP: "http://127.0.0.1:8000", Events: 9, Requests: requests, Ongoing: 4, Disk: &telemetry.Disk{Writes: 6, Syncs: 12, Failing: true}, Applications: []telemetry.Application{{
 		Name: "app", Route: "/", State: helvetype.ApplicationRunning, SharedMemory: &helvetype.SharedMemory{Size: 1 << 20, Leased: 3 << 16},
 		Deployments: []telemetry.Deployment{{
 			Name: "D", State: helvetype.DeploymentUnhealthy, Wanted: 2, Queued: 5, Starts: 7, Calls: total, Replicas: []telemetry.Replica{

@@ -53,7 +53,7 @@ func (d *Durable) Open(s Settings, grace time.Duration) (n *Node, err error) {
 	}
 	s.Store, s.Blobs, s.Starter, s.Durable = d.Store, d.Store.Blobs(), d.Keeper, true
 	n = New(s)
-	d.node = n
+	d.node, n.disk = n, d.Store
 	n.atEnd = func() {
 		if err := d.Store.Close(); err != nil {
 			n.log.Error("the store was not closed", "error", err)

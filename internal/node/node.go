@@ -31,6 +31,7 @@ import (
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/session"
 	"github.com/helve-serve/helve/internal/store"
+	"github.com/helve-serve/helve/internal/store/disk"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/worker"
 )
@@ -105,7 +106,8 @@ type Node struct {
 	drivers  *worker.Listener // nil: no driver can attach
 	drains   bool             // a drain has begun
 	closing  bool
-	atEnd    func() // of Close, nil for none; set before the node is used
+	atEnd    func()      // of Close, nil for none; set before the node is used
+	disk     *disk.Store // nil for a node that keeps its state in memory; as atEnd
 }
 
 // name is the id of the node.
@@ -177,6 +179,10 @@ func (n *Node) Metrics() telemetry.Snapshot {
 	s.Version, s.HTTP = n.set.Version, n.HTTP()
 	s.Requests, s.Ongoing = n.proxy.Counts()
 	s.User = n.user.Families()
+	if n.disk != nil {
+		d := n.disk.Stats()
+		s.Disk = &telemetry.Disk{Writes: uint64(d.Writes + d.BlobsPut), Syncs: uint64(d.Syncs + d.BlobSyncs), Failing: n.disk.Failing() != nil}
+	}
 	return s
 }
 

@@ -11,6 +11,14 @@ type Snapshot struct {
 	Requests     []RequestCounts // of HTTP, by route, method and status
 	User         []UserFamily    // metrics that programs have defined
 	Ongoing      int             // HTTP requests to applications that are not answered yet
+	Disk         *Disk           // nil for a node that keeps its state in memory
+}
+
+// Disk has the counts of a node that keeps its state on disk.
+type Disk struct {
+	Writes  uint64 // of transactions and blobs
+	Syncs   uint64 // calls of fsync and fdatasync for them
+	Failing bool   // the last write failed
 }
 
 // Application is one application in a [Snapshot].

@@ -58,7 +58,6 @@ type Store struct {
 	closed  bool
 
 	writes, syncs atomic.Int64
-	onFailure     atomic.Pointer[func(error)]
 	mu            sync.Mutex
 	failing       error // of the last write; nil if it was made
 }
@@ -246,7 +245,7 @@ func (s *Store) renew(ops []store.Op, next content) error {
 	return nil
 }
 
-// note keeps whether the last write failed, and tells a change.
+// note keeps whether the last write failed, and logs a change.
 func (s *Store) note(err error) {
 	s.mu.Lock()
 	before := s.failing
@@ -260,9 +259,6 @@ func (s *Store) note(err error) {
 	} else {
 		s.log.Warn("the state of the node can be written again", "file", s.path())
 	}
-	if f := s.onFailure.Load(); f != nil {
-		(*f)(err)
-	}
 }
 
 // Failing is the error of the last write; nil if it was made.
@@ -271,10 +267,6 @@ func (s *Store) Failing() error {
 	defer s.mu.Unlock()
 	return s.failing
 }
-
-// OnFailure has a function called with the error when writes begin to fail, and with nil when they are made again. It is called
-// while a transaction waits, and must not use the store.
-func (s *Store) OnFailure(f func(error)) { s.onFailure.Store(&f) }
 
 // Stats are counts since the store was opened.
 type Stats struct {

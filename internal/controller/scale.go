@@ -72,7 +72,10 @@ func (c *Controller) noteScaleLocked(app, name string, s records.Scale) {
 		return
 	}
 	a := c.apps[app]
-	if a == nil || a.deployments[name] == nil {
+	if a == nil { // the node before had it, and it is about to be restored
+		return
+	}
+	if a.deployments[name] == nil {
 		c.log.Warn("a number of replicas is for a deployment that is not there", "record", store.ScaleKey(app, name).String())
 		return
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/store"
 	"github.com/helve-serve/helve/internal/worker"
 )
 
@@ -220,10 +221,13 @@ func (a *App) Identity(own host.Program) string {
 		env, dir, limits := a.Graph.GoWorker(name)
 		python = append(python, name, part.Graph.Digest(), part.Program.Path, env, dir, limits)
 	}
-	blob := sha256.Sum256(a.Python.Blob)
+	pickle := a.Python.Digest
+	if pickle == "" {
+		pickle = store.Digest(a.Python.Blob)
+	}
 	b, err := json.Marshal([]any{
 		a.Graph.Digest(), p.Path, worker.Fingerprint(p.Path), p.Args, p.Dir, env, dir, limits,
-		python, a.Arguments, a.Python.Interpreter, a.Python.SysPath, a.Python.Last, a.Python.Dir, a.Python.Env, hex.EncodeToString(blob[:]), a.Python.Code, a.CodeVersions,
+		python, a.Arguments, a.Python.Interpreter, a.Python.SysPath, a.Python.Last, a.Python.Dir, a.Python.Env, pickle, a.Python.Code, a.CodeVersions,
 	})
 	if err != nil {
 		return "" // equal to no other

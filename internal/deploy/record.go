@@ -38,7 +38,15 @@ func (a *App) Record(ctx context.Context, own host.Program, blobs store.Blobs) (
 		for _, p := range py.Packed {
 			r.Python.Packed = append(r.Python.Packed, store.Packed{Path: p.Path, Digest: p.Digest})
 		}
-		if r.Python.Pickle, err = put(ctx, blobs, py.Blob); err != nil {
+		if py.File != "" { // of an older revision, which may be deleted meanwhile
+			r.Python.Pickle, _, err = blobs.PutFile(ctx, py.File, false)
+		} else {
+			r.Python.Pickle, err = put(ctx, blobs, py.Blob)
+		}
+		if err != nil {
+			return r, err
+		}
+		if err := usePickle(&a.Python, r.Python.Pickle, blobs); err != nil {
 			return r, err
 		}
 	}
@@ -117,7 +125,7 @@ func Load(r store.Revision, g spec.Graph, blobs store.Blobs) (a App, err error) 
 		for _, p := range py.Packed {
 			a.Python.Packed = append(a.Python.Packed, host.Packed{Path: p.Path, Digest: p.Digest})
 		}
-		if a.Python.Blob, err = get(blobs, py.Pickle); err != nil {
+		if err := usePickle(&a.Python, py.Pickle, blobs); err != nil {
 			return a, err
 		}
 	}
@@ -151,6 +159,20 @@ func program(r store.Program, blobs store.Blobs) (p host.Program, err error) {
 		return p, fmt.Errorf("the executable %s: %w", r.Path, err)
 	}
 	return p, nil
+}
+
+// usePickle has workers read the cloudpickle of an application from the file of its blob, or from memory where blobs are no files.
+func usePickle(py *host.Python, digest string, blobs store.Blobs) (err error) {
+	if digest == "" {
+		return nil
+	}
+	switch py.File, err = blobs.Path(digest); {
+	case err == nil:
+		py.Digest, py.Blob = digest, nil
+	case errors.Is(err, store.ErrNoFile):
+		py.Blob, err = get(blobs, digest)
+	}
+	return err
 }
 
 // get reads a blob; nil for the digest "".

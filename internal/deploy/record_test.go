@@ -39,7 +39,7 @@ func (b fileBlobs) Path(digest string) (string, error) {
 	if path, ok := b.files[digest]; ok {
 		return path, nil
 	}
-	return "", store.ErrNoBlob
+	return b.Blobs.Path(digest)
 }
 
 // executable is a file that stands for an executable.
@@ -167,6 +167,13 @@ func TestRecordRoundTrip(t *testing.T) {
 		if got, want := same(t, again), same(t, a); got != want {
 			t.Fatalf("seed %d:\n got %s\nwant %s", seed, got, want)
 		}
+		if err := again.KeepBuild(KeepInBlobs(t.Context(), blobs)); err != nil {
+			t.Fatal(err)
+		}
+		back, err := again.Record(t.Context(), host.Program{}, blobs) // of a roll-back
+		if back.From = record.From; err != nil || !reflect.DeepEqual(back, read) {
+			t.Fatalf("seed %d:\n got %+v, error %v\nwant %+v", seed, back, err, read)
+		}
 		named := map[string]bool{}
 		for _, digest := range read.Blobs() {
 			named[digest] = true
@@ -174,6 +181,34 @@ func TestRecordRoundTrip(t *testing.T) {
 		if len(a.Python.Blob) > 0 && !named[store.Digest(a.Python.Blob)] || a.digest != "" && !named[a.digest] {
 			t.Fatalf("seed %d: the record names the blobs %v", seed, read.Blobs())
 		}
+	}
+}
+
+// TestPickleIsAFile: a durable node does not hold the code of an application in memory, and the identity stays.
+func TestPickleIsAFile(t *testing.T) {
+	t.Parallel()
+	pickle := executable(t, "the pickle")
+	blobs := fileBlobs{store.NewMemoryBlobs(), map[string]string{pickle.Digest: pickle.Path}}
+	a := App{Graph: spec.Graph{App: "a"}, Python: host.Python{Interpreter: "/usr/bin/python3", Blob: []byte("the pickle")}}
+	before := a.Identity(host.Program{})
+	record, err := a.Record(t.Context(), host.Program{}, blobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Load(record, record.Graph, blobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if back, err := again.Record(t.Context(), host.Program{}, blobs); err != nil || back.Python.Pickle != pickle.Digest {
+		t.Errorf("the record of a roll-back has %+v, error %v", back.Python, err)
+	}
+	for name, py := range map[string]host.Python{"deployed": a.Python, "loaded": again.Python} {
+		if py.File != pickle.Path || py.Digest != pickle.Digest || py.Blob != nil {
+			t.Errorf("%s: %+v", name, py)
+		}
+	}
+	if after := a.Identity(host.Program{}); after != before || again.Identity(host.Program{}) != before {
+		t.Errorf("identity %s and then %s", before, after)
 	}
 }
 

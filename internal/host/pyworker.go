@@ -115,6 +115,9 @@ func (h *PythonWorker) Start(ctx context.Context, l Launch) (Replica, error) {
 	}
 	ws := h.App.workers
 	code, ok := h.Python.Code[d.Name]
+	if !ok && h.Python.File != "" {
+		code, ok = protocol.Code{Blob: h.Python.File, Digest: h.Python.Digest}, true
+	}
 	if !ok {
 		dir, err := ws.Dir()
 		if err != nil {

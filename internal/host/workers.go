@@ -42,6 +42,8 @@ type Python struct {
 	Dir         string
 	Env         map[string]string
 	Blob        []byte                   // one cloudpickle of all deployments, from a driver
+	File        string                   // or the file of that, which a durable node keeps
+	Digest      string                   // of File: SHA-256 in hex
 	Code        map[string]protocol.Code // or, per deployment, the code in start_replica
 	Packed      []Packed                 // what a node with a state directory keeps of the program's own files
 }

@@ -87,6 +87,7 @@ type Place struct {
 	App, Deployment, Method string
 	Prefix                  string // the route's prefix, for calls that came by HTTP
 	Home                    any    // the *helve.App of the deployment, which the root finds by a context
+	Link                    any    // in a worker, the connection over which calls come to this place; nil for others
 }
 
 // Affinity names the replicas that a call prefers. Few calls have one.

@@ -83,15 +83,16 @@ type Controller struct {
 
 	publishing sync.Mutex // one publish at a time; taken before mu
 
-	mu       sync.Mutex
-	scales   records.Scales
-	apps     map[string]*application
-	before   *takeover.Before // what the node before has left
-	journal  *journal.Journal
-	closing  bool
-	draining bool         // the drain of the node has begun
-	changed  await.Signal // a replica is gone or has another user config
-	readier  await.Signal // a replica is ready
+	mu         sync.Mutex
+	scales     records.Scales
+	apps       map[string]*application
+	before     *takeover.Before // what the node before has left
+	journal    *journal.Journal
+	closing    bool
+	draining   bool         // the drain of the node has begun
+	handedOver bool         // the next node decides what runs (handover.go)
+	changed    await.Signal // a replica is gone or has another user config
+	readier    await.Signal // a replica is ready
 }
 
 // New starts the controller of a node without applications. Close it.
@@ -163,6 +164,9 @@ func (c *Controller) apply(now time.Time) (wake time.Time) {
 
 // applyLocked is apply but for the replicas that have the options of another revision than their own, which it returns.
 func (c *Controller) applyLocked(now time.Time) (wake time.Time, behind []*replica) {
+	if c.handedOver {
+		return wake, nil
+	}
 	defer c.noteLocked()
 	if until := c.workers.Hold(now); !until.IsZero() {
 		return until, nil

@@ -65,7 +65,7 @@ func (c *Controller) options(r *replica) spec.Effective {
 }
 
 func (r *replica) inServiceLocked() bool {
-	return r.dep.replicas[r.id] == r && r.state == helvetype.ReplicaRunning
+	return r.dep.replicas[r.id] == r && r.state == helvetype.ReplicaRunning && !r.dep.app.c.handedOver
 }
 
 // replaceLocked takes a replica out of service that is of no use, so that another starts in its place. The replica drains as a surplus

@@ -48,9 +48,11 @@ type Gate struct {
 	waiters   []Waiter   // in the order in which they came
 	onWaiting func()     // see OnWaiting; may be nil
 
+	onReleased atomic.Pointer[func()] // see Retire; nil for none
+
 	// Every call writes state. The padding keeps the gates of different replicas on different cache lines (two lines,
 	// because processors prefetch in pairs), so that callers on different replicas do not slow each other down.
-	_ [128 - 48]byte
+	_ [128 - 56]byte
 }
 
 // The parts of state: the slots taken in the low bits, above them the maximum, and two bits. TryAcquire and Release take no
@@ -160,6 +162,9 @@ func (g *Gate) Release(b *call.Batch) {
 			continue // the last waiter left after state was read, or the gate was closed
 		}
 		if g.state.CompareAndSwap(s, s-1) {
+			if s&closedBit != 0 {
+				g.released()
+			}
 			return
 		}
 	}

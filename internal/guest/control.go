@@ -19,13 +19,13 @@ import (
 func (g *Guest) operations() protocol.Table {
 	return protocol.NewTable("Go workers",
 		protocol.On(g.ping), protocol.On(g.startReplica), protocol.On(g.stopReplica), protocol.On(g.drain),
-		protocol.On(g.grantBlock), protocol.On(g.recallBlock),
+		protocol.On(g.grantBlock), protocol.On(g.recallBlock), protocol.On(g.handover), protocol.On(g.freeBlock),
 		protocol.On(g.checkHealth), protocol.On(g.reconfigure), protocol.On(g.routingStats),
 	)
 }
 
-// Control answers a control request of the node. Errors that the application has registered travel with the reply.
-func (g *Guest) Control(ctx context.Context, op string, body json.RawMessage) (any, error) {
+// answer answers a control request of the node. Errors that the application has registered travel with the reply.
+func (g *Guest) answer(ctx context.Context, op string, body json.RawMessage) (any, error) {
 	out, err := g.control.Serve(ctx, op, body)
 	if err == nil {
 		return out, nil
@@ -78,13 +78,19 @@ func (g *Guest) startReplica(ctx context.Context, req protocol.StartReplica) (st
 		g.drains.Forget(req.Replica)
 		return started, err
 	}
-	if ctx.Err() != nil { // the node that wanted it has gone
+	l := linkOf(ctx)
+	g.handing.Lock()
+	gone := ctx.Err() != nil || l.handedOver()
+	if !gone {
+		g.host(l, r, req.UserConfig)
+	}
+	g.handing.Unlock()
+	if gone { // the node that wanted it
 		g.drains.Forget(req.Replica)
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), orphanCloseTime)
 		defer cancel()
-		return started, errors.Join(call.EndOf(ctx), r.Close(closing))
+		return started, errors.Join(errNodeLeft, r.Close(closing))
 	}
-	g.host(r, req.UserConfig)
 	return protocol.Started{Methods: methods(class), Health: r.CanTell(), RoutingStats: r.Reports()}, nil
 }
 
@@ -116,18 +122,21 @@ func (g *Guest) drain(_ context.Context, req protocol.Drain) (done protocol.Done
 	return done, nil
 }
 
-func (g *Guest) grantBlock(_ context.Context, req protocol.GrantBlock) (done protocol.Done, err error) {
+func (g *Guest) grantBlock(ctx context.Context, req protocol.GrantBlock) (done protocol.Done, err error) {
 	h, err := g.find(req.Replica)
 	if err == nil {
-		g.addSlots(h, req)
+		g.addSlots(h, h.sessionWith(linkOf(ctx)), req)
 	}
 	return done, err
 }
 
-func (g *Guest) recallBlock(_ context.Context, req protocol.RecallBlock) (recalled protocol.Recalled, err error) {
+func (g *Guest) recallBlock(ctx context.Context, req protocol.RecallBlock) (recalled protocol.Recalled, err error) {
 	h, err := g.find(req.Replica)
-	if err == nil {
-		recalled.Slots = h.session.Load().slots.Recall(req.Number)
+	if err != nil {
+		return recalled, err
+	}
+	if s := h.sessionWith(linkOf(ctx)); s != nil {
+		recalled.Slots = s.slots.Recall(req.Number)
 	}
 	return recalled, err
 }

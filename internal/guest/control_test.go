@@ -120,9 +120,7 @@ func TestSessions(t *testing.T) {
 	s := h.session.Load()
 	s.running.Store(3)
 	there.Close(wire.ErrClosed)
-	s.end()
-	h.startSession()
-	h.ended = append(h.ended, s)
+	h.leave(newLink(g)).end()
 	if got := h.describe().Executing; got != 3 {
 		t.Errorf("the second node is told of %d calls", got)
 	}
@@ -199,7 +197,7 @@ func TestReconnectGivesUp(t *testing.T) {
 			return nil, failure
 		}}
 		began := time.Now()
-		err := g.reconnect()
+		_, err := g.reconnect(newLink(g))
 		if took := time.Since(began); !errors.Is(err, failure) || took < g.grace || took > g.grace+2*dialPeriod {
 			t.Errorf("after %s: %v", took, err)
 		}

@@ -21,11 +21,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/arena"
-	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
-	"github.com/helve-serve/helve/internal/exchange"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/port"
 	"github.com/helve-serve/helve/internal/protocol"
@@ -61,8 +58,10 @@ type Guest struct {
 
 	control protocol.Table
 	drains  instance.Drains
-	memory  *memory // shared with the node of today, nil for none; only the goroutine of Dial and Serve uses it
-	peer    atomic.Pointer[wire.Peer]
+	peer    atomic.Pointer[wire.Peer] // to the node of today
+
+	handing sync.Mutex // held while a node hands over, and while a replica becomes one of the worker; taken before mu
+	link    *link      // to the node of today, or to the next one that is dialled. Guarded by handing
 
 	mu       sync.Mutex
 	replicas map[string]*hosted // by id
@@ -112,11 +111,11 @@ func join(s Settings, id string, token wire.Token, dial func() (net.Conn, error)
 		}
 		g.arena = max(g.arena, 0) // a negative number is a node without shared memory
 	}
-	peer, err := g.connect(nil)
-	if err != nil {
+	g.link = newLink(g)
+	if err := g.connect(g.link, nil); err != nil {
 		return nil, err
 	}
-	g.peer.Store(peer)
+	g.peer.Store(g.link.peer.Load())
 	if s.Signals != nil {
 		go g.watchSignals()
 	}
@@ -163,7 +162,7 @@ func (g *Guest) Drains() *instance.Drains { return &g.drains }
 func (g *Guest) Kill() { g.peer.Load().Close(errors.New("the worker was killed")) }
 
 // connect opens the connections to the node. resume describes the replicas of a worker that had a node before, else it is nil.
-func (g *Guest) connect(resume *wire.Resume) (*wire.Peer, error) {
+func (g *Guest) connect(l *link, resume *wire.Resume) error {
 	h := g.hello
 	h.Resume = resume
 	if !arena.Fits(g.arena) {
@@ -171,17 +170,16 @@ func (g *Guest) connect(resume *wire.Resume) (*wire.Peer, error) {
 	}
 	nc, welcome, err := open(g.dial, g.token, h)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	m, err := openMemory(welcome.Arena)
 	if err != nil {
 		nc.Close()
-		return nil, err
+		return err
 	}
 	terms := welcome.Terms
-	peer := wire.NewPeer(wire.NewLink(wire.NewConn(nc), terms), g)
-	g.memory.close() // views into the memory of the node before stay valid
-	if g.memory = m; m != nil {
+	peer := wire.NewPeer(wire.NewLink(wire.NewConn(nc), terms), l)
+	if l.memory = m; m != nil {
 		m.peer = peer
 		peer.UseMemory(m)
 	}
@@ -190,7 +188,8 @@ func (g *Guest) connect(resume *wire.Resume) (*wire.Peer, error) {
 		h.GraphDigest = ""
 		go dialBulk(peer, g.dial, g.token, h)
 	}
-	return peer, nil
+	l.peer.Store(peer)
+	return nil
 }
 
 func dialNode() (net.Conn, error) { return net.Dial("unix", os.Getenv("HELVE_SOCKET")) }
@@ -236,8 +235,17 @@ func readToken() (t wire.Token, err error) {
 // Serve hosts replicas until the node goes away and no other node takes them over. Its error says why; it is nil when the
 // node has asked the worker to end.
 func (g *Guest) Serve() error {
+	g.handing.Lock()
+	l := g.link
+	g.handing.Unlock()
 	for {
-		err := g.peer.Load().Serve()
+		ended := make(chan error, 1)
+		go func() { ended <- l.serve() }()
+		var err error
+		select {
+		case err = <-ended:
+		case <-l.left: // its calls go on beside those of the next node
+		}
 		g.mu.Lock()
 		leaving := g.leaving
 		g.mu.Unlock()
@@ -247,59 +255,8 @@ func (g *Guest) Serve() error {
 		case g.grace == 0:
 			return err
 		}
-		if err := g.reconnect(); err != nil {
+		if l, err = g.reconnect(l); err != nil {
 			return err
 		}
 	}
-}
-
-// Route finds the replica that a route of the node leads to.
-func (g *Guest) Route(r wire.Route) any {
-	g.mu.Lock()
-	h := g.replicas[r.Replica]
-	g.mu.Unlock()
-	rt := &route{replica: h}
-	if h != nil {
-		rt.place = call.Place{App: h.instance.Class.App, Deployment: h.instance.Class.Deployment, Method: r.Method, Home: g.set.Home}
-	}
-	return rt
-}
-
-// route leads to a method of a replica. replica is nil if the worker does not have it.
-type route struct {
-	replica *hosted
-	place   call.Place
-}
-
-// Call runs a method of a hosted replica on a goroutine of its own.
-func (g *Guest) Call(b *call.Batch, in *wire.Incoming) call.Canceler {
-	r, _ := in.Route.(*route)
-	if r == nil || r.replica == nil {
-		in.Complete(b, call.Result{Err: call.NewError(helvetype.ReasonReplicaUnavailable, "the replica is not in this worker")})
-		return nil
-	}
-	in.Keep()
-	if in.Mode != call.Broadcast { // a broadcast holds no slot
-		s := r.replica.session.Load()
-		s.running.Add(1)
-		in.OnEnd = s
-	}
-	in.Info.Place, in.Info.Replica, in.Info.Frame = &r.place, r.replica.instance.ID, in.ID()
-	if h := call.RemoteHTTPOf(&in.Call); h != nil {
-		place := r.place
-		place.Prefix = h.Prefix()
-		in.Info.Place = &place
-	}
-	if in.Exchange != nil {
-		return exchange.Serve(b, in, r.replica.instance)
-	}
-	return r.replica.local.Start(b, &in.Call, in)
-}
-
-// Goaway ends the worker. The node sends it when it has stopped the replicas.
-func (g *Guest) Goaway(wire.Goaway) {
-	g.mu.Lock()
-	g.leaving = true
-	g.mu.Unlock()
-	g.peer.Load().Close(wire.ErrClosed)
 }

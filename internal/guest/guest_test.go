@@ -75,8 +75,7 @@ func TestBroadcastsHoldNoSlot(t *testing.T) {
 	}
 	there.Close(wire.ErrClosed)
 	<-here.Done()
-	h.session.Load().end()
-	h.ended = append(h.ended, h.session.Load())
+	h.leave(newLink(g)).end()
 	if got := h.describe().Executing; got != 1 {
 		t.Errorf("the next node is told of %d calls", got)
 	}
@@ -108,10 +107,13 @@ func connected(t *testing.T, w *waiting, n node) (*Guest, *wire.Peer) {
 func (g *Guest) joins(t *testing.T, n node) *wire.Peer {
 	t.Helper()
 	a, b := pair(t)
-	here, there := wire.NewPeer(wire.NewLink(wire.NewConn(a), wire.Terms{}), g), wire.NewPeer(wire.NewLink(wire.NewConn(b), wire.Terms{}), n)
+	l := newLink(g)
+	here, there := wire.NewPeer(wire.NewLink(wire.NewConn(a), wire.Terms{}), l), wire.NewPeer(wire.NewLink(wire.NewConn(b), wire.Terms{}), n)
+	l.peer.Store(here)
+	g.link = l
 	g.peer.Store(here)
 	var served sync.WaitGroup
-	served.Go(func() { here.Serve() })  //nolint:errcheck // it is closed
+	served.Go(func() { l.serve() })     //nolint:errcheck // it is closed
 	served.Go(func() { there.Serve() }) //nolint:errcheck // as above
 	t.Cleanup(func() {
 		here.Close(wire.ErrClosed)

@@ -27,7 +27,7 @@ type hosted struct {
 	session  atomic.Pointer[nodeSession] // with the node of today
 
 	mu            sync.Mutex
-	ended         []*nodeSession // with nodes that have gone, as long as calls of theirs run
+	ended         []*nodeSession // with nodes that have gone or have handed over, as long as calls of theirs run
 	config        string         // digest of the replica's user config
 	models        []string
 	modelsChanged bool // since the node was told of them
@@ -37,8 +37,8 @@ type hosted struct {
 // orphanCloseTime bounds the Close of a replica that became ready after its node had gone.
 const orphanCloseTime = 5 * time.Second
 
-// host takes a replica that was started into service.
-func (g *Guest) host(r *instance.Instance, config json.RawMessage) {
+// host takes a replica that was started into service. Guest.handing is held.
+func (g *Guest) host(l *link, r *instance.Instance, config json.RawMessage) {
 	calls := new(telemetry.Calls) // without a page no slots are lent, and these are not read
 	if page := g.set.Page; page != nil {
 		if lent, ok := page.Find(r.ID); ok {
@@ -46,7 +46,7 @@ func (g *Guest) host(r *instance.Instance, config json.RawMessage) {
 		}
 	}
 	h := &hosted{guest: g, instance: r, inline: r.Sibling(calls), local: transport.Local{Replica: r, Codec: g.codec}}
-	h.startSession()
+	h.startSession(l)
 	h.setConfig(config)
 	g.mu.Lock()
 	g.replicas[r.ID] = h
@@ -90,33 +90,29 @@ func (h *hosted) setModels(ids []string) {
 // dialPeriod is the time between two attempts to reach another node.
 const dialPeriod = 50 * time.Millisecond
 
-// reconnect finds another node when the node has gone and its calls are cancelled. It keeps the replicas, and describes
+// reconnect finds another node when the node has gone and its calls are cancelled, or has handed over. It keeps the replicas, and describes
 // them and the calls that still run to the next node.
-func (g *Guest) reconnect() error {
-	g.mu.Lock()
-	all := make([]*hosted, 0, len(g.replicas))
-	for _, h := range g.replicas {
-		all = append(all, h)
+func (g *Guest) reconnect(l *link) (*link, error) {
+	g.handing.Lock()
+	next := l.next
+	if next == nil {
+		next = newLink(g)
+		for _, h := range g.hosted() {
+			h.leave(next).end()
+		}
+		g.link = next
 	}
-	g.mu.Unlock()
-	for _, h := range all {
-		s := h.session.Load()
-		g.withdrawSlots(s)
-		s.end()
-		h.startSession()
-		g.drains.Add(h.instance.ID) // the next node says whether its drain begins
-		h.mu.Lock()
-		h.ended = append(h.ended, s)
-		h.mu.Unlock()
-	}
+	g.handing.Unlock()
 	until := time.Now().Add(g.grace)
 	for {
+		all := g.hosted()
 		r := &wire.Resume{Replicas: []wire.Resumed{}}
 		for _, h := range all {
 			r.Replicas = append(r.Replicas, h.describe())
 		}
-		peer, err := g.connect(r)
+		err := g.connect(next, r)
 		if err == nil {
+			peer := next.peer.Load()
 			for _, h := range all {
 				h.handOver(peer)
 			}
@@ -129,13 +125,13 @@ func (g *Guest) reconnect() error {
 					h.setModels(models)
 				}
 			}
-			return nil
+			return next, nil
 		}
 		if _, refused := errors.AsType[*wire.RefusedError](err); refused {
-			return err
+			return nil, err
 		}
 		if time.Now().After(until) {
-			return fmt.Errorf("no node took over within %s: %w", g.grace, err)
+			return nil, fmt.Errorf("no node took over within %s: %w", g.grace, err)
 		}
 		time.Sleep(dialPeriod)
 	}
@@ -145,7 +141,7 @@ func (g *Guest) reconnect() error {
 func (h *hosted) describe() wire.Resumed {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.ended = slices.DeleteFunc(h.ended, func(s *nodeSession) bool { return s.running.Load() == 0 })
+	h.ended = slices.DeleteFunc(h.ended, func(s *nodeSession) bool { return s.count() == 0 })
 	r := wire.Resumed{
 		Replica: h.instance.ID, Deployment: h.instance.Class.Deployment, Config: h.config, Models: h.models, Health: h.instance.CanTell(),
 		Reports: h.instance.Reports(),

@@ -19,6 +19,8 @@ import (
 // nodeSession is the time of a replica under one node. The node counts the slots of the replica, so calls that run when the
 // node goes are counted by the node after it, its successor, until they end.
 //
+// A node that hands over lives on beside its successor, and says itself how many slots it holds (handover.go).
+//
 // Example: a session ends with three running calls. The successor is told of three (report), and counts three slots as
 // taken. Two of the calls end: the session gives two slots back (reportFinished). The successor is killed, a third node
 // dials in: report says one. Then the last call ends, and one slot goes back to the third node.
@@ -27,6 +29,7 @@ import (
 type nodeSession struct {
 	serving.Base
 	guest   *Guest
+	link    *link
 	replica *hosted
 	slots   *gate.LocalSlots // lent by the node, for calls from this process
 	idle    *time.Timer      // gives lent slots back that have no use
@@ -36,6 +39,8 @@ type nodeSession struct {
 	over    atomic.Bool // the node has gone
 
 	mu        sync.Mutex
+	handed    bool       // the node has handed over, and lives
+	held      int64      // slots that such a node holds
 	reported  int64      // calls that the successor counts: the calls of the last report without the slots given back since
 	successor *wire.Peer // nil until a node has taken over
 }
@@ -59,9 +64,9 @@ func (s *nodeSession) Transport() transport.Transport { return nil }
 const idleTime = time.Second
 
 // startSession begins a session with the node that the worker is connected to, or with the next node.
-func (h *hosted) startSession() {
-	s := &nodeSession{guest: h.guest, replica: h}
-	s.slots = gate.NewLocalSlots(func(_ *call.Batch, n int) { s.giveBack(h.guest.peer.Load(), n) })
+func (h *hosted) startSession(l *link) {
+	s := &nodeSession{guest: h.guest, link: l, replica: h}
+	s.slots = gate.NewLocalSlots(func(_ *call.Batch, n int) { s.giveBack(l.peer.Load(), n) })
 	s.idle = time.AfterFunc(time.Hour, func() {
 		if !s.slots.ReturnIdle() {
 			s.idle.Reset(idleTime)
@@ -93,15 +98,33 @@ func (s *nodeSession) end() {
 			s.Ended()
 		}
 	})))
+	s.mu.Lock()
+	s.handed = false
+	s.mu.Unlock()
+	s.reportFinished(nil) // slots of a node that had handed over, in which no call runs
 }
 
-// report gives the number of running calls, for the hello to a node that may become the successor. Calls that end from now
+// count is the number of slots that a successor has to count: of calls that run, or of a node that has handed over.
+func (s *nodeSession) count() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.countLocked()
+}
+
+func (s *nodeSession) countLocked() int64 {
+	if s.handed {
+		return s.held
+	}
+	return s.running.Load()
+}
+
+// report gives the number of slots that the calls of the session hold, for the hello to a node that may become the successor. Slots that are free from now
 // on are given back to that node by reportFinished.
 func (s *nodeSession) report() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.successor = nil
-	s.reported = s.running.Load()
+	s.reported = s.countLocked()
 	return int(s.reported)
 }
 
@@ -113,24 +136,28 @@ func (s *nodeSession) reportFinished(successor *wire.Peer) {
 	if successor != nil {
 		s.successor = successor
 	}
-	if n := s.reported - s.running.Load(); n > 0 && s.successor != nil {
+	if n := s.reported - s.countLocked(); n > 0 && s.successor != nil {
 		s.reported -= n
 		s.giveBack(s.successor, int(n))
 	}
 }
 
-// addSlots offers lent slots of a replica to callers in this process.
-func (g *Guest) addSlots(h *hosted, k protocol.GrantBlock) {
-	s := h.session.Load()
+// addSlots offers lent slots of a replica to callers in this process. Slots of a node that has handed over meanwhile go back at once.
+func (g *Guest) addSlots(h *hosted, s *nodeSession, k protocol.GrantBlock) {
+	if s == nil {
+		return // no slot of its node is counted any more
+	}
 	g.mu.Lock()
 	for _, p := range g.ports {
-		if p.Target().Deployment == h.instance.Class.Deployment {
+		if s == h.session.Load() && p.Target().Deployment == h.instance.Class.Deployment {
 			p.Lend(s)
 		}
 	}
 	g.mu.Unlock()
 	s.slots.Grant(nil, k.Number, k.Slots)
-	s.idle.Reset(idleTime)
+	if s == h.session.Load() {
+		s.idle.Reset(idleTime)
+	}
 }
 
 // withdrawSlots hides a replica from callers in this process, because it stops or its node has gone.

@@ -144,3 +144,17 @@ func (ws *Workers) reclaimSlots(w *Worker) {
 		r.slots.returned(r, lent)
 	}
 }
+
+// forgetResumed gives back the slots that calls of before a take-over hold, because the worker tells the next node of them itself. The gate is
+// retired. The result is their number.
+func (l *lentSlots) forgetResumed(r *workerReplica) (n int) {
+	l.mu.Lock()
+	n = l.resumed
+	l.resumed = 0
+	l.lent -= n
+	l.mu.Unlock()
+	for range n {
+		r.Slots().Release(nil)
+	}
+	return n
+}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/helve-serve/helve/internal/control"
 	"github.com/helve-serve/helve/internal/listen"
+	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/session"
 	"github.com/helve-serve/helve/internal/wire"
 	"github.com/helve-serve/helve/internal/worker"
@@ -29,7 +30,7 @@ func (n *Node) ServeDriver(nc net.Conn, token wire.Token) error {
 func (n *Node) serveDriver(nc net.Conn, token wire.Token, check func() error, opened func()) error {
 	offer := wire.Offer{Version: n.set.Version, Node: n.Dir(), State: n.state, Features: []string{wire.FeatureSegments}, MaxBody: n.set.MaxBody}
 	h, err := offer.Accept(nc, func(h wire.Hello) (wire.Token, error) {
-		if h.Kind != "driver" {
+		if h.Kind != "driver" && h.Kind != wire.KindFormer {
 			return wire.Token{}, fmt.Errorf("a %s where a driver was expected", h.Kind)
 		}
 		return token, check()
@@ -39,12 +40,19 @@ func (n *Node) serveDriver(nc net.Conn, token wire.Token, check func() error, op
 		nc.Close()
 		return err
 	}
-	s := session.New(session.Settings{
+	set := session.Settings{
 		Node: n, Results: n.results, Origin: "driver:" + strconv.Itoa(h.PID), Driver: control.NewDriver(n).Control, ReferenceOver: h.ReferenceOver, Metrics: n.user.Source(),
-	})
+	}
+	if h.Kind == wire.KindFormer {
+		set.Origin, set.Former = router.FormerNode, true
+	}
+	s := session.New(set)
 	peer := wire.NewPeer(wire.NewLink(wire.NewConn(nc), h.Terms), s)
 	s.Attach(peer)
 	defer s.Close()
+	if !set.Former {
+		defer n.connected.add(peer)()
+	}
 	defer context.AfterFunc(n.ctx, func() { peer.Close(errClosed) })()
 	return peer.Serve()
 }

@@ -81,14 +81,15 @@ type Settings struct {
 // Node owns replicas. Its methods may be called from any goroutine.
 type Node struct {
 	*controller.Controller
-	set     Settings
-	log     *slog.Logger
-	workers *host.Workers
-	proxy   *proxy.Proxy
-	results *session.Results
-	events  *telemetry.Events
-	user    *telemetry.UserMetrics
-	state   string // the state directory; "" without
+	set       Settings
+	log       *slog.Logger
+	workers   *host.Workers
+	proxy     *proxy.Proxy
+	results   *session.Results
+	events    *telemetry.Events
+	user      *telemetry.UserMetrics
+	state     string // the state directory; "" without
+	connected peers  // drivers
 
 	restorer *restore.Restorer
 	history  *history.File // nil without
@@ -105,6 +106,8 @@ type Node struct {
 	private  *worker.Private  // nil without
 	drivers  *worker.Listener // nil: no driver can attach
 	drains   bool             // a drain has begun
+	next     *successor       // of a node that hands over (handover.go); nil for others
+	former   *http.Server     // for requests that the node before passes on; nil without
 	closing  bool
 	atEnd    func()      // of Close, nil for none; set before the node is used
 	disk     *disk.Store // nil for a node that keeps its state in memory; as atEnd
@@ -210,9 +213,13 @@ func (n *Node) StartDrain(ctx context.Context) {
 
 // Close drains: calls of HTTP clients and other calls, as long as the applications' graceful shutdown timeouts say, then the
 // replicas, then the workers. ctx bounds the whole; when it ends, the processes that are left are killed. No child survives it. The error
-// names the calls that did not finish.
+// names the calls that did not finish. A node that has handed over leaves: see [Node.Leave].
 func (n *Node) Close(ctx context.Context) error {
 	n.mu.Lock()
+	if n.next != nil {
+		n.mu.Unlock()
+		return n.Leave(ctx)
+	}
 	if n.closing {
 		n.mu.Unlock()
 		return nil
@@ -228,6 +235,7 @@ func (n *Node) Close(ctx context.Context) error {
 		err = cut
 	}
 	n.closeAdmin()
+	n.closeFormer()
 	n.closeDrivers()
 	n.workers.Close(errClosed)
 	n.stop()

@@ -170,6 +170,7 @@ func (f *nodeCall) send(b *call.Batch, peer *wire.Peer) {
 		return
 	}
 	f.peer = peer
+	forgetOthers(&f.call.Info, peer)
 	h := transport.Send(bound, p.codec, p.target.Python, b, f.call, f)
 	f.mu.Lock()
 	var cause error
@@ -179,6 +180,20 @@ func (f *nodeCall) send(b *call.Batch, peer *wire.Peer) {
 	f.mu.Unlock()
 	if cause != nil { // the call was cancelled before its handle was set
 		h.Cancel(b, cause)
+	}
+}
+
+// forgetOthers takes the calls above a call away if they came over another connection, whose node alone knows their frames. For example, a worker
+// executes a call of a node that has handed over, and makes another call, which goes to the next node.
+func forgetOthers(i *call.Info, peer *wire.Peer) {
+	for up := i.Above; up != nil; up = up.Above {
+		if up.Frame == 0 {
+			continue
+		}
+		if up.Place != nil && up.Place.Link != nil && up.Place.Link != any(peer) {
+			i.Above = nil
+		}
+		return
 	}
 }
 

@@ -99,6 +99,8 @@ func TestPageExamples(t *testing.T) {
 		{protocol.GrantBlock{Replica: "D#1", Number: 1, Slots: 2}, protocol.Done{}},
 		{protocol.RecallBlock{Replica: "D#1", Number: 2}, protocol.Recalled{Slots: 1}},
 		{protocol.ReturnBlock{Replica: "D#1", Slots: 1}, protocol.Done{}},
+		{protocol.Handover{Slots: map[string]int{"D#1": 2}}, protocol.Done{}},
+		{protocol.FreeBlock{Replica: "D#1", Slots: 1}, protocol.Done{}},
 		{protocol.Uses{Deployment: "D", Name: "Other"}, protocol.Done{}},
 		{protocol.Models{Replica: "D#1", Models: []string{"m:1", "m:2"}}, protocol.Done{}},
 		{protocol.Metrics{Number: 3, Metrics: json.RawMessage(`[{"name":"hits","kind":"counter","help":"","keys":["replica"],"bounds":[],"series":[{"values":["D#1"],"value":5}]}]`)}, protocol.Done{}},

@@ -30,7 +30,7 @@ type Done struct{}
 func Requests() []Operation {
 	return []Operation{
 		StartReplica{}, Drain{}, CheckHealth{}, Reconfigure{}, Ping{}, StopReplica{}, SetRank{}, RoutingStats{}, Release{},
-		GrantBlock{}, RecallBlock{}, ReturnBlock{}, Uses{}, Models{}, Metrics{}, Deploy{}, DeployBuild{}, Delete{}, Scale{}, Rollback{}, Configure{}, Status{}, Ingress{}, HTTP{},
+		GrantBlock{}, RecallBlock{}, ReturnBlock{}, Handover{}, FreeBlock{}, Uses{}, Models{}, Metrics{}, Deploy{}, DeployBuild{}, Delete{}, Scale{}, Rollback{}, Configure{}, Status{}, Ingress{}, HTTP{},
 	}
 }
 

@@ -147,6 +147,20 @@ type ReturnBlock struct {
 	Slots   int    `json:"slots"`
 }
 
+// Handover is the message of a node to a worker that the next node takes its place. The worker dials the next node at once, and describes itself
+// as one that has lost its node does. It keeps the connection to this node, whose calls go on. Slots has the slots of each replica that this node
+// still holds: the next node counts them as taken, until a [FreeBlock] says that one is free.
+type Handover struct {
+	Slots map[string]int `json:"slots"`
+}
+
+// FreeBlock is the message of a node that has handed over: slots of a replica that it does not hold any more. The worker tells the next node, by
+// [ReturnBlock].
+type FreeBlock struct {
+	Replica string `json:"replica"`
+	Slots   int    `json:"slots"`
+}
+
 // Uses is a worker's message that a replica of Deployment asked for a handle to the deployment Name. The graph of the
 // application does not show such an edge.
 type Uses struct {
@@ -306,6 +320,8 @@ func (Ping) Op() string         { return "ping" }
 func (GrantBlock) Op() string   { return "grant_block" }
 func (RecallBlock) Op() string  { return "recall_block" }
 func (ReturnBlock) Op() string  { return "return_block" }
+func (Handover) Op() string     { return "handover" }
+func (FreeBlock) Op() string    { return "free_block" }
 func (Uses) Op() string         { return "uses" }
 func (Models) Op() string       { return "models" }
 func (Metrics) Op() string      { return "metrics" }
@@ -331,6 +347,8 @@ func (Ping) Reply() (r Done)               { return }
 func (GrantBlock) Reply() (r Done)         { return }
 func (RecallBlock) Reply() (r Recalled)    { return }
 func (ReturnBlock) Reply() (r Done)        { return }
+func (Handover) Reply() (r Done)           { return }
+func (FreeBlock) Reply() (r Done)          { return }
 func (Uses) Reply() (r Done)               { return }
 func (Models) Reply() (r Done)             { return }
 func (Metrics) Reply() (r Done)            { return }
@@ -367,6 +385,16 @@ func (r Models) check() (field, problem string)       { return needsReplica(r.Re
 
 func (r GrantBlock) check() (field, problem string)  { return needsSlots(r.Replica, r.Slots) }
 func (r ReturnBlock) check() (field, problem string) { return needsSlots(r.Replica, r.Slots) }
+
+func (r FreeBlock) check() (field, problem string) { return needsSlots(r.Replica, r.Slots) }
+func (r Handover) check() (field, problem string) {
+	for id, n := range r.Slots {
+		if field, problem := needsSlots(id, n); problem != "" {
+			return field, problem
+		}
+	}
+	return "", ""
+}
 
 func needsSlots(replica string, slots int) (field, problem string) {
 	if slots < 0 {

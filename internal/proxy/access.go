@@ -128,7 +128,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, client *clients.Co
 	begun := time.Now()
 	x := &exchange{client: client}
 	a := &x.answer
-	a.ResponseWriter = w
+	a.ResponseWriter, a.handover = w, &p.handover
 	w = a
 	if _, ok := a.ResponseWriter.(http.Hijacker); ok {
 		w = accessedHijacker{a}
@@ -153,6 +153,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, client *clients.Co
 // accessed notes the status of an answer.
 type accessed struct {
 	http.ResponseWriter
+	handover *handover // of the proxy
 	status  int   // 0 while the answer has not begun
 	untaken bool  // the client does not take the answer
 	failed  bool  // the answer is complete, and its end says that the request has failed
@@ -199,6 +200,9 @@ func (a *accessed) begunOnly(method string) bool {
 
 // WriteHeader implements http.ResponseWriter. The server panics if the status has not three digits: no other is noted.
 func (a *accessed) WriteHeader(status int) {
+	if a.status == 0 && status >= 200 {
+		a.handover.endConnection(a.Header())
+	}
 	a.ResponseWriter.WriteHeader(status)
 	if a.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		a.status = status
@@ -240,6 +244,7 @@ func (a *accessed) Flush() { a.FlushError() } //nolint:errcheck // http.Flusher 
 
 func (a *accessed) begin() {
 	if a.status == 0 {
+		a.handover.endConnection(a.Header())
 		a.status = http.StatusOK
 	}
 }

@@ -73,6 +73,12 @@ func (p *Proxy) handle(w http.ResponseWriter, r *http.Request, route *Route, x *
 	returned = true
 	switch {
 	case e == nil:
+	case !a.begun && e.Cause == ErrNextNode && p.handover.next.Load() != nil: //nolint:errorlint // as package serving gives it
+		body := &a.body
+		if !read {
+			body = nil
+		}
+		p.passWaiting(w, r, body)
 	case !a.begun:
 		p.fail(w, r, x, e)
 	case x.timed.answersFor(e):

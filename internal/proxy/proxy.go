@@ -109,8 +109,9 @@ type Proxy struct {
 	routes   atomic.Pointer[[]served] // longest prefix first
 	opened   atomic.Bool              // an application has been ready
 	draining atomic.Bool
-	closed   atomic.Bool        // new requests of a server that is not the proxy's own are refused
-	cut      atomic.Bool        // the connections of clients are closed, although requests are under way
+	closed   atomic.Bool // new requests of a server that is not the proxy's own are refused
+	cut      atomic.Bool // the connections of clients are closed, although requests are under way
+	handover handover
 	active   atomic.Int64       // number of requests to applications
 	unrouted telemetry.Requests // requests whose path no application has
 	server   *http.Server
@@ -240,8 +241,12 @@ func (p *Proxy) Serve(l net.Listener, secure *tls.Config) error {
 	if secure != nil {
 		l = tls.NewListener(l, secure)
 	}
+	if !p.handover.listen(l) {
+		return l.Close()
+	}
+	defer p.handover.forget(l)
 	err := p.server.Serve(l)
-	if errors.Is(err, http.ErrServerClosed) {
+	if errors.Is(err, http.ErrServerClosed) || p.handover.next.Load() != nil {
 		return nil
 	}
 	return err
@@ -318,11 +323,13 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if last || p.draining.Load() {
 		w.Header()["Connection"] = connectionClose // over HTTP/2 the server makes a GOAWAY of it
 	}
-	r = p.external(r)
-	if strings.HasPrefix(r.URL.Path, "/-/") {
-		p.serveNodePaths(w, r)
-	} else {
-		p.serve(w, r, client)
+	switch own := p.external(r); {
+	case p.handover.next.Load() != nil:
+		p.pass(w, r)
+	case strings.HasPrefix(own.URL.Path, "/-/"):
+		p.serveNodePaths(w, own)
+	default:
+		p.serve(w, own, client)
 	}
 	if client != nil && r.ProtoMajor == 1 {
 		client.SetEndless(false)

@@ -24,6 +24,10 @@ type admission struct {
 	closed   *call.Error // the error of all calls that would wait, once the router is closed
 }
 
+// FormerNode is the origin of the calls that the node before this one passes on. It has let them in by its own limit, so that they are not counted
+// against the limit a second time. For example, with a limit of 2 two calls of the proxy wait at the former node, and two at this one.
+const FormerNode = "former node"
+
 // Refusal is the answer of HTTP to a request that is over the limit.
 type Refusal struct {
 	Status     int
@@ -54,7 +58,7 @@ func (a *admission) join(origin string, requeued bool) *call.Error {
 // fullLocked is an error if as many calls of an origin wait as the limit allows.
 func (a *admission) fullLocked(origin string) *call.Error {
 	n := a.byOrigin[origin]
-	if limit := int(a.limit.Load()); limit >= 0 && n >= limit {
+	if limit := int(a.limit.Load()); limit >= 0 && n >= limit && origin != FormerNode {
 		e := call.NewError(helvetype.ReasonBackpressure, fmt.Sprintf( // Ray Serve's text, which its users match on
 			"Request dropped due to backpressure (num_queued_requests=%d, max_queued_requests=%d).", n, limit))
 		if r := a.refusal.Load(); r != nil {

@@ -13,6 +13,7 @@ type Caller struct {
 	Origin string // the calls of one origin have a queue of their own
 	App    string // a worker's application; "" for a driver
 	Worker string // a worker's id; "" for a driver, and for a connection on which a worker lends no slots
+	Former bool   // the node before this one, which passes its late calls on
 
 	leases leases
 }
@@ -25,7 +26,7 @@ func (d *Deployment) Serve(b *call.Batch, s *Caller, in *wire.Incoming) call.Can
 		in.Above.From = s
 	}
 	switch {
-	case fromNodeOnly(&in.Call):
+	case !s.Former && fromNodeOnly(&in.Call), in.Exchange != nil:
 		in.Complete(b, call.Result{Err: call.NewError(helvetype.ReasonBadInput, "only a node sends HTTP to replicas")})
 		return nil
 	case in.Mode == call.Broadcast:

@@ -41,6 +41,9 @@ func (d *Deployment) Targets() ([]Replica, *call.Error) {
 	if e := d.down.Load(); e != nil {
 		return nil, e
 	}
+	if former := d.formerReplicas(); former != nil {
+		return former, nil
+	}
 	rs := d.Router.Replicas()
 	if len(rs) == 0 {
 		return nil, call.NewError(helvetype.ReasonDeploymentUnavailable, fmt.Sprintf("deployment %s has no replica to broadcast to", d.Name))

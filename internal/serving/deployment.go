@@ -49,6 +49,8 @@ type Deployment struct {
 
 	watching atomic.Bool // a timer looks at the queue (starve.go)
 
+	former atomic.Pointer[[]Replica] // of a deployment that was retired (successor.go); nil for others
+
 	updating sync.Mutex // one Router.Update at a time
 }
 
@@ -100,6 +102,9 @@ func (d *Deployment) Uses(name string) {
 func (d *Deployment) Update(list func() []router.Replica) {
 	d.updating.Lock()
 	defer d.updating.Unlock()
+	if d.former.Load() != nil { // the next node has them
+		return
+	}
 	set := list()
 	sortByID(set)
 	if !slices.Equal(set, d.Router.Replicas()) {

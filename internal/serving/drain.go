@@ -96,7 +96,11 @@ func (d *Deployment) Unfinished() string {
 	if n := d.Router.Queued(); n > 0 {
 		parts = append(parts, calls(n)+" waited for a slot")
 	}
-	for _, r := range d.Router.Replicas() {
+	all := d.Router.Replicas()
+	for _, r := range d.formerReplicas() {
+		all = append(slices.Clip(all), r)
+	}
+	for _, r := range all {
 		if n := r.Gate().Load(); n > 0 {
 			parts = append(parts, calls(n)+" still ran in replica "+r.ID())
 		}
@@ -116,6 +120,11 @@ func (d *Deployment) Busy() int {
 	n := d.Router.Queued()
 	for _, r := range d.Router.Replicas() {
 		n += r.Gate().Load()
+	}
+	for _, r := range d.formerReplicas() {
+		if r.base().Busy() {
+			n += max(r.Gate().Load(), 1)
+		}
 	}
 	return n
 }

@@ -268,6 +268,9 @@ func (d *Deployment) Handle(ctx context.Context, c *call.Call, serve proxy.Serve
 		return e
 	}
 	if t, ok := r.Transport().(*transport.Wire); ok {
+		if t.NextNode() {
+			return passOn(r, c)
+		}
 		return d.exchange(ctx, c, r, t.Python, serve)
 	}
 	c.Info.Replica = r.ID()

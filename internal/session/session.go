@@ -46,6 +46,8 @@ type Settings struct {
 	// lent slots, and its end is not the worker's.
 	Worker    Worker
 	Secondary bool
+	// Former says that the other side is the node before this one, which passes its late calls on.
+	Former bool
 	// Driver answers the requests that only drivers may make; nil for a worker.
 	Driver func(ctx context.Context, op string, body json.RawMessage) (any, error)
 	// Metrics takes the metrics that the program on the other side has defined; nil: they are not kept.
@@ -70,7 +72,7 @@ var _ interface {
 // New makes a session, whose peer comes with Attach.
 func New(set Settings) *Session {
 	s := &Session{set: set}
-	s.caller.Origin = set.Origin
+	s.caller.Origin, s.caller.Former = set.Origin, set.Former
 	side := "drivers"
 	if w := set.Worker; w != nil {
 		side, s.caller.App = "workers", w.App()

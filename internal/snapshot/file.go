@@ -128,3 +128,12 @@ func (f *File) Remove() (dir string) {
 	}
 	return f.dir
 }
+
+// Finish writes the file for the last time: the next node reads it.
+func (f *File) Finish() error {
+	err := f.Save()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+	return err
+}

@@ -176,18 +176,23 @@ func sendHead(ctx context.Context, http *call.RemoteHTTP, to call.Items) bool {
 type Wire struct {
 	Peer    *wire.Peer
 	Replica string
-	Python  bool // the replica is in Python: a struct becomes keyword arguments instead of one argument
-	Codec   *codec.Codec
+	// App and Deployment are set in place of Replica if the other side is the node to which this one has handed over.
+	App, Deployment string
+	Python          bool // the replica is in Python: a struct becomes keyword arguments instead of one argument
+	Codec           *codec.Codec
 
 	routes RouteCache
 }
+
+// NextNode says that the calls go to the node to which this one has handed over.
+func (w *Wire) NextNode() bool { return w.Replica == "" }
 
 // Keeps is false: the bytes are in the connection's buffer when Start returns.
 func (w *Wire) Keeps() bool { return false }
 
 // Start writes the call. Go values are encoded here, on the caller's goroutine.
 func (w *Wire) Start(b *call.Batch, c *call.Call, sink call.Sink) Handle {
-	route, e := w.routes.Get(w.Peer, wire.Route{Replica: w.Replica, Method: c.Info.Method})
+	route, e := w.routes.Get(w.Peer, wire.Route{App: w.App, Deployment: w.Deployment, Replica: w.Replica, Method: c.Info.Method})
 	if e != nil {
 		sink.Complete(b, call.Result{Err: e})
 		return Handle{}

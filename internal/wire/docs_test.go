@@ -68,7 +68,7 @@ func examples(t testing.TB) map[string][]byte {
 			Reason: helvetype.ReasonUser, Type: "ValueError", Message: "no",
 		}}),
 		"CANCEL":            frameOf(Header{Type: TypeCancel, ID: 1}, nil, nil),
-		"GOAWAY":            value(Header{Type: TypeGoaway}, Goaway{helvetype.CodeUnavailable.String(), "stopping", "bye"}),
+		"GOAWAY":            value(Header{Type: TypeGoaway}, Goaway{helvetype.CodeUnavailable.String(), "stopping", "bye", ""}),
 		"CALL of a stream":  frameOf(Header{Type: TypeCall, ID: 1}, meta, []byte("hi\x03")),
 		"ITEMS":             frameOf(items, nil, append(item(call.Msgpack, []byte{1}), item(call.Msgpack, []byte{0xa2, 'h', 'i'})...)),
 		"CREDIT":            frameOf(Header{Type: TypeCredit, ID: 1}, le.AppendUint32(le.AppendUint32(nil, 128), 1000), nil),

@@ -43,6 +43,12 @@ const (
 	ConnAsk   = "ask" // further connections of a worker, for control requests of code that would block the reader of the first
 )
 
+// KindFormer is the kind of a node that has handed over to the node that it dials, and that passes its late calls on.
+const KindFormer = "former"
+
+// GoawayHandover is the reason of the GOAWAY by which a node sends its drivers to the next node.
+const GoawayHandover = "handover"
+
 // openingTime is the time limit of an opening. A peer that sends nothing holds a connection for at most this long.
 const openingTime = 10 * time.Second
 
@@ -59,7 +65,7 @@ func NewToken() (t Token) {
 // Hello is the first frame of the side that dials. [Open] sets the protocol, the nonce and the default connection.
 type Hello struct {
 	Protocol   [2]int   `json:"protocol"`   // lowest and highest version
-	Kind       string   `json:"kind"`       // "worker" or "driver"
+	Kind       string   `json:"kind"`       // "worker", "driver", or KindFormer
 	Connection string   `json:"connection"` // ConnSmall, ConnBulk or ConnAsk
 	Language   string   `json:"language"`
 	Version    string   `json:"version"`
@@ -146,6 +152,8 @@ type Goaway struct {
 	Code    string `json:"code"`
 	Reason  string `json:"reason"`
 	Message string `json:"message"`
+	// Node is the directory in which drivers find the next node, to which this one has handed over; "" in other messages.
+	Node string `json:"node,omitempty"`
 }
 
 // RefusedError is the error of an opening that the node has refused. Its text is for the user.

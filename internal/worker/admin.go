@@ -14,6 +14,7 @@ const (
 	AdminSocket  = "admin.sock"
 	DriverSocket = "driver.sock"
 	DriverToken  = "driver.token" // 64 digits of hex
+	FormerSocket = "former.sock"  // for the node before this one: see package node
 )
 
 // AttachLink is the name of the symbolic link in a state directory that leads to the private directory of the node that uses it. The private

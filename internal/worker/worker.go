@@ -107,6 +107,8 @@ type Process struct {
 	family      string // the family name of its descendants
 	cancel      func() // kills a Process of [InProcess]; nil for all others
 	killed      atomic.Bool
+	detached    atomic.Bool            // see Detach
+	pipes       [len(streams)]*os.File // that this process reads
 
 	// The fields below are about the output. The reader of stderr writes them, crashed is written by the reader of
 	// the report stream, and wait reads them after the readers have ended.
@@ -295,6 +297,7 @@ func ReportCrashes() {
 
 // follow reads the child's streams and waits for its end. The function ended waits for the process itself.
 func (p *Process) follow(pipes [len(streams)]*os.File, c Command, ended func()) {
+	p.pipes = pipes
 	var readers sync.WaitGroup
 	for i, stream := range streams {
 		if pipes[i] != nil {
@@ -463,6 +466,9 @@ func (p *Process) Kill() {
 }
 
 func (p *Process) signal(s syscall.Signal) {
+	if p.detached.Load() {
+		return
+	}
 	// The group exists as long as the child is not reaped, and wait alone reaps. An adopted child is reaped by
 	// another process, but its id is not used again so soon.
 	p.killed.Store(true)

@@ -34,15 +34,12 @@ class Node:
 
     def __init__(self, token: bytes, path: str, id: str, grace: float):
         self.token, self.path, self.id, self.grace = token, path, id, grace
-        self.fd = -1  # the descriptor of the last connection
         self.leash = Leash(grace)
 
     def dial(self, resume: Optional[dict] = None) -> tuple:
         """A connection that is open, and the node's HELLO. It blocks."""
         sock = socket.socket(socket.AF_UNIX)
-        _fork.release(self.fd)
-        self.fd = sock.fileno()
-        _fork.hold(self.fd)
+        _fork.hold(sock.fileno())  # beside the connection before, which goes on while its node hands over
         try:
             sock.connect(self.path)
             welcome = open_connection(sock, self.token, "worker", self.id, resume)

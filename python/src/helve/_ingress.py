@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 import math
 import sys
@@ -35,11 +36,13 @@ class Ingress:
         self.background: set = set()  # tasks whose exchanges are over
 
     def follow(self, worker: Any) -> "Ingress":
-        """Goes on with the connection to the next node."""
-        self.worker = worker
-        for plain in self.plains.values():
-            plain.worker = worker
-        return self
+        """This one for the connection to the next node. The former one stays as it is: a node that hands over has calls left, which are answered there."""
+        heir = copy.copy(self)
+        heir.worker, heir.plains = worker, {}
+        for name, plain in self.plains.items():
+            heir.plains[name] = copy.copy(plain)
+            heir.plains[name].worker = worker
+        return heir
 
     async def start(self, target: Any, instance: Any, middlewares: list) -> None:
         """Makes the application for an instance, and waits for the startup of its lifespan."""

@@ -8,14 +8,13 @@ import dataclasses
 import importlib
 import inspect
 import os
-import socket
 import sys
 import threading
 import time
 from typing import Optional
 
 from helve import _logging, _metrics, _runtime, _signals, _supervise
-from helve._attach import DIAL, Node, duration, give_up
+from helve._attach import Node, duration, give_up
 from helve._encoding import CLOUDPICKLE, PICKLE, decode, dumps, encode, encode_error, envelope, loads
 from helve._frames import (
     END, END_FRAME, FLAG_ERROR, GOAWAY, HEADER, REPLY, RequestInfo, entry, in_parts, parse_args, parse_call, parse_parts, request_info,
@@ -27,11 +26,12 @@ from helve._ingress import Ingress
 from helve._limits import MAX_META, cut
 from helve._models import models
 from helve._names import is_private, match_name
-from helve._opening import RefusedError, read_token
+from helve._opening import read_token
 from helve._phrases import no_method, returned_generator, returned_none
 from helve._parts import WHERE, Out, parse_slots
 from helve._pickling import APART, PLAIN_TYPES, PROTOCOL, pickled
 from helve._stream import Outflow, is_stream
+from helve._successor import Succession
 from helve._tasks import make_eager
 from helve._threads import Threads, threads_wanted
 from helve._wire import Connection
@@ -101,7 +101,7 @@ def opened(outcome: tuple):
     return value
 
 
-class Worker:
+class Worker(Succession):
     """The server half of one connection. When the node of a worker is gone, another Worker takes over the replica
     with the connection to the next node. The former one sends no more answers, and counts the calls that still
     run.
@@ -127,18 +127,10 @@ class Worker:
         self.configuring = asyncio.Lock()
         self.config = ""  # the digest of its user config
         self.user_config = None
-        self.over = False  # the node is gone
         self.leaving = False  # the process is about to end
-        self.told = 0  # number of calls that the next node counts as running
-        self.heir: Optional[Worker] = None
         self.formers: list[Worker] = []
         if former is not None:
-            self.eager, self.pool, self.watchdog = former.eager, former.pool, former.watchdog
-            self.target, self.instance, self.methods = former.target, former.instance, former.methods
-            self.config, self.configuring, self.user_config = former.config, former.configuring, former.user_config
-            self.ingress, self.state = former.ingress.follow(self), former.state
-            self.app, self.deployment, self.replica = former.app, former.deployment, former.replica
-            self.formers = [w for w in (*former.formers, former) if w.running]
+            self.follow(former)
         elif threads_wanted():
             self.pool = Threads()
 
@@ -178,7 +170,7 @@ class Worker:
 
     def on_call(self, id: int, meta, body) -> None:
         number, want, info, slots = parse_call(meta)  # a malformed CALL ends the connection
-        info.frame = id
+        info.frame = id if self.held is None else 0  # the next node, which gets the calls that it makes, does not know the frame
         self.accept(id, number, want, info, slots, body)
 
     def on_packed(self, id: int, number: int, want: int, info, body) -> None:
@@ -494,6 +486,7 @@ class Worker:
         if now is None or now.lost is not None:
             leave(code)
         _metrics.send(now)
+        self.conn.flush()  # of a node that has handed over
         now.flush()
         if now.transport.get_write_buffer_size() == 0:
             leave(code)
@@ -548,6 +541,12 @@ class Worker:
                     raise ReplicaUnavailableError("the replica is not in this worker")
                 change = self.check_health() if op == "check_health" else self.reconfigure(self.instance, request, raw)
                 opened(await asyncio.wait_for(caught(change), request.get("timeout_s") or None))
+                reply = {}
+            elif op == "handover":
+                self.hand_over(request["slots"])
+                reply = {}
+            elif op == "free_block":
+                self.free(request["slots"])
                 reply = {}
             elif op == "set_rank":
                 if self.instance is None or request["replica"] != self.replica:
@@ -684,78 +683,6 @@ class Worker:
             print(f"helve: the node ended the connection: {goaway.get('message')}", file=sys.stderr)
             leave(1)
         leave(0)
-
-    # ---- when the node is gone
-
-    def on_lost(self, error: BaseException) -> None:
-        if self.node is None or not self.node.grace:
-            leave(1)
-        self.over = True
-        for flow in self.flows.values():
-            if isinstance(flow, Exchange):
-                flow.leave()
-        for info in list(self.running.values()):
-            info.task.cancel()
-            info.cancel_children()
-        self.keep(self.look())
-
-    async def look(self) -> None:
-        """Looks for the next node until one takes the worker over, or the leash ends the process. Dialling blocks,
-        so it has a thread of its own: the executors are the user's, and may be full.
-        """
-        await asyncio.sleep(0)  # cancelled tasks end, unless they catch the cancel
-        heir = Worker(self.loop, self.node, self)
-        while True:
-            found = self.loop.create_future()
-            threading.Thread(target=self.dial, args=(heir.resume(), found), name="helve-dial", daemon=True).start()
-            try:
-                sock, welcome = await found
-                break
-            except RefusedError as e:
-                give_up(f"helve: {e}")
-            except (OSError, ValueError, KeyError):
-                await asyncio.sleep(DIAL)
-        await heir.attach(sock, welcome)
-
-    def dial(self, resume: dict, found: asyncio.Future) -> None:
-        try:
-            set_, value = found.set_result, self.node.dial(resume)
-        except Exception as e:
-            set_, value = found.set_exception, e
-        self.loop.call_soon_threadsafe(set_, value)
-
-    def resume(self) -> dict:
-        """The state of the worker, for the next node."""
-        if self.instance is None:
-            return {"replicas": []}
-        self.formers = [w for w in self.formers if w.running]
-        executing = 0
-        for w in self.formers:
-            w.heir, w.told = None, len(w.running)
-            executing += w.told
-        return {"replicas": [{
-            "replica": self.replica, "deployment": self.deployment, "executing": executing, "config": self.config,
-            "health": hook(self.target, "check_health") is not None, "methods": self.methods, "models": models.ids(),
-        }]}
-
-    async def attach(self, sock: socket.socket, welcome: dict) -> None:
-        self.conn.agreed(welcome)
-        await self.loop.create_unix_connection(lambda: self.conn, sock=sock)
-        _runtime.connection = self.conn
-        _runtime.drain.reset()
-        models.report()
-        _metrics.again()
-        for w in self.formers:
-            w.heir = self
-            w.settle()
-
-    def settle(self) -> None:
-        """Tells the next node which calls of the former one have ended since the last report."""
-        if self.heir is None:
-            return
-        n, self.told = self.told - len(self.running), len(self.running)
-        if n > 0 and self.heir.conn.lost is None:
-            self.heir.conn.control("return_block", replica=self.replica, slots=n).add_done_callback(lambda f: f.exception())
 
 
 def main() -> None:

@@ -57,7 +57,7 @@ func (c *Controller) eachServing(f func(d *serving.Deployment, python bool)) {
 	}
 }
 
-// Succeed sends the calls that wait, and those that come, to the next node.
+// Succeed sends the calls that wait and that come to the next node.
 func (c *Controller) Succeed(peer *wire.Peer) {
 	c.eachServing(func(d *serving.Deployment, python bool) { d.Succeed(c.ctx, peer, c.set.Codec, python) })
 }
@@ -68,5 +68,5 @@ func (c *Controller) Ongoing() (n int) {
 	return n
 }
 
-// Leave ends what is left of a controller that has handed over. It does not wait.
+// Leave ends a controller that has handed over. It does not wait.
 func (c *Controller) Leave() { c.stop(errors.New("the next node has taken over")) }

@@ -36,7 +36,7 @@ type counter struct{ granted int }
 
 func (w *counter) Granted(*call.Batch) { w.granted++ }
 
-// TestRetireWhileCallsRun: the slots that are taken and those that are told of are the same, whenever the gate is retired.
+// TestRetireWhileCallsRun: a gate that is retired at any moment tells of each slot that was taken, and of no other.
 func TestRetireWhileCallsRun(t *testing.T) {
 	t.Parallel()
 	for range 200 {

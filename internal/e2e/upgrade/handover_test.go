@@ -176,7 +176,7 @@ func (w *world) start() *server {
 
 // nodeOf is the node of a system, which has no method for it: a program does not hand over by itself.
 func nodeOf(s *helve.System) *node.Node {
-	return (*system.System)(reflect.ValueOf(s).Elem().Field(0).UnsafePointer()).Node
+	return (*system.System)(reflect.ValueOf(s).Elem().Field(0).Elem().UnsafePointer()).Node
 }
 
 // succeed has the next node take the place of a node.

@@ -4,16 +4,20 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import textwrap
 
-ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("HELVE_", "RAY_"))}
+# The nodes of the programs are in a directory of these tests: in the common one a program without a node would find those of tests beside it.
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k == "HELVE_RUNTIME_DIR" or not k.startswith(("HELVE_", "RAY_"))}
 
 
 def helve(*args, cwd, env=None, timeout=120):
     """`python -m helve args...`, and its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "helve", *map(str, args)], cwd=cwd, env={**ENVIRONMENT, **(env or {})}, capture_output=True, text=True, timeout=timeout,
-    )
+    with tempfile.TemporaryDirectory(dir=ENVIRONMENT["HELVE_RUNTIME_DIR"], ignore_cleanup_errors=True) as alone:  # no other node is found there
+        return subprocess.run(
+            [sys.executable, "-m", "helve", *map(str, args)], cwd=cwd, env={**ENVIRONMENT, "HELVE_RUNTIME_DIR": alone, **(env or {})},
+            capture_output=True, text=True, timeout=timeout,
+        )
 
 
 def program(directory, name, text):

@@ -1,7 +1,6 @@
 """A `helve run` that tests talk to while it runs: its lines, its answers, and a client that must lose nothing."""
 
 import http.client
-import os
 import re
 import signal
 import subprocess
@@ -20,7 +19,7 @@ class Running:
     def __init__(self, *args, cwd, env=None, python=True):
         command = [sys.executable, "-m", "helve"] if python is True else [python]
         self.process = subprocess.Popen(
-            [*command, *map(str, args)], cwd=cwd, env={**ENVIRONMENT, "HELVE_RUNTIME_DIR": os.environ["HELVE_RUNTIME_DIR"], **(env or {})},
+            [*command, *map(str, args)], cwd=cwd, env={**ENVIRONMENT, **(env or {})},
             stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True,
         )
         self.lines, self.at, self.over = [], 0, False

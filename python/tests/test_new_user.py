@@ -191,7 +191,7 @@ def test_ray_check_of_a_place_without_programs(tmp_path):
 
 
 def interrupted(command, tmp_path, env=None):
-    return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**ENVIRONMENT, "HELVE_RUNTIME_DIR": os.environ["HELVE_RUNTIME_DIR"], **(env or {})})
+    return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**ENVIRONMENT, **(env or {})})
 
 
 def test_an_interrupted_start_shows_no_frames(tmp_path):

@@ -241,8 +241,9 @@ func (c *Conn) follow(l *link) {
 		if next == nil {
 			return
 		}
+		c.use(next)
+		l.peer.Retire() // a node that is replaced ends when its last call has ended
 		l = next
-		c.use(l)
 	}
 }
 

@@ -30,6 +30,8 @@ type fake struct {
 	status  helvetype.Status
 	private *worker.Private
 	stop    func() // ends the node
+
+	asked, hold chan struct{} // a request is there; its reply may come. nil: at once
 }
 
 func (*fake) Route(wire.Route) any { return nil }
@@ -37,6 +39,10 @@ func (*fake) Route(wire.Route) any { return nil }
 func (f *fake) Control(_ context.Context, op string, _ json.RawMessage) (any, error) {
 	if op != "status" {
 		return nil, errors.New("no " + op)
+	}
+	if f.hold != nil {
+		f.asked <- struct{}{}
+		<-f.hold
 	}
 	return f.status, nil
 }
@@ -228,6 +234,10 @@ func TestGoaway(t *testing.T) {
 	f := newFake(t, "", state, "first")
 	c := open(t, state)
 	former := c.Peer()
+	f.hold, f.asked = make(chan struct{}), make(chan struct{}, 1)
+	slow := make(chan string, 1)
+	go func() { slow <- names(t, c) }()
+	<-f.asked
 	newFake(t, "", state, "second")
 	c.mu.Lock()
 	for l := range c.links {
@@ -240,9 +250,11 @@ func TestGoaway(t *testing.T) {
 	if got := names(t, c); got != "second" {
 		t.Error(got)
 	}
-	if s, err := protocol.Ask(t.Context(), former, protocol.Status{}); err != nil || len(s.Applications) != 1 {
-		t.Errorf("the former node: %+v, %v", s, err)
+	close(f.hold)
+	if got := <-slow; got != "first" {
+		t.Errorf("the answer of the former node: %s", got)
 	}
+	<-former.Done() // it has no request any more
 	f.stop()
 	if got := names(t, c); got != "second" {
 		t.Error(got)

@@ -212,6 +212,7 @@ type Peer struct {
 	boundRoutes  boundRoutes
 	inFlight     inFlight
 	ended        bool
+	retired      atomic.Bool // see Retire
 
 	peerRoutes       []peerRoute  // routes of the other side, by number; only the reader that hands frames over touches them
 	routeBytes       int          // bytes of their JSON
@@ -257,6 +258,22 @@ func (p *Peer) Attach(nc net.Conn) error { return p.conn.Attach(nc) }
 
 // Close ends the connection. cause becomes the result of [Peer.Serve].
 func (p *Peer) Close(cause error) { p.conn.Close(cause) }
+
+// Retire ends the connection as soon as no call and no control request of this side is in flight. The caller makes no more of them.
+func (p *Peer) Retire() {
+	p.retired.Store(true)
+	p.endRetired()
+}
+
+// endRetired ends a retired connection that has no use any more.
+func (p *Peer) endRetired() {
+	p.mu.Lock()
+	over := len(p.calls) == 0 && len(p.controls) == 0
+	p.mu.Unlock()
+	if over {
+		p.Close(ErrClosed)
+	}
+}
 
 // Serve reads until the connection ends, and returns the cause. Then it completes every call that is in flight: with
 // NotStarted if no byte of the call has reached the kernel, with the reason replica_died otherwise. Calls of the other
@@ -463,7 +480,11 @@ func (p *Peer) frame(b *call.Batch, h Header, meta, body []byte) error {
 	case TypeCall:
 		return p.onCall(b, h, meta, body)
 	case TypeEnd:
-		return p.onEnd(b, h, meta, body)
+		err := p.onEnd(b, h, meta, body)
+		if p.retired.Load() {
+			p.endRetired()
+		}
+		return err
 	case TypeCancel:
 		p.mu.Lock()
 		in := p.incoming[h.ID]
@@ -506,7 +527,11 @@ func (p *Peer) frame(b *call.Batch, h Header, meta, body []byte) error {
 	case TypeControl:
 		return p.onControl(h, body)
 	case TypeReply:
-		return p.onReply(h, body)
+		err := p.onReply(h, body)
+		if p.retired.Load() {
+			p.endRetired()
+		}
+		return err
 	case TypeGoaway:
 		var g Goaway
 		if err := json.Unmarshal(body, &g); err != nil {

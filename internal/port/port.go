@@ -145,10 +145,9 @@ type nodeCall struct {
 	port *Port
 	peer *wire.Peer // that the call was sent over last; only Complete reads it, which follows send
 
-	repeated bool // the call has run before, perhaps; only Complete uses it
-
 	mu       sync.Mutex
 	answered bool
+	repeated bool   // the call has run before, perhaps; only Complete uses it
 	attempt  uint32 // how often the call was sent
 	cause    error  // why it was cancelled; nil if it was not
 	handle   transport.Handle

@@ -76,7 +76,7 @@ var buildDesk = fixture.Register(func() (*helve.App, error) {
 	app.RoutePrefix("")
 	app.Errors(errTaken)
 	h := helve.Deploy(app, "Desk", func(context.Context) (*Desk, error) { return &Desk{}, nil }, helve.Options{
-		MaxOngoingRequests: new(3), UserConfig: deskConfig{1},
+		MaxOngoingRequests: new(3), MaxQueuedRequests: new(2), UserConfig: deskConfig{1},
 	})
 	app.Ingress(helve.MethodOf(h, (*Desk).PID))
 	return app, nil
@@ -177,7 +177,8 @@ func outlives(t *testing.T, n *node) {
 	}
 }
 
-// leavesNoTrace: a program with calls that run and wait, and with a slot that it has reserved, is killed.
+// leavesNoTrace: a program with calls that run and wait, and with a slot that it has reserved, is killed. Its queue is full, and that of another
+// program is not.
 func leavesNoTrace(t *testing.T, n *node) {
 	sys := n.connect()
 	calls := func() string {
@@ -195,8 +196,18 @@ func leavesNoTrace(t *testing.T, n *node) {
 		}
 		return ""
 	})
+	mine := helve.MethodOf(desk(t, sys), (*Desk).PID).Remote(t.Context(), helve.None{})
+	fixture.Eventually(t, func() string {
+		if got := calls(); got != "3 run and 3 wait" {
+			return got
+		}
+		return ""
+	})
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
+	}
+	if _, err := mine.Result(t.Context()); err != nil {
+		t.Error(err)
 	}
 	fixture.Eventually(t, func() string {
 		if got := calls(); got != "0 run and 0 wait" {

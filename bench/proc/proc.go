@@ -16,19 +16,22 @@ import (
 
 // TreePSS is the proportional set size of a process and everything below it, in MB.
 func TreePSS(pid int) (float64, error) {
-	return sumTree(pid, func(pid int) (float64, error) {
-		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-		if err != nil {
-			return 0, err
+	return sumTree(pid, PSS)
+}
+
+// PSS is the proportional set size of one process, in MB.
+func PSS(pid int) (float64, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(data)) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "Pss:" {
+			kb, err := strconv.ParseFloat(f[1], 64)
+			return kb / 1024, err
 		}
-		for line := range strings.Lines(string(data)) {
-			if f := strings.Fields(line); len(f) == 3 && f[0] == "Pss:" {
-				kb, err := strconv.ParseFloat(f[1], 64)
-				return kb / 1024, err
-			}
-		}
-		return 0, fmt.Errorf("no Pss in smaps_rollup of %d", pid)
-	})
+	}
+	return 0, fmt.Errorf("no Pss in smaps_rollup of %d", pid)
 }
 
 // sumTree adds up a number of a process and of all its descendants. A process that ends meanwhile counts nothing.

@@ -1,0 +1,37 @@
+// Command stored is an executable with a hundred applications, app000 to app099, which the rows about a durable node deploy and have started again.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/helve-serve/helve"
+)
+
+const applications = 100
+
+type page struct{}
+
+// PID answers with the process, which stays the same while the node is replaced.
+func (page) PID(context.Context, string) (int, error) { return os.Getpid(), nil }
+
+func build(name string) helve.Build {
+	return func() (*helve.App, error) {
+		app := helve.NewApp(name)
+		app.RoutePrefix("/" + name)
+		h := helve.Deploy(app, "Page", func(context.Context) (page, error) { return page{}, nil }, helve.Options{MaxOngoingRequests: new(100)})
+		app.Ingress(helve.MethodOf(h, page.PID))
+		return app, nil
+	}
+}
+
+func main() {
+	var all []helve.Build
+	for i := range applications {
+		all = append(all, build(fmt.Sprintf("app%03d", i)))
+	}
+	helve.WorkerMain(all...)
+	fmt.Fprintln(os.Stderr, "this executable runs as a worker: deploy it as exec:PATH#app000")
+	os.Exit(2)
+}

@@ -323,6 +323,62 @@ func TestOrphans(t *testing.T) {
 	}
 }
 
+// TestExec: the program of a keeper is replaced. The node serves on, requests that it has under way get their answers, and its workers are children of
+// the next program: that has their exit statuses, starts another node, and takes all with it when it is killed.
+func TestExec(t *testing.T) {
+	t.Parallel()
+	k := startKeeper(t)
+	node := k.number("pid")
+	fifo := filepath.Join(k.dir, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	waits := k.number("run read_line<" + fifo + ";exit_9")
+	k.number("run exec_sleep_1000")
+	waited := make(chan string, 1)
+	go func() { waited <- k.request(fmt.Sprint("wait ", waits)) }()
+	exec := func() {
+		t.Helper()
+		c, err := Dial(k.dir, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, _, err := c.Ask(t.Context(), DoExec, Upgrade{}); !errors.Is(err, errGone) {
+			t.Fatal(err)
+		}
+	}
+	c, err := Dial(k.dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, _, err := c.Ask(t.Context(), DoExec, Upgrade{Path: "/no/such/program"}); !errors.Is(err, syscall.ENOENT) {
+		t.Errorf("a program that is not there: %v", err)
+	}
+	for range 2 {
+		exec()
+		if got := k.number("pid"); got != node {
+			t.Fatalf("node %d serves, before %d", got, node)
+		}
+		k.number("run exit_0") // the next program starts workers
+	}
+	if err := os.WriteFile(fifo, []byte("go\n"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-waited; got != "9 0 true" {
+		t.Errorf("the request that was under way: %s", got)
+	}
+	syscall.Kill(node, syscall.SIGKILL)
+	if got := k.number("pid"); got == node {
+		t.Error("the node was not killed")
+	}
+	exec()
+	k.await("the next program", func(s Status) bool { return s.Starts == 2 && s.Workers == 1 && len(s.Nodes) == 1 && s.Nodes[0].Current })
+	k.cmd.Process.Kill()
+	<-k.ended
+}
+
 // TestDrains: each way to ask for the end has the node drain once, and the keeper ends with it and leaves no socket.
 func TestDrains(t *testing.T) {
 	t.Parallel()

@@ -147,7 +147,8 @@ func (k *Keeper) follow(c *child, nc *net.UnixConn, s nodeState) *node {
 	k.mu.Lock()
 	k.nodes = append(k.nodes, n)
 	k.mu.Unlock()
-	for _, w := range s.Waits {
+	for _, w := range s.Waits { // of the program before
+		n.waits[w.ID] = w.PID
 		go k.awaitChild(n, &Request{conn: n.conn, id: w.ID}, w.PID)
 	}
 	go n.conn.serve() //nolint:errcheck // the end of the process is what counts

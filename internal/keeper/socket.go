@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,6 +29,8 @@ const (
 	// DoUpgrade takes an [Upgrade]. Its steps come as notices DoProgress with a [Reason], and its answer when it is over.
 	DoUpgrade  = "upgrade"
 	DoProgress = "progress"
+	// DoExec takes an [Upgrade] whose program the keeper becomes; its node and workers stay. The connection ends then, or an answer has the error.
+	DoExec = "exec"
 )
 
 // Status is the state of a keeper.
@@ -124,6 +127,11 @@ func (k *Keeper) command(r *Request) {
 		var u Upgrade
 		if r.Decode(&u) {
 			go func() { r.Answer(nil, k.upgrade(r.conn, u)) }()
+		}
+	case DoExec:
+		var u Upgrade
+		if r.Decode(&u) {
+			go func() { r.Answer(nil, k.exec(cmp.Or(u.Path, "/proc/self/exe"))) }()
 		}
 	default:
 		r.Answer(nil, errUnknown(r.Do))

@@ -125,7 +125,7 @@ func (c *group) started() { c.dir.Close() }
 
 // parent finds a cgroup in which cgroups with the given controllers may be made. It is our own cgroup, or the one
 // above it if that was delegated to us (systemd's DelegateSubgroup=). A cgroup that hands controllers on may hold no
-// process, so this process moves into a new cgroup of its own first. It does so only if it is alone in the old one.
+// process, so this process moves into a new cgroup of its own first, with its children. It does so only if no other process is in the old one.
 func (g *groups) parent(need []string) (string, error) {
 	own := filepath.Join(g.mount, g.self)
 	if has(own, "cgroup.subtree_control", need) && g.delegated(own) {
@@ -150,17 +150,34 @@ func (g *groups) parent(need []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if pids := bytes.Fields(procs); len(pids) != 1 || string(pids[0]) != strconv.Itoa(os.Getpid()) {
+	pids := bytes.Fields(procs)
+	if slices.ContainsFunc(pids, func(pid []byte) bool { return !ours(string(pid)) }) {
 		return "", fmt.Errorf("other processes are in the cgroup %s", own)
 	}
 	leaf := filepath.Join(own, "helve-node")
 	if err := os.Mkdir(leaf, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return "", err
 	}
-	if err := os.WriteFile(filepath.Join(leaf, "cgroup.procs"), []byte("0"), 0o644); err != nil {
-		return "", err
+	for _, pid := range pids {
+		if err := os.WriteFile(filepath.Join(leaf, "cgroup.procs"), pid, 0o644); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return "", err
+		}
 	}
 	return own, os.WriteFile(control, enable, 0o644)
+}
+
+// ours reports whether a process is this one or a child of it. For example, the cgroup of a service has its keeper and the node.
+func ours(pid string) bool {
+	if pid == strconv.Itoa(os.Getpid()) {
+		return true
+	}
+	stat, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		return true // it has ended
+	}
+	_, rest, _ := cutLast(stat, []byte(") ")) // the third field is the state, the fourth the parent
+	f := bytes.Fields(rest)
+	return len(f) > 1 && string(f[1]) == strconv.Itoa(os.Getpid())
 }
 
 // has reports whether a file with a list of controllers has all of them.

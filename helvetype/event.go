@@ -11,9 +11,11 @@ const (
 	KindApplication = "application"
 	KindDeployment  = "deployment"
 	KindReplica     = "replica"
+	// KindNode is the node itself: its events are the starts of a durable node.
+	KindNode = "node"
 )
 
-// Object names an application, a deployment or a replica. The fields below its kind are empty: for example, an object of the kind
+// Object names an application, a deployment, a replica or the node. The fields below its kind are empty: for example, an object of the kind
 // "deployment" has no Replica.
 type Object struct {
 	// Kind is one of the constants above.

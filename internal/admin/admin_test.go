@@ -196,7 +196,7 @@ func TestMistakesAreErrorsInJSON(t *testing.T) {
 		"GET /events?follow=maybe":                {400, `follow "maybe": must be true or false`},
 		"GET /calls?limit=x":                      {400, `limit "x": must be a number from 1 to 1000`},
 		"GET /calls?after=1":                      {400, `/calls has no parameter "after"; it takes limit, app, deployment`},
-		"GET /events?kind=node":                   {400, `kind "node": must be application, deployment or replica`},
+		"GET /events?kind=call":                   {400, `kind "call": must be application, deployment, replica or node`},
 		"GET /events?%zz":                         {400, "the query does not parse"},
 		"GET /metrics":                            {404, "this program has no metrics"},
 		"GET /debug/pprof/nope":                   {404, `there is no profile "nope"`},

@@ -69,9 +69,9 @@ func parseEventQuery(q url.Values) (eventQuery, error) {
 		}
 	}
 	switch e.of.Kind {
-	case "", helvetype.KindApplication, helvetype.KindDeployment, helvetype.KindReplica:
+	case "", helvetype.KindApplication, helvetype.KindDeployment, helvetype.KindReplica, helvetype.KindNode:
 	default:
-		return e, fmt.Errorf("kind %q: must be %s, %s or %s", e.of.Kind, helvetype.KindApplication, helvetype.KindDeployment, helvetype.KindReplica)
+		return e, fmt.Errorf("kind %q: must be %s, %s, %s or %s", e.of.Kind, helvetype.KindApplication, helvetype.KindDeployment, helvetype.KindReplica, helvetype.KindNode)
 	}
 	return e, nil
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/keeper"
 	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/store/disk"
@@ -68,6 +69,7 @@ func (d *Durable) Open(s Settings, grace time.Duration) (n *Node, err error) {
 			return n, err
 		}
 	}
+	d.noteStart()
 	if d.restored, err = n.Restore(); err != nil {
 		return n, err
 	}
@@ -75,6 +77,16 @@ func (d *Durable) Open(s Settings, grace time.Duration) (n *Node, err error) {
 		return n, fmt.Errorf("programs cannot attach to this node: %w", err)
 	}
 	return n, nil
+}
+
+// noteStart records the start of the node, with the end of the one before.
+func (d *Durable) noteStart() {
+	w := d.Keeper.Welcome()
+	e := helvetype.Event{Object: helvetype.Object{Kind: helvetype.KindNode}, To: "RUNNING", Reason: "node_started"}
+	if w.LastEnd != "" {
+		e.Reason, e.Message = "node_restarted", "the node before has ended: "+w.LastEnd
+	}
+	d.node.events.Emit(e)
 }
 
 // settleTime is how long the first requests wait for replicas that start. A worker that was taken over serves at once, and the replicas in the node's

@@ -8,7 +8,7 @@ import (
 
 // pythonFlags are the flags of `run` that are for Python programs alone. The Python package reads them (python/src/helve/_flags.py); here they
 // are for the help, and for an error that says where they belong.
-var pythonFlags = []string{"name", "route-prefix", "app-dir", "reload", "reload-dir", "dry-run", "ray-compat", "host", "port"} //nolint:gochecknoglobals // a constant
+var pythonFlags = []string{"name", "route-prefix", "app-dir", "reload", "reload-dir", "dry-run", "ray-compat", "host", "port", "node"} //nolint:gochecknoglobals // a constant
 
 func addPythonFlags(c *cobra.Command) {
 	f := c.Flags()
@@ -19,9 +19,11 @@ func addPythonFlags(c *cobra.Command) {
 	f.StringArray("reload-dir", nil, "directory to watch in place of that of the modules; may be given again")
 	f.Bool("dry-run", false, "load the applications and check all options, show what would run, and start nothing")
 	f.Bool("ray-compat", false, "import ray and from ray import serve are Helve's: programs for Ray Serve run as they are")
+	f.String("node", "", "run the applications in the durable node of this user, or in the node of a directory (--node=DIR), where they go on when this command has ended")
+	f.Lookup("node").NoOptDefVal = "auto"
 	f.String("host", "", "the host of --http alone")
 	f.String("port", "", "the port of --http alone")
-	noVariable(c, "host", "port")
+	noVariable(c, "host", "port", "node")
 }
 
 // checkPythonFlags gives an error if an application in Go is started with a flag of Python programs. Their variables are left alone, because

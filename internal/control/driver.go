@@ -26,6 +26,9 @@ type Node interface {
 	LoadPart(ctx context.Context, path, app string, c build.Command) (*deploy.Part, error)
 	// LoadBuild looks into an executable for one of its applications, to deploy it.
 	LoadBuild(ctx context.Context, path, app string, c build.Command) (deploy.App, error)
+	// Durable says that applications outlive the node, and Keep packs a directory or file of a program for that.
+	Durable() bool
+	Keep(ctx context.Context, path string) (digest string, err error)
 	Delete(ctx context.Context, name string) error
 	// Scale sets the number of replicas of a deployment. by and why are for people.
 	Scale(ctx context.Context, app, deployment string, n int, by, why string) error
@@ -89,17 +92,22 @@ func seconds(s *float64) time.Duration {
 	return time.Duration(min(max(*s, -1), spec.MaxDuration.Seconds()) * float64(time.Second))
 }
 
-func (d *Driver) deploy(ctx context.Context, r protocol.Deploy) (protocol.Address, error) {
+func (d *Driver) deploy(ctx context.Context, r protocol.Deploy) (done protocol.Deployed, err error) {
 	app, err := pythonApplication(ctx, d.node, r.App)
 	if err != nil {
-		return protocol.Address{}, call.NewError(helvetype.ReasonBadInput, err.Error())
+		return done, call.NewError(helvetype.ReasonBadInput, err.Error())
+	}
+	if done.Left, err = keep(ctx, d.node, &app, r.App.Own); err != nil {
+		return done, err
 	}
 	if r.Background {
 		err = d.deployInBackground(ctx, app)
 	} else {
 		err = d.node.Deploy(ctx, app)
 	}
-	return d.deployed(err)
+	at, err := d.deployed(err)
+	done.URL = at.URL
+	return done, err
 }
 
 // deployBuild deploys as a program does that has a node of its own.

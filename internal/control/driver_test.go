@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/control"
@@ -22,6 +25,7 @@ type node struct {
 	asked  string
 	loaded int
 	got    deploy.App
+	keeps  map[string]error // by path, of a durable node; nil for one that is not
 }
 
 var errBusy = errors.New("busy")
@@ -69,6 +73,19 @@ func (n *node) LoadPart(_ context.Context, path, app string, _ build.Command) (*
 	}}}, nil
 }
 
+func (n *node) Durable() bool { return n.keeps != nil }
+
+func (n *node) Keep(_ context.Context, path string) (string, error) {
+	err, ok := n.keeps[path]
+	if !ok {
+		err = fmt.Errorf("%s: %w", path, fs.ErrNotExist)
+	}
+	if err != nil {
+		return "", err
+	}
+	return "digest of " + path, nil
+}
+
 func (n *node) OpenHTTP(host string, _ *int, _ proxy.Options, _ time.Duration) (string, error) {
 	return "http://" + host, nil
 }
@@ -82,7 +99,7 @@ func TestDriver(t *testing.T) {
 		err         error
 	}{
 		"deploy": {
-			`{"app":{"name":"hello","ingress":"D","deployments":[{"name":"D","class":"m:D"}]}}`, "deploy hello", protocol.Address{URL: "http://"}, nil,
+			`{"app":{"name":"hello","ingress":"D","deployments":[{"name":"D","class":"m:D"}]}}`, "deploy hello", protocol.Deployed{URL: "http://"}, nil,
 		},
 		"delete": {`{"name":"hello"}`, "delete hello", nil, errBusy},
 		"scale": {
@@ -103,7 +120,7 @@ func TestDriver(t *testing.T) {
 			n := &node{}
 			op, _, _ := strings.Cut(op, " ")
 			reply, err := control.NewDriver(n).Control(t.Context(), op, json.RawMessage(x.body))
-			if n.asked != x.asked || reply != x.reply || !errors.Is(err, x.err) {
+			if n.asked != x.asked || !cmp.Equal(reply, x.reply) || !errors.Is(err, x.err) {
 				t.Errorf("%q: %+v, %v; want %q: %+v, %v", n.asked, reply, err, x.asked, x.reply, x.err)
 			}
 		})

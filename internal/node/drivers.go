@@ -28,7 +28,7 @@ func (n *Node) ServeDriver(nc net.Conn, token wire.Token) error {
 
 // serveDriver serves a driver. check runs before the opening; opened is called when the opening has ended.
 func (n *Node) serveDriver(nc net.Conn, token wire.Token, check func() error, opened func()) error {
-	offer := wire.Offer{Version: n.set.Version, Node: n.Dir(), State: n.state, Features: []string{wire.FeatureSegments}, MaxBody: n.set.MaxBody}
+	offer := wire.Offer{Version: n.set.Version, Node: n.Dir(), State: n.state, Durable: n.set.Durable, Features: []string{wire.FeatureSegments}, MaxBody: n.set.MaxBody}
 	h, err := offer.Accept(nc, func(h wire.Hello) (wire.Token, error) {
 		if h.Kind != "driver" && h.Kind != wire.KindFormer {
 			return wire.Token{}, fmt.Errorf("a %s where a driver was expected", h.Kind)
@@ -106,6 +106,11 @@ func (n *Node) ServeDrivers() error {
 	token := wire.NewToken()
 	if err := p.Write(worker.DriverToken, []byte(hex.EncodeToString(token[:])+"\n")); err != nil {
 		return err
+	}
+	if n.set.Durable {
+		if err := p.Write(worker.DurableMark, []byte(n.state)); err != nil {
+			return err
+		}
 	}
 	l, err := p.Listen(worker.DriverSocket)
 	if err != nil {

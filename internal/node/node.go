@@ -135,10 +135,10 @@ func New(s Settings) *Node {
 				Node: n, Results: n.results, Origin: "worker " + w.ID(), Worker: w, Secondary: secondary, ReferenceOver: referenceOver, Metrics: n.user.Source(),
 			})
 		},
-		Changed: func() { n.Wake() }, AttachDir: func() string { return n.attachDir() }, Starter: s.Starter,
+		Changed: func() { n.Wake() }, AttachDir: func() string { return n.attachDir() }, Starter: s.Starter, Blob: s.blob(),
 	})
 	n.Controller = controller.New(controller.Settings{
-		Store: s.Store, Blobs: s.Blobs, Durable: s.Durable,
+		Store: s.Store, Blobs: n.blobs(), Durable: s.Durable,
 		Logger: s.Logger, Node: name, Codec: cd, Proxy: n.proxy, Workers: n.workers, Program: s.Program,
 		Strict: s.Strict, OutOfLine: s.OutOfLine, Events: n.events, Host: s.Host,
 	})

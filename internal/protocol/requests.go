@@ -231,6 +231,8 @@ type PythonApp struct {
 	RuntimeEnv  json.RawMessage    `json:"runtime_env"` // under that of each deployment: an object, or nil
 	Blob        []byte             `json:"blob"`        // one pickle: deployment name to pickle of class and arguments
 	Deployments []PythonDeployment `json:"deployments"`
+	// Own are the entries of SysPath with modules of the program's own, which a node keeps if its applications outlive it.
+	Own []string `json:"own,omitempty"`
 }
 
 // PythonDeployment is one deployment of a [PythonApp]: a class, or a deployment of a Go build.
@@ -261,6 +263,19 @@ type DeployBuild struct {
 	Args []string `json:"args"`
 	Env  []string `json:"env"` // of its workers, as NAME=VALUE
 	Dir  string   `json:"cwd"`
+}
+
+// Deployed is the reply to [Deploy].
+type Deployed struct {
+	URL string `json:"url"` // as in [Address]
+	// Left are paths of the program that a node whose applications outlive it does not keep: the application runs from there.
+	Left []Left `json:"left,omitempty"`
+}
+
+// Left is a directory or file that a node has left where it is.
+type Left struct {
+	Path string `json:"path"`
+	Why  string `json:"why"` // for people
 }
 
 // Address is where applications are reached over HTTP.
@@ -355,7 +370,7 @@ func (Metrics) Reply() (r Done)            { return }
 func (Release) Reply() (r Done)            { return }
 func (Status) Reply() (r helvetype.Status) { return }
 func (Ingress) Reply() (r IngressMethod)   { return }
-func (Deploy) Reply() (r Address)          { return }
+func (Deploy) Reply() (r Deployed)         { return }
 func (DeployBuild) Reply() (r Address)     { return }
 func (Delete) Reply() (r Done)             { return }
 func (Scale) Reply() (r Done)              { return }

@@ -97,6 +97,8 @@ type Welcome struct {
 	Node     string   `json:"node"`
 	// State is the state directory of the node, in which drivers find the nodes that follow it; "" for none.
 	State string `json:"state,omitempty"`
+	// Durable says that the applications of the node outlive it. It is told to drivers.
+	Durable bool `json:"durable,omitempty"`
 	// Arena is the memory that the node shares with the dialler. It comes with the READY, if both sides have
 	// [FeatureArena].
 	Arena *Arena `json:"-"`
@@ -123,6 +125,7 @@ type Offer struct {
 	Version  string
 	Node     string
 	State    string   // the state directory of the node; "" for none, and for workers
+	Durable  bool     // see [Welcome]
 	Features []string // may be nil
 	MaxBody  int      // 0 for the default
 	// Admit checks a hello again after its dialler has proved that it has the token. An action that affects other
@@ -341,7 +344,7 @@ func (o Offer) answer(nc net.Conn, v versions, check func(Hello) (Token, error),
 	rand.Read(mine[:]) //nolint:errcheck // never fails
 	w := Welcome{
 		Protocol: protocol, Version: o.Version, Node: o.Node, State: o.State, Nonce: hex.EncodeToString(mine[:]),
-		Proof: hex.EncodeToString(proofOf(token, "node", theirs, mine[:])), Features: []string{},
+		Proof: hex.EncodeToString(proofOf(token, "node", theirs, mine[:])), Features: []string{}, Durable: o.Durable,
 	}
 	if protocol >= 2 {
 		w.MaxBody = o.MaxBody

@@ -24,6 +24,10 @@ const AttachLink = "attach"
 // NodeEnv is the variable that names the node of this process: a state directory, a private directory, or a socket in one.
 const NodeEnv = "HELVE_NODE"
 
+// DurableMark is the file in the private directory of a node whose applications outlive it. It has the path of the state directory, in which the next node is
+// found too: the private directory of each node has another name.
+const DurableMark = "durable"
+
 // AdminSockets are the paths of the admin sockets of the nodes of this user that run now, under dir, or under $HELVE_RUNTIME_DIR or the
 // system's temporary directory.
 func AdminSockets(dir string) []string { return sockets(dir, AdminSocket) }

@@ -135,6 +135,8 @@ def run(args: list) -> int:
         from helve import _reload
 
         return _reload.run(command, args)
+    if command["node"] is not None and not command["dry-run"]:
+        _attach(command["node"])
     if command["ray-compat"]:
         from helve import raycompat
 
@@ -143,6 +145,17 @@ def run(args: list) -> int:
         return run_script(command)
     sys.path[:] = [_run.directory(command), *_rest_of_path()]
     return _loading(lambda: _run.run(command))
+
+
+def _attach(node: str) -> None:
+    """Attaches to the node of --node, in which the program runs its applications."""
+    from helve import _driver
+    from helve._errors import RayServeException
+
+    try:
+        _driver.at(node, None)
+    except RayServeException as e:
+        raise Mistake(f"--node: {e}", 1) from None
 
 
 def _loading(body: Callable[[], int]) -> int:

@@ -158,6 +158,19 @@ def _own_path() -> list:
     return own
 
 
+def own_entries() -> list:
+    """The entries of sys.path with the program's own modules, as a durable node keeps them: without Helve's own, which is that of the node's workers."""
+    helve = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    return [p for p in dict.fromkeys(_own_path()) if p != helve and os.path.exists(p)]
+
+
+def imported_from(path: str) -> bool:
+    """Whether the program has imported a module from an entry of sys.path, beside its main program, which travels with its classes."""
+    inside = os.path.join(path, "")
+    files = (getattr(m, "__file__", None) for name, m in list(sys.modules.items()) if name not in ("__main__", "__mp_main__"))
+    return any(isinstance(f, str) and f.startswith(inside) and not {"site-packages", "dist-packages"} & set(f.split(os.sep)) for f in files)
+
+
 def _files(module: str) -> list:
     """The digests of a module's files: its own or all of its package, and the files of the program's modules that they import."""
     import hashlib

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -23,6 +24,7 @@ from helve._wire import Connection
 from helve.serve._http_options import Command, HTTPSettings
 from helve.serve._deploying import ControlError, failure
 from helve.serve._deploying import wait as waiting
+from helve.serve._deploying import warn_of_left
 from helve.serve.deployment import Graph
 from helve._errors import RayServeException, ReplicaUnavailableError, TooLargeError
 
@@ -30,6 +32,10 @@ EXIT_TIME = 40  # seconds that a node may drain; its own limit is 30
 CUT_TIME = 8.0  # seconds that a node may take to end when it drains no longer: a replica has 5 to close
 QUIET_TIME = 2.0  # seconds of a drain after which a line says what it waits for
 SEEN_TIME = 1.0  # seconds between the end of a connection and the end of its node, in which the driver waits for the node's exit status
+AGAIN = 10.0  # seconds that a program waits for a durable node that is being started again
+EVERY = 0.02  # seconds between two looks whether it is there
+IDLE = 0.1  # seconds between two looks whether a connection to a node that has handed over is still needed
+HANDOVER = "handover"  # the reason of a GOAWAY: another node has taken the place of this one, which ends the calls that it has
 
 logger = logging.getLogger("helve.serve")
 _lock = threading.Lock()
@@ -37,44 +43,74 @@ _driver: Optional["Driver"] = None
 _http: Optional[HTTPSettings] = None  # the last options of serve.start: a node that is started again has them too
 _inherited: list = []  # drivers of the processes that this one was forked from
 _aside: list = []  # drivers of nodes that this process was attached to before
+_ended: Optional["Attached"] = None  # the driver whose durable node has gone away, until the next one answers
 _chosen: Optional[dict] = None  # the variables as they were before use()
 command = Command()  # what the command line, or its variables, says about the node
 served = ""  # the directory of the node for which this process loads applications, under `helve run --reload`
 PARENT = "HELVE_PARENT_NODE"  # a variable that is equal to HELVE_NODE if a driver has set that for the programs that it starts
 
 
-def ensure(http: Optional[HTTPSettings]) -> "Driver":
-    """The driver of this process for serve.run: of the node that HELVE_NODE names, else of a node of its own, which is started if need be, with
-    these HTTP options or the last ones. A program whose parent is the driver of a node has a node of its own: it does not replace its parent's
-    applications, although HELVE_NODE leads its handles there.
+class _AwayError(Exception):
+    """A durable node that is being started again does not answer yet. error is the exception for the user if it does not come back."""
+
+    def __init__(self, error: Exception):
+        super().__init__(str(error))
+        self.error = error
+
+
+def _patiently(attempt: Callable[[], "Driver"]) -> "Driver":
+    """The result of a function that is called under the lock, again while the node that it looks for is being started again. For example, a node is
+    killed, and 300 ms later its keeper has started the next one: a call that was made meanwhile goes there.
     """
-    global _driver, _http
+    until = 0.0
+    while True:
+        try:
+            with _lock:
+                return attempt()
+        except _AwayError as e:
+            until = until or time.monotonic() + AGAIN
+            if time.monotonic() > until:
+                raise e.error from None
+        time.sleep(EVERY)
+
+
+def ensure(http: Optional[HTTPSettings], search: bool = True) -> "Driver":
+    """The driver of this process for serve.run: of the node that HELVE_NODE names, else of the durable node of this user that a search finds, else of a
+    node of its own, which is started if need be, with these HTTP options or the last ones. A program whose parent is the driver of a node has a node of
+    its own: it does not replace its parent's applications, although HELVE_NODE leads its handles there.
+    """
     if http is not None:
         http = command.over(http)
-    with _lock:
-        _drop_lost()
-        if _driver is None or _driver.process is None:
-            path = _named(for_run=True)
-            if path is not None:
-                driver = _attach(path)
-                if driver.loads:
-                    driver.http = http or driver.http
-                elif http is not None:
-                    logger.warning("serve.start: the node at %s (%s) runs already, and the HTTP options have no effect", driver.dir, _find.ENV)
-                return driver
-            if _runtime.in_worker():
-                raise RayServeException("this node takes no other programs, so applications cannot be changed inside of a replica: do it in a driver")
-            _set_aside()
-        if _driver is not None and http is not None and http != _driver.http:
-            if _driver.http_ready:
-                logger.warning("serve.start: the node runs with %s already, and the other options have no effect; call serve.shutdown() first", _driver.http)
-                http = None
-            else:
-                _driver.http = http
-        _http = http or _http
-        if _driver is None:
-            _driver = Child(_http or command.over(HTTPSettings()))
-        return _driver
+    return _patiently(lambda: _ensure(http, search and command.search))
+
+
+def _ensure(http: Optional[HTTPSettings], search: bool) -> "Driver":
+    global _driver, _http
+    _drop_lost()
+    if _driver is None or _driver.process is None:
+        path = _named(for_run=True)
+        if path is None and search and not os.environ.get(_find.ENV):
+            path = _ended.dir if _ended is not None and _ended.comes_back() else _find.only(_find.durable())
+        if path is not None:
+            driver = _attach(path)
+            if driver.loads:
+                driver.http = http or driver.http
+            elif http is not None:
+                logger.warning("serve.start: the node at %s runs already, and the HTTP options have no effect", driver.dir)
+            return driver
+        if _runtime.in_worker():
+            raise RayServeException("this node takes no other programs, so applications cannot be changed inside of a replica: do it in a driver")
+        _set_aside()
+    if _driver is not None and http is not None and http != _driver.http:
+        if _driver.http_ready:
+            logger.warning("serve.start: the node runs with %s already, and the other options have no effect; call serve.shutdown() first", _driver.http)
+            http = None
+        else:
+            _driver.http = http
+    _http = http or _http
+    if _driver is None:
+        _driver = Child(_http or command.over(HTTPSettings()))
+    return _driver
 
 
 def own(http: HTTPSettings) -> "Driver":
@@ -92,31 +128,46 @@ def options() -> HTTPSettings:
 
 
 def running() -> "Driver":
-    """The driver of this process. Without one it attaches to the node that HELVE_NODE names, or to the only one of this user."""
-    with _lock:
-        driver, before = _driver, ""
-        named = _named()
-        if driver is not None and driver.conn.lost is None:
-            if not driver.searched or named is None:
-                return driver
-        elif driver is not None:
-            if driver.process is not None:
-                raise ReplicaUnavailableError(f"{driver.conn.over.exception()}; serve.run(app) starts another")
-            before = f"{driver.conn.over.exception()}; "
-            _drop_lost()
-        path = named or _find.only()
-        if path is None:
-            raise (ReplicaUnavailableError if before else RayServeException)(before + _runtime.NONE)
-        return _attach(path, before, searched=named is None)
+    """The driver of this process. Without one it attaches to the node that HELVE_NODE names, else to the only durable one of this user, else to the only
+    other one. It waits for a durable node that is being started again.
+    """
+    return _patiently(_running)
+
+
+def _running() -> "Driver":
+    global _ended
+    driver, before = _driver, ""
+    named = _named()
+    if driver is not None and driver.conn.lost is None:
+        if driver.left:
+            return _attach(driver.next, searched=driver.searched)
+        if not driver.searched or named is None:
+            return driver
+    elif driver is not None:
+        if driver.process is not None:
+            raise ReplicaUnavailableError(f"{driver.conn.over.exception()}; serve.run(app) starts another")
+        before = f"{driver.conn.over.exception()}; "
+        _drop_lost()
+    path, searched = named, named is None
+    if _ended is not None:
+        before = f"{_ended.conn.over.exception()}; "
+        if path is None and _ended.comes_back():
+            path, searched = _ended.dir, _ended.searched
+    if path is None and os.environ.get(_find.ENV) != _find.OWN:
+        path = _find.only()
+    if path is None:
+        _ended = None
+        raise (ReplicaUnavailableError if before else RayServeException)(before + _runtime.NONE)
+    return _attach(path, before, searched)
 
 
 def acting(what: str) -> "Driver":
     """The driver of this process for a change of what runs, such as the end of an application. A node that only the search has found belongs to
-    another program, and is not changed: for example, a test that calls serve.delete("default") before its first serve.run would otherwise end
-    the application that a notebook serves.
+    another program, unless it is durable, and is not changed: for example, a test that calls serve.delete("default") before its first serve.run would
+    otherwise end the application that a notebook serves.
     """
     driver = running()
-    if driver.searched:
+    if driver.searched and not driver.durable:
         raise RayServeException(
             f"{what} does not change the node that a search has found, which another program has started ({driver.dir}: {_find.describe(driver.dir)}). "
             f"Set {_find.ENV}={driver.dir} if that node is meant; serve.run(app) starts a node of this program"
@@ -129,29 +180,57 @@ def _named(for_run: bool = False) -> Optional[str]:
     replica.
     """
     value = os.environ.get(_find.ENV)
-    if not value or for_run and value != served and value == os.environ.get(PARENT) and not _runtime.in_worker():
+    if not value or value == _find.OWN or for_run and value != served and value == os.environ.get(PARENT) and not _runtime.in_worker():
         return None
     return _find.directory(value)
 
 
 def use(path: str) -> "Driver":
     """Attaches to the node of a directory or socket, for all that this process does until shutdown()."""
-    global _chosen
     path = _find.directory(path)
-    with _lock:
+
+    def attempt() -> "Driver":
         _drop_lost()
         driver = _attach(path)
-        if _chosen is None:
-            _chosen = {name: os.environ.get(name) for name in (_find.ENV, PARENT)}
-        os.environ[_find.ENV] = path
-        os.environ.pop(PARENT, None)
+        _choose(path)
         return driver
+
+    return _patiently(attempt)
+
+
+def at(address: str, http: Optional[HTTPSettings]) -> "Driver":
+    """The driver of the node of an address: a directory or socket, "auto" for the node that a search finds, "local" for a node of its own."""
+    if address == _find.OWN:
+        with _lock:
+            _drop_lost()
+            if _driver is None or _driver.process is None:
+                _set_aside()
+                _choose(_find.OWN)
+        return ensure(http)
+    if address == "auto":
+        found = _named() or _find.only()
+        if found is None:
+            raise RayServeException("serve.start(address='auto'): no node of this user runs here; helve start starts one that stays")
+        address = found
+    driver = use(address)
+    if http is not None:
+        logger.warning("serve.start: the node at %s runs already, and the HTTP options have no effect", driver.dir)
+    return driver
+
+
+def _choose(value: str) -> None:
+    """Sets HELVE_NODE until shutdown()."""
+    global _chosen
+    if _chosen is None:
+        _chosen = {name: os.environ.get(name) for name in (_find.ENV, PARENT)}
+    os.environ[_find.ENV] = value
+    os.environ.pop(PARENT, None)
 
 
 def _attach(path: str, before: str = "", searched: bool = False) -> "Driver":
     """The driver of the node of a directory. The lock is held."""
-    global _driver
-    if _driver is not None and _driver.dir == path:
+    global _driver, _ended
+    if _driver is not None and path in (_driver.dir, _driver.path) and not _driver.left:
         _driver.searched = searched
         return _driver
     try:
@@ -161,9 +240,19 @@ def _attach(path: str, before: str = "", searched: bool = False) -> "Driver":
     except _find.NotThereError as e:
         kind = ReplicaUnavailableError if before else RayServeException
         advice = f"; set {_find.ENV} to the directory of a node, or unset it" if _named() == path else ""
-        raise kind(f"{before}no node runs at {path}: {e}{advice}") from None
+        error = kind(f"{before}no node runs at {path}: {e}{advice}")
+        if _ended is not None and _ended.comes_back() or _driver is not None and _driver.left or _find.kept(path):
+            raise _AwayError(error) from None
+        _ended = None
+        raise error from None
+    if _driver is not None and _driver.left and driver.pid == _driver.pid:  # the next node does not answer yet
+        driver.close()
+        raise _AwayError(ReplicaUnavailableError(f"the node at {path} has ended, and no other has taken its place"))
+    for known in (_driver, _ended):
+        if known is not None and known.dir == driver.dir:
+            driver.ingress.update(known.ingress)
     _set_aside()
-    _driver, driver.searched = driver, searched
+    _driver, _ended, driver.searched = driver, None, searched
     if not _runtime.in_worker():
         _runtime.connection = driver.conn
         _metrics.again()
@@ -171,9 +260,12 @@ def _attach(path: str, before: str = "", searched: bool = False) -> "Driver":
 
 
 def _drop_lost() -> None:
-    global _driver
+    global _driver, _ended
+    _aside[:] = [d for d in _aside if not d.left or d.conn.lost is None]
     if _driver is not None and _driver.conn.lost is not None:
         _driver.close()
+        if isinstance(_driver, Attached) and _driver.durable:
+            _ended = _driver
         _driver = None
 
 
@@ -189,14 +281,14 @@ def _in_child() -> None:
     """Runs after a fork: the node is the parent's child, and locks may be held by threads that do not exist in the
     child.
     """
-    global _driver, _lock
+    global _driver, _ended, _lock
     _lock = threading.Lock()
     for driver in (_driver, *_aside):
         if driver is not None:
             if driver.process is not None:
                 driver.process.returncode = 0  # this process can neither wait for it nor end it
             _inherited.append(driver)
-    _driver = None
+    _driver = _ended = None
     _aside.clear()
 
 
@@ -205,9 +297,9 @@ os.register_at_fork(after_in_child=_in_child)
 
 def shutdown() -> None:
     """Ends the node that this program has started. The node of another program lives on: only the connection to it ends."""
-    global _driver, _chosen
+    global _driver, _chosen, _ended
     with _lock:
-        driver, _driver = _driver, None
+        driver, _driver, _ended = _driver, None, None
         aside = _aside[:]
         _aside.clear()
         before, _chosen = _chosen, None
@@ -215,6 +307,12 @@ def shutdown() -> None:
     for d in (driver, *aside):
         if d is not None:
             d.close()
+
+
+def staying() -> list:
+    """The applications that this program has deployed to the durable node that it is attached to: they go on after shutdown()."""
+    driver = _driver
+    return sorted(driver.ingress) if driver is not None and driver.durable and not _runtime.in_worker() else []
 
 
 def _at_exit() -> None:
@@ -271,6 +369,10 @@ class Driver:
     searched = False  # the node was found by a search: this program reads its status and calls its deployments, and changes nothing
     loads = False  # this process loads applications for `helve run --reload`, which has the node
     dir = ""  # in which other programs find the node; "" if they cannot
+    path = ""  # by which this program found the node of another one
+    durable = False  # the node of another program is durable: `helve start` keeps it, and its applications outlive this program
+    left = False  # another node has taken the place of this one, whose calls go on until they have ended
+    next = ""  # the directory of that node
 
     def __init__(self, http: HTTPSettings):
         self.http, self.http_ready = http, False
@@ -362,18 +464,29 @@ class Driver:
             from helve import _loader
 
             env = _loader.prepared(graph, env)
-        app = {
+        app: dict = {
             "name": graph.app_name, "route_prefix": route_prefix, "ingress": graph.ingress, "python": sys.executable,
             "sys_path": [p or os.getcwd() for p in sys.path], "cwd": os.getcwd(), "env": env, "runtime_env": _environment.merge(_environment.program(), runtime_env),
             "blob": base64.b64encode(dumps(graph.code)).decode(), "deployments": graph.deployments,
         }
+        if self.durable:
+            from helve import _code
+
+            app["sys_path"], app["own"] = list(map(os.path.abspath, app["sys_path"])), _code.own_entries()
         try:
             reply = self.request("deploy", app=app, background=not wait)
-            return self.checked(waiting(graph.app_name, reply, lambda: self.control("status")))["url"]
+            deployed = self.checked(waiting(graph.app_name, reply, lambda: self.control("status")))
         except ControlError as e:
             raise failure(graph.app_name, e) from None
         except TooLargeError as e:
             raise TooLargeError(f"application {graph.app_name!r} with what its deployments are bound to: {e}") from None
+        except ReplicaUnavailableError as e:
+            if not self.durable:
+                raise
+            raise ReplicaUnavailableError(f"{e}; serve.status() says what has become of application {graph.app_name!r}") from None
+        if deployed.get("left"):
+            warn_of_left(deployed["left"], app["own"])
+        return deployed["url"]
 
     def close(self) -> None:
         """Ends the connection."""
@@ -415,6 +528,13 @@ class Driver:
             tell()
 
     def on_goaway(self, goaway: dict) -> None:
+        if self.durable and goaway.get("reason") == HANDOVER:
+            self.next = goaway.get("node") or self.dir
+            self.left = True
+            if _runtime.connection is self.conn:
+                _runtime.connection = None  # the next call looks for the next node
+            self.loop.call_later(IDLE, self.end_when_idle)  # a thread may be about to start a call here
+            return
         self.refused = f"it ended the connection: {goaway.get('message')}"
 
     def on_route(self, number: int, route: dict) -> None:
@@ -424,6 +544,16 @@ class Driver:
         raise ValueError("a driver answers no control requests")
 
     on_call = on_cancel = on_credit = on_upload = on_route
+
+    def end_when_idle(self) -> None:
+        """Ends the connection to a node that has handed over when nothing of this program is left there: a call, a request or a kept result. It runs on the
+        loop.
+        """
+        conn = self.conn
+        if conn.under_way or conn.controls or conn.later or conn.kept:
+            self.loop.call_later(IDLE, self.end_when_idle)
+        else:
+            self._end()
 
 
 class Attached(Driver):
@@ -435,7 +565,16 @@ class Attached(Driver):
         self.http_ready = not self.loads
         sock, welcome, self.pid = _find.dial(path)
         _fork.hold(sock.fileno())
-        self._connected(sock, {**welcome, "node": path})
+        self.path, self.durable, self.since = path, bool(welcome.get("durable")), float("inf")
+        self._connected(sock, {**welcome, "node": welcome.get("state") if self.durable else path})
+
+    def on_lost(self, error: BaseException) -> None:
+        self.since = time.monotonic()
+        super().on_lost(error)
+
+    def comes_back(self) -> bool:
+        """Whether another node takes the place of this one, which has gone away, or may do so yet."""
+        return self.durable and (time.monotonic() - self.since < AGAIN or _find.kept(self.dir))
 
     def _how_it_ended(self, timeout: float) -> str:
         return f"the process {self.pid}, at {self.dir}"

@@ -11,10 +11,10 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional
 
-# Flags of Python programs: whether a value follows.
+# Flags of Python programs: whether a value follows. --node has one only behind an equals sign.
 OWN = {
     "ray-compat": False, "name": True, "route-prefix": True, "http": True, "host": True, "port": True, "app-dir": True, "reload": False,
-    "reload-dir": True, "dry-run": False, "blocking": False,
+    "reload-dir": True, "dry-run": False, "blocking": False, "node": False,
 }
 # Flags that a node has, too. --access-log has a value only behind an equals sign.
 NODE = {
@@ -26,7 +26,7 @@ NODE = {
 GO = {"isolation": True, "state-dir": True, "worker-grace": True}  # flags of applications in Go
 ALIASES = {"working-dir": "app-dir", "check": "dry-run"}
 SHORT = {"r": "reload", "d": "app-dir", "v": "verbose", "h": "help"}
-WITHOUT_VARIABLE = ("host", "port")  # parts of --http: Kubernetes sets HELVE_PORT for a service that is called helve
+WITHOUT_VARIABLE = ("host", "port", "node")  # parts of --http: Kubernetes sets HELVE_PORT for a service that is called helve; HELVE_NODE is for all programs
 # Variables that are no flags. Those of workers and of tests are not for people to set.
 OTHER = (
     "HELVE_NODE", "HELVE_PYTHON", "HELVE_BINARY", "HELVE_RUNTIME_DIR", "HELVE_CACHE", "HELVE_GPUS", "HELVE_TRACEBACKS", "HELVE_RAY_COMPAT", "HELVE_ADDRESS",
@@ -161,6 +161,8 @@ def _flag(command: Command, target: Target, arg: str, rest: List[str]) -> None:
             value = rest.pop(0)
     elif name == "access-log":
         value = value or "text"
+    elif name == "node":
+        value = value or "auto"
     elif equals:
         value = boolean(given, value)
     else:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 from helve import _driver
-from helve._flags import Command, Mistake, address, is_port
+from helve._flags import NODE, Command, Mistake, address, is_port
 
 
 @dataclass
@@ -43,6 +43,11 @@ def prepare(command: Command) -> None:
         overlay["port"] = int(command["port"])
     own = _driver.command
     own.flags, own.http, own.where = command.node(), overlay, "--http HOST:PORT (port 0 picks one)"
+    own.search = False  # a durable node is taken if --node says so
+    if command["node"] is not None:
+        for name, origin in command.origin.items():
+            if origin.startswith("--") and (name in NODE or name in ("http", "host", "port", "reload")):
+                raise Mistake(f"{origin}: --node runs the program in a node that has its own options; leave one of the two out")
     if command["app-dir"] is not None and not os.path.isdir(command["app-dir"]):
         raise Mistake(f"{command.origin['app-dir']} {command['app-dir']}: there is no such directory")
 
@@ -306,10 +311,12 @@ def run(command: Command) -> int:
     if wishes is not None:
         wishes.serving = True  # before the lines: an interrupt after them drains the applications
     for t in targets:
-        if t.route_prefix is None or driver.http.port is None:
+        if not driver.durable and (t.route_prefix is None or driver.http.port is None):
             print(f"Application {t.name!r} is ready, without HTTP.", file=sys.stderr, flush=True)
     if wishes is None:
         _loader.tell(done=True, http=file.http if file is not None else None)
+        return 0
+    if command["node"] is not None:  # the applications go on
         return 0
     return wishes.wait(driver)
 

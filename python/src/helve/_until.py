@@ -7,6 +7,8 @@ import threading
 import time
 from typing import Any
 
+from helve._errors import ReplicaUnavailableError
+
 BURST = 1.25  # seconds in which signals are one wish; the node has a rule of its own, with one second from the end of the connection
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -34,12 +36,23 @@ class Wishes:
             raise KeyboardInterrupt
 
     def wait(self, driver: Any) -> int:
-        """Waits for a signal, or for the end of the node, and drains. The result is the exit status."""
+        """Waits for a signal, or for the end of the node, and drains. A durable node comes back. The result is the exit status."""
+        from helve import _driver
+
         self.serving = True
-        driver.on_end(self.ended.set)
-        while not self.ended.wait(3600):
-            pass
-        return self.end(driver)
+        while True:
+            driver.on_end(self.ended.set)
+            while not self.ended.wait(3600):
+                pass
+            if not driver.durable or driver.closing:
+                return self.end(driver)
+            self.ended.clear()
+            if self.first:  # looked at after clear(), which may have taken a signal back
+                return self.end(driver)
+            try:
+                driver = _driver.running()
+            except ReplicaUnavailableError:  # it does not come back
+                return self.end(driver)
 
     def end(self, driver: Any) -> int:
         """Drains, and ends the node."""

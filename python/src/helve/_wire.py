@@ -55,6 +55,7 @@ class Connection(asyncio.BufferedProtocol):
         self.own_at = 0
         self.pending: dict[int, Call] = {}
         self.under_way = 0  # number of calls whose END has not come, cancelled ones too
+        self.kept = 0  # number of results that the node keeps for this process
         self.controls: dict[int, tuple] = {}  # (future, size) of requests that were sent
         self.control_bytes = 0
         self.later: deque = deque()  # (future, request) of requests that wait until others are answered
@@ -388,6 +389,7 @@ class Connection(asyncio.BufferedProtocol):
                 call = self.pending.pop(id, None)
                 if meta[1] or flags & FLAG_REFERENCE or len(meta) > 2:
                     part = parse_end(self, flags, meta, body)  # also without a reader: it has references to give back
+                    self.kept += bool(flags & FLAG_REFERENCE)
                     if call is not None:
                         call.finish(None, None, part)
                     return
@@ -622,6 +624,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def drop(self, number: int) -> None:
         """Drops a kept result that is not needed any more."""
+        self.kept -= 1
         if self.lost is None:
             self.send(DROP, 0, number)
 

@@ -27,10 +27,10 @@ def application_of(actor: dict) -> str:
 
 
 def driver() -> Any:
-    """The driver whose connection is used."""
+    """The driver whose connection is used. Tasks and actors belong to the program, so they have a node of its own unless one is named."""
     from helve import _driver
 
-    return _driver.ensure(None) if _runtime.replica is None and _runtime.node is None else _driver.running()
+    return _driver.ensure(None, search=False) if _runtime.replica is None and _runtime.node is None else _driver.running()
 
 
 def connection() -> Any:

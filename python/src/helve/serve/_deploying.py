@@ -13,6 +13,7 @@ from helve.serve._status import seconds
 LOOK = 0.5  # seconds between two looks at the node
 QUIET = 2.0  # seconds without a line: most deploys are over by then
 BETWEEN = 5.0  # seconds between two lines, at least
+_said: set = set()  # the durable nodes of which where() has told
 
 
 class ControlError(RuntimeError):
@@ -50,6 +51,37 @@ def wait(app: str, reply: concurrent.futures.Future, ask: Callable[[], dict], sh
 def _print(text: str) -> None:
     sys.stderr.write(text + "\n")  # in one write: other threads print too
     sys.stderr.flush()
+
+
+def warn_of_left(left: list, own: list) -> None:
+    """Warns of the directories that a durable node has not kept. Of the entries of sys.path those count from which the program has imported modules: for
+    example, a script in a home directory that has all of its code itself loses nothing.
+    """
+    from helve import _code
+
+    for entry in left:
+        path = entry["path"]
+        if path not in own or _code.imported_from(path):
+            _print(
+                f"warning: the node keeps no copy of {path}: {entry['why']}. The application runs from there, so do not remove or change it; a roll-back does "
+                "not bring its files back. A program in a directory of its own is kept."
+            )
+
+
+def where(driver: Any) -> None:
+    """Says that the program runs its applications in a durable node, once for each program."""
+    if driver.durable and driver.dir not in _said:
+        _said.add(driver.dir)
+        _print(f"This program runs its applications in the durable node at {driver.dir} (pid {driver.pid}). With HELVE_NODE=local it has a node of its own.")
+
+
+def ready(app: str, url: str, driver: Any) -> None:
+    """Says where an application is served, and that it goes on if it does. url is "" without HTTP."""
+    stays = f" It goes on when this program ends; serve.delete({app!r}) ends it." if driver.durable else ""
+    if url:
+        _print(f"Application {app!r} is ready at {url}.{stays}")
+    elif stays:
+        _print(f"Application {app!r} is ready, without HTTP.{stays}")
 
 
 class Progress:

@@ -108,6 +108,7 @@ class Command:
     flags: list = field(default_factory=list)  # for the node, as arguments
     http: Optional[dict] = None  # host and port; None for those of HELVE_HTTP
     where: str = "serve.start(http_options={'port': ...}), or none with 'port': None"  # for the error of a port that is in use
+    search: bool = True  # serve.run looks for a durable node
 
     def over(self, http: HTTPSettings) -> HTTPSettings:
         """The options of a program with those of the command line over them."""

@@ -36,13 +36,15 @@ def start(
     proxy_location: Union[None, str, "ProxyLocation"] = None, http_options: Union[None, Dict[str, Any], "HTTPOptions"] = None,
     grpc_options: Union[None, Dict[str, Any], "gRPCOptions"] = None, logging_config: Union[None, Dict[str, Any], "LoggingConfig"] = None,
     tracing_config: Union[None, Dict[str, Any], "TracingConfig"] = None,
-    controller_options: Union[None, Dict[str, Any], "ControllerOptions"] = None, **ignored: Any,
+    controller_options: Union[None, Dict[str, Any], "ControllerOptions"] = None, address: "Union[None, str, os.PathLike[str]]" = None, **ignored: Any,
 ) -> None:
-    """Starts the node of this program, if it does not run yet. `serve.run` does so by itself; call this to choose the options of HTTP:
+    """Starts the node of this program, if it does not run yet. `serve.run` does so by itself; call this to choose the options of HTTP, or the node:
 
         serve.start(http_options={"host": "0.0.0.0", "port": 80})
+        serve.start(address="/var/lib/helve")
 
-    A second call with other options warns, and changes nothing.
+    A second call with other options warns, and changes nothing. If a durable node of this user runs, which `helve start` has started, the program attaches to
+    it, and runs its applications there.
 
     Args:
         proxy_location: "Disabled" for no HTTP. "HeadOnly" and "EveryNode" are equal, because there is one node. Default: that of http_options.
@@ -52,10 +54,13 @@ def start(
             deployments go over it.
         tracing_config: Without effect, which a warning says.
         controller_options: Without effect, which a warning says.
+        address: Node to attach to until `serve.shutdown`: its state directory, its private directory, a socket in one of them, or "auto" for the one that a
+            search finds. "local" is a node of this program's own. Default: the node that HELVE_NODE names, else the durable node of this user, else a node
+            of the program's own.
         **ignored: `detached` and `dedicated_cpu` of old programs, without effect, which a warning says.
 
     Raises:
-        RayServeException: grpc_options with services; gRPC is not there.
+        RayServeException: grpc_options with services; gRPC is not there. Or no node runs at the address, or several run and none is named.
         TypeError: An option that is not there, or a value of a wrong type.
         ValueError: A value out of its bounds.
     """
@@ -79,7 +84,11 @@ def start(
         location = _limits.choice("proxy_location", getattr(proxy_location, "value", proxy_location), list(LOCATIONS))
         if location == "Disabled":
             http = dataclasses.replace(http or HTTPSettings(), location=location)
-    _driver.ensure(http)
+    driver = _driver.ensure(http) if address is None else _driver.at(_limits.text("address", os.fspath(address) if isinstance(address, os.PathLike) else address), http)
+    if driver.durable:
+        from helve.serve import _deploying
+
+        _deploying.where(driver)
 
 
 def _without_effect(function: str, **options: Any) -> None:
@@ -104,14 +113,16 @@ def run(
         handle = serve.run(Model.bind("weights.bin"))
         print(handle.remote("text").result())
 
-    It starts the node if none runs. An application of this name that runs changes to the new one: calls go on, and replicas whose code and process
-    are the same go on too. If the new one does not start, the old one stays.
+    It starts the node if none runs. In a durable node, which `helve start` has started, the application goes on when this program has ended.
+
+    An application of this name that runs changes to the new one: calls go on, and replicas whose code and process are the same go on too. If the new one
+    does not start, the old one stays.
 
     A start that fails is made again, three times per replica in all, or `max_constructor_retry_count` times if that is fewer.
 
     Args:
         target: The application: the result of `Deployment.bind`.
-        blocking: Whether to wait for SIGINT or SIGTERM, and then to end the node.
+        blocking: Whether to wait for SIGINT or SIGTERM, and then to end the node of this program.
         name: Name of the application.
         route_prefix: Path below which HTTP requests reach the ingress; None for no HTTP.
         logging_config: Logging of the application's replicas, a `LoggingConfig` or a dict of its fields. The option of a deployment goes over it.
@@ -208,6 +219,10 @@ def _run_many(targets: Sequence[Any], blocking: bool, wait: bool, local: bool) -
 
         _go.compile_all([run.graph for run in deploys])
     driver = _driver.ensure(None)
+    if driver.durable:
+        from helve.serve import _deploying
+
+        _deploying.where(driver)
     if len(deploys) == 1:
         deploys[0].run(driver)
     else:
@@ -228,8 +243,11 @@ def _run_many(targets: Sequence[Any], blocking: bool, wait: bool, local: bool) -
 
             _loader.tell(done=True)
         _wait_for_signal(driver.ended)
-        if driver.conn.over is not None and not driver.closing:
-            raise driver.conn.over.exception()
+        while driver.conn.over is not None and not driver.closing:
+            if not driver.durable:
+                raise driver.conn.over.exception()
+            driver = _driver.running()
+            _wait_for_signal(driver.ended)
         shutdown()
     return [d.handle for d in deploys]
 
@@ -256,7 +274,8 @@ class _Deploy:
             self.error = e
 
     def run(self, driver: Any) -> None:
-        from helve.serve._http_options import reachable  # the driver has loaded it
+        from helve.serve import _deploying  # the driver has loaded both
+        from helve.serve._http_options import reachable
 
         graph = self.graph
         served = self.route_prefix is not None and driver.http.port is not None
@@ -266,8 +285,8 @@ class _Deploy:
             logger.warning("%s; pass route_prefix=None if no requests are meant to come", warning)
         url = driver.deploy(graph, self.route_prefix, self.wait, self.runtime_env)
         driver.ingress[self.name] = graph.ingress  # before the line: an interrupt after it drains the application (see _run.run)
-        if self.wait and url and served and not warning:
-            sys.stderr.write(f"Application {self.name!r} is ready at {reachable(url)}{self.route_prefix}.\n")  # in one write: other threads print too
+        if self.wait and not warning:
+            _deploying.ready(self.name, f"{reachable(url)}{self.route_prefix}" if url and served else "", driver)
         if driver.loads:
             from helve import _loader
 
@@ -307,7 +326,7 @@ def delete(name: str, _blocking: bool = True) -> None:
         _blocking: Whether to wait for the end of the replicas.
 
     Raises:
-        RayServeException: No node, or only one of another program that the variable HELVE_NODE does not name.
+        RayServeException: No node, or only one of another program that is not durable and that HELVE_NODE does not name.
     """
     from helve import _driver
 
@@ -318,8 +337,10 @@ def delete(name: str, _blocking: bool = True) -> None:
         logger.warning("serve.delete: no application %r runs here", name)
     elif _limits.boolean("_blocking", _blocking):
         driver.control("delete", name=name)
+        driver.ingress.pop(name, None)
     else:
         driver.request("delete", name=name)
+        driver.ingress.pop(name, None)
 
 
 def status() -> "ServeStatus":
@@ -353,13 +374,17 @@ def _node_status() -> Optional[dict]:
 def shutdown() -> None:
     """Ends the node of this program with all its applications, after a drain.
 
-    A program that is attached to the node of another one ends its connection, and that node lives on. It does nothing if there is neither.
+    A program that is attached to a durable node, or to the node of another program, ends its connection alone: that node and its applications go on, also
+    those of this program, and `serve.delete` ends one. It does nothing if there is no node.
     """
     from helve import _driver
 
     if _local() is not None:
         _local().shutdown()
+    stay = _driver.staying()
     _driver.shutdown()
+    if stay:
+        sys.stderr.write(f"The durable node goes on with {', '.join(map(repr, stay))}; serve.delete(name) ends an application.\n")
 
 
 async def shutdown_async() -> None:

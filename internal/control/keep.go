@@ -1,0 +1,48 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/pack"
+	"github.com/helve-serve/helve/internal/protocol"
+)
+
+// keep packs the files of a program that a durable node needs when it starts the program's replicas again: the directories of its own modules and of
+// its runtime_envs. The application runs from the packed files, so that a roll-back restores the code, not the path. A directory that cannot be packed is left
+// where it is, and the reply to the driver says so: for example, one with models of 20 GB beside the script.
+func keep(ctx context.Context, n Node, app *deploy.App, own []string) (left []protocol.Left, err error) {
+	if !n.Durable() {
+		return nil, nil
+	}
+	paths := slices.Clone(own)
+	for _, d := range app.Graph.Deployments {
+		if d.Language == "python" {
+			paths = append(append(paths, d.Options.Dir), d.Options.PyModules...)
+		}
+	}
+	slices.Sort(paths)
+	for _, path := range slices.Compact(paths) {
+		if path == "" || strings.Contains(path, "://") { // the second is a mistake, which the deploy finds
+			continue
+		}
+		digest, err := n.Keep(ctx, path)
+		_, large := errors.AsType[*pack.TooLargeError](err)
+		_, unsuitable := errors.AsType[*pack.UnsuitableError](err)
+		switch {
+		case err == nil:
+			app.Python.Packed = append(app.Python.Packed, host.Packed{Path: path, Digest: digest})
+		case large || unsuitable || errors.Is(err, fs.ErrPermission):
+			left = append(left, protocol.Left{Path: path, Why: err.Error()})
+		case !errors.Is(err, fs.ErrNotExist): // an entry of sys.path need not be there
+			return left, fmt.Errorf("the node cannot keep %s: %w", path, err)
+		}
+	}
+	return left, nil
+}

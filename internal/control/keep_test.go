@@ -1,0 +1,73 @@
+package control_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/helve-serve/helve/internal/control"
+	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/pack"
+	"github.com/helve-serve/helve/internal/protocol"
+)
+
+const kept = `{"app":{"name":"shop","ingress":"D","sys_path":["/srv/shop","/usr/lib/python3","/none"],"own":["/srv/shop","/none"],"deployments":[
+	{"name":"D","class":"m:D","options":{"runtime_env":{"working_dir":"/srv/data","py_modules":["/srv/mine","/srv/shop"]}}}]}}`
+
+// TestKeep: a durable node packs the directories of the program and of its environments, each once.
+func TestKeep(t *testing.T) {
+	t.Parallel()
+	deploy := func(n *node) (protocol.Deployed, error) {
+		reply, err := control.NewDriver(n).Control(t.Context(), "deploy", json.RawMessage(kept))
+		done, _ := reply.(protocol.Deployed)
+		return done, err
+	}
+	t.Run("a node that is not durable", func(t *testing.T) {
+		t.Parallel()
+		n := &node{}
+		if done, err := deploy(n); err != nil || done.Left != nil || n.got.Python.Packed != nil {
+			t.Errorf("%+v, %v, packed %v", done, err, n.got.Python.Packed)
+		}
+	})
+	t.Run("all of it", func(t *testing.T) {
+		t.Parallel()
+		n := &node{keeps: map[string]error{"/srv/shop": nil, "/srv/data": nil, "/srv/mine": nil}}
+		done, err := deploy(n)
+		want := []host.Packed{{Path: "/srv/data", Digest: "digest of /srv/data"}, {Path: "/srv/mine", Digest: "digest of /srv/mine"}, {Path: "/srv/shop", Digest: "digest of /srv/shop"}}
+		if err != nil || done.Left != nil || !cmp.Equal(n.got.Python.Packed, want) {
+			t.Errorf("%+v, %v, packed %v", done, err, n.got.Python.Packed)
+		}
+	})
+	t.Run("a part is left", func(t *testing.T) {
+		t.Parallel()
+		n := &node{keeps: map[string]error{"/srv/shop": nil, "/srv/data": &pack.TooLargeError{}, "/srv/mine": fmt.Errorf("one file: %w", &pack.UnsuitableError{})}}
+		done, err := deploy(n)
+		var left []string
+		for _, l := range done.Left {
+			left = append(left, l.Path)
+		}
+		if want := []string{"/srv/data", "/srv/mine"}; err != nil || !cmp.Equal(left, want) || len(n.got.Python.Packed) != 1 {
+			t.Errorf("left %v, %v, packed %v", left, err, n.got.Python.Packed)
+		}
+	})
+	t.Run("the disk is full", func(t *testing.T) {
+		t.Parallel()
+		full := errors.New("no space left on device")
+		n := &node{keeps: map[string]error{"/srv/data": nil, "/srv/mine": nil, "/srv/shop": full}}
+		if _, err := deploy(n); !errors.Is(err, full) || !strings.Contains(err.Error(), "/srv/shop") || n.asked != "" {
+			t.Errorf("%v, asked %q", err, n.asked)
+		}
+	})
+	t.Run("a file that may not be read", func(t *testing.T) {
+		t.Parallel()
+		n := &node{keeps: map[string]error{"/srv/data": fs.ErrPermission, "/srv/mine": nil, "/srv/shop": nil}}
+		if done, err := deploy(n); err != nil || len(done.Left) != 1 {
+			t.Errorf("%+v, %v", done, err)
+		}
+	})
+}

@@ -1,0 +1,62 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/pack"
+	"github.com/helve-serve/helve/internal/store"
+)
+
+// Durable says that applications outlive the node. It keeps their code: see [Node.Keep].
+func (n *Node) Durable() bool { return n.set.durable() }
+
+// Keep packs a directory or file of a program into the blobs of the node, and gives its digest.
+func (n *Node) Keep(ctx context.Context, path string) (digest string, err error) {
+	tree, err := pack.Scan(path, pack.Default())
+	if err != nil {
+		return "", err
+	}
+	r, w := io.Pipe()
+	packed := make(chan struct{})
+	go func() {
+		defer close(packed)
+		w.CloseWithError(tree.Write(w)) //nolint:errcheck // it gives none
+	}()
+	digest, _, err = n.set.Blobs.Put(ctx, r)
+	r.CloseWithError(err) //nolint:errcheck // it gives none
+	<-packed
+	return digest, err
+}
+
+// blob reads the packed files of a durable node; nil for another node.
+func (s Settings) blob() func(digest string) (io.ReadCloser, error) {
+	if !s.durable() {
+		return nil
+	}
+	return s.Blobs.Open
+}
+
+func (s Settings) durable() bool { return s.Durable && s.Blobs != nil }
+
+// codeBlobs are the blobs of a durable node. With a blob goes the directory that was unpacked from it.
+type codeBlobs struct {
+	store.Blobs
+	workers *host.Workers
+}
+
+// Collect implements [store.Blobs].
+func (b codeBlobs) Collect(wanted func(digest string) bool) (removed int, err error) {
+	removed, err = b.Blobs.Collect(wanted)
+	return removed, errors.Join(err, b.workers.CollectCode(wanted))
+}
+
+// blobs are those of the controller.
+func (n *Node) blobs() store.Blobs {
+	if !n.set.durable() {
+		return n.set.Blobs
+	}
+	return codeBlobs{n.set.Blobs, n.workers}
+}

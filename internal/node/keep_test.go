@@ -1,0 +1,63 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/helve-serve/helve/internal/pack"
+	"github.com/helve-serve/helve/internal/store"
+)
+
+// failing blobs read a little, and fail.
+type failing struct{ store.Blobs }
+
+var errFull = errors.New("no space left on device")
+
+func (failing) Put(_ context.Context, r io.Reader) (string, int64, error) {
+	io.ReadFull(r, make([]byte, 10)) //nolint:errcheck // it fails anyway
+	return "", 0, errFull
+}
+
+// TestKeep: a directory is a blob, whose digest gives it back.
+func TestKeep(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "shop")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	code := bytes.Repeat([]byte("print()\n"), 1<<16)
+	if err := os.WriteFile(filepath.Join(dir, "app.py"), code, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	blobs := store.NewMemoryBlobs()
+	n := &Node{set: Settings{Durable: true, Blobs: blobs}}
+	digest, err := n.Keep(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, err := pack.NewTrees(filepath.Join(t.TempDir(), "code"), blobs.Open).Directory(digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(filepath.Join(at, "shop", "app.py")); err != nil || !bytes.Equal(b, code) {
+		t.Errorf("app.py has %d bytes, %v", len(b), err)
+	}
+	t.Run("a full disk", func(t *testing.T) {
+		t.Parallel()
+		n := &Node{set: Settings{Durable: true, Blobs: failing{blobs}}}
+		if _, err := n.Keep(t.Context(), dir); !errors.Is(err, errFull) {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("no directory", func(t *testing.T) {
+		t.Parallel()
+		if _, err := n.Keep(t.Context(), dir+"-none"); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("got %v", err)
+		}
+	})
+}

@@ -1,0 +1,133 @@
+"""Programs and a durable node, of `helve start`: serve.run finds it, and applications outlive their programs with their code."""
+
+import os
+import shutil
+import signal
+
+import pytest
+from durable import Durable
+from eventually import eventually
+from running import Running, ask
+
+from helve import _find
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("durable")
+    made = Durable(directory)
+    with made.command:
+        made.pid()
+        yield made
+
+
+APP = """
+import os, sys
+from helve import serve
+import words
+
+@serve.deployment
+class Greeter:
+    def __call__(self, name: str) -> str:
+        return words.greeting + name
+
+    def where(self):
+        return os.getpid(), words.__file__
+
+if __name__ == "__main__":
+    handle = serve.run(Greeter.bind(), name={name!r}, route_prefix="/{name}")
+    print(handle.remote("script").result(timeout_s=60))
+"""
+
+
+def project(directory, name, greeting):
+    """A program of two files."""
+    directory.mkdir(exist_ok=True)
+    (directory / "app.py").write_text(APP.format(name=name))
+    (directory / "words.py").write_text(f"greeting = {greeting!r}\n")
+    return directory
+
+
+def test_an_application_outlives_its_program(node, tmp_path):
+    done = node.python(project(tmp_path / "shop", "outlives", "hello ") / "app.py", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "hello script\n"), done.stderr
+    said = done.stderr.splitlines()
+    assert said[0].startswith(f"This program runs its applications in the durable node at {node.state} (pid {node.pid()}).")
+    at = said[1].removeprefix("Application 'outlives' is ready at ").split(". It goes on when this program ends; serve.delete('outlives') ends it.")[0]
+    assert ask(at, b"http") == "hello http"
+    assert node.script("print(serve.get_app_handle('outlives').remote('another').result(timeout_s=60), serve.status().applications['outlives'].status.value)") == "hello another RUNNING"
+    assert node.script("serve.delete('outlives'); print('outlives' in serve.status().applications)") == "False"
+
+
+def test_the_code_is_that_of_the_deploy(node, tmp_path):
+    """Also when the files have changed, and when they are gone: the node starts another replica from what it has kept."""
+    shop = project(tmp_path / "shop", "kept", "first ")
+    assert node.python(shop / "app.py").stdout == "first script\n"
+    look = "h = serve.get_app_handle('kept'); print(*h.where.remote().result(timeout_s=60), h.remote('').result(timeout_s=60))"
+    pid, file, _ = node.script(look).split()
+    assert file.startswith(os.path.join(node.state, "code", "")) and file.endswith("/shop/words.py")
+    project(shop, "kept", "second ")
+    shutil.rmtree(shop)
+    os.kill(int(pid), signal.SIGKILL)
+    again = eventually(lambda: [p for p in [node.script(f"try:\n    {look}\nexcept Exception: print()")] if p.split() and p.split()[0] != pid])[0]
+    assert again.split()[1:] == [file, "first"]
+    assert node.python(project(shop, "kept", "third ") / "app.py").stdout == "third script\n"
+    node.script("serve.delete('kept')")
+
+
+def test_a_directory_that_is_too_large_is_used_where_it_is(node, tmp_path):
+    shop = project(tmp_path / "shop", "large", "large ")
+    with open(shop / "weights.bin", "wb") as f:
+        f.truncate(300 << 20)  # without a block on the disk
+    done = node.python(shop / "app.py")
+    assert done.stdout == "large script\n"
+    assert f"warning: the node keeps no copy of {shop}: its files have more than 256 MiB. The application runs from there" in done.stderr
+    assert node.script("print(serve.get_app_handle('large').where.remote().result(timeout_s=60)[1])") == str(shop / "words.py")
+    node.script("serve.delete('large')")
+
+
+def test_a_node_of_its_own(node):
+    """HELVE_NODE=local, and the same address."""
+    code = "serve.start(http_options={'port': None}, address=%s)\n@serve.deployment\ndef f(): return 1\nserve.run(f.bind(), name='own', route_prefix=None)\nprint(sorted(serve.status().applications))"
+    assert node.script(code % None, HELVE_NODE="local") == node.script(code % "'local'") == "['own']"
+    assert "own" not in node.script("print(sorted(serve.status().applications))")
+
+
+@pytest.mark.parametrize("address", ["state", "private", "socket", "auto"])
+def test_an_address(node, address):
+    of = {"state": node.state, "private": _find.private(node.state), "socket": f"unix:{node.state}/node.sock", "auto": "auto"}[address]
+    code = f"serve.start(address={of!r})\nfrom helve import _driver\nprint(_driver._driver.dir)\nserve.shutdown()\nimport os\nprint('HELVE_NODE' in os.environ)"
+    assert node.script(code).splitlines() == [node.state, "False"]
+
+
+def test_an_address_without_a_node(node, tmp_path):
+    code = "try: serve.start(address={!r})\nexcept Exception as e: print(type(e).__name__, e)"
+    assert node.script(code.format(str(tmp_path))).startswith(f"RayServeException no node runs at {tmp_path}: there is no ")
+    empty = {"HELVE_RUNTIME_DIR": str(tmp_path)}
+    assert "serve.start(address='auto'): no node of this user runs here" in node.script(code.format("auto"), **empty)
+
+
+def test_shutdown_leaves_the_application(node):
+    code = """
+@serve.deployment
+def f(): return 1
+serve.run(f.bind(), name="stays", route_prefix=None)
+serve.shutdown()
+"""
+    done = node.python("-c", "from helve import serve" + code)
+    assert done.returncode == 0 and "The durable node goes on with 'stays'; serve.delete(name) ends an application." in done.stderr, done.stderr
+    assert node.script("print(serve.get_app_handle('stays').remote().result(timeout_s=60)); serve.delete('stays')") == "1"
+
+
+def test_helve_run_asks_for_it(node, tmp_path):
+    """`helve run` has a node of its own, and with --node it deploys to the durable one, and ends."""
+    shop = project(tmp_path / "shop", "unused", "run ")
+    (shop / "app.py").write_text((shop / "app.py").read_text() + "\napp = Greeter.bind()\n")
+    with Running("run", "--http", "127.0.0.1:0", "app:app", "--name", "asked", cwd=shop, env=node.environment) as run:
+        assert ask(run.url()) == "run x"
+        assert "asked" not in node.script("print(sorted(serve.status().applications))")
+    done = node.python("-m", "helve", "run", "--node", "app:app", "--name", "asked", "--route-prefix", "/asked", cwd=shop)
+    assert done.returncode == 0 and "Application 'asked' is ready at " in done.stderr, done.stderr
+    assert node.script("print(serve.get_app_handle('asked').remote('x').result(timeout_s=60)); serve.delete('asked')") == "run x"
+    done = node.python("-m", "helve", "run", "--node", "--http", "127.0.0.1:0", "app:app", cwd=shop)
+    assert done.returncode == 2 and "--http: --node runs the program in a node that has its own options" in done.stderr

@@ -36,7 +36,7 @@ func WithDurable(ctx context.Context, d *Durable) context.Context {
 	return context.WithValue(ctx, durableKey{}, d)
 }
 
-// DurableFrom is what [WithDurable] put into the context, nil without.
+// DurableFrom gives the value of [WithDurable]; nil for a context without one.
 func DurableFrom(ctx context.Context) *Durable {
 	d, _ := ctx.Value(durableKey{}).(*Durable)
 	return d

@@ -53,7 +53,7 @@ func (b codeBlobs) Collect(wanted func(digest string) bool) (removed int, err er
 	return removed, errors.Join(err, b.workers.CollectCode(wanted))
 }
 
-// blobs are those of the controller.
+// blobs gives the controller its blobs.
 func (n *Node) blobs() store.Blobs {
 	if !n.set.durable() {
 		return n.set.Blobs

@@ -5,6 +5,7 @@ package await
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // Signal tells the goroutines that wait that a fact may have changed. The mutex of the fact guards the signal. The zero value is ready.
@@ -41,5 +42,28 @@ func (s *Signal) Until(ctx context.Context, mu sync.Locker, fact func() bool) bo
 		case <-ctx.Done():
 			return false
 		}
+	}
+}
+
+// Slow puts the reason why a goroutine waits into a slot, until done is called. If that takes longer than the time after, report is called, once. mu
+// guards the slot, and is not held by the caller.
+func Slow[T any](mu sync.Locker, slot **T, reason *T, after time.Duration, report func()) (done func()) {
+	set := func(r *T) {
+		mu.Lock()
+		defer mu.Unlock()
+		*slot = r
+	}
+	set(reason)
+	slow := time.AfterFunc(after, func() {
+		mu.Lock()
+		still := *slot == reason
+		mu.Unlock()
+		if still {
+			report()
+		}
+	})
+	return func() {
+		slow.Stop()
+		set(nil)
 	}
 }

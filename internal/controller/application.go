@@ -52,13 +52,11 @@ type application struct {
 	concluding  chan struct{} // closed when the records of the last deploy are up to date; nil if they are
 }
 
-// Deploy starts an application and waits until every replica is ready. The first failure of a constructor, worker or
-// import ends it with that error, and nothing of the application stays behind; def says if failed starts are made again, and if the status
-// of the application stays.
+// Deploy starts an application and waits until every replica is ready. The first failure of a constructor, worker or import ends it with that error, and nothing of
+// the application stays behind; def says if failed starts are made again, and if the status of the application stays.
 //
-// An application that is there already changes to the new revision, if def says so: new replicas start beside the old, each that is ready lets an old
-// one drain, and calls that wait go on waiting in the same queues. If a deployment of the new revision cannot start, the
-// old one stays, and Deploy gives the error.
+// An application that is there already changes to the new revision, if def says so: new replicas start beside the old, each that is ready lets an old one drain, and
+// calls that wait go on waiting in the same queues. If a deployment of the new revision cannot start, the old one stays, and Deploy gives the error.
 func (c *Controller) Deploy(ctx context.Context, def deploy.App) error {
 	if err := def.Check(c.set.Program); err != nil {
 		return err
@@ -66,8 +64,9 @@ func (c *Controller) Deploy(ctx context.Context, def deploy.App) error {
 	if err := def.CheckDevices(c.workers.Devices()); err != nil {
 		return err
 	}
-	record, err := c.record(ctx, &def)
+	record, err := def.Keep(ctx, c.set.Program, c.records.Code(), c.workers.Dir)
 	if err != nil {
+		c.noteUnstored(def.Graph.App, err)
 		return err
 	}
 	defer c.records.Pin(record.Blobs())()
@@ -133,10 +132,7 @@ func (c *Controller) keep(ctx context.Context, a *application) {
 	c.publish() //nolint:errcheck // fewer routes cannot collide
 	c.mu.Lock()
 	e := call.NewError(helvetype.ReasonDeploymentUnavailable, "application "+a.name+" failed to start: "+a.failure.Error())
-	var served []*serving.Deployment
-	for _, d := range a.deployments {
-		served = append(served, d.serving)
-	}
+	served := a.servedLocked()
 	c.mu.Unlock()
 	for _, d := range served {
 		d.Router.Close(e)
@@ -155,11 +151,12 @@ func (c *Controller) keep(ctx context.Context, a *application) {
 // awaitStopped waits until no replica of an application is left. The loop stops them, and each of them wakes it again.
 func (c *Controller) awaitStopped(a *application) {
 	c.changed.Until(context.Background(), &c.mu, func() bool {
-		left := 0
 		for _, d := range a.deployments {
-			left += len(d.replicas)
+			if len(d.replicas) > 0 {
+				return false
+			}
 		}
-		return left == 0
+		return true
 	})
 }
 
@@ -287,12 +284,10 @@ func (c *Controller) unroutableLocked(there *application, g spec.Graph) error {
 		if other == there || other.status == helvetype.ApplicationDeleting || other.failure != nil {
 			continue
 		}
-		taken := other.current.def.Graph.RoutePrefix == g.RoutePrefix
-		if p := other.previous; p != nil {
-			taken = taken || p.def.Graph.RoutePrefix == g.RoutePrefix
-		}
-		if taken {
-			return &deploy.RouteTakenError{App: g.App, Prefix: g.RoutePrefix, Owner: other.name}
+		for _, r := range []*revision{other.current, other.previous} {
+			if r != nil && r.def.Graph.RoutePrefix == g.RoutePrefix {
+				return &deploy.RouteTakenError{App: g.App, Prefix: g.RoutePrefix, Owner: other.name}
+			}
 		}
 	}
 	return nil
@@ -360,9 +355,8 @@ func (c *Controller) remove(ctx, draining context.Context, a *application) (cut 
 	deadline, _ := draining.Deadline() // without one nothing expires
 	a.expireLocked(time.Until(deadline))
 	c.noteLocked()
-	var served []*serving.Deployment
+	served := a.servedLocked()
 	for _, d := range a.deployments {
-		served = append(served, d.serving)
 		for _, r := range d.replicas {
 			if r.running != nil {
 				r.running.Drain()
@@ -393,6 +387,14 @@ func (c *Controller) remove(ctx, draining context.Context, a *application) (cut 
 	defer c.mu.Unlock()
 	c.forgetAppLocked(a)
 	return errors.Join(append(a.cut, cut)...)
+}
+
+// servedLocked are the deployments as they serve.
+func (a *application) servedLocked() (all []*serving.Deployment) {
+	for _, d := range a.deployments {
+		all = append(all, d.serving)
+	}
+	return all
 }
 
 // forgetAppLocked takes an application that has no replica out of the status.
@@ -472,9 +474,7 @@ func (c *Controller) Unfinished(draining context.Context) error {
 	var cut []error
 	for _, name := range slices.Sorted(maps.Keys(c.apps)) {
 		cut = append(cut, c.apps[name].cut...)
-		for _, d := range c.apps[name].deployments {
-			served = append(served, d.serving)
-		}
+		served = append(served, c.apps[name].servedLocked()...)
 	}
 	c.mu.Unlock()
 	return errors.Join(append(cut, serving.Unfinished(draining, served))...)
@@ -485,13 +485,9 @@ func (c *Controller) Drain() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.draining = true
-	for _, a := range c.apps {
-		for _, d := range a.deployments {
-			for _, r := range d.replicas {
-				if r.running != nil {
-					r.running.Drain()
-				}
-			}
+	for r := range c.replicasLocked {
+		if r.running != nil {
+			r.running.Drain()
 		}
 	}
 }

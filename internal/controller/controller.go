@@ -1,16 +1,13 @@
-// Package controller decides what runs on this node and makes it so. It is level-triggered: Deploy, Delete and Scale change the
-// target, which is records in a store (records.go), and one loop makes the replicas equal to it, with the planner's answer to "what is
-// missing, what is too much". What the node has is in the store too (recorder.go). Data path and control path meet in [serving.Deployment]: the controller gives its router the replicas that serve, and calls never wait for the
-// controller.
+// Package controller decides what runs on this node and makes it so. It is level-triggered: Deploy, Delete and Scale change the target, which is records in a store
+// (records.go), and one loop makes the replicas equal to it, with the planner's answer to "what is missing, what is too much". What the node has is in the store too
+// (recorder.go). Data path and control path meet in [serving.Deployment]: the controller gives its router the replicas that serve, and calls never wait for the controller.
 //
-// A revision is an application as it was deployed; a deployment outlives it, with its router and every call that waits. For example,
-// an application with A and B is deployed again with another executable: A and B get a new deploymentRevision, replicas of it start beside
-// the old ones, each that is ready lets an old one drain, and the calls in the queue go to whichever serves. If the new revision is given
-// up, the one before is the target again.
+// A revision is an application as it was deployed; a deployment outlives it, with its router and every call that waits. For example, an application with A and B is
+// deployed again with another executable: A and B get a new deploymentRevision, replicas of it start beside the old ones, each that is ready lets an old one drain,
+// and the calls in the queue go to whichever serves. If the new revision is given up, the one before is the target again.
 //
-// All states are in one table of transitions (package states): in a state, an event leads to the next state, with a reason and a message.
-// For example, a deployment that is HEALTHY gets the event replica_failed and is UNHEALTHY, with the error of the replica as its message.
-// docs/state-machines.md shows the table.
+// All states are in one table of transitions (package states): in a state, an event leads to the next state, with a reason and a message. For example, a deployment
+// that is HEALTHY gets the event replica_failed and is UNHEALTHY, with the error of the replica as its message. docs/state-machines.md shows the table.
 //
 // The mutex of the [Controller] guards every application, deployment and replica record. It is taken before the mutexes of packages
 // host and router, and after that of [serving.Deployment.Update]. User code, and methods of users' errors, never run under it.
@@ -208,11 +205,11 @@ do:
 	for _, a := range c.apps {
 		for _, d := range a.deployments {
 			d.rankLocked()
-			for _, r := range d.replicas {
-				if r.state == helvetype.ReplicaRunning && r.applied != r.of {
-					behind = append(behind, r)
-				}
-			}
+		}
+	}
+	for r := range c.replicasLocked {
+		if r.state == helvetype.ReplicaRunning && r.applied != r.of {
+			behind = append(behind, r)
 		}
 	}
 	return wake, behind
@@ -242,13 +239,9 @@ func (c *Controller) observeLocked() (targets []planner.Target, observed []plann
 			// A start of a restored deployment that has failed is never given up, and others do not wait for it any more.
 			history[k] = d.failures.History(ran || e.revision.def.Restored && d.failures.Number() > 0)
 			for _, r := range d.replicas {
-				s := planner.Starting
-				switch r.state {
-				case helvetype.ReplicaRunning:
-					s = planner.Running
+				s := r.plannedLocked()
+				if s == planner.Running {
 					c.configureLocked(r)
-				case helvetype.ReplicaStopping:
-					s = planner.Draining
 				}
 				observed = append(observed, planner.Observed{ID: r.id, Key: k, Revision: r.of.version, State: s, StartedAt: r.startedAt})
 			}
@@ -257,15 +250,37 @@ func (c *Controller) observeLocked() (targets []planner.Target, observed []plann
 	return targets, observed, history
 }
 
+// plannedLocked is the state of a replica for the planner.
+func (r *replica) plannedLocked() planner.State {
+	switch r.state {
+	case helvetype.ReplicaRunning:
+		return planner.Running
+	case helvetype.ReplicaStopping:
+		return planner.Draining
+	}
+	return planner.Starting
+}
+
 func (c *Controller) replicaLocked(id string) *replica {
-	for _, a := range c.apps {
-		for _, d := range a.deployments {
-			if r := d.replicas[id]; r != nil {
-				return r
-			}
+	for r := range c.replicasLocked {
+		if r.id == id {
+			return r
 		}
 	}
 	return nil
+}
+
+// replicasLocked are all replicas, for range.
+func (c *Controller) replicasLocked(yield func(*replica) bool) {
+	for _, a := range c.apps {
+		for _, d := range a.deployments {
+			for _, r := range d.replicas {
+				if !yield(r) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // awaitUses waits until the deployments that d uses are ready.
@@ -282,16 +297,22 @@ func (c *Controller) awaitUses(ctx context.Context, d *deployment) error {
 
 // Deployment finds a deployment that is there now; nil if there is none.
 func (c *Controller) Deployment(app, name string) *serving.Deployment {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if a := c.apps[app]; a != nil && !a.deleted && a.deployments[name] != nil {
-		return a.deployments[name].serving
+	if d := c.deployment(app, name); d != nil {
+		return d.serving
 	}
 	return nil
 }
 
-// Ingress is the name of an application's ingress deployment and method, or of another deployment of it where that is not "", and the language of
-// the deployment.
+func (c *Controller) deployment(app, name string) *deployment {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if a := c.apps[app]; a != nil && !a.deleted {
+		return a.deployments[name]
+	}
+	return nil
+}
+
+// Ingress is the name of an application's ingress deployment and method, or of another deployment of it where that is not "", and the language of the deployment.
 func (c *Controller) Ingress(app, deployment string) (in protocol.IngressMethod, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

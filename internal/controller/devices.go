@@ -5,19 +5,13 @@ import (
 	"fmt"
 	"reflect"
 
-	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/devices"
 	"github.com/helve-serve/helve/internal/planner"
 )
 
-// awaitDevices takes GPUs for a replica that starts, and waits for replicas that give theirs back.
-//
-// New replicas start beside the old ones, which serve meanwhile. On a node whose GPUs are all held by the old ones no new one could
-// ever start, so an old one makes room. For example, a node has one GPU, replica A#1 of revision 1 holds it, and revision 2 is
-// deployed: A#2 finds no GPU, so A#1 drains and ends; A#2 gets the GPU and starts. Calls wait in the queue meanwhile. With two
-// GPUs and two replicas the second old one goes on serving until the first new one is ready.
+// awaitDevices takes GPUs for a replica that starts, and waits for replicas that give theirs back: see [planner.Room].
 //
 // A replica that lacks a GPU for another reason fails, and is started again like a replica whose constructor failed. For example, two
 // applications want the one GPU: the second deploy says which deployment holds it.
@@ -41,39 +35,25 @@ func (c *Controller) awaitDevices(ctx context.Context, r *replica, take func() e
 	}
 }
 
-// makeRoomLocked says whether GPUs may come back, and has a replica give some back if r takes the place of replicas that hold some. One
-// replica does so at a time: the next when the replica that got the GPU is ready. None does if all of them together would not be enough: for
-// example, an update that asks for three GPUs, of which another application holds one, fails, and the old replicas go on.
+// makeRoomLocked says whether GPUs may come back, and has a replica give some back if r takes the place of replicas that hold some.
 func (c *Controller) makeRoomLocked(r *replica) bool {
-	holds := c.workers.Devices().Holds
-	for _, a := range c.apps {
-		for _, d := range a.deployments {
-			for _, o := range d.replicas {
-				starts := d == r.dep && o.state != helvetype.ReplicaRunning
-				if (starts || o.state == helvetype.ReplicaStopping) && holds(o.id) {
-					return true
-				}
-			}
-		}
+	var seats []planner.Seat
+	for o := range c.replicasLocked {
+		d := o.dep
+		leaves := d.app == r.dep.app && d.now.revision != d.app.current
+		seats = append(seats, planner.Seat{
+			Holder: planner.Holder{ID: o.id, Own: d == r.dep, StartedAt: o.startedAt}, State: o.plannedLocked(),
+			Former: r.of == r.dep.now && (leaves || d == r.dep && o.of.version != d.now.version),
+		})
 	}
-	if r.of != r.dep.now {
-		return false
+	of := c.workers.Devices()
+	wait, id := planner.Room(seats, of.Holds, func(held []string) bool {
+		return r.of == r.dep.now && of.Fits(r.of.definition.Options.Resources.GPUs, held)
+	})
+	if id == "" {
+		return wait
 	}
-	var holders []planner.Holder
-	var all []string
-	for _, d := range r.dep.app.deployments {
-		leaves := d.now.revision != d.app.current
-		for _, o := range d.replicas {
-			former := d == r.dep && o.of.version != d.now.version
-			if o.state == helvetype.ReplicaRunning && (leaves || former) && holds(o.id) {
-				holders, all = append(holders, planner.Holder{ID: o.id, Own: d == r.dep, StartedAt: o.startedAt}), append(all, o.id)
-			}
-		}
-	}
-	if !c.workers.Devices().Fits(r.of.definition.Options.Resources.GPUs, all) { // also if there is none
-		return false
-	}
-	oldest := c.replicaLocked(planner.FirstToYield(holders))
+	oldest := c.replicaLocked(id)
 	if oldest.dep != r.dep {
 		oldest.dep.yielded++
 	}
@@ -99,8 +79,7 @@ func (c *Controller) noteStep(r *replica, reason, message string) {
 	c.log.Info(message, "app", r.dep.app.name, "deployment", r.dep.name, "replica", r.id)
 }
 
-// noteResourcesLocked says once for each deploy that the replicas of a deployment ask for more than the machine has. They start all the same:
-// only GPUs are given out.
+// noteResourcesLocked says once for each deploy that the replicas of a deployment ask for more than the machine has. They start all the same: only GPUs are given out.
 func (d *deployment) noteResourcesLocked() {
 	o := d.now.definition.Options
 	if before := d.former; before != nil && reflect.DeepEqual(before.definition.Options.Resources, o.Resources) && d.formerWanted == d.wanted {

@@ -23,12 +23,7 @@ func (d *deployment) newConfigLocked(value json.RawMessage) userconfig.Config {
 //
 // When ctx ends before all have answered, the config is withdrawn.
 func (c *Controller) Reconfigure(ctx context.Context, app, name string, config json.RawMessage) error {
-	c.mu.Lock()
-	var d *deployment
-	if a := c.apps[app]; a != nil && !a.deleted {
-		d = a.deployments[name]
-	}
-	c.mu.Unlock()
+	d := c.deployment(app, name)
 	if d == nil {
 		return c.Absent(app, name)
 	}
@@ -150,8 +145,7 @@ func (c *Controller) renew(r *replica) error {
 	return fmt.Errorf("replica %s: Reconfigure: %w", r.id, err)
 }
 
-// refusedTrial notes that a replica has refused a user config. It returns false if the config in use was refused, which is a failure of
-// a start.
+// refusedTrial notes that a replica has refused a user config. It returns false if the config in use was refused, which is a failure of a start.
 func (c *Controller) refusedTrial(r *replica, number int, err error) bool {
 	c.mu.Lock()
 	refusal := r.of.config.Refuse(number)
@@ -170,10 +164,9 @@ func (c *Controller) refusedTrial(r *replica, number int, err error) bool {
 // configureLocked gives a replica that goes on under another revision the user config of that. A replica that refuses it fails the
 // revision, as a constructor that fails does; once the revision has run, the replica is replaced.
 //
-// A replica is given one config at a time, so that the controller knows which one it has. While a [Controller.Reconfigure] runs nothing
-// is given here, and a Reconfigure that comes later waits for the end of the changes that were begun here. For example, a deploy brings
-// the config "b" while a Reconfigure asks two replicas about "c". One of them refuses "c", so both are given "a" again, which they had
-// before. Then they are given "b".
+// A replica is given one config at a time, so that the controller knows which one it has. While a [Controller.Reconfigure] runs nothing is given here, and a
+// Reconfigure that comes later waits for the end of the changes that were begun here. For example, a deploy brings the config "b" while a Reconfigure asks two
+// replicas about "c". One of them refuses "c", so both are given "a" again, which they had before. Then they are given "b".
 //
 // A replica that runs may be given a trial: while none runs, Reconfigure makes the config "c" the trial of revision 2. Revision 3 has the same
 // code. Its replicas start, it fails, and they go on under revision 2, where the first is given "c".
@@ -226,8 +219,7 @@ func (a *application) restoredLocked() bool {
 	return true
 }
 
-// awaitRestored waits until the replicas of an application that went back to the revision before have their user configs again, or
-// ctx ends.
+// awaitRestored waits until the replicas of an application that went back to the revision before have their user configs again, or ctx ends.
 func (c *Controller) awaitRestored(ctx context.Context, a *application) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/await"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
@@ -23,8 +24,7 @@ import (
 	"github.com/helve-serve/helve/internal/userconfig"
 )
 
-// replica is the controller's record of one replica, from its start until it is gone. Guarded by Controller.mu, but for the fields
-// above the line.
+// replica is the controller's record of one replica, from its start until it is gone. Guarded by Controller.mu, but for the fields above the line.
 type replica struct {
 	id    string
 	dep   *deployment
@@ -123,8 +123,7 @@ func (c *Controller) configFor(r *replica) json.RawMessage {
 	return config.Value
 }
 
-// resumedWith notes which user config a replica has that was taken over. A replica with a config that is not known is given the config
-// of its revision.
+// resumedWith notes which user config a replica has that was taken over. A replica with a config that is not known is given the config of its revision.
 func (c *Controller) resumedWith(r *replica, digest string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -210,8 +209,7 @@ func (c *Controller) follow(r *replica) {
 	r.applied = e
 }
 
-// ready puts a started replica into its router, unless it is no longer wanted. It returns false for a replica that must be given the
-// newest user config first.
+// ready puts a started replica into its router, unless it is no longer wanted. It returns false for a replica that must be given the newest user config first.
 func (c *Controller) ready(r *replica) bool {
 	d, publish := r.dep, false
 	c.mu.Lock()
@@ -259,8 +257,7 @@ func (c *Controller) ready(r *replica) bool {
 	return true
 }
 
-// update gives the router of a deployment its replicas. The set is taken under the mutex and handed over outside of it, because the
-// router may start queued calls at once.
+// update gives the router of a deployment its replicas. The set is taken under the mutex and handed over outside of it, because the router may start queued calls at once.
 func (c *Controller) update(d *deployment) {
 	d.serving.Update(func() []router.Replica {
 		c.mu.Lock()
@@ -443,27 +440,17 @@ const slowTime = 10 * time.Second
 
 // waiting notes the reason why the start of a replica waits, until done is called. A start that takes long is in the log and in the status.
 func (c *Controller) waiting(r *replica, reason string) (done func()) {
-	wait := &helvetype.Wait{For: reason, Since: time.Now()}
-	c.mu.Lock()
-	r.wait = wait
-	c.mu.Unlock()
-	slow := time.AfterFunc(slowTime, func() {
+	return await.Slow(&c.mu, &r.wait, &helvetype.Wait{For: reason, Since: time.Now()}, slowTime, func() {
 		c.mu.Lock()
-		still := r.wait == wait && r.dep.replicas[r.id] == r
-		pid := r.processLocked().PID
+		gone, pid := r.dep.replicas[r.id] != r, r.processLocked().PID
 		c.mu.Unlock()
-		if still {
-			attrs := []any{"app", r.dep.app.name, "deployment", r.dep.name, "replica", r.id, "waits_for", reason, "after", slowTime}
-			if pid != 0 {
-				attrs = append(attrs, "pid", pid)
-			}
-			c.log.Warn("replica is still starting", attrs...)
+		if gone {
+			return
 		}
+		attrs := []any{"app", r.dep.app.name, "deployment", r.dep.name, "replica", r.id, "waits_for", reason, "after", slowTime}
+		if pid != 0 {
+			attrs = append(attrs, "pid", pid)
+		}
+		c.log.Warn("replica is still starting", attrs...)
 	})
-	return func() {
-		slow.Stop()
-		c.mu.Lock()
-		r.wait = nil
-		c.mu.Unlock()
-	}
 }

@@ -13,9 +13,8 @@ import (
 // Target has the records of the applications.
 func (c *Controller) Target() *records.Target { return c.records }
 
-// Resume makes a revision the target whose records w a node before this one has written. It does nothing if another deploy, or a delete, has
-// changed the records since. The start of a def that is Restored is never given up, and Resume does not wait for it. For another def Resume is as
-// Deploy is: the node before had begun to deploy it.
+// Resume makes a revision the target whose records w a node before this one has written. It does nothing if another deploy, or a delete, has changed the records since. The
+// start of a def that is Restored is never given up, and Resume does not wait for it. For another def Resume is as Deploy is: the node before had begun to deploy it.
 func (c *Controller) Resume(ctx context.Context, def deploy.App, w *records.Deploy) error {
 	r, err := c.resume(ctx, def, w)
 	switch {
@@ -61,13 +60,9 @@ func (c *Controller) resume(ctx context.Context, def deploy.App, w *records.Depl
 // AwaitTakenOver waits until each replica of the node before is in service again, or lost, or ctx ends.
 func (c *Controller) AwaitTakenOver(ctx context.Context) {
 	c.readier.Until(ctx, &c.mu, func() bool {
-		for _, a := range c.apps {
-			for _, d := range a.deployments {
-				for _, r := range d.replicas {
-					if r.state == helvetype.ReplicaRecovering {
-						return false
-					}
-				}
+		for r := range c.replicasLocked {
+			if r.state == helvetype.ReplicaRecovering {
+				return false
 			}
 		}
 		return true
@@ -89,28 +84,7 @@ func (c *Controller) Deployed(app string, revision int) (now deploy.App, then *d
 	return a.current.def, then, true
 }
 
-// record describes an application for the store, and keeps its code there if the node is durable.
-func (c *Controller) record(ctx context.Context, def *deploy.App) (r store.Revision, err error) {
-	keep, blobs := deploy.KeepInDir(c.workers.Dir), store.Blobs(nil)
-	if c.records.Durable {
-		keep, blobs = deploy.KeepInBlobs(ctx, c.set.Blobs), c.set.Blobs
-	}
-	if err = def.KeepBuild(keep); err == nil {
-		r, err = def.Record(ctx, c.set.Program, blobs)
-	}
-	if err != nil && blobs != nil {
-		c.noteUnstored(def.Graph.App, err)
-	}
-	return r, err
-}
-
 // noteUnstored records that the store has refused a change of an application: its disk may be full. All that runs goes on.
 func (c *Controller) noteUnstored(app string, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	state := ""
-	if a := c.apps[app]; a != nil {
-		state = string(a.shown.State)
-	}
-	c.journal.Note(helvetype.Object{Kind: helvetype.KindApplication, App: app}, state, "not_stored", err.Error(), 0)
+	c.journal.Note(helvetype.Object{Kind: helvetype.KindApplication, App: app}, "", "not_stored", err.Error(), 0)
 }

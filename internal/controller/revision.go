@@ -37,7 +37,8 @@ type revision struct {
 
 	settled   chan struct{} // closed when its first start succeeded or failed
 	concluded chan struct{} // closed after that, when the store says so
-	failure   error         // why it failed to start. Guarded by Controller.mu
+	failure   error         // why it failed to start. Guarded by Controller.mu, as ran
+	ran       bool          // its first start succeeded
 }
 
 // deployment is a deployment of an application: the part that decides which replicas there are. Guarded by Controller.mu.
@@ -104,16 +105,6 @@ func (d *deployment) maxFailures() int {
 		return 1
 	}
 	return planner.MaxFailures(d.now.definition.Options.MaxConstructorRetries, d.wanted)
-}
-
-// startingLocked says that the revision has not run yet, and has not failed.
-func (r *revision) startingLocked() bool {
-	select {
-	case <-r.settled:
-		return false
-	default:
-		return true
-	}
 }
 
 func (r *revision) id() string { return strconv.Itoa(r.number) }
@@ -196,9 +187,8 @@ func (e *deploymentRevision) inherit(last *deploymentRevision) {
 	e.places = last.places.Clone()
 }
 
-// adoptLocked makes r the target of the application. Deployments that it has in common with the revision before keep
-// their routers and with them every call that waits; deployments that r does not have stay until the change is over, because
-// replicas of the revision before may call them.
+// adoptLocked makes r the target of the application. Deployments that it has in common with the revision before keep their routers and with them every call that
+// waits; deployments that r does not have stay until the change is over, because replicas of the revision before may call them.
 func (a *application) adoptLocked(r *revision) {
 	a.previous, a.current = a.current, r
 	a.status, a.startError, a.rolledBack, a.since = helvetype.ApplicationDeploying, "", "", time.Now()
@@ -284,7 +274,7 @@ func (a *application) revertLocked(cause error) {
 		}
 		a.dropLocked(d, call.NewError(helvetype.ReasonDeploymentUnavailable, "revision "+failed.id()+" of application "+a.name+" failed to start: "+cause.Error()))
 	}
-	if a.status = helvetype.ApplicationRunning; a.current.startingLocked() {
+	if a.status = helvetype.ApplicationRunning; !a.current.ran {
 		a.status = helvetype.ApplicationDeploying // it goes on being restored
 	}
 	a.startError, a.rolledBack = cause.Error(), failed.id()
@@ -354,6 +344,7 @@ func (c *Controller) settleLocked(r *revision) {
 	for _, d := range a.deployments {
 		d.former = nil
 	}
+	r.ran = true
 	close(r.settled)
 	c.Wake() // for the remains of the revision before
 }

@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"context"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -15,6 +14,7 @@ import (
 	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/snapshot"
 	"github.com/helve-serve/helve/internal/states"
+	"github.com/helve-serve/helve/internal/takeover"
 )
 
 // UseDir keeps the node's state in a directory that outlasts it, and finds there the remains of a node that was
@@ -58,21 +58,12 @@ type claimedRevision struct {
 
 // claimLocked takes over what the node before had of the application of a revision.
 func (c *Controller) claimLocked(r *revision) {
-	c.before.ClaimLocked(r.app.name, claimedRevision{&c.mu, r, map[string]*replica{}})
-}
-
-func (r claimedRevision) Number() int {
+	claim := takeover.Revision{App: r.app.name, Identity: r.identity, Ended: r.ctx, Replicas: claimedRevision{&c.mu, r, map[string]*replica{}}}
 	if r.def.Restored {
-		return r.number
+		claim.Number = r.number
 	}
-	return 0
-}
-
-func (r claimedRevision) Identity() string       { return r.identity }
-func (r claimedRevision) Ended() context.Context { return r.ctx }
-
-func (r claimedRevision) DeploymentsLocked() []string {
-	return slices.Collect(maps.Keys(r.app.deployments))
+	claim.Names = slices.Collect(maps.Keys(r.app.deployments))
+	c.before.ClaimLocked(claim)
 }
 
 func (r claimedRevision) HostLocked(deployment string) host.Host {

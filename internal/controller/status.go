@@ -10,9 +10,10 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/deploy"
-	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/inventory"
 	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/states"
+	"github.com/helve-serve/helve/internal/telemetry"
 )
 
 // Status is a copy of the present state.
@@ -22,78 +23,69 @@ func (c *Controller) Status() helvetype.Status {
 	c.noteLocked()
 	s := helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{}}
 	for name, a := range c.apps {
-		s.Applications[name] = a.statusLocked()
+		app := helvetype.ApplicationStatus{
+			Status: helvetype.ApplicationState(a.shown.State), Message: a.shown.Message, DeployedAt: a.since, RoutePrefix: a.current.def.Graph.RoutePrefix,
+			Deployments: map[string]helvetype.DeploymentStatus{}, SharedMemory: a.hosts.Memory(),
+		}
+		for name, d := range a.deployments {
+			app.Deployments[name] = d.inventoryLocked().Status()
+		}
+		s.Applications[name] = app
 	}
 	return s
 }
 
-func (a *application) statusLocked() helvetype.ApplicationStatus {
-	s := helvetype.ApplicationStatus{
-		Status: helvetype.ApplicationState(a.shown.State), Message: a.shown.Message, DeployedAt: a.since, RoutePrefix: a.current.def.Graph.RoutePrefix,
-		Deployments: map[string]helvetype.DeploymentStatus{}, SharedMemory: a.hosts.Memory(),
-	}
-	for name, d := range a.deployments {
-		s.Deployments[name] = d.statusLocked()
+// Metrics are the numbers of the node now. No worker is asked.
+func (c *Controller) Metrics() telemetry.Snapshot {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.noteLocked()
+	s := telemetry.Snapshot{Events: c.set.Events.Last()}
+	for _, name := range slices.Sorted(maps.Keys(c.apps)) {
+		a := c.apps[name]
+		app := telemetry.Application{
+			Name: name, Route: a.current.def.Graph.RoutePrefix, State: helvetype.ApplicationState(a.shown.State), SharedMemory: a.hosts.Memory(),
+		}
+		for _, name := range slices.Sorted(maps.Keys(a.deployments)) {
+			app.Deployments = append(app.Deployments, a.deployments[name].inventoryLocked().Metrics())
+		}
+		s.Applications = append(s.Applications, app)
 	}
 	return s
 }
 
-func (d *deployment) statusLocked() helvetype.DeploymentStatus {
-	e := d.now
+// Calls lists the calls that wait and run at the deployments of an application, or of all for "", and of one deployment if that is not "".
+// Of the calls that wait for a slot it lists up to limit per deployment.
+func (c *Controller) Calls(app, deployment string, limit int) helvetype.CallList {
+	var of []inventory.Lister
+	c.mu.Lock()
+	for _, a := range c.apps {
+		for _, d := range a.deployments {
+			if (app == "" || a.name == app) && (deployment == "" || d.name == deployment) {
+				of = append(of, d.inventoryLocked().Lister())
+			}
+		}
+	}
+	c.mu.Unlock()
+	return inventory.Calls(of, limit)
+}
+
+// inventoryLocked describes the deployment and its replicas.
+func (d *deployment) inventoryLocked() *inventory.Deployment {
+	e, v := d.now, &inventory.Deployment{Serving: d.serving, Departed: &d.departed, Starts: d.starts}
 	s := helvetype.DeploymentStatus{
-		Status: helvetype.DeploymentState(d.shown.State), Trigger: states.Trigger(d.shown.Reason), Message: d.shown.Message, Wanted: d.wanted, Replicas: []helvetype.ReplicaStatus{}, Uses: e.definition.Spec.Uses,
-		DynamicUses: slices.Clone(d.dynamic), LastExit: e.places.LastExit, Calls: d.callsLocked(),
+		Status: helvetype.DeploymentState(d.shown.State), Trigger: states.Trigger(d.shown.Reason), Message: d.shown.Message, Wanted: d.wanted,
+		Uses: e.definition.Spec.Uses, DynamicUses: slices.Clone(d.dynamic), LastExit: e.places.LastExit, Failures: d.failures.Number(),
 	}
-	s.Failures = d.failures.Number()
-	if d.app.status == helvetype.ApplicationDeploying {
+	if d.app.deployingLocked() {
 		s.MaxFailures = d.maxFailures()
 	}
+	v.Describe(s)
 	for _, r := range d.replicas {
-		s.Replicas = append(s.Replicas, r.statusLocked())
-		if r.state == helvetype.ReplicaRunning && r.of == d.now {
-			s.Ready++
-		}
+		of := helvetype.ReplicaStatus{ID: r.id, State: r.state, Rank: r.rank, StartedAt: r.startedAt, Restarts: r.before.Restarts, LastExit: r.before.Exit}
+		v.Add(of, r.running, r.processLocked(), r.wait, r.of == e)
 	}
-	slices.SortFunc(s.Replicas, func(a, b helvetype.ReplicaStatus) int {
-		if c := a.StartedAt.Compare(b.StartedAt); c != 0 {
-			return c
-		}
-		return strings.Compare(a.ID, b.ID)
-	})
-	return s
-}
-
-func (r *replica) statusLocked() helvetype.ReplicaStatus {
-	s := helvetype.ReplicaStatus{
-		ID: r.id, State: r.state, Rank: max(r.rank, 0), StartedAt: r.startedAt, Restarts: r.before.Restarts, LastExit: r.before.Exit,
-	}
-	p := r.processLocked()
-	s.PID, s.GPUs, s.Unresponsive = p.PID, p.GPUs, p.Unresponsive
-	if r.state == helvetype.ReplicaStarting && r.wait != nil {
-		wait := *r.wait // a copy of the caller's
-		s.Wait = &wait
-	}
-	return s
-}
-
-func (d *deployment) callsLocked() helvetype.Calls {
-	d.departed.Settle()
-	total, running := d.departed.Total(), 0
-	for _, r := range d.liveReplicasLocked() {
-		total.Add(r.Counts())
-		running += r.Running()
-	}
-	return helvetype.Calls{Queued: d.serving.Router.Queued(), Running: running, Total: total.Started, Errors: total.Failed, Late: total.Late}
-}
-
-// liveReplicasLocked are the replicas that were started, with the replicas that are gone and have calls under way.
-func (d *deployment) liveReplicasLocked() (all []host.Replica) {
-	for _, r := range d.replicas {
-		if r.running != nil {
-			all = append(all, r.running)
-		}
-	}
-	return append(all, d.departed.Leaving()...)
+	return v
 }
 
 // Missing says why there is no application of the name that serves.

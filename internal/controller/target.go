@@ -16,20 +16,11 @@ func (c *Controller) formerLocked(there *application, name, identity string) (f 
 		}
 		return f
 	}
-	was, ok := c.before.Find(name)
-	if !ok {
-		return records.Former{}
-	}
-	f = records.Former{Number: was.Revision, Submitted: records.Submitted(was.Graph), Scales: was.Scales}
-	if was.Identity == identity { // the same revision again
-		f.Number--
-	}
-	return f
+	return c.before.Former(name, identity)
 }
 
-// conclude ends a deploy in the store, once its revision runs or has failed. A revision that runs lets old records go; the records of a
-// revision that has failed are put back, as far as no other writer has changed them since. For example, a deploy sets scale/hello/D from
-// 2 to 3 and fails: 2 is put back, unless Scale has set 5 meanwhile.
+// conclude ends a deploy in the store, once its revision runs or has failed. A revision that runs lets old records go; the records of a revision that has failed are put
+// back, as far as no other writer has changed them since. For example, a deploy sets scale/hello/D from 2 to 3 and fails: 2 is put back, unless Scale has set 5 meanwhile.
 func (c *Controller) conclude(ctx context.Context, r *revision, runs bool) error {
 	ctx, cancel := records.Bounded(ctx)
 	defer cancel()

@@ -68,8 +68,7 @@ func (r *replica) inServiceLocked() bool {
 	return r.dep.replicas[r.id] == r && r.state == helvetype.ReplicaRunning && !r.dep.app.c.handedOver
 }
 
-// replaceLocked takes a replica out of service that is of no use, so that another starts in its place. The replica drains as a surplus
-// one does.
+// replaceLocked takes a replica out of service that is of no use, so that another starts in its place. The replica drains as a surplus one does.
 func (c *Controller) replaceLocked(r *replica, err error) {
 	d := r.dep
 	if !r.inServiceLocked() {

@@ -14,6 +14,19 @@ import (
 	"github.com/helve-serve/helve/internal/store"
 )
 
+// Keep keeps the code of the application and describes it for the store. A durable node has blobs; for another one blobs is nil, and its executables are
+// kept in the directory that dir gives.
+func (a *App) Keep(ctx context.Context, own host.Program, blobs store.Blobs, dir func() (string, error)) (r store.Revision, err error) {
+	keep := KeepInDir(dir)
+	if blobs != nil {
+		keep = KeepInBlobs(ctx, blobs)
+	}
+	if err := a.KeepBuild(keep); err != nil {
+		return r, err
+	}
+	return a.Record(ctx, own, blobs)
+}
+
 // Record describes the application for the store, with all that starts it again: how its processes are started, and the digests of their code.
 // The code goes into blobs. nil blobs keep no code: the record is then for people, and for the numbers of revisions. [Load] is the way back.
 //

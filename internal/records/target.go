@@ -62,6 +62,14 @@ func NewTarget(s store.Store, blobs store.Blobs, log *slog.Logger) *Target {
 	return &Target{Store: Bound(s), Blobs: blobs, Log: log, turn: make(chan struct{}, 1), pins: map[string]int{}}
 }
 
+// Code are the blobs for the code of applications; nil for a store that does not outlive this process.
+func (t *Target) Code() store.Blobs {
+	if !t.Durable {
+		return nil
+	}
+	return t.Blobs
+}
+
 // Lock waits for the turn of an operation. It is no mutex, because an operation may wait for the store, and others must be able to give up.
 func (t *Target) Lock(ctx context.Context) error {
 	select {

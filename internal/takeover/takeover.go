@@ -16,6 +16,7 @@ import (
 	"sync"
 
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/snapshot"
 )
 
@@ -37,53 +38,63 @@ func (b *Before) Add(apps []snapshot.Application) {
 	}
 }
 
-// Find is an application that nothing has claimed.
-func (b *Before) Find(name string) (snapshot.Application, bool) {
-	a, ok := b.apps[name]
-	return a, ok
+// Former describes an application, for a deploy of it by another node; the zero Former for none.
+func (b *Before) Former(app, identity string) (f records.Former) {
+	was, ok := b.apps[app]
+	if !ok {
+		return f
+	}
+	f = records.Former{Number: was.Revision, Submitted: records.Submitted(was.Graph), Scales: was.Scales}
+	if was.Identity == identity { // the same revision again
+		f.Number--
+	}
+	return f
 }
 
-// Revision is the revision that takes workers over. The methods that end in Locked are called with its lock.
-type Revision interface {
+// Revision is a revision that takes workers over.
+type Revision struct {
+	App      string
+	Number   int             // 0 for a revision that was deployed anew, and is not restored
+	Identity string          // of its code
+	Ended    context.Context // ends when it has failed, or its application is gone
+	Names    []string        // of its deployments
+	Replicas Replicas
+}
+
+// Replicas are the replicas of a revision. The methods that end in Locked are called with its lock.
+type Replicas interface {
 	sync.Locker
-	// Number is its number if the node restores it, 0 if it was deployed anew. Identity is that of its code.
-	Number() int
-	Identity() string
 	// HostLocked is the host of a deployment, nil for a deployment that this revision does not have.
 	HostLocked(deployment string) host.Host
-	// DeploymentsLocked are the names of the deployments.
-	DeploymentsLocked() []string
 	// ConfigureLocked gives a deployment the user config that it had, and the config that was on trial; nil for none.
 	ConfigureLocked(deployment string, config, trial json.RawMessage)
 	// RecoverLocked notes that a worker should have a replica, LaunchLocked starts that with the worker, and ForgetLocked gives it up.
 	RecoverLocked(deployment, id string, rank *int)
 	LaunchLocked(id string, w *host.Worker)
 	ForgetLocked(id string)
-	// Ended ends when the revision has failed or its application is gone.
-	Ended() context.Context
 }
 
 // ClaimLocked takes over the user configs and the workers that an application had in the node before.
-func (b *Before) ClaimLocked(app string, r Revision) {
-	was, ok := b.apps[app]
+func (b *Before) ClaimLocked(r Revision) {
+	was, ok := b.apps[r.App]
 	if !ok {
 		return
 	}
 	last := true
-	if p := was.Previous; p != nil && p.Revision == r.Number() {
+	if p := was.Previous; p != nil && p.Revision == r.Number {
 		last, was.Previous = false, nil
-		b.apps[app] = was
+		b.apps[r.App] = was
 		was = *p
 	} else {
-		delete(b.apps, app)
+		delete(b.apps, r.App)
 	}
-	same := was.Identity == r.Identity() && was.Identity != ""
+	same := was.Identity == r.Identity && was.Identity != ""
 	if same {
-		for _, name := range r.DeploymentsLocked() {
-			r.ConfigureLocked(name, was.Configs[name], was.Trials[name])
+		for _, name := range r.Names {
+			r.Replicas.ConfigureLocked(name, was.Configs[name], was.Trials[name])
 		}
 	}
-	for _, w := range b.workers.Former(app) {
+	for _, w := range b.workers.Former(r.App) {
 		switch {
 		case !last && !(same && serves(w, was)): // the revision that comes next may want it
 		case same:
@@ -102,9 +113,9 @@ func serves(w host.WorkerRecord, was snapshot.Application) bool {
 // takeOverLocked expects a worker and its replicas. The former replicas end with their worker, or are stopped. For example, the node before was killed
 // while it changed a Python deployment from code 1 to code 2: for the second revision the worker with code 1 is ended, and the other one serves.
 func (b *Before) takeOverLocked(w host.WorkerRecord, r Revision, was snapshot.Application) {
-	t := host.Takeover{ID: w.ID, Replicas: map[string]string{}, Hosts: map[string]host.Host{}, GiveUp: r.Ended()}
+	t := host.Takeover{ID: w.ID, Replicas: map[string]string{}, Hosts: map[string]host.Host{}, GiveUp: r.Ended}
 	for _, sr := range w.Replicas {
-		if r.HostLocked(sr.Deployment) == nil || slices.Contains(was.Former, sr.ID) {
+		if r.Replicas.HostLocked(sr.Deployment) == nil || slices.Contains(was.Former, sr.ID) {
 			continue
 		}
 		t.Replicas[sr.ID] = sr.Deployment
@@ -112,33 +123,33 @@ func (b *Before) takeOverLocked(w host.WorkerRecord, r Revision, was snapshot.Ap
 		if n, ok := was.Ranks[sr.ID]; ok {
 			rank = &n
 		}
-		r.RecoverLocked(sr.Deployment, sr.ID, rank)
+		r.Replicas.RecoverLocked(sr.Deployment, sr.ID, rank)
 	}
 	if len(w.Replicas) > 0 && len(t.Replicas) == 0 {
 		b.workers.Dismiss(w.ID, "none of its replicas is wanted any more")
 		return
 	}
-	for _, name := range r.DeploymentsLocked() {
-		if h := r.HostLocked(name); h != nil {
+	for _, name := range r.Names {
+		if h := r.Replicas.HostLocked(name); h != nil {
 			t.Hosts[name] = h
 		}
 	}
 	t.Unknown = func(w *host.Worker, id, deployment string) bool {
-		r.Lock()
-		defer r.Unlock()
-		if r.HostLocked(deployment) == nil || slices.Contains(was.Former, id) {
+		r.Replicas.Lock()
+		defer r.Replicas.Unlock()
+		if r.Replicas.HostLocked(deployment) == nil || slices.Contains(was.Former, id) {
 			return false
 		}
-		r.RecoverLocked(deployment, id, nil)
-		r.LaunchLocked(id, w)
+		r.Replicas.RecoverLocked(deployment, id, nil)
+		r.Replicas.LaunchLocked(id, w)
 		return true
 	}
 	worker := b.workers.TakeOver(t)
 	for id := range t.Replicas {
 		if worker == nil {
-			r.ForgetLocked(id)
+			r.Replicas.ForgetLocked(id)
 		} else {
-			r.LaunchLocked(id, worker)
+			r.Replicas.LaunchLocked(id, worker)
 		}
 	}
 }

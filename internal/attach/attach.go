@@ -134,6 +134,7 @@ type link struct {
 	welcome wire.Welcome
 	once    sync.Once
 	leaving chan struct{} // closed when the node takes no more calls over it
+	next    string        // set before that: the private directory of the node that takes its place; "" if it has named none
 }
 
 // join opens a connection to the node of a private directory.
@@ -157,7 +158,13 @@ func join(ctx context.Context, dir string, h wire.Hello) (*link, error) {
 	return l, nil
 }
 
-func (l *link) leave() { l.once.Do(func() { close(l.leaving) }) }
+// leave notes that the node takes no more calls, and the node that it has named as the next one.
+func (l *link) leave(next string) {
+	l.once.Do(func() {
+		l.next = next
+		close(l.leaving)
+	})
+}
 
 // Route is not used: the node sends no calls.
 func (l *link) Route(wire.Route) any { return nil }
@@ -174,7 +181,7 @@ func (l *link) Control(ctx context.Context, op string, body json.RawMessage) (an
 }
 
 // Goaway is the announcement of the node that it takes no more calls. Running calls stay with it.
-func (l *link) Goaway(wire.Goaway) { l.leave() }
+func (l *link) Goaway(g wire.Goaway) { l.leave(g.Node) }
 
 // Peer is the connection of now; nil while no node takes calls.
 func (c *Conn) Peer() *wire.Peer { return c.peer.Load() }
@@ -198,14 +205,14 @@ func (c *Conn) use(l *link) {
 	if c.failure != nil { // closed meanwhile
 		c.mu.Unlock()
 		l.peer.Close(wire.ErrClosed)
-		l.leave()
+		l.leave("")
 		return
 	}
 	c.links[l] = true
 	c.dir = l.welcome.Node
 	c.wg.Go(func() {
 		l.peer.Serve() //nolint:errcheck // its calls have the failure
-		l.leave()
+		l.leave("")
 		c.mu.Lock()
 		delete(c.links, l)
 		c.mu.Unlock()
@@ -230,14 +237,10 @@ func (c *Conn) follow(l *link) {
 			return
 		}
 		c.peer.Store(nil)
-		if c.home == "" {
-			c.fail(call.NewError(helvetype.ReasonReplicaUnavailable, fmt.Sprintf("the node at %s has gone away", c.Dir())))
-			return
-		}
 		if time.Since(began) > longestPause {
 			pause = firstPause
 		}
-		next := c.await(&pause)
+		next := c.after(l, &pause)
 		if next == nil {
 			return
 		}
@@ -247,12 +250,23 @@ func (c *Conn) follow(l *link) {
 	}
 }
 
-// await dials until the next node answers; nil after Close.
-func (c *Conn) await(pause *time.Duration) *link {
-	for {
-		_, l, err := c.reach(c.ctx, c.home)
+// after connects to the node after the one of a connection: to the node that this has named, else to the node of the home address, which it dials
+// until the node answers. The result is nil after Close, and if no node follows.
+func (c *Conn) after(l *link, pause *time.Duration) *link {
+	for attempt := l.next != ""; ; attempt = false {
+		var next *link
+		var err error
+		switch {
+		case attempt:
+			next, err = join(c.ctx, l.next, wire.Hello{Version: c.set.Version})
+		case c.home == "":
+			c.fail(call.NewError(helvetype.ReasonReplicaUnavailable, fmt.Sprintf("the node at %s has gone away", c.Dir())))
+			return nil
+		default:
+			_, next, err = c.reach(c.ctx, c.home)
+		}
 		if err == nil {
-			return l
+			return next
 		}
 		c.mu.Lock()
 		c.last = err

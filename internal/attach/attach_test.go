@@ -284,6 +284,39 @@ func TestRealNode(t *testing.T) {
 	}
 }
 
+// TestHandover: a node hands over to the next one, and names it. The program goes there, and ends its connection to the former node.
+func TestHandover(t *testing.T) {
+	t.Parallel()
+	state, ctx := t.TempDir(), t.Context()
+	former := node.New(node.Settings{Version: "test"})
+	if err := errors.Join(former.UseState(state, time.Second), former.ServeDrivers()); err != nil {
+		t.Fatal(err)
+	}
+	c := open(t, state)
+	peer := c.Peer()
+	if err := former.HandOver(ctx); err != nil {
+		t.Fatal(err)
+	}
+	next := node.New(node.Settings{Version: "test"})
+	t.Cleanup(func() { next.Close(context.Background()) })
+	if err := errors.Join(next.UseState(state, time.Second), next.ServeDrivers()); err != nil {
+		t.Fatal(err)
+	}
+	if err := former.Succeed(ctx, next.Dir()); err != nil {
+		t.Fatal(err)
+	}
+	<-peer.Done()
+	if names(t, c) != "" || c.Dir() != next.Dir() || c.Address() != state {
+		t.Errorf("%s, %s; want %s", c.Dir(), c.Address(), next.Dir())
+	}
+	if err := former.Leave(ctx); err != nil {
+		t.Error(err)
+	}
+	if to, err := os.Readlink(filepath.Join(state, worker.AttachLink)); err != nil || to != next.Dir() {
+		t.Errorf("the link leads to %s, %v", to, err)
+	}
+}
+
 // answer is the end of the wait of a call.
 type answer struct {
 	number  int

@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -70,9 +71,9 @@ func summary(h exportHeader, records []store.KV, size int64) Summary {
 	return s
 }
 
-// Export writes the state of a directory into a file, which has its name when it is complete; a file that is there is replaced. The node may run: an
-// export that a change has come in between of is made again. For example, a deploy commits while the third blob is copied: the export begins anew,
-// with the records that the deploy has written.
+// Export writes the state of a directory into a file, which has its name when it is complete; a file that is there is replaced. The node may run: the
+// records are those of one transaction, and an export that lacks a blob of theirs is made again. For example, an application is deleted while its
+// blobs are copied, and the node removes them: the export begins anew, without the application.
 func Export(ctx context.Context, dir, file string) (Summary, error) {
 	target, err := filepath.Abs(file)
 	if err != nil {
@@ -94,7 +95,7 @@ func Export(ctx context.Context, dir, file string) (Summary, error) {
 	return s, err
 }
 
-// exportWhole writes an export between whose beginning and end the store has not changed.
+// exportWhole writes an export that has all blobs of its records.
 func exportWhole(ctx context.Context, dir string, out *os.File) (s Summary, err error) {
 	for range exportRetries {
 		whole := false
@@ -108,12 +109,12 @@ func exportWhole(ctx context.Context, dir string, out *os.File) (s Summary, err 
 		}
 	}
 	if err == nil {
-		err = errors.New("the state changes all the time: try again later, or stop the node")
+		err = errors.New("the applications change all the time: try again later, or stop the node")
 	}
 	return s, err
 }
 
-// exportOnce writes an export. whole is false if the store has changed meanwhile.
+// exportOnce writes an export. whole is false if it lacks a blob of its records, and the store has changed since they were read.
 func exportOnce(dir string, out *os.File) (s Summary, whole bool, err error) {
 	path := filepath.Join(dir, storeName)
 	records, content, transaction, err := readPath(path)
@@ -144,8 +145,31 @@ func exportOnce(dir string, out *os.File) (s Summary, whole bool, err error) {
 	if err != nil {
 		return s, false, err
 	}
+	s = summary(h, records, size)
+	if hasAll(records, digests) {
+		return s, true, nil
+	}
 	_, after, last, err := readPath(path)
-	return summary(h, records, size), last == transaction && after == content, err
+	return s, last == transaction && after == content, err
+}
+
+// hasAll says whether the blobs that the revisions among records need are among digests, which are in order.
+func hasAll(records []store.KV, digests []string) bool {
+	for _, r := range records {
+		if key, err := store.ParseKey(r.Key); err != nil || key.Kind != "revisions" {
+			continue
+		}
+		revision, err := store.Decode[store.Revision](r)
+		if err != nil {
+			return false
+		}
+		for _, digest := range revision.Blobs() {
+			if _, there := slices.BinarySearch(digests, digest); !there {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func seekStart(f *os.File) error {

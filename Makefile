@@ -12,7 +12,7 @@ export GOFLAGS := $(GOFLAGS) -trimpath
 # The digest of the bytes of some files.
 digest = $(shell cat $(1) | sha256sum | cut -c1-16)
 
-.PHONY: build environments wheels test-wheel test test-go test-python types growth test-browser test-etcd test-examples test-search ray-programs bench bench-ray site lint fuzz simulate kill-store clean
+.PHONY: build environments wheels test-wheel test test-go test-python types growth test-browser test-deploy test-etcd test-examples test-search ray-programs bench bench-ray site lint fuzz simulate kill-store clean
 
 build:
 	go build -o bin/ ./cmd/helve ./examples/hello
@@ -136,8 +136,22 @@ $(EXAMPLEPY): .venv-examples/packages-$(call digest,$(PACKAGES) $(EXAMPLES:=/req
 	rm -f .venv-examples/packages-*
 	touch $@
 
+# The manifests of Kubernetes in deploy/ by the schemas of an old release and of a new one, which a package brings: no network is asked. The unit of systemd
+# where systemd is. python/tests/test_deploy.py holds what they say.
+DEPLOYPY := .venv-deploy/bin/python
+$(DEPLOYPY): .venv-deploy/packages-$(call digest,deploy/requirements.txt)
+
+.venv-deploy/packages-%: | $(VENVPY)
+	$(PYTHON) -m venv --without-pip .venv-deploy
+	$(call pip_install,$(DEPLOYPY)) -r deploy/requirements.txt
+	rm -f .venv-deploy/packages-*
+	touch $@
+
+test-deploy: $(DEPLOYPY)
+	deploy/validate $(DEPLOYPY)
+
 # All environments that CI needs, one after the other: each has the package in place, and with it the binary is built, the first time for minutes.
-environments: $(VENVPY) $(PEERPY) $(SITEPY) $(EXAMPLEPY)
+environments: $(VENVPY) $(PEERPY) $(SITEPY) $(EXAMPLEPY) $(DEPLOYPY)
 
 test-examples: python/src/helve/_bin/helve $(EXAMPLEPY)
 	$(EXAMPLEPY) -m pytest -q $(EXAMPLES)
@@ -190,4 +204,4 @@ kill-store:
 	HELVE_STORE_KILLS=$(KILLS) go test -count=1 -timeout 1h -v -run '^TestKills$$' ./internal/store/disk
 
 clean:
-	rm -rf bin dist site .venv-site .venv-examples $(VENV) bench/.venv bench/ray/.venv python/src/helve/_bin
+	rm -rf bin dist site .venv-site .venv-examples .venv-deploy $(VENV) bench/.venv bench/ray/.venv python/src/helve/_bin

@@ -160,8 +160,10 @@ def test_commands_of_pages():
         words = shlex.split(line.split("|")[0].split(">")[0].split("<")[0].rstrip("& "), comments=True)[1:]
         flags = [re.split("=", w)[0] for w in words[: words.index("--") if "--" in words else None] if re.match("--?[a-z]", w)]
         command = words[0] if words and re.fullmatch(r"[a-z][a-z-]*", words[0]) and words[0] != "hello" else ""
+        if command == "state":  # it has commands of its own
+            command = " ".join(words[:2])
         if command not in helps:
-            helps[command] = help_of([command] if command else [])
+            helps[command] = help_of(command.split())
         if not helps[command]:
             unknown.append(f"{place}: there is no command {command!r}, in: {line}")
         unknown += [f"{place}: {command} has no flag {flag}, in: {line}" for flag in flags if not re.search(rf"(?<![\w-]){re.escape(flag)}\b", helps[command])]

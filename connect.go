@@ -9,7 +9,7 @@ import (
 
 // Connect attaches this program to a node that another process runs, such as "helve start" or a program with [Config].Admin. The address is the
 // state directory of the node, the directory of [System.Address], or "unix:" and the path of a socket in that. "" is the node that the variable
-// HELVE_NODE names, else the only node of this user that runs.
+// HELVE_NODE names, else the only durable node of this user ("helve start"), else the only other one that runs.
 //
 //	sys, err := helve.Connect(ctx, "/var/lib/helve")
 //	ranker, err := helve.HandleOf[*Ranker](sys, "shop", "Ranker") // or an interface

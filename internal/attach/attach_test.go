@@ -197,6 +197,36 @@ func TestOnlyNode(t *testing.T) {
 	}
 }
 
+// TestOnlyDurableNode: a durable node is found before other nodes, by its state directory; several are listed.
+func TestOnlyDurableNode(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "nodes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	newFake(t, dir, "", "shop")
+	state := t.TempDir()
+	f := newFake(t, dir, state, "till")
+	durable := func(f *fake, state string) {
+		if err := f.private.Write(worker.DurableMark, []byte(state)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	durable(f, state)
+	if at, err := only(t.Context(), dir); err != nil || at.private != f.private.Path() || at.state != state {
+		t.Errorf("%+v, %v", at, err)
+	}
+	other := t.TempDir()
+	durable(newFake(t, dir, other, "desk"), other)
+	_, err = only(t.Context(), dir)
+	for _, text := range []string{"2 durable nodes of this user run here", state, other} {
+		if err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("%v does not say %q", err, text)
+		}
+	}
+}
+
 // TestNextNode: a request that is made while no node runs waits for the next node of the state directory.
 func TestNextNode(t *testing.T) {
 	t.Parallel()

@@ -30,8 +30,8 @@ type place struct {
 	state   string // the state directory that led there; "" for none
 }
 
-// locate finds the node of an address: a state directory, a private directory, or "unix:" and a socket in one. "" is the only node of this user
-// that runs.
+// locate finds the node of an address: a state directory, a private directory, or "unix:" and a socket in one. "" is the only durable node of this
+// user, else the only other one that runs.
 func locate(ctx context.Context, address string) (place, error) {
 	if address == "" {
 		return only(ctx, "")
@@ -56,8 +56,24 @@ func locate(ctx context.Context, address string) (place, error) {
 	return place{private: dir}, nil
 }
 
-// only is the place of the only node of this user that runs, among the private directories under runtime; "" for where nodes make them.
+// stateEnv is the variable of the state directory of "helve start", which chooses one of several durable nodes.
+const stateEnv = "HELVE_STATE_DIR"
+
+// only is the place of the only durable node of this user, else of the only other node that runs, among the private directories under runtime; ""
+// for where nodes make them.
 func only(ctx context.Context, runtime string) (place, error) {
+	durable := worker.DurableStates(runtime)
+	if chosen, err := filepath.Abs(os.Getenv(stateEnv)); err == nil && slices.Contains(durable, chosen) {
+		durable = []string{chosen}
+	}
+	switch len(durable) {
+	case 0:
+	case 1:
+		return locate(ctx, durable[0])
+	default:
+		return place{}, fmt.Errorf("%d durable nodes of this user run here; choose one by the address or by the environment variable %s:\n  %s", len(durable), worker.NodeEnv,
+			strings.Join(durable, "\n  "))
+	}
 	sockets := worker.DriverSockets(runtime)
 	switch len(sockets) {
 	case 0:

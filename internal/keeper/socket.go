@@ -13,10 +13,11 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/internal/kernel"
+	"github.com/helve-serve/helve/internal/worker"
 )
 
 const (
-	socketName = "keeper.sock" // of commands, in the state directory
+	socketName = worker.KeeperSocket
 	pidName    = "keeper.pid"  // has the process of the keeper, for scripts
 )
 

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,6 +37,11 @@ func AdminSockets(dir string) []string { return sockets(dir, AdminSocket) }
 func DriverSockets(dir string) []string { return sockets(dir, DriverSocket) }
 
 func sockets(dir, name string) []string {
+	return slices.DeleteFunc(inPrivate(dir, name), func(path string) bool { return !running(filepath.Dir(path)) })
+}
+
+// inPrivate are the files of a name in private directories under dir, also of nodes that were killed.
+func inPrivate(dir, name string) []string {
 	if dir == "" {
 		dir = os.Getenv(RuntimeDirEnv)
 	}
@@ -43,7 +49,36 @@ func sockets(dir, name string) []string {
 		dir = os.TempDir()
 	}
 	found, _ := filepath.Glob(filepath.Join(dir, "helve-*", name))
-	return slices.DeleteFunc(found, func(path string) bool { return !running(filepath.Dir(path)) })
+	return found
+}
+
+// DurableStates are the state directories of the durable nodes of this user whose private directories are under dir, as for [AdminSockets]: of the
+// nodes that run, and of killed ones whose keeper starts the next node.
+func DurableStates(dir string) (states []string) {
+	for _, mark := range inPrivate(dir, DurableMark) {
+		private := filepath.Dir(mark)
+		if CheckPrivate(private) != nil {
+			continue
+		}
+		b, err := os.ReadFile(mark)
+		if state := string(b); err == nil && !slices.Contains(states, state) && (running(private) || kept(state)) {
+			states = append(states, state)
+		}
+	}
+	return states
+}
+
+// KeeperSocket is the name of the socket of a keeper for commands, in the state directory.
+const KeeperSocket = "keeper.sock"
+
+// kept says that a keeper runs in a state directory.
+func kept(state string) bool {
+	c, err := net.Dial("unix", filepath.Join(state, KeeperSocket))
+	if err != nil {
+		return false
+	}
+	c.Close()
+	return true
 }
 
 // running says that a private directory is of a node of this user that has not ended.

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import zipfile
 
 import pytest
 from durable import Durable
@@ -73,6 +74,48 @@ def test_the_code_is_that_of_the_deploy(node, tmp_path):
     assert again.split()[1:] == [file, "first"]
     assert node.python(project(shop, "kept", "third ") / "app.py").stdout == "third script\n"
     node.script("serve.delete('kept')")
+
+
+def test_a_roll_back_restores_the_code(node, tmp_path):
+    """Not the path: the files have changed, and the data beside them."""
+    shop = project(tmp_path / "shop", "back", "first ")
+    assert node.python(shop / "app.py").stdout == "first script\n"
+    assert node.python(project(shop, "back", "second ") / "app.py").stdout == "second script\n"
+    back = "from helve import _driver; _driver.running().control('rollback', app='back'); print(serve.get_app_handle('back').remote('again').result(timeout_s=60))"
+    assert node.script(back) == "first again"
+    node.script("serve.delete('back')")
+
+
+def test_a_runtime_env_is_kept(node, tmp_path):
+    """The working_dir and the py_modules of a deployment: a directory and an archive."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "prices.csv").write_text("1,2")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "__init__.py").write_text("x = 'mine'")
+    with zipfile.ZipFile(tmp_path / "lib.zip", "w") as z:
+        z.writestr("zipped.py", "x = 'zipped'")
+    code = f"""
+@serve.deployment(runtime_env={{"working_dir": {str(tmp_path / "data")!r}, "py_modules": [{str(tmp_path / "mine")!r}, {str(tmp_path / "lib.zip")!r}]}})
+class Prices:
+    def __init__(self):
+        import os, mine, zipped
+        self.all = [open("prices.csv").read(), mine.x, zipped.x, os.getpid()]
+
+    def __call__(self):
+        return self.all
+
+print(*serve.run(Prices.bind(), name="prices", route_prefix=None).remote().result(timeout_s=60))
+"""
+    prices, mine, zipped, pid = node.script(code).split()
+    assert (prices, mine, zipped) == ("1,2", "mine", "zipped")
+    for name in ("data", "mine"):
+        shutil.rmtree(tmp_path / name)
+    (tmp_path / "lib.zip").unlink()
+    os.kill(int(pid), signal.SIGKILL)
+    look = "try: print(*serve.get_app_handle('prices').remote().result(timeout_s=60))\nexcept Exception: print()"
+    again = eventually(lambda: [said for said in [node.script(look)] if said and not said.endswith(pid)])[0]
+    assert again.split()[:3] == ["1,2", "mine", "zipped"]
+    node.script("serve.delete('prices')")
 
 
 def test_a_directory_that_is_too_large_is_used_where_it_is(node, tmp_path):

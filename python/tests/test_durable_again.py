@@ -10,7 +10,7 @@ from durable import Durable
 from eventually import eventually
 from running import Running
 
-from helve import _driver, serve
+from helve import _driver, _find, serve
 from helve.serve.exceptions import ReplicaUnavailableError
 
 
@@ -95,3 +95,44 @@ serve.run(A.bind(), name="waits", route_prefix=None, blocking=True)
         code, text = run.end(signal.SIGTERM)
         assert code == 0 and "The durable node goes on with 'waits'" in text, text
     node.script("serve.delete('waits')")
+
+
+PLACE = """
+import asyncio, os
+from helve import serve
+
+@serve.deployment
+class Place:
+    def where(self):
+        return os.environ["HELVE_NODE"]
+
+    async def hold(self, until):
+        while not os.path.exists(until):
+            await asyncio.sleep(0.01)
+        return os.environ["HELVE_NODE"]
+
+handle = serve.run(Place.bind(), name="place", route_prefix=None)
+"""
+
+
+def test_a_node_that_hands_over(attached, tmp_path):
+    """It says which node is the next one. A call that is under way ends where it is, the next one goes there, and the connection ends when it is idle."""
+    attached.script(PLACE)
+    handle, first = serve.get_app_handle("place"), _driver.running()
+    until = tmp_path / "until"
+    under_way = handle.hold.remote(str(until))
+    second = Durable(tmp_path)
+    with second.command:
+        second.pid()
+        second.script(PLACE)
+        assert handle.where.remote().result(timeout_s=60) == attached.state
+        first.loop.call_soon_threadsafe(first.on_goaway, {"code": "Unavailable", "reason": "handover", "message": "", "node": _find.private(second.state)})
+        eventually(lambda: first.left)
+        assert handle.where.remote().result(timeout_s=60) == second.state
+        assert first.conn.lost is None
+        until.touch()
+        assert under_way.result(timeout_s=60) == attached.state
+        eventually(lambda: first.conn.lost is not None)
+        assert handle.where.remote().result(timeout_s=60) == second.state
+        _driver.shutdown()
+    attached.script("serve.delete('place')")

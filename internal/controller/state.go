@@ -100,7 +100,8 @@ func (r claimedRevision) ForgetLocked(id string) {
 	r.app.c.forgetLocked(r.recovered[id], states.Stopped, states.Facts{}, nil)
 }
 
-// applicationsLocked are the applications as they are now, each with the revision that it changes from.
+// applicationsLocked are the applications as they are now, each with the revision that it changes from, and those of the node before that are not
+// claimed yet.
 func (c *Controller) applicationsLocked() []snapshot.Application {
 	all := []snapshot.Application{}
 	for _, a := range c.apps {
@@ -113,6 +114,17 @@ func (c *Controller) applicationsLocked() []snapshot.Application {
 			app.Previous = &before
 		}
 		all = append(all, app)
+	}
+	for _, was := range c.before.Unclaimed() { // this node may be killed before they are claimed
+		i := slices.IndexFunc(all, func(a snapshot.Application) bool { return a.Name == was.Name })
+		switch {
+		case i < 0:
+			all = append(all, was)
+		case all[i].Previous == nil: // the revision that comes next may claim it
+			now := all[i]
+			was.Previous = &now
+			all[i] = was
+		}
 	}
 	slices.SortFunc(all, func(a, b snapshot.Application) int { return strings.Compare(a.Name, b.Name) })
 	return all

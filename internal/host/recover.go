@@ -119,13 +119,18 @@ func (ws *Workers) listenAt(dir string) (*worker.Listener, *worker.Spawner, erro
 	return l, worker.NewSpawner(), nil
 }
 
-// Snapshot describes the workers that a next node could take over, in the order of their ids, and gives a number above all ids that
+// Snapshot describes the workers that a next node could take over, in the order of their ids: also those of the node before that this one has not
+// taken over yet, because it may be killed before it has. It gives a number above all ids that
 // are given out: no id is used twice.
 func (ws *Workers) Snapshot() (lastID uint64, all []WorkerRecord) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	all = []WorkerRecord{}
 	for _, w := range ws.all {
+		if w.proc == nil && w.before != nil {
+			all = append(all, *w.before)
+			continue
+		}
 		if w.proc == nil || w.ending.Load() || w.proc.Identity().PID == 0 {
 			continue
 		}
@@ -145,6 +150,9 @@ func (ws *Workers) Snapshot() (lastID uint64, all []WorkerRecord) {
 		}
 		slices.SortFunc(r.Replicas, func(a, b ReplicaRecord) int { return strings.Compare(a.ID, b.ID) })
 		all = append(all, r)
+	}
+	for _, x := range ws.former.expected {
+		all = append(all, x.WorkerRecord)
 	}
 	slices.SortFunc(all, func(a, b WorkerRecord) int { return strings.Compare(a.ID, b.ID) })
 	return (ws.lastID/idsAhead + 2) * idsAhead, all
@@ -295,7 +303,7 @@ func (ws *Workers) TakeOver(t Takeover) *Worker {
 		return nil
 	}
 	w := ws.newWorkerLocked(t.ID, app)
-	w.token, w.taken, w.awaited = parseToken(x.Token), make(chan struct{}), t.Replicas
+	w.token, w.taken, w.awaited, w.before = parseToken(x.Token), make(chan struct{}), t.Replicas, &x.WorkerRecord
 	w.graph, w.after, w.key = of.graph, of.after, of.key
 	if x.Devices != nil {
 		w.devices = *x.Devices

@@ -64,6 +64,7 @@ type Worker struct {
 	taken     chan struct{}     // closed when it is known what has become of a worker of the node before; nil for others
 	takenOver error             // why it is lost; nil if it was taken over
 	awaited   map[string]string // of a worker that is taken over: the replicas that it may have, id to deployment. Guarded by Workers.mu
+	before    *WorkerRecord     // of a worker that is taken over: how the node before has described it
 }
 
 // ID names the worker on its node.

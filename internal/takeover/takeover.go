@@ -12,6 +12,7 @@ package takeover
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 	"sync"
 
@@ -152,4 +153,9 @@ func (b *Before) takeOverLocked(w host.WorkerRecord, r Revision, was snapshot.Ap
 			r.Replicas.LaunchLocked(id, worker)
 		}
 	}
+}
+
+// Unclaimed are the applications of the node before that nothing has claimed yet.
+func (b *Before) Unclaimed() []snapshot.Application {
+	return slices.Collect(maps.Values(b.apps))
 }

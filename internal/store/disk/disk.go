@@ -117,22 +117,6 @@ func (s *Store) Close() error {
 	return err
 }
 
-// Reopen takes the store back that another process had opened after [Store.Close]. It is an error if that process has changed a record.
-func (s *Store) Reopen() (err error) {
-	s.Memory.Exclusive(func() {
-		db, _, sums, content, lerr := load(s.path(), s.quick)
-		switch {
-		case lerr != nil:
-			err = lerr
-		case content.all != s.content.all || !s.closed:
-			err = errors.Join(fmt.Errorf("%s was changed by another process", s.path()), db.Close())
-		default:
-			s.db, s.sums, s.content, s.closed = db, sums, content, false
-		}
-	})
-	return err
-}
-
 // commit writes an update before the memory has it. An update without a record to keep is never refused.
 func (s *Store) commit(u store.Update) error {
 	next := s.content

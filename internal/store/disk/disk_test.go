@@ -149,36 +149,6 @@ func TestStats(t *testing.T) {
 	}
 }
 
-// TestReopen: a node whose successor did not start takes its store back.
-func TestReopen(t *testing.T) {
-	t.Parallel()
-	s := openQuick(t, t.TempDir())
-	txn(t, s, put("apps/a", "1"))
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	successor := openQuick(t, s.dir)
-	if err := successor.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Reopen(); err != nil {
-		t.Fatal(err)
-	}
-	txn(t, s, put("apps/a", "2"))
-	s = again(t, s)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	successor = openQuick(t, s.dir)
-	txn(t, successor, put("apps/a", "3"))
-	if err := successor.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Reopen(); err == nil || !strings.Contains(err.Error(), "was changed by another process") {
-		t.Errorf("%v", err)
-	}
-}
-
 // TestInUse: one process has a store.
 func TestInUse(t *testing.T) {
 	t.Parallel()

@@ -285,6 +285,9 @@ func statusTable(about admin.About, in admin.Instance, curl string, now time.Tim
 	if about.HTTP != "" {
 		fmt.Fprintf(&b, ", %s", about.HTTP)
 	}
+	if about.State != "" {
+		fmt.Fprintf(&b, ", durable: its state is in %s", about.State)
+	}
 	if about.Draining {
 		b.WriteString(", drains: it ends when its calls have ended")
 	}

@@ -364,7 +364,7 @@ func TestStatusTable(t *testing.T) {
 			"Front": {Name: "Front", Status: "HEALTHY", TargetNumReplicas: 1, Replicas: []admin.ReplicaDetails{{ReplicaID: "Front#004", State: "RUNNING", PID: &pid, InNode: true, StartTimeS: ago(0)}}},
 		},
 	}}}
-	want := `node: pid 42, since 2m0s, http://h:1
+	want := `node: pid 42, since 2m0s, http://h:1, durable: its state is in /var/lib/helve
 admin: curl http://h:2/calls
 
 application app   UNHEALTHY   revision 3, deployed 1m30s ago   route /
@@ -380,7 +380,7 @@ application app   UNHEALTHY   revision 3, deployed 1m30s ago   route /
   D#002       STARTING   7        1s     0          waits for its constructor, since 1s
   D#003       RUNNING    7        3d0h   2          D#000 ended: exit status 3
 `
-	got := statusTable(admin.About{PID: 42, HTTP: "http://h:1", StartedAt: now.Add(-2 * time.Minute)}, in, "curl http://h:2/calls", now)
+	got := statusTable(admin.About{PID: 42, HTTP: "http://h:1", State: "/var/lib/helve", StartedAt: now.Add(-2 * time.Minute)}, in, "curl http://h:2/calls", now)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

@@ -49,6 +49,8 @@ type Settings struct {
 	Logger  *slog.Logger
 	// Metrics answers GET /metrics. nil: this program has no metrics.
 	Metrics http.Handler
+	// State is the state directory of a durable node, whose applications outlive it; "" for another node.
+	State string
 }
 
 // metricsKey finds the maker of the handler of metrics in a context.
@@ -267,6 +269,7 @@ type About struct {
 	Version      string    `json:"version"`
 	StartedAt    time.Time `json:"started_at"`
 	HTTP         string    `json:"http,omitempty"`
+	State        string    `json:"state_dir,omitempty"` // of a durable node
 	Draining     bool      `json:"draining"`
 	Applications []string  `json:"applications"`
 	Paths        []string  `json:"paths"`

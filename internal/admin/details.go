@@ -156,7 +156,7 @@ func (a *Server) applications(w http.ResponseWriter, r *http.Request) {
 
 func (a *Server) about(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, About{
-		PID: os.Getpid(), Version: a.set.Version, StartedAt: a.started, HTTP: a.set.Node.HTTP(), Draining: a.set.Node.Draining(),
+		PID: os.Getpid(), Version: a.set.Version, StartedAt: a.started, HTTP: a.set.Node.HTTP(), State: a.set.State, Draining: a.set.Node.Draining(),
 		Applications: slices.Sorted(maps.Keys(a.set.Node.Applications())), Paths: slices.Sorted(maps.Keys(a.endpoints())),
 	})
 }

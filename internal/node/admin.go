@@ -29,6 +29,9 @@ func (n *Node) ServeAdmin(addr string) error {
 // serveAdmin opens the admin interface on listeners of TCP, and on the socket.
 func (n *Node) serveAdmin(listeners []net.Listener) error {
 	set := admin.Settings{Node: n, Version: n.set.Version, Logger: n.log}
+	if n.set.Durable {
+		set.State = n.state
+	}
 	if n.set.Metrics != nil {
 		set.Metrics = n.set.Metrics(n)
 	}

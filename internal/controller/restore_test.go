@@ -2,9 +2,13 @@ package controller
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +18,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/restore"
+	"github.com/helve-serve/helve/internal/snapshot"
 	"github.com/helve-serve/helve/internal/store"
 )
 
@@ -454,4 +459,60 @@ func TestStoreRefusesDeploy(t *testing.T) {
 			t.Errorf("%d events of three refusals", refused)
 		}
 	})
+}
+
+// TestUserConfigsComeBack: the user config that a Reconfigure has set is that of the next node, after a kill and after an end in order.
+func TestUserConfigsComeBack(t *testing.T) {
+	t.Parallel()
+	for name, killed := range map[string]bool{"killed": true, "closed in order": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var mu sync.Mutex
+			var got []string // by the instances, in turn
+			app := func(string) (deploy.App, error) {
+				def := appOf(map[string]int{"A": 1}, nil)
+				def.Graph.Deployments[0].Options.UserConfig = json.RawMessage(`"submitted"`)
+				def.Classes["A"].Configure = func(_ context.Context, _ any, config json.RawMessage) error {
+					mu.Lock()
+					defer mu.Unlock()
+					got = append(got, string(config))
+					return nil
+				}
+				return def, nil
+			}
+			dir, d := t.TempDir(), newDurable(app)
+			first := d.node()
+			def, err := app("app")
+			if err = errors.Join(err, first.UseDir(dir, time.Minute)); err != nil {
+				t.Fatal(err)
+			}
+			first.deploy(t, def)
+			if err := first.Reconfigure(t.Context(), "app", "A", json.RawMessage(`"changed"`)); err != nil {
+				t.Fatal(err)
+			}
+			if killed {
+				left, err := os.ReadFile(filepath.Join(dir, snapshot.Name))
+				first.kill()
+				if err = errors.Join(err, os.WriteFile(filepath.Join(dir, snapshot.Name), left, 0o600)); err != nil {
+					t.Fatal(err)
+				}
+			} else if err := first.Close(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			second := d.node()
+			defer second.kill()
+			if err := second.UseDir(dir, time.Minute); err != nil {
+				t.Fatal(err)
+			}
+			if err := second.All(second.ctx, second.wg.Go); err != nil {
+				t.Fatal(err)
+			}
+			second.readier.Until(t.Context(), &second.mu, func() bool { return second.apps["app"] != nil && second.apps["app"].deployments["A"].starts > 0 })
+			mu.Lock()
+			defer mu.Unlock()
+			if want := []string{`"submitted"`, `"changed"`, `"changed"`}; !slices.Equal(got, want) {
+				t.Errorf("the instances got %q, want %q", got, want)
+			}
+		})
+	}
 }

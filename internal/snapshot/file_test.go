@@ -1,11 +1,16 @@
 package snapshot
 
 import (
+	"encoding/json"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
+
+	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/worker"
 )
 
 // TestFile: the file is written after a change, only if the state is another one, and not any more after the node has closed.
@@ -84,5 +89,63 @@ func TestFileThatCannotBeWritten(t *testing.T) {
 	}
 	if got := f.Open(dir); got.Version != 0 || got.LastID != 0 {
 		t.Errorf("an unreadable file is %+v", got)
+	}
+}
+
+// TestBoot: after a restart of the machine the applications are there, and no worker: another process may have its id.
+func TestBoot(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		before, now string
+		workers     int
+	}{
+		"the same": {"a", "a", 1}, "another": {"a", "b", 0}, "not known before": {"", "b", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			boot := c.before
+			open := func() (*File, Snapshot) {
+				f := NewFile(slog.New(slog.DiscardHandler), func() Snapshot {
+					return Snapshot{
+						Applications: []Application{{Name: "a", Ranks: map[string]int{"D#1": 0}}},
+						Workers:      []host.WorkerRecord{{ID: "a-1", App: "a", Token: strings.Repeat("00", 32), Process: worker.Identity{PID: 2}}},
+					}
+				})
+				f.boot = func() string { return boot }
+				return f, f.Open(dir)
+			}
+			f, _ := open()
+			if err := f.Save(); err != nil {
+				t.Fatal(err)
+			}
+			boot = c.now
+			if _, s := open(); len(s.Workers) != c.workers || len(s.Applications) != 1 {
+				t.Errorf("%+v", s)
+			}
+		})
+	}
+}
+
+// TestRetire: the next node of a node that has closed in order has its applications, and no worker.
+func TestRetire(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	apps := []Application{{Name: "a", Configs: map[string]json.RawMessage{"D": json.RawMessage(`1`)}, Ranks: map[string]int{"D#1": 0}, Former: []string{"D#2"}}}
+	open := func() (*File, Snapshot) {
+		f := NewFile(slog.New(slog.DiscardHandler), func() Snapshot {
+			return Snapshot{Applications: apps, Workers: []host.WorkerRecord{{ID: "a-1", App: "a", Token: strings.Repeat("00", 32), Process: worker.Identity{PID: 2}}}}
+		})
+		return f, f.Open(dir)
+	}
+	f, _ := open()
+	f.Retire()
+	apps = nil // the node stops its applications
+	if err := f.Save(); err != nil {
+		t.Fatal(err)
+	}
+	_, s := open()
+	if len(s.Workers) > 0 || len(s.Applications) != 1 || string(s.Applications[0].Configs["D"]) != "1" || s.Applications[0].Ranks != nil || s.Applications[0].Former != nil {
+		t.Errorf("%+v", s)
 	}
 }

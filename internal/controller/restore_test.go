@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -170,9 +171,9 @@ func TestRestoreOfAChange(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				hang := make(chan struct{})
-				started := 0
+				var started atomic.Int64
 				next := appOf(map[string]int{"A": 3}, func() error {
-					if started++; started <= 3 {
+					if started.Add(1) <= 3 {
 						<-hang
 					}
 					if c.broken {
@@ -196,10 +197,9 @@ func TestRestoreOfAChange(t *testing.T) {
 				close(hang)
 				n.kill()
 				<-over
-				asked := 0
+				var asked atomic.Int64
 				d.own = func(string) (deploy.App, error) {
-					asked++
-					if asked == 1 || c.first {
+					if asked.Add(1) == 1 || c.first {
 						return next, nil
 					}
 					return former, nil
@@ -307,26 +307,60 @@ func TestRestoreOfMany(t *testing.T) {
 	})
 }
 
+// TestExecutableWithAnotherApplication: an executable that has changed deploys its application as a new revision, and the number of replicas stays.
+// The restore of the others does not wait for it.
+func TestExecutableWithAnotherApplication(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDurable(func(string) (deploy.App, error) {
+			return appOf(map[string]int{"A": 1, "New": 1}, func() error {
+				time.Sleep(10 * time.Second) // fake time
+				return nil
+			}), nil
+		})
+		first := d.node()
+		first.deploy(t, appOf(map[string]int{"A": 1}, nil))
+		if err := first.Scale(t.Context(), "app", "A", 3, "ann", ""); err != nil {
+			t.Fatal(err)
+		}
+		first.kill()
+		start := time.Now()
+		second := d.restored(t)
+		defer second.kill()
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("the restore took %s", took)
+		}
+		time.Sleep(time.Minute) // fake time: New starts after A, or beside it
+		second.wantStatus(t, "with the new code", helvetype.ApplicationRunning, 2, 3)
+	})
+}
+
 // TestLostApplication: an application that cannot be loaded is tried again, can be deployed over and deleted, and the others run.
 func TestLostApplication(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var missing error
-		d := newDurable(func(string) (deploy.App, error) { return appOf(map[string]int{"A": 1}, nil), missing })
+		var gone atomic.Bool
+		missing := errors.New("the executable has no such application")
+		d := newDurable(func(string) (deploy.App, error) {
+			if gone.Load() {
+				return deploy.App{}, missing
+			}
+			return appOf(map[string]int{"A": 1}, nil), nil
+		})
 		first := d.node()
 		first.deploy(t, appOf(map[string]int{"A": 1}, nil))
 		first.kill()
-		missing = errors.New("the executable has no such application")
+		gone.Store(true)
 		second := d.restored(t)
 		if why := second.Lost()["app"]; why == nil || !strings.Contains(why.Error(), missing.Error()) {
 			t.Error(why)
 		}
 		record(t, d.store, store.AppKey("app"))
-		missing = nil
+		gone.Store(false)
 		time.Sleep(time.Minute) // fake time
 		second.wantStatus(t, "it can be loaded again", helvetype.ApplicationRunning, 1, 1)
 		second.kill()
-		missing = errors.New("the executable has no such application")
+		gone.Store(true)
 		third := d.restored(t)
 		third.deploy(t, appOf(map[string]int{"A": 2}, nil))
 		time.Sleep(2 * time.Minute) // fake time
@@ -348,6 +382,33 @@ func TestLostApplication(t *testing.T) {
 	})
 }
 
+// counts are numbers by name.
+type counts struct {
+	mu  sync.Mutex
+	all map[string]int
+}
+
+func (c *counts) add(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all == nil {
+		c.all = map[string]int{}
+	}
+	c.all[name]++
+}
+
+func (c *counts) of(name string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.all[name]
+}
+
+func (c *counts) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.all)
+}
+
 // TestRollback: the revision before, or one of a number, is deployed again with its code, as a new revision; the number of replicas stays.
 func TestRollback(t *testing.T) {
 	t.Parallel()
@@ -355,9 +416,9 @@ func TestRollback(t *testing.T) {
 		d := newDurable(nil)
 		n := d.node()
 		defer n.kill()
-		made := map[string]int{}
+		made := counts{}
 		version := func(name string) deploy.App {
-			def := appOf(map[string]int{"A": 1}, func() error { made[name]++; return nil })
+			def := appOf(map[string]int{"A": 1}, func() error { made.add(name); return nil })
 			def.Home = name // the program keeps the code
 			return def
 		}
@@ -375,24 +436,24 @@ func TestRollback(t *testing.T) {
 		}
 		time.Sleep(time.Minute) // fake time
 		synctest.Wait()
-		clear(made)
+		made.clear()
 		if err := n.Rollback(t.Context(), "app", 0); err != nil {
 			t.Fatal(err)
 		}
 		n.wantStatus(t, "rolled back", helvetype.ApplicationRunning, 4, 3)
-		if made["one"] != 3 || made["two"] != 0 {
-			t.Errorf("replicas were made of %v", made)
+		if made.of("one") != 3 || made.of("two") != 0 {
+			t.Errorf("replicas were made of %v", made.all)
 		}
 		if r := record(t, d.store, store.RevisionKey("app", 4)); r.RollbackOf != 1 {
 			t.Errorf("%+v", r)
 		}
-		clear(made)
+		made.clear()
 		if err := n.Rollback(t.Context(), "app", 2); err != nil {
 			t.Fatal(err)
 		}
 		n.wantStatus(t, "rolled forward", helvetype.ApplicationRunning, 5, 3)
-		if made["two"] != 3 {
-			t.Errorf("replicas were made of %v", made)
+		if made.of("two") != 3 {
+			t.Errorf("replicas were made of %v", made.all)
 		}
 		for revision, want := range map[int]string{77: "no revision 77", -1: "no revision before"} {
 			if err := n.Rollback(t.Context(), "app", revision); err == nil || !strings.Contains(err.Error(), want) {

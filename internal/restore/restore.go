@@ -147,6 +147,7 @@ func (r *Restorer) one(ctx context.Context, s records.Stored, tried func()) {
 func (r *Restorer) try(ctx context.Context, s records.Stored, tried func()) error {
 	def, own, err := r.load(ctx, s.App, s.Deploy.Number)
 	if own == changed && err == nil { // another revision: the executable of the node has been replaced
+		def.Added = tried
 		return r.To.Deploy(ctx, def)
 	}
 	if !s.Deploy.Unended() {

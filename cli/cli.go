@@ -104,7 +104,7 @@ func command(apps []Application) *cobra.Command {
 		return usageError{fmt.Errorf("%w%s (see %s --help)", err, nearFlag(c, err), path)}
 	})
 	r := &run{apps: apps}
-	root.AddCommand(r.command(), startCommand(apps), nodeCommand(apps), statusCommand(apps), callsCommand(apps), eventsCommand(apps), stateCommand(), versionCommand(root.Version))
+	root.AddCommand(r.command(), startCommand(apps), upgradeCommand(), nodeCommand(apps), statusCommand(apps), callsCommand(apps), eventsCommand(apps), stateCommand(), versionCommand(root.Version))
 	if len(apps) > 0 {
 		root.RunE = func(c *cobra.Command, _ []string) error { return r.execute(c.Context(), nil) }
 		r.flags(root)

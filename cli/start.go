@@ -215,9 +215,13 @@ func (r *run) serveKeeper(ctx context.Context, fd int) error {
 	if err != nil {
 		return err
 	}
+	if err := k.AwaitTurn(k.Drain); err != nil {
+		return err
+	}
 	d := &node.Durable{Keeper: k, Private: r.admin != adminNone}
 	config.StateDir, config.HTTP, config.Admin = k.Welcome().Dir, "", ""
 	ctx, stop := context.WithCancelCause(node.WithDurable(ctx, d))
+	d.Left = func() { stop(errHandedOver) }
 	defer context.AfterFunc(k.Drain, func() { stop(context.Cause(k.Drain)) })()
 	undump := func() {}
 	defer func() { undump() }()
@@ -231,6 +235,9 @@ func (r *run) serveKeeper(ctx context.Context, fd int) error {
 	}
 	return err
 }
+
+// errHandedOver is the cause of the end of a node whose calls have ended after it handed over.
+var errHandedOver = errors.New("the next node has taken over")
 
 // serveDurable starts the applications of this executable beside those of the state directory, and serves until a drain.
 func (r *run) serveDurable(ctx context.Context, config helve.Config, d *node.Durable, log *slog.Logger) error {

@@ -160,8 +160,17 @@ func (c *Client) Handle(do string, f func(*Request)) {
 func (c *Client) Conn() *Conn { return c.conn }
 
 // Ready tells the keeper that the node serves.
-func (c *Client) Ready(urls []string) error {
-	_, _, err := c.conn.Ask(context.Background(), doReady, Ready{urls})
+func (c *Client) Ready(urls []string, private string) error {
+	_, _, err := c.conn.Ask(context.Background(), doReady, Ready{urls, private})
+	return err
+}
+
+// AwaitTurn returns when the node may open the state directory: at once, unless another node serves that is to be replaced.
+func (c *Client) AwaitTurn(ctx context.Context) error {
+	if !c.welcome.Upgrade {
+		return nil
+	}
+	_, _, err := c.conn.Ask(ctx, DoPrepared, nil)
 	return err
 }
 

@@ -84,7 +84,7 @@ func testNode() error {
 	case mode == "fails":
 		return errors.New("the store is damaged")
 	case mode == "crashes" && k.Welcome().Starts > 1:
-		if err := k.Ready(nil); err != nil {
+		if err := k.Ready(nil, ""); err != nil {
 			return err
 		}
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
@@ -97,7 +97,7 @@ func testNode() error {
 		}
 	}()
 	l := k.Listeners(HTTP)[0]
-	if err := k.Ready([]string{"http://" + l.Addr().String()}); err != nil {
+	if err := k.Ready([]string{"http://" + l.Addr().String()}, ""); err != nil {
 		return err
 	}
 	go func() {

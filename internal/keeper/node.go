@@ -15,9 +15,10 @@ import (
 
 // node is a node that the keeper has started.
 type node struct {
-	child *child
-	conn  *Conn
-	ready chan struct{} // closed when it serves
+	child    *child
+	conn     *Conn
+	ready    chan struct{} // closed when it serves
+	prepared chan *Request // of one: of a node that waits for its turn
 
 	mu      sync.Mutex
 	version string
@@ -65,6 +66,8 @@ type Hello struct {
 // Ready says that a node serves.
 type Ready struct {
 	URLs []string `json:"urls"`
+	// Private is the directory in which programs find the node, and in which the node before passes its late calls on.
+	Private string `json:"private"`
 }
 
 // Reason is a cause in words.
@@ -135,7 +138,7 @@ func (k *Keeper) listenerFiles() (files []*os.File, err error) {
 
 // follow serves the connection of a node, and watches it until its end.
 func (k *Keeper) follow(c *child, nc *net.UnixConn, s nodeState) *node {
-	n := &node{child: c, ready: make(chan struct{}), waits: map[uint64]int{}, version: s.Version, urls: s.URLs, readyOn: s.Ready}
+	n := &node{child: c, ready: make(chan struct{}), prepared: make(chan *Request, 1), waits: map[uint64]int{}, version: s.Version, urls: s.URLs, readyOn: s.Ready}
 	n.conn = newConn(nc, func(r *Request) { k.handle(n, r) })
 	if !s.Ready.IsZero() {
 		close(n.ready)
@@ -186,6 +189,8 @@ func (k *Keeper) handle(n *node, r *Request) {
 			k.nodeReady(n, ready)
 			r.Answer(nil, nil)
 		}
+	case DoPrepared:
+		n.takePrepared(r)
 	case doStart:
 		var l worker.Launch
 		if r.Decode(&l) {
@@ -262,6 +267,7 @@ func (k *Keeper) nodeReady(n *node, r Ready) {
 	}
 	k.notify.send("READY=1\nMAINPID=" + strconv.Itoa(os.Getpid()) + "\nSTATUS=" + status)
 	k.out.info("the node is ready", "pid", n.child.PID)
+	k.nameSuccessor(n, r.Private)
 }
 
 // readyAt is when the node began to serve; zero if it never did.

@@ -59,7 +59,7 @@ type NodeInfo struct {
 
 // Upgrade asks for another program.
 type Upgrade struct {
-	Path string `json:"path"` // of the executable; "" for the one that the keeper was started with
+	Path string `json:"path"` // of the executable, absolute
 }
 
 // ListenCommands makes the socket of commands in a state directory that this process has claimed, and the file with its process id.
@@ -127,7 +127,13 @@ func (k *Keeper) command(r *Request) {
 	case DoUpgrade:
 		var u Upgrade
 		if r.Decode(&u) {
-			go func() { r.Answer(nil, k.upgrade(r.conn, u)) }()
+			go func() {
+				err := k.upgrade(r.conn, u)
+				r.Answer(nil, err)
+				if err == nil {
+					k.become(u.Path)
+				}
+			}()
 		}
 	case DoExec:
 		var u Upgrade

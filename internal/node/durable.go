@@ -21,6 +21,8 @@ type Durable struct {
 	Keeper *keeper.Client
 	// Private says that the node has an admin interface, at least on a socket of the user; TCP comes from the keeper.
 	Private bool
+	// Left is called when the node has handed over to the next one, and its last call has ended; nil for none.
+	Left func()
 
 	// Store is the store of the state directory, from Open on.
 	Store *disk.Store
@@ -76,6 +78,9 @@ func (d *Durable) Open(s Settings, grace time.Duration) (n *Node, err error) {
 	if err := n.ServeDrivers(); err != nil {
 		return n, fmt.Errorf("programs cannot attach to this node: %w", err)
 	}
+	if err := n.ServeFormer(); err != nil {
+		return n, fmt.Errorf("a node before this one cannot pass requests on: %w", err)
+	}
 	return n, nil
 }
 
@@ -128,6 +133,7 @@ func (d *Durable) Accept(ctx context.Context) (failed <-chan error, err error) {
 	if err := d.awaitRestored(ctx); err != nil {
 		return nil, err
 	}
+	d.handOverForKeeper()
 	n := d.node
 	all := d.Keeper.Listeners(keeper.HTTP)
 	c := make(chan error, len(all))
@@ -147,7 +153,7 @@ func (d *Durable) Accept(ctx context.Context) (failed <-chan error, err error) {
 			}
 		}()
 	}
-	if err := d.Keeper.Ready(n.URLs()); err != nil {
+	if err := d.Keeper.Ready(n.URLs(), n.Dir()); err != nil {
 		return nil, errors.Join(errors.New("the keeper is gone"), err)
 	}
 	return c, nil

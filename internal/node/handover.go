@@ -54,15 +54,21 @@ func (n *Node) HandOver(ctx context.Context) error {
 	n.mu.Unlock()
 	quiet, cancel := context.WithTimeout(ctx, quietTime)
 	defer cancel()
-	saved := n.Controller.HandOver(quiet)
+	if err := n.Controller.HandOver(quiet); err != nil {
+		n.log.Error("the next node will not find the workers", "error", err)
+	}
 	n.proxy.HandOver(n.next.transport())
 	n.closeAdmin()
 	n.workers.Unlock()
+	if end := n.atEnd; end != nil { // the next node opens the store
+		n.atEnd = nil
+		end()
+	}
 	telling, cancel := context.WithTimeout(context.WithoutCancel(ctx), tellTime)
 	defer cancel()
 	n.workers.HandOver(telling)
 	n.log.Info("the node has handed over, and waits for the next one")
-	return saved
+	return nil
 }
 
 // Succeed has the next node, whose private directory is dir, answer the calls that wait here and those that come.
@@ -129,6 +135,10 @@ func (n *Node) Leave(ctx context.Context) error {
 	n.closing = true
 	n.mu.Unlock()
 	if again {
+		select {
+		case <-n.ctx.Done():
+		case <-ctx.Done():
+		}
 		return nil
 	}
 	var cut error

@@ -128,6 +128,12 @@ func (g *Guest) reconnect(l *link) (*link, error) {
 			return next, nil
 		}
 		if _, refused := errors.AsType[*wire.RefusedError](err); refused {
+			if l.handedOver() { // its calls end first
+				select {
+				case <-l.peer.Load().Done():
+				case <-time.After(g.grace):
+				}
+			}
 			return nil, err
 		}
 		if time.Now().After(until) {

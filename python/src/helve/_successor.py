@@ -92,6 +92,8 @@ class Succession:
                 sock, welcome = await found
                 break
             except RefusedError as e:
+                while self.held:  # its calls end first
+                    await asyncio.sleep(DIAL)
                 give_up(f"helve: {e}")
             except (OSError, ValueError, KeyError):
                 await asyncio.sleep(DIAL)

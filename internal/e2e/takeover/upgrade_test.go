@@ -1,0 +1,76 @@
+package takeover_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/helve-serve/helve/internal/e2e/fixture"
+	"github.com/helve-serve/helve/internal/keeper"
+)
+
+// TestUpgrade: a service changes to another executable under traffic, and loses no request. The worker of the same executable stays, and the keeper is the new program in the
+// same process. An executable that does not start changes nothing.
+func TestUpgrade(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	dir, program := filepath.Join(home, "state"), fixture.Compile(t, "./examples/hello")
+	n := startCommand(t, program, "start", "--isolation", "process", "--http", "127.0.0.1:0", "--state-dir", dir)
+	f := startTraffic(t, 4, func() (string, error) {
+		got, err := asked(n.url, "world")
+		return "all: " + got, err
+	})
+	f.reach("all", 20)
+	workers := keptWorkers(t, n, dir)
+	other := filepath.Join(home, "other")
+	if err := os.Link(program, other); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{program, other} {
+		before := nodeOf(t, dir).PID
+		out, err := exec.Command(program, "upgrade", "--state-dir", dir, path).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s\n%s", err, out, n.said.Text())
+		}
+		f.reach("all", 20)
+		if now := nodeOf(t, dir).PID; now == before {
+			t.Error("the node is the one of before")
+		}
+		if now := keptWorkers(t, n, dir); path == program && !slices.Equal(now, workers) { // the other executable has code of its own
+			t.Errorf("workers %v, before %v", now, workers)
+		}
+		fixture.Eventually(t, func() string {
+			exe, err := os.Readlink(filepath.Join("/proc", fixture.Lines(filepath.Join(dir, "keeper.pid"))[0], "exe"))
+			if err != nil || exe != path {
+				return "the keeper is the program " + exe
+			}
+			return ""
+		})
+	}
+	broken := filepath.Join(home, "broken")
+	script := "#!/bin/sh\n[ \"$1\" = version ] && echo 'helve 9' && exit\nexit 3\n"
+	if err := os.WriteFile(broken, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	before := nodeOf(t, dir).PID
+	out, err := exec.Command(program, "upgrade", "--state-dir", dir, broken).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "does not start, and nothing has changed: exit status 3") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if now := nodeOf(t, dir).PID; now != before {
+		t.Error("the node has changed")
+	}
+	f.reach("all", 20)
+	f.end()
+	if s, err := keeper.StatusOf(t.Context(), dir); err != nil || s.PID != n.cmd.Process.Pid {
+		t.Errorf("the keeper is the process %d, was %d: %v", s.PID, n.cmd.Process.Pid, err)
+	}
+	if err := n.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	n.said.Ended()
+}

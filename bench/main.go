@@ -35,7 +35,7 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not done after %v", limit))
-	err := run(ctx, *only, *quick)
+	err := apart(func() error { return run(ctx, *only, *quick) })
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("%w (%w)", err, context.Cause(ctx))
 	}
@@ -45,6 +45,18 @@ func main() {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}
+}
+
+// apart gives the nodes of the benchmarks a directory of their own. In the common one a Python program beside the benchmarks would find a durable node of
+// theirs, and deploy there.
+func apart(run func() error) error {
+	dir, err := os.MkdirTemp("", "hb-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	os.Setenv("HELVE_RUNTIME_DIR", dir)
+	return run()
 }
 
 func run(ctx context.Context, only string, quick bool) error {

@@ -44,8 +44,6 @@ func main() {
 		err = keep(os.Args[1:])
 	case os.Getenv(relayEnv) != "":
 		err = relay(os.Getenv(relayEnv))
-	case os.Getenv(nodeStateEnv) != "":
-		err = node(os.Getenv(nodeAddrEnv), os.Getenv(nodeStateEnv))
 	case os.Getenv(nodeAddrEnv) != "":
 		err = supervise(os.Getenv(nodeAddrEnv))
 	default:

@@ -2,86 +2,58 @@ package main
 
 import (
 	"bufio"
-	"context"
+	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/exec"
-	"time"
-
-	"github.com/helve-serve/helve"
+	"path/filepath"
+	"strings"
+	"syscall"
 )
 
-// The variables of the node whose death a fault row measures: the address is given to the supervisor, the directory by the supervisor to the node.
-const (
-	nodeAddrEnv  = "BENCH_RAY_NODE"
-	nodeStateEnv = "BENCH_RAY_STATE"
-)
+// nodeAddrEnv has the address of the node whose death a fault row measures.
+const nodeAddrEnv = "BENCH_RAY_NODE"
 
-// supervise starts a node with a state directory again whenever it has ended, at once, as a service manager does. It ends with its standard input.
+// supervise is a durable node (helve start) to which a script has given the application of the rows about faults, and which goes on without the script. It
+// ends with its standard input.
 func supervise(addr string) error {
 	dir, err := os.MkdirTemp("", "hbn")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	exe, err := os.Executable()
+	state := filepath.Join(dir, "state")
+	node := exec.Command("../python/src/helve/_bin/helve", "start", "--state-dir", state, "--http", addr)
+	node.Env = append(os.Environ(), "HELVE_RUNTIME_DIR="+dir)
+	node.Stderr = os.Stderr
+	out, err := node.StdoutPipe()
 	if err != nil {
 		return err
 	}
-	ended := make(chan struct{})
-	go func() { io.Copy(io.Discard, os.Stdin); close(ended) }() //nolint:errcheck // any end is the end
-	for first := true; ; first = false {
-		cmd := exec.Command(exe)
-		cmd.Env = append(os.Environ(), nodeStateEnv+"="+dir+"/state")
-		cmd.Stderr = os.Stderr
-		in, err := cmd.StdinPipe()
-		if err != nil {
-			return err
-		}
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			return err
-		}
-		if err := cmd.Start(); err != nil {
-			return err
-		}
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			if line, err := bufio.NewReader(out).ReadString('\n'); err == nil && first {
-				fmt.Print(line)
-			}
-			cmd.Wait() //nolint:errcheck // it was killed
-		}()
-		select {
-		case <-done:
-		case <-ended:
-			in.Close()
-			<-done
-			return nil
-		}
+	if err := node.Start(); err != nil {
+		return err
 	}
-}
-
-type pyWork interface {
-	Work(context.Context, string) (string, error)
-}
-
-// node serves two Python replicas until its standard input ends.
-func node(addr, state string) error {
-	ctx := context.Background()
-	s, err := helve.Config{HTTP: addr, StateDir: state, WorkerGrace: 30 * time.Second, Logger: slog.New(slog.DiscardHandler)}.Run(ctx, func() (*helve.App, error) {
-		app := helve.NewApp("work")
-		work := helve.Python[pyWork](app, "Work", "pybench.app:Work", helve.Args{}, helve.Options{NumReplicas: new(2), MaxOngoingRequests: new(1000)})
-		app.Ingress(helve.MethodOf(work, pyWork.Work))
-		return app, nil
-	})
+	defer func() {
+		node.Process.Signal(syscall.SIGTERM) //nolint:errcheck // it may have ended
+		node.Wait()                          //nolint:errcheck // its processes were killed
+	}()
+	lines := bufio.NewReader(out)
+	if _, err := lines.ReadString('\n'); err != nil { // it says that it serves
+		return fmt.Errorf("helve start: %w", err)
+	}
+	go io.Copy(io.Discard, lines) //nolint:errcheck // any end is the end
+	here, err := filepath.Abs(".")
 	if err != nil {
 		return err
 	}
-	defer s.Close(ctx)
+	script := exec.Command(python(), "ray/program.py", "faults", addr)
+	script.Env = append(node.Env, "BENCH_SYSTEM=helve", "PYTHONPATH="+here, "HELVE_NODE="+state)
+	script.Stderr = os.Stderr
+	said, err := script.Output() // it has no input, so it deploys and ends
+	if err != nil || !strings.Contains(string(said), addr) {
+		return errors.Join(fmt.Errorf("the script says %q", said), err)
+	}
 	fmt.Println(addr)
 	_, err = io.Copy(io.Discard, os.Stdin)
 	return err

@@ -67,7 +67,7 @@ func systems(python string) []system {
 	}
 }
 
-// supervised is a node of Helve that is started again when it dies. It is this executable.
+// supervised is a node of Helve under a keeper. It is this executable.
 func supervised(addr string) system {
 	exe, _ := os.Executable()
 	return system{name: helveSystem, floor: true, args: []string{exe}, env: []string{nodeAddrEnv + "=" + addr}}

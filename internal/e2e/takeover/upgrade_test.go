@@ -1,10 +1,12 @@
 package takeover_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -13,8 +15,8 @@ import (
 	"github.com/helve-serve/helve/internal/keeper"
 )
 
-// TestUpgrade: a service changes to another executable under traffic, and loses no request. The worker of the same executable stays, and the keeper is the new program in the
-// same process. An executable that does not start changes nothing.
+// TestUpgrade: a service is upgraded under traffic, and loses no request: its worker stays. With another executable the keeper is that program, in the same
+// process. An executable that does not start changes nothing.
 func TestUpgrade(t *testing.T) {
 	t.Parallel()
 	home := t.TempDir()
@@ -26,30 +28,21 @@ func TestUpgrade(t *testing.T) {
 	})
 	f.reach("all", 20)
 	workers := keptWorkers(t, n, dir)
-	other := filepath.Join(home, "other")
-	if err := os.Link(program, other); err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range []string{program, other} {
+	upgrade := func(path string) {
+		t.Helper()
 		before := nodeOf(t, dir).PID
 		out, err := exec.Command(program, "upgrade", "--state-dir", dir, path).CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v: %s\n%s", err, out, n.said.Text())
 		}
-		f.reach("all", 20)
 		if now := nodeOf(t, dir).PID; now == before {
 			t.Error("the node is the one of before")
 		}
-		if now := keptWorkers(t, n, dir); path == program && !slices.Equal(now, workers) { // the other executable has code of its own
-			t.Errorf("workers %v, before %v", now, workers)
-		}
-		fixture.Eventually(t, func() string {
-			exe, err := os.Readlink(filepath.Join("/proc", fixture.Lines(filepath.Join(dir, "keeper.pid"))[0], "exe"))
-			if err != nil || exe != path {
-				return "the keeper is the program " + exe
-			}
-			return ""
-		})
+	}
+	upgrade(program)
+	f.reach("all", 20)
+	if now := keptWorkers(t, n, dir); !slices.Equal(now, workers) {
+		t.Errorf("workers %v, before %v", now, workers)
 	}
 	broken := filepath.Join(home, "broken")
 	script := "#!/bin/sh\n[ \"$1\" = version ] && echo 'helve 9' && exit\nexit 3\n"
@@ -66,6 +59,24 @@ func TestUpgrade(t *testing.T) {
 	}
 	f.reach("all", 20)
 	f.end()
+	other := filepath.Join(home, "other") // its code is another: its worker takes the place of the one that is there
+	if err := os.Link(program, other); err != nil {
+		t.Fatal(err)
+	}
+	upgrade(other)
+	fixture.Eventually(t, func() string {
+		exe, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(n.cmd.Process.Pid), "exe"))
+		if err != nil || exe != other {
+			return "the keeper is the program " + exe
+		}
+		return ""
+	})
+	fixture.Eventually(t, func() string { // until its worker has started
+		if got, err := asked(n.url, "world"); got != "Hello world!" || err != nil {
+			return fmt.Sprintf("%q, %v", got, err)
+		}
+		return ""
+	})
 	if s, err := keeper.StatusOf(t.Context(), dir); err != nil || s.PID != n.cmd.Process.Pid {
 		t.Errorf("the keeper is the process %d, was %d: %v", s.PID, n.cmd.Process.Pid, err)
 	}

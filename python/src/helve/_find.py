@@ -36,7 +36,7 @@ class NotThereError(Exception):
 
 def directory(value: str) -> str:
     """The directory of a node, private or state directory, which may be named by one of its sockets."""
-    path = os.path.abspath(value.removeprefix("unix:"))
+    path = os.path.abspath(os.path.expanduser(value.removeprefix("unix:")))
     return os.path.dirname(path) if path.endswith(".sock") or os.path.exists(path) and not os.path.isdir(path) else path
 
 

@@ -135,7 +135,7 @@ func (c *Client) welcomeWith(r *Request) error {
 	return nil
 }
 
-// Welcome is what the keeper has said to the node.
+// Welcome is the first message of the keeper.
 func (c *Client) Welcome() Welcome { return c.welcome }
 
 // Listeners are the listening sockets of a kind. The caller closes them; the sockets stay open in the keeper.

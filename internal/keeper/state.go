@@ -13,7 +13,7 @@ import (
 	"github.com/helve-serve/helve/internal/kernel"
 )
 
-// Config is what a keeper is started with.
+// Config has the settings of a keeper.
 type Config struct {
 	Version string   `json:"version"`
 	Name    string   `json:"name"` // of the program, for the command line that its processes show

@@ -121,6 +121,8 @@ def test_the_unit_of_systemd():
     assert int(service["TimeoutStopSec"]) >= seconds(given["--drain-delay"]) + GRACE + SPARE
     for name, directory in (("HELVE_RUNTIME_DIR", "/run/" + service["RuntimeDirectory"]), ("HELVE_CACHE", "/var/cache/" + service["CacheDirectory"])):
         assert f"Environment={name}={directory}\n" in text
+    upgrade = shlex.split(service["ExecReload"])
+    assert flags(upgrade[1:]) == {"--state-dir": given["--state-dir"]} and upgrade[0] == upgrade[-1] == binary
 
 
 def test_the_dockerfile():

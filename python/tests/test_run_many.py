@@ -80,7 +80,7 @@ def test_a_route_has_one_application(node):
 
 @pytest.mark.parametrize("function, names", [
     ("run", "target blocking name route_prefix logging_config _local_testing_mode external_scaler_enabled controller_options"),
-    ("start", "proxy_location http_options grpc_options logging_config tracing_config controller_options ignored"),
+    ("start", "proxy_location http_options grpc_options logging_config tracing_config controller_options address ignored"),
     ("run_many", "targets blocking wait_for_ingress_deployment_creation wait_for_applications_running _local_testing_mode controller_options"),
     ("delete", "name _blocking"), ("RunTarget", "target name route_prefix logging_config external_scaler_enabled"),
 ])

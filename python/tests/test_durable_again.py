@@ -136,3 +136,33 @@ def test_a_node_that_hands_over(attached, tmp_path):
         assert handle.where.remote().result(timeout_s=60) == second.state
         _driver.shutdown()
     attached.script("serve.delete('place')")
+
+
+def test_an_upgrade_loses_no_call(attached):
+    """A program calls all the while: each call is answered, by the node of before or by the next one."""
+    handle = serve.run(Echo.bind(), name="upgraded", route_prefix=None)
+    before, stop, errors = _driver.running().pid, threading.Event(), []
+
+    def call():
+        n = 0
+        while not stop.is_set():
+            n += 1
+            try:
+                assert handle.remote(n).result(timeout_s=60) == n
+            except Exception as e:
+                errors.append(e)
+
+    threads = [threading.Thread(target=call, daemon=True) for _ in range(4)]
+    for t in threads:
+        t.start()
+    try:
+        done = attached.python("-m", "helve", "upgrade", HELVE_STATE_DIR=attached.state)
+        assert done.returncode == 0, done.stderr
+        eventually(lambda: _driver.running().pid != before)
+    finally:
+        stop.set()
+        for t in threads:
+            t.join(60)
+    assert not errors
+    assert handle.remote(2).result(timeout_s=60) == 2
+    serve.delete("upgraded")

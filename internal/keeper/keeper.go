@@ -274,7 +274,7 @@ func (k *Keeper) awaitDrained(n *node) *node {
 	}
 }
 
-// finish ends what is left, and gives the exit status of the process.
+// finish ends the processes that are left, and gives the exit status of the process.
 func (k *Keeper) finish(status int) int {
 	k.notify.send("STOPPING=1")
 	k.endChildren()

@@ -32,7 +32,7 @@ const (
 	DoPrepared = "prepared"
 	// DoHandOver asks the node that serves to hand over; the answer comes when the directory is free.
 	DoHandOver = "hand_over"
-	// DoSucceed names the node that serves now to one that has handed over: a [Successor].
+	// DoSucceed tells a former node which node serves now: a [Successor].
 	DoSucceed = "succeed"
 )
 
@@ -97,7 +97,7 @@ func (k *Keeper) upgrade(c *Conn, u Upgrade) error {
 			next.end()
 			return fmt.Errorf("the node does not hand over, and nothing has changed: %w", err)
 		}
-		former.end() // it has ended already, or does not answer: the next node takes its workers as after a crash
+		former.end() // the former node has ended or does not answer, and the next one takes its workers as after a crash
 	}
 	k.drainLate(next)
 	turn.Answer(nil, nil)
@@ -109,7 +109,7 @@ func (k *Keeper) upgrade(c *Conn, u Upgrade) error {
 	return nil
 }
 
-// serve makes a node the one that is to serve.
+// serve makes n the current node.
 func (k *Keeper) serve(n *node) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

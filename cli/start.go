@@ -202,6 +202,7 @@ func nodeArguments(c *cobra.Command) (args []string) {
 
 // serveKeeper is the node of a keeper, on an inherited descriptor.
 func (r *run) serveKeeper(ctx context.Context, fd int) error {
+	kernel.NameProcess("helve-node")
 	if err := r.check(); err != nil {
 		return err
 	}

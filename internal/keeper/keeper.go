@@ -79,6 +79,7 @@ const (
 
 // run is the keeper, from the state in a file. It is called on the main thread, and returns the exit status of the process.
 func run(state State) int {
+	kernel.NameProcess("helve-keeper")
 	runtime.GOMAXPROCS(1)
 	debug.SetGCPercent(25)
 	debug.SetMemoryLimit(6 << 20)                           // it works more for a heap that is still larger; its live memory is some hundred kilobytes

@@ -107,3 +107,9 @@ func Attribute(path, name string) (string, bool) {
 	}
 	return string(v[:n]), true
 }
+
+// NameProcess sets the name that ps and pgrep show for this process, at most 15 bytes of it. A process that was executed by the path /proc/self/exe is
+// named exe without it. A kernel without /proc keeps the former name.
+func NameProcess(name string) {
+	os.WriteFile("/proc/self/comm", []byte(name), 0) //nolint:errcheck // it is for people alone
+}

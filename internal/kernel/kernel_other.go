@@ -60,3 +60,6 @@ func SetPipeSize(int, int) {}
 
 // Attribute is false.
 func Attribute(string, string) (string, bool) { return "", false }
+
+// NameProcess does nothing here.
+func NameProcess(string) {}

@@ -83,3 +83,19 @@ func TestAttribute(t *testing.T) {
 		t.Errorf("%q", v)
 	}
 }
+
+// TestNameProcess: ps shows the first 15 bytes of the name.
+func TestNameProcess(t *testing.T) {
+	t.Parallel()
+	shown := func() string {
+		b, err := os.ReadFile("/proc/self/comm")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(string(b))
+	}
+	defer NameProcess(shown())
+	if NameProcess("a-long-name-of-a-process"); shown() != "a-long-name-of-" {
+		t.Errorf("the name is %q", shown())
+	}
+}

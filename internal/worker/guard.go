@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"syscall"
+
+	"github.com/helve-serve/helve/internal/kernel"
 )
 
 // guardEnv has the families that a process guards: see guard. With guardStart the process only starts the guard.
@@ -49,6 +51,7 @@ func GuardCommand(prefix string, in, out *os.File) *exec.Cmd { return guardComma
 // a node that is killed (Pdeathsig), but not their descendants. For example, a node ends by SIGKILL while a replica
 // runs ffmpeg: the kernel kills the replica's worker, and the guard kills ffmpeg.
 func guard(name string) {
+	kernel.NameProcess("helve-guard")
 	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP) // a service manager sends these to all processes of a service; the guard ends with its node
 	io.Copy(io.Discard, os.Stdin)                                  //nolint:errcheck // its end is what counts
 	endFamily(name, true)

@@ -46,7 +46,7 @@ func (f fault) String() string {
 	case f.victim == "machine":
 		verb = "restart"
 	case f.victim == "":
-		verb = "nothing"
+		return f.step
 	}
 	if f.step == "serve" {
 		return verb + " " + f.victim
@@ -84,7 +84,7 @@ func all() (faults []fault) {
 }
 
 // TestFaults kills and stops the processes of a durable node at every step, while clients of HTTP, Go and Python make calls. A seed decides the order and the moments.
-// A run of make test has one seed, some faults, and stops of two seconds; HELVE_FAULTS_SEEDS is a number of seeds with all faults, and with stops of fifteen seconds.
+// A run of make test has one seed, some faults, and a stop of five seconds; HELVE_FAULTS_SEEDS is a number of seeds with all faults, and with stops of fifteen seconds.
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	python(t)
@@ -109,7 +109,7 @@ func TestFaults(t *testing.T) {
 	var sum table
 	for _, seed := range seeds {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
-			watchdog, faults, stopFor := "1s", some(), 2*time.Second
+			watchdog, faults, stopFor := "3s", some(), 5*time.Second
 			if long {
 				watchdog, faults, stopFor = "10s", all(), 15*time.Second
 			}
@@ -216,7 +216,7 @@ func (e *episode) answered(after time.Time) (first time.Time) {
 func (e *episode) disturb(f fault) {
 	begin := time.Now()
 	settled := make(chan struct{})
-	e.operate(f.step, settled)
+	e.operate(f, settled)
 	delay := time.Duration(e.random.Int64N(int64(600 * time.Millisecond)))
 	<-time.After(delay) // the random moment
 	at := time.Now()
@@ -245,7 +245,10 @@ func (e *episode) disturb(f fault) {
 			r.failed[kind] = map[string]int{}
 		}
 		r.failed[kind][a.kind]++
-		if a.kind == "refused" && f.victim != "keeper" && f.victim != "machine" {
+		switch {
+		case f.victim == "" && a.begin.After(begin):
+			e.t.Errorf("%s: %s failed: %s %s", f, a.id, a.kind, a.text)
+		case a.kind == "refused" && f.victim != "keeper" && f.victim != "machine":
 			e.t.Errorf("%s after %s: a connection was refused: %s", f, delay, a.id)
 		}
 	}
@@ -253,21 +256,21 @@ func (e *episode) disturb(f fault) {
 	e.t.Logf("%s after %s: %s", f, delay.Round(time.Millisecond), r)
 }
 
-// operate begins the operation of a step, and closes settled at its end or failure.
-func (e *episode) operate(step string, settled chan struct{}) {
+// operate begins the operation of a step, and closes settled at its end or failure. Without a victim it must succeed.
+func (e *episode) operate(f fault, settled chan struct{}) {
 	extra := fmt.Sprint("extra", len(e.extras))
 	operation := func(r request, acknowledged func()) {
 		driver := e.driver
 		go func() {
 			defer close(settled)
 			if err := driver.do(r); err != nil {
-				e.t.Logf("%+v: %v", r, err)
+				e.failed(f, fmt.Sprintf("%+v: %v", r, err))
 				return
 			}
 			acknowledged()
 		}()
 	}
-	switch step {
+	switch f.step {
 	case "deploy":
 		e.extras[extra] = false
 		operation(request{Op: "deploy", App: extra}, func() { e.extras[extra] = true })
@@ -289,10 +292,21 @@ func (e *episode) operate(step string, settled chan struct{}) {
 		go func() {
 			defer close(settled)
 			out, err := cmd.CombinedOutput()
-			e.t.Logf("helve upgrade: %v, %s", err, out)
+			if err != nil {
+				e.failed(f, fmt.Sprintf("helve upgrade: %v\n%s", err, out))
+			}
 		}()
 	default:
 		close(settled)
+	}
+}
+
+// failed is the failure of an operation, which is an error if no process was killed.
+func (e *episode) failed(f fault, text string) {
+	if f.victim == "" {
+		e.t.Errorf("%s: %s", f, text)
+	} else {
+		e.t.Log(text)
 	}
 }
 

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"errors"
 	"os"
 	"slices"
 	"syscall"
@@ -16,8 +17,11 @@ func (k *Keeper) exec(path string) (err error) {
 
 func (k *Keeper) execOnMain(path string) error {
 	k.mu.Lock()
-	nodes, current := slices.Clone(k.nodes), k.current
+	nodes, current, draining := slices.Clone(k.nodes), k.current, k.draining
 	k.mu.Unlock()
+	if draining != "" { // the next program would not know it, and would start a node again that has drained
+		return errors.New("the keeper is draining: " + draining)
+	}
 	for _, n := range nodes {
 		n.conn.stopReader()
 		defer n.conn.resumeReader()

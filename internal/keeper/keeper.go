@@ -153,9 +153,12 @@ func (k *Keeper) supervise(s State) int {
 	go k.feedWatchdog()
 	if len(s.Nodes) > 0 {
 		k.resume(s)
-	} else if err := k.startCurrent(); err != nil {
-		k.out.error("the node does not start", "error", err)
-		return k.finish(1)
+	}
+	if k.serving() == nil { // of the program before none serves, at most one that has handed over
+		if err := k.startCurrent(); err != nil {
+			k.out.error("the node does not start", "error", err)
+			return k.finish(1)
+		}
 	}
 	for {
 		var n *node

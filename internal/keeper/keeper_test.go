@@ -424,6 +424,35 @@ func TestDrains(t *testing.T) {
 	}
 }
 
+// TestNoExecWhileDraining: a keeper that drains does not become another program, which would start a node again after the drain.
+func TestNoExecWhileDraining(t *testing.T) {
+	t.Parallel()
+	k := startKeeper(t)
+	node := k.number("pid")
+	if err := syscall.Kill(node, syscall.SIGSTOP); err != nil { // it drains when it goes on
+		t.Fatal(err)
+	}
+	c, err := Dial(k.dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, _, err := c.Ask(t.Context(), DoStop, nil); err != nil {
+		t.Fatal(err)
+	}
+	k.await("a drain", func(s Status) bool { return s.Draining != "" })
+	if _, _, err := c.Ask(t.Context(), DoExec, Upgrade{}); err == nil || !strings.Contains(err.Error(), "draining") {
+		t.Fatalf("a keeper that drains was replaced: %v", err)
+	}
+	if err := syscall.Kill(node, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	<-k.ended
+	if err := k.cmd.Wait(); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
 // TestFirstStartFails: the message of a node that cannot start is the message of the keeper, which ends with its status.
 func TestFirstStartFails(t *testing.T) {
 	t.Parallel()

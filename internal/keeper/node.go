@@ -152,6 +152,8 @@ func (k *Keeper) follow(c *child, nc *net.UnixConn, s nodeState) *node {
 	k.mu.Unlock()
 	for _, w := range s.Waits { // of the program before
 		n.waits[w.ID] = w.PID
+	}
+	for _, w := range s.Waits {
 		go k.awaitChild(n, &Request{conn: n.conn, id: w.ID}, w.PID)
 	}
 	go n.conn.serve() //nolint:errcheck // the end of the process is what counts
@@ -225,8 +227,7 @@ func (k *Keeper) handle(n *node, r *Request) {
 func (k *Keeper) awaitChild(n *node, r *Request, pid int) {
 	c := k.find(pid)
 	if c == nil {
-		n.answered(r.id)
-		r.Answer(nil, errNoChild(pid))
+		n.answer(r, nil, errNoChild(pid))
 		return
 	}
 	select {
@@ -234,14 +235,16 @@ func (k *Keeper) awaitChild(n *node, r *Request, pid int) {
 	case <-n.conn.ended: // the node has ended, or the next program of the keeper goes on with the request
 		return
 	}
-	n.answered(r.id)
-	r.Answer(c.Status, nil)
+	n.answer(r, c.Status, nil)
 }
 
-func (n *node) answered(id uint64) {
+// answer answers a request that waited. The answer comes first, and the request leaves the table then: a keeper that becomes another program in between
+// answers twice, which the node ignores. In the other order the request would have no answer at all.
+func (n *node) answer(r *Request, body any, err error) {
+	r.Answer(body, err)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	delete(n.waits, id)
+	delete(n.waits, r.id)
 }
 
 // nodeReady notes that a node serves.

@@ -409,6 +409,39 @@ func (c *counts) clear() {
 	clear(c.all)
 }
 
+// TestDeployOverLostApplication: a deploy over an application that cannot be loaded, and that fails, leaves it as lost as it was: it is in the status, and is
+// restored when it can be loaded. After that it is lost no more, also when it is deleted.
+func TestDeployOverLostApplication(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var missing error
+		d := newDurable(func(string) (deploy.App, error) { return appOf(map[string]int{"A": 1}, nil), missing })
+		first := d.node()
+		first.deploy(t, appOf(map[string]int{"A": 1}, nil))
+		first.kill()
+		missing = errors.New("the executable has no such application")
+		second := d.restored(t)
+		defer second.kill()
+		bad := appOf(map[string]int{"A": 1}, func() error { return errors.New("bad code") })
+		if err := second.Deploy(t.Context(), bad); err == nil {
+			t.Error("the deploy should fail")
+		}
+		time.Sleep(2 * time.Minute) // fake time
+		if why := second.Lost()["app"]; why == nil {
+			t.Error("the application is forgotten")
+		}
+		missing = nil
+		time.Sleep(2 * time.Minute) // fake time
+		second.wantStatus(t, "it can be loaded again", helvetype.ApplicationRunning, 1, 1)
+		if err := second.Controller.Delete(t.Context(), "app"); err != nil {
+			t.Error(err)
+		}
+		if lost := second.Lost(); len(lost) > 0 {
+			t.Errorf("after its delete: %v", lost)
+		}
+	})
+}
+
 // TestRollback: the revision before, or one of a number, is deployed again with its code, as a new revision; the number of replicas stays.
 func TestRollback(t *testing.T) {
 	t.Parallel()

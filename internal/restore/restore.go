@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -123,24 +124,48 @@ func (r *Restorer) All(ctx context.Context, spawn func(func())) error {
 func (r *Restorer) one(ctx context.Context, s records.Stored, tried func()) {
 	for attempt := 1; ; attempt++ {
 		err := r.try(ctx, s, tried)
-		if err == nil || ctx.Err() != nil {
+		if ctx.Err() != nil {
 			return
 		}
-		if r.lose(s.App, err); attempt == 1 {
+		r.lose(s.App, err)
+		if err == nil {
+			return
+		}
+		if attempt == 1 {
 			r.Log.Error("an application cannot be restored, and is tried again", "app", s.App, "error", err)
 		}
 		tried()
-		select {
-		case <-time.After(planner.Delay(attempt + 1)):
-		case <-ctx.Done():
-			return
-		}
-		record, _, err := r.Target.Store.Get(ctx, store.AppKey(s.App).String())
-		if err == nil && record.Modified != s.Deploy.Modified { // the application was deployed again, or deleted
-			r.lose(s.App, nil)
-			return
+		for next := false; !next; {
+			select {
+			case <-time.After(planner.Delay(attempt + 1)):
+			case <-ctx.Done():
+				return
+			}
+			var over bool
+			if s, next, over = r.look(ctx, s); over {
+				r.lose(s.App, nil)
+				return
+			}
 		}
 	}
+}
+
+// look reads again how the store has an application that is lost. over says that it needs no restore any more: it was deleted, or another deploy has
+// succeeded. next says that it can be tried; while a deploy of it is under way, it cannot. For example, a deploy over a lost application fails, and its records are
+// as they were before, with another revision of the store: the application is tried again from these.
+func (r *Restorer) look(ctx context.Context, s records.Stored) (now records.Stored, next, over bool) {
+	if err := r.Target.Lock(ctx); err != nil {
+		return s, false, false
+	}
+	defer r.Target.Unlock()
+	all, err := r.Target.Stored(ctx)
+	i := slices.IndexFunc(all, func(of records.Stored) bool { return of.App == s.App })
+	if i < 0 {
+		return s, true, err == nil // with an error its record may be one that cannot be read
+	}
+	_, _, there := r.To.Deployed(s.App, 0)
+	under := there && all[i].Deploy.Unended()
+	return all[i], !under, there && !under
 }
 
 // try restores an application. An error is about loading it: a deploy that the node before had begun and that fails is none.

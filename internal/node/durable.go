@@ -94,28 +94,43 @@ func (d *Durable) noteStart() {
 	d.node.events.Emit(e)
 }
 
-// settleTime is how long the first requests wait for replicas that start. A worker that was taken over serves at once, and the replicas in the node's
-// own process start in a moment; a model that takes a minute to load holds up no other application.
-const settleTime = time.Second
+// The bounds of the wait of the first requests for replicas that start. A worker that was taken over serves at once, and the replicas in the node's own
+// process start in a moment; a model that takes a minute to load, or an application whose replicas crash, holds up the others for as long as othersTime.
+const (
+	settleTime = time.Second            // while no application answers
+	othersTime = 200 * time.Millisecond // since the first one answers
+)
 
-// awaitRestored waits until the applications of the node before answer again, as far as that takes a moment.
+// awaitRestored waits until the applications of the node before answer again, as far as that takes a moment. An application that cannot be loaded is not
+// waited for.
 func (d *Durable) awaitRestored(ctx context.Context) error {
 	select {
 	case <-d.restored:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	return settle(ctx, d.node.Controller.Readiness)
+}
+
+// settle waits until all applications answer, within the bounds above. readiness says of each whether it does.
+func settle(ctx context.Context, readiness func() map[string]bool) error {
 	late := time.NewTimer(settleTime)
 	defer late.Stop()
 	look := time.NewTicker(2 * time.Millisecond)
 	defer look.Stop()
-	for {
-		ready := true
-		for _, of := range d.node.Readiness() {
-			ready = ready && of
+	for some := false; ; {
+		ready, all := 0, readiness()
+		for _, of := range all {
+			if of {
+				ready++
+			}
 		}
-		if ready {
+		if ready == len(all) {
 			return nil
+		}
+		if ready > 0 && !some {
+			some = true
+			late.Reset(othersTime)
 		}
 		select {
 		case <-look.C:

@@ -203,8 +203,8 @@ KILLS ?= 1000
 kill-store:
 	HELVE_STORE_KILLS=$(KILLS) go test -count=1 -timeout 1h -v -run '^TestKills$$' ./internal/store/disk
 
-# A durable node whose processes are killed and stopped at every step, under load: all faults for each seed, which takes about four minutes a seed, and a clock that is
-# set back and forward. It prints the table of docs/operate.md. HELVE_FAULTS_SEED=n runs one seed again.
+# A durable node whose processes are killed and stopped at every step, under load: all faults for each seed, which takes about two minutes a seed, and a clock that is
+# set back and forward. It prints the table of docs/durable.md, longer. HELVE_FAULTS_SEED=n runs one seed again.
 faults: SEEDS = 3
 faults: python/src/helve/_bin/helve
 	HELVE_PYTHON=$(abspath $(VENVPY)) HELVE_FAULTS_SEEDS=$(SEEDS) go test -tags faults -count=1 -v -timeout 3h ./internal/e2e/durable

@@ -37,7 +37,7 @@ func (t *table) add(rounds ...round) {
 	t.rounds = append(t.rounds, rounds...)
 }
 
-// String is the table of docs/operate.md: a line for each fault, with the medians and the largest numbers of its rounds.
+// String has a line for each fault, with the medians and the largest numbers of its rounds.
 func (t *table) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -17,6 +17,7 @@ import (
 	"github.com/helve-serve/helve/internal/client"
 	"github.com/helve-serve/helve/internal/graph"
 	"github.com/helve-serve/helve/internal/logs"
+	"github.com/helve-serve/helve/internal/node"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/system"
 	"github.com/helve-serve/helve/internal/telemetry"
@@ -110,7 +111,7 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 		HTTPLimits: c.HTTPLimits.limits(), HTTPOptions: c.HTTPOptions.options(), AccessLog: c.AccessLog,
 		AccessLogFormat: c.HTTPOptions.AccessLogFormat, LogDir: c.LogDir, StrictCodec: c.StrictCodec, StateDir: c.StateDir,
 		WorkerGrace: c.WorkerGrace, ArenaSize: c.ArenaSize, ReferenceLimit: c.ReferenceLimit, MaxBody: c.MaxBody, Admin: c.Admin,
-		OutOfLine: c.OutOfLine, Metrics: c.metrics(),
+		OutOfLine: c.OutOfLine, Metrics: c.metrics(), Others: others(ctx),
 	}.Run(ctx, untypedBuild(build))
 	if err != nil {
 		return nil, err
@@ -124,6 +125,18 @@ func (c Config) metrics() func(admin.Node) http.Handler {
 		return nil
 	}
 	return func(n admin.Node) http.Handler { return c.Metrics(n) }
+}
+
+// others are the applications that the executable of a durable node has beside the one of [Config.Run].
+func others(ctx context.Context) (all []system.Build) {
+	if d := node.DurableFrom(ctx); d != nil {
+		for _, b := range d.Others {
+			if build, ok := b.(Build); ok {
+				all = append(all, untypedBuild(build))
+			}
+		}
+	}
+	return all
 }
 
 // untypedBuild is a Build as the packages below this one know it.

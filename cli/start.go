@@ -246,14 +246,12 @@ func (r *run) serveDurable(ctx context.Context, config helve.Config, d *node.Dur
 	if len(r.apps) > 0 {
 		first = r.apps[0].named
 	}
+	for _, a := range r.apps[min(1, len(r.apps)):] {
+		d.Others = append(d.Others, a.named)
+	}
 	system, err := config.Run(ctx, first)
 	if err != nil {
 		return r.flagged(err)
-	}
-	for _, a := range r.apps[min(1, len(r.apps)):] {
-		if err := system.Deploy(ctx, a.named); err != nil {
-			return errors.Join(err, system.Close(d.Keeper.Cut))
-		}
 	}
 	failed, err := d.Accept(ctx)
 	if err != nil {

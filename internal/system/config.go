@@ -43,6 +43,7 @@ type Config struct {
 	Admin           string
 	Metrics         func(admin.Node) http.Handler // nil for that of the context (package cli), if it has one
 	OutOfLine       bool
+	Others          []Build // the applications of a durable node's executable beside the one of Run
 }
 
 // defaultGrace is how long workers wait for the next node.

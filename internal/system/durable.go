@@ -16,20 +16,31 @@ import (
 // closeTime bounds the end of a system whose start has failed.
 const closeTime = 30 * time.Second
 
-// runDurable is Run for the node of a keeper. Its applications are those of the state directory, and beside them the one of build; nil for none. The
-// node accepts no requests yet: a program with several applications deploys the others first.
+// own is an application of the executable of a durable node.
+type own struct {
+	app *graph.App
+	def deploy.App
+}
+
+// runDurable is Run for the node of a keeper. Its applications are those of the state directory, and beside them the one of build, nil for none, and
+// the others of the configuration. All are known before the node restores: each goes on as the node before had it. The node accepts no requests yet.
 func (s *System) runDurable(ctx context.Context, d *node.Durable, set node.Settings, build Build) (*System, error) {
-	var app *graph.App
-	var def deploy.App
-	var err error
-	if build != nil {
-		if app, def, err = s.prepare(ctx, build); err == nil {
+	set.Program.Args = nil // those of this process are a command of the keeper, which workers do not use
+	var all []own
+	for _, b := range append([]Build{build}, s.config.Others...) {
+		if b == nil {
+			continue
+		}
+		app, def, err := s.prepare(ctx, b)
+		if err == nil {
 			err = def.Check(set.Program)
 		}
 		if err != nil {
 			return nil, err
 		}
+		all = append(all, own{app, def})
 	}
+	var err error
 	c := s.config
 	if c.HTTPOptions.TLS != (listen.Files{}) {
 		if set.Certificate, err = listen.NewCertificate(c.HTTPOptions.TLS, c.Logger); err != nil {
@@ -37,14 +48,18 @@ func (s *System) runDurable(ctx context.Context, d *node.Durable, set node.Setti
 		}
 	}
 	set.Own = func(name string) (deploy.App, error) {
-		if app == nil || app.Name != name {
-			return deploy.App{}, errors.New("its code was in an executable that does not contain it now, or that deploys it later")
+		for _, o := range all {
+			if o.app.Name == name {
+				return bound(d.Node(), o.app, o.def), nil
+			}
 		}
-		return bound(d.Node(), app, def), nil
+		return deploy.App{}, errors.New("its code was in an executable that does not contain it now")
 	}
 	s.Node, err = d.Open(set, cmp.Or(c.WorkerGrace, defaultGrace))
-	if err == nil && build != nil {
-		err = s.startOwn(ctx, app, def)
+	for _, o := range all {
+		if err == nil {
+			err = s.startOwn(ctx, o.app, o.def)
+		}
 	}
 	if err == nil {
 		return s, nil

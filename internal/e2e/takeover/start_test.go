@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -109,4 +110,46 @@ func startRefused(t *testing.T, path, dir string) string {
 		t.Error("it was not refused")
 	}
 	return string(out)
+}
+
+// TestStartSeveral: each application of an executable goes on at the next node as it was, with its worker and its revision. The arguments of a worker do
+// not have the hidden command of the node, which an operator could take it for.
+func TestStartSeveral(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "state")
+	n := startCommand(t, fixture.Compile(t, "./internal/e2e/takeover/testdata/several"), "start", "--isolation", "process", "--http", "127.0.0.1:0", "--state-dir", dir)
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // a connection that is kept ends with its node
+	check := func() {
+		t.Helper()
+		for _, app := range []string{"hello", "bye"} {
+			r, err := client.Post(n.url+"/"+app, "text/plain", strings.NewReader("world"))
+			if err != nil {
+				t.Fatalf("%v\n%s", err, n.said.Text())
+			}
+			got, err := io.ReadAll(r.Body)
+			r.Body.Close()
+			if string(got) != app+" world" || err != nil {
+				t.Errorf("%q, %v\n%s", got, err, n.said.Text())
+			}
+		}
+		out, err := exec.Command(n.cmd.Path, "status", "--address", filepath.Join(dir, "attach", "admin.sock")).CombinedOutput()
+		if err != nil || strings.Count(string(out), "revision 1,") != 2 {
+			t.Errorf("%v: %s\n%s", err, out, n.said.Text())
+		}
+	}
+	check()
+	workers := keptWorkers(t, n, dir)
+	for _, pid := range workers {
+		if b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline"); err != nil || strings.Contains(string(b), "keeper") {
+			t.Errorf("worker %d: %q, %v", pid, b, err)
+		}
+	}
+	if err := syscall.Kill(nodeOf(t, dir).PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	check()
+	if now := keptWorkers(t, n, dir); len(workers) != 2 || !slices.Equal(now, workers) {
+		t.Errorf("workers %v, before %v", now, workers)
+	}
+	n.interrupt()
 }

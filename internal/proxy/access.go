@@ -154,11 +154,11 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, client *clients.Co
 type accessed struct {
 	http.ResponseWriter
 	handover *handover // of the proxy
-	status  int   // 0 while the answer has not begun
-	untaken bool  // the client does not take the answer
-	failed  bool  // the answer is complete, and its end says that the request has failed
-	late    bool  // the time of the request has ended before the answer was complete
-	bytes   int64 // of the body that were written
+	status   int       // 0 while the answer has not begun
+	untaken  bool      // the client does not take the answer
+	failed   bool      // the answer is complete, and its end says that the request has failed
+	late     bool      // the time of the request has ended before the answer was complete
+	bytes    int64     // of the body that were written
 }
 
 // statusClosed is the status of requests whose client is gone before the answer, as nginx has it.

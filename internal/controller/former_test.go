@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/snapshot"
 	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/store"
 	"github.com/helve-serve/helve/internal/worker"
 )
 
@@ -109,5 +111,52 @@ func TestFormerReplicasAreNotTakenOver(t *testing.T) {
 	}
 	if !slices.Equal(recovered, []string{"D#2"}) {
 		t.Errorf("the replicas %v were expected, want D#2", recovered)
+	}
+}
+
+// TestDeletedApplicationLeavesNothing: a node was killed while it deleted an application: the store does not have it any more, and the file of the node still
+// has. The next node ends its workers, and an application that is deployed later under that name begins with its own user config, number of replicas and revision.
+func TestDeletedApplicationLeavesNothing(t *testing.T) {
+	t.Parallel()
+	dir, d := t.TempDir(), newDurable(nil)
+	def := appOf(map[string]int{"A": 1}, nil)
+	var got string // by the instance
+	def.Graph.Deployments[0].Options.UserConfig = json.RawMessage(`"submitted"`)
+	def.Classes["A"].Configure = func(_ context.Context, _ any, config json.RawMessage) error {
+		got = string(config)
+		return nil
+	}
+	first := d.node()
+	err := first.UseDir(dir, time.Minute) // the directory is a node's from now on
+	if err = errors.Join(err, first.Close(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	was := snapshot.Application{
+		Name: "app", Revision: 7, Identity: def.Identity(host.Program{}), Graph: def.Graph,
+		Configs: map[string]json.RawMessage{"A": json.RawMessage(`"changed"`)}, Scales: map[string]store.Scale{"A": {Replicas: 5}},
+	}
+	b, err := json.Marshal(snapshot.Snapshot{Version: snapshot.Version, LastID: 100, Applications: []snapshot.Application{was}, Workers: []host.WorkerRecord{{
+		ID: "app-1", App: "app", Token: strings.Repeat("00", 32), Process: worker.Identity{PID: 1 << 30}, // there is none
+	}}})
+	if err = errors.Join(err, snapshot.Write(dir, b)); err != nil {
+		t.Fatal(err)
+	}
+	second := d.node()
+	defer second.kill()
+	if err := second.UseDir(dir, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.All(second.ctx, second.wg.Go); err != nil {
+		t.Fatal(err)
+	}
+	if left := second.workers.Former("app"); len(left) > 0 {
+		t.Errorf("workers that are kept for it: %v", left)
+	}
+	if err := second.Deploy(t.Context(), def); err != nil {
+		t.Fatal(err)
+	}
+	number, replicas := second.Applications()["app"].Revision, second.scales.Of("app", "A").Record.Replicas
+	if got != `"submitted"` || number != 1 || replicas != 1 {
+		t.Errorf("user config %s, revision %d, %d replicas; want what was deployed, revision 1, 1 replica", got, number, replicas)
 	}
 }

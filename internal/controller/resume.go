@@ -13,6 +13,14 @@ import (
 // Target has the records of the applications.
 func (c *Controller) Target() *records.Target { return c.records }
 
+// ForgetFormer drops the applications of the node before that are not wanted: see [takeover.Before.ForgetLocked].
+func (c *Controller) ForgetFormer(wanted func(app string) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.before.ForgetLocked(wanted)
+	c.file.Change()
+}
+
 // Resume makes a revision the target whose records w a node before this one has written. It does nothing if another deploy, or a delete, has changed the records since. The
 // start of a def that is Restored is never given up, and Resume does not wait for it. For another def Resume is as Deploy is: the node before had begun to deploy it.
 func (c *Controller) Resume(ctx context.Context, def deploy.App, w *records.Deploy) error {

@@ -176,11 +176,7 @@ func (ws *Workers) dismissLate() {
 	case <-late.C:
 	case <-ws.ctx.Done():
 	}
-	ws.mu.Lock()
-	defer ws.mu.Unlock()
-	for _, x := range ws.former.expected {
-		ws.dismissLocked(x, "no application of its name is deployed")
-	}
+	ws.DismissOthers(func(string) bool { return false }, "no application of its name is deployed")
 }
 
 // dismissLocked ends a worker that is not wanted. It is told so when it dials, and killed if it does not end by itself.
@@ -259,6 +255,17 @@ func (ws *Workers) Dismiss(id, why string) {
 	defer ws.mu.Unlock()
 	if x := ws.former.expected[id]; x != nil {
 		ws.dismissLocked(x, why)
+	}
+}
+
+// DismissOthers ends the workers of the node before whose application is not wanted.
+func (ws *Workers) DismissOthers(wanted func(app string) bool, why string) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	for _, x := range ws.former.expected {
+		if !wanted(x.App) {
+			ws.dismissLocked(x, why)
+		}
 	}
 }
 

@@ -119,7 +119,7 @@ func TestConnEnds(t *testing.T) {
 	}
 }
 
-// TestReaderStops: a reader that was stopped leaves what has come to the next one.
+// TestReaderStops: a reader that was stopped leaves the lines that have come to the next reader.
 func TestReaderStops(t *testing.T) {
 	t.Parallel()
 	got := make(chan string, 10)

@@ -154,7 +154,7 @@ func (k *Keeper) supervise(s State) int {
 	if len(s.Nodes) > 0 {
 		k.resume(s)
 	}
-	if k.serving() == nil { // of the program before none serves, at most one that has handed over
+	if k.serving() == nil { // the program before had no node that serves
 		if err := k.startCurrent(); err != nil {
 			k.out.error("the node does not start", "error", err)
 			return k.finish(1)

@@ -261,8 +261,8 @@ func (k *keeperProcess) number(line string) int {
 	return n
 }
 
-// TestRestart: a node that is killed is started again with the same socket, no connection is refused, and the next node knows the workers of the one
-// before: one that goes on, and the exit status of one that has ended.
+// TestRestart: a node that is killed is started again with the same socket, no connection is refused, and the next node knows the workers of the node
+// before: a worker that goes on, and the exit status of a worker that has ended.
 func TestRestart(t *testing.T) {
 	t.Parallel()
 	k := startKeeper(t)
@@ -429,7 +429,7 @@ func TestNoExecWhileDraining(t *testing.T) {
 	t.Parallel()
 	k := startKeeper(t)
 	node := k.number("pid")
-	if err := syscall.Kill(node, syscall.SIGSTOP); err != nil { // it drains when it goes on
+	if err := syscall.Kill(node, syscall.SIGSTOP); err != nil { // the drain begins with SIGCONT
 		t.Fatal(err)
 	}
 	c, err := Dial(k.dir, nil)

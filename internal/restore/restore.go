@@ -33,6 +33,8 @@ type Applications interface {
 	// wait for it. For another def Resume is as Deploy is.
 	Resume(ctx context.Context, def deploy.App, w *records.Deploy) error
 	Deploy(ctx context.Context, def deploy.App) error
+	// ForgetFormer drops the applications of the node before that are not wanted.
+	ForgetFormer(wanted func(app string) bool)
 	// Deployed is the application as it is deployed now, and, if this process keeps its code, as a revision has it.
 	Deployed(app string, revision int) (now deploy.App, then *deploy.App, ok bool)
 }
@@ -101,6 +103,11 @@ func (r *Restorer) All(ctx context.Context, spawn func(func())) error {
 	}
 	if err != nil {
 		r.Log.Error("some records of the node before cannot be read", "error", err)
+	}
+	if err == nil { // else an application that is missing here may be one whose record cannot be read
+		r.To.ForgetFormer(func(app string) bool {
+			return !strings.HasPrefix(app, spec.HiddenApps) && slices.ContainsFunc(stored, func(s records.Stored) bool { return s.App == app })
+		})
 	}
 	var first sync.WaitGroup
 	for _, s := range stored {

@@ -155,6 +155,13 @@ func (b *Before) takeOverLocked(w host.WorkerRecord, r Revision, was snapshot.Ap
 	}
 }
 
+// ForgetLocked leaves only the applications that are wanted, and ends the workers of the others. For example, a node is killed while it deletes an application
+// whose record is gone already: an application that is deployed under the same name later has nothing to do with it.
+func (b *Before) ForgetLocked(wanted func(app string) bool) {
+	maps.DeleteFunc(b.apps, func(name string, _ snapshot.Application) bool { return !wanted(name) })
+	b.workers.DismissOthers(wanted, "its application was deleted")
+}
+
 // Unclaimed are the applications of the node before that nothing has claimed yet.
 func (b *Before) Unclaimed() []snapshot.Application {
 	return slices.Collect(maps.Values(b.apps))

@@ -76,12 +76,16 @@ func Scan(path string, l Limits) (*Tree, error) {
 	name := filepath.Base(path)
 	s := scan{limits: l, tree: &Tree{root: path}}
 	switch {
-	case !filepath.IsAbs(path) || !filepath.IsLocal(name) || !utf8.ValidString(name):
-		err = fmt.Errorf("%s is no directory of a program", path)
+	case !filepath.IsAbs(path):
+		err = fmt.Errorf("the path %s is not absolute", path)
+	case path == "/":
+		err = &UnsuitableError{"it has all files of the machine"}
+	case !filepath.IsLocal(name) || !utf8.ValidString(name):
+		err = &UnsuitableError{"its name is not one of a file in UTF-8"}
 	case st.Mode().IsRegular():
 		err = s.add(entry{name: name, path: path, size: st.Size(), exec: st.Mode()&0o100 != 0})
 	case !st.IsDir():
-		err = fmt.Errorf("%s is neither a directory nor a file", path)
+		err = &UnsuitableError{"it is neither a directory nor a file"}
 	default:
 		if err := check(path, st); err != nil {
 			return nil, err
@@ -146,6 +150,11 @@ func (s *scan) directory(path, name string, above []fs.FileInfo) error {
 		}
 		switch {
 		case st.IsDir():
+			if e.Type()&fs.ModeSymlink != 0 {
+				if err := check(at, st); err != nil {
+					return &UnsuitableError{fmt.Sprintf("the link %s leads out of it: %v", at, err)}
+				}
+			}
 			if leaveDirectory(e.Name(), at) || slices.ContainsFunc(above, func(a fs.FileInfo) bool { return os.SameFile(a, st) }) {
 				continue
 			}

@@ -139,15 +139,24 @@ func TestFile(t *testing.T) {
 // TestScanRefuses: a place that is no directory of a program.
 func TestScanRefuses(t *testing.T) {
 	t.Parallel()
-	home, shared := t.TempDir(), t.TempDir()
+	home, shared, linked := t.TempDir(), t.TempDir(), t.TempDir()
 	put(t, home, map[string]string{"app.py": "", ".ssh/key": "secret"})
 	if err := os.Chmod(shared, 0o777|fs.ModeSticky); err != nil { //nolint:gosec // as /tmp has it
 		t.Fatal(err)
 	}
-	for path, text := range map[string]string{
-		filepath.Join(home, "none"): "no such file", os.DevNull: "neither a directory nor a file", "/": "no directory of a program", "lib": "no such file",
-		home: "it is a home directory", shared: "all users have files in it",
-	} {
+	if err := os.Symlink(home, filepath.Join(linked, "me")); err != nil {
+		t.Fatal(err)
+	}
+	unsuitable := map[string]string{
+		os.DevNull: "neither a directory nor a file", "/": "all files of the machine", home: "it is a home directory", shared: "all users have files in it",
+		linked: "leads out of it: it is a home directory",
+	}
+	for path, text := range unsuitable {
+		if _, err := Scan(path, Default()); err == nil || !errors.As(err, new(*UnsuitableError)) || !strings.Contains(err.Error(), text) {
+			t.Errorf("%s: want %q, got %v", path, text, err)
+		}
+	}
+	for path, text := range map[string]string{filepath.Join(home, "none"): "no such file", "lib": "no such file"} {
 		if _, err := Scan(path, Default()); err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("%s: want %q, got %v", path, text, err)
 		}

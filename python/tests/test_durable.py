@@ -129,6 +129,18 @@ def test_a_directory_that_is_too_large_is_used_where_it_is(node, tmp_path):
     node.script("serve.delete('large')")
 
 
+def test_a_program_in_the_root_directory(node):
+    """As in a container without a working directory: "/" is not kept, and of the program nothing is lost, so no line warns."""
+    code = """
+@serve.deployment
+def f(): return 1
+print(serve.run(f.bind(), name="root", route_prefix=None).remote().result(timeout_s=60))
+serve.delete("root")
+"""
+    done = node.python("-c", "from helve import serve" + code, cwd="/")
+    assert (done.returncode, done.stdout) == (0, "1\n") and "warning" not in done.stderr, done.stderr
+
+
 def test_a_node_of_its_own(node):
     """HELVE_NODE=local, and the same address."""
     code = "serve.start(http_options={'port': None}, address=%s)\n@serve.deployment\ndef f(): return 1\nserve.run(f.bind(), name='own', route_prefix=None)\nprint(sorted(serve.status().applications))"

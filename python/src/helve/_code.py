@@ -165,10 +165,18 @@ def own_entries() -> list:
 
 
 def imported_from(path: str) -> bool:
-    """Whether the program has imported a module from an entry of sys.path, beside its main program, which travels with its classes."""
-    inside = os.path.join(path, "")
-    files = (getattr(m, "__file__", None) for name, m in list(sys.modules.items()) if name not in ("__main__", "__mp_main__"))
-    return any(isinstance(f, str) and f.startswith(inside) and not {"site-packages", "dist-packages"} & set(f.split(os.sep)) for f in files)
+    """Whether the program has imported a module from an entry of sys.path, beside its main program, which travels with its classes. For example,
+    the modules of an interpreter below /root/python are not imported from the entry /root.
+    """
+    for name, module in list(sys.modules.items()):
+        root = getattr(module, "__file__", None)
+        if not isinstance(root, str) or name in ("__main__", "__mp_main__"):
+            continue
+        for _ in range(name.count(".") + 1 + os.path.basename(root).startswith("__init__.")):
+            root = os.path.dirname(root)
+        if root == path:
+            return True
+    return False
 
 
 def _files(module: str) -> list:

@@ -129,10 +129,7 @@ func (g *Guest) reconnect(l *link) (*link, error) {
 		}
 		if _, refused := errors.AsType[*wire.RefusedError](err); refused {
 			if l.handedOver() { // its calls end first
-				select {
-				case <-l.peer.Load().Done():
-				case <-time.After(g.grace):
-				}
+				<-l.peer.Load().Done() // that node bounds their time
 			}
 			return nil, err
 		}

@@ -183,26 +183,49 @@ func (ws *Workers) dismissLate() {
 func (ws *Workers) dismissLocked(x *expected, why string) {
 	delete(ws.former.expected, x.ID)
 	close(x.decided)
+	beside := ws.set.Beside
+	if beside { // other replicas start at once: as in any change of code, old and new ones run side by side
+		ws.former.missing--
+		ws.set.Changed()
+	}
 	ws.wg.Go(func() {
 		p, err := ws.spawner.Adopt(x.Process, worker.Command{})
 		if err == nil {
 			ws.log.Info("a worker of the node before is ended", "app", x.App, "worker", x.ID, "reason", why)
-			ctx, cancel := context.WithTimeout(ws.ctx, holdTime)
-			defer cancel()
-			select {
-			case <-p.Done():
-			case <-ctx.Done():
-				p.Kill()
-				<-p.Done()
-			}
+			ws.awaitEnd(p)
 		} else if !errors.Is(err, worker.ErrGone) {
 			ws.log.Error("a worker of the node before was not found", "app", x.App, "worker", x.ID, "error", err)
 		}
 		if x.Devices != nil {
 			ws.set.Devices.Free(x.Devices.Holder)
 		}
-		ws.seen()
+		if !beside {
+			ws.seen()
+		}
 	})
+}
+
+// besideTime is how long the node before may finish its calls beside this one, and a little more.
+const besideTime = time.Hour + time.Minute
+
+// awaitEnd waits until a worker that was dismissed has ended, and kills one that does not end by itself. A worker of a node that serves beside this
+// one ends with the last call of that. For example, a request of a minute runs while its application changes in an upgrade: its worker lives for that minute.
+func (ws *Workers) awaitEnd(p *worker.Process) {
+	limit := holdTime
+	if ws.set.Beside {
+		limit = besideTime
+	}
+	ctx, cancel := context.WithTimeout(ws.ctx, limit)
+	defer cancel()
+	select {
+	case <-p.Done():
+	case <-ctx.Done():
+		if errors.Is(context.Cause(ctx), errHandedOver) { // the next node lets it finish its calls too
+			return
+		}
+		p.Kill()
+		<-p.Done()
+	}
 }
 
 // seen is told that it is known of one more worker whether it lives.

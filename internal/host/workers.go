@@ -88,6 +88,8 @@ type Settings struct {
 	Changed func()
 	// Starter starts the workers of a node with a directory: see [Workers.UseDir]. nil is this process.
 	Starter worker.Starter
+	// Beside says that the node before serves beside this one until its last call has ended: workers of it that are not wanted finish its calls.
+	Beside bool
 	// AttachDir is the directory in which programs that a worker starts find the node; "" for none. May be nil.
 	AttachDir func() string
 	// Blob reads the packed files of programs, by their digests: see [Packed]. nil for a node that keeps none.

@@ -57,6 +57,7 @@ func (d *Durable) Open(s Settings, grace time.Duration) (n *Node, err error) {
 		return nil, err
 	}
 	s.Store, s.Blobs, s.Starter, s.Durable = d.Store, d.Store.Blobs(), d.Keeper, true
+	s.Beside = d.Keeper.Welcome().Upgrade
 	n = New(s)
 	d.node, n.disk = n, d.Store
 	n.atEnd = func() {
@@ -76,6 +77,9 @@ func (d *Durable) Open(s Settings, grace time.Duration) (n *Node, err error) {
 	d.noteStart()
 	if d.restored, err = n.Restore(); err != nil {
 		return n, err
+	}
+	if s.Beside {
+		n.proxy.AwaitStarts(n.Readiness())
 	}
 	if err := n.ServeDrivers(); err != nil {
 		return n, fmt.Errorf("programs cannot attach to this node: %w", err)

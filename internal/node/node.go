@@ -74,6 +74,8 @@ type Settings struct {
 	Own   restore.Own
 	// Starter starts the workers of a durable node: its keeper, see [Durable]. nil for this process.
 	Starter worker.Starter
+	// Beside says that the node takes the place of one that serves, and hands over: its requests wait here until the applications have started.
+	Beside bool
 	// Host replaces the host of a deployment, for tests: see [controller.Settings].
 	Host func(d *host.Deployment) host.Host
 }
@@ -135,7 +137,7 @@ func New(s Settings) *Node {
 				Node: n, Results: n.results, Origin: "worker " + w.ID(), Worker: w, Secondary: secondary, ReferenceOver: referenceOver, Metrics: n.user.Source(),
 			})
 		},
-		Changed: func() { n.Wake() }, AttachDir: func() string { return n.attachDir() }, Starter: s.Starter, Blob: s.blob(),
+		Changed: func() { n.Wake() }, AttachDir: func() string { return n.attachDir() }, Starter: s.Starter, Beside: s.Beside, Blob: s.blob(),
 	})
 	n.Controller = controller.New(controller.Settings{
 		Store: s.Store, Blobs: n.blobs(), Durable: s.Durable,

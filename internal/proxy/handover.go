@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/forwarded"
@@ -36,6 +37,69 @@ type handover struct {
 	listeners []net.Listener
 	next      atomic.Pointer[httputil.ReverseProxy] // nil before the handover
 	passing   atomic.Int64                          // requests that the next node answers
+	awaited   map[string]bool                       // see [Proxy.AwaitStarts]; nil for none
+	changed   chan struct{}                         // closed at the next change that a request may wait for; nil while none waits
+}
+
+// AwaitStarts has requests to these applications wait while they start, for a node that takes the place of one that serves: the former node has
+// run them. For example, an upgrade changes the code of an application whose constructor takes 5 s: requests of these 5 s wait, and none is answered with 503.
+func (p *Proxy) AwaitStarts(apps map[string]bool) {
+	p.handover.mu.Lock()
+	defer p.handover.mu.Unlock()
+	p.handover.awaited = apps
+}
+
+// change returns the channel of the next change; nil if requests to the application do not wait for its start.
+func (h *handover) change(app string) <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, there := h.awaited[app]; !there {
+		return nil
+	}
+	if h.changed == nil {
+		h.changed = make(chan struct{})
+	}
+	return h.changed
+}
+
+// noteChange lets requests look again that wait for a start.
+func (h *handover) noteChange() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.changed != nil {
+		close(h.changed)
+		h.changed = nil
+	}
+}
+
+// awaitStart is the route of a request when its application has started, or when the request does not wait for that any more. passes says that the node has
+// handed over meanwhile.
+func (p *Proxy) awaitStart(r *http.Request, route *served) (now *served, passes bool) {
+	var late <-chan time.Time
+	if limit, e := p.timeout(r, route); e == nil && limit > 0 {
+		t := time.NewTimer(limit)
+		defer t.Stop()
+		late = t.C
+	}
+	for {
+		changed := p.handover.change(route.App) // before the look, or a change between the two would be missed
+		now = p.find(r.URL.Path)
+		switch {
+		case p.handover.next.Load() != nil:
+			return route, true
+		case changed == nil || p.draining.Load():
+			return route, false
+		case now == nil || !now.Starting:
+			return now, false
+		}
+		select {
+		case <-changed:
+		case <-late:
+			return route, false
+		case <-r.Context().Done():
+			return route, false
+		}
+	}
 }
 
 // listen notes a listener, which ends with the handover.
@@ -66,6 +130,7 @@ func (p *Proxy) HandOver(next http.RoundTripper) {
 	for _, l := range all {
 		l.Close()
 	}
+	h.noteChange()
 }
 
 // Ongoing is the number of requests that are under way, with those that the next node answers, and Clients the number of connections.

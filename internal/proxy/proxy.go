@@ -228,6 +228,7 @@ func (p *Proxy) SetRoutes(routes []Route) error {
 	defer p.setting.Unlock()
 	p.countLocked(rs)
 	p.routes.Store(&rs)
+	p.handover.noteChange()
 	return nil
 }
 
@@ -361,6 +362,13 @@ func (p *Proxy) request(w http.ResponseWriter, r *http.Request, route *served, x
 		w.Header().Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 		plainError(w, r, http.StatusMethodNotAllowed, helvetype.CodeUnimplemented, "CONNECT is not allowed here: applications answer requests for paths")
 		return
+	}
+	if route != nil && route.Starting {
+		var passes bool
+		if route, passes = p.awaitStart(r, route); passes {
+			p.passWaiting(w, r, nil)
+			return
+		}
 	}
 	if route != nil && route.cors != nil && route.cors.Answer(w, r) {
 		return

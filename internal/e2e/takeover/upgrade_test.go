@@ -1,6 +1,7 @@
 package takeover_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -84,4 +85,62 @@ func TestUpgrade(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.said.Ended()
+}
+
+// TestUpgradeToChangedCode: a service is upgraded to an executable whose own application has other code, and loses no request: calls that run end in the
+// former code, and others wait until the next code has started, which the test holds up.
+func TestUpgradeToChangedCode(t *testing.T) {
+	t.Parallel()
+	for _, isolation := range []string{"node", "process"} {
+		t.Run(isolation, func(t *testing.T) {
+			t.Parallel()
+			home := t.TempDir()
+			dir, gate, held := filepath.Join(home, "state"), filepath.Join(home, "gate"), filepath.Join(home, "held")
+			if err := errors.Join(syscall.Mkfifo(gate, 0o600), syscall.Mkfifo(held, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			first, second := filepath.Join(home, "first"), filepath.Join(home, "second")
+			for version, path := range map[string]string{"1": first, "2": second} {
+				fixture.GoBuild(t, "-ldflags", "-X main.version="+version, "-o", path, "./internal/e2e/takeover/testdata/service")
+			}
+			n := &testNode{t: t, cmd: exec.Command(first, "start", "--isolation", isolation, "--http", "127.0.0.1:0", "--state-dir", dir)}
+			n.cmd.Env = append(os.Environ(), "SERVICE_GATE_2="+gate)
+			n.said, _ = fixture.Launch(t, n.cmd)
+			line := n.said.Line(t, "http://")
+			n.url = line[strings.Index(line, "http://"):]
+			f := startTraffic(t, 4, func() (string, error) { return asked(n.url, "x") })
+			f.reach("1", 20)
+			running := make(chan string, 1)
+			go func() {
+				got, err := asked(n.url, "pipe:"+held)
+				running <- fmt.Sprint(got, " ", err)
+			}()
+			pipe, err := os.OpenFile(held, os.O_WRONLY, 0) // when the call has opened it too
+			if err != nil {
+				t.Fatal(err)
+			}
+			if out, err := exec.Command(first, "upgrade", "--state-dir", dir, second).CombinedOutput(); err != nil {
+				t.Errorf("%v: %s\n%s", err, out, n.said.Text())
+			}
+			if err := os.WriteFile(gate, nil, 0); err != nil { // when the next code has opened it too
+				t.Fatal(err)
+			}
+			f.reach("2", 20)
+			f.end()
+			if _, err := pipe.WriteString("held"); err != nil {
+				t.Error(err)
+			}
+			pipe.Close()
+			if got := <-running; got != "1: held <nil>" {
+				t.Errorf("the call that ran: %s", got)
+			}
+			if t.Failed() {
+				t.Log(n.said.Text())
+			}
+			if err := n.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			n.said.Ended()
+		})
+	}
 }

@@ -414,12 +414,17 @@ func (c *counts) clear() {
 func TestDeployOverLostApplication(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var missing error
-		d := newDurable(func(string) (deploy.App, error) { return appOf(map[string]int{"A": 1}, nil), missing })
+		var gone atomic.Bool
+		d := newDurable(func(string) (deploy.App, error) {
+			if gone.Load() {
+				return deploy.App{}, errors.New("the executable has no such application")
+			}
+			return appOf(map[string]int{"A": 1}, nil), nil
+		})
 		first := d.node()
 		first.deploy(t, appOf(map[string]int{"A": 1}, nil))
 		first.kill()
-		missing = errors.New("the executable has no such application")
+		gone.Store(true)
 		second := d.restored(t)
 		defer second.kill()
 		bad := appOf(map[string]int{"A": 1}, func() error { return errors.New("bad code") })
@@ -430,7 +435,7 @@ func TestDeployOverLostApplication(t *testing.T) {
 		if why := second.Lost()["app"]; why == nil {
 			t.Error("the application is forgotten")
 		}
-		missing = nil
+		gone.Store(false)
 		time.Sleep(2 * time.Minute) // fake time
 		second.wantStatus(t, "it can be loaded again", helvetype.ApplicationRunning, 1, 1)
 		if err := second.Controller.Delete(t.Context(), "app"); err != nil {

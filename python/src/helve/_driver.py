@@ -44,6 +44,7 @@ _http: Optional[HTTPSettings] = None  # the last options of serve.start: a node 
 _inherited: list = []  # drivers of the processes that this one was forked from
 _aside: list = []  # drivers of nodes that this process was attached to before
 _ended: Optional["Attached"] = None  # the driver whose durable node has gone away, until the next one answers
+_coming: Any = None  # the ComingConnection of the calls that were made last on an event loop without a connection
 _chosen: Optional[dict] = None  # the variables as they were before use()
 command = Command()  # what the command line, or its variables, says about the node
 served = ""  # the directory of the node for which this process loads applications, under `helve run --reload`
@@ -132,6 +133,27 @@ def running() -> "Driver":
     other one. It waits for a durable node that is being started again.
     """
     return _patiently(_running)
+
+
+def connection() -> Any:
+    """The connection for calls: that of running(). On an event loop it does not wait for a node that is being started again. A ComingConnection takes the
+    calls meanwhile, and the other tasks of the loop go on.
+    """
+    global _coming
+    if asyncio._get_running_loop() is None:
+        return running().conn
+    driver = _driver
+    if _ended is None and (driver is None or driver.process is not None or not driver.left and driver.conn.lost is None):
+        try:
+            with _lock:
+                return _running().conn
+        except _AwayError:
+            pass
+    if _coming is None or _coming.settled:
+        from helve._coming import ComingConnection
+
+        _coming = ComingConnection(lambda: running().conn)
+    return _coming
 
 
 def _running() -> "Driver":
@@ -281,14 +303,14 @@ def _in_child() -> None:
     """Runs after a fork: the node is the parent's child, and locks may be held by threads that do not exist in the
     child.
     """
-    global _driver, _ended, _lock
+    global _driver, _ended, _coming, _lock
     _lock = threading.Lock()
     for driver in (_driver, *_aside):
         if driver is not None:
             if driver.process is not None:
                 driver.process.returncode = 0  # this process can neither wait for it nor end it
             _inherited.append(driver)
-    _driver = _ended = None
+    _driver = _ended = _coming = None
     _aside.clear()
 
 

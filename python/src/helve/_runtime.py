@@ -27,7 +27,9 @@ def in_worker() -> bool:
 
 
 def current():
-    """The connection for calls. It blocks while a program attaches to the node of another one, for a millisecond."""
+    """The connection for calls. It blocks while a program attaches to the node of another one, for a millisecond, and outside of event loops while a durable
+    node is being started again.
+    """
     if connection is None or connection.lost is not None:
         return _connect()
     return connection
@@ -40,7 +42,7 @@ def _connect():
         raise ReplicaUnavailableError("the node has gone away, and none has taken over yet")
     from helve import _driver
 
-    return _driver.running().conn
+    return _driver.connection()
 
 
 def _in_child() -> None:

@@ -68,7 +68,7 @@ func (d *Driver) scale(ctx context.Context, r protocol.Scale) (protocol.Done, er
 }
 
 func (d *Driver) rollback(ctx context.Context, r protocol.Rollback) (protocol.Done, error) {
-	return protocol.Done{}, d.node.Rollback(ctx, r.App, r.Revision)
+	return protocol.Done{}, d.wait(ctx, func() error { return d.node.Rollback(ctx, r.App, r.Revision) })
 }
 
 func (d *Driver) configure(ctx context.Context, r protocol.Configure) (protocol.Done, error) {
@@ -103,7 +103,7 @@ func (d *Driver) deploy(ctx context.Context, r protocol.Deploy) (done protocol.D
 	if r.Background {
 		err = d.deployInBackground(ctx, app)
 	} else {
-		err = d.node.Deploy(ctx, app)
+		err = d.wait(ctx, func() error { return d.node.Deploy(ctx, app) })
 	}
 	at, err := d.deployed(err)
 	done.URL = at.URL
@@ -117,7 +117,24 @@ func (d *Driver) deployBuild(ctx context.Context, r protocol.DeployBuild) (proto
 		return protocol.Address{}, call.NewError(helvetype.ReasonBadInput, err.Error())
 	}
 	app.Retry, app.Replace = true, true
-	return d.deployed(d.node.Deploy(ctx, app))
+	return d.deployed(d.wait(ctx, func() error { return d.node.Deploy(ctx, app) }))
+}
+
+// wait runs a deploy and returns its error. In a durable node it returns when the driver has gone too: the deploy goes on from when the store has it, and the end of the
+// connection, which waits for all replies, must not come later. For example, a driver is killed whose application loads a model for five minutes: its slots are given
+// back at once.
+func (d *Driver) wait(ctx context.Context, deploy func() error) error {
+	if !d.node.Durable() {
+		return deploy()
+	}
+	over := make(chan error, 1)
+	go func() { over <- deploy() }()
+	select {
+	case err := <-over:
+		return err
+	case <-ctx.Done():
+		return call.EndOf(ctx)
+	}
 }
 
 // deployed is the reply to a deploy that has ended with an error, or well.

@@ -126,3 +126,53 @@ func TestDriver(t *testing.T) {
 		})
 	}
 }
+
+// slowNode is a durable node whose deploys and roll-backs end when the test says so.
+type slowNode struct {
+	node
+	begun, end chan struct{}
+	ended      chan error
+}
+
+func (n *slowNode) Durable() bool { return true }
+
+func (n *slowNode) Deploy(context.Context, deploy.App) error {
+	return n.Rollback(context.Background(), "", 0)
+}
+
+func (n *slowNode) Rollback(context.Context, string, int) error {
+	close(n.begun)
+	<-n.end
+	n.ended <- nil
+	return nil
+}
+
+// TestDriverIsGone: the reply to a deploy does not hold up the end of its driver's connection, and the deploy of a durable node goes on.
+func TestDriverIsGone(t *testing.T) {
+	t.Parallel()
+	for op, body := range map[string]string{
+		"deploy":       `{"app":{"name":"hello","ingress":"D","deployments":[{"name":"D","class":"m:D"}]}}`,
+		"deploy_build": `{"path":"/srv/rank","app":"rank"}`,
+		"rollback":     `{"app":"hello"}`,
+	} {
+		t.Run(op, func(t *testing.T) {
+			t.Parallel()
+			n := &slowNode{begun: make(chan struct{}), end: make(chan struct{}), ended: make(chan error, 1)}
+			ctx, gone := context.WithCancel(t.Context())
+			replied := make(chan error)
+			go func() {
+				_, err := control.NewDriver(n).Control(ctx, op, json.RawMessage(body))
+				replied <- err
+			}()
+			<-n.begun
+			gone()
+			if err := <-replied; err == nil {
+				t.Error("the deploy that goes on has a reply")
+			}
+			close(n.end)
+			if err := <-n.ended; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

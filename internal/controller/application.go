@@ -57,6 +57,9 @@ type application struct {
 //
 // An application that is there already changes to the new revision, if def says so: new replicas start beside the old, each that is ready lets an old one drain, and
 // calls that wait go on waiting in the same queues. If a deployment of the new revision cannot start, the old one stays, and Deploy gives the error.
+//
+// The end of ctx ends the deploy. With a durable store it does so only until the store has the revision: for example, a program that is killed while the node still packs
+// its directories leaves nothing, and one that is killed while its model is loaded finds the application running.
 func (c *Controller) Deploy(ctx context.Context, def deploy.App) error {
 	if err := def.Check(c.set.Program); err != nil {
 		return err
@@ -76,6 +79,9 @@ func (c *Controller) Deploy(ctx context.Context, def deploy.App) error {
 	r, err := c.add(ctx, def, record)
 	if err != nil {
 		return err
+	}
+	if c.records.Durable { // the store has it: a next node would go on with it too
+		ctx = context.WithoutCancel(ctx)
 	}
 	return c.finish(ctx, r)
 }

@@ -528,6 +528,40 @@ func TestDeployWhoseEndIsNotStored(t *testing.T) {
 	})
 }
 
+// TestDeployWhoseProgramHasGone: a deploy that the store has goes on when its program is killed; before that nothing of it stays.
+func TestDeployWhoseProgramHasGone(t *testing.T) {
+	t.Parallel()
+	for _, first := range []bool{true, false} {
+		t.Run(fmt.Sprintf("first=%v", first), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				d := newDurable(nil)
+				n := d.node()
+				defer n.kill()
+				revision := 1
+				if !first {
+					n.deploy(t, appOf(map[string]int{"A": 1}, nil))
+					revision = 2
+				}
+				ctx, gone := context.WithCancel(t.Context())
+				app := appOf(map[string]int{"A": 2}, func() error {
+					gone()
+					return nil
+				})
+				if err := n.Deploy(ctx, app); err != nil {
+					t.Error(err)
+				}
+				n.wantStatus(t, "the program was killed while the constructor ran", helvetype.ApplicationRunning, revision, 2)
+				app.Graph.Deployments[0].Options.NumReplicas = 3
+				if err := n.Deploy(ctx, app); err == nil {
+					t.Error("a program that had gone before has deployed")
+				}
+				n.wantStatus(t, "the program was killed before", helvetype.ApplicationRunning, revision, 2)
+			})
+		})
+	}
+}
+
 // TestStoreRefusesDeploy: a store without space refuses the deploy, which is an event; all that runs goes on.
 func TestStoreRefusesDeploy(t *testing.T) {
 	t.Parallel()

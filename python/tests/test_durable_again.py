@@ -3,15 +3,17 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
-from durable import Durable
+from durable import ENVIRONMENT, Durable
 from eventually import eventually
 from running import Running
 
 from helve import _driver, _find, serve
-from helve.serve.exceptions import ReplicaUnavailableError
+from helve.serve.exceptions import ReplicaUnavailableError, RequestCancelledError
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +38,10 @@ def attached(node, monkeypatch):
 class Echo:
     async def __call__(self, x=1):
         return x
+
+    async def items(self, n):
+        for i in range(n):
+            yield i
 
     async def block(self, path):
         with open(path, "w"):
@@ -166,3 +172,88 @@ def test_an_upgrade_loses_no_call(attached):
     assert not errors
     assert handle.remote(2).result(timeout_s=60) == 2
     serve.delete("upgraded")
+
+
+def test_an_event_loop_goes_on_while_the_node_is_started_again(attached):
+    """The next node is started by this test, after another task of the loop has run: the calls that wait for it have not held up the loop."""
+    handle = serve.run(Echo.bind(), name="loop", route_prefix=None)
+    keeper = attached.command.process.pid
+
+    async def call():
+        os.kill(keeper, signal.SIGSTOP)  # it starts no node
+        os.kill(before, signal.SIGKILL)
+        await asyncio.to_thread(eventually, lambda: _driver._driver is None or _driver._driver.conn.lost is not None)
+        calls = [handle.remote(i) for i in range(4)]
+        calls.append(handle.remote(calls[0]))
+        items = handle.options(method_name="items", stream=True).remote(3)
+        cancelled = handle.remote(9)
+        cancelled.cancel()
+        beside = asyncio.create_task(asyncio.to_thread(os.kill, keeper, signal.SIGCONT))
+        answers = await asyncio.gather(*calls)
+        await beside
+        with pytest.raises(RequestCancelledError):
+            await cancelled
+        assert [item async for item in items] == [0, 1, 2]
+        assert await handle.remote("direct") == "direct"
+        return answers
+
+    before = attached.pid()
+    try:
+        assert asyncio.run(call()) == [0, 1, 2, 3, 0]
+    finally:
+        os.kill(keeper, signal.SIGCONT)
+    assert _driver.running().pid != before
+    serve.delete("loop")
+
+
+def test_calls_on_an_event_loop_whose_node_does_not_come_back(tmp_path, monkeypatch):
+    """Each of them has the error; the loop goes on meanwhile."""
+    _driver.shutdown()
+    node = Durable(tmp_path)
+    monkeypatch.setenv("HELVE_RUNTIME_DIR", node.runtime)
+    monkeypatch.setattr(_driver, "AGAIN", 0.2)
+    try:
+        with node.command:
+            node.pid()
+            handle = serve.run(Echo.bind(), name="ends", route_prefix=None)
+            first = _driver.running()
+        eventually(lambda: first.conn.lost is not None)
+
+        async def call():
+            return await asyncio.gather(*(handle.remote(i) for i in range(3)), return_exceptions=True)
+
+        errors = asyncio.run(call())
+        assert [type(e) for e in errors] == [ReplicaUnavailableError] * 3, errors
+        assert "the node has gone away" in str(errors[0])
+    finally:
+        _driver.shutdown()
+
+
+def test_a_deploy_goes_on_when_its_program_is_killed(node, tmp_path):
+    """From when the node has taken it: the constructor waits until the program is gone."""
+    code = f"""
+import os, time
+from helve import serve
+
+@serve.deployment
+class Slow:
+    def __init__(self):
+        open({str(tmp_path / "begun")!r}, "w").close()
+        while not os.path.exists({str(tmp_path / "go")!r}):
+            time.sleep(0.01)
+
+    def __call__(self):
+        return "there"
+
+serve.run(Slow.bind(), name="slow", route_prefix=None)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], env={**ENVIRONMENT, **node.environment}) as program:
+        try:
+            eventually((tmp_path / "begun").exists)
+        finally:
+            program.kill()
+    (tmp_path / "go").touch()
+    assert node.script("print(serve.get_app_handle('slow').remote().result(timeout_s=60))") == "there"
+    state = "print(serve.status().applications['slow'].status.value)"
+    eventually(lambda: node.script(state) == "RUNNING")
+    node.script("serve.delete('slow')")

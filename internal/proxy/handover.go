@@ -143,7 +143,9 @@ func (p *Proxy) Clients() int { return p.clients.Len() }
 func (p *Proxy) pass(w http.ResponseWriter, r *http.Request) {
 	p.handover.passing.Add(1)
 	defer p.handover.passing.Add(-1)
-	w.Header()["Connection"] = connectionClose
+	if r.Header.Get("Upgrade") == "" { // the connection of a WebSocket ends with that
+		w.Header()["Connection"] = connectionClose
+	}
 	p.handover.next.Load().ServeHTTP(w, r)
 }
 

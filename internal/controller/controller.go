@@ -58,6 +58,8 @@ type Settings struct {
 	Blobs store.Blobs
 	// Durable says that Store and Blobs outlive this process: they get all that the next one needs to start the applications again.
 	Durable bool
+	// Lost gives the route prefixes of applications of the store that cannot be loaded, by their names; nil for none. See [Controller.Publish].
+	Lost func() map[string]string
 	// Host replaces the host of a deployment; nil, or a nil result, for the one of its kind.
 	Host func(d *host.Deployment) host.Host
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/userconfig"
 )
 
@@ -96,7 +97,45 @@ func (e configuredRevision) RetryLocked() {
 	e.revision.app.c.Wake()
 }
 
-func (e configuredRevision) Save() { e.revision.app.c.file.Save() } //nolint:errcheck // it is in the log
+func (e configuredRevision) Save() error {
+	if err := e.revision.app.c.storeConfig(e.deploymentRevision); err != nil {
+		return err
+	}
+	e.revision.app.c.file.Save() //nolint:errcheck // it is in the log, and the store has the config
+	return nil
+}
+
+// storeConfig writes the user config of a deployment into the store.
+func (c *Controller) storeConfig(e *deploymentRevision) error {
+	ctx, cancel := records.Bounded(c.ctx)
+	defer cancel()
+	if err := c.records.Lock(ctx); err != nil {
+		return err
+	}
+	defer c.records.Unlock()
+	a := e.revision.app
+	c.mu.Lock()
+	there, left, now := c.apps[a.name] == a && !a.endingLocked(), c.handedOver, a.current.wrote
+	trial, _ := e.config.Trial()
+	o := records.InPlace(e.config.Current.Value, e.definition.Spec.Options.UserConfig, trial.Value)
+	c.mu.Unlock()
+	switch {
+	case left:
+		return errors.New("the next node has taken over")
+	case !there:
+		return nil
+	}
+	err := c.records.WriteConfig(ctx, a.name, e.definition.Name, e.revision.number, now, o)
+	if err != nil {
+		c.noteUnstored(a.name, err)
+	}
+	return err
+}
+
+// storeOutcome writes soon that a trial is over.
+func (c *Controller) storeOutcome(e *deploymentRevision) {
+	c.wg.Go(func() { c.logStale(e.revision.app.name, c.storeConfig(e)) })
+}
 
 func (e configuredRevision) Warn(r *replica, err error) {
 	e.revision.app.c.log.Warn("a replica that refused a user config does not take the one before again", "app", r.dep.app.name,
@@ -154,6 +193,7 @@ func (c *Controller) refusedTrial(r *replica, number int, err error) bool {
 		return refusal == userconfig.OfFormer
 	}
 	r.dep.message = "the user config was refused, the one before stays in use: " + err.Error()
+	c.storeOutcome(r.of)
 	c.Wake()
 	c.mu.Unlock()
 	c.log.Error("the first replica that was given the user config refused it; the one before stays", "app", r.dep.app.name,
@@ -193,7 +233,9 @@ func (c *Controller) configureLocked(r *replica) {
 		}
 		switch {
 		case err == nil:
-			e.config.Took(config.Number)
+			if e.config.Took(config.Number) {
+				c.storeOutcome(e)
+			}
 			c.settleLocked(r.dep.app.current)
 		case over || r.of.config.Current.Number != config.Number: // the trial or the revision is over, and the replica is given the config in use
 		case config.Value != nil && r.dep.app.deployingLocked():

@@ -226,7 +226,9 @@ func (c *Controller) ready(r *replica) bool {
 		c.mu.Unlock()
 		return false
 	}
-	r.of.config.Took(r.config)
+	if r.of.config.Took(r.config) {
+		c.storeOutcome(r.of)
+	}
 	if r.state == helvetype.ReplicaStarting || r.state == helvetype.ReplicaRecovering {
 		r.fireLocked(states.Ready, states.Facts{}, nil)
 		r.routed = r.running

@@ -28,10 +28,11 @@ type durable struct {
 	store *store.Memory
 	blobs store.Blobs
 	own   func(app string) (deploy.App, error)
+	log   *slog.Logger // of the nodes; nil for none
 }
 
 func newDurable(own func(app string) (deploy.App, error)) *durable {
-	return &durable{store.NewMemory(), store.NewMemoryBlobs(), own}
+	return &durable{store.NewMemory(), store.NewMemoryBlobs(), own, nil}
 }
 
 // durableNode is a node that can be killed.
@@ -44,7 +45,7 @@ type durableNode struct {
 // node starts a node on the store, without restoring anything.
 func (d *durable) node() *durableNode {
 	link := &badStore{Memory: d.store, hold: map[string]chan any{}, txns: map[string]int{}}
-	n := newTestNode(Settings{Store: link, Blobs: d.blobs, Durable: true})
+	n := newTestNode(Settings{Store: link, Blobs: d.blobs, Durable: true, Logger: d.log})
 	return &durableNode{n, &restore.Restorer{To: n.Controller, Target: n.Target(), Own: d.own, Log: slog.New(slog.DiscardHandler)}, link}
 }
 

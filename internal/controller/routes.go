@@ -1,6 +1,8 @@
 package controller
 
 import (
+	"slices"
+
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/deploy"
@@ -49,8 +51,21 @@ func (c *Controller) publish() error {
 		route.Prefix = g.RoutePrefix // the proxy matches paths without its root path
 		routes = append(routes, route)
 	}
+	if c.set.Lost != nil {
+		for app, prefix := range c.set.Lost() {
+			taken := func(r proxy.Route) bool { return r.App == app || r.Prefix == prefix }
+			if c.apps[app] == nil && !slices.ContainsFunc(routes, taken) {
+				routes = append(routes, proxy.Route{Prefix: prefix, App: app, Starting: true, Lost: true})
+			}
+		}
+	}
 	c.mu.Unlock()
 	return c.set.Proxy.SetRoutes(routes)
+}
+
+// Publish gives the proxy the routes again, after a change of [Settings.Lost].
+func (c *Controller) Publish() {
+	c.publish() //nolint:errcheck // such a route collides with none
 }
 
 // Readiness says of every application whether it answers requests: it runs, and no deployment is without a replica that should have one.

@@ -76,6 +76,9 @@ func (c *Controller) noteScaleLocked(app, name string, s records.Scale) {
 		return
 	}
 	if a.deployments[name] == nil {
+		if a.current.wrote.Precedes() { // the deployment is one of the revision that the node before was changing to
+			return
+		}
 		c.log.Warn("a number of replicas is for a deployment that is not there", "record", store.ScaleKey(app, name).String())
 		return
 	}

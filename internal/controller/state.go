@@ -58,7 +58,11 @@ type claimedRevision struct {
 
 // claimLocked takes over what the node before had of the application of a revision.
 func (c *Controller) claimLocked(r *revision) {
-	claim := takeover.Revision{App: r.app.name, Identity: r.identity, Ended: r.ctx, Replicas: claimedRevision{&c.mu, r, map[string]*replica{}}}
+	of := claimedRevision{&c.mu, r, map[string]*replica{}}
+	for name, o := range r.wrote.Configs {
+		of.configureLocked(name, o.UserConfig, o.Trial)
+	}
+	claim := takeover.Revision{App: r.app.name, Identity: r.identity, Ended: r.ctx, Replicas: of}
 	if r.def.Restored {
 		claim.Number = r.number
 	}
@@ -74,7 +78,16 @@ func (r claimedRevision) HostLocked(deployment string) host.Host {
 }
 
 func (r claimedRevision) ConfigureLocked(deployment string, config, trial json.RawMessage) {
+	if !r.app.c.records.Durable { // the store of a durable node has them
+		r.configureLocked(deployment, config, trial)
+	}
+}
+
+func (r claimedRevision) configureLocked(deployment string, config, trial json.RawMessage) {
 	d := r.app.deployments[deployment]
+	if d == nil || d.now.revision != r.revision {
+		return
+	}
 	if config != nil {
 		d.now.config.Accept(d.newConfigLocked(config))
 	}

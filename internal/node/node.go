@@ -142,10 +142,10 @@ func New(s Settings) *Node {
 	n.Controller = controller.New(controller.Settings{
 		Store: s.Store, Blobs: n.blobs(), Durable: s.Durable,
 		Logger: s.Logger, Node: name, Codec: cd, Proxy: n.proxy, Workers: n.workers, Program: s.Program,
-		Strict: s.Strict, OutOfLine: s.OutOfLine, Events: n.events, Host: s.Host,
+		Strict: s.Strict, OutOfLine: s.OutOfLine, Events: n.events, Host: s.Host, Lost: func() map[string]string { return n.restorer.Routes() },
 	})
 	n.Target().Collected = n.workers.CollectCode
-	n.restorer = &restore.Restorer{To: n.Controller, Target: n.Target(), Own: s.Own, Program: s.Program, Log: s.Logger}
+	n.restorer = &restore.Restorer{To: n.Controller, Target: n.Target(), Own: s.Own, Program: s.Program, Log: s.Logger, Changed: n.Publish}
 	n.useCertificate(s.Certificate)
 	return n
 }

@@ -56,7 +56,9 @@ type Route struct {
 	Options *spec.IngressOptions
 	// Starting is set while the application starts: its requests are answered with 503, and the fields below are not read.
 	Starting bool
-	In       InKind
+	// Lost is set beside Starting for an application that cannot be loaded for now.
+	Lost bool
+	In   InKind
 	// Refuses returns the error with which a call would be refused now, before its body is read: for example, the
 	// queue is full, or the application is not served. It returns nil if the call would not be refused, or if that is
 	// not known yet. Refuses may be nil.
@@ -385,7 +387,11 @@ func (p *Proxy) request(w http.ResponseWriter, r *http.Request, route *served, x
 	}
 	if route.Starting {
 		w.Header().Set("Retry-After", "1")
-		plainError(w, r, http.StatusServiceUnavailable, helvetype.CodeUnavailable, fmt.Sprintf("application %q is starting", route.App))
+		why := "is starting"
+		if route.Lost {
+			why = "cannot be loaded; its status says why"
+		}
+		plainError(w, r, http.StatusServiceUnavailable, helvetype.CodeUnavailable, fmt.Sprintf("application %q %s", route.App, why))
 		return
 	}
 	c.Info.Place = route.place

@@ -41,13 +41,17 @@ func (t *Target) Stored(ctx context.Context) ([]Stored, error) {
 			bad = errors.Join(bad, err)
 			continue
 		}
-		w := &Deploy{Number: int(a.Record.Revision), Modified: a.Modified, Scales: numbers[key.App], before: a, from: int(a.Record.Before)}
+		w := &Deploy{Number: int(a.Record.Revision), Modified: a.Modified, Scales: numbers[key.App], overrides: a.Record.Overrides, before: a, from: int(a.Record.Before)}
+		w.Configs, err = t.configs(key.App, w.overrides)
+		bad = errors.Join(bad, err)
 		if ch := a.Record.Attempt; ch != nil {
 			w.unended, w.before = true, store.Stored[store.App]{}
 			if w.from != 0 {
-				w.before = store.Stored[store.App]{KV: a.KV, Record: store.App{Revision: a.Record.Before}}
+				w.before = store.Stored[store.App]{KV: a.KV, Record: store.App{Revision: a.Record.Before, Overrides: ch.Overrides}}
 			}
-			w.changed = changes(ch, a.Modified, w.Scales)
+			revision, _, err := t.Store.Get(ctx, store.RevisionKey(key.App, a.Record.Revision).String())
+			bad = errors.Join(bad, err)
+			w.changed = changes(ch, revision.Modified, w.Scales)
 		}
 		revisions, err := t.Revisions(ctx, key.App)
 		bad = errors.Join(bad, err)
@@ -57,8 +61,8 @@ func (t *Target) Stored(ctx context.Context) ([]Stored, error) {
 	return all, bad
 }
 
-// changes are the numbers of replicas that the deploy of a change has set: the records that it wrote in its transaction, and that no other writer
-// has changed since. For example, a deploy sets 3 in the place of 2, and Scale sets 5 before the node is killed: 5 stays if the deploy is undone.
+// changes are the numbers of replicas that the deploy of a change has set: the records that it wrote in its transaction, which is that of its revision, and
+// that no other writer has changed since. For example, a deploy sets 3 in the place of 2, and Scale sets 5 before the node is killed: 5 stays if the deploy is undone.
 func changes(ch *store.Attempt, wrote int64, now map[string]Scale) map[string]changedScale {
 	all := map[string]changedScale{}
 	for name, before := range ch.Scales {
@@ -74,9 +78,16 @@ func changes(ch *store.Attempt, wrote int64, now map[string]Scale) map[string]ch
 	return all
 }
 
-// Before has the records of the revision before a deploy that has not ended.
-func (s *Stored) Before() *Deploy {
-	return &Deploy{Number: s.From, Last: s.Deploy.Last, Modified: s.Deploy.Modified, Scales: s.Deploy.Scales, before: s.Deploy.before}
+// Before has the records of the revision before a deploy that has not ended. Its user configs are read from the blobs of t.
+func (s *Stored) Before(t *Target) *Deploy {
+	was := s.Deploy.before.Record.Overrides
+	configs, err := t.configs(s.App, was)
+	if err != nil {
+		t.Log.Error("a user config that was set in place is lost: that of the revision is used", "app", s.App, "error", err)
+	}
+	return &Deploy{
+		Number: s.From, Last: s.Deploy.Last, Modified: s.Deploy.Modified, Scales: s.Deploy.Scales, Configs: configs, overrides: was, before: s.Deploy.before, next: s.Deploy,
+	}
 }
 
 // Revision reads a revision of an application. Its graph is in the record, also if the store has it beside.

@@ -165,10 +165,14 @@ type Deploy struct {
 	Last     int              // the highest number of a revision in the store
 	Modified int64            // the revision of the store that wrote apps/A
 	Scales   map[string]Scale // the numbers of replicas of all deployments
-	from     int              // the revision that ran before; 0 for none
-	unended  bool             // another process has begun the deploy, and this one goes on with it
-	before   store.Stored[store.App]
-	changed  map[string]changedScale // the deployments whose number of replicas the deploy has set
+	// Configs are the user configs that were set in place, by deployment, of a revision that was read from the store.
+	Configs   map[string]store.Override
+	overrides overrides // of the revision, as its record has them
+	from      int       // the revision that ran before; 0 for none
+	unended   bool      // another process has begun the deploy, and this one goes on with it
+	before    store.Stored[store.App]
+	changed   map[string]changedScale // the deployments whose number of replicas the deploy has set
+	next      *Deploy                 // the deploy that goes on from this revision, which another process has begun; nil for none
 }
 
 // Scale is a record of the number of replicas as it was last seen.
@@ -179,6 +183,9 @@ type Scale struct {
 
 // Unended says that another process has begun the deploy, and that its records do not say yet that it has ended.
 func (w *Deploy) Unended() bool { return w.unended }
+
+// Precedes says that the revision is one before a deploy that another process has begun and that has not ended.
+func (w *Deploy) Precedes() bool { return w.next != nil }
 
 // Set says whether the deploy has set the number of replicas of a deployment, and now is still that number.
 func (w *Deploy) Set(deployment string, now Scale) bool {
@@ -264,7 +271,7 @@ func (t *Target) tryWriteDeploy(ctx context.Context, r store.Revision, f Former)
 	if t.Durable {
 		record.Attempt = w.change()
 	}
-	app, err := store.Encode(store.AppKey(name), record)
+	app, err := t.appRecord(ctx, name, record)
 	if err != nil {
 		return nil, err
 	}
@@ -290,7 +297,7 @@ func (t *Target) tryWriteDeploy(ctx context.Context, r store.Revision, f Former)
 
 // change describes the deploy for another process that has to end it.
 func (w *Deploy) change() *store.Attempt {
-	c := &store.Attempt{}
+	c := &store.Attempt{Overrides: w.before.Record.Overrides}
 	for name, ch := range w.changed {
 		if c.Scales == nil {
 			c.Scales = map[string]*store.Scale{}
@@ -406,7 +413,7 @@ func (t *Target) revisionRecord(ctx context.Context, r store.Revision, number in
 // PutBack writes the records that a failed deploy has changed as they were before, and gives the numbers of replicas that it has written.
 // Records that another writer has changed since stay.
 func (t *Target) PutBack(ctx context.Context, app string, w *Deploy) (written map[string]Scale, err error) {
-	op, err := store.Encode(store.AppKey(app), w.before.Record)
+	op, err := t.appRecord(ctx, app, w.before.Record)
 	if err != nil {
 		return nil, err
 	}
@@ -451,7 +458,7 @@ func (t *Target) End(ctx context.Context, g spec.Graph, w *Deploy) error {
 	app := g.App
 	var writes []write
 	if t.Durable {
-		op, err := store.Encode(store.AppKey(app), store.App{Revision: uint64(w.Number), Before: uint64(w.from)})
+		op, err := t.appRecord(ctx, app, store.App{Revision: uint64(w.Number), Before: uint64(w.from), Overrides: w.overrides})
 		if err != nil {
 			return err
 		}
@@ -518,17 +525,21 @@ func (t *Target) commitDeletes(ctx context.Context, writes []write) error {
 	return nil
 }
 
-// Collect removes the blobs that no record of a revision needs. It must be called with the turn of an operation. A record that cannot be read may need
+// Collect removes the blobs that no record needs. It must be called with the turn of an operation. A record that cannot be read may need
 // any of them: then nothing is removed.
 func (t *Target) Collect(ctx context.Context) error {
-	revisions, _, err := store.List(ctx, t.Store, store.Revisions(""))
-	if err != nil {
-		return fmt.Errorf("blobs that no revision needs are not removed: %w", err)
-	}
 	wanted := map[string]bool{}
-	for _, r := range revisions {
-		for _, digest := range r.Record.Blobs() {
-			wanted[digest] = true
+	for _, prefix := range []string{store.Revisions("").String(), store.Apps().String()} {
+		kvs, _, err := t.Store.List(ctx, prefix)
+		for _, kv := range kvs {
+			digests, bad := store.BlobsOf(kv)
+			for _, digest := range digests {
+				wanted[digest] = true
+			}
+			err = errors.Join(err, bad)
+		}
+		if err != nil {
+			return fmt.Errorf("blobs that no revision needs are not removed: %w", err)
 		}
 	}
 	needed := func(digest string) bool { return wanted[digest] || t.pinned(digest) }

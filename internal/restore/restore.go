@@ -50,9 +50,12 @@ type Restorer struct {
 	Own     Own
 	Program host.Program
 	Log     *slog.Logger
+	// Changed is called when an application is lost or found: its route is another one. May be nil.
+	Changed func()
 
-	mu   sync.Mutex
-	lost map[string]error // see Lost
+	mu     sync.Mutex
+	lost   map[string]error  // see Lost
+	routes map[string]string // see Routes
 }
 
 // Lost are the applications that cannot be loaded for now, with the reasons: a blob is damaged, or a record is of a newer version. They are tried
@@ -63,17 +66,45 @@ func (r *Restorer) Lost() map[string]error {
 	return maps.Clone(r.lost)
 }
 
-// lose notes why an application cannot be loaded; nil for an application that is gone.
-func (r *Restorer) lose(app string, why error) {
+// Routes are the route prefixes of the applications that are lost, by their names, as far as their records can be read.
+func (r *Restorer) Routes() map[string]string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if delete(r.lost, app); why == nil {
-		return
+	return maps.Clone(r.routes)
+}
+
+// lose notes why an application cannot be loaded, and the route that it has, "" for none; nil for an application that is gone.
+func (r *Restorer) lose(app string, why error, route string) {
+	r.mu.Lock()
+	same := why == nil && r.lost[app] == nil
+	delete(r.lost, app)
+	delete(r.routes, app)
+	if why != nil {
+		if r.lost == nil {
+			r.lost, r.routes = map[string]error{}, map[string]string{}
+		}
+		r.lost[app] = why
+		if route != "" {
+			r.routes[app] = route
+		}
 	}
-	if r.lost == nil {
-		r.lost = map[string]error{}
+	r.mu.Unlock()
+	if r.Changed != nil && !same {
+		r.Changed()
 	}
-	r.lost[app] = why
+}
+
+// route is the route prefix of an application that cannot be loaded; "" if it has none, or if that cannot be read.
+func (r *Restorer) route(ctx context.Context, s records.Stored) string {
+	number := s.From
+	if number == 0 || !s.Deploy.Unended() {
+		number = s.Deploy.Number
+	}
+	record, err := r.Target.Revision(ctx, s.App, number)
+	if err != nil || record.Graph.Ingress == nil {
+		return ""
+	}
+	return record.Graph.RoutePrefix
 }
 
 // Delete deletes the records of an application that is lost.
@@ -84,7 +115,7 @@ func (r *Restorer) Delete(ctx context.Context, app string) error {
 	defer r.Target.Unlock()
 	err := r.Target.Delete(ctx, app, 0)
 	if err == nil {
-		r.lose(app, nil)
+		r.lose(app, nil, "")
 	}
 	return err
 }
@@ -134,10 +165,11 @@ func (r *Restorer) one(ctx context.Context, s records.Stored, tried func()) {
 		if ctx.Err() != nil {
 			return
 		}
-		r.lose(s.App, err)
 		if err == nil {
+			r.lose(s.App, nil, "")
 			return
 		}
+		r.lose(s.App, err, r.route(ctx, s))
 		if attempt == 1 {
 			r.Log.Error("an application cannot be restored, and is tried again", "app", s.App, "error", err)
 		}
@@ -150,7 +182,7 @@ func (r *Restorer) one(ctx context.Context, s records.Stored, tried func()) {
 			}
 			var over bool
 			if s, next, over = r.look(ctx, s); over {
-				r.lose(s.App, nil)
+				r.lose(s.App, nil, "")
 				return
 			}
 		}
@@ -196,7 +228,7 @@ func (r *Restorer) try(ctx context.Context, s records.Stored, tried func()) erro
 		if missing != nil { // there is nothing to go back to
 			return r.resume(ctx, def, s.Deploy)
 		}
-		if err := r.resume(ctx, before, s.Before()); err != nil {
+		if err := r.resume(ctx, before, s.Before(r.Target)); err != nil {
 			return err
 		}
 		tried()

@@ -15,7 +15,7 @@ import (
 // format is the version of the records' JSON. It rises with every change, also with a new field: a program that does not
 // know a field would drop it when it writes the record again, so it refuses to read the record. Records of older formats are read: the fields
 // that they do not have are zero. Records of each format are in disk/testdata.
-const format = 1
+const format = 2
 
 // Formats names the formats that a program reads whose newest one is n: "1", or "1 to 3".
 func Formats(n int) string {
@@ -37,7 +37,7 @@ type App struct {
 	Revision uint64 `json:"revision"`         // the number of the revision that should run
 	Before   uint64 `json:"before,omitempty"` // the revision that ran before that; 0 for none
 	Paused   bool   `json:"paused,omitempty"`
-	// Overrides has options that replace those of the revision, by deployment.
+	// Overrides has options that replace those of the revision, by deployment: see [Override].
 	Overrides map[string]json.RawMessage `json:"overrides,omitempty"`
 	// Attempt is the deploy that has led to Revision, as long as it has not ended; nil after that.
 	Attempt *Attempt `json:"attempt,omitempty"`
@@ -49,6 +49,8 @@ type App struct {
 type Attempt struct {
 	// Scales are the numbers of replicas before, of the deployments whose number the deploy has set; null for a deployment without one.
 	Scales map[string]*Scale `json:"scales,omitempty"`
+	// Overrides are those of the revision before.
+	Overrides map[string]json.RawMessage `json:"overrides,omitempty"`
 }
 
 // Revision is one version of an application. It is never changed.
@@ -205,6 +207,33 @@ func (r Revision) check() (field, problem string) {
 	return "", ""
 }
 
+// Blobs has the digests of the blobs that the application needs beside those of its revisions.
+func (a App) Blobs() (digests []string) {
+	all := []map[string]json.RawMessage{a.Overrides}
+	if a.Attempt != nil {
+		all = append(all, a.Attempt.Overrides)
+	}
+	for _, overrides := range all {
+		for _, raw := range overrides {
+			var o Override
+			if json.Unmarshal(raw, &o) == nil && o.Digest != "" {
+				digests = append(digests, o.Digest)
+			}
+		}
+	}
+	return digests
+}
+
+// Override has the options of one deployment that were set in place. For example, Reconfigure has given D another user config than the one that the
+// revision was deployed with: {"user_config": {"threshold": 0.7}}.
+type Override struct {
+	UserConfig json.RawMessage `json:"user_config,omitempty"`
+	// Trial is a user config that no replica has taken yet, because none runs. The first that is ready decides.
+	Trial json.RawMessage `json:"trial,omitempty"`
+	// Digest is set in place of the others if they are too large for a record: they are the blob with this digest.
+	Digest string `json:"digest,omitempty"`
+}
+
 // Blobs has the digests of the blobs that the revision needs.
 func (r Revision) Blobs() (digests []string) {
 	if r.GraphDigest != "" {
@@ -346,6 +375,23 @@ func Check(kv KV) error {
 		_, err = Decode[Replica](kv)
 	}
 	return err
+}
+
+// BlobsOf has the digests of the blobs that a record of any kind needs.
+func BlobsOf(kv KV) ([]string, error) {
+	key, err := ParseKey(kv.Key)
+	if err != nil {
+		return nil, nil //nolint:nilerr // a record that is not known needs none
+	}
+	switch key.Kind {
+	case kindApp:
+		a, err := Decode[App](kv)
+		return a.Blobs(), err
+	case kindRevision:
+		r, err := Decode[Revision](kv)
+		return r.Blobs(), err
+	}
+	return nil, nil
 }
 
 func recordError(key, field, problem string) error {

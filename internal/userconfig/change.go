@@ -33,7 +33,7 @@ type Deployment[R Configurable] interface {
 	WantedLocked() (n int, present bool)
 	ChangedLocked() // replicas have another config
 	RetryLocked()   // the next replica starts without delay, because it gets another config
-	Save()          // keeps the target for the next node
+	Save() error    // keeps the target for the next node; nil when that is sure
 	Warn(r R, err error)
 }
 
@@ -47,6 +47,7 @@ type Change[R Configurable] struct {
 
 	// Guarded by the lock of the deployment.
 	accepted, withdrawn bool
+	last                Target // before the config was accepted
 }
 
 // NewChange makes a change of the user config. [Change.Run] begins it.
@@ -65,19 +66,25 @@ func (c *Change[R]) Await(ctx context.Context) error {
 	c.withdrawn = true
 	accepted := c.accepted
 	c.of.Unlock()
-	if accepted {
-		return nil
+	if accepted { // the config is about to be kept for the next node
+		return <-c.outcome
 	}
 	return fmt.Errorf("the user config was withdrawn: %w", call.EndOf(ctx))
 }
 
 // Run asks the replicas, and makes the config the target or gives the replicas the one before again. The end of ctx gives up the questions
-// about the new config, the end of life those about the one before.
+// about the new config, the end of life those about the one before. A config that cannot be kept for the next node is taken back, as a refused one:
+// else that node would give the replicas the config before.
 func (c *Change[R]) Run(ctx, life context.Context) {
 	last, refused := c.ask(ctx)
 	if refused == nil {
-		c.of.Save()
-		c.outcome <- nil
+		err := c.of.Save()
+		if err != nil {
+			last = c.takeBack()
+			c.restore(life, last)
+			err = fmt.Errorf("the one before stays in use: %w", err)
+		}
+		c.outcome <- err
 		return
 	}
 	c.restore(life, last)
@@ -106,6 +113,15 @@ func (c *Change[R]) ask(ctx context.Context) (target Config, refused error) {
 	}
 }
 
+// takeBack makes the target of before the target again, and returns its config.
+func (c *Change[R]) takeBack() Config {
+	c.of.Lock()
+	defer c.of.Unlock()
+	*c.of.TargetLocked() = c.last
+	c.of.ChangedLocked()
+	return c.last.Current
+}
+
 // roundLocked are the replicas to ask next. While one of the replicas takes another config, changing is its channel.
 func (c *Change[R]) roundLocked(running []R) (ask []R, changing <-chan struct{}) {
 	for _, r := range running {
@@ -131,7 +147,7 @@ func (c *Change[R]) decideLocked(running []R) error {
 	case len(running) == 0 && !present:
 		return errors.New("its revision of the deployment does not run any more")
 	}
-	c.accepted = true
+	c.accepted, c.last = true, *c.of.TargetLocked()
 	if len(running) == 0 && wanted > 0 { // the config may bring them back
 		c.of.TargetLocked().Try(c.config)
 		c.of.RetryLocked()

@@ -49,6 +49,7 @@ type fake struct {
 	gone    bool
 
 	changes, retries, saves int
+	unsaved                 error // of Save
 	warned                  []string
 }
 
@@ -64,7 +65,7 @@ func (f *fake) RunningLocked() (running []*member) {
 func (f *fake) WantedLocked() (int, bool) { return f.wanted, !f.gone }
 func (f *fake) ChangedLocked()            { f.changes++ }
 func (f *fake) RetryLocked()              { f.retries++ }
-func (f *fake) Save()                     { f.saves++ }
+func (f *fake) Save() error               { f.saves++; return f.unsaved }
 func (f *fake) Warn(m *member, _ error)   { f.warned = append(f.warned, m.id) }
 
 func (f *fake) add(id string, judge func(ctx context.Context, config string) error) *member {
@@ -238,7 +239,6 @@ func TestChangeIsAcceptedThoughItsContextEnds(t *testing.T) {
 	f.add("a", nil)
 	c := NewChange(f, config(2))
 	c.Run(t.Context(), t.Context())
-	<-c.outcome // as if it came after the end of the context
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := c.Await(ctx); err != nil {

@@ -50,11 +50,13 @@ func (t *Target) Try(c Config) { t.trial = &c }
 // Accept makes a config that replicas have taken the target, and ends the trial.
 func (t *Target) Accept(c Config) { t.Current, t.trial = c, nil }
 
-// Took notes that a replica has taken the config of a number. If that is the trial, it becomes the target.
-func (t *Target) Took(number int) {
-	if t.trial != nil && t.trial.Number == number {
-		t.Accept(*t.trial)
+// Took notes that a replica has taken the config of a number. If that is the trial, it becomes the target, and Took returns true.
+func (t *Target) Took(number int) bool {
+	if t.trial == nil || t.trial.Number != number {
+		return false
 	}
+	t.Accept(*t.trial)
+	return true
 }
 
 // Refusal says what the refusal of a config by a replica is about.

@@ -156,14 +156,11 @@ func exportOnce(dir string, out *os.File) (s Summary, whole bool, err error) {
 // hasAll says whether the blobs that the revisions among records need are among digests, which are in order.
 func hasAll(records []store.KV, digests []string) bool {
 	for _, r := range records {
-		if key, err := store.ParseKey(r.Key); err != nil || key.Kind != "revisions" {
-			continue
-		}
-		revision, err := store.Decode[store.Revision](r)
+		needed, err := store.BlobsOf(r)
 		if err != nil {
 			return false
 		}
-		for _, digest := range revision.Blobs() {
+		for _, digest := range needed {
 			if _, there := slices.BinarySearch(digests, digest); !there {
 				return false
 			}

@@ -33,7 +33,9 @@ func fixtures(t testing.TB) (ops []store.Op, records []any) {
 	capacity := 50.0
 	app := store.App{
 		Revision: 2, Before: 1, Paused: true, Overrides: map[string]json.RawMessage{"D": json.RawMessage(`{"num_replicas":2}`)},
-		Attempt: &store.Attempt{Scales: map[string]*store.Scale{"D": {Replicas: 1, By: "ann", Reason: "more", At: at}}},
+		Attempt: &store.Attempt{
+			Scales: map[string]*store.Scale{"D": {Replicas: 1, By: "ann", Reason: "more", At: at}}, Overrides: map[string]json.RawMessage{"D": json.RawMessage(`{"user_config":1}`)},
+		},
 	}
 	one := store.Revision{GraphDigest: graphBlob, At: at}
 	two := store.Revision{

@@ -2,12 +2,9 @@ package node
 
 import (
 	"context"
-	"errors"
 	"io"
 
-	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/pack"
-	"github.com/helve-serve/helve/internal/store"
 )
 
 // Durable says that applications outlive the node. It keeps their code: see [Node.Keep].
@@ -40,23 +37,3 @@ func (s Settings) blob() func(digest string) (io.ReadCloser, error) {
 }
 
 func (s Settings) durable() bool { return s.Durable && s.Blobs != nil }
-
-// codeBlobs are the blobs of a durable node. With a blob goes the directory that was unpacked from it.
-type codeBlobs struct {
-	store.Blobs
-	workers *host.Workers
-}
-
-// Collect implements [store.Blobs].
-func (b codeBlobs) Collect(wanted func(digest string) bool) (removed int, err error) {
-	removed, err = b.Blobs.Collect(wanted)
-	return removed, errors.Join(err, b.workers.CollectCode(wanted))
-}
-
-// blobs gives the controller its blobs.
-func (n *Node) blobs() store.Blobs {
-	if !n.set.durable() {
-		return n.set.Blobs
-	}
-	return codeBlobs{n.set.Blobs, n.workers}
-}

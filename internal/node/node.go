@@ -140,7 +140,7 @@ func New(s Settings) *Node {
 		Changed: func() { n.Wake() }, AttachDir: func() string { return n.attachDir() }, Starter: s.Starter, Beside: s.Beside, Blob: s.blob(),
 	})
 	n.Controller = controller.New(controller.Settings{
-		Store: s.Store, Blobs: n.blobs(), Durable: s.Durable,
+		Store: s.Store, Blobs: s.Blobs, Durable: s.Durable,
 		Logger: s.Logger, Node: name, Codec: cd, Proxy: n.proxy, Workers: n.workers, Program: s.Program,
 		Strict: s.Strict, OutOfLine: s.OutOfLine, Events: n.events, Host: s.Host, Lost: func() map[string]string { return n.restorer.Routes() },
 	})

@@ -327,6 +327,11 @@ func TestHandover(t *testing.T) {
 	if err := former.HandOver(ctx); err != nil {
 		t.Fatal(err)
 	}
+	late := make(chan error, 1)
+	go func() { // the former node changes nothing any more
+		_, err := Ask(ctx, c, protocol.Delete{Name: "none"})
+		late <- err
+	}()
 	next := node.New(node.Settings{Version: "test"})
 	t.Cleanup(func() { next.Close(context.Background()) })
 	if err := errors.Join(next.UseState(state, time.Second), next.ServeDrivers()); err != nil {
@@ -334,6 +339,9 @@ func TestHandover(t *testing.T) {
 	}
 	if err := former.Succeed(ctx, next.Dir()); err != nil {
 		t.Fatal(err)
+	}
+	if err := <-late; err == nil || !strings.Contains(err.Error(), `no application "none" is running`) {
+		t.Errorf("a request of the moment of the handover: %v", err)
 	}
 	<-peer.Done()
 	if names(t, c) != "" || c.Dir() != next.Dir() || c.Address() != state {

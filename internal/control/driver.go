@@ -139,6 +139,9 @@ func (d *Driver) wait(ctx context.Context, deploy func() error) error {
 
 // deployed is the reply to a deploy that has ended with an error, or well.
 func (d *Driver) deployed(err error) (protocol.Address, error) {
+	if errors.Is(err, deploy.ErrClosing) { // the next node of one that hands over deploys it
+		return protocol.Address{}, err
+	}
 	if err != nil { // the driver shows the text alone: it has to say where
 		e := call.NewError(call.AsError(err).Reason, err.Error())
 		if _, ok := errors.AsType[*deploy.RouteTakenError](err); ok {

@@ -210,7 +210,7 @@ func (c *Controller) tryAdd(ctx context.Context, def deploy.App, record store.Re
 	}
 	c.mu.Lock()
 	if err == nil && c.closing {
-		err = errors.New("the node is closing")
+		err = deploy.ErrClosing
 		c.mu.Unlock()
 		c.withdraw(ctx, def.Graph.App, w)
 		c.mu.Lock()
@@ -225,7 +225,7 @@ func (c *Controller) tryAdd(ctx context.Context, def deploy.App, record store.Re
 func (c *Controller) admitLocked(def deploy.App) (first *obstacle, _ error) {
 	g := def.Graph
 	if c.closing {
-		return nil, errors.New("the node is closing")
+		return nil, deploy.ErrClosing
 	}
 	there := c.apps[g.App]
 	if there == nil || there.status != helvetype.ApplicationDeleting { // one that is being deleted is waited for

@@ -14,9 +14,15 @@ import (
 // and the file for the next node is complete.
 func (c *Controller) HandOver(ctx context.Context) error {
 	serving.AwaitIdle(ctx, func() bool {
+		if c.records.Lock(ctx) != nil { // no deploy is between the store and this controller
+			return true
+		}
+		defer c.records.Unlock()
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		return c.changingLocked()
+		busy := c.changingLocked()
+		c.closing, c.handedOver = c.closing || !busy, !busy
+		return busy
 	})
 	c.mu.Lock()
 	c.closing, c.handedOver = true, true

@@ -9,6 +9,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/userconfig"
 )
@@ -37,7 +38,7 @@ func (c *Controller) Reconfigure(ctx context.Context, app, name string, config j
 	if c.closing {
 		c.mu.Unlock()
 		<-d.configuring
-		return errors.New("the node is closing")
+		return deploy.ErrClosing
 	}
 	change := userconfig.NewChange(configuredRevision{&c.mu, d.now}, d.newConfigLocked(config))
 	c.wg.Go(func() {

@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"errors"
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/deploy"
@@ -58,7 +57,7 @@ func (c *Controller) resume(ctx context.Context, def deploy.App, w *records.Depl
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing {
-		return nil, errors.New("the node is closing")
+		return nil, deploy.ErrClosing
 	}
 	c.scales.Hold(name)
 	defer c.writtenLocked()

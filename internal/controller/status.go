@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -99,7 +98,7 @@ func (c *Controller) missingLocked(name string) error {
 	a := c.apps[name]
 	switch {
 	case c.closing:
-		return errors.New("the node is closing")
+		return deploy.ErrClosing
 	case a == nil && len(c.apps) == 0:
 		return fmt.Errorf("no application %q is running", name)
 	case a == nil:

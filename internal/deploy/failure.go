@@ -9,7 +9,8 @@ import (
 	"github.com/helve-serve/helve/internal/host"
 )
 
-import ()
+// ErrClosing is the error of a change that comes when the node closes, or hands over to the next node: then that makes the change.
+var ErrClosing = errors.New("the node is closing") //nolint:gochecknoglobals // a constant
 
 // Refused says that a replica did not start because of its user config, or perhaps: its process ended, or was ended.
 func Refused(err error) bool {

@@ -41,7 +41,7 @@ func (n *Node) serveDriver(nc net.Conn, token wire.Token, check func() error, op
 		return err
 	}
 	set := session.Settings{
-		Node: n, Results: n.results, Origin: "driver:" + strconv.Itoa(h.PID), Driver: control.NewDriver(n).Control, ReferenceOver: h.ReferenceOver, Metrics: n.user.Source(),
+		Node: n, Results: n.results, Origin: "driver:" + strconv.Itoa(h.PID), Driver: n.answerDriver(control.NewDriver(n)), ReferenceOver: h.ReferenceOver, Metrics: n.user.Source(),
 	}
 	if h.Kind == wire.KindFormer {
 		set.Origin, set.Former = router.FormerNode, true

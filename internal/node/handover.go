@@ -12,10 +12,13 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/control"
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/wire"
 	"github.com/helve-serve/helve/internal/worker"
 )
@@ -77,7 +80,7 @@ func (n *Node) Succeed(ctx context.Context, dir string) error {
 	if err != nil {
 		return fmt.Errorf("the next node: %w", err)
 	}
-	n.next.set(dir)
+	n.next.set(dir, peer)
 	n.Controller.Succeed(peer)
 	for _, d := range n.connected.all() {
 		d.Goaway(wire.Goaway{
@@ -142,7 +145,9 @@ func (n *Node) Leave(ctx context.Context) error {
 		return nil
 	}
 	var cut error
-	busy := func() bool { return n.proxy.Ongoing() > 0 || n.Controller.Ongoing() > 0 }
+	busy := func() bool {
+		return n.proxy.Ongoing() > 0 || n.Controller.Ongoing() > 0 || n.next != nil && n.next.asking.Load() > 0
+	}
 	if !awaitIdle(ctx, busy) {
 		cut = n.Unfinished(ctx)
 	}
@@ -175,15 +180,18 @@ func awaitIdle(ctx context.Context, busy func() bool) bool {
 
 // successor is the next node as the HTTP ingress of this one finds it.
 type successor struct {
+	asking atomic.Int64 // requests of drivers that it answers
+
 	mu      sync.Mutex
 	dir     string        // its private directory; "" before it serves
+	peer    *wire.Peer    // a connection to it; as dir
 	changed chan struct{} // closed when dir has changed
 }
 
-func (s *successor) set(dir string) {
+func (s *successor) set(dir string, peer *wire.Peer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.dir = dir
+	s.dir, s.peer = dir, peer
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
@@ -209,6 +217,48 @@ func (s *successor) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 		case <-ctx.Done():
 			return nil, call.EndOf(ctx)
 		}
+	}
+}
+
+// ask has the next node answer a request of a driver, and waits for that node if need be.
+func (s *successor) ask(ctx context.Context, body json.RawMessage) (answer json.RawMessage, err error) {
+	for {
+		s.mu.Lock()
+		peer, changed := s.peer, s.changed
+		s.mu.Unlock()
+		if peer != nil {
+			s.asking.Add(1)
+			defer s.asking.Add(-1)
+			err = peer.Control(ctx, body, &answer)
+			return answer, err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, call.EndOf(ctx)
+		}
+	}
+}
+
+// successor is the next node of one that hands over; nil for others.
+func (n *Node) successor() *successor {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.next
+}
+
+// answerDriver answers a request of a driver, or has the next node answer it. For example, a program deploys an application in the moment in which its node
+// hands over: the controller refuses that, because it changes nothing any more, and the next node deploys it.
+func (n *Node) answerDriver(d *control.Driver) func(ctx context.Context, op string, body json.RawMessage) (any, error) {
+	return func(ctx context.Context, op string, body json.RawMessage) (any, error) {
+		if s := n.successor(); s != nil {
+			return s.ask(ctx, body)
+		}
+		answer, err := d.Control(ctx, op, body)
+		if s := n.successor(); s != nil && errors.Is(err, deploy.ErrClosing) {
+			return s.ask(ctx, body)
+		}
+		return answer, err
 	}
 }
 

@@ -132,6 +132,7 @@ func (k *Keeper) command(r *Request) {
 				r.Answer(nil, err)
 				if err == nil {
 					k.become(u.Path)
+					r.conn.Close() // it has failed
 				}
 			}()
 		}

@@ -52,7 +52,7 @@ const (
 
 // upgrade replaces the node, and tells the command of each step. When it returns without an error the next node serves, and the keeper has to execute the
 // program.
-func (k *Keeper) upgrade(c *Conn, u Upgrade) error {
+func (k *Keeper) upgrade(c *Conn, u Upgrade) (err error) {
 	path := u.Path
 	if !filepath.IsAbs(path) {
 		return fmt.Errorf("the path of the program must be absolute, is %q", path)
@@ -69,9 +69,11 @@ func (k *Keeper) upgrade(c *Conn, u Upgrade) error {
 		return errors.New("the node is starting, draining, or being upgraded: try again later")
 	}
 	defer func() {
-		k.mu.Lock()
-		k.upgrades = false
-		k.mu.Unlock()
+		if err != nil { // else no other upgrade begins before the keeper is the next program
+			k.mu.Lock()
+			k.upgrades = false
+			k.mu.Unlock()
+		}
 	}()
 	tell := func(format string, args ...any) {
 		text := fmt.Sprintf(format, args...)
@@ -126,7 +128,7 @@ func (k *Keeper) become(path string) {
 	k.mu.Unlock()
 	err := k.exec(path)
 	k.mu.Lock()
-	k.config.Version = before
+	k.config.Version, k.upgrades = before, false
 	k.mu.Unlock()
 	k.out.error("the keeper goes on with the program of before, and its node with the new one", "error", err)
 }
@@ -204,7 +206,8 @@ func (k *Keeper) nameSuccessor(next *node, private string) {
 	}
 }
 
-// UpgradeTo has the keeper of a state directory change to the program at path, and returns when the next node serves. Each step is given to progress.
+// UpgradeTo has the keeper of a state directory change to the program at path, and returns when the next node serves and the keeper is that program. Each step
+// is given to progress.
 func UpgradeTo(ctx context.Context, dir, path string, progress func(step string)) error {
 	c, err := Dial(dir, func(do string, body json.RawMessage) {
 		var r Reason
@@ -216,6 +219,12 @@ func UpgradeTo(ctx context.Context, dir, path string, progress func(step string)
 		return err
 	}
 	defer c.Close()
-	_, _, err = c.Ask(ctx, DoUpgrade, Upgrade{Path: path})
-	return err
+	if _, _, err = c.Ask(ctx, DoUpgrade, Upgrade{Path: path}); err != nil {
+		return err
+	}
+	select {
+	case <-c.Ended(): // the keeper is the next program, to which the next command goes
+	case <-ctx.Done():
+	}
+	return nil
 }

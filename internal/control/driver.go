@@ -42,13 +42,14 @@ type Node interface {
 
 // Driver answers the requests of a connected driver: a process that holds handles, deploys applications, and hosts no replica.
 type Driver struct {
-	node  Node
-	table protocol.Table
+	node   Node
+	owners *Owners
+	table  protocol.Table
 }
 
-// NewDriver makes the operations of a driver of a node.
-func NewDriver(n Node) *Driver {
-	d := &Driver{node: n}
+// NewDriver makes the operations of a driver of a node. All drivers of the node have the same owners.
+func NewDriver(n Node, o *Owners) *Driver {
+	d := &Driver{node: n, owners: o}
 	d.table = protocol.NewTable("drivers", protocol.On(d.deploy), protocol.On(d.deployBuild), protocol.On(d.delete), protocol.On(d.scale),
 		protocol.On(d.rollback), protocol.On(d.configure), protocol.On(d.http))
 	return d
@@ -60,6 +61,7 @@ func (d *Driver) Control(ctx context.Context, op string, body json.RawMessage) (
 }
 
 func (d *Driver) delete(ctx context.Context, r protocol.Delete) (protocol.Done, error) {
+	d.owners.forget(r.Name)
 	return protocol.Done{}, d.node.Delete(ctx, r.Name)
 }
 
@@ -100,10 +102,14 @@ func (d *Driver) deploy(ctx context.Context, r protocol.Deploy) (done protocol.D
 	if done.Left, err = keep(ctx, d.node, &app, r.App.Own); err != nil {
 		return done, err
 	}
-	if r.Background {
+	deploy := func() error { return d.node.Deploy(ctx, app) }
+	switch {
+	case r.App.EndsWithDriver:
+		err = d.wait(ctx, func() error { return d.deployOwned(ctx, app.Graph.App, deploy) })
+	case r.Background:
 		err = d.deployInBackground(ctx, app)
-	} else {
-		err = d.wait(ctx, func() error { return d.node.Deploy(ctx, app) })
+	default:
+		err = d.wait(ctx, deploy)
 	}
 	at, err := d.deployed(err)
 	done.URL = at.URL

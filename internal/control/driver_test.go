@@ -119,7 +119,7 @@ func TestDriver(t *testing.T) {
 			t.Parallel()
 			n := &node{}
 			op, _, _ := strings.Cut(op, " ")
-			reply, err := control.NewDriver(n).Control(t.Context(), op, json.RawMessage(x.body))
+			reply, err := control.NewDriver(n, new(control.Owners)).Control(t.Context(), op, json.RawMessage(x.body))
 			if n.asked != x.asked || !cmp.Equal(reply, x.reply) || !errors.Is(err, x.err) {
 				t.Errorf("%q: %+v, %v; want %q: %+v, %v", n.asked, reply, err, x.asked, x.reply, x.err)
 			}
@@ -161,7 +161,7 @@ func TestDriverIsGone(t *testing.T) {
 			ctx, gone := context.WithCancel(t.Context())
 			replied := make(chan error)
 			go func() {
-				_, err := control.NewDriver(n).Control(ctx, op, json.RawMessage(body))
+				_, err := control.NewDriver(n, new(control.Owners)).Control(ctx, op, json.RawMessage(body))
 				replied <- err
 			}()
 			<-n.begun

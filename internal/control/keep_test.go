@@ -23,7 +23,7 @@ const kept = `{"app":{"name":"shop","ingress":"D","sys_path":["/srv/shop","/usr/
 func TestKeep(t *testing.T) {
 	t.Parallel()
 	deploy := func(n *node) (protocol.Deployed, error) {
-		reply, err := control.NewDriver(n).Control(t.Context(), "deploy", json.RawMessage(kept))
+		reply, err := control.NewDriver(n, new(control.Owners)).Control(t.Context(), "deploy", json.RawMessage(kept))
 		done, _ := reply.(protocol.Deployed)
 		return done, err
 	}

@@ -23,11 +23,11 @@ const openingsMax = 64
 
 // ServeDriver serves the driver on nc until it goes away. The node is the driver's own child: the caller closes it then.
 func (n *Node) ServeDriver(nc net.Conn, token wire.Token) error {
-	return n.serveDriver(nc, token, func() error { return nil }, func() {})
+	return n.serveDriver(nc, token, control.NewDriver(n, &n.owners), func() error { return nil }, func() {})
 }
 
 // serveDriver serves a driver. check runs before the opening; opened is called when the opening has ended.
-func (n *Node) serveDriver(nc net.Conn, token wire.Token, check func() error, opened func()) error {
+func (n *Node) serveDriver(nc net.Conn, token wire.Token, driver *control.Driver, check func() error, opened func()) error {
 	offer := wire.Offer{Version: n.set.Version, Node: n.Dir(), State: n.state, Durable: n.set.Durable, Features: []string{wire.FeatureSegments}, MaxBody: n.set.MaxBody}
 	h, err := offer.Accept(nc, func(h wire.Hello) (wire.Token, error) {
 		if h.Kind != "driver" && h.Kind != wire.KindFormer {
@@ -41,7 +41,7 @@ func (n *Node) serveDriver(nc net.Conn, token wire.Token, check func() error, op
 		return err
 	}
 	set := session.Settings{
-		Node: n, Results: n.results, Origin: "driver:" + strconv.Itoa(h.PID), Driver: n.answerDriver(control.NewDriver(n)), ReferenceOver: h.ReferenceOver, Metrics: n.user.Source(),
+		Node: n, Results: n.results, Origin: "driver:" + strconv.Itoa(h.PID), Driver: n.answerDriver(driver), ReferenceOver: h.ReferenceOver, Metrics: n.user.Source(),
 	}
 	if h.Kind == wire.KindFormer {
 		set.Origin, set.Former = router.FormerNode, true
@@ -144,8 +144,26 @@ func (n *Node) acceptDrivers(l net.Listener, p *worker.Private, token wire.Token
 		}
 		opened := half.add(nc)
 		n.wg.Go(func() {
-			err := n.serveDriver(nc, token, p.Check, opened)
+			driver := control.NewDriver(n, &n.owners)
+			err := n.serveDriver(nc, token, driver, p.Check, opened)
 			n.log.Debug("a driver has ended", "error", err)
+			n.endWith(driver)
+		})
+	}
+}
+
+// endWith deletes the applications that end with a driver. A node that closes ends all of them anyway. A node that hands over leaves them to the next node, which deletes them at its start.
+func (n *Node) endWith(d *control.Driver) {
+	apps := d.End()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closing || n.next != nil {
+		return
+	}
+	for _, app := range apps {
+		n.wg.Go(func() {
+			err := n.Delete(n.ctx, app)
+			n.log.Debug("an application has ended with its driver", "app", app, "error", err)
 		})
 	}
 }

@@ -74,7 +74,7 @@ func (n *Node) HandOver(ctx context.Context) error {
 	return nil
 }
 
-// Succeed has the next node, whose private directory is dir, answer the calls that wait here and those that come.
+// Succeed has the next node, whose private directory is dir, answer the calls that wait here and all later calls.
 func (n *Node) Succeed(ctx context.Context, dir string) error {
 	peer, err := n.dialNext(ctx, dir)
 	if err != nil {
@@ -240,7 +240,7 @@ func (s *successor) ask(ctx context.Context, body json.RawMessage) (answer json.
 	}
 }
 
-// successor is the next node of one that hands over; nil for others.
+// successor is the next node if this node hands over; nil if it does not.
 func (n *Node) successor() *successor {
 	n.mu.Lock()
 	defer n.mu.Unlock()

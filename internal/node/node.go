@@ -20,6 +20,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/clients"
 	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/control"
 	"github.com/helve-serve/helve/internal/controller"
 	"github.com/helve-serve/helve/internal/devices"
 	"github.com/helve-serve/helve/internal/history"
@@ -108,8 +109,9 @@ type Node struct {
 	private  *worker.Private  // nil without
 	drivers  *worker.Listener // nil: no driver can attach
 	drains   bool             // a drain has begun
-	next     *successor       // of a node that hands over (handover.go); nil for others
-	former   *http.Server     // for requests that the node before passes on; nil without
+	owners   control.Owners
+	next     *successor   // of a node that hands over (handover.go); nil for others
+	former   *http.Server // for requests that the node before passes on; nil without
 	closing  bool
 	atEnd    func()      // of Close, nil for none; set before the node is used
 	disk     *disk.Store // nil for a node that keeps its state in memory; as atEnd

@@ -233,6 +233,8 @@ type PythonApp struct {
 	Deployments []PythonDeployment `json:"deployments"`
 	// Own are the entries of SysPath with modules of the program's own, which a node keeps if its applications outlive it.
 	Own []string `json:"own,omitempty"`
+	// EndsWithDriver says that the application is deleted when the connection of the driver ends.
+	EndsWithDriver bool `json:"ends_with_driver,omitempty"`
 }
 
 // PythonDeployment is one deployment of a [PythonApp]: a class, or a deployment of a Go build.

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 
 import pytest
 from durable import ENVIRONMENT, Durable
@@ -13,6 +14,7 @@ from eventually import eventually
 from running import Running
 
 from helve import _driver, _find, serve
+from helve._opening import ask
 from helve.serve.exceptions import ReplicaUnavailableError, RequestCancelledError
 
 
@@ -257,3 +259,59 @@ serve.run(Slow.bind(), name="slow", route_prefix=None)
     state = "print(serve.status().applications['slow'].status.value)"
     eventually(lambda: node.script(state) == "RUNNING")
     node.script("serve.delete('slow')")
+
+
+ACTORS = """
+import sys, time
+from helve import raycompat
+raycompat.install()
+import ray
+
+ray.init("auto")
+
+@ray.remote
+class Counter:
+    def add(self):
+        return 1
+
+@ray.remote
+def task():
+    return 2
+
+Stays = Counter.options(name="stays", lifetime="detached")
+actors = [Counter.remote(), Counter.options(name=sys.argv[1]).remote(), *([Stays.remote()] if sys.argv[1] == "first" else [])]
+assert ray.get([*[a.add.remote() for a in actors], task.remote()])[-1] == 2
+open(sys.argv[2], "w").close()
+time.sleep(3600)
+"""
+
+
+def test_actors_and_tasks_end_with_a_program_that_is_killed(node, tmp_path):
+    """Tasks of two programs have one process, which ends with the second of them. A detached actor stays."""
+
+    def hidden():
+        sock, _, _ = _find.dial(node.state, "ask")
+        with sock:
+            return [name for name in ask(sock, "status")["applications"] if name.startswith("_hidden.")]
+
+    def numbers():
+        return len([name for name in hidden() if "actor" in name]), len([name for name in hidden() if "tasks" in name])
+
+    @contextmanager
+    def program(name):
+        mark, env = tmp_path / name, {**ENVIRONMENT, **node.environment}
+        with subprocess.Popen([sys.executable, "-c", ACTORS, name, str(mark)], env=env) as running:
+            try:
+                eventually(lambda: mark.exists() or running.poll() is not None)
+                assert running.poll() is None
+                yield
+            finally:
+                running.kill()
+
+    with program("second"):
+        with program("first"):
+            assert numbers() == (5, 1)
+        eventually(lambda: numbers() == (3, 1))
+    eventually(lambda: numbers() == (1, 0))
+    node.script(f"serve.delete({hidden()[0]!r})")
+    assert numbers() == (0, 0)

@@ -251,7 +251,7 @@ def _start(app: str, cls: type, args: tuple, kwargs: dict, options: dict, about:
             gate.open()
         started.set_result(None)
 
-    link.deploy(app, about["deployment"], hosts.ActorHost, (payload, about), deployed).add_done_callback(ready)
+    link.deploy(app, about["deployment"], hosts.ActorHost, (payload, about), deployed, options.get("lifetime") == "detached").add_done_callback(ready)
 
 
 def _not_made(about: dict, text: str) -> ActorDiedError:

@@ -60,8 +60,10 @@ def ask(op: str, **fields: Any) -> "concurrent.futures.Future":
     return future
 
 
-def deploy(app: str, name: str, target: type, args: tuple, options: dict) -> "concurrent.futures.Future":
-    """Deploys an application of one deployment, whose class is one of helve.raycompat.hosts. The reply comes when its replica is ready."""
+def deploy(app: str, name: str, target: type, args: tuple, options: dict, detached: bool = False) -> "concurrent.futures.Future":
+    """Deploys an application of one deployment, whose class is one of helve.raycompat.hosts. The reply comes when its replica is ready. It ends
+    with the connection unless it is detached.
+    """
     from helve.raycompat import ENV
     from helve.serve import _environment
 
@@ -69,7 +71,7 @@ def deploy(app: str, name: str, target: type, args: tuple, options: dict) -> "co
     return ask("deploy", app={
         "name": app, "route_prefix": None, "ingress": name, "python": sys.executable, "sys_path": [p or os.getcwd() for p in sys.path],
         "cwd": os.getcwd(), "env": {ENV: "1"}, "runtime_env": _environment.program(), "blob": base64.b64encode(dumps(code)).decode(),
-        "deployments": [{
+        "ends_with_driver": not detached, "deployments": [{
             "name": name, "class": f"{target.__module__}:{target.__qualname__}", "options": options, "uses": [], "code_version": app,
         }],
     })

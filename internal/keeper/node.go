@@ -54,6 +54,8 @@ type Welcome struct {
 	LastEnd   string     `json:"last_end,omitempty"` // how the node before has ended
 	// Upgrade says that another node serves, which this one replaces when it is ready.
 	Upgrade bool `json:"upgrade,omitempty"`
+	// Ran says that a node of this keeper has served: the applications of the executable were deployed then, and may have been changed or deleted since.
+	Ran bool `json:"ran,omitempty"`
 	// KeeperPID is the process of the keeper.
 	KeeperPID int `json:"keeper_pid"`
 }
@@ -107,7 +109,7 @@ func (k *Keeper) startNode(path string, upgrade bool) (*node, error) {
 	k.mu.Lock()
 	k.starts++
 	w := Welcome{
-		Listeners: k.listeners, Dir: k.config.Dir, Family: k.family, Starts: k.starts, LastEnd: k.lastEnd, Upgrade: upgrade, KeeperPID: os.Getpid(),
+		Listeners: k.listeners, Dir: k.config.Dir, Family: k.family, Starts: k.starts, LastEnd: k.lastEnd, Upgrade: upgrade, Ran: k.everRan, KeeperPID: os.Getpid(),
 	}
 	k.mu.Unlock()
 	n := k.follow(c, nc, nodeState{})

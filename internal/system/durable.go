@@ -56,9 +56,10 @@ func (s *System) runDurable(ctx context.Context, d *node.Durable, set node.Setti
 		return deploy.App{}, errors.New("its code was in an executable that does not contain it now")
 	}
 	s.Node, err = d.Open(set, cmp.Or(c.WorkerGrace, defaultGrace))
+	w := d.Keeper.Welcome()
 	for _, o := range all {
 		if err == nil {
-			err = s.startOwn(ctx, o.app, o.def)
+			err = s.startOwn(ctx, o.app, o.def, w.Ran && !w.Upgrade)
 		}
 	}
 	if err == nil {
@@ -72,9 +73,13 @@ func (s *System) runDurable(ctx context.Context, d *node.Durable, set node.Setti
 	return nil, err
 }
 
-// startOwn deploys the application of the executable, unless the node before had it and it was restored.
-func (s *System) startOwn(ctx context.Context, app *graph.App, def deploy.App) error {
+// startOwn deploys the application of the executable, unless the node before had it and it was restored. again says that this node follows one that was
+// killed: an application that was deleted since, or has other code, stays so.
+func (s *System) startOwn(ctx context.Context, app *graph.App, def deploy.App, again bool) error {
 	if now, _, there := s.Node.Deployed(app.Name, 0); !there || now.Home != app {
+		if again {
+			return nil
+		}
 		return s.start(ctx, app, def, true)
 	}
 	s.mu.Lock()

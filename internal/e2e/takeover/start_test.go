@@ -1,6 +1,7 @@
 package takeover_test
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 	"github.com/helve-serve/helve/internal/keeper"
 )
@@ -112,7 +114,7 @@ func startRefused(t *testing.T, path, dir string) string {
 	return string(out)
 }
 
-// TestStartSeveral: each application of an executable goes on at the next node as it was, with its worker and its revision. The arguments of a worker do
+// TestStartSeveral: each application of an executable goes on at the next node as it was, with its worker and its revision; one that was deleted stays away. The arguments of a worker do
 // not have the hidden command of the node, which an operator could take it for.
 func TestStartSeveral(t *testing.T) {
 	t.Parallel()
@@ -150,6 +152,26 @@ func TestStartSeveral(t *testing.T) {
 	check()
 	if now := keptWorkers(t, n, dir); len(workers) != 2 || !slices.Equal(now, workers) {
 		t.Errorf("workers %v, before %v", now, workers)
+	}
+	sys, err := helve.Connect(t.Context(), dir)
+	if err == nil {
+		err = errors.Join(sys.Delete(t.Context(), "bye"), sys.Close(t.Context()))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(nodeOf(t, dir).PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for app, want := range map[string]int{"hello": http.StatusOK, "bye": http.StatusNotFound} {
+		r, err := client.Post(n.url+"/"+app, "text/plain", strings.NewReader("world"))
+		if err != nil {
+			t.Fatalf("%v\n%s", err, n.said.Text())
+		}
+		r.Body.Close()
+		if r.StatusCode != want {
+			t.Errorf("%s after the deletion of bye: %s\n%s", app, r.Status, n.said.Text())
+		}
 	}
 	n.interrupt()
 }

@@ -196,7 +196,7 @@ func (s *successor) set(dir string, peer *wire.Peer) {
 	s.changed = make(chan struct{})
 }
 
-// transport sends requests to the next node that serves, and waits for it if need be. Each request has a connection of its own: one that is
+// transport sends requests to the next node that serves, and waits for it if need be. Each request has a connection of its own: a connection that is
 // kept alive could end in the moment in which it is used again.
 func (s *successor) transport() http.RoundTripper {
 	return &http.Transport{DialContext: s.dial, DisableKeepAlives: true, DisableCompression: true, ExpectContinueTimeout: time.Minute}

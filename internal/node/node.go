@@ -75,7 +75,7 @@ type Settings struct {
 	Own   restore.Own
 	// Starter starts the workers of a durable node: its keeper, see [Durable]. nil for this process.
 	Starter worker.Starter
-	// Beside says that the node takes the place of one that serves, and hands over: its requests wait here until the applications have started.
+	// Beside says that another node serves, which hands over to this one: requests wait here until the applications have started.
 	Beside bool
 	// Host replaces the host of a deployment, for tests: see [controller.Settings].
 	Host func(d *host.Deployment) host.Host

@@ -12,7 +12,7 @@ import (
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 )
 
-// Site gives back what clients send, while they send it: the body of a request, or the messages of a WebSocket.
+// Site repeats the data of clients while they send them: the body of a request, or the messages of a WebSocket.
 type Site struct{}
 
 func (*Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {

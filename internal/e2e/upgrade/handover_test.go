@@ -27,7 +27,7 @@ import (
 type job struct {
 	Dir  string `json:"dir"`
 	ID   string `json:"id"`
-	Hold bool   `json:"hold"` // it ends when the test opens the pipe of its id
+	Hold bool   `json:"hold"` // the call ends when the test opens the pipe of its id
 }
 
 type done struct {
@@ -396,7 +396,7 @@ func testHandoverAgain(t *testing.T, w *world) {
 	w.executed("a", "b", "c")
 }
 
-// TestStreamsGoOn: a stream that has begun gives its items from the former node, and one that begins there goes to the next.
+// TestStreamsGoOn: a stream that has begun gives its items from the former node, and a stream that begins there goes to the next.
 func TestStreamsGoOn(t *testing.T) { each(t, testStreamsGoOn) }
 
 func testStreamsGoOn(t *testing.T, w *world) {

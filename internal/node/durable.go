@@ -21,7 +21,7 @@ type Durable struct {
 	Keeper *keeper.Client
 	// Private says that the node has an admin interface, at least on a socket of the user; TCP comes from the keeper.
 	Private bool
-	// Others are the applications of the executable beside the one that Run of package helve is called with: functions of the type helve.Build.
+	// Others are the applications of the executable beside the first, which Run of package helve gets: functions of the type helve.Build.
 	Others []any
 	// Left is called when the node has handed over to the next one, and its last call has ended; nil for none.
 	Left func()

@@ -411,6 +411,9 @@ func (k *Keeper) drain(why string) {
 	if !again {
 		k.draining = why
 		k.wishes.begin(time.Now())
+		if k.current != nil && !k.upgrades { // else a node is being started, which gets copies
+			k.closeListeners()
+		}
 		close(k.stop)
 	}
 	k.mu.Unlock()
@@ -419,6 +422,15 @@ func (k *Keeper) drain(why string) {
 	}
 	k.notify.send("STOPPING=1\nSTATUS=Draining: " + why)
 	k.tellNodes(doDrain, Reason{why})
+}
+
+// closeListeners closes the keeper's copies of the listening sockets. The node closes its own when it takes no more requests, and clients are refused
+// from then on. With copies that stay open, a connection made then would wait in a socket without a reader, and be reset at the end of the keeper: the
+// client could not know that its request has not run.
+func (k *Keeper) closeListeners() {
+	for _, l := range k.listeners {
+		syscall.Close(l.FD) //nolint:errcheck // a socket
+	}
 }
 
 // drainLate tells a node that has been started of a drain that has begun meanwhile.

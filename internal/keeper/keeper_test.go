@@ -115,6 +115,9 @@ func testNode() error {
 	}()
 	<-k.Drain.Done()
 	fmt.Println("drained:", context.Cause(k.Drain))
+	l.Close()
+	_, err = net.Dial("tcp", l.Addr().String())
+	fmt.Println("refused:", errors.Is(err, syscall.ECONNREFUSED))
 	return nil
 }
 
@@ -379,7 +382,8 @@ func TestExec(t *testing.T) {
 	<-k.ended
 }
 
-// TestDrains: each way to ask for the end has the node drain once, and the keeper ends with it and leaves no socket.
+// TestDrains: each way to ask for the end has the node drain once. Clients are refused when the node has closed its sockets, and the keeper ends with
+// the node and leaves no socket.
 func TestDrains(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -414,6 +418,9 @@ func TestDrains(t *testing.T) {
 			}
 			if got := strings.Count(k.output(), "drained:"); got != 1 {
 				t.Errorf("drained %d times", got)
+			}
+			if !strings.Contains(k.output(), "refused: true") {
+				t.Error("the keeper holds the socket open while the node drains")
 			}
 			for _, name := range []string{socketName, pidName} {
 				if _, err := os.Stat(filepath.Join(k.dir, name)); !errors.Is(err, os.ErrNotExist) {

@@ -60,13 +60,15 @@ const versionTime = 10 * time.Second
 func versionOf(ctx context.Context, path string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, versionTime)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, path, "version").CombinedOutput()
+	command := exec.CommandContext(ctx, path, "version")
+	command.WaitDelay = time.Second // a child of a script may hold the output open
+	out, err := command.CombinedOutput()
 	text := strings.TrimSpace(string(out))
 	if err == nil && !strings.Contains(text, "helve ") {
 		err = errors.New("it is not a program of Helve")
 	}
 	if err != nil {
-		return "", fmt.Errorf("%s version: %w: %s", path, err, text)
+		return "", errors.New(strings.TrimSuffix(fmt.Sprintf("%s version: %v: %s", path, err, text), ": "))
 	}
 	return text, nil
 }

@@ -23,6 +23,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/attach"
 	"github.com/helve-serve/helve/internal/metrics"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/worker"
@@ -74,14 +75,23 @@ func newReader(apps []Application) *reader {
 }
 
 func (r *reader) flags(c *cobra.Command) {
-	c.Flags().StringVar(&r.address, "address", "", "admin address of the node, such as 127.0.0.1:8265, or the path of its socket (default: the node of this user)")
+	c.Flags().StringVar(&r.address, "address", "", "admin address of the node, such as 127.0.0.1:8265, or its state directory, or the path of its socket (default: the node of HELVE_NODE, else the only one of this user)")
 	c.Flags().StringVarP(&r.output, "output", "o", "text", "text or json")
 }
 
-// dial finds the node: the one at the address, or the only one of this user.
+// dial finds the node: the one at the address, else the one of HELVE_NODE, else the only durable one, else the only one of this user.
 func (r *reader) dial(ctx context.Context) (*admin.Client, error) {
 	if r.output != "text" && r.output != "json" {
 		return nil, usageError{fmt.Errorf("--output %q: must be text or json", r.output)}
+	}
+	if st, err := os.Stat(r.address); r.address == "" || err == nil && st.IsDir() {
+		socket, err := attach.AdminSocket(r.address)
+		if err != nil {
+			return nil, err
+		}
+		if socket != "" {
+			return admin.Dial(socket)
+		}
 	}
 	if r.address != "" {
 		c, err := admin.Dial(r.address)
@@ -98,6 +108,11 @@ func (r *reader) dial(ctx context.Context) (*admin.Client, error) {
 	case 1:
 		return admin.Dial(sockets[0])
 	}
+	return nil, usageError{fmt.Errorf("%d nodes of this user run here, choose one:\n%s", len(sockets), nodeTable(ctx, sockets))}
+}
+
+// nodeTable has a line for each node of some admin sockets: its address for commands, its process, and its applications.
+func nodeTable(ctx context.Context, sockets []string) string {
 	var text strings.Builder
 	w := tabwriter.NewWriter(&text, 0, 0, 3, ' ', 0)
 	for _, socket := range sockets {
@@ -111,7 +126,7 @@ func (r *reader) dial(ctx context.Context) (*admin.Client, error) {
 		fmt.Fprintf(w, "  --address %s\t%s\n", socket, line)
 	}
 	w.Flush()
-	return nil, usageError{fmt.Errorf("%d nodes of this user run here, choose one:\n%s", len(sockets), strings.TrimRight(text.String(), "\n"))}
+	return strings.TrimRight(text.String(), "\n")
 }
 
 // known gives an error if the node has no application of the name, or no deployment of the name in it. An empty name is none in particular.

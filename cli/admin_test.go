@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -81,6 +82,7 @@ func startNode(t *testing.T) *helve.System {
 // TestCommandsFindTheNode: without flags the only node of this user, with several a list, with none a hint.
 func TestCommandsFindTheNode(t *testing.T) {
 	t.Setenv(worker.RuntimeDirEnv, t.TempDir())
+	t.Setenv(worker.NodeEnv, "")
 	for _, name := range []string{"status", "events"} {
 		if status, _, stderr := output(t, name); status != 1 || !strings.Contains(stderr, "no node of this user runs here: start one with ") {
 			t.Errorf("%s without a node: %d, %s", name, status, stderr)
@@ -120,6 +122,42 @@ func TestCommandsFindTheNode(t *testing.T) {
 		if status, stdout, stderr := output(t, "status", "--address", socket); status != 0 || !strings.Contains(stdout, "greeting") {
 			t.Errorf("%d, %s%s", status, stdout, stderr)
 		}
+	}
+	state := t.TempDir() // the node of a state directory is found by the link in it
+	if err := os.Symlink(filepath.Dir(sockets[0]), filepath.Join(state, worker.AttachLink)); err != nil {
+		t.Fatal(err)
+	}
+	if status, stdout, stderr := output(t, "status", "--address", state); status != 0 || !strings.Contains(stdout, "greeting") {
+		t.Errorf("by its state directory: %d, %s%s", status, stdout, stderr)
+	}
+	for _, address := range []string{state, filepath.Dir(sockets[0]), sockets[0], "unix:" + filepath.Join(filepath.Dir(sockets[0]), worker.DriverSocket)} {
+		t.Setenv(worker.NodeEnv, address)
+		if status, stdout, stderr := output(t, "calls"); status != 0 {
+			t.Errorf("HELVE_NODE=%s: %d, %s%s", address, status, stdout, stderr)
+		}
+	}
+	none := t.TempDir()
+	t.Setenv(worker.NodeEnv, none)
+	if status, _, stderr := output(t, "events"); status != 1 || !strings.Contains(stderr, "no node runs at "+none) {
+		t.Errorf("HELVE_NODE without a node: %d, %s", status, stderr)
+	}
+	t.Setenv(worker.NodeEnv, "local")
+	if status, _, stderr := output(t, "status"); status != 2 {
+		t.Errorf("HELVE_NODE=local: %d, %s", status, stderr)
+	}
+	t.Setenv(worker.NodeEnv, "")
+	durable := filepath.Join(filepath.Dir(sockets[0]), worker.DurableMark)
+	if err := os.WriteFile(durable, []byte(state), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if status, stdout, stderr := output(t, "status"); status != 0 || !strings.Contains(stdout, "greeting") {
+		t.Errorf("the only durable one of two: %d, %s%s", status, stdout, stderr)
+	}
+	if err := os.Remove(durable); err != nil {
+		t.Fatal(err)
+	}
+	if text := neighbours(t.Context(), syscall.EADDRINUSE); !strings.Contains(text, "--address "+sockets[1]+" ") || neighbours(t.Context(), syscall.EACCES) != "" {
+		t.Errorf("for a port that is in use: %s", text)
 	}
 	if err := first.Close(t.Context()); err != nil {
 		t.Error(err)

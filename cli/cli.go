@@ -101,7 +101,13 @@ func command(apps []Application) *cobra.Command {
 		if c.Name() == "node" { // which has them from `run` of a Python program
 			path = c.Root().Name() + " run"
 		}
-		return usageError{fmt.Errorf("%w%s (see %s --help)", err, nearFlag(c, err), path)}
+		mistake := err
+		if text, ok := withoutUnit(err); ok {
+			invalid := (*pflag.InvalidValueError)(nil)
+			asError(err, &invalid)
+			mistake = fmt.Errorf("--%s %s", invalid.GetFlag().Name, text)
+		}
+		return usageError{fmt.Errorf("%w%s (see %s --help)", mistake, nearFlag(c, err), path)}
 	})
 	r := &run{apps: apps}
 	root.AddCommand(r.command(), startCommand(apps), upgradeCommand(), nodeCommand(apps), statusCommand(apps), callsCommand(apps), eventsCommand(apps), stateCommand(), versionCommand(root.Version))
@@ -411,7 +417,7 @@ func (r *run) flagged(err error) error {
 	if text := err.Error(); strings.Contains(text, ": ingress options: ") {
 		return errors.New(withFlags(text))
 	}
-	for field, value := range map[string]string{"StateDir": "--state-dir " + r.stateDir, "Admin": "--admin " + r.admin} {
+	for field, value := range map[string]string{"StateDir": "--state-dir", "Admin": "--admin " + r.admin} {
 		if text, ok := strings.CutPrefix(err.Error(), field+": "); ok {
 			return fmt.Errorf("%s: %s", value, text)
 		}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -71,6 +72,9 @@ func fromEnvironment(c *cobra.Command, environment func(string) string) error {
 func mistakeOf(err error) string {
 	if invalid := (*pflag.InvalidValueError)(nil); asError(err, &invalid) {
 		text := strings.TrimSuffix(invalid.Unwrap().Error(), fmt.Sprintf(", is %q", invalid.GetValue()))
+		if without, ok := withoutUnit(err); ok {
+			return without
+		}
 		switch { // the packages that read the text have words for engineers of Go
 		case strings.HasPrefix(text, "time: "):
 			text = "must be a time such as 90s or 2m"
@@ -82,6 +86,19 @@ func mistakeOf(err error) string {
 		return fmt.Sprintf("%s, is %q", text, invalid.GetValue())
 	}
 	return err.Error()
+}
+
+// withoutUnit is the text for the value of a flag that is a time and has a number alone, for example "5 has no unit: 5s".
+func withoutUnit(err error) (string, bool) {
+	invalid := (*pflag.InvalidValueError)(nil)
+	if !asError(err, &invalid) || invalid.GetFlag().Value.Type() != "duration" {
+		return "", false
+	}
+	value := invalid.GetValue()
+	if d, err := time.ParseDuration(value + "s"); err != nil || d <= 0 {
+		return "", false
+	}
+	return fmt.Sprintf("%s has no unit: %ss", value, value), true
 }
 
 // withVariables is an error whose text names variables in place of the flags that got their values from them. For example, HELVE_ADMIN=x is an

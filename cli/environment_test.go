@@ -70,7 +70,7 @@ func TestEnvironment(t *testing.T) {
 	})
 	t.Run("a bad value names the variable", func(t *testing.T) {
 		t.Parallel()
-		for name, bad := range map[string]string{"HELVE_HTTP_MEMORY": "much", "HELVE_VERBOSE": "perhaps", "HELVE_REQUEST_TIMEOUT": "7"} {
+		for name, bad := range map[string]string{"HELVE_HTTP_MEMORY": "much", "HELVE_VERBOSE": "perhaps", "HELVE_REQUEST_TIMEOUT": "soon"} {
 			err := fromEnvironment(flags(), only(name, bad))
 			if err == nil || !strings.HasPrefix(err.Error(), name+": must be ") || strings.Contains(err.Error(), "--") || !errors.As(err, new(usageError)) {
 				t.Errorf("%s=%s: %v", name, bad, err)
@@ -112,7 +112,7 @@ func TestFlagGroups(t *testing.T) {
 	}
 	for _, g := range flagGroups {
 		for _, name := range g.flags {
-			if c.Flags().Lookup(name) == nil {
+			if c.Flags().Lookup(name) == nil && startCommand(nil).Flags().Lookup(name) == nil {
 				t.Errorf("%s: there is no flag --%s", g.title, name)
 			}
 		}
@@ -133,5 +133,34 @@ func TestPythonFlagsAreForPythonPrograms(t *testing.T) {
 	}
 	if err := checkPythonFlags(c); err == nil || !strings.Contains(err.Error(), "--reload is for Python programs") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestTimeWithoutUnit: a time that is a number alone is told with its unit.
+func TestTimeWithoutUnit(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]string{"5": "--drain-delay 5 has no unit: 5s", "0.5": "--drain-delay 0.5 has no unit: 0.5s", "x": `invalid argument "x"`} {
+		root := command(nil)
+		root.SetArgs([]string{"start", "--drain-delay", value})
+		if err := root.Execute(); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", value, err, want)
+		}
+	}
+	c := (&run{}).command()
+	if err := fromEnvironment(c, func(name string) string { return map[string]string{"HELVE_DRAIN_DELAY": "5"}[name] }); err == nil || err.Error() != "HELVE_DRAIN_DELAY: 5 has no unit: 5s" {
+		t.Errorf("of a variable: %v", err)
+	}
+}
+
+// TestEmptyStateDir: an empty state directory is wrong usage, and not the default directory.
+func TestEmptyStateDir(t *testing.T) {
+	for _, command := range []string{"start", "upgrade"} {
+		if status, _, stderr := output(t, command, "--state-dir="); status != 2 || !strings.Contains(stderr, "--state-dir is empty") {
+			t.Errorf("%s: %d, %s", command, status, stderr)
+		}
+	}
+	t.Setenv("HELVE_STATE_DIR", "")
+	if status, _, stderr := output(t, "start"); status != 2 || !strings.Contains(stderr, "HELVE_STATE_DIR is empty") {
+		t.Errorf("an empty variable: %d, %s", status, stderr)
 	}
 }

@@ -17,7 +17,8 @@ var flagGroups = []struct { //nolint:gochecknoglobals // a constant
 	flags []string
 }{
 	{"Python programs", []string{"name", "route-prefix", "app-dir", "reload", "reload-dir", "dry-run", "ray-compat"}},
-	{"Applications in Go", []string{"isolation", "state-dir", "worker-grace"}},
+	{"Applications in Go", []string{"isolation"}},
+	{"State", []string{"state-dir", "recover", "node-watchdog", "worker-grace"}},
 	{"HTTP", []string{"http", "host", "port", "request-timeout", "http-root-path", "drain-delay", "trust-forwarded", "access-log"}},
 	{"TLS", []string{"tls-certificate", "tls-key", "tls-key-password-file", "tls-client-ca"}},
 	{"Limits", []string{

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -91,13 +90,18 @@ func (s *start) execute(c *cobra.Command) error {
 	if err := node.CheckMaxBody(int(s.maxBody)); err != nil {
 		return usageError{fmt.Errorf("--max-body: %w", err)}
 	}
-	dir, err := filepath.Abs(cmp.Or(s.stateDir, defaultStateDir(os.Geteuid(), os.Getenv)))
+	dir, err := stateDirOf(c, s.stateDir)
 	if err != nil {
 		return err
 	}
+	if s.recover != "" { // before the directory is made
+		if err := disk.CheckExport(s.recover); err != nil {
+			return fmt.Errorf("--recover: %w", err)
+		}
+	}
 	mark, err := worker.Claim(dir)
 	if err != nil {
-		return fmt.Errorf("--state-dir %s: %w", dir, err)
+		return fmt.Errorf("--state-dir: %w", err)
 	}
 	if s.recover != "" {
 		done, err := disk.Recover(c.Context(), dir, s.recover)
@@ -113,7 +117,7 @@ func (s *start) execute(c *cobra.Command) error {
 		},
 		Family: familyName(), Since: time.Now(),
 	}
-	held, err := s.open(&state, mark)
+	held, err := s.open(c.Context(), &state, mark)
 	if err != nil {
 		return err
 	}
@@ -123,7 +127,7 @@ func (s *start) execute(c *cobra.Command) error {
 }
 
 // open opens the sockets, and gives the descriptors of them and of the mark to the state. The result keeps them open.
-func (s *start) open(state *keeper.State, mark *os.File) (held []any, err error) {
+func (s *start) open(ctx context.Context, state *keeper.State, mark *os.File) (held []any, err error) {
 	add := func(kind, address string, l net.Listener) error {
 		of, ok := l.(interface{ File() (*os.File, error) })
 		if !ok {
@@ -143,7 +147,7 @@ func (s *start) open(state *keeper.State, mark *os.File) (held []any, err error)
 			err = add(keeper.HTTP, address, l)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("--http %s: %w", s.http, err)
+			return nil, fmt.Errorf("--http %s: %w%s", s.http, err, neighbours(ctx, err))
 		}
 	}
 	if addr := strings.TrimPrefix(adminOf(s.admin), adminPrivate); addr != "" {
@@ -165,6 +169,31 @@ func (s *start) open(state *keeper.State, mark *os.File) (held []any, err error)
 	}
 	state.Socket, state.Mark = int(f.Fd()), int(mark.Fd())
 	return append(held, commands, f, mark), nil
+}
+
+// neighbours are the nodes of this user that run, for the error of a port that is in use; "" for another error, and without nodes.
+func neighbours(ctx context.Context, err error) string {
+	sockets := worker.AdminSockets("")
+	if !errors.Is(err, syscall.EADDRINUSE) || len(sockets) == 0 {
+		return ""
+	}
+	return "; these nodes of this user run:\n" + nodeTable(ctx, sockets)
+}
+
+// stateDirOf is the absolute state directory of a command with the flag --state-dir, whose value is dir. An empty value is a mistake: a script whose
+// variable has no value, as in --state-dir="$DIR", would have another directory than it means.
+func stateDirOf(c *cobra.Command, dir string) (string, error) {
+	if dir == "" {
+		f := c.Flags().Lookup("state-dir")
+		if f.Changed {
+			return "", usageError{errors.New("--state-dir is empty: give a directory, or leave the flag out")}
+		}
+		if _, ok := os.LookupEnv(variable(f)); ok {
+			return "", usageError{fmt.Errorf("%s is empty: give a directory, or unset it", variable(f))}
+		}
+		dir = defaultStateDir(os.Geteuid(), os.Getenv)
+	}
+	return filepath.Abs(dir)
 }
 
 // defaultStateDir is the state directory of a user.

@@ -1,11 +1,8 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -37,9 +34,12 @@ func stateCommand() *cobra.Command {
 			"Make a state directory of a file that `state export` has written, on this machine or another. The directory must be new, or without\n"+
 				"applications ever: start --recover FILE puts a file in the place of a state that is there.",
 			func(ctx context.Context, dir, file string) (string, error) {
+				if err := disk.CheckExport(file); err != nil { // before the directory is made
+					return "", err
+				}
 				mark, err := worker.Claim(dir)
 				if err != nil {
-					return "", fmt.Errorf("--state-dir %s: %w", dir, err)
+					return "", fmt.Errorf("--state-dir: %w", err)
 				}
 				defer mark.Close()
 				s, err := disk.Import(ctx, dir, file)
@@ -60,7 +60,7 @@ func stateCopy(use, short, long string, do func(ctx context.Context, dir, file s
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			from, err := filepath.Abs(cmp.Or(dir, defaultStateDir(os.Geteuid(), os.Getenv)))
+			from, err := stateDirOf(c, dir)
 			if err != nil {
 				return err
 			}

@@ -76,6 +76,7 @@ func TestState(t *testing.T) {
 		"no export":              {[]string{"import", "--state-dir", t.TempDir(), filepath.Join(from, "store.db")}, "or it is no export"},
 		"no file":                {[]string{"export"}, "state export takes one file"},
 		"two files":              {[]string{"import", "a", "b"}, "state import takes one file"},
+		"an empty directory":     {[]string{"export", "--state-dir=", file}, "--state-dir is empty: give a directory, or leave the flag out"},
 		"a command that is none": {[]string{"exprot", "a"}, `there is no command "exprot"; did you mean "export"?`},
 	} {
 		if _, err := stateCommandOf(t, x.args...); err == nil || !strings.Contains(err.Error(), x.want) {
@@ -86,6 +87,23 @@ func TestState(t *testing.T) {
 	}
 	if _, err := os.Stat(file); err != nil {
 		t.Error(err)
+	}
+	broken := filepath.Join(t.TempDir(), "broken")
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole[len(whole)/3] ^= 1
+	if err := os.WriteFile(broken, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	unmade := filepath.Join(t.TempDir(), "unmade")
+	_, err = stateCommandOf(t, "import", "--state-dir", unmade, broken)
+	if err == nil || !strings.HasSuffix(err.Error(), "Nothing was changed. Take another export of the state (helve state export)") {
+		t.Errorf("a damaged export: %v", err)
+	}
+	if _, err := os.Lstat(unmade); err == nil {
+		t.Error("a damaged export left a directory")
 	}
 }
 

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +24,10 @@ func upgradeCommand() *cobra.Command {
 			"takes its sockets and workers; calls that run go on and end under the old one, all others go to the new. Replicas and their models stay. An\n" +
 			"executable that does not start changes nothing.",
 		RunE: func(c *cobra.Command, args []string) error {
+			state, err := stateDirOf(c, dir)
+			if err != nil {
+				return err
+			}
 			path, err := os.Executable()
 			if len(args) > 0 {
 				path, err = filepath.Abs(args[0])
@@ -33,10 +36,6 @@ func upgradeCommand() *cobra.Command {
 				return err
 			}
 			text, err := versionOf(c.Context(), path)
-			if err != nil {
-				return err
-			}
-			state, err := filepath.Abs(cmp.Or(dir, defaultStateDir(os.Geteuid(), os.Getenv)))
 			if err != nil {
 				return err
 			}

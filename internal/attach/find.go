@@ -36,6 +36,11 @@ func locate(ctx context.Context, address string) (place, error) {
 	if address == "" {
 		return only(ctx, "")
 	}
+	return named(address, worker.DriverSocket)
+}
+
+// named finds the node of an address that is not "". The private directory of a node that has no state directory must have the socket.
+func named(address, socket string) (place, error) {
 	dir, err := filepath.Abs(strings.TrimPrefix(address, "unix:"))
 	if err != nil {
 		return place{}, err
@@ -50,8 +55,8 @@ func locate(ctx context.Context, address string) (place, error) {
 		}
 		return place{private: link, state: dir}, nil
 	}
-	if _, err := os.Lstat(filepath.Join(dir, worker.DriverSocket)); errors.Is(err, fs.ErrNotExist) {
-		return place{state: dir}, fmt.Errorf("no node runs at %s: it has neither %s nor %s", dir, worker.DriverSocket, worker.AttachLink)
+	if _, err := os.Lstat(filepath.Join(dir, socket)); errors.Is(err, fs.ErrNotExist) {
+		return place{state: dir}, fmt.Errorf("no node runs at %s: it has neither %s nor %s", dir, socket, worker.AttachLink)
 	}
 	return place{private: dir}, nil
 }
@@ -59,13 +64,43 @@ func locate(ctx context.Context, address string) (place, error) {
 // stateEnv is the variable of the state directory of "helve start", which chooses one of several durable nodes.
 const stateEnv = "HELVE_STATE_DIR"
 
+// durableStates are the state directories of the durable nodes of this user, or the one of HELVE_STATE_DIR if it is among them.
+func durableStates(runtime string) []string {
+	durable := worker.DurableStates(runtime)
+	if chosen, err := filepath.Abs(os.Getenv(stateEnv)); err == nil && slices.Contains(durable, chosen) {
+		return []string{chosen}
+	}
+	return durable
+}
+
+// ownNode is the value of HELVE_NODE that gives a program a node of its own.
+const ownNode = "local"
+
+// AdminSocket is the path of the admin socket of a node, for commands that read from it: of the node at an address, which is as for [Open]. Without an
+// address it is that of the node of $HELVE_NODE, else of the only durable node. With none or several of these it is "".
+func AdminSocket(address string) (string, error) {
+	env := os.Getenv(worker.NodeEnv)
+	if address == "" && env != ownNode {
+		address = env
+	}
+	if address == "" {
+		durable := durableStates("")
+		if len(durable) != 1 {
+			return "", nil
+		}
+		address = durable[0]
+	}
+	at, err := named(address, worker.AdminSocket)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(at.private, worker.AdminSocket), nil
+}
+
 // only is the place of the only durable node of this user, else of the only other node that runs, among the private directories under runtime; ""
 // for where nodes make them.
 func only(ctx context.Context, runtime string) (place, error) {
-	durable := worker.DurableStates(runtime)
-	if chosen, err := filepath.Abs(os.Getenv(stateEnv)); err == nil && slices.Contains(durable, chosen) {
-		durable = []string{chosen}
-	}
+	durable := durableStates(runtime)
 	switch len(durable) {
 	case 0:
 	case 1:

@@ -81,6 +81,7 @@ const (
 func run(state State) int {
 	kernel.NameProcess("helve-keeper")
 	runtime.GOMAXPROCS(1)
+	debug.SetTraceback("crash") // a panic, and the SIGABRT of the watchdog of systemd, end with a signal: status 2 is wrong usage, after which systemd starts nothing
 	debug.SetGCPercent(25)
 	debug.SetMemoryLimit(6 << 20)                           // it works more for a heap that is still larger; its live memory is some hundred kilobytes
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // a write to a pipe without a reader is an error, and not the end

@@ -506,8 +506,24 @@ func TestOneKeeper(t *testing.T) {
 	second := exec.Command(os.Args[0])
 	second.Env = append(os.Environ(), "KEEPER_TEST="+k.dir)
 	out, err := second.CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "another node uses it") {
+	if err == nil || !strings.Contains(string(out), fmt.Sprintf("another node uses it, with the keeper of pid %d", k.cmd.Process.Pid)) {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// TestKeeperCrash: a keeper that crashes, or that the watchdog of systemd ends, has the status of a signal. Status 2 is wrong usage, after which
+// systemd does not start it again.
+func TestKeeperCrash(t *testing.T) {
+	t.Parallel()
+	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil { // no file with its memory
+		t.Fatal(err)
+	}
+	k := startKeeper(t)
+	k.cmd.Process.Signal(syscall.SIGABRT)
+	<-k.ended
+	k.cmd.Wait() //nolint:errcheck // the state says more
+	if s, ok := k.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !s.Signaled() {
+		t.Errorf("%s", k.cmd.ProcessState)
 	}
 }
 

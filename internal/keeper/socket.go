@@ -18,7 +18,7 @@ import (
 
 const (
 	socketName = worker.KeeperSocket
-	pidName    = "keeper.pid" // has the process of the keeper, for scripts
+	pidName    = worker.KeeperPID
 )
 
 // The requests of commands to the keeper of a state directory.

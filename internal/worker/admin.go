@@ -71,6 +71,9 @@ func DurableStates(dir string) (states []string) {
 // KeeperSocket is the name of the socket of a keeper for commands, in the state directory.
 const KeeperSocket = "keeper.sock"
 
+// KeeperPID is the name of the file in the state directory that has the process of the keeper, for scripts.
+const KeeperPID = "keeper.pid"
+
 // kept says that a keeper runs in a state directory.
 func kept(state string) bool {
 	c, err := net.Dial("unix", filepath.Join(state, KeeperSocket))

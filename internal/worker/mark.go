@@ -57,6 +57,11 @@ func claim(dir string) (*os.File, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		mark, err = makeMark(dir, stateMark)
 	}
+	if errors.Is(err, errLocked) && kept(dir) {
+		if pid, readErr := os.ReadFile(filepath.Join(dir, KeeperPID)); readErr == nil {
+			err = fmt.Errorf("%w, with the keeper of pid %s", err, strings.TrimSpace(string(pid)))
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("the directory %s: %w", dir, err)
 	}

@@ -76,7 +76,7 @@ func open(dir string, log *slog.Logger, quick bool) (*Store, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if has, err := hasBlobs(dir); err != nil || has {
-			return nil, errors.Join(err, &DamageError{path, "it is missing, and " + filepath.Join(dir, blobsName) + " has blobs of it"})
+			return nil, errors.Join(err, &DamageError{Path: path, Problem: "it is missing, and " + filepath.Join(dir, blobsName) + " has blobs of it"})
 		}
 		s.sums = map[string]sum{}
 		if s.db, err = create(dir, s.content, nil, quick); err != nil {

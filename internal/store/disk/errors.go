@@ -6,9 +6,15 @@ import (
 )
 
 // DamageError says that a file is not as it was written, or is missing. It was left as it is.
-type DamageError struct{ Path, Problem string }
+type DamageError struct {
+	Path, Problem string
+	Export        bool // an export, and not a state directory
+}
 
 func (e *DamageError) Error() string {
+	if e.Export {
+		return fmt.Sprintf("%s is damaged: %s. Nothing was changed. Take another export of the state (helve state export)", e.Path, e.Problem)
+	}
 	return fmt.Sprintf("%s is damaged: %s. Nothing was changed. With an export of the state (helve state export) start with --recover FILE; "+
 		"without one, move the directory away and deploy the applications again", e.Path, e.Problem)
 }
@@ -45,5 +51,14 @@ func named(path string, err error) error {
 	if f, ok := errors.AsType[*fileError](err); ok {
 		return fmt.Errorf("%s cannot be read: %w", path, f.error)
 	}
-	return &DamageError{path, err.Error()}
+	return &DamageError{Path: path, Problem: err.Error()}
+}
+
+// namedExport is [named] for an export.
+func namedExport(path string, err error) error {
+	err = named(path, err)
+	if d, ok := errors.AsType[*DamageError](err); ok {
+		d.Export = true
+	}
+	return err
 }

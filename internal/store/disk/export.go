@@ -262,6 +262,29 @@ func tail(digest string) []byte {
 	return b.Bytes()
 }
 
+// CheckExport gives an error if a file is no whole export. It changes nothing.
+func CheckExport(file string) error {
+	in, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	st, err := in.Stat()
+	if err == nil {
+		err = checkSum(in, st.Size())
+	}
+	if err == nil {
+		_, _, err = readExport(in, func(_ string, _ bool, content io.Reader) error {
+			_, err := io.Copy(io.Discard, content)
+			return err
+		})
+	}
+	if err != nil {
+		return namedExport(file, err)
+	}
+	return nil
+}
+
 // Import puts an export into a directory that has no store yet. The caller has claimed the directory.
 func Import(ctx context.Context, dir, file string) (Summary, error) {
 	if _, err := os.Lstat(filepath.Join(dir, storeName)); !errors.Is(err, fs.ErrNotExist) {
@@ -283,7 +306,7 @@ func Recover(ctx context.Context, dir, file string) (Summary, error) {
 		return Summary{}, err
 	}
 	if err := checkSum(in, st.Size()); err != nil {
-		return Summary{}, named(file, err)
+		return Summary{}, namedExport(file, err)
 	}
 	path := filepath.Join(dir, storeName)
 	if inUse(dir) {
@@ -308,7 +331,7 @@ func Recover(ctx context.Context, dir, file string) (Summary, error) {
 		return Summary{}, failed
 	}
 	if err != nil {
-		return Summary{}, named(file, err)
+		return Summary{}, namedExport(file, err)
 	}
 	s := summary(h, records, st.Size())
 	s.Before, err = putAside(path)

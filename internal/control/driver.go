@@ -29,6 +29,8 @@ type Node interface {
 	// Durable says that applications outlive the node, and Keep packs a directory or file of a program for that.
 	Durable() bool
 	Keep(ctx context.Context, path string) (digest string, err error)
+	// NoteUnstored records that the store has refused a change of an application.
+	NoteUnstored(app string, err error)
 	Delete(ctx context.Context, name string) error
 	// Scale sets the number of replicas of a deployment. by and why are for people.
 	Scale(ctx context.Context, app, deployment string, n int, by, why string) error

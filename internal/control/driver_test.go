@@ -26,6 +26,8 @@ type node struct {
 	loaded int
 	got    deploy.App
 	keeps  map[string]error // by path, of a durable node; nil for one that is not
+	// unstored is the error of NoteUnstored, with the application.
+	unstored string
 }
 
 var errBusy = errors.New("busy")
@@ -85,6 +87,8 @@ func (n *node) Keep(_ context.Context, path string) (string, error) {
 	}
 	return "digest of " + path, nil
 }
+
+func (n *node) NoteUnstored(app string, err error) { n.unstored = app + ": " + err.Error() }
 
 func (n *node) OpenHTTP(host string, _ *int, _ proxy.Options, _ time.Duration) (string, error) {
 	return "http://" + host, nil

@@ -41,7 +41,9 @@ func keep(ctx context.Context, n Node, app *deploy.App, own []string) (left []pr
 		case large || unsuitable || errors.Is(err, fs.ErrPermission):
 			left = append(left, protocol.Left{Path: path, Why: err.Error()})
 		case !errors.Is(err, fs.ErrNotExist): // an entry of sys.path need not be there
-			return left, fmt.Errorf("the node cannot keep %s: %w", path, err)
+			err = fmt.Errorf("the node cannot keep %s: %w", path, err)
+			n.NoteUnstored(app.Graph.App, err)
+			return left, err
 		}
 	}
 	return left, nil

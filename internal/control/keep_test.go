@@ -62,6 +62,9 @@ func TestKeep(t *testing.T) {
 		if _, err := deploy(n); !errors.Is(err, full) || !strings.Contains(err.Error(), "/srv/shop") || n.asked != "" {
 			t.Errorf("%v, asked %q", err, n.asked)
 		}
+		if want := "shop: the node cannot keep /srv/shop: no space left on device"; n.unstored != want {
+			t.Errorf("noted %q, want %q", n.unstored, want)
+		}
 	})
 	t.Run("a file that may not be read", func(t *testing.T) {
 		t.Parallel()

@@ -69,7 +69,7 @@ func (c *Controller) Deploy(ctx context.Context, def deploy.App) error {
 	}
 	record, err := def.Keep(ctx, c.set.Program, c.records.Code(), c.workers.Dir)
 	if err != nil {
-		c.noteUnstored(def.Graph.App, err)
+		c.NoteUnstored(def.Graph.App, err)
 		return err
 	}
 	defer c.records.Pin(record.Blobs())()
@@ -206,7 +206,7 @@ func (c *Controller) tryAdd(ctx context.Context, def deploy.App, record store.Re
 	c.mu.Unlock()
 	w, err := c.records.WriteDeploy(ctx, record, f)
 	if err != nil {
-		c.noteUnstored(def.Graph.App, err)
+		c.NoteUnstored(def.Graph.App, err)
 	}
 	c.mu.Lock()
 	if err == nil && c.closing {
@@ -334,7 +334,7 @@ func (c *Controller) unwant(ctx context.Context, a *application) error {
 	c.mu.Unlock()
 	if there {
 		if err := c.records.Delete(ctx, a.name, 0); err != nil {
-			c.noteUnstored(a.name, err)
+			c.NoteUnstored(a.name, err)
 			return fmt.Errorf("application %q: its records were not deleted: %w", a.name, err)
 		}
 	}

@@ -99,7 +99,7 @@ func New(s Settings) *Controller {
 	ctx, stop := context.WithCancelCause(context.Background())
 	c := &Controller{
 		set: s, log: s.Logger, workers: s.Workers, ctx: ctx, stop: stop, kick: make(chan struct{}, 1),
-		apps: map[string]*application{}, journal: journal.New(s.Events, s.Logger),
+		apps: map[string]*application{}, journal: journal.New(s.Events, s.Logger, s.Durable),
 		before: takeover.NewBefore(s.Workers),
 	}
 	c.file = snapshot.NewFile(c.log, c.snapshot)

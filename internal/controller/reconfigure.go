@@ -128,7 +128,7 @@ func (c *Controller) storeConfig(e *deploymentRevision) error {
 	}
 	err := c.records.WriteConfig(ctx, a.name, e.definition.Name, e.revision.number, now, o)
 	if err != nil {
-		c.noteUnstored(a.name, err)
+		c.NoteUnstored(a.name, err)
 	}
 	return err
 }

@@ -91,7 +91,5 @@ func (c *Controller) Deployed(app string, revision int) (now deploy.App, then *d
 	return a.current.def, then, true
 }
 
-// noteUnstored records that the store has refused a change of an application: its disk may be full. All that runs goes on.
-func (c *Controller) noteUnstored(app string, err error) {
-	c.journal.Note(helvetype.Object{Kind: helvetype.KindApplication, App: app}, "", "not_stored", err.Error(), 0)
-}
+// NoteUnstored records that the store has refused a change of an application.
+func (c *Controller) NoteUnstored(app string, err error) { c.journal.NoteUnstored(app, err) }

@@ -43,7 +43,7 @@ func (c *Controller) writeScale(ctx context.Context, app, name string, s store.S
 	}
 	written, err := c.records.WriteScale(ctx, app, name, s)
 	if err != nil {
-		c.noteUnstored(app, err)
+		c.NoteUnstored(app, err)
 		return err
 	}
 	c.mu.Lock()

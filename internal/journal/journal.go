@@ -20,11 +20,13 @@ type Journal struct {
 	machine *states.Machine
 	events  *telemetry.Events
 	log     *slog.Logger
+	durable bool
 }
 
-// New makes a journal that keeps its events in events.
-func New(events *telemetry.Events, log *slog.Logger) *Journal {
-	return &Journal{machine: states.NewMachine(), events: events, log: log}
+// New makes a journal that keeps its events in events. The log of a durable node also has the failures of deploys: no program of the user may be there
+// to print them.
+func New(events *telemetry.Events, log *slog.Logger, durable bool) *Journal {
+	return &Journal{machine: states.NewMachine(), events: events, log: log, durable: durable}
 }
 
 // Fire applies an event to an object that is in a state, records the transition, and gives it. An event that the table does not have
@@ -48,6 +50,7 @@ func (j *Journal) Move(s *states.Shown, o helvetype.Object, event states.Event, 
 	}
 	ev, ok := j.Fire(o, s.State, event, facts, cause, inputs)
 	if ok {
+		j.logFailure(s.Reason, ev, facts)
 		s.State, s.Message, s.Reason = states.State(ev.To), ev.Message, ev.Reason
 	}
 	return ev.ID
@@ -56,4 +59,27 @@ func (j *Journal) Move(s *states.Shown, o helvetype.Object, event states.Event, 
 // Note records a fact about an object whose state stays as it is. For example, pip has installed the packages of a replica that starts.
 func (j *Journal) Note(o helvetype.Object, state, reason, message string, cause uint64) {
 	j.events.Emit(helvetype.Event{Object: o, From: state, To: state, Reason: reason, Message: message, Cause: cause})
+}
+
+// NoteUnstored records that the store has refused a change of an application: its disk may be full. All that runs goes on.
+func (j *Journal) NoteUnstored(app string, err error) {
+	j.Note(helvetype.Object{Kind: helvetype.KindApplication, App: app}, "", "not_stored", err.Error(), 0)
+	if j.durable {
+		j.log.Warn("a change of an application is not stored; all that runs goes on", "app", app, "error", err)
+	}
+}
+
+// logFailure logs the failure of a deploy, once and not once for each replica. before is the reason of the object's state before the event.
+// For example, an application of two deployments with three replicas each is given up because one replica failed: that is one line.
+func (j *Journal) logFailure(before string, ev helvetype.Event, facts states.Facts) {
+	revision := ev.Inputs["revision"] // the one that is the target now
+	switch o := ev.Object; {
+	case !j.durable:
+	case o.Kind == helvetype.KindApplication && ev.Reason == "give_up":
+		j.log.Warn("a deploy has failed; nothing of the application runs", "app", o.App, "revision", revision, "error", facts.Error)
+	case o.Kind == helvetype.KindApplication && ev.Reason == "roll_back":
+		j.log.Warn("a deploy has failed; revision "+revision+" serves on", "app", o.App, "revision", facts.Revision, "error", facts.Error)
+	case o.Kind == helvetype.KindDeployment && ev.Reason == "replica_startup_failed" && ev.To == string(helvetype.DeploymentUpdating) && before != ev.Reason:
+		j.log.Warn("a replica has failed to start; the start is tried again", "app", o.App, "deployment", o.Deployment, "error", facts.Error)
+	}
 }

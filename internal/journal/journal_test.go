@@ -1,7 +1,10 @@
 package journal
 
 import (
+	"bytes"
+	"errors"
 	"log/slog"
+	"strings"
 	"testing"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -58,7 +61,7 @@ func TestCausesGoDown(t *testing.T) {
 func TestIllegal(t *testing.T) {
 	t.Parallel()
 	events := telemetry.NewEvents(nil)
-	j := New(events, slog.New(slog.DiscardHandler))
+	j := New(events, slog.New(slog.DiscardHandler), false)
 	o := helvetype.Object{Kind: helvetype.KindReplica, App: "app", Deployment: "D", Replica: "D#1"}
 	if _, ok := j.Fire(o, states.State(helvetype.ReplicaStopping), states.Ready, states.Facts{}, 0, nil); ok {
 		t.Error("a replica that stops is ready")
@@ -69,5 +72,55 @@ func TestIllegal(t *testing.T) {
 	j.Note(o, "STARTING", "packages_installed", "pip has ended", 0)
 	if n := events.Last(); n != 1 {
 		t.Errorf("%d events after a note", n)
+	}
+}
+
+// TestFailuresInTheLog: the log of a durable node has one line for each failure of a deploy, and that of another node has none.
+func TestFailuresInTheLog(t *testing.T) {
+	t.Parallel()
+	app := helvetype.Object{Kind: helvetype.KindApplication, App: "app"}
+	dep := helvetype.Object{Kind: helvetype.KindDeployment, App: "app", Deployment: "D"}
+	for name, test := range map[string]struct {
+		of    helvetype.Object
+		from  helvetype.ApplicationState
+		event states.Event
+		facts states.Facts
+		want  string
+	}{
+		"a first deploy": {app, helvetype.ApplicationDeploying, states.GiveUp, states.Facts{Error: "bad\nTraceback"}, `"a deploy has failed; nothing of the application runs" app=app revision=3 error="bad\nTraceback"`},
+		"a roll-back":    {app, helvetype.ApplicationRunning, states.RollBack, states.Facts{Error: "bad", Revision: "4"}, `"a deploy has failed; revision 3 serves on" app=app revision=4 error=bad`},
+		"another start":  {dep, "UPDATING", states.StartFailed, states.Facts{Error: "bad"}, `"a replica has failed to start; the start is tried again" app=app deployment=D error=bad`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, durable := range []bool{true, false} {
+				var log bytes.Buffer
+				j := New(telemetry.NewEvents(nil), slog.New(slog.NewTextHandler(&log, nil)), durable)
+				s := states.Shown{State: states.State(test.from)}
+				for range 3 { // for example, three replicas
+					j.Move(&s, test.of, test.event, test.facts, 0, map[string]string{"revision": "3"})
+				}
+				switch lines := strings.Count(log.String(), "\n"); {
+				case !durable && lines > 0:
+					t.Errorf("the log of a node that is not durable: %s", &log)
+				case durable && (lines != 1 || !strings.Contains(log.String(), "level=WARN msg="+test.want)):
+					t.Errorf("%s; want one line with %s", &log, test.want)
+				}
+			}
+		})
+	}
+}
+
+// TestUnstored: a change that is not stored is an event, and a line in the log of a durable node.
+func TestUnstored(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	events := telemetry.NewEvents(nil)
+	New(events, slog.New(slog.NewTextHandler(&log, nil)), true).NoteUnstored("app", errors.New("no space left on device"))
+	if all, _ := events.Since(0, 10); len(all) != 1 || all[0].Reason != "not_stored" || all[0].Object.App != "app" {
+		t.Errorf("%+v", all)
+	}
+	if !strings.Contains(log.String(), `app=app error="no space left on device"`) {
+		t.Errorf("%s", &log)
 	}
 }

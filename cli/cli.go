@@ -401,7 +401,7 @@ func (r *run) flagged(err error) error {
 		return errors.Join(errs...)
 	}
 	if text, ok := strings.CutPrefix(err.Error(), "HTTP: "); ok {
-		return fmt.Errorf("--http %s: %s", r.http, text)
+		return fmt.Errorf("--http %s: %s%s", r.http, text, neighbours(context.Background(), err))
 	}
 	if of, ok := strings.CutPrefix(err.Error(), "HTTPLimits: "); ok {
 		return limitError(of)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -39,6 +40,7 @@ type application struct {
 	shown       states.Shown               // the state that users see, which depends on the deployments
 	startError  string                     // of a start that was given up since the last deploy
 	rolledBack  string                     // the revision whose start was given up, if the one before runs again
+	end         string                     // see [states.ApplicationFacts]
 	causes      journal.Application
 	deleted     bool
 	left        context.Context // of a deleted application: the time that its replicas have to finish
@@ -411,7 +413,7 @@ func (c *Controller) forgetAppLocked(a *application) {
 	for _, d := range a.deployments {
 		d.moveLocked(states.Deleted, states.Facts{}, 0)
 	}
-	a.noteLocked(states.Deleted, states.Facts{})
+	a.noteLocked(states.Deleted, states.Facts{Otherwise: a.end})
 	delete(c.apps, a.name)
 	close(a.gone)
 	if !a.kept {
@@ -461,6 +463,11 @@ func (c *Controller) Close(ctx, draining context.Context) error {
 	c.mu.Lock()
 	c.closing = true
 	apps := slices.Collect(maps.Values(c.apps))
+	for _, a := range apps {
+		if c.records.Durable && a.failure == nil && a.status != helvetype.ApplicationDeleting && !strings.HasPrefix(a.name, spec.HiddenApps) {
+			a.end = states.EndOfNode
+		}
+	}
 	c.mu.Unlock()
 	errs := make([]error, len(apps))
 	var wg sync.WaitGroup

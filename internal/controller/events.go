@@ -98,7 +98,7 @@ func (d *deployment) factsLocked() states.DeploymentFacts {
 
 // factsLocked decide the state of the application. The states of its deployments are up to date.
 func (a *application) factsLocked() states.ApplicationFacts {
-	f := states.ApplicationFacts{Own: a.status, Error: a.startError, RolledBack: a.rolledBack}
+	f := states.ApplicationFacts{Own: a.status, Error: a.startError, RolledBack: a.rolledBack, End: a.end}
 	for name, d := range a.deployments {
 		f.Deployments = append(f.Deployments, states.DeploymentView{
 			Name: name, State: d.shown.State, Message: d.shown.Message, Leaving: d.now.revision != a.current,

@@ -20,6 +20,7 @@ import (
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/restore"
 	"github.com/helve-serve/helve/internal/snapshot"
+	"github.com/helve-serve/helve/internal/states"
 	"github.com/helve-serve/helve/internal/store"
 )
 
@@ -593,6 +594,40 @@ func TestStoreRefusesDeploy(t *testing.T) {
 			t.Errorf("%d events of three refusals", refused)
 		}
 	})
+}
+
+// TestEndOfNodeInEvents: the events of the end of a durable node say that its application is kept, and those of a delete do not.
+func TestEndOfNodeInEvents(t *testing.T) {
+	t.Parallel()
+	for name, deleted := range map[string]bool{"the node ends": false, "the application is deleted": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				n := newDurable(nil).node()
+				defer n.kill()
+				n.deploy(t, appOf(map[string]int{"A": 1}, nil))
+				end, want := func() error { return n.Close(t.Context()) }, states.EndOfNode
+				if deleted {
+					end, want = func() error { return n.testNode.Delete(t.Context(), "app") }, ""
+				}
+				if err := end(); err != nil {
+					t.Error(err)
+				}
+				events, _ := n.set.Events.Since(0, 1000)
+				var seen []string
+				for _, e := range events {
+					if e.Object.Kind == helvetype.KindApplication && (e.Reason == "delete" || e.Reason == "deleted") {
+						if seen = append(seen, e.Reason); e.Message != want {
+							t.Errorf("%s has the message %q, want %q", e.Reason, e.Message, want)
+						}
+					}
+				}
+				if !slices.Equal(seen, []string{"delete", "deleted"}) {
+					t.Errorf("events %v", seen)
+				}
+			})
+		})
+	}
 }
 
 // TestUserConfigsComeBack: the user config that a Reconfigure has set is that of the next node, after a kill and after an end in order.

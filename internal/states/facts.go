@@ -101,7 +101,11 @@ type ApplicationFacts struct {
 	Error       string // of a start that was given up; "" if none was since the last deploy
 	RolledBack  string // the revision whose start was given up, if that was the last deploy and the one before runs again
 	Deployments []DeploymentView
+	End         string // why the application ends, if it is not deleted: see [EndOfNode]; else ""
 }
+
+// EndOfNode is the message of an application that a durable node stops because the node itself ends. Its transitions are those of a delete.
+const EndOfNode = "the node ends; the application is kept, and the next node starts it again"
 
 // DeploymentView is a deployment as its application sees it.
 type DeploymentView struct {
@@ -177,9 +181,11 @@ func (f ApplicationFacts) Facts() Facts {
 	if f.RolledBack != "" {
 		own = Transition{Message: rolledBack}.Fill(Facts{Error: f.Error, Revision: f.RolledBack})
 	}
-	switch f.Event() {
-	case GiveUp, RollBack:
+	switch event := f.Event(); {
+	case event == GiveUp || event == RollBack:
 		return Facts{Error: f.Error, Revision: f.RolledBack}
+	case event == Delete && f.End != "":
+		return Facts{Otherwise: f.End}
 	}
 	_, _, at := f.worst()
 	return Facts{Error: at.Message, Deployment: at.Name, Otherwise: own}

@@ -234,7 +234,8 @@ func TestPageIsFresh(t *testing.T) {
 var about = map[string]string{
 	helvetype.KindApplication: "An application that has started is in the state of its worst deployment, by the order DEPLOY_FAILED, UNHEALTHY, " +
 		"UPDATING (and UPSCALING, DOWNSCALING), HEALTHY. For example, of two deployments one is HEALTHY and one UNHEALTHY, so the application is UNHEALTHY. " +
-		"NOT_STARTED is the answer for a name that no application has.",
+		"NOT_STARTED is the answer for a name that no application has. When a durable node ends, its applications have the events of a delete, with the " +
+		"message that the node ends and that the application is kept.",
 	helvetype.KindDeployment: "The controller looks at the facts and derives the event from them. Between two looks much may happen, so nearly every state follows every other. " +
 		"The reasons are the reference's status triggers where it has one.",
 	helvetype.KindReplica: "A replica that has ended is replaced by another one, with an id of its own: the states of the old one are over.",

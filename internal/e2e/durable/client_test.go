@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/internal/e2e/fixture"
+	"github.com/helve-serve/helve/internal/kernel"
 )
 
 // clientEnv is set in processes that are clients.
@@ -147,7 +148,7 @@ func (m *machine) startClient(name, path string, args ...string) *client {
 	c := &client{m: m, name: name, cmd: exec.Command(path, args...), said: fixture.NewOutput(), done: make(chan struct{})}
 	c.cmd.Env = m.environment("HELVE_NODE="+m.state, clientEnv+"="+name, "PYTHONDONTWRITEBYTECODE=1")
 	c.cmd.Dir, c.cmd.Stderr, c.cmd.WaitDelay = m.root, c.said, time.Second
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a test that panics runs no cleanup
+	c.cmd.SysProcAttr = kernel.Child(syscall.SIGKILL) // a test that panics runs no cleanup
 	in, err := c.cmd.StdinPipe()
 	if err != nil {
 		m.t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/e2e/fixture"
+	"github.com/helve-serve/helve/internal/kernel"
 )
 
 // markEnv is a variable that every process of a machine and of its clients inherits, by which the test finds the processes that are left.
@@ -103,7 +104,7 @@ func (m *machine) start() {
 	m.t.Helper()
 	m.keeper = exec.Command(m.helve, m.args...)
 	m.keeper.Env, m.keeper.Dir, m.keeper.WaitDelay = m.environment(), m.root, time.Second
-	m.keeper.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a test that panics runs no cleanup
+	m.keeper.SysProcAttr = kernel.Child(syscall.SIGKILL) // a test that panics runs no cleanup
 	m.said, _ = fixture.Launch(m.t, m.keeper)
 	said, ended := m.said, make(chan struct{})
 	go func() { said.Ended(); close(ended) }()

@@ -24,6 +24,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/attach"
+	"github.com/helve-serve/helve/internal/keeper"
 	"github.com/helve-serve/helve/internal/metrics"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/worker"
@@ -214,7 +215,7 @@ func (r *reader) status(ctx context.Context, node *admin.Client, out io.Writer) 
 	if !r.all {
 		maps.DeleteFunc(in.Applications, func(name string, _ admin.AppDetails) bool { return strings.HasPrefix(name, spec.HiddenApps) })
 	}
-	_, err = io.WriteString(out, statusTable(about, in, node.Curl("/calls"), time.Now()))
+	_, err = io.WriteString(out, statusTable(about, keeperVersion(ctx, about), in, node.Curl("/calls"), time.Now()))
 	return err
 }
 
@@ -293,15 +294,36 @@ func terminal(f *os.File) bool {
 	return err == nil && st.Mode()&os.ModeCharDevice != 0
 }
 
-// statusTable is the status for people. curl is a command line that reads the admin interface.
-func statusTable(about admin.About, in admin.Instance, curl string, now time.Time) string {
+// keeperTime is how long the keeper of a durable node may take to give its version.
+const keeperTime = time.Second
+
+// keeperVersion is the version of the keeper of a durable node; "" if there is none, or if it does not answer this user. The keeper is asked and not the
+// node, because the program of the keeper may change while the node runs.
+func keeperVersion(ctx context.Context, about admin.About) string {
+	if about.State == "" {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, keeperTime)
+	defer cancel()
+	s, err := keeper.StatusOf(ctx, about.State)
+	if err != nil {
+		return ""
+	}
+	return s.Version
+}
+
+// statusTable is the status for people. ofKeeper is the version of the node's keeper, "" for none; curl is a command line that reads the admin interface.
+func statusTable(about admin.About, ofKeeper string, in admin.Instance, curl string, now time.Time) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "node: pid %d, since %s", about.PID, ago(now.Sub(about.StartedAt)))
+	fmt.Fprintf(&b, "node: helve %s, pid %d, since %s", about.Version, about.PID, ago(now.Sub(about.StartedAt)))
 	if about.HTTP != "" {
 		fmt.Fprintf(&b, ", %s", about.HTTP)
 	}
 	if about.State != "" {
 		fmt.Fprintf(&b, ", durable: its state is in %s", about.State)
+	}
+	if ofKeeper != "" && ofKeeper != about.Version {
+		fmt.Fprintf(&b, ", its keeper is helve %s", ofKeeper)
 	}
 	if about.Draining {
 		b.WriteString(", drains: it ends when its calls have ended")

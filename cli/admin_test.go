@@ -314,7 +314,7 @@ func TestStatusShowsDrains(t *testing.T) {
 		t.Errorf("%s: %s; want %q", args, text, wants)
 	}
 	shows("status", "1/1 (2 stopping)", "STOPPING   (node)", "finishes its calls", "\nadmin: curl --unix-socket "+worker.AdminSockets("")[0]+" http://localhost/calls\n")
-	shows("status -o json", `"stopping_replicas": 2`, `"draining": false`)
+	shows("status -o json", `"stopping_replicas": 2`, `"draining": false`, `"version": "`+helve.Version)
 	closed := make(chan error, 1)
 	go func() { closed <- s.Close(context.Background()) }()
 	shows("status", ", drains: it ends when its calls have ended\n")
@@ -402,7 +402,7 @@ func TestStatusTable(t *testing.T) {
 			"Front": {Name: "Front", Status: "HEALTHY", TargetNumReplicas: 1, Replicas: []admin.ReplicaDetails{{ReplicaID: "Front#004", State: "RUNNING", PID: &pid, InNode: true, StartTimeS: ago(0)}}},
 		},
 	}}}
-	want := `node: pid 42, since 2m0s, http://h:1, durable: its state is in /var/lib/helve
+	want := `node: helve 1.2.0, pid 42, since 2m0s, http://h:1, durable: its state is in /var/lib/helve, its keeper is helve 1.1.0
 admin: curl http://h:2/calls
 
 application app   UNHEALTHY   revision 3, deployed 1m30s ago   route /
@@ -418,11 +418,12 @@ application app   UNHEALTHY   revision 3, deployed 1m30s ago   route /
   D#002       STARTING   7        1s     0          waits for its constructor, since 1s
   D#003       RUNNING    7        3d0h   2          D#000 ended: exit status 3
 `
-	got := statusTable(admin.About{PID: 42, HTTP: "http://h:1", State: "/var/lib/helve", StartedAt: now.Add(-2 * time.Minute)}, in, "curl http://h:2/calls", now)
+	got := statusTable(admin.About{Version: "1.2.0", PID: 42, HTTP: "http://h:1", State: "/var/lib/helve", StartedAt: now.Add(-2 * time.Minute)}, "1.1.0", in, "curl http://h:2/calls", now)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if got := statusTable(admin.About{}, admin.Instance{}, "curl", time.Time{}); !strings.Contains(got, "no application runs") {
+	got = statusTable(admin.About{Version: "1.2.0"}, "1.2.0", admin.Instance{}, "curl", time.Time{})
+	if !strings.Contains(got, "no application runs") || strings.Contains(got, "keeper") {
 		t.Error(got)
 	}
 }

@@ -30,6 +30,7 @@ type Instance struct {
 
 	References *helvetype.References `json:"references,omitempty"`
 	Draining   bool                  `json:"draining"` // the node is closing, and waits for the calls that run
+	Version    string                `json:"version"`  // of the node's program
 }
 
 // Actor is where a part of the system runs.
@@ -167,7 +168,7 @@ func (a *Server) instance(imperative bool) Instance {
 	here := Actor{NodeID: nodeID, NodeIP: host}
 	in := Instance{
 		ControllerInfo: here, ProxyLocation: "Disabled", DeployMode: "Disabled", Proxies: map[string]ProxyStatus{},
-		Applications: map[string]AppDetails{}, TargetGroups: []TargetGroup{}, Draining: a.set.Node.Draining(),
+		Applications: map[string]AppDetails{}, TargetGroups: []TargetGroup{}, Draining: a.set.Node.Draining(), Version: a.set.Version,
 	}
 	if port > 0 {
 		in.ProxyLocation, in.DeployMode = "EveryNode", "EveryNode"

@@ -9,7 +9,7 @@ import (
 // A program has an application of a durable node go back to the revision before. The node goes on when the program has ended.
 func ExampleSystem_Rollback() {
 	ctx := context.Background()
-	sys, err := helve.Connect(ctx, "/home/me/shop")
+	sys, err := helve.Connect(ctx, "/srv/shop")
 	if err != nil {
 		return // no node runs there
 	}

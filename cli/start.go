@@ -269,7 +269,7 @@ func (r *run) serveKeeper(ctx context.Context, fd int) error {
 // errHandedOver is the cause of the end of a node whose calls have ended after it handed over.
 var errHandedOver = errors.New("the next node has taken over")
 
-// serveDurable starts the applications of this executable beside those of the state directory, and serves until a drain.
+// serveDurable starts the applications of this executable beside the applications of the state directory, and serves until a drain.
 func (r *run) serveDurable(ctx context.Context, config helve.Config, d *node.Durable, log *slog.Logger) error {
 	var first helve.Build
 	if len(r.apps) > 0 {

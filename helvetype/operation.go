@@ -237,3 +237,23 @@ type AuditEntry struct {
 	Detail    string    `json:"detail,omitempty"`
 	Error     string    `json:"error,omitempty"`
 }
+
+// LogQuery chooses lines of logs.
+type LogQuery struct {
+	// App, Deployment and Replica choose the writer; "" is for all.
+	App        string `json:"app,omitempty"`
+	Deployment string `json:"deployment,omitempty"`
+	Replica    string `json:"replica,omitempty"`
+	// Tail is the number of the newest lines to begin with; 0 for all that are kept, less than 0 for none.
+	Tail int `json:"tail,omitempty"`
+	// Follow says that lines to come are wanted too, until the reader ends.
+	Follow bool `json:"follow,omitempty"`
+}
+
+// NodeSettings are the settings of a node that files set: the fields of a file beside its applications, with the names of Ray Serve.
+type NodeSettings struct {
+	ProxyLocation  string          `json:"proxy_location"`
+	HTTPOptions    json.RawMessage `json:"http_options"`
+	LoggingConfig  json.RawMessage `json:"logging_config"`
+	TargetCapacity *float64        `json:"target_capacity"`
+}

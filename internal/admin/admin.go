@@ -49,6 +49,8 @@ type Settings struct {
 	Logger  *slog.Logger
 	// Metrics answers GET /metrics. nil: this program has no metrics.
 	Metrics http.Handler
+	// Operator does the operations; nil: this node only answers questions.
+	Operator Operator
 	// State is the state directory of a durable node, whose applications outlive it; "" for another node.
 	State string
 }

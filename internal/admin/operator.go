@@ -1,0 +1,56 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/helve-serve/helve/helvetype"
+)
+
+// Operator does what operators ask of a node. This package has the REST API to it, and package control the implementation. All methods are safe for
+// concurrent use. Their errors are *[helvetype.OperationError]; any other error is a failure of the node itself.
+//
+// The generation of a node is the store's revision of the last change of its target: applications, numbers of replicas, settings. A request with a
+// generation changes something only if that is still the present one. For example, two operators read generation 7, and both change the
+// number of replicas; the second one is told that the generation is 8 by now.
+type Operator interface {
+	// Apply makes the applications of a file the target. With Wait it returns when they run or have failed.
+	Apply(ctx context.Context, by helvetype.Author, r helvetype.ApplyRequest) (helvetype.ApplyAnswer, error)
+	// Plan says what Apply would do, and changes nothing.
+	Plan(ctx context.Context, r helvetype.ApplyRequest) (helvetype.Plan, error)
+	// PlanRollback says what Rollback would do. Revision 0 is the one before the present one.
+	PlanRollback(ctx context.Context, app string, revision int) (helvetype.Plan, error)
+	// Delete removes an application. It returns when the target is written, not when the last replica has stopped.
+	Delete(ctx context.Context, by helvetype.Author, app string) error
+	// Scale sets the number of replicas of a deployment, and why is a note for the plan.
+	Scale(ctx context.Context, by helvetype.Author, app, deployment string, n int, why string) error
+	// Restart replaces replicas by new ones of the same revision, within the budgets of rollouts: those of an application, of one deployment if that is
+	// not "", or one replica if that is not "".
+	Restart(ctx context.Context, by helvetype.Author, app, deployment, replica string) error
+	// Rollback deploys a former revision again, as a new one. Revision 0 is the one before the present one.
+	Rollback(ctx context.Context, by helvetype.Author, app string, revision int, message string) (helvetype.Outcome, error)
+	// Pause stops the rollout of an application where it is, and Resume goes on with it.
+	Pause(ctx context.Context, by helvetype.Author, app string) error
+	Resume(ctx context.Context, by helvetype.Author, app string) error
+	// Patch sets options of the override layer. The options have those of the application at the top, and those of deployments by name:
+	// {"deployments": {"Ranker": {"max_ongoing_requests": 10}}}. null clears an override. A generation of 0 is for any.
+	Patch(ctx context.Context, by helvetype.Author, app string, options json.RawMessage, ifGeneration uint64) (helvetype.Outcome, error)
+	// History has the revisions of an application that are kept.
+	History(ctx context.Context, app string) (helvetype.History, error)
+	// Config has each option of an application with the source of its value.
+	Config(ctx context.Context, app string) (helvetype.EffectiveConfig, error)
+	// Submitted is the configuration of an application as it was submitted, as JSON and with secrets redacted; null for an application of a program.
+	Submitted(ctx context.Context, app string) ([]byte, error)
+	// Explain says why an object is as it is.
+	Explain(ctx context.Context, of helvetype.Object) (helvetype.Explanation, error)
+	// Logs gives lines to yield, the oldest first, until there are no more, ctx ends, or yield returns an error, which Logs returns. A number of missed
+	// lines, which a slow reader has lost, comes before the line that follows them. A query that follows flushes after each call: yield with a nil line
+	// says that the reader has all lines so far.
+	Logs(ctx context.Context, q helvetype.LogQuery, yield func(line *helvetype.LogLine, missed uint64) error) error
+	// Shutdown deletes all applications. The node goes on, empty.
+	Shutdown(ctx context.Context, by helvetype.Author) error
+	// Settings has the settings that files set, with secrets redacted.
+	Settings(ctx context.Context) (helvetype.NodeSettings, error)
+	// Generation is the generation of the target.
+	Generation() uint64
+}

@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
@@ -381,61 +379,5 @@ func TestWrongUse(t *testing.T) {
 	}
 	if status, _, stderr := output(t, "events", "--address", filepath.Join(t.TempDir(), "none")); status != 1 || !strings.Contains(stderr, "no node answers at ") {
 		t.Errorf("%d, %s", status, stderr)
-	}
-}
-
-// TestStatusTable: the table of an application whose start waits and whose replicas have trouble.
-func TestStatusTable(t *testing.T) {
-	t.Parallel()
-	now := time.Unix(10000, 0)
-	pid, route, ingress := 7, "/", "Front"
-	ago := func(d time.Duration) float64 { return float64(now.Add(-d).UnixMilli()) / 1000 }
-	in := admin.Instance{Applications: map[string]admin.AppDetails{"app": {
-		Status: "UNHEALTHY", Message: "deployment D: killed", Revision: 3, LastDeployedTimeS: ago(90 * time.Second), RoutePrefix: &route,
-		DeploymentTopology: &admin.Topology{IngressDeployment: &ingress},
-		Deployments: map[string]admin.DeploymentDetails{
-			"D": {Name: "D", Status: "UNHEALTHY", Message: "killed\nits last line", TargetNumReplicas: 3, Calls: helvetype.Calls{Queued: 4, Running: 1, Total: 10, Errors: 2}, Replicas: []admin.ReplicaDetails{
-				{ReplicaID: "D#001", State: "RUNNING", PID: &pid, StartTimeS: ago(3 * time.Hour), Unresponsive: &helvetype.Unresponsive{Since: now.Add(-time.Minute)}},
-				{ReplicaID: "D#002", State: "STARTING", PID: &pid, StartTimeS: ago(time.Second), Waits: &helvetype.Wait{For: "its constructor", Since: now.Add(-time.Second)}},
-				{ReplicaID: "D#003", State: "RUNNING", PID: &pid, StartTimeS: ago(72 * time.Hour), Restarts: 2, LastExit: &helvetype.Exit{Replica: "D#000", Reason: "exit status 3\nmore"}},
-			}},
-			"Front": {Name: "Front", Status: "HEALTHY", TargetNumReplicas: 1, Replicas: []admin.ReplicaDetails{{ReplicaID: "Front#004", State: "RUNNING", PID: &pid, InNode: true, StartTimeS: ago(0)}}},
-		},
-	}}}
-	want := `node: helve 1.2.0, pid 42, since 2m0s, http://h:1, durable: its state is in /var/lib/helve, its keeper is helve 1.1.0
-admin: curl http://h:2/calls
-
-application app   UNHEALTHY   revision 3, deployed 1m30s ago   route /
-  deployment D: killed
-  DEPLOYMENT   STATUS      REPLICAS   QUEUED   RUNNING   CALLS   ERRORS
-  Front        HEALTHY     1/1        0        0         0       0
-  D            UNHEALTHY   2/3        4        1         10      2
-  D: killed
-    its last line
-  REPLICA     STATE      PID      AGE    RESTARTS   
-  Front#004   RUNNING    (node)   0ms    0          
-  D#001       RUNNING    7        3h0m   0          does not answer since 1m0s
-  D#002       STARTING   7        1s     0          waits for its constructor, since 1s
-  D#003       RUNNING    7        3d0h   2          D#000 ended: exit status 3
-`
-	got := statusTable(admin.About{Version: "1.2.0", PID: 42, HTTP: "http://h:1", State: "/var/lib/helve", StartedAt: now.Add(-2 * time.Minute)}, "1.1.0", in, "curl http://h:2/calls", now)
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
-	}
-	got = statusTable(admin.About{Version: "1.2.0"}, "1.2.0", admin.Instance{}, "curl", time.Time{})
-	if !strings.Contains(got, "no application runs") || strings.Contains(got, "keeper") {
-		t.Error(got)
-	}
-}
-
-// TestEventLine: one line per event, also for a message of several lines.
-func TestEventLine(t *testing.T) {
-	t.Parallel()
-	e := helvetype.Event{
-		ID: 8, Object: helvetype.Object{Kind: helvetype.KindReplica, App: "a", Deployment: "D", Replica: "D#1"}, From: "RUNNING", Reason: "died", Cause: 3,
-		Message: "killed\nline\nline",
-	}
-	if got, want := eventLine(e)[len("15:04:05.000"):], "  #8  replica a/D/D#1  RUNNING -> (gone)  died (because of #3): killed (and 2 more lines)"; got != want {
-		t.Errorf("%q, want %q", got, want)
 	}
 }

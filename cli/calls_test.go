@@ -146,21 +146,3 @@ func TestCallsOverHTTPAreListed(t *testing.T) {
 		})
 	}
 }
-
-// TestCallTable: a table for people, and the number of the calls that are not in it.
-func TestCallTable(t *testing.T) {
-	t.Parallel()
-	now := time.Unix(1000, 0)
-	got := callTable(helvetype.CallList{Unlisted: 3, Calls: []helvetype.Call{
-		{App: "a", Deployment: "D", Method: "M", Replica: "D#1", RequestID: "r1", State: helvetype.CallRunning, Since: now.Add(-time.Minute)},
-		{App: "a", Deployment: "D", RequestID: "r2", Origin: "proxy", State: helvetype.CallWaiting, Since: now.Add(-time.Second), WaitsFor: "a slot of a/D"},
-	}}, now)
-	want := `AGE    STATE     METHOD          REPLICA   ORIGIN   REQUEST   WAITS FOR
-1m0s   running   a/D.M           D#1       -        r1        -
-1s     waiting   a/D.(default)   -         proxy    r2        a slot of a/D
-3 more calls wait or run
-`
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
-	}
-}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/commands"
 	"github.com/helve-serve/helve/internal/gcfloor"
 	"github.com/helve-serve/helve/internal/listen"
 )
@@ -66,7 +67,7 @@ func Run(args []string, apps ...Application) int {
 		return 0
 	}
 	fmt.Fprintln(os.Stderr, "error:", err)
-	if errors.As(err, new(usageError)) {
+	if errors.As(err, new(usageError)) || errors.As(err, new(commands.UsageError)) {
 		return 2
 	}
 	return 1
@@ -110,7 +111,8 @@ func command(apps []Application) *cobra.Command {
 		return usageError{fmt.Errorf("%w%s (see %s --help)", mistake, nearFlag(c, err), path)}
 	})
 	r := &run{apps: apps}
-	root.AddCommand(r.command(), startCommand(apps), upgradeCommand(), nodeCommand(apps), statusCommand(apps), callsCommand(apps), eventsCommand(apps), stateCommand(), versionCommand(root.Version))
+	root.AddCommand(r.command(), startCommand(apps), upgradeCommand(), nodeCommand(apps), stateCommand(), versionCommand(root.Version))
+	root.AddCommand(commands.New(commands.Settings{Program: programName(), Applications: names(apps)})...)
 	if len(apps) > 0 {
 		root.RunE = func(c *cobra.Command, _ []string) error { return r.execute(c.Context(), nil) }
 		r.flags(root)
@@ -262,11 +264,17 @@ func logForm(c *cobra.Command, arg string) error {
 	return nil
 }
 
-func (r *run) pick(args []string) (Application, error) {
-	names := make([]string, len(r.apps))
-	for i, a := range r.apps {
+// names are the names of applications.
+func names(apps []Application) []string {
+	names := make([]string, len(apps))
+	for i, a := range apps {
 		names[i] = a.name
 	}
+	return names
+}
+
+func (r *run) pick(args []string) (Application, error) {
+	names := names(r.apps)
 	switch {
 	case len(args) > 0 && strings.HasPrefix(args[0], execScheme):
 		_, name, _ := strings.Cut(args[0], "#")

@@ -36,10 +36,10 @@ func TestCommandPage(t *testing.T) {
 	}
 }
 
-// commands are the commands below one, each followed by its own.
-func commands(c *cobra.Command) (all []*cobra.Command) {
+// below are the commands below one, each followed by its own.
+func below(c *cobra.Command) (all []*cobra.Command) {
 	for _, sub := range c.Commands() {
-		all = append(append(all, sub), commands(sub)...)
+		all = append(append(all, sub), below(sub)...)
 	}
 	return all
 }
@@ -47,7 +47,7 @@ func commands(c *cobra.Command) (all []*cobra.Command) {
 // tables are the flags of all commands.
 func tables() string {
 	var b strings.Builder
-	for _, c := range commands(command(nil)) {
+	for _, c := range below(command(nil)) {
 		if c.Hidden || c.DisableFlagParsing || c.Name() == "help" || c.Name() == "completion" || c.Name() == "version" {
 			continue
 		}

@@ -24,6 +24,7 @@ import (
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/clients"
+	"github.com/helve-serve/helve/internal/commands"
 	"github.com/helve-serve/helve/internal/keeper"
 	"github.com/helve-serve/helve/internal/kernel"
 	"github.com/helve-serve/helve/internal/listen"
@@ -52,7 +53,7 @@ func startCommand(apps []Application) *cobra.Command {
 		what = "The applications of this executable run in the node's process. Other programs deploy further ones to it, which stay when the programs have ended."
 	}
 	c := &cobra.Command{
-		Use: "start", Short: "Run a node as a service, with its state in a directory", Args: noArgs,
+		Use: "start", Short: "Run a node as a service, with its state in a directory", Args: commands.NoArgs,
 		Long: "Run a node as a service until it is interrupted. " + what + "\n\n" +
 			"All that the node knows is in the state directory. If it is killed, it is started again at once: its sockets and worker processes belong to a\n" +
 			"small process above it, the keeper, and go on. After a restart of the machine the same command brings all applications back.\n\n" +
@@ -177,7 +178,7 @@ func neighbours(ctx context.Context, err error) string {
 	if !errors.Is(err, syscall.EADDRINUSE) || len(sockets) == 0 {
 		return ""
 	}
-	return "; these nodes of this user run:\n" + nodeTable(ctx, sockets)
+	return "; these nodes of this user run:\n" + commands.NodeTable(ctx, sockets)
 }
 
 // stateDirOf is the absolute state directory of a command with the flag --state-dir, whose value is dir. An empty value is a mistake: a script whose

@@ -1,4 +1,4 @@
-package cli
+package commands
 
 import (
 	"cmp"
@@ -15,11 +15,11 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 )
 
-func callsCommand(apps []Application) *cobra.Command {
-	r := newReader(apps)
+func callsCommand(s Settings) *cobra.Command {
+	r := newReader(s)
 	var app, deployment string
 	c := &cobra.Command{
-		Use: "calls", Short: "Show the calls that wait and run in a running node", Args: noArgs,
+		Use: "calls", Short: "Show the calls that wait and run in a running node", Args: NoArgs,
 		Long: "Show the calls that wait and run in a running node, the oldest first, and the reason of each wait. A call that runs on the\n" +
 			"goroutine of its caller is only counted.",
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -52,7 +52,7 @@ func callsCommand(apps []Application) *cobra.Command {
 				fmt.Fprintf(os.Stdout, "%s\n", raw)
 				return nil
 			}
-			fmt.Print(callTable(list, time.Now()))
+			fmt.Print(CallTable(list, time.Now()))
 			return nil
 		},
 	}
@@ -62,8 +62,8 @@ func callsCommand(apps []Application) *cobra.Command {
 	return c
 }
 
-// callTable is a list of calls for people.
-func callTable(list helvetype.CallList, now time.Time) string {
+// CallTable is a list of calls for people.
+func CallTable(list helvetype.CallList, now time.Time) string {
 	var b strings.Builder
 	if len(list.Calls) > 0 {
 		w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)

@@ -1,0 +1,165 @@
+// Package commands is the part of the command line that asks a node that runs: its status, events and calls, and the operations of its operators.
+// Each command is one question to the admin interface of the node; the answer is text for people, or JSON or YAML with the types of package helvetype.
+package commands
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/attach"
+	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/worker"
+)
+
+// Settings are the arguments of [New].
+type Settings struct {
+	// Program is the name of the executable, for commands that errors name.
+	Program string
+	// Applications are the names of the applications that the executable contains.
+	Applications []string
+}
+
+// New makes the commands.
+func New(s Settings) []*cobra.Command {
+	return []*cobra.Command{statusCommand(s), callsCommand(s), eventsCommand(s)}
+}
+
+// UsageError is the mistake of a user in a flag or an argument.
+type UsageError struct{ Err error }
+
+// Error is the text of the mistake.
+func (e UsageError) Error() string { return e.Err.Error() }
+
+// Unwrap is the mistake.
+func (e UsageError) Unwrap() error { return e.Err }
+
+// usage makes a [UsageError].
+func usage(format string, args ...any) error { return UsageError{fmt.Errorf(format, args...)} }
+
+// reader is a command that asks a running node.
+type reader struct {
+	address string
+	output  string
+	all     bool   // with the applications that are tasks and actors
+	start   string // a way to start a node, for a user who has none
+}
+
+// newReader makes a reader of an executable.
+func newReader(s Settings) *reader {
+	r := &reader{start: strconv.Quote(s.Program + " run")}
+	switch len(s.Applications) {
+	case 0:
+		r.start = strconv.Quote(s.Program+" run PROGRAM") + " (in Python app:app or script.py, in Go exec:PATH of an executable that contains an application)"
+	case 1:
+	default:
+		r.start = strconv.Quote(s.Program + " run " + s.Applications[0])
+	}
+	return r
+}
+
+func (r *reader) flags(c *cobra.Command) {
+	c.Flags().StringVar(&r.address, "address", "", "admin address of the node, such as 127.0.0.1:8265, or its state directory, or the path of its socket (default: the node of HELVE_NODE, else the only one of this user)")
+	c.Flags().StringVarP(&r.output, "output", "o", "text", "text or json")
+}
+
+// dial finds the node: the one at the address, else the one of HELVE_NODE, else the only durable one, else the only one of this user.
+func (r *reader) dial(ctx context.Context) (*admin.Client, error) {
+	if r.output != "text" && r.output != "json" {
+		return nil, usage("--output %q: must be text or json", r.output)
+	}
+	if st, err := os.Stat(r.address); r.address == "" || err == nil && st.IsDir() {
+		socket, err := attach.AdminSocket(r.address)
+		if err != nil {
+			return nil, err
+		}
+		if socket != "" {
+			return admin.Dial(socket)
+		}
+	}
+	if r.address != "" {
+		c, err := admin.Dial(r.address)
+		if err != nil {
+			return nil, usage("--%w", err)
+		}
+		return c, nil
+	}
+	sockets := worker.AdminSockets("")
+	switch len(sockets) {
+	case 0:
+		return nil, fmt.Errorf("no node of this user runs here: start one with %s, or give --address of one that runs elsewhere "+
+			"(nodes are looked for in $%s, else in $TMPDIR or /tmp; it must be the same for both)", r.start, worker.RuntimeDirEnv)
+	case 1:
+		return admin.Dial(sockets[0])
+	}
+	return nil, usage("%d nodes of this user run here, choose one:\n%s", len(sockets), NodeTable(ctx, sockets))
+}
+
+// NodeTable has a line for each node of some admin sockets: its address for commands, its process, and its applications.
+func NodeTable(ctx context.Context, sockets []string) string {
+	var text strings.Builder
+	w := tabwriter.NewWriter(&text, 0, 0, 3, ' ', 0)
+	for _, socket := range sockets {
+		line := "it does not answer"
+		if c, err := admin.Dial(socket); err == nil {
+			if a, err := c.About(ctx); err == nil {
+				a.Applications = slices.DeleteFunc(a.Applications, func(name string) bool { return strings.HasPrefix(name, spec.HiddenApps) })
+				line = fmt.Sprintf("pid %d\t%s\tsince %s\t%s", a.PID, cmp.Or(strings.Join(a.Applications, ", "), "no application"), ago(time.Since(a.StartedAt)), a.HTTP)
+			}
+		}
+		fmt.Fprintf(w, "  --address %s\t%s\n", socket, line)
+	}
+	w.Flush()
+	return strings.TrimRight(text.String(), "\n")
+}
+
+// known gives an error if the node has no application of the name, or no deployment of the name in it. An empty name is none in particular.
+func (r *reader) known(ctx context.Context, node *admin.Client, app, deployment string) error {
+	if app == "" && deployment == "" {
+		return nil
+	}
+	var in admin.Instance
+	if err := node.Get(ctx, applicationsPath, nil, &in); err != nil {
+		return err
+	}
+	apps := slices.Sorted(maps.Keys(in.Applications))
+	if app != "" {
+		if !slices.Contains(apps, app) {
+			return fmt.Errorf("no application %q is known; there is %s", app, cmp.Or(strings.Join(apps, ", "), "none"))
+		}
+		apps = []string{app}
+	}
+	var deployments []string
+	for _, name := range apps {
+		deployments = append(deployments, slices.Sorted(maps.Keys(in.Applications[name].Deployments))...)
+	}
+	if deployment != "" && !slices.Contains(deployments, deployment) {
+		return fmt.Errorf("no deployment %q is known; there is %s", deployment, cmp.Or(strings.Join(deployments, ", "), "none"))
+	}
+	return nil
+}
+
+// interruptible gives a context that ends with SIGINT and SIGTERM, which is no failure of a command that follows.
+func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+}
+
+// NoArgs gives an error for a command line with arguments, which the command does not take.
+func NoArgs(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usage("%s takes no arguments, got %s", c.Name(), strings.Join(args, " "))
+	}
+	return nil
+}

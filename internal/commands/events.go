@@ -1,0 +1,117 @@
+package commands
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/admin"
+)
+
+func eventsCommand(s Settings) *cobra.Command {
+	r := newReader(s)
+	var follow bool
+	var limit int
+	var app, deployment string
+	c := &cobra.Command{
+		Use: "events", Short: "Show what has happened in a running node", Args: NoArgs,
+		Long: "Show the newest transitions of applications, deployments and replicas, the oldest first, each with its reason and the event that\n" +
+			"caused it. With -f the command goes on with those to come. -o json is a line of JSON per event.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			if limit < 1 {
+				return usage("--limit %d: must be at least 1", limit)
+			}
+			ctx, stop := interruptible(c.Context())
+			defer stop()
+			node, err := r.dial(ctx)
+			if err != nil {
+				return err
+			}
+			query := url.Values{"limit": {strconv.Itoa(limit)}}
+			for name, value := range map[string]string{"app": app, "deployment": deployment} {
+				if value != "" {
+					query.Set(name, value)
+				}
+			}
+			if !follow {
+				var list admin.EventList
+				if err := node.Get(ctx, "/events", query, &list); err != nil {
+					return err
+				}
+				if len(list.Events) == 0 { // an application that is gone may have some
+					return r.known(ctx, node, app, deployment)
+				}
+				for _, e := range list.Events {
+					r.event(os.Stdout, e)
+				}
+				return nil
+			}
+			query.Set("follow", "true")
+			err = node.Lines(ctx, "/events", query, func(line []byte) error {
+				var e struct {
+					helvetype.Event
+					admin.Missed
+				}
+				if err := json.Unmarshal(line, &e); err != nil {
+					return fmt.Errorf("the node's line %q: %w", line, err)
+				}
+				if e.Missed.Missed > 0 {
+					fmt.Fprintf(os.Stderr, "%d events were missed here\n", e.Missed.Missed)
+					return nil
+				}
+				r.event(os.Stdout, e.Event)
+				return nil
+			})
+			if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+				return nil
+			}
+			return err
+		},
+	}
+	r.flags(c)
+	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with the events to come")
+	c.Flags().IntVarP(&limit, "limit", "n", 100, "how many of the newest events are shown")
+	c.Flags().StringVar(&app, "app", "", "only events of this application")
+	c.Flags().StringVar(&deployment, "deployment", "", "only events of this deployment and its replicas")
+	return c
+}
+
+// event writes one event.
+func (r *reader) event(w io.Writer, e helvetype.Event) {
+	if r.output == "json" {
+		if b, err := json.Marshal(e); err == nil {
+			fmt.Fprintf(w, "%s\n", b)
+		}
+		return
+	}
+	fmt.Fprintln(w, EventLine(e))
+}
+
+// EventLine is an event for people, for example "10:15:02.031  #8  deployment hello/Downstream  HEALTHY -> UNHEALTHY  (because of #7): replica ...".
+func EventLine(e helvetype.Event) string {
+	text := fmt.Sprintf("%s  #%d  %s %s  %s -> %s", e.Time.Local().Format("15:04:05.000"), e.ID, e.Object.Kind, e.Object, cmp.Or(e.From, "(none)"), cmp.Or(e.To, "(gone)"))
+	if e.Reason != "" {
+		text += "  " + e.Reason
+	}
+	if e.Cause != 0 {
+		text += fmt.Sprintf(" (because of #%d)", e.Cause)
+	}
+	if e.Message != "" {
+		first, rest, more := strings.Cut(strings.TrimSpace(e.Message), "\n")
+		text += ": " + first
+		if more {
+			text += fmt.Sprintf(" (and %d more lines)", strings.Count(rest, "\n")+1)
+		}
+	}
+	return text
+}

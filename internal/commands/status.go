@@ -1,0 +1,310 @@
+package commands
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/keeper"
+	"github.com/helve-serve/helve/internal/spec"
+)
+
+func statusCommand(s Settings) *cobra.Command {
+	r := newReader(s)
+	var watch bool
+	c := &cobra.Command{
+		Use: "status", Short: "Show what a running node runs", Args: NoArgs,
+		Long: "Show the applications, deployments and replicas of a running node. With -w the table is drawn again whenever something changes. " +
+			"Tasks and actors of programs for Ray Serve are shown with --all only.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx, stop := interruptible(c.Context())
+			defer stop()
+			node, err := r.dial(ctx)
+			if err != nil {
+				return err
+			}
+			if watch {
+				return r.watch(ctx, node)
+			}
+			return r.status(ctx, node, os.Stdout)
+		},
+	}
+	r.flags(c)
+	c.Flags().BoolVarP(&r.all, "all", "a", false, "show tasks and actors of programs for Ray Serve too")
+	c.Flags().BoolVarP(&watch, "watch", "w", false, "go on, and draw again whenever something changes")
+	return c
+}
+
+const applicationsPath = "/api/serve/applications/"
+
+func (r *reader) status(ctx context.Context, node *admin.Client, out io.Writer) error {
+	if r.output == "json" {
+		var raw json.RawMessage
+		if err := node.Get(ctx, applicationsPath, nil, &raw); err != nil {
+			return err
+		}
+		if !r.all {
+			var err error
+			if raw, err = withoutHidden(raw); err != nil {
+				return err
+			}
+		}
+		_, err := fmt.Fprintf(out, "%s\n", raw)
+		return err
+	}
+	about, err := node.About(ctx)
+	if err != nil {
+		return err
+	}
+	var in admin.Instance
+	if err := node.Get(ctx, applicationsPath, nil, &in); err != nil {
+		return err
+	}
+	if !r.all {
+		maps.DeleteFunc(in.Applications, func(name string, _ admin.AppDetails) bool { return strings.HasPrefix(name, spec.HiddenApps) })
+	}
+	_, err = io.WriteString(out, statusTable(about, keeperVersion(ctx, about), in, node.Curl("/calls"), time.Now()))
+	return err
+}
+
+// withoutHidden is the status in JSON without the applications that are tasks and actors. A status that has none stays as it is, with its order.
+func withoutHidden(raw json.RawMessage) (json.RawMessage, error) {
+	var whole, apps map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &whole); err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(whole["applications"], &apps); err != nil {
+		return nil, err
+	}
+	n := len(apps)
+	maps.DeleteFunc(apps, func(name string, _ json.RawMessage) bool { return strings.HasPrefix(name, spec.HiddenApps) })
+	if len(apps) == n {
+		return raw, nil
+	}
+	var err error
+	if whole["applications"], err = json.Marshal(apps); err != nil {
+		return nil, err
+	}
+	return json.Marshal(whole)
+}
+
+// watch draws the status, and again after every event, until it is interrupted or the node has ended. Events that come together are
+// one drawing, because the status is read after all of them. A terminal shows the newest drawing alone; elsewhere, for example in a file, each
+// drawing has a line with its time above it.
+func (r *reader) watch(ctx context.Context, node *admin.Client) error {
+	changed := make(chan struct{}, 1)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- node.Lines(ctx, "/events", url.Values{"follow": {"true"}, "limit": {"1"}}, func([]byte) error {
+			select {
+			case changed <- struct{}{}:
+			default:
+			}
+			return nil
+		})
+	}()
+	again := time.NewTicker(watchTime) // counts and ages change without events
+	defer again.Stop()
+	for {
+		var text strings.Builder
+		if err := r.status(ctx, node, &text); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		switch {
+		case r.output != "text":
+		case terminal(os.Stdout):
+			text.WriteString("\x1b[J") // clears the rest of the last drawing
+			fmt.Print("\x1b[H\x1b[2J")
+		default:
+			fmt.Printf("--- %s\n", time.Now().Format(time.RFC3339))
+		}
+		fmt.Print(text.String())
+		select {
+		case <-changed:
+		case <-again.C:
+		case err := <-ended:
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+// watchTime is after how long the status is drawn again although nothing has happened.
+const watchTime = 2 * time.Second
+
+func terminal(f *os.File) bool {
+	st, err := f.Stat()
+	return err == nil && st.Mode()&os.ModeCharDevice != 0
+}
+
+// keeperTime is how long the keeper of a durable node may take to give its version.
+const keeperTime = time.Second
+
+// keeperVersion is the version of the keeper of a durable node; "" if there is none, or if it does not answer this user. The keeper is asked and not the
+// node, because the program of the keeper may change while the node runs.
+func keeperVersion(ctx context.Context, about admin.About) string {
+	if about.State == "" {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, keeperTime)
+	defer cancel()
+	s, err := keeper.StatusOf(ctx, about.State)
+	if err != nil {
+		return ""
+	}
+	return s.Version
+}
+
+// statusTable is the status for people. ofKeeper is the version of the node's keeper, "" for none; curl is a command line that reads the admin interface.
+func statusTable(about admin.About, ofKeeper string, in admin.Instance, curl string, now time.Time) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "node: helve %s, pid %d, since %s", about.Version, about.PID, ago(now.Sub(about.StartedAt)))
+	if about.HTTP != "" {
+		fmt.Fprintf(&b, ", %s", about.HTTP)
+	}
+	if about.State != "" {
+		fmt.Fprintf(&b, ", durable: its state is in %s", about.State)
+	}
+	if ofKeeper != "" && ofKeeper != about.Version {
+		fmt.Fprintf(&b, ", its keeper is helve %s", ofKeeper)
+	}
+	if about.Draining {
+		b.WriteString(", drains: it ends when its calls have ended")
+	}
+	fmt.Fprintf(&b, "\nadmin: %s\n", curl)
+	if len(in.Applications) == 0 {
+		b.WriteString("no application runs\n")
+	}
+	for _, name := range slices.Sorted(maps.Keys(in.Applications)) {
+		app := in.Applications[name]
+		route := ""
+		if app.RoutePrefix != nil {
+			route = "   route " + *app.RoutePrefix
+		}
+		fmt.Fprintf(&b, "\napplication %s   %s   revision %d, deployed %s ago%s\n", name, app.Status, app.Revision, ago(now.Sub(at(app.LastDeployedTimeS))), route)
+		message(&b, "  ", "  ", app.Message)
+		w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
+		fmt.Fprintf(w, "  DEPLOYMENT\tSTATUS\tREPLICAS\tQUEUED\tRUNNING\tCALLS\tERRORS\n")
+		for _, d := range inOrder(app) {
+			ready := 0
+			for _, rep := range d.Replicas {
+				if rep.State == helvetype.ReplicaRunning {
+					ready++
+				}
+			}
+			replicas := fmt.Sprintf("%d/%d", ready, d.TargetNumReplicas)
+			if d.Stopping > 0 {
+				replicas += fmt.Sprintf(" (%d stopping)", d.Stopping)
+			}
+			fmt.Fprintf(w, "  %s\t%s\t%s\t%d\t%d\t%d\t%d\n", d.Name, d.Status, replicas, d.Calls.Queued, d.Calls.Running, d.Calls.Total, d.Calls.Errors)
+		}
+		w.Flush()
+		for _, d := range inOrder(app) {
+			message(&b, "  "+d.Name+": ", "    ", d.Message)
+		}
+		w = tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
+		fmt.Fprintf(w, "  REPLICA\tSTATE\tPID\tAGE\tRESTARTS\t\n")
+		for _, d := range inOrder(app) {
+			for _, rep := range d.Replicas {
+				fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%d\t%s\n", rep.ReplicaID, rep.State, pidOf(rep), ago(now.Sub(at(rep.StartTimeS))), rep.Restarts, note(rep, now))
+			}
+		}
+		w.Flush()
+	}
+	return b.String()
+}
+
+// inOrder are the deployments with the ingress first.
+func inOrder(app admin.AppDetails) []admin.DeploymentDetails {
+	ingress := ""
+	if t := app.DeploymentTopology; t != nil && t.IngressDeployment != nil {
+		ingress = *t.IngressDeployment
+	}
+	return slices.SortedFunc(maps.Values(app.Deployments), func(a, b admin.DeploymentDetails) int {
+		if (a.Name == ingress) != (b.Name == ingress) {
+			if a.Name == ingress {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(a.Name, b.Name)
+	})
+}
+
+// message writes the first lines of a message: the first line after begin, the others after indent.
+func message(b *strings.Builder, begin, indent, text string) {
+	const most = 10
+	if text == "" {
+		return
+	}
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	for i, line := range lines {
+		if i == most {
+			fmt.Fprintf(b, "%s... (%d more lines, see -o json)\n", indent, len(lines)-most)
+			return
+		}
+		b.WriteString(begin + line + "\n")
+		begin = indent
+	}
+}
+
+func pidOf(r admin.ReplicaDetails) string {
+	switch {
+	case r.InNode:
+		return "(node)"
+	case r.PID == nil:
+		return "-"
+	}
+	return strconv.Itoa(*r.PID)
+}
+
+// note is the last column of a replica: its trouble, the wait of its start, its drain, or the end of the replica before it.
+func note(r admin.ReplicaDetails, now time.Time) string {
+	switch {
+	case r.Unresponsive != nil:
+		return "does not answer since " + ago(now.Sub(r.Unresponsive.Since))
+	case r.Waits != nil:
+		return fmt.Sprintf("waits for %s, since %s", r.Waits.For, ago(now.Sub(r.Waits.Since)))
+	case r.State == helvetype.ReplicaStopping:
+		return "finishes its calls"
+	case r.LastExit != nil:
+		first, _, _ := strings.Cut(r.LastExit.Reason, "\n")
+		return fmt.Sprintf("%s ended: %s", r.LastExit.Replica, first)
+	}
+	return ""
+}
+
+func at(seconds float64) time.Time { return time.UnixMilli(int64(seconds * 1000)) }
+
+// ago is a time span as people say it: "12s", "5m3s", "3h12m", "4d2h".
+func ago(d time.Duration) string {
+	switch d = max(d, 0); {
+	case d < time.Second:
+		return strconv.Itoa(int(d.Milliseconds())) + "ms"
+	case d < time.Minute:
+		return strconv.Itoa(int(d.Seconds())) + "s"
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%ds", int(d.Minutes()), int(d.Seconds())%60)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh%dm", int(d.Hours()), int(d.Minutes())%60)
+	}
+	return fmt.Sprintf("%dd%dh", int(d.Hours())/24, int(d.Hours())%24)
+}

@@ -95,6 +95,7 @@ type Node struct {
 	connected peers  // drivers
 
 	restorer *restore.Restorer
+	operator *control.Operator
 	history  *history.File // nil without
 
 	ctx  context.Context // ends when the node has closed
@@ -148,6 +149,7 @@ func New(s Settings) *Node {
 	})
 	n.Target().Collected = n.workers.CollectCode
 	n.restorer = &restore.Restorer{To: n.Controller, Target: n.Target(), Own: s.Own, Program: s.Program, Log: s.Logger, Changed: n.Publish}
+	n.operator = n.newOperator()
 	n.useCertificate(s.Certificate)
 	return n
 }

@@ -53,13 +53,17 @@ type Target struct {
 	turn  chan struct{} // of one: full while an operation decides and writes
 	large atomic.Bool   // a record was too large for the store once
 
+	generation atomic.Int64 // see [Target.Generation]; 0 before the first change
+
 	pinning sync.Mutex
 	pins    map[string]int // see [Target.Pin]
 }
 
 // NewTarget gives each request to a store [Timeout].
 func NewTarget(s store.Store, blobs store.Blobs, log *slog.Logger) *Target {
-	return &Target{Store: Bound(s), Blobs: blobs, Log: log, turn: make(chan struct{}, 1), pins: map[string]int{}}
+	t := &Target{Blobs: blobs, Log: log, turn: make(chan struct{}, 1), pins: map[string]int{}}
+	t.Store = noting{Bound(s), &t.generation}
+	return t
 }
 
 // Code are the blobs for the code of applications; nil for a store that does not outlive this process.
@@ -456,6 +460,7 @@ func (t *Target) PutBack(ctx context.Context, app string, w *Deploy) (written ma
 // more.
 func (t *Target) End(ctx context.Context, g spec.Graph, w *Deploy) error {
 	app := g.App
+	ctx = endingDeploy(ctx)
 	var writes []write
 	if t.Durable {
 		op, err := t.appRecord(ctx, app, store.App{Revision: uint64(w.Number), Before: uint64(w.from), Overrides: w.overrides})

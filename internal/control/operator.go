@@ -1,0 +1,127 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/records"
+	"github.com/helve-serve/helve/internal/restore"
+)
+
+// Operated is the node that an [Operator] changes.
+type Operated interface {
+	Node
+	// Status is a copy of the present state.
+	Status() helvetype.Status
+	// Deployed is the application as it is deployed now, and, if this process keeps its code, as a revision has it.
+	Deployed(app string, revision int) (now deploy.App, then *deploy.App, ok bool)
+	// Missing says why there is no application of the name that serves.
+	Missing(app string) error
+	// Absent says why there is no deployment of the name.
+	Absent(app, deployment string) error
+}
+
+// Settings are the arguments of [NewOperator].
+type Settings struct {
+	Node Operated
+	Log  *slog.Logger
+	// Target has the records of applications, and of the numbers of their replicas.
+	Target *records.Target
+	// Restorer deploys older revisions again.
+	Restorer *restore.Restorer
+	// Program starts the Go workers of the executable of the node. Builders of applications have its environment.
+	Program host.Program
+}
+
+// Operator does what operators ask of the node: it is the implementation of the operations that the REST API and the command line have. A file for each group
+// of operations: apply.go (Apply, Delete, Scale, Shutdown, Settings), history.go (revisions and plans), rollout.go (pauses, restarts), explain.go, logs.go.
+type Operator struct {
+	set Settings
+
+	turns  sync.RWMutex // see turn
+	builds builds
+}
+
+// NewOperator makes the operator of a node.
+func NewOperator(s Settings) *Operator {
+	if s.Log == nil {
+		s.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Operator{set: s}
+}
+
+// turn lets a change of the target begin whose author has seen a generation; 0 for any. A change with a generation is alone until it calls done, so that no other
+// change comes between the look at the generation and the write. For example, two operators scale with generation 7: the second one waits until the first has
+// written, sees generation 8, and is refused. Changes without a generation wait for one with a generation only.
+func (o *Operator) turn(seen uint64) (done func(), err error) {
+	if seen == 0 {
+		o.turns.RLock()
+		return o.turns.RUnlock, nil
+	}
+	o.turns.Lock()
+	if now := o.Generation(); now != seen {
+		o.turns.Unlock()
+		return nil, &helvetype.OperationError{
+			Code:    helvetype.CodeFailedPrecondition,
+			Message: fmt.Sprintf("the generation is %d by now, and the change was made for generation %d", now, seen),
+			Next:    "read the state again, and repeat the change if it is still right",
+		}
+	}
+	return o.turns.Unlock, nil
+}
+
+// refusal is an error of the node as the error of an operation. The code is that of its reason; an error without a reason stays as it is.
+func refusal(err error) error {
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*helvetype.OperationError](err); ok {
+		return e
+	}
+	code := helvetype.Code("")
+	if e, ok := errors.AsType[*call.Error](err); ok {
+		switch e.Reason {
+		case helvetype.ReasonBadInput:
+			code = helvetype.CodeInvalidArgument
+		}
+	}
+	switch {
+	case errors.Is(err, deploy.ErrClosing):
+		code = helvetype.CodeUnavailable
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		code = helvetype.CodeUnavailable
+	}
+	if code == "" {
+		return err
+	}
+	return &helvetype.OperationError{Code: code, Message: err.Error(), Err: err}
+}
+
+// absent is the error for an application, or a deployment of it if that is not "", that is not there; nil if it is.
+func (o *Operator) absent(app, deployment string) error {
+	now, _, ok := o.set.Node.Deployed(app, 0)
+	if !ok {
+		return &helvetype.OperationError{Code: helvetype.CodeNotFound, Message: o.set.Node.Missing(app).Error(), Next: "helve status lists the applications"}
+	}
+	if deployment == "" {
+		return nil
+	}
+	for _, d := range now.Graph.Deployments {
+		if d.Name == deployment {
+			return nil
+		}
+	}
+	return &helvetype.OperationError{Code: helvetype.CodeNotFound, Message: o.set.Node.Absent(app, deployment).Error(), Next: "helve status lists the deployments"}
+}
+
+// unimplemented is the error of an operation that the node does not have.
+func unimplemented(operation string) error {
+	return &helvetype.OperationError{Code: helvetype.CodeUnimplemented, Message: "this node does not have the operation " + operation + " yet"}
+}

@@ -85,7 +85,7 @@ func refusal(err error) error {
 	if e, ok := errors.AsType[*helvetype.OperationError](err); ok {
 		return e
 	}
-	code := helvetype.Code("")
+	code := helvetype.CodeOK
 	if e, ok := errors.AsType[*call.Error](err); ok {
 		switch e.Reason {
 		case helvetype.ReasonBadInput:
@@ -98,7 +98,7 @@ func refusal(err error) error {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		code = helvetype.CodeUnavailable
 	}
-	if code == "" {
+	if code == helvetype.CodeOK {
 		return err
 	}
 	return &helvetype.OperationError{Code: code, Message: err.Error(), Err: err}

@@ -28,7 +28,7 @@ func (n *Node) ServeAdmin(addr string) error {
 
 // serveAdmin opens the admin interface on listeners of TCP, and on the socket.
 func (n *Node) serveAdmin(listeners []net.Listener) error {
-	set := admin.Settings{Node: n, Version: n.set.Version, Logger: n.log}
+	set := admin.Settings{Node: n, Operator: n.operator, Version: n.set.Version, Logger: n.log}
 	if n.set.Durable {
 		set.State = n.state
 	}

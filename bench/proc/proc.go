@@ -112,3 +112,12 @@ func TreeCPU(pid int) (time.Duration, error) {
 	})
 	return time.Duration(total * float64(time.Second) / ticks), err
 }
+
+// SelfCPU is the processor time that this process has used, as fine as the kernel counts it.
+func SelfCPU() (time.Duration, error) {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0, err
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), nil
+}

@@ -31,6 +31,8 @@ type Target struct {
 	// Early lets replicas start at once; their host asks [Waits] before it runs user code. An interpreter can start
 	// meanwhile.
 	Early bool
+	// Change bounds the change from replicas of other revisions; nil for one without bounds.
+	Change *Change
 }
 
 // MaxFailures is Ray Serve's limit for [Target].GiveUp: the number of retries, and at most three per replica.
@@ -39,10 +41,11 @@ func MaxFailures(retries, replicas int) int { return min(retries, 3*replicas) }
 // State is the state of one replica.
 type State uint8
 
-// The states. Only starting and running replicas count: a draining replica will end, and a dead one is removed by its
-// owner.
+// The states. A draining replica will end, and a dead one is removed by its owner: neither counts. An unready replica runs, and cannot take the place of
+// another yet: it fails its readiness check, or has not been ready for min_ready_s.
 const (
 	Starting State = iota
+	Unready
 	Running
 	Draining
 	Dead
@@ -75,15 +78,22 @@ type Start struct {
 	Count int
 }
 
+// StartFormer is the action of starting Count more replicas of the revision before, [Change].Former.
+type StartFormer struct {
+	Key
+	Count int
+}
+
 // Stop is the action of draining and ending one replica.
 type Stop struct{ Replica string }
 
 // GiveUp is the action of ending the attempts to start a deployment.
 type GiveUp struct{ Key }
 
-func (Start) action()  {}
-func (Stop) action()   {}
-func (GiveUp) action() {}
+func (Start) action()       {}
+func (StartFormer) action() {}
+func (Stop) action()        {}
+func (GiveUp) action()      {}
 
 // A first failure is followed by a start at once, because most failures are a crash that will not repeat. Then the
 // delay doubles from 1 s to 64 s, as in Ray Serve.
@@ -119,20 +129,30 @@ func Plan(targets []Target, observed []Observed, history map[Key]History, now ti
 	slices.SortFunc(keys, func(a, b Key) int {
 		return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Deployment, b.Deployment))
 	})
+	later := func(at time.Time) {
+		if wake.IsZero() || at.Before(wake) {
+			wake = at
+		}
+	}
 	for _, k := range keys {
-		start, stop := compare(wanted[k], live[k])
+		start, back, stop := compare(wanted[k], live[k])
 		if start > 0 {
 			h := history[k]
 			if t := wanted[k]; !t.Early && waits(wanted, live, history, k) {
 				// Plan is called again when a used deployment becomes ready.
 			} else if t.GiveUp > 0 && !h.Ran && h.Failures >= t.GiveUp {
 				actions = append(actions, GiveUp{k})
-			} else if at := h.LastFailure.Add(Delay(h.Rounds)); h.Rounds > 1 && at.After(now) {
-				if wake.IsZero() || at.Before(wake) {
-					wake = at
-				}
+			} else if at := h.delayed(now); !at.IsZero() {
+				later(at)
 			} else {
 				actions = append(actions, Start{k, start})
+			}
+		}
+		if back > 0 {
+			if at := wanted[k].Change.Failures.delayed(now); !at.IsZero() {
+				later(at)
+			} else {
+				actions = append(actions, StartFormer{k, back})
 			}
 		}
 		for _, o := range stop {
@@ -152,7 +172,7 @@ func Waits(targets []Target, observed []Observed, history map[Key]History, k Key
 func index(targets []Target, observed []Observed) (wanted map[Key]Target, live map[Key][]Observed) {
 	wanted, live = map[Key]Target{}, map[Key][]Observed{}
 	for _, o := range observed {
-		if o.State == Starting || o.State == Running {
+		if o.State <= Running {
 			live[o.Key] = append(live[o.Key], o)
 			wanted[o.Key] = Target{Key: o.Key}
 		}
@@ -191,38 +211,4 @@ func reaches(wanted map[Key]Target, from, to Key, seen map[Key]bool) bool {
 		}
 	}
 	return false
-}
-
-// compare returns the number of missing replicas of one deployment, and the surplus ones.
-func compare(t Target, live []Observed) (start int, stop []Observed) {
-	replicas := max(t.Replicas, 0)
-	var current, former []Observed
-	running := 0
-	for _, o := range live {
-		switch {
-		case o.Revision != t.Revision:
-			former = append(former, o)
-		default:
-			current = append(current, o)
-			if o.State == Running {
-				running++
-			}
-		}
-	}
-	// Replicas of another revision serve in the place of the target's replicas that do not run yet.
-	stop = append(surplus(former, replicas-running), surplus(current, replicas)...)
-	return max(replicas-len(current), 0), stop
-}
-
-// surplus returns all but the keep most useful replicas. Starting replicas are in the surplus first, then the
-// youngest, which have the least state to lose.
-func surplus(of []Observed, keep int) []Observed {
-	n := len(of) - max(keep, 0)
-	if n <= 0 {
-		return nil
-	}
-	slices.SortFunc(of, func(a, b Observed) int {
-		return cmp.Or(cmp.Compare(a.State, b.State), b.StartedAt.Compare(a.StartedAt), cmp.Compare(a.ID, b.ID))
-	})
-	return of[:n:n]
 }

@@ -177,7 +177,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 		}
 		for range w.rng.IntN(7) {
 			w.add(Observed{
-				Key: k, Revision: fmt.Sprint(w.rng.IntN(2)), State: State(w.rng.IntN(4)),
+				Key: k, Revision: fmt.Sprint(w.rng.IntN(2)), State: State(w.rng.IntN(5)),
 				StartedAt: w.now.Add(-time.Duration(w.rng.IntN(9)) * time.Second),
 			})
 		}
@@ -256,7 +256,7 @@ func (w *world) plan() (actions []Action, wake time.Time) {
 		case Start:
 			t := w.target(act.Key)
 			live := w.count(func(o Observed) bool {
-				return o.Key == act.Key && o.Revision == t.Revision && (o.State == Starting || o.State == Running)
+				return o.Key == act.Key && o.Revision == t.Revision && o.State <= Running
 			})
 			for _, u := range t.Uses {
 				may := w.mayStart(t.Key, u)
@@ -306,7 +306,7 @@ func (w *world) live(fate bool) {
 			o.State = Dead
 			h := w.history[o.Key]
 			w.history[o.Key] = History{Failures: h.Failures + 1, Rounds: h.Rounds + 1, LastFailure: w.now, Ran: h.Ran}
-		case o.State == Starting && (!fate || w.rng.IntN(2) == 0):
+		case o.State < Running && (!fate || w.rng.IntN(2) == 0):
 			o.State = Running
 			if h := w.history[o.Key]; o.Revision == w.target(o.Key).Revision {
 				h.Ran = true

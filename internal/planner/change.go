@@ -1,0 +1,117 @@
+package planner
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"time"
+)
+
+// Change bounds the change of a deployment's replicas from former revisions to the revision of its [Target]. With Replicas as N, at most N + Surge
+// replicas are there at a time, and no ready replica is stopped unless N - Unavailable ready ones are left. Ready replicas of any revision count. For
+// example, with N = 4, a Surge of 1 and no Unavailable: one new replica starts beside the four; when it is ready one of the four stops; then the next starts.
+type Change struct {
+	Surge       int
+	Unavailable int
+	// New is the number of replicas that the target's revision may have for now: former ones stay in the place of the others. It is Replicas or
+	// more for all. For example, a rollout that waits after a first step of 1 of 4 replicas has a New of 1.
+	New int
+	// Former is the revision of which a replica starts where one of a former revision has ended and the new revision must not take its place; "" for
+	// none. That is so up to Replicas - New, and while replicas of the new revision fail (Doubt) up to the number that has to be ready.
+	Former string
+	Doubt  bool
+	// Failures are those of starts of Former.
+	Failures History
+}
+
+// unbounded is the change of a target without one: all replicas of its revision start at once.
+var unbounded = Change{Surge: math.MaxInt / 4, New: math.MaxInt} //nolint:gochecknoglobals // a constant
+
+// Bounds makes a change that can go on of a surge and a number of unavailable replicas that were asked for. most is the number of replicas of the
+// deployment that the node may have; 0 for no limit. Where the surge does not fit and nothing may be unavailable, one replica may be, and said is a
+// sentence about that. For example, a deployment of 2 replicas with a max_replicas_per_node of 2 and a surge of 1 is changed with one missing.
+func Bounds(replicas, surge, unavailable, most int) (c Change, said string) {
+	c = Change{Surge: max(surge, 0), Unavailable: min(max(unavailable, 0), max(replicas, 0)), New: replicas}
+	if most > 0 {
+		c.Surge = min(c.Surge, max(most-replicas, 0))
+	}
+	if c.Surge == 0 && c.Unavailable == 0 {
+		c.Unavailable = 1
+		if surge > 0 {
+			said = "replicas beside the wanted number do not fit (max_replicas_per_node): one replica stops before its successor starts"
+		}
+	}
+	return c, said
+}
+
+// compare returns the number of missing replicas of one deployment, of its revision and of the former one, and the surplus replicas.
+func compare(t Target, live []Observed) (start, back int, stop []Observed) {
+	n, c := max(t.Replicas, 0), &unbounded
+	if t.Change != nil {
+		c = t.Change
+	}
+	var current, former []Observed
+	newReady, ready := 0, 0
+	for _, o := range live {
+		if o.State == Running {
+			ready++
+		}
+		switch {
+		case o.Revision != t.Revision:
+			former = append(former, o)
+		default:
+			current = append(current, o)
+			if o.State == Running {
+				newReady++
+			}
+		}
+	}
+	most := min(max(c.New, 0), n) // of the revision
+	may := ready - (n - c.Unavailable)
+	// A former replica that is not ready stops if enough others are there that are ready or will be, as in Kubernetes: it may become ready again.
+	spare := len(live) - (n - c.Unavailable) - (len(current) - newReady)
+	stop = surplus(former, n-most, spare, &may)
+	stays := len(former) - len(stop)
+	over := surplus(current, most, len(current), &may)
+	have := len(current) - len(over)
+	stop = append(stop, over...)
+	room := n + c.Surge - stays - have
+	if c.Former != "" {
+		need := n - most
+		if c.Doubt {
+			need = max(need, n-c.Unavailable-newReady)
+		}
+		back = max(min(need-stays, room), 0)
+	}
+	return max(min(most-have, room-back), 0), back, stop
+}
+
+// surplus returns the replicas that are to stop so that keep are left: the least useful first (see [least]), of those that are ready at most may, and of
+// the others at most spare.
+func surplus(of []Observed, keep, spare int, may *int) (stop []Observed) {
+	slices.SortFunc(of, least)
+	for _, o := range of[:max(len(of)-max(keep, 0), 0)] {
+		left := &spare
+		if o.State == Running {
+			left = may
+		}
+		if *left > 0 {
+			*left--
+			stop = append(stop, o)
+		}
+	}
+	return stop
+}
+
+// least orders replicas: those that start are the least useful, then those that run and are not ready, then the youngest, which have the least state to lose.
+func least(a, b Observed) int {
+	return cmp.Or(cmp.Compare(a.State, b.State), b.StartedAt.Compare(a.StartedAt), cmp.Compare(a.ID, b.ID))
+}
+
+// delayed says until when the next start waits after failures; zero if it need not.
+func (h History) delayed(now time.Time) time.Time {
+	if at := h.LastFailure.Add(Delay(h.Rounds)); h.Rounds > 1 && at.After(now) {
+		return at
+	}
+	return time.Time{}
+}

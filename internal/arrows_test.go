@@ -28,7 +28,7 @@ var layers = [][]string{
 	{"internal/instance", "internal/wire", "internal/arena", "internal/clients", "internal/cors", "internal/coding", "internal/forwarded", "internal/sse", "internal/output"},
 	{"internal/codec", "internal/store/storetest", "internal/store/disk"},
 	{"internal/protocol", "internal/store"},
-	{"internal/call", "internal/spec", "internal/codec/pickle", "internal/logs", "internal/gcfloor", "internal/listen", "internal/telemetry", "internal/states", "internal/pysource", "internal/devices", "internal/pyenv", "internal/await", "internal/project", "internal/codefile", "internal/pack", "internal/history"},
+	{"internal/call", "internal/spec", "internal/codec/pickle", "internal/logs", "internal/gcfloor", "internal/listen", "internal/telemetry", "internal/states", "internal/pysource", "internal/devices", "internal/pyenv", "internal/await", "internal/project", "internal/codefile", "internal/pack", "internal/history", "internal/token", "internal/audit"},
 	{"internal/kernel"},
 	{"helvetype"},
 }
@@ -48,6 +48,8 @@ var only = map[string][]string{
 	"internal/await":        {},
 	"internal/project":      {},
 	"internal/history":      {},
+	"internal/token":        {},
+	"internal/audit":        {},
 	"internal/codefile":     {},
 	"internal/pack":         {},
 	"internal/kernel":       {},
@@ -80,7 +82,7 @@ var only = map[string][]string{
 	"internal/pysource":     {},
 	"internal/devices":      {},
 	"internal/pyenv":        {"internal/kernel"},
-	"internal/admin":        {"internal/controller", "internal/deploy", "internal/telemetry"},
+	"internal/admin":        {"internal/audit", "internal/controller", "internal/deploy", "internal/telemetry", "internal/token"},
 	"internal/metrics":      {"internal/telemetry", "github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/collectors", "github.com/prometheus/client_golang/prometheus/promhttp"},
 }
 

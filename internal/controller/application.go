@@ -368,7 +368,7 @@ func (c *Controller) remove(ctx, draining context.Context, a *application) (cut 
 		for _, r := range d.replicas {
 			if r.running != nil {
 				r.running.Drain()
-				r.running.Recall()
+				r.running.Lend(false)
 			}
 		}
 	}

@@ -118,6 +118,9 @@ func (r *fourthReplica) Ended() <-chan struct{}                   { return r.end
 func (r *fourthReplica) HasHealthCheck() bool                     { return true }
 func (r *fourthReplica) SetRank(context.Context, host.Rank) error { return nil }
 func (r *fourthReplica) HasRoutingStats() bool                    { return true }
+func (r *fourthReplica) HasReadyCheck() bool                      { return false }
+func (r *fourthReplica) CheckReady(context.Context) error         { return nil }
+func (r *fourthReplica) Sign(context.Context) error               { return nil }
 
 func (r *fourthReplica) Ending() host.Ending {
 	return host.Ending{Exit: helvetype.Exit{Replica: r.ID(), Reason: "it broke", Code: 4}, First: true, FirstOfDeployment: true}
@@ -132,7 +135,13 @@ func (r *fourthReplica) change(f func()) {
 
 func (r *fourthReplica) Serve(on bool) { r.change(func() { r.serves = append(r.serves, on) }) }
 func (r *fourthReplica) Drain()        { r.change(func() { r.drains++ }) }
-func (r *fourthReplica) Recall()       { r.change(func() { r.recalls++ }) }
+func (r *fourthReplica) Lend(on bool) {
+	r.change(func() {
+		if !on {
+			r.recalls++
+		}
+	})
+}
 
 func (r *fourthReplica) CheckHealth(context.Context) (err error) {
 	r.change(func() {

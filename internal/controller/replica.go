@@ -397,7 +397,7 @@ func (c *Controller) endLocked(r *replica, event states.Event, facts states.Fact
 	running.Drain()
 	c.wg.Go(func() {
 		base.Slots().Close()
-		running.Recall()
+		running.Lend(false)
 		c.update(d)
 		c.mu.Lock()
 		c.settleLocked(d.app.current)

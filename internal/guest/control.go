@@ -20,7 +20,7 @@ func (g *Guest) operations() protocol.Table {
 	return protocol.NewTable("Go workers",
 		protocol.On(g.ping), protocol.On(g.startReplica), protocol.On(g.stopReplica), protocol.On(g.drain),
 		protocol.On(g.grantBlock), protocol.On(g.recallBlock), protocol.On(g.handover), protocol.On(g.freeBlock),
-		protocol.On(g.checkHealth), protocol.On(g.reconfigure), protocol.On(g.routingStats),
+		protocol.On(g.checkHealth), protocol.On(g.checkReady), protocol.On(g.reconfigure), protocol.On(g.routingStats),
 	)
 }
 
@@ -91,7 +91,7 @@ func (g *Guest) startReplica(ctx context.Context, req protocol.StartReplica) (st
 		defer cancel()
 		return started, errors.Join(errNodeLeft, r.Close(closing))
 	}
-	return protocol.Started{Methods: methods(class), Health: r.CanTell(), RoutingStats: r.Reports()}, nil
+	return protocol.Started{Methods: methods(class), Health: r.CanTell(), Ready: r.TellsReadiness(), RoutingStats: r.Reports()}, nil
 }
 
 func methods(c *instance.Class) (out []protocol.Method) {
@@ -149,6 +149,16 @@ func (g *Guest) checkHealth(ctx context.Context, req protocol.CheckHealth) (done
 	ctx, cancel := context.WithTimeout(ctx, req.TimeoutS.Duration())
 	defer cancel()
 	return done, h.instance.CheckHealth(ctx)
+}
+
+func (g *Guest) checkReady(ctx context.Context, req protocol.CheckReady) (done protocol.Done, err error) {
+	h, err := g.find(req.Replica)
+	if err != nil {
+		return done, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, req.TimeoutS.Duration())
+	defer cancel()
+	return done, h.instance.CheckReady(ctx)
 }
 
 func (g *Guest) reconfigure(ctx context.Context, req protocol.Reconfigure) (done protocol.Done, err error) {

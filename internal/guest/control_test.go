@@ -25,6 +25,7 @@ func TestControl(t *testing.T) {
 		_, there := connected(t, &waiting{}, node{})
 		for op, ask := range map[string]func() error{
 			"check_health":  func() error { return asked(t, there, protocol.CheckHealth{Replica: "D#2"}) },
+			"check_ready":   func() error { return asked(t, there, protocol.CheckReady{Replica: "D#2"}) },
 			"reconfigure":   func() error { return asked(t, there, protocol.Reconfigure{Replica: "D#2"}) },
 			"routing_stats": func() error { return asked(t, there, protocol.RoutingStats{Replica: "D#2"}) },
 			"grant_block":   func() error { return asked(t, there, protocol.GrantBlock{Replica: "D#2"}) },

@@ -146,7 +146,7 @@ func (h *hosted) describe() wire.Resumed {
 	defer h.mu.Unlock()
 	h.ended = slices.DeleteFunc(h.ended, func(s *nodeSession) bool { return s.count() == 0 })
 	r := wire.Resumed{
-		Replica: h.instance.ID, Deployment: h.instance.Class.Deployment, Config: h.config, Models: h.models, Health: h.instance.CanTell(),
+		Replica: h.instance.ID, Deployment: h.instance.Class.Deployment, Config: h.config, Models: h.models, Health: h.instance.CanTell(), Ready: h.instance.TellsReadiness(),
 		Reports: h.instance.Reports(),
 	}
 	c := h.instance.Counts()

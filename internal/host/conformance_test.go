@@ -42,6 +42,7 @@ type code struct {
 	mu        sync.Mutex
 	construct func(ctx context.Context) error // nil: the constructor succeeds
 	sick      error
+	unready   error
 	configs   []string // that Reconfigure was given
 	made      []*user
 	closed    int
@@ -86,6 +87,13 @@ func (u *user) CheckHealth(context.Context) error {
 	u.code.mu.Lock()
 	defer u.code.mu.Unlock()
 	return u.code.sick
+}
+
+// CheckReady gives the error that the test has set.
+func (u *user) CheckReady(context.Context) error {
+	u.code.mu.Lock()
+	defer u.code.mu.Unlock()
+	return u.code.unready
 }
 
 // RoutingStats gives a value.
@@ -242,7 +250,7 @@ func TestHostStarts(t *testing.T) {
 	t.Parallel()
 	eachKind(t, func(t *testing.T, s *subject) {
 		r := s.start(t, "D#1")
-		if r.ID() != "D#1" || r.Node() != "local" || !r.HasHealthCheck() || !r.HasRoutingStats() || serving.BaseOf(r).Slots().Max() != 2 {
+		if r.ID() != "D#1" || r.Node() != "local" || !r.HasHealthCheck() || !r.HasReadyCheck() || !r.HasRoutingStats() || serving.BaseOf(r).Slots().Max() != 2 {
 			t.Errorf("%s on %s: health check %t, stats %t", r.ID(), r.Node(), r.HasHealthCheck(), r.HasRoutingStats())
 		}
 		if s.InProcess() != serving.Local(r) || s.InProcess() != (r.Ended() == nil) {
@@ -359,6 +367,18 @@ func TestHostAsksReplicas(t *testing.T) {
 		if err := r.CheckHealth(t.Context()); err == nil || !strings.Contains(err.Error(), "it is sick") {
 			t.Errorf("%v", err)
 		}
+		if err := r.CheckReady(t.Context()); err != nil {
+			t.Error(err)
+		}
+		s.code.mu.Lock()
+		s.code.unready = errors.New("the cache is cold")
+		s.code.mu.Unlock()
+		if err := r.CheckReady(t.Context()); err == nil || !strings.Contains(err.Error(), "the cache is cold") {
+			t.Errorf("%v", err)
+		}
+		if err := r.Sign(t.Context()); err != nil {
+			t.Error(err)
+		}
 		if stats, err := r.RoutingStats(t.Context()); err != nil || strings.ReplaceAll(string(stats), " ", "") != `{"load":1}` {
 			t.Errorf("%s, %v", stats, err)
 		}
@@ -369,7 +389,7 @@ func TestHostAsksReplicas(t *testing.T) {
 			t.Errorf("the models are %s", got)
 		}
 		s.mu.Unlock()
-		r.Recall()
+		r.Lend(false)
 		r.Serve(false)
 		if err := r.Stop(t.Context()); err != nil || s.code.closed != 1 {
 			t.Errorf("%v, closed %d times", err, s.code.closed)

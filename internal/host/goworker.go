@@ -132,7 +132,7 @@ func (h *GoWorker) Start(ctx context.Context, l Launch) (Replica, error) {
 		r.forget()
 		return nil, err
 	}
-	r.healthCheck, r.routingStats = s.Health, s.RoutingStats
+	r.healthCheck, r.readyCheck, r.routingStats = s.Health, s.Ready, s.RoutingStats
 	return r, nil
 }
 

@@ -75,13 +75,19 @@ type Replica interface {
 	// HasHealthCheck says whether CheckHealth asks the user's code.
 	HasHealthCheck() bool
 	CheckHealth(ctx context.Context) error
+	// HasReadyCheck says whether CheckReady asks the user's code.
+	HasReadyCheck() bool
+	CheckReady(ctx context.Context) error
+	// Sign asks the replica's process for a sign of life. It is nil at once in this process.
+	Sign(ctx context.Context) error
 	// HasRoutingStats says whether RoutingStats asks the user's code. The stats are JSON.
 	HasRoutingStats() bool
 	RoutingStats(ctx context.Context) (json.RawMessage, error)
 	// Drain lets the replica's code know that its drain has begun. It does not wait, and is called once or more often.
 	Drain()
-	// Recall asks for the slots back that are lent to the replica's worker. None is lent from then on.
-	Recall()
+	// Lend says whether the replica may lend slots to its own worker. Lend(false) asks for the slots back that are lent, and none is lent
+	// until Lend(true).
+	Lend(on bool)
 	// Busy says whether calls run or wait in the control queue, and Running how many hold a slot.
 	Busy() bool
 	Running() int

@@ -93,9 +93,12 @@ func (r *localReplica) Instance() *instance.Instance          { return r.callabl
 func (r *localReplica) Transport() transport.Transport        { return r.transport }
 func (r *localReplica) HasHealthCheck() bool                  { return r.instance.CanTell() }
 func (r *localReplica) CheckHealth(ctx context.Context) error { return r.instance.CheckHealth(ctx) }
+func (r *localReplica) HasReadyCheck() bool                   { return r.instance.TellsReadiness() }
+func (r *localReplica) CheckReady(ctx context.Context) error  { return r.instance.CheckReady(ctx) }
+func (r *localReplica) Sign(context.Context) error            { return nil }
 func (r *localReplica) HasRoutingStats() bool                 { return r.instance.Reports() }
 func (r *localReplica) Counts() telemetry.Counts              { return r.instance.Counts() }
-func (r *localReplica) Recall()                               {}
+func (r *localReplica) Lend(bool)                             {}
 func (r *localReplica) Drain()                                { r.drains.Begin(r.ID()) }
 func (r *localReplica) Serve(bool)                            {}
 func (r *localReplica) Process() Process                      { return Process{} }

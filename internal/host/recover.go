@@ -452,7 +452,7 @@ func (w *Worker) resumeReplica(ctx context.Context, d *Deployment, l Launch, met
 	if err != nil {
 		return nil, err
 	}
-	r.healthCheck, r.routingStats = had.Health, had.Reports
+	r.healthCheck, r.readyCheck, r.routingStats = had.Health, had.Ready, had.Reports
 	r.Calls().Resume(had.Started, had.Failed)
 	if methods != nil {
 		var all []protocol.Method

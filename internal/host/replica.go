@@ -29,13 +29,13 @@ type workerReplica struct {
 	wire   transport.Wire
 	slots  lentSlots // of a Go worker
 
-	options                   atomic.Pointer[spec.Effective] // of the revision that the replica belongs to; dep has the options of its start
-	methods                   []protocol.Method              // of a Python class; set before the replica serves
-	healthCheck, routingStats bool                           // the replica has them; set before it serves
-	inService                 atomic.Bool
-	stopping                  atomic.Bool
-	draining                  atomic.Bool     // the worker has been told of the drain
-	lent                      *telemetry.Lent // counters of calls under lent slots; nil: none are lent
+	options                               atomic.Pointer[spec.Effective] // of the revision that the replica belongs to; dep has the options of its start
+	methods                               []protocol.Method              // of a Python class; set before the replica serves
+	healthCheck, readyCheck, routingStats bool                           // the replica has them; set before it serves
+	inService                             atomic.Bool
+	stopping                              atomic.Bool
+	draining                              atomic.Bool     // the worker has been told of the drain
+	lent                                  *telemetry.Lent // counters of calls under lent slots; nil: none are lent
 }
 
 // newReplica makes a replica in the worker. It fails if the worker has ended.
@@ -85,6 +85,7 @@ func (r *workerReplica) forget() {
 func (r *workerReplica) Instance() *instance.Instance   { return nil }
 func (r *workerReplica) Transport() transport.Transport { return &r.wire }
 func (r *workerReplica) HasHealthCheck() bool           { return r.healthCheck }
+func (r *workerReplica) HasReadyCheck() bool            { return r.readyCheck }
 func (r *workerReplica) HasRoutingStats() bool          { return r.routingStats }
 
 func (r *workerReplica) Serve(on bool) {
@@ -140,6 +141,16 @@ func (r *workerReplica) CheckHealth(ctx context.Context) error {
 	})
 	return r.restore(err)
 }
+
+func (r *workerReplica) CheckReady(ctx context.Context) error {
+	_, err := protocol.Ask(ctx, r.worker.peer, protocol.CheckReady{
+		Replica: r.ID(), TimeoutS: protocol.SecondsOf(r.options.Load().HealthCheckTimeout),
+	})
+	return r.restore(err)
+}
+
+// Sign asks the worker for a sign of life.
+func (r *workerReplica) Sign(ctx context.Context) error { return r.worker.sign(ctx) }
 
 func (r *workerReplica) RoutingStats(ctx context.Context) (json.RawMessage, error) {
 	reply, err := protocol.Ask(ctx, r.worker.peer, protocol.RoutingStats{

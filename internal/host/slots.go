@@ -22,7 +22,8 @@ type lentSlots struct {
 	resumed int    // of the lent slots: held by calls of before a take-over
 	excess  int    // calls that go on under no slot: the replica has fewer slots than under the node before
 	number  uint64 // of the last grant or recall
-	over    bool   // no slot is lent any more
+	over    bool   // no slot is lent any more: the connection has ended
+	off     bool   // the replica lends none now: it is out of routing, or stops
 }
 
 // lendSlots has the replica lend slots to its worker, and recall them when a caller waits at its gate.
@@ -49,7 +50,7 @@ func (l *lentSlots) lend(r *workerReplica) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	// A call under a lent slot is out of sight of another policy.
-	if l.calls++; l.calls < lendEvery || l.over || r.options.Load().RequestRouter.Policy != spec.PowerOfTwo {
+	if l.calls++; l.calls < lendEvery || l.over || l.off || r.options.Load().RequestRouter.Policy != spec.PowerOfTwo {
 		return
 	}
 	l.calls = 0
@@ -74,10 +75,10 @@ func (l *lentSlots) lend(r *workerReplica) {
 	}()
 }
 
-// recall asks for all lent slots back. It does not wait. For good: no slot is lent from now on.
-func (l *lentSlots) recall(r *workerReplica, forGood bool) {
+// recall asks for all lent slots back. It does not wait. stop says that none is lent until [workerReplica.Lend].
+func (l *lentSlots) recall(r *workerReplica, stop bool) {
 	l.mu.Lock()
-	l.over = l.over || forGood
+	l.off = l.off || stop
 	l.calls = -lendEvery * lendEvery // a worker whose slots were in the way does not get some again soon
 	lent := l.lent
 	l.number++
@@ -116,8 +117,16 @@ func (l *lentSlots) returned(r *workerReplica, n int) {
 	}
 }
 
-// Recall asks for the slots back that are lent, for good.
-func (r *workerReplica) Recall() { r.slots.recall(r, true) }
+// Lend allows or ends the lending of slots.
+func (r *workerReplica) Lend(on bool) {
+	if !on {
+		r.slots.recall(r, true)
+		return
+	}
+	r.slots.mu.Lock()
+	defer r.slots.mu.Unlock()
+	r.slots.off = false
+}
 
 // takeOver takes n slots for calls that go on in a worker that was taken over.
 func (l *lentSlots) takeOver(r *workerReplica, n int) {

@@ -70,6 +70,10 @@ type Closer interface{ Close(context.Context) error }
 // HealthChecker is implemented by instances that can tell whether they still work.
 type HealthChecker interface{ CheckHealth(context.Context) error }
 
+// ReadyChecker is implemented by instances that can tell whether calls should be sent to them now. An error takes the replica out of
+// routing, and ends nothing: calls that run go on, and the replica gets calls again when the check passes.
+type ReadyChecker interface{ CheckReady(context.Context) error }
+
 // RoutingReporter is implemented by instances that give values to routing policies.
 type RoutingReporter interface {
 	RoutingStats(ctx context.Context) (map[string]any, error)
@@ -267,6 +271,21 @@ func (i *Instance) CheckHealth(ctx context.Context) error {
 // CanTell says whether the instance has a health check.
 func (i *Instance) CanTell() bool {
 	_, ok := i.Value.(HealthChecker)
+	return ok
+}
+
+// CheckReady asks the instance whether calls should be sent to it. An instance without a readiness check is ready.
+func (i *Instance) CheckReady(ctx context.Context) error {
+	c, ok := i.Value.(ReadyChecker)
+	if !ok {
+		return nil
+	}
+	return guard(ctx, func() error { return c.CheckReady(ctx) })
+}
+
+// TellsReadiness says whether the instance has a readiness check.
+func (i *Instance) TellsReadiness() bool {
+	_, ok := i.Value.(ReadyChecker)
 	return ok
 }
 

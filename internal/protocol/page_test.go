@@ -87,9 +87,10 @@ func TestPageExamples(t *testing.T) {
 	}{
 		{protocol.StartReplica{
 			Replica: "D#1", App: "hello", Deployment: "D", UserConfig: json.RawMessage(`{"size":3}`), TimeoutS: 60, UnresponsiveAfterS: 5,
-		}, protocol.Started{Methods: []protocol.Method{{Name: "SayHi", Shape: "unary", HTTP: "str"}}, Health: true}},
+		}, protocol.Started{Methods: []protocol.Method{{Name: "SayHi", Shape: "unary", HTTP: "str"}}, Health: true, Ready: true}},
 		{protocol.Drain{Replica: "D#1"}, protocol.Done{}},
 		{protocol.CheckHealth{Replica: "D#1", TimeoutS: 30}, protocol.Done{}},
+		{protocol.CheckReady{Replica: "D#1", TimeoutS: 5}, protocol.Done{}},
 		{protocol.Reconfigure{Replica: "D#1", UserConfig: json.RawMessage(`{"size":4}`), TimeoutS: 60}, protocol.Done{}},
 		{protocol.Ping{}, protocol.Done{}},
 		{protocol.StopReplica{Replica: "D#1", TimeoutS: 10}, protocol.Done{}},

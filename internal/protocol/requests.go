@@ -61,6 +61,7 @@ type Code struct {
 type Started struct {
 	Methods      []Method `json:"methods"`
 	Health       bool     `json:"health"`        // the replica has a health check
+	Ready        bool     `json:"ready"`         // the replica has a readiness check
 	RoutingStats bool     `json:"routing_stats"` // the replica has stats for routing
 }
 
@@ -85,6 +86,12 @@ type Drain struct {
 
 // CheckHealth is the node's request to run a replica's health check.
 type CheckHealth struct {
+	Replica  string  `json:"replica"`
+	TimeoutS Seconds `json:"timeout_s"`
+}
+
+// CheckReady is the node's request to run a replica's readiness check: whether calls should be sent to it.
+type CheckReady struct {
 	Replica  string  `json:"replica"`
 	TimeoutS Seconds `json:"timeout_s"`
 }
@@ -330,6 +337,7 @@ func (StartReplica) Op() string { return "start_replica" }
 func (StopReplica) Op() string  { return "stop_replica" }
 func (Drain) Op() string        { return "drain" }
 func (CheckHealth) Op() string  { return "check_health" }
+func (CheckReady) Op() string   { return "check_ready" }
 func (Reconfigure) Op() string  { return "reconfigure" }
 func (SetRank) Op() string      { return "set_rank" }
 func (RoutingStats) Op() string { return "routing_stats" }
@@ -357,6 +365,7 @@ func (StartReplica) Reply() (r Started)    { return }
 func (StopReplica) Reply() (r Done)        { return }
 func (Drain) Reply() (r Done)              { return }
 func (CheckHealth) Reply() (r Done)        { return }
+func (CheckReady) Reply() (r Done)         { return }
 func (Reconfigure) Reply() (r Done)        { return }
 func (SetRank) Reply() (r Done)            { return }
 func (RoutingStats) Reply() (r Stats)      { return }
@@ -389,6 +398,7 @@ func (r StartReplica) check() (field, problem string) {
 func (r StopReplica) check() (field, problem string) { return needsReplica(r.Replica) }
 func (r Drain) check() (field, problem string)       { return needsReplica(r.Replica) }
 func (r CheckHealth) check() (field, problem string) { return needsReplica(r.Replica) }
+func (r CheckReady) check() (field, problem string)  { return needsReplica(r.Replica) }
 func (r Reconfigure) check() (field, problem string) { return needsReplica(r.Replica) }
 func (r SetRank) check() (field, problem string) {
 	if r.Rank < 0 {

@@ -24,6 +24,7 @@ type Resumed struct {
 	Failed    uint64   `json:"failed,omitempty"`        // of Started
 	Health    bool     `json:"health,omitempty"`        // it has a health check
 	Reports   bool     `json:"routing_stats,omitempty"` // it has stats for routing
+	Ready     bool     `json:"ready,omitempty"`         // it has a readiness check
 	// Methods is the table of methods of a Python class, as in the reply to start_replica.
 	Methods json.RawMessage `json:"methods,omitempty"`
 }

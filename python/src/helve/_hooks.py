@@ -1,4 +1,4 @@
-"""The methods for the life of a replica that a class may have: reconfigure(user_config) and check_health()."""
+"""The methods for the life of a replica that a class may have: reconfigure(user_config), check_health() and check_ready()."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Optional
 
 from helve._errors import RayServeException
 
+CHECKS = {"check_health": "health check", "check_ready": "readiness check"}  # for messages
 DEFINITION = "__helve_ingress__"  # the attribute of a class that serve.ingress has made
 
 _BLANK = re.compile(r"[\s,:]*")
@@ -64,4 +65,4 @@ def no_reconfigure(target: Any, deployment: str) -> RayServeException:
     return RayServeException(f"user_config is set, but {target.__qualname__} has no method reconfigure(user_config)")
 
 
-__all__ = ["DEFINITION", "digest", "hook", "no_reconfigure", "raw_field"]
+__all__ = ["CHECKS", "DEFINITION", "digest", "hook", "no_reconfigure", "raw_field"]

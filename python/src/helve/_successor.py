@@ -117,7 +117,8 @@ class Succession:
             executing += w.told
         return {"replicas": [{
             "replica": self.replica, "deployment": self.deployment, "executing": executing, "config": self.config,
-            "health": hook(self.target, "check_health") is not None, "methods": self.methods, "models": models.ids(),
+            "health": hook(self.target, "check_health") is not None, "ready": hook(self.target, "check_ready") is not None,
+            "methods": self.methods, "models": models.ids(),
         }]}
 
     async def attach(self, sock: socket.socket, welcome: dict) -> None:

@@ -20,7 +20,7 @@ from helve._frames import (
     END, END_FRAME, FLAG_ERROR, GOAWAY, HEADER, REPLY, RequestInfo, entry, in_parts, parse_args, parse_call, parse_parts, request_info,
 )
 from helve._guard import exit_code, guarded, text, trace, type_name
-from helve._hooks import DEFINITION, digest, hook, no_reconfigure, raw_field
+from helve._hooks import CHECKS, DEFINITION, digest, hook, no_reconfigure, raw_field
 from helve._http import Exchange
 from helve._ingress import Ingress
 from helve._limits import MAX_META, cut
@@ -122,7 +122,7 @@ class Worker(Succession):
         self.pool = None
         self.watchdog = None
         self.methods: list = []
-        self.well = True  # the last health check has passed
+        self.unwell: set = set()  # the checks that have failed the last time
         self.step = ""  # the step of the start that is under way
         self.configuring = asyncio.Lock()
         self.config = ""  # the digest of its user config
@@ -536,10 +536,10 @@ class Worker(Succession):
             elif op == "drain":
                 _runtime.drain.begin()
                 reply = {}
-            elif op == "check_health" or op == "reconfigure":
+            elif op == "check_health" or op == "check_ready" or op == "reconfigure":
                 if self.instance is None or request["replica"] != self.replica:
                     raise ReplicaUnavailableError("the replica is not in this worker")
-                change = self.check_health() if op == "check_health" else self.reconfigure(self.instance, request, raw)
+                change = self.reconfigure(self.instance, request, raw) if op == "reconfigure" else self.check(op)
                 opened(await asyncio.wait_for(caught(change), request.get("timeout_s") or None))
                 reply = {}
             elif op == "handover":
@@ -621,7 +621,7 @@ class Worker(Succession):
             self.step = "check_health"
             await self.run_hook(instance.check_health)
         self.instance = instance
-        return {"methods": self.methods, "health": check is not None}
+        return {"methods": self.methods, "health": check is not None, "ready": hook(target, "check_ready") is not None}
 
     async def run_hook(self, fn, *args) -> None:
         """Calls a method of the instance in the same way as a call to it: beside the calls."""
@@ -632,17 +632,18 @@ class Worker(Succession):
         if inspect.isawaitable(done):
             await done
 
-    async def check_health(self) -> None:
-        if hook(self.target, "check_health") is None:
+    async def check(self, name: str) -> None:
+        """Runs the health check or the readiness check."""
+        if hook(self.target, name) is None:
             return
         try:
-            await self.run_hook(self.instance.check_health)
+            await self.run_hook(getattr(self.instance, name))
         except Exception as e:
-            if self.well:  # the first of several in a row: the node counts them
-                _logging.failure("The health check failed.", e, None)
-            self.well = False
+            if name not in self.unwell:  # the first of several in a row: the node counts them
+                _logging.failure(f"The {CHECKS[name]} failed.", e, None)
+            self.unwell.add(name)
             raise
-        self.well = True
+        self.unwell.discard(name)
 
     async def reconfigure(self, instance, request: dict, raw: bytes) -> None:
         if hook(self.target, "reconfigure") is None:

@@ -11,6 +11,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/restore"
 )
@@ -36,6 +37,8 @@ type Settings struct {
 	Target *records.Target
 	// Restorer deploys older revisions again.
 	Restorer *restore.Restorer
+	// Lines has the newest lines of replicas, and of the node itself.
+	Lines *logs.Ring
 	// Program starts the Go workers of the executable of the node. Builders of applications have its environment.
 	Program host.Program
 }

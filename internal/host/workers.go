@@ -72,6 +72,8 @@ type Settings struct {
 	Output io.Writer
 	// Logs gets a file per worker. May be nil.
 	Logs *logs.Dir
+	// Lines gets each line that a worker prints. May be nil.
+	Lines *logs.Ring
 	// ArenaSize is how many bytes of shared memory the workers of one application may have for large values; 0 for 1 GiB, less
 	// than 0 for none.
 	ArenaSize int64
@@ -128,7 +130,7 @@ func NewWorkers(s Settings) *Workers {
 	if s.Devices == nil {
 		s.Devices = devices.New(nil)
 	}
-	return &Workers{set: s, log: s.Logger, ctx: ctx, stop: stop, all: map[string]*Worker{}, output: output.NewSink(s.Logger, s.Output, s.Logs)}
+	return &Workers{set: s, log: s.Logger, ctx: ctx, stop: stop, all: map[string]*Worker{}, output: output.NewSink(s.Logger, s.Output, s.Logs, s.Lines)}
 }
 
 // ReplicaID makes the id of another replica: no replica of this node has had it, nor one of the node before in the same directory. It is

@@ -97,6 +97,7 @@ type Node struct {
 	restorer *restore.Restorer
 	operator *control.Operator
 	history  *history.File // nil without
+	lines    *logs.Ring    // the newest lines of workers and of the node itself
 
 	ctx  context.Context // ends when the node has closed
 	stop context.CancelFunc
@@ -126,14 +127,16 @@ func New(s Settings) *Node {
 	if s.Logger == nil {
 		s.Logger = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{set: s, log: s.Logger, results: session.NewResults(s.ReferenceLimit)}
+	lines := logs.NewRing()
+	s.Logger = logs.Keep(s.Logger, lines)
+	n := &Node{set: s, log: s.Logger, lines: lines, results: session.NewResults(s.ReferenceLimit)}
 	n.ctx, n.stop = context.WithCancel(context.Background())
 	n.events = telemetry.NewEvents(n.eventFile())
 	n.user = telemetry.NewUserMetrics(func(why string) { n.log.Warn("metrics of a program are not kept", "reason", why) })
 	cd := codec.New()
 	n.proxy = proxy.New(proxy.Settings{Logger: s.Logger, AccessLog: s.AccessLog, Limits: s.HTTP, Options: s.HTTPOptions, Apps: func() map[string]bool { return n.Readiness() }})
 	n.workers = host.NewWorkers(host.Settings{
-		Logger: s.Logger, Codec: cd, Version: s.Version, Node: name, Program: s.Program, Output: s.Output, Logs: s.Logs,
+		Logger: s.Logger, Codec: cd, Version: s.Version, Node: name, Program: s.Program, Output: s.Output, Logs: s.Logs, Lines: n.lines,
 		ArenaSize: s.ArenaSize, MaxBody: s.MaxBody, Pair: s.Pair, Devices: findDevices(s),
 		NewSession: func(w *host.Worker, referenceOver int, secondary bool) host.Session {
 			return session.New(session.Settings{

@@ -24,11 +24,16 @@ type Sink struct {
 	out io.Writer  // nil: lines go to the log
 	dir *logs.Dir  // nil for no files
 	mu  sync.Mutex // one line of out at a time
+
+	ring *logs.Ring
 }
 
-// NewSink makes a sink: out may be nil, for the log, and dir may be nil, for no files.
-func NewSink(log *slog.Logger, out io.Writer, dir *logs.Dir) *Sink {
-	return &Sink{log: log, out: out, dir: dir}
+// NewSink makes a sink: out may be nil, for the log, dir may be nil, for no files, and ring, which gets each line, may be nil.
+func NewSink(log *slog.Logger, out io.Writer, dir *logs.Dir, ring *logs.Ring) *Sink {
+	if ring == nil {
+		ring = logs.NewRing()
+	}
+	return &Sink{log: logs.Beside(log), out: out, dir: dir, ring: ring}
 }
 
 // Source is the worker whose output is taken.
@@ -125,11 +130,13 @@ func (o *Output) put(level slog.Level, stream string, text []byte) {
 		o.file.Write(time.Now(), level, stream, text)
 	}
 	s := o.sink
+	prefix := fmt.Appendf(nil, "(%s) ", o.from.Name)
+	line := append(logs.Clean(prefix, text, true), '\n')
+	s.ring.Write(logs.Writer{App: o.from.App, Deployment: o.from.Deployment, Replica: o.from.Replica}, time.Now(), line[len(prefix):len(line)-1])
 	if s.out == nil {
 		s.log.Log(context.Background(), level, string(text), slices.Concat(o.attrs, []any{"stream", stream})...)
 		return
 	}
-	line := append(logs.Clean(fmt.Appendf(nil, "(%s) ", o.from.Name), text, true), '\n')
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.out.Write(line) //nolint:errcheck // there is no place to say so

@@ -13,7 +13,7 @@ func TestOutput(t *testing.T) {
 	t.Parallel()
 	var printed bytes.Buffer
 	var told []string
-	o := NewSink(slog.New(slog.DiscardHandler), &printed, nil).Open(Source{
+	o := NewSink(slog.New(slog.DiscardHandler), &printed, nil, nil).Open(Source{
 		Name: "D#1", App: "app", Worker: "app-1", Deployment: "D", Replica: "D#1",
 		Unresponsive: func(since time.Time, stacks string) { told = append(told, "unresponsive: "+stacks) },
 		Responsive:   func() { told = append(told, "responsive") },
@@ -36,7 +36,7 @@ func TestOutput(t *testing.T) {
 // TestStacksAreDropped: a worker that reports stacks without an end makes the node keep a bounded part of them.
 func TestStacksAreDropped(t *testing.T) {
 	t.Parallel()
-	o := NewSink(slog.New(slog.DiscardHandler), nil, nil).Open(Source{App: "app", Worker: "app-1", Replica: "D#1", Deployment: "D"})
+	o := NewSink(slog.New(slog.DiscardHandler), nil, nil, nil).Open(Source{App: "app", Worker: "app-1", Replica: "D#1", Deployment: "D"})
 	defer o.Close()
 	for range 1000 {
 		o.Report([]byte("stack " + strings.Repeat("x", 4<<10)))
@@ -50,7 +50,7 @@ func TestStacksAreDropped(t *testing.T) {
 func TestOutputIsText(t *testing.T) {
 	t.Parallel()
 	var shown bytes.Buffer
-	o := NewSink(slog.New(slog.DiscardHandler), &shown, nil).Open(Source{Name: "D#1", App: "app", Worker: "app-1", Replica: "D#1", Deployment: "D"})
+	o := NewSink(slog.New(slog.DiscardHandler), &shown, nil, nil).Open(Source{Name: "D#1", App: "app", Worker: "app-1", Replica: "D#1", Deployment: "D"})
 	defer o.Close()
 	o.Line("stdout", []byte("a\r(node) forged\x1b[2K\xff \x1b[31mred"))
 	if want := "(D#1) a\\r(node) forged\\x1b[2K\\xff \x1b[31mred\x1b[0m\n"; shown.String() != want {

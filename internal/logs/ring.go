@@ -1,0 +1,217 @@
+package logs
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/helve-serve/helve/helvetype"
+)
+
+// Writer is a process, or a part of one, whose lines a [Ring] keeps. The node itself is the zero value. A Go worker has an App alone, because its lines may be
+// those of any of its replicas.
+type Writer struct{ App, Deployment, Replica string }
+
+// Limits of a ring.
+const (
+	ringTotal   = 8 << 20   // bytes of all writers
+	ringWriter  = 256 << 10 // bytes of one writer
+	ringWriters = 4096      // writers, also of replicas that are gone
+	lineBytes   = 64        // memory that a line costs beside its text
+	textMax     = 8 << 10   // bytes of the text of a line that are kept
+)
+
+// Ring keeps the newest lines of each writer, also of replicas that are gone, so that an operator can read the last words of a replica that was replaced.
+// All lines together are bounded: when they are too many, the writers with the most lines lose their oldest ones. For example, a replica
+// that prints without an end loses its own old lines, and not the traceback of another. A reader holds up no writer.
+type Ring struct {
+	mu      sync.Mutex
+	writers map[Writer]*written
+	bytes   int
+	last    uint64        // the number of the newest line
+	changed chan struct{} // closed by the next line; nil if no reader waits
+	total   int
+	each    int
+}
+
+// written are the lines of one writer that are kept, the oldest first.
+type written struct {
+	lines []kept
+	bytes int
+	gone  uint64 // lines that were dropped
+}
+
+// kept is one line. The numbers of the lines of all writers are one row.
+type kept struct {
+	number uint64
+	at     time.Time
+	text   string
+}
+
+func (k kept) cost() int { return len(k.text) + lineBytes }
+
+// NewRing makes an empty ring.
+func NewRing() *Ring {
+	return &Ring{writers: map[Writer]*written{}, total: ringTotal, each: ringWriter}
+}
+
+// Write adds a line that is safe on a terminal ([Clean]).
+func (r *Ring) Write(from Writer, at time.Time, text []byte) {
+	if len(text) > textMax {
+		text = append(text[:textMax:textMax], "..."...)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w := r.writers[from]
+	if w == nil {
+		if len(r.writers) >= ringWriters {
+			r.forget()
+		}
+		w = &written{}
+		r.writers[from] = w
+	}
+	r.last++
+	line := kept{r.last, at, string(text)}
+	w.lines = append(w.lines, line)
+	w.bytes += line.cost()
+	r.bytes += line.cost()
+	if w.bytes > r.each {
+		r.cut(w, r.each*3/4)
+	}
+	if r.bytes > r.total {
+		// A writer above the average is there, and is cut so far below it that this look at all writers is rare.
+		share := r.total / len(r.writers)
+		for _, w := range r.writers {
+			if w.bytes > share {
+				r.cut(w, share*3/4)
+			}
+		}
+		for r.bytes > r.total && len(r.writers) > 1 { // each writer has kept its newest line
+			r.forget()
+		}
+	}
+	if r.changed != nil {
+		close(r.changed)
+		r.changed = nil
+	}
+}
+
+// cut drops the oldest lines of a writer until it has at most so many bytes. mu is locked.
+func (r *Ring) cut(w *written, most int) {
+	n := 0
+	for n < len(w.lines)-1 && w.bytes > most {
+		cost := w.lines[n].cost()
+		w.bytes -= cost
+		r.bytes -= cost
+		n++
+	}
+	w.gone += uint64(n)
+	w.lines = slices.Clone(w.lines[n:]) // so that the texts before it are free
+}
+
+// forget drops the writer whose newest line is the oldest. mu is locked.
+func (r *Ring) forget() {
+	var oldest Writer
+	least := r.last + 1
+	for from, w := range r.writers {
+		if n := w.lines[len(w.lines)-1].number; n < least {
+			oldest, least = from, n
+		}
+	}
+	r.bytes -= r.writers[oldest].bytes
+	delete(r.writers, oldest)
+}
+
+// Read gives the lines that a query chooses to yield, the oldest first, and, for a query that follows, those to come, until ctx ends. An error of yield ends it,
+// and is its result. missed is the number of lines before this one that the reader was too slow for. A nil line tells a reader that follows
+// that there is no more for now.
+func (r *Ring) Read(ctx context.Context, q helvetype.LogQuery, yield func(line *helvetype.LogLine, missed uint64) error) error {
+	seen := map[Writer]uint64{} // lines of each writer that the reader has had, or has not wanted
+	tail := q.Tail
+	if tail == 0 {
+		tail = -1 // all
+	} else {
+		tail = max(tail, 0)
+	}
+	for first := true; ; first = false {
+		lines, missed, changed := r.since(q, seen, first, tail)
+		for i := range lines {
+			if err := yield(&lines[i], missed); err != nil {
+				return err
+			}
+			missed = 0
+		}
+		if !q.Follow {
+			return nil
+		}
+		if err := yield(nil, missed); err != nil {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Has says whether lines of a writer that a query chooses are kept.
+func (r *Ring) Has(q helvetype.LogQuery) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for from := range r.writers {
+		if wants(q, from) {
+			return true
+		}
+	}
+	return false
+}
+
+// since are the lines that a query chooses and that the reader has not seen, and a channel that the next line closes. The first time, older lines than the
+// newest tail lines are as if they were seen; -1 is for all.
+func (r *Ring) since(q helvetype.LogQuery, seen map[Writer]uint64, first bool, tail int) (lines []helvetype.LogLine, missed uint64, changed <-chan struct{}) {
+	type numbered struct {
+		kept
+		from Writer
+	}
+	var found []numbered
+	r.mu.Lock()
+	for from, w := range r.writers {
+		if !wants(q, from) {
+			continue
+		}
+		before, known := seen[from]
+		if known && before < w.gone {
+			missed += w.gone - before
+		}
+		skip := 0
+		if before > w.gone {
+			skip = int(before - w.gone)
+		}
+		for _, line := range w.lines[min(skip, len(w.lines)):] {
+			found = append(found, numbered{line, from})
+		}
+		seen[from] = w.gone + uint64(len(w.lines))
+	}
+	if r.changed == nil {
+		r.changed = make(chan struct{})
+	}
+	changed = r.changed
+	r.mu.Unlock()
+	slices.SortFunc(found, func(a, b numbered) int { return cmp.Compare(a.number, b.number) })
+	if first && tail >= 0 {
+		found = found[max(len(found)-tail, 0):]
+	}
+	for _, f := range found {
+		lines = append(lines, helvetype.LogLine{Time: f.at, App: f.from.App, Deployment: f.from.Deployment, Replica: f.from.Replica, Text: f.text})
+	}
+	return lines, missed, changed
+}
+
+// wants says whether a query chooses the lines of a writer. A query without names chooses all.
+func wants(q helvetype.LogQuery, from Writer) bool {
+	fits := func(want, is string) bool { return want == "" || want == is }
+	return fits(q.App, from.App) && fits(q.Deployment, from.Deployment) && fits(q.Replica, from.Replica)
+}

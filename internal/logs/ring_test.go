@@ -1,0 +1,212 @@
+package logs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/helve-serve/helve/helvetype"
+)
+
+// linesOf are the lines of a query that does not follow, as "writer: text".
+func linesOf(t *testing.T, r *Ring, q helvetype.LogQuery) []string {
+	t.Helper()
+	var got []string
+	err := r.Read(t.Context(), q, func(l *helvetype.LogLine, missed uint64) error {
+		got = append(got, l.App+"/"+l.Deployment+"/"+l.Replica+": "+l.Text)
+		if missed != 0 {
+			t.Errorf("%d lines are missed", missed)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+// TestRing: a query chooses the lines of an application, a deployment or a replica, in the order in which they were written.
+func TestRing(t *testing.T) {
+	t.Parallel()
+	r := NewRing()
+	first, second, other := Writer{"a", "D", "D#1"}, Writer{"a", "D", "D#2"}, Writer{"b", "", ""}
+	for i, from := range []Writer{first, second, {}, other, first} {
+		r.Write(from, time.Unix(int64(i), 0), fmt.Append(nil, "line ", i))
+	}
+	for name, x := range map[string]struct {
+		query helvetype.LogQuery
+		want  []string
+	}{
+		"all":               {helvetype.LogQuery{}, []string{"a/D/D#1: line 0", "a/D/D#2: line 1", "//: line 2", "b//: line 3", "a/D/D#1: line 4"}},
+		"of an application": {helvetype.LogQuery{App: "a"}, []string{"a/D/D#1: line 0", "a/D/D#2: line 1", "a/D/D#1: line 4"}},
+		"of a replica":      {helvetype.LogQuery{App: "a", Replica: "D#1"}, []string{"a/D/D#1: line 0", "a/D/D#1: line 4"}},
+		"the newest":        {helvetype.LogQuery{Tail: 2}, []string{"b//: line 3", "a/D/D#1: line 4"}},
+		"none":              {helvetype.LogQuery{Tail: -1}, nil},
+		"of nothing":        {helvetype.LogQuery{App: "c"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if diff := cmp.Diff(x.want, linesOf(t, r, x.query)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// TestRingIsBounded: a writer without an end loses its own oldest lines alone, and many writers share the room of all.
+func TestRingIsBounded(t *testing.T) {
+	t.Parallel()
+	r := NewRing()
+	r.each, r.total = 4<<10, 16<<10
+	r.Write(Writer{"quiet", "", ""}, time.Time{}, []byte("the last words"))
+	text := []byte(strings.Repeat("x", 200))
+	for range 1000 {
+		r.Write(Writer{"loud", "", ""}, time.Time{}, text)
+	}
+	if n := len(linesOf(t, r, helvetype.LogQuery{App: "loud"})); n < 5 || r.writers[Writer{"loud", "", ""}].bytes > r.each {
+		t.Errorf("%d lines of the loud one, %d bytes", n, r.writers[Writer{"loud", "", ""}].bytes)
+	}
+	if diff := cmp.Diff([]string{"quiet//: the last words"}, linesOf(t, r, helvetype.LogQuery{App: "quiet"})); diff != "" {
+		t.Error(diff)
+	}
+	for i := range 100 {
+		for range 10 {
+			r.Write(Writer{fmt.Sprint(i), "", ""}, time.Time{}, text)
+		}
+	}
+	sum := 0
+	for _, w := range r.writers {
+		sum += w.bytes
+	}
+	if sum != r.bytes || sum > r.total {
+		t.Errorf("%d bytes, %d are counted, at most %d", sum, r.bytes, r.total)
+	}
+	r.total = ringTotal
+	for i := range ringWriters + 10 {
+		r.Write(Writer{"many", "", fmt.Sprint(i)}, time.Time{}, []byte("x"))
+	}
+	if len(r.writers) > ringWriters {
+		t.Errorf("%d writers", len(r.writers))
+	}
+	if len(linesOf(t, r, helvetype.LogQuery{App: "quiet"})) != 0 {
+		t.Error("the oldest writer is still there")
+	}
+	r.Write(Writer{}, time.Time{}, []byte(strings.Repeat("y", 2*textMax)))
+	if got := linesOf(t, r, helvetype.LogQuery{Tail: 1})[0]; len(got) > textMax+10 || !strings.HasSuffix(got, "y...") {
+		t.Errorf("%d bytes of a long line", len(got))
+	}
+}
+
+// TestRingFollows: a reader that follows gets the lines to come, is told when it has all of them, and how many it was too slow for.
+func TestRingFollows(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := NewRing()
+		r.each = 1 << 10
+		from := Writer{"a", "", ""}
+		r.Write(from, time.Time{}, []byte("before"))
+		var got []string
+		end := errors.New("the reader has gone")
+		ended := make(chan error, 1)
+		go func() {
+			ended <- r.Read(t.Context(), helvetype.LogQuery{App: "a", Follow: true, Tail: 1}, func(l *helvetype.LogLine, missed uint64) error {
+				if l == nil {
+					got = append(got, "all")
+					return nil
+				}
+				if got = append(got, fmt.Sprintf("%s, %d missed", l.Text, missed)); l.Text == "last" {
+					return end
+				}
+				return nil
+			})
+		}()
+		synctest.Wait()
+		r.Write(from, time.Time{}, []byte("after"))
+		synctest.Wait()
+		r.Write(Writer{"b", "", ""}, time.Time{}, []byte("another's"))
+		synctest.Wait()
+		want := []string{"before, 0 missed", "all", "after, 0 missed", "all", "all"}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatal(diff)
+		}
+		r.Write(from, time.Time{}, []byte("last"))
+		if err := <-ended; !errors.Is(err, end) {
+			t.Error(err)
+		}
+	})
+}
+
+// TestRingMisses: the lines that a slow reader has lost are counted.
+func TestRingMisses(t *testing.T) {
+	t.Parallel()
+	r := NewRing()
+	r.each = 1 << 10
+	from := Writer{"a", "", ""}
+	r.Write(from, time.Time{}, []byte("0"))
+	missed, lines, end := uint64(0), 0, errors.New("end")
+	err := r.Read(t.Context(), helvetype.LogQuery{Follow: true}, func(l *helvetype.LogLine, m uint64) error {
+		missed += m
+		switch {
+		case l == nil && lines == 1:
+			for i := range 100 {
+				r.Write(from, time.Time{}, fmt.Append(nil, i+1))
+			}
+		case l == nil:
+			return end
+		default:
+			lines++
+		}
+		return nil
+	})
+	if !errors.Is(err, end) || missed == 0 || missed+uint64(lines) != 101 {
+		t.Errorf("%v, %d lines and %d missed, want 101", err, lines, missed)
+	}
+}
+
+// TestRingReaderEnds: a reader that follows ends with its context.
+func TestRingReaderEnds(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	err := NewRing().Read(ctx, helvetype.LogQuery{Follow: true}, func(*helvetype.LogLine, uint64) error { cancel(); return nil })
+	if !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+// TestKeep: records of the log are lines of the ring, those with a replica's attributes as that replica's, and values of several lines stay readable.
+func TestKeep(t *testing.T) {
+	t.Parallel()
+	r := NewRing()
+	var printed strings.Builder
+	log := Keep(slog.New(slog.NewTextHandler(&printed, &slog.HandlerOptions{Level: slog.LevelWarn})), r)
+	log.Info("a node starts", "version", "1")
+	log.With("app", "a", "deployment", "D").Warn("replica failed", "replica", "D#1", "error", "no model\nTraceback:\n  line\x1b[2K")
+	log.Debug("details")
+	log.WithGroup("g").Info("grouped", "k", "v")
+	want := []string{
+		`//: level=INFO msg="a node starts" version=1`, `a/D/D#1: level=WARN msg="replica failed" error="no model"`,
+		"a/D/D#1:   Traceback:", `a/D/D#1:     line\x1b[2K`, "//: level=INFO msg=grouped k=v",
+	}
+	if diff := cmp.Diff(want, linesOf(t, r, helvetype.LogQuery{})); diff != "" {
+		t.Error(diff)
+	}
+	if text := printed.String(); strings.Contains(text, "starts") || !strings.Contains(text, "replica failed") || !strings.Contains(text, "deployment=D") {
+		t.Error(text)
+	}
+	Beside(log).Warn("beside")
+	if len(linesOf(t, r, helvetype.LogQuery{})) != len(want) || !strings.Contains(printed.String(), "beside") {
+		t.Error("a line beside the ring is in it, or not in the log")
+	}
+	plain := slog.New(slog.NewTextHandler(io.Discard, nil))
+	if Beside(plain) != plain {
+		t.Error("another logger has changed")
+	}
+}

@@ -108,3 +108,15 @@ func InDeployment(deployment string, errs ...error) []error {
 	}
 	return all
 }
+
+// Paths are the paths of the options that the mistake is about; empty for the options as a whole.
+func (m *Mistake) Paths() []string {
+	var paths []string
+	for _, l := range m.options {
+		paths = append(paths, l.path)
+	}
+	return paths
+}
+
+// Problem is the mistake without the names of deployment and options.
+func (m *Mistake) Problem() string { return m.text }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"strings"
 )
 
 // helve.Options has a field per option that Go programs can set, with the name that the row gives: a pointer where zero is a
@@ -85,4 +86,22 @@ func (t table[S]) toGo(s *S, public any) {
 			field.SetString(value.Elem().String())
 		}
 	}
+}
+
+// Keys are the names of the options and groups directly below a path, for example those of Limits for "limits", and all for "". There are none below
+// an option.
+func Keys(path string) []string {
+	var of table[Options]
+	depth := 0
+	if path == "" {
+		of = optionTable
+	} else {
+		depth = strings.Count(path, ".") + 1
+		for _, o := range optionTable {
+			if len(o.names) > depth && labelOf(o.names[:depth]).path == path {
+				of = append(of, o)
+			}
+		}
+	}
+	return of.keys(depth)
 }

@@ -1,0 +1,347 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/helve-serve/helve/internal/secret"
+)
+
+// The functions of this file read fields with one value. of is the context for messages, for example `deployment "A": `.
+
+// text is the text of a field; null is "". Placeholders have no place in it.
+func (r *reader) text(f field, of string) (s string, ok bool) {
+	switch f.value.kind {
+	case null:
+		return "", true
+	case text:
+		r.unsealed(f.value, f.name)
+		return f.value.text, true
+	default:
+		r.wrong(f.value.at, "%s%s: must be a text, is %s%s", of, f.name, f.value.shown(), quotes(f.value))
+		return "", false
+	}
+}
+
+// quotes is the hint that a value in quotes is a text.
+func quotes(v *value) string {
+	if v.kind == boolean || v.kind == number {
+		return "; in quotes it is a text"
+	}
+	return ""
+}
+
+// choice is a text that is one of several.
+func (r *reader) choice(f field, of string, words ...string) string {
+	s, ok := r.text(f, of)
+	if ok && s != "" && !slices.Contains(words, s) {
+		r.wrong(f.value.at, "%s%s: must be %s, is %q%s", of, f.name, strings.Join(words, ", "), s, didYouMean(s, words))
+	}
+	return s
+}
+
+// number is a number within bounds. A text in quotes that is a number is one, as in Ray Serve.
+func (r *reader) number(f field, of string, least, most float64) (n float64, ok bool) {
+	v := numeral(f.value)
+	switch n = v.float(); {
+	case v.kind == null:
+		return 0, false
+	case v.kind != number || math.IsNaN(n):
+		r.wrong(f.value.at, "%s%s: must be a number, is %s", of, f.name, f.value.shown())
+		return 0, false
+	case n < least:
+		r.wrong(f.value.at, "%s%s: must be at least %v, is %s", of, f.name, least, v.text)
+		return 0, false
+	case n > most:
+		r.wrong(f.value.at, "%s%s: must be at most %v, is %s", of, f.name, most, v.text)
+		return 0, false
+	}
+	return n, true
+}
+
+// numeral is a value as a number if it is a text that Ray Serve reads as one, such as "2".
+func numeral(v *value) *value {
+	if v.kind != text || len(v.text) > 30 {
+		return v
+	}
+	k, form, err := plain(v.text)
+	if err != nil || k != number {
+		return v
+	}
+	return &value{kind: number, at: v.at, text: form}
+}
+
+// whole is a number as an integer if it is one, such as 2.0.
+func whole(v *value) *value {
+	v = numeral(v)
+	if n := v.float(); v.kind == number && n == math.Trunc(n) && math.Abs(n) < 1<<53 {
+		return &value{kind: number, at: v.at, text: strconv.FormatInt(int64(n), 10)}
+	}
+	return v
+}
+
+func (r *reader) boolean(f field, of string) bool {
+	switch f.value.kind {
+	case null:
+	case boolean:
+		return f.value.text == "true"
+	default:
+		r.wrong(f.value.at, "%s%s: must be true or false, is %s", of, f.name, f.value.shown())
+	}
+	return false
+}
+
+// prefix is the route prefix of an application.
+func (r *reader) prefix(f field) string {
+	s, ok := r.text(f, "")
+	switch {
+	case !ok || f.value.kind == null:
+	case !strings.HasPrefix(s, "/"):
+		r.wrong(f.value.at, "route_prefix: must begin with /, is %q; null is for an application without HTTP", s)
+	case len(s) > 1 && strings.HasSuffix(s, "/"):
+		r.wrong(f.value.at, "route_prefix: must not end with /, is %q", s)
+	case strings.ContainsAny(s, "{}"):
+		r.wrong(f.value.at, "route_prefix: must not have { or }, is %q: it is a path, and no pattern", s)
+	}
+	return s
+}
+
+var isModule = regexp.MustCompile(`^[\pL_][\pL\pN_]*(\.[\pL_][\pL\pN_]*)*$`) //nolint:gochecknoglobals // a constant
+
+// importPath is the path of the code of an application, with a colon between module and attribute.
+func (r *reader) importPath(f field) string {
+	s, ok := r.text(f, "")
+	if !ok {
+		return ""
+	}
+	if rest, isBuild := strings.CutPrefix(s, "exec:"); isBuild {
+		if path, app, _ := strings.Cut(rest, "#"); path == "" || app == "" {
+			r.wrong(f.value.at, "import_path: must be exec:PATH#APPLICATION for a Go build, is %q", s)
+		}
+		return s
+	}
+	module, attribute, colon := strings.Cut(s, ":")
+	if !colon {
+		if i := strings.LastIndexByte(s, '.'); i >= 0 {
+			module, attribute = s[:i], s[i+1:]
+		}
+	}
+	if !isModule.MatchString(module) || !isModule.MatchString(attribute) {
+		r.wrong(f.value.at, "import_path: must be MODULE:APPLICATION, for example app:entrypoint, is %q", s)
+	}
+	return module + ":" + attribute
+}
+
+// http reads http_options.
+func (r *reader) http(f field) {
+	v := r.object(f.at, f.name, f.value)
+	if v == nil {
+		return
+	}
+	const of = "http_options."
+	h := &HTTP{}
+	words := func(into **string, placeholders bool) func(r *reader, f field) {
+		return func(r *reader, f field) {
+			if placeholders && f.value.kind == text {
+				r.sealText(f.value)
+				*into = &f.value.text
+				return
+			}
+			if s, ok := r.text(f, of); ok && f.value.kind == text {
+				*into = &s
+			}
+		}
+	}
+	times := func(into **float64, least float64) func(r *reader, f field) {
+		return func(r *reader, f field) {
+			if n, ok := r.number(f, of, least, maxSeconds); ok {
+				n = max(n, 0)
+				*into = &n
+			}
+		}
+	}
+	known := fields{
+		"host": words(&h.Host, false),
+		"port": func(r *reader, f field) {
+			if n, ok := r.number(f, of, 0, 65535); ok {
+				if n != math.Trunc(n) {
+					r.wrong(f.value.at, "%sport: must be an integer, is %s", of, f.value.shown())
+				}
+				port := int(n)
+				h.Port = &port
+			}
+		},
+		"root_path": func(r *reader, f field) {
+			words(&h.RootPath, false)(r, f)
+			if p := h.RootPath; p != nil && *p != "" && ((*p)[0] != '/' || strings.HasSuffix(*p, "/")) {
+				r.wrong(f.value.at, "%sroot_path: must begin with / and not end with it, is %q", of, *p)
+			}
+		},
+		"request_timeout_s":    times(&h.RequestTimeout, -maxSeconds), // negative numbers are no limit, as 0 is
+		"keep_alive_timeout_s": times(&h.KeepAlive, 1e-9),
+		"ssl_keyfile":          words(&h.Key, true),
+		"ssl_certfile":         words(&h.Certificate, true),
+		"ssl_keyfile_password": func(r *reader, f field) {
+			r.hide(f.value)
+			words(&h.KeyPassword, true)(r, f)
+		},
+		"ssl_ca_certs": words(&h.ClientCA, true),
+		// Ray Serve has these in its class HTTPOptions, and not in files.
+		"location":    func(r *reader, f field) { r.warn(f.at, "%slocation: has no effect: write proxy_location", of) },
+		"num_cpus":    func(r *reader, f field) { r.warn(f.at, "%snum_cpus: has no effect", of) },
+		"root_url":    func(r *reader, f field) { r.warn(f.at, "%sroot_url: has no effect", of) },
+		"middlewares": func(r *reader, f field) { r.warn(f.at, "%smiddlewares: has no effect: give them to serve.start", of) },
+	}
+	r.each(v, known, func(f field) {
+		r.warn(f.at, "%s%s: there is no such field, and it has no effect%s", of, f.name, didYouMean(f.name, known.names()))
+	})
+	if (h.Key == nil) != (h.Certificate == nil) {
+		r.wrong(f.at, "http_options: HTTPS needs both ssl_keyfile and ssl_certfile")
+	} else if h.Key == nil && (h.KeyPassword != nil || h.ClientCA != nil) {
+		r.wrong(f.at, "http_options: ssl_keyfile_password and ssl_ca_certs need ssl_keyfile and ssl_certfile")
+	}
+	r.file.HTTP = h
+}
+
+// maxSeconds is spec.MaxDuration as a number.
+const maxSeconds = 100 * 365 * 24 * 3600
+
+// logAttributes are the attributes of Python's logging.LogRecord that lines can have.
+var logAttributes = strings.Fields(`args asctime created exc_info exc_text filename funcName levelname levelno lineno message module msecs msg name pathname
+	process processName relativeCreated stack_info taskName thread threadName`) //nolint:gochecknoglobals // a constant
+
+var logLevels = []string{"CRITICAL", "FATAL", "ERROR", "WARN", "WARNING", "INFO", "DEBUG", "NOTSET"} //nolint:gochecknoglobals // a constant
+
+// logging reads a logging_config. It is nil for null.
+func (r *reader) logging(f field, of string) json.RawMessage {
+	v := r.object(f.at, of+f.name, f.value)
+	if v == nil {
+		return nil
+	}
+	at := of + f.name + "."
+	known := fields{
+		"encoding": func(r *reader, f field) { r.choice(f, at, "TEXT", "JSON") },
+		"log_level": func(r *reader, f field) {
+			if f.value.kind == number {
+				if n := f.value.float(); n != math.Trunc(n) || n < 0 || n > 50 || int(n)%10 != 0 {
+					r.wrong(f.value.at, "%slog_level: must be %s, or the number of one, is %s", at, strings.Join(logLevels, ", "), f.value.shown())
+				}
+				return
+			}
+			r.choice(f, at, logLevels...)
+		},
+		"logs_dir":          func(r *reader, f field) { r.text(f, at) },
+		"enable_access_log": func(r *reader, f field) { r.boolean(f, at) },
+		"additional_log_standard_attrs": func(r *reader, f field) {
+			if f.value.kind != list && f.value.kind != null {
+				r.wrong(f.value.at, "%sadditional_log_standard_attrs: must be a list of texts, is %s", at, f.value.shown())
+			}
+			for _, item := range f.value.items {
+				r.choice(field{f.name, item.at, item}, at, logAttributes...)
+			}
+		},
+	}
+	r.each(v, known, func(f field) {
+		r.wrong(f.at, "%s%s: there is no such field%s", at, f.name, didYouMean(f.name, known.names()))
+	})
+	return v.json()
+}
+
+// seal gives the texts of a value the form in which records keep them, see package secret.
+func (r *reader) seal(v *value) {
+	switch v.kind { //nolint:exhaustive // the others have no text
+	case text:
+		r.sealText(v)
+	case list:
+		for _, item := range v.items {
+			r.seal(item)
+		}
+	case object:
+		for _, f := range v.fields {
+			r.seal(f.value)
+		}
+	}
+}
+
+func (r *reader) sealText(v *value) {
+	if v.sealed || v.kind != text {
+		return
+	}
+	v.sealed = true
+	if v.marked {
+		r.hide(v)
+		v.text = secret.Mark(v.text)
+		return
+	}
+	sealed, err := secret.Seal(v.text)
+	if err != nil {
+		r.wrong(v.at, "%s", err)
+		return
+	}
+	v.text = sealed
+}
+
+// unsealed refuses placeholders and the tag !secret in a text whose value the node needs as it is.
+func (r *reader) unsealed(v *value, name string) {
+	switch v.kind {
+	case text:
+		sealed, err := secret.Seal(v.text)
+		if v.marked || err != nil || secret.Has(sealed) {
+			r.wrong(v.at, "%s: placeholders such as ${env:NAME}, and the tag !secret, are for texts in env_vars, user_config, args and the ssl_ fields of http_options", name)
+		}
+	case list:
+		for _, item := range v.items {
+			r.unsealed(item, name)
+		}
+	case object:
+		for _, f := range v.fields {
+			r.unsealed(f.value, name+"."+f.name)
+		}
+	case null, boolean, number:
+	}
+}
+
+// didYouMean ends a message about a name that is not there.
+func didYouMean(name string, known []string) string {
+	best, least := "", max(2, len(name)/3)+1
+	for _, k := range known {
+		if d := distance(strings.ToLower(name), strings.ToLower(k)); d < least {
+			best, least = k, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %s?", best)
+}
+
+// distance is the number of characters to add, remove, change or swap with the next one until two names are equal.
+func distance(a, b string) int {
+	if len(a) > 60 || len(b) > 60 {
+		return 60
+	}
+	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range last {
+		last[j] = j
+	}
+	for i := range len(a) {
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			row[j+1] = min(row[j]+1, last[j+1]+1, last[j]+cost)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], before[j-1]+1)
+			}
+		}
+		before, last, row = last, row, before
+	}
+	return last[len(b)]
+}

@@ -1,0 +1,182 @@
+package secret_test
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/helve-serve/helve/internal/secret"
+)
+
+func source(values map[string]string) secret.Source {
+	return secret.Source{
+		Env: func(name string) (string, bool) { v, ok := values[name]; return v, ok },
+		File: func(path string) ([]byte, error) {
+			v, ok := values[path]
+			if !ok {
+				return nil, &os.PathError{Op: "open", Path: path, Err: os.ErrNotExist}
+			}
+			return []byte(v), nil
+		},
+	}
+}
+
+func TestTexts(t *testing.T) {
+	t.Parallel()
+	from := source(map[string]string{"KEY": "value of key", "/run/pw": "hunter2\n"})
+	for _, c := range []struct{ name, text, sealed, resolved, shown string }{
+		{"plain", "abc", "abc", "abc", "abc"},
+		{"a variable", "${env:KEY}", "${!env:KEY}", "value of key", "${env:KEY}"},
+		{"inside", "a ${env:KEY}:${file:/run/pw} b", "a ${!env:KEY}:${!file:/run/pw} b", "a value of key:hunter2 b", "a ${env:KEY}:${file:/run/pw} b"},
+		{"a default", "${env:NONE:-x}", "${!env:NONE:-x}", "x", "${env:NONE:-***}"},
+		{"an empty default", "${file:/none:-}", "${!file:/none:-}", "", "${file:/none:-***}"},
+		{"escaped", "$${env:KEY} $$ $", "${env:KEY} $$ $", "${env:KEY} $$ $", "${env:KEY} $$ $"},
+		{"other text", "${HOME} ${x:y} $KEY", "${HOME} ${x:y} $KEY", "${HOME} ${x:y} $KEY", "${HOME} ${x:y} $KEY"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			sealed, err := secret.Seal(c.text)
+			if err != nil || sealed != c.sealed {
+				t.Fatalf("sealed %q, %v", sealed, err)
+			}
+			if got, err := from.Text(sealed, nil); err != nil || got != c.resolved {
+				t.Errorf("resolved %q, %v", got, err)
+			}
+			if got := secret.Shown(sealed); got != c.shown {
+				t.Errorf("shown %q", got)
+			}
+		})
+	}
+}
+
+func TestMistakesOfTexts(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"${env:}":              `"" is no name`,
+		"${env:1A}":            `"1A" is no name`,
+		"${file:relative}":     "the path must begin with /",
+		"${env:KEY and no end": "has no end",
+	} {
+		if _, err := secret.Seal(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	for sealed, want := range map[string]string{
+		"${!env:NONE}":      "the node has no environment variable NONE",
+		"${!file:/none}":    "${file:/none}: the node cannot read the file: file does not exist",
+		"${!secret:*}":      "cannot be read",
+		"${!file:/no/utf8}": "no text in UTF-8",
+	} {
+		_, err := source(map[string]string{"/no/utf8": "\xff"}).Text(sealed, nil)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", sealed, err)
+		}
+	}
+}
+
+func TestRedact(t *testing.T) {
+	t.Parallel()
+	mark := secret.Mark("hunter2")
+	in := `{"env_vars":{"A":"1","B":null,"C":{"d":[2]}},"n":1.50,"user_config":{"key":"` + mark + `","url":"x ` + mark + `","from":"${!env:A:-b}<"},"ssl_keyfile_password":"p"}`
+	want := `{"env_vars":{"A":"***","B":null,"C":{"d":["***"]}},"n":1.50,"user_config":{"key":"***","url":"x ***","from":"${env:A:-***}<"},"ssl_keyfile_password":"***"}`
+	if got := secret.Redact(json.RawMessage(in)); string(got) != want {
+		t.Errorf("%s", got)
+	}
+	if got := secret.RedactAt("runtime_env.env_vars", json.RawMessage(`{"A":"1"}`)); string(got) != `{"A":"***"}` {
+		t.Errorf("%s", got)
+	}
+	if got := secret.RedactAt("num_replicas", json.RawMessage(`3`)); string(got) != `3` {
+		t.Errorf("%s", got)
+	}
+	if got := secret.Redact(json.RawMessage(`{"a`)); string(got) != `"***"` {
+		t.Errorf("%s", got)
+	}
+}
+
+func TestJSON(t *testing.T) {
+	t.Parallel()
+	var seen secret.Values
+	from := source(map[string]string{"KEY": "a long value"})
+	got, err := from.JSON(json.RawMessage(`{"${!env:KEY}":["${!env:KEY}",1e3,{"z":true,"a":null}]}`), &seen)
+	if want := `{"${!env:KEY}":["a long value",1e3,{"z":true,"a":null}]}`; err != nil || string(got) != want {
+		t.Errorf("%s, %v", got, err)
+	}
+	if got := seen.Scrub("the key a long value."); got != "the key ***." {
+		t.Error(got)
+	}
+	if _, err := (secret.Source{Env: func(string) (string, bool) { return "", false }}).JSON(json.RawMessage(`["${!env:X}"]`), nil); err == nil {
+		t.Error("no error for a variable that is not there")
+	}
+}
+
+func TestScrub(t *testing.T) {
+	t.Parallel()
+	var seen secret.Values
+	from := source(map[string]string{"SHORT": "INFO", "LONG": "abcdefgh-more", "PART": "abcdefgh", "LINES": "first line\nsecond \"line\""})
+	for _, name := range []string{"SHORT", "PART", "LONG", "LINES"} {
+		if _, err := from.Text("${!env:"+name+"}", &seen); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for in, want := range map[string]string{
+		"INFO abcdefgh":                 "INFO ***",
+		"abcdefgh-more":                 "***",
+		`"first line\nsecond \"line\""`: `"***"`,
+		"first line":                    "***",
+		"nothing":                       "nothing",
+	} {
+		if got := seen.Scrub(in); got != want {
+			t.Errorf("%q becomes %q, want %q", in, got, want)
+		}
+	}
+	if got := (*secret.Values)(nil).Scrub("x"); got != "x" {
+		t.Error(got)
+	}
+}
+
+func TestFiles(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir() + "/key"
+	if err := os.WriteFile(path, []byte("the key\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := (secret.Source{}).Text("${!file:"+path+"}", nil); err != nil || got != "the key" {
+		t.Error(got, err)
+	}
+	if _, err := (secret.Source{}).Text("${!file:/}", nil); err == nil || errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
+func FuzzSeal(f *testing.F) {
+	for _, s := range []string{"${env:A}", "$${env:A}", "${!env:A}", "${file:/a:-b} ${", "${secret:x}", "$$${env:A}"} {
+		f.Add(s)
+	}
+	from := source(map[string]string{"A": "1"})
+	f.Fuzz(func(t *testing.T, text string) {
+		sealed, err := secret.Seal(text)
+		if err != nil {
+			return
+		}
+		_, _ = from.Text(sealed, nil)
+		_ = secret.Shown(sealed)
+		marked := secret.Mark(text)
+		if got, err := from.Text(marked, nil); err != nil || got != text {
+			t.Errorf("a marked text %q is %q, %v", text, got, err)
+		}
+		if secret.Shown(marked) != secret.Hidden {
+			t.Errorf("%q shows %q", text, secret.Shown(marked))
+		}
+	})
+}
+
+func FuzzRedact(f *testing.F) {
+	f.Add([]byte(`{"env_vars":{"A":"secret-text"},"b":[1,null,true,"${!secret:aGk}"]}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if got := secret.Redact(raw); len(raw) > 0 && !json.Valid(got) {
+			t.Errorf("%q becomes %q", raw, got)
+		}
+	})
+}

@@ -34,6 +34,8 @@ type application struct {
 	revisions   int                        // so far
 	defs        map[int]deploy.App         // as they were deployed, by revision, where the store does not have their code: see [Controller.Rollback]
 	restored    bool                       // a node before this one has run it
+	stale       bool                       // the loop has not looked since the last change: see [application.wakeLocked]
+	wake        time.Time                  // when the loop looks without a change; zero for never
 	current     *revision                  // the revision that runs, or should
 	previous    *revision                  // the revision that a change began from; nil while there is no change
 	status      helvetype.ApplicationState // by itself: DEPLOYING, RUNNING, DEPLOY_FAILED or DELETING
@@ -152,7 +154,7 @@ func (c *Controller) keep(ctx context.Context, a *application) {
 	if a.status != helvetype.ApplicationDeleting { // else the caller that deletes it goes on
 		a.kept = true
 		close(a.keeping)
-		c.Wake()
+		a.wakeLocked()
 	}
 }
 
@@ -239,7 +241,7 @@ func (c *Controller) admitLocked(def deploy.App) (first *obstacle, _ error) {
 	case there == nil:
 	case there.kept && there.status != helvetype.ApplicationDeleting:
 		there.leaveLocked()
-		c.noteLocked()
+		there.noteAllLocked()
 		c.forgetAppLocked(there)
 	case there.failure != nil && there.status != helvetype.ApplicationDeleting:
 		return &obstacle{there.keeping, "has failed to start, and had not ended in time"}, nil
@@ -278,7 +280,7 @@ func (c *Controller) addLocked(def deploy.App, identity string, there *applicati
 	}
 	a.adoptLocked(r)
 	c.claimLocked(r)
-	c.Wake()
+	a.wakeLocked()
 	return r
 }
 
@@ -362,7 +364,7 @@ func (c *Controller) remove(ctx, draining context.Context, a *application) (cut 
 	a.leaveLocked()
 	deadline, _ := draining.Deadline() // without one nothing expires
 	a.expireLocked(time.Until(deadline))
-	c.noteLocked()
+	a.noteAllLocked()
 	served := a.servedLocked()
 	for _, d := range a.deployments {
 		for _, r := range d.replicas {
@@ -384,7 +386,7 @@ func (c *Controller) remove(ctx, draining context.Context, a *application) (cut 
 	for _, d := range a.deployments {
 		d.serving.Refuse(gone)
 	}
-	c.Wake()
+	a.wakeLocked()
 	c.mu.Unlock()
 	for _, d := range served {
 		d.Router.Close(gone)
@@ -451,7 +453,7 @@ func (c *Controller) expire(d *deployment) {
 			d.app.cut = append(d.app.cut, cut)
 		}
 		d.serving.Refuse(gone)
-		c.Wake()
+		d.app.wakeLocked()
 	}
 	c.mu.Unlock()
 	d.serving.Router.Close(gone)

@@ -17,7 +17,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -118,13 +120,20 @@ func New(s Settings) *Controller {
 	return c
 }
 
-// Wake makes the loop look again. It may be called with or without the controller's mutex.
+// Wake makes the loop look at the applications that have changed: see [application.wakeLocked]. It may be called with or without the controller's mutex.
 func (c *Controller) Wake() {
 	select {
 	case c.kick <- struct{}{}:
 	default:
 	}
 	c.file.Change()
+}
+
+// wakeLocked makes the loop look at the application, after a change that may ask for another replica, or for one less. The loop looks at no other: for example,
+// with a hundred applications a replica that ends costs as much as with one.
+func (a *application) wakeLocked() {
+	a.stale = true
+	a.c.Wake()
 }
 
 // loop asks the planner for the replicas that are missing or too many, and starts and stops those.
@@ -149,15 +158,14 @@ func (c *Controller) apply(now time.Time) (wake time.Time) {
 	c.mu.Lock()
 	wake, behind := c.applyLocked(now)
 	c.mu.Unlock()
-	if len(behind) == 0 {
-		return wake
-	}
 	for _, r := range behind {
 		c.follow(r)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.settleAllLocked()
+	for _, r := range behind {
+		c.settleLocked(r.dep.app.current)
+	}
 	return wake
 }
 
@@ -166,90 +174,98 @@ func (c *Controller) applyLocked(now time.Time) (wake time.Time, behind []*repli
 	if c.handedOver {
 		return wake, nil
 	}
-	defer c.noteLocked()
 	if until := c.workers.Hold(now); !until.IsZero() {
+		c.noteLocked()
 		return until, nil
 	}
-	c.noteLocked() // before the actions, which events may cause
-	targets, observed, history := c.observeLocked()
-	actions, wake := planner.Plan(targets, observed, history, now)
+	for _, a := range c.sortedLocked() {
+		if a.stale || !a.wake.IsZero() && !a.wake.After(now) {
+			behind = append(behind, a.applyLocked(now)...)
+		}
+		if !a.wake.IsZero() && (wake.IsZero() || a.wake.Before(wake)) {
+			wake = a.wake
+		}
+	}
+	return wake, behind
+}
+
+// applyLocked brings the replicas of the application closer to its target. The result behind has the replicas that have the options of another revision than their own.
+func (a *application) applyLocked(now time.Time) (behind []*replica) {
+	c := a.c
+	a.stale = false
+	a.noteAllLocked() // before the actions, which events may cause
+	defer a.noteAllLocked()
+	actions, wake := planner.Plan(a.observeLocked(now))
+	a.wake = wake
 do:
 	for _, act := range actions {
 		switch act := act.(type) {
 		case planner.Start:
-			a := c.apps[act.App]
-			if a == nil || a.deleted || a.failure != nil || a.deployments[act.Deployment] == nil {
+			if a.deleted || a.failure != nil || a.deployments[act.Deployment] == nil {
 				continue
 			}
 			for range act.Count {
 				c.startLocked(a.deployments[act.Deployment], now)
 			}
 		case planner.GiveUp:
-			if a := c.apps[act.App]; a != nil {
-				d := a.deployments[act.Deployment]
-				r := d.now.revision
-				d.gaveUp = true
-				if n := d.failures.Number(); n > 1 {
-					d.message = fmt.Sprintf("The deployment failed to start %d times in a row. The last error: %s", n, d.message)
-				}
-				c.failLocked(r, d.lastErr)
-				if a.current != r { // the application went back: the other actions are for a target of before
-					break do
-				}
+			d := a.deployments[act.Deployment]
+			r := d.now.revision
+			d.gaveUp = true
+			if n := d.failures.Number(); n > 1 {
+				d.message = fmt.Sprintf("The deployment failed to start %d times in a row. The last error: %s", n, d.message)
+			}
+			c.failLocked(r, d.lastErr)
+			if a.current != r { // the application went back: the other actions are for a target of before
+				break do
 			}
 		case planner.Stop:
-			if r := c.replicaLocked(act.Replica); r != nil {
+			if r := a.replicaLocked(act.Replica); r != nil {
 				c.stopLocked(r)
 			}
 		}
 	}
-	c.settleAllLocked()
-	for _, a := range c.apps {
-		for _, d := range a.deployments {
-			d.rankLocked()
+	c.settleLocked(a.current) // also of a revision without replicas, which is ready at once
+	for _, d := range a.deployments {
+		d.rankLocked()
+		for _, r := range d.replicas {
+			if r.state == helvetype.ReplicaRunning && r.applied != r.of {
+				behind = append(behind, r)
+			}
 		}
 	}
-	for r := range c.replicasLocked {
-		if r.state == helvetype.ReplicaRunning && r.applied != r.of {
-			behind = append(behind, r)
-		}
-	}
-	return wake, behind
+	return behind
 }
 
-// settleAllLocked ends the start of every revision that runs: also of one without replicas, which is ready at once.
-func (c *Controller) settleAllLocked() {
-	for _, a := range c.apps {
-		c.settleLocked(a.current)
-	}
+// sortedLocked are the applications in the order of their names.
+func (c *Controller) sortedLocked() []*application {
+	return slices.SortedFunc(maps.Values(c.apps), func(a, b *application) int { return strings.Compare(a.name, b.name) })
 }
 
-func (c *Controller) observeLocked() (targets []planner.Target, observed []planner.Observed, history map[planner.Key]planner.History) {
+// observeLocked are the arguments of the planner.
+func (a *application) observeLocked(now time.Time) (targets []planner.Target, observed []planner.Observed, history map[planner.Key]planner.History, _ time.Time) {
 	history = map[planner.Key]planner.History{}
-	for _, a := range c.apps {
-		a.tidyLocked()
-		for _, d := range a.deployments {
-			k, e := planner.Key{App: a.name, Deployment: d.name}, d.now
-			if !a.deleted && a.failure == nil && !d.dropped && !d.over {
-				t := planner.Target{Key: k, Revision: e.version, Replicas: planner.Placeable(d.wanted-d.yieldedLocked(), e.definition.Options.MaxReplicasPerNode), GiveUp: d.maxFailures(), Early: e.host.StartsEarly()}
-				for _, u := range e.definition.Spec.Uses {
-					t.Uses = append(t.Uses, planner.Key{App: a.name, Deployment: u})
-				}
-				targets = append(targets, t)
+	a.tidyLocked()
+	for _, d := range a.deployments {
+		k, e := planner.Key{App: a.name, Deployment: d.name}, d.now
+		if !a.deleted && a.failure == nil && !d.dropped && !d.over {
+			t := planner.Target{Key: k, Revision: e.version, Replicas: planner.Placeable(d.wanted-d.yieldedLocked(), e.definition.Options.MaxReplicasPerNode), GiveUp: d.maxFailures(), Early: e.host.StartsEarly()}
+			for _, u := range e.definition.Spec.Uses {
+				t.Uses = append(t.Uses, planner.Key{App: a.name, Deployment: u})
 			}
-			ran := e.ran && (e.revision.def.Retry || a.status != helvetype.ApplicationDeploying)
-			// A start of a restored deployment that has failed is never given up, and others do not wait for it any more.
-			history[k] = d.failures.History(ran || e.revision.def.Restored && d.failures.Number() > 0)
-			for _, r := range d.replicas {
-				s := r.plannedLocked()
-				if s == planner.Running {
-					c.configureLocked(r)
-				}
-				observed = append(observed, planner.Observed{ID: r.id, Key: k, Revision: r.of.version, State: s, StartedAt: r.startedAt})
+			targets = append(targets, t)
+		}
+		ran := e.ran && (e.revision.def.Retry || a.status != helvetype.ApplicationDeploying)
+		// A start of a restored deployment that has failed is never given up, and others do not wait for it any more.
+		history[k] = d.failures.History(ran || e.revision.def.Restored && d.failures.Number() > 0)
+		for _, r := range d.replicas {
+			s := r.plannedLocked()
+			if s == planner.Running {
+				a.c.configureLocked(r)
 			}
+			observed = append(observed, planner.Observed{ID: r.id, Key: k, Revision: r.of.version, State: s, StartedAt: r.startedAt})
 		}
 	}
-	return targets, observed, history
+	return targets, observed, history, now
 }
 
 // plannedLocked is the state of a replica for the planner.
@@ -263,9 +279,9 @@ func (r *replica) plannedLocked() planner.State {
 	return planner.Starting
 }
 
-func (c *Controller) replicaLocked(id string) *replica {
-	for r := range c.replicasLocked {
-		if r.id == id {
+func (a *application) replicaLocked(id string) *replica {
+	for _, d := range a.deployments {
+		if r := d.replicas[id]; r != nil {
 			return r
 		}
 	}
@@ -288,7 +304,7 @@ func (c *Controller) replicasLocked(yield func(*replica) bool) {
 // awaitUses waits until the deployments that d uses are ready.
 func (c *Controller) awaitUses(ctx context.Context, d *deployment) error {
 	ready := func() bool {
-		targets, observed, history := c.observeLocked()
+		targets, observed, history, _ := d.app.observeLocked(time.Time{})
 		return !planner.Waits(targets, observed, history, planner.Key{App: d.app.name, Deployment: d.name})
 	}
 	if !c.readier.Until(ctx, &c.mu, ready) {

@@ -53,12 +53,17 @@ func (c *Controller) makeRoomLocked(r *replica) bool {
 	if id == "" {
 		return wait
 	}
-	oldest := c.replicaLocked(id)
+	var oldest *replica
+	for o := range c.replicasLocked {
+		if o.id == id {
+			oldest = o
+		}
+	}
 	if oldest.dep != r.dep {
 		oldest.dep.yielded++
 	}
 	c.stopLocked(oldest)
-	c.Wake() // its end is noted
+	oldest.dep.app.wakeLocked() // its end is noted
 	return true
 }
 

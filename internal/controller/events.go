@@ -18,6 +18,7 @@ func (r *replica) fireLocked(event states.Event, facts states.Facts, inputs map[
 	if ev, ok := r.dep.app.c.journal.Fire(r.object(), states.State(r.state), event, facts, cause, inputs); ok {
 		r.state, r.lastEvent = helvetype.ReplicaState(ev.To), ev.ID
 		causes.ReplicaMoved(event, ev.ID)
+		r.dep.app.stale = true
 		r.recordLocked(ev.Reason, ev.Message)
 	}
 }
@@ -39,17 +40,21 @@ func exitInputs(x *helvetype.Exit) map[string]string {
 
 // noteLocked brings the states of all deployments and applications up to date.
 func (c *Controller) noteLocked() {
-	for _, name := range slices.Sorted(maps.Keys(c.apps)) {
-		a := c.apps[name]
-		if event := a.factsLocked().Event(); event.ChangesTarget() && a.shown.State != states.State(a.status) {
-			a.noteLocked(event, a.factsLocked().Facts())
-		}
-		for _, dep := range slices.Sorted(maps.Keys(a.deployments)) {
-			a.deployments[dep].noteLocked()
-		}
-		facts := a.factsLocked()
-		a.noteLocked(facts.Event(), facts.Facts())
+	for _, a := range c.sortedLocked() {
+		a.noteAllLocked()
 	}
+}
+
+// noteAllLocked brings the states of the application and its deployments up to date.
+func (a *application) noteAllLocked() {
+	if event := a.factsLocked().Event(); event.ChangesTarget() && a.shown.State != states.State(a.status) {
+		a.noteLocked(event, a.factsLocked().Facts())
+	}
+	for _, dep := range slices.Sorted(maps.Keys(a.deployments)) {
+		a.deployments[dep].noteLocked()
+	}
+	facts := a.factsLocked()
+	a.noteLocked(facts.Event(), facts.Facts())
 }
 
 func (d *deployment) noteLocked() {

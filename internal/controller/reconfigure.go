@@ -44,7 +44,9 @@ func (c *Controller) Reconfigure(ctx context.Context, app, name string, config j
 	c.wg.Go(func() {
 		change.Run(ctx, c.ctx)
 		<-d.configuring
-		c.Wake() // for replicas that need another user config: see configureLocked
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		d.app.wakeLocked() // for replicas that need another user config: see configureLocked
 	})
 	c.mu.Unlock()
 	return change.Await(ctx)
@@ -88,14 +90,13 @@ func (e configuredRevision) WantedLocked() (n int, present bool) {
 }
 
 func (e configuredRevision) ChangedLocked() {
-	c := e.revision.app.c
-	c.changed.Tell()
-	c.Wake()
+	e.revision.app.c.changed.Tell()
+	e.revision.app.wakeLocked()
 }
 
 func (e configuredRevision) RetryLocked() {
 	e.deploymentLocked().failures.Retry()
-	e.revision.app.c.Wake()
+	e.revision.app.wakeLocked()
 }
 
 func (e configuredRevision) Save() error {
@@ -195,7 +196,7 @@ func (c *Controller) refusedTrial(r *replica, number int, err error) bool {
 	}
 	r.dep.message = "the user config was refused, the one before stays in use: " + err.Error()
 	c.storeOutcome(r.of)
-	c.Wake()
+	r.dep.app.wakeLocked()
 	c.mu.Unlock()
 	c.log.Error("the first replica that was given the user config refused it; the one before stays", "app", r.dep.app.name,
 		"deployment", r.dep.name, "replica", r.id, "error", err)
@@ -246,7 +247,7 @@ func (c *Controller) configureLocked(r *replica) {
 			c.replaceLocked(r, fmt.Errorf("replica %s cannot be given the user config: %w", r.id, err))
 		}
 		c.changed.Tell()
-		c.Wake()
+		r.dep.app.wakeLocked()
 	})
 }
 

@@ -153,7 +153,7 @@ func (c *Controller) abandoned(r *replica) {
 	defer c.mu.Unlock()
 	c.forgetLocked(r, states.Stopped, states.Facts{}, nil)
 	r.of.places.GiveBack(r.before)
-	c.Wake()
+	r.dep.app.wakeLocked()
 }
 
 // finishStart puts a replica into service whose start ended with err.
@@ -246,7 +246,7 @@ func (c *Controller) ready(r *replica) bool {
 		}
 		c.watchLocked(r)
 	}
-	c.Wake()
+	r.dep.app.wakeLocked()
 	c.mu.Unlock()
 	c.log.Info("replica is ready", "app", d.app.name, "deployment", d.name, "replica", r.id, "after", time.Since(r.startedAt).Round(time.Millisecond))
 	c.update(d)
@@ -307,7 +307,7 @@ func (c *Controller) startFailed(r *replica, err error) {
 	silent := d.app.failure != nil || d.app.status == helvetype.ApplicationDeploying && !def.Retry && def.Added == nil || // Deploy returns it
 		d.app.endingLocked() || // the start was given up
 		r.of != d.now // another revision is there: this one has failed, which Deploy returns, or another Deploy has come
-	c.Wake()
+	r.dep.app.wakeLocked()
 	c.mu.Unlock()
 	if !silent {
 		c.log.Error("replica failed to start", "app", d.app.name, "deployment", d.name, "replica", r.id, "error", err)
@@ -320,7 +320,7 @@ func (c *Controller) lost(r *replica, err *host.LostError) {
 	defer c.mu.Unlock()
 	c.forgetLocked(r, states.Lost, states.Facts{Error: err.Error()}, nil)
 	r.leavePlaceLocked(&helvetype.Exit{Replica: r.id, Reason: err.Error(), Code: -1, At: time.Now()})
-	c.Wake()
+	r.dep.app.wakeLocked()
 }
 
 // died is called when the process of a running replica has ended. Its calls have been answered or routed again by its connection.
@@ -415,7 +415,7 @@ func (c *Controller) endLocked(r *replica, event states.Event, facts states.Fact
 		}
 		c.mu.Lock()
 		c.forgetLocked(r, states.Stopped, states.Facts{}, nil)
-		c.Wake()
+		r.dep.app.wakeLocked()
 		c.mu.Unlock()
 	})
 }

@@ -306,7 +306,7 @@ func (a *application) tidyLocked() {
 		} else if !former && !d.dropped && d.now.revision != a.current {
 			a.dropLocked(d, call.NewError(helvetype.ReasonDeploymentUnavailable,
 				"deployment "+name+" is not part of application "+a.name+" any more"))
-			a.c.Wake()
+			a.wakeLocked()
 		}
 	}
 	a.hosts.EndIdle(a.current.goKeys)
@@ -346,7 +346,7 @@ func (c *Controller) settleLocked(r *revision) {
 	}
 	r.ran = true
 	close(r.settled)
-	c.Wake() // for the remains of the revision before
+	a.wakeLocked() // for the remains of the revision before
 }
 
 // failLocked ends the first start of a revision with its first error.
@@ -360,7 +360,7 @@ func (c *Controller) failLocked(r *revision, err error) {
 		a.revertLocked(err)
 		close(r.settled)
 		r.cancel(err)
-		c.Wake()
+		a.wakeLocked()
 		return
 	}
 	a.status, a.failure, a.startError, r.failure = helvetype.ApplicationDeployFailed, err, err.Error(), err
@@ -370,5 +370,5 @@ func (c *Controller) failLocked(r *revision, err error) {
 	}
 	close(r.settled)
 	a.cancel(err)
-	c.Wake()
+	a.wakeLocked()
 }

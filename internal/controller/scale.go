@@ -118,7 +118,7 @@ func (d *deployment) scaleLocked(n int) {
 	if n > running {
 		d.scaling = states.ScalingUp
 	}
-	d.app.c.Wake()
+	d.app.wakeLocked()
 }
 
 // noteScale takes over a number of replicas that another writer has put into the store.

@@ -82,5 +82,5 @@ func (c *Controller) replaceLocked(r *replica, err error) {
 		d.failures.ReplicaFailed(r.order, time.Now())
 		d.noteFailureLocked(r, err)
 	}
-	c.Wake()
+	d.app.wakeLocked()
 }

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/graph"
 	"github.com/helve-serve/helve/internal/instance"
@@ -74,10 +75,21 @@ type Options struct {
 	// a deployment that never ran is given up. Default 20. The first application of [Run] is not retried at all.
 	MaxConstructorRetries *int
 	// HealthCheckPeriod is how often an instance that implements [HealthChecker] is asked, give or take a tenth. Default
-	// 10 s. After three failures in a row the replica is replaced.
+	// 10 s.
 	HealthCheckPeriod *time.Duration
 	// HealthCheckTimeout is how long a check may take. Default 30 s.
 	HealthCheckTimeout *time.Duration
+	// HealthCheckFailures is after how many failed checks in a row the replica is replaced. Default 3.
+	HealthCheckFailures int
+	// ReadinessPeriod is how often an instance with CheckReady is asked, give or take a tenth; ReadinessTimeout is how long it may take. Default 5 s.
+	ReadinessPeriod, ReadinessTimeout time.Duration
+	// ReadinessFailures is after how many failed readiness checks in a row the replica gets no more calls, and ReadinessSuccesses after how
+	// many good ones it gets some again. Default 1.
+	ReadinessFailures, ReadinessSuccesses int
+	// Ejection is when a replica whose calls fail for reasons of the system gets no calls for a while.
+	Ejection helvetype.EjectionOptions
+	// Rollout is how an update replaces replicas.
+	Rollout helvetype.RolloutOptions
 	// GracefulShutdownTimeout is how long a replica that stops may go on with the calls that it runs. Default 20 s.
 	GracefulShutdownTimeout *time.Duration
 	// MaxReplicasPerNode is how many replicas one node may have. The other replicas wait, and the status says so. Default 0, no limit.
@@ -176,7 +188,7 @@ type Closer interface {
 // HealthChecker is implemented by instances that can fail without the end of their process.
 type HealthChecker interface {
 	// CheckHealth returns an error if the instance does not work any more. It is called before the replica gets its first
-	// call and then every HealthCheckPeriod ([Options]), beside calls. A replica is replaced after three failures in a row.
+	// call and then every HealthCheckPeriod ([Options]), beside calls. A replica is replaced after HealthCheckFailures in a row.
 	CheckHealth(ctx context.Context) error
 }
 

@@ -2,6 +2,7 @@ package helve
 
 import (
 	"context"
+	"log/slog"
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/graph"
@@ -72,3 +73,13 @@ func Draining(ctx context.Context) <-chan struct{} {
 // Detach returns a context for calls that outlive the call of ctx. It has the values, the request id and the trace of ctx, and
 // neither its deadline nor its end.
 func Detach(ctx context.Context) context.Context { return call.Detach(ctx) }
+
+// LoggerFrom returns slog.Default with the attributes app, deployment, replica and request of the method that received ctx. Several
+// replicas of one worker share its output; the attributes tell their lines apart. Outside of methods it returns slog.Default.
+func LoggerFrom(ctx context.Context) *slog.Logger {
+	i := call.InfoFrom(ctx)
+	if i == nil {
+		return slog.Default()
+	}
+	return slog.Default().With("app", i.App, "deployment", i.Deployment, "replica", i.Replica, "request", i.Request.String())
+}

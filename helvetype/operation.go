@@ -89,6 +89,7 @@ type Plan struct {
 
 // ApplicationPlan is the plan of one application.
 type ApplicationPlan struct {
+	// Name is the name of the application.
 	Name string `json:"name"`
 	// Change is "created", "changed", "unchanged" or "deleted".
 	Change string `json:"change"`
@@ -100,6 +101,7 @@ type ApplicationPlan struct {
 
 // DeploymentPlan is the plan of one deployment.
 type DeploymentPlan struct {
+	// Name is the name of the deployment.
 	Name string `json:"name"`
 	// Change is "created", "changed", "unchanged" or "deleted".
 	Change string `json:"change"`
@@ -109,16 +111,19 @@ type DeploymentPlan struct {
 	Reason string `json:"reason,omitempty"`
 	// Options are the options that change.
 	Options []ValueChange `json:"options,omitempty"`
-	// Replicas is the number of replicas that run now, Wanted the number of the target now, and Next the number after the change. Submitted is
-	// the number of the file or the code; it differs from Next where the deployment was scaled since.
-	Replicas  int `json:"replicas"`
-	Wanted    int `json:"wanted"`
-	Next      int `json:"next"`
+	// Replicas is the number of replicas that run now.
+	Replicas int `json:"replicas"`
+	// Wanted is the number of the target now.
+	Wanted int `json:"wanted"`
+	// Next is the number of the target after the change.
+	Next int `json:"next"`
+	// Submitted is the number of the file or the code; it differs from Next where the deployment was scaled since.
 	Submitted int `json:"submitted"`
 	// ScaledBy says who has set Wanted, and why, if it was not a deploy.
 	ScaledBy string `json:"scaled_by,omitempty"`
-	// Surge is the number of replicas that a rollout starts beside Next, and Unavailable the number that may be missing meanwhile.
-	Surge       int `json:"surge"`
+	// Surge is the number of replicas that a rollout starts beside Next.
+	Surge int `json:"surge"`
+	// Unavailable is the number of replicas that may be missing meanwhile.
 	Unavailable int `json:"unavailable"`
 	// Fit is "" if the replicas fit the machine, else the sentence that says what is missing.
 	Fit string `json:"fit,omitempty"`
@@ -130,28 +135,37 @@ type ValueChange struct {
 	Path string `json:"path"`
 	// Update is what the change needs: "nothing", "in place", "new replicas" or "new application".
 	Update string `json:"update"`
-	// Before and After are JSON; null for no value. A secret is "***".
+	// Before is the value before, as JSON; null for no value. A secret is "***".
 	Before json.RawMessage `json:"before"`
-	After  json.RawMessage `json:"after"`
-	// BeforeFrom and AfterFrom say where the values come from: "default", "code", "file" or "override".
+	// After is the value after the change.
+	After json.RawMessage `json:"after"`
+	// BeforeFrom says where the value before comes from: "default", "code", "file" or "override".
 	BeforeFrom string `json:"before_from,omitempty"`
-	AfterFrom  string `json:"after_from,omitempty"`
+	// AfterFrom says where the value after the change comes from.
+	AfterFrom string `json:"after_from,omitempty"`
 }
 
 // History has the revisions of an application that are kept, the newest first.
 type History struct {
-	App       string          `json:"app"`
+	// App is the name of the application.
+	App string `json:"app"`
+	// Revisions are the revisions, the newest first.
 	Revisions []RevisionEntry `json:"revisions"`
 }
 
 // RevisionEntry is one revision of an application.
 type RevisionEntry struct {
-	Number int       `json:"number"`
-	At     time.Time `json:"at"`
-	// By is the name of the author, From the file or the directory it came from, and Source the source of an apply ("" for a program).
-	By      string `json:"by,omitempty"`
-	From    string `json:"from,omitempty"`
-	Source  string `json:"source,omitempty"`
+	// Number is the number of the revision, from 1.
+	Number int `json:"number"`
+	// At is the time when it was submitted.
+	At time.Time `json:"at"`
+	// By is the name of the author.
+	By string `json:"by,omitempty"`
+	// From is the file or the directory that it came from.
+	From string `json:"from,omitempty"`
+	// Source is the source of an apply; "" for a program.
+	Source string `json:"source,omitempty"`
+	// Message is the note of the author.
 	Message string `json:"message,omitempty"`
 	// State is "running", "starting", "paused", "retired" (it ran before), "failed" or "superseded" (another deploy came before it ran).
 	State string `json:"state"`
@@ -165,51 +179,65 @@ type RevisionEntry struct {
 
 // Rollout is the state of the change of an application from one revision to another. It is in [ApplicationStatus] while there is one.
 type Rollout struct {
+	// From is the number of the old revision.
 	From int `json:"from"`
-	To   int `json:"to"`
+	// To is the number of the new revision.
+	To int `json:"to"`
 	// State is "going", "paused", "waiting" (a step waits for its time), "watching" (all replicas are new, the error rate is watched) or "rolling back".
 	State string `json:"state"`
 	// Message says what it waits for, and what comes next and when.
 	Message string `json:"message"`
-	// Step is the number of the step, from 1, and Steps the number of steps; 0 without steps.
-	Step  int `json:"step,omitempty"`
+	// Step is the number of the step, from 1; 0 without steps.
+	Step int `json:"step,omitempty"`
+	// Steps is the number of steps.
 	Steps int `json:"steps,omitempty"`
-	// StartedAt is the time of its begin, and Deadline that at which it is given up if no replica becomes ready before.
+	// StartedAt is the time of its begin.
 	StartedAt time.Time `json:"started_at"`
-	Deadline  time.Time `json:"deadline,omitzero"`
-	// New and Old count calls of the new and the old revision in the window of the error rate.
+	// Deadline is the time at which it is given up if no replica becomes ready before.
+	Deadline time.Time `json:"deadline,omitzero"`
+	// New counts calls of the new revision in the window of the error rate.
 	New CallWindow `json:"new"`
+	// Old counts calls of the old revision in the same window.
 	Old CallWindow `json:"old"`
 }
 
 // CallWindow counts calls that ended within a window of time.
 type CallWindow struct {
-	Calls    uint64 `json:"calls"`
+	// Calls is the number of calls.
+	Calls uint64 `json:"calls"`
+	// Failures is the number of those that failed.
 	Failures uint64 `json:"failures"`
 }
 
 // EffectiveConfig has the configuration of an application with all defaults, and the source of each value.
 type EffectiveConfig struct {
-	App      string `json:"app"`
-	Revision int    `json:"revision"`
+	// App is the name of the application.
+	App string `json:"app"`
+	// Revision is the number of the revision that should run.
+	Revision int `json:"revision"`
 	// Submitted is the configuration as it was submitted; null for an application that a program has deployed.
 	Submitted json.RawMessage `json:"submitted"`
-	// Fields are the options of the application, and Deployments those of each deployment by its name, in the order of the tables.
-	Fields      []EffectiveValue            `json:"fields"`
+	// Fields are the options of the application, in the order of docs/options.md.
+	Fields []EffectiveValue `json:"fields"`
+	// Deployments are the options of each deployment by its name.
 	Deployments map[string][]EffectiveValue `json:"deployments"`
 }
 
 // EffectiveValue is the value of one option.
 type EffectiveValue struct {
-	Path  string          `json:"path"`
-	Value json.RawMessage `json:"value"` // a secret is "***"
-	From  string          `json:"from"`  // "default", "code", "file" or "override"
+	// Path is the path of the option, for example "ray_actor_options.num_gpus".
+	Path string `json:"path"`
+	// Value is the value as JSON; a secret is "***".
+	Value json.RawMessage `json:"value"`
+	// From is "default", "code", "file" or "override".
+	From string `json:"from"`
 	// Update is what a change of the option needs: "nothing", "in place", "new replicas" or "new application".
 	Update string `json:"update"`
 }
 
 // Explanation answers the question why an object is as it is.
 type Explanation struct {
+	// Object is the object of the question.
 	Object Object `json:"object"`
 	// Sentence is the answer in one sentence.
 	Sentence string `json:"sentence"`
@@ -221,21 +249,32 @@ type Explanation struct {
 
 // LogLine is a line that a replica, or the node, has written.
 type LogLine struct {
-	Time       time.Time `json:"time"`
-	App        string    `json:"app,omitempty"`
-	Deployment string    `json:"deployment,omitempty"`
-	Replica    string    `json:"replica,omitempty"`
-	Text       string    `json:"text"`
+	// Time is the time when the node read the line.
+	Time time.Time `json:"time"`
+	// App is the application of the replica; "" for the node.
+	App string `json:"app,omitempty"`
+	// Deployment is the deployment of the replica.
+	Deployment string `json:"deployment,omitempty"`
+	// Replica is the id of the replica.
+	Replica string `json:"replica,omitempty"`
+	// Text is the line without its end.
+	Text string `json:"text"`
 }
 
 // AuditEntry is one change that an author has asked for.
 type AuditEntry struct {
-	At        time.Time `json:"at"`
-	Author    Author    `json:"author"`
-	Operation string    `json:"operation"` // for example "scale"
-	Object    string    `json:"object"`    // for example "shop/Ranker"
-	Detail    string    `json:"detail,omitempty"`
-	Error     string    `json:"error,omitempty"`
+	// At is the time of the change.
+	At time.Time `json:"at"`
+	// Author is the person or program that has asked for it.
+	Author Author `json:"author"`
+	// Operation is the operation, for example "scale".
+	Operation string `json:"operation"`
+	// Object is the object, for example "shop/Ranker".
+	Object string `json:"object"`
+	// Detail is the change in words; a secret is "***".
+	Detail string `json:"detail,omitempty"`
+	// Error is why it was refused or failed.
+	Error string `json:"error,omitempty"`
 }
 
 // LogQuery chooses lines of logs.

@@ -110,13 +110,26 @@ func exact[T int | int64 | float64](v T) string {
 	return fmt.Sprint(v)
 }
 
-// duration is a time, in files a number of seconds.
-type duration struct{ zero bool } // whether 0 is allowed
+// duration is a time, in files a number of seconds. A value beside the bounds may be allowed, for example -1 for "until resume".
+type duration struct {
+	zero    bool // whether 0 is allowed
+	beside  time.Duration
+	meaning string // of the value beside; "" for none
+}
 
 func seconds() duration { return duration{zero: true} }
 
 // positive refuses 0.
-func (duration) positive() duration { return duration{} }
+func (k duration) positive() duration {
+	k.zero = false
+	return k
+}
+
+// or allows one negative value.
+func (k duration) or(v time.Duration, meaning string) duration {
+	k.beside, k.meaning = v, meaning
+	return k
+}
 
 func (duration) parse(raw json.RawMessage, _ time.Duration) (time.Duration, error) {
 	f, err := parse[float64](raw, "a number of seconds")
@@ -136,6 +149,9 @@ func (duration) format(v time.Duration) any { return v.Seconds() }
 
 func (k duration) check(v time.Duration, wrong func(string, ...any)) {
 	switch {
+	case k.meaning != "" && v == k.beside:
+	case v < 0 && k.meaning != "":
+		wrong("must be %v (%s) or not negative, is %s", k.beside.Seconds(), k.meaning, v)
 	case v < 0:
 		wrong("must not be negative, is %s", v)
 	case v == 0 && !k.zero:
@@ -146,14 +162,20 @@ func (k duration) check(v time.Duration, wrong func(string, ...any)) {
 }
 
 func (k duration) accepts() string {
-	if k.zero {
+	switch {
+	case k.meaning != "":
+		return fmt.Sprintf("seconds, 0 or more, or %v (%s)", k.beside.Seconds(), k.meaning)
+	case k.zero:
 		return "seconds, 0 or more"
 	}
 	return "seconds, more than 0"
 }
 
 func (k duration) python() string {
-	if k.zero {
+	switch {
+	case k.meaning != "":
+		return fmt.Sprintf("partial(_limits.seconds, beside=%v, meaning=%q)", k.beside.Seconds(), k.meaning)
+	case k.zero:
 		return "_limits.seconds"
 	}
 	return "partial(_limits.seconds, positive=True)"

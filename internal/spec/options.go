@@ -66,12 +66,19 @@ type Options struct {
 	GracefulShutdownWaitLoop time.Duration // without effect
 	HealthCheckPeriod        time.Duration
 	HealthCheckTimeout       time.Duration
+	HealthFailures           int
+	ReadinessPeriod          time.Duration
+	ReadinessTimeout         time.Duration
+	ReadinessFailures        int
+	ReadinessSuccesses       int
+	Ejection                 Ejection
 	ConstructTimeout         time.Duration
 	MaxConstructorRetries    int
 	AutoscalingConfig        json.RawMessage // an object, checked by [kind] autoscaling; without effect until replicas scale by themselves
 	MaxReplicasPerNode       int             // 0 for no limit
-	RollingUpdatePercentage  float64         // without effect
-	MaxSurgePercent          int             // without effect
+	RollingUpdatePercentage  float64
+	MaxSurgePercent          int
+	Rollout                  Rollout
 	Backpressure             Backpressure
 	LoggingConfig            json.RawMessage // an object; workers apply it
 	Resources                Resources
@@ -117,6 +124,36 @@ type Backpressure struct {
 	RetryAfter time.Duration // for the header Retry-After; 0 for no header
 }
 
+// Rollout says how an update replaces replicas. Its numbers of replicas are shares: "2" or "25%". See [Effective.Surge], [Effective.Unavailable] and
+// [Effective.Steps].
+type Rollout struct {
+	MaxSurge          string
+	MaxUnavailable    string
+	Steps             []string
+	StepPause         time.Duration // [UntilResume] for no limit
+	MinReady          time.Duration
+	ProgressDeadline  time.Duration
+	AutomaticRollback bool
+	ErrorRate         ErrorRate
+}
+
+// ErrorRate says when the failed calls of a new revision send it back.
+type ErrorRate struct {
+	Enabled  bool
+	MinCalls int
+	Window   time.Duration
+	Factor   float64
+	Points   float64 // percent points
+}
+
+// Ejection says when a replica whose calls fail gets no calls for a while.
+type Ejection struct {
+	Enabled    bool
+	Failures   int
+	EjectFor   time.Duration
+	MaxPercent int
+}
+
 // Resources are the amounts that one replica asks of its node, with the names of the reference's ray_actor_options. They are no limits of the
 // process, which are [Limits].
 type Resources struct {
@@ -159,10 +196,39 @@ var optionTable = rows( //nolint:gochecknoglobals // a constant
 		"Accepted because programs for Ray Serve pass it, and without effect: a replica that stops knows at once when its last call has ended."),
 	row("health_check_period_s", "HealthCheckPeriod", Lightweight, seconds().positive(), 10*time.Second,
 		func(o *Options) *time.Duration { return &o.HealthCheckPeriod },
-		"Time between two health checks of a replica, give or take a tenth. After three failures in a row the replica is replaced."),
+		"Time between two health checks of a replica, give or take a tenth."),
 	row("health_check_timeout_s", "HealthCheckTimeout", Lightweight, seconds().positive(), 30*time.Second,
 		func(o *Options) *time.Duration { return &o.HealthCheckTimeout },
 		"Time that one health check may take."),
+	row("health_check_failure_threshold", "HealthCheckFailures", Lightweight, integer(1, 1000), 3,
+		func(o *Options) *int { return &o.HealthFailures },
+		"Number of health checks in a row that fail before a replica is replaced."),
+	row("readiness_check_period_s", "ReadinessPeriod", Lightweight, seconds().positive(), 5*time.Second,
+		func(o *Options) *time.Duration { return &o.ReadinessPeriod },
+		"Time between two readiness checks (CheckReady, Python: `check_ready`) of a replica, give or take a tenth."),
+	row("readiness_check_timeout_s", "ReadinessTimeout", Lightweight, seconds().positive(), 5*time.Second,
+		func(o *Options) *time.Duration { return &o.ReadinessTimeout },
+		"Time that one readiness check may take."),
+	row("readiness_failure_threshold", "ReadinessFailures", Lightweight, integer(1, 1000), 1,
+		func(o *Options) *int { return &o.ReadinessFailures },
+		"Number of readiness checks in a row that fail before a replica gets no more calls."),
+	row("readiness_success_threshold", "ReadinessSuccesses", Lightweight, integer(1, 1000), 1,
+		func(o *Options) *int { return &o.ReadinessSuccesses },
+		"Number of readiness checks in a row that succeed before it gets calls again."),
+	group("ejection_config", "Ejection", func(o *Options) *Ejection { return &o.Ejection },
+		row("enabled", "Enabled", Lightweight, boolean(), true,
+			func(e *Ejection) *bool { return &e.Enabled },
+			"Whether a replica whose calls fail for reasons of the system gets no calls for a while. Errors of the deployment's code do not count."),
+		row("consecutive_failures", "ConsecutiveFailures", Lightweight, integer(1, 10_000), 5,
+			func(e *Ejection) *int { return &e.Failures },
+			"Number of such failures in a row."),
+		row("eject_s", "EjectFor", Lightweight, seconds().positive(), 5*time.Second,
+			func(e *Ejection) *time.Duration { return &e.EjectFor },
+			"Time until the replica is tried again. It doubles each time, up to 16 times this time."),
+		row("max_percent", "MaxPercent", Lightweight, integer(0, 100), 50,
+			func(e *Ejection) *int { return &e.MaxPercent },
+			"Percent of the replicas of the deployment that may be without calls for this reason. The last one never is."),
+	),
 	row("construct_timeout_s", "ConstructTimeout", Lightweight, seconds().positive(), 20*time.Minute,
 		func(o *Options) *time.Duration { return &o.ConstructTimeout },
 		"Time in which a replica must be ready: constructor, user config and first health check."),
@@ -177,10 +243,50 @@ var optionTable = rows( //nolint:gochecknoglobals // a constant
 		"Number of replicas that one node may have. The other replicas wait, and the status says so."),
 	row("rolling_update_percentage", "", Lightweight, number(leastShare, 1), 0.2,
 		func(o *Options) *float64 { return &o.RollingUpdatePercentage },
-		"Share of the replicas that an update replaces at a time. It is checked and kept, and without effect yet."),
+		"Share of the replicas that an update replaces at a time, at least one. `rollout_config.max_surge` and `max_surge_percent` replace it."),
 	row("max_surge_percent", "", Lightweight, integer(0, 100), 0,
 		func(o *Options) *int { return &o.MaxSurgePercent },
-		"Percent of the replicas that an update may start beside the wanted number. It is checked and kept, and without effect yet."),
+		"Percent of the replicas that an update may start beside the wanted number. 0, if it is set: old replicas stop before new ones start."),
+	group("rollout_config", "Rollout", func(o *Options) *Rollout { return &o.Rollout },
+		row("max_surge", "MaxSurge", Lightweight, shareOfReplicas(), "",
+			func(r *Rollout) *string { return &r.MaxSurge },
+			"Replicas that an update may start beside the wanted number. Default: by `max_surge_percent` if it is set, else by `rolling_update_percentage`."),
+		row("max_unavailable", "MaxUnavailable", Lightweight, shareOfReplicas(), "",
+			func(r *Rollout) *string { return &r.MaxUnavailable },
+			"Replicas of the wanted number that may be missing while an update goes on. Default: 0, or with a surge of 0 by `rolling_update_percentage`."),
+		row("steps", "Steps", Lightweight, shareList(), nil,
+			func(r *Rollout) *[]string { return &r.Steps },
+			"Numbers of new replicas at which an update stops for a while, for example `[1, \"25%\"]`."),
+		row("step_pause_s", "StepPause", Lightweight, seconds().or(UntilResume, "until resume"), UntilResume,
+			func(r *Rollout) *time.Duration { return &r.StepPause },
+			"Time that an update waits at each step."),
+		row("min_ready_s", "MinReady", Lightweight, seconds(), 0,
+			func(r *Rollout) *time.Duration { return &r.MinReady },
+			"Time that a new replica must have been ready before it counts for the update."),
+		row("progress_deadline_s", "ProgressDeadline", Lightweight, seconds().positive(), 10*time.Minute,
+			func(r *Rollout) *time.Duration { return &r.ProgressDeadline },
+			"Time without a further ready replica after which an update has failed."),
+		row("automatic_rollback", "AutomaticRollback", Lightweight, boolean(), true,
+			func(r *Rollout) *bool { return &r.AutomaticRollback },
+			"Whether the revision before comes back by itself when an update fails."),
+		group("error_rate", "ErrorRate", func(r *Rollout) *ErrorRate { return &r.ErrorRate },
+			row("enabled", "Enabled", Lightweight, boolean(), true,
+				func(e *ErrorRate) *bool { return &e.Enabled },
+				"Whether an update fails when too many calls of the new revision fail."),
+			row("min_calls", "MinCalls", Lightweight, integer(1, 1<<30), 100,
+				func(e *ErrorRate) *int { return &e.MinCalls },
+				"Number of calls of the new revision within the window before their failures count."),
+			row("window_s", "Window", Lightweight, seconds().positive(), time.Minute,
+				func(e *ErrorRate) *time.Duration { return &e.Window },
+				"Time of which calls are counted, and for which the new revision is watched when all its replicas are there."),
+			row("factor", "Factor", Lightweight, number(1, 1000), 2,
+				func(e *ErrorRate) *float64 { return &e.Factor },
+				"Times the share of failed calls of the old revision that the new one's must exceed."),
+			row("points", "Points", Lightweight, number(0, 100), 5,
+				func(e *ErrorRate) *float64 { return &e.Points },
+				"Percent points by which it must exceed the old one's, too."),
+		),
+	),
 	group("backpressure_config", "Backpressure", func(o *Options) *Backpressure { return &o.Backpressure },
 		row("status_code", "StatusCode", Lightweight, statusCode(), 503,
 			func(b *Backpressure) *int { return &b.StatusCode },
@@ -292,7 +398,9 @@ func (o Options) Effective() Effective {
 }
 
 // Validate lists every option that is out of range.
-func (o Options) Validate() []error { return optionTable.validate(&o, o.Sources) }
+func (o Options) Validate() []error {
+	return append(optionTable.validate(&o, o.Sources), o.checkTogether()...)
+}
 
 // Merge is the options with a layer over them: a JSON object whose null clears an option or a group, and in which an absent option
 // is kept. The error lists every mistake of the layer's form; ranges are for [Options.Validate].
@@ -335,7 +443,7 @@ func Changes(before, after Effective) []Change {
 // GeneratedFiles are the files of the repository that come from the table, by their paths from its root.
 func GeneratedFiles() map[string]string {
 	return map[string]string{
-		"docs/options.md":                    reference(optionTable),
+		"docs/options.md":                    page(),
 		"python/src/helve/serve/_options.py": pythonModule(optionTable),
 	}
 }

@@ -66,7 +66,7 @@ func TestOptions(t *testing.T) {
 		for path := range e.Sources {
 			e.Sources[path] = FromCode
 		}
-		for _, none := range []string{"user_config", "autoscaling_config", "logging_config"} { // nil is none
+		for _, none := range []string{"user_config", "autoscaling_config", "logging_config", "rollout_config.max_surge", "rollout_config.max_unavailable"} { // nil is none
 			delete(e.Sources, none)
 		}
 		if errs := Options(e).Validate(); len(errs) > 0 {

@@ -21,11 +21,14 @@ func TestPublicFields(t *testing.T) {
 			at, field = path[:i], path[i+1:]
 		}
 		if types[at] == nil {
-			f, ok := types[""].FieldByName(at)
-			if !ok {
-				t.Fatalf("helve.Options has no field %s", at)
+			types[at] = types[""]
+			for name := range strings.SplitSeq(at, ".") {
+				f, ok := types[at].FieldByName(name)
+				if !ok {
+					t.Fatalf("helve.Options has no field %s", at)
+				}
+				types[at] = f.Type
 			}
-			types[at] = f.Type
 		}
 		if _, ok := types[at].FieldByName(field); !ok {
 			t.Errorf("the row of %s has no field in %s", path, types[at])

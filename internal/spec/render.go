@@ -8,7 +8,18 @@ import (
 // generated says where a file comes from.
 const generated = "from the table of options in internal/spec/options.go, by `go run ./internal/spec/gen`"
 
-// reference is the page of the documentation, in Markdown.
+// page is the page of the documentation, in Markdown.
+func page() string {
+	var b strings.Builder
+	b.WriteString(reference(optionTable))
+	b.WriteString("\n## Options of an application\n\nA file has them beside `deployments`. *new application* means that the application is built anew: its deployments get new replicas,\n" +
+		"but for those whose code and options turn out to be the same.\n\n" +
+		"| option | Go | values | default | change | meaning |\n|---|---|---|---|---|---|\n")
+	tableRows(&b, applicationTable)
+	return b.String()
+}
+
+// reference is the part of the page about the options of a deployment.
 func reference[S any](t table[S]) string {
 	var b strings.Builder
 	b.WriteString("# Options of a deployment\n\n<!-- Written " + generated + ". -->\n\n" +
@@ -19,9 +30,15 @@ func reference[S any](t table[S]) string {
 		"policy or its import path, `placement_group_bundles` (their sum becomes `ray_actor_options`), a `runtime_env` in `ray_actor_options`, and configuration\n" +
 		"classes of `helve.serve.config` in place of dicts. In `.options()` a dict replaces the one before as a whole. `gang_scheduling_config`,\n" +
 		"`deployment_actors` and request routers in Python are refused by name. `help(serve.deployment)` has every option.\n\n" +
-		"A change is made in place where the column *change* says *nothing* (the replicas that run hear nothing of it) or *reconfigure* (they are told, and\n" +
-		"go on); else replicas are started anew.\n\n" +
+		"The column *change* says what a change does to the replicas that run: *nothing* (they hear nothing of it), *in place* (they are told, and go on), or\n" +
+		"*new replicas*.\n\n" +
 		"| option | Go | values | default | change | meaning |\n|---|---|---|---|---|---|\n")
+	tableRows(&b, t)
+	return b.String()
+}
+
+// tableRows writes a row of the page for each option.
+func tableRows[S any](b *strings.Builder, t table[S]) {
 	for _, o := range t {
 		path, goPath := "`"+o.path+"`", "`"+o.goPath+"`"
 		if o.goOnly {
@@ -30,9 +47,8 @@ func reference[S any](t table[S]) string {
 		if o.goPath == "" || o.names[len(o.names)-1].code == "" {
 			goPath = ""
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", path, goPath, o.accepts, initial(o), o.update, o.doc)
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s |\n", path, goPath, o.accepts, initial(o), o.update, o.doc)
 	}
-	return b.String()
 }
 
 // initial is the default of an option, for the reference.

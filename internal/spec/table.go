@@ -32,10 +32,12 @@ const (
 	NeedsReconfigure
 	// NewReplicas is done by new replicas, which take the place of the old ones.
 	NewReplicas
+	// NewApplication is done by building the application anew, of which each deployment then has new replicas if its code is another.
+	NewApplication
 )
 
 func (u Update) String() string {
-	return [...]string{"nothing", "reconfigure", "new replicas"}[u]
+	return [...]string{"nothing", "in place", "new replicas", "new application"}[u]
 }
 
 // Change is an option that differs between two versions of a deployment.

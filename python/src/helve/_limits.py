@@ -196,9 +196,40 @@ def json_object(what: str, value: Any) -> dict:
     return as_json(what, value)
 
 
-def seconds(what: str, value: Any, positive: bool = False) -> float:
-    """An option that is a time in seconds."""
+def share(what: str, value: Any, positive: bool = False) -> Any:
+    """An option that is a number of replicas, or a part of them such as "25%"."""
+    shape = 'must be an integer or a percentage such as "25%"'
+    if isinstance(value, str):
+        digits = str.__str__(value[:-1] if value.endswith("%") else value)
+        if not (digits.isascii() and digits.isdigit() and len(digits) < 10):
+            raise ValueError(f"{what}: {shape}, is {shown(value)}")
+        n, most = int(digits), 100 if value.endswith("%") else 100_000
+        value = f"{n}%" if value.endswith("%") else n
+    elif isinstance(value, int) and not isinstance(value, bool):
+        n, most = int.__int__(value), 100_000
+    else:
+        raise TypeError(f"{what}: {shape}, is {shown(value)}")
+    if n < 0 or positive and n == 0:
+        raise ValueError(f"{what}: must {'be more than 0' if positive else 'not be negative'}, is {shown(value)}")
+    if n > most:
+        raise ValueError(f"{what}: must be at most {most}{'%' if isinstance(value, str) else ''}, is {shown(value)}")
+    return value
+
+
+def shares(what: str, value: Any) -> list:
+    """An option that is a list of shares, each more than 0."""
+    if not isinstance(value, (list, tuple)):
+        raise TypeError(f"{what}: must be a list of numbers or percentages, is {shown(value)}")
+    return [share(what, v, positive=True) for v in value]
+
+
+def seconds(what: str, value: Any, positive: bool = False, beside: Optional[float] = None, meaning: str = "") -> float:
+    """An option that is a time in seconds, or the negative value beside, for example -1 for "until resume"."""
     value = _finite(what, value, "a number of seconds")
+    if beside is not None and value == beside:
+        return value
+    if value < 0 and beside is not None:
+        raise ValueError(f"{what}: must be {beside} ({meaning}) or not negative, is {shown(value)}")
     if value < 0:
         raise ValueError(f"{what}: must not be negative, is {shown(value)}")
     if positive and value < 1e-9:
@@ -248,5 +279,5 @@ def request(op: str, fields: dict) -> bytes:
 
 __all__ = [
     "as_json", "boolean", "choice", "cut", "group", "integer", "json_object", "method_name", "name", "number", "one_of", "quantities", "request",
-    "seconds", "shown", "text", "texts", "utf8", "variables", "wait",
+    "seconds", "share", "shares", "shown", "text", "texts", "utf8", "variables", "wait",
 ]

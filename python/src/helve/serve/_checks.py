@@ -188,9 +188,6 @@ def for_node(name: str, options: dict) -> dict:
     environment = _environment.merge(own.get("runtime_env"), options.get("runtime_env"))
     if environment:
         out["runtime_env"] = environment
-    for option in ("rolling_update_percentage", "max_surge_percent"):
-        if option in options:
-            say(f"{option} is kept, and has no effect yet: an update starts the new replicas, and then stops the old ones")
     for option in _resources.WITHOUT_EFFECT:
         if own.get(option):
             say(f"ray_actor_options.{option} has no effect: there is one node")

@@ -232,6 +232,13 @@ class Deployment(Generic[P, D]):
         limits: Optional[Dict[str, Any]] = ...,
         unresponsive_after_s: Optional[float] = ...,
         max_unresponsive_s: Optional[float] = ...,
+        rollout_config: Optional[Dict[str, Any]] = ...,
+        health_check_failure_threshold: Optional[int] = ...,
+        readiness_check_period_s: Optional[float] = ...,
+        readiness_check_timeout_s: Optional[float] = ...,
+        readiness_failure_threshold: Optional[int] = ...,
+        readiness_success_threshold: Optional[int] = ...,
+        ejection_config: Optional[Dict[str, Any]] = ...,
     ) -> "Deployment[P, D]": ...
     @overload
     def options(self, func_or_class: "Callable[P2, R]", **options: Any) -> "Deployment[P2, R]": ...
@@ -269,6 +276,13 @@ class Deployment(Generic[P, D]):
         limits: Optional[Dict[str, Any]] = None,
         unresponsive_after_s: Optional[float] = None,
         max_unresponsive_s: Optional[float] = None,
+        rollout_config: Optional[Dict[str, Any]] = None,
+        health_check_failure_threshold: Optional[int] = None,
+        readiness_check_period_s: Optional[float] = None,
+        readiness_check_timeout_s: Optional[float] = None,
+        readiness_failure_threshold: Optional[int] = None,
+        readiness_success_threshold: Optional[int] = None,
+        ejection_config: Optional[Dict[str, Any]] = None,
         **unknown: NoReturn,
     ) -> "Deployment":
         """A copy of the deployment with these options changed:
@@ -383,6 +397,13 @@ def deployment(
     limits: Optional[Dict[str, Any]] = None,
     unresponsive_after_s: Optional[float] = 5,
     max_unresponsive_s: Optional[float] = 0,
+    rollout_config: Optional[Dict[str, Any]] = None,
+    health_check_failure_threshold: Optional[int] = 3,
+    readiness_check_period_s: Optional[float] = 5,
+    readiness_check_timeout_s: Optional[float] = 5,
+    readiness_failure_threshold: Optional[int] = 1,
+    readiness_success_threshold: Optional[int] = 1,
+    ejection_config: Optional[Dict[str, Any]] = None,
 ) -> "Decorator": ...
 @overload
 def deployment(_func_or_class: "ClassOf[P2, R]", /) -> "Deployment[P2, R]": ...  # type: ignore[overload-overlap]
@@ -426,6 +447,13 @@ def deployment(
     limits: Optional[Dict[str, Any]] = None,
     unresponsive_after_s: Optional[float] = None,
     max_unresponsive_s: Optional[float] = None,
+    rollout_config: Optional[Dict[str, Any]] = None,
+    health_check_failure_threshold: Optional[int] = None,
+    readiness_check_period_s: Optional[float] = None,
+    readiness_check_timeout_s: Optional[float] = None,
+    readiness_failure_threshold: Optional[int] = None,
+    readiness_success_threshold: Optional[int] = None,
+    ejection_config: Optional[Dict[str, Any]] = None,
     **unknown: NoReturn,
 ) -> Any:
     """Makes a class or function a deployment: `@serve.deployment`, or `@serve.deployment(num_replicas=2)`:
@@ -469,10 +497,9 @@ def deployment(
         max_constructor_retry_count: Number of failed starts after which the deployment is given up. Default: 20.
         gang_scheduling_config: Refused: one node starts all replicas together. Default: None.
         deployment_actors: Refused: bind another deployment instead. Default: None.
-        rolling_update_percentage: Share of the replicas that an update replaces at a time, above 0 and at most 1. It is kept, without effect yet.
-            Default: 0.2.
-        max_surge_percent: Percent of the replicas that an update may start beside the wanted number, 0 to 100. It is kept, without effect yet.
-            Default: 0.
+        rolling_update_percentage: Share of the replicas that an update replaces at a time, above 0 and at most 1. Default: 0.2.
+        max_surge_percent: Percent of the replicas that an update may start beside the wanted number, 0 to 100; with 0 old replicas stop first.
+            Default: by rolling_update_percentage.
         construct_timeout_s: Time in which a replica must be ready. An option of Helve only, as all below. Default: 1200.
         request_router: `policy`: "power_of_two_choices", "round_robin" or "consistent_hash"; for the last `virtual_nodes` and
             `fallback_replicas`. Default: power of two choices.
@@ -483,6 +510,15 @@ def deployment(
         limits: Limits of a replica's process: `memory` in bytes, `num_cpus`, `open_files`. Default: None, no limit.
         unresponsive_after_s: Time without an answer after which a replica is reported, with stacks. Default: 5.
         max_unresponsive_s: Time without an answer after which a replica is replaced; 0 is never. Default: 0.
+        rollout_config: How an update replaces replicas: `max_surge` and `max_unavailable` (2 or "25%"), `steps`, `step_pause_s`, `min_ready_s`,
+            `progress_deadline_s`, `automatic_rollback`, `error_rate`. Default: None, one wave of rolling_update_percentage at a time.
+        health_check_failure_threshold: Number of failed health checks in a row after which a replica is replaced. Default: 3.
+        readiness_check_period_s: Time between two calls of `check_ready`. Default: 5.
+        readiness_check_timeout_s: Time that one readiness check may take. Default: 5.
+        readiness_failure_threshold: Number of failed readiness checks in a row after which a replica gets no more calls. Default: 1.
+        readiness_success_threshold: Number of good readiness checks in a row after which it gets calls again. Default: 1.
+        ejection_config: When a replica whose calls fail for reasons of the system gets no calls for a while: `enabled`, `consecutive_failures`,
+            `eject_s`, `max_percent`. Default: None, five failures in a row, for 5 seconds.
         **unknown: Refused, with the option that was probably meant.
 
     Returns:

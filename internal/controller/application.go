@@ -249,7 +249,7 @@ func (c *Controller) admitLocked(def deploy.App) (first *obstacle, _ error) {
 		return &obstacle{there.gone, "is being deleted, and was not gone in time"}, nil
 	case def.Supersede && there.deployingLocked():
 		r := there.current
-		c.failLocked(r, errors.New("another deploy has taken its place"))
+		c.failLocked(r, deploy.ErrSuperseded)
 		return &obstacle{r.concluded, "was being deployed, and that had not ended in time"}, nil
 	case !def.Replace:
 		return nil, fmt.Errorf("application %q is deployed already: delete it first", g.App)
@@ -305,24 +305,35 @@ func (c *Controller) unroutableLocked(there *application, g spec.Graph) error {
 
 // Delete drains an application and stops its replicas.
 func (c *Controller) Delete(ctx context.Context, name string) error {
+	end, err := c.BeginDelete(ctx, name)
+	if err != nil {
+		return err
+	}
+	return end(ctx)
+}
+
+// BeginDelete takes an application out of the target. The function that it gives drains the application and stops its replicas.
+func (c *Controller) BeginDelete(ctx context.Context, name string) (end func(context.Context) error, err error) {
 	c.mu.Lock()
 	a := c.apps[name]
 	if a == nil {
 		err := c.missingLocked(name)
 		c.mu.Unlock()
-		return err
+		return nil, err
 	}
 	_, grace := a.timesLocked()
 	c.mu.Unlock()
 	if err := c.unwant(ctx, a); err != nil {
-		return err
+		return nil, err
 	}
-	draining, cancel := serving.Draining(ctx, grace)
-	defer cancel()
-	if cut := c.remove(ctx, draining, a); cut != nil {
-		c.log.Warn("calls were cut off", "app", name, "error", cut)
-	}
-	return c.publish()
+	return func(ctx context.Context) error {
+		draining, cancel := serving.Draining(ctx, grace)
+		defer cancel()
+		if cut := c.remove(ctx, draining, a); cut != nil {
+			c.log.Warn("calls were cut off", "app", name, "error", cut)
+		}
+		return c.publish()
+	}, nil
 }
 
 // unwant deletes the records of an application, and lets nothing of it start any more.

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
@@ -64,6 +65,14 @@ type App struct {
 	// KeepFailed says that an application that was not there before, and fails to start, stays in the status as DEPLOY_FAILED with its error,
 	// without any replica. It is gone with Delete, and with the next Deploy of its name.
 	KeepFailed bool
+	// Author is the person or program that deploys it, and Message its note for the history.
+	Author  helvetype.Author
+	Message string
+	// Source is the source of the apply that deploys it, as in [helvetype.ApplyRequest]; "" for programs. From is the file or the directory that it comes from; "" for the
+	// host and directory of [App.Origin]. Submitted is the configuration as it was submitted, as JSON; nil for none.
+	Source    string
+	From      string
+	Submitted json.RawMessage
 	// RollbackOf is the revision that this application repeats; 0 for none. The numbers of replicas stay then.
 	RollbackOf uint64
 	// Restored says that the node before has run the application, which was deployed at the time At: its start is never given up.

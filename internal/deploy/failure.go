@@ -12,6 +12,9 @@ import (
 // ErrClosing is the error of a change that comes when the node closes, or hands over to the next node: then that makes the change.
 var ErrClosing = errors.New("the node is closing") //nolint:gochecknoglobals // a constant
 
+// ErrSuperseded is the failure of a deploy whose application another deploy has taken over.
+var ErrSuperseded = errors.New("another deploy has taken its place") //nolint:gochecknoglobals // a constant
+
 // Refused says that a replica did not start because of its user config, or perhaps: its process ended, or was ended.
 func Refused(err error) bool {
 	if _, ok := errors.AsType[*host.OverdueError](err); ok {

@@ -64,6 +64,11 @@ def _patiently(attempt: Callable[[], "Driver"]) -> "Driver":
     killed, and 300 ms later its keeper has started the next one: a call that was made meanwhile goes there.
     """
     until = 0.0
+    if _runtime.building:
+        raise RayServeException(
+            "a node imports this module to build an application from it, and has no connection for it: call serve.run and handles under "
+            'if __name__ == "__main__", or in the methods of deployments'
+        )
     while True:
         try:
             with _lock:

@@ -207,8 +207,8 @@ def dry_run(targets: list, apps: List[Planned]) -> None:
 # ---- the objects of the command line
 
 
-def load(app: Planned, directory: str) -> Any:
-    """The object behind MODULE:ATTRIBUTE."""
+def load(app: Planned, directory: str, advice: str = "--app-dir names its directory") -> Any:
+    """The object behind MODULE:ATTRIBUTE. advice is for a module that is not there."""
     path = app.path
     name, _, attribute = path.partition(":")
     try:
@@ -217,7 +217,7 @@ def load(app: Planned, directory: str) -> Any:
         if name.endswith(".py") and os.path.exists(os.path.join(directory, name)):
             raise Mistake(f"{path}: write {name[:-3]}:{attribute}, with the name of the module", 1) from None
         if e.name == name or e.name and name.startswith(e.name + "."):
-            raise _of_code(app, f"there is no module {e.name!r} in {directory} or elsewhere on the path of {sys.executable}; --app-dir names its directory") from None
+            raise _of_code(app, f"there is no module {e.name!r} in {directory} or elsewhere on the path of {sys.executable}; {advice}") from None
         raise _of_code(app, f"the import of {name!r} failed\n\n{_trace(e)}{for_ray(e)}") from None
     except (Exception, SystemExit) as e:  # a script that ends with sys.exit() is no module
         raise _of_code(app, f"the import of {name!r} failed\n\n{_trace(e)}") from None

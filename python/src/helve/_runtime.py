@@ -13,6 +13,7 @@ replica: Optional[Any] = None  # helve.serve.context.ReplicaContext, in a worker
 node: Optional[Any] = None  # helve._attach.Node, in a worker
 max_ongoing_requests: Optional[int] = None  # of the replica at its start, in a worker
 drain = Drain()  # of the replica, in a worker
+building = False  # the process is a builder, which a node has started to import the modules of applications
 forked = False  # the process is a copy, made by a fork, of the one that had the connection
 
 NONE = (

@@ -522,7 +522,7 @@ func TestCurl(t *testing.T) {
 // TestDial: addresses that lead nowhere.
 func TestDial(t *testing.T) {
 	t.Parallel()
-	for _, address := range []string{"", "nonsense", "https://127.0.0.1:1", "http://127.0.0.1:1/path", "127.0.0.1"} {
+	for _, address := range []string{"", "nonsense", "ftp://127.0.0.1:1", "https://user@127.0.0.1:1", "http://127.0.0.1:1/path", "127.0.0.1"} {
 		if _, err := Dial(address); err == nil {
 			t.Errorf("%q is an address", address)
 		}

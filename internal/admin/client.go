@@ -2,7 +2,10 @@ package admin
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,36 +13,84 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
+	"sync"
 	"time"
+
+	"github.com/helve-serve/helve/helvetype"
 )
 
-// Client reads the admin interface of one node.
+// Client asks the admin interface of one node. Its methods may be called from any goroutine.
 type Client struct {
 	address string
 	base    string
 	http    *http.Client
+	local   bool // the node runs on this machine
+
+	mu     sync.Mutex
+	token  string
+	tokens func() []string // others to try; nil for none
 }
 
-// Dial gives a client for an address: the path of a unix socket, or a host and port, or a URL with these. It does not connect yet.
-func Dial(address string) (*Client, error) {
-	c := &Client{address: address, http: &http.Client{}}
+// Access is what a client shows to a node, and how it knows the node.
+type Access struct {
+	// Token is the bearer token; "" for none.
+	Token string
+	// Tokens finds tokens that a node on this machine may take. It is asked once, when such a node wants one and Token is "". nil for none.
+	Tokens func() []string
+	// CA is a file with the certificates of the authorities that the certificate of the node must be from; "" for those of the system.
+	CA string
+}
+
+// Dial gives a client without a token: see [Open].
+func Dial(address string) (*Client, error) { return Open(address, Access{}) }
+
+// Open gives a client for an address: the path of a unix socket, or a host and port, or a URL with these. It does not connect yet.
+func Open(address string, access Access) (*Client, error) {
+	c := &Client{address: address, http: &http.Client{}, token: access.Token}
 	if strings.HasPrefix(address, "/") || strings.HasPrefix(address, "unix:") {
 		path := strings.TrimPrefix(address, "unix:")
-		c.base = "http://localhost"
+		c.base, c.local = "http://localhost", true
 		c.http.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", path)
 		}}
 		return c, nil
 	}
-	host := strings.TrimSuffix(strings.TrimPrefix(address, "http://"), "/")
-	if _, _, err := net.SplitHostPort(host); err != nil || strings.ContainsAny(host, "/?#") {
-		return nil, fmt.Errorf("address %q: must be a host and port such as 127.0.0.1:8265, or the path of a unix socket", address)
+	scheme, host := "http", address
+	if before, after, ok := strings.Cut(address, "://"); ok {
+		scheme, host = before, after
 	}
-	c.base = "http://" + host
-	c.http.Transport = &http.Transport{Proxy: nil}
+	host = strings.TrimSuffix(host, "/")
+	name, _, err := net.SplitHostPort(host)
+	if err != nil || strings.ContainsAny(host, "/?#@") || scheme != "http" && scheme != "https" {
+		return nil, fmt.Errorf("address %q: must be a host and port such as 127.0.0.1:8265, or the path of a unix socket, or a URL such as https://node-1:8265", address)
+	}
+	c.local = loopback(name)
+	if !c.local && scheme == "http" && access.Token != "" {
+		return nil, fmt.Errorf("address %q: a token goes to another machine over TLS only: write https://%s", address, host)
+	}
+	transport := &http.Transport{Proxy: nil}
+	if access.CA != "" {
+		pem, err := os.ReadFile(access.CA)
+		if err != nil {
+			return nil, err
+		}
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s has no certificate in PEM", access.CA)
+		}
+		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	}
+	if c.local {
+		c.tokens = access.Tokens
+	}
+	c.base, c.http.Transport = scheme+"://"+host, transport
 	return c, nil
 }
+
+// Local says whether the node runs on this machine, so that paths of files mean the same for both.
+func (c *Client) Local() bool { return c.local }
 
 // Address is the argument of [Dial].
 func (c *Client) Address() string { return c.address }
@@ -60,47 +111,132 @@ const answerMax = 256 << 20
 
 // Get reads a path into out.
 func (c *Client) Get(ctx context.Context, path string, query url.Values, out any) error {
-	body, err := c.open(ctx, path, query)
+	return c.Do(ctx, http.MethodGet, path, query, nil, out)
+}
+
+// Do sends a request with in as JSON, nil for no body, and reads the answer into out, nil for none. An answer that is an error is a
+// *[helvetype.OperationError]; a node that does not answer is an [UnreachableError].
+func (c *Client) Do(ctx context.Context, method, path string, query url.Values, in, out any) error {
+	body, err := c.open(ctx, method, path, query, in)
 	if err != nil {
 		return err
 	}
 	defer body.Close()
 	b, err := io.ReadAll(io.LimitReader(body, answerMax))
-	if err == nil {
-		err = json.Unmarshal(b, out)
-	}
 	if err != nil {
+		return &UnreachableError{c.address, err}
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(b, out); err != nil {
 		return fmt.Errorf("%s%s: %w", c.address, path, err)
 	}
 	return nil
 }
 
-func (c *Client) open(ctx context.Context, path string, query url.Values) (io.ReadCloser, error) {
+// UnreachableError says that no node answers at an address.
+type UnreachableError struct {
+	Address string
+	Err     error
+}
+
+// Error names the address.
+func (e *UnreachableError) Error() string {
+	return "no node answers at " + e.Address + ": " + e.Err.Error()
+}
+
+// Unwrap is the cause.
+func (e *UnreachableError) Unwrap() error { return e.Err }
+
+// open sends a request, and again with each token that the node may want.
+func (c *Client) open(ctx context.Context, method, path string, query url.Values, in any) (io.ReadCloser, error) {
+	var text []byte
+	if in != nil {
+		var err error
+		if text, err = json.Marshal(in); err != nil {
+			return nil, err
+		}
+	}
 	target := c.base + path
 	if len(query) > 0 {
 		target += "?" + query.Encode()
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	c.mu.Lock()
+	token := c.token
+	c.mu.Unlock()
+	body, err := c.send(ctx, method, target, token, text)
+	refused, ok := errors.AsType[*helvetype.OperationError](err)
+	if !ok || refused.Code != helvetype.CodeUnauthenticated || token != "" || c.tokens == nil {
+		return body, err
+	}
+	for _, token := range c.tokens() {
+		again, err := c.send(ctx, method, target, token, text)
+		if refused, ok := errors.AsType[*helvetype.OperationError](err); ok && refused.Code == helvetype.CodeUnauthenticated {
+			continue
+		}
+		c.mu.Lock()
+		c.token = token
+		c.mu.Unlock()
+		return again, err
+	}
+	return body, err
+}
+
+func (c *Client) send(ctx context.Context, method, target, token string, text []byte) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, method, target, bytes.NewReader(text))
 	if err != nil {
 		return nil, err
+	}
+	if len(text) > 0 {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		if inner := errors.Unwrap(err); inner != nil {
 			err = inner // without the URL, whose host is invented for a socket
 		}
-		return nil, fmt.Errorf("no node answers at %s: %w", c.address, err)
+		return nil, &UnreachableError{c.address, err}
 	}
-	if resp.StatusCode == http.StatusOK {
+	if resp.StatusCode/100 == 2 {
 		return resp.Body, nil
 	}
 	defer resp.Body.Close()
-	b, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-	var f Failure
-	if json.Unmarshal(b, &f) != nil || f.Error == "" {
-		f.Error = strings.TrimSpace(string(b))
+	b, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	failed := &helvetype.OperationError{}
+	if json.Unmarshal(b, failed) != nil || failed.Message == "" {
+		failed = &helvetype.OperationError{Message: fmt.Sprintf("%s answers %s: %s", c.address, resp.Status, strings.TrimSpace(string(b)))}
 	}
-	return nil, fmt.Errorf("%s answers %s: %s", c.address, resp.Status, f.Error)
+	if failed.Code == helvetype.CodeOK {
+		failed.Code = codeOfStatus(resp.StatusCode)
+	}
+	return nil, failed
+}
+
+// codeOfStatus is the code of an answer without one, for example that of a proxy in front of the node.
+func codeOfStatus(status int) helvetype.Code {
+	switch status {
+	case http.StatusBadRequest:
+		return helvetype.CodeInvalidArgument
+	case http.StatusUnauthorized:
+		return helvetype.CodeUnauthenticated
+	case http.StatusForbidden:
+		return helvetype.CodePermissionDenied
+	case http.StatusNotFound:
+		return helvetype.CodeNotFound
+	case http.StatusConflict:
+		return helvetype.CodeAborted
+	case http.StatusPreconditionFailed:
+		return helvetype.CodeFailedPrecondition
+	case http.StatusServiceUnavailable:
+		return helvetype.CodeUnavailable
+	case http.StatusNotImplemented:
+		return helvetype.CodeUnimplemented
+	}
+	return helvetype.CodeInternal
 }
 
 // lineMax bounds a line of a stream.
@@ -108,7 +244,7 @@ const lineMax = 1 << 20
 
 // Lines reads a path line by line, until ctx ends, the node does, or line returns an error, which Lines returns.
 func (c *Client) Lines(ctx context.Context, path string, query url.Values, line func([]byte) error) error {
-	body, err := c.open(ctx, path, query)
+	body, err := c.open(ctx, http.MethodGet, path, query, nil)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,127 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/helve-serve/helve/helvetype"
+)
+
+// appURL is the path of an application, or of a deployment or a replica of it where these are not "", with a last element.
+func appURL(app, deployment, replica, last string) string {
+	path := "/api/v1/applications/" + url.PathEscape(app)
+	if deployment != "" {
+		path += "/deployments/" + url.PathEscape(deployment)
+	}
+	if replica != "" {
+		path += "/replicas/" + url.PathEscape(replica)
+	}
+	if last != "" {
+		path += "/" + last
+	}
+	return path
+}
+
+// Instance asks for the state of the node as the reference has it.
+func (c *Client) Instance(ctx context.Context) (in Instance, err error) {
+	return in, c.Get(ctx, "/api/serve/applications/", nil, &in)
+}
+
+// Apply is [Operator.Apply].
+func (c *Client) Apply(ctx context.Context, r helvetype.ApplyRequest) (a helvetype.ApplyAnswer, err error) {
+	return a, c.Do(ctx, http.MethodPost, "/api/v1/apply", nil, r, &a)
+}
+
+// Plan is [Operator.Plan].
+func (c *Client) Plan(ctx context.Context, r helvetype.ApplyRequest) (p helvetype.Plan, err error) {
+	return p, c.Do(ctx, http.MethodPost, "/api/v1/plan", nil, r, &p)
+}
+
+// PlanRollback is [Operator.PlanRollback].
+func (c *Client) PlanRollback(ctx context.Context, app string, revision int) (p helvetype.Plan, err error) {
+	return p, c.Get(ctx, appURL(app, "", "", "plan"), url.Values{"revision": {strconv.Itoa(revision)}}, &p)
+}
+
+// Delete is [Operator.Delete].
+func (c *Client) Delete(ctx context.Context, app string) error {
+	return c.Do(ctx, http.MethodDelete, appURL(app, "", "", ""), nil, nil, nil)
+}
+
+// Scale is [Operator.Scale].
+func (c *Client) Scale(ctx context.Context, app, deployment string, n int, why string) error {
+	body := map[string]any{"target_num_replicas": n}
+	if why != "" {
+		body["message"] = why
+	}
+	return c.Do(ctx, http.MethodPost, appURL(app, deployment, "", "scale"), nil, body, nil)
+}
+
+// Restart is [Operator.Restart].
+func (c *Client) Restart(ctx context.Context, app, deployment, replica string) error {
+	return c.Do(ctx, http.MethodPost, appURL(app, deployment, replica, "restart"), nil, nil, nil)
+}
+
+// Rollback is [Operator.Rollback].
+func (c *Client) Rollback(ctx context.Context, app string, revision int, message string) (o helvetype.Outcome, err error) {
+	body := map[string]any{}
+	if revision != 0 {
+		body["revision"] = revision
+	}
+	if message != "" {
+		body["message"] = message
+	}
+	return o, c.Do(ctx, http.MethodPost, appURL(app, "", "", "rollback"), nil, body, &o)
+}
+
+// Pause is [Operator.Pause].
+func (c *Client) Pause(ctx context.Context, app string) error {
+	return c.Do(ctx, http.MethodPost, appURL(app, "", "", "pause"), nil, nil, nil)
+}
+
+// Resume is [Operator.Resume].
+func (c *Client) Resume(ctx context.Context, app string) error {
+	return c.Do(ctx, http.MethodPost, appURL(app, "", "", "resume"), nil, nil, nil)
+}
+
+// Patch is [Operator.Patch], for any generation.
+func (c *Client) Patch(ctx context.Context, app string, options json.RawMessage) (o helvetype.Outcome, err error) {
+	return o, c.Do(ctx, http.MethodPatch, appURL(app, "", "", ""), nil, options, &o)
+}
+
+// History is [Operator.History].
+func (c *Client) History(ctx context.Context, app string) (h helvetype.History, err error) {
+	return h, c.Get(ctx, appURL(app, "", "", "history"), nil, &h)
+}
+
+// Config is [Operator.Config].
+func (c *Client) Config(ctx context.Context, app string) (e helvetype.EffectiveConfig, err error) {
+	return e, c.Get(ctx, appURL(app, "", "", "config"), nil, &e)
+}
+
+// Submitted is [Operator.Submitted].
+func (c *Client) Submitted(ctx context.Context, app string) (s json.RawMessage, err error) {
+	return s, c.Get(ctx, appURL(app, "", "", "submitted"), nil, &s)
+}
+
+// Explain is [Operator.Explain] for an application, a deployment or a replica, or for a revision of an application if that is not 0.
+func (c *Client) Explain(ctx context.Context, app, deployment, replica string, revision int) (e helvetype.Explanation, err error) {
+	path := "/api/v1/why/" + url.PathEscape(app)
+	for _, part := range []string{deployment, replica} {
+		if part != "" {
+			path += "/" + url.PathEscape(part)
+		}
+	}
+	query := url.Values{}
+	if revision != 0 {
+		query.Set("revision", strconv.Itoa(revision))
+	}
+	return e, c.Get(ctx, path, query, &e)
+}
+
+// Shutdown is [Operator.Shutdown].
+func (c *Client) Shutdown(ctx context.Context) error {
+	return c.Do(ctx, http.MethodDelete, "/api/serve/applications/", nil, nil, nil)
+}

@@ -187,7 +187,7 @@ func (a *App) Place(s spec.Deployment, hosts *host.App, set Settings) (*host.Dep
 		}
 		return d, Placement{Host: g, Code: code, GoKey: key}
 	}
-	return d, Placement{Host: &host.InProcess{Deployment: d, Node: set.Node, Codec: set.Codec, Drains: set.Drains, Strict: set.Strict, OutOfLine: set.OutOfLine}, Code: version}
+	return d, Placement{Host: &host.InProcess{Deployment: d, Node: set.Node, Codec: set.Codec, Drains: set.Drains, Secrets: hosts.Secrets(), Strict: set.Strict, OutOfLine: set.OutOfLine}, Code: version}
 }
 
 // goWorker is the host of a deployment in a Go worker.

@@ -18,10 +18,14 @@ import (
 // starts after the two minutes.
 func (h *PythonWorker) prepare(ctx context.Context, l Launch, place func(path string) string) (pyenv.Place, error) {
 	o := h.Deployment.Options
+	env, err := h.App.workers.set.Secrets.Environ(spec.WithoutReserved(h.env()))
+	if err != nil {
+		return pyenv.Place{}, err
+	}
 	r := pyenv.Runtime{
 		Request: pyenv.Request{
 			Interpreter: h.Python.Interpreter, Packages: o.Pip.Packages, Options: o.Pip.InstallOptions, PipVersion: o.Pip.Version, Check: o.Pip.Check,
-			Env: spec.WithoutReserved(h.env()), Dir: h.dir(place),
+			Env: env, Dir: h.dir(place),
 		},
 		WorkingDir: place(o.Dir),
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/protocol"
+	"github.com/helve-serve/helve/internal/secret"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/transport"
@@ -19,6 +20,7 @@ type InProcess struct {
 	Node       string // id of the node
 	Codec      *codec.Codec
 	Drains     *instance.Drains // of the replicas in this process; nil for none
+	Secrets    *secret.Resolver // may be nil
 	// Strict is the codec that every call passes through, although it need not; None for none.
 	Strict call.Codec
 	// OutOfLine says that no method runs on its caller's goroutine.
@@ -50,17 +52,20 @@ func (h *InProcess) Adopt(Replica) {}
 // Start runs the constructor.
 func (h *InProcess) Start(ctx context.Context, l Launch) (Replica, error) {
 	d := h.Deployment
-	config := l.Config()
+	config, err := userConfig(h.Secrets, l.Config())
+	if err != nil {
+		return nil, err
+	}
 	done := l.Waits(WaitsForConstructor)
 	h.Drains.Add(l.ID)
 	i, err := instance.Start(ctx, d.Class, l.ID, config, d.Options.ConstructTimeout)
 	done()
 	if err != nil {
 		h.Drains.Forget(l.ID)
-		return nil, err
+		return nil, hidden(h.Secrets, err)
 	}
 	local := &transport.Local{Replica: i, Codec: h.Codec}
-	r := &localReplica{instance: i, codec: h.Codec, transport: local, drains: h.Drains}
+	r := &localReplica{instance: i, codec: h.Codec, transport: local, drains: h.Drains, secrets: h.Secrets}
 	r.Init(l.Life, l.ID, h.Node, d.Options.MaxOngoingRequests)
 	strict := h.Strict
 	if strict == call.None && d.Options.StrictCodec {
@@ -87,23 +92,28 @@ type localReplica struct {
 	codec     *codec.Codec
 	transport transport.Transport
 	drains    *instance.Drains
+	secrets   *secret.Resolver
 }
 
-func (r *localReplica) Instance() *instance.Instance          { return r.callable }
-func (r *localReplica) Transport() transport.Transport        { return r.transport }
-func (r *localReplica) HasHealthCheck() bool                  { return r.instance.CanTell() }
-func (r *localReplica) CheckHealth(ctx context.Context) error { return r.instance.CheckHealth(ctx) }
-func (r *localReplica) HasReadyCheck() bool                   { return r.instance.TellsReadiness() }
-func (r *localReplica) CheckReady(ctx context.Context) error  { return r.instance.CheckReady(ctx) }
-func (r *localReplica) Sign(context.Context) error            { return nil }
-func (r *localReplica) HasRoutingStats() bool                 { return r.instance.Reports() }
-func (r *localReplica) Counts() telemetry.Counts              { return r.instance.Counts() }
-func (r *localReplica) Lend(bool)                             {}
-func (r *localReplica) Drain()                                { r.drains.Begin(r.ID()) }
-func (r *localReplica) Serve(bool)                            {}
-func (r *localReplica) Process() Process                      { return Process{} }
-func (r *localReplica) Ended() <-chan struct{}                { return nil }
-func (r *localReplica) Ending() Ending                        { return Ending{} }
+func (r *localReplica) Instance() *instance.Instance   { return r.callable }
+func (r *localReplica) Transport() transport.Transport { return r.transport }
+func (r *localReplica) HasHealthCheck() bool           { return r.instance.CanTell() }
+func (r *localReplica) CheckHealth(ctx context.Context) error {
+	return hidden(r.secrets, r.instance.CheckHealth(ctx))
+}
+func (r *localReplica) HasReadyCheck() bool { return r.instance.TellsReadiness() }
+func (r *localReplica) CheckReady(ctx context.Context) error {
+	return hidden(r.secrets, r.instance.CheckReady(ctx))
+}
+func (r *localReplica) Sign(context.Context) error { return nil }
+func (r *localReplica) HasRoutingStats() bool      { return r.instance.Reports() }
+func (r *localReplica) Counts() telemetry.Counts   { return r.instance.Counts() }
+func (r *localReplica) Lend(bool)                  {}
+func (r *localReplica) Drain()                     { r.drains.Begin(r.ID()) }
+func (r *localReplica) Serve(bool)                 {}
+func (r *localReplica) Process() Process           { return Process{} }
+func (r *localReplica) Ended() <-chan struct{}     { return nil }
+func (r *localReplica) Ending() Ending             { return Ending{} }
 
 func (r *localReplica) Stop(ctx context.Context) error {
 	defer r.drains.Forget(r.ID())
@@ -111,7 +121,11 @@ func (r *localReplica) Stop(ctx context.Context) error {
 }
 
 func (r *localReplica) Reconfigure(ctx context.Context, config json.RawMessage) error {
-	return r.instance.Reconfigure(ctx, config)
+	config, err := userConfig(r.secrets, config)
+	if err != nil {
+		return err
+	}
+	return hidden(r.secrets, r.instance.Reconfigure(ctx, config))
 }
 
 // SetRank does nothing.

@@ -19,8 +19,8 @@ func (ws *Workers) newOutput(w *Worker, name, deployment, replica string) *outpu
 }
 
 // reporting sets the destinations of a worker's lines and reports. The Go runtime reports crashes, and a Python worker all the rest.
-func (of *launchSpec) reporting(to *output.Output, c worker.Command) worker.Command {
-	c.Output, c.Crash = to.Line, of.replica == ""
+func (ws *Workers) reporting(of launchSpec, to *output.Output, c worker.Command) worker.Command {
+	c.Output, c.Hide, c.Crash = to.Line, ws.set.Secrets.ScrubLine, of.replica == ""
 	if of.replica != "" {
 		c.Report = to.Report
 	}

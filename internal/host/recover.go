@@ -394,8 +394,9 @@ func (ws *Workers) takeOver(w *Worker, x *expected, of launchSpec, t Takeover, s
 
 // awaitTakeover waits until the worker has dialled in. The error says why it is lost.
 func (ws *Workers) awaitTakeover(w *Worker, x *expected, of launchSpec, t Takeover) error {
+	ws.set.Secrets.Note(of.program.Env...) // the worker may print them
 	out := ws.newOutput(w, of.name, of.deployment, of.replica)
-	proc, err := ws.spawner.Adopt(x.Process, of.reporting(out, worker.Command{}))
+	proc, err := ws.spawner.Adopt(x.Process, ws.reporting(of, out, worker.Command{}))
 	if err != nil {
 		out.Close()
 		ws.mu.Lock()
@@ -448,6 +449,7 @@ func (w *Worker) resumeReplica(ctx context.Context, d *Deployment, l Launch, met
 		return nil, ErrNotResumed
 	}
 	had := w.resume.Replicas[at]
+	w.workers.set.Secrets.Note(string(d.Options.UserConfig))
 	r, err := w.newReplica(d, l, methods != nil)
 	if err != nil {
 		return nil, err

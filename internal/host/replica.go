@@ -117,7 +117,11 @@ func (r *workerReplica) Stop(ctx context.Context) error {
 }
 
 func (r *workerReplica) Reconfigure(ctx context.Context, config json.RawMessage) error {
-	_, err := protocol.Ask(ctx, r.worker.peer, protocol.Reconfigure{
+	config, err := userConfig(r.worker.workers.set.Secrets, config)
+	if err != nil {
+		return err
+	}
+	_, err = protocol.Ask(ctx, r.worker.peer, protocol.Reconfigure{
 		Replica: r.ID(), UserConfig: config, TimeoutS: protocol.SecondsOf(r.options.Load().ConstructTimeout),
 	})
 	if errors.Is(err, wire.ErrEnded) && ctx.Err() == nil {
@@ -160,7 +164,7 @@ func (r *workerReplica) RoutingStats(ctx context.Context) (json.RawMessage, erro
 }
 
 func (r *workerReplica) restore(err error) error {
-	return r.dep.restore(r.worker.workers.set.Codec, err)
+	return hidden(r.worker.workers.set.Secrets, r.dep.restore(r.worker.workers.set.Codec, err))
 }
 
 // Counts are the calls that the node has sent, and the calls under lent slots, which the worker counts in its page: for example, of three
@@ -213,10 +217,14 @@ func (r *workerReplica) Ending() Ending {
 func (r *workerReplica) construct(ctx context.Context, code *protocol.Code) (protocol.Started, error) {
 	w, o := r.worker, r.dep.Options
 	ws := w.workers
+	config, err := userConfig(ws.set.Secrets, r.launch.Config())
+	if err != nil {
+		return protocol.Started{}, fmt.Errorf("deployment %s: %w", r.dep.Name, err)
+	}
 	defer r.launch.Waits(WaitsForConstructor)()
 	request := protocol.StartReplica{
 		Replica: r.ID(), App: r.dep.App, Deployment: r.dep.Name, Code: code,
-		UserConfig: r.launch.Config(), TimeoutS: protocol.SecondsOf(o.ConstructTimeout),
+		UserConfig: config, TimeoutS: protocol.SecondsOf(o.ConstructTimeout),
 		UnresponsiveAfterS: protocol.SecondsOf(o.UnresponsiveAfter),
 	}
 	if code != nil {

@@ -233,13 +233,17 @@ func (ws *Workers) startProcess(w *Worker, of launchSpec, limits worker.Limits, 
 	arena := ws.arenaSizeLocked()
 	ws.mu.Unlock()
 	p := of.program
-	env := append(spec.WithoutReserved(p.Env), "HELVE_SOCKET="+socket, "HELVE_WORKER_ID="+w.id)
+	env, err := ws.set.Secrets.Environ(spec.WithoutReserved(p.Env))
+	if err != nil {
+		return nil, err
+	}
+	env = append(slices.Clip(env), "HELVE_SOCKET="+socket, "HELVE_WORKER_ID="+w.id)
 	env = append(append(env, ws.maxBodyEnv()...), ws.attachEnv()...)
 	env = append(env, "HELVE_WORKER_ARENA="+strconv.FormatInt(arena, 10))
 	if state != "" {
 		env = append(env, "HELVE_WORKER_GRACE="+grace.String())
 	}
-	return spawner.Start(of.reporting(out, worker.Command{
+	return spawner.Start(ws.reporting(of, out, worker.Command{
 		Path: p.Path, Args: p.Args, Dir: p.Dir, Env: append(env, of.extra...), Token: w.token, ID: w.id,
 		Limits: limits, Outlives: state, Counts: w.page.File(),
 	}))

@@ -21,6 +21,7 @@ import (
 	"github.com/helve-serve/helve/internal/pack"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/pyenv"
+	"github.com/helve-serve/helve/internal/secret"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/wire"
 	"github.com/helve-serve/helve/internal/worker"
@@ -94,6 +95,8 @@ type Settings struct {
 	Beside bool
 	// AttachDir is the directory in which programs that a worker starts find the node; "" for none. May be nil.
 	AttachDir func() string
+	// Secrets puts values in the place of the placeholders of env_vars and user configs, and takes them out of lines and errors. May be nil.
+	Secrets *secret.Resolver
 	// Blob reads the packed files of programs, by their digests: see [Packed]. nil for a node that keeps none.
 	Blob func(digest string) (io.ReadCloser, error)
 }

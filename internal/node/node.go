@@ -29,6 +29,7 @@ import (
 	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/restore"
+	"github.com/helve-serve/helve/internal/secret"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/session"
 	"github.com/helve-serve/helve/internal/store"
@@ -99,6 +100,8 @@ type Node struct {
 	history  *history.File // nil without
 	lines    *logs.Ring    // the newest lines of workers and of the node itself
 
+	secrets *secret.Resolver // the values of placeholders
+
 	ctx  context.Context // ends when the node has closed
 	stop context.CancelFunc
 	wg   sync.WaitGroup // listeners
@@ -135,8 +138,9 @@ func New(s Settings) *Node {
 	n.user = telemetry.NewUserMetrics(func(why string) { n.log.Warn("metrics of a program are not kept", "reason", why) })
 	cd := codec.New()
 	n.proxy = proxy.New(proxy.Settings{Logger: s.Logger, AccessLog: s.AccessLog, Limits: s.HTTP, Options: s.HTTPOptions, Apps: func() map[string]bool { return n.Readiness() }})
+	n.secrets = &secret.Resolver{}
 	n.workers = host.NewWorkers(host.Settings{
-		Logger: s.Logger, Codec: cd, Version: s.Version, Node: name, Program: s.Program, Output: s.Output, Logs: s.Logs, Lines: n.lines,
+		Secrets: n.secrets, Logger: s.Logger, Codec: cd, Version: s.Version, Node: name, Program: s.Program, Output: s.Output, Logs: s.Logs, Lines: n.lines,
 		ArenaSize: s.ArenaSize, MaxBody: s.MaxBody, Pair: s.Pair, Devices: findDevices(s),
 		NewSession: func(w *host.Worker, referenceOver int, secondary bool) host.Session {
 			return session.New(session.Settings{

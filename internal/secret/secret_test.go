@@ -180,3 +180,38 @@ func FuzzRedact(f *testing.F) {
 		}
 	})
 }
+
+func TestResolver(t *testing.T) {
+	t.Parallel()
+	r := &secret.Resolver{Source: source(map[string]string{"KEY": "a long value", "ZERO": "a\x00b"})}
+	if r.Hides() {
+		t.Error("it hides a value before there is one")
+	}
+	plain := []string{"A=1", "B=${env:KEY}"}
+	if got, err := r.Environ(plain); err != nil || &got[0] != &plain[0] {
+		t.Error(got, err)
+	}
+	got, err := r.Environ([]string{"A=1", "B=x${!env:KEY}", "C"})
+	if want := "A=1 B=xa long value C"; err != nil || strings.Join(got, " ") != want {
+		t.Error(got, err)
+	}
+	if got := string(r.ScrubLine([]byte("printed a long value"))); got != "printed ***" {
+		t.Error(got)
+	}
+	if _, err := r.Environ([]string{"B=${!env:NONE}"}); err == nil || !strings.HasPrefix(err.Error(), "env_vars.B: ${env:NONE}: the node has no") {
+		t.Error(err)
+	}
+	if _, err := r.Environ([]string{"B=${!env:ZERO}"}); err == nil {
+		t.Error("no error for a zero byte")
+	}
+	other := &secret.Resolver{Source: r.Source}
+	other.Note(`{"a":"${!env:KEY}","b":"${!env:NONE}"}`, "plain")
+	if got := other.Scrub("a long value"); got != "***" {
+		t.Error(got)
+	}
+	var none *secret.Resolver
+	none.Note("${!env:KEY}")
+	if got, err := none.Text("${!env:NO_SUCH_VARIABLE:-x}"); err != nil || got != "x" || none.Scrub("x") != "x" || string(none.ScrubLine([]byte("x"))) != "x" {
+		t.Error(got, err)
+	}
+}

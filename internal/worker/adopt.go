@@ -137,7 +137,7 @@ func cutLast(b, sep []byte) (before, after []byte, ok bool) {
 	return b, nil, false
 }
 
-// Adopt takes over a child that a process before this one has spawned. It uses the fields Output, Report and Crash of c. The exit code
+// Adopt takes over a child that a process before this one has spawned. It uses the fields Output, Hide, Report and Crash of c. The exit code
 // of the child is known only if the [Starter] of both is the same, such as one keeper: see [Exit].Adopted. If the child has ended
 // already, the error is ErrGone, and its descendants and its cgroup are removed.
 func (s *Spawner) Adopt(i Identity, c Command) (*Process, error) {

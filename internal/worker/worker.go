@@ -42,6 +42,8 @@ type Command struct {
 	// Output gets every line that the child prints, without its end, on a goroutine of its own for each stream
 	// ("stdout", "stderr"). The line is valid only during the call. Output may be nil.
 	Output func(stream string, line []byte)
+	// Hide takes secrets out of a line before it goes to Output or Report, or is kept. May be nil.
+	Hide func(line []byte) []byte
 	// Counts is inherited by the child as the descriptor in HELVE_COUNTS_FD, for the calls that it counts: see [CountsFile]. nil: none.
 	Counts *os.File
 	// Report gets every line that the child writes to the descriptor in HELVE_TELL_FD, on a goroutine of its own. That
@@ -301,7 +303,12 @@ func (p *Process) follow(pipes [len(streams)]*os.File, c Command, ended func()) 
 	var readers sync.WaitGroup
 	for i, stream := range streams {
 		if pipes[i] != nil {
-			readers.Go(func() { p.read(pipes[i], p.sink(stream, c)) })
+			sink := p.sink(stream, c)
+			if hide := c.Hide; hide != nil {
+				shown := sink
+				sink = func(line []byte) { shown(hide(line)) }
+			}
+			readers.Go(func() { p.read(pipes[i], sink) })
 		}
 	}
 	go p.wait(&readers, pipes[:], ended)

@@ -1,0 +1,108 @@
+package secret
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// Resolver puts the values of one node in the place of placeholders, and knows them from then on, to take them out of texts. A nil Resolver puts the
+// values there too, and takes nothing out.
+type Resolver struct {
+	Source
+	values Values
+}
+
+// of gives the parts; those of this process for a nil Resolver.
+func (r *Resolver) of() (Source, *Values) {
+	if r == nil {
+		return Source{}, nil
+	}
+	return r.Source, &r.values
+}
+
+// Config is a user config, or another value, with the values in it.
+func (r *Resolver) Config(raw json.RawMessage) (json.RawMessage, error) {
+	source, seen := r.of()
+	return source.JSON(raw, seen)
+}
+
+// Text is a text with the values in it.
+func (r *Resolver) Text(text string) (string, error) {
+	source, seen := r.of()
+	return source.Text(text, seen)
+}
+
+// Environ is an environment of a process, as NAME=VALUE, with the values in it.
+func (r *Resolver) Environ(env []string) ([]string, error) {
+	var out []string
+	for i, e := range env {
+		if !Has(e) {
+			if out != nil {
+				out = append(out, e)
+			}
+			continue
+		}
+		if out == nil {
+			out = append(make([]string, 0, len(env)), env[:i]...)
+		}
+		name, value, _ := strings.Cut(e, "=")
+		value, err := r.Text(value)
+		if err != nil {
+			return nil, fmt.Errorf("env_vars.%s: %w", name, err)
+		}
+		if strings.ContainsRune(value, 0) {
+			return nil, fmt.Errorf("env_vars.%s: the value has a zero byte", name)
+		}
+		out = append(out, name+"="+value)
+	}
+	if out == nil {
+		return env, nil
+	}
+	return out, nil
+}
+
+// Note makes the values known that placeholders of a text or of JSON have, without another use. For example, a node takes over a worker that has printed
+// nothing yet: its next line may have a value that only the node before has put into its environment.
+func (r *Resolver) Note(texts ...string) {
+	if r == nil {
+		return
+	}
+	for _, text := range texts {
+		if !Has(text) {
+			continue
+		}
+		_ = each(text, func(_ string, p *placeholder) error { // f has no error
+			if p != nil {
+				_, _ = r.value(*p, &r.values) // a value that is not there is known to no process
+			}
+			return nil
+		})
+	}
+}
+
+// Scrub is a text with "***" in the place of each known value of six bytes or more.
+func (r *Resolver) Scrub(text string) string {
+	if r == nil {
+		return text
+	}
+	return r.values.Scrub(text)
+}
+
+// Hides says whether there is a value to take out.
+func (r *Resolver) Hides() bool {
+	if r == nil {
+		return false
+	}
+	r.values.mu.RLock()
+	defer r.values.mu.RUnlock()
+	return r.values.replacer != nil
+}
+
+// ScrubLine is [Resolver.Scrub] for a line of a worker. The result may be the line itself.
+func (r *Resolver) ScrubLine(line []byte) []byte {
+	if !r.Hides() {
+		return line
+	}
+	return []byte(r.Scrub(string(line)))
+}

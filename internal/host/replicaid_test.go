@@ -1,6 +1,7 @@
 package host
 
 import (
+	"log/slog"
 	"regexp"
 	"testing"
 )
@@ -8,7 +9,7 @@ import (
 // TestReplicaID: ids of replicas are short, and no id comes twice.
 func TestReplicaID(t *testing.T) {
 	t.Parallel()
-	ws := NewWorkers(Settings{})
+	ws := NewWorkers(Settings{Logger: slog.New(slog.DiscardHandler)})
 	form, seen := regexp.MustCompile(`^Down#[0-9a-z]{3}$`), map[string]bool{}
 	for range 2000 {
 		id := ws.ReplicaID("Down")

@@ -192,6 +192,13 @@ type HealthChecker interface {
 	CheckHealth(ctx context.Context) error
 }
 
+// ReadyChecker is implemented by instances that should get no calls at times, for example while they load another model.
+type ReadyChecker interface {
+	// CheckReady returns an error while no calls should be sent to the instance. It is called when the replica has started and then every
+	// ReadinessPeriod ([Options]), beside calls. The replica is not ended: it finishes its calls, and gets calls again when CheckReady returns nil.
+	CheckReady(ctx context.Context) error
+}
+
 // RoutingReporter is implemented by instances that have values for a [RoutingPolicy], such as the free part of a cache.
 type RoutingReporter interface {
 	// RoutingStats returns values that encode as JSON; policies read them with [ReplicaView.Stats]. It is called when the
@@ -203,6 +210,7 @@ type RoutingReporter interface {
 var (
 	_ instance.Closer          = Closer(nil)
 	_ instance.HealthChecker   = HealthChecker(nil)
+	_ instance.ReadyChecker    = ReadyChecker(nil)
 	_ instance.RoutingReporter = RoutingReporter(nil)
 )
 

@@ -200,6 +200,7 @@ func (b *method[In, Out]) inline(c *call.Inline, r serving.Replica, rep *instanc
 		c.End()
 		r.Gate().Release(nil)
 		if x.Failure != nil {
+			serving.Fault(r, &c.Info, x.Failure)
 			var none Out
 			out, err = none, public(x.Failure.At(&c.Info))
 		}

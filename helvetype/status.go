@@ -213,6 +213,24 @@ type ReplicaStatus struct {
 	Wait *Wait `json:"wait,omitempty"`
 	// Unresponsive is set while the replica's worker does not answer.
 	Unresponsive *Unresponsive `json:"unresponsive,omitempty"`
+	// Ready reports whether the replica gets calls: it is RUNNING, its readiness check passes, and it is not ejected.
+	Ready bool `json:"ready"`
+	// NotReady is set while the readiness check of a replica that runs does not pass.
+	NotReady *Condition `json:"not_ready,omitempty"`
+	// Ejected is set while a replica that runs gets no calls because calls to it have failed for reasons of the system.
+	Ejected *Condition `json:"ejected,omitempty"`
+}
+
+// Condition is a state of an object that should end, with its reason and the next attempt to end it.
+type Condition struct {
+	// Since is the time at which it began.
+	Since time.Time `json:"since"`
+	// Reason gives the cause.
+	Reason string `json:"reason"`
+	// Next says what will be tried, for example "a probe; if it passes, the replica gets calls again".
+	Next string `json:"next,omitempty"`
+	// NextAt is the time of that; zero if it depends on another event.
+	NextAt time.Time `json:"next_at,omitzero"`
 }
 
 // Wait is the step that the start of a replica waits for.

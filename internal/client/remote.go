@@ -192,6 +192,7 @@ func (r *Remote) run() {
 		r.slot.Gate().Release(nil)
 		failure := x.Failure
 		if failure != nil {
+			serving.Fault(r.slot, &r.Info, failure)
 			failure = failure.At(&r.Info)
 		}
 		r.Answer.End(failure, nil)

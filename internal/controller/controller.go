@@ -27,6 +27,7 @@ import (
 	"github.com/helve-serve/helve/internal/await"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/health"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/journal"
@@ -78,6 +79,7 @@ type Controller struct {
 	wg   sync.WaitGroup // loop, starts and stops of replicas
 
 	drains   instance.Drains // of the replicas in this process
+	health   *health.Node
 	records  *records.Target // its lock is taken before mu
 	recorder *records.Recorder
 	file     *snapshot.File // the state of this node, for a next one; its mutex is taken before mu
@@ -104,6 +106,7 @@ func New(s Settings) *Controller {
 		apps: map[string]*application{}, journal: journal.New(s.Events, s.Logger, s.Durable),
 		before: takeover.NewBefore(s.Workers),
 	}
+	c.health = health.NewNode(ctx, c.wg.Go, c.log)
 	c.file = snapshot.NewFile(c.log, c.snapshot)
 	if c.set.Store == nil {
 		c.set.Store = store.NewMemory()
@@ -259,7 +262,7 @@ func (a *application) observeLocked(now time.Time) (targets []planner.Target, ob
 		history[k] = d.failures.History(ran || e.revision.def.Restored && d.failures.Number() > 0)
 		for _, r := range d.replicas {
 			s := r.plannedLocked()
-			if s == planner.Running {
+			if r.state == helvetype.ReplicaRunning {
 				a.c.configureLocked(r)
 			}
 			observed = append(observed, planner.Observed{ID: r.id, Key: k, Revision: r.of.version, State: s, StartedAt: r.startedAt})
@@ -272,6 +275,9 @@ func (a *application) observeLocked(now time.Time) (targets []planner.Target, ob
 func (r *replica) plannedLocked() planner.State {
 	switch r.state {
 	case helvetype.ReplicaRunning:
+		if !r.takesLocked() {
+			return planner.Unready
+		}
 		return planner.Running
 	case helvetype.ReplicaStopping:
 		return planner.Draining

@@ -20,6 +20,9 @@ func (r *replica) fireLocked(event states.Event, facts states.Facts, inputs map[
 		causes.ReplicaMoved(event, ev.ID)
 		r.dep.app.stale = true
 		r.recordLocked(ev.Reason, ev.Message)
+		if r.state != helvetype.ReplicaRunning {
+			r.health.Leave()
+		}
 	}
 }
 
@@ -92,6 +95,10 @@ func (d *deployment) factsLocked() states.DeploymentFacts {
 		Wanted: d.wanted, Failures: d.failures.Number(), GaveUp: d.gaveUp, RolledBack: d.rolledBack, Application: d.app.status, Error: d.message, Waits: d.slowLocked(),
 	}
 	for _, r := range d.replicas {
+		if out := r.outLocked(); out != "" {
+			f.CountOut(out, r.id, r.of == d.now)
+			continue
+		}
 		f.Count(r.state, r.of == d.now)
 	}
 	if f.Followed(d.scaling) {

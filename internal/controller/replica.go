@@ -14,6 +14,7 @@ import (
 	"github.com/helve-serve/helve/internal/await"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/health"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/router"
@@ -37,6 +38,7 @@ type replica struct {
 	routed    router.Replica      // nil until its router knows of it
 	worker    *host.Worker        // in which it starts; nil before it is known, and in this process
 	state     helvetype.ReplicaState
+	health    *health.Replica // nil until it is in service
 	startedAt time.Time
 	rank      int             // among the replicas of its version; planner.Unranked before it has one
 	told      host.Rank       // that the replica knows
@@ -204,6 +206,7 @@ func (c *Controller) follow(r *replica) {
 	}
 	serving.BaseOf(running).Slots().SetMax(e.definition.Options.MaxOngoingRequests)
 	e.host.Adopt(running)
+	r.health.Follow(e.definition.Options)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r.applied = e
@@ -266,7 +269,7 @@ func (c *Controller) update(d *deployment) {
 		defer c.mu.Unlock()
 		var set []router.Replica
 		for _, r := range d.replicas {
-			if r.state == helvetype.ReplicaRunning {
+			if r.takesLocked() {
 				set = append(set, r.running)
 			}
 		}

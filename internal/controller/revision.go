@@ -10,6 +10,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/health"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/journal"
 	"github.com/helve-serve/helve/internal/planner"
@@ -44,6 +45,7 @@ type revision struct {
 // deployment is a deployment of an application: the part that decides which replicas there are. Guarded by Controller.mu.
 type deployment struct {
 	serving *serving.Deployment // the part that has the calls
+	health  *health.Deployment  // the part that says which replicas get calls
 
 	app    *application
 	name   string
@@ -143,7 +145,7 @@ func (r *revision) deployment(s spec.Deployment) *deploymentRevision {
 func (a *application) newDeploymentLocked(name string) *deployment {
 	c := a.c
 	d := &deployment{
-		serving: serving.New(c.log, c.set.Node, a.name, name), app: a, name: name, replicas: map[string]*replica{}, configuring: make(chan struct{}, 1),
+		serving: serving.New(c.log, c.set.Node, a.name, name), health: c.health.Deployment(), app: a, name: name, replicas: map[string]*replica{}, configuring: make(chan struct{}, 1),
 	}
 	d.serving.Why = func() string {
 		c.mu.Lock()

@@ -82,6 +82,8 @@ func (d *deployment) inventoryLocked() *inventory.Deployment {
 	v.Describe(s)
 	for _, r := range d.replicas {
 		of := helvetype.ReplicaStatus{ID: r.id, State: r.state, Rank: r.rank, StartedAt: r.startedAt, Restarts: r.before.Restarts, LastExit: r.before.Exit}
+		out := r.health.View()
+		of.Ready, of.NotReady, of.Ejected = r.takesLocked(), out.NotReady, out.Ejected
 		v.Add(of, r.running, r.processLocked(), r.wait, r.of == e)
 	}
 	return v

@@ -7,6 +7,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/health"
 	"github.com/helve-serve/helve/internal/probe"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
@@ -29,6 +30,8 @@ func (c *Controller) watchLocked(r *replica) {
 		defer c.mu.Unlock()
 		return r.of.definition.Options, r.inServiceLocked()
 	}}
+	serving.BaseOf(r.running).FailWith(func(text string) { r.health.Failed(text) })
+	r.health = r.dep.health.Watch(r.running, r.of.definition.Options, health.Owner{Options: p.Options, Changed: func(ch health.Change) { c.healthChanged(r, ch) }})
 	if r.running.HasHealthCheck() {
 		c.wg.Go(func() {
 			if err := p.Health(c.ctx); err != nil {

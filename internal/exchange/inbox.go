@@ -96,6 +96,13 @@ func (q *inbox) Frame(b *call.Batch, from call.Source, frame []byte) {
 	b.Touch(q)
 }
 
+// Progressed says whether a part has come.
+func (q *inbox) Progressed() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.from != nil
+}
+
 // end puts the end behind the frames that have come. err is nil for an end without an error.
 func (q *inbox) end(b *call.Batch, err error) {
 	q.mu.Lock()

@@ -148,7 +148,7 @@ func (r *workerReplica) CheckHealth(ctx context.Context) error {
 
 func (r *workerReplica) CheckReady(ctx context.Context) error {
 	_, err := protocol.Ask(ctx, r.worker.peer, protocol.CheckReady{
-		Replica: r.ID(), TimeoutS: protocol.SecondsOf(r.options.Load().HealthCheckTimeout),
+		Replica: r.ID(), TimeoutS: protocol.SecondsOf(r.options.Load().ReadinessTimeout),
 	})
 	return r.restore(err)
 }

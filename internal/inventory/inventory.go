@@ -39,7 +39,7 @@ func (d *Deployment) Add(s helvetype.ReplicaStatus, running host.Replica, p host
 		own := *wait // a copy of the reader's
 		s.Wait = &own
 	}
-	if s.State == helvetype.ReplicaRunning && current {
+	if s.Ready && current {
 		d.status.Ready++
 	}
 	d.replicas = append(d.replicas, replica{s, running})

@@ -52,7 +52,7 @@ func (d *Deployment) Cause(event states.Event, of *Application) uint64 {
 		return of.target
 	case states.ScaleUp, states.ScaleDown: // of the target itself
 		return 0
-	case states.Failed, states.StartFailed, states.GiveUp, states.RollBack:
+	case states.Failed, states.StartFailed, states.Unready, states.GiveUp, states.RollBack:
 		return d.failure
 	case states.Missing:
 		return d.loss

@@ -56,9 +56,9 @@ func (j *Journal) Move(s *states.Shown, o helvetype.Object, event states.Event, 
 	return ev.ID
 }
 
-// Note records a fact about an object whose state stays as it is. For example, pip has installed the packages of a replica that starts.
-func (j *Journal) Note(o helvetype.Object, state, reason, message string, cause uint64) {
-	j.events.Emit(helvetype.Event{Object: o, From: state, To: state, Reason: reason, Message: message, Cause: cause})
+// Note records a fact about an object whose state stays as it is, and gives the id of the event. For example, pip has installed the packages of a replica that starts.
+func (j *Journal) Note(o helvetype.Object, state, reason, message string, cause uint64) uint64 {
+	return j.events.Emit(helvetype.Event{Object: o, From: state, To: state, Reason: reason, Message: message, Cause: cause})
 }
 
 // NoteUnstored records that the store has refused a change of an application: its disk may be full. All that runs goes on.

@@ -1,9 +1,9 @@
-// Package probe asks a replica questions in periods, while it is in service: whether it is healthy, and for its stats for routing. It has
+// Package probe asks a replica questions in periods, while it is in service: whether it is healthy, whether calls should be sent to it, and for its stats for routing. It has
 // the times and the counting of failures; its caller decides what follows from an answer.
 //
 // For example, a deployment has health_check_period_s 10 and health_check_timeout_s 30. Its replica is asked about 10 s after it was
 // ready, and again about 10 s after each answer. A replica that does not answer within 30 s has failed this check; three failed checks in a
-// row end the probe with the last error, and a check that succeeds in between starts the count again.
+// row (health_check_failure_threshold) end the probe with the last error, and a check that succeeds in between starts the count again.
 package probe
 
 import (
@@ -16,12 +16,10 @@ import (
 	"github.com/helve-serve/helve/internal/spec"
 )
 
-// MaxFailures is how many checks in a row must fail before a replica is unhealthy (the reference's number).
-const MaxFailures = 3
-
 // Replica is the replica that is asked. The context of a question ends when its time is over.
 type Replica interface {
 	CheckHealth(ctx context.Context) error
+	CheckReady(ctx context.Context) error
 	// RoutingStats gives the stats as JSON.
 	RoutingStats(ctx context.Context) (json.RawMessage, error)
 }
@@ -34,7 +32,7 @@ type Probe struct {
 	Options func() (o spec.Effective, inService bool)
 }
 
-// Health checks the replica. It returns an error after [MaxFailures] failed checks in a row, and nil otherwise.
+// Health checks the replica. It returns an error after health_check_failure_threshold failed checks in a row, and nil otherwise.
 func (p Probe) Health(ctx context.Context) (unhealthy error) {
 	o, ok := p.Options()
 	if !ok {
@@ -48,12 +46,47 @@ func (p Probe) Health(ctx context.Context) (unhealthy error) {
 		err := p.Replica.CheckHealth(ctx)
 		if err == nil {
 			failures = 0
-		} else if failures++; failures >= MaxFailures {
+		} else if failures++; failures >= o.HealthFailures {
 			unhealthy = fmt.Errorf("failed %d health checks: %w", failures, err)
 		}
 		return o.HealthCheckPeriod, unhealthy == nil
 	})
 	return unhealthy
+}
+
+// Readiness is the answer of one readiness check and of the checks before it.
+type Readiness struct {
+	Ready bool
+	Err   error         // of the last check, if that has failed
+	Row   int           // number of checks in a row that ended as the last one did
+	Again time.Duration // time until the next check, give or take a tenth
+}
+
+// Readiness asks the replica whether calls should be sent to it, first at once, and gives each answer to take. A replica is not ready before
+// readiness_success_threshold checks in a row have passed. For example, with a readiness_failure_threshold of 2 a replica that was ready fails one check, and is
+// ready; it fails the next, and is not ready.
+func (p Probe) Readiness(ctx context.Context, take func(Readiness)) {
+	var at Readiness
+	passed := false
+	p.ask(ctx, 0, func(o spec.Effective) (period time.Duration, more bool) {
+		ctx, cancel := context.WithTimeoutCause(ctx, o.ReadinessTimeout,
+			fmt.Errorf("the check took longer than readiness_check_timeout_s (%s)", o.ReadinessTimeout))
+		defer cancel()
+		err := p.Replica.CheckReady(ctx)
+		if at.Row++; (err == nil) != passed {
+			at.Row = 1
+		}
+		passed = err == nil
+		switch {
+		case passed && at.Row >= o.ReadinessSuccesses:
+			at.Ready = true
+		case !passed && at.Row >= o.ReadinessFailures:
+			at.Ready = false
+		}
+		at.Err, at.Again = err, o.ReadinessPeriod
+		take(at)
+		return o.ReadinessPeriod, true
+	})
 }
 
 // Stats asks the replica for its stats for routing, first at once, and gives them to take. When the replica or take fails, its last stats

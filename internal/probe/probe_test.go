@@ -25,7 +25,8 @@ type patient struct {
 
 func newPatient() *patient {
 	p := &patient{options: spec.Effective{
-		HealthCheckPeriod: 10 * time.Second, HealthCheckTimeout: 30 * time.Second,
+		HealthCheckPeriod: 10 * time.Second, HealthCheckTimeout: 30 * time.Second, HealthFailures: 3,
+		ReadinessPeriod: 5 * time.Second, ReadinessTimeout: 2 * time.Second, ReadinessFailures: 1, ReadinessSuccesses: 1,
 		RoutingStatsPeriod: 10 * time.Second, RoutingStatsTimeout: 30 * time.Second,
 	}}
 	p.options.RequestRouter.Policy = spec.Custom
@@ -66,6 +67,8 @@ func (p *patient) CheckHealth(ctx context.Context) error {
 	return answer
 }
 
+func (p *patient) CheckReady(ctx context.Context) error { return p.CheckHealth(ctx) }
+
 func (p *patient) RoutingStats(ctx context.Context) (json.RawMessage, error) {
 	return json.RawMessage(`{"free":1}`), p.CheckHealth(ctx)
 }
@@ -92,7 +95,7 @@ func TestHealth(t *testing.T) {
 				c.change(p)
 				begun := time.Now()
 				err := p.probe().Health(t.Context())
-				if took := time.Since(begun); err == nil || err.Error() != c.says || took < c.earliest || took > c.latest || p.count() != MaxFailures {
+				if took := time.Since(begun); err == nil || err.Error() != c.says || took < c.earliest || took > c.latest || p.count() != 3 {
 					t.Errorf("after %s and %d checks: %v", took, p.count(), err)
 				}
 			})
@@ -153,6 +156,59 @@ func TestEndOfProbe(t *testing.T) {
 				defer cancel()
 				if err := probe(ctx, p.probe()); err != nil || p.count() != 1 {
 					t.Errorf("a replica was asked %d times: %v", p.count(), err)
+				}
+			})
+		})
+	}
+}
+
+// TestReadiness: the first check is made at once, and a replica is ready or not after as many checks in a row as the thresholds say.
+func TestReadiness(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		failures, successes int
+		checks              string // '+' for one that passes, '-' for one that fails, 'h' for one that is late
+		want                string // '+' for a replica that is ready after the check
+	}{
+		"one of each":        {1, 1, "+-+-h+", "+-+--+"},
+		"two failures":       {2, 1, "+-+--+", "++++-+"},
+		"two successes":      {1, 2, "++-+-++", "-+----+"},
+		"not ready at first": {1, 1, "--+", "--+"},
+		"three successes":    {3, 3, "++-+++---", "-----+++-"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				p := newPatient()
+				p.options.ReadinessFailures, p.options.ReadinessSuccesses = c.failures, c.successes
+				next := func(n int) {
+					p.answer, p.hang = nil, c.checks[n] == 'h'
+					if c.checks[n] == '-' {
+						p.answer = errSick
+					}
+				}
+				next(0)
+				got, begun := "", time.Now()
+				p.probe().Readiness(t.Context(), func(r Readiness) {
+					if (r.Err == nil) != (c.checks[len(got)] == '+') || r.Again != 5*time.Second {
+						t.Errorf("check %d: %+v", len(got), r)
+					}
+					if c.checks[len(got)] == 'h' && !strings.Contains(r.Err.Error(), "readiness_check_timeout_s (2s)") {
+						t.Error(r.Err)
+					}
+					if r.Ready {
+						got += "+"
+					} else {
+						got += "-"
+					}
+					p.set(func(p *patient) {
+						if p.stopped = len(got) == len(c.checks); !p.stopped {
+							next(len(got))
+						}
+					})
+				})
+				if got != c.want || !p.asked[0].Equal(begun) || p.asked[1].Sub(begun) < 4500*time.Millisecond {
+					t.Errorf("%s, want %s; asked at %v", got, c.want, p.asked)
 				}
 			})
 		})

@@ -152,6 +152,9 @@ func (f *Flight) Complete(b *call.Batch, r call.Result) {
 	}
 	f.mu.Unlock()
 	rep.base().count(rep, f.sent, r)
+	if r.Err != nil && !answered {
+		f.fault(rep, r.Err)
+	}
 	if r.NotStarted || r.Lost { // no other call should be sent there; the replica is removed when its process has ended
 		rep.base().gate.Close()
 	}
@@ -210,7 +213,7 @@ func (f *Flight) Cancel(b *call.Batch, cause error) {
 	if f.watch != nil {
 		f.watch.Stop()
 	}
-	state, h := f.state, f.handle
+	state, h, at := f.state, f.handle, f.replica
 	if state == starting {
 		f.cancelled = cause
 	}
@@ -221,6 +224,8 @@ func (f *Flight) Cancel(b *call.Batch, cause error) {
 	e := call.FromCause(cause)
 	if state == waiting {
 		e = f.dep.explain(e)
+	} else {
+		f.fault(at, e)
 	}
 	f.finish(b, call.Result{Err: e})
 	h.Cancel(b, cause)

@@ -188,6 +188,13 @@ func (p *pipe) Frame(_ *call.Batch, from call.Source, frame []byte) {
 	signal(p.wake)
 }
 
+// Progressed says whether an item has come from another process.
+func (p *pipe) Progressed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.from != nil
+}
+
 // Complete is told the end.
 func (p *pipe) Complete(_ *call.Batch, r call.Result) {
 	p.mu.Lock()

@@ -58,6 +58,9 @@ type Base struct {
 	// idle is the number of slots that are lent and run no call; nil for a replica that lends no slots.
 	idle func() int
 
+	// failed is told of calls that have failed for reasons of the system; nil where that does not matter.
+	failed func(text string)
+
 	// lend is told of a call from a worker that found a slot at once; nil for a replica that lends no slots.
 	lend func(caller *Caller)
 }
@@ -71,6 +74,10 @@ func (b *Base) Init(ctx context.Context, id, node string, limit int) {
 // LendWith has f told of each call from a worker that found a slot of the replica at once. It is called before the replica is
 // given to a router.
 func (b *Base) LendWith(f func(caller *Caller)) { b.lend = f }
+
+// FailWith has f told of each call at the replica that has failed for a reason of the system, on the goroutine of the call. It is called
+// before the replica is given to a router.
+func (b *Base) FailWith(f func(text string)) { b.failed = f }
 
 // IdleWith has f give the number of slots that are lent and run no call. It is called before the replica is given to a router.
 func (b *Base) IdleWith(f func() int) { b.idle = f }

@@ -1,6 +1,7 @@
 package states
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -24,7 +25,10 @@ type DeploymentFacts struct {
 	Former   int // replicas of other revisions that run
 	Stopping int // replicas of the current revision that stop
 	Failures int // of replicas, since the last time that all was well
-	GaveUp   bool
+	Unready  int // replicas of the current revision that run and get no calls
+	// Out says why one of these gets no calls.
+	Out    string
+	GaveUp bool
 	// RolledBack is the error of the deployment's form in the newest revision, whose start was given up; the form before serves. "" without.
 	RolledBack string
 	Scaling    Scaling
@@ -43,6 +47,18 @@ func (f *DeploymentFacts) Count(s helvetype.ReplicaState, current bool) {
 		f.Ready++
 	case s == helvetype.ReplicaRunning:
 		f.Former++
+	}
+}
+
+// CountOut adds a replica that runs and gets no calls, for a reason.
+func (f *DeploymentFacts) CountOut(reason, replica string, current bool) {
+	if !current {
+		f.Former++
+		return
+	}
+	f.Unready++
+	if out := "replica " + replica + " gets no calls: " + reason; f.Out == "" || out < f.Out { // always the same of several
+		f.Out = out
 	}
 }
 
@@ -68,6 +84,8 @@ func (f DeploymentFacts) Event() Event {
 		return Failed
 	case (f.missing() || f.Former > 0) && deploying:
 		return Deploy
+	case f.missing() && f.Unready > 0:
+		return Unready
 	case f.missing() && f.Scaling == ScalingUp:
 		return ScaleUp
 	case f.missing() || f.Former > 0:
@@ -84,11 +102,14 @@ func (f DeploymentFacts) Event() Event {
 // Facts fill the message of the event.
 func (f DeploymentFacts) Facts() Facts {
 	facts := Facts{Error: f.Error}
-	if f.Event() == RollBack {
+	switch f.Event() {
+	case RollBack:
 		facts.Error = f.RolledBack
+	case Unready:
+		facts.Error = f.Out
 	}
 	if f.missing() {
-		facts.Otherwise = f.Waits
+		facts.Otherwise = cmp.Or(f.Out, f.Waits)
 	}
 	return facts
 }

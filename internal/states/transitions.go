@@ -37,6 +37,7 @@ const (
 	ScaleDown    Event = "scale_down"    // fewer replicas are wanted
 	Missing      Event = "missing"       // a deployment misses replicas, and none has failed
 	Failed       Event = "failed"        // a deployment misses replicas because some have failed
+	Unready      Event = "unready"       // a deployment misses replicas because some that run get no calls
 	GiveUp       Event = "give_up"       // the start of a revision is given up
 	RollBack     Event = "roll_back"     // the revision before runs again, because the start of the newest was given up; its deployment too
 	DepMissing   Event = "dep_missing"   // a deployment of the application is UPDATING
@@ -146,6 +147,7 @@ func deploymentRows() []rows {
 		{all, GiveUp, depFailed, "replica_startup_failed", ofError},
 		{all, RollBack, depFailed, "replica_startup_failed", ofError},
 		{all, Failed, depUnhealthy, "replica_failed", ofError},
+		{all, Unready, depUnhealthy, "replica_not_ready", ofError},
 		{append([]State{depUpdating}, settled...), Missing, depUpdating, "replica_missing", ""},
 		{[]State{depUpscaling}, Missing, depUpscaling, "upscale", ""},
 		{[]State{depDownscaling}, Missing, depUpdating, "replica_missing", ""},
@@ -260,7 +262,7 @@ func Trigger(reason string) helvetype.DeploymentTrigger {
 		return helvetype.TriggerDownscaleCompleted
 	case "replica_startup_failed":
 		return helvetype.TriggerReplicaStartupFailed
-	case "replica_failed":
+	case "replica_failed", "replica_not_ready":
 		return helvetype.TriggerHealthCheckFailed
 	case "deleting":
 		return helvetype.TriggerDeleting

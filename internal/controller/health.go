@@ -1,0 +1,53 @@
+package controller
+
+import (
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/health"
+	"github.com/helve-serve/helve/internal/serving"
+	"github.com/helve-serve/helve/internal/states"
+)
+
+// takesLocked says that the replica gets calls: it runs, its readiness check passes, and it is not ejected.
+func (r *replica) takesLocked() bool {
+	return r.state == helvetype.ReplicaRunning && r.health.Takes()
+}
+
+// outLocked is the reason why a replica that runs gets no calls; "" for others.
+func (r *replica) outLocked() string {
+	if v := r.health.View(); r.state == helvetype.ReplicaRunning && !v.Takes {
+		return v.Why
+	}
+	return ""
+}
+
+// healthChanged gives the router the replicas that get calls now, and records why they are others than before.
+func (c *Controller) healthChanged(r *replica, ch health.Change) {
+	d := r.dep
+	c.mu.Lock()
+	if !r.inServiceLocked() {
+		c.mu.Unlock()
+		return
+	}
+	if !ch.First {
+		if id := c.journal.Note(r.object(), string(r.state), ch.Reason, ch.Message, 0); ch.Better() {
+			d.causes.ReplicaMoved(states.Ready, id)
+		} else {
+			d.causes.Failed(id)
+		}
+		c.log.Warn("replica: "+ch.Reason, "app", d.app.name, "deployment", d.name, "replica", r.id, "reason", ch.Message)
+	}
+	takes, running := r.takesLocked(), r.running
+	c.mu.Unlock()
+	running.Lend(takes)
+	c.update(d)
+	if takes {
+		d.serving.Router.SetModels(running, serving.BaseOf(running).Models()) // it forgets those of replicas that it does not have
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if takes {
+		c.readier.Tell()
+	}
+	c.settleLocked(d.app.current)
+	d.app.wakeLocked()
+}

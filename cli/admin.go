@@ -1,11 +1,16 @@
 package cli
 
 import (
+	"errors"
+	"log/slog"
 	"net/http"
 	"os"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/metrics"
 )
 
@@ -23,12 +28,38 @@ func adminOf(flag string) string {
 	return flag
 }
 
+// adminDefault is the address of the admin interface of a service, if it is free.
+const adminDefault = "127.0.0.1:8265"
+
+// adminTLS are the flags of the certificate of the admin interface.
+type adminTLS struct{ certificate, key string }
+
+// flags are those of `start`, whose keeper has the listener, and of its node.
+func (a *adminTLS) flags(c *cobra.Command) {
+	c.Flags().StringVar(&a.certificate, "admin-cert", "", "file of the certificate of the admin interface in PEM, with which it listens on any address; a file that changes is read again")
+	c.Flags().StringVar(&a.key, "admin-key", "", "file of the private key of --admin-cert in PEM")
+}
+
+func (a *adminTLS) files() listen.Files { return listen.Files{Certificate: a.certificate, Key: a.key} }
+
+// load reads the files; nil without.
+func (a *adminTLS) load(log *slog.Logger) (*listen.Certificate, error) {
+	if a.files() == (listen.Files{}) {
+		return nil, nil //nolint:nilnil // no certificate
+	}
+	c, err := listen.NewCertificate(a.files(), log)
+	if err != nil {
+		return nil, usageError{errors.New(strings.NewReplacer("Certificate: ", "--admin-cert: ", "Key: ", "--admin-key: ").Replace(err.Error()))}
+	}
+	return c, nil
+}
+
 // checkAdmin gives an error for a value of the flag that is none of its words and no address that the admin interface listens on.
-func checkAdmin(flag string) error {
+func checkAdmin(flag string, certificate bool) error {
 	if flag == adminNone || flag == adminPrivate || flag == "" {
 		return nil
 	}
-	return admin.CheckAddress(flag)
+	return admin.CheckAddress(flag, certificate)
 }
 
 // nodeMetrics is the handler of GET /metrics.

@@ -165,6 +165,7 @@ type run struct {
 	limits    httpLimits
 	options   httpOptions
 	admin     string
+	adminTLS  adminTLS // of a service
 	access    string
 	verbose   bool
 }
@@ -303,7 +304,7 @@ func (r *run) check() error {
 	if iso := helve.Isolation(r.isolation); iso != "" && iso != helve.InNode && iso != helve.Process {
 		return usageError{fmt.Errorf("--isolation %q: must be node or process", r.isolation)}
 	}
-	if err := checkAdmin(r.admin); err != nil {
+	if err := checkAdmin(r.admin, r.adminTLS.certificate != ""); err != nil {
 		return usageError{fmt.Errorf("--admin %s: %w", r.admin, err)}
 	}
 	if r.http == adminNone {

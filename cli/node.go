@@ -95,6 +95,7 @@ func nodeCommand(apps []Application) *cobra.Command {
 	c.Flags().Bool(warned, false, "the driver has warned of variables with a mistyped name")
 	c.Flags().IntVar(&keeper, "keeper-fd", -1, "descriptor of the keeper's socket")
 	r.nodeFlags(c)
+	r.adminTLS.flags(c)
 	r.isolationFlag(c)
 	noVariable(c, "driver-fd", "token-fd", "keeper-fd", warned, "http", "isolation", "worker-grace") // drivers and keepers have looked at the others
 	return c

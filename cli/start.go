@@ -38,6 +38,8 @@ type start struct {
 	run
 	watchdog wait
 	recover  string // an export that replaces the state
+
+	adminGiven bool // the address of the admin interface is no default
 }
 
 // defaultWatchdog is how long a node may not answer its keeper.
@@ -62,6 +64,9 @@ func startCommand(apps []Application) *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error { return s.execute(c) },
 	}
 	s.nodeFlags(c)
+	s.adminTLS.flags(c)
+	s.admin = adminDefault
+	c.Flags().Lookup("admin").DefValue = adminDefault
 	c.Flags().StringVar(&s.stateDir, "state-dir", "", "directory of the node's state, made if need be (default /var/lib/helve for root, else ~/.local/state/helve)")
 	c.Flags().Var(&s.watchdog, "node-watchdog", "how long the node may not answer its keeper before it is ended and started again")
 	c.Flags().StringVar(&s.recover, "recover", "", "start with the state in this file, an export of helve state export, in place of the state that is there")
@@ -91,6 +96,9 @@ func (s *start) execute(c *cobra.Command) error {
 	if err := node.CheckMaxBody(int(s.maxBody)); err != nil {
 		return usageError{fmt.Errorf("--max-body: %w", err)}
 	}
+	if _, err := s.adminTLS.load(log); err != nil {
+		return err
+	}
 	dir, err := stateDirOf(c, s.stateDir)
 	if err != nil {
 		return err
@@ -118,6 +126,7 @@ func (s *start) execute(c *cobra.Command) error {
 		},
 		Family: familyName(), Since: time.Now(),
 	}
+	s.adminGiven = c.Flags().Changed("admin")
 	held, err := s.open(c.Context(), &state, mark)
 	if err != nil {
 		return err
@@ -152,12 +161,15 @@ func (s *start) open(ctx context.Context, state *keeper.State, mark *os.File) (h
 		}
 	}
 	if addr := strings.TrimPrefix(adminOf(s.admin), adminPrivate); addr != "" {
-		l, err := admin.ListenTCP(addr)
+		l, err := admin.ListenTCP(addr, s.adminTLS.certificate != "")
 		if err == nil {
 			err = add(keeper.Admin, addr, l)
 		}
-		if err != nil {
-			return nil, fmt.Errorf("--admin %s: %w", s.admin, err)
+		switch {
+		case err != nil && !s.adminGiven:
+			fmt.Fprintf(os.Stderr, "the admin interface is on its socket alone, for commands of this user: %s (give another address with --admin, or --admin private)\n", err)
+		case err != nil:
+			return nil, fmt.Errorf("--admin %s: %w%s", s.admin, err, neighbours(ctx, err))
 		}
 	}
 	commands, err := keeper.ListenCommands(state.Config.Dir)
@@ -249,7 +261,11 @@ func (r *run) serveKeeper(ctx context.Context, fd int) error {
 	if err := k.AwaitTurn(k.Drain); err != nil {
 		return err
 	}
-	d := &node.Durable{Keeper: k, Private: r.admin != adminNone}
+	certificate, err := r.adminTLS.load(log)
+	if err != nil {
+		return err
+	}
+	d := &node.Durable{Keeper: k, Private: r.admin != adminNone, Certificate: certificate}
 	config.StateDir, config.HTTP, config.Admin = k.Welcome().Dir, "", ""
 	ctx, stop := context.WithCancelCause(node.WithDurable(ctx, d))
 	d.Left = func() { stop(errHandedOver) }

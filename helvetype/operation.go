@@ -28,6 +28,8 @@ type Author struct {
 	Via string `json:"via"`
 	// Address is the address of the client, where there is one.
 	Address string `json:"address,omitempty"`
+	// Seen is the generation that the author has seen; 0 for any. A change by an author who has seen another generation than the present one is refused.
+	Seen uint64 `json:"-"`
 }
 
 // ApplyRequest asks a node to run the applications of a file.

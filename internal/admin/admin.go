@@ -1,28 +1,31 @@
-// Package admin is the private side of a node over HTTP, for its operator: status, calls that wait and run, events,
-// metrics and profiles. It only reads. The listener is a unix socket in a directory that belongs to the user of the node, where
-// the file system keeps other users out, or a TCP address of the loopback interface, where every user of the machine gets in, and
-// a browser too if a web page asks it to: so requests over TCP must name a loopback host and must not come from a web page of another site.
-// For example, a page at http://evil.example whose name suddenly leads to 127.0.0.1 sends "Host: evil.example", and is refused.
+// Package admin is the REST API of a node for its operators: status, calls that wait and run, events, logs, metrics and profiles, and the operations of
+// [Operator]. A route is a row of one table (routes.go), from which the OpenAPI document comes too.
+//
+// A request comes over a unix socket in a directory that belongs to the user of the node, where the file system keeps other users out, or over TCP. On the loopback
+// interface every user of the machine gets in, and a browser too if a web page asks it to: so requests must name a loopback host, must not come
+// from a web page of another site, and need a token for every change. For example, a page at http://evil.example whose name suddenly leads to
+// 127.0.0.1 sends "Host: evil.example", and is refused. Off the loopback interface there is TLS, and every request needs a token.
 package admin
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/audit"
 	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/telemetry"
+	"github.com/helve-serve/helve/internal/token"
 )
 
 // Node is the node behind the handlers, which only read. All methods are safe for concurrent use.
@@ -51,6 +54,11 @@ type Settings struct {
 	Metrics http.Handler
 	// Operator does the operations; nil: this node only answers questions.
 	Operator Operator
+	// Tokens are those of requests over TCP; nil: such requests may only read. Audit gets the changes; nil for memory alone.
+	Tokens *token.Tokens
+	Audit  *audit.Log
+	// TLS is the encryption of listeners of TCP. nil: these are on the loopback interface.
+	TLS *tls.Config
 	// State is the state directory of a durable node, whose applications outlive it; "" for another node.
 	State string
 }
@@ -70,14 +78,20 @@ func MetricsFrom(ctx context.Context) func(Node) http.Handler {
 	return f
 }
 
+// connMax bounds the connections of a listener of TCP. Further clients wait.
+const connMax = 512
+
 // Server serves the handlers on any number of listeners. Its methods may be called from any goroutine.
 type Server struct {
 	set     Settings
+	routes  []route
 	started time.Time
 	ctx     context.Context // ends with Close: readers that follow are told the end
 	stop    context.CancelFunc
+	streams chan struct{} // has an element for each reader that follows
 	unix    *http.Server
-	tcp     *http.Server
+	tcp     *http.Server // on the loopback interface
+	open    *http.Server // on other interfaces
 }
 
 // New makes a server that does not listen yet. Close it.
@@ -85,16 +99,19 @@ func New(s Settings) *Server {
 	if s.Logger == nil {
 		s.Logger = slog.New(slog.DiscardHandler)
 	}
-	a := &Server{set: s, started: time.Now()}
+	if s.Audit == nil {
+		s.Audit = audit.Open("", s.Logger)
+	}
+	a := &Server{set: s, routes: routes(), started: time.Now(), streams: make(chan struct{}, streamsMax)}
 	a.ctx, a.stop = context.WithCancel(context.Background())
 	h := a.handler()
-	a.unix, a.tcp = a.server(h), a.server(local(h))
+	a.unix, a.tcp, a.open = a.server(trusted(h)), a.server(a.local(h)), a.server(a.remote(h))
 	return a
 }
 
 func (a *Server) server(h http.Handler) *http.Server {
 	return &http.Server{
-		Handler: h, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10,
+		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10, ConnContext: withConn,
 		ErrorLog: slog.NewLogLogger(a.set.Logger.Handler(), slog.LevelDebug),
 	}
 }
@@ -102,8 +119,21 @@ func (a *Server) server(h http.Handler) *http.Server {
 // Serve answers requests on l, which it closes, until Close. A listener that ends by itself is an error.
 func (a *Server) Serve(l net.Listener) error {
 	s := a.tcp
-	if l.Addr().Network() == "unix" {
+	switch {
+	case l.Addr().Network() == "unix":
 		s = a.unix
+	case !loopbackListener(l):
+		s = a.open
+		if a.set.TLS == nil {
+			l.Close()
+			return fmt.Errorf("%s is not on the loopback interface, and there is no TLS", l.Addr())
+		}
+	}
+	if s != a.unix {
+		l = listen.Limit(l, connMax)
+		if a.set.TLS != nil {
+			l = tls.NewListener(l, a.set.TLS)
+		}
 	}
 	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err
@@ -116,11 +146,12 @@ func (a *Server) Close() {
 	a.stop()
 	a.unix.Close()
 	a.tcp.Close()
+	a.open.Close()
 }
 
-// CheckAddress gives an error for an address that is no host and port of the loopback interface. Other addresses are refused: the admin
-// interface has no authentication and no encryption.
-func CheckAddress(addr string) error {
+// CheckAddress gives an error for an address that is no host and port. Addresses off the loopback interface need a certificate: what operators send and read
+// there, and their tokens, would be open to everyone on the way.
+func CheckAddress(addr string, certificate bool) error {
 	host, port, err := net.SplitHostPort(addr)
 	if err == nil {
 		_, err = net.LookupPort("tcp", port)
@@ -128,16 +159,16 @@ func CheckAddress(addr string) error {
 	if err != nil {
 		return fmt.Errorf("%w: give an address of this machine, such as 127.0.0.1:8265", err)
 	}
-	if !loopback(host) {
-		return fmt.Errorf("the host %q is not on the loopback interface: the admin interface has neither passwords nor encryption, "+
-			"so it listens on 127.0.0.1, [::1] or localhost only; use an ssh tunnel from other machines", host)
+	if !certificate && !loopback(host) {
+		return fmt.Errorf("the host %q is not on the loopback interface: there the admin interface needs a certificate (helve start --admin-cert FILE "+
+			"--admin-key FILE); without one it listens on 127.0.0.1, [::1] or localhost only, and an ssh tunnel leads there from other machines", host)
 	}
 	return nil
 }
 
 // ListenTCP listens on an address that [CheckAddress] takes.
-func ListenTCP(addr string) (net.Listener, error) {
-	if err := CheckAddress(addr); err != nil {
+func ListenTCP(addr string, certificate bool) (net.Listener, error) {
+	if err := CheckAddress(addr, certificate); err != nil {
 		return nil, err
 	}
 	host, _, _ := net.SplitHostPort(addr)
@@ -145,11 +176,16 @@ func ListenTCP(addr string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if at, ok := l.Addr().(*net.TCPAddr); !ok || !at.IP.IsLoopback() { // localhost may lead anywhere
+	if !certificate && !loopbackListener(l) { // localhost may lead anywhere
 		l.Close()
 		return nil, fmt.Errorf("the host %q is %s, which is not on the loopback interface", host, l.Addr())
 	}
 	return l, nil
+}
+
+func loopbackListener(l net.Listener) bool {
+	at, ok := l.Addr().(*net.TCPAddr)
+	return ok && at.IP.IsLoopback()
 }
 
 func loopback(host string) bool {
@@ -160,98 +196,30 @@ func loopback(host string) bool {
 	return err == nil && ip.IsLoopback()
 }
 
-// local lets requests through that come over the loopback interface from programs, and from pages of the admin interface itself.
-func local(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host := r.Host
-		if name, _, err := net.SplitHostPort(host); err == nil {
-			host = name
-		}
-		if !loopback(strings.Trim(host, "[]")) {
-			fail(w, http.StatusForbidden, "the host %q is not on the loopback interface", r.Host)
-			return
-		}
-		if origin := r.Header.Get("Origin"); origin != "" {
-			if u, err := url.Parse(origin); err != nil || u.Host != r.Host {
-				fail(w, http.StatusForbidden, "web pages of %q may not read this", origin)
-				return
-			}
-		}
-		if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "none" && site != "same-origin" {
-			fail(w, http.StatusForbidden, "web pages of another site may not read this")
-			return
-		}
-		h.ServeHTTP(w, r)
-	})
-}
-
-// endpoint is one path.
-type endpoint struct {
-	serve  http.HandlerFunc
-	params []string // of the query; nil: the handler looks at its query itself
-}
-
-func (a *Server) endpoints() map[string]endpoint {
-	return map[string]endpoint{
-		"/":                        {a.about, []string{}},
-		"/api/serve/applications/": {a.applications, []string{"api_type"}},
-		"/calls":                   {a.calls, []string{"limit", "app", "deployment"}},
-		"/events":                  {a.events, []string{"after", "limit", "follow", "kind", "app", "deployment", "replica"}},
-		"/metrics":                 {a.metrics, nil},
-		"/debug/pprof/":            {profiles, []string{}},
-		"/debug/pprof/{name}":      {profile, []string{"debug", "seconds", "gc"}},
-	}
-}
-
-// handler answers GET for each endpoint, and everything else with an error in JSON.
-func (a *Server) handler() http.Handler {
-	all := a.endpoints()
-	paths := slices.Sorted(maps.Keys(all))
-	mux := http.NewServeMux()
-	for path, e := range all {
-		pattern := path
-		if strings.HasSuffix(path, "/") {
-			pattern += "{$}"
-		}
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			if r.Method != http.MethodGet && r.Method != http.MethodHead {
-				w.Header().Set("Allow", "GET, HEAD")
-				fail(w, http.StatusMethodNotAllowed, "%s takes GET, not %s: this interface only reads", path, r.Method)
-				return
-			}
-			if e.params != nil {
-				query, err := url.ParseQuery(r.URL.RawQuery)
-				if err != nil {
-					fail(w, http.StatusBadRequest, "the query does not parse: %s", err)
-					return
-				}
-				for _, name := range slices.Sorted(maps.Keys(query)) {
-					if !slices.Contains(e.params, name) {
-						takes := "no parameters"
-						if len(e.params) > 0 {
-							takes = strings.Join(e.params, ", ")
-						}
-						fail(w, http.StatusBadRequest, "%s has no parameter %q; it takes %s", path, name, takes)
-						return
-					}
-				}
-			}
-			e.serve(w, r)
-		})
-	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		fail(w, http.StatusNotFound, "there is no %s here; there is %s", r.URL.Path, strings.Join(paths, ", "))
-	})
-	return mux
-}
-
 // Failure is the body of an answer that is an error.
-type Failure struct {
-	Error string `json:"error"`
-}
+type Failure = helvetype.OperationError
 
 func fail(w http.ResponseWriter, status int, format string, args ...any) {
-	answer(w, status, Failure{fmt.Sprintf(format, args...)})
+	answer(w, status, &Failure{Code: codeOf(status), Message: fmt.Sprintf(format, args...)})
+}
+
+// codeOf is the code of a status that the checks before a handler give.
+func codeOf(status int) helvetype.Code {
+	switch status {
+	case http.StatusBadRequest:
+		return helvetype.CodeInvalidArgument
+	case http.StatusForbidden:
+		return helvetype.CodePermissionDenied
+	case http.StatusNotFound:
+		return helvetype.CodeNotFound
+	case http.StatusMethodNotAllowed:
+		return helvetype.CodeUnimplemented
+	case http.StatusRequestEntityTooLarge:
+		return helvetype.CodeResourceExhausted
+	case http.StatusConflict:
+		return helvetype.CodeAborted
+	}
+	return helvetype.CodeUnknown
 }
 
 func answer(w http.ResponseWriter, status int, v any) {
@@ -259,6 +227,7 @@ func answer(w http.ResponseWriter, status int, v any) {
 	if err != nil {
 		status, b = http.StatusInternalServerError, []byte(`{"error": "the answer does not encode"}`)
 	}
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime)) //nolint:errcheck // tests without a connection
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
@@ -277,10 +246,11 @@ type About struct {
 	Paths        []string  `json:"paths"`
 }
 
-func (a *Server) metrics(w http.ResponseWriter, r *http.Request) {
+func (a *Server) metrics(c *ask) {
 	if a.set.Metrics == nil {
-		fail(w, http.StatusNotFound, "this program has no metrics: they come with cli.Main, or with metrics.Handler of package helve/metrics in helve.Config.Metrics")
+		fail(c.w, http.StatusNotFound, "this program has no metrics: they come with cli.Main, or with metrics.Handler of package helve/metrics in helve.Config.Metrics")
 		return
 	}
-	a.set.Metrics.ServeHTTP(w, r)
+	http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(answerTime)) //nolint:errcheck // tests without a connection
+	a.set.Metrics.ServeHTTP(c.w, c.r)
 }

@@ -79,7 +79,7 @@ func serve(t *testing.T, metrics http.Handler) (node fakeNode, socket, tcp strin
 	if err != nil {
 		t.Fatal(err)
 	}
-	tl, err := ListenTCP("127.0.0.1:0")
+	tl, err := ListenTCP("127.0.0.1:0", false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,14 +183,14 @@ func TestMistakesAreErrorsInJSON(t *testing.T) {
 		text   string
 	}
 	for request, want := range map[string]want{
-		"PUT /api/serve/applications/":            {405, "takes GET, not PUT: this interface only reads"},
-		"DELETE /events":                          {405, "takes GET, not DELETE"},
-		"GET /nope":                               {404, "there is no /nope here; there is /, /api/serve/applications/"},
+		"POST /api/serve/applications/":           {405, "takes DELETE, GET, PUT, HEAD, not POST"},
+		"DELETE /events":                          {405, "takes GET, HEAD, not DELETE"},
+		"GET /nope":                               {404, "there is no /nope here; there is /, /api/ray/version, /api/serve/applications/"},
 		"GET /api/serve/applications/hello":       {404, "there is no /api/serve/applications/hello here"},
-		"GET /api/serve/applications/?api_type=x": {400, `api_type "x": must be "imperative" or "declarative"`},
+		"GET /api/serve/applications/?api_type=x": {400, `api_type "x": must be imperative or declarative`},
 		"GET /api/serve/applications/?apitype=x":  {400, `has no parameter "apitype"; it takes api_type`},
 		"GET /?x=1":                               {400, `/ has no parameter "x"; it takes no parameters`},
-		"GET /events?after=-1":                    {400, `after "-1": must be the id of an event`},
+		"GET /events?after=-1":                    {400, `after "-1": must be a number that is not negative`},
 		"GET /events?limit=0":                     {400, `limit "0": must be a number from 1 to 4096`},
 		"GET /events?limit=99999999999999999999":  {400, "must be a number from 1 to 4096"},
 		"GET /events?follow=maybe":                {400, `follow "maybe": must be true or false`},
@@ -217,8 +217,8 @@ func TestMistakesAreErrorsInJSON(t *testing.T) {
 			defer resp.Body.Close()
 			var f Failure
 			err = json.NewDecoder(resp.Body).Decode(&f)
-			if resp.StatusCode != want.status || err != nil || !strings.Contains(f.Error, want.text) {
-				t.Errorf("%d: %q, %v; want %d: %q", resp.StatusCode, f.Error, err, want.status, want.text)
+			if resp.StatusCode != want.status || err != nil || !strings.Contains(f.Message, want.text) {
+				t.Errorf("%d: %q, %v; want %d: %q", resp.StatusCode, f.Message, err, want.status, want.text)
 			}
 		})
 	}
@@ -268,10 +268,10 @@ func TestWebPagesMayNotRead(t *testing.T) {
 func TestTCPIsOfTheLoopbackInterface(t *testing.T) {
 	t.Parallel()
 	for addr, want := range map[string]string{
-		"0.0.0.0:0": "not on the loopback interface", ":0": "not on the loopback interface", "10.1.2.3:0": "use an ssh tunnel",
+		"0.0.0.0:0": "not on the loopback interface", ":0": "not on the loopback interface", "10.1.2.3:0": "an ssh tunnel leads there",
 		"example.com:80": "not on the loopback interface", "8265": "give an address of this machine, such as 127.0.0.1:8265", "127.0.0.1:x": "unknown port",
 	} {
-		if l, err := ListenTCP(addr); err == nil || !strings.Contains(err.Error(), want) {
+		if l, err := ListenTCP(addr, false); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", addr, err, want)
 			if err == nil {
 				l.Close()

@@ -3,7 +3,6 @@ package admin
 import (
 	"net/http"
 	"slices"
-	"strconv"
 
 	"github.com/helve-serve/helve/helvetype"
 )
@@ -11,17 +10,8 @@ import (
 // callsMax is how many calls a list has, at most and by default.
 const callsMax = 1000
 
-func (a *Server) calls(w http.ResponseWriter, r *http.Request) {
-	q, limit := r.URL.Query(), callsMax
-	if text := q.Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > callsMax {
-			fail(w, http.StatusBadRequest, "limit %q: must be a number from 1 to %d", text, callsMax)
-			return
-		}
-		limit = n
-	}
-	answer(w, http.StatusOK, CallList(a.set.Node, q.Get("app"), q.Get("deployment"), limit))
+func (a *Server) calls(c *ask) {
+	answer(c.w, http.StatusOK, CallList(a.set.Node, c.query.Get("app"), c.query.Get("deployment"), c.number("limit", callsMax)))
 }
 
 // CallList is the list of the calls of a node, the oldest first, in which a running call waits for the calls that it has made.

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"maps"
 	"net"
@@ -144,28 +145,79 @@ type ReplicaDetails struct {
 
 const nodeID = "local"
 
-func (a *Server) applications(w http.ResponseWriter, r *http.Request) {
-	switch api := r.URL.Query().Get("api_type"); api {
-	case "", "imperative":
-		answer(w, http.StatusOK, a.instance(true))
-	case "declarative":
-		answer(w, http.StatusOK, a.instance(false))
-	default:
-		fail(w, http.StatusBadRequest, `api_type %q: must be "imperative" or "declarative"`, api)
-	}
+// The values of api_type and of the source of an application.
+const (
+	imperative  = "imperative"  // a program has deployed it
+	declarative = "declarative" // a file has it
+)
+
+func (a *Server) applications(c *ask) {
+	a.tag(c)
+	answer(c.w, http.StatusOK, a.instance(c.r.Context(), c.query.Get("api_type")))
 }
 
-func (a *Server) about(w http.ResponseWriter, _ *http.Request) {
-	answer(w, http.StatusOK, About{
+func (a *Server) about(c *ask) {
+	answer(c.w, http.StatusOK, About{
 		PID: os.Getpid(), Version: a.set.Version, StartedAt: a.started, HTTP: a.set.Node.HTTP(), State: a.set.State, Draining: a.set.Node.Draining(),
-		Applications: slices.Sorted(maps.Keys(a.set.Node.Applications())), Paths: slices.Sorted(maps.Keys(a.endpoints())),
+		Applications: slices.Sorted(maps.Keys(a.set.Node.Applications())), Paths: a.paths(),
 	})
 }
 
-// instance describes the node; programs deploy all its applications, so without those there are none.
-func (a *Server) instance(imperative bool) Instance {
+func (a *Server) status(c *ask) {
+	a.tag(c)
+	answer(c.w, http.StatusOK, a.set.Node.Status())
+}
+
+// Applications is the answer to GET /api/v1/applications.
+type Applications struct {
+	// Generation is the generation of the target.
+	Generation   uint64                `json:"generation"`
+	Applications map[string]AppDetails `json:"applications"`
+}
+
+func (a *Server) list(c *ask) {
+	var list Applications
+	if a.set.Operator != nil {
+		list.Generation = a.set.Operator.Generation()
+	}
+	a.tag(c)
+	list.Applications = a.instance(c.r.Context(), "").Applications
+	answer(c.w, http.StatusOK, list)
+}
+
+func (a *Server) one(c *ask) {
+	name := c.path("app")
+	a.tag(c)
+	status, ok := a.set.Node.Status().Applications[name]
+	if !ok {
+		c.w.Header().Del("ETag")
+		a.failed(c, a.absent(name))
+		return
+	}
+	app := appDetails(name, status, a.set.Node.Applications()[name], a.here())
+	a.addSubmitted(c.r.Context(), &app)
+	answer(c.w, http.StatusOK, app)
+}
+
+// addSubmitted adds the configuration of an application that a file has.
+func (a *Server) addSubmitted(ctx context.Context, app *AppDetails) {
+	if a.set.Operator == nil {
+		return
+	}
+	if b, err := a.set.Operator.Submitted(ctx, app.Name); err == nil && len(b) > 0 && string(b) != "null" {
+		app.DeployedAppConfig, app.Source = b, declarative
+	}
+}
+
+func (a *Server) here() Actor {
+	host, _ := address(a.set.Node.HTTP())
+	return Actor{NodeID: nodeID, NodeIP: host}
+}
+
+// instance describes the node, with the applications of a source; "" for all.
+func (a *Server) instance(ctx context.Context, source string) Instance {
 	host, port := address(a.set.Node.HTTP())
-	here := Actor{NodeID: nodeID, NodeIP: host}
+	here := a.here()
 	in := Instance{
 		ControllerInfo: here, ProxyLocation: "Disabled", DeployMode: "Disabled", Proxies: map[string]ProxyStatus{},
 		Applications: map[string]AppDetails{}, TargetGroups: []TargetGroup{}, Draining: a.set.Node.Draining(), Version: a.set.Version,
@@ -175,13 +227,19 @@ func (a *Server) instance(imperative bool) Instance {
 		in.HTTPOptions = &HTTPOptions{host, port}
 		in.Proxies[nodeID] = ProxyStatus{here, "HEALTHY"}
 	}
-	if !imperative {
-		return in
+	if a.set.Operator != nil {
+		if s, err := a.set.Operator.Settings(ctx); err == nil {
+			in.TargetCapacity = s.TargetCapacity
+		}
 	}
 	status, deployed := a.set.Node.Status(), a.set.Node.Applications()
 	in.References = status.References
 	for _, name := range slices.Sorted(maps.Keys(status.Applications)) {
 		app := appDetails(name, status.Applications[name], deployed[name], here)
+		a.addSubmitted(ctx, &app)
+		if source != "" && app.Source != source {
+			continue
+		}
 		in.Applications[name] = app
 		if app.RoutePrefix != nil && port > 0 {
 			in.TargetGroups = append(in.TargetGroups, TargetGroup{[]Target{{host, port, nodeID}}, *app.RoutePrefix, "HTTP"})
@@ -205,7 +263,7 @@ func address(ingress string) (host string, port int) {
 
 func appDetails(name string, s helvetype.ApplicationStatus, was deploy.DeployedApp, here Actor) AppDetails {
 	app := AppDetails{
-		Name: name, Status: s.Status, Message: s.Message, LastDeployedTimeS: seconds(s.DeployedAt), Source: "imperative",
+		Name: name, Status: s.Status, Message: s.Message, LastDeployedTimeS: seconds(s.DeployedAt), Source: imperative,
 		Deployments: map[string]DeploymentDetails{}, Revision: was.Revision, SharedMemory: s.SharedMemory,
 		DeploymentTopology: &Topology{AppName: name, Nodes: map[string]TopologyNode{}},
 	}

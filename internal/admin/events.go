@@ -1,14 +1,13 @@
 package admin
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/sse"
 	"github.com/helve-serve/helve/internal/telemetry"
 )
 
@@ -104,40 +103,44 @@ func (q eventQuery) page(events *telemetry.Events) (list EventList) {
 	return list
 }
 
-// events answers with the events that the reader wants, and then, if it follows, with the events to come.
-func (a *Server) events(w http.ResponseWriter, r *http.Request) {
-	q, err := parseEventQuery(r.URL.Query())
+// events answers with the events that the reader wants, and then, if it follows, with the events to come. A client of server-sent events that connects again
+// goes on behind the last event that it has.
+func (a *Server) events(c *ask) {
+	if last := c.r.Header.Get("Last-Event-ID"); last != "" && sse.Wanted(c.r) {
+		c.query.Set("after", last)
+	}
+	q, err := parseEventQuery(c.query)
 	if err != nil {
-		fail(w, http.StatusBadRequest, "%s", err)
+		fail(c.w, http.StatusBadRequest, "%s", err)
 		return
 	}
+	q.follow = q.follow || sse.Wanted(c.r)
 	list := q.page(a.set.Node.Events())
 	if !q.follow {
-		answer(w, http.StatusOK, list)
+		answer(c.w, http.StatusOK, list)
 		return
 	}
 	q.after = list.Next
-	a.follow(w, r, q, list)
+	a.follow(c, q, list)
 }
 
 // follow writes events until the reader has gone or the server closes. It holds up nothing: it reads the ring at its own speed.
-func (a *Server) follow(w http.ResponseWriter, r *http.Request, q eventQuery, list EventList) {
-	w.Header().Set("Content-Type", "application/jsonl")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	out, flush := json.NewEncoder(w), http.NewResponseController(w)
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	defer context.AfterFunc(a.ctx, cancel)()
+func (a *Server) follow(c *ask, q eventQuery, list EventList) {
+	ctx, out, stop := a.startFollower(c)
+	if out == nil {
+		return
+	}
+	defer stop()
 	for {
-		if list.Missed > 0 && out.Encode(Missed{list.Missed}) != nil {
+		if list.Missed > 0 && out.item("", "missed", Missed{list.Missed}) != nil {
 			return
 		}
 		for _, e := range list.Events {
-			if q.wants(e.Object) && out.Encode(e) != nil {
+			if q.wants(e.Object) && out.item(strconv.FormatUint(e.ID, 10), "transition", e) != nil {
 				return
 			}
 		}
-		if flush.Flush() != nil {
+		if out.flush() != nil {
 			return
 		}
 		var err error

@@ -6,7 +6,6 @@ import (
 	"runtime"
 	"runtime/pprof"
 	"runtime/trace"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -15,60 +14,40 @@ import (
 // application whose ingress serves that one would show them to its clients.
 
 // profileMax bounds the time of a CPU profile or a trace.
-const profileMax = 5 * time.Minute
+const (
+	profileSeconds = 300
+	profileMax     = profileSeconds * time.Second
+)
 
 // Profiles is the answer to GET /debug/pprof/.
 type Profiles struct {
 	Profiles []string `json:"profiles"`
 }
 
-func profiles(w http.ResponseWriter, _ *http.Request) {
+func (a *Server) profiles(c *ask) {
 	names := []string{"profile", "trace"}
 	for _, p := range pprof.Profiles() {
 		names = append(names, p.Name())
 	}
-	answer(w, http.StatusOK, Profiles{names})
+	answer(c.w, http.StatusOK, Profiles{names})
 }
 
-func profile(w http.ResponseWriter, r *http.Request) {
-	name := r.PathValue("name")
-	number := func(param string, def int) (int, bool) {
-		text := r.URL.Query().Get(param)
-		if text == "" {
-			return def, true
-		}
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 0 || n > int(profileMax.Seconds()) {
-			fail(w, http.StatusBadRequest, "%s %q: must be a number from 0 to %d", param, text, int(profileMax.Seconds()))
-			return 0, false
-		}
-		return n, true
-	}
-	debug, ok := number("debug", 0)
-	if !ok {
-		return
-	}
-	gc, ok := number("gc", 0)
-	if !ok {
-		return
-	}
-	def := 1
+func (a *Server) profile(c *ask) {
+	w, name, debug := c.w, c.path("name"), c.number("debug", 0)
+	seconds := c.number("seconds", 1)
 	if name == "profile" {
-		def = 30
-	}
-	seconds, ok := number("seconds", def)
-	if !ok {
-		return
+		seconds = c.number("seconds", 30)
 	}
 	p := pprof.Lookup(name)
 	if p == nil && name != "profile" && name != "trace" {
 		fail(w, http.StatusNotFound, "there is no profile %q; GET /debug/pprof/ lists them", name)
 		return
 	}
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(profileMax + answerTime)) //nolint:errcheck // tests without a connection
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Content-Type", "application/octet-stream")
 	if p != nil {
-		if name == "heap" && gc > 0 {
+		if name == "heap" && c.number("gc", 0) > 0 {
 			runtime.GC()
 		}
 		if debug > 0 {
@@ -86,7 +65,7 @@ func profile(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer end()
-	wait, cancel := context.WithTimeout(r.Context(), time.Duration(seconds)*time.Second)
+	wait, cancel := context.WithTimeout(c.r.Context(), time.Duration(seconds)*time.Second)
 	defer cancel()
 	<-wait.Done()
 }

@@ -3,9 +3,13 @@ package node
 import (
 	"errors"
 	"net"
+	"strings"
 
 	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/audit"
+	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/telemetry"
+	"github.com/helve-serve/helve/internal/token"
 	"github.com/helve-serve/helve/internal/worker"
 )
 
@@ -17,25 +21,33 @@ func (n *Node) Events() *telemetry.Events { return n.events }
 func (n *Node) ServeAdmin(addr string) error {
 	var listeners []net.Listener
 	if addr != "" {
-		l, err := admin.ListenTCP(addr)
+		l, err := admin.ListenTCP(addr, false)
 		if err != nil {
 			return err
 		}
 		listeners = append(listeners, l)
 	}
-	return n.serveAdmin(listeners)
+	return n.serveAdmin(listeners, nil)
 }
 
-// serveAdmin opens the admin interface on listeners of TCP, and on the socket.
-func (n *Node) serveAdmin(listeners []net.Listener) error {
-	set := admin.Settings{Node: n, Operator: n.operator, Version: n.set.Version, Logger: n.log}
+// serveAdmin opens the admin interface on listeners of TCP, and on the socket. Listeners off the loopback interface need the certificate; nil for none.
+func (n *Node) serveAdmin(listeners []net.Listener, certificate *listen.Certificate) error {
+	set := admin.Settings{Node: n, Operator: n.operator, Version: n.set.Version, Logger: n.log, Audit: audit.Open("", n.log)}
+	scheme := "http://"
 	if n.set.Durable {
-		set.State = n.state
+		set.State, set.Audit = n.state, audit.Open(n.state, n.log)
+	}
+	if certificate != nil {
+		set.TLS, scheme = certificate.Config(), "https://"
+		n.wg.Go(func() { certificate.Watch(n.ctx) })
 	}
 	if n.set.Metrics != nil {
 		set.Metrics = n.set.Metrics(n)
 	}
-	s := admin.New(set)
+	var urls []string
+	for _, l := range listeners {
+		urls = append(urls, scheme+l.Addr().String())
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.closing || n.admin != nil {
@@ -47,18 +59,25 @@ func (n *Node) serveAdmin(listeners []net.Listener) error {
 		}
 		return errors.New("the node is closing")
 	}
-	n.admin = s
-	if p, err := n.privateLocked(); err != nil {
+	p, err := n.privateLocked()
+	if err == nil {
+		var l net.Listener
+		if l, err = p.Listen(worker.AdminSocket); err == nil {
+			listeners = append(listeners, l)
+		}
+	}
+	if err != nil {
 		n.log.Warn("commands such as status do not find this node", "error", err)
-	} else if l, err := p.Listen(worker.AdminSocket); err != nil {
-		n.log.Warn("commands such as status do not find this node", "error", err)
-	} else {
-		listeners = append(listeners, l)
+	}
+	if set.Tokens, err = n.openTokens(p, urls); err != nil {
+		n.log.Error("requests over TCP may only read", "error", err)
+	}
+	n.admin = admin.New(set)
+	s := n.admin
+	if len(urls) > 0 {
+		n.adminURL = urls[0]
 	}
 	for _, l := range listeners {
-		if l.Addr().Network() != "unix" {
-			n.adminURL = "http://" + l.Addr().String()
-		}
 		n.wg.Go(func() {
 			if err := s.Serve(l); err != nil {
 				n.log.Error("the admin interface has failed", "address", l.Addr(), "error", err)
@@ -66,6 +85,29 @@ func (n *Node) serveAdmin(listeners []net.Listener) error {
 		})
 	}
 	return nil
+}
+
+// openTokens makes the tokens of requests over TCP: in the state directory of a durable node, else in its private directory. Commands of the same user find the
+// first token, and the URLs that it is for, in the private directory. A node that only this user's processes reach needs no tokens, and has none.
+func (n *Node) openTokens(p *worker.Private, urls []string) (*token.Tokens, error) {
+	dir := n.state
+	if !n.set.Durable {
+		if len(urls) == 0 || p == nil {
+			return nil, nil //nolint:nilnil // see above
+		}
+		dir = p.Path()
+	}
+	t, err := token.Open(dir)
+	if err != nil || p == nil || len(urls) == 0 {
+		return t, err
+	}
+	if err := p.Write(token.URLs, []byte(strings.Join(urls, "\n")+"\n")); err != nil {
+		return t, err
+	}
+	if text, err := token.Read(dir); err == nil && dir != p.Path() {
+		return t, p.Write(token.First, []byte(text+"\n"))
+	}
+	return t, nil // the operator may have removed the first token
 }
 
 // AdminURL is the URL of the admin interface over TCP, "" without one.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/keeper"
+	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/store/disk"
 )
@@ -21,6 +22,8 @@ type Durable struct {
 	Keeper *keeper.Client
 	// Private says that the node has an admin interface, at least on a socket of the user; TCP comes from the keeper.
 	Private bool
+	// Certificate is the one of the admin interface over TCP; nil for none.
+	Certificate *listen.Certificate
 	// Others are the applications of the executable beside the first, which Run of package helve gets: functions of the type helve.Build.
 	Others []any
 	// Left is called when the node has handed over to the next one, and its last call has ended; nil for none.
@@ -70,7 +73,7 @@ func (d *Durable) Open(s Settings, grace time.Duration) (n *Node, err error) {
 		return n, err
 	}
 	if d.Private {
-		if err := n.serveAdmin(d.Keeper.Listeners(keeper.Admin)); err != nil {
+		if err := n.serveAdmin(d.Keeper.Listeners(keeper.Admin), d.Certificate); err != nil {
 			return n, err
 		}
 	}

@@ -31,6 +31,8 @@ const (
 	// File has the tokens of a directory, and First the text of the first of them.
 	File  = "tokens.json"
 	First = "admin.token"
+	// URLs has the addresses of a node beside the first token, one a line.
+	URLs = "admin.urls"
 
 	// FirstName is the name of the first token.
 	FirstName = "admin"
@@ -99,6 +101,21 @@ func Read(dir string) (string, error) {
 		return "", fmt.Errorf("%s has no token", path)
 	}
 	return text, nil
+}
+
+// Find gives the first token of the node of this user that serves a URL, which has its private directory among the given ones; "" for none. For example, a
+// command with the address http://127.0.0.1:8265 finds the token of the node that listens there, and sends it to no other one.
+func Find(url string, private []string) string {
+	for _, dir := range private {
+		b, err := os.ReadFile(filepath.Join(dir, URLs))
+		if err != nil || url == "" || !slices.Contains(strings.Split(string(b), "\n"), strings.TrimSuffix(url, "/")) {
+			continue
+		}
+		if text, err := Read(dir); err == nil {
+			return text
+		}
+	}
+	return ""
 }
 
 // Check finds a token by its text.

@@ -173,3 +173,32 @@ func TestDamagedFile(t *testing.T) {
 		t.Errorf("the file is %q", b)
 	}
 }
+
+// TestFind: a command finds the token of the node at its address, and of no other one.
+func TestFind(t *testing.T) {
+	t.Parallel()
+	dirs := []string{t.TempDir(), t.TempDir(), t.TempDir()}
+	want := map[string]string{}
+	for i, dir := range dirs[1:] {
+		open(t, dir)
+		url := fmt.Sprint("http://127.0.0.1:", 8265+i)
+		if err := os.WriteFile(filepath.Join(dir, URLs), []byte(url+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		text, err := Read(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[url], want[url+"/"] = text, text
+	}
+	for _, url := range []string{"", "http://127.0.0.1:1", "http://127.0.0.1:826", "https://127.0.0.1:8265"} {
+		want[url] = ""
+	}
+	for url, text := range want {
+		t.Run(url, func(t *testing.T) {
+			if got := Find(url, dirs); got != text {
+				t.Errorf("%q", got)
+			}
+		})
+	}
+}

@@ -1,0 +1,171 @@
+package admin
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/helve-serve/helve/helvetype"
+)
+
+// decode reads the body into a value of the type of the route. A body that the schema of the OpenAPI document does not take is answered.
+func (a *Server) decode(c *ask, into any) bool {
+	err := decodeBody(c.body, into)
+	if err != nil {
+		a.failed(c, &helvetype.OperationError{Code: helvetype.CodeInvalidArgument, Message: "the body: " + err.Error(), Next: "/openapi.json has the bodies of all requests"})
+	}
+	return err == nil
+}
+
+// decodeBody reads JSON strictly. Package encoding/json takes null for anything, ignores the case of names, and lets the last of two equal names count; an operator
+// who writes "Revision" for "revision" should be told.
+func decodeBody(body []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	var v any
+	if err := d.Decode(&v); err != nil {
+		return placed(body, err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("there is something behind the JSON value")
+	}
+	if err := fits(v, reflect.TypeOf(into).Elem(), ""); err != nil {
+		return err
+	}
+	return json.Unmarshal(body, into)
+}
+
+// placed adds line and column to an error of the syntax.
+func placed(body []byte, err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return errors.New("it ends within the JSON value")
+	}
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		before := body[:min(int(syntax.Offset), len(body))]
+		line := 1 + bytes.Count(before, []byte("\n"))
+		return fmt.Errorf("line %d, column %d: %w", line, len(before)-1-bytes.LastIndexByte(before, '\n'), err)
+	}
+	return err
+}
+
+// fits gives an error for a JSON value that is none of the type, with its path.
+func fits(v any, t reflect.Type, path string) error {
+	wrong := func(want string) error {
+		is := "an object"
+		switch v := v.(type) {
+		case nil:
+			is = "null"
+		case string:
+			is = strconv.Quote(v)
+		case bool:
+			is = strconv.FormatBool(v)
+		case json.Number:
+			is = v.String()
+		case []any:
+			is = "an array"
+		}
+		if path == "" {
+			return fmt.Errorf("must be %s, is %s", want, is)
+		}
+		return fmt.Errorf("%s must be %s, is %s", path, want, is)
+	}
+	switch t.Kind() {
+	case reflect.Struct:
+		object, ok := v.(map[string]any)
+		if !ok {
+			return wrong("an object")
+		}
+		return fieldsFit(object, t, path)
+	case reflect.Map:
+		object, ok := v.(map[string]any)
+		if !ok {
+			return wrong("an object")
+		}
+		for name, element := range object {
+			if err := fits(element, t.Elem(), join(path, name)); err != nil {
+				return err
+			}
+		}
+	case reflect.Interface, reflect.Slice: // any, json.RawMessage
+	case reflect.String:
+		if _, ok := v.(string); !ok {
+			return wrong("a string")
+		}
+	case reflect.Bool:
+		if _, ok := v.(bool); !ok {
+			return wrong("true or false")
+		}
+	case reflect.Int, reflect.Uint64:
+		n, ok := v.(json.Number)
+		if !ok {
+			return wrong("an integer")
+		}
+		if _, err := strconv.ParseInt(n.String(), 10, 64); err != nil {
+			return wrong("an integer below " + strconv.Itoa(math.MaxInt))
+		}
+		if t.Kind() == reflect.Uint64 && strings.HasPrefix(n.String(), "-") {
+			return wrong("at least 0")
+		}
+	default:
+		return fmt.Errorf("%s: the type %s is none of a body", path, t)
+	}
+	return nil
+}
+
+func fieldsFit(object map[string]any, t reflect.Type, path string) error {
+	var names []string
+	for _, f := range reflect.VisibleFields(t) {
+		name, optional := jsonName(f)
+		if name == "" {
+			continue
+		}
+		names = append(names, name)
+		v, ok := object[name]
+		if !ok {
+			if !optional {
+				return fmt.Errorf("%s is missing", join(path, name))
+			}
+			continue
+		}
+		if err := fits(v, f.Type, join(path, name)); err != nil {
+			return err
+		}
+		if least := f.Tag.Get("min"); least != "" {
+			if n, ok := v.(json.Number); ok && strings.HasPrefix(n.String(), "-") && n.String() != "-0" {
+				return fmt.Errorf("%s must be at least %s, is %s", join(path, name), least, n)
+			}
+		}
+	}
+	for name := range object {
+		if !slices.Contains(names, name) {
+			return fmt.Errorf("there is no field %s; there is %s", join(path, name), strings.Join(names, ", "))
+		}
+	}
+	return nil
+}
+
+func join(path, name string) string {
+	if path == "" {
+		return name
+	}
+	return path + "." + name
+}
+
+// jsonName is the name of a field in JSON, "" for one that is not there, and whether it may be left out.
+func jsonName(f reflect.StructField) (name string, optional bool) {
+	name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+	if name == "-" || !f.IsExported() || f.Anonymous && name == "" {
+		return "", false
+	}
+	if name == "" {
+		name = f.Name
+	}
+	return name, strings.Contains(options, "omitempty") || strings.Contains(options, "omitzero")
+}

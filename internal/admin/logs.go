@@ -1,0 +1,88 @@
+package admin
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/sse"
+)
+
+// logLimit is how many lines an answer that does not follow has, at most, and logDefault how many it has without the parameter tail.
+const (
+	logLimit   = 10_000
+	logDefault = 1000
+)
+
+// LogList is the answer to GET /api/v1/logs without the parameter follow.
+type LogList struct {
+	Lines []helvetype.LogLine `json:"lines"`
+	// Missed is the number of lines before the first one that are not kept any more.
+	Missed uint64 `json:"missed,omitempty"`
+}
+
+// errEnough ends a query that has all lines.
+var errEnough = errors.New("enough")
+
+// logs answers with the newest lines, and then, if the reader follows, with the lines to come.
+func (a *Server) logs(c *ask) {
+	o := a.operator(c)
+	if o == nil {
+		return
+	}
+	q := helvetype.LogQuery{
+		App: c.query.Get("app"), Deployment: c.query.Get("deployment"), Replica: c.query.Get("replica"), Tail: c.number("tail", logDefault),
+		Follow: c.flag("follow") || sse.Wanted(c.r),
+	}
+	if c.query.Get("tail") == "0" { // a reader of the lines to come alone
+		q.Tail = -1
+	}
+	if q.Follow {
+		a.followLogs(c, o, q)
+		return
+	}
+	list := LogList{Lines: []helvetype.LogLine{}}
+	err := o.Logs(c.r.Context(), q, func(line *helvetype.LogLine, missed uint64) error {
+		list.Missed += missed
+		if line != nil {
+			list.Lines = append(list.Lines, *line)
+		}
+		if len(list.Lines) >= logLimit {
+			return errEnough
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errEnough) {
+		a.failed(c, err)
+		return
+	}
+	answer(c.w, http.StatusOK, list)
+}
+
+// followLogs writes lines until the reader has gone or the server closes. An error before the first line is an answer of its own.
+func (a *Server) followLogs(c *ask, o Operator, q helvetype.LogQuery) {
+	ctx, out, stop := a.startFollower(c)
+	if out == nil {
+		return
+	}
+	defer stop()
+	begun := false
+	err := o.Logs(ctx, q, func(line *helvetype.LogLine, missed uint64) error {
+		begun = true
+		if missed > 0 {
+			if err := out.item("", "missed", Missed{missed}); err != nil {
+				return err
+			}
+		}
+		if line == nil {
+			return out.flush()
+		}
+		return out.item("", "line", line)
+	})
+	if err != nil && !begun {
+		c.w.Header().Del("Cache-Control")
+		a.failed(c, err)
+		return
+	}
+	out.flush() //nolint:errcheck // the reader has gone
+}

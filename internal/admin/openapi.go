@@ -1,0 +1,198 @@
+package admin
+
+import (
+	"encoding/json"
+	"net/http"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/token"
+)
+
+// object is an object of the OpenAPI document.
+type object = map[string]any
+
+func (a *Server) openAPI(c *ask) { answer(c.w, http.StatusOK, a.document()) }
+
+// document is the OpenAPI document of the table of routes.
+func (a *Server) document() object {
+	d := &schemas{of: object{}}
+	paths := object{}
+	for i := range a.routes {
+		r := &a.routes[i]
+		if paths[r.path] == nil {
+			paths[r.path] = object{}
+		}
+		paths[r.path].(object)[strings.ToLower(r.method)] = d.route(r)
+	}
+	return object{
+		"openapi": "3.1.0",
+		"info": object{
+			"title": "Helve", "version": a.set.Version,
+			"description": "The REST API of a Helve node for its operators. Over TCP, a request that changes something needs a token; off the loopback interface every request does. " +
+				"The ETag of an answer is the generation of the target; a change with If-Match is refused if that is another one by now.",
+		},
+		"paths": paths,
+		"components": object{
+			"schemas":         d.of,
+			"securitySchemes": object{"token": object{"type": "http", "scheme": "bearer"}},
+		},
+	}
+}
+
+var pathParam = regexp.MustCompile(`\{(\w+)\}`)
+
+// route is the operation of a row.
+func (d *schemas) route(r *route) object {
+	params := []any{}
+	for _, m := range pathParam.FindAllStringSubmatch(r.path, -1) {
+		params = append(params, object{"name": m[1], "in": "path", "required": true, "schema": object{"type": "string", "minLength": 1}})
+	}
+	for _, p := range r.query {
+		params = append(params, object{"name": p.name, "in": "query", "description": p.about, "schema": p.schema()})
+	}
+	if r.changes {
+		params = append(params, object{
+			"name": "If-Match", "in": "header", "description": "the ETag of an answer; the change is refused if the generation is another one by now",
+			"schema": object{"type": "string", "pattern": `^("[0-9]+"|\*)$`},
+		})
+	}
+	op := object{
+		"operationId": r.operation, "summary": r.about, "description": "Role: " + string(r.role) + ".", "parameters": params,
+		"responses": object{
+			"200":     object{"description": "It is done.", "content": d.answer(r.answer)},
+			"default": object{"description": "It is not done: the status says why, and the body what to try next.", "content": object{"application/json": object{"schema": d.schema(reflect.TypeFor[helvetype.OperationError](), false)}}},
+		},
+		"security": []any{object{"token": []any{}}},
+	}
+	if r.role == helvetype.RoleRead {
+		op["security"] = []any{object{}, object{"token": []any{}}} // on the loopback interface there may be none
+	}
+	if r.body != nil {
+		op["requestBody"] = object{"required": !r.optional, "content": d.body(r.body)}
+	}
+	return op
+}
+
+func (p param) schema() object {
+	s := object{"type": p.kind}
+	switch {
+	case p.kind == "integer":
+		s["minimum"] = p.min
+		if p.max > 0 {
+			s["maximum"] = p.max
+		}
+	case p.words != nil:
+		s["enum"] = p.words
+	}
+	return s
+}
+
+func (d *schemas) body(body any) object {
+	kinds, ok := body.(document)
+	if !ok {
+		return object{"application/json": object{"schema": d.schema(reflect.TypeOf(body), true)}}
+	}
+	content := object{}
+	for _, kind := range kinds {
+		content[kind] = object{"schema": object{"type": "object"}}
+	}
+	return content
+}
+
+func (d *schemas) answer(of any) object {
+	switch of := of.(type) {
+	case media:
+		content := object{}
+		for _, kind := range of {
+			content[kind] = object{}
+		}
+		return content
+	case stream:
+		content := object{}
+		for _, kind := range streams {
+			content[kind] = object{"schema": object{"type": "string"}}
+		}
+		content["application/jsonl"] = object{"schema": object{"type": "string", "description": "a line for each: " + reflect.TypeOf(of.item).Name()}}
+		content["application/json"] = object{"schema": d.schema(reflect.TypeOf(of.list), false)}
+		return content
+	}
+	return object{"application/json": object{"schema": d.schema(reflect.TypeOf(of), false)}}
+}
+
+// schemas makes JSON Schemas of Go types as package encoding/json writes them.
+type schemas struct{ of object }
+
+// schema is the schema of a type. A struct of a body takes no other fields than its own.
+func (d *schemas) schema(t reflect.Type, body bool) object {
+	switch t {
+	case reflect.TypeFor[json.RawMessage](), reflect.TypeFor[any]():
+		return object{}
+	case reflect.TypeFor[time.Time]():
+		return object{"type": "string", "format": "date-time"}
+	case reflect.TypeFor[helvetype.Role]():
+		return object{"type": "string", "enum": []any{helvetype.RoleRead, helvetype.RoleOperate, helvetype.RoleDeploy}}
+	}
+	switch t.Kind() {
+	case reflect.String:
+		return object{"type": "string"}
+	case reflect.Bool:
+		return object{"type": "boolean"}
+	case reflect.Float64, reflect.Float32:
+		return object{"type": "number"}
+	case reflect.Uint, reflect.Uint32, reflect.Uint64:
+		return object{"type": "integer", "minimum": 0}
+	case reflect.Pointer:
+		return object{"anyOf": []any{d.schema(t.Elem(), body), object{"type": "null"}}}
+	case reflect.Slice:
+		return object{"type": []any{"array", "null"}, "items": d.schema(t.Elem(), body)}
+	case reflect.Map:
+		s := object{"type": "object", "additionalProperties": d.schema(t.Elem(), body)}
+		if !body {
+			s["type"] = []any{"object", "null"}
+		}
+		return s
+	case reflect.Struct:
+		if t.Name() == "" {
+			return d.structure(t, body)
+		}
+		name := strings.ToUpper(t.Name()[:1]) + t.Name()[1:]
+		if t == reflect.TypeFor[token.Info]() {
+			name = "Token"
+		}
+		if d.of[name] == nil {
+			d.of[name] = object{} // for a type that contains itself
+			d.of[name] = d.structure(t, body)
+		}
+		return object{"$ref": "#/components/schemas/" + name}
+	}
+	return object{"type": "integer"}
+}
+
+func (d *schemas) structure(t reflect.Type, body bool) object {
+	fields, required := object{}, []string{}
+	for _, f := range reflect.VisibleFields(t) {
+		name, optional := jsonName(f)
+		if name == "" || len(f.Index) > 1 && !t.FieldByIndex(f.Index[:1]).Anonymous {
+			continue
+		}
+		s := d.schema(f.Type, body)
+		if least := f.Tag.Get("min"); least != "" {
+			s["minimum"] = json.Number(least)
+		}
+		fields[name] = s
+		if !optional {
+			required = append(required, name)
+		}
+	}
+	slices.Sort(required)
+	s := object{"type": "object", "properties": fields, "required": required}
+	if body {
+		s["additionalProperties"] = false
+	}
+	return s
+}

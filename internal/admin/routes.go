@@ -1,0 +1,185 @@
+package admin
+
+import (
+	"net/http"
+
+	"github.com/helve-serve/helve/helvetype"
+)
+
+// route is one method of one path. The handler, the checks before it, the list of paths and the OpenAPI document come from it.
+type route struct {
+	method string
+	// path is a pattern of http.ServeMux. A path that ends with a slash is exact.
+	path string
+	// operation names the route in the OpenAPI document, and in the audit log if it changes something.
+	operation string
+	// role is the least role of an author who may.
+	role helvetype.Role
+	// private says that a request over the loopback interface needs a token too, although it reads: the lines of replicas may be of their users.
+	private bool
+	// changes says that the route changes the target: it takes If-Match, and has an entry in the audit log.
+	changes bool
+	about   string
+	query   []param
+	// anyQuery leaves the query to the handler.
+	anyQuery bool
+	// body is a value of the type of the body; nil for a route without one, and a [document] for one that the handler reads itself.
+	body any
+	// optional says that the body may be left out.
+	optional bool
+	// answer is a value of the type of the answer; a [media] for one that is not JSON.
+	answer any
+	serve  func(a *Server, c *ask)
+}
+
+// param is a parameter of the query.
+type param struct {
+	name string
+	// kind is "string", "integer" or "boolean".
+	kind  string
+	about string
+	// min and max bound an integer with a max.
+	min, max int
+	// words are the values that a string may have; nil for any.
+	words []string
+}
+
+// media are the content types of an answer that is not JSON, or of a stream beside JSON.
+type media []string
+
+// document is a body that is a file of an operator: its content types.
+type document []string
+
+// The bodies of requests.
+type (
+	// scaleBody is the reference's, with a note of the author.
+	scaleBody struct {
+		TargetNumReplicas int    `json:"target_num_replicas" min:"0"`
+		Message           string `json:"message,omitempty"`
+	}
+	rollbackBody struct {
+		// Revision is 0 for the one before the present one.
+		Revision int    `json:"revision,omitempty" min:"0"`
+		Message  string `json:"message,omitempty"`
+	}
+	tokenBody struct {
+		Name string         `json:"name"`
+		Role helvetype.Role `json:"role"`
+	}
+)
+
+const (
+	appPath        = "/api/v1/applications/{app}"
+	deploymentPath = appPath + "/deployments/{deployment}"
+)
+
+//nolint:gochecknoglobals // constants
+var (
+	eventParams = []param{
+		{name: "after", kind: "integer", about: "events with an id above this one, from the oldest"},
+		{name: "limit", kind: "integer", min: 1, max: eventLimit, about: "at most so many"},
+		{name: "follow", kind: "boolean", about: "the answer does not end: the events to come follow"},
+		{name: "kind", kind: "string", words: []string{helvetype.KindApplication, helvetype.KindDeployment, helvetype.KindReplica, helvetype.KindNode}, about: "events of objects of this kind"},
+		{name: "app", kind: "string"}, {name: "deployment", kind: "string"}, {name: "replica", kind: "string"},
+	}
+	callParams  = []param{{name: "limit", kind: "integer", min: 1, max: callsMax}, {name: "app", kind: "string"}, {name: "deployment", kind: "string"}}
+	applyParams = []param{
+		{name: "source", kind: "string", about: "the writer of the file; an apply deletes applications of its own source only"},
+		{name: "message", kind: "string", about: "a note for the history"},
+		{name: "wait", kind: "boolean", about: "answer when all applications run or have failed"},
+	}
+	streams = media{"application/json", "application/jsonl", "text/event-stream"}
+	texts   = media{"text/plain", "application/openmetrics-text"}
+	files   = document{"application/json", "application/yaml"}
+)
+
+// routes is the table of all routes. The reference has the paths below /api/serve, /api/ray, and the scale of a deployment.
+func routes() []route {
+	const read, operate, deploy = helvetype.RoleRead, helvetype.RoleOperate, helvetype.RoleDeploy
+	get, put, post, patch, remove := http.MethodGet, http.MethodPut, http.MethodPost, http.MethodPatch, http.MethodDelete
+	return []route{
+		{method: get, path: "/", operation: "about", role: read, answer: About{}, serve: (*Server).about, about: "Which node this is"},
+		{method: get, path: "/openapi.json", operation: "openapi", role: read, answer: map[string]any{}, serve: (*Server).openAPI, about: "This document"},
+
+		{method: get, path: "/api/ray/version", operation: "ray_version", role: read, answer: RayVersion{}, serve: (*Server).rayVersion, about: "The version of Ray whose clients the node serves"},
+		{
+			method: get, path: "/api/serve/applications/", operation: "get_serve_instance_details", role: read, answer: Instance{}, serve: (*Server).applications,
+			query: []param{{name: "api_type", kind: "string", words: []string{imperative, declarative}, about: "applications that programs have deployed, or that files have; without it all"}},
+			about: "The state of the node and of all applications: the reference's ServeInstanceDetails",
+		},
+		{
+			method: put, path: "/api/serve/applications/", operation: "apply", role: deploy, changes: true, body: files, answer: helvetype.ApplyAnswer{}, serve: (*Server).putAll,
+			query: applyParams, about: "Make the applications of a file the target. Applications that a file of the same source had, and this one does not have, are deleted",
+		},
+		{method: remove, path: "/api/serve/applications/", operation: "shutdown", role: deploy, changes: true, answer: Done{}, serve: (*Server).shutdown, about: "Delete all applications"},
+		{
+			method: post, path: deploymentPath + "/scale", operation: "scale", role: operate, changes: true, body: scaleBody{}, answer: Done{}, serve: (*Server).scale,
+			about: "Set the number of replicas",
+		},
+
+		{method: get, path: "/api/v1/status", operation: "status", role: read, answer: helvetype.Status{}, serve: (*Server).status, about: "The state of the node and of all applications, as helvetype.Status"},
+		{method: post, path: "/api/v1/apply", operation: "apply_request", role: deploy, changes: true, body: helvetype.ApplyRequest{}, answer: helvetype.ApplyAnswer{}, serve: (*Server).apply, about: "Make the applications of a file the target, with all settings of a deploy"},
+		{
+			method: post, path: "/api/v1/plan", operation: "plan", role: deploy, body: helvetype.ApplyRequest{}, answer: helvetype.Plan{}, serve: (*Server).plan,
+			about: "What an apply would do, without doing it. It loads the code of the file, so it needs the role of a deploy",
+		},
+		{method: get, path: "/api/v1/applications", operation: "applications", role: read, answer: Applications{}, serve: (*Server).list, about: "All applications"},
+		{method: get, path: appPath, operation: "application", role: read, answer: AppDetails{}, serve: (*Server).one, about: "One application"},
+		{
+			method: put, path: appPath, operation: "apply_application", role: deploy, changes: true, body: files, answer: helvetype.ApplyAnswer{}, serve: (*Server).putOne,
+			query: applyParams, about: "Deploy one application: the body is its element of the list applications of a file. Others stay as they are",
+		},
+		{
+			method: patch, path: appPath, operation: "patch", role: deploy, changes: true, body: map[string]any{}, answer: helvetype.Outcome{}, serve: (*Server).patch,
+			about: `Set options above those of file and code: {"deployments": {"Ranker": {"max_ongoing_requests": 10}}}. null clears`,
+		},
+		{method: remove, path: appPath, operation: "delete", role: deploy, changes: true, answer: Done{}, serve: (*Server).remove, about: "Delete an application"},
+		{method: get, path: appPath + "/history", operation: "history", role: read, answer: helvetype.History{}, serve: (*Server).history, about: "The revisions that are kept, the newest first"},
+		{method: get, path: appPath + "/config", operation: "config", role: read, answer: helvetype.EffectiveConfig{}, serve: (*Server).config, about: "Each option, with the source of its value"},
+		{method: get, path: appPath + "/submitted", operation: "submitted", role: read, answer: map[string]any{}, serve: (*Server).submitted, about: "The configuration as it was submitted; null for an application of a program"},
+		{
+			method: get, path: appPath + "/plan", operation: "plan_rollback", role: read, answer: helvetype.Plan{}, serve: (*Server).planRollback,
+			query: []param{{name: "revision", kind: "integer", min: 0, max: 1 << 30, about: "0, the default, is the revision before the present one"}}, about: "What a rollback would do, without doing it",
+		},
+		{
+			method: post, path: appPath + "/plan", operation: "plan_application", role: deploy, body: files, answer: helvetype.Plan{}, serve: (*Server).planOne,
+			query: applyParams[:1], about: "What a PUT of this application would do, without doing it",
+		},
+		{method: post, path: appPath + "/rollback", operation: "rollback", role: operate, changes: true, body: rollbackBody{}, optional: true, answer: helvetype.Outcome{}, serve: (*Server).rollback, about: "Deploy a former revision again"},
+		{method: post, path: appPath + "/pause", operation: "pause", role: operate, changes: true, answer: Done{}, serve: (*Server).pause, about: "Stop the rollout where it is"},
+		{method: post, path: appPath + "/resume", operation: "resume", role: operate, changes: true, answer: Done{}, serve: (*Server).resume, about: "Go on with a rollout"},
+		{method: post, path: appPath + "/restart", operation: "restart", role: operate, changes: true, answer: Done{}, serve: (*Server).restart, about: "Replace all replicas of an application, within the budgets of rollouts"},
+		{method: post, path: deploymentPath + "/restart", operation: "restart_deployment", role: operate, changes: true, answer: Done{}, serve: (*Server).restart, about: "Replace the replicas of a deployment, within the budgets of rollouts"},
+		{method: post, path: deploymentPath + "/replicas/{replica}/restart", operation: "restart_replica", role: operate, changes: true, answer: Done{}, serve: (*Server).restart, about: "Replace one replica"},
+
+		{method: get, path: "/api/v1/events", operation: "events", role: read, query: eventParams, answer: stream{EventList{}, helvetype.Event{}}, serve: (*Server).events, about: "Transitions, the oldest first"},
+		{
+			method: get, path: "/api/v1/logs", operation: "logs", role: read, private: true, answer: stream{LogList{}, helvetype.LogLine{}}, serve: (*Server).logs, about: "Lines that replicas have written, the oldest first",
+			query: []param{
+				{name: "app", kind: "string"}, {name: "deployment", kind: "string"}, {name: "replica", kind: "string"},
+				{name: "tail", kind: "integer", min: 0, max: logLimit, about: "at most so many of the newest lines"},
+				{name: "follow", kind: "boolean", about: "the answer does not end: the lines to come follow"},
+			},
+		},
+		{method: get, path: "/api/v1/calls", operation: "calls", role: read, query: callParams, answer: helvetype.CallList{}, serve: (*Server).calls, about: "Calls that wait and run, the oldest first"},
+		{method: get, path: "/api/v1/why/{app}", operation: "why_application", role: read, answer: helvetype.Explanation{}, serve: (*Server).why, query: []param{{name: "revision", kind: "integer", min: 0, max: 1 << 30, about: "what has become of this revision"}}, about: "Why an application is as it is"},
+		{method: get, path: "/api/v1/why/{app}/{deployment}", operation: "why_deployment", role: read, answer: helvetype.Explanation{}, serve: (*Server).why, about: "Why a deployment is as it is"},
+		{method: get, path: "/api/v1/why/{app}/{deployment}/{replica}", operation: "why_replica", role: read, answer: helvetype.Explanation{}, serve: (*Server).why, about: "Why a replica is as it is"},
+		{method: get, path: "/api/v1/audit", operation: "audit", role: read, private: true, query: []param{{name: "limit", kind: "integer", min: 1, max: auditLimit}}, answer: AuditList{}, serve: (*Server).auditLog, about: "The newest changes, the oldest first: who has asked for what"},
+		{method: get, path: "/api/v1/tokens", operation: "tokens", role: deploy, answer: TokenList{}, serve: (*Server).listTokens, about: "The tokens, without their texts"},
+		{method: post, path: "/api/v1/tokens", operation: "add_token", role: deploy, changes: true, body: tokenBody{}, answer: NewToken{}, serve: (*Server).addToken, about: "Make a token. Its text is in the answer, and nowhere else"},
+		{method: remove, path: "/api/v1/tokens/{name}", operation: "remove_token", role: deploy, changes: true, answer: Done{}, serve: (*Server).removeToken, about: "Take a token out"},
+
+		{method: get, path: "/events", operation: "events_short", role: read, query: eventParams, answer: stream{EventList{}, helvetype.Event{}}, serve: (*Server).events, about: "As /api/v1/events"},
+		{method: get, path: "/calls", operation: "calls_short", role: read, query: callParams, answer: helvetype.CallList{}, serve: (*Server).calls, about: "As /api/v1/calls"},
+		{method: get, path: "/metrics", operation: "metrics", role: read, anyQuery: true, answer: texts, serve: (*Server).metrics, about: "Metrics for Prometheus"},
+		{method: get, path: "/debug/pprof/", operation: "profiles", role: read, answer: Profiles{}, serve: (*Server).profiles, about: "The names of the profiles"},
+		{
+			method: get, path: "/debug/pprof/{name}", operation: "profile", role: read, answer: media{"application/octet-stream", "text/plain"}, serve: (*Server).profile, about: "A profile, as in net/http/pprof",
+			query: []param{{name: "debug", kind: "integer", min: 0, max: profileSeconds}, {name: "seconds", kind: "integer", min: 0, max: profileSeconds}, {name: "gc", kind: "integer", min: 0, max: profileSeconds}},
+		},
+	}
+}
+
+// stream is the answer of a route that follows: one value in JSON without follow, and with it a line or an event per item.
+type stream struct{ list, item any }

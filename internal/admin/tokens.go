@@ -1,0 +1,75 @@
+package admin
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/token"
+)
+
+// TokenList is the answer to GET /api/v1/tokens.
+type TokenList struct {
+	Tokens []token.Info `json:"tokens"`
+}
+
+// NewToken is the answer to POST /api/v1/tokens.
+type NewToken struct {
+	Name string         `json:"name"`
+	Role helvetype.Role `json:"role"`
+	// Token is the text that requests send in the header Authorization, behind "Bearer ".
+	Token string `json:"token"`
+}
+
+// tokens are the tokens of the node. A node without them answers, and is nil.
+func (a *Server) tokens(c *ask) *token.Tokens {
+	if a.set.Tokens == nil {
+		a.failed(c, &helvetype.OperationError{Code: helvetype.CodeUnimplemented, Message: "this node has no tokens: only processes of its user reach it", Next: "start it with an address of TCP: --admin 127.0.0.1:8265"})
+	}
+	return a.set.Tokens
+}
+
+func (a *Server) listTokens(c *ask) {
+	if t := a.tokens(c); t != nil {
+		list, err := t.List()
+		if err != nil {
+			a.failed(c, err)
+			return
+		}
+		answer(c.w, http.StatusOK, TokenList{list})
+	}
+}
+
+func (a *Server) addToken(c *ask) {
+	var body tokenBody
+	t := a.tokens(c)
+	if t == nil || !a.decode(c, &body) {
+		return
+	}
+	text, err := t.Add(body.Name, body.Role)
+	a.tokenChange(c, body.Name, string(body.Role), err, NewToken{body.Name, body.Role, text})
+}
+
+func (a *Server) removeToken(c *ask) {
+	if t := a.tokens(c); t != nil {
+		name := c.path("name")
+		a.tokenChange(c, name, "", t.Remove(name), Done{Message: "The token " + name + " is removed."})
+	}
+}
+
+func (a *Server) tokenChange(c *ask, name, detail string, err error, done any) {
+	for mistake, code := range map[error]helvetype.Code{
+		token.ErrName: helvetype.CodeInvalidArgument, token.ErrRole: helvetype.CodeInvalidArgument, token.ErrExists: helvetype.CodeAlreadyExists,
+		token.ErrMissing: helvetype.CodeNotFound, token.ErrMany: helvetype.CodeResourceExhausted,
+	} {
+		if errors.Is(err, mistake) {
+			err = &helvetype.OperationError{Code: code, Message: err.Error(), Next: "helve token list shows the tokens"}
+		}
+	}
+	a.note(c, "token "+name, detail, err)
+	if err != nil {
+		a.failed(c, err)
+		return
+	}
+	answer(c.w, http.StatusOK, done)
+}

@@ -1,6 +1,9 @@
 package config_test
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -8,14 +11,16 @@ import (
 	"testing"
 
 	"github.com/helve-serve/helve/internal/config"
+	"github.com/helve-serve/helve/internal/secret"
+	"github.com/helve-serve/helve/internal/spec"
 )
 
-var update = flag.Bool("update", false, "write the expected messages")
+var update = flag.Bool("update", false, "write the expected messages and layers")
 
-// TestMistakes compares all messages of each file of testdata/mistakes with the file beside it.
-func TestMistakes(t *testing.T) {
-	t.Parallel()
-	files, err := filepath.Glob("testdata/mistakes/*.yaml")
+// each runs a test for each file of a directory of testdata, with its text.
+func each(t *testing.T, dir string, test func(t *testing.T, name string, source []byte)) {
+	t.Helper()
+	files, err := filepath.Glob("testdata/" + dir + "/*.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatal(files, err)
 	}
@@ -26,23 +31,182 @@ func TestMistakes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = config.Read(filepath.Base(name), source)
-			if err == nil {
-				t.Fatal("no mistake")
-			}
-			expected := strings.TrimSuffix(name, ".yaml") + ".txt"
-			if *update {
-				if err := os.WriteFile(expected, []byte(err.Error()+"\n"), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, readErr := os.ReadFile(expected)
-			if readErr != nil {
-				t.Fatal(readErr)
-			}
-			if got := err.Error() + "\n"; got != string(want) {
-				t.Errorf("the messages are\n%swant\n%s", got, want)
-			}
+			test(t, name, source)
 		})
 	}
+}
+
+// expect compares a text with the file beside a file of testdata.
+func expect(t *testing.T, name, got string) {
+	t.Helper()
+	expected := strings.TrimSuffix(name, ".yaml") + ".txt"
+	if *update {
+		if err := os.WriteFile(expected, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(expected)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// TestMistakes compares all messages of files with mistakes.
+func TestMistakes(t *testing.T) {
+	t.Parallel()
+	for _, dir := range []string{"mistakes", "refused"} {
+		t.Run(dir, func(t *testing.T) {
+			t.Parallel()
+			each(t, dir, func(t *testing.T, name string, source []byte) {
+				_, err := config.Read(filepath.Base(name), source)
+				if err == nil {
+					t.Fatal("no mistake")
+				}
+				if strings.Contains(err.Error(), "hunter2") {
+					t.Errorf("a message has a secret:\n%v", err)
+				}
+				all, _ := errors.AsType[config.Mistakes](err)
+				var text strings.Builder
+				for _, m := range all {
+					text.WriteString(m.Error() + "\n")
+				}
+				expect(t, name, text.String())
+			})
+		})
+	}
+}
+
+// TestFilesOfRayServe reads files in the forms that the documentation of Ray Serve has, and compares all that they say.
+func TestFilesOfRayServe(t *testing.T) {
+	t.Parallel()
+	each(t, "ray", func(t *testing.T, name string, source []byte) {
+		f, err := config.Read(filepath.Base(name), source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(f.Applications) == 0 {
+			t.Fatal("no application")
+		}
+		for _, app := range f.Applications {
+			for d, layer := range app.Deployments {
+				o, err := spec.Options{}.Merge(layer, spec.FromFile)
+				if err != nil || len(o.Validate()) > 0 {
+					t.Errorf("deployment %s: %v, %v", d, err, o.Validate())
+				}
+			}
+		}
+		var b bytes.Buffer
+		e := json.NewEncoder(&b)
+		e.SetIndent("", " ")
+		e.SetEscapeHTML(false)
+		if err := e.Encode(f); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, name, b.String())
+	})
+}
+
+func TestPlace(t *testing.T) {
+	t.Parallel()
+	const file = `applications:
+- name: shop
+  import_path: a:app
+  args:
+    word: x
+  deployments:
+  - name: Rankr
+    limits:
+      memory: 33554432
+`
+	f, err := config.Read("f.yaml", []byte(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cause := errors.New("wrong")
+	for _, c := range []struct {
+		deployment, option, want string
+	}{
+		{"Rankr", "name", "f.yaml:7:11: wrong"},
+		{"Rankr", "limits.memory", "f.yaml:9:15: wrong"},
+		{"Rankr", "limits.num_cpus", "f.yaml:8:5: wrong"},
+		{"Rankr", "num_replicas", "f.yaml:7:5: wrong"},
+		{"Other", "num_replicas", "f.yaml:2:3: wrong"},
+		{"", "args.word", "f.yaml:5:5: wrong"},
+		{"", "args.other", "f.yaml:4:3: wrong"},
+		{"", "import_path", "f.yaml:3:3: wrong"},
+	} {
+		if m := f.Place("shop", c.deployment, c.option, cause); m.Brief() != c.want || !errors.Is(m, cause) {
+			t.Errorf("%s %s: %v", c.deployment, c.option, m)
+		}
+	}
+	if m := f.Place("other", "", "", cause); m.Brief() != "f.yaml:1:1: wrong" {
+		t.Error(m)
+	}
+}
+
+// TestSecrets: what the file hides is in the layers in the form of records, and in no message.
+func TestSecrets(t *testing.T) {
+	t.Parallel()
+	const file = `applications:
+- import_path: a:app
+  args: {password: !secret hunter2, url: "http://${env:HOST}"}
+  runtime_env: {env_vars: {KEY: "${file:/run/key}", PLAIN: "$${env:X}"}}
+  deployments:
+  - {name: D, user_config: {keys: [!secret 0123]}}
+`
+	f, err := config.Read("f.yaml", []byte(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	app := f.Applications[0]
+	for got, want := range map[string]string{
+		string(app.Args):             `{"password":"` + secret.Mark("hunter2") + `","url":"http://${!env:HOST}"}`,
+		string(app.RuntimeEnv):       `{"env_vars":{"KEY":"${!file:/run/key}","PLAIN":"${env:X}"}}`,
+		string(app.Deployments["D"]): `{"user_config":{"keys":["` + secret.Mark("0123") + `"]}}`,
+	} {
+		if got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	if s := string(app.Submitted) + f.Place("default", "", "args.url", errors.New("x")).Error(); strings.Contains(s, "hunter2") {
+		t.Error(s)
+	}
+}
+
+func FuzzRead(f *testing.F) {
+	for _, dir := range []string{"ray", "mistakes", "refused"} {
+		files, err := filepath.Glob("testdata/" + dir + "/*.yaml")
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, name := range files {
+			source, err := os.ReadFile(name)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(source)
+		}
+	}
+	f.Fuzz(func(t *testing.T, source []byte) {
+		file, err := config.Read("f.yaml", source)
+		if err != nil {
+			if all, ok := errors.AsType[config.Mistakes](err); !ok || len(all) == 0 || all.Brief() == "" || all.Error() == "" {
+				t.Errorf("%T", err)
+			}
+			return
+		}
+		for _, app := range file.Applications {
+			if !json.Valid(app.Submitted) {
+				t.Errorf("%q", app.Submitted)
+			}
+			for d, layer := range app.Deployments {
+				if o, err := (spec.Options{}).Merge(layer, spec.FromFile); err != nil || len(o.Validate()) > 0 {
+					t.Errorf("deployment %s: %v %v", d, err, o.Validate())
+				}
+			}
+		}
+	})
 }

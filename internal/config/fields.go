@@ -40,10 +40,13 @@ func quotes(v *value) string {
 func (r *reader) choice(f field, of string, words ...string) string {
 	s, ok := r.text(f, of)
 	if ok && s != "" && !slices.Contains(words, s) {
-		r.wrong(f.value.at, "%s%s: must be %s, is %q%s", of, f.name, strings.Join(words, ", "), s, didYouMean(s, words))
+		r.wrong(f.value.at, "%s%s: must be one of %s, is %q%s", of, f.name, strings.Join(words, ", "), s, didYouMean(s, words))
 	}
 	return s
 }
+
+// aboveZero is the least number that is more than 0, for messages.
+const aboveZero = 1e-9
 
 // number is a number within bounds. A text in quotes that is a number is one, as in Ray Serve.
 func (r *reader) number(f field, of string, least, most float64) (n float64, ok bool) {
@@ -53,6 +56,9 @@ func (r *reader) number(f field, of string, least, most float64) (n float64, ok 
 		return 0, false
 	case v.kind != number || math.IsNaN(n):
 		r.wrong(f.value.at, "%s%s: must be a number, is %s", of, f.name, f.value.shown())
+		return 0, false
+	case n < least && least == aboveZero:
+		r.wrong(f.value.at, "%s%s: must be more than 0, is %s", of, f.name, v.text)
 		return 0, false
 	case n < least:
 		r.wrong(f.value.at, "%s%s: must be at least %v, is %s", of, f.name, least, v.text)
@@ -183,7 +189,7 @@ func (r *reader) http(f field) {
 			}
 		},
 		"request_timeout_s":    times(&h.RequestTimeout, -maxSeconds), // negative numbers are no limit, as 0 is
-		"keep_alive_timeout_s": times(&h.KeepAlive, 1e-9),
+		"keep_alive_timeout_s": times(&h.KeepAlive, aboveZero),
 		"ssl_keyfile":          words(&h.Key, true),
 		"ssl_certfile":         words(&h.Certificate, true),
 		"ssl_keyfile_password": func(r *reader, f field) {

@@ -90,7 +90,7 @@ func (d *deployment) read(v *value) {
 		case !slices.Contains(names, f.name):
 			d.wrong(f.at, "%s: there is no such option%s", f.name, didYouMean(f.name, names))
 		default:
-			d.option(f, v)
+			d.option(f)
 		}
 	}
 	d.replicas(v)
@@ -136,7 +136,7 @@ func (d *deployment) table(err error) {
 }
 
 // option puts one field into the layer.
-func (d *deployment) option(f field, all *value) {
+func (d *deployment) option(f field) {
 	d.places[f.name] = valueOr(f)
 	switch f.name {
 	case "user_config":
@@ -171,7 +171,6 @@ func (d *deployment) option(f field, all *value) {
 		d.group(f.name, f)
 		d.layer[f.name] = v.json()
 	}
-	_ = all
 }
 
 // valueOr is the place of a value that can be marked, else of the key.
@@ -251,8 +250,8 @@ func (d *deployment) replicas(v *value) {
 
 // autoscaled are the fields of autoscaling_config with their least values. Fields that are a text, or an object, have none.
 var autoscaled = map[string]float64{ //nolint:gochecknoglobals // a constant
-	"min_replicas": 0, "initial_replicas": 0, "max_replicas": 1, "target_ongoing_requests": 1e-9, "metrics_interval_s": 1e-9, "look_back_period_s": 1e-9,
-	"smoothing_factor": 1e-9, "upscale_smoothing_factor": 1e-9, "downscale_smoothing_factor": 1e-9, "upscaling_factor": 1e-9, "downscaling_factor": 1e-9,
+	"min_replicas": 0, "initial_replicas": 0, "max_replicas": 1, "target_ongoing_requests": aboveZero, "metrics_interval_s": aboveZero, "look_back_period_s": aboveZero,
+	"smoothing_factor": aboveZero, "upscale_smoothing_factor": aboveZero, "downscale_smoothing_factor": aboveZero, "upscaling_factor": aboveZero, "downscaling_factor": aboveZero,
 	"downscale_delay_s": 0, "downscale_to_zero_delay_s": 0, "upscale_delay_s": 0,
 }
 
@@ -398,6 +397,7 @@ func (d *deployment) bundles(v *value) {
 			return
 		}
 	}
+	d.fits(v, bundles.items[0], at)
 	resources := map[string]any{}
 	for name, n := range sum {
 		resources[name] = n
@@ -412,6 +412,25 @@ func (d *deployment) bundles(v *value) {
 		resources["accelerator_type"] = kind.json()
 	}
 	d.layer["ray_actor_options"] = resources
+}
+
+// fits compares the resources of the replica itself with the first bundle, in which it runs.
+func (d *deployment) fits(v, first *value, at place) {
+	own := v.get("ray_actor_options")
+	for name, theirs := range map[string]string{"CPU": "num_cpus", "GPU": "num_gpus"} {
+		asks, has := 0.0, 0.0
+		if n := own.get(theirs); n != nil {
+			asks = numeral(n).float()
+		} else if own == nil && name == "CPU" {
+			asks = 1
+		}
+		if n := first.get(name); n != nil {
+			has = numeral(n).float()
+		}
+		if asks > has {
+			d.wrong(at, "placement_group_bundles: the replica runs in the first bundle, which has %s: %v, and asks for %s: %v in ray_actor_options", name, has, theirs, asks)
+		}
+	}
 }
 
 // policies are the classes of routers that the node has.
@@ -437,26 +456,27 @@ func (d *deployment) router(f field) {
 			if policy, ok = policies[class]; !ok && path != "" {
 				r.wrong(f.value.at, "%srequest_router_class: %q is no router of the node, which picks replicas itself: use %s", at, path, strings.Join(slices.Sorted(maps.Keys(policies)), ", "))
 			}
-			if path == "" {
+			if !ok {
 				policy = spec.PowerOfTwo
 			}
 		},
 		"request_router_kwargs": func(*reader, field) {},
 		"request_routing_stats_period_s": func(r *reader, f field) {
 			d.places[f.name] = f.value.at
-			if n, ok := r.number(f, at, 1e-9, maxSeconds); ok {
+			if n, ok := r.number(f, at, aboveZero, maxSeconds); ok {
 				d.layer[f.name] = n
 			}
 		},
 		"request_routing_stats_timeout_s": func(r *reader, f field) {
 			d.places[f.name] = f.value.at
-			if n, ok := r.number(f, at, 1e-9, maxSeconds); ok {
+			if n, ok := r.number(f, at, aboveZero, maxSeconds); ok {
 				d.layer[f.name] = n
 			}
 		},
-		"initial_backoff_s":  func(r *reader, f field) { r.number(f, at, 1e-9, maxSeconds) },
-		"backoff_multiplier": func(r *reader, f field) { r.number(f, at, 1e-9, maxSeconds) },
-		"max_backoff_s":      func(r *reader, f field) { r.number(f, at, 1e-9, maxSeconds) },
+		"initial_backoff_s":       func(r *reader, f field) { r.number(f, at, aboveZero, maxSeconds) },
+		"backoff_multiplier":      func(r *reader, f field) { r.number(f, at, aboveZero, maxSeconds) },
+		"max_backoff_s":           func(r *reader, f field) { r.number(f, at, aboveZero, maxSeconds) },
+		"ingress_router_fallback": func(r *reader, f field) { r.boolean(f, at) },
 	}
 	d.r.each(v, known, func(f field) {
 		if !strings.HasPrefix(f.name, "_") {

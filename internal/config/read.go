@@ -24,7 +24,7 @@ func Read(name string, source []byte) (*File, error) {
 	r := &reader{name: name, lines: strings.Split(string(source), "\n"), file: &File{Name: name, places: map[string]place{}}}
 	r.file.reader = r
 	root := r.tree(source)
-	if len(r.mistakes) > 0 {
+	if root == nil && len(r.mistakes) > 0 {
 		r.broken = true
 	} else {
 		r.top(root)
@@ -144,6 +144,9 @@ func (r *reader) top(v *value) {
 	case v.kind != object:
 		r.wrong(v.at, "the file must have fields such as applications, is %s", v.kind)
 		return
+	case v.field("apiVersion") != nil && v.field("kind") != nil:
+		r.wrong(v.field("kind").at, "kind: this is a file for Kubernetes: give the text below serveConfigV2 as a file of its own")
+		return
 	case v.field("import_path") != nil && v.field("applications") == nil:
 		r.wrong(v.field("import_path").at, "import_path: an application is an item of the list `applications:`")
 		return
@@ -207,7 +210,7 @@ func (r *reader) clashes(items []*value) {
 		}
 		if first, ok := names[a.Name]; ok && a.Name != "" {
 			r.wrong(where("name"), "name: two applications have the name %q, this one and that of line %d: give each its own", a.Name, first)
-		} else {
+		} else if a.Name != "" {
 			names[a.Name] = where("name").line
 		}
 		if first, ok := prefixes[a.RoutePrefix]; ok && a.RoutePrefix != "" {
@@ -223,6 +226,7 @@ func (r *reader) application(v *value) {
 	app := Application{Name: "default", RoutePrefix: "/", Line: v.at.line, Logging: r.file.Logging}
 	defer func() { r.file.Applications = append(r.file.Applications, app) }()
 	if v.kind != object {
+		app.Name, app.RoutePrefix = "", "" // of no application
 		r.wrong(v.at, "an application must have fields such as import_path, is %s", v.shown())
 		return
 	}

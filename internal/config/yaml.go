@@ -196,7 +196,7 @@ func (b *builder) value(n ast.Node, depth int) (*value, error) {
 func (b *builder) plain(n ast.Node, s string) (*value, error) {
 	k, form, err := plain(s)
 	if err != nil {
-		return nil, b.fail(n, "%s", err)
+		b.r.wrong(at(n.GetToken()), "%s", err)
 	}
 	return &value{kind: k, at: at(n.GetToken()), text: form}, nil
 }
@@ -298,7 +298,8 @@ func (b *builder) object(m ast.MapNode, n ast.Node, depth int) (*value, error) {
 			v.at = where
 		}
 		if first := v.field(name); first != nil {
-			return nil, b.r.mistake(where, fmt.Sprintf("%s: is in line %d too", name, first.at.line))
+			b.r.wrong(where, "%s: is in line %d too", name, first.at.line)
+			continue
 		}
 		v.fields = append(v.fields, field{name, where, made})
 	}

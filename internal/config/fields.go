@@ -290,6 +290,9 @@ func (r *reader) sealText(v *value) {
 		return
 	}
 	v.text = sealed
+	if secret.Has(sealed) {
+		r.sealedTexts = append(r.sealedTexts, *v)
+	}
 }
 
 // unsealed refuses placeholders and the tag !secret in a text whose value the node needs as it is.

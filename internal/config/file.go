@@ -9,6 +9,8 @@ package config
 
 import (
 	"encoding/json"
+
+	"github.com/helve-serve/helve/internal/secret"
 )
 
 // File is a file that was read.
@@ -65,10 +67,27 @@ type Application struct {
 	// Deployments has the options of deployments by their names: a layer for [spec.Options.Merge]. For example, the file's ray_actor_options with a
 	// runtime_env becomes {"ray_actor_options": {...}, "runtime_env": {...}}.
 	Deployments map[string]json.RawMessage
+	// Options are the options of the application itself, a layer for [spec.Application.Merge].
+	Options json.RawMessage
 	// Submitted is the application as the file has it, as JSON. It may have secrets: package secret redacts it.
 	Submitted json.RawMessage
 	// Line is its place in the file.
 	Line int
+}
+
+// Resolve finds the placeholders of the file whose values the node does not have, such as ${env:KEY} without that variable. The error is of type
+// [Mistakes]. The values are not kept: each is looked up again when a process starts.
+func (f *File) Resolve(source *secret.Resolver) error {
+	var all Mistakes
+	for _, p := range f.reader.sealedTexts {
+		if _, err := source.Text(p.text); err != nil {
+			all = append(all, f.reader.show(f.reader.mistake(p.at, err.Error())))
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return all
 }
 
 // key is the key of a place. For example, the option limits.memory of deployment D in application A has the key of the three.

@@ -13,7 +13,7 @@ type Mistake struct {
 	Line, Column int    // from 1
 	Text         string // the field, and the problem
 	source       string // the line of the file, without secrets; "" if there is none to show
-	width        int    // of the marks below it
+	mark, width  int    // column and number of the marks below it
 	cause        error
 }
 
@@ -27,11 +27,11 @@ func (m *Mistake) Error() string {
 	if m.source == "" {
 		return m.Brief()
 	}
-	line, column := m.source, m.Column
+	line, column := m.source, m.mark
 	const before, width = 30, 90
 	if runes := []rune(line); len(runes) > width { // a part of a long line
 		from := max(0, min(column-1-before, len(runes)))
-		line, column = string(runes[from:min(len(runes), from+width)]), column-from
+		line, column = string(runes[from:min(len(runes), from+width)]), m.mark-from
 	}
 	number := fmt.Sprintf("%4d", m.Line)
 	pad := strings.Builder{}

@@ -2,7 +2,9 @@ package config
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -17,6 +19,8 @@ type reader struct {
 	mistakes []*Mistake
 	hidden   []place // values that no message shows
 	broken   bool    // the file is no YAML, so that hidden is not known
+
+	sealedTexts []value // with placeholders
 }
 
 // Read reads the text of a file; name is for its messages. The error is of type [Mistakes].
@@ -88,13 +92,10 @@ func (r *reader) show(m *Mistake) *Mistake {
 		case h.column == m.Column:
 			m.width = len(secret.Hidden)
 		case h.column < m.Column:
-			column += len(secret.Hidden) - (to - from)
+			column = max(h.column, column+len(secret.Hidden)-(to-from))
 		}
 	}
-	m.source = string(runes)
-	if column != m.Column || column > len(runes) {
-		m.source = "" // the marks would stand below another part
-	}
+	m.source, m.mark = string(runes), min(column, len(runes)+1)
 	return m
 }
 
@@ -274,6 +275,12 @@ func (r *reader) application(v *value) {
 				r.warn(f.at, "autoscaling_policy: has no effect: replicas do not scale by themselves yet")
 			}
 		},
+		"history_limit": func(r *reader, f field) {
+			f.value = whole(f.value)
+			if n, ok := r.number(f, "", 1, 1000); ok && n != math.Trunc(n) {
+				r.wrong(f.value.at, "history_limit: must be an integer, is %s", f.value.shown())
+			}
+		},
 		"host": elsewhere, "port": elsewhere,
 	}
 	r.each(v, known, func(f field) {
@@ -285,5 +292,19 @@ func (r *reader) application(v *value) {
 	if deployments != nil {
 		app.Deployments = r.deployments(app, *deployments)
 	}
-	app.Submitted = v.json()
+	app.Submitted, app.Options = v.json(), applicationOptions(v, app)
+}
+
+// applicationOptions is the layer of the options of an application itself.
+func applicationOptions(v *value, app Application) json.RawMessage {
+	options := v.without("name", "deployments", "host", "port")
+	for i, f := range options.fields {
+		switch f.name {
+		case "import_path":
+			options.fields[i].value = &value{kind: text, text: app.ImportPath}
+		case "history_limit":
+			options.fields[i].value = whole(f.value)
+		}
+	}
+	return options.json()
 }

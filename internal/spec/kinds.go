@@ -24,6 +24,8 @@ type kind[T any] interface {
 	accepts() string
 	// python is the check in Python: a function of helve._limits, or a functools.partial of one.
 	python() string
+	// schema is the JSON Schema of a value in a file.
+	schema() map[string]any
 }
 
 // numeric is a number within bounds. A value beside them may be allowed, for example -1 for "no limit".

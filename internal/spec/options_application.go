@@ -113,7 +113,8 @@ type Row struct {
 	Default json.RawMessage
 	Update  Update
 	Doc     string
-	GoOnly  bool // Python and files do not have the option
+	GoOnly  bool           // Python and files do not have the option
+	Schema  map[string]any // the JSON Schema of a value; not to be changed
 }
 
 // DeploymentRows are the rows of the table of the options of a deployment, and ApplicationRows those of an application.
@@ -127,7 +128,7 @@ func (t table[S]) describe() []Row {
 	for i, o := range t {
 		var s S
 		o.accessor(&s).fillDefault()
-		all[i] = Row{Path: o.path, Accepts: o.accepts, Default: o.text(&s), Update: o.update, Doc: o.doc, GoOnly: o.goOnly}
+		all[i] = Row{Path: o.path, Accepts: o.accepts, Default: o.text(&s), Update: o.update, Doc: o.doc, GoOnly: o.goOnly, Schema: o.schema}
 		for _, n := range o.names {
 			all[i].Keys = append(all[i].Keys, n.json)
 		}

@@ -71,8 +71,9 @@ type option[S any] struct {
 	doc      string // a sentence
 	accepts  string // the values, for the reference
 	python   string // the check in Python, an expression
-	goOnly   bool   // Python has no such option
-	process  bool   // for deployments with processes of their own
+	schema   map[string]any
+	goOnly   bool // Python has no such option
+	process  bool // for deployments with processes of their own
 	accessor func(*S) value
 }
 
@@ -110,7 +111,7 @@ type value interface {
 
 // row makes a table of one option. T is the type of its field, to which at leads.
 func row[S, T any](jsonName, goName string, u Update, k kind[T], initial T, at func(*S) *T, doc string) table[S] {
-	o := option[S]{names: []name{{jsonName, goName}}, update: u, doc: doc, accepts: k.accepts(), python: k.python()}
+	o := option[S]{names: []name{{jsonName, goName}}, update: u, doc: doc, accepts: k.accepts(), python: k.python(), schema: k.schema()}
 	o.accessor = func(s *S) value { return typed[T]{at(s), k, initial} }
 	o.label = labelOf(o.names)
 	return table[S]{o}
@@ -122,7 +123,7 @@ func group[S, G any](jsonName, goName string, at func(*S) *G, of ...table[G]) ta
 	for _, o := range rows(of...) {
 		n := append([]name{{jsonName, goName}}, o.names...)
 		t = append(t, option[S]{
-			names: n, label: labelOf(n), update: o.update, doc: o.doc, accepts: o.accepts, python: o.python, goOnly: o.goOnly, process: o.process,
+			names: n, label: labelOf(n), update: o.update, doc: o.doc, accepts: o.accepts, python: o.python, schema: o.schema, goOnly: o.goOnly, process: o.process,
 			accessor: func(s *S) value { return o.accessor(at(s)) },
 		})
 	}

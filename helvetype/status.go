@@ -144,6 +144,8 @@ type ApplicationStatus struct {
 	RoutePrefix string `json:"route_prefix,omitempty"`
 	// Deployments has the status of each deployment by its name.
 	Deployments map[string]DeploymentStatus `json:"deployments"`
+	// Rollout is the change from one revision to another; nil while there is none.
+	Rollout *Rollout `json:"rollout,omitempty"`
 	// SharedMemory is nil for an application that has never had a worker.
 	SharedMemory *SharedMemory `json:"shared_memory,omitempty"`
 }

@@ -187,7 +187,7 @@ func pythonApplication(ctx context.Context, n Node, a protocol.PythonApp) (deplo
 	}
 	var mistakes []error
 	versions := map[string]string{}
-	app := deploy.App{Graph: g, Replace: true, Attempts: true, Supersede: true, KeepFailed: true, CodeVersions: versions, Python: host.Python{
+	app := deploy.App{Graph: g, Replace: true, Attempts: true, KeepFailed: true, CodeVersions: versions, Python: host.Python{
 		Interpreter: a.Python, SysPath: a.SysPath, Dir: a.Dir, Env: a.Env, Blob: a.Blob,
 	}}
 	loaded := parts{}

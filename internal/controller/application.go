@@ -38,6 +38,7 @@ type application struct {
 	wake        time.Time                  // when the loop looks without a change; zero for never
 	current     *revision                  // the revision that runs, or should
 	previous    *revision                  // the revision that a change began from; nil while there is no change
+	change      *change                    // the rollout, and for a while after it; nil while there is none
 	status      helvetype.ApplicationState // by itself: DEPLOYING, RUNNING, DEPLOY_FAILED or DELETING
 	shown       states.Shown               // the state that users see, which depends on the deployments
 	startError  string                     // of a start that was given up since the last deploy
@@ -247,14 +248,12 @@ func (c *Controller) admitLocked(def deploy.App) (first *obstacle, _ error) {
 		return &obstacle{there.keeping, "has failed to start, and had not ended in time"}, nil
 	case there.status == helvetype.ApplicationDeleting || there.failure != nil:
 		return &obstacle{there.gone, "is being deleted, and was not gone in time"}, nil
-	case def.Supersede && there.deployingLocked():
-		r := there.current
-		c.failLocked(r, deploy.ErrSuperseded)
-		return &obstacle{r.concluded, "was being deployed, and that had not ended in time"}, nil
 	case !def.Replace:
 		return nil, fmt.Errorf("application %q is deployed already: delete it first", g.App)
-	case there.deployingLocked():
-		return nil, fmt.Errorf("application %q is being deployed; wait until that is over", g.App)
+	case there.deployingLocked(): // the last deploy wins, and the one before is told
+		r := there.current
+		c.failByLocked(r, deploy.ErrSuperseded, "superseded", nil)
+		return &obstacle{r.concluded, "was being deployed, and that had not ended in time"}, nil
 	case there.concluding != nil:
 		return &obstacle{there.concluding, "was deployed just before, and its records were not up to date in time"}, nil
 	}

@@ -22,7 +22,7 @@ import (
 // driven is an application as a driver deploys it, with a constructor of the test's.
 func driven(name string, o spec.Options, construct func(ctx context.Context) error) deploy.App {
 	def := deploy.App{
-		Graph: graphOf(spec.Deployment{Name: "A", Language: "go", Options: o}), Replace: true, Attempts: true, Supersede: true, KeepFailed: true,
+		Graph: graphOf(spec.Deployment{Name: "A", Language: "go", Options: o}), Replace: true, Attempts: true, KeepFailed: true,
 		Classes: map[string]*instance.Class{"A": {
 			App: name, Deployment: "A", Methods: instance.Methods(reflect.TypeFor[nothing]()),
 			Construct: func(ctx context.Context) (any, error) { return nothing{}, construct(ctx) },

@@ -198,8 +198,10 @@ func (a *application) applyLocked(now time.Time) (behind []*replica) {
 	a.stale = false
 	a.noteAllLocked() // before the actions, which events may cause
 	defer a.noteAllLocked()
-	actions, wake := planner.Plan(a.observeLocked(now))
-	a.wake = wake
+	looked := a.rollOutLocked(now)
+	targets, observed, history, ready := a.observeLocked(now)
+	actions, wake := planner.Plan(targets, observed, history, now)
+	a.wake = earliest(wake, looked, ready)
 do:
 	for _, act := range actions {
 		switch act := act.(type) {
@@ -210,14 +212,21 @@ do:
 			for range act.Count {
 				c.startLocked(a.deployments[act.Deployment], now)
 			}
+		case planner.StartFormer:
+			for range act.Count {
+				c.startFormerLocked(a.deployments[act.Deployment], now)
+			}
 		case planner.GiveUp:
 			d := a.deployments[act.Deployment]
+			if d.gaveUp { // its rollout is paused
+				continue
+			}
 			r := d.now.revision
 			d.gaveUp = true
 			if n := d.failures.Number(); n > 1 {
 				d.message = fmt.Sprintf("The deployment failed to start %d times in a row. The last error: %s", n, d.message)
 			}
-			c.failLocked(r, d.lastErr)
+			c.giveUpLocked(d)
 			if a.current != r { // the application went back: the other actions are for a target of before
 				break do
 			}
@@ -244,31 +253,45 @@ func (c *Controller) sortedLocked() []*application {
 	return slices.SortedFunc(maps.Values(c.apps), func(a, b *application) int { return strings.Compare(a.name, b.name) })
 }
 
-// observeLocked are the arguments of the planner.
-func (a *application) observeLocked(now time.Time) (targets []planner.Target, observed []planner.Observed, history map[planner.Key]planner.History, _ time.Time) {
+// earliest is the first of several times; zero times do not count.
+func earliest(all ...time.Time) (first time.Time) {
+	for _, at := range all {
+		if first.IsZero() || !at.IsZero() && at.Before(first) {
+			first = at
+		}
+	}
+	return first
+}
+
+// observeLocked are the arguments of the planner. ready is when the next replica has been ready long enough to take the place of another; zero for none.
+func (a *application) observeLocked(now time.Time) (targets []planner.Target, observed []planner.Observed, history map[planner.Key]planner.History, ready time.Time) {
 	history = map[planner.Key]planner.History{}
 	a.tidyLocked()
 	for _, d := range a.deployments {
 		k, e := planner.Key{App: a.name, Deployment: d.name}, d.now
 		if !a.deleted && a.failure == nil && !d.dropped && !d.over {
-			t := planner.Target{Key: k, Revision: e.version, Replicas: planner.Placeable(d.wanted-d.yieldedLocked(), e.definition.Options.MaxReplicasPerNode), GiveUp: d.maxFailures(), Early: e.host.StartsEarly()}
-			for _, u := range e.definition.Spec.Uses {
-				t.Uses = append(t.Uses, planner.Key{App: a.name, Deployment: u})
-			}
-			targets = append(targets, t)
+			targets = append(targets, d.targetLocked())
 		}
-		ran := e.ran && (e.revision.def.Retry || a.status != helvetype.ApplicationDeploying)
+		// In a rollout failures count also after a replica has run.
+		ran := e.ran && (e.revision.def.Retry && a.previous == nil || a.status != helvetype.ApplicationDeploying)
 		// A start of a restored deployment that has failed is never given up, and others do not wait for it any more.
 		history[k] = d.failures.History(ran || e.revision.def.Restored && d.failures.Number() > 0)
 		for _, r := range d.replicas {
 			s := r.plannedLocked()
 			if r.state == helvetype.ReplicaRunning {
 				a.c.configureLocked(r)
+				if at := r.availableLocked(now); !at.IsZero() {
+					s, ready = planner.Unready, earliest(ready, at)
+				}
 			}
-			observed = append(observed, planner.Observed{ID: r.id, Key: k, Revision: r.of.version, State: s, StartedAt: r.startedAt})
+			of := r.of.version
+			if r.outdated {
+				of += "/outdated"
+			}
+			observed = append(observed, planner.Observed{ID: r.id, Key: k, Revision: of, State: s, StartedAt: r.startedAt})
 		}
 	}
-	return targets, observed, history, now
+	return targets, observed, history, ready
 }
 
 // plannedLocked is the state of a replica for the planner.
@@ -310,7 +333,7 @@ func (c *Controller) replicasLocked(yield func(*replica) bool) {
 // awaitUses waits until the deployments that d uses are ready.
 func (c *Controller) awaitUses(ctx context.Context, d *deployment) error {
 	ready := func() bool {
-		targets, observed, history, _ := d.app.observeLocked(time.Time{})
+		targets, observed, history, _ := d.app.observeLocked(time.Now())
 		return !planner.Waits(targets, observed, history, planner.Key{App: d.app.name, Deployment: d.name})
 	}
 	if !c.readier.Until(ctx, &c.mu, ready) {

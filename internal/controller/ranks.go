@@ -36,6 +36,20 @@ func (d *deployment) rankLocked() {
 	}
 }
 
+// freeRankLocked is the lowest rank that no replica of a form of the deployment has.
+func (d *deployment) freeRankLocked(e *deploymentRevision) (rank int) {
+	taken := map[int]bool{}
+	for _, r := range d.replicas {
+		if r.of.version == e.version && r.state != helvetype.ReplicaStopping {
+			taken[r.rank] = true
+		}
+	}
+	for taken[rank] {
+		rank++
+	}
+	return rank
+}
+
 // ranksLocked says that a replica counts among the ranks of its deployment.
 func (r *replica) ranksLocked() bool {
 	return r.state != helvetype.ReplicaStopping && r.state != "" && r.of.version == r.dep.now.version

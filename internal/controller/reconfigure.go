@@ -215,7 +215,7 @@ func (c *Controller) refusedTrial(r *replica, number int, err error) bool {
 func (c *Controller) configureLocked(r *replica) {
 	e := r.of
 	config := e.config.Next()
-	if r.changing != nil || r.config == config.Number || e != r.dep.now || len(r.dep.configuring) > 0 {
+	if r.changing != nil || r.config == config.Number || e != r.dep.now || len(r.dep.configuring) > 0 || !r.dep.mayConfigureLocked(config.Number) {
 		return
 	}
 	changed := make(chan struct{})
@@ -249,6 +249,38 @@ func (c *Controller) configureLocked(r *replica) {
 		c.changed.Tell()
 		r.dep.app.wakeLocked()
 	})
+}
+
+// mayConfigureLocked says that one more replica may be given a user config. Replicas are given it in waves, so that never all of them are busy with it; a
+// rollout with steps, or that is paused, bounds the number too. For example, of 10 replicas two are given it at a time.
+func (d *deployment) mayConfigureLocked(number int) bool {
+	changing, have := 0, 0
+	for _, r := range d.replicas {
+		if r.changing != nil {
+			changing++
+		} else if r.of == d.now && r.config == number && r.state == helvetype.ReplicaRunning {
+			have++
+		}
+	}
+	if ch := d.app.change; ch != nil && !ch.Settled() && d.former != nil && d.former.version == d.now.version {
+		if most, ok := ch.limits[d.name]; ok && have+changing >= most {
+			return false
+		}
+	}
+	return changing < d.waveLocked()
+}
+
+// waveLocked is the number of replicas that are given a user config at a time.
+func (d *deployment) waveLocked() int {
+	b := d.boundsLocked()
+	return max(min(max(b.Surge, b.Unavailable), len(d.replicas)-1), 1)
+}
+
+func (e configuredRevision) WaveLocked() int {
+	if d := e.deploymentLocked(); d != nil {
+		return d.waveLocked()
+	}
+	return 1
 }
 
 // restoredLocked says whether every replica that runs has the user config of its revision.

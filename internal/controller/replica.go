@@ -40,6 +40,8 @@ type replica struct {
 	state     helvetype.ReplicaState
 	health    *health.Replica // nil until it is in service
 	startedAt time.Time
+	readyAt   time.Time       // zero for a replica that was taken over
+	outdated  bool            // another one of its revision is to take its place: see [Controller.Restart]
 	rank      int             // among the replicas of its version; planner.Unranked before it has one
 	told      host.Rank       // that the replica knows
 	telling   bool            // a goroutine gives the replica its rank
@@ -60,6 +62,11 @@ const closeTime = 5 * time.Second
 func (c *Controller) startLocked(d *deployment, now time.Time) {
 	r := c.newReplicaLocked(d, c.workers.ReplicaID(d.name), now)
 	r.order = d.failures.Start()
+	c.beginLocked(r)
+}
+
+// beginLocked begins the start of a replica, in the place of one that is gone if there is one.
+func (c *Controller) beginLocked(r *replica) {
 	r.before = r.of.places.Take()
 	if x := r.before.Exit; x != nil {
 		r.fireLocked(states.Restart, states.Facts{Otherwise: "it takes the place of " + x.Replica}, nil)
@@ -233,6 +240,9 @@ func (c *Controller) ready(r *replica) bool {
 		c.storeOutcome(r.of)
 	}
 	if r.state == helvetype.ReplicaStarting || r.state == helvetype.ReplicaRecovering {
+		if r.state == helvetype.ReplicaStarting {
+			r.readyAt = time.Now()
+		}
 		r.fireLocked(states.Ready, states.Facts{}, nil)
 		r.routed = r.running
 		r.running.Serve(true)
@@ -242,7 +252,11 @@ func (c *Controller) ready(r *replica) bool {
 		r.of.ran = true
 		d.starts++
 		publish = d.starts == 1 && d.app.restored
-		d.failures.Ready()
+		if r.of == d.former {
+			d.formerFailures.Ready()
+		} else {
+			d.failures.Ready()
+		}
 		c.readier.Tell()
 		if d.app.deployments[d.name] != d { // another has its name by now
 			c.stopLocked(r)
@@ -305,6 +319,9 @@ func (c *Controller) startFailed(r *replica, err error) {
 		d.failures.StartFailed(r.order, time.Now())
 		d.noteFailureLocked(r, err)
 		d.hopeless = d.hopeless || deploy.Permanent(err)
+	} else if r.of == d.former {
+		r.leavePlaceLocked(exit)
+		d.formerFailures.StartFailed(r.order, time.Now())
 	}
 	def := &r.of.revision.def
 	silent := d.app.failure != nil || d.app.status == helvetype.ApplicationDeploying && !def.Retry && def.Added == nil || // Deploy returns it
@@ -365,6 +382,7 @@ func (c *Controller) forgetLocked(r *replica, event states.Event, facts states.F
 	if r.dep.replicas[r.id] == r {
 		r.fireLocked(event, facts, inputs)
 	}
+	r.noteGoneLocked(r.running)
 	if r.running != nil {
 		serving.BaseOf(r.running).End(call.NewError(helvetype.ReasonReplicaUnavailable, fmt.Sprintf("replica %s was gone before the call was sent", r.id)))
 	}

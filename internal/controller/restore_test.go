@@ -256,7 +256,6 @@ func TestDeployWhileRestoring(t *testing.T) {
 		mu.Unlock()
 		second := d.restored(t)
 		failing := appOf(map[string]int{"A": 1}, func() error { return errors.New("no model") })
-		failing.Supersede = true
 		if err := second.Deploy(t.Context(), failing); err == nil || !strings.Contains(err.Error(), "stays at revision 1") {
 			t.Error(err)
 		}

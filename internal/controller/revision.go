@@ -15,6 +15,7 @@ import (
 	"github.com/helve-serve/helve/internal/journal"
 	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/records"
+	"github.com/helve-serve/helve/internal/rollout"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
@@ -57,22 +58,25 @@ type deployment struct {
 
 	configuring chan struct{} // of one: full while a Reconfigure runs, which waits for user code; filled before Controller.mu is taken
 
-	replicas   map[string]*replica
-	failures   planner.Failures
-	lastErr    error
-	message    string // of the last failure
-	shown      states.Shown
-	causes     journal.Deployment
-	gaveUp     bool
-	hopeless   bool     // a failure of the kind that no other attempt heals: see [deploy.Permanent]
-	rolledBack string   // the error of its form in the revision that was given up last; "" since the next deploy
-	yielded    int      // replicas that made room for others on GPUs; see [deployment.yieldedLocked]
-	dropped    bool     // its application does not have it any more
-	dynamic    []string // deployments whose handles its replicas asked for
-	over       bool     // its time was over before that of its application, which ends
-	departed   telemetry.Departed[host.Replica]
-	starts     uint64 // how often a replica became ready
-	configs    int    // numbers of user configs that were given out
+	replicas map[string]*replica
+	failures planner.Failures
+	// formerFailures are those of replicas of former that start in the place of others of it.
+	formerFailures planner.Failures
+	lastErr        error
+	message        string // of the last failure
+	shown          states.Shown
+	causes         journal.Deployment
+	gaveUp         bool
+	hopeless       bool     // a failure of the kind that no other attempt heals: see [deploy.Permanent]
+	continued      bool     // the revision before has the deployment too
+	rolledBack     string   // the error of its form in the revision that was given up last; "" since the next deploy
+	yielded        int      // replicas that made room for others on GPUs; see [deployment.yieldedLocked]
+	dropped        bool     // its application does not have it any more
+	dynamic        []string // deployments whose handles its replicas asked for
+	over           bool     // its time was over before that of its application, which ends
+	departed       telemetry.Departed[host.Replica]
+	starts         uint64 // how often a replica became ready
+	configs        int    // numbers of user configs that were given out
 }
 
 // noteFailureLocked notes the error of a replica that failed, for the status and for giving up. The event of the failure is the replica's last.
@@ -198,6 +202,7 @@ func (a *application) adoptLocked(r *revision) {
 		a.startError, a.since = "it is being restored: the node before has run it", r.def.At
 	}
 	a.noteLocked(states.Deploy, states.Facts{Otherwise: a.startError})
+	a.beginRolloutLocked(r)
 	for _, s := range r.def.Graph.Deployments {
 		e := r.deployment(s)
 		d := a.deployments[s.Name]
@@ -210,7 +215,7 @@ func (a *application) adoptLocked(r *revision) {
 		if d == nil {
 			d = a.newDeploymentLocked(s.Name)
 		}
-		d.former, d.formerWanted = d.now, d.wanted
+		d.former, d.formerWanted, d.continued, d.formerFailures = d.now, d.wanted, d.now != nil, planner.Failures{}
 		n := a.c.scales.Of(a.name, d.name)
 		if d.wanted, d.scaling = n.Record.Replicas, states.NotScaling; n.Modified == 0 { // it cannot be read
 			d.wanted = e.definition.Options.StartReplicas()
@@ -219,6 +224,7 @@ func (a *application) adoptLocked(r *revision) {
 		d.become(e)
 		d.forgetFailuresLocked()
 		d.noteResourcesLocked()
+		d.noteSurgeLocked()
 		d.rolledBack = ""
 		if r.def.Bound != nil {
 			r.def.Bound(s.Name, d.serving)
@@ -255,7 +261,7 @@ func (d *deployment) become(e *deploymentRevision) {
 // stopped are started again; until then replicas of the new one that run stay.
 func (a *application) revertLocked(cause error) {
 	failed := a.current
-	a.current, a.previous = a.previous, nil
+	a.current, a.previous, a.change = a.previous, nil, nil
 	for _, d := range a.deployments {
 		if d.gaveUp {
 			d.rolledBack = cmp.Or(d.message, cause.Error())
@@ -320,6 +326,7 @@ func (c *Controller) settleLocked(r *revision) {
 	if a.status != helvetype.ApplicationDeploying || a.failure != nil || a.current != r {
 		return
 	}
+	now := time.Now()
 	for _, d := range a.deployments {
 		e := d.now
 		if e.revision != r {
@@ -334,6 +341,9 @@ func (c *Controller) settleLocked(r *revision) {
 			if have.config != e.config.Current.Number || have.applied != e { // the loop gives them to the replica
 				return
 			}
+			if !have.availableLocked(now).IsZero() { // the loop looks again then
+				return
+			}
 			ready++
 		}
 		if ready < d.wanted {
@@ -343,6 +353,10 @@ func (c *Controller) settleLocked(r *revision) {
 	if a.status, a.previous = helvetype.ApplicationRunning, nil; r.def.Restored && a.rolledBack == "" {
 		a.startError = ""
 	}
+	if u := r.def.Undoes; u != nil { // the operator is told until the next deploy
+		a.startError, a.rolledBack = u.Reason, strconv.Itoa(u.Revision)
+	}
+	a.settleRolloutLocked(now)
 	for _, d := range a.deployments {
 		d.former = nil
 	}
@@ -351,13 +365,28 @@ func (c *Controller) settleLocked(r *revision) {
 	a.wakeLocked() // for the remains of the revision before
 }
 
+// giveUpLocked is for a deployment whose replicas have failed too often while its revision starts.
+func (c *Controller) giveUpLocked(d *deployment) {
+	if a := d.app; a.change != nil && a.current == d.now.revision && !rollout.Of(d.now.definition.Options, 1).RollBack {
+		a.stickLocked(d.message)
+		return
+	}
+	c.failByLocked(d.now.revision, d.lastErr, "replicas_failed", map[string]string{"deployment": d.name, "failures": strconv.Itoa(d.failures.Number())})
+}
+
 // failLocked ends the first start of a revision with its first error.
-func (c *Controller) failLocked(r *revision, err error) {
+func (c *Controller) failLocked(r *revision, err error) { c.failByLocked(r, err, "failed", nil) }
+
+// failByLocked is failLocked with a word for the cause, and the numbers that led to it.
+func (c *Controller) failByLocked(r *revision, err error, cause string, inputs map[string]string) {
 	a := r.app
 	if a.status != helvetype.ApplicationDeploying || a.failure != nil || a.current != r || r.def.Restored {
 		return
 	}
 	if a.previous != nil {
+		if a.change != nil {
+			a.noteRolledBackLocked(a.change, err.Error(), cause, inputs)
+		}
 		r.failure = err
 		a.revertLocked(err)
 		close(r.settled)

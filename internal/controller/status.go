@@ -26,6 +26,11 @@ func (c *Controller) Status() helvetype.Status {
 			Status: helvetype.ApplicationState(a.shown.State), Message: a.shown.Message, DeployedAt: a.since, RoutePrefix: a.current.def.Graph.RoutePrefix,
 			Deployments: map[string]helvetype.DeploymentStatus{}, SharedMemory: a.hosts.Memory(),
 		}
+		if ch := a.change; ch != nil {
+			if app.Rollout = ch.Status(); ch.undone {
+				app.Rollout.State = "rolling back"
+			}
+		}
 		for name, d := range a.deployments {
 			app.Deployments[name] = d.inventoryLocked().Status()
 		}

@@ -52,16 +52,14 @@ type App struct {
 	Arguments map[string][]byte
 	// Runner is a Go worker on a goroutine of this process, for tests. nil starts a process.
 	Runner host.Runner
-	// Replace says that an application of this name that runs already changes to this one.
+	// Replace says that an application of this name that runs already changes to this one. One that is still being deployed is given up for
+	// this one: the last deploy wins, and the other one fails with [ErrSuperseded].
 	Replace bool
 	// Retry says that failed starts are made again, as often as the reference does, before Deploy fails.
 	Retry bool
 	// Attempts says that a start that fails is made again until its deployment has failed as often as [planner.MaxFailures] says. Then Deploy
 	// fails, also if other replicas of the deployment run by then: a program waits for it.
 	Attempts bool
-	// Supersede says that an application of this name that is still being deployed is given up for this one, as a program does that runs
-	// the cell of a notebook again.
-	Supersede bool
 	// KeepFailed says that an application that was not there before, and fails to start, stays in the status as DEPLOY_FAILED with its error,
 	// without any replica. It is gone with Delete, and with the next Deploy of its name.
 	KeepFailed bool
@@ -75,6 +73,8 @@ type App struct {
 	Submitted json.RawMessage
 	// RollbackOf is the revision that this application repeats; 0 for none. The numbers of replicas stay then.
 	RollbackOf uint64
+	// Undoes is for an automatic rollback: the revision that has failed after its rollout. nil for others.
+	Undoes *Undo
 	// Restored says that the node before has run the application, which was deployed at the time At: its start is never given up.
 	Restored bool
 	At       time.Time

@@ -12,8 +12,14 @@ import (
 // ErrClosing is the error of a change that comes when the node closes, or hands over to the next node: then that makes the change.
 var ErrClosing = errors.New("the node is closing") //nolint:gochecknoglobals // a constant
 
-// ErrSuperseded is the failure of a deploy whose application another deploy has taken over.
+// ErrSuperseded is the error of a deploy that was under way when another one of the same application came: the last deploy wins.
 var ErrSuperseded = errors.New("another deploy has taken its place") //nolint:gochecknoglobals // a constant
+
+// Undo says which revision an automatic rollback takes back, and why.
+type Undo struct {
+	Revision int
+	Reason   string
+}
 
 // Refused says that a replica did not start because of its user config, or perhaps: its process ended, or was ended.
 func Refused(err error) bool {

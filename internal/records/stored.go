@@ -42,6 +42,7 @@ func (t *Target) Stored(ctx context.Context) ([]Stored, error) {
 			continue
 		}
 		w := &Deploy{Number: int(a.Record.Revision), Modified: a.Modified, Scales: numbers[key.App], overrides: a.Record.Overrides, before: a, from: int(a.Record.Before)}
+		w.Paused = a.Record.Paused
 		w.Configs, err = t.configs(key.App, w.overrides)
 		bad = errors.Join(bad, err)
 		if ch := a.Record.Attempt; ch != nil {

@@ -176,7 +176,10 @@ type Deploy struct {
 	unended   bool      // another process has begun the deploy, and this one goes on with it
 	before    store.Stored[store.App]
 	changed   map[string]changedScale // the deployments whose number of replicas the deploy has set
-	next      *Deploy                 // the deploy that goes on from this revision, which another process has begun; nil for none
+	// Paused and Step are those of the rollout, for one that another process has begun.
+	Paused bool
+	Step   int
+	next   *Deploy // the deploy that goes on from this revision, which another process has begun; nil for none
 }
 
 // Scale is a record of the number of replicas as it was last seen.

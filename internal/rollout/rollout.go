@@ -91,6 +91,13 @@ func New(from, to, step int, paused bool, now time.Time) *Rollout {
 	return &Rollout{From: from, To: to, StartedAt: now, Step: max(step, 1), Paused: paused, progress: now, rates: rates{}}
 }
 
+// Copy is a copy that changes apart in what Pause and Resume change.
+func (r *Rollout) Copy() *Rollout {
+	next := *r
+	next.rates = nil
+	return &next
+}
+
 // Failure says why a rollout has failed.
 type Failure struct {
 	Reason  string // "progress_deadline" or "error_rate"

@@ -36,7 +36,7 @@ type Record interface {
 type App struct {
 	Revision uint64 `json:"revision"`         // the number of the revision that should run
 	Before   uint64 `json:"before,omitempty"` // the revision that ran before that; 0 for none
-	Paused   bool   `json:"paused,omitempty"`
+	Paused   bool   `json:"paused,omitempty"` // the rollout to Revision is paused
 	// Overrides has options that replace those of the revision, by deployment: see [Override].
 	Overrides map[string]json.RawMessage `json:"overrides,omitempty"`
 	// Attempt is the deploy that has led to Revision, as long as it has not ended; nil after that.

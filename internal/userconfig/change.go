@@ -31,14 +31,17 @@ type Deployment[R Configurable] interface {
 	RunningLocked() []R
 	// WantedLocked is the number of replicas that are wanted. It returns false if the deployment is gone or has another revision.
 	WantedLocked() (n int, present bool)
+	// WaveLocked is the number of replicas that are asked at a time, so that never all of them are busy with it.
+	WaveLocked() int
 	ChangedLocked() // replicas have another config
 	RetryLocked()   // the next replica starts without delay, because it gets another config
 	Save() error    // keeps the target for the next node; nil when that is sure
 	Warn(r R, err error)
 }
 
-// Change gives a deployment another user config, in rounds. Each round asks the replicas that run and were not asked before. For example, replicas
-// 1 and 2 are asked; replica 3, which started with the config of before, becomes ready meanwhile, and is asked in the second round.
+// Change gives a deployment another user config, in rounds. Each round asks a wave of the replicas that run and were not asked before; the first that
+// refuses ends it. For example, with waves of two, replicas 1 and 2 are asked, then 3 and 4; replica 5, which started with the config of before, becomes
+// ready meanwhile, and is asked in the third round.
 type Change[R Configurable] struct {
 	of      Deployment[R]
 	config  Config
@@ -124,8 +127,12 @@ func (c *Change[R]) takeBack() Config {
 
 // roundLocked are the replicas to ask next. While one of the replicas takes another config, changing is its channel.
 func (c *Change[R]) roundLocked(running []R) (ask []R, changing <-chan struct{}) {
+	wave := max(c.of.WaveLocked(), 1)
+	if c.answers.Refusals(R.StopsLocked) != nil {
+		wave = 0
+	}
 	for _, r := range running {
-		if _, ok := c.answers[r]; !ok {
+		if _, ok := c.answers[r]; !ok && len(ask) < wave {
 			ask = append(ask, r)
 		}
 		if ch := r.ChangingLocked(); ch != nil {

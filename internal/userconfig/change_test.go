@@ -46,6 +46,7 @@ type fake struct {
 	target  Target
 	members []*member
 	wanted  int
+	wave    int // 0 for all
 	gone    bool
 
 	changes, retries, saves int
@@ -63,10 +64,16 @@ func (f *fake) RunningLocked() (running []*member) {
 	return running
 }
 func (f *fake) WantedLocked() (int, bool) { return f.wanted, !f.gone }
-func (f *fake) ChangedLocked()            { f.changes++ }
-func (f *fake) RetryLocked()              { f.retries++ }
-func (f *fake) Save() error               { f.saves++; return f.unsaved }
-func (f *fake) Warn(m *member, _ error)   { f.warned = append(f.warned, m.id) }
+func (f *fake) WaveLocked() int {
+	if f.wave == 0 {
+		return len(f.members) + 1
+	}
+	return f.wave
+}
+func (f *fake) ChangedLocked()          { f.changes++ }
+func (f *fake) RetryLocked()            { f.retries++ }
+func (f *fake) Save() error             { f.saves++; return f.unsaved }
+func (f *fake) Warn(m *member, _ error) { f.warned = append(f.warned, m.id) }
 
 func (f *fake) add(id string, judge func(ctx context.Context, config string) error) *member {
 	m := &member{id: id, has: f.target.Current.Number, of: f, judge: judge}
@@ -243,5 +250,33 @@ func TestChangeIsAcceptedThoughItsContextEnds(t *testing.T) {
 	cancel()
 	if err := c.Await(ctx); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestWaves: a wave of replicas is asked at a time, and after a refusal no other one is; the replicas that have taken the config are given the one before.
+func TestWaves(t *testing.T) {
+	t.Parallel()
+	var asked []string
+	f := &fake{target: Target{Current: config(1)}, wanted: 4, wave: 1}
+	for _, id := range []string{"a", "b", "c", "d"} {
+		f.add(id, func(_ context.Context, config string) error {
+			if config != "2" {
+				return nil
+			}
+			asked = append(asked, id) // one at a time: the race detector says if not
+			if id == "b" {
+				return errors.New("no")
+			}
+			return nil
+		})
+	}
+	err := f.change(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "replica b") || f.members[2].seen != nil || f.members[3].seen != nil {
+		t.Errorf("%v, asked %v", err, asked)
+	}
+	for _, m := range f.members[:2] {
+		if last := m.seen[len(m.seen)-1]; last != "1" {
+			t.Errorf("replica %s was given %v", m.id, m.seen)
+		}
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -78,6 +80,7 @@ func (e configuredRevision) RunningLocked() (running []*replica) {
 			}
 		}
 	}
+	slices.SortFunc(running, func(a, b *replica) int { return strings.Compare(a.id, b.id) })
 	return running
 }
 

@@ -248,16 +248,17 @@ func TestConfigIsWithdrawnWithItsContext(t *testing.T) {
 func TestReplicaThatCannotGoBackIsReplaced(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		second := false
+		taken := -1
 		var mu sync.Mutex
 		x := newConfigurable(t, 2, func(_ context.Context, number int, config string) error {
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
-			case config == `"bad"` && number == 1:
-				second = true
+			case config == `"bad"` && taken < 0: // the first that is asked takes it
+				taken = number
+			case config == `"bad"`:
 				return errors.New("not this one")
-			case config == `"a"` && number == 0 && second:
+			case config == `"a"` && number == taken:
 				return errors.New("not again")
 			}
 			return nil

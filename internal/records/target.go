@@ -245,6 +245,11 @@ func (t *Target) tryWriteDeploy(ctx context.Context, r store.Revision, f Former)
 	if err != nil {
 		return nil, err
 	}
+	if f.Running && before.Record.Attempt != nil && int(before.Record.Revision) != f.Current {
+		if before, err = t.undoAttempt(ctx, name); err != nil {
+			return nil, err
+		}
+	}
 	switch {
 	case f.Running:
 		before.Record.Attempt = nil // the revision before runs, whatever its deploy has left
@@ -300,6 +305,22 @@ func (t *Target) tryWriteDeploy(ctx context.Context, r store.Revision, f Former)
 		}
 	}
 	return w, nil
+}
+
+// undoAttempt takes the records of a deploy back that has not ended, and gives the record of the application as it is then. For example, the node before was
+// killed while it changed from revision 1 to 2; in this node 1 runs, and another deploy comes before the one of 2 goes on: it would else take 2 for the
+// revision to go back to.
+func (t *Target) undoAttempt(ctx context.Context, app string) (before store.Stored[store.App], err error) {
+	all, err := t.Stored(ctx)
+	for _, s := range all {
+		if s.App == app && s.Deploy.Unended() {
+			_, err = t.Undo(ctx, app, s.Deploy)
+		}
+	}
+	if err != nil {
+		return before, err
+	}
+	return store.Get(ctx, t.Store, store.AppKey(app))
 }
 
 // change describes the deploy for another process that has to end it.

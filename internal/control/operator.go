@@ -27,6 +27,11 @@ type Operated interface {
 	Missing(app string) error
 	// Absent says why there is no deployment of the name.
 	Absent(app, deployment string) error
+	// PauseRollout stops the rollout of an application where it is, and ResumeRollout goes on with it, or ends the wait of a step. by is for people.
+	PauseRollout(ctx context.Context, app, by string) error
+	ResumeRollout(ctx context.Context, app, by string) error
+	// Restart replaces replicas by new ones of the same revision, within the budgets of rollouts. by is for people.
+	Restart(app, deployment, replica, by string) error
 }
 
 // Settings are the arguments of [NewOperator].
@@ -96,6 +101,10 @@ func refusal(err error) error {
 		}
 	}
 	switch {
+	case errors.Is(err, deploy.ErrSuperseded):
+		code = helvetype.CodeAborted
+	case errors.Is(err, deploy.ErrNoRollout), errors.Is(err, deploy.ErrRollout):
+		code = helvetype.CodeFailedPrecondition
 	case errors.Is(err, deploy.ErrClosing):
 		code = helvetype.CodeUnavailable
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

@@ -2,22 +2,47 @@ package control
 
 import (
 	"context"
+	"errors"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/deploy"
 )
 
 // Restart replaces replicas by new ones of the same revision, within the budgets of rollouts: those of an application, of one deployment if that is not "", or
 // one replica if that is not "".
-func (o *Operator) Restart(context.Context, helvetype.Author, string, string, string) error {
-	return unimplemented("restart")
+func (o *Operator) Restart(_ context.Context, by helvetype.Author, app, deployment, replica string) error {
+	if err := o.absent(app, deployment); err != nil {
+		return err
+	}
+	return steered(o.set.Node.Restart(app, deployment, replica, by.Name), app)
 }
 
 // Pause stops the rollout of an application where it is, and Resume goes on with it.
-func (o *Operator) Pause(context.Context, helvetype.Author, string) error {
-	return unimplemented("pause")
+func (o *Operator) Pause(ctx context.Context, by helvetype.Author, app string) error {
+	if err := o.absent(app, ""); err != nil {
+		return err
+	}
+	return steered(o.set.Node.PauseRollout(ctx, app, by.Name), app)
 }
 
-// Resume goes on with a rollout that Pause has stopped.
-func (o *Operator) Resume(context.Context, helvetype.Author, string) error {
-	return unimplemented("resume")
+// Resume goes on with a rollout that Pause has stopped, and ends the wait of a step.
+func (o *Operator) Resume(ctx context.Context, by helvetype.Author, app string) error {
+	if err := o.absent(app, ""); err != nil {
+		return err
+	}
+	return steered(o.set.Node.ResumeRollout(ctx, app, by.Name), app)
+}
+
+// steered is the error of a change of a rollout, with the command that shows how it stands.
+func steered(err error, app string) error {
+	err = refusal(err)
+	e, ok := errors.AsType[*helvetype.OperationError](err)
+	switch {
+	case !ok || e.Next != "":
+	case errors.Is(e, deploy.ErrRollout):
+		e.Next = "helve pause " + app + ", helve rollback " + app + ", or wait: helve status -w"
+	default:
+		e.Next = "helve status " + app
+	}
+	return err
 }

@@ -245,10 +245,10 @@ func (a *application) settleRolloutLocked(now time.Time) {
 }
 
 // PauseRollout stops the rollout of an application where it is, and ResumeRollout goes on with it, or ends the wait of a step. A node that is started again finds it paused.
-func (c *Controller) PauseRollout(ctx context.Context, app string) error {
-	return c.steer(ctx, app, "rollout_paused", func(ch *rollout.Rollout) error {
+func (c *Controller) PauseRollout(ctx context.Context, app, by string) error {
+	return c.steer(ctx, app, "rollout_paused", by, func(ch *rollout.Rollout) error {
 		if ch.Paused {
-			return fmt.Errorf("the rollout of application %q is paused already", app)
+			return fmt.Errorf("application %q: %w: it is paused already", app, deploy.ErrNoRollout)
 		}
 		ch.Pause()
 		return nil
@@ -256,20 +256,17 @@ func (c *Controller) PauseRollout(ctx context.Context, app string) error {
 }
 
 // ResumeRollout is the opposite of PauseRollout.
-func (c *Controller) ResumeRollout(ctx context.Context, app string) error {
-	return c.steer(ctx, app, "rollout_resumed", func(ch *rollout.Rollout) error {
+func (c *Controller) ResumeRollout(ctx context.Context, app, by string) error {
+	return c.steer(ctx, app, "rollout_resumed", by, func(ch *rollout.Rollout) error {
 		if !ch.Resume(time.Now()) {
-			return fmt.Errorf("the rollout of application %q is not paused, and waits for no step", app)
+			return fmt.Errorf("application %q: %w: it is not paused, and no step of it waits", app, deploy.ErrRollout)
 		}
 		return nil
 	})
 }
 
-// ErrNoRollout is the error for an application that does not change to another revision.
-var ErrNoRollout = errors.New("it has no rollout that goes on")
-
 // steer changes the rollout of an application, after its record.
-func (c *Controller) steer(ctx context.Context, app, reason string, do func(*rollout.Rollout) error) error {
+func (c *Controller) steer(ctx context.Context, app, reason, by string, do func(*rollout.Rollout) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, records.Timeout, errors.New("the store was not reached in time"))
 	defer cancel()
 	if err := c.records.Lock(ctx); err != nil {
@@ -286,7 +283,7 @@ func (c *Controller) steer(ctx context.Context, app, reason string, do func(*rol
 	ch := a.change
 	if ch == nil || ch.Settled() {
 		c.mu.Unlock()
-		return fmt.Errorf("application %q: %w", app, ErrNoRollout)
+		return fmt.Errorf("application %q: %w", app, deploy.ErrNoRollout)
 	}
 	next := ch.Copy()
 	err := do(next)
@@ -301,7 +298,7 @@ func (c *Controller) steer(ctx context.Context, app, reason string, do func(*rol
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if a.change != ch || ch.Settled() {
-		return fmt.Errorf("application %q: %w", app, ErrNoRollout)
+		return fmt.Errorf("application %q: %w", app, deploy.ErrNoRollout)
 	}
 	do(ch.Rollout) //nolint:errcheck // it has gone well with the copy
 	if !ch.Paused {
@@ -311,7 +308,7 @@ func (c *Controller) steer(ctx context.Context, app, reason string, do func(*rol
 			}
 		}
 	}
-	a.noteRolloutLocked(reason, "", nil)
+	a.noteRolloutLocked(reason, "", map[string]string{"by": by})
 	a.wakeLocked()
 	return nil
 }
@@ -347,8 +344,8 @@ func (c *Controller) startFormerLocked(d *deployment, now time.Time) {
 }
 
 // Restart replaces replicas by new ones of the same revision, within the budgets of rollouts: those of an application, of one deployment if that is not "", or one
-// replica if that is not "".
-func (c *Controller) Restart(app, deployment, id string) error {
+// replica if that is not "". by is for people who read the event.
+func (c *Controller) Restart(app, deployment, id, by string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	a := c.apps[app]
@@ -356,7 +353,7 @@ func (c *Controller) Restart(app, deployment, id string) error {
 	case a == nil || a.endingLocked() || a.failure != nil:
 		return c.missingLocked(app)
 	case a.deployingLocked():
-		return fmt.Errorf("application %q changes to revision %d: wait until that is over, or pause it", app, a.current.number)
+		return fmt.Errorf("application %q: %w to revision %d: the replicas of the new revision are new, and the others go", app, deploy.ErrRollout, a.current.number)
 	case deployment != "" && (a.deployments[deployment] == nil || a.deployments[deployment].dropped):
 		return fmt.Errorf("no deployment %q in application %q", deployment, app)
 	}
@@ -380,7 +377,7 @@ func (c *Controller) Restart(app, deployment, id string) error {
 	} else if deployment != "" {
 		object.Kind = helvetype.KindDeployment
 	}
-	c.journal.Note(object, "", "restart_requested", "", 0)
+	c.journal.NoteWith(object, "", "restart_requested", "", 0, map[string]string{"by": by})
 	a.wakeLocked()
 	return nil
 }

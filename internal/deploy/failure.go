@@ -15,6 +15,12 @@ var ErrClosing = errors.New("the node is closing") //nolint:gochecknoglobals // 
 // ErrSuperseded is the error of a deploy that was under way when another one of the same application came: the last deploy wins.
 var ErrSuperseded = errors.New("another deploy has taken its place") //nolint:gochecknoglobals // a constant
 
+// The errors of changes of a rollout: the application has none that goes on or could be resumed, or has one and must have none.
+var (
+	ErrNoRollout = errors.New("no rollout goes on")     //nolint:gochecknoglobals // a constant
+	ErrRollout   = errors.New("a rollout is under way") //nolint:gochecknoglobals // a constant
+)
+
 // Undo says which revision an automatic rollback takes back, and why.
 type Undo struct {
 	Revision int

@@ -65,7 +65,7 @@ func (c *Controller) startLocked(d *deployment, now time.Time) {
 	c.beginLocked(r)
 }
 
-// beginLocked begins the start of a replica, in the place of one that is gone if there is one.
+// beginLocked begins the start of a replica, in the place of a replica that is gone if there is such a place.
 func (c *Controller) beginLocked(r *replica) {
 	r.before = r.of.places.Take()
 	if x := r.before.Exit; x != nil {

@@ -60,7 +60,7 @@ type deployment struct {
 
 	replicas map[string]*replica
 	failures planner.Failures
-	// formerFailures are those of replicas of former that start in the place of others of it.
+	// formerFailures counts the failed starts of replicas of former, which start where others of former have ended.
 	formerFailures planner.Failures
 	lastErr        error
 	message        string // of the last failure

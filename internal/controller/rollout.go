@@ -16,13 +16,13 @@ import (
 	"github.com/helve-serve/helve/internal/rollout"
 )
 
-// change is a rollout of an application with what it needs of the controller. For example, revision 2 changes to 3: the planner is given the number of new
+// change is a rollout of an application, with its part of the controller. For example, revision 2 changes to 3: the planner is given the number of new
 // replicas that package rollout allows for now, and a failure leads back to revision 2.
 type change struct {
 	*rollout.Rollout
 	from   *revision      // the revision to go back to
 	limits map[string]int // the number of new replicas that each deployment may have for now; a deployment without one is not bounded
-	undone bool           // it has settled, has failed since, and a deploy of from is under way
+	undone bool           // the rollout has settled and has failed since, and a deploy of from is under way
 }
 
 // beginRolloutLocked begins the rollout of the revision that has become the target.
@@ -81,7 +81,7 @@ func (a *application) changingLocked(now time.Time) (all []rollout.Deployment) {
 		n := d.placeableLocked()
 		of := rollout.Deployment{Name: name, Settings: rollout.Of(d.now.definition.Options, n), Replicas: n, New: !d.continued, Error: d.message}
 		if f := d.former; f != nil && f.version == d.now.version && f.config.Current.Number == d.now.config.Current.Number {
-			of.Steps = nil // it does not change
+			of.Steps = nil // the deployment does not change
 		}
 		for _, r := range d.replicas {
 			if r.state == helvetype.ReplicaStopping {
@@ -92,7 +92,7 @@ func (a *application) changingLocked(now time.Time) (all []rollout.Deployment) {
 				of.Former++
 			case r.state != helvetype.ReplicaRunning:
 				of.Live++
-			case r.config != d.now.config.Current.Number: // it goes on, and is given the user config of the revision
+			case r.config != d.now.config.Current.Number: // the replica goes on, and is given the user config of the revision
 				if of.Former++; r.changing != nil {
 					of.Live++
 				}
@@ -133,7 +133,7 @@ func (r *replica) availableLocked(now time.Time) time.Time {
 	return time.Time{}
 }
 
-// targetLocked is what the planner is to reach for a deployment.
+// targetLocked is the target of a deployment for the planner.
 func (d *deployment) targetLocked() planner.Target {
 	e, a := d.now, d.app
 	t := planner.Target{
@@ -330,7 +330,7 @@ func (c *Controller) storeRollout(ctx context.Context, a *application, ch *chang
 	return c.records.WriteRollout(ctx, a.name, w, paused, step)
 }
 
-// startFormerLocked starts a replica of the revision before, in the place of one that has ended while its application changes.
+// startFormerLocked starts a replica of the revision before, where another of that revision has ended while the application changes.
 func (c *Controller) startFormerLocked(d *deployment, now time.Time) {
 	e := d.former
 	if e == nil {
@@ -343,8 +343,8 @@ func (c *Controller) startFormerLocked(d *deployment, now time.Time) {
 	c.beginLocked(r)
 }
 
-// Restart replaces replicas by new ones of the same revision, within the budgets of rollouts: those of an application, of one deployment if that is not "", or one
-// replica if that is not "". by is for people who read the event.
+// Restart replaces replicas by new ones of the same revision, within the budgets of rollouts: all replicas of an application, all of one deployment if that is
+// not "", or one replica if that is not "". by is for people who read the event.
 func (c *Controller) Restart(app, deployment, id, by string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -20,7 +20,7 @@ type Change struct {
 	// none. That is so up to Replicas - New, and while replicas of the new revision fail (Doubt) up to the number that has to be ready.
 	Former string
 	Doubt  bool
-	// Failures are those of starts of Former.
+	// Failures counts failed starts of Former.
 	Failures History
 }
 
@@ -86,8 +86,8 @@ func compare(t Target, live []Observed) (start, back int, stop []Observed) {
 	return max(min(most-have, room-back), 0), back, stop
 }
 
-// surplus returns the replicas that are to stop so that keep are left: the least useful first (see [least]), of those that are ready at most may, and of
-// the others at most spare.
+// surplus returns the replicas that are to stop so that keep are left: the least useful first (see [least]), at most may ready replicas, and at
+// most spare others.
 func surplus(of []Observed, keep, spare int, may *int) (stop []Observed) {
 	slices.SortFunc(of, least)
 	for _, o := range of[:max(len(of)-max(keep, 0), 0)] {
@@ -103,7 +103,7 @@ func surplus(of []Observed, keep, spare int, may *int) (stop []Observed) {
 	return stop
 }
 
-// least orders replicas: those that start are the least useful, then those that run and are not ready, then the youngest, which have the least state to lose.
+// least orders replicas: starting replicas are the least useful, then unready ones, then the youngest, which have the least state to lose.
 func least(a, b Observed) int {
 	return cmp.Or(cmp.Compare(a.State, b.State), b.StartedAt.Compare(a.StartedAt), cmp.Compare(a.ID, b.ID))
 }

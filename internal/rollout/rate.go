@@ -35,7 +35,7 @@ type Count struct {
 // rates are the counts of each deployment, by its name.
 type rates map[string]*rate
 
-// rate counts the calls of a deployment. The counts of the old revision are the first, and those of the new one the second.
+// rate counts the calls of a deployment. The old revision has the first count of each pair, and the new one the second.
 type rate struct {
 	seen    map[string]helvetype.CallWindow // of each replica, when it was looked at last
 	total   [2]helvetype.CallWindow         // since the rollout began, and of the old revision with its life before
@@ -93,7 +93,7 @@ func (r *Rollout) Sample(d *Deployment, counts []Count, now time.Time) {
 	for _, c := range counts {
 		p.note(c)
 	}
-	if p.samples == nil { // what came before is no part of a window
+	if p.samples == nil { // earlier calls are no part of a window
 		p.samples = append(p.samples, sample{now, p.total})
 		return
 	}

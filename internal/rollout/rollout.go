@@ -1,5 +1,5 @@
 // Package rollout decides how the change of an application from one revision to another goes on. It is pure: it has no clock, no I/O and no lock, and
-// its owner tells it what it sees ([Rollout.Look]). How many replicas start and stop at a time is the planner's; this package says how many
+// its owner describes the replicas to it ([Rollout.Look]). How many replicas start and stop at a time is the planner's; this package says how many
 // may be of the new revision for now, and whether the change has failed.
 //
 // A rollout goes in steps. At each step, every deployment has a number of new replicas; when all of them are ready, the rollout waits for the
@@ -86,12 +86,12 @@ type Rollout struct {
 	rates    rates
 }
 
-// New begins a rollout, or goes on with one that another node has begun, at its step.
+// New begins a rollout, or goes on with a rollout of another node, at its step.
 func New(from, to, step int, paused bool, now time.Time) *Rollout {
 	return &Rollout{From: from, To: to, StartedAt: now, Step: max(step, 1), Paused: paused, progress: now, rates: rates{}}
 }
 
-// Copy is a copy that changes apart in what Pause and Resume change.
+// Copy is a copy for a trial of Pause and Resume.
 func (r *Rollout) Copy() *Rollout {
 	next := *r
 	next.rates = nil
@@ -105,7 +105,7 @@ type Failure struct {
 	Inputs  map[string]string // the numbers that led to it
 }
 
-// Decision is what comes next.
+// Decision says how the rollout goes on.
 type Decision struct {
 	Limits  map[string]int // the number of new replicas that each deployment may have now
 	Stepped bool           // another step has begun

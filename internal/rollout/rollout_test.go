@@ -152,7 +152,7 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// TestEnds: every rollout whose replicas become ready ends, whatever its steps are and however often it is paused; it never asks for more new replicas
+// TestEnds: every rollout whose replicas become ready ends, with all kinds of steps and pauses; it never asks for more new replicas
 // than there are, and a later step for no fewer.
 func TestEnds(t *testing.T) {
 	t.Parallel()

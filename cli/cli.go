@@ -50,7 +50,7 @@ func Main(apps ...Application) {
 	os.Exit(Run(os.Args[1:], apps...))
 }
 
-// Run is Main without the exit: it returns the exit status, 0, 1 for a failure, 2 for wrong usage.
+// Run is Main without the exit: it returns the exit status, which is one of the table in docs/command.md.
 func Run(args []string, apps ...Application) int {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // a write to a pipe without a reader is an error, and not the end
 	root := command(apps)
@@ -66,11 +66,11 @@ func Run(args []string, apps ...Application) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(os.Stderr, "error:", err)
-	if errors.As(err, new(usageError)) || errors.As(err, new(commands.UsageError)) {
+	fmt.Fprintln(os.Stderr, "error:", commands.TextOf(err))
+	if errors.As(err, new(usageError)) {
 		return 2
 	}
-	return 1
+	return commands.StatusOf(err)
 }
 
 type usageError struct{ error }
@@ -94,7 +94,6 @@ func command(apps []Application) *cobra.Command {
 			return fromEnvironment(c, os.Getenv)
 		},
 		SuggestionsMinimumDistance: 2,
-		CompletionOptions:          cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/internal/commands"
 	"github.com/helve-serve/helve/internal/project"
 )
 
@@ -46,6 +47,6 @@ func initCommand() *cobra.Command {
 	}
 	c.Flags().BoolVar(&inGo, "go", false, "in Go")
 	c.Flags().BoolVar(&inPython, "python", false, "in Python")
-	noVariable(c, "go", "python") // HELVE_PYTHON names an interpreter
+	commands.NoVariable(c, "go", "python") // HELVE_PYTHON names an interpreter
 	return c
 }

@@ -9,13 +9,12 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/helve-serve/helve/internal/commands"
 )
 
 // variablePrefix begins the environment variables of flags: --http-memory is HELVE_HTTP_MEMORY.
 const variablePrefix = "HELVE_"
-
-// withoutVariable is the annotation of flags that have no variable.
-const withoutVariable = "helve_no_variable"
 
 // fromVariable is the annotation of flags whose value came from their variable.
 const fromVariable = "helve_from_variable"
@@ -27,18 +26,10 @@ var otherVariables = []string{ //nolint:gochecknoglobals // a constant
 
 // variable is the environment variable of a flag; "" for a flag without one.
 func variable(f *pflag.Flag) string {
-	if f.Name == "help" || f.Name == "version" || f.Annotations[withoutVariable] != nil {
+	if f.Name == "help" || f.Name == "version" || f.Annotations[commands.WithoutVariable] != nil {
 		return ""
 	}
 	return variablePrefix + strings.ReplaceAll(strings.ToUpper(f.Name), "-", "_")
-}
-
-// noVariable takes the variables away from flags. For example, --port is a part of --http, and Kubernetes sets HELVE_PORT for a service that is
-// called helve.
-func noVariable(c *cobra.Command, flags ...string) {
-	for _, name := range flags {
-		c.Flags().SetAnnotation(name, withoutVariable, []string{"true"}) //nolint:errcheck // the flag is there
-	}
 }
 
 // fromEnvironment sets the flags that are not on the command line from their variables. HELVE_WORKER_GRACE without a state directory has no

@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/helve-serve/helve/internal/commands"
 )
 
 func asError[E error](err error, to *E) bool { return errors.As(err, to) }
@@ -29,8 +31,15 @@ var flagGroups = []struct { //nolint:gochecknoglobals // a constant
 }
 
 // exitCodes is the end of the help of the root.
-const exitCodes = `Exit status: 0 after a drain, 1 for a failure, 2 for wrong usage; 130 if a second Ctrl-C, or one during the start, has cut a Python program off.
-A flag is over its variable, which is over a file; variables are in brackets.`
+func exitCodes() string {
+	var b strings.Builder
+	b.WriteString("Exit status:\n")
+	for _, e := range commands.ExitStatuses() {
+		fmt.Fprintf(&b, "  %-5d%s\n", e.Status, strings.ReplaceAll(e.Meaning, "`", ""))
+	}
+	b.WriteString("\nA flag is over its variable, which is over a file; variables are in brackets.")
+	return b.String()
+}
 
 // group is one subject of a help text.
 type group struct {
@@ -110,7 +119,7 @@ func usage(c *cobra.Command) string {
 		fmt.Fprintf(&b, "\n%s:\n%s", title, set.FlagUsagesWrapped(120))
 	}
 	if !c.HasParent() {
-		fmt.Fprintf(&b, "\n%s\n", exitCodes)
+		fmt.Fprintf(&b, "\n%s\n", exitCodes())
 	}
 	return b.String()
 }

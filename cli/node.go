@@ -14,6 +14,7 @@ import (
 
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/internal/clients"
+	"github.com/helve-serve/helve/internal/commands"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/node"
@@ -97,7 +98,7 @@ func nodeCommand(apps []Application) *cobra.Command {
 	r.nodeFlags(c)
 	r.adminTLS.flags(c)
 	r.isolationFlag(c)
-	noVariable(c, "driver-fd", "token-fd", "keeper-fd", warned, "http", "isolation", "worker-grace") // drivers and keepers have looked at the others
+	commands.NoVariable(c, "driver-fd", "token-fd", "keeper-fd", warned, "http", "isolation", "worker-grace") // drivers and keepers have looked at the others
 	return c
 }
 

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"github.com/helve-serve/helve/internal/commands"
 )
 
 var update = flag.Bool("update", false, "write the tables of docs/command.md")
@@ -27,6 +29,12 @@ func TestCommandPage(t *testing.T) {
 		t.Fatal("the page has no place for the tables")
 	}
 	want := before + "<!-- flags: go test ./cli -run TestCommandPage -update -->\n" + tables() + "<!-- end of flags -->" + after
+	before, rest, ok = strings.Cut(want, "<!-- exit statuses -->\n")
+	_, after, end = strings.Cut(rest, "<!-- end of exit statuses -->")
+	if !ok || !end {
+		t.Fatal("the page has no place for the exit statuses")
+	}
+	want = before + "<!-- exit statuses -->\n" + statuses() + "<!-- end of exit statuses -->" + after
 	if *update {
 		if err := os.WriteFile(page, []byte(want), 0o600); err != nil {
 			t.Fatal(err)
@@ -72,6 +80,16 @@ func tables() string {
 				fmt.Fprintf(&b, "| %s | %s | %s |\n", name, v, strings.ReplaceAll(f.Usage, "|", `\|`))
 			}
 		}
+	}
+	return b.String() + "\n"
+}
+
+// statuses is the table of exit statuses.
+func statuses() string {
+	var b strings.Builder
+	b.WriteString("\n| exit status | |\n|---|---|\n")
+	for _, e := range commands.ExitStatuses() {
+		fmt.Fprintf(&b, "| %d | %s |\n", e.Status, e.Meaning)
 	}
 	return b.String() + "\n"
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/helve-serve/helve/internal/commands"
 )
 
 // pythonFlags are the flags of `run` that are for Python programs alone. The Python package reads them (python/src/helve/_flags.py); here they
@@ -23,7 +25,7 @@ func addPythonFlags(c *cobra.Command) {
 	f.Lookup("node").NoOptDefVal = "auto"
 	f.String("host", "", "the host of --http alone")
 	f.String("port", "", "the port of --http alone")
-	noVariable(c, "host", "port", "node")
+	commands.NoVariable(c, "host", "port", "node")
 }
 
 // checkPythonFlags gives an error if an application in Go is started with a flag of Python programs. Their variables are left alone, because

@@ -70,7 +70,7 @@ func startCommand(apps []Application) *cobra.Command {
 	c.Flags().StringVar(&s.stateDir, "state-dir", "", "directory of the node's state, made if need be (default /var/lib/helve for root, else ~/.local/state/helve)")
 	c.Flags().Var(&s.watchdog, "node-watchdog", "how long the node may not answer its keeper before it is ended and started again")
 	c.Flags().StringVar(&s.recover, "recover", "", "start with the state in this file, an export of helve state export, in place of the state that is there")
-	noVariable(c, "recover") // a service that is started again would go back to the file each time
+	commands.NoVariable(c, "recover") // a service that is started again would go back to the file each time
 	if len(apps) > 0 {
 		s.isolationFlag(c)
 	}

@@ -33,7 +33,7 @@ type Client struct {
 	tokens func() []string // others to try; nil for none
 }
 
-// Access is what a client shows to a node, and how it knows the node.
+// Access has the token of a client, and the authorities by which the client knows the node.
 type Access struct {
 	// Token is the bearer token; "" for none.
 	Token string

@@ -2,12 +2,10 @@ package commands
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"net/url"
 	"os"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,10 +17,13 @@ func callsCommand(s Settings) *cobra.Command {
 	r := newReader(s)
 	var app, deployment string
 	c := &cobra.Command{
-		Use: "calls", Short: "Show the calls that wait and run in a running node", Args: NoArgs,
+		Use: "calls [APP[/DEPLOYMENT]]", Short: "Show the calls that wait and run in a running node", ValidArgsFunction: r.complete(upDeployment),
 		Long: "Show the calls that wait and run in a running node, the oldest first, and the reason of each wait. A call that runs on the\n" +
 			"goroutine of its caller is only counted.",
-		RunE: func(c *cobra.Command, _ []string) error {
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := filter(c, args, &app, &deployment); err != nil {
+				return err
+			}
 			ctx, stop := interruptible(c.Context())
 			defer stop()
 			node, err := r.dial(ctx)
@@ -35,12 +36,8 @@ func callsCommand(s Settings) *cobra.Command {
 					query.Set(name, value)
 				}
 			}
-			var raw json.RawMessage
-			if err := node.Get(ctx, "/calls", query, &raw); err != nil {
-				return err
-			}
 			var list helvetype.CallList
-			if err := json.Unmarshal(raw, &list); err != nil {
+			if err := node.Get(ctx, "/calls", query, &list); err != nil {
 				return err
 			}
 			if len(list.Calls) == 0 && list.Unlisted == 0 {
@@ -48,12 +45,7 @@ func callsCommand(s Settings) *cobra.Command {
 					return err
 				}
 			}
-			if r.output == "json" {
-				fmt.Fprintf(os.Stdout, "%s\n", raw)
-				return nil
-			}
-			fmt.Print(CallTable(list, time.Now()))
-			return nil
+			return r.print(os.Stdout, list, func() string { return CallTable(list, time.Now()) })
 		},
 	}
 	r.flags(c)
@@ -65,14 +57,16 @@ func callsCommand(s Settings) *cobra.Command {
 // CallTable is a list of calls for people.
 func CallTable(list helvetype.CallList, now time.Time) string {
 	var b strings.Builder
-	if len(list.Calls) > 0 {
-		w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
-		fmt.Fprintln(w, "AGE\tSTATE\tMETHOD\tREPLICA\tORIGIN\tREQUEST\tWAITS FOR")
-		for _, c := range list.Calls {
-			fmt.Fprintf(w, "%s\t%s\t%s/%s.%s\t%s\t%s\t%s\t%s\n", ago(now.Sub(c.Since)), c.State, c.App, c.Deployment, cmp.Or(c.Method, "(default)"),
-				cmp.Or(c.Replica, "-"), cmp.Or(c.Origin, "-"), c.RequestID, cmp.Or(c.WaitsFor, "-"))
+	var rows [][]string
+	for _, c := range list.Calls {
+		request := c.RequestID
+		if c.WaitsFor != "" {
+			request += ", waits for " + c.WaitsFor
 		}
-		w.Flush()
+		rows = append(rows, []string{ago(now.Sub(c.Since)), string(c.State), c.App + "/" + c.Deployment + "." + cmp.Or(c.Method, "(default)"), cmp.Or(c.Replica, "-"), cmp.Or(c.Origin, "-"), request})
+	}
+	if len(rows) > 0 {
+		writeTable(&b, "", pageWidth, []string{"AGE", "STATE", "METHOD", "REPLICA", "ORIGIN", "REQUEST"}, rows)
 	}
 	switch {
 	case list.Unlisted > 0:

@@ -34,32 +34,27 @@ type Settings struct {
 
 // New makes the commands.
 func New(s Settings) []*cobra.Command {
-	return []*cobra.Command{statusCommand(s), callsCommand(s), eventsCommand(s)}
+	return []*cobra.Command{
+		deployCommand(s), planCommand(s), statusCommand(s), configCommand(s), historyCommand(s), rollbackCommand(s), scaleCommand(s), setCommand(s),
+		restartCommand(s), pauseCommand(s), resumeCommand(s), logsCommand(s), eventsCommand(s), whyCommand(s), callsCommand(s), deleteCommand(s),
+		shutdownCommand(s),
+	}
 }
-
-// UsageError is the mistake of a user in a flag or an argument.
-type UsageError struct{ Err error }
-
-// Error is the text of the mistake.
-func (e UsageError) Error() string { return e.Err.Error() }
-
-// Unwrap is the mistake.
-func (e UsageError) Unwrap() error { return e.Err }
-
-// usage makes a [UsageError].
-func usage(format string, args ...any) error { return UsageError{fmt.Errorf(format, args...)} }
 
 // reader is a command that asks a running node.
 type reader struct {
 	address string
+	token   string
+	ca      string
 	output  string
 	all     bool   // with the applications that are tasks and actors
 	start   string // a way to start a node, for a user who has none
+	program string
 }
 
 // newReader makes a reader of an executable.
 func newReader(s Settings) *reader {
-	r := &reader{start: strconv.Quote(s.Program + " run")}
+	r := &reader{program: s.Program, start: strconv.Quote(s.Program + " run")}
 	switch len(s.Applications) {
 	case 0:
 		r.start = strconv.Quote(s.Program+" run PROGRAM") + " (in Python app:app or script.py, in Go exec:PATH of an executable that contains an application)"
@@ -71,36 +66,38 @@ func newReader(s Settings) *reader {
 }
 
 func (r *reader) flags(c *cobra.Command) {
-	c.Flags().StringVar(&r.address, "address", "", "admin address of the node, such as 127.0.0.1:8265, or its state directory, or the path of its socket (default: the node of HELVE_NODE, else the only one of this user)")
-	c.Flags().StringVarP(&r.output, "output", "o", "text", "text or json")
+	c.Flags().StringVar(&r.address, "address", "", "admin address of the node, such as 127.0.0.1:8265 or https://node-1:8265, or its state directory, or the path of its socket (default: the node of HELVE_NODE, else the only one of this user)")
+	c.Flags().StringVar(&r.token, "token", "", "token for a node at an address (default: that of a node of this user on this machine)")
+	c.Flags().StringVar(&r.ca, "ca", "", "file of the authorities that the certificate of a node at https:// must be from")
+	c.Flags().StringVarP(&r.output, "output", "o", "text", "text, json or yaml")
 }
 
 // dial finds the node: the one at the address, else the one of HELVE_NODE, else the only durable one, else the only one of this user.
 func (r *reader) dial(ctx context.Context) (*admin.Client, error) {
-	if r.output != "text" && r.output != "json" {
-		return nil, usage("--output %q: must be text or json", r.output)
+	if !slices.Contains([]string{"text", "json", "yaml"}, r.output) {
+		return nil, usage("--output %q: must be text, json or yaml", r.output)
 	}
 	if st, err := os.Stat(r.address); r.address == "" || err == nil && st.IsDir() {
 		socket, err := attach.AdminSocket(r.address)
 		if err != nil {
-			return nil, err
+			return nil, coded{exitUnreachable, err}
 		}
 		if socket != "" {
 			return admin.Dial(socket)
 		}
 	}
 	if r.address != "" {
-		c, err := admin.Dial(r.address)
+		c, err := admin.Open(r.address, admin.Access{Token: r.token, CA: r.ca, Tokens: ownTokens})
 		if err != nil {
-			return nil, usage("--%w", err)
+			return nil, UsageError{fmt.Errorf("--%w", err)}
 		}
 		return c, nil
 	}
 	sockets := worker.AdminSockets("")
 	switch len(sockets) {
 	case 0:
-		return nil, fmt.Errorf("no node of this user runs here: start one with %s, or give --address of one that runs elsewhere "+
-			"(nodes are looked for in $%s, else in $TMPDIR or /tmp; it must be the same for both)", r.start, worker.RuntimeDirEnv)
+		return nil, coded{exitUnreachable, fmt.Errorf("no node of this user runs here: start one with %s, or give --address of one that runs elsewhere "+
+			"(nodes are looked for in $%s, else in $TMPDIR or /tmp; it must be the same for both)", r.start, worker.RuntimeDirEnv)}
 	case 1:
 		return admin.Dial(sockets[0])
 	}
@@ -137,7 +134,7 @@ func (r *reader) known(ctx context.Context, node *admin.Client, app, deployment 
 	apps := slices.Sorted(maps.Keys(in.Applications))
 	if app != "" {
 		if !slices.Contains(apps, app) {
-			return fmt.Errorf("no application %q is known; there is %s", app, cmp.Or(strings.Join(apps, ", "), "none"))
+			return coded{exitNotFound, fmt.Errorf("no application %q is known; there is %s", app, cmp.Or(strings.Join(apps, ", "), "none"))}
 		}
 		apps = []string{app}
 	}
@@ -146,7 +143,7 @@ func (r *reader) known(ctx context.Context, node *admin.Client, app, deployment 
 		deployments = append(deployments, slices.Sorted(maps.Keys(in.Applications[name].Deployments))...)
 	}
 	if deployment != "" && !slices.Contains(deployments, deployment) {
-		return fmt.Errorf("no deployment %q is known; there is %s", deployment, cmp.Or(strings.Join(deployments, ", "), "none"))
+		return coded{exitNotFound, fmt.Errorf("no deployment %q is known; there is %s", deployment, cmp.Or(strings.Join(deployments, ", "), "none"))}
 	}
 	return nil
 }

@@ -24,10 +24,13 @@ func eventsCommand(s Settings) *cobra.Command {
 	var limit int
 	var app, deployment string
 	c := &cobra.Command{
-		Use: "events", Short: "Show what has happened in a running node", Args: NoArgs,
+		Use: "events [APP[/DEPLOYMENT]]", Short: "Show what has happened in a running node", ValidArgsFunction: r.complete(upDeployment),
 		Long: "Show the newest transitions of applications, deployments and replicas, the oldest first, each with its reason and the event that\n" +
 			"caused it. With -f the command goes on with those to come. -o json is a line of JSON per event.",
-		RunE: func(c *cobra.Command, _ []string) error {
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := filter(c, args, &app, &deployment); err != nil {
+				return err
+			}
 			if limit < 1 {
 				return usage("--limit %d: must be at least 1", limit)
 			}
@@ -52,7 +55,9 @@ func eventsCommand(s Settings) *cobra.Command {
 					return r.known(ctx, node, app, deployment)
 				}
 				for _, e := range list.Events {
-					r.event(os.Stdout, e)
+					if err := r.event(os.Stdout, e); err != nil {
+						return err
+					}
 				}
 				return nil
 			}
@@ -69,8 +74,7 @@ func eventsCommand(s Settings) *cobra.Command {
 					fmt.Fprintf(os.Stderr, "%d events were missed here\n", e.Missed.Missed)
 					return nil
 				}
-				r.event(os.Stdout, e.Event)
-				return nil
+				return r.event(os.Stdout, e.Event)
 			})
 			if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 				return nil
@@ -86,15 +90,22 @@ func eventsCommand(s Settings) *cobra.Command {
 	return c
 }
 
-// event writes one event.
-func (r *reader) event(w io.Writer, e helvetype.Event) {
-	if r.output == "json" {
-		if b, err := json.Marshal(e); err == nil {
-			fmt.Fprintf(w, "%s\n", b)
-		}
-		return
+// filter sets the filters of a command from its argument, which may stand in place of its flags.
+func filter(c *cobra.Command, args []string, app, deployment *string) error {
+	of, err := upDeployment.one(c, args, true)
+	if err != nil || len(args) == 0 {
+		return err
 	}
-	fmt.Fprintln(w, EventLine(e))
+	if *app != "" || *deployment != "" {
+		return usage("%s: give %s or the flags --app and --deployment", c.Name(), upDeployment.forms())
+	}
+	*app, *deployment = of.app, of.deployment
+	return nil
+}
+
+// event writes one event.
+func (r *reader) event(w io.Writer, e helvetype.Event) error {
+	return r.line(w, e, func() string { return EventLine(e) })
 }
 
 // EventLine is an event for people, for example "10:15:02.031  #8  deployment hello/Downstream  HEALTHY -> UNHEALTHY  (because of #7): replica ...".

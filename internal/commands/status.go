@@ -1,8 +1,10 @@
 package commands
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -11,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -26,10 +27,15 @@ func statusCommand(s Settings) *cobra.Command {
 	r := newReader(s)
 	var watch bool
 	c := &cobra.Command{
-		Use: "status", Short: "Show what a running node runs", Args: NoArgs,
-		Long: "Show the applications, deployments and replicas of a running node. With -w the table is drawn again whenever something changes. " +
+		Use: "status [APP]", Short: "Show what a running node runs",
+		Long: "Show the applications, deployments and replicas of a running node, or one application. With -w the table is drawn again whenever something changes. " +
 			"Tasks and actors of programs for Ray Serve are shown with --all only.",
-		RunE: func(c *cobra.Command, _ []string) error {
+		ValidArgsFunction: r.complete(anApp),
+		RunE: func(c *cobra.Command, args []string) error {
+			of, err := anApp.one(c, args, true)
+			if err != nil {
+				return err
+			}
 			ctx, stop := interruptible(c.Context())
 			defer stop()
 			node, err := r.dial(ctx)
@@ -37,9 +43,9 @@ func statusCommand(s Settings) *cobra.Command {
 				return err
 			}
 			if watch {
-				return r.watch(ctx, node)
+				return r.watch(ctx, node, of.app)
 			}
-			return r.status(ctx, node, os.Stdout)
+			return r.status(ctx, node, of.app, os.Stdout)
 		},
 	}
 	r.flags(c)
@@ -50,38 +56,47 @@ func statusCommand(s Settings) *cobra.Command {
 
 const applicationsPath = "/api/serve/applications/"
 
-func (r *reader) status(ctx context.Context, node *admin.Client, out io.Writer) error {
-	if r.output == "json" {
-		var raw json.RawMessage
-		if err := node.Get(ctx, applicationsPath, nil, &raw); err != nil {
+// status shows the status of an application, or of all where app is "".
+func (r *reader) status(ctx context.Context, node *admin.Client, app string, out io.Writer) error {
+	var raw json.RawMessage
+	if err := node.Get(ctx, applicationsPath, nil, &raw); err != nil {
+		return err
+	}
+	raw, err := without(raw, func(name string) bool {
+		return app != "" && name != app || app == "" && !r.all && strings.HasPrefix(name, spec.HiddenApps)
+	})
+	if err != nil {
+		return err
+	}
+	var in admin.Instance
+	if err := json.Unmarshal(raw, &in); err != nil {
+		return err
+	}
+	if app != "" && len(in.Applications) == 0 {
+		return r.known(ctx, node, app, "")
+	}
+	switch r.output {
+	case "json":
+		_, err = fmt.Fprintf(out, "%s\n", bytes.TrimSpace(raw))
+		return err
+	case "yaml":
+		b, err := asYAML(raw)
+		if err != nil {
 			return err
 		}
-		if !r.all {
-			var err error
-			if raw, err = withoutHidden(raw); err != nil {
-				return err
-			}
-		}
-		_, err := fmt.Fprintf(out, "%s\n", raw)
+		_, err = out.Write(b)
 		return err
 	}
 	about, err := node.About(ctx)
 	if err != nil {
 		return err
 	}
-	var in admin.Instance
-	if err := node.Get(ctx, applicationsPath, nil, &in); err != nil {
-		return err
-	}
-	if !r.all {
-		maps.DeleteFunc(in.Applications, func(name string, _ admin.AppDetails) bool { return strings.HasPrefix(name, spec.HiddenApps) })
-	}
-	_, err = io.WriteString(out, statusTable(about, keeperVersion(ctx, about), in, node.Curl("/calls"), time.Now()))
+	_, err = io.WriteString(out, statusTable(about, keeperVersion(ctx, about), in, node.Curl("/calls"), time.Now(), widthOf(os.Stdout)))
 	return err
 }
 
-// withoutHidden is the status in JSON without the applications that are tasks and actors. A status that has none stays as it is, with its order.
-func withoutHidden(raw json.RawMessage) (json.RawMessage, error) {
+// without is the status in JSON without some applications. A status that has none of these stays as it is, with its order.
+func without(raw json.RawMessage, drop func(name string) bool) (json.RawMessage, error) {
 	var whole, apps map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &whole); err != nil {
 		return nil, err
@@ -90,7 +105,7 @@ func withoutHidden(raw json.RawMessage) (json.RawMessage, error) {
 		return nil, err
 	}
 	n := len(apps)
-	maps.DeleteFunc(apps, func(name string, _ json.RawMessage) bool { return strings.HasPrefix(name, spec.HiddenApps) })
+	maps.DeleteFunc(apps, func(name string, _ json.RawMessage) bool { return drop(name) })
 	if len(apps) == n {
 		return raw, nil
 	}
@@ -104,7 +119,7 @@ func withoutHidden(raw json.RawMessage) (json.RawMessage, error) {
 // watch draws the status, and again after every event, until it is interrupted or the node has ended. Events that come together are
 // one drawing, because the status is read after all of them. A terminal shows the newest drawing alone; elsewhere, for example in a file, each
 // drawing has a line with its time above it.
-func (r *reader) watch(ctx context.Context, node *admin.Client) error {
+func (r *reader) watch(ctx context.Context, node *admin.Client, app string) error {
 	changed := make(chan struct{}, 1)
 	ended := make(chan error, 1)
 	go func() {
@@ -118,15 +133,20 @@ func (r *reader) watch(ctx context.Context, node *admin.Client) error {
 	}()
 	again := time.NewTicker(watchTime) // counts and ages change without events
 	defer again.Stop()
-	for {
+	for drawn := false; ; drawn = true {
 		var text strings.Builder
-		if err := r.status(ctx, node, &text); err != nil {
+		if err := r.status(ctx, node, app, &text); err != nil {
 			if ctx.Err() != nil {
 				return nil
+			}
+			if _, gone := errors.AsType[*admin.UnreachableError](err); gone && drawn {
+				return admin.ErrEnded
 			}
 			return err
 		}
 		switch {
+		case r.output == "yaml":
+			fmt.Println("---")
 		case r.output != "text":
 		case terminal(os.Stdout):
 			text.WriteString("\x1b[J") // clears the rest of the last drawing
@@ -174,62 +194,67 @@ func keeperVersion(ctx context.Context, about admin.About) string {
 }
 
 // statusTable is the status for people. ofKeeper is the version of the node's keeper, "" for none; curl is a command line that reads the admin interface.
-func statusTable(about admin.About, ofKeeper string, in admin.Instance, curl string, now time.Time) string {
+func statusTable(about admin.About, ofKeeper string, in admin.Instance, curl string, now time.Time, width int) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "node: helve %s, pid %d, since %s", about.Version, about.PID, ago(now.Sub(about.StartedAt)))
+	node := fmt.Sprintf("helve %s, pid %d, since %s", about.Version, about.PID, ago(now.Sub(about.StartedAt)))
 	if about.HTTP != "" {
-		fmt.Fprintf(&b, ", %s", about.HTTP)
+		node += ", " + about.HTTP
 	}
 	if about.State != "" {
-		fmt.Fprintf(&b, ", durable: its state is in %s", about.State)
+		node += ", durable: its state is in " + about.State
 	}
 	if ofKeeper != "" && ofKeeper != about.Version {
-		fmt.Fprintf(&b, ", its keeper is helve %s", ofKeeper)
+		node += ", its keeper is helve " + ofKeeper
 	}
 	if about.Draining {
-		b.WriteString(", drains: it ends when its calls have ended")
+		node += ", drains: it ends when its calls have ended"
 	}
-	fmt.Fprintf(&b, "\nadmin: %s\n", curl)
+	paragraph(&b, "node: ", "  ", node, width)
+	fmt.Fprintf(&b, "admin: %s\n", curl)
 	if len(in.Applications) == 0 {
 		b.WriteString("no application runs\n")
 	}
 	for _, name := range slices.Sorted(maps.Keys(in.Applications)) {
-		app := in.Applications[name]
-		route := ""
-		if app.RoutePrefix != nil {
-			route = "   route " + *app.RoutePrefix
-		}
-		fmt.Fprintf(&b, "\napplication %s   %s   revision %d, deployed %s ago%s\n", name, app.Status, app.Revision, ago(now.Sub(at(app.LastDeployedTimeS))), route)
-		message(&b, "  ", "  ", app.Message)
-		w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
-		fmt.Fprintf(w, "  DEPLOYMENT\tSTATUS\tREPLICAS\tQUEUED\tRUNNING\tCALLS\tERRORS\n")
-		for _, d := range inOrder(app) {
-			ready := 0
-			for _, rep := range d.Replicas {
-				if rep.State == helvetype.ReplicaRunning {
-					ready++
-				}
-			}
-			replicas := fmt.Sprintf("%d/%d", ready, d.TargetNumReplicas)
-			if d.Stopping > 0 {
-				replicas += fmt.Sprintf(" (%d stopping)", d.Stopping)
-			}
-			fmt.Fprintf(w, "  %s\t%s\t%s\t%d\t%d\t%d\t%d\n", d.Name, d.Status, replicas, d.Calls.Queued, d.Calls.Running, d.Calls.Total, d.Calls.Errors)
-		}
-		w.Flush()
-		for _, d := range inOrder(app) {
-			message(&b, "  "+d.Name+": ", "    ", d.Message)
-		}
-		w = tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
-		fmt.Fprintf(w, "  REPLICA\tSTATE\tPID\tAGE\tRESTARTS\t\n")
-		for _, d := range inOrder(app) {
-			for _, rep := range d.Replicas {
-				fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%d\t%s\n", rep.ReplicaID, rep.State, pidOf(rep), ago(now.Sub(at(rep.StartTimeS))), rep.Restarts, note(rep, now))
-			}
-		}
-		w.Flush()
+		appTable(&b, name, in.Applications[name], now, width)
 	}
 	return b.String()
+}
+
+// appTable writes the status of one application for people.
+func appTable(b *strings.Builder, name string, app admin.AppDetails, now time.Time, width int) {
+	route := ""
+	if app.RoutePrefix != nil {
+		route = "   route " + *app.RoutePrefix
+	}
+	fmt.Fprintf(b, "\napplication %s   %s   revision %d, deployed %s ago%s\n", name, app.Status, app.Revision, ago(now.Sub(at(app.LastDeployedTimeS))), route)
+	message(b, "  ", "  ", app.Message, width)
+	var rows [][]string
+	for _, d := range inOrder(app) {
+		ready := 0
+		for _, rep := range d.Replicas {
+			if rep.State == helvetype.ReplicaRunning {
+				ready++
+			}
+		}
+		replicas := fmt.Sprintf("%d/%d", ready, d.TargetNumReplicas)
+		if d.Stopping > 0 {
+			replicas += fmt.Sprintf(" (%d stopping)", d.Stopping)
+		}
+		rows = append(rows, []string{d.Name, string(d.Status), replicas, fmt.Sprint(d.Calls.Queued), fmt.Sprint(d.Calls.Running), fmt.Sprint(d.Calls.Total), fmt.Sprint(d.Calls.Errors)})
+	}
+	writeTable(b, "  ", width, []string{"DEPLOYMENT", "STATUS", "REPLICAS", "QUEUED", "RUNNING", "CALLS", "ERRORS"}, rows)
+	for _, d := range inOrder(app) {
+		message(b, "  "+d.Name+": ", "    ", d.Message, width)
+	}
+	rows = nil
+	for _, d := range inOrder(app) {
+		for _, rep := range d.Replicas {
+			rows = append(rows, []string{rep.ReplicaID, string(rep.State), pidOf(rep), ago(now.Sub(at(rep.StartTimeS))), strconv.Itoa(rep.Restarts), note(rep, now)})
+		}
+	}
+	if len(rows) > 0 {
+		writeTable(b, "  ", width, []string{"REPLICA", "STATE", "PID", "AGE", "RESTARTS", ""}, rows)
+	}
 }
 
 // inOrder are the deployments with the ingress first.
@@ -250,7 +275,7 @@ func inOrder(app admin.AppDetails) []admin.DeploymentDetails {
 }
 
 // message writes the first lines of a message: the first line after begin, the others after indent.
-func message(b *strings.Builder, begin, indent, text string) {
+func message(b *strings.Builder, begin, indent, text string, width int) {
 	const most = 10
 	if text == "" {
 		return
@@ -261,7 +286,7 @@ func message(b *strings.Builder, begin, indent, text string) {
 			fmt.Fprintf(b, "%s... (%d more lines, see -o json)\n", indent, len(lines)-most)
 			return
 		}
-		b.WriteString(begin + line + "\n")
+		paragraph(b, begin, indent, line, width)
 		begin = indent
 	}
 }

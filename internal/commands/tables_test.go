@@ -29,7 +29,8 @@ func TestStatusTable(t *testing.T) {
 			"Front": {Name: "Front", Status: "HEALTHY", TargetNumReplicas: 1, Replicas: []admin.ReplicaDetails{{ReplicaID: "Front#004", State: "RUNNING", PID: &pid, InNode: true, StartTimeS: ago(0)}}},
 		},
 	}}}
-	want := `node: helve 1.2.0, pid 42, since 2m0s, http://h:1, durable: its state is in /var/lib/helve, its keeper is helve 1.1.0
+	want := `node: helve 1.2.0, pid 42, since 2m0s, http://h:1, durable: its state is in
+  /var/lib/helve, its keeper is helve 1.1.0
 admin: curl http://h:2/calls
 
 application app   UNHEALTHY   revision 3, deployed 1m30s ago   route /
@@ -39,17 +40,18 @@ application app   UNHEALTHY   revision 3, deployed 1m30s ago   route /
   D            UNHEALTHY   2/3        4        1         10      2
   D: killed
     its last line
-  REPLICA     STATE      PID      AGE    RESTARTS   
-  Front#004   RUNNING    (node)   0ms    0          
+  REPLICA     STATE      PID      AGE    RESTARTS
+  Front#004   RUNNING    (node)   0ms    0
   D#001       RUNNING    7        3h0m   0          does not answer since 1m0s
-  D#002       STARTING   7        1s     0          waits for its constructor, since 1s
+  D#002       STARTING   7        1s     0          waits for its constructor,
+                                                    since 1s
   D#003       RUNNING    7        3d0h   2          D#000 ended: exit status 3
 `
-	got := statusTable(admin.About{Version: "1.2.0", PID: 42, HTTP: "http://h:1", State: "/var/lib/helve", StartedAt: now.Add(-2 * time.Minute)}, "1.1.0", in, "curl http://h:2/calls", now)
+	got := statusTable(admin.About{Version: "1.2.0", PID: 42, HTTP: "http://h:1", State: "/var/lib/helve", StartedAt: now.Add(-2 * time.Minute)}, "1.1.0", in, "curl http://h:2/calls", now, 80)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	got = statusTable(admin.About{Version: "1.2.0"}, "1.2.0", admin.Instance{}, "curl", time.Time{})
+	got = statusTable(admin.About{Version: "1.2.0"}, "1.2.0", admin.Instance{}, "curl", time.Time{}, 80)
 	if !strings.Contains(got, "no application runs") || strings.Contains(got, "keeper") {
 		t.Error(got)
 	}
@@ -75,9 +77,9 @@ func TestCallTable(t *testing.T) {
 		{App: "a", Deployment: "D", Method: "M", Replica: "D#1", RequestID: "r1", State: helvetype.CallRunning, Since: now.Add(-time.Minute)},
 		{App: "a", Deployment: "D", RequestID: "r2", Origin: "proxy", State: helvetype.CallWaiting, Since: now.Add(-time.Second), WaitsFor: "a slot of a/D"},
 	}}, now)
-	want := `AGE    STATE     METHOD          REPLICA   ORIGIN   REQUEST   WAITS FOR
-1m0s   running   a/D.M           D#1       -        r1        -
-1s     waiting   a/D.(default)   -         proxy    r2        a slot of a/D
+	want := `AGE    STATE     METHOD          REPLICA   ORIGIN   REQUEST
+1m0s   running   a/D.M           D#1       -        r1
+1s     waiting   a/D.(default)   -         proxy    r2, waits for a slot of a/D
 3 more calls wait or run
 `
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -1,0 +1,133 @@
+package commands
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/admin"
+)
+
+// Exit statuses of commands.
+const (
+	exitFailed      = 1
+	exitUsage       = 2
+	exitNotFound    = 3
+	exitRefused     = 4
+	exitNotRunning  = 5
+	exitUnreachable = 6
+	exitInterrupted = 130
+)
+
+// ExitStatus is a row of the table of exit statuses, which help and documentation have.
+type ExitStatus struct {
+	Status  int
+	Meaning string
+}
+
+// ExitStatuses is the table of all exit statuses.
+func ExitStatuses() []ExitStatus {
+	return []ExitStatus{
+		{0, "the command has done what it was asked for; `run` and `start` have drained"},
+		{exitFailed, "a failure: a module that cannot be imported, a constructor that raises, a node that has ended"},
+		{exitUsage, "wrong usage: a flag, a variable, an argument, or a mistake in a file; the error names the place"},
+		{exitNotFound, "the node has no such application, deployment, replica or revision"},
+		{exitRefused, "the node refuses: the role of the token, another change that came before, a state that does not allow it"},
+		{exitNotRunning, "`deploy --wait` or `rollback --wait`: an application does not run; the revision before serves, if there was one"},
+		{exitUnreachable, "no node answers, or it is closing: the command may be given again later"},
+		{exitInterrupted, "Ctrl-C: of `run` before the applications were ready, or a second one that cut calls off; of a command that waits, whose change goes on"},
+	}
+}
+
+// UsageError is the mistake of a user in a flag or an argument.
+type UsageError struct{ Err error }
+
+// Error is the text of the mistake.
+func (e UsageError) Error() string { return e.Err.Error() }
+
+// Unwrap is the mistake.
+func (e UsageError) Unwrap() error { return e.Err }
+
+// usage makes a [UsageError].
+func usage(format string, args ...any) error { return UsageError{fmt.Errorf(format, args...)} }
+
+// coded is an error with an exit status.
+type coded struct {
+	status int
+	error
+}
+
+func (c coded) Unwrap() error { return c.error }
+
+// StatusOf is the exit status of a command whose result is an error; 0 for nil.
+func StatusOf(err error) int {
+	if err == nil {
+		return 0
+	}
+	if c, ok := errors.AsType[coded](err); ok {
+		return c.status
+	}
+	if errors.As(err, new(UsageError)) {
+		return exitUsage
+	}
+	if _, ok := errors.AsType[*admin.UnreachableError](err); ok {
+		return exitUnreachable
+	}
+	if e, ok := errors.AsType[*helvetype.OperationError](err); ok {
+		switch e.Code {
+		case helvetype.CodeInvalidArgument:
+			return exitUsage
+		case helvetype.CodeNotFound:
+			return exitNotFound
+		case helvetype.CodeUnauthenticated, helvetype.CodePermissionDenied, helvetype.CodeAborted, helvetype.CodeFailedPrecondition, helvetype.CodeAlreadyExists:
+			return exitRefused
+		case helvetype.CodeUnavailable:
+			return exitUnreachable
+		}
+	}
+	return exitFailed
+}
+
+// TextOf is an error for people: the mistakes of a file each with its place, and the command to try next on a line of its own.
+func TextOf(err error) string {
+	e, ok := errors.AsType[*helvetype.OperationError](err)
+	if !ok {
+		return err.Error()
+	}
+	var b strings.Builder
+	if len(e.Mistakes) == 0 {
+		b.WriteString(strings.TrimRight(e.Message, "\n"))
+	}
+	for i, m := range e.Mistakes {
+		if i > 0 {
+			b.WriteString("\n")
+		}
+		b.WriteString(mistake(m))
+	}
+	if e.Next != "" {
+		b.WriteString("\nnext: " + strings.TrimRight(e.Next, "\n"))
+	}
+	return b.String()
+}
+
+// mistake is a mistake of a file, for example "serve.yaml:4:9: num_replicas: must be at least 0", with the line of the file below it.
+func mistake(m helvetype.Mistake) string {
+	text := m.File
+	for _, n := range []int{m.Line, m.Column} {
+		if n > 0 {
+			text += fmt.Sprintf(":%d", n)
+		}
+	}
+	if text != "" {
+		text += ": "
+	}
+	if m.Path != "" && !strings.Contains(m.Message, m.Path) {
+		text += m.Path + ": "
+	}
+	text += m.Message
+	if m.Excerpt != "" {
+		text += "\n" + strings.TrimRight(m.Excerpt, "\n")
+	}
+	return text
+}

@@ -1,0 +1,162 @@
+package commands
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/admin"
+)
+
+func historyCommand(s Settings) *cobra.Command {
+	r := newReader(s)
+	c := &cobra.Command{
+		Use: "history APP", Short: "Show the revisions of an application",
+		Long:              "Show the revisions of an application that are kept, the newest first: when, by whom and from which file, and what has become of each.",
+		ValidArgsFunction: r.complete(anApp),
+		RunE: func(c *cobra.Command, args []string) error {
+			of, err := anApp.one(c, args, false)
+			if err != nil {
+				return err
+			}
+			node, err := r.dial(c.Context())
+			if err != nil {
+				return err
+			}
+			h, err := node.History(c.Context(), of.app)
+			if err != nil {
+				return err
+			}
+			return r.print(os.Stdout, h, func() string { return historyText(h, widthOf(os.Stdout)) })
+		},
+	}
+	r.flags(c)
+	return c
+}
+
+// historyText is a history for people.
+func historyText(h helvetype.History, width int) string {
+	var b strings.Builder
+	var rows [][]string
+	for _, e := range h.Revisions {
+		var notes []string
+		if e.Message != "" {
+			notes = append(notes, e.Message)
+		}
+		if e.RollbackOf > 0 {
+			notes = append(notes, fmt.Sprintf("repeats revision %d", e.RollbackOf))
+		}
+		if e.From != "" {
+			notes = append(notes, "from "+e.From)
+		}
+		notes = append(notes, e.Changes...)
+		if e.Reason != "" {
+			notes = append(notes, e.State+": "+strings.TrimSpace(e.Reason))
+		}
+		rows = append(rows, []string{strconv.Itoa(e.Number), e.At.Local().Format("2006-01-02 15:04:05"), e.State, cmp.Or(e.By, "-"), strings.Join(notes, "\n")})
+	}
+	writeTable(&b, "", width, []string{"REVISION", "AT", "STATE", "BY", "NOTES"}, rows)
+	return b.String()
+}
+
+func rollbackCommand(s Settings) *cobra.Command {
+	r := newReader(s)
+	var dry, wait bool
+	var message string
+	c := &cobra.Command{
+		Use: "rollback APP [REVISION]", Short: "Deploy a former revision of an application again",
+		Long: "Deploy a former revision of an application again, as a new revision: its code, arguments and options. Without REVISION it is the one before the present\n" +
+			"one. Numbers of replicas that were set with helve scale stay.",
+		ValidArgsFunction: r.complete(anApp),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) < 1 || len(args) > 2 {
+				return usage("rollback takes an application, and the number of a revision: helve history APP lists them")
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			of, err := anApp.parse(args[0])
+			if err != nil {
+				return err
+			}
+			revision := 0
+			if len(args) > 1 {
+				if revision, err = strconv.Atoi(args[1]); err != nil || revision < 1 {
+					return usage("revision %q: must be a number from 1; %s history %s lists them", args[1], r.program, of.app)
+				}
+			}
+			ctx, stop := interruptible(c.Context())
+			defer stop()
+			node, err := r.dial(ctx)
+			if err != nil {
+				return err
+			}
+			if dry {
+				plan, err := node.PlanRollback(ctx, of.app, revision)
+				if err != nil {
+					return err
+				}
+				return r.print(os.Stdout, plan, func() string { return planText(plan, widthOf(os.Stdout)) })
+			}
+			var outcome helvetype.Outcome
+			err = r.during(ctx, node, wait, func(ctx context.Context) (err error) {
+				if outcome, err = node.Rollback(ctx, of.app, revision, message); err == nil && wait && outcome.Error == "" {
+					outcome.Error, err = settled(ctx, node, of.app, outcome.Revision)
+				}
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			answer := helvetype.ApplyAnswer{Applications: map[string]helvetype.Outcome{of.app: outcome}}
+			if err := r.print(os.Stdout, outcome, func() string { return outcomeText(answer, wait, r.program, widthOf(os.Stdout)) }); err != nil {
+				return err
+			}
+			return failed(answer.Applications)
+		},
+	}
+	r.flags(c)
+	c.Flags().BoolVar(&dry, "dry-run", false, "show what would change, and change nothing")
+	c.Flags().BoolVar(&wait, "wait", false, "wait until the application runs or has failed")
+	c.Flags().StringVarP(&message, "message", "m", "", "a note for the history")
+	NoVariable(c, "dry-run", "wait", "message")
+	return c
+}
+
+// settleTime is after how long a revision that starts is looked at again.
+const settleTime = 300 * time.Millisecond
+
+// settled waits until a revision of an application runs, or has failed: failure says why then.
+func settled(ctx context.Context, node *admin.Client, app string, revision int) (failure string, err error) {
+	again := time.NewTicker(settleTime)
+	defer again.Stop()
+	for {
+		h, err := node.History(ctx, app)
+		if err != nil {
+			return "", err
+		}
+		i := slices.IndexFunc(h.Revisions, func(e helvetype.RevisionEntry) bool { return e.Number == revision })
+		if i < 0 {
+			return fmt.Sprintf("revision %d is no longer kept", revision), nil
+		}
+		switch e := h.Revisions[i]; e.State {
+		case "running", "retired":
+			return "", nil
+		case "failed", "superseded", "paused":
+			return strings.TrimSpace(e.State + ": " + e.Reason), nil
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return "", context.Cause(ctx)
+		}
+	}
+}

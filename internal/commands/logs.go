@@ -1,0 +1,131 @@
+package commands
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/logs"
+)
+
+func logsCommand(s Settings) *cobra.Command {
+	r := newReader(s)
+	var follow bool
+	var tail int
+	var replica string
+	c := &cobra.Command{
+		Use: "logs [APP[/DEPLOYMENT]]", Short: "Show what replicas have printed",
+		Long: "Show the newest lines that replicas have printed, also those that are gone, and those of the node itself, the oldest first. The node keeps a bounded number\n" +
+			"of lines of each replica, and forgets them when it ends. With -f the command goes on with the lines to come.",
+		ValidArgsFunction: r.complete(upDeployment),
+		RunE: func(c *cobra.Command, args []string) error {
+			of, err := upDeployment.one(c, args, true)
+			if err != nil {
+				return err
+			}
+			if tail < 0 {
+				return usage("--tail %d: must be at least 0", tail)
+			}
+			ctx, stop := interruptible(c.Context())
+			defer stop()
+			node, err := r.dial(ctx)
+			if err != nil {
+				return err
+			}
+			query := url.Values{}
+			for name, value := range map[string]string{"app": of.app, "deployment": of.deployment, "replica": replica} {
+				if value != "" {
+					query.Set(name, value)
+				}
+			}
+			if tail > 0 || c.Flags().Changed("tail") {
+				query.Set("tail", strconv.Itoa(tail))
+			}
+			if follow {
+				query.Set("follow", "true")
+				return r.followLogs(ctx, node, query)
+			}
+			var list struct {
+				Lines  []helvetype.LogLine `json:"lines"`
+				Missed uint64              `json:"missed"`
+			}
+			if err := node.Get(ctx, "/api/v1/logs", query, &list); err != nil {
+				return err
+			}
+			for _, line := range list.Lines {
+				if err := r.logLine(line); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	r.flags(c)
+	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with the lines to come")
+	c.Flags().IntVarP(&tail, "tail", "n", 0, "only so many of the newest lines (default all that are kept)")
+	c.Flags().StringVar(&replica, "replica", "", "only lines of this replica, for example Ranker#003")
+	NoVariable(c, "follow", "tail", "replica")
+	c.RegisterFlagCompletionFunc("replica", func(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) { //nolint:errcheck // the flag is there
+		return r.replicas(c, args), cobra.ShellCompDirectiveNoFileComp
+	})
+	return c
+}
+
+// replicas are the ids of the replicas of an application or a deployment, or of all, for a shell.
+func (r *reader) replicas(c *cobra.Command, args []string) (ids []string) {
+	var of object
+	if len(args) > 0 {
+		of, _ = upDeployment.parse(args[0])
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), completeTime)
+	defer cancel()
+	for _, name := range r.names(ctx, parts{3, 3}) {
+		if o, err := upReplica.parse(name); err == nil && (of.app == "" || of.app == o.app) && (of.deployment == "" || of.deployment == o.deployment) {
+			ids = append(ids, o.replica)
+		}
+	}
+	return ids
+}
+
+// followLogs shows lines until the command is interrupted or the node has ended.
+func (r *reader) followLogs(ctx context.Context, node *admin.Client, query url.Values) error {
+	err := node.Lines(ctx, "/api/v1/logs", query, func(text []byte) error {
+		var line struct {
+			helvetype.LogLine
+			admin.Missed
+		}
+		if err := json.Unmarshal(text, &line); err != nil {
+			return fmt.Errorf("the node's line %q: %w", text, err)
+		}
+		if line.Missed.Missed > 0 {
+			fmt.Fprintf(os.Stderr, "%d lines were missed here\n", line.Missed.Missed)
+		}
+		if line.Time.IsZero() {
+			return nil
+		}
+		return r.logLine(line.LogLine)
+	})
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+func (r *reader) logLine(line helvetype.LogLine) error {
+	return r.line(os.Stdout, line, func() string {
+		writer := cmp.Or(object{line.App, line.Deployment, line.Replica}.String(), "node")
+		if line.Replica != "" {
+			writer = line.App + "/" + line.Replica // the id of a replica has the name of its deployment in it
+		}
+		return fmt.Sprintf("%s (%s) %s", line.Time.Local().Format("15:04:05.000"), writer, logs.Clean(nil, []byte(line.Text), terminal(os.Stdout)))
+	})
+}

@@ -1,0 +1,132 @@
+package commands
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/helve-serve/helve/helvetype"
+)
+
+// planText is a plan for people: new things have a plus in front, deleted ones a minus, and changes a tilde.
+func planText(p helvetype.Plan, width int) string {
+	var b strings.Builder
+	for _, w := range p.Warnings {
+		paragraph(&b, "warning: ", "  ", w, width)
+	}
+	changes := map[string]int{}
+	for _, app := range p.Applications {
+		changes[app.Change]++
+		fmt.Fprintf(&b, "%s application %s: %s\n", sign(app.Change), app.Name, app.Change)
+		values(&b, "    ", app.Fields, width)
+		if app.Change == "unchanged" {
+			continue
+		}
+		for _, d := range app.Deployments {
+			deploymentPlan(&b, d, width)
+		}
+	}
+	if len(p.Settings) > 0 {
+		b.WriteString("~ settings of the node\n")
+		values(&b, "    ", p.Settings, width)
+	}
+	var sums []string
+	for _, change := range []string{"created", "changed", "deleted", "unchanged"} {
+		if n := changes[change]; n > 0 {
+			sums = append(sums, fmt.Sprintf("%d %s", n, change))
+		}
+	}
+	paragraph(&b, "", "  ", fmt.Sprintf("Applications: %s. The plan is for generation %d.", cmp.Or(strings.Join(sums, ", "), "none"), p.Generation), width)
+	return b.String()
+}
+
+func sign(change string) string {
+	switch change {
+	case "created":
+		return "+"
+	case "deleted":
+		return "-"
+	case "changed":
+		return "~"
+	}
+	return " "
+}
+
+// deploymentPlan writes the plan of one deployment.
+func deploymentPlan(b *strings.Builder, d helvetype.DeploymentPlan, width int) {
+	line := fmt.Sprintf("%s %s: ", sign(d.Change), d.Name)
+	switch d.Change {
+	case "created", "deleted":
+		line += d.Change
+	case "unchanged":
+		line += "nothing changes"
+	default:
+		line += cmp.Or(d.Update, "nothing")
+	}
+	if d.Reason != "" {
+		line += " (" + d.Reason + ")"
+	}
+	paragraph(b, "  ", "      ", line, width)
+	replicas := fmt.Sprintf("replicas: %d run, %d wanted", d.Replicas, d.Next)
+	if d.Wanted != d.Next {
+		replicas = fmt.Sprintf("replicas: %d run, %d wanted now, %d after it", d.Replicas, d.Wanted, d.Next)
+	}
+	if d.Update == "new replicas" && d.Change != "created" {
+		replicas += fmt.Sprintf("; at most %d more and %d fewer meanwhile", d.Surge, d.Unavailable)
+	}
+	switch {
+	case d.Fit != "":
+		replicas += "; does not fit: " + d.Fit
+	case d.Change != "deleted" && d.Change != "unchanged":
+		replicas += "; fits the machine"
+	}
+	if d.Change != "unchanged" || d.Wanted != d.Next || d.ScaledBy != "" {
+		paragraph(b, "      ", "        ", replicas, width)
+	}
+	if d.ScaledBy != "" && d.Submitted != d.Next {
+		paragraph(b, "      ", "        ", fmt.Sprintf("scaled by %s, and stays so: the file has %d", d.ScaledBy, d.Submitted), width)
+	}
+	values(b, "      ", d.Options, width)
+}
+
+// values writes values that change, with where they come from.
+func values(b *strings.Builder, indent string, all []helvetype.ValueChange, width int) {
+	var rows [][]string
+	for _, v := range all {
+		mark, text := "~", side(v.Before, v.BeforeFrom)+" -> "+side(v.After, v.AfterFrom)
+		switch {
+		case empty(v.Before):
+			mark, text = "+", side(v.After, v.AfterFrom)
+		case empty(v.After):
+			mark, text = "-", side(v.Before, v.BeforeFrom)
+		}
+		if v.Update != "" {
+			text += ": " + v.Update
+		}
+		rows = append(rows, []string{mark + " " + v.Path, text})
+	}
+	writeTable(b, indent, width, nil, rows)
+}
+
+func empty(v json.RawMessage) bool { return len(v) == 0 || string(v) == "null" }
+
+// side is a value with where it comes from. A long value is cut: -o json has all of it.
+func side(v json.RawMessage, from string) string {
+	const most = 60
+	text := "none"
+	if !empty(v) {
+		var b bytes.Buffer
+		if json.Compact(&b, v) != nil {
+			return "?"
+		}
+		if text = b.String(); len([]rune(text)) > most {
+			text = string([]rune(text)[:most]) + "..."
+		}
+	}
+	if from != "" {
+		text += " (" + from + ")"
+	}
+	return text
+}

@@ -1,0 +1,129 @@
+package commands
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/admin"
+)
+
+// progress shows what a node does while a command waits for it. On a terminal it draws the applications that change, with the step that each
+// replica waits for, and takes the drawing away at the end. Elsewhere, for example in the log of a script, it writes a line for each event.
+type progress struct {
+	node     *admin.Client
+	out      io.Writer
+	terminal bool
+	width    int
+	drawn    int // lines on the terminal
+}
+
+// progressTime is after how long the drawing is made again without an event.
+const progressTime = time.Second
+
+// show goes on until ctx ends. It closes ready when the events from then on are shown. A node that cannot be followed is shown no more; the request that
+// waits says why.
+func (p *progress) show(ctx context.Context, ready chan<- struct{}) {
+	var newest admin.EventList
+	err := p.node.Get(ctx, "/events", url.Values{"limit": {"1"}}, &newest)
+	close(ready)
+	if err != nil {
+		return
+	}
+	changed := make(chan struct{}, 1)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		query := url.Values{"follow": {"true"}, "after": {fmt.Sprint(newest.Next)}}
+		p.node.Lines(ctx, "/events", query, func(line []byte) error { //nolint:errcheck // the request that waits has the error
+			var e helvetype.Event
+			if !p.terminal && json.Unmarshal(line, &e) == nil && e.ID > 0 {
+				fmt.Fprintln(p.out, EventLine(e))
+			}
+			select {
+			case changed <- struct{}{}:
+			default:
+			}
+			return nil
+		})
+	}()
+	defer func() { <-ended }()
+	if !p.terminal {
+		return
+	}
+	defer func() { p.draw("") }()
+	again := time.NewTicker(progressTime)
+	defer again.Stop()
+	for {
+		in, err := p.node.Instance(ctx)
+		if err != nil {
+			return
+		}
+		p.draw(progressText(in, time.Now(), p.width))
+		select {
+		case <-changed:
+		case <-again.C:
+		case <-ended:
+			return
+		}
+	}
+}
+
+// draw replaces the last drawing.
+func (p *progress) draw(text string) {
+	if p.drawn > 0 {
+		fmt.Fprintf(p.out, "\x1b[%dA\x1b[J", p.drawn)
+	}
+	io.WriteString(p.out, text) //nolint:errcheck // a terminal
+	p.drawn = strings.Count(text, "\n")
+}
+
+// progressText has the applications that are not as they should be, with each replica that waits. It has at most twenty lines, so that it fits a terminal.
+func progressText(in admin.Instance, now time.Time, width int) string {
+	const most = 20
+	var lines []string
+	for _, name := range slices.Sorted(maps.Keys(in.Applications)) {
+		app := in.Applications[name]
+		var below []string
+		for _, d := range inOrder(app) {
+			running := 0
+			var waits []string
+			for _, rep := range d.Replicas {
+				if rep.State == helvetype.ReplicaRunning {
+					running++
+					continue
+				}
+				text := "    " + rep.ReplicaID + " " + string(rep.State)
+				if n := note(rep, now); n != "" {
+					text += ": " + n
+				}
+				waits = append(waits, text)
+			}
+			if d.Status != helvetype.DeploymentHealthy || len(waits) > 0 {
+				below = append(append(below, fmt.Sprintf("  %s %s, %d replicas run, %d wanted", d.Name, d.Status, running, d.TargetNumReplicas)), waits...)
+			}
+		}
+		if app.Status != helvetype.ApplicationRunning || len(below) > 0 {
+			lines = append(append(lines, fmt.Sprintf("%s %s, revision %d", name, app.Status, app.Revision)), below...)
+		}
+	}
+	if len(lines) > most {
+		lines = append(lines[:most-1], fmt.Sprintf("... and %d more lines", len(lines)-most+1))
+	}
+	for i, line := range lines {
+		if text := []rune(line); len(text) >= width { // a line that wraps would be drawn over
+			lines[i] = string(text[:width-1])
+		}
+	}
+	if len(lines) == 0 {
+		return "waiting for the node\n"
+	}
+	return strings.Join(lines, "\n") + "\n"
+}

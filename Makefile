@@ -1,4 +1,4 @@
-# make test | bench | bench-ray | site | lint | build | wheels | fuzz | simulate | kill-store | faults
+# make test | bench | bench-ray | site | lint | build | wheels | fuzz | simulate | kill-store | faults | soak
 PYTHON ?= python3
 VENV   := .venv
 VENVPY := $(VENV)/bin/python
@@ -12,7 +12,7 @@ export GOFLAGS := $(GOFLAGS) -trimpath
 # The digest of the bytes of some files.
 digest = $(shell cat $(1) | sha256sum | cut -c1-16)
 
-.PHONY: build environments wheels test-wheel test test-go test-python types growth test-browser test-deploy test-etcd test-examples test-search ray-programs bench bench-ray site lint fuzz simulate kill-store faults clean
+.PHONY: build environments wheels test-wheel test test-go test-python types growth test-browser test-deploy test-etcd test-examples test-search ray-programs bench bench-ray site lint fuzz simulate kill-store faults soak clean
 
 build:
 	go build -o bin/ ./cmd/helve ./examples/hello
@@ -204,10 +204,16 @@ kill-store:
 	HELVE_STORE_KILLS=$(KILLS) go test -count=1 -timeout 1h -v -run '^TestKills$$' ./internal/store/disk
 
 # A durable node whose processes are killed and stopped at every step, under load: all faults for each seed, which takes about two minutes a seed, and a clock that is
-# set back and forward. It prints the table of docs/durable.md, longer. HELVE_FAULTS_SEED=n runs one seed again.
+# set back and forward. It prints the table of docs/durable.md, longer. HELVE_FAULTS_SEED=n runs one seed again. Then the node is killed at each event of a
+# rollout, a rollback and a delete.
 faults: SEEDS = 3
 faults: python/src/helve/_bin/helve
-	HELVE_PYTHON=$(abspath $(VENVPY)) HELVE_FAULTS_SEEDS=$(SEEDS) go test -tags faults -count=1 -v -timeout 3h ./internal/e2e/durable
+	HELVE_PYTHON=$(abspath $(VENVPY)) HELVE_FAULTS_SEEDS=$(SEEDS) go test -tags faults -count=1 -v -timeout 3h ./internal/e2e/durable ./internal/e2e/operate
+
+# Two applications of a durable node under load, with deploys, rollbacks, scaling and kills at random: make soak SOAK=1h for the long run.
+SOAK ?= 3m
+soak:
+	HELVE_SOAK=$(SOAK) go test -count=1 -v -timeout 3h -run '^TestSoak$$' ./internal/e2e/operate
 
 clean:
 	rm -rf bin dist site .venv-site .venv-examples .venv-deploy $(VENV) bench/.venv bench/ray/.venv python/src/helve/_bin

@@ -1,0 +1,198 @@
+package operate_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/e2e/fixture"
+)
+
+const (
+	soakEnv     = "HELVE_SOAK" // how long the soak takes (make soak SOAK=1h); it is two seconds without
+	soakClients = 3            // of each application
+)
+
+// TestSoak changes two applications under load for a time: deploys, roll-backs, other numbers of replicas, and kill -9 of the node and of workers. After every
+// operation its application is whole in one version; after an operation that no kill has disturbed that is the version of the operation. A kill costs each client
+// at most the request that was under way.
+func TestSoak(t *testing.T) {
+	t.Parallel()
+	length := 2 * time.Second
+	if v, ok := os.LookupEnv(soakEnv); ok {
+		var err error
+		if length, err = time.ParseDuration(v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seed := uint64(1)
+	if all, long := seeds(t); long {
+		seed = all[0]
+	}
+	s := &soak{node: start(t, fixture.Compile(t, "./cmd/helve"))}
+	ctx, cancel := context.WithTimeout(t.Context(), length)
+	defer cancel()
+	var apps sync.WaitGroup
+	for i, app := range []string{"shop", "chat"} {
+		r := &applicant{soak: s, app: app, random: rand.New(rand.NewPCG(seed, uint64(i)))}
+		r.base()
+		load := s.load(app, soakClients)
+		apps.Go(func() {
+			for ctx.Err() == nil && !t.Failed() {
+				r.operate()
+			}
+			load.end()
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			answers := 0
+			for _, n := range load.answers {
+				answers += n
+			}
+			t.Logf("seed %d, %s: %v; %d answers, %d lost with %d kills", seed, app, r.done, answers, len(load.failed), s.kills)
+			if answers == 0 || len(load.failed) > soakClients*s.kills {
+				t.Errorf("%s: %d answers, and %d lost with %d kills: %.40q\n%s", app, answers, len(load.failed), s.kills, load.failed, s.report())
+			}
+		})
+	}
+	random := rand.New(rand.NewPCG(seed, 2))
+	for pause := length / 2; ; pause = max(10*time.Second, length/20) { // a keeper whose node ends more often waits before it starts the next one
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		if random.IntN(3) > 0 {
+			s.killed(func() { s.kill() })
+		} else if worker := s.worker(); worker != 0 {
+			s.killed(func() { syscall.Kill(worker, syscall.SIGKILL) })
+		}
+	}
+	apps.Wait()
+}
+
+// soak is a node that is disturbed.
+type soak struct {
+	*node
+	mu    sync.Mutex
+	kills int // begun so far
+}
+
+// killed counts a kill.
+func (s *soak) killed(kill func()) {
+	s.mu.Lock()
+	s.kills++
+	s.mu.Unlock()
+	kill()
+}
+
+// worker is the process of a replica; 0 if there is none now.
+func (s *soak) worker() int {
+	a, _, _ := s.application("chat")
+	for _, r := range a.Deployments["Page"].Replicas {
+		if r.State == helvetype.ReplicaRunning && r.PID != nil {
+			return *r.PID
+		}
+	}
+	return 0
+}
+
+// applicant is the operator of one application.
+type applicant struct {
+	*soak
+	app     string
+	random  *rand.Rand
+	number  int    // of versions so far
+	version string // that should run
+	before  string // that a roll-back leads to; "" if it is not known
+	done    struct{ deploys, rollbacks, scales, failed int }
+}
+
+// base deploys the application for the first time.
+func (r *applicant) base() {
+	r.t.Helper()
+	sys := r.operator()
+	defer sys.Close(context.Background())
+	r.version = "v0"
+	if err := sys.Deploy(r.t.Context(), form(r.app, r.version)); err != nil {
+		r.t.Fatalf("%v\n%s", err, r.report())
+	}
+}
+
+// operate does one operation, and holds that the application is whole after it.
+func (r *applicant) operate() {
+	sys := r.operator()
+	defer sys.Close(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	r.mu.Lock()
+	kills := r.kills
+	r.mu.Unlock()
+	want, before := r.version, r.before
+	var err error
+	switch k := r.random.IntN(4); {
+	case k < 2:
+		r.number++
+		want, before = fmt.Sprint("v", r.number), r.version
+		err = sys.Deploy(ctx, form(r.app, want))
+		r.done.deploys++
+	case k == 2 && r.before != "":
+		want, before = r.before, r.version
+		err = sys.Rollback(ctx, r.app, 0)
+		r.done.rollbacks++
+	default:
+		err = sys.Scale(ctx, r.app, "Page", 1+r.random.IntN(3))
+		r.done.scales++
+	}
+	r.await(r.app+" to be whole", func() bool { a, _, _ := r.application(r.app); return settled(a) })
+	is := r.answer()
+	r.mu.Lock()
+	disturbed := r.kills != kills
+	r.mu.Unlock()
+	if err != nil {
+		r.done.failed++
+	}
+	switch {
+	case err == nil && is == want:
+		r.version, r.before = want, before
+	case !disturbed:
+		r.t.Errorf("%s is at %q after an operation that led to %q: %v", r.app, is, want, err)
+	case is != want && is != r.version:
+		r.t.Errorf("%s is at %q after a kill during an operation from %q to %q: %v", r.app, is, r.version, want, err)
+	default: // which revision is the one before is not known
+		r.version, r.before = is, ""
+	}
+}
+
+// answer is the version of all replicas. A kill may come between two requests.
+func (r *applicant) answer() (version string) {
+	client := &http.Client{Timeout: patience}
+	defer client.CloseIdleConnections()
+	for got := 0; got < 6; {
+		text, err := ask(client, "http://"+r.http+"/"+r.app)
+		if err != nil {
+			r.mu.Lock()
+			kills := r.kills
+			r.mu.Unlock()
+			if kills == 0 {
+				r.t.Errorf("%s: %v", r.app, err)
+				return version
+			}
+			continue
+		}
+		if got > 0 && text != version {
+			r.t.Errorf("%s answers with %q and %q at once", r.app, version, text)
+		}
+		version = text
+		got++
+	}
+	return version
+}

@@ -19,7 +19,7 @@ class Durable:
         self.state, self.runtime = str(directory / "state"), str(directory / "run")
         os.mkdir(self.runtime)
         self.environment = {"HELVE_RUNTIME_DIR": self.runtime}
-        self.command = Running("start", "--state-dir", self.state, "--http", "127.0.0.1:0", cwd=directory, env=self.environment)
+        self.command = Running("start", "--state-dir", self.state, "--http", "127.0.0.1:0", "--admin", "private", cwd=directory, env=self.environment)
 
     def pid(self):
         """The process of the node that runs now, as soon as one does."""

@@ -1,0 +1,641 @@
+package admin
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/telemetry"
+	"github.com/helve-serve/helve/internal/token"
+)
+
+// fakeOperator notes the operations. Its generation rises with each change.
+type fakeOperator struct {
+	mu         sync.Mutex
+	generation uint64
+	asked      []string
+	err        error // of the next operation
+	lines      []helvetype.LogLine
+	more       chan helvetype.LogLine // of readers that follow
+}
+
+func newOperator() *fakeOperator {
+	return &fakeOperator{generation: 7, more: make(chan helvetype.LogLine)}
+}
+
+// note notes a question, and a change as one of its author.
+func (o *fakeOperator) note(by *helvetype.Author, format string, args ...any) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	err := o.err
+	o.err = nil
+	if by != nil && by.Seen != 0 && by.Seen != o.generation {
+		err = &helvetype.OperationError{Code: helvetype.CodeFailedPrecondition, Message: fmt.Sprint("the generation is ", o.generation), Next: "read again"}
+	}
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintf(format, args...)
+	if by != nil {
+		o.generation++
+		text = by.Name + ": " + text
+	}
+	o.asked = append(o.asked, text)
+	return nil
+}
+
+func (o *fakeOperator) fail(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.err = err
+}
+
+// last is the last operation.
+func (o *fakeOperator) last() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.asked) == 0 {
+		return ""
+	}
+	return o.asked[len(o.asked)-1]
+}
+
+func (o *fakeOperator) Apply(_ context.Context, by helvetype.Author, r helvetype.ApplyRequest) (helvetype.ApplyAnswer, error) {
+	err := o.note(&by, "apply %s source=%q keep=%v only=%q message=%q wait=%v if=%d", r.Config, r.Source, r.Keep, r.Only, r.Message, r.Wait, r.If)
+	return helvetype.ApplyAnswer{Generation: o.Generation(), Applications: map[string]helvetype.Outcome{"app": {Change: "changed", Revision: 5}}}, err
+}
+
+func (o *fakeOperator) Plan(_ context.Context, r helvetype.ApplyRequest) (helvetype.Plan, error) {
+	return helvetype.Plan{Generation: o.Generation()}, o.note(nil, "plan %s keep=%v only=%q", r.Config, r.Keep, r.Only)
+}
+
+func (o *fakeOperator) PlanRollback(_ context.Context, app string, revision int) (helvetype.Plan, error) {
+	return helvetype.Plan{}, o.note(nil, "plan rollback %s %d", app, revision)
+}
+
+func (o *fakeOperator) Delete(_ context.Context, by helvetype.Author, app string) error {
+	return o.note(&by, "delete %s", app)
+}
+
+func (o *fakeOperator) Scale(_ context.Context, by helvetype.Author, app, deployment string, n int, why string) error {
+	return o.note(&by, "scale %s/%s %d %q", app, deployment, n, why)
+}
+
+func (o *fakeOperator) Restart(_ context.Context, by helvetype.Author, app, deployment, replica string) error {
+	return o.note(&by, "restart %s/%s/%s", app, deployment, replica)
+}
+
+func (o *fakeOperator) Rollback(_ context.Context, by helvetype.Author, app string, revision int, message string) (helvetype.Outcome, error) {
+	return helvetype.Outcome{Change: "changed", Revision: 6}, o.note(&by, "rollback %s %d %q", app, revision, message)
+}
+
+func (o *fakeOperator) Pause(_ context.Context, by helvetype.Author, app string) error {
+	return o.note(&by, "pause %s", app)
+}
+
+func (o *fakeOperator) Resume(_ context.Context, by helvetype.Author, app string) error {
+	return o.note(&by, "resume %s", app)
+}
+
+func (o *fakeOperator) Patch(_ context.Context, by helvetype.Author, app string, options json.RawMessage, seen uint64) (helvetype.Outcome, error) {
+	return helvetype.Outcome{Change: "changed"}, o.note(&by, "patch %s %s %d", app, options, seen)
+}
+
+func (o *fakeOperator) History(_ context.Context, app string) (helvetype.History, error) {
+	return helvetype.History{App: app}, o.note(nil, "history %s", app)
+}
+
+func (o *fakeOperator) Config(_ context.Context, app string) (helvetype.EffectiveConfig, error) {
+	return helvetype.EffectiveConfig{App: app}, o.note(nil, "config %s", app)
+}
+
+func (o *fakeOperator) Submitted(_ context.Context, app string) ([]byte, error) {
+	return []byte(`{"name":"` + app + `"}`), nil
+}
+
+func (o *fakeOperator) Explain(_ context.Context, of helvetype.Object, revision int) (helvetype.Explanation, error) {
+	return helvetype.Explanation{Object: of}, o.note(nil, "why %s %s %d", of.Kind, of, revision)
+}
+
+func (o *fakeOperator) Logs(ctx context.Context, q helvetype.LogQuery, yield func(*helvetype.LogLine, uint64) error) error {
+	if err := o.note(nil, "logs %s tail=%d follow=%v", q.App, q.Tail, q.Follow); err != nil {
+		return err
+	}
+	missed := uint64(3)
+	for _, line := range o.lines {
+		if err := yield(&line, missed); err != nil {
+			return err
+		}
+		missed = 0
+	}
+	for q.Follow {
+		if err := yield(nil, 0); err != nil {
+			return err
+		}
+		select {
+		case line := <-o.more:
+			if err := yield(&line, 0); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+func (o *fakeOperator) Shutdown(_ context.Context, by helvetype.Author) error {
+	return o.note(&by, "shutdown")
+}
+
+func (o *fakeOperator) Settings(context.Context) (helvetype.NodeSettings, error) {
+	half := 50.0
+	return helvetype.NodeSettings{TargetCapacity: &half}, nil
+}
+
+func (o *fakeOperator) Generation() uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.generation
+}
+
+// operated is a server of a node with an operator, with a token for each role.
+type operated struct {
+	*Server
+	operator *fakeOperator
+	tokens   map[helvetype.Role]string
+}
+
+func operate(t *testing.T) operated {
+	t.Helper()
+	dir := t.TempDir()
+	tokens, err := token.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := operated{operator: newOperator(), tokens: map[helvetype.Role]string{}}
+	for _, role := range []helvetype.Role{helvetype.RoleRead, helvetype.RoleOperate, helvetype.RoleDeploy} {
+		if o.tokens[role], err = tokens.Add("t-"+string(role), role); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.Server = New(Settings{Node: fakeNode{telemetry.NewEvents(nil)}, Operator: o.operator, Tokens: tokens, Version: "test"})
+	t.Cleanup(o.Close)
+	return o
+}
+
+// ask sends a request over TCP of the loopback interface with the token of a role; "" for none. Headers are lines.
+func (o operated) ask(t *testing.T, role helvetype.Role, request, body string, headers ...string) *httptest.ResponseRecorder {
+	t.Helper()
+	return o.send(t, o.tcp, o.tokens[role], request, body, headers...)
+}
+
+func (o operated) send(t *testing.T, s *http.Server, text, request, body string, headers ...string) *httptest.ResponseRecorder {
+	t.Helper()
+	method, target, _ := strings.Cut(request, " ")
+	r := httptest.NewRequestWithContext(t.Context(), method, target, strings.NewReader(body))
+	r.Host, r.RemoteAddr = "127.0.0.1:8265", "127.0.0.1:1234"
+	if text != "" {
+		r.Header.Set("Authorization", "Bearer "+text)
+	}
+	for _, line := range headers {
+		name, value, _ := strings.Cut(line, ": ")
+		r.Header.Add(name, value)
+	}
+	w := httptest.NewRecorder()
+	s.Handler.ServeHTTP(w, r)
+	return w
+}
+
+// TestOperations: each route asks the operator for its operation, in the name of the author, with the generation afterwards as the ETag.
+func TestOperations(t *testing.T) {
+	t.Parallel()
+	for request, want := range map[string]struct{ body, asked, answer string }{
+		"PUT /api/serve/applications/?source=chat&message=m&wait":                {`{"applications":[]}`, `t-deploy: apply {"applications":[]} source="chat" keep=false only="" message="m" wait=true if=0`, `"change": "changed"`},
+		"DELETE /api/serve/applications/":                                        {"", "t-deploy: shutdown", `"message": "All applications are deleted."`},
+		"POST /api/v1/applications/app/deployments/D/scale":                      {`{"target_num_replicas": 3}`, `t-deploy: scale app/D 3 ""`, `"message": "Scaling request received.`},
+		"POST /api/v1/apply":                                                     {`{"config":"x: 1","source":"s","if":7}`, `t-deploy: apply x: 1 source="s" keep=false only="" message="" wait=false if=7`, `"generation": 8`},
+		"POST /api/v1/plan":                                                      {`{"config":"x: 1"}`, `plan x: 1 keep=false only=""`, `"generation": 7`},
+		"PUT /api/v1/applications/app":                                           {`{"import_path":"a:b"}`, `t-deploy: apply {"applications":[{"import_path":"a:b","name":"app"}]} source="" keep=true only="app" message="" wait=false if=0`, `"revision": 5`},
+		"POST /api/v1/applications/app/plan":                                     {`{"import_path":"a:b","name":"app"}`, `plan {"applications":[{"import_path":"a:b","name":"app"}]} keep=true only="app"`, `"generation"`},
+		"GET /api/v1/applications/app/plan?revision=2":                           {"", "plan rollback app 2", `"applications"`},
+		"PATCH /api/v1/applications/app":                                         {`{"deployments":{"D":{"num_replicas":null}}}`, `t-deploy: patch app {"deployments":{"D":{"num_replicas":null}}} 0`, `"changed"`},
+		"DELETE /api/v1/applications/app":                                        {"", "t-deploy: delete app", `"generation": 8`},
+		"GET /api/v1/applications/app/history":                                   {"", "history app", `"app": "app"`},
+		"GET /api/v1/applications/app/config":                                    {"", "config app", `"app": "app"`},
+		"POST /api/v1/applications/app/rollback":                                 {"", `t-deploy: rollback app 0 ""`, `"revision": 6`},
+		"POST /api/v1/applications/app/rollback?":                                {`{"revision":2,"message":"bad"}`, `t-deploy: rollback app 2 "bad"`, `"revision": 6`},
+		"POST /api/v1/applications/app/pause":                                    {"", "t-deploy: pause app", `"generation": 8`},
+		"POST /api/v1/applications/app/resume":                                   {"", "t-deploy: resume app", `"generation": 8`},
+		"POST /api/v1/applications/app/restart":                                  {"", "t-deploy: restart app//", `"generation": 8`},
+		"POST /api/v1/applications/app/deployments/D/restart":                    {"", "t-deploy: restart app/D/", `"generation": 8`},
+		"POST /api/v1/applications/a%20b/deployments/D/replicas/D%23001/restart": {"", "t-deploy: restart a b/D/D#001", `"generation": 8`},
+		"GET /api/v1/why/app?revision=3":                                         {"", "why application app 3", `"kind": "application"`},
+		"GET /api/v1/why/app/D":                                                  {"", "why deployment app/D 0", `"kind": "deployment"`},
+		"GET /api/v1/why/app/D/D%23001":                                          {"", "why replica app/D/D#001 0", `"kind": "replica"`},
+	} {
+		t.Run(request, func(t *testing.T) {
+			t.Parallel()
+			o := operate(t)
+			w := o.ask(t, helvetype.RoleDeploy, request, want.body)
+			if w.Code != 200 || !strings.Contains(w.Body.String(), want.answer) || o.operator.last() != want.asked {
+				t.Errorf("%d: %s\nasked %s\nwant  %s", w.Code, w.Body, o.operator.last(), want.asked)
+			}
+			if tag := fmt.Sprintf("%q", fmt.Sprint(o.operator.Generation())); w.Header().Get("ETag") != tag {
+				t.Errorf("ETag %s, want %s", w.Header().Get("ETag"), tag)
+			}
+			changes := strings.HasPrefix(want.asked, "t-deploy")
+			if entries := o.set.Audit.Entries(10); changes != (len(entries) == 1) || changes && (entries[0].Author.Name != "t-deploy" || entries[0].Author.Address != "127.0.0.1") {
+				t.Errorf("audit: %+v", entries)
+			}
+		})
+	}
+}
+
+// TestRoles: each route is open to its role and those above it, and to no other one.
+func TestRoles(t *testing.T) {
+	t.Parallel()
+	rank := []helvetype.Role{"", helvetype.RoleRead, helvetype.RoleOperate, helvetype.RoleDeploy}
+	for _, r := range routes() {
+		if r.operation == "profile" || r.operation == "metrics" {
+			continue // profiles take time
+		}
+		t.Run(r.method+" "+r.path, func(t *testing.T) {
+			t.Parallel()
+			o := operate(t)
+			path := strings.NewReplacer("{app}", "app", "{deployment}", "D", "{replica}", "R", "{name}", "t").Replace(r.path)
+			for i, role := range rank {
+				may := i >= token.Rank(r.role) || r.role == helvetype.RoleRead && !r.private
+				w := o.ask(t, role, r.method+" "+path, "")
+				if refused := w.Code == 401 || w.Code == 403; refused == may {
+					t.Errorf("role %q: %d %s", role, w.Code, w.Body)
+				}
+				if want := 401; role == "" && !may && (w.Code != want || w.Header().Get("WWW-Authenticate") == "") {
+					t.Errorf("without a token: %d", w.Code)
+				}
+				if w := o.send(t, o.open, o.tokens[role], r.method+" "+path, ""); role == "" && w.Code != 401 {
+					t.Errorf("off the loopback interface without a token: %d", w.Code)
+				}
+			}
+			if w := o.send(t, o.unix, "", r.method+" "+path, ""); w.Code == 401 || w.Code == 403 {
+				t.Errorf("over the socket: %d", w.Code)
+			}
+		})
+	}
+}
+
+// TestAuthorization: a header that is no token is refused also where reading needs none, so that nobody believes to be known.
+func TestAuthorization(t *testing.T) {
+	t.Parallel()
+	o := operate(t)
+	for name, header := range map[string]string{
+		"unknown": "Bearer helve_x", "empty": "Bearer ", "a scheme of passwords": "Basic YTpi", "no scheme": o.tokens[helvetype.RoleDeploy],
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, request := range []string{"GET /api/v1/status", "DELETE /api/v1/applications/app"} {
+				if w := o.ask(t, "", request, "", "Authorization: "+header); w.Code != 401 || !strings.Contains(w.Body.String(), `"next"`) {
+					t.Errorf("%s: %d %s", request, w.Code, w.Body)
+				}
+			}
+		})
+	}
+	if w := o.ask(t, helvetype.RoleDeploy, "GET /api/v1/status", "", "Authorization: Bearer x"); w.Code != 401 {
+		t.Errorf("two headers: %d", w.Code)
+	}
+}
+
+// TestIfMatch: a change that was made for another generation is refused, and changes nothing.
+func TestIfMatch(t *testing.T) {
+	t.Parallel()
+	for header, status := range map[string]int{`"7"`: 200, `"6"`: 412, `"6", "7"`: 200, "*": 200, "7": 412, `W/"7"`: 412, `"x"`: 412, `"0"`: 412, "": 412} {
+		t.Run(header, func(t *testing.T) {
+			t.Parallel()
+			for _, request := range []string{"DELETE /api/v1/applications/app", "PUT /api/serve/applications/", "PATCH /api/v1/applications/app"} {
+				o := operate(t)
+				body := ""
+				if !strings.HasPrefix(request, "DELETE") {
+					body = "{}"
+				}
+				w := o.ask(t, helvetype.RoleDeploy, request, body, "If-Match: "+header)
+				if w.Code != status || (status == 200) != (o.operator.last() != "") {
+					t.Errorf("%s: %d %s, asked %q", request, w.Code, w.Body, o.operator.last())
+				}
+				if w.Header().Get("ETag") == "" {
+					t.Error("no ETag: a client that was refused does not learn the generation")
+				}
+			}
+		})
+	}
+}
+
+// TestTwoOperators: of two changes for one generation one is done.
+func TestTwoOperators(t *testing.T) {
+	t.Parallel()
+	o := operate(t)
+	var both sync.WaitGroup
+	codes := make([]int, 2)
+	for i := range codes {
+		both.Go(func() {
+			codes[i] = o.ask(t, helvetype.RoleOperate, "POST /api/v1/applications/app/deployments/D/scale", `{"target_num_replicas": 1}`, `If-Match: "7"`).Code
+		})
+	}
+	both.Wait()
+	if codes[0]+codes[1] != 200+412 {
+		t.Errorf("%v", codes)
+	}
+}
+
+// TestStatusesOfErrors: the status follows the code, and the body has the next command.
+func TestStatusesOfErrors(t *testing.T) {
+	t.Parallel()
+	for code, status := range map[helvetype.Code]int{
+		helvetype.CodeInvalidArgument: 400, helvetype.CodeNotFound: 404, helvetype.CodeAborted: 409, helvetype.CodeFailedPrecondition: 412,
+		helvetype.CodeUnimplemented: 501, helvetype.CodeUnavailable: 503, helvetype.CodeInternal: 500, helvetype.CodeResourceExhausted: 429,
+	} {
+		t.Run(code.String(), func(t *testing.T) {
+			t.Parallel()
+			o := operate(t)
+			want := helvetype.OperationError{Code: code, Message: "no", Next: "helve status", Mistakes: []helvetype.Mistake{{File: "serve.yaml", Line: 3, Column: 5, Message: "m", Excerpt: "x\n^"}}}
+			o.operator.fail(&want)
+			w := o.ask(t, helvetype.RoleDeploy, "DELETE /api/v1/applications/app", "")
+			var got helvetype.OperationError
+			if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || w.Code != status || cmp.Diff(want, got) != "" {
+				t.Errorf("%d, %+v, %v", w.Code, got, err)
+			}
+			if entries := o.set.Audit.Entries(1); len(entries) != 1 || entries[0].Error != "no\nhelve status" {
+				t.Errorf("audit: %+v", entries)
+			}
+		})
+	}
+	o := operate(t)
+	o.operator.fail(errors.New("the disk is full"))
+	if w := o.ask(t, helvetype.RoleDeploy, "DELETE /api/v1/applications/app", ""); w.Code != 500 || !strings.Contains(w.Body.String(), "the disk is full") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+// TestBodies: a body that the document does not allow is refused with the field, and reaches no operator.
+func TestBodies(t *testing.T) {
+	t.Parallel()
+	const scale, apply, one, rollback = "POST /api/v1/applications/app/deployments/D/scale", "POST /api/v1/apply", "PUT /api/v1/applications/app", "POST /api/v1/applications/app/rollback"
+	for name, c := range map[string]struct{ request, body, text string }{
+		"none":                {scale, "", "needs a body"},
+		"no JSON":             {scale, "{\n  x", "line 2, column 3"},
+		"a part":              {scale, `{"target_num_replicas":`, "it ends within"},
+		"two":                 {scale, `{"target_num_replicas":1} {}`, "something behind"},
+		"null":                {scale, "null", "must be an object, is null"},
+		"a missing field":     {scale, "{}", "target_num_replicas is missing"},
+		"null for a number":   {scale, `{"target_num_replicas":null}`, "target_num_replicas must be an integer"},
+		"a string":            {scale, `{"target_num_replicas":"3"}`, `must be an integer, is "3"`},
+		"a fraction":          {scale, `{"target_num_replicas":1.5}`, "must be an integer"},
+		"below 0":             {scale, `{"target_num_replicas":-1}`, "must be at least 0, is -1"},
+		"too large":           {scale, `{"target_num_replicas":1e400}`, "must be an integer"},
+		"another case":        {scale, `{"Target_Num_Replicas":1}`, "target_num_replicas is missing"},
+		"another field":       {scale, `{"target_num_replicas":1,"x":1}`, "there is no field x; there is target_num_replicas, message"},
+		"null for a string":   {apply, `{"config":null}`, "config must be a string"},
+		"a negative number":   {apply, `{"config":"","if":-1}`, "if must be at least 0"},
+		"an array":            {one, "[]", "must be an application"},
+		"another name":        {one, `{"name":"x"}`, `the path has "app"`},
+		"a whole file":        {one, `{"applications":[]}`, "the body is a whole file"},
+		"a negative revision": {rollback, `{"revision":-2}`, "revision must be at least 0"},
+		"no object":           {"PATCH /api/v1/applications/app", "[]", "must be an object"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := operate(t)
+			w := o.ask(t, helvetype.RoleDeploy, c.request, c.body)
+			var f Failure
+			if err := json.Unmarshal(w.Body.Bytes(), &f); err != nil || w.Code != 400 || !strings.Contains(f.Message, c.text) || o.operator.last() != "" {
+				t.Errorf("%d %s, %v; asked %q", w.Code, w.Body, err, o.operator.last())
+			}
+		})
+	}
+	o := operate(t)
+	if w := o.ask(t, helvetype.RoleDeploy, "PUT /api/serve/applications/", strings.Repeat("x", bodyMax+1)); w.Code != 413 {
+		t.Errorf("a large body: %d", w.Code)
+	}
+}
+
+// TestPathsAreExact: a path with empty parts or dots is no other path.
+func TestPathsAreExact(t *testing.T) {
+	t.Parallel()
+	o := operate(t)
+	for _, path := range []string{"//events", "/api/v1/../v1/status", "/api/v1/applications/", "/api/v1/applications/./history", "/api/v1/applications//history"} {
+		if w := o.ask(t, helvetype.RoleDeploy, "GET "+path, ""); w.Code != 404 {
+			t.Errorf("%s: %d %s", path, w.Code, w.Header().Get("Location"))
+		}
+	}
+}
+
+// TestDetailsOfFiles: applications of files have their configuration, and the filter of the reference finds them.
+func TestDetailsOfFiles(t *testing.T) {
+	t.Parallel()
+	o := operate(t)
+	for query, n := range map[string]int{"": 1, "?api_type=declarative": 1, "?api_type=imperative": 0} {
+		var in Instance
+		w := o.ask(t, "", "GET /api/serve/applications/"+query, "")
+		if err := json.Unmarshal(w.Body.Bytes(), &in); err != nil || len(in.Applications) != n || in.TargetCapacity == nil || *in.TargetCapacity != 50 {
+			t.Errorf("%s: %d applications, %v", query, len(in.Applications), err)
+		}
+		if app := in.Applications["app"]; n > 0 && (app.Source != "declarative" || string(app.DeployedAppConfig) == "null") {
+			t.Errorf("%s: source %s, %s", query, app.Source, app.DeployedAppConfig)
+		}
+	}
+	if w := o.ask(t, "", "GET /api/v1/applications/app", ""); w.Code != 200 || w.Header().Get("ETag") != `"7"` {
+		t.Errorf("%d %v", w.Code, w.Header())
+	}
+	if w := o.ask(t, "", "GET /api/v1/applications/nope", ""); w.Code != 404 || !strings.Contains(w.Body.String(), `no application \"nope\"; there is app`) {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+// TestNodeWithoutOperations answers questions, and says what it cannot do.
+func TestNodeWithoutOperations(t *testing.T) {
+	t.Parallel()
+	a := New(Settings{Node: fakeNode{telemetry.NewEvents(nil)}})
+	defer a.Close()
+	o := operated{Server: a}
+	for request, status := range map[string]int{
+		"GET /api/serve/applications/": 200, "GET /api/v1/status": 200, "GET /api/v1/applications": 200, "GET /api/v1/applications/app/history": 501, "DELETE /api/v1/applications/app": 501,
+		"GET /api/v1/tokens": 501, "GET /api/v1/logs": 501,
+	} {
+		if w := o.send(t, a.unix, "", request, ""); w.Code != status {
+			t.Errorf("%s: %d %s", request, w.Code, w.Body)
+		}
+	}
+}
+
+// TestTokens: tokens are made, listed without their texts, used and removed, and each change is in the audit log.
+func TestTokens(t *testing.T) {
+	t.Parallel()
+	o := operate(t)
+	w := o.ask(t, helvetype.RoleDeploy, "POST /api/v1/tokens", `{"name":"ci","role":"read"}`)
+	var made NewToken
+	if err := json.Unmarshal(w.Body.Bytes(), &made); err != nil || w.Code != 200 {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	const read = "GET /api/v1/audit"
+	if w := o.send(t, o.open, made.Token, read, ""); w.Code != 200 {
+		t.Errorf("with the token: %d %s", w.Code, w.Body)
+	}
+	if w := o.ask(t, helvetype.RoleDeploy, "GET /api/v1/tokens", ""); !strings.Contains(w.Body.String(), `"name": "ci"`) || strings.Contains(w.Body.String(), made.Token) {
+		t.Errorf("%s", w.Body)
+	}
+	for request, status := range map[string]int{`{"name":"ci","role":"read"}`: 409, `{"name":"x","role":"root"}`: 400, `{"name":"","role":"read"}`: 400} {
+		if w := o.ask(t, helvetype.RoleDeploy, "POST /api/v1/tokens", request); w.Code != status {
+			t.Errorf("%s: %d %s", request, w.Code, w.Body)
+		}
+	}
+	if w := o.ask(t, helvetype.RoleDeploy, "DELETE /api/v1/tokens/ci", ""); w.Code != 200 {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if w := o.ask(t, helvetype.RoleDeploy, "DELETE /api/v1/tokens/ci", ""); w.Code != 404 {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if w := o.send(t, o.open, made.Token, read, ""); w.Code != 401 {
+		t.Errorf("with the removed token: %d", w.Code)
+	}
+	var list AuditList
+	if err := json.Unmarshal(o.ask(t, helvetype.RoleRead, read, "").Body.Bytes(), &list); err != nil || len(list.Entries) != 6 || list.Entries[0].Operation != "add_token" || list.Entries[0].Object != "token ci" {
+		t.Errorf("%+v, %v", list.Entries, err)
+	}
+	if b, _ := json.Marshal(list); bytes.Contains(b, []byte(made.Token)) {
+		t.Error("the audit log has the token")
+	}
+}
+
+// TestLogs: the newest lines, and how many are not kept.
+func TestLogs(t *testing.T) {
+	t.Parallel()
+	o := operate(t)
+	o.operator.lines = []helvetype.LogLine{{App: "app", Text: "one"}, {App: "app", Text: "two"}}
+	w := o.ask(t, helvetype.RoleRead, "GET /api/v1/logs?app=app&tail=5", "")
+	var list LogList
+	if err := json.Unmarshal(w.Body.Bytes(), &list); err != nil || len(list.Lines) != 2 || list.Missed != 3 || o.operator.last() != "logs app tail=5 follow=false" {
+		t.Errorf("%d %s, asked %q", w.Code, w.Body, o.operator.last())
+	}
+	o.operator.fail(&helvetype.OperationError{Code: helvetype.CodeNotFound, Message: "no app"})
+	if w := o.ask(t, helvetype.RoleRead, "GET /api/v1/logs?follow", ""); w.Code != 404 || w.Header().Get("Content-Type") != "application/json" {
+		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+	}
+}
+
+// TestStreams: a client gets lines of JSON, or server-sent events if it takes these, as they come; Close ends the stream.
+func TestStreams(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		path, accept, kind string
+		want               []string
+	}{
+		"lines":            {"/api/v1/logs?follow", "*/*", "application/jsonl", []string{`{"missed":3}`, `{"time":"0001-01-01T00:00:00Z","text":"one"}`, `{"time":"0001-01-01T00:00:00Z","text":"two"}`}},
+		"events of a page": {"/api/v1/logs", "text/event-stream", "text/event-stream", []string{"event: missed", `data: {"missed":3}`, "", "event: line", `data: {"time":"0001-01-01T00:00:00Z","text":"one"}`, "", "event: line", `data: {"time":"0001-01-01T00:00:00Z","text":"two"}`, ""}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := operate(t)
+			o.operator.lines = []helvetype.LogLine{{Text: "one"}}
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			served := make(chan error, 1)
+			go func() { served <- o.Serve(l) }()
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+l.Addr().String()+c.path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Authorization", "Bearer "+o.tokens[helvetype.RoleRead])
+			req.Header.Set("Accept", c.accept)
+			transport := &http.Transport{}
+			defer transport.CloseIdleConnections()
+			resp, err := transport.RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			if kind := resp.Header.Get("Content-Type"); resp.StatusCode != 200 || kind != c.kind {
+				t.Fatalf("%d, %s", resp.StatusCode, kind)
+			}
+			o.operator.more <- helvetype.LogLine{Text: "two"}
+			lines := bufio.NewReader(resp.Body)
+			for _, want := range c.want {
+				if line, err := lines.ReadString('\n'); err != nil || line != want+"\n" {
+					t.Fatalf("%q, want %q: %v", line, want, err)
+				}
+			}
+			o.Close()
+			if _, err := lines.ReadString('\n'); !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Errorf("the end is %v", err)
+			}
+			if err := <-served; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestEventsGoOnAfterTheLastOne: a page that connects again sends the id of the last event that it has.
+func TestEventsGoOnAfterTheLastOne(t *testing.T) {
+	t.Parallel()
+	o := operate(t)
+	node, _ := o.set.Node.(fakeNode)
+	for range 3 {
+		node.events.Emit(helvetype.Event{Object: helvetype.Object{Kind: helvetype.KindNode}, Reason: "r"})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	w := &stalled{ResponseWriter: httptest.NewRecorder(), begun: make(chan struct{}), goOn: make(chan struct{}), wrote: make(chan struct{}, 1)}
+	close(w.goOn)
+	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/api/v1/events", nil)
+	r.Header.Set("Accept", "text/event-stream")
+	r.Header.Set("Last-Event-ID", "2")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		o.unix.Handler.ServeHTTP(w, r)
+	}()
+	<-w.begun
+	for !strings.Contains(w.text(), "\n\n") {
+		<-w.wrote
+	}
+	cancel()
+	<-done
+	if text := w.text(); !strings.HasPrefix(text, "id: 3\nevent: transition\ndata: {") || strings.Count(text, "id: ") != 1 {
+		t.Errorf("%s", text)
+	}
+}
+
+// TestStreamsAreBounded: one reader more is told to come again.
+func TestStreamsAreBounded(t *testing.T) {
+	t.Parallel()
+	o := operate(t)
+	for range streamsMax {
+		o.streams <- struct{}{}
+	}
+	if w := o.ask(t, "", "GET /events?follow", ""); w.Code != 503 || w.Header().Get("Retry-After") == "" {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+// TestRayVersion: the clients of the reference compare the version first.
+func TestRayVersion(t *testing.T) {
+	t.Parallel()
+	o := operate(t)
+	if w := o.ask(t, "", "GET /api/ray/version", ""); w.Code != 200 || !strings.Contains(w.Body.String(), `"ray_version": "`+rayReference+`"`) {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -111,14 +112,14 @@ func (a *Server) dispatch(w http.ResponseWriter, r *http.Request, path string, m
 		fail(w, http.StatusBadRequest, "%s", err)
 		return
 	}
+	if of.body != nil && !a.readBody(c) {
+		return
+	}
 	if of.changes {
 		if c.by.Seen, err = a.seen(r.Header.Values("If-Match")); err != nil {
 			a.failed(c, err)
 			return
 		}
-	}
-	if of.body != nil && !a.readBody(c) {
-		return
 	}
 	of.serve(a, c)
 }
@@ -233,7 +234,10 @@ func (a *Server) readBody(c *ask) bool {
 	return false
 }
 
-// seen is the generation of the header If-Match: 0 without it, and for "*".
+// tagForm is the form of an ETag in the header If-Match.
+var tagForm = regexp.MustCompile(`^(?:W/)?"([^"]*)"$`)
+
+// seen is the generation of the header If-Match: 0 without it, and for "*". With several tags it is the present generation if that is among them.
 func (a *Server) seen(header []string) (uint64, error) {
 	if len(header) == 0 || a.set.Operator == nil {
 		return 0, nil
@@ -245,29 +249,30 @@ func (a *Server) seen(header []string) (uint64, error) {
 		if tag == "*" {
 			return 0, nil
 		}
-		text, ok := strings.CutPrefix(tag, `"`)
-		text, end := strings.CutSuffix(text, `"`)
-		n, err := strconv.ParseUint(text, 10, 64)
-		if !ok || !end || err != nil || n == 0 {
-			continue // a tag of something else, which does not match
+		of := tagForm.FindStringSubmatch(tag)
+		if of == nil {
+			return 0, &helvetype.OperationError{Code: helvetype.CodeInvalidArgument, Message: fmt.Sprintf("If-Match: %q is no ETag", tag), Next: nextTag}
 		}
-		if n == now {
+		n, err := strconv.ParseUint(of[1], 10, 64)
+		switch {
+		case err != nil || tag[0] == 'W': // a tag of something else, or of a weaker comparison: it does not match
+		case n == now:
 			return n, nil
-		}
-		if first == 0 {
+		case first == 0:
 			first = n
 		}
 	}
 	if first == 0 {
 		return 0, &helvetype.OperationError{
-			Code: helvetype.CodeFailedPrecondition, Message: fmt.Sprintf("If-Match has no generation of this node: it is \"%d\" now", now),
-			Next: `send If-Match with the ETag of an answer, such as "7"`,
+			Code: helvetype.CodeFailedPrecondition, Message: fmt.Sprintf("If-Match has no generation of this node: it is \"%d\" now", now), Next: nextTag,
 		}
 	}
 	return first, nil
 }
 
-// statuses are the HTTP statuses of the codes that are not failures of the node itself.
+const nextTag = `send If-Match with the ETag of an answer, such as "7"`
+
+// statusOf is the HTTP status of a code.
 func statusOf(code helvetype.Code) int {
 	switch code {
 	case helvetype.CodeInvalidArgument, helvetype.CodeOutOfRange:

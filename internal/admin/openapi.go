@@ -58,7 +58,7 @@ func (d *schemas) route(r *route) object {
 	if r.changes {
 		params = append(params, object{
 			"name": "If-Match", "in": "header", "description": "the ETag of an answer; the change is refused if the generation is another one by now",
-			"schema": object{"type": "string", "pattern": `^("[0-9]+"|\*)$`},
+			"schema": object{"type": "string", "pattern": `^(\*|(W/)?"[^"]*"( *, *(W/)?"[^"]*")*)$`},
 		})
 	}
 	op := object{

@@ -57,6 +57,8 @@ type Settings struct {
 	// Tokens are those of requests over TCP; nil: such requests may only read. Audit gets the changes; nil for memory alone.
 	Tokens *token.Tokens
 	Audit  *audit.Log
+	// Scrub takes the values of secrets out of a text; nil for a node without them.
+	Scrub func(text string) string
 	// TLS is the encryption of listeners of TCP. nil: these are on the loopback interface.
 	TLS *tls.Config
 	// State is the state directory of a durable node, whose applications outlive it; "" for another node.
@@ -101,6 +103,9 @@ func New(s Settings) *Server {
 	}
 	if s.Audit == nil {
 		s.Audit = audit.Open("", s.Logger)
+	}
+	if s.Scrub == nil {
+		s.Scrub = func(text string) string { return text }
 	}
 	a := &Server{set: s, routes: routes(), started: time.Now(), streams: make(chan struct{}, streamsMax)}
 	a.ctx, a.stop = context.WithCancel(context.Background())

@@ -304,8 +304,12 @@ func statusOf(code helvetype.Code) int {
 func (a *Server) failed(c *ask, err error) {
 	e, ok := errors.AsType[*helvetype.OperationError](err)
 	if !ok {
-		a.set.Logger.Error("an operation has failed", "operation", c.route.operation, "path", c.r.URL.Path, "error", err)
+		a.set.Logger.Error("an operation has failed", "operation", c.route.operation, "path", c.r.URL.Path, "error", a.set.Scrub(err.Error()))
 		e = &helvetype.OperationError{Code: helvetype.CodeInternal, Message: err.Error()}
+	}
+	if shown := a.set.Scrub(e.Message); shown != e.Message { // user code has put the value of a secret into its error
+		clean := *e
+		clean.Message, e = shown, &clean
 	}
 	switch e.Code {
 	case helvetype.CodeUnauthenticated:
@@ -330,7 +334,7 @@ func (a *Server) note(c *ask, object, detail string, err error) {
 	e := helvetype.AuditEntry{At: time.Now().UTC(), Author: c.by, Operation: c.route.operation, Object: object, Detail: detail}
 	level := slog.LevelInfo
 	if err != nil {
-		e.Error, level = err.Error(), slog.LevelWarn
+		e.Error, level = a.set.Scrub(err.Error()), slog.LevelWarn
 	}
 	a.set.Audit.Add(e)
 	a.set.Logger.Log(c.r.Context(), level, "a change was asked for", "operation", e.Operation, "object", object, "by", c.by.Name, "address", c.by.Address, "detail", detail, "error", e.Error)

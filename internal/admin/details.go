@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"maps"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/secret"
 )
 
 // Instance is the answer to GET /api/serve/applications/: the reference's ServeInstanceDetails. Its clients find every field that
@@ -287,7 +289,7 @@ func appDetails(name string, s helvetype.ApplicationStatus, was deploy.DeployedA
 
 func deploymentDetails(name string, s helvetype.DeploymentStatus, wants deploy.DeployedDeployment, here Actor) DeploymentDetails {
 	d := DeploymentDetails{
-		Name: name, Status: s.Status, StatusTrigger: s.Trigger, Message: s.Message, DeploymentConfig: wants.Config,
+		Name: name, Status: s.Status, StatusTrigger: s.Trigger, Message: s.Message, DeploymentConfig: shown(wants.Config),
 		TargetNumReplicas: wants.NumReplicas, RequiredResources: wants.Resources, Replicas: []ReplicaDetails{}, Calls: s.Calls, LastExit: s.LastExit,
 	}
 	if d.RequiredResources == nil {
@@ -309,6 +311,14 @@ func deploymentDetails(name string, s helvetype.DeploymentStatus, wants deploy.D
 		d.Replicas = append(d.Replicas, rd)
 	}
 	return d
+}
+
+// shown is a configuration without the values of secrets. Most have none, and cost no copy.
+func shown(config json.RawMessage) json.RawMessage {
+	if !secret.Has(config) && !bytes.Contains(config, []byte("env_vars")) {
+		return config
+	}
+	return secret.Redact(config)
 }
 
 func seconds(t time.Time) float64 {

@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -47,6 +49,16 @@ type Driver struct {
 	node   Node
 	owners *Owners
 	table  protocol.Table
+
+	// Changed is told each change that the driver has asked for, when it is over, for the audit log; nil for none. It is set before the first request.
+	Changed func(operation, object, detail string, err error)
+}
+
+// note tells of a change. Tasks and actors are applications that come and go all the time, and are left out.
+func (d *Driver) note(operation, object, detail string, err error) {
+	if d.Changed != nil && !strings.HasPrefix(object, spec.HiddenApps) {
+		d.Changed(operation, object, detail, err)
+	}
 }
 
 // NewDriver makes the operations of a driver of a node. All drivers of the node have the same owners.
@@ -64,19 +76,27 @@ func (d *Driver) Control(ctx context.Context, op string, body json.RawMessage) (
 
 func (d *Driver) delete(ctx context.Context, r protocol.Delete) (protocol.Done, error) {
 	d.owners.forget(r.Name)
-	return protocol.Done{}, d.node.Delete(ctx, r.Name)
+	err := d.node.Delete(ctx, r.Name)
+	d.note(r.Op(), r.Name, "", err)
+	return protocol.Done{}, err
 }
 
 func (d *Driver) scale(ctx context.Context, r protocol.Scale) (protocol.Done, error) {
-	return protocol.Done{}, d.node.Scale(ctx, r.App, r.Deployment, *r.Replicas, "driver", r.Reason)
+	err := d.node.Scale(ctx, r.App, r.Deployment, *r.Replicas, "driver", r.Reason)
+	d.note(r.Op(), r.App+"/"+r.Deployment, strings.TrimSuffix(fmt.Sprintf("%d replicas: %s", *r.Replicas, r.Reason), ": "), err)
+	return protocol.Done{}, err
 }
 
 func (d *Driver) rollback(ctx context.Context, r protocol.Rollback) (protocol.Done, error) {
-	return protocol.Done{}, d.wait(ctx, func() error { return d.node.Rollback(ctx, r.App, r.Revision) })
+	err := d.wait(ctx, func() error { return d.node.Rollback(ctx, r.App, r.Revision) })
+	d.note(r.Op(), r.App, fmt.Sprint("to revision ", r.Revision), err)
+	return protocol.Done{}, err
 }
 
 func (d *Driver) configure(ctx context.Context, r protocol.Configure) (protocol.Done, error) {
-	return protocol.Done{}, d.node.Reconfigure(ctx, r.App, r.Deployment, r.UserConfig)
+	err := d.node.Reconfigure(ctx, r.App, r.Deployment, r.UserConfig)
+	d.note(r.Op(), r.App+"/"+r.Deployment, "", err)
+	return protocol.Done{}, err
 }
 
 func (d *Driver) http(_ context.Context, r protocol.HTTP) (protocol.Address, error) {
@@ -115,6 +135,7 @@ func (d *Driver) deploy(ctx context.Context, r protocol.Deploy) (done protocol.D
 	}
 	at, err := d.deployed(err)
 	done.URL = at.URL
+	d.note(r.Op(), app.Graph.App, "", err)
 	return done, err
 }
 
@@ -125,7 +146,9 @@ func (d *Driver) deployBuild(ctx context.Context, r protocol.DeployBuild) (proto
 		return protocol.Address{}, call.NewError(helvetype.ReasonBadInput, err.Error())
 	}
 	app.Retry, app.Replace = true, true
-	return d.deployed(d.wait(ctx, func() error { return d.node.Deploy(ctx, app) }))
+	at, err := d.deployed(d.wait(ctx, func() error { return d.node.Deploy(ctx, app) }))
+	d.note(r.Op(), app.Graph.App, r.Path, err)
+	return at, err
 }
 
 // wait runs a deploy and returns its error. In a durable node it returns when the driver has gone too: the deploy goes on from when the store has it, and the end of the

@@ -32,7 +32,7 @@ func (n *Node) ServeAdmin(addr string) error {
 
 // serveAdmin opens the admin interface on listeners of TCP, and on the socket. Listeners off the loopback interface need the certificate; nil for none.
 func (n *Node) serveAdmin(listeners []net.Listener, certificate *listen.Certificate) error {
-	set := admin.Settings{Node: n, Operator: n.operator, Version: n.set.Version, Logger: n.log, Audit: audit.Open("", n.log)}
+	set := admin.Settings{Node: n, Operator: n.operator, Version: n.set.Version, Logger: n.log, Scrub: n.secrets.Scrub, Audit: audit.Open("", n.log)}
 	scheme := "http://"
 	if n.set.Durable {
 		set.State, set.Audit = n.state, audit.Open(n.state, n.log)
@@ -72,7 +72,7 @@ func (n *Node) serveAdmin(listeners []net.Listener, certificate *listen.Certific
 	if set.Tokens, err = n.openTokens(p, urls); err != nil {
 		n.log.Error("requests over TCP may only read", "error", err)
 	}
-	n.admin = admin.New(set)
+	n.admin, n.audit = admin.New(set), set.Audit
 	s := n.admin
 	if len(urls) > 0 {
 		n.adminURL = urls[0]
@@ -120,9 +120,10 @@ func (n *Node) AdminURL() string {
 // closeAdmin is the last but one thing that a node does: its end can be watched.
 func (n *Node) closeAdmin() {
 	n.mu.Lock()
-	s := n.admin
+	s, log := n.admin, n.audit
 	n.mu.Unlock()
 	if s != nil {
 		s.Close()
+		log.Close()
 	}
 }

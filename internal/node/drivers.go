@@ -8,7 +8,9 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/control"
 	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/router"
@@ -40,6 +42,7 @@ func (n *Node) serveDriver(nc net.Conn, token wire.Token, driver *control.Driver
 		nc.Close()
 		return err
 	}
+	driver.Changed = func(operation, object, detail string, err error) { n.auditDriver(h.PID, operation, object, detail, err) }
 	set := session.Settings{
 		Node: n, Results: n.results, Origin: "driver:" + strconv.Itoa(h.PID), Driver: n.answerDriver(driver), ReferenceOver: h.ReferenceOver, Metrics: n.user.Source(),
 	}
@@ -55,6 +58,23 @@ func (n *Node) serveDriver(nc net.Conn, token wire.Token, driver *control.Driver
 	}
 	defer context.AfterFunc(n.ctx, func() { peer.Close(errClosed) })()
 	return peer.Serve()
+}
+
+// auditDriver adds a change that a program has asked for to the audit log. The programs are of the user of the node.
+func (n *Node) auditDriver(pid int, operation, object, detail string, err error) {
+	n.mu.Lock()
+	log := n.audit
+	n.mu.Unlock()
+	if log == nil {
+		return
+	}
+	e := helvetype.AuditEntry{
+		At: time.Now().UTC(), Author: helvetype.Author{Name: fmt.Sprint("process ", pid), Role: helvetype.RoleDeploy, Via: "driver"}, Operation: operation, Object: object, Detail: detail,
+	}
+	if err != nil {
+		e.Error = n.secrets.Scrub(err.Error())
+	}
+	log.Add(e)
 }
 
 var errClosed = errors.New("the node has closed")

@@ -17,6 +17,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/audit"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/clients"
 	"github.com/helve-serve/helve/internal/codec"
@@ -111,6 +112,7 @@ type Node struct {
 	secure   *listen.Certificate // nil without TLS
 	admin    *admin.Server       // nil without
 	adminURL string
+	audit    *audit.Log       // nil without an admin interface
 	private  *worker.Private  // nil without
 	drivers  *worker.Listener // nil: no driver can attach
 	drains   bool             // a drain has begun
